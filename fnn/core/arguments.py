@@ -1,0 +1,97 @@
+"""The argument checks that layers share, and their words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def wrong(thing: Any, argument: str, expected: str, received: Any, advice: str = "") -> ValueError:
+    """The error for a wrong argument: `Dense: expected units ..., received units=-3; do ...`."""
+    name = thing if isinstance(thing, str) else type(thing).__name__
+    return ValueError(
+        f"{name}: expected {argument} {expected}, received {argument}={received!r}"
+        + (f"; {advice}" if advice else "")
+    )
+
+
+def positive_int(thing: Any, *arguments: str) -> None:
+    """Checks that these fields are whole numbers above zero."""
+    for argument in arguments:
+        value = getattr(thing, argument)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise wrong(
+                thing,
+                argument,
+                "to be a whole number above 0",
+                value,
+                f"do e.g. {type(thing).__name__}({argument}=32)",
+            )
+
+
+def fraction(thing: Any, argument: str) -> None:
+    """Checks that this field is a share between 0 and 1."""
+    value = getattr(thing, argument)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise wrong(
+            thing,
+            argument,
+            "to be a share between 0 and 1",
+            value,
+            f"do e.g. {type(thing).__name__}({argument}=0.5)",
+        )
+
+
+def one_of(thing: Any, argument: str, choices: tuple[Any, ...]) -> None:
+    """Checks that this field is one of a few choices."""
+    value = getattr(thing, argument)
+    if value not in choices:
+        raise wrong(thing, argument, f"to be one of {', '.join(map(repr, choices))}", value)
+
+
+def integers(
+    thing: Any, argument: str, length: int, *, minimum: int = 1, value: Any = None
+) -> tuple[int, ...]:
+    """The field as a tuple of `length` whole numbers; one number stands for all.
+
+    >>> integers("Conv2D", "strides", 2, value=3)
+    (3, 3)
+    """
+    given = getattr(thing, argument) if value is None else value
+    numbers = given if isinstance(given, tuple) else (given,) * length
+    if len(numbers) != length or any(
+        isinstance(n, bool) or not isinstance(n, int) or n < minimum for n in numbers
+    ):
+        least = f"of at least {minimum}" if minimum else "not below 0"
+        plural = f"or a tuple of {length} such" if length > 1 else "or a tuple of one such"
+        raise wrong(thing, argument, f"to be a whole number {least} {plural}", given)
+    return numbers
+
+
+def rank(thing: Any, x: Any, *ranks: int, layout: str = "") -> None:
+    """Checks in `init` that the inputs have one of these numbers of axes."""
+    if not hasattr(x, "shape"):
+        raise TypeError(
+            f"{type(thing).__name__}: expected one array as input, received {type(x).__name__} of "
+            f"{len(x) if hasattr(x, '__len__') else '?'}; merge the inputs first, e.g. with Concatenate()"
+        )
+    if len(x.shape) not in ranks:
+        expected = " or ".join(map(str, ranks))
+        raise ValueError(
+            f"{type(thing).__name__}: expected inputs of {expected} axes{layout and ' ' + layout}, "
+            f"received {len(x.shape)} axes, shape {tuple(x.shape)}; "
+            f"do reshape them, the first axis is the batch"
+        )
+
+
+def minimum_rank(thing: Any, x: Any, minimum: int, layout: str) -> None:
+    """Checks in `init` that the inputs have at least this many axes."""
+    rank(thing, x, *range(minimum, max(minimum, len(getattr(x, "shape", ()))) + 1), layout=layout)
+
+
+def width(thing: Any, x: Any, expected: int, axis: int = -1) -> None:
+    """Checks in `apply` that the inputs are as wide as those that the weights were made for."""
+    if x.shape[axis] != expected:
+        raise ValueError(
+            f"{type(thing).__name__}: expected inputs of {expected} features, received "
+            f"{x.shape[axis]} in shape {tuple(x.shape)}; do give inputs like those of init"
+        )

@@ -1,0 +1,255 @@
+"""Calling layers: names, keys, masks, shapes by abstract evaluation, and errors that say where."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax, random
+
+from fnn.core import tree
+from fnn.core.config import resolve
+from fnn.core.context import INFERENCE, Context, salt
+from fnn.core.layer import Layer, Params, State
+from fnn.core.masking import Masked, carry_mask, combine_masks, split_mask
+
+
+@contextlib.contextmanager
+def located(name: str | None, layer: Layer, x: Any) -> Iterator[None]:
+    """Adds to any exception one note: the full path of the layer, the layer, its input shapes."""
+    try:
+        yield
+    except Exception as error:
+        path, suffix = getattr(error, "_fnn_location", ((), None))
+        if suffix is None:
+            suffix = f": {layer!r} applied to {tree.describe(x)}"
+            error.add_note("")
+        if name:
+            path = (name, *path)
+        error.__notes__[-1] = f"in layer {'/'.join(path) or type(layer).__name__}{suffix}"
+        error._fnn_location = path, suffix  # type: ignore[attr-defined]
+        raise
+
+
+def initialize(layer: Layer, key: Array, x: Any, name: str | None = None) -> tuple[Params, State]:
+    """`layer.init`, with masks taken off the inputs of leaf layers and errors located."""
+    with located(name, layer, x):
+        values = x if layer.masking == "inside" else split_mask(x)[0]
+        params, state = layer.init(key, values)
+    if getattr(layer, "activity_regularizer", None) is not None:
+        state = {**state, "aux_loss": jnp.zeros(())}
+    return params, state
+
+
+def call(
+    layer: Layer, params: Params, state: State, x: Any, ctx: Context, name: str | None = None
+) -> tuple[Any, State]:
+    """`layer.apply`, with everything that holds for every layer: masks, dtype, freezing, penalty."""
+    with located(name, layer, x):
+        if not layer.trainable:
+            params, ctx = lax.stop_gradient(params), ctx.replace(frozen=True)
+        if layer.dtype is not None:
+            params, x = cast((params, x), layer.dtype)
+        mask = None
+        if layer.masking != "inside":
+            x, mask = split_mask(x)
+            mask = ctx.mask if mask is None else mask
+            refuse_mask(layer, mask)
+            ctx = ctx.replace(mask=mask)
+        y, new_state = layer.apply(params, state, x, ctx)
+    if layer.masking == "pass" and mask is not None and not isinstance(y, Masked):
+        y = Masked(y, combine_masks(mask) if isinstance(mask, tuple) else mask)
+    if getattr(layer, "activity_regularizer", None) is not None:
+        penalty = _activity_penalty(layer, split_mask(y)[0], ctx)
+        new_state = {**new_state, "aux_loss": penalty.astype(state["aux_loss"].dtype)}
+    return y, new_state
+
+
+def refuse_mask(layer: Layer, mask: Any) -> None:
+    """Raises ValueError if there is a mask and the layer cannot carry it."""
+    if layer.masking == "refuse" and any(m is not None for m in jax.tree.leaves(mask)):
+        raise ValueError(
+            f"expected inputs without a mask, since {type(layer).__name__} mixes or drops time "
+            "steps, received a mask (from Embedding(mask_zero=True) or Masking); do use a layer "
+            "that reads the mask first (LSTM, GlobalAveragePooling1D), or Unmask() to drop it"
+        )
+
+
+def _activity_penalty(layer: Any, y: Any, ctx: Context) -> Array:
+    """The regularizer of the outputs, a mean over the real rows of the batch."""
+    rows = y.shape[0]
+    if ctx.rows is not None:
+        y = jnp.where(ctx.rows.reshape(-1, *(1,) * (y.ndim - 1)), y, 0)
+        rows = jnp.maximum(ctx.rows.sum(), 1)
+    return resolve("regularizer", layer.activity_regularizer)(y) / rows
+
+
+def cast(values: Any, dtype: Any) -> Any:
+    """`values` with their floating-point leaves in `dtype`."""
+    return jax.tree.map(
+        lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, values
+    )
+
+
+def init_child(name: str, layer: Layer, key: Array, x: Any) -> tuple[Params, State]:
+    """Fresh weights of the child called `name`; its key depends on the name alone."""
+    return initialize(layer, random.fold_in(key, salt(name)), x, name)
+
+
+def apply_child(
+    name: str, layer: Layer, params: Params, state: State, x: Any, ctx: Context
+) -> tuple[Any, State]:
+    """The child called `name` applied to `x`, with its part of params and state."""
+    with jax.named_scope(name):
+        return call(layer, params[name], state[name], x, ctx.child(name), name)
+
+
+def output_spec(layer: Layer, x: Any) -> Any:
+    """Shapes and dtypes that `layer` returns for inputs like `x`; nothing is computed.
+
+    >>> from fnn.layers import Dense
+    >>> output_spec(Dense(3), jax.ShapeDtypeStruct((2, 5), jnp.float32)).shape
+    (2, 3)
+    """
+    leaves, treedef = jax.tree.flatten(tree.spec(x))
+    return _output_spec(layer, treedef, tuple(leaves))
+
+
+@functools.lru_cache(maxsize=4096)  # equal layers on equal shapes are traced once
+def _output_spec(layer: Layer, treedef: Any, leaves: tuple[Any, ...]) -> Any:
+    x = treedef.unflatten(leaves)
+
+    def run(x: Any) -> Any:
+        params, state = initialize(layer, random.key(0), x)
+        return call(layer, params, state, x, INFERENCE)[0]
+
+    return jax.eval_shape(run, x)
+
+
+def weight_spec(layer: Layer, x: Any) -> tuple[Params, State]:
+    """Shapes and dtypes of (params, state), in the order in which the layers create them."""
+    leaves, treedef = jax.tree.flatten(tree.spec(x))
+    return _weight_spec(layer, treedef, tuple(leaves))
+
+
+@functools.lru_cache(maxsize=256)
+def _weight_spec(layer: Layer, treedef: Any, leaves: tuple[Any, ...]) -> tuple[Params, State]:
+    written = []
+
+    def run(key: Array, x: Any) -> Any:
+        pair = initialize(layer, key, x)
+        written.append(pair)  # the dicts as written: JAX returns them sorted
+        return pair
+
+    spec = jax.eval_shape(run, random.key(0), treedef.unflatten(leaves))
+    return tuple(map(tree.same_order, spec, written[-1]))  # type: ignore[return-value]
+
+
+def snake_case(name: str) -> str:
+    """Keras's default name for a class: `MaxPooling2D` -> `max_pooling2d`."""
+    return re.sub(r"(?<=.)(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", "_", name).lower()
+
+
+def unique_names(layers: Iterable[Layer]) -> list[str]:
+    """The names of sibling layers: the given one, or `dense`, `dense_1`, ... by class.
+
+    Raises ValueError if two siblings were given the same name.
+    """
+    layers = list(layers)
+    given = [layer.name for layer in layers if layer.name]
+    twice = {name for name in given if given.count(name) > 1}
+    if twice:
+        raise ValueError(
+            f"expected sibling layers of different names, received {sorted(twice)} more than once; "
+            "do rename one (the same layer object twice in a graph shares its weights)"
+        )
+    taken, counts, names = set(given), dict[str, int](), list[str]()
+    for layer in layers:
+        name = layer.name
+        while name is None or (not layer.name and name in taken):
+            base = snake_case(type(layer).__name__)
+            number = counts[base] = counts.get(base, -1) + 1
+            name = f"{base}_{number}" if number else base
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def walk(
+    layer: Layer, path: tuple[str, ...] = (), copies: int = 0
+) -> Iterator[tuple[tuple[str, ...], Layer, int]]:
+    """Every layer inside, outermost first: (path of its weights, the layer, stacked axes)."""
+    yield path, layer, copies
+    for name, child in layer.children():
+        inner = path if name is None else (*path, name)
+        yield from walk(child, inner, copies + layer.stacked)
+
+
+def unzip(pairs: dict[str, tuple[Any, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`{name: (a, b)}` -> `{name: a}, {name: b}`."""
+    return {k: a for k, (a, _) in pairs.items()}, {k: b for k, (_, b) in pairs.items()}
+
+
+Visit = Callable[[str, Layer, Any], Any]
+
+
+class Flow(Layer):
+    """A combinator that only wires its children: it writes `flow`, and init and apply follow.
+
+    `flow(x, visit)` leads `x` through the children: `visit(name, layer, x)` returns what that child
+    makes of `x`, be it arrays (apply), shapes (init) or a row of a summary. A child visited twice
+    has one set of weights.
+    """
+
+    masking = "inside"
+
+    def flow(self, x: Any, visit: Visit) -> Any:
+        raise NotImplementedError
+
+    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+        pairs: dict[str, tuple[Params, State]] = {}
+
+        def create(name: str, layer: Layer, x: Any) -> Any:
+            if name not in pairs:
+                pairs[name] = init_child(name, layer, key, x)
+            with located(name, layer, x):
+                return output_spec(layer, x)
+
+        self.flow(x, create)
+        return unzip(pairs)
+
+    def apply(
+        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
+    ) -> tuple[Any, State]:
+        x, ctx = carry_mask(x, ctx)
+        new = dict(state)
+
+        def run(name: str, layer: Layer, x: Any) -> Any:
+            y, new[name] = apply_child(name, layer, params, new, x, ctx)
+            return y
+
+        return self.flow(x, run), new
+
+
+class Wrapper(Layer):
+    """A combinator that changes how `inner` runs, never what it owns: its weights keep their paths."""
+
+    masking = "inside"
+
+    inner: Layer
+
+    def children(self) -> tuple[tuple[str | None, Layer], ...]:
+        return ((None, self.inner),)
+
+    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+        return initialize(self.inner, key, x)
+
+    def apply(
+        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
+    ) -> tuple[Any, State]:
+        return call(self.inner, params, state, x, ctx)

@@ -1,0 +1,289 @@
+"""Values: frozen, compared by their fields, turned into plain dicts and back; the table of names."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeVar, dataclass_transform
+
+import numpy as np
+
+T = TypeVar("T")
+
+# What a string may stand for, by (kind, name). Nothing outside this table is ever loaded.
+_TABLE: dict[tuple[str, str], Any] = {}
+
+
+def register(thing: Any = None, /, *names: str, kind: str | None = None) -> Any:
+    """Makes a class or function of yours loadable from a saved model, under its own name.
+
+    A decorator. `names` are further strings that stand for it; `kind` is needed only where a
+    function plays a part that Keras names by string (`kind="activation"`).
+
+    >>> @register
+    ... def halve(x):
+    ...     return x / 2
+    >>> to_config(halve)
+    {'function': 'halve'}
+    """
+    if thing is None or isinstance(thing, str):
+        extra = names if thing is None else (thing, *names)
+        return lambda it: register(it, *extra, kind=kind)
+    key = kind or getattr(thing, "kind", "function")
+    for name in (thing.__name__, *names):
+        _TABLE[key, name] = thing
+    return thing
+
+
+def names_of(kind: str) -> list[str]:
+    """Every registered name of a kind, sorted."""
+    return sorted(name for k, name in _TABLE if k == kind)
+
+
+def lookup(kind: str, name: str, custom: Mapping[str, Any] | None = None) -> Any:
+    """What `name` stands for. Raises ValueError with the closest names if it is unknown."""
+    if custom and name in custom:
+        return custom[name]
+    if (kind, name) in _TABLE:
+        return _TABLE[kind, name]
+    known = names_of(kind)
+    close = difflib.get_close_matches(name, known, 3) or known
+    article = "an" if kind[0] in "aeiou" else "a"
+    raise ValueError(
+        f"expected {article} {kind} that fnn knows, received {name!r}; "
+        f"do you mean {' or '.join(map(repr, close[:8]))}? (your own: pass it as a value, and "
+        "put fnn.register on it to save it)"
+    )
+
+
+def resolve(kind: str, identifier: Any) -> Any:
+    """The value behind a name: an instance for a class, the function for a function.
+
+    None stays None and anything callable stays as it is. Raises ValueError for unknown names and
+    TypeError for what is neither a name nor callable.
+    """
+    if identifier is None:
+        return None
+    if isinstance(identifier, str):
+        found = lookup(kind, identifier)
+        return found() if isinstance(found, type) else found
+    if isinstance(identifier, type) and issubclass(identifier, Value):
+        return identifier()
+    if isinstance(identifier, Value) or callable(identifier):
+        return identifier
+    raise TypeError(
+        f"expected a name, a function or a value for the {kind}, received {identifier!r} of type "
+        f"{type(identifier).__name__}; do e.g. one of {', '.join(names_of(kind)[:6])}"
+    )
+
+
+# The kind of thing that a field holds, by the end of the field's name.
+_FIELD_KINDS = {
+    "activation": "activation",
+    "initializer": "initializer",
+    "regularizer": "regularizer",
+    "constraint": "constraint",
+}
+
+
+def field_kind(field_name: str) -> str | None:
+    """`kernel_initializer` -> `initializer`; None for a plain field."""
+    return _FIELD_KINDS.get(field_name.rpartition("_")[2])
+
+
+def freeze(value: Any) -> Any:
+    """`value` with lists as tuples and NumPy scalars and arrays as plain numbers: hashable."""
+    if isinstance(value, (list, tuple)):
+        return tuple(map(freeze, value))
+    if isinstance(value, dict):
+        return Fields(tuple((name, freeze(item)) for name, item in value.items()))
+    if isinstance(value, np.ndarray):
+        return freeze(value.tolist())
+    if isinstance(value, np.generic):
+        return value.item()
+    return value
+
+
+def _canonical(name: str, value: Any) -> Any:
+    kind = field_kind(name)
+    if name == "dtype" and value is not None:
+        return str(np.dtype(value))
+    if kind is None or value is None:
+        return freeze(value)
+    resolve(kind, value)  # an unknown name is an error at the user's line
+    if not isinstance(value, str):
+        for (k, known), thing in _TABLE.items():
+            if k == kind and thing is value and not isinstance(thing, type):
+                return known
+    return value
+
+
+@dataclass_transform(frozen_default=True, eq_default=False, field_specifiers=(dataclasses.field,))
+class Value:
+    """A frozen dataclass, made so by subclassing: equal by fields, hashable, printable, savable.
+
+    Fields are normalized on construction (lists become tuples) and checked by `validate`. A
+    subclass that writes its own `__init__` stays an ordinary open class; it is compared by its
+    attributes as they are.
+
+    >>> class Point(Value):
+    ...     x: int
+    ...     y: int = 0
+    >>> Point(1), Point(1) == Point(1, 0), hash(Point(1)) == hash(Point(1))
+    (Point(x=1), True, True)
+    """
+
+    kind: ClassVar[str] = "value"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._open = "__init__" in cls.__dict__ or getattr(cls, "_open", False)
+        if not cls._open:
+            dataclasses.dataclass(eq=False, repr=False)(cls)
+        if cls.__module__.partition(".")[0] == "fnn" and not cls.__name__.startswith("_"):
+            _TABLE[cls.kind, cls.__name__] = cls
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            try:
+                object.__setattr__(self, field.name, _canonical(field.name, value))
+            except (TypeError, ValueError) as error:
+                error.add_note(f"as {field.name} of {type(self).__name__}")
+                raise
+        self.validate()
+        if not self._open:
+            object.__setattr__(self, "_sealed", True)
+
+    def validate(self) -> None:
+        """Raises ValueError for arguments that cannot work. Called once, on construction."""
+
+    def replace(self: T, **changes: Any) -> T:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if "_sealed" in vars(self):
+            raise dataclasses.FrozenInstanceError(
+                f"{type(self).__name__} is a value: expected no assignment to {name}, received "
+                f"{value!r}; do value.replace({name}=...) for a changed copy"
+            )
+        object.__setattr__(self, name, value)
+
+    def _items(self) -> tuple[tuple[str, Any], ...]:
+        return tuple((name, freeze(value)) for name, value in vars(self).items() if name[0] != "_")
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        return type(self) is type(other) and self._items() == other._items()  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        known = vars(self).get("_hash")
+        if known is None:
+            known = hash((type(self), self._items()))
+            if "_sealed" in vars(self):
+                object.__setattr__(self, "_hash", known)
+        return known
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_hash"}
+
+    def __repr__(self) -> str:
+        defaults = {f.name: f.default for f in dataclasses.fields(self)} if not self._open else {}  # type: ignore[arg-type]
+        shown = [
+            f"{name}={getattr(value, '__name__', None) or repr(value)}"
+            for name, value in vars(self).items()
+            if name[0] != "_" and (name not in defaults or not _same(value, defaults[name]))
+        ]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _same(value: Any, default: Any) -> bool:
+    return type(value) is type(freeze(default)) and value == freeze(default)
+
+
+class Fields(Value):
+    """A dict that is a value: its items in order. `Fields.of` and `dict(...)` convert."""
+
+    items: tuple[tuple[str, Any], ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        return dict(self.items)
+
+
+def to_config(value: Any) -> Any:
+    """`value` as plain JSON data: names from the table, fields, numbers, strings.
+
+    Raises ValueError for what has no name in the table (register it).
+
+    >>> to_config((1, "same", None))
+    [1, 'same', None]
+    """
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (tuple, list)):
+        return [to_config(item) for item in value]
+    if isinstance(value, Fields):
+        return {"dict": [[name, to_config(item)] for name, item in value.items]}
+    if isinstance(value, Value):
+        name = type(value).__name__
+        if _TABLE.get((value.kind, name)) is not type(value):
+            raise ValueError(_unregistered(value.kind, name))
+        fields = {n: to_config(v) for n, v in vars(value).items() if n[0] != "_"}
+        return {value.kind: name, **fields}
+    for (kind, name), thing in _TABLE.items():
+        if thing is value:
+            return {kind: name}
+    raise ValueError(_unregistered("function", getattr(value, "__name__", repr(value))))
+
+
+def _unregistered(kind: str, name: str) -> str:
+    return (
+        f"expected a registered {kind} to save, received {name}; put @fnn.register above its "
+        "definition, so that a file can name it"
+    )
+
+
+def from_config(data: Any, custom: Mapping[str, Any] | None = None) -> Any:
+    """The value that `to_config` described; `custom` maps names to classes or functions.
+
+    Looks names up in the table and in `custom`: nothing is imported, nothing executed. Raises
+    ValueError naming what it does not know.
+    """
+    if isinstance(data, list):
+        return tuple(from_config(item, custom) for item in data)
+    if not isinstance(data, dict):
+        return data
+    if not data:
+        raise ValueError(
+            "expected a description of a value, received an empty dict; the file is damaged"
+        )
+    (kind, name), *fields = data.items()
+    if kind == "dict":
+        return Fields(tuple((key, from_config(item, custom)) for key, item in name))
+    if not isinstance(name, str):
+        raise ValueError(f"expected the name of a {kind}, received {name!r}; the file is damaged")
+    found = lookup(kind, name, custom)
+    if not (isinstance(found, type) and issubclass(found, Value)):
+        return found
+    if found._open:
+        return _open_from_config(found, {key: from_config(item, custom) for key, item in fields})
+    known = {f.name for f in dataclasses.fields(found)}  # type: ignore[arg-type]
+    unknown = [key for key, _ in fields if key not in known]
+    if unknown:
+        raise ValueError(
+            f"expected the fields {sorted(known)} of {name}, received {unknown}; "
+            "the file was written by another version"
+        )
+    return found(**{key: from_config(item, custom) for key, item in fields})
+
+
+def _open_from_config(cls: type, attributes: dict[str, Any]) -> Any:
+    made = cls.__new__(cls)
+    vars(made).update(attributes)
+    return made
+
+
+Function = Callable[..., Any]

@@ -1,0 +1,114 @@
+"""Layer: the frozen value that everything which computes with weights is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import field
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import jax.numpy as jnp
+from jax import Array, random
+
+from fnn.core.config import Value, resolve
+from fnn.core.context import INFERENCE, Context, salt
+
+Params: TypeAlias = dict[str, Any]
+State: TypeAlias = dict[str, Any]
+Masking: TypeAlias = Literal["pass", "use", "inside", "refuse"]
+
+# What the fields of a layer may hold: a name, a function or a value, and None for none.
+Activation: TypeAlias = Any
+Initializer: TypeAlias = Any
+Regularizer: TypeAlias = Any
+Constraint: TypeAlias = Any
+
+
+class Layer(Value):
+    """A pure function with weights, described by its fields; it never holds an array.
+
+    Subclass it, list the fields, write the pair:
+
+        init(key, x) -> (params, state)                   x: anything with .shape and .dtype
+        apply(params, state, x, ctx) -> (outputs, state)  always both
+
+    `params` learn, `state` moves (running averages); both are dicts, empty where there is
+    nothing. Layers of several inputs take a tuple. Shapes, configuration and equality follow from
+    the fields and from running the pair abstractly; no other method is needed.
+
+    `name`         the name within its parent; Keras's default (`dense`, `dense_1`) if None
+    `trainable`    False: the weights stay as they are and batch statistics are not updated
+    `dtype`        the dtype to compute in; None computes in that of weights and inputs
+    `input_shape`  the shape of one example; a `Sequential` that starts with it is built at once
+
+    `masking` says what happens to a mask `(batch, time)` on the inputs:
+    "pass" (it stays on the outputs), "use" (the layer reads `ctx.mask` and the outputs have none,
+    or it returns `Masked`), "inside" (a combinator, its children decide), "refuse" (an error).
+
+    >>> class Scale(Layer):
+    ...     factor: float = 2.0
+    ...     def apply(self, params, state, x, ctx=INFERENCE):
+    ...         return x * self.factor, state
+    >>> init, apply = Scale(3.0)
+    >>> apply(*init(random.key(0), jnp.ones(2)), jnp.ones(2))[0].tolist()
+    [3.0, 3.0]
+    """
+
+    kind: ClassVar[str] = "layer"
+    masking: ClassVar[Masking] = "refuse"
+    stacked: ClassVar[bool] = False  # the weights of the inner layer have a leading axis of copies
+
+    name: str | None = field(default=None, kw_only=True)
+    trainable: bool = field(default=True, kw_only=True)
+    dtype: str | None = field(default=None, kw_only=True)
+    input_shape: tuple[int | None, ...] | None = field(default=None, kw_only=True)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for keras_name, ours in (("call", "apply"), ("build", "init")):
+            if keras_name in cls.__dict__ and cls.apply is Layer.apply:
+                raise TypeError(
+                    f"{cls.__name__}: expected the pair init(key, x) and apply(params, state, x, "
+                    f"ctx), received a method {keras_name}; do write {ours} instead: weights come "
+                    "in as params and go out as results, nothing is kept on self"
+                )
+
+    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+        """Fresh weights and state for inputs like `x`."""
+        return {}, {}
+
+    def apply(
+        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
+    ) -> tuple[Any, State]:
+        """The outputs, and the state after this call."""
+        raise TypeError(
+            f"expected {type(self).__name__} to define apply(params, state, x, ctx), received a "
+            "class without it; do return (outputs, state) from it"
+        )
+
+    def children(self) -> tuple[tuple[str | None, Layer], ...]:
+        """The layers inside, by name; a child named None keeps its weights where its parent's are."""
+        return ()
+
+    def split_activation(self) -> tuple[Layer, Any]:
+        """This layer without the activation that it ends in, and that activation (or None)."""
+        return self, None
+
+    def weight(self, name: str, key: Array, shape: tuple[int, ...]) -> Array:
+        """A fresh weight by the field `<name>_initializer`."""
+        initializer = resolve("initializer", getattr(self, f"{name}_initializer"))
+        return initializer(random.fold_in(key, salt(name)), shape, self.weight_dtype)
+
+    @property
+    def weight_dtype(self) -> Any:
+        """float64 for a float64 layer, else float32: weights keep full precision."""
+        return jnp.dtype(self.dtype if self.dtype == "float64" else "float32")
+
+    def __iter__(self) -> Iterator[Any]:
+        """`init, apply = layer`."""
+        return iter((self.init, self.apply))
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        """A node of a graph: this layer on symbolic inputs (`Input`)."""
+        from fnn.core.node import symbolic_call
+
+        return symbolic_call(self, inputs, named)

@@ -1,0 +1,82 @@
+"""Masked: values and the mask that travels with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from fnn.core.context import Context
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Masked:
+    """Values `(batch, time, ...)` with `mask` `(batch, time)`, True where a step is real.
+
+    A pytree, so it passes through every JAX transform. `Embedding(mask_zero=True)` and `Masking`
+    return it; combinators carry it on; a leaf layer gets plain values and finds the mask in
+    `ctx.mask`; losses and metrics count only the real steps.
+
+    >>> Masked(jnp.ones((1, 2, 3)), jnp.array([[True, False]])).shape
+    (1, 2, 3)
+    """
+
+    values: Any
+    mask: Any
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.values.shape
+
+    @property
+    def dtype(self) -> Any:
+        return self.values.dtype
+
+
+def is_masked(x: Any) -> bool:
+    """Whether `x` is a `Masked` (for `is_leaf`)."""
+    return isinstance(x, Masked)
+
+
+def split_mask(x: Any) -> tuple[Any, Any]:
+    """The plain values of `x` and their masks: `(values, mask or tuple of masks or None)`."""
+    if isinstance(x, Masked):
+        return x.values, x.mask
+    if isinstance(x, (tuple, list)) and any(map(is_masked, x)):
+        pairs = [split_mask(item) for item in x]
+        return tuple(value for value, _ in pairs), tuple(mask for _, mask in pairs)
+    return x, None
+
+
+def strip_masks(x: Any) -> Any:
+    """`x` with every `Masked` in it replaced by its values."""
+    return jax.tree.map(lambda a: a.values if is_masked(a) else a, x, is_leaf=is_masked)
+
+
+def attach_mask(x: Any, mask: Array | None) -> Any:
+    """`Masked(x, mask)`, or `x` as it is if there is no mask."""
+    return x if mask is None else Masked(x, mask)
+
+
+def carry_mask(x: Any, ctx: Context) -> tuple[Any, Context]:
+    """Moves a mask given by the context onto the values, where a combinator carries it."""
+    if ctx.mask is None:
+        return x, ctx
+    if isinstance(x, (tuple, list)):
+        return tuple(map(attach_mask, x, ctx.mask)), ctx.replace(mask=None)
+    return attach_mask(x, ctx.mask), ctx.replace(mask=None)
+
+
+def combine_masks(masks: Any) -> Array | None:
+    """The positions that every mask in `masks` calls real; None where there is no mask at all."""
+    known = [mask for mask in masks if mask is not None]
+    if not known:
+        return None
+    combined = known[0]
+    for mask in known[1:]:
+        combined = jnp.logical_and(combined, mask)
+    return combined

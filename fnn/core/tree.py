@@ -1,0 +1,80 @@
+"""Paths of a pytree of weights: list, get, put, count."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+Path = tuple[str, ...]
+
+
+def flatten(tree: Any, prefix: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Every (path, leaf) of nested dicts, in the order in which the dicts hold them."""
+    if isinstance(tree, dict):
+        for name, branch in tree.items():
+            yield from flatten(branch, (*prefix, name))
+    else:
+        yield prefix, tree
+
+
+def unflatten(leaves: Any) -> dict[str, Any]:
+    """The nested dicts that hold the given (path, leaf) pairs."""
+    tree: dict[str, Any] = {}
+    for path, leaf in leaves:
+        branch = tree
+        for name in path[:-1]:
+            branch = branch.setdefault(name, {})
+        branch[path[-1]] = leaf
+    return tree
+
+
+def get(tree: Any, path: Path) -> Any:
+    """The branch of nested dicts at `path`; an empty dict where there is none."""
+    for name in path:
+        tree = tree.get(name, {})
+    return tree
+
+
+def put(tree: Any, path: Path, branch: Any) -> Any:
+    """A copy of `tree` with `branch` at `path`."""
+    if not path:
+        return branch
+    return {**tree, path[0]: put(tree.get(path[0], {}), path[1:], branch)}
+
+
+def same_order(tree: Any, like: Any) -> Any:
+    """`tree` with the keys of its dicts in the order of `like` (JAX sorts them)."""
+    if not isinstance(tree, dict):
+        return tree
+    return {name: same_order(tree[name], like[name]) for name in like}
+
+
+def count(tree: Any) -> int:
+    """How many numbers the leaves hold."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def nbytes(tree: Any) -> int:
+    """How many bytes the leaves take."""
+    return sum(
+        math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(tree)
+    )
+
+
+def spec(tree: Any) -> Any:
+    """Shapes and dtypes of a pytree, without its values."""
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), tree)
+
+
+def describe(tree: Any) -> str:
+    """Shapes and dtypes in words: `float32[64, 31], int32[64]`."""
+    return ", ".join(
+        f"{a.dtype}{list(a.shape)}"
+        if hasattr(a, "shape") and hasattr(a, "dtype")
+        else type(a).__name__
+        for a in jax.tree.leaves(tree)
+    )

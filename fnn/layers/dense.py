@@ -1,0 +1,62 @@
+"""Dense: every output from every input."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from fnn.core import arguments
+from fnn.core.arithmetic import activate, add_bias
+from fnn.core.context import INFERENCE, Context
+from fnn.core.layer import Activation, Constraint, Initializer, Layer, Params, Regularizer, State
+
+
+class Dense(Layer):
+    """activation(x @ kernel + bias).   (..., features) -> (..., units)
+
+    The product is over the last axis only: an image is not flattened (`Flatten` does that).
+    Weights: `kernel (features, units)`, `bias (units,)`.
+    Raises ValueError unless `units` is a whole number above 0 and the features are those of init.
+
+    >>> init, apply = Dense(3)
+    >>> params, state = init(jax.random.key(0), jnp.ones((2, 5)))
+    >>> apply(params, state, jnp.ones((2, 5)))[0].shape
+    (2, 3)
+    """
+
+    masking = "pass"
+
+    units: int
+    activation: Activation = None
+    use_bias: bool = True
+    kernel_initializer: Initializer = "glorot_uniform"
+    bias_initializer: Initializer = "zeros"
+    kernel_regularizer: Regularizer = None
+    bias_regularizer: Regularizer = None
+    activity_regularizer: Regularizer = None
+    kernel_constraint: Constraint = None
+    bias_constraint: Constraint = None
+
+    def validate(self) -> None:
+        arguments.positive_int(self, "units")
+
+    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+        arguments.minimum_rank(self, x, 2, "(batch, ..., features)")
+        params = {"kernel": self.weight("kernel", key, (x.shape[-1], self.units))}
+        if self.use_bias:
+            params["bias"] = self.weight("bias", key, (self.units,))
+        return params, {}
+
+    def apply(
+        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+    ) -> tuple[Array, State]:
+        arguments.width(self, x, params["kernel"].shape[0])
+        y = jnp.matmul(x, params["kernel"])  # (..., units)
+        if self.use_bias:
+            y = add_bias(y, params["bias"])
+        return activate(self.activation, y), state
+
+    def split_activation(self) -> tuple[Layer, Any]:
+        return self.replace(activation=None), self.activation
