@@ -1,0 +1,55 @@
+"""fnn: neural networks for JAX. Layers are pure init/apply pairs; Model has Keras's verbs."""
+
+from fnn import (
+    activations,
+    callbacks,
+    constraints,
+    datasets,
+    initializers,
+    layers,
+    losses,
+    metrics,
+    models,
+    optimizers,
+    regularizers,
+    schedules,
+    training,
+    visualization,
+)
+from fnn.core.config import register
+from fnn.core.context import INFERENCE, Context
+from fnn.core.layer import Layer
+from fnn.core.masking import Masked
+from fnn.core.node import Input
+from fnn.core.seed import set_seed
+from fnn.models import Model, Sequential
+from fnn.saving.archive import load
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "INFERENCE",
+    "Context",
+    "Input",
+    "Layer",
+    "Masked",
+    "Model",
+    "Sequential",
+    "activations",
+    "callbacks",
+    "constraints",
+    "datasets",
+    "initializers",
+    "layers",
+    "load",
+    "losses",
+    "metrics",
+    "models",
+    "optimizers",
+    "register",
+    "regularizers",
+    "schedules",
+    "set_seed",
+    "training",
+    "visualization",
+]

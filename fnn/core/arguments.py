@@ -71,8 +71,8 @@ def rank(thing: Any, x: Any, *ranks: int, layout: str = "") -> None:
     """Checks in `init` that the inputs have one of these numbers of axes."""
     if not hasattr(x, "shape"):
         raise TypeError(
-            f"{type(thing).__name__}: expected one array as input, received {type(x).__name__} of "
-            f"{len(x) if hasattr(x, '__len__') else '?'}; merge the inputs first, e.g. with Concatenate()"
+            f"{type(thing).__name__}: expected one array as input, received {type(x).__name__}; "
+            "do merge several inputs first, e.g. with Concatenate()"
         )
     if len(x.shape) not in ranks:
         expected = " or ".join(map(str, ranks))

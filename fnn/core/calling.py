@@ -49,7 +49,7 @@ def initialize(layer: Layer, key: Array, x: Any, name: str | None = None) -> tup
 def call(
     layer: Layer, params: Params, state: State, x: Any, ctx: Context, name: str | None = None
 ) -> tuple[Any, State]:
-    """`layer.apply`, with everything that holds for every layer: masks, dtype, freezing, penalty."""
+    """`layer.apply`, with what holds for every layer: masks, dtype, freezing, penalty."""
     with located(name, layer, x):
         if not layer.trainable:
             params, ctx = lax.stop_gradient(params), ctx.replace(frozen=True)
@@ -131,6 +131,18 @@ def _output_spec(layer: Layer, treedef: Any, leaves: tuple[Any, ...]) -> Any:
     return jax.eval_shape(run, x)
 
 
+def applied_spec(layer: Layer, params: Params, state: State, x: Any) -> Any:
+    """Shapes and dtypes that `layer` returns with these weights; raises if `x` does not fit them."""
+    leaves, treedef = jax.tree.flatten(tree.spec((params, state, x)))
+    return _applied_spec(layer, treedef, tuple(leaves))
+
+
+@functools.lru_cache(maxsize=256)
+def _applied_spec(layer: Layer, treedef: Any, leaves: tuple[Any, ...]) -> Any:
+    run = lambda params, state, x: call(layer, params, state, x, INFERENCE)[0]
+    return jax.eval_shape(run, *treedef.unflatten(leaves))
+
+
 def weight_spec(layer: Layer, x: Any) -> tuple[Params, State]:
     """Shapes and dtypes of (params, state), in the order in which the layers create them."""
     leaves, treedef = jax.tree.flatten(tree.spec(x))
@@ -147,7 +159,7 @@ def _weight_spec(layer: Layer, treedef: Any, leaves: tuple[Any, ...]) -> tuple[P
         return pair
 
     spec = jax.eval_shape(run, random.key(0), treedef.unflatten(leaves))
-    return tuple(map(tree.same_order, spec, written[-1]))  # type: ignore[return-value]
+    return tuple(map(tree.same_order, spec, written[-1]))
 
 
 def snake_case(name: str) -> str:
@@ -237,7 +249,7 @@ class Flow(Layer):
 
 
 class Wrapper(Layer):
-    """A combinator that changes how `inner` runs, never what it owns: its weights keep their paths."""
+    """A combinator that changes how `inner` runs; the weights of `inner` keep their paths."""
 
     masking = "inside"
 

@@ -1,4 +1,4 @@
-"""Values: frozen, compared by their fields, turned into plain dicts and back; the table of names."""
+"""A value <-> a plain dict, by its fields; the table of registered names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 _TABLE: dict[tuple[str, str], Any] = {}
 
 
-def register(thing: Any = None, /, *names: str, kind: str | None = None) -> Any:
+def register(thing: Any = None, /, *names: Any, kind: str | None = None) -> Any:
     """Makes a class or function of yours loadable from a saved model, under its own name.
 
     A decorator. `names` are further strings that stand for it; `kind` is needed only where a
@@ -30,7 +30,7 @@ def register(thing: Any = None, /, *names: str, kind: str | None = None) -> Any:
     if thing is None or isinstance(thing, str):
         extra = names if thing is None else (thing, *names)
         return lambda it: register(it, *extra, kind=kind)
-    key = kind or getattr(thing, "kind", "function")
+    key = str(kind or getattr(thing, "kind", "function"))
     for name in (thing.__name__, *names):
         _TABLE[key, name] = thing
     return thing
@@ -93,7 +93,12 @@ def field_kind(field_name: str) -> str | None:
 
 
 def freeze(value: Any) -> Any:
-    """`value` with lists as tuples and NumPy scalars and arrays as plain numbers: hashable."""
+    """`value` with lists as tuples and NumPy scalars and arrays as plain numbers: hashable.
+
+    A model becomes its layer, which remembers where its weights are until they are taken over.
+    """
+    if hasattr(value, "as_layer"):
+        return value.as_layer()
     if isinstance(value, (list, tuple)):
         return tuple(map(freeze, value))
     if isinstance(value, dict):
@@ -135,10 +140,11 @@ class Value:
     """
 
     kind: ClassVar[str] = "value"
+    _open: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._open = "__init__" in cls.__dict__ or getattr(cls, "_open", False)
+        cls._open = "__init__" in cls.__dict__ or cls._open
         if not cls._open:
             dataclasses.dataclass(eq=False, repr=False)(cls)
         if cls.__module__.partition(".")[0] == "fnn" and not cls.__name__.startswith("_"):
@@ -177,7 +183,7 @@ class Value:
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True
-        return type(self) is type(other) and self._items() == other._items()  # type: ignore[attr-defined]
+        return type(self) is type(other) and self._items() == other._items()
 
     def __hash__(self) -> int:
         known = vars(self).get("_hash")
@@ -188,10 +194,11 @@ class Value:
         return known
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_hash"}
+        return {name: v for name, v in vars(self).items() if name not in ("_hash", "_source")}
 
     def __repr__(self) -> str:
-        defaults = {f.name: f.default for f in dataclasses.fields(self)} if not self._open else {}  # type: ignore[arg-type]
+        fields = () if self._open else dataclasses.fields(self)  # type: ignore[arg-type]
+        defaults = {field.name: field.default for field in fields}
         shown = [
             f"{name}={getattr(value, '__name__', None) or repr(value)}"
             for name, value in vars(self).items()
@@ -280,8 +287,8 @@ def from_config(data: Any, custom: Mapping[str, Any] | None = None) -> Any:
     return found(**{key: from_config(item, custom) for key, item in fields})
 
 
-def _open_from_config(cls: type, attributes: dict[str, Any]) -> Any:
-    made = cls.__new__(cls)
+def _open_from_config(cls: type[Value], attributes: dict[str, Any]) -> Any:
+    made: Any = cls.__new__(cls)
     vars(made).update(attributes)
     return made
 

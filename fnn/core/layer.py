@@ -55,7 +55,9 @@ class Layer(Value):
 
     kind: ClassVar[str] = "layer"
     masking: ClassVar[Masking] = "refuse"
-    stacked: ClassVar[bool] = False  # the weights of the inner layer have a leading axis of copies
+    stacked: ClassVar[bool] = False  # the weights of the children have a leading axis of copies
+    ends_in_activation: ClassVar[bool] = False  # its field `activation` is the last thing it does
+    input_names: ClassVar[tuple[str, ...]] = ()  # of a layer of several inputs, in their order
 
     name: str | None = field(default=None, kw_only=True)
     trainable: bool = field(default=True, kw_only=True)
@@ -86,12 +88,14 @@ class Layer(Value):
         )
 
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
-        """The layers inside, by name; a child named None keeps its weights where its parent's are."""
+        """The layers inside, by name; one named None has its weights where this layer has them."""
         return ()
 
     def split_activation(self) -> tuple[Layer, Any]:
         """This layer without the activation that it ends in, and that activation (or None)."""
-        return self, None
+        if not self.ends_in_activation or getattr(self, "activity_regularizer", None) is not None:
+            return self, None
+        return self.replace(activation=None), self.activation  # type: ignore[attr-defined]
 
     def weight(self, name: str, key: Array, shape: tuple[int, ...]) -> Array:
         """A fresh weight by the field `<name>_initializer`."""

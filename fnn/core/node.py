@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core.calling import located, output_spec
-from fnn.core.layer import Layer
-from fnn.core.masking import is_masked, strip_masks
+from fnn.core.context import INFERENCE, Context
+from fnn.core.layer import Layer, Params, State
+from fnn.core.masking import strip_masks
 
 # An axis whose size is not known runs abstractly at two sizes: what differs is free.
 SIZES = ((3, 97), (5, 103))  # (batch, any other axis)
@@ -20,9 +21,10 @@ class Node:
     """What a layer will compute from other nodes. `shape` has None where the size is free."""
 
     def __init__(
-        self, layer: Layer | None, parents: Any, specs: tuple[Any, Any], name: str | None = None
-    ):
+        self, layer: Layer | None, parents: Any, specs: tuple[Any, ...], name: str | None = None
+    ) -> None:
         self.layer, self.parents, self.specs, self.name = layer, parents, specs, name
+        self.source: Any = None  # the model that brings weights along, kept alive until then
 
     @property
     def spec(self) -> Any:
@@ -53,13 +55,12 @@ def free_shape(first: Any, second: Any) -> Any:
     return merged
 
 
-def input_specs(shape: Any, dtype: Any = "float32") -> tuple[Any, Any]:
-    """The two trial specs of a batch of inputs of the given shape of one example."""
-    return tuple(  # type: ignore[return-value]
+def input_specs(shape: Any, dtype: Any = "float32") -> tuple[Any, ...]:
+    """The trial specs of a batch of inputs of this shape, None where the size is free."""
+    return tuple(
         jax.ShapeDtypeStruct(
             tuple(
-                batch if i == 0 and n is None else other if n is None else n
-                for i, n in enumerate(shape)
+                size if size is not None else other if i else batch for i, size in enumerate(shape)
             ),
             jnp.dtype(dtype),
         )
@@ -84,67 +85,71 @@ def Input(  # noqa: N802 - Keras's name
     (None, 28, 28, 1)
     """
     if batch_shape is None:
-        if shape is None:
-            raise ValueError("Input: expected a shape, received None; do e.g. Input(shape=(10,))")
         if not isinstance(shape, (tuple, list)):
             raise ValueError(
-                f"Input: expected shape to be a tuple, received shape={shape!r}; do Input(shape=({shape},))"
+                "Input: expected shape to be a tuple, the shape of one example, received "
+                f"shape={shape!r}; do e.g. Input(shape=({10 if shape is None else shape},))"
             )
         batch_shape = (batch_size, *shape)
     whole = tuple(n.item() if isinstance(n, np.integer) else n for n in batch_shape)
     if any(n is not None and (not isinstance(n, int) or n < 0) for n in whole):
         raise ValueError(
-            f"Input: expected whole numbers or None in shape, received shape={shape or batch_shape!r}; "
-            "do e.g. Input(shape=(28, 28, 1))"
+            "Input: expected whole numbers or None in shape, received "
+            f"{tuple(whole)!r}; do e.g. Input(shape=(28, 28, 1))"
         )
     return Node(None, (), input_specs(whole, dtype or "float32"), name)
 
 
-def symbolic_call(layer: Layer, inputs: tuple[Any, ...], named: dict[str, Any]) -> Node:
-    """The node of `layer` on `inputs`: its shape is inferred at once, so errors are at this line."""
-    order = getattr(layer, "input_names", ())
+def symbolic_call(layer: Layer, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """The node of `layer` on `inputs`; its shape is inferred now, so errors are at this line.
+
+    Named inputs are put in the order of `layer.input_names`. Raises TypeError for arrays.
+    """
+    x = _as_one_input(layer, inputs, named)
+    leaves = jax.tree.leaves(x)
+    if not leaves or not all(isinstance(leaf, Node) for leaf in leaves):
+        received = ", ".join(sorted({type(leaf).__name__ for leaf in leaves})) or "nothing"
+        raise TypeError(
+            f"{type(layer).__name__}: expected symbolic inputs (from Input), received {received}; "
+            "on arrays do params, state = layer.init(key, x), then layer.apply(params, state, x), "
+            "or put the layer into a Model"
+        )
+    trials = [jax.tree.map(lambda node, i=i: node.specs[i], x) for i in range(len(SIZES))]
+    with located(layer.name, layer, trials[0]):
+        specs = tuple(output_spec(layer, trial) for trial in trials)
+    node = Node(layer, x, specs)
+    if isinstance(specs[0], (tuple, list)):  # so that several outputs unpack: y, h, c = lstm(x)
+        return tuple(
+            Node(Item(index), node, tuple(spec[index] for spec in specs))
+            for index in range(len(specs[0]))
+        )
+    return node
+
+
+def _as_one_input(layer: Layer, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    order = layer.input_names
     unknown = [name for name in named if name not in order]
     if unknown:
         raise TypeError(
-            f"{type(layer).__name__}: expected symbolic inputs{' and ' + str(order) if order else ''}, "
-            f"received the argument {unknown[0]!r}; train and mask are given to apply, by Context"
+            f"{type(layer).__name__}: expected symbolic inputs{f' {order}' if order else ''}, "
+            f"received the argument {unknown[0]!r}; training and masks are said by Context"
         )
     if named:
         inputs = (*inputs, *(named.get(name) for name in order[len(inputs) :]))
         while inputs[-1] is None:
             inputs = inputs[:-1]
     x = inputs[0] if len(inputs) == 1 else inputs
-    x = tuple(x) if isinstance(x, list) else x
-    leaves = jax.tree.leaves(x)
-    if not leaves or not all(isinstance(leaf, Node) for leaf in leaves):
-        received = ", ".join(sorted({type(leaf).__name__ for leaf in leaves})) or "nothing"
-        raise TypeError(
-            f"{type(layer).__name__}: expected symbolic inputs (from Input), received {received}; on "
-            "arrays do params, state = layer.init(key, x), then layer.apply(params, state, x), or "
-            "put the layer into a Model"
-        )
-    trials = [jax.tree.map(lambda node: node.specs[i], x) for i in range(len(SIZES))]  # noqa: B023
-    with located(layer.name, layer, trials[0]):
-        specs = tuple(output_spec(layer, trial) for trial in trials)
-    if isinstance(specs[0], (tuple, list)) and not is_masked(specs[0]):
-        return _split(Node(layer, x, specs), specs)  # type: ignore[arg-type, return-value]
-    return Node(layer, x, specs)  # type: ignore[arg-type]
-
-
-def _split(node: Node, specs: tuple[Any, Any]) -> Any:
-    """One node for each of several outputs, so that they unpack: `y, h, c = LSTM(...)(x)`."""
-    return tuple(
-        Node(Item(index), node, (specs[0][index], specs[1][index]))
-        for index in range(len(specs[0]))
-    )
+    return tuple(x) if isinstance(x, list) else x
 
 
 class Item(Layer):
-    """Picks one of several values: `(a, b, ...) -> the one at index`."""
+    """Picks one of several values.   (a, b, ...) -> the one at `index`"""
 
     masking = "inside"
 
     index: int
 
-    def apply(self, params: Any, state: Any, x: Any, ctx: Any = None) -> tuple[Any, Any]:
+    def apply(
+        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
+    ) -> tuple[Any, State]:
         return x[self.index], state

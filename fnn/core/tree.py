@@ -46,6 +46,13 @@ def put(tree: Any, path: Path, branch: Any) -> Any:
     return {**tree, path[0]: put(tree.get(path[0], {}), path[1:], branch)}
 
 
+def fill(tree: Any, leaves: Any) -> Any:
+    """`tree` with the leaves that `leaves` has, empty branches kept."""
+    if not isinstance(tree, dict):
+        return leaves
+    return {name: fill(branch, leaves.get(name, {})) for name, branch in tree.items()}
+
+
 def same_order(tree: Any, like: Any) -> Any:
     """`tree` with the keys of its dicts in the order of `like` (JAX sorts them)."""
     if not isinstance(tree, dict):

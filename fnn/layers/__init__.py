@@ -1,0 +1,86 @@
+"""The layers, one family a file."""
+
+# ruff: noqa: F401 - this module only collects names
+
+from fnn.core.layer import Layer
+from fnn.core.node import Input
+from fnn.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
+from fnn.layers.convolution import Conv1D, Conv2D, Conv3D
+from fnn.layers.dense import Dense
+from fnn.layers.dropout import (
+    ActivityRegularization,
+    AlphaDropout,
+    Dropout,
+    GaussianDropout,
+    GaussianNoise,
+    SpatialDropout1D,
+    SpatialDropout2D,
+    SpatialDropout3D,
+)
+from fnn.layers.embedding import Embedding
+from fnn.layers.global_pooling import (
+    GlobalAveragePooling1D,
+    GlobalAveragePooling2D,
+    GlobalAveragePooling3D,
+    GlobalMaxPooling1D,
+    GlobalMaxPooling2D,
+    GlobalMaxPooling3D,
+)
+from fnn.layers.graph import Graph
+from fnn.layers.masks import Masking, Unmask
+from fnn.layers.merging import (
+    Add,
+    Average,
+    Concatenate,
+    Dot,
+    Maximum,
+    Minimum,
+    Multiply,
+    Subtract,
+    add,
+    average,
+    concatenate,
+    dot,
+    maximum,
+    minimum,
+    multiply,
+    subtract,
+)
+from fnn.layers.normalization import (
+    BatchNormalization,
+    GroupNormalization,
+    LayerNormalization,
+    RMSNormalization,
+    UnitNormalization,
+)
+from fnn.layers.padding import (
+    Cropping1D,
+    Cropping2D,
+    Cropping3D,
+    ZeroPadding1D,
+    ZeroPadding2D,
+    ZeroPadding3D,
+)
+from fnn.layers.pooling import (
+    AveragePooling1D,
+    AveragePooling2D,
+    AveragePooling3D,
+    MaxPooling1D,
+    MaxPooling2D,
+    MaxPooling3D,
+)
+from fnn.layers.recurrent import GRU, LSTM, SimpleRNN
+from fnn.layers.repeat import Repeat
+from fnn.layers.reshaping import Flatten, Permute, RepeatVector, Reshape
+from fnn.layers.sequential import Sequential
+from fnn.layers.simple import Identity, Lambda, Rescaling
+from fnn.layers.upsampling import UpSampling1D, UpSampling2D, UpSampling3D
+from fnn.layers.wrappers import (
+    Ensemble,
+    Frozen,
+    Inference,
+    Parallel,
+    Remat,
+    Residual,
+    TimeDistributed,
+)

@@ -27,6 +27,7 @@ class Dense(Layer):
     """
 
     masking = "pass"
+    ends_in_activation = True
 
     units: int
     activation: Activation = None
@@ -57,6 +58,3 @@ class Dense(Layer):
         if self.use_bias:
             y = add_bias(y, params["bias"])
         return activate(self.activation, y), state
-
-    def split_activation(self) -> tuple[Layer, Any]:
-        return self.replace(activation=None), self.activation

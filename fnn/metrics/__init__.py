@@ -1,0 +1,86 @@
+"""Metrics, by Keras's names, and `get`, which resolves them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fnn.core.calling import snake_case
+from fnn.core.config import lookup, names_of, register, resolve
+from fnn.metrics.accuracy import (
+    Accuracy,
+    BinaryAccuracy,
+    CategoricalAccuracy,
+    SparseCategoricalAccuracy,
+    SparseTopKCategoricalAccuracy,
+    TopKCategoricalAccuracy,
+    accuracy,
+    binary_accuracy,
+    categorical_accuracy,
+    sparse_categorical_accuracy,
+    sparse_top_k_categorical_accuracy,
+    top_k_categorical_accuracy,
+)
+from fnn.metrics.losses import (
+    FunctionMetric,
+    MeanAbsoluteError,
+    MeanMetricWrapper,
+    MeanSquaredError,
+    RootMeanSquaredError,
+)
+from fnn.metrics.metric import Mean, Metric, Sum
+
+_AMBIGUOUS = {
+    "accuracy": ("BinaryAccuracy", "SparseCategoricalAccuracy", "CategoricalAccuracy"),
+    "crossentropy": (
+        "BinaryCrossentropy",
+        "SparseCategoricalCrossentropy",
+        "CategoricalCrossentropy",
+    ),
+}
+_AMBIGUOUS |= {"acc": _AMBIGUOUS["accuracy"], "ce": _AMBIGUOUS["crossentropy"]}
+
+_SHORT = {
+    "mse": MeanSquaredError,
+    "mae": MeanAbsoluteError,
+}
+
+for _name in names_of("metric"):
+    register(lookup("metric", _name), snake_case(_name))
+for _name, _class in _SHORT.items():
+    register(_class, _name, _name.upper())
+
+
+def get(identifier: Any, y_true_spec: Any = None, y_pred_spec: Any = None) -> Metric:
+    """The metric behind a name, a class, a value or a function `(y_true, y_pred)`.
+
+    "accuracy" and "acc" (and "crossentropy", "ce") are binary for predictions of one output, sparse
+    for targets that are class numbers, else categorical, by the shapes of targets and predictions,
+    which they need. A metric given by a string has that string as its label.
+    Raises ValueError for an unknown name, TypeError for what is none of these.
+
+    >>> get("mse").label
+    'mse'
+    """
+    if isinstance(identifier, str):
+        name = identifier
+        if identifier.lower() in _AMBIGUOUS:
+            name = _by_shape(identifier, y_true_spec, y_pred_spec)
+        return resolve("metric", name).replace(name=identifier)
+    found = resolve("metric", identifier)
+    if isinstance(found, Metric):
+        return found
+    return MeanMetricWrapper(found)
+
+
+def _by_shape(name: str, y_true: Any, y_pred: Any) -> str:
+    if y_true is None or y_pred is None:
+        raise ValueError(
+            f"expected the shapes of targets and predictions to resolve the metric {name!r}, "
+            "received none; do name it in full, e.g. binary_accuracy, categorical_accuracy or "
+            "sparse_categorical_accuracy"
+        )
+    binary, sparse, categorical = _AMBIGUOUS[name.lower()]
+    true, predicted = tuple(y_true.shape), tuple(y_pred.shape)
+    if predicted[-1] == 1:
+        return binary
+    return sparse if len(true) < len(predicted) or true[-1] == 1 else categorical

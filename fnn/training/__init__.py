@@ -1,0 +1,17 @@
+"""From a layer to a trained layer: steps, data, the loop."""
+
+from fnn.training.history import History
+from fnn.training.loop import fit
+from fnn.training.state import Tally, TrainState
+from fnn.training.step import Objective, make_eval_step, make_predict_step, make_train_step
+
+__all__ = [
+    "History",
+    "Objective",
+    "Tally",
+    "TrainState",
+    "fit",
+    "make_eval_step",
+    "make_predict_step",
+    "make_train_step",
+]

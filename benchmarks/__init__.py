@@ -1,0 +1,1 @@
+"""Benchmarks: fnn beside what else one would use."""

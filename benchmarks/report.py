@@ -1,0 +1,102 @@
+"""The report: measured rounds -> medians and ratios, as a table in Markdown and as JSON."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.workloads import WORKLOADS
+
+BEGIN, END = "<!-- training: begin -->", "<!-- training: end -->"
+MEASURE = "hand"  # the peer that the ratios are to
+TITLES = {
+    "hand": "JAX by hand",
+    "fnn": "**fnn**",
+    "keras": "Keras on JAX",
+    "flax": "Flax NNX",
+    "equinox": "Equinox",
+    "torch": "PyTorch",
+}
+PACKAGES = ("jax", "fnn", "keras", "flax", "equinox", "torch")
+
+
+def machine(peers: Iterable[str]) -> dict[str, str]:
+    """What the numbers depend on besides the code."""
+    cpu = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next((li.partition(": ")[2] for li in lines if li.startswith("model name")), cpu)
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        if package in ("jax", *peers):
+            try:
+                versions[package] = importlib.metadata.version(package)
+            except importlib.metadata.PackageNotFoundError:
+                continue
+    return {
+        "date": datetime.date.today().isoformat(),
+        "cpu": f"{os.cpu_count()} cores of {cpu}",
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+    }
+
+
+def milliseconds(peer: dict[str, Any], clock: str, steps: int) -> float:
+    """The median over the rounds of the time a step."""
+    return 1e3 * median(r[clock] for r in peer["rounds"]) / steps
+
+
+def ratio(peer: dict[str, Any], measure: dict[str, Any] | None, clock: str) -> str:
+    """The median of the ratios round by round: what slowed a whole round down cancels."""
+    if not measure or "rounds" not in measure:
+        return ""
+    pairs = zip(peer["rounds"], measure["rounds"], strict=True)
+    return f"{median(mine[clock] / theirs[clock] for mine, theirs in pairs):.2f}"
+
+
+def table(workload: str, result: dict[str, Any]) -> str:
+    """One workload as a table in Markdown."""
+    peers, steps = result["peers"], result["steps"]
+    rounds = max((len(p.get("rounds", ())) for p in peers.values()), default=0)
+    where = result["machine"]
+    lines = [
+        f"### {WORKLOADS[workload].title}",
+        "",
+        f"{rounds} rounds of {steps} steps, {where['date']}, {where['cpu']}; {where['versions']}.",
+        "",
+        "| | CPU ms a step | to hand | wall ms a step | to hand | first epoch s | import s "
+        "| peak MB | last loss |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, peer in peers.items():
+        if "skip" in peer:
+            lines.append(f"| {TITLES[name]} | not measured: {peer['skip']} ||||||||")
+            continue
+        cells = [TITLES[name]]
+        for clock in ("cpu", "wall"):
+            cells.append(f"{milliseconds(peer, clock, steps):.3g}")
+            cells.append(ratio(peer, peers.get(MEASURE), clock))
+        cells += [f"{peer['first']:.1f}", f"{peer['imported']:.1f}", f"{peer['memory']:.0f}"]
+        cells.append(f"{peer['rounds'][-1]['loss']:.3g}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def write(folder: Path, results: dict[str, Any]) -> None:
+    """Puts new results beside the older ones: all in training.json, their tables in README.md."""
+    folder.mkdir(parents=True, exist_ok=True)
+    data, readme = folder / "training.json", folder / "README.md"
+    known = json.loads(data.read_text()) if data.exists() else {}
+    known = {name: (known | results)[name] for name in WORKLOADS if name in known | results}
+    data.write_text(json.dumps(known, indent=1) + "\n")
+    text = readme.read_text() if readme.exists() else f"{BEGIN}\n{END}\n"
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    tables = "\n".join(table(name, result) for name, result in known.items())
+    readme.write_text(f"{before}{BEGIN}\n{tables}{END}{after}")

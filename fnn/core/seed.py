@@ -1,0 +1,31 @@
+"""The seed of the process: where models that were given none take theirs."""
+
+from __future__ import annotations
+
+import os
+
+import jax
+from jax import Array, random
+
+_SEED: dict[str, int | None] = {"seed": None, "count": 0}
+
+
+def set_seed(seed: int) -> None:
+    """Makes every model built from here on reproducible: initial weights, shuffling, dropout.
+
+    The same seed and the same sequence of models give the same numbers, bit for bit. It touches no
+    random state of Python or NumPy. Raises ValueError unless `seed` is a whole number.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise ValueError(f"expected seed as a whole number, received {seed!r}; do set_seed(0)")
+    _SEED.update(seed=seed, count=0)
+
+
+def next_key(seed: int | None = None) -> Array:
+    """The key for a new model: by its own seed, else by `set_seed`, else a fresh one."""
+    if seed is not None:
+        return jax.random.key(seed)
+    if _SEED["seed"] is None:
+        return jax.random.key(int.from_bytes(os.urandom(4), "big"))
+    _SEED["count"] = (_SEED["count"] or 0) + 1
+    return random.fold_in(jax.random.key(_SEED["seed"]), _SEED["count"])

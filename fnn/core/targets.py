@@ -1,0 +1,121 @@
+"""Targets and predictions: how their shapes are brought together, and weights spread over them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+Shape = tuple[int, ...]
+
+
+def aligned_shape(true: Shape, predicted: Shape, *, sparse: bool = False) -> Shape:
+    """The shape that targets of shape `true` take beside predictions; see `align`."""
+    wanted = predicted[:-1] if sparse else predicted
+    if true in (wanted, (*wanted, 1)) or (wanted and wanted[-1] == 1 and true == wanted[:-1]):
+        return wanted
+    raise ValueError(
+        f"expected targets of shape {wanted}"
+        + (f" (class numbers) for predictions of shape {predicted}" if sparse else "")
+        + ("" if sparse else " like the predictions")
+        + f", received {true}; {_advice(true, predicted, sparse)}"
+    )
+
+
+def _advice(true: Shape, predicted: Shape, sparse: bool) -> str:
+    if true[:1] != predicted[:1]:
+        return "do give as many targets as there are examples"
+    if sparse and true == predicted:
+        return (
+            "these look one-hot: do use the categorical form (categorical_crossentropy, "
+            "CategoricalAccuracy), or argmax the labels"
+        )
+    if not sparse and true in (predicted[:-1], (*predicted[:-1], 1)):
+        return (
+            "these look like class numbers: do use the sparse form (sparse_categorical_crossentropy"
+            ", SparseCategoricalAccuracy), or one-hot the labels (or end the model in one unit)"
+        )
+    return "do change the last layer or reshape the targets; nothing is broadcast here"
+
+
+def align(y_true: Any, y_pred: Any, *, sparse: bool = False) -> Any:
+    """The targets in the shape that fits the predictions: this is the one rule for it.
+
+    Dense targets take the shape of the predictions, class numbers (`sparse`) that shape without its
+    last axis. An axis of length 1 at the end is added or removed, so `(N,)` fits `(N, 1)`; nothing
+    else changes. Raises ValueError naming both shapes for all that would broadcast.
+
+    >>> align(jnp.ones(4), jnp.ones((4, 1))).shape
+    (4, 1)
+    """
+    shape = aligned_shape(tuple(y_true.shape), tuple(y_pred.shape), sparse=sparse)
+    return y_true.reshape(shape)
+
+
+def align_where_possible(y_true: Any, y_pred: Any) -> Any:
+    """`align` where the shapes allow it, else the targets as they are."""
+    try:
+        return align(y_true, y_pred)
+    except ValueError:
+        return y_true
+
+
+def spread(weight: Any, shape: Shape) -> Array:
+    """A weight or mask `(batch,)` or `(batch, time)` repeated over the further axes of `shape`.
+
+    An axis of length 1 too many at the end is dropped. Raises ValueError if the axes differ.
+
+    >>> spread(jnp.array([1, 2]), (2, 3)).tolist()
+    [[1, 1, 1], [2, 2, 2]]
+    """
+    weight = jnp.asarray(weight)
+    if weight.ndim == len(shape) + 1 and weight.shape[-1] == 1:
+        weight = weight.reshape(weight.shape[:-1])
+    if weight.ndim > len(shape) or any(
+        a not in (1, b) or (a == 1 and i == 0 and b != 1)
+        for i, (a, b) in enumerate(zip(weight.shape, shape, strict=False))
+    ):
+        raise ValueError(
+            f"expected weights (or a mask) of shape {shape[:1]} or {shape[:2]} for values of shape "
+            f"{shape}, received {weight.shape}; do give one for each example or for each step"
+        )
+    return jnp.broadcast_to(
+        weight.reshape(*weight.shape, *(1,) * (len(shape) - weight.ndim)), shape
+    )
+
+
+def blank(x: Any, valid: Array, fill: float) -> Array:
+    """`x` with `fill` where its entry is not valid: nothing of it, NaN included, gets through.
+
+    `valid` is (batch,) or (batch, time). Where `x` has no such time axis (one target for a whole
+    sequence, labels of a length of their own) a row goes when none of its steps is valid.
+    """
+    x = jnp.asarray(x)
+    if valid.ndim > 1 and valid.shape[1:] != x.shape[1 : valid.ndim]:
+        valid = valid.any(tuple(range(1, valid.ndim)))
+    return jnp.where(spread(valid, x.shape), x, jnp.asarray(fill, x.dtype))
+
+
+def one_value_per_entry(y_pred: Any, *weights: Any) -> Any:
+    """`y_pred` with an axis of length 1 added where each of its entries has a weight of its own.
+
+    So predictions `(batch,)`, or `(batch, time)` under a mask `(batch, time)`, are single numbers
+    and not vectors over which a loss takes a mean.
+    """
+    own = any(w is not None and w.ndim > 1 and w.shape == y_pred.shape for w in weights)
+    if y_pred.ndim == 1 or (own and y_pred.shape[-1] != 1):
+        return y_pred.reshape(*y_pred.shape, 1)
+    return y_pred
+
+
+def as_float(x: Any, dtype: str | None = None) -> Array:
+    """`x` in `dtype`, or in float32 unless it is float64 already."""
+    x = jnp.asarray(x)
+    return x.astype(dtype or (x.dtype if x.dtype == "float64" else "float32"))
+
+
+def class_numbers(labels: Any) -> Array:
+    """Labels as whole numbers."""
+    labels = jnp.asarray(labels)
+    return labels if jnp.issubdtype(labels.dtype, jnp.integer) else labels.astype("int32")

@@ -1,0 +1,159 @@
+"""Graph: layers wired by symbolic calls, with any structure of inputs and outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from fnn.core.calling import Flow, Visit, unique_names
+from fnn.core.config import Fields
+from fnn.core.layer import Layer
+from fnn.core.node import Node
+
+
+class Graph(Flow):
+    """Layers wired as a directed graph; `connect` writes it from nodes.
+
+    `inputs` and `outputs` are structures of places (a number, a tuple, or `Fields` for a dict by
+    key); a step is (name of the child, the layer, the structure of places of its inputs), and its
+    outputs take the next free place. A layer named in two steps has one set of weights.
+    """
+
+    inputs: Any = 0
+    steps: tuple[tuple[str, Layer, Any], ...] = ()
+    outputs: Any = 0
+
+    def children(self) -> tuple[tuple[str | None, Layer], ...]:
+        return tuple({name: layer for name, layer, _ in self.steps}.items())
+
+    def flow(self, x: Any, visit: Visit) -> Any:
+        values: list[Any] = []
+        _scatter(self.inputs, x, values)
+        for name, layer, places in self.steps:
+            values.append(visit(name, layer, gather(places, values)))
+        return gather(self.outputs, values)
+
+    def split_activation(self) -> tuple[Layer, Any]:
+        """Output by output; one whose values are used elsewhere too keeps its activation."""
+        first, steps = len(leaves(self.inputs)), list(self.steps)
+        names = [name for name, _, _ in steps]
+        used = [place for _, _, places in steps for place in leaves(places)]
+
+        def split(place: int) -> Any:
+            at = place - first
+            if at < 0 or place in used or names.count(names[at]) > 1:
+                return None
+            name, layer, places = steps[at]
+            bare, activation = layer.split_activation()
+            steps[at] = (name, bare, places)
+            return activation
+
+        activations = map_places(split, self.outputs)
+        return self.replace(steps=tuple(steps)), activations
+
+
+def leaves(places: Any) -> list[int]:
+    """The places in a structure, in order."""
+    if isinstance(places, Fields):
+        return [leaf for _, item in places.items for leaf in leaves(item)]
+    if isinstance(places, tuple):
+        return [leaf for item in places for leaf in leaves(item)]
+    return [places]
+
+
+def map_places(function: Callable[[int], Any], places: Any) -> Any:
+    """The structure of `places` (dicts again for `Fields`) with `function` of each place."""
+    if isinstance(places, Fields):
+        return {name: map_places(function, item) for name, item in places.items}
+    if isinstance(places, tuple):
+        return tuple(map_places(function, item) for item in places)
+    return function(places)
+
+
+def gather(places: Any, values: list[Any]) -> Any:
+    """The structure of `places` with the value at each."""
+    return map_places(lambda place: values[place], places)
+
+
+def _scatter(places: Any, x: Any, values: list[Any]) -> None:
+    """Appends the parts of `x` to `values` in the order of the places. Dicts go by key."""
+    if isinstance(places, Fields):
+        names = [name for name, _ in places.items]
+        if not isinstance(x, dict) or set(names) - set(x):
+            received = sorted(x) if isinstance(x, dict) else type(x).__name__
+            raise ValueError(
+                f"Graph: expected inputs by the keys {sorted(names)}, received {received}; "
+                "do give a dict with all of them"
+            )
+        for name, item in places.items:
+            _scatter(item, x[name], values)
+    elif isinstance(places, tuple):
+        if not isinstance(x, (tuple, list)) or len(x) != len(places):
+            received = f"{len(x)}" if isinstance(x, (tuple, list)) else f"one {type(x).__name__}"
+            raise ValueError(
+                f"Graph: expected a tuple of {len(places)} inputs, received {received}; "
+                "do give them in the order of the model's inputs"
+            )
+        for item, part in zip(places, x, strict=True):
+            _scatter(item, part, values)
+    else:
+        values.append(x)
+
+
+def connect(inputs: Any, outputs: Any) -> Graph:
+    """The graph that computes the `outputs` nodes from the `inputs` nodes.
+
+    Both are a node, or a tuple, list or dict of nodes. Raises ValueError if an output needs an
+    input that is not listed.
+
+    >>> from fnn.layers import Dense, Input
+    >>> x = Input((4,))
+    >>> connect(x, Dense(3)(x)).steps
+    (('dense', Dense(units=3), 0),)
+    """
+    starts: list[Node] = jax.tree.leaves(inputs)
+    place = {id(node): index for index, node in enumerate(starts)}
+    order: list[Node] = []
+    for output in jax.tree.leaves(outputs):
+        _collect(output, place, order, len(starts))
+    layers: dict[int, Any] = {id(node.layer): node.layer for node in order}
+    names = dict(zip(layers, unique_names(layers.values()), strict=True))
+    steps = tuple(
+        (names[id(node.layer)], layers[id(node.layer)], _places(node.parents, place))
+        for node in order
+    )
+    return Graph(_places(inputs, place), steps, _places(outputs, place))
+
+
+def _collect(output: Any, place: dict[int, int], order: list[Node], first: int) -> None:
+    """Appends to `order` what `output` needs, parents first, without recursion."""
+    stack = [output]
+    while stack:
+        node = stack[-1]
+        if not isinstance(node, Node):
+            raise TypeError(
+                f"Graph: expected symbolic outputs (a layer called on Input), received {node!r}"
+            )
+        missing = [p for p in jax.tree.leaves(node.parents) if id(p) not in place]
+        if id(node) in place:
+            stack.pop()
+        elif node.layer is None:
+            raise ValueError(
+                f"Graph: expected every Input that the outputs need, received outputs that also "
+                f"need {node!r}; do add it to the inputs"
+            )
+        elif missing:
+            stack.extend(missing)
+        else:
+            place[id(node)] = first + len(order)
+            order.append(stack.pop())
+
+
+def _places(nodes: Any, place: dict[int, int]) -> Any:
+    if isinstance(nodes, dict):
+        return Fields(tuple((name, _places(nodes[name], place)) for name in sorted(nodes)))
+    if isinstance(nodes, (tuple, list)):
+        return tuple(_places(node, place) for node in nodes)
+    return place[id(nodes)]

@@ -1,0 +1,61 @@
+"""Masking and Unmask: where a mask begins and where it ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from fnn.core import arguments
+from fnn.core.context import INFERENCE, Context
+from fnn.core.layer import Layer, Params, State
+from fnn.core.masking import Masked, combine_masks
+
+
+class Masking(Layer):
+    """Masks the steps in which every feature is `mask_value`.   (batch, time, ...) -> same shape
+
+    The outputs are `Masked`, with zeros in the masked steps. A mask that the inputs have already
+    stays: a step is real if both say so.
+    Raises ValueError for a `mask_value` that is no number and inputs of fewer than three axes.
+
+    >>> Masking().apply({}, {}, jnp.array([[[1.0], [0.0]]]))[0].mask.tolist()
+    [[True, False]]
+    """
+
+    masking = "use"
+
+    mask_value: float = 0.0
+
+    def validate(self) -> None:
+        if isinstance(self.mask_value, bool) or not isinstance(self.mask_value, (int, float)):
+            raise arguments.wrong(self, "mask_value", "to be a number", self.mask_value)
+
+    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+        arguments.minimum_rank(self, x, 3, "(batch, time, features, ...)")
+        return {}, {}
+
+    def apply(
+        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+    ) -> tuple[Any, State]:
+        real = jnp.any(x != self.mask_value, tuple(range(2, x.ndim)))
+        y = jnp.where(jnp.expand_dims(real, tuple(range(2, x.ndim))), x, jnp.zeros_like(x))
+        return Masked(y, combine_masks((ctx.mask, real))), state
+
+
+class Unmask(Layer):
+    """Drops the mask and leaves the values as they are.   same shape -> same shape
+
+    For a layer that refuses masks, where you know that padding does no harm.
+
+    >>> Unmask().apply({}, {}, jnp.ones((1, 2, 3)))[0].shape
+    (1, 2, 3)
+    """
+
+    masking = "use"
+
+    def apply(
+        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
+    ) -> tuple[Any, State]:
+        return x, state

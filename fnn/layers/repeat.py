@@ -1,0 +1,65 @@
+"""Repeat: many equal layers in sequence, compiled once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax, random
+
+from fnn.core import arguments, tree
+from fnn.core.calling import call, initialize, output_spec, weight_spec
+from fnn.core.context import INFERENCE, Context
+from fnn.core.layer import Layer, Params, State
+from fnn.core.masking import carry_mask
+
+
+class Repeat(Layer):
+    """`times` copies of `inner`, one after the other, in one `lax.scan`.   same shape -> same shape
+
+    Every copy has its own weights, stacked along a leading axis (copy i of a weight is
+    `params[...][i]`), and its own randomness. The compile time does not grow with `times`. On CPU
+    a convolution inside a scan is slow: repeat dense and attention blocks, not images.
+    Raises ValueError if `inner` changes the shape or dtype of its inputs.
+
+    >>> from fnn.layers import Dense
+    >>> params, state = Repeat(Dense(4, "tanh"), 6).init(jax.random.key(0), jnp.ones((1, 4)))
+    >>> params["kernel"].shape
+    (6, 4, 4)
+    """
+
+    masking = "inside"
+    stacked = True
+
+    inner: Layer
+    times: int = 1
+
+    def validate(self) -> None:
+        arguments.positive_int(self, "times")
+
+    def children(self) -> tuple[tuple[str | None, Layer], ...]:
+        return ((None, self.inner),)
+
+    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+        after = output_spec(self.inner, x)
+        if tree.spec(after) != tree.spec(x):
+            raise ValueError(
+                f"Repeat: expected an inner layer that keeps the shape {tree.describe(x)}, received "
+                f"{tree.describe(after)} from it; do put the change of shape outside"
+            )
+        stacked = jax.vmap(lambda key: initialize(self.inner, key, x))(
+            random.split(key, self.times)
+        )
+        return tuple(map(tree.same_order, stacked, weight_spec(self.inner, x)))
+
+    def apply(
+        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
+    ) -> tuple[Any, State]:
+        x, ctx = carry_mask(x, ctx)
+
+        def step(x: Any, copy: Any) -> tuple[Any, State]:
+            index, params, state = copy
+            return call(self.inner, params, state, x, ctx.repeat(index))
+
+        return lax.scan(step, x, (jnp.arange(self.times), params, state))

@@ -1,0 +1,54 @@
+"""Sequential: one layer after the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fnn.core.calling import Flow, Visit, unique_names
+from fnn.core.layer import Layer
+
+
+def require_layers(owner: Any, layers: tuple[Any, ...]) -> None:
+    """Raises TypeError unless every item is a layer."""
+    for index, layer in enumerate(layers):
+        if not hasattr(layer, "apply") or isinstance(layer, type):
+            hint = f"{layer.__name__}(...)" if isinstance(layer, type) else "Lambda(function)"
+            raise TypeError(
+                f"{type(owner).__name__}: expected a layer at position {index}, received "
+                f"{layer!r}; do e.g. {hint}"
+            )
+
+
+class Sequential(Flow):
+    """Feeds each layer the outputs of the one before.   Children: `dense`, `dense_1`, ...
+
+    Raises TypeError for an item that is no layer, ValueError for two layers of the same name.
+
+    >>> from fnn.layers import Dense
+    >>> init, apply = Sequential([Dense(8, "relu"), Dense(2)])
+    >>> params, state = init(jax.random.key(0), jnp.ones((1, 4)))
+    >>> params["dense_1"]["kernel"].shape
+    (8, 2)
+    """
+
+    layers: tuple[Layer, ...] = ()
+
+    def validate(self) -> None:
+        require_layers(self, self.layers)
+        unique_names(self.layers)
+
+    def children(self) -> tuple[tuple[str | None, Layer], ...]:
+        return tuple(zip(unique_names(self.layers), self.layers, strict=True))
+
+    def flow(self, x: Any, visit: Visit) -> Any:
+        for name, layer in self.children():
+            x = visit(name or "", layer, x)
+        return x
+
+    def split_activation(self) -> tuple[Layer, Any]:
+        if not self.layers:
+            return self, None
+        names = unique_names(self.layers)
+        last, activation = self.layers[-1].split_activation()
+        renamed = last.replace(name=names[-1])
+        return self.replace(layers=(*self.layers[:-1], renamed)), activation

@@ -1,0 +1,185 @@
+"""Wrappers: one layer run in another way: residual, parallel, frozen, rematerialized, over time."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, random
+
+from fnn.core import arguments, tree
+from fnn.core.calling import Flow, Visit, Wrapper, call, initialize, unique_names, weight_spec
+from fnn.core.context import INFERENCE, Context
+from fnn.core.layer import Layer, Params, State
+from fnn.core.masking import Masked, attach_mask, carry_mask, split_mask
+from fnn.layers.sequential import require_layers
+
+
+class Residual(Wrapper):
+    """x + inner(x).   same shape -> same shape
+
+    Raises ValueError if `inner` changes the shape.
+
+    >>> from fnn.layers import Dense
+    >>> init, apply = Residual(Dense(3, kernel_initializer="zeros"))
+    >>> apply(*init(jax.random.key(0), jnp.ones((1, 3))), jnp.ones((1, 3)))[0].tolist()
+    [[1.0, 1.0, 1.0]]
+    """
+
+    def apply(
+        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
+    ) -> tuple[Any, State]:
+        y, state = call(self.inner, params, state, x, ctx)
+        (before, _), (after, mask) = split_mask(x), split_mask(y)
+        if before.shape != after.shape:
+            raise ValueError(
+                f"Residual: expected an inner layer that keeps the shape {tuple(before.shape)}, "
+                f"received one that returns {tuple(after.shape)}; do make them equal"
+            )
+        return attach_mask(before + after, mask), state
+
+
+class Parallel(Flow):
+    """Gives every layer the same inputs and hands the outputs to `merge` as a tuple.
+
+    `merge` is a layer of several inputs (`Add()`, `Concatenate()`); None returns the tuple.
+
+    >>> from fnn.layers import Concatenate, Dense
+    >>> init, apply = Parallel([Dense(2), Dense(3)], merge=Concatenate())
+    >>> apply(*init(jax.random.key(0), jnp.ones((1, 4))), jnp.ones((1, 4)))[0].shape
+    (1, 5)
+    """
+
+    layers: tuple[Layer, ...] = ()
+    merge: Layer | None = None
+
+    def validate(self) -> None:
+        require_layers(self, self.layers)
+        unique_names(self._all)
+
+    @property
+    def _all(self) -> tuple[Layer, ...]:
+        return self.layers if self.merge is None else (*self.layers, self.merge)
+
+    def children(self) -> tuple[tuple[str | None, Layer], ...]:
+        return tuple(zip(unique_names(self._all), self._all, strict=True))
+
+    def flow(self, x: Any, visit: Visit) -> Any:
+        names = unique_names(self._all)
+        outputs = tuple(
+            visit(name, layer, x) for name, layer in zip(names, self.layers, strict=False)
+        )
+        return outputs if self.merge is None else visit(names[-1], self.merge, outputs)
+
+
+class Frozen(Wrapper):
+    """Runs `inner` without training it: no gradient, no optimizer slots, no batch statistics.
+
+    Dropout stays on in training, as in Keras. The same as `inner.replace(trainable=False)`.
+
+    >>> from fnn.layers import Dense
+    >>> Frozen(Dense(3)).trainable
+    False
+    """
+
+    trainable: bool = field(default=False, kw_only=True)
+
+
+class Remat(Wrapper):
+    """Computes `inner` again in the backward pass instead of keeping what it computed.
+
+    Saves memory for time; numbers stay the same (`jax.checkpoint`).
+    """
+
+    def apply(
+        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
+    ) -> tuple[Any, State]:
+        def run(params: Params, state: State, x: Any, ctx: Context) -> tuple[Any, State]:
+            return call(self.inner, params, state, x, ctx)
+
+        return jax.checkpoint(run)(params, state, x, ctx)
+
+
+class Inference(Wrapper):
+    """Runs `inner` as in inference, also while the network trains; its weights still learn.
+
+    What Keras writes as `layer(x, training=False)`: batch norm by its moving averages, no dropout.
+    """
+
+    def apply(
+        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
+    ) -> tuple[Any, State]:
+        return call(self.inner, params, state, x, ctx.replace(train=False))
+
+
+class TimeDistributed(Wrapper):
+    """`inner` on every time step alike.   (batch, time, ...) -> (batch, time, ...)
+
+    Steps are folded into the batch, so batch statistics are over all of them (padded rows and
+    masked steps are left out), and each step has its own dropout mask.
+    Raises ValueError for inputs of fewer than three axes.
+    """
+
+    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+        values = self._values(x)
+        step = jax.ShapeDtypeStruct((values.shape[0], *values.shape[2:]), values.dtype)
+        return initialize(self.inner, key, step)
+
+    def apply(
+        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
+    ) -> tuple[Any, State]:
+        x, ctx = carry_mask(x, ctx)
+        (values, mask), (batch, time) = split_mask(x), self._values(x).shape[:2]
+        rows = ctx.rows if ctx.rows is None else jnp.repeat(ctx.rows, time)
+        if mask is not None:
+            rows = mask.reshape(-1) if rows is None else rows & mask.reshape(-1)
+        folded = values.reshape(batch * time, *values.shape[2:])
+        y, state = call(self.inner, params, state, folded, ctx.replace(rows=rows))
+        unfold = lambda a: a.reshape(batch, time, *a.shape[1:])
+        return jax.tree.map(lambda a: attach_mask(unfold(a), mask), y), state
+
+    def _values(self, x: Any) -> Any:
+        values = x.values if isinstance(x, Masked) else x
+        arguments.minimum_rank(self, values, 3, "(batch, time, features, ...)")
+        return values
+
+
+class Ensemble(Layer):
+    """`members` networks of one architecture, trained side by side in one `vmap`.
+
+    x -> the outputs of the members stacked in front, `(members, batch, ...)`. Weights have a
+    leading axis of members; each has its own initial weights and its own randomness.
+    Raises ValueError unless `members` is a whole number above 0.
+
+    >>> from fnn.layers import Dense
+    >>> init, apply = Ensemble(Dense(2), 5)
+    >>> apply(*init(jax.random.key(0), jnp.ones((1, 3))), jnp.ones((1, 3)))[0].shape
+    (5, 1, 2)
+    """
+
+    masking = "inside"
+    stacked = True
+
+    inner: Layer
+    members: int = 2
+
+    def validate(self) -> None:
+        arguments.positive_int(self, "members")
+
+    def children(self) -> tuple[tuple[str | None, Layer], ...]:
+        return ((None, self.inner),)
+
+    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+        keys = random.split(key, self.members)
+        stacked = jax.vmap(lambda key: initialize(self.inner, key, x))(keys)
+        return tuple(map(tree.same_order, stacked, weight_spec(self.inner, x)))
+
+    def apply(
+        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
+    ) -> tuple[Any, State]:
+        def member(index: Array, params: Params, state: State) -> tuple[Any, State]:
+            return call(self.inner, params, state, x, ctx.repeat(index))
+
+        return jax.vmap(member)(jnp.arange(self.members), params, state)

@@ -1,0 +1,177 @@
+"""Losses, by Keras's names: classes, their functions, and `get`, which resolves both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fnn.core.config import register, resolve
+from fnn.losses import crossentropy as _crossentropy
+from fnn.losses import focal as _focal
+from fnn.losses import regression as _regression
+from fnn.losses import structured as _structured
+from fnn.losses.crossentropy import (
+    BinaryCrossentropy,
+    CategoricalCrossentropy,
+    SparseCategoricalCrossentropy,
+    binary_crossentropy,
+    categorical_crossentropy,
+    sparse_categorical_crossentropy,
+)
+from fnn.losses.focal import (
+    BinaryFocalCrossentropy,
+    CategoricalFocalCrossentropy,
+    CategoricalGeneralizedCrossEntropy,
+    binary_focal_crossentropy,
+    categorical_focal_crossentropy,
+    categorical_generalized_cross_entropy,
+)
+from fnn.losses.loss import FunctionLoss, Loss
+from fnn.losses.regression import (
+    CategoricalHinge,
+    CosineSimilarity,
+    Hinge,
+    Huber,
+    KLDivergence,
+    LogCosh,
+    MeanAbsoluteError,
+    MeanAbsolutePercentageError,
+    MeanSquaredError,
+    MeanSquaredLogarithmicError,
+    Poisson,
+    SquaredHinge,
+    categorical_hinge,
+    cosine_similarity,
+    hinge,
+    huber,
+    kl_divergence,
+    log_cosh,
+    mean_absolute_error,
+    mean_absolute_percentage_error,
+    mean_squared_error,
+    mean_squared_logarithmic_error,
+    poisson,
+    squared_hinge,
+)
+from fnn.losses.structured import (
+    CTC,
+    Circle,
+    Dice,
+    InfoNCE,
+    Triplet,
+    Tversky,
+    circle,
+    ctc,
+    dice,
+    info_nce,
+    triplet,
+    tversky,
+)
+
+__all__ = [
+    "CTC",
+    "BinaryCrossentropy",
+    "BinaryFocalCrossentropy",
+    "CategoricalCrossentropy",
+    "CategoricalFocalCrossentropy",
+    "CategoricalGeneralizedCrossEntropy",
+    "CategoricalHinge",
+    "Circle",
+    "CosineSimilarity",
+    "Dice",
+    "FunctionLoss",
+    "Hinge",
+    "Huber",
+    "InfoNCE",
+    "KLDivergence",
+    "LogCosh",
+    "Loss",
+    "MeanAbsoluteError",
+    "MeanAbsolutePercentageError",
+    "MeanSquaredError",
+    "MeanSquaredLogarithmicError",
+    "Poisson",
+    "SparseCategoricalCrossentropy",
+    "SquaredHinge",
+    "Triplet",
+    "Tversky",
+    "bce",
+    "binary_crossentropy",
+    "binary_focal_crossentropy",
+    "categorical_crossentropy",
+    "categorical_focal_crossentropy",
+    "categorical_generalized_cross_entropy",
+    "categorical_hinge",
+    "circle",
+    "cosine_similarity",
+    "ctc",
+    "dice",
+    "get",
+    "hinge",
+    "huber",
+    "info_nce",
+    "kl_divergence",
+    "kld",
+    "log_cosh",
+    "mae",
+    "mape",
+    "mean_absolute_error",
+    "mean_absolute_percentage_error",
+    "mean_squared_error",
+    "mean_squared_logarithmic_error",
+    "mse",
+    "msle",
+    "poisson",
+    "sparse_categorical_crossentropy",
+    "squared_hinge",
+    "triplet",
+    "tversky",
+]
+
+mse, mae = mean_squared_error, mean_absolute_error
+mape, msle = mean_absolute_percentage_error, mean_squared_logarithmic_error
+bce, kld = binary_crossentropy, kl_divergence
+
+_CLASSES: dict[Any, type[Loss]] = (
+    _crossentropy.FUNCTIONS | _focal.FUNCTIONS | _regression.FUNCTIONS | _structured.FUNCTIONS
+)
+_SHORT = {"mse": mse, "mae": mae, "mape": mape, "msle": msle, "bce": bce, "kld": kld}
+
+for _function, _class in _CLASSES.items():
+    register(_class, _function.__name__)
+for _name, _function in _SHORT.items():
+    register(_CLASSES[_function], _name, _name.upper())
+
+
+def get(identifier: Any, y_true_spec: Any = None, y_pred_spec: Any = None) -> Loss | None:
+    """The loss behind a name, a class, a value or a function `(y_true, y_pred)`; None for None.
+
+    "crossentropy" and "ce" are binary for predictions of one output, sparse for targets that are
+    class numbers, else categorical, by the shapes of targets and predictions, which they need.
+    Raises ValueError for an unknown name, TypeError for what is none of these.
+
+    >>> get("mse"), get("huber").delta
+    (MeanSquaredError(), 1.0)
+    """
+    if isinstance(identifier, str) and identifier.lower() in ("crossentropy", "ce"):
+        return _crossentropy_by_shape(identifier, y_true_spec, y_pred_spec)
+    found = resolve("loss", identifier)
+    if found is None or isinstance(found, Loss):
+        return found
+    if found in _CLASSES:
+        return _CLASSES[found]()
+    return FunctionLoss(found)
+
+
+def _crossentropy_by_shape(name: str, y_true: Any, y_pred: Any) -> Loss:
+    if y_true is None or y_pred is None:
+        raise ValueError(
+            f"expected the shapes of targets and predictions to resolve the loss {name!r}, "
+            "received none; do name binary_crossentropy, categorical_crossentropy or "
+            "sparse_categorical_crossentropy"
+        )
+    true, predicted = tuple(y_true.shape), tuple(y_pred.shape)
+    if predicted[-1] == 1:
+        return BinaryCrossentropy()
+    if len(true) < len(predicted) or true[-1] == 1:
+        return SparseCategoricalCrossentropy()
+    return CategoricalCrossentropy()

@@ -1,0 +1,141 @@
+"""What can be told from shapes and from targets on the host, before anything is compiled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fnn.core import arguments
+from fnn.core.arguments import wrong
+from fnn.core.targets import aligned_shape
+
+
+def axis_is_integer(loss: Any) -> None:
+    """Checks the field `axis`."""
+    if isinstance(loss.axis, bool) or not isinstance(loss.axis, int):
+        raise wrong(loss, "axis", "to be a whole number", loss.axis, "do e.g. axis=-1")
+
+
+def number(loss: Any, argument: str, *, above: float | None = None) -> None:
+    """Checks that a field is a number of at least 0, or above `above`."""
+    value = getattr(loss, argument)
+    plain = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not plain or not (value >= 0 if above is None else value > above):
+        expected = "to be a number not below 0" if above is None else f"to be above {above}"
+        raise wrong(loss, argument, expected, value)
+
+
+def focal(loss: Any) -> None:
+    """Checks the fields of the focal losses."""
+    number(loss, "alpha")
+    number(loss, "gamma")
+    arguments.fraction(loss, "label_smoothing")
+    axis_is_integer(loss)
+
+
+def shapes(loss: Any, true: Any, predicted: Any, *, sparse: bool) -> None:
+    """Checks that targets fit predictions, by the shapes alone."""
+    try:
+        aligned_shape(tuple(true), tuple(predicted), sparse=sparse)
+    except ValueError as error:
+        raise ValueError(f"{type(loss).__name__}: {error}") from None
+
+
+def several_classes(loss: Any, y_pred: Any, axis: int = -1) -> None:
+    """Checks that the predictions are for more than one class."""
+    if len(y_pred.shape) < 2 or y_pred.shape[axis] == 1:
+        raise ValueError(
+            f"{type(loss).__name__}: expected predictions for at least 2 classes, received 1, of "
+            "which the loss is always 0; do use binary_crossentropy, or give the last layer a unit "
+            "for each class"
+        )
+
+
+def no_nan(loss: Any, y_true: np.ndarray) -> None:
+    """Checks that no target is NaN."""
+    if np.issubdtype(y_true.dtype, np.floating) and y_true.size and np.isnan(y_true.min()):
+        raise ValueError(
+            f"{type(loss).__name__}: expected targets that are numbers, received NaN at row "
+            f"{first_row(np.isnan(y_true))}; do drop or fill these rows"
+        )
+
+
+def probabilities(loss: Any, y_true: np.ndarray) -> None:
+    """Checks that the targets of yes-or-no outputs lie in [0, 1]."""
+    no_nan(loss, y_true)
+    low, high = bounds(y_true)
+    if low >= 0 and high <= 1:
+        return
+    advice = "do scale them to [0, 1]"
+    if (low, high) == (1, 2):
+        advice = "do subtract 1 from labels that count from 1"
+    elif (low, high) == (-1, 1):
+        advice = "do map -1 to 0, or use the hinge loss"
+    elif high > 1 and low >= 0 and float(high).is_integer():
+        advice = "do use sparse_categorical_crossentropy for more than two classes"
+    outside = (y_true < 0) | (y_true > 1)
+    raise ValueError(
+        f"{type(loss).__name__}: expected targets within [0, 1], received "
+        f"{y_true[outside].flat[0]} at row {first_row(outside)} (all: {low} to {high}); {advice}"
+    )
+
+
+def not_negative(loss: Any, y_true: np.ndarray) -> None:
+    """Checks that targets are probabilities or counts."""
+    no_nan(loss, y_true)
+    low, _ = bounds(y_true)
+    if low < 0:
+        negative = y_true < 0
+        raise ValueError(
+            f"{type(loss).__name__}: expected targets not below 0, received "
+            f"{y_true[negative].flat[0]} at row {first_row(negative)}; do one-hot the labels, or "
+            "give probabilities"
+        )
+
+
+def labels(loss: Any, y_true: np.ndarray, classes: int) -> None:
+    """Checks that labels are whole numbers that name one of the classes."""
+    no_nan(loss, y_true)
+    name = type(loss).__name__
+    if np.issubdtype(y_true.dtype, np.floating) and np.any(y_true != np.floor(y_true)):
+        broken = y_true != np.floor(y_true)
+        raise ValueError(
+            f"{name}: expected labels that are whole numbers, received {y_true[broken].flat[0]} at "
+            f"row {first_row(broken)}; do use the categorical form for probabilities"
+        )
+    low, high = bounds(y_true)
+    if low >= 0 and high < classes:
+        return
+    advice = f"do end the model in {int(high) + 1} units, or map the labels to 0..{classes - 1}"
+    if (low, high) == (1, classes):
+        advice = "do subtract 1 from the labels, which count from 1"
+    elif low < 0:
+        advice = "do map the labels to whole numbers from 0, or set ignore_class for the others"
+    outside = (y_true < 0) | (y_true >= classes)
+    raise ValueError(
+        f"{name}: expected labels among the classes, received label {y_true[outside].flat[0]} at "
+        f"row {first_row(outside)}, the model has classes 0..{classes - 1}; {advice}"
+    )
+
+
+def signs(loss: Any, y_true: np.ndarray) -> None:
+    """Checks that the targets of a hinge loss are -1 and 1, or 0 and 1."""
+    no_nan(loss, y_true)
+    outside = (y_true != -1) & (y_true != 1) & (y_true != 0)
+    if outside.any() or (y_true.size and bounds(y_true)[0] < 0 and (y_true == 0).any()):
+        outside = outside if outside.any() else y_true == 0
+        raise ValueError(
+            f"{type(loss).__name__}: expected targets -1 and 1, or 0 and 1, received "
+            f"{y_true[outside].flat[0]} at row {first_row(outside)}; do map the classes to -1 and 1"
+        )
+
+
+def bounds(y_true: np.ndarray) -> tuple[Any, Any]:
+    """The least and the greatest target; (0, 0) of none."""
+    return (y_true.min(), y_true.max()) if y_true.size else (0, 0)
+
+
+def first_row(found: np.ndarray) -> int:
+    """The row of the first True."""
+    return int(np.argwhere(found)[0][0]) if found.ndim else 0

@@ -1,0 +1,228 @@
+"""Loss: a frozen value that says how far predictions are from targets; weighting and reduction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import field
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from fnn.core import arguments
+from fnn.core.config import Value
+from fnn.core.targets import (
+    align,
+    align_where_possible,
+    as_float,
+    blank,
+    class_numbers,
+    one_value_per_entry,
+    spread,
+)
+from fnn.losses import checks
+
+REDUCTIONS = ("sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", "none", None)
+
+# What the targets of a loss are beside predictions (batch, ..., n):
+# "elementwise"  the same shape, each entry for itself (mse, binary crossentropy)
+# "classes"      the same shape, the last axis belongs together (one-hot, vectors)
+# "labels"       class numbers, that shape without its last axis
+# "any"          what the loss makes of them; a trailing axis of 1 is evened out where that fits
+Targets: TypeAlias = Literal["elementwise", "classes", "labels", "any"]
+
+
+class Loss(Value):
+    """How far predictions are from targets.   (batch, ..., n), (batch, ..., n) -> ()
+
+    Subclass it and write `call(y_true, y_pred)`, one value for each example (and step), as in
+    Keras; further arguments are fields. `targets` says what fits (see `Targets`).
+
+    `reduction` "sum_over_batch_size" (also "mean") divides the sum of the weighted values by how
+    many there are, "mean_with_sample_weight" by the sum of the weights, "sum" by nothing;
+    "none" and None leave the values apart in `loss(y_true, y_pred)` and sum them in training.
+    `dtype` is the one to compute in, float32 if None, whatever the layers compute in.
+
+    >>> class Absolute(Loss):
+    ...     power: float = 1.0
+    ...     def call(self, y_true, y_pred):
+    ...         return jnp.mean(jnp.abs(y_true - y_pred) ** self.power, axis=-1)
+    >>> Absolute(2.0)(jnp.ones((2, 1)), jnp.zeros((2, 1))).item()
+    1.0
+    """
+
+    kind: ClassVar[str] = "loss"
+    targets: ClassVar[Targets] = "any"
+    blank_prediction: ClassVar[float] = 1.0  # stands where an entry is not valid: finite in all
+
+    reduction: str | None = field(default="sum_over_batch_size", kw_only=True)
+    name: str | None = field(default=None, kw_only=True)
+    dtype: str | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        arguments.one_of(self, "reduction", REDUCTIONS)
+
+    def call(self, y_true: Any, y_pred: Any) -> Array:
+        """One value for each example (and step); y_true and y_pred fit and are floating point."""
+        raise TypeError(
+            f"expected {type(self).__name__} to define call(y_true, y_pred), received a class "
+            "without it; do return one value for each example from it"
+        )
+
+    @property
+    def activation(self) -> str | None:
+        """The activation whose outputs this loss takes and could undo: "softmax" or "sigmoid"."""
+        return None
+
+    def on_logits(self) -> Loss:
+        """The same loss taking what comes before `activation` (for a loss that has one)."""
+        return self.replace(from_logits=True) if self.activation else self
+
+    def values(self, y_true: Any, y_pred: Any) -> Array:
+        """One value for each example (and each step).   (batch, ..., n) -> (batch, ...)
+
+        Predictions `(batch,)` are `(batch, 1)`. Raises ValueError for shapes that do not fit.
+        """
+        if self.targets == "any":
+            y_pred = jax.tree.map(lambda p: as_float(p, self.dtype), y_pred)
+            one = hasattr(y_true, "shape") and hasattr(y_pred, "shape")
+            return jnp.asarray(
+                self.call(align_where_possible(y_true, y_pred) if one else y_true, y_pred)
+            )
+        y_pred = as_float(y_pred, self.dtype)
+        if self.targets == "labels":
+            return self.call(class_numbers(align(jnp.asarray(y_true), y_pred, sparse=True)), y_pred)
+        y_pred = one_value_per_entry(y_pred)
+        return self.call(align(jnp.asarray(y_true), y_pred).astype(y_pred.dtype), y_pred)
+
+    def kept(self, y_true: Any, values: Array) -> Array | None:
+        """Which of the values count at all, in the shape of `values`; None for all of them."""
+        return None
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Array:
+        """The loss as one number (the values, weighted, if the reduction is none)."""
+        if self.reduction in (None, "none"):
+            values = self.values(y_true, y_pred)
+            if sample_weight is None:
+                return values
+            return values * spread(sample_weight, values.shape).astype(values.dtype)
+        total, count = self.totals(y_true, y_pred, sample_weight)
+        return total / count
+
+    def totals(
+        self, y_true: Any, y_pred: Any, weight: Any = None, valid: Any = None
+    ) -> tuple[Array, Array]:
+        """(total, count) in float32, whose ratio is the loss; never NaN for want of entries.
+
+        `weight` `(batch,)` or `(batch, time)` scales values. `valid` of such a shape, True where an
+        entry is real, takes the others out of sum and count, whatever they hold, NaN included, and
+        out of the gradient. With nothing valid the loss is 0. For the reductions "sum" and "none"
+        the total is the sum and the count 1.
+        """
+        weight = None if weight is None else jnp.asarray(weight)
+        valid = None if valid is None else jnp.asarray(valid, bool)
+        y_pred = jax.tree.map(lambda p: as_float(p, self.dtype), y_pred)
+        if self.targets == "elementwise":
+            y_pred = one_value_per_entry(y_pred, weight, valid)
+            y_true = align(jnp.asarray(y_true), y_pred)
+        if valid is not None:
+            y_true = jax.tree.map(lambda a: blank(a, valid, 0), y_true)
+            y_pred = jax.tree.map(lambda a: blank(a, valid, self.blank_prediction), y_pred)
+        values = self.valid_values(y_true, y_pred, valid)
+        kept = self.kept(y_true, values)
+        return reduce(values, weight, valid, kept, self.reduction)
+
+    def valid_values(self, y_true: Any, y_pred: Any, valid: Array | None) -> Array:
+        """The values, for losses in which the entries of a batch see each other: `valid` of them.
+
+        Other losses need not know, since what is not valid is blank by now.
+        """
+        return self.values(y_true, y_pred)
+
+    def whole_batch(self, y_true: Any, y_pred: Any) -> bool:
+        """Whether this loss gives one number for a whole batch (of such shapes), not one a row."""
+        return jax.eval_shape(self.values, y_true, y_pred).ndim == 0
+
+    def check(self, y_true: Any, y_pred: Any) -> None:
+        """Raises ValueError if targets and predictions of such shapes do not fit."""
+        if self.targets == "any":
+            return
+        checks.shapes(self, y_true.shape, y_pred.shape, sparse=self.targets == "labels")
+
+    def check_targets(self, y_true: np.ndarray, y_pred: Any) -> None:
+        """Raises ValueError for targets on the host that this loss cannot take (NaN, range)."""
+        checks.no_nan(self, np.asarray(y_true))
+
+
+def reduce(
+    values: Array, weight: Array | None, valid: Array | None, kept: Array | None, reduction: Any
+) -> tuple[Array, Array]:
+    """The total of the weighted values that count, and what to divide it by."""
+    values = values.astype(values.dtype if values.dtype == "float64" else "float32")
+    if values.ndim == 0:
+        return _reduce_whole(values, weight, valid)
+    counted = jnp.ones(values.shape, bool) if valid is None else spread_mask(valid, values.shape)
+    counted = counted if kept is None else counted & kept
+    weights = jnp.ones(values.shape, values.dtype)
+    if weight is not None:
+        weights = spread(weight, values.shape).astype(values.dtype)
+    total = jnp.where(counted, values * weights, 0).sum()
+    if reduction in ("sum", "none", None):
+        return total, jnp.ones((), values.dtype)
+    if reduction == "mean_with_sample_weight":
+        count = jnp.where(counted, weights, 0).sum()
+    else:
+        count = counted.sum().astype(values.dtype)
+    return total, jnp.where(count == 0, 1, count)
+
+
+def spread_mask(valid: Array, shape: tuple[int, ...]) -> Array:
+    """`valid` for values of `shape`; a value over several steps counts if any of them is valid."""
+    if valid.ndim > len(shape):
+        valid = valid.any(tuple(range(len(shape), valid.ndim)))
+    return spread(valid, shape)
+
+
+def _reduce_whole(value: Array, weight: Array | None, valid: Array | None) -> tuple[Array, Array]:
+    """One number for the whole batch: scaled by the mean weight, 0 if nothing is valid."""
+    scale = jnp.ones((), value.dtype)
+    if valid is not None:
+        scale = valid.any().astype(value.dtype)
+    if weight is not None:
+        counted = (
+            jnp.ones(weight.shape, bool) if valid is None else spread_mask(valid, weight.shape)
+        )
+        scale = jnp.where(counted, weight, 0).sum() / jnp.maximum(counted.sum(), 1)
+    return jnp.where(scale == 0, 0, value * scale.astype(value.dtype)), jnp.ones((), value.dtype)
+
+
+class FunctionLoss(Loss):
+    """A function `(y_true, y_pred) -> values` of yours as a loss.
+
+    Targets come first, as in Keras: a function of optax that takes predictions first is
+    wrapped as `lambda y_true, y_pred: optax.losses.squared_error(y_pred, y_true)`. The function
+    should return one value for each example: where it returns one number for the whole batch,
+    padded rows and masks cannot be taken out of it, and `totals` with `valid` raises ValueError.
+
+    >>> FunctionLoss(lambda y_true, y_pred: abs(y_true - y_pred))(jnp.ones(2), jnp.zeros(2)).item()
+    1.0
+    """
+
+    function: Callable[[Any, Any], Any]
+
+    def call(self, y_true: Any, y_pred: Any) -> Array:
+        return self.function(y_true, y_pred)
+
+    def valid_values(self, y_true: Any, y_pred: Any, valid: Array | None) -> Array:
+        values = self.values(y_true, y_pred)
+        if values.ndim == 0 and valid is not None:
+            name = getattr(self.function, "__name__", repr(self.function))
+            raise ValueError(
+                f"expected {name} to return one value for each example, since some entries are "
+                "padding or masked and must be left out, received one number for the whole batch; "
+                "do drop the mean over the batch: jnp.mean(..., axis=-1)"
+            )
+        return values

@@ -1,0 +1,170 @@
+"""Metric: a frozen value that keeps sums over batches and makes one number of them."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from fnn.core.calling import snake_case
+from fnn.core.config import Value, resolve
+from fnn.core.targets import (
+    align,
+    align_where_possible,
+    aligned_shape,
+    as_float,
+    blank,
+    class_numbers,
+    one_value_per_entry,
+    spread,
+)
+
+Sums: TypeAlias = dict[str, Array]
+Targets: TypeAlias = Literal["elementwise", "classes", "labels", "any"]  # as of losses
+
+
+class Metric(Value):
+    """A number that tells how good predictions are, from sums over all batches.
+
+    `init() -> sums`, `update(sums, y_true, y_pred, weight=None) -> sums`, `result(sums) -> number`:
+    pure functions, and the sums only ever add, so that the size of the batches, their order and the
+    number of devices make no difference. `weight` is `(batch,)` or `(batch, time)`; an entry of
+    weight 0 is left out wholly, even if it holds NaN.
+
+    A metric that is a mean over examples only writes `values(y_true, y_pred)`; any other writes the
+    three. `targets` says what fits the predictions: "elementwise" and "classes" the same shape,
+    "labels" that shape without its last axis, "any" what the metric makes of it.
+    `direction` is "max" or "min" for the better end, None where there is none.
+
+    >>> class Bias(Metric):
+    ...     name: str | None = None
+    ...     def values(self, y_true, y_pred):
+    ...         return y_pred - y_true
+    >>> bias = Bias()
+    >>> bias.result(bias.update(bias.init(), jnp.zeros(2), jnp.array([1.0, 2.0]))).item()
+    1.5
+    """
+
+    kind: ClassVar[str] = "metric"
+    targets: ClassVar[Targets] = "any"
+    direction: ClassVar[str | None] = None
+    default_label: ClassVar[str | None] = None  # where it is not the class name in snake case
+
+    @property
+    def label(self) -> str:
+        """The key in logs and history: `name`, or Keras's default name."""
+        return getattr(self, "name", None) or self.default_label or snake_case(type(self).__name__)
+
+    def values(self, y_true: Any, y_pred: Any) -> Array:
+        """One value for each example (and step), of which the result is the mean."""
+        raise TypeError(
+            f"expected {type(self).__name__} to define values(y_true, y_pred), or init, update and "
+            "result, received a class without them; do return one value for each example"
+        )
+
+    def init(self) -> Sums:
+        """The sums before the first batch: zeros."""
+        return {"total": jnp.zeros(()), "count": jnp.zeros(())}
+
+    def update(self, sums: Sums, y_true: Any, y_pred: Any, weight: Any = None) -> Sums:
+        """The sums after one more batch."""
+        y_true, y_pred, weight = self.prepare(y_true, y_pred, weight)
+        return add_mean(sums, self.values(y_true, y_pred), weight)
+
+    def result(self, sums: Sums) -> Array:
+        """The number that the sums stand for; 0 before the first entry."""
+        return divide(sums["total"], sums["count"])
+
+    def prepare(self, y_true: Any, y_pred: Any, weight: Any) -> tuple[Any, Any, Any]:
+        """Targets in shape, predictions in floating point, nothing left of weightless entries."""
+        weight = None if weight is None else as_float(weight)
+        if self.targets == "any":
+            y_pred = jax.tree.map(jnp.asarray, y_pred)
+            if hasattr(y_true, "shape") and hasattr(y_pred, "shape"):
+                y_true = align_where_possible(jnp.asarray(y_true), y_pred)
+        else:
+            y_true, y_pred = jnp.asarray(y_true), as_float(y_pred, getattr(self, "dtype", None))
+            if self.targets == "elementwise":
+                y_pred = one_value_per_entry(y_pred, weight)
+            y_true = align(y_true, y_pred, sparse=self.targets == "labels")
+            y_true = class_numbers(y_true) if self.targets == "labels" else as_float(y_true)
+        if weight is not None:
+            counts = weight != 0
+            y_true = jax.tree.map(lambda a: blank(a, counts, 0), y_true)
+            y_pred = jax.tree.map(lambda a: blank(a, counts, 1), y_pred)
+        return y_true, y_pred, weight
+
+    def check(self, y_true: Any, y_pred: Any) -> None:
+        """Raises ValueError if targets and predictions of such shapes do not fit."""
+        if self.targets == "any":
+            return
+        try:
+            aligned_shape(tuple(y_true.shape), tuple(y_pred.shape), sparse=self.targets == "labels")
+        except ValueError as error:
+            raise ValueError(f"{type(self).__name__}: {error}") from None
+
+
+def add_mean(sums: Sums, values: Any, weight: Any) -> Sums:
+    """Sums of a mean with more values in it."""
+    values = as_float(values)
+    if weight is None:
+        weight = jnp.ones(())
+    elif values.ndim < weight.ndim and not (
+        values.ndim + 1 == weight.ndim and weight.shape[-1] == 1
+    ):
+        weight = weight.mean(tuple(range(values.ndim, weight.ndim)))  # one value for several steps
+    weights = spread(weight, values.shape)
+    return {
+        "total": sums["total"] + jnp.where(weights != 0, values * weights, 0).sum(),
+        "count": sums["count"] + weights.sum(),
+    }
+
+
+def divide(a: Array, b: Array) -> Array:
+    """a / b, and 0 where b is 0."""
+    return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))
+
+
+def loss_values(loss: str, y_true: Any, y_pred: Any, **fields: Any) -> Array:
+    """One value for each example, by the loss of that name."""
+    found = resolve("loss", loss)
+    return (found.replace(**fields) if fields else found).values(y_true, y_pred)
+
+
+class Mean(Metric):
+    """The mean of values: `update(sums, values, weight)`, without targets.
+
+    >>> mean = Mean()
+    >>> mean.result(mean.update(mean.init(), jnp.array([1.0, 3.0]))).item()
+    2.0
+    """
+
+    name: str | None = None
+    dtype: str | None = None
+
+    def update(self, sums: Sums, values: Any, weight: Any = None) -> Sums:  # type: ignore[override]
+        return add_mean(sums, values, None if weight is None else as_float(weight))
+
+
+class Sum(Metric):
+    """The sum of values: `update(sums, values, weight)`, without targets.
+
+    >>> total = Sum()
+    >>> total.result(total.update(total.init(), jnp.array([1.0, 3.0]))).item()
+    4.0
+    """
+
+    name: str | None = None
+    dtype: str | None = None
+
+    def init(self) -> Sums:
+        return {"total": jnp.zeros(())}
+
+    def update(self, sums: Sums, values: Any, weight: Any = None) -> Sums:  # type: ignore[override]
+        more = add_mean(Mean().init(), values, None if weight is None else as_float(weight))
+        return {"total": sums["total"] + more["total"]}
+
+    def result(self, sums: Sums) -> Array:
+        return sums["total"]

@@ -1,0 +1,51 @@
+"""Optimizers, by Keras's names, over optax, and `get`, which resolves them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fnn.core.config import lookup, names_of, register, resolve
+from fnn.optimizers.optimizer import (
+    Optimizer,
+    Rule,
+    current_learning_rate,
+    expand_updates,
+    with_learning_rate,
+)
+from fnn.optimizers.rules import SGD, Adam, AdamW, RMSprop
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Optimizer",
+    "RMSprop",
+    "Rule",
+    "current_learning_rate",
+    "expand_updates",
+    "get",
+    "with_learning_rate",
+]
+
+for _name in names_of("optimizer"):
+    register(lookup("optimizer", _name), _name.lower())
+
+
+def get(identifier: Any) -> Any:
+    """The optimizer behind a name (in any case), a class or a value; optax's as they are.
+
+    Anything with `init` and `update` is an optimizer. Raises ValueError for an unknown name,
+    TypeError for what is none of these.
+
+    >>> get("adam") == Adam(), get("SGD").learning_rate
+    (True, 0.01)
+    """
+    if isinstance(identifier, str):
+        return resolve("optimizer", identifier.lower())
+    found = identifier() if isinstance(identifier, type) else identifier
+    if hasattr(found, "init") and hasattr(found, "update"):
+        return found
+    raise TypeError(
+        f"expected an optimizer, received {identifier!r} of type {type(identifier).__name__}; do "
+        "e.g. optimizer='adam', fnn.optimizers.Adam(0.001) or optax.adam(0.001)"
+    )

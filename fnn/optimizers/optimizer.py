@@ -1,0 +1,273 @@
+"""Optimizer: a frozen value that is an optax transformation; its state, its rate, its updates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import field
+from typing import Any, ClassVar, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from fnn.core import arguments, tree
+from fnn.core.arguments import wrong
+from fnn.core.config import Value
+
+State: TypeAlias = Any
+
+
+class Optimizer(Value):
+    """What turns gradients into updates: `init(params) -> state`, `update(grads, state, params)`.
+
+    It is an optax transformation: `updates, state = optimizer.update(grads, state, params)`, the
+    updates are added (`optax.apply_updates`), `optax.chain(optimizer, ...)` takes it.
+
+    For a rule of your own write that pair, or, where gradients at one point are not enough,
+    `get_updates(loss, params)`: training calls it in place of both. `loss` is a pure function of
+    `params`. It returns what to add: a tree like `params`, or a dict of "path/to/weight" -> update
+    (or a part of the tree); what is left out stays as it is. Plain gradient descent is
+
+    >>> class Descent(Optimizer):
+    ...     def __init__(self, learning_rate=0.01):
+    ...         super().__init__()
+    ...         self.learning_rate = learning_rate
+    ...     def get_updates(self, loss, params):
+    ...         grads = jax.grad(loss)(params)
+    ...         return jax.tree.map(lambda g: -self.learning_rate * g, grads)
+    >>> Descent(0.5).get_updates(lambda params: params["w"] ** 2, {"w": 3.0})["w"].item()
+    -3.0
+    """
+
+    kind: ClassVar[str] = "optimizer"
+
+    def init(self, params: Any) -> State:
+        """The state before the first step: the step, and the learning rate if it is a number."""
+        rate = getattr(self, "learning_rate", None)
+        state: dict[str, Any] = {"step": jnp.zeros((), jnp.int32)}
+        if rate is not None and not callable(rate):
+            state["learning_rate"] = jnp.asarray(rate, jnp.float32)
+        return state
+
+    def update(
+        self, grads: Any, state: State, params: Any = None, **extra: Any
+    ) -> tuple[Any, State]:
+        """(updates to add, new state)."""
+        raise TypeError(
+            f"expected {type(self).__name__} to define update(grads, state, params), received a "
+            "class without it; do write it, or get_updates(loss, params)"
+        )
+
+    def __iter__(self) -> Iterator[Any]:
+        """`init, update = optimizer`."""
+        return iter((self.init, self.update))
+
+
+class Rule(Optimizer):
+    """An optimizer of Keras: a rule of optax, with clipping, weight decay and accumulation around.
+
+    `learning_rate` is a number or a schedule (any function of the step). A number becomes a float32
+    array in the state: `with_learning_rate(state, value)` changes it, and nothing is compiled anew.
+
+    In this order, as in Keras: gradients are averaged over `gradient_accumulation_steps` calls (the
+    updates between are zeros), clipped (`clipnorm` each weight by itself, `global_clipnorm` all
+    together, `clipvalue` each number; one of them), the weights decay by `learning_rate *
+    weight_decay`, all of them, biases too; then comes the rule. Momentum does not contain the
+    learning rate (as in optax; in Keras it does, which differs only while the rate changes).
+    """
+
+    learning_rate: Any = 0.001
+    weight_decay: float | None = field(default=None, kw_only=True)
+    clipnorm: float | None = field(default=None, kw_only=True)
+    clipvalue: float | None = field(default=None, kw_only=True)
+    global_clipnorm: float | None = field(default=None, kw_only=True)
+    use_ema: bool = field(default=False, kw_only=True)
+    ema_momentum: float = field(default=0.99, kw_only=True)
+    ema_overwrite_frequency: int | None = field(default=None, kw_only=True)
+    loss_scale_factor: float | None = field(default=None, kw_only=True)
+    gradient_accumulation_steps: int | None = field(default=None, kw_only=True)
+    name: str | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        rate = self.learning_rate
+        if not callable(rate) and getattr(rate, "shape", None) == ():
+            object.__setattr__(self, "learning_rate", float(rate))
+        super().__post_init__()
+        _check_shared(self)
+
+    def rule(self) -> Any:
+        """The optax transformation whose updates, times -learning_rate, are added."""
+        raise TypeError(
+            f"expected {type(self).__name__} to define rule(), received a class without it; do "
+            "return an optax transformation such as optax.scale_by_adam()"
+        )
+
+    def init(self, params: Any) -> State:
+        state = {**super().init(params), "rule": self.rule().init(params)}
+        if self.gradient_accumulation_steps:
+            state["accumulated"] = jax.tree.map(jnp.zeros_like, params)
+        return state
+
+    def update(
+        self, grads: Any, state: State, params: Any = None, **extra: Any
+    ) -> tuple[Any, State]:
+        if params is None and self.weight_decay:
+            raise ValueError(
+                f"{type(self).__name__}: expected params for weight_decay={self.weight_decay}, "
+                "received None; do optimizer.update(grads, state, params)"
+            )
+        every = self.gradient_accumulation_steps
+        if not every:
+            return self._step(grads, state, params)
+        total = jax.tree.map(jnp.add, state["accumulated"], grads)
+        now = (state["step"] + 1) % every == 0
+
+        def step() -> tuple[Any, State]:
+            mean = jax.tree.map(lambda g: g / every, total)
+            updates, new = self._step(mean, state, params)
+            return updates, {**new, "accumulated": jax.tree.map(jnp.zeros_like, total)}
+
+        def wait() -> tuple[Any, State]:
+            new = {**state, "step": state["step"] + 1, "accumulated": total}
+            return jax.tree.map(jnp.zeros_like, grads), new
+
+        return jax.lax.cond(now, step, wait)
+
+    def _step(self, grads: Any, state: State, params: Any) -> tuple[Any, State]:
+        rate: Any = current_learning_rate(self, state)
+        grads = _clip(self, grads)
+        decay: Any = None
+        if self.weight_decay:
+            shrink = -rate * self.weight_decay
+            decay = jax.tree.map(lambda p: shrink.astype(p.dtype) * p, params)
+            params = jax.tree.map(jnp.add, params, decay)
+        updates, inner = self.descend(grads, state["rule"], params, rate)
+        if decay is not None:
+            updates = jax.tree.map(jnp.add, updates, decay)
+        return updates, {**state, "step": state["step"] + 1, "rule": inner}
+
+    def descend(self, grads: Any, state: Any, params: Any, rate: Any) -> tuple[Any, Any]:
+        """The updates of the rule alone, and its new state."""
+        updates, state = self.rule().update(grads, state, params)
+        return jax.tree.map(lambda u: (-rate).astype(u.dtype) * u, updates), state
+
+
+def _check_shared(rule: Rule) -> None:
+    rate, name = rule.learning_rate, type(rule).__name__
+    if not callable(rate) and not _plain(rate):
+        raise wrong(rule, "learning_rate", "to be a number or a schedule", rate)
+    if not callable(rate) and not (math.isfinite(rate) and rate >= 0):
+        raise wrong(rule, "learning_rate", "to be finite and not below 0", rate, "do e.g. 0.001")
+    clips = ("clipnorm", "clipvalue", "global_clipnorm")
+    given = [c for c in clips if getattr(rule, c) is not None]
+    if len(given) > 1:
+        raise ValueError(
+            f"{name}: expected one kind of clipping, received {' and '.join(given)}; do drop one"
+        )
+    for argument in (*given, *(["weight_decay"] if rule.weight_decay is not None else [])):
+        value = getattr(rule, argument)
+        if not _plain(value) or not value >= 0:
+            raise wrong(rule, argument, "to be a number not below 0", value)
+    steps = rule.gradient_accumulation_steps
+    if steps is not None and (not isinstance(steps, int) or steps < 2):
+        raise wrong(rule, "gradient_accumulation_steps", "to be a whole number above 1", steps)
+    if rule.use_ema or rule.ema_overwrite_frequency is not None:
+        raise wrong(rule, "use_ema", "to be False, since it is not implemented yet", rule.use_ema)
+    if rule.loss_scale_factor is not None:
+        raise wrong(
+            rule,
+            "loss_scale_factor",
+            "to be None, since it is not implemented",
+            rule.loss_scale_factor,
+            "do train in bfloat16, which needs no loss scaling",
+        )
+    arguments.fraction(rule, "ema_momentum")
+
+
+def _plain(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _clip(rule: Rule, grads: Any) -> Any:
+    if rule.clipvalue is not None:
+        limit = rule.clipvalue
+        return jax.tree.map(lambda g: jnp.clip(g, -limit, limit), grads)
+    if rule.clipnorm is not None:
+        return jax.tree.map(lambda g: _clip_norm(g, rule.clipnorm), grads)
+    if rule.global_clipnorm is not None:
+        return optax.clip_by_global_norm(rule.global_clipnorm).update(grads, optax.EmptyState())[0]
+    return grads
+
+
+def _clip_norm(g: Array, limit: Any) -> Array:
+    return g * (limit / jnp.maximum(optax.global_norm(g), limit)).astype(g.dtype)
+
+
+def current_learning_rate(optimizer: Any, state: State) -> Array | None:
+    """The learning rate of the next step, as an array; None where it is not known (plain optax).
+
+    >>> from fnn.optimizers import SGD
+    >>> current_learning_rate(SGD(0.5), SGD(0.5).init({})).item()
+    0.5
+    """
+    if isinstance(state, dict) and "learning_rate" in state:
+        return state["learning_rate"]
+    hyperparameters = getattr(state, "hyperparams", {})
+    if "learning_rate" in hyperparameters:
+        return jnp.asarray(hyperparameters["learning_rate"])
+    schedule = getattr(optimizer, "learning_rate", None)
+    if callable(schedule) and isinstance(state, dict) and "step" in state:
+        return jnp.asarray(schedule(state["step"]), jnp.float32)
+    return None
+
+
+def with_learning_rate(state: State, value: Any) -> State:
+    """The optimizer state with another learning rate; nothing is compiled anew.
+
+    Raises ValueError where the state holds no rate: a schedule sets it, or a plain optax chain.
+    """
+    if isinstance(state, dict) and "learning_rate" in state:
+        return {**state, "learning_rate": jnp.asarray(value, jnp.float32)}
+    if "learning_rate" in getattr(state, "hyperparams", {}):
+        old = state.hyperparams["learning_rate"]
+        changed = {**state.hyperparams, "learning_rate": jnp.asarray(value, jnp.asarray(old).dtype)}
+        return state._replace(hyperparams=changed)
+    raise ValueError(
+        "expected an optimizer state that holds a learning rate, received one without (the rate is "
+        "set by a schedule, or by plain optax); do make the optimizer with a number as "
+        "learning_rate, or with optax.inject_hyperparams"
+    )
+
+
+def expand_updates(updates: Any, params: Any) -> Any:
+    """Updates as `get_updates` returns them, as a tree like `params`: zeros where none is given.
+
+    Raises ValueError for a path that is no weight and for an update of another shape.
+
+    >>> expand_updates({"dense/bias": 1.0}, {"dense": {"bias": 0.0, "kernel": 0.0}})
+    {'dense': {'bias': 1.0, 'kernel': 0.0}}
+    """
+    if not isinstance(params, dict):
+        return updates
+    given = {"/".join(path): leaf for path, leaf in tree.flatten(updates) if path}
+    known = {"/".join(path): (path, leaf) for path, leaf in tree.flatten(params)}
+    unknown = [path for path in given if path not in known and given[path] is not None]
+    if unknown:
+        raise ValueError(
+            f"expected updates of weights, received {unknown}, which are none; do name them by "
+            f"path: {', '.join(list(known)[:8])}"
+        )
+    expanded = []
+    for name, (path, weight) in known.items():
+        update = given.get(name)
+        if update is None:
+            update = jax.tree.map(jnp.zeros_like, weight) if hasattr(weight, "shape") else 0.0
+        elif jnp.shape(update) not in ((), jnp.shape(weight)):
+            raise ValueError(
+                f"expected an update of shape {jnp.shape(weight)} for {name}, received "
+                f"{jnp.shape(update)}; do return what is to be added to the weight"
+            )
+        expanded.append((path, update))
+    return tree.unflatten(expanded)

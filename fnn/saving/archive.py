@@ -1,0 +1,291 @@
+"""A saved model: a zip of JSON and safetensors, written whole or not at all, read as data."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import struct
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from fnn.core import tree
+from fnn.core.config import from_config, to_config
+from fnn.core.node import Node, input_specs
+
+FORMAT = 1
+MEMBERS = ("manifest.json", "config.json", "weights.safetensors")
+
+
+class FileError(ValueError):
+    """A file that is damaged, of another format, or does not fit the model."""
+
+
+def save_model(model: Any, path: Any, *, overwrite: bool) -> None:
+    """Writes `model`: its network, its weights, how it was compiled."""
+    config = json.dumps(_model_config(model), indent=1, allow_nan=False).encode()
+    weights = _weights(model)
+    digests = {
+        name: hashlib.sha256(data).hexdigest()
+        for name, data in (("config.json", config), ("weights.safetensors", weights))
+    }
+    manifest = json.dumps({"format": "fnn", "version": FORMAT, "sha256": digests}).encode()
+
+    def write(file: Any) -> None:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            for name, data in zip(MEMBERS, (manifest, config, weights), strict=True):
+                archive.writestr(name, data)
+
+    write_whole(path, write, overwrite=overwrite)
+
+
+def save_weights(model: Any, path: Any, *, overwrite: bool) -> None:
+    """Writes the weights of `model` as one safetensors file."""
+    data = _weights(model)
+    write_whole(path, lambda file: file.write(data), overwrite=overwrite)
+
+
+def write_whole(path: Any, write: Callable[[Any], Any], *, overwrite: bool = True) -> None:
+    """Writes a file so that at any moment the path holds all of the old or all of the new one.
+
+    To a temporary file in the same folder, synced, renamed over the path, the folder synced.
+    """
+    target = Path(os.path.expanduser(os.fspath(path)))
+    if target.exists() and not overwrite:
+        raise FileExistsError(f"expected a free path, received {target}; do give overwrite=True")
+    if target.is_dir():
+        raise IsADirectoryError(f"expected the path of a file, received the folder {target}")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(
+            f"expected an existing folder to save in, received {target.parent}; do create it first"
+        )
+    handle, temporary = tempfile.mkstemp(prefix=".fnn-", suffix=".tmp", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, _mode(target))
+        os.replace(temporary, target)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _mode(target: Path) -> int:
+    """The permissions of the file that is replaced, else what the umask leaves."""
+    if target.exists():
+        return target.stat().st_mode & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+def _weights(model: Any) -> bytes:
+    from safetensors.numpy import save
+
+    now = model.train_state
+    named = {
+        "/".join((part, *path)): np.ascontiguousarray(leaf)
+        for part, branch in (("params", now.params), ("state", now.state))
+        for path, leaf in tree.flatten(branch)
+    }
+    return save(named, metadata={"format": "fnn"})
+
+
+def _model_config(model: Any) -> dict[str, Any]:
+    return {
+        "class": type(model).__name__,
+        "name": model.name,
+        "layer": to_config(model.layer),
+        "inputs": _describe_inputs(model._inputs),
+        "compile": _compile_config(model._compiled),
+    }
+
+
+def _describe_inputs(inputs: Any) -> Any:
+    if isinstance(inputs, tuple):
+        return [_describe_inputs(item) for item in inputs]
+    if isinstance(inputs, dict):
+        return {name: _describe_inputs(item) for name, item in inputs.items()}
+    return {"shape": list(inputs.shape), "dtype": str(inputs.dtype), "name": inputs.name}
+
+
+def _compile_config(compiled: dict[str, Any] | None) -> Any:
+    """What `compile` was given, None if something in it has no name in a file."""
+    if compiled is None:
+        return None
+    try:
+        return {name: _plain(value) for name, value in compiled.items()}
+    except ValueError:
+        return None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {"by": {name: _plain(item) for name, item in value.items()}}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return to_config(value)
+
+
+def load(path: Any, custom_objects: Mapping[str, Any] | None = None, compile: bool = True) -> Any:
+    """The model that `model.save(path)` wrote, compiled as it was if all of that has names.
+
+    Only names that fnn knows, that were registered (`fnn.register`) or stand in `custom_objects` are
+    looked up; nothing is imported and nothing in the file is executed. Every byte is checked before
+    a weight is used. Raises FileError for a file that is damaged, of a newer version or not by fnn,
+    ValueError for a name that is not known.
+    """
+    config, weights = _read(path)
+    from fnn.models import Model, Sequential
+
+    layer = from_config(config["layer"], custom_objects)
+    kind = Sequential if config["class"] == "Sequential" else Model
+    model = kind(layer, name=config["name"])
+    nodes = _inputs_of(config["inputs"])
+    model._inputs = nodes
+    model._build()
+    _assign(model, weights, path)
+    if compile and config["compile"] is not None:
+        arguments = {n: _from_plain(v, custom_objects) for n, v in config["compile"].items()}
+        model.compile(**arguments)
+    return model
+
+
+def load_weights(model: Any, path: Any) -> None:
+    """Gives `model` the weights of a file by `save_weights` or `save`."""
+    data = _bytes(path)
+    weights = _read(path)[1] if data[:2] == b"PK" else _tensors(data, path)
+    _assign(model, weights, path)
+
+
+def _bytes(path: Any) -> bytes:
+    target = Path(os.path.expanduser(os.fspath(path)))
+    if not target.is_file():
+        raise FileNotFoundError(f"expected a file, received {target}, where there is none")
+    return target.read_bytes()
+
+
+def _read(path: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The configuration and the weights in a saved model, after every check."""
+    data = _bytes(path)
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            infos = archive.infolist()
+            if tuple(info.filename for info in infos) != MEMBERS or any(
+                info.compress_type != zipfile.ZIP_STORED or info.file_size > len(data)
+                for info in infos
+            ):
+                raise FileError(_damaged(path, f"expected the members {MEMBERS}, stored"))
+            manifest, config, tensors = (archive.read(name) for name in MEMBERS)
+        described = _parse(manifest)
+        version, digests = described["version"], described["sha256"]
+        if described["format"] != "fnn":
+            raise FileError(_damaged(path, "it is not a file of fnn"))
+        if version > FORMAT:
+            raise FileError(
+                f"expected {path} in format {FORMAT} or older, received format {version}; "
+                "do install a newer fnn"
+            )
+        for name, content in ((MEMBERS[1], config), (MEMBERS[2], tensors)):
+            if hashlib.sha256(content).hexdigest() != digests[name]:
+                raise FileError(_damaged(path, f"the checksum of {name} differs"))
+        return _parse(config), _tensors(tensors, path)
+    except FileError:
+        raise
+    except (
+        zipfile.BadZipFile,
+        KeyError,
+        TypeError,
+        ValueError,
+        EOFError,
+        RecursionError,
+        NotImplementedError,
+        OverflowError,
+        struct.error,
+    ) as error:
+        raise FileError(_damaged(path, str(error) or type(error).__name__)) from error
+
+
+def _parse(data: bytes) -> Any:
+    parsed = json.loads(data)
+    if not isinstance(parsed, dict):
+        raise ValueError("expected a JSON object")
+    return parsed
+
+
+def _damaged(path: Any, what: str) -> str:
+    return f"expected a whole file, received {path}, which is damaged or not a saved model: {what}"
+
+
+def _tensors(data: bytes, path: Any) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load as load_tensors
+
+    try:
+        return load_tensors(data)
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise FileError(_damaged(path, str(error))) from error
+
+
+def _assign(model: Any, weights: dict[str, np.ndarray], path: Any) -> None:
+    """Puts weights by their paths into `model`; every difference is listed, nothing is half done."""
+    now = model.train_state
+    parts = {"params": now.params, "state": now.state}
+    wanted = {
+        "/".join((part, *where)): leaf
+        for part, branch in parts.items()
+        for where, leaf in tree.flatten(branch)
+    }
+    lines = [f"{name}: missing in the file" for name in wanted if name not in weights]
+    lines += [f"{name}: not in the model" for name in weights if name not in wanted]
+    for name in wanted.keys() & weights.keys():
+        expected, found = wanted[name], weights[name]
+        if tuple(expected.shape) != found.shape or expected.dtype != found.dtype:
+            lines.append(
+                f"{name}: expected {expected.dtype}{list(expected.shape)}, "
+                f"found {found.dtype}{list(found.shape)}"
+            )
+    if lines:
+        raise FileError(
+            f"expected weights for this model in {path}, received differences:\n  "
+            + "\n  ".join(sorted(lines))
+        )
+    take = lambda part: tree.unflatten(
+        (where, jnp.array(np.array(weights["/".join((part, *where))], copy=True)))
+        for where, _ in tree.flatten(parts[part])
+    )
+    params, state = take("params"), take("state")
+    model.train_state = now.replace(
+        params=tree.fill(now.params, params), state=tree.fill(now.state, state)
+    )
+
+
+def _inputs_of(described: Any) -> Any:
+    if isinstance(described, list):
+        return tuple(map(_inputs_of, described))
+    if set(described) == {"shape", "dtype", "name"}:
+        shape = tuple(described["shape"])
+        return Node(None, (), input_specs(shape, described["dtype"]), described["name"])
+    return {name: _inputs_of(item) for name, item in described.items()}
+
+
+def _from_plain(value: Any, custom: Mapping[str, Any] | None) -> Any:
+    if isinstance(value, dict) and list(value) == ["by"]:
+        return {name: _from_plain(item, custom) for name, item in value["by"].items()}
+    if isinstance(value, list):
+        return [_from_plain(item, custom) for item in value]
+    return from_config(value, custom)

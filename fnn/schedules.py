@@ -1,0 +1,242 @@
+"""Schedules: a learning rate as a function of the step, by Keras's names."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+from jax import Array
+
+from fnn.core.arguments import wrong
+from fnn.core.config import Value, register
+
+
+class Schedule(Value):
+    """A learning rate that depends on the step.   step -> float32
+
+    Subclass it, list the fields, write `__call__(step)`; the step is an int32 array that counts the
+    updates from 0. It is taken into float32, which holds every step up to 2 ** 24 = 16.8 million
+    exactly, and later ones to one part in 16.8 million.
+
+    >>> class Halving(Schedule):
+    ...     start: float
+    ...     def __call__(self, step):
+    ...         return self.start * 0.5 ** jnp.asarray(step, "float32")
+    >>> Halving(1.0)(2).item()
+    0.25
+    """
+
+    kind: ClassVar[str] = "schedule"
+
+    def __call__(self, step: Any) -> Array:
+        raise TypeError(
+            f"expected {type(self).__name__} to define __call__(step), received a class without it"
+            "; do return the learning rate of that step from it"
+        )
+
+
+LearningRateSchedule = Schedule
+register(Schedule, "LearningRateSchedule")
+
+
+def _float(step: Any) -> Array:
+    return jnp.asarray(step).astype("float32")
+
+
+def _positive(schedule: Schedule, argument: str) -> None:
+    value = getattr(schedule, argument)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise wrong(schedule, argument, "to be above 0", value, f"do e.g. {argument}=1000")
+
+
+class ExponentialDecay(Schedule):
+    """initial * decay_rate ** (step / decay_steps).
+
+    With `staircase` the exponent is a whole number.
+
+    >>> ExponentialDecay(1.0, decay_steps=10, decay_rate=0.5)(20).item()
+    0.25
+    """
+
+    initial_learning_rate: float
+    decay_steps: float
+    decay_rate: float
+    staircase: bool = False
+    name: str = "ExponentialDecay"
+
+    def validate(self) -> None:
+        _positive(self, "decay_steps")
+
+    def __call__(self, step: Any) -> Array:
+        passed = _float(step) / self.decay_steps
+        if self.staircase:
+            passed = jnp.floor(passed)
+        return self.initial_learning_rate * jnp.power(jnp.float32(self.decay_rate), passed)
+
+
+class InverseTimeDecay(Schedule):
+    """initial / (1 + decay_rate * step / decay_steps).
+
+    With `staircase` the quotient is a whole number.
+
+    >>> InverseTimeDecay(1.0, decay_steps=10, decay_rate=1.0)(10).item()
+    0.5
+    """
+
+    initial_learning_rate: float
+    decay_steps: float
+    decay_rate: float
+    staircase: bool = False
+    name: str = "InverseTimeDecay"
+
+    def validate(self) -> None:
+        _positive(self, "decay_steps")
+
+    def __call__(self, step: Any) -> Array:
+        passed = _float(step) / self.decay_steps
+        if self.staircase:
+            passed = jnp.floor(passed)
+        return self.initial_learning_rate / (1 + self.decay_rate * passed)
+
+
+class PiecewiseConstantDecay(Schedule):
+    """values[0] up to and including step boundaries[0], then values[1], and so on.
+
+    Steps and boundaries that are whole numbers are compared as such: exact at any step.
+
+    >>> schedule = PiecewiseConstantDecay([10], [1.0, 0.5])
+    >>> schedule(10).item(), schedule(11).item()
+    (1.0, 0.5)
+    """
+
+    boundaries: tuple[float, ...]
+    values: tuple[float, ...]
+    name: str = "PiecewiseConstant"
+
+    def validate(self) -> None:
+        if len(self.values) != len(self.boundaries) + 1:
+            raise ValueError(
+                "PiecewiseConstantDecay: expected one value more than boundaries, received "
+                f"{len(self.values)} values and {len(self.boundaries)} boundaries; do give the "
+                "value before the first boundary too"
+            )
+        if list(self.boundaries) != sorted(self.boundaries):
+            raise wrong(self, "boundaries", "to rise", self.boundaries)
+
+    def __call__(self, step: Any) -> Array:
+        step = jnp.asarray(step)
+        rate = jnp.float32(self.values[0])
+        for boundary, value in zip(self.boundaries, self.values[1:], strict=True):
+            rate = jnp.where(step > boundary, jnp.float32(value), rate)
+        return rate
+
+
+class PolynomialDecay(Schedule):
+    """(initial - end) * (1 - step / decay_steps) ** power + end, and `end` after `decay_steps`.
+
+    With `cycle` the decay stretches to the next multiple of `decay_steps` instead of stopping.
+
+    >>> PolynomialDecay(1.0, decay_steps=10, end_learning_rate=0.0)(5).item()
+    0.5
+    """
+
+    initial_learning_rate: float
+    decay_steps: float
+    end_learning_rate: float = 0.0001
+    power: float = 1.0
+    cycle: bool = False
+    name: str = "PolynomialDecay"
+
+    def validate(self) -> None:
+        _positive(self, "decay_steps")
+
+    def __call__(self, step: Any) -> Array:
+        step = _float(step)
+        if self.cycle:
+            steps = self.decay_steps * jnp.maximum(jnp.ceil(step / self.decay_steps), 1)
+        else:
+            steps = jnp.float32(self.decay_steps)
+            step = jnp.minimum(step, steps)
+        span = self.initial_learning_rate - self.end_learning_rate
+        return span * jnp.power(1 - step / steps, self.power) + self.end_learning_rate
+
+
+class CosineDecay(Schedule):
+    """Half a cosine from the peak down to `alpha` times the peak in `decay_steps`, then constant.
+
+    With `warmup_target` the rate first climbs straight from `initial_learning_rate` to that target
+    in `warmup_steps`, which come on top of `decay_steps`, and decays from there.
+    Source: Loshchilov and Hutter 2017, SGDR, section 3.
+
+    >>> CosineDecay(0.0, decay_steps=10, warmup_target=1.0, warmup_steps=5)(5).item()
+    1.0
+    """
+
+    initial_learning_rate: float
+    decay_steps: float
+    alpha: float = 0.0
+    name: str = "CosineDecay"
+    warmup_target: float | None = None
+    warmup_steps: float = 0
+
+    def validate(self) -> None:
+        _positive(self, "decay_steps")
+        if self.warmup_target is None and self.warmup_steps:
+            raise wrong(
+                self,
+                "warmup_target",
+                f"to be the rate to reach in warmup_steps={self.warmup_steps}",
+                None,
+                "do e.g. warmup_target=0.001",
+            )
+
+    def __call__(self, step: Any) -> Array:
+        step = _float(step)
+        peak, warmup = self.initial_learning_rate, 0.0
+        if self.warmup_target is not None:
+            peak, warmup = self.warmup_target, self.warmup_steps
+        passed = jnp.clip((step - warmup) / self.decay_steps, 0, 1)
+        cosine = 0.5 * (1 + jnp.cos(math.pi * passed))
+        decayed = peak * ((1 - self.alpha) * cosine + self.alpha)
+        if not warmup:
+            return decayed
+        climb = (peak - self.initial_learning_rate) * (step / warmup) + self.initial_learning_rate
+        return jnp.where(step < warmup, climb, decayed)
+
+
+class CosineDecayRestarts(Schedule):
+    """Cosine decays one after another: each `t_mul` times as long and `m_mul` times as high.
+
+    Source: Loshchilov and Hutter 2017, SGDR, section 3.
+
+    >>> CosineDecayRestarts(1.0, first_decay_steps=10, t_mul=1.0)(10).item()
+    1.0
+    """
+
+    initial_learning_rate: float
+    first_decay_steps: float
+    t_mul: float = 2.0
+    m_mul: float = 1.0
+    alpha: float = 0.0
+    name: str = "SGDRDecay"
+
+    def validate(self) -> None:
+        _positive(self, "first_decay_steps")
+        if not isinstance(self.t_mul, (int, float)) or not self.t_mul >= 1:
+            raise wrong(self, "t_mul", "to be at least 1", self.t_mul)
+
+    def __call__(self, step: Any) -> Array:
+        passed = _float(step) / self.first_decay_steps
+        if self.t_mul == 1:
+            restarts = jnp.floor(passed)
+            passed = passed - restarts
+        else:
+            # the cycles before number i take (t_mul ** i - 1) / (t_mul - 1) first cycles
+            ratio = jnp.float32(self.t_mul)
+            restarts = jnp.floor(jnp.log(1 + passed * (ratio - 1)) / jnp.log(ratio))
+            before = (jnp.power(ratio, restarts) - 1) / (ratio - 1)
+            passed = (passed - before) / jnp.power(ratio, restarts)
+        height = jnp.power(jnp.float32(self.m_mul), restarts)
+        cosine = 0.5 * height * (1 + jnp.cos(math.pi * passed))
+        return self.initial_learning_rate * ((1 - self.alpha) * cosine + self.alpha)

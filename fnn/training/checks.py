@@ -1,0 +1,155 @@
+"""Checks of data before the first step: kinds of arrays, lengths, NaN, values out of range."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn.core.calling import Flow
+from fnn.core.layer import Layer
+
+
+class TrainingError(FloatingPointError):
+    """A loss or gradient that is not finite. The model is as it was before that step."""
+
+
+def as_array(name: str, value: Any) -> Any:
+    """`value` as a numeric array (NumPy, or JAX as it is), in a dtype that JAX computes in.
+
+    Raises TypeError for strings, objects, dates and complex numbers, and ValueError for ragged
+    lists and for numbers that do not fit 32 bits.
+    """
+    if isinstance(value, jax.Array):
+        return value
+    if hasattr(value, "to_numpy"):  # pandas, polars
+        value = value.to_numpy()
+    if hasattr(value, "detach"):  # torch
+        value = value.detach().cpu().numpy()
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(
+            f"expected {name} as an array of numbers of one shape, received a ragged list; "
+            "do pad the rows to one length"
+        ) from error
+    if array.dtype.kind not in "fiub" and array.dtype.name not in ("bfloat16", "float8_e4m3fn"):
+        raise TypeError(_wrong_kind(name, array))
+    if array.ndim == 0:
+        raise ValueError(f"expected {name} with rows, received the single number {array}")
+    return _in_working_dtype(name, array)
+
+
+def _wrong_kind(name: str, array: np.ndarray) -> str:
+    first = array.reshape(-1)[0].item() if array.size else None
+    advice = {
+        "U": "do turn strings into numbers first (e.g. labels by np.unique(..., return_inverse=True))",
+        "S": "do decode and turn strings into numbers first",
+        "O": "do convert it with np.asarray(x, 'float32'), rows of one length, no None",
+        "M": "do turn dates into numbers, e.g. days since a start",
+        "m": "do turn durations into numbers, e.g. seconds",
+        "c": "do split complex numbers into real and imaginary parts",
+    }.get(array.dtype.kind, "do convert it to numbers")
+    return f"expected {name} to hold numbers, received dtype {array.dtype} (first: {first!r}); {advice}"
+
+
+def _in_working_dtype(name: str, array: np.ndarray) -> np.ndarray:
+    target = jax.dtypes.canonicalize_dtype(array.dtype.newbyteorder("="))
+    if target == array.dtype:
+        return array
+    if array.dtype.kind in "iu" and array.size:
+        limits, low, high = np.iinfo(target), array.min(), array.max()
+        if low < limits.min or high > limits.max:
+            worst = low if low < limits.min else high
+            raise ValueError(
+                f"expected the integers of {name} to fit {target}, received {worst}; "
+                "do renumber them, or set jax_enable_x64"
+            )
+    with np.errstate(over="ignore"):
+        converted = array.astype(target)
+    if array.dtype.kind == "f" and not np.isfinite(converted).all() and np.isfinite(array).all():
+        raise ValueError(
+            f"expected the numbers of {name} to fit {target}, received {np.abs(array).max():g}; "
+            "do scale them down"
+        )
+    return converted
+
+
+def rows_of(arrays: Any, names: Any = None) -> int:
+    """The common number of rows. Raises ValueError for none at all or different numbers."""
+    lengths = {
+        f"{name}{jax.tree_util.keystr(path)}": len(leaf)
+        for name, part in arrays.items()
+        for path, leaf in jax.tree_util.tree_leaves_with_path(part)
+    }
+    if len(set(lengths.values())) > 1:
+        shown = ", ".join(f"{name} with {n} rows" for name, n in lengths.items())
+        raise ValueError(f"expected arrays with the same number of rows, received {shown}")
+    rows = next(iter(lengths.values()), 0)
+    return rows
+
+
+def finite(name: str, array: Any, columns: Any = None) -> None:
+    """Raises ValueError if there is a NaN, naming rows and, in a table, the column."""
+    if not jnp.issubdtype(array.dtype, jnp.floating) or not np.size(array):
+        return
+    if isinstance(array, np.ndarray) and array.dtype in (np.float32, np.float64):
+        # One pass without temporaries: a sum is NaN if any term is (or if inf meets -inf).
+        if not math.isnan(
+            np.dot(array.reshape(-1), np.zeros(1, array.dtype).repeat(1)) if 0 else array.sum()
+        ):
+            return
+    bad = np.isnan(np.asarray(array, np.float32) if array.dtype != np.float64 else array)
+    if not bad.any():
+        return
+    rows = np.flatnonzero(bad.reshape(len(bad), -1).any(axis=1))
+    shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+    where = ""
+    if bad.ndim == 2:
+        numbers = np.flatnonzero(bad.any(axis=0))[:5]
+        titles = [repr(columns[i]) if columns is not None else str(i) for i in numbers]
+        where = f" of column{'s' if len(titles) > 1 else ''} {', '.join(titles)}"
+    raise ValueError(
+        f"expected numbers in {name}, received NaN in row{'s' if len(rows) > 1 else ''} "
+        f"{shown}{where}; do fill or drop them (checks=False in compile lets them pass)"
+    )
+
+
+def whole_number(name: str, value: Any, minimum: int) -> int:
+    """`value` as an int. Raises ValueError unless it is a whole number of at least `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < minimum:
+        raise ValueError(
+            f"expected {name} as a whole number of at least {minimum}, received {value!r}"
+        )
+    return int(value)
+
+
+def sample_weight(name: str, weight: Any) -> None:
+    """Raises ValueError for weights that are negative, NaN, or all zero."""
+    array = np.asarray(weight)
+    if np.isnan(array).any() or (array < 0).any():
+        raise ValueError(f"expected {name} of at least 0, received {np.nanmin(array):g} or NaN")
+    if array.size and not array.any():
+        raise ValueError(f"expected {name} with a weight above 0, received only zeros")
+
+
+def input_values(layer: Layer, x: Any) -> None:
+    """Lets each layer that reads an input directly check its values (`Embedding`: ids in range)."""
+
+    def visit(name: str, layer: Layer, value: Any) -> Any:
+        check = getattr(layer, "check_values", None)
+        if check is not None and isinstance(value, (np.ndarray, jax.Array)):
+            check(np.asarray(value))
+        return layer.flow(value, visit) if isinstance(layer, Flow) else _Computed
+
+    if isinstance(layer, Flow):
+        layer.flow(x, visit)
+    else:
+        visit("", layer, x)
+
+
+class _Computed:
+    """Stands for what a layer made: not known before it runs."""

@@ -1,0 +1,98 @@
+"""Arrays as chunks of equal batches on the device, shuffled by seed and epoch alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn.core import tree
+
+Poll = Callable[[], None]
+RESIDENT_BYTES = 2**30  # arrays up to this size stay on the device for the whole of fit
+
+
+class ArrayData:
+    """Arrays with a common number of rows, cut into batches; shuffled anew each epoch.
+
+    `remainder="pad"`: the last batch is filled up and batches are `(arrays, rows)`, `rows` False
+    where a row is filling. `remainder="drop"`: batches are the arrays; rows that do not fill a
+    batch are left out (other ones each epoch).
+    """
+
+    def __init__(
+        self,
+        arrays: Any,
+        batch_size: int,
+        *,
+        shuffle: Any = False,
+        seed: Any = 0,
+        remainder: str = "drop",
+    ) -> None:
+        leaves = jax.tree.leaves(arrays)
+        self.count = len(leaves[0])
+        self.pad = remainder == "pad"
+        self.batch_size = batch_size if self.pad else min(batch_size, self.count)
+        self.steps = (
+            -(-self.count // self.batch_size) if self.pad else self.count // self.batch_size
+        )
+        self.shuffle, self.seed = shuffle, seed
+        self.resident = tree.nbytes(arrays) <= RESIDENT_BYTES
+        self.arrays = jax.tree.map(_own_copy, arrays) if self.resident else arrays
+
+    def batch_spec(self) -> Any:
+        """Shapes and dtypes of one batch."""
+        spec = jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct((self.batch_size, *a.shape[1:]), a.dtype), self.arrays
+        )
+        return (spec, jax.ShapeDtypeStruct((self.batch_size,), np.bool_)) if self.pad else spec
+
+    def order(self, epoch: int) -> np.ndarray:
+        """The rows in the order of this epoch. It depends on the seed and the epoch alone."""
+        if not self.shuffle:
+            return np.arange(self.count)
+        generator = np.random.default_rng([*np.atleast_1d(self.seed).tolist(), epoch])
+        if self.shuffle == "batch":
+            whole = self.count // self.batch_size * self.batch_size
+            blocks = generator.permutation(np.arange(whole).reshape(-1, self.batch_size))
+            return np.concatenate([blocks.reshape(-1), np.arange(whole, self.count)])
+        return generator.permutation(self.count)
+
+    def chunks(
+        self, epoch: int, capacity: int, steps: int | None = None, poll: Poll | None = None
+    ) -> Iterator[tuple[Any, int]]:
+        """(chunk, number of real batches in it): `capacity` batches stacked along a first axis.
+
+        With more `steps` than an epoch has, rows come again in a new order.
+        """
+        total, order = steps or self.steps, self.order(epoch)
+        while len(order) < (total - self.pad) * self.batch_size:
+            epoch += 1
+            order = np.concatenate([order, self.order(epoch)])
+        for first in range(0, total, capacity):
+            count = min(capacity, total - first)
+            places = np.arange(capacity * self.batch_size) + first * self.batch_size
+            places = places.reshape(capacity, self.batch_size)
+            rows = places < min(len(order), total * self.batch_size)
+            index = order[np.where(rows, places, 0)].astype(np.int32)
+            chunk = (_take if self.resident else _take_on_host)(self.arrays, index)
+            yield ((chunk, rows) if self.pad else chunk), count
+
+
+def _own_copy(array: Any) -> Any:
+    """A device array that shares no memory with the caller's: what he changes later is not seen."""
+    if isinstance(array, jax.Array):
+        return array
+    return jax.device_put(np.array(array, copy=True, order="C"))
+
+
+@jax.jit
+def _take(arrays: Any, index: Any) -> Any:
+    return jax.tree.map(lambda a: jnp.take(a, index, axis=0, mode="clip"), arrays)
+
+
+def _take_on_host(arrays: Any, index: np.ndarray) -> Any:
+    return jax.device_put(jax.tree.map(lambda a: np.asarray(a)[index], arrays))

@@ -1,0 +1,250 @@
+"""The engine: a step function traced once and compiled to run one or many steps a dispatch."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax, random
+from jax.extend.core import jaxpr_as_fun
+
+from fnn.core import tree
+from fnn.training.state import Tally, add
+
+Step = Callable[[Any, Any, Array], tuple[Any, dict[str, Any]]]
+
+# A step with less work than this is mostly dispatch: many of them go into one dispatch. The
+# numbers were measured (benchmarks/README.md). They depend on the program and the platform alone,
+# never on a clock, since the choice must not change from run to run: results are bit for bit equal.
+SMALL_STEP = {"cpu": 2e7, "default": 2e9}  # floating-point operations
+STEPS_A_DISPATCH = 32
+
+
+class Program:
+    """One step function for states and batches of one shape, compiled.
+
+    `capacity` is how many batches a dispatch takes at most: 1, or `STEPS_A_DISPATCH` for a step so
+    small that dispatching it costs more than running it.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        state: Any,
+        batch: Any,
+        key: Array,
+        read_only: bool,
+        capacity: int | None = None,
+    ) -> None:
+        specs = jax.tree.map(_spec, (state, batch, key))
+        traced, (_, self.logs) = jax.make_jaxpr(step, return_shape=True)(*specs)
+        self._structure = jax.tree.structure((state, self.logs))
+        self._step = jaxpr_as_fun(traced)
+        self.read_only = read_only
+        best = STEPS_A_DISPATCH if runs_best_in_a_loop(traced.jaxpr) else 1
+        self.capacity = capacity or best
+        self._run = jax.jit(self._run_read_only if read_only else self._run_steps)
+
+    def zeros(self) -> Any:
+        """Empty sums for the logs of the step."""
+        return jax.tree.map(lambda spec: np.zeros(spec.shape, spec.dtype), self.logs)
+
+    def __call__(
+        self,
+        state: Any,
+        tallies: Any,
+        chunk: Any,
+        key: Array,
+        first: int,
+        count: int,
+        number: int,
+        healthy: Any = True,
+        guard: str = "raise",
+    ) -> tuple[Any, Any, Any]:
+        """Runs `count` batches of `chunk` from batch `first`: (state, tallies, healthy).
+
+        `number` is the number of the first step since training began; it selects the randomness.
+        A step whose loss is not finite leaves the state as it was; with `guard="raise"` no later
+        step runs either, and `healthy` comes back False.
+        """
+        span = np.array([first, first + count, number - first], np.int64).astype(np.int32)
+        mode = np.array([guard == "raise", guard == "ignore"])
+        return self._run(
+            state,
+            tallies,
+            chunk,
+            key,
+            span,
+            np.True_ if healthy is True else healthy,
+            mode,
+        )
+
+    def _one(self, state: Any, chunk: Any, key: Array, index: Any, offset: Any) -> tuple[Any, Any]:
+        batch = jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, index, keepdims=False), chunk)
+        leaves = jax.tree.leaves((state, batch, random.fold_in(key, index + offset)))
+        return jax.tree.unflatten(self._structure, self._step(*leaves))
+
+    def _run_steps(
+        self,
+        state: Any,
+        tallies: Any,
+        chunk: Any,
+        key: Array,
+        span: Array,
+        healthy: Any,
+        mode: Array,
+    ) -> tuple[Any, Any, Any]:
+        sticky, ignore = mode[0], mode[1]
+
+        def body(carry: Any) -> Any:
+            index, state, tallies, healthy = carry
+            new, logs = self._one(state, chunk, key, index, span[2])
+            finite = _is_finite(logs) | ignore
+            commit = healthy & finite
+            state, tallies = jax.tree.map(
+                lambda n, o: n if n is o else jnp.where(commit, n, o),
+                (new, add(tallies, logs)),
+                (state, tallies),
+            )
+            return index + 1, state, tallies, healthy & (finite | ~sticky)
+
+        carry = (span[0], state, tallies, healthy)
+        if self.capacity == 1:
+            carry = body(carry)
+        else:
+            carry = lax.while_loop(lambda c: (c[0] < span[1]) & c[3], body, carry)
+        return carry[1:]
+
+    def _run_read_only(
+        self,
+        state: Any,
+        tallies: Any,
+        chunk: Any,
+        key: Array,
+        span: Array,
+        healthy: Any,
+        mode: Array,
+    ) -> tuple[Any, Any, Any]:
+        def body(index: Any, tallies: Any) -> Any:
+            return add(tallies, self._one(state, chunk, key, index, span[2])[1])
+
+        if self.capacity == 1:
+            return None, body(span[0], tallies), healthy
+        return None, lax.fori_loop(span[0], span[1], body, tallies), healthy
+
+
+def _spec(leaf: Any) -> Any:
+    if jax.dtypes.issubdtype(getattr(leaf, "dtype", np.float32), jax.dtypes.extended):
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)  # a random key
+    return jax.ShapeDtypeStruct(
+        np.shape(leaf) if not hasattr(leaf, "shape") else leaf.shape,
+        jax.dtypes.canonicalize_dtype(getattr(leaf, "dtype", None) or np.asarray(leaf).dtype),
+    )
+
+
+def _is_finite(logs: dict[str, Any]) -> Array:
+    """Whether the loss of this step is a finite number (True for a step that logs no loss)."""
+    loss = logs.get("loss")
+    leaves = jax.tree.leaves(loss.sums if isinstance(loss, Tally) else loss)
+    return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in leaves] or [True]))
+
+
+@functools.lru_cache(maxsize=128)
+def _program(
+    step: Step, treedef: Any, leaves: tuple[Any, ...], read_only: bool, capacity: int | None
+) -> Program:
+    return Program(step, *treedef.unflatten(leaves), read_only, capacity)
+
+
+def program(
+    step: Step,
+    state: Any,
+    batch: Any,
+    key: Array,
+    read_only: bool = False,
+    capacity: int | None = None,
+) -> Program:
+    """The compiled program of `step`; equal steps on equal shapes share one."""
+    leaves, treedef = jax.tree.flatten(jax.tree.map(_spec, (state, batch, key)))
+    return _program(step, treedef, tuple(leaves), read_only, capacity)
+
+
+def tallied(step: Step, rows: int) -> Step:
+    """`step` with every plain number in its logs turned into a mean over rows."""
+    return _tallied(step, rows)
+
+
+@functools.lru_cache(maxsize=64)
+def _tallied(step: Step, rows: int) -> Step:
+    from fnn.metrics import Mean
+
+    def run(state: Any, batch: Any, key: Array) -> tuple[Any, dict[str, Any]]:
+        state, logs = step(state, batch, key)
+        mean = Mean()
+        as_tally = lambda v: Tally(mean, mean.update(mean.init(), jnp.full(rows, v)))
+        return state, {
+            name: v if isinstance(v, Tally) else as_tally(jnp.asarray(v, jnp.float32))
+            for name, v in logs.items()
+        }
+
+    return run
+
+
+def runs_best_in_a_loop(jaxpr: Any) -> bool:
+    """Whether many steps should go into one dispatch on this platform, judged by the program.
+
+    Not on CPU where a convolution is in it (it is 9 to 23 times slower inside a loop there), and
+    not where a step is so large that dispatching it costs nothing beside running it.
+    """
+    platform = jax.default_backend()
+    if platform == "cpu" and any(
+        e.primitive.name == "conv_general_dilated" for e in equations(jaxpr)
+    ):
+        return False
+    return operations(jaxpr) < SMALL_STEP.get(platform, SMALL_STEP["default"])
+
+
+def _inner(equation: Any) -> Iterator[Any]:
+    for value in jax.tree.leaves(
+        tuple(equation.params.values()), is_leaf=lambda v: hasattr(v, "eqns")
+    ):
+        inner = getattr(value, "jaxpr", value)
+        if hasattr(inner, "eqns"):
+            yield inner
+
+
+def equations(jaxpr: Any) -> Iterator[Any]:
+    """Every equation of a program, those inside loops and calls too."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in _inner(equation):
+            yield from equations(inner)
+
+
+def operations(jaxpr: Any) -> float:
+    """About how many floating-point operations a program takes."""
+    total = 0.0
+    for equation in jaxpr.eqns:
+        size = sum(math.prod(getattr(v.aval, "shape", ())) for v in equation.outvars)
+        name, inside = equation.primitive.name, list(_inner(equation))
+        if inside:
+            total += equation.params.get("length", 1) * sum(map(operations, inside))
+        elif name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            shape = equation.invars[0].aval.shape
+            total += 2 * size * math.prod(shape[axis] for axis in contracted)
+        elif name == "conv_general_dilated":
+            total += 2 * size * math.prod(equation.invars[1].aval.shape[1:])
+        else:
+            total += size
+    return total
+
+
+def parameters_of(state: Any) -> int:
+    """How many numbers a state holds."""
+    return tree.count(state)

@@ -1,0 +1,30 @@
+"""History: what each epoch measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class History:
+    """The record of a training: `history["loss"]` has one number an epoch.
+
+    `epoch`   the numbers of the epochs, from 0
+    `params`  {"epochs", "steps", "verbose"}
+    `model`   what was trained, None for a training without a Model
+    """
+
+    def __init__(self, params: dict[str, Any] | None = None, model: Any = None) -> None:
+        self.history: dict[str, list[float]] = {}
+        self.epoch: list[int] = []
+        self.params = params or {}
+        self.model = model
+
+    def record(self, epoch: int, logs: dict[str, Any]) -> None:
+        """Adds the logs of one epoch."""
+        self.epoch.append(epoch)
+        for name, value in logs.items():
+            self.history.setdefault(name, []).append(value)
+
+    def __repr__(self) -> str:
+        last = ", ".join(f"{name}={values[-1]:.4g}" for name, values in self.history.items())
+        return f"<History of {len(self.epoch)} epochs: {last}>"

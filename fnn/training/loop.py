@@ -1,0 +1,272 @@
+"""The loop: any pure step over any state, with progress, callbacks, history and safe interrupts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from fnn.core import tree
+from fnn.training import engine
+from fnn.training.checks import TrainingError, as_array, rows_of, whole_number
+from fnn.training.data import ArrayData
+from fnn.training.history import History
+from fnn.training.hooks import CallbackList
+from fnn.training.interrupt import Interrupt, interruptible
+from fnn.training.progress import Progress
+from fnn.training.state import numbers
+from fnn.training.stream import StreamData
+
+
+class Run:
+    """A training in progress. `train_state` is the state after the last complete step."""
+
+    def __init__(self, state: Any) -> None:
+        self.train_state, self.stop_training = state, False
+        self.history: History | None = None
+
+
+@dataclasses.dataclass
+class Plan:
+    """What one training does; `fit` has the words for its fields."""
+
+    step: Any
+    data: Any
+    run: Any
+    callbacks: Any
+    key: Any
+    epochs: int
+    initial_epoch: int
+    steps: int | None
+    verbose: Any
+    guard: str
+    validate: Callable[[int], dict[str, float]] | None
+    first_step: int
+    first_epoch: int
+
+
+def fit(
+    step: Any,
+    state: Any,
+    data: Any,
+    *,
+    batch_size: int = 32,
+    epochs: int = 1,
+    initial_epoch: int = 0,
+    steps_per_epoch: int | None = None,
+    shuffle: Any = True,
+    seed: int = 0,
+    callbacks: Any = (),
+    verbose: Any = "auto",
+    validate: Callable[[Any], dict[str, float]] | None = None,
+    guard: str = "raise",
+) -> tuple[Any, History]:
+    """Trains any state with any pure step: `step(state, batch, key) -> (state, logs)`.
+
+    `state` is any pytree (two networks and two optimizers, say); `data` arrays with a common number
+    of rows in any pytree, or a stream of batches (iterable, sequence or callable). `batch` is a
+    part of it with `batch_size` rows; rows that do not fill a batch are left out of an epoch, other ones
+    each time. `logs` maps names to numbers, which are averaged over the epoch; one called "loss"
+    is watched: `guard` "raise" stops at the first that is not finite, "skip" leaves such a step
+    out, "ignore" goes on. `validate(state)` is called after every epoch, its numbers are logged
+    with `val_` before their names. The step is compiled once; it must not depend on anything else.
+
+    Returns the state and the History. An exception, Ctrl-C too, carries the state of the last
+    complete step as `error.train_state`.
+
+    >>> def step(w, batch, key):
+    ...     loss, grad = jax.value_and_grad(lambda w: ((batch - w) ** 2).mean())(w)
+    ...     return w - 0.1 * grad, {"loss": loss}
+    >>> w, history = fit(step, jnp.zeros(()), np.full(64, 3.0, "float32"), epochs=20, verbose=0)
+    >>> round(float(w), 2)
+    3.0
+    """
+    run = Run(jax.tree.map(_as_leaf, state))
+    source = _as_source(data, batch_size, shuffle, seed, steps_per_epoch)
+    spec = source.batch_spec()
+    rows = jax.tree.leaves(spec)[0].shape[0]
+    key = jax.random.key(seed)
+    plan = Plan(
+        step=engine.tallied(step, rows),
+        data=source,
+        run=run,
+        callbacks=callbacks,
+        key=key,
+        epochs=epochs,
+        initial_epoch=initial_epoch,
+        steps=steps_per_epoch,
+        verbose=verbose,
+        guard=guard,
+        validate=(lambda epoch: validate(run.train_state)) if validate else None,
+        first_step=0,
+        first_epoch=initial_epoch,
+    )
+    try:
+        history = train(plan)
+    except BaseException as error:
+        error.train_state = run.train_state  # type: ignore[attr-defined]
+        raise
+    return run.train_state, history
+
+
+def _as_leaf(leaf: Any) -> Any:
+    return leaf if hasattr(leaf, "dtype") else jax.numpy.asarray(leaf)
+
+
+def _as_source(data: Any, batch_size: int, shuffle: Any, seed: int, steps: int | None) -> Any:
+    leaves = jax.tree.leaves(data)
+    if leaves and all(hasattr(leaf, "shape") and hasattr(leaf, "dtype") for leaf in leaves):
+        arrays = jax.tree.map(lambda a: as_array("data", a), data)
+        if not rows_of({"data": arrays}):
+            raise ValueError("expected data with rows, received none; do check the arrays")
+        whole_number("batch_size", batch_size, 1)
+        return ArrayData(arrays, batch_size, shuffle=shuffle, seed=seed)
+    return StreamData(data, lambda batch: jax.tree.map(np.asarray, batch), steps=steps)
+
+
+def train(plan: Plan) -> History:
+    """Runs a plan: every epoch, with the callbacks told; the way out is the same for all errors."""
+    whole_number("epochs", plan.epochs, 0)
+    whole_number("initial_epoch", plan.initial_epoch, 0)
+    steps = plan.steps or plan.data.steps
+    params = {"verbose": plan.verbose, "epochs": plan.epochs, "steps": steps}
+    history = plan.run.history = History(params, None if isinstance(plan.run, Run) else plan.run)
+    callbacks = CallbackList(plan.callbacks, plan.run, params)
+    plan.run.stop_training = False
+    if (
+        getattr(plan.data, "once", False)
+        and not plan.steps
+        and plan.epochs - plan.initial_epoch > 1
+    ):
+        raise ValueError(
+            f"expected data that starts again for {plan.epochs} epochs, received an iterator, "
+            "which ends after one; do give a function that returns it, or steps_per_epoch"
+        )
+    with interruptible() as interrupt:
+        trainer = Trainer(plan, callbacks, interrupt)
+        callbacks.call("on_train_begin", {})
+        try:
+            for epoch in range(plan.initial_epoch, plan.epochs):
+                callbacks.call("on_epoch_begin", epoch, {})
+                logs = trainer.epoch(epoch)
+                callbacks.call("on_epoch_end", epoch, logs)
+                history.record(epoch, logs)
+                if plan.run.stop_training:
+                    break
+                interrupt.poll()
+        except BaseException:
+            callbacks.call_every("on_train_end", {})
+            raise
+        callbacks.call("on_train_end", {})
+    return history
+
+
+class Trainer:
+    """Epochs of one training: dispatches chunks, commits each complete step, tells callbacks."""
+
+    def __init__(self, plan: Plan, callbacks: Any, interrupt: Interrupt) -> None:
+        self.plan, self.callbacks, self.interrupt = plan, callbacks, interrupt
+        self.program = engine.program(
+            plan.step, plan.run.train_state, plan.data.batch_spec(), plan.key
+        )
+        self.number = plan.first_step
+        self.each = callbacks.watches(
+            "on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end"
+        )
+
+    def epoch(self, epoch: int) -> dict[str, float]:
+        """One pass over the data. Returns its logs."""
+        plan, run = self.plan, self.plan.run
+        self.progress = Progress(plan.verbose, plan.steps or plan.data.steps)
+        self.progress.header(epoch, plan.epochs)
+        self.flight: deque[Any] = deque()
+        self.done, self.tallies, self.healthy = 0, self.program.zeros(), np.array(True)
+        self.settled = self.tallies
+        position = plan.first_epoch + epoch - plan.initial_epoch
+        chunks = plan.data.chunks(position, self.program.capacity, plan.steps, self.interrupt.poll)
+        try:
+            self.state = run.train_state
+            for chunk, count in chunks:
+                self._dispatch_all(chunk, count)
+                if run.stop_training:
+                    break
+            self._settle(0)
+        except BaseException:
+            self.progress.stop()
+            raise
+        finally:
+            chunks.close()
+        if hasattr(run.train_state, "epoch"):
+            run.train_state = run.train_state.replace(epoch=np.int32(position + 1))
+        logs = numbers(self.settled)
+        if plan.validate is not None:
+            logs.update({f"val_{name}": value for name, value in plan.validate(epoch).items()})
+        self.progress.end(self.done, logs)
+        return logs
+
+    def _dispatch_all(self, chunk: Any, count: int) -> None:
+        """Runs the batches of one chunk: at once, or one by one if a callback watches batches."""
+        at = 0
+        while at < count and not self.plan.run.stop_training:
+            size = 1 if self.each else count - at
+            if self.each:
+                self.callbacks.call("on_train_batch_begin", self.done, {})
+            try:
+                self.state, self.tallies, self.healthy = self.program(
+                    self.state,
+                    self.tallies,
+                    chunk,
+                    self.plan.key,
+                    at,
+                    size,
+                    self.number,
+                    self.healthy,
+                    self.plan.guard,
+                )
+            except Exception as error:
+                self._failed(error)
+                raise
+            at, self.number, self.done = at + size, self.number + size, self.done + size
+            self.flight.append((self.state, self.tallies, self.healthy, self.done))
+            self._settle(0 if self.each or self.interrupt.requested else 1)
+            if self.each:
+                self.callbacks.call("on_train_batch_end", self.done - 1, numbers(self.tallies))
+                self.state = self.plan.run.train_state  # a callback may have changed it
+            self.interrupt.poll()
+
+    def _settle(self, ahead: int) -> None:
+        """Commits the oldest dispatches until `ahead` are under way: their results are there."""
+        while len(self.flight) > ahead:
+            state, tallies, healthy, done = self.flight.popleft()
+            try:
+                fine = bool(healthy)  # waits; an error of the device surfaces here
+                jax.block_until_ready(state)
+            except Exception as error:
+                self._failed(error)
+                raise
+            self.plan.run.train_state, self.settled = state, tallies
+            if not fine:
+                raise TrainingError(self._not_finite(state, done))
+            if self.progress.due():
+                self.progress.update(done, numbers(tallies))
+
+    def _failed(self, error: Exception) -> None:
+        self.flight.clear()
+        size = tree.nbytes(self.plan.run.train_state) / 2**20
+        error.add_note(
+            f"in a training step with batches of {self.plan.data.batch_size} rows and "
+            f"{size:.1f} MiB of state; the model is as it was before this step"
+        )
+
+    def _not_finite(self, state: Any, done: int) -> str:
+        at = getattr(state, "step", None)
+        where = f"step {int(at)}" if at is not None else f"one of the steps up to {done}"
+        return (
+            f"expected a finite loss and finite gradients, received NaN or infinity at {where}; "
+            "the model is as it was before that step; do lower the learning rate or scale the inputs "
+            '(guard="skip" leaves such steps out)'
+        )

@@ -1,0 +1,191 @@
+"""Objective: the losses and metrics of a model, resolved against its outputs and targets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from fnn import losses as losses_module
+from fnn import metrics as metrics_module
+from fnn.core.config import Value
+from fnn.core.masking import split_mask
+from fnn.core.targets import align  # noqa: F401
+from fnn.metrics import Mean, Metric
+from fnn.training.state import Tally
+
+
+class OutputGoal(Value):
+    """What one output is trained and measured by: a loss, its weight, and metrics.
+
+    A metric is (its name in the logs, the metric, whether sample weights count).
+    """
+
+    name: str = ""
+    loss: Any = None
+    weight: float = 1.0
+    metrics: tuple[tuple[str, Any, bool], ...] = ()
+
+
+class WeightedLosses(Metric):
+    """The loss of a model: the mean of each output's loss by its weight, and the penalties."""
+
+    weights: tuple[float, ...] = (1.0,)
+
+    def result(self, sums: Any) -> Array:
+        *outputs, penalty = (total / jnp.maximum(count, 1e-12) for total, count in sums)
+        return sum((w * mean for w, mean in zip(self.weights, outputs, strict=True)), penalty)
+
+
+class Objective(Value):
+    """The goals of all outputs, in the order of the outputs' leaves."""
+
+    goals: tuple[OutputGoal, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.goals)
+
+    def evaluate(
+        self, outputs: Any, bare: Any, batch: Any, rows: Array, penalty: Array
+    ) -> tuple[Array, dict[str, Tally]]:
+        """The loss of one batch and the tallies of everything that is logged.
+
+        `outputs` and `bare` are the leaves of the model's outputs and, where the loss goes
+        through logits, of the outputs before their activation (else None).
+        """
+        total, sums, logs = penalty, [], {}
+        for index, goal in enumerate(self.goals):
+            y_pred, mask = split_mask(outputs[index])
+            y_true = batch["y"][index] if batch["y"] else None
+            weight = batch["weight"][index] if batch["weight"] else None
+            valid = rows if mask is None else rows[:, None] & mask
+            if goal.loss is not None:
+                pair = _loss_totals(goal.loss, y_true, y_pred, bare[index], weight, valid)
+                total += goal.weight * pair[0] / jnp.maximum(pair[1], 1e-12)
+                sums.append(pair)
+                if len(self.goals) > 1:
+                    mean = WeightedLosses()
+                    logs[f"{goal.name}_loss"] = Tally(mean, (pair, (jnp.zeros(()), jnp.ones(()))))
+            for label, metric, weighted in goal.metrics:
+                chosen = _metric_weight(weight if weighted else None, valid)
+                logs[label] = Tally(metric, metric.update(metric.init(), y_true, y_pred, chosen))
+        count = jnp.sum(rows, dtype=jnp.float32)
+        weights = tuple(goal.weight for goal in self.goals if goal.loss is not None)
+        logs["loss"] = Tally(WeightedLosses(weights=weights), (*sums, (penalty * count, count)))
+        return total, logs
+
+
+def _loss_totals(
+    loss: Any, y_true: Any, y_pred: Any, bare: Any, weight: Any, valid: Any
+) -> tuple[Array, Array]:
+    if bare is not None:
+        loss, y_pred = loss.on_logits(), split_mask(bare)[0]
+    total, count = loss.totals(y_true, y_pred, weight, valid)
+    return total.astype(jnp.float32), jnp.asarray(count, jnp.float32)
+
+
+def _metric_weight(weight: Array | None, valid: Array) -> Array:
+    """Sample weights with zeros where a row or step is not real."""
+    real = valid.astype(jnp.float32)
+    if weight is None:
+        return real
+    axes = max(weight.ndim, real.ndim)
+    widen = lambda a: a.reshape(*a.shape, *(1,) * (axes - a.ndim))
+    return widen(weight) * widen(real)
+
+
+def resolve_objective(
+    compiled: dict[str, Any], names: list[str], y_specs: Any, output_specs: list[Any]
+) -> Objective:
+    """The objective that `compile` described, now that shapes of targets and outputs are known.
+
+    Raises ValueError where they do not fit: names of outputs, numbers of losses, shapes.
+    """
+    losses = _per_output(compiled["loss"], names, "loss")
+    weights = _per_output(compiled["loss_weights"], names, "loss_weights")
+    plain = _per_output_list(compiled["metrics"], names, "metrics")
+    weighted = _per_output_list(compiled["weighted_metrics"], names, "weighted_metrics")
+    goals, taken = [], set[str]()
+    for index, name in enumerate(names):
+        y_pred, _ = split_mask(output_specs[index])
+        y_true = y_specs[index] if y_specs else None
+        loss = losses_module.get(losses[index], y_true, y_pred)
+        if loss is not None and y_true is None:
+            raise ValueError(
+                f"expected targets for the output {name!r}, since it has the loss {loss!r}, "
+                "received y=None; do fit(x, y)"
+            )
+        if loss is not None:
+            loss.check(y_true, y_pred)
+        entries = []
+        for identifiers, by_weight in ((plain[index], False), (weighted[index], True)):
+            for identifier in identifiers:
+                metric = metrics_module.get(identifier, y_true, y_pred)
+                metric.check(y_true, y_pred)
+                label = identifier if isinstance(identifier, str) else metric.label
+                label = f"{name}_{label}" if len(names) > 1 else label
+                label = _free_label(label, taken, by_weight)
+                entries.append((label, metric, by_weight))
+        weight = 1.0 if weights[index] is None else float(weights[index])
+        goals.append(OutputGoal(name, loss, weight, tuple(entries)))
+    if all(goal.loss is None for goal in goals) and compiled["loss"] is not None:
+        raise ValueError(f"expected a loss for one of the outputs {names}, received none")
+    return Objective(tuple(goals))
+
+
+def _free_label(label: str, taken: set[str], weighted: bool) -> str:
+    if label in taken and weighted:
+        label = f"weighted_{label}"
+    chosen, number = label, 0
+    while chosen in taken or chosen == "loss":
+        number += 1
+        chosen = f"{label}_{number}"
+    taken.add(chosen)
+    return chosen
+
+
+def _per_output(given: Any, names: list[str], argument: str) -> list[Any]:
+    if isinstance(given, dict):
+        unknown = sorted(set(given) - set(names))
+        if unknown:
+            raise ValueError(
+                f"expected {argument} by the names of the outputs {names}, received {unknown}; "
+                "do name the output layers, or use these names"
+            )
+        return [given.get(name) for name in names]
+    if isinstance(given, (list, tuple)):
+        if len(given) != len(names):
+            raise ValueError(
+                f"expected {argument} for {len(names)} outputs {names}, received {len(given)}"
+            )
+        return list(given)
+    return [given] * len(names)
+
+
+def _per_output_list(given: Any, names: list[str], argument: str) -> list[list[Any]]:
+    """Metrics output by output. A flat list measures every output, unless there is one for each."""
+    if given is None:
+        return [[] for _ in names]
+    if isinstance(given, (list, tuple)):
+        nested = any(isinstance(item, (list, tuple)) or item is None for item in given)
+        if len(names) == 1 and not nested:
+            return [list(given)]
+        if not nested and len(given) != len(names):
+            return [list(given) for _ in names]
+    found = _per_output(given, names, argument)
+    as_list = lambda v: [] if v is None else list(v) if isinstance(v, (list, tuple)) else [v]
+    return [as_list(item) for item in found]
+
+
+def check_values(objective: Objective, y: Any, output_specs: list[Any]) -> None:
+    """Raises ValueError for targets whose values cannot be right (labels out of range, ...)."""
+    for goal, y_true, spec in zip(objective.goals, y, output_specs, strict=True):
+        if goal.loss is not None and y_true is not None:
+            goal.loss.check_targets(np.asarray(y_true), split_mask(spec)[0])
+
+
+__all__ = ["Mean", "Objective", "OutputGoal", "WeightedLosses", "check_values", "resolve_objective"]
+_ = jax

@@ -1,0 +1,69 @@
+"""TrainState: everything that training changes, as one pytree; Tally: sums that become a number."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TrainState:
+    """What is in it survives; what is not does not.
+
+    `params` learn, `state` moves (running averages), `optimizer` is the optimizer's own state,
+    `key` the source of all randomness, `step` and `epoch` count what has been trained, so that
+    the same key gives the same shuffling and dropout wherever the training goes on.
+    """
+
+    params: Any
+    state: Any
+    optimizer: Any
+    key: Array
+    step: Any = field(default_factory=lambda: np.int32(0))
+    epoch: Any = field(default_factory=lambda: np.int32(0))
+
+    def replace(self, **changes: Any) -> TrainState:
+        """This state with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Tally:
+    """The sums of one metric over some rows. Tallies add; `result` is the number they stand for."""
+
+    metric: Any = field(metadata={"static": True})
+    sums: Any = None
+
+    @property
+    def result(self) -> Array:
+        return self.metric.result(self.sums)
+
+
+def is_tally(x: Any) -> bool:
+    """Whether `x` is a `Tally` (for `is_leaf`)."""
+    return isinstance(x, Tally)
+
+
+def add(first: Any, second: Any) -> Any:
+    """The leafwise sum of two trees of tallies."""
+    return jax.tree.map(jnp.add, first, second)
+
+
+@jax.jit
+def results(tallies: dict[str, Any]) -> dict[str, Array]:
+    """The number that each tally stands for, in one dispatch."""
+    return {name: tally.result for name, tally in tallies.items()}
+
+
+def numbers(tallies: dict[str, Any]) -> dict[str, float]:
+    """The results as Python floats, by name in alphabetical order. Waits for the device."""
+    values = jax.device_get(results(tallies))
+    return {name: float(values[name]) for name in sorted(values)}

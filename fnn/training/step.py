@@ -1,0 +1,168 @@
+"""The pure step functions of a model: train, evaluate, predict. Equal arguments share one step."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from fnn.core import weights
+from fnn.core.calling import call
+from fnn.core.config import resolve
+from fnn.core.context import Context
+from fnn.core.layer import Layer
+from fnn.core.masking import Masked, is_masked, strip_masks
+from fnn.optimizers import Optimizer, expand_updates
+from fnn.training.objective import Objective
+from fnn.training.state import Tally, TrainState
+
+
+def output_leaves(outputs: Any) -> list[Any]:
+    """The outputs of a model one by one (dicts in the order of their keys)."""
+    return jax.tree.leaves(outputs, is_leaf=is_masked)
+
+
+class Forward:
+    """A layer run for an objective: outputs, and logits where the loss should see those.
+
+    Where an output ends in softmax or sigmoid and its loss takes probabilities, the loss is taken
+    of the values before the activation: the same number, and no gradient lost to rounding.
+    """
+
+    def __init__(self, layer: Layer, objective: Objective) -> None:
+        bare, activations = layer.split_activation()
+        found = jax.tree.leaves(activations, is_leaf=lambda a: a is None)
+        if len(found) != len(objective) or not any(map(_through_logits, objective.goals, found)):
+            bare, found = layer, [None] * len(objective)
+        self.layer, self.activations = bare, found
+        self.logits = [_through_logits(g, a) for g, a in zip(objective.goals, found, strict=True)]
+
+    def __call__(
+        self, params: Any, state: Any, x: Any, ctx: Context
+    ) -> tuple[list[Any], list[Any], Any]:
+        """(outputs, the outputs before their activation or None, state after)."""
+        result, state = call(self.layer, params, state, x, ctx)
+        raw = output_leaves(result)
+        outputs = [_activated(a, y) for a, y in zip(self.activations, raw, strict=True)]
+        bare = [y if use else None for y, use in zip(raw, self.logits, strict=True)]
+        return outputs, bare, state
+
+
+def _through_logits(goal: Any, activation: Any) -> bool:
+    loss = goal.loss
+    takes = getattr(loss, "activation", None)
+    return takes is not None and takes == activation and not getattr(loss, "from_logits", False)
+
+
+def _activated(activation: Any, y: Any) -> Any:
+    if activation is None:
+        return y
+    function = resolve("activation", activation)
+    return Masked(function(y.values), y.mask) if is_masked(y) else function(y)
+
+
+@functools.lru_cache(maxsize=64)
+def make_train_step(layer: Layer, objective: Objective, optimizer: Any) -> Callable[..., Any]:
+    """The pure function `step(train_state, batch, key) -> (train_state, logs)` of a model.
+
+    `batch` is `({"x": ..., "y": (...), "weight": (...)}, rows)`, `rows` True where a row is real.
+    It takes the gradient of the loss with the penalties, updates what learns, applies
+    constraints. The logs are tallies; if any gradient is not finite, the loss is not either.
+    """
+    forward = Forward(layer, objective)
+    rule = _as_transformation(optimizer)
+
+    def train_step(now: TrainState, batch: Any, key: Array) -> tuple[TrainState, dict[str, Tally]]:
+        arrays, rows = batch
+        learning, fixed = weights.partition(now.params, weights.trainable(layer, now.params))
+
+        def loss_of(learning: Any) -> Any:
+            ctx = Context(train=True, key=key, rows=rows)
+            params = weights.merge(learning, fixed)
+            outputs, bare, state = forward(params, now.state, arrays["x"], ctx)
+            penalty = weights.penalty(layer, learning) + weights.auxiliary(state)
+            loss, logs = objective.evaluate(outputs, bare, arrays, rows, penalty)
+            return loss, (state, logs)
+
+        if _updates_itself(optimizer):
+            loss, (state, logs) = loss_of(learning)
+            updates = optimizer.get_updates(lambda params: loss_of(params)[0], learning)
+            updates, slots = expand_updates(updates, learning), now.optimizer
+        else:
+            (loss, (state, logs)), grads = jax.value_and_grad(loss_of, has_aux=True)(learning)
+            logs = _spoil(logs, grads)
+            extra = {"value": loss, "grad": grads, "value_fn": lambda p: loss_of(p)[0]}
+            updates, slots = rule.update(grads, now.optimizer, learning, **extra)
+        learned = weights.constrain(layer, optax.apply_updates(learning, updates))
+        new = now.replace(
+            params=weights.merge(learned, fixed), state=state, optimizer=slots, step=now.step + 1
+        )
+        return _same_types(new, now), logs
+
+    return train_step
+
+
+def _same_types(new: TrainState, old: TrainState) -> TrainState:
+    """`new` in the dtypes of `old`: a step must not change what it is given next."""
+    return jax.tree.map(
+        lambda n, o: n.astype(o.dtype) if hasattr(o, "dtype") and n.dtype != o.dtype else n,
+        new,
+        old,
+    )
+
+
+def _spoil(logs: dict[str, Tally], grads: Any) -> dict[str, Tally]:
+    """The logs, with a loss that is not finite if any gradient is not."""
+    size = sum((jnp.sum(jnp.abs(g), dtype=jnp.float32) for g in jax.tree.leaves(grads)), 0.0)
+    nothing = 0 * size  # NaN where a gradient is infinite or NaN
+    loss = logs["loss"]
+    sums = jax.tree.map(lambda total: total + nothing, loss.sums)
+    return {**logs, "loss": Tally(loss.metric, sums)}
+
+
+def _updates_itself(optimizer: Any) -> bool:
+    own = getattr(type(optimizer), "get_updates", None)
+    return own is not None and own is not Optimizer.get_updates
+
+
+def _as_transformation(optimizer: Any) -> Any:
+    return optax.with_extra_args_support(optimizer)
+
+
+def init_optimizer(layer: Layer, optimizer: Any, params: Any) -> Any:
+    """The state of the optimizer for the weights that learn."""
+    if _updates_itself(optimizer):
+        return {}
+    learning, _ = weights.partition(params, weights.trainable(layer, params))
+    return optimizer.init(learning)
+
+
+@functools.lru_cache(maxsize=64)
+def make_eval_step(layer: Layer, objective: Objective) -> Callable[..., Any]:
+    """The pure function `step((params, state), batch, key) -> ((params, state), logs)`."""
+    forward = Forward(layer, objective)
+
+    def eval_step(weighted: Any, batch: Any, key: Array) -> tuple[Any, dict[str, Tally]]:
+        (params, state), (arrays, rows) = weighted, batch
+        outputs, bare, after = forward(params, state, arrays["x"], Context(rows=rows))
+        learning, _ = weights.partition(params, weights.trainable(layer, params))
+        penalty = weights.penalty(layer, learning) + weights.auxiliary(after)
+        return weighted, objective.evaluate(outputs, bare, arrays, rows, penalty)[1]
+
+    return eval_step
+
+
+@functools.lru_cache(maxsize=64)
+def make_predict_step(layer: Layer) -> Callable[..., Any]:
+    """The compiled function `step(params, state, x) -> outputs` of a layer, without masks."""
+
+    @jax.jit
+    def predict_step(params: Any, state: Any, x: Any) -> Any:
+        return strip_masks(call(layer, params, state, x, Context())[0])
+
+    return predict_step

@@ -1,0 +1,214 @@
+"""The catalogue: a row for each layer and mode, over which every property is tested.
+
+`Case(layer, *inputs)` is a row. An input is a shape (random float32), an array, or what `masked`
+and `ids` make; several inputs become a tuple. `without` names the properties that do not hold (the
+names of the tests in test_catalogue.py without `test_`), `keras` builds the twin in Keras where it
+is not the class of the same name with the same arguments (None: Keras has no such layer), and
+`batch_axis` says where the outputs have the batch.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import fnn.activations
+import fnn.constraints
+import fnn.initializers
+from fnn import layers as L
+from fnn.core.calling import call, initialize
+from fnn.core.config import register
+from fnn.core.context import Context
+from fnn.core.masking import Masked
+
+
+class Case:
+    """A layer, inputs for it, and what is known of it."""
+
+    def __init__(self, layer, *inputs, id=None, keras="same", without=(), batch_axis=0):
+        self.layer, self.inputs, self.id = layer, inputs, id or repr(layer)
+        self.keras, self.without, self.batch_axis = keras, without, batch_axis
+
+    @functools.cached_property
+    def x(self):
+        made = tuple(_made(value, seed) for seed, value in enumerate(self.inputs))
+        return made[0] if len(made) == 1 else made
+
+    @functools.cached_property
+    def weights(self):
+        """(params, state), every weight random, so that none is hidden by a zero."""
+        params, state = initialize(self.layer, jax.random.key(0), self.x)
+        leaves, treedef = jax.tree.flatten(params)
+        keys = jax.random.split(jax.random.key(1), max(len(leaves), 1))
+        return treedef.unflatten(
+            w + 0.1 * jax.random.normal(k, w.shape, w.dtype)
+            for k, w in zip(keys, leaves, strict=False)
+        ), state
+
+    def run(self, params, state, x, train=False, **context):
+        """(outputs, new state), masks and all, as inside a network."""
+        key = jax.random.key(7) if train else None
+        return call(self.layer, params, state, x, Context(train=train, key=key, **context))
+
+
+def _made(value, seed):
+    if isinstance(value, Masked):
+        return Masked(_made(value.values, seed), value.mask)
+    if isinstance(value, tuple):
+        return jax.random.normal(jax.random.key(seed), value)
+    return jnp.asarray(value)
+
+
+def masked(shape):
+    """Random inputs of which some steps are padding, at the start, in between and at the end."""
+    mask = np.ones(shape[:2], bool)
+    mask[0, -1] = mask[1, 0] = mask[-1, 1] = False
+    return Masked(shape, jnp.asarray(mask))
+
+
+def ids(shape, below):
+    """Random whole numbers, 0 among them."""
+    numbers = np.random.default_rng(0).integers(0, below, shape).astype("int32")
+    numbers[0, -1] = 0
+    return numbers
+
+
+def rows(name):
+    """The parametrization of a test over all rows that have the property `name`."""
+    cases = [case for case in CATALOGUE if name not in case.without]
+    return pytest.mark.parametrize("case", cases, ids=[case.id for case in cases])
+
+
+@register
+def doubled(x, times=2):
+    return x * times
+
+
+@register
+def same_mask(x, mask):
+    return mask
+
+
+SEQUENCE, IMAGE, VOLUME = (3, 6, 4), (3, 6, 7, 4), (3, 4, 5, 6, 2)
+
+CATALOGUE = [
+    Case(L.Dense(5), (3, 4)),
+    Case(L.Dense(5, "relu", use_bias=False), SEQUENCE),
+    # convolution
+    Case(L.Conv1D(5, 3), SEQUENCE),
+    Case(L.Conv1D(5, 2, strides=2, padding="same", activation="relu"), SEQUENCE),
+    Case(L.Conv1D(6, 2, padding="causal", dilation_rate=2, groups=2), SEQUENCE),
+    Case(L.Conv1D(5, 3, data_format="channels_first"), SEQUENCE),
+    Case(L.Conv2D(5, 3, activation="relu"), IMAGE),
+    Case(L.Conv2D(5, (2, 3), strides=(2, 1), padding="same", use_bias=False), IMAGE),
+    Case(L.Conv2D(4, 2, dilation_rate=2, groups=2), IMAGE),
+    Case(L.Conv2D(6, 3, padding="same", data_format="channels_first", groups=3), IMAGE),
+    Case(L.Conv2D(2, 3, strides=2, dilation_rate=2), IMAGE, keras=None),
+    Case(L.Conv3D(3, 2), VOLUME),
+    Case(L.Conv3D(3, (1, 2, 3), strides=2, padding="same"), VOLUME),
+    Case(L.Conv3D(3, 2, data_format="channels_first"), VOLUME),
+    # pooling
+    Case(L.MaxPooling1D(), SEQUENCE),
+    Case(L.MaxPooling1D(3, strides=2, padding="same"), SEQUENCE),
+    Case(L.MaxPooling1D(2, data_format="channels_first"), SEQUENCE),
+    Case(L.MaxPooling2D(), IMAGE),
+    Case(L.MaxPooling2D((2, 5), padding="same"), IMAGE),
+    Case(L.MaxPooling2D(3, strides=1), IMAGE),
+    Case(L.MaxPooling2D(2, strides=3), IMAGE),
+    Case(L.MaxPooling2D(3, strides=2, padding="same"), IMAGE),
+    Case(L.MaxPooling2D((2, 3), data_format="channels_first"), IMAGE),
+    Case(L.MaxPooling3D(), VOLUME),
+    Case(L.MaxPooling3D((2, 3, 1), padding="same"), VOLUME),
+    Case(L.AveragePooling1D(2), SEQUENCE),
+    Case(L.AveragePooling1D(4, strides=3, padding="same"), SEQUENCE),
+    Case(L.AveragePooling2D(2), IMAGE),
+    Case(L.AveragePooling2D((4, 5), padding="same"), IMAGE),
+    Case(L.AveragePooling2D(3, strides=2, padding="same"), IMAGE),
+    Case(L.AveragePooling2D(2, data_format="channels_first"), IMAGE),
+    Case(L.AveragePooling3D(2), VOLUME),
+    Case(L.AveragePooling3D(3, strides=2, padding="same"), VOLUME),
+    Case(L.GlobalMaxPooling1D(), SEQUENCE),
+    Case(L.GlobalMaxPooling1D(), masked(SEQUENCE), id="GlobalMaxPooling1D() masked", keras=None),
+    Case(L.GlobalMaxPooling1D("channels_first", keepdims=True), SEQUENCE),
+    Case(L.GlobalMaxPooling2D(), IMAGE),
+    Case(L.GlobalMaxPooling2D("channels_first"), IMAGE),
+    Case(L.GlobalMaxPooling3D(keepdims=True), VOLUME),
+    Case(L.GlobalAveragePooling1D(), SEQUENCE),
+    Case(L.GlobalAveragePooling1D(), masked(SEQUENCE), id="GlobalAveragePooling1D() masked"),
+    Case(L.GlobalAveragePooling1D(keepdims=True), masked(SEQUENCE), id="keepdims, masked"),
+    Case(L.GlobalAveragePooling2D(), IMAGE),
+    Case(L.GlobalAveragePooling2D("channels_first", True), IMAGE),
+    Case(L.GlobalAveragePooling3D(), VOLUME),
+    # reshaping
+    Case(L.Flatten(), IMAGE),
+    Case(L.Flatten("channels_first"), IMAGE),
+    Case(L.Flatten(), (3,), id="Flatten() of numbers"),
+    Case(L.Reshape((7, -1)), IMAGE),
+    Case(L.Reshape((2, 2)), (3, 4)),
+    Case(L.Permute((2, 3, 1)), IMAGE),
+    Case(L.RepeatVector(3), (3, 4)),
+    Case(L.ZeroPadding1D((0, 2)), SEQUENCE),
+    Case(L.ZeroPadding2D(), IMAGE),
+    Case(L.ZeroPadding2D(((1, 0), (2, 3)), "channels_first"), IMAGE),
+    Case(L.ZeroPadding3D((1, 0, 2)), VOLUME),
+    Case(L.Cropping1D(), SEQUENCE),
+    Case(L.Cropping2D(), IMAGE, id="Cropping2D() of nothing"),
+    Case(L.Cropping2D((2, 1), "channels_first"), IMAGE),
+    Case(L.Cropping3D(), VOLUME),
+    Case(L.UpSampling1D(3), SEQUENCE),
+    Case(L.UpSampling2D(), IMAGE),
+    Case(L.UpSampling2D((1, 3), "channels_first", "bilinear"), IMAGE),
+    Case(L.UpSampling2D(interpolation="bicubic"), IMAGE),
+    Case(L.UpSampling2D(interpolation="lanczos3"), IMAGE),
+    Case(L.UpSampling2D(interpolation="lanczos5"), IMAGE),
+    Case(L.UpSampling3D((1, 2, 3)), VOLUME),
+    # merging
+    Case(L.Add(), SEQUENCE, SEQUENCE, SEQUENCE),
+    Case(L.Add(), (3, 4), SEQUENCE, id="Add() of other ranks"),
+    Case(L.Add(), masked(SEQUENCE), (3, 1, 4), id="Add() masked", keras=None),
+    Case(L.Subtract(), SEQUENCE, (3, 1, 4)),
+    Case(L.Multiply(), SEQUENCE, SEQUENCE),
+    Case(L.Average(), (3, 4), (3, 4), (3, 4)),
+    Case(L.Maximum(), SEQUENCE, SEQUENCE),
+    Case(L.Minimum(), SEQUENCE, SEQUENCE),
+    Case(L.Concatenate(), SEQUENCE, (3, 6, 2)),
+    Case(L.Concatenate(1), SEQUENCE, (3, 2, 4)),
+    Case(L.Concatenate(), masked(SEQUENCE), SEQUENCE, id="Concatenate() masked", keras=None),
+    Case(L.Concatenate(1), masked(SEQUENCE), SEQUENCE, id="Concatenate(1) masked", keras=None),
+    Case(L.Dot(1), (3, 4), (3, 4)),
+    Case(L.Dot(-1, normalize=True), SEQUENCE, (3, 2, 4)),
+    Case(L.Dot((1, 2)), (3, 4), SEQUENCE),
+    Case(L.Dot((3, 1)), IMAGE, (3, 4, 2)),
+    # embedding and masks
+    Case(L.Embedding(9, 4), ids((3, 5), 9)),
+    Case(L.Embedding(9, 4, mask_zero=True), ids((3, 5), 9)),
+    Case(L.Masking(), masked(SEQUENCE), keras=None),
+    Case(L.Masking(1.0), np.array([[[1, 1], [1, 2]], [[0, 0], [1, 1]]], "float32")),
+    Case(L.Unmask(), masked(SEQUENCE), keras=None),
+    # simple
+    Case(L.Identity(), masked(SEQUENCE)),
+    Case(L.Rescaling(1 / 255, offset=-0.5), IMAGE),
+    Case(L.Rescaling([1.0, 2.0, 3.0, 4.0], [0.5]), IMAGE),
+    Case(L.Lambda(doubled, arguments={"times": 3}), SEQUENCE),
+    Case(L.Lambda(doubled, mask=same_mask), masked(SEQUENCE), keras=None),
+    # recurrent
+    Case(L.LSTM(3), SEQUENCE),
+    Case(L.LSTM(3), masked(SEQUENCE), id="LSTM(3) masked"),
+    Case(L.LSTM(3), SEQUENCE, (3, 3), (3, 3), id="LSTM(3) from a state"),
+    Case(L.LSTM(3, return_sequences=True, return_state=True, go_backwards=True), SEQUENCE),
+    Case(L.LSTM(3, return_sequences=True, return_state=True), masked(SEQUENCE)),
+    Case(L.LSTM(3, return_sequences=True, go_backwards=True), masked(SEQUENCE)),
+    Case(L.LSTM(3, return_sequences=True, zero_output_for_mask=True), masked(SEQUENCE)),
+    Case(L.LSTM(3, "relu", "hard_sigmoid", use_bias=False, unroll=True), SEQUENCE),
+    Case(L.LSTM(3, unit_forget_bias=False, dropout=0.3, recurrent_dropout=0.4), SEQUENCE),
+    Case(L.GRU(3), SEQUENCE),
+    Case(L.GRU(3, reset_after=False, return_sequences=True), masked(SEQUENCE)),
+    Case(L.GRU(3, use_bias=False, dropout=0.5), SEQUENCE),
+    Case(L.GRU(3, return_state=True, reset_after=False, use_bias=False), SEQUENCE, (3, 3)),
+    Case(L.SimpleRNN(3), SEQUENCE),
+    Case(L.SimpleRNN(3, return_sequences=True, recurrent_dropout=0.5), masked(SEQUENCE)),
+]

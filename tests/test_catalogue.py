@@ -1,0 +1,205 @@
+"""Every property that a layer promises, over every row of the catalogue."""
+
+import copy
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import fnn.layers
+from fnn.core.calling import cast, initialize, output_spec
+from fnn.core.config import from_config, to_config
+from fnn.core.context import Context
+from tests import catalogue
+from tests.catalogue import CATALOGUE, rows
+
+both_modes = pytest.mark.parametrize("train", [False, True], ids=["inference", "training"])
+
+
+def assert_close(received, expected, tolerance=1e-5):
+    """The same structure, dtypes, shapes and numbers."""
+    assert jax.tree.structure(received) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(received), jax.tree.leaves(expected), strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+def specs(tree):
+    return jax.tree.map(lambda a: (a.shape, a.dtype), tree)
+
+
+def is_float(a):
+    return jnp.issubdtype(a.dtype, jnp.floating)
+
+
+def test_ids_are_unique():
+    assert len({case.id for case in CATALOGUE}) == len(CATALOGUE)
+
+
+@rows("jit_equals_eager")
+@both_modes
+def test_jit_equals_eager(case, train):
+    compiled = jax.jit(lambda *args: case.run(*args, train=train))(*case.weights, case.x)
+    assert_close(compiled, case.run(*case.weights, case.x, train=train))
+
+
+@rows("an_example_alone_is_as_in_the_batch")
+def test_an_example_alone_is_as_in_the_batch(case):
+    alone = jax.vmap(
+        lambda x: case.run(*case.weights, jax.tree.map(lambda a: a[None], x))[0],
+        out_axes=case.batch_axis,
+    )(case.x)
+    alone = jax.tree.map(lambda a: jnp.squeeze(a, case.batch_axis + 1), alone)
+    assert_close(alone, case.run(*case.weights, case.x)[0])
+
+
+@rows("vmap_over_weights")
+def test_vmap_over_weights(case):
+    keys = jax.random.split(jax.random.key(2), 2)
+    weights = jax.vmap(lambda key: initialize(case.layer, key, case.x))(keys)
+    outputs = jax.vmap(lambda params, state: case.run(params, state, case.x)[0])(*weights)
+    for i, key in enumerate(keys):
+        expected = case.run(*initialize(case.layer, key, case.x), case.x)[0]
+        values = jax.tree.map(lambda a, e, i=i: a[i] if a.ndim > e.ndim else a, outputs, expected)
+        assert_close(values, expected)
+
+
+@rows("gradients_are_finite")
+@both_modes
+def test_gradients_are_finite(case, train):
+    params, state = case.weights
+    leaves, treedef = jax.tree.flatten((params, case.x))
+    floats = [i for i, leaf in enumerate(leaves) if is_float(leaf)]
+
+    def loss(values):
+        filled = list(leaves)
+        for i, value in zip(floats, values, strict=True):
+            filled[i] = value
+        params, x = treedef.unflatten(filled)
+        y = case.run(params, state, x, train=train)[0]
+        return sum(jnp.sum(a**2) for a in jax.tree.leaves(y) if is_float(a))
+
+    gradients = jax.grad(loss)([leaves[i] for i in floats])
+    assert all(bool(jnp.all(jnp.isfinite(g))) for g in gradients)
+    assert not gradients or any(bool(jnp.any(g != 0)) for g in gradients)
+
+
+@rows("shapes_by_eval_shape_are_those_of_running")
+def test_shapes_by_eval_shape_are_those_of_running(case):
+    ran = specs(case.run(*case.weights, case.x))
+    assert specs(jax.eval_shape(case.run, *case.weights, case.x)) == ran
+    assert specs(output_spec(case.layer, case.x)) == ran[0]
+
+
+@rows("state_keeps_its_structure")
+@both_modes
+def test_state_keeps_its_structure(case, train):
+    params, state = case.weights
+    assert specs(case.run(params, state, case.x, train=train)[1]) == specs(state)
+
+
+@rows("bfloat16")
+@both_modes
+def test_bfloat16(case, train):
+    params, x = cast((case.weights[0], case.x), "bfloat16")
+    outputs, state = case.run(params, case.weights[1], x, train=train)
+    floats = [a for a in jax.tree.leaves(outputs) if is_float(a)]
+    assert floats
+    assert all(a.dtype == jnp.bfloat16 for a in floats)
+    assert all(bool(jnp.all(jnp.isfinite(a))) for a in floats)
+    assert specs(state) == specs(case.weights[1])
+
+
+@rows("config_round_trip")
+def test_config_round_trip(case):
+    data = json.loads(json.dumps(to_config(case.layer)))
+    again = from_config(data)
+    assert again == case.layer
+    assert hash(again) == hash(case.layer)
+    assert type(again) is type(case.layer)
+
+
+@rows("equality_and_hash")
+def test_equality_and_hash(case):
+    again, other = case.layer.replace(), case.layer.replace(name="another")
+    assert again == case.layer == copy.deepcopy(case.layer)
+    assert hash(again) == hash(case.layer)
+    assert other != case.layer
+
+
+@rows("repr_evaluates_back")
+def test_repr_evaluates_back(case):
+    names = {**vars(fnn.layers), **vars(fnn.core.config), **vars(catalogue)}
+    assert eval(repr(case.layer), names) == case.layer
+
+
+@rows("padded_rows_change_nothing")
+@both_modes
+def test_padded_rows_change_nothing(case, train):
+    def padded(a):
+        junk = jnp.full((2, *a.shape[1:]), 1e3) if is_float(a) else a[:2]
+        return jnp.concatenate([a, junk.astype(a.dtype)])
+
+    number = jax.tree.leaves(case.x)[0].shape[0]
+    mask = jnp.arange(number + 2) < number
+    outputs, state = case.run(*case.weights, jax.tree.map(padded, case.x), train=train, rows=mask)
+    real = jax.tree.map(lambda a: jnp.take(a, np.arange(number), case.batch_axis), outputs)
+    assert_close((real, state), case.run(*case.weights, case.x, train=train))
+
+
+@rows("batch_order_changes_nothing")
+def test_batch_order_changes_nothing(case):
+    order = np.random.default_rng(1).permutation(jax.tree.leaves(case.x)[0].shape[0])
+    moved = case.run(*case.weights, jax.tree.map(lambda a: a[order], case.x))[0]
+    expected = case.run(*case.weights, case.x)[0]
+    assert_close(moved, jax.tree.map(lambda a: jnp.take(a, order, case.batch_axis), expected))
+
+
+@rows("inference_is_the_same_each_time_and_needs_no_key")
+def test_inference_is_the_same_each_time_and_needs_no_key(case):
+    first = case.run(*case.weights, case.x)
+    assert_close(case.run(*case.weights, case.x), first, tolerance=0)
+
+
+@rows("masked_steps_change_nothing")
+def test_masked_steps_change_nothing(case):
+    """What stands in the masked steps of the inputs reaches no real step of the outputs."""
+    masks = [a for a in jax.tree.leaves(case.x, is_leaf=_masked) if _masked(a)]
+    if not masks or case.layer.masking == "refuse":
+        return
+    spoiled = jax.tree.map(_spoiled, case.x, is_leaf=_masked)
+    spoiled, before = (case.run(*case.weights, x)[0] for x in (spoiled, case.x))
+    assert_close(*(jax.tree.map(_zeroed, y, is_leaf=_masked) for y in (spoiled, before)))
+
+
+def _masked(a):
+    return isinstance(a, catalogue.Masked)
+
+
+def _spoiled(a):
+    if not _masked(a):
+        return a
+    real = a.mask.reshape(a.mask.shape + (1,) * (a.values.ndim - 2))
+    return catalogue.Masked(jnp.where(real, a.values, 1e3), a.mask)
+
+
+def _zeroed(a):
+    if not _masked(a):
+        return a
+    real = a.mask.reshape(a.mask.shape + (1,) * (a.values.ndim - 2))
+    return jnp.where(real, a.values, 0)
+
+
+@rows("no_input_is_changed")
+def test_no_input_is_changed(case):
+    params, state = case.weights
+    given = jax.tree.map(np.array, (params, state, case.x))
+    before = copy.deepcopy(given)
+    case.run(*given, train=True)
+    assert_close(given, before, tolerance=0)
+
+
+def test_context_of_rows_is_a_pytree():
+    assert len(jax.tree.leaves(Context(rows=jnp.ones(2)))) == 1

@@ -1,0 +1,206 @@
+"""Layers that disturb in training: their rates, their moments, what they drop together."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnn import activations, regularizers  # noqa: F401 - their names
+from fnn.core.calling import call, initialize, output_spec
+from fnn.core.context import Context
+from fnn.layers.dropout import (
+    ActivityRegularization,
+    AlphaDropout,
+    Dropout,
+    GaussianDropout,
+    GaussianNoise,
+    SpatialDropout1D,
+    SpatialDropout2D,
+    SpatialDropout3D,
+)
+from tests.oracle import keras_rules
+
+IMAGES = np.random.default_rng(0).normal(size=(64, 5, 6, 7)).astype("float32")
+RANDOM = [
+    (Dropout(0.3), IMAGES),
+    (SpatialDropout1D(0.3), IMAGES[0]),
+    (SpatialDropout2D(0.3), IMAGES),
+    (SpatialDropout3D(0.3), IMAGES[None]),
+    (GaussianDropout(0.3), IMAGES),
+    (GaussianNoise(0.3), IMAGES),
+    (AlphaDropout(0.3), IMAGES),
+]
+
+
+def trained(layer, x, key, rows=None):
+    return layer.apply({}, {}, jnp.asarray(x), Context(train=True, key=key, rows=rows))[0]
+
+
+@pytest.mark.parametrize(("layer", "x"), RANDOM)
+def test_inference_and_rate_zero_are_the_identity_without_a_key(layer, x):
+    still = layer.replace(**{"stddev" if isinstance(layer, GaussianNoise) else "rate": 0.0})
+    assert initialize(layer, jax.random.key(0), x) == ({}, {})
+    np.testing.assert_array_equal(layer.apply({}, {}, x)[0], x)
+    np.testing.assert_array_equal(still.apply({}, {}, x, Context(train=True))[0], x)
+    with pytest.raises(ValueError, match="expected a key, since this layer draws random numbers"):
+        layer.apply({}, {}, x, Context(train=True))
+
+
+@pytest.mark.parametrize(("layer", "x"), RANDOM)
+def test_key_path_and_seed_decide_the_noise(layer, x, key):
+    first = trained(layer, x, key)
+    np.testing.assert_array_equal(first, trained(layer, x, key))
+    jitted = jax.jit(lambda x: trained(layer, x, key))(x)
+    np.testing.assert_allclose(first, jitted, rtol=1e-5, atol=1e-6)
+    seeded = layer.replace(seed=1)
+    others = [
+        trained(layer, x, jax.random.key(1)),
+        trained(seeded, x, key),
+        trained(layer.replace(seed=0), x, key),
+        layer.apply({}, {}, x, Context(train=True, key=key, path=("a",)))[0],
+    ]
+    for other in others:
+        assert not np.array_equal(first, other)
+    np.testing.assert_array_equal(others[1], trained(seeded, x, key))
+
+
+@pytest.mark.parametrize(("layer", "x"), RANDOM)
+def test_gradient_is_finite_and_half_precision_stays(layer, x, key):
+    gradient = jax.grad(lambda x: (trained(layer, x, key) ** 2).sum())(jnp.asarray(x))
+    assert np.isfinite(gradient).all()
+    assert trained(layer, jnp.asarray(x, "bfloat16"), key).dtype == "bfloat16"
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+def test_dropout_keeps_its_share_and_the_mean(rate, key):
+    y = np.asarray(trained(Dropout(rate), np.ones((400, 500)), key))
+    assert set(np.unique(y)) == {0.0, np.float32(1 / (1 - rate))}
+    np.testing.assert_allclose((y == 0).mean(), rate, atol=0.005)  # 4.5 standard errors
+    np.testing.assert_allclose(y.mean(), 1, atol=0.03)
+    gradient = jax.grad(lambda x: trained(Dropout(rate), x, key).sum())(jnp.ones((400, 500)))
+    np.testing.assert_array_equal(gradient, y)
+
+
+def test_dropout_of_all_is_zero(key):
+    np.testing.assert_array_equal(trained(Dropout(1.0), IMAGES, key), np.zeros_like(IMAGES))
+
+
+@pytest.mark.parametrize("cls", [Dropout, AlphaDropout])
+@pytest.mark.parametrize("noise_shape", [(None, 1, 7), (64, 1, 7), [None, 1, None]])
+def test_noise_shape_drops_together(cls, noise_shape, key):
+    x = np.ones((64, 5, 7))
+    y = np.asarray(trained(cls(0.5, noise_shape), x, key))
+    np.testing.assert_array_equal(y, np.broadcast_to(y[:, :1], y.shape))
+    assert len(np.unique(y)) == 2
+    assert 0.3 < (y[:, 0] == y.min()).mean() < 0.7
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "axes"),
+    [
+        (SpatialDropout1D(0.4), (50, 4, 40), (1,)),
+        (SpatialDropout2D(0.4), (50, 4, 3, 40), (1, 2)),
+        (SpatialDropout2D(0.4, "channels_first"), (50, 40, 4, 3), (2, 3)),
+        (SpatialDropout3D(0.4), (50, 4, 3, 2, 40), (1, 2, 3)),
+        (SpatialDropout3D(0.4, data_format="channels_first"), (50, 40, 4, 3, 2), (2, 3, 4)),
+    ],
+)
+def test_spatial_dropout_drops_whole_channels(layer, shape, axes, key):
+    y = np.asarray(trained(layer, np.ones(shape), key))
+    channels = y.mean(axes)
+    np.testing.assert_array_equal(np.unique(channels.round(4)), np.unique(y.round(4)))
+    np.testing.assert_allclose((channels == 0).mean(), 0.4, atol=0.05)  # 2000 channels
+    assert len(np.unique((channels == 0).sum(1))) > 1  # each example by itself
+
+
+def test_gaussian_dropout_has_the_moments_of_keras(key):
+    import keras
+
+    x = np.full((300, 500), 2.0, "float32")
+    y = np.asarray(trained(GaussianDropout(0.2), x, key))
+    with keras_rules():
+        wanted = np.asarray(keras.layers.GaussianDropout(0.2, seed=1)(x, training=True))
+    np.testing.assert_allclose([y.mean(), y.std()], [wanted.mean(), wanted.std()], rtol=0.01)
+    np.testing.assert_allclose(y.std(), 1.0, rtol=0.01)  # 2 * sqrt(0.2 / 0.8)
+
+
+def test_gaussian_noise_adds_its_spread(key):
+    y = np.asarray(trained(GaussianNoise(0.5), np.full((300, 500), 2.0), key))
+    np.testing.assert_allclose([y.mean(), y.std()], [2.0, 0.5], rtol=0.01)
+
+
+def test_alpha_dropout_gives_the_two_values_of_keras_and_keeps_the_moments(key):
+    import keras
+
+    layer = AlphaDropout(0.25)
+    y = np.asarray(trained(layer, np.full((40, 50), 1.5, "float32"), key))
+    with keras_rules():
+        wanted = keras.layers.AlphaDropout(0.25, seed=1)(np.full((40, 50), 1.5), training=True)
+    np.testing.assert_allclose(np.unique(y), np.unique(np.asarray(wanted)), rtol=1e-5)
+    np.testing.assert_allclose((y == y.min()).mean(), 0.25, atol=0.04)
+    normal = np.random.default_rng(0).normal(size=(500, 400))
+    y = np.asarray(trained(layer, normal, key))
+    np.testing.assert_allclose([y.mean(), y.std()], [0, 1], atol=0.01)
+
+
+def test_activity_regularization_is_the_penalty_of_keras_a_mean_over_real_rows(key):
+    import keras
+
+    x = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
+    layer = ActivityRegularization(0.3, 0.2)
+    with keras_rules():
+        theirs = keras.layers.ActivityRegularization(0.3, 0.2)
+        theirs(x)
+        wanted = float(sum(theirs.losses))
+    params, state = initialize(layer, key, x)
+    y, state = call(layer, params, state, jnp.asarray(x), Context(train=True))
+    np.testing.assert_array_equal(y, x)
+    np.testing.assert_allclose(state["aux_loss"], wanted, rtol=1e-5)
+    padded = jnp.concatenate([x, jnp.full((2, 3), 99.0)])
+    rows = Context(train=True, rows=jnp.arange(6) < 4)
+    _, state = call(layer, params, state, padded, rows)
+    np.testing.assert_allclose(state["aux_loss"], wanted, rtol=1e-5)
+
+
+def test_signatures_are_those_of_keras():
+    import inspect
+
+    import keras
+
+    for cls in (*{type(layer) for layer, _ in RANDOM}, ActivityRegularization):
+        theirs = inspect.signature(getattr(keras.layers, cls.__name__)).parameters.values()
+        wanted = [(p.name, p.default) for p in theirs if p.name not in ("kwargs", "name", "dtype")]
+        ours = inspect.signature(cls).parameters.values()
+        assert [(p.name, p.default) for p in ours if p.kind != p.KEYWORD_ONLY] == wanted
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Dropout(1.5), "Dropout: expected rate to be a share between 0 and 1"),
+        (lambda: Dropout(0.5, "ab"), "noise_shape to be a tuple of whole numbers"),
+        (lambda: Dropout(0.5, (None, 0)), "noise_shape to be a tuple of whole numbers"),
+        (lambda: Dropout(0.5, seed=-1), r"seed to be a whole number from 0 to 2\*\*32 - 1"),
+        (lambda: GaussianDropout(1.0), r"rate to be below 1, .*Dropout\(1.0\)"),
+        (lambda: AlphaDropout(1), "rate to be below 1"),
+        (lambda: GaussianNoise(-0.1), "stddev to be a finite number not below 0"),
+        (lambda: ActivityRegularization(l1=-1), "l1 to be a finite number not below 0"),
+        (lambda: SpatialDropout2D(0.5, "last"), "data_format to be one of None, 'channels_last'"),
+        (lambda: SpatialDropout3D(0.5, "last"), "data_format to be one of None, 'channels_last'"),
+        (lambda: output_spec(Dropout(0.5, (1, 2)), IMAGES), "noise_shape to have 1, None or"),
+        (
+            lambda: output_spec(Dropout(0.5, (None, 1, 5, 1)), IMAGES),
+            r"inputs \(64, 5, 6, 7\), received noise_shape=\(None, 1, 5, 1\)",
+        ),
+        (
+            lambda: trained(Dropout(0.5, (5, 1)), np.ones((1, 4)), jax.random.key(0)),
+            "noise_shape to have 1, None or the size",
+        ),
+        (lambda: output_spec(SpatialDropout1D(0.5), IMAGES), "inputs of 3 axes"),
+        (lambda: output_spec(SpatialDropout2D(0.5), IMAGES[0]), "inputs of 4 axes"),
+        (lambda: output_spec(SpatialDropout3D(0.5), IMAGES), "inputs of 5 axes"),
+    ],
+)
+def test_errors_say_what_to_do(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

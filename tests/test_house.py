@@ -1,0 +1,233 @@
+"""The house: who may import whom, how large things get, and what each says of itself.
+
+`python -m tests.test_house` prints the map of the modules for the README.
+"""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted((ROOT / "fnn").rglob("*.py"))
+MODULES = {str(file.relative_to(ROOT / "fnn")): file for file in FILES}
+
+# What stands on which floor: a module imports from lower floors, or from its own package.
+FLOORS = {
+    "core": 0,
+    "activations": 1,
+    "initializers": 1,
+    "regularizers": 1,
+    "constraints": 1,
+    "losses": 1,
+    "metrics": 1,
+    "schedules": 1,
+    "optimizers": 1,
+    "datasets": 1,
+    "visualization": 1,
+    "layers": 2,
+    "training": 3,
+    "callbacks": 3,
+    "distribution": 3,
+    "saving": 3,
+    "models": 4,
+    "networks": 5,
+    "__init__": 6,
+}
+COMBINATORS = {"sequential", "graph", "wrappers", "repeat"}
+OPTAX = {"optimizers", "schedules", "losses", "training"}
+FORBIDDEN = {"pickle", "importlib", "marshal", "yaml", "shelve", "dill", "cloudpickle"}
+LAZY = {
+    "orbax",
+    "grain",
+    "matplotlib",
+    "torch",
+    "tensorflow",
+    "keras",
+    "sklearn",
+    "IPython",
+    "rich",
+}
+
+LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 300, 40
+# Longer, each for a reason: {"path.py": lines} and {"path.py:function": lines}.
+LONGER_FILES: dict[str, int] = {}
+LONGER_FUNCTIONS: dict[str, int] = {}
+
+
+def parse(name):
+    return ast.parse(MODULES[name].read_text())
+
+
+def unit(module):
+    """`layers.dense` -> `layers`; the modules of one unit know each other."""
+    return module.partition(".")[0]
+
+
+def dotted(name):
+    """`layers/dense.py` -> `layers.dense`, `layers/__init__.py` -> `layers`."""
+    parts = name.removesuffix(".py").split("/")
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+def imports(name):
+    """Every module imported in a file, at the top or inside a function, with its line."""
+    for node in ast.walk(parse(name)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{name}:{node.lineno} imports relatively"
+            for alias in node.names:
+                submodule = f"{node.module}.{alias.name}"
+                path = submodule.removeprefix("fnn.").replace(".", "/")
+                known = f"{path}.py" in MODULES or f"{path}/__init__.py" in MODULES
+                yield (submodule if known else node.module), node.lineno
+
+
+def own_imports(name):
+    """What a file imports of fnn, without the `fnn.`: `(module, line)`."""
+    for module, line in imports(name):
+        if unit(module) == "fnn":
+            yield module.removeprefix("fnn").removeprefix(".") or "__init__", line
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_go_down(name):
+    here = unit(dotted(name))
+    assert here in FLOORS, f"{name}: a new unit; give it a floor in DESIGN.md and here"
+    breaches = [
+        f"{name}:{line} (floor {FLOORS[here]}) imports fnn.{module} (floor {FLOORS[unit(module)]})"
+        for module, line in own_imports(name)
+        if unit(module) != here and FLOORS[unit(module)] >= FLOORS[here]
+    ]
+    assert not breaches, "\n".join(breaches)
+
+
+@pytest.mark.parametrize("name", [n for n in MODULES if n.startswith("layers/")])
+def test_leaf_layers_do_not_know_each_other(name):
+    stem = Path(name).stem
+    if stem == "__init__":
+        return
+    allowed = {"core"} | {f"layers.{combinator}" for combinator in COMBINATORS}
+    for module, line in own_imports(name):
+        if stem in COMBINATORS:
+            known = unit(module) == "core" or module in allowed
+        else:
+            known = unit(module) == "core"
+        assert known, f"{name}:{line} imports fnn.{module}; a layer imports from core only"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_outside_packages_stay_in_their_place(name):
+    here = unit(dotted(name))
+    for module, line in imports(name):
+        package = unit(module)
+        assert package not in FORBIDDEN, f"{name}:{line} imports {module}"
+        assert package != "optax" or here in OPTAX, f"{name}:{line} imports optax"
+        private = module == "jax.core" or "._src" in module
+        assert not private, f"{name}:{line} imports {module}, which is not public"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_nothing_is_executed_from_data(name):
+    for node in ast.walk(parse(name)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            called = node.func.id
+            assert called not in ("eval", "exec", "compile", "__import__"), (
+                f"{name}:{node.lineno} calls {called}"
+            )
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_files_and_functions_stay_small(name):
+    lines = len(MODULES[name].read_text().splitlines())
+    assert lines <= LONGER_FILES.get(name, LINES_OF_A_FILE), f"{name} has {lines} lines"
+    for node in ast.walk(parse(name)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            length = code_lines(node)
+            allowed = LONGER_FUNCTIONS.get(f"{name}:{node.name}", LINES_OF_A_FUNCTION)
+            assert length <= allowed, f"{name}:{node.lineno} {node.name} has {length} lines"
+
+
+def code_lines(function):
+    """The lines of a function without its docstring."""
+    length = function.end_lineno - function.lineno + 1
+    if ast.get_docstring(function) is not None:
+        docstring = function.body[0]
+        length -= docstring.end_lineno - docstring.lineno + 1
+    return length
+
+
+def caption(name):
+    """The first line of a module's docstring."""
+    return (ast.get_docstring(parse(name)) or "").partition("\n")[0]
+
+
+def is_package_root(name):
+    return name.endswith("__init__.py")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_says_in_one_line_what_it_holds(name):
+    if is_package_root(name) and not MODULES[name].read_text().strip():
+        pytest.fail(f"fnn/{name} is empty; begin it with a line that says what the folder holds")
+    assert caption(name).endswith("."), f"fnn/{name} begins with {caption(name)!r}, not a sentence"
+
+
+def public(tree):
+    """The functions and classes of a module, and the functions of its classes, without `_`."""
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name[0] != "_":
+            yield node.name, node
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_public_names_explain_themselves(name):
+    silent = [n for n, node in public(parse(name)) if not ast.get_docstring(node)]
+    assert not silent, f"fnn/{name}: no docstring at {', '.join(silent)}"
+
+
+def tree_map():
+    """The map of the modules that the README shows: a line each, its name and its caption."""
+    width = max(len(Path(name).name) + 4 * name.count("/") for name in MODULES) + 6
+    folders = sorted({"."} | {str(Path(name).parent) for name in MODULES})
+    rows = []
+    for folder in folders:
+        depth = 0 if folder == "." else folder.count("/") + 1
+        root = "__init__.py" if folder == "." else f"{folder}/__init__.py"
+        title = "fnn/" if folder == "." else f"{Path(folder).name}/"
+        rows.append(f"{'    ' * depth + title:<{width}}{caption(root)}")
+        for name in sorted(MODULES):
+            if str(Path(name).parent) == folder and not is_package_root(name):
+                indented = "    " * (depth + 1) + Path(name).name
+                rows.append(f"{indented:<{width}}{caption(name)}")
+    return "\n".join(rows)
+
+
+def test_the_readme_shows_every_module_with_its_line():
+    readme = (ROOT / "README.md").read_text()
+    shown = [" ".join(line.split()) for line in readme.splitlines()]
+    missing = [line for line in tree_map().splitlines() if " ".join(line.split()) not in shown]
+    assert not missing, "the README's map lacks (python -m tests.test_house prints it):\n" + (
+        "\n".join(missing)
+    )
+
+
+def test_import_is_light_and_starts_no_backend():
+    """In a fresh process, since this one has imported everything."""
+    script = f"""
+import sys, fnn
+heavy = {LAZY!r} & {{name.partition('.')[0] for name in sys.modules}}
+assert not heavy, f"import fnn imports {{sorted(heavy)}}"
+import jax
+jax.config.update("jax_num_cpu_devices", 3)  # an error once a backend runs
+assert len(jax.devices("cpu")) == 3
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert run.returncode == 0, run.stderr
+
+
+if __name__ == "__main__":
+    print(tree_map())
