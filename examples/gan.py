@@ -19,29 +19,30 @@ critic = Sequential([Dense(64, "leaky_relu"), Dense(64, "leaky_relu"), Dense(1)]
 optimizer = fnn.optimizers.Adam(1e-3, beta_1=0.5)
 
 
-def generate(params, key, count):
-    """Points (count, 2) made of noise."""
-    return generator.apply(params, {}, random.normal(key, (count, NOISE)))[0]
+def generate(weights, key, count):
+    """Points (count, 2) made of noise. `weights` is the pair that init returns."""
+    return generator.apply(*weights, random.normal(key, (count, NOISE)))[0]
 
 
-def judge(params, points):
+def judge(weights, points):
     """How real the points look: a logit for each."""
-    return critic.apply(params, {}, points)[0]
+    return critic.apply(*weights, points)[0]
 
 
-def critic_loss(params, real, fake):
-    return (jax.nn.softplus(-judge(params, real)) + jax.nn.softplus(judge(params, fake))).mean()
+def critic_loss(weights, real, fake):
+    return (jax.nn.softplus(-judge(weights, real)) + jax.nn.softplus(judge(weights, fake))).mean()
 
 
-def generator_loss(params, judges, key, count):
-    return jax.nn.softplus(-judge(judges, generate(params, key, count))).mean()
+def generator_loss(weights, judges, key, count):
+    return jax.nn.softplus(-judge(judges, generate(weights, key, count))).mean()
 
 
-def improve(loss, params, moments, *arguments):
+def improve(loss, weights, moments, *arguments):
     """One step of the optimizer on one network."""
-    value, gradient = jax.value_and_grad(loss)(params, *arguments)
+    params, state = weights
+    value, gradient = jax.value_and_grad(lambda p: loss((p, state), *arguments))(params)
     updates, moments = optimizer.update(gradient, moments, params)
-    return optax.apply_updates(params, updates), moments, value
+    return (optax.apply_updates(params, updates), state), moments, value
 
 
 def step(state, real, key):
@@ -59,11 +60,10 @@ def step(state, real, key):
 
 def start(key):
     """Fresh networks, each with the moments of its optimizer."""
-    makes, _ = generator.init(key, jnp.zeros((1, NOISE)))
-    judges, _ = critic.init(key, jnp.zeros((1, 2)))
+    makes, judges = generator.init(key, jnp.zeros((1, NOISE))), critic.init(key, jnp.zeros((1, 2)))
     return {
-        "generator": (makes, optimizer.init(makes)),
-        "critic": (judges, optimizer.init(judges)),
+        "generator": (makes, optimizer.init(makes[0])),
+        "critic": (judges, optimizer.init(judges[0])),
     }
 
 
@@ -73,7 +73,7 @@ def ring(count, rng):
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).astype("float32")
 
 
-def main(epochs=30, verbose="auto"):
+def main(epochs=100, verbose=0):
     points = ring(4096, np.random.default_rng(0))
     state, _ = fnn.training.fit(
         step, start(random.key(0)), points, batch_size=128, epochs=epochs, verbose=verbose

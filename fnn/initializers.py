@@ -42,6 +42,16 @@ class Initializer(Value):
 
     kind = "initializer"
 
+    def validate(self) -> None:
+        seed = getattr(self, "seed", None)
+        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
+            expected = "to be a whole number not below 0, or None to draw from the key"
+            raise arguments.wrong(self, "seed", expected, seed)
+        axes = getattr(self, "input_axes", None), getattr(self, "output_axes", None)
+        if (axes[0] is None) != (axes[1] is None):
+            expected = "to be both given or both None"
+            raise arguments.wrong(self, "(input_axes, output_axes)", expected, axes)
+
 
 class Zeros(Initializer):
     """0 everywhere."""
@@ -67,7 +77,7 @@ class Constant(Initializer):
     value: Any = 0.0
 
     def validate(self) -> None:
-        if not _is_numbers(self.value):
+        if np.asarray(self.value).dtype.kind not in "biufc":
             raise arguments.wrong(self, "value", "to be a number", self.value)
 
     def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
@@ -80,8 +90,7 @@ class Identity(Initializer):
     gain: float = 1.0
 
     def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
-        if len(shape) != 2:
-            raise ValueError(_wrong_rank(self, "2 axes", shape))
+        _require_rank(self, len(shape) == 2, "2 axes", shape)
         return self.gain * jnp.eye(*shape, dtype=dtype)
 
 
@@ -91,9 +100,6 @@ class RandomNormal(Initializer):
     mean: float = 0.0
     stddev: float = 0.05
     seed: int | None = None
-
-    def validate(self) -> None:
-        _check_seed(self)
 
     def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
         return self.mean + self.stddev * random.normal(_seeded(self, key), shape, dtype)
@@ -105,9 +111,6 @@ class RandomUniform(Initializer):
     minval: float = -0.05
     maxval: float = 0.05
     seed: int | None = None
-
-    def validate(self) -> None:
-        _check_seed(self)
 
     def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
         return random.uniform(_seeded(self, key), shape, dtype, self.minval, self.maxval)
@@ -122,9 +125,6 @@ class TruncatedNormal(Initializer):
     mean: float = 0.0
     stddev: float = 0.05
     seed: int | None = None
-
-    def validate(self) -> None:
-        _check_seed(self)
 
     def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
         drawn = random.truncated_normal(_seeded(self, key), -2.0, 2.0, shape, dtype)
@@ -160,8 +160,7 @@ class VarianceScaling(Initializer):
             raise arguments.wrong(self, "scale", "to be above 0", self.scale)
         arguments.one_of(self, "mode", MODES)
         arguments.one_of(self, "distribution", DISTRIBUTIONS)
-        _check_seed(self)
-        _check_axes(self)
+        super().validate()
 
     def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
         fan_in, fan_out = compute_fans(shape, self.input_axes, self.output_axes)
@@ -184,10 +183,6 @@ class _Scaled(Initializer):
     seed: int | None = None
     input_axes: tuple[int, ...] | None = None
     output_axes: tuple[int, ...] | None = None
-
-    def validate(self) -> None:
-        _check_seed(self)
-        _check_axes(self)
 
     def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
         rule = VarianceScaling(*self.fixed, self.seed, self.input_axes, self.output_axes)
@@ -240,12 +235,8 @@ class Orthogonal(Initializer):
     gain: float = 1.0
     seed: int | None = None
 
-    def validate(self) -> None:
-        _check_seed(self)
-
     def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
-        if len(shape) < 2:
-            raise ValueError(_wrong_rank(self, "at least 2 axes", shape))
+        _require_rank(self, len(shape) >= 2, "at least 2 axes", shape)
         rows, columns = math.prod(shape[:-1]), shape[-1]
         full = jnp.promote_types(dtype, jnp.float32)  # no QR in half precision
         drawn = random.normal(_seeded(self, key), (max(rows, columns), min(rows, columns)), full)
@@ -286,8 +277,7 @@ class STFT(Initializer):
             raise arguments.wrong(self, "window", expected, self.window) from error
 
     def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
-        if len(shape) != 3:
-            raise ValueError(_wrong_rank(self, "3 axes (frame, 1, frequencies)", shape))
+        _require_rank(self, len(shape) == 3, "3 axes (frame, 1, frequencies)", shape)
         frame, _, frequencies = shape
         turns = np.outer(np.arange(frame), np.arange(frequencies)) / (2 * (frequencies - 1))
         kernel = np.cos(2 * np.pi * turns) if self.side == "real" else -np.sin(2 * np.pi * turns)
@@ -321,37 +311,16 @@ def compute_fans(
     return math.prod(spatial) * inputs, math.prod(spatial) * outputs
 
 
-def _is_numbers(value: Any) -> bool:
-    try:
-        return np.asarray(value).dtype.kind in "biufc"
-    except ValueError:  # lists of different lengths
-        return False
-
-
 def _seeded(initializer: Any, key: Array) -> Array:
     return key if initializer.seed is None else random.key(initializer.seed)
 
 
-def _check_seed(initializer: Any) -> None:
-    seed = initializer.seed
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
-        expected = "to be a whole number not below 0, or None to draw from the key"
-        raise arguments.wrong(initializer, "seed", expected, seed)
-
-
-def _check_axes(initializer: Any) -> None:
-    if (initializer.input_axes is None) != (initializer.output_axes is None):
-        received = (initializer.input_axes, initializer.output_axes)
-        raise arguments.wrong(
-            initializer, "input_axes, output_axes", "to be both given or both None", received
+def _require_rank(initializer: Any, right: bool, expected: str, shape: Shape) -> None:
+    if not right:
+        raise ValueError(
+            f"{type(initializer).__name__}: expected a weight of {expected}, received shape "
+            f"{tuple(shape)}; do use another initializer for it"
         )
-
-
-def _wrong_rank(initializer: Any, expected: str, shape: Shape) -> str:
-    return (
-        f"{type(initializer).__name__}: expected a weight of {expected}, received shape "
-        f"{tuple(shape)}; do use another initializer for it"
-    )
 
 
 zeros, ones, constant, identity = Zeros, Ones, Constant, Identity

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -62,12 +62,13 @@ class Model(Weighted):
         name: str | None = None,
         seed: int | None = None,
     ) -> None:
-        nodes = None
+        nodes, layer = None, cast(Layer, inputs)
         if outputs is not None:
             inputs, outputs = _as_tuple(inputs), _as_tuple(outputs)
             layer, nodes = connect(inputs, outputs), inputs
         elif isinstance(inputs, (Weighted, Layer)):
-            layer = inputs.as_layer() if isinstance(inputs, Weighted) else inputs
+            if isinstance(inputs, Weighted):
+                layer = inputs.as_layer()
             if layer.input_shape is not None:
                 nodes = Node(None, (), input_specs((None, *layer.input_shape)))
         else:
@@ -291,8 +292,8 @@ class Model(Weighted):
     def _exclusive(self) -> Iterator[None]:
         if not self._training.acquire(blocking=False):
             raise RuntimeError(
-                f"expected the model {self.name!r} at rest, received a second training of it; it is "
-                "already training, in a callback or another thread: do wait, or train another model"
+                f"expected the model {self.name!r} at rest, received a second training of it: "
+                "it is already training, in a callback or another thread; do wait until it ends"
             )
         try:
             yield
@@ -400,18 +401,17 @@ class Model(Weighted):
             each = lambda batch: self._arrays(inputs.unpack_batch(batch)[0])["x"]
             stream = StreamData(x, each, remainder="pad", steps=steps)
             stream.batch_spec()
-            batches = (
+            batches: Iterator[Any] = (
                 (jax.tree.map(lambda a: a[0], arrays), int(rows.sum()))
                 for (arrays, rows), _ in stream.chunks(0, 1, steps)
             )
             total = stream.steps
         else:
             rows = self._arrays(x)["x"]
-            specs = self._output_specs(rows)
-            checks.input_values(self.layer, rows)
+            self._check_inputs(rows)
             count, size = len(jax.tree.leaves(rows)[0]), _batch_size(batch_size, None, 1)
             if count == 0:
-                return self._nothing(rows, specs)
+                return self._nothing(rows)
             batches = evaluation.padded_batches(rows, size, steps)
             total = min(-(-count // size), steps or 2**31)
         now, step = self.train_state, make_predict_step(self.layer)
@@ -423,7 +423,13 @@ class Model(Weighted):
             total=total,
         )
 
-    def _nothing(self, x: Any, specs: list[Any]) -> Any:
+    def _check_inputs(self, x: Any) -> None:
+        """Raises if the network cannot take `x`: shapes, and ids out of range."""
+        one = lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype)
+        self._output_specs(jax.tree.map(one, x))
+        checks.input_values(self.layer, x)
+
+    def _nothing(self, x: Any) -> Any:
         now = self.train_state
         spec = applied_spec(self.layer, now.params, now.state, x)
         return jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), spec)
@@ -478,8 +484,7 @@ class Model(Weighted):
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch, as NumPy arrays."""
         arrays = self._arrays(x)["x"]
-        checks.input_values(self.layer, arrays)
-        self._output_specs(arrays)
+        self._check_inputs(arrays)
         now = self.train_state
         outputs = make_predict_step(self.layer)(now.params, now.state, arrays)
         return jax.tree.map(np.asarray, outputs)

@@ -83,9 +83,7 @@ def _rows(
             _rows(child, given, indent + "  ", (*path, name), counted, rows, nested)
         return made
 
-    specs, treedef = jax.tree.flatten(trials[0])
-    pairs = zip(specs, jax.tree.leaves(trials[1]), strict=True)
-    layer.flow(treedef.unflatten([Node(None, (), pair) for pair in pairs]), visit)
+    layer.flow(jax.tree.map(lambda *specs: Node(None, (), specs), *trials), visit)
 
 
 def _row(title: str, layer: Layer, path: tree.Path, shape: Any, counted: _Counter) -> Row:

@@ -122,8 +122,8 @@ class Weighted:
             model = source()
             if model is None:
                 raise ValueError(
-                    f"expected the model that {'/'.join(path) or 'this model'} was made of, to take "
-                    "its weights, received one that is gone; do keep it in a variable until then"
+                    f"expected the model whose weights go to {'/'.join(path) or 'this model'}, "
+                    "received one that is gone; do keep it in a variable until this one is built"
                 )
             if model.built and copies:
                 raise ValueError(
@@ -182,7 +182,7 @@ class Weighted:
         return iter(self.layer)
 
     def __call__(self, *given: Any, **named: Any) -> Any:
-        """A node of a graph for symbolic inputs; for arrays the outputs in inference, on the device."""
+        """A node of a graph for symbolic inputs; for arrays the outputs, on the device."""
         if any(isinstance(leaf, Node) for leaf in jax.tree.leaves(given)):
             if not self.built:
                 one = given[0] if len(given) == 1 else given
@@ -236,7 +236,7 @@ class Weighted:
 
     @property
     def output_names(self) -> list[str]:
-        """The names of the outputs: the keys of a dict, or the names of the layers they come from."""
+        """The names of the outputs: the keys of a dict, or the names of their layers."""
         spec = applied_spec(
             self.layer, self.train_state.params, self.train_state.state, self._trial()
         )

@@ -20,7 +20,7 @@ import fnn.activations
 import fnn.constraints
 import fnn.initializers
 from fnn import layers as L
-from fnn.core.calling import call, initialize
+from fnn.core.calling import call, initialize, weight_spec
 from fnn.core.config import register
 from fnn.core.context import Context
 from fnn.core.masking import Masked
@@ -40,14 +40,17 @@ class Case:
 
     @functools.cached_property
     def weights(self):
-        """(params, state), every weight random, so that none is hidden by a zero."""
-        params, state = initialize(self.layer, jax.random.key(0), self.x)
-        leaves, treedef = jax.tree.flatten(params)
-        keys = jax.random.split(jax.random.key(1), max(len(leaves), 1))
-        return treedef.unflatten(
-            w + 0.1 * jax.random.normal(k, w.shape, w.dtype)
-            for k, w in zip(keys, leaves, strict=False)
-        ), state
+        """(params, state) with random params, so that no zero or one hides a mistake."""
+        return self.random_weights(0)
+
+    def random_weights(self, seed):
+        # Not by initialize: compiling a random generator for each shape takes seconds a row.
+        params, state = weight_spec(self.layer, self.x)
+        draw = np.random.default_rng(seed).normal
+        params = jax.tree.map(lambda a: jnp.asarray(0.4 * draw(size=a.shape), a.dtype), params)
+        if state:
+            state = initialize(self.layer, jax.random.key(seed), self.x)[1]
+        return params, state
 
     def run(self, params, state, x, train=False, **context):
         """(outputs, new state), masks and all, as inside a network."""
@@ -59,7 +62,7 @@ def _made(value, seed):
     if isinstance(value, Masked):
         return Masked(_made(value.values, seed), value.mask)
     if isinstance(value, tuple):
-        return jax.random.normal(jax.random.key(seed), value)
+        return jnp.asarray(np.random.default_rng(seed).normal(size=value), "float32")
     return jnp.asarray(value)
 
 

@@ -57,13 +57,18 @@ def test_an_example_alone_is_as_in_the_batch(case):
 
 @rows("vmap_over_weights")
 def test_vmap_over_weights(case):
+    """An ensemble is `jax.vmap(init)` and `jax.vmap(apply)`."""
+    each = [case.random_weights(seed) for seed in range(2)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
     keys = jax.random.split(jax.random.key(2), 2)
-    weights = jax.vmap(lambda key: initialize(case.layer, key, case.x))(keys)
-    outputs = jax.vmap(lambda params, state: case.run(params, state, case.x)[0])(*weights)
-    for i, key in enumerate(keys):
-        expected = case.run(*initialize(case.layer, key, case.x), case.x)[0]
-        values = jax.tree.map(lambda a, e, i=i: a[i] if a.ndim > e.ndim else a, outputs, expected)
-        assert_close(values, expected)
+    made = jax.eval_shape(jax.vmap(lambda key: initialize(case.layer, key, case.x)), keys)
+    assert specs(made) == specs(stacked)
+    run = lambda params, state: case.run(params, state, case.x)[0]
+    if not jax.tree.leaves(stacked):
+        return
+    outputs = jax.vmap(run)(*stacked)
+    for i, weights in enumerate(each):
+        assert_close(jax.tree.map(lambda a, i=i: a[i], outputs), run(*weights))
 
 
 @rows("gradients_are_finite")

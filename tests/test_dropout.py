@@ -179,6 +179,7 @@ def test_signatures_are_those_of_keras():
     [
         (lambda: Dropout(1.5), "Dropout: expected rate to be a share between 0 and 1"),
         (lambda: Dropout(0.5, "ab"), "noise_shape to be a tuple of whole numbers"),
+        (lambda: Dropout(0.5, 3), "noise_shape to be a tuple of whole numbers"),
         (lambda: Dropout(0.5, (None, 0)), "noise_shape to be a tuple of whole numbers"),
         (lambda: Dropout(0.5, seed=-1), r"seed to be a whole number from 0 to 2\*\*32 - 1"),
         (lambda: GaussianDropout(1.0), r"rate to be below 1, .*Dropout\(1.0\)"),

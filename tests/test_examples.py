@@ -44,7 +44,7 @@ def test_sign_descent_is_what_optax_calls_so():
 @pytest.mark.slow
 def test_the_gan_draws_a_ring():
     off, fewest = gan.main(verbose=0)
-    assert off < 0.15
+    assert off < 0.1  # a point in the middle is off by 1
     assert fewest > 50  # 167 if they were even
 
 

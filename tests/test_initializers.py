@@ -144,7 +144,7 @@ def test_stft_is_that_of_keras_and_a_fourier_transform(side, scaling, window, ke
     ("make", "message"),
     [
         (lambda: initializers.Constant("two"), "expected value to be a number, received"),
-        (lambda: initializers.Constant([[1, 2], [3]]), "expected value to be a number, received"),
+        (lambda: initializers.Constant([[1, 2], [3]]), "inhomogeneous"),
         (lambda: initializers.Identity()(None, (2, 3, 4)), r"a weight of 2 axes, .*\(2, 3, 4\)"),
         (lambda: initializers.Orthogonal(seed=0)(None, (3,)), "at least 2 axes, received shape"),
         (lambda: initializers.STFT()(None, (3, 4)), "a weight of 3 axes"),

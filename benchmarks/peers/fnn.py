@@ -51,7 +51,7 @@ def lstm(data):
     return trainer(model, "sparse_categorical_crossentropy", data)
 
 
-class Positions(layers.Layer):
+class Positions(fnn.Layer):
     """Adds a learned vector for each position.   (batch, time, width) -> the same"""
 
     def init(self, key, x):

@@ -132,7 +132,7 @@ def _output_spec(layer: Layer, treedef: Any, leaves: tuple[Any, ...]) -> Any:
 
 
 def applied_spec(layer: Layer, params: Params, state: State, x: Any) -> Any:
-    """Shapes and dtypes that `layer` returns with these weights; raises if `x` does not fit them."""
+    """Shapes and dtypes that `layer` returns with these weights; raises if `x` does not fit."""
     leaves, treedef = jax.tree.flatten(tree.spec((params, state, x)))
     return _applied_spec(layer, treedef, tuple(leaves))
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import jax
 from jax import Array, random
 
-_SEED: dict[str, int | None] = {"seed": None, "count": 0}
+_SEED: dict[str, Any] = {"seed": None, "count": 0}
 
 
 def set_seed(seed: int) -> None:
@@ -27,5 +28,5 @@ def next_key(seed: int | None = None) -> Array:
         return jax.random.key(seed)
     if _SEED["seed"] is None:
         return jax.random.key(int.from_bytes(os.urandom(4), "big"))
-    _SEED["count"] = (_SEED["count"] or 0) + 1
+    _SEED["count"] += 1
     return random.fold_in(jax.random.key(_SEED["seed"]), _SEED["count"])

@@ -1,4 +1,4 @@
-"""What holds for weights by the fields of their layer: which learn, penalties, constraints, order."""
+"""What holds for weights by their layer: which learn, penalties, constraints, their order."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def partition(params: Params, learns: Any) -> tuple[Params, Params]:
     return kept, fixed
 
 
-def merge(first: Params, second: Params) -> Params:
-    """The union of two trees of weights that `partition` made."""
-    return tree.unflatten([*tree.flatten(first), *tree.flatten(second)])
+def merge(like: Params, first: Params, second: Params) -> Params:
+    """The union of two trees of weights that `partition` made of a tree like `like`."""
+    return tree.fill(like, tree.unflatten([*tree.flatten(first), *tree.flatten(second)]))
 
 
 def _by_field(layer: Layer, part: str, params: Params) -> Iterator[tuple[tree.Path, Callable, int]]:

@@ -28,6 +28,7 @@ class Activation(Layer):
     """
 
     masking = "pass"
+    ends_in_activation = True
 
     activation: Any
 
@@ -35,9 +36,6 @@ class Activation(Layer):
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
         return activate(self.activation, x), state
-
-    def split_activation(self) -> tuple[Layer, Any]:
-        return self.replace(activation=None), self.activation
 
 
 class ReLU(Layer):

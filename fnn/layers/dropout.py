@@ -39,9 +39,7 @@ class Dropout(Layer):
     seed: int | None = None
 
     def validate(self) -> None:
-        arguments.fraction(self, "rate")
-        _check_noise_shape(self)
-        _check_seed(self)
+        _check(self)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         _noise_shape(self, x.shape, batch=False)
@@ -66,8 +64,7 @@ class SpatialDropout1D(Layer):
     seed: int | None = None
 
     def validate(self) -> None:
-        arguments.fraction(self, "rate")
-        _check_seed(self)
+        _check(self)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         arguments.rank(self, x, 3, layout="(batch, time, channels)")
@@ -93,9 +90,8 @@ class SpatialDropout2D(Layer):
     seed: int | None = None
 
     def validate(self) -> None:
-        arguments.fraction(self, "rate")
         arguments.one_of(self, "data_format", FORMATS)
-        _check_seed(self)
+        _check(self)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         arguments.rank(self, x, 4, layout="(batch, height, width, channels)")
@@ -121,9 +117,8 @@ class SpatialDropout3D(Layer):
     seed: int | None = None
 
     def validate(self) -> None:
-        arguments.fraction(self, "rate")
         arguments.one_of(self, "data_format", FORMATS)
-        _check_seed(self)
+        _check(self)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         arguments.rank(self, x, 5, layout="(batch, depth, height, width, channels)")
@@ -148,8 +143,8 @@ class GaussianDropout(Layer):
     seed: int | None = None
 
     def validate(self) -> None:
-        _rate_below_one(self)
-        _check_seed(self)
+        _check(self)
+        _below_one(self)
 
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
@@ -175,7 +170,7 @@ class GaussianNoise(Layer):
     def validate(self) -> None:
         if not isinstance(self.stddev, (int, float)) or not 0 <= self.stddev < math.inf:
             raise arguments.wrong(self, "stddev", "to be a finite number not below 0", self.stddev)
-        _check_seed(self)
+        _check(self)
 
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
@@ -203,9 +198,8 @@ class AlphaDropout(Layer):
     seed: int | None = None
 
     def validate(self) -> None:
-        _rate_below_one(self)
-        _check_noise_shape(self)
-        _check_seed(self)
+        _check(self)
+        _below_one(self)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         _noise_shape(self, x.shape, batch=False)
@@ -273,10 +267,7 @@ def _channels(x: Array, data_format: str | None) -> tuple[int, ...]:
 
 
 def _noise_shape(layer: Any, shape: tuple[int, ...], batch: bool) -> tuple[int, ...]:
-    """`noise_shape` with the sizes of x for None; `batch`: check its first axis, too.
-
-    Only training knows the size of the batch, `init` may run on another.
-    """
+    """`noise_shape` with the sizes of x for None. `init` may run on another size of `batch`."""
     if layer.noise_shape is None:
         return shape
     pairs = list(zip(layer.noise_shape, shape, strict=False))
@@ -289,24 +280,21 @@ def _noise_shape(layer: Any, shape: tuple[int, ...], batch: bool) -> tuple[int, 
     return tuple(size if n is None else n for n, size in pairs)
 
 
-def _check_noise_shape(layer: Any) -> None:
-    shape = layer.noise_shape
-    if shape is not None and not (
-        isinstance(shape, tuple) and all(n is None or (isinstance(n, int) and n > 0) for n in shape)
-    ):
+def _check(layer: Any) -> None:
+    """Raises ValueError for a wrong rate, seed or noise_shape, of those that the layer has."""
+    if hasattr(layer, "rate"):
+        arguments.fraction(layer, "rate")
+    seed, shape = layer.seed, getattr(layer, "noise_shape", None)
+    if seed is not None and (not isinstance(seed, int) or not 0 <= seed < 2**32):
+        expected = "to be a whole number from 0 to 2**32 - 1, or None"
+        raise arguments.wrong(layer, "seed", expected, seed)
+    sizes = () if shape is None else shape if isinstance(shape, tuple) else (0,)
+    if any(n is not None and (not isinstance(n, int) or n < 1) for n in sizes):
         expected = "to be a tuple of whole numbers above 0 and None"
         raise arguments.wrong(layer, "noise_shape", expected, shape)
 
 
-def _rate_below_one(layer: Any) -> None:
-    arguments.fraction(layer, "rate")
+def _below_one(layer: Any) -> None:
     if layer.rate == 1:
         advice = "do use Dropout(1.0) to drop all"
         raise arguments.wrong(layer, "rate", "to be below 1", layer.rate, advice)
-
-
-def _check_seed(layer: Any) -> None:
-    seed = layer.seed
-    if seed is not None and (not isinstance(seed, int) or not 0 <= seed < 2**32):
-        expected = "to be a whole number from 0 to 2**32 - 1, or None"
-        raise arguments.wrong(layer, "seed", expected, seed)

@@ -57,10 +57,9 @@ class BatchNormalization(Layer):
     synchronized: bool = False
 
     def validate(self) -> None:
-        _check_axes(self, several=False)
+        _check(self, several=False)
         arguments.fraction(self, "momentum")
         arguments.fraction(self, "renorm_momentum")
-        _check_epsilon(self)
         _check_clipping(self)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
@@ -98,11 +97,10 @@ class BatchNormalization(Layer):
         """The r and d that carry the batch's normalization over to the running one."""
         bounds = _bounds(self)
         running = jnp.maximum(state["renorm_stddev"], self.epsilon**0.5)
-        r = jnp.clip(
-            jnp.sqrt(variance + self.epsilon) / running, bounds.get("rmin"), bounds.get("rmax")
-        )
-        d, dmax = (mean - state["renorm_mean"]) / running, bounds.get("dmax")
-        return r, d if dmax is None else jnp.clip(d, -dmax, dmax)
+        r = jnp.sqrt(variance + self.epsilon) / running
+        d = (mean - state["renorm_mean"]) / running
+        dmax = bounds.get("dmax", math.inf)
+        return jnp.clip(r, bounds.get("rmin"), bounds.get("rmax")), jnp.clip(d, -dmax, dmax)
 
     def _moved(self, state: State, mean: Array, variance: Array) -> State:
         """The running averages after this batch."""
@@ -153,8 +151,7 @@ class LayerNormalization(Layer):
     rms_scaling: bool = field(default=False, kw_only=True)
 
     def validate(self) -> None:
-        _check_axes(self)
-        _check_epsilon(self)
+        _check(self)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         shape = tuple(x.shape[axis] for axis in _axes(self, x))
@@ -204,8 +201,7 @@ class GroupNormalization(Layer):
     def validate(self) -> None:
         if self.groups != -1:
             arguments.positive_int(self, "groups")
-        _check_axes(self, several=False)
-        _check_epsilon(self)
+        _check(self, several=False)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         (axis,) = _axes(self, x)
@@ -247,8 +243,7 @@ class RMSNormalization(Layer):
     epsilon: float = 1e-6
 
     def validate(self) -> None:
-        _check_axes(self)
-        _check_epsilon(self)
+        _check(self)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         shape = tuple(x.shape[axis] for axis in _axes(self, x))
@@ -270,8 +265,8 @@ class UnitNormalization(Layer):
     there.
 
     >>> init, apply = UnitNormalization()
-    >>> apply({}, {}, jnp.array([[3.0, 4.0]]))[0].round(3).tolist()
-    [[0.6, 0.8]]
+    >>> print(apply({}, {}, jnp.array([[3.0, 4.0]]))[0].round(3))
+    [[0.6 0.8]]
     """
 
     masking = "pass"
@@ -279,7 +274,7 @@ class UnitNormalization(Layer):
     axis: int | tuple[int, ...] = -1
 
     def validate(self) -> None:
-        _check_axes(self)
+        _check(self)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         _axes(self, x)
@@ -353,16 +348,15 @@ def _axes(layer: Any, x: Any) -> tuple[int, ...]:
     return axes
 
 
-def _check_axes(layer: Any, several: bool = True) -> None:
+def _check(layer: Any, several: bool = True) -> None:
+    """Raises ValueError for a wrong axis or epsilon."""
     axes = layer.axis if several and isinstance(layer.axis, tuple) else (layer.axis,)
     if not axes or any(isinstance(axis, bool) or not isinstance(axis, int) for axis in axes):
         expected = "to be a whole number" + (" or a tuple of such" if several else "")
         raise arguments.wrong(layer, "axis", expected, layer.axis)
-
-
-def _check_epsilon(layer: Any) -> None:
-    if not isinstance(layer.epsilon, (int, float)) or not layer.epsilon >= 0:
-        raise arguments.wrong(layer, "epsilon", "to be a number not below 0", layer.epsilon)
+    epsilon = getattr(layer, "epsilon", 0)
+    if not isinstance(epsilon, (int, float)) or not epsilon >= 0:
+        raise arguments.wrong(layer, "epsilon", "to be a number not below 0", epsilon)
 
 
 def _bounds(layer: Any) -> dict[str, float]:
@@ -372,11 +366,9 @@ def _bounds(layer: Any) -> dict[str, float]:
 
 
 def _check_clipping(layer: Any) -> None:
-    right = isinstance(layer.renorm_clipping, Fields | None)
-    if right:
-        bounds = _bounds(layer)
-        right = set(bounds) <= {"rmin", "rmax", "dmax"} and bounds.get("dmax", 0) >= 0
-        right = right and bounds.get("rmin", -math.inf) <= bounds.get("rmax", math.inf)
-    if not right:
+    given = isinstance(layer.renorm_clipping, Fields | None)
+    bounds = _bounds(layer) if given else {"": 0.0}
+    ordered = bounds.get("rmin", -math.inf) <= bounds.get("rmax", math.inf)
+    if not set(bounds) <= {"rmin", "rmax", "dmax"} or not ordered or bounds.get("dmax", 0) < 0:
         expected = 'to be a dict of "rmin" <= "rmax" and "dmax" >= 0'
         raise arguments.wrong(layer, "renorm_clipping", expected, layer.renorm_clipping)

@@ -64,8 +64,12 @@ class Metric(Value):
             "result, received a class without them; do return one value for each example"
         )
 
-    def init(self) -> Sums:
-        """The sums before the first batch: zeros."""
+    def init(self, y_true: Any = None, y_pred: Any = None) -> Sums:
+        """The sums before the first batch: zeros.
+
+        A metric with a sum for each class takes their number from the shapes of `y_true` and
+        `y_pred`; without these its zeros are scalars, that take on their shape in the first update.
+        """
         return {"total": jnp.zeros(()), "count": jnp.zeros(())}
 
     def update(self, sums: Sums, y_true: Any, y_pred: Any, weight: Any = None) -> Sums:
@@ -159,7 +163,7 @@ class Sum(Metric):
     name: str | None = None
     dtype: str | None = None
 
-    def init(self) -> Sums:
+    def init(self, y_true: Any = None, y_pred: Any = None) -> Sums:
         return {"total": jnp.zeros(())}
 
     def update(self, sums: Sums, values: Any, weight: Any = None) -> Sums:  # type: ignore[override]

@@ -144,9 +144,9 @@ def _plain(value: Any) -> Any:
 def load(path: Any, custom_objects: Mapping[str, Any] | None = None, compile: bool = True) -> Any:
     """The model that `model.save(path)` wrote, compiled as it was if all of that has names.
 
-    Only names that fnn knows, that were registered (`fnn.register`) or stand in `custom_objects` are
-    looked up; nothing is imported and nothing in the file is executed. Every byte is checked before
-    a weight is used. Raises FileError for a file that is damaged, of a newer version or not by fnn,
+    Only names that fnn knows, that were registered (`fnn.register`) or that `custom_objects` has
+    are looked up; nothing is imported, nothing in the file is executed. Every byte is checked
+    before a weight is used. Raises FileError for a file that is damaged, newer or not by fnn,
     ValueError for a name that is not known.
     """
     config, weights = _read(path)
@@ -242,7 +242,7 @@ def _tensors(data: bytes, path: Any) -> dict[str, np.ndarray]:
 
 
 def _assign(model: Any, weights: dict[str, np.ndarray], path: Any) -> None:
-    """Puts weights by their paths into `model`; every difference is listed, nothing is half done."""
+    """Puts weights by their paths into `model`: all of them, or an error with every difference."""
     now = model.train_state
     parts = {"params": now.params, "state": now.state}
     wanted = {

@@ -74,8 +74,8 @@ class ArrayData:
             order = np.concatenate([order, self.order(epoch)])
         for first in range(0, total, capacity):
             count = min(capacity, total - first)
-            places = np.arange(capacity * self.batch_size) + first * self.batch_size
-            places = places.reshape(capacity, self.batch_size)
+            batches = np.arange(first, first + capacity)[:, None] * self.batch_size
+            places = batches + np.arange(self.batch_size)
             rows = places < min(len(order), total * self.batch_size)
             index = order[np.where(rows, places, 0)].astype(np.int32)
             chunk = (_take if self.resident else _take_on_host)(self.arrays, index)

@@ -158,7 +158,8 @@ def _is_finite(logs: dict[str, Any]) -> Array:
 def _program(
     step: Step, treedef: Any, leaves: tuple[Any, ...], read_only: bool, capacity: int | None
 ) -> Program:
-    return Program(step, *treedef.unflatten(leaves), read_only, capacity)
+    state, batch, key = treedef.unflatten(leaves)
+    return Program(step, state, batch, key, read_only, capacity)
 
 
 def program(

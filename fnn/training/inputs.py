@@ -131,7 +131,7 @@ def unpack_batch(batch: Any) -> tuple[Any, Any, Any]:
                 f"expected batches (x,), (x, y) or (x, y, sample_weight), received {len(batch)} "
                 "items; do put several inputs into one tuple: ((x1, x2), y)"
             )
-        return tuple([*batch, None, None][:3])  # type: ignore[return-value]
+        return tuple([*batch, None, None][:3])
     if batch is None:
         raise TypeError("expected batches (x, y), received None; do check the generator")
     return batch, None, None

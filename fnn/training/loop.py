@@ -69,8 +69,8 @@ def fit(
 
     `state` is any pytree (two networks and two optimizers, say); `data` arrays with a common number
     of rows in any pytree, or a stream of batches (iterable, sequence or callable). `batch` is a
-    part of it with `batch_size` rows; rows that do not fill a batch are left out of an epoch, other ones
-    each time. `logs` maps names to numbers, which are averaged over the epoch; one called "loss"
+    part of it with `batch_size` rows; rows that do not fill a batch are left out of an epoch,
+    other ones each time. `logs` maps names to numbers, averaged over the epoch; one called "loss"
     is watched: `guard` "raise" stops at the first that is not finite, "skip" leaves such a step
     out, "ignore" goes on. `validate(state)` is called after every epoch, its numbers are logged
     with `val_` before their names. The step is compiled once; it must not depend on anything else.
@@ -267,6 +267,6 @@ class Trainer:
         where = f"step {int(at)}" if at is not None else f"one of the steps up to {done}"
         return (
             f"expected a finite loss and finite gradients, received NaN or infinity at {where}; "
-            "the model is as it was before that step; do lower the learning rate or scale the inputs "
-            '(guard="skip" leaves such steps out)'
+            "the model is as it was before that step; do lower the learning rate or scale the "
+            'inputs (guard="skip" leaves such steps out)'
         )

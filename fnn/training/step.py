@@ -17,7 +17,7 @@ from fnn.core.config import resolve
 from fnn.core.context import Context
 from fnn.core.layer import Layer
 from fnn.core.masking import Masked, is_masked, strip_masks
-from fnn.optimizers import Optimizer, expand_updates
+from fnn.optimizers import expand_updates
 from fnn.training.objective import Objective
 from fnn.training.state import Tally, TrainState
 
@@ -83,7 +83,7 @@ def make_train_step(layer: Layer, objective: Objective, optimizer: Any) -> Calla
 
         def loss_of(learning: Any) -> Any:
             ctx = Context(train=True, key=key, rows=rows)
-            params = weights.merge(learning, fixed)
+            params = weights.merge(now.params, learning, fixed)
             outputs, bare, state = forward(params, now.state, arrays["x"], ctx)
             penalty = weights.penalty(layer, learning) + weights.auxiliary(state)
             loss, logs = objective.evaluate(outputs, bare, arrays, rows, penalty)
@@ -100,7 +100,10 @@ def make_train_step(layer: Layer, objective: Objective, optimizer: Any) -> Calla
             updates, slots = rule.update(grads, now.optimizer, learning, **extra)
         learned = weights.constrain(layer, optax.apply_updates(learning, updates))
         new = now.replace(
-            params=weights.merge(learned, fixed), state=state, optimizer=slots, step=now.step + 1
+            params=weights.merge(now.params, learned, fixed),
+            state=state,
+            optimizer=slots,
+            step=now.step + 1,
         )
         return _same_types(new, now), logs
 
@@ -126,8 +129,7 @@ def _spoil(logs: dict[str, Tally], grads: Any) -> dict[str, Tally]:
 
 
 def _updates_itself(optimizer: Any) -> bool:
-    own = getattr(type(optimizer), "get_updates", None)
-    return own is not None and own is not Optimizer.get_updates
+    return hasattr(optimizer, "get_updates")
 
 
 def _as_transformation(optimizer: Any) -> Any:

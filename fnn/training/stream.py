@@ -75,7 +75,7 @@ class StreamData:
         done = 0
         while steps is None or done < steps:
             wanted = capacity if steps is None else min(capacity, steps - done)
-            batches = []
+            batches: list[Any] = []
             while len(batches) < wanted and (batch := self._next()) is not None:
                 batches.append(self._filled(batch, done + len(batches)))
             done += len(batches)
@@ -117,10 +117,8 @@ class StreamData:
     def _filled(self, batch: Any, number: int) -> Any:
         """The batch at full size: arrays, or (arrays, rows)."""
         expected, received = tree.describe(self._spec), tree.describe(batch)
-        if jax.tree.structure(batch) != jax.tree.structure(self._spec) or any(
-            a.shape[1:] != s.shape[1:] or a.dtype.kind != np.dtype(s.dtype).kind
-            for a, s in zip(jax.tree.leaves(batch), jax.tree.leaves(self._spec), strict=True)
-        ):
+        like = lambda a: (a.shape[1:], np.dtype(a.dtype).kind)
+        if jax.tree.map(like, batch) != jax.tree.map(like, self._spec):
             raise ValueError(
                 f"expected batches like the first, {expected}, received {received} in batch "
                 f"{number}; do give every batch the same arrays, shapes and dtypes"

@@ -1,0 +1,137 @@
+"""AUC: the area under a curve of two rates over all thresholds."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from fnn.core import arguments
+from fnn.core.arguments import wrong
+from fnn.core.targets import spread
+from fnn.metrics.confusion import COUNTS, confusion, precision, recall
+from fnn.metrics.metric import Metric, Sums, Targets, divide
+
+_CURVES = ("ROC", "roc", "PR", "pr", "PRGAIN", "prgain")
+_METHODS = ("interpolation", "Interpolation", "majoring", "Majoring", "minoring", "Minoring")
+
+
+class AUC(Metric):
+    """The area under the ROC curve, or that of precision over recall (`curve="PR"`).
+
+    It is summed at `num_thresholds` even thresholds in [0, 1], or at 0, 1 and those given, so
+    scores crowded within one step count as ties: more thresholds, more exact. Predictions are
+    probabilities, or logits with `from_logits`. With `multi_label` each column has its own area,
+    and the result is their mean, by `label_weights`.
+    `summation_method` "interpolation" takes the trapezoid (for PR the curve of Davis and Goadrich
+    2006), "majoring" and "minoring" the higher or lower end of each step.
+
+    >>> metric = AUC()
+    >>> y_true, y_pred = jnp.array([0, 0, 1, 1]), jnp.array([0.1, 0.4, 0.35, 0.8])
+    >>> round(metric.result(metric.update(metric.init(), y_true, y_pred)).item(), 4)
+    0.75
+    """
+
+    targets: ClassVar[Targets] = "classes"
+    direction: ClassVar[str | None] = "max"
+
+    num_thresholds: int = 200
+    curve: str = "ROC"
+    summation_method: str = "interpolation"
+    name: str | None = None
+    dtype: str | None = None
+    thresholds: tuple[float, ...] | None = None
+    multi_label: bool = False
+    num_labels: int | None = None
+    label_weights: tuple[float, ...] | None = None
+    from_logits: bool = False
+
+    def validate(self) -> None:
+        arguments.one_of(self, "curve", _CURVES)
+        arguments.one_of(self, "summation_method", _METHODS)
+        arguments.positive_int(self, "num_thresholds")
+        if self.num_thresholds < 2:
+            raise wrong(self, "num_thresholds", "to be above 1", self.num_thresholds)
+        if self.thresholds is not None and any(not 0 <= t <= 1 for t in self.thresholds):
+            raise wrong(self, "thresholds", "to lie in [0, 1]", self.thresholds)
+        if self.num_labels is not None and not self.multi_label:
+            raise wrong(self, "num_labels", "to be None without multi_label=True", self.num_labels)
+
+    def cutoffs(self) -> np.ndarray:
+        """The thresholds, from just below 0 to just above 1."""
+        inner = np.arange(1, self.num_thresholds - 1) / (self.num_thresholds - 1)
+        if self.thresholds is not None:
+            inner = np.sort(self.thresholds)
+        return np.concatenate([[-1e-7], inner, [1 + 1e-7]])
+
+    def init(self, y_true: Any = None, y_pred: Any = None) -> Sums:
+        shape: tuple[int, ...] = (len(self.cutoffs()),)
+        if self.multi_label:
+            labels = self.num_labels or (None if y_pred is None else y_pred.shape[-1])
+            shape = () if labels is None else (*shape, labels)
+        return {name: jnp.zeros(shape) for name in COUNTS}
+
+    def update(self, sums: Sums, y_true: Any, y_pred: Any, weight: Any = None) -> Sums:
+        y_true, y_pred, weight = self.prepare(y_true, y_pred, weight)
+        weights = jnp.ones(y_pred.shape) if weight is None else spread(weight, y_pred.shape)
+        y_pred = jax.nn.sigmoid(y_pred) if self.from_logits else jnp.clip(y_pred, 0, 1)
+
+        def count(t: Array, p: Array, w: Array) -> Sums:
+            return confusion(t, p, w, self.cutoffs())
+
+        if self.multi_label:
+            columns = (x.reshape(-1, y_pred.shape[-1]) for x in (y_true, y_pred, weights))
+            more = jax.vmap(count, in_axes=1, out_axes=1)(*columns)
+        else:
+            if self.label_weights is not None:
+                by_label = jnp.asarray(self.label_weights, "float32")
+                weights = weights * by_label.reshape(*(1,) * (weights.ndim - 1), -1)
+            more = count(y_true, y_pred, weights)
+        return {name: sums[name] + more[name] for name in sums}
+
+    def result(self, sums: Sums) -> Array:
+        areas = self._areas(sums)  # () or (labels,)
+        if not self.multi_label or self.label_weights is None:
+            return areas.mean()
+        weights = jnp.asarray(self.label_weights, "float32")
+        return divide((areas * weights).sum(), weights.sum())
+
+    def _areas(self, sums: Sums) -> Array:
+        curve, method = self.curve.upper(), self.summation_method.lower()
+        if curve == "PR" and method == "interpolation":
+            return _interpolated(sums)
+        x, y = _curve(curve, sums)
+        if method == "interpolation":
+            heights = (y[:-1] + y[1:]) / 2
+        else:
+            heights = (jnp.minimum if method == "minoring" else jnp.maximum)(y[:-1], y[1:])
+        return ((x[:-1] - x[1:]) * heights).sum(0)
+
+
+def _curve(curve: str, sums: Sums) -> tuple[Array, Array]:
+    tp, fp, tn, fn = (sums[name] for name in COUNTS)
+    if curve == "ROC":
+        return divide(fp, fp + tn), recall(sums)
+    if curve == "PR":
+        return recall(sums), precision(sums)
+    # precision and recall on the scale of gain: Flach and Kull 2015, section 4
+    odds = divide(tp + fn, tn + fp)
+    recall_gain = jnp.where(tp == 0, 0, 1 - odds * divide(fn, tp))
+    precision_gain = jnp.where(tp == 0, 1, 1 - odds * divide(fp, tp))
+    return jnp.maximum(recall_gain, 0), precision_gain
+
+
+def _interpolated(sums: Sums) -> Array:
+    """The area under precision over recall, precision being curved between two thresholds."""
+    tp, fp, _, fn = (sums[name] for name in COUNTS)
+    called = tp + fp
+    gained = tp[:-1] - tp[1:]
+    slope = divide(gained, jnp.maximum(called[:-1] - called[1:], 0))
+    intercept = tp[1:] - slope * called[1:]
+    both = (called[:-1] > 0) & (called[1:] > 0)
+    ratio = jnp.where(both, divide(called[:-1], called[1:]), 1)
+    area = divide(slope * (gained + intercept * jnp.log(ratio)), tp[1:] + fn[1:])
+    return area.sum(0)

@@ -1,0 +1,319 @@
+"""Counts of hits and misses at thresholds, and what is made of them: precision, recall, curves."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from fnn.core import arguments
+from fnn.core.arguments import wrong
+from fnn.core.targets import spread
+from fnn.metrics.metric import Metric, Sums, Targets, divide
+
+COUNTS = ("true_positives", "false_positives", "true_negatives", "false_negatives")
+Thresholds = float | tuple[float, ...] | None
+
+
+def confusion(y_true: Any, y_pred: Any, weights: Any, thresholds: np.ndarray) -> Sums:
+    """The four weighted counts at each threshold; positive is what lies above it.
+
+    Each score goes into the bucket between two thresholds, so the work does not grow with their
+    number. Arrays of one shape -> four of (thresholds,).
+    """
+    order = np.argsort(thresholds, kind="stable")
+    buckets = jnp.searchsorted(jnp.asarray(thresholds[order], "float32"), y_pred.reshape(-1))
+
+    def above(weights: Array) -> tuple[Array, Array]:
+        histogram = jnp.zeros(len(thresholds) + 1).at[buckets].add(weights.reshape(-1))
+        counts = jnp.cumsum(histogram[::-1])[::-1]
+        return counts[1:][np.argsort(order)], counts[0]
+
+    positive = y_true != 0
+    hits, positives = above(jnp.where(positive, weights, 0))
+    alarms, negatives = above(jnp.where(positive, 0, weights))
+    return dict(zip(COUNTS, (hits, alarms, negatives - alarms, positives - hits), strict=True))
+
+
+class _Confusion(Metric):
+    """What the metrics of this file share: their counts, as sums."""
+
+    targets: ClassVar[Targets] = "classes"
+    counts: ClassVar[tuple[str, ...]] = COUNTS
+
+    def cutoffs(self) -> np.ndarray:
+        """The thresholds."""
+        raise NotImplementedError
+
+    def init(self, y_true: Any = None, y_pred: Any = None) -> Sums:
+        return {name: jnp.zeros(len(self.cutoffs())) for name in self.counts}
+
+    def update(self, sums: Sums, y_true: Any, y_pred: Any, weight: Any = None) -> Sums:
+        y_true, y_pred, weight = self.prepare(y_true, y_pred, weight)
+        weights = jnp.ones(y_pred.shape) if weight is None else spread(weight, y_pred.shape)
+        if getattr(self, "top_k", None) is not None:
+            y_pred = only_top(y_pred, self.top_k)  # type: ignore[attr-defined]
+        class_id = getattr(self, "class_id", None)
+        if class_id is not None:
+            y_true, y_pred, weights = (x[..., class_id] for x in (y_true, y_pred, weights))
+        more = confusion(y_true, y_pred, weights, self.cutoffs())
+        return {name: sums[name] + more[name] for name in sums}
+
+    def check(self, y_true: Any, y_pred: Any) -> None:
+        super().check(y_true, y_pred)
+        class_id = getattr(self, "class_id", None)
+        if class_id is not None and (len(y_pred.shape) < 2 or class_id >= y_pred.shape[-1]):
+            raise wrong(self, "class_id", f"to be a class of predictions {y_pred.shape}", class_id)
+
+
+def only_top(y_pred: Array, k: int) -> Array:
+    """The predictions with all but the k largest of the last axis at -inf."""
+    kept = jax.lax.top_k(y_pred, k)[1]
+    chosen = jax.nn.one_hot(kept, y_pred.shape[-1], dtype=bool).any(-2)
+    return jnp.where(chosen, y_pred, -jnp.inf)
+
+
+def _as_array(metric: Any) -> np.ndarray:
+    given = metric.thresholds
+    if given is None:
+        given = 0.5 if getattr(metric, "top_k", None) is None else -1e10
+    return np.atleast_1d(np.asarray(given, "float64"))
+
+
+def _check_thresholds(metric: Any) -> None:
+    given = metric.thresholds
+    if given is not None and any(not 0 <= t <= 1 for t in np.atleast_1d(np.asarray(given))):
+        raise wrong(metric, "thresholds", "to lie in [0, 1]", given)
+    if getattr(metric, "top_k", None) is not None:
+        arguments.positive_int(metric, "top_k")
+    _check_class(metric)
+
+
+def _check_class(metric: Any) -> None:
+    class_id = getattr(metric, "class_id", None)
+    if class_id is not None and (not isinstance(class_id, int) or class_id < 0):
+        raise wrong(metric, "class_id", "to be a whole number from 0", class_id)
+
+
+def _per_threshold(metric: Any, values: Array) -> Array:
+    return values[0] if np.ndim(metric.thresholds) == 0 or len(values) == 1 else values
+
+
+class _Count(_Confusion):
+    """One of the four counts, at `thresholds` (0.5 if None); a number, or one for each of them."""
+
+    thresholds: Thresholds = None
+    name: str | None = None
+    dtype: str | None = None
+
+    def validate(self) -> None:
+        _check_thresholds(self)
+
+    def cutoffs(self) -> np.ndarray:
+        return _as_array(self)
+
+    def result(self, sums: Sums) -> Array:
+        return _per_threshold(self, sums[self.counts[0]])
+
+
+class TruePositives(_Count):
+    """How many positives lie above the threshold."""
+
+    counts: ClassVar[tuple[str, ...]] = ("true_positives",)
+    direction: ClassVar[str | None] = "max"
+
+
+class FalsePositives(_Count):
+    """How many negatives lie above the threshold."""
+
+    counts: ClassVar[tuple[str, ...]] = ("false_positives",)
+    direction: ClassVar[str | None] = "min"
+
+
+class TrueNegatives(_Count):
+    """How many negatives do not lie above the threshold."""
+
+    counts: ClassVar[tuple[str, ...]] = ("true_negatives",)
+    direction: ClassVar[str | None] = "max"
+
+
+class FalseNegatives(_Count):
+    """How many positives do not lie above the threshold."""
+
+    counts: ClassVar[tuple[str, ...]] = ("false_negatives",)
+    direction: ClassVar[str | None] = "min"
+
+
+class Precision(_Confusion):
+    """tp / (tp + fp): the share of what is called positive that is so; 0 if nothing is.
+
+    Positive is what lies above the threshold (0.5 if None; 0.5 itself does not), or, with `top_k`,
+    among the k largest of the last axis. `class_id` looks at one entry of that axis only. Several
+    thresholds give an array. Targets are 0 and 1, so class numbers must be one-hot.
+
+    >>> metric = Precision()
+    >>> sums = metric.update(metric.init(), jnp.array([1, 0, 1]), jnp.array([0.9, 0.8, 0.1]))
+    >>> metric.result(sums).item()
+    0.5
+    """
+
+    counts: ClassVar[tuple[str, ...]] = ("true_positives", "false_positives")
+    direction: ClassVar[str | None] = "max"
+
+    thresholds: Thresholds = None
+    top_k: int | None = None
+    class_id: int | None = None
+    name: str | None = None
+    dtype: str | None = None
+
+    def validate(self) -> None:
+        _check_thresholds(self)
+
+    def cutoffs(self) -> np.ndarray:
+        return _as_array(self)
+
+    def result(self, sums: Sums) -> Array:
+        return _per_threshold(self, precision(sums))
+
+
+class Recall(_Confusion):
+    """tp / (tp + fn): the share of the positives that is found; 0 if there are none.
+
+    Arguments as of `Precision`.
+    """
+
+    counts: ClassVar[tuple[str, ...]] = ("true_positives", "false_negatives")
+    direction: ClassVar[str | None] = "max"
+
+    thresholds: Thresholds = None
+    top_k: int | None = None
+    class_id: int | None = None
+    name: str | None = None
+    dtype: str | None = None
+
+    def validate(self) -> None:
+        _check_thresholds(self)
+
+    def cutoffs(self) -> np.ndarray:
+        return _as_array(self)
+
+    def result(self, sums: Sums) -> Array:
+        return _per_threshold(self, recall(sums))
+
+
+def precision(sums: Sums) -> Array:
+    """tp / (tp + fp)."""
+    return divide(sums["true_positives"], sums["true_positives"] + sums["false_positives"])
+
+
+def recall(sums: Sums) -> Array:
+    """tp / (tp + fn)."""
+    return divide(sums["true_positives"], sums["true_positives"] + sums["false_negatives"])
+
+
+def specificity(sums: Sums) -> Array:
+    """tn / (tn + fp)."""
+    return divide(sums["true_negatives"], sums["true_negatives"] + sums["false_positives"])
+
+
+class SensitivityAtSpecificity(_Confusion):
+    """The best recall at a threshold whose specificity is at least that given."""
+
+    direction: ClassVar[str | None] = "max"
+
+    specificity: float
+    num_thresholds: int = 200
+    class_id: int | None = None
+    name: str | None = None
+    dtype: str | None = None
+
+    def validate(self) -> None:
+        _check_point(self, "specificity")
+
+    def cutoffs(self) -> np.ndarray:
+        return even(self.num_thresholds)
+
+    def result(self, sums: Sums) -> Array:
+        return best(recall(sums), specificity(sums) >= self.specificity)
+
+
+class SpecificityAtSensitivity(_Confusion):
+    """The best specificity at a threshold whose recall is at least that given."""
+
+    direction: ClassVar[str | None] = "max"
+
+    sensitivity: float
+    num_thresholds: int = 200
+    class_id: int | None = None
+    name: str | None = None
+    dtype: str | None = None
+
+    def validate(self) -> None:
+        _check_point(self, "sensitivity")
+
+    def cutoffs(self) -> np.ndarray:
+        return even(self.num_thresholds)
+
+    def result(self, sums: Sums) -> Array:
+        return best(specificity(sums), recall(sums) >= self.sensitivity)
+
+
+class PrecisionAtRecall(_Confusion):
+    """The best precision at a threshold whose recall is at least that given."""
+
+    direction: ClassVar[str | None] = "max"
+
+    recall: float
+    num_thresholds: int = 200
+    class_id: int | None = None
+    name: str | None = None
+    dtype: str | None = None
+
+    def validate(self) -> None:
+        _check_point(self, "recall")
+
+    def cutoffs(self) -> np.ndarray:
+        return even(self.num_thresholds)
+
+    def result(self, sums: Sums) -> Array:
+        return best(precision(sums), recall(sums) >= self.recall)
+
+
+class RecallAtPrecision(_Confusion):
+    """The best recall at a threshold whose precision is at least that given."""
+
+    direction: ClassVar[str | None] = "max"
+
+    precision: float
+    num_thresholds: int = 200
+    class_id: int | None = None
+    name: str | None = None
+    dtype: str | None = None
+
+    def validate(self) -> None:
+        _check_point(self, "precision")
+
+    def cutoffs(self) -> np.ndarray:
+        return even(self.num_thresholds)
+
+    def result(self, sums: Sums) -> Array:
+        return best(recall(sums), precision(sums) >= self.precision)
+
+
+def _check_point(metric: Any, argument: str) -> None:
+    arguments.fraction(metric, argument)
+    arguments.positive_int(metric, "num_thresholds")
+    _check_class(metric)
+
+
+def even(number: int) -> np.ndarray:
+    """That many thresholds from 0 to 1; 0.5 for one."""
+    return np.array([0.5]) if number == 1 else np.arange(number) / (number - 1)
+
+
+def best(values: Array, feasible: Array) -> Array:
+    """The largest of the values that are feasible; 0 if none is."""
+    return jnp.max(jnp.where(feasible, values, 0), initial=0)

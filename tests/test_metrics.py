@@ -1,0 +1,478 @@
+"""Metrics: numbers against Keras and scikit-learn over batches, weights, sums that add, messages."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnn import losses, metrics
+from fnn.core.config import from_config, to_config
+from fnn.metrics import Metric
+from tests.oracle import keras_rules
+
+random = np.random.default_rng(0)
+
+
+def normal(*shape):
+    return random.normal(size=shape).astype("float32")
+
+
+def probabilities(*shape):
+    return np.asarray(jax.nn.softmax(normal(*shape)))
+
+
+def uniform(*shape):
+    return random.uniform(size=shape).astype("float32")
+
+
+def one_hot(*shape):
+    return np.eye(shape[-1], dtype="float32")[random.integers(0, shape[-1], shape[:-1])]
+
+
+def labels(high, *shape):
+    return random.integers(0, high, shape).astype("int32")
+
+
+def yes_no(*shape):
+    return random.integers(0, 2, shape).astype("float32")
+
+
+NUMBERS = (normal(9, 3), normal(9, 3))
+COLUMN = (normal(9, 1), normal(9, 1))
+YES_NO = (yes_no(9, 1), uniform(9, 1))
+MANY = (yes_no(9, 3), uniform(9, 3))
+CLASSES = (one_hot(9, 4), probabilities(9, 4))
+NUMBERED = (labels(4, 9), probabilities(9, 4))
+STEPS = (labels(4, 9, 5), probabilities(9, 5, 4))
+TIED = (labels(4, 9), np.round(4 * probabilities(9, 4)).astype("float32"))
+IDS = (labels(3, 9), labels(3, 9))
+IMAGES = (labels(3, 9, 4), labels(3, 9, 4))
+
+# (class, arguments, targets, predictions): each equals Keras over batches, plain and weighted
+TABLE = [
+    ("Accuracy", {}, *IDS),
+    ("BinaryAccuracy", {}, *YES_NO),
+    ("BinaryAccuracy", {"threshold": 0.3}, *MANY),
+    ("CategoricalAccuracy", {}, *CLASSES),
+    ("CategoricalAccuracy", {}, one_hot(9, 5, 4), probabilities(9, 5, 4)),
+    ("SparseCategoricalAccuracy", {}, *NUMBERED),
+    ("SparseCategoricalAccuracy", {}, NUMBERED[0][:, None], NUMBERED[1]),
+    ("SparseCategoricalAccuracy", {}, *STEPS),
+    ("TopKCategoricalAccuracy", {"k": 2}, *CLASSES),
+    ("SparseTopKCategoricalAccuracy", {"k": 2}, *NUMBERED),
+    ("SparseTopKCategoricalAccuracy", {"k": 2}, *TIED),
+    (
+        "SparseTopKCategoricalAccuracy",
+        {"k": 2, "from_sorted_ids": True},
+        labels(4, 9),
+        np.argsort(-probabilities(9, 4), axis=-1).astype("int32"),
+    ),
+    ("MeanSquaredError", {}, *NUMBERS),
+    ("MeanAbsoluteError", {}, *NUMBERS),
+    ("MeanAbsolutePercentageError", {}, *NUMBERS),
+    ("MeanSquaredLogarithmicError", {}, *NUMBERS),
+    ("RootMeanSquaredError", {}, *NUMBERS),
+    ("LogCoshError", {}, *NUMBERS),
+    ("CosineSimilarity", {}, *NUMBERS),
+    ("Poisson", {}, *MANY),
+    ("KLDivergence", {}, probabilities(9, 4), probabilities(9, 4)),
+    ("Hinge", {}, 2 * yes_no(9, 3) - 1, normal(9, 3)),
+    ("SquaredHinge", {}, 2 * yes_no(9, 3) - 1, normal(9, 3)),
+    ("CategoricalHinge", {}, one_hot(9, 4), normal(9, 4)),
+    ("BinaryCrossentropy", {}, *YES_NO),
+    ("BinaryCrossentropy", {"from_logits": True, "label_smoothing": 0.1}, yes_no(9, 3), NUMBERS[0]),
+    ("CategoricalCrossentropy", {}, *CLASSES),
+    ("CategoricalCrossentropy", {"from_logits": True}, CLASSES[0], normal(9, 4)),
+    ("SparseCategoricalCrossentropy", {}, *NUMBERED),
+    ("SparseCategoricalCrossentropy", {"from_logits": True}, *STEPS),
+    ("PearsonCorrelation", {}, *NUMBERS),
+    ("ConcordanceCorrelation", {}, *NUMBERS),
+    ("R2Score", {}, *NUMBERS),
+    ("R2Score", {"class_aggregation": None}, *NUMBERS),
+    ("R2Score", {"class_aggregation": "variance_weighted_average"}, *NUMBERS),
+    ("R2Score", {"num_regressors": 3}, *COLUMN),
+    ("TruePositives", {}, *MANY),
+    ("FalsePositives", {"thresholds": 0.3}, *YES_NO),
+    ("TrueNegatives", {"thresholds": [0.7, 0.2]}, *MANY),
+    ("FalseNegatives", {"thresholds": [0.0, 0.5, 1.0]}, *MANY),
+    ("Precision", {}, *YES_NO),
+    ("Precision", {"thresholds": [0.8, 0.4]}, *YES_NO),
+    ("Precision", {"top_k": 2}, *CLASSES),
+    ("Precision", {"class_id": 1}, *MANY),
+    ("Precision", {"top_k": 2, "class_id": 0}, *CLASSES),
+    ("Recall", {}, *YES_NO),
+    ("Recall", {"top_k": 1}, *CLASSES),
+    ("Recall", {"class_id": 2, "thresholds": 0.3}, *MANY),
+    ("SensitivityAtSpecificity", {"specificity": 0.6}, *YES_NO),
+    ("SpecificityAtSensitivity", {"sensitivity": 0.6, "num_thresholds": 20}, *YES_NO),
+    ("PrecisionAtRecall", {"recall": 0.5, "num_thresholds": 1}, *YES_NO),
+    ("RecallAtPrecision", {"precision": 0.6, "class_id": 1}, *MANY),
+    ("AUC", {}, *YES_NO),
+    ("AUC", {}, *MANY),
+    ("AUC", {"from_logits": True, "num_thresholds": 30}, yes_no(9, 1), normal(9, 1)),
+    ("AUC", {"curve": "PR"}, *YES_NO),
+    ("AUC", {"curve": "PR", "summation_method": "majoring"}, *YES_NO),
+    ("AUC", {"summation_method": "minoring"}, *YES_NO),
+    ("AUC", {"curve": "PRGAIN"}, *YES_NO),
+    ("AUC", {"thresholds": [0.7, 0.1, 0.4]}, *YES_NO),
+    ("AUC", {"multi_label": True, "num_labels": 3}, *MANY),
+    ("AUC", {"multi_label": True, "label_weights": [1.0, 2.0, 0.5]}, *MANY),
+    ("AUC", {"multi_label": True, "curve": "PR", "num_labels": 3}, *MANY),
+    ("AUC", {"label_weights": [1.0, 2.0, 0.5]}, *MANY),
+    ("F1Score", {}, *CLASSES),
+    ("F1Score", {"average": "weighted"}, *CLASSES),
+    ("FBetaScore", {"beta": 2.0, "threshold": 0.4, "average": "macro"}, *MANY),
+    ("FBetaScore", {"beta": 0.5, "average": "micro"}, *MANY),
+    ("IoU", {"num_classes": 3, "target_class_ids": [0, 2]}, *IDS),
+    ("IoU", {"num_classes": 3, "target_class_ids": [1], "ignore_class": 0}, *IMAGES),
+    ("MeanIoU", {"num_classes": 3}, *IMAGES),
+    ("MeanIoU", {"num_classes": 4}, *IDS),
+    ("MeanIoU", {"num_classes": 4, "sparse_y_pred": False}, *NUMBERED),
+    ("OneHotIoU", {"num_classes": 4, "target_class_ids": [0, 1]}, *CLASSES),
+    ("OneHotMeanIoU", {"num_classes": 4}, *CLASSES),
+    ("BinaryIoU", {"threshold": 0.3}, *YES_NO),
+    ("BinaryIoU", {"target_class_ids": [1]}, *MANY),
+]
+NAMES = [f"{name}-{arguments}" for name, arguments, *_ in TABLE]
+CUTS = [(0, 4), (4, 9)]  # two batches of different size
+INTEGERS = ("IoU", "MeanIoU", "OneHotIoU", "OneHotMeanIoU", "BinaryIoU")
+
+
+@pytest.fixture(scope="module")
+def keras():
+    with keras_rules():
+        import keras
+
+        return keras
+
+
+def measure(metric, y_true, y_pred, weight=None, cuts=CUTS):
+    sums = metric.init(y_true, y_pred)
+    update = jax.jit(metric.update)
+    for start, stop in cuts:
+        w = None if weight is None else weight[start:stop]
+        sums = update(sums, y_true[start:stop], y_pred[start:stop], w)
+    return metric.result(sums)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("name", "arguments", "y_true", "y_pred"), TABLE, ids=NAMES)
+def test_two_batches_equal_keras(keras, name, arguments, y_true, y_pred, weighted):
+    weight = np.array([1, 2, 0, 3, 1, 1, 0, 2, 1], "float32") if weighted else None
+    given = weight
+    if weighted and name in INTEGERS:  # Keras takes one whole weight an entry here
+        given = weight.astype("int32")
+        if y_pred.ndim > 1 and name in ("IoU", "MeanIoU", "BinaryIoU"):
+            ndim = y_true.ndim
+            given = np.broadcast_to(given.reshape(-1, *(1,) * (ndim - 1)), y_true.shape)
+    if weighted and name == "R2Score" and arguments.get("num_regressors"):
+        pytest.skip("Keras counts entries of weight 0")
+    with keras_rules():
+        oracle = getattr(keras.metrics, name)(**arguments)
+        for start, stop in CUTS:
+            w = None if given is None else given[start:stop]
+            oracle.update_state(y_true[start:stop], y_pred[start:stop], sample_weight=w)
+        expected = np.asarray(oracle.result())
+    found = measure(getattr(metrics, name)(**arguments), y_true, y_pred, weight)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "arguments", "y_true", "y_pred"), TABLE, ids=NAMES)
+def test_sums_only_add_and_keep_their_structure(name, arguments, y_true, y_pred):
+    metric = getattr(metrics, name)(**arguments)
+    zeros, update = metric.init(y_true, y_pred), jax.jit(metric.update)
+    whole = update(zeros, y_true, y_pred)
+    halves = [update(zeros, y_true[a:b], y_pred[a:b]) for a, b in CUTS]
+    added = jax.tree.map(lambda a, b: a + b, *halves)
+    assert jax.tree.map(jnp.shape, zeros) == jax.tree.map(jnp.shape, whole)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((zeros, whole)))
+    if metric.default_label is None and "hinge" in metric.label:
+        return
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), added, whole)
+
+
+@pytest.mark.parametrize(("name", "arguments", "y_true", "y_pred"), TABLE, ids=NAMES)
+def test_entries_of_weight_zero_are_left_out_wholly(name, arguments, y_true, y_pred):
+    metric = getattr(metrics, name)(**arguments)
+    bad = np.nan if y_pred.dtype == np.float32 else 99
+    targets = np.concatenate([y_true, np.full((2, *y_true.shape[1:]), 77, y_true.dtype)])
+    more = np.concatenate([y_pred, np.full((2, *y_pred.shape[1:]), bad, y_pred.dtype)])
+    weight = (np.arange(11) < 9).astype("float32")
+    expected = measure(metric, y_true, y_pred, cuts=[(0, 9)])
+    np.testing.assert_allclose(
+        measure(metric, targets, more, weight, cuts=[(0, 11)]), expected, rtol=1e-5, atol=1e-6
+    )
+    nothing = measure(metric, targets, more, np.zeros(11, "float32"), cuts=[(0, 11)])
+    assert np.isfinite(nothing).all()
+
+
+@pytest.mark.parametrize(("name", "arguments", "y_true", "y_pred"), TABLE, ids=NAMES)
+def test_a_metric_is_a_value_that_a_file_can_hold(keras, name, arguments, y_true, y_pred):
+    metric = getattr(metrics, name)(**arguments)
+    assert from_config(to_config(metric)) == metric
+    assert hash(metric) == hash(getattr(metrics, name)(**arguments))
+    metric.check(y_true, y_pred)
+    with keras_rules():
+        oracle = getattr(keras.metrics, name)(**arguments)
+    direction = {"up": "max", "down": "min", None: None}[getattr(oracle, "_direction", None)]
+    assert metric.direction == direction or name[:4] in ("True", "Fals")
+
+
+@pytest.mark.parametrize("name", [n for n in metrics.__all__ if n[0].isupper()])
+def test_classes_have_keras_arguments_and_names(keras, name):
+    oracle = getattr(keras.metrics, name, None)
+    if oracle is None:
+        assert name == "FunctionMetric"
+        return
+    ours = getattr(metrics, name)
+    if name == "Metric":
+        return
+    expected = {k: p for k, p in inspect.signature(oracle.__init__).parameters.items()}
+    del expected["self"]
+    expected.pop("kwargs", None)
+    found = inspect.signature(ours).parameters
+    assert list(found) == list(expected)
+    for key, parameter in found.items():
+        assert key == "name" or parameter.default == expected[key].default
+    needed = {
+        "fn": losses.mean_squared_error,
+        "num_classes": 3,
+        "target_class_ids": (0,),
+    }
+    fields = {
+        k: needed.get(k, 0.5) for k, p in found.items() if p.default is inspect.Parameter.empty
+    }
+    if name != "MeanMetricWrapper":
+        with keras_rules():
+            keras.utils.clear_session()
+            assert ours(**fields).label == oracle(**fields).name
+    assert ours(**fields, name="mine").label == "mine"
+
+
+def test_every_metric_of_keras_is_there(keras):
+    with keras_rules():
+        from keras.src.metrics import ALL_OBJECTS_DICT
+    needing = {"MeanMetricWrapper", "Metric", "mean_metric_wrapper", "metric"}
+    for name, oracle in ALL_OBJECTS_DICT.items():
+        found = from_table(name)
+        assert found.__name__ == oracle.__name__
+        assert name in needing or issubclass(found, Metric)
+
+
+def from_table(name):
+    from fnn.core.config import lookup
+
+    return lookup("metric", name)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_mean_and_sum_equal_keras(keras, weighted):
+    values, weight = normal(6, 2), np.arange(6, dtype="float32") if weighted else None
+    for name in ("Mean", "Sum"):
+        with keras_rules():
+            oracle = getattr(keras.metrics, name)()
+            oracle.update_state(values, sample_weight=weight)
+            expected = oracle.result()
+        metric = getattr(metrics, name)()
+        found = metric.result(metric.update(metric.init(), values, weight))
+        if name == "Sum":
+            # Keras takes the mean over trailing axes first; a sum is a sum
+            w = np.ones(6) if weight is None else weight
+            expected = (values * w[:, None]).sum()
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+    metric = metrics.Mean("loss")
+    assert metric.label == "loss"
+    assert metric.result(metric.init()) == 0
+
+
+def test_accuracy_over_masked_steps_is_the_mean_over_real_ones():
+    y_true, y_pred = STEPS
+    mask = np.arange(5)[None] < random.integers(0, 6, 9)[:, None]
+    metric = metrics.SparseCategoricalAccuracy()
+    found = measure(metric, y_true, y_pred, mask, cuts=[(0, 9)])
+    np.testing.assert_allclose(found, (y_true == y_pred.argmax(-1))[mask].mean(), rtol=1e-6)
+    binary = metrics.BinaryAccuracy()
+    t, p = yes_no(9, 5), uniform(9, 5)
+    hits = (t == (p > 0.5))[mask].mean()
+    np.testing.assert_allclose(measure(binary, t, p, mask, cuts=[(0, 9)]), hits, rtol=1e-6)
+    np.testing.assert_allclose(
+        measure(metrics.MeanSquaredError(), t, p, mask, cuts=[(0, 9)]),
+        np.square(t - p)[mask].mean(),
+        rtol=1e-5,
+    )
+
+
+def test_an_ignored_class_does_not_count():
+    y_true, y_pred = STEPS
+    metric = metrics.SparseCategoricalCrossentropy(ignore_class=2)
+    kept = y_true != 2
+    picked = np.take_along_axis(y_pred, y_true[..., None], -1)[..., 0]
+    expected = -np.log(picked[kept]).mean()
+    np.testing.assert_allclose(measure(metric, y_true, y_pred), expected, rtol=1e-5)
+    weight = np.arange(9, dtype="float32")
+    weighted = np.broadcast_to(weight[:, None], kept.shape) * kept
+    expected = -(np.log(picked) * weighted).sum() / weighted.sum()
+    np.testing.assert_allclose(measure(metric, y_true, y_pred, weight), expected, rtol=1e-5)
+
+
+def test_area_and_scores_equal_scikit_learn():
+    sk = pytest.importorskip("sklearn.metrics")
+    y_true = yes_no(300)
+    y_pred = np.round(uniform(300) * 0.7 + 0.3 * y_true, 2)
+    metric = metrics.AUC(num_thresholds=10001)
+    np.testing.assert_allclose(
+        measure(metric, y_true, y_pred, cuts=[(0, 300)]),
+        sk.roc_auc_score(y_true, y_pred),
+        rtol=1e-5,
+    )
+    t, p = one_hot(300, 4), probabilities(300, 4)
+    found = measure(metrics.F1Score(average="macro"), t, p, cuts=[(0, 300)])
+    expected = sk.f1_score(t.argmax(-1), p.argmax(-1), average="macro")
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    x, y = normal(300), normal(300)
+    np.testing.assert_allclose(
+        measure(metrics.R2Score(), x, y, cuts=[(0, 300)]), sk.r2_score(x, y), rtol=1e-4
+    )
+    found = measure(metrics.MeanIoU(4), t.argmax(-1), p.argmax(-1), cuts=[(0, 300)])
+    expected = sk.jaccard_score(t.argmax(-1), p.argmax(-1), average="macro")
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_a_class_metric_without_shapes_takes_them_in_the_first_update():
+    metric = metrics.F1Score()
+    sums = metric.update(metric.init(), *CLASSES)
+    np.testing.assert_allclose(metric.result(sums), measure(metric, *CLASSES), rtol=1e-6)
+    assert jax.tree.map(jnp.shape, metric.init(*CLASSES)) == jax.tree.map(jnp.shape, sums)
+
+
+def test_a_constant_is_not_nan():
+    assert metrics.pearson_correlation(jnp.ones(3), jnp.arange(3.0)) == 0
+    for prediction, expected in ((1.0, 1), (2.0, 0)):
+        found = measure(metrics.R2Score(), np.ones(9), np.full(9, prediction))
+        assert found == expected
+
+
+def test_a_label_that_is_no_class_is_a_miss():
+    found = metrics.sparse_top_k_categorical_accuracy(jnp.array([7, -1]), jnp.ones((2, 3)), k=3)
+    assert found.tolist() == [0, 0]
+
+
+def test_functions_and_classes_of_yours_are_metrics():
+    def gap(y_true, y_pred):
+        return jnp.abs(y_true - y_pred)
+
+    metric = metrics.get(gap)
+    assert metric.label == "gap"
+    assert metric == metrics.MeanMetricWrapper(gap)
+    np.testing.assert_allclose(
+        measure(metric, *NUMBERS), np.abs(NUMBERS[0] - NUMBERS[1]).mean(), rtol=1e-5
+    )
+    # (N,) beside (N, 1) does not become (N, N)
+    assert measure(metric, np.ones(9), np.zeros((9, 1))) == 1
+
+    class Range(Metric):
+        targets = "elementwise"
+        scale: float = 1.0
+
+        def values(self, y_true, y_pred):
+            return self.scale * (y_true - y_pred)
+
+    assert measure(Range(2.0), np.ones(9), np.zeros(9)) == 2
+    assert Range().label == "range"
+
+    class Empty(Metric):
+        pass
+
+    with pytest.raises(TypeError, match="expected Empty to define values"):
+        measure(Empty(), np.ones(9), np.ones(9))
+
+
+def test_get_resolves_names_classes_values_and_functions():
+    for name in ("mse", "MSE", "mean_squared_error", "MeanSquaredError"):
+        metric = metrics.get(name)
+        assert metric == metrics.MeanSquaredError(name=name)
+        assert metric.label == name
+    assert metrics.get(metrics.AUC) == metrics.AUC()
+    assert metrics.get(metrics.AUC(num_thresholds=5)).label == "auc"
+    assert isinstance(metrics.get("binary_crossentropy"), metrics.BinaryCrossentropy)
+
+
+@pytest.mark.parametrize(
+    ("true", "predicted"),
+    [
+        ((8,), (8, 1)),
+        ((8, 1), (8, 1)),
+        ((8,), (8, 3)),
+        ((8, 1), (8, 3)),
+        ((3,), (3, 3)),
+        ((8, 3), (8, 3)),
+        ((8, 5), (8, 5, 3)),
+        ((8, 5, 1), (8, 5, 3)),
+    ],
+)
+def test_accuracy_is_resolved_from_the_shapes_as_in_keras(keras, true, predicted):
+    with keras_rules():
+        from keras.src.trainers.compile_utils import get_metric
+
+        oracle = get_metric("acc", np.zeros(true), np.zeros(predicted))
+    metric = metrics.get("acc", np.zeros(true), np.zeros(predicted))
+    assert type(metric).__name__ == type(oracle).__name__
+    assert metric.label == oracle.name == "acc"
+    crossentropy = metrics.get("ce", np.zeros(true), np.zeros(predicted))
+    kind = type(metric).__name__.replace("Accuracy", "Crossentropy")
+    assert type(crossentropy).__name__ == kind
+    assert crossentropy.label == "ce"
+
+
+WRONG = [
+    (lambda: metrics.BinaryAccuracy(threshold="0.5"), "threshold to be a number"),
+    (lambda: metrics.TopKCategoricalAccuracy(k=0), "k to be a whole number above 0"),
+    (lambda: metrics.SparseTopKCategoricalAccuracy(k=1.5), "k to be a whole number above 0"),
+    (lambda: metrics.Precision(thresholds=1.5), r"thresholds to lie in \[0, 1\]"),
+    (lambda: metrics.Recall(top_k=0), "top_k to be a whole number"),
+    (lambda: metrics.Precision(class_id=-1), "class_id to be a whole number from 0"),
+    (
+        lambda: metrics.Precision(class_id=3).check(np.ones((2, 3)), np.ones((2, 3))),
+        "class_id to be a class of predictions",
+    ),
+    (lambda: metrics.SensitivityAtSpecificity(1.5), "specificity to be a share"),
+    (lambda: metrics.RecallAtPrecision(0.5, num_thresholds=0), "num_thresholds"),
+    (lambda: metrics.AUC(curve="roc curve"), "curve to be one of 'ROC'"),
+    (lambda: metrics.AUC(summation_method="sum"), "summation_method to be one of"),
+    (lambda: metrics.AUC(num_thresholds=1), "num_thresholds to be above 1"),
+    (lambda: metrics.AUC(thresholds=[2.0]), r"thresholds to lie in \[0, 1\]"),
+    (lambda: metrics.AUC(num_labels=3), "num_labels to be None without multi_label"),
+    (lambda: metrics.FBetaScore(beta=0), "beta to be a number above 0"),
+    (lambda: metrics.F1Score(average="mean"), "average to be one of None, 'micro'"),
+    (lambda: metrics.F1Score(threshold=0), "threshold to lie above 0"),
+    (
+        lambda: metrics.IoU(num_classes=2, target_class_ids=[2]),
+        r"target_class_ids to lie in 0\.\.1",
+    ),
+    (lambda: metrics.BinaryIoU(target_class_ids=[2]), r"target_class_ids to lie in 0\.\.1"),
+    (lambda: metrics.R2Score(class_aggregation="mean"), "class_aggregation to be one of"),
+    (lambda: metrics.R2Score(num_regressors=-1), "num_regressors to be a whole number"),
+    (lambda: metrics.get("acuracy"), "'accuracy'"),
+    (lambda: metrics.get("acc"), "expected the shapes .*do name it in full"),
+    (
+        lambda: metrics.MeanSquaredError().check(np.ones((2, 3)), np.ones((2, 1))),
+        "MeanSquaredError: expected targets",
+    ),
+    (
+        lambda: metrics.SparseCategoricalAccuracy().check(np.ones((2, 3)), np.ones((2, 3))),
+        "one-hot: do use the categorical form",
+    ),
+    (
+        lambda: metrics.CategoricalAccuracy().check(np.ones(3), np.ones((3, 3))),
+        "class numbers: do use the sparse form",
+    ),
+]
+
+
+@pytest.mark.parametrize(("run", "message"), WRONG)
+def test_wrong_arguments_and_shapes_are_refused(run, message):
+    with pytest.raises(ValueError, match=message):
+        run()
