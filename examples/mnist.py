@@ -25,7 +25,7 @@ def load():
     if (folder / "mnist").is_dir():
         os.environ["FNN_DATA"] = str(folder)
         (x_train, y_train), (x_test, y_test) = fnn.datasets.mnist()
-        name, epochs, scale = "MNIST", 5, 255
+        name, epochs, scale = "MNIST", 6, 255
     else:
         (x_train, y_train), (x_test, y_test) = fnn.datasets.digits()
         name, epochs, scale = "scikit-learn's digits, enlarged from 8x8", 12, 16
@@ -38,13 +38,15 @@ def load():
 
 
 def draw(path, history, images, labels, predicted):
-    """Training curves above, test digits with their predicted classes below."""
+    """Training curves above, test digits with their predicted classes below, wrong ones first."""
     from matplotlib.figure import Figure
 
+    wrong = np.flatnonzero(predicted.argmax(axis=1) != labels.argmax(axis=1))[:8]
+    order = np.concatenate([wrong, np.delete(np.arange(len(labels)), wrong)])
     figure = Figure(figsize=(10, 10.5), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=(1, 2.1))
     fnn.visualization.plot_history(history, figure=above)
-    fnn.visualization.plot_predictions(images, labels, predicted, figure=below)
+    fnn.visualization.plot_predictions(images[order], labels[order], predicted[order], figure=below)
     figure.savefig(path, dpi=110)
 
 
@@ -71,8 +73,7 @@ def main(path="demo.png"):
     seconds = time.perf_counter() - start
     _, accuracy = model.evaluate(x_test, y_test, verbose=0)
     print(f"test accuracy {accuracy:.4f} after {epochs} epochs in {seconds:.0f} s")
-    predicted = model.predict(x_test, verbose=0)
-    draw(path, history, x_test, y_test, predicted)
+    draw(path, history, x_test, y_test, model.predict(x_test, verbose=0))
     print(f"the curves and some of the test digits are in {path}")
     return accuracy
 

@@ -91,7 +91,7 @@ class Identity(Initializer):
 
     def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
         _require_rank(self, len(shape) == 2, "2 axes", shape)
-        return self.gain * jnp.eye(*shape, dtype=dtype)
+        return self.gain * jnp.eye(shape[0], shape[1], dtype=dtype)
 
 
 class RandomNormal(Initializer):

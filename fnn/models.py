@@ -77,7 +77,9 @@ class Model(Weighted):
                 "do e.g. x = Input((10,)), then Model(x, Dense(3)(x))"
             )
         self._prepare()
-        super().__init__(layer, name or "model", seed, nodes)
+        if name is not None:
+            layer = layer.replace(name=name)
+        super().__init__(layer, "model", seed, nodes)
 
     def _prepare(self) -> None:
         self._compiled: dict[str, Any] | None = None
@@ -181,15 +183,19 @@ class Model(Weighted):
     def _checked(self, arrays: Any) -> Objective:
         """The objective for such arrays, after all checks of their shapes and values."""
         specs = self._output_specs(arrays["x"])
-        checks.input_values(self.layer, arrays["x"])
         y_specs = tree.spec(arrays["y"])
         objective = resolve_objective(
             self._require_compiled("fit and evaluate"), self.output_names, y_specs, specs
         )
-        if arrays["y"]:
-            check_values(objective, arrays["y"], specs)
+        self._check_values(objective, arrays)
         self._objective = objective
         return objective
+
+    def _check_values(self, objective: Objective, arrays: Any) -> None:
+        """Raises for ids and labels out of range."""
+        checks.input_values(self.layer, arrays["x"])
+        if arrays["y"]:
+            check_values(objective, arrays["y"], self._output_specs(arrays["x"]))
 
     def _data(
         self,
@@ -208,7 +214,10 @@ class Model(Weighted):
 
             def prepare(batch: Any) -> Any:
                 arrays = self._arrays(*inputs.unpack_batch(batch))
-                checked.append(self._checked(arrays)) if not checked else None
+                if checked:
+                    self._check_values(checked[0], arrays)
+                else:
+                    checked.append(self._checked(arrays))
                 return arrays
 
             stream = StreamData(x, prepare, remainder="pad", steps=steps)
@@ -367,18 +376,22 @@ class Model(Weighted):
     def _as_result(self, logs: dict[str, float], return_dict: bool) -> Any:
         if return_dict:
             return logs
-        goals = self._objective.goals if self._objective else ()
-        names = ["loss", *(label for goal in goals for label, _, _ in goal.metrics)]
-        ordered = [logs[name] for name in dict.fromkeys([*names, *logs])]
+        ordered = [logs[name] for name in self.metrics_names]
         return ordered[0] if len(ordered) == 1 else ordered
 
     @property
     def metrics_names(self) -> list[str]:
-        """The names of what `evaluate` returns, in its order; known after the first data."""
+        """The names of what `evaluate` returns, in its order (Keras's); known after the first data.
+
+        The loss, the losses of several outputs, then metrics: as compiled for one output, sorted
+        for several.
+        """
         goals = self._objective.goals if self._objective else ()
-        parts = [f"{goal.name}_loss" for goal in goals if goal.loss is not None]
         labels = [label for goal in goals for label, _, _ in goal.metrics]
-        return ["loss", *labels, *(parts if len(goals) > 1 else [])]
+        if len(goals) < 2:
+            return ["loss", *labels]
+        parts = [f"{goal.name}_loss" for goal in goals if goal.loss is not None]
+        return ["loss", *parts, *sorted(labels)]
 
     def metric_directions(self) -> dict[str, str | None]:
         """For each metric whether more ("max") or less ("min") is better."""
@@ -526,7 +539,7 @@ class Sequential(Model):
         self._prepare()
         self._given: list[Any] = []
         self._input: Node | None = None
-        Weighted.__init__(self, SequentialLayer(()), name or "sequential", seed)
+        Weighted.__init__(self, SequentialLayer((), name=name), "sequential", seed)
         given = layers.layers if isinstance(layers, SequentialLayer) else layers or []
         self._extend(list(given))
 
@@ -547,7 +560,7 @@ class Sequential(Model):
                 self._input = layer
             else:
                 self._given.append(layer)
-        pure = SequentialLayer(tuple(self._given))
+        pure = SequentialLayer(tuple(self._given), name=self.layer.name)
         self.layer, self._train_state, self._inputs = pure, None, self._input
         first: Any = self._given[0] if self._given else None
         while first is not None and self._inputs is None:

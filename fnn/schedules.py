@@ -69,7 +69,7 @@ class ExponentialDecay(Schedule):
         _positive(self, "decay_steps")
 
     def __call__(self, step: Any) -> Array:
-        passed = _float(step) / self.decay_steps
+        passed = _float(step) / float(self.decay_steps)
         if self.staircase:
             passed = jnp.floor(passed)
         return self.initial_learning_rate * jnp.power(jnp.float32(self.decay_rate), passed)
@@ -94,7 +94,7 @@ class InverseTimeDecay(Schedule):
         _positive(self, "decay_steps")
 
     def __call__(self, step: Any) -> Array:
-        passed = _float(step) / self.decay_steps
+        passed = _float(step) / float(self.decay_steps)
         if self.staircase:
             passed = jnp.floor(passed)
         return self.initial_learning_rate / (1 + self.decay_rate * passed)
@@ -128,6 +128,8 @@ class PiecewiseConstantDecay(Schedule):
         step = jnp.asarray(step)
         rate = jnp.float32(self.values[0])
         for boundary, value in zip(self.boundaries, self.values[1:], strict=True):
+            if jnp.issubdtype(step.dtype, jnp.integer):  # past its range no step gets
+                boundary = min(boundary, jnp.iinfo(step.dtype).max)
             rate = jnp.where(step > boundary, jnp.float32(value), rate)
         return rate
 
@@ -154,7 +156,8 @@ class PolynomialDecay(Schedule):
     def __call__(self, step: Any) -> Array:
         step = _float(step)
         if self.cycle:
-            steps = self.decay_steps * jnp.maximum(jnp.ceil(step / self.decay_steps), 1)
+            length = float(self.decay_steps)
+            steps = length * jnp.maximum(jnp.ceil(step / length), 1)
         else:
             steps = jnp.float32(self.decay_steps)
             step = jnp.minimum(step, steps)
@@ -195,8 +198,8 @@ class CosineDecay(Schedule):
         step = _float(step)
         peak, warmup = self.initial_learning_rate, 0.0
         if self.warmup_target is not None:
-            peak, warmup = self.warmup_target, self.warmup_steps
-        passed = jnp.clip((step - warmup) / self.decay_steps, 0, 1)
+            peak, warmup = self.warmup_target, float(self.warmup_steps)
+        passed = jnp.clip((step - warmup) / float(self.decay_steps), 0, 1)
         cosine = 0.5 * (1 + jnp.cos(math.pi * passed))
         decayed = peak * ((1 - self.alpha) * cosine + self.alpha)
         if not warmup:
@@ -227,7 +230,7 @@ class CosineDecayRestarts(Schedule):
             raise wrong(self, "t_mul", "to be at least 1", self.t_mul)
 
     def __call__(self, step: Any) -> Array:
-        passed = _float(step) / self.first_decay_steps
+        passed = _float(step) / float(self.first_decay_steps)
         if self.t_mul == 1:
             restarts = jnp.floor(passed)
             passed = passed - restarts

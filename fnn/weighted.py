@@ -28,7 +28,7 @@ class Weighted:
     """A pure layer and the one pytree of its weights; `Model` adds training to it."""
 
     def __init__(self, layer: Layer, name: str, seed: int | None, inputs: Any = None) -> None:
-        self.layer, self.name = layer, name
+        self.layer, self.name = layer, layer.name or name
         self._key = next_key(seed)
         self._inputs = inputs  # nodes, in the structure of the inputs
         self._train_state: TrainState | None = None

@@ -162,6 +162,12 @@ def test_activity_regularization_is_the_penalty_of_keras_a_mean_over_real_rows(k
     np.testing.assert_allclose(state["aux_loss"], wanted, rtol=1e-5)
 
 
+@pytest.mark.parametrize("layer", [Dropout(0.1), AlphaDropout(0.1), SpatialDropout1D(0.1)])
+def test_several_inputs_are_refused(layer):
+    with pytest.raises(TypeError, match="expected one array as input, received tuple"):
+        layer.init(jax.random.key(0), (IMAGES, IMAGES))
+
+
 def test_signatures_are_those_of_keras():
     import inspect
 

@@ -149,8 +149,8 @@ def test_masked_steps_stay_out_of_the_statistics_as_in_keras(shape):
     assert y.mask is mask
 
 
-@pytest.mark.parametrize("junk", [99.0, np.nan, np.inf])
-@pytest.mark.parametrize("arguments", [{}, {"axis": 1}, {"renorm": True}])
+@pytest.mark.parametrize("junk", [99.0, np.nan])
+@pytest.mark.parametrize("arguments", [{}, {"axis": 1, "renorm": True}])
 @pytest.mark.parametrize("masked", [False, True])
 def test_padded_rows_change_nothing(junk, arguments, masked):
     layer = BatchNormalization(**arguments)
@@ -254,6 +254,12 @@ def test_rms_normalization_scales_along_its_own_axes():
     np.testing.assert_allclose(y, wanted, rtol=1e-5)
 
 
+@pytest.mark.parametrize("layer", [BatchNormalization(), LayerNormalization()])
+def test_several_inputs_are_refused(layer):
+    with pytest.raises(TypeError, match="expected one array as input, received tuple"):
+        layer.init(jax.random.key(0), (X, X))
+
+
 def test_axes_of_mixed_sign_are_counted_from_the_front():
     params, _ = initialize(LayerNormalization(axis=(-1, 1)), jax.random.key(0), X)
     assert params["gamma"].shape == (3, 8)
@@ -295,6 +301,7 @@ def test_signatures_are_those_of_keras():
         (lambda: output_spec(LayerNormalization(axis=(1, -3)), X), "axis to be axes of the inputs"),
         (lambda: output_spec(UnitNormalization(axis=4), X), "axis to be axes of the inputs"),
         (lambda: output_spec(RMSNormalization(axis=4), X), "axis to be axes of the inputs"),
+        (lambda: output_spec(GroupNormalization(2, axis=-4), X), "axis to be that of the channels"),
         (lambda: GroupNormalization(0), "groups to be a whole number above 0"),
         (
             lambda: output_spec(GroupNormalization(), X),

@@ -13,7 +13,8 @@ Shape = tuple[int, ...]
 def aligned_shape(true: Shape, predicted: Shape, *, sparse: bool = False) -> Shape:
     """The shape that targets of shape `true` take beside predictions; see `align`."""
     wanted = predicted[:-1] if sparse else predicted
-    if true in (wanted, (*wanted, 1)) or (wanted and wanted[-1] == 1 and true == wanted[:-1]):
+    ends_in_one = wanted[1:] != () and wanted[-1] == 1
+    if true == wanted or (true == wanted[:-1] if ends_in_one else true == (*wanted, 1)):
         return wanted
     raise ValueError(
         f"expected targets of shape {wanted}"

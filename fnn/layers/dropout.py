@@ -14,8 +14,7 @@ from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
 
 # Every layer here is the identity in inference and at rate 0, and then needs no key. A `seed` is
-# folded into the key of the call: layers of different seeds differ under one key, and unlike in
-# Keras a seed alone fixes nothing, since a pure function has no counter that moves on.
+# folded into the key of the call; unlike in Keras it alone fixes nothing, as no counter moves on.
 
 
 class Dropout(Layer):
@@ -42,6 +41,7 @@ class Dropout(Layer):
         _check(self)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
+        arguments.minimum_rank(self, x, 1, "(batch, ...)")
         _noise_shape(self, x.shape, batch=False)
         return {}, {}
 
@@ -202,6 +202,7 @@ class AlphaDropout(Layer):
         _below_one(self)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
+        arguments.minimum_rank(self, x, 1, "(batch, ...)")
         _noise_shape(self, x.shape, batch=False)
         return {}, {}
 
@@ -296,5 +297,4 @@ def _check(layer: Any) -> None:
 
 def _below_one(layer: Any) -> None:
     if layer.rate == 1:
-        advice = "do use Dropout(1.0) to drop all"
-        raise arguments.wrong(layer, "rate", "to be below 1", layer.rate, advice)
+        raise arguments.wrong(layer, "rate", "to be below 1", 1, "do use Dropout(1.0) to drop all")

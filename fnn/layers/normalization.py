@@ -206,6 +206,9 @@ class GroupNormalization(Layer):
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         (axis,) = _axes(self, x)
         channels = x.shape[axis]
+        if axis == 0:
+            expected = "to be that of the channels and not of the batch, 0"
+            raise arguments.wrong(self, "axis", expected, self.axis)
         if self.groups != -1 and channels % self.groups:
             advice = "do take fewer groups, or -1 for one a channel"
             expected = f"to divide the {channels} channels of the inputs"
@@ -265,8 +268,9 @@ class UnitNormalization(Layer):
     there.
 
     >>> init, apply = UnitNormalization()
-    >>> print(apply({}, {}, jnp.array([[3.0, 4.0]]))[0].round(3))
-    [[0.6 0.8]]
+    >>> y, _ = apply({}, {}, jnp.array([[3.0, 4.0]]))
+    >>> [round(v, 3) for v in y[0].tolist()]
+    [0.6, 0.8]
     """
 
     masking = "pass"
@@ -339,6 +343,7 @@ def _output_dtype(x: Array) -> Any:
 
 def _axes(layer: Any, x: Any) -> tuple[int, ...]:
     """The axes of the layer counted from the front, in their order in x."""
+    arguments.minimum_rank(layer, x, 1, "(batch, ...)")
     given = layer.axis if isinstance(layer.axis, tuple) else (layer.axis,)
     ndim = len(x.shape)
     axes = tuple(sorted({axis % ndim for axis in given if -ndim <= axis < ndim}))

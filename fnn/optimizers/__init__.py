@@ -12,15 +12,37 @@ from fnn.optimizers.optimizer import (
     expand_updates,
     with_learning_rate,
 )
-from fnn.optimizers.rules import SGD, Adam, AdamW, RMSprop
+from fnn.optimizers.own import Ftrl, Muon, Nadam, ScheduleFreeAdamW
+from fnn.optimizers.rules import (
+    SGD,
+    Adadelta,
+    Adafactor,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Lamb,
+    Lion,
+    RMSprop,
+)
 
 __all__ = [
     "SGD",
+    "Adadelta",
+    "Adafactor",
+    "Adagrad",
     "Adam",
     "AdamW",
+    "Adamax",
+    "Ftrl",
+    "Lamb",
+    "Lion",
+    "Muon",
+    "Nadam",
     "Optimizer",
     "RMSprop",
     "Rule",
+    "ScheduleFreeAdamW",
     "current_learning_rate",
     "expand_updates",
     "get",
@@ -28,7 +50,8 @@ __all__ = [
 ]
 
 for _name in names_of("optimizer"):
-    register(lookup("optimizer", _name), _name.lower())
+    if _name not in ("Optimizer", "Rule"):
+        register(lookup("optimizer", _name), _name.lower())
 
 
 def get(identifier: Any) -> Any:

@@ -76,6 +76,9 @@ class Rule(Optimizer):
     together, `clipvalue` each number; one of them), the weights decay by `learning_rate *
     weight_decay`, all of them, biases too; then comes the rule. Momentum does not contain the
     learning rate (as in optax; in Keras it does, which differs only while the rate changes).
+
+    With `use_ema` the state holds a running average of the weights, `state["average"]`, which takes
+    the place of the weights every `ema_overwrite_frequency` steps, and after training.
     """
 
     learning_rate: Any = 0.001
@@ -104,54 +107,77 @@ class Rule(Optimizer):
             "return an optax transformation such as optax.scale_by_adam()"
         )
 
+    def descend(self, grads: Any, state: Any, params: Any, rate: Any) -> tuple[Any, Any]:
+        """The updates of the rule alone, and its new state."""
+        updates, state = self.rule().update(grads, state, params)
+        return jax.tree.map(lambda u: (-rate).astype(u.dtype) * u, updates), state
+
+    def decays(self, params: Any) -> Any:
+        """How much each weight decays: a tree like `params`; None if none does."""
+        if not self.weight_decay:
+            return None
+        return jax.tree.map(lambda p: self.weight_decay, params)
+
     def init(self, params: Any) -> State:
         state = {**super().init(params), "rule": self.rule().init(params)}
         if self.gradient_accumulation_steps:
             state["accumulated"] = jax.tree.map(jnp.zeros_like, params)
+        if self.use_ema:
+            state["average"] = jax.tree.map(jnp.array, params)
         return state
 
     def update(
         self, grads: Any, state: State, params: Any = None, **extra: Any
     ) -> tuple[Any, State]:
-        if params is None and self.weight_decay:
+        if params is None and (self.weight_decay or self.use_ema):
             raise ValueError(
-                f"{type(self).__name__}: expected params for weight_decay={self.weight_decay}, "
+                f"{type(self).__name__}: expected params, which weight decay and averages need, "
                 "received None; do optimizer.update(grads, state, params)"
             )
+        run = self._accumulate if self.gradient_accumulation_steps else self._step
+        updates, new = run(grads, state, params)
+        updates = jax.tree.map(lambda u, g: u.astype(g.dtype), updates, grads)
+        new = {**new, "step": state["step"] + 1}
+        return self._average(updates, new, params) if self.use_ema else (updates, new)
+
+    def _accumulate(self, grads: Any, state: State, params: Any) -> tuple[Any, State]:
         every = self.gradient_accumulation_steps
-        if not every:
-            return self._step(grads, state, params)
         total = jax.tree.map(jnp.add, state["accumulated"], grads)
-        now = (state["step"] + 1) % every == 0
 
         def step() -> tuple[Any, State]:
             mean = jax.tree.map(lambda g: g / every, total)
             updates, new = self._step(mean, state, params)
+            updates = jax.tree.map(lambda u, g: u.astype(g.dtype), updates, grads)
             return updates, {**new, "accumulated": jax.tree.map(jnp.zeros_like, total)}
 
         def wait() -> tuple[Any, State]:
-            new = {**state, "step": state["step"] + 1, "accumulated": total}
-            return jax.tree.map(jnp.zeros_like, grads), new
+            return jax.tree.map(jnp.zeros_like, grads), {**state, "accumulated": total}
 
-        return jax.lax.cond(now, step, wait)
+        return jax.lax.cond((state["step"] + 1) % every == 0, step, wait)
 
     def _step(self, grads: Any, state: State, params: Any) -> tuple[Any, State]:
         rate: Any = current_learning_rate(self, state)
-        grads = _clip(self, grads)
-        decay: Any = None
-        if self.weight_decay:
-            shrink = -rate * self.weight_decay
-            decay = jax.tree.map(lambda p: shrink.astype(p.dtype) * p, params)
-            params = jax.tree.map(jnp.add, params, decay)
+        grads, decays = _clip(self, grads), self.decays(params)
+        if decays is None:
+            updates, inner = self.descend(grads, state["rule"], params, rate)
+            return updates, {**state, "rule": inner}
+        lost = jax.tree.map(lambda p, decay: (-rate * decay).astype(p.dtype) * p, params, decays)
+        params = jax.tree.map(jnp.add, params, lost)
         updates, inner = self.descend(grads, state["rule"], params, rate)
-        if decay is not None:
-            updates = jax.tree.map(jnp.add, updates, decay)
-        return updates, {**state, "step": state["step"] + 1, "rule": inner}
+        return jax.tree.map(jnp.add, updates, lost), {**state, "rule": inner}
 
-    def descend(self, grads: Any, state: Any, params: Any, rate: Any) -> tuple[Any, Any]:
-        """The updates of the rule alone, and its new state."""
-        updates, state = self.rule().update(grads, state, params)
-        return jax.tree.map(lambda u: (-rate).astype(u.dtype) * u, updates), state
+    def _average(self, updates: Any, state: State, params: Any) -> tuple[Any, State]:
+        keep = jnp.where(state["step"] == 1, 0, self.ema_momentum)  # the first step copies
+        moved = jax.tree.map(jnp.add, params, updates)
+        average = jax.tree.map(
+            lambda a, p: (keep * a + (1 - keep) * p).astype(p.dtype), state["average"], moved
+        )
+        if self.ema_overwrite_frequency:
+            now = state["step"] % self.ema_overwrite_frequency == 0
+            updates = jax.tree.map(
+                lambda u, a, p: jnp.where(now, a - p, u), updates, average, params
+            )
+        return updates, {**state, "average": average}
 
 
 def _check_shared(rule: Rule) -> None:
@@ -166,20 +192,26 @@ def _check_shared(rule: Rule) -> None:
         raise ValueError(
             f"{name}: expected one kind of clipping, received {' and '.join(given)}; do drop one"
         )
-    for argument in (*given, *(["weight_decay"] if rule.weight_decay is not None else [])):
-        value = getattr(rule, argument)
-        if not _plain(value) or not value >= 0:
-            raise wrong(rule, argument, "to be a number not below 0", value)
+    for clip in given:
+        value = getattr(rule, clip)
+        if not _plain(value) or not value > 0:
+            raise wrong(rule, clip, "to be a number above 0", value)
+    decay = rule.weight_decay
+    if decay is not None and (not _plain(decay) or not decay >= 0):
+        raise wrong(rule, "weight_decay", "to be a number not below 0", decay)
     steps = rule.gradient_accumulation_steps
     if steps is not None and (not isinstance(steps, int) or steps < 2):
         raise wrong(rule, "gradient_accumulation_steps", "to be a whole number above 1", steps)
-    if rule.use_ema or rule.ema_overwrite_frequency is not None:
-        raise wrong(rule, "use_ema", "to be False, since it is not implemented yet", rule.use_ema)
+    often = rule.ema_overwrite_frequency
+    if often is not None and (not isinstance(often, int) or often < 1 or not rule.use_ema):
+        raise wrong(
+            rule, "ema_overwrite_frequency", "to be a whole number above 0, with use_ema", often
+        )
     if rule.loss_scale_factor is not None:
         raise wrong(
             rule,
             "loss_scale_factor",
-            "to be None, since it is not implemented",
+            "to be None, since gradients are not scaled here",
             rule.loss_scale_factor,
             "do train in bfloat16, which needs no loss scaling",
         )

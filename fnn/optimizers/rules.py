@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from fnn.core import arguments
@@ -11,16 +13,18 @@ from fnn.core.arguments import wrong
 from fnn.optimizers.optimizer import Rule
 
 
-def _above_zero(rule: Rule, argument: str) -> None:
+def above_zero(rule: Rule, argument: str) -> None:
+    """Checks that a field is a number above 0."""
     value = getattr(rule, argument)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
         raise wrong(rule, argument, "to be a number above 0", value)
 
 
-def _betas(rule: Any) -> None:
+def betas(rule: Any) -> None:
+    """Checks the fields of Adam and its relatives."""
     arguments.fraction(rule, "beta_1")
     arguments.fraction(rule, "beta_2")
-    _above_zero(rule, "epsilon")
+    above_zero(rule, "epsilon")
 
 
 class SGD(Rule):
@@ -60,7 +64,7 @@ class RMSprop(Rule):
     def validate(self) -> None:
         arguments.fraction(self, "rho")
         arguments.fraction(self, "momentum")
-        _above_zero(self, "epsilon")
+        above_zero(self, "epsilon")
 
     def rule(self) -> Any:
         scale = optax.scale_by_stddev if self.centered else optax.scale_by_rms
@@ -83,7 +87,7 @@ class Adam(Rule):
     amsgrad: bool = False
 
     def validate(self) -> None:
-        _betas(self)
+        betas(self)
 
     def rule(self) -> Any:
         scale = optax.scale_by_amsgrad if self.amsgrad else optax.scale_by_adam
@@ -105,8 +109,138 @@ class AdamW(Rule):
     amsgrad: bool = False
 
     def validate(self) -> None:
-        _betas(self)
+        betas(self)
 
     def rule(self) -> Any:
         scale = optax.scale_by_amsgrad if self.amsgrad else optax.scale_by_adam
         return scale(b1=self.beta_1, b2=self.beta_2, eps=self.epsilon)
+
+
+class Adagrad(Rule):
+    """g / sqrt(s + epsilon), s being the sum of g ** 2 so far: rare features learn faster.
+
+    Source: Duchi et al. 2011, Adaptive Subgradient Methods, figure 1.
+    """
+
+    learning_rate: Any = 0.001
+    initial_accumulator_value: float = 0.1
+    epsilon: float = 1e-7
+
+    def validate(self) -> None:
+        if not self.initial_accumulator_value >= 0:
+            value = self.initial_accumulator_value
+            raise wrong(self, "initial_accumulator_value", "not to be below 0", value)
+        above_zero(self, "epsilon")
+
+    def rule(self) -> Any:
+        return optax.scale_by_rss(self.initial_accumulator_value, self.epsilon)
+
+
+class Adadelta(Rule):
+    """g times the root of a running mean of earlier updates ** 2 over that of g ** 2.
+
+    Source: Zeiler 2012, ADADELTA, algorithm 1 (there `learning_rate` is 1).
+    """
+
+    learning_rate: Any = 0.001
+    rho: float = 0.95
+    epsilon: float = 1e-7
+
+    def validate(self) -> None:
+        arguments.fraction(self, "rho")
+        above_zero(self, "epsilon")
+
+    def rule(self) -> Any:
+        return optax.scale_by_adadelta(self.rho, self.epsilon)
+
+
+class Adamax(Rule):
+    """m / u, m a running mean of g and u the largest |g| so far, fading by `beta_2`.
+
+    Source: Kingma and Ba 2015, Adam, algorithm 2.
+    """
+
+    learning_rate: Any = 0.001
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-7
+
+    def validate(self) -> None:
+        betas(self)
+
+    def rule(self) -> Any:
+        return optax.scale_by_adamax(self.beta_1, self.beta_2, self.epsilon)
+
+
+class Lion(Rule):
+    """The sign of a running mean of g: every weight moves by the learning rate.
+
+    It wants a third to a tenth of Adam's learning rate.
+    Source: Chen et al. 2023, Symbolic Discovery of Optimization Algorithms, algorithm 2.
+    """
+
+    learning_rate: Any = 0.001
+    beta_1: float = 0.9
+    beta_2: float = 0.99
+
+    def validate(self) -> None:
+        arguments.fraction(self, "beta_1")
+        arguments.fraction(self, "beta_2")
+
+    def rule(self) -> Any:
+        return optax.scale_by_lion(self.beta_1, self.beta_2)
+
+
+class Lamb(Rule):
+    """Adam's step, made as long as the weight itself: for very large batches.
+
+    Source: You et al. 2020, Large Batch Optimization, algorithm 2.
+    """
+
+    learning_rate: Any = 0.001
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-7
+
+    def validate(self) -> None:
+        betas(self)
+
+    def rule(self) -> Any:
+        adam = optax.scale_by_adam(self.beta_1, self.beta_2, self.epsilon)
+        return optax.chain(adam, optax.scale_by_trust_ratio())
+
+
+class Adafactor(Rule):
+    """g / sqrt(v), of v only its means over rows and columns being kept: little memory.
+
+    The step is as long as the root mean square of the weight (at least `epsilon_2`), times the
+    smaller of learning_rate and 1 / sqrt(step), with or without `relative_step` (as in Keras). Of
+    weights of three axes and more the two largest are factored (Keras: the last two).
+    Source: Shazeer and Stern 2018, Adafactor, algorithms 4 and 5.
+    """
+
+    learning_rate: Any = 0.001
+    beta_2_decay: float = -0.8
+    epsilon_1: float = 1e-30
+    epsilon_2: float = 1e-3
+    clip_threshold: float = 1.0
+    relative_step: bool = True
+
+    def validate(self) -> None:
+        for argument in ("epsilon_1", "epsilon_2", "clip_threshold"):
+            above_zero(self, argument)
+        if not self.beta_2_decay < 0:
+            raise wrong(self, "beta_2_decay", "to be below 0", self.beta_2_decay)
+
+    def rule(self) -> Any:
+        return optax.chain(
+            optax.scale_by_factored_rms(
+                decay_rate=-self.beta_2_decay, min_dim_size_to_factor=1, epsilon=self.epsilon_1
+            ),
+            optax.clip_by_block_rms(self.clip_threshold),
+            optax.scale_by_param_block_rms(self.epsilon_2),
+        )
+
+    def descend(self, grads: Any, state: Any, params: Any, rate: Any) -> tuple[Any, Any]:
+        step = state[0].count.astype("float32") + 1
+        return super().descend(grads, state, params, jnp.minimum(rate, jax.lax.rsqrt(step)))

@@ -1,5 +1,6 @@
 """From a layer to a trained layer: steps, data, the loop."""
 
+from fnn.training.checks import TrainingError
 from fnn.training.history import History
 from fnn.training.loop import fit
 from fnn.training.state import Tally, TrainState
@@ -10,6 +11,7 @@ __all__ = [
     "Objective",
     "Tally",
     "TrainState",
+    "TrainingError",
     "fit",
     "make_eval_step",
     "make_predict_step",

@@ -43,7 +43,7 @@ def as_array(name: str, value: Any) -> Any:
 
 
 def _wrong_kind(name: str, array: np.ndarray) -> str:
-    first = array.reshape(-1)[0].item() if array.size else None
+    first = array.reshape(-1)[0] if array.size else None
     advice = {
         "U": "do turn strings into numbers first, e.g. by np.unique(y, return_inverse=True)",
         "S": "do decode and turn strings into numbers first",
@@ -127,8 +127,9 @@ def whole_number(name: str, value: Any, minimum: int) -> int:
 def sample_weight(name: str, weight: Any) -> None:
     """Raises ValueError for weights that are negative, NaN, or all zero."""
     array = np.asarray(weight)
-    if np.isnan(array).any() or (array < 0).any():
-        raise ValueError(f"expected {name} of at least 0, received {np.nanmin(array):g} or NaN")
+    if not (array >= 0).all():  # NaN is not at least 0 either
+        worst = array[~(array >= 0)][0]
+        raise ValueError(f"expected {name} of at least 0, received {worst:g}; do clip or drop it")
     if array.size and not array.any():
         raise ValueError(f"expected {name} with a weight above 0, received only zeros")
 

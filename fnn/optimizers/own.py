@@ -1,0 +1,247 @@
+"""Keras's optimizers that optax lacks or defines otherwise: Nadam, Ftrl, Muon, schedule-free."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from fnn.core import arguments
+from fnn.core.arguments import wrong
+from fnn.optimizers.optimizer import Rule
+from fnn.optimizers.rules import above_zero, betas
+
+
+def _full(params: Any, value: Any = 0.0) -> Any:
+    """A tree like the weights of one value, in float32 at least: so much its sums need."""
+    return jax.tree.map(
+        lambda p: jnp.full(p.shape, value, jnp.promote_types(p.dtype, "float32")), params
+    )
+
+
+def _mean(decay: float, old: Any, new: Any) -> Any:
+    """The running mean with one more tree in it."""
+    return jax.tree.map(lambda a, b: a + (b - a) * (1 - decay), old, new)
+
+
+class Nadam(Rule):
+    """Adam that looks one step ahead, its momentum rising from half of `beta_1` to all of it.
+
+    The momentum schedule `beta_1 (1 - 0.96 ** t / 2)` is that of Keras and of the paper; optax's
+    nadam has none. Source: Dozat 2016, Incorporating Nesterov Momentum into Adam, algorithm 2.
+    """
+
+    learning_rate: Any = 0.001
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-7
+
+    def validate(self) -> None:
+        betas(self)
+
+    def rule(self) -> Any:
+        def init(params: Any) -> Any:
+            one, zero = jnp.ones(()), jnp.zeros((), jnp.int32)
+            return {"step": zero, "m": _full(params), "v": _full(params), "product": one}
+
+        return optax.GradientTransformation(init, self._scale)
+
+    def _scale(self, grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        step = (state["step"] + 1).astype("float32")
+        now = self.beta_1 * (1 - 0.5 * 0.96**step)
+        ahead = self.beta_1 * (1 - 0.5 * 0.96 ** (step + 1))
+        product = state["product"] * now
+        m = _mean(self.beta_1, state["m"], grads)
+        v = _mean(self.beta_2, state["v"], jax.tree.map(jnp.square, grads))
+
+        def direction(g: Array, m: Array, v: Array) -> Array:
+            look = ahead * m / (1 - product * ahead) + (1 - now) * g / (1 - product)
+            return look / (jnp.sqrt(v / (1 - self.beta_2**step)) + self.epsilon)
+
+        updates = jax.tree.map(direction, grads, m, v)
+        return updates, {"step": state["step"] + 1, "m": m, "v": v, "product": product}
+
+
+class Ftrl(Rule):
+    """Follow the regularized leader: Adagrad's steps, with weights set to 0 by an l1 penalty.
+
+    For wide sparse linear models. Source: McMahan et al. 2013, Ad Click Prediction, algorithm 1;
+    the shrinkage is an l2 penalty on the gradient alone.
+    """
+
+    learning_rate: Any = 0.001
+    learning_rate_power: float = -0.5
+    initial_accumulator_value: float = 0.1
+    l1_regularization_strength: float = 0.0
+    l2_regularization_strength: float = 0.0
+    l2_shrinkage_regularization_strength: float = 0.0
+    beta: float = 0.0
+
+    def validate(self) -> None:
+        for argument in (
+            "initial_accumulator_value",
+            "l1_regularization_strength",
+            "l2_regularization_strength",
+            "l2_shrinkage_regularization_strength",
+            "beta",
+        ):
+            if not getattr(self, argument) >= 0:
+                raise wrong(self, argument, "not to be below 0", getattr(self, argument))
+        if not self.learning_rate_power <= 0:
+            raise wrong(self, "learning_rate_power", "not to be above 0", self.learning_rate_power)
+
+    def rule(self) -> Any:
+        start = self.initial_accumulator_value
+
+        def init(params: Any) -> Any:
+            return {"sums": _full(params, start), "linear": _full(params)}
+
+        return optax.GradientTransformation(init, None)
+
+    def descend(self, grads: Any, state: Any, params: Any, rate: Any) -> tuple[Any, Any]:
+        l1, power = self.l1_regularization_strength, -self.learning_rate_power
+        l2 = self.l2_regularization_strength + self.beta / (2 * rate)
+
+        def step(g: Array, p: Array, total: Array, linear: Array) -> tuple[Array, Array, Array]:
+            new = total + jnp.square(g)
+            sigma = (new**power - total**power) / rate
+            linear = linear + g + 2 * self.l2_shrinkage_regularization_strength * p - sigma * p
+            pulled = jnp.clip(linear, -l1, l1) - linear
+            return pulled / (new**power / rate + 2 * l2) - p, new, linear
+
+        updates, sums, linear = _each(step, grads, params, state["sums"], state["linear"])
+        return updates, {"sums": sums, "linear": linear}
+
+
+def _each(function: Any, first: Any, *rest: Any) -> Any:
+    """Trees of what `function` returns for each leaf: one tree for each of its results."""
+    leaves, treedef = jax.tree.flatten(first)
+    results = [function(*row) for row in zip(leaves, *map(jax.tree.leaves, rest), strict=True)]
+    return tuple(jax.tree.unflatten(treedef, column) for column in zip(*results, strict=True))
+
+
+class ScheduleFreeAdamW(Rule):
+    """Adam whose weights are an average over all steps: it needs no learning rate schedule.
+
+    The weights trained are y = beta_1 x + (1 - beta_1) z: z takes Adam's steps, x is the mean of z.
+    `weight_decay` applies to y. Source: Defazio et al. 2024, The Road Less Scheduled, algorithm 1.
+    """
+
+    learning_rate: Any = 0.0025
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-8
+    warmup_steps: int = 0
+
+    def validate(self) -> None:
+        betas(self)
+        if not self.beta_1 > 0:
+            raise wrong(self, "beta_1", "to be above 0", self.beta_1)
+        if not isinstance(self.warmup_steps, int) or self.warmup_steps < 0:
+            raise wrong(self, "warmup_steps", "to be a whole number", self.warmup_steps)
+
+    def rule(self) -> Any:
+        def init(params: Any) -> Any:
+            # sums make a copy, as they must: the weights may be donated
+            z = jax.tree.map(jnp.add, _full(params), params)
+            return {"step": jnp.zeros((), jnp.int32), "z": z, "v": _full(params)}
+
+        return optax.GradientTransformation(init, None)
+
+    def descend(self, grads: Any, state: Any, params: Any, rate: Any) -> tuple[Any, Any]:
+        step = (state["step"] + 1).astype("float32")
+        if self.warmup_steps:
+            rate = rate * jnp.minimum(step / self.warmup_steps, 1)
+        v = _mean(self.beta_2, state["v"], jax.tree.map(jnp.square, grads))
+        beta = self.beta_1
+
+        def move(g: Array, y: Array, z: Array, v: Array) -> tuple[Array, Array]:
+            x = (y - (1 - beta) * z) / beta
+            z = z - rate * g / (jnp.sqrt(v / (1 - self.beta_2**step)) + self.epsilon)
+            x = (1 - 1 / step) * x + z / step
+            return (1 - beta) * z + beta * x - y, z
+
+        updates, z = _each(move, grads, params, state["z"], v)
+        return updates, {"step": state["step"] + 1, "z": z, "v": v}
+
+
+class Muon(Rule):
+    """Momentum made orthogonal, for matrices; Adam for the rest.
+
+    The update of a matrix is U V^T of its momentum U S V^T, near enough, by `ns_steps` of a
+    Newton-Schulz iteration, times sqrt(longer side) * `rms_rate`. Weights of other than 2
+    axes, those with "embedding" in their path (`exclude_embeddings`) and those whose path matches a
+    pattern of `exclude_layers` take Adam's step, at `adam_lr_ratio` times the learning rate.
+    Source: Jordan et al. 2024, Muon; Liu et al. 2025, Muon is Scalable, section 2.
+    """
+
+    learning_rate: Any = 0.001
+    adam_beta_1: float = 0.9
+    adam_beta_2: float = 0.999
+    adam_weight_decay: float | None = 0.004
+    epsilon: float = 1e-7
+    weight_decay: float | None = field(default=0.004, kw_only=True)
+    exclude_layers: tuple[str, ...] | None = None
+    exclude_embeddings: bool = True
+    muon_a: float = 3.4445
+    muon_b: float = -4.775
+    muon_c: float = 2.0315
+    adam_lr_ratio: float = 1
+    momentum: float = 0.95
+    ns_steps: int = 5
+    nesterov: bool = True
+    rms_rate: float | None = 0.2
+
+    def validate(self) -> None:
+        for argument in ("adam_beta_1", "adam_beta_2", "momentum"):
+            arguments.fraction(self, argument)
+        above_zero(self, "epsilon")
+        arguments.positive_int(self, "ns_steps")
+
+    def labels(self, params: Any) -> Any:
+        """The rule of each weight, "muon" or "adam"."""
+
+        def label(path: Any, weight: Any) -> str:
+            name = "/".join(str(getattr(part, "key", part)) for part in path)
+            excluded = any(re.search(pattern, name) for pattern in self.exclude_layers or ())
+            embedding = self.exclude_embeddings and "embedding" in name.lower()
+            matrix = len(weight.shape) == 2
+            return "muon" if matrix and not excluded and not embedding else "adam"
+
+        return jax.tree_util.tree_map_with_path(label, params)
+
+    def decays(self, params: Any) -> Any:
+        if not self.weight_decay and not self.adam_weight_decay:
+            return None
+        of = {"muon": self.weight_decay or 0.0, "adam": self.adam_weight_decay or 0.0}
+        return jax.tree.map(of.__getitem__, self.labels(params))
+
+    def rule(self) -> Any:
+        adam = optax.scale_by_adam(self.adam_beta_1, self.adam_beta_2, self.epsilon)
+        muon = optax.chain(
+            optax.trace(self.momentum, self.nesterov), optax.stateless(self._orthogonal)
+        )
+        return optax.multi_transform(
+            {"adam": optax.chain(adam, optax.scale(self.adam_lr_ratio)), "muon": muon}, self.labels
+        )
+
+    def _orthogonal(self, updates: Any, params: Any) -> Any:
+        return jax.tree.map(self._near_orthogonal, updates)
+
+    def _near_orthogonal(self, x: Array) -> Array:
+        wide = x.shape[-2] <= x.shape[-1]
+        length = jnp.sqrt(jnp.square(x).sum((-2, -1), keepdims=True))
+        y = x / (length + 1e-7)
+        y = y if wide else jnp.swapaxes(y, -2, -1)
+        for _ in range(self.ns_steps):
+            gram = y @ jnp.swapaxes(y, -2, -1)
+            y = self.muon_a * y + (self.muon_b * gram + self.muon_c * gram @ gram) @ y
+        y = y if wide else jnp.swapaxes(y, -2, -1)
+        if self.rms_rate is None:
+            return y
+        return y * (max(x.shape) ** 0.5 * self.rms_rate)

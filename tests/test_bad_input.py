@@ -1,0 +1,253 @@
+"""Bad input: an error before the first compile that says where, what was expected, what came.
+
+After every failing call the model is as it was, and can be used.
+"""
+
+import numpy as np
+import pytest
+
+import fnn
+from fnn.layers import Dense, Embedding, Flatten, Reshape
+from tests.counting import compilations
+
+
+def x(rows=64, width=10):
+    return np.random.default_rng(0).normal(size=(rows, width)).astype("float32")
+
+
+def network(last, loss, *, inputs=10, metrics=()):
+    model = fnn.Sequential(
+        [
+            Dense(8, "relu", input_shape=(inputs,)),
+            fnn.Sequential([Dense(6, "relu"), last], name="head"),
+        ],
+        seed=0,
+    )
+    model.compile("adam", loss, metrics=list(metrics))
+    return model
+
+
+def one_unit(loss="mse"):
+    return network(Dense(1), loss)
+
+
+def three_classes(loss="sparse_categorical_crossentropy"):
+    return network(Dense(3, "softmax"), loss)
+
+
+def with_nan():
+    bad = x()
+    bad[17, 4] = np.nan
+    return bad
+
+
+LABELS = np.arange(64) % 3
+ONE_HOT = np.eye(3)[LABELS]
+
+# name: (model, arguments of fit, what the message must hold)
+CASES = {
+    "width": (one_unit, (x(width=5), np.zeros(64)), ["dense", "expected", "10", "received", "5"]),
+    "broadcasting targets": (one_unit, (x(), np.zeros((64, 3))), ["(64, 1)", "(64, 3)"]),
+    "targets (N, 1, 1)": (one_unit, (x(), np.zeros((64, 1, 1))), ["(64, 1)", "(64, 1, 1)"]),
+    "label = classes": (three_classes, (x(), LABELS + 1), ["label 3", "row 2", "0..2"]),
+    "label -1": (three_classes, (x(), LABELS - 1), ["-1", "row 0", "0..2"]),
+    "label 255": (three_classes, (x(), np.full(64, 255)), ["255", "0..2"]),
+    "label 1.7": (three_classes, (x(), LABELS + 0.5), ["whole", "0.5"]),
+    "one-hot for sparse": (three_classes, (x(), ONE_HOT), ["one-hot", "categorical"]),
+    "labels for one-hot": (
+        lambda: three_classes("categorical_crossentropy"), (x(), LABELS), ["class numbers", "sparse"],
+    ),
+    "labels for one-hot, N = C": (
+        lambda: three_classes("categorical_crossentropy"),
+        (x(3), np.arange(3)), ["class numbers", "sparse"],
+    ),
+    "binary labels 1 and 2": (
+        lambda: network(Dense(1, "sigmoid"), "binary_crossentropy"),
+        (x(), LABELS % 2 + 1), ["2", "0", "1"],
+    ),
+    "empty": (one_unit, (x(0), np.zeros(0)), ["samples", "empty"]),
+    "lengths": (one_unit, (x(), np.zeros(63)), ["64", "63", "x", "y"]),
+    "NaN": (one_unit, (with_nan(), np.zeros(64)), ["NaN", "row 17", "column 4"]),
+    "NaN in y": (one_unit, (x(), np.full(64, np.nan)), ["NaN", "y"]),
+    "strings": (one_unit, (x().astype(str), np.zeros(64)), ["x", "numbers", "<U"]),
+    "string labels": (three_classes, (x(), np.array(["a", "b"] * 32)), ["y", "return_inverse"]),
+    "objects": (one_unit, (np.array([[None, 1]] * 64), np.zeros(64)), ["x", "object", "None"]),
+    "ragged": (one_unit, ([[1.0, 2.0], [1.0]] * 32, np.zeros(64)), ["x", "ragged"]),
+    "complex": (one_unit, (x() + 1j, np.zeros(64)), ["complex", "real and imaginary"]),
+    "dates": (one_unit, (x().astype("datetime64[s]"), np.zeros(64)), ["datetime64", "days"]),
+    "float64 too large": (one_unit, (x().astype("float64") * 1e300, np.zeros(64)), ["float32"]),
+    "int64 too large": (one_unit, (np.full((64, 10), 2**40), np.zeros(64)), ["int32", str(2**40)]),
+    "no rows axis": (one_unit, (np.float32(3), np.zeros(64)), ["rows", "3"]),
+    "no targets": (one_unit, (x(), None), ["targets", "y=None"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_fit_says_what_is_wrong_before_it_compiles(case):
+    make, arguments, words = CASES[case]
+    model = make()
+    weights = model.get_weights()
+    with compilations() as compiled, pytest.raises((ValueError, TypeError)) as caught:
+        model.fit(*arguments, verbose=0)
+    text = "\n".join([str(caught.value), *getattr(caught.value, "__notes__", ())])
+    for word in words:
+        assert word in text
+    assert "expected" in text
+    assert "received" in text or "label" in text
+    assert compiled == []
+    assert_usable(model, weights)
+
+
+def assert_usable(model, weights):
+    for old, new in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    good = LABELS if model.output_shape == (None, 3) else LABELS[:, None] % 2
+    if model.compile and "categorical_crossentropy" == model._compiled["loss"]:
+        good = ONE_HOT
+    model.fit(x(), good, verbose=0)
+    assert np.isfinite(model.predict(x(), verbose=0)).all()
+
+
+ARGUMENTS = {
+    "batch_size 0": ({"batch_size": 0}, "batch_size"),
+    "batch_size -1": ({"batch_size": -1}, "batch_size"),
+    "batch_size 2.5": ({"batch_size": 2.5}, "batch_size"),
+    "epochs -1": ({"epochs": -1}, "epochs"),
+    "split 1": ({"validation_split": 1.0}, "validation_split"),
+    "split so large that no row is left": ({"validation_split": 0.999}, "validation_split"),
+    "weights of another length": ({"sample_weight": np.ones(63)}, "63"),
+    "negative weight": ({"sample_weight": -np.ones(64)}, "sample_weight"),
+    "NaN weight": ({"sample_weight": np.full(64, np.nan)}, "sample_weight"),
+    "no weight at all": ({"sample_weight": np.zeros(64)}, "sample_weight"),
+    "class without weight": ({"class_weight": {0: 1.0}}, "class_weight"),
+    "weight without class": ({"class_weight": {0: 1.0, 1: 1.0, 7: 2.0}}, "7"),
+    "verbose": ({"verbose": 7}, "verbose"),
+}
+
+
+@pytest.mark.parametrize("case", ARGUMENTS)
+def test_wrong_arguments_of_fit(case):
+    arguments, word = ARGUMENTS[case]
+    model = network(Dense(1, "sigmoid"), "binary_crossentropy")
+    weights = model.get_weights()
+    with pytest.raises(ValueError, match=word):
+        model.fit(x(), LABELS % 2, **{"verbose": 0, **arguments})
+    assert_usable(model, weights)
+
+
+def test_a_batch_larger_than_the_data_is_fine():
+    model = one_unit()
+    model.fit(x(), np.zeros(64), batch_size=1000, verbose=0)
+    assert int(model.train_state.step) == 1
+
+
+@pytest.mark.parametrize("call", ["fit", "evaluate", "train_on_batch", "test_on_batch"])
+def test_nothing_trains_before_compile(call):
+    model = fnn.Sequential([Dense(1, input_shape=(10,))])
+    with pytest.raises(RuntimeError, match=r"expected a compiled model for .* model\.compile"):
+        getattr(model, call)(x(), np.zeros(64))
+
+
+def test_the_middle_of_a_nested_network_is_named_when_it_is_built():
+    with pytest.raises(ValueError, match="expected") as caught:
+        fnn.Sequential(
+            [
+                Dense(8, input_shape=(10,)),
+                fnn.Sequential(
+                    [Dense(6), fnn.Sequential([Reshape((4, 4))], name="deep")], name="mid"
+                ),
+            ]
+        )
+    assert "in layer mid/deep/reshape: Reshape(target_shape=(4, 4))" in caught.value.__notes__[-1]
+    assert "float32[3, 6]" in caught.value.__notes__[-1]
+
+
+def test_a_wrong_width_in_a_nested_layer_is_named_with_its_path():
+    inner = fnn.layers.Sequential([Dense(4), Dense(2)], name="inner")
+    outer = fnn.layers.Sequential([Dense(3), inner], name="outer")
+    import jax
+
+    params, state = outer.init(jax.random.key(0), x())
+    params["inner"]["dense_1"]["kernel"] = np.zeros((5, 2), "float32")
+    with pytest.raises(ValueError, match="expected inputs of 5 features, received 4") as caught:
+        outer.apply(params, state, x())
+    assert caught.value.__notes__ == [
+        "in layer inner/dense_1: Dense(units=2) applied to float32[64, 4]"
+    ]
+
+
+UNKNOWN = {
+    "activation": (lambda: Dense(3, activation="rellu"), "'rellu'.*'relu'"),
+    "initializer": (lambda: Dense(3, kernel_initializer="glorot"), "'glorot'"),
+    "loss": (lambda: one_unit("binary_crossentropi"), "'binary_crossentropi'.*'binary_crossentropy'"),
+    "optimizer": (lambda: one_unit().compile("adm", "mse"), "'adm'.*'adam'"),
+    "metric": (lambda: one_unit().compile("adam", "mse", metrics=["acurracy"]), "'acurracy'"),
+    "units": (lambda: Dense(-3), "units.*-3"),
+    "no layer": (lambda: fnn.Sequential([3]), "expected a layer at position 0, received 3"),
+    "class for a layer": (lambda: fnn.Sequential([Flatten]), r"Flatten\(...\)"),
+    "same names": (
+        lambda: fnn.Sequential([Dense(1, name="a"), Dense(1, name="a")]), "different names",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNKNOWN)
+def test_unknown_names_and_wrong_arguments(case):
+    make, pattern = UNKNOWN[case]
+    with pytest.raises((ValueError, TypeError), match=pattern):
+        make()
+
+
+def ids_model():
+    model = fnn.Sequential([Embedding(10, 4, input_shape=(5,)), Flatten(), Dense(1)], seed=0)
+    model.compile("adam", "mse")
+    return model
+
+
+@pytest.mark.parametrize("bad", [10, -1, 10**6])
+@pytest.mark.parametrize("call", ["fit", "predict", "evaluate", "stream"])
+def test_ids_out_of_range(bad, call):
+    ids = np.arange(320).reshape(64, 5) % 10
+    ids[3, 2] = bad
+    model, y = ids_model(), np.zeros(64)
+    with pytest.raises(ValueError, match=f"{bad}"):
+        if call == "predict":
+            model.predict(ids, verbose=0)
+        elif call == "stream":
+            model.fit(iter([(ids, y)]), verbose=0)
+        else:
+            getattr(model, call)(ids, y, verbose=0)
+
+
+@pytest.mark.parametrize("call", ["predict", "evaluate", "fit", "train_on_batch", "save"])
+def test_every_failing_call_leaves_the_model_as_it_was(call, tmp_path):
+    model = one_unit()
+    weights = model.get_weights()
+    wrong = x(width=5)
+    with pytest.raises((ValueError, OSError)):
+        if call == "save":
+            model.save(tmp_path / "no folder" / "model.fnn")
+        elif call == "predict":
+            model.predict(wrong, verbose=0)
+        else:
+            getattr(model, call)(wrong, np.zeros(64))
+    assert_usable(model, weights)
+
+
+def test_pandas_columns_are_named():
+    class Frame:
+        columns = ["age", "height"]
+
+        def to_numpy(self):
+            return np.array([[1.0, np.nan], [2.0, 3.0]], "float32")
+
+    model = network(Dense(1), "mse", inputs=2)
+    with pytest.raises(ValueError, match="NaN in row 0 of column 'height'"):
+        model.fit(Frame(), np.zeros(2), verbose=0)
+
+
+def test_checks_can_be_left_out():
+    model = one_unit()
+    model.compile("adam", "mse", checks=False, guard="skip")
+    model.fit(with_nan(), np.zeros(64), verbose=0)
+    assert all(np.isfinite(w).all() for w in model.get_weights())

@@ -1,0 +1,571 @@
+"""fit, evaluate and predict as Keras has them: arguments, results, order of events."""
+
+import keras
+import numpy as np
+import pytest
+
+import fnn
+from fnn.layers import Add, Concatenate, Dense, Dropout
+from tests.oracle import keras_rules
+
+
+def task(rows=100, seed=0):
+    x = np.random.default_rng(seed).normal(size=(rows, 4)).astype("float32")
+    return x, x.sum(axis=1, keepdims=True)
+
+
+def model(**compiled):
+    net = fnn.Sequential([Dense(3, "tanh", input_shape=(4,)), Dense(1)], seed=0)
+    net.compile(**{"optimizer": "adam", "loss": "mse", "metrics": ["mae"], **compiled})
+    return net
+
+
+class Events(fnn.callbacks.Callback):
+    """Writes down what happens, in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __getattribute__(self, name):
+        if not name.startswith("on_"):
+            return object.__getattribute__(self, name)
+        return lambda *arguments: self.seen.append(
+            (name, *[a for a in arguments if not isinstance(a, dict)])
+        )
+
+
+def test_events_come_in_the_order_of_keras():
+    x, y = task(64)
+    ours = Events()
+    ours.__class__ = type(
+        "Watching", (Events,), {"on_train_batch_end": None, "on_test_batch_end": None}
+    )
+    model().fit(x, y, epochs=2, batch_size=32, callbacks=[ours], verbose=0)
+
+    class Theirs(keras.callbacks.Callback):
+        seen = []
+
+    for name in dir(keras.callbacks.Callback):
+        if name.startswith("on_"):
+            setattr(
+                Theirs,
+                name,
+                lambda self, *a, name=name, **k: self.seen.append(
+                    (
+                        name,
+                        *[
+                            v
+                            for v in (*a, *k.values())
+                            if not isinstance(v, dict) and v is not None
+                        ],
+                    )
+                ),
+            )
+    with keras_rules():
+        other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        other.compile("adam", "mse")
+        other.fit(x, y, epochs=2, batch_size=32, callbacks=[Theirs()], verbose=0)
+    assert ours.seen == Theirs.seen
+
+
+def test_history_has_keras_keys_in_keras_order():
+    history = model().fit(*task(), epochs=3, validation_data=task(20), verbose=0)
+    assert list(history.history) == ["loss", "mae", "val_loss", "val_mae"]
+    assert history.epoch == [0, 1, 2]
+    assert history.params == {"verbose": 0, "epochs": 3, "steps": 4}
+    assert all(len(values) == 3 for values in history.history.values())
+
+
+def test_epochs_is_the_last_one_and_validation_may_be_rare():
+    history = model().fit(
+        *task(), initial_epoch=2, epochs=6, validation_data=task(20), validation_freq=2, verbose=0
+    )
+    assert history.epoch == [2, 3, 4, 5]
+    assert len(history.history["val_loss"]) == 2
+    at = model().fit(*task(), epochs=3, validation_data=task(9), validation_freq=[3], verbose=0)
+    assert len(at.history["val_loss"]) == 1
+
+
+def test_training_equals_keras_step_by_step():
+    x, y = task()
+    ours = model(optimizer=fnn.optimizers.SGD(0.1))
+    with keras_rules():
+        theirs = keras.Sequential(
+            [keras.Input((4,)), keras.layers.Dense(3, "tanh"), keras.layers.Dense(1)]
+        )
+        theirs.compile(keras.optimizers.SGD(0.1), "mse", metrics=["mae"])
+        theirs.set_weights(ours.get_weights())
+        expected = theirs.fit(
+            x, y, epochs=3, batch_size=32, shuffle=False, validation_split=0.2, verbose=0
+        )
+        history = ours.fit(
+            x, y, epochs=3, batch_size=32, shuffle=False, validation_split=0.2, verbose=0
+        )
+        assert list(history.history) == list(expected.history)
+        for name, values in expected.history.items():
+            np.testing.assert_allclose(history.history[name], values, rtol=1e-5)
+        for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            ours.evaluate(x, y, verbose=0), theirs.evaluate(x, y, verbose=0), rtol=1e-5
+        )
+        batch = ours.train_on_batch(x, y), theirs.train_on_batch(x, y)
+        np.testing.assert_allclose(*batch, rtol=1e-5)
+        np.testing.assert_allclose(
+            ours.predict(x, verbose=0), theirs.predict(x, verbose=0), rtol=1e-5, atol=1e-6
+        )
+
+
+def two_heads(library):
+    x = library.Input((4,), name="x")
+    h = library.layers.Dense(5, "relu", name="h")(x)
+    return library.Model(
+        x,
+        [
+            library.layers.Dense(1, "sigmoid", name="p")(h),
+            library.layers.Dense(3, "softmax", name="q")(h),
+        ],
+    )
+
+
+@pytest.mark.parametrize("form", ["dict", "list"])
+def test_several_outputs_equal_keras(form):
+    x, _ = task()
+    p, q = (x[:, :1] > 0).astype("float32"), np.arange(100) % 3
+    losses = {"p": "binary_crossentropy", "q": "sparse_categorical_crossentropy"}
+    metrics = {"p": ["accuracy", "mse"], "q": ["accuracy"]}
+    weights, y = {"p": 1.0, "q": 0.3}, {"p": p, "q": q}
+    if form == "list":
+        losses, weights, y = [list(d.values()) for d in (losses, weights, y)]
+        metrics = list(metrics.values())
+    with keras_rules():
+        theirs = two_heads(keras)
+        theirs.compile(keras.optimizers.SGD(0.1), losses, weights, metrics)
+        ours = two_heads(fnn)
+        ours.set_weights(theirs.get_weights())
+        ours.compile(fnn.optimizers.SGD(0.1), losses, weights, metrics)
+        as_lists = y if form == "list" else {"q": q, "p": p}
+        expected = theirs.fit(x, as_lists, epochs=2, shuffle=False, verbose=0).history
+        found = ours.fit(x, as_lists, epochs=2, shuffle=False, verbose=0).history
+        assert list(found) == list(expected)
+        for name, values in expected.items():
+            np.testing.assert_allclose(found[name], values, rtol=1e-5, err_msg=name)
+        results = theirs.evaluate(x, y, verbose=0, return_dict=True)
+        np.testing.assert_allclose(
+            ours.evaluate(x, y, verbose=0), list(results.values()), rtol=1e-5
+        )
+        for a, b in zip(ours.predict(x, verbose=0), theirs.predict(x, verbose=0), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_dicts_go_by_key_whatever_their_order():
+    a, b = fnn.Input((4,), name="a"), fnn.Input((2,), name="b")
+    net = fnn.Model(
+        {"a": a, "b": b}, {"two": Dense(2)(a), "one": Dense(1)(Concatenate()([a, b]))}, seed=0
+    )
+    net.compile("sgd", {"one": "mse", "two": "mae"})
+    data = {"a": task()[0], "b": task()[0][:, :2]}
+    y = {"one": np.ones((100, 1)), "two": np.zeros((100, 2))}
+    flipped = dict(reversed(data.items())), dict(reversed(y.items()))
+    assert net.evaluate(data, y, verbose=0) == net.evaluate(*flipped, verbose=0)
+    assert net.predict(flipped[0], verbose=0)["two"].shape == (100, 2)
+    with pytest.raises(ValueError, match=r"\['one', 'two'\].*\['one'\]"):
+        net.fit(data, {"one": y["one"]}, verbose=0)
+
+
+def test_a_shared_layer_has_one_set_of_weights():
+    a, b = fnn.Input((4,)), fnn.Input((4,))
+    shared = Dense(3)
+    net = fnn.Model([a, b], Add()([shared(a), shared(b)]), seed=0)
+    assert [w.shape for w in net.get_weights()] == [(4, 3), (3,)]
+    x = task(5)[0]
+    kernel, bias = net.get_weights()
+    np.testing.assert_allclose(
+        net.predict([x, 2 * x], verbose=0), 3 * x @ kernel + 2 * bias, rtol=1e-5, atol=1e-6
+    )
+
+
+def test_a_model_in_a_model_brings_its_weights_along():
+    base = model()
+    base.fit(*task(), verbose=0)
+    outer = fnn.Sequential([base, Dense(2)], seed=1)
+    x = fnn.Input((4,))
+    graph = fnn.Model(x, Dense(2)(base(x)), seed=1)
+    wrapped = fnn.Model(fnn.layers.Frozen(base))
+    wrapped.build((None, 4))
+    for other in (outer, graph, wrapped):
+        for mine, theirs in zip(base.get_weights(), other.get_weights(), strict=False):
+            np.testing.assert_array_equal(mine, theirs)
+    np.testing.assert_array_equal(
+        wrapped.predict(task()[0], verbose=0), base.predict(task()[0], verbose=0)
+    )
+    before = base.get_weights()
+    outer.compile("adam", "mse")
+    outer.fit(task()[0], np.zeros((100, 2)), verbose=0)
+    for mine, still in zip(base.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(mine, still)
+    again = fnn.Sequential([outer, Dense(1)])
+    np.testing.assert_array_equal(again.get_weights()[0], outer.get_weights()[0])
+
+
+def test_a_model_that_is_gone_before_its_weights_are_taken_is_an_error():
+    layer = fnn.layers.Frozen(model())
+    with pytest.raises(ValueError, match="keep it in a variable"):
+        fnn.Model(layer).build((None, 4))
+
+
+def test_frozen_weights_stay_and_have_no_slots():
+    base = fnn.Sequential([Dense(3, input_shape=(4,))], seed=0)
+    base.trainable = False
+    net = fnn.Sequential([base, Dense(1)], seed=1)
+    net.compile("adam", "mse")
+    before = net.get_weights()
+    net.fit(*task(), verbose=0)
+    same = [np.array_equal(a, b) for a, b in zip(before, net.get_weights(), strict=True)]
+    assert same == [True, True, False, False]
+    import jax
+
+    shapes = {leaf.shape for leaf in jax.tree.leaves(net.train_state.optimizer) if leaf.ndim == 2}
+    assert shapes == {(3, 1)}
+
+
+def test_regularizers_and_constraints_as_in_keras():
+    x, y = task()
+
+    def make(library):
+        net = library.Sequential(
+            [
+                library.Input((4,)),
+                library.layers.Dense(
+                    3,
+                    kernel_regularizer="l2",
+                    activity_regularizer=library.regularizers.L1(0.02),
+                    kernel_constraint=library.constraints.MaxNorm(0.5),
+                ),
+                library.layers.Dense(1, bias_regularizer="l1"),
+            ]
+        )
+        net.compile(library.optimizers.SGD(0.1), "mse")
+        return net
+
+    with keras_rules():
+        ours, theirs = make(fnn), make(keras)
+        ours.set_weights(theirs.get_weights())
+        # Rows are weighted alike in both only if the batches are full.
+        found = ours.fit(x, y, batch_size=25, epochs=2, shuffle=False, verbose=0).history["loss"]
+        expected = theirs.fit(x, y, batch_size=25, epochs=2, shuffle=False, verbose=0).history[
+            "loss"
+        ]
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_weighted_metrics_and_masks_of_names():
+    x, y = task()
+    net = model(metrics=["mae"], weighted_metrics=["mae"])
+    weights = np.linspace(0, 1, 100)
+    logs = net.evaluate(x, y, sample_weight=weights, verbose=0, return_dict=True)
+    error = np.abs(net.predict(x, verbose=0) - y)[:, 0]
+    assert logs["mae"] == pytest.approx(error.mean(), rel=1e-5)
+    assert logs["weighted_mae"] == pytest.approx((error * weights).sum() / weights.sum(), rel=1e-5)
+
+
+def test_early_stopping_restores_the_best_weights():
+    seen = []
+
+    class Remember(fnn.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["val_loss"] = [3.0, 1.0, 2.0, 2.0, 0.0][epoch]
+            seen.append(self.model.get_weights())
+
+    stop = fnn.callbacks.EarlyStopping(patience=2, restore_best_weights=True)
+    net = model()
+    history = net.fit(*task(), epochs=5, callbacks=[Remember(), stop], verbose=0)
+    assert history.epoch == [0, 1, 2, 3]
+    assert history.history["val_loss"] == [3.0, 1.0, 2.0, 2.0]
+    for now, best in zip(net.get_weights(), seen[1], strict=True):
+        np.testing.assert_array_equal(now, best)
+
+
+def test_early_stopping_names_the_logs_there_are():
+    with pytest.raises(ValueError, match=r"\['loss', 'mae'\].*val_acc"):
+        model().fit(*task(), callbacks=[fnn.callbacks.EarlyStopping("val_acc")], verbose=0)
+
+
+def test_a_callback_sees_and_sets_the_weights_of_its_step():
+    steps = []
+
+    class Zero(fnn.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            steps.append(int(self.model.train_state.step))
+            if batch == 2:
+                self.model.set_weights([np.zeros_like(w) for w in self.model.get_weights()])
+            if batch == 3:  # one step of gradient descent away from zero, no further
+                self.kernel = self.model.get_weights()[0]
+
+    watch = Zero()
+    model(optimizer=fnn.optimizers.SGD(0.01)).fit(*task(), callbacks=[watch], verbose=0)
+    assert steps == [1, 2, 3, 4]
+    np.testing.assert_array_equal(watch.kernel, 0)  # the gradient there is 0: the last layer is 0
+
+
+def test_a_failing_callback_leaves_a_model_and_the_others_are_told():
+    for hook in ("on_train_begin", "on_epoch_begin", "on_train_batch_end", "on_epoch_end"):
+        ended = []
+
+        def fail(*_):
+            raise ZeroDivisionError
+
+        others = fnn.callbacks.LambdaCallback(on_train_end=lambda logs: ended.append(True))
+        net = model()
+        with pytest.raises(ZeroDivisionError):
+            net.fit(
+                *task(), callbacks=[others, fnn.callbacks.LambdaCallback(**{hook: fail})], verbose=0
+            )
+        assert np.isfinite(net.predict(task()[0], verbose=0)).all()
+        net.fit(*task(), verbose=0)
+        assert ended == ([] if hook == "on_train_begin" else [True])
+
+
+def test_a_second_training_at_the_same_time_is_refused():
+    class Again(fnn.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.fit(*task(), verbose=0)
+
+    with pytest.raises(RuntimeError, match="already training"):
+        model().fit(*task(), callbacks=[Again()], verbose=0)
+
+
+@pytest.mark.parametrize("form", ["generator", "callable", "sequence", "iterable"])
+def test_streams_train_like_arrays(form):
+    x, y = task()
+    parts = [(x[i : i + 32], y[i : i + 32]) for i in range(0, 100, 32)]
+    source = {
+        "generator": (part for part in parts),
+        "callable": lambda: iter(parts),
+        "sequence": type(
+            "Parts", (), {"__len__": lambda _: 4, "__getitem__": lambda _, i: parts[i]}
+        )(),
+        "iterable": type("Parts", (), {"__iter__": lambda _: iter(parts)})(),
+    }[form]
+    epochs = 1 if form == "generator" else 3
+    plain, streamed = model(), model()
+    expected = plain.fit(x, y, epochs=epochs, shuffle=False, verbose=0).history
+    found = streamed.fit(source, epochs=epochs, verbose=0).history
+    np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-6)
+    for a, b in zip(plain.get_weights(), streamed.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+    if form != "generator":
+        assert streamed.evaluate(source, verbose=0)[0] == pytest.approx(
+            plain.evaluate(x, y, verbose=0)[0], rel=1e-5
+        )
+
+
+def test_a_stream_may_use_its_buffer_again():
+    x, y = task(96)
+    buffers = np.empty((32, 4), "float32"), np.empty((32, 1), "float32")
+
+    def batches():
+        for first in range(0, 96, 32):
+            buffers[0][:], buffers[1][:] = x[first : first + 32], y[first : first + 32]
+            yield buffers
+
+    plain, reused = model(), model()
+    plain.fit(x, y, epochs=4, shuffle=False, verbose=0)
+    reused.fit(batches, epochs=4, verbose=0)
+    for a, b in zip(plain.get_weights(), reused.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_an_iterator_that_ends_is_not_trained_on_twice():
+    x, y = task()
+    with pytest.raises(ValueError, match=r"starts again for 3 epochs.*iterator"):
+        model().fit(iter([(x, y)]), epochs=3, verbose=0)
+    net = model()
+    with pytest.raises(ValueError, match="expected 5 batches an epoch, received 3"):
+        net.fit(iter([(x[:32], y[:32])] * 3), steps_per_epoch=5, verbose=0)
+    assert int(net.train_state.step) in (0, 3)  # the batches that came were trained on, or none
+    with pytest.raises(ValueError, match="empty stream"):
+        model().fit(iter([]), verbose=0)
+
+
+def test_steps_per_epoch_goes_on_where_the_last_epoch_ended():
+    taken = []
+
+    def batches():
+        for number in range(100):
+            taken.append(number)
+            yield task(8)
+
+    net = model()
+    net.fit(batches(), epochs=3, steps_per_epoch=4, verbose=0)
+    assert int(net.train_state.step) == 12
+    assert len(taken) == 12
+
+
+def test_an_error_in_a_stream_comes_out_with_the_batch_and_the_steps_before_count():
+    def batches():
+        yield task(8)
+        yield task(8)
+        raise OSError("the disk is gone")
+
+    net = model()
+    with pytest.raises(OSError, match="the disk is gone"):
+        net.fit(batches(), verbose=0)
+    assert np.isfinite(net.predict(task()[0], verbose=0)).all()
+
+    def odd():
+        yield task(8)
+        yield task(8)[0][:, :3], task(8)[1]
+
+    with pytest.raises(ValueError, match="expected") as caught:
+        net.fit(odd(), verbose=0)
+    assert any("batch 1" in note for note in [str(caught.value), *caught.value.__notes__])
+
+
+def test_predict_and_evaluate_take_streams():
+    x, y = task(70)
+    net = model()
+    batches = lambda: iter([x[:32], x[32:64], x[64:]])
+    np.testing.assert_allclose(
+        net.predict(batches, verbose=0), net.predict(x, verbose=0), atol=1e-6
+    )
+
+
+def test_numbers_that_are_not_finite_stop_before_their_step():
+    x, y = task()
+    net = model(optimizer=fnn.optimizers.SGD(1e30))
+    with pytest.raises(fnn.training.TrainingError, match=r"step 1;") as caught:
+        net.fit(x, y, epochs=3, verbose=0)
+    assert "not finite" in str(caught.value) or "NaN or infinity" in str(caught.value)
+    assert int(net.train_state.step) == 1
+    assert all(np.isfinite(w).all() for w in net.get_weights())
+    net.learning_rate = 1e-3
+    net.set_weights(model().get_weights())
+    net.fit(x, y, verbose=0)
+
+
+def test_a_gradient_that_is_not_finite_stops_too():
+    class Root(fnn.Layer):
+        def apply(self, params, state, x, ctx=fnn.INFERENCE):
+            import jax.numpy as jnp
+
+            return jnp.sqrt(x - x[:1]), state  # finite, with an infinite slope at 0
+
+    net = fnn.Sequential([Dense(1, input_shape=(4,)), Root()], seed=0)
+    net.compile("sgd", "mse", guard="raise")
+    with pytest.raises(fnn.training.TrainingError):
+        net.fit(np.zeros((4, 4)), np.zeros((4, 1)), verbose=0)
+    assert all(np.isfinite(w).all() for w in net.get_weights())
+
+
+def test_weights_that_the_user_holds_never_die():
+    net = model()
+    held = net.params
+    net.fit(*task(), epochs=2, verbose=0)
+    net.evaluate(*task(), verbose=0)
+    assert np.isfinite(np.asarray(held["dense"]["kernel"])).all()
+
+
+def test_data_changed_after_fit_started_is_not_seen():
+    x, y = task()
+    plain, changed = model(), model()
+    plain.fit(x, y, epochs=2, verbose=0)
+    copy = x.copy()
+    spoil = fnn.callbacks.LambdaCallback(on_train_begin=lambda logs: copy.fill(1e3))
+    changed.fit(copy, y, epochs=2, callbacks=[spoil], verbose=0)
+    for a, b in zip(plain.get_weights(), changed.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("kind", ["readonly", "fortran", "strided", "big-endian", "memmap", "list"])
+def test_any_array_in_memory_will_do(kind, tmp_path):
+    x, y = task()
+    if kind == "memmap":
+        other = np.memmap(tmp_path / "x", "float32", "w+", shape=x.shape)
+        other[:] = x
+    else:
+        other = {
+            "readonly": x.copy(),
+            "fortran": np.asfortranarray(x),
+            "strided": np.repeat(x, 2, axis=0)[::2],
+            "big-endian": x.astype(">f4"),
+            "list": x.tolist(),
+        }[kind]
+    if kind == "readonly":
+        other.flags.writeable = False
+    nets = model(), model()
+    for net, data in zip(nets, (x, other), strict=True):
+        net.fit(data, y, verbose=0)
+    for a, b in zip(nets[0].get_weights(), nets[1].get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_random_state_of_python_and_numpy_is_left_alone():
+    import random
+
+    random.seed(1)
+    np.random.seed(1)
+    before = random.getstate(), np.random.get_state()[1].tolist()
+    fnn.set_seed(3)
+    net = fnn.Sequential([Dense(3, input_shape=(4,)), Dropout(0.5), Dense(1)])
+    net.compile("adam", "mse")
+    net.fit(*task(), verbose=0)
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before
+
+
+def test_add_and_pop_layers():
+    net = fnn.Sequential(seed=0)
+    net.add(fnn.Input((4,)))
+    net.add(Dense(3))
+    net.add(Dense(1))
+    assert net.output_shape == (None, 1)
+    net.pop()
+    assert net.output_shape == (None, 3)
+    assert [type(layer).__name__ for layer in net.layers] == ["Dense"]
+    assert net.get_layer("dense") == Dense(3) == net.get_layer(index=0)
+    with pytest.raises(ValueError, match=r"\['dense'\].*other"):
+        net.get_layer("other")
+    with pytest.raises(ValueError, match="received an empty one"):
+        fnn.Sequential().pop()
+
+
+def test_set_weights_is_all_or_nothing():
+    net = model()
+    before = net.get_weights()
+    with pytest.raises(ValueError, match=r"dense/kernel: expected \(4, 3\), received \(3, 4\)"):
+        net.set_weights([before[0].T, *before[1:]])
+    with pytest.raises(ValueError, match="expected 4 arrays"):
+        net.set_weights(before[:2])
+    with pytest.raises(ValueError, match="dense/bias: missing"):
+        net.params = {"dense": {"kernel": before[0]}, "dense_1": net.params["dense_1"]}
+    for a, b in zip(before, net.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_weights_before_a_shape_is_known_are_an_error():
+    with pytest.raises(ValueError, match="input_shape"):
+        fnn.Sequential([Dense(1)]).get_weights()
+    with pytest.raises(ValueError, match="input shape"):
+        fnn.Sequential([Dense(1)]).summary()
+
+
+def test_eight_threads_may_predict_at_once():
+    import threading
+
+    net, x = model(), task()[0]
+    expected, found = net.predict(x, verbose=0), [None] * 8
+
+    def work(i):
+        for _ in range(5):
+            found[i] = net.predict(x, verbose=0)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    for result in found:
+        np.testing.assert_array_equal(result, expected)

@@ -1,0 +1,109 @@
+"""Ctrl-C at random moments: the model stays whole, exactly at a step boundary."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fnn
+from fnn.layers import Dense
+
+ROOT = Path(__file__).parents[1]
+
+
+def interrupted(verb, signals, units):
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests" / "interrupted.py", verb, str(signals), str(units)],
+        capture_output=True, text=True, timeout=600, check=False, cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("verb", "signals", "units"),
+    [("fit", 90, 16), ("fit", 30, 20_000), ("evaluate", 90, 16), ("predict", 90, 16)],
+)
+def test_300_interrupts_leave_a_whole_model(verb, signals, units):
+    outcome = interrupted(verb, signals, units)
+    assert outcome == {"sent": signals, "ended": signals, "wrong": []}
+
+
+def test_a_few_interrupts_leave_a_whole_model():
+    assert interrupted("fit", 8, 16) == {"sent": 8, "ended": 8, "wrong": []}
+
+
+def task():
+    x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
+    return x, x.sum(axis=1, keepdims=True)
+
+
+def compiled():
+    model = fnn.Sequential([Dense(3, input_shape=(4,)), Dense(1)], seed=0)
+    model.compile("sgd", "mse")
+    return model
+
+
+class PressCtrlC(fnn.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_training_goes_on_after_an_interrupt_and_keeps_the_history():
+    model = compiled()
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(*task(), batch_size=16, epochs=3, callbacks=[PressCtrlC()], verbose=0)
+    assert int(model.train_state.step) == 2
+    assert model.history.epoch == []
+    model.fit(*task(), batch_size=16, epochs=1, verbose=0)
+    assert int(model.train_state.step) == 6
+
+
+def test_a_handler_of_the_user_is_called_and_put_back():
+    calls = []
+    before = signal.signal(signal.SIGINT, lambda *_: calls.append(1))
+    mine = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            compiled().fit(*task(), batch_size=16, callbacks=[PressCtrlC()], verbose=0)
+        assert calls == [1]
+        assert signal.getsignal(signal.SIGINT) is mine
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_training_works_in_another_thread():
+    model, errors = compiled(), []
+
+    def work():
+        try:
+            model.fit(*task(), verbose=0)
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(60)
+    assert errors == []
+    assert int(model.train_state.step) == 2
+
+
+def test_the_handler_is_put_back_after_an_error():
+    before = signal.getsignal(signal.SIGINT)
+
+    class Fails(fnn.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        compiled().fit(*task(), callbacks=[Fails()], verbose=0)
+    assert signal.getsignal(signal.SIGINT) is before

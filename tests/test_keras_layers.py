@@ -1,0 +1,153 @@
+"""Every layer of the catalogue against Keras, run live: signature, weights, outputs, gradients."""
+
+import dataclasses
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnn.core import tree
+from fnn.core.calling import weight_spec
+from fnn.core.config import Fields
+from fnn.core.masking import attach_mask, is_masked, split_mask, strip_masks
+from tests.catalogue import CATALOGUE, jit
+from tests.oracle import keras_rules
+
+TWINS = [case for case in CATALOGUE if case.keras is not None]
+CLASSES = sorted({type(case.layer) for case in TWINS if case.keras == "same"}, key=str)
+OURS = {"name", "trainable", "dtype", "input_shape"}
+# Of Keras's arguments fnn leaves out: what wrappers do, what JAX decides, arrays in a value.
+LEFT_OUT = {"weights", "lora_rank", "lora_alpha", "quantization_config", "use_cudnn", "name"}
+
+
+def twin(case):
+    """The Keras layer with the same arguments and `case.weights`."""
+    import keras
+
+    if case.keras != "same":
+        layer = case.keras(keras.layers)
+    else:
+        fields = {n: v for n, v in vars(case.layer).items() if n[0] != "_" and n not in OURS}
+        fields = {n: v.as_dict() if isinstance(v, Fields) else v for n, v in fields.items()}
+        layer = getattr(keras.layers, type(case.layer).__name__)(**fields)
+    plain = strip_masks(case.x)
+    shapes = jax.tree.map(lambda a: a.shape, plain, is_leaf=lambda a: hasattr(a, "shape"))
+    recurrent = hasattr(layer, "return_state")
+    layer.build(shapes[0] if recurrent and isinstance(plain, tuple) else shapes)
+    return layer
+
+
+def ordered(case):
+    """(paths, weights) in the order in which the layer made them: params, then state."""
+    spec = weight_spec(case.layer, case.x)
+    paths = [path for part in spec for path, _ in tree.flatten(part)]
+    weights = [
+        tree.get(part, path)
+        for part, made in zip(case.weights, spec, strict=True)
+        for path, _ in tree.flatten(made)
+    ]
+    return paths, weights
+
+
+def objective(y):
+    """The sum of the outputs times fixed random numbers; nothing hides in it."""
+    return sum(
+        jnp.vdot(np.random.default_rng(5).normal(size=a.shape).astype("float32"), a)
+        for a in jax.tree.leaves(strip_masks(y))
+    )
+
+
+def results(case, weights, run):
+    """(outputs, state, gradients by weights and inputs) of `run(weights, inputs without masks)`."""
+    x = strip_masks(case.x)
+    learned = all(jnp.issubdtype(a.dtype, jnp.floating) for a in jax.tree.leaves(x))
+
+    def value(weights, x):
+        y, state = run(weights, x)
+        return objective(y), (y, state)
+
+    gradient = jax.grad(value, (0, 1) if learned else (0,), has_aux=True)
+    gradients, (y, state) = jit(gradient)(weights, x)
+    return strip_masks(y), state, gradients
+
+
+def theirs(case, layer, train):
+    trainable = [jnp.asarray(v.value) for v in layer.trainable_variables]
+    others = [jnp.asarray(v.value) for v in layer.non_trainable_variables]
+    named = {"training": train} if "training" in inspect.signature(layer.call).parameters else {}
+    mask = split_mask(case.x)[1]
+    if mask is not None:
+        named["mask"] = mask
+
+    def run(trainable, x):
+        if isinstance(x, tuple) and hasattr(case.layer, "return_state"):
+            args = x[0], list(x[1:])
+        else:
+            args = (list(x) if isinstance(x, tuple) else x,)
+        return layer.stateless_call(trainable, others, *args, **named)
+
+    return results(case, trainable, run)
+
+
+def ours(case, train):
+    params, state = case.weights
+    masked = jax.tree.leaves(case.x, is_leaf=is_masked)
+
+    def run(params, x):
+        values = jax.tree.leaves(x)
+        masks = [a.mask if is_masked(a) else None for a in masked]
+        x = jax.tree.unflatten(jax.tree.structure(x), map(attach_mask, values, masks))
+        return case.run(params, state, x, train=train)
+
+    return results(case, params, run)
+
+
+def assert_same(received, expected):
+    """Shapes and numbers."""
+    received, expected = jax.tree.leaves(received), jax.tree.leaves(expected)
+    for a, b in zip(received, expected, strict=True):
+        assert a.shape == b.shape
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("train", [False, True], ids=["inference", "training"])
+@pytest.mark.parametrize("case", TWINS, ids=[case.id for case in TWINS])
+def test_layer_equals_keras(case, train):
+    draws = case.trains and not case.weights[1]  # dropout: other random numbers than Keras's
+    if train and (draws or not case.trains):
+        return
+    with keras_rules():
+        layer = twin(case)
+        paths, weights = ordered(case)
+        assert [v.name for v in layer.weights] == [path[-1] for path in paths]
+        layer.set_weights([np.asarray(w) for w in weights])
+        y, state, gradients = theirs(case, layer, train)
+    mine, new, (by_weights, *by_inputs) = ours(case, train)
+    assert_same(mine, y)
+    assert_same(new, state)
+    spec = weight_spec(case.layer, case.x)[0]
+    assert_same([tree.get(by_weights, path) for path, _ in tree.flatten(spec)], gradients[0])
+    assert_same(by_inputs, gradients[1:])
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_arguments_are_those_of_keras(cls):
+    """Names, order and defaults."""
+    import keras
+
+    theirs = inspect.signature(getattr(keras.layers, cls.__name__).__init__).parameters
+    theirs = {
+        name: parameter.default
+        for name, parameter in theirs.items()
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and name not in {"self", *LEFT_OUT}
+    }
+    missing = dataclasses.MISSING
+    mine = {
+        field.name: inspect.Parameter.empty if field.default is missing else field.default
+        for field in dataclasses.fields(cls)
+        if not field.kw_only
+    }
+    assert list(mine) == list(theirs)
+    assert mine == theirs

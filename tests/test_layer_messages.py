@@ -1,0 +1,257 @@
+"""Wrong arguments and wrong inputs: each is an error that says what was expected and received."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import fnn  # noqa: F401 - names of activations and initializers
+from fnn import layers as L
+from fnn.core.calling import call, initialize, output_spec
+from fnn.core.context import INFERENCE, Context
+from fnn.core.masking import Masked
+
+FORM = re.compile(r"expected .* received ", re.DOTALL)
+
+
+def spec(*shape, dtype="float32"):
+    return jax.ShapeDtypeStruct(shape, jnp.dtype(dtype))
+
+
+def reads(error, *words):
+    message = str(error.value)
+    assert FORM.search(message), message
+    for word in words:
+        assert word in message, message
+
+
+WRONG_ARGUMENTS = [
+    (lambda: L.Dense(0), "units=0"),
+    (lambda: L.Conv2D(0, 3), "filters=0"),
+    (lambda: L.Conv2D(4.0, 3), "filters=4.0"),
+    (lambda: L.Conv2D(4, 0), "kernel_size=0"),
+    (lambda: L.Conv2D(4, (3, 3, 3)), "kernel_size=(3, 3, 3)"),
+    (lambda: L.Conv1D(4, 3, strides=0), "strides=0"),
+    (lambda: L.Conv3D(4, 3, dilation_rate=(1, 0, 1)), "dilation_rate=(1, 0, 1)"),
+    (lambda: L.Conv2D(4, 3, padding="causal"), "padding='causal'"),
+    (lambda: L.Conv2D(4, 3, padding="SAME"), "'same'"),
+    (lambda: L.Conv1D(4, 3, data_format="NHWC"), "channels_last"),
+    (lambda: L.Conv2D(4, 3, groups=0), "groups=0"),
+    (lambda: L.Conv2D(4, 3, groups=3), "multiple of groups=3"),
+    (lambda: L.Conv2D(4, 3, activation="rleu"), "relu"),
+    (lambda: L.Conv2D(4, 3, kernel_initializer="zero_s"), "zeros"),
+    (lambda: L.MaxPooling2D(0), "pool_size=0"),
+    (lambda: L.MaxPooling2D((2, 2, 2)), "pool_size=(2, 2, 2)"),
+    (lambda: L.MaxPooling1D(2, strides=0), "strides=0"),
+    (lambda: L.AveragePooling3D(2, padding="causal"), "padding='causal'"),
+    (lambda: L.AveragePooling2D(2, data_format="last"), "data_format='last'"),
+    (lambda: L.GlobalMaxPooling2D("last"), "data_format='last'"),
+    (lambda: L.Flatten("last"), "data_format='last'"),
+    (lambda: L.Reshape(4), "target_shape=4"),
+    (lambda: L.Reshape((-1, -1)), "at most one -1"),
+    (lambda: L.Reshape((2, -3)), "target_shape=(2, -3)"),
+    (lambda: L.Permute((0, 1)), "dims=(0, 1)"),
+    (lambda: L.Permute(2), "dims=2"),
+    (lambda: L.RepeatVector(0), "n=0"),
+    (lambda: L.ZeroPadding1D(-1), "padding=-1"),
+    (lambda: L.ZeroPadding1D((1, 2, 3)), "padding=(1, 2, 3)"),
+    (lambda: L.ZeroPadding2D((1, 2, 3)), "2 numbers or pairs"),
+    (lambda: L.ZeroPadding2D(((1, 2), (3, -4))), "padding=(3, -4)"),
+    (lambda: L.ZeroPadding2D(1, "last"), "data_format='last'"),
+    (lambda: L.Cropping1D(0.5), "cropping=0.5"),
+    (lambda: L.Cropping3D((1, 2)), "3 numbers or pairs"),
+    (lambda: L.Cropping2D(1, "last"), "data_format='last'"),
+    (lambda: L.UpSampling1D(0), "size=0"),
+    (lambda: L.UpSampling2D(2, interpolation="cubic"), "bicubic"),
+    (lambda: L.UpSampling2D(2, "last"), "data_format='last'"),
+    (lambda: L.UpSampling3D((1, 2)), "size=(1, 2)"),
+    (lambda: L.UpSampling3D(2, "last"), "data_format='last'"),
+    (lambda: L.Concatenate(0), "axis=0"),
+    (lambda: L.Concatenate(1.5), "axis=1.5"),
+    (lambda: L.Dot(0), "the batch"),
+    (lambda: L.Dot((1, 2, 3)), "axes=(1, 2, 3)"),
+    (lambda: L.Embedding(0, 4), "input_dim=0"),
+    (lambda: L.Embedding(4, -1), "output_dim=-1"),
+    (lambda: L.Masking("0"), "mask_value='0'"),
+    (lambda: L.Rescaling("1"), "scale='1'"),
+    (lambda: L.Rescaling(1.0, [[1], [1, 2]]), "offset="),
+    (lambda: L.LSTM(0), "units=0"),
+    (lambda: L.LSTM(3, dropout=1.5), "dropout=1.5"),
+    (lambda: L.GRU(3, recurrent_dropout=-0.1), "recurrent_dropout=-0.1"),
+    (lambda: L.SimpleRNN(3, stateful=True), "return_state=True"),
+]
+
+
+@pytest.mark.parametrize(("make", "word"), WRONG_ARGUMENTS)
+def test_wrong_argument(make, word):
+    with pytest.raises(ValueError, match="expected") as error:
+        make()
+    reads(error, word)
+
+
+@pytest.mark.parametrize(
+    ("make", "word"),
+    [
+        (lambda: L.Lambda("square"), "function='square'"),
+        (lambda: L.Lambda(jnp.square, mask=True), "mask=True"),
+        (lambda: L.Lambda(jnp.square, arguments=[1]), "arguments=(1,)"),
+    ],
+)
+def test_lambda_of_no_function(make, word):
+    with pytest.raises(TypeError, match="expected") as error:
+        make()
+    reads(error, word)
+
+
+WRONG_INPUTS = [
+    (L.Dense(3), spec(4), "(4,)"),
+    (L.Conv2D(4, 3), spec(2, 28, 28), "(batch, height, width, channels)"),
+    (L.Conv2D(4, 3, data_format="channels_first"), spec(2, 8, 8), "(batch, channels, height, wid"),
+    (L.Conv1D(4, 3), spec(2, 3, 4, 5), "(batch, steps, channels)"),
+    (L.Conv3D(4, 3), spec(2, 3, 4, 5), "depth"),
+    (L.Conv2D(4, 5), spec(2, 4, 8, 3), "at least (5, 5)"),
+    (L.Conv1D(4, 3, dilation_rate=2), spec(2, 4, 3), "at least (5,)"),
+    (L.Conv2D(4, 3, groups=2), spec(2, 8, 8, 3), "multiple of groups=2"),
+    (L.MaxPooling2D(), spec(2, 8, 8), "(batch, height, width, channels)"),
+    (L.MaxPooling2D(9), spec(2, 8, 8, 1), "at least (9, 9)"),
+    (L.AveragePooling1D(2, data_format="channels_first"), spec(2, 8), "(batch, channels, steps)"),
+    (L.GlobalMaxPooling1D(), spec(2, 8), "(batch, steps, channels)"),
+    (L.GlobalAveragePooling2D("channels_first"), spec(2, 8), "(batch, channels, height, width)"),
+    (L.Flatten(), spec(), "()"),
+    (L.Reshape((2, 3)), spec(5, 7), "received 7"),
+    (L.Reshape((2, -1)), spec(5, 7), "a multiple of 2"),
+    (L.Permute((2, 1)), spec(5, 7), "3 axes"),
+    (L.RepeatVector(2), spec(5, 7, 2), "(batch, features)"),
+    (L.ZeroPadding2D(), spec(5, 7, 2), "4 axes"),
+    (L.Cropping1D(), spec(5, 7), "(batch, steps, channels)"),
+    (L.Cropping1D((3, 4)), spec(5, 7, 2), "larger than cropping=(3, 4)"),
+    (L.Cropping2D(((0, 0), (1, 1))), spec(5, 7, 2, 3), "received (7, 2)"),
+    (L.UpSampling1D(), spec(5, 7), "(batch, steps, channels)"),
+    (L.UpSampling2D(), spec(5, 7, 2), "4 axes"),
+    (L.UpSampling3D(), spec(5, 7, 2), "5 axes"),
+    (L.Add(), (spec(5, 7), spec(5, 8)), "[(5, 7), (5, 8)]"),
+    (L.Add(), (spec(5, 7), spec(1, 7)), "one batch size"),
+    (L.Multiply(), (spec(5, 3, 7), spec(5, 3)), "[(5, 3, 7), (5, 3)]"),
+    (L.Subtract(), (spec(5, 7),) * 3, "2 arrays"),
+    (L.Concatenate(), (spec(5, 7), spec(5, 7, 2)), "[(5, 7), (5, 7, 2)]"),
+    (L.Concatenate(1), (spec(5, 7, 2), spec(5, 7, 3)), "but for axis 1"),
+    (L.Concatenate(2), (spec(5, 7), spec(5, 7)), "axis 2"),
+    (L.Concatenate(-2), (spec(5, 7), spec(5, 7)), "axis -2"),
+    (L.Dot(1), (spec(5, 7), spec(5, 8)), "[(5, 7), (5, 8)]"),
+    (L.Dot(2), (spec(5, 7), spec(5, 7)), "axes=2"),
+    (L.Dot(1), (spec(5, 7),) * 3, "2 arrays"),
+    (L.Embedding(4, 2), spec(dtype="int32"), "axes"),
+    (L.Embedding(4, 2, mask_zero=True), spec(5, dtype="int32"), "mask_zero=False"),
+    (L.Masking(), spec(5, 7), "(batch, time, features, ...)"),
+    (L.Rescaling([1, 2, 3]), spec(5, 7), "(5, 7)"),
+    (L.Rescaling(1, [[1, 2, 3]]), spec(5), "offset of shape (1, 3)"),
+    (L.LSTM(3), spec(5, 7), "(batch, time, features)"),
+    (L.LSTM(3), (spec(5, 7, 2), spec(5, 3)), "received [(5, 3)]"),
+    (L.GRU(3), (spec(5, 7, 2), spec(5, 4)), "1 of shape (5, 3)"),
+    (L.SimpleRNN(3), spec(5, 7, 2, 2), "3 axes"),
+]
+
+
+@pytest.mark.parametrize(("layer", "x", "word"), WRONG_INPUTS, ids=lambda value: str(value)[:60])
+def test_wrong_input(layer, x, word):
+    """It is known from shapes alone, and says in which layer."""
+    with pytest.raises(ValueError, match="expected") as error:
+        output_spec(layer, x)
+    reads(error, word)
+    assert any(repr(layer) in note for note in error.value.__notes__)
+
+
+@pytest.mark.parametrize("layer", [L.Add(), L.Concatenate(), L.Dot(1)], ids=repr)
+@pytest.mark.parametrize("x", [spec(3, 4), ()], ids=["array", "nothing"])
+def test_merging_wants_a_tuple(layer, x):
+    with pytest.raises(TypeError, match="tuple") as error:
+        initialize(layer, jax.random.key(0), x)
+    reads(error, type(layer).__name__)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [L.Dense(2), L.Conv1D(2, 1), L.Flatten(), L.Embedding(3, 2), L.MaxPooling1D()],
+    ids=repr,
+)
+def test_layers_of_one_input_refuse_two(layer):
+    with pytest.raises(TypeError, match="one array") as error:
+        initialize(layer, jax.random.key(0), (spec(3, 4, 4), spec(3, 4, 4)))
+    reads(error, "Concatenate")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ([[1, 4]], ("from 0 to 3", "received 4 at (0, 1)")),
+        ([[1, 2], [-1, 0]], ("from 0 to 3", "received -1 at (1, 0)")),
+        ([[1.0, 0.5]], ("whole numbers", "received 0.5")),
+    ],
+)
+def test_ids_in_the_data_of_a_model(data, words):
+    with pytest.raises(ValueError, match="ids") as error:
+        L.Embedding(4, 2).check_values(np.array(data))
+    reads(error, *words)
+
+
+@pytest.mark.parametrize(
+    ("layer", "built", "given"),
+    [
+        (L.Dense(2), (3, 4), (3, 5)),
+        (L.Conv2D(2, 1), (3, 4, 4, 2), (3, 4, 4, 3)),
+        (L.Conv1D(2, 1, data_format="channels_first"), (3, 4, 4), (3, 5, 4)),
+        (L.LSTM(2), (3, 4, 4), (3, 4, 5)),
+        (L.GRU(2), (3, 4, 4), (3, 4, 5)),
+    ],
+    ids=str,
+)
+def test_inputs_of_another_width_than_in_init(layer, built, given):
+    params, state = layer.init(jax.random.key(0), spec(*built))
+    with pytest.raises(ValueError, match="features") as error:
+        layer.apply(params, state, jnp.ones(given))
+    reads(error, str(given))
+
+
+REFUSING = [
+    L.Conv1D(2, 1),
+    L.MaxPooling1D(),
+    L.AveragePooling1D(2),
+    L.Flatten(),
+    L.Reshape((-1,)),
+    L.Permute((2, 1)),
+    L.ZeroPadding1D(),
+    L.Cropping1D(),
+    L.UpSampling1D(),
+    L.Lambda(jnp.square),
+]
+
+
+@pytest.mark.parametrize("layer", REFUSING, ids=repr)
+def test_masks_that_would_be_lost_are_refused(layer):
+    x = Masked(jnp.ones((2, 4, 3)), jnp.ones((2, 4), bool))
+    params, state = initialize(layer, jax.random.key(0), x)
+    with pytest.raises(ValueError, match="mask") as error:
+        call(layer, params, state, x, INFERENCE)
+    reads(error, "Unmask()")
+
+
+def test_dropout_in_training_wants_a_key():
+    layer, x = L.LSTM(2, dropout=0.5), jnp.ones((1, 2, 3))
+    params, state = layer.init(jax.random.key(0), x)
+    with pytest.raises(ValueError, match="key") as error:
+        layer.apply(params, state, x, Context(train=True))
+    reads(error, "jax.random.key(0)")
+
+
+@pytest.mark.parametrize("number", [-1, 4, 1000, 0.5])
+def test_an_id_outside_the_table_is_not_a_number(number):
+    """It neither wraps nor clamps: the mistake shows, under jit too, and no row learns from it."""
+    layer, ids = L.Embedding(4, 2), jnp.array([[1, number]])
+    params, state = layer.init(jax.random.key(0), ids)
+    y = jax.jit(lambda p: layer.apply(p, state, ids)[0])(params)
+    assert np.isfinite(y[0, 0]).all()
+    assert np.isnan(y[0, 1]).all()
+    gradient = jax.grad(lambda p: jnp.nansum(layer.apply(p, state, ids)[0]))(params)["embeddings"]
+    np.testing.assert_array_equal(gradient, [[0, 0], [1, 1], [0, 0], [0, 0]])

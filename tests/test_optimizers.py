@@ -1,0 +1,393 @@
+"""Optimizers: ten steps against Keras, bits against optax, rates, own updates, messages."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from fnn import optimizers
+from fnn.core.config import from_config, to_config
+from fnn.optimizers import (
+    SGD,
+    Adam,
+    Optimizer,
+    Rule,
+    current_learning_rate,
+    expand_updates,
+    with_learning_rate,
+)
+from fnn.schedules import CosineDecay, ExponentialDecay
+from tests.oracle import keras_rules
+
+random = np.random.default_rng(0)
+PARAMS = {
+    "dense": {
+        "kernel": random.normal(size=(4, 3)).astype("float32"),
+        "bias": random.normal(size=3).astype("float32"),
+    }
+}
+STEPS = 10
+GRADS = [
+    jax.tree.map(lambda p: random.normal(size=p.shape).astype("float32"), PARAMS)
+    for _ in range(STEPS)
+]
+
+# (class, arguments): ten steps equal Keras
+TABLE = [
+    ("SGD", {}),
+    ("SGD", {"learning_rate": 0.1, "momentum": 0.9}),
+    ("SGD", {"learning_rate": 0.1, "momentum": 0.9, "nesterov": True}),
+    ("SGD", {"learning_rate": 0.1, "weight_decay": 0.1}),
+    ("SGD", {"learning_rate": 0.1, "clipnorm": 0.5}),
+    ("SGD", {"learning_rate": 0.1, "clipvalue": 0.3}),
+    ("SGD", {"learning_rate": 0.1, "global_clipnorm": 0.7}),
+    ("SGD", {"learning_rate": 0.1, "gradient_accumulation_steps": 3, "clipnorm": 0.5}),
+    ("SGD", {"learning_rate": 0.1, "use_ema": True, "ema_overwrite_frequency": 3}),
+    ("RMSprop", {"learning_rate": 0.01}),
+    ("RMSprop", {"learning_rate": 0.01, "momentum": 0.5, "rho": 0.8}),
+    ("RMSprop", {"learning_rate": 0.01, "centered": True}),
+    ("Adam", {"learning_rate": 0.1}),
+    ("Adam", {"learning_rate": 0.1, "weight_decay": 0.05, "beta_1": 0.8, "global_clipnorm": 1.0}),
+    ("Adam", {"learning_rate": 0.1, "gradient_accumulation_steps": 2}),
+    ("AdamW", {}),
+    ("AdamW", {"learning_rate": 0.1, "weight_decay": 0.1}),
+    ("Adagrad", {"learning_rate": 0.1}),
+    ("Adadelta", {"learning_rate": 1.0}),
+    ("Adamax", {"learning_rate": 0.1}),
+    ("Nadam", {"learning_rate": 0.1}),
+    ("Lion", {"learning_rate": 0.01, "weight_decay": 0.1}),
+    ("Lamb", {"learning_rate": 0.1}),
+    ("Adafactor", {"learning_rate": 0.5}),
+    ("Adafactor", {"learning_rate": 0.01, "clip_threshold": 0.5}),
+    ("Ftrl", {"learning_rate": 0.1}),
+    (
+        "Ftrl",
+        {
+            "learning_rate": 0.1,
+            "l1_regularization_strength": 0.1,
+            "l2_regularization_strength": 0.2,
+            "l2_shrinkage_regularization_strength": 0.01,
+            "beta": 0.1,
+            "learning_rate_power": -0.7,
+        },
+    ),
+    ("Muon", {"learning_rate": 0.1}),
+    ("Muon", {"learning_rate": 0.1, "nesterov": False, "rms_rate": None, "adam_lr_ratio": 0.1}),
+    ("Muon", {"learning_rate": 0.1, "exclude_layers": ("kern",), "adam_weight_decay": None}),
+    ("ScheduleFreeAdamW", {"learning_rate": 0.1}),
+    ("ScheduleFreeAdamW", {"learning_rate": 0.1, "warmup_steps": 4, "weight_decay": 0.1}),
+]
+NAMES = [f"{name}-{arguments}" for name, arguments in TABLE]
+ALL = sorted({name for name, _ in TABLE})
+
+
+@pytest.fixture(scope="module")
+def keras():
+    with keras_rules():
+        import keras
+
+        return keras
+
+
+def run(optimizer, params=PARAMS, grads=GRADS):
+    state, update, history = optimizer.init(params), jax.jit(optimizer.update), []
+    for g in grads:
+        updates, state = update(g, state, params)
+        params = optax.apply_updates(params, updates)
+        history.append(params)
+    return history, state
+
+
+def run_keras(keras, oracle):
+    with keras_rules():
+        names = ["kernel", "bias"]
+        weights = [keras.Variable(PARAMS["dense"][n], name=n) for n in names]
+        history = []
+        for g in GRADS:
+            oracle.apply([jnp.asarray(g["dense"][n]) for n in names], weights)
+            history.append({n: np.array(w) for n, w in zip(names, weights, strict=True)})
+    return history
+
+
+@pytest.mark.parametrize(("name", "arguments"), TABLE, ids=NAMES)
+def test_ten_steps_equal_keras(keras, name, arguments):
+    with keras_rules():
+        given = {k: list(v) if isinstance(v, tuple) else v for k, v in arguments.items()}
+        expected = run_keras(keras, getattr(keras.optimizers, name)(**given))
+    history, _ = run(getattr(optimizers, name)(**arguments))
+    for ours, theirs in zip(history, expected, strict=True):
+        for weight, value in theirs.items():
+            np.testing.assert_allclose(ours["dense"][weight], value, rtol=1e-5, atol=1e-5)
+
+
+BITS = [
+    (SGD(0.1), optax.sgd(0.1)),
+    (SGD(0.1, momentum=0.9, nesterov=True), optax.sgd(0.1, 0.9, nesterov=True)),
+    (Adam(0.1), optax.adam(0.1, eps=1e-7)),
+    (Adam(0.1, amsgrad=True), optax.amsgrad(0.1, eps=1e-7)),
+    (optimizers.RMSprop(0.1), optax.rmsprop(0.1, eps=1e-7)),
+    (optimizers.Adagrad(0.1), optax.adagrad(0.1)),
+    (optimizers.Adamax(0.1), optax.adamax(0.1, eps=1e-7)),
+    (optimizers.Lion(0.1), optax.lion(0.1, weight_decay=0)),
+    (
+        Adam(ExponentialDecay(0.1, 3, 0.5)),
+        optax.adam(lambda step: ExponentialDecay(0.1, 3, 0.5)(step), eps=1e-7),
+    ),
+    (
+        Adam(0.1, global_clipnorm=0.5),
+        optax.chain(optax.clip_by_global_norm(0.5), optax.adam(0.1, eps=1e-7)),
+    ),
+]
+
+
+@pytest.mark.parametrize(("ours", "oracle"), BITS, ids=[repr(ours) for ours, _ in BITS])
+def test_bits_equal_optax(ours, oracle):
+    found, expected = run(ours)[0][-1], run(oracle)[0][-1]
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_arguments_are_those_of_keras(keras, name):
+    expected = dict(inspect.signature(getattr(keras.optimizers, name).__init__).parameters)
+    found = inspect.signature(getattr(optimizers, name)).parameters
+    shared = set(inspect.signature(Rule).parameters) - {"learning_rate"}
+    assert set(found) == set(expected) - {"self", "kwargs"}
+    positional = [k for k, p in found.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    own = [k for k in expected if k not in shared | {"self", "kwargs"}]
+    assert [k for k in positional if k not in shared] == own
+    assert all(found[k].default == expected[k].default for k in found)
+
+
+@pytest.mark.parametrize(("name", "arguments"), TABLE, ids=NAMES)
+def test_an_optimizer_is_a_value_with_a_steady_state(name, arguments):
+    optimizer = getattr(optimizers, name)(**arguments)
+    assert from_config(to_config(optimizer)) == optimizer
+    assert hash(optimizer) == hash(getattr(optimizers, name)(**arguments))
+    state = optimizer.init(PARAMS)
+    new = jax.eval_shape(optimizer.update, GRADS[0], state, PARAMS)[1]
+    assert jax.tree.structure(state) == jax.tree.structure(new)
+    assert jax.tree.map(lambda a: (a.shape, a.dtype), state) == jax.tree.map(
+        lambda a: (a.shape, a.dtype), new
+    )
+    assert state["learning_rate"].dtype == jnp.float32
+
+
+@pytest.mark.parametrize(("name", "arguments"), TABLE, ids=NAMES)
+def test_half_precision_weights_stay_so(name, arguments):
+    optimizer = getattr(optimizers, name)(**arguments)
+    half = jax.tree.map(lambda p: jnp.asarray(p, "bfloat16"), PARAMS)
+    state = jax.eval_shape(optimizer.init, half)
+    updates, new = jax.eval_shape(optimizer.update, half, state, half)
+    assert jax.tree.map(lambda a: a.dtype, state) == jax.tree.map(lambda a: a.dtype, new)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(updates)} == {"bfloat16"}
+
+
+def test_an_optimizer_is_an_optax_transformation():
+    init, update = Adam(0.1)
+    assert init(PARAMS)["step"] == 0
+    updates, _ = update(GRADS[0], init(PARAMS), PARAMS)
+    chained = optax.chain(Adam(0.1), optax.scale(0.5))
+    half, _ = chained.update(GRADS[0], chained.init(PARAMS), PARAMS)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, 0.5 * b), half, updates)
+    kept = optax.masked(SGD(0.1), {"dense": {"kernel": True, "bias": False}})
+    assert kept.update(GRADS[0], kept.init(PARAMS), PARAMS)[0]["dense"]["bias"] is not None
+    extra, _ = update(GRADS[0], init(PARAMS), PARAMS, value=1.0)
+    jax.tree.map(np.testing.assert_array_equal, extra, updates)
+
+
+def test_the_rate_changes_without_compiling_anew():
+    optimizer, traces = SGD(0.1), []
+
+    @jax.jit
+    def step(grads, state):
+        traces.append(1)
+        return optimizer.update(grads, state)
+
+    state = optimizer.init(PARAMS)
+    assert current_learning_rate(optimizer, state) == np.float32(0.1)
+    updates, state = step(GRADS[0], state)
+    state = with_learning_rate(state, 0.5)
+    assert current_learning_rate(optimizer, state) == 0.5
+    updates, state = step(GRADS[0], state)
+    assert len(traces) == 1
+    np.testing.assert_allclose(updates["dense"]["bias"], -0.5 * GRADS[0]["dense"]["bias"])
+
+
+def test_a_schedule_sets_the_rate():
+    schedule = CosineDecay(0.1, 10)
+    optimizer = SGD(schedule)
+    state = optimizer.init(PARAMS)
+    assert "learning_rate" not in state
+    for step in range(3):
+        np.testing.assert_allclose(current_learning_rate(optimizer, state), schedule(step))
+        updates, state = optimizer.update(GRADS[0], state)
+        np.testing.assert_allclose(
+            updates["dense"]["bias"], -schedule(step) * GRADS[0]["dense"]["bias"], rtol=1e-6
+        )
+    with pytest.raises(ValueError, match=r"holds a learning rate.*set by a schedule"):
+        with_learning_rate(state, 0.5)
+    plain = SGD(lambda step: 0.1 / (step + 1))
+    assert current_learning_rate(plain, plain.init(PARAMS)) == np.float32(0.1)
+
+
+def test_rates_of_plain_optax():
+    injected = optax.inject_hyperparams(optax.adam)(learning_rate=0.1)
+    state = injected.init(PARAMS)
+    assert current_learning_rate(injected, state) == np.float32(0.1)
+    assert current_learning_rate(injected, with_learning_rate(state, 0.5)) == 0.5
+    assert current_learning_rate(optax.adam(0.1), optax.adam(0.1).init(PARAMS)) is None
+
+
+def test_averages_of_the_weights():
+    optimizer = SGD(0.1, use_ema=True, ema_momentum=0.5)
+    history, state = run(optimizer)
+    average = history[0]
+    for params in history[1:]:
+        average = jax.tree.map(lambda a, p: 0.5 * a + 0.5 * p, average, params)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), state["average"], average
+    )
+    jax.tree.map(np.testing.assert_array_equal, history[-1], run(SGD(0.1))[0][-1])
+
+
+def test_accumulation_waits_and_takes_the_mean():
+    optimizer = SGD(0.1, gradient_accumulation_steps=2)
+    history, _ = run(optimizer, grads=GRADS[:2])
+    jax.tree.map(np.testing.assert_array_equal, history[0], PARAMS)
+    mean = jax.tree.map(lambda a, b: (a + b) / 2, *GRADS[:2])
+    expected = run(SGD(0.1), grads=[mean])[0][0]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), history[1], expected)
+
+
+def test_muon_leaves_embeddings_and_vectors_to_adam():
+    params = {"embedding": {"embeddings": jnp.ones((3, 2))}, "dense": PARAMS["dense"]}
+    assert optimizers.Muon().labels(params) == {
+        "embedding": {"embeddings": "adam"},
+        "dense": {"kernel": "muon", "bias": "adam"},
+    }
+    assert optimizers.Muon(exclude_embeddings=False).labels(params)["embedding"] == {
+        "embeddings": "muon"
+    }
+    assert optimizers.Muon(weight_decay=None, adam_weight_decay=None).decays(params) is None
+    x = random.normal(size=(6, 4)).astype("float32")
+    u, _, v = np.linalg.svd(x, full_matrices=False)
+    near = optimizers.Muon(rms_rate=None, ns_steps=10)._near_orthogonal(x)
+    cosine = (near * (u @ v)).sum() / np.linalg.norm(near) / np.linalg.norm(u @ v)
+    assert cosine > 0.97
+
+
+def test_a_custom_optimizer_computes_its_own_updates():
+    class CustomOptimizer(Optimizer):
+        def __init__(self, learning_rate=0.01):
+            super(CustomOptimizer, self).__init__()  # noqa: UP008 - as users write it
+            self.learning_rate = learning_rate
+
+        def get_updates(self, loss, params):
+            grads = jax.grad(loss)(params)
+            return {"dense/bias": -self.learning_rate * grads["dense"]["bias"]}
+
+    optimizer = CustomOptimizer(0.5)
+    assert optimizers.get(optimizer) is optimizer
+    assert optimizer == CustomOptimizer(0.5)
+    assert optimizer != CustomOptimizer(0.25)
+    assert current_learning_rate(optimizer, optimizer.init(PARAMS)) == 0.5
+    params = jax.tree.map(jnp.asarray, PARAMS)
+    given = optimizer.get_updates(lambda p: (p["dense"]["bias"] ** 2).sum(), params)
+    updates = expand_updates(given, params)
+    np.testing.assert_allclose(updates["dense"]["bias"], -PARAMS["dense"]["bias"], rtol=1e-6)
+    assert not updates["dense"]["kernel"].any()
+    with pytest.raises(TypeError, match="expected CustomOptimizer to define update"):
+        optimizer.update(GRADS[0], optimizer.init(PARAMS))
+
+
+def test_updates_are_expanded_to_a_tree_like_the_weights():
+    bias = np.ones(3, "float32")
+    for given in (
+        {"dense/bias": bias},
+        {"dense": {"bias": bias}},
+        {"dense": {"bias": bias, "kernel": None}},
+    ):
+        expanded = expand_updates(given, PARAMS)
+        assert jax.tree.structure(expanded) == jax.tree.structure(PARAMS)
+        np.testing.assert_array_equal(expanded["dense"]["bias"], bias)
+        assert not np.any(expanded["dense"]["kernel"])
+    whole = expand_updates(GRADS[0], PARAMS)
+    jax.tree.map(np.testing.assert_array_equal, whole, GRADS[0])
+    nothing = expand_updates({}, PARAMS)
+    assert jax.tree.structure(nothing) == jax.tree.structure(PARAMS)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(nothing))
+    with pytest.raises(ValueError, match=r"received \['dense/bais'\].*by path: dense/kernel"):
+        expand_updates({"dense/bais": bias}, PARAMS)
+    with pytest.raises(ValueError, match=r"shape \(3,\) for dense/bias, received \(4, 3\)"):
+        expand_updates({"dense/bias": np.ones((4, 3))}, PARAMS)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_get_resolves_names_in_any_case(keras, name):
+    cls = getattr(optimizers, name)
+    for identifier in (name, name.lower(), name.upper(), cls, cls()):
+        assert optimizers.get(identifier) == cls()
+    if name not in ("ScheduleFreeAdamW", "Lamb"):  # Keras's table lacks them
+        with keras_rules():
+            assert type(keras.optimizers.get(name.lower())).__name__ == name
+
+
+def test_get_takes_optax_as_it_is():
+    adam = optax.adam(0.1)
+    assert optimizers.get(adam) is adam
+    with pytest.raises(ValueError, match="'adam'"):
+        optimizers.get("adma")
+    for wrong in (3, None, Schedule):
+        with pytest.raises(TypeError, match="expected an optimizer, received"):
+            optimizers.get(wrong)
+
+
+class Schedule:
+    pass
+
+
+WRONG = [
+    (lambda: Adam(-0.1), "learning_rate to be finite and not below 0.*-0.1"),
+    (lambda: Adam(float("nan")), "learning_rate to be finite"),
+    (lambda: Adam("0.1"), "learning_rate to be a number or a schedule"),
+    (lambda: SGD(momentum=1.5), "momentum to be a share between 0 and 1"),
+    (lambda: SGD(clipnorm=1.0, clipvalue=1.0), "one kind of clipping, received clipnorm and clipv"),
+    (lambda: SGD(clipnorm=0), "clipnorm to be a number above 0"),
+    (lambda: SGD(weight_decay=-0.1), "weight_decay to be a number not below 0"),
+    (
+        lambda: SGD(gradient_accumulation_steps=1),
+        "gradient_accumulation_steps to be a whole number",
+    ),
+    (lambda: SGD(ema_overwrite_frequency=3), "ema_overwrite_frequency .* with use_ema"),
+    (lambda: SGD(use_ema=True, ema_momentum=2), "ema_momentum to be a share"),
+    (lambda: SGD(loss_scale_factor=2.0), "loss_scale_factor to be None.*bfloat16"),
+    (lambda: SGD(weight_decay=0.1).update(GRADS[0], SGD().init(PARAMS)), "expected params"),
+    (lambda: optimizers.RMSprop(rho=2), "rho to be a share"),
+    (lambda: Adam(beta_1=-1), "beta_1 to be a share"),
+    (lambda: Adam(epsilon=0), "epsilon to be a number above 0"),
+    (lambda: optimizers.Adagrad(initial_accumulator_value=-1), "initial_accumulator_value not to"),
+    (lambda: optimizers.Adafactor(beta_2_decay=0.8), "beta_2_decay to be below 0"),
+    (lambda: optimizers.Ftrl(l1_regularization_strength=-1), "l1_regularization_strength not to"),
+    (lambda: optimizers.Ftrl(learning_rate_power=1), "learning_rate_power not to be above 0"),
+    (lambda: optimizers.ScheduleFreeAdamW(beta_1=0.0), "beta_1 to be above 0"),
+    (lambda: optimizers.ScheduleFreeAdamW(warmup_steps=-1), "warmup_steps to be a whole number"),
+    (lambda: optimizers.Muon(ns_steps=0), "ns_steps to be a whole number"),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), WRONG)
+def test_wrong_arguments_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_rule_without_a_rule_says_so():
+    with pytest.raises(TypeError, match=r"expected Rule to define rule\(\)"):
+        Rule().init(PARAMS)
+
+
+def test_a_rate_may_be_an_array():
+    assert SGD(jnp.float32(0.5)) == SGD(np.float32(0.5)) == SGD(0.5)
