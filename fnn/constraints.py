@@ -56,7 +56,7 @@ class MaxNorm(Constraint):
     axis: int | tuple[int, ...] = 0
 
     def validate(self) -> None:
-        _check_norms(self, "max_value")
+        arguments.not_negative(self, "max_value")
 
     def __call__(self, w: Array) -> Array:
         norm = _norm(w, self.axis)
@@ -91,7 +91,7 @@ class MinMaxNorm(Constraint):
     axis: int | tuple[int, ...] = 0
 
     def validate(self) -> None:
-        _check_norms(self, "min_value", "max_value")
+        arguments.not_negative(self, "min_value", "max_value")
         arguments.fraction(self, "rate")
         if self.min_value > self.max_value:
             expected = f"to be at most max_value={self.max_value}"
@@ -105,13 +105,6 @@ class MinMaxNorm(Constraint):
 
 def _norm(w: Array, axis: int | tuple[int, ...]) -> Array:
     return jnp.sqrt(jnp.square(w).sum(axis=axis, keepdims=True))
-
-
-def _check_norms(constraint: Any, *names: str) -> None:
-    for name in names:
-        value = getattr(constraint, name)
-        if not isinstance(value, (int, float)) or not value >= 0:
-            raise arguments.wrong(constraint, name, "to be a number not below 0", value)
 
 
 max_norm, non_neg, unit_norm, min_max_norm = MaxNorm, NonNeg, UnitNorm, MinMaxNorm

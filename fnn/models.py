@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Iterator
 from typing import Any, cast
@@ -20,19 +21,22 @@ from fnn.layers.sequential import Sequential as SequentialLayer
 from fnn.saving import archive
 from fnn.training import checks, engine, evaluation, inputs
 from fnn.training.data import ArrayData
+from fnn.training.diagnosis import diagnose
 from fnn.training.history import History
 from fnn.training.hooks import CallbackList
-from fnn.training.loop import Plan, train
+from fnn.training.loop import train
 from fnn.training.objective import Objective, check_values, resolve_objective
 from fnn.training.state import numbers
 from fnn.training.step import (
     init_optimizer,
     make_eval_step,
+    make_loss,
     make_predict_step,
     make_train_step,
     output_leaves,
 )
 from fnn.training.stream import StreamData
+from fnn.training.trainer import Plan
 from fnn.weighted import Weighted, key_data
 
 
@@ -294,6 +298,7 @@ class Model(Weighted):
                 validate=(lambda e: validate() if wanted(e) else {}) if validate else None,
                 first_step=int(now.step),
                 first_epoch=int(now.epoch),
+                diagnose=functools.partial(diagnose, self.layer, make_loss(self.layer, objective)),
             )
             return train(plan)
 

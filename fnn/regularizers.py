@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -43,7 +42,7 @@ class L1(Regularizer):
     l1: float = 0.01
 
     def validate(self) -> None:
-        _check_factors(self, "l1")
+        arguments.not_negative(self, "l1")
 
     def __call__(self, x: Array) -> Array:
         return self.l1 * jnp.abs(x).sum()
@@ -59,7 +58,7 @@ class L2(Regularizer):
     l2: float = 0.01
 
     def validate(self) -> None:
-        _check_factors(self, "l2")
+        arguments.not_negative(self, "l2")
 
     def __call__(self, x: Array) -> Array:
         return self.l2 * jnp.square(x).sum()
@@ -78,7 +77,7 @@ class L1L2(Regularizer):
     l2: float = 0.0
 
     def validate(self) -> None:
-        _check_factors(self, "l1", "l2")
+        arguments.not_negative(self, "l1", "l2")
 
     def __call__(self, x: Array) -> Array:
         return self.l1 * jnp.abs(x).sum() + self.l2 * jnp.square(x).sum()
@@ -97,7 +96,7 @@ class OrthogonalRegularizer(Regularizer):
     mode: str = "rows"
 
     def validate(self) -> None:
-        _check_factors(self, "factor")
+        arguments.not_negative(self, "factor")
         arguments.one_of(self, "mode", ("rows", "columns"))
 
     def __call__(self, x: Array) -> Array:
@@ -113,13 +112,6 @@ class OrthogonalRegularizer(Regularizer):
         count = len(vectors)
         others = jnp.abs(cosines * (1 - jnp.eye(count, dtype=x.dtype)))
         return self.factor * others.sum() / max(count * (count - 1), 1)
-
-
-def _check_factors(regularizer: Any, *names: str) -> None:
-    for name in names:
-        value = getattr(regularizer, name)
-        if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-            raise arguments.wrong(regularizer, name, "to be a finite number not below 0", value)
 
 
 def l1_and_l2(x: Array) -> Array:

@@ -128,9 +128,10 @@ class PiecewiseConstantDecay(Schedule):
         step = jnp.asarray(step)
         rate = jnp.float32(self.values[0])
         for boundary, value in zip(self.boundaries, self.values[1:], strict=True):
-            if jnp.issubdtype(step.dtype, jnp.integer):  # past its range no step gets
-                boundary = min(boundary, jnp.iinfo(step.dtype).max)
-            rate = jnp.where(step > boundary, jnp.float32(value), rate)
+            whole = jnp.issubdtype(step.dtype, jnp.integer)
+            # past the range of its dtype no step gets
+            limit = min(boundary, jnp.iinfo(step.dtype).max) if whole else float(boundary)
+            rate = jnp.where(step > limit, jnp.float32(value), rate)
         return rate
 
 

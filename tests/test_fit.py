@@ -151,10 +151,8 @@ def test_several_outputs_equal_keras(form):
         assert list(found) == list(expected)
         for name, values in expected.items():
             np.testing.assert_allclose(found[name], values, rtol=1e-5, err_msg=name)
-        results = theirs.evaluate(x, y, verbose=0, return_dict=True)
-        np.testing.assert_allclose(
-            ours.evaluate(x, y, verbose=0), list(results.values()), rtol=1e-5
-        )
+        results = theirs.evaluate(x, y, verbose=0)
+        np.testing.assert_allclose(ours.evaluate(x, y, verbose=0), results, rtol=1e-5)
         for a, b in zip(ours.predict(x, verbose=0), theirs.predict(x, verbose=0), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
@@ -437,7 +435,7 @@ def test_predict_and_evaluate_take_streams():
 def test_numbers_that_are_not_finite_stop_before_their_step():
     x, y = task()
     net = model(optimizer=fnn.optimizers.SGD(1e30))
-    with pytest.raises(fnn.training.TrainingError, match=r"step 1;") as caught:
+    with pytest.raises(fnn.training.TrainingError, match="at step 1, first in the loss") as caught:
         net.fit(x, y, epochs=3, verbose=0)
     assert "not finite" in str(caught.value) or "NaN or infinity" in str(caught.value)
     assert int(net.train_state.step) == 1
@@ -569,3 +567,84 @@ def test_eight_threads_may_predict_at_once():
         thread.join(60)
     for result in found:
         np.testing.assert_array_equal(result, expected)
+
+
+def test_the_first_number_that_is_not_finite_is_located():
+    class Blow(fnn.Layer):
+        def apply(self, params, state, x, ctx=fnn.INFERENCE):
+            return x / 0.0 if ctx.train else x, state
+
+    inner = fnn.layers.Sequential([Dense(3), Blow(name="blow")], name="inner")
+    net = fnn.Sequential([Dense(2, input_shape=(4,)), inner, Dense(1)], seed=0)
+    net.compile("sgd", "mse")
+    with pytest.raises(
+        fnn.training.TrainingError, match="first in the outputs of layer inner/blow"
+    ):
+        net.fit(*task(), verbose=0)
+
+
+@pytest.fixture
+def donating(monkeypatch):
+    from fnn.training import engine
+
+    engine._program.cache_clear()
+    monkeypatch.setattr(engine, "DONATED_BYTES", 0)
+    yield
+    engine._program.cache_clear()
+
+
+def test_large_states_are_donated_with_the_same_results(donating):
+    nets = model(), model()
+    held = nets[0].params
+    best = fnn.callbacks.EarlyStopping("loss", restore_best_weights=True, patience=9)
+    nets[0].fit(*task(), epochs=4, callbacks=[best], verbose=0)
+    watch = fnn.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None)
+    nets[1].fit(*task(), epochs=4, callbacks=[watch], verbose=0)  # batch by batch: not donated
+    for a, b in zip(nets[0].get_weights(), nets[1].get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert np.isfinite(np.asarray(held["dense"]["kernel"])).all()
+
+
+class Fails(fnn.Layer):
+    """Raises on the host, in the middle of a compiled step, at the second epoch."""
+
+    masking = "pass"
+    calls = []
+
+    def apply(self, params, state, x, ctx=fnn.INFERENCE):
+        import jax
+
+        def host(value):
+            self.calls.append(1)
+            if len(self.calls) > 6:
+                raise OSError("no such sensor")
+            return value
+
+        if not ctx.train:
+            return x, state
+        same = jax.ShapeDtypeStruct(x.shape, x.dtype)
+        return x + jax.lax.stop_gradient(
+            jax.pure_callback(host, same, jax.lax.stop_gradient(x))
+        ), state
+
+
+@pytest.mark.parametrize("donated", [False, True])
+def test_an_error_on_the_device_leaves_the_weights_of_before(donated, request):
+    if donated:
+        request.getfixturevalue("donating")
+    Fails.calls.clear()
+    net = fnn.Sequential([Dense(3, input_shape=(4,)), Fails(), Dense(1)], seed=0)
+    net.compile("adam", "mse")
+    seen = []
+    remember = fnn.callbacks.LambdaCallback(
+        on_epoch_end=lambda e, logs: seen.append(net.get_weights())
+    )
+    with pytest.raises(Exception, match="no such sensor") as caught:
+        net.fit(*task(), epochs=3, callbacks=[remember], verbose=0)
+    assert "the model is as it was" in "".join(caught.value.__notes__)
+    assert np.isfinite(net.predict(task()[0], verbose=0)).all()
+    if donated:
+        for a, b in zip(net.get_weights(), seen[-1], strict=True):
+            np.testing.assert_array_equal(a, b)
+    Fails.calls.clear()
+    net.fit(task()[0][:32], task()[1][:32], verbose=0)

@@ -155,7 +155,10 @@ def test_stft_is_that_of_keras_and_a_fourier_transform(side, scaling, window, ke
         (lambda: initializers.VarianceScaling(0.0), "scale to be above 0, received scale=0.0"),
         (lambda: initializers.VarianceScaling(mode="fan"), "mode to be one of 'fan_in'"),
         (lambda: initializers.VarianceScaling(distribution="u"), "distribution to be one of"),
-        (lambda: initializers.HeNormal(seed=1.5), "seed to be a whole number not below 0"),
+        (
+            lambda: initializers.HeNormal(seed=1.5),
+            r"seed to be a whole number from 0 to 2\*\*32 - 1",
+        ),
         (lambda: initializers.HeNormal(input_axes=[0]), "to be both given or both None"),
         (lambda: initializers.get("glorot"), "do you mean 'glorot_"),
     ],

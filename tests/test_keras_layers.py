@@ -76,17 +76,18 @@ def results(case, weights, run):
 def theirs(case, layer, train):
     trainable = [jnp.asarray(v.value) for v in layer.trainable_variables]
     others = [jnp.asarray(v.value) for v in layer.non_trainable_variables]
-    named = {"training": train} if "training" in inspect.signature(layer.call).parameters else {}
-    mask = split_mask(case.x)[1]
-    if mask is not None:
-        named["mask"] = mask
+    known = inspect.signature(layer.call).parameters
+    named = {"training": train, "mask": split_mask(case.x)[1]}
+    named = {name: value for name, value in named.items() if name in known and value is not None}
+    moving = [v.name != "seed_generator_state" for v in layer.non_trainable_variables]
 
     def run(trainable, x):
         if isinstance(x, tuple) and hasattr(case.layer, "return_state"):
             args = x[0], list(x[1:])
         else:
             args = (list(x) if isinstance(x, tuple) else x,)
-        return layer.stateless_call(trainable, others, *args, **named)
+        y, state = layer.stateless_call(trainable, others, *args, **named)
+        return y, [value for value, moves in zip(state, moving, strict=True) if moves]
 
     return results(case, trainable, run)
 

@@ -389,14 +389,42 @@ def test_functions_of_yours_are_losses():
     np.testing.assert_allclose(by_optax(*NUMBERS), losses.MeanSquaredError()(*NUMBERS), rtol=1e-6)
 
 
-def test_a_function_of_the_whole_batch_says_so():
+def test_a_function_of_the_whole_batch_leaves_padding_out():
     loss = FunctionLoss(lambda y_true, y_pred: jnp.mean((y_true - y_pred) ** 2))
-    assert loss.whole_batch(*NUMBERS)
-    assert not losses.MeanSquaredError().whole_batch(*NUMBERS)
+    y_true, y_pred = NUMBERS
     np.testing.assert_allclose(loss(*NUMBERS), losses.MeanSquaredError()(*NUMBERS), rtol=1e-6)
     np.testing.assert_allclose(loss(*NUMBERS, np.full(6, 2.0)), 2 * loss(*NUMBERS), rtol=1e-6)
-    with pytest.raises(ValueError, match=r"one value for each example.*do drop the mean"):
-        loss.totals(*NUMBERS, None, np.ones(6, bool))
+    for rows in (6, 4, 0):
+        valid = np.arange(6) < rows
+        noisy = np.where(valid[:, None], y_pred, np.nan)
+
+        def padded(p, valid=valid):
+            total, count = loss.totals(y_true, p, None, valid)
+            return total / count
+
+        value, gradient = jax.jit(jax.value_and_grad(padded))(noisy)
+        error = (y_pred - y_true)[:rows]
+        np.testing.assert_allclose(value, np.square(error).mean() if rows else 0, rtol=1e-5)
+        np.testing.assert_allclose(gradient[:rows], 2 * error / max(error.size, 1), rtol=1e-5)
+        assert not gradient[rows:].any()
+    y_true, y_pred = SERIES
+    mask = np.arange(5)[None] < np.array([5, 2, 1, 4])[:, None]
+    total, count = loss.totals(y_true, y_pred, None, mask)
+    np.testing.assert_allclose(total / count, np.square(y_true - y_pred)[mask].mean(), rtol=1e-5)
+    # targets without a time axis: by rows
+    total, count = FunctionLoss(lambda t, p: jnp.mean(p)).totals(labels(3, 4), y_pred, None, mask)
+    np.testing.assert_allclose(
+        total / count, np.where(mask[..., None], y_pred, 1).mean(), rtol=1e-5
+    )
+
+
+def test_a_function_of_the_whole_batch_sees_all_of_a_full_batch():
+    def spread_of(y_true, y_pred):  # no mean over entries
+        return jnp.max(y_pred) - jnp.min(y_pred)
+
+    y_pred = NUMBERS[1]
+    total, count = FunctionLoss(spread_of).totals(*NUMBERS, None, np.ones(6, bool))
+    np.testing.assert_allclose(total / count, y_pred.max() - y_pred.min(), rtol=1e-6)
 
 
 def test_a_class_of_yours_is_a_loss():

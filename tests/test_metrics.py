@@ -177,9 +177,7 @@ def test_batches_equal_keras(keras, name, arguments, y_true, y_pred, weighted):
         pytest.skip("Keras counts entries of weight 0")
     with keras_rules():
         oracle = getattr(keras.metrics, name)(**arguments)
-        for start, stop in CUTS:
-            w = None if given is None else given[start:stop]
-            oracle.update_state(y_true[start:stop], y_pred[start:stop], sample_weight=w)
+        oracle.update_state(y_true, y_pred, sample_weight=given)
         expected = np.asarray(oracle.result())
     found = measure(getattr(metrics, name)(**arguments), y_true, y_pred, weight)
     assert found.shape == expected.shape
@@ -357,6 +355,12 @@ def test_a_class_metric_without_shapes_takes_them_in_the_first_update():
     assert jax.tree.map(jnp.shape, metric.init(*CLASSES)) == jax.tree.map(jnp.shape, sums)
 
 
+def test_lists_of_numbers_are_arrays():
+    metric = metrics.BinaryAccuracy()
+    assert metric.result(metric.update(metric.init(), [1, 0], [0.9, 0.8], [1, 3])) == 0.25
+    assert losses.MeanSquaredError()([[1.0], [2.0]], [[0.0], [0.0]]) == 2.5
+
+
 def test_a_constant_is_not_nan():
     assert metrics.pearson_correlation(jnp.ones(3), jnp.arange(3.0)) == 0
     for prediction, expected in ((1.0, 1), (2.0, 0)):
@@ -379,8 +383,21 @@ def test_functions_and_classes_of_yours_are_metrics():
     np.testing.assert_allclose(
         measure(metric, *NUMBERS), np.abs(NUMBERS[0] - NUMBERS[1]).mean(), rtol=1e-5
     )
+    whole = metrics.get(lambda y_true, y_pred: jnp.mean(jnp.abs(y_true - y_pred)))
+    np.testing.assert_allclose(measure(whole, *NUMBERS), measure(metric, *NUMBERS), rtol=1e-5)
+    weight = np.array([1, 1, 1, 1, 0, 0, 1, 0, 1], "float32")
+    noisy = np.where(weight[:, None] > 0, NUMBERS[1], np.nan)
+    np.testing.assert_allclose(
+        measure(whole, NUMBERS[0], noisy, weight),
+        np.abs(NUMBERS[0] - NUMBERS[1])[weight > 0].mean(),
+        rtol=1e-5,
+    )
     # (N,) beside (N, 1) does not become (N, N)
     assert measure(metric, np.ones(9), np.zeros((9, 1))) == 1
+
+    loss = metrics.get(losses.Huber(2.0))
+    assert loss.label == "huber"
+    np.testing.assert_allclose(measure(loss, *NUMBERS), losses.Huber(2.0)(*NUMBERS), rtol=1e-5)
 
     class Range(Metric):
         targets = "elementwise"

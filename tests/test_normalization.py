@@ -12,8 +12,8 @@ from fnn.core.calling import call, initialize, output_spec
 from fnn.core.config import from_config, to_config
 from fnn.core.context import INFERENCE, Context
 from fnn.core.masking import Masked
+from fnn.layers.batch_normalization import BatchNormalization
 from fnn.layers.normalization import (
-    BatchNormalization,
     GroupNormalization,
     LayerNormalization,
     RMSNormalization,
@@ -284,7 +284,7 @@ def test_signatures_are_those_of_keras():
         (lambda: BatchNormalization(axis=(1, 2)), "expected axis to be a whole number, received"),
         (lambda: BatchNormalization(momentum=1.5), "momentum to be a share between 0 and 1"),
         (lambda: BatchNormalization(renorm_momentum=-1), "renorm_momentum to be a share"),
-        (lambda: BatchNormalization(epsilon=-1e-3), "epsilon to be a number not below 0"),
+        (lambda: BatchNormalization(epsilon=-1e-3), "epsilon to be a finite number not below 0"),
         (
             lambda: BatchNormalization(renorm_clipping={"max": 1}),
             'renorm_clipping to be a dict of "rmin" <= "rmax" and "dmax" >= 0, received',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 
@@ -39,6 +40,23 @@ def fraction(thing: Any, argument: str) -> None:
             value,
             f"do e.g. {type(thing).__name__}({argument}=0.5)",
         )
+
+
+def not_negative(thing: Any, *arguments: str) -> None:
+    """Checks that these fields are finite numbers of at least zero."""
+    for argument in arguments:
+        value = getattr(thing, argument)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not 0 <= value < math.inf:
+            raise wrong(thing, argument, "to be a finite number not below 0", value)
+
+
+def seed(thing: Any) -> None:
+    """Checks that the field `seed`, where there is one, is a whole number of 32 bits or None."""
+    value = getattr(thing, "seed", None)
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if value is not None and not (whole and 0 <= value < 2**32):
+        raise wrong(thing, "seed", "to be a whole number from 0 to 2**32 - 1, or None", value)
 
 
 def one_of(thing: Any, argument: str, choices: tuple[Any, ...]) -> None:

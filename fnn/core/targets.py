@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -98,6 +99,30 @@ def blank(x: Any, valid: Array, fill: float) -> Array:
     return jnp.where(spread(valid, x.shape), x, jnp.asarray(fill, x.dtype))
 
 
+def entry_values(function: Any, y_true: Any, y_pred: Any, valid: Array | None) -> Array:
+    """What `function` returns for a batch of which `valid` says what is real.
+
+    If that is one number for the batch, and not all of the batch is real, then the numbers that it
+    returns for each entry alone: their mean is the same number for every mean over entries.
+    """
+    whole = jax.eval_shape(function, y_true, y_pred)
+    if valid is None or whole.ndim:
+        return function(y_true, y_pred)
+    leaves = jax.tree.leaves((y_true, y_pred))
+    if any(leaf.shape[: valid.ndim] != valid.shape for leaf in leaves):
+        valid = valid.any(tuple(range(1, valid.ndim)))  # some have no such steps: by rows
+
+    def alone(y_true: Any, y_pred: Any) -> Array:
+        one = lambda a: a.reshape((1,) * valid.ndim + a.shape)
+        return function(jax.tree.map(one, y_true), jax.tree.map(one, y_pred))
+
+    each = alone
+    for _ in range(valid.ndim):
+        each = jax.vmap(each)
+    together = lambda t, y: jnp.broadcast_to(function(t, y), valid.shape)
+    return jax.lax.cond(valid.all(), together, each, y_true, y_pred)
+
+
 def one_value_per_entry(y_pred: Any, *weights: Any) -> Any:
     """`y_pred` with an axis of length 1 added where each of its entries has a weight of its own.
 
@@ -108,6 +133,17 @@ def one_value_per_entry(y_pred: Any, *weights: Any) -> Any:
     if y_pred.ndim == 1 or (own and y_pred.shape[-1] != 1):
         return y_pred.reshape(*y_pred.shape, 1)
     return y_pred
+
+
+def arrays(x: Any) -> Any:
+    """`x` with arrays at its leaves; nested lists of plain numbers are one array.
+
+    >>> arrays([[1.0], [2.0]]).shape
+    (2, 1)
+    """
+    if all(isinstance(leaf, (bool, int, float)) for leaf in jax.tree.leaves(x)):
+        return x if isinstance(x, dict) else jnp.asarray(x)
+    return jax.tree.map(jnp.asarray, x)
 
 
 def as_float(x: Any, dtype: str | None = None) -> Array:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-import numpy as np
 
 Path = tuple[str, ...]
 
@@ -66,10 +65,9 @@ def count(tree: Any) -> int:
 
 
 def nbytes(tree: Any) -> int:
-    """How many bytes the leaves take."""
-    return sum(
-        math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(tree)
-    )
+    """How many bytes the leaves take (random keys not counted)."""
+    leaves = jax.tree.leaves(tree)
+    return sum(math.prod(a.shape) * getattr(a.dtype, "itemsize", 0) for a in leaves)
 
 
 def spec(tree: Any) -> Any:

@@ -5,6 +5,7 @@
 from fnn.core.layer import Layer
 from fnn.core.node import Input
 from fnn.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
+from fnn.layers.batch_normalization import BatchNormalization
 from fnn.layers.convolution import Conv1D, Conv2D, Conv3D
 from fnn.layers.dense import Dense
 from fnn.layers.dropout import (
@@ -47,7 +48,6 @@ from fnn.layers.merging import (
     subtract,
 )
 from fnn.layers.normalization import (
-    BatchNormalization,
     GroupNormalization,
     LayerNormalization,
     RMSNormalization,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax
@@ -55,9 +54,9 @@ class ReLU(Layer):
     threshold: float = 0.0
 
     def validate(self) -> None:
-        _not_negative(self, "negative_slope", "threshold")
+        arguments.not_negative(self, "negative_slope", "threshold")
         if self.max_value is not None:
-            _not_negative(self, "max_value")
+            arguments.not_negative(self, "max_value")
 
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
@@ -82,7 +81,7 @@ class LeakyReLU(Layer):
     negative_slope: float = 0.3
 
     def validate(self) -> None:
-        _not_negative(self, "negative_slope")
+        arguments.not_negative(self, "negative_slope")
 
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
@@ -196,10 +195,3 @@ def _require_spreading(mask: tuple[int, ...], inputs: tuple[int, ...]) -> None:
             f"Softmax: expected a mask that spreads over inputs of shape {tuple(inputs)}, "
             f"received shape {tuple(mask)}; do give each axis its size or 1"
         )
-
-
-def _not_negative(layer: Layer, *names: str) -> None:
-    for name in names:
-        value = getattr(layer, name)
-        if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-            raise arguments.wrong(layer, name, "to be a finite number not below 0", value)

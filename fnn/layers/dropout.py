@@ -168,8 +168,7 @@ class GaussianNoise(Layer):
     seed: int | None = None
 
     def validate(self) -> None:
-        if not isinstance(self.stddev, (int, float)) or not 0 <= self.stddev < math.inf:
-            raise arguments.wrong(self, "stddev", "to be a finite number not below 0", self.stddev)
+        arguments.not_negative(self, "stddev")
         _check(self)
 
     def apply(
@@ -285,10 +284,8 @@ def _check(layer: Any) -> None:
     """Raises ValueError for a wrong rate, seed or noise_shape, of those that the layer has."""
     if hasattr(layer, "rate"):
         arguments.fraction(layer, "rate")
-    seed, shape = layer.seed, getattr(layer, "noise_shape", None)
-    if seed is not None and (not isinstance(seed, int) or not 0 <= seed < 2**32):
-        expected = "to be a whole number from 0 to 2**32 - 1, or None"
-        raise arguments.wrong(layer, "seed", expected, seed)
+    arguments.seed(layer)
+    shape = getattr(layer, "noise_shape", None)
     sizes = () if shape is None else shape if isinstance(shape, tuple) else (0,)
     if any(n is not None and (not isinstance(n, int) or n < 1) for n in sizes):
         expected = "to be a tuple of whole numbers above 0 and None"

@@ -88,6 +88,7 @@ def log_probabilities(p: Array, from_logits: bool, axis: int) -> Array:
 
 
 def smooth(t: Array, label_smoothing: float, classes: int) -> Array:
+    """Targets with a share of them spread evenly over the classes."""
     return t * (1 - label_smoothing) + label_smoothing / classes if label_smoothing else t
 
 

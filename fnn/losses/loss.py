@@ -16,9 +16,11 @@ from fnn.core.config import Value
 from fnn.core.targets import (
     align,
     align_where_possible,
+    arrays,
     as_float,
     blank,
     class_numbers,
+    entry_values,
     one_value_per_entry,
     spread,
 )
@@ -86,6 +88,7 @@ class Loss(Value):
 
         Predictions `(batch,)` are `(batch, 1)`. Raises ValueError for shapes that do not fit.
         """
+        y_true, y_pred = arrays(y_true), arrays(y_pred)
         if self.targets == "any":
             y_pred = jax.tree.map(lambda p: as_float(p, self.dtype), y_pred)
             one = hasattr(y_true, "shape") and hasattr(y_pred, "shape")
@@ -94,9 +97,9 @@ class Loss(Value):
             )
         y_pred = as_float(y_pred, self.dtype)
         if self.targets == "labels":
-            return self.call(class_numbers(align(jnp.asarray(y_true), y_pred, sparse=True)), y_pred)
+            return self.call(class_numbers(align(y_true, y_pred, sparse=True)), y_pred)
         y_pred = one_value_per_entry(y_pred)
-        return self.call(align(jnp.asarray(y_true), y_pred).astype(y_pred.dtype), y_pred)
+        return self.call(align(y_true, y_pred).astype(y_pred.dtype), y_pred)
 
     def kept(self, y_true: Any, values: Array) -> Array | None:
         """Which of the values count at all, in the shape of `values`; None for all of them."""
@@ -122,12 +125,13 @@ class Loss(Value):
         out of the gradient. With nothing valid the loss is 0. For the reductions "sum" and "none"
         the total is the sum and the count 1.
         """
+        y_true, y_pred = arrays(y_true), arrays(y_pred)
         weight = None if weight is None else jnp.asarray(weight)
         valid = None if valid is None else jnp.asarray(valid, bool)
         y_pred = jax.tree.map(lambda p: as_float(p, self.dtype), y_pred)
         if self.targets == "elementwise":
             y_pred = one_value_per_entry(y_pred, weight, valid)
-            y_true = align(jnp.asarray(y_true), y_pred)
+            y_true = align(y_true, y_pred)
         if valid is not None:
             y_true = jax.tree.map(lambda a: blank(a, valid, 0), y_true)
             y_pred = jax.tree.map(lambda a: blank(a, valid, self.blank_prediction), y_pred)
@@ -136,15 +140,11 @@ class Loss(Value):
         return reduce(values, weight, valid, kept, self.reduction)
 
     def valid_values(self, y_true: Any, y_pred: Any, valid: Array | None) -> Array:
-        """The values, for losses in which the entries of a batch see each other: `valid` of them.
+        """The values of a batch of which `valid` says what is real; the rest is blank by now.
 
-        Other losses need not know, since what is not valid is blank by now.
+        Losses in which the entries of a batch see each other write it.
         """
-        return self.values(y_true, y_pred)
-
-    def whole_batch(self, y_true: Any, y_pred: Any) -> bool:
-        """Whether this loss gives one number for a whole batch (of such shapes), not one a row."""
-        return jax.eval_shape(self.values, y_true, y_pred).ndim == 0
+        return entry_values(self.values, y_true, y_pred, valid)
 
     def check(self, y_true: Any, y_pred: Any) -> None:
         """Raises ValueError if targets and predictions of such shapes do not fit."""
@@ -163,7 +163,7 @@ def reduce(
     """The total of the weighted values that count, and what to divide it by."""
     values = values.astype(values.dtype if values.dtype == "float64" else "float32")
     if values.ndim == 0:
-        return _reduce_whole(values, weight, valid)
+        return _reduce_whole(values, weight, valid, reduction)
     counted = jnp.ones(values.shape, bool) if valid is None else spread_mask(valid, values.shape)
     counted = counted if kept is None else counted & kept
     weights = jnp.ones(values.shape, values.dtype)
@@ -186,17 +186,24 @@ def spread_mask(valid: Array, shape: tuple[int, ...]) -> Array:
     return spread(valid, shape)
 
 
-def _reduce_whole(value: Array, weight: Array | None, valid: Array | None) -> tuple[Array, Array]:
-    """One number for the whole batch: scaled by the mean weight, 0 if nothing is valid."""
+def _reduce_whole(
+    value: Array, weight: Array | None, valid: Array | None, reduction: Any
+) -> tuple[Array, Array]:
+    """One number for the whole batch: by the mean weight, and counted once for each real entry."""
+    count = jnp.ones((), value.dtype)
     scale = jnp.ones((), value.dtype)
     if valid is not None:
-        scale = valid.any().astype(value.dtype)
+        count = valid.sum().astype(value.dtype)
+        scale = (count > 0).astype(value.dtype)
     if weight is not None:
-        counted = (
-            jnp.ones(weight.shape, bool) if valid is None else spread_mask(valid, weight.shape)
-        )
+        counted = jnp.ones(weight.shape, bool)
+        if valid is not None:
+            counted = spread_mask(valid, weight.shape)
         scale = jnp.where(counted, weight, 0).sum() / jnp.maximum(counted.sum(), 1)
-    return jnp.where(scale == 0, 0, value * scale.astype(value.dtype)), jnp.ones((), value.dtype)
+    value = jnp.where(scale == 0, 0, value * scale.astype(value.dtype))
+    if reduction in ("sum", "none", None):
+        return value, jnp.ones((), value.dtype)
+    return value * count, jnp.where(count == 0, 1, count)
 
 
 class FunctionLoss(Loss):
@@ -204,8 +211,9 @@ class FunctionLoss(Loss):
 
     Targets come first, as in Keras: a function of optax that takes predictions first is
     wrapped as `lambda y_true, y_pred: optax.losses.squared_error(y_pred, y_true)`. The function
-    should return one value for each example: where it returns one number for the whole batch,
-    padded rows and masks cannot be taken out of it, and `totals` with `valid` raises ValueError.
+    should return one value for each example (and step). Where it returns one number for the batch,
+    a batch with padded or masked entries gets the mean of what it returns for each real entry
+    alone: the same for a mean over entries, not for a comparison between them.
 
     >>> FunctionLoss(lambda y_true, y_pred: abs(y_true - y_pred))(jnp.ones(2), jnp.zeros(2)).item()
     1.0
@@ -215,14 +223,3 @@ class FunctionLoss(Loss):
 
     def call(self, y_true: Any, y_pred: Any) -> Array:
         return self.function(y_true, y_pred)
-
-    def valid_values(self, y_true: Any, y_pred: Any, valid: Array | None) -> Array:
-        values = self.values(y_true, y_pred)
-        if values.ndim == 0 and valid is not None:
-            name = getattr(self.function, "__name__", repr(self.function))
-            raise ValueError(
-                f"expected {name} to return one value for each example, since some entries are "
-                "padding or masked and must be left out, received one number for the whole batch; "
-                "do drop the mean over the batch: jnp.mean(..., axis=-1)"
-            )
-        return values

@@ -145,12 +145,15 @@ class Dice(Loss):
     """
 
     targets: ClassVar[Targets] = "classes"
-    blank_prediction: ClassVar[float] = 0.0  # an entry of zeros adds nothing to the sums
+    blank_prediction: ClassVar[float] = 0.0
 
     axis: Axis = None
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
         return dice(y_true, y_pred, self.axis)
+
+    def valid_values(self, y_true: Any, y_pred: Any, valid: Array | None) -> Array:
+        return self.values(y_true, y_pred)  # what is blank adds nothing to the sums
 
 
 class Tversky(Loss):
@@ -169,6 +172,9 @@ class Tversky(Loss):
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
         return tversky(y_true, y_pred, self.alpha, self.beta, self.axis)
+
+    def valid_values(self, y_true: Any, y_pred: Any, valid: Array | None) -> Array:
+        return self.values(y_true, y_pred)  # what is blank adds nothing to the sums
 
 
 class CTC(Loss):

@@ -20,18 +20,20 @@ from fnn.metrics.accuracy import (
     sparse_top_k_categorical_accuracy,
     top_k_categorical_accuracy,
 )
-from fnn.metrics.area import AUC
 from fnn.metrics.confusion import (
     FalseNegatives,
     FalsePositives,
     Precision,
-    PrecisionAtRecall,
     Recall,
+    TrueNegatives,
+    TruePositives,
+)
+from fnn.metrics.curves import (
+    AUC,
+    PrecisionAtRecall,
     RecallAtPrecision,
     SensitivityAtSpecificity,
     SpecificityAtSensitivity,
-    TrueNegatives,
-    TruePositives,
 )
 from fnn.metrics.losses import (
     BinaryCrossentropy,
@@ -156,7 +158,7 @@ for _name, _class in _SHORT.items():
 
 
 def get(identifier: Any, y_true_spec: Any = None, y_pred_spec: Any = None) -> Metric:
-    """The metric behind a name, a class, a value or a function `(y_true, y_pred)`.
+    """The metric behind a name, a class, a value, a function `(y_true, y_pred)` or a loss.
 
     "accuracy" and "acc" (and "crossentropy", "ce") are binary for predictions of one output, sparse
     for targets that are class numbers, else categorical, by the shapes of targets and predictions,
@@ -174,6 +176,8 @@ def get(identifier: Any, y_true_spec: Any = None, y_pred_spec: Any = None) -> Me
     found = resolve("metric", identifier)
     if isinstance(found, Metric):
         return found
+    if getattr(found, "kind", None) == "loss":
+        return MeanMetricWrapper(found.values, found.name or snake_case(type(found).__name__))
     return MeanMetricWrapper(found)
 
 

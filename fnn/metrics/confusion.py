@@ -1,4 +1,4 @@
-"""Counts of hits and misses at thresholds, and what is made of them: precision, recall, curves."""
+"""Counts of hits and misses at thresholds, and what is made of them: precision, recall."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def confusion(y_true: Any, y_pred: Any, weights: Any, thresholds: np.ndarray) ->
     return dict(zip(COUNTS, (hits, alarms, negatives - alarms, positives - hits), strict=True))
 
 
-class _Confusion(Metric):
+class ConfusionMetric(Metric):
     """What the metrics of this file share: their counts, as sums."""
 
     targets: ClassVar[Targets] = "classes"
@@ -89,10 +89,11 @@ def _check_thresholds(metric: Any) -> None:
         raise wrong(metric, "thresholds", "to lie in [0, 1]", given)
     if getattr(metric, "top_k", None) is not None:
         arguments.positive_int(metric, "top_k")
-    _check_class(metric)
+    check_class(metric)
 
 
-def _check_class(metric: Any) -> None:
+def check_class(metric: Any) -> None:
+    """Checks the field `class_id`."""
     class_id = getattr(metric, "class_id", None)
     if class_id is not None and (not isinstance(class_id, int) or class_id < 0):
         raise wrong(metric, "class_id", "to be a whole number from 0", class_id)
@@ -102,7 +103,7 @@ def _per_threshold(metric: Any, values: Array) -> Array:
     return values[0] if np.ndim(metric.thresholds) == 0 or len(values) == 1 else values
 
 
-class _Count(_Confusion):
+class _Count(ConfusionMetric):
     """One of the four counts, at `thresholds` (0.5 if None); a number, or one for each of them."""
 
     thresholds: Thresholds = None
@@ -147,7 +148,7 @@ class FalseNegatives(_Count):
     direction: ClassVar[str | None] = "min"
 
 
-class Precision(_Confusion):
+class Precision(ConfusionMetric):
     """tp / (tp + fp): the share of what is called positive that is so; 0 if nothing is.
 
     Positive is what lies above the threshold (0.5 if None; 0.5 itself does not), or, with `top_k`,
@@ -179,7 +180,7 @@ class Precision(_Confusion):
         return _per_threshold(self, precision(sums))
 
 
-class Recall(_Confusion):
+class Recall(ConfusionMetric):
     """tp / (tp + fn): the share of the positives that is found; 0 if there are none.
 
     Arguments as of `Precision`.
@@ -217,103 +218,3 @@ def recall(sums: Sums) -> Array:
 def specificity(sums: Sums) -> Array:
     """tn / (tn + fp)."""
     return divide(sums["true_negatives"], sums["true_negatives"] + sums["false_positives"])
-
-
-class SensitivityAtSpecificity(_Confusion):
-    """The best recall at a threshold whose specificity is at least that given."""
-
-    direction: ClassVar[str | None] = "max"
-
-    specificity: float
-    num_thresholds: int = 200
-    class_id: int | None = None
-    name: str | None = None
-    dtype: str | None = None
-
-    def validate(self) -> None:
-        _check_point(self, "specificity")
-
-    def cutoffs(self) -> np.ndarray:
-        return even(self.num_thresholds)
-
-    def result(self, sums: Sums) -> Array:
-        return best(recall(sums), specificity(sums) >= self.specificity)
-
-
-class SpecificityAtSensitivity(_Confusion):
-    """The best specificity at a threshold whose recall is at least that given."""
-
-    direction: ClassVar[str | None] = "max"
-
-    sensitivity: float
-    num_thresholds: int = 200
-    class_id: int | None = None
-    name: str | None = None
-    dtype: str | None = None
-
-    def validate(self) -> None:
-        _check_point(self, "sensitivity")
-
-    def cutoffs(self) -> np.ndarray:
-        return even(self.num_thresholds)
-
-    def result(self, sums: Sums) -> Array:
-        return best(specificity(sums), recall(sums) >= self.sensitivity)
-
-
-class PrecisionAtRecall(_Confusion):
-    """The best precision at a threshold whose recall is at least that given."""
-
-    direction: ClassVar[str | None] = "max"
-
-    recall: float
-    num_thresholds: int = 200
-    class_id: int | None = None
-    name: str | None = None
-    dtype: str | None = None
-
-    def validate(self) -> None:
-        _check_point(self, "recall")
-
-    def cutoffs(self) -> np.ndarray:
-        return even(self.num_thresholds)
-
-    def result(self, sums: Sums) -> Array:
-        return best(precision(sums), recall(sums) >= self.recall)
-
-
-class RecallAtPrecision(_Confusion):
-    """The best recall at a threshold whose precision is at least that given."""
-
-    direction: ClassVar[str | None] = "max"
-
-    precision: float
-    num_thresholds: int = 200
-    class_id: int | None = None
-    name: str | None = None
-    dtype: str | None = None
-
-    def validate(self) -> None:
-        _check_point(self, "precision")
-
-    def cutoffs(self) -> np.ndarray:
-        return even(self.num_thresholds)
-
-    def result(self, sums: Sums) -> Array:
-        return best(recall(sums), precision(sums) >= self.precision)
-
-
-def _check_point(metric: Any, argument: str) -> None:
-    arguments.fraction(metric, argument)
-    arguments.positive_int(metric, "num_thresholds")
-    _check_class(metric)
-
-
-def even(number: int) -> np.ndarray:
-    """That many thresholds from 0 to 1; 0.5 for one."""
-    return np.array([0.5]) if number == 1 else np.arange(number) / (number - 1)
-
-
-def best(values: Array, feasible: Array) -> Array:
-    """The largest of the values that are feasible; 0 if none is."""
-    return jnp.max(jnp.where(feasible, values, 0), initial=0)

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.core.targets import spread
+from fnn.core.targets import entry_values, spread
 from fnn.metrics.metric import Metric, Sums, Targets, add_mean, loss_values
 
 
 class MeanMetricWrapper(Metric):
     """The mean of a function `fn(y_true, y_pred) -> values` of yours.
 
-    The function should return one value for each example: of one number for the whole batch the
-    result is the mean over batches, padded rows included as they come.
+    The function should return one value for each example (and step). Where it returns one number
+    for the batch, the result is the mean over batches by their size; a batch with entries of weight
+    0 gets the mean of what it returns for each of the others alone.
 
     >>> metric = MeanMetricWrapper(lambda y_true, y_pred: abs(y_true - y_pred), name="error")
     >>> metric.label, metric.result(metric.update(metric.init(), jnp.ones(2), jnp.zeros(2))).item()
@@ -32,7 +34,14 @@ class MeanMetricWrapper(Metric):
         return self.name or getattr(self.fn, "__name__", None) or "mean_metric_wrapper"
 
     def values(self, y_true: Any, y_pred: Any) -> Array:
-        return self.fn(y_true, y_pred)
+        return jnp.asarray(self.fn(y_true, y_pred))
+
+    def update(self, sums: Sums, y_true: Any, y_pred: Any, weight: Any = None) -> Sums:
+        y_true, y_pred, weight = self.prepare(y_true, y_pred, weight)
+        if weight is None:
+            weight = jnp.ones(jax.tree.leaves(y_pred)[0].shape[:1])
+        values = entry_values(self.values, y_true, y_pred, weight != 0)
+        return add_mean(sums, values, weight)
 
 
 FunctionMetric = MeanMetricWrapper

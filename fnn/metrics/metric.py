@@ -14,6 +14,7 @@ from fnn.core.targets import (
     align,
     align_where_possible,
     aligned_shape,
+    arrays,
     as_float,
     blank,
     class_numbers,
@@ -84,12 +85,12 @@ class Metric(Value):
     def prepare(self, y_true: Any, y_pred: Any, weight: Any) -> tuple[Any, Any, Any]:
         """Targets in shape, predictions in floating point, nothing left of weightless entries."""
         weight = None if weight is None else as_float(weight)
+        y_true, y_pred = arrays(y_true), arrays(y_pred)
         if self.targets == "any":
-            y_pred = jax.tree.map(jnp.asarray, y_pred)
             if hasattr(y_true, "shape") and hasattr(y_pred, "shape"):
-                y_true = align_where_possible(jnp.asarray(y_true), y_pred)
+                y_true = align_where_possible(y_true, y_pred)
         else:
-            y_true, y_pred = jnp.asarray(y_true), as_float(y_pred, getattr(self, "dtype", None))
+            y_pred = as_float(y_pred, getattr(self, "dtype", None))
             if self.targets == "elementwise":
                 y_pred = one_value_per_entry(y_pred, weight)
             y_true = align(y_true, y_pred, sparse=self.targets == "labels")

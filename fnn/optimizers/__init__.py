@@ -7,12 +7,12 @@ from typing import Any
 from fnn.core.config import lookup, names_of, register, resolve
 from fnn.optimizers.optimizer import (
     Optimizer,
-    Rule,
     current_learning_rate,
     expand_updates,
     with_learning_rate,
 )
 from fnn.optimizers.own import Ftrl, Muon, Nadam, ScheduleFreeAdamW
+from fnn.optimizers.rule import Rule
 from fnn.optimizers.rules import (
     SGD,
     Adadelta,

@@ -13,7 +13,7 @@ from jax import Array
 
 from fnn.core import arguments
 from fnn.core.arguments import wrong
-from fnn.optimizers.optimizer import Rule
+from fnn.optimizers.rule import Rule
 from fnn.optimizers.rules import above_zero, betas
 
 

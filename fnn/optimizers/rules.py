@@ -10,7 +10,7 @@ import optax
 
 from fnn.core import arguments
 from fnn.core.arguments import wrong
-from fnn.optimizers.optimizer import Rule
+from fnn.optimizers.rule import Rule
 
 
 def above_zero(rule: Rule, argument: str) -> None:

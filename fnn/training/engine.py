@@ -24,6 +24,9 @@ Step = Callable[[Any, Any, Array], tuple[Any, dict[str, Any]]]
 SMALL_STEP = {"cpu": 2e7, "default": 2e9}  # floating-point operations
 STEPS_A_DISPATCH = 32
 
+# A state of this size is donated to its step: small ones gain nothing by it and stay safer.
+DONATED_BYTES = 2**25
+
 
 class Program:
     """One step function for states and batches of one shape, compiled.
@@ -48,7 +51,9 @@ class Program:
         self.read_only = read_only
         best = STEPS_A_DISPATCH if runs_best_in_a_loop(traced.jaxpr) else 1
         self.capacity = capacity or best
-        self._run = jax.jit(self._run_read_only if read_only else self._run_steps)
+        self.is_large = not read_only and tree.nbytes(state) >= DONATED_BYTES
+        run = self._run_read_only if read_only else self._run_steps
+        self._run, self._run_donating = jax.jit(run), jax.jit(run, donate_argnums=0)
 
     def zeros(self) -> Any:
         """Empty sums for the logs of the step."""
@@ -65,6 +70,7 @@ class Program:
         number: int,
         healthy: Any = True,
         guard: str = "raise",
+        donate: bool = False,
     ) -> tuple[Any, Any, Any]:
         """Runs `count` batches of `chunk` from batch `first`: (state, tallies, healthy).
 
@@ -74,7 +80,8 @@ class Program:
         """
         span = np.array([first, first + count, number - first], np.int64).astype(np.int32)
         mode = np.array([guard == "raise", guard == "ignore"])
-        return self._run(
+        run = self._run_donating if donate else self._run
+        return run(
             state,
             tallies,
             chunk,
@@ -244,8 +251,3 @@ def operations(jaxpr: Any) -> float:
         else:
             total += size
     return total
-
-
-def parameters_of(state: Any) -> int:
-    """How many numbers a state holds."""
-    return tree.count(state)

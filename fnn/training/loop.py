@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
-from fnn.core import tree
 from fnn.training import engine
-from fnn.training.checks import TrainingError, as_array, rows_of, whole_number
+from fnn.training.checks import as_array, rows_of, whole_number
 from fnn.training.data import ArrayData
 from fnn.training.history import History
 from fnn.training.hooks import CallbackList
-from fnn.training.interrupt import Interrupt, interruptible
-from fnn.training.progress import Progress
-from fnn.training.state import numbers
+from fnn.training.interrupt import interruptible
 from fnn.training.stream import StreamData
+from fnn.training.trainer import Plan, Trainer
 
 
 class Run:
@@ -28,25 +24,6 @@ class Run:
     def __init__(self, state: Any) -> None:
         self.train_state, self.stop_training = state, False
         self.history: History | None = None
-
-
-@dataclasses.dataclass
-class Plan:
-    """What one training does; `fit` has the words for its fields."""
-
-    step: Any
-    data: Any
-    run: Any
-    callbacks: Any
-    key: Any
-    epochs: int
-    initial_epoch: int
-    steps: int | None
-    verbose: Any
-    guard: str
-    validate: Callable[[int], dict[str, float]] | None
-    first_step: int
-    first_epoch: int
 
 
 def fit(
@@ -102,7 +79,6 @@ def fit(
         verbose=verbose,
         guard=guard,
         validate=(lambda epoch: validate(run.train_state)) if validate else None,
-        first_step=0,
         first_epoch=initial_epoch,
     )
     try:
@@ -163,110 +139,3 @@ def train(plan: Plan) -> History:
             raise
         callbacks.call("on_train_end", {})
     return history
-
-
-class Trainer:
-    """Epochs of one training: dispatches chunks, commits each complete step, tells callbacks."""
-
-    def __init__(self, plan: Plan, callbacks: Any, interrupt: Interrupt) -> None:
-        self.plan, self.callbacks, self.interrupt = plan, callbacks, interrupt
-        self.program = engine.program(
-            plan.step, plan.run.train_state, plan.data.batch_spec(), plan.key
-        )
-        self.number = plan.first_step
-        self.each = callbacks.watches(
-            "on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end"
-        )
-
-    def epoch(self, epoch: int) -> dict[str, float]:
-        """One pass over the data. Returns its logs."""
-        plan, run = self.plan, self.plan.run
-        self.progress = Progress(plan.verbose, plan.steps or plan.data.steps)
-        self.progress.header(epoch, plan.epochs)
-        self.flight: deque[Any] = deque()
-        self.done, self.tallies, self.healthy = 0, self.program.zeros(), np.array(True)
-        self.settled = self.tallies
-        position = plan.first_epoch + epoch - plan.initial_epoch
-        chunks = plan.data.chunks(position, self.program.capacity, plan.steps, self.interrupt.poll)
-        try:
-            self.state = run.train_state
-            for chunk, count in chunks:
-                self._dispatch_all(chunk, count)
-                if run.stop_training:
-                    break
-            self._settle(0)
-        except BaseException:
-            self.progress.stop()
-            raise
-        finally:
-            chunks.close()
-        if hasattr(run.train_state, "epoch"):
-            run.train_state = run.train_state.replace(epoch=np.int32(position + 1))
-        logs = numbers(self.settled)
-        if plan.validate is not None:
-            logs.update({f"val_{name}": value for name, value in plan.validate(epoch).items()})
-        self.progress.end(self.done, logs)
-        return logs
-
-    def _dispatch_all(self, chunk: Any, count: int) -> None:
-        """Runs the batches of one chunk: at once, or one by one if a callback watches batches."""
-        at = 0
-        while at < count and not self.plan.run.stop_training:
-            size = 1 if self.each else count - at
-            if self.each:
-                self.callbacks.call("on_train_batch_begin", self.done, {})
-            try:
-                self.state, self.tallies, self.healthy = self.program(
-                    self.state,
-                    self.tallies,
-                    chunk,
-                    self.plan.key,
-                    at,
-                    size,
-                    self.number,
-                    self.healthy,
-                    self.plan.guard,
-                )
-            except Exception as error:
-                self._failed(error)
-                raise
-            at, self.number, self.done = at + size, self.number + size, self.done + size
-            self.flight.append((self.state, self.tallies, self.healthy, self.done))
-            self._settle(0 if self.each or self.interrupt.requested else 1)
-            if self.each:
-                self.callbacks.call("on_train_batch_end", self.done - 1, numbers(self.tallies))
-                self.state = self.plan.run.train_state  # a callback may have changed it
-            self.interrupt.poll()
-
-    def _settle(self, ahead: int) -> None:
-        """Commits the oldest dispatches until `ahead` are under way: their results are there."""
-        while len(self.flight) > ahead:
-            state, tallies, healthy, done = self.flight.popleft()
-            try:
-                fine = bool(healthy)  # waits; an error of the device surfaces here
-                jax.block_until_ready(state)
-            except Exception as error:
-                self._failed(error)
-                raise
-            self.plan.run.train_state, self.settled = state, tallies
-            if not fine:
-                raise TrainingError(self._not_finite(state, done))
-            if self.progress.due():
-                self.progress.update(done, numbers(tallies))
-
-    def _failed(self, error: Exception) -> None:
-        self.flight.clear()
-        size = tree.nbytes(self.plan.run.train_state) / 2**20
-        error.add_note(
-            f"in a training step with batches of {self.plan.data.batch_size} rows and "
-            f"{size:.1f} MiB of state; the model is as it was before this step"
-        )
-
-    def _not_finite(self, state: Any, done: int) -> str:
-        at = getattr(state, "step", None)
-        where = f"step {int(at)}" if at is not None else f"one of the steps up to {done}"
-        return (
-            f"expected a finite loss and finite gradients, received NaN or infinity at {where}; "
-            "the model is as it was before that step; do lower the learning rate or scale the "
-            'inputs (guard="skip" leaves such steps out)'
-        )

@@ -67,6 +67,27 @@ def _activated(activation: Any, y: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=64)
+def make_loss(layer: Layer, objective: Objective) -> Callable[..., Any]:
+    """The pure function `loss(params, now, batch, key) -> (loss, (state, logs))` in training.
+
+    `params` are the weights that learn; the others are taken from `now`.
+    """
+    forward = Forward(layer, objective)
+
+    def loss_of(params: Any, now: TrainState, batch: Any, key: Array) -> Any:
+        arrays, rows = batch
+        _, fixed = weights.partition(now.params, weights.trainable(layer, now.params))
+        whole = weights.merge(now.params, params, fixed)
+        ctx = Context(train=True, key=key, rows=rows)
+        outputs, bare, state = forward(whole, now.state, arrays["x"], ctx)
+        penalty = weights.penalty(layer, params) + weights.auxiliary(state)
+        loss, logs = objective.evaluate(outputs, bare, arrays, rows, penalty)
+        return loss, (state, logs)
+
+    return loss_of
+
+
+@functools.lru_cache(maxsize=64)
 def make_train_step(layer: Layer, objective: Objective, optimizer: Any) -> Callable[..., Any]:
     """The pure function `step(train_state, batch, key) -> (train_state, logs)` of a model.
 
@@ -74,29 +95,20 @@ def make_train_step(layer: Layer, objective: Objective, optimizer: Any) -> Calla
     It takes the gradient of the loss with the penalties, updates what learns, applies
     constraints. The logs are tallies; if any gradient is not finite, the loss is not either.
     """
-    forward = Forward(layer, objective)
-    rule = _as_transformation(optimizer)
+    objective_of = make_loss(layer, objective)
 
     def train_step(now: TrainState, batch: Any, key: Array) -> tuple[TrainState, dict[str, Tally]]:
-        arrays, rows = batch
         learning, fixed = weights.partition(now.params, weights.trainable(layer, now.params))
-
-        def loss_of(learning: Any) -> Any:
-            ctx = Context(train=True, key=key, rows=rows)
-            params = weights.merge(now.params, learning, fixed)
-            outputs, bare, state = forward(params, now.state, arrays["x"], ctx)
-            penalty = weights.penalty(layer, learning) + weights.auxiliary(state)
-            loss, logs = objective.evaluate(outputs, bare, arrays, rows, penalty)
-            return loss, (state, logs)
-
+        loss_of = lambda params: objective_of(params, now, batch, key)
         if _updates_itself(optimizer):
-            loss, (state, logs) = loss_of(learning)
+            _, (state, logs) = loss_of(learning)
             updates = optimizer.get_updates(lambda params: loss_of(params)[0], learning)
             updates, slots = expand_updates(updates, learning), now.optimizer
         else:
             (loss, (state, logs)), grads = jax.value_and_grad(loss_of, has_aux=True)(learning)
             logs = _spoil(logs, grads)
-            extra = {"value": loss, "grad": grads, "value_fn": lambda p: loss_of(p)[0]}
+            rule = optax.with_extra_args_support(optimizer)
+            extra = {"value": loss, "grad": grads, "value_fn": lambda params: loss_of(params)[0]}
             updates, slots = rule.update(grads, now.optimizer, learning, **extra)
         learned = weights.constrain(layer, optax.apply_updates(learning, updates))
         new = now.replace(
@@ -130,10 +142,6 @@ def _spoil(logs: dict[str, Tally], grads: Any) -> dict[str, Tally]:
 
 def _updates_itself(optimizer: Any) -> bool:
     return hasattr(optimizer, "get_updates")
-
-
-def _as_transformation(optimizer: Any) -> Any:
-    return optax.with_extra_args_support(optimizer)
 
 
 def init_optimizer(layer: Layer, optimizer: Any, params: Any) -> Any:

@@ -1,4 +1,4 @@
-"""AUC: the area under a curve of two rates over all thresholds."""
+"""What is read off a curve over all thresholds: the area under it, and its best points."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from jax import Array
 from fnn.core import arguments
 from fnn.core.arguments import wrong
 from fnn.core.targets import spread
-from fnn.metrics.confusion import COUNTS, confusion, precision, recall
+from fnn.metrics.confusion import (
+    COUNTS,
+    ConfusionMetric,
+    check_class,
+    confusion,
+    precision,
+    recall,
+    specificity,
+)
 from fnn.metrics.metric import Metric, Sums, Targets, divide
 
 _CURVES = ("ROC", "roc", "PR", "pr", "PRGAIN", "prgain")
@@ -135,3 +143,103 @@ def _interpolated(sums: Sums) -> Array:
     ratio = jnp.where(both, divide(called[:-1], called[1:]), 1)
     area = divide(slope * (gained + intercept * jnp.log(ratio)), tp[1:] + fn[1:])
     return area.sum(0)
+
+
+class SensitivityAtSpecificity(ConfusionMetric):
+    """The best recall at a threshold whose specificity is at least that given."""
+
+    direction: ClassVar[str | None] = "max"
+
+    specificity: float
+    num_thresholds: int = 200
+    class_id: int | None = None
+    name: str | None = None
+    dtype: str | None = None
+
+    def validate(self) -> None:
+        _check_point(self, "specificity")
+
+    def cutoffs(self) -> np.ndarray:
+        return even(self.num_thresholds)
+
+    def result(self, sums: Sums) -> Array:
+        return best(recall(sums), specificity(sums) >= self.specificity)
+
+
+class SpecificityAtSensitivity(ConfusionMetric):
+    """The best specificity at a threshold whose recall is at least that given."""
+
+    direction: ClassVar[str | None] = "max"
+
+    sensitivity: float
+    num_thresholds: int = 200
+    class_id: int | None = None
+    name: str | None = None
+    dtype: str | None = None
+
+    def validate(self) -> None:
+        _check_point(self, "sensitivity")
+
+    def cutoffs(self) -> np.ndarray:
+        return even(self.num_thresholds)
+
+    def result(self, sums: Sums) -> Array:
+        return best(specificity(sums), recall(sums) >= self.sensitivity)
+
+
+class PrecisionAtRecall(ConfusionMetric):
+    """The best precision at a threshold whose recall is at least that given."""
+
+    direction: ClassVar[str | None] = "max"
+
+    recall: float
+    num_thresholds: int = 200
+    class_id: int | None = None
+    name: str | None = None
+    dtype: str | None = None
+
+    def validate(self) -> None:
+        _check_point(self, "recall")
+
+    def cutoffs(self) -> np.ndarray:
+        return even(self.num_thresholds)
+
+    def result(self, sums: Sums) -> Array:
+        return best(precision(sums), recall(sums) >= self.recall)
+
+
+class RecallAtPrecision(ConfusionMetric):
+    """The best recall at a threshold whose precision is at least that given."""
+
+    direction: ClassVar[str | None] = "max"
+
+    precision: float
+    num_thresholds: int = 200
+    class_id: int | None = None
+    name: str | None = None
+    dtype: str | None = None
+
+    def validate(self) -> None:
+        _check_point(self, "precision")
+
+    def cutoffs(self) -> np.ndarray:
+        return even(self.num_thresholds)
+
+    def result(self, sums: Sums) -> Array:
+        return best(recall(sums), precision(sums) >= self.precision)
+
+
+def _check_point(metric: Any, argument: str) -> None:
+    arguments.fraction(metric, argument)
+    arguments.positive_int(metric, "num_thresholds")
+    check_class(metric)
+
+
+def even(number: int) -> np.ndarray:
+    """That many thresholds from 0 to 1; 0.5 for one."""
+    return np.array([0.5]) if number == 1 else np.arange(number) / (number - 1)
+
+
+def best(values: Array, feasible: Array) -> Array:
+    """The largest of the values that are feasible; 0 if none is."""
+    return jnp.max(jnp.where(feasible, values, 0), initial=0)

@@ -1,0 +1,62 @@
+"""What normalization layers share: their weights, their axes, their precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from fnn.core import arguments
+from fnn.core.layer import Params
+
+
+def gamma_beta(layer: Any, key: Array, shape: tuple[int, ...]) -> Params:
+    """The weights `gamma` and `beta`, as far as the layer wants them."""
+    names = [name for name, on in (("gamma", layer.scale), ("beta", layer.center)) if on]
+    return {name: layer.weight(name, key, shape) for name in names}
+
+
+def normalize(x: Array, mean: Array, variance: Array, layer: Any) -> Array:
+    """(x - mean) / sqrt(variance + epsilon), with the epsilon of the layer."""
+    return (x - mean) * lax.rsqrt(variance + layer.epsilon)
+
+
+def scale_shift(y: Array, params: Params, axes: tuple[int, ...], scale: str = "gamma") -> Array:
+    """y * gamma + beta, as far as there are such, their axes laid along `axes` of y."""
+    shape = [n if axis in axes else 1 for axis, n in enumerate(y.shape)]
+    if scale in params:
+        y = y * params[scale].reshape(shape)
+    return y + params["beta"].reshape(shape) if "beta" in params else y
+
+
+def at_least_float32(x: Array) -> Array:
+    """`x` in float32, or in its own dtype where that is wider."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def output_dtype(x: Array) -> Any:
+    """The dtype of the outputs: that of `x`, float32 for whole numbers."""
+    return x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.float32
+
+
+def axes_of(layer: Any, x: Any) -> tuple[int, ...]:
+    """The axes of the layer counted from the front, in their order in x."""
+    arguments.minimum_rank(layer, x, 1, "(batch, ...)")
+    given = layer.axis if isinstance(layer.axis, tuple) else (layer.axis,)
+    ndim = len(x.shape)
+    axes = tuple(sorted({axis % ndim for axis in given if -ndim <= axis < ndim}))
+    if len(axes) != len(given):
+        expected = f"to be axes of the inputs, which have shape {tuple(x.shape)}, each once"
+        raise arguments.wrong(layer, "axis", expected, layer.axis)
+    return axes
+
+
+def check_axis_and_epsilon(layer: Any, several: bool = True) -> None:
+    """Raises ValueError for a wrong axis or epsilon."""
+    axes = layer.axis if several and isinstance(layer.axis, tuple) else (layer.axis,)
+    if not axes or any(isinstance(axis, bool) or not isinstance(axis, int) for axis in axes):
+        expected = "to be a whole number" + (" or a tuple of such" if several else "")
+        raise arguments.wrong(layer, "axis", expected, layer.axis)
+    if hasattr(layer, "epsilon"):
+        arguments.not_negative(layer, "epsilon")

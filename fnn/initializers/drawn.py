@@ -1,0 +1,69 @@
+"""Initializers that draw, whatever the shape: normal, uniform, orthogonal."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array, random
+
+from fnn.core.arithmetic import along
+from fnn.initializers.initializer import Initializer, Shape, draw_key, require_rank
+
+
+class RandomNormal(Initializer):
+    """Normal numbers of this mean and standard deviation."""
+
+    mean: float = 0.0
+    stddev: float = 0.05
+    seed: int | None = None
+
+    def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
+        return self.mean + self.stddev * random.normal(draw_key(self, key), shape, dtype)
+
+
+class RandomUniform(Initializer):
+    """Numbers from [minval, maxval), each equally likely."""
+
+    minval: float = -0.05
+    maxval: float = 0.05
+    seed: int | None = None
+
+    def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
+        return random.uniform(draw_key(self, key), shape, dtype, self.minval, self.maxval)
+
+
+class TruncatedNormal(Initializer):
+    """Normal numbers, drawn again where they are over two `stddev` from the mean.
+
+    `stddev` is that of the whole normal curve; what comes out spreads 0.88 times as far.
+    """
+
+    mean: float = 0.0
+    stddev: float = 0.05
+    seed: int | None = None
+
+    def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
+        drawn = random.truncated_normal(draw_key(self, key), -2.0, 2.0, shape, dtype)
+        return self.mean + self.stddev * drawn
+
+
+class Orthogonal(Initializer):
+    """gain * a random matrix of orthonormal columns, or of rows where these are fewer.
+
+    All axes but the last are taken together as rows (Saxe et al. 2014).
+    Raises ValueError if the weight has fewer than two axes.
+    """
+
+    gain: float = 1.0
+    seed: int | None = None
+
+    def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
+        require_rank(self, len(shape) >= 2, "at least 2 axes", shape)
+        rows, columns = math.prod(shape[:-1]), shape[-1]
+        full = jnp.promote_types(dtype, jnp.float32)  # no QR in half precision
+        drawn = random.normal(draw_key(self, key), (max(rows, columns), min(rows, columns)), full)
+        q, r = jnp.linalg.qr(drawn)
+        q = q * along(jnp.sign(jnp.diagonal(r)), 2)  # else not every rotation is equally likely
+        return (self.gain * (q if rows >= columns else q.T)).reshape(shape).astype(dtype)

@@ -1,0 +1,101 @@
+"""Initializers that draw nothing: constants, the identity, the Fourier transform."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from fnn.core import arguments
+from fnn.initializers.initializer import Initializer, Shape, require_rank
+
+
+class Zeros(Initializer):
+    """0 everywhere."""
+
+    def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
+        return jnp.zeros(shape, dtype)
+
+
+class Ones(Initializer):
+    """1 everywhere."""
+
+    def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
+        return jnp.ones(shape, dtype)
+
+
+class Constant(Initializer):
+    """`value` everywhere; nested lists of numbers are spread to the shape.
+
+    A large array belongs into the params after `init`, not in here: a value holds plain numbers.
+    Raises ValueError if `value` is not made of numbers.
+    """
+
+    value: Any = 0.0
+
+    def validate(self) -> None:
+        if np.asarray(self.value).dtype.kind not in "biufc":
+            raise arguments.wrong(self, "value", "to be a number", self.value)
+
+    def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
+        return jnp.broadcast_to(jnp.asarray(self.value, dtype), shape)
+
+
+class Identity(Initializer):
+    """gain * the identity matrix. Raises ValueError unless the weight has two axes."""
+
+    gain: float = 1.0
+
+    def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
+        require_rank(self, len(shape) == 2, "2 axes", shape)
+        return self.gain * jnp.eye(shape[0], shape[1], dtype=dtype)
+
+
+class STFT(Initializer):
+    """A `Conv1D` kernel that computes a short-time Fourier transform.
+
+    (frame, 1, frequencies), of a transform of length 2 * (frequencies - 1). `side` chooses "real"
+    or "imag"; `window` is a name in `scipy.signal.windows`, its values, or None; `scaling`
+    divides by the norm of the window, in L2 ("density") or L1 ("spectrum").
+    Raises ValueError for wrong arguments, and for a weight that is not of this shape.
+    """
+
+    side: str = "real"
+    window: Any = "hann"
+    scaling: str | None = "density"
+    periodic: bool = False
+
+    def validate(self) -> None:
+        arguments.one_of(self, "side", ("real", "imag"))
+        arguments.one_of(self, "scaling", ("density", "spectrum", None))
+        if isinstance(self.window, str):
+            self._window(2)
+
+    def _window(self, frame: int) -> np.ndarray:
+        if not isinstance(self.window, str):
+            return np.asarray(self.window, float)
+        from scipy.signal import get_window  # type: ignore[import-untyped]  # comes with JAX
+
+        try:
+            return get_window(self.window, frame, self.periodic)
+        except ValueError as error:
+            expected = "to be a window of scipy.signal.windows without parameters"
+            raise arguments.wrong(self, "window", expected, self.window) from error
+
+    def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
+        require_rank(self, len(shape) == 3, "3 axes (frame, 1, frequencies)", shape)
+        frame, _, frequencies = shape
+        turns = np.outer(np.arange(frame), np.arange(frequencies)) / (2 * (frequencies - 1))
+        kernel = np.cos(2 * np.pi * turns) if self.side == "real" else -np.sin(2 * np.pi * turns)
+        if self.window is not None:
+            window = self._window(frame)
+            if window.shape != (frame,):
+                raise ValueError(
+                    f"STFT: expected a window of {frame} values, as long as the frame, received "
+                    f"shape {window.shape}; do give a name or {frame} values"
+                )
+            order = {"density": 2, "spectrum": 1, None: None}[self.scaling]
+            kernel *= (window / (np.linalg.norm(window, order) if order else 1.0))[:, None]
+        return jnp.broadcast_to(jnp.asarray(kernel[:, None, :], dtype), shape)

@@ -1,0 +1,167 @@
+"""BatchNormalization: over the batch, with running averages for inference."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from fnn.core import arguments
+from fnn.core.arithmetic import along
+from fnn.core.config import Fields
+from fnn.core.context import INFERENCE, Context
+from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
+from fnn.core.statistics import (
+    at_least_float32,
+    axes_of,
+    check_axis_and_epsilon,
+    gamma_beta,
+    normalize,
+    output_dtype,
+    scale_shift,
+)
+
+
+class BatchNormalization(Layer):
+    """gamma * (x - mean) / sqrt(variance + epsilon) + beta.   same shape -> same shape
+
+    Mean and variance are those of the batch in training, taken over all axes but `axis`, and the
+    running averages in inference and for a layer that does not learn. Padded rows (`ctx.rows`)
+    and masked steps do not enter them. Computed in float32 at least, also for half precision.
+    Weights: `gamma`, `beta`; state: `moving_mean`, `moving_variance` (of the biased variance),
+    each of shape (channels,); moving = momentum * moving + (1 - momentum) * batch.
+
+    `renorm` corrects the batch's numbers towards running ones, clipped by `renorm_clipping`
+    ("rmin", "rmax", "dmax"; Ioffe 2017). `synchronized` changes nothing: under `jit` the batch is
+    the whole batch on whatever devices it lies.
+    Raises ValueError for wrong arguments, and in `init` for an axis that is not there
+    (Ioffe and Szegedy 2015).
+
+    >>> params, state = BatchNormalization().init(jax.random.key(0), jnp.ones((8, 3)))
+    >>> sorted(params), sorted(state)
+    (['beta', 'gamma'], ['moving_mean', 'moving_variance'])
+    """
+
+    masking = "pass"
+
+    axis: int = -1
+    momentum: float = 0.99
+    epsilon: float = 1e-3
+    center: bool = True
+    scale: bool = True
+    beta_initializer: Initializer = "zeros"
+    gamma_initializer: Initializer = "ones"
+    moving_mean_initializer: Initializer = "zeros"
+    moving_variance_initializer: Initializer = "ones"
+    beta_regularizer: Regularizer = None
+    gamma_regularizer: Regularizer = None
+    beta_constraint: Constraint = None
+    gamma_constraint: Constraint = None
+    renorm: bool = False
+    renorm_clipping: Any = None
+    renorm_momentum: float = 0.99
+    synchronized: bool = False
+
+    def validate(self) -> None:
+        check_axis_and_epsilon(self, several=False)
+        arguments.fraction(self, "momentum")
+        arguments.fraction(self, "renorm_momentum")
+        _check_clipping(self)
+
+    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+        (axis,) = axes_of(self, x)
+        shape = (x.shape[axis],)
+        mean = self.weight("moving_mean", key, shape)
+        variance = self.weight("moving_variance", key, shape)
+        state = {"moving_mean": mean, "moving_variance": variance}
+        if self.renorm:
+            stddev = jnp.sqrt(variance)
+            state |= {"moving_stddev": stddev, "renorm_mean": mean, "renorm_stddev": stddev}
+        return gamma_beta(self, key, shape), state
+
+    def apply(
+        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+    ) -> tuple[Array, State]:
+        (axis,) = axes_of(self, x)
+        values = at_least_float32(x)
+        if not ctx.train or ctx.frozen or not self.trainable:
+            mean, variance = state["moving_mean"], state["moving_variance"]
+            y = normalize(values, along(mean, x.ndim, axis), along(variance, x.ndim, axis), self)
+        else:
+            if ctx.rows is not None:  # whatever the padding holds, it must stay finite
+                values = jnp.where(_leading(ctx.rows, x.ndim), values, 0)
+            mean, variance = _moments(values, axis, _real(ctx, x.ndim))
+            y = normalize(values, along(mean, x.ndim, axis), along(variance, x.ndim, axis), self)
+            mean, variance = lax.stop_gradient((mean, variance))
+            if self.renorm:
+                r, d = self._correction(state, mean, variance)
+                y = y * along(r, x.ndim, axis) + along(d, x.ndim, axis)
+            state = self._moved(state, mean, variance)
+        return scale_shift(y, params, (axis,)).astype(output_dtype(x)), state
+
+    def _correction(self, state: State, mean: Array, variance: Array) -> tuple[Array, Array]:
+        """The r and d that carry the batch's normalization over to the running one."""
+        bounds = _bounds(self)
+        running = jnp.maximum(state["renorm_stddev"], self.epsilon**0.5)
+        r = jnp.sqrt(variance + self.epsilon) / running
+        d = (mean - state["renorm_mean"]) / running
+        dmax = bounds.get("dmax", math.inf)
+        return jnp.clip(r, bounds.get("rmin"), bounds.get("rmax")), jnp.clip(d, -dmax, dmax)
+
+    def _moved(self, state: State, mean: Array, variance: Array) -> State:
+        """The running averages after this batch."""
+
+        def moved(name: str, batch: Array, momentum: float) -> Array:
+            return (momentum * state[name] + (1 - momentum) * batch).astype(state[name].dtype)
+
+        new = {"moving_mean": moved("moving_mean", mean, self.momentum)}
+        if not self.renorm:
+            return new | {"moving_variance": moved("moving_variance", variance, self.momentum)}
+        batch = jnp.sqrt(variance + self.epsilon)
+        stddev = moved("moving_stddev", batch, self.momentum)
+        return new | {
+            "moving_variance": jnp.maximum(jnp.square(stddev) - self.epsilon, 0),
+            "moving_stddev": stddev,
+            "renorm_mean": moved("renorm_mean", mean, self.renorm_momentum),
+            "renorm_stddev": moved("renorm_stddev", batch, self.renorm_momentum),
+        }
+
+
+def _moments(x: Array, axis: int, real: Array | None) -> tuple[Array, Array]:
+    """Mean and biased variance over all axes but one, of the entries that are real."""
+    axes = tuple(i for i in range(x.ndim) if i != axis)
+    if real is None:
+        return x.mean(axes), x.var(axes)
+    real = jnp.broadcast_to(real, x.shape)
+    count = jnp.maximum(real.sum(axes), 1)
+    mean = jnp.where(real, x, 0).sum(axes) / count
+    difference = jnp.where(real, x - along(mean, x.ndim, axis), 0)
+    return mean, jnp.square(difference).sum(axes) / count
+
+
+def _real(ctx: Context, ndim: int) -> Array | None:
+    """Which entries are neither padding nor masked, to spread over the inputs."""
+    given = [_leading(m, ndim) for m in (ctx.rows, ctx.mask) if m is not None]
+    return given[0] if len(given) == 1 else given[0] & given[1] if given else None
+
+
+def _leading(mask: Array, ndim: int) -> Array:
+    """A mask over the first axes, with further axes of 1."""
+    return mask.astype(bool).reshape(mask.shape + (1,) * (ndim - mask.ndim))
+
+
+def _bounds(layer: Any) -> dict[str, float]:
+    """The clipping of `renorm` that is given."""
+    given = layer.renorm_clipping.as_dict() if layer.renorm_clipping is not None else {}
+    return {name: bound for name, bound in given.items() if bound is not None}
+
+
+def _check_clipping(layer: Any) -> None:
+    given = isinstance(layer.renorm_clipping, Fields | None)
+    bounds = _bounds(layer) if given else {"": 0.0}
+    ordered = bounds.get("rmin", -math.inf) <= bounds.get("rmax", math.inf)
+    if not set(bounds) <= {"rmin", "rmax", "dmax"} or not ordered or bounds.get("dmax", 0) < 0:
+        expected = 'to be a dict of "rmin" <= "rmax" and "dmax" >= 0'
+        raise arguments.wrong(layer, "renorm_clipping", expected, layer.renorm_clipping)

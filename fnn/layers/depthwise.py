@@ -1,0 +1,256 @@
+"""DepthwiseConv, SeparableConv: convolution of each channel alone, and a mixing after it."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+from jax import Array, lax, random
+
+from fnn.core import arguments
+from fnn.core.arithmetic import activate, add_bias
+from fnn.core.config import resolve
+from fnn.core.context import INFERENCE, Context, salt
+from fnn.core.layer import Activation, Constraint, Initializer, Layer, Params, Regularizer, State
+
+
+def channel_axis(layer: Any) -> int:
+    """Where the channels are: the last axis, or the first after the batch."""
+    return 1 if layer.data_format == "channels_first" else -1
+
+
+def check(layer: Any) -> None:
+    """The checks of arguments that these layers share."""
+    arguments.positive_int(layer, "depth_multiplier")
+    for argument in ("kernel_size", "strides", "dilation_rate"):
+        arguments.integers(layer, argument, layer.spatial)
+    causal = ("causal",) if layer.spatial == 1 else ()
+    arguments.one_of(layer, "padding", ("valid", "same", *causal))
+    arguments.one_of(layer, "data_format", (None, "channels_last", "channels_first"))
+
+
+def check_images(layer: Any, x: Any) -> tuple[int, ...]:
+    """The shape of a depthwise kernel for `x`, which `init` checks for it."""
+    first = layer.data_format == "channels_first"
+    layout = "(batch, channels, ...)" if first else "(batch, ..., channels)"
+    arguments.rank(layer, x, layer.spatial + 2, layout=layout)
+    window, dilation = (
+        arguments.integers(layer, name, layer.spatial) for name in ("kernel_size", "dilation_rate")
+    )
+    reach = tuple((k - 1) * d + 1 for k, d in zip(window, dilation, strict=True))
+    sizes = tuple(x.shape[2:] if first else x.shape[1:-1])
+    if layer.padding == "valid" and any(n < r for n, r in zip(sizes, reach, strict=True)):
+        raise ValueError(
+            f"{type(layer).__name__}: expected inputs of at least {reach} positions, which the "
+            f"kernel covers, received {sizes} in shape {tuple(x.shape)}; "
+            "do use padding='same' or a smaller kernel_size"
+        )
+    return (*window, x.shape[channel_axis(layer)], layer.depth_multiplier)
+
+
+def convolve(
+    x: Array, kernel: Array, strides: Any, padding: Any, dilation: Any, groups: int, axis: int
+) -> Array:
+    """`x` convolved with `kernel (*window, in / groups, out)`, in the wider of their dtypes."""
+    axes = "DHW"[-(x.ndim - 2) :]
+    layout = f"NC{axes}" if axis == 1 else f"N{axes}C"
+    dtype = jnp.result_type(x, kernel)
+    return lax.conv_general_dilated(
+        x.astype(dtype),
+        kernel.astype(dtype),
+        strides,
+        padding,
+        rhs_dilation=dilation,
+        dimension_numbers=(layout, f"{axes}IO", layout),
+        feature_group_count=groups,
+    )
+
+
+def depthwise(layer: Any, x: Array, kernel: Array) -> Array:
+    """Each channel of `x` convolved with its own kernels; their results stand side by side."""
+    axis, (*window, channels, multiplier) = channel_axis(layer), kernel.shape
+    arguments.width(layer, x, channels, axis)
+    strides, dilation = (
+        arguments.integers(layer, name, layer.spatial) for name in ("strides", "dilation_rate")
+    )
+    padding: Any = layer.padding.upper()
+    if layer.padding == "causal":
+        padding = [((window[0] - 1) * dilation[0], 0)]
+    grouped = kernel.reshape(*window, 1, channels * multiplier)
+    return convolve(x, grouped, strides, padding, dilation, channels, axis)
+
+
+class _DepthwiseConv(Layer):
+    ends_in_activation = True
+    weight_names = {"depthwise": "kernel"}  # what depthwise_regularizer and _constraint apply to
+    spatial: ClassVar[int]
+
+    kernel_size: int | tuple[int, ...]
+    strides: int | tuple[int, ...] = 1
+    padding: str = "valid"
+    depth_multiplier: int = 1
+    data_format: str | None = None
+    dilation_rate: int | tuple[int, ...] = 1
+    activation: Activation = None
+    use_bias: bool = True
+    depthwise_initializer: Initializer = "glorot_uniform"
+    bias_initializer: Initializer = "zeros"
+    depthwise_regularizer: Regularizer = None
+    bias_regularizer: Regularizer = None
+    activity_regularizer: Regularizer = None
+    depthwise_constraint: Constraint = None
+    bias_constraint: Constraint = None
+
+    def validate(self) -> None:
+        check(self)
+
+    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+        shape = check_images(self, x)
+        initializer = resolve("initializer", self.depthwise_initializer)
+        kernel = initializer(random.fold_in(key, salt("kernel")), shape, self.weight_dtype)
+        params = {"kernel": kernel}
+        if self.use_bias:
+            params["bias"] = self.weight("bias", key, (shape[-2] * shape[-1],))
+        return params, {}
+
+    def apply(
+        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+    ) -> tuple[Array, State]:
+        y = depthwise(self, x, params["kernel"])
+        if self.use_bias:
+            y = add_bias(y, params["bias"], channel_axis(self))
+        return activate(self.activation, y), state
+
+
+class DepthwiseConv1D(_DepthwiseConv):
+    """Each channel convolved with `depth_multiplier` kernels of its own.
+
+    (batch, steps, channels) -> (batch, new steps, channels * depth_multiplier)
+
+    The results of channel 0 come first, then those of channel 1. Weights: `kernel (kernel_size,
+    channels, depth_multiplier)`, `bias`. Strides, paddings and formats are as in `Conv1D`.
+    Raises ValueError for wrong arguments, and for inputs of wrong rank, width or too few steps.
+
+    >>> init, apply = DepthwiseConv1D(3, depth_multiplier=2)
+    >>> params, state = init(jax.random.key(0), jnp.ones((2, 8, 5)))
+    >>> apply(params, state, jnp.ones((2, 8, 5)))[0].shape
+    (2, 6, 10)
+    """
+
+    spatial = 1
+
+
+class DepthwiseConv2D(_DepthwiseConv):
+    """Each channel convolved with `depth_multiplier` kernels of its own.
+
+    (batch, h, w, channels) -> (batch, new h, new w, channels * depth_multiplier)
+
+    The results of channel 0 come first, then those of channel 1. Weights: `kernel (*kernel_size,
+    channels, depth_multiplier)`, `bias`. Strides may differ by axis (Keras refuses that).
+    Raises ValueError for wrong arguments, and for inputs of wrong rank, width or too small.
+
+    >>> init, apply = DepthwiseConv2D(3, padding="same")
+    >>> params, state = init(jax.random.key(0), jnp.ones((1, 4, 4, 2)))
+    >>> apply(params, state, jnp.ones((1, 4, 4, 2)))[0].shape
+    (1, 4, 4, 2)
+    """
+
+    spatial = 2
+
+    strides: int | tuple[int, ...] = (1, 1)
+    dilation_rate: int | tuple[int, ...] = (1, 1)
+
+
+class _SeparableConv(Layer):
+    ends_in_activation = True
+    weight_names = {"depthwise": "depthwise_kernel", "pointwise": "pointwise_kernel"}
+    spatial: ClassVar[int]
+
+    filters: int
+    kernel_size: int | tuple[int, ...]
+    strides: int | tuple[int, ...] = 1
+    padding: str = "valid"
+    data_format: str | None = None
+    dilation_rate: int | tuple[int, ...] = 1
+    depth_multiplier: int = 1
+    activation: Activation = None
+    use_bias: bool = True
+    depthwise_initializer: Initializer = "glorot_uniform"
+    pointwise_initializer: Initializer = "glorot_uniform"
+    bias_initializer: Initializer = "zeros"
+    depthwise_regularizer: Regularizer = None
+    pointwise_regularizer: Regularizer = None
+    bias_regularizer: Regularizer = None
+    activity_regularizer: Regularizer = None
+    depthwise_constraint: Constraint = None
+    pointwise_constraint: Constraint = None
+    bias_constraint: Constraint = None
+
+    def validate(self) -> None:
+        arguments.positive_int(self, "filters")
+        check(self)
+
+    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+        shape = check_images(self, x)
+        shapes = {
+            "depthwise": shape,
+            "pointwise": (*(1,) * self.spatial, shape[-2] * shape[-1], self.filters),
+        }
+        params = {}
+        for name, shape in shapes.items():
+            initializer = resolve("initializer", getattr(self, f"{name}_initializer"))
+            key_of_weight = random.fold_in(key, salt(f"{name}_kernel"))
+            params[f"{name}_kernel"] = initializer(key_of_weight, shape, self.weight_dtype)
+        if self.use_bias:
+            params["bias"] = self.weight("bias", key, (self.filters,))
+        return params, {}
+
+    def apply(
+        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+    ) -> tuple[Array, State]:
+        axis, once = channel_axis(self), (1,) * self.spatial
+        y = depthwise(self, x, params["depthwise_kernel"])
+        y = convolve(y, params["pointwise_kernel"], once, "VALID", once, 1, axis)
+        if self.use_bias:
+            y = add_bias(y, params["bias"], axis)
+        return activate(self.activation, y), state
+
+
+class SeparableConv1D(_SeparableConv):
+    """A depthwise convolution, then a mixing of the channels at each step.
+
+    (batch, steps, channels) -> (batch, new steps, filters)
+
+    Weights: `depthwise_kernel (kernel_size, channels, depth_multiplier)`, `pointwise_kernel (1,
+    channels * depth_multiplier, filters)`, `bias (filters,)`; nothing stands between the two.
+    Raises ValueError for wrong arguments, and for inputs of wrong rank, width or too few steps.
+
+    >>> init, apply = SeparableConv1D(4, 3)
+    >>> params, state = init(jax.random.key(0), jnp.ones((2, 8, 5)))
+    >>> apply(params, state, jnp.ones((2, 8, 5)))[0].shape
+    (2, 6, 4)
+    """
+
+    spatial = 1
+
+
+class SeparableConv2D(_SeparableConv):
+    """A depthwise convolution, then a mixing of the channels at each position.
+
+    (batch, h, w, channels) -> (batch, new h, new w, filters)
+
+    Weights: `depthwise_kernel (*kernel_size, channels, depth_multiplier)`, `pointwise_kernel (1, 1,
+    channels * depth_multiplier, filters)`, `bias (filters,)`; nothing stands between the two.
+    Raises ValueError for wrong arguments, and for inputs of wrong rank, width or too small.
+    Chollet, Xception, arXiv:1610.02357.
+
+    >>> init, apply = SeparableConv2D(4, 3)
+    >>> params, state = init(jax.random.key(0), jnp.ones((1, 4, 4, 2)))
+    >>> apply(params, state, jnp.ones((1, 4, 4, 2)))[0].shape
+    (1, 2, 2, 4)
+    """
+
+    spatial = 2
+
+    strides: int | tuple[int, ...] = (1, 1)
+    dilation_rate: int | tuple[int, ...] = (1, 1)

@@ -1,0 +1,171 @@
+"""Conv1DTranspose, Conv2DTranspose, Conv3DTranspose: convolution backwards, to larger images."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from fnn.core import arguments
+from fnn.core.arithmetic import activate, add_bias
+from fnn.core.context import INFERENCE, Context
+from fnn.core.layer import Activation, Constraint, Initializer, Layer, Params, Regularizer, State
+
+
+def transposed_padding(
+    size: int, stride: int, dilation: int, padding: str, extra: int | None
+) -> tuple[int, int]:
+    """How many zeros stand before and after the spread-out inputs along one axis.
+
+    "valid" makes (n - 1) stride + max(reach, stride) of n positions, "same" makes n stride; with
+    `extra` (output_padding) it is (n - 1) stride + reach + extra, and the same with reach % 2.
+    """
+    reach = (size - 1) * dilation + 1
+    if padding == "valid":
+        return reach - 1, reach - 1 + (max(stride - reach, 0) if extra is None else extra)
+    total = stride + reach - 2 if extra is None else reach + reach % 2 - 2 + extra
+    before = min(-(-total // 2), reach - 1)
+    return before, total - before
+
+
+class _ConvTranspose(Layer):
+    ends_in_activation = True
+    spatial: ClassVar[int]
+
+    filters: int
+    kernel_size: int | tuple[int, ...]
+    strides: int | tuple[int, ...] = 1
+    padding: str = "valid"
+    output_padding: int | tuple[int, ...] | None = None
+    data_format: str | None = None
+    dilation_rate: int | tuple[int, ...] = 1
+    activation: Activation = None
+    use_bias: bool = True
+    kernel_initializer: Initializer = "glorot_uniform"
+    bias_initializer: Initializer = "zeros"
+    kernel_regularizer: Regularizer = None
+    bias_regularizer: Regularizer = None
+    activity_regularizer: Regularizer = None
+    kernel_constraint: Constraint = None
+    bias_constraint: Constraint = None
+
+    def validate(self) -> None:
+        arguments.positive_int(self, "filters")
+        for argument in ("kernel_size", "strides", "dilation_rate"):
+            arguments.integers(self, argument, self.spatial)
+        arguments.one_of(self, "padding", ("valid", "same"))
+        arguments.one_of(self, "data_format", (None, "channels_last", "channels_first"))
+        strides = arguments.integers(self, "strides", self.spatial)
+        if self.output_padding is not None:
+            extra = arguments.integers(self, "output_padding", self.spatial, minimum=0)
+            if any(e >= s for e, s in zip(extra, strides, strict=True)):
+                raise arguments.wrong(
+                    self, "output_padding", f"to be less than strides={strides}", extra
+                )
+
+    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+        layout = "(batch, channels, ...)" if self._channels == 1 else "(batch, ..., channels)"
+        arguments.rank(self, x, self.spatial + 2, layout=layout)
+        window = arguments.integers(self, "kernel_size", self.spatial)
+        shape = (*window, self.filters, x.shape[self._channels])
+        params = {"kernel": self.weight("kernel", key, shape)}
+        if self.use_bias:
+            params["bias"] = self.weight("bias", key, (self.filters,))
+        return params, {}
+
+    @property
+    def _channels(self) -> int:
+        return 1 if self.data_format == "channels_first" else -1
+
+    def apply(
+        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+    ) -> tuple[Array, State]:
+        kernel = jnp.asarray(params["kernel"])
+        arguments.width(self, x, kernel.shape[-1], self._channels)
+        numbers = [
+            arguments.integers(self, name, self.spatial)
+            for name in ("kernel_size", "strides", "dilation_rate")
+        ]
+        extra: tuple[int | None, ...] = (None,) * self.spatial
+        if self.output_padding is not None:
+            extra = arguments.integers(self, "output_padding", self.spatial, minimum=0)
+        padding = [
+            transposed_padding(size, stride, dilation, self.padding, more)
+            for size, stride, dilation, more in zip(*numbers, extra, strict=True)
+        ]
+        axes = "DHW"[-self.spatial :]
+        layout = f"NC{axes}" if self._channels == 1 else f"N{axes}C"
+        dtype = jnp.result_type(x, kernel)
+        y = lax.conv_general_dilated(  # with the kernel turned round: the gradient of a convolution
+            x.astype(dtype),
+            jnp.flip(kernel, range(self.spatial)).astype(dtype),
+            (1,) * self.spatial,
+            padding,
+            lhs_dilation=numbers[1],
+            rhs_dilation=numbers[2],
+            dimension_numbers=(layout, f"{axes}OI", layout),
+        )
+        if self.use_bias:
+            y = add_bias(y, params["bias"], self._channels)
+        return activate(self.activation, y), state
+
+
+class Conv1DTranspose(_ConvTranspose):
+    """What the gradient of a `Conv1D` by its inputs computes, as a layer.
+
+    (batch, steps, channels) -> (batch, more steps, filters)
+
+    "valid" gives (n - 1) strides + max(reach of the kernel, strides) steps, "same" n strides;
+    `output_padding` sets what is added at the end. Weights: `kernel (kernel_size, filters,
+    channels)`, `bias (filters,)`. Strides and dilation may be combined (Keras refuses that).
+    Raises ValueError for wrong arguments and inputs of wrong rank or width.
+
+    >>> init, apply = Conv1DTranspose(4, 3, strides=2, padding="same")
+    >>> params, state = init(jax.random.key(0), jnp.ones((2, 5, 3)))
+    >>> apply(params, state, jnp.ones((2, 5, 3)))[0].shape
+    (2, 10, 4)
+    """
+
+    spatial = 1
+
+
+class Conv2DTranspose(_ConvTranspose):
+    """What the gradient of a `Conv2D` by its inputs computes, as a layer.
+
+    (batch, h, w, channels) -> (batch, taller, wider, filters)
+
+    As `Conv1DTranspose`, over images: `kernel (*kernel_size, filters, channels)`.
+    Raises ValueError for wrong arguments and inputs of wrong rank or width.
+
+    >>> init, apply = Conv2DTranspose(4, 3, strides=2)
+    >>> params, state = init(jax.random.key(0), jnp.ones((1, 4, 4, 2)))
+    >>> apply(params, state, jnp.ones((1, 4, 4, 2)))[0].shape
+    (1, 9, 9, 4)
+    """
+
+    spatial = 2
+
+    strides: int | tuple[int, ...] = (1, 1)
+    dilation_rate: int | tuple[int, ...] = (1, 1)
+
+
+class Conv3DTranspose(_ConvTranspose):
+    """What the gradient of a `Conv3D` by its inputs computes, as a layer.
+
+    (batch, d, h, w, channels) -> (batch, deeper, taller, wider, filters)
+
+    As `Conv1DTranspose`, over volumes: `kernel (*kernel_size, filters, channels)`. Keras has
+    `data_format` before `output_padding` here; fnn has one order for all three.
+    Raises ValueError for wrong arguments and inputs of wrong rank or width.
+
+    >>> init, apply = Conv3DTranspose(4, 2)
+    >>> params, state = init(jax.random.key(0), jnp.ones((1, 2, 3, 4, 2)))
+    >>> apply(params, state, jnp.ones((1, 2, 3, 4, 2)))[0].shape
+    (1, 3, 4, 5, 4)
+    """
+
+    spatial = 3
+
+    strides: int | tuple[int, ...] = (1, 1, 1)
+    dilation_rate: int | tuple[int, ...] = (1, 1, 1)

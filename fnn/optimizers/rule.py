@@ -1,0 +1,189 @@
+"""Rule: what every optimizer of Keras does around its rule: rate, clipping, decay, averages."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from fnn.core import arguments
+from fnn.core.arguments import wrong
+from fnn.optimizers.optimizer import Optimizer, State, current_learning_rate
+
+
+class Rule(Optimizer):
+    """An optimizer of Keras: a rule of optax, with clipping, weight decay and accumulation around.
+
+    `learning_rate` is a number or a schedule (any function of the step). A number becomes a float32
+    array in the state: `with_learning_rate(state, value)` changes it, and nothing is compiled anew.
+
+    In this order, as in Keras: gradients are averaged over `gradient_accumulation_steps` calls (the
+    updates between are zeros), clipped (`clipnorm` each weight by itself, `global_clipnorm` all
+    together, `clipvalue` each number; one of them), the weights decay by `learning_rate *
+    weight_decay`, all of them, biases too; then comes the rule. Momentum does not contain the
+    learning rate (as in optax; in Keras it does, which differs only while the rate changes).
+
+    With `use_ema` the state holds a running average of the weights, `state["average"]`, which takes
+    the place of the weights every `ema_overwrite_frequency` steps, and after training.
+    """
+
+    learning_rate: Any = 0.001
+    weight_decay: float | None = field(default=None, kw_only=True)
+    clipnorm: float | None = field(default=None, kw_only=True)
+    clipvalue: float | None = field(default=None, kw_only=True)
+    global_clipnorm: float | None = field(default=None, kw_only=True)
+    use_ema: bool = field(default=False, kw_only=True)
+    ema_momentum: float = field(default=0.99, kw_only=True)
+    ema_overwrite_frequency: int | None = field(default=None, kw_only=True)
+    loss_scale_factor: float | None = field(default=None, kw_only=True)
+    gradient_accumulation_steps: int | None = field(default=None, kw_only=True)
+    name: str | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        rate = self.learning_rate
+        if not callable(rate) and getattr(rate, "shape", None) == ():
+            object.__setattr__(self, "learning_rate", float(rate))
+        super().__post_init__()
+        _check_shared(self)
+
+    def rule(self) -> Any:
+        """The optax transformation whose updates, times -learning_rate, are added."""
+        raise TypeError(
+            f"expected {type(self).__name__} to define rule(), received a class without it; do "
+            "return an optax transformation such as optax.scale_by_adam()"
+        )
+
+    def descend(self, grads: Any, state: Any, params: Any, rate: Any) -> tuple[Any, Any]:
+        """The updates of the rule alone, and its new state."""
+        updates, state = self.rule().update(grads, state, params)
+        return jax.tree.map(lambda u: (-rate).astype(u.dtype) * u, updates), state
+
+    def decays(self, params: Any) -> Any:
+        """How much each weight decays: a tree like `params`; None if none does."""
+        if not self.weight_decay:
+            return None
+        return jax.tree.map(lambda p: self.weight_decay, params)
+
+    def init(self, params: Any) -> State:
+        state = {**super().init(params), "rule": self.rule().init(params)}
+        if self.gradient_accumulation_steps:
+            state["accumulated"] = jax.tree.map(jnp.zeros_like, params)
+        if self.use_ema:
+            state["average"] = jax.tree.map(jnp.array, params)
+        return state
+
+    def update(
+        self, grads: Any, state: State, params: Any = None, **extra: Any
+    ) -> tuple[Any, State]:
+        if params is None and (self.weight_decay or self.use_ema):
+            raise ValueError(
+                f"{type(self).__name__}: expected params, which weight decay and averages need, "
+                "received None; do optimizer.update(grads, state, params)"
+            )
+        run = self._accumulate if self.gradient_accumulation_steps else self._step
+        updates, new = run(grads, state, params)
+        updates = jax.tree.map(lambda u, g: u.astype(g.dtype), updates, grads)
+        new = {**new, "step": state["step"] + 1}
+        return self._average(updates, new, params) if self.use_ema else (updates, new)
+
+    def _accumulate(self, grads: Any, state: State, params: Any) -> tuple[Any, State]:
+        every = self.gradient_accumulation_steps
+        total = jax.tree.map(jnp.add, state["accumulated"], grads)
+
+        def step() -> tuple[Any, State]:
+            mean = jax.tree.map(lambda g: g / every, total)
+            updates, new = self._step(mean, state, params)
+            updates = jax.tree.map(lambda u, g: u.astype(g.dtype), updates, grads)
+            return updates, {**new, "accumulated": jax.tree.map(jnp.zeros_like, total)}
+
+        def wait() -> tuple[Any, State]:
+            return jax.tree.map(jnp.zeros_like, grads), {**state, "accumulated": total}
+
+        return jax.lax.cond((state["step"] + 1) % every == 0, step, wait)
+
+    def _step(self, grads: Any, state: State, params: Any) -> tuple[Any, State]:
+        rate: Any = current_learning_rate(self, state)
+        grads, decays = _clip(self, grads), self.decays(params)
+        if decays is None:
+            updates, inner = self.descend(grads, state["rule"], params, rate)
+            return updates, {**state, "rule": inner}
+        lost = jax.tree.map(lambda p, decay: (-rate * decay).astype(p.dtype) * p, params, decays)
+        params = jax.tree.map(jnp.add, params, lost)
+        updates, inner = self.descend(grads, state["rule"], params, rate)
+        return jax.tree.map(jnp.add, updates, lost), {**state, "rule": inner}
+
+    def _average(self, updates: Any, state: State, params: Any) -> tuple[Any, State]:
+        keep = jnp.where(state["step"] == 1, 0, self.ema_momentum)  # the first step copies
+        moved = jax.tree.map(jnp.add, params, updates)
+        average = jax.tree.map(
+            lambda a, p: (keep * a + (1 - keep) * p).astype(p.dtype), state["average"], moved
+        )
+        if self.ema_overwrite_frequency:
+            now = state["step"] % self.ema_overwrite_frequency == 0
+            updates = jax.tree.map(
+                lambda u, a, p: jnp.where(now, a - p, u), updates, average, params
+            )
+        return updates, {**state, "average": average}
+
+
+def _check_shared(rule: Rule) -> None:
+    rate, name = rule.learning_rate, type(rule).__name__
+    if not callable(rate) and not _plain(rate):
+        raise wrong(rule, "learning_rate", "to be a number or a schedule", rate)
+    if not callable(rate) and not (math.isfinite(rate) and rate >= 0):
+        raise wrong(rule, "learning_rate", "to be finite and not below 0", rate, "do e.g. 0.001")
+    clips = ("clipnorm", "clipvalue", "global_clipnorm")
+    given = [c for c in clips if getattr(rule, c) is not None]
+    if len(given) > 1:
+        raise ValueError(
+            f"{name}: expected one kind of clipping, received {' and '.join(given)}; do drop one"
+        )
+    for clip in given:
+        value = getattr(rule, clip)
+        if not _plain(value) or not value > 0:
+            raise wrong(rule, clip, "to be a number above 0", value)
+    decay = rule.weight_decay
+    if decay is not None and (not _plain(decay) or not decay >= 0):
+        raise wrong(rule, "weight_decay", "to be a number not below 0", decay)
+    steps = rule.gradient_accumulation_steps
+    if steps is not None and (not isinstance(steps, int) or steps < 2):
+        raise wrong(rule, "gradient_accumulation_steps", "to be a whole number above 1", steps)
+    often = rule.ema_overwrite_frequency
+    if often is not None and (not isinstance(often, int) or often < 1 or not rule.use_ema):
+        raise wrong(
+            rule, "ema_overwrite_frequency", "to be a whole number above 0, with use_ema", often
+        )
+    if rule.loss_scale_factor is not None:
+        raise wrong(
+            rule,
+            "loss_scale_factor",
+            "to be None, since gradients are not scaled here",
+            rule.loss_scale_factor,
+            "do train in bfloat16, which needs no loss scaling",
+        )
+    arguments.fraction(rule, "ema_momentum")
+
+
+def _plain(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _clip(rule: Rule, grads: Any) -> Any:
+    if rule.clipvalue is not None:
+        limit = rule.clipvalue
+        return jax.tree.map(lambda g: jnp.clip(g, -limit, limit), grads)
+    if rule.clipnorm is not None:
+        return jax.tree.map(lambda g: _clip_norm(g, rule.clipnorm), grads)
+    if rule.global_clipnorm is not None:
+        return optax.clip_by_global_norm(rule.global_clipnorm).update(grads, optax.EmptyState())[0]
+    return grads
+
+
+def _clip_norm(g: Array, limit: Any) -> Array:
+    norm = jnp.sqrt(jnp.square(g.astype(jnp.promote_types(g.dtype, "float32"))).sum())
+    return g * (limit / jnp.maximum(norm, limit)).astype(g.dtype)

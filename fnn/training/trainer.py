@@ -1,0 +1,185 @@
+"""The trainer: dispatches chunks of batches and commits each complete step."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnn.core import tree
+from fnn.training import engine
+from fnn.training.checks import TrainingError
+from fnn.training.interrupt import Interrupt
+from fnn.training.progress import Progress
+from fnn.training.state import numbers
+
+
+@dataclasses.dataclass
+class Plan:
+    """What one training does; `fit` has the words for its fields."""
+
+    step: Any
+    data: Any
+    run: Any
+    callbacks: Any
+    key: Any
+    epochs: int
+    initial_epoch: int
+    steps: int | None
+    verbose: Any
+    guard: str
+    validate: Callable[[int], dict[str, float]] | None
+    first_step: int = 0
+    first_epoch: int = 0
+    diagnose: Callable[[Any, Any, Any], str] | None = None
+
+
+@dataclasses.dataclass
+class Dispatch:
+    """Steps under way: what they will return, and what they were given."""
+
+    state: Any
+    tallies: Any
+    healthy: Any
+    done: int
+    chunk: Any
+    number: int
+    at: int
+
+
+class Trainer:
+    """Epochs of one training: dispatches chunks, commits each complete step, tells callbacks.
+
+    A dispatch is committed to `run.train_state` when its results are there, so that an error of
+    the device, which surfaces late, never reaches the model. Large states are donated to the step,
+    which halves the memory; after an error the model is then as it was when the epoch started.
+    """
+
+    def __init__(self, plan: Plan, callbacks: Any, interrupt: Interrupt) -> None:
+        self.plan, self.callbacks, self.interrupt = plan, callbacks, interrupt
+        self.program = engine.program(
+            plan.step, plan.run.train_state, plan.data.batch_spec(), plan.key
+        )
+        self.number = plan.first_step
+        self.each = callbacks.watches(
+            "on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end"
+        )
+        self.donate = self.program.is_large and not self.each
+
+    def epoch(self, epoch: int) -> dict[str, float]:
+        """One pass over the data. Returns its logs."""
+        plan, run = self.plan, self.plan.run
+        self.progress = Progress(plan.verbose, plan.steps or plan.data.steps)
+        self.progress.header(epoch, plan.epochs)
+        self.flight: deque[Dispatch] = deque()
+        self.done, self.tallies, self.healthy = 0, self.program.zeros(), np.True_
+        self.settled, self.state, self.snapshot = self.tallies, run.train_state, None
+        if self.donate:
+            self.snapshot = jax.tree.map(_on_host, self.state)
+            self.state = jax.tree.map(jnp.copy, self.state)
+        position = plan.first_epoch + epoch - plan.initial_epoch
+        chunks = plan.data.chunks(position, self.program.capacity, plan.steps, self.interrupt.poll)
+        try:
+            for chunk, count in chunks:
+                self._dispatch_all(chunk, count)
+                if run.stop_training:
+                    break
+            self._settle(0)
+        except BaseException:
+            self.progress.stop()
+            raise
+        finally:
+            chunks.close()
+        if hasattr(run.train_state, "epoch"):
+            run.train_state = run.train_state.replace(epoch=np.int32(position + 1))
+        logs = numbers(self.settled)
+        if plan.validate is not None:
+            logs.update({f"val_{name}": value for name, value in plan.validate(epoch).items()})
+        self.progress.end(self.done, logs)
+        return logs
+
+    def _dispatch_all(self, chunk: Any, count: int) -> None:
+        """Runs the batches of one chunk: at once, or one by one if a callback watches batches."""
+        at = 0
+        while at < count and not self.plan.run.stop_training:
+            size = 1 if self.each else min(count - at, self.program.capacity)
+            if self.each:
+                self.callbacks.call("on_train_batch_begin", self.done, {})
+            self._dispatch(chunk, at, size)
+            at += size
+            self._settle(0 if self.each or self.donate or self.interrupt.requested else 1)
+            if self.each:
+                self.callbacks.call("on_train_batch_end", self.done - 1, numbers(self.tallies))
+                self.state = self.plan.run.train_state  # a callback may have changed it
+            self.interrupt.poll()
+
+    def _dispatch(self, chunk: Any, at: int, size: int) -> None:
+        plan = self.plan
+        try:
+            self.state, self.tallies, self.healthy = self.program(
+                self.state, self.tallies, chunk, plan.key, at, size, self.number,
+                healthy=self.healthy, guard=plan.guard, donate=self.donate,
+            )  # fmt: skip
+        except Exception as error:
+            self._failed(error)
+            raise
+        self.done += size
+        self.flight.append(
+            Dispatch(self.state, self.tallies, self.healthy, self.done, chunk, self.number, at)
+        )
+        self.number += size
+
+    def _settle(self, ahead: int) -> None:
+        """Commits the oldest dispatches until `ahead` are under way: their results are there."""
+        while len(self.flight) > ahead:
+            oldest = self.flight.popleft()
+            try:
+                healthy = bool(oldest.healthy)  # waits; an error of the device surfaces here
+                jax.block_until_ready(oldest.state)
+            except Exception as error:
+                self._failed(error)
+                raise
+            self.plan.run.train_state, self.settled = oldest.state, oldest.tallies
+            if not healthy:
+                raise TrainingError(self._not_finite(oldest))
+            if self.progress.due():
+                self.progress.update(oldest.done, numbers(oldest.tallies))
+
+    def _failed(self, error: Exception) -> None:
+        self.flight.clear()
+        kept = "it was before this step"
+        if self.snapshot is not None:
+            self.plan.run.train_state = jax.tree.map(jnp.asarray, self.snapshot)
+            kept = "it was at the start of this epoch"
+        size = tree.nbytes(tree.spec(self.plan.run.train_state)) / 2**20
+        error.add_note(
+            f"in a training step with batches of {self.plan.data.batch_size} rows and "
+            f"{size:.1f} MiB of weights and optimizer state; the model is as {kept}"
+        )
+
+    def _not_finite(self, bad: Dispatch) -> str:
+        where = f"one of the steps up to {bad.done}"
+        if hasattr(bad.state, "step"):
+            step = int(bad.state.step)
+            where = f"step {step}"
+            if self.plan.diagnose is not None:
+                index = bad.at + step - bad.number
+                batch = jax.tree.map(lambda a: a[index], bad.chunk)
+                key = jax.random.fold_in(self.plan.key, step)
+                where += f", first in {self.plan.diagnose(bad.state, batch, key)}"
+        return (
+            f"expected a finite loss and finite gradients, received NaN or infinity at {where}; "
+            "the model is as it was before that step; do lower the learning rate or scale the "
+            'inputs (guard="skip" leaves such steps out)'
+        )
+
+
+def _on_host(leaf: Any) -> Any:
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended):
+        return leaf  # a random key stays: steps do not change it
+    return np.array(leaf, copy=True)
