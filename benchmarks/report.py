@@ -23,6 +23,7 @@ TITLES = {
     "flax": "Flax NNX",
     "equinox": "Equinox",
     "torch": "PyTorch",
+    "torch1": "PyTorch, one thread",
 }
 PACKAGES = ("jax", "fnn", "keras", "flax", "equinox", "torch")
 
@@ -88,12 +89,13 @@ def table(workload: str, result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(folder: Path, results: dict[str, Any]) -> None:
-    """Puts new results beside the older ones: all in training.json, their tables in README.md."""
+def write(folder: Path, workload: str, result: dict[str, Any]) -> None:
+    """Puts a new result beside the older ones: all in training.json, their tables in README.md."""
     folder.mkdir(parents=True, exist_ok=True)
     data, readme = folder / "training.json", folder / "README.md"
     known = json.loads(data.read_text()) if data.exists() else {}
-    known = {name: (known | results)[name] for name in WORKLOADS if name in known | results}
+    known[workload] = result
+    known = {name: known[name] for name in WORKLOADS if name in known}
     data.write_text(json.dumps(known, indent=1) + "\n")
     text = readme.read_text() if readme.exists() else f"{BEGIN}\n{END}\n"
     before, _, rest = text.partition(BEGIN)

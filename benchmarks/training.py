@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks import report
 from benchmarks.workloads import WORKLOADS
 
-PEERS = ("hand", "fnn", "keras", "flax", "equinox", "torch")
+PEERS = ("hand", "fnn", "keras", "flax", "equinox", "torch", "torch1")
 ROOT = Path(__file__).parents[1]
 
 
@@ -104,13 +104,12 @@ def main(arguments: list[str] | None = None) -> None:
     for name in peers:
         if name not in PEERS:
             parser.error(f"expected a peer of {', '.join(PEERS)}, received {name!r}")
-    results = {}
     for workload in workloads:
         steps = 8 if options.quick else WORKLOADS[workload].steps
-        results[workload] = measure(workload, peers, 2 if options.quick else options.rounds, steps)
-        results[workload]["machine"] = report.machine(peers)
-        print(report.table(workload, results[workload]))
-    report.write(options.folder, results)
+        result = measure(workload, peers, 2 if options.quick else options.rounds, steps)
+        result["machine"] = report.machine(peers)
+        print(report.table(workload, result))
+        report.write(options.folder, workload, result)
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def breast_cancer(test_split: float = 0.2, seed: int = 0) -> Split:
 
     >>> (x_train, y_train), _ = fnn.datasets.breast_cancer()
     >>> x_train.shape
-    (456, 30)
+    (455, 30)
     """
     bunch = _scikit_learn().load_breast_cancer()
     return _split(bunch.data.astype("float32"), bunch.target.astype("int32"), test_split, seed)

@@ -137,6 +137,9 @@ TABLE = [
     ("BinaryIoU", {"target_class_ids": [1]}, *MANY),
 ]
 NAMES = [f"{name}-{arguments}" for name, arguments, *_ in TABLE]
+ONE_EACH = [row for i, row in enumerate(TABLE) if row[0] not in {r[0] for r in TABLE[:i]}]
+# each with weights, the first of each class without too
+CASES = [(*row, True) for row in TABLE] + [(*row, False) for row in ONE_EACH]
 CUTS = [(0, 3), (3, 6), (6, 9)]  # batches of one size are one compilation
 INTEGERS = ("IoU", "MeanIoU", "OneHotIoU", "OneHotMeanIoU", "BinaryIoU")
 
@@ -163,8 +166,11 @@ def measure(metric, y_true, y_pred, weight=None, cuts=CUTS):
     return metric.result(sums)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize(("name", "arguments", "y_true", "y_pred"), TABLE, ids=NAMES)
+@pytest.mark.parametrize(
+    ("name", "arguments", "y_true", "y_pred", "weighted"),
+    CASES,
+    ids=[f"{row[0]}-{row[1]}-{row[4]}" for row in CASES],
+)
 def test_batches_equal_keras(keras, name, arguments, y_true, y_pred, weighted):
     weight = np.array([1, 2, 0, 3, 1, 1, 0, 2, 1], "float32") if weighted else None
     given = weight
@@ -174,7 +180,7 @@ def test_batches_equal_keras(keras, name, arguments, y_true, y_pred, weighted):
             ndim = y_true.ndim
             given = np.broadcast_to(given.reshape(-1, *(1,) * (ndim - 1)), y_true.shape)
     if weighted and name == "R2Score" and arguments.get("num_regressors"):
-        pytest.skip("Keras counts entries of weight 0")
+        weight = given = weight + 1  # Keras counts entries of weight 0 as examples too
     with keras_rules():
         oracle = getattr(keras.metrics, name)(**arguments)
         oracle.update_state(y_true, y_pred, sample_weight=given)
@@ -182,9 +188,6 @@ def test_batches_equal_keras(keras, name, arguments, y_true, y_pred, weighted):
     found = measure(getattr(metrics, name)(**arguments), y_true, y_pred, weight)
     assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
-
-
-ONE_EACH = [row for i, row in enumerate(TABLE) if row[0] not in {r[0] for r in TABLE[:i]}]
 
 
 @pytest.mark.parametrize(
@@ -211,7 +214,8 @@ def test_entries_of_weight_zero_are_left_out_wholly(name, arguments, y_true, y_p
     order = np.array([0, 9, 1, 2, 10, 3, 4, 5, 11, 6, 7, 8])
     cuts = [(0, 3), (3, 6), (6, 9), (9, 12)]
     found = measure(metric, targets[order], more[order], weight[order], cuts)
-    np.testing.assert_allclose(found, measure(metric, y_true, y_pred), rtol=1e-5, atol=1e-6)
+    expected = measure(metric, y_true, y_pred, np.ones(9, "float32"))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     nothing = measure(metric, targets, more, np.zeros(12, "float32"), cuts)
     assert np.isfinite(nothing).all()
 

@@ -59,6 +59,27 @@ def seed(thing: Any) -> None:
         raise wrong(thing, "seed", "to be a whole number from 0 to 2**32 - 1, or None", value)
 
 
+def layer(thing: Any, given: Any, place: str) -> None:
+    """Raises TypeError unless what is given at this place is a layer."""
+    if not hasattr(given, "apply") or isinstance(given, type):
+        hint = f"{given.__name__}(...)" if isinstance(given, type) else "Lambda(function)"
+        raise TypeError(
+            f"{type(thing).__name__}: expected a layer {place}, received {given!r}; do e.g. {hint}"
+        )
+
+
+def layers(thing: Any, argument: str = "layers") -> None:
+    """Checks that this field is a list of layers."""
+    given = getattr(thing, argument)
+    if not isinstance(given, tuple):
+        raise TypeError(
+            f"{type(thing).__name__}: expected {argument} to be a list of layers, received "
+            f"{given!r}; do put it into [...]"
+        )
+    for index, item in enumerate(given):
+        layer(thing, item, f"at position {index}")
+
+
 def one_of(thing: Any, argument: str, choices: tuple[Any, ...]) -> None:
     """Checks that this field is one of a few choices."""
     value = getattr(thing, argument)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax, random
 
-from fnn.core import tree
+from fnn.core import arguments, tree
 from fnn.core.config import resolve
 from fnn.core.context import INFERENCE, Context, salt
 from fnn.core.layer import Layer, Params, State
@@ -25,14 +25,15 @@ def located(name: str | None, layer: Layer, x: Any) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        path, suffix = getattr(error, "_fnn_location", ((), None))
+        path, suffix, index = getattr(error, "_fnn_location", ((), None, -1))
         if suffix is None:
             suffix = f": {layer!r} applied to {tree.describe(x)}"
             error.add_note("")
+            index = len(error.__notes__) - 1  # others may add notes on the way out
         if name:
             path = (name, *path)
-        error.__notes__[-1] = f"in layer {'/'.join(path) or type(layer).__name__}{suffix}"
-        error._fnn_location = path, suffix  # type: ignore[attr-defined]
+        error.__notes__[index] = f"in layer {'/'.join(path) or type(layer).__name__}{suffix}"
+        error._fnn_location = path, suffix, index  # type: ignore[attr-defined]
         raise
 
 
@@ -215,7 +216,7 @@ class Flow(Layer):
 
     `flow(x, visit)` leads `x` through the children: `visit(name, layer, x)` returns what that child
     makes of `x`, be it arrays (apply), shapes (init) or a row of a summary. A child visited twice
-    has one set of weights.
+    has one set of weights; its dropout differs and its auxiliary losses add up.
     """
 
     masking = "inside"
@@ -241,11 +242,27 @@ class Flow(Layer):
         x, ctx = carry_mask(x, ctx)
         new = dict(state)
 
+        uses: dict[str, int] = {}
+
         def run(name: str, layer: Layer, x: Any) -> Any:
-            y, new[name] = apply_child(name, layer, params, new, x, ctx)
+            use = uses[name] = uses.get(name, -1) + 1
+            y, after = apply_child(name, layer, params, new, x, ctx.repeat(use) if use else ctx)
+            new[name] = _added_losses(new[name], after) if use else after
             return y
 
         return self.flow(x, run), new
+
+
+def _added_losses(before: State, after: State) -> State:
+    """`after`, with its auxiliary losses added to those of an earlier use in the same call."""
+    return {
+        name: _added_losses(before[name], value)
+        if isinstance(value, dict)
+        else before[name] + value
+        if name == "aux_loss"
+        else value
+        for name, value in after.items()
+    }
 
 
 class Wrapper(Layer):
@@ -254,6 +271,9 @@ class Wrapper(Layer):
     masking = "inside"
 
     inner: Layer
+
+    def validate(self) -> None:
+        arguments.layer(self, self.inner, "as inner")
 
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
         return ((None, self.inner),)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import numpy as np
@@ -49,7 +49,7 @@ def lookup(kind: str, name: str, custom: Mapping[str, Any] | None = None) -> Any
         return _TABLE[kind, name]
     known = names_of(kind)
     close = difflib.get_close_matches(name, known, 3) or known
-    article = "an" if kind[0] in "aeiou" else "a"
+    article = "an" if kind[:1] in tuple("aeiou") else "a"
     raise ValueError(
         f"expected {article} {kind} that fnn knows, received {name!r}; "
         f"do you mean {' or '.join(map(repr, close[:8]))}? (your own: pass it as a value, and "
@@ -178,7 +178,9 @@ class Value:
         object.__setattr__(self, name, value)
 
     def _items(self) -> tuple[tuple[str, Any], ...]:
-        return tuple((name, freeze(value)) for name, value in vars(self).items() if name[0] != "_")
+        """What it is compared by; 2 and 2.0 compute in different dtypes, so the type counts."""
+        items = ((name, freeze(value)) for name, value in vars(self).items() if name[0] != "_")
+        return tuple((name, type(value), value) for name, value in items)
 
     def __eq__(self, other: object) -> bool:
         if self is other:
@@ -264,33 +266,39 @@ def from_config(data: Any, custom: Mapping[str, Any] | None = None) -> Any:
     if not isinstance(data, dict):
         return data
     if not data:
-        raise ValueError(
-            "expected a description of a value, received an empty dict; the file is damaged"
-        )
+        raise ValueError(_damaged("a description of a value", "an empty dict"))
     (kind, name), *fields = data.items()
     if kind == "dict":
+        if not isinstance(name, list) or any(_not_a_pair(item) for item in name):
+            raise ValueError(_damaged("a list of [key, value] for a dict", repr(name)))
         return Fields(tuple((key, from_config(item, custom)) for key, item in name))
     if not isinstance(name, str):
-        raise ValueError(f"expected the name of a {kind}, received {name!r}; the file is damaged")
+        raise ValueError(_damaged(f"the name of a {kind}", repr(name)))
     found = lookup(kind, name, custom)
     if not (isinstance(found, type) and issubclass(found, Value)):
         return found
     if found._open:
         return _open_from_config(found, {key: from_config(item, custom) for key, item in fields})
-    known = {f.name for f in dataclasses.fields(found)}  # type: ignore[arg-type]
-    unknown = [key for key, _ in fields if key not in known]
-    if unknown:
+    known = {f.name: f.default for f in dataclasses.fields(found)}  # type: ignore[arg-type]
+    needed = {n for n, default in known.items() if default is dataclasses.MISSING}
+    given = {key: from_config(item, custom) for key, item in fields}
+    if not needed <= set(given) <= set(known):
         raise ValueError(
-            f"expected the fields {sorted(known)} of {name}, received {unknown}; "
-            "the file was written by another version"
+            f"expected fields of {name} out of {sorted(known)}, and {sorted(needed)} at least, "
+            f"received {sorted(given)}; the file is damaged or of another version"
         )
-    return found(**{key: from_config(item, custom) for key, item in fields})
+    return found(**given)
+
+
+def _damaged(expected: str, received: str) -> str:
+    return f"expected {expected}, received {received}; the file is damaged"
+
+
+def _not_a_pair(item: Any) -> bool:
+    return not (isinstance(item, list) and len(item) == 2 and isinstance(item[0], str))
 
 
 def _open_from_config(cls: type[Value], attributes: dict[str, Any]) -> Any:
     made: Any = cls.__new__(cls)
     vars(made).update(attributes)
     return made
-
-
-Function = Callable[..., Any]

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import jax.numpy as jnp
 from jax import Array, random
 
+from fnn.core import arguments
 from fnn.core.config import Value, resolve
 from fnn.core.context import INFERENCE, Context, salt
 
@@ -73,6 +74,14 @@ class Layer(Value):
                     f"ctx), received a method {keras_name}; do write {ours} instead: weights come "
                     "in as params and go out as results, nothing is kept on self"
                 )
+
+    def __post_init__(self) -> None:
+        named = self.name is None or (isinstance(self.name, str) and self.name)
+        if not named or "/" in (self.name or ""):
+            raise arguments.wrong(self, "name", "to be a text without '/', or None", self.name)
+        if not isinstance(self.trainable, bool):
+            raise arguments.wrong(self, "trainable", "to be True or False", self.trainable)
+        super().__post_init__()
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         """Fresh weights and state for inputs like `x`."""

@@ -8,6 +8,12 @@ from fnn.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softm
 from fnn.layers.batch_normalization import BatchNormalization
 from fnn.layers.convolution import Conv1D, Conv2D, Conv3D
 from fnn.layers.dense import Dense
+from fnn.layers.depthwise import (
+    DepthwiseConv1D,
+    DepthwiseConv2D,
+    SeparableConv1D,
+    SeparableConv2D,
+)
 from fnn.layers.dropout import (
     ActivityRegularization,
     AlphaDropout,
@@ -74,6 +80,7 @@ from fnn.layers.repeat import Repeat
 from fnn.layers.reshaping import Flatten, Permute, RepeatVector, Reshape
 from fnn.layers.sequential import Sequential
 from fnn.layers.simple import Identity, Lambda, Rescaling
+from fnn.layers.transposed import Conv1DTranspose, Conv2DTranspose, Conv3DTranspose
 from fnn.layers.upsampling import UpSampling1D, UpSampling2D, UpSampling3D
 from fnn.layers.wrappers import (
     Ensemble,

@@ -24,8 +24,7 @@ def check(layer: Any) -> None:
     arguments.positive_int(layer, "depth_multiplier")
     for argument in ("kernel_size", "strides", "dilation_rate"):
         arguments.integers(layer, argument, layer.spatial)
-    causal = ("causal",) if layer.spatial == 1 else ()
-    arguments.one_of(layer, "padding", ("valid", "same", *causal))
+    arguments.one_of(layer, "padding", ("valid", "same"))
     arguments.one_of(layer, "data_format", (None, "channels_last", "channels_first"))
 
 
@@ -49,7 +48,7 @@ def check_images(layer: Any, x: Any) -> tuple[int, ...]:
 
 
 def convolve(
-    x: Array, kernel: Array, strides: Any, padding: Any, dilation: Any, groups: int, axis: int
+    x: Array, kernel: Array, strides: Any, padding: str, dilation: Any, groups: int, axis: int
 ) -> Array:
     """`x` convolved with `kernel (*window, in / groups, out)`, in the wider of their dtypes."""
     axes = "DHW"[-(x.ndim - 2) :]
@@ -73,11 +72,8 @@ def depthwise(layer: Any, x: Array, kernel: Array) -> Array:
     strides, dilation = (
         arguments.integers(layer, name, layer.spatial) for name in ("strides", "dilation_rate")
     )
-    padding: Any = layer.padding.upper()
-    if layer.padding == "causal":
-        padding = [((window[0] - 1) * dilation[0], 0)]
     grouped = kernel.reshape(*window, 1, channels * multiplier)
-    return convolve(x, grouped, strides, padding, dilation, channels, axis)
+    return convolve(x, grouped, strides, layer.padding.upper(), dilation, channels, axis)
 
 
 class _DepthwiseConv(Layer):
@@ -128,7 +124,7 @@ class DepthwiseConv1D(_DepthwiseConv):
     (batch, steps, channels) -> (batch, new steps, channels * depth_multiplier)
 
     The results of channel 0 come first, then those of channel 1. Weights: `kernel (kernel_size,
-    channels, depth_multiplier)`, `bias`. Strides, paddings and formats are as in `Conv1D`.
+    channels, depth_multiplier)`, `bias`. Strides and formats are as in `Conv1D`.
     Raises ValueError for wrong arguments, and for inputs of wrong rank, width or too few steps.
 
     >>> init, apply = DepthwiseConv1D(3, depth_multiplier=2)

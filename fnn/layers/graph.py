@@ -40,10 +40,12 @@ class Graph(Flow):
         first, steps = len(leaves(self.inputs)), list(self.steps)
         names = [name for name, _, _ in steps]
         used = [place for _, _, places in steps for place in leaves(places)]
+        ends = leaves(self.outputs)
 
         def split(place: int) -> Any:
             at = place - first
-            if at < 0 or place in used or names.count(names[at]) > 1:
+            shared = at >= 0 and max(names.count(names[at]), ends.count(place)) > 1
+            if at < 0 or place in used or shared:
                 return None
             name, layer, places = steps[at]
             bare, activation = layer.split_activation()

@@ -82,6 +82,7 @@ class _Recurrent(Layer):
 
     masking = "use"
     input_names = ("sequences", "initial_state")
+    weight_names = {"recurrent": "recurrent_kernel"}  # what recurrent_regularizer applies to
     gates: ClassVar[int]  # side by side in the kernels
     states: ClassVar[int] = 1  # the first of them is the output
 
@@ -120,7 +121,6 @@ class _Recurrent(Layer):
         return params, {}
 
     def bias(self, key: Array, width: int) -> Array:
-        """Fresh biases."""
         return self.weight("bias", key, (width,))
 
     def total(self: Any, params: Params, x: Array, h: Array) -> Array:

@@ -36,6 +36,7 @@ class Repeat(Layer):
     times: int = 1
 
     def validate(self) -> None:
+        arguments.layer(self, self.inner, "as inner")
         arguments.positive_int(self, "times")
 
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
@@ -45,8 +46,8 @@ class Repeat(Layer):
         after = output_spec(self.inner, x)
         if tree.spec(after) != tree.spec(x):
             raise ValueError(
-                f"Repeat: expected an inner layer that keeps the shape {tree.describe(x)}, received "
-                f"{tree.describe(after)} from it; do put the change of shape outside"
+                f"Repeat: expected an inner layer that keeps the shape {tree.describe(x)}, "
+                f"received {tree.describe(after)} from it; do put the change of shape outside"
             )
         stacked = jax.vmap(lambda key: initialize(self.inner, key, x))(
             random.split(key, self.times)

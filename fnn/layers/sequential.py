@@ -4,19 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from fnn.core import arguments
 from fnn.core.calling import Flow, Visit, unique_names
 from fnn.core.layer import Layer
-
-
-def require_layers(owner: Any, layers: tuple[Any, ...]) -> None:
-    """Raises TypeError unless every item is a layer."""
-    for index, layer in enumerate(layers):
-        if not hasattr(layer, "apply") or isinstance(layer, type):
-            hint = f"{layer.__name__}(...)" if isinstance(layer, type) else "Lambda(function)"
-            raise TypeError(
-                f"{type(owner).__name__}: expected a layer at position {index}, received "
-                f"{layer!r}; do e.g. {hint}"
-            )
 
 
 class Sequential(Flow):
@@ -34,7 +24,7 @@ class Sequential(Flow):
     layers: tuple[Layer, ...] = ()
 
     def validate(self) -> None:
-        require_layers(self, self.layers)
+        arguments.layers(self)
         unique_names(self.layers)
 
     def children(self) -> tuple[tuple[str | None, Layer], ...]:

@@ -14,7 +14,6 @@ from fnn.core.calling import Flow, Visit, Wrapper, call, initialize, unique_name
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import Masked, attach_mask, carry_mask, split_mask
-from fnn.layers.sequential import require_layers
 
 
 class Residual(Wrapper):
@@ -56,7 +55,9 @@ class Parallel(Flow):
     merge: Layer | None = None
 
     def validate(self) -> None:
-        require_layers(self, self.layers)
+        arguments.layers(self)
+        if self.merge is not None:
+            arguments.layer(self, self.merge, "as merge")
         unique_names(self._all)
 
     @property
@@ -166,6 +167,7 @@ class Ensemble(Layer):
     members: int = 2
 
     def validate(self) -> None:
+        arguments.layer(self, self.inner, "as inner")
         arguments.positive_int(self, "members")
 
     def children(self) -> tuple[tuple[str | None, Layer], ...]:

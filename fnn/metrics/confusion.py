@@ -45,8 +45,11 @@ class ConfusionMetric(Metric):
     counts: ClassVar[tuple[str, ...]] = COUNTS
 
     def cutoffs(self) -> np.ndarray:
-        """The thresholds."""
-        raise NotImplementedError
+        """The thresholds: those given, or 0.5, or none at all beside `top_k`."""
+        given = getattr(self, "thresholds", None)
+        if given is None:
+            given = 0.5 if getattr(self, "top_k", None) is None else -1e10
+        return np.atleast_1d(np.asarray(given, "float64"))
 
     def init(self, y_true: Any = None, y_pred: Any = None) -> Sums:
         return {name: jnp.zeros(len(self.cutoffs())) for name in self.counts}
@@ -74,13 +77,6 @@ def only_top(y_pred: Array, k: int) -> Array:
     kept = jax.lax.top_k(y_pred, k)[1]
     chosen = jax.nn.one_hot(kept, y_pred.shape[-1], dtype=bool).any(-2)
     return jnp.where(chosen, y_pred, -jnp.inf)
-
-
-def _as_array(metric: Any) -> np.ndarray:
-    given = metric.thresholds
-    if given is None:
-        given = 0.5 if getattr(metric, "top_k", None) is None else -1e10
-    return np.atleast_1d(np.asarray(given, "float64"))
 
 
 def _check_thresholds(metric: Any) -> None:
@@ -112,9 +108,6 @@ class _Count(ConfusionMetric):
 
     def validate(self) -> None:
         _check_thresholds(self)
-
-    def cutoffs(self) -> np.ndarray:
-        return _as_array(self)
 
     def result(self, sums: Sums) -> Array:
         return _per_threshold(self, sums[self.counts[0]])
@@ -173,9 +166,6 @@ class Precision(ConfusionMetric):
     def validate(self) -> None:
         _check_thresholds(self)
 
-    def cutoffs(self) -> np.ndarray:
-        return _as_array(self)
-
     def result(self, sums: Sums) -> Array:
         return _per_threshold(self, precision(sums))
 
@@ -197,9 +187,6 @@ class Recall(ConfusionMetric):
 
     def validate(self) -> None:
         _check_thresholds(self)
-
-    def cutoffs(self) -> np.ndarray:
-        return _as_array(self)
 
     def result(self, sums: Sums) -> Array:
         return _per_threshold(self, recall(sums))

@@ -98,7 +98,7 @@ def _weights(model: Any) -> bytes:
 
     now = model.train_state
     named = {
-        "/".join((part, *path)): np.ascontiguousarray(leaf)
+        "/".join((part, *path)): np.asarray(leaf, order="C")
         for part, branch in (("params", now.params), ("state", now.state))
         for path, leaf in tree.flatten(branch)
     }
@@ -152,10 +152,12 @@ def load(path: Any, custom_objects: Mapping[str, Any] | None = None, compile: bo
     config, weights = _read(path)
     from fnn.models import Model, Sequential
 
-    layer = from_config(config["layer"], custom_objects)
-    kind = Sequential if config["class"] == "Sequential" else Model
-    model = kind(layer, name=config["name"])
-    nodes = _inputs_of(config["inputs"])
+    try:
+        layer = from_config(config["layer"], custom_objects)
+        model = (Sequential if config["class"] == "Sequential" else Model)(layer)
+        model.name, nodes = config["name"], _inputs_of(config["inputs"])
+    except (KeyError, AttributeError, RecursionError) as error:
+        raise FileError(_damaged(path, f"its description ends in {type(error).__name__}")) from None
     model._inputs = nodes
     model._build()
     _assign(model, weights, path)

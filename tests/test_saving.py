@@ -1,0 +1,319 @@
+"""Saved models: the same network and numbers back, whole files only, nothing executed."""
+
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import fnn
+from fnn.layers import BatchNormalization, Concatenate, Dense, Dropout, Embedding
+from fnn.saving.archive import FileError
+
+ROOT = Path(__file__).parents[1]
+
+
+def task():
+    x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
+    return x, x.sum(axis=1, keepdims=True)
+
+
+def trained(units=3):
+    model = fnn.Sequential(
+        [Dense(units, "relu", input_shape=(4,)), BatchNormalization(), Dropout(0.1), Dense(1)],
+        seed=0,
+    )
+    model.compile(fnn.optimizers.Adam(0.01), "mse", metrics=["mae"])
+    model.fit(*task(), verbose=0)
+    return model
+
+
+def several_inputs():
+    a, b = fnn.Input((4,), name="a"), fnn.Input((None,), dtype="int32", name="b")
+    joined = Concatenate()([a, fnn.layers.GlobalAveragePooling1D()(Embedding(7, 3)(b))])
+    model = fnn.Model({"a": a, "b": b}, {"y": Dense(2)(joined)}, seed=0)
+    model.compile("adam", {"y": "mse"})
+    return model
+
+
+def test_a_loaded_model_is_the_same(tmp_path):
+    model = trained()
+    model.save(tmp_path / "model.fnn")
+    again = fnn.load(tmp_path / "model.fnn")
+    assert again.layer == model.layer
+    assert type(again) is fnn.Sequential
+    np.testing.assert_array_equal(
+        again.predict(task()[0], verbose=0), model.predict(task()[0], verbose=0)
+    )
+    assert again.evaluate(*task(), verbose=0) == model.evaluate(*task(), verbose=0)
+    assert again.optimizer == model.optimizer
+    again.fit(*task(), verbose=0)
+
+
+def test_a_graph_of_dicts_is_the_same(tmp_path):
+    model = several_inputs()
+    model.save(tmp_path / "model.fnn")
+    again = fnn.load(tmp_path / "model.fnn")
+    x = {"a": task()[0], "b": np.arange(320).reshape(64, 5) % 7}
+    np.testing.assert_array_equal(
+        again.predict(x, verbose=0)["y"], model.predict(x, verbose=0)["y"]
+    )
+    assert again.input_shape == {"a": (None, 4), "b": (None, None)}
+
+
+def test_a_fresh_process_needs_only_the_file(tmp_path):
+    trained().save(tmp_path / "model.fnn")
+    code = f"import fnn; print(fnn.load({str(tmp_path / 'model.fnn')!r}).count_params())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert int(done.stdout) == trained().count_params()
+
+
+def test_weights_alone_and_their_differences(tmp_path):
+    model, other = trained(), trained(5)
+    model.save_weights(tmp_path / "model.safetensors")
+    fresh = fnn.Sequential(model.layer.layers)
+    fresh.build((None, 4))
+    fresh.load_weights(tmp_path / "model.safetensors")
+    for a, b in zip(fresh.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    before = other.get_weights()
+    with pytest.raises(
+        FileError, match=r"params/dense/kernel: expected float32\[4, 5\], found"
+    ) as e:
+        other.load_weights(tmp_path / "model.safetensors")
+    assert len(str(e.value).splitlines()) == 1 + 2 + 4 + 1  # every path that differs
+    for a, b in zip(before, other.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    small = fnn.Sequential([Dense(3, input_shape=(4,))])
+    with pytest.raises(FileError, match="params/dense_1/bias: not in the model"):
+        small.load_weights(tmp_path / "model.safetensors")
+
+
+def test_custom_layers_are_found_by_name_only(tmp_path):
+    class Doubled(fnn.Layer):
+        factor: float = 2.0
+
+        def apply(self, params, state, x, ctx=fnn.INFERENCE):
+            return x * self.factor, state
+
+    model = fnn.Sequential([Doubled(3.0, input_shape=(2,))])
+    with pytest.raises(ValueError, match=r"received Doubled; put @fnn\.register"):
+        model.save(tmp_path / "model.fnn")
+    assert list(tmp_path.iterdir()) == []
+    fnn.register(Doubled)
+    try:
+        model.save(tmp_path / "model.fnn")
+        assert fnn.load(tmp_path / "model.fnn").layer == model.layer
+    finally:
+        from fnn.core import config
+
+        del config._TABLE["layer", "Doubled"]
+    with pytest.raises(ValueError, match="'Doubled'"):
+        fnn.load(tmp_path / "model.fnn")
+    again = fnn.load(tmp_path / "model.fnn", custom_objects={"Doubled": Doubled})
+    assert again.predict(np.ones((1, 2)), verbose=0).tolist() == [[3.0, 3.0]]
+
+
+def test_special_numbers_come_back_bit_for_bit(tmp_path):
+    model = fnn.Sequential([Dense(4, input_shape=(2,))])
+    values = np.array(
+        [[0x7FC00001, 0x80000000, 1, 0x7F800000], [0xFF800000, 0x007FFFFF, 0x3F800000, 0]], "uint32"
+    ).view("float32")
+    model.params = {"dense": {"kernel": jax.numpy.asarray(values), "bias": np.zeros(4, "float32")}}
+    model.save(tmp_path / "m")
+    found = fnn.load(tmp_path / "m").get_weights()[0]
+    np.testing.assert_array_equal(found.view("uint32"), values.view("uint32"))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    path = tmp_path_factory.mktemp("saved") / "model.fnn"
+    trained().save(path)
+    return path.read_bytes()
+
+
+def loads(data, tmp_path):
+    path = tmp_path / "damaged.fnn"
+    path.write_bytes(data)
+    return fnn.load(path)
+
+
+def test_every_cut_is_noticed(saved, tmp_path):
+    for length in range(0, len(saved), 97):
+        with pytest.raises(FileError, match="damaged"):
+            loads(saved[:length], tmp_path)
+
+
+def test_every_flipped_byte_of_a_member_is_noticed(saved, tmp_path):
+    with zipfile.ZipFile(io.BytesIO(saved)) as archive:
+        spans = [
+            (info.header_offset + 30 + len(info.filename), info.file_size)
+            for info in archive.infolist()
+        ]
+    positions = [at for start, size in spans for at in range(start, start + size, 31)]
+    assert len(positions) > 100
+    for at in positions:
+        data = bytearray(saved)
+        data[at] ^= 1 << (at % 8)
+        with pytest.raises(FileError):
+            loads(bytes(data), tmp_path)
+
+
+def rewritten(saved, change):
+    """The archive with `change` made to its members, checksums made right again."""
+    import hashlib
+
+    with zipfile.ZipFile(io.BytesIO(saved)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    change(members)
+    manifest = json.loads(members["manifest.json"])
+    for name in manifest["sha256"]:
+        manifest["sha256"][name] = hashlib.sha256(members[name]).hexdigest()
+    members["manifest.json"] = json.dumps(manifest).encode()
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return out.getvalue()
+
+
+def edit(path, value):
+    def change(members):
+        config = json.loads(members["config.json"])
+        at = config
+        for name in path[:-1]:
+            at = at[name]
+        at[path[-1]] = value
+        members["config.json"] = json.dumps(config).encode()
+
+    return change
+
+
+HOSTILE = {
+    "unknown layer": edit(["layer", "layers", 0, "layer"], "os.system"),
+    "a function for a layer": edit(["layer", "layers", 0], {"activation": "relu"}),
+    "a module": edit(["layer"], {"module": "os", "class_name": "system", "config": {}}),
+    "a Lambda of bytes": edit(
+        ["layer", "layers", 0], {"layer": "Lambda", "function": "__import__"}
+    ),
+    "unknown field": edit(["layer", "layers", 0, "evil"], 1),
+    "wrong type": edit(["layer", "layers", 0, "units"], "many"),
+    "negative": edit(["layer", "layers", 0, "units"], -1),
+    "empty": edit(["layer", "layers", 0], {}),
+    "no inputs": edit(["inputs"], 7),
+    "deep": edit(["layer", "layers", 0, "units"], json.loads("[" * 500 + "]" * 500)),
+    "extra member": lambda members: members.update({"evil.py": b"print('hello')"}),
+    "no config": lambda members: members.update({"config.json": b"[]"}),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_files_are_errors_and_nothing_is_imported(case, saved, tmp_path, monkeypatch):
+    data = rewritten(saved, HOSTILE[case])
+    before = set(sys.modules)
+    with pytest.raises((ValueError, TypeError)):
+        loads(data, tmp_path)
+    assert set(sys.modules) == before
+
+
+def test_a_newer_format_says_so(saved, tmp_path):
+    def newer(members):
+        manifest = json.loads(members["manifest.json"])
+        members["manifest.json"] = json.dumps({**manifest, "version": 99}).encode()
+
+    with pytest.raises(FileError, match="install a newer fnn"):
+        loads(rewritten(saved, newer), tmp_path)
+
+
+KILLED = """
+import sys, fnn, numpy as np
+path, value = sys.argv[1], float(sys.argv[2])
+model = fnn.Sequential([fnn.layers.Dense(700, input_shape=(700,))])
+model.set_weights([np.full_like(w, value) for w in model.get_weights()])
+print("ready", flush=True)
+while True:
+    model.save(path)
+"""
+
+
+@pytest.mark.slow
+def test_a_kill_while_saving_leaves_a_whole_file(tmp_path):
+    path, generator = tmp_path / "model.fnn", random.Random(0)
+    for number in range(20):
+        child = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(path), str(number)], stdout=subprocess.PIPE, cwd=ROOT
+        )
+        child.stdout.readline()
+        time.sleep(0.05 if number == 0 else 0)
+        while not path.exists():
+            time.sleep(0.01)
+        time.sleep(generator.uniform(0, 0.06))
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+        weights = fnn.load(path).get_weights()[0]
+        assert len(np.unique(weights)) == 1
+
+
+def test_a_full_disk_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "model.fnn"
+    model = trained()
+    model.save(path)
+    old = path.read_bytes()
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        trained(7).save(path)
+    assert path.read_bytes() == old
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_paths(tmp_path, monkeypatch):
+    model = trained()
+    with pytest.raises(FileNotFoundError, match="existing folder"):
+        model.save(tmp_path / "missing" / "m.fnn")
+    with pytest.raises(IsADirectoryError, match="folder"):
+        model.save(tmp_path)
+    with pytest.raises(FileNotFoundError, match="expected a file"):
+        fnn.load(tmp_path / "missing.fnn")
+    odd = tmp_path / "a name with spaces é"
+    model.save(odd)
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        model.save(odd, overwrite=False)
+    os.chmod(odd, 0o640)
+    model.save(odd)
+    assert odd.stat().st_mode & 0o777 == 0o640
+    monkeypatch.setenv("HOME", str(tmp_path))
+    model.save("~/home.fnn")
+    assert (tmp_path / "home.fnn").exists()
+
+
+def test_loaded_weights_are_private(tmp_path):
+    path = tmp_path / "model.fnn"
+    trained().save(path)
+    model = fnn.load(path)
+    before = model.get_weights()
+    path.write_bytes(b"\0" * path.stat().st_size)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_scalars_of_the_state_keep_their_shape(tmp_path):
+    model = fnn.Sequential([Dense(2, activity_regularizer="l2", input_shape=(4,))])
+    assert model.state["dense"]["aux_loss"].shape == ()
+    model.save(tmp_path / "m")
+    assert fnn.load(tmp_path / "m").state["dense"]["aux_loss"].shape == ()
