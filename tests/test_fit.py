@@ -648,3 +648,25 @@ def test_an_error_on_the_device_leaves_the_weights_of_before(donated, request):
             np.testing.assert_array_equal(a, b)
     Fails.calls.clear()
     net.fit(task()[0][:32], task()[1][:32], verbose=0)
+
+
+def test_penalties_of_recurrent_weights_and_of_several_outputs_as_in_keras():
+    x = np.random.default_rng(0).normal(size=(20, 5, 3)).astype("float32")
+
+    def make(library):
+        inputs = library.Input((5, 3))
+        lstm = library.layers.LSTM(
+            2, recurrent_regularizer="l2", activity_regularizer="l1", return_state=True
+        )
+        y, h, _ = lstm(inputs)
+        outputs = library.layers.Dense(1)(library.layers.Concatenate()([y, h]))
+        net = library.Model(inputs, outputs)
+        net.compile("sgd", "mse")
+        return net
+
+    with keras_rules():
+        ours, theirs = make(fnn), make(keras)
+        ours.set_weights(theirs.get_weights())
+        found = ours.evaluate(x, np.zeros((20, 1)), batch_size=20, verbose=0)
+        expected = theirs.evaluate(x, np.zeros((20, 1)), batch_size=20, verbose=0)
+    assert found == pytest.approx(expected, rel=1e-5)

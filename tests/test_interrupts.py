@@ -20,7 +20,11 @@ ROOT = Path(__file__).parents[1]
 def interrupted(verb, signals, units):
     done = subprocess.run(
         [sys.executable, ROOT / "tests" / "interrupted.py", verb, str(signals), str(units)],
-        capture_output=True, text=True, timeout=600, check=False, cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+        cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
     )
     assert done.returncode == 0, done.stderr[-2000:]

@@ -16,7 +16,7 @@ from fnn.core import arguments, tree
 from fnn.core.config import resolve
 from fnn.core.context import INFERENCE, Context, salt
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masking import Masked, carry_mask, combine_masks, split_mask
+from fnn.core.masking import Masked, carry_mask, combine_masks, split_mask, strip_masks
 
 
 @contextlib.contextmanager
@@ -66,7 +66,7 @@ def call(
     if layer.masking == "pass" and mask is not None and not isinstance(y, Masked):
         y = Masked(y, combine_masks(mask) if isinstance(mask, tuple) else mask)
     if getattr(layer, "activity_regularizer", None) is not None:
-        penalty = _activity_penalty(layer, split_mask(y)[0], ctx)
+        penalty = _activity_penalty(layer, y, ctx)
         new_state = {**new_state, "aux_loss": penalty.astype(state["aux_loss"].dtype)}
     return y, new_state
 
@@ -83,11 +83,15 @@ def refuse_mask(layer: Layer, mask: Any) -> None:
 
 def _activity_penalty(layer: Any, y: Any, ctx: Context) -> Array:
     """The regularizer of the outputs, a mean over the real rows of the batch."""
-    rows = y.shape[0]
-    if ctx.rows is not None:
-        y = jnp.where(ctx.rows.reshape(-1, *(1,) * (y.ndim - 1)), y, 0)
-        rows = jnp.maximum(ctx.rows.sum(), 1)
-    return resolve("regularizer", layer.activity_regularizer)(y) / rows
+    regularizer = resolve("regularizer", layer.activity_regularizer)
+    total = jnp.zeros(())
+    for output in jax.tree.leaves(strip_masks(y)):
+        real, rows = output, output.shape[0]
+        if ctx.rows is not None:
+            real = jnp.where(ctx.rows.reshape(-1, *(1,) * (output.ndim - 1)), output, 0)
+            rows = jnp.maximum(ctx.rows.sum(), 1)
+        total += regularizer(real) / rows
+    return total
 
 
 def cast(values: Any, dtype: Any) -> Any:

@@ -177,7 +177,7 @@ class Value:
             )
         object.__setattr__(self, name, value)
 
-    def _items(self) -> tuple[tuple[str, Any], ...]:
+    def _items(self) -> tuple[tuple[str, type, Any], ...]:
         """What it is compared by; 2 and 2.0 compute in different dtypes, so the type counts."""
         items = ((name, freeze(value)) for name, value in vars(self).items() if name[0] != "_")
         return tuple((name, type(value), value) for name, value in items)
@@ -269,7 +269,7 @@ def from_config(data: Any, custom: Mapping[str, Any] | None = None) -> Any:
         raise ValueError(_damaged("a description of a value", "an empty dict"))
     (kind, name), *fields = data.items()
     if kind == "dict":
-        if not isinstance(name, list) or any(_not_a_pair(item) for item in name):
+        if not isinstance(name, list) or not all(isinstance(i, list) and len(i) == 2 for i in name):
             raise ValueError(_damaged("a list of [key, value] for a dict", repr(name)))
         return Fields(tuple((key, from_config(item, custom)) for key, item in name))
     if not isinstance(name, str):
@@ -292,10 +292,6 @@ def from_config(data: Any, custom: Mapping[str, Any] | None = None) -> Any:
 
 def _damaged(expected: str, received: str) -> str:
     return f"expected {expected}, received {received}; the file is damaged"
-
-
-def _not_a_pair(item: Any) -> bool:
-    return not (isinstance(item, list) and len(item) == 2 and isinstance(item[0], str))
 
 
 def _open_from_config(cls: type[Value], attributes: dict[str, Any]) -> Any:

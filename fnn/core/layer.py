@@ -58,6 +58,7 @@ class Layer(Value):
     masking: ClassVar[Masking] = "refuse"
     stacked: ClassVar[bool] = False  # the weights of the children have a leading axis of copies
     ends_in_activation: ClassVar[bool] = False  # its field `activation` is the last thing it does
+    weight_names: ClassVar[dict[str, str]] = {}  # where `<stem>_regularizer` is not for `<stem>`
     input_names: ClassVar[tuple[str, ...]] = ()  # of a layer of several inputs, in their order
 
     name: str | None = field(default=None, kw_only=True)
@@ -76,12 +77,12 @@ class Layer(Value):
                 )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         named = self.name is None or (isinstance(self.name, str) and self.name)
         if not named or "/" in (self.name or ""):
             raise arguments.wrong(self, "name", "to be a text without '/', or None", self.name)
         if not isinstance(self.trainable, bool):
             raise arguments.wrong(self, "trainable", "to be True or False", self.trainable)
-        super().__post_init__()
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         """Fresh weights and state for inputs like `x`."""

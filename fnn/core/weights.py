@@ -45,8 +45,8 @@ def _by_field(layer: Layer, part: str, params: Params) -> Iterator[tuple[tree.Pa
         if not dataclasses.is_dataclass(inner):
             continue
         for field in dataclasses.fields(inner):
-            name, _, end = field.name.rpartition("_")
-            weights = tree.get(params, path)
+            stem, _, end = field.name.rpartition("_")
+            name, weights = inner.weight_names.get(stem, stem), tree.get(params, path)
             if end == part and name in weights and getattr(inner, field.name) is not None:
                 yield (*path, name), resolve(part, getattr(inner, field.name)), copies
 

@@ -19,7 +19,8 @@ class Embedding(Layer):
 
     `mask_zero` says that id 0 is padding: the outputs are `Masked`. An id that is not a whole
     number from 0 to `input_dim - 1` gives NaN, a negative one too (Keras reads it from the end);
-    a model checks the ids that it is given and raises. Weights: `embeddings (input_dim, output_dim)`.
+    a model checks the ids that it is given and raises. Weights: `embeddings (input_dim,
+    output_dim)`.
     Raises ValueError for wrong arguments.
 
     >>> init, apply = Embedding(10, 4, mask_zero=True)

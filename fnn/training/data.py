@@ -12,6 +12,7 @@ import numpy as np
 from fnn.core import tree
 
 Poll = Callable[[], None]
+GATHERED_BYTES = 2**24  # so much is gathered ahead of the steps that use it
 RESIDENT_BYTES = 2**30  # arrays up to this size stay on the device for the whole of fit
 
 
@@ -42,6 +43,12 @@ class ArrayData:
         self.shuffle, self.seed = shuffle, seed
         self.resident = tree.nbytes(arrays) <= RESIDENT_BYTES
         self.arrays = jax.tree.map(_own_copy, arrays) if self.resident else arrays
+
+    def chunk_size(self, capacity: int) -> int:
+        """How many batches to gather at once: what a dispatch takes, or more if they are small."""
+        rows = max(self.count, 1)
+        batch = tree.nbytes(self.arrays) * self.batch_size // rows
+        return max(capacity, min(8, GATHERED_BYTES // max(batch, 1)))
 
     def batch_spec(self) -> Any:
         """Shapes and dtypes of one batch."""

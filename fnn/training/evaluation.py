@@ -34,13 +34,14 @@ def evaluate(
     each = callbacks.watches("on_test_batch_begin", "on_test_batch_end")
     with interruptible() as interrupt:
         callbacks.call("on_test_begin", {})
-        chunks = data.chunks(0, program.capacity, total, interrupt.poll)
+        chunks = data.chunks(0, data.chunk_size(program.capacity), total, interrupt.poll)
         try:
             for chunk, count in chunks:
-                for at in range(count) if each else (0,):
+                stride = 1 if each else program.capacity
+                for at in range(0, count, stride):
                     if each:
                         callbacks.call("on_test_batch_begin", done, {})
-                    size = 1 if each else count
+                    size = min(stride, count - at)
                     _, tallies, _ = program(weighted, tallies, chunk, key, at, size, done)
                     done += size
                     if each:

@@ -45,6 +45,10 @@ class StreamData:
         self._spec: Any = None
         self.batch_size = 0
 
+    def chunk_size(self, capacity: int) -> int:
+        """How many batches to wait for: what a dispatch takes."""
+        return capacity
+
     def batch_spec(self) -> Any:
         """Shapes and dtypes of one batch, read off the first, which is not lost."""
         if self._spec is None:

@@ -83,7 +83,8 @@ class Trainer:
             self.snapshot = jax.tree.map(_on_host, self.state)
             self.state = jax.tree.map(jnp.copy, self.state)
         position = plan.first_epoch + epoch - plan.initial_epoch
-        chunks = plan.data.chunks(position, self.program.capacity, plan.steps, self.interrupt.poll)
+        size = plan.data.chunk_size(self.program.capacity)
+        chunks = plan.data.chunks(position, size, plan.steps, self.interrupt.poll)
         try:
             for chunk, count in chunks:
                 self._dispatch_all(chunk, count)
