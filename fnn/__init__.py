@@ -22,8 +22,7 @@ from fnn.core.layer import Layer
 from fnn.core.masking import Masked
 from fnn.core.node import Input
 from fnn.core.seed import set_seed
-from fnn.models import Model, Sequential
-from fnn.saving.archive import load
+from fnn.models import Model, Sequential, load
 
 __version__ = "0.1.0"
 

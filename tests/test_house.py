@@ -23,7 +23,6 @@ datasets visualization
 layers
 training summaries
 callbacks distribution saving
-weighted
 models
 networks
 __init__

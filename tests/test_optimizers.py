@@ -154,11 +154,12 @@ def test_arguments_are_those_of_keras(keras, name):
     expected = dict(inspect.signature(getattr(keras.optimizers, name).__init__).parameters)
     found = inspect.signature(getattr(optimizers, name)).parameters
     shared = set(inspect.signature(Rule).parameters) - {"learning_rate"}
-    assert set(found) == set(expected) - {"self", "kwargs"}
+    own_words = {"exclude_from_weight_decay"}  # a method of Keras's, which changes the optimizer
+    assert set(found) - own_words == set(expected) - {"self", "kwargs"}
     positional = [k for k, p in found.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
     own = [k for k in expected if k not in shared | {"self", "kwargs"}]
     assert [k for k in positional if k not in shared] == own
-    assert all(found[k].default == expected[k].default for k in found)
+    assert all(found[k].default == expected[k].default for k in set(found) - own_words)
 
 
 @pytest.mark.parametrize(("name", "arguments"), TABLE, ids=NAMES)
@@ -363,7 +364,7 @@ WRONG = [
     ),
     (lambda: SGD(ema_overwrite_frequency=3), "ema_overwrite_frequency .* with use_ema"),
     (lambda: SGD(use_ema=True, ema_momentum=2), "ema_momentum to be a share"),
-    (lambda: SGD(loss_scale_factor=2.0), "loss_scale_factor to be None.*bfloat16"),
+    (lambda: SGD(loss_scale_factor=2.0), "loss_scale_factor to be None.*LossScaleOptimizer"),
     (lambda: SGD(weight_decay=0.1).update(GRADS[0], SGD().init(PARAMS)), "expected params"),
     (lambda: optimizers.RMSprop(rho=2), "rho to be a share"),
     (lambda: Adam(beta_1=-1), "beta_1 to be a share"),

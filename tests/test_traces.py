@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fnn
-import fnn.models
+import fnn.models.model
 from fnn.layers import BatchNormalization, Dense, Dropout
 from tests.counting import compilations
 
@@ -72,9 +72,11 @@ def traces(monkeypatch):
         return remade
 
     monkeypatch.setattr(
-        fnn.models, "make_train_step", counting("train", fnn.models.make_train_step)
+        fnn.models.model, "make_train_step", counting("train", fnn.models.model.make_train_step)
     )
-    monkeypatch.setattr(fnn.models, "make_eval_step", counting("eval", fnn.models.make_eval_step))
+    monkeypatch.setattr(
+        fnn.models.model, "make_eval_step", counting("eval", fnn.models.model.make_eval_step)
+    )
     return counts
 
 

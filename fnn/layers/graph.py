@@ -10,7 +10,7 @@ import jax
 from fnn.core.calling import Flow, Visit, unique_names
 from fnn.core.config import Fields
 from fnn.core.layer import Layer
-from fnn.core.node import Node
+from fnn.core.node import Item, Node
 
 
 class Graph(Flow):
@@ -118,8 +118,11 @@ def connect(inputs: Any, outputs: Any) -> Graph:
     starts: list[Node] = jax.tree.leaves(inputs)
     place = {id(node): index for index, node in enumerate(starts)}
     order: list[Node] = []
+    seen: dict[int, int] = {}
     for output in jax.tree.leaves(outputs):
-        _collect(output, place, order, len(starts))
+        _collect(output, place, order, seen)
+    _sort_as_keras(order, seen)
+    place |= {id(node): len(starts) + index for index, node in enumerate(order)}
     layers: dict[int, Any] = {id(node.layer): node.layer for node in order}
     names = dict(zip(layers, unique_names(layers.values()), strict=True))
     steps = tuple(
@@ -129,8 +132,11 @@ def connect(inputs: Any, outputs: Any) -> Graph:
     return Graph(_places(inputs, place), steps, _places(outputs, place))
 
 
-def _collect(output: Any, place: dict[int, int], order: list[Node], first: int) -> None:
-    """Appends to `order` what `output` needs, parents first, without recursion."""
+def _collect(output: Any, place: dict[int, int], order: list[Node], seen: dict[int, int]) -> None:
+    """Appends to `order` what `output` needs, parents first, without recursion.
+
+    `place` gains every node that is done, `seen` every node in the order in which it was met.
+    """
     stack = [output]
     while stack:
         node = stack[-1]
@@ -138,6 +144,7 @@ def _collect(output: Any, place: dict[int, int], order: list[Node], first: int) 
             raise TypeError(
                 f"Graph: expected symbolic outputs (a layer called on Input), received {node!r}"
             )
+        seen.setdefault(id(node), len(seen))
         missing = [p for p in jax.tree.leaves(node.parents) if id(p) not in place]
         if id(node) in place:
             stack.pop()
@@ -147,10 +154,20 @@ def _collect(output: Any, place: dict[int, int], order: list[Node], first: int) 
                 f"need {node!r}; do add it to the inputs"
             )
         elif missing:
-            stack.extend(missing)
+            stack.extend(reversed(missing))
         else:
-            place[id(node)] = first + len(order)
+            place[id(node)] = -1
             order.append(stack.pop())
+
+
+def _sort_as_keras(order: list[Node], seen: dict[int, int]) -> None:
+    """Sorts by the distance to the outputs, so that weights come in the order of Keras."""
+    depth = dict.fromkeys(seen, 0)
+    for node in reversed(order):
+        step = 0 if isinstance(node.layer, Item) else 1  # in Keras, picking is no layer
+        for parent in jax.tree.leaves(node.parents):
+            depth[id(parent)] = max(depth.get(id(parent), 0), depth[id(node)] + step)
+    order.sort(key=lambda n: (-depth[id(n)], isinstance(n.layer, Item), seen[id(n)]))
 
 
 def _places(nodes: Any, place: dict[int, int]) -> Any:

@@ -119,7 +119,8 @@ class TimeDistributed(Wrapper):
     """`inner` on every time step alike.   (batch, time, ...) -> (batch, time, ...)
 
     Steps are folded into the batch, so batch statistics are over all of them (padded rows and
-    masked steps are left out), and each step has its own dropout mask.
+    masked steps are left out), and each step has its own dropout mask. A mask of further axes,
+    `(batch, time, words)`, goes to `inner`; a step with a real word is real.
     Raises ValueError for inputs of fewer than three axes.
     """
 
@@ -133,13 +134,18 @@ class TimeDistributed(Wrapper):
     ) -> tuple[Any, State]:
         x, ctx = carry_mask(x, ctx)
         (values, mask), (batch, time) = split_mask(x), self._values(x).shape[:2]
-        rows = ctx.rows if ctx.rows is None else jnp.repeat(ctx.rows, time)
-        if mask is not None:
-            rows = mask.reshape(-1) if rows is None else rows & mask.reshape(-1)
-        folded = values.reshape(batch * time, *values.shape[2:])
-        y, state = call(self.inner, params, state, folded, ctx.replace(rows=rows))
+        fold = lambda a: a.reshape(batch * time, *a.shape[2:])
         unfold = lambda a: a.reshape(batch, time, *a.shape[1:])
-        return jax.tree.map(lambda a: attach_mask(unfold(a), mask), y), state
+        steps, rows = fold(values), ctx.rows if ctx.rows is None else jnp.repeat(ctx.rows, time)
+        if mask is not None:
+            if mask.ndim > 2:  # steps with masks of their own: sentences of words
+                steps, mask = Masked(steps, fold(mask)), mask.any(tuple(range(2, mask.ndim)))
+            rows = fold(mask) if rows is None else rows & fold(mask)
+        y, state = call(self.inner, params, state, steps, ctx.replace(rows=rows))
+        y = jax.tree.map(unfold, y)
+        return y if isinstance(y, Masked) else jax.tree.map(
+            lambda a: attach_mask(a, mask), y
+        ), state
 
     def _values(self, x: Any) -> Any:
         values = x.values if isinstance(x, Masked) else x

@@ -9,6 +9,8 @@ from fnn.optimizers.optimizer import (
     Optimizer,
     current_learning_rate,
     expand_updates,
+    loss_scale,
+    run_update,
     with_learning_rate,
 )
 from fnn.optimizers.own import Ftrl, Muon, Nadam, ScheduleFreeAdamW
@@ -25,6 +27,7 @@ from fnn.optimizers.rules import (
     Lion,
     RMSprop,
 )
+from fnn.optimizers.several import ByPath, LossScaleOptimizer
 
 __all__ = [
     "SGD",
@@ -34,9 +37,11 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adamax",
+    "ByPath",
     "Ftrl",
     "Lamb",
     "Lion",
+    "LossScaleOptimizer",
     "Muon",
     "Nadam",
     "Optimizer",
@@ -46,6 +51,8 @@ __all__ = [
     "current_learning_rate",
     "expand_updates",
     "get",
+    "loss_scale",
+    "run_update",
     "with_learning_rate",
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from typing import Any, ClassVar, TypeAlias
 
@@ -56,13 +57,28 @@ class Optimizer(Value):
             "class without it; do write it, or get_updates(loss, params)"
         )
 
+    @property
+    def accumulates(self) -> bool:
+        """Whether gradients may wait in the state, for `flush`."""
+        return False
+
+    def flush(self, state: State, params: Any) -> tuple[Any, State]:
+        """(updates, new state) by gradients that wait in the state; for the end of an epoch."""
+        return jax.tree.map(jnp.zeros_like, params), state
+
+    def average(self, state: State, params: Any) -> Any:
+        """The weights to keep after training; `params` unless their average is kept."""
+        return params
+
     def __iter__(self) -> Iterator[Any]:
         """`init, update = optimizer`."""
         return iter((self.init, self.update))
 
 
-def current_learning_rate(optimizer: Any, state: State) -> Array | None:
+def current_learning_rate(optimizer: Any, state: State) -> Any:
     """The learning rate of the next step, as an array; None where it is not known (plain optax).
+
+    Of `ByPath` a dict, with the rate of each pattern.
 
     >>> from fnn.optimizers import SGD
     >>> current_learning_rate(SGD(0.5), SGD(0.5).init({})).item()
@@ -70,6 +86,11 @@ def current_learning_rate(optimizer: Any, state: State) -> Array | None:
     """
     if isinstance(state, dict) and "learning_rate" in state:
         return state["learning_rate"]
+    if isinstance(state, dict) and "inner" in state:
+        return current_learning_rate(optimizer.inner_optimizer, state["inner"])
+    if isinstance(state, dict) and "rules" in state:
+        rules = optimizer.rules.as_dict()
+        return {name: current_learning_rate(rules[name], s) for name, s in state["rules"].items()}
     hyperparameters = getattr(state, "hyperparams", {})
     if "learning_rate" in hyperparameters:
         return jnp.asarray(hyperparameters["learning_rate"])
@@ -82,10 +103,23 @@ def current_learning_rate(optimizer: Any, state: State) -> Array | None:
 def with_learning_rate(state: State, value: Any) -> State:
     """The optimizer state with another learning rate; nothing is compiled anew.
 
-    Raises ValueError where the state holds no rate: a schedule sets it, or a plain optax chain.
+    For the state of `ByPath` one number is the rate of every rule, a dict those of the patterns in
+    it. Raises ValueError where the state holds no rate: a schedule sets it, or a plain optax chain.
     """
     if isinstance(state, dict) and "learning_rate" in state:
         return {**state, "learning_rate": jnp.asarray(value, jnp.float32)}
+    if isinstance(state, dict) and "inner" in state:
+        return {**state, "inner": with_learning_rate(state["inner"], value)}
+    if isinstance(state, dict) and "rules" in state:
+        rules = state["rules"]
+        rates = value if isinstance(value, dict) else dict.fromkeys(rules, value)
+        if not set(rates) <= set(rules):
+            raise ValueError(
+                f"expected learning rates by the patterns {list(rules)}, received {list(rates)}; "
+                "do give a number for all, or a dict of some of these"
+            )
+        changed = {name: with_learning_rate(rules[name], rate) for name, rate in rates.items()}
+        return {**state, "rules": {**rules, **changed}}
     if "learning_rate" in getattr(state, "hyperparams", {}):
         old = state.hyperparams["learning_rate"]
         changed = {**state.hyperparams, "learning_rate": jnp.asarray(value, jnp.asarray(old).dtype)}
@@ -95,6 +129,21 @@ def with_learning_rate(state: State, value: Any) -> State:
         "set by a schedule, or by plain optax); do make the optimizer with a number as "
         "learning_rate, or with optax.inject_hyperparams"
     )
+
+
+def loss_scale(state: State) -> Array | None:
+    """By what the loss is to be multiplied before its gradient is taken; None for nothing."""
+    return state.get("loss_scale") if isinstance(state, dict) else None
+
+
+def run_update(
+    optimizer: Any, grads: Any, state: State, params: Any, **extra: Any
+) -> tuple[Any, State]:
+    """`optimizer.update` of fnn or optax, given those of the extra arguments that it takes."""
+    takes = inspect.signature(optimizer.update).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in takes.values()):
+        extra = {name: value for name, value in extra.items() if name in takes}
+    return optimizer.update(grads, state, params, **extra)
 
 
 def expand_updates(updates: Any, params: Any) -> Any:

@@ -14,6 +14,7 @@ from jax import Array
 from fnn.core import arguments
 from fnn.core.arguments import wrong
 from fnn.optimizers.optimizer import Optimizer, State, current_learning_rate
+from fnn.optimizers.paths import check_patterns, fits_any, path_name
 
 
 class Rule(Optimizer):
@@ -25,15 +26,24 @@ class Rule(Optimizer):
     In this order, as in Keras: gradients are averaged over `gradient_accumulation_steps` calls (the
     updates between are zeros), clipped (`clipnorm` each weight by itself, `global_clipnorm` all
     together, `clipvalue` each number; one of them), the weights decay by `learning_rate *
-    weight_decay`, all of them, biases too; then comes the rule. Momentum does not contain the
-    learning rate (as in optax; in Keras it does, which differs only while the rate changes).
+    weight_decay`; then comes the rule. Momentum does not contain the learning rate (as in optax; in
+    Keras it does, which differs only while the rate changes).
 
-    With `use_ema` the state holds a running average of the weights, `state["average"]`, which takes
-    the place of the weights every `ema_overwrite_frequency` steps, and after training.
+    Each of the gradients averaged counts by `weight` (training gives the number of entries in the
+    loss of its batch, so that a short last batch counts for less); what waits at the end of an
+    epoch is taken then (`flush`). Schedules count calls, as in Keras.
+
+    All weights decay, but those whose path fits a pattern in `exclude_from_weight_decay`, or that
+    are biases or scales and shifts of norms, if "biases_and_norms" is in it.
+
+    With `use_ema` the state holds a running average of the weights, `state["average"]`, moved by
+    every update, which takes the place of the weights every `ema_overwrite_frequency` updates, and
+    at the end of `fit`.
     """
 
     learning_rate: Any = 0.001
     weight_decay: float | None = field(default=None, kw_only=True)
+    exclude_from_weight_decay: tuple[str, ...] = field(default=(), kw_only=True)
     clipnorm: float | None = field(default=None, kw_only=True)
     clipvalue: float | None = field(default=None, kw_only=True)
     global_clipnorm: float | None = field(default=None, kw_only=True)
@@ -48,6 +58,9 @@ class Rule(Optimizer):
         rate = self.learning_rate
         if not callable(rate) and getattr(rate, "shape", None) == ():
             object.__setattr__(self, "learning_rate", float(rate))
+        if isinstance(self.exclude_from_weight_decay, str):
+            patterns = (self.exclude_from_weight_decay,)
+            object.__setattr__(self, "exclude_from_weight_decay", patterns)
         super().__post_init__()
         _check_shared(self)
 
@@ -69,66 +82,112 @@ class Rule(Optimizer):
             return None
         return jax.tree.map(lambda p: self.weight_decay, params)
 
+    @property
+    def accumulates(self) -> bool:
+        return self.gradient_accumulation_steps is not None
+
     def init(self, params: Any) -> State:
         state = {**super().init(params), "rule": self.rule().init(params)}
-        if self.gradient_accumulation_steps:
-            state["accumulated"] = jax.tree.map(jnp.zeros_like, params)
+        if self.accumulates:
+            state["accumulated"] = _nothing(params)
         if self.use_ema:
             state["average"] = jax.tree.map(jnp.array, params)
+            state["updates"] = jnp.zeros((), jnp.int32)
         return state
 
     def update(
-        self, grads: Any, state: State, params: Any = None, **extra: Any
+        self, grads: Any, state: State, params: Any = None, weight: Any = 1.0, **extra: Any
     ) -> tuple[Any, State]:
         if params is None and (self.weight_decay or self.use_ema):
             raise ValueError(
                 f"{type(self).__name__}: expected params, which weight decay and averages need, "
                 "received None; do optimizer.update(grads, state, params)"
             )
-        run = self._accumulate if self.gradient_accumulation_steps else self._step
-        updates, new = run(grads, state, params)
-        updates = jax.tree.map(lambda u, g: u.astype(g.dtype), updates, grads)
-        new = {**new, "step": state["step"] + 1}
-        return self._average(updates, new, params) if self.use_ema else (updates, new)
+        run = self._accumulate if self.accumulates else self._step
+        updates, new = run(grads, state, params, weight)
+        return updates, {**new, "step": state["step"] + 1}
 
-    def _accumulate(self, grads: Any, state: State, params: Any) -> tuple[Any, State]:
-        every = self.gradient_accumulation_steps
-        total = jax.tree.map(jnp.add, state["accumulated"], grads)
+    def _accumulate(self, grads: Any, state: State, params: Any, weight: Any) -> tuple[Any, State]:
+        old = state["accumulated"]
+        held = {
+            "sum": jax.tree.map(lambda s, g: s + weight * g.astype(s.dtype), old["sum"], grads),
+            "weight": old["weight"] + weight,
+            "count": old["count"] + 1,
+        }
+        state = {**state, "accumulated": held}
+        return jax.lax.cond(
+            held["count"] >= self.gradient_accumulation_steps,
+            lambda: self._release(grads, state, params),
+            lambda: (jax.tree.map(jnp.zeros_like, grads), state),
+        )
 
-        def step() -> tuple[Any, State]:
-            mean = jax.tree.map(lambda g: g / every, total)
-            updates, new = self._step(mean, state, params)
-            updates = jax.tree.map(lambda u, g: u.astype(g.dtype), updates, grads)
-            return updates, {**new, "accumulated": jax.tree.map(jnp.zeros_like, total)}
+    def _release(self, like: Any, state: State, params: Any) -> tuple[Any, State]:
+        """The update by what has been accumulated."""
+        held = state["accumulated"]
+        weight = jnp.where(held["weight"] == 0, 1, held["weight"])
+        mean = jax.tree.map(lambda s, g: (s / weight).astype(g.dtype), held["sum"], like)
+        updates, state = self._step(mean, state, params)
+        return updates, {**state, "accumulated": _nothing(like)}
 
-        def wait() -> tuple[Any, State]:
-            return jax.tree.map(jnp.zeros_like, grads), {**state, "accumulated": total}
+    def flush(self, state: State, params: Any) -> tuple[Any, State]:
+        none = jax.tree.map(jnp.zeros_like, params)
+        if not self.accumulates:
+            return none, state
+        last = {**state, "step": state["step"] - 1}  # the rate is that of the last gradient
 
-        return jax.lax.cond((state["step"] + 1) % every == 0, step, wait)
+        def release() -> tuple[Any, State]:
+            updates, new = self._release(params, last, params)
+            return updates, {**new, "step": state["step"]}
 
-    def _step(self, grads: Any, state: State, params: Any) -> tuple[Any, State]:
+        return jax.lax.cond(state["accumulated"]["count"] > 0, release, lambda: (none, state))
+
+    def average(self, state: State, params: Any) -> Any:
+        return state["average"] if self.use_ema else params
+
+    def _step(self, grads: Any, state: State, params: Any, weight: Any = None) -> tuple[Any, State]:
         rate: Any = current_learning_rate(self, state)
-        grads, decays = _clip(self, grads), self.decays(params)
+        clipped, decays = _clip(self, grads), self._decays(params)
         if decays is None:
-            updates, inner = self.descend(grads, state["rule"], params, rate)
-            return updates, {**state, "rule": inner}
-        lost = jax.tree.map(lambda p, decay: (-rate * decay).astype(p.dtype) * p, params, decays)
-        params = jax.tree.map(jnp.add, params, lost)
-        updates, inner = self.descend(grads, state["rule"], params, rate)
-        return jax.tree.map(jnp.add, updates, lost), {**state, "rule": inner}
+            updates, inner = self.descend(clipped, state["rule"], params, rate)
+        else:
+            shrink = lambda p, decay: (-rate * decay).astype(p.dtype) * p
+            lost = jax.tree.map(shrink, params, decays)
+            shrunk = jax.tree.map(jnp.add, params, lost)
+            updates, inner = self.descend(clipped, state["rule"], shrunk, rate)
+            updates = jax.tree.map(jnp.add, updates, lost)
+        updates = jax.tree.map(lambda u, g: u.astype(g.dtype), updates, grads)
+        state = {**state, "rule": inner}
+        return self._averaged(updates, state, params) if self.use_ema else (updates, state)
 
-    def _average(self, updates: Any, state: State, params: Any) -> tuple[Any, State]:
-        keep = jnp.where(state["step"] == 1, 0, self.ema_momentum)  # the first step copies
+    def _decays(self, params: Any) -> Any:
+        """`decays` without the weights that are excluded."""
+        decays, patterns = self.decays(params), self.exclude_from_weight_decay
+        if decays is None or not patterns:
+            return decays
+        return jax.tree_util.tree_map_with_path(
+            lambda path, decay: 0.0 if fits_any(patterns, path_name(path)) else decay, decays
+        )
+
+    def _averaged(self, updates: Any, state: State, params: Any) -> tuple[Any, State]:
+        count = state["updates"] + 1
+        keep = jnp.where(count == 1, 0, self.ema_momentum)  # the first update copies
         moved = jax.tree.map(jnp.add, params, updates)
         average = jax.tree.map(
             lambda a, p: (keep * a + (1 - keep) * p).astype(p.dtype), state["average"], moved
         )
         if self.ema_overwrite_frequency:
-            now = state["step"] % self.ema_overwrite_frequency == 0
+            now = count % self.ema_overwrite_frequency == 0
             updates = jax.tree.map(
                 lambda u, a, p: jnp.where(now, a - p, u), updates, average, params
             )
-        return updates, {**state, "average": average}
+        return updates, {**state, "average": average, "updates": count}
+
+
+def _nothing(like: Any) -> Any:
+    """An accumulator without gradients: sums in float32 at least."""
+    wide = lambda p: jnp.zeros(p.shape, jnp.promote_types(p.dtype, "float32"))
+    zero = jnp.zeros((), jnp.float32)
+    return {"sum": jax.tree.map(wide, like), "weight": zero, "count": jnp.zeros((), jnp.int32)}
 
 
 def _check_shared(rule: Rule) -> None:
@@ -164,9 +223,10 @@ def _check_shared(rule: Rule) -> None:
             "loss_scale_factor",
             "to be None, since gradients are not scaled here",
             rule.loss_scale_factor,
-            "do train in bfloat16, which needs no loss scaling",
+            "do wrap it in LossScaleOptimizer, or train in bfloat16, which needs no scaling",
         )
     arguments.fraction(rule, "ema_momentum")
+    check_patterns(rule, "exclude_from_weight_decay", rule.exclude_from_weight_decay)
 
 
 def _plain(value: Any) -> bool:

@@ -141,37 +141,11 @@ def _plain(value: Any) -> Any:
     return to_config(value)
 
 
-def load(path: Any, custom_objects: Mapping[str, Any] | None = None, compile: bool = True) -> Any:
-    """The model that `model.save(path)` wrote, compiled as it was if all of that has names.
-
-    Only names that fnn knows, that were registered (`fnn.register`) or that `custom_objects` has
-    are looked up; nothing is imported, nothing in the file is executed. Every byte is checked
-    before a weight is used. Raises FileError for a file that is damaged, newer or not by fnn,
-    ValueError for a name that is not known.
-    """
-    config, weights = _read(path)
-    from fnn.models import Model, Sequential
-
-    try:
-        layer = from_config(config["layer"], custom_objects)
-        model = (Sequential if config["class"] == "Sequential" else Model)(layer)
-        model.name, nodes = config["name"], _inputs_of(config["inputs"])
-    except (KeyError, AttributeError, RecursionError) as error:
-        raise FileError(_damaged(path, f"its description ends in {type(error).__name__}")) from None
-    model._inputs = nodes
-    model._build()
-    _assign(model, weights, path)
-    if compile and config["compile"] is not None:
-        arguments = {n: _from_plain(v, custom_objects) for n, v in config["compile"].items()}
-        model.compile(**arguments)
-    return model
-
-
 def load_weights(model: Any, path: Any) -> None:
     """Gives `model` the weights of a file by `save_weights` or `save`."""
     data = _bytes(path)
-    weights = _read(path)[1] if data[:2] == b"PK" else _tensors(data, path)
-    _assign(model, weights, path)
+    weights = read(path)[1] if data[:2] == b"PK" else _tensors(data, path)
+    assign(model, weights, path)
 
 
 def _bytes(path: Any) -> bytes:
@@ -181,7 +155,7 @@ def _bytes(path: Any) -> bytes:
     return target.read_bytes()
 
 
-def _read(path: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def read(path: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The configuration and the weights in a saved model, after every check."""
     data = _bytes(path)
     try:
@@ -191,12 +165,12 @@ def _read(path: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
                 info.compress_type != zipfile.ZIP_STORED or info.file_size > len(data)
                 for info in infos
             ):
-                raise FileError(_damaged(path, f"expected the members {MEMBERS}, stored"))
+                raise FileError(damaged(path, f"expected the members {MEMBERS}, stored"))
             manifest, config, tensors = (archive.read(name) for name in MEMBERS)
         described = _parse(manifest)
         version, digests = described["version"], described["sha256"]
         if described["format"] != "fnn":
-            raise FileError(_damaged(path, "it is not a file of fnn"))
+            raise FileError(damaged(path, "it is not a file of fnn"))
         if version > FORMAT:
             raise FileError(
                 f"expected {path} in format {FORMAT} or older, received format {version}; "
@@ -204,7 +178,7 @@ def _read(path: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             )
         for name, content in ((MEMBERS[1], config), (MEMBERS[2], tensors)):
             if hashlib.sha256(content).hexdigest() != digests[name]:
-                raise FileError(_damaged(path, f"the checksum of {name} differs"))
+                raise FileError(damaged(path, f"the checksum of {name} differs"))
         return _parse(config), _tensors(tensors, path)
     except FileError:
         raise
@@ -219,7 +193,7 @@ def _read(path: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         OverflowError,
         struct.error,
     ) as error:
-        raise FileError(_damaged(path, str(error) or type(error).__name__)) from error
+        raise FileError(damaged(path, str(error) or type(error).__name__)) from error
 
 
 def _parse(data: bytes) -> Any:
@@ -229,7 +203,8 @@ def _parse(data: bytes) -> Any:
     return parsed
 
 
-def _damaged(path: Any, what: str) -> str:
+def damaged(path: Any, what: str) -> str:
+    """The message for a file that is not whole."""
     return f"expected a whole file, received {path}, which is damaged or not a saved model: {what}"
 
 
@@ -240,10 +215,10 @@ def _tensors(data: bytes, path: Any) -> dict[str, np.ndarray]:
     try:
         return load_tensors(data)
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise FileError(_damaged(path, str(error))) from error
+        raise FileError(damaged(path, str(error))) from error
 
 
-def _assign(model: Any, weights: dict[str, np.ndarray], path: Any) -> None:
+def assign(model: Any, weights: dict[str, np.ndarray], path: Any) -> None:
     """Puts weights by their paths into `model`: all of them, or an error with every difference."""
     now = model.train_state
     parts = {"params": now.params, "state": now.state}
@@ -276,18 +251,20 @@ def _assign(model: Any, weights: dict[str, np.ndarray], path: Any) -> None:
     )
 
 
-def _inputs_of(described: Any) -> Any:
+def inputs_of(described: Any) -> Any:
+    """The input nodes that a saved model describes."""
     if isinstance(described, list):
-        return tuple(map(_inputs_of, described))
+        return tuple(map(inputs_of, described))
     if set(described) == {"shape", "dtype", "name"}:
         shape = tuple(described["shape"])
         return Node(None, (), input_specs(shape, described["dtype"]), described["name"])
-    return {name: _inputs_of(item) for name, item in described.items()}
+    return {name: inputs_of(item) for name, item in described.items()}
 
 
-def _from_plain(value: Any, custom: Mapping[str, Any] | None) -> Any:
+def from_plain(value: Any, custom: Mapping[str, Any] | None) -> Any:
+    """An argument of `compile` as it was given, from what a file says of it."""
     if isinstance(value, dict) and list(value) == ["by"]:
-        return {name: _from_plain(item, custom) for name, item in value["by"].items()}
+        return {name: from_plain(item, custom) for name, item in value["by"].items()}
     if isinstance(value, list):
-        return [_from_plain(item, custom) for item in value]
+        return [from_plain(item, custom) for item in value]
     return from_config(value, custom)

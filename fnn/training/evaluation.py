@@ -36,19 +36,16 @@ def evaluate(
         callbacks.call("on_test_begin", {})
         chunks = data.chunks(0, data.chunk_size(program.capacity), total, interrupt.poll)
         try:
-            for chunk, count in chunks:
-                stride = 1 if each else program.capacity
-                for at in range(0, count, stride):
-                    if each:
-                        callbacks.call("on_test_batch_begin", done, {})
-                    size = min(stride, count - at)
-                    _, tallies, _ = program(weighted, tallies, chunk, key, at, size, done)
-                    done += size
-                    if each:
-                        callbacks.call("on_test_batch_end", done - 1, numbers(tallies))
-                    if progress.due():
-                        progress.update(done, numbers(tallies))
-                    interrupt.poll()
+            for chunk, at, size in _windows(chunks, 1 if each else program.capacity):
+                if each:
+                    callbacks.call("on_test_batch_begin", done, {})
+                _, tallies, _ = program(weighted, tallies, chunk, key, at, size, done)
+                done += size
+                if each:
+                    callbacks.call("on_test_batch_end", done - 1, numbers(tallies))
+                if progress.due():
+                    progress.update(done, numbers(tallies))
+                interrupt.poll()
         except BaseException:
             progress.stop()
             callbacks.call_every("on_test_end", {})
@@ -59,6 +56,13 @@ def evaluate(
         progress.end(done, logs)
         callbacks.call("on_test_end", logs)
     return logs
+
+
+def _windows(chunks: Iterator[tuple[Any, int]], stride: int) -> Iterator[tuple[Any, int, int]]:
+    """What one dispatch takes: (chunk, first batch, number of batches)."""
+    for chunk, count in chunks:
+        for at in range(0, count, stride):
+            yield chunk, at, min(stride, count - at)
 
 
 def predict(

@@ -64,29 +64,27 @@ def fit(
     """
     run = Run(jax.tree.map(_as_leaf, state))
     source = _as_source(data, batch_size, shuffle, seed, steps_per_epoch)
-    spec = source.batch_spec()
-    rows = jax.tree.leaves(spec)[0].shape[0]
-    key = jax.random.key(seed)
+    rows = jax.tree.leaves(source.batch_spec())[0].shape[0]
     plan = Plan(
         step=engine.tallied(step, rows),
         data=source,
         run=run,
         callbacks=callbacks,
-        key=key,
+        key=jax.random.key(seed),
         epochs=epochs,
         initial_epoch=initial_epoch,
         steps=steps_per_epoch,
         verbose=verbose,
         guard=guard,
-        validate=(lambda epoch: validate(run.train_state)) if validate else None,
+        validate=None if validate is None else lambda epoch: validate(run.train_state),
         first_epoch=initial_epoch,
     )
     try:
         history = train(plan)
+        return run.train_state, history
     except BaseException as error:
         error.train_state = run.train_state  # type: ignore[attr-defined]
         raise
-    return run.train_state, history
 
 
 def _as_leaf(leaf: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, random
+from jax import random
 
 from fnn import summaries
 from fnn.core import tree, weights
@@ -297,8 +297,3 @@ def _like(name: str, given: Any, now: Any) -> Any:
             f"expected {name} like those of the model, received\n  " + "\n  ".join(lines)
         )
     return jax.tree.map(lambda a, b: jnp.asarray(a, b.dtype), given, now)
-
-
-def key_data(key: Array) -> list[int]:
-    """The numbers of a random key, for the seed of the shuffling."""
-    return [int(n) for n in np.asarray(random.key_data(key)).reshape(-1)]

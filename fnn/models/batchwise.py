@@ -1,0 +1,92 @@
+"""Batchwise: one batch at a time, for loops that a user writes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from fnn.models.compiled import Compiled
+from fnn.training import checks, engine
+from fnn.training.state import numbers
+from fnn.training.step import make_eval_step, make_predict_step, make_train_step
+
+
+class Batchwise(Compiled):
+    """A compiled network that trains on, tests and predicts single batches."""
+
+    def train_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """One step on one batch. Returns the loss and metrics of this batch alone."""
+        compiled = self._require_compiled("train_on_batch")
+        with self._exclusive():
+            arrays = self._arrays(x, y, sample_weight, class_weight)
+            objective = self._checked(arrays)
+            self._ensure_optimizer()
+            step = make_train_step(self.layer, objective, compiled["optimizer"])
+            now = self.train_state
+            state, logs = self._one_step(step, now, arrays, now, compiled["guard"])
+            self.train_state = state
+        return self._as_result(logs, return_dict)
+
+    def test_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
+    ) -> Any:
+        """The loss and metrics of one batch."""
+        self._require_compiled("test_on_batch")
+        arrays = self._arrays(x, y, sample_weight)
+        step, now = make_eval_step(self.layer, self._checked(arrays)), self.train_state
+        _, logs = self._one_step(step, (now.params, now.state), arrays, now, "ignore")
+        return self._as_result(logs, return_dict)
+
+    def _one_step(self, step: Any, state: Any, arrays: Any, now: Any, guard: str) -> Any:
+        count = checks.rows_of(arrays)
+        if count == 0:
+            raise ValueError("expected samples, received an empty batch; do check the data")
+        batch = jax.tree.map(lambda a: np.array(a, copy=True), (arrays, np.ones(count, bool)))
+        program = engine.program(step, state, batch, now.key, capacity=1)
+        chunk = jax.tree.map(lambda a: a[None], batch)
+        state, tallies, healthy = program(
+            state, program.zeros(), chunk, now.key, 0, 1, int(now.step), guard=guard
+        )
+        if not bool(healthy):
+            raise checks.TrainingError(
+                f"expected a finite loss and finite gradients, received NaN or infinity at step "
+                f"{int(now.step)}; the model is as it was; do lower the learning rate"
+            )
+        return state, numbers(tallies)
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """The outputs for one batch, as NumPy arrays."""
+        arrays = self._arrays(x)["x"]
+        self._check_inputs(arrays)
+        now = self.train_state
+        outputs = make_predict_step(self.layer)(now.params, now.state, arrays)
+        return jax.tree.map(np.asarray, outputs)
+
+    def _check_inputs(self, x: Any) -> None:
+        """Raises if the network cannot take `x`: shapes, and ids out of range."""
+        one = lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype)
+        self._output_specs(jax.tree.map(one, x))
+        checks.input_values(self.layer, x)
+
+    @contextlib.contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        if not self._training.acquire(blocking=False):
+            raise RuntimeError(
+                f"expected the model {self.name!r} at rest, received a second training of it: "
+                "it is already training, in a callback or another thread; do wait until it ends"
+            )
+        try:
+            yield
+        finally:
+            self._training.release()

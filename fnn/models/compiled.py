@@ -1,0 +1,243 @@
+"""Compiled: a network that knows how it is to be trained, and reads what it is given."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from jax import Array, random
+
+from fnn import losses, metrics, optimizers
+from fnn.core import tree
+from fnn.core.calling import applied_spec
+from fnn.models.weighted import Weighted
+from fnn.training import checks, inputs
+from fnn.training.data import ArrayData
+from fnn.training.history import History
+from fnn.training.objective import Objective, check_values, resolve_objective
+from fnn.training.step import init_optimizer, output_leaves
+from fnn.training.stream import StreamData
+
+
+class Compiled(Weighted):
+    """A network with weights, an optimizer and goals: what `Model` trains."""
+
+    def _prepare(self) -> None:
+        self._compiled: dict[str, Any] | None = None
+        self._training = threading.Lock()
+        self._objective: Objective | None = None
+        self.stop_training = False
+        self.history: History | None = None
+
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: Any = "auto",
+        auto_scale_loss: bool = True,
+        *,
+        guard: str = "raise",
+        checks: bool = True,
+    ) -> None:
+        """Says how to train: by names, values or functions, for one output or each.
+
+        `guard`: at a loss or gradient that is not finite "raise" stops before that step, "skip"
+        leaves the step out, "ignore" goes on. `checks=False` lets NaN in the data pass. How steps
+        are compiled is the engine's choice: `run_eagerly`, `steps_per_execution`, `jit_compile` and
+        `auto_scale_loss` are taken for Keras's sake and change nothing.
+        Compiling starts the optimizer afresh. Raises ValueError for unknown names.
+        """
+        if guard not in ("raise", "skip", "ignore"):
+            raise ValueError(f'expected guard "raise", "skip" or "ignore", received {guard!r}')
+        compiled = {
+            "optimizer": optimizers.get(optimizer),
+            "loss": loss,
+            "loss_weights": loss_weights,
+            "metrics": metrics,
+            "weighted_metrics": weighted_metrics,
+            "guard": guard,
+            "checks": checks,
+        }
+        _check_names(compiled)
+        self._compiled, self._objective = compiled, None
+        if self._train_state is not None:
+            self._train_state = self._train_state.replace(optimizer=None)
+
+    @property
+    def optimizer(self) -> Any:
+        """The optimizer that `compile` was given, as a value."""
+        return self._require_compiled("optimizer")["optimizer"]
+
+    @property
+    def learning_rate(self) -> Any:
+        """The learning rate of the next step; None where the optimizer does not tell."""
+        self._ensure_optimizer()
+        return optimizers.current_learning_rate(self.optimizer, self.train_state.optimizer)
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        self._ensure_optimizer()
+        changed = optimizers.with_learning_rate(self.train_state.optimizer, value)
+        self.train_state = self.train_state.replace(optimizer=changed)
+
+    def _require_compiled(self, call: str) -> dict[str, Any]:
+        if self._compiled is None:
+            raise RuntimeError(
+                f"expected a compiled model for {call}, received {self.name!r} before compile; "
+                "do model.compile(optimizer='adam', loss='mse')"
+            )
+        return self._compiled
+
+    def _ensure_optimizer(self) -> None:
+        now = self.train_state
+        if now.optimizer is None:
+            slots = init_optimizer(self.layer, self.optimizer, now.params)
+            self.train_state = now.replace(optimizer=slots)
+
+    # -- data ------------------------------------------------------------------------------------
+
+    def _arrays(self, x: Any, y: Any = None, weight: Any = None, classes: Any = None) -> Any:
+        """What a step takes, from what a user gives; the model is built if it was not."""
+        finite = self._compiled is None or self._compiled["checks"]
+        several = self._several if self._inputs is not None else False
+        x = inputs.as_inputs(x, several, finite=finite)
+        self._ensure_built(self._match_inputs(x))
+        x, names = self._match_inputs(x), self.output_names
+        targets = inputs.as_targets(y, names, finite)
+        arrays = {
+            "x": x,
+            "y": targets,
+            "weight": inputs.as_weights(weight, classes, targets, names),
+        }
+        checks.rows_of(arrays)
+        return arrays
+
+    def _output_specs(self, x: Any) -> list[Any]:
+        now = self.train_state
+        return output_leaves(applied_spec(self.layer, now.params, now.state, x))
+
+    def _checked(self, arrays: Any) -> Objective:
+        """The objective for such arrays, after all checks of their shapes and values."""
+        specs = self._output_specs(arrays["x"])
+        y_specs = tree.spec(arrays["y"])
+        objective = resolve_objective(
+            self._require_compiled("fit and evaluate"), self.output_names, y_specs, specs
+        )
+        self._check_values(objective, arrays)
+        self._objective = objective
+        return objective
+
+    def _check_values(self, objective: Objective, arrays: Any) -> None:
+        """Raises for ids and labels out of range."""
+        checks.input_values(self.layer, arrays["x"])
+        if arrays["y"]:
+            check_values(objective, arrays["y"], self._output_specs(arrays["x"]))
+
+    def _data(
+        self,
+        x: Any,
+        y: Any,
+        weight: Any,
+        classes: Any,
+        size: int | None,
+        steps: int | None,
+        shuffle: Any = False,
+    ) -> tuple[Any, Objective]:
+        """(data in batches, objective) for fit or evaluate."""
+        if inputs.is_stream(x):
+            _require_alone(y=y, sample_weight=weight, class_weight=classes)
+            checked: list[Objective] = []
+
+            def prepare(batch: Any) -> Any:
+                arrays = self._arrays(*inputs.unpack_batch(batch))
+                if checked:
+                    self._check_values(checked[0], arrays)
+                else:
+                    checked.append(self._checked(arrays))
+                return arrays
+
+            stream = StreamData(x, prepare, remainder="pad", steps=steps)
+            stream.batch_spec()
+            return stream, checked[0]
+        arrays = self._arrays(x, y, weight, classes)
+        count = checks.rows_of(arrays)
+        if count == 0:
+            raise ValueError("expected samples, received empty arrays; do check the data")
+        objective = self._checked(arrays)
+        size = batch_size_for(size, steps, count)
+        seed = _key_data(self.train_state.key)
+        return ArrayData(arrays, size, shuffle=shuffle, seed=seed, remainder="pad"), objective
+
+    def _as_result(self, logs: dict[str, float], return_dict: bool) -> Any:
+        if return_dict:
+            return logs
+        ordered = [logs[name] for name in self.metrics_names]
+        return ordered[0] if len(ordered) == 1 else ordered
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """The names of what `evaluate` returns, in its order (Keras's); known after the first data.
+
+        The loss, the losses of several outputs, then metrics: as compiled for one output, sorted
+        for several.
+        """
+        goals = self._objective.goals if self._objective else ()
+        labels = [label for goal in goals for label, _, _ in goal.metrics]
+        if len(goals) < 2:
+            return ["loss", *labels]
+        parts = [f"{goal.name}_loss" for goal in goals if goal.loss is not None]
+        return ["loss", *parts, *sorted(labels)]
+
+    def metric_directions(self) -> dict[str, str | None]:
+        """For each metric whether more ("max") or less ("min") is better."""
+        goals = self._objective.goals if self._objective else ()
+        return {label: metric.direction for goal in goals for label, metric, _ in goal.metrics}
+
+
+def batch_size_for(size: int | None, steps: int | None, count: int) -> int:
+    """The batch size: as given, or what makes `steps` of `count` rows, or 32."""
+    if size is None:
+        return -(-count // steps) if steps and count > 1 else 32
+    return checks.whole_number("batch_size", size, 1)
+
+
+def _require_alone(**arguments: Any) -> None:
+    given = [name for name, value in arguments.items() if value is not None]
+    if given:
+        raise ValueError(
+            f"expected a stream to bring its own targets and weights, received {given} beside it; "
+            "do yield (x, y) or (x, y, sample_weight)"
+        )
+
+
+_BY_SHAPE = ("accuracy", "acc", "crossentropy", "ce")
+
+
+def _check_names(compiled: dict[str, Any]) -> None:
+    """Raises for losses and metrics that are not known, at the line of `compile`."""
+    for part, module in (("loss", losses), ("metrics", metrics), ("weighted_metrics", metrics)):
+        for identifier in _flat(compiled[part]):
+            if not (isinstance(identifier, str) and identifier.lower() in _BY_SHAPE):
+                module.get(identifier)
+
+
+def _flat(given: Any) -> Iterator[Any]:
+    if isinstance(given, dict):
+        given = list(given.values())
+    if isinstance(given, (list, tuple)):
+        for item in given:
+            yield from _flat(item)
+    elif given is not None:
+        yield given
+
+
+def _key_data(key: Array) -> list[int]:
+    """The numbers of a random key, for the seed of the shuffling."""
+    return [int(n) for n in np.asarray(random.key_data(key)).reshape(-1)]

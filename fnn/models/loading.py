@@ -1,0 +1,37 @@
+"""Loading: the model that a file describes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fnn.core.config import from_config
+from fnn.models.model import Model
+from fnn.models.sequential import Sequential
+from fnn.saving import archive
+
+
+def load(path: Any, custom_objects: Mapping[str, Any] | None = None, compile: bool = True) -> Any:
+    """The model that `model.save(path)` wrote, compiled as it was if all of that has names.
+
+    Only names that fnn knows, that were registered (`fnn.register`) or that `custom_objects` has
+    are looked up; nothing is imported, nothing in the file is executed. Every byte is checked
+    before a weight is used. Raises FileError for a file that is damaged, newer or not by fnn,
+    ValueError for a name that is not known.
+    """
+    config, weights = archive.read(path)
+    try:
+        layer = from_config(config["layer"], custom_objects)
+        model = (Sequential if config["class"] == "Sequential" else Model)(layer)
+        model.name, nodes = config["name"], archive.inputs_of(config["inputs"])
+    except (KeyError, AttributeError, RecursionError) as error:
+        raise archive.FileError(
+            archive.damaged(path, f"its description ends in {type(error).__name__}")
+        ) from None
+    model._inputs = nodes
+    model._build()
+    archive.assign(model, weights, path)
+    if compile and config["compile"] is not None:
+        arguments = {n: archive.from_plain(v, custom_objects) for n, v in config["compile"].items()}
+        model.compile(**arguments)
+    return model

@@ -1,0 +1,271 @@
+"""Model: a network with its weights, and Keras's compile, fit, evaluate, predict."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any, cast
+
+import jax
+import numpy as np
+
+from fnn.core.calling import applied_spec
+from fnn.core.layer import Layer
+from fnn.core.node import Node, input_specs
+from fnn.layers.graph import connect
+from fnn.models.batchwise import Batchwise
+from fnn.models.compiled import batch_size_for
+from fnn.models.weighted import Weighted
+from fnn.saving import archive
+from fnn.training import evaluation, inputs
+from fnn.training.diagnosis import diagnose
+from fnn.training.history import History
+from fnn.training.hooks import CallbackList
+from fnn.training.loop import train
+from fnn.training.step import make_eval_step, make_loss, make_predict_step, make_train_step
+from fnn.training.stream import StreamData
+from fnn.training.trainer import Plan
+
+
+class Model(Batchwise):
+    """A network and its current weights, with Keras's ways to train and use it.
+
+    `Model(inputs, outputs)` of symbolic nodes, with any structure of either, or `Model(layer)` of
+    any layer. `model.layer` is the pure network: `init, apply = model.layer`; `model.params` and
+    `model.state` are its weights now. Weights are made when the shape of the inputs is known: at
+    once for nodes, else at the first data or `build`. `seed` makes weights, shuffling and dropout
+    reproducible (`fnn.set_seed` does so for all models).
+
+    A model used as a layer of another brings its current weights along: they are copied when the
+    other is built. Raises TypeError for what is no layer, ValueError for nodes that do not connect.
+
+    >>> x = fnn.Input((4,))
+    >>> model = Model(x, fnn.layers.Dense(2)(x), seed=0)
+    >>> model.predict(np.ones((3, 4)), verbose=0).shape
+    (3, 2)
+    """
+
+    def __init__(
+        self,
+        inputs: Any,
+        outputs: Any = None,
+        *,
+        name: str | None = None,
+        seed: int | None = None,
+    ) -> None:
+        nodes, layer = None, cast(Layer, inputs)
+        if outputs is not None:
+            inputs, outputs = _as_tuple(inputs), _as_tuple(outputs)
+            layer, nodes = connect(inputs, outputs), inputs
+        elif isinstance(inputs, (Weighted, Layer)):
+            if isinstance(inputs, Weighted):
+                layer = inputs.as_layer()
+            if layer.input_shape is not None:
+                nodes = Node(None, (), input_specs((None, *layer.input_shape)))
+        else:
+            raise TypeError(
+                f"Model: expected a layer, or inputs and outputs of a graph, received {inputs!r}; "
+                "do e.g. x = Input((10,)), then Model(x, Dense(3)(x))"
+            )
+        self._prepare()
+        if name is not None:
+            layer = layer.replace(name=name)
+        super().__init__(layer, "model", seed, nodes)
+
+    # -- Keras's verbs ---------------------------------------------------------------------------
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: Any = True,
+        class_weight: Any = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        validation_freq: Any = 1,
+    ) -> History:
+        """Trains on arrays or on a stream of batches, `epochs` times. Returns the History.
+
+        Arguments are Keras's. The last batch is filled up and the filling weighs nothing, so every
+        row counts once an epoch. Data that fits stays on the device. Ctrl-C ends after a complete
+        step, with that step's weights; after any error the model is as it was before the step.
+        Raises ValueError for data that cannot be right, before the first step.
+        """
+        compiled = self._require_compiled("fit")
+        with self._exclusive():
+            if validation_split and validation_data is None:
+                x, y, sample_weight, validation_data = self._split(
+                    x, y, sample_weight, validation_split
+                )
+            data, objective = self._data(
+                x, y, sample_weight, class_weight, batch_size, steps_per_epoch, shuffle
+            )
+            validate = None
+            if validation_data is not None:
+                size = validation_batch_size or batch_size
+                validate = self._validation(validation_data, size, validation_steps, epochs)
+            self._ensure_optimizer()
+            now = self.train_state
+            wanted = lambda epoch: (
+                epoch + 1 in validation_freq
+                if isinstance(validation_freq, (list, tuple, set))
+                else (epoch + 1) % validation_freq == 0
+            )
+            plan = Plan(
+                step=make_train_step(self.layer, objective, compiled["optimizer"]),
+                data=data,
+                run=self,
+                callbacks=callbacks,
+                key=now.key,
+                epochs=epochs,
+                initial_epoch=initial_epoch,
+                steps=steps_per_epoch,
+                verbose=verbose,
+                guard=compiled["guard"],
+                validate=(lambda e: validate() if wanted(e) else {}) if validate else None,
+                first_step=int(now.step),
+                first_epoch=int(now.epoch),
+                diagnose=functools.partial(diagnose, self.layer, make_loss(self.layer, objective)),
+            )
+            return train(plan)
+
+    def _split(self, x: Any, y: Any, weight: Any, share: float) -> tuple[Any, Any, Any, Any]:
+        if inputs.is_stream(x):
+            raise ValueError(
+                "expected arrays for validation_split, received a stream of batches; "
+                "do give validation_data"
+            )
+        arrays = self._arrays(x, y, weight)
+        first, last = inputs.split_validation(arrays, share)
+        parts = [
+            (a["x"], list(a["y"]) if a["y"] else None, list(a["weight"]) if a["weight"] else None)
+            for a in (first, last)
+        ]
+        return (*parts[0], parts[1])
+
+    def _validation(self, given: Any, size: int | None, steps: int | None, epochs: int) -> Any:
+        if inputs.is_stream(given):
+            if isinstance(given, Iterator) and epochs > 1 and steps is None:
+                raise ValueError(
+                    "expected validation_data that starts again every epoch, received an iterator; "
+                    "do give a function that returns it, or arrays"
+                )
+            data, objective = self._data(given, None, None, None, size, steps)
+        else:
+            x, y, weight = inputs.unpack_batch(given)
+            data, objective = self._data(x, y, weight, None, size, None)
+        step = make_eval_step(self.layer, objective)
+        quiet = CallbackList((), self, {})
+
+        def validate() -> dict[str, float]:
+            now = self.train_state
+            weighted = (now.params, now.state)
+            return evaluation.evaluate(step, weighted, data, now.key, callbacks=quiet, steps=steps)
+
+        return validate
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        sample_weight: Any = None,
+        steps: int | None = None,
+        callbacks: Any = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """The loss and metrics over all rows: a number, a list `[loss, *metrics]`, or a dict.
+
+        Exact for any batch size: sums over rows, divided once. The weights stay where they are.
+        """
+        self._require_compiled("evaluate")
+        data, objective = self._data(x, y, sample_weight, None, batch_size, steps)
+        now = self.train_state
+        logs = evaluation.evaluate(
+            make_eval_step(self.layer, objective),
+            (now.params, now.state),
+            data,
+            now.key,
+            callbacks=CallbackList(callbacks, self, {"verbose": verbose, "steps": data.steps}),
+            verbose=verbose,
+            steps=steps,
+        )
+        return self._as_result(logs, return_dict)
+
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+    ) -> Any:
+        """The outputs for all rows, as NumPy arrays in the structure of the outputs.
+
+        Needs no compile. No rows give arrays of no rows. The weights stay where they are.
+        """
+        if inputs.is_stream(x):
+            each = lambda batch: self._arrays(inputs.unpack_batch(batch)[0])["x"]
+            stream = StreamData(x, each, remainder="pad", steps=steps)
+            stream.batch_spec()
+            batches: Iterator[Any] = (
+                (jax.tree.map(lambda a: a[0], arrays), int(rows.sum()))
+                for (arrays, rows), _ in stream.chunks(0, 1, steps)
+            )
+            total = stream.steps
+        else:
+            rows = self._arrays(x)["x"]
+            self._check_inputs(rows)
+            count, size = len(jax.tree.leaves(rows)[0]), batch_size_for(batch_size, None, 1)
+            if count == 0:
+                return self._nothing(rows)
+            batches = evaluation.padded_batches(rows, size, steps)
+            total = min(-(-count // size), steps or 2**31)
+        now, step = self.train_state, make_predict_step(self.layer)
+        return evaluation.predict(
+            lambda part: step(now.params, now.state, part),
+            batches,
+            callbacks=CallbackList(callbacks, self, {"verbose": verbose, "steps": total}),
+            verbose=verbose,
+            total=total,
+        )
+
+    def _nothing(self, x: Any) -> Any:
+        now = self.train_state
+        spec = applied_spec(self.layer, now.params, now.state, x)
+        return jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), spec)
+
+    # -- files -----------------------------------------------------------------------------------
+
+    def save(self, path: Any, overwrite: bool = True) -> None:
+        """Writes the network and its weights into one file, whole or not at all.
+
+        A zip of JSON and safetensors, read by `fnn.load`. Raises ValueError for a function or layer
+        that has no registered name, FileExistsError with `overwrite=False`.
+        """
+        archive.save_model(self, path, overwrite=overwrite)
+
+    def save_weights(self, path: Any, overwrite: bool = True) -> None:
+        """Writes the weights alone, as a safetensors file."""
+        archive.save_weights(self, path, overwrite=overwrite)
+
+    def load_weights(self, path: Any) -> None:
+        """Takes the weights of a file by `save_weights` or `save`. All or nothing.
+
+        Raises ValueError listing every path that is missing, unexpected or of another shape.
+        """
+        archive.load_weights(self, path)
+
+
+def _as_tuple(nodes: Any) -> Any:
+    return tuple(nodes) if isinstance(nodes, list) else nodes

@@ -1,0 +1,198 @@
+"""Optimizers around optimizers: one for each pattern of paths, and loss scaling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fnn.core import arguments
+from fnn.core.arguments import wrong
+from fnn.core.config import Fields, resolve
+from fnn.optimizers.optimizer import Optimizer, State, run_update
+from fnn.optimizers.paths import check_patterns, fits, path_name
+
+
+class ByPath(Optimizer):
+    """An optimizer for each pattern of paths: a weight is for the first pattern that it fits.
+
+    `rules` is a dict of pattern -> optimizer (fnn's, optax's, a name); `*` stands for any part of
+    one name, `**` for any number of names, "biases_and_norms" for what that says. Clipping by a
+    global norm, accumulation and averages are those of each optimizer, over its own weights.
+    The learning rate is a dict by pattern, `model.learning_rate = {"encoder/**": 1e-5}` changes
+    one. Raises ValueError for weights that fit no pattern and patterns that fit no weight.
+
+    >>> from fnn.optimizers import SGD
+    >>> optimizer = ByPath({"**/bias": SGD(1.0), "**": SGD(0.5)})
+    >>> weights = {"dense": {"bias": jnp.ones(1), "kernel": jnp.ones(1)}}
+    >>> optimizer.update(weights, optimizer.init(weights), weights)[0]["dense"]["kernel"].tolist()
+    [-0.5]
+    """
+
+    rules: Any
+
+    def validate(self) -> None:
+        rules = self.rules.as_dict() if isinstance(self.rules, Fields) else {}
+        if not rules:
+            raise wrong(
+                self, "rules", "to be a dict of optimizers by pattern", self.rules,
+                'do e.g. ByPath({"**/bias": "sgd", "**": "adam"})',
+            )  # fmt: skip
+        check_patterns(self, "rules", tuple(rules))
+        found = {pattern: _as_optimizer(self, rule) for pattern, rule in rules.items()}
+        object.__setattr__(self, "rules", Fields(tuple(found.items())))
+
+    @property
+    def accumulates(self) -> bool:
+        return any(getattr(rule, "accumulates", False) for _, rule in self.rules.items)
+
+    def init(self, params: Any) -> State:
+        parts = self._parts(params, check=True)
+        rules = {name: rule.init(parts[name]) for name, rule in self.rules.items}
+        return {"step": jnp.zeros((), jnp.int32), "rules": rules}
+
+    def update(
+        self, grads: Any, state: State, params: Any = None, weight: Any = 1.0, **extra: Any
+    ) -> tuple[Any, State]:
+        own = self._parts(params) if params is not None else {}
+
+        def step(name: str, rule: Any, slots: Any, part: Any) -> tuple[Any, Any]:
+            return run_update(rule, part, slots, own.get(name), weight=weight)
+
+        updates, state = self._each(step, state, grads)
+        return updates, {**state, "step": state["step"] + 1}
+
+    def flush(self, state: State, params: Any) -> tuple[Any, State]:
+        def step(name: str, rule: Any, slots: Any, part: Any) -> tuple[Any, Any]:
+            if not isinstance(rule, Optimizer):
+                return jax.tree.map(jnp.zeros_like, part), slots
+            return rule.flush(slots, part)
+
+        return self._each(step, state, params)
+
+    def average(self, state: State, params: Any) -> Any:
+        def step(name: str, rule: Any, slots: Any, part: Any) -> tuple[Any, Any]:
+            return rule.average(slots, part) if isinstance(rule, Optimizer) else part, slots
+
+        return self._each(step, state, params)[0]
+
+    def _each(self, step: Any, state: State, whole: Any) -> tuple[Any, State]:
+        """`step` of every rule on its part of a tree: the joined results, the new state."""
+        parts, joined, rules = self._parts(whole), {}, {}
+        for name, rule in self.rules.items:
+            part, rules[name] = step(name, rule, state["rules"][name], parts[name])
+            joined.update(part)
+        put = lambda path, leaf: joined[path_name(path)]
+        return jax.tree_util.tree_map_with_path(put, whole), {**state, "rules": rules}
+
+    def _parts(self, whole: Any, check: bool = False) -> dict[str, dict[str, Any]]:
+        """For each pattern the leaves of a tree that are its own, by path."""
+        parts: dict[str, dict[str, Any]] = {name: {} for name, _ in self.rules.items}
+        leaves = {path_name(p): leaf for p, leaf in jax.tree_util.tree_leaves_with_path(whole)}
+        for path, leaf in leaves.items():
+            own = next((name for name in parts if fits(name, path)), None)
+            if own is None:
+                raise ValueError(
+                    f"ByPath: expected an optimizer for every weight, received patterns "
+                    f'{list(parts)}, of which {path} fits none; do add "**" as the last one'
+                )
+            parts[own][path] = leaf
+        idle = [name for name in parts if check and not any(fits(name, path) for path in leaves)]
+        if idle and leaves:
+            raise ValueError(
+                f"ByPath: expected patterns of weights, received {idle}, which fit none of "
+                f"{', '.join(list(leaves)[:8])}; do look at the paths in model.params"
+            )
+        return parts
+
+
+def _as_optimizer(owner: Optimizer, rule: Any) -> Any:
+    if isinstance(rule, str):
+        return resolve("optimizer", rule.lower())
+    if type(rule) is tuple and len(rule) == 2 and all(map(callable, rule)):
+        return optax.GradientTransformationExtraArgs(*rule)  # what a value makes of optax's pair
+    if not hasattr(rule, "init") or not hasattr(rule, "update"):
+        raise TypeError(
+            f"{type(owner).__name__}: expected an optimizer, received {rule!r}; do e.g. "
+            "fnn.optimizers.Adam(0.001) or optax.adam(0.001)"
+        )
+    if isinstance(owner, ByPath) and isinstance(rule, LossScaleOptimizer):
+        raise ValueError(
+            "ByPath: expected optimizers without loss scaling, since there is one loss, received "
+            f"{rule!r}; do LossScaleOptimizer(ByPath(...))"
+        )
+    return rule
+
+
+class LossScaleOptimizer(Optimizer):
+    """The inner optimizer behind a scale of the loss, so that gradients in float16 do not vanish.
+
+    Training multiplies the loss by `state["loss_scale"]` before it takes gradients; `update` takes
+    such gradients and divides them. If one of them is not finite, the step is left out and the
+    scale halved (to 1 at the least: without a scale it is an error, as it is elsewhere); after
+    `dynamic_growth_steps` good steps in a row it is doubled. bfloat16 needs none of this.
+    Source: Micikevicius et al. 2018, Mixed Precision Training, section 3.2.
+    """
+
+    inner_optimizer: Any
+    initial_scale: float = 32768.0
+    dynamic_growth_steps: int = 2000
+    name: str | None = None
+
+    def validate(self) -> None:
+        object.__setattr__(self, "inner_optimizer", _as_optimizer(self, self.inner_optimizer))
+        scale = self.initial_scale
+        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not scale >= 1:
+            raise wrong(self, "initial_scale", "to be a number of at least 1", scale)
+        arguments.positive_int(self, "dynamic_growth_steps")
+
+    @property
+    def accumulates(self) -> bool:
+        return getattr(self.inner_optimizer, "accumulates", False)
+
+    def init(self, params: Any) -> State:
+        return {
+            "step": jnp.zeros((), jnp.int32),
+            "loss_scale": jnp.asarray(self.initial_scale, jnp.float32),
+            "good_steps": jnp.zeros((), jnp.int32),
+            "inner": self.inner_optimizer.init(params),
+        }
+
+    def update(
+        self, grads: Any, state: State, params: Any = None, **extra: Any
+    ) -> tuple[Any, State]:
+        scale, good = state["loss_scale"], state["good_steps"] + 1
+        finite = jnp.array([jnp.isfinite(g).all() for g in jax.tree.leaves(grads)]).all()
+
+        def step() -> tuple[Any, State]:
+            unscaled = jax.tree.map(lambda g: (g.astype("float32") / scale).astype(g.dtype), grads)
+            own = {name: value for name, value in extra.items() if name != "grad"}
+            updates, inner = run_update(
+                self.inner_optimizer, unscaled, state["inner"], params, grad=unscaled, **own
+            )
+            grown = good >= self.dynamic_growth_steps
+            return updates, {
+                "loss_scale": jnp.where(grown, 2 * scale, scale),
+                "good_steps": jnp.where(grown, 0, good),
+                "inner": inner,
+            }
+
+        def skip() -> tuple[Any, State]:
+            return jax.tree.map(jnp.zeros_like, grads), {
+                "loss_scale": jnp.maximum(scale / 2, 1),
+                "good_steps": jnp.zeros_like(good),
+                "inner": state["inner"],
+            }
+
+        updates, new = jax.lax.cond(finite, step, skip)
+        return updates, {**new, "step": state["step"] + 1}
+
+    def flush(self, state: State, params: Any) -> tuple[Any, State]:
+        updates, inner = self.inner_optimizer.flush(state["inner"], params)
+        return updates, {**state, "inner": inner}
+
+    def average(self, state: State, params: Any) -> Any:
+        inner = self.inner_optimizer
+        return inner.average(state["inner"], params) if isinstance(inner, Optimizer) else params

@@ -1,0 +1,347 @@
+"""Graphs: layers wired by symbolic calls."""
+
+import json
+import time
+import traceback
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import fnn
+from fnn.core import tree
+from fnn.core.calling import call, initialize
+from fnn.core.config import Fields, from_config, to_config
+from fnn.core.context import INFERENCE
+from fnn.layers import (
+    LSTM,
+    Add,
+    Concatenate,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    Input,
+    Sequential,
+)
+from fnn.layers.graph import connect
+from tests.catalogue import jit
+from tests.oracle import keras_rules
+
+X = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
+Z = np.random.default_rng(1).normal(size=(4, 2)).astype("float32")
+
+
+def made(layer, x):
+    params, state = initialize(layer, jax.random.key(0), x)
+    draw = np.random.default_rng(0).normal
+    drawn = jax.tree.map(lambda a: jnp.asarray(0.5 * draw(size=a.shape), a.dtype), params)
+    return tree.same_order(drawn, params), state
+
+
+def forward(layer, x, params=None, state=None):
+    if params is None:
+        params, state = made(layer, x)
+    return jit(lambda params: call(layer, params, state, x, INFERENCE)[0])(params)
+
+
+def linear(p, x):
+    return x @ p["kernel"] + p["bias"].reshape(1, -1)
+
+
+def close(received, expected):
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+    jax.tree.map(close, received, expected)
+
+
+# -- structure -----------------------------------------------------------------------------------
+
+
+def two_in_two_out(form):
+    a, b = Input((3,), name="a"), Input((2,), name="b")
+    first, second = Dense(4, name="first")(a), Dense(4, name="second")(b)
+    outputs = Add()([first, second]), first
+    if form == "tuple":
+        return connect((a, b), outputs), (X, Z)
+    if form == "list":
+        return connect([a, b], list(outputs)), [X, Z]
+    if form == "dict":
+        keys = dict(zip(("sum", "first"), outputs, strict=True))
+        return connect({"z": b, "x": a}, keys), {"x": X, "z": Z, "unused": Z}
+    return connect({"pair": (a, b)}, {"pair": outputs}), {"pair": (X, Z)}
+
+
+@pytest.mark.parametrize("form", ["tuple", "list", "dict", "nested"])
+def test_inputs_and_outputs_have_any_structure(form):
+    graph, x = two_in_two_out(form)
+    given = tuple(x) if form == "list" else x
+    params, state = made(graph, given)
+    y = forward(graph, given, params, state)
+    first = linear(params["first"], X)
+    outputs = first + linear(params["second"], Z), first
+    expected = {
+        "dict": dict(zip(("sum", "first"), outputs, strict=True)),
+        "nested": {"pair": outputs},
+    }.get(form, outputs)
+    assert jax.tree.structure(y) == jax.tree.structure(expected)
+    close(y, expected)
+
+
+@pytest.mark.parametrize(
+    ("form", "x", "message"),
+    [
+        ("tuple", X, "expected a tuple of 2 inputs, received one ndarray"),
+        ("tuple", (X, Z, Z), "expected a tuple of 2 inputs, received 3"),
+        ("dict", {"x": X}, r"inputs by the keys \['x', 'z'\], received \['x'\]"),
+        ("dict", (X, Z), r"inputs by the keys \['x', 'z'\], received tuple"),
+    ],
+)
+def test_inputs_of_another_structure_are_an_error(form, x, message):
+    graph, right = two_in_two_out(form)
+    with pytest.raises(ValueError, match=message):
+        graph.init(jax.random.key(0), x)
+    params, state = graph.init(jax.random.key(0), right)
+    with pytest.raises(ValueError, match=message):
+        graph.apply(params, state, x)
+
+
+def test_a_diamond_is_that_of_keras():
+    import keras
+
+    def build(library):
+        k = library.layers
+        start = k.Input((3,))
+        h = k.Dense(4, "tanh")(start)
+        left, right = k.Dense(3, "relu")(h), k.Dense(3, "sigmoid")(h)
+        return start, k.Dense(2)(k.Concatenate()([k.Multiply()([left, right]), start, h]))
+
+    import fnn as ours
+
+    graph = connect(*build(ours))
+    params, state = made(graph, X)
+    with keras_rules():
+        theirs = keras.Model(*build(keras))
+        theirs.set_weights([np.asarray(leaf) for _, leaf in tree.flatten(params)])
+        expected = np.asarray(theirs(X))
+    close(forward(graph, X, params, state), expected)
+    assert list(params) == ["dense", "dense_1", "dense_2", "multiply", "concatenate", "dense_3"]
+
+
+def lopsided(library):
+    """Branches of unequal length, one layer in two of them; every layer of another width."""
+    k = library.layers
+    start = k.Input((3,))
+    shared = k.Dense(7)
+    short = shared(start)
+    long = k.Dense(6)(k.Dense(5)(k.Dense(4)(start)))
+    late = shared(k.Dense(3, name="late")(long))
+    first = k.Dense(8)(k.Concatenate()([short, long, late]))
+    return start, [k.Dense(9)(short), first, k.Dense(10)(k.Add()([short, late]))]
+
+
+def test_weights_are_in_the_order_of_keras():
+    import keras
+
+    with keras_rules():
+        theirs = keras.Model(*lopsided(keras))
+        expected = [w.shape for w in theirs.get_weights()]
+    assert [w.shape for w in fnn.Model(*lopsided(fnn)).get_weights()] == expected
+
+
+def test_a_shared_layer_has_one_set_of_weights_and_both_gradients():
+    a, b = Input((3,)), Input((3,))
+    shared = Dense(2, "tanh")
+    graph = connect((a, b), Concatenate()([shared(a), shared(b)]))
+    x = (X, 2 * X + 1)
+    params, state = made(graph, x)
+    assert list(params) == ["dense", "concatenate"]
+    loss = lambda p: (graph.apply(p, state, x)[0] ** 2).sum()
+    use = lambda p, x: (jnp.tanh(linear(p, x)) ** 2).sum()
+    total = jit(jax.grad(loss))(params)["dense"]
+    parts = [jit(jax.grad(use))(params["dense"], one) for one in x]
+    close(total, jax.tree.map(lambda g, h: g + h, *parts))
+
+
+def test_equal_layers_that_are_two_objects_are_not_shared():
+    start = Input((3,))
+    graph = connect(start, Dense(3)(Dense(3)(start)))
+    assert list(made(graph, X)[0]) == ["dense", "dense_1"]
+
+
+def test_a_chain_of_500_layers_is_wired_without_recursion():
+    start = node = Input((3,))
+    began = time.perf_counter()
+    for _ in range(500):
+        node = Dense(3, kernel_initializer="identity", bias_initializer="ones")(node)
+    graph = connect(start, node)
+    assert time.perf_counter() - began < 20
+    assert [name for name, _, _ in graph.steps][::499] == ["dense", "dense_499"]
+    assert from_config(json.loads(json.dumps(to_config(graph)))) == graph
+    shape = jax.eval_shape(lambda key: graph.init(key, X[:1])[0], jax.random.key(0))
+    assert len(shape) == 500
+    params = {name: {"kernel": jnp.eye(3), "bias": jnp.ones(3)} for name in shape}
+    y, _ = graph.apply(params, {name: {} for name in shape}, X[:1])
+    close(y, X[:1] + 500)
+
+
+def test_several_outputs_of_a_layer_unpack():
+    start = Input((None, 3))
+    y, h, c = LSTM(4, return_sequences=True, return_state=True)(start)
+    assert (y.shape, h.shape, c.shape) == ((None, None, 4), (None, 4), (None, 4))
+    graph = connect(start, (h, Dense(2)(y)))
+    x = np.ones((2, 5, 3), "float32")
+    params, state = made(graph, x)
+    last, projected = forward(graph, x, params, state)
+    (sequence, h, _), _ = call(
+        LSTM(4, return_sequences=True, return_state=True), params["lstm"], {}, x, INFERENCE
+    )
+    close(last, h)
+    close(projected, sequence @ params["dense"]["kernel"] + params["dense"]["bias"][None, None])
+
+
+def test_shapes_have_none_where_the_size_is_free():
+    start = Input((None, None, 3))
+    y = Conv2D(5, 3, padding="same")(start)
+    assert y.shape == (None, None, None, 5)
+    assert Input((8, 8, 3)).shape == (None, 8, 8, 3)
+    assert Flatten()(Conv2D(5, 3)(Input((8, 8, 3)))).shape == (None, 180)
+    assert Input((3,), batch_size=7).shape == (7, 3)
+    assert y.dtype == jnp.float32
+    assert repr(start) == "<Node (None, None, None, 3) Input>"
+    assert repr(y).startswith("<Node (None, None, None, 5) made by Conv2D(filters=5")
+
+
+# -- errors at the user's line -------------------------------------------------------------------
+
+
+def test_a_missing_input_is_named():
+    a, b = Input((3,)), Input((2,), name="b")
+    y = Concatenate()([a, b])
+    with pytest.raises(ValueError, match=r"also need <Node \(None, 2\) Input b>; do add it"):
+        connect(a, y)
+    with pytest.raises(TypeError, match=r"expected symbolic outputs .*received 3"):
+        connect(a, 3)
+
+
+@pytest.mark.parametrize(
+    ("called", "message"),
+    [
+        (lambda: Dense(3)(X), r"expected symbolic inputs \(from Input\), received ndarray; on arr"),
+        (lambda: Dense(3)(), "received nothing"),
+        (lambda: Add()([Input((3,)), X]), "received Node, ndarray"),
+        (lambda: Dropout(0.5)(Input((3,)), training=True), "received the argument 'training'"),
+    ],
+)
+def test_what_is_no_node_is_refused(called, message):
+    with pytest.raises((TypeError, IndexError), match=message):
+        called()
+
+
+def test_a_wrong_shape_is_an_error_at_its_line_with_the_path():
+    start = Input((8, 8, 3))
+    with pytest.raises(ValueError, match="expected inputs of") as info:
+        Sequential([Dense(4), LSTM(3)], name="head")(start)  # this line
+    assert "in layer head/lstm: LSTM(units=3)" in "".join(info.value.__notes__)
+    lines = [frame.line for frame in traceback.extract_tb(info.value.__traceback__)]
+    assert any("# this line" in line for line in lines)
+
+
+# -- models in graphs ----------------------------------------------------------------------------
+
+
+def test_a_model_twice_in_a_graph_shares_its_weights():
+    tower = fnn.Sequential([Dense(4, "tanh", input_shape=(3,)), Dense(2)], name="tower", seed=0)
+    a, b = Input((3,)), Input((3,))
+    model = fnn.Model((a, b), Add()([tower(a), tower(b)]))
+    assert model.count_params() == tower.count_params()
+    assert list(model.params) == ["tower", "add"]
+    jax.tree.map(np.testing.assert_array_equal, model.params["tower"], tower.params)
+    y = model.predict((X, X + 1), verbose=0)
+    close(y, tower.predict(X, verbose=0) + tower.predict(X + 1, verbose=0))
+
+
+# -- the activation at the end -------------------------------------------------------------------
+
+
+def ends(kind):
+    """(graph, for each output what is split off, and the outputs that keep their activation)."""
+    start = Input((3,))
+    soft = Dense(2, "softmax")
+    p = soft(start)
+    if kind == "one":
+        return connect(start, p), "softmax"
+    if kind == "nested":
+        return connect(start, Sequential([Dense(4), Dense(2, "sigmoid")])(start)), "sigmoid"
+    if kind == "two":
+        return connect(start, {"a": p, "b": Dense(1)(start)}), {"a": "softmax", "b": None}
+    if kind == "used elsewhere":
+        return connect(start, (p, Dense(1, "sigmoid")(p))), (None, "sigmoid")
+    if kind == "listed twice":
+        return connect(start, (p, p)), (None, None)
+    if kind == "shared":
+        return connect(start, (p, soft(Dense(3)(start)))), (None, None)
+    return connect(start, (start, p)), (None, "softmax")  # an input that is an output
+
+
+@pytest.mark.parametrize(
+    "kind", ["one", "nested", "two", "used elsewhere", "listed twice", "shared", "input"]
+)
+def test_the_activation_is_split_off_output_by_output(kind):
+    graph, expected = ends(kind)
+    bare, activations = graph.split_activation()
+    assert activations == expected
+    params, state = made(graph, X)
+    y, logits = forward(graph, X, params, state), forward(bare, X, params, state)
+
+    def activate(name, value):
+        return value if name is None else fnn.activations.get(name)(value)
+
+    is_end = lambda a: a is None or isinstance(a, str)
+    close(jax.tree.map(activate, activations, logits, is_leaf=is_end), y)
+
+
+# -- graphs are values ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["tuple", "list", "dict", "nested"])
+def test_equal_graphs_are_equal_values(form):
+    first, x = two_in_two_out(form)
+    second, _ = two_in_two_out(form)
+    assert first == second
+    assert hash(first) == hash(second)
+    back = from_config(json.loads(json.dumps(to_config(first))))
+    assert back == first
+    assert hash(back) == hash(first)
+    given = tuple(x) if form == "list" else x
+    params, state = made(first, given)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        forward(first, given, params, state),
+        forward(back, given, params, state),
+    )
+
+
+def test_other_wires_make_another_graph():
+    start = Input((3,))
+    h = Dense(3)(start)
+    chain = connect(start, Dense(3)(h))
+    assert chain != connect(start, h)
+    assert chain != connect(start, Dense(3)(Dense(3, "relu")(start)))
+    assert chain != connect(start, (Dense(3)(h), h))
+    shared = Dense(3)
+    assert connect(start, shared(shared(start))) != chain
+
+
+def test_a_graph_in_a_graph_and_in_a_sequence():
+    start = Input((3,))
+    inner = connect(start, Add()([Dense(3, "tanh")(start), start]))
+    outer = connect(start, Dense(2)(inner(start)))
+    net = Sequential([Dense(3), outer])
+    params, state = made(net, X)
+    h = linear(params["dense"], X)
+    p = params["graph"]
+    h = h + jnp.tanh(linear(p["graph"]["dense"], h))
+    close(forward(net, X, params, state), linear(p["dense"], h))
+    assert outer.inputs == 0
+    assert isinstance(two_in_two_out("dict")[0].inputs, Fields)
