@@ -21,6 +21,7 @@ from fnn.core.calling import call, initialize, weight_spec
 from fnn.core.config import register
 from fnn.core.context import Context
 from fnn.core.masking import Masked
+from fnn.layers.graph import connect
 
 KEY = jax.random.key(7)
 
@@ -103,6 +104,14 @@ def rows(name):
     """The parametrization of a test over all rows that have the property `name`."""
     cases = [case for case in CATALOGUE if name not in case.without]
     return pytest.mark.parametrize("case", cases, ids=[case.id for case in cases])
+
+
+def _graph():
+    """Two inputs, a layer used twice, two outputs."""
+    a, b = L.Input((3,)), L.Input((2,))
+    shared = L.Dense(4, "tanh")
+    joined = L.Concatenate()([shared(a), shared(L.Dense(3)(b))])
+    return connect((a, b), (L.Dense(1)(joined), joined))
 
 
 @register
@@ -247,4 +256,48 @@ CATALOGUE = [
     Case(L.GRU(3, return_state=True, reset_after=False, use_bias=False), SEQUENCE, (3, 3)),
     Case(L.SimpleRNN(3), SEQUENCE),
     Case(L.SimpleRNN(3, return_sequences=True, recurrent_dropout=0.5), masked(SEQUENCE)),
+    # activations
+    Case(L.Activation("gelu"), masked(SEQUENCE)),
+    Case(L.ReLU(max_value=1.0, negative_slope=0.1, threshold=0.2), SEQUENCE),
+    Case(L.LeakyReLU(0.2), SEQUENCE),
+    Case(L.PReLU(shared_axes=[1]), SEQUENCE),
+    Case(L.ELU(0.7), SEQUENCE),
+    Case(L.Softmax(), SEQUENCE),
+    # dropout and noise: the identity in inference
+    Case(L.Dropout(0.4), masked(SEQUENCE)),
+    Case(L.Dropout(0.4, noise_shape=(None, 1, None)), SEQUENCE),
+    Case(L.SpatialDropout1D(0.4), SEQUENCE),
+    Case(L.SpatialDropout2D(0.4), IMAGE),
+    Case(L.SpatialDropout3D(0.4), VOLUME),
+    Case(L.GaussianDropout(0.4), SEQUENCE),
+    Case(L.GaussianNoise(0.4), SEQUENCE),
+    Case(L.AlphaDropout(0.4), SEQUENCE),
+    Case(L.ActivityRegularization(0.1, 0.2), SEQUENCE, keras=None),  # test_dropout.py has its twin
+    # normalization
+    Case(L.BatchNormalization(), IMAGE),
+    Case(L.BatchNormalization(axis=1, scale=False), IMAGE),
+    Case(L.BatchNormalization(momentum=0.9, center=False), masked(SEQUENCE)),
+    Case(L.LayerNormalization(), masked(SEQUENCE)),
+    Case(L.LayerNormalization(axis=(1, 2), center=False), SEQUENCE),
+    Case(L.GroupNormalization(2), IMAGE),
+    Case(L.RMSNormalization(), SEQUENCE),
+    Case(L.UnitNormalization(), SEQUENCE),
+    # combinators: their numbers have oracles of their own in test_combinators.py
+    Case(
+        L.Sequential([L.Dense(4, "relu"), L.BatchNormalization(), L.Dense(2)]), (6, 3), keras=None
+    ),
+    Case(L.Sequential([L.Dropout(0.5), L.LSTM(3)]), masked(SEQUENCE), keras=None),
+    Case(L.Residual(L.Dense(4, "tanh")), masked(SEQUENCE), keras=None),
+    Case(L.Parallel([L.Dense(2), L.Dense(3)], merge=L.Concatenate()), SEQUENCE, keras=None),
+    Case(L.Parallel([L.Dense(2), L.Dropout(0.5)]), SEQUENCE, keras=None),
+    Case(L.Repeat(L.Residual(L.Sequential([L.Dense(4), L.Dropout(0.3)])), 3), SEQUENCE, keras=None),
+    Case(L.Remat(L.Sequential([L.Dense(4), L.Dropout(0.3)])), SEQUENCE, keras=None),
+    Case(L.Frozen(L.Sequential([L.Dense(4), L.BatchNormalization()])), (6, 3), keras=None),
+    Case(L.Inference(L.Sequential([L.Dense(4), L.BatchNormalization()])), (6, 3), keras=None),
+    Case(L.TimeDistributed(L.Dense(3)), masked(SEQUENCE), keras=None),
+    Case(L.TimeDistributed(L.BatchNormalization()), SEQUENCE, keras=None),
+    Case(
+        L.Ensemble(L.Sequential([L.Dense(4), L.Dropout(0.3)]), 3), (5, 3), keras=None, batch_axis=1
+    ),
+    Case(_graph(), (4, 3), (4, 2), id="Graph", keras=None),
 ]

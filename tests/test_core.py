@@ -577,11 +577,12 @@ def test_partition_and_merge_are_inverse(key):
     assert weights.merge(with_dropout, kept, {}) == with_dropout
 
 
-def test_penalties_and_constraints_reach_every_copy(key):
+def test_penalties_and_constraints_reach_every_copy():
     layer = Dense(3, kernel_regularizer="l2", bias_regularizer="l1", kernel_constraint="unit_norm")
     net = Sequential([layer, Repeat(Residual(layer), 4), Ensemble(layer, 2)])
-    params, _ = net.init(key, jnp.ones((1, 3)))
-    params = jax.tree.map(lambda a: a + 0.5, params)
+    params, _ = weight_spec(net, jnp.ones((1, 3)))
+    draw = np.random.default_rng(0).normal
+    params = jax.tree.map(lambda a: jnp.asarray(draw(size=a.shape), a.dtype), params)
     kernels, biases = (
         [np.asarray(leaf, "float64") for path, leaf in tree.flatten(params) if path[-1] == name]
         for name in ("kernel", "bias")

@@ -41,7 +41,8 @@ def test_events_come_in_the_order_of_keras():
     ours.__class__ = type(
         "Watching", (Events,), {"on_train_batch_end": None, "on_test_batch_end": None}
     )
-    model().fit(x, y, epochs=2, batch_size=32, callbacks=[ours], verbose=0)
+    held = {"validation_data": (x[:40], y[:40])}
+    model().fit(x, y, epochs=2, batch_size=32, callbacks=[ours], verbose=0, **held)
 
     class Theirs(keras.callbacks.Callback):
         seen = []
@@ -65,7 +66,7 @@ def test_events_come_in_the_order_of_keras():
     with keras_rules():
         other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
         other.compile("adam", "mse")
-        other.fit(x, y, epochs=2, batch_size=32, callbacks=[Theirs()], verbose=0)
+        other.fit(x, y, epochs=2, batch_size=32, callbacks=[Theirs()], verbose=0, **held)
     assert ours.seen == Theirs.seen
 
 

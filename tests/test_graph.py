@@ -11,7 +11,7 @@ import pytest
 
 import fnn
 from fnn.core import tree
-from fnn.core.calling import call, initialize
+from fnn.core.calling import call, weight_spec
 from fnn.core.config import Fields, from_config, to_config
 from fnn.core.context import INFERENCE
 from fnn.layers import (
@@ -23,6 +23,7 @@ from fnn.layers import (
     Dropout,
     Flatten,
     Input,
+    Repeat,
     Sequential,
 )
 from fnn.layers.graph import connect
@@ -34,7 +35,7 @@ Z = np.random.default_rng(1).normal(size=(4, 2)).astype("float32")
 
 
 def made(layer, x):
-    params, state = initialize(layer, jax.random.key(0), x)
+    params, state = weight_spec(layer, x)  # initialize compiles a generator for each shape
     draw = np.random.default_rng(0).normal
     drawn = jax.tree.map(lambda a: jnp.asarray(0.5 * draw(size=a.shape), a.dtype), params)
     return tree.same_order(drawn, params), state
@@ -259,6 +260,40 @@ def test_a_model_twice_in_a_graph_shares_its_weights():
     jax.tree.map(np.testing.assert_array_equal, model.params["tower"], tower.params)
     y = model.predict((X, X + 1), verbose=0)
     close(y, tower.predict(X, verbose=0) + tower.predict(X + 1, verbose=0))
+
+
+def test_a_model_that_brings_weights_cannot_be_copied():
+    tower = fnn.Sequential([Dense(3, input_shape=(3,))], name="tower")
+    with pytest.raises(
+        ValueError, match=r"inside the copies at repeat, received the model 'tower'"
+    ):
+        fnn.Sequential([Input((3,)), Repeat(tower, 2)])
+    assert fnn.Sequential([Input((3,)), Repeat(tower.layer, 2)]).count_params() == 24
+
+
+def test_inputs_may_go_by_the_names_of_the_model():
+    a, b = Input((3,), name="a"), Input((2,), name="b")
+    model = fnn.Model([a, b], Dense(1)(Concatenate()([a, b])), seed=0)
+    expected = model.predict([X, Z], verbose=0)
+    np.testing.assert_array_equal(model.predict({"b": Z, "a": X}, verbose=0), expected)
+    with pytest.raises(ValueError, match=r"inputs by the names \['a', 'b'\], received \['a'\]"):
+        model.predict({"a": X}, verbose=0)
+
+
+def test_weights_are_replaced_by_trees_like_them():
+    model = fnn.Model(start := Input((3,)), Dense(2)(start), seed=0)
+    doubled = jax.tree.map(lambda a: 2 * a, model.params)
+    before = model.predict(X, verbose=0)
+    model.params = doubled
+    close(model.predict(X, verbose=0), 2 * before)
+    with pytest.raises(ValueError, match="expected params like") as info:
+        model.params = {"dense": {"kernel": jnp.ones((2, 3)), "scale": jnp.ones(2)}}
+    assert str(info.value).splitlines()[1:] == [
+        "  dense/bias: missing",
+        "  dense/scale: not in this model",
+        "  dense/kernel: expected (3, 2), received (2, 3)",
+    ]
+    close(model.predict(X, verbose=0), 2 * before)
 
 
 # -- the activation at the end -------------------------------------------------------------------

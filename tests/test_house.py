@@ -50,7 +50,9 @@ LAZY = {
 LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 300, 40
 # Longer, each for a reason: {"path.py": lines} and {"path.py:function": lines}.
 LONGER_FILES: dict[str, int] = {}
-LONGER_FUNCTIONS: dict[str, int] = {}
+LONGER_FUNCTIONS: dict[str, int] = {
+    "models/model.py:fit": 55,  # its signature is Keras's, 18 lines of it
+}
 
 
 def parse(name):

@@ -20,7 +20,15 @@ TWINS = [case for case in CATALOGUE if case.keras is not None]
 CLASSES = sorted({type(case.layer) for case in TWINS if case.keras == "same"}, key=str)
 OURS = {"name", "trainable", "dtype", "input_shape"}
 # Of Keras's arguments fnn leaves out: what wrappers do, what JAX decides, arrays in a value.
-LEFT_OUT = {"weights", "lora_rank", "lora_alpha", "quantization_config", "use_cudnn", "name"}
+LEFT_OUT = {
+    "weights",
+    "lora_rank",
+    "lora_alpha",
+    "quantization_config",
+    "use_cudnn",
+    "name",
+    "dtype",
+}
 
 
 def twin(case):

@@ -19,8 +19,8 @@ class Initializer(Value):
     and not from the key: equal seeds and shapes give equal weights, in every layer that they are
     used in.
 
-    >>> first, second = (GlorotUniform(seed=1)(jax.random.key(k), (2, 2)) for k in (0, 1))
-    >>> bool((first == second).all())
+    >>> seeded = fnn.initializers.GlorotUniform(seed=1)
+    >>> bool((seeded(jax.random.key(0), (2, 2)) == seeded(jax.random.key(1), (2, 2))).all())
     True
     """
 

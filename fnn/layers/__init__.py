@@ -5,6 +5,7 @@
 from fnn.core.layer import Layer
 from fnn.core.node import Input
 from fnn.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
+from fnn.layers.attention import GroupedQueryAttention, MultiHeadAttention
 from fnn.layers.batch_normalization import BatchNormalization
 from fnn.layers.convolution import Conv1D, Conv2D, Conv3D
 from fnn.layers.dense import Dense
@@ -24,6 +25,7 @@ from fnn.layers.dropout import (
     SpatialDropout2D,
     SpatialDropout3D,
 )
+from fnn.layers.einsum import EinsumDense
 from fnn.layers.embedding import Embedding
 from fnn.layers.global_pooling import (
     GlobalAveragePooling1D,

@@ -22,7 +22,14 @@ from fnn.training.diagnosis import diagnose
 from fnn.training.history import History
 from fnn.training.hooks import CallbackList
 from fnn.training.loop import train
-from fnn.training.step import make_eval_step, make_loss, make_predict_step, make_train_step
+from fnn.training.step import (
+    make_eval_step,
+    make_flush,
+    make_loss,
+    make_predict_step,
+    make_train_step,
+    with_average,
+)
 from fnn.training.stream import StreamData
 from fnn.training.trainer import Plan
 
@@ -112,14 +119,11 @@ class Model(Batchwise):
             validate = None
             if validation_data is not None:
                 size = validation_batch_size or batch_size
-                validate = self._validation(validation_data, size, validation_steps, epochs)
+                validate = self._validation(
+                    validation_data, size, validation_steps, validation_freq, epochs
+                )
             self._ensure_optimizer()
             now = self.train_state
-            wanted = lambda epoch: (
-                epoch + 1 in validation_freq
-                if isinstance(validation_freq, (list, tuple, set))
-                else (epoch + 1) % validation_freq == 0
-            )
             plan = Plan(
                 step=make_train_step(self.layer, objective, compiled["optimizer"]),
                 data=data,
@@ -131,10 +135,12 @@ class Model(Batchwise):
                 steps=steps_per_epoch,
                 verbose=verbose,
                 guard=compiled["guard"],
-                validate=(lambda e: validate() if wanted(e) else {}) if validate else None,
+                validate=validate,
                 first_step=int(now.step),
                 first_epoch=int(now.epoch),
                 diagnose=functools.partial(diagnose, self.layer, make_loss(self.layer, objective)),
+                end_epoch=make_flush(self.layer, self.optimizer),
+                end_training=functools.partial(with_average, self.layer, self.optimizer),
             )
             return train(plan)
 
@@ -152,7 +158,10 @@ class Model(Batchwise):
         ]
         return (*parts[0], parts[1])
 
-    def _validation(self, given: Any, size: int | None, steps: int | None, epochs: int) -> Any:
+    def _validation(
+        self, given: Any, size: int | None, steps: int | None, often: Any, epochs: int
+    ) -> Any:
+        """The function that validates after an epoch, if it is time: (epoch, callbacks) -> logs."""
         if inputs.is_stream(given):
             if isinstance(given, Iterator) and epochs > 1 and steps is None:
                 raise ValueError(
@@ -164,14 +173,20 @@ class Model(Batchwise):
             x, y, weight = inputs.unpack_batch(given)
             data, objective = self._data(x, y, weight, None, size, None)
         step = make_eval_step(self.layer, objective)
-        quiet = CallbackList((), self, {})
 
-        def validate() -> dict[str, float]:
-            now = self.train_state
-            weighted = (now.params, now.state)
-            return evaluation.evaluate(step, weighted, data, now.key, callbacks=quiet, steps=steps)
+        def validate(epoch: int, callbacks: CallbackList) -> dict[str, float]:
+            listed = isinstance(often, (list, tuple, set))
+            if not (epoch + 1 in often if listed else (epoch + 1) % often == 0):
+                return {}
+            key = self.train_state.key
+            return evaluation.evaluate(
+                step, self._weights, data, key, callbacks=callbacks, steps=steps
+            )
 
         return validate
+
+    def _weights(self) -> tuple[Any, Any]:
+        return self.train_state.params, self.train_state.state
 
     def evaluate(
         self,
@@ -190,12 +205,11 @@ class Model(Batchwise):
         """
         self._require_compiled("evaluate")
         data, objective = self._data(x, y, sample_weight, None, batch_size, steps)
-        now = self.train_state
         logs = evaluation.evaluate(
             make_eval_step(self.layer, objective),
-            (now.params, now.state),
+            self._weights,
             data,
-            now.key,
+            self.train_state.key,
             callbacks=CallbackList(callbacks, self, {"verbose": verbose, "steps": data.steps}),
             verbose=verbose,
             steps=steps,
@@ -231,9 +245,9 @@ class Model(Batchwise):
                 return self._nothing(rows)
             batches = evaluation.padded_batches(rows, size, steps)
             total = min(-(-count // size), steps or 2**31)
-        now, step = self.train_state, make_predict_step(self.layer)
+        step = make_predict_step(self.layer)
         return evaluation.predict(
-            lambda part: step(now.params, now.state, part),
+            lambda part: step(*self._weights(), part),
             batches,
             callbacks=CallbackList(callbacks, self, {"verbose": verbose, "steps": total}),
             verbose=verbose,

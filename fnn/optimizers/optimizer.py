@@ -62,6 +62,11 @@ class Optimizer(Value):
         """Whether gradients may wait in the state, for `flush`."""
         return False
 
+    @property
+    def averages(self) -> bool:
+        """Whether a running average of the weights is kept in the state, for `average`."""
+        return False
+
     def flush(self, state: State, params: Any) -> tuple[Any, State]:
         """(updates, new state) by gradients that wait in the state; for the end of an epoch."""
         return jax.tree.map(jnp.zeros_like, params), state
@@ -89,7 +94,7 @@ def current_learning_rate(optimizer: Any, state: State) -> Any:
     if isinstance(state, dict) and "inner" in state:
         return current_learning_rate(optimizer.inner_optimizer, state["inner"])
     if isinstance(state, dict) and "rules" in state:
-        rules = optimizer.rules.as_dict()
+        rules = optimizer.optimizers
         return {name: current_learning_rate(rules[name], s) for name, s in state["rules"].items()}
     hyperparameters = getattr(state, "hyperparams", {})
     if "learning_rate" in hyperparameters:
@@ -137,12 +142,17 @@ def loss_scale(state: State) -> Array | None:
 
 
 def run_update(
-    optimizer: Any, grads: Any, state: State, params: Any, **extra: Any
+    optimizer: Any, grads: Any, state: State, params: Any, weight: Any = 1.0, **extra: Any
 ) -> tuple[Any, State]:
-    """`optimizer.update` of fnn or optax, given those of the extra arguments that it takes."""
+    """`optimizer.update` of fnn or optax, given those of the extra arguments that it takes.
+
+    `weight` says by how much these gradients count among others that are averaged with them.
+    """
     takes = inspect.signature(optimizer.update).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in takes.values()):
         extra = {name: value for name, value in extra.items() if name in takes}
+    if "weight" in takes:
+        extra["weight"] = weight
     return optimizer.update(grads, state, params, **extra)
 
 

@@ -86,6 +86,10 @@ class Rule(Optimizer):
     def accumulates(self) -> bool:
         return self.gradient_accumulation_steps is not None
 
+    @property
+    def averages(self) -> bool:
+        return self.use_ema
+
     def init(self, params: Any) -> State:
         state = {**super().init(params), "rule": self.rule().init(params)}
         if self.accumulates:

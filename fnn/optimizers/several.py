@@ -41,16 +41,28 @@ class ByPath(Optimizer):
                 'do e.g. ByPath({"**/bias": "sgd", "**": "adam"})',
             )  # fmt: skip
         check_patterns(self, "rules", tuple(rules))
-        found = {pattern: _as_optimizer(self, rule) for pattern, rule in rules.items()}
-        object.__setattr__(self, "rules", Fields(tuple(found.items())))
+        named = lambda rule: resolve("optimizer", rule.lower()) if isinstance(rule, str) else rule
+        object.__setattr__(
+            self, "rules", Fields(tuple((name, named(rule)) for name, rule in rules.items()))
+        )
+        _ = self.optimizers  # what is none is an error now
+
+    @property
+    def optimizers(self) -> dict[str, Any]:
+        """The optimizers by their patterns."""
+        return {name: _as_optimizer(self, rule) for name, rule in self.rules.items}
 
     @property
     def accumulates(self) -> bool:
-        return any(getattr(rule, "accumulates", False) for _, rule in self.rules.items)
+        return any(getattr(rule, "accumulates", False) for rule in self.optimizers.values())
+
+    @property
+    def averages(self) -> bool:
+        return any(getattr(rule, "averages", False) for rule in self.optimizers.values())
 
     def init(self, params: Any) -> State:
         parts = self._parts(params, check=True)
-        rules = {name: rule.init(parts[name]) for name, rule in self.rules.items}
+        rules = {name: rule.init(parts[name]) for name, rule in self.optimizers.items()}
         return {"step": jnp.zeros((), jnp.int32), "rules": rules}
 
     def update(
@@ -81,7 +93,7 @@ class ByPath(Optimizer):
     def _each(self, step: Any, state: State, whole: Any) -> tuple[Any, State]:
         """`step` of every rule on its part of a tree: the joined results, the new state."""
         parts, joined, rules = self._parts(whole), {}, {}
-        for name, rule in self.rules.items:
+        for name, rule in self.optimizers.items():
             part, rules[name] = step(name, rule, state["rules"][name], parts[name])
             joined.update(part)
         put = lambda path, leaf: joined[path_name(path)]
@@ -89,7 +101,7 @@ class ByPath(Optimizer):
 
     def _parts(self, whole: Any, check: bool = False) -> dict[str, dict[str, Any]]:
         """For each pattern the leaves of a tree that are its own, by path."""
-        parts: dict[str, dict[str, Any]] = {name: {} for name, _ in self.rules.items}
+        parts: dict[str, dict[str, Any]] = {name: {} for name in self.optimizers}
         leaves = {path_name(p): leaf for p, leaf in jax.tree_util.tree_leaves_with_path(whole)}
         for path, leaf in leaves.items():
             own = next((name for name in parts if fits(name, path)), None)
@@ -152,6 +164,10 @@ class LossScaleOptimizer(Optimizer):
     def accumulates(self) -> bool:
         return getattr(self.inner_optimizer, "accumulates", False)
 
+    @property
+    def averages(self) -> bool:
+        return getattr(self.inner_optimizer, "averages", False)
+
     def init(self, params: Any) -> State:
         return {
             "step": jnp.zeros((), jnp.int32),
@@ -161,16 +177,16 @@ class LossScaleOptimizer(Optimizer):
         }
 
     def update(
-        self, grads: Any, state: State, params: Any = None, **extra: Any
+        self, grads: Any, state: State, params: Any = None, weight: Any = 1.0, **extra: Any
     ) -> tuple[Any, State]:
         scale, good = state["loss_scale"], state["good_steps"] + 1
         finite = jnp.array([jnp.isfinite(g).all() for g in jax.tree.leaves(grads)]).all()
 
         def step() -> tuple[Any, State]:
             unscaled = jax.tree.map(lambda g: (g.astype("float32") / scale).astype(g.dtype), grads)
-            own = {name: value for name, value in extra.items() if name != "grad"}
+            more = {**extra, "grad": unscaled, "weight": weight}
             updates, inner = run_update(
-                self.inner_optimizer, unscaled, state["inner"], params, grad=unscaled, **own
+                self.inner_optimizer, unscaled, state["inner"], params, **more
             )
             grown = good >= self.dynamic_growth_steps
             return updates, {

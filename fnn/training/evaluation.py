@@ -18,7 +18,7 @@ from fnn.training.state import numbers
 
 def evaluate(
     step: Any,
-    weighted: Any,
+    weights: Callable[[], Any],
     data: Any,
     key: Any,
     *,
@@ -26,14 +26,18 @@ def evaluate(
     verbose: Any = 0,
     steps: int | None = None,
 ) -> dict[str, float]:
-    """The logs of a read-only step over all of `data`; `weighted` is (params, state)."""
-    program = engine.program(step, weighted, data.batch_spec(), key, read_only=True)
+    """The logs of a read-only step over all of `data`; `weights()` is (params, state).
+
+    It is asked after `on_test_begin`, where a callback may put other weights in place.
+    """
+    program = engine.program(step, weights(), data.batch_spec(), key, read_only=True)
     tallies, done = program.zeros(), 0
     total = min(steps or data.steps or 0, data.steps or steps or 0) or None
     progress = Progress(verbose, total)
     each = callbacks.watches("on_test_batch_begin", "on_test_batch_end")
     with interruptible() as interrupt:
         callbacks.call("on_test_begin", {})
+        weighted = weights()
         chunks = data.chunks(0, data.chunk_size(program.capacity), total, interrupt.poll)
         try:
             for chunk, at, size in _windows(chunks, 1 if each else program.capacity):

@@ -76,7 +76,7 @@ def fit(
         steps=steps_per_epoch,
         verbose=verbose,
         guard=guard,
-        validate=None if validate is None else lambda epoch: validate(run.train_state),
+        validate=None if validate is None else lambda epoch, _: validate(run.train_state),
         first_epoch=initial_epoch,
     )
     try:
@@ -132,6 +132,8 @@ def train(plan: Plan) -> History:
                 if plan.run.stop_training:
                     break
                 interrupt.poll()
+            if plan.end_training is not None and history.epoch:
+                plan.run.train_state = plan.end_training(plan.run.train_state)
         except BaseException:
             callbacks.call_every("on_train_end", {})
             raise

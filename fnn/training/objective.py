@@ -78,6 +78,12 @@ class Objective(Value):
         return total, logs
 
 
+def entries(loss: Tally) -> Array:
+    """How many entries the loss of a batch is a mean over; of several losses, how many rows."""
+    *outputs, (_, rows) = loss.sums
+    return outputs[0][1] if len(outputs) == 1 else rows
+
+
 def _loss_totals(
     loss: Any, y_true: Any, y_pred: Any, bare: Any, weight: Any, valid: Any
 ) -> tuple[Array, Array]:

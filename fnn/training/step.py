@@ -17,8 +17,8 @@ from fnn.core.config import resolve
 from fnn.core.context import Context
 from fnn.core.layer import Layer
 from fnn.core.masking import Masked, is_masked, strip_masks
-from fnn.optimizers import expand_updates
-from fnn.training.objective import Objective
+from fnn.optimizers import expand_updates, loss_scale, run_update
+from fnn.training.objective import Objective, entries
 from fnn.training.state import Tally, TrainState
 
 
@@ -98,28 +98,73 @@ def make_train_step(layer: Layer, objective: Objective, optimizer: Any) -> Calla
     objective_of = make_loss(layer, objective)
 
     def train_step(now: TrainState, batch: Any, key: Array) -> tuple[TrainState, dict[str, Tally]]:
-        learning, fixed = weights.partition(now.params, weights.trainable(layer, now.params))
+        learning, _ = weights.partition(now.params, weights.trainable(layer, now.params))
         loss_of = lambda params: objective_of(params, now, batch, key)
         if _updates_itself(optimizer):
             _, (state, logs) = loss_of(learning)
             updates = optimizer.get_updates(lambda params: loss_of(params)[0], learning)
             updates, slots = expand_updates(updates, learning), now.optimizer
         else:
-            (loss, (state, logs)), grads = jax.value_and_grad(loss_of, has_aux=True)(learning)
-            logs = _spoil(logs, grads)
-            rule = optax.with_extra_args_support(optimizer)
+            scale = loss_scale(now.optimizer)
+            (loss, (state, logs)), grads = _gradient(loss_of, learning, scale)
+            weight = entries(logs["loss"])
+            logs = _spoil(logs, grads, scale)
             extra = {"value": loss, "grad": grads, "value_fn": lambda params: loss_of(params)[0]}
-            updates, slots = rule.update(grads, now.optimizer, learning, **extra)
-        learned = weights.constrain(layer, optax.apply_updates(learning, updates))
-        new = now.replace(
-            params=weights.merge(now.params, learned, fixed),
-            state=state,
-            optimizer=slots,
-            step=now.step + 1,
-        )
+            updates, slots = run_update(
+                optimizer, grads, now.optimizer, learning, weight=weight, **extra
+            )
+        new = _updated(layer, now, learning, updates)
+        new = new.replace(state=state, optimizer=slots, step=now.step + 1)
         return _same_types(new, now), logs
 
     return train_step
+
+
+def _gradient(loss_of: Any, params: Any, scale: Array | None) -> Any:
+    """((loss, more), gradients), these of the loss times `scale`, if there is one."""
+    if scale is None:
+        return jax.value_and_grad(loss_of, has_aux=True)(params)
+
+    def scaled(params: Any) -> Any:
+        loss, more = loss_of(params)
+        return loss * scale.astype(loss.dtype), (loss, more)
+
+    (_, found), grads = jax.value_and_grad(scaled, has_aux=True)(params)
+    return found, grads
+
+
+def _updated(layer: Layer, now: TrainState, learning: Any, updates: Any) -> TrainState:
+    """The state with updates added to the weights that learn, and constraints applied."""
+    _, fixed = weights.partition(now.params, weights.trainable(layer, now.params))
+    learned = weights.constrain(layer, optax.apply_updates(learning, updates))
+    return now.replace(params=weights.merge(now.params, learned, fixed))
+
+
+@functools.lru_cache(maxsize=64)
+def make_flush(layer: Layer, optimizer: Any) -> Callable[[TrainState], TrainState] | None:
+    """The compiled function that applies gradients which wait in the optimizer's state.
+
+    None for an optimizer that lets none wait.
+    """
+    if not getattr(optimizer, "accumulates", False):
+        return None
+
+    @jax.jit
+    def flush(now: TrainState) -> TrainState:
+        learning, _ = weights.partition(now.params, weights.trainable(layer, now.params))
+        updates, slots = optimizer.flush(now.optimizer, learning)
+        return _same_types(_updated(layer, now, learning, updates).replace(optimizer=slots), now)
+
+    return flush
+
+
+def with_average(layer: Layer, optimizer: Any, now: TrainState) -> TrainState:
+    """The state with the running average in place of the weights, if the optimizer keeps one."""
+    if not getattr(optimizer, "averages", False):
+        return now
+    learning, fixed = weights.partition(now.params, weights.trainable(layer, now.params))
+    average = optimizer.average(now.optimizer, learning)
+    return now.replace(params=weights.merge(now.params, average, fixed))
 
 
 def _same_types(new: TrainState, old: TrainState) -> TrainState:
@@ -131,10 +176,15 @@ def _same_types(new: TrainState, old: TrainState) -> TrainState:
     )
 
 
-def _spoil(logs: dict[str, Tally], grads: Any) -> dict[str, Tally]:
-    """The logs, with a loss that is not finite if any gradient is not."""
+def _spoil(logs: dict[str, Tally], grads: Any, scale: Array | None) -> dict[str, Tally]:
+    """The logs, with a loss that is not finite if any gradient is not.
+
+    What a scale above 1 has made infinite is for the optimizer to deal with.
+    """
     size = sum((jnp.sum(jnp.abs(g), dtype=jnp.float32) for g in jax.tree.leaves(grads)), 0.0)
     nothing = 0 * size  # NaN where a gradient is infinite or NaN
+    if scale is not None:
+        nothing = jnp.where(scale > 1, 0, nothing)
     loss = logs["loss"]
     sums = jax.tree.map(lambda total: total + nothing, loss.sums)
     return {**logs, "loss": Tally(loss.metric, sums)}

@@ -33,10 +33,12 @@ class Plan:
     steps: int | None
     verbose: Any
     guard: str
-    validate: Callable[[int], dict[str, float]] | None
+    validate: Callable[[int, Any], dict[str, float]] | None
     first_step: int = 0
     first_epoch: int = 0
     diagnose: Callable[[Any, Any, Any], str] | None = None
+    end_epoch: Callable[[Any], Any] | None = None  # what is left to do to the state then
+    end_training: Callable[[Any], Any] | None = None
 
 
 @dataclasses.dataclass
@@ -98,9 +100,12 @@ class Trainer:
             chunks.close()
         if hasattr(run.train_state, "epoch"):
             run.train_state = run.train_state.replace(epoch=np.int32(position + 1))
+        if plan.end_epoch is not None:
+            run.train_state = plan.end_epoch(run.train_state)
         logs = numbers(self.settled)
         if plan.validate is not None:
-            logs.update({f"val_{name}": value for name, value in plan.validate(epoch).items()})
+            found = plan.validate(epoch, self.callbacks)
+            logs.update({f"val_{name}": value for name, value in found.items()})
         self.progress.end(self.done, logs)
         return logs
 

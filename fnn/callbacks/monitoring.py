@@ -1,51 +1,14 @@
-"""Callbacks: what runs between the steps of a training, with Keras's hooks."""
+"""Callbacks that watch one number: early stopping, a lower rate on a plateau."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
+
+from fnn.callbacks.rates import learning_rates, set_learning_rate
 from fnn.core.config import lookup
-from fnn.training.history import History as _History
-from fnn.training.hooks import Callback, CallbackList, Logs
-
-
-class History(_History, Callback):
-    """The record of a training as a callback of its own; `fit` returns one anyway."""
-
-    def __init__(self) -> None:
-        Callback.__init__(self)
-        _History.__init__(self)
-
-    def on_train_begin(self, logs: Logs | None = None) -> None:
-        self.history, self.epoch = {}, []
-
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        self.record(epoch, logs or {})
-
-
-class LambdaCallback(Callback):
-    """A callback made of functions, one for each hook that matters.
-
-    >>> LambdaCallback(on_epoch_end=lambda epoch, logs: print(epoch)).on_epoch_end(3, {})
-    3
-    """
-
-    HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
-
-    def __init__(self, **hooks: Callable[..., Any]) -> None:
-        super().__init__()
-        unknown = sorted(set(hooks) - set(self.HOOKS))
-        if unknown:
-            raise TypeError(
-                f"LambdaCallback: expected hooks among {self.HOOKS}, received {unknown}"
-            )
-        made = type("LambdaCallback", (LambdaCallback,), {n: _method(f) for n, f in hooks.items()})
-        self.__class__ = made
-
-
-def _method(function: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda self, *arguments: function(*arguments)
+from fnn.training.hooks import Callback, Logs
 
 
 class EarlyStopping(Callback):
@@ -57,6 +20,8 @@ class EarlyStopping(Callback):
     ran to its end. The first epochs, before `start_from_epoch`, do not count.
     Raises ValueError if `monitor` is not in the logs, naming those that are.
     """
+
+    resumed: ClassVar[tuple[str, ...]] = ("wait", "best", "best_epoch")
 
     def __init__(
         self,
@@ -70,10 +35,7 @@ class EarlyStopping(Callback):
         start_from_epoch: int = 0,
     ) -> None:
         super().__init__()
-        if mode not in ("auto", "min", "max"):
-            raise ValueError(
-                f'EarlyStopping: expected mode "auto", "min" or "max", received {mode!r}'
-            )
+        check_mode("EarlyStopping", mode)
         self.monitor, self.min_delta, self.patience = monitor, abs(min_delta), patience
         self.verbose, self.mode, self.baseline = verbose, mode, baseline
         self.restore_best_weights, self.start_from_epoch = restore_best_weights, start_from_epoch
@@ -113,10 +75,86 @@ class EarlyStopping(Callback):
             self.model.train_state = best
 
     def _better(self, value: float, best: float | None) -> bool:
-        if best is None:
-            return True
-        up = direction(self.monitor, self.mode, self.model) == "max"
-        return value - self.min_delta > best if up else value + self.min_delta < best
+        return improves(value, best, direction(self.monitor, self.mode, self.model), self.min_delta)
+
+
+class ReduceLROnPlateau(Callback):
+    """Multiplies the learning rate by `factor` after `patience` epochs without improvement.
+
+    Improved means better than the best by more than `min_delta`; after a reduction `cooldown`
+    epochs do not count. The rate never falls below `min_lr`; nothing is compiled anew. The rate of
+    the epoch goes into the logs as `learning_rate`. With `ByPath` every rate is reduced.
+    Raises ValueError if `monitor` is not in the logs, naming those that are.
+    """
+
+    resumed: ClassVar[tuple[str, ...]] = ("wait", "best", "cooldown_counter")
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        patience: int = 10,
+        verbose: int = 0,
+        mode: str = "auto",
+        min_delta: float = 1e-4,
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+    ) -> None:
+        super().__init__()
+        check_mode("ReduceLROnPlateau", mode)
+        if not 0 < factor < 1:
+            raise ValueError(
+                f"ReduceLROnPlateau: expected factor between 0 and 1, received {factor!r}; "
+                "do e.g. factor=0.1"
+            )
+        self.monitor, self.factor, self.patience, self.verbose = monitor, factor, patience, verbose
+        self.mode, self.min_delta, self.cooldown = mode, abs(min_delta), cooldown
+        self.min_lr = min_lr
+        self.on_train_begin()
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self.wait, self.cooldown_counter = 0, 0
+        self.best: float | None = None
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        logs = {} if logs is None else logs
+        logs.update(learning_rates(self))
+        value = monitored("ReduceLROnPlateau", self.monitor, logs)
+        if self.cooldown_counter > 0:
+            self.cooldown_counter -= 1
+            self.wait = 0
+        way = direction(self.monitor, self.mode, self.model)
+        if improves(value, self.best, way, self.min_delta):
+            self.best, self.wait = value, 0
+        elif self.cooldown_counter == 0:
+            self.wait += 1
+            if self.wait >= self.patience and self._reduce(epoch):
+                self.cooldown_counter, self.wait = self.cooldown, 0
+
+    def _reduce(self, epoch: int) -> bool:
+        """Lowers every rate that is above the least; whether there was one."""
+        above = {n: r for n, r in learning_rates(self).items() if r > np.float32(self.min_lr)}
+        for name, rate in above.items():
+            set_learning_rate(self, name, max(rate * self.factor, self.min_lr))
+            if self.verbose:
+                print(
+                    f"\nEpoch {epoch + 1}: ReduceLROnPlateau reducing {name.replace('_', ' ', 1)} "
+                    f"to {max(rate * self.factor, self.min_lr)}."
+                )
+        return bool(above)
+
+
+def check_mode(owner: str, mode: str) -> None:
+    """Raises ValueError for an unknown mode."""
+    if mode not in ("auto", "min", "max"):
+        raise ValueError(f'{owner}: expected mode "auto", "min" or "max", received {mode!r}')
+
+
+def improves(value: float, best: float | None, way: str, min_delta: float = 0) -> bool:
+    """Whether `value` is better than `best` by more than `min_delta`; `way` is "max" or "min"."""
+    if best is None:
+        return True
+    return value - min_delta > best if way == "max" else value + min_delta < best
 
 
 def monitored(owner: str, monitor: str, logs: Logs) -> float:
@@ -149,6 +187,3 @@ def direction(monitor: str, mode: str, model: Any = None) -> str:
             'do give mode="min" or mode="max"'
         )
     return found
-
-
-__all__ = ["Callback", "CallbackList", "EarlyStopping", "History", "LambdaCallback"]

@@ -1,0 +1,138 @@
+"""Callbacks of a line or two: History, functions as a callback, an end at NaN, averages on test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fnn.training.history import History as _History
+from fnn.training.hooks import Callback, Logs
+from fnn.training.step import with_average
+
+
+class History(_History, Callback):
+    """The record of a training as a callback of its own; `fit` returns one anyway."""
+
+    def __init__(self) -> None:
+        Callback.__init__(self)
+        _History.__init__(self)
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self.history, self.epoch = {}, []
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        self.record(epoch, logs or {})
+
+
+class LambdaCallback(Callback):
+    """A callback made of functions, one for each hook that matters.
+
+    >>> LambdaCallback(on_epoch_end=lambda epoch, logs: print(epoch)).on_epoch_end(3, {})
+    3
+    """
+
+    HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
+
+    def __init__(self, **hooks: Callable[..., Any]) -> None:
+        super().__init__()
+        unknown = sorted(set(hooks) - set(self.HOOKS))
+        if unknown:
+            raise TypeError(
+                f"LambdaCallback: expected hooks among {self.HOOKS}, received {unknown}"
+            )
+        made = type("LambdaCallback", (LambdaCallback,), {n: _method(f) for n, f in hooks.items()})
+        self.__class__ = made
+
+
+def _method(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda self, *arguments: function(*arguments)
+
+
+class ProgbarLogger(Callback):
+    """Nothing more: the progress bar belongs to `fit` itself, see its `verbose`.
+
+    Taken for Keras's sake.
+    """
+
+
+class TerminateOnNaN(Callback):
+    """Ends a training quietly at a loss or gradient that is not finite, in place of an error.
+
+    The model keeps its weights of the step before, and History the numbers up to there (in Keras
+    both are spoiled). It costs no synchronization: the step itself watches. With `raise_error` a
+    RuntimeError is raised. Where `compile` has guard="ignore" it looks at the loss of each epoch.
+    """
+
+    def __init__(self, raise_error: bool = False) -> None:
+        super().__init__()
+        self.raise_error = raise_error
+
+    def on_not_finite(self, message: str) -> bool:
+        """Whether the training, which found something not finite, ends without an error."""
+        if self.raise_error:
+            raise RuntimeError(message)
+        print(f"Invalid loss, terminating training: {message}")
+        self.model.stop_training = True
+        return True
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        loss = (logs or {}).get("loss", 0.0)
+        if not np.isfinite(loss):
+            self.on_not_finite(
+                f"expected a finite loss, received {loss} in epoch {epoch + 1}; do lower the "
+                "learning rate or scale the inputs"
+            )
+
+
+class SwapEMAWeights(Callback):
+    """Puts the running average in place of the weights for validation, evaluate and predict.
+
+    The optimizer keeps it (`use_ema=True`). With `swap_on_epoch` it also stands in the model from
+    the end of an epoch to the begin of the next, for callbacks after this one, such as
+    `ModelCheckpoint`. Raises ValueError for an optimizer without an average.
+    """
+
+    def __init__(self, swap_on_epoch: bool = False) -> None:
+        super().__init__()
+        self.swap_on_epoch = swap_on_epoch
+        self._kept: Any = None
+
+    def _swap_in(self) -> None:
+        if self._kept is None:
+            optimizer, now = self.model.optimizer, self.model.train_state
+            if not getattr(optimizer, "averages", False) or now.optimizer is None:
+                raise ValueError(
+                    "SwapEMAWeights: expected an optimizer that has an average of the weights, "
+                    f"received {optimizer!r}; do compile it with use_ema=True, and fit"
+                )
+            self._kept = now.params
+            self.model.train_state = with_average(self.model.layer, optimizer, now)
+
+    def _swap_out(self) -> None:
+        if self._kept is not None:
+            self.model.train_state = self.model.train_state.replace(params=self._kept)
+            self._kept = None
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        self._kept = None  # after training the model has the average
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        self._swap_out()
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        if self.swap_on_epoch:
+            self._swap_in()
+
+    def on_test_begin(self, logs: Logs | None = None) -> None:
+        self._swap_in()
+
+    def on_test_end(self, logs: Logs | None = None) -> None:
+        self._swap_out()
+
+    def on_predict_begin(self, logs: Logs | None = None) -> None:
+        self._swap_in()
+
+    def on_predict_end(self, logs: Logs | None = None) -> None:
+        self._swap_out()

@@ -1,0 +1,157 @@
+"""Callbacks that set the learning rate: by a function of the epoch, or to find a good one."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fnn.training.hooks import Callback, Logs
+
+
+def learning_rates(callback: Callback) -> dict[str, float]:
+    """The rate now, as it stands in logs: `learning_rate`, or one for each pattern of `ByPath`."""
+    rate = getattr(callback.model, "learning_rate", None)
+    if rate is None or (isinstance(rate, dict) and None in rate.values()):
+        raise ValueError(
+            f"{type(callback).__name__}: expected a model whose optimizer tells its learning rate, "
+            f"received {getattr(callback.model, 'optimizer', callback.model)!r}; do compile with "
+            "an optimizer of fnn.optimizers, or with optax.inject_hyperparams"
+        )
+    if isinstance(rate, dict):
+        return {f"learning_rate_{name}": float(value) for name, value in rate.items()}
+    return {"learning_rate": float(rate)}
+
+
+def set_learning_rate(callback: Callback, name: str, value: float) -> None:
+    """Sets one of the rates, by its name in `learning_rates`."""
+    pattern = name.removeprefix("learning_rate").removeprefix("_")
+    callback.model.learning_rate = {pattern: value} if pattern else value
+
+
+class LearningRateScheduler(Callback):
+    """Sets the learning rate before each epoch to `schedule(epoch, rate)`, or `schedule(epoch)`.
+
+    `epoch` counts from 0, `rate` is the one before. It goes into the logs as `learning_rate`.
+    A function of the step belongs into the optimizer: `Adam(fnn.schedules.CosineDecay(...))`.
+    Raises ValueError for what is no number.
+
+    >>> schedule = LearningRateScheduler(lambda epoch, rate: rate if epoch < 10 else 0.9 * rate)
+    """
+
+    def __init__(self, schedule: Callable[..., Any], verbose: int = 0) -> None:
+        super().__init__()
+        self.schedule, self.verbose = schedule, verbose
+        needed = (p.default is p.empty for p in inspect.signature(schedule).parameters.values())
+        self._takes_rate = sum(needed) != 1
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        for name, rate in learning_rates(self).items():
+            new = self.schedule(epoch, rate) if self._takes_rate else self.schedule(epoch)
+            if np.ndim(new) or not np.issubdtype(np.asarray(new).dtype, np.floating):
+                raise ValueError(
+                    "LearningRateScheduler: expected a float from schedule, received "
+                    f"{new!r} for epoch {epoch}; do return the learning rate"
+                )
+            set_learning_rate(self, name, float(new))
+            if self.verbose:
+                print(
+                    f"\nEpoch {epoch + 1}: LearningRateScheduler setting "
+                    f"{name.replace('_', ' ', 1)} to {float(new)}."
+                )
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        if logs is not None:
+            logs.update(learning_rates(self))
+
+
+class LearningRateFinder(Callback):
+    """Raises the learning rate from step to step, to see where the loss falls and where it breaks.
+
+    Give it to `fit` alone, with enough epochs for `steps` batches: it ends the training after them,
+    or once the smoothed loss is `diverged` times its least. The model is then as it was before.
+    `rates` and `losses` (smoothed) are what was found, `suggestion` the rate where the loss falls
+    fastest, `plot()` a figure of it. Source: Smith 2017, Cyclical Learning Rates, section 3.3.
+
+    >>> finder = LearningRateFinder(steps=50)
+    >>> finder.rates, finder.losses
+    ([], [])
+    """
+
+    def __init__(
+        self,
+        lowest: float = 1e-6,
+        highest: float = 1.0,
+        steps: int = 100,
+        smoothing: float = 0.9,
+        diverged: float = 4.0,
+    ) -> None:
+        super().__init__()
+        if not 0 < lowest < highest or steps < 2 or not 0 <= smoothing < 1 or not diverged > 1:
+            raise ValueError(
+                "LearningRateFinder: expected 0 < lowest < highest, steps of at least 2, smoothing "
+                f"in [0, 1) and diverged above 1, received lowest={lowest}, highest={highest}, "
+                f"steps={steps}, smoothing={smoothing}, diverged={diverged}"
+            )
+        self.planned = np.geomspace(lowest, highest, steps)
+        self.smoothing, self.diverged = smoothing, diverged
+        self.rates: list[float] = []
+        self.losses: list[float] = []
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self.rates, self.losses, self._mean, self._before = [], [], 0.0, 0.0
+        self._start = self.model.train_state
+        self._set()
+
+    def _set(self) -> None:
+        for name in learning_rates(self):
+            set_learning_rate(self, name, float(self.planned[len(self.rates)]))
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        if self.model.stop_training:
+            return
+        total = (batch + 1) * (logs or {})["loss"]  # the logs hold the mean of the epoch so far
+        loss, self._before = total - (self._before if batch else 0.0), total
+        self._mean = self.smoothing * self._mean + (1 - self.smoothing) * loss
+        self.rates.append(float(self.planned[len(self.rates)]))
+        self.losses.append(self._mean / (1 - self.smoothing ** len(self.rates)))
+        broken = self.losses[-1] > self.diverged * min(self.losses)
+        if broken or len(self.rates) == len(self.planned):
+            self.model.stop_training = True
+        else:
+            self._set()
+
+    def on_not_finite(self, message: str) -> bool:
+        """A loss that is not finite is an end like any other."""
+        return True
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        self.model.train_state = self._start
+
+    @property
+    def suggestion(self) -> float:
+        """The rate where the loss falls fastest (per factor of the rate), before its least."""
+        if len(self.losses) < 3:
+            raise ValueError(
+                f"LearningRateFinder: expected a test of 3 steps at least, received "
+                f"{len(self.losses)}; do model.fit(x, y, epochs=..., callbacks=[finder])"
+            )
+        end = max(int(np.argmin(self.losses)) + 1, 3)
+        slopes = np.gradient(np.array(self.losses[:end]), np.log(self.rates[:end]))
+        return self.rates[int(np.argmin(slopes))]
+
+    def plot(self, path: Any = None) -> Any:
+        """A figure of loss over rate (needs matplotlib); saved if a path is given."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(6, 4), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(self.rates, self.losses)
+        axes.axvline(self.suggestion, linestyle=":", label=f"suggestion {self.suggestion:.2g}")
+        axes.set(xscale="log", xlabel="learning rate", ylabel="loss, smoothed")
+        axes.legend()
+        if path is not None:
+            figure.savefig(path)
+        return figure

@@ -1,0 +1,184 @@
+"""Callbacks that write the numbers of each epoch into files: CSV, JSON lines, TensorBoard."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fnn.callbacks.rates import learning_rates
+from fnn.core import tree
+from fnn.training.hooks import Callback, Logs
+
+
+def append_line(path: Path, line: str) -> None:
+    """Adds one whole line to a file, on the disk when this returns.
+
+    What a crash left of a line at the end of the file is cut off first.
+    """
+    with open(path, "ab+") as file:
+        end = file.seek(0, os.SEEK_END)
+        if end:
+            file.seek(0)
+            kept = file.read().rfind(b"\n") + 1
+            if kept < end:
+                file.truncate(kept)
+        file.write(line.encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+class CSVLogger(Callback):
+    """Writes a row of a CSV file after each epoch: `epoch` (from 0) and the logs by name.
+
+    `append` goes on in a file that exists, under its header. Every row is on the disk before the
+    training goes on, and a row that a crash broke off is cut away. A number that an epoch does not
+    have (validation now and then) is NA. Raises ValueError for a header of other names.
+    """
+
+    def __init__(self, filename: Any, separator: str = ",", append: bool = False) -> None:
+        super().__init__()
+        self.path = Path(os.path.expanduser(os.fspath(filename)))
+        self.separator, self.append = separator, append
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self.keys: list[str] = []
+        if not self.append or not self.path.exists():
+            self.path.write_bytes(b"")
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        logs = logs or {}
+        if not self.keys:
+            self.keys = self._header(sorted(logs))
+        append_line(self.path, self._row([epoch, *(logs.get(key, "NA") for key in self.keys)]))
+
+    def _header(self, keys: list[str]) -> list[str]:
+        """The names of the columns: those of the file, or new ones, written."""
+        if keys and not any(key.startswith("val_") for key in keys):
+            keys = [*keys, *(f"val_{key}" for key in keys)]
+        with open(self.path, newline="") as file:
+            first = next(csv.reader(file, delimiter=self.separator), None)
+        if first is None:
+            append_line(self.path, self._row(["epoch", *keys]))
+            return keys
+        if not set(keys) <= set(first) and {k for k in keys if k[:4] != "val_"} - set(first):
+            raise ValueError(
+                f"CSVLogger: expected a file with the columns {['epoch', *keys]} to append to, "
+                f"received {self.path} with {first}; do give another filename"
+            )
+        return first[1:]
+
+    def _row(self, values: list[Any]) -> str:
+        line = io.StringIO(newline="")
+        csv.writer(line, delimiter=self.separator).writerow(values)
+        return line.getvalue()
+
+
+class JSONLogger(Callback):
+    """Writes a line of JSON after each epoch: `{"epoch": 0, "loss": 0.31, ...}`.
+
+    The lines are appended, each is on the disk before the training goes on. A number that JSON does
+    not have (NaN, infinity) is null. In place of Keras's RemoteMonitor, for any reader of a file.
+    """
+
+    def __init__(self, filename: Any) -> None:
+        super().__init__()
+        self.path = Path(os.path.expanduser(os.fspath(filename)))
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        plain = {name: float(value) for name, value in (logs or {}).items()}
+        row = {name: value if math.isfinite(value) else None for name, value in plain.items()}
+        append_line(self.path, json.dumps({"epoch": epoch, **row}) + "\n")
+
+
+class TensorBoard(Callback):
+    """Writes what TensorBoard shows: scalars of each epoch, histograms of weights, the network.
+
+    In `log_dir/train` and `log_dir/validation`, as `epoch_<name>`, and `batch_<name>` every
+    `update_freq` batches ("batch" for each). `histogram_freq=1` writes every weight by its path
+    after each epoch; `write_graph` the network as text. Needs tensorboardX
+    (`pip install "fnn[tensorboard]"`). Images, embeddings and profiles are not written: see
+    `Profile` for these; ValueError is raised.
+    """
+
+    def __init__(
+        self,
+        log_dir: Any = "logs",
+        histogram_freq: int = 0,
+        write_graph: bool = True,
+        write_images: bool = False,
+        write_steps_per_second: bool = False,
+        update_freq: Any = "epoch",
+        profile_batch: Any = 0,
+        embeddings_freq: int = 0,
+        embeddings_metadata: Any = None,
+    ) -> None:
+        super().__init__()
+        refused = {
+            "write_images": write_images,
+            "write_steps_per_second": write_steps_per_second,
+            "profile_batch": profile_batch,
+            "embeddings_freq": embeddings_freq,
+            "embeddings_metadata": embeddings_metadata,
+        }
+        given = [name for name, value in refused.items() if value]
+        if given:
+            raise ValueError(
+                f"TensorBoard: expected no {' or '.join(given)}, which is not written here; "
+                "do leave it out (fnn.callbacks.Profile traces steps)"
+            )
+        every = {"epoch": 0, "batch": 1}.get(update_freq, update_freq)
+        if isinstance(every, bool) or not isinstance(every, int) or every < 0:
+            raise ValueError(
+                'TensorBoard: expected update_freq as "epoch", "batch" or a number of batches, '
+                f"received {update_freq!r}"
+            )
+        self.log_dir, self.histogram_freq = os.fspath(log_dir), histogram_freq
+        self.write_graph, self.update_freq = write_graph, every
+        if every:
+            self.__class__ = _TensorBoardOfBatches
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        from tensorboardX import SummaryWriter
+
+        open_writer = lambda name: SummaryWriter(os.path.join(self.log_dir, name))
+        self.train, self.validation = open_writer("train"), open_writer("validation")
+        self.batches = 0
+        if self.write_graph and hasattr(self.model, "layer"):
+            self.train.add_text("network", f"    {self.model.layer!r}", 0)
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        numbers = dict(logs or {})
+        if getattr(self.model, "learning_rate", None) is not None:
+            numbers.update(learning_rates(self))
+        for name, value in numbers.items():
+            writer = self.validation if name.startswith("val_") else self.train
+            writer.add_scalar(f"epoch_{name.removeprefix('val_')}", value, epoch)
+        if self.histogram_freq and epoch % self.histogram_freq == 0:
+            now = self.model.train_state
+            for part in (now.params, now.state):
+                for path, leaf in tree.flatten(part):
+                    values = np.asarray(leaf, "float32")
+                    self.train.add_histogram("/".join((*path, "histogram")), values, epoch)
+        for writer in (self.train, self.validation):
+            writer.flush()
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        self.train.close()
+        self.validation.close()
+
+
+class _TensorBoardOfBatches(TensorBoard):
+    """Also writes batches, for which `fit` must wait."""
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        self.batches += 1
+        if self.batches % self.update_freq == 0:
+            for name, value in (logs or {}).items():
+                self.train.add_scalar(f"batch_{name}", value, self.batches)

@@ -1,0 +1,168 @@
+"""What attention layers share: folded axes, who may look at whom, the weighted mean, dropout."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, random
+
+from fnn.core import arguments
+from fnn.core.context import Context
+from fnn.core.masking import combine_masks
+
+Axes = tuple[int, ...]
+
+
+def parts(x: Any) -> tuple[Any, Any, Any, Any]:
+    """(query, value, key, attention_mask) of the inputs of an attention layer, or their masks.
+
+    One array is query and value; without a key the values are the keys; the mask may be None.
+    """
+    given = tuple(x) if isinstance(x, (tuple, list)) else (x, x)
+    query, value, key, mask = (*given, *(None,) * (4 - len(given)))
+    return query, value, value if key is None else key, mask
+
+
+def blank_steps(x: Array, mask: Array | None) -> Array:
+    """`x` with zeros in the masked steps: what stands there, NaN included, reaches no sum."""
+    if mask is None:
+        return x
+    return jnp.where(mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim)), x, 0)
+
+
+def axes_of(layer: Any, ndim: int) -> tuple[int, ...]:
+    """The axes of steps over which inputs of `ndim` axes attend, in their order."""
+    given = layer.attention_axes or tuple(range(1, ndim - 1))
+    axes = tuple(sorted({axis % ndim for axis in given if -ndim <= axis < ndim}))
+    if len(axes) != len(given) or not set(axes) <= set(range(1, ndim - 1)):
+        expected = f"to be some of the axes of steps, 1 to {ndim - 2}, each once"
+        raise arguments.wrong(layer, "attention_axes", expected, layer.attention_axes)
+    return axes
+
+
+def fold(a: Array, axes: Axes, positions: int) -> Array:
+    """(batch, *positions, ...) -> (batch and positions apart, positions in `axes`, ...).
+
+    >>> fold(jnp.ones((2, 3, 4, 5)), (2,), positions=2).shape
+    (6, 4, 5)
+    """
+    front = (0, *others(axes, positions))
+    moved = a.transpose(*front, *axes, *range(positions + 1, a.ndim))
+    apart, along = moved.shape[: len(front)], moved.shape[len(front) : positions + 1]
+    return moved.reshape(math.prod(apart), math.prod(along), *a.shape[positions + 1 :])
+
+
+def unfold(a: Array, shape: Axes, axes: Axes, positions: int) -> Array:
+    """What `fold` undoes: back to `shape`, (batch, *positions, ...)."""
+    order = (0, *others(axes, positions), *axes, *range(positions + 1, len(shape)))
+    moved = a.reshape(tuple(shape[axis] for axis in order))
+    return moved.transpose(tuple(order.index(axis) for axis in range(len(shape))))
+
+
+def others(axes: Axes, positions: int) -> Axes:
+    """The axes of positions over which there is no attention."""
+    return tuple(axis for axis in range(1, positions + 1) if axis not in axes)
+
+
+def score_shape(query: Axes, key: Axes, heads: int, axes: Axes, positions: int) -> Axes:
+    """(batch, positions apart, heads, queries, keys), each as many axes as there are."""
+    apart = (query[0], *(query[axis] for axis in others(axes, positions)))
+    along = (shape[axis] for shape in (query, key) for axis in axes)
+    return (*apart, heads, *along)
+
+
+def full_mask(mask: Axes, axes: Axes, scores: Axes) -> Axes:
+    """The shape of a mask of scores with as many axes as these: new ones stand before queries."""
+    last = len(mask) - 2 * len(axes)
+    return (*mask[: max(last, 0)], *(1,) * (len(scores) - len(mask)), *mask[max(last, 0) :])
+
+
+def fold_mask(mask: Array, axes: Axes, scores: Axes) -> Array:
+    """A mask of scores as (batch and positions apart, heads or 1, queries, keys), of truths."""
+    shape = full_mask(mask.shape, axes, scores)
+    steps = len(scores) - 2 * len(axes)
+    heads = shape[steps - 1]
+    full = jnp.broadcast_to(
+        mask.reshape(shape).astype(bool), (*scores[: steps - 1], heads, *scores[steps:])
+    )
+    queries, keys = scores[steps : steps + len(axes)], scores[steps + len(axes) :]
+    return full.reshape(math.prod(scores[: steps - 1]), heads, math.prod(queries), math.prod(keys))
+
+
+def step_mask(mask: Array | None, like: Array, axes: tuple[int, ...], positions: int) -> Any:
+    """A mask (batch, time) for every position, folded as the values are."""
+    if mask is None:
+        return None
+    shape = like.shape[: positions + 1]
+    spread = mask.reshape(mask.shape + (1,) * (len(shape) - mask.ndim))
+    return fold(jnp.broadcast_to(spread, shape), axes, positions)
+
+
+def pair_mask(query: Array | None, key: Array | None) -> Array | None:
+    """(batch, queries) and (batch, keys), real or not -> which pairs are, with an axis of heads."""
+    query = None if query is None else query[:, None, :, None]
+    return combine_masks((query, None if key is None else key[:, None, None, :]))
+
+
+def band_mask(queries: int, keys: int, offset: Any, causal: bool, window: int | None) -> Any:
+    """Which keys are not later (`causal`), and fewer than `window` steps away; None for all.
+
+    `offset` is the place of the first query among the keys.
+    """
+    row, column = offset + jnp.arange(queries)[:, None], jnp.arange(keys)[None]
+    near = None if window is None else abs(row - column) < window
+    band = combine_masks((row >= column if causal else None, near))
+    return None if band is None else band[None, None]
+
+
+def shares_of(scores: Array, allowed: Array | None) -> Array:
+    """The softmax over the last axis among what is allowed; zeros where nothing is."""
+    if allowed is None:
+        return jax.nn.softmax(scores)
+    # The lowest finite number and not -inf: where nothing is allowed, the gradient is 0, not NaN.
+    return jnp.where(
+        allowed, jax.nn.softmax(jnp.where(allowed, scores, jnp.finfo(scores.dtype).min)), 0
+    )
+
+
+def drop_shares(layer: Any, shares: Array, ctx: Context) -> Array:
+    """`shares` with a share `layer.dropout` of them dropped in training."""
+    if not ctx.train or layer.dropout == 0:
+        return shares
+    if layer.dropout == 1:
+        return jnp.zeros_like(shares)
+    key = ctx.random_key("dropout")
+    key = key if layer.seed is None else random.fold_in(key, layer.seed)
+    kept = random.bernoulli(key, 1 - layer.dropout, shares.shape)
+    return jnp.where(kept, shares / (1 - layer.dropout), 0)
+
+
+def check_inputs(layer: Any, query: Any, value: Any, key: Any, mask: Any) -> None:
+    """Raises ValueError unless the shapes of the inputs fit each other."""
+    shapes = [tuple(a.shape) for a in (query, value, key)]
+    ndim = len(shapes[0])
+    arguments.minimum_rank(layer, query, 3, "(batch, time, features)")
+    axes = axes_of(layer, ndim)
+    apart = [axis for axis in range(ndim - 1) if axis not in axes]
+    fits = (
+        len({len(shape) for shape in shapes}) == 1
+        and shapes[1][:-1] == shapes[2][:-1]
+        and all(shapes[0][axis] == shapes[1][axis] for axis in apart)
+    )
+    if not fits:
+        raise ValueError(
+            f"{type(layer).__name__}: expected query, value and key of one batch, and as many "
+            f"values as keys, received shapes {shapes}; do give them as (query, value, key)"
+        )
+    if mask is None:
+        return
+    scores = score_shape(*shapes[:2], layer.sizes[0], axes, ndim - 2)
+    full = full_mask(tuple(mask.shape), axes, scores)
+    if len(full) != len(scores) or any(m not in (1, n) for m, n in zip(full, scores, strict=False)):
+        raise ValueError(
+            f"{type(layer).__name__}: expected an attention_mask that spreads over scores of shape "
+            f"{scores}, received shape {tuple(mask.shape)}; do give (batch, queries, keys)"
+        )

@@ -1,0 +1,316 @@
+"""What optimizers bring to training: accumulation, averages, parts, exclusion, loss scaling."""
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+import optax
+import pytest
+
+import fnn
+from fnn import optimizers
+from fnn.core.config import from_config, to_config
+from fnn.layers import Dense, Embedding
+from fnn.optimizers import SGD, Adam, AdamW, ByPath, LossScaleOptimizer, current_learning_rate
+from fnn.optimizers.paths import fits
+from tests.counting import compilations
+from tests.oracle import keras_rules
+
+
+def task(rows=28, seed=0):
+    x = np.random.default_rng(seed).normal(size=(rows, 4)).astype("float32")
+    return x, (x.sum(axis=1, keepdims=True) ** 2).astype("float32")
+
+
+def network():
+    return fnn.Sequential([Dense(3, "tanh", input_shape=(4,)), Dense(1)], seed=0)
+
+
+def fitted(optimizer, rows=28, batch_size=8, epochs=2, net=None, data=None, **more):
+    net = net or network()
+    net.compile(optimizer, more.pop("loss", "mse"))
+    data = data or task(rows)
+    net.fit(*data, batch_size=batch_size, epochs=epochs, shuffle=False, verbose=0, **more)
+    return net
+
+
+def assert_same(first, second, **tolerance):
+    for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, **{"rtol": 1e-5, "atol": 1e-6, **tolerance})
+
+
+# -- accumulation --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [SGD, Adam], ids=lambda c: c.__name__)
+def test_accumulated_batches_are_one_large_batch(make):
+    """8 + 8 + 8 + 4 rows, the last batch padded, is a step on 28."""
+    several = fitted(make(0.05, gradient_accumulation_steps=4))
+    assert_same(several, fitted(make(0.05), batch_size=28))
+
+
+def test_what_waits_at_the_end_of_an_epoch_is_taken():
+    """8 + 8, then 4: two steps, of 16 rows and of 4, in every epoch."""
+    several = fitted(SGD(0.05, gradient_accumulation_steps=2), rows=20, epochs=3)
+    assert_same(several, fitted(SGD(0.05), rows=20, batch_size=16, epochs=3))
+    assert several.train_state.optimizer["accumulated"]["count"] == 0
+
+
+def test_accumulation_counts_the_steps_that_masks_leave():
+    ids = np.random.default_rng(0).integers(1, 9, (24, 6))
+    for row, length in enumerate(np.random.default_rng(1).integers(1, 7, 24)):
+        ids[row, length:] = 0
+    data = ids, np.random.default_rng(2).integers(0, 3, (24, 6))
+
+    def net():
+        layers = [Embedding(9, 4, mask_zero=True), Dense(3)]
+        return fnn.Sequential([fnn.Input((6,), dtype="int32"), *layers], seed=0)
+
+    loss = fnn.losses.SparseCategoricalCrossentropy(from_logits=True)
+    several = fitted(
+        SGD(0.5, gradient_accumulation_steps=3), net=net(), data=data, loss=loss, batch_size=8
+    )
+    assert_same(several, fitted(SGD(0.5), net=net(), data=data, loss=loss, batch_size=24))
+
+
+def test_accumulation_compiles_two_programs_and_no_more():
+    optimizer = SGD(0.05, gradient_accumulation_steps=3)
+    net = fitted(optimizer)
+    with compilations() as compiled:
+        for rate in (0.1, 0.01):
+            net.learning_rate = rate
+            net.fit(*task(), batch_size=8, epochs=2, shuffle=False, verbose=0)
+    assert compiled == []
+
+
+def test_accumulation_inside_others():
+    whole = fitted(SGD(0.05), batch_size=28)
+    inner = SGD(0.05, gradient_accumulation_steps=4)
+    assert_same(fitted(ByPath({"dense/*": inner, "**": inner})), whole)
+    assert_same(fitted(LossScaleOptimizer(inner)), whole)
+    mixed = fitted(ByPath({"dense/*": inner, "**": optax.sgd(0.0)}))
+    np.testing.assert_allclose(mixed.get_weights()[0], whole.get_weights()[0], rtol=1e-5)
+
+
+def test_flushing_nothing_changes_nothing():
+    params = {"w": jnp.ones(2)}
+    for optimizer in (SGD(), SGD(gradient_accumulation_steps=2), optimizers.Optimizer()):
+        state = optimizer.init(params)
+        updates, after = optimizer.flush(state, params)
+        assert updates["w"].tolist() == [0, 0]
+        jax.tree.map(np.testing.assert_array_equal, after, state)
+
+
+# -- averages ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("overwrite", [None, 3])
+def test_averaged_weights_stand_in_the_model_after_fit(overwrite):
+    arguments = {"use_ema": True, "ema_momentum": 0.9, "ema_overwrite_frequency": overwrite}
+    x, y = task(32)
+    net = network()
+    with keras_rules():
+        other = keras.Sequential(
+            [keras.Input((4,)), keras.layers.Dense(3, "tanh"), keras.layers.Dense(1)]
+        )
+        other.set_weights(net.get_weights())
+        other.compile(keras.optimizers.SGD(0.05, **arguments), "mse")
+        other.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
+        other.fit(x, y, batch_size=8, epochs=1, shuffle=False, verbose=0)
+    fitted(SGD(0.05, **arguments), net=net, data=(x, y))
+    net.fit(x, y, batch_size=8, shuffle=False, verbose=0)
+    assert_same(net, other)
+    for optimizer in (
+        ByPath({"**": SGD(0.05, **arguments)}),
+        LossScaleOptimizer(SGD(0.05, **arguments)),
+    ):
+        again = fitted(optimizer, data=(x, y))
+        again.fit(x, y, batch_size=8, shuffle=False, verbose=0)
+        assert_same(again, net)
+
+
+def test_averages_move_by_updates_not_by_batches():
+    arguments = {"use_ema": True, "ema_momentum": 0.5}
+    several = fitted(SGD(0.05, gradient_accumulation_steps=4, **arguments))
+    assert_same(several, fitted(SGD(0.05, **arguments), batch_size=28))
+
+
+def test_no_average_without_an_epoch():
+    net = fitted(SGD(0.05, use_ema=True), epochs=0)
+    assert_same(net, network())
+
+
+# -- parts ---------------------------------------------------------------------------------------
+
+
+def test_each_part_has_the_optimizer_of_its_pattern():
+    params = {"a": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}, "b": {"kernel": jnp.ones(3)}}
+    labels = {"a": {"kernel": "adam", "bias": "none"}, "b": {"kernel": "sgd"}}
+    oracle = optax.multi_transform(
+        {"adam": optax.adam(0.1, eps=1e-7), "sgd": optax.sgd(0.5), "none": optax.set_to_zero()},
+        labels,
+    )
+    ours = ByPath({"**/bias": optax.set_to_zero(), "a/*": Adam(0.1), "**": optax.sgd(0.5)})
+    rng = np.random.default_rng(0)
+    states = [oracle.init(params), ours.init(params)]
+    for _ in range(5):
+        grads = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape), "float32"), params)
+        (first, states[0]), (second, states[1]) = (
+            rule.update(grads, state, params)
+            for rule, state in zip((oracle, ours), states, strict=True)
+        )
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), first, second)
+
+
+def test_rates_of_parts_are_read_and_set_by_pattern():
+    optimizer = ByPath({"dense/**": "sgd", "**": Adam(0.1)})
+    assert optimizer == ByPath({"dense/**": SGD(), "**": Adam(0.1)})
+    assert from_config(to_config(optimizer)) == optimizer
+    net = fitted(optimizer)
+    assert {n: float(r) for n, r in net.learning_rate.items()} == pytest.approx(
+        {"dense/**": 0.01, "**": 0.1}
+    )
+    with compilations() as compiled:
+        net.learning_rate = {"dense/**": 0.0}
+        before = net.get_weights()
+        net.fit(*task(), batch_size=8, verbose=0)
+        net.learning_rate = 0.5
+    assert compiled == []
+    np.testing.assert_array_equal(before[0], net.get_weights()[0])
+    assert not np.array_equal(before[2], net.get_weights()[2])
+    assert {float(rate) for rate in net.learning_rate.values()} == {0.5}
+    with pytest.raises(ValueError, match=r"rates by the patterns \['dense/\*\*', '\*\*'\].*'den'"):
+        net.learning_rate = {"den": 0.1}
+
+
+def test_a_rate_by_schedule_is_read_at_any_time():
+    schedule = fnn.schedules.ExponentialDecay(0.1, 4, 0.5)
+    net = fitted(SGD(schedule), epochs=3)  # 4 batches an epoch
+    assert float(net.learning_rate) == pytest.approx(0.1 * 0.5**3)
+    net = fitted(LossScaleOptimizer(SGD(schedule)), epochs=3)
+    assert float(net.learning_rate) == pytest.approx(0.1 * 0.5**3)
+    with pytest.raises(ValueError, match="holds a learning rate"):
+        net.learning_rate = 0.1
+
+
+# -- weight decay --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("patterns", [("**/bias",), ["biases_and_norms"], "biases_and_norms"])
+def test_excluded_weights_do_not_decay(patterns):
+    x, y = task(32)
+    net = network()
+    with keras_rules():
+        other = keras.Sequential(
+            [keras.Input((4,)), keras.layers.Dense(3, "tanh"), keras.layers.Dense(1)]
+        )
+        other.set_weights(net.get_weights())
+        theirs = keras.optimizers.AdamW(0.05, weight_decay=0.2)
+        theirs.exclude_from_weight_decay(var_names=["bias"])
+        other.compile(theirs, "mse")
+        other.fit(x, y, batch_size=8, epochs=3, shuffle=False, verbose=0)
+    ours = AdamW(0.05, weight_decay=0.2, exclude_from_weight_decay=patterns)
+    assert from_config(to_config(ours)) == ours
+    assert_same(fitted(ours, net=net, data=(x, y), epochs=3), other)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "expected"),
+    [
+        ("**", "kernel", True),
+        ("**", "a/b/kernel", True),
+        ("a/**", "a/b/kernel", True),
+        ("a/**", "ab/kernel", False),
+        ("**/kernel", "kernel", True),
+        ("*/kernel", "a/b/kernel", False),
+        ("dense*/kernel", "dense_1/kernel", True),
+        ("a.c/kernel", "abc/kernel", False),
+        ("a/**/kernel", "a/kernel", True),
+        ("biases_and_norms", "lstm/bias", True),
+        ("biases_and_norms", "batch_normalization/beta", True),
+        ("biases_and_norms", "dense/kernel", False),
+    ],
+)
+def test_patterns_of_paths(pattern, path, expected):
+    assert fits(pattern, path) is expected
+
+
+# -- loss scaling --------------------------------------------------------------------------------
+
+
+def test_the_loss_scale_follows_that_of_keras():
+    start, grads = np.ones(3, "float32"), np.random.default_rng(0).normal(size=(12, 3))
+    grads[[4, 9]] = np.inf
+    with keras_rules():
+        variable = keras.Variable(start)
+        theirs = keras.optimizers.LossScaleOptimizer(
+            keras.optimizers.SGD(0.1), initial_scale=8.0, dynamic_growth_steps=3
+        )
+        expected = []
+        for grad in grads:
+            theirs.apply([jnp.asarray(grad, "float32")], [variable])
+            expected.append((float(theirs.dynamic_scale.numpy()), np.array(variable)))
+    ours = LossScaleOptimizer(SGD(0.1), 8.0, 3)
+    params = {"w": jnp.asarray(start)}
+    state = ours.init(params)
+    for grad, (scale, weights) in zip(grads, expected, strict=True):
+        updates, state = ours.update({"w": jnp.asarray(grad, "float32")}, state, params)
+        params = optax.apply_updates(params, updates)
+        assert float(state["loss_scale"]) == scale
+        np.testing.assert_allclose(params["w"], weights, rtol=1e-6)
+
+
+def test_training_scales_the_loss_and_takes_the_scale_back():
+    assert_same(fitted(LossScaleOptimizer(SGD(0.05))), fitted(SGD(0.05)))
+
+
+def test_an_overflow_is_left_out_and_the_scale_comes_down():
+    net = fitted(LossScaleOptimizer(SGD(0.01), initial_scale=3e38), epochs=4)
+    scale = net.train_state.optimizer["loss_scale"]
+    assert 1 < scale < 3e38
+    assert all(np.isfinite(w).all() for w in net.get_weights())
+    assert_not_equal(net, network())
+
+
+def assert_not_equal(first, second):
+    pairs = zip(first.get_weights(), second.get_weights(), strict=True)
+    assert any(not np.array_equal(a, b) for a, b in pairs)
+
+
+def test_a_gradient_that_no_scale_makes_finite_is_an_error():
+    root = fnn.register(lambda y_true, y_pred: jnp.sqrt(jnp.abs(y_pred * 0)).mean(-1))
+    with pytest.raises(fnn.training.TrainingError, match="finite gradients"):
+        fitted(LossScaleOptimizer(SGD(0.01), initial_scale=4.0), loss=root)
+
+
+# -- refusals ------------------------------------------------------------------------------------
+
+PARAMS = {"dense": {"kernel": jnp.ones(1)}}
+
+WRONG = [
+    (lambda: ByPath({}), ValueError, "rules to be a dict of optimizers by pattern"),
+    (lambda: ByPath(SGD()), ValueError, "rules to be a dict"),
+    (lambda: ByPath({"": SGD()}), ValueError, "rules to be patterns of paths"),
+    (lambda: ByPath({"**": 3}), TypeError, "ByPath: expected an optimizer, received 3"),
+    (lambda: ByPath({"**": "adma"}), ValueError, "'adam'"),
+    (lambda: ByPath({"**": LossScaleOptimizer("sgd")}), ValueError, "without loss scaling"),
+    (lambda: ByPath({"d": "sgd"}).init(PARAMS), ValueError, "dense/kernel fits none"),
+    (lambda: ByPath({"d": "sgd", "**": "sgd"}).init(PARAMS), ValueError, r"\['d'\], which fit"),
+    (lambda: LossScaleOptimizer(3), TypeError, "expected an optimizer, received 3"),
+    (lambda: LossScaleOptimizer("sgd", 0.5), ValueError, "initial_scale to be a number of at le"),
+    (lambda: LossScaleOptimizer("sgd", 2.0, 0), ValueError, "dynamic_growth_steps to be a whole"),
+    (lambda: SGD(exclude_from_weight_decay=3), ValueError, "to be patterns of paths"),
+]
+
+
+@pytest.mark.parametrize(("make", "error", "message"), WRONG)
+def test_wrong_arguments_are_refused(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_extra_arguments_go_to_those_that_take_them():
+    search = optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(5))
+    net = fitted(search)
+    assert_not_equal(net, network())
+    assert current_learning_rate(search, net.train_state.optimizer) is None
