@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax, random
-from jax.extend.core import jaxpr_as_fun
 
 from fnn.core import tree
 from fnn.training.state import Tally, add
@@ -44,6 +43,8 @@ class Program:
         read_only: bool,
         capacity: int | None = None,
     ) -> None:
+        from jax.extend.core import jaxpr_as_fun  # 30 ms that `import fnn` need not take
+
         specs = jax.tree.map(_spec, (state, batch, key))
         traced, (_, self.logs) = jax.make_jaxpr(step, return_shape=True)(*specs)
         self._structure = jax.tree.structure((state, self.logs))
