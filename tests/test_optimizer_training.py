@@ -11,7 +11,7 @@ import fnn
 from fnn import optimizers
 from fnn.core.config import from_config, to_config
 from fnn.layers import Dense, Embedding
-from fnn.optimizers import SGD, Adam, AdamW, ByPath, LossScaleOptimizer, current_learning_rate
+from fnn.optimizers import SGD, Adam, ByPath, LossScaleOptimizer, current_learning_rate
 from fnn.optimizers.paths import fits
 from tests.counting import compilations
 from tests.oracle import keras_rules
@@ -176,7 +176,7 @@ def test_rates_of_parts_are_read_and_set_by_pattern():
     np.testing.assert_array_equal(before[0], net.get_weights()[0])
     assert not np.array_equal(before[2], net.get_weights()[2])
     assert {float(rate) for rate in net.learning_rate.values()} == {0.5}
-    with pytest.raises(ValueError, match=r"rates by the patterns \['dense/\*\*', '\*\*'\].*'den'"):
+    with pytest.raises(ValueError, match=r"by the patterns \['\*\*', 'dense/\*\*'\].*'den'"):
         net.learning_rate = {"den": 0.1}
 
 
@@ -202,11 +202,11 @@ def test_excluded_weights_do_not_decay(patterns):
             [keras.Input((4,)), keras.layers.Dense(3, "tanh"), keras.layers.Dense(1)]
         )
         other.set_weights(net.get_weights())
-        theirs = keras.optimizers.AdamW(0.05, weight_decay=0.2)
+        theirs = keras.optimizers.SGD(0.05, weight_decay=0.2)
         theirs.exclude_from_weight_decay(var_names=["bias"])
         other.compile(theirs, "mse")
         other.fit(x, y, batch_size=8, epochs=3, shuffle=False, verbose=0)
-    ours = AdamW(0.05, weight_decay=0.2, exclude_from_weight_decay=patterns)
+    ours = SGD(0.05, weight_decay=0.2, exclude_from_weight_decay=patterns)
     assert from_config(to_config(ours)) == ours
     assert_same(fitted(ours, net=net, data=(x, y), epochs=3), other)
 

@@ -77,11 +77,17 @@ from fnn.layers.pooling import (
     MaxPooling2D,
     MaxPooling3D,
 )
+from fnn.layers.position import PositionEmbedding, RotaryEmbedding, SinusoidalPosition
 from fnn.layers.recurrent import GRU, LSTM, SimpleRNN
 from fnn.layers.repeat import Repeat
 from fnn.layers.reshaping import Flatten, Permute, RepeatVector, Reshape
 from fnn.layers.sequential import Sequential
 from fnn.layers.simple import Identity, Lambda, Rescaling
+from fnn.layers.transformer import (
+    GatedDense,
+    TransformerDecoderBlock,
+    TransformerEncoderBlock,
+)
 from fnn.layers.transposed import Conv1DTranspose, Conv2DTranspose, Conv3DTranspose
 from fnn.layers.upsampling import UpSampling1D, UpSampling2D, UpSampling3D
 from fnn.layers.wrappers import (

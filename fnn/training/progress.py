@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 import time
 from typing import Any
 
-WIDTH = 20
+WIDTH, FULL, EMPTY = 20, "━", "─"
 INTERVAL = 0.1  # seconds between updates, so that output never slows a training down
 
 
@@ -41,7 +42,7 @@ def bar(done: int, total: int | None, elapsed: float, values: dict[str, float], 
         clock = duration(elapsed)
     else:
         full = WIDTH * done // max(total, 1)
-        head = f"{done:{len(str(total))}d}/{total} " + "━" * full + "─" * (WIDTH - full)
+        head = f"{done:{len(str(total))}d}/{total} " + FULL * full + EMPTY * (WIDTH - full)
         clock = duration(elapsed if ended else each * (total - done))
     return f"{head} {clock} {step_time(each)}/step{shown}"
 
@@ -78,7 +79,7 @@ class Progress:
         """The last line, which stays."""
         elapsed = time.perf_counter() - self.start
         if self.mode == 1:
-            self._line(bar(done, self.total or done, elapsed, values, ended=True))
+            self._line(bar(done, self.total or done, elapsed, values, ended=True), whole=True)
             self._write("\n")
         elif self.mode == 2:
             shown = "".join(f" - {name}: {number(value)}" for name, value in values.items())
@@ -91,14 +92,19 @@ class Progress:
             self._write("\n")
             self._length = 0
 
-    def _line(self, text: str) -> None:
+    def _line(self, text: str, whole: bool = False) -> None:
+        if not whole:  # a line that wraps could not be drawn over
+            text = text[: max(shutil.get_terminal_size().columns - 1, 1)]
         padding = " " * max(0, self._length - len(text))
         self._write("\r" + text + padding)
         self._length = len(text)
 
     def _write(self, text: str) -> None:
         with contextlib.suppress(Exception):
-            sys.stdout.write(text)
+            try:
+                sys.stdout.write(text)
+            except UnicodeEncodeError:
+                sys.stdout.write(text.replace(FULL, "=").replace(EMPTY, "-"))
             sys.stdout.flush()
 
 

@@ -1,0 +1,38 @@
+"""Callbacks: what runs between the steps of a training, with Keras's hooks."""
+
+from __future__ import annotations
+
+from fnn.callbacks.basic import (
+    History,
+    LambdaCallback,
+    ProgbarLogger,
+    SwapEMAWeights,
+    TerminateOnNaN,
+)
+from fnn.callbacks.files import BackupAndRestore, ModelCheckpoint
+from fnn.callbacks.inspection import GradientStatistics, Profile
+from fnn.callbacks.monitoring import EarlyStopping, ReduceLROnPlateau
+from fnn.callbacks.rates import LearningRateFinder, LearningRateScheduler
+from fnn.callbacks.writing import CSVLogger, JSONLogger, TensorBoard
+from fnn.training.hooks import Callback, CallbackList
+
+__all__ = [
+    "BackupAndRestore",
+    "CSVLogger",
+    "Callback",
+    "CallbackList",
+    "EarlyStopping",
+    "GradientStatistics",
+    "History",
+    "JSONLogger",
+    "LambdaCallback",
+    "LearningRateFinder",
+    "LearningRateScheduler",
+    "ModelCheckpoint",
+    "Profile",
+    "ProgbarLogger",
+    "ReduceLROnPlateau",
+    "SwapEMAWeights",
+    "TensorBoard",
+    "TerminateOnNaN",
+]

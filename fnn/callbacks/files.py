@@ -1,0 +1,227 @@
+"""Callbacks that keep the model in files: checkpoints, and a backup to go on from."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import random
+
+from fnn.callbacks.monitoring import check_mode, direction, improves, monitored
+from fnn.saving.archive import FileError, write_whole
+from fnn.training.hooks import Callback, Logs
+
+
+class ModelCheckpoint(Callback):
+    """Saves the model (or its weights) after each epoch, or every `save_freq` batches.
+
+    `filepath` may hold `{epoch}`, from 1, and names of logs: `"run-{epoch:02d}-{val_loss:.2f}.fnn"`
+    (and `{batch}`, from 1, with a number as `save_freq`, for which fit must wait after each batch).
+    Folders are made. `save_best_only` saves where `monitor` is better than it ever was, or than
+    `initial_value_threshold`. A file is written whole or not at all.
+    Raises ValueError for a name that is not in the logs, naming those that are.
+    """
+
+    resumed: ClassVar[tuple[str, ...]] = ("best",)
+
+    def __init__(
+        self,
+        filepath: Any,
+        monitor: str = "val_loss",
+        verbose: int = 0,
+        save_best_only: bool = False,
+        save_weights_only: bool = False,
+        mode: str = "auto",
+        save_freq: Any = "epoch",
+        initial_value_threshold: float | None = None,
+    ) -> None:
+        super().__init__()
+        check_mode("ModelCheckpoint", mode)
+        whole = isinstance(save_freq, int) and not isinstance(save_freq, bool) and save_freq > 0
+        if save_freq != "epoch" and not whole:
+            raise ValueError(
+                'ModelCheckpoint: expected save_freq as "epoch" or a number of batches, received '
+                f"{save_freq!r}"
+            )
+        self.filepath, self.monitor, self.verbose = os.fspath(filepath), monitor, verbose
+        self.save_best_only, self.save_weights_only = save_best_only, save_weights_only
+        self.mode, self.save_freq, self.best = mode, save_freq, initial_value_threshold
+        self._epoch, self._batches = 0, 0
+        if whole:
+            self.__class__ = _CheckpointOfBatches
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        self._epoch = epoch
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        if self.save_freq == "epoch":
+            self._save({"epoch": epoch + 1}, logs or {})
+
+    def _save(self, numbers: dict[str, int], logs: Logs) -> None:
+        try:
+            path = os.path.expanduser(self.filepath.format(**{**numbers, **logs}))
+        except KeyError as error:
+            raise ValueError(
+                f"ModelCheckpoint: expected names in filepath among {sorted({**numbers, **logs})}, "
+                f"received {self.filepath!r} with {error}"
+            ) from None
+        said = f"\nEpoch {self._epoch + 1}: "
+        if self.save_best_only:
+            value = monitored("ModelCheckpoint", self.monitor, logs)
+            way = direction(self.monitor, self.mode, self.model)
+            before = "None" if self.best is None else f"{self.best:.5f}"
+            if not improves(value, self.best, way):
+                self._say(f"{said}{self.monitor} did not improve from {before}")
+                return
+            self.best = value
+            said += f"{self.monitor} improved from {before} to {value:.5f}, "
+        self._say(f"{said}saving model to {path}")
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        if self.save_weights_only:
+            self.model.save_weights(path, overwrite=True)
+        else:
+            self.model.save(path, overwrite=True)
+
+    def _say(self, message: str) -> None:
+        if self.verbose:
+            print(message)
+
+
+class _CheckpointOfBatches(ModelCheckpoint):
+    """Saves every `save_freq` batches, over all epochs."""
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        self._batches += 1
+        if self._batches % self.save_freq == 0:
+            self._save({"epoch": self._epoch + 1, "batch": batch + 1}, logs or {})
+
+
+class BackupAndRestore(Callback):
+    """Writes all that training changes into a file after each epoch, and goes on from there.
+
+    When `fit` is called again with an equal model and the same `backup_dir`, it starts after the
+    last whole epoch: weights, moving averages, the optimizer's state, the random key, the counters,
+    and those of the other callbacks (patience, best value). With a seed in the model (so that data
+    is shuffled alike) it ends with the bits of an undisturbed training. After a training that came
+    to its end the folder is removed (`delete_checkpoint`).
+
+    Not in the file: an epoch that had begun, the History of earlier epochs, the place in a stream
+    of data that does not start over each epoch. One process writes; several hosts and changing
+    devices are for checkpoints of Orbax. The file is written whole or not at all, so
+    `double_checkpoint` changes nothing. Raises ValueError (a FileError) for the file of another
+    model, listing what differs.
+    """
+
+    def __init__(
+        self,
+        backup_dir: Any,
+        save_freq: Any = "epoch",
+        double_checkpoint: bool = False,
+        delete_checkpoint: bool = True,
+    ) -> None:
+        super().__init__()
+        if not str(backup_dir):
+            raise ValueError("BackupAndRestore: expected a folder, received an empty backup_dir")
+        if save_freq != "epoch":
+            raise ValueError(
+                'BackupAndRestore: expected save_freq="epoch", since training goes on from whole '
+                f"epochs, received {save_freq!r}"
+            )
+        self.path = Path(os.path.expanduser(os.fspath(backup_dir))) / "training.safetensors"
+        self.delete_checkpoint = delete_checkpoint
+        self._others: dict[str, dict[str, Any]] = {}
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self._others = {}
+        if self.path.is_file():
+            state, self._others = read_training(self.path, self.model.train_state)
+            self.model.train_state = state
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        for name, callback in self._resumable():
+            for attribute, value in self._others.get(name, {}).items():
+                setattr(callback, attribute, value)
+        self._others = {}
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        counters = {
+            name: {attribute: getattr(callback, attribute) for attribute in callback.resumed}
+            for name, callback in self._resumable()
+        }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_training(self.path, self.model.train_state, counters)
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        failed = sys.exc_info()[0] is not None  # then this is the way out after an error
+        if self.delete_checkpoint and not failed:
+            shutil.rmtree(self.path.parent, ignore_errors=True)
+
+    def _resumable(self) -> list[tuple[str, Any]]:
+        """The other callbacks that have counters, by name and number."""
+        running = getattr(self.model, "callbacks", None)
+        others = [c for c in getattr(running, "callbacks", []) if hasattr(c, "resumed")]
+        return [(f"{i}.{type(c).__name__.strip('_')}", c) for i, c in enumerate(others)]
+
+
+def _named(state: Any) -> dict[str, Any]:
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _on_host(leaf: Any) -> np.ndarray:
+    return np.asarray(random.key_data(leaf) if _is_key(leaf) else leaf, order="C")
+
+
+def write_training(path: Path, state: Any, counters: dict[str, Any]) -> None:
+    """Writes a state of training, and counters of callbacks, as one safetensors file."""
+    from safetensors.numpy import save
+
+    arrays = {name: _on_host(leaf) for name, leaf in _named(state).items()}
+    data = save(arrays, metadata={"format": "fnn", "callbacks": json.dumps(counters)})
+    write_whole(path, lambda file: file.write(data))
+
+
+def read_training(path: Path, now: Any) -> tuple[Any, dict[str, Any]]:
+    """(the state in a file by `write_training`, the counters); `now` says what must be in it."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            counters = json.loads((file.metadata() or {}).get("callbacks", "{}"))
+    except (SafetensorError, ValueError) as error:
+        raise FileError(f"expected a whole file, received {path}, damaged: {error}") from error
+    wanted = {name: _on_host(leaf) for name, leaf in _named(now).items()}
+    lines = [f"{name}: missing in the file" for name in wanted.keys() - found.keys()]
+    lines += [f"{name}: not in this training" for name in found.keys() - wanted.keys()]
+    lines += [
+        f"{name}: expected {wanted[name].dtype}{list(wanted[name].shape)}, "
+        f"found {found[name].dtype}{list(found[name].shape)}"
+        for name in wanted.keys() & found.keys()
+        if (wanted[name].shape, wanted[name].dtype) != (found[name].shape, found[name].dtype)
+    ]
+    if lines:
+        raise FileError(
+            f"expected the backup of an equal training in {path}, received differences:\n  "
+            + "\n  ".join(sorted(lines))
+            + "\ndo remove the folder to start anew"
+        )
+
+    def put(path: Any, leaf: Any) -> Any:
+        value = found[jax.tree_util.keystr(path, simple=True, separator="/")]
+        if _is_key(leaf):
+            return random.wrap_key_data(jnp.asarray(value), impl=random.key_impl(leaf))
+        return value if isinstance(leaf, np.generic) else jnp.array(np.array(value, copy=True))
+
+    return jax.tree_util.tree_map_with_path(put, now), counters

@@ -1,0 +1,82 @@
+"""Callbacks that look inside a step: norms by path, and a trace of the profiler."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import jax
+
+from fnn.training.hooks import Callback, Logs
+from fnn.training.step import NORMS
+
+
+class GradientStatistics(Callback):
+    """The norms of gradients, updates and weights by path, a mean over the steps of each epoch.
+
+    `history` maps a path to `{"gradient": [...], "update": [...], "weight": [...]}`, a number an
+    epoch. They are computed inside the step, which waits for nothing, and do not stand in the logs;
+    a `fit` with this callback compiles a step of its own. Gradients are those before clipping.
+    """
+
+    step_statistics = True  # asks `fit` for a step that logs norms
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.history: dict[str, dict[str, list[float]]] = {}
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self.history = {}
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        logs = {} if logs is None else logs
+        for name in [name for name in logs if name.partition("/")[0] in NORMS]:
+            kind, _, path = name.partition("/")
+            found = self.history.setdefault(path, {})
+            found.setdefault(kind.removesuffix("_norm"), []).append(logs.pop(name))
+
+    def ratios(self) -> dict[str, float]:
+        """The norm of the last update over that of the weight, by path: 1e-3 is usual."""
+        return {
+            path: norms["update"][-1] / max(norms["weight"][-1], 1e-12)
+            for path, norms in self.history.items()
+        }
+
+
+class Profile(Callback):
+    """A trace of steps `first` to `last` (from 0, over all epochs) by the profiler of JAX.
+
+    It is written to `log_dir`, for TensorBoard's profile page or xprof; operations stand under the
+    names of their layers. The first step compiles, so it is not a good one to look at. Waits for
+    every batch.
+    """
+
+    def __init__(self, log_dir: Any, first: int = 2, last: int = 4) -> None:
+        super().__init__()
+        if not 0 <= first <= last:
+            raise ValueError(
+                f"Profile: expected 0 <= first <= last, received first={first}, last={last}"
+            )
+        self.log_dir, self.first, self.last = os.fspath(log_dir), first, last
+        self._step, self._tracing = 0, False
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self._step = 0
+
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        if self._step == self.first:
+            jax.profiler.start_trace(self.log_dir)
+            self._tracing = True
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        if self._step == self.last:
+            self._stop()
+        self._step += 1
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._tracing:
+            self._tracing = False
+            jax.profiler.stop_trace()
