@@ -405,6 +405,18 @@ def test_steps_per_epoch_goes_on_where_the_last_epoch_ended():
     assert len(taken) == 12
 
 
+def test_steps_per_epoch_over_arrays_goes_on_where_the_last_epoch_ended():
+    x, y = task()
+    plain, stepped = model(), model()
+    plain.fit(x, y, epochs=2, shuffle=False, verbose=0)  # 8 batches in all
+    history = stepped.fit(
+        x, y, epochs=4, steps_per_epoch=2, batch_size=32, shuffle=False, verbose=0
+    )
+    for a, b in zip(plain.get_weights(), stepped.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert len(history.epoch) == 4
+
+
 def test_an_error_in_a_stream_comes_out_with_the_batch_and_the_steps_before_count():
     def batches():
         yield task(8)

@@ -57,11 +57,11 @@ class ArrayData:
         )
         return (spec, jax.ShapeDtypeStruct((self.batch_size,), np.bool_)) if self.pad else spec
 
-    def order(self, epoch: int) -> np.ndarray:
-        """The rows in the order of this epoch. It depends on the seed and the epoch alone."""
+    def order(self, number: int) -> np.ndarray:
+        """The rows in the order of this pass over them. It depends on seed and number alone."""
         if not self.shuffle:
             return np.arange(self.count)
-        generator = np.random.default_rng([*np.atleast_1d(self.seed).tolist(), epoch])
+        generator = np.random.default_rng([*np.atleast_1d(self.seed).tolist(), number])
         if self.shuffle == "batch":
             whole = self.count // self.batch_size * self.batch_size
             blocks = generator.permutation(np.arange(whole).reshape(-1, self.batch_size))
@@ -73,20 +73,32 @@ class ArrayData:
     ) -> Iterator[tuple[Any, int]]:
         """(chunk, number of real batches in it): `capacity` batches stacked along a first axis.
 
-        With more `steps` than an epoch has, rows come again in a new order.
+        An epoch of `steps` batches goes on where the last one ended; passes over the rows follow
+        each other, each in its own order.
         """
-        total, order = steps or self.steps, self.order(epoch)
-        while len(order) < (total - self.pad) * self.batch_size:
-            epoch += 1
-            order = np.concatenate([order, self.order(epoch)])
+        total = steps or self.steps
+        indices = self._indices(epoch * total)
         for first in range(0, total, capacity):
             count = min(capacity, total - first)
-            batches = np.arange(first, first + capacity)[:, None] * self.batch_size
-            places = batches + np.arange(self.batch_size)
-            rows = places < min(len(order), total * self.batch_size)
-            index = order[np.where(rows, places, 0)].astype(np.int32)
+            found = [next(indices) for _ in range(count)]
+            found += [(found[0][0], np.zeros(self.batch_size, bool))] * (capacity - count)
+            index, rows = map(np.stack, zip(*found, strict=True))
             chunk = (_take if self.resident else _take_on_host)(self.arrays, index)
             yield ((chunk, rows) if self.pad else chunk), count
+
+    def _indices(self, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The rows of each batch from this one on, and which of them are real."""
+        number, within = divmod(batch, self.steps)
+        while True:
+            order = self.order(number).astype(np.int32)
+            for first in range(
+                within * self.batch_size, self.steps * self.batch_size, self.batch_size
+            ):
+                index = order[first : first + self.batch_size]
+                real = len(index)
+                filling = np.zeros(self.batch_size - real, np.int32)
+                yield np.concatenate([index, filling]), np.arange(self.batch_size) < real
+            number, within = number + 1, 0
 
 
 def _own_copy(array: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -113,6 +114,8 @@ class StreamData:
                 error.add_note(f"in batch {number} of the stream")
                 raise
             rows = len(jax.tree.leaves(arrays)[0])
+            if not rows:
+                warnings.warn(f"batch {number} of the stream is empty and left out", stacklevel=2)
             if rows and (self.pad or not self.batch_size or rows == self.batch_size):
                 yield arrays
         if hasattr(source, "on_epoch_end"):
