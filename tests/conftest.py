@@ -1,4 +1,4 @@
-"""Strict JAX for every test: several devices, no silent broadcasting of ranks."""
+"""Strict JAX for every test: several devices, no silent broadcasting of ranks; what is slow."""
 
 import os
 
@@ -9,6 +9,29 @@ import pytest
 
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Whole files that `make quick` leaves out: tables of properties and parity, minutes of compiling.
+SLOW_FILES = {
+    "test_activation_layers",
+    "test_attention",
+    "test_catalogue",
+    "test_dropout",
+    "test_examples",
+    "test_initializers",
+    "test_keras_layers",
+    "test_losses",
+    "test_metrics",
+    "test_networks",
+    "test_normalization",
+    "test_notebooks",
+    "test_optimizers",
+}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.stem in SLOW_FILES:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fnn.core import arguments
@@ -21,7 +22,7 @@ class Sequential(Flow):
     (8, 2)
     """
 
-    layers: tuple[Layer, ...] = ()
+    layers: Sequence[Layer] = ()
 
     def validate(self) -> None:
         arguments.layers(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import field
 from typing import Any
 
@@ -51,7 +52,7 @@ class Parallel(Flow):
     (1, 5)
     """
 
-    layers: tuple[Layer, ...] = ()
+    layers: Sequence[Layer] = ()
     merge: Layer | None = None
 
     def validate(self) -> None:
@@ -62,7 +63,7 @@ class Parallel(Flow):
 
     @property
     def _all(self) -> tuple[Layer, ...]:
-        return self.layers if self.merge is None else (*self.layers, self.merge)
+        return (*self.layers, *(() if self.merge is None else (self.merge,)))
 
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
         return tuple(zip(unique_names(self._all), self._all, strict=True))

@@ -79,8 +79,8 @@ def _in_working_dtype(name: str, array: np.ndarray) -> np.ndarray:
     return converted
 
 
-def rows_of(arrays: Any, names: Any = None) -> int:
-    """The common number of rows. Raises ValueError for none at all or different numbers."""
+def rows_of(arrays: dict[str, Any]) -> int:
+    """The common number of rows. Raises ValueError, by the names, for different numbers."""
     lengths = {
         f"{name}{jax.tree_util.keystr(path)}": len(leaf)
         for name, part in arrays.items()
@@ -89,16 +89,16 @@ def rows_of(arrays: Any, names: Any = None) -> int:
     if len(set(lengths.values())) > 1:
         shown = ", ".join(f"{name} with {n} rows" for name, n in lengths.items())
         raise ValueError(f"expected arrays with the same number of rows, received {shown}")
-    rows = next(iter(lengths.values()), 0)
-    return rows
+    return next(iter(lengths.values()), 0)
 
 
 def finite(name: str, array: Any, columns: Any = None) -> None:
     """Raises ValueError if there is a NaN, naming rows and, in a table, the column."""
     if not jnp.issubdtype(array.dtype, jnp.floating) or not np.size(array):
         return
-    if not np.isnan(array.sum()):  # one pass: a sum is NaN if any term is
-        return
+    with np.errstate(all="ignore"):
+        if not np.isnan(array.sum()):  # one pass: a sum is NaN if any term is
+            return
     bad = np.isnan(np.asarray(array, np.float32) if array.dtype != np.float64 else array)
     if not bad.any():
         return
@@ -136,17 +136,20 @@ def sample_weight(name: str, weight: Any) -> None:
 
 def input_values(layer: Layer, x: Any) -> None:
     """Lets each layer that reads an input directly check its values (`Embedding`: ids in range)."""
+    _visit("", layer, x)
 
-    def visit(name: str, layer: Layer, value: Any) -> Any:
-        check = getattr(layer, "check_values", None)
-        if check is not None and isinstance(value, (np.ndarray, jax.Array)):
-            check(np.asarray(value))
-        return layer.flow(value, visit) if isinstance(layer, Flow) else _Computed
 
+def _visit(name: str, layer: Layer, x: Any) -> Any:
+    if not any(isinstance(leaf, (np.ndarray, jax.Array)) for leaf in jax.tree.leaves(x)):
+        return _Computed
     if isinstance(layer, Flow):
-        layer.flow(x, visit)
-    else:
-        visit("", layer, x)
+        return layer.flow(x, _visit)
+    if hasattr(layer, "check_values") and hasattr(x, "shape"):
+        layer.check_values(np.asarray(x))
+    for name, child in layer.children():
+        if name is None:
+            _visit("", child, x)
+    return _Computed
 
 
 class _Computed:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -13,8 +12,7 @@ from fnn import losses as losses_module
 from fnn import metrics as metrics_module
 from fnn.core.config import Value
 from fnn.core.masking import split_mask
-from fnn.core.targets import align  # noqa: F401
-from fnn.metrics import Mean, Metric
+from fnn.metrics import Metric
 from fnn.training.state import Tally
 
 
@@ -192,6 +190,3 @@ def check_values(objective: Objective, y: Any, output_specs: list[Any]) -> None:
         if goal.loss is not None and y_true is not None:
             goal.loss.check_targets(np.asarray(y_true), split_mask(spec)[0])
 
-
-__all__ = ["Mean", "Objective", "OutputGoal", "WeightedLosses", "check_values", "resolve_objective"]
-_ = jax
