@@ -154,3 +154,11 @@ def test_a_custom_optimizer_may_update_by_path():
         if not np.array_equal(leaf, before[path])
     }
     assert changed == {"dense_1/bias"}
+
+
+def test_a_star_import_keeps_the_sequential_that_trains():
+    names = {}
+    exec("from fnn.models import Sequential\nfrom fnn.layers import *", names)
+    assert hasattr(names["Sequential"], "fit")
+    assert names["Dense"] is Dense
+    assert "pooling" not in names

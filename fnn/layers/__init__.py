@@ -69,6 +69,7 @@ from fnn.layers.padding import (
     ZeroPadding2D,
     ZeroPadding3D,
 )
+from fnn.layers.plain_attention import AdditiveAttention, Attention
 from fnn.layers.pooling import (
     AveragePooling1D,
     AveragePooling2D,
@@ -98,4 +99,12 @@ from fnn.layers.wrappers import (
     Remat,
     Residual,
     TimeDistributed,
+)
+
+# `from fnn.layers import *` gives what `from keras.layers import *` does: layers and functions of
+# them, and not the pure Sequential, which would stand in the way of the one that has `fit`.
+__all__ = sorted(
+    name
+    for name, thing in globals().items()
+    if name[0] != "_" and callable(thing) and name != "Sequential"
 )
