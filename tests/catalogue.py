@@ -300,4 +300,32 @@ CATALOGUE = [
         L.Ensemble(L.Sequential([L.Dense(4), L.Dropout(0.3)]), 3), (5, 3), keras=None, batch_axis=1
     ),
     Case(_graph(), (4, 3), (4, 2), id="Graph", keras=None),
+    # attention and its parts: their twins in Keras are in test_attention.py and test_networks.py
+    Case(L.MultiHeadAttention(2, 3), SEQUENCE, keras=None),
+    Case(L.MultiHeadAttention(2, 3, dropout=0.4, use_gate=True), SEQUENCE, (3, 2, 5), keras=None),
+    Case(
+        L.MultiHeadAttention(2, 3, 2, output_shape=(2, 3), return_attention_scores=True),
+        masked(SEQUENCE),
+        masked((3, 2, 5)),
+        keras=None,
+    ),
+    Case(
+        L.MultiHeadAttention(2, 4, use_causal_mask=True, position=L.RotaryEmbedding()),
+        masked(SEQUENCE),
+        keras=None,
+    ),
+    Case(L.MultiHeadAttention(2, 3, attention_axes=2, sliding_window=2), IMAGE, IMAGE, keras=None),
+    Case(L.GroupedQueryAttention(3, 4, 2, dropout=0.4), masked(SEQUENCE), keras=None),
+    Case(L.Attention(), SEQUENCE, (3, 2, 4), keras=None),
+    Case(L.Attention(True, "concat", 0.3), masked(SEQUENCE), masked(SEQUENCE), keras=None),
+    Case(L.AdditiveAttention(), SEQUENCE, (3, 2, 4), keras=None),
+    Case(L.AdditiveAttention(use_causal_mask=True), masked(SEQUENCE), SEQUENCE, keras=None),
+    Case(L.EinsumDense("abc,cde->abde", (None, 2, 3), "relu", "e"), masked(SEQUENCE), keras=None),
+    Case(L.EinsumDense("ab...,bc->ac...", 5, bias_axes="c"), IMAGE, keras=None),
+    Case(L.PositionEmbedding(9), masked(SEQUENCE), keras=None),
+    Case(L.SinusoidalPosition(), masked(SEQUENCE), keras=None),
+    Case(L.RotaryEmbedding(), IMAGE, keras=None),
+    Case(L.GatedDense(3), masked(SEQUENCE), keras=None),
+    Case(L.TransformerEncoderBlock(4, 2, dropout=0.3), masked(SEQUENCE), keras=None),
+    Case(L.TransformerDecoderBlock(4, 2, dropout=0.3), SEQUENCE, masked((3, 2, 5)), keras=None),
 ]

@@ -18,11 +18,13 @@ MODULES = {str(file.relative_to(ROOT / "fnn")): file for file in FILES}
 # steps each): a module imports from lower floors, or from its own package.
 HOUSE = """
 core
-activations initializers regularizers constraints losses metrics schedules optimizers
+schedules
+activations initializers regularizers constraints losses metrics optimizers
 datasets visualization
 layers
 training summaries
-callbacks distribution saving
+saving
+callbacks distribution
 models
 networks
 __init__

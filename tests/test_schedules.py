@@ -128,3 +128,50 @@ def test_wrong_arguments_are_refused(run, message):
 def test_a_schedule_without_a_call_says_so():
     with pytest.raises(TypeError, match=r"expected Schedule to define __call__\(step\)"):
         schedules.Schedule()(0)
+
+
+def test_one_cycle_equals_optax():
+    steps = np.arange(150, dtype="int32")
+    oracle = optax.cosine_onecycle_schedule(100, 0.5, 0.3, 25.0, 1e4)
+    found = jax.jit(schedules.OneCycle(0.5, 100))(steps)
+    np.testing.assert_allclose(found, [oracle(n) for n in range(150)], rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("decay", ["linear", "sqrt"])
+def test_warm_up_stable_decay_is_three_pieces(decay):
+    schedule = schedules.WarmupStableDecay(0.5, 10, 70, 20, 0.1, decay)
+    steps = np.arange(150.0)
+    shape = (lambda share: share) if decay == "linear" else np.sqrt
+    fall = 0.5 - 0.4 * shape(np.clip((steps - 80) / 20, 0, 1))
+    expected = np.where(steps < 80, 0.5 * np.minimum(steps / 10, 1), fall)
+    np.testing.assert_allclose(jax.jit(schedule)(steps.astype("int32")), expected, rtol=1e-5)
+    if decay == "linear":
+        pieces = [
+            optax.linear_schedule(0.0, 0.5, 10),
+            optax.constant_schedule(0.5),
+            optax.linear_schedule(0.5, 0.1, 20),
+        ]
+        oracle = optax.join_schedules(pieces, [10, 80])
+        np.testing.assert_allclose(expected, [oracle(n) for n in range(150)], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: schedules.OneCycle(0.1, 0), "total_steps to be above 0"),
+        (lambda: schedules.OneCycle(0.1, 10, warmup=1.0), "warmup to be a share above 0"),
+        (lambda: schedules.WarmupStableDecay(0.1, 0, 5, 5), "warmup_steps to be above 0"),
+        (lambda: schedules.WarmupStableDecay(0.1, 5, -1, 5), "stable_steps not to be below 0"),
+        (lambda: schedules.WarmupStableDecay(0.1, 5, 5, 5, decay="cut"), "decay to be 'linear'"),
+    ],
+)
+def test_wrong_whole_schedules_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_schedules_stand_where_keras_has_them():
+    from fnn import optimizers
+
+    assert optimizers.schedules.CosineDecay is schedules.CosineDecay
+    assert optimizers.schedules.__all__ == schedules.__all__

@@ -60,9 +60,10 @@ class ProgbarLogger(Callback):
 class TerminateOnNaN(Callback):
     """Ends a training quietly at a loss or gradient that is not finite, in place of an error.
 
-    The model keeps its weights of the step before, and History the numbers up to there (in Keras
-    both are spoiled). It costs no synchronization: the step itself watches. With `raise_error` a
-    RuntimeError is raised. Where `compile` has guard="ignore" it looks at the loss of each epoch.
+    The model keeps its weights of the step before (in Keras they are spoiled); the loss of that
+    epoch is NaN in History. It costs no synchronization: the step itself watches. With
+    `raise_error` a RuntimeError is raised. Where `compile` has guard="ignore" it looks at the loss
+    of each epoch.
     """
 
     def __init__(self, raise_error: bool = False) -> None:
@@ -79,7 +80,7 @@ class TerminateOnNaN(Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         loss = (logs or {}).get("loss", 0.0)
-        if not np.isfinite(loss):
+        if not np.isfinite(loss) and not self.model.stop_training:
             self.on_not_finite(
                 f"expected a finite loss, received {loss} in epoch {epoch + 1}; do lower the "
                 "learning rate or scale the inputs"

@@ -57,6 +57,9 @@ class ModelCheckpoint(Callback):
         if whole:
             self.__class__ = _CheckpointOfBatches
 
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        _require_model(self)
+
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         self._epoch = epoch
 
@@ -94,6 +97,16 @@ class ModelCheckpoint(Callback):
             print(message)
 
 
+def _require_model(callback: Callback) -> None:
+    """Raises TypeError in a training without a Model."""
+    if not hasattr(callback.model, "save"):
+        raise TypeError(
+            f"{type(callback).__name__.strip('_')}: expected a Model in training, received "
+            f"{type(callback.model).__name__}, which cannot be saved; do keep its train_state in a "
+            "callback of your own"
+        )
+
+
 class _CheckpointOfBatches(ModelCheckpoint):
     """Saves every `save_freq` batches, over all epochs."""
 
@@ -111,6 +124,8 @@ class BackupAndRestore(Callback):
     and those of the other callbacks (patience, best value). With a seed in the model (so that data
     is shuffled alike) it ends with the bits of an undisturbed training. After a training that came
     to its end the folder is removed (`delete_checkpoint`).
+
+    It belongs before callbacks that put other weights in place (`SwapEMAWeights`).
 
     Not in the file: an epoch that had begun, the History of earlier epochs, the place in a stream
     of data that does not start over each epoch. One process writes; several hosts and changing
@@ -139,6 +154,7 @@ class BackupAndRestore(Callback):
         self._others: dict[str, dict[str, Any]] = {}
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
+        _require_model(self)
         self._others = {}
         if self.path.is_file():
             state, self._others = read_training(self.path, self.model.train_state)

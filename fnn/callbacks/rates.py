@@ -13,16 +13,16 @@ from fnn.training.hooks import Callback, Logs
 
 def learning_rates(callback: Callback) -> dict[str, float]:
     """The rate now, as it stands in logs: `learning_rate`, or one for each pattern of `ByPath`."""
-    rate = getattr(callback.model, "learning_rate", None)
-    if rate is None or (isinstance(rate, dict) and None in rate.values()):
+    found = getattr(callback.model, "learning_rate", None)
+    rates = {f"_{name}": rate for name, rate in found.items()} if isinstance(found, dict) else {}
+    rates = {name: rate for name, rate in (rates or {"": found}).items() if rate is not None}
+    if not rates:
         raise ValueError(
             f"{type(callback).__name__}: expected a model whose optimizer tells its learning rate, "
             f"received {getattr(callback.model, 'optimizer', callback.model)!r}; do compile with "
             "an optimizer of fnn.optimizers, or with optax.inject_hyperparams"
         )
-    if isinstance(rate, dict):
-        return {f"learning_rate_{name}": float(value) for name, value in rate.items()}
-    return {"learning_rate": float(rate)}
+    return {f"learning_rate{name}": float(rate) for name, rate in rates.items()}
 
 
 def set_learning_rate(callback: Callback, name: str, value: float) -> None:

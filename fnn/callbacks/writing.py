@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -67,7 +68,7 @@ class CSVLogger(Callback):
         if first is None:
             append_line(self.path, self._row(["epoch", *keys]))
             return keys
-        if not set(keys) <= set(first) and {k for k in keys if k[:4] != "val_"} - set(first):
+        if not {key for key in keys if not key.startswith("val_")} <= set(first):
             raise ValueError(
                 f"CSVLogger: expected a file with the columns {['epoch', *keys]} to append to, "
                 f"received {self.path} with {first}; do give another filename"
@@ -155,7 +156,7 @@ class TensorBoard(Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         numbers = dict(logs or {})
-        if getattr(self.model, "learning_rate", None) is not None:
+        with contextlib.suppress(ValueError):  # an optimizer that does not tell its rate
             numbers.update(learning_rates(self))
         for name, value in numbers.items():
             writer = self.validation if name.startswith("val_") else self.train

@@ -7,10 +7,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array, random
+from jax import Array, lax, random
 
 from fnn.core import arguments
 from fnn.core.context import Context
+from fnn.core.layer import State
 from fnn.core.masking import combine_masks
 
 Axes = tuple[int, ...]
@@ -21,8 +22,8 @@ def parts(x: Any) -> tuple[Any, Any, Any, Any]:
 
     One array is query and value; without a key the values are the keys; the mask may be None.
     """
-    given = tuple(x) if isinstance(x, (tuple, list)) else (x, x)
-    query, value, key, mask = (*given, *(None,) * (4 - len(given)))
+    given = list(x) if isinstance(x, (tuple, list)) else [x, x]
+    query, value, key, mask = given + [None] * (4 - len(given))
     return query, value, value if key is None else key, mask
 
 
@@ -140,6 +141,19 @@ def drop_shares(layer: Any, shares: Array, ctx: Context) -> Array:
     return jnp.where(kept, shares / (1 - layer.dropout), 0)
 
 
+def remember(state: State, k: Array, v: Array, real: Array | None) -> tuple[Any, ...]:
+    """Puts new keys and values behind those seen: (all keys, all values, their mask, state)."""
+    real = jnp.ones(k.shape[:2], bool) if real is None else real
+    names = ("cached_key", "cached_value", "cached_mask")
+    seen = {
+        name: lax.dynamic_update_slice_in_dim(
+            state[name], a.astype(state[name].dtype), state["index"], axis=1
+        )
+        for name, a in zip(names, (k, v, real), strict=True)
+    }
+    return *seen.values(), {**state, **seen, "index": state["index"] + k.shape[1]}
+
+
 def check_inputs(layer: Any, query: Any, value: Any, key: Any, mask: Any) -> None:
     """Raises ValueError unless the shapes of the inputs fit each other."""
     shapes = [tuple(a.shape) for a in (query, value, key)]
@@ -159,7 +173,7 @@ def check_inputs(layer: Any, query: Any, value: Any, key: Any, mask: Any) -> Non
         )
     if mask is None:
         return
-    scores = score_shape(*shapes[:2], layer.sizes[0], axes, ndim - 2)
+    scores = score_shape(shapes[0], shapes[1], layer.sizes[0], axes, ndim - 2)
     full = full_mask(tuple(mask.shape), axes, scores)
     if len(full) != len(scores) or any(m not in (1, n) for m, n in zip(full, scores, strict=False)):
         raise ValueError(

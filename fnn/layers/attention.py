@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from fnn.core import arguments
 from fnn.core.attending import (
@@ -21,6 +21,7 @@ from fnn.core.attending import (
     fold_mask,
     pair_mask,
     parts,
+    remember,
     score_shape,
     shares_of,
     step_mask,
@@ -94,18 +95,18 @@ class _HeadAttention(Layer):
             dtype=self.dtype,
         )
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self: Any, key: Array, x: Any) -> tuple[Params, State]:
         query, value, keys, allowed = parts(x)
         check_inputs(self, query, value, keys, allowed)
         heads, _, size, value_size = self.sizes
         inputs = {"key": keys, "value": value}
         like = lambda *shape: jax.ShapeDtypeStruct((*query.shape[:-1], *shape), query.dtype)
         inputs["position"], inputs["attention_output"] = like(heads, size), like(heads, value_size)
-        params = {}
+        params: Params = {}
         for name, child in self.children():
             if name == "attention_output" and self.output_shape is None:
                 child = child.replace(output_shape=(query.shape[-1],))
-            params[name], _ = init_child(str(name), child, key, inputs.get(str(name), query))
+            params[name], _ = init_child(name, child, key, inputs.get(name, query))
         return params, {}
 
     def apply(
@@ -125,7 +126,7 @@ class _HeadAttention(Layer):
             q, k = run("position", q), run("position", k)
         real = combine_masks(masks[1:3])
         if "index" in state:
-            k, v, real, state = _remember(state, k, v, real)
+            k, v, real, state = remember(state, k, v, real)
         n, axes = query.ndim - 2, axes_of(self, query.ndim)
         shape = score_shape(q.shape, k.shape, q.shape[-2], axes, n)
         folded = tuple(fold(a, axes, n) for a in (q, k, v))
@@ -237,6 +238,8 @@ class MultiHeadAttention(_HeadAttention):
                 object.__setattr__(self, name, (getattr(self, name),))
         optional = ("value_dim",) if self.value_dim is not None else ()
         arguments.positive_int(self, "num_heads", "key_dim", *optional)
+        if self.output_shape is not None:
+            arguments.integers(self, "output_shape", len(self.output_shape))  # type: ignore[arg-type]
         super().validate()
 
     @property
@@ -291,16 +294,3 @@ class GroupedQueryAttention(_HeadAttention):
     @property
     def sizes(self) -> tuple[int, int, int, int]:
         return self.num_query_heads, self.num_key_value_heads, self.head_dim, self.head_dim
-
-
-def _remember(state: State, k: Array, v: Array, real: Array | None) -> tuple[Any, ...]:
-    """Puts new keys and values behind those seen: (all keys, all values, their mask, state)."""
-    real = jnp.ones(k.shape[:2], bool) if real is None else real
-    names = ("cached_key", "cached_value", "cached_mask")
-    seen = {
-        name: lax.dynamic_update_slice_in_dim(
-            state[name], a.astype(state[name].dtype), state["index"], axis=1
-        )
-        for name, a in zip(names, (k, v, real), strict=True)
-    }
-    return *seen.values(), {**state, **seen, "index": state["index"] + k.shape[1]}

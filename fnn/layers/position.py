@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from fnn.core import arguments
@@ -74,8 +74,9 @@ class SinusoidalPosition(Layer):
     Raises ValueError unless `max_wavelength` is a number above 0 (Vaswani et al. 2017,
     section 3.5).
 
-    >>> SinusoidalPosition().apply({}, {}, jnp.zeros((1, 2, 2)))[0].round(2).tolist()
-    [[[0.0, 1.0], [0.8399999737739563, 0.5400000214576721]]]
+    >>> y, _ = SinusoidalPosition().apply({}, {}, jnp.zeros((1, 2, 2)))
+    >>> [f"{value:.2f}" for value in y.ravel()]
+    ['0.00', '1.00', '0.84', '0.54']
     """
 
     masking = "pass"
@@ -111,9 +112,9 @@ class RotaryEmbedding(Layer):
     Raises ValueError for an odd number of features (Su et al. 2021, section 3.2.2; the pairs are
     laid out as in GPT-NeoX, Llama and KerasHub).
 
-    >>> x = jnp.array([[[1.0, 0.0], [1.0, 0.0]]])
-    >>> RotaryEmbedding().apply({}, {}, x)[0].round(2).tolist()
-    [[[1.0, 0.0], [0.5400000214576721, 0.8399999737739563]]]
+    >>> y, _ = RotaryEmbedding().apply({}, {}, jnp.array([[[1.0, 0.0], [1.0, 0.0]]]))
+    >>> [f"{value:.2f}" for value in y.ravel()]
+    ['1.00', '0.00', '0.54', '0.84']
     """
 
     masking = "pass"
@@ -155,8 +156,8 @@ def angles(state: State, x: Any, number: int, features: int, longest: float) -> 
     """
     exact = jnp.promote_types(x.dtype, jnp.float32)
     position = (state.get("index", 0) + jnp.arange(x.shape[1])).astype(exact)
-    rate = jnp.exp(-math.log(longest) * 2 / features * jnp.arange(number, dtype=exact))
-    return position[:, None] * rate[None]
+    rate = longest ** (-2 / features * np.arange(number))
+    return position[:, None] * jnp.asarray(rate[None], exact)
 
 
 def later(state: State, x: Array) -> State:

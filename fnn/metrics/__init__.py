@@ -35,6 +35,7 @@ from fnn.metrics.curves import (
     SensitivityAtSpecificity,
     SpecificityAtSensitivity,
 )
+from fnn.metrics.further import ExpectedCalibrationError, MultiLabelAccuracy, Perplexity
 from fnn.metrics.losses import (
     BinaryCrossentropy,
     CategoricalCrossentropy,
@@ -83,6 +84,7 @@ __all__ = [
     "CategoricalHinge",
     "ConcordanceCorrelation",
     "CosineSimilarity",
+    "ExpectedCalibrationError",
     "F1Score",
     "FBetaScore",
     "FalseNegatives",
@@ -100,9 +102,11 @@ __all__ = [
     "MeanSquaredError",
     "MeanSquaredLogarithmicError",
     "Metric",
+    "MultiLabelAccuracy",
     "OneHotIoU",
     "OneHotMeanIoU",
     "PearsonCorrelation",
+    "Perplexity",
     "Poisson",
     "Precision",
     "PrecisionAtRecall",

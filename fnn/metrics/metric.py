@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import jax
@@ -26,6 +28,21 @@ Sums: TypeAlias = dict[str, Array]
 Targets: TypeAlias = Literal["elementwise", "classes", "labels", "any"]  # as of losses
 
 
+def _own_sums(metric: Any) -> Sums:
+    found = vars(metric).get("_own")
+    return metric.init() if found is None else found
+
+
+def _of_own_sums(result: Callable[..., Any]) -> Callable[..., Any]:
+    """`result(self, sums)` that takes the sums which `update_state` keeps where none are given."""
+
+    @functools.wraps(result)
+    def of(self: Any, sums: Sums | None = None) -> Any:
+        return result(self, _own_sums(self) if sums is None else sums)
+
+    return of
+
+
 class Metric(Value):
     """A number that tells how good predictions are, from sums over all batches.
 
@@ -46,12 +63,25 @@ class Metric(Value):
     >>> bias = Bias()
     >>> bias.result(bias.update(bias.init(), jnp.zeros(2), jnp.array([1.0, 2.0]))).item()
     1.5
+
+    For a loop by hand there is Keras's stateful face: `update_state(y_true, y_pred)`, `result()`,
+    `reset_state()`. The sums that it keeps belong to this object and are no part of the value: not
+    compared, not printed, not saved, not seen by `fit`. It is not for use inside `jit`.
+
+    >>> bias.update_state(jnp.zeros(2), jnp.array([3.0, 4.0]))
+    >>> bias.result().item(), bias == Bias()
+    (3.5, True)
     """
 
     kind: ClassVar[str] = "metric"
     targets: ClassVar[Targets] = "any"
     direction: ClassVar[str | None] = None
     default_label: ClassVar[str | None] = None  # where it is not the class name in snake case
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "result" in vars(cls):
+            cls.result = _of_own_sums(vars(cls)["result"])  # type: ignore[method-assign]
 
     @property
     def label(self) -> str:
@@ -78,9 +108,22 @@ class Metric(Value):
         y_true, y_pred, weight = self.prepare(y_true, y_pred, weight)
         return add_mean(sums, self.values(y_true, y_pred), weight)
 
+    @_of_own_sums
     def result(self, sums: Sums) -> Array:
-        """The number that the sums stand for; 0 before the first entry."""
+        """The number that the sums stand for; 0 before the first entry.
+
+        Without an argument that of the sums which `update_state` keeps.
+        """
         return divide(sums["total"], sums["count"])
+
+    def update_state(self, *batch: Any, sample_weight: Any = None) -> None:
+        """Adds a batch, `(y_true, y_pred)` as `update` takes it, to the sums that this keeps."""
+        given = batch if sample_weight is None else (*batch, sample_weight)
+        object.__setattr__(self, "_own", self.update(_own_sums(self), *given))
+
+    def reset_state(self) -> None:
+        """Forgets what `update_state` has added."""
+        object.__setattr__(self, "_own", None)
 
     def prepare(self, y_true: Any, y_pred: Any, weight: Any) -> tuple[Any, Any, Any]:
         """Targets in shape, predictions in floating point, nothing left of weightless entries."""

@@ -125,7 +125,7 @@ class Model(Batchwise):
             self._ensure_optimizer()
             now = self.train_state
             plan = Plan(
-                step=make_train_step(self.layer, objective, compiled["optimizer"]),
+                step=self._train_step(objective, callbacks),
                 data=data,
                 run=self,
                 callbacks=callbacks,
@@ -184,6 +184,13 @@ class Model(Batchwise):
             )
 
         return validate
+
+    def _train_step(self, objective: Any, callbacks: Any) -> Any:
+        """The step to train with; one that also logs norms, if a callback asks for them."""
+        given = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
+        if any(getattr(callback, "step_statistics", False) for callback in given):
+            return make_train_step(self.layer, objective, self.optimizer, True)
+        return make_train_step(self.layer, objective, self.optimizer)
 
     def _weights(self) -> tuple[Any, Any]:
         return self.train_state.params, self.train_state.state

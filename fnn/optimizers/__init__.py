@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fnn.core.config import lookup, names_of, register, resolve
+from fnn.optimizers import schedules
 from fnn.optimizers.optimizer import (
     Optimizer,
     current_learning_rate,
@@ -53,6 +54,7 @@ __all__ = [
     "get",
     "loss_scale",
     "run_update",
+    "schedules",
     "with_learning_rate",
 ]
 

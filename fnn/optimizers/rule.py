@@ -37,8 +37,8 @@ class Rule(Optimizer):
     are biases or scales and shifts of norms, if "biases_and_norms" is in it.
 
     With `use_ema` the state holds a running average of the weights, `state["average"]`, moved by
-    every update, which takes the place of the weights every `ema_overwrite_frequency` updates, and
-    at the end of `fit`.
+    every update (in Keras by every gradient that is accumulated, too). It takes the place of the
+    weights every `ema_overwrite_frequency` updates, and at the end of `fit`.
     """
 
     learning_rate: Any = 0.001

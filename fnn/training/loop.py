@@ -24,6 +24,7 @@ class Run:
     def __init__(self, state: Any) -> None:
         self.train_state, self.stop_training = state, False
         self.history: History | None = None
+        self.callbacks: CallbackList | None = None
 
 
 def fit(
@@ -109,7 +110,7 @@ def train(plan: Plan) -> History:
     steps = plan.steps or plan.data.steps
     params = {"verbose": plan.verbose, "epochs": plan.epochs, "steps": steps}
     history = plan.run.history = History(params, None if isinstance(plan.run, Run) else plan.run)
-    callbacks = CallbackList(plan.callbacks, plan.run, params)
+    callbacks = plan.run.callbacks = CallbackList(plan.callbacks, plan.run, params)
     plan.run.stop_training = False
     if (
         getattr(plan.data, "once", False)
@@ -124,7 +125,7 @@ def train(plan: Plan) -> History:
         trainer = Trainer(plan, callbacks, interrupt)
         callbacks.call("on_train_begin", {})
         try:
-            for epoch in range(plan.initial_epoch, plan.epochs):
+            for epoch in range(trainer.first_epoch(), plan.epochs):
                 callbacks.call("on_epoch_begin", epoch, {})
                 logs = trainer.epoch(epoch)
                 callbacks.call("on_epoch_end", epoch, logs)
@@ -132,7 +133,7 @@ def train(plan: Plan) -> History:
                 if plan.run.stop_training:
                     break
                 interrupt.poll()
-            if plan.end_training is not None and history.epoch:
+            if plan.end_training is not None and plan.epochs > plan.initial_epoch:
                 plan.run.train_state = plan.end_training(plan.run.train_state)
         except BaseException:
             callbacks.call_every("on_train_end", {})

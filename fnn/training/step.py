@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from fnn.core import weights
+from fnn.core import tree, weights
 from fnn.core.calling import call
 from fnn.core.config import resolve
 from fnn.core.context import Context
 from fnn.core.layer import Layer
 from fnn.core.masking import Masked, is_masked, strip_masks
+from fnn.metrics import Mean
 from fnn.optimizers import expand_updates, loss_scale, run_update
 from fnn.training.objective import Objective, entries
 from fnn.training.state import Tally, TrainState
@@ -87,13 +88,19 @@ def make_loss(layer: Layer, objective: Objective) -> Callable[..., Any]:
     return loss_of
 
 
+NORMS = ("gradient_norm", "update_norm", "weight_norm")
+
+
 @functools.lru_cache(maxsize=64)
-def make_train_step(layer: Layer, objective: Objective, optimizer: Any) -> Callable[..., Any]:
+def make_train_step(
+    layer: Layer, objective: Objective, optimizer: Any, norms: bool = False
+) -> Callable[..., Any]:
     """The pure function `step(train_state, batch, key) -> (train_state, logs)` of a model.
 
     `batch` is `({"x": ..., "y": (...), "weight": (...)}, rows)`, `rows` True where a row is real.
     It takes the gradient of the loss with the penalties, updates what learns, applies
     constraints. The logs are tallies; if any gradient is not finite, the loss is not either.
+    With `norms` there are those of gradients, updates and weights: `gradient_norm/dense/kernel`.
     """
     objective_of = make_loss(layer, objective)
 
@@ -104,6 +111,7 @@ def make_train_step(layer: Layer, objective: Objective, optimizer: Any) -> Calla
             _, (state, logs) = loss_of(learning)
             updates = optimizer.get_updates(lambda params: loss_of(params)[0], learning)
             updates, slots = expand_updates(updates, learning), now.optimizer
+            grads: Any = {}
         else:
             scale = loss_scale(now.optimizer)
             (loss, (state, logs)), grads = _gradient(loss_of, learning, scale)
@@ -113,11 +121,24 @@ def make_train_step(layer: Layer, objective: Objective, optimizer: Any) -> Calla
             updates, slots = run_update(
                 optimizer, grads, now.optimizer, learning, weight=weight, **extra
             )
+        if norms:
+            logs = {**logs, **_norms(grads, updates, learning)}
         new = _updated(layer, now, learning, updates)
         new = new.replace(state=state, optimizer=slots, step=now.step + 1)
         return _same_types(new, now), logs
 
     return train_step
+
+
+def _norms(*trees: Any) -> dict[str, Tally]:
+    """The norm of each leaf of gradients, updates and weights, by path."""
+    norm = lambda a: jnp.sqrt(jnp.square(a.astype(jnp.float32)).sum())
+    return {
+        "/".join((name, *path)): Tally(Mean(), {"total": norm(leaf), "count": jnp.ones(())})
+        for name, whole in zip(NORMS, trees, strict=True)
+        for path, leaf in tree.flatten(whole)
+        if path
+    }
 
 
 def _gradient(loss_of: Any, params: Any, scale: Array | None) -> Any:

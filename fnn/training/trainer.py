@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +17,7 @@ from fnn.training import engine
 from fnn.training.checks import TrainingError
 from fnn.training.interrupt import Interrupt
 from fnn.training.progress import Progress
-from fnn.training.state import numbers
+from fnn.training.state import TrainState, numbers
 
 
 @dataclasses.dataclass
@@ -73,6 +74,14 @@ class Trainer:
         )
         self.donate = self.program.is_large and not self.each
 
+    def first_epoch(self) -> int:
+        """The epoch to begin with: later than planned if a callback put a saved state back."""
+        plan, now = self.plan, self.plan.run.train_state
+        if not isinstance(now, TrainState):
+            return plan.initial_epoch
+        self.number = int(now.step)
+        return plan.initial_epoch + max(int(now.epoch) - plan.first_epoch, 0)
+
     def epoch(self, epoch: int) -> dict[str, float]:
         """One pass over the data. Returns its logs."""
         plan, run = self.plan, self.plan.run
@@ -80,6 +89,7 @@ class Trainer:
         self.progress.header(epoch, plan.epochs)
         self.flight: deque[Dispatch] = deque()
         self.done, self.tallies, self.healthy = 0, self.program.zeros(), np.True_
+        self.refused = False
         self.settled, self.state, self.snapshot = self.tallies, run.train_state, None
         if self.donate:
             self.snapshot = jax.tree.map(_on_host, self.state)
@@ -103,10 +113,12 @@ class Trainer:
         if plan.end_epoch is not None:
             run.train_state = plan.end_epoch(run.train_state)
         logs = numbers(self.settled)
+        if self.refused:
+            logs["loss"] = math.nan
         if plan.validate is not None:
             found = plan.validate(epoch, self.callbacks)
             logs.update({f"val_{name}": value for name, value in found.items()})
-        self.progress.end(self.done, logs)
+        self.progress.end(self.done, _shown(logs))
         return logs
 
     def _dispatch_all(self, chunk: Any, count: int) -> None:
@@ -152,9 +164,19 @@ class Trainer:
                 raise
             self.plan.run.train_state, self.settled = oldest.state, oldest.tallies
             if not healthy:
-                raise TrainingError(self._not_finite(oldest))
+                self._refuse(self._not_finite(oldest))
+                return
             if self.progress.due():
-                self.progress.update(oldest.done, numbers(oldest.tallies))
+                self.progress.update(oldest.done, _shown(numbers(oldest.tallies)))
+
+    def _refuse(self, message: str) -> None:
+        """Ends the training: quietly if a callback wants it so, else by an error."""
+        hooks = [getattr(c, "on_not_finite", None) for c in self.callbacks.callbacks]
+        answers = [hook(message) for hook in hooks if hook is not None]  # all of them are told
+        if not any(answers):
+            raise TrainingError(message)
+        self.flight.clear()
+        self.refused = self.plan.run.stop_training = True
 
     def _failed(self, error: Exception) -> None:
         self.flight.clear()
@@ -183,6 +205,11 @@ class Trainer:
             "the model is as it was before that step; do lower the learning rate or scale the "
             'inputs (guard="skip" leaves such steps out)'
         )
+
+
+def _shown(logs: dict[str, float]) -> dict[str, float]:
+    """What stands beside the bar: not the numbers of single weights, which have paths as names."""
+    return {name: value for name, value in logs.items() if "/" not in name}
 
 
 def _on_host(leaf: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Schedules: a learning rate as a function of the step, by Keras's names."""
+"""Schedules of Keras: decays by exponents, polynomials, steps and cosines."""
 
 from __future__ import annotations
 
@@ -40,11 +40,13 @@ LearningRateSchedule = Schedule
 register(Schedule, "LearningRateSchedule")
 
 
-def _float(step: Any) -> Array:
+def as_float(step: Any) -> Array:
+    """The step in float32."""
     return jnp.asarray(step).astype("float32")
 
 
-def _positive(schedule: Schedule, argument: str) -> None:
+def positive(schedule: Schedule, argument: str) -> None:
+    """Checks that a field is a number above 0."""
     value = getattr(schedule, argument)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
         raise wrong(schedule, argument, "to be above 0", value, f"do e.g. {argument}=1000")
@@ -66,10 +68,10 @@ class ExponentialDecay(Schedule):
     name: str = "ExponentialDecay"
 
     def validate(self) -> None:
-        _positive(self, "decay_steps")
+        positive(self, "decay_steps")
 
     def __call__(self, step: Any) -> Array:
-        passed = _float(step) / float(self.decay_steps)
+        passed = as_float(step) / float(self.decay_steps)
         if self.staircase:
             passed = jnp.floor(passed)
         return self.initial_learning_rate * jnp.power(jnp.float32(self.decay_rate), passed)
@@ -91,10 +93,10 @@ class InverseTimeDecay(Schedule):
     name: str = "InverseTimeDecay"
 
     def validate(self) -> None:
-        _positive(self, "decay_steps")
+        positive(self, "decay_steps")
 
     def __call__(self, step: Any) -> Array:
-        passed = _float(step) / float(self.decay_steps)
+        passed = as_float(step) / float(self.decay_steps)
         if self.staircase:
             passed = jnp.floor(passed)
         return self.initial_learning_rate / (1 + self.decay_rate * passed)
@@ -152,10 +154,10 @@ class PolynomialDecay(Schedule):
     name: str = "PolynomialDecay"
 
     def validate(self) -> None:
-        _positive(self, "decay_steps")
+        positive(self, "decay_steps")
 
     def __call__(self, step: Any) -> Array:
-        step = _float(step)
+        step = as_float(step)
         if self.cycle:
             length = float(self.decay_steps)
             steps = length * jnp.maximum(jnp.ceil(step / length), 1)
@@ -185,7 +187,7 @@ class CosineDecay(Schedule):
     warmup_steps: float = 0
 
     def validate(self) -> None:
-        _positive(self, "decay_steps")
+        positive(self, "decay_steps")
         if self.warmup_target is None and self.warmup_steps:
             raise wrong(
                 self,
@@ -196,7 +198,7 @@ class CosineDecay(Schedule):
             )
 
     def __call__(self, step: Any) -> Array:
-        step = _float(step)
+        step = as_float(step)
         peak, warmup = self.initial_learning_rate, 0.0
         if self.warmup_target is not None:
             peak, warmup = self.warmup_target, float(self.warmup_steps)
@@ -226,12 +228,12 @@ class CosineDecayRestarts(Schedule):
     name: str = "SGDRDecay"
 
     def validate(self) -> None:
-        _positive(self, "first_decay_steps")
+        positive(self, "first_decay_steps")
         if not isinstance(self.t_mul, (int, float)) or not self.t_mul >= 1:
             raise wrong(self, "t_mul", "to be at least 1", self.t_mul)
 
     def __call__(self, step: Any) -> Array:
-        passed = _float(step) / float(self.first_decay_steps)
+        passed = as_float(step) / float(self.first_decay_steps)
         if self.t_mul == 1:
             restarts = jnp.floor(passed)
             passed = passed - restarts

@@ -1,0 +1,8 @@
+"""Networks: short functions that return layers."""
+
+# ruff: noqa: F401 - this module only collects names
+
+from fnn.networks.convolutional import lenet, resnet, unet
+from fnn.networks.decoding import generate, start_decoding
+from fnn.networks.plain import lstm_classifier, mlp
+from fnn.networks.transformers import encoder_decoder, gpt, vit

@@ -1,0 +1,119 @@
+"""Transformers: of text, of images, from one sequence to another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fnn.core.layer import Layer
+from fnn.core.node import Input
+from fnn.initializers import RandomNormal
+from fnn.layers import (
+    Conv2D,
+    Dense,
+    Dropout,
+    Embedding,
+    GlobalAveragePooling1D,
+    LayerNormalization,
+    PositionEmbedding,
+    Repeat,
+    Reshape,
+    Sequential,
+    SinusoidalPosition,
+    TransformerDecoderBlock,
+    TransformerEncoderBlock,
+)
+from fnn.layers.graph import connect
+
+SMALL = RandomNormal(stddev=0.02)  # for embeddings (Radford et al. 2018, section 4.1)
+
+
+def gpt(
+    vocabulary: int, width: int, depth: int, heads: int, context: int, dropout: float = 0.0
+) -> Layer:
+    """The probability of each next token.   (batch, time) ids -> (batch, time, vocabulary)
+
+    `depth` blocks of `width`, compiled once, for at most `context` steps; train it with targets one
+    step ahead and "sparse_categorical_crossentropy", continue a text with `generate`
+    (Radford et al. 2019).
+
+    >>> network = gpt(vocabulary=65, width=32, depth=2, heads=4, context=16)
+    >>> ids = jnp.zeros((2, 16), int)
+    >>> fnn.core.calling.output_spec(network, ids).shape
+    (2, 16, 65)
+    """
+    block = TransformerEncoderBlock(width, heads, dropout=dropout, use_causal_mask=True)
+    return Sequential(
+        [
+            Embedding(vocabulary, width, SMALL),
+            PositionEmbedding(context, SMALL),
+            Dropout(dropout),
+            Repeat(block, depth),
+            LayerNormalization(epsilon=1e-5),
+            Dense(vocabulary, "softmax"),
+        ]
+    )
+
+
+def vit(
+    shape: tuple[int, int, int],
+    patch: int,
+    width: int,
+    depth: int,
+    heads: int,
+    classes: int,
+    dropout: float = 0.0,
+) -> Layer:
+    """The probability of each class of an image, seen as patches.   (batch, *shape) -> classes
+
+    The patches, `patch` pixels wide and high, are the steps of a transformer; the mean of its
+    outputs is classified. Rows and columns that fill no patch are left out
+    (Dosovitskiy et al. 2021; the mean: Beyer et al. 2022).
+
+    >>> network = vit((8, 8, 3), patch=4, width=16, depth=1, heads=2, classes=10)
+    >>> x = jnp.ones((2, 8, 8, 3))
+    >>> fnn.core.calling.output_spec(network, x).shape
+    (2, 10)
+    """
+    height, breadth, _ = shape
+    steps = (height // patch) * (breadth // patch)
+    return Sequential(
+        [
+            Conv2D(width, patch, strides=patch, name="patches"),
+            Reshape((steps, width)),
+            PositionEmbedding(steps, SMALL),
+            Dropout(dropout),
+            Repeat(TransformerEncoderBlock(width, heads, dropout=dropout), depth),
+            LayerNormalization(epsilon=1e-5),
+            GlobalAveragePooling1D(),
+            Dense(classes, "softmax"),
+        ]
+    )
+
+
+def encoder_decoder(
+    vocabularies: tuple[int, int], width: int, depth: int, heads: int, dropout: float = 0.0
+) -> Layer:
+    """The probability of each next token of a translation.   (source, target) ids -> as `gpt`
+
+    Takes `(source, target)`, (batch, steps) and (batch, time), the target shifted one step back;
+    id 0 is padding in both. `vocabularies` are the numbers of ids of source and target
+    (Vaswani et al. 2017, with the normalization before).
+
+    >>> network = encoder_decoder((20, 30), width=16, depth=1, heads=2)
+    >>> ids = jnp.ones((2, 7), int), jnp.ones((2, 5), int)
+    >>> fnn.core.calling.output_spec(network, ids).shape
+    (2, 5, 30)
+    """
+    source, target = Input((None,), dtype="int32"), Input((None,), dtype="int32")
+
+    def embedded(vocabulary: int, ids: Any) -> Any:
+        vectors = Embedding(vocabulary, width, SMALL, mask_zero=True)(ids)
+        return Dropout(dropout)(SinusoidalPosition()(vectors))
+
+    encoder = Repeat(TransformerEncoderBlock(width, heads, dropout=dropout), depth)
+    memory = LayerNormalization(epsilon=1e-5)(encoder(embedded(vocabularies[0], source)))
+    h = embedded(vocabularies[1], target)
+    for _ in range(depth):
+        h = TransformerDecoderBlock(width, heads, dropout=dropout)(h, memory)
+    h = LayerNormalization(epsilon=1e-5)(h)
+    return connect((source, target), Dense(vocabularies[1], "softmax")(h))

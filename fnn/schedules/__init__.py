@@ -1,0 +1,28 @@
+"""Schedules: a learning rate as a function of the step, by Keras's names."""
+
+from __future__ import annotations
+
+from fnn.schedules.decay import (
+    CosineDecay,
+    CosineDecayRestarts,
+    ExponentialDecay,
+    InverseTimeDecay,
+    LearningRateSchedule,
+    PiecewiseConstantDecay,
+    PolynomialDecay,
+    Schedule,
+)
+from fnn.schedules.whole import OneCycle, WarmupStableDecay
+
+__all__ = [
+    "CosineDecay",
+    "CosineDecayRestarts",
+    "ExponentialDecay",
+    "InverseTimeDecay",
+    "LearningRateSchedule",
+    "OneCycle",
+    "PiecewiseConstantDecay",
+    "PolynomialDecay",
+    "Schedule",
+    "WarmupStableDecay",
+]

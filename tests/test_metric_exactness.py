@@ -1,0 +1,205 @@
+"""Every metric is one number: however the data is cut, ordered and spread over devices."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from fnn import metrics
+from fnn.core.config import from_config, to_config
+from fnn.metrics import ExpectedCalibrationError, Mean, MultiLabelAccuracy, Perplexity, Sum
+from tests.test_metrics import (
+    CLASSES,
+    MANY,
+    NUMBERED,
+    ONE_EACH,
+    STEPS,
+    compiled,
+)
+
+random = np.random.default_rng(5)
+ROWS = 96
+SIZES = [12, 4, 12, 12, 4, 12, 12, 4, 12, 12]  # ten unequal batches, two compilations
+CUTS = np.cumsum(SIZES)[:-1].tolist()
+NEW = [
+    ("ExpectedCalibrationError", {}, *NUMBERED),
+    ("ExpectedCalibrationError", {"num_bins": 4}, *CLASSES),
+    ("MultiLabelAccuracy", {}, *MANY),
+    ("MultiLabelAccuracy", {"criterion": "jaccard", "threshold": 0.3}, *MANY),
+    ("Perplexity", {}, *STEPS),
+]
+TABLE = [*ONE_EACH, *NEW]
+
+
+def enlarged(array):
+    """The rows of a small example again and again, in another order, with other numbers."""
+    order = np.random.default_rng(1).integers(0, len(array), ROWS)
+    rows = np.asarray(array)[order]
+    if rows.dtype != "float32" or set(np.unique(rows)) <= {-1, 0, 1}:
+        return rows
+    return (rows * np.random.default_rng(2).uniform(0.8, 1, rows.shape)).astype("float32")
+
+
+def run(metric, y_true, y_pred, weight, cuts=(), apart=False):
+    """The result over batches, of one running sum or of sums of their own, added at the end."""
+    zeros, update = metric.init(y_true, y_pred), compiled(metric)
+    sums, parts = zeros, []
+    for first, last in zip([0, *cuts], [*cuts, len(y_pred)], strict=True):
+        part = slice(first, last)
+        sums = update(zeros if apart else sums, y_true[part], y_pred[part], weight[part])
+        parts.append(sums)
+    return metric.result(jax.tree.map(lambda *leaves: sum(leaves), *parts) if apart else sums)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "y_true", "y_pred"), TABLE, ids=[f"{r[0]}-{r[1]}" for r in TABLE]
+)
+def test_no_split_order_or_device_changes_the_number(name, arguments, y_true, y_pred):
+    metric = getattr(metrics, name)(**arguments)
+    data = enlarged(y_true), enlarged(y_pred), random.integers(0, 4, ROWS).astype("float32")
+    whole = run(metric, *data)
+    order = random.permutation(ROWS)
+    same = lambda found: np.testing.assert_allclose(found, whole, rtol=1e-6, atol=1e-6)
+    same(run(metric, *data, cuts=CUTS))
+    same(run(metric, *(a[order] for a in data), cuts=CUTS, apart=True))
+    mesh = Mesh(np.array(jax.devices()[:4]), ("batch",))
+    spread = NamedSharding(mesh, PartitionSpec("batch"))
+    on_devices = [jax.device_put(a, spread) for a in data]
+    sums = compiled(metric)(metric.init(*data[:2]), *on_devices)
+    same(metric.result(jax.device_get(sums)))
+
+
+def test_mean_and_sum_are_exact_too():
+    values, weight = random.normal(size=ROWS), random.integers(0, 4, ROWS)
+    for metric, expected in (
+        (Mean(), np.average(values, weights=weight)),
+        (Sum(), values @ weight),
+    ):
+        sums = metric.init()
+        for first, last in zip([0, *CUTS], [*CUTS, ROWS], strict=True):
+            sums = metric.update(sums, values[first:last], weight[first:last])
+        np.testing.assert_allclose(metric.result(sums), expected, rtol=1e-5)
+
+
+# -- the stateful face ---------------------------------------------------------------------------
+
+
+SOME = [
+    row for row in TABLE if row[0] in ("Accuracy", "R2Score", "Recall", "AUC", "F1Score", "IoU")
+]
+SOME.append(NEW[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "y_true", "y_pred"), SOME, ids=[row[0] for row in SOME]
+)
+def test_the_stateful_face_gives_the_same_number(name, arguments, y_true, y_pred):
+    make = lambda: getattr(metrics, name)(**arguments)
+    metric, weight = make(), np.ones(len(y_pred), "float32")
+    metric.update_state(y_true[:4], y_pred[:4])
+    metric.update_state(y_true[4:], y_pred[4:], sample_weight=weight[4:])
+    expected = run(make(), y_true, y_pred, weight, cuts=[4])
+    np.testing.assert_allclose(metric.result(), expected, rtol=1e-6)
+    assert (metric, hash(metric), repr(metric)) == (make(), hash(make()), repr(make()))
+    assert from_config(to_config(metric)) == make()
+    metric.reset_state()
+    metric.update_state(y_true[:4], y_pred[:4])
+    first = run(make(), y_true[:4], y_pred[:4], weight[:4])
+    np.testing.assert_allclose(metric.result(), first, rtol=1e-6)
+
+
+def test_the_stateful_face_of_keras():
+    mean = Mean()
+    assert mean.result() == 0
+    mean.update_state([1.0, 3.0])
+    mean.update_state(5.0)
+    mean.update_state([7.0], [2.0])
+    assert mean.result().item() == pytest.approx((1 + 3 + 5 + 14) / 5)
+    mean.reset_state()
+    assert mean.result() == 0
+    total = Sum()
+    total.update_state(jnp.ones(3))
+    assert total.result() == 3
+
+
+# -- what Keras lacks ----------------------------------------------------------------------------
+
+
+def calibration_error(confidence, hits, bins):
+    """By the words of Guo et al.: a loop over bins."""
+    error = 0.0
+    for number in range(bins):
+        inside = (confidence > number / bins) & (confidence <= (number + 1) / bins)
+        if inside.any():
+            error += abs(hits[inside].mean() - confidence[inside].mean()) * inside.mean()
+    return error
+
+
+@pytest.mark.parametrize("bins", [1, 5, 15])
+def test_calibration_is_that_of_a_loop(bins):
+    shares = np.asarray(jax.nn.softmax(2 * random.normal(size=(200, 4)).astype("float32")))
+    labels = random.integers(0, 4, 200)
+    metric = ExpectedCalibrationError(bins)
+    expected = calibration_error(shares.max(-1), shares.argmax(-1) == labels, bins)
+    one_hot = np.eye(4, dtype="float32")[labels]
+    logits = ExpectedCalibrationError(bins, from_logits=True)
+    ones = np.ones(200, "float32")
+    assert run(metric, labels, shares, ones) == pytest.approx(expected, rel=1e-4)
+    assert run(metric, one_hot, shares, ones) == pytest.approx(expected, rel=1e-4)
+    assert run(logits, labels, np.log(shares), ones) == pytest.approx(expected, rel=1e-4)
+
+
+def test_calibration_of_two_classes_looks_at_the_likelier_one():
+    positive = random.uniform(size=(100, 1)).astype("float32")
+    truth = random.integers(0, 2, 100).astype("float32")
+    both = np.concatenate([1 - positive, positive], axis=1)
+    ones = np.ones(100, "float32")
+    found = run(ExpectedCalibrationError(), truth, positive, ones)
+    again = run(ExpectedCalibrationError(), truth.astype(int), both, ones)
+    assert float(found) == pytest.approx(float(again), abs=1e-6)
+    logit = np.log(positive / (1 - positive))
+    from_logits = run(ExpectedCalibrationError(from_logits=True), truth, logit, ones)
+    assert float(from_logits) == pytest.approx(float(found), abs=1e-6)
+
+
+def test_sets_of_labels_agree_as_scikit_learn_says():
+    sklearn_metrics = pytest.importorskip("sklearn.metrics")
+    truth, scores = random.integers(0, 2, (50, 3)), random.uniform(size=(50, 3))
+    truth[0], scores[0] = 0, 0.1  # both sets empty
+    called = scores > 0.4
+    ones = np.ones(50, "float32")
+    oracle = {
+        "exact_match": sklearn_metrics.accuracy_score(truth, called),
+        "hamming": 1 - sklearn_metrics.hamming_loss(truth, called),
+        "jaccard": sklearn_metrics.jaccard_score(
+            truth, called, average="samples", zero_division=1.0
+        ),
+    }
+    for criterion, expected in oracle.items():
+        metric = MultiLabelAccuracy(0.4, criterion)
+        assert run(metric, truth, scores, ones) == pytest.approx(expected, rel=1e-6)
+
+
+def test_perplexity_is_the_exponential_of_the_mean_over_tokens():
+    labels, logits = random.integers(0, 5, (6, 7)), random.normal(size=(6, 7, 5)).astype("float32")
+    each = -np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), labels[..., None], -1)[
+        ..., 0
+    ]
+    metric = Perplexity(from_logits=True)
+    found = run(metric, labels, logits, np.ones(6, "float32"), cuts=[1, 4])
+    assert found == pytest.approx(np.exp(each.mean()), rel=1e-5)
+    ignoring = Perplexity(from_logits=True, ignore_class=2)
+    found = run(ignoring, labels, logits, np.ones((6, 7), "float32"), cuts=[1, 4])
+    assert found == pytest.approx(np.exp(each[labels != 2].mean()), rel=1e-5)
+
+
+def test_new_metrics_go_by_name_and_refuse_nonsense():
+    for name in ("expected_calibration_error", "multi_label_accuracy", "perplexity"):
+        assert metrics.get(name).label == name
+    with pytest.raises(ValueError, match="num_bins to be a whole number above 0"):
+        ExpectedCalibrationError(0)
+    with pytest.raises(ValueError, match="criterion to be one of 'exact_match'"):
+        MultiLabelAccuracy(criterion="any")
+    with pytest.raises(ValueError, match="threshold to be a number"):
+        MultiLabelAccuracy(threshold="half")
