@@ -60,7 +60,6 @@ def gqa(*args, **options):
 
 
 RELATIVES = {
-    "self": (mha(), SELF),
     "cross": (mha(), CROSS),
     "key": (mha(), THREE),
     # with dropout, as Keras 3.15.1 has an error where value_dim differs and there is none
@@ -68,21 +67,14 @@ RELATIVES = {
     "no bias": (mha(use_bias=False), CROSS),
     "gate": (mha(4, 0.5, use_gate=True), CROSS),
     "scores": (mha(return_attention_scores=True), CROSS),
-    "dropout in inference": (mha(dropout=0.5), CROSS),
     "attention_mask": (mha(), (*THREE, jnp.asarray(ALLOWED))),
     "attention_mask of ints, no key": (mha(), (*CROSS, None, jnp.asarray(ALLOWED, "int32"))),
     "attention_mask by head": (mha(), (*CROSS, None, jnp.asarray(ALLOWED[:, None]))),
     "attention_mask of no batch": (mha(), (*CROSS, None, jnp.asarray(ALLOWED[0]))),
-    "attention_mask, scores": (
-        mha(return_attention_scores=True),
-        (*CROSS, None, jnp.asarray(ALLOWED)),
-    ),
-    "masks": (mha(), MASKED),
     "masks of three": (mha(), ALL_MASKED),
     "masks, scores": (mha(return_attention_scores=True), MASKED),
     "masks, attention_mask": (mha(), (*ALL_MASKED, jnp.asarray(ALLOWED))),
     "causal": (mha(use_causal_mask=True), SELF),
-    "causal, cross": (mha(use_causal_mask=True), CROSS),
     "causal, scores": (mha(use_causal_mask=True, return_attention_scores=True), SELF),
     "causal, dropout": (mha(dropout=0.5, use_causal_mask=True), SELF),
     "causal, masks": (mha(use_causal_mask=True), MASKED),
@@ -101,7 +93,6 @@ RELATIVES = {
     ),
     "all axes": (mha(), (BOX, BOX[:, :2])),
     "all axes, scores": (mha(return_attention_scores=True), (BOX, BOX[:, :2])),
-    "grouped": (gqa(), SELF),
     "grouped, key": (gqa(), THREE),
     "grouped, causal, gate": (gqa(use_gate=True, use_causal_mask=True), SELF),
     "grouped, causal window, masks": (gqa(sliding_window=4, use_causal_mask=True), MASKED),
@@ -294,31 +285,28 @@ TRAIN = Context(train=True, key=jax.random.key(4))
 def test_what_stands_in_masked_steps_reaches_nothing(name):
     """Not even NaN reaches a real output, or a gradient of real outputs."""
     layer = LOOKING[name]
-    one = name.startswith("encoder")
-    masks = (REAL_QUERIES, REAL_KEYS)
-    x = Masked(WIDE[0], REAL_QUERIES) if one else with_masks(WIDE, *masks)
-    params, state = random_params(layer, x), weight_spec(layer, x)[1]
-    fill = 1e3 if "block" in name else jnp.nan  # LayerNormalization sums whole batches
+    inputs = WIDE[:1] if name.startswith("encoder") else WIDE
+    # A normalization of NaN puts it into the gradient of gamma, whatever comes after.
+    fill = 1e3 if "block" in name else jnp.nan
 
-    def spoil(a):
-        return Masked(jnp.where(a.mask[..., None], a.values, fill), a.mask)
+    def masked(fill):
+        masks = zip(inputs, (REAL_QUERIES, REAL_KEYS), strict=False)
+        given = [Masked(jnp.where(m[..., None], a, fill), m) for a, m in masks]
+        return given[0] if len(given) == 1 else tuple(given)
 
-    spoiled = spoil(x) if one else tuple(map(spoil, x))
+    params, state = random_params(layer, masked(0)), weight_spec(layer, masked(0))[1]
 
     def value(params, x):
         y, _ = call(layer, params, state, x, TRAIN)
-        first = jax.tree.leaves(y, is_leaf=lambda a: isinstance(a, Masked))[0]
-        assert first.mask is REAL_QUERIES or (first.mask == REAL_QUERIES).all()
-        y = jax.tree.map(
-            lambda a: a[np.asarray(REAL_QUERIES)] if a.shape[1] == 5 else a,
-            y.values if isinstance(y, Masked) else (first.values,),
-        )
-        return sum(jnp.sum(jnp.sin(a)) for a in jax.tree.leaves(y)), y
+        y, *scores = jax.tree.leaves(y, is_leaf=lambda a: isinstance(a, Masked))
+        real = jnp.where(y.mask[..., None], y.values, 0)
+        return sum(jnp.sum(jnp.sin(a)) for a in (real, *scores)), (y.mask, real, *scores)
 
     graded = jit(jax.value_and_grad(value, has_aux=True))
-    (_, before), gradient = graded(params, x)
-    (_, after), other = graded(params, spoiled)
-    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b), before, after)
+    (_, before), gradient = graded(params, masked(0))
+    (_, after), other = graded(params, masked(fill))
+    assert (before[0] == REAL_QUERIES).all()
+    jax.tree.map(np.testing.assert_array_equal, before, after)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), gradient, other)
 
 
@@ -350,7 +338,6 @@ def test_a_later_step_changes_no_earlier_output(name, train):
     x = own
     changed = own.at[:, at:].set(100.0)
     params, state = random_params(layer, inputs(x)), weight_spec(layer, inputs(x))[1]
-    state = initialize(layer, jax.random.key(0), inputs(x))[1] if jax.tree.leaves(state) else state
     run = jit(lambda x: call(layer, params, state, x, context)[0])
     first, second = (jax.tree.leaves(run(inputs(a))) for a in (x, changed))
     np.testing.assert_array_equal(first[0][:, :at], second[0][:, :at])
@@ -400,7 +387,8 @@ def test_a_query_that_may_look_nowhere_gets_nothing(layer):
         y, _ = call(layer, params, {}, (values, Masked(values, nowhere)), TRAIN)
         return jnp.sum(y**2), y
 
-    (_, y), gradients = jax.value_and_grad(value, (0, 1), has_aux=True)(params, SELF[0])
+    graded = jit(jax.value_and_grad(value, (0, 1), has_aux=True))
+    (_, y), gradients = graded(params, SELF[0])
     bias = params["attention_output"]["bias"] if params else jnp.zeros(6)
     close(y, jnp.broadcast_to(bias[None, None], y.shape))
     assert all(bool(jnp.isfinite(g).all()) for g in jax.tree.leaves(gradients))
@@ -449,8 +437,8 @@ def test_flash_attention_is_the_same_attention(monkeypatch):
         (gqa(sliding_window=2), SELF),
     ]:
         params = random_params(layer, x)
-        run = lambda layer, params=params, x=x: call(layer, params, {}, x, INFERENCE)[0]
-        expected, y = run(layer), run(layer.replace(flash_attention=True))
+        run = lambda layer, x=x: jit(lambda p: call(layer, p, {}, x, INFERENCE)[0])
+        expected, y = (run(one)(params) for one in (layer, layer.replace(flash_attention=True)))
         jax.tree.map(close, y, expected)
     assert implementations == ["cudnn"] * 4
 
@@ -468,13 +456,12 @@ DECODING = {
 }
 
 
-@pytest.mark.parametrize("pieces", [(1,) * 7, (3, 1, 1, 2)], ids=["singly", "in pieces"])
 @pytest.mark.parametrize("name", DECODING)
-def test_a_few_steps_at_a_time_equal_all_at_once(name, pieces):
-    layer, x = DECODING[name], drawn(2, 7, 6)
+def test_a_few_steps_at_a_time_equal_all_at_once(name):
+    layer, x, pieces = DECODING[name], drawn(2, 7, 6), (3, 1, 1, 1, 1)
     params = random_params(layer, x)
-    plain = initialize(layer, jax.random.key(0), x)[1]
-    expected, _ = layer.apply(params, plain, x)
+    plain = weight_spec(layer, x)[1]
+    expected, _ = jit(layer.apply)(params, plain, x)
     traces = []
 
     @jit
@@ -488,7 +475,7 @@ def test_a_few_steps_at_a_time_equal_all_at_once(name, pieces):
         outputs.append(y)
         at += piece
     close(jnp.concatenate(outputs, 1), expected)
-    assert len(traces) == len(set(pieces))  # one compilation for each size
+    assert len(traces) == 2  # one compilation for each size, however many steps
 
 
 def test_masked_steps_stay_masked_in_the_cache():
@@ -506,7 +493,7 @@ def test_masked_steps_stay_masked_in_the_cache():
 def test_generate_continues_as_the_full_pass_says():
     network = fnn.networks.gpt(9, 8, 2, 2, context=8, dropout=0.2)
     prompt = jnp.array([[1, 2, 3], [4, 5, 6]])
-    state = initialize(network, jax.random.key(0), prompt)[1]
+    state = weight_spec(network, prompt)[1]
     params = random_params(network, prompt, scale=1.0)
     made = generate(network, params, state, prompt, steps=6)
     assert made.shape == (2, 9)

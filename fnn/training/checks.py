@@ -146,9 +146,9 @@ def _visit(name: str, layer: Layer, x: Any) -> Any:
         return layer.flow(x, _visit)
     if hasattr(layer, "check_values") and hasattr(x, "shape"):
         layer.check_values(np.asarray(x))
-    for name, child in layer.children():
-        if name is None:
-            _visit("", child, x)
+    for path, child in layer.children():
+        if path is None:
+            _visit(name, child, x)
     return _Computed
 
 

@@ -189,4 +189,3 @@ def check_values(objective: Objective, y: Any, output_specs: list[Any]) -> None:
     for goal, y_true, spec in zip(objective.goals, y, output_specs, strict=True):
         if goal.loss is not None and y_true is not None:
             goal.loss.check_targets(np.asarray(y_true), split_mask(spec)[0])
-
