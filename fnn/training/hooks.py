@@ -16,6 +16,11 @@ class Callback:
     has this step's weights, and what is assigned to it counts from the next step on. Overriding a
     batch hook makes fit wait for every batch; the other hooks cost nothing.
 
+    A callback may also have: `resumed`, the names of the attributes that `BackupAndRestore` keeps
+    (counters of patience); `on_not_finite(message)`, asked before fit raises over a loss that is
+    not finite, True to end the training in its place; `step_statistics = True`, for a step that
+    logs the norms of gradients, updates and weights.
+
     >>> class Say(Callback):
     ...     def on_epoch_end(self, epoch, logs=None):
     ...         print(epoch, sorted(logs))
