@@ -17,6 +17,14 @@ from fnn.layers import Dense
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.fixture(autouse=True)
+def sigint():
+    """Ctrl-C as in a terminal: a job in the background is started with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupted(verb, signals, units):
     done = subprocess.run(
         [sys.executable, ROOT / "tests" / "interrupted.py", verb, str(signals), str(units)],
