@@ -14,7 +14,6 @@ from typing import Any
 
 from benchmarks.workloads import WORKLOADS
 
-BEGIN, END = "<!-- training: begin -->", "<!-- training: end -->"
 MEASURE = "hand"  # the peer that the ratios are to
 TITLES = {
     "hand": "JAX by hand",
@@ -97,8 +96,14 @@ def write(folder: Path, workload: str, result: dict[str, Any]) -> None:
     known[workload] = result
     known = {name: known[name] for name in WORKLOADS if name in known}
     data.write_text(json.dumps(known, indent=1) + "\n")
-    text = readme.read_text() if readme.exists() else f"{BEGIN}\n{END}\n"
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    tables = "\n".join(table(name, result) for name, result in known.items())
-    readme.write_text(f"{before}{BEGIN}\n{tables}{END}{after}")
+    put(readme, "training", "\n".join(table(name, result) for name, result in known.items()))
+
+
+def put(readme: Path, part: str, text: str) -> None:
+    """Replaces what stands between the markers of this part of a file, or appends both."""
+    begin, end = f"<!-- {part}: begin -->\n", f"<!-- {part}: end -->\n"
+    old = readme.read_text() if readme.exists() else ""
+    before, found, rest = old.partition(begin)
+    after = rest.partition(end)[2] if found else ""
+    gap = "\n" if before and not found else ""
+    readme.write_text(f"{before}{gap}{begin}{text}{end}{after}")

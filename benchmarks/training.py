@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,9 @@ from benchmarks.workloads import WORKLOADS
 
 PEERS = ("hand", "fnn", "keras", "flax", "equinox", "torch", "torch1")
 ROOT = Path(__file__).parents[1]
+
+# Import times are those of an installed package, whose bytecode is cached.
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
 
 class Worker:
@@ -36,6 +40,7 @@ class Worker:
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
+            env=ENVIRONMENT,
         )
         self.started = self.answer()
         self.skip = self.started.get("skip")

@@ -17,11 +17,11 @@ from fnn import (
     training,
     visualization,
 )
-from fnn.core.config import register
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer
 from fnn.core.masking import Masked
 from fnn.core.node import Input
+from fnn.core.registry import register
 from fnn.core.seed import set_seed
 from fnn.models import Model, Sequential, load
 

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax import Array, nn
 
 from fnn.core.arithmetic import along
-from fnn.core.config import register, resolve
+from fnn.core.config import resolve
+from fnn.core.registry import register
 
 
 def get(identifier: Any) -> Any:

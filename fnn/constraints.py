@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.core import arguments
-from fnn.core.config import Value, register, resolve
+from fnn.core.config import Value, resolve
+from fnn.core.registry import register
 
 EPSILON = 1e-7  # keeps a weight of zeros at zero
 
@@ -24,7 +25,7 @@ def get(identifier: Any) -> Any:
     return resolve("constraint", identifier)
 
 
-class Constraint(Value):
+class Constraint(Value, loadable=False):
     """Where a weight may be: a value, called as `constraint(weight) -> weight` after an update.
 
     Any function of one array is a constraint too. `axis` is what the norm runs over: 0 for the

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.core import arguments
-from fnn.core.config import Value, register, resolve
+from fnn.core.config import Value, resolve
+from fnn.core.registry import register
 
 
 def get(identifier: Any) -> Any:
@@ -22,7 +23,7 @@ def get(identifier: Any) -> Any:
     return resolve("regularizer", identifier)
 
 
-class Regularizer(Value):
+class Regularizer(Value, loadable=False):
     """A penalty that the loss gains: a value, called as `regularizer(weight) -> scalar`.
 
     Any function of one array is a regularizer too. A weight's penalty does not depend on the

@@ -7,7 +7,8 @@ from typing import Any
 import jax
 
 from fnn.core import tree, weights
-from fnn.core.calling import Flow, output_spec, weight_spec
+from fnn.core.calling import output_spec, weight_spec
+from fnn.core.combining import Flow
 from fnn.core.layer import Layer
 from fnn.core.node import Node
 

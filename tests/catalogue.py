@@ -1,10 +1,10 @@
 """The catalogue: a row for each layer and mode, over which every property is tested.
 
 `Case(layer, *inputs)` is a row. An input is a shape (random float32), an array, or what `masked`
-and `ids` make; several inputs become a tuple. `without` names the properties that do not hold (the
-names of the tests in test_catalogue.py without `test_`), `keras` builds the twin in Keras where it
-is not the class of the same name with the same arguments (None: Keras has no such layer), and
-`batch_axis` says where the outputs have the batch.
+and `ids` make; several inputs become a tuple. `without` names the properties of `fnn.testing` that
+do not hold, `keras` builds the twin in Keras where it is not the class of the same name with the
+same arguments (None: Keras has no such layer), and `causal` says that a later step changes no
+earlier output.
 """
 
 from __future__ import annotations
@@ -14,34 +14,34 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from fnn import layers as L
-from fnn.core.calling import call, initialize, weight_spec
-from fnn.core.config import register
-from fnn.core.context import Context
+from fnn.core.calling import initialize, weight_spec
 from fnn.core.masking import Masked
+from fnn.core.registry import register
 from fnn.layers.graph import connect
+from fnn.testing.subject import Subject, jit  # noqa: F401 - other tests take jit from here
 
 KEY = jax.random.key(7)
 
 
-class Case:
+class Case(Subject):
     """A layer, inputs for it, and what is known of it."""
 
-    def __init__(self, layer, *inputs, id=None, keras="same", without=(), batch_axis=0):
+    def __init__(self, layer, *inputs, id=None, keras="same", without=(), causal=False):
         self.layer, self.inputs, self.id = layer, inputs, id or repr(layer)
-        self.keras, self.without, self.batch_axis = keras, without, batch_axis
+        self.keras, self.without, self.causal = keras, without, causal
+        self.key, self.path = KEY, ()
 
     @functools.cached_property
     def x(self):
         made = tuple(_made(value, seed) for seed, value in enumerate(self.inputs))
         return made[0] if len(made) == 1 else made
 
-    @functools.cached_property
-    def weights(self):
-        """(params, state) with random params, so that no zero or one hides a mistake."""
-        return self.random_weights(0)
+    @property
+    def masked_x(self):
+        """As given: rows with masks are written as such."""
+        return self.x
 
     def random_weights(self, seed):
         # Not by initialize: compiling a random generator for each shape takes seconds a row.
@@ -51,31 +51,6 @@ class Case:
         if state:
             state = initialize(self.layer, jax.random.key(seed), self.x)[1]
         return params, state
-
-    def run(self, params, state, x, train=False, **context):
-        """(outputs, new state), masks and all, as inside a network."""
-        context = Context(train=train, key=KEY if train else None, **context)
-        return call(self.layer, params, state, x, context)
-
-    @functools.cached_property
-    def compiled(self):
-        """`run`, compiled once for each mode and shape."""
-        return jit(self.run, static_argnames="train")
-
-    @functools.cached_property
-    def trains(self):
-        """Whether training is another computation than inference."""
-        modes = [
-            str(jax.make_jaxpr(functools.partial(self.run, train=train))(*self.weights, self.x))
-            for train in (False, True)
-        ]
-        return modes[0] != modes[1]
-
-
-def jit(function, **options):
-    """`jax.jit` without the costly optimizations: a thousand small programs are compiled."""
-    quick = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    return jax.jit(function, compiler_options=quick, **options)
 
 
 def _made(value, seed):
@@ -100,12 +75,6 @@ def ids(shape, below):
     return numbers
 
 
-def rows(name):
-    """The parametrization of a test over all rows that have the property `name`."""
-    cases = [case for case in CATALOGUE if name not in case.without]
-    return pytest.mark.parametrize("case", cases, ids=[case.id for case in cases])
-
-
 def _graph():
     """Two inputs, a layer used twice, two outputs."""
     a, b = L.Input((3,)), L.Input((2,))
@@ -125,6 +94,9 @@ def same_mask(x, mask):
 
 
 SEQUENCE, IMAGE, VOLUME = (3, 6, 4), (3, 6, 7, 4), (3, 4, 5, 6, 2)
+SERIES, FILM = (3, 4, 6, 2), (3, 4, 5, 6, 3)  # sequences of what has steps, or of images
+# A stateful layer keeps a state for each row, so it takes batches of one size only.
+OF_ONE_BATCH_SIZE = ["an_example_alone_is_as_in_the_batch", "padded_rows_change_nothing"]
 
 CATALOGUE = [
     Case(L.Dense(5), (3, 4)),
@@ -132,7 +104,8 @@ CATALOGUE = [
     # convolution
     Case(L.Conv1D(5, 3), SEQUENCE),
     Case(L.Conv1D(5, 2, strides=2, padding="same", activation="relu"), SEQUENCE),
-    Case(L.Conv1D(6, 2, padding="causal", dilation_rate=2, groups=2), SEQUENCE),
+    Case(L.Conv1D(5, 3, padding="same"), SEQUENCE),
+    Case(L.Conv1D(6, 2, padding="causal", dilation_rate=2, groups=2), SEQUENCE, causal=True),
     Case(L.Conv1D(5, 3, data_format="channels_first"), SEQUENCE),
     Case(L.Conv2D(5, 3, activation="relu"), IMAGE),
     Case(L.Conv2D(5, (2, 3), strides=(2, 1), padding="same", use_bias=False), IMAGE),
@@ -154,6 +127,7 @@ CATALOGUE = [
     Case(L.DepthwiseConv2D((2, 3), strides=2, padding="same", activation="relu"), IMAGE),
     Case(L.DepthwiseConv2D(2, dilation_rate=2, data_format="channels_first"), IMAGE),
     Case(L.SeparableConv1D(5, 3, depth_multiplier=2), SEQUENCE),
+    Case(L.SeparableConv1D(5, 2, padding="same"), SEQUENCE),
     Case(L.SeparableConv2D(5, 3, strides=2, padding="same", activation="relu"), IMAGE),
     Case(L.SeparableConv2D(5, 2, use_bias=False, data_format="channels_first"), IMAGE),
     # pooling
@@ -188,6 +162,14 @@ CATALOGUE = [
     Case(L.GlobalAveragePooling2D(), IMAGE),
     Case(L.GlobalAveragePooling2D("channels_first", True), IMAGE),
     Case(L.GlobalAveragePooling3D(), VOLUME),
+    Case(L.AdaptiveMaxPooling1D(4), SEQUENCE),
+    Case(L.AdaptiveMaxPooling2D((3, 5)), IMAGE),
+    Case(L.AdaptiveMaxPooling2D((9, 2), "channels_first"), IMAGE),
+    Case(L.AdaptiveMaxPooling3D((2, 3, 1)), VOLUME),
+    Case(L.AdaptiveAveragePooling1D(4), SEQUENCE),
+    Case(L.AdaptiveAveragePooling2D((3, 5)), IMAGE),
+    Case(L.AdaptiveAveragePooling2D((9, 2), "channels_first"), IMAGE),
+    Case(L.AdaptiveAveragePooling3D((2, 3, 1)), VOLUME),
     # reshaping
     Case(L.Flatten(), IMAGE),
     Case(L.Flatten("channels_first"), IMAGE),
@@ -211,13 +193,15 @@ CATALOGUE = [
     Case(L.UpSampling2D(interpolation="lanczos3"), IMAGE),
     Case(L.UpSampling2D(interpolation="lanczos5"), IMAGE),
     Case(L.UpSampling3D((1, 2, 3)), VOLUME),
+    Case(L.Reverse(), masked(SEQUENCE), keras=None),
+    Case(L.Reverse(-1), masked(SEQUENCE), keras=None),
     # merging
     Case(L.Add(), SEQUENCE, SEQUENCE, SEQUENCE),
     Case(L.Add(), (3, 4), SEQUENCE, id="Add() of other ranks"),
     Case(L.Add(), masked(SEQUENCE), (3, 1, 4), id="Add() masked", keras=None),
     Case(L.Subtract(), SEQUENCE, (3, 1, 4)),
     Case(L.Multiply(), SEQUENCE, SEQUENCE),
-    Case(L.Average(), (3, 4), (3, 4), (3, 4)),
+    Case(L.Average(), SEQUENCE, SEQUENCE, SEQUENCE),
     Case(L.Maximum(), SEQUENCE, SEQUENCE),
     Case(L.Minimum(), SEQUENCE, SEQUENCE),
     Case(L.Concatenate(), SEQUENCE, (3, 6, 2)),
@@ -231,13 +215,17 @@ CATALOGUE = [
     # embedding and masks
     Case(L.Embedding(9, 4), ids((3, 5), 9)),
     Case(L.Embedding(9, 4, mask_zero=True), ids((3, 5), 9)),
+    Case(L.ReversibleEmbedding(9, 4, mask_zero=True), ids((3, 5), 9)),
+    Case(L.ReversibleEmbedding(9, 4, False), ids((3, 5), 9), keras=None),
+    Case(L.ReversibleEmbedding(9, 4, logit_soft_cap=2.0), masked(SEQUENCE), keras=None),
+    Case(L.ReversibleEmbedding(9, 4, False), SEQUENCE, id="untied logits", keras=None),
     Case(L.Masking(), masked(SEQUENCE), keras=None),
     Case(L.Masking(1.0), np.array([[[1, 1], [1, 2]], [[0, 0], [1, 1]]], "float32")),
     Case(L.Unmask(), masked(SEQUENCE), keras=None, without=["masked_steps_change_nothing"]),
     # simple
     Case(L.Identity(), masked(SEQUENCE)),
     Case(L.Rescaling(1 / 255, offset=-0.5), IMAGE),
-    Case(L.Rescaling([1.0, 2.0, 3.0, 4.0], [0.5]), IMAGE),
+    Case(L.Rescaling([1.0, 2.0, 3.0, 4.0], [0.5]), SEQUENCE),
     Case(L.Lambda(doubled, arguments={"times": 3}), SEQUENCE),
     Case(L.Lambda(doubled, mask=same_mask), masked(SEQUENCE), keras=None),
     # recurrent
@@ -245,7 +233,7 @@ CATALOGUE = [
     Case(L.LSTM(3), masked(SEQUENCE), id="LSTM(3) masked"),
     Case(L.LSTM(3), SEQUENCE, (3, 3), (3, 3), id="LSTM(3) from a state"),
     Case(L.LSTM(3, return_sequences=True, return_state=True, go_backwards=True), SEQUENCE),
-    Case(L.LSTM(3, return_sequences=True, return_state=True), masked(SEQUENCE)),
+    Case(L.LSTM(3, return_sequences=True, return_state=True), masked(SEQUENCE), causal=True),
     Case(L.LSTM(3, return_sequences=True, go_backwards=True), masked(SEQUENCE)),
     Case(L.LSTM(3, return_sequences=True, zero_output_for_mask=True), masked(SEQUENCE)),
     Case(L.LSTM(3, "relu", "hard_sigmoid", use_bias=False, unroll=True), SEQUENCE),
@@ -256,6 +244,53 @@ CATALOGUE = [
     Case(L.GRU(3, return_state=True, reset_after=False, use_bias=False), SEQUENCE, (3, 3)),
     Case(L.SimpleRNN(3), SEQUENCE),
     Case(L.SimpleRNN(3, return_sequences=True, recurrent_dropout=0.5), masked(SEQUENCE)),
+    Case(L.GRU(3, stateful=True), masked(SEQUENCE), keras=None, without=OF_ONE_BATCH_SIZE),
+    Case(L.LSTMCell(3), (3, 4), (3, 3), (3, 3)),
+    Case(L.GRUCell(3, dropout=0.3, recurrent_dropout=0.4, seed=1), (3, 4), (3, 3)),
+    Case(L.SimpleRNNCell(3, "relu"), (3, 4), (3, 3)),
+    Case(
+        L.StackedRNNCells([L.GRUCell(3), L.SimpleRNNCell(2)]),
+        *((3, 4), (3, 3), (3, 2)),
+        keras=lambda k: k.StackedRNNCells([k.GRUCell(3), k.SimpleRNNCell(2)]),
+    ),
+    Case(
+        L.RNN(L.LSTMCell(3), return_sequences=True, zero_output_for_mask=True),
+        masked(SEQUENCE),
+        keras=lambda k: k.RNN(k.LSTMCell(3), return_sequences=True, zero_output_for_mask=True),
+        causal=True,
+    ),
+    Case(
+        L.RNN([L.GRUCell(3), L.LSTMCell(2)], return_state=True, go_backwards=True, unroll=True),
+        SEQUENCE,
+        keras=lambda k: k.RNN(
+            [k.GRUCell(3), k.LSTMCell(2)], return_state=True, go_backwards=True, unroll=True
+        ),
+    ),
+    Case(
+        L.Bidirectional(L.LSTM(3, return_sequences=True)),
+        masked(SEQUENCE),
+        keras=lambda k: k.Bidirectional(k.LSTM(3, return_sequences=True)),
+    ),
+    Case(
+        L.Bidirectional(
+            L.GRU(3, return_state=True), None, L.SimpleRNN(2, return_state=True, go_backwards=True)
+        ),
+        SEQUENCE,
+        *((3, 3), (3, 2)),
+        keras=lambda k: k.Bidirectional(
+            k.GRU(3, return_state=True),
+            None,
+            backward_layer=k.SimpleRNN(2, return_state=True, go_backwards=True),
+        ),
+    ),
+    Case(L.Bidirectional(L.LSTM(3, dropout=0.5), "mul"), SEQUENCE, keras=None),
+    Case(L.ConvLSTM1D(3, 2, return_sequences=True, dropout=0.4), SERIES, causal=True),
+    Case(L.ConvLSTM2D(3, (2, 3), (1, 2), "same", return_state=True), FILM),
+    Case(  # Keras masks columns
+        L.ConvLSTM2D(2, 2, return_sequences=True), masked(FILM), keras=None, causal=True
+    ),
+    Case(L.ConvLSTM2D(2, 2, 1, "valid", "channels_first", (2, 1)), FILM),
+    Case(L.ConvLSTM3D(2, 2, use_bias=False, go_backwards=True), (2, 3, 3, 3, 4, 2)),
     # activations
     Case(L.Activation("gelu"), masked(SEQUENCE)),
     Case(L.ReLU(max_value=1.0, negative_slope=0.1, threshold=0.2), SEQUENCE),
@@ -280,6 +315,7 @@ CATALOGUE = [
     Case(L.LayerNormalization(), masked(SEQUENCE)),
     Case(L.LayerNormalization(axis=(1, 2), center=False), SEQUENCE),
     Case(L.GroupNormalization(2), IMAGE),
+    Case(L.GroupNormalization(2), SEQUENCE, id="GroupNormalization(groups=2) of a sequence"),
     Case(L.RMSNormalization(), SEQUENCE),
     Case(L.UnitNormalization(), SEQUENCE),
     # combinators: their numbers have oracles of their own in test_combinators.py
@@ -296,8 +332,27 @@ CATALOGUE = [
     Case(L.Inference(L.Sequential([L.Dense(4), L.BatchNormalization()])), (6, 3), keras=None),
     Case(L.TimeDistributed(L.Dense(3)), masked(SEQUENCE), keras=None),
     Case(L.TimeDistributed(L.BatchNormalization()), SEQUENCE, keras=None),
+    Case(L.Ensemble(L.Sequential([L.Dense(4), L.Dropout(0.3)]), 3), (5, 3), keras=None),
+    Case(L.Ensemble(L.Residual(L.Dense(4)), 2), masked(SEQUENCE), keras=None),
+    Case(L.Spread(L.Ensemble(L.Dense(4, "tanh"), 3)), masked(SEQUENCE), keras=None),
+    Case(L.SpectralNormalization(L.Dense(5, "tanh")), masked(SEQUENCE), keras=None),
+    Case(L.SpectralNormalization(L.Conv2D(5, 3), power_iterations=2), IMAGE, keras=None),
     Case(
-        L.Ensemble(L.Sequential([L.Dense(4), L.Dropout(0.3)]), 3), (5, 3), keras=None, batch_axis=1
+        L.LoRA(L.Sequential([L.Dense(4), L.Dropout(0.3), L.Repeat(L.Dense(4), 2)]), 2, alpha=3.0),
+        masked(SEQUENCE),
+        keras=None,
+    ),
+    Case(L.MixtureOfExperts(L.Dense(5, "tanh"), 4), masked(SEQUENCE), keras=None),
+    Case(
+        L.MixtureOfExperts(L.Sequential([L.Dense(4), L.BatchNormalization()]), 3, 1, balance=0.1),
+        SEQUENCE,
+        keras=None,
+    ),
+    Case(
+        L.MixtureOfExperts(L.Dense(5, "tanh"), 4, capacity_factor=0.5),
+        masked(SEQUENCE),
+        keras=None,
+        without=["an_example_alone_is_as_in_the_batch", "batch_order_changes_nothing"],
     ),
     Case(_graph(), (4, 3), (4, 2), id="Graph", keras=None),
     # attention and its parts: their twins in Keras are in test_attention.py and test_networks.py
@@ -313,19 +368,30 @@ CATALOGUE = [
         L.MultiHeadAttention(2, 4, use_causal_mask=True, position=L.RotaryEmbedding()),
         masked(SEQUENCE),
         keras=None,
+        causal=True,
     ),
     Case(L.MultiHeadAttention(2, 3, attention_axes=2, sliding_window=2), IMAGE, IMAGE, keras=None),
     Case(L.GroupedQueryAttention(3, 4, 2, dropout=0.4), masked(SEQUENCE), keras=None),
+    Case(L.GroupedQueryAttention(3, 4, 2, use_causal_mask=True), SEQUENCE, keras=None, causal=True),
     Case(L.Attention(), SEQUENCE, (3, 2, 4), keras=None),
     Case(L.Attention(True, "concat", 0.3), masked(SEQUENCE), masked(SEQUENCE), keras=None),
+    Case(L.Attention(use_causal_mask=True), SEQUENCE, SEQUENCE, keras=None, causal=True),
     Case(L.AdditiveAttention(), SEQUENCE, (3, 2, 4), keras=None),
+    Case(L.AdditiveAttention(False), masked(SEQUENCE), masked(SEQUENCE), keras=None),
     Case(L.AdditiveAttention(use_causal_mask=True), masked(SEQUENCE), SEQUENCE, keras=None),
     Case(L.EinsumDense("abc,cde->abde", (None, 2, 3), "relu", "e"), masked(SEQUENCE), keras=None),
     Case(L.EinsumDense("ab...,bc->ac...", 5, bias_axes="c"), IMAGE, keras=None),
     Case(L.PositionEmbedding(9), masked(SEQUENCE), keras=None),
     Case(L.SinusoidalPosition(), masked(SEQUENCE), keras=None),
-    Case(L.RotaryEmbedding(), IMAGE, keras=None),
+    Case(L.RotaryEmbedding(), IMAGE, keras=None, causal=True),
     Case(L.GatedDense(3), masked(SEQUENCE), keras=None),
     Case(L.TransformerEncoderBlock(4, 2, dropout=0.3), masked(SEQUENCE), keras=None),
-    Case(L.TransformerDecoderBlock(4, 2, dropout=0.3), SEQUENCE, masked((3, 2, 5)), keras=None),
+    Case(L.TransformerEncoderBlock(4, 2, use_causal_mask=True), SEQUENCE, keras=None, causal=True),
+    Case(
+        L.TransformerDecoderBlock(4, 2, dropout=0.3),
+        SEQUENCE,
+        masked((3, 2, 5)),
+        keras=None,
+        causal=True,
+    ),
 ]

@@ -14,13 +14,16 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 SLOW_FILES = {
     "test_activation_layers",
     "test_attention",
+    "test_attention_properties",
     "test_callbacks",
     "test_catalogue",
+    "test_check_layer",
     "test_doctests",
     "test_dropout",
     "test_examples",
     "test_initializers",
     "test_keras_layers",
+    "test_layer_table",
     "test_losses",
     "test_metric_exactness",
     "test_metrics",
@@ -28,6 +31,9 @@ SLOW_FILES = {
     "test_normalization",
     "test_notebooks",
     "test_optimizers",
+    "test_recurrent",
+    "test_spatial",
+    "test_x64",
 }
 
 

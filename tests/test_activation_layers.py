@@ -8,11 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import fnn
 from fnn import activations, constraints, initializers, regularizers  # noqa: F401 - their names
 from fnn.core.calling import call, initialize, output_spec
 from fnn.core.context import Context
 from fnn.core.masking import Masked
+from fnn.layers import Dense
 from fnn.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
+from fnn.layers.graph import connect
 from tests.oracle import keras_rules
 
 X = np.random.default_rng(0).normal(0, 3, (2, 4, 3, 5)).astype("float32")
@@ -120,6 +123,35 @@ def test_an_activation_may_be_any_function_and_splits_off():
     assert (rest, activation) == (Activation(None, name="last"), "softmax")
     assert rest.apply({}, {}, X)[0] is X
     assert Activation(activations.relu) == Activation("relu")
+
+
+def test_softmax_splits_off_where_it_is_of_the_last_axis_and_one_array():
+    rest, activation = Softmax(name="last", trainable=False).split_activation()
+    assert (rest, activation) == (Activation(None, name="last", trainable=False), "softmax")
+    assert Softmax((-1,)).split_activation() == (Activation(None), "softmax")
+    for other in (Softmax(1), Softmax((1, -1))):
+        assert other.split_activation() == (other, None)
+    x, mask = fnn.Input((3,)), fnn.Input((3,), dtype="bool")
+    masked = connect((x, mask), Softmax()(x, mask))
+    assert masked.split_activation() == (masked, None)
+    rest, activation = connect(x, Softmax(name="last")(x)).split_activation()
+    assert (rest, activation) == (connect(x, Activation(None, name="last")(x)), "softmax")
+
+
+def test_a_network_that_ends_in_softmax_is_trained_through_its_logits():
+    """At logits of -200 the probabilities are 0 and have no gradient."""
+    x, y = jnp.eye(3), np.array([1, 2, 0])
+    learned = []
+    for ending in ([Softmax()], [Activation("softmax")]):
+        model = fnn.Sequential([Dense(3, use_bias=False), *ending])
+        model.compile(fnn.optimizers.SGD(1.0), "sparse_categorical_crossentropy")
+        model.fit(x, y, epochs=0, verbose=0)
+        model.params = {**model.params, "dense": {"kernel": 200 * jnp.eye(3)}}
+        history = model.fit(x, y, batch_size=3, verbose=0).history
+        np.testing.assert_allclose(history["loss"], [200])
+        learned.append(model.params["dense"]["kernel"])
+    np.testing.assert_allclose(learned[0], 200 * np.eye(3) - (np.eye(3) - np.eye(3)[y]) / 3)
+    np.testing.assert_array_equal(*learned)
 
 
 @pytest.mark.parametrize(

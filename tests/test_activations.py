@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from fnn import activations
-from fnn.core.config import names_of
+from fnn.core.registry import names_of
 from tests.oracle import keras_rules
 
 # (name, arguments); every name that Keras knows must be here.

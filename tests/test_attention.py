@@ -1,6 +1,7 @@
 """Attention against Keras, and what it promises: masks hold, nothing looks ahead, caches agree."""
 
 import re
+import types
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 import fnn
 from fnn import layers as L
 from fnn.core import tree
-from fnn.core.calling import call, initialize, output_spec, weight_spec
+from fnn.core.calling import call, cast, initialize, output_spec, weight_spec
 from fnn.core.context import INFERENCE, Context
 from fnn.core.masking import Masked, attach_mask, split_mask, strip_masks
 from fnn.core.weights import constrain, penalty
@@ -420,27 +421,207 @@ def test_one_array_attends_to_itself():
     assert (y.mask == REAL_QUERIES).all()
 
 
-def test_flash_attention_is_the_same_attention(monkeypatch):
-    """Here without its kernel: cuDNN is replaced by the other implementation of JAX."""
-    attend, implementations = jax.nn.dot_product_attention, []
+NOWHERE = Masked(SELF[0], jnp.zeros((2, 5), bool).at[0].set(True))
+FUSED = {
+    "bare": (mha(), SELF),
+    "cross": (mha(), CROSS),
+    "causal": (mha(use_causal_mask=True), SELF),
+    "causal window": (mha(sliding_window=2, use_causal_mask=True), SELF),
+    "causal window of one": (mha(sliding_window=1, use_causal_mask=True), SELF),
+    "causal, cross": (mha(use_causal_mask=True), CROSS),
+    "causal, masks": (mha(use_causal_mask=True), ALL_MASKED),
+    "causal, attention_mask": (mha(use_causal_mask=True), (*CROSS, None, jnp.asarray(ALLOWED))),
+    "causal, nowhere": (mha(use_causal_mask=True), (SELF[0], NOWHERE)),
+    "nowhere": (mha(), (SELF[0], NOWHERE)),
+    "grouped, causal": (gqa(use_causal_mask=True), SELF),
+    "grouped, window": (gqa(sliding_window=2), SELF),
+    "grouped, masks": (gqa(use_causal_mask=True), ALL_MASKED),
+    "axes": (mha(attention_axes=2, use_causal_mask=True), (BOX, BOX)),
+}
+
+
+@pytest.fixture
+def kernels(monkeypatch):
+    """A list of what the kernel was asked for; the other implementation of JAX computes it."""
+    attend, asked = jax.nn.dot_product_attention, []
 
     def recorded(*args, implementation, **named):
-        implementations.append(implementation)
+        asked.append((implementation, named))
         return attend(*args, **named)
 
     monkeypatch.setattr(jax.nn, "dot_product_attention", recorded)
-    nowhere = Masked(SELF[0], jnp.zeros((2, 5), bool).at[0].set(True))
-    for layer, x in [
-        (mha(use_causal_mask=True), SELF),
-        (mha(), ALL_MASKED),
-        (mha(), (SELF[0], nowhere)),
-        (gqa(sliding_window=2), SELF),
-    ]:
-        params = random_params(layer, x)
-        run = lambda layer, x=x: jit(lambda p: call(layer, p, {}, x, INFERENCE)[0])
-        expected, y = (run(one)(params) for one in (layer, layer.replace(flash_attention=True)))
-        jax.tree.map(close, y, expected)
-    assert implementations == ["cudnn"] * 4
+    return asked
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_flash_attention_is_the_same_attention(name, kernels):
+    layer, x = FUSED[name]
+    params = random_params(layer, x)
+
+    def graded(layer):
+        def value(params):
+            y = strip_masks(call(layer, params, {}, x, INFERENCE)[0])
+            return jnp.sum(jnp.sin(y)), y
+
+        return jit(jax.value_and_grad(value, has_aux=True))(params)
+
+    expected = graded(layer)
+    assert not kernels
+    jax.tree.map(close, graded(layer.replace(flash_attention=True)), expected)
+    assert {implementation for implementation, _ in kernels} == {"cudnn"}
+    masked = {"mask" in named for _, named in kernels}
+    assert masked == {name not in ("bare", "cross", "axes") and not name.endswith(OF_ITS_OWN)}
+
+
+OF_ITS_OWN = ("causal", "causal window", "causal window of one")
+
+
+@pytest.mark.parametrize("axes", [(0, None, None), (None, 0, None), (None, 1, 1), (0, 0, 0)])
+def test_flash_attention_under_vmap(axes, kernels):
+    """Over weights, the query alone, both inputs, and all: values and gradients."""
+    layer = mha(use_causal_mask=True, flash_attention=True)
+    sizes = [{} if axis is None else {axis: 3} for axis in axes]
+    spread = lambda a, at: jnp.stack([a, a * 2, a + 1], *at) if at else a
+    params, query, value = (
+        jax.tree.map(lambda a, at=at: spread(a, at), part)
+        for part, at in zip((random_params(layer, SELF), *SELF), sizes, strict=True)
+    )
+
+    def each(layer):
+        objective = lambda p, q, v: jnp.sum(jnp.sin(layer.apply(p, {}, (q, v))[0]))
+        graded = jax.value_and_grad(objective, (0, 1, 2))
+        return jit(jax.vmap(graded, axes))(params, query, value)
+
+    expected = each(layer.replace(flash_attention=False))
+    assert not kernels
+    jax.tree.map(close, each(layer), expected)
+    assert kernels
+
+
+@pytest.mark.parametrize("name", ["heads", "window", "grouped"])
+def test_flash_attention_decodes_the_same(name, kernels):
+    layer, x = DECODING[name].replace(flash_attention=True), drawn(2, 7, 6)
+    params = random_params(layer, x)
+    expected, _ = jit(DECODING[name].apply)(params, {}, x)
+    state, outputs = start_decoding(layer, params, {}, batch=2, length=9), []
+    step = jit(lambda state, x: layer.apply(params, state, x))
+    for piece in jnp.split(x, (3, 4), axis=1):
+        y, state = step(state, piece)
+        outputs.append(y)
+    close(jnp.concatenate(outputs, 1), expected)
+    assert all("mask" in named for _, named in kernels)
+
+
+# the kernel of cuDNN, by the program: there is no GPU here
+
+GPU = types.SimpleNamespace(compute_capability="8.0")
+EIGHT = L.MultiHeadAttention(2, 8, use_causal_mask=True)
+EVEN = drawn(2, 6, 6), drawn(2, 6, 6, seed=1)
+UNFUSED = {
+    "of odd lengths": (EIGHT, SELF),  # JAX cannot differentiate its kernel there
+    "of another size": (L.MultiHeadAttention(2, 12), EVEN),
+    "of values of another size": (L.MultiHeadAttention(2, 8, 16), EVEN),
+    "of large heads": (L.MultiHeadAttention(1, 264), EVEN),
+    "causal of other lengths": (EIGHT, (EVEN[0], EVEN[1][:, :4])),
+    "masked": (EIGHT, with_masks(EVEN, None, jnp.ones((2, 6), bool))),
+    "with an attention_mask": (EIGHT, (*EVEN, None, jnp.ones((6, 6), bool))),
+    "that looks ahead in a window": (L.MultiHeadAttention(2, 8, sliding_window=2), EVEN),
+    "with scores": (EIGHT.replace(return_attention_scores=True), EVEN),
+    "with dropout": (EIGHT.replace(dropout=0.5), EVEN),
+    "refused": (EIGHT.replace(flash_attention=False), EVEN),
+}
+FUSES = {
+    "causal": (EIGHT, EVEN, "mask_type\\22: \\22CAUSAL"),
+    "window": (EIGHT.replace(sliding_window=3), EVEN, "sliding_window_length\\22: 3"),
+    "bare": (L.MultiHeadAttention(2, 128), (EVEN[0], EVEN[1][:, :4]), "mask_type\\22: \\22NO_MASK"),
+    "grouped": (L.GroupedQueryAttention(16, 4, 2), EVEN, ""),
+    "rotary": (EIGHT.replace(position=L.RotaryEmbedding()), EVEN, ""),
+    "block": (L.TransformerEncoderBlock(16, 2, use_causal_mask=True), drawn(2, 6, 16), "CAUSAL"),
+    "repeated": (L.Repeat(L.TransformerEncoderBlock(16, 2), 3), drawn(2, 6, 16), ""),
+}
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """As if there were a GPU with cuDNN: programs can be lowered for it, not run."""
+    cudnn = types.SimpleNamespace(cudnn_get_version=lambda: 91000)
+    monkeypatch.setattr("jax._src.cudnn.fused_attention_stablehlo.cuda_versions", cudnn)
+    monkeypatch.setattr(jax, "local_devices", lambda backend: [GPU])
+
+
+def program(layer, x, dtype="bfloat16", platform="cuda", context=TRAIN):
+    """The calls of cuDNN in the program of the gradients, and that program."""
+    state = weight_spec(layer, x)[1]
+    params, x = cast((random_params(layer, x), x), dtype)
+
+    def value(params, x):
+        y = jax.tree.leaves(strip_masks(call(layer, params, state, x, context)[0]))[0]
+        return jnp.sum(jnp.sin(y.astype("float32")))
+
+    traced = jit(jax.grad(value)).trace(params, x)
+    text = traced.lower(lowering_platforms=(platform,)).as_text()
+    return re.findall(r"@__cudnn\$(\w+)", text), text
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", FUSES)
+def test_a_gpu_gets_the_fused_kernel(name, dtype, gpu):
+    layer, x, words = FUSES[name]
+    calls, text = program(layer, x, dtype)
+    assert sorted(calls) == ["fmhaSoftmax", "fmhaSoftmax", "fmhaSoftmaxBackward"]
+    assert words in text
+    for platform in ("cpu", "tpu"):
+        assert program(layer, x, dtype, platform)[0] == []
+
+
+def test_the_fused_kernel_goes_through_vmap(gpu):
+    x = cast(drawn(3, 2, 6, 16), "bfloat16")
+    params = cast(random_params(EIGHT, x[0]), "bfloat16")
+    value = lambda params, x: EIGHT.apply(params, {}, x)[0].astype("float32").sum()
+    for axes in ((None, 0), (0, None)):
+        given = [
+            a if axis is None else jax.tree.map(lambda a: jnp.stack([a] * 3), a)
+            for a, axis in zip((params, x[0]), axes, strict=True)
+        ]
+        traced = jit(jax.vmap(jax.grad(value), axes)).trace(*given)
+        assert (
+            "@__cudnn$fmhaSoftmaxBackward" in traced.lower(lowering_platforms=("cuda",)).as_text()
+        )
+
+
+@pytest.mark.parametrize("name", UNFUSED)
+def test_attention_is_not_fused(name, gpu):
+    assert program(*UNFUSED[name])[0] == []
+
+
+def test_whether_it_is_fused_depends_on_precision_dropout_cache_and_gpu(gpu, monkeypatch):
+    assert program(EIGHT, EVEN, "float32")[0] == []
+    drops = EIGHT.replace(dropout=0.5)
+    assert program(drops, EVEN, context=INFERENCE)[0]  # nothing is dropped here
+    x = cast(EVEN[0], "bfloat16")
+    params = cast(random_params(EIGHT, x), "bfloat16")
+    cached = start_decoding(EIGHT, params, {}, batch=2, length=6)
+    traced = jit(EIGHT.apply).trace(params, cached, x)
+    assert "cudnn" not in traced.lower(lowering_platforms=("cuda",)).as_text()
+    monkeypatch.setattr(GPU, "compute_capability", "7.5")
+    assert program(EIGHT, EVEN)[0] == []
+
+
+def test_without_a_gpu_or_cudnn_there_is_no_kernel_in_any_program(monkeypatch):
+    assert program(EIGHT, EVEN)[0] == []
+    monkeypatch.setattr(jax, "local_devices", lambda backend: [GPU])
+    assert program(EIGHT, EVEN)[0] == []
+    with pytest.raises(RuntimeError, match="cuDNN is not detected"):
+        program(EIGHT.replace(flash_attention=True), EVEN)
+
+
+def test_the_processor_beside_a_gpu_computes_the_same(gpu):
+    x = cast(EVEN, "bfloat16")
+    params = cast(random_params(EIGHT, x), "bfloat16")
+    run = lambda layer: lambda p: layer.apply(p, {}, x)[0].astype("float32").sum()
+    alone = EIGHT.replace(flash_attention=False)
+    ours, expected = (jit(jax.value_and_grad(run(layer)))(params) for layer in (EIGHT, alone))
+    jax.tree.map(np.testing.assert_array_equal, ours, expected)
 
 
 # going through a sequence a few steps at a time

@@ -432,11 +432,38 @@ def test_a_backup_goes_on_with_the_same_bits(tmp_path):
     assert nothing is None
     assert (tmp_path / "backup").exists()
     again, rest = run(None, "backup")
-    assert rest["loss"] == history["loss"][3:]
+    assert rest["loss"] == history["loss"][2:]  # not every callback was told of epoch 2
     assert same(again.get_weights(), whole.get_weights())
     assert int(again.train_state.step) == int(whole.train_state.step) == 20
     assert not same(broken.get_weights(), again.get_weights())
     assert not (tmp_path / "backup").exists()
+
+
+class Keep(callbacks.Callback):
+    """Keeps the state of one epoch, as a checkpoint would."""
+
+    def on_epoch_recorded(self, epoch):
+        if epoch == 2:
+            self.kept = self.model.train_state
+
+
+def test_counters_are_part_of_the_state_and_go_on():
+    """Patience is 3 and used up after epoch 4, also where a training goes on after epoch 2."""
+    values = [1.0, 0.9, 0.9, 0.9, 0.9, 0.9]
+    keep, stop = Keep(), callbacks.EarlyStopping(patience=3)
+    whole, history = fitted([Logs("val_loss", values), keep, stop], net=network(), epochs=6)
+    assert len(history["loss"]) == 5
+    assert keep.kept.callbacks == {"0_EarlyStopping": {"wait": 1, "best": 0.9, "best_epoch": 1}}
+    assert whole.train_state.callbacks == {}  # a training that ended leaves none to the next
+
+    again = network()
+    again.train_state = keep.kept
+    stop, rest = callbacks.EarlyStopping(patience=3), Logs("val_loss", values)
+    before = again.train_state.callbacks["0_EarlyStopping"]["wait"]
+    _, history = fitted([rest, stop], net=again, epochs=6, initial_epoch=3)
+    assert (before, stop.wait, stop.best_epoch) == (1, 3, 1)
+    assert len(history["loss"]) == 2
+    assert same(again.get_weights(), whole.get_weights())
 
 
 def test_a_backup_of_another_model_is_refused(tmp_path):

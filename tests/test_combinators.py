@@ -19,6 +19,7 @@ from fnn.layers import (
     ActivityRegularization,
     Add,
     BatchNormalization,
+    Bidirectional,
     Concatenate,
     Dense,
     Dropout,
@@ -32,6 +33,8 @@ from fnn.layers import (
     Repeat,
     Residual,
     Sequential,
+    SpectralNormalization,
+    Spread,
     TimeDistributed,
 )
 from fnn.layers.graph import connect
@@ -123,7 +126,7 @@ DEFINITIONS = {
     ),
     "ensemble": (
         Ensemble(TANH, 3),
-        lambda p, x: jnp.stack([dense(copy_of(p, i), x) for i in range(3)]),
+        lambda p, x: jnp.stack([dense(copy_of(p, i), x) for i in range(3)], 1),
     ),
     "nested": (
         Repeat(Residual(Sequential([Dense(4, "tanh"), Dense(3, "tanh")])), 2),
@@ -225,7 +228,7 @@ def test_repeat_is_the_unrolled_loop_in_training(remat, key):
 def test_dropout_differs_by_depth_and_by_member(key):
     x = np.ones((1, 64), "float32")
     kept = np.asarray(call(Ensemble(Dropout(0.5), 3), {}, {}, x, train(key))[0]) > 0
-    assert len({tuple(row.ravel()) for row in kept}) == 3
+    assert len({tuple(member) for member in kept[0]}) == 3
     deep, _ = call(Repeat(Dropout(0.5), 3), {}, {}, x, train(key))
     share = float((np.asarray(deep) > 0).mean())
     assert share < 0.35  # the same draw at each depth would keep one half
@@ -403,7 +406,9 @@ def test_an_ensemble_is_its_members_one_by_one(key):
     y, after, (gradients, _) = run(layer, params, state, X, ctx)
     for i in range(3):
         expected = run(MIXED, *copy_of((params, state), i), X, ctx.repeat(i))
-        close(copy_of((y, after, gradients), i), (*expected[:2], expected[2][0]))
+        close(
+            (y[:, i], copy_of((after, gradients), i)), (expected[0], (expected[1], expected[2][0]))
+        )
 
 
 def test_an_ensemble_of_a_graph_in_a_sequence(key):
@@ -416,7 +421,39 @@ def test_an_ensemble_of_a_graph_in_a_sequence(key):
     h = linear(params["dense"], X)
     for i in range(2):
         expected, _ = call(graph, copy_of(params["ensemble"], i), state["ensemble"], h, INFERENCE)
-        close(y[i], expected)
+        close(y[:, i], expected)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_spread_is_mean_and_deviation_over_members(masked):
+    layer = Spread(Ensemble(Parallel([Dense(2, "tanh"), Dense(3)]), 4))
+    mask = jnp.asarray([[1, 1, 0, 1], [1, 0, 0, 0]], bool)
+    x = Masked(jnp.asarray(STEPS), mask) if masked else STEPS
+    params, state = made(layer, x)
+    (mean, deviation), _ = call(layer, params, state, x, INFERENCE)
+    each = [
+        call(layer.inner.inner, *copy_of((params, state), i), STEPS, INFERENCE)[0] for i in range(4)
+    ]
+    for output in range(2):
+        values = [a.values if masked else a for a in (mean[output], deviation[output])]
+        close(values[0], np.mean([y[output] for y in each], 0))
+        close(values[1], np.std([y[output] for y in each], 0))
+        if masked:
+            np.testing.assert_array_equal(mean[output].mask, mask)
+            np.testing.assert_array_equal(deviation[output].mask, mask)
+
+
+def test_where_all_members_agree_the_spread_is_zero_and_so_is_its_gradient():
+    layer = Spread(Ensemble(Dense(2, "relu", bias_initializer="zeros"), 3))
+    params = jax.tree.map(lambda a: -jnp.ones(a.shape), weight_spec(layer, X)[0])
+    loss = lambda params: call(layer, params, {}, np.abs(X), INFERENCE)[0][1].sum()
+    value, gradients = jit(jax.value_and_grad(loss))(params)
+    assert value == 0
+    assert not any((g != 0).any() for g in jax.tree.leaves(gradients))
+    mean, deviation = layer(Input((3,)))
+    assert mean.shape == deviation.shape == (None, 2)
+    with pytest.raises(TypeError, match=r"Spread: expected an Ensemble as inner, received Dense"):
+        Spread(Dense(2))
 
 
 # -- masks through all of them -------------------------------------------------------------------
@@ -453,7 +490,7 @@ def test_masks_through_an_ensemble_reach_each_member():
     one = Sequential([Embedding(6, 4, mask_zero=True), LSTM(3, name="ensemble")])
     for i in range(2):
         member = {**params, "ensemble": copy_of(params["ensemble"], i)}
-        close(y[i], forward(one, member, state, IDS))
+        close(y[:, i], forward(one, member, state, IDS))
 
 
 def test_masks_are_those_of_keras():
@@ -494,7 +531,7 @@ def test_a_further_layer_changes_nothing_for_its_siblings(cls, key):
     assert not np.array_equal(same, other)
 
 
-class Shared(fnn.core.calling.Flow):
+class Shared(fnn.core.combining.Flow):
     """One layer twice in a row."""
 
     inner: fnn.Layer
@@ -549,13 +586,13 @@ def network():
 def test_jit_and_eval_shape(network):
     plain, params, y = network
     close(jit(plain)(params, X), y)
-    assert jax.eval_shape(plain, params, X).shape == y.shape == (3, 4, 2)
+    assert jax.eval_shape(plain, params, X).shape == y.shape == (4, 3, 2)
     assert output_spec(NETWORK, X).shape == y.shape
 
 
 def test_vmap_over_data_and_over_weights(network):
     plain, params, y = network
-    one_by_one = jit(jax.vmap(lambda x: plain(params, x[None])[:, 0], out_axes=1))(X)
+    one_by_one = jit(jax.vmap(lambda x: plain(params, x[None])[0]))(X)
     close(one_by_one, y)
     several = jax.tree.map(lambda a: jnp.stack([a, 0.5 * a]), params)
     both = jit(jax.vmap(plain, (0, None)))(several, X)
@@ -588,3 +625,38 @@ def test_scan_over_time_and_checkpoint(network):
     close(scanned[1], plain(params, X + 1))
     loss = lambda f: lambda p: (f(p, X) ** 2).sum()
     close(jit(jax.grad(loss(jax.checkpoint(plain))))(params), jit(jax.grad(loss(plain)))(params))
+
+
+@pytest.mark.parametrize(
+    ("cls", "layer"),
+    [
+        (TimeDistributed, Dense(3)),
+        (Bidirectional, LSTM(3)),
+        (SpectralNormalization, Dense(3)),
+    ],
+)
+def test_inner_may_be_given_by_the_name_it_has_in_keras(cls, layer):
+    given = cls(layer=layer)
+    assert given == cls(layer) == cls(inner=layer) == from_config(to_config(given))
+    with pytest.raises(TypeError, match="inner"):
+        cls(layer, layer=layer)
+
+
+@pytest.mark.parametrize("wrapper", [Frozen, Remat, Inference])
+def test_a_wrapper_that_changes_no_numbers_shows_the_logits(wrapper):
+    assert wrapper(Dense(3, "softmax")).split_activation() == (wrapper(Dense(3)), "softmax")
+    assert wrapper(Ensemble(Dense(3), 4)).ensemble_size == 4
+
+
+def test_an_empty_state_is_whole_where_nothing_moves(key):
+    x = jnp.ones((2, 3))
+    net = Sequential([Dense(4), Residual(Sequential([Dense(4)])), Dropout(0.5)])
+    params, state = net.init(key, x)
+    outputs, after = net.apply(params, {}, x)
+    np.testing.assert_array_equal(outputs, net.apply(params, state, x)[0])
+    assert after == {}
+    moving = Sequential([Dense(4), BatchNormalization()])
+    params, _ = moving.init(key, x)
+    with pytest.raises(KeyError, match="moving_mean") as caught:
+        moving.apply(params, {}, x)
+    assert "in layer batch_normalization: " in caught.value.__notes__[-1]

@@ -4,6 +4,7 @@ import copy
 import json
 import pickle
 import traceback
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 import fnn
-from fnn.core import arguments, tree, weights
+from fnn.core import arguments, registry, tree, weights
 from fnn.core.calling import (
     applied_spec,
     call,
@@ -27,14 +28,12 @@ from fnn.core.config import (
     Fields,
     Value,
     from_config,
-    lookup,
-    names_of,
-    register,
     resolve,
     to_config,
 )
 from fnn.core.context import INFERENCE, Context
 from fnn.core.masking import Masked, attach_mask, combine_masks, split_mask, strip_masks
+from fnn.core.registry import lookup, names_of, register
 from fnn.core.seed import next_key
 from fnn.layers import (
     LSTM,
@@ -126,6 +125,25 @@ def test_values_hold_plain_things_and_print_as_written():
     assert repr(Opened(3)) == "Opened(table=3)"
 
 
+def test_a_field_is_its_own_whatever_a_base_calls_by_its_name():
+    class Base(Value):
+        unit: ClassVar[str] = "metre"
+        size: int
+
+        def weight(self):
+            return 2
+
+    class Thing(Base):
+        unit: str
+        weight: float
+        label: str
+
+    thing = Thing(3, "kg", 2.5, "red")
+    assert repr(thing) == "Thing(size=3, unit='kg', weight=2.5, label='red')"
+    with pytest.raises(TypeError, match="'unit', 'weight', and 'label'"):
+        Thing(3)
+
+
 def test_a_value_is_frozen_and_says_how_to_change_it():
     with pytest.raises(AttributeError, match=r"received 5; do value.replace\(x=...\)"):
         Point(1).x = 5
@@ -181,10 +199,8 @@ def test_a_function_may_be_registered_under_several_names():
         assert resolve("activation", "twice") is resolve("activation", "two_times") is two_times
         assert to_config(Dense(2, two_times))["activation"] == "two_times"
     finally:
-        from fnn.core import config
-
         for name in ("twice", "two_times"):
-            config._TABLE.pop(("activation", name))
+            registry.TABLE.pop(("activation", name))
     assert "twice" not in names_of("activation")
 
 
@@ -235,6 +251,11 @@ def test_what_has_no_name_is_not_saved():
         ({"layer": "Dense", "units": 3, "trainable": "no"}, ValueError, "to be True or False"),
         ({"layer": "Dense", "units": 3, "activation": 5}, TypeError, "value for the activation"),
         ({"layer": "Dense", "units": 3, "dtype": "text"}, TypeError, "not understood"),
+        ({"layer": "Layer"}, ValueError, "fnn knows, received 'Layer'"),
+        ({"layer": "Wrapper", "inner": None}, ValueError, "fnn knows, received 'Wrapper'"),
+        ({"metric": "ConfusionMetric"}, ValueError, "fnn knows, received 'ConfusionMetric'"),
+        ({"loss": "Loss"}, ValueError, "fnn knows, received 'Loss'"),
+        ({"value": "Objective"}, ValueError, "fnn knows, received 'Objective'"),
         ({"layer": "Sequential", "layers": 5}, TypeError, "to be a list of layers, received 5"),
         ({"layer": "Sequential", "layers": [5]}, TypeError, "a layer at position 0, received 5"),
         ({"layer": "Residual", "inner": 5}, TypeError, "a layer as inner, received 5"),
@@ -249,6 +270,20 @@ def test_what_has_no_name_is_not_saved():
 def test_a_hostile_configuration_is_refused_with_words(data, error, message):
     with pytest.raises(error, match=message):
         from_config(data)
+
+
+def test_every_loadable_class_is_made_of_no_other():
+    """A class that others subclass is there to be subclassed, not to be named by a string."""
+    bases = {
+        f"{kind} {name}"
+        for (kind, name), thing in registry.TABLE.items()
+        if isinstance(thing, type) and [c for c in thing.__subclasses__() if ours(c)]
+    }
+    assert not bases
+
+
+def ours(thing):
+    return thing.__module__.partition(".")[0] == "fnn"
 
 
 def test_an_open_class_is_saved_by_its_attributes():
@@ -451,7 +486,7 @@ class Fails(fnn.Layer):
         return x, state
 
 
-class Remarks(fnn.core.calling.Wrapper):
+class Remarks(fnn.core.combining.Wrapper):
     """Adds a note to errors on their way out."""
 
     def apply(self, params, state, x, ctx=INFERENCE):

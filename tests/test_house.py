@@ -4,6 +4,7 @@
 """
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ schedules
 activations initializers regularizers constraints losses metrics optimizers
 datasets visualization
 layers
-training summaries
+training summaries testing
 saving
 callbacks distribution
 models
@@ -34,7 +35,7 @@ FLOORS = {
     for number, floor in enumerate(HOUSE.strip().splitlines())
     for unit in floor.split()
 }
-COMBINATORS = {"sequential", "graph", "wrappers", "repeat"}
+COMBINATORS = {"sequential", "graph", "wrappers", "repeat", "stacking"}
 OPTAX = {"optimizers", "schedules", "losses", "training"}
 FORBIDDEN = {"pickle", "importlib", "marshal", "yaml", "shelve", "dill", "cloudpickle"}
 LAZY = {
@@ -221,7 +222,7 @@ def test_the_readme_shows_every_module_with_its_line():
     readme = (ROOT / "README.md").read_text()
     shown = [" ".join(line.split()) for line in readme.splitlines()]
     missing = [line for line in tree_map().splitlines() if " ".join(line.split()) not in shown]
-    assert not missing, "the README's map lacks (python -m tests.test_house prints it):\n" + (
+    assert not missing, "the README's map lacks (python -m tests.test_house writes it):\n" + (
         "\n".join(missing)
     )
 
@@ -241,4 +242,9 @@ assert len(jax.devices("cpu")) == 3
 
 
 if __name__ == "__main__":
-    print(tree_map())
+    path = ROOT / "README.md"
+    path.write_text(
+        re.sub(
+            r"(?<=```\n)fnn/ .*?(?=```)", lambda _: tree_map() + "\n", path.read_text(), flags=re.S
+        )
+    )

@@ -43,9 +43,13 @@ def twin(case):
         layer = getattr(keras.layers, type(case.layer).__name__)(**fields)
     plain = strip_masks(case.x)
     shapes = jax.tree.map(lambda a: a.shape, plain, is_leaf=lambda a: hasattr(a, "shape"))
-    recurrent = hasattr(layer, "return_state")
-    layer.build(shapes[0] if recurrent and isinstance(plain, tuple) else shapes)
+    layer.build(shapes[0] if takes_states(layer) and isinstance(plain, tuple) else shapes)
     return layer
+
+
+def takes_states(layer):
+    """Whether what follows the first input is a list of states: recurrent layers and cells."""
+    return hasattr(layer, "return_state") or hasattr(layer, "state_size")
 
 
 def ordered(case):
@@ -91,7 +95,7 @@ def theirs(case, layer, train):
     moving = [v.name != "seed_generator_state" for v in layer.non_trainable_variables]
 
     def run(trainable, x):
-        if isinstance(x, tuple) and hasattr(case.layer, "return_state"):
+        if isinstance(x, tuple) and takes_states(layer):
             args = x[0], list(x[1:])
         else:
             args = (list(x) if isinstance(x, tuple) else x,)

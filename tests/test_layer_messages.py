@@ -88,7 +88,7 @@ WRONG_ARGUMENTS = [
     (lambda: L.LSTM(0), "units=0"),
     (lambda: L.LSTM(3, dropout=1.5), "dropout=1.5"),
     (lambda: L.GRU(3, recurrent_dropout=-0.1), "recurrent_dropout=-0.1"),
-    (lambda: L.SimpleRNN(3, stateful=True), "return_state=True"),
+    (lambda: L.SimpleRNN(3, seed=-1), "seed=-1"),
 ]
 
 
@@ -122,8 +122,8 @@ WRONG_INPUTS = [
     (L.Conv2D(4, 5), spec(2, 4, 8, 3), "at least (5, 5)"),
     (L.Conv1D(4, 3, dilation_rate=2), spec(2, 4, 3), "at least (5,)"),
     (L.Conv2D(4, 3, groups=2), spec(2, 8, 8, 3), "multiple of groups=2"),
-    (L.Conv2DTranspose(4, 3), spec(2, 8, 8), "(batch, ..., channels)"),
-    (L.DepthwiseConv1D(3, data_format="channels_first"), spec(2, 8), "(batch, channels, ...)"),
+    (L.Conv2DTranspose(4, 3), spec(2, 8, 8), "(batch, height, width, channels)"),
+    (L.DepthwiseConv1D(3, data_format="channels_first"), spec(2, 8), "(batch, channels, steps)"),
     (L.SeparableConv2D(4, 5), spec(2, 4, 8, 3), "at least (5, 5)"),
     (L.MaxPooling2D(), spec(2, 8, 8), "(batch, height, width, channels)"),
     (L.MaxPooling2D(9), spec(2, 8, 8, 1), "at least (9, 9)"),
@@ -160,7 +160,7 @@ WRONG_INPUTS = [
     (L.Rescaling(1, [[1, 2, 3]]), spec(5), "offset of shape (1, 3)"),
     (L.LSTM(3), spec(5, 7), "(batch, time, features)"),
     (L.LSTM(3), (spec(5, 7, 2), spec(5, 3)), "received [(5, 3)]"),
-    (L.GRU(3), (spec(5, 7, 2), spec(5, 4)), "1 of shape (5, 3)"),
+    (L.GRU(3), (spec(5, 7, 2), spec(5, 4)), "of shapes [(5, 3)], received [(5, 4)]"),
     (L.SimpleRNN(3), spec(5, 7, 2, 2), "3 axes"),
 ]
 

@@ -171,8 +171,8 @@ def test_classes_have_keras_arguments(keras, name):
 def test_every_loss_of_keras_is_there(keras):
     with keras_rules():
         from keras.src.losses import ALL_OBJECTS_DICT
-    missing = [n for n in ALL_OBJECTS_DICT if n not in ("LossFunctionWrapper",)]
-    for name in missing:
+    bases = {"Loss", "loss", "LossFunctionWrapper"}
+    for name in set(ALL_OBJECTS_DICT) - bases:
         assert isinstance(losses.get(name), Loss)
 
 
@@ -234,8 +234,7 @@ def test_rows_that_are_not_valid_change_nothing(name, arguments, y_true, y_pred)
     np.testing.assert_allclose(gradient[:rows], expected[1], rtol=1e-5, atol=1e-6)
     assert not gradient[rows:].any()
     nothing, count = jax.jit(loss.totals)(targets, more, None, np.zeros(rows + 2, bool))
-    assert nothing == 0
-    assert count == 1
+    assert nothing == count == 0
 
 
 def test_a_mask_leaves_steps_out_as_in_keras(keras):
@@ -400,7 +399,7 @@ def test_a_function_of_the_whole_batch_leaves_padding_out():
 
         def padded(p, valid=valid):
             total, count = loss.totals(y_true, p, None, valid)
-            return total / count
+            return total / jnp.maximum(count, 1)
 
         value, gradient = jax.jit(jax.value_and_grad(padded))(noisy)
         error = (y_pred - y_true)[:rows]
@@ -560,10 +559,10 @@ ARGUMENTS = [
     (lambda: losses.BinaryCrossentropy(label_smoothing=2), "label_smoothing"),
     (lambda: losses.CategoricalCrossentropy(axis=True), "axis to be a whole number"),
     (lambda: losses.SparseCategoricalCrossentropy(ignore_class="0"), "ignore_class to be a whole"),
-    (lambda: losses.Huber(delta=0), "delta to be above 0"),
-    (lambda: losses.BinaryFocalCrossentropy(gamma=-1), "gamma to be a number not below 0"),
+    (lambda: losses.Huber(delta=0), "delta to be a finite number above 0"),
+    (lambda: losses.BinaryFocalCrossentropy(gamma=-1), "gamma to be a finite number not below 0"),
     (lambda: losses.CategoricalGeneralizedCrossEntropy(q=1), "q to lie between 0 and 1"),
-    (lambda: losses.InfoNCE(temperature=0), "temperature to be above 0"),
+    (lambda: losses.InfoNCE(temperature=0), "temperature to be a finite number above 0"),
     (lambda: losses.get("msse"), "'mse'"),
     (lambda: losses.get("ce"), "expected the shapes .*do name binary_crossentropy"),
     (lambda: align(np.ones((2, 3)), np.ones((2, 1))), "nothing is broadcast"),

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from fnn import metrics
+from fnn import losses, metrics
 from fnn.core.config import from_config, to_config
 from fnn.metrics import ExpectedCalibrationError, Mean, MultiLabelAccuracy, Perplexity, Sum
 from tests.test_metrics import (
     CLASSES,
     MANY,
     NUMBERED,
+    NUMBERS,
     ONE_EACH,
     STEPS,
     compiled,
@@ -28,6 +29,7 @@ NEW = [
     ("MultiLabelAccuracy", {}, *MANY),
     ("MultiLabelAccuracy", {"criterion": "jaccard", "threshold": 0.3}, *MANY),
     ("Perplexity", {}, *STEPS),
+    ("MeanMetricWrapper", {"fn": losses.mean_absolute_error}, *NUMBERS),
 ]
 TABLE = [*ONE_EACH, *NEW]
 
@@ -63,23 +65,39 @@ def test_no_split_order_or_device_changes_the_number(name, arguments, y_true, y_
     same = lambda found: np.testing.assert_allclose(found, whole, rtol=1e-6, atol=1e-6)
     same(run(metric, *data, cuts=CUTS))
     same(run(metric, *(a[order] for a in data), cuts=CUTS, apart=True))
-    mesh = Mesh(np.array(jax.devices()[:4]), ("batch",))
-    spread = NamedSharding(mesh, PartitionSpec("batch"))
-    on_devices = [jax.device_put(a, spread) for a in data]
-    sums = compiled(metric)(metric.init(*data[:2]), *on_devices)
+    sums = compiled(metric)(metric.init(*data[:2]), *on_devices(*data))
     same(metric.result(jax.device_get(sums)))
 
 
+def on_devices(*arrays):
+    """The rows of arrays spread over all devices."""
+    rows = NamedSharding(Mesh(np.array(jax.devices()), ("batch",)), PartitionSpec("batch"))
+    return [jax.device_put(a, rows) for a in arrays]
+
+
 def test_mean_and_sum_are_exact_too():
-    values, weight = random.normal(size=ROWS), random.integers(0, 4, ROWS)
+    values, weight = random.uniform(1, 2, ROWS), random.integers(0, 4, ROWS)
+    order = random.permutation(ROWS)
     for metric, expected in (
         (Mean(), np.average(values, weights=weight)),
         (Sum(), values @ weight),
     ):
-        sums = metric.init()
-        for first, last in zip([0, *CUTS], [*CUTS, ROWS], strict=True):
-            sums = metric.update(sums, values[first:last], weight[first:last])
-        np.testing.assert_allclose(metric.result(sums), expected, rtol=1e-5)
+        same = lambda sums, m=metric, e=expected: np.testing.assert_allclose(
+            m.result(sums), e, rtol=1e-6
+        )
+        for v, w in ((values, weight), (values[order], weight[order])):
+            sums = metric.init()
+            for part in map(slice, [0, *CUTS], [*CUTS, ROWS]):
+                sums = metric.update(sums, v[part], w[part])
+            same(sums)
+        same(jax.device_get(metric.update(metric.init(), *on_devices(values, weight))))
+
+
+def test_every_metric_is_measured_so():
+    """All but the two above, and `Metric`, from which they are made."""
+    measured = {getattr(metrics, name) for name, *_ in TABLE} | {Mean, Sum, metrics.Metric}
+    public = {getattr(metrics, name) for name in metrics.__all__ if name[0].isupper()}
+    assert public == measured
 
 
 # -- the stateful face ---------------------------------------------------------------------------

@@ -32,7 +32,6 @@ CONFIG = "one pair for all values: `fnn.core.config.to_config` and `from_config`
 FUNCTION = "the function of the loss: `fnn.losses` has it by the same name"
 NOT_YET = "not written yet"
 OTHERS = "wraps an object of another framework: here a class with `init` and `apply` is a layer"
-SECOND = "second names of layers that are here by the first (`AvgPool2D` is `AveragePooling2D`)"
 REASONS = {
     "optimizers": {
         "MultiOptimizer": '`ByPath({"encoder/**": Adam(1e-4), "**": SGD()})`, by path',
@@ -57,10 +56,6 @@ REASONS = {
 for _part in PARTS:
     _own = REASONS.setdefault(_part, {})
     _own["serialize"] = _own["deserialize"] = CONFIG
-for _start in ("AvgPool", "MaxPool", "GlobalAvgPool", "GlobalMaxPool", "Convolution"):
-    REASONS["layers"] |= dict.fromkeys((f"{_start}{n}D" for n in (1, 2, 3)), SECOND)
-REASONS["layers"] |= dict.fromkeys((f"Convolution{n}DTranspose" for n in (1, 2, 3)), SECOND)
-REASONS["layers"] |= dict.fromkeys((f"SeparableConvolution{n}D" for n in (1, 2)), SECOND)
 
 
 def names(part):
@@ -120,6 +115,15 @@ def section():
 def test_every_name_is_here_or_has_a_reason(part):
     without = [name for name in split(part)[1] if not reason(part, name)]
     assert not without, f"keras.{part} has {without}: write them, or say in REASONS why not"
+
+
+def test_second_names_are_of_the_same_classes():
+    import keras
+
+    for name in names("layers"):
+        first = getattr(getattr(keras.layers, name), "__name__", name)
+        if first != name and hasattr(keras.layers, first):
+            assert getattr(fnn.layers, name) is getattr(fnn.layers, first), name
 
 
 def test_the_readme_lists_the_names():

@@ -334,6 +334,37 @@ def test_lenet_has_the_weights_of_lenet_5():
     assert tree.count(params["dense"]) == 48120
 
 
+def keras_outputs(twin, params, x):
+    """What a Keras model makes of `x` with these weights, which it has by the same names."""
+    for layer in twin.layers:
+        for variable in layer.weights:
+            variable.assign(params[layer.name][variable.name])
+    return jit(lambda x: twin.stateless_call([v.value for v in twin.variables], [], x)[0])(x)
+
+
+def test_lenet_equals_keras():
+    from keras import Sequential, layers
+
+    network, x = networks.lenet(classes=7), drawn(3, 28, 28, 1)
+    params = random_params(network, x)
+    with keras_rules():
+        twin = Sequential(
+            [
+                layers.Input((28, 28, 1)),
+                layers.Conv2D(6, 5, padding="same", activation="tanh", name="conv2d"),
+                layers.AveragePooling2D(2),
+                layers.Conv2D(16, 5, activation="tanh", name="conv2d_1"),
+                layers.AveragePooling2D(2),
+                layers.Flatten(),
+                layers.Dense(120, "tanh", name="dense"),
+                layers.Dense(84, "tanh", name="dense_1"),
+                layers.Dense(7, "softmax", name="dense_2"),
+            ]
+        )
+        expected = keras_outputs(twin, params, x)
+    close(run(network, params, x), expected)
+
+
 @pytest.mark.parametrize("depth", [50, 101, 152])
 def test_resnet_has_the_layout_of_keras(depth):
     import keras
@@ -384,6 +415,32 @@ def test_unet_joins_every_level():
     assert all(bool((g != 0).any()) for g in jax.tree.leaves(gradients))
     joined = [a.shape for _, a in tree.flatten(params) if a.ndim == 4]
     assert {(3, 3, 8, 4), (3, 3, 4, 2)} <= set(joined)  # twice the channels, after joining
+
+
+def test_unet_equals_keras():
+    from keras import Model, layers
+
+    network, x = networks.unet((8, 12, 2), classes=3, width=2, depth=2), drawn(2, 8, 12, 2)
+    params = random_params(network, x)
+    names = iter(["conv2d", *(f"conv2d_{i}" for i in range(1, 11))])
+    convolve = lambda x, filters, size=3, activation="relu": layers.Conv2D(
+        filters, size, padding="same", activation=activation, name=next(names)
+    )(x)
+    rise = lambda x, filters, name: layers.Conv2DTranspose(
+        filters, 2, strides=2, activation="relu", name=name
+    )(x)
+    with keras_rules():
+        start = layers.Input((8, 12, 2))
+        high = convolve(convolve(start, 2), 2)
+        middle = convolve(convolve(layers.MaxPooling2D()(high), 4), 4)
+        low = convolve(convolve(layers.MaxPooling2D()(middle), 8), 8)
+        up = layers.Concatenate()([middle, rise(low, 4, "conv2d_transpose")])
+        up = convolve(convolve(up, 4), 4)
+        up = layers.Concatenate()([high, rise(up, 2, "conv2d_transpose_1")])
+        up = convolve(convolve(up, 2), 2)
+        twin = Model(start, convolve(up, 3, 1, "softmax"))
+        expected = keras_outputs(twin, params, x)
+    close(run(network, params, x), expected)
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import pytest
 import fnn
 from fnn import optimizers
 from fnn.core.config import from_config, to_config
+from fnn.core.paths import fits
 from fnn.layers import Dense, Embedding
 from fnn.optimizers import SGD, Adam, ByPath, LossScaleOptimizer, current_learning_rate
-from fnn.optimizers.paths import fits
 from tests.counting import compilations
 from tests.oracle import keras_rules
 
@@ -62,6 +62,7 @@ def test_accumulation_counts_the_steps_that_masks_leave():
     ids = np.random.default_rng(0).integers(1, 9, (24, 6))
     for row, length in enumerate(np.random.default_rng(1).integers(1, 7, 24)):
         ids[row, length:] = 0
+    ids[8:16] = 0  # a batch of which nothing counts
     data = ids, np.random.default_rng(2).integers(0, 3, (24, 6))
 
     def net():
@@ -188,6 +189,21 @@ def test_a_rate_by_schedule_is_read_at_any_time():
     assert float(net.learning_rate) == pytest.approx(0.1 * 0.5**3)
     with pytest.raises(ValueError, match="holds a learning rate"):
         net.learning_rate = 0.1
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "expected"),
+    [
+        (Adam(0.25), [0.25, 0.25]),
+        (SGD(fnn.schedules.ExponentialDecay(0.1, 4, 0.5)), [0.05, 0.025]),
+        (ByPath({"dense/**": SGD(0.5), "**": Adam(0.1)}), [{"dense/**": 0.5, "**": 0.1}] * 2),
+        (optax.sgd(0.1), [None, None]),
+    ],
+)
+def test_the_history_has_the_rate_of_each_epoch(optimizer, expected):
+    found = fitted(optimizer).history.learning_rate
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    assert jax.tree.leaves(found) == pytest.approx(jax.tree.leaves(expected))
 
 
 # -- weight decay --------------------------------------------------------------------------------

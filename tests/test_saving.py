@@ -116,9 +116,9 @@ def test_custom_layers_are_found_by_name_only(tmp_path):
         model.save(tmp_path / "model.fnn")
         assert fnn.load(tmp_path / "model.fnn").layer == model.layer
     finally:
-        from fnn.core import config
+        from fnn.core import registry
 
-        del config._TABLE["layer", "Doubled"]
+        del registry.TABLE["layer", "Doubled"]
     with pytest.raises(ValueError, match="'Doubled'"):
         fnn.load(tmp_path / "model.fnn")
     again = fnn.load(tmp_path / "model.fnn", custom_objects={"Doubled": Doubled})

@@ -107,11 +107,14 @@ def test_very_late_steps():
 
 
 WRONG = [
-    (lambda: schedules.ExponentialDecay(0.1, 0, 0.5), "decay_steps to be above 0"),
-    (lambda: schedules.InverseTimeDecay(0.1, -1, 0.5), "decay_steps to be above 0"),
-    (lambda: schedules.PolynomialDecay(0.1, 0), "decay_steps to be above 0"),
-    (lambda: schedules.CosineDecay(0.1, 0), "decay_steps to be above 0"),
-    (lambda: schedules.CosineDecayRestarts(0.1, 0), "first_decay_steps to be above 0"),
+    (lambda: schedules.ExponentialDecay(0.1, 0, 0.5), "decay_steps to be a finite number above 0"),
+    (lambda: schedules.InverseTimeDecay(0.1, -1, 0.5), "decay_steps to be a finite number above 0"),
+    (lambda: schedules.PolynomialDecay(0.1, 0), "decay_steps to be a finite number above 0"),
+    (lambda: schedules.CosineDecay(0.1, 0), "decay_steps to be a finite number above 0"),
+    (
+        lambda: schedules.CosineDecayRestarts(0.1, 0),
+        "first_decay_steps to be a finite number above 0",
+    ),
     (lambda: schedules.CosineDecayRestarts(0.1, 5, 0.5), "t_mul to be at least 1"),
     (lambda: schedules.CosineDecay(0.1, 5, warmup_steps=3), "warmup_target to be the rate"),
     (lambda: schedules.PiecewiseConstantDecay([1], [1.0]), "one value more than boundaries"),
@@ -158,9 +161,12 @@ def test_warm_up_stable_decay_is_three_pieces(decay):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: schedules.OneCycle(0.1, 0), "total_steps to be above 0"),
+        (lambda: schedules.OneCycle(0.1, 0), "total_steps to be a finite number above 0"),
         (lambda: schedules.OneCycle(0.1, 10, warmup=1.0), "warmup to be a share above 0"),
-        (lambda: schedules.WarmupStableDecay(0.1, 0, 5, 5), "warmup_steps to be above 0"),
+        (
+            lambda: schedules.WarmupStableDecay(0.1, 0, 5, 5),
+            "warmup_steps to be a finite number above 0",
+        ),
         (lambda: schedules.WarmupStableDecay(0.1, 5, -1, 5), "stable_steps not to be below 0"),
         (lambda: schedules.WarmupStableDecay(0.1, 5, 5, 5, decay="cut"), "decay to be 'linear'"),
     ],

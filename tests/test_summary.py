@@ -76,7 +76,7 @@ def test_rows_of_a_nest():
         ("  dense (Dense)", "(None, 2)", "18"),
         ("  frozen (Frozen) (frozen)", "(None, 2)", "18"),
         ("shared (Dense)", "(None, 2)", "shared"),
-        ("ensemble (Ensemble)", "(4, None, 1)", "12"),
+        ("ensemble (Ensemble)", "(None, 4, 1)", "12"),
         ("item_1 (Item)", "(None, None, 2)", "0"),
     ]
     assert len(rows(text(model, expand_nested=False))) == 7

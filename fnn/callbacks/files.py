@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -120,10 +119,10 @@ class BackupAndRestore(Callback):
     """Writes all that training changes into a file after each epoch, and goes on from there.
 
     When `fit` is called again with an equal model and the same `backup_dir`, it starts after the
-    last whole epoch: weights, moving averages, the optimizer's state, the random key, the counters,
-    and those of the other callbacks (patience, best value). With a seed in the model (so that data
-    is shuffled alike) it ends with the bits of an undisturbed training. After a training that came
-    to its end the folder is removed (`delete_checkpoint`).
+    last epoch that every callback was told of: weights, moving averages, the optimizer's state, the
+    random key, the counters, and those of the other callbacks (patience, best value). With a seed
+    in the model (so that data is shuffled alike) it ends with the bits of an undisturbed training.
+    After a training that came to its end the folder is removed (`delete_checkpoint`).
 
     It belongs before callbacks that put other weights in place (`SwapEMAWeights`).
 
@@ -151,39 +150,24 @@ class BackupAndRestore(Callback):
             )
         self.path = Path(os.path.expanduser(os.fspath(backup_dir))) / "training.safetensors"
         self.delete_checkpoint = delete_checkpoint
-        self._others: dict[str, dict[str, Any]] = {}
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         _require_model(self)
-        self._others = {}
         if self.path.is_file():
-            state, self._others = read_training(self.path, self.model.train_state)
-            self.model.train_state = state
-
-    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        for name, callback in self._resumable():
-            for attribute, value in self._others.get(name, {}).items():
-                setattr(callback, attribute, value)
-        self._others = {}
+            self.model.train_state = read_training(self.path, self.model.train_state)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        counters = {
-            name: {attribute: getattr(callback, attribute) for attribute in callback.resumed}
-            for name, callback in self._resumable()
-        }
+        self._state = self.model.train_state  # before other callbacks put other weights in place
+
+    def on_epoch_recorded(self, epoch: int) -> None:
+        state = self._state.replace(callbacks=self.model.train_state.callbacks)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_training(self.path, self.model.train_state, counters)
+        write_training(self.path, state)
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         failed = sys.exc_info()[0] is not None  # then this is the way out after an error
         if self.delete_checkpoint and not failed:
             shutil.rmtree(self.path.parent, ignore_errors=True)
-
-    def _resumable(self) -> list[tuple[str, Any]]:
-        """The other callbacks that have counters, by name and number."""
-        running = getattr(self.model, "callbacks", None)
-        others = [c for c in getattr(running, "callbacks", []) if hasattr(c, "resumed")]
-        return [(f"{i}.{type(c).__name__.strip('_')}", c) for i, c in enumerate(others)]
 
 
 def _named(state: Any) -> dict[str, Any]:
@@ -199,25 +183,29 @@ def _on_host(leaf: Any) -> np.ndarray:
     return np.asarray(random.key_data(leaf) if _is_key(leaf) else leaf, order="C")
 
 
-def write_training(path: Path, state: Any, counters: dict[str, Any]) -> None:
-    """Writes a state of training, and counters of callbacks, as one safetensors file."""
+def write_training(path: Path, state: Any) -> None:
+    """Writes a state of training as one safetensors file."""
     from safetensors.numpy import save
 
     arrays = {name: _on_host(leaf) for name, leaf in _named(state).items()}
-    data = save(arrays, metadata={"format": "fnn", "callbacks": json.dumps(counters)})
+    data = save(arrays, metadata={"format": "fnn"})
     write_whole(path, lambda file: file.write(data))
 
 
-def read_training(path: Path, now: Any) -> tuple[Any, dict[str, Any]]:
-    """(the state in a file by `write_training`, the counters); `now` says what must be in it."""
+def read_training(path: Path, now: Any) -> Any:
+    """The state in a file by `write_training`; `now` says what must be in it."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="numpy") as file:
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            counters = json.loads((file.metadata() or {}).get("callbacks", "{}"))
     except (SafetensorError, ValueError) as error:
         raise FileError(f"expected a whole file, received {path}, damaged: {error}") from error
+    counters: dict[str, dict[str, Any]] = {}  # those of whatever callbacks there were
+    for name in [name for name in found if name.startswith("callbacks/")]:
+        _, owner, attribute = name.split("/")
+        counters.setdefault(owner, {})[attribute] = found.pop(name)[()]
+    now = now.replace(callbacks={})
     wanted = {name: _on_host(leaf) for name, leaf in _named(now).items()}
     lines = [f"{name}: missing in the file" for name in wanted.keys() - found.keys()]
     lines += [f"{name}: not in this training" for name in found.keys() - wanted.keys()]
@@ -240,4 +228,4 @@ def read_training(path: Path, now: Any) -> tuple[Any, dict[str, Any]]:
             return random.wrap_key_data(jnp.asarray(value), impl=random.key_impl(leaf))
         return value if isinstance(leaf, np.generic) else jnp.array(np.array(value, copy=True))
 
-    return jax.tree_util.tree_map_with_path(put, now), counters
+    return jax.tree_util.tree_map_with_path(put, now).replace(callbacks=counters)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fnn.callbacks.rates import learning_rates, set_learning_rate
-from fnn.core.config import lookup
+from fnn.core.registry import lookup
 from fnn.training.hooks import Callback, Logs
 
 

@@ -51,6 +51,15 @@ def not_negative(thing: Any, *arguments: str) -> None:
             raise wrong(thing, argument, "to be a finite number not below 0", value)
 
 
+def positive(thing: Any, *arguments: str) -> None:
+    """Checks that these fields are finite numbers above zero."""
+    for argument in arguments:
+        value = getattr(thing, argument)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not 0 < value < math.inf:
+            raise wrong(thing, argument, "to be a finite number above 0", value)
+
+
 def seed(thing: Any) -> None:
     """Checks that the field `seed`, where there is one, is a whole number of 32 bits or None."""
     value = getattr(thing, "seed", None)

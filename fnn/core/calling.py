@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax, random
 
-from fnn.core import arguments, tree
+from fnn.core import tree
 from fnn.core.config import resolve
 from fnn.core.context import INFERENCE, Context, salt
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masking import Masked, carry_mask, combine_masks, split_mask, strip_masks
+from fnn.core.masking import Masked, combine_masks, split_mask, strip_masks
 
 
 @contextlib.contextmanager
@@ -109,9 +109,13 @@ def init_child(name: str, layer: Layer, key: Array, x: Any) -> tuple[Params, Sta
 def apply_child(
     name: str, layer: Layer, params: Params, state: State, x: Any, ctx: Context
 ) -> tuple[Any, State]:
-    """The child called `name` applied to `x`, with its part of params and state."""
+    """The child called `name` applied to `x`, with its part of params and state.
+
+    A child without weights or state needs no entry: where nothing moves, `{}` is a whole state.
+    """
+    part, now = params.get(name, {}), state.get(name, {})
     with jax.named_scope(name):
-        return call(layer, params[name], state[name], x, ctx.child(name), name)
+        return call(layer, part, now, x, ctx.child(name), name)
 
 
 def output_spec(layer: Layer, x: Any) -> Any:
@@ -210,82 +214,3 @@ def walk(
 def unzip(pairs: dict[str, tuple[Any, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
     """`{name: (a, b)}` -> `{name: a}, {name: b}`."""
     return {k: a for k, (a, _) in pairs.items()}, {k: b for k, (_, b) in pairs.items()}
-
-
-Visit = Callable[[str, Layer, Any], Any]
-
-
-class Flow(Layer):
-    """A combinator that only wires its children: it writes `flow`, and init and apply follow.
-
-    `flow(x, visit)` leads `x` through the children: `visit(name, layer, x)` returns what that child
-    makes of `x`, be it arrays (apply), shapes (init) or a row of a summary. A child visited twice
-    has one set of weights; its dropout differs and its auxiliary losses add up.
-    """
-
-    masking = "inside"
-
-    def flow(self, x: Any, visit: Visit) -> Any:
-        raise NotImplementedError
-
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
-        pairs: dict[str, tuple[Params, State]] = {}
-
-        def create(name: str, layer: Layer, x: Any) -> Any:
-            if name not in pairs:
-                pairs[name] = init_child(name, layer, key, x)
-            with located(name, layer, x):
-                return output_spec(layer, x)
-
-        self.flow(x, create)
-        return unzip(pairs)
-
-    def apply(
-        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
-    ) -> tuple[Any, State]:
-        x, ctx = carry_mask(x, ctx)
-        new = dict(state)
-
-        uses: dict[str, int] = {}
-
-        def run(name: str, layer: Layer, x: Any) -> Any:
-            use = uses[name] = uses.get(name, -1) + 1
-            y, after = apply_child(name, layer, params, new, x, ctx.repeat(use) if use else ctx)
-            new[name] = _added_losses(new[name], after) if use else after
-            return y
-
-        return self.flow(x, run), new
-
-
-def _added_losses(before: State, after: State) -> State:
-    """`after`, with its auxiliary losses added to those of an earlier use in the same call."""
-    return {
-        name: _added_losses(before[name], value)
-        if isinstance(value, dict)
-        else before[name] + value
-        if name == "aux_loss"
-        else value
-        for name, value in after.items()
-    }
-
-
-class Wrapper(Layer):
-    """A combinator that changes how `inner` runs; the weights of `inner` keep their paths."""
-
-    masking = "inside"
-
-    inner: Layer
-
-    def validate(self) -> None:
-        arguments.layer(self, self.inner, "as inner")
-
-    def children(self) -> tuple[tuple[str | None, Layer], ...]:
-        return ((None, self.inner),)
-
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
-        return initialize(self.inner, key, x)
-
-    def apply(
-        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
-    ) -> tuple[Any, State]:
-        return call(self.inner, params, state, x, ctx)

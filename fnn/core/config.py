@@ -1,60 +1,17 @@
-"""A value <-> a plain dict, by its fields; the table of registered names."""
+"""A value <-> a plain dict, by its fields."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
+import inspect
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import numpy as np
 
+from fnn.core.registry import TABLE, lookup, names_of, register
+
 T = TypeVar("T")
-
-# What a string may stand for, by (kind, name). Nothing outside this table is ever loaded.
-_TABLE: dict[tuple[str, str], Any] = {}
-
-
-def register(thing: Any = None, /, *names: Any, kind: str | None = None) -> Any:
-    """Makes a class or function of yours loadable from a saved model, under its own name.
-
-    A decorator. `names` are further strings that stand for it; `kind` is needed only where a
-    function plays a part that Keras names by string (`kind="activation"`).
-
-    >>> @register
-    ... def halve(x):
-    ...     return x / 2
-    >>> to_config(halve)
-    {'function': 'halve'}
-    """
-    if thing is None or isinstance(thing, str):
-        extra = names if thing is None else (thing, *names)
-        return lambda it: register(it, *extra, kind=kind)
-    key = str(kind or getattr(thing, "kind", "function"))
-    for name in (thing.__name__, *names):
-        _TABLE[key, name] = thing
-    return thing
-
-
-def names_of(kind: str) -> list[str]:
-    """Every registered name of a kind, sorted."""
-    return sorted(name for k, name in _TABLE if k == kind)
-
-
-def lookup(kind: str, name: str, custom: Mapping[str, Any] | None = None) -> Any:
-    """What `name` stands for. Raises ValueError with the closest names if it is unknown."""
-    if custom and name in custom:
-        return custom[name]
-    if (kind, name) in _TABLE:
-        return _TABLE[kind, name]
-    known = names_of(kind)
-    close = difflib.get_close_matches(name, known, 3) or known
-    article = "an" if kind[:1] in tuple("aeiou") else "a"
-    raise ValueError(
-        f"expected {article} {kind} that fnn knows, received {name!r}; "
-        f"do you mean {' or '.join(map(repr, close[:8]))}? (your own: pass it as a value, and "
-        "put fnn.register on it to save it)"
-    )
 
 
 def resolve(kind: str, identifier: Any) -> Any:
@@ -118,7 +75,7 @@ def _canonical(name: str, value: Any) -> Any:
         return freeze(value)
     resolve(kind, value)  # an unknown name is an error at the user's line
     if not isinstance(value, str):
-        for (k, known), thing in _TABLE.items():
+        for (k, known), thing in TABLE.items():
             if k == kind and thing is value and not isinstance(thing, type):
                 return known
     return value
@@ -130,7 +87,7 @@ class Value:
 
     Fields are normalized on construction (lists become tuples) and checked by `validate`. A
     subclass that writes its own `__init__` stays an ordinary open class; it is compared by its
-    attributes as they are.
+    attributes as they are. A class of fnn's with `loadable=False` is none that a file can name.
 
     >>> class Point(Value):
     ...     x: int
@@ -142,13 +99,14 @@ class Value:
     kind: ClassVar[str] = "value"
     _open: ClassVar[bool] = False
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, loadable: bool = True, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._open = "__init__" in cls.__dict__ or cls._open
         if not cls._open:
-            dataclasses.dataclass(eq=False, repr=False)(cls)
-        if cls.__module__.partition(".")[0] == "fnn" and not cls.__name__.startswith("_"):
-            _TABLE[cls.kind, cls.__name__] = cls
+            _make_dataclass(cls)
+        ours = cls.__module__.partition(".")[0] == "fnn"
+        if ours and loadable and not cls.__name__.startswith("_"):
+            register(cls)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
@@ -209,6 +167,21 @@ class Value:
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
+def _make_dataclass(cls: Any) -> None:
+    """The fields of a class, whatever its bases call by their names.
+
+    Left alone, dataclasses takes a method or ClassVar of a base for the default of a field that
+    has none, and puts it where that ClassVar stood.
+    """
+    inherited = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
+    fields = {field.name for field in inherited}
+    for name, annotation in inspect.get_annotations(cls).items():
+        if name not in fields and name not in vars(cls) and "ClassVar" not in str(annotation):
+            setattr(cls, name, dataclasses.field())
+    dataclasses.dataclass(eq=False, repr=False)(cls)
+    cls.__dataclass_fields__ = {field.name: field for field in dataclasses.fields(cls)}
+
+
 def _same(value: Any, default: Any) -> bool:
     return type(value) is type(freeze(default)) and value == freeze(default)
 
@@ -238,11 +211,11 @@ def to_config(value: Any) -> Any:
         return {"dict": [[name, to_config(item)] for name, item in value.items]}
     if isinstance(value, Value):
         name = type(value).__name__
-        if _TABLE.get((value.kind, name)) is not type(value):
+        if TABLE.get((value.kind, name)) is not type(value):
             raise ValueError(_unregistered(value.kind, name))
         fields = {n: to_config(v) for n, v in vars(value).items() if n[0] != "_"}
         return {value.kind: name, **fields}
-    for (kind, name), thing in _TABLE.items():
+    for (kind, name), thing in TABLE.items():
         if thing is value:
             return {kind: name}
     raise ValueError(_unregistered("function", getattr(value, "__name__", repr(value))))

@@ -24,7 +24,7 @@ Regularizer: TypeAlias = Any
 Constraint: TypeAlias = Any
 
 
-class Layer(Value):
+class Layer(Value, loadable=False):
     """A pure function with weights, described by its fields; it never holds an array.
 
     Subclass it, list the fields, write the pair:
@@ -100,6 +100,11 @@ class Layer(Value):
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
         """The layers inside, by name; one named None has its weights where this layer has them."""
         return ()
+
+    @property
+    def ensemble_size(self) -> int:
+        """How many networks have their outputs side by side, `(batch, networks, ...)`; 0 if one."""
+        return 0
 
     def split_activation(self) -> tuple[Layer, Any]:
         """This layer without the activation that it ends in, and that activation (or None)."""

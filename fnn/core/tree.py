@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 Path = tuple[str, ...]
 
@@ -83,3 +85,20 @@ def describe(tree: Any) -> str:
         else type(a).__name__
         for a in jax.tree.leaves(tree)
     )
+
+
+def checked(name: str, given: Any, now: Any) -> Any:
+    """`given` as arrays, if it is a tree like `now`. Raises ValueError listing every difference."""
+    old, new = dict(flatten(now)), dict(flatten(given))
+    lines = [f"{'/'.join(p)}: missing" for p in old if p not in new]
+    lines += [f"{'/'.join(p)}: not in this model" for p in new if p not in old]
+    lines += [
+        f"{'/'.join(p)}: expected {tuple(old[p].shape)}, received {np.shape(new[p])}"
+        for p in old
+        if p in new and tuple(old[p].shape) != np.shape(new[p])
+    ]
+    if lines:
+        raise ValueError(
+            f"expected {name} like those of the model, received\n  " + "\n  ".join(lines)
+        )
+    return jax.tree.map(lambda a, b: jnp.asarray(a, b.dtype), given, now)

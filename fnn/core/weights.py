@@ -76,6 +76,11 @@ def auxiliary(state: Any) -> Array:
     return sum((jnp.sum(leaf) for leaf in leaves), start=jnp.zeros(()))
 
 
+def is_weight(name: str) -> bool:
+    """Whether a leaf of this name is one of Keras's weights, and not what a call leaves behind."""
+    return name != "aux_loss" and not name.startswith("rnn_state")
+
+
 def in_order(layer: Layer, params: Any, state: Any) -> list[tuple[str, tree.Path]]:
     """Where every weight is, in Keras's order: layer by layer, what learns before what moves.
 
@@ -87,10 +92,10 @@ def in_order(layer: Layer, params: Any, state: Any) -> list[tuple[str, tree.Path
             branch = tree.get(weights, path)
             names = {name for name, _ in inner.children()}
             for name, leaf in branch.items() if isinstance(branch, dict) else ():
-                if name not in names and not isinstance(leaf, dict) and name != "aux_loss":
+                if name not in names and not isinstance(leaf, dict) and is_weight(name):
                     order[part, (*path, name)] = None
     for part, weights in (("params", params), ("state", state)):
         for path, _ in tree.flatten(weights):
-            if path[-1:] != ("aux_loss",):
+            if path and is_weight(path[-1]):
                 order.setdefault((part, path), None)
     return list(order)

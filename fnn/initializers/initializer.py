@@ -12,7 +12,7 @@ from fnn.core.config import Value
 Shape = tuple[int, ...]
 
 
-class Initializer(Value):
+class Initializer(Value, loadable=False):
     """How fresh weights are drawn: a value, called as `initializer(key, shape, dtype)`.
 
     Any function of these three is an initializer too. Those with a `seed` draw from the seed alone

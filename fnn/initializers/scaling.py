@@ -36,8 +36,7 @@ class VarianceScaling(Initializer):
     output_axes: tuple[int, ...] | None = None
 
     def validate(self) -> None:
-        if not self.scale > 0:
-            raise arguments.wrong(self, "scale", "to be above 0", self.scale)
+        arguments.positive(self, "scale")
         arguments.one_of(self, "mode", MODES)
         arguments.one_of(self, "distribution", DISTRIBUTIONS)
         super().validate()

@@ -5,8 +5,19 @@
 from fnn.core.layer import Layer
 from fnn.core.node import Input
 from fnn.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
+from fnn.layers.adaptive_pooling import (
+    AdaptiveAveragePooling1D,
+    AdaptiveAveragePooling2D,
+    AdaptiveAveragePooling3D,
+    AdaptiveMaxPooling1D,
+    AdaptiveMaxPooling2D,
+    AdaptiveMaxPooling3D,
+)
 from fnn.layers.attention import GroupedQueryAttention, MultiHeadAttention
 from fnn.layers.batch_normalization import BatchNormalization
+from fnn.layers.bidirectional import Bidirectional
+from fnn.layers.cells import GRUCell, LSTMCell, SimpleRNNCell
+from fnn.layers.conv_recurrent import ConvLSTM1D, ConvLSTM2D, ConvLSTM3D
 from fnn.layers.convolution import Conv1D, Conv2D, Conv3D
 from fnn.layers.dense import Dense
 from fnn.layers.depthwise import (
@@ -26,7 +37,8 @@ from fnn.layers.dropout import (
     SpatialDropout3D,
 )
 from fnn.layers.einsum import EinsumDense
-from fnn.layers.embedding import Embedding
+from fnn.layers.embedding import Embedding, ReversibleEmbedding
+from fnn.layers.experts import MixtureOfExperts
 from fnn.layers.global_pooling import (
     GlobalAveragePooling1D,
     GlobalAveragePooling2D,
@@ -36,6 +48,7 @@ from fnn.layers.global_pooling import (
     GlobalMaxPooling3D,
 )
 from fnn.layers.graph import Graph
+from fnn.layers.lora import LoRA
 from fnn.layers.masks import Masking, Unmask
 from fnn.layers.merging import (
     Add,
@@ -81,9 +94,12 @@ from fnn.layers.pooling import (
 from fnn.layers.position import PositionEmbedding, RotaryEmbedding, SinusoidalPosition
 from fnn.layers.recurrent import GRU, LSTM, SimpleRNN
 from fnn.layers.repeat import Repeat
-from fnn.layers.reshaping import Flatten, Permute, RepeatVector, Reshape
+from fnn.layers.reshaping import Flatten, Permute, RepeatVector, Reshape, Reverse
+from fnn.layers.rnn import RNN, StackedRNNCells
 from fnn.layers.sequential import Sequential
 from fnn.layers.simple import Identity, Lambda, Rescaling
+from fnn.layers.spectral import SpectralNormalization
+from fnn.layers.stacking import stack, unstack
 from fnn.layers.transformer import (
     GatedDense,
     TransformerDecoderBlock,
@@ -98,8 +114,32 @@ from fnn.layers.wrappers import (
     Parallel,
     Remat,
     Residual,
+    Spread,
     TimeDistributed,
 )
+
+# Keras's second names of the same classes.
+AvgPool1D = AveragePooling1D
+AvgPool2D = AveragePooling2D
+AvgPool3D = AveragePooling3D
+MaxPool1D = MaxPooling1D
+MaxPool2D = MaxPooling2D
+MaxPool3D = MaxPooling3D
+GlobalAvgPool1D = GlobalAveragePooling1D
+GlobalAvgPool2D = GlobalAveragePooling2D
+GlobalAvgPool3D = GlobalAveragePooling3D
+GlobalMaxPool1D = GlobalMaxPooling1D
+GlobalMaxPool2D = GlobalMaxPooling2D
+GlobalMaxPool3D = GlobalMaxPooling3D
+Convolution1D = Conv1D
+Convolution2D = Conv2D
+Convolution3D = Conv3D
+Convolution1DTranspose = Conv1DTranspose
+Convolution2DTranspose = Conv2DTranspose
+Convolution3DTranspose = Conv3DTranspose
+SeparableConvolution1D = SeparableConv1D
+SeparableConvolution2D = SeparableConv2D
+GroupQueryAttention = GroupedQueryAttention
 
 # `from fnn.layers import *` gives what `from keras.layers import *` does: layers and functions of
 # them, and not the pure Sequential, which would stand in the way of the one that has `fit`.

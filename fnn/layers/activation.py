@@ -10,10 +10,10 @@ from jax import Array
 
 from fnn.core import arguments
 from fnn.core.arithmetic import activate
-from fnn.core.config import lookup
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
 from fnn.core.masking import combine_masks
+from fnn.core.registry import lookup
 
 
 class Activation(Layer):
@@ -160,6 +160,12 @@ class Softmax(Layer):
     input_names = ("inputs", "mask")
 
     axis: int | tuple[int, ...] = -1
+
+    def split_activation(self) -> tuple[Layer, Any]:
+        if self.axis not in (-1, (-1,)):
+            return self, None
+        common = {name: getattr(self, name) for name in ("name", "trainable", "dtype")}
+        return Activation(None, **common, input_shape=self.input_shape), "softmax"
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         if isinstance(x, (tuple, list)):

@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-import math
+import functools
 from dataclasses import field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from fnn.core import arguments
 from fnn.core.attending import (
+    attend,
+    attend_fused,
+    attend_masked,
     axes_of,
     band_mask,
     blank_steps,
     check_inputs,
-    drop_shares,
     fold,
     fold_mask,
+    fusible,
     pair_mask,
     parts,
     remember,
     score_shape,
-    shares_of,
     step_mask,
     unfold,
 )
 from fnn.core.calling import apply_child, init_child
-from fnn.core.config import lookup
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
 from fnn.core.masking import attach_mask, combine_masks
+from fnn.core.registry import lookup
 
 
 class _HeadAttention(Layer):
@@ -134,39 +136,33 @@ class _HeadAttention(Layer):
             (
                 None if allowed is None else fold_mask(allowed, axes, shape),
                 pair_mask(step_mask(masks[0], q, axes, n), step_mask(real, k, axes, n)),
-                self._band(*(a.shape[1] for a in folded[:2]), offset),
             )
         )
-        y, shares = self._attend(*folded, allowed, ctx)
+        y, shares = self._attend(*folded, allowed, offset, ctx)
         y = unfold(y, (*q.shape[:-1], v.shape[-1]), axes, n)
         y = run("attention_output", y * run("gate", query) if self.use_gate else y)
         y = attach_mask(y, masks[0])
         return ((y, shares.reshape(shape)) if self.return_attention_scores else y), state
 
-    def _band(self: Any, queries: int, keys: int, offset: Any) -> Any:
-        return band_mask(queries, keys, offset, self.use_causal_mask, self.sliding_window)
-
     def _attend(
-        self: Any, q: Array, k: Array, v: Array, allowed: Array | None, ctx: Context
+        self: Any, q: Array, k: Array, v: Array, allowed: Array | None, offset: Any, ctx: Context
     ) -> tuple[Array, Any]:
-        """softmax(q k / sqrt(size)) v of (batch, steps, heads, size), and that softmax.
-
-        By explicit products, grouped by heads of keys: on CPU (4 heads of 32, 128 steps, forward
-        and backward) `jax.nn.dot_product_attention` took 1.1 times as long.
-        """
+        """What `attend` gives, the outputs by cuDNN's kernel where that is wanted or better."""
+        causal, window, steps = self.use_causal_mask, self.sliding_window, (q.shape[1], k.shape[1])
+        # What the kernel knows by itself; a mask for it would be as large as the scores it spares.
+        bare = allowed is None and isinstance(offset, int)
+        bare = bare and (steps[0] == steps[1] if causal else window is None)
+        allowed = combine_masks((allowed, band_mask(*steps, offset, causal, window)))
+        fused = functools.partial(attend_fused, causal=causal, window=window)
         if self.flash_attention:
-            y = jax.nn.dot_product_attention(q, k, v, mask=allowed, implementation="cudnn")
-            some = None if allowed is None else allowed.any(-1).swapaxes(1, 2)[..., None]
-            return (y if some is None else jnp.where(some, y, 0)), None
-        (n, t, heads, size), (_, s, groups, _) = q.shape, k.shape
-        grouped = q.reshape(n, t, groups, heads // groups, size)
-        exact = jnp.promote_types(q.dtype, jnp.float32)
-        scores = jnp.einsum("ntgrd,nsgd->ngrts", grouped, k, preferred_element_type=exact)
-        scores = scores.reshape(n, heads, t, s) / math.sqrt(size)
-        shares = shares_of(scores, allowed).astype(v.dtype)
-        kept = drop_shares(self, shares, ctx).reshape(n, groups, heads // groups, t, s)
-        y = jnp.einsum("ngrts,nsge->ntgre", kept, v)
-        return y.reshape(n, t, heads, v.shape[-1]), shares
+            if bare or allowed is None:
+                return fused(q, k, v), None
+            return attend_masked(q, k, v, allowed), None
+        scores = self.return_attention_scores or (ctx.train and self.dropout)
+        if self.flash_attention is None and bare and not scores and fusible(q, k, v):
+            plain = lambda q, k, v: attend(self, q, k, v, allowed, ctx)[0]
+            return lax.platform_dependent(q, k, v, cuda=fused, default=plain), None
+        return attend(self, q, k, v, allowed, ctx)
 
     def cache(self: Any, params: Params, batch: int, length: int) -> State:
         """The state with which this layer goes through a sequence a few steps at a time.
@@ -197,7 +193,10 @@ class MultiHeadAttention(_HeadAttention):
     What Keras takes in the call are fields here: `use_causal_mask` (no query looks at later keys)
     and `return_attention_scores` (the outputs are `(outputs, scores)`, scores as before dropout).
     `position` is a layer, such as `RotaryEmbedding()`, over queries and keys (batch, time, heads,
-    key_dim). `flash_attention=True` takes the fused kernel of cuDNN (half precision on a GPU).
+    key_dim). On a GPU the fused kernel of cuDNN computes in half precision, where there is no mask
+    but that of causality; it has gradients and no other derivative, and where it is used a program
+    is for one platform. `flash_attention=False` keeps away from it, True insists on it (and raises
+    what JAX says where it does not run).
     Weights: `query/kernel (width, heads, key_dim)`, `query/bias (heads, key_dim)`, `key/...`,
     `value/...`, `gate/...`, `attention_output/kernel (heads, value_dim, width)` and its bias.
     Raises ValueError for wrong arguments, inputs that do not fit, and a wrong mask

@@ -4,69 +4,20 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from fnn.core import arguments
 from fnn.core.arithmetic import activate, add_bias
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Activation, Constraint, Initializer, Layer, Params, Regularizer, State
-
-DATA_FORMATS = (None, "channels_last", "channels_first")
-
-
-def channel_axis(layer: Any) -> int:
-    """Where the channels are: the last axis, or the first after the batch."""
-    return 1 if layer.data_format == "channels_first" else -1
-
-
-def check_images(layer: Any, x: Any, spatial: int, reach: tuple[int, ...] = ()) -> None:
-    """Checks in `init` the number of axes, and that a kernel of this reach fits in once."""
-    names = ", ".join(("depth", "height", "width")[-spatial:]) if spatial > 1 else "steps"
-    first = layer.data_format == "channels_first"
-    layout = f"(batch, channels, {names})" if first else f"(batch, {names}, channels)"
-    arguments.rank(layer, x, spatial + 2, layout=layout)
-    sizes = tuple(x.shape[2:] if first else x.shape[1:-1])
-    if any(size < need for size, need in zip(sizes, reach, strict=False)):
-        raise ValueError(
-            f"{type(layer).__name__}: expected inputs of at least {reach} positions, which the "
-            f"kernel covers, received {sizes} in shape {tuple(x.shape)}; "
-            "do use padding='same' or a smaller kernel_size"
-        )
-
-
-def convolve(
-    x: Array,
-    kernel: Array,
-    *,
-    strides: tuple[int, ...],
-    padding: Any,
-    dilation: tuple[int, ...],
-    groups: int,
-    data_format: str | None,
-) -> Array:
-    """`x` convolved with `kernel (*window, in / groups, out)`, in the wider of their dtypes."""
-    axes = "DHW"[-len(strides) :]
-    layout = f"NC{axes}" if data_format == "channels_first" else f"N{axes}C"
-    dtype = jnp.result_type(x, kernel)
-    return lax.conv_general_dilated(
-        x.astype(dtype),
-        kernel.astype(dtype),
-        strides,
-        padding,
-        rhs_dilation=dilation,
-        dimension_numbers=(layout, f"{axes}IO", layout),
-        feature_group_count=groups,
-    )
-
-
-def reach(kernel_size: tuple[int, ...], dilation: tuple[int, ...]) -> tuple[int, ...]:
-    """How many positions a dilated kernel covers along each axis.
-
-    >>> reach((3, 3), (1, 2))
-    (3, 5)
-    """
-    return tuple((k - 1) * d + 1 for k, d in zip(kernel_size, dilation, strict=True))
+from fnn.core.spatial import (
+    channel_axis,
+    check_arguments,
+    check_inputs,
+    convolve,
+    numbers,
+    reach,
+)
 
 
 class _Conv(Layer):
@@ -92,28 +43,17 @@ class _Conv(Layer):
 
     def validate(self) -> None:
         arguments.positive_int(self, "filters", "groups")
-        for argument in ("kernel_size", "strides", "dilation_rate"):
-            arguments.integers(self, argument, self.spatial)
         causal = ("causal",) if self.spatial == 1 else ()
-        arguments.one_of(self, "padding", ("valid", "same", *causal))
-        arguments.one_of(self, "data_format", DATA_FORMATS)
+        fields = ("kernel_size", "strides", "dilation_rate")
+        check_arguments(self, *fields, paddings=("valid", "same", *causal))
         if self.filters % self.groups:
             raise arguments.wrong(
                 self, "filters", f"to be a multiple of groups={self.groups}", self.filters
             )
 
-    @property
-    def _window(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        return tuple(
-            arguments.integers(self, name, self.spatial)
-            for name in ("kernel_size", "dilation_rate")
-        )  # type: ignore[return-value]
-
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
-        window, dilation = self._window
-        check_images(
-            self, x, self.spatial, reach(window, dilation) if self.padding == "valid" else ()
-        )
+        window, dilation = numbers(self, "kernel_size", "dilation_rate")
+        check_inputs(self, x, reach(window, dilation) if self.padding == "valid" else ())
         channels = x.shape[channel_axis(self)]
         if channels % self.groups:
             raise ValueError(
@@ -130,20 +70,20 @@ class _Conv(Layer):
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
-        window, dilation = self._window
-        channels = channel_axis(self)
-        arguments.width(self, x, params["kernel"].shape[-2] * self.groups, channels)
+        kernel, channels = params["kernel"], channel_axis(self)
+        arguments.width(self, x, kernel.shape[-2] * self.groups, channels)
+        window, strides, dilation = numbers(self, "kernel_size", "strides", "dilation_rate")
         padding: Any = self.padding.upper()
         if self.padding == "causal":  # a step sees itself and the past
             padding = [(reach(window, dilation)[0] - 1, 0)]
         y = convolve(
             x,
-            params["kernel"],
-            strides=arguments.integers(self, "strides", self.spatial),
+            kernel,
+            channels,
+            strides=strides,
             padding=padding,
             dilation=dilation,
             groups=self.groups,
-            data_format=self.data_format,
         )
         if self.use_bias:
             y = add_bias(y, params["bias"], channels)

@@ -4,76 +4,51 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import jax.numpy as jnp
-from jax import Array, lax, random
+from jax import Array, random
 
 from fnn.core import arguments
 from fnn.core.arithmetic import activate, add_bias
 from fnn.core.config import resolve
 from fnn.core.context import INFERENCE, Context, salt
 from fnn.core.layer import Activation, Constraint, Initializer, Layer, Params, Regularizer, State
-
-
-def channel_axis(layer: Any) -> int:
-    """Where the channels are: the last axis, or the first after the batch."""
-    return 1 if layer.data_format == "channels_first" else -1
+from fnn.core.spatial import (
+    channel_axis,
+    check_arguments,
+    check_inputs,
+    convolve,
+    numbers,
+    reach,
+)
 
 
 def check(layer: Any) -> None:
     """The checks of arguments that these layers share."""
     arguments.positive_int(layer, "depth_multiplier")
-    for argument in ("kernel_size", "strides", "dilation_rate"):
-        arguments.integers(layer, argument, layer.spatial)
-    arguments.one_of(layer, "padding", ("valid", "same"))
-    arguments.one_of(layer, "data_format", (None, "channels_last", "channels_first"))
+    fields = ("kernel_size", "strides", "dilation_rate")
+    check_arguments(layer, *fields, paddings=("valid", "same"))
 
 
-def check_images(layer: Any, x: Any) -> tuple[int, ...]:
+def kernel_shape(layer: Any, x: Any) -> tuple[int, ...]:
     """The shape of a depthwise kernel for `x`, which `init` checks for it."""
-    first = layer.data_format == "channels_first"
-    layout = "(batch, channels, ...)" if first else "(batch, ..., channels)"
-    arguments.rank(layer, x, layer.spatial + 2, layout=layout)
-    window, dilation = (
-        arguments.integers(layer, name, layer.spatial) for name in ("kernel_size", "dilation_rate")
-    )
-    reach = tuple((k - 1) * d + 1 for k, d in zip(window, dilation, strict=True))
-    sizes = tuple(x.shape[2:] if first else x.shape[1:-1])
-    if layer.padding == "valid" and any(n < r for n, r in zip(sizes, reach, strict=True)):
-        raise ValueError(
-            f"{type(layer).__name__}: expected inputs of at least {reach} positions, which the "
-            f"kernel covers, received {sizes} in shape {tuple(x.shape)}; "
-            "do use padding='same' or a smaller kernel_size"
-        )
+    window, dilation = numbers(layer, "kernel_size", "dilation_rate")
+    check_inputs(layer, x, reach(window, dilation) if layer.padding == "valid" else ())
     return (*window, x.shape[channel_axis(layer)], layer.depth_multiplier)
-
-
-def convolve(
-    x: Array, kernel: Array, strides: Any, padding: str, dilation: Any, groups: int, axis: int
-) -> Array:
-    """`x` convolved with `kernel (*window, in / groups, out)`, in the wider of their dtypes."""
-    axes = "DHW"[-(x.ndim - 2) :]
-    layout = f"NC{axes}" if axis == 1 else f"N{axes}C"
-    dtype = jnp.result_type(x, kernel)
-    return lax.conv_general_dilated(
-        x.astype(dtype),
-        kernel.astype(dtype),
-        strides,
-        padding,
-        rhs_dilation=dilation,
-        dimension_numbers=(layout, f"{axes}IO", layout),
-        feature_group_count=groups,
-    )
 
 
 def depthwise(layer: Any, x: Array, kernel: Array) -> Array:
     """Each channel of `x` convolved with its own kernels; their results stand side by side."""
     axis, (*window, channels, multiplier) = channel_axis(layer), kernel.shape
     arguments.width(layer, x, channels, axis)
-    strides, dilation = (
-        arguments.integers(layer, name, layer.spatial) for name in ("strides", "dilation_rate")
+    strides, dilation = numbers(layer, "strides", "dilation_rate")
+    return convolve(
+        x,
+        kernel.reshape(*window, 1, channels * multiplier),
+        axis,
+        strides=strides,
+        padding=layer.padding.upper(),
+        dilation=dilation,
+        groups=channels,
     )
-    grouped = kernel.reshape(*window, 1, channels * multiplier)
-    return convolve(x, grouped, strides, layer.padding.upper(), dilation, channels, axis)
 
 
 class _DepthwiseConv(Layer):
@@ -101,7 +76,7 @@ class _DepthwiseConv(Layer):
         check(self)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
-        shape = check_images(self, x)
+        shape = kernel_shape(self, x)
         initializer = resolve("initializer", self.depthwise_initializer)
         kernel = initializer(random.fold_in(key, salt("kernel")), shape, self.weight_dtype)
         params = {"kernel": kernel}
@@ -187,7 +162,7 @@ class _SeparableConv(Layer):
         check(self)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
-        shape = check_images(self, x)
+        shape = kernel_shape(self, x)
         shapes = {
             "depthwise": shape,
             "pointwise": (*(1,) * self.spatial, shape[-2] * shape[-1], self.filters),
@@ -206,7 +181,7 @@ class _SeparableConv(Layer):
     ) -> tuple[Array, State]:
         axis, once = channel_axis(self), (1,) * self.spatial
         y = depthwise(self, x, params["depthwise_kernel"])
-        y = convolve(y, params["pointwise_kernel"], once, "VALID", once, 1, axis)
+        y = convolve(y, params["pointwise_kernel"], axis, strides=once, padding="VALID")
         if self.use_bias:
             y = add_bias(y, params["bias"], axis)
         return activate(self.activation, y), state

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jax import Array, random
 
 from fnn.core import arguments
-from fnn.core.config import lookup
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
+from fnn.core.registry import lookup
 
 # Every layer here is the identity in inference and at rate 0, and then needs no key. A `seed` is
 # folded into the key of the call; unlike in Keras it alone fixes nothing, as no counter moves on.

@@ -8,17 +8,16 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
+from fnn.core.spatial import channel_axis, check_arguments, check_inputs, lowest, spatial_axes
 
 
 def global_max(x: Array, axes: tuple[int, ...], keepdims: bool, mask: Array | None) -> Array:
     """The largest real value along `axes`; 0 where nothing is real."""
     if mask is None:
         return jnp.max(x, axes, keepdims=keepdims)
-    lowest = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
-    largest = jnp.max(x, axes, keepdims=keepdims, initial=lowest, where=mask)
+    largest = jnp.max(x, axes, keepdims=keepdims, initial=lowest(x), where=mask)
     return jnp.where(jnp.any(mask, axes, keepdims=keepdims), largest, jnp.zeros_like(largest))
 
 
@@ -42,24 +41,17 @@ class _GlobalPooling(Layer):
     keepdims: bool = False
 
     def validate(self) -> None:
-        arguments.one_of(self, "data_format", (None, "channels_last", "channels_first"))
+        check_arguments(self)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
-        names = ", ".join(("depth", "height", "width")[-self.spatial :])
-        names = names if self.spatial > 1 else "steps"
-        first = self.data_format == "channels_first"
-        layout = f"(batch, channels, {names})" if first else f"(batch, {names}, channels)"
-        arguments.rank(self, x, self.spatial + 2, layout=layout)
+        check_inputs(self, x)
         return {}, {}
 
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
-        first = self.data_format == "channels_first"
-        start = 2 if first else 1
-        mask = None if ctx.mask is None else jnp.expand_dims(ctx.mask, 1 if first else 2)
-        axes = tuple(range(start, start + self.spatial))
-        return type(self).pool(x, axes, self.keepdims, mask), state
+        mask = None if ctx.mask is None else jnp.expand_dims(ctx.mask, channel_axis(self))
+        return type(self).pool(x, tuple(spatial_axes(self)), self.keepdims, mask), state
 
 
 class GlobalMaxPooling1D(_GlobalPooling):

@@ -7,7 +7,8 @@ from typing import Any
 
 import jax
 
-from fnn.core.calling import Flow, Visit, unique_names
+from fnn.core.calling import unique_names
+from fnn.core.combining import Flow, Visit
 from fnn.core.config import Fields
 from fnn.core.layer import Layer
 from fnn.core.node import Item, Node
@@ -35,6 +36,13 @@ class Graph(Flow):
             values.append(visit(name, layer, gather(places, values)))
         return gather(self.outputs, values)
 
+    @property
+    def ensemble_size(self) -> int:
+        """That of the layer which makes the one output."""
+        ends, first = leaves(self.outputs), len(leaves(self.inputs))
+        one = len(ends) == 1 and ends[0] >= first
+        return self.steps[ends[0] - first][1].ensemble_size if one else 0
+
     def split_activation(self) -> tuple[Layer, Any]:
         """Output by output; one whose values are used elsewhere too keeps its activation."""
         first, steps = len(leaves(self.inputs)), list(self.steps)
@@ -48,6 +56,8 @@ class Graph(Flow):
             if at < 0 or place in used or shared:
                 return None
             name, layer, places = steps[at]
+            if layer.input_names and isinstance(places, tuple):  # a softmax with its mask
+                return None
             bare, activation = layer.split_activation()
             steps[at] = (name, bare, places)
             return activation

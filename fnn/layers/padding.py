@@ -1,4 +1,4 @@
-"""Padding: ZeroPadding, Cropping, UpSampling: larger and smaller images."""
+"""Padding: ZeroPadding and Cropping: larger and smaller images."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from jax import Array, lax
 from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
+from fnn.core.spatial import check_arguments, check_inputs, spatial_axes
 
 Pairs = tuple[tuple[int, int], ...]
 
 
-def pairs(layer: Any, argument: str, spatial: int) -> Pairs:
+def pairs(layer: Any, argument: str) -> Pairs:
     """A field as (before, after) for each axis; a number stands for both sides, or for all axes."""
-    value = getattr(layer, argument)
+    value, spatial = getattr(layer, argument), layer.spatial
     if spatial == 1:
         value = (arguments.integers(layer, argument, 2, minimum=0),)
     elif not isinstance(value, tuple):
@@ -31,26 +32,10 @@ def pairs(layer: Any, argument: str, spatial: int) -> Pairs:
     )
 
 
-def first_axis(layer: Any) -> int:
-    """Where the positions begin: after the batch, or after the channels."""
-    return 2 if getattr(layer, "data_format", None) == "channels_first" else 1
-
-
-def check_format(layer: Any) -> None:
-    """Checks the field `data_format`."""
-    arguments.one_of(layer, "data_format", (None, "channels_last", "channels_first"))
-
-
-def check_images(layer: Any, x: Any, spatial: int) -> None:
-    """Checks in `init` the number of axes."""
-    names = ("(batch, steps, channels)", "of a batch of images", "of a batch of volumes")
-    arguments.rank(layer, x, spatial + 2, layout=names[spatial - 1])
-
-
-def enlarge(x: Array, first: int, edges: Pairs, sign: int = 1) -> Array:
-    """`x` with zeros at the edges of the axes from `first` on; cut off where `sign` is -1."""
+def enlarge(layer: Any, x: Array, edges: Pairs, sign: int = 1) -> Array:
+    """`x` with zeros at the edges of its positions; cut off where `sign` is -1."""
     config = [(0, 0, 0)] * x.ndim
-    for axis, (before, after) in enumerate(edges, first):
+    for axis, (before, after) in zip(spatial_axes(layer), edges, strict=True):
         config[axis] = (sign * before, sign * after, 0)
     return lax.pad(x, jnp.zeros((), x.dtype), config)
 
@@ -62,17 +47,17 @@ class _ZeroPadding(Layer):
     data_format: str | None = None
 
     def validate(self) -> None:
-        pairs(self, "padding", self.spatial)
-        check_format(self)
+        pairs(self, "padding")
+        check_arguments(self)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
-        check_images(self, x, self.spatial)
+        check_inputs(self, x)
         return {}, {}
 
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
-        return enlarge(x, first_axis(self), pairs(self, "padding", self.spatial)), state
+        return enlarge(self, x, pairs(self, "padding")), state
 
 
 class ZeroPadding1D(_ZeroPadding):
@@ -120,18 +105,33 @@ class ZeroPadding3D(_ZeroPadding):
     padding: Any = ((1, 1), (1, 1), (1, 1))
 
 
-def check_cropping(layer: Any, x: Any, edges: Pairs) -> None:
-    """Checks in `init` the number of axes, and that something remains."""
-    check_images(layer, x, len(edges))
-    sizes = tuple(x.shape[first_axis(layer) :][: len(edges)])
-    if any(sum(edge) >= size for edge, size in zip(edges, sizes, strict=True)):
-        raise ValueError(
-            f"{type(layer).__name__}: expected inputs larger than cropping={layer.cropping!r}, "
-            f"received {sizes} in shape {tuple(x.shape)}; do crop less"
-        )
+class _Cropping(Layer):
+    spatial: ClassVar[int]
+
+    cropping: Any = (1, 1)
+
+    def validate(self) -> None:
+        pairs(self, "cropping")
+        check_arguments(self)
+
+    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+        check_inputs(self, x)
+        sizes = tuple(x.shape[axis] for axis in spatial_axes(self))
+        edges = pairs(self, "cropping")
+        if any(sum(edge) >= size for edge, size in zip(edges, sizes, strict=True)):
+            raise ValueError(
+                f"{type(self).__name__}: expected inputs larger than cropping={self.cropping!r}, "
+                f"received {sizes} in shape {tuple(x.shape)}; do crop less"
+            )
+        return {}, {}
+
+    def apply(
+        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+    ) -> tuple[Array, State]:
+        return enlarge(self, x, pairs(self, "cropping"), -1), state
 
 
-class Cropping1D(Layer):
+class Cropping1D(_Cropping):
     """Cuts off the first and last steps.
 
     (batch, steps, channels) -> (batch, fewer steps, channels)
@@ -143,39 +143,7 @@ class Cropping1D(Layer):
     (1, 2, 2)
     """
 
-    cropping: Any = (1, 1)
-
-    def validate(self) -> None:
-        pairs(self, "cropping", 1)
-
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
-        check_cropping(self, x, pairs(self, "cropping", 1))
-        return {}, {}
-
-    def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
-    ) -> tuple[Array, State]:
-        return enlarge(x, 1, pairs(self, "cropping", 1), -1), state
-
-
-class _Cropping(Layer):
-    spatial: ClassVar[int]
-
-    cropping: Any = 1
-    data_format: str | None = None
-
-    def validate(self) -> None:
-        pairs(self, "cropping", self.spatial)
-        check_format(self)
-
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
-        check_cropping(self, x, pairs(self, "cropping", self.spatial))
-        return {}, {}
-
-    def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
-    ) -> tuple[Array, State]:
-        return enlarge(x, first_axis(self), pairs(self, "cropping", self.spatial), -1), state
+    spatial = 1
 
 
 class Cropping2D(_Cropping):
@@ -191,6 +159,7 @@ class Cropping2D(_Cropping):
     spatial = 2
 
     cropping: Any = ((0, 0), (0, 0))
+    data_format: str | None = None
 
 
 class Cropping3D(_Cropping):
@@ -208,3 +177,4 @@ class Cropping3D(_Cropping):
     spatial = 3
 
     cropping: Any = ((1, 1), (1, 1), (1, 1))
+    data_format: str | None = None

@@ -17,10 +17,10 @@ from fnn.core.attending import (
     parts,
     shares_of,
 )
-from fnn.core.config import lookup
 from fnn.core.context import INFERENCE, Context, salt
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import attach_mask, combine_masks
+from fnn.core.registry import lookup
 
 
 class _PlainAttention(Layer):
@@ -33,9 +33,6 @@ class _PlainAttention(Layer):
     def validate(self: Any) -> None:
         arguments.fraction(self, "dropout")
         arguments.seed(self)
-
-    def scores(self, params: Params, query: Array, key: Array) -> Array:
-        raise NotImplementedError
 
     def check(self, x: Any) -> Any:
         """The query, where the inputs fit each other; else raises ValueError."""

@@ -1,8 +1,7 @@
-"""Pooling: the maximum or the mean of each window, or of all positions."""
+"""Pooling: the maximum or the mean of each window."""
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -11,25 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
-
-DATA_FORMATS = (None, "channels_last", "channels_first")
-
-
-def spatial_axes(layer: Any, spatial: int) -> range:
-    """The axes of `x` that are positions, between or after batch and channels."""
-    first = 2 if layer.data_format == "channels_first" else 1
-    return range(first, first + spatial)
-
-
-def check_images(layer: Any, x: Any, spatial: int) -> None:
-    """Checks in `init` the number of axes."""
-    names = ", ".join(("depth", "height", "width")[-spatial:]) if spatial > 1 else "steps"
-    first = layer.data_format == "channels_first"
-    layout = f"(batch, channels, {names})" if first else f"(batch, {names}, channels)"
-    arguments.rank(layer, x, spatial + 2, layout=layout)
+from fnn.core.spatial import (
+    check_arguments,
+    check_inputs,
+    lowest,
+    numbers,
+    real_numbers,
+    reduce_axis,
+    spatial_axes,
+)
 
 
 def paddings(
@@ -61,8 +52,7 @@ def reduce_windows(
     """`combine` over the windows along `axes`, with `fill` in the padding.
 
     Windows that do not overlap are an axis of their own: the gradient of `lax.reduce_window` for a
-    maximum is a scatter, six times slower on CPU. A few slices combined pairwise are twice as
-    fast again as a reduction over that axis, forward and backward.
+    maximum is a scatter, six times slower on CPU.
     """
     empty = np.asarray(fill, x.dtype)  # of NumPy: JAX differentiates only what it knows as constant
     if strides != window:
@@ -77,24 +67,8 @@ def reduce_windows(
         edges[axis] = (before, after - rest, 0)  # a remainder is cut off
         x = lax.pad(x, empty, edges)
         x = x.reshape(*x.shape[:axis], x.shape[axis] // size, size, *x.shape[axis + 1 :])
-        if size > 4:
-            x = reduce(x, axis=axis + 1)
-        else:
-            x = functools.reduce(
-                combine, [lax.index_in_dim(x, i, axis + 1, keepdims=False) for i in range(size)]
-            )
+        x = reduce_axis(x, axis + 1, combine, reduce)
     return x
-
-
-def real_numbers(x: Array) -> Array:
-    """`x`, whole numbers as float32."""
-    return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.float32)
-
-
-def lowest(x: Array) -> Any:
-    """What no value of `x` is below."""
-    floating = jnp.issubdtype(x.dtype, jnp.floating)
-    return -jnp.inf if floating else jnp.iinfo(x.dtype).min
 
 
 def max_windows(x: Array, axes: range, window: Any, strides: Any, padding: str) -> Array:
@@ -129,36 +103,20 @@ class _Pooling(Layer):
     data_format: str | None = None
 
     def validate(self) -> None:
-        arguments.integers(self, "pool_size", self.spatial)
-        if self.strides is not None:
-            arguments.integers(self, "strides", self.spatial)
-        arguments.one_of(self, "padding", ("valid", "same"))
-        arguments.one_of(self, "data_format", DATA_FORMATS)
-
-    @property
-    def _window(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        window = arguments.integers(self, "pool_size", self.spatial)
-        if self.strides is None:
-            return window, window
-        return window, arguments.integers(self, "strides", self.spatial)
+        fields = ("pool_size",) if self.strides is None else ("pool_size", "strides")
+        check_arguments(self, *fields, paddings=("valid", "same"))
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
-        check_images(self, x, self.spatial)
-        sizes = tuple(x.shape[axis] for axis in spatial_axes(self, self.spatial))
-        window = self._window[0]
-        if self.padding == "valid" and any(n < k for n, k in zip(sizes, window, strict=True)):
-            raise ValueError(
-                f"{type(self).__name__}: expected inputs of at least {window} positions, which one "
-                f"window covers, received {sizes} in shape {tuple(x.shape)}; do use padding='same' "
-                "or a smaller pool_size"
-            )
+        (window,) = numbers(self, "pool_size")
+        check_inputs(self, x, window if self.padding == "valid" else (), "pool_size")
         return {}, {}
 
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
-        pool = type(self).pool
-        return pool(x, spatial_axes(self, self.spatial), *self._window, self.padding), state
+        strides = "pool_size" if self.strides is None else "strides"
+        sizes = numbers(self, "pool_size", strides)
+        return type(self).pool(x, spatial_axes(self), *sizes, self.padding), state
 
 
 class MaxPooling1D(_Pooling):

@@ -84,7 +84,7 @@ class SinusoidalPosition(Layer):
     max_wavelength: float = 10000.0
 
     def validate(self) -> None:
-        above_zero(self, "max_wavelength")
+        arguments.positive(self, "max_wavelength")
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         arguments.rank(self, x, 3, layout="(batch, time, features)")
@@ -123,7 +123,7 @@ class RotaryEmbedding(Layer):
     scaling_factor: float = 1.0
 
     def validate(self) -> None:
-        above_zero(self, "max_wavelength", "scaling_factor")
+        arguments.positive(self, "max_wavelength", "scaling_factor")
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         arguments.minimum_rank(self, x, 3, "(batch, time, ..., features)")
@@ -163,11 +163,3 @@ def angles(state: State, x: Any, number: int, features: int, longest: float) -> 
 def later(state: State, x: Array) -> State:
     """The state after the steps of `x`."""
     return {**state, "index": state["index"] + x.shape[1]} if "index" in state else state
-
-
-def above_zero(layer: Any, *names: str) -> None:
-    """Checks that these fields are finite numbers above zero."""
-    arguments.not_negative(layer, *names)
-    for name in names:
-        if getattr(layer, name) == 0:
-            raise arguments.wrong(layer, name, "to be above 0", 0)

@@ -6,11 +6,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax, random
+from jax import Array, lax
 
 from fnn.core import arguments, tree
-from fnn.core.calling import call, initialize, output_spec, weight_spec
+from fnn.core.calling import call, output_spec
 from fnn.core.context import INFERENCE, Context
+from fnn.core.copies import init_copies
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import carry_mask
 
@@ -44,15 +45,11 @@ class Repeat(Layer):
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         after = output_spec(self.inner, x)
-        if tree.spec(after) != tree.spec(x):
-            raise ValueError(
-                f"Repeat: expected an inner layer that keeps the shape {tree.describe(x)}, "
-                f"received {tree.describe(after)} from it; do put the change of shape outside"
-            )
-        stacked = jax.vmap(lambda key: initialize(self.inner, key, x))(
-            random.split(key, self.times)
-        )
-        return tuple(map(tree.same_order, stacked, weight_spec(self.inner, x)))
+        # Weights of float32 may widen inputs of bfloat16 here; `apply` looks at the dtypes.
+        shapes = [jax.tree.map(lambda a: a.shape, values) for values in (x, after)]
+        if shapes[0] != shapes[1]:
+            raise _not_kept(x, after)
+        return init_copies(self.inner, key, self.times, x)
 
     def apply(
         self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
@@ -61,6 +58,16 @@ class Repeat(Layer):
 
         def step(x: Any, copy: Any) -> tuple[Any, State]:
             index, params, state = copy
-            return call(self.inner, params, state, x, ctx.repeat(index))
+            y, state = call(self.inner, params, state, x, ctx.repeat(index))
+            if tree.spec(y) != tree.spec(x):
+                raise _not_kept(x, y)
+            return y, state
 
         return lax.scan(step, x, (jnp.arange(self.times), params, state))
+
+
+def _not_kept(x: Any, y: Any) -> ValueError:
+    return ValueError(
+        f"Repeat: expected an inner layer that keeps the shape {tree.describe(x)}, "
+        f"received {tree.describe(y)} from it; do put the change of shape or dtype outside"
+    )

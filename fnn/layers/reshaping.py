@@ -1,4 +1,4 @@
-"""Reshaping: Flatten, Reshape, Permute, RepeatVector: the same numbers in other axes."""
+"""Reshaping: Flatten, Reshape, Permute, Reverse, RepeatVector: the same numbers elsewhere."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from jax import Array
 from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
+from fnn.core.masking import attach_mask
 
 
 class Flatten(Layer):
@@ -124,6 +125,42 @@ class Permute(Layer):
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
         return jnp.transpose(x, (0, *self.dims)), state
+
+
+class Reverse(Layer):
+    """The steps in the opposite order, the last one first.   same shape -> same shape
+
+    `axis` is the axis that is turned round; the batch, axis 0, stays. A mask turns with its
+    values, so padding at the end comes to the front: what reads the mask skips it there.
+    Raises ValueError for an `axis` that is no whole number, the batch, or not in the inputs.
+
+    >>> Reverse().apply({}, {}, jnp.array([[1, 2, 3]]))[0].tolist()
+    [[3, 2, 1]]
+    """
+
+    masking = "use"
+
+    axis: int = 1
+
+    def validate(self) -> None:
+        if isinstance(self.axis, bool) or not isinstance(self.axis, int) or self.axis == 0:
+            expected = "to be a whole number other than 0, which is the batch"
+            raise arguments.wrong(self, "axis", expected, self.axis, "do e.g. Reverse(axis=1)")
+
+    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+        arguments.minimum_rank(self, x, 2, "(batch, time, ...)")
+        if not -len(x.shape) < self.axis < len(x.shape):
+            expected = f"to be an axis after the batch of inputs of shape {tuple(x.shape)}"
+            raise arguments.wrong(self, "axis", expected, self.axis)
+        return {}, {}
+
+    def apply(
+        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+    ) -> tuple[Any, State]:
+        axis, mask = self.axis % x.ndim, ctx.mask
+        if mask is not None and axis < mask.ndim:
+            mask = jnp.flip(mask, axis)
+        return attach_mask(jnp.flip(x, axis), mask), state
 
 
 class RepeatVector(Layer):

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from fnn.core import arguments
-from fnn.core.calling import Flow, Visit, unique_names
+from fnn.core.calling import unique_names
+from fnn.core.combining import Flow, Visit
 from fnn.core.layer import Layer
 
 
@@ -35,6 +36,10 @@ class Sequential(Flow):
         for name, layer in self.children():
             x = visit(name or "", layer, x)
         return x
+
+    @property
+    def ensemble_size(self) -> int:
+        return self.layers[-1].ensemble_size if self.layers else 0
 
     def split_activation(self) -> tuple[Layer, Any]:
         if not self.layers:

@@ -9,10 +9,10 @@ from jax import Array, random
 
 from fnn.core import arguments
 from fnn.core.arithmetic import activate, add_bias
-from fnn.core.calling import Flow, Visit
-from fnn.core.config import lookup
+from fnn.core.combining import Flow, Visit
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Activation, Constraint, Initializer, Layer, Params, Regularizer, State
+from fnn.core.registry import lookup
 
 
 class GatedDense(Layer):
@@ -77,25 +77,27 @@ class _Block(Flow):
                 self, "num_heads", f"to divide units={self.units}", self.num_heads
             )
 
+    def _make(self: Any, kind: str, *given: Any, **options: Any) -> Layer:
+        """A layer of the block's dtype, in which its weights are made."""
+        return lookup("layer", kind)(*given, dtype=self.dtype, **options)
+
     def _attention(self: Any, **options: Any) -> Layer:
-        size = self.units // self.num_heads
-        return lookup("layer", "MultiHeadAttention")(
-            self.num_heads, size, dropout=self.dropout, **options
-        )
+        sizes = self.num_heads, self.units // self.num_heads
+        return self._make("MultiHeadAttention", *sizes, dropout=self.dropout, **options)
 
     def _parts(self: Any, name: str, *layers: tuple[str, Layer]) -> dict[str, Layer]:
         """The children of one part: its normalization, its layers, its dropout, its sum."""
         return {
-            f"{name}_norm": lookup("layer", "LayerNormalization")(epsilon=self.epsilon),
+            f"{name}_norm": self._make("LayerNormalization", epsilon=self.epsilon),
             **dict(layers),
-            f"{name}_dropout": lookup("layer", "Dropout")(self.dropout),
-            f"{name}_add": lookup("layer", "Add")(),
+            f"{name}_dropout": self._make("Dropout", self.dropout),
+            f"{name}_add": self._make("Add"),
         }
 
     def _feedforward(self: Any) -> dict[str, Layer]:
-        dense, width = lookup("layer", "Dense"), self.intermediate_dim or 4 * self.units
-        up = ("feedforward_up", dense(width, self.activation))
-        return self._parts("feedforward", up, ("feedforward_down", dense(self.units)))
+        up = self._make("Dense", self.intermediate_dim or 4 * self.units, self.activation)
+        down = self._make("Dense", self.units)
+        return self._parts("feedforward", ("feedforward_up", up), ("feedforward_down", down))
 
     def _around(self: Any, name: str, inner: Any, x: Any, visit: Visit) -> Any:
         """x + inner(norm(x)), or norm(x + inner(x)) where normalization comes after."""

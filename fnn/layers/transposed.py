@@ -5,12 +5,20 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from fnn.core import arguments
 from fnn.core.arithmetic import activate, add_bias
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Activation, Constraint, Initializer, Layer, Params, Regularizer, State
+from fnn.core.spatial import (
+    channel_axis,
+    check_arguments,
+    check_inputs,
+    convolve,
+    numbers,
+    reach,
+)
 
 
 def transposed_padding(
@@ -21,11 +29,11 @@ def transposed_padding(
     "valid" makes (n - 1) stride + max(reach, stride) of n positions, "same" makes n stride; with
     `extra` (output_padding) it is (n - 1) stride + reach + extra, and the same with reach % 2.
     """
-    reach = (size - 1) * dilation + 1
+    (span,) = reach((size,), (dilation,))
     if padding == "valid":
-        return reach - 1, reach - 1 + (max(stride - reach, 0) if extra is None else extra)
-    total = stride + reach - 2 if extra is None else reach + reach % 2 - 2 + extra
-    before = min(-(-total // 2), reach - 1)
+        return span - 1, span - 1 + (max(stride - span, 0) if extra is None else extra)
+    total = stride + span - 2 if extra is None else span + span % 2 - 2 + extra
+    before = min(-(-total // 2), span - 1)
     return before, total - before
 
 
@@ -52,62 +60,50 @@ class _ConvTranspose(Layer):
 
     def validate(self) -> None:
         arguments.positive_int(self, "filters")
-        for argument in ("kernel_size", "strides", "dilation_rate"):
-            arguments.integers(self, argument, self.spatial)
-        arguments.one_of(self, "padding", ("valid", "same"))
-        arguments.one_of(self, "data_format", (None, "channels_last", "channels_first"))
-        strides = arguments.integers(self, "strides", self.spatial)
+        fields = ("kernel_size", "strides", "dilation_rate")
+        check_arguments(self, *fields, paddings=("valid", "same"))
         if self.output_padding is not None:
-            extra = arguments.integers(self, "output_padding", self.spatial, minimum=0)
+            (strides,) = numbers(self, "strides")
+            (extra,) = numbers(self, "output_padding", minimum=0)
             if any(e >= s for e, s in zip(extra, strides, strict=True)):
                 raise arguments.wrong(
                     self, "output_padding", f"to be less than strides={strides}", extra
                 )
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
-        layout = "(batch, channels, ...)" if self._channels == 1 else "(batch, ..., channels)"
-        arguments.rank(self, x, self.spatial + 2, layout=layout)
-        window = arguments.integers(self, "kernel_size", self.spatial)
-        shape = (*window, self.filters, x.shape[self._channels])
+        check_inputs(self, x)
+        (window,) = numbers(self, "kernel_size")
+        shape = (*window, self.filters, x.shape[channel_axis(self)])
         params = {"kernel": self.weight("kernel", key, shape)}
         if self.use_bias:
             params["bias"] = self.weight("bias", key, (self.filters,))
         return params, {}
 
-    @property
-    def _channels(self) -> int:
-        return 1 if self.data_format == "channels_first" else -1
-
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
-        kernel = jnp.asarray(params["kernel"])
-        arguments.width(self, x, kernel.shape[-1], self._channels)
-        numbers = [
-            arguments.integers(self, name, self.spatial)
-            for name in ("kernel_size", "strides", "dilation_rate")
-        ]
+        kernel, channels = params["kernel"], channel_axis(self)
+        arguments.width(self, x, kernel.shape[-1], channels)
+        window, strides, dilation = numbers(self, "kernel_size", "strides", "dilation_rate")
         extra: tuple[int | None, ...] = (None,) * self.spatial
         if self.output_padding is not None:
-            extra = arguments.integers(self, "output_padding", self.spatial, minimum=0)
+            (extra,) = numbers(self, "output_padding", minimum=0)
         padding = [
-            transposed_padding(size, stride, dilation, self.padding, more)
-            for size, stride, dilation, more in zip(*numbers, extra, strict=True)
+            transposed_padding(k, s, d, self.padding, more)
+            for k, s, d, more in zip(window, strides, dilation, extra, strict=True)
         ]
-        axes = "DHW"[-self.spatial :]
-        layout = f"NC{axes}" if self._channels == 1 else f"N{axes}C"
-        dtype = jnp.result_type(x, kernel)
-        y = lax.conv_general_dilated(  # with the kernel turned round: the gradient of a convolution
-            x.astype(dtype),
-            jnp.flip(kernel, range(self.spatial)).astype(dtype),
-            (1,) * self.spatial,
-            padding,
-            lhs_dilation=numbers[1],
-            rhs_dilation=numbers[2],
-            dimension_numbers=(layout, f"{axes}OI", layout),
+        y = convolve(
+            x,
+            jnp.flip(kernel, range(self.spatial)),  # as in the gradient of a convolution
+            channels,
+            strides=(1,) * self.spatial,
+            padding=padding,
+            dilation=dilation,
+            spread=strides,
+            kernel_layout="OI",
         )
         if self.use_bias:
-            y = add_bias(y, params["bias"], self._channels)
+            y = add_bias(y, params["bias"], channels)
         return activate(self.activation, y), state
 
 

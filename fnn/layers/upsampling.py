@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,23 +11,43 @@ from jax import Array
 from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
+from fnn.core.spatial import check_arguments, check_inputs, numbers, spatial_axes
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5")
 
 
-def repeated(x: Array, size: tuple[int, ...], first: int) -> Array:
-    """Every position of the axes from `first` on as often as `size` says."""
-    for axis, times in enumerate(size, first):
-        x = jnp.repeat(x, times, axis=axis)
-    return x
+def enlarged(layer: Any, x: Array, interpolation: str = "nearest") -> Array:
+    """`x` with each axis of positions as many times as long as the field `size` says."""
+    axes, (size,) = spatial_axes(layer), numbers(layer, "size")
+    if interpolation == "nearest":
+        for axis, times in zip(axes, size, strict=True):
+            x = jnp.repeat(x, times, axis=axis)
+        return x
+    shape = list(x.shape)
+    for axis, times in zip(axes, size, strict=True):
+        shape[axis] *= times
+    return jax.image.resize(x, shape, interpolation)
 
 
-def first_axis(layer: Any) -> int:
-    """Where the positions begin: after the batch, or after the channels."""
-    return 2 if layer.data_format == "channels_first" else 1
+class _UpSampling(Layer):
+    spatial: ClassVar[int]
+
+    size: int | tuple[int, ...] = 2
+
+    def validate(self) -> None:
+        check_arguments(self, "size")
+
+    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+        check_inputs(self, x)
+        return {}, {}
+
+    def apply(
+        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+    ) -> tuple[Array, State]:
+        return enlarged(self, x), state
 
 
-class UpSampling1D(Layer):
+class UpSampling1D(_UpSampling):
     """Every step `size` times.   (batch, steps, channels) -> (batch, size * steps, channels)
 
     Raises ValueError for a wrong size and inputs of wrong rank.
@@ -36,22 +56,10 @@ class UpSampling1D(Layer):
     [0.0, 0.0, 1.0, 1.0]
     """
 
-    size: int | tuple[int, ...] = 2
-
-    def validate(self) -> None:
-        arguments.integers(self, "size", 1)
-
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
-        arguments.rank(self, x, 3, layout="(batch, steps, channels)")
-        return {}, {}
-
-    def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
-    ) -> tuple[Array, State]:
-        return repeated(x, arguments.integers(self, "size", 1), 1), state
+    spatial = 1
 
 
-class UpSampling2D(Layer):
+class UpSampling2D(_UpSampling):
     """Images `size` times as large.   (batch, h, w, channels) -> (batch, a h, b w, channels)
 
     "nearest" repeats rows and columns; the other interpolations resize as `jax.image.resize` does.
@@ -61,32 +69,23 @@ class UpSampling2D(Layer):
     (1, 3, 6, 1)
     """
 
+    spatial = 2
+
     size: int | tuple[int, ...] = (2, 2)
     data_format: str | None = None
     interpolation: str = "nearest"
 
     def validate(self) -> None:
-        arguments.integers(self, "size", 2)
-        arguments.one_of(self, "data_format", (None, "channels_last", "channels_first"))
+        check_arguments(self, "size")
         arguments.one_of(self, "interpolation", INTERPOLATIONS)
-
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
-        arguments.rank(self, x, 4, layout="of a batch of images")
-        return {}, {}
 
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
-        size, first = arguments.integers(self, "size", 2), first_axis(self)
-        if self.interpolation == "nearest":
-            return repeated(x, size, first), state
-        shape = list(x.shape)
-        for axis, times in enumerate(size, first):
-            shape[axis] *= times
-        return jax.image.resize(x, shape, self.interpolation), state
+        return enlarged(self, x, self.interpolation), state
 
 
-class UpSampling3D(Layer):
+class UpSampling3D(_UpSampling):
     """Volumes `size` times as large, by repetition.
 
     (batch, d, h, w, channels) -> (batch, a d, b h, c w, channels)
@@ -97,18 +96,7 @@ class UpSampling3D(Layer):
     (1, 4, 4, 4, 1)
     """
 
+    spatial = 3
+
     size: int | tuple[int, ...] = (2, 2, 2)
     data_format: str | None = None
-
-    def validate(self) -> None:
-        arguments.integers(self, "size", 3)
-        arguments.one_of(self, "data_format", (None, "channels_last", "channels_first"))
-
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
-        arguments.rank(self, x, 5, layout="of a batch of volumes")
-        return {}, {}
-
-    def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
-    ) -> tuple[Array, State]:
-        return repeated(x, arguments.integers(self, "size", 3), first_axis(self)), state

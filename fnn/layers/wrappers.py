@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array, random
+from jax import Array
 
-from fnn.core import arguments, tree
-from fnn.core.calling import Flow, Visit, Wrapper, call, initialize, unique_names, weight_spec
+from fnn.core import arguments
+from fnn.core.calling import call, initialize, unique_names
+from fnn.core.combining import Flow, PassingWrapper, Visit, Wrapper, takes_layer
 from fnn.core.context import INFERENCE, Context
+from fnn.core.copies import init_copies
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masking import Masked, attach_mask, carry_mask, split_mask
+from fnn.core.masking import Masked, attach_mask, carry_mask, is_masked, split_mask
 
 
 class Residual(Wrapper):
@@ -76,7 +79,7 @@ class Parallel(Flow):
         return outputs if self.merge is None else visit(names[-1], self.merge, outputs)
 
 
-class Frozen(Wrapper):
+class Frozen(PassingWrapper):
     """Runs `inner` without training it: no gradient, no optimizer slots, no batch statistics.
 
     Dropout stays on in training, as in Keras. The same as `inner.replace(trainable=False)`.
@@ -89,7 +92,7 @@ class Frozen(Wrapper):
     trainable: bool = field(default=False, kw_only=True)
 
 
-class Remat(Wrapper):
+class Remat(PassingWrapper):
     """Computes `inner` again in the backward pass instead of keeping what it computed.
 
     Saves memory for time; numbers stay the same (`jax.checkpoint`).
@@ -104,7 +107,7 @@ class Remat(Wrapper):
         return jax.checkpoint(run)(params, state, x, ctx)
 
 
-class Inference(Wrapper):
+class Inference(PassingWrapper):
     """Runs `inner` as in inference, also while the network trains; its weights still learn.
 
     What Keras writes as `layer(x, training=False)`: batch norm by its moving averages, no dropout.
@@ -116,6 +119,7 @@ class Inference(Wrapper):
         return call(self.inner, params, state, x, ctx.replace(train=False))
 
 
+@takes_layer
 class TimeDistributed(Wrapper):
     """`inner` on every time step alike.   (batch, time, ...) -> (batch, time, ...)
 
@@ -157,14 +161,15 @@ class TimeDistributed(Wrapper):
 class Ensemble(Layer):
     """`members` networks of one architecture, trained side by side in one `vmap`.
 
-    x -> the outputs of the members stacked in front, `(members, batch, ...)`. Weights have a
-    leading axis of members; each has its own initial weights and its own randomness.
+    x -> the outputs of the members side by side, `(batch, members, ...)`. Weights have a leading
+    axis of members; each has its own initial weights and its own randomness. `fit` trains each as
+    it would alone, all on the same batches; loss and metrics are the means of theirs.
     Raises ValueError unless `members` is a whole number above 0.
 
     >>> from fnn.layers import Dense
     >>> init, apply = Ensemble(Dense(2), 5)
     >>> apply(*init(jax.random.key(0), jnp.ones((1, 3))), jnp.ones((1, 3)))[0].shape
-    (5, 1, 2)
+    (1, 5, 2)
     """
 
     masking = "inside"
@@ -180,10 +185,16 @@ class Ensemble(Layer):
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
         return ((None, self.inner),)
 
+    @property
+    def ensemble_size(self) -> int:
+        return self.members
+
+    def split_activation(self) -> tuple[Layer, Any]:
+        inner, activation = self.inner.split_activation()
+        return self.replace(inner=inner), activation
+
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
-        keys = random.split(key, self.members)
-        stacked = jax.vmap(lambda key: initialize(self.inner, key, x))(keys)
-        return tuple(map(tree.same_order, stacked, weight_spec(self.inner, x)))
+        return init_copies(self.inner, key, self.members, x)
 
     def apply(
         self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
@@ -191,4 +202,50 @@ class Ensemble(Layer):
         def member(index: Array, params: Params, state: State) -> tuple[Any, State]:
             return call(self.inner, params, state, x, ctx.repeat(index))
 
-        return jax.vmap(member)(jnp.arange(self.members), params, state)
+        run = jax.vmap(member, out_axes=(1, 0))
+        return run(jnp.arange(self.members), params, state)
+
+
+class Spread(Wrapper):
+    """What the members of an ensemble say on average, and how far apart they are.
+
+    x -> (mean, standard deviation), each `(batch, ...)`, of the outputs of an `Ensemble`. The
+    deviation is that of the members themselves (divided by their number), 0 where all agree: it
+    shows where the networks have seen too little, not how noisy the targets are.
+    Raises TypeError if `inner` is no Ensemble (Lakshminarayanan et al. 2017, section 2.4).
+
+    >>> from fnn.layers import Dense
+    >>> init, apply = Spread(Ensemble(Dense(2), 5))
+    >>> params, state = init(jax.random.key(0), jnp.ones((1, 3)))
+    >>> (mean, deviation), _ = apply(params, state, jnp.ones((1, 3)))
+    >>> mean.shape, deviation.shape
+    ((1, 2), (1, 2))
+    """
+
+    def validate(self) -> None:
+        if not isinstance(self.inner, Ensemble):
+            raise TypeError(
+                f"Spread: expected an Ensemble as inner, received {self.inner!r}; "
+                "do Spread(Ensemble(layer, 5))"
+            )
+
+    def apply(
+        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
+    ) -> tuple[Any, State]:
+        def over_members(function: Any, output: Any) -> Any:
+            values, mask = split_mask(output)
+            return attach_mask(function(values), None if mask is None else mask.all(1))
+
+        y, state = call(self.inner, params, state, x, ctx)
+        mean, deviation = (
+            jax.tree.map(functools.partial(over_members, function), y, is_leaf=is_masked)
+            for function in (lambda a: a.mean(1), _deviation)
+        )
+        return (mean, deviation), state
+
+
+def _deviation(y: Array) -> Array:
+    """The standard deviation over axis 1, with a gradient of 0 where it is 0."""
+    variance = y.var(1)
+    spread = variance > 0
+    return jnp.where(spread, jnp.sqrt(jnp.where(spread, variance, 1)), 0)

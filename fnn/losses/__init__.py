@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fnn.core.config import register, resolve
+from fnn.core.config import resolve
+from fnn.core.registry import register
 from fnn.losses import crossentropy as _crossentropy
 from fnn.losses import focal as _focal
 from fnn.losses import regression as _regression

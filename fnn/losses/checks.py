@@ -17,19 +17,9 @@ def axis_is_integer(loss: Any) -> None:
         raise wrong(loss, "axis", "to be a whole number", loss.axis, "do e.g. axis=-1")
 
 
-def number(loss: Any, argument: str, *, above: float | None = None) -> None:
-    """Checks that a field is a number of at least 0, or above `above`."""
-    value = getattr(loss, argument)
-    plain = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not plain or not (value >= 0 if above is None else value > above):
-        expected = "to be a number not below 0" if above is None else f"to be above {above}"
-        raise wrong(loss, argument, expected, value)
-
-
 def focal(loss: Any) -> None:
     """Checks the fields of the focal losses."""
-    number(loss, "alpha")
-    number(loss, "gamma")
+    arguments.not_negative(loss, "alpha", "gamma")
     arguments.fraction(loss, "label_smoothing")
     axis_is_integer(loss)
 

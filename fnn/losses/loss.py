@@ -36,7 +36,7 @@ REDUCTIONS = ("sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", "
 Targets: TypeAlias = Literal["elementwise", "classes", "labels", "any"]
 
 
-class Loss(Value):
+class Loss(Value, loadable=False):
     """How far predictions are from targets.   (batch, ..., n), (batch, ..., n) -> ()
 
     Subclass it and write `call(y_true, y_pred)`, one value for each example (and step), as in
@@ -113,17 +113,17 @@ class Loss(Value):
                 return values
             return values * spread(sample_weight, values.shape).astype(values.dtype)
         total, count = self.totals(y_true, y_pred, sample_weight)
-        return total / count
+        return total / jnp.where(count == 0, 1, count)
 
     def totals(
         self, y_true: Any, y_pred: Any, weight: Any = None, valid: Any = None
     ) -> tuple[Array, Array]:
-        """(total, count) in float32, whose ratio is the loss; never NaN for want of entries.
+        """(total, count) in float32, whose ratio is the loss; those of several batches add.
 
         `weight` `(batch,)` or `(batch, time)` scales values. `valid` of such a shape, True where an
         entry is real, takes the others out of sum and count, whatever they hold, NaN included, and
-        out of the gradient. With nothing valid the loss is 0. For the reductions "sum" and "none"
-        the total is the sum and the count 1.
+        out of the gradient. With nothing valid total and count are 0. For the reductions "sum" and
+        "none" the total is the sum and the count 1.
         """
         y_true, y_pred = arrays(y_true), arrays(y_pred)
         weight = None if weight is None else jnp.asarray(weight)
@@ -176,7 +176,7 @@ def reduce(
         count = jnp.where(counted, weights, 0).sum()
     else:
         count = counted.sum().astype(values.dtype)
-    return total, jnp.where(count == 0, 1, count)
+    return total, count
 
 
 def spread_mask(valid: Array, shape: tuple[int, ...]) -> Array:
@@ -203,7 +203,7 @@ def _reduce_whole(
     value = jnp.where(scale == 0, 0, value * scale.astype(value.dtype))
     if reduction in ("sum", "none", None):
         return value, jnp.ones((), value.dtype)
-    return value * count, jnp.where(count == 0, 1, count)
+    return value * count, count
 
 
 class FunctionLoss(Loss):

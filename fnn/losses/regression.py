@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from fnn.core import arguments
 from fnn.losses import checks
 from fnn.losses.loss import Loss, Targets
 from fnn.losses.pair import EPSILON, pair
@@ -164,7 +165,7 @@ class Huber(Loss):
     delta: float = 1.0
 
     def validate(self) -> None:
-        checks.number(self, "delta", above=0)
+        arguments.positive(self, "delta")
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
         return huber(y_true, y_pred, self.delta)

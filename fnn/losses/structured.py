@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from fnn.core import arguments
 from fnn.core.targets import class_numbers
-from fnn.losses import checks
 from fnn.losses.loss import Loss, Targets
 from fnn.losses.pair import EPSILON, floating, pair
 
@@ -167,8 +167,7 @@ class Tversky(Loss):
     axis: Axis = None
 
     def validate(self) -> None:
-        checks.number(self, "alpha")
-        checks.number(self, "beta")
+        arguments.not_negative(self, "alpha", "beta")
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
         return tversky(y_true, y_pred, self.alpha, self.beta, self.axis)
@@ -206,8 +205,8 @@ class Circle(Loss):
     remove_diagonal: bool = True
 
     def validate(self) -> None:
-        checks.number(self, "gamma", above=0)
-        checks.number(self, "margin")
+        arguments.positive(self, "gamma")
+        arguments.not_negative(self, "margin")
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
         return self.valid_values(y_true, y_pred, None)
@@ -232,7 +231,7 @@ class Triplet(Loss):
     margin: float = 1.0
 
     def validate(self) -> None:
-        checks.number(self, "margin")
+        arguments.not_negative(self, "margin")
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
         return triplet(y_true, y_pred, self.margin)
@@ -255,7 +254,7 @@ class InfoNCE(Loss):
     temperature: float = 0.1
 
     def validate(self) -> None:
-        checks.number(self, "temperature", above=0)
+        arguments.positive(self, "temperature")
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
         return info_nce(y_true, y_pred, self.temperature)

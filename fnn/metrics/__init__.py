@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from fnn.core.calling import snake_case
-from fnn.core.config import lookup, names_of, register, resolve
+from fnn.core.config import resolve
+from fnn.core.registry import lookup, names_of, register
 from fnn.metrics.accuracy import (
     Accuracy,
     BinaryAccuracy,

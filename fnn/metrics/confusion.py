@@ -38,7 +38,7 @@ def confusion(y_true: Any, y_pred: Any, weights: Any, thresholds: np.ndarray) ->
     return dict(zip(COUNTS, (hits, alarms, negatives - alarms, positives - hits), strict=True))
 
 
-class ConfusionMetric(Metric):
+class ConfusionMetric(Metric, loadable=False):
     """What the metrics of this file share: their counts, as sums."""
 
     targets: ClassVar[Targets] = "classes"

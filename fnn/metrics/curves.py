@@ -35,12 +35,14 @@ class AUC(Metric):
     probabilities, or logits with `from_logits`. With `multi_label` each column has its own area,
     and the result is their mean, by `label_weights`.
     `summation_method` "interpolation" takes the trapezoid (for PR the curve of Davis and Goadrich
-    2006), "majoring" and "minoring" the higher or lower end of each step.
+    2006), "majoring" and "minoring" the higher or lower end of each step: under ROC the exact area
+    lies between these two. It compares every pair of scores, so no sums of fixed size that add over
+    batches can hold it; a threshold at each score, when all predictions are there, gives it.
 
-    >>> metric = AUC()
-    >>> y_true, y_pred = jnp.array([0, 0, 1, 1]), jnp.array([0.1, 0.4, 0.35, 0.8])
-    >>> round(metric.result(metric.update(metric.init(), y_true, y_pred)).item(), 4)
-    0.75
+    >>> y_true, y_pred = np.array([0, 0, 1, 1]), np.array([0.1, 0.401, 0.4, 0.8], "float32")
+    >>> area = lambda metric: metric.result(metric.update(metric.init(), y_true, y_pred)).item()
+    >>> round(area(AUC()), 4), area(AUC(thresholds=np.unique(y_pred)))
+    (0.875, 0.75)
     """
 
     targets: ClassVar[Targets] = "classes"

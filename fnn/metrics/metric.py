@@ -43,7 +43,7 @@ def _of_own_sums(result: Callable[..., Any]) -> Callable[..., Any]:
     return of
 
 
-class Metric(Value):
+class Metric(Value, loadable=False):
     """A number that tells how good predictions are, from sums over all batches.
 
     `init() -> sums`, `update(sums, y_true, y_pred, weight=None) -> sums`, `result(sums) -> number`:

@@ -35,8 +35,7 @@ class FBetaScore(Metric):
     dtype: str | None = None
 
     def validate(self) -> None:
-        if not isinstance(self.beta, (int, float)) or not self.beta > 0:
-            raise wrong(self, "beta", "to be a number above 0", self.beta)
+        arguments.positive(self, "beta")
         _check_f(self)
 
     def init(self, y_true: Any = None, y_pred: Any = None) -> Sums:

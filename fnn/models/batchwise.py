@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fnn.models.compiled import Compiled
 from fnn.training import checks, engine
-from fnn.training.state import numbers
-from fnn.training.step import make_eval_step, make_predict_step, make_train_step
+from fnn.training.state import bare, numbers
+from fnn.training.step import make_eval_step, make_train_step
 
 
 class Batchwise(Compiled):
@@ -33,7 +34,7 @@ class Batchwise(Compiled):
             objective = self._checked(arrays)
             self._ensure_optimizer()
             step = make_train_step(self.layer, objective, compiled["optimizer"])
-            now = self.train_state
+            now = bare(self.train_state)
             state, logs = self._one_step(step, now, arrays, now, compiled["guard"])
             self.train_state = state
         return self._as_result(logs, return_dict)
@@ -45,7 +46,9 @@ class Batchwise(Compiled):
         self._require_compiled("test_on_batch")
         arrays = self._arrays(x, y, sample_weight)
         step, now = make_eval_step(self.layer, self._checked(arrays)), self.train_state
-        _, logs = self._one_step(step, (now.params, now.state), arrays, now, "ignore")
+        weighted, logs = self._one_step(step, (now.params, now.state), arrays, now, "ignore")
+        if self._carry:
+            self._carry(weighted)
         return self._as_result(logs, return_dict)
 
     def _one_step(self, step: Any, state: Any, arrays: Any, now: Any, guard: str) -> Any:
@@ -69,9 +72,12 @@ class Batchwise(Compiled):
         """The outputs for one batch, as NumPy arrays."""
         arrays = self._arrays(x)["x"]
         self._check_inputs(arrays)
+        return jax.tree.map(np.asarray, self._forward(arrays))
+
+    def reset_states(self) -> None:
+        """Puts the states that recurrent layers with `stateful=True` carry on back to zeros."""
         now = self.train_state
-        outputs = make_predict_step(self.layer)(now.params, now.state, arrays)
-        return jax.tree.map(np.asarray, outputs)
+        self.train_state = now.replace(state=jax.tree_util.tree_map_with_path(_reset, now.state))
 
     def _check_inputs(self, x: Any) -> None:
         """Raises if the network cannot take `x`: shapes, and ids out of range."""
@@ -90,3 +96,8 @@ class Batchwise(Compiled):
             yield
         finally:
             self._training.release()
+
+
+def _reset(path: Any, leaf: Any) -> Any:
+    """Zeros for the state of a recurrent layer, by the name that it has there."""
+    return jnp.zeros_like(leaf) if path[-1].key.startswith("rnn_state") else leaf

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import numpy as np
 from jax import Array, random
 
@@ -120,15 +121,30 @@ class Compiled(Weighted):
         return arrays
 
     def _output_specs(self, x: Any) -> list[Any]:
+        """Shapes and dtypes of the outputs for `x`; of an ensemble, those of one member."""
         now = self.train_state
-        return output_leaves(applied_spec(self.layer, now.params, now.state, x))
+        sized = lambda rows, tree: jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct((rows, *a.shape[1:]), a.dtype), tree
+        )
+        rows = jax.tree.leaves(x)[0].shape[0]
+        if self._carry:  # the batch is that of the states, whatever there are of rows
+            x = sized(jax.tree.leaves(self._trial())[0].shape[0], x)
+        spec = applied_spec(self.layer, now.params, now.state, x)
+        if self.layer.ensemble_size:
+            member = lambda a: jax.ShapeDtypeStruct((a.shape[0], *a.shape[2:]), a.dtype)
+            spec = jax.tree.map(member, spec)
+        return output_leaves(sized(rows, spec) if self._carry else spec)
 
     def _checked(self, arrays: Any) -> Objective:
         """The objective for such arrays, after all checks of their shapes and values."""
         specs = self._output_specs(arrays["x"])
         y_specs = tree.spec(arrays["y"])
         objective = resolve_objective(
-            self._require_compiled("fit and evaluate"), self.output_names, y_specs, specs
+            self._require_compiled("fit and evaluate"),
+            self.output_names,
+            y_specs,
+            specs,
+            self.layer.ensemble_size,
         )
         self._check_values(objective, arrays)
         self._objective = objective

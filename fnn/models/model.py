@@ -26,7 +26,6 @@ from fnn.training.step import (
     make_eval_step,
     make_flush,
     make_loss,
-    make_predict_step,
     make_train_step,
     with_average,
 )
@@ -123,21 +122,18 @@ class Model(Batchwise):
                     validation_data, size, validation_steps, validation_freq, epochs
                 )
             self._ensure_optimizer()
-            now = self.train_state
             plan = Plan(
                 step=self._train_step(objective, callbacks),
                 data=data,
                 run=self,
                 callbacks=callbacks,
-                key=now.key,
+                key=self.train_state.key,
                 epochs=epochs,
                 initial_epoch=initial_epoch,
                 steps=steps_per_epoch,
                 verbose=verbose,
                 guard=compiled["guard"],
                 validate=validate,
-                first_step=int(now.step),
-                first_epoch=int(now.epoch),
                 diagnose=functools.partial(diagnose, self.layer, make_loss(self.layer, objective)),
                 end_epoch=make_flush(self.layer, self.optimizer),
                 end_training=functools.partial(with_average, self.layer, self.optimizer),
@@ -179,8 +175,9 @@ class Model(Batchwise):
             if not (epoch + 1 in often if listed else (epoch + 1) % often == 0):
                 return {}
             key = self.train_state.key
+            carry = self._carry and (lambda weighted: None)  # the training goes on from its own
             return evaluation.evaluate(
-                step, self._weights, data, key, callbacks=callbacks, steps=steps
+                step, self._weights, data, key, callbacks=callbacks, steps=steps, carry=carry
             )
 
         return validate
@@ -220,6 +217,7 @@ class Model(Batchwise):
             callbacks=CallbackList(callbacks, self, {"verbose": verbose, "steps": data.steps}),
             verbose=verbose,
             steps=steps,
+            carry=self._carry,
         )
         return self._as_result(logs, return_dict)
 
@@ -233,7 +231,8 @@ class Model(Batchwise):
     ) -> Any:
         """The outputs for all rows, as NumPy arrays in the structure of the outputs.
 
-        Needs no compile. No rows give arrays of no rows. The weights stay where they are.
+        Needs no compile. No rows give arrays of no rows. The weights stay where they are. Layers
+        that are stateful go on from batch to batch and call to call, until `reset_states`.
         """
         if inputs.is_stream(x):
             each = lambda batch: self._arrays(inputs.unpack_batch(batch)[0])["x"]
@@ -250,11 +249,12 @@ class Model(Batchwise):
             count, size = len(jax.tree.leaves(rows)[0]), batch_size_for(batch_size, None, 1)
             if count == 0:
                 return self._nothing(rows)
-            batches = evaluation.padded_batches(rows, size, steps)
+            if self._carry:
+                size = jax.tree.leaves(self._trial())[0].shape[0]
+            batches = evaluation.padded_batches(rows, size, steps, whole=bool(self._carry))
             total = min(-(-count // size), steps or 2**31)
-        step = make_predict_step(self.layer)
         return evaluation.predict(
-            lambda part: step(*self._weights(), part),
+            self._forward,
             batches,
             callbacks=CallbackList(callbacks, self, {"verbose": verbose, "steps": total}),
             verbose=verbose,

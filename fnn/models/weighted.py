@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -65,7 +65,7 @@ class Weighted:
 
     @params.setter
     def params(self, params: Any) -> None:
-        checked = _like("params", params, self.train_state.params)
+        checked = tree.checked("params", params, self.train_state.params)
         self.train_state = self.train_state.replace(params=checked)
 
     @property
@@ -75,7 +75,7 @@ class Weighted:
 
     @state.setter
     def state(self, state: Any) -> None:
-        checked = _like("state", state, self.train_state.state)
+        checked = tree.checked("state", state, self.train_state.state)
         self.train_state = self.train_state.replace(state=checked)
 
     @property
@@ -194,7 +194,24 @@ class Weighted:
             return result
         x = self._match_inputs(inputs.as_inputs(given[0] if len(given) == 1 else given, True))
         self._ensure_built(x)
-        return make_predict_step(self.layer)(self.train_state.params, self.train_state.state, x)
+        return self._forward(x)
+
+    def _forward(self, x: Any) -> Any:
+        """The outputs for a batch on the device; layers that are stateful go on from there."""
+        now = self.train_state
+        outputs, state = make_predict_step(self.layer)(now.params, now.state, x)
+        if self._carry:
+            self._carry((now.params, state))
+        return outputs
+
+    @property
+    def _carry(self) -> Callable[[Any], None] | None:
+        """What keeps the state after an inference; None where no layer is stateful."""
+        if not any(getattr(layer, "stateful", False) for _, layer, _ in walk(self.layer)):
+            return None
+        return lambda weighted: setattr(
+            self, "train_state", self.train_state.replace(state=weighted[1])
+        )
 
     @property
     def layers(self) -> list[Layer]:
@@ -280,20 +297,3 @@ class Weighted:
             )
         trials = [self._trial(i) for i in (0, 1)]
         print_fn(summaries.table(self.name, self.layer, trials, nested=expand_nested))
-
-
-def _like(name: str, given: Any, now: Any) -> Any:
-    """`given` as arrays, if it is a tree like `now`. Raises ValueError listing every difference."""
-    old, new = dict(tree.flatten(now)), dict(tree.flatten(given))
-    lines = [f"{'/'.join(p)}: missing" for p in old if p not in new]
-    lines += [f"{'/'.join(p)}: not in this model" for p in new if p not in old]
-    lines += [
-        f"{'/'.join(p)}: expected {tuple(old[p].shape)}, received {np.shape(new[p])}"
-        for p in old
-        if p in new and tuple(old[p].shape) != np.shape(new[p])
-    ]
-    if lines:
-        raise ValueError(
-            f"expected {name} like those of the model, received\n  " + "\n  ".join(lines)
-        )
-    return jax.tree.map(lambda a, b: jnp.asarray(a, b.dtype), given, now)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fnn.core.config import lookup, names_of, register, resolve
+from fnn.core.config import resolve
+from fnn.core.registry import lookup, names_of, register
 from fnn.optimizers import schedules
 from fnn.optimizers.optimizer import (
     Optimizer,

@@ -16,7 +16,7 @@ from fnn.core.config import Value
 State: TypeAlias = Any
 
 
-class Optimizer(Value):
+class Optimizer(Value, loadable=False):
     """What turns gradients into updates: `init(params) -> state`, `update(grads, state, params)`.
 
     It is an optax transformation: `updates, state = optimizer.update(grads, state, params)`, the

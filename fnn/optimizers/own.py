@@ -14,7 +14,7 @@ from jax import Array
 from fnn.core import arguments
 from fnn.core.arguments import wrong
 from fnn.optimizers.rule import Rule
-from fnn.optimizers.rules import above_zero, betas
+from fnn.optimizers.rules import betas
 
 
 def _full(params: Any, value: Any = 0.0) -> Any:
@@ -200,7 +200,7 @@ class Muon(Rule):
     def validate(self) -> None:
         for argument in ("adam_beta_1", "adam_beta_2", "momentum"):
             arguments.fraction(self, argument)
-        above_zero(self, "epsilon")
+        arguments.positive(self, "epsilon")
         arguments.positive_int(self, "ns_steps")
 
     def labels(self, params: Any) -> Any:

@@ -13,11 +13,11 @@ from jax import Array
 
 from fnn.core import arguments
 from fnn.core.arguments import wrong
+from fnn.core.paths import check_patterns, fits_any, path_name
 from fnn.optimizers.optimizer import Optimizer, State, current_learning_rate
-from fnn.optimizers.paths import check_patterns, fits_any, path_name
 
 
-class Rule(Optimizer):
+class Rule(Optimizer, loadable=False):
     """An optimizer of Keras: a rule of optax, with clipping, weight decay and accumulation around.
 
     `learning_rate` is a number or a schedule (any function of the step). A number becomes a float32
@@ -29,9 +29,11 @@ class Rule(Optimizer):
     weight_decay`; then comes the rule. Momentum does not contain the learning rate (as in optax; in
     Keras it does, which differs only while the rate changes).
 
-    Each of the gradients averaged counts by `weight` (training gives the number of entries in the
-    loss of its batch, so that a short last batch counts for less); what waits at the end of an
-    epoch is taken then (`flush`). Schedules count calls, as in Keras.
+    Each of the gradients averaged counts by `weight`: training gives the number of entries in the
+    loss of its batch, so that several batches are one large one, whatever is short or masked. (Of
+    several losses it gives the number of rows, and where masks leave their outputs different shares
+    of steps, that is not exact.) What waits at the end of an epoch is taken then (`flush`).
+    Schedules count calls, as in Keras.
 
     All weights decay, but those whose path fits a pattern in `exclude_from_weight_decay`, or that
     are biases or scales and shifts of norms, if "biases_and_norms" is in it.
@@ -207,12 +209,9 @@ def _check_shared(rule: Rule) -> None:
             f"{name}: expected one kind of clipping, received {' and '.join(given)}; do drop one"
         )
     for clip in given:
-        value = getattr(rule, clip)
-        if not _plain(value) or not value > 0:
-            raise wrong(rule, clip, "to be a number above 0", value)
-    decay = rule.weight_decay
-    if decay is not None and (not _plain(decay) or not decay >= 0):
-        raise wrong(rule, "weight_decay", "to be a number not below 0", decay)
+        arguments.positive(rule, clip)
+    if rule.weight_decay is not None:
+        arguments.not_negative(rule, "weight_decay")
     steps = rule.gradient_accumulation_steps
     if steps is not None and (not isinstance(steps, int) or steps < 2):
         raise wrong(rule, "gradient_accumulation_steps", "to be a whole number above 1", steps)

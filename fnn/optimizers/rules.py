@@ -13,18 +13,11 @@ from fnn.core.arguments import wrong
 from fnn.optimizers.rule import Rule
 
 
-def above_zero(rule: Rule, argument: str) -> None:
-    """Checks that a field is a number above 0."""
-    value = getattr(rule, argument)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise wrong(rule, argument, "to be a number above 0", value)
-
-
 def betas(rule: Any) -> None:
     """Checks the fields of Adam and its relatives."""
     arguments.fraction(rule, "beta_1")
     arguments.fraction(rule, "beta_2")
-    above_zero(rule, "epsilon")
+    arguments.positive(rule, "epsilon")
 
 
 class SGD(Rule):
@@ -64,7 +57,7 @@ class RMSprop(Rule):
     def validate(self) -> None:
         arguments.fraction(self, "rho")
         arguments.fraction(self, "momentum")
-        above_zero(self, "epsilon")
+        arguments.positive(self, "epsilon")
 
     def rule(self) -> Any:
         scale = optax.scale_by_stddev if self.centered else optax.scale_by_rms
@@ -130,7 +123,7 @@ class Adagrad(Rule):
         if not self.initial_accumulator_value >= 0:
             value = self.initial_accumulator_value
             raise wrong(self, "initial_accumulator_value", "not to be below 0", value)
-        above_zero(self, "epsilon")
+        arguments.positive(self, "epsilon")
 
     def rule(self) -> Any:
         return optax.scale_by_rss(self.initial_accumulator_value, self.epsilon)
@@ -148,7 +141,7 @@ class Adadelta(Rule):
 
     def validate(self) -> None:
         arguments.fraction(self, "rho")
-        above_zero(self, "epsilon")
+        arguments.positive(self, "epsilon")
 
     def rule(self) -> Any:
         return optax.scale_by_adadelta(self.rho, self.epsilon)
@@ -228,7 +221,7 @@ class Adafactor(Rule):
 
     def validate(self) -> None:
         for argument in ("epsilon_1", "epsilon_2", "clip_threshold"):
-            above_zero(self, argument)
+            arguments.positive(self, argument)
         if not self.beta_2_decay < 0:
             raise wrong(self, "beta_2_decay", "to be below 0", self.beta_2_decay)
 

@@ -11,8 +11,8 @@ import optax
 from fnn.core import arguments
 from fnn.core.arguments import wrong
 from fnn.core.config import Fields, resolve
+from fnn.core.paths import check_patterns, fits, path_name
 from fnn.optimizers.optimizer import Optimizer, State, run_update
-from fnn.optimizers.paths import check_patterns, fits, path_name
 
 
 class ByPath(Optimizer):

@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jax import Array
 
+from fnn.core import arguments
 from fnn.core.arguments import wrong
-from fnn.core.config import Value, register
+from fnn.core.config import Value
 
 
-class Schedule(Value):
+class Schedule(Value, loadable=False):
     """A learning rate that depends on the step.   step -> float32
 
     Subclass it, list the fields, write `__call__(step)`; the step is an int32 array that counts the
@@ -37,19 +38,11 @@ class Schedule(Value):
 
 
 LearningRateSchedule = Schedule
-register(Schedule, "LearningRateSchedule")
 
 
 def as_float(step: Any) -> Array:
     """The step in float32."""
     return jnp.asarray(step).astype("float32")
-
-
-def positive(schedule: Schedule, argument: str) -> None:
-    """Checks that a field is a number above 0."""
-    value = getattr(schedule, argument)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise wrong(schedule, argument, "to be above 0", value, f"do e.g. {argument}=1000")
 
 
 class ExponentialDecay(Schedule):
@@ -68,7 +61,7 @@ class ExponentialDecay(Schedule):
     name: str = "ExponentialDecay"
 
     def validate(self) -> None:
-        positive(self, "decay_steps")
+        arguments.positive(self, "decay_steps")
 
     def __call__(self, step: Any) -> Array:
         passed = as_float(step) / float(self.decay_steps)
@@ -93,7 +86,7 @@ class InverseTimeDecay(Schedule):
     name: str = "InverseTimeDecay"
 
     def validate(self) -> None:
-        positive(self, "decay_steps")
+        arguments.positive(self, "decay_steps")
 
     def __call__(self, step: Any) -> Array:
         passed = as_float(step) / float(self.decay_steps)
@@ -154,7 +147,7 @@ class PolynomialDecay(Schedule):
     name: str = "PolynomialDecay"
 
     def validate(self) -> None:
-        positive(self, "decay_steps")
+        arguments.positive(self, "decay_steps")
 
     def __call__(self, step: Any) -> Array:
         step = as_float(step)
@@ -187,7 +180,7 @@ class CosineDecay(Schedule):
     warmup_steps: float = 0
 
     def validate(self) -> None:
-        positive(self, "decay_steps")
+        arguments.positive(self, "decay_steps")
         if self.warmup_target is None and self.warmup_steps:
             raise wrong(
                 self,
@@ -228,7 +221,7 @@ class CosineDecayRestarts(Schedule):
     name: str = "SGDRDecay"
 
     def validate(self) -> None:
-        positive(self, "first_decay_steps")
+        arguments.positive(self, "first_decay_steps")
         if not isinstance(self.t_mul, (int, float)) or not self.t_mul >= 1:
             raise wrong(self, "t_mul", "to be at least 1", self.t_mul)
 

@@ -8,8 +8,9 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
+from fnn.core import arguments
 from fnn.core.arguments import wrong
-from fnn.schedules.decay import Schedule, as_float, positive
+from fnn.schedules.decay import Schedule, as_float
 
 
 class OneCycle(Schedule):
@@ -32,7 +33,7 @@ class OneCycle(Schedule):
 
     def validate(self) -> None:
         for argument in ("total_steps", "initial_factor", "final_factor"):
-            positive(self, argument)
+            arguments.positive(self, argument)
         if not 0 < self.warmup < 1:
             raise wrong(self, "warmup", "to be a share above 0 and below 1", self.warmup)
 
@@ -70,7 +71,7 @@ class WarmupStableDecay(Schedule):
 
     def validate(self) -> None:
         for argument in ("warmup_steps", "decay_steps"):
-            positive(self, argument)
+            arguments.positive(self, argument)
         if isinstance(self.stable_steps, bool) or not self.stable_steps >= 0:
             raise wrong(self, "stable_steps", "not to be below 0", self.stable_steps)
         if self.decay not in ("linear", "sqrt"):

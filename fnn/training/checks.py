@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.core.calling import Flow
+from fnn.core.combining import Flow
 from fnn.core.layer import Layer
 
 

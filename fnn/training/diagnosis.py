@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from fnn.core import tree, weights
-from fnn.core.calling import Flow, apply_child, call
+from fnn.core.calling import apply_child, call
+from fnn.core.combining import Flow
 from fnn.core.context import Context
 from fnn.core.layer import Layer
 from fnn.core.masking import carry_mask

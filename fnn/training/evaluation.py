@@ -25,28 +25,28 @@ def evaluate(
     callbacks: CallbackList,
     verbose: Any = 0,
     steps: int | None = None,
+    carry: Callable[[Any], None] | None = None,
 ) -> dict[str, float]:
-    """The logs of a read-only step over all of `data`; `weights()` is (params, state).
+    """The logs of a step over all of `data`; `weights()` is (params, state).
 
-    It is asked after `on_test_begin`, where a callback may put other weights in place.
+    It is asked after `on_test_begin`, where a callback may put other weights in place. The step
+    changes nothing, unless there is `carry`: then a batch starts from the state after the one
+    before, and `carry` gets (params, state) after the last.
     """
-    program = engine.program(step, weights(), data.batch_spec(), key, read_only=True)
+    program = engine.program(step, weights(), data.batch_spec(), key, read_only=carry is None)
     tallies, done = program.zeros(), 0
     total = min(steps or data.steps or 0, data.steps or steps or 0) or None
     progress = Progress(verbose, total)
-    each = callbacks.watches("on_test_batch_begin", "on_test_batch_end")
+    told = callbacks if callbacks.watches("on_test_batch_begin", "on_test_batch_end") else None
     with interruptible() as interrupt:
         callbacks.call("on_test_begin", {})
         weighted = weights()
         chunks = data.chunks(0, data.chunk_size(program.capacity), total, interrupt.poll)
         try:
-            for chunk, at, size in _windows(chunks, 1 if each else program.capacity):
-                if each:
-                    callbacks.call("on_test_batch_begin", done, {})
-                _, tallies, _ = program(weighted, tallies, chunk, key, at, size, done)
-                done += size
-                if each:
-                    callbacks.call("on_test_batch_end", done - 1, numbers(tallies))
+            for window in _windows(chunks, 1 if told else program.capacity):
+                weighted, tallies, done = _advance(
+                    program, weighted, tallies, window, key, done, told
+                )
                 if progress.due():
                     progress.update(done, numbers(tallies))
                 interrupt.poll()
@@ -57,9 +57,31 @@ def evaluate(
         finally:
             chunks.close()
         logs = numbers(tallies)
+        if carry is not None:
+            carry(weighted)
         progress.end(done, logs)
         callbacks.call("on_test_end", logs)
     return logs
+
+
+def _advance(
+    program: Any,
+    weighted: Any,
+    tallies: Any,
+    window: tuple[Any, int, int],
+    key: Any,
+    done: int,
+    told: CallbackList | None,
+) -> tuple[Any, Any, int]:
+    """One dispatch: ((params, state), tallies, batches done) after it."""
+    chunk, at, size = window
+    if told:
+        told.call("on_test_batch_begin", done, {})
+    after, tallies, _ = program(weighted, tallies, chunk, key, at, size, done, guard="ignore")
+    done += size
+    if told:
+        told.call("on_test_batch_end", done - 1, numbers(tallies))
+    return weighted if after is None else after, tallies, done
 
 
 def _windows(chunks: Iterator[tuple[Any, int]], stride: int) -> Iterator[tuple[Any, int, int]]:
@@ -114,14 +136,17 @@ def predict(
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
 
-def padded_batches(x: Any, batch_size: int, steps: int | None = None) -> Iterator[tuple[Any, int]]:
+def padded_batches(
+    x: Any, batch_size: int, steps: int | None = None, whole: bool = False
+) -> Iterator[tuple[Any, int]]:
     """Batches of one size from arrays: (batch, number of real rows).
 
     Fewer rows than a batch go into the next power of two, so that any number of rows needs only a
-    handful of compilations.
+    handful of compilations; with `whole` they too go into a batch of full size.
     """
     count = len(jax.tree.leaves(x)[0])
-    size = batch_size if count >= batch_size else 1 << max(count - 1, 0).bit_length()
+    small = count < batch_size and not whole
+    size = 1 << max(count - 1, 0).bit_length() if small else batch_size
     for number, first in enumerate(range(0, count, size)):
         if steps is not None and number >= steps:
             return

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
+
 
 class History:
     """The record of a training: `history["loss"]` has one number an epoch.
 
     `epoch`   the numbers of the epochs, from 0
+    `learning_rate`   the rate at the end of each; of `ByPath` a dict by pattern, None if unknown
     `params`  {"epochs", "steps", "verbose"}
     `model`   what was trained, None for a training without a Model
     """
@@ -16,12 +19,14 @@ class History:
     def __init__(self, params: dict[str, Any] | None = None, model: Any = None) -> None:
         self.history: dict[str, list[float]] = {}
         self.epoch: list[int] = []
+        self.learning_rate: list[Any] = []
         self.params = params or {}
         self.model = model
 
-    def record(self, epoch: int, logs: dict[str, Any]) -> None:
-        """Adds the logs of one epoch."""
+    def record(self, epoch: int, logs: dict[str, Any], rate: Any = None) -> None:
+        """Adds the logs of one epoch, and the learning rate after it."""
         self.epoch.append(epoch)
+        self.learning_rate.append(jax.tree.map(float, rate))
         for name, value in logs.items():
             self.history.setdefault(name, []).append(value)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
+
+import numpy as np
 
 Logs = dict[str, Any]
 
@@ -16,10 +19,12 @@ class Callback:
     has this step's weights, and what is assigned to it counts from the next step on. Overriding a
     batch hook makes fit wait for every batch; the other hooks cost nothing.
 
-    A callback may also have: `resumed`, the names of the attributes that `BackupAndRestore` keeps
-    (counters of patience); `on_not_finite(message)`, asked before fit raises over a loss that is
-    not finite, True to end the training in its place; `step_statistics = True`, for a step that
-    logs the norms of gradients, updates and weights.
+    A callback may also have: `resumed`, the names of its counters, numbers or None (of patience,
+    say), which go into `TrainState.callbacks` after each epoch and come back from there where a
+    training goes on; `on_epoch_recorded(epoch)`, called when they are there;
+    `on_not_finite(message)`, asked before fit raises over a loss that is not finite, True to end
+    the training in its place; `step_statistics = True`, for a step that logs the norms of
+    gradients, updates and weights.
 
     >>> class Say(Callback):
     ...     def on_epoch_end(self, epoch, logs=None):
@@ -90,6 +95,11 @@ class CallbackList:
         for callback in self.callbacks:
             getattr(callback, hook)(*arguments)
 
+    def call_optional(self, hook: str, *arguments: Any) -> list[Any]:
+        """Calls a hook that not every callback has. Returns the answers."""
+        having = [callback for callback in self.callbacks if hasattr(callback, hook)]
+        return [getattr(callback, hook)(*arguments) for callback in having]
+
     def call_every(self, hook: str, *arguments: Any) -> None:
         """Calls one hook of every callback even if one raises; for the way out after an error."""
         for callback in self.callbacks:
@@ -97,6 +107,30 @@ class CallbackList:
                 getattr(callback, hook)(*arguments)
             except Exception as error:
                 error.add_note(f"in {hook} of {type(callback).__name__}, after an earlier error")
+
+    @property
+    def counters(self) -> dict[str, dict[str, Any]]:
+        """The numbers in the attributes that callbacks call `resumed`; NaN for None."""
+        return {
+            owner: {
+                name: np.float64(np.nan if value is None else value)
+                for name, value in ((name, getattr(callback, name)) for name in callback.resumed)
+            }
+            for owner, callback in self._resumable()
+        }
+
+    @counters.setter
+    def counters(self, counters: dict[str, dict[str, Any]]) -> None:
+        for owner, callback in self._resumable():
+            for name, value in counters.get(owner, {}).items():
+                whole = isinstance(getattr(callback, name), int)
+                number = int(value) if whole else float(value)
+                setattr(callback, name, None if math.isnan(value) else number)
+
+    def _resumable(self) -> list[tuple[str, Any]]:
+        """The callbacks that have counters, by number and class."""
+        found = [callback for callback in self.callbacks if hasattr(callback, "resumed")]
+        return [(f"{i}_{type(callback).__name__}", callback) for i, callback in enumerate(found)]
 
     def watches(self, *hooks: str) -> bool:
         """Whether any callback overrides one of the hooks."""

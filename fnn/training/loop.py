@@ -14,6 +14,7 @@ from fnn.training.data import ArrayData
 from fnn.training.history import History
 from fnn.training.hooks import CallbackList
 from fnn.training.interrupt import interruptible
+from fnn.training.state import TrainState, bare, dressed
 from fnn.training.stream import StreamData
 from fnn.training.trainer import Plan, Trainer
 
@@ -78,7 +79,6 @@ def fit(
         verbose=verbose,
         guard=guard,
         validate=None if validate is None else lambda epoch, _: validate(run.train_state),
-        first_epoch=initial_epoch,
     )
     try:
         history = train(plan)
@@ -112,6 +112,36 @@ def train(plan: Plan) -> History:
     history = plan.run.history = History(params, None if isinstance(plan.run, Run) else plan.run)
     callbacks = plan.run.callbacks = CallbackList(plan.callbacks, plan.run, params)
     plan.run.stop_training = False
+    _check_restarts(plan)
+    with interruptible() as interrupt:
+        trainer = Trainer(plan, callbacks, interrupt)
+        callbacks.call("on_train_begin", {})
+        try:
+            first = trainer.first_epoch()
+            if first and isinstance(plan.run.train_state, TrainState):
+                callbacks.counters = plan.run.train_state.callbacks
+            for epoch in range(first, plan.epochs):
+                callbacks.call("on_epoch_begin", epoch, {})
+                logs = trainer.epoch(epoch)
+                callbacks.call("on_epoch_end", epoch, logs)
+                history.record(epoch, logs, getattr(plan.run, "learning_rate", None))
+                plan.run.train_state = dressed(plan.run.train_state, callbacks.counters)
+                callbacks.call_optional("on_epoch_recorded", epoch)
+                if plan.run.stop_training:
+                    break
+                interrupt.poll()
+            if plan.end_training is not None and plan.epochs > plan.initial_epoch:
+                plan.run.train_state = plan.end_training(plan.run.train_state)
+            plan.run.train_state = bare(plan.run.train_state)
+        except BaseException:
+            callbacks.call_every("on_train_end", {})
+            raise
+        callbacks.call("on_train_end", {})
+    return history
+
+
+def _check_restarts(plan: Plan) -> None:
+    """Raises ValueError for several epochs over data that ends after one."""
     if (
         getattr(plan.data, "once", False)
         and not plan.steps
@@ -121,22 +151,3 @@ def train(plan: Plan) -> History:
             f"expected data that starts again for {plan.epochs} epochs, received an iterator, "
             "which ends after one; do give a function that returns it, or steps_per_epoch"
         )
-    with interruptible() as interrupt:
-        trainer = Trainer(plan, callbacks, interrupt)
-        callbacks.call("on_train_begin", {})
-        try:
-            for epoch in range(trainer.first_epoch(), plan.epochs):
-                callbacks.call("on_epoch_begin", epoch, {})
-                logs = trainer.epoch(epoch)
-                callbacks.call("on_epoch_end", epoch, logs)
-                history.record(epoch, logs)
-                if plan.run.stop_training:
-                    break
-                interrupt.poll()
-            if plan.end_training is not None and plan.epochs > plan.initial_epoch:
-                plan.run.train_state = plan.end_training(plan.run.train_state)
-        except BaseException:
-            callbacks.call_every("on_train_end", {})
-            raise
-        callbacks.call("on_train_end", {})
-    return history

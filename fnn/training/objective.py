@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -16,7 +17,7 @@ from fnn.metrics import Metric
 from fnn.training.state import Tally
 
 
-class OutputGoal(Value):
+class OutputGoal(Value, loadable=False):
     """What one output is trained and measured by: a loss, its weight, and metrics.
 
     A metric is (its name in the logs, the metric, whether sample weights count).
@@ -28,7 +29,7 @@ class OutputGoal(Value):
     metrics: tuple[tuple[str, Any, bool], ...] = ()
 
 
-class WeightedLosses(Metric):
+class WeightedLosses(Metric, loadable=False):
     """The loss of a model: the mean of each output's loss by its weight, and the penalties."""
 
     weights: tuple[float, ...] = (1.0,)
@@ -38,10 +39,35 @@ class WeightedLosses(Metric):
         return sum((w * mean for w, mean in zip(self.weights, outputs, strict=True)), penalty)
 
 
-class Objective(Value):
-    """The goals of all outputs, in the order of the outputs' leaves."""
+class MemberMean(Metric, loadable=False):
+    """The mean of a metric over networks whose outputs stand side by side along axis 1."""
+
+    metric: Any = None
+
+    @property
+    def direction(self) -> str | None:  # type: ignore[override]
+        return self.metric.direction
+
+    def update(self, sums: Any, y_true: Any, y_pred: Any, weight: Any = None) -> Any:
+        one = lambda y: self.metric.update(self.metric.init(), y_true, y, weight)
+        return jax.tree.map(jnp.add, sums, jax.vmap(one, in_axes=1)(y_pred))
+
+    def init(self, y_true: Any = None, y_pred: Any = None) -> Any:
+        return self.metric.init()
+
+    def result(self, sums: Any) -> Array:
+        return jax.vmap(self.metric.result)(sums).mean(0)
+
+
+class Objective(Value, loadable=False):
+    """The goals of all outputs, in the order of the outputs' leaves.
+
+    Of an ensemble of `members` networks each is trained as it would be alone: the loss that is
+    differentiated is the sum of theirs, the one that is logged their mean.
+    """
 
     goals: tuple[OutputGoal, ...] = ()
+    members: int = 0
 
     def __len__(self) -> int:
         return len(self.goals)
@@ -54,15 +80,17 @@ class Objective(Value):
         `outputs` and `bare` are the leaves of the model's outputs and, where the loss goes
         through logits, of the outputs before their activation (else None).
         """
-        total, sums, logs = penalty, [], {}
+        total, sums, logs, size = penalty, [], {}, max(self.members, 1)
         for index, goal in enumerate(self.goals):
             y_pred, mask = split_mask(outputs[index])
+            if mask is not None and self.members:
+                mask = mask[:, 0]  # it came with the inputs, which all members share
             y_true = batch["y"][index] if batch["y"] else None
             weight = batch["weight"][index] if batch["weight"] else None
             valid = rows if mask is None else rows[:, None] & mask
             if goal.loss is not None:
-                pair = _loss_totals(goal.loss, y_true, y_pred, bare[index], weight, valid)
-                total += goal.weight * pair[0] / jnp.maximum(pair[1], 1e-12)
+                pair = self._totals(goal.loss, y_true, y_pred, bare[index], weight, valid)
+                total += size * goal.weight * pair[0] / jnp.maximum(pair[1], 1e-12)
                 sums.append(pair)
                 if len(self.goals) > 1:
                     mean = WeightedLosses()
@@ -72,23 +100,30 @@ class Objective(Value):
                 logs[label] = Tally(metric, metric.update(metric.init(), y_true, y_pred, chosen))
         count = jnp.sum(rows, dtype=jnp.float32)
         weights = tuple(goal.weight for goal in self.goals if goal.loss is not None)
-        logs["loss"] = Tally(WeightedLosses(weights=weights), (*sums, (penalty * count, count)))
+        logs["loss"] = Tally(
+            WeightedLosses(weights=weights), (*sums, (penalty / size * count, count))
+        )
         return total, logs
+
+    def _totals(
+        self, loss: Any, y_true: Any, y_pred: Any, bare: Any, weight: Any, valid: Any
+    ) -> tuple[Array, Array]:
+        """(total, count) of one loss, over all members."""
+        if bare is not None:
+            loss, y_pred = loss.on_logits(), split_mask(bare)[0]
+        one = lambda y: loss.totals(y_true, y, weight, valid)
+        pair = jax.vmap(one, in_axes=1)(y_pred) if self.members else one(y_pred)
+        total, count = (jnp.sum(jnp.asarray(part, jnp.float32)) for part in pair)
+        return total, count
 
 
 def entries(loss: Tally) -> Array:
-    """How many entries the loss of a batch is a mean over; of several losses, how many rows."""
+    """How many entries the loss of a batch is a mean over; of several losses, how many rows.
+
+    The gradients of several masked losses would each need a sum and a count of their own.
+    """
     *outputs, (_, rows) = loss.sums
     return outputs[0][1] if len(outputs) == 1 else rows
-
-
-def _loss_totals(
-    loss: Any, y_true: Any, y_pred: Any, bare: Any, weight: Any, valid: Any
-) -> tuple[Array, Array]:
-    if bare is not None:
-        loss, y_pred = loss.on_logits(), split_mask(bare)[0]
-    total, count = loss.totals(y_true, y_pred, weight, valid)
-    return total.astype(jnp.float32), jnp.asarray(count, jnp.float32)
 
 
 def _metric_weight(weight: Array | None, valid: Array) -> Array:
@@ -102,10 +137,15 @@ def _metric_weight(weight: Array | None, valid: Array) -> Array:
 
 
 def resolve_objective(
-    compiled: dict[str, Any], names: list[str], y_specs: Any, output_specs: list[Any]
+    compiled: dict[str, Any],
+    names: list[str],
+    y_specs: Any,
+    output_specs: list[Any],
+    members: int = 0,
 ) -> Objective:
     """The objective that `compile` described, now that shapes of targets and outputs are known.
 
+    The shapes are those of one network; `members` says of how many there are outputs.
     Raises ValueError where they do not fit: names of outputs, numbers of losses, shapes.
     """
     losses = _per_output(compiled["loss"], names, "loss")
@@ -132,12 +172,15 @@ def resolve_objective(
                 label = identifier if isinstance(identifier, str) else metric.label
                 label = f"{name}_{label}" if len(names) > 1 else label
                 label = _free_label(label, taken, by_weight)
+                metric = MemberMean(metric) if members else metric
                 entries.append((label, metric, by_weight))
         weight = 1.0 if weights[index] is None else float(weights[index])
         goals.append(OutputGoal(name, loss, weight, tuple(entries)))
     if all(goal.loss is None for goal in goals) and compiled["loss"] is not None:
-        raise ValueError(f"expected a loss for one of the outputs {names}, received none")
-    return Objective(tuple(goals))
+        raise ValueError(
+            f"expected a loss for one of the outputs {names}, received none; do compile(loss=...)"
+        )
+    return Objective(tuple(goals), members)
 
 
 def _free_label(label: str, taken: set[str], weighted: bool) -> str:
@@ -163,7 +206,8 @@ def _per_output(given: Any, names: list[str], argument: str) -> list[Any]:
     if isinstance(given, (list, tuple)):
         if len(given) != len(names):
             raise ValueError(
-                f"expected {argument} for {len(names)} outputs {names}, received {len(given)}"
+                f"expected {argument} for {len(names)} outputs {names}, received {len(given)}; "
+                "do give one for each, or a dict by these names"
             )
         return list(given)
     return [given] * len(names)

@@ -19,7 +19,9 @@ class TrainState:
 
     `params` learn, `state` moves (running averages), `optimizer` is the optimizer's own state,
     `key` the source of all randomness, `step` and `epoch` count what has been trained, so that
-    the same key gives the same shuffling and dropout wherever the training goes on.
+    the same key gives the same shuffling and dropout wherever the training goes on. `callbacks`
+    holds the counters of the callbacks of a training that has not come to its end, by callback
+    and name (NaN for none); steps do not see it.
     """
 
     params: Any
@@ -28,10 +30,21 @@ class TrainState:
     key: Array
     step: Any = field(default_factory=lambda: np.int32(0))
     epoch: Any = field(default_factory=lambda: np.int32(0))
+    callbacks: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def replace(self, **changes: Any) -> TrainState:
         """This state with some fields changed."""
         return dataclasses.replace(self, **changes)
+
+
+def bare(state: Any) -> Any:
+    """`state` as steps see it: without the counters of callbacks, which would compile anew."""
+    return state.replace(callbacks={}) if isinstance(state, TrainState) else state
+
+
+def dressed(state: Any, counters: dict[str, dict[str, Any]]) -> Any:
+    """`state` with the counters of callbacks, if it is one that holds them."""
+    return state.replace(callbacks=counters) if isinstance(state, TrainState) else state
 
 
 @jax.tree_util.register_dataclass

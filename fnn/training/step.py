@@ -225,7 +225,10 @@ def init_optimizer(layer: Layer, optimizer: Any, params: Any) -> Any:
 
 @functools.lru_cache(maxsize=64)
 def make_eval_step(layer: Layer, objective: Objective) -> Callable[..., Any]:
-    """The pure function `step((params, state), batch, key) -> ((params, state), logs)`."""
+    """The pure function `step((params, state), batch, key) -> ((params, state), logs)`.
+
+    The state is what it was, but for layers that are stateful.
+    """
     forward = Forward(layer, objective)
 
     def eval_step(weighted: Any, batch: Any, key: Array) -> tuple[Any, dict[str, Tally]]:
@@ -233,17 +236,18 @@ def make_eval_step(layer: Layer, objective: Objective) -> Callable[..., Any]:
         outputs, bare, after = forward(params, state, arrays["x"], Context(rows=rows))
         learning, _ = weights.partition(params, weights.trainable(layer, params))
         penalty = weights.penalty(layer, learning) + weights.auxiliary(after)
-        return weighted, objective.evaluate(outputs, bare, arrays, rows, penalty)[1]
+        return (params, after), objective.evaluate(outputs, bare, arrays, rows, penalty)[1]
 
     return eval_step
 
 
 @functools.lru_cache(maxsize=64)
 def make_predict_step(layer: Layer) -> Callable[..., Any]:
-    """The compiled function `step(params, state, x) -> outputs` of a layer, without masks."""
+    """The compiled function `step(params, state, x) -> (outputs without masks, state)`."""
 
     @jax.jit
     def predict_step(params: Any, state: Any, x: Any) -> Any:
-        return strip_masks(call(layer, params, state, x, Context())[0])
+        outputs, state = call(layer, params, state, x, Context())
+        return strip_masks(outputs), state
 
     return predict_step

@@ -17,7 +17,7 @@ from fnn.training import engine
 from fnn.training.checks import TrainingError
 from fnn.training.interrupt import Interrupt
 from fnn.training.progress import Progress
-from fnn.training.state import TrainState, numbers
+from fnn.training.state import TrainState, bare, dressed, numbers
 
 
 @dataclasses.dataclass
@@ -35,8 +35,6 @@ class Plan:
     verbose: Any
     guard: str
     validate: Callable[[int, Any], dict[str, float]] | None
-    first_step: int = 0
-    first_epoch: int = 0
     diagnose: Callable[[Any, Any, Any], str] | None = None
     end_epoch: Callable[[Any], Any] | None = None  # what is left to do to the state then
     end_training: Callable[[Any], Any] | None = None
@@ -65,10 +63,10 @@ class Trainer:
 
     def __init__(self, plan: Plan, callbacks: Any, interrupt: Interrupt) -> None:
         self.plan, self.callbacks, self.interrupt = plan, callbacks, interrupt
-        self.program = engine.program(
-            plan.step, plan.run.train_state, plan.data.batch_spec(), plan.key
-        )
-        self.number = plan.first_step
+        now = plan.run.train_state
+        self.program = engine.program(plan.step, bare(now), plan.data.batch_spec(), plan.key)
+        self.number = 0
+        self.trained = int(now.epoch) if isinstance(now, TrainState) else plan.initial_epoch
         self.each = callbacks.watches(
             "on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end"
         )
@@ -80,7 +78,7 @@ class Trainer:
         if not isinstance(now, TrainState):
             return plan.initial_epoch
         self.number = int(now.step)
-        return plan.initial_epoch + max(int(now.epoch) - plan.first_epoch, 0)
+        return plan.initial_epoch + max(int(now.epoch) - self.trained, 0)
 
     def epoch(self, epoch: int) -> dict[str, float]:
         """One pass over the data. Returns its logs."""
@@ -90,11 +88,12 @@ class Trainer:
         self.flight: deque[Dispatch] = deque()
         self.done, self.tallies, self.healthy = 0, self.program.zeros(), np.True_
         self.refused = False
-        self.settled, self.state, self.snapshot = self.tallies, run.train_state, None
+        self.counters = self.callbacks.counters
+        self.settled, self.state, self.snapshot = self.tallies, bare(run.train_state), None
         if self.donate:
             self.snapshot = jax.tree.map(_on_host, self.state)
             self.state = jax.tree.map(jnp.copy, self.state)
-        position = plan.first_epoch + epoch - plan.initial_epoch
+        position = self.trained + epoch - plan.initial_epoch
         size = plan.data.chunk_size(self.program.capacity)
         chunks = plan.data.chunks(position, size, plan.steps, self.interrupt.poll)
         try:
@@ -108,10 +107,12 @@ class Trainer:
             raise
         finally:
             chunks.close()
-        if hasattr(run.train_state, "epoch"):
-            run.train_state = run.train_state.replace(epoch=np.int32(position + 1))
+        ended = bare(run.train_state)
+        if isinstance(ended, TrainState):
+            ended = ended.replace(epoch=np.int32(position + 1))
         if plan.end_epoch is not None:
-            run.train_state = plan.end_epoch(run.train_state)
+            ended = plan.end_epoch(ended)
+        run.train_state = dressed(ended, self.counters)
         logs = numbers(self.settled)
         if self.refused:
             logs["loss"] = math.nan
@@ -133,7 +134,7 @@ class Trainer:
             self._settle(0 if self.each or self.donate or self.interrupt.requested else 1)
             if self.each:
                 self.callbacks.call("on_train_batch_end", self.done - 1, numbers(self.tallies))
-                self.state = self.plan.run.train_state  # a callback may have changed it
+                self.state = bare(self.plan.run.train_state)  # a callback may have changed it
             self.interrupt.poll()
 
     def _dispatch(self, chunk: Any, at: int, size: int) -> None:
@@ -162,7 +163,8 @@ class Trainer:
             except Exception as error:
                 self._failed(error)
                 raise
-            self.plan.run.train_state, self.settled = oldest.state, oldest.tallies
+            self.plan.run.train_state = dressed(oldest.state, self.counters)
+            self.settled = oldest.tallies
             if not healthy:
                 self._refuse(self._not_finite(oldest))
                 return
@@ -171,9 +173,7 @@ class Trainer:
 
     def _refuse(self, message: str) -> None:
         """Ends the training: quietly if a callback wants it so, else by an error."""
-        hooks = [getattr(c, "on_not_finite", None) for c in self.callbacks.callbacks]
-        answers = [hook(message) for hook in hooks if hook is not None]  # all of them are told
-        if not any(answers):
+        if not any(self.callbacks.call_optional("on_not_finite", message)):  # all of them are told
             raise TrainingError(message)
         self.flight.clear()
         self.refused = self.plan.run.stop_training = True
@@ -182,7 +182,8 @@ class Trainer:
         self.flight.clear()
         kept = "it was before this step"
         if self.snapshot is not None:
-            self.plan.run.train_state = jax.tree.map(jnp.asarray, self.snapshot)
+            whole = jax.tree.map(jnp.asarray, self.snapshot)
+            self.plan.run.train_state = dressed(whole, self.counters)
             kept = "it was at the start of this epoch"
         size = tree.nbytes(tree.spec(self.plan.run.train_state)) / 2**20
         error.add_note(

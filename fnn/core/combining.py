@@ -1,0 +1,123 @@
+"""Flow and Wrapper: what combinators are made of."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from jax import Array
+
+from fnn.core import arguments
+from fnn.core.calling import apply_child, call, init_child, initialize, located, output_spec, unzip
+from fnn.core.context import INFERENCE, Context
+from fnn.core.layer import Layer, Params, State
+from fnn.core.masking import carry_mask
+
+Visit = Callable[[str, Layer, Any], Any]
+
+
+class Flow(Layer, loadable=False):
+    """A combinator that only wires its children: it writes `flow`, and init and apply follow.
+
+    `flow(x, visit)` leads `x` through the children: `visit(name, layer, x)` returns what that child
+    makes of `x`, be it arrays (apply), shapes (init) or a row of a summary. A child visited twice
+    has one set of weights; its dropout differs and its auxiliary losses add up.
+    """
+
+    masking = "inside"
+
+    def flow(self, x: Any, visit: Visit) -> Any:
+        missing = "to define flow(x, visit), received a class without it; do write it"
+        raise TypeError(f"expected {type(self).__name__} {missing}")
+
+    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+        pairs: dict[str, tuple[Params, State]] = {}
+
+        def create(name: str, layer: Layer, x: Any) -> Any:
+            if name not in pairs:
+                pairs[name] = init_child(name, layer, key, x)
+            with located(name, layer, x):
+                return output_spec(layer, x)
+
+        self.flow(x, create)
+        return unzip(pairs)
+
+    def apply(
+        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
+    ) -> tuple[Any, State]:
+        x, ctx = carry_mask(x, ctx)
+        new = dict(state)
+
+        uses: dict[str, int] = {}
+
+        def run(name: str, layer: Layer, x: Any) -> Any:
+            use = uses[name] = uses.get(name, -1) + 1
+            y, after = apply_child(name, layer, params, new, x, ctx.repeat(use) if use else ctx)
+            if use:
+                after = _added_losses(new.get(name, {}), after)
+            if after or name in new:
+                new[name] = after
+            return y
+
+        return self.flow(x, run), new
+
+
+def _added_losses(before: State, after: State) -> State:
+    """`after`, with its auxiliary losses added to those of an earlier use in the same call."""
+    return {
+        name: _added_losses(before[name], value)
+        if isinstance(value, dict)
+        else before[name] + value
+        if name == "aux_loss"
+        else value
+        for name, value in after.items()
+    }
+
+
+class Wrapper(Layer, loadable=False):
+    """A combinator that changes how `inner` runs; the weights of `inner` keep their paths."""
+
+    masking = "inside"
+
+    inner: Layer
+
+    def validate(self) -> None:
+        arguments.layer(self, self.inner, "as inner")
+
+    def children(self) -> tuple[tuple[str | None, Layer], ...]:
+        return ((None, self.inner),)
+
+    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+        return initialize(self.inner, key, x)
+
+    def apply(
+        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
+    ) -> tuple[Any, State]:
+        return call(self.inner, params, state, x, ctx)
+
+
+def takes_layer(cls: Any) -> Any:
+    """Lets `inner` be given by Keras's name for it, `layer`, too."""
+    make = cls.__init__
+
+    @functools.wraps(make)
+    def __init__(self: Any, *given: Any, **named: Any) -> None:  # noqa: N807
+        if "layer" in named:
+            named["inner"] = named.pop("layer")
+        make(self, *given, **named)
+
+    cls.__init__ = __init__
+    return cls
+
+
+class PassingWrapper(Wrapper, loadable=False):
+    """A wrapper whose outputs are those of `inner`: the loss may see its logits, too."""
+
+    @property
+    def ensemble_size(self) -> int:
+        return self.inner.ensemble_size
+
+    def split_activation(self) -> tuple[Layer, Any]:
+        inner, activation = self.inner.split_activation()
+        return self.replace(inner=inner), activation

@@ -1,0 +1,173 @@
+"""Adaptive pooling: the maximum or the mean of as many windows as are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from fnn.core.arithmetic import along
+from fnn.core.context import INFERENCE, Context
+from fnn.core.layer import Layer, Params, State
+from fnn.core.spatial import (
+    check_arguments,
+    check_inputs,
+    lowest,
+    numbers,
+    real_numbers,
+    reduce_axis,
+    spatial_axes,
+)
+
+
+def windows(x: Array, axis: int, number: int, fill: Any) -> tuple[Array, np.ndarray]:
+    """An axis of n positions as `number` windows, after it an axis of their values; their sizes.
+
+    Window i goes from floor(i n / number) to ceil((i + 1) n / number), so sizes differ by one at
+    most: `fill` stands where a window is shorter. Where `number` divides n nothing is copied.
+    """
+    size, before, after = x.shape[axis], x.shape[:axis], x.shape[axis + 1 :]
+    starts = np.arange(number) * size // number
+    ends = -(-np.arange(1, number + 1) * size // number)
+    if size % number == 0:
+        return x.reshape(*before, number, size // number, *after), ends - starts
+    positions = starts[:, None] + np.arange(max(ends - starts))
+    real = (positions < ends[:, None]).reshape(*[1] * axis, *positions.shape, *[1] * len(after))
+    values = jnp.take(x, np.minimum(positions, size - 1), axis=axis, mode="clip")
+    return jnp.where(real, values, fill), ends - starts
+
+
+def largest(x: Array, axis: int, number: int) -> Array:
+    """The largest value in each of `number` windows along an axis."""
+    values, _ = windows(x, axis, number, lowest(x))
+    return reduce_axis(values, axis + 1, lax.max, jnp.max)
+
+
+def mean(x: Array, axis: int, number: int) -> Array:
+    """The mean of each of `number` windows along an axis."""
+    values, sizes = windows(real_numbers(x), axis, number, 0)
+    total = reduce_axis(values, axis + 1, lax.add, jnp.sum)
+    return total / along(jnp.asarray(sizes, total.dtype), total.ndim, axis)
+
+
+class _AdaptivePooling(Layer):
+    spatial: ClassVar[int]
+    pool: ClassVar[Callable[..., Array]]  # of each window along one axis
+
+    output_size: int | tuple[int, ...]
+    data_format: str | None = None
+
+    def validate(self) -> None:
+        check_arguments(self, "output_size")
+
+    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+        check_inputs(self, x)
+        return {}, {}
+
+    def apply(
+        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+    ) -> tuple[Array, State]:
+        for axis, size in zip(spatial_axes(self), *numbers(self, "output_size"), strict=True):
+            x = type(self).pool(x, axis, size)
+        return x, state
+
+
+class AdaptiveMaxPooling1D(_AdaptivePooling):
+    """The largest of each of `output_size` stretches of the steps, however many steps there are.
+
+    (batch, steps, channels) -> (batch, output_size, channels)
+
+    Of n steps, window i of m covers floor(i n / m) to ceil((i + 1) n / m): neighbours may
+    share a step where m does not divide n, and steps repeat where m is more than n. Equal
+    largest values share the gradient (Keras gives it to one).
+    Raises ValueError for wrong arguments and inputs of wrong rank.
+
+    >>> x = jnp.array([1.0, 5.0, 2.0, 3.0, 9.0]).reshape(1, 5, 1)
+    >>> AdaptiveMaxPooling1D(2).apply({}, {}, x)[0].ravel().tolist()
+    [5.0, 9.0]
+    """
+
+    spatial, pool = 1, staticmethod(largest)
+
+
+class AdaptiveMaxPooling2D(_AdaptivePooling):
+    """The largest of each window of an image, of any size, that gives `output_size` windows.
+
+    (batch, h, w, channels) -> (batch, *output_size, channels)
+
+    As `AdaptiveMaxPooling1D`, along height and width.
+    Raises ValueError for wrong arguments and inputs of wrong rank.
+
+    >>> x = jnp.arange(12.0).reshape(1, 3, 4, 1)
+    >>> AdaptiveMaxPooling2D((1, 2)).apply({}, {}, x)[0].ravel().tolist()
+    [9.0, 11.0]
+    """
+
+    spatial, pool = 2, staticmethod(largest)
+
+
+class AdaptiveMaxPooling3D(_AdaptivePooling):
+    """The largest of each window of a volume, of any size, that gives `output_size` windows.
+
+    (batch, d, h, w, channels) -> (batch, *output_size, channels)
+
+    As `AdaptiveMaxPooling1D`, along depth, height and width.
+    Raises ValueError for wrong arguments and inputs of wrong rank.
+
+    >>> AdaptiveMaxPooling3D(1).apply({}, {}, jnp.arange(8.0).reshape(1, 2, 2, 2, 1))[0].item()
+    7.0
+    """
+
+    spatial, pool = 3, staticmethod(largest)
+
+
+class AdaptiveAveragePooling1D(_AdaptivePooling):
+    """The mean of each of `output_size` stretches of the steps, however many steps there are.
+
+    (batch, steps, channels) -> (batch, output_size, channels)
+
+    Of n steps, window i of m covers floor(i n / m) to ceil((i + 1) n / m): neighbours may
+    share a step where m does not divide n, and steps repeat where m is more than n. Whole
+    numbers come out as float32.
+    Raises ValueError for wrong arguments and inputs of wrong rank.
+
+    >>> x = jnp.array([1.0, 5.0, 3.0, 4.0, 8.0]).reshape(1, 5, 1)
+    >>> AdaptiveAveragePooling1D(2).apply({}, {}, x)[0].ravel().tolist()
+    [3.0, 5.0]
+    """
+
+    spatial, pool = 1, staticmethod(mean)
+
+
+class AdaptiveAveragePooling2D(_AdaptivePooling):
+    """The mean of each window of an image, of any size, that gives `output_size` windows.
+
+    (batch, h, w, channels) -> (batch, *output_size, channels)
+
+    As `AdaptiveAveragePooling1D`, along height and width: the same head for images of any size.
+    Raises ValueError for wrong arguments and inputs of wrong rank.
+
+    >>> x = jnp.arange(12.0).reshape(1, 3, 4, 1)
+    >>> AdaptiveAveragePooling2D((1, 2)).apply({}, {}, x)[0].ravel().tolist()
+    [4.5, 6.5]
+    """
+
+    spatial, pool = 2, staticmethod(mean)
+
+
+class AdaptiveAveragePooling3D(_AdaptivePooling):
+    """The mean of each window of a volume, of any size, that gives `output_size` windows.
+
+    (batch, d, h, w, channels) -> (batch, *output_size, channels)
+
+    As `AdaptiveAveragePooling1D`, along depth, height and width.
+    Raises ValueError for wrong arguments and inputs of wrong rank.
+
+    >>> AdaptiveAveragePooling3D(1).apply({}, {}, jnp.arange(8.0).reshape(1, 2, 2, 2, 1))[0].item()
+    3.5
+    """
+
+    spatial, pool = 3, staticmethod(mean)

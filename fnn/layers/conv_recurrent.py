@@ -1,0 +1,157 @@
+"""ConvLSTM1D, ConvLSTM2D, ConvLSTM3D: an LSTM whose inputs and states are images."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from fnn.core import arguments
+from fnn.core.arithmetic import add_bias
+from fnn.core.layer import Activation, Constraint, Initializer, Params, Regularizer
+from fnn.core.recurrence import LSTMStep, OverTime, States
+from fnn.core.spatial import (
+    channel_axis,
+    check_arguments,
+    check_inputs,
+    convolve,
+    numbers,
+    reach,
+)
+
+
+class _ConvLSTM(LSTMStep, OverTime):
+    spatial: ClassVar[int]
+
+    filters: int
+    kernel_size: int | tuple[int, ...]
+    strides: int | tuple[int, ...] = 1
+    padding: str = "valid"
+    data_format: str | None = None
+    dilation_rate: int | tuple[int, ...] = 1
+    activation: Activation = "tanh"
+    recurrent_activation: Activation = "sigmoid"
+    use_bias: bool = True
+    kernel_initializer: Initializer = "glorot_uniform"
+    recurrent_initializer: Initializer = "orthogonal"
+    bias_initializer: Initializer = "zeros"
+    unit_forget_bias: bool = True
+    kernel_regularizer: Regularizer = None
+    recurrent_regularizer: Regularizer = None
+    bias_regularizer: Regularizer = None
+    activity_regularizer: Regularizer = None
+    kernel_constraint: Constraint = None
+    recurrent_constraint: Constraint = None
+    bias_constraint: Constraint = None
+    dropout: float = 0.0
+    recurrent_dropout: float = 0.0
+    seed: int | None = None
+    return_sequences: bool = False
+    return_state: bool = False
+    go_backwards: bool = False
+    stateful: bool = False
+    unroll: bool = field(default=False, kw_only=True)
+    zero_output_for_mask: bool = field(default=False, kw_only=True)
+
+    @property
+    def gate_axis(self) -> int:  # type: ignore[override]
+        return channel_axis(self)
+
+    def validate(self) -> None:
+        arguments.positive_int(self, "filters")
+        fields = ("kernel_size", "strides", "dilation_rate")
+        check_arguments(self, *fields, paddings=("valid", "same"))
+        self.check_dropout()
+
+    def check(self, sequences: Any) -> None:
+        arguments.rank(self, sequences, self.spatial + 3, layout="(batch, time, ...), images each")
+        step = jax.ShapeDtypeStruct((sequences.shape[0], *sequences.shape[2:]), sequences.dtype)
+        window, dilation = numbers(self, "kernel_size", "dilation_rate")
+        check_inputs(self, step, reach(window, dilation) if self.padding == "valid" else ())
+
+    def check_width(self, params: Params, x: Any) -> None:
+        axis = 2 if channel_axis(self) == 1 else -1  # of the sequences
+        arguments.width(self, x, params["kernel"].shape[-2], axis)
+
+    def start(self, x: Any) -> States:
+        kernel = jax.ShapeDtypeStruct((*self.shapes(x)[0][:-1], self.filters), x.dtype)
+        shape = jax.eval_shape(self._see, x, kernel).shape
+        return (jnp.zeros(shape),) * self.states
+
+    def shapes(self, x: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        (window,), width = numbers(self, "kernel_size"), self.gates * self.filters
+        return (*window, x.shape[channel_axis(self)], width), (*window, self.filters, width)
+
+    def _see(self, x: Array, kernel: Array) -> Array:
+        strides, dilation = numbers(self, "strides", "dilation_rate")
+        padding = self.padding.upper()
+        return convolve(
+            x, kernel, channel_axis(self), strides=strides, padding=padding, dilation=dilation
+        )
+
+    def total(self, params: Params, x: Array, h: Array) -> Array:
+        recurrent, axis = params["recurrent_kernel"], channel_axis(self)
+        of_h = convolve(h, recurrent, axis, strides=(1,) * self.spatial, padding="SAME")
+        z = self._see(x, params["kernel"]) + of_h
+        return add_bias(z, params["bias"], axis) if self.use_bias else z
+
+
+class ConvLSTM1D(_ConvLSTM):
+    """`LSTM` whose products are convolutions along one axis.
+
+    (batch, time, steps, channels) -> (batch, new steps, filters)
+
+    As `ConvLSTM2D`, with one axis less; `data_format="channels_first"` has (batch, time, channels,
+    steps) in and (batch, filters, new steps) out.
+    Raises ValueError for wrong arguments, and inputs or states of wrong shape.
+
+    >>> init, apply = ConvLSTM1D(4, 3)
+    >>> params, state = init(jax.random.key(0), jnp.ones((2, 5, 8, 3)))
+    >>> apply(params, state, jnp.ones((2, 5, 8, 3)))[0].shape
+    (2, 6, 4)
+    """
+
+    spatial = 1
+
+
+class ConvLSTM2D(_ConvLSTM):
+    """`LSTM` whose products are convolutions, for sequences of images.
+
+    (batch, time, h, w, channels) -> (batch, new h, new w, filters)
+
+    The convolution of the inputs is that of `Conv2D` with the same strides, padding and dilation;
+    that of the states, images of the size of the outputs, keeps their size. Masks, states and the
+    arguments from `return_sequences` on are as in `LSTM`, dropout too (Keras draws anew for each
+    gate). `data_format="channels_first"` has (batch, time, channels, h, w) in and (batch, filters,
+    new h, new w) out. Weights: `kernel (*kernel_size, channels, 4 filters)`, `recurrent_kernel
+    (*kernel_size, filters, 4 filters)`, `bias (4 filters,)`.
+    Raises ValueError for wrong arguments, and inputs or states of wrong shape.
+    Shi et al., arXiv:1506.04214, section 3.1, without the products of c and the gates.
+
+    >>> init, apply = ConvLSTM2D(4, 3, return_sequences=True)
+    >>> params, state = init(jax.random.key(0), jnp.ones((2, 5, 8, 8, 3)))
+    >>> apply(params, state, jnp.ones((2, 5, 8, 8, 3)))[0].shape
+    (2, 5, 6, 6, 4)
+    """
+
+    spatial = 2
+
+
+class ConvLSTM3D(_ConvLSTM):
+    """`LSTM` whose products are convolutions, for sequences of volumes.
+
+    (batch, time, d, h, w, channels) -> (batch, new d, new h, new w, filters)
+
+    As `ConvLSTM2D`, with one axis more.
+    Raises ValueError for wrong arguments, and inputs or states of wrong shape.
+
+    >>> init, apply = ConvLSTM3D(2, 2)
+    >>> params, state = init(jax.random.key(0), jnp.ones((1, 2, 4, 4, 4, 1)))
+    >>> apply(params, state, jnp.ones((1, 2, 4, 4, 4, 1)))[0].shape
+    (1, 3, 3, 3, 2)
+    """
+
+    spatial = 3
