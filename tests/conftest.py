@@ -7,7 +7,7 @@ os.environ["KERAS_BACKEND"] = "jax"
 import jax
 import pytest
 
-jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Whole files that `make quick` leaves out: tables of properties and parity, minutes of compiling.

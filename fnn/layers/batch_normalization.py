@@ -18,9 +18,7 @@ from fnn.core.statistics import (
     axes_of,
     check_axis_and_epsilon,
     gamma_beta,
-    normalize,
     output_dtype,
-    scale_shift,
 )
 
 
@@ -88,18 +86,22 @@ class BatchNormalization(Layer):
         values = at_least_float32(x)
         if not ctx.train or ctx.frozen or not self.trainable:
             mean, variance = state["moving_mean"], state["moving_variance"]
-            y = normalize(values, along(mean, x.ndim, axis), along(variance, x.ndim, axis), self)
+            scale, shift = lax.rsqrt(variance + self.epsilon), jnp.zeros(())
         else:
             if ctx.rows is not None:  # whatever the padding holds, it must stay finite
                 values = jnp.where(_leading(ctx.rows, x.ndim), values, 0)
             mean, variance = _moments(values, axis, _real(ctx, x.ndim))
-            y = normalize(values, along(mean, x.ndim, axis), along(variance, x.ndim, axis), self)
-            mean, variance = lax.stop_gradient((mean, variance))
+            scale, shift = lax.rsqrt(variance + self.epsilon), jnp.zeros(())
+            batch = lax.stop_gradient((mean, variance))
             if self.renorm:
-                r, d = self._correction(state, mean, variance)
-                y = y * along(r, x.ndim, axis) + along(d, x.ndim, axis)
-            state = self._moved(state, mean, variance)
-        return scale_shift(y, params, (axis,)).astype(output_dtype(x)), state
+                r, shift = self._correction(state, *batch)
+                scale = scale * r
+            state = self._moved(state, *batch)
+        # The channels' numbers are multiplied first: the whole array is gone through once.
+        scale, shift = (part * params.get("gamma", 1) for part in (scale, shift))
+        shift = jnp.broadcast_to(shift + params.get("beta", 0), mean.shape)
+        y = (values - along(mean, x.ndim, axis)) * along(scale, x.ndim, axis)
+        return (y + along(shift, x.ndim, axis)).astype(output_dtype(x)), state
 
     def _correction(self, state: State, mean: Array, variance: Array) -> tuple[Array, Array]:
         """The r and d that carry the batch's normalization over to the running one."""
@@ -134,8 +136,8 @@ def _moments(x: Array, axis: int, real: Array | None) -> tuple[Array, Array]:
     axes = tuple(i for i in range(x.ndim) if i != axis)
     if real is None:
         return x.mean(axes), x.var(axes)
-    real = jnp.broadcast_to(real, x.shape)
-    count = jnp.maximum(real.sum(axes), 1)
+    alike = math.prod(n for i, n in enumerate(x.shape) if i != axis and real.shape[i] == 1)
+    count = jnp.maximum(real.sum(axes) * alike, 1)  # for each channel, or one for all
     mean = jnp.where(real, x, 0).sum(axes) / count
     difference = jnp.where(real, x - along(mean, x.ndim, axis), 0)
     return mean, jnp.square(difference).sum(axes) / count
