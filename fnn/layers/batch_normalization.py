@@ -97,11 +97,11 @@ class BatchNormalization(Layer):
                 r, shift = self._correction(state, *batch)
                 scale = scale * r
             state = self._moved(state, *batch)
-        # The channels' numbers are multiplied first: the whole array is gone through once.
+        # What there is one of for each channel comes first: the array is gone through once.
         scale, shift = (part * params.get("gamma", 1) for part in (scale, shift))
-        shift = jnp.broadcast_to(shift + params.get("beta", 0), mean.shape)
-        y = (values - along(mean, x.ndim, axis)) * along(scale, x.ndim, axis)
-        return (y + along(shift, x.ndim, axis)).astype(output_dtype(x)), state
+        shift = shift + params.get("beta", 0) - mean * scale
+        y = values * along(scale, x.ndim, axis) + along(shift, x.ndim, axis)
+        return y.astype(output_dtype(x)), state
 
     def _correction(self, state: State, mean: Array, variance: Array) -> tuple[Array, Array]:
         """The r and d that carry the batch's normalization over to the running one."""
@@ -132,15 +132,23 @@ class BatchNormalization(Layer):
 
 
 def _moments(x: Array, axis: int, real: Array | None) -> tuple[Array, Array]:
-    """Mean and biased variance over all axes but one, of the entries that are real."""
+    """Mean and biased variance over all axes but one, of the entries that are real.
+
+    Both from one pass. mean(x^2) - mean(x)^2 would lose all digits where the mean is large; taken
+    about any entry of the channel, here the first, it loses none.
+    """
     axes = tuple(i for i in range(x.ndim) if i != axis)
-    if real is None:
-        return x.mean(axes), x.var(axes)
-    alike = math.prod(n for i, n in enumerate(x.shape) if i != axis and real.shape[i] == 1)
-    count = jnp.maximum(real.sum(axes) * alike, 1)  # for each channel, or one for all
-    mean = jnp.where(real, x, 0).sum(axes) / count
-    difference = jnp.where(real, x - along(mean, x.ndim, axis), 0)
-    return mean, jnp.square(difference).sum(axes) / count
+    count: Any = math.prod(x.shape[i] for i in axes)
+    if real is not None:
+        alike = math.prod(n for i, n in enumerate(x.shape) if i != axis and real.shape[i] == 1)
+        count = jnp.maximum(real.sum(axes) * alike, 1)  # for each channel, or one for all
+        x = jnp.where(real, x, 0)
+    first = lax.stop_gradient(x[tuple(slice(None) if i == axis else 0 for i in range(x.ndim))])
+    squares = jnp.square(x - along(first, x.ndim, axis))
+    if real is not None:
+        squares = jnp.where(real, squares, 0)
+    mean = x.sum(axes) / count
+    return mean, jnp.maximum(squares.sum(axes) / count - jnp.square(mean - first), 0)
 
 
 def _real(ctx: Context, ndim: int) -> Array | None:

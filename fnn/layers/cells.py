@@ -9,8 +9,9 @@ from jax import Array
 
 from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context
+from fnn.core.gates import GRUStep, LSTMStep, SimpleStep
 from fnn.core.layer import Activation, Constraint, Initializer, Layer, Params, Regularizer, State
-from fnn.core.recurrence import GRUStep, LSTMStep, SimpleStep, fill_states
+from fnn.core.recurrence import fill_states
 
 
 class _Cell(Layer):

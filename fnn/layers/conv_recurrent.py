@@ -11,8 +11,9 @@ from jax import Array
 
 from fnn.core import arguments
 from fnn.core.arithmetic import add_bias
+from fnn.core.gates import LSTMStep
 from fnn.core.layer import Activation, Constraint, Initializer, Params, Regularizer
-from fnn.core.recurrence import LSTMStep, OverTime, States
+from fnn.core.recurrence import OverTime, States
 from fnn.core.spatial import (
     channel_axis,
     check_arguments,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import field
 
+from fnn.core.gates import GRUStep, LSTMStep, SimpleStep
 from fnn.core.layer import Activation, Constraint, Initializer, Regularizer
-from fnn.core.recurrence import GRUStep, LSTMStep, OverTime, SimpleStep
+from fnn.core.recurrence import OverTime
 
 
 class LSTM(LSTMStep, OverTime):
