@@ -67,7 +67,8 @@ def test_events_come_in_the_order_of_keras():
         other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
         other.compile("adam", "mse")
         other.fit(x, y, epochs=2, batch_size=32, callbacks=[Theirs()], verbose=0, **held)
-    assert ours.seen == Theirs.seen
+    seen = [event for event in ours.seen if event[0] != "on_epoch_recorded"]  # Keras has no such
+    assert seen == Theirs.seen
 
 
 def test_history_has_keras_keys_in_keras_order():

@@ -163,8 +163,9 @@ class Trainer:
             except Exception as error:
                 self._failed(error)
                 raise
-            self.plan.run.train_state = dressed(oldest.state, self.counters)
-            self.settled = oldest.tallies
+            if healthy or self.program.chooses(self.plan.guard, self.donate):
+                self.plan.run.train_state = dressed(oldest.state, self.counters)
+                self.settled = oldest.tallies
             if not healthy:
                 self._refuse(self._not_finite(oldest))
                 return
@@ -192,15 +193,15 @@ class Trainer:
         )
 
     def _not_finite(self, bad: Dispatch) -> str:
-        where = f"one of the steps up to {bad.done}"
-        if hasattr(bad.state, "step"):
-            step = int(bad.state.step)
+        where, before = f"one of the steps up to {bad.done}", self.plan.run.train_state
+        if isinstance(before, TrainState):
+            step = int(before.step)
             where = f"step {step}"
             if self.plan.diagnose is not None:
                 index = bad.at + step - bad.number
                 batch = jax.tree.map(lambda a: a[index], bad.chunk)
                 key = jax.random.fold_in(self.plan.key, step)
-                where += f", first in {self.plan.diagnose(bad.state, batch, key)}"
+                where += f", first in {self.plan.diagnose(before, batch, key)}"
         return (
             f"expected a finite loss and finite gradients, received NaN or infinity at {where}; "
             "the model is as it was before that step; do lower the learning rate or scale the "
