@@ -34,6 +34,8 @@ lint: $(VENV)/test.stamp
 
 benchmark: $(VENV)/benchmark.stamp
 	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.layers
+	$(BIN)/python -m benchmarks.depth
 
 clean:
 	rm -rf $(VENV) build dist fnn.egg-info demo.png

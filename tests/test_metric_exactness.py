@@ -55,7 +55,9 @@ def run(metric, y_true, y_pred, weight, cuts=(), apart=False):
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "y_true", "y_pred"), TABLE, ids=[f"{r[0]}-{r[1]}" for r in TABLE]
+    ("name", "arguments", "y_true", "y_pred"),
+    TABLE,
+    ids=[f"{r[0]}-{list(r[1])}{i}" for i, r in enumerate(TABLE)],
 )
 def test_no_split_order_or_device_changes_the_number(name, arguments, y_true, y_pred):
     metric = getattr(metrics, name)(**arguments)

@@ -131,8 +131,8 @@ class TensorBoard(Callback):
         given = [name for name, value in refused.items() if value]
         if given:
             raise ValueError(
-                f"TensorBoard: expected no {' or '.join(given)}, which is not written here; "
-                "do leave it out (fnn.callbacks.Profile traces steps)"
+                f"TensorBoard: expected none of {sorted(refused)}, which are not written here, "
+                f"received {' and '.join(given)}; do leave it out (callbacks.Profile traces steps)"
             )
         every = {"epoch": 0, "batch": 1}.get(update_freq, update_freq)
         if isinstance(every, bool) or not isinstance(every, int) or every < 0:

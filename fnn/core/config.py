@@ -56,6 +56,8 @@ def freeze(value: Any) -> Any:
     """
     if hasattr(value, "as_layer"):
         return value.as_layer()
+    if hasattr(value, "_fields") and isinstance(value, tuple):  # optax's pairs have names
+        return type(value)(*map(freeze, value))
     if isinstance(value, (list, tuple)):
         return tuple(map(freeze, value))
     if isinstance(value, dict):

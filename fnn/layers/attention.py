@@ -37,15 +37,13 @@ from fnn.core.registry import lookup
 
 
 class _HeadAttention(Layer):
-    """A subclass lists the fields and says `sizes`; the children project, this class attends."""
+    """A subclass lists the fields and says `sizes`; the children project, this class attends.
+
+    `sizes` is (heads of the queries, heads of keys and values, size of a key, size of a value).
+    """
 
     masking = "use"
     input_names = ("query", "value", "key", "attention_mask")
-
-    @property
-    def sizes(self) -> tuple[int, int, int, int]:
-        """(heads of the queries, heads of keys and values, size of a key, size of a value)."""
-        raise NotImplementedError
 
     def validate(self: Any) -> None:
         arguments.fraction(self, "dropout")

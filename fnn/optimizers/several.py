@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from fnn.core import arguments
 from fnn.core.arguments import wrong
@@ -123,8 +122,6 @@ class ByPath(Optimizer):
 def _as_optimizer(owner: Optimizer, rule: Any) -> Any:
     if isinstance(rule, str):
         return resolve("optimizer", rule.lower())
-    if type(rule) is tuple and len(rule) == 2 and all(map(callable, rule)):
-        return optax.GradientTransformationExtraArgs(*rule)  # what a value makes of optax's pair
     if not hasattr(rule, "init") or not hasattr(rule, "update"):
         raise TypeError(
             f"{type(owner).__name__}: expected an optimizer, received {rule!r}; do e.g. "
