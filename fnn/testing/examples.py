@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
-from fnn.core.masking import Masked, is_masked
+from fnn.core.layer import Params, State
+from fnn.core.masking import Masked, is_masked, split_mask
 from fnn.core.tree import describe
 from fnn.testing.comparing import PromiseError, same
 from fnn.testing.promises import promise
@@ -63,14 +66,16 @@ def padded_rows_change_nothing(subject: Subject) -> None:
     'say masking = "refuse"',
 )
 def masked_steps_change_nothing(subject: Subject) -> None:
-    """What stands in the masked steps of the inputs reaches no real step of the outputs."""
+    """What stands in masked steps of the inputs reaches no real step and no gradient of weights."""
     x = subject.masked_x
     if not any(map(is_masked, jax.tree.leaves(x, is_leaf=is_masked))):
         return
     spoiled = jax.tree.map(
         lambda a: Masked(where_real(a, 1e3), a.mask) if is_masked(a) else a, x, is_leaf=is_masked
     )
-    found = [subject.compiled(*subject.weights, given)[0] for given in (spoiled, x)]
+    graded = jit(jax.grad(functools.partial(_squares, subject), has_aux=True))
+    pairs = [graded(*subject.weights, given) for given in (spoiled, x)]
+    gradients, found = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     for y in filter(is_masked, jax.tree.leaves(found, is_leaf=is_masked)):
         if y.mask.shape != y.values.shape[: y.mask.ndim]:
             cause = 'the time axis changes: do return Masked(y, its mask), or masking = "refuse"'
@@ -79,6 +84,22 @@ def masked_steps_change_nothing(subject: Subject) -> None:
     real = lambda y: where_real(y, 0) if is_masked(y) else y
     spoiled, expected = (jax.tree.map(real, y, is_leaf=is_masked) for y in found)
     same(spoiled, expected, "outputs")
+    same(gradients[0], gradients[1], "gradients by weights")
+
+
+def _squares(subject: Subject, params: Params, state: State, x: Any) -> tuple[Array, Any]:
+    """The sum of the squares of all real outputs, and the outputs."""
+    y = subject.run(params, state, x)[0]
+    total = jnp.zeros(())
+    for part in jax.tree.leaves(y, is_leaf=is_masked):
+        values, mask = split_mask(part)
+        if is_float(values):
+            squares = jnp.square(values.astype(jnp.float32))
+            if mask is not None and mask.shape == values.shape[: mask.ndim]:
+                real = mask.reshape(mask.shape + (1,) * (values.ndim - mask.ndim))
+                squares = jnp.where(real, squares, 0)
+            total += squares.sum()
+    return total, y
 
 
 @promise(
