@@ -152,7 +152,7 @@ class GRUStep(GatedStep):
             bias = params["bias"]
             if self.reset_after:  # z and r only see the sum of both rows
                 new_h = [add_bias(new_h[0], bias[1, early:])]
-                bias = bias[0].at[:early].add(bias[1, :early])
+                bias = jnp.concatenate([bias[0, :early] + bias[1, :early], bias[0, early:]])
             of_x = add_bias(of_x, bias)
         z, r, new = jnp.split(of_x, 3, axis=-1)
         z, r = (activate(self.recurrent_activation, gate) for gate in (z + z_h, r + r_h))

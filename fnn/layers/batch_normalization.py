@@ -83,25 +83,25 @@ class BatchNormalization(Layer):
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
         (axis,) = axes_of(self, x)
-        values = at_least_float32(x)
+        values, offset, shift = at_least_float32(x), jnp.zeros(()), jnp.zeros(())
         if not ctx.train or ctx.frozen or not self.trainable:
-            mean, variance = state["moving_mean"], state["moving_variance"]
-            scale, shift = lax.rsqrt(variance + self.epsilon), jnp.zeros(())
+            center, variance = state["moving_mean"], state["moving_variance"]
+            scale = lax.rsqrt(variance + self.epsilon)
         else:
             if ctx.rows is not None:  # whatever the padding holds, it must stay finite
                 values = jnp.where(_leading(ctx.rows, x.ndim), values, 0)
-            mean, variance = _moments(values, axis, _real(ctx, x.ndim))
-            scale, shift = lax.rsqrt(variance + self.epsilon), jnp.zeros(())
-            batch = lax.stop_gradient((mean, variance))
+            center, offset, variance = _moments(values, axis, _real(ctx, x.ndim))
+            scale = lax.rsqrt(variance + self.epsilon)
+            batch = lax.stop_gradient((center + offset, variance))
             if self.renorm:
                 r, shift = self._correction(state, *batch)
                 scale = scale * r
             state = self._moved(state, *batch)
         # What there is one of for each channel comes first: the array is gone through once.
         scale, shift = (part * params.get("gamma", 1) for part in (scale, shift))
-        shift = shift + params.get("beta", 0) - mean * scale
-        y = values * along(scale, x.ndim, axis) + along(shift, x.ndim, axis)
-        return y.astype(output_dtype(x)), state
+        shift = shift + params.get("beta", 0) - offset * scale
+        y = (values - along(center, x.ndim, axis)) * along(scale, x.ndim, axis)
+        return (y + along(shift, x.ndim, axis)).astype(output_dtype(x)), state
 
     def _correction(self, state: State, mean: Array, variance: Array) -> tuple[Array, Array]:
         """The r and d that carry the batch's normalization over to the running one."""
@@ -131,11 +131,11 @@ class BatchNormalization(Layer):
         }
 
 
-def _moments(x: Array, axis: int, real: Array | None) -> tuple[Array, Array]:
-    """Mean and biased variance over all axes but one, of the entries that are real.
+def _moments(x: Array, axis: int, real: Array | None) -> tuple[Array, Array, Array]:
+    """(an entry of each channel, how far the mean is from it, the biased variance).
 
-    Both from one pass. mean(x^2) - mean(x)^2 would lose all digits where the mean is large; taken
-    about any entry of the channel, here the first, it loses none.
+    Over all axes but one, of the entries that are real, from one pass: mean(x^2) - mean(x)^2 would
+    lose all digits where the mean is large; taken about an entry of the channel it loses none.
     """
     axes = tuple(i for i in range(x.ndim) if i != axis)
     count: Any = math.prod(x.shape[i] for i in axes)
@@ -143,12 +143,12 @@ def _moments(x: Array, axis: int, real: Array | None) -> tuple[Array, Array]:
         alike = math.prod(n for i, n in enumerate(x.shape) if i != axis and real.shape[i] == 1)
         count = jnp.maximum(real.sum(axes) * alike, 1)  # for each channel, or one for all
         x = jnp.where(real, x, 0)
-    first = lax.stop_gradient(x[tuple(slice(None) if i == axis else 0 for i in range(x.ndim))])
-    squares = jnp.square(x - along(first, x.ndim, axis))
+    center = lax.stop_gradient(x[tuple(slice(None) if i == axis else 0 for i in range(x.ndim))])
+    away = x - along(center, x.ndim, axis)
     if real is not None:
-        squares = jnp.where(real, squares, 0)
-    mean = x.sum(axes) / count
-    return mean, jnp.maximum(squares.sum(axes) / count - jnp.square(mean - first), 0)
+        away = jnp.where(real, away, 0)
+    offset = away.sum(axes) / count
+    return center, offset, jnp.maximum(jnp.square(away).sum(axes) / count - jnp.square(offset), 0)
 
 
 def _real(ctx: Context, ndim: int) -> Array | None:
