@@ -13,28 +13,46 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Whole files that `make quick` leaves out: tables of properties and parity, minutes of compiling.
 SLOW_FILES = {
     "test_activation_layers",
+    "test_activations",
     "test_attention",
     "test_attention_properties",
     "test_callbacks",
     "test_catalogue",
     "test_check_layer",
+    "test_combinators",
     "test_doctests",
     "test_dropout",
+    "test_ensembles",
     "test_examples",
+    "test_experts",
     "test_initializers",
     "test_keras_layers",
     "test_layer_table",
+    "test_layers",
+    "test_lora",
+    "test_loss_metric_properties",
     "test_losses",
     "test_metric_exactness",
     "test_metrics",
     "test_networks",
     "test_normalization",
     "test_notebooks",
+    "test_optimizer_training",
     "test_optimizers",
+    "test_readme",
     "test_recurrent",
+    "test_regularizers_constraints",
+    "test_reversible_embedding",
+    "test_schedules",
     "test_spatial",
+    "test_spectral",
+    "test_stacking",
+    "test_stateful",
     "test_x64",
 }
+
+# Of these the ones that do more than compile many small programs.
+LONG_RUNS = {"test_callbacks", "test_examples", "test_networks", "test_notebooks", "test_readme"}
 
 
 def pytest_collection_modifyitems(items):
@@ -46,3 +64,12 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture
 def key():
     return jax.random.key(0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cheap_compilation(request):
+    """Programs that run once are compiled without the costly optimizations."""
+    cheap = request.path.stem in SLOW_FILES - LONG_RUNS
+    jax.config.update("jax_disable_most_optimizations", cheap)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
