@@ -209,7 +209,10 @@ def test_it_learns_what_one_expert_cannot():
         (lambda: MixtureOfExperts(Dense(1), 0), "experts to be a whole number above 0, received"),
         (lambda: MixtureOfExperts(Dense(1), 4, 0), "top_k to be a whole number above 0, received"),
         (lambda: MixtureOfExperts(Dense(1), 4, 5), "top_k to be at most experts=4, received top_k"),
-        (lambda: MixtureOfExperts(Dense(1), capacity_factor=0), "capacity_factor to be above 0"),
+        (
+            lambda: MixtureOfExperts(Dense(1), capacity_factor=0),
+            "capacity_factor to be a finite number above 0",
+        ),
         (lambda: MixtureOfExperts(Dense(1), capacity_factor="a"), "capacity_factor to be a finite"),
         (lambda: MixtureOfExperts(Dense(1), balance=-1), "balance to be a finite number not below"),
     ],

@@ -35,7 +35,7 @@ FLOORS = {
     for number, floor in enumerate(HOUSE.strip().splitlines())
     for unit in floor.split()
 }
-COMBINATORS = {"sequential", "graph", "wrappers", "repeat", "stacking"}
+COMBINATORS = {"sequential", "graph", "wrappers", "repeat", "stacking", "lora"}
 OPTAX = {"optimizers", "schedules", "losses", "training"}
 FORBIDDEN = {"pickle", "importlib", "marshal", "yaml", "shelve", "dill", "cloudpickle"}
 LAZY = {

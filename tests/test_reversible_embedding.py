@@ -134,8 +134,8 @@ def test_the_kind_of_the_inputs_decides():
         ({"input_dim": 0}, "input_dim to be a whole number above 0, received"),
         ({"output_dim": 2.5}, "output_dim to be a whole number above 0, received"),
         ({"reverse_dtype": "int8"}, "reverse_dtype .*received reverse_dtype='int8'"),
-        ({"logit_soft_cap": -1}, "logit_soft_cap to be a finite number not below 0"),
-        ({"logit_soft_cap": 0}, "logit_soft_cap to be above 0, or None for no cap, received"),
+        ({"logit_soft_cap": -1}, "logit_soft_cap to be a finite number above 0"),
+        ({"logit_soft_cap": 0}, "logit_soft_cap to be a finite number above 0, received"),
     ],
     ids=str,
 )

@@ -17,9 +17,13 @@ def gamma_beta(layer: Any, key: Array, shape: tuple[int, ...]) -> Params:
     return {name: layer.weight(name, key, shape) for name in names}
 
 
-def normalize(x: Array, mean: Array, variance: Array, layer: Any) -> Array:
-    """(x - mean) / sqrt(variance + epsilon), with the epsilon of the layer."""
-    return (x - mean) * lax.rsqrt(variance + layer.epsilon)
+def center(x: Array, axes: tuple[int, ...], epsilon: float) -> tuple[Array, Array]:
+    """(x - mean, 1 / sqrt(variance + epsilon)), both over `axes`.
+
+    Centered once: var() would do so again, and a transformer feels it (a sixth of a step).
+    """
+    centered = x - x.mean(axes, keepdims=True)
+    return centered, lax.rsqrt(jnp.square(centered).mean(axes, keepdims=True) + epsilon)
 
 
 def scale_shift(y: Array, params: Params, axes: tuple[int, ...], scale: str = "gamma") -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -74,6 +75,12 @@ def auxiliary(state: Any) -> Array:
     """The sum of all state leaves named `aux_loss`."""
     leaves = [leaf for path, leaf in tree.flatten(state) if path and path[-1] == "aux_loss"]
     return sum((jnp.sum(leaf) for leaf in leaves), start=jnp.zeros(()))
+
+
+@functools.lru_cache(maxsize=64)
+def is_stateful(layer: Layer) -> bool:
+    """Whether a layer inside carries its state from one call to the next, in inference too."""
+    return any(getattr(inner, "stateful", False) for _, inner, _ in walk(layer))
 
 
 def is_weight(name: str) -> bool:

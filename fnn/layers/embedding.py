@@ -92,10 +92,7 @@ class ReversibleEmbedding(Layer):
         arguments.positive_int(self, "input_dim", "output_dim")
         arguments.one_of(self, "reverse_dtype", (None, "float64", "float32", "bfloat16", "float16"))
         if self.logit_soft_cap is not None:
-            arguments.not_negative(self, "logit_soft_cap")
-            if not self.logit_soft_cap:
-                expected = "to be above 0, or None for no cap"
-                raise arguments.wrong(self, "logit_soft_cap", expected, self.logit_soft_cap)
+            arguments.positive(self, "logit_soft_cap")
 
     def __call__(self, x: Any, reverse: bool = False) -> Any:
         """A node of a graph; `reverse` says that `x` are vectors. Both share the weights."""

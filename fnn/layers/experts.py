@@ -67,10 +67,7 @@ class MixtureOfExperts(Layer):
             expected = f"to be at most experts={self.experts}"
             raise arguments.wrong(self, "top_k", expected, self.top_k)
         if self.capacity_factor is not None:
-            arguments.not_negative(self, "capacity_factor")
-            if not self.capacity_factor:
-                expected = "to be above 0, or None for room for all"
-                raise arguments.wrong(self, "capacity_factor", expected, self.capacity_factor)
+            arguments.positive(self, "capacity_factor")
 
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
         return (("experts", self.expert),)

@@ -15,7 +15,7 @@ from fnn.core.context import INFERENCE, Context, salt
 from fnn.core.layer import Initializer, Layer, Params, State
 from fnn.core.masking import carry_mask
 from fnn.core.paths import check_patterns, fits_any
-from fnn.core.registry import lookup
+from fnn.layers.wrappers import Frozen
 
 
 class LoRA(Flow):
@@ -57,7 +57,7 @@ class LoRA(Flow):
         check_patterns(self, "patterns", self.patterns)
 
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
-        return (("inner", lookup("layer", "Frozen")(self.inner)),)
+        return (("inner", Frozen(self.inner)),)
 
     def flow(self, x: Any, visit: Visit) -> Any:
         ((name, frozen),) = self.children()

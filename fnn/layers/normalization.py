@@ -14,9 +14,9 @@ from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, 
 from fnn.core.statistics import (
     at_least_float32,
     axes_of,
+    center,
     check_axis_and_epsilon,
     gamma_beta,
-    normalize,
     output_dtype,
     scale_shift,
 )
@@ -64,10 +64,8 @@ class LayerNormalization(Layer):
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
         axes, values = axes_of(self, x), at_least_float32(x)
-        # Centered once: var() would do so again, and a transformer feels it (a sixth of a step).
-        centered = values - values.mean(axes, keepdims=True)
-        variance = jnp.square(centered).mean(axes, keepdims=True)
-        y = (values if self.rms_scaling else centered) * lax.rsqrt(variance + self.epsilon)
+        centered, factor = center(values, axes, self.epsilon)
+        y = (values if self.rms_scaling else centered) * factor
         return scale_shift(y, params, axes).astype(output_dtype(x)), state
 
 
@@ -125,8 +123,8 @@ class GroupNormalization(Layer):
         before, after = x.shape[:axis], x.shape[axis + 1 :]
         values = at_least_float32(x).reshape(*before, groups, x.shape[axis] // groups, *after)
         axes = tuple(i for i in range(1, values.ndim) if i != axis)
-        mean, variance = values.mean(axes, keepdims=True), values.var(axes, keepdims=True)
-        y = normalize(values, mean, variance, self).reshape(x.shape)
+        centered, factor = center(values, axes, self.epsilon)
+        y = (centered * factor).reshape(x.shape)
         return scale_shift(y, params, (axis,)).astype(output_dtype(x)), state
 
 

@@ -86,10 +86,9 @@ class RNN(OverTime):
     A cell is a layer of yours: inputs (x, states) -> outputs (y, new states), with `state_size`
     n for one state (batch, n), not in a list of one as in Keras, or a tuple of sizes for a tuple
     of states; where they are not vectors or do not start at zero, `get_initial_state(batch_size)`
-    returns them. Several cells
-    are stacked, as by `StackedRNNCells`. The weights are those of the cell, at its paths; the
-    other arguments are those of `LSTM`. All steps get one context, so dropout drops the same in
-    each; running averages move from step to step.
+    returns them. Several cells are stacked, as by `StackedRNNCells`. The weights are those of the
+    cell, at its paths; the other arguments are those of `LSTM`. All steps get one context, so
+    dropout drops the same in each; running averages move from step to step.
     Raises TypeError for a cell that is no layer, ValueError for one without `state_size` or with
     new states of another shape, and for inputs or states of wrong shape.
 

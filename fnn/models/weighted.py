@@ -200,14 +200,14 @@ class Weighted:
         """The outputs for a batch on the device; layers that are stateful go on from there."""
         now = self.train_state
         outputs, state = make_predict_step(self.layer)(now.params, now.state, x)
-        if self._carry:
-            self._carry((now.params, state))
+        if weights.is_stateful(self.layer):
+            self.train_state = now.replace(state=state)
         return outputs
 
     @property
     def _carry(self) -> Callable[[Any], None] | None:
         """What keeps the state after an inference; None where no layer is stateful."""
-        if not any(getattr(layer, "stateful", False) for _, layer, _ in walk(self.layer)):
+        if not weights.is_stateful(self.layer):
             return None
         return lambda weighted: setattr(
             self, "train_state", self.train_state.replace(state=weighted[1])
