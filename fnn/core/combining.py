@@ -28,8 +28,11 @@ class Flow(Layer, loadable=False):
     masking = "inside"
 
     def flow(self, x: Any, visit: Visit) -> Any:
-        missing = "to define flow(x, visit), received a class without it; do write it"
-        raise TypeError(f"expected {type(self).__name__} {missing}")
+        """What the children make of `x`, each led through by `visit`."""
+        raise TypeError(
+            f"expected {type(self).__name__} to define flow(x, visit), received a class without it;"
+            " do return what visit(name, layer, x) makes of x"
+        )
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         pairs: dict[str, tuple[Params, State]] = {}
