@@ -7,6 +7,8 @@ os.environ["KERAS_BACKEND"] = "jax"
 import jax
 import pytest
 
+import fnn
+
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -64,6 +66,12 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture
 def key():
     return jax.random.key(0)
+
+
+@pytest.fixture(autouse=True)
+def same_weights_in_every_run():
+    """What a model learns does not hang on the weights that it happens to start from."""
+    fnn.set_seed(0)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -1,5 +1,7 @@
 """Wrong arguments and wrong inputs: each is an error that says what was expected and received."""
 
+import dataclasses
+import math
 import re
 
 import jax
@@ -10,8 +12,11 @@ import pytest
 import fnn  # noqa: F401 - names of activations and initializers
 from fnn import layers as L
 from fnn.core.calling import call, initialize, output_spec
+from fnn.core.config import field_kind
 from fnn.core.context import INFERENCE, Context
+from fnn.core.fields import hints
 from fnn.core.masking import Masked
+from tests.catalogue import CATALOGUE
 
 FORM = re.compile(r"expected .* received ", re.DOTALL)
 
@@ -97,6 +102,34 @@ def test_wrong_argument(make, word):
     with pytest.raises(ValueError, match="expected") as error:
         make()
     reads(error, word)
+
+
+class Stranger:
+    """What no field holds."""
+
+
+MISFITS = {bool: ("no", 1), int: ("3", 2.5, True), float: ("1", True, math.nan), str: (3, b"a")}
+LAYERS = {type(case.layer): case.layer for case in CATALOGUE}.values()
+FIELDS = [
+    pytest.param(layer, field.name, id=f"{type(layer).__name__}-{field.name}")
+    for layer in LAYERS
+    for field in dataclasses.fields(layer)
+    if type(layer) is not L.Graph  # made by calls, which have checks of their own
+]
+
+
+@pytest.mark.parametrize(("layer", "field"), FIELDS)
+def test_no_field_holds_what_it_is_not_for(layer, field):
+    hint = hints(type(layer))[field]
+    misfits = MISFITS.get(hint, ()) if field_kind(field) is None else ("nonsense",)
+    if (type(layer), field) == (L.Lambda, "output_shape"):
+        pytest.skip("taken for Keras's sake and not read")
+    for misfit in (Stranger(), *misfits):
+        with pytest.raises((ValueError, TypeError), match="expected") as error:
+            layer.replace(**{field: misfit})
+        reads(error)
+        told = str(error.value) + " ".join(getattr(error.value, "__notes__", ()))
+        assert field in told and type(layer).__name__ in told
 
 
 @pytest.mark.parametrize(

@@ -326,10 +326,10 @@ def test_a_cell_says_how_its_states_start():
 
 def test_a_cell_in_a_model_learns():
     model = fnn.Sequential([L.Input((4, 2)), L.RNN([L.GRUCell(3), L.LSTMCell(3)]), L.Dense(1)])
-    model.compile(fnn.optimizers.Adam(0.02), "mse")
+    model.compile(fnn.optimizers.Adam(0.05), "mse")
     x = random(32, 4, 2)
-    history = model.fit(x, x.sum((1, 2))[:, None], epochs=20, verbose=0).history["loss"]
-    assert history[-1] < 0.8 * history[0]
+    history = model.fit(x, x.sum((1, 2))[:, None], epochs=60, verbose=0).history["loss"]
+    assert history[-1] < 0.5 * history[0]
 
 
 # -- states --------------------------------------------------------------------------------------

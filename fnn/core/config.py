@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import numpy as np
 
+from fnn.core import fields
 from fnn.core.registry import TABLE, lookup, names_of, register
 
 T = TypeVar("T")
@@ -72,7 +73,9 @@ def freeze(value: Any) -> Any:
 def _canonical(name: str, value: Any) -> Any:
     kind = field_kind(name)
     if name == "dtype" and value is not None:
-        return str(np.dtype(value))
+        return fields.dtype_name(value)
+    if kind == "initializer" and value is None:
+        return "glorot_uniform"  # as in Keras
     if kind is None or value is None:
         return freeze(value)
     resolve(kind, value)  # an unknown name is an error at the user's line
@@ -118,6 +121,7 @@ class Value:
             except (TypeError, ValueError) as error:
                 error.add_note(f"as {field.name} of {type(self).__name__}")
                 raise
+            fields.check(self, field.name)
         self.validate()
         if not self._open:
             object.__setattr__(self, "_sealed", True)
@@ -159,8 +163,8 @@ class Value:
         return {name: v for name, v in vars(self).items() if name not in ("_hash", "_source")}
 
     def __repr__(self) -> str:
-        fields = () if self._open else dataclasses.fields(self)  # type: ignore[arg-type]
-        defaults = {field.name: field.default for field in fields}
+        declared = () if self._open else dataclasses.fields(self)  # type: ignore[arg-type]
+        defaults = {field.name: field.default for field in declared}
         shown = [
             f"{name}={getattr(value, '__name__', None) or repr(value)}"
             for name, value in vars(self).items()
@@ -176,9 +180,9 @@ def _make_dataclass(cls: Any) -> None:
     has none, and puts it where that ClassVar stood.
     """
     inherited = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
-    fields = {field.name for field in inherited}
+    known = {field.name for field in inherited}
     for name, annotation in inspect.get_annotations(cls).items():
-        if name not in fields and name not in vars(cls) and "ClassVar" not in str(annotation):
+        if name not in known and name not in vars(cls) and "ClassVar" not in str(annotation):
             setattr(cls, name, dataclasses.field())
     dataclasses.dataclass(eq=False, repr=False)(cls)
     cls.__dataclass_fields__ = {field.name: field for field in dataclasses.fields(cls)}
@@ -215,8 +219,7 @@ def to_config(value: Any) -> Any:
         name = type(value).__name__
         if TABLE.get((value.kind, name)) is not type(value):
             raise ValueError(_unregistered(value.kind, name))
-        fields = {n: to_config(v) for n, v in vars(value).items() if n[0] != "_"}
-        return {value.kind: name, **fields}
+        return {value.kind: name} | {n: to_config(v) for n, v in vars(value).items() if n[0] != "_"}
     for (kind, name), thing in TABLE.items():
         if thing is value:
             return {kind: name}
@@ -242,7 +245,7 @@ def from_config(data: Any, custom: Mapping[str, Any] | None = None) -> Any:
         return data
     if not data:
         raise ValueError(_damaged("a description of a value", "an empty dict"))
-    (kind, name), *fields = data.items()
+    (kind, name), *described = data.items()
     if kind == "dict":
         if not isinstance(name, list) or not all(isinstance(i, list) and len(i) == 2 for i in name):
             raise ValueError(_damaged("a list of [key, value] for a dict", repr(name)))
@@ -252,11 +255,11 @@ def from_config(data: Any, custom: Mapping[str, Any] | None = None) -> Any:
     found = lookup(kind, name, custom)
     if not (isinstance(found, type) and issubclass(found, Value)):
         return found
+    given = {key: from_config(item, custom) for key, item in described}
     if found._open:
-        return _open_from_config(found, {key: from_config(item, custom) for key, item in fields})
+        return _open_from_config(found, given)
     known = {f.name: f.default for f in dataclasses.fields(found)}  # type: ignore[arg-type]
     needed = {n for n, default in known.items() if default is dataclasses.MISSING}
-    given = {key: from_config(item, custom) for key, item in fields}
     if not needed <= set(given) <= set(known):
         raise ValueError(
             f"expected fields of {name} out of {sorted(known)}, and {sorted(needed)} at least, "

@@ -78,11 +78,8 @@ class Layer(Value, loadable=False):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        named = self.name is None or (isinstance(self.name, str) and self.name)
-        if not named or "/" in (self.name or ""):
+        if self.name is not None and (not self.name or "/" in self.name):
             raise arguments.wrong(self, "name", "to be a text without '/', or None", self.name)
-        if not isinstance(self.trainable, bool):
-            raise arguments.wrong(self, "trainable", "to be True or False", self.trainable)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         """Fresh weights and state for inputs like `x`."""

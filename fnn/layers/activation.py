@@ -14,6 +14,7 @@ from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
 from fnn.core.masking import combine_masks
 from fnn.core.registry import lookup
+from fnn.core.statistics import axes_of
 
 
 class Activation(Layer):
@@ -149,7 +150,7 @@ class Softmax(Layer):
 
     Takes `x` or `(x, mask)`, where the mask spreads over x as in NumPy; False gets the share 0,
     and where all is False all shares are 0. The mask of a sequence, `(batch, time)`, counts too.
-    Raises ValueError for a mask of another shape.
+    Raises ValueError in `init` for axes that are not there and for a mask of another shape.
 
     >>> init, apply = Softmax()
     >>> apply({}, {}, (jnp.zeros((1, 3)), jnp.array([[True, True, False]])))[0].tolist()
@@ -171,6 +172,7 @@ class Softmax(Layer):
         if isinstance(x, (tuple, list)):
             x, mask = x
             _require_spreading(mask.shape, x.shape)
+        axes_of(self, x)
         return {}, {}
 
     def apply(

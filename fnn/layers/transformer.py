@@ -70,6 +70,8 @@ class _Block(Flow):
         arguments.positive_int(self, "units", "num_heads")
         arguments.fraction(self, "dropout")
         arguments.not_negative(self, "epsilon")
+        if self.position is not None:
+            arguments.layer(self, self.position, "as position")
         if self.intermediate_dim is not None:
             arguments.positive_int(self, "intermediate_dim")
         if self.units % self.num_heads:

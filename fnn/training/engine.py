@@ -43,14 +43,11 @@ class Program:
         read_only: bool,
         capacity: int | None = None,
     ) -> None:
-        from jax.extend.core import jaxpr_as_fun  # 30 ms that `import fnn` need not take
-
-        specs = jax.tree.map(_spec, (state, batch, key))
-        traced, (_, self.logs) = jax.make_jaxpr(step, return_shape=True)(*specs)
-        self._structure = jax.tree.structure((state, self.logs))
-        self._step = jaxpr_as_fun(traced)
+        self._step = jax.jit(step, inline=True)
+        traced = self._step.trace(*jax.tree.map(_spec, (state, batch, key)))
+        self.logs = traced.out_info[1]
         self.read_only = read_only
-        best = STEPS_A_DISPATCH if runs_best_in_a_loop(traced.jaxpr) else 1
+        best = STEPS_A_DISPATCH if runs_best_in_a_loop(traced.jaxpr.jaxpr) else 1
         self.capacity = capacity or best
         self.is_large = not read_only and tree.nbytes(state) >= DONATED_BYTES
         run = self._run_read_only if read_only else self._run_steps
@@ -103,8 +100,7 @@ class Program:
 
     def _one(self, state: Any, chunk: Any, key: Array, index: Any, offset: Any) -> tuple[Any, Any]:
         batch = jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, index, keepdims=False), chunk)
-        leaves = jax.tree.leaves((state, batch, random.fold_in(key, index + offset)))
-        return jax.tree.unflatten(self._structure, self._step(*leaves))
+        return self._step(state, batch, random.fold_in(key, index + offset))
 
     def _run_steps(
         self,

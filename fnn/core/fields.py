@@ -1,0 +1,91 @@
+"""Fields: what a value was given, checked against what its fields are annotated to hold."""
+
+from __future__ import annotations
+
+import functools
+import types
+import typing
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fnn.core import arguments
+
+# What an annotation is called in an error, and whether a value is of it. Numbers are the plain
+# ones of Python by now; True is no number here, and NaN is none anywhere.
+_PLAIN: dict[Any, tuple[str, Callable[[Any], bool]]] = {
+    bool: ("True or False", lambda v: isinstance(v, bool)),
+    int: ("a whole number", lambda v: isinstance(v, int) and not isinstance(v, bool)),
+    float: (
+        "a number",
+        lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and v == v,
+    ),
+    str: ("a text", lambda v: isinstance(v, str)),
+    types.NoneType: ("None", lambda v: v is None),
+}
+_MANY = {bool: "booleans", int: "whole numbers", float: "numbers", str: "texts"}
+
+
+def check(value: Any, name: str) -> None:
+    """Raises ValueError unless a field of `value` holds what its annotation says."""
+    hint = hints(type(value)).get(name, Any)
+    if not fits(getattr(value, name), hint):
+        raise arguments.wrong(value, name, f"to be {words(hint)}", getattr(value, name))
+
+
+def dtype_name(dtype: Any) -> str:
+    """`jnp.float32`, `np.dtype("float32")` and `"float32"` -> `"float32"`."""
+    try:
+        return str(np.dtype(dtype))
+    except TypeError as error:
+        raise ValueError(
+            f"expected the name of a dtype, received {dtype!r}; do e.g. dtype='bfloat16'"
+        ) from error
+
+
+@functools.cache
+def hints(cls: type) -> dict[str, Any]:
+    """The annotations of a class; none where they name what cannot be found."""
+    try:
+        return typing.get_type_hints(cls)
+    except (NameError, TypeError):
+        return {}
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether `value` is what `hint` says; True for hints of other than plain data.
+
+    >>> fits((3, 3), int | tuple[int, ...]), fits("3", int), fits(True, int), fits(3, float)
+    (True, False, False, True)
+    """
+    if hint in _PLAIN:
+        return _PLAIN[hint][1](value)
+    kind, parts = typing.get_origin(hint), typing.get_args(hint)
+    if kind in (types.UnionType, typing.Union):
+        return any(fits(value, part) for part in parts)
+    if kind is tuple:
+        if not isinstance(value, tuple):
+            return False
+        if parts[-1] is not Ellipsis:
+            return len(value) == len(parts) and all(map(fits, value, parts))
+        return all(fits(item, parts[0]) for item in value)
+    return True
+
+
+def words(hint: Any) -> str:
+    """What `hint` allows, in words.
+
+    >>> words(int | tuple[int, ...] | None)
+    'a whole number, a tuple of whole numbers or None'
+    """
+    if hint in _PLAIN:
+        return _PLAIN[hint][0]
+    kind, parts = typing.get_origin(hint), typing.get_args(hint)
+    if kind in (types.UnionType, typing.Union):
+        *first, last = [words(part) for part in parts]
+        return f"{', '.join(first)} or {last}"
+    if kind is tuple:
+        inner = [part for part in typing.get_args(parts[0]) or parts[:1]]
+        return "a tuple of " + " or ".join(_MANY.get(part, words(part)) for part in inner)
+    return getattr(hint, "__name__", str(hint))
