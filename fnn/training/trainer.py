@@ -83,31 +83,10 @@ class Trainer:
     def epoch(self, epoch: int) -> dict[str, float]:
         """One pass over the data. Returns its logs."""
         plan, run = self.plan, self.plan.run
-        self.progress = Progress(plan.verbose, plan.steps or plan.data.steps)
-        self.progress.header(epoch, plan.epochs)
-        self.flight: deque[Dispatch] = deque()
-        self.done, self.tallies, self.healthy = 0, self.program.zeros(), np.True_
-        self.refused = False
-        self.counters = self.callbacks.counters
-        self.settled, self.state, self.snapshot = self.tallies, bare(run.train_state), None
-        if self.donate:
-            self.snapshot = jax.tree.map(_on_host, self.state)
-            self.state = jax.tree.map(jnp.copy, self.state)
         position = self.trained + epoch - plan.initial_epoch
-        size = plan.data.chunk_size(self.program.capacity)
-        chunks = plan.data.chunks(position, size, plan.steps, self.interrupt.poll)
-        try:
-            for chunk, count in chunks:
-                self._dispatch_all(chunk, count)
-                if run.stop_training:
-                    break
-            self._settle(0)
-        except BaseException:
-            self.progress.stop()
-            self._recover()
-            raise
-        finally:
-            chunks.close()
+        self._prepare()
+        self.progress.header(epoch, plan.epochs)
+        self._run_all(plan.data.chunk_size(self.program.capacity), position)
         ended = bare(run.train_state)
         if isinstance(ended, TrainState):
             ended = ended.replace(epoch=np.int32(position + 1))
@@ -122,6 +101,36 @@ class Trainer:
             logs.update({f"val_{name}": value for name, value in found.items()})
         self.progress.end(self.done, _shown(logs))
         return logs
+
+    def _prepare(self) -> None:
+        """Nothing measured, nothing under way; of a state to be given away a copy on the host."""
+        self.progress = Progress(self.plan.verbose, self.plan.steps or self.plan.data.steps)
+        self.flight: deque[Dispatch] = deque()
+        self.done, self.tallies, self.healthy = 0, self.program.zeros(), np.True_
+        self.refused = False
+        self.counters = self.callbacks.counters
+        self.settled, self.state = self.tallies, bare(self.plan.run.train_state)
+        self.snapshot = None
+        if self.donate:
+            self.snapshot = jax.tree.map(_on_host, self.state)
+            self.state = jax.tree.map(jnp.copy, self.state)
+
+    def _run_all(self, size: int, position: int) -> None:
+        """Every batch of the pass of this number, in chunks of `size`."""
+        plan = self.plan
+        chunks = plan.data.chunks(position, size, plan.steps, self.interrupt.poll)
+        try:
+            for chunk, count in chunks:
+                self._dispatch_all(chunk, count)
+                if plan.run.stop_training:
+                    break
+            self._settle(0)
+        except BaseException:
+            self.progress.stop()
+            self._recover()
+            raise
+        finally:
+            chunks.close()
 
     def _dispatch_all(self, chunk: Any, count: int) -> None:
         """Runs the batches of one chunk: at once, or one by one if a callback watches batches."""
