@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -82,7 +81,9 @@ class ModelCheckpoint(Callback):
             ) from None
         said = f"\nEpoch {self._epoch + 1}: "
         if self.save_best_only:
-            value = monitored("ModelCheckpoint", self.monitor, logs)
+            value = monitored(self, logs)
+            if value is None:
+                return
             way = direction(self.monitor, self.mode, self.model)
             before = "None" if self.best is None else f"{self.best:.5f}"
             if not improves(value, self.best, way):
@@ -151,7 +152,6 @@ class BackupAndRestore(Callback):
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         _require_model(self)
-        self._before = sys.exception()  # of a caller that deals with one; no failure of this run
         if self.path.is_file():
             self.model.train_state = read_training(self.path, self.model.train_state)
 
@@ -164,8 +164,7 @@ class BackupAndRestore(Callback):
         write_training(self.path, state)
 
     def on_train_end(self, logs: Logs | None = None) -> None:
-        failed = sys.exception() is not self._before  # then this is the way out after an error
-        if self.delete_checkpoint and not failed:
+        if self.delete_checkpoint and not self.failed:
             self.path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # it holds files of others
                 self.path.parent.rmdir()

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 
 from fnn.training.hooks import Callback, Logs
-from fnn.training.step import NORMS
 
 
 class GradientStatistics(Callback):
@@ -28,12 +27,12 @@ class GradientStatistics(Callback):
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self.history = {}
 
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        logs = {} if logs is None else logs
-        for name in [name for name in logs if name.partition("/")[0] in NORMS]:
+    def on_step_statistics(self, epoch: int, norms: dict[str, float]) -> None:
+        """Takes the norms of an epoch: `gradient_norm/dense/kernel` and the like."""
+        for name, value in norms.items():
             kind, _, path = name.partition("/")
             found = self.history.setdefault(path, {})
-            found.setdefault(kind.removesuffix("_norm"), []).append(logs.pop(name))
+            found.setdefault(kind.removesuffix("_norm"), []).append(value)
 
     def ratios(self) -> dict[str, float]:
         """The norm of the last update over that of the weight, by path: 1e-3 is usual."""

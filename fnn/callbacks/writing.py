@@ -57,7 +57,9 @@ class CSVLogger(Callback):
         logs = logs or {}
         if not self.keys:
             self.keys = self._header(sorted(logs))
-        append_line(self.path, self._row([epoch, *(logs.get(key, "NA") for key in self.keys)]))
+        values = (logs.get(key, "NA") for key in self.keys)
+        cells = [f"[{', '.join(map(str, v.tolist()))}]" if np.ndim(v) else v for v in values]
+        append_line(self.path, self._row([epoch, *cells]))
 
     def _header(self, keys: list[str]) -> list[str]:
         """The names of the columns: those of the file, or new ones, written."""
@@ -93,9 +95,17 @@ class JSONLogger(Callback):
         self.path = Path(os.path.expanduser(os.fspath(filename)))
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        plain = {name: float(value) for name, value in (logs or {}).items()}
-        row = {name: value if math.isfinite(value) else None for name, value in plain.items()}
+        row = {name: _plain(value) for name, value in (logs or {}).items()}
         append_line(self.path, json.dumps({"epoch": epoch, **row}) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """A log as JSON has it: a number or null, a list of such, else a text."""
+    if np.ndim(value):
+        return [_plain(item) for item in np.asarray(value).tolist()]
+    if isinstance(value, str) or not np.isreal(value):
+        return str(value)
+    return float(value) if math.isfinite(value) else None
 
 
 class TensorBoard(Callback):
@@ -160,7 +170,7 @@ class TensorBoard(Callback):
             numbers.update(learning_rates(self))
         for name, value in numbers.items():
             writer = self.validation if name.startswith("val_") else self.train
-            writer.add_scalar(f"epoch_{name.removeprefix('val_')}", value, epoch)
+            _write_scalars(writer, f"epoch_{name.removeprefix('val_')}", value, epoch)
         if self.histogram_freq and epoch % self.histogram_freq == 0:
             now = self.model.train_state
             for part in (now.params, now.state):
@@ -178,4 +188,13 @@ class TensorBoard(Callback):
         self.batches += 1
         if self.batches % self.update_freq == 0:
             for name, value in (logs or {}).items():
-                self.train.add_scalar(f"batch_{name}", value, self.batches)
+                _write_scalars(self.train, f"batch_{name}", value, self.batches)
+
+
+def _write_scalars(writer: Any, name: str, value: Any, step: int) -> None:
+    """One number, or each of an array under its place; TensorBoard shows no other."""
+    if np.ndim(value):
+        for place, item in np.ndenumerate(np.asarray(value)):
+            _write_scalars(writer, "/".join((name, *map(str, place))), item, step)
+    elif not isinstance(value, str):
+        writer.add_scalar(name, value, step)

@@ -13,6 +13,7 @@ from jax import Array, random
 from fnn import losses, metrics, optimizers
 from fnn.core import tree
 from fnn.core.calling import applied_spec
+from fnn.core.masking import split_mask
 from fnn.models.weighted import Weighted
 from fnn.training import checks, inputs
 from fnn.training.checks import check_guard
@@ -115,10 +116,18 @@ class Compiled(Weighted):
         arrays = {
             "x": x,
             "y": targets,
-            "weight": inputs.as_weights(weight, classes, targets, names),
+            "weight": inputs.as_weights(
+                weight, classes, targets, names, classes and self._number_of_classes(x)
+            ),
         }
         checks.rows_of(arrays)
         return arrays
+
+    def _number_of_classes(self, x: Any) -> int | None:
+        """How many classes the output tells apart: two with one unit."""
+        (spec, *more) = self._output_specs(x)
+        shape = split_mask(spec)[0].shape
+        return None if more or len(shape) < 2 else max(shape[-1], 2)
 
     def _output_specs(self, x: Any) -> list[Any]:
         """Shapes and dtypes of the outputs for `x`; of an ensemble, those of one member."""

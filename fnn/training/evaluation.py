@@ -148,9 +148,7 @@ def predict(
             batches.close()
         progress.end(len(parts), {})
         callbacks.end("predict", {})
-    if len(parts) == 1:
-        return parts[0]
-    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)  # which may be written to
 
 
 def padded_batches(

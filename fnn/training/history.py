@@ -17,7 +17,7 @@ class History:
     """
 
     def __init__(self, params: dict[str, Any] | None = None, model: Any = None) -> None:
-        self.history: dict[str, list[float]] = {}
+        self.history: dict[str, list[Any]] = {}
         self.epoch: list[int] = []
         self.learning_rate: list[Any] = []
         self.params = params or {}
@@ -31,5 +31,9 @@ class History:
             self.history.setdefault(name, []).append(value)
 
     def __repr__(self) -> str:
-        last = ", ".join(f"{name}={values[-1]:.4g}" for name, values in self.history.items())
+        last = ", ".join(f"{name}={_short(values[-1])}" for name, values in self.history.items())
         return f"<History of {len(self.epoch)} epochs: {last}>"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, (int, float)) else str(value)

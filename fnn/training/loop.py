@@ -107,7 +107,7 @@ def _as_source(data: Any, batch_size: int, shuffle: Any, seed: int, steps: int |
         whole_number("batch_size", batch_size, 1)
         return ArrayData(arrays, batch_size, shuffle=shuffle, seed=seed)
     each = lambda batch: jax.tree.map(np.asarray, batch)
-    return StreamData(data, each, steps=steps, goes_on=steps is not None)
+    return StreamData(data, each, steps=steps, goes_on=True)
 
 
 def train(plan: Plan) -> History:
@@ -117,7 +117,13 @@ def train(plan: Plan) -> History:
     steps = plan.steps or plan.data.steps
     params = {"verbose": plan.verbose, "epochs": plan.epochs, "steps": steps}
     history = plan.run.history = History(params, None if isinstance(plan.run, Run) else plan.run)
-    callbacks = plan.run.callbacks = CallbackList(plan.callbacks, plan.run, params)
+    told = {
+        **params,
+        "validated": plan.validate is not None,
+        "batch_size": plan.data.batch_size,
+        "rows": None if plan.steps else getattr(plan.data, "count", None),
+    }
+    callbacks = plan.run.callbacks = CallbackList(plan.callbacks, plan.run, told)
     plan.run.stop_training = False
     _check_restarts(plan)
     with interruptible() as interrupt:

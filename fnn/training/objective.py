@@ -13,6 +13,7 @@ from fnn import losses as losses_module
 from fnn import metrics as metrics_module
 from fnn.core.config import Value
 from fnn.core.masking import split_mask
+from fnn.losses import checks
 from fnn.metrics import Metric
 from fnn.training.state import Tally
 
@@ -231,5 +232,13 @@ def _per_output_list(given: Any, names: list[str], argument: str) -> list[list[A
 def check_values(objective: Objective, y: Any, output_specs: list[Any]) -> None:
     """Raises ValueError for targets whose values cannot be right (labels out of range, ...)."""
     for goal, y_true, spec in zip(objective.goals, y, output_specs, strict=True):
-        if goal.loss is not None and y_true is not None:
-            goal.loss.check_targets(np.asarray(y_true), split_mask(spec)[0])
+        if y_true is None:
+            continue
+        labels, y_pred = np.asarray(y_true), split_mask(spec)[0]
+        if goal.loss is not None:
+            goal.loss.check_targets(labels, y_pred)
+        for _, metric, _ in goal.metrics:
+            if metric.targets == "labels":
+                ignored = getattr(metric, "ignore_class", None)
+                real = labels if ignored is None else np.where(labels == ignored, 0, labels)
+                checks.labels(metric, real, y_pred.shape[-1])

@@ -76,7 +76,12 @@ def results(tallies: dict[str, Any]) -> dict[str, Array]:
     return {name: tally.result for name, tally in tallies.items()}
 
 
-def numbers(tallies: dict[str, Any]) -> dict[str, float]:
-    """The results as Python floats, by name in alphabetical order. Waits for the device."""
+def numbers(tallies: dict[str, Any]) -> dict[str, Any]:
+    """The results by name in alphabetical order: Python floats, arrays of metrics that give such.
+
+    Waits for the device.
+    """
     values = jax.device_get(results(tallies))
-    return {name: float(values[name]) for name in sorted(values)}
+    return {
+        name: values[name] if values[name].ndim else float(values[name]) for name in sorted(values)
+    }

@@ -18,6 +18,7 @@ from fnn.training.checks import TrainingError
 from fnn.training.interrupt import Interrupt
 from fnn.training.progress import Progress
 from fnn.training.state import TrainState, bare, dressed, numbers
+from fnn.training.step import NORMS
 
 
 @dataclasses.dataclass
@@ -94,13 +95,17 @@ class Trainer:
         if plan.end_epoch is not None:
             ended = plan.end_epoch(ended)
         run.train_state = dressed(ended, self.counters)
-        logs = numbers(self.settled) if self.done else {}
+        measured = numbers(self.settled) if self.done else {}
+        logs = _shown(measured)
+        norms = {name: value for name, value in measured.items() if name not in logs}
+        if norms:
+            self.callbacks.call_optional("on_step_statistics", epoch, norms)
         if self.refused:
             logs["loss"] = math.nan
         if plan.validate is not None and self.done:
             found = plan.validate(epoch, self.callbacks)
             logs.update({f"val_{name}": value for name, value in found.items()})
-        self.progress.end(self.done, _shown(logs))
+        self.progress.end(self.done, logs)
         return logs
 
     def _prepare(self) -> None:
@@ -141,12 +146,14 @@ class Trainer:
             size = 1 if self.each else min(count - at, self.program.capacity)
             if self.each:
                 self.callbacks.call("on_train_batch_begin", self.done, {})
+                self.state = bare(self.plan.run.train_state)  # a hook may change it
             self._dispatch(chunk, at, size)
             at += size
             self._settle(0 if self.each or self.donate or self.interrupt.requested else 1)
             if self.each:
-                self.callbacks.call("on_train_batch_end", self.done - 1, numbers(self.tallies))
-                self.state = self.last = bare(self.plan.run.train_state)  # which it may change
+                logs = _shown(numbers(self.tallies))
+                self.callbacks.call("on_train_batch_end", self.done - 1, logs)
+                self.last = bare(self.plan.run.train_state)
             self.interrupt.poll()
 
     def _dispatch(self, chunk: Any, at: int, size: int) -> None:
@@ -230,9 +237,9 @@ class Trainer:
         )
 
 
-def _shown(logs: dict[str, float]) -> dict[str, float]:
-    """What stands beside the bar: not the numbers of single weights, which have paths as names."""
-    return {name: value for name, value in logs.items() if "/" not in name}
+def _shown(measured: dict[str, Any]) -> dict[str, Any]:
+    """What stands in logs: all but the norms of single weights."""
+    return {name: value for name, value in measured.items() if name.partition("/")[0] not in NORMS}
 
 
 def _on_device(leaf: Any) -> bool:
