@@ -29,7 +29,7 @@ _MANY = {bool: "booleans", int: "whole numbers", float: "numbers", str: "texts"}
 
 def check(value: Any, name: str) -> None:
     """Raises ValueError unless a field of `value` holds what its annotation says."""
-    hint = hints(type(value)).get(name, Any)
+    hint = hints(type(value)).get(name, Any)  # type: ignore[arg-type]
     if not fits(getattr(value, name), hint):
         raise arguments.wrong(value, name, f"to be {words(hint)}", getattr(value, name))
 
@@ -42,6 +42,19 @@ def dtype_name(dtype: Any) -> str:
         raise ValueError(
             f"expected the name of a dtype, received {dtype!r}; do e.g. dtype='bfloat16'"
         ) from error
+
+
+def typed(value: Any) -> Any:
+    """What a field is compared by: 2, 2.0 and True compute in different dtypes.
+
+    A float is what it prints, so -0.0 is not 0.0, and NaN is NaN.
+
+    >>> typed((1, 2.0)) == typed((1.0, 2.0)), typed(float("nan")) == typed(float("nan"))
+    (False, True)
+    """
+    if isinstance(value, tuple):
+        return (type(value), *map(typed, value))
+    return type(value), repr(value) if isinstance(value, (float, complex)) else value
 
 
 @functools.cache
@@ -86,6 +99,6 @@ def words(hint: Any) -> str:
         *first, last = [words(part) for part in parts]
         return f"{', '.join(first)} or {last}"
     if kind is tuple:
-        inner = [part for part in typing.get_args(parts[0]) or parts[:1]]
+        inner = typing.get_args(parts[0]) or parts[:1]
         return "a tuple of " + " or ".join(_MANY.get(part, words(part)) for part in inner)
     return getattr(hint, "__name__", str(hint))
