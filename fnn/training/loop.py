@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from fnn.core import tree
 from fnn.training import engine
 from fnn.training.checks import as_array, rows_of, whole_number
 from fnn.training.data import ArrayData
@@ -64,7 +65,7 @@ def fit(
     >>> round(float(w), 2)
     3.0
     """
-    run = Run(jax.tree.map(_as_leaf, state))
+    run = Run(jax.tree.map(tree.owned, state))
     source = _as_source(data, batch_size, shuffle, seed, steps_per_epoch)
     rows = jax.tree.leaves(source.batch_spec())[0].shape[0]
     plan = Plan(
@@ -86,10 +87,6 @@ def fit(
     except BaseException as error:
         error.train_state = run.train_state  # type: ignore[attr-defined]
         raise
-
-
-def _as_leaf(leaf: Any) -> Any:
-    return leaf if hasattr(leaf, "dtype") else jax.numpy.asarray(leaf)
 
 
 def _as_source(data: Any, batch_size: int, shuffle: Any, seed: int, steps: int | None) -> Any:
