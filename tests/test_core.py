@@ -264,6 +264,29 @@ def test_configurations_round_trip_through_json(value):
     assert repr(back) == repr(value)
 
 
+def test_a_name_of_fnn_stays_its_own():
+    before = dict(registry.TABLE)
+    with pytest.raises(
+        ValueError, match="for the layer, received 'Dense', which is fnn's; do call"
+    ):
+
+        @register
+        class Dense(fnn.Layer):
+            """Not the one that fnn's blocks are made of."""
+
+    with pytest.raises(ValueError, match="for the activation, received 'relu'"):
+        register("relu", kind="activation")(lambda x: x)
+    assert before == registry.TABLE
+    for _ in range(2):  # a cell that runs again
+
+        @register
+        class Mine(fnn.Layer):
+            """Registered anew."""
+
+        assert lookup("layer", "Mine") is Mine
+    del registry.TABLE["layer", "Mine"]
+
+
 def test_what_has_no_name_is_not_saved():
     with pytest.raises(ValueError, match="a registered value to save, received Other; put"):
         to_config(Other(1))
@@ -708,7 +731,7 @@ def test_weights_are_in_the_order_of_keras():
         shapes = [w.shape for w in theirs.get_weights()]
         names = [v.path.split("/")[-1] for v in theirs.weights]
     assert [w.shape for w in ours.get_weights()] == shapes
-    assert [path[-1] for _, path in ours._order()] == names
+    assert [path[-1] for _, path, _ in ours._in_order()] == names
 
 
 def test_weights_are_listed_as_the_layers_make_them():

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar, dataclass_transform
 import numpy as np
 
 from fnn.core import fields
-from fnn.core.registry import TABLE, lookup, names_of, register
+from fnn.core.registry import TABLE, is_ours, lookup, names_of, register
 
 T = TypeVar("T")
 
@@ -122,8 +122,7 @@ class Value:
         cls._open = "__init__" in cls.__dict__ or cls._open
         if not cls._open:
             _make_dataclass(cls)
-        ours = cls.__module__.partition(".")[0] == "fnn"
-        if ours and loadable and not cls.__name__.startswith("_"):
+        if is_ours(cls) and loadable and not cls.__name__.startswith("_"):
             register(cls)
 
     def __post_init__(self) -> None:
