@@ -14,7 +14,9 @@ def register(thing: Any = None, /, *names: Any, kind: str | None = None) -> Any:
     """Makes a class or function of yours loadable from a saved model, under its own name.
 
     A decorator. `names` are further strings that stand for it; `kind` is needed only where a
-    function plays a part that Keras names by string (`kind="activation"`).
+    function plays a part that Keras names by string (`kind="activation"`). Registered again, as by
+    a notebook cell that runs twice, the new one counts. Raises ValueError for a name of fnn's own,
+    which would change what fnn itself makes of it.
 
     >>> @register
     ... def halve(x):
@@ -26,9 +28,20 @@ def register(thing: Any = None, /, *names: Any, kind: str | None = None) -> Any:
         extra = names if thing is None else (thing, *names)
         return lambda it: register(it, *extra, kind=kind)
     key = str(kind or getattr(thing, "kind", "function"))
-    for name in (thing.__name__, *names):
-        TABLE[key, name] = thing
+    own = (thing.__name__, *names)
+    taken = [name for name in own if not is_ours(thing) and is_ours(TABLE.get((key, name)))]
+    if taken:
+        raise ValueError(
+            f"expected a name of its own for the {key}, received {taken[0]!r}, which is fnn's; "
+            f"do call it e.g. My{taken[0]}"
+        )
+    TABLE.update({(key, name): thing for name in own})
     return thing
+
+
+def is_ours(thing: Any) -> bool:
+    """Whether a class or function is of fnn itself."""
+    return str(getattr(thing, "__module__", "")).partition(".")[0] == "fnn"
 
 
 def names_of(kind: str) -> list[str]:

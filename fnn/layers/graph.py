@@ -37,6 +37,13 @@ class Graph(Flow):
         return gather(self.outputs, values)
 
     @property
+    def output_names(self) -> list[str]:
+        """For each output the name of the layer that makes it, or `input_<place>`."""
+        first = len(leaves(self.inputs))
+        name = lambda place: self.steps[place - first][0] if place >= first else f"input_{place}"
+        return [name(place) for place in leaves(self.outputs)]
+
+    @property
     def ensemble_size(self) -> int:
         """That of the layer which makes the one output."""
         ends, first = leaves(self.outputs), len(leaves(self.inputs))

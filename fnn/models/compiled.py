@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,12 +26,10 @@ from fnn.training.stream import StreamData
 class Compiled(Weighted):
     """A network with weights, an optimizer and goals: what `Model` trains."""
 
-    def _prepare(self) -> None:
-        self._compiled: dict[str, Any] | None = None
-        self._training = threading.Lock()
-        self._objective: Objective | None = None
-        self.stop_training = False
-        self.history: History | None = None
+    _compiled: dict[str, Any] | None = None
+    _objective: Objective | None = None
+    stop_training: bool = False
+    history: History | None = None
 
     def compile(
         self,
@@ -60,10 +57,10 @@ class Compiled(Weighted):
         check_guard(guard)
         compiled = {
             "optimizer": optimizers.get(optimizer),
-            "loss": loss,
-            "loss_weights": loss_weights,
-            "metrics": metrics,
-            "weighted_metrics": weighted_metrics,
+            "loss": _copied(loss),
+            "loss_weights": _copied(loss_weights),
+            "metrics": _copied(metrics),
+            "weighted_metrics": _copied(weighted_metrics),
             "guard": guard,
             "checks": checks,
         }
@@ -108,10 +105,7 @@ class Compiled(Weighted):
     def _arrays(self, x: Any, y: Any = None, weight: Any = None, classes: Any = None) -> Any:
         """What a step takes, from what a user gives; the model is built if it was not."""
         finite = self._compiled is None or self._compiled["checks"]
-        several = self._several if self._inputs is not None else False
-        x = inputs.as_inputs(x, several, finite=finite)
-        self._ensure_built(self._match_inputs(x))
-        x, names = self._match_inputs(x), self.output_names
+        x, names = self._as_inputs(x, finite), self.output_names
         targets = inputs.as_targets(y, names, finite)
         arrays = {
             "x": x,
@@ -254,6 +248,13 @@ def _check_names(compiled: dict[str, Any]) -> None:
         for identifier in _flat(compiled[part]):
             if not (isinstance(identifier, str) and identifier.lower() in _BY_SHAPE):
                 module.get(identifier)
+
+
+def _copied(given: Any) -> Any:
+    """`given` in lists and dicts of its own, so that a later change of the caller's counts not."""
+    if isinstance(given, dict):
+        return {name: _copied(item) for name, item in given.items()}
+    return [_copied(item) for item in given] if isinstance(given, list) else given
 
 
 def _flat(given: Any) -> Iterator[Any]:

@@ -11,7 +11,8 @@ import numpy as np
 
 from fnn.core.calling import applied_spec
 from fnn.core.layer import Layer
-from fnn.core.node import Node, input_specs
+from fnn.core.masking import strip_masks
+from fnn.core.node import stated_inputs
 from fnn.layers.graph import connect
 from fnn.models.batchwise import Batchwise
 from fnn.models.compiled import batch_size_for
@@ -66,17 +67,15 @@ class Model(Batchwise):
         elif isinstance(inputs, (Weighted, Layer)):
             if isinstance(inputs, Weighted):
                 layer = inputs.as_layer()
-            if layer.input_shape is not None:
-                nodes = Node(None, (), input_specs((None, *layer.input_shape)))
+            nodes = stated_inputs(layer)
         else:
             raise TypeError(
                 f"Model: expected a layer, or inputs and outputs of a graph, received {inputs!r}; "
                 "do e.g. x = Input((10,)), then Model(x, Dense(3)(x))"
             )
-        self._prepare()
         if name is not None:
             layer = layer.replace(name=name)
-        super().__init__(layer, "model", seed, nodes)
+        super().__init__(layer, seed, nodes)
 
     # -- Keras's verbs ---------------------------------------------------------------------------
 
@@ -265,7 +264,7 @@ class Model(Batchwise):
 
     def _nothing(self, x: Any) -> Any:
         now = self.train_state
-        spec = applied_spec(self.layer, now.params, now.state, x)
+        spec = strip_masks(applied_spec(self.layer, now.params, now.state, x))
         return jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), spec)
 
     # -- files -----------------------------------------------------------------------------------

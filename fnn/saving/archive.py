@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from fnn.core import tree
@@ -242,7 +241,7 @@ def assign(model: Any, weights: dict[str, np.ndarray], path: Any) -> None:
             + "\n  ".join(sorted(lines))
         )
     take = lambda part: tree.unflatten(
-        (where, jnp.array(np.array(weights["/".join((part, *where))], copy=True)))
+        (where, tree.owned(weights["/".join((part, *where))]))
         for where, _ in tree.flatten(parts[part])
     )
     params, state = take("params"), take("state")

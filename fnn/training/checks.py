@@ -105,7 +105,9 @@ def rows_of(arrays: dict[str, Any]) -> int:
 
 def finite(name: str, array: Any, columns: Any = None) -> None:
     """Raises ValueError if there is a NaN, naming rows and, in a table, the column."""
-    if not jnp.issubdtype(array.dtype, jnp.floating) or not np.size(array):
+    if isinstance(array, jax.core.Tracer) or not np.size(array):
+        return
+    if not jnp.issubdtype(array.dtype, jnp.floating):
         return
     with np.errstate(all="ignore"):
         if not np.isnan(array.sum()):  # one pass: a sum is NaN if any term is

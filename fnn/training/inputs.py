@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from fnn.core.node import Node
 from fnn.training import checks
 
 Arrays = dict[str, Any]  # {"x": ..., "y": (one an output, ...), "weight": (one an output, ...)}
@@ -34,6 +35,26 @@ def as_inputs(x: Any, several: bool, name: str = "x", finite: bool = True) -> An
     if finite:
         checks.finite(name, array, getattr(x, "columns", None))
     return array
+
+
+def are_arrays(x: Any) -> bool:
+    """Whether `x` is a list or tuple of arrays, rather than of numbers."""
+    return isinstance(x, (list, tuple)) and all(hasattr(part, "shape") for part in x)
+
+
+def by_node(x: Any, nodes: Any) -> Any:
+    """`x` in the structure of the input nodes: a dict by their names becomes a tuple."""
+    if isinstance(nodes, tuple) and isinstance(x, dict):
+        names = [node.name for node in nodes]
+        if set(names) - set(x):
+            raise ValueError(
+                f"expected inputs by the names {names}, received {sorted(x)}; "
+                "do name each Input(name=...), or give a list"
+            )
+        return tuple(x[name] for name in names)
+    if isinstance(nodes, Node) and isinstance(x, dict) and nodes.name in x:
+        return x[nodes.name]
+    return x
 
 
 def by_output(value: Any, names: list[str], argument: str) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from fnn.core import tree
 from fnn.training import engine
 from fnn.training.checks import as_array, check_guard, rows_of, whole_number
 from fnn.training.data import ArrayData
@@ -67,7 +68,7 @@ def fit(
     if steps_per_epoch is not None:
         whole_number("steps_per_epoch", steps_per_epoch, 1)
     check_guard(guard)
-    run = Run(jax.tree.map(_as_leaf, state))
+    run = Run(jax.tree.map(tree.owned, state))
     source = _as_source(data, batch_size, shuffle, seed, steps_per_epoch)
     plan = Plan(
         step=engine.tallied(step),
@@ -88,14 +89,6 @@ def fit(
     except BaseException as error:
         error.train_state = run.train_state  # type: ignore[attr-defined]
         raise
-
-
-def _as_leaf(leaf: Any) -> Any:
-    return (
-        leaf
-        if hasattr(leaf, "dtype")
-        else np.asarray(leaf, jax.dtypes.canonicalize_dtype(type(leaf)))
-    )
 
 
 def _as_source(data: Any, batch_size: int, shuffle: Any, seed: int, steps: int | None) -> Any:
