@@ -308,6 +308,41 @@ def test_variance_survives_a_large_mean():
     np.testing.assert_allclose(np.asarray(y).reshape(-1, 8).std(0), 1, rtol=1e-4)
 
 
+@pytest.mark.parametrize("axis", [-1, 1])
+@pytest.mark.parametrize("padding", ["mask", "rows", "both"])
+def test_variance_survives_a_large_mean_where_the_first_entries_are_padding(axis, padding):
+    x = np.random.default_rng(3).normal(1e4, 1, (16, 8, 5)).astype("float32")
+    mask, rows = np.ones((16, 8), bool), np.ones(16, bool)
+    mask[:, :3] = mask[5, -1] = padding == "rows"
+    rows[[0, 7]] = padding == "mask"
+    given = {"mask": mask, "rows": rows}
+    given = given if padding == "both" else {padding: given[padding]}
+    layer = BatchNormalization(axis=axis, momentum=0.0)
+    params, state = initialize(layer, jax.random.key(0), x)
+    ctx = TRAIN.replace(**{name: jnp.asarray(known) for name, known in given.items()})
+    _, new = layer.apply(params, state, jnp.asarray(x), ctx)
+    channels = np.moveaxis(x.astype("float64"), axis, -1).reshape(-1, x.shape[axis])
+    real = np.broadcast_to((mask & rows[:, None])[..., None], x.shape)
+    real = np.moveaxis(real, axis, -1).reshape(channels.shape)
+    for channel, known, mean, variance in zip(
+        channels.T, real.T, new["moving_mean"], new["moving_variance"], strict=True
+    ):
+        if known.any():
+            np.testing.assert_allclose(mean, channel[known].mean(), rtol=1e-6)
+            np.testing.assert_allclose(variance, channel[known].var(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("outlier", ["entry", "example"])
+def test_variance_survives_an_outlier_at_the_start(outlier):
+    x = np.random.default_rng(3).normal(1000, 2.4, (16, 16, 16, 2)).astype("float32")
+    x[(0, 0, 0) if outlier == "entry" else 0] = 0  # such as a black pixel, a black image
+    layer = BatchNormalization(momentum=0.0)
+    params, state = initialize(layer, jax.random.key(0), x)
+    _, new = layer.apply(params, state, jnp.asarray(x), TRAIN)
+    wanted = x.astype("float64").reshape(-1, 2).var(0)
+    np.testing.assert_allclose(new["moving_variance"], wanted, rtol=1e-5)
+
+
 def test_the_batch_is_one_on_several_devices():
     # `synchronized` has nothing to do: under jit a sharded batch has the statistics of the whole.
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("data",))
