@@ -153,6 +153,9 @@ def as_float(x: Any, dtype: str | None = None) -> Array:
 
 
 def class_numbers(labels: Any) -> Array:
-    """Labels as whole numbers."""
+    """Labels as whole numbers, wide enough to be compared with any number of classes.
+
+    In JAX `uint8(1) < 256` is False: 256 has no place in uint8.
+    """
     labels = jnp.asarray(labels)
-    return labels if jnp.issubdtype(labels.dtype, jnp.integer) else labels.astype("int32")
+    return labels.astype("int64" if labels.dtype == "int64" else "int32")
