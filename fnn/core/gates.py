@@ -9,8 +9,7 @@ from jax import Array, random
 
 from fnn.core import arguments
 from fnn.core.arithmetic import activate, add_bias
-from fnn.core.config import resolve
-from fnn.core.context import Context, salt
+from fnn.core.context import Context
 from fnn.core.layer import Params, State
 from fnn.core.recurrence import States, Step
 
@@ -37,7 +36,7 @@ class GatedStep:
     it (recurrent dropout).
     """
 
-    weight_names = {"recurrent": "recurrent_kernel"}  # what recurrent_regularizer applies to
+    weight_names = {"recurrent": "recurrent_kernel"}  # what the fields recurrent_... are for
     gates: ClassVar[int] = 1
     states: ClassVar[int] = 1
 
@@ -64,11 +63,9 @@ class GatedStep:
     def make(self: Any, key: Array, x: Any) -> tuple[Params, State]:
         """Fresh weights."""
         kernel, recurrent = self.shapes(x)
-        initializer = resolve("initializer", self.recurrent_initializer)
-        key_of_state = random.fold_in(key, salt("recurrent_kernel"))
         params = {
             "kernel": self.weight("kernel", key, kernel),
-            "recurrent_kernel": initializer(key_of_state, recurrent, self.weight_dtype),
+            "recurrent_kernel": self.weight("recurrent", key, recurrent),
         }
         if self.use_bias:
             params["bias"] = self.bias(key, kernel[-1])
