@@ -405,7 +405,10 @@ def test_signatures_are_those_of_keras():
             lambda: output_spec(BatchNormalization(axis=4), X),
             r"to be axes of the inputs, which have shape \(4, 3, 6, 8\), each once, received",
         ),
-        (lambda: LayerNormalization(axis="last"), "to be a whole number or a tuple of such"),
+        (
+            lambda: LayerNormalization(axis="last"),
+            "to be a whole number or a tuple of whole numbers",
+        ),
         (lambda: LayerNormalization(axis=()), "to be a whole number or a tuple of such"),
         (lambda: output_spec(LayerNormalization(axis=(1, -3)), X), "axis to be axes of the inputs"),
         (lambda: output_spec(UnitNormalization(axis=4), X), "axis to be axes of the inputs"),

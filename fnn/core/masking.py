@@ -71,7 +71,7 @@ def carry_mask(x: Any, ctx: Context) -> tuple[Any, Context]:
     return attach_mask(x, ctx.mask), ctx.replace(mask=None)
 
 
-def leading(mask: Array, ndim: int) -> Array:
+def leading(mask: Any, ndim: int) -> Any:
     """A mask over the first axes, with further axes of length 1 up to `ndim`.
 
     >>> leading(jnp.ones((2, 3), bool), 4).shape

@@ -68,11 +68,6 @@ def at_least_float32(x: Array) -> Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def output_dtype(x: Array) -> Any:
-    """The dtype of the outputs: that of `x`, float32 for whole numbers."""
-    return x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.float32
-
-
 def axes_of(layer: Any, x: Any) -> tuple[int, ...]:
     """The axes of the layer counted from the front, in their order in x."""
     arguments.minimum_rank(layer, x, 1, "(batch, ...)")

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from fnn.core.masking import leading
+
 Shape = tuple[int, ...]
 
 
@@ -82,9 +84,7 @@ def spread(weight: Any, shape: Shape) -> Array:
             f"expected weights (or a mask) of shape {shape[:1]} or {shape[:2]} for values of shape "
             f"{shape}, received {weight.shape}; do give one for each example or for each step"
         )
-    return jnp.broadcast_to(
-        weight.reshape(*weight.shape, *(1,) * (len(shape) - weight.ndim)), shape
-    )
+    return jnp.broadcast_to(leading(weight, len(shape)), shape)
 
 
 def blank(x: Any, valid: Array, fill: float) -> Array:

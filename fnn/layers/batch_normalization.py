@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn.core import arguments
-from fnn.core.arithmetic import along
+from fnn.core.arithmetic import along, float_dtype
 from fnn.core.config import Fields
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
@@ -20,7 +20,6 @@ from fnn.core.statistics import (
     check_axis_and_epsilon,
     gamma_beta,
     mean,
-    output_dtype,
     real_entries,
     zeros_elsewhere,
 )
@@ -107,7 +106,7 @@ class BatchNormalization(Layer):
         scale, shift = (part * params.get("gamma", 1) for part in (scale, shift))
         shift = shift + params.get("beta", 0) - offset * scale
         y = (values - along(center, x.ndim, axis)) * along(scale, x.ndim, axis)
-        return (y + along(shift, x.ndim, axis)).astype(output_dtype(x)), state
+        return (y + along(shift, x.ndim, axis)).astype(float_dtype(x)), state
 
     def _correction(self, state: State, mean: Array, variance: Array) -> tuple[Array, Array]:
         """The r and d that carry the batch's normalization over to the running one."""

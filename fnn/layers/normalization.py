@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn.core import arguments
+from fnn.core.arithmetic import float_dtype, unit_length
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
 from fnn.core.statistics import (
@@ -18,7 +19,6 @@ from fnn.core.statistics import (
     check_axis_and_epsilon,
     gamma_beta,
     mean,
-    output_dtype,
     real_entries,
     scale_shift,
     zeros_elsewhere,
@@ -72,7 +72,7 @@ class LayerNormalization(Layer):
         values = zeros_elsewhere(at_least_float32(x), real)
         centered, factor = center(values, axes, self.epsilon, real)
         y = (values if self.rms_scaling else centered) * factor
-        return scale_shift(y, params, axes).astype(output_dtype(x)), state
+        return scale_shift(y, params, axes).astype(float_dtype(x)), state
 
 
 class GroupNormalization(Layer):
@@ -138,7 +138,7 @@ class GroupNormalization(Layer):
         real = None if real is None else divided(real)
         centered, factor = center(values, axes, self.epsilon, real)
         y = (centered * factor).reshape(x.shape)
-        return scale_shift(y, params, (axis,)).astype(output_dtype(x)), state
+        return scale_shift(y, params, (axis,)).astype(float_dtype(x)), state
 
 
 class RMSNormalization(Layer):
@@ -173,7 +173,7 @@ class RMSNormalization(Layer):
         values = zeros_elsewhere(at_least_float32(x), real)
         square = mean(jnp.square(values), axes, real)
         y = scale_shift(values * lax.rsqrt(square + self.epsilon), params, axes, "scale")
-        return y.astype(output_dtype(x)), state
+        return y.astype(float_dtype(x)), state
 
 
 class UnitNormalization(Layer):
@@ -204,6 +204,5 @@ class UnitNormalization(Layer):
     ) -> tuple[Array, State]:
         axes = axes_of(self, x)
         values = zeros_elsewhere(at_least_float32(x), real_entries(ctx, x.ndim, axes))
-        square = jnp.square(values).sum(axes, keepdims=True)
-        y = values * lax.rsqrt(jnp.maximum(square, 1e-24))
-        return y.astype(output_dtype(x)), state
+        y = unit_length(values, axes, 1e-24)
+        return y.astype(float_dtype(x)), state
