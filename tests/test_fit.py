@@ -935,3 +935,17 @@ def test_no_batch_hook_costs_no_wait():
         waits.clear()
         model().fit(*task(), callbacks=[loud], verbose=0)
         assert waits == [0] * 5
+
+
+def test_bytes_are_labels_of_256_classes():
+    x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
+    y = np.random.default_rng(1).integers(0, 256, 64)
+    metrics = ["accuracy", "sparse_top_k_categorical_accuracy", fnn.metrics.Perplexity()]
+    seen = []
+    for dtype in ("uint8", "int32"):
+        net = fnn.Sequential([Dense(256, "softmax", input_shape=(4,))], seed=0)
+        net.compile("adam", "sparse_categorical_crossentropy", metrics=metrics)
+        seen.append(net.fit(x, y.astype(dtype), epochs=2, verbose=0).history)
+        seen[-1] |= net.evaluate(x, y.astype(dtype), verbose=0, return_dict=True)
+    assert seen[0] == seen[1]
+    assert all(np.isfinite(values).all() for values in seen[0].values())

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
-from jax import Array, random
+from jax import Array
 
 from fnn.core import arguments
-from fnn.core.arithmetic import activate, add_bias
-from fnn.core.config import resolve
-from fnn.core.context import Context, salt
+from fnn.core.arithmetic import activate, add_bias, drop
+from fnn.core.context import Context
 from fnn.core.layer import Params, State
 from fnn.core.recurrence import States, Step
 
@@ -18,14 +17,9 @@ from fnn.core.recurrence import States, Step
 def dropout_scale(
     layer: Any, rate: float, purpose: str, shape: tuple[int, ...], dtype: Any, ctx: Context
 ) -> Any:
-    """What to multiply with to drop a share `rate`: 0 or 1 / (1 - rate), or 1 in inference."""
-    if not ctx.train or rate == 0:
-        return 1
-    key = ctx.random_key(purpose)
-    if layer.seed is not None:
-        key = random.fold_in(key, layer.seed)
-    kept = random.bernoulli(key, 1 - rate, shape)
-    return jnp.where(kept, 1 / (1 - rate) if rate < 1 else 0, 0).astype(dtype)
+    """What to multiply with to drop a share `rate` at all steps alike; 1 in inference."""
+    dropped = ctx.train and rate > 0
+    return drop(layer, jnp.ones(shape, dtype), rate, ctx, purpose) if dropped else 1
 
 
 class GatedStep:
@@ -37,7 +31,7 @@ class GatedStep:
     it (recurrent dropout).
     """
 
-    weight_names = {"recurrent": "recurrent_kernel"}  # what recurrent_regularizer applies to
+    weight_names = {"recurrent": "recurrent_kernel"}  # what the fields recurrent_... are for
     gates: ClassVar[int] = 1
     states: ClassVar[int] = 1
 
@@ -64,11 +58,9 @@ class GatedStep:
     def make(self: Any, key: Array, x: Any) -> tuple[Params, State]:
         """Fresh weights."""
         kernel, recurrent = self.shapes(x)
-        initializer = resolve("initializer", self.recurrent_initializer)
-        key_of_state = random.fold_in(key, salt("recurrent_kernel"))
         params = {
             "kernel": self.weight("kernel", key, kernel),
-            "recurrent_kernel": initializer(key_of_state, recurrent, self.weight_dtype),
+            "recurrent_kernel": self.weight("recurrent", key, recurrent),
         }
         if self.use_bias:
             params["bias"] = self.bias(key, kernel[-1])

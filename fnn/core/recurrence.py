@@ -10,10 +10,11 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn.core import arguments
+from fnn.core.arithmetic import float_dtype
 from fnn.core.calling import cast
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masking import attach_mask
+from fnn.core.masking import attach_mask, leading
 
 States = Any  # nested tuples of arrays, the batch in front
 Step = Callable[[Array, States, State], tuple[Array, States, State]]
@@ -21,9 +22,7 @@ Step = Callable[[Array, States, State], tuple[Array, States, State]]
 
 def where_rows(real: Array, new: Any, old: Any) -> Any:
     """The rows of `new` where `real`, `(batch,)`, is True, and those of `old` elsewhere."""
-    return jax.tree.map(
-        lambda n, o: jnp.where(real.reshape(-1, *(1,) * (n.ndim - 1)), n, o), new, old
-    )
+    return jax.tree.map(lambda n, o: jnp.where(leading(real, n.ndim), n, o), new, old)
 
 
 def fill_states(layer: Layer, start: States, given: list[Any], needed: bool = False) -> States:
@@ -83,7 +82,7 @@ class OverTime(Layer, loadable=False):
         sequences, *initial = jax.tree.leaves(x)
         mask = ctx.mask[0] if isinstance(ctx.mask, tuple) else ctx.mask
         self.check_width(params, sequences)
-        dtype = _float_dtype(sequences, *jax.tree.leaves(params))
+        dtype = float_dtype(sequences, *jax.tree.leaves(params))
         sequences = cast(sequences, dtype)
         first = _one_step(sequences)
         start = self.start(first)
@@ -143,12 +142,6 @@ def along_time(
     if outputs is not None:
         y = attach_mask(jnp.swapaxes(outputs, 0, 1), mask)
     return y, last, memory
-
-
-def _float_dtype(*arrays: Any) -> Any:
-    """The widest floating-point dtype among these; float32 if there is none."""
-    floats = [a.dtype for a in arrays if jnp.issubdtype(a.dtype, jnp.floating)]
-    return jnp.result_type(*floats) if floats else jnp.dtype("float32")
 
 
 def _one_step(sequences: Any) -> Any:

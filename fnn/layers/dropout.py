@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from jax import Array, random
 
 from fnn.core import arguments
+from fnn.core.arithmetic import drop, seeded_key
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
 from fnn.core.registry import lookup
+from fnn.core.spatial import check_arguments, check_inputs, spatial_axes
 
 # Every layer here is the identity in inference and at rate 0, and then needs no key. A `seed` is
 # folded into the key of the call; unlike in Keras it alone fixes nothing, as no counter moves on.
@@ -48,86 +50,68 @@ class Dropout(Layer):
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
-        return _drop(self, x, ctx, _noise_shape(self, x.shape, batch=ctx.train)), state
+        shape = _noise_shape(self, x.shape, batch=ctx.train)
+        return drop(self, x, self.rate, ctx, shape=shape), state
 
 
-class SpatialDropout1D(Layer):
+class _SpatialDropout(Layer):
+    masking = "pass"
+    spatial: ClassVar[int]
+
+    rate: float
+
+    def validate(self) -> None:
+        check_arguments(self)
+        _check(self)
+
+    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+        check_inputs(self, x)
+        return {}, {}
+
+    def apply(
+        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+    ) -> tuple[Array, State]:
+        once = spatial_axes(self)
+        shape = tuple(1 if axis in once else n for axis, n in enumerate(x.shape))
+        return drop(self, x, self.rate, ctx, shape=shape), state
+
+
+class SpatialDropout1D(_SpatialDropout):
     """Dropout of whole channels: one draw for all steps.   (batch, time, channels) -> same
 
     Raises as `Dropout`, and ValueError in `init` unless the inputs have three axes
     (Tompson et al. 2015).
     """
 
-    masking = "pass"
+    spatial = 1
 
-    rate: float
     seed: int | None = None
 
-    def validate(self) -> None:
-        _check(self)
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
-        arguments.rank(self, x, 3, layout="(batch, time, channels)")
-        return {}, {}
-
-    def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
-    ) -> tuple[Array, State]:
-        return _drop(self, x, ctx, _channels(x, "channels_last")), state
-
-
-class SpatialDropout2D(Layer):
+class SpatialDropout2D(_SpatialDropout):
     """Dropout of whole channels of images.   (batch, height, width, channels) -> same
 
     `data_format="channels_first"` takes (batch, channels, height, width).
     Raises as `Dropout`, and ValueError in `init` unless the inputs have four axes.
     """
 
-    masking = "pass"
+    spatial = 2
 
-    rate: float
     data_format: str | None = None
     seed: int | None = None
 
-    def validate(self) -> None:
-        arguments.one_of(self, "data_format", FORMATS)
-        _check(self)
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
-        arguments.rank(self, x, 4, layout="(batch, height, width, channels)")
-        return {}, {}
-
-    def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
-    ) -> tuple[Array, State]:
-        return _drop(self, x, ctx, _channels(x, self.data_format)), state
-
-
-class SpatialDropout3D(Layer):
+class SpatialDropout3D(_SpatialDropout):
     """Dropout of whole channels of volumes.   (batch, depth, height, width, channels) -> same
 
     `data_format="channels_first"` takes (batch, channels, depth, height, width).
     Raises as `Dropout`, and ValueError in `init` unless the inputs have five axes.
     """
 
-    masking = "pass"
+    spatial = 3
 
-    rate: float
     data_format: str | None = None
     seed: int | None = None
-
-    def validate(self) -> None:
-        arguments.one_of(self, "data_format", FORMATS)
-        _check(self)
-
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
-        arguments.rank(self, x, 5, layout="(batch, depth, height, width, channels)")
-        return {}, {}
-
-    def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
-    ) -> tuple[Array, State]:
-        return _drop(self, x, ctx, _channels(x, self.data_format)), state
 
 
 class GaussianDropout(Layer):
@@ -152,7 +136,7 @@ class GaussianDropout(Layer):
         if not ctx.train or self.rate == 0:
             return x, state
         stddev = math.sqrt(self.rate / (1 - self.rate))
-        return x * (1 + stddev * random.normal(_key(self, ctx), x.shape, x.dtype)), state
+        return x * (1 + stddev * random.normal(seeded_key(self, ctx), x.shape, x.dtype)), state
 
 
 class GaussianNoise(Layer):
@@ -176,7 +160,7 @@ class GaussianNoise(Layer):
     ) -> tuple[Array, State]:
         if not ctx.train or self.stddev == 0:
             return x, state
-        return x + self.stddev * random.normal(_key(self, ctx), x.shape, x.dtype), state
+        return x + self.stddev * random.normal(seeded_key(self, ctx), x.shape, x.dtype), state
 
 
 SELU_FLOOR = -1.6732632423543772 * 1.0507009873554805  # what selu tends to far below 0
@@ -211,7 +195,7 @@ class AlphaDropout(Layer):
         if not ctx.train or self.rate == 0:
             return x, state
         kept = random.bernoulli(
-            _key(self, ctx), 1 - self.rate, _noise_shape(self, x.shape, batch=True)
+            seeded_key(self, ctx), 1 - self.rate, _noise_shape(self, x.shape, batch=True)
         )
         a = ((1 - self.rate) * (1 + self.rate * SELU_FLOOR**2)) ** -0.5
         return a * jnp.where(kept, x, SELU_FLOOR) - a * SELU_FLOOR * self.rate, state
@@ -240,30 +224,6 @@ class ActivityRegularization(Layer):
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
         return x, state
-
-
-FORMATS = (None, "channels_last", "channels_first")
-
-
-def _drop(layer: Any, x: Array, ctx: Context, shape: tuple[int, ...]) -> Array:
-    """`Dropout` with a draw for each entry of `shape`, which spreads over x."""
-    if not ctx.train or layer.rate == 0:
-        return x
-    if layer.rate == 1:
-        return jnp.zeros_like(x)
-    kept = random.bernoulli(_key(layer, ctx), 1 - layer.rate, shape)
-    return jnp.where(kept, x / (1 - layer.rate), 0)
-
-
-def _key(layer: Any, ctx: Context) -> Array:
-    key = ctx.random_key()
-    return key if layer.seed is None else random.fold_in(key, layer.seed)
-
-
-def _channels(x: Array, data_format: str | None) -> tuple[int, ...]:
-    """The shape of one draw for each channel of each example."""
-    kept = (0, 1 if data_format == "channels_first" else x.ndim - 1)
-    return tuple(n if axis in kept else 1 for axis, n in enumerate(x.shape))
 
 
 def _noise_shape(layer: Any, shape: tuple[int, ...], batch: bool) -> tuple[int, ...]:

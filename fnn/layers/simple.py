@@ -10,6 +10,7 @@ import numpy as np
 from jax import Array
 
 from fnn.core import arguments
+from fnn.core.arithmetic import float_dtype
 from fnn.core.config import Fields
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
@@ -74,7 +75,7 @@ class Rescaling(Layer):
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
-        dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.float32
+        dtype = float_dtype(x)
 
         def fitting(value: Any) -> Array:
             array = jnp.asarray(value, dtype)

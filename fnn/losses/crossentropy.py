@@ -12,10 +12,11 @@ from jax import Array
 
 from fnn.core import arguments
 from fnn.core.arguments import wrong
+from fnn.core.arithmetic import floating
 from fnn.core.targets import class_numbers
 from fnn.losses import checks
 from fnn.losses.loss import Loss, Targets
-from fnn.losses.pair import EPSILON, floating, pair
+from fnn.losses.pair import EPSILON, pair
 
 
 def binary_crossentropy(

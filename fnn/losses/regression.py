@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 
 from fnn.core import arguments
+from fnn.core.arithmetic import unit_length
 from fnn.losses import checks
 from fnn.losses.loss import Loss, Targets
 from fnn.losses.pair import EPSILON, pair
@@ -66,7 +67,7 @@ def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Array:
     The metric of this name has the other sign.
     """
     t, y = pair(y_true, y_pred)
-    return -jnp.sum(_unit(t, axis) * _unit(y, axis), axis)
+    return -jnp.sum(unit_length(t, axis) * unit_length(y, axis), axis)
 
 
 def kl_divergence(y_true: Any, y_pred: Any) -> Array:
@@ -100,12 +101,6 @@ def categorical_hinge(y_true: Any, y_pred: Any) -> Array:
     right = jnp.sum(t * y, -1)
     wrong = jnp.max((1 - t) * y, -1)
     return jnp.maximum(wrong - right + 1, 0)
-
-
-def _unit(x: Array, axis: int) -> Array:
-    """x divided by its length, zeros staying zeros (and their slope finite)."""
-    squared = jnp.sum(jnp.square(x), axis, keepdims=True)
-    return x * jax.lax.rsqrt(jnp.maximum(squared, 1e-12))
 
 
 def _signs(t: Array) -> Array:

@@ -11,9 +11,10 @@ import optax
 from jax import Array
 
 from fnn.core import arguments
+from fnn.core.arithmetic import floating, unit_length
 from fnn.core.targets import class_numbers
 from fnn.losses.loss import Loss, Targets
-from fnn.losses.pair import EPSILON, floating, pair
+from fnn.losses.pair import EPSILON, pair
 
 Axis = int | tuple[int, ...] | None
 
@@ -126,9 +127,7 @@ def info_nce(y_true: Any, y_pred: Any, temperature: float = 0.1, valid: Any = No
     Source: van den Oord et al. 2018, Contrastive Predictive Coding, section 2.3.
     """
     t, y = pair(y_true, y_pred)
-    t, y = (
-        x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-12)) for x in (t, y)
-    )
+    t, y = unit_length(t, -1), unit_length(y, -1)
     similarity = y @ t.T / temperature
     if valid is not None:
         similarity = jnp.where(valid[None, :], similarity, _FAR)

@@ -12,7 +12,7 @@ from jax import Array
 from fnn import losses as losses_module
 from fnn import metrics as metrics_module
 from fnn.core.config import Value
-from fnn.core.masking import split_mask
+from fnn.core.masking import leading, split_mask
 from fnn.losses import checks
 from fnn.metrics import Metric
 from fnn.training.state import Tally
@@ -133,8 +133,7 @@ def _metric_weight(weight: Array | None, valid: Array) -> Array:
     if weight is None:
         return real
     axes = max(weight.ndim, real.ndim)
-    widen = lambda a: a.reshape(*a.shape, *(1,) * (axes - a.ndim))
-    return widen(weight) * widen(real)
+    return leading(weight, axes) * leading(real, axes)
 
 
 def resolve_objective(
