@@ -19,6 +19,11 @@ class EarlyStopping(Callback):
     `restore_best_weights` the model ends with the weights of its best epoch, also when the training
     ran to its end. The first epochs, before `start_from_epoch`, do not count.
     Raises ValueError if `monitor` is not in the logs, naming those that are.
+
+    >>> model.learning_rate = 0.0  # nothing improves after the first epoch
+    >>> stop = EarlyStopping("loss", patience=2)
+    >>> model.fit(x, y, epochs=9, callbacks=[stop], verbose=0).epoch
+    [0, 1, 2]
     """
 
     resumed: ClassVar[tuple[str, ...]] = ("wait", "best", "best_epoch")
@@ -85,6 +90,10 @@ class ReduceLROnPlateau(Callback):
     epochs do not count. The rate never falls below `min_lr`; nothing is compiled anew. The rate of
     the epoch goes into the logs as `learning_rate`. With `ByPath` every rate is reduced.
     Raises ValueError if `monitor` is not in the logs, naming those that are.
+
+    >>> reduce = ReduceLROnPlateau("loss", factor=0.5, patience=1, min_delta=9.0)  # none gains 9
+    >>> model.fit(x, y, epochs=3, callbacks=[reduce], verbose=0).history["learning_rate"]
+    [0.125, 0.125, 0.0625]
     """
 
     resumed: ClassVar[tuple[str, ...]] = ("wait", "best", "cooldown_counter")
