@@ -21,7 +21,7 @@ def table(name: str, layer: Layer, trials: list[Any], *, nested: bool = True) ->
     Everything is inferred from shapes: no weight is made, no device touched.
 
     >>> specs = [jax.ShapeDtypeStruct((batch, 2), "float32") for batch in (1, 2)]
-    >>> print(table("small", fnn.layers.Dense(3), specs).splitlines()[-3])  # 2 * 3 + 3, 4 bytes each
+    >>> print(table("small", fnn.layers.Dense(3), specs).splitlines()[-3])  # 2 * 3 + 3
     Total params: 9 (36.00 B)
     """
     params, state = weight_spec(layer, trials[0])
