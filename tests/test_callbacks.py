@@ -560,3 +560,91 @@ def test_a_state_without_a_model_can_be_watched_too(tmp_path):
     for refused in (callbacks.ModelCheckpoint("a.fnn"), callbacks.BackupAndRestore(tmp_path)):
         with pytest.raises(TypeError, match="expected a Model in training, received Run"):
             fnn.training.fit(step, jnp.zeros(()), data, callbacks=[refused], verbose=0)
+
+
+def test_a_backup_takes_only_its_own_file_away(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    backup = callbacks.BackupAndRestore(tmp_path)
+    fitted([backup])
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    try:
+        raise RuntimeError
+    except RuntimeError:  # a training in the course of dealing with an error has not failed
+        fitted([backup])
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_the_best_weights_come_back_with_a_backup(tmp_path):
+    losses = [3.0, 1.0, 2.0, 2.5]
+
+    def train(*more):
+        best = callbacks.EarlyStopping("score", patience=9, mode="min", restore_best_weights=True)
+        given = [Logs("score", losses), callbacks.BackupAndRestore(tmp_path), *more, best]
+        return fitted(given, epochs=4)[0]
+
+    with pytest.raises(OSError, match="went down"):
+        train(Crash(2))
+    resumed = train()
+    straight = train()
+    assert same(resumed.get_weights(), straight.get_weights())
+
+
+def test_subclasses_stay_what_they_are(tmp_path):
+    class Mine(callbacks.ModelCheckpoint):
+        pass
+
+    saver = Mine(tmp_path / "a.fnn", save_freq=3)
+    assert type(saver) is Mine
+    fitted([saver])
+    assert (tmp_path / "a.fnn").exists()
+
+    class Said(callbacks.LambdaCallback):
+        pass
+
+    assert type(Said(on_epoch_end=lambda epoch, logs: None)) is Said
+
+
+def test_an_error_at_the_end_is_raised_when_all_were_told():
+    told = []
+
+    class Breaks(callbacks.Callback):
+        def on_train_end(self, logs=None):
+            raise KeyError("at the end")
+
+        def on_test_end(self, logs=None):
+            told.append("tested")
+
+    last = callbacks.LambdaCallback(on_train_end=lambda logs: told.append("trained"))
+    with pytest.raises(KeyError, match="at the end"):
+        fitted([Breaks(), last])
+    assert told == ["trained"]
+    with pytest.raises(OSError, match="went down") as error:
+        fitted([Crash(0), Breaks(), last])
+    assert "on_train_end of Breaks: KeyError('at the end')" in error.value.__notes__
+
+
+def test_what_fails_late_in_evaluate_puts_the_weights_back(monkeypatch):
+    net, _ = fitted([], optimizer=Adam(0.1, use_ema=True))
+    weights = net.get_weights()
+
+    def failing(tallies):
+        raise RuntimeError("late")
+
+    monkeypatch.setattr("fnn.training.evaluation.numbers", failing)
+    with pytest.raises(RuntimeError, match="late"):
+        net.evaluate(*task(), callbacks=[callbacks.SwapEMAWeights()], verbose=0)
+    assert same(weights, net.get_weights())
+
+
+def test_history_as_a_callback_starts_anew_with_each_training():
+    history = callbacks.History()
+    net, _ = fitted([history], epochs=2)
+    fitted([history], epochs=2, net=net)
+    assert history.learning_rate == pytest.approx([0.001, 0.001])
+    assert len(history.epoch) == 2
+
+
+def test_callbacks_may_come_from_an_iterator():
+    statistics = callbacks.GradientStatistics()
+    fitted(iter([statistics]), epochs=2)
+    assert len(statistics.history["dense/kernel"]["gradient"]) == 2

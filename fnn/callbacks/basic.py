@@ -27,10 +27,10 @@ class History(_History, Callback):
         _History.__init__(self)
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        self.history, self.epoch = {}, []
+        self.history, self.epoch, self.learning_rate = {}, [], []
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        self.record(epoch, logs or {})
+        self.record(epoch, logs or {}, getattr(self.model, "learning_rate", None))
 
 
 class LambdaCallback(Callback):
@@ -49,12 +49,8 @@ class LambdaCallback(Callback):
             raise TypeError(
                 f"LambdaCallback: expected hooks among {self.HOOKS}, received {unknown}"
             )
-        made = type("LambdaCallback", (LambdaCallback,), {n: _method(f) for n, f in hooks.items()})
-        self.__class__ = made
-
-
-def _method(function: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda self, *arguments: function(*arguments)
+        for name, function in hooks.items():
+            setattr(self, name, function)
 
 
 class ProgbarLogger(Callback):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
 import sys
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +14,7 @@ import numpy as np
 from jax import random
 
 from fnn.callbacks.monitoring import check_mode, direction, improves, monitored
+from fnn.core import tree
 from fnn.saving.archive import FileError, write_whole
 from fnn.training.hooks import Callback, Logs
 
@@ -58,8 +59,8 @@ class ModelCheckpoint(Callback):
         self.save_best_only, self.save_weights_only = save_best_only, save_weights_only
         self.mode, self.save_freq, self.best = mode, save_freq, initial_value_threshold
         self._epoch, self._batches = 0, 0
-        if whole:
-            self.__class__ = _CheckpointOfBatches
+        if whole:  # only then, since fit waits for callbacks that look at batches
+            self.on_train_batch_end = self._count_batch  # type: ignore[method-assign]
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         _require_model(self)
@@ -70,6 +71,11 @@ class ModelCheckpoint(Callback):
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         if self.save_freq == "epoch":
             self._save({"epoch": epoch + 1}, logs or {})
+
+    def _count_batch(self, batch: int, logs: Logs | None = None) -> None:
+        self._batches += 1
+        if self._batches % self.save_freq == 0:
+            self._save({"epoch": self._epoch + 1, "batch": batch + 1}, logs or {})
 
     def _save(self, numbers: dict[str, int], logs: Logs) -> None:
         try:
@@ -105,19 +111,10 @@ def _require_model(callback: Callback) -> None:
     """Raises TypeError in a training without a Model."""
     if not hasattr(callback.model, "save"):
         raise TypeError(
-            f"{type(callback).__name__.strip('_')}: expected a Model in training, received "
+            f"{type(callback).__name__}: expected a Model in training, received "
             f"{type(callback.model).__name__}, which cannot be saved; do keep its train_state in a "
             "callback of your own"
         )
-
-
-class _CheckpointOfBatches(ModelCheckpoint):
-    """Saves every `save_freq` batches, over all epochs."""
-
-    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        self._batches += 1
-        if self._batches % self.save_freq == 0:
-            self._save({"epoch": self._epoch + 1, "batch": batch + 1}, logs or {})
 
 
 class BackupAndRestore(Callback):
@@ -127,7 +124,8 @@ class BackupAndRestore(Callback):
     last epoch that every callback was told of: weights, moving averages, the optimizer's state, the
     random key, the counters, and those of the other callbacks (patience, best value). With a seed
     in the model (so that data is shuffled alike) it ends with the bits of an undisturbed training.
-    After a training that came to its end the folder is removed (`delete_checkpoint`).
+    After a training that came to its end the file is removed (`delete_checkpoint`), and the folder
+    if nothing else is in it.
 
     It belongs before callbacks that put other weights in place (`SwapEMAWeights`).
 
@@ -165,6 +163,7 @@ class BackupAndRestore(Callback):
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         _require_model(self)
+        self._before = sys.exception()  # of a caller that deals with one; no failure of this run
         if self.path.is_file():
             self.model.train_state = read_training(self.path, self.model.train_state)
 
@@ -177,9 +176,11 @@ class BackupAndRestore(Callback):
         write_training(self.path, state)
 
     def on_train_end(self, logs: Logs | None = None) -> None:
-        failed = sys.exc_info()[0] is not None  # then this is the way out after an error
+        failed = sys.exception() is not self._before  # then this is the way out after an error
         if self.delete_checkpoint and not failed:
-            shutil.rmtree(self.path.parent, ignore_errors=True)
+            self.path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it holds files of others
+                self.path.parent.rmdir()
 
 
 def _named(state: Any) -> dict[str, Any]:
@@ -213,10 +214,8 @@ def read_training(path: Path, now: Any) -> Any:
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError) as error:
         raise FileError(f"expected a whole file, received {path}, damaged: {error}") from error
-    counters: dict[str, dict[str, Any]] = {}  # those of whatever callbacks there were
-    for name in [name for name in found if name.startswith("callbacks/")]:
-        _, owner, attribute = name.split("/")
-        counters.setdefault(owner, {})[attribute] = found.pop(name)[()]
+    kept = [name for name in found if name.startswith("callbacks/")]  # of whatever callbacks
+    counters = tree.unflatten((name.split("/")[1:], found.pop(name)[()]) for name in kept)
     now = now.replace(callbacks={})
     wanted = {name: _on_host(leaf) for name, leaf in _named(now).items()}
     lines = [f"{name}: missing in the file" for name in wanted.keys() - found.keys()]

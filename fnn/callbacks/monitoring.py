@@ -7,8 +7,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fnn.callbacks.rates import learning_rates, set_learning_rate
+from fnn.core import tree
 from fnn.core.registry import lookup
 from fnn.training.hooks import Callback, Logs
+from fnn.training.state import TrainState
 
 
 class EarlyStopping(Callback):
@@ -26,7 +28,7 @@ class EarlyStopping(Callback):
     [0, 1, 2]
     """
 
-    resumed: ClassVar[tuple[str, ...]] = ("wait", "best", "best_epoch")
+    resumed: ClassVar[tuple[str, ...]] = ("wait", "best", "best_epoch", "best_weights")
 
     def __init__(
         self,
@@ -49,19 +51,19 @@ class EarlyStopping(Callback):
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self.wait, self.stopped_epoch, self.best_epoch = 0, 0, 0
         self.best: float | None = None
-        self.best_state: Any = None
+        self.best_weights: Any = None
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         value = monitored("EarlyStopping", self.monitor, logs or {})
         if epoch < self.start_from_epoch:
             return
-        if self.restore_best_weights and self.best_state is None:
-            self.best_state = self.model.train_state
+        if self.restore_best_weights and self.best_weights is None:
+            self.best_weights = self._weights()
         self.wait += 1
         if self._better(value, self.best):
             self.best, self.best_epoch = value, epoch
             if self.restore_best_weights:
-                self.best_state = self.model.train_state
+                self.best_weights = self._weights()
             if self.baseline is None or self._better(value, self.baseline):
                 self.wait = 0
         elif self.wait >= self.patience and epoch > 0:
@@ -71,13 +73,17 @@ class EarlyStopping(Callback):
     def on_train_end(self, logs: Logs | None = None) -> None:
         if self.stopped_epoch and self.verbose:
             print(f"Epoch {self.stopped_epoch + 1}: early stopping")
-        if self.restore_best_weights and self.best_state is not None:
+        if self.best_weights is not None:
             if self.verbose:
                 print(f"Restoring model weights from the best epoch: {self.best_epoch + 1}.")
-            best, now = self.best_state, self.model.train_state
-            if hasattr(now, "replace"):  # a model: weights go back, counters and optimizer stay
-                best = now.replace(params=best.params, state=best.state)
+            now, best = self.model.train_state, self.best_weights
+            if isinstance(now, TrainState):  # weights go back, counters and optimizer stay
+                best = now.replace(**tree.fill({"params": now.params, "state": now.state}, best))
             self.model.train_state = best
+
+    def _weights(self) -> Any:
+        now = self.model.train_state
+        return {"params": now.params, "state": now.state} if isinstance(now, TrainState) else now
 
     def _better(self, value: float, best: float | None) -> bool:
         return improves(value, best, direction(self.monitor, self.mode, self.model), self.min_delta)

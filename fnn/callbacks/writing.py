@@ -25,7 +25,7 @@ def append_line(path: Path, line: str) -> None:
     """
     with open(path, "ab+") as file:
         end = file.seek(0, os.SEEK_END)
-        if end:
+        if end and file.seek(end - 1) is not None and file.read() != b"\n":
             file.seek(0)
             kept = file.read().rfind(b"\n") + 1
             if kept < end:
@@ -155,8 +155,8 @@ class TensorBoard(Callback):
             )
         self.log_dir, self.histogram_freq = os.fspath(log_dir), histogram_freq
         self.write_graph, self.update_freq = write_graph, every
-        if every:
-            self.__class__ = _TensorBoardOfBatches
+        if every:  # only then, since fit waits for callbacks that look at batches
+            self.on_train_batch_end = self._write_batch  # type: ignore[method-assign]
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         from tensorboardX import SummaryWriter
@@ -187,11 +187,7 @@ class TensorBoard(Callback):
         self.train.close()
         self.validation.close()
 
-
-class _TensorBoardOfBatches(TensorBoard):
-    """Also writes batches, for which `fit` must wait."""
-
-    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+    def _write_batch(self, batch: int, logs: Logs | None = None) -> None:
         self.batches += 1
         if self.batches % self.update_freq == 0:
             for name, value in (logs or {}).items():

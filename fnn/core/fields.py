@@ -29,7 +29,8 @@ _MANY = {bool: "booleans", int: "whole numbers", float: "numbers", str: "texts"}
 
 def check(value: Any, name: str) -> None:
     """Raises ValueError unless a field of `value` holds what its annotation says."""
-    hint = hints(type(value)).get(name, Any)
+    cls: Any = type(value)
+    hint = hints(cls).get(name, Any)
     if not fits(getattr(value, name), hint):
         raise arguments.wrong(value, name, f"to be {words(hint)}", getattr(value, name))
 
@@ -45,7 +46,7 @@ def dtype_name(dtype: Any) -> str:
 
 
 @functools.cache
-def hints(cls: type) -> dict[str, Any]:
+def hints(cls: Any) -> dict[str, Any]:
     """The annotations of a class; none where they name what cannot be found."""
     try:
         return typing.get_type_hints(cls)
@@ -86,6 +87,6 @@ def words(hint: Any) -> str:
         *first, last = [words(part) for part in parts]
         return f"{', '.join(first)} or {last}"
     if kind is tuple:
-        inner = [part for part in typing.get_args(parts[0]) or parts[:1]]
+        inner = typing.get_args(parts[0]) or parts[:1]
         return "a tuple of " + " or ".join(_MANY.get(part, words(part)) for part in inner)
     return getattr(hint, "__name__", str(hint))

@@ -15,6 +15,7 @@ from fnn.core import tree
 from fnn.core.calling import applied_spec
 from fnn.models.weighted import Weighted
 from fnn.training import checks, inputs
+from fnn.training.checks import check_guard
 from fnn.training.data import ArrayData
 from fnn.training.history import History
 from fnn.training.objective import Objective, check_values, resolve_objective
@@ -55,8 +56,7 @@ class Compiled(Weighted):
         `auto_scale_loss` are taken for Keras's sake and change nothing.
         Compiling starts the optimizer afresh. Raises ValueError for unknown names.
         """
-        if guard not in ("raise", "skip", "ignore"):
-            raise ValueError(f'expected guard "raise", "skip" or "ignore", received {guard!r}')
+        check_guard(guard)
         compiled = {
             "optimizer": optimizers.get(optimizer),
             "loss": loss,
@@ -165,8 +165,11 @@ class Compiled(Weighted):
         size: int | None,
         steps: int | None,
         shuffle: Any = False,
+        goes_on: bool = False,
     ) -> tuple[Any, Objective]:
-        """(data in batches, objective) for fit or evaluate."""
+        """(data in batches, objective) for fit or evaluate; `goes_on` as in `StreamData`."""
+        if steps is not None:
+            checks.whole_number("steps", steps, 1)
         if inputs.is_stream(x):
             _require_alone(y=y, sample_weight=weight, class_weight=classes)
             checked: list[Objective] = []
@@ -179,7 +182,7 @@ class Compiled(Weighted):
                     checked.append(self._checked(arrays))
                 return arrays
 
-            stream = StreamData(x, prepare, remainder="pad", steps=steps)
+            stream = StreamData(x, prepare, remainder="pad", steps=steps, goes_on=goes_on)
             stream.batch_spec()
             return stream, checked[0]
         arrays = self._arrays(x, y, weight, classes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any, cast
 
 import jax
@@ -17,10 +17,10 @@ from fnn.models.batchwise import Batchwise
 from fnn.models.compiled import batch_size_for
 from fnn.models.weighted import Weighted
 from fnn.saving import archive
-from fnn.training import evaluation, inputs
+from fnn.training import checks, evaluation, inputs
 from fnn.training.diagnosis import diagnose
 from fnn.training.history import History
-from fnn.training.hooks import CallbackList
+from fnn.training.hooks import CallbackList, as_list
 from fnn.training.loop import train
 from fnn.training.step import (
     make_eval_step,
@@ -107,13 +107,14 @@ class Model(Batchwise):
         Raises ValueError for data that cannot be right, before the first step.
         """
         compiled = self._require_compiled("fit")
+        callbacks = as_list(callbacks)
         with self._exclusive():
             if validation_split and validation_data is None:
                 x, y, sample_weight, validation_data = self._split(
                     x, y, sample_weight, validation_split
                 )
             data, objective = self._data(
-                x, y, sample_weight, class_weight, batch_size, steps_per_epoch, shuffle
+                x, y, sample_weight, class_weight, batch_size, steps_per_epoch, shuffle, True
             )
             validate = None
             if validation_data is not None:
@@ -169,9 +170,11 @@ class Model(Batchwise):
             x, y, weight = inputs.unpack_batch(given)
             data, objective = self._data(x, y, weight, None, size, None)
         step = make_eval_step(self.layer, objective)
+        listed = isinstance(often, (list, tuple, set))
+        for number in often if listed else [often]:
+            checks.whole_number("validation_freq", number, 1)
 
         def validate(epoch: int, callbacks: CallbackList) -> dict[str, float]:
-            listed = isinstance(often, (list, tuple, set))
             if not (epoch + 1 in often if listed else (epoch + 1) % often == 0):
                 return {}
             key = self.train_state.key
@@ -184,8 +187,7 @@ class Model(Batchwise):
 
     def _train_step(self, objective: Any, callbacks: Any) -> Any:
         """The step to train with; one that also logs norms, if a callback asks for them."""
-        given = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
-        if any(getattr(callback, "step_statistics", False) for callback in given):
+        if any(getattr(callback, "step_statistics", False) for callback in callbacks):
             return make_train_step(self.layer, objective, self.optimizer, True)
         return make_train_step(self.layer, objective, self.optimizer)
 
@@ -238,7 +240,7 @@ class Model(Batchwise):
             each = lambda batch: self._arrays(inputs.unpack_batch(batch)[0])["x"]
             stream = StreamData(x, each, remainder="pad", steps=steps)
             stream.batch_spec()
-            batches: Iterator[Any] = (
+            batches: Generator[Any] = (
                 (jax.tree.map(lambda a: a[0], arrays), int(rows.sum()))
                 for (arrays, rows), _ in stream.chunks(0, 1, steps)
             )

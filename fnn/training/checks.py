@@ -31,7 +31,7 @@ def as_array(name: str, value: Any) -> Any:
     Raises TypeError for strings, objects, dates and complex numbers, and ValueError for ragged
     lists and for numbers that do not fit 32 bits.
     """
-    if isinstance(value, jax.Array):
+    if isinstance(value, jax.Array) and value.ndim:
         return value
     if hasattr(value, "to_numpy"):  # pandas, polars
         value = value.to_numpy()
@@ -122,6 +122,12 @@ def finite(name: str, array: Any, columns: Any = None) -> None:
         f"expected numbers in {name}, received NaN in row{'s' if len(rows) > 1 else ''} "
         f"{shown}{where}; do fill or drop them (checks=False in compile lets them pass)"
     )
+
+
+def check_guard(guard: Any) -> None:
+    """Raises ValueError for what is no way to deal with a loss that is not finite."""
+    if guard not in ("raise", "skip", "ignore"):
+        raise ValueError(f'expected guard "raise", "skip" or "ignore", received {guard!r}')
 
 
 def whole_number(name: str, value: Any, minimum: int) -> int:

@@ -33,6 +33,11 @@ class ArrayData:
         seed: Any = 0,
         remainder: str = "drop",
     ) -> None:
+        if not isinstance(shuffle, (bool, np.bool_)) and shuffle != "batch":
+            raise ValueError(
+                f'expected shuffle as True, False or "batch", received {shuffle!r}; do e.g. '
+                "shuffle=True"
+            )
         leaves = jax.tree.leaves(arrays)
         self.count = len(leaves[0])
         self.pad = remainder == "pad"
@@ -45,10 +50,14 @@ class ArrayData:
         self.arrays = jax.tree.map(_own_copy, arrays) if self.resident else arrays
 
     def chunk_size(self, capacity: int) -> int:
-        """How many batches to gather at once: what a dispatch takes, or more if they are small."""
-        rows = max(self.count, 1)
-        batch = tree.nbytes(self.arrays) * self.batch_size // rows
-        return max(capacity, min(8, GATHERED_BYTES // max(batch, 1)))
+        """How many batches to gather at once: what a dispatch takes, more if they are small.
+
+        Fewer if they are large, or if there are not so many (up to a power of two, so that data of
+        another length seldom needs another compilation).
+        """
+        batch = tree.nbytes(self.arrays) * self.batch_size // max(self.count, 1)
+        fitting = max(GATHERED_BYTES // max(batch, 1), 1)
+        return min(max(capacity, 8), fitting, 1 << (self.steps - 1).bit_length())
 
     def batch_spec(self) -> Any:
         """Shapes and dtypes of one batch."""

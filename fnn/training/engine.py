@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array, lax, random
 
 from fnn.core import tree
+from fnn.metrics import Mean
 from fnn.training.state import Tally, add
 
 Step = Callable[[Any, Any, Array], tuple[Any, dict[str, Any]]]
@@ -47,7 +48,7 @@ class Program:
         traced = self._step.trace(*jax.tree.map(_spec, (state, batch, key)))
         self.logs = traced.out_info[1]
         self.read_only = read_only
-        best = STEPS_A_DISPATCH if runs_best_in_a_loop(traced.jaxpr.jaxpr) else 1
+        best = STEPS_A_DISPATCH if runs_best_in_a_loop(_open(traced.jaxpr)) else 1
         self.capacity = capacity or best
         self.is_large = not read_only and tree.nbytes(state) >= DONATED_BYTES
         run = self._run_read_only if read_only else self._run_steps
@@ -190,25 +191,26 @@ def program(
     return _program(step, treedef, tuple(leaves), read_only, capacity)
 
 
-def tallied(step: Step, rows: int) -> Step:
-    """`step` with every plain number in its logs turned into a mean over rows."""
-    return _tallied(step, rows)
-
-
 @functools.lru_cache(maxsize=64)
-def _tallied(step: Step, rows: int) -> Step:
-    from fnn.metrics import Mean
+def tallied(step: Step) -> Step:
+    """`step` with every plain number in its logs turned into a mean over its batches."""
 
     def run(state: Any, batch: Any, key: Array) -> tuple[Any, dict[str, Any]]:
         state, logs = step(state, batch, key)
-        mean = Mean()
-        as_tally = lambda v: Tally(mean, mean.update(mean.init(), jnp.full(rows, v)))
-        return state, {
-            name: v if isinstance(v, Tally) else as_tally(jnp.asarray(v, jnp.float32))
-            for name, v in logs.items()
-        }
+        return state, {name: _as_tally(name, value) for name, value in logs.items()}
 
     return run
+
+
+def _as_tally(name: str, value: Any) -> Tally:
+    if isinstance(value, Tally):
+        return value
+    if jnp.ndim(value):
+        raise ValueError(
+            f"expected one number for {name!r} in the logs of a step, received an array of shape "
+            f"{jnp.shape(value)}; do log its mean"
+        )
+    return Tally(Mean(), {"total": jnp.asarray(value, jnp.float32), "count": jnp.ones(())})
 
 
 def runs_best_in_a_loop(jaxpr: Any) -> bool:
@@ -225,11 +227,16 @@ def runs_best_in_a_loop(jaxpr: Any) -> bool:
     return operations(jaxpr) < SMALL_STEP.get(platform, SMALL_STEP["default"])
 
 
+def _open(value: Any) -> Any:
+    """A program without what it closes over, where these come as a pair."""
+    return getattr(value, "jaxpr", value)
+
+
 def _inner(equation: Any) -> Iterator[Any]:
     for value in jax.tree.leaves(
         tuple(equation.params.values()), is_leaf=lambda v: hasattr(v, "eqns")
     ):
-        inner = getattr(value, "jaxpr", value)
+        inner = _open(value)
         if hasattr(inner, "eqns"):
             yield inner
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import jax
@@ -38,11 +38,12 @@ def evaluate(
     total = min(steps or data.steps or 0, data.steps or steps or 0) or None
     progress = Progress(verbose, total)
     told = callbacks if callbacks.watches("on_test_batch_begin", "on_test_batch_end") else None
+    chunks: Any = None
     with interruptible() as interrupt:
-        callbacks.call("on_test_begin", {})
-        weighted = weights()
-        chunks = data.chunks(0, data.chunk_size(program.capacity), total, interrupt.poll)
         try:
+            callbacks.begin("test")
+            weighted = weights()
+            chunks = data.chunks(0, data.chunk_size(program.capacity), total, interrupt.poll)
             for window in _windows(chunks, 1 if told else program.capacity):
                 weighted, tallies, done = _advance(
                     program, weighted, tallies, window, key, done, told
@@ -50,17 +51,20 @@ def evaluate(
                 if progress.due():
                     progress.update(done, numbers(tallies))
                 interrupt.poll()
-        except BaseException:
+            if not done:
+                raise ValueError("expected batches to evaluate, received none; do check the data")
+            logs = numbers(tallies)
+            if carry is not None:
+                carry(weighted)
+        except BaseException as error:
             progress.stop()
-            callbacks.call_every("on_test_end", {})
+            callbacks.end("test", {}, error)
             raise
         finally:
-            chunks.close()
-        logs = numbers(tallies)
-        if carry is not None:
-            carry(weighted)
+            if chunks is not None:
+                chunks.close()
         progress.end(done, logs)
-        callbacks.call("on_test_end", logs)
+        callbacks.end("test", logs)
     return logs
 
 
@@ -93,7 +97,7 @@ def _windows(chunks: Iterator[tuple[Any, int]], stride: int) -> Iterator[tuple[A
 
 def predict(
     step: Callable[[Any], Any],
-    batches: Iterator[tuple[Any, int]],
+    batches: Generator[tuple[Any, int]],
     *,
     callbacks: CallbackList,
     verbose: Any = 0,
@@ -115,8 +119,8 @@ def predict(
             progress.update(len(parts), {})
 
     with interruptible() as interrupt:
-        callbacks.call("on_predict_begin", {})
         try:
+            callbacks.begin("predict")
             for number, (x, rows) in enumerate(batches):
                 callbacks.call("on_predict_batch_begin", number, {})
                 flight.append((step(x), rows))
@@ -125,12 +129,14 @@ def predict(
                 interrupt.poll()
             while flight:
                 fetch()
-        except BaseException:
+        except BaseException as error:
             progress.stop()
-            callbacks.call_every("on_predict_end", {})
+            callbacks.end("predict", {}, error)
             raise
+        finally:
+            batches.close()
         progress.end(len(parts), {})
-        callbacks.call("on_predict_end", {})
+        callbacks.end("predict", {})
     if len(parts) == 1:
         return parts[0]
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
@@ -138,7 +144,7 @@ def predict(
 
 def padded_batches(
     x: Any, batch_size: int, steps: int | None = None, whole: bool = False
-) -> Iterator[tuple[Any, int]]:
+) -> Generator[tuple[Any, int]]:
     """Batches of one size from arrays: (batch, number of real rows).
 
     Fewer rows than a batch go into the next power of two, so that any number of rows needs only a

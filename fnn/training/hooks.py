@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,8 +19,8 @@ class Callback:
     batch hook makes fit wait for every batch; the other hooks cost nothing.
 
     A callback may also have: `resumed`, the names of its counters, numbers or None (of patience,
-    say), which go into `TrainState.callbacks` after each epoch and come back from there where a
-    training goes on; `on_epoch_recorded(epoch)`, called when they are there;
+    say) or nested dicts of arrays, which go into `TrainState.callbacks` after each epoch and come
+    back from there where a training goes on; `on_epoch_recorded(epoch)`, called when they are in;
     `on_not_finite(message)`, asked before fit raises over a loss that is not finite, True to end
     the training in its place; `step_statistics = True`, for a step that logs the norms of
     gradients, updates and weights.
@@ -76,6 +75,13 @@ class Callback:
     def on_predict_batch_end(self, batch: int, logs: Logs | None = None) -> None: ...
 
 
+def as_list(callbacks: Any) -> list[Any]:
+    """One callback, several or None, as a list."""
+    if callbacks is None:
+        return []
+    return list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
+
+
 class CallbackList:
     """Several callbacks called in order as one.
 
@@ -88,8 +94,8 @@ class CallbackList:
     """
 
     def __init__(self, callbacks: Any, model: Any, params: dict[str, Any]) -> None:
-        given = callbacks or ()
-        self.callbacks: list[Any] = list(given) if isinstance(given, Iterable) else [given]
+        self.callbacks = as_list(callbacks)
+        self._begun: dict[str, list[Any]] = {}
         for callback in self.callbacks:
             if not hasattr(callback, "on_epoch_end"):
                 raise TypeError(
@@ -108,21 +114,40 @@ class CallbackList:
         having = [callback for callback in self.callbacks if hasattr(callback, hook)]
         return [getattr(callback, hook)(*arguments) for callback in having]
 
-    def call_every(self, hook: str, *arguments: Any) -> None:
-        """Calls one hook of every callback even if one raises; for the way out after an error."""
+    def begin(self, what: str) -> None:
+        """Calls `on_<what>_begin` of every callback."""
+        self._begun[what] = []
         for callback in self.callbacks:
+            getattr(callback, f"on_{what}_begin")({})
+            self._begun[what].append(callback)
+
+    def end(self, what: str, logs: Logs, error: BaseException | None = None) -> None:
+        """Calls `on_<what>_end` of every callback that has begun, even if one raises.
+
+        What is raised here is raised when all were called; on the way out after an `error` it
+        becomes a note of that one.
+        """
+        raised: BaseException | None = error
+        for callback in self._begun.pop(what):
             try:
-                getattr(callback, hook)(*arguments)
-            except Exception as error:
-                error.add_note(f"in {hook} of {type(callback).__name__}, after an earlier error")
+                getattr(callback, f"on_{what}_end")(logs)
+            except Exception as another:
+                if raised is None:
+                    raised = another
+                else:
+                    raised.add_note(f"on_{what}_end of {type(callback).__name__}: {another!r}")
+        if raised is not error:
+            assert raised is not None
+            raise raised
 
     @property
     def counters(self) -> dict[str, dict[str, Any]]:
-        """The numbers in the attributes that callbacks call `resumed`; NaN for None."""
+        """What is in the attributes that callbacks call `resumed`, where that is not None."""
         return {
             owner: {
-                name: np.float64(np.nan if value is None else value)
+                name: value if isinstance(value, dict) else np.float64(value)
                 for name, value in ((name, getattr(callback, name)) for name in callback.resumed)
+                if value is not None
             }
             for owner, callback in self._resumable()
         }
@@ -131,9 +156,8 @@ class CallbackList:
     def counters(self, counters: dict[str, dict[str, Any]]) -> None:
         for owner, callback in self._resumable():
             for name, value in counters.get(owner, {}).items():
-                whole = isinstance(getattr(callback, name), int)
-                number = int(value) if whole else float(value)
-                setattr(callback, name, None if math.isnan(value) else number)
+                kind = int if isinstance(getattr(callback, name), int) else float
+                setattr(callback, name, value if isinstance(value, dict) else kind(value))
 
     def _resumable(self) -> list[tuple[str, Any]]:
         """The callbacks that have counters, by number and class."""
@@ -141,9 +165,9 @@ class CallbackList:
         return [(f"{i}_{type(callback).__name__}", callback) for i, callback in enumerate(found)]
 
     def watches(self, *hooks: str) -> bool:
-        """Whether any callback overrides one of the hooks."""
+        """Whether any callback overrides one of the hooks, in its class or by an attribute."""
         return any(
-            getattr(type(callback), hook, None) is not getattr(Callback, hook)
+            getattr(getattr(callback, hook, None), "__func__", None) is not getattr(Callback, hook)
             for callback in self.callbacks
             for hook in hooks
         )

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from fnn.training import engine
-from fnn.training.checks import as_array, rows_of, whole_number
+from fnn.training.checks import as_array, check_guard, rows_of, whole_number
 from fnn.training.data import ArrayData
 from fnn.training.history import History
 from fnn.training.hooks import CallbackList
@@ -64,11 +64,13 @@ def fit(
     >>> round(float(w), 2)
     3.0
     """
+    if steps_per_epoch is not None:
+        whole_number("steps_per_epoch", steps_per_epoch, 1)
+    check_guard(guard)
     run = Run(jax.tree.map(_as_leaf, state))
     source = _as_source(data, batch_size, shuffle, seed, steps_per_epoch)
-    rows = jax.tree.leaves(source.batch_spec())[0].shape[0]
     plan = Plan(
-        step=engine.tallied(step, rows),
+        step=engine.tallied(step),
         data=source,
         run=run,
         callbacks=callbacks,
@@ -89,7 +91,11 @@ def fit(
 
 
 def _as_leaf(leaf: Any) -> Any:
-    return leaf if hasattr(leaf, "dtype") else jax.numpy.asarray(leaf)
+    return (
+        leaf
+        if hasattr(leaf, "dtype")
+        else np.asarray(leaf, jax.dtypes.canonicalize_dtype(type(leaf)))
+    )
 
 
 def _as_source(data: Any, batch_size: int, shuffle: Any, seed: int, steps: int | None) -> Any:
@@ -100,7 +106,8 @@ def _as_source(data: Any, batch_size: int, shuffle: Any, seed: int, steps: int |
             raise ValueError("expected data with rows, received none; do check the arrays")
         whole_number("batch_size", batch_size, 1)
         return ArrayData(arrays, batch_size, shuffle=shuffle, seed=seed)
-    return StreamData(data, lambda batch: jax.tree.map(np.asarray, batch), steps=steps)
+    each = lambda batch: jax.tree.map(np.asarray, batch)
+    return StreamData(data, each, steps=steps, goes_on=steps is not None)
 
 
 def train(plan: Plan) -> History:
@@ -115,28 +122,28 @@ def train(plan: Plan) -> History:
     _check_restarts(plan)
     with interruptible() as interrupt:
         trainer = Trainer(plan, callbacks, interrupt)
-        callbacks.call("on_train_begin", {})
         try:
+            callbacks.begin("train")
             first = trainer.first_epoch()
             if first and isinstance(plan.run.train_state, TrainState):
                 callbacks.counters = plan.run.train_state.callbacks
             for epoch in range(first, plan.epochs):
+                if plan.run.stop_training:
+                    break
                 callbacks.call("on_epoch_begin", epoch, {})
                 logs = trainer.epoch(epoch)
                 callbacks.call("on_epoch_end", epoch, logs)
                 history.record(epoch, logs, getattr(plan.run, "learning_rate", None))
                 plan.run.train_state = dressed(plan.run.train_state, callbacks.counters)
                 callbacks.call_optional("on_epoch_recorded", epoch)
-                if plan.run.stop_training:
-                    break
                 interrupt.poll()
             if plan.end_training is not None and plan.epochs > plan.initial_epoch:
                 plan.run.train_state = plan.end_training(plan.run.train_state)
             plan.run.train_state = bare(plan.run.train_state)
-        except BaseException:
-            callbacks.call_every("on_train_end", {})
+        except BaseException as error:
+            callbacks.end("train", {}, error)
             raise
-        callbacks.call("on_train_end", {})
+        callbacks.end("train", {})
     return history
 
 

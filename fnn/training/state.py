@@ -21,7 +21,7 @@ class TrainState:
     `key` the source of all randomness, `step` and `epoch` count what has been trained, so that
     the same key gives the same shuffling and dropout wherever the training goes on. `callbacks`
     holds the counters of the callbacks of a training that has not come to its end, by callback
-    and name (NaN for none); steps do not see it.
+    and name; steps do not see it.
 
     >>> state = TrainState({"w": jnp.ones(2)}, {}, {}, jax.random.key(0))
     >>> int(state.replace(step=state.step + 1).step), int(state.step)  # a new one; this stays

@@ -21,8 +21,8 @@ class StreamData:
 
     `prepare(batch)` turns what comes into arrays. Every batch is copied, so the source may use its
     buffers again. A batch smaller than the first is filled up with `remainder="pad"`, where batches
-    are `(arrays, rows)`, and left out with "drop". `steps` batches make an epoch, and the next one
-    goes on where it ended; None: an epoch is everything, and the next one starts over.
+    are `(arrays, rows)`, and left out with "drop". `steps` batches make a pass; None: everything.
+    With `goes_on` the next pass starts where this one ended, else from the beginning, if it can.
     """
 
     shuffle = False
@@ -34,13 +34,14 @@ class StreamData:
         *,
         remainder: str = "drop",
         steps: int | None = None,
+        goes_on: bool = False,
     ) -> None:
         self.source, self.prepare, self.pad = source, prepare, remainder == "pad"
         self.once = isinstance(source, Iterator)
+        self.wanted, self.goes_on = steps, goes_on
         self.steps = steps
         if steps is None and hasattr(source, "__len__"):
             self.steps = len(source)
-        self.goes_on = steps is not None
         self._batches: Iterator[Any] | None = None
         self._peeked: list[Any] = []
         self._spec: Any = None
@@ -56,6 +57,7 @@ class StreamData:
             first = self._next()
             if first is None:
                 raise ValueError("expected batches, received an empty stream; do check its source")
+            first = jax.tree.map(lambda a: np.array(a, copy=True), first)
             self._peeked.append(first)
             self._spec = tree.spec(first)
             self.batch_size = len(jax.tree.leaves(first)[0])
@@ -73,34 +75,49 @@ class StreamData:
     ) -> Iterator[tuple[Any, int]]:
         """(chunk, number of real batches in it), read ahead in a thread."""
         self.batch_spec()
-        with ReadAhead(self._chunks(capacity, self.steps if self.goes_on else steps)) as ahead:
+        with ReadAhead(self._chunks(capacity, self.wanted or steps)) as ahead:
             yield from ahead.items(poll)
 
     def _chunks(self, capacity: int, steps: int | None) -> Iterator[tuple[Any, int]]:
-        done = 0
-        while steps is None or done < steps:
+        done, ended = 0, False
+        while not ended and (steps is None or done < steps):
             wanted = capacity if steps is None else min(capacity, steps - done)
-            batches: list[Any] = []
-            while len(batches) < wanted and (batch := self._next()) is not None:
-                batches.append(self._filled(batch, done + len(batches)))
-            done += len(batches)
-            if batches:
-                yield self._stacked(batches, capacity), len(batches)
-            if len(batches) < wanted:
-                self._batches = None
-                if self.goes_on:
-                    raise ValueError(
-                        f"expected {steps} batches an epoch, received {done} and the end of the "
-                        "data; do give fewer steps_per_epoch, or a stream that starts again"
-                    )
-                return
+            chunk, count = self._empty(capacity), 0
+            while count < wanted and not ended:
+                batch = self._next(anew=not done + count)
+                ended = batch is None
+                if batch is not None:
+                    self._write(batch, chunk, count, done + count)
+                    count += 1
+            done += count
+            if count:
+                yield jax.device_put(chunk), count
+        if not self.goes_on:
+            self._rewind()
+        if ended and self.wanted:
+            raise ValueError(
+                f"expected {steps} batches in a pass, received {done} and the end of the data; "
+                "do ask for fewer steps, or give a stream that starts again"
+            )
 
-    def _next(self) -> Any:
+    def _rewind(self) -> None:
+        """Lets the next pass start from the beginning; an iterator goes on, it cannot do else."""
+        if self.wanted is None and self._batches is not None:
+            next(self._batches, None)  # nothing comes, but the source sees its end
+        if not self.once:
+            self._batches = None
+
+    def _next(self, anew: bool = False) -> Any:
+        """The next batch, None at the end; with `anew` that of a source that starts over."""
         if self._peeked:
             return self._peeked.pop()
         if self._batches is None:
             self._batches = self._open()
-        return next(self._batches, None)
+        batch = next(self._batches, None)
+        if batch is None and anew and not self.once:
+            self._batches = None
+            return self._next()
+        return batch
 
     def _open(self) -> Iterator[Any]:
         source = self.source
@@ -109,7 +126,7 @@ class StreamData:
         items = (source[i] for i in range(len(source))) if _is_sequence(source) else iter(source)
         for number, batch in enumerate(items):
             try:
-                arrays = jax.tree.map(lambda a: np.array(a, copy=True), self.prepare(batch))
+                arrays = self.prepare(batch)
             except Exception as error:
                 error.add_note(f"in batch {number} of the stream")
                 raise
@@ -121,14 +138,18 @@ class StreamData:
         if hasattr(source, "on_epoch_end"):
             source.on_epoch_end()
 
-    def _filled(self, batch: Any, number: int) -> Any:
-        """The batch at full size: arrays, or (arrays, rows)."""
-        expected, received = tree.describe(self._spec), tree.describe(batch)
+    def _empty(self, capacity: int) -> Any:
+        """Zeros for `capacity` batches of full size: arrays, or (arrays, rows)."""
+        return jax.tree.map(lambda s: np.zeros((capacity, *s.shape), s.dtype), self.batch_spec())
+
+    def _write(self, batch: Any, chunk: Any, at: int, number: int) -> None:
+        """Copies a batch to its place in a chunk: what the source does to it then is not seen."""
         like = lambda a: (a.shape[1:], np.dtype(a.dtype).kind)
         if jax.tree.map(like, batch) != jax.tree.map(like, self._spec):
             raise ValueError(
-                f"expected batches like the first, {expected}, received {received} in batch "
-                f"{number}; do give every batch the same arrays, shapes and dtypes"
+                f"expected batches like the first, {tree.describe(self._spec)}, received "
+                f"{tree.describe(batch)} in batch {number}; do give every batch the same arrays, "
+                "shapes and dtypes"
             )
         count = len(jax.tree.leaves(batch)[0])
         if count > self.batch_size:
@@ -137,18 +158,11 @@ class StreamData:
                 f"{count} in batch {number}; do give the largest batch first"
             )
 
-        def fill(array: Any, spec: Any) -> Any:
-            full = np.zeros((self.batch_size, *array.shape[1:]), spec.dtype)
-            full[:count] = array
-            return full
-
-        arrays = jax.tree.map(fill, batch, self._spec)
-        return (arrays, np.arange(self.batch_size) < count) if self.pad else arrays
-
-    def _stacked(self, batches: list[Any], capacity: int) -> Any:
-        filling = [batches[0]] * (capacity - len(batches))
-        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *batches, *filling)
-        return jax.device_put(stacked)
+        arrays, rows = chunk if self.pad else (chunk, None)
+        for whole, part in zip(jax.tree.leaves(arrays), jax.tree.leaves(batch), strict=True):
+            whole[at, :count] = part
+        if rows is not None:
+            rows[at, :count] = True
 
 
 def _is_sequence(source: Any) -> bool:

@@ -104,6 +104,7 @@ class Trainer:
             self._settle(0)
         except BaseException:
             self.progress.stop()
+            self._recover()
             raise
         finally:
             chunks.close()
@@ -113,10 +114,10 @@ class Trainer:
         if plan.end_epoch is not None:
             ended = plan.end_epoch(ended)
         run.train_state = dressed(ended, self.counters)
-        logs = numbers(self.settled)
+        logs = numbers(self.settled) if self.done else {}
         if self.refused:
             logs["loss"] = math.nan
-        if plan.validate is not None:
+        if plan.validate is not None and self.done:
             found = plan.validate(epoch, self.callbacks)
             logs.update({f"val_{name}": value for name, value in found.items()})
         self.progress.end(self.done, _shown(logs))
@@ -180,17 +181,22 @@ class Trainer:
         self.refused = self.plan.run.stop_training = True
 
     def _failed(self, error: Exception) -> None:
-        self.flight.clear()
-        kept = "it was before this step"
-        if self.snapshot is not None:
-            whole = jax.tree.map(jnp.asarray, self.snapshot)
-            self.plan.run.train_state = dressed(whole, self.counters)
-            kept = "it was at the start of this epoch"
+        kept = f"it was {'at the start of this epoch' if self._recover() else 'before this step'}"
         size = tree.nbytes(tree.spec(self.plan.run.train_state)) / 2**20
         error.add_note(
             f"in a training step with batches of {self.plan.data.batch_size} rows and "
             f"{size:.1f} MiB of weights and optimizer state; the model is as {kept}"
         )
+
+    def _recover(self) -> bool:
+        """Puts the snapshot back if the state went into a step that did not end."""
+        self.flight.clear()
+        leaves = jax.tree.leaves(self.plan.run.train_state)
+        if not any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in leaves):
+            return False
+        whole = jax.tree.map(jnp.asarray, self.snapshot)
+        self.plan.run.train_state = dressed(whole, self.counters)
+        return True
 
     def _not_finite(self, bad: Dispatch) -> str:
         where, before = f"one of the steps up to {bad.done}", self.plan.run.train_state
