@@ -9,7 +9,6 @@ from fnn import activations, regularizers  # noqa: F401 - their names
 from fnn.core.calling import call, initialize, output_spec
 from fnn.core.context import Context
 from fnn.layers.dropout import (
-    ActivityRegularization,
     AlphaDropout,
     Dropout,
     GaussianDropout,
@@ -18,6 +17,7 @@ from fnn.layers.dropout import (
     SpatialDropout2D,
     SpatialDropout3D,
 )
+from fnn.layers.simple import ActivityRegularization
 from tests.oracle import keras_rules
 
 IMAGES = np.random.default_rng(0).normal(size=(64, 5, 6, 7)).astype("float32")
