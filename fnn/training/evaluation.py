@@ -11,7 +11,7 @@ import numpy as np
 
 from fnn.training import engine
 from fnn.training.hooks import CallbackList
-from fnn.training.interrupt import interruptible
+from fnn.training.interrupt import Interrupt, interruptible
 from fnn.training.progress import Progress
 from fnn.training.state import numbers
 
@@ -34,25 +34,15 @@ def evaluate(
     before, and `carry` gets (params, state) after the last.
     """
     program = engine.program(step, weights(), data.batch_spec(), key, read_only=carry is None)
-    tallies, done = program.zeros(), 0
     total = min(steps or data.steps or 0, data.steps or steps or 0) or None
     progress = Progress(verbose, total)
-    told = callbacks if callbacks.watches("on_test_batch_begin", "on_test_batch_end") else None
-    chunks: Any = None
     with interruptible() as interrupt:
+        chunks = data.chunks(0, data.chunk_size(program.capacity), total, interrupt.poll)
         try:
             callbacks.begin("test")
-            weighted = weights()
-            chunks = data.chunks(0, data.chunk_size(program.capacity), total, interrupt.poll)
-            for window in _windows(chunks, 1 if told else program.capacity):
-                weighted, tallies, done = _advance(
-                    program, weighted, tallies, window, key, done, told
-                )
-                if progress.due():
-                    progress.update(done, numbers(tallies))
-                interrupt.poll()
-            if not done:
-                raise ValueError("expected batches to evaluate, received none; do check the data")
+            weighted, tallies, done = _run(
+                program, weights(), chunks, key, callbacks, progress, interrupt
+            )
             logs = numbers(tallies)
             if carry is not None:
                 carry(weighted)
@@ -61,11 +51,32 @@ def evaluate(
             callbacks.end("test", {}, error)
             raise
         finally:
-            if chunks is not None:
-                chunks.close()
+            chunks.close()
         progress.end(done, logs)
         callbacks.end("test", logs)
     return logs
+
+
+def _run(
+    program: Any,
+    weighted: Any,
+    chunks: Any,
+    key: Any,
+    callbacks: CallbackList,
+    progress: Progress,
+    interrupt: Interrupt,
+) -> tuple[Any, Any, int]:
+    """All batches: ((params, state), tallies, batches done) after them."""
+    tallies, done = program.zeros(), 0
+    told = callbacks if callbacks.watches("on_test_batch_begin", "on_test_batch_end") else None
+    for window in _windows(chunks, 1 if told else program.capacity):
+        weighted, tallies, done = _advance(program, weighted, tallies, window, key, done, told)
+        if progress.due():
+            progress.update(done, numbers(tallies))
+        interrupt.poll()
+    if not done:
+        raise ValueError("expected batches to evaluate, received none; do check the data")
+    return weighted, tallies, done
 
 
 def _advance(

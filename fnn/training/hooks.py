@@ -145,7 +145,7 @@ class CallbackList:
         """What is in the attributes that callbacks call `resumed`, where that is not None."""
         return {
             owner: {
-                name: value if isinstance(value, dict) else np.float64(value)
+                name: np.float64(value) if isinstance(value, (int, float)) else value
                 for name, value in ((name, getattr(callback, name)) for name in callback.resumed)
                 if value is not None
             }
@@ -156,8 +156,9 @@ class CallbackList:
     def counters(self, counters: dict[str, dict[str, Any]]) -> None:
         for owner, callback in self._resumable():
             for name, value in counters.get(owner, {}).items():
-                kind = int if isinstance(getattr(callback, name), int) else float
-                setattr(callback, name, value if isinstance(value, dict) else kind(value))
+                if np.ndim(value) == 0 and not isinstance(value, dict):
+                    value = (int if isinstance(getattr(callback, name), int) else float)(value)
+                setattr(callback, name, value)
 
     def _resumable(self) -> list[tuple[str, Any]]:
         """The callbacks that have counters, by number and class."""

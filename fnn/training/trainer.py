@@ -57,8 +57,9 @@ class Trainer:
     """Epochs of one training: dispatches chunks, commits each complete step, tells callbacks.
 
     A dispatch is committed to `run.train_state` when its results are there, so that an error of
-    the device, which surfaces late, never reaches the model. Large states are donated to the step,
-    which halves the memory; after an error the model is then as it was when the epoch started.
+    the device, which surfaces late, never reaches the model. A large state is donated to the step,
+    which halves the memory. What others see in `run.train_state` during an epoch is then a copy on
+    the host from its start, and that is where the model goes back to if a step fails.
     """
 
     def __init__(self, plan: Plan, callbacks: Any, interrupt: Interrupt) -> None:
@@ -83,31 +84,10 @@ class Trainer:
     def epoch(self, epoch: int) -> dict[str, float]:
         """One pass over the data. Returns its logs."""
         plan, run = self.plan, self.plan.run
-        self.progress = Progress(plan.verbose, plan.steps or plan.data.steps)
-        self.progress.header(epoch, plan.epochs)
-        self.flight: deque[Dispatch] = deque()
-        self.done, self.tallies, self.healthy = 0, self.program.zeros(), np.True_
-        self.refused = False
-        self.counters = self.callbacks.counters
-        self.settled, self.state, self.snapshot = self.tallies, bare(run.train_state), None
-        if self.donate:
-            self.snapshot = jax.tree.map(_on_host, self.state)
-            self.state = jax.tree.map(jnp.copy, self.state)
         position = self.trained + epoch - plan.initial_epoch
-        size = plan.data.chunk_size(self.program.capacity)
-        chunks = plan.data.chunks(position, size, plan.steps, self.interrupt.poll)
-        try:
-            for chunk, count in chunks:
-                self._dispatch_all(chunk, count)
-                if run.stop_training:
-                    break
-            self._settle(0)
-        except BaseException:
-            self.progress.stop()
-            self._recover()
-            raise
-        finally:
-            chunks.close()
+        self._prepare()
+        self.progress.header(epoch, plan.epochs)
+        self._run_all(plan.data.chunk_size(self.program.capacity), position)
         ended = bare(run.train_state)
         if isinstance(ended, TrainState):
             ended = ended.replace(epoch=np.int32(position + 1))
@@ -123,6 +103,37 @@ class Trainer:
         self.progress.end(self.done, _shown(logs))
         return logs
 
+    def _prepare(self) -> None:
+        """Nothing measured, nothing under way; of a state to be given away a copy on the host."""
+        self.progress = Progress(self.plan.verbose, self.plan.steps or self.plan.data.steps)
+        self.flight: deque[Dispatch] = deque()
+        self.done, self.tallies, self.healthy = 0, self.program.zeros(), np.True_
+        self.refused = False
+        self.counters = self.callbacks.counters
+        self.settled, self.state = self.tallies, bare(self.plan.run.train_state)
+        self.last = self.state  # after the last complete step
+        if self.donate:
+            self.plan.run.train_state = jax.tree.map(_on_host, self.plan.run.train_state)
+            self.state = self.last = jax.tree.map(jnp.copy, self.state)
+
+    def _run_all(self, size: int, position: int) -> None:
+        """Every batch of the pass of this number, in chunks of `size`."""
+        plan = self.plan
+        chunks = plan.data.chunks(position, size, plan.steps, self.interrupt.poll)
+        try:
+            for chunk, count in chunks:
+                self._dispatch_all(chunk, count)
+                if plan.run.stop_training:
+                    break
+            self._settle(0)
+        except BaseException:
+            self.progress.stop()
+            self.flight.clear()
+            raise
+        finally:
+            self._publish()
+            chunks.close()
+
     def _dispatch_all(self, chunk: Any, count: int) -> None:
         """Runs the batches of one chunk: at once, or one by one if a callback watches batches."""
         at = 0
@@ -135,7 +146,7 @@ class Trainer:
             self._settle(0 if self.each or self.donate or self.interrupt.requested else 1)
             if self.each:
                 self.callbacks.call("on_train_batch_end", self.done - 1, numbers(self.tallies))
-                self.state = bare(self.plan.run.train_state)  # a callback may have changed it
+                self.state = self.last = bare(self.plan.run.train_state)  # which it may change
             self.interrupt.poll()
 
     def _dispatch(self, chunk: Any, at: int, size: int) -> None:
@@ -165,8 +176,9 @@ class Trainer:
                 self._failed(error)
                 raise
             if healthy or self.program.chooses(self.plan.guard, self.donate):
-                self.plan.run.train_state = dressed(oldest.state, self.counters)
-                self.settled = oldest.tallies
+                self.last, self.settled = oldest.state, oldest.tallies
+                if not self.donate:
+                    self._publish()
             if not healthy:
                 self._refuse(self._not_finite(oldest))
                 return
@@ -181,25 +193,28 @@ class Trainer:
         self.refused = self.plan.run.stop_training = True
 
     def _failed(self, error: Exception) -> None:
-        kept = f"it was {'at the start of this epoch' if self._recover() else 'before this step'}"
+        kept = f"it was {'at the start of this epoch' if self.lost else 'before this step'}"
         size = tree.nbytes(tree.spec(self.plan.run.train_state)) / 2**20
         error.add_note(
             f"in a training step with batches of {self.plan.data.batch_size} rows and "
             f"{size:.1f} MiB of weights and optimizer state; the model is as {kept}"
         )
 
-    def _recover(self) -> bool:
-        """Puts the snapshot back if the state went into a step that did not end."""
-        self.flight.clear()
-        leaves = jax.tree.leaves(self.plan.run.train_state)
-        if not any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in leaves):
-            return False
-        whole = jax.tree.map(jnp.asarray, self.snapshot)
-        self.plan.run.train_state = dressed(whole, self.counters)
-        return True
+    @property
+    def lost(self) -> bool:
+        """Whether the last state was given to a step that did not end."""
+        return any(leaf.is_deleted() for leaf in jax.tree.leaves(self.last) if _on_device(leaf))
+
+    def _publish(self) -> None:
+        """Shows the state after the last complete step; if it is lost, the copy on the host."""
+        run = self.plan.run
+        if self.lost:
+            run.train_state = jax.tree.map(jnp.asarray, run.train_state)
+        else:
+            run.train_state = dressed(self.last, self.counters)
 
     def _not_finite(self, bad: Dispatch) -> str:
-        where, before = f"one of the steps up to {bad.done}", self.plan.run.train_state
+        where, before = f"one of the steps up to {bad.done}", self.last
         if isinstance(before, TrainState):
             step = int(before.step)
             where = f"step {step}"
@@ -218,6 +233,10 @@ class Trainer:
 def _shown(logs: dict[str, float]) -> dict[str, float]:
     """What stands beside the bar: not the numbers of single weights, which have paths as names."""
     return {name: value for name, value in logs.items() if "/" not in name}
+
+
+def _on_device(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array)
 
 
 def _on_host(leaf: Any) -> Any:
