@@ -60,6 +60,10 @@ def mnist() -> Split:
     their last 2,000, which are the easier ones, to test.
     Raises FileNotFoundError naming each file that is missing and where to put it, ValueError for
     a damaged file. Source: LeCun, Cortes, Burges, The MNIST database of handwritten digits.
+
+    >>> (x_train, y_train), (x_test, y_test) = fnn.datasets.mnist()
+    >>> x_train.shape[1:], x_train.dtype.name  # bytes: divide by 255 before training
+    ((28, 28), 'uint8')
     """
     return _load("mnist")
 
@@ -69,6 +73,10 @@ def fashion_mnist() -> Split:
 
     Classes 0 to 9: T-shirt, trousers, pullover, dress, coat, sandal, shirt, sneaker, bag, boot.
     Source: Xiao, Rasul, Vollgraf, Fashion-MNIST (2017), arXiv:1708.07747.
+
+    >>> (x_train, y_train), _ = fnn.datasets.fashion_mnist()
+    >>> x_train.shape[1:], y_train.shape == x_train.shape[:1]
+    ((28, 28), True)
     """
     return _load("fashion_mnist")
 
@@ -174,6 +182,10 @@ def read_idx(path: str | Path, axes: int) -> np.ndarray:
     The file is two zero bytes, the type (8: unsigned byte), the number of axes, the size of each
     axis as a big-endian 32-bit number, then the numbers themselves.
     Raises ValueError naming the file unless it is whole and has that many axes.
+
+    >>> size = Path("labels").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 2]) + bytes([7, 3]))
+    >>> read_idx("labels", axes=1).tolist()
+    [7, 3]
     """
     path = Path(path)
     data = path.read_bytes()

@@ -19,6 +19,10 @@ def table(name: str, layer: Layer, trials: list[Any], *, nested: bool = True) ->
     """The table of `layer` as text; `trials` are two specs of its inputs that differ where free.
 
     Everything is inferred from shapes: no weight is made, no device touched.
+
+    >>> specs = [jax.ShapeDtypeStruct((batch, 2), "float32") for batch in (1, 2)]
+    >>> print(table("small", fnn.layers.Dense(3), specs).splitlines()[-3])  # 2 * 3 + 3
+    Total params: 9 (36.00 B)
     """
     params, state = weight_spec(layer, trials[0])
     counted = _Counter(layer, params, state)
@@ -40,7 +44,11 @@ def table(name: str, layer: Layer, trials: list[Any], *, nested: bool = True) ->
 
 
 def size(count: int) -> str:
-    """A number of bytes in words: `1.21 MB`."""
+    """A number of bytes in words: `1.21 MB`.
+
+    >>> size(1536), size(9)
+    ('1.50 KB', '9.00 B')
+    """
     amount, units = float(count), ["B", "KB", "MB", "GB", "TB"]
     while amount >= 1024 and len(units) > 1:
         amount /= 1024

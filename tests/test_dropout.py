@@ -10,7 +10,6 @@ from fnn.core.calling import call, initialize, output_spec
 from fnn.core.context import Context
 from fnn.layers import Attention, SimpleRNNCell
 from fnn.layers.dropout import (
-    ActivityRegularization,
     AlphaDropout,
     Dropout,
     GaussianDropout,
@@ -19,6 +18,7 @@ from fnn.layers.dropout import (
     SpatialDropout2D,
     SpatialDropout3D,
 )
+from fnn.layers.simple import ActivityRegularization
 from tests.oracle import keras_rules
 
 IMAGES = np.random.default_rng(0).normal(size=(64, 5, 6, 7)).astype("float32")

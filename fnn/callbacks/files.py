@@ -26,6 +26,11 @@ class ModelCheckpoint(Callback):
     Folders are made. `save_best_only` saves where `monitor` is better than it ever was, or than
     `initial_value_threshold`. A file is written whole or not at all.
     Raises ValueError for a name that is not in the logs, naming those that are.
+
+    >>> saver = ModelCheckpoint("epoch-{epoch}.fnn", monitor="loss", save_best_only=True)
+    >>> history = model.fit(x, y, epochs=2, callbacks=[saver], verbose=0)
+    >>> sorted(os.listdir()), saver.best
+    (['epoch-1.fnn', 'epoch-2.fnn'], 0.25)
     """
 
     resumed: ClassVar[tuple[str, ...]] = ("best",)
@@ -130,6 +135,13 @@ class BackupAndRestore(Callback):
     devices are for checkpoints of Orbax. The file is written whole or not at all, so
     `double_checkpoint` changes nothing. Raises ValueError (a FileError) for the file of another
     model, listing what differs.
+
+    >>> first = BackupAndRestore("backup", delete_checkpoint=False)  # as if it broke off here
+    >>> history = model.fit(x, y, epochs=2, callbacks=[first], verbose=0)
+    >>> again = fnn.Model(model.layer)  # an equal one, in a new process
+    >>> again.compile(model.optimizer, "mse")
+    >>> again.fit(x, y, epochs=3, callbacks=[BackupAndRestore("backup")], verbose=0).epoch
+    [2]
     """
 
     def __init__(

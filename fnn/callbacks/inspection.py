@@ -15,7 +15,13 @@ class GradientStatistics(Callback):
 
     `history` maps a path to `{"gradient": [...], "update": [...], "weight": [...]}`, a number an
     epoch. They are computed inside the step, which waits for nothing, and do not stand in the logs;
-    a `fit` with this callback compiles a step of its own. Gradients are those before clipping.
+    a `fit` with this callback compiles a step of its own. Gradients are those before clipping,
+    weights those before the update.
+
+    >>> norms = GradientStatistics()
+    >>> history = model.fit(x, y, callbacks=[norms], verbose=0)
+    >>> {kind: round(v[0], 3) for kind, v in norms.history["dense/kernel"].items()}
+    {'gradient': 2.0, 'update': 0.25, 'weight': 0.0}
     """
 
     step_statistics = True  # asks `fit` for a step that logs norms
@@ -48,6 +54,12 @@ class Profile(Callback):
     It is written to `log_dir`, for TensorBoard's profile page or xprof; operations stand under the
     names of their layers. The first step compiles, so it is not a good one to look at. Waits for
     every batch.
+
+    Raises ValueError unless 0 <= first <= last.
+
+    >>> profile = Profile("trace", first=5, last=7)  # three steps, past what is compiled at first
+    >>> profile.first, profile.last
+    (5, 7)
     """
 
     def __init__(self, log_dir: Any, first: int = 2, last: int = 4) -> None:

@@ -23,6 +23,11 @@ class EarlyStopping(Callback):
     do not count, nor do epochs without validation (`validation_freq`) if it is validation that is
     watched.
     Raises ValueError if `monitor` is not in the logs, naming those that are.
+
+    >>> model.learning_rate = 0.0  # nothing improves after the first epoch
+    >>> stop = EarlyStopping("loss", patience=2)
+    >>> model.fit(x, y, epochs=9, callbacks=[stop], verbose=0).epoch
+    [0, 1, 2]
     """
 
     resumed: ClassVar[tuple[str, ...]] = ("wait", "best", "best_epoch", "best_weights")
@@ -93,6 +98,10 @@ class ReduceLROnPlateau(Callback):
     epochs do not count. The rate never falls below `min_lr`; nothing is compiled anew. The rate of
     the epoch goes into the logs as `learning_rate`. With `ByPath` every rate is reduced.
     Raises ValueError if `monitor` is not in the logs, naming those that are.
+
+    >>> reduce = ReduceLROnPlateau("loss", factor=0.5, patience=1, min_delta=9.0)  # none gains 9
+    >>> model.fit(x, y, epochs=3, callbacks=[reduce], verbose=0).history["learning_rate"]
+    [0.125, 0.125, 0.0625]
     """
 
     resumed: ClassVar[tuple[str, ...]] = ("wait", "best", "cooldown_counter")

@@ -41,6 +41,10 @@ class CSVLogger(Callback):
     `append` goes on in a file that exists, under its header. Every row is on the disk before the
     training goes on, and a row that a crash broke off is cut away. A number that an epoch does not
     have (validation now and then) is NA. Raises ValueError for a header of other names.
+
+    >>> history = model.fit(x, y, epochs=2, callbacks=[CSVLogger("log.csv")], verbose=0)
+    >>> Path("log.csv").read_text().split()
+    ['epoch,loss,val_loss', '0,1.0,NA', '1,0.25,NA']
     """
 
     def __init__(self, filename: Any, separator: str = ",", append: bool = False) -> None:
@@ -88,6 +92,11 @@ class JSONLogger(Callback):
 
     The lines are appended, each is on the disk before the training goes on. A number that JSON does
     not have (NaN, infinity) is null. In place of Keras's RemoteMonitor, for any reader of a file.
+
+    >>> history = model.fit(x, y, epochs=2, callbacks=[JSONLogger("log.jsonl")], verbose=0)
+    >>> print(Path("log.jsonl").read_text(), end="")
+    {"epoch": 0, "loss": 1.0}
+    {"epoch": 1, "loss": 0.25}
     """
 
     def __init__(self, filename: Any) -> None:
@@ -116,6 +125,10 @@ class TensorBoard(Callback):
     after each epoch; `write_graph` the network as text. Needs tensorboardX
     (`pip install "fnn[tensorboard]"`). Images, embeddings and profiles are not written: see
     `Profile` for these; ValueError is raised.
+
+    >>> history = model.fit(x, y, callbacks=[TensorBoard("logs")], verbose=0)
+    >>> sorted(os.listdir("logs"))
+    ['train', 'validation']
     """
 
     def __init__(

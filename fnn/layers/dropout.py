@@ -1,4 +1,4 @@
-"""Layers that disturb or penalize in training, and do nothing else: dropout, noise, activity."""
+"""Layers that disturb in training, and do nothing else: dropout and noise."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from fnn.core import arguments
 from fnn.core.arithmetic import drop, seeded_key
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
-from fnn.core.registry import lookup
 from fnn.core.spatial import check_arguments, check_inputs, spatial_axes
 
 # Every layer here is the identity in inference and at rate 0, and then needs no key. A `seed` is
@@ -81,6 +80,11 @@ class SpatialDropout1D(_SpatialDropout):
 
     Raises as `Dropout`, and ValueError in `init` unless the inputs have three axes
     (Tompson et al. 2015).
+
+    >>> ctx = fnn.Context(train=True, key=jax.random.key(1))
+    >>> y, _ = SpatialDropout1D(0.5).apply({}, {}, jnp.ones((2, 6, 8)), ctx)
+    >>> bool((y == y[:, :1]).all()), sorted(set(y.ravel().tolist()))
+    (True, [0.0, 2.0])
     """
 
     spatial = 1
@@ -93,6 +97,11 @@ class SpatialDropout2D(_SpatialDropout):
 
     `data_format="channels_first"` takes (batch, channels, height, width).
     Raises as `Dropout`, and ValueError in `init` unless the inputs have four axes.
+
+    >>> ctx = fnn.Context(train=True, key=jax.random.key(1))
+    >>> y, _ = SpatialDropout2D(0.5).apply({}, {}, jnp.ones((2, 4, 4, 8)), ctx)
+    >>> bool((y == y[:, :1, :1]).all())  # a channel is there or it is not
+    True
     """
 
     spatial = 2
@@ -106,6 +115,11 @@ class SpatialDropout3D(_SpatialDropout):
 
     `data_format="channels_first"` takes (batch, channels, depth, height, width).
     Raises as `Dropout`, and ValueError in `init` unless the inputs have five axes.
+
+    >>> ctx = fnn.Context(train=True, key=jax.random.key(1))
+    >>> y, _ = SpatialDropout3D(0.5).apply({}, {}, jnp.ones((2, 3, 3, 3, 8)), ctx)
+    >>> bool((y == y[:, :1, :1, :1]).all())
+    True
     """
 
     spatial = 3
@@ -119,6 +133,11 @@ class GaussianDropout(Layer):
 
     Mean and variance of `Dropout` at the same rate (Srivastava et al. 2014, section 10).
     Raises ValueError unless `rate` is at least 0 and below 1, and in training without a key.
+
+    >>> ctx = fnn.Context(train=True, key=jax.random.key(1))
+    >>> y, _ = GaussianDropout(0.5).apply({}, {}, jnp.ones((200, 200)), ctx)
+    >>> round(float(y.mean()), 1), round(float(y.std()), 1)
+    (1.0, 1.0)
     """
 
     masking = "pass"
@@ -144,6 +163,10 @@ class GaussianNoise(Layer):
 
     Keras allows a `stddev` up to 1, here it may be any. Raises ValueError below 0, and in training
     without a key.
+
+    >>> x, ctx = jnp.zeros((200, 200)), fnn.Context(train=True, key=jax.random.key(1))
+    >>> round(float(GaussianNoise(0.5).apply({}, {}, x, ctx)[0].std()), 1)
+    0.5
     """
 
     masking = "pass"
@@ -172,6 +195,11 @@ class AlphaDropout(Layer):
     For networks of `selu` and `lecun_normal`. `noise_shape` is that of `Dropout`.
     Raises ValueError unless `rate` is at least 0 and below 1 and `noise_shape` fits the inputs,
     and in training without a key (Klambauer et al. 2017, section 3).
+
+    >>> ctx = fnn.Context(train=True, key=jax.random.key(1))
+    >>> y, _ = AlphaDropout(0.5).apply({}, {}, jnp.zeros((8, 8)), ctx)
+    >>> sorted({round(v, 4) for v in y.ravel().tolist()})  # kept and dropped: none is 0
+    [-0.7792, 0.7792]
     """
 
     masking = "pass"
@@ -199,31 +227,6 @@ class AlphaDropout(Layer):
         )
         a = ((1 - self.rate) * (1 + self.rate * SELU_FLOOR**2)) ** -0.5
         return a * jnp.where(kept, x, SELU_FLOOR) - a * SELU_FLOOR * self.rate, state
-
-
-class ActivityRegularization(Layer):
-    """x; the loss gains l1 * sum(abs(x)) + l2 * sum(x**2), a mean over the examples.
-
-    Raises ValueError for a factor below 0.
-    """
-
-    masking = "pass"
-
-    l1: float = 0.0
-    l2: float = 0.0
-
-    def validate(self) -> None:
-        _ = self.activity_regularizer  # which checks the factors
-
-    @property
-    def activity_regularizer(self) -> Any:
-        """`L1L2(l1, l2)`, under the name by which every layer has its outputs penalized."""
-        return lookup("regularizer", "L1L2")(self.l1, self.l2)
-
-    def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
-    ) -> tuple[Array, State]:
-        return x, state
 
 
 def _noise_shape(layer: Any, shape: tuple[int, ...], batch: bool) -> tuple[int, ...]:

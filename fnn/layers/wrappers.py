@@ -96,6 +96,10 @@ class Remat(PassingWrapper):
     """Computes `inner` again in the backward pass instead of keeping what it computed.
 
     Saves memory for time; numbers stay the same (`jax.checkpoint`).
+
+    >>> from fnn.layers import Dense
+    >>> sorted(Remat(Dense(3)).init(jax.random.key(0), jnp.ones((1, 2)))[0])  # those of `inner`
+    ['bias', 'kernel']
     """
 
     def apply(
@@ -111,6 +115,11 @@ class Inference(PassingWrapper):
     """Runs `inner` as in inference, also while the network trains; its weights still learn.
 
     What Keras writes as `layer(x, training=False)`: batch norm by its moving averages, no dropout.
+
+    >>> from fnn.layers import Dropout
+    >>> ctx = fnn.Context(train=True, key=jax.random.key(1))
+    >>> Inference(Dropout(0.5)).apply({}, {}, jnp.ones((1, 4)), ctx)[0].tolist()
+    [[1.0, 1.0, 1.0, 1.0]]
     """
 
     def apply(
@@ -127,6 +136,11 @@ class TimeDistributed(Wrapper):
     masked steps are left out), and each step has its own dropout mask. A mask of further axes,
     `(batch, time, words)`, goes to `inner`; a step with a real word is real.
     Raises ValueError for inputs of fewer than three axes.
+
+    >>> from fnn.layers import Flatten
+    >>> init, apply = TimeDistributed(Flatten())
+    >>> apply(*init(jax.random.key(0), jnp.ones((2, 5, 4, 3))), jnp.ones((2, 5, 4, 3)))[0].shape
+    (2, 5, 12)
     """
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:

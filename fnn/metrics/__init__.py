@@ -29,6 +29,12 @@ from fnn.metrics.confusion import (
     TrueNegatives,
     TruePositives,
 )
+from fnn.metrics.crossentropy import (
+    BinaryCrossentropy,
+    CategoricalCrossentropy,
+    KLDivergence,
+    SparseCategoricalCrossentropy,
+)
 from fnn.metrics.curves import (
     AUC,
     PrecisionAtRecall,
@@ -38,13 +44,10 @@ from fnn.metrics.curves import (
 )
 from fnn.metrics.further import ExpectedCalibrationError, MultiLabelAccuracy, Perplexity
 from fnn.metrics.losses import (
-    BinaryCrossentropy,
-    CategoricalCrossentropy,
     CategoricalHinge,
     CosineSimilarity,
     FunctionMetric,
     Hinge,
-    KLDivergence,
     LogCoshError,
     MeanAbsoluteError,
     MeanAbsolutePercentageError,
@@ -52,7 +55,6 @@ from fnn.metrics.losses import (
     MeanSquaredError,
     MeanSquaredLogarithmicError,
     Poisson,
-    SparseCategoricalCrossentropy,
     SquaredHinge,
 )
 from fnn.metrics.metric import Mean, Metric, Sum

@@ -22,6 +22,11 @@ class FBetaScore(Metric):
     "weighted" that by how often a class is true, "micro" counts all classes together. Without
     `threshold` the largest of a row is called positive, else all above it. `beta` above 1 favours
     recall.
+
+    >>> metric = FBetaScore(beta=2.0, threshold=0.5)
+    >>> metric.update_state([[1], [1], [0]], [[0.9], [0.1], [0.1]])
+    >>> [round(v, 4) for v in metric.result().tolist()]  # precision 1, recall 1/2
+    [0.5556]
     """
 
     targets: ClassVar[Targets] = "classes"
@@ -193,7 +198,13 @@ class IoU(_Union):
 
 
 class MeanIoU(_Union):
-    """The mean of intersection / union over all classes that occur.   See `IoU`."""
+    """The mean of intersection / union over all classes that occur.   See `IoU`.
+
+    >>> metric = MeanIoU(num_classes=3)
+    >>> metric.update_state([0, 0, 1, 1], [0, 1, 1, 1])
+    >>> round(metric.result().item(), 4)  # (1/2 + 2/3) / 2: class 2 does not occur
+    0.5833
+    """
 
     num_classes: int
     name: str | None = None
@@ -205,7 +216,13 @@ class MeanIoU(_Union):
 
 
 class OneHotIoU(_Union):
-    """`IoU` of one-hot targets and of scores, along `axis`."""
+    """`IoU` of one-hot targets and of scores, along `axis`.
+
+    >>> metric = OneHotIoU(num_classes=2, target_class_ids=[1])
+    >>> metric.update_state([[1, 0], [0, 1]], [[0.2, 0.8], [0.4, 0.6]])
+    >>> metric.result().item()
+    0.5
+    """
 
     sparse: ClassVar[bool] = False
 
@@ -222,7 +239,13 @@ class OneHotIoU(_Union):
 
 
 class OneHotMeanIoU(_Union):
-    """`MeanIoU` of one-hot targets and of scores, along `axis`."""
+    """`MeanIoU` of one-hot targets and of scores, along `axis`.
+
+    >>> metric = OneHotMeanIoU(num_classes=2)
+    >>> metric.update_state([[1, 0], [0, 1]], [[0.2, 0.8], [0.4, 0.6]])
+    >>> metric.result().item()  # (0 + 1/2) / 2
+    0.25
+    """
 
     sparse: ClassVar[bool] = False
 
@@ -235,7 +258,13 @@ class OneHotMeanIoU(_Union):
 
 
 class BinaryIoU(_Union):
-    """`IoU` of two classes, the predictions being class 1 from `threshold` on."""
+    """`IoU` of two classes, the predictions being class 1 from `threshold` on.
+
+    >>> metric = BinaryIoU(target_class_ids=[1])
+    >>> metric.update_state([1, 1, 0], [0.9, 0.5, 0.1])
+    >>> metric.result().item()  # 0.5 counts as class 1 here, unlike in Precision
+    1.0
+    """
 
     target_class_ids: tuple[int, ...] = (0, 1)
     threshold: float = 0.5

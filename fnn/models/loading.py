@@ -20,6 +20,12 @@ def load(path: Any, custom_objects: Mapping[str, Any] | None = None, compile: bo
     are looked up; nothing is imported, nothing in the file is executed. Every byte is checked
     before a weight is used. Raises FileError for a file that is damaged, newer or not by fnn,
     ValueError for a name that is not known.
+
+    >>> model = fnn.Sequential([fnn.layers.Dense(1, input_shape=(2,))])
+    >>> model.save("model.fnn")
+    >>> again, x = fnn.load("model.fnn"), np.ones((3, 2), "float32")
+    >>> bool((again.predict(x, verbose=0) == model.predict(x, verbose=0)).all())
+    True
     """
     config, weights = archive.read(path)
     try:

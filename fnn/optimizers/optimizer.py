@@ -110,6 +110,11 @@ def with_learning_rate(state: State, value: Any) -> State:
 
     For the state of `ByPath` one number is the rate of every rule, a dict those of the patterns in
     it. Raises ValueError where the state holds no rate: a schedule sets it, or a plain optax chain.
+
+    >>> from fnn.optimizers import SGD
+    >>> state = with_learning_rate(SGD(0.5).init({}), 0.25)
+    >>> current_learning_rate(SGD(0.5), state).item()  # the state counts, not the field
+    0.25
     """
     if isinstance(state, dict) and "learning_rate" in state:
         return {**state, "learning_rate": jnp.asarray(value, jnp.float32)}
@@ -137,7 +142,12 @@ def with_learning_rate(state: State, value: Any) -> State:
 
 
 def loss_scale(state: State) -> Array | None:
-    """By what the loss is to be multiplied before its gradient is taken; None for nothing."""
+    """By what the loss is to be multiplied before its gradient is taken; None for nothing.
+
+    >>> from fnn.optimizers import SGD, LossScaleOptimizer
+    >>> loss_scale(LossScaleOptimizer(SGD(), 8.0).init({})).item(), loss_scale(SGD().init({}))
+    (8.0, None)
+    """
     return state.get("loss_scale") if isinstance(state, dict) else None
 
 
@@ -147,6 +157,12 @@ def run_update(
     """`optimizer.update` of fnn or optax, given those of the extra arguments that it takes.
 
     `weight` says by how much these gradients count among others that are averaged with them.
+
+    >>> import optax
+    >>> optimizer, w = optax.sgd(0.5), jnp.ones(1)
+    >>> updates, state = run_update(optimizer, w, optimizer.init(w), w, weight=32)
+    >>> updates.tolist()
+    [-0.5]
     """
     takes = inspect.signature(optimizer.update).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in takes.values()):

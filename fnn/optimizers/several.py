@@ -143,6 +143,12 @@ class LossScaleOptimizer(Optimizer):
     scale halved (to 1 at the least: without a scale it is an error, as it is elsewhere); after
     `dynamic_growth_steps` good steps in a row it is doubled. bfloat16 needs none of this.
     Source: Micikevicius et al. 2018, Mixed Precision Training, section 3.2.
+
+    >>> optimizer, w = LossScaleOptimizer(fnn.optimizers.SGD(1.0), initial_scale=8.0), jnp.zeros(1)
+    >>> updates, state = optimizer.update(jnp.array([16.0]), optimizer.init(w), w)
+    >>> left_out, state = optimizer.update(jnp.array([jnp.inf]), state, w)
+    >>> updates.item(), left_out.item(), state["loss_scale"].item()
+    (-2.0, 0.0, 4.0)
     """
 
     inner_optimizer: Any

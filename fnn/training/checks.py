@@ -13,7 +13,16 @@ from fnn.core.layer import Layer
 
 
 class TrainingError(FloatingPointError):
-    """A loss or gradient that is not finite. The model is as it was before that step."""
+    """A loss or gradient that is not finite. The model is as it was before that step.
+
+    >>> def step(w, batch, key):
+    ...     return w - 1.0, {"loss": jnp.log(w)}  # NaN as soon as w is below 0
+    >>> try:
+    ...     fnn.training.fit(step, jnp.full((), 1.5), np.ones(128, "float32"), verbose=0)
+    ... except TrainingError as error:
+    ...     print(error.train_state)
+    -0.5
+    """
 
 
 def as_array(name: str, value: Any) -> Any:

@@ -14,6 +14,12 @@ class History:
     `learning_rate`   the rate at the end of each; of `ByPath` a dict by pattern, None if unknown
     `params`  {"epochs", "steps", "verbose"}
     `model`   what was trained, None for a training without a Model
+
+    >>> history = History()
+    >>> history.record(0, {"loss": 0.5})
+    >>> history.record(1, {"loss": 0.25}, rate=0.1)
+    >>> history.history["loss"], history.learning_rate
+    ([0.5, 0.25], [None, 0.1])
     """
 
     def __init__(self, params: dict[str, Any] | None = None, model: Any = None) -> None:

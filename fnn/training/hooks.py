@@ -87,7 +87,15 @@ def as_list(callbacks: Any) -> list[Any]:
 
 
 class CallbackList:
-    """Several callbacks called in order as one."""
+    """Several callbacks called in order as one.
+
+    It tells each its model and the parameters. Raises TypeError for what is no callback.
+
+    >>> say = fnn.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: print(epoch, logs))
+    >>> CallbackList([say, say], model=None, params={}).call("on_epoch_end", 0, {"loss": 0.5})
+    0 {'loss': 0.5}
+    0 {'loss': 0.5}
+    """
 
     def __init__(self, callbacks: Any, model: Any, params: dict[str, Any]) -> None:
         self.callbacks = as_list(callbacks)

@@ -65,6 +65,13 @@ class Objective(Value, loadable=False):
 
     Of an ensemble of `members` networks each is trained as it would be alone: the loss that is
     differentiated is the sum of theirs, the one that is logged their mean.
+
+    >>> objective = Objective((OutputGoal("output", fnn.losses.MeanSquaredError()),))
+    >>> outputs, rows = [jnp.array([[3.0], [9.0]])], jnp.array([True, False])  # one row is padding
+    >>> batch = {"x": None, "y": (jnp.zeros((2, 1)),), "weight": ()}
+    >>> loss, logs = objective.evaluate(outputs, [None], batch, rows, jnp.zeros(()))
+    >>> loss.item(), logs["loss"].result.item()
+    (9.0, 9.0)
     """
 
     goals: tuple[OutputGoal, ...] = ()

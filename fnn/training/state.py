@@ -22,6 +22,10 @@ class TrainState:
     the same key gives the same shuffling and dropout wherever the training goes on. `callbacks`
     holds the counters of the callbacks of a training that has not come to its end, by callback
     and name; steps do not see it.
+
+    >>> state = TrainState({"w": jnp.ones(2)}, {}, {}, jax.random.key(0))
+    >>> int(state.replace(step=state.step + 1).step), int(state.step)  # a new one; this stays
+    (1, 0)
     """
 
     params: Any
@@ -50,7 +54,13 @@ def dressed(state: Any, counters: dict[str, dict[str, Any]]) -> Any:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Tally:
-    """The sums of one metric over some rows. Tallies add; `result` is the number they stand for."""
+    """The sums of one metric over some rows. Tallies add; `result` is the number they stand for.
+
+    >>> mean = fnn.metrics.Mean()
+    >>> tally = lambda values: Tally(mean, mean.update(mean.init(), jnp.array(values)))
+    >>> add(tally([0.0, 0.0]), tally([3.0])).result.item()  # of three numbers, not of two means
+    1.0
+    """
 
     metric: Any = field(metadata={"static": True})
     sums: Any = None

@@ -101,6 +101,18 @@ def make_train_step(
     It takes the gradient of the loss with the penalties, updates what learns, applies
     constraints. The logs are tallies; if any gradient is not finite, the loss is not either.
     With `norms` there are those of gradients, updates and weights: `gradient_norm/dense/kernel`.
+
+    >>> from fnn.training.objective import OutputGoal
+    >>> layer, x = fnn.layers.Dense(1, kernel_initializer="zeros"), jnp.ones((8, 1))
+    >>> optimizer, goal = fnn.optimizers.SGD(0.125), OutputGoal("output", fnn.losses.get("mse"))
+    >>> params, state = layer.init(jax.random.key(0), x)
+    >>> slots = init_optimizer(layer, optimizer, params)
+    >>> now = TrainState(params, state, slots, jax.random.key(0))
+    >>> batch = {"x": x, "y": (x,), "weight": ()}, jnp.ones(8, bool)
+    >>> step = jax.jit(make_train_step(layer, Objective((goal,)), optimizer))
+    >>> now, logs = step(now, batch, jax.random.key(1))
+    >>> logs["loss"].result.item(), now.params["kernel"].item()
+    (1.0, 0.25)
     """
     objective_of = make_loss(layer, objective)
 
@@ -228,6 +240,14 @@ def make_eval_step(layer: Layer, objective: Objective) -> Callable[..., Any]:
     """The pure function `step((params, state), batch, key) -> ((params, state), logs)`.
 
     The state is what it was, but for layers that are stateful.
+
+    >>> from fnn.training.objective import OutputGoal
+    >>> layer, x = fnn.layers.Dense(1, kernel_initializer="zeros"), jnp.ones((8, 1))
+    >>> step = make_eval_step(layer, Objective((OutputGoal("output", fnn.losses.get("mse")),)))
+    >>> batch = {"x": x, "y": (3 * x,), "weight": ()}, jnp.ones(8, bool)
+    >>> weighted, logs = step(layer.init(jax.random.key(0), x), batch, jax.random.key(1))
+    >>> logs["loss"].result.item()
+    9.0
     """
     forward = Forward(layer, objective)
 
@@ -243,7 +263,12 @@ def make_eval_step(layer: Layer, objective: Objective) -> Callable[..., Any]:
 
 @functools.lru_cache(maxsize=64)
 def make_predict_step(layer: Layer) -> Callable[..., Any]:
-    """The compiled function `step(params, state, x) -> (outputs without masks, state)`."""
+    """The compiled function `step(params, state, x) -> (outputs without masks, state)`.
+
+    >>> layer, x = fnn.layers.Dense(1, kernel_initializer="ones"), jnp.ones((2, 3))
+    >>> make_predict_step(layer)(*layer.init(jax.random.key(0), x), x)[0].tolist()
+    [[3.0], [3.0]]
+    """
 
     @jax.jit
     def predict_step(params: Any, state: Any, x: Any) -> Any:
