@@ -177,7 +177,7 @@ class Value:
         return known
 
     def __getstate__(self) -> dict[str, Any]:
-        left_out = ("_hash", "_known", "_source")
+        left_out = ("_hash", "_known", "_owner")
         return {name: v for name, v in vars(self).items() if name not in left_out}
 
     def __repr__(self) -> str:

@@ -102,9 +102,9 @@ def Input(  # noqa: N802 - Keras's name
 
 def stated_inputs(layer: Layer) -> Any:
     """The nodes that a layer says it starts from: those of its model, or by its `input_shape`."""
-    model = vars(layer).get("_source", lambda: None)()
-    if model is not None:
-        return model._inputs
+    owner = vars(layer).get("_owner")
+    if owner is not None and not owner.path and owner.model is not None:
+        return owner.model._inputs
     if layer.input_shape is None:
         return None
     return Node(None, (), input_specs((None, *layer.input_shape)))

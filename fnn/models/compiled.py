@@ -13,6 +13,7 @@ from fnn import losses, metrics, optimizers
 from fnn.core import tree
 from fnn.core.calling import applied_spec
 from fnn.core.masking import split_mask
+from fnn.models import sharing
 from fnn.models.weighted import Weighted
 from fnn.training import checks, inputs
 from fnn.training.checks import check_guard
@@ -66,6 +67,7 @@ class Compiled(Weighted):
         }
         _check_names(compiled)
         self._compiled, self._objective = compiled, None
+        self.layer = sharing.refreshed(self.layer, list(self._shares))
         if self._train_state is not None:
             self._train_state = self._train_state.replace(optimizer=None)
 

@@ -7,11 +7,13 @@ from typing import Any
 from fnn.core.node import Node, stated_inputs
 from fnn.layers.sequential import Sequential as SequentialLayer
 from fnn.models.model import Model
-from fnn.models.weighted import Weighted
 
 
 class Sequential(Model):
     """A model of layers in a row; `add` and `pop` change it, `input_shape` or `Input` builds it.
+
+    Layers keep their weights when others come or go. Raises ValueError for one layer object at two
+    places: it would have one set of weights in Keras, and here two.
 
     >>> model = Sequential([fnn.layers.Dense(2, input_shape=(4,))], seed=0)
     >>> model.add(fnn.layers.Dense(1))
@@ -21,7 +23,7 @@ class Sequential(Model):
 
     layer: Any  # layers.Sequential
     _start: Node | None = None
-    _kept: tuple[Any, ...] = ()  # models among the layers: their weights are taken over
+    _has_layers = True
 
     def __init__(
         self, layers: Any = None, *, name: str | None = None, seed: int | None = None
@@ -31,7 +33,7 @@ class Sequential(Model):
         self._become(whole.layers if whole is layers else layers or ())
 
     def add(self, layer: Any) -> None:
-        """Appends a layer. Weights that there were are made anew."""
+        """Appends a layer. Those that there were keep their weights."""
         self._become((*self.layer.layers, layer))
 
     def pop(self) -> None:
@@ -44,8 +46,14 @@ class Sequential(Model):
         """This model with the given layers, models and `Input` in a row, whatever it was before."""
         given = tuple(given)
         layers = tuple(item for item in given if not isinstance(item, Node))
-        self.layer, self._train_state = self.layer.replace(layers=layers), None
-        self._kept += tuple(item for item in given if isinstance(item, Weighted))
+        twice = [layer for i, layer in enumerate(layers) if any(layer is a for a in layers[:i])]
+        if twice:
+            raise ValueError(
+                f"expected a layer object for each place, received {twice[0]!r} at several; do "
+                "layer.replace() for an equal one with weights of its own, or a graph, where "
+                "one object has one set of weights"
+            )
+        self.layer = self.layer.replace(layers=layers)
         self._start = next((i for i in given if isinstance(i, Node)), self._start)
         self._inputs = self._start
         first: Any = self.layer
@@ -54,3 +62,5 @@ class Sequential(Model):
             first = next((child for _, child in first.children()), None)
         if self._inputs is not None and layers:
             self._build()
+        else:
+            self._train_state = None

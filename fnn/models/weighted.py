@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,11 +12,13 @@ from jax import random
 
 from fnn import summaries
 from fnn.core import tree, weights
-from fnn.core.calling import applied_spec, initialize, output_spec, snake_case, walk, weight_spec
+from fnn.core.calling import applied_spec, initialize, output_spec, snake_case, weight_spec
 from fnn.core.context import salt
 from fnn.core.layer import Layer
 from fnn.core.node import Node, input_specs, symbolic_call
 from fnn.core.seed import next_key
+from fnn.layers.graph import Graph
+from fnn.models import sharing
 from fnn.training import inputs
 from fnn.training.state import TrainState
 from fnn.training.step import make_predict_step, output_leaves
@@ -27,6 +28,7 @@ class Weighted:
     """A pure layer and the one pytree of its weights; `Model` adds training to it."""
 
     _train_state: TrainState | None = None
+    _shares: tuple[sharing.Share, ...] = ()
     _as_layer: Layer | None = None
 
     def __init__(self, layer: Layer, seed: int | None = None, inputs: Any = None) -> None:
@@ -38,8 +40,9 @@ class Weighted:
             self._build()
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy takes over: all but the lock, and the layer that points to this model."""
-        return {n: v for n, v in vars(self).items() if n not in ("_training", "_as_layer")}
+        """What a copy takes over: all but the lock, and what ties this model to others."""
+        own = {"_train_state": self.train_state if self.built else None, "_shares": ()}
+        return {**vars(self), **own, "_training": None, "_as_layer": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _training=threading.Lock())
@@ -60,11 +63,15 @@ class Weighted:
                 "is not known yet; do give input_shape=(...) to its first layer, call "
                 "model.build((None, 10)), or fit or predict first"
             )
+        for share in self._shares:
+            self._train_state = share.pull(self._train_state)
         return self._train_state
 
     @train_state.setter
     def train_state(self, state: TrainState) -> None:
         self._train_state = state
+        for share in self._shares:
+            share.push(state)
 
     @property
     def params(self) -> Any:
@@ -103,41 +110,25 @@ class Weighted:
     def _build(self) -> None:
         with jax.ensure_compile_time_eval():  # weights are arrays, under jit too
             key = random.fold_in(self._key, salt("init"))
-            params, state = initialize(self.layer, key, self._trial())
-            for path, model in self._adopted():
-                params = tree.put(params, path, model.train_state.params)
-                state = tree.put(state, path, model.train_state.state)
-            self._start_from(params, state)
+            self._start_from(*initialize(self.layer, key, self._trial()))
 
     def _start_from(self, params: Any, state: Any) -> None:
-        key = random.fold_in(self._key, salt("train"))
-        self._train_state = TrainState(params, state, None, key)
+        """Begins with these weights, but for layers that have some: here before, or elsewhere."""
+        before = self._train_state
+        now = TrainState(params, state, None, random.fold_in(self._key, salt("train")))
+        self._train_state = now if before is None else sharing.keep(self, before, now)
+        self._shares = tuple(sharing.shares(self, now))
+        if self._has_layers:
+            sharing.claim(self)
+
+    @property
+    def _has_layers(self) -> bool:
+        """Whether it is made of layer objects, as in Keras, rather than of one pure layer."""
+        return isinstance(self.layer, Graph)
 
     def _trial(self, index: int = 0) -> Any:
         """Shapes and dtypes of the inputs, at one of the trial sizes for what is free."""
         return jax.tree.map(lambda node: node.specs[index], self._inputs)
-
-    def _adopted(self) -> Iterator[tuple[tree.Path, Weighted]]:
-        """Where the weights of other models go: (path, model)."""
-        done: list[tree.Path] = []
-        for path, layer, copies in walk(self.layer):
-            source = vars(layer).get("_source")
-            if source is None or any(path[: len(outer)] == outer for outer in done):
-                continue
-            model = source()
-            if model is None:
-                raise ValueError(
-                    f"expected the model whose weights go to {'/'.join(path) or 'this model'}, "
-                    "received one that is gone; do keep it in a variable until this one is built"
-                )
-            if model.built and copies:
-                raise ValueError(
-                    f"expected a layer inside the copies at {'/'.join(path)}, received the model "
-                    f"{model.name!r} with its weights; do give it model.layer"
-                )
-            if model.built:
-                done.append(path)
-                yield path, model
 
     def get_weights(self) -> list[np.ndarray]:
         """All weights as NumPy arrays, layer by layer, what learns before what moves."""
@@ -178,10 +169,10 @@ class Weighted:
     # -- structure -------------------------------------------------------------------------------
 
     def as_layer(self) -> Layer:
-        """The pure network, for use inside another, which takes over the weights of this model."""
+        """The pure network, for use inside another, which shares the weights of this model."""
         if self._as_layer is None or self._as_layer != self.layer:
             self._as_layer = self.layer.replace()
-            object.__setattr__(self._as_layer, "_source", weakref.ref(self))
+            sharing.Owner(self, (), strong=True).mark(self._as_layer)
         return self._as_layer
 
     def __iter__(self) -> Iterator[Any]:

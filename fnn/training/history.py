@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,7 +15,7 @@ class History:
     `epoch`   the numbers of the epochs, from 0
     `learning_rate`   the rate at the end of each; of `ByPath` a dict by pattern, None if unknown
     `params`  {"epochs", "steps", "verbose"}
-    `model`   what was trained, None for a training without a Model
+    `model`   what was trained, while it lives; None for a training without a Model
 
     >>> history = History()
     >>> history.record(0, {"loss": 0.5})
@@ -27,7 +29,17 @@ class History:
         self.epoch: list[int] = []
         self.learning_rate: list[Any] = []
         self.params = params or {}
+        self._model: Callable[[], Any]
         self.model = model
+
+    @property
+    def model(self) -> Any:
+        return self._model()
+
+    @model.setter
+    def model(self, model: Any) -> None:
+        # A model has its history; were it the other way round too, neither would go at once.
+        self._model = (lambda: None) if model is None else weakref.ref(model)
 
     def record(self, epoch: int, logs: dict[str, Any], rate: Any = None) -> None:
         """Adds the logs of one epoch, and the learning rate after it."""

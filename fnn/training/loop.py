@@ -26,7 +26,6 @@ class Run:
     def __init__(self, state: Any) -> None:
         self.train_state, self.stop_training = state, False
         self.history: History | None = None
-        self.callbacks: CallbackList | None = None
 
 
 def fit(
@@ -116,7 +115,7 @@ def train(plan: Plan) -> History:
         "batch_size": plan.data.batch_size,
         "rows": None if plan.steps else getattr(plan.data, "count", None),
     }
-    callbacks = plan.run.callbacks = CallbackList(plan.callbacks, plan.run, told)
+    callbacks = CallbackList(plan.callbacks, plan.run, told)
     plan.run.stop_training = False
     _check_restarts(plan)
     with interruptible() as interrupt:
