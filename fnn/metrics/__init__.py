@@ -46,6 +46,7 @@ from fnn.metrics.losses import (
     Hinge,
     KLDivergence,
     LogCoshError,
+    LossMetric,
     MeanAbsoluteError,
     MeanAbsolutePercentageError,
     MeanMetricWrapper,
@@ -95,6 +96,7 @@ __all__ = [
     "IoU",
     "KLDivergence",
     "LogCoshError",
+    "LossMetric",
     "Mean",
     "MeanAbsoluteError",
     "MeanAbsolutePercentageError",
@@ -182,7 +184,7 @@ def get(identifier: Any, y_true_spec: Any = None, y_pred_spec: Any = None) -> Me
     if isinstance(found, Metric):
         return found
     if getattr(found, "kind", None) == "loss":
-        return MeanMetricWrapper(found.values, found.name or snake_case(type(found).__name__))
+        return LossMetric(found)
     return MeanMetricWrapper(found)
 
 
