@@ -307,7 +307,7 @@ WRONG = [
     (lambda: ByPath({}), ValueError, "rules to be a dict of optimizers by pattern"),
     (lambda: ByPath(SGD()), ValueError, "rules to be a dict"),
     (lambda: ByPath({"": SGD()}), ValueError, "rules to be patterns of paths"),
-    (lambda: ByPath({"**": 3}), TypeError, "ByPath: expected an optimizer, received 3"),
+    (lambda: ByPath({"**": 3}), TypeError, "expected an optimizer, received 3 of type int"),
     (lambda: ByPath({"**": "adma"}), ValueError, "'adam'"),
     (lambda: ByPath({"**": LossScaleOptimizer("sgd")}), ValueError, "without loss scaling"),
     (lambda: ByPath({"d": "sgd"}).init(PARAMS), ValueError, "dense/kernel fits none"),

@@ -14,8 +14,7 @@ from fnn.core import arguments
 from fnn.core.arguments import wrong
 from fnn.core.targets import class_numbers
 from fnn.losses import checks
-from fnn.losses.loss import Loss, Targets
-from fnn.losses.pair import EPSILON, floating, pair
+from fnn.losses.loss import EPSILON, Loss, Targets, floating, pair
 
 
 def binary_crossentropy(

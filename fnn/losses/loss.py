@@ -26,6 +26,8 @@ from fnn.core.targets import (
 )
 from fnn.losses import checks
 
+EPSILON = 1e-7  # Keras's `epsilon()`: the bound that keeps logarithms and quotients finite
+
 REDUCTIONS = ("sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", "none", None)
 
 # What the targets of a loss are beside predictions (batch, ..., n):
@@ -204,6 +206,18 @@ def _reduce_whole(
     if reduction in ("sum", "none", None):
         return value, jnp.ones((), value.dtype)
     return value * count, count
+
+
+def floating(x: Any) -> Array:
+    """`x` as an array of floating-point numbers, of its own dtype if it has such."""
+    x = jnp.asarray(x)
+    return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype("float32")
+
+
+def pair(y_true: Any, y_pred: Any) -> tuple[Array, Array]:
+    """Both in the shape and dtype of the predictions (see `core.targets.align`)."""
+    y_pred = floating(y_pred)
+    return align(jnp.asarray(y_true), y_pred).astype(y_pred.dtype), y_pred
 
 
 class FunctionLoss(Loss):

@@ -12,8 +12,7 @@ from jax import Array
 
 from fnn.core import arguments
 from fnn.core.targets import class_numbers
-from fnn.losses.loss import Loss, Targets
-from fnn.losses.pair import EPSILON, floating, pair
+from fnn.losses.loss import EPSILON, Loss, Targets, floating, pair
 
 Axis = int | tuple[int, ...] | None
 
