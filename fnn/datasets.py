@@ -7,12 +7,13 @@ import hashlib
 import math
 import os
 import struct
-import tempfile
 import zlib
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+
+from fnn.core.files import write_whole
 
 Pair: TypeAlias = tuple[np.ndarray, np.ndarray]
 Split: TypeAlias = tuple[Pair, Pair]
@@ -246,12 +247,5 @@ def _store(path: Path, data: bytes, expected: str) -> Path:
             f"{len(data)} bytes; it was not kept, do try again or put a good one into {path.parent}"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        try:
-            file.write(data)
-            file.close()
-            os.replace(file.name, path)  # at once, so that the cache never holds half a file
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    write_whole(path, lambda file: file.write(data))
     return path

@@ -32,7 +32,7 @@ def table(name: str, layer: Layer, trials: list[Any], *, nested: bool = True) ->
         whole = Node(layer, (), tuple(output_spec(layer, trial) for trial in trials))
         rows.append(_row("", layer, (), whole.shape, counted))
     lines = [f'Model: "{name}"', *_grid(("Layer (type)", "Output Shape", "Param #"), rows)]
-    learns, fixed = weights.partition(params, weights.trainable(layer, params))
+    learns, fixed = weights.split(layer, params)
     parts = {
         "Total params": {"params": params, "state": state},
         "Trainable params": learns,

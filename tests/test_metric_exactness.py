@@ -31,6 +31,7 @@ NEW = [
     ("MultiLabelAccuracy", {}, *MANY),
     ("MultiLabelAccuracy", {"criterion": "jaccard", "threshold": 0.3}, *MANY),
     ("Perplexity", {}, *STEPS),
+    ("LossMetric", {"loss": losses.Huber(0.5)}, *NUMBERS),
     ("MeanMetricWrapper", {"fn": losses.mean_absolute_error}, *NUMBERS),
 ]
 TABLE = [*ONE_EACH, *NEW]

@@ -14,7 +14,8 @@ from jax import random
 
 from fnn.callbacks.monitoring import check_mode, direction, improves, monitored
 from fnn.core import tree
-from fnn.saving.archive import FileError, write_whole
+from fnn.core.files import write_whole
+from fnn.saving.archive import FileError
 from fnn.training.hooks import Callback, Logs
 
 

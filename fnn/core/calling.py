@@ -171,6 +171,13 @@ def _weight_spec(layer: Layer, treedef: Any, leaves: tuple[Any, ...]) -> tuple[P
     return tuple(map(tree.same_order, spec, written[-1]))
 
 
+def init_copies(layer: Layer, key: Array, number: int, x: Any) -> tuple[Params, State]:
+    """Fresh weights of `number` copies of `layer`, each from a key of its own."""
+    keys = random.split(key, number)
+    stacked = jax.vmap(lambda key: initialize(layer, key, x))(keys)
+    return tuple(map(tree.same_order, stacked, weight_spec(layer, x)))
+
+
 def snake_case(name: str) -> str:
     """Keras's default name for a class: `MaxPooling2D` -> `max_pooling2d`."""
     return re.sub(r"(?<=.)(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", "_", name).lower()

@@ -11,9 +11,8 @@ import numpy as np
 from jax import Array, lax, random
 
 from fnn.core import arguments, tree
-from fnn.core.calling import call, output_spec
+from fnn.core.calling import call, init_copies, output_spec
 from fnn.core.context import INFERENCE, Context, salt
-from fnn.core.copies import init_copies
 from fnn.core.layer import Initializer, Layer, Params, State
 from fnn.core.masking import Masked, attach_mask, leading
 from fnn.core.statistics import at_least_float32

@@ -12,10 +12,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.core import arguments
-from fnn.core.calling import call, initialize, unique_names
+from fnn.core.calling import call, init_copies, initialize, unique_names
 from fnn.core.combining import Flow, PassingWrapper, Visit, Wrapper, takes_layer
 from fnn.core.context import INFERENCE, Context
-from fnn.core.copies import init_copies
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import Masked, attach_mask, carry_mask, is_masked, split_mask
 

@@ -15,8 +15,7 @@ from fnn.core.arguments import wrong
 from fnn.core.arithmetic import floating
 from fnn.core.targets import class_numbers
 from fnn.losses import checks
-from fnn.losses.loss import Loss, Targets
-from fnn.losses.pair import EPSILON, pair
+from fnn.losses.loss import EPSILON, Loss, Targets, pair
 
 
 def binary_crossentropy(

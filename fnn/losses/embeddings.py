@@ -12,8 +12,7 @@ from jax import Array
 from fnn.core import arguments
 from fnn.core.arithmetic import floating, unit_length
 from fnn.core.targets import class_numbers
-from fnn.losses.loss import Loss, Targets
-from fnn.losses.pair import pair
+from fnn.losses.loss import Loss, Targets, pair
 
 _FAR = -1e9  # stands for the logarithm of 0, with a slope
 

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.core import arguments
-from fnn.losses.loss import Loss, Targets
-from fnn.losses.pair import EPSILON, pair
+from fnn.losses.loss import EPSILON, Loss, Targets, pair
 
 Axis = int | tuple[int, ...] | None
 

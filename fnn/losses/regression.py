@@ -13,8 +13,7 @@ from jax import Array
 
 from fnn.core import arguments
 from fnn.losses import checks
-from fnn.losses.loss import Loss, Targets
-from fnn.losses.pair import EPSILON, pair
+from fnn.losses.loss import EPSILON, Loss, Targets, pair
 
 
 def mean_squared_error(y_true: Any, y_pred: Any) -> Array:

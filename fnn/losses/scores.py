@@ -11,8 +11,7 @@ from jax import Array
 
 from fnn.core.arithmetic import unit_length
 from fnn.losses import checks
-from fnn.losses.loss import Loss, Targets
-from fnn.losses.pair import EPSILON, pair
+from fnn.losses.loss import EPSILON, Loss, Targets, pair
 
 
 def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Array:

@@ -11,8 +11,7 @@ import optax
 from jax import Array
 
 from fnn.core.targets import class_numbers
-from fnn.losses.loss import Loss
-from fnn.losses.pair import floating
+from fnn.losses.loss import Loss, floating
 
 
 def ctc(y_true: Any, y_pred: Any, valid: Any = None) -> Array:

@@ -49,6 +49,7 @@ from fnn.metrics.losses import (
     FunctionMetric,
     Hinge,
     LogCoshError,
+    LossMetric,
     MeanAbsoluteError,
     MeanAbsolutePercentageError,
     MeanMetricWrapper,
@@ -97,6 +98,7 @@ __all__ = [
     "IoU",
     "KLDivergence",
     "LogCoshError",
+    "LossMetric",
     "Mean",
     "MeanAbsoluteError",
     "MeanAbsolutePercentageError",
@@ -184,7 +186,7 @@ def get(identifier: Any, y_true_spec: Any = None, y_pred_spec: Any = None) -> Me
     if isinstance(found, Metric):
         return found
     if getattr(found, "kind", None) == "loss":
-        return MeanMetricWrapper(found.values, found.name or snake_case(type(found).__name__))
+        return LossMetric(found)
     return MeanMetricWrapper(found)
 
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import jax.numpy as jnp
-from jax import Array
-
-from fnn.core.targets import spread
-from fnn.metrics.metric import Metric, Sums, Targets, add_mean, loss_values
+from fnn.metrics.losses import _MeanOfLoss
 
 
-class BinaryCrossentropy(Metric):
+class BinaryCrossentropy(_MeanOfLoss):
     """The mean of -t log p - (1 - t) log(1 - p).
 
     >>> metric = BinaryCrossentropy(from_logits=True)
@@ -20,25 +16,13 @@ class BinaryCrossentropy(Metric):
     0.6931
     """
 
-    targets: ClassVar[Targets] = "elementwise"
-    direction: ClassVar[str | None] = "min"
+    loss: ClassVar[str] = "binary_crossentropy"
 
-    name: str | None = None
-    dtype: str | None = None
     from_logits: bool = False
     label_smoothing: float = 0
 
-    def values(self, y_true: Array, y_pred: Array) -> Array:
-        return loss_values(
-            "binary_crossentropy",
-            y_true,
-            y_pred,
-            from_logits=self.from_logits,
-            label_smoothing=self.label_smoothing,
-        )
 
-
-class CategoricalCrossentropy(Metric):
+class CategoricalCrossentropy(_MeanOfLoss):
     """The mean of -sum(t log p), for one-hot targets.
 
     >>> metric = CategoricalCrossentropy()
@@ -47,27 +31,14 @@ class CategoricalCrossentropy(Metric):
     1.3863
     """
 
-    targets: ClassVar[Targets] = "classes"
-    direction: ClassVar[str | None] = "min"
+    loss: ClassVar[str] = "categorical_crossentropy"
 
-    name: str | None = None
-    dtype: str | None = None
     from_logits: bool = False
     label_smoothing: float = 0
     axis: int = -1
 
-    def values(self, y_true: Array, y_pred: Array) -> Array:
-        return loss_values(
-            "categorical_crossentropy",
-            y_true,
-            y_pred,
-            from_logits=self.from_logits,
-            label_smoothing=self.label_smoothing,
-            axis=self.axis,
-        )
 
-
-class SparseCategoricalCrossentropy(Metric):
+class SparseCategoricalCrossentropy(_MeanOfLoss):
     """The mean of -log p of the class whose number is given; `ignore_class` does not count.
 
     >>> metric = SparseCategoricalCrossentropy(ignore_class=-1)
@@ -76,30 +47,14 @@ class SparseCategoricalCrossentropy(Metric):
     1.3863
     """
 
-    targets: ClassVar[Targets] = "labels"
-    direction: ClassVar[str | None] = "min"
+    loss: ClassVar[str] = "sparse_categorical_crossentropy"
 
-    name: str | None = None
-    dtype: str | None = None
     from_logits: bool = False
     ignore_class: int | None = None
     axis: int = -1
 
-    def update(self, sums: Sums, y_true: Any, y_pred: Any, weight: Any = None) -> Sums:
-        y_pred = jnp.moveaxis(jnp.asarray(y_pred), self.axis, -1)
-        y_true, y_pred, weight = self.prepare(y_true, y_pred, weight)
-        values = self.values(y_true, y_pred)
-        if self.ignore_class is not None:
-            counts = (y_true != self.ignore_class).astype(values.dtype)
-            weight = counts if weight is None else spread(weight, values.shape) * counts
-        return add_mean(sums, values, weight)
 
-    def values(self, y_true: Array, y_pred: Array) -> Array:
-        fields = {"from_logits": self.from_logits, "ignore_class": self.ignore_class}
-        return loss_values("sparse_categorical_crossentropy", y_true, y_pred, **fields)
-
-
-class KLDivergence(Metric):
+class KLDivergence(_MeanOfLoss):
     """The mean of sum(t log(t / y)): 0 where y is t.   (..., classes) twice -> ()
 
     >>> metric = KLDivergence()
@@ -108,11 +63,4 @@ class KLDivergence(Metric):
     0.6931
     """
 
-    targets: ClassVar[Targets] = "classes"
-    direction: ClassVar[str | None] = "min"
-
-    name: str | None = None
-    dtype: str | None = None
-
-    def values(self, y_true: Array, y_pred: Array) -> Array:
-        return loss_values("kl_divergence", y_true, y_pred)
+    loss: ClassVar[str] = "kl_divergence"

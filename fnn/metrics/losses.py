@@ -1,4 +1,4 @@
-"""Metrics that are the mean of an error or a margin, and means of functions of yours."""
+"""Metrics that are the mean of a loss, and means of functions of yours."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.core.targets import entry_values
-from fnn.metrics.metric import Metric, Sums, Targets, add_mean, loss_values
+from fnn.core.arguments import wrong
+from fnn.core.calling import snake_case
+from fnn.core.config import resolve
+from fnn.core.targets import arrays, as_float, entry_values
+from fnn.metrics.metric import Metric, Sums, Targets, add_mean
 
 
 class MeanMetricWrapper(Metric):
@@ -47,7 +50,79 @@ class MeanMetricWrapper(Metric):
 FunctionMetric = MeanMetricWrapper
 
 
-class MeanSquaredError(Metric):
+class _Losses(Metric, loadable=False):
+    """What the metrics that are the mean of a loss share: that loss, weighed as metrics are."""
+
+    direction: ClassVar[str | None] = "min"
+    sign: ClassVar[float] = 1.0
+
+    @property
+    def goal(self) -> Any:
+        """The loss, with the fields that this metric shares with it."""
+        raise NotImplementedError
+
+    @property
+    def targets(self) -> Targets:  # type: ignore[override]
+        """What fits the predictions, as the loss has it."""
+        return self.goal.targets
+
+    def check(self, y_true: Any, y_pred: Any) -> None:
+        self.goal.check(y_true, y_pred)
+
+    def values(self, y_true: Any, y_pred: Any) -> Array:
+        return self.sign * self.goal.values(y_true, y_pred)
+
+    def update(self, sums: Sums, y_true: Any, y_pred: Any, weight: Any = None) -> Sums:
+        y_pred = arrays(y_pred)
+        weight = jnp.ones(len(jax.tree.leaves(y_pred)[0])) if weight is None else as_float(weight)
+        weighed = self.goal.replace(reduction="mean_with_sample_weight")
+        total, count = weighed.totals(y_true, y_pred, weight, weight != 0)
+        return {"total": sums["total"] + self.sign * total, "count": sums["count"] + count}
+
+
+class LossMetric(_Losses):
+    """The mean of any loss: what `metrics=[fnn.losses.Huber(2.0)]` stands for.
+
+    Weights are those of a metric: the sum of the weighted values is divided by the sum of the
+    weights, whatever the `reduction` of the loss.
+
+    >>> metric = LossMetric(fnn.losses.Huber(2.0))
+    >>> metric.label, metric == fnn.metrics.get(fnn.losses.Huber(2.0))
+    ('huber', True)
+    """
+
+    loss: Any
+    name: str | None = None
+    dtype: str | None = None
+
+    def validate(self) -> None:
+        if getattr(self.loss, "kind", None) != "loss" or isinstance(self.loss, type):
+            raise wrong(self, "loss", "to be a loss", self.loss, "do e.g. fnn.losses.Huber()")
+
+    @property
+    def label(self) -> str:
+        return self.name or self.loss.name or snake_case(type(self.loss).__name__)
+
+    @property
+    def goal(self) -> Any:
+        return self.loss.replace(dtype=self.dtype or self.loss.dtype)
+
+
+class _MeanOfLoss(_Losses, loadable=False):
+    """The mean of the loss called `loss`, whose fields are those of the metric."""
+
+    loss: ClassVar[str]
+
+    name: str | None = None
+    dtype: str | None = None
+
+    @property
+    def goal(self) -> Any:
+        fields = {name: value for name, value in vars(self).items() if name[0] != "_"}
+        return resolve("loss", self.loss).replace(**fields)
+
+
+class MeanSquaredError(_MeanOfLoss):
     """The mean of (t - y) ** 2, over all entries of all batches.
 
     >>> metric = MeanSquaredError()
@@ -57,17 +132,10 @@ class MeanSquaredError(Metric):
     4.6667
     """
 
-    targets: ClassVar[Targets] = "elementwise"
-    direction: ClassVar[str | None] = "min"
-
-    name: str | None = None
-    dtype: str | None = None
-
-    def values(self, y_true: Array, y_pred: Array) -> Array:
-        return loss_values("mean_squared_error", y_true, y_pred)
+    loss: ClassVar[str] = "mean_squared_error"
 
 
-class MeanAbsoluteError(Metric):
+class MeanAbsoluteError(_MeanOfLoss):
     """The mean of |t - y|.
 
     >>> metric = MeanAbsoluteError()
@@ -76,17 +144,10 @@ class MeanAbsoluteError(Metric):
     1.5
     """
 
-    targets: ClassVar[Targets] = "elementwise"
-    direction: ClassVar[str | None] = "min"
-
-    name: str | None = None
-    dtype: str | None = None
-
-    def values(self, y_true: Array, y_pred: Array) -> Array:
-        return loss_values("mean_absolute_error", y_true, y_pred)
+    loss: ClassVar[str] = "mean_absolute_error"
 
 
-class MeanAbsolutePercentageError(Metric):
+class MeanAbsolutePercentageError(_MeanOfLoss):
     """The mean of 100 |t - y| / |t|, where |t| counts as 1e-7 at least.
 
     >>> metric = MeanAbsolutePercentageError()
@@ -95,17 +156,10 @@ class MeanAbsolutePercentageError(Metric):
     75.0
     """
 
-    targets: ClassVar[Targets] = "elementwise"
-    direction: ClassVar[str | None] = "min"
-
-    name: str | None = None
-    dtype: str | None = None
-
-    def values(self, y_true: Array, y_pred: Array) -> Array:
-        return loss_values("mean_absolute_percentage_error", y_true, y_pred)
+    loss: ClassVar[str] = "mean_absolute_percentage_error"
 
 
-class MeanSquaredLogarithmicError(Metric):
+class MeanSquaredLogarithmicError(_MeanOfLoss):
     """The mean of (log(1 + t) - log(1 + y)) ** 2; below 0 all counts as 0.
 
     >>> metric = MeanSquaredLogarithmicError()
@@ -114,17 +168,10 @@ class MeanSquaredLogarithmicError(Metric):
     5.3019
     """
 
-    targets: ClassVar[Targets] = "elementwise"
-    direction: ClassVar[str | None] = "min"
-
-    name: str | None = None
-    dtype: str | None = None
-
-    def values(self, y_true: Array, y_pred: Array) -> Array:
-        return loss_values("mean_squared_logarithmic_error", y_true, y_pred)
+    loss: ClassVar[str] = "mean_squared_logarithmic_error"
 
 
-class LogCoshError(Metric):
+class LogCoshError(_MeanOfLoss):
     """The mean of log(cosh(y - t)).
 
     Its label is "logcosh", as in Keras.
@@ -135,18 +182,11 @@ class LogCoshError(Metric):
     9.3069
     """
 
-    targets: ClassVar[Targets] = "elementwise"
-    direction: ClassVar[str | None] = "min"
+    loss: ClassVar[str] = "log_cosh"
     default_label: ClassVar[str | None] = "logcosh"
 
-    name: str | None = None
-    dtype: str | None = None
 
-    def values(self, y_true: Array, y_pred: Array) -> Array:
-        return loss_values("log_cosh", y_true, y_pred)
-
-
-class Poisson(Metric):
+class Poisson(_MeanOfLoss):
     """The mean of y - t log y.
 
     >>> metric = Poisson()
@@ -155,17 +195,10 @@ class Poisson(Metric):
     0.6137
     """
 
-    targets: ClassVar[Targets] = "elementwise"
-    direction: ClassVar[str | None] = "min"
-
-    name: str | None = None
-    dtype: str | None = None
-
-    def values(self, y_true: Array, y_pred: Array) -> Array:
-        return loss_values("poisson", y_true, y_pred)
+    loss: ClassVar[str] = "poisson"
 
 
-class Hinge(Metric):
+class Hinge(_MeanOfLoss):
     """The mean of max(1 - t y, 0), t being -1 or 1 (or 0 and 1).
 
     >>> metric = Hinge()
@@ -174,17 +207,10 @@ class Hinge(Metric):
     1.0
     """
 
-    targets: ClassVar[Targets] = "elementwise"
-    direction: ClassVar[str | None] = "min"
-
-    name: str | None = None
-    dtype: str | None = None
-
-    def values(self, y_true: Array, y_pred: Array) -> Array:
-        return loss_values("hinge", y_true, y_pred)
+    loss: ClassVar[str] = "hinge"
 
 
-class SquaredHinge(Metric):
+class SquaredHinge(_MeanOfLoss):
     """The mean of max(1 - t y, 0) ** 2, t being -1 or 1 (or 0 and 1).
 
     >>> metric = SquaredHinge()
@@ -193,17 +219,10 @@ class SquaredHinge(Metric):
     1.25
     """
 
-    targets: ClassVar[Targets] = "elementwise"
-    direction: ClassVar[str | None] = "min"
-
-    name: str | None = None
-    dtype: str | None = None
-
-    def values(self, y_true: Array, y_pred: Array) -> Array:
-        return loss_values("squared_hinge", y_true, y_pred)
+    loss: ClassVar[str] = "squared_hinge"
 
 
-class CategoricalHinge(Metric):
+class CategoricalHinge(_MeanOfLoss):
     """The mean of max(1 + the best wrong score - the right one, 0).
 
     >>> metric = CategoricalHinge()
@@ -212,17 +231,10 @@ class CategoricalHinge(Metric):
     0.75
     """
 
-    targets: ClassVar[Targets] = "classes"
-    direction: ClassVar[str | None] = "min"
-
-    name: str | None = None
-    dtype: str | None = None
-
-    def values(self, y_true: Array, y_pred: Array) -> Array:
-        return loss_values("categorical_hinge", y_true, y_pred)
+    loss: ClassVar[str] = "categorical_hinge"
 
 
-class CosineSimilarity(Metric):
+class CosineSimilarity(_MeanOfLoss):
     """The mean cosine of the angle between t and y: 1 is best (the loss has the other sign).
 
     >>> metric = CosineSimilarity()
@@ -231,12 +243,8 @@ class CosineSimilarity(Metric):
     0.96
     """
 
-    targets: ClassVar[Targets] = "classes"
+    loss: ClassVar[str] = "cosine_similarity"
     direction: ClassVar[str | None] = "max"
+    sign: ClassVar[float] = -1.0
 
-    name: str | None = None
-    dtype: str | None = None
     axis: int = -1
-
-    def values(self, y_true: Array, y_pred: Array) -> Array:
-        return -loss_values("cosine_similarity", y_true, y_pred, axis=self.axis)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.core import tree
-from fnn.core.config import Value
+from fnn.core.config import Value, resolve
 
 State: TypeAlias = Any
 
@@ -202,3 +202,24 @@ def expand_updates(updates: Any, params: Any) -> Any:
             )
         expanded.append((path, update))
     return tree.unflatten(expanded)
+
+
+def get(identifier: Any) -> Any:
+    """The optimizer behind a name (in any case), a class or a value; optax's as they are.
+
+    Anything with `init` and `update` is an optimizer. Raises ValueError for an unknown name,
+    TypeError for what is none of these.
+
+    >>> from fnn.optimizers import Adam
+    >>> get("adam") == Adam(), get("SGD").learning_rate
+    (True, 0.01)
+    """
+    if isinstance(identifier, str):
+        return resolve("optimizer", identifier.lower())
+    found = identifier() if isinstance(identifier, type) else identifier
+    if hasattr(found, "init") and hasattr(found, "update"):
+        return found
+    raise TypeError(
+        f"expected an optimizer, received {identifier!r} of type {type(identifier).__name__}; do "
+        "e.g. optimizer='adam', fnn.optimizers.Adam(0.001) or optax.adam(0.001)"
+    )

@@ -131,10 +131,6 @@ def bfloat16(subject: Subject) -> None:
         raise PromiseError("finite outputs in bfloat16", "infinity or NaN")
 
 
-def _flatten(values: Any) -> tuple[list[Any], Any]:
-    return jax.tree.flatten(values)
-
-
 @promise(
     "jnp.where hides a value of sqrt, log or a division but not its gradient (make its argument "
     "safe too), or rounding, argmax and stop_gradient let none through",
@@ -142,7 +138,8 @@ def _flatten(values: Any) -> tuple[list[Any], Any]:
 def gradients_are_finite(subject: Subject) -> None:
     """Gradients by weights and inputs are finite, and not all zero."""
     params, state = subject.weights
-    leaves, treedef = _flatten((params, subject.x))
+    treedef: Any
+    leaves, treedef = jax.tree.flatten((params, subject.x))
     floats = [i for i, leaf in enumerate(leaves) if is_float(leaf)]
     names = [
         jax.tree_util.keystr(path)

@@ -70,11 +70,6 @@ class Tally:
         return self.metric.result(self.sums)
 
 
-def is_tally(x: Any) -> bool:
-    """Whether `x` is a `Tally` (for `is_leaf`)."""
-    return isinstance(x, Tally)
-
-
 def add(first: Any, second: Any) -> Any:
     """The leafwise sum of two trees of tallies."""
     return jax.tree.map(jnp.add, first, second)

@@ -77,7 +77,7 @@ def make_loss(layer: Layer, objective: Objective) -> Callable[..., Any]:
 
     def loss_of(params: Any, now: TrainState, batch: Any, key: Array) -> Any:
         arrays, rows = batch
-        _, fixed = weights.partition(now.params, weights.trainable(layer, now.params))
+        _, fixed = weights.split(layer, now.params)
         whole = weights.merge(now.params, params, fixed)
         ctx = Context(train=True, key=key, rows=rows)
         outputs, bare, state = forward(whole, now.state, arrays["x"], ctx)
@@ -117,7 +117,7 @@ def make_train_step(
     objective_of = make_loss(layer, objective)
 
     def train_step(now: TrainState, batch: Any, key: Array) -> tuple[TrainState, dict[str, Tally]]:
-        learning, _ = weights.partition(now.params, weights.trainable(layer, now.params))
+        learning, _ = weights.split(layer, now.params)
         loss_of = lambda params: objective_of(params, now, batch, key)
         if _updates_itself(optimizer):
             _, (state, logs) = loss_of(learning)
@@ -168,7 +168,7 @@ def _gradient(loss_of: Any, params: Any, scale: Array | None) -> Any:
 
 def _updated(layer: Layer, now: TrainState, learning: Any, updates: Any) -> TrainState:
     """The state with updates added to the weights that learn, and constraints applied."""
-    _, fixed = weights.partition(now.params, weights.trainable(layer, now.params))
+    _, fixed = weights.split(layer, now.params)
     learned = weights.constrain(layer, optax.apply_updates(learning, updates))
     return now.replace(params=weights.merge(now.params, learned, fixed))
 
@@ -184,7 +184,7 @@ def make_flush(layer: Layer, optimizer: Any) -> Callable[[TrainState], TrainStat
 
     @jax.jit
     def flush(now: TrainState) -> TrainState:
-        learning, _ = weights.partition(now.params, weights.trainable(layer, now.params))
+        learning, _ = weights.split(layer, now.params)
         updates, slots = optimizer.flush(now.optimizer, learning)
         return _same_types(_updated(layer, now, learning, updates).replace(optimizer=slots), now)
 
@@ -195,7 +195,7 @@ def with_average(layer: Layer, optimizer: Any, now: TrainState) -> TrainState:
     """The state with the running average in place of the weights, if the optimizer keeps one."""
     if not getattr(optimizer, "averages", False):
         return now
-    learning, fixed = weights.partition(now.params, weights.trainable(layer, now.params))
+    learning, fixed = weights.split(layer, now.params)
     average = optimizer.average(now.optimizer, learning)
     return now.replace(params=weights.merge(now.params, average, fixed))
 
@@ -231,7 +231,7 @@ def init_optimizer(layer: Layer, optimizer: Any, params: Any) -> Any:
     """The state of the optimizer for the weights that learn."""
     if _updates_itself(optimizer):
         return {}
-    learning, _ = weights.partition(params, weights.trainable(layer, params))
+    learning, _ = weights.split(layer, params)
     return optimizer.init(learning)
 
 
@@ -254,7 +254,7 @@ def make_eval_step(layer: Layer, objective: Objective) -> Callable[..., Any]:
     def eval_step(weighted: Any, batch: Any, key: Array) -> tuple[Any, dict[str, Tally]]:
         (params, state), (arrays, rows) = weighted, batch
         outputs, bare, after = forward(params, state, arrays["x"], Context(rows=rows))
-        learning, _ = weights.partition(params, weights.trainable(layer, params))
+        learning, _ = weights.split(layer, params)
         penalty = weights.penalty(layer, learning) + weights.auxiliary(after)
         return (params, after), objective.evaluate(outputs, bare, arrays, rows, penalty)[1]
 
