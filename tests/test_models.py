@@ -185,3 +185,37 @@ def test_counting_weights_moves_none(monkeypatch):
     model = network()
     monkeypatch.setattr(fnn.models.weighted.np, "asarray", None)
     assert model.count_params() == 4 * 3 + 3 + 3 + 1
+
+
+def test_a_model_of_one_input_takes_it_in_a_list_too():
+    x = fnn.Input((4,), name="rows")
+    net = fnn.Model([x], Dense(1)(x))
+    assert net.predict(np.ones((3, 4)), verbose=0).shape == (3, 1)
+    one = fnn.Model(x, Dense(1)(x))
+    assert one.predict({"rows": np.ones((3, 4))}, verbose=0).shape == (3, 1)
+    with pytest.raises(ValueError, match=r"a dict with 'rows', received a dict with \['foo'\]"):
+        one.predict({"foo": np.ones((3, 4))}, verbose=0)
+    with pytest.raises(ValueError, match=r"expected one array as input, received a dict"):
+        fnn.Sequential([Dense(1, input_shape=(4,))]).predict({"foo": np.ones((3, 4))}, verbose=0)
+
+
+def test_ids_are_checked_in_streams_too():
+    net = fnn.Sequential([fnn.layers.Embedding(5, 2, input_shape=(3,))])
+    with pytest.raises(ValueError, match="received"):
+        net.predict(iter([np.full((2, 3), 7)]), verbose=0)
+    with pytest.raises(ValueError, match="expected steps as a whole number of at least 1"):
+        net.predict(np.zeros((2, 3), int), steps=0, verbose=0)
+
+
+def test_what_a_call_was_given_may_change_at_once():
+    net = fnn.Sequential([Dense(1, kernel_initializer="ones", input_shape=(512,))])
+    for _ in range(5):
+        x = np.ones((2048, 512), "float32")
+        found = net(x)
+        x[:] = 0
+        np.testing.assert_array_equal(np.asarray(found), np.full((2048, 1), 512.0))
+
+
+def test_a_model_without_weights_is_not_saved(tmp_path):
+    with pytest.raises(ValueError, match="to have weights"):
+        fnn.Sequential([Dense(1)]).save(tmp_path / "a.fnn")

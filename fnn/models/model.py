@@ -235,9 +235,10 @@ class Model(Batchwise):
         Needs no compile. No rows give arrays of no rows. The weights stay where they are. Layers
         that are stateful go on from batch to batch and call to call, until `reset_states`.
         """
+        if steps is not None:
+            checks.whole_number("steps", steps, 1)
         if inputs.is_stream(x):
-            each = lambda batch: self._arrays(inputs.unpack_batch(batch)[0])["x"]
-            stream = StreamData(x, each, remainder="pad", steps=steps)
+            stream = StreamData(x, self._rows_of_batch, remainder="pad", steps=steps)
             stream.batch_spec()
             batches: Generator[Any] = (
                 (jax.tree.map(lambda a: a[0], arrays), int(rows.sum()))
@@ -261,6 +262,11 @@ class Model(Batchwise):
             verbose=verbose,
             total=total,
         )
+
+    def _rows_of_batch(self, batch: Any) -> Any:
+        rows = self._arrays(inputs.unpack_batch(batch)[0])["x"]
+        self._check_inputs(rows)
+        return rows
 
     def _nothing(self, x: Any) -> Any:
         now = self.train_state

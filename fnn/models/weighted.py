@@ -191,9 +191,11 @@ class Weighted:
                 node.source = self
             return result
         if len(given) > 1:
-            return self._forward(self._as_inputs(given, several=True))
-        several = self._inputs is None and inputs.are_arrays(given[0])
-        return self._forward(self._as_inputs(given[0], several=several))
+            x = self._as_inputs(given, several=True)
+        else:
+            several = self._inputs is None and inputs.are_arrays(given[0])
+            x = self._as_inputs(given[0], several=several)
+        return self._forward(jax.tree.map(tree.owned, x))  # JAX reads the caller's memory later
 
     def _as_inputs(self, x: Any, finite: bool = True, several: bool = False) -> Any:
         """`x` as the arrays that the network takes; the model is built if it was not."""

@@ -29,6 +29,7 @@ class FileError(ValueError):
 
 def save_model(model: Any, path: Any, *, overwrite: bool) -> None:
     """Writes `model`: its network, its weights, how it was compiled."""
+    model.train_state  # noqa: B018 - says so if there are no weights yet
     config = json.dumps(_model_config(model), indent=1, allow_nan=False).encode()
     weights = _weights(model)
     digests = {

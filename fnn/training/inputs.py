@@ -52,7 +52,14 @@ def by_node(x: Any, nodes: Any) -> Any:
                 "do name each Input(name=...), or give a list"
             )
         return tuple(x[name] for name in names)
-    if isinstance(nodes, Node) and isinstance(x, dict) and nodes.name in x:
+    if isinstance(nodes, tuple) and len(nodes) == 1 and hasattr(x, "shape"):
+        return (x,)
+    if isinstance(nodes, Node) and isinstance(x, dict):
+        if set(x) != {nodes.name}:
+            raise ValueError(
+                f"expected one array as input{f', or a dict with {nodes.name!r}' if nodes.name else ''}"
+                f", received a dict with {sorted(x)}; do give the array"
+            )
         return x[nodes.name]
     return x
 
