@@ -12,6 +12,7 @@ from jax import Array, random
 from fnn import losses, metrics, optimizers
 from fnn.core import tree
 from fnn.core.calling import applied_spec
+from fnn.core.config import Fields
 from fnn.core.masking import split_mask
 from fnn.models import sharing
 from fnn.models.weighted import Weighted
@@ -216,8 +217,11 @@ class Compiled(Weighted):
         labels = [label for goal in goals for label, _, _ in goal.metrics]
         if len(goals) < 2:
             return ["loss", *labels]
-        parts = [f"{goal.name}_loss" for goal in goals if goal.loss is not None]
-        return ["loss", *parts, *sorted(labels)]
+        outputs = getattr(self.layer, "outputs", None)  # a dict of outputs as it was written
+        written = [name for name, _ in outputs.items] if isinstance(outputs, Fields) else []
+        names = [goal.name for goal in goals if goal.loss is not None]
+        names.sort(key=lambda name: written.index(name) if name in written else 0)
+        return ["loss", *(f"{name}_loss" for name in names), *sorted(labels)]
 
     def metric_directions(self) -> dict[str, str | None]:
         """For each metric whether more ("max") or less ("min") is better."""
