@@ -278,8 +278,8 @@ class Model(Batchwise):
         """Writes the network and its weights into one file, whole or not at all.
 
         A zip of JSON and safetensors, read by `fnn.load`. The optimizer's state is not in it, so a
-        training starts anew (`callbacks.BackupAndRestore` keeps all of one). Raises ValueError for a function or layer
-        that has no registered name, FileExistsError with `overwrite=False`.
+        training starts anew (`callbacks.BackupAndRestore` keeps all of one). Raises ValueError for
+        a function or layer that has no registered name, FileExistsError with `overwrite=False`.
         """
         archive.save_model(self, path, overwrite=overwrite)
 
