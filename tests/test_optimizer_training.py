@@ -315,7 +315,7 @@ WRONG = [
     (lambda: LossScaleOptimizer(3), TypeError, "expected an optimizer, received 3"),
     (lambda: LossScaleOptimizer("sgd", 0.5), ValueError, "initial_scale to be a number of at le"),
     (lambda: LossScaleOptimizer("sgd", 2.0, 0), ValueError, "dynamic_growth_steps to be a whole"),
-    (lambda: SGD(exclude_from_weight_decay=3), ValueError, "to be patterns of paths"),
+    (lambda: SGD(exclude_from_weight_decay=3), ValueError, "to be a tuple of texts"),
 ]
 
 
@@ -330,3 +330,56 @@ def test_extra_arguments_go_to_those_that_take_them():
     net = fitted(search)
     assert_not_equal(net, network())
     assert current_learning_rate(search, net.train_state.optimizer) is None
+
+
+# -- compilations --------------------------------------------------------------------------------
+
+SWEPT = {
+    "Adam": Adam,
+    "accumulating": lambda rate: SGD(rate, gradient_accumulation_steps=3),
+    "ByPath": lambda rate: ByPath({"dense/*": SGD(rate), "**": Adam(2 * rate)}),
+    "LossScaleOptimizer": lambda rate: LossScaleOptimizer(SGD(rate)),
+    "open": lambda rate: Halved(rate),
+}
+
+
+ALONE = {Adam: lambda rate: optax.adam(rate, eps=1e-7), SWEPT["open"]: lambda r: optax.sgd(r / 2)}
+
+
+class Halved(SGD):
+    """A rule with an `__init__` of its own."""
+
+    def __init__(self, rate):
+        super().__init__(learning_rate=rate / 2)
+
+
+@pytest.mark.parametrize("make", SWEPT.values(), ids=SWEPT)
+def test_a_sweep_of_rates_compiles_once_in_all(make):
+    """Five fresh models, and a change in mid-run, with the numbers of models by themselves."""
+    fitted(make(0.3))
+    rates, found = [1, 0.1, 0.01, 1e-3, 1e-4], []
+    with compilations() as compiled:
+        for rate in rates:
+            found.append(fitted(make(rate)))
+        change = fnn.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs: epoch and setattr(found[-1], "learning_rate", 0.02)
+        )
+        found.append(network())
+        fitted(make(0.1), net=found[-1], callbacks=[change])
+    assert compiled == []
+    for net, rate in zip(found[1:3], rates[1:3], strict=True):
+        assert_same(net, fitted(ALONE.get(make, make)(rate)))
+    assert_not_equal(found[1], found[2])
+    changed, alone = found[-1], fitted(make(0.1), epochs=1)
+    alone.learning_rate = 0.02
+    alone.fit(*task(), batch_size=8, epochs=2, initial_epoch=1, shuffle=False, verbose=0)
+    assert_same(changed, alone)
+
+
+def test_a_rule_that_reads_its_own_rate_in_a_step_fails_loudly():
+    class Reads(SGD):
+        def rule(self):
+            return optax.scale(2 * self.learning_rate)
+
+    with pytest.raises(TypeError):
+        fitted(Reads(0.1))

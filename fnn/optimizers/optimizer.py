@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Iterator
 from typing import Any, ClassVar, TypeAlias
@@ -75,9 +76,33 @@ class Optimizer(Value, loadable=False):
         """The weights to keep after training; `params` unless their average is kept."""
         return params
 
+    def without_rate(self) -> Any:
+        """This optimizer without what its state holds anyway; see `without_rate`."""
+        return self
+
+    def _changed(self, **attributes: Any) -> Any:
+        """A copy with some attributes changed, of a class with an `__init__` of its own too."""
+        changed = copy.copy(self)
+        for name, value in attributes.items():
+            object.__setattr__(changed, name, value)
+        return changed
+
     def __iter__(self) -> Iterator[Any]:
         """`init, update = optimizer`."""
         return iter((self.init, self.update))
+
+
+def without_rate(optimizer: Any) -> Any:
+    """What a step needs of the optimizer: None for a learning rate that is a number.
+
+    That number stands in the state, so optimizers that differ in nothing else come out equal and
+    share a compiled step. A rule that reads its own number inside a step fails, as it should.
+
+    >>> from fnn.optimizers import SGD
+    >>> without_rate(SGD(0.5)) == without_rate(SGD(0.1))
+    True
+    """
+    return optimizer.without_rate() if isinstance(optimizer, Optimizer) else optimizer
 
 
 def current_learning_rate(optimizer: Any, state: State) -> Any:

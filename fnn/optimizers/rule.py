@@ -147,6 +147,9 @@ class Rule(Optimizer, loadable=False):
 
         return jax.lax.cond(state["accumulated"]["count"] > 0, release, lambda: (none, state))
 
+    def without_rate(self) -> Any:
+        return self if callable(self.learning_rate) else self._changed(learning_rate=None)
+
     def average(self, state: State, params: Any) -> Any:
         return state["average"] if self.use_ema else params
 

@@ -11,7 +11,7 @@ from fnn.core import arguments
 from fnn.core.arguments import wrong
 from fnn.core.config import Fields, resolve
 from fnn.core.paths import check_patterns, fits, path_name
-from fnn.optimizers.optimizer import Optimizer, State, run_update
+from fnn.optimizers.optimizer import Optimizer, State, run_update, without_rate
 
 
 class ByPath(Optimizer):
@@ -88,6 +88,10 @@ class ByPath(Optimizer):
             return rule.average(slots, part) if isinstance(rule, Optimizer) else part, slots
 
         return self._each(step, state, params)[0]
+
+    def without_rate(self) -> Any:
+        rules = ((name, without_rate(rule)) for name, rule in self.rules.items)
+        return self._changed(rules=Fields(tuple(rules)))
 
     def _each(self, step: Any, state: State, whole: Any) -> tuple[Any, State]:
         """`step` of every rule on its part of a tree: the joined results, the new state."""
@@ -209,3 +213,6 @@ class LossScaleOptimizer(Optimizer):
     def average(self, state: State, params: Any) -> Any:
         inner = self.inner_optimizer
         return inner.average(state["inner"], params) if isinstance(inner, Optimizer) else params
+
+    def without_rate(self) -> Any:
+        return self._changed(inner_optimizer=without_rate(self.inner_optimizer))

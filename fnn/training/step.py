@@ -19,6 +19,7 @@ from fnn.core.layer import Layer
 from fnn.core.masking import Masked, is_masked, strip_masks
 from fnn.metrics import Mean
 from fnn.optimizers import expand_updates, loss_scale, run_update
+from fnn.optimizers.optimizer import without_rate
 from fnn.training.objective import Objective, entries
 from fnn.training.state import Tally, TrainState
 
@@ -88,10 +89,16 @@ def make_loss(layer: Layer, objective: Objective) -> Callable[..., Any]:
     return loss_of
 
 
+def _shared(make: Callable[..., Any]) -> Callable[..., Any]:
+    """`make`, called once for equal arguments, of optimizers the number for the rate left aside."""
+    made = functools.lru_cache(maxsize=64)(make)
+    return functools.wraps(make)(lambda *arguments: made(*map(without_rate, arguments)))
+
+
 NORMS = ("gradient_norm", "update_norm", "weight_norm")
 
 
-@functools.lru_cache(maxsize=64)
+@_shared
 def make_train_step(
     layer: Layer, objective: Objective, optimizer: Any, norms: bool = False
 ) -> Callable[..., Any]:
@@ -161,7 +168,7 @@ def _updated(layer: Layer, now: TrainState, learning: Any, updates: Any) -> Trai
     return now.replace(params=weights.merge(now.params, learned, fixed))
 
 
-@functools.lru_cache(maxsize=64)
+@_shared
 def make_flush(layer: Layer, optimizer: Any) -> Callable[[TrainState], TrainState] | None:
     """The compiled function that applies gradients which wait in the optimizer's state.
 
