@@ -187,8 +187,39 @@ def test_a_rate_by_schedule_is_read_at_any_time():
     assert float(net.learning_rate) == pytest.approx(0.1 * 0.5**3)
     net = fitted(LossScaleOptimizer(SGD(schedule)), epochs=3)
     assert float(net.learning_rate) == pytest.approx(0.1 * 0.5**3)
-    with pytest.raises(ValueError, match="holds a learning rate"):
-        net.learning_rate = 0.1
+
+
+@pytest.mark.parametrize("around", [lambda o: o, LossScaleOptimizer, lambda o: ByPath({"**": o})])
+def test_a_rate_set_in_place_of_a_schedule_holds(around):
+    schedule = fnn.schedules.ExponentialDecay(0.1, 4, 0.5)
+    net = fitted(around(SGD(schedule)))
+    with compilations() as compiled:
+        net.learning_rate = 0.02
+        net.fit(*task(), batch_size=8, epochs=2, shuffle=False, verbose=0)
+    assert compiled == []
+    assert jax.tree.leaves(net.learning_rate) == [np.float32(0.02)]
+    assert jax.tree.leaves(net.history.learning_rate) == pytest.approx([0.02, 0.02])
+    other = fitted(SGD(schedule))
+    other.compile(SGD(0.02), "mse")
+    other.fit(*task(), batch_size=8, epochs=2, shuffle=False, verbose=0)
+    assert_same(net, other)
+
+
+def test_the_rate_of_a_model_without_weights_is_read_and_set():
+    net = fnn.Sequential([Dense(3, "tanh"), Dense(1)], seed=0)
+    net.compile(ByPath({"dense/*": SGD(0.1), "**": Adam(0.2)}), "mse")
+    assert {n: float(r) for n, r in net.learning_rate.items()} == pytest.approx(
+        {"dense/*": 0.1, "**": 0.2}
+    )
+    net.learning_rate = 0.05
+    net.learning_rate = {"**": 0.01}
+    assert jax.tree.leaves(net.learning_rate) == pytest.approx([0.01, 0.05])
+    with pytest.raises(ValueError, match="a finite learning rate of at least 0"):
+        net.learning_rate = -1
+    net.fit(*task(), verbose=0)
+    assert jax.tree.leaves(net.learning_rate) == pytest.approx([0.01, 0.05])
+    net.compile(SGD(0.5), "mse")
+    assert float(net.learning_rate) == 0.5
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Optimizers: ten steps against Keras, bits against optax, rates, own updates, messages."""
 
+import dataclasses
 import inspect
 
 import jax
@@ -221,15 +222,17 @@ def test_a_schedule_sets_the_rate():
     schedule = CosineDecay(0.1, 10)
     optimizer = SGD(schedule)
     state = optimizer.init(PARAMS)
-    assert "learning_rate" not in state
     for step in range(3):
         np.testing.assert_allclose(current_learning_rate(optimizer, state), schedule(step))
         updates, state = optimizer.update(GRADS[0], state)
         np.testing.assert_allclose(
             updates["dense"]["bias"], -schedule(step) * GRADS[0]["dense"]["bias"], rtol=1e-6
         )
-    with pytest.raises(ValueError, match=r"holds a learning rate.*set by a schedule"):
-        with_learning_rate(state, 0.5)
+    state = with_learning_rate(state, 0.5)
+    for _ in range(2):
+        assert current_learning_rate(optimizer, state) == 0.5
+        updates, state = optimizer.update(GRADS[0], state)
+        np.testing.assert_allclose(updates["dense"]["bias"], -0.5 * GRADS[0]["dense"]["bias"])
     plain = SGD(lambda step: 0.1 / (step + 1))
     assert current_learning_rate(plain, plain.init(PARAMS)) == np.float32(0.1)
 
@@ -240,6 +243,63 @@ def test_rates_of_plain_optax():
     assert current_learning_rate(injected, state) == np.float32(0.1)
     assert current_learning_rate(injected, with_learning_rate(state, 0.5)) == 0.5
     assert current_learning_rate(optax.adam(0.1), optax.adam(0.1).init(PARAMS)) is None
+
+
+INSIDE = {
+    "chain": (lambda: optax.chain(optax.clip(1.0), Adam(0.1)), 0.1),
+    "chain of a schedule": (lambda: optax.chain(optax.clip(1.0), Adam(CosineDecay(0.1, 9))), 0.1),
+    "inject": (
+        lambda: optax.chain(optax.clip(1.0), optax.inject_hyperparams(optax.adam)(0.1)),
+        0.1,
+    ),
+    "masked": (lambda: optax.masked(SGD(0.1), {"dense": {"kernel": False, "bias": True}}), 0.1),
+    "many steps": (lambda: optax.MultiSteps(SGD(0.1), 1), 0.1),
+    "two": (lambda: optax.chain(SGD(0.1), SGD(0.2)), {"0": 0.1, "1": 0.2}),
+    "by path": (
+        lambda: optax.chain(optimizers.ByPath({"**/bias": SGD(0.1), "**": optax.sgd(1.0)})),
+        {"**/bias": 0.1, "**": None},
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "expected"), INSIDE.values(), ids=INSIDE)
+def test_rates_inside_others_are_read_and_set(make, expected):
+    optimizer = make()
+    state = optimizer.init(PARAMS)
+    found = current_learning_rate(optimizer, state)
+    assert jax.tree.map(float, found) == pytest.approx(expected)
+    state = with_learning_rate(state, 0.0)
+    assert not any(jax.tree.leaves(current_learning_rate(optimizer, state)))
+    updates, state = jax.jit(optimizer.update)(GRADS[0], state, PARAMS)
+    assert not any(jax.tree.leaves(current_learning_rate(optimizer, state)))
+    assert not updates["dense"]["bias"].any()
+
+
+@pytest.mark.parametrize("rate", [-1, float("nan"), float("inf"), "0.1", True, [0.1], None])
+def test_a_rate_that_is_none_is_refused(rate):
+    for optimizer in (SGD(), optax.inject_hyperparams(optax.adam)(0.1)):
+        with pytest.raises(ValueError, match="a finite learning rate of at least 0, received"):
+            with_learning_rate(optimizer.init(PARAMS), rate)
+
+
+def test_rates_that_cannot_be_set_are_refused():
+    scheduled = optax.inject_hyperparams(optax.adam)(lambda step: 0.1)
+    with pytest.raises(ValueError, match=r"a schedule inside optax.inject_hyperparams sets"):
+        with_learning_rate(scheduled.init(PARAMS), 0.5)
+    with pytest.raises(ValueError, match=r"holds a learning rate.*plain optax"):
+        with_learning_rate(optax.adam(0.1).init(PARAMS), 0.5)
+    with pytest.raises(ValueError, match="one learning rate, received"):
+        with_learning_rate(SGD().init(PARAMS), {"**": 0.5})
+
+
+def test_assigning_the_rate_of_a_value_names_the_way():
+    for optimizer in (
+        SGD(),
+        optimizers.ByPath({"**": SGD()}),
+        optimizers.LossScaleOptimizer("sgd"),
+    ):
+        with pytest.raises(dataclasses.FrozenInstanceError, match=r"do model.learning_rate = 0.5"):
+            optimizer.learning_rate = 0.5
 
 
 def test_averages_of_the_weights():

@@ -9,13 +9,12 @@ from fnn.core.registry import lookup, names_of, register
 from fnn.optimizers import schedules
 from fnn.optimizers.optimizer import (
     Optimizer,
-    current_learning_rate,
     expand_updates,
     loss_scale,
     run_update,
-    with_learning_rate,
 )
 from fnn.optimizers.own import Ftrl, Muon, Nadam, ScheduleFreeAdamW
+from fnn.optimizers.rates import current_learning_rate, with_learning_rate
 from fnn.optimizers.rule import Rule
 from fnn.optimizers.rules import (
     SGD,

@@ -1,8 +1,9 @@
-"""Optimizer: a frozen value that is an optax transformation; its rate, updates of its own."""
+"""Optimizer: a frozen value that is an optax transformation, and its updates of its own."""
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import inspect
 from collections.abc import Iterator
 from typing import Any, ClassVar, TypeAlias
@@ -42,12 +43,22 @@ class Optimizer(Value, loadable=False):
     kind: ClassVar[str] = "optimizer"
 
     def init(self, params: Any) -> State:
-        """The state before the first step: the step, and the learning rate if it is a number."""
-        rate = getattr(self, "learning_rate", None)
-        state: dict[str, Any] = {"step": jnp.zeros((), jnp.int32)}
-        if rate is not None and not callable(rate):
+        """The state before the first step: the step, and the learning rate of that step."""
+        rate, step = getattr(self, "learning_rate", None), jnp.zeros((), jnp.int32)
+        state: dict[str, Any] = {"step": step}
+        if callable(rate):
+            state["scheduled"] = jnp.ones((), bool)  # until a number is set in place of it
+            rate = rate(step)
+        if rate is not None:
             state["learning_rate"] = jnp.asarray(rate, jnp.float32)
         return state
+
+    def rate_at(self, state: State, step: Any) -> Array:
+        """The learning rate of a step: that of the schedule, unless a number was set instead."""
+        held, rate = state["learning_rate"], getattr(self, "learning_rate", None)
+        if not callable(rate):
+            return held
+        return jnp.where(state["scheduled"], jnp.asarray(rate(step), jnp.float32), held)
 
     def update(
         self, grads: Any, state: State, params: Any = None, **extra: Any
@@ -87,6 +98,15 @@ class Optimizer(Value, loadable=False):
             object.__setattr__(changed, name, value)
         return changed
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "learning_rate" and "_sealed" in vars(self):
+            raise dataclasses.FrozenInstanceError(
+                f"{type(self).__name__} is a value: expected no assignment to its learning_rate, "
+                f"received {value!r}; do model.learning_rate = {value!r}, which holds from the "
+                "next step on"
+            )
+        super().__setattr__(name, value)
+
     def __iter__(self) -> Iterator[Any]:
         """`init, update = optimizer`."""
         return iter((self.init, self.update))
@@ -103,62 +123,6 @@ def without_rate(optimizer: Any) -> Any:
     True
     """
     return optimizer.without_rate() if isinstance(optimizer, Optimizer) else optimizer
-
-
-def current_learning_rate(optimizer: Any, state: State) -> Any:
-    """The learning rate of the next step, as an array; None where it is not known (plain optax).
-
-    Of `ByPath` a dict, with the rate of each pattern.
-
-    >>> from fnn.optimizers import SGD
-    >>> current_learning_rate(SGD(0.5), SGD(0.5).init({})).item()
-    0.5
-    """
-    if isinstance(state, dict) and "learning_rate" in state:
-        return state["learning_rate"]
-    if isinstance(state, dict) and "inner" in state:
-        return current_learning_rate(optimizer.inner_optimizer, state["inner"])
-    if isinstance(state, dict) and "rules" in state:
-        rules = optimizer.optimizers
-        return {name: current_learning_rate(rules[name], s) for name, s in state["rules"].items()}
-    hyperparameters = getattr(state, "hyperparams", {})
-    if "learning_rate" in hyperparameters:
-        return jnp.asarray(hyperparameters["learning_rate"])
-    schedule = getattr(optimizer, "learning_rate", None)
-    if callable(schedule) and isinstance(state, dict) and "step" in state:
-        return jnp.asarray(schedule(state["step"]), jnp.float32)
-    return None
-
-
-def with_learning_rate(state: State, value: Any) -> State:
-    """The optimizer state with another learning rate; nothing is compiled anew.
-
-    For the state of `ByPath` one number is the rate of every rule, a dict those of the patterns in
-    it. Raises ValueError where the state holds no rate: a schedule sets it, or a plain optax chain.
-    """
-    if isinstance(state, dict) and "learning_rate" in state:
-        return {**state, "learning_rate": jnp.asarray(value, jnp.float32)}
-    if isinstance(state, dict) and "inner" in state:
-        return {**state, "inner": with_learning_rate(state["inner"], value)}
-    if isinstance(state, dict) and "rules" in state:
-        rules = state["rules"]
-        rates = value if isinstance(value, dict) else dict.fromkeys(rules, value)
-        if not set(rates) <= set(rules):
-            raise ValueError(
-                f"expected learning rates by the patterns {list(rules)}, received {list(rates)}; "
-                "do give a number for all, or a dict of some of these"
-            )
-        changed = {name: with_learning_rate(rules[name], rate) for name, rate in rates.items()}
-        return {**state, "rules": {**rules, **changed}}
-    if "learning_rate" in getattr(state, "hyperparams", {}):
-        old = state.hyperparams["learning_rate"]
-        changed = {**state.hyperparams, "learning_rate": jnp.asarray(value, jnp.asarray(old).dtype)}
-        return state._replace(hyperparams=changed)
-    raise ValueError(
-        "expected an optimizer state that holds a learning rate, received one without (the rate is "
-        "set by a schedule, or by plain optax); do make the optimizer with a number as "
-        "learning_rate, or with optax.inject_hyperparams"
-    )
 
 
 def loss_scale(state: State) -> Array | None:

@@ -14,14 +14,15 @@ from jax import Array
 from fnn.core import arguments
 from fnn.core.arguments import wrong
 from fnn.core.paths import check_patterns, fits_any, path_name
-from fnn.optimizers.optimizer import Optimizer, State, current_learning_rate
+from fnn.optimizers.optimizer import Optimizer, State
 
 
 class Rule(Optimizer, loadable=False):
     """An optimizer of Keras: a rule of optax, with clipping, weight decay and accumulation around.
 
-    `learning_rate` is a number or a schedule (any function of the step). A number becomes a float32
-    array in the state: `with_learning_rate(state, value)` changes it, and nothing is compiled anew.
+    `learning_rate` is a number or a schedule (any function of the step). The state holds that of
+    the next step: `with_learning_rate(state, value)` sets a number, also in place of the schedule,
+    and nothing is compiled anew. `rule` and `descend` are given it and must not read their own.
 
     In this order, as in Keras: gradients are averaged over `gradient_accumulation_steps` calls (the
     updates between are zeros), clipped (`clipnorm` each weight by itself, `global_clipnorm` all
@@ -111,7 +112,8 @@ class Rule(Optimizer, loadable=False):
             )
         run = self._accumulate if self.accumulates else self._step
         updates, new = run(grads, state, params, weight)
-        return updates, {**new, "step": state["step"] + 1}
+        step = state["step"] + 1
+        return updates, {**new, "step": step, "learning_rate": self.rate_at(state, step)}
 
     def _accumulate(self, grads: Any, state: State, params: Any, weight: Any) -> tuple[Any, State]:
         old = state["accumulated"]
@@ -139,11 +141,11 @@ class Rule(Optimizer, loadable=False):
         none = jax.tree.map(jnp.zeros_like, params)
         if not self.accumulates:
             return none, state
-        last = {**state, "step": state["step"] - 1}  # the rate is that of the last gradient
+        last = {**state, "learning_rate": self.rate_at(state, state["step"] - 1)}
 
         def release() -> tuple[Any, State]:
             updates, new = self._release(params, last, params)
-            return updates, {**new, "step": state["step"]}
+            return updates, {**new, "learning_rate": state["learning_rate"]}
 
         return jax.lax.cond(state["accumulated"]["count"] > 0, release, lambda: (none, state))
 
@@ -154,7 +156,7 @@ class Rule(Optimizer, loadable=False):
         return state["average"] if self.use_ema else params
 
     def _step(self, grads: Any, state: State, params: Any, weight: Any = None) -> tuple[Any, State]:
-        rate: Any = current_learning_rate(self, state)
+        rate: Any = state["learning_rate"]
         clipped, decays = _clip(self, grads), self._decays(params)
         if decays is None:
             updates, inner = self.descend(clipped, state["rule"], params, rate)
