@@ -237,6 +237,56 @@ def test_the_history_has_the_rate_of_each_epoch(optimizer, expected):
     assert jax.tree.leaves(found) == pytest.approx(jax.tree.leaves(expected))
 
 
+SEARCHES = {
+    "lbfgs": optax.lbfgs,
+    "line search": lambda: optax.chain(
+        optax.sgd(1.0), optax.scale_by_backtracking_linesearch(5, store_grad=True)
+    ),
+    "plateau": lambda: optax.chain(optax.adam(0.05), optax.contrib.reduce_on_plateau()),
+}
+
+
+@pytest.mark.parametrize("make", SEARCHES.values(), ids=SEARCHES)
+@pytest.mark.parametrize("around", [lambda o: o, LossScaleOptimizer], ids=["bare", "scaled"])
+def test_parts_are_given_what_they_take(make, around):
+    """One part of everything is the optimizer itself."""
+    assert_same(fitted(around(ByPath({"**": make()}))), fitted(make()))
+
+
+def test_a_search_over_one_part_leaves_the_others_fixed():
+    """L-BFGS on the last layer alone, by hand: the loss as a function of that layer's weights."""
+    x, y = task(28)
+    net, search = network(), optax.lbfgs()
+    start = net.params
+
+    def loss(part):
+        hidden = jnp.tanh(x @ start["dense"]["kernel"] + start["dense"]["bias"])
+        return jnp.square(hidden @ part["dense_1/kernel"] + part["dense_1/bias"] - y).mean()
+
+    part = {f"dense_1/{name}": leaf for name, leaf in start["dense_1"].items()}
+    slots = search.init(part)
+    with keras_rules():  # it adds (3,) to (28, 3)
+        for _ in range(4):
+            value, grad = jax.value_and_grad(loss)(part)
+            updates, slots = search.update(grad, slots, part, value=value, grad=grad, value_fn=loss)
+            part = optax.apply_updates(part, updates)
+    fitted(
+        ByPath({"dense_1/*": optax.lbfgs(), "**": optax.set_to_zero()}),
+        net=net, batch_size=28, epochs=4,
+    )  # fmt: skip
+    np.testing.assert_array_equal(net.params["dense"]["kernel"], start["dense"]["kernel"])
+    for name, leaf in part.items():
+        np.testing.assert_allclose(
+            net.params["dense_1"][name.partition("/")[2]], leaf, rtol=1e-3, atol=1e-4
+        )
+
+
+def test_lookahead_is_refused():
+    for around in (lambda o: o, LossScaleOptimizer, lambda o: ByPath({"**": o})):
+        with pytest.raises(ValueError, match=r"received optax.lookahead, .* in pairs"):
+            fitted(around(optax.chain(optax.clip(1.0), optax.lookahead(optax.sgd(0.1), 5, 0.5))))
+
+
 # -- weight decay --------------------------------------------------------------------------------
 
 

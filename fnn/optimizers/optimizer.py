@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax import Array
 
 from fnn.core import tree
@@ -128,6 +129,22 @@ def without_rate(optimizer: Any) -> Any:
 def loss_scale(state: State) -> Array | None:
     """By what the loss is to be multiplied before its gradient is taken; None for nothing."""
     return state.get("loss_scale") if isinstance(state, dict) else None
+
+
+def start(optimizer: Any, params: Any) -> State:
+    """The state of an optimizer of fnn or optax before the first step.
+
+    Raises ValueError for one that training cannot serve.
+    """
+    state = optimizer.init(params)
+    paired = lambda part: isinstance(part, optax.LookaheadState)
+    if any(map(paired, jax.tree.leaves(state, is_leaf=paired))):
+        raise ValueError(
+            "expected an optimizer of one set of weights, received optax.lookahead, which wants "
+            "them in pairs (optax.LookaheadParams); do train those by a step of your own with "
+            "fnn.training.fit, or keep an average: Adam(use_ema=True, ema_overwrite_frequency=5)"
+        )
+    return state
 
 
 def run_update(

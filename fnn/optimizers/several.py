@@ -11,7 +11,7 @@ from fnn.core import arguments
 from fnn.core.arguments import wrong
 from fnn.core.config import Fields, resolve
 from fnn.core.paths import check_patterns, fits, path_name
-from fnn.optimizers.optimizer import Optimizer, State, run_update, without_rate
+from fnn.optimizers.optimizer import Optimizer, State, run_update, start, without_rate
 
 
 class ByPath(Optimizer):
@@ -19,7 +19,8 @@ class ByPath(Optimizer):
 
     `rules` is a dict of pattern -> optimizer (fnn's, optax's, a name); `*` stands for any part of
     one name, `**` for any number of names, "biases_and_norms" for what that says. Clipping by a
-    global norm, accumulation and averages are those of each optimizer, over its own weights.
+    global norm, accumulation and averages are those of each optimizer, over its own weights; an
+    optimizer that evaluates the loss itself (optax.lbfgs) does so with the others' weights fixed.
     The learning rate is a dict by pattern, `model.learning_rate = {"encoder/**": 1e-5}` changes
     one. Raises ValueError for weights that fit no pattern and patterns that fit no weight.
 
@@ -61,7 +62,7 @@ class ByPath(Optimizer):
 
     def init(self, params: Any) -> State:
         parts = self._parts(params, check=True)
-        rules = {name: rule.init(parts[name]) for name, rule in self.optimizers.items()}
+        rules = {name: start(rule, parts[name]) for name, rule in self.optimizers.items()}
         return {"step": jnp.zeros((), jnp.int32), "rules": rules}
 
     def update(
@@ -70,10 +71,21 @@ class ByPath(Optimizer):
         own = self._parts(params) if params is not None else {}
 
         def step(name: str, rule: Any, slots: Any, part: Any) -> tuple[Any, Any]:
-            return run_update(rule, part, slots, own.get(name), weight=weight)
+            more = self._extra(name, extra, params)
+            return run_update(rule, part, slots, own.get(name), weight=weight, **more)
 
         updates, state = self._each(step, state, grads)
         return updates, {**state, "step": state["step"] + 1}
+
+    def _extra(self, name: str, extra: dict[str, Any], params: Any) -> dict[str, Any]:
+        """The extra arguments for one rule: the gradients cut, the loss one of its own weights."""
+        more = dict(extra)
+        if "grad" in extra:
+            more["grad"] = self._parts(extra["grad"])[name]
+        if "value_fn" in extra:
+            leaves = _by_path(params)
+            more["value_fn"] = lambda part: extra["value_fn"](_whole({**leaves, **part}, params))
+        return more
 
     def flush(self, state: State, params: Any) -> tuple[Any, State]:
         def step(name: str, rule: Any, slots: Any, part: Any) -> tuple[Any, Any]:
@@ -99,13 +111,12 @@ class ByPath(Optimizer):
         for name, rule in self.optimizers.items():
             part, rules[name] = step(name, rule, state["rules"][name], parts[name])
             joined.update(part)
-        put = lambda path, leaf: joined[path_name(path)]
-        return jax.tree_util.tree_map_with_path(put, whole), {**state, "rules": rules}
+        return _whole(joined, whole), {**state, "rules": rules}
 
     def _parts(self, whole: Any, check: bool = False) -> dict[str, dict[str, Any]]:
         """For each pattern the leaves of a tree that are its own, by path."""
         parts: dict[str, dict[str, Any]] = {name: {} for name in self.optimizers}
-        leaves = {path_name(p): leaf for p, leaf in jax.tree_util.tree_leaves_with_path(whole)}
+        leaves = _by_path(whole)
         for path, leaf in leaves.items():
             own = next((name for name in parts if fits(name, path)), None)
             if own is None:
@@ -121,6 +132,15 @@ class ByPath(Optimizer):
                 f"{', '.join(list(leaves)[:8])}; do look at the paths in model.params"
             )
         return parts
+
+
+def _by_path(whole: Any) -> dict[str, Any]:
+    return {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(whole)}
+
+
+def _whole(leaves: dict[str, Any], like: Any) -> Any:
+    """The tree of which `leaves` are those by path."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: leaves[path_name(path)], like)
 
 
 def _as_optimizer(owner: Optimizer, rule: Any) -> Any:
@@ -174,7 +194,7 @@ class LossScaleOptimizer(Optimizer):
             "step": jnp.zeros((), jnp.int32),
             "loss_scale": jnp.asarray(self.initial_scale, jnp.float32),
             "good_steps": jnp.zeros((), jnp.int32),
-            "inner": self.inner_optimizer.init(params),
+            "inner": start(self.inner_optimizer, params),
         }
 
     def update(

@@ -19,7 +19,7 @@ from fnn.core.layer import Layer
 from fnn.core.masking import Masked, is_masked, strip_masks
 from fnn.metrics import Mean
 from fnn.optimizers import expand_updates, loss_scale, run_update
-from fnn.optimizers.optimizer import without_rate
+from fnn.optimizers.optimizer import start, without_rate
 from fnn.training.objective import Objective, entries
 from fnn.training.state import Tally, TrainState
 
@@ -227,7 +227,7 @@ def init_optimizer(layer: Layer, optimizer: Any, params: Any) -> Any:
     if _updates_itself(optimizer):
         return {}
     learning, _ = weights.partition(params, weights.trainable(layer, params))
-    return optimizer.init(learning)
+    return start(optimizer, learning)
 
 
 @functools.lru_cache(maxsize=64)
