@@ -97,6 +97,73 @@ def test_accumulation_inside_others():
     np.testing.assert_array_equal(mixed.get_weights()[2], network().get_weights()[2])
 
 
+@pytest.mark.parametrize("reduction", ["sum", "none"])
+@pytest.mark.parametrize("around", [lambda o: o, LossScaleOptimizer, lambda o: ByPath({"**": o})])
+def test_sums_are_accumulated_as_sums(reduction, around):
+    """8 + 8 + 8 + 4 rows; the norm of the clipping sees the whole sum."""
+    loss = fnn.losses.MeanSquaredError(reduction=reduction)
+    arguments = {"global_clipnorm": 40.0}
+    several = around(SGD(0.002, gradient_accumulation_steps=4, **arguments))
+    assert_same(
+        fitted(several, loss=loss), fitted(SGD(0.002, **arguments), batch_size=28, loss=loss)
+    )
+
+
+def constrained(constraint):
+    layers = [Dense(3, "tanh", kernel_constraint=constraint, input_shape=(4,)), Dense(1)]
+    return fnn.Sequential(layers, seed=0)
+
+
+@pytest.mark.parametrize(
+    "constraint",
+    [
+        fnn.constraints.MinMaxNorm(0.2, 0.5, rate=0.3),
+        fnn.constraints.UnitNorm(),
+        fnn.constraints.NonNeg(),
+    ],
+    ids=repr,
+)
+def test_constraints_wait_for_the_update(constraint):
+    net = lambda: constrained(constraint)
+    several = SGD(0.05, gradient_accumulation_steps=4)
+    whole = fitted(SGD(0.05), batch_size=28, net=net())
+    assert_same(fitted(several, net=net()), whole)
+    assert_same(fitted(ByPath({"dense/*": several, "**": several}), net=net()), whole)
+    assert_same(fitted(optax.MultiSteps(optax.sgd(0.05), 7), rows=56, epochs=1, net=net()),
+                fitted(SGD(0.05), rows=56, batch_size=56, epochs=1, net=net()))  # fmt: skip
+    left_out = fitted(LossScaleOptimizer(SGD(0.05), 3e38), rows=8, epochs=1, net=net())
+    assert_same(left_out, net())
+
+
+def test_an_average_obeys_the_constraints():
+    """In Keras it does not: the average of weights before they are constrained is below 0."""
+    net = fitted(SGD(0.2, use_ema=True, ema_momentum=0.5), net=constrained("non_neg"), epochs=3)
+    assert (net.get_weights()[0] >= 0).all()
+    assert (net.train_state.optimizer["average"]["dense"]["kernel"] < 0).any()
+
+
+INSIDE_OPTAX = [
+    (lambda o: optax.chain(optax.clip(1.0), o), "chain"),
+    (lambda o: optax.masked(o, True), "masked"),
+    (lambda o: optax.chain(ByPath({"dense/*": "sgd", "**": o})), "by path"),
+    (lambda o: ByPath({"dense/*": "sgd", "**": optax.chain(o)}), "in a part"),
+    (lambda o: LossScaleOptimizer(optax.chain(o)), "scaled"),
+]
+
+
+@pytest.mark.parametrize("around", [f for f, _ in INSIDE_OPTAX], ids=[n for _, n in INSIDE_OPTAX])
+def test_what_optax_does_not_hand_on_is_refused(around):
+    for optimizer, word in (
+        (SGD(gradient_accumulation_steps=2), "gradient_accumulation_steps"),
+        (SGD(use_ema=True), "use_ema"),
+    ):
+        with pytest.raises(ValueError, match=f"expected {word} in an optimizer of fnn outside"):
+            fitted(around(optimizer))
+    with pytest.raises(ValueError, match="expected loss scaling in an optimizer of fnn outside"):
+        fitted(optax.chain(LossScaleOptimizer("sgd")))
+    fitted(around(SGD(0.01)))
+
+
 def test_flushing_nothing_changes_nothing():
     params = {"w": jnp.ones(2)}
     for optimizer in (SGD(), SGD(gradient_accumulation_steps=2), optimizers.Optimizer()):

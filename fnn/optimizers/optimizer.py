@@ -15,6 +15,7 @@ from jax import Array
 
 from fnn.core import tree
 from fnn.core.config import Value
+from fnn.optimizers.rates import is_own
 
 State: TypeAlias = Any
 
@@ -131,12 +132,34 @@ def loss_scale(state: State) -> Array | None:
     return state.get("loss_scale") if isinstance(state, dict) else None
 
 
+_KEPT = {
+    "accumulated": "gradient_accumulation_steps",
+    "average": "use_ema",
+    "loss_scale": "loss scaling",
+}
+
+
+def _kept(state: State) -> Iterator[str]:
+    """What optimizers of fnn anywhere in a state keep in it for `flush`, `average` and the loss."""
+    for part in filter(is_own, jax.tree.leaves(state, is_leaf=is_own)):
+        yield from (word for name, word in _KEPT.items() if name in part)
+        yield from _kept((part.get("inner"), *part.get("rules", {}).values()))
+
+
 def start(optimizer: Any, params: Any) -> State:
     """The state of an optimizer of fnn or optax before the first step.
 
     Raises ValueError for one that training cannot serve.
     """
     state = optimizer.init(params)
+    hidden = [] if isinstance(optimizer, Optimizer) else sorted(set(_kept(state)))
+    if hidden:
+        raise ValueError(
+            f"expected {' and '.join(hidden)} in an optimizer of fnn outside of all others, "
+            "received it inside one of optax, which hands on neither the weight of a batch nor the "
+            "average; do clip, decay or split by fnn.optimizers (clipvalue, weight_decay, ByPath), "
+            "or have optax do it all (optax.MultiSteps, optax.ema)"
+        )
     paired = lambda part: isinstance(part, optax.LookaheadState)
     if any(map(paired, jax.tree.leaves(state, is_leaf=paired))):
         raise ValueError(
@@ -152,7 +175,8 @@ def run_update(
 ) -> tuple[Any, State]:
     """`optimizer.update` of fnn or optax, given those of the extra arguments that it takes.
 
-    `weight` says by how much these gradients count among others that are averaged with them.
+    `weight` says by how much these gradients count among others that are averaged with them; None
+    that they are to be added.
     """
     takes = inspect.signature(optimizer.update).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in takes.values()):

@@ -31,9 +31,11 @@ class Rule(Optimizer, loadable=False):
     Keras it does, which differs only while the rate changes).
 
     Each of the gradients averaged counts by `weight`: training gives the number of entries in the
-    loss of its batch, so that several batches are one large one, whatever is short or masked. (Of
-    several losses it gives the number of rows, and where masks leave their outputs different shares
-    of steps, that is not exact.) What waits at the end of an epoch is taken then (`flush`).
+    loss of its batch, so that several batches are one large one, whatever is short or masked. With
+    `weight=None`, which training gives for losses that are sums, they are added. (Of several losses
+    it gives the number of rows, and where masks leave their outputs different shares of steps, that
+    is not exact; nor is a regularizer beside a sum, which counts with every batch.) What waits at
+    the end of an epoch is taken then (`flush`).
     Schedules count calls, as in Keras.
 
     All weights decay, but those whose path fits a pattern in `exclude_from_weight_decay`, or that
@@ -117,9 +119,11 @@ class Rule(Optimizer, loadable=False):
 
     def _accumulate(self, grads: Any, state: State, params: Any, weight: Any) -> tuple[Any, State]:
         old = state["accumulated"]
+        sums = weight is None
+        share = 1.0 if sums else weight
         held = {
-            "sum": jax.tree.map(lambda s, g: s + weight * g.astype(s.dtype), old["sum"], grads),
-            "weight": old["weight"] + weight,
+            "sum": jax.tree.map(lambda s, g: s + share * g.astype(s.dtype), old["sum"], grads),
+            "weight": jnp.ones(()) if sums else old["weight"] + weight,
             "count": old["count"] + 1,
         }
         state = {**state, "accumulated": held}

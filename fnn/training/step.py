@@ -122,7 +122,7 @@ def make_train_step(
         else:
             scale = loss_scale(now.optimizer)
             (loss, (state, logs)), grads = _gradient(loss_of, learning, scale)
-            weight = entries(logs["loss"])
+            weight = entries(objective, logs["loss"])
             logs = _spoil(logs, grads, scale)
             extra = {"value": loss, "grad": grads, "value_fn": lambda params: loss_of(params)[0]}
             updates, slots = run_update(
@@ -162,9 +162,15 @@ def _gradient(loss_of: Any, params: Any, scale: Array | None) -> Any:
 
 
 def _updated(layer: Layer, now: TrainState, learning: Any, updates: Any) -> TrainState:
-    """The state with updates added to the weights that learn, and constraints applied."""
+    """The state with updates added to the weights that learn, and constraints applied.
+
+    A weight that has not moved is not constrained: its gradient waits among others, or was left
+    out, and a constraint that goes part of the way would go it again and again.
+    """
     _, fixed = weights.partition(now.params, weights.trainable(layer, now.params))
-    learned = weights.constrain(layer, optax.apply_updates(learning, updates))
+    moved = optax.apply_updates(learning, updates)
+    pick = lambda c, m, u: c if c is m else jnp.where(jnp.any(u != 0), c, m)
+    learned = jax.tree.map(pick, weights.constrain(layer, moved), moved, updates)
     return now.replace(params=weights.merge(now.params, learned, fixed))
 
 
@@ -187,11 +193,14 @@ def make_flush(layer: Layer, optimizer: Any) -> Callable[[TrainState], TrainStat
 
 
 def with_average(layer: Layer, optimizer: Any, now: TrainState) -> TrainState:
-    """The state with the running average in place of the weights, if the optimizer keeps one."""
+    """The state with the running average in place of the weights, if the optimizer keeps one.
+
+    Constraints hold for it too: the average is one of weights before they were constrained.
+    """
     if not getattr(optimizer, "averages", False):
         return now
     learning, fixed = weights.partition(now.params, weights.trainable(layer, now.params))
-    average = optimizer.average(now.optimizer, learning)
+    average = weights.constrain(layer, optimizer.average(now.optimizer, learning))
     return now.replace(params=weights.merge(now.params, average, fixed))
 
 
