@@ -10,7 +10,7 @@ import pytest
 import fnn
 from fnn import optimizers
 from fnn.core.config import from_config, to_config
-from fnn.core.paths import fits
+from fnn.core.paths import fits, path_name
 from fnn.layers import Dense, Embedding
 from fnn.optimizers import SGD, Adam, ByPath, LossScaleOptimizer, current_learning_rate
 from tests.counting import compilations
@@ -375,6 +375,28 @@ def test_excluded_weights_do_not_decay(patterns):
     assert_same(fitted(ours, net=net, data=(x, y), epochs=3), other)
 
 
+def test_a_named_option_covers_the_slopes_of_prelu():
+    layers = [Embedding(4, 3), Dense(3), fnn.layers.PReLU(), fnn.layers.LayerNormalization()]
+    net = fnn.Sequential([fnn.Input((2,), dtype="int32"), *layers], seed=0)
+    optimizer = SGD(0.5, weight_decay=0.1, exclude_from_weight_decay="biases_and_norms")
+    weights = jax.tree.map(jnp.ones_like, net.params)
+    still = jax.tree.map(jnp.zeros_like, weights)
+    updates, _ = optimizer.update(still, optimizer.init(weights), weights)
+    moved = {path_name(p) for p, u in jax.tree_util.tree_leaves_with_path(updates) if u.any()}
+    assert moved == {"embedding/embeddings", "dense/kernel"}
+
+
+def test_a_pattern_that_fits_no_weight_is_refused():
+    for patterns in (("nope/**",), ("**/bias", "nope/**")):
+        rule = SGD(weight_decay=0.1, exclude_from_weight_decay=patterns)
+        for around in (rule, ByPath({"**": rule}), LossScaleOptimizer(rule)):
+            with pytest.raises(ValueError, match=r"\['nope/\*\*'\]; which fit none.*dense/kernel"):
+                fitted(around)
+    with pytest.raises(ValueError, match=r"e\.g\. dense_1/bias, dense/bias"):
+        fitted(SGD(weight_decay=0.1, exclude_from_weight_decay=("dense_1/bais",)))
+    SGD(exclude_from_weight_decay="biases_and_norms").init({"kernel": jnp.ones(1)})
+
+
 @pytest.mark.parametrize(
     ("pattern", "path", "expected"),
     [
@@ -389,7 +411,9 @@ def test_excluded_weights_do_not_decay(patterns):
         ("a/**/kernel", "a/kernel", True),
         ("biases_and_norms", "lstm/bias", True),
         ("biases_and_norms", "batch_normalization/beta", True),
+        ("biases_and_norms", "p_re_lu/alpha", True),
         ("biases_and_norms", "dense/kernel", False),
+        ("biases_and_norms", "embedding/embeddings", False),
     ],
 )
 def test_patterns_of_paths(pattern, path, expected):
@@ -459,7 +483,11 @@ WRONG = [
     (lambda: ByPath({"**": "adma"}), ValueError, "'adam'"),
     (lambda: ByPath({"**": LossScaleOptimizer("sgd")}), ValueError, "without loss scaling"),
     (lambda: ByPath({"d": "sgd"}).init(PARAMS), ValueError, "dense/kernel fits none"),
-    (lambda: ByPath({"d": "sgd", "**": "sgd"}).init(PARAMS), ValueError, r"\['d'\], which fit"),
+    (
+        lambda: ByPath({"d": "sgd", "**": "sgd"}).init(PARAMS),
+        ValueError,
+        r"\['d'\]; which fit none",
+    ),
     (lambda: LossScaleOptimizer(3), TypeError, "expected an optimizer, received 3"),
     (lambda: LossScaleOptimizer("sgd", 0.5), ValueError, "initial_scale to be a number of at le"),
     (lambda: LossScaleOptimizer("sgd", 2.0, 0), ValueError, "dynamic_growth_steps to be a whole"),

@@ -13,7 +13,7 @@ from jax import Array
 
 from fnn.core import arguments
 from fnn.core.arguments import wrong
-from fnn.core.paths import check_patterns, fits_any, path_name
+from fnn.core.paths import check_fits, check_patterns, fits_any, path_name
 from fnn.optimizers.optimizer import Optimizer, State
 
 
@@ -38,8 +38,9 @@ class Rule(Optimizer, loadable=False):
     the end of an epoch is taken then (`flush`).
     Schedules count calls, as in Keras.
 
-    All weights decay, but those whose path fits a pattern in `exclude_from_weight_decay`, or that
-    are biases or scales and shifts of norms, if "biases_and_norms" is in it.
+    All weights decay, but those whose path fits a pattern in `exclude_from_weight_decay`; in it
+    "biases_and_norms" stands for biases, scales and shifts of norms and the slopes of PReLU, not
+    for embeddings. `init` raises ValueError for a pattern that fits no weight.
 
     With `use_ema` the state holds a running average of the weights, `state["average"]`, moved by
     every update (in Keras by every gradient that is accumulated, too). It takes the place of the
@@ -96,6 +97,8 @@ class Rule(Optimizer, loadable=False):
         return self.use_ema
 
     def init(self, params: Any) -> State:
+        paths = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+        check_fits(self, "exclude_from_weight_decay", self.exclude_from_weight_decay, paths)
         state = {**super().init(params), "rule": self.rule().init(params)}
         if self.accumulates:
             state["accumulated"] = _nothing(params)

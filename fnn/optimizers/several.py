@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from fnn.core import arguments
 from fnn.core.arguments import wrong
 from fnn.core.config import Fields, resolve
-from fnn.core.paths import check_patterns, fits, path_name
+from fnn.core.paths import check_fits, check_patterns, fits, path_name
 from fnn.optimizers.optimizer import Optimizer, State, run_update, start, without_rate
 
 
@@ -125,12 +125,8 @@ class ByPath(Optimizer):
                     f'{list(parts)}, of which {path} fits none; do add "**" as the last one'
                 )
             parts[own][path] = leaf
-        idle = [name for name in parts if check and not any(fits(name, path) for path in leaves)]
-        if idle and leaves:
-            raise ValueError(
-                f"ByPath: expected patterns of weights, received {idle}, which fit none of "
-                f"{', '.join(list(leaves)[:8])}; do look at the paths in model.params"
-            )
+        if check:
+            check_fits(self, "rules", tuple(parts), list(leaves))
         return parts
 
 
