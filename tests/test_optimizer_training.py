@@ -559,3 +559,35 @@ def test_a_rule_that_reads_its_own_rate_in_a_step_fails_loudly():
 
     with pytest.raises(TypeError):
         fitted(Reads(0.1))
+
+
+# -- updates that are not finite -----------------------------------------------------------------
+
+
+class Diverging(fnn.optimizers.Optimizer):
+    """Its updates are infinite where its gradients are not."""
+
+    def __init__(self):
+        super().__init__()
+
+    def get_updates(self, loss, params):
+        return jax.tree.map(lambda g: g / 0.0, jax.grad(loss)(params))
+
+
+DIVERGING = {
+    "get_updates": Diverging,
+    "optax": lambda: optax.chain(optax.scale(1e30), optax.scale(-1e30)),
+    "part": lambda: ByPath({"dense/*": "sgd", "**": optax.scale(float("nan"))}),
+    "scaled": lambda: LossScaleOptimizer(optax.scale(float("nan"))),
+}
+
+
+@pytest.mark.parametrize("make", DIVERGING.values(), ids=DIVERGING)
+def test_updates_that_are_not_finite_are_not_committed(make):
+    net = network()
+    with pytest.raises(fnn.training.TrainingError, match="in the updates of the optimizer"):
+        fitted(make(), net=net)
+    assert_same(net, network())
+    net.compile(make(), "mse", guard="skip")
+    net.fit(*task(), batch_size=8, verbose=0)
+    assert_same(net, network())

@@ -386,6 +386,30 @@ def test_updates_are_expanded_to_a_tree_like_the_weights():
         expand_updates({"dense/bias": np.ones((4, 3))}, PARAMS)
 
 
+def test_updates_as_a_list_are_in_the_order_of_the_leaves():
+    bias, kernel = GRADS[0]["dense"]["bias"], GRADS[0]["dense"]["kernel"]
+    for given in ([bias, kernel], (bias, kernel), jax.tree.leaves(GRADS[0])):
+        jax.tree.map(np.testing.assert_array_equal, expand_updates(given, PARAMS), GRADS[0])
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ([np.ones(3)], ValueError, "for each of 2 weights, received 1"),
+        ([np.ones((4, 3)), np.ones(3)], ValueError, r"shape \(4, 3\) for dense/kernel, rec"),
+        (np.ones(3), TypeError, "a dict by path or a tree like params, received ndarray"),
+        (3.0, TypeError, "received float"),
+        ({("dense", "bias"): np.ones(3)}, TypeError, r"received the key \('dense', 'bias'\)"),
+        ({"dense": {0: np.ones(3)}}, TypeError, "received the key 0"),
+        ({"dense": [np.ones(3), np.ones((4, 3))]}, ValueError, r"received \['dense'\]"),
+        ({"dense/bias": [1.0, 2.0, 3.0]}, ValueError, "for dense/bias, received list"),
+    ],
+)
+def test_updates_of_no_form_are_refused(given, error, message):
+    with pytest.raises(error, match=message):
+        expand_updates(given, PARAMS)
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_get_resolves_names_in_any_case(keras, name):
     cls = getattr(optimizers, name)

@@ -29,7 +29,8 @@ class Optimizer(Value, loadable=False):
     For a rule of your own write that pair, or, where gradients at one point are not enough,
     `get_updates(loss, params)`: training calls it in place of both. `loss` is a pure function of
     `params`. It returns what to add: a tree like `params`, or a dict of "path/to/weight" -> update
-    (or a part of the tree); what is left out stays as it is. Plain gradient descent is
+    (or a part of the tree), what is left out stays as it is; or a list of all, in the order of
+    `jax.tree.leaves(params)`. Plain gradient descent is
 
     >>> class Descent(Optimizer):
     ...     def __init__(self, learning_rate=0.01):
@@ -72,14 +73,19 @@ class Optimizer(Value, loadable=False):
         )
 
     @property
+    def inner(self) -> tuple[Any, ...]:
+        """The optimizers that this one is made of."""
+        return ()
+
+    @property
     def accumulates(self) -> bool:
         """Whether gradients may wait in the state, for `flush`."""
-        return False
+        return any(getattr(rule, "accumulates", False) for rule in self.inner)
 
     @property
     def averages(self) -> bool:
         """Whether a running average of the weights is kept in the state, for `average`."""
-        return False
+        return any(getattr(rule, "averages", False) for rule in self.inner)
 
     def flush(self, state: State, params: Any) -> tuple[Any, State]:
         """(updates, new state) by gradients that wait in the state; for the end of an epoch."""
@@ -125,6 +131,12 @@ def without_rate(optimizer: Any) -> Any:
     True
     """
     return optimizer.without_rate() if isinstance(optimizer, Optimizer) else optimizer
+
+
+def stays_finite(optimizer: Any) -> bool:
+    """Whether updates are finite if gradients are, as those of fnn's own optimizers: no check."""
+    own = type(optimizer).__module__.partition(".")[0] == "fnn"
+    return own and all(map(stays_finite, optimizer.inner))
 
 
 def loss_scale(state: State) -> Array | None:
@@ -189,14 +201,18 @@ def run_update(
 def expand_updates(updates: Any, params: Any) -> Any:
     """Updates as `get_updates` returns them, as a tree like `params`: zeros where none is given.
 
-    Raises ValueError for a path that is no weight and for an update of another shape.
+    A list has one for each of `jax.tree.leaves(params)`, in that order. Raises TypeError for what
+    is neither a dict by path nor such a list, ValueError for a path that is no weight, a list of
+    another length and an update of another shape.
 
     >>> expand_updates({"dense/bias": 1.0}, {"dense": {"bias": 0.0, "kernel": 0.0}})
     {'dense': {'bias': 1.0, 'kernel': 0.0}}
+    >>> expand_updates([1.0, 2.0], {"dense": {"bias": 0.0, "kernel": 0.0}})
+    {'dense': {'bias': 1.0, 'kernel': 2.0}}
     """
     if not isinstance(params, dict):
         return updates
-    given = {"/".join(path): leaf for path, leaf in tree.flatten(updates) if path}
+    given = _updates_by_path(updates, params)
     known = {"/".join(path): (path, leaf) for path, leaf in tree.flatten(params)}
     unknown = [path for path in given if path not in known and given[path] is not None]
     if unknown:
@@ -204,15 +220,40 @@ def expand_updates(updates: Any, params: Any) -> Any:
             f"expected updates of weights, received {unknown}, which are none; do name them by "
             f"path: {', '.join(list(known)[:8])}"
         )
-    expanded = []
-    for name, (path, weight) in known.items():
-        update = given.get(name)
-        if update is None:
-            update = jax.tree.map(jnp.zeros_like, weight) if hasattr(weight, "shape") else 0.0
-        elif jnp.shape(update) not in ((), jnp.shape(weight)):
+    return tree.unflatten(
+        (path, _expanded(name, given.get(name), weight)) for name, (path, weight) in known.items()
+    )
+
+
+def _updates_by_path(updates: Any, params: Any) -> dict[str, Any]:
+    if isinstance(updates, (list, tuple)):
+        count = len(jax.tree.leaves(params))
+        if len(updates) != count:
             raise ValueError(
-                f"expected an update of shape {jnp.shape(weight)} for {name}, received "
-                f"{jnp.shape(update)}; do return what is to be added to the weight"
+                f"expected a list of an update for each of {count} weights, received "
+                f"{len(updates)}; do give all, in the order of jax.tree.leaves(params), or a dict "
+                "by path"
             )
-        expanded.append((path, update))
-    return tree.unflatten(expanded)
+        updates = jax.tree.unflatten(jax.tree.structure(params), updates)
+    found = dict(tree.flatten(updates))
+    odd = [path for path in found if not path or not all(isinstance(n, str) for n in path)]
+    if odd and updates is not None:
+        received = f"the key {odd[0][-1]!r}" if odd[0] else f"{type(updates).__name__}"
+        raise TypeError(
+            f"expected updates as a dict by path or a tree like params, received {received}; do "
+            'return e.g. {"dense/kernel": update}'
+        )
+    return {"/".join(path): leaf for path, leaf in found.items() if path}
+
+
+def _expanded(name: str, update: Any, weight: Any) -> Any:
+    if update is None:
+        return jax.tree.map(jnp.zeros_like, weight) if hasattr(weight, "shape") else 0.0
+    shape = getattr(update, "shape", () if isinstance(update, (int, float)) else None)
+    if shape not in ((), jnp.shape(weight)):
+        received = type(update).__name__ if shape is None else shape
+        raise ValueError(
+            f"expected an update of shape {jnp.shape(weight)} for {name}, received {received}; do "
+            "return what is to be added to the weight"
+        )
+    return update

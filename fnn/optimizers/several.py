@@ -53,12 +53,8 @@ class ByPath(Optimizer):
         return {name: _as_optimizer(self, rule) for name, rule in self.rules.items}
 
     @property
-    def accumulates(self) -> bool:
-        return any(getattr(rule, "accumulates", False) for rule in self.optimizers.values())
-
-    @property
-    def averages(self) -> bool:
-        return any(getattr(rule, "averages", False) for rule in self.optimizers.values())
+    def inner(self) -> tuple[Any, ...]:
+        return tuple(self.optimizers.values())
 
     def init(self, params: Any) -> State:
         parts = self._parts(params, check=True)
@@ -178,12 +174,8 @@ class LossScaleOptimizer(Optimizer):
         arguments.positive_int(self, "dynamic_growth_steps")
 
     @property
-    def accumulates(self) -> bool:
-        return getattr(self.inner_optimizer, "accumulates", False)
-
-    @property
-    def averages(self) -> bool:
-        return getattr(self.inner_optimizer, "averages", False)
+    def inner(self) -> tuple[Any, ...]:
+        return (self.inner_optimizer,)
 
     def init(self, params: Any) -> State:
         return {

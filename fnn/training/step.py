@@ -19,7 +19,7 @@ from fnn.core.layer import Layer
 from fnn.core.masking import Masked, is_masked, strip_masks
 from fnn.metrics import Mean
 from fnn.optimizers import expand_updates, loss_scale, run_update
-from fnn.optimizers.optimizer import start, without_rate
+from fnn.optimizers.optimizer import start, stays_finite, without_rate
 from fnn.training.objective import Objective, entries
 from fnn.training.state import Tally, TrainState
 
@@ -106,7 +106,8 @@ def make_train_step(
 
     `batch` is `({"x": ..., "y": (...), "weight": (...)}, rows)`, `rows` True where a row is real.
     It takes the gradient of the loss with the penalties, updates what learns, applies
-    constraints. The logs are tallies; if any gradient is not finite, the loss is not either.
+    constraints. The logs are tallies; if any gradient is not finite, or any update of an optimizer
+    that is not fnn's own, the loss is not either.
     With `norms` there are those of gradients, updates and weights: `gradient_norm/dense/kernel`.
     """
     objective_of = make_loss(layer, objective)
@@ -128,6 +129,8 @@ def make_train_step(
             updates, slots = run_update(
                 optimizer, grads, now.optimizer, learning, weight=weight, **extra
             )
+        if not stays_finite(optimizer):
+            logs = _spoil(logs, updates, None)
         if norms:
             logs = {**logs, **_norms(grads, updates, learning)}
         new = _updated(layer, now, learning, updates)
@@ -214,7 +217,7 @@ def _same_types(new: TrainState, old: TrainState) -> TrainState:
 
 
 def _spoil(logs: dict[str, Tally], grads: Any, scale: Array | None) -> dict[str, Tally]:
-    """The logs, with a loss that is not finite if any gradient is not.
+    """The logs, with a loss that is not finite if any gradient (or update) is not.
 
     What a scale above 1 has made infinite is for the optimizer to deal with.
     """
