@@ -124,6 +124,41 @@ def test_ten_steps_equal_keras(keras, name, arguments):
             np.testing.assert_allclose(ours["dense"][weight], value, rtol=1e-5, atol=1e-5)
 
 
+SMALL = [np.float32([g, 1e-6]) for g in (0.5, -0.2, 0.3)]
+FALLING = [np.float32([g, g]) for g in (0.5, 0.05, 0.02)]
+# (class, arguments, gradients, whether the rate drops, what ours and Keras's weights come to)
+DIFFERENCES = [
+    ("Adam", {}, SMALL, False, [0.811, 0.727], [0.811, 0.910]),
+    ("AdamW", {}, SMALL, False, [0.810, 0.726], [0.810, 0.909]),
+    ("Muon", {}, SMALL, False, [0.810, 0.726], [0.810, 0.909]),
+    ("Nadam", {}, SMALL, False, [0.869, 0.768], [0.869, 0.768]),
+    ("Adam", {"amsgrad": True}, FALLING, False, [0.813] * 2, [0.766] * 2),
+    ("AdamW", {"amsgrad": True}, FALLING, False, [0.812] * 2, [0.765] * 2),
+    ("SGD", {"momentum": 0.9}, FALLING, True, [0.940] * 2, [0.863] * 2),
+    ("RMSprop", {"momentum": 0.9}, FALLING, True, [0.622] * 2, [0.135] * 2),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments", "grads", "drops", "ours", "theirs"), DIFFERENCES)
+def test_differences_from_keras_are_those_of_the_docstrings(
+    keras, name, arguments, grads, drops, ours, theirs
+):
+    params, rule = {"w": jnp.ones(2)}, getattr(optimizers, name)(0.1, **arguments)
+    state = rule.init(params)
+    with keras_rules():
+        oracle = getattr(keras.optimizers, name)(0.1, **arguments)
+        weight = keras.Variable(np.ones(2, "float32"), name="w")
+    for number, grad in enumerate(grads):
+        if drops and number:
+            state, oracle.learning_rate = with_learning_rate(state, 0.01), 0.01
+        updates, state = rule.update({"w": jnp.asarray(grad)}, state, params)
+        params = optax.apply_updates(params, updates)
+        with keras_rules():
+            oracle.apply([jnp.asarray(grad)], [weight])
+    np.testing.assert_allclose(params["w"], ours, atol=6e-4)
+    np.testing.assert_allclose(weight.value, theirs, atol=6e-4)
+
+
 BITS = [
     (SGD(0.1), optax.sgd(0.1)),
     (SGD(0.1, momentum=0.9, nesterov=True), optax.sgd(0.1, 0.9, nesterov=True)),

@@ -176,7 +176,8 @@ class Muon(Rule):
     The update of a matrix is U V^T of its momentum U S V^T, near enough, by `ns_steps` of a
     Newton-Schulz iteration, times sqrt(longer side) * `rms_rate`. Weights of other than 2
     axes, those with "embedding" in their path (`exclude_embeddings`) and those whose path matches a
-    pattern of `exclude_layers` take Adam's step, at `adam_lr_ratio` times the learning rate.
+    pattern of `exclude_layers` take Adam's step, at `adam_lr_ratio` times the learning rate: that
+    of `Adam` here, which differs from Keras's where gradients are as small as epsilon.
     Source: Jordan et al. 2024, Muon; Liu et al. 2025, Muon is Scalable, section 2.
     """
 
