@@ -185,17 +185,47 @@ def test_bits_equal_optax(ours, oracle):
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [*ALL, "LossScaleOptimizer"])
 def test_arguments_are_those_of_keras(keras, name):
-    expected = dict(inspect.signature(getattr(keras.optimizers, name).__init__).parameters)
-    found = inspect.signature(getattr(optimizers, name)).parameters
-    shared = set(inspect.signature(Rule).parameters) - {"learning_rate"}
-    own_words = {"exclude_from_weight_decay"}  # a method of Keras's, which changes the optimizer
-    assert set(found) - own_words == set(expected) - {"self", "kwargs"}
-    positional = [k for k, p in found.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
-    own = [k for k in expected if k not in shared | {"self", "kwargs"}]
-    assert [k for k in positional if k not in shared] == own
-    assert all(found[k].default == expected[k].default for k in set(found) - own_words)
+    """All of them, in their positions, with their defaults."""
+    theirs = inspect.signature(getattr(keras.optimizers, name).__init__).parameters
+    ours = inspect.signature(getattr(optimizers, name)).parameters
+    shown = lambda parameters: [(n, p.default, p.kind) for n, p in parameters.items()]
+    expected = [row for row in shown(theirs) if row[0] not in ("self", "kwargs")]
+    # a method of Keras's, which changes the optimizer
+    own = [("exclude_from_weight_decay", (), inspect.Parameter.KEYWORD_ONLY)]
+    assert shown(ours) == expected + (own if name in ALL else [])
+
+
+def test_arguments_go_by_position():
+    assert SGD(0.1, 0.9, True, 1e-4) == SGD(
+        learning_rate=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4
+    )
+    assert SGD(0.1, 0.0, False, None, None, 1.0, None, True, 0.5, 3, None, None, "s") == SGD(
+        0.1, clipvalue=1.0, use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=3, name="s"
+    )
+    assert optimizers.LossScaleOptimizer("sgd", 2.0, 3, "l").name == "l"
+    with pytest.raises(TypeError, match="multiple values for argument 'momentum'"):
+        SGD(0.1, 0.9, momentum=0.9)
+
+
+def test_the_base_takes_what_that_of_keras_takes():
+    class Plain(Optimizer):
+        def get_updates(self, loss, params):
+            return jax.tree.map(lambda g: -self.learning_rate * g, jax.grad(loss)(params))
+
+    class Scaled(Plain):
+        factor: float = 2.0
+
+    class Open(Plain):
+        def __init__(self, learning_rate, name="open"):
+            super().__init__(learning_rate, name=name)
+
+    assert (Plain(0.5).learning_rate, Plain(learning_rate=0.5, name="p").name) == (0.5, "p")
+    assert (Scaled(0.5, 3.0, "s").factor, Scaled(0.5).factor) == (3.0, 2.0)
+    assert (Open(0.5).learning_rate, Open(0.5).name) == (0.5, "open")
+    assert Open(0.5) == Open(0.5) != Open(0.25)
+    assert current_learning_rate(Open(0.5), Open(0.5).init(PARAMS)) == 0.5
 
 
 @pytest.mark.parametrize(("name", "arguments"), TABLE, ids=NAMES)

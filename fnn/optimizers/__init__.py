@@ -9,7 +9,6 @@ from fnn.core.registry import lookup, names_of, register
 from fnn.optimizers import schedules
 from fnn.optimizers.optimizer import (
     Optimizer,
-    expand_updates,
     loss_scale,
     run_update,
 )
@@ -29,6 +28,7 @@ from fnn.optimizers.rules import (
     RMSprop,
 )
 from fnn.optimizers.several import ByPath, LossScaleOptimizer
+from fnn.optimizers.updates import expand_updates
 
 __all__ = [
     "SGD",

@@ -1,11 +1,13 @@
-"""Optimizer: a frozen value that is an optax transformation, and its updates of its own."""
+"""Optimizer: a frozen value that is an optax transformation, in Keras's words."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import inspect
 from collections.abc import Iterator
+from dataclasses import field
 from typing import Any, ClassVar, TypeAlias
 
 import jax
@@ -13,7 +15,6 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from fnn.core import tree
 from fnn.core.config import Value
 from fnn.optimizers.rates import is_own
 
@@ -44,6 +45,14 @@ class Optimizer(Value, loadable=False):
     """
 
     kind: ClassVar[str] = "optimizer"
+
+    learning_rate: Any = None
+    name: str | None = field(default=None, kw_only=True)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if not cls._open:
+            cls.__init__ = _by_position(cls.__init__)  # type: ignore[method-assign]
 
     def init(self, params: Any) -> State:
         """The state before the first step: the step, and the learning rate of that step."""
@@ -118,6 +127,45 @@ class Optimizer(Value, loadable=False):
     def __iter__(self) -> Iterator[Any]:
         """`init, update = optimizer`."""
         return iter((self.init, self.update))
+
+
+# The arguments that Keras's optimizers share, in the order in which they follow their own.
+SHARED = (
+    "weight_decay",
+    "clipnorm",
+    "clipvalue",
+    "global_clipnorm",
+    "use_ema",
+    "ema_momentum",
+    "ema_overwrite_frequency",
+    "loss_scale_factor",
+    "gradient_accumulation_steps",
+    "name",
+)
+_FREE, _NAMED = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+
+
+def _by_position(init: Any) -> Any:
+    """`init` with arguments by keyword at Keras's positions too: a class's own, then `SHARED`.
+
+    A dataclass would put the fields of its bases first, so those are declared by keyword.
+    """
+    rank = {name: place for place, name in enumerate(SHARED, 1)}
+    place = lambda p: rank.get(p.name, len(SHARED) + 1) if p.kind is _NAMED else 0
+    signature = inspect.signature(init)
+    free = [
+        # a method of Keras's, which changes the optimizer, and none of its arguments
+        p if p.name == "exclude_from_weight_decay" else p.replace(kind=_FREE)
+        for p in sorted(signature.parameters.values(), key=place)
+    ]
+    shown = signature.replace(parameters=sorted(free, key=lambda p: p.kind))
+
+    @functools.wraps(init)
+    def by_position(*args: Any, **kwargs: Any) -> None:
+        init(**shown.bind(*args, **kwargs).arguments)
+
+    by_position.__signature__ = shown  # type: ignore[attr-defined]
+    return by_position
 
 
 def without_rate(optimizer: Any) -> Any:
@@ -196,64 +244,3 @@ def run_update(
     if "weight" in takes:
         extra["weight"] = weight
     return optimizer.update(grads, state, params, **extra)
-
-
-def expand_updates(updates: Any, params: Any) -> Any:
-    """Updates as `get_updates` returns them, as a tree like `params`: zeros where none is given.
-
-    A list has one for each of `jax.tree.leaves(params)`, in that order. Raises TypeError for what
-    is neither a dict by path nor such a list, ValueError for a path that is no weight, a list of
-    another length and an update of another shape.
-
-    >>> expand_updates({"dense/bias": 1.0}, {"dense": {"bias": 0.0, "kernel": 0.0}})
-    {'dense': {'bias': 1.0, 'kernel': 0.0}}
-    >>> expand_updates([1.0, 2.0], {"dense": {"bias": 0.0, "kernel": 0.0}})
-    {'dense': {'bias': 1.0, 'kernel': 2.0}}
-    """
-    if not isinstance(params, dict):
-        return updates
-    given = _updates_by_path(updates, params)
-    known = {"/".join(path): (path, leaf) for path, leaf in tree.flatten(params)}
-    unknown = [path for path in given if path not in known and given[path] is not None]
-    if unknown:
-        raise ValueError(
-            f"expected updates of weights, received {unknown}, which are none; do name them by "
-            f"path: {', '.join(list(known)[:8])}"
-        )
-    return tree.unflatten(
-        (path, _expanded(name, given.get(name), weight)) for name, (path, weight) in known.items()
-    )
-
-
-def _updates_by_path(updates: Any, params: Any) -> dict[str, Any]:
-    if isinstance(updates, (list, tuple)):
-        count = len(jax.tree.leaves(params))
-        if len(updates) != count:
-            raise ValueError(
-                f"expected a list of an update for each of {count} weights, received "
-                f"{len(updates)}; do give all, in the order of jax.tree.leaves(params), or a dict "
-                "by path"
-            )
-        updates = jax.tree.unflatten(jax.tree.structure(params), updates)
-    found = dict(tree.flatten(updates))
-    odd = [path for path in found if not path or not all(isinstance(n, str) for n in path)]
-    if odd and updates is not None:
-        received = f"the key {odd[0][-1]!r}" if odd[0] else f"{type(updates).__name__}"
-        raise TypeError(
-            f"expected updates as a dict by path or a tree like params, received {received}; do "
-            'return e.g. {"dense/kernel": update}'
-        )
-    return {"/".join(path): leaf for path, leaf in found.items() if path}
-
-
-def _expanded(name: str, update: Any, weight: Any) -> Any:
-    if update is None:
-        return jax.tree.map(jnp.zeros_like, weight) if hasattr(weight, "shape") else 0.0
-    shape = getattr(update, "shape", () if isinstance(update, (int, float)) else None)
-    if shape not in ((), jnp.shape(weight)):
-        received = type(update).__name__ if shape is None else shape
-        raise ValueError(
-            f"expected an update of shape {jnp.shape(weight)} for {name}, received {received}; do "
-            "return what is to be added to the weight"
-        )
-    return update

@@ -58,7 +58,6 @@ class Rule(Optimizer, loadable=False):
     ema_overwrite_frequency: int | None = field(default=None, kw_only=True)
     loss_scale_factor: float | None = field(default=None, kw_only=True)
     gradient_accumulation_steps: int | None = field(default=None, kw_only=True)
-    name: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         rate = self.learning_rate

@@ -97,8 +97,8 @@ class Adam(Rule):
 class AdamW(Rule):
     """Adam with weight decay: every weight also shrinks by learning_rate * weight_decay.
 
-    Biases decay too, as in Keras and optax; the default of 0.004 is Keras's. `epsilon` and `amsgrad`
-    are those of `Adam`, which differ from Keras's where gradients are as small as epsilon.
+    Biases decay too, as in Keras and optax; the default of 0.004 is Keras's. `epsilon` and
+    `amsgrad` are those of `Adam`: other than Keras's where gradients are as small as epsilon.
     Source: Loshchilov and Hutter 2019, Decoupled Weight Decay Regularization, algorithm 2.
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,8 @@ class ByPath(Optimizer):
     [-0.5]
     """
 
-    rules: Any
+    learning_rate: ClassVar[None] = None  # type: ignore[misc]  # each rule has its own
+    rules: Any  # type: ignore[misc]
 
     def validate(self) -> None:
         rules = self.rules.as_dict() if isinstance(self.rules, Fields) else {}
@@ -161,10 +162,10 @@ class LossScaleOptimizer(Optimizer):
     Source: Micikevicius et al. 2018, Mixed Precision Training, section 3.2.
     """
 
-    inner_optimizer: Any
+    learning_rate: ClassVar[None] = None  # type: ignore[misc]  # that of the inner one
+    inner_optimizer: Any  # type: ignore[misc]
     initial_scale: float = 32768.0
     dynamic_growth_steps: int = 2000
-    name: str | None = None
 
     def validate(self) -> None:
         object.__setattr__(self, "inner_optimizer", _as_optimizer(self, self.inner_optimizer))
