@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar, dataclass_transform
 import numpy as np
 
 from fnn.core import fields
+from fnn.core.drawing import keyed
 from fnn.core.registry import TABLE, is_ours, lookup, names_of, register
 
 T = TypeVar("T")
@@ -19,11 +20,17 @@ T = TypeVar("T")
 def resolve(kind: str, identifier: Any) -> Any:
     """The value behind a name: an instance for a class, the function for a function.
 
-    None stays None and anything callable stays as it is. Raises ValueError for unknown names and
-    TypeError for what is neither a name nor callable.
+    None stays None and anything callable stays as it is, but for initializers in Keras's form,
+    which are given a key to leave aside. Raises ValueError for unknown names and TypeError for what
+    is neither a name nor callable.
     """
     if identifier is None:
         return None
+    found = _resolved(kind, identifier)
+    return keyed(found) if kind == "initializer" else found
+
+
+def _resolved(kind: str, identifier: Any) -> Any:
     if isinstance(identifier, str):
         found = lookup(kind, identifier)
         return found() if isinstance(found, type) else found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from fnn.core.config import Fields
 from fnn.core.masking import split_mask
 from fnn.models import sharing
 from fnn.models.weighted import Weighted
+from fnn.optimizers import current_learning_rate, with_learning_rate
 from fnn.training import checks, inputs
 from fnn.training.checks import check_guard
 from fnn.training.data import ArrayData
@@ -29,6 +31,7 @@ class Compiled(Weighted):
     """A network with weights, an optimizer and goals: what `Model` trains."""
 
     _compiled: dict[str, Any] | None = None
+    _rates: tuple[Any, ...] = ()  # that were set before there were weights
     _objective: Objective | None = None
     stop_training: bool = False
     history: History | None = None
@@ -67,7 +70,7 @@ class Compiled(Weighted):
             "checks": checks,
         }
         _check_names(compiled)
-        self._compiled, self._objective = compiled, None
+        self._compiled, self._objective, self._rates = compiled, None, ()
         self.layer = sharing.refreshed(self.layer, list(self._shares))
         if self._train_state is not None:
             self._train_state = self._train_state.replace(optimizer=None)
@@ -80,14 +83,22 @@ class Compiled(Weighted):
     @property
     def learning_rate(self) -> Any:
         """The learning rate of the next step; None where the optimizer does not tell."""
-        self._ensure_optimizer()
-        return optimizers.current_learning_rate(self.optimizer, self.train_state.optimizer)
+        return current_learning_rate(self.optimizer, self._slots())
 
     @learning_rate.setter
-    def learning_rate(self, value: float) -> None:
-        self._ensure_optimizer()
-        changed = optimizers.with_learning_rate(self.train_state.optimizer, value)
-        self.train_state = self.train_state.replace(optimizer=changed)
+    def learning_rate(self, value: Any) -> None:
+        changed = with_learning_rate(self._slots(), value)
+        if self.built:
+            self.train_state = self.train_state.replace(optimizer=changed)
+        else:
+            self._rates += (value,)
+
+    def _slots(self) -> Any:
+        """The state of the optimizer; while there are no weights, one for none."""
+        if self.built:
+            self._ensure_optimizer()
+            return self.train_state.optimizer
+        return functools.reduce(with_learning_rate, self._rates, self.optimizer.init({}))
 
     def _require_compiled(self, call: str) -> dict[str, Any]:
         if self._compiled is None:
@@ -101,6 +112,7 @@ class Compiled(Weighted):
         now = self.train_state
         if now.optimizer is None:
             slots = init_optimizer(self.layer, self.optimizer, now.params)
+            slots = functools.reduce(with_learning_rate, self._rates, slots)
             self.train_state = now.replace(optimizer=slots)
 
     # -- data ------------------------------------------------------------------------------------
