@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import field
 from typing import Any, ClassVar, Literal, TypeAlias
 
+import jax
 import jax.numpy as jnp
 from jax import Array, random
 
 from fnn.core import arguments
-from fnn.core.config import Value, resolve
+from fnn.core.config import Value, field_kind, resolve
 from fnn.core.context import INFERENCE, Context, salt
 
 Params: TypeAlias = dict[str, Any]
@@ -80,6 +82,9 @@ class Layer(Value, loadable=False):
         super().__post_init__()
         if self.name is not None and (not self.name or "/" in self.name):
             raise arguments.wrong(self, "name", "to be a text without '/', or None", self.name)
+        for name, value in vars(self).items():
+            if isinstance(value, Layer) and field_kind(name) == "activation":
+                _require_function(self, name, value)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         """Fresh weights and state for inputs like `x`."""
@@ -128,3 +133,30 @@ class Layer(Value, loadable=False):
         from fnn.core.node import symbolic_call
 
         return symbolic_call(self, inputs, named)
+
+
+def _require_function(owner: Layer, name: str, layer: Layer) -> None:
+    """Raises ValueError unless an activation that is a layer is a function of one array alone."""
+    try:
+        holds = _weights_of(layer)
+    except ValueError as error:  # a draw without a key, or inputs that cannot be
+        error.add_note(f"as {name} of {type(owner).__name__}: do put the layer after this one")
+        raise
+    if holds:
+        expected = "to be a name, a function or a layer without weights"
+        advice = f"do put the layer after this one: [{type(owner).__name__}(...), {layer!r}]"
+        raise arguments.wrong(owner, name, expected, layer, advice)
+
+
+@functools.lru_cache(maxsize=256)
+def _weights_of(layer: Layer) -> int:
+    """How many weights and states a layer makes and returns in training without a key."""
+
+    def run(x: Array) -> Any:
+        params, state = layer.init(random.key(0), x)
+        return (
+            (params, state) if params or state else layer.apply({}, {}, x, Context(train=True))[1]
+        )
+
+    trial = jax.ShapeDtypeStruct((2, 2, 2, 2), jnp.float32)
+    return len(jax.tree.leaves(jax.eval_shape(run, trial)))
