@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import numpy as np
 
-from fnn.core import fields
+from fnn.core import fields, further
 from fnn.core.registry import TABLE, lookup, names_of, register
 
 T = TypeVar("T")
@@ -186,6 +186,7 @@ def _make_dataclass(cls: Any) -> None:
             setattr(cls, name, dataclasses.field())
     dataclasses.dataclass(eq=False, repr=False)(cls)
     cls.__dataclass_fields__ = {field.name: field for field in dataclasses.fields(cls)}
+    further.accept(cls)
 
 
 def _same(value: Any, default: Any) -> bool:
