@@ -12,13 +12,21 @@ from fnn.core.calling import located, output_spec
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import strip_masks
+from fnn.core.operators import Operators
 
 # An axis whose size is not known runs abstractly at two sizes: what differs is free.
 SIZES = ((3, 97), (5, 103))  # (batch, any other axis)
 
 
-class Node:
-    """What a layer will compute from other nodes. `shape` has None where the size is free."""
+class Node(Operators):
+    """What a layer will compute from other nodes. `shape` has None where the size is free.
+
+    Operators and indexing make nodes of it: `1 - x`, `x * y`, `x @ w`, `x[:, -1]`.
+
+    >>> x = Input((4,))
+    >>> (x[:, :2] * 3).shape
+    (None, 2)
+    """
 
     def __init__(
         self, layer: Layer | None, parents: Any, specs: tuple[Any, ...], name: str | None = None
@@ -39,6 +47,11 @@ class Node:
     @property
     def dtype(self) -> Any:
         return jax.tree.leaves(self.spec)[0].dtype
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(self.spec, dict):  # the outputs of a layer, by their keys
+            return symbolic_call(Item(index), (self,), {})
+        return super().__getitem__(index)
 
     def __repr__(self) -> str:
         made = f"made by {self.layer!r}" if self.layer else f"Input {self.name or ''}".strip()
@@ -143,11 +156,11 @@ def _as_one_input(layer: Layer, inputs: tuple[Any, ...], named: dict[str, Any]) 
 
 
 class Item(Layer):
-    """Picks one of several values.   (a, b, ...) -> the one at `index`"""
+    """Picks one of several values.   (a, b, ...) or {key: a, ...} -> the one at `index`"""
 
     masking = "inside"
 
-    index: int
+    index: int | str
 
     def apply(
         self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
