@@ -62,6 +62,7 @@ class Layer(Value, loadable=False):
     ends_in_activation: ClassVar[bool] = False  # its field `activation` is the last thing it does
     weight_names: ClassVar[dict[str, str]] = {}  # where `<stem>_regularizer` is not for `<stem>`
     input_names: ClassVar[tuple[str, ...]] = ()  # of a layer of several inputs, in their order
+    call_fields: ClassVar[tuple[str, ...]] = ()  # those that Keras takes at the call of the layer
 
     name: str | None = field(default=None, kw_only=True)
     trainable: bool = field(default=True, kw_only=True)
@@ -129,7 +130,12 @@ class Layer(Value, loadable=False):
         return iter((self.init, self.apply))
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
-        """A node of a graph: this layer on symbolic inputs (`Input`)."""
+        """A node of a graph: this layer on symbolic inputs (`Input`).
+
+        `training=False` runs it as in inference, `mask=m` gives the inputs a mask; other names are
+        those of inputs (`initial_state=[h, c]`) and of what Keras takes at the call
+        (`use_causal_mask=True`). Raises TypeError for anything else.
+        """
         from fnn.core.node import symbolic_call
 
         return symbolic_call(self, inputs, named)
