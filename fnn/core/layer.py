@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array, random
 
 from fnn.core import arguments
+from fnn.core.checked import check_pair
 from fnn.core.config import Value, field_kind, resolve
 from fnn.core.context import INFERENCE, Context, salt
 
@@ -78,6 +79,7 @@ class Layer(Value, loadable=False):
                     f"ctx), received a method {keras_name}; do write {ours} instead: weights come "
                     "in as params and go out as results, nothing is kept on self"
                 )
+        check_pair(cls)
 
     def __post_init__(self) -> None:
         super().__post_init__()
