@@ -1,7 +1,9 @@
 """Activation layers give Keras's outputs and gradients."""
 
+import dataclasses
 import functools
 import inspect
+import json
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +13,13 @@ import pytest
 import fnn
 from fnn import activations, constraints, initializers, regularizers  # noqa: F401 - their names
 from fnn.core.calling import call, initialize, output_spec
-from fnn.core.context import Context
-from fnn.core.masking import Masked
-from fnn.layers import Dense
+from fnn.core.config import field_kind, from_config, to_config
+from fnn.core.context import INFERENCE, Context
+from fnn.core.masking import Masked, strip_masks
+from fnn.layers import BatchNormalization, Dense, Dropout
 from fnn.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
 from fnn.layers.graph import connect
+from tests.catalogue import CATALOGUE, jit
 from tests.oracle import keras_rules
 
 X = np.random.default_rng(0).normal(0, 3, (2, 4, 3, 5)).astype("float32")
@@ -159,7 +163,10 @@ def test_a_network_that_ends_in_softmax_is_trained_through_its_logits():
     [
         (lambda: Activation("rely"), "expected an activation that fnn knows, received 'rely'"),
         (lambda: ReLU(max_value=-1), "ReLU: expected max_value to be a finite number not below 0"),
-        (lambda: ReLU(threshold=None), "expected threshold to be a finite number not below 0"),
+        (
+            lambda: ReLU(threshold=None),
+            "expected threshold to be a number, received threshold=None",
+        ),
         (lambda: LeakyReLU(-0.1), "expected negative_slope to be a finite number not below 0"),
         (lambda: output_spec(PReLU(shared_axes=4), X), "shared_axes to be axes of the inputs"),
         (lambda: output_spec(PReLU(shared_axes=[0]), X), "other than the batch, 0, received"),
@@ -174,3 +181,58 @@ def test_a_network_that_ends_in_softmax_is_trained_through_its_logits():
 def test_errors_say_what_to_do(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+# -- layers as activations -------------------------------------------------------------------------
+
+SLOPE = functools.partial(activations.leaky_relu, negative_slope=0.3)
+WITH_ACTIVATIONS = [
+    pytest.param(case, field.name, id=f"{type(case.layer).__name__}-{field.name}")
+    for case in {type(case.layer): case for case in CATALOGUE}.values()
+    for field in dataclasses.fields(case.layer)
+    if field_kind(field.name) == "activation"
+]
+
+
+@pytest.mark.parametrize(("case", "field"), WITH_ACTIVATIONS)
+def test_a_layer_without_weights_is_an_activation(case, field):
+    layer = case.layer.replace(**{field: LeakyReLU()})
+    again = case.layer.replace(**{field: LeakyReLU()})
+    assert (layer, hash(layer), repr(layer)) == (again, hash(again), repr(again))
+    assert layer != case.layer.replace(**{field: LeakyReLU(0.1)})
+    assert from_config(json.loads(json.dumps(to_config(layer)))) == layer
+    expected = case.layer.replace(**{field: SLOPE})
+    values = jit(lambda p, s, x: strip_masks(call(layer, p, s, x, INFERENCE)[0]))(
+        *case.weights, case.x
+    )
+    others = jit(lambda p, s, x: strip_masks(call(expected, p, s, x, INFERENCE)[0]))(
+        *case.weights, case.x
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), values, others)
+
+
+def test_a_network_that_ends_in_such_a_layer_trains_and_is_saved(tmp_path):
+    model = fnn.Sequential([Dense(4, LeakyReLU(), input_shape=(5,)), Dense(3, Softmax())], seed=0)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    x, y = X.reshape(-1, 5), np.arange(24) % 3
+    model.fit(x, y, verbose=0)
+    model.save(tmp_path / "model.fnn")
+    again = fnn.load(tmp_path / "model.fnn")
+    assert again.layer == model.layer
+    np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+@pytest.mark.parametrize(
+    ("activation", "message"),
+    [
+        (PReLU(), r"Dense: expected activation to be .*without weights, received activation=PReLU"),
+        (BatchNormalization(), r"without weights.*do put the layer after this one: \[Dense\(...\)"),
+        (Dropout(0.5), "expected a key, since this layer draws random numbers"),
+    ],
+)
+def test_a_layer_with_weights_or_randomness_is_no_activation(activation, message):
+    with pytest.raises(ValueError, match=message) as error:
+        Dense(3, activation=activation)
+    if isinstance(activation, Dropout):
+        note = "as activation of Dense: do put the layer after this one"
+        assert note in "".join(error.value.__notes__)

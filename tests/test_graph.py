@@ -231,7 +231,10 @@ def test_a_missing_input_is_named():
         (lambda: Dense(3)(X), r"expected symbolic inputs \(from Input\), received ndarray; on arr"),
         (lambda: Dense(3)(), "received nothing"),
         (lambda: Add()([Input((3,)), X]), "received Node, ndarray"),
-        (lambda: Dropout(0.5)(Input((3,)), training=True), "received the argument 'training'"),
+        (
+            lambda: Dropout(0.5)(Input((3,)), seed=1),
+            r"'seed'; do Dropout\(seed=...\), when the layer",
+        ),
     ],
 )
 def test_what_is_no_node_is_refused(called, message):

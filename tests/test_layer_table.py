@@ -28,6 +28,7 @@ ORACLES = {
     **dict.fromkeys(("MultiHeadAttention", "GroupedQueryAttention", "Attention"), KERAS),
     **dict.fromkeys(("AdditiveAttention", "EinsumDense", "ActivityRegularization"), KERAS),
     **dict.fromkeys(("SpectralNormalization", "TimeDistributed"), KERAS),
+    **dict.fromkeys(("Operator", "MatMul", "GetItem"), KERAS),
     **dict.fromkeys(("Sequential", "Graph", "Parallel", "Residual", "Repeat", "Remat"), LOOP),
     **dict.fromkeys(("Frozen", "Inference", "Ensemble", "Spread", "MixtureOfExperts"), LOOP),
     **dict.fromkeys(("LoRA", "Reverse", "PositionEmbedding", "SinusoidalPosition"), NUMPY),

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array, nn
 
+from fnn.activations.naming import activation
 from fnn.core.arithmetic import along
-from fnn.core.registry import register
 
 
-@register(kind="activation")
+@activation()
 def softmax(x: Array, axis: int | tuple[int, ...] = -1) -> Array:
     """exp(x) / sum(exp(x)) along `axis`.
 
@@ -20,7 +20,7 @@ def softmax(x: Array, axis: int | tuple[int, ...] = -1) -> Array:
     return nn.softmax(x, axis)
 
 
-@register(kind="activation")
+@activation()
 def log_softmax(x: Array, axis: int | tuple[int, ...] = -1) -> Array:
     """log(softmax(x)) along `axis`, without underflow.
 
@@ -30,7 +30,7 @@ def log_softmax(x: Array, axis: int | tuple[int, ...] = -1) -> Array:
     return nn.log_softmax(x, axis)
 
 
-@register(kind="activation")
+@activation()
 def sparsemax(x: Array, axis: int = -1) -> Array:
     """The point of the probability simplex nearest to x, along `axis`: max(x - tau, 0).
 
@@ -48,7 +48,7 @@ def sparsemax(x: Array, axis: int = -1) -> Array:
     return jax.nn.relu(x - tau.astype(x.dtype))
 
 
-@register(kind="activation")
+@activation()
 def glu(x: Array, axis: int = -1) -> Array:
     """a * sigmoid(b), where a and b are the halves of x along `axis` (Dauphin et al. 2017).
 

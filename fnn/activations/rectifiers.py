@@ -5,10 +5,10 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array, nn
 
-from fnn.core.registry import register
+from fnn.activations.naming import activation
 
 
-@register(kind="activation")
+@activation()
 def linear(x: Array) -> Array:
     """x, as it is: what `activation=None` stands for.
 
@@ -18,7 +18,7 @@ def linear(x: Array) -> Array:
     return x
 
 
-@register(kind="activation")
+@activation()
 def relu(
     x: Array, negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0
 ) -> Array:
@@ -34,7 +34,7 @@ def relu(
     return y if max_value is None else jnp.minimum(y, max_value)
 
 
-@register(kind="activation")
+@activation()
 def leaky_relu(x: Array, negative_slope: float = 0.2) -> Array:
     """x above 0, negative_slope * x below. The layer `LeakyReLU` has slope 0.3, as in Keras.
 
@@ -44,7 +44,7 @@ def leaky_relu(x: Array, negative_slope: float = 0.2) -> Array:
     return nn.leaky_relu(x, negative_slope)
 
 
-@register(kind="activation")
+@activation()
 def relu6(x: Array) -> Array:
     """min(max(x, 0), 6).
 
@@ -54,7 +54,7 @@ def relu6(x: Array) -> Array:
     return nn.relu6(x)
 
 
-@register(kind="activation")
+@activation()
 def elu(x: Array, alpha: float = 1.0) -> Array:
     """x above 0, alpha * (exp(x) - 1) below (Clevert et al. 2016).
 
@@ -64,7 +64,7 @@ def elu(x: Array, alpha: float = 1.0) -> Array:
     return nn.elu(x, alpha)
 
 
-@register(kind="activation")
+@activation()
 def celu(x: Array, alpha: float = 1.0) -> Array:
     """x above 0, alpha * (exp(x / alpha) - 1) below: smooth for every alpha (Barron 2017).
 
@@ -77,7 +77,7 @@ def celu(x: Array, alpha: float = 1.0) -> Array:
     return nn.celu(x, alpha)
 
 
-@register(kind="activation")
+@activation()
 def selu(x: Array) -> Array:
     """1.0507 * elu(x, 1.6733): keeps mean 0 and variance 1 (Klambauer et al. 2017).
 
@@ -89,7 +89,7 @@ def selu(x: Array) -> Array:
     return nn.selu(x)
 
 
-@register(kind="activation")
+@activation()
 def gelu(x: Array, approximate: bool = False) -> Array:
     """x * P(N(0, 1) <= x), exact; `approximate` takes its tanh form (Hendrycks and Gimpel 2016).
 
@@ -101,7 +101,7 @@ def gelu(x: Array, approximate: bool = False) -> Array:
     return nn.gelu(x, approximate)
 
 
-@register("swish", kind="activation")
+@activation("swish")
 def silu(x: Array) -> Array:
     """x * sigmoid(x) (Ramachandran et al. 2017).
 
@@ -111,7 +111,7 @@ def silu(x: Array) -> Array:
     return nn.silu(x)
 
 
-@register("hard_swish", kind="activation")
+@activation("hard_swish")
 def hard_silu(x: Array) -> Array:
     """x * min(max(x + 3, 0), 6) / 6 (Howard et al. 2019).
 
@@ -121,7 +121,7 @@ def hard_silu(x: Array) -> Array:
     return nn.hard_silu(x)
 
 
-@register(kind="activation")
+@activation()
 def mish(x: Array) -> Array:
     """x * tanh(softplus(x)) (Misra 2019).
 
@@ -131,7 +131,7 @@ def mish(x: Array) -> Array:
     return nn.mish(x)
 
 
-@register(kind="activation")
+@activation()
 def softplus(x: Array) -> Array:
     """log(1 + exp(x)), without overflow.
 
@@ -141,7 +141,7 @@ def softplus(x: Array) -> Array:
     return nn.softplus(x)
 
 
-@register(kind="activation")
+@activation()
 def squareplus(x: Array, b: float = 4) -> Array:
     """(x + sqrt(x**2 + b)) / 2: like `softplus`, without exponentials (Barron 2021).
 
@@ -151,7 +151,7 @@ def squareplus(x: Array, b: float = 4) -> Array:
     return nn.squareplus(x, b)
 
 
-@register(kind="activation")
+@activation()
 def sparse_plus(x: Array) -> Array:
     """0 below -1, x above 1, (x + 1)**2 / 4 between (Blondel et al. 2019).
 
@@ -161,7 +161,7 @@ def sparse_plus(x: Array) -> Array:
     return nn.sparse_plus(x)
 
 
-@register(kind="activation")
+@activation()
 def exponential(x: Array) -> Array:
     """exp(x): for outputs that must be above 0.
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array, nn
 
-from fnn.core.registry import register
+from fnn.activations.naming import activation
 
 
-@register(kind="activation")
+@activation()
 def sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x)): between 0 and 1.
 
@@ -18,7 +18,7 @@ def sigmoid(x: Array) -> Array:
     return nn.sigmoid(x)
 
 
-@register(kind="activation")
+@activation()
 def hard_sigmoid(x: Array) -> Array:
     """min(max(x + 3, 0), 6) / 6.
 
@@ -30,7 +30,7 @@ def hard_sigmoid(x: Array) -> Array:
     return nn.hard_sigmoid(x)
 
 
-@register(kind="activation")
+@activation()
 def sparse_sigmoid(x: Array) -> Array:
     """min(max(x + 1, 0), 2) / 2: the derivative of `sparse_plus` (Blondel et al. 2019).
 
@@ -40,7 +40,7 @@ def sparse_sigmoid(x: Array) -> Array:
     return nn.sparse_sigmoid(x)
 
 
-@register(kind="activation")
+@activation()
 def log_sigmoid(x: Array) -> Array:
     """log(sigmoid(x)), without underflow.
 
@@ -50,7 +50,7 @@ def log_sigmoid(x: Array) -> Array:
     return nn.log_sigmoid(x)
 
 
-@register(kind="activation")
+@activation()
 def softsign(x: Array) -> Array:
     """x / (1 + abs(x)).
 
@@ -60,7 +60,7 @@ def softsign(x: Array) -> Array:
     return nn.soft_sign(x)
 
 
-@register(kind="activation")
+@activation()
 def tanh(x: Array) -> Array:
     """The hyperbolic tangent, between -1 and 1: 2 sigmoid(2 x) - 1.
 
@@ -70,7 +70,7 @@ def tanh(x: Array) -> Array:
     return jnp.tanh(x)
 
 
-@register(kind="activation")
+@activation()
 def hard_tanh(x: Array) -> Array:
     """min(max(x, -1), 1).
 
@@ -80,7 +80,7 @@ def hard_tanh(x: Array) -> Array:
     return nn.hard_tanh(x)
 
 
-@register(kind="activation")
+@activation()
 def tanh_shrink(x: Array) -> Array:
     """x - tanh(x).
 
@@ -90,7 +90,7 @@ def tanh_shrink(x: Array) -> Array:
     return x - jnp.tanh(x)
 
 
-@register(kind="activation")
+@activation()
 def hard_shrink(x: Array, threshold: float = 0.5) -> Array:
     """x where abs(x) > threshold, else 0.
 
@@ -100,7 +100,7 @@ def hard_shrink(x: Array, threshold: float = 0.5) -> Array:
     return jnp.where(jnp.abs(x) <= threshold, 0, x)
 
 
-@register(kind="activation")
+@activation()
 def soft_shrink(x: Array, threshold: float = 0.5) -> Array:
     """x moved towards 0 by `threshold`, and 0 within it.
 
@@ -110,7 +110,7 @@ def soft_shrink(x: Array, threshold: float = 0.5) -> Array:
     return x - jnp.clip(x, -threshold, threshold)
 
 
-@register(kind="activation")
+@activation()
 def threshold(x: Array, threshold: float, default_value: float) -> Array:
     """x where x > threshold, else default_value.
 

@@ -9,11 +9,15 @@ from jax import Array, lax, random
 
 from fnn.core.config import resolve
 from fnn.core.context import Context
+from fnn.core.layer import Layer
 
 
 def activate(activation: Any, y: Array) -> Array:
-    """The activation, by name or as a function, of `y`; `y` itself for None."""
-    return y if activation is None else resolve("activation", activation)(y)
+    """The activation, a name, a function or a layer without weights, of `y`; `y` for None."""
+    found = resolve("activation", activation)
+    if isinstance(found, Layer):
+        return found.apply({}, {}, y)[0]
+    return y if found is None else found(y)
 
 
 def along(vector: Array, ndim: int, axis: int = -1) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -98,20 +97,6 @@ class Wrapper(Layer, loadable=False):
         self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
     ) -> tuple[Any, State]:
         return call(self.inner, params, state, x, ctx)
-
-
-def takes_layer(cls: Any) -> Any:
-    """Lets `inner` be given by Keras's name for it, `layer`, too."""
-    make = cls.__init__
-
-    @functools.wraps(make)
-    def __init__(self: Any, *given: Any, **named: Any) -> None:  # noqa: N807
-        if "layer" in named:
-            named["inner"] = named.pop("layer")
-        make(self, *given, **named)
-
-    cls.__init__ = __init__
-    return cls
 
 
 class PassingWrapper(Wrapper, loadable=False):

@@ -10,8 +10,9 @@ from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import numpy as np
 
-from fnn.core import fields
+from fnn.core import fields, further
 from fnn.core.drawing import keyed
+from fnn.core.fields import field_kind
 from fnn.core.registry import TABLE, is_ours, lookup, names_of, register
 
 T = TypeVar("T")
@@ -42,16 +43,6 @@ def _resolved(kind: str, identifier: Any) -> Any:
         f"expected a name, a function or a value for the {kind}, received {identifier!r} of type "
         f"{type(identifier).__name__}; do e.g. one of {', '.join(names_of(kind)[:6])}"
     )
-
-
-# The kind of thing that a field holds, by the end of the field's name.
-_FIELD_KINDS = ("activation", "initializer", "regularizer", "constraint")
-
-
-def field_kind(field_name: str) -> str | None:
-    """`kernel_initializer` -> `initializer`; None for a plain field."""
-    kind = field_name.rpartition("_")[2]
-    return kind if kind in _FIELD_KINDS else None
 
 
 def freeze(value: Any) -> Any:
@@ -211,6 +202,7 @@ def _make_dataclass(cls: Any) -> None:
             setattr(cls, name, dataclasses.field())
     dataclasses.dataclass(eq=False, repr=False)(cls)
     cls.__dataclass_fields__ = {field.name: field for field in dataclasses.fields(cls)}
+    further.accept(cls)
 
 
 def _same(value: Any, default: Any) -> bool:

@@ -27,6 +27,16 @@ _PLAIN: dict[Any, tuple[str, Callable[[Any], bool]]] = {
 _MANY = {bool: "booleans", int: "whole numbers", float: "numbers", str: "texts"}
 
 
+# The kind of thing that a field holds, by the end of the field's name.
+_FIELD_KINDS = ("activation", "initializer", "regularizer", "constraint")
+
+
+def field_kind(field_name: str) -> str | None:
+    """`kernel_initializer` -> `initializer`; None for a plain field."""
+    kind = field_name.rpartition("_")[2]
+    return kind if kind in _FIELD_KINDS else None
+
+
 def check(value: Any, name: str) -> None:
     """Raises ValueError unless a field of `value` holds what its annotation says."""
     cls: Any = type(value)

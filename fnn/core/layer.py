@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import field
 from typing import Any, ClassVar, Literal, TypeAlias
 
+import jax
 import jax.numpy as jnp
 from jax import Array, random
 
 from fnn.core import arguments
-from fnn.core.config import Value, resolve
+from fnn.core.checked import check_pair
+from fnn.core.config import Value, field_kind, resolve
 from fnn.core.context import INFERENCE, Context, salt
 
 Params: TypeAlias = dict[str, Any]
@@ -60,6 +63,7 @@ class Layer(Value, loadable=False):
     ends_in_activation: ClassVar[bool] = False  # its field `activation` is the last thing it does
     weight_names: ClassVar[dict[str, str]] = {}  # where `<stem>_initializer` is not for `<stem>`
     input_names: ClassVar[tuple[str, ...]] = ()  # of a layer of several inputs, in their order
+    call_fields: ClassVar[tuple[str, ...]] = ()  # those that Keras takes at the call of the layer
 
     name: str | None = field(default=None, kw_only=True)
     trainable: bool = field(default=True, kw_only=True)
@@ -75,11 +79,15 @@ class Layer(Value, loadable=False):
                     f"ctx), received a method {keras_name}; do write {ours} instead: weights come "
                     "in as params and go out as results, nothing is kept on self"
                 )
+        check_pair(cls)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.name is not None and (not self.name or "/" in self.name):
             raise arguments.wrong(self, "name", "to be a text without '/', or None", self.name)
+        for name, value in vars(self).items():
+            if isinstance(value, Layer) and field_kind(name) == "activation":
+                _require_function(self, name, value)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         """Fresh weights and state for inputs like `x`."""
@@ -125,7 +133,39 @@ class Layer(Value, loadable=False):
         return iter((self.init, self.apply))
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
-        """A node of a graph: this layer on symbolic inputs (`Input`)."""
+        """A node of a graph: this layer on symbolic inputs (`Input`).
+
+        `training=False` runs it as in inference, `mask=m` gives the inputs a mask; other names are
+        those of inputs (`initial_state=[h, c]`) and of what Keras takes at the call
+        (`use_causal_mask=True`). Raises TypeError for anything else.
+        """
         from fnn.core.node import symbolic_call
 
         return symbolic_call(self, inputs, named)
+
+
+def _require_function(owner: Layer, name: str, layer: Layer) -> None:
+    """Raises ValueError unless an activation that is a layer is a function of one array alone."""
+    try:
+        holds = _weights_of(layer)
+    except ValueError as error:  # a draw without a key, or inputs that cannot be
+        error.add_note(f"as {name} of {type(owner).__name__}: do put the layer after this one")
+        raise
+    if holds:
+        expected = "to be a name, a function or a layer without weights"
+        advice = f"do put the layer after this one: [{type(owner).__name__}(...), {layer!r}]"
+        raise arguments.wrong(owner, name, expected, layer, advice)
+
+
+@functools.lru_cache(maxsize=256)
+def _weights_of(layer: Layer) -> int:
+    """How many weights and states a layer makes and returns in training without a key."""
+
+    def run(x: Array) -> Any:
+        params, state = layer.init(random.key(0), x)
+        return (
+            (params, state) if params or state else layer.apply({}, {}, x, Context(train=True))[1]
+        )
+
+    trial = jax.ShapeDtypeStruct((2, 2, 2, 2), jnp.float32)
+    return len(jax.tree.leaves(jax.eval_shape(run, trial)))

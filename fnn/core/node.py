@@ -7,23 +7,39 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from fnn.core.calling import located, output_spec
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masking import strip_masks
+from fnn.core.masking import Masked, strip_masks
+from fnn.core.operators import Operators
+from fnn.core.registry import lookup
 
 # An axis whose size is not known runs abstractly at two sizes: what differs is free.
 SIZES = ((3, 97), (5, 103))  # (batch, any other axis)
 
 
-class Node:
-    """What a layer will compute from other nodes. `shape` has None where the size is free."""
+class Node(Operators):
+    """What a layer will compute from other nodes. `shape` has None where the size is free.
+
+    Operators and indexing make nodes of it: `1 - x`, `x * y`, `x @ w`, `x[:, -1]`.
+
+    >>> x = Input((4,))
+    >>> (x[:, :2] * 3).shape
+    (None, 2)
+    """
 
     def __init__(
-        self, layer: Layer | None, parents: Any, specs: tuple[Any, ...], name: str | None = None
+        self,
+        layer: Layer | None,
+        parents: Any,
+        specs: tuple[Any, ...],
+        name: str | None = None,
+        owner: Layer | None = None,
     ) -> None:
         self.layer, self.parents, self.specs, self.name = layer, parents, specs, name
+        self.owner = owner or layer  # the object that was called: whose name and weights these are
         self.source: Any = None  # the model that brings weights along, kept alive until then
 
     @property
@@ -39,6 +55,11 @@ class Node:
     @property
     def dtype(self) -> Any:
         return jax.tree.leaves(self.spec)[0].dtype
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(self.spec, dict):  # the outputs of a layer, by their keys
+            return symbolic_call(Item(index), (self,), {})
+        return super().__getitem__(index)
 
     def __repr__(self) -> str:
         made = f"made by {self.layer!r}" if self.layer else f"Input {self.name or ''}".strip()
@@ -113,8 +134,10 @@ def stated_inputs(layer: Layer) -> Any:
 def symbolic_call(layer: Layer, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
     """The node of `layer` on `inputs`; its shape is inferred now, so errors are at this line.
 
-    Named inputs are put in the order of `layer.input_names`. Raises TypeError for arrays.
+    Named inputs are put in the order of `layer.input_names`; `training`, `mask` and the layer's
+    `call_fields` say how it is run in this place. Raises TypeError for arrays and other names.
     """
+    run, named = _as_asked(layer, named)
     x = _as_one_input(layer, inputs, named)
     leaves = jax.tree.leaves(x)
     if not leaves or not all(isinstance(leaf, Node) for leaf in leaves):
@@ -125,9 +148,9 @@ def symbolic_call(layer: Layer, inputs: tuple[Any, ...], named: dict[str, Any]) 
             "or put the layer into a Model"
         )
     trials = [jax.tree.map(lambda node, i=i: node.specs[i], x) for i in range(len(SIZES))]
-    with located(layer.name, layer, trials[0]):
-        specs = tuple(output_spec(layer, trial) for trial in trials)
-    node = Node(layer, x, specs)
+    with located(layer.name, run, trials[0]):
+        specs = tuple(output_spec(run, trial) for trial in trials)
+    node = Node(run, x, specs, owner=layer)
     if isinstance(specs[0], (tuple, list)):  # so that several outputs unpack: y, h, c = lstm(x)
         return tuple(
             Node(Item(index), node, tuple(spec[index] for spec in specs))
@@ -136,30 +159,98 @@ def symbolic_call(layer: Layer, inputs: tuple[Any, ...], named: dict[str, Any]) 
     return node
 
 
-def _as_one_input(layer: Layer, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
-    order = layer.input_names
-    unknown = [name for name in named if name not in order]
-    if unknown:
+def _as_asked(layer: Layer, named: dict[str, Any]) -> tuple[Layer, dict[str, Any]]:
+    """The layer as this call wants it to run, and what else the call names."""
+    fields = {name: value for name, value in named.items() if name in layer.call_fields}
+    run = layer.replace(**fields) if fields else layer
+    training = named.get("training")
+    if training is False:
+        run = lookup("layer", "Inference")(run)
+    elif training is not None:
         raise TypeError(
-            f"{type(layer).__name__}: expected symbolic inputs{f' {order}' if order else ''}, "
-            f"received the argument {unknown[0]!r}; training and masks are said by Context"
+            f"{type(layer).__name__}: expected training=False, which runs it as in inference, or "
+            f"None, received training={training!r}; do leave it out: fit trains, and for random "
+            "outputs (Monte Carlo dropout) do layer.apply(params, state, x, Context(train=True, "
+            "key=key)), once for each key"
         )
-    if named:
-        inputs = (*inputs, *(named.get(name) for name in order[len(inputs) :]))
-        while inputs[-1] is None:
-            inputs = inputs[:-1]
+    return run, {n: v for n, v in named.items() if n not in fields and n != "training"}
+
+
+def _as_one_input(layer: Layer, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    order, owner = layer.input_names, type(layer).__name__
+    masks = {
+        n: named[n] for n in ("mask", *(f"{i}_mask" for i in order)) if n in {*named} - {*order}
+    }
+    unknown = [name for name in named if name not in (*order, *masks)]
+    if unknown:
+        advice = "arguments of a call are inputs, training and masks"
+        if hasattr(layer, unknown[0]):
+            advice = f"do {owner}({unknown[0]}=...), when the layer is made"
+        raise TypeError(
+            f"{owner}: expected symbolic inputs{f' {order}' if order else ''}, "
+            f"received the argument {unknown[0]!r}; {advice}"
+        )
+    inputs = (*inputs, *(named.get(name) for name in order[len(inputs) :]))
+    while inputs and inputs[-1] is None:
+        inputs = inputs[:-1]
     x = inputs[0] if len(inputs) == 1 else inputs
-    return tuple(x) if isinstance(x, list) else x
+    x = tuple(x) if isinstance(x, list) else x
+    return _masked(owner, order, x, masks) if masks else x
+
+
+def _masked(owner: str, order: tuple[str, ...], x: Any, masks: dict[str, Any]) -> Any:
+    """The inputs, each with the mask that the call gives it: `mask` is of the first, or a list."""
+    parts = list(x) if isinstance(x, tuple) else [x]
+    of_first = masks.get("mask")
+    given = dict(enumerate(of_first if isinstance(of_first, (tuple, list)) else [of_first]))
+    given |= {i: masks[f"{n}_mask"] for i, n in enumerate(order) if f"{n}_mask" in masks}
+    for place, mask in given.items():
+        if mask is not None and place >= len(parts):
+            raise TypeError(
+                f"{owner}: expected masks for the {len(parts)} inputs of this call, received one "
+                f"for input {place} by {', '.join(masks)}; do give that input too"
+            )
+        if mask is not None:
+            parts[place] = symbolic_call(WithMask(), (parts[place], mask), {})
+    return tuple(parts) if isinstance(x, tuple) else parts[0]
 
 
 class Item(Layer):
-    """Picks one of several values.   (a, b, ...) -> the one at `index`"""
+    """Picks one of several values.   (a, b, ...) or {key: a, ...} -> the one at `index`"""
 
     masking = "inside"
 
-    index: int
+    index: int | str
 
     def apply(
         self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
     ) -> tuple[Any, State]:
         return x[self.index], state
+
+
+class WithMask(Layer):
+    """Gives values a mask, True where a step is real.   (values, mask) -> Masked(values, mask)
+
+    What `layer(x, mask=mask)` does to `x` before the layer; a mask that `x` has is replaced.
+    Raises ValueError unless the mask has the first axes of the values, two at least.
+    """
+
+    masking = "use"
+
+    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+        values, mask = (tuple(a.shape) for a in x)
+        if len(mask) < 2 or mask != values[: len(mask)]:
+            raise ValueError(
+                f"WithMask: expected a mask of the first axes, (batch, time), of inputs of shape "
+                f"{values}, received shape {mask}; do give one number for each step"
+            )
+        return {}, {}
+
+    def apply(
+        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
+    ) -> tuple[Any, State]:
+        values, mask = x
+        return Masked(values, mask.astype(bool)), state
+
+
+UNCOUNTED = (Item, WithMask)  # in Keras, what these do is no layer

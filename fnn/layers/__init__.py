@@ -73,6 +73,7 @@ from fnn.layers.normalization import (
     RMSNormalization,
     UnitNormalization,
 )
+from fnn.layers.operators import GetItem, MatMul, Operator
 from fnn.layers.padding import (
     Cropping1D,
     Cropping2D,

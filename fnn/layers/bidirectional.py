@@ -10,7 +10,6 @@ from jax import Array
 
 from fnn.core import arguments
 from fnn.core.calling import apply_child, init_child, snake_case, unzip
-from fnn.core.combining import takes_layer
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import attach_mask, carry_mask, is_masked, split_mask
@@ -25,7 +24,6 @@ MERGES = {
 }
 
 
-@takes_layer
 class Bidirectional(Layer):
     """`inner` from the start and from the end, merged.   (batch, time, ...) -> (batch, 2 units)
 

@@ -11,7 +11,7 @@ from fnn.core.calling import unique_names
 from fnn.core.combining import Flow, Visit
 from fnn.core.config import Fields
 from fnn.core.layer import Layer
-from fnn.core.node import Item, Node
+from fnn.core.node import UNCOUNTED, Node
 
 
 class Graph(Flow):
@@ -146,11 +146,10 @@ def connect(inputs: Any, outputs: Any) -> Graph:
         _collect(output, place, order, seen)
     _sort_as_keras(order, seen)
     place |= {id(node): len(starts) + index for index, node in enumerate(order)}
-    layers: dict[int, Any] = {id(node.layer): node.layer for node in order}
-    names = dict(zip(layers, unique_names(layers.values()), strict=True))
-    steps = tuple(
-        (names[id(node.layer)], layers[id(node.layer)], _places(node.parents, place))
-        for node in order
+    owners: dict[int, Any] = {id(node.owner): node.owner for node in order}
+    names = dict(zip(owners, unique_names(owners.values()), strict=True))
+    steps: Any = tuple(
+        (names[id(node.owner)], node.layer, _places(node.parents, place)) for node in order
     )
     return Graph(_places(inputs, place), steps, _places(outputs, place, list))
 
@@ -187,10 +186,10 @@ def _sort_as_keras(order: list[Node], seen: dict[int, int]) -> None:
     """Sorts by the distance to the outputs, so that weights come in the order of Keras."""
     depth = dict.fromkeys(seen, 0)
     for node in reversed(order):
-        step = 0 if isinstance(node.layer, Item) else 1  # in Keras, picking is no layer
+        step = 0 if isinstance(node.layer, UNCOUNTED) else 1
         for parent in jax.tree.leaves(node.parents):
             depth[id(parent)] = max(depth.get(id(parent), 0), depth[id(node)] + step)
-    order.sort(key=lambda n: (-depth[id(n)], isinstance(n.layer, Item), seen[id(n)]))
+    order.sort(key=lambda n: (-depth[id(n)], isinstance(n.layer, UNCOUNTED), seen[id(n)]))
 
 
 def _places(nodes: Any, place: dict[int, int], order: Any = sorted) -> Any:

@@ -28,6 +28,7 @@ class _PlainAttention(Layer):
 
     masking = "use"
     input_names = ("query", "value", "key")
+    call_fields = ("use_causal_mask", "return_attention_scores")
     attention_axes = (1,)
 
     def validate(self: Any) -> None:

@@ -51,22 +51,26 @@ def reduce_windows(
 ) -> Array:
     """`combine` over the windows along `axes`, with `fill` in the padding.
 
-    Windows that do not overlap are an axis of their own: the gradient of `lax.reduce_window` for a
-    maximum is a scatter, six times slower on CPU.
+    Windows that do not overlap are an axis of their own, cut down to the window where the stride is
+    larger: the gradient of `lax.reduce_window` for a maximum is a scatter, six times slower on CPU.
     """
     empty = np.asarray(fill, x.dtype)  # of NumPy: JAX differentiates only what it knows as constant
-    if strides != window:
+    if any(s < k for s, k in zip(strides, window, strict=True)):
         full: Any = [1] * x.ndim, [1] * x.ndim, [(0, 0)] * x.ndim
         for axis, *values in zip(axes, window, strides, pads, strict=True):
             for row, value in zip(full, values, strict=True):
                 row[axis] = value
         return lax.reduce_window(x, empty, combine, *full)
-    for axis, size, (before, after) in reversed(list(zip(axes, window, pads, strict=True))):
-        rest = (x.shape[axis] + before + after) % size
+    along = list(zip(axes, window, strides, pads, strict=True))
+    for axis, size, stride, (before, after) in reversed(along):
+        length = x.shape[axis]
+        count = (before + length + after - size) // stride + 1
         edges = [(0, 0, 0)] * x.ndim
-        edges[axis] = (before, after - rest, 0)  # a remainder is cut off
+        # A remainder is cut off; a last window without the rest of its stride is filled up.
+        edges[axis] = (before, count * stride - before - length, 0)
         x = lax.pad(x, empty, edges)
-        x = x.reshape(*x.shape[:axis], x.shape[axis] // size, size, *x.shape[axis + 1 :])
+        x = x.reshape(*x.shape[:axis], count, stride, *x.shape[axis + 1 :])
+        x = lax.slice_in_dim(x, 0, size, axis=axis + 1)
         x = reduce_axis(x, axis + 1, combine, reduce)
     return x
 

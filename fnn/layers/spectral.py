@@ -10,13 +10,12 @@ from jax import Array, lax, random
 from fnn.core import arguments
 from fnn.core.arithmetic import unit_length
 from fnn.core.calling import call, walk
-from fnn.core.combining import Wrapper, takes_layer
+from fnn.core.combining import Wrapper
 from fnn.core.context import INFERENCE, Context, salt
 from fnn.core.layer import Params, State
 from fnn.core.registry import lookup
 
 
-@takes_layer
 class SpectralNormalization(Wrapper):
     """`inner` with its kernel divided by an estimate of the largest singular value of it.
 

@@ -13,7 +13,7 @@ from jax import Array
 
 from fnn.core import arguments
 from fnn.core.calling import call, init_copies, initialize, unique_names
-from fnn.core.combining import Flow, PassingWrapper, Visit, Wrapper, takes_layer
+from fnn.core.combining import Flow, PassingWrapper, Visit, Wrapper
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import Masked, attach_mask, carry_mask, is_masked, split_mask
@@ -127,7 +127,6 @@ class Inference(PassingWrapper):
         return call(self.inner, params, state, x, ctx.replace(train=False))
 
 
-@takes_layer
 class TimeDistributed(Wrapper):
     """`inner` on every time step alike.   (batch, time, ...) -> (batch, time, ...)
 

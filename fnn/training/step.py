@@ -12,8 +12,8 @@ import optax
 from jax import Array
 
 from fnn.core import tree, weights
+from fnn.core.arithmetic import activate
 from fnn.core.calling import call
-from fnn.core.config import resolve
 from fnn.core.context import Context
 from fnn.core.layer import Layer
 from fnn.core.masking import Masked, is_masked, strip_masks
@@ -64,8 +64,9 @@ def _through_logits(goal: Any, activation: Any) -> bool:
 def _activated(activation: Any, y: Any) -> Any:
     if activation is None:
         return y
-    function = resolve("activation", activation)
-    return Masked(function(y.values), y.mask) if is_masked(y) else function(y)
+    if is_masked(y):
+        return Masked(activate(activation, y.values), y.mask)
+    return activate(activation, y)
 
 
 @functools.lru_cache(maxsize=64)

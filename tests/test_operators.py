@@ -1,0 +1,216 @@
+"""Operators and indexing of nodes: the numbers of Keras's, masks, and errors that say what."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import fnn
+from fnn.core.calling import call
+from fnn.core.config import from_config, to_config
+from fnn.core.context import INFERENCE
+from fnn.core.masking import Masked
+from fnn.layers import GetItem, Input, LeakyReLU, MatMul, Operator, Unmask
+from fnn.layers.graph import connect
+from tests.catalogue import jit
+from tests.oracle import keras_rules
+
+X, Y, V = (
+    np.random.default_rng(seed).uniform(0.5, 2, shape).astype("float32")
+    for seed, shape in enumerate([(3, 6, 4), (3, 6, 4), (3, 4)])
+)
+ROW, SQUARE = np.arange(1.0, 5.0, dtype="float32"), np.arange(16.0).reshape(4, 4) / 9
+EXPRESSIONS = [
+    *(lambda x, y, v: x + y, lambda x, y, v: x - y, lambda x, y, v: x * y, lambda x, y, v: x / y),
+    *(lambda x, y, v: x**y, lambda x, y, v: x // y, lambda x, y, v: x % y, lambda x, y, v: -x),
+    *(lambda x, y, v: x + 1, lambda x, y, v: 1 - x, lambda x, y, v: x * 2.5, lambda x, y, v: 2 / x),
+    *(lambda x, y, v: x**2, lambda x, y, v: 2**x, lambda x, y, v: abs(1 - x)),
+    *(lambda x, y, v: x * ROW, lambda x, y, v: x + ROW.reshape(1, 1, 4)),
+    *(lambda x, y, v: x @ SQUARE, lambda x, y, v: v @ SQUARE),
+    *(lambda x, y, v: x @ ROW, lambda x, y, v: x @ y[:, :4], lambda x, y, v: x * v[:, None]),
+    *(lambda x, y, v: x[:, :4], lambda x, y, v: x[:, -1], lambda x, y, v: x[..., None]),
+    *(lambda x, y, v: x[:, 1:5:2, ::-1], lambda x, y, v: x[:, None, 2], lambda x, y, v: x[..., 1]),
+    *(lambda x, y, v: v[:, 1:] * 2 - 1, lambda x, y, v: (x > y) * 2.0),
+    *(lambda x, y, v: (x >= 1) * x + (x < 1) * 0.5, lambda x, y, v: (x <= y) * x),
+]
+# What Keras refuses: a constant of NumPy in front, a list, one slice.
+BEYOND = [
+    *(lambda x, y, v: ROW - x, lambda x, y, v: np.float32(2) * x, lambda x, y, v: x[:]),
+    *(lambda x, y, v: x * [1.0, 2.0, 3.0, 4.0], lambda x, y, v: np.eye(2, 6, dtype="float32") @ x),
+]
+
+
+def ours(expression):
+    nodes = Input((6, 4)), Input((6, 4)), Input((4,))
+    return connect(nodes, expression(*nodes))
+
+
+@pytest.mark.parametrize("number", range(len(EXPRESSIONS)))
+def test_an_expression_of_nodes_is_that_of_keras(number):
+    import keras
+
+    expression = EXPRESSIONS[number]
+    graph = ours(expression)
+    params, state = graph.init(jax.random.key(0), (X, Y, V))
+    assert not jax.tree.leaves((params, state))
+    y, gradient = weighed(lambda x: graph.apply(params, state, x)[0])
+    with keras_rules():
+        nodes = [keras.Input(a.shape[1:]) for a in (X, Y, V)]
+        theirs = keras.Model(nodes, expression(*nodes))
+        expected, slope = weighed(lambda x: theirs(list(x)))
+    assert y.dtype == expected.dtype
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), gradient, slope
+    )
+    again = ours(expression)
+    assert graph == again
+    assert hash(graph) == hash(again)
+    assert from_config(json.loads(json.dumps(to_config(graph)))) == graph
+
+
+@pytest.mark.parametrize("number", range(len(BEYOND)))
+def test_an_expression_of_nodes_is_that_of_numpy(number):
+    graph = ours(BEYOND[number])
+    y = graph.apply({}, {}, tuple(map(jnp.asarray, (X, Y, V))))[0]
+    np.testing.assert_allclose(y, BEYOND[number](X, Y, V), rtol=1e-6)
+
+
+def weighed(function):
+    """The outputs, and the gradient of their sum with random weights by the three inputs."""
+
+    def total(x):
+        y = function(x)
+        return jnp.vdot(np.random.default_rng(5).normal(size=y.shape).astype("float32"), y), y
+
+    (_, y), gradient = jit(jax.value_and_grad(total, has_aux=True))((X, Y, V))
+    return y, gradient
+
+
+def test_a_model_of_operators_is_trained_and_saved(tmp_path):
+    x = Input((6, 4))
+    h = fnn.layers.Dense(4)(x) * 0.5 + x
+    model = fnn.Model(x, fnn.layers.Dense(1)(1 - h[:, -1] ** 2), seed=0)
+    model.compile("adam", "mse")
+    model.fit(X, V[:, :1], verbose=0)
+    model.save(tmp_path / "model.fnn")
+    again = fnn.load(tmp_path / "model.fnn")
+    np.testing.assert_array_equal(again.predict(X, verbose=0), model.predict(X, verbose=0))
+    assert list(model.params)[:3] == ["dense", "operator", "operator_1"]
+
+
+def test_a_constant_takes_the_dtype_of_the_inputs():
+    for constant in (0.5, [0.5] * 4, np.full(4, 0.5)):
+        half = Operator("multiply", constant)
+        for dtype, expected in (("bfloat16", "bfloat16"), ("int32", "float32")):
+            assert half.apply({}, {}, jnp.ones((2, 4), dtype))[0].dtype == expected
+    assert Operator("add", [1, 2]).apply({}, {}, jnp.ones((2, 2), "int8"))[0].dtype == "int8"
+
+
+def test_the_outputs_of_a_layer_by_key():
+    x = Input((4,))
+    inner = connect(x, {"a": x * 2, "b": x + 1})
+    graph = connect(x, inner(x)["b"] - inner(x)["a"])
+    np.testing.assert_allclose(graph.apply({}, {}, V)[0], 1 - V, rtol=1e-6)
+    with pytest.raises(KeyError, match="c"):
+        inner(x)["c"]
+
+
+# -- masks -----------------------------------------------------------------------------------------
+
+REAL = np.array([[1, 1, 0, 1, 1, 0], [0, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1]], bool)
+OTHER = np.roll(REAL, 1, 0)
+
+
+def masks(layer, *inputs):
+    return call(layer, {}, {}, inputs[0] if len(inputs) == 1 else inputs, INFERENCE)[0].mask
+
+
+def test_a_mask_stays_where_its_steps_do():
+    x, y = Masked(X, REAL), Masked(Y, OTHER)
+    for kept in (Operator("multiply", 2), Operator("negative"), MatMul(SQUARE), MatMul(ROW)):
+        np.testing.assert_array_equal(masks(kept, x), REAL)
+    for kept in (GetItem((":", ":", 1)), GetItem(("...", None)), GetItem(("...", ":2"))):
+        np.testing.assert_array_equal(masks(kept, x), REAL)
+    np.testing.assert_array_equal(masks(Operator("add"), x, y), REAL & OTHER)
+    np.testing.assert_array_equal(masks(Operator("add"), X, y), OTHER)
+    np.testing.assert_array_equal(masks(MatMul(), x, np.swapaxes(Y, 1, 2)), REAL)
+    np.testing.assert_array_equal(masks(GetItem((":", "4:0:-2")), x), REAL[:, 4:0:-2])
+    words = np.repeat(REAL[..., None], 4, -1)  # a mask for each word of each step
+    np.testing.assert_array_equal(
+        masks(GetItem((":", "1:", ":2")), Masked(X, words)), words[:, 1:, :2]
+    )
+
+
+@pytest.mark.parametrize(
+    "layer", [GetItem((":", -1)), GetItem((":", None)), MatMul(np.ones((2, 6)), True), MatMul()]
+)
+def test_a_mask_that_would_be_lost_is_refused(layer):
+    x = Masked(X, REAL)
+    given = (Masked(np.swapaxes(X, 1, 2), REAL[:, :4]), x) if layer == MatMul() else x
+    with pytest.raises(ValueError, match=r"expected .* mask.* Unmask\(\) to drop it"):
+        call(layer, {}, {}, given, INFERENCE)
+
+
+def test_unmask_lets_the_last_step_be_taken():
+    x = fnn.layers.Masking()(Input((6, 4)))
+    with pytest.raises(ValueError, match="whose step may be padding"):
+        x[:, -1]
+    assert Unmask()(x)[:, -1].shape == (None, 4)
+
+
+# -- activations -----------------------------------------------------------------------------------
+
+
+def test_an_activation_of_a_node_is_a_layer():
+    x = Input((6, 4))
+    assert fnn.activations.relu(x).layer == fnn.layers.Activation("relu")
+    assert fnn.activations.get("swish")(x).layer == fnn.layers.Activation("silu")
+    graph = connect(x, fnn.activations.leaky_relu(x - 1, 0.3))
+    np.testing.assert_allclose(
+        graph.apply({}, {}, X)[0], LeakyReLU().apply({}, {}, X - 1)[0], rtol=1e-6
+    )
+    assert from_config(json.loads(json.dumps(to_config(graph)))) == graph
+    assert fnn.activations.softmax(x, axis=1).shape == (None, 6, 4)
+
+
+# -- errors ----------------------------------------------------------------------------------------
+
+NODE, VECTOR = Input((6, 4)), Input((4,))
+WRONG = [
+    (lambda: bool(NODE), TypeError, "expected a value with a truth, received <Node .*do Lambda"),
+    (lambda: len(NODE), TypeError, r"expected a value with a length, received .*do x\.shape"),
+    (lambda: list(NODE), TypeError, r"expected a value with items, .*do x\[:, 0\] for a part"),
+    (lambda: jnp.sum(NODE), ValueError, r"expected an array, .*do Lambda\(jnp\.sum\)\(x\)"),
+    (lambda: jnp.ones(4) * NODE, ValueError, r"put a constant array after the node: x \* const"),
+    (lambda: np.asarray(NODE), ValueError, "expected an array, received <Node"),
+    (lambda: NODE + "a", TypeError, "unsupported operand"),
+    (lambda: NODE + VECTOR, ValueError, r"shape \(3, 4\) for add; .*x\[:, None\] for a new axis"),
+    (lambda: NODE + np.ones((3, 6, 4)), ValueError, "the constant to repeat .* its batch, rec"),
+    (lambda: NODE + np.ones(5), ValueError, r"received shape \(5,\) for add"),
+    (lambda: NODE * np.nan, ValueError, "without NaN, received constant=nan"),
+    (lambda: NODE * 1j, ValueError, "received constant=1j"),
+    (lambda: NODE * [[1.0], [1.0, 2.0]], ValueError, "Operator: expected constant to be a number"),
+    (lambda: NODE * np.ones(20_000), ValueError, "at most 10000.*constant='an array of"),
+    (lambda: Operator("sin"), ValueError, "function to be one of 'add'"),
+    (lambda: Operator("negative", 2), ValueError, "constant to be None for negative"),
+    (lambda: Operator("add")(NODE), ValueError, "expected two inputs with a batch, received 1"),
+    (lambda: MatMul(np.ones((2, 2, 2))), ValueError, "constant to have one or two axes"),
+    (lambda: VECTOR @ VECTOR, ValueError, r"MatMul: expected inputs of equally many axes, 3 at le"),
+    (lambda: NODE[0], ValueError, r"leaves its first axis, the batch, whole, received \[0\]"),
+    (lambda: NODE[None], ValueError, r"the batch, whole, received \[None\]; do e\.g\. x\[:, 0\]"),
+    (lambda: VECTOR[..., 0, 0], ValueError, r"within shape \(3, 4\).* received \[\.\.\., 0, 0\]"),
+    (lambda: NODE[:, 6], ValueError, r"within shape \(3, 6, 4\).* received \[:, 6\]"),
+    (lambda: NODE[:, [0, 1]], ValueError, "slices, None and ... alone, .*an array of positions"),
+    (lambda: NODE[:, True], ValueError, "expected index to hold whole numbers"),
+    (lambda: GetItem((":", "a:b")), ValueError, "expected index to hold whole numbers"),
+    (lambda: NODE[..., ...], ValueError, "to hold one ... at most"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "error", "message"), WRONG)
+def test_what_cannot_be_is_an_error_that_says_what_to_do(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
