@@ -13,8 +13,10 @@ from fnn import (
     networks,
     optimizers,
     regularizers,
+    saving,
     schedules,
     training,
+    utils,
     visualization,
 )
 from fnn.core.context import INFERENCE, Context
@@ -49,8 +51,10 @@ __all__ = [
     "optimizers",
     "register",
     "regularizers",
+    "saving",
     "schedules",
     "set_seed",
     "training",
+    "utils",
     "visualization",
 ]

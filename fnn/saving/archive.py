@@ -28,8 +28,8 @@ class FileError(ValueError):
     """A file that is damaged, of another format, or does not fit the model."""
 
 
-def save_model(model: Any, path: Any, *, overwrite: bool) -> None:
-    """Writes `model`: its network, its weights, how it was compiled."""
+def save_model(model: Any, path: Any, overwrite: bool = True) -> None:
+    """Writes `model`, its network, its weights, how it was compiled: what `model.save` does."""
     config = json.dumps(_model_config(model), indent=1, allow_nan=False).encode()
     weights = _weights(model)
     digests = {
@@ -46,7 +46,7 @@ def save_model(model: Any, path: Any, *, overwrite: bool) -> None:
     write_whole(path, write, overwrite=overwrite)
 
 
-def save_weights(model: Any, path: Any, *, overwrite: bool) -> None:
+def save_weights(model: Any, path: Any, overwrite: bool = True) -> None:
     """Writes the weights of `model` as one safetensors file."""
     data = _weights(model)
     write_whole(path, lambda file: file.write(data), overwrite=overwrite)
