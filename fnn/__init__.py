@@ -19,6 +19,7 @@ from fnn import (
     utils,
     visualization,
 )
+from fnn.core.absent import explain as _explain
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer
 from fnn.core.masking import Masked
@@ -58,3 +59,5 @@ __all__ = [
     "utils",
     "visualization",
 ]
+
+_explain()
