@@ -22,6 +22,7 @@ from fnn.core.node import Node, input_specs
 
 FORMAT = 1
 MEMBERS = ("manifest.json", "config.json", "weights.safetensors")
+HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 class FileError(ValueError):
@@ -152,7 +153,17 @@ def _bytes(path: Any) -> bytes:
     target = Path(os.path.expanduser(os.fspath(path)))
     if not target.is_file():
         raise FileNotFoundError(f"expected a file, received {target}, where there is none")
-    return target.read_bytes()
+    data = target.read_bytes()
+    if data.startswith(HDF5):
+        raise FileError(_by_keras(path))
+    return data
+
+
+def _by_keras(path: Any) -> str:
+    return (
+        f"expected a file that fnn wrote, received {path}, written by Keras; do load it there, "
+        "and give a model of the same layers model.set_weights(keras_model.get_weights())"
+    )
 
 
 def read(path: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -161,6 +172,8 @@ def read(path: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             infos = archive.infolist()
+            if "metadata.json" in archive.namelist():
+                raise FileError(_by_keras(path))
             if tuple(info.filename for info in infos) != MEMBERS or any(
                 info.compress_type != zipfile.ZIP_STORED or info.file_size > len(data)
                 for info in infos
