@@ -126,6 +126,33 @@ def test_custom_layers_are_found_by_name_only(tmp_path):
     assert again.predict(np.ones((1, 2)), verbose=0).tolist() == [[3.0, 3.0]]
 
 
+def test_a_function_of_others_is_saved_by_a_name(tmp_path):
+    from fnn.core import registry
+
+    layers = [Dense(2, jax.nn.gelu, input_shape=(4,)), fnn.layers.Lambda(lambda x: 2 * x)]
+    model, path = fnn.Sequential(layers), tmp_path / "model.fnn"
+    way = r"put @fnn\.register above its definition, or do fnn\.register\(function, 'name'\)"
+    with pytest.raises(ValueError, match=rf"received gelu; do give activation='gelu', .*{way}"):
+        model.save(path)
+    before = dict(registry.TABLE)
+    try:
+        fnn.register(jax.nn.gelu)
+        with pytest.raises(ValueError, match=rf"received <lambda>; {way}"):
+            model.save(path)
+        with pytest.raises(ValueError, match=r"expected a name for <function .*, received none"):
+            fnn.register(layers[1].function)
+        fnn.register(layers[1].function, "twice")
+        model.save(path)
+        again = fnn.load(path)
+        assert again.layer == model.layer
+        np.testing.assert_array_equal(
+            again.predict(task()[0], verbose=0), model.predict(task()[0], verbose=0)
+        )
+    finally:
+        registry.TABLE.clear()
+        registry.TABLE.update(before)
+
+
 def test_special_numbers_come_back_bit_for_bit(tmp_path):
     model = fnn.Sequential([Dense(4, input_shape=(2,))])
     values = np.array(

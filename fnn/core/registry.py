@@ -13,8 +13,9 @@ TABLE: dict[tuple[str, str], Any] = {}
 def register(thing: Any = None, /, *names: Any, kind: str | None = None) -> Any:
     """Makes a class or function of yours loadable from a saved model, under its own name.
 
-    A decorator. `names` are further strings that stand for it; `kind` is needed only where a
-    function plays a part that Keras names by string (`kind="activation"`).
+    A decorator. `names` are further strings that stand for it, the only ones of a function that has
+    no name of its own: `register(lambda x: x / 2, "half")`; `kind` is needed only where a function
+    plays a part that Keras names by string (`kind="activation"`). Raises ValueError without a name.
 
     >>> @register
     ... def halve(x):
@@ -26,7 +27,12 @@ def register(thing: Any = None, /, *names: Any, kind: str | None = None) -> Any:
         extra = names if thing is None else (thing, *names)
         return lambda it: register(it, *extra, kind=kind)
     key = str(kind or getattr(thing, "kind", "function"))
-    for name in (thing.__name__, *names):
+    own = [name for name in (getattr(thing, "__name__", ""), *names) if name.isidentifier()]
+    if not own:
+        raise ValueError(
+            f"expected a name for {thing!r}, received none; do fnn.register(function, 'name')"
+        )
+    for name in own:
         TABLE[key, name] = thing
     return thing
 
