@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array, random
 
 from fnn import losses, metrics, optimizers
-from fnn.core import tree
+from fnn.core import arguments, tree
 from fnn.core.calling import applied_spec
 from fnn.models.weighted import Weighted
 from fnn.training import checks, inputs
@@ -25,6 +25,17 @@ from fnn.training.stream import StreamData
 
 class Compiled(Weighted):
     """A network with weights, an optimizer and goals: what `Model` trains."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        arguments.refuse_methods(
+            cls,
+            ("call", "train_step", "test_step", "predict_step"),
+            "a network that is a value, and steps that are pure functions",
+            "do write a function that returns Model(inputs, outputs), or a subclass of Layer with "
+            "init and apply for Model(layer); in place of train_step give a pure "
+            "step(state, batch, key) -> (state, logs) to fnn.training.fit",
+        )
 
     def _prepare(self) -> None:
         self._compiled: dict[str, Any] | None = None
