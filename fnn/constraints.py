@@ -30,6 +30,13 @@ class Constraint(Value, loadable=False):
 
     Any function of one array is a constraint too. `axis` is what the norm runs over: 0 for the
     kernel of `Dense`, `(0, 1, 2)` for that of `Conv2D`; each output then has a norm of its own.
+
+    >>> class Within(Constraint):
+    ...     limit: float = 1.0
+    ...     def __call__(self, weight):
+    ...         return jnp.clip(weight, -self.limit, self.limit)
+    >>> Within(2.0)(jnp.array([-3.0, 1.0])).tolist()
+    [-2.0, 1.0]
     """
 
     kind = "constraint"

@@ -7,13 +7,14 @@ import hashlib
 import math
 import os
 import struct
-import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
+
+from fnn.core.files import write_whole
 
 Pair: TypeAlias = tuple[np.ndarray, np.ndarray]
 Split: TypeAlias = tuple[Pair, Pair]
@@ -75,6 +76,10 @@ def mnist() -> Split:
     their last 2,000, which are the easier ones, to test.
     Raises FileNotFoundError naming each file that is missing and where to put it, ValueError for
     a damaged file. Source: LeCun, Cortes, Burges, The MNIST database of handwritten digits.
+
+    >>> (x_train, y_train), (x_test, y_test) = fnn.datasets.mnist()
+    >>> x_train.shape[1:], x_train.dtype.name  # bytes: divide by 255 before training
+    ((28, 28), 'uint8')
     """
     return _load("mnist")
 
@@ -85,6 +90,10 @@ def fashion_mnist() -> Split:
 
     Classes 0 to 9: T-shirt, trousers, pullover, dress, coat, sandal, shirt, sneaker, bag, boot.
     Source: Xiao, Rasul, Vollgraf, Fashion-MNIST (2017), arXiv:1708.07747.
+
+    >>> (x_train, y_train), _ = fnn.datasets.fashion_mnist()
+    >>> x_train.shape[1:], y_train.shape == x_train.shape[:1]
+    ((28, 28), True)
     """
     return _load("fashion_mnist")
 
@@ -199,6 +208,10 @@ def read_idx(path: str | Path, axes: int) -> np.ndarray:
     The file is two zero bytes, the type (8: unsigned byte), the number of axes, the size of each
     axis as a big-endian 32-bit number, then the numbers themselves.
     Raises ValueError naming the file unless it is whole and has that many axes.
+
+    >>> size = Path("labels").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 2]) + bytes([7, 3]))
+    >>> read_idx("labels", axes=1).tolist()
+    [7, 3]
     """
     path = Path(path)
     data = path.read_bytes()
@@ -259,12 +272,5 @@ def _store(path: Path, data: bytes, expected: str) -> Path:
             f"{len(data)} bytes; it was not kept, do try again or put a good one into {path.parent}"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        try:
-            file.write(data)
-            file.close()
-            os.replace(file.name, path)  # at once, so that the cache never holds half a file
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    write_whole(path, lambda file: file.write(data))
     return path

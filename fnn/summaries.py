@@ -113,8 +113,7 @@ class _Network:
         self.uses: dict[tree.Path, int] = {}
         trial = jax.tree.map(lambda node: node.spec, inputs)
         self.params, self.state = weight_spec(layer, trial)
-        learns = weights.trainable(layer, self.params)
-        self.learning, self.fixed = weights.partition(self.params, learns)
+        self.learning, self.fixed = weights.split(layer, self.params)
         inner = _inside(layer)
         self.branches = isinstance(inner, Graph) and not _is_chain(inner)
         starts = self._starts(inputs, isinstance(inner, Graph))

@@ -727,6 +727,15 @@ WRONG_INPUTS = [
 ]
 
 
+def test_a_position_with_a_state_is_refused():
+    # Its state would have to follow queries and keys at once; the call knew no `aux_loss` to keep.
+    position = L.ActivityRegularization(l2=0.1)
+    with pytest.raises(
+        ValueError, match=r"expected position to be a layer without state.*aux_loss"
+    ):
+        L.MultiHeadAttention(2, 4, position=position).init(jax.random.key(0), jnp.ones((2, 3, 8)))
+
+
 EXPECTED = re.compile(r"expected .* received ", re.DOTALL)
 
 

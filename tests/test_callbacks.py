@@ -453,13 +453,13 @@ def test_counters_are_part_of_the_state_and_go_on():
     keep, stop = Keep(), callbacks.EarlyStopping(patience=3)
     whole, history = fitted([Logs("val_loss", values), keep, stop], net=network(), epochs=6)
     assert len(history["loss"]) == 5
-    assert keep.kept.callbacks == {"0_EarlyStopping": {"wait": 1, "best": 0.9, "best_epoch": 1}}
+    assert keep.kept.callbacks == {"EarlyStopping": {"wait": 1, "best": 0.9, "best_epoch": 1}}
     assert whole.train_state.callbacks == {}  # a training that ended leaves none to the next
 
     again = network()
     again.train_state = keep.kept
     stop, rest = callbacks.EarlyStopping(patience=3), Logs("val_loss", values)
-    before = again.train_state.callbacks["0_EarlyStopping"]["wait"]
+    before = again.train_state.callbacks["EarlyStopping"]["wait"]
     _, history = fitted([rest, stop], net=again, epochs=6, initial_epoch=3)
     assert (before, stop.wait, stop.best_epoch) == (1, 3, 1)
     assert len(history["loss"]) == 2
@@ -648,3 +648,46 @@ def test_callbacks_may_come_from_an_iterator():
     statistics = callbacks.GradientStatistics()
     fitted(iter([statistics]), epochs=2)
     assert len(statistics.history["dense/kernel"]["gradient"]) == 2
+
+
+def test_counters_go_to_the_callback_of_their_class():
+    values = [1.0, 0.9, 0.9, 0.9, 0.9, 0.9]
+    keep, stop = Keep(), callbacks.EarlyStopping(patience=3)
+    fitted([Logs("val_loss", values), keep, stop], net=network(), epochs=6)
+    again = network()
+    again.train_state = keep.kept
+    stop = callbacks.EarlyStopping(patience=3)
+    more = [Logs("val_loss", values), callbacks.ReduceLROnPlateau("loss"), stop]
+    fitted(more, net=again, epochs=6, initial_epoch=3)
+    assert stop.stopped_epoch == 4
+
+
+def test_an_interrupted_training_keeps_its_last_weights():
+    class Interrupt(callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 2:
+                self.weights = self.model.get_weights()
+                raise KeyboardInterrupt
+
+    best = callbacks.EarlyStopping("score", mode="min", patience=9, restore_best_weights=True)
+    net, interrupt = network(), Interrupt()
+    with pytest.raises(KeyboardInterrupt):
+        fitted([Logs("score", [1.0, 2.0, 3.0]), best, interrupt], net=net)
+    assert same(net.get_weights(), interrupt.weights)
+
+
+def test_the_finder_weighs_a_short_batch_by_its_rows():
+    finder = callbacks.LearningRateFinder(1e-9, 1e-8, steps=4, smoothing=0.0)
+    x, y = task(33)
+    y[32] = 100.0
+    net = network("sgd")
+    last = net.evaluate(x[32:], y[32:], verbose=0)[0]
+    net.fit(x, y, 16, epochs=2, shuffle=False, callbacks=[finder], verbose=0)
+    assert finder.losses[2] == pytest.approx(last, rel=1e-4)
+
+
+def test_the_finder_is_not_misled_by_its_first_noisy_steps():
+    finder = callbacks.LearningRateFinder()
+    finder.rates = np.geomspace(1e-6, 1, 40).tolist()
+    finder.losses = [9.0, 5.0, *np.full(20, 5.0), *np.linspace(5, 1, 12), *np.linspace(1.5, 9, 6)]
+    assert finder.rates[21] <= finder.suggestion <= finder.rates[34]

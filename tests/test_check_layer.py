@@ -60,14 +60,6 @@ class ComparedByIdentity(Own):
     __hash__ = object.__hash__
 
 
-@fnn.register
-class HoldsAnArray(Own):
-    table: object = None  # breaks
-
-    def apply(self, params, state, x, ctx=fnn.INFERENCE):
-        return 2 * x, state
-
-
 class NotRegistered(Own):  # breaks
     def apply(self, params, state, x, ctx=fnn.INFERENCE):
         return 2 * x, state
@@ -308,12 +300,6 @@ def test_a_broken_promise_is_named(layer, name, also, words):
 
 def test_every_promise_has_a_layer_that_breaks_it():
     assert {name for _, name, *_ in BROKEN} == set(PROPERTIES)
-
-
-def test_a_layer_that_holds_an_array():
-    said = message(HoldsAnArray(jnp.ones(3)))
-    assert re.search(r"expected table to have a hash, received .*unhashable", said)
-    assert f"{HERE}:{broken_line('HoldsAnArray')}, table: object = None" in said
 
 
 @pytest.mark.parametrize("shape", [(4, 3), (4, 6, 3), (2, 3, 4, 2)], ids=str)

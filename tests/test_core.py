@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fnn
-from fnn.core import arguments, registry, tree, weights
+from fnn.core import arguments, config, registry, tree, weights
 from fnn.core.calling import (
     applied_spec,
     call,
@@ -95,6 +95,12 @@ class Opened(Value):
         (Point({"a": 1}), Point({"a": 2}), False),
         (Point(2), Point(2.0), False),  # they compute in different dtypes
         (Point(1), Point(True), False),
+        (Point((1, 2)), Point((1.0, 2.0)), False),
+        (Point({"c": 2}), Point({"c": 2.0}), False),
+        (Point([{"c": [1]}]), Point([{"c": [True]}]), False),
+        (Point(0.0), Point(-0.0), False),
+        (Point(float("nan")), Point(float("nan")), True),
+        (Point(Point((1,))), Point(Point((1.0,))), False),
         (Opened([1, 2]), Opened([1, 2]), True),
         (Opened([1, 2]), Opened([1]), False),
     ],
@@ -113,6 +119,40 @@ def test_equal_numbers_of_different_types_share_no_shapes():
 
     x = jax.ShapeDtypeStruct((2,), jnp.int32)
     assert [output_spec(Times(n), x).dtype for n in (2, 2.0)] == [jnp.int32, jnp.float32]
+
+
+def test_equal_networks_are_compared_without_looking_inside_twice(monkeypatch):
+    first, second = (Sequential([Dense(n) for n in range(1, 9)]) for _ in range(2))
+    assert first == second
+    monkeypatch.setattr(config, "freeze", None)
+    assert first == second
+    assert hash(first) == hash(second)
+
+
+class Rates(Value):
+    """An open class that holds what it is given."""
+
+    def __init__(self, rates):
+        self.rates = rates
+
+
+@pytest.mark.parametrize(
+    ("use", "field"),
+    [
+        (
+            lambda array: fnn.layers.Lambda(jnp.square, arguments={"c": array}),
+            "arguments of Lambda",
+        ),
+        (lambda array: Point([array]), "x of Point"),
+        (lambda array: hash(Rates(array)), "rates of Rates"),
+        (lambda array: Rates(array) == Rates(array), "rates of Rates"),
+    ],
+)
+@pytest.mark.parametrize("array", [jnp.ones(2), {1, 2}], ids=["array", "set"])
+def test_what_has_no_hash_is_refused_with_words(use, field, array):
+    with pytest.raises(TypeError, match=r"expected plain data.*do give np\.asarray") as caught:
+        use(array)
+    assert f"as {field}" in caught.value.__notes__
 
 
 def test_values_hold_plain_things_and_print_as_written():
@@ -222,6 +262,29 @@ def test_configurations_round_trip_through_json(value):
     back = from_config(json.loads(json.dumps(to_config(value))))
     assert back == value
     assert repr(back) == repr(value)
+
+
+def test_a_name_of_fnn_stays_its_own():
+    before = dict(registry.TABLE)
+    with pytest.raises(
+        ValueError, match="for the layer, received 'Dense', which is fnn's; do call"
+    ):
+
+        @register
+        class Dense(fnn.Layer):
+            """Not the one that fnn's blocks are made of."""
+
+    with pytest.raises(ValueError, match="for the activation, received 'relu'"):
+        register("relu", kind="activation")(lambda x: x)
+    assert before == registry.TABLE
+    for _ in range(2):  # a cell that runs again
+
+        @register
+        class Mine(fnn.Layer):
+            """Registered anew."""
+
+        assert lookup("layer", "Mine") is Mine
+    del registry.TABLE["layer", "Mine"]
 
 
 def test_what_has_no_name_is_not_saved():
@@ -596,16 +659,10 @@ def test_trees_are_counted_and_described():
     assert tree.spec(TREE)["a"]["bias"] == jax.ShapeDtypeStruct((3,), jnp.bfloat16)
 
 
-def test_partition_and_merge_are_inverse(key):
+def test_split_and_merge_are_inverse(key):
     net = Sequential([Dense(2), Frozen(Sequential([Dense(2)])), Dense(1, trainable=False)])
     params, _ = net.init(key, jnp.ones((1, 3)))
-    learns = weights.trainable(net, params)
-    assert {name: set(jax.tree.leaves(part)) for name, part in learns.items()} == {
-        "dense": {True},
-        "frozen": {False},
-        "dense_1": {False},
-    }
-    kept, fixed = weights.partition(params, learns)
+    kept, fixed = weights.split(net, params)
     assert list(kept) == ["dense"]
     assert list(fixed) == ["frozen", "dense_1"]
     merged = weights.merge(params, kept, fixed)
@@ -671,7 +728,7 @@ def test_weights_are_in_the_order_of_keras():
         shapes = [w.shape for w in theirs.get_weights()]
         names = [v.path.split("/")[-1] for v in theirs.weights]
     assert [w.shape for w in ours.get_weights()] == shapes
-    assert [path[-1] for _, path in ours._order()] == names
+    assert [path[-1] for _, path, _ in ours._in_order()] == names
 
 
 def test_weights_are_listed_as_the_layers_make_them():

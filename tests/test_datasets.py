@@ -112,6 +112,9 @@ def test_missing_files_are_downloaded_once(folders, tmp_path, monkeypatch):
     serve(tmp_path / "server", monkeypatch)
     first = datasets.mnist()
     assert sorted(p.name for p in folders[1].iterdir()) == sorted(f"{f}.gz" for f in FILES)
+    (tmp_path / "plain").touch()
+    usual = (tmp_path / "plain").stat().st_mode
+    assert {p.stat().st_mode for p in folders[1].iterdir()} == {usual}  # others may read them
     serve(tmp_path / "nowhere", monkeypatch)
     np.testing.assert_array_equal(datasets.mnist()[0][0], first[0][0])
 

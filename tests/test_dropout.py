@@ -8,8 +8,8 @@ import pytest
 from fnn import activations, regularizers  # noqa: F401 - their names
 from fnn.core.calling import call, initialize, output_spec
 from fnn.core.context import Context
+from fnn.layers import Attention, SimpleRNNCell
 from fnn.layers.dropout import (
-    ActivityRegularization,
     AlphaDropout,
     Dropout,
     GaussianDropout,
@@ -18,6 +18,7 @@ from fnn.layers.dropout import (
     SpatialDropout2D,
     SpatialDropout3D,
 )
+from fnn.layers.simple import ActivityRegularization
 from tests.oracle import keras_rules
 
 IMAGES = np.random.default_rng(0).normal(size=(64, 5, 6, 7)).astype("float32")
@@ -211,3 +212,28 @@ def test_signatures_are_those_of_keras():
 def test_errors_say_what_to_do(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("seed", [None, 7])
+@pytest.mark.parametrize("rate", [0.3, 1.0])
+def test_one_rule_drops_everywhere(seed, rate):
+    # The bits are those of a key by path, purpose and seed; a saved seed means the same for ever.
+    ctx, x = Context(train=True, key=jax.random.key(1), path=("a",)), jnp.ones((4, 5))
+
+    def dropped(purpose, shape):
+        key = ctx.random_key(purpose)
+        key = key if seed is None else jax.random.fold_in(key, seed)
+        kept = jax.random.bernoulli(key, 1 - rate, shape)
+        return np.where(kept, np.float32(1) / np.float32(max(1 - rate, 1e-9)), np.float32(0))
+
+    found = Dropout(rate, seed=seed).apply({}, {}, x, ctx)[0]
+    np.testing.assert_allclose(found, dropped("", (4, 5)), rtol=1e-6)
+    found = SpatialDropout1D(rate, seed=seed).apply({}, {}, x[None], ctx)[0]
+    np.testing.assert_allclose(found[0, 2], dropped("", (1, 1, 5))[0, 0], rtol=1e-6)
+    cell = SimpleRNNCell(5, "linear", use_bias=False, dropout=rate, seed=seed)
+    params = {"kernel": jnp.eye(5), "recurrent_kernel": jnp.zeros((5, 5))}
+    found = cell.apply(params, {}, (x, jnp.zeros((4, 5))), ctx)[0][0]
+    np.testing.assert_allclose(found, dropped("dropout", (4, 5)), rtol=1e-6)
+    attention = Attention(dropout=rate, seed=seed)
+    found = attention.apply({}, {}, (x[:, None], jnp.eye(5)[None].repeat(4, 0)), ctx)[0]
+    np.testing.assert_allclose(found, dropped("dropout", (4, 1, 5)) / 5, rtol=1e-6)

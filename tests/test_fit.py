@@ -1,5 +1,7 @@
 """fit, evaluate and predict as Keras has them: arguments, results, order of events."""
 
+import json
+
 import jax.numpy as jnp
 import keras
 import numpy as np
@@ -201,19 +203,8 @@ def test_a_model_in_a_model_brings_its_weights_along():
     np.testing.assert_array_equal(
         wrapped.predict(task()[0], verbose=0), base.predict(task()[0], verbose=0)
     )
-    before = base.get_weights()
-    outer.compile("adam", "mse")
-    outer.fit(task()[0], np.zeros((100, 2)), verbose=0)
-    for mine, still in zip(base.get_weights(), before, strict=True):
-        np.testing.assert_array_equal(mine, still)
     again = fnn.Sequential([outer, Dense(1)])
     np.testing.assert_array_equal(again.get_weights()[0], outer.get_weights()[0])
-
-
-def test_a_model_that_is_gone_before_its_weights_are_taken_is_an_error():
-    layer = fnn.layers.Frozen(model())
-    with pytest.raises(ValueError, match="keep it in a variable"):
-        fnn.Model(layer).build((None, 4))
 
 
 def test_frozen_weights_stay_and_have_no_slots():
@@ -802,3 +793,148 @@ def test_arguments_of_the_loop_that_cannot_work():
             fnn.training.fit(step, 0.0, data, batch_size=4, verbose=0, **arguments)
     with pytest.raises(ValueError, match="expected x with rows, received the single number"):
         model().fit(jnp.float32(1), np.ones(1), verbose=0)
+
+
+def test_metrics_of_several_numbers_stand_in_history_and_in_files(tmp_path, capsys):
+    x, labels = task()[0], np.eye(3, dtype="float32")[np.arange(100) % 3]
+    net = fnn.Sequential([Dense(3, "softmax", input_shape=(4,))], seed=0)
+    net.compile("adam", "categorical_crossentropy", metrics=[fnn.metrics.F1Score(), "accuracy"])
+    files = [
+        fnn.callbacks.CSVLogger(tmp_path / "a.csv"),
+        fnn.callbacks.JSONLogger(tmp_path / "a.json"),
+        fnn.callbacks.TensorBoard(str(tmp_path / "logs"), update_freq=1),
+    ]
+    history = net.fit(x, labels, epochs=2, callbacks=files, verbose=1).history
+    assert [score.shape for score in history["f1_score"]] == [(3,), (3,)]
+    assert " - f1_score: [0." in capsys.readouterr().out
+    loss, scores, accuracy = net.evaluate(x, labels, verbose=0)
+    assert scores.shape == (3,)
+    assert isinstance(loss, float)
+    assert isinstance(accuracy, float)
+    assert net.train_on_batch(x, labels)[1].shape == (3,)
+    assert "[0." in (tmp_path / "a.csv").read_text()
+    lines = [json.loads(line) for line in (tmp_path / "a.json").read_text().splitlines()]
+    assert len(lines[1]["f1_score"]) == 3
+    stop = fnn.callbacks.EarlyStopping("f1_score", mode="max")
+    with pytest.raises(ValueError, match="a monitor that is one number, received 'f1_score'"):
+        net.fit(x, labels, callbacks=[stop], verbose=0)
+
+
+def test_what_a_callback_sets_before_a_batch_counts_for_that_batch():
+    class Freeze(fnn.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            self.model.learning_rate = 0.0
+
+    net = model()
+    before = net.get_weights()
+    net.fit(*task(), callbacks=[Freeze()], verbose=0)
+    for a, b in zip(before, net.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_weights_of_classes_need_not_be_all_in_the_batch():
+    net = fnn.Sequential([Dense(3, "softmax", input_shape=(4,))], seed=0)
+    net.compile("sgd", "sparse_categorical_crossentropy")
+    x, weights = task()[0], {0: 1.0, 1: 5.0, 2: 2.0}
+    assert np.isfinite(net.train_on_batch(x, np.zeros(100, int), class_weight=weights))
+    labels = np.sort(np.arange(100) % 3)
+    net.fit(x, labels, class_weight=weights, validation_split=0.5, verbose=0)
+    for wrong, error, message in (
+        ({0: 1.0, 1: 1.0}, ValueError, r"each of the classes 0\.\.2, received none for \[2\]"),
+        ({0: 1.0, 1: 1.0, 2: 1.0, 3: 1.0}, ValueError, r"received one for \[3\]"),
+        ({0: -1.0, 1: 1.0, 2: 1.0}, ValueError, "class_weight of at least 0, received -1"),
+        ([1.0, 2.0, 3.0], TypeError, "class_weight as a dict from class to weight"),
+    ):
+        with pytest.raises(error, match=message):
+            net.fit(x, labels, class_weight=wrong, verbose=0)
+
+
+def test_sample_weights_of_one_of_several_outputs():
+    x = fnn.Input((4,))
+    net = fnn.Model(x, [Dense(1, name="a")(x), Dense(2, name="b")(x)], seed=0)
+    net.compile("sgd", "mse")
+    inputs, y = task(20)
+    targets, w = [y, np.ones((20, 2))], np.arange(20.0)
+    plain = net.evaluate(inputs, targets, return_dict=True, verbose=0)
+    for given in ([w, None], [w[:, None], None], {"a": w}):
+        found = net.evaluate(inputs, targets, sample_weight=given, return_dict=True, verbose=0)
+        error = (net.predict(inputs, verbose=0)[0] - y)[:, 0] ** 2
+        assert found["a_loss"] == pytest.approx((error * w).mean(), rel=1e-5)
+        assert found["b_loss"] == pytest.approx(plain["b_loss"], rel=1e-6)
+
+
+def test_epochs_without_validation_do_not_count_for_what_watches_it():
+    stop = fnn.callbacks.EarlyStopping("val_loss", patience=0)
+    net = model()
+    history = net.fit(
+        *task(), epochs=4, validation_data=task(), validation_freq=2, callbacks=[stop], verbose=0
+    )
+    assert len(history.history["loss"]) == 4
+    assert len(history.history["val_loss"]) == 2
+
+
+@pytest.mark.parametrize(
+    "metric", ["sparse_categorical_accuracy", "sparse_top_k_categorical_accuracy"]
+)
+def test_labels_are_checked_for_metrics_too(metric):
+    net = fnn.Sequential([Dense(3, "softmax", input_shape=(4,))], seed=0)
+    net.compile("sgd", lambda t, p: p.sum(-1), metrics=[metric])
+    labels = np.full(100, 1)
+    labels[17] = 3
+    with pytest.raises(ValueError, match="received label 3 at row 17, the model has classes 0"):
+        net.fit(task()[0], labels, verbose=0)
+
+
+def test_one_row_as_nested_lists():
+    net = fnn.Sequential([Dense(3, "softmax", input_shape=(2,))], seed=0)
+    net.compile("sgd", "categorical_crossentropy")
+    assert np.isfinite(net.train_on_batch([[1.0, 2.0]], [[1, 0, 0]]))
+
+
+def test_what_predict_returns_may_be_written_to():
+    for rows in (20, 100):
+        found = model().predict(task(rows)[0], verbose=0)
+        found[found < 0] = 0
+
+
+def test_the_first_entry_that_is_no_number_is_named():
+    x = task()[0].astype(object)
+    x[50, 2] = "q"
+    with pytest.raises(TypeError, match="received dtype object, 'q' in row 50"):
+        model().fit(x, task()[1], verbose=0)
+    with pytest.raises(TypeError, match="split complex numbers"):
+        model().fit(jnp.ones((4, 4), "complex64"), np.ones((4, 1)), verbose=0)
+
+
+def test_no_batch_hook_costs_no_wait():
+    """The next step is dispatched before the results of the last are fetched."""
+    waits = []
+    settle = fnn.training.trainer.Trainer._settle
+
+    def watched(self, ahead):
+        waits.append(ahead)
+        settle(self, ahead)
+
+    quiet = fnn.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None)
+    loud = fnn.callbacks.LambdaCallback(on_batch_end=lambda batch, logs: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fnn.training.trainer.Trainer, "_settle", watched)
+        model().fit(*task(), callbacks=[quiet], verbose=0)
+        assert waits[:-1] == [1] * (len(waits) - 1)
+        waits.clear()
+        model().fit(*task(), callbacks=[loud], verbose=0)
+        assert waits == [0] * 5
+
+
+def test_bytes_are_labels_of_256_classes():
+    x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
+    y = np.random.default_rng(1).integers(0, 256, 64)
+    metrics = ["accuracy", "sparse_top_k_categorical_accuracy", fnn.metrics.Perplexity()]
+    seen = []
+    for dtype in ("uint8", "int32"):
+        net = fnn.Sequential([Dense(256, "softmax", input_shape=(4,))], seed=0)
+        net.compile("adam", "sparse_categorical_crossentropy", metrics=metrics)
+        seen.append(net.fit(x, y.astype(dtype), epochs=2, verbose=0).history)
+        seen[-1] |= net.evaluate(x, y.astype(dtype), verbose=0, return_dict=True)
+    assert seen[0] == seen[1]
+    assert all(np.isfinite(values).all() for values in seen[0].values())

@@ -4,6 +4,9 @@
 """
 
 import ast
+import doctest
+import functools
+import importlib
 import re
 import subprocess
 import sys
@@ -49,6 +52,8 @@ LAZY = {
     "IPython",
     "rich",
 }
+
+INSIDE = {"core", "saving"}  # what they hold and users need is offered by the others
 
 LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 300, 40
 # Longer, each for a reason: {"path.py": lines} and {"path.py:function": lines}.
@@ -199,6 +204,38 @@ def public(tree):
 def test_public_names_explain_themselves(name):
     silent = [n for n, node in public(parse(name)) if not ast.get_docstring(node)]
     assert not silent, f"fnn/{name}: no docstring at {', '.join(silent)}"
+
+
+def offered(module):
+    """The classes and functions that users find in a module, in `__all__` or by where they are."""
+    for name in getattr(module, "__all__", vars(module)):
+        thing = getattr(module, name)
+        home = str(getattr(thing, "__module__", ""))
+        own = hasattr(module, "__all__") or home.startswith(module.__name__)
+        if own and name[0] != "_" and home.startswith("fnn.") and hasattr(thing, "__name__"):
+            yield thing
+
+
+@functools.cache
+def with_examples(module):
+    """The names in a module whose docstrings have examples, as `test_doctests` runs them."""
+    found = doctest.DocTestFinder().find(importlib.import_module(module), module)
+    return {example.name for example in found if example.examples}
+
+
+UNITS = sorted({unit(dotted(name)) for name in MODULES} - INSIDE)
+
+
+@pytest.mark.parametrize("part", UNITS)
+def test_public_names_show_an_example(part):
+    """Of one object with several names (`mse`, `mean_squared_error`) it is one example."""
+    module = importlib.import_module("fnn" if part == "__init__" else f"fnn.{part}")
+    names = {
+        (thing.__module__, f"{thing.__module__}.{thing.__name__}") for thing in offered(module)
+    }
+    assert names, f"{module.__name__} offers nothing"
+    silent = sorted(name for home, name in names if name not in with_examples(home))
+    assert not silent, f"no example (>>> ...) in the docstring of {', '.join(silent)}"
 
 
 def tree_map():

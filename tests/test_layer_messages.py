@@ -88,6 +88,7 @@ WRONG_ARGUMENTS = [
     (lambda: L.Embedding(0, 4), "input_dim=0"),
     (lambda: L.Embedding(4, -1), "output_dim=-1"),
     (lambda: L.Masking("0"), "mask_value='0'"),
+    (lambda: L.Masking(float("nan")), "mask_value=nan"),
     (lambda: L.Rescaling("1"), "scale='1'"),
     (lambda: L.Rescaling(1.0, [[1], [1, 2]]), "offset="),
     (lambda: L.LSTM(0), "units=0"),

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn import Input
+from fnn import Input, initializers
 from fnn import layers as L
 from fnn.core.calling import call, initialize
-from fnn.core.context import INFERENCE, Context
+from fnn.core.context import INFERENCE, Context, salt
 from fnn.core.masking import Masked
 
 KEY = jax.random.key(0)
@@ -212,3 +212,23 @@ def test_strides_and_dilation_together():
 def test_pixels_are_convolved_as_numbers():
     x = np.arange(9, dtype="uint8").reshape(1, 3, 3, 1)
     assert run(L.Conv2D(1, 3, kernel_initializer="ones"), x).item() == 36.0
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "stem"),
+    [
+        (L.Dense(3), (2, 4), "kernel"),
+        (L.LSTM(3), (2, 4, 5), "recurrent"),
+        (L.ConvLSTM1D(2, 2), (1, 2, 4, 3), "recurrent"),
+        (L.DepthwiseConv2D(2), (1, 4, 4, 3), "depthwise"),
+        (L.SeparableConv1D(4, 2), (1, 4, 3), "depthwise"),
+        (L.SeparableConv1D(4, 2), (1, 4, 3), "pointwise"),
+    ],
+    ids=repr,
+)
+def test_the_key_of_a_weight_is_by_its_own_name(layer, shape, stem):
+    name = layer.weight_names.get(stem, stem)
+    weight = layer.init(KEY, jax.ShapeDtypeStruct(shape, "float32"))[0][name]
+    draw = initializers.get(getattr(layer, f"{stem}_initializer"))
+    expected = draw(jax.random.fold_in(KEY, salt(name)), weight.shape, "float32")
+    np.testing.assert_array_equal(weight, expected)

@@ -1,5 +1,7 @@
 """Every metric is one number: however the data is cut, ordered and spread over devices."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,6 +31,7 @@ NEW = [
     ("MultiLabelAccuracy", {}, *MANY),
     ("MultiLabelAccuracy", {"criterion": "jaccard", "threshold": 0.3}, *MANY),
     ("Perplexity", {}, *STEPS),
+    ("LossMetric", {"loss": losses.Huber(0.5)}, *NUMBERS),
     ("MeanMetricWrapper", {"fn": losses.mean_absolute_error}, *NUMBERS),
 ]
 TABLE = [*ONE_EACH, *NEW]
@@ -223,3 +226,35 @@ def test_new_metrics_go_by_name_and_refuse_nonsense():
         MultiLabelAccuracy(criterion="any")
     with pytest.raises(ValueError, match="threshold to be a number"):
         MultiLabelAccuracy(threshold="half")
+
+
+@pytest.mark.parametrize(("dtype", "classes"), [("uint8", 256), ("int8", 200)])
+def test_narrow_labels_count_as_any_others(dtype, classes):
+    # In JAX uint8(1) < 256 is False, as 256 has no place in uint8: bytes would be of no class.
+    y_true = random.integers(0, min(classes, np.iinfo(dtype).max + 1), (6, 16)).astype(dtype)
+    y_pred = random.dirichlet(np.ones(classes), (6, 16)).astype("float32")
+    y_pred[0, 1, y_true[0, 1]] = y_pred[2, 3, y_true[2, 3]] = 1
+    guess = np.argmax(y_pred, -1)
+    guess = np.where(guess <= np.iinfo(dtype).max, guess, 0).astype(dtype)
+    for metric, predicted in (
+        (metrics.SparseCategoricalAccuracy(), y_pred),
+        (metrics.SparseTopKCategoricalAccuracy(3), y_pred),
+        (metrics.SparseTopKCategoricalAccuracy(3, from_sorted_ids=True), guess[..., None]),
+        (metrics.SparseCategoricalCrossentropy(), y_pred),
+        (metrics.Perplexity(), y_pred),
+        (ExpectedCalibrationError(), y_pred),
+        (metrics.MeanIoU(classes), guess),
+        (metrics.IoU(classes, [int(y_true[0, 1])]), guess),
+        (metrics.Accuracy(), guess),
+        (losses.SparseCategoricalCrossentropy(), y_pred),
+        (losses.SparseCategoricalCrossentropy(ignore_class=int(y_true[0, 0])), y_pred),
+        (losses.CategoricalGeneralizedCrossEntropy(), y_pred),
+    ):
+        measured = metric if isinstance(metric, losses.Loss) else functools.partial(run, metric)
+        weight = () if isinstance(metric, losses.Loss) else (np.ones((6, 16), "float32"),)
+        found, wanted = (
+            measured(jnp.asarray(y), predicted, *weight) for y in (y_true, y_true.astype("int32"))
+        )
+        assert np.isfinite(wanted)
+        assert wanted > 0
+        np.testing.assert_array_equal(found, wanted, err_msg=repr(metric))

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import json
 
 import jax
 import jax.numpy as jnp
@@ -234,6 +235,7 @@ def test_a_metric_is_a_value_that_a_file_can_hold(keras, name, arguments, y_true
 
 BEYOND_KERAS = {
     "FunctionMetric",
+    "LossMetric",
     "ExpectedCalibrationError",
     "MultiLabelAccuracy",
     "Perplexity",
@@ -404,6 +406,24 @@ def test_a_label_that_is_no_class_is_a_miss():
     assert found.tolist() == [0, 0]
 
 
+def test_a_loss_is_a_metric_and_a_value():
+    metric = metrics.get(losses.Huber(2.0))
+    assert metric == metrics.get(losses.Huber(2.0)) != metrics.get(losses.Huber(1.0))
+    assert metric.label == "huber"
+    assert metrics.get(losses.Huber(name="mine")).label == "mine"
+    assert from_config(json.loads(json.dumps(to_config(metric)))) == metric
+    value, weight = losses.Huber(2.0).values(*NUMBERS), np.arange(len(NUMBERS[0])) + 1.0
+    np.testing.assert_allclose(measure(metric, *NUMBERS), value.mean(), rtol=1e-5)
+    weighted = metric.update(metric.init(), *NUMBERS, weight)
+    np.testing.assert_allclose(metric.result(weighted), np.average(value, weights=weight), 1e-5)
+    labels, scores = jnp.array([0, 1, 1]), jnp.full((3, 2), 0.25)
+    ignoring = metrics.get(losses.SparseCategoricalCrossentropy(ignore_class=0, reduction="sum"))
+    assert ignoring.update(ignoring.init(), labels, scores)["count"] == 2
+    for given in ("huber", losses.Huber):
+        with pytest.raises(ValueError, match="LossMetric: expected loss to be a loss"):
+            metrics.LossMetric(given)
+
+
 def test_functions_and_classes_of_yours_are_metrics():
     def gap(y_true, y_pred):
         return jnp.abs(y_true - y_pred)
@@ -487,7 +507,7 @@ def test_accuracy_is_resolved_from_the_shapes_as_in_keras(keras, true, predicted
 WRONG = [
     (lambda: metrics.BinaryAccuracy(threshold="0.5"), "threshold to be a number"),
     (lambda: metrics.TopKCategoricalAccuracy(k=0), "k to be a whole number above 0"),
-    (lambda: metrics.SparseTopKCategoricalAccuracy(k=1.5), "k to be a whole number above 0"),
+    (lambda: metrics.SparseTopKCategoricalAccuracy(k=1.5), "k to be a whole number"),
     (lambda: metrics.Precision(thresholds=1.5), r"thresholds to lie in \[0, 1\]"),
     (lambda: metrics.Recall(top_k=0), "top_k to be a whole number"),
     (lambda: metrics.Precision(class_id=-1), "class_id to be a whole number from 0"),

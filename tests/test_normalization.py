@@ -149,6 +149,80 @@ def test_masked_steps_stay_out_of_the_statistics_as_in_keras(shape):
     assert y.mask is mask
 
 
+def plainly(layer, params, x):
+    """What a normalization of one unpadded sequence (time, channels) is, in NumPy."""
+    x, params = np.asarray(x, "float64"), jax.tree.map(np.asarray, params)
+    if isinstance(layer, GroupNormalization):
+        groups = x.reshape(len(x), layer.groups, -1)
+        mean, variance = groups.mean((0, 2)), groups.var((0, 2))
+        y = (groups - mean[:, None]) / np.sqrt(variance[:, None] + layer.epsilon)
+        return y.reshape(x.shape) * params["gamma"] + params["beta"]
+    if isinstance(layer, UnitNormalization):
+        return x / np.sqrt((x**2).sum())
+    if isinstance(layer, RMSNormalization):
+        return x / np.sqrt((x**2).mean() + layer.epsilon) * params["scale"][: len(x)]
+    y = (x if layer.rms_scaling else x - x.mean()) / np.sqrt(x.var() + layer.epsilon)
+    shift = 0 if layer.rms_scaling else params["beta"][: len(x)]
+    return y * params["gamma"][: len(x)] + shift
+
+
+@pytest.mark.parametrize("junk", [99.0, np.nan])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        GroupNormalization(2),
+        GroupNormalization(1),
+        LayerNormalization(axis=(1, 2)),
+        LayerNormalization(axis=(1, 2), rms_scaling=True),
+        RMSNormalization(axis=(1, 2)),
+        UnitNormalization(axis=(1, 2)),
+    ],
+    ids=repr,
+)
+def test_statistics_over_time_leave_masked_steps_out(layer, junk):
+    x, mask = X[:, :, 0], np.array([[1, 1, 1], [1, 1, 0], [0, 0, 1], [0, 0, 0]], bool)
+    shape = jax.ShapeDtypeStruct(x.shape, "float32")
+    params, _ = initialize(layer, jax.random.key(0), shape)
+    params = jax.tree.map(lambda p: jnp.asarray(spread(p.shape)), params)
+    if params and not isinstance(layer, GroupNormalization):  # weights of each step: in its place
+        params = jax.tree.map(lambda p: p.at[:].set(p[:1]), params)
+    padded = jnp.where(mask[..., None], x, junk)
+
+    def loss(params, padded):
+        y, _ = call(layer, params, {}, Masked(padded, jnp.asarray(mask)), TRAIN)
+        return jnp.where(y.mask[..., None], y.values * SEED[:, :, 0], 0).sum(), y.values
+
+    y = loss(params, padded)[1]
+    for row, real, ours in zip(x, mask, y, strict=True):
+        if real.any():
+            wanted = plainly(layer, params, row[real])
+            np.testing.assert_allclose(ours[real], wanted, rtol=1e-5, atol=1e-5)
+    weights, inputs = jax.grad(loss, (0, 1), has_aux=True)(params, padded)[0]
+    np.testing.assert_array_equal(np.asarray(inputs)[~mask], 0)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((weights, inputs)))
+
+
+def test_a_mask_over_the_channels_of_groups_is_divided_as_they_are():
+    x, mask = X[:, 0], np.random.default_rng(2).random((4, 6)) > 0.4
+    layer = GroupNormalization(3, axis=1, center=False, scale=False)
+    y = call(layer, {}, {}, Masked(jnp.asarray(x), jnp.asarray(mask)), TRAIN)[0].values
+    for row, real, ours in zip(x, mask, np.asarray(y), strict=True):
+        for first in range(0, 6, 2):
+            group = np.flatnonzero(real[first : first + 2]) + first
+            if len(group):
+                wanted = (row[group] - row[group].mean()) / np.sqrt(row[group].var() + 1e-3)
+                np.testing.assert_allclose(ours[group], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_mask_changes_nothing_where_steps_are_normalized_alone():
+    x = jnp.asarray(X[:, :, 0])
+    mask = jnp.asarray(np.random.default_rng(2).random((4, 3)) > 0.4)
+    layer = LayerNormalization()
+    params, _ = initialize(layer, jax.random.key(0), x)
+    y = call(layer, params, {}, Masked(x, mask), TRAIN)[0].values
+    np.testing.assert_array_equal(y, layer.apply(params, {}, x, TRAIN)[0])
+
+
 @pytest.mark.parametrize("junk", [99.0, np.nan])
 @pytest.mark.parametrize("arguments", [{}, {"axis": 1, "renorm": True}])
 @pytest.mark.parametrize("masked", [False, True])
@@ -234,6 +308,41 @@ def test_variance_survives_a_large_mean():
     np.testing.assert_allclose(np.asarray(y).reshape(-1, 8).std(0), 1, rtol=1e-4)
 
 
+@pytest.mark.parametrize("axis", [-1, 1])
+@pytest.mark.parametrize("padding", ["mask", "rows", "both"])
+def test_variance_survives_a_large_mean_where_the_first_entries_are_padding(axis, padding):
+    x = np.random.default_rng(3).normal(1e4, 1, (16, 8, 5)).astype("float32")
+    mask, rows = np.ones((16, 8), bool), np.ones(16, bool)
+    mask[:, :3] = mask[5, -1] = padding == "rows"
+    rows[[0, 7]] = padding == "mask"
+    given = {"mask": mask, "rows": rows}
+    given = given if padding == "both" else {padding: given[padding]}
+    layer = BatchNormalization(axis=axis, momentum=0.0)
+    params, state = initialize(layer, jax.random.key(0), x)
+    ctx = TRAIN.replace(**{name: jnp.asarray(known) for name, known in given.items()})
+    _, new = layer.apply(params, state, jnp.asarray(x), ctx)
+    channels = np.moveaxis(x.astype("float64"), axis, -1).reshape(-1, x.shape[axis])
+    real = np.broadcast_to((mask & rows[:, None])[..., None], x.shape)
+    real = np.moveaxis(real, axis, -1).reshape(channels.shape)
+    for channel, known, mean, variance in zip(
+        channels.T, real.T, new["moving_mean"], new["moving_variance"], strict=True
+    ):
+        if known.any():
+            np.testing.assert_allclose(mean, channel[known].mean(), rtol=1e-6)
+            np.testing.assert_allclose(variance, channel[known].var(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("outlier", ["entry", "example"])
+def test_variance_survives_an_outlier_at_the_start(outlier):
+    x = np.random.default_rng(3).normal(1000, 2.4, (16, 16, 16, 2)).astype("float32")
+    x[(0, 0, 0) if outlier == "entry" else 0] = 0  # such as a black pixel, a black image
+    layer = BatchNormalization(momentum=0.0)
+    params, state = initialize(layer, jax.random.key(0), x)
+    _, new = layer.apply(params, state, jnp.asarray(x), TRAIN)
+    wanted = x.astype("float64").reshape(-1, 2).var(0)
+    np.testing.assert_allclose(new["moving_variance"], wanted, rtol=1e-5)
+
+
 def test_the_batch_is_one_on_several_devices():
     # `synchronized` has nothing to do: under jit a sharded batch has the statistics of the whole.
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("data",))
@@ -296,7 +405,10 @@ def test_signatures_are_those_of_keras():
             lambda: output_spec(BatchNormalization(axis=4), X),
             r"to be axes of the inputs, which have shape \(4, 3, 6, 8\), each once, received",
         ),
-        (lambda: LayerNormalization(axis="last"), "to be a whole number or a tuple of such"),
+        (
+            lambda: LayerNormalization(axis="last"),
+            "to be a whole number or a tuple of whole numbers",
+        ),
         (lambda: LayerNormalization(axis=()), "to be a whole number or a tuple of such"),
         (lambda: output_spec(LayerNormalization(axis=(1, -3)), X), "axis to be axes of the inputs"),
         (lambda: output_spec(UnitNormalization(axis=4), X), "axis to be axes of the inputs"),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import fnn
 from fnn import layers as L
-from fnn.core import tree
+from fnn.core import recurrence, tree
 from fnn.core.calling import call, initialize, output_spec, weight_spec
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer
@@ -564,3 +564,57 @@ def test_inputs_of_another_width_than_in_init(layer, x, other):
     params, _ = weights(layer, x)
     with pytest.raises(ValueError, match="expected inputs of 4 features, received 5"):
         run(layer, params, other)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        L.LSTM(3, return_sequences=True, dropout=0.3, recurrent_dropout=0.4),
+        L.LSTM(3, "relu", use_bias=False, go_backwards=True, unroll=True),
+        L.GRU(3, return_sequences=True, dropout=0.3, go_backwards=True),
+        L.GRU(3, reset_after=False, return_state=True, recurrent_dropout=0.4),
+        L.SimpleRNN(3, return_sequences=True, dropout=0.3),
+    ],
+    ids=repr,
+)
+def test_one_product_for_all_steps_gives_what_one_a_step_gives(monkeypatch, layer, masked):
+    draw = np.random.default_rng(0).normal
+    x = jnp.asarray(draw(size=(4, 6, 5)), "float32")
+    mask = np.ones((4, 6), bool)
+    mask[0, -2:] = mask[1, 0] = mask[2, 3] = False
+    params, state = layer.init(jax.random.key(0), x)
+    ctx = Context(train=True, key=jax.random.key(1))
+    if masked:
+        x, ctx = jnp.where(mask[..., None], x, jnp.nan), ctx.replace(mask=jnp.asarray(mask))
+
+    def loss(params, x):
+        y = strip_masks(layer.apply(params, state, x, ctx)[0])
+        return sum((leaf**2).sum() for leaf in jax.tree.leaves(y)), y
+
+    def products(jaxpr):
+        """How many products a step takes, of those that are looped over."""
+        loops = [e for e in jaxpr.eqns if e.primitive.name == "scan"]
+        return sum(str(e.params["jaxpr"]).count("dot_general[") for e in loops)
+
+    found, counts = [], []
+    for at_once in (False, True):
+        monkeypatch.setattr(recurrence, "all_steps_at_once", lambda at_once=at_once: at_once)
+        run = lambda params, x: jax.value_and_grad(loss, (0, 1), has_aux=True)(params, x)
+        found.append(jax.jit(run)(params, x))
+        counts.append(products(jax.make_jaxpr(lambda params, x: loss(params, x)[1])(params, x)))
+    assert counts[0] == counts[1] + 1
+    for one, other in zip(*map(jax.tree.leaves, found), strict=True):
+        assert np.isfinite(other).all()
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
+    if masked:
+        np.testing.assert_array_equal(np.asarray(found[1][1][1])[~mask], 0)
+    each = jax.vmap(lambda x: layer.apply(params, state, x[None], Context())[0])
+    assert np.isfinite(jax.tree.leaves(strip_masks(each(jnp.nan_to_num(x))))[0]).all()
+    output_spec(layer, jax.ShapeDtypeStruct((2, 7, 5), "float32"))
+
+
+def test_the_platform_decides_where_the_inputs_are_multiplied(monkeypatch):
+    assert not recurrence.all_steps_at_once()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert recurrence.all_steps_at_once()

@@ -325,6 +325,14 @@ def test_paths(tmp_path, monkeypatch):
     os.chmod(odd, 0o640)
     model.save(odd)
     assert odd.stat().st_mode & 0o777 == 0o640
+    before = os.umask(0o027)
+    try:
+        monkeypatch.setattr(os, "umask", None)  # it is the whole process's, other threads included
+        model.save(tmp_path / "new.fnn")
+    finally:
+        monkeypatch.undo()
+        os.umask(before)
+    assert (tmp_path / "new.fnn").stat().st_mode & 0o777 == 0o640
     monkeypatch.setenv("HOME", str(tmp_path))
     model.save("~/home.fnn")
     assert (tmp_path / "home.fnn").exists()

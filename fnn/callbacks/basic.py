@@ -13,7 +13,14 @@ from fnn.training.step import with_average
 
 
 class History(_History, Callback):
-    """The record of a training as a callback of its own; `fit` returns one anyway."""
+    """The record of a training as a callback of its own; `fit` returns one anyway.
+
+    >>> record = History()
+    >>> model.fit(x, y, epochs=2, callbacks=[record], verbose=0)
+    <History of 2 epochs: loss=0.25>
+    >>> record.history, record.epoch
+    ({'loss': [1.0, 0.25]}, [0, 1])
+    """
 
     def __init__(self) -> None:
         Callback.__init__(self)
@@ -50,6 +57,9 @@ class ProgbarLogger(Callback):
     """Nothing more: the progress bar belongs to `fit` itself, see its `verbose`.
 
     Taken for Keras's sake.
+
+    >>> model.fit(x, y, callbacks=[ProgbarLogger()], verbose=0)  # and no bar
+    <History of 1 epochs: loss=1>
     """
 
 
@@ -60,6 +70,11 @@ class TerminateOnNaN(Callback):
     epoch is NaN in History. It costs no synchronization: the step itself watches. With
     `raise_error` a RuntimeError is raised. Where `compile` has guard="ignore" it looks at the loss
     of each epoch.
+
+    >>> model.learning_rate = 1e30
+    >>> model.fit(x, y, epochs=9, callbacks=[TerminateOnNaN()], verbose=0).epoch
+    Invalid loss, terminating training: ...
+    [0, 1]
     """
 
     def __init__(self, raise_error: bool = False) -> None:
@@ -89,6 +104,12 @@ class SwapEMAWeights(Callback):
     The optimizer keeps it (`use_ema=True`). With `swap_on_epoch` it also stands in the model from
     the end of an epoch to the begin of the next, for callbacks after this one, such as
     `ModelCheckpoint`. Raises ValueError for an optimizer without an average.
+
+    >>> model.compile(fnn.optimizers.SGD(0.125, use_ema=True, ema_momentum=0.5), "mse")
+    >>> swap, data = SwapEMAWeights(), (x, y)
+    >>> history = model.fit(*data, epochs=2, callbacks=[swap], validation_data=data, verbose=0)
+    >>> history.history["val_loss"]  # 0.0625 is that of the weights themselves
+    [0.25, 0.140625]
     """
 
     def __init__(self, swap_on_epoch: bool = False) -> None:

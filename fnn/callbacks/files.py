@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +14,8 @@ from jax import random
 
 from fnn.callbacks.monitoring import check_mode, direction, improves, monitored
 from fnn.core import tree
-from fnn.saving.archive import FileError, write_whole
+from fnn.core.files import write_whole
+from fnn.saving.archive import FileError
 from fnn.training.hooks import Callback, Logs
 
 
@@ -27,6 +27,11 @@ class ModelCheckpoint(Callback):
     Folders are made. `save_best_only` saves where `monitor` is better than it ever was, or than
     `initial_value_threshold`. A file is written whole or not at all.
     Raises ValueError for a name that is not in the logs, naming those that are.
+
+    >>> saver = ModelCheckpoint("epoch-{epoch}.fnn", monitor="loss", save_best_only=True)
+    >>> history = model.fit(x, y, epochs=2, callbacks=[saver], verbose=0)
+    >>> sorted(os.listdir()), saver.best
+    (['epoch-1.fnn', 'epoch-2.fnn'], 0.25)
     """
 
     resumed: ClassVar[tuple[str, ...]] = ("best",)
@@ -82,7 +87,9 @@ class ModelCheckpoint(Callback):
             ) from None
         said = f"\nEpoch {self._epoch + 1}: "
         if self.save_best_only:
-            value = monitored("ModelCheckpoint", self.monitor, logs)
+            value = monitored(self, logs)
+            if value is None:
+                return
             way = direction(self.monitor, self.mode, self.model)
             before = "None" if self.best is None else f"{self.best:.5f}"
             if not improves(value, self.best, way):
@@ -129,6 +136,13 @@ class BackupAndRestore(Callback):
     devices are for checkpoints of Orbax. The file is written whole or not at all, so
     `double_checkpoint` changes nothing. Raises ValueError (a FileError) for the file of another
     model, listing what differs.
+
+    >>> first = BackupAndRestore("backup", delete_checkpoint=False)  # as if it broke off here
+    >>> history = model.fit(x, y, epochs=2, callbacks=[first], verbose=0)
+    >>> again = fnn.Model(model.layer)  # an equal one, in a new process
+    >>> again.compile(model.optimizer, "mse")
+    >>> again.fit(x, y, epochs=3, callbacks=[BackupAndRestore("backup")], verbose=0).epoch
+    [2]
     """
 
     def __init__(
@@ -151,7 +165,6 @@ class BackupAndRestore(Callback):
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         _require_model(self)
-        self._before = sys.exception()  # of a caller that deals with one; no failure of this run
         if self.path.is_file():
             self.model.train_state = read_training(self.path, self.model.train_state)
 
@@ -164,8 +177,7 @@ class BackupAndRestore(Callback):
         write_training(self.path, state)
 
     def on_train_end(self, logs: Logs | None = None) -> None:
-        failed = sys.exception() is not self._before  # then this is the way out after an error
-        if self.delete_checkpoint and not failed:
+        if self.delete_checkpoint and not self.failed:
             self.path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # it holds files of others
                 self.path.parent.rmdir()

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 
 from fnn.training.hooks import Callback, Logs
-from fnn.training.step import NORMS
 
 
 class GradientStatistics(Callback):
@@ -16,7 +15,13 @@ class GradientStatistics(Callback):
 
     `history` maps a path to `{"gradient": [...], "update": [...], "weight": [...]}`, a number an
     epoch. They are computed inside the step, which waits for nothing, and do not stand in the logs;
-    a `fit` with this callback compiles a step of its own. Gradients are those before clipping.
+    a `fit` with this callback compiles a step of its own. Gradients are those before clipping,
+    weights those before the update.
+
+    >>> norms = GradientStatistics()
+    >>> history = model.fit(x, y, callbacks=[norms], verbose=0)
+    >>> {kind: round(v[0], 3) for kind, v in norms.history["dense/kernel"].items()}
+    {'gradient': 2.0, 'update': 0.25, 'weight': 0.0}
     """
 
     step_statistics = True  # asks `fit` for a step that logs norms
@@ -28,12 +33,12 @@ class GradientStatistics(Callback):
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self.history = {}
 
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        logs = {} if logs is None else logs
-        for name in [name for name in logs if name.partition("/")[0] in NORMS]:
+    def on_step_statistics(self, epoch: int, norms: dict[str, float]) -> None:
+        """Takes the norms of an epoch: `gradient_norm/dense/kernel` and the like."""
+        for name, value in norms.items():
             kind, _, path = name.partition("/")
             found = self.history.setdefault(path, {})
-            found.setdefault(kind.removesuffix("_norm"), []).append(logs.pop(name))
+            found.setdefault(kind.removesuffix("_norm"), []).append(value)
 
     def ratios(self) -> dict[str, float]:
         """The norm of the last update over that of the weight, by path: 1e-3 is usual."""
@@ -49,6 +54,12 @@ class Profile(Callback):
     It is written to `log_dir`, for TensorBoard's profile page or xprof; operations stand under the
     names of their layers. The first step compiles, so it is not a good one to look at. Waits for
     every batch.
+
+    Raises ValueError unless 0 <= first <= last.
+
+    >>> profile = Profile("trace", first=5, last=7)  # three steps, past what is compiled at first
+    >>> profile.first, profile.last
+    (5, 7)
     """
 
     def __init__(self, log_dir: Any, first: int = 2, last: int = 4) -> None:

@@ -19,8 +19,15 @@ class EarlyStopping(Callback):
     Improved means better than the best by more than `min_delta`. `mode` "auto" asks the metric
     whether more is better; a loss and an unknown metric of the form `..._loss` go down. With
     `restore_best_weights` the model ends with the weights of its best epoch, also when the training
-    ran to its end. The first epochs, before `start_from_epoch`, do not count.
+    ran to its end, but not after an error or Ctrl-C. The first epochs, before `start_from_epoch`,
+    do not count, nor do epochs without validation (`validation_freq`) if it is validation that is
+    watched.
     Raises ValueError if `monitor` is not in the logs, naming those that are.
+
+    >>> model.learning_rate = 0.0  # nothing improves after the first epoch
+    >>> stop = EarlyStopping("loss", patience=2)
+    >>> model.fit(x, y, epochs=9, callbacks=[stop], verbose=0).epoch
+    [0, 1, 2]
     """
 
     resumed: ClassVar[tuple[str, ...]] = ("wait", "best", "best_epoch", "best_weights")
@@ -49,8 +56,8 @@ class EarlyStopping(Callback):
         self.best_weights: Any = None
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        value = monitored("EarlyStopping", self.monitor, logs or {})
-        if epoch < self.start_from_epoch:
+        value = monitored(self, logs or {})
+        if value is None or epoch < self.start_from_epoch:
             return
         if self.restore_best_weights and self.best_weights is None:
             self.best_weights = self._weights()
@@ -68,7 +75,7 @@ class EarlyStopping(Callback):
     def on_train_end(self, logs: Logs | None = None) -> None:
         if self.stopped_epoch and self.verbose:
             print(f"Epoch {self.stopped_epoch + 1}: early stopping")
-        if self.best_weights is not None:
+        if self.best_weights is not None and not self.failed:
             if self.verbose:
                 print(f"Restoring model weights from the best epoch: {self.best_epoch + 1}.")
             now, best = self.model.train_state, self.best_weights
@@ -91,6 +98,10 @@ class ReduceLROnPlateau(Callback):
     epochs do not count. The rate never falls below `min_lr`; nothing is compiled anew. The rate of
     the epoch goes into the logs as `learning_rate`. With `ByPath` every rate is reduced.
     Raises ValueError if `monitor` is not in the logs, naming those that are.
+
+    >>> reduce = ReduceLROnPlateau("loss", factor=0.5, patience=1, min_delta=9.0)  # none gains 9
+    >>> model.fit(x, y, epochs=3, callbacks=[reduce], verbose=0).history["learning_rate"]
+    [0.125, 0.125, 0.0625]
     """
 
     resumed: ClassVar[tuple[str, ...]] = ("wait", "best", "cooldown_counter")
@@ -125,7 +136,9 @@ class ReduceLROnPlateau(Callback):
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         logs = {} if logs is None else logs
         logs.update(learning_rates(self))
-        value = monitored("ReduceLROnPlateau", self.monitor, logs)
+        value = monitored(self, logs)
+        if value is None:
+            return
         if self.cooldown_counter > 0:
             self.cooldown_counter -= 1
             self.wait = 0
@@ -163,12 +176,24 @@ def improves(value: float, best: float | None, way: str, min_delta: float = 0) -
     return value - min_delta > best if way == "max" else value + min_delta < best
 
 
-def monitored(owner: str, monitor: str, logs: Logs) -> float:
-    """The logged number called `monitor`. Raises ValueError naming the logs there are."""
+def monitored(callback: Any, logs: Logs) -> float | None:
+    """The logged number that a callback watches; None after an epoch that was not validated.
+
+    Raises ValueError naming the logs there are, or if it is no single number.
+    """
+    owner, monitor = type(callback).__name__, callback.monitor
+    rests = callback.params.get("validated") and not any(n.startswith("val_") for n in logs)
+    if monitor.startswith("val_") and rests:
+        return None
     if monitor not in logs:
         raise ValueError(
             f"{owner}: expected monitor among {sorted(logs)}, received monitor={monitor!r}; "
             "do give validation_data for the names that start with val_"
+        )
+    if np.ndim(logs[monitor]):
+        raise ValueError(
+            f"{owner}: expected a monitor that is one number, received {monitor!r}, which is "
+            f"{logs[monitor]}; do average it (F1Score has average='macro')"
         )
     return float(logs[monitor])
 

@@ -112,8 +112,12 @@ class LearningRateFinder(Callback):
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         if self.model.stop_training:
             return
-        total = (batch + 1) * (logs or {})["loss"]  # the logs hold the mean of the epoch so far
-        loss, self._before = total - (self._before if batch else 0.0), total
+        # The logs hold the mean of the rows of the epoch so far; the last batch may be a short one.
+        rows, size = self.params.get("rows"), self.params.get("batch_size", 1)
+        seen, seen_before = (min(n * size, rows or n * size) for n in (batch + 1, batch))
+        total = seen * (logs or {})["loss"]
+        loss = (total - (self._before if batch else 0.0)) / (seen - seen_before)
+        self._before = total
         self._mean = self.smoothing * self._mean + (1 - self.smoothing) * loss
         self.rates.append(float(self.planned[len(self.rates)]))
         self.losses.append(self._mean / (1 - self.smoothing ** len(self.rates)))
@@ -132,15 +136,19 @@ class LearningRateFinder(Callback):
 
     @property
     def suggestion(self) -> float:
-        """The rate where the loss falls fastest (per factor of the rate), before its least."""
+        """The rate where the loss falls fastest (per factor of the rate), before its least.
+
+        The first tenth is left out: there one noisy batch is all that there is.
+        """
         if len(self.losses) < 3:
             raise ValueError(
                 f"LearningRateFinder: expected a test of 3 steps at least, received "
                 f"{len(self.losses)}; do model.fit(x, y, epochs=..., callbacks=[finder])"
             )
-        end = max(int(np.argmin(self.losses)) + 1, 3)
-        slopes = np.gradient(np.array(self.losses[:end]), np.log(self.rates[:end]))
-        return self.rates[int(np.argmin(slopes))]
+        first = len(self.losses) // 10
+        end = max(int(np.argmin(self.losses[first:])) + first + 1, first + 3)
+        slopes = np.gradient(np.array(self.losses[first:end]), np.log(self.rates[first:end]))
+        return self.rates[first + int(np.argmin(slopes))]
 
     def plot(self, path: Any = None) -> Any:
         """A figure of loss over rate (needs matplotlib); saved if a path is given."""

@@ -41,6 +41,10 @@ class CSVLogger(Callback):
     `append` goes on in a file that exists, under its header. Every row is on the disk before the
     training goes on, and a row that a crash broke off is cut away. A number that an epoch does not
     have (validation now and then) is NA. Raises ValueError for a header of other names.
+
+    >>> history = model.fit(x, y, epochs=2, callbacks=[CSVLogger("log.csv")], verbose=0)
+    >>> Path("log.csv").read_text().split()
+    ['epoch,loss,val_loss', '0,1.0,NA', '1,0.25,NA']
     """
 
     def __init__(self, filename: Any, separator: str = ",", append: bool = False) -> None:
@@ -57,7 +61,9 @@ class CSVLogger(Callback):
         logs = logs or {}
         if not self.keys:
             self.keys = self._header(sorted(logs))
-        append_line(self.path, self._row([epoch, *(logs.get(key, "NA") for key in self.keys)]))
+        values = (logs.get(key, "NA") for key in self.keys)
+        cells = [f"[{', '.join(map(str, v.tolist()))}]" if np.ndim(v) else v for v in values]
+        append_line(self.path, self._row([epoch, *cells]))
 
     def _header(self, keys: list[str]) -> list[str]:
         """The names of the columns: those of the file, or new ones, written."""
@@ -86,6 +92,11 @@ class JSONLogger(Callback):
 
     The lines are appended, each is on the disk before the training goes on. A number that JSON does
     not have (NaN, infinity) is null. In place of Keras's RemoteMonitor, for any reader of a file.
+
+    >>> history = model.fit(x, y, epochs=2, callbacks=[JSONLogger("log.jsonl")], verbose=0)
+    >>> print(Path("log.jsonl").read_text(), end="")
+    {"epoch": 0, "loss": 1.0}
+    {"epoch": 1, "loss": 0.25}
     """
 
     def __init__(self, filename: Any) -> None:
@@ -93,9 +104,17 @@ class JSONLogger(Callback):
         self.path = Path(os.path.expanduser(os.fspath(filename)))
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        plain = {name: float(value) for name, value in (logs or {}).items()}
-        row = {name: value if math.isfinite(value) else None for name, value in plain.items()}
+        row = {name: _plain(value) for name, value in (logs or {}).items()}
         append_line(self.path, json.dumps({"epoch": epoch, **row}) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """A log as JSON has it: a number or null, a list of such, else a text."""
+    if np.ndim(value):
+        return [_plain(item) for item in np.asarray(value).tolist()]
+    if isinstance(value, str) or not np.isreal(value):
+        return str(value)
+    return float(value) if math.isfinite(value) else None
 
 
 class TensorBoard(Callback):
@@ -106,6 +125,10 @@ class TensorBoard(Callback):
     after each epoch; `write_graph` the network as text. Needs tensorboardX
     (`pip install "fnn[tensorboard]"`). Images, embeddings and profiles are not written: see
     `Profile` for these; ValueError is raised.
+
+    >>> history = model.fit(x, y, callbacks=[TensorBoard("logs")], verbose=0)
+    >>> sorted(os.listdir("logs"))
+    ['train', 'validation']
     """
 
     def __init__(
@@ -160,7 +183,7 @@ class TensorBoard(Callback):
             numbers.update(learning_rates(self))
         for name, value in numbers.items():
             writer = self.validation if name.startswith("val_") else self.train
-            writer.add_scalar(f"epoch_{name.removeprefix('val_')}", value, epoch)
+            _write_scalars(writer, f"epoch_{name.removeprefix('val_')}", value, epoch)
         if self.histogram_freq and epoch % self.histogram_freq == 0:
             now = self.model.train_state
             for part in (now.params, now.state):
@@ -178,4 +201,13 @@ class TensorBoard(Callback):
         self.batches += 1
         if self.batches % self.update_freq == 0:
             for name, value in (logs or {}).items():
-                self.train.add_scalar(f"batch_{name}", value, self.batches)
+                _write_scalars(self.train, f"batch_{name}", value, self.batches)
+
+
+def _write_scalars(writer: Any, name: str, value: Any, step: int) -> None:
+    """One number, or each of an array under its place; TensorBoard shows no other."""
+    if np.ndim(value):
+        for place, item in np.ndenumerate(np.asarray(value)):
+            _write_scalars(writer, "/".join((name, *map(str, place))), item, step)
+    elif not isinstance(value, str):
+        writer.add_scalar(name, value, step)

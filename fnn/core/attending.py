@@ -1,4 +1,4 @@
-"""What attention layers share: folded axes, who may look at whom, the weighted mean, dropout."""
+"""What attention layers share: folded axes, who may look at whom, the weighted mean."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax, random
+from jax import Array, lax
 
 from fnn.core import arguments
+from fnn.core.arithmetic import drop
 from fnn.core.context import Context
 from fnn.core.layer import State
-from fnn.core.masking import combine_masks
+from fnn.core.masking import combine_masks, leading
 
 Axes = tuple[int, ...]
 
@@ -33,7 +34,7 @@ def blank_steps(x: Array, mask: Array | None) -> Array:
     """`x` with zeros in the masked steps: what stands there, NaN included, reaches no sum."""
     if mask is None:
         return x
-    return jnp.where(mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim)), x, 0)
+    return jnp.where(leading(mask, x.ndim), x, 0)
 
 
 def axes_of(layer: Any, ndim: int) -> tuple[int, ...]:
@@ -100,8 +101,7 @@ def step_mask(mask: Array | None, like: Array, axes: tuple[int, ...], positions:
     if mask is None:
         return None
     shape = like.shape[: positions + 1]
-    spread = mask.reshape(mask.shape + (1,) * (len(shape) - mask.ndim))
-    return fold(jnp.broadcast_to(spread, shape), axes, positions)
+    return fold(jnp.broadcast_to(leading(mask, len(shape)), shape), axes, positions)
 
 
 def pair_mask(query: Array | None, key: Array | None) -> Array | None:
@@ -131,18 +131,6 @@ def shares_of(scores: Array, allowed: Array | None) -> Array:
     )
 
 
-def drop_shares(layer: Any, shares: Array, ctx: Context) -> Array:
-    """`shares` with a share `layer.dropout` of them dropped in training."""
-    if not ctx.train or layer.dropout == 0:
-        return shares
-    if layer.dropout == 1:
-        return jnp.zeros_like(shares)
-    key = ctx.random_key("dropout")
-    key = key if layer.seed is None else random.fold_in(key, layer.seed)
-    kept = random.bernoulli(key, 1 - layer.dropout, shares.shape)
-    return jnp.where(kept, shares / (1 - layer.dropout), 0)
-
-
 def attend(
     layer: Any, q: Array, k: Array, v: Array, allowed: Array | None, ctx: Context
 ) -> tuple[Array, Array]:
@@ -157,7 +145,9 @@ def attend(
     scores = jnp.einsum("ntgrd,nsgd->ngrts", grouped, k, preferred_element_type=exact)
     scores = scores.reshape(n, heads, t, s) / math.sqrt(size)
     shares = shares_of(scores, allowed).astype(v.dtype)
-    kept = drop_shares(layer, shares, ctx).reshape(n, groups, heads // groups, t, s)
+    kept = drop(layer, shares, layer.dropout, ctx, "dropout").reshape(
+        n, groups, heads // groups, t, s
+    )
     y = jnp.einsum("ngrts,nsge->ntgre", kept, v)
     return y.reshape(n, t, heads, v.shape[-1]), shares
 

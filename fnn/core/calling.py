@@ -16,7 +16,7 @@ from fnn.core import tree
 from fnn.core.config import resolve
 from fnn.core.context import INFERENCE, Context, salt
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masking import Masked, combine_masks, split_mask, strip_masks
+from fnn.core.masking import Masked, combine_masks, leading, split_mask, strip_masks
 
 
 @contextlib.contextmanager
@@ -88,7 +88,7 @@ def _activity_penalty(layer: Any, y: Any, ctx: Context) -> Array:
     for output in jax.tree.leaves(strip_masks(y)):
         real, rows = output, output.shape[0]
         if ctx.rows is not None:
-            real = jnp.where(ctx.rows.reshape(-1, *(1,) * (output.ndim - 1)), output, 0)
+            real = jnp.where(leading(ctx.rows, output.ndim), output, 0)
             rows = jnp.maximum(ctx.rows.sum(), 1)
         total += regularizer(real) / rows
     return total
@@ -169,6 +169,13 @@ def _weight_spec(layer: Layer, treedef: Any, leaves: tuple[Any, ...]) -> tuple[P
 
     spec = jax.eval_shape(run, random.key(0), treedef.unflatten(leaves))
     return tuple(map(tree.same_order, spec, written[-1]))
+
+
+def init_copies(layer: Layer, key: Array, number: int, x: Any) -> tuple[Params, State]:
+    """Fresh weights of `number` copies of `layer`, each from a key of its own."""
+    keys = random.split(key, number)
+    stacked = jax.vmap(lambda key: initialize(layer, key, x))(keys)
+    return tuple(map(tree.same_order, stacked, weight_spec(layer, x)))
 
 
 def snake_case(name: str) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import numpy as np
 
 from fnn.core import fields
-from fnn.core.registry import TABLE, lookup, names_of, register
+from fnn.core.registry import TABLE, is_ours, lookup, names_of, register
 
 T = TypeVar("T")
 
@@ -37,17 +38,13 @@ def resolve(kind: str, identifier: Any) -> Any:
 
 
 # The kind of thing that a field holds, by the end of the field's name.
-_FIELD_KINDS = {
-    "activation": "activation",
-    "initializer": "initializer",
-    "regularizer": "regularizer",
-    "constraint": "constraint",
-}
+_FIELD_KINDS = ("activation", "initializer", "regularizer", "constraint")
 
 
 def field_kind(field_name: str) -> str | None:
     """`kernel_initializer` -> `initializer`; None for a plain field."""
-    return _FIELD_KINDS.get(field_name.rpartition("_")[2])
+    kind = field_name.rpartition("_")[2]
+    return kind if kind in _FIELD_KINDS else None
 
 
 def freeze(value: Any) -> Any:
@@ -67,7 +64,23 @@ def freeze(value: Any) -> Any:
         return freeze(value.tolist())
     if isinstance(value, np.generic):
         return value.item()
+    if type(value).__hash__ is None:  # a jax.Array, a set
+        raise TypeError(
+            "expected plain data (numbers, texts, lists, dicts, functions, values), since values "
+            f"are compared and saved, received {value!r} of type {type(value).__name__}; do give "
+            "np.asarray(...) of an array, which becomes a tuple, or close over it in a function"
+        )
     return value
+
+
+@contextlib.contextmanager
+def _noted(value: Any, field_name: str) -> Iterator[None]:
+    """Adds to an error which field of `value` it is about."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        error.add_note(f"as {field_name} of {type(value).__name__}")
+        raise
 
 
 def _canonical(name: str, value: Any) -> Any:
@@ -109,18 +122,14 @@ class Value:
         cls._open = "__init__" in cls.__dict__ or cls._open
         if not cls._open:
             _make_dataclass(cls)
-        ours = cls.__module__.partition(".")[0] == "fnn"
-        if ours and loadable and not cls.__name__.startswith("_"):
+        if is_ours(cls) and loadable and not cls.__name__.startswith("_"):
             register(cls)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
-            value = getattr(self, field.name)
-            try:
-                object.__setattr__(self, field.name, _canonical(field.name, value))
-            except (TypeError, ValueError) as error:
-                error.add_note(f"as {field.name} of {type(self).__name__}")
-                raise
+            with _noted(self, field.name):
+                value = _canonical(field.name, getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
             fields.check(self, field.name)
         self.validate()
         if not self._open:
@@ -141,26 +150,35 @@ class Value:
             )
         object.__setattr__(self, name, value)
 
-    def _items(self) -> tuple[tuple[str, type, Any], ...]:
-        """What it is compared by; 2 and 2.0 compute in different dtypes, so the type counts."""
-        items = ((name, freeze(value)) for name, value in vars(self).items() if name[0] != "_")
-        return tuple((name, type(value), value) for name, value in items)
+    def _key(self) -> tuple[Any, ...]:
+        """What it is compared by: its class, and its attributes with their types."""
+        known: tuple[Any, ...] | None = vars(self).get("_known")
+        if known is None:
+            known = (type(self),)
+            for name, value in vars(self).items():
+                if name[0] != "_":
+                    with _noted(self, name):
+                        known += (name, fields.typed(freeze(value)))
+            if "_sealed" in vars(self):
+                object.__setattr__(self, "_known", known)
+        return known
 
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True
-        return type(self) is type(other) and self._items() == other._items()
+        return type(self) is type(other) and self._key() == other._key()
 
     def __hash__(self) -> int:
         known = vars(self).get("_hash")
         if known is None:
-            known = hash((type(self), self._items()))
+            known = hash(self._key())
             if "_sealed" in vars(self):
                 object.__setattr__(self, "_hash", known)
         return known
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: v for name, v in vars(self).items() if name not in ("_hash", "_source")}
+        left_out = ("_hash", "_known", "_owner")
+        return {name: v for name, v in vars(self).items() if name not in left_out}
 
     def __repr__(self) -> str:
         declared = () if self._open else dataclasses.fields(self)  # type: ignore[arg-type]
@@ -189,7 +207,8 @@ def _make_dataclass(cls: Any) -> None:
 
 
 def _same(value: Any, default: Any) -> bool:
-    return type(value) is type(freeze(default)) and value == freeze(default)
+    default = freeze(default)
+    return type(value) is type(default) and fields.typed(value) == fields.typed(default)
 
 
 class Fields(Value):

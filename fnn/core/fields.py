@@ -45,6 +45,19 @@ def dtype_name(dtype: Any) -> str:
         ) from error
 
 
+def typed(value: Any) -> Any:
+    """What a field is compared by: 2, 2.0 and True compute in different dtypes.
+
+    A float is what it prints, so -0.0 is not 0.0, and NaN is NaN.
+
+    >>> typed((1, 2.0)) == typed((1.0, 2.0)), typed(float("nan")) == typed(float("nan"))
+    (False, True)
+    """
+    if isinstance(value, tuple):
+        return (type(value), *map(typed, value))
+    return type(value), repr(value) if isinstance(value, (float, complex)) else value
+
+
 @functools.cache
 def hints(cls: Any) -> dict[str, Any]:
     """The annotations of a class; none where they name what cannot be found."""

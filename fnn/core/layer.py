@@ -58,7 +58,7 @@ class Layer(Value, loadable=False):
     masking: ClassVar[Masking] = "refuse"
     stacked: ClassVar[bool] = False  # the weights of the children have a leading axis of copies
     ends_in_activation: ClassVar[bool] = False  # its field `activation` is the last thing it does
-    weight_names: ClassVar[dict[str, str]] = {}  # where `<stem>_regularizer` is not for `<stem>`
+    weight_names: ClassVar[dict[str, str]] = {}  # where `<stem>_initializer` is not for `<stem>`
     input_names: ClassVar[tuple[str, ...]] = ()  # of a layer of several inputs, in their order
 
     name: str | None = field(default=None, kw_only=True)
@@ -109,9 +109,10 @@ class Layer(Value, loadable=False):
             return self, None
         return self.replace(activation=None), self.activation  # type: ignore[attr-defined]
 
-    def weight(self, name: str, key: Array, shape: tuple[int, ...]) -> Array:
-        """A fresh weight by the field `<name>_initializer`."""
-        initializer = resolve("initializer", getattr(self, f"{name}_initializer"))
+    def weight(self, stem: str, key: Array, shape: tuple[int, ...]) -> Array:
+        """A fresh weight by the field `<stem>_initializer`; its own name gives it its key."""
+        initializer = resolve("initializer", getattr(self, f"{stem}_initializer"))
+        name = self.weight_names.get(stem, stem)
         return initializer(random.fold_in(key, salt(name)), shape, self.weight_dtype)
 
     @property

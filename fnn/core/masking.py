@@ -71,6 +71,15 @@ def carry_mask(x: Any, ctx: Context) -> tuple[Any, Context]:
     return attach_mask(x, ctx.mask), ctx.replace(mask=None)
 
 
+def leading(mask: Any, ndim: int) -> Any:
+    """A mask over the first axes, with further axes of length 1 up to `ndim`.
+
+    >>> leading(jnp.ones((2, 3), bool), 4).shape
+    (2, 3, 1, 1)
+    """
+    return mask.reshape(*mask.shape, *(1,) * (ndim - mask.ndim))
+
+
 def combine_masks(masks: Any) -> Array | None:
     """The positions that every mask in `masks` calls real; None where there is no mask at all."""
     known = [mask for mask in masks if mask is not None]

@@ -100,6 +100,16 @@ def Input(  # noqa: N802 - Keras's name
     return Node(None, (), input_specs(whole, dtype or "float32"), name)
 
 
+def stated_inputs(layer: Layer) -> Any:
+    """The nodes that a layer says it starts from: those of its model, or by its `input_shape`."""
+    owner = vars(layer).get("_owner")
+    if owner is not None and not owner.path and owner.model is not None:
+        return owner.model._inputs
+    if layer.input_shape is None:
+        return None
+    return Node(None, (), input_specs((None, *layer.input_shape)))
+
+
 def symbolic_call(layer: Layer, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
     """The node of `layer` on `inputs`; its shape is inferred now, so errors are at this line.
 

@@ -15,7 +15,9 @@ def register(thing: Any = None, /, *names: Any, kind: str | None = None) -> Any:
 
     A decorator. `names` are further strings that stand for it, the only ones of a function that has
     no name of its own: `register(lambda x: x / 2, "half")`; `kind` is needed only where a function
-    plays a part that Keras names by string (`kind="activation"`). Raises ValueError without a name.
+    plays a part that Keras names by string (`kind="activation"`). Registered again, as by a
+    notebook cell that runs twice, the new one counts. Raises ValueError without a name, and for one
+    of fnn's own, which would change what fnn itself makes of it.
 
     >>> @register
     ... def halve(x):
@@ -32,8 +34,13 @@ def register(thing: Any = None, /, *names: Any, kind: str | None = None) -> Any:
         raise ValueError(
             f"expected a name for {thing!r}, received none; do fnn.register(function, 'name')"
         )
-    for name in own:
-        TABLE[key, name] = thing
+    taken = [name for name in own if not is_ours(thing) and is_ours(TABLE.get((key, name)))]
+    if taken:
+        raise ValueError(
+            f"expected a name of its own for the {key}, received {taken[0]!r}, which is fnn's; "
+            f"do call it e.g. My{taken[0]}"
+        )
+    TABLE.update({(key, name): thing for name in own})
     return thing
 
 
@@ -49,6 +56,11 @@ def register_keras_serializable(package: str = "Custom", name: str | None = None
     1.0
     """
     return register(*filter(None, [name]))
+
+
+def is_ours(thing: Any) -> bool:
+    """Whether a class or function is of fnn itself."""
+    return str(getattr(thing, "__module__", "")).partition(".")[0] == "fnn"
 
 
 def names_of(kind: str) -> list[str]:

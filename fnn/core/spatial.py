@@ -102,11 +102,6 @@ def convolve(
     )
 
 
-def real_numbers(x: Array) -> Array:
-    """`x`, whole numbers as float32."""
-    return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.float32)
-
-
 def lowest(x: Array) -> Any:
     """What no value of `x` is below."""
     floating = jnp.issubdtype(x.dtype, jnp.floating)

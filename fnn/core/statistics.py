@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn.core import arguments
+from fnn.core.context import Context
 from fnn.core.layer import Params
+from fnn.core.masking import combine_masks, leading
 
 
 def gamma_beta(layer: Any, key: Array, shape: tuple[int, ...]) -> Params:
@@ -17,13 +21,38 @@ def gamma_beta(layer: Any, key: Array, shape: tuple[int, ...]) -> Params:
     return {name: layer.weight(name, key, shape) for name in names}
 
 
-def center(x: Array, axes: tuple[int, ...], epsilon: float) -> tuple[Array, Array]:
-    """(x - mean, 1 / sqrt(variance + epsilon)), both over `axes`.
+def real_entries(ctx: Context, ndim: int, axes: Iterable[int]) -> Array | None:
+    """Which entries may enter a mean over `axes`, to spread over the inputs; None for all.
+
+    A mask counts only where one of its own axes is among these: else nothing real meets padding.
+    """
+    known = (m for m in (ctx.rows, ctx.mask) if m is not None and min(axes) < m.ndim)
+    return combine_masks([leading(mask.astype(bool), ndim) for mask in known])
+
+
+def zeros_elsewhere(x: Array, real: Array | None) -> Array:
+    """`x` where it is real, else 0: what stands there, NaN included, reaches no gradient."""
+    return x if real is None else jnp.where(real, x, 0)
+
+
+def mean(x: Array, axes: tuple[int, ...], real: Array | None, keepdims: bool = True) -> Array:
+    """The mean over `axes` of the real entries, where `x` is 0 elsewhere; 0 if none is real."""
+    if real is None:
+        return x.mean(axes, keepdims=keepdims)
+    alike = math.prod(x.shape[axis] for axis in axes if real.shape[axis] == 1)
+    count = real.sum(axes, keepdims=keepdims) * alike
+    return x.sum(axes, keepdims=keepdims) / jnp.maximum(count, 1)
+
+
+def center(
+    x: Array, axes: tuple[int, ...], epsilon: float, real: Array | None
+) -> tuple[Array, Array]:
+    """(x - mean, 1 / sqrt(variance + epsilon)), both over `axes` and as `mean` has it.
 
     Centered once: var() would do so again, and a transformer feels it (a sixth of a step).
     """
-    centered = x - x.mean(axes, keepdims=True)
-    return centered, lax.rsqrt(jnp.square(centered).mean(axes, keepdims=True) + epsilon)
+    centered = zeros_elsewhere(x - mean(x, axes, real), real)
+    return centered, lax.rsqrt(mean(jnp.square(centered), axes, real) + epsilon)
 
 
 def scale_shift(y: Array, params: Params, axes: tuple[int, ...], scale: str = "gamma") -> Array:
@@ -37,11 +66,6 @@ def scale_shift(y: Array, params: Params, axes: tuple[int, ...], scale: str = "g
 def at_least_float32(x: Array) -> Array:
     """`x` in float32, or in its own dtype where that is wider."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
-def output_dtype(x: Array) -> Any:
-    """The dtype of the outputs: that of `x`, float32 for whole numbers."""
-    return x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.float32
 
 
 def axes_of(layer: Any, x: Any) -> tuple[int, ...]:

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from fnn.core.masking import leading
+
 Shape = tuple[int, ...]
 
 
@@ -82,9 +84,7 @@ def spread(weight: Any, shape: Shape) -> Array:
             f"expected weights (or a mask) of shape {shape[:1]} or {shape[:2]} for values of shape "
             f"{shape}, received {weight.shape}; do give one for each example or for each step"
         )
-    return jnp.broadcast_to(
-        weight.reshape(*weight.shape, *(1,) * (len(shape) - weight.ndim)), shape
-    )
+    return jnp.broadcast_to(leading(weight, len(shape)), shape)
 
 
 def blank(x: Any, valid: Array, fill: float) -> Array:
@@ -153,6 +153,9 @@ def as_float(x: Any, dtype: str | None = None) -> Array:
 
 
 def class_numbers(labels: Any) -> Array:
-    """Labels as whole numbers."""
+    """Labels as whole numbers, wide enough to be compared with any number of classes.
+
+    In JAX `uint8(1) < 256` is False: 256 has no place in uint8.
+    """
     labels = jnp.asarray(labels)
-    return labels if jnp.issubdtype(labels.dtype, jnp.integer) else labels.astype("int32")
+    return labels.astype("int64" if labels.dtype == "int64" else "int32")

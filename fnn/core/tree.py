@@ -101,4 +101,17 @@ def checked(name: str, given: Any, now: Any) -> Any:
         raise ValueError(
             f"expected {name} like those of the model, received\n  " + "\n  ".join(lines)
         )
-    return jax.tree.map(lambda a, b: jnp.asarray(a, b.dtype), given, now)
+    return jax.tree.map(lambda a, b: owned(a, b.dtype), given, now)
+
+
+def owned(array: Any, dtype: Any = None) -> Any:
+    """`array` on the device; what is on the host is copied, since JAX may use its memory as it is.
+
+    >>> host = np.zeros(100, "float32")
+    >>> array, host[:] = owned(host), 1
+    >>> float(array.sum())
+    0.0
+    """
+    if not isinstance(array, jax.Array):
+        array = np.array(array, dtype, copy=True)
+    return jnp.asarray(array, dtype)

@@ -17,26 +17,17 @@ from fnn.core.config import resolve
 from fnn.core.layer import Layer, Params
 
 
-def trainable(layer: Layer, params: Params) -> Any:
-    """For each weight of `params`, whether it learns (no layer around it is frozen)."""
+def split(layer: Layer, params: Params) -> tuple[Params, Params]:
+    """`params` as two trees: the weights that learn, and those inside a layer that is frozen."""
     frozen = [path for path, inner, _ in walk(layer) if not inner.trainable]
-    return tree.unflatten(
-        (path, not any(path[: len(prefix)] == prefix for prefix in frozen))
-        for path, _ in tree.flatten(params)
-    )
-
-
-def partition(params: Params, learns: Any) -> tuple[Params, Params]:
-    """`params` as two trees: the weights that learn and the others."""
-    flags = dict(tree.flatten(learns))
-    leaves = list(tree.flatten(params))
-    kept = tree.unflatten((path, leaf) for path, leaf in leaves if flags[path])
-    fixed = tree.unflatten((path, leaf) for path, leaf in leaves if not flags[path])
-    return kept, fixed
+    parts: tuple[list[Any], list[Any]] = [], []
+    for path, leaf in tree.flatten(params):
+        parts[any(path[: len(prefix)] == prefix for prefix in frozen)].append((path, leaf))
+    return tree.unflatten(parts[0]), tree.unflatten(parts[1])
 
 
 def merge(like: Params, first: Params, second: Params) -> Params:
-    """The union of two trees of weights that `partition` made of a tree like `like`."""
+    """The union of two trees of weights that `split` made of a tree like `like`."""
     return tree.fill(like, tree.unflatten([*tree.flatten(first), *tree.flatten(second)]))
 
 

@@ -13,7 +13,12 @@ from fnn.initializers.initializer import Initializer, Shape, draw_key, require_r
 
 
 class RandomNormal(Initializer):
-    """Normal numbers of this mean and standard deviation."""
+    """Normal numbers of this mean and standard deviation.
+
+    >>> weight = RandomNormal(mean=2.0, stddev=0.5)(jax.random.key(0), (200, 200))
+    >>> round(float(weight.mean()), 1), round(float(weight.std()), 1)
+    (2.0, 0.5)
+    """
 
     mean: float = 0.0
     stddev: float = 0.05
@@ -24,7 +29,12 @@ class RandomNormal(Initializer):
 
 
 class RandomUniform(Initializer):
-    """Numbers from [minval, maxval), each equally likely."""
+    """Numbers from [minval, maxval), each equally likely.
+
+    >>> weight = RandomUniform(2.0, 4.0)(jax.random.key(0), (200, 200))
+    >>> bool(((weight >= 2) & (weight < 4)).all()), round(float(weight.mean()), 1)
+    (True, 3.0)
+    """
 
     minval: float = -0.05
     maxval: float = 0.05
@@ -38,6 +48,10 @@ class TruncatedNormal(Initializer):
     """Normal numbers, drawn again where they are over two `stddev` from the mean.
 
     `stddev` is that of the whole normal curve; what comes out spreads 0.88 times as far.
+
+    >>> weight = TruncatedNormal(stddev=1.0)(jax.random.key(0), (200, 200))
+    >>> round(float(abs(weight).max()), 1), round(float(weight.std()), 2)
+    (2.0, 0.88)
     """
 
     mean: float = 0.0
@@ -54,6 +68,10 @@ class Orthogonal(Initializer):
 
     All axes but the last are taken together as rows (Saxe et al. 2014).
     Raises ValueError if the weight has fewer than two axes.
+
+    >>> weight = np.asarray(Orthogonal(gain=2.0)(jax.random.key(0), (4, 2)))
+    >>> np.allclose(weight.T @ weight, 4 * np.eye(2), atol=1e-4)  # gain ** 2
+    True
     """
 
     gain: float = 1.0

@@ -13,14 +13,22 @@ from fnn.initializers.initializer import Initializer, Shape, require_rank
 
 
 class Zeros(Initializer):
-    """0 everywhere."""
+    """0 everywhere.
+
+    >>> Zeros()(jax.random.key(0), (3,)).tolist()
+    [0.0, 0.0, 0.0]
+    """
 
     def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
         return jnp.zeros(shape, dtype)
 
 
 class Ones(Initializer):
-    """1 everywhere."""
+    """1 everywhere.
+
+    >>> Ones()(jax.random.key(0), (3,)).tolist()
+    [1.0, 1.0, 1.0]
+    """
 
     def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
         return jnp.ones(shape, dtype)
@@ -31,6 +39,9 @@ class Constant(Initializer):
 
     A large array belongs into the params after `init`, not in here: a value holds plain numbers.
     Raises ValueError if `value` is not made of numbers.
+
+    >>> Constant([1.0, 2.0])(jax.random.key(0), (2, 2)).tolist()
+    [[1.0, 2.0], [1.0, 2.0]]
     """
 
     value: Any = 0.0
@@ -44,7 +55,11 @@ class Constant(Initializer):
 
 
 class Identity(Initializer):
-    """gain * the identity matrix. Raises ValueError unless the weight has two axes."""
+    """gain * the identity matrix. Raises ValueError unless the weight has two axes.
+
+    >>> Identity(gain=2.0)(jax.random.key(0), (2, 3)).tolist()
+    [[2.0, 0.0, 0.0], [0.0, 2.0, 0.0]]
+    """
 
     gain: float = 1.0
 
@@ -60,6 +75,10 @@ class STFT(Initializer):
     or "imag"; `window` is a name in `scipy.signal.windows`, its values, or None; `scaling`
     divides by the norm of the window, in L2 ("density") or L1 ("spectrum").
     Raises ValueError for wrong arguments, and for a weight that is not of this shape.
+
+    >>> kernel = STFT("real", window=None, scaling=None)(jax.random.key(0), (4, 1, 3))
+    >>> [round(v) for v in kernel[:, 0, 1].tolist()]  # one turn in four steps
+    [1, 0, -1, 0]
     """
 
     side: str = "real"

@@ -27,7 +27,6 @@ from fnn.layers.depthwise import (
     SeparableConv2D,
 )
 from fnn.layers.dropout import (
-    ActivityRegularization,
     AlphaDropout,
     Dropout,
     GaussianDropout,
@@ -97,7 +96,7 @@ from fnn.layers.repeat import Repeat
 from fnn.layers.reshaping import Flatten, Permute, RepeatVector, Reshape, Reverse
 from fnn.layers.rnn import RNN, StackedRNNCells
 from fnn.layers.sequential import Sequential
-from fnn.layers.simple import Identity, Lambda, Rescaling
+from fnn.layers.simple import ActivityRegularization, Identity, Lambda, Rescaling
 from fnn.layers.spectral import SpectralNormalization
 from fnn.layers.stacking import stack, unstack
 from fnn.layers.transformer import (

@@ -12,7 +12,7 @@ from fnn.core import arguments
 from fnn.core.arithmetic import activate
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
-from fnn.core.masking import combine_masks
+from fnn.core.masking import combine_masks, leading
 from fnn.core.registry import lookup
 from fnn.core.statistics import axes_of
 
@@ -187,7 +187,7 @@ class Softmax(Layer):
             )
         steps = combine_masks(ctx.mask) if isinstance(ctx.mask, tuple) else ctx.mask
         if steps is not None:
-            steps = steps.reshape(steps.shape + (1,) * (x.ndim - steps.ndim))
+            steps = leading(steps, x.ndim)
             real = steps if real is None else real & steps
         if real is None:
             return jax.nn.softmax(x, self.axis), state

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from fnn.core.arithmetic import along
+from fnn.core.arithmetic import along, floating
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
 from fnn.core.spatial import (
@@ -17,7 +17,6 @@ from fnn.core.spatial import (
     check_inputs,
     lowest,
     numbers,
-    real_numbers,
     reduce_axis,
     spatial_axes,
 )
@@ -48,7 +47,7 @@ def largest(x: Array, axis: int, number: int) -> Array:
 
 def mean(x: Array, axis: int, number: int) -> Array:
     """The mean of each of `number` windows along an axis."""
-    values, sizes = windows(real_numbers(x), axis, number, 0)
+    values, sizes = windows(floating(x), axis, number, 0)
     total = reduce_axis(values, axis + 1, lax.add, jnp.sum)
     return total / along(jnp.asarray(sizes, total.dtype), total.ndim, axis)
 

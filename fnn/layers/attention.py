@@ -106,7 +106,11 @@ class _HeadAttention(Layer):
         for name, child in self.children():
             if name == "attention_output" and self.output_shape is None:
                 child = child.replace(output_shape=(query.shape[-1],))
-            params[name], _ = init_child(name, child, key, inputs.get(name, query))
+            params[name], state = init_child(name, child, key, inputs.get(name, query))
+            if jax.tree.leaves(state):
+                expected = "to be a layer without state, since it runs on queries and on keys"
+                advice = f"do take its {sorted(state)} away, such as an activity_regularizer"
+                raise arguments.wrong(self, "position", expected, child, advice)
         return params, {}
 
     def apply(
@@ -191,10 +195,10 @@ class MultiHeadAttention(_HeadAttention):
     What Keras takes in the call are fields here: `use_causal_mask` (no query looks at later keys)
     and `return_attention_scores` (the outputs are `(outputs, scores)`, scores as before dropout).
     `position` is a layer, such as `RotaryEmbedding()`, over queries and keys (batch, time, heads,
-    key_dim). On a GPU the fused kernel of cuDNN computes in half precision, where there is no mask
-    but that of causality; it has gradients and no other derivative, and where it is used a program
-    is for one platform. `flash_attention=False` keeps away from it, True insists on it (and raises
-    what JAX says where it does not run).
+    key_dim) that keeps no state. On a GPU the fused kernel of cuDNN computes in half precision,
+    where there is no mask but that of causality; it has gradients and no other derivative, and
+    where it is used a program is for one platform. `flash_attention=False` keeps away from it, True
+    insists on it (and raises what JAX says where it does not run).
     Weights: `query/kernel (width, heads, key_dim)`, `query/bias (heads, key_dim)`, `key/...`,
     `value/...`, `gate/...`, `attention_output/kernel (heads, value_dim, width)` and its bias.
     Raises ValueError for wrong arguments, inputs that do not fit, and a wrong mask

@@ -9,16 +9,19 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn.core import arguments
-from fnn.core.arithmetic import along
+from fnn.core.arithmetic import along, float_dtype
 from fnn.core.config import Fields
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
+from fnn.core.masking import leading
 from fnn.core.statistics import (
     at_least_float32,
     axes_of,
     check_axis_and_epsilon,
     gamma_beta,
-    output_dtype,
+    mean,
+    real_entries,
+    zeros_elsewhere,
 )
 
 
@@ -88,9 +91,11 @@ class BatchNormalization(Layer):
             center, variance = state["moving_mean"], state["moving_variance"]
             scale = lax.rsqrt(variance + self.epsilon)
         else:
+            reduced = tuple(i for i in range(x.ndim) if i != axis)
+            real = real_entries(ctx, x.ndim, range(x.ndim))
+            center, offset, variance = _moments(values, axis, reduced, real)
             if ctx.rows is not None:  # whatever the padding holds, it must stay finite
-                values = jnp.where(_leading(ctx.rows, x.ndim), values, 0)
-            center, offset, variance = _moments(values, axis, _real(ctx, x.ndim))
+                values = zeros_elsewhere(values, leading(ctx.rows, x.ndim))
             scale = lax.rsqrt(variance + self.epsilon)
             batch = lax.stop_gradient((center + offset, variance))
             if self.renorm:
@@ -101,7 +106,7 @@ class BatchNormalization(Layer):
         scale, shift = (part * params.get("gamma", 1) for part in (scale, shift))
         shift = shift + params.get("beta", 0) - offset * scale
         y = (values - along(center, x.ndim, axis)) * along(scale, x.ndim, axis)
-        return (y + along(shift, x.ndim, axis)).astype(output_dtype(x)), state
+        return (y + along(shift, x.ndim, axis)).astype(float_dtype(x)), state
 
     def _correction(self, state: State, mean: Array, variance: Array) -> tuple[Array, Array]:
         """The r and d that carry the batch's normalization over to the running one."""
@@ -131,35 +136,25 @@ class BatchNormalization(Layer):
         }
 
 
-def _moments(x: Array, axis: int, real: Array | None) -> tuple[Array, Array, Array]:
-    """(an entry of each channel, how far the mean is from it, the biased variance).
+def _moments(
+    x: Array, axis: int, axes: tuple[int, ...], real: Array | None
+) -> tuple[Array, Array, Array]:
+    """(a number near the mean, how far the mean is from it, the biased variance), by channel.
 
-    Over all axes but one, of the entries that are real, from one pass: mean(x^2) - mean(x)^2 would
-    lose all digits where the mean is large; taken about an entry of the channel it loses none.
+    Over `axes`, all but one, of the entries that are real. From one pass: mean(x^2) - mean(x)^2
+    would lose all digits where the mean is large; about the mean of the first of n examples it
+    loses no more than n roundings, as an example far off makes for a large variance itself.
     """
-    axes = tuple(i for i in range(x.ndim) if i != axis)
-    count: Any = math.prod(x.shape[i] for i in axes)
-    if real is not None:
-        alike = math.prod(n for i, n in enumerate(x.shape) if i != axis and real.shape[i] == 1)
-        count = jnp.maximum(real.sum(axes) * alike, 1)  # for each channel, or one for all
-        x = jnp.where(real, x, 0)
-    center = lax.stop_gradient(x[tuple(slice(None) if i == axis else 0 for i in range(x.ndim))])
-    away = x - along(center, x.ndim, axis)
-    if real is not None:
-        away = jnp.where(real, away, 0)
-    offset = away.sum(axes) / count
-    return center, offset, jnp.maximum(jnp.square(away).sum(axes) / count - jnp.square(offset), 0)
-
-
-def _real(ctx: Context, ndim: int) -> Array | None:
-    """Which entries are neither padding nor masked, to spread over the inputs."""
-    given = [_leading(m, ndim) for m in (ctx.rows, ctx.mask) if m is not None]
-    return given[0] if len(given) == 1 else given[0] & given[1] if given else None
-
-
-def _leading(mask: Array, ndim: int) -> Array:
-    """A mask over the first axes, with further axes of 1."""
-    return mask.astype(bool).reshape(mask.shape + (1,) * (ndim - mask.ndim))
+    first = tuple(slice(0, 1) if i in axes[:1] else slice(None) for i in range(x.ndim))
+    of_first = lambda: x[first].mean(axes)
+    of_all = lambda: mean(zeros_elsewhere(x, real), axes, real, False)
+    # Where part of the first example is padding, a pass of its own finds the mean.
+    center = of_first() if real is None else lax.cond(real[first].all(), of_first, of_all)
+    center = lax.stop_gradient(center)
+    away = zeros_elsewhere(x - along(center, x.ndim, axis), real)
+    offset = mean(away, axes, real, False)
+    square = mean(jnp.square(away), axes, real, False)
+    return center, offset, jnp.maximum(square - jnp.square(offset), 0)
 
 
 def _bounds(layer: Any) -> dict[str, float]:

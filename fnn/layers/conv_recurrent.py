@@ -93,6 +93,9 @@ class _ConvLSTM(LSTMStep, OverTime):
             x, kernel, channel_axis(self), strides=strides, padding=padding, dilation=dilation
         )
 
+    def project(self, params: Params, x: Array) -> Array:
+        return x  # convolved within the loop: images of all steps and gates would fill the memory
+
     def total(self, params: Params, x: Array, h: Array) -> Array:
         recurrent, axis = params["recurrent_kernel"], channel_axis(self)
         of_h = convolve(h, recurrent, axis, strides=(1,) * self.spatial, padding="SAME")

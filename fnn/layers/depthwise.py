@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from jax import Array, random
+from jax import Array
 
 from fnn.core import arguments
 from fnn.core.arithmetic import activate, add_bias
-from fnn.core.config import resolve
-from fnn.core.context import INFERENCE, Context, salt
+from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Activation, Constraint, Initializer, Layer, Params, Regularizer, State
 from fnn.core.spatial import (
     channel_axis,
@@ -53,7 +52,7 @@ def depthwise(layer: Any, x: Array, kernel: Array) -> Array:
 
 class _DepthwiseConv(Layer):
     ends_in_activation = True
-    weight_names = {"depthwise": "kernel"}  # what depthwise_regularizer and _constraint apply to
+    weight_names = {"depthwise": "kernel"}  # what the fields depthwise_... are for
     spatial: ClassVar[int]
 
     kernel_size: int | tuple[int, ...]
@@ -77,9 +76,7 @@ class _DepthwiseConv(Layer):
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         shape = kernel_shape(self, x)
-        initializer = resolve("initializer", self.depthwise_initializer)
-        kernel = initializer(random.fold_in(key, salt("kernel")), shape, self.weight_dtype)
-        params = {"kernel": kernel}
+        params = {"kernel": self.weight("depthwise", key, shape)}
         if self.use_bias:
             params["bias"] = self.weight("bias", key, (shape[-2] * shape[-1],))
         return params, {}
@@ -163,15 +160,11 @@ class _SeparableConv(Layer):
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         shape = kernel_shape(self, x)
-        shapes = {
-            "depthwise": shape,
-            "pointwise": (*(1,) * self.spatial, shape[-2] * shape[-1], self.filters),
+        mixing = (*(1,) * self.spatial, shape[-2] * shape[-1], self.filters)
+        params = {
+            "depthwise_kernel": self.weight("depthwise", key, shape),
+            "pointwise_kernel": self.weight("pointwise", key, mixing),
         }
-        params = {}
-        for name, shape in shapes.items():
-            initializer = resolve("initializer", getattr(self, f"{name}_initializer"))
-            key_of_weight = random.fold_in(key, salt(f"{name}_kernel"))
-            params[f"{name}_kernel"] = initializer(key_of_weight, shape, self.weight_dtype)
         if self.use_bias:
             params["bias"] = self.weight("bias", key, (self.filters,))
         return params, {}

@@ -1,17 +1,18 @@
-"""Layers that disturb or penalize in training, and do nothing else: dropout, noise, activity."""
+"""Layers that disturb in training, and do nothing else: dropout and noise."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from jax import Array, random
 
 from fnn.core import arguments
+from fnn.core.arithmetic import drop, seeded_key
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
-from fnn.core.registry import lookup
+from fnn.core.spatial import check_arguments, check_inputs, spatial_axes
 
 # Every layer here is the identity in inference and at rate 0, and then needs no key. A `seed` is
 # folded into the key of the call; unlike in Keras it alone fixes nothing, as no counter moves on.
@@ -48,86 +49,83 @@ class Dropout(Layer):
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
-        return _drop(self, x, ctx, _noise_shape(self, x.shape, batch=ctx.train)), state
+        shape = _noise_shape(self, x.shape, batch=ctx.train)
+        return drop(self, x, self.rate, ctx, shape=shape), state
 
 
-class SpatialDropout1D(Layer):
+class _SpatialDropout(Layer):
+    masking = "pass"
+    spatial: ClassVar[int]
+
+    rate: float
+
+    def validate(self) -> None:
+        check_arguments(self)
+        _check(self)
+
+    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+        check_inputs(self, x)
+        return {}, {}
+
+    def apply(
+        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+    ) -> tuple[Array, State]:
+        once = spatial_axes(self)
+        shape = tuple(1 if axis in once else n for axis, n in enumerate(x.shape))
+        return drop(self, x, self.rate, ctx, shape=shape), state
+
+
+class SpatialDropout1D(_SpatialDropout):
     """Dropout of whole channels: one draw for all steps.   (batch, time, channels) -> same
 
     Raises as `Dropout`, and ValueError in `init` unless the inputs have three axes
     (Tompson et al. 2015).
+
+    >>> ctx = fnn.Context(train=True, key=jax.random.key(1))
+    >>> y, _ = SpatialDropout1D(0.5).apply({}, {}, jnp.ones((2, 6, 8)), ctx)
+    >>> bool((y == y[:, :1]).all()), sorted(set(y.ravel().tolist()))
+    (True, [0.0, 2.0])
     """
 
-    masking = "pass"
+    spatial = 1
 
-    rate: float
     seed: int | None = None
 
-    def validate(self) -> None:
-        _check(self)
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
-        arguments.rank(self, x, 3, layout="(batch, time, channels)")
-        return {}, {}
-
-    def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
-    ) -> tuple[Array, State]:
-        return _drop(self, x, ctx, _channels(x, "channels_last")), state
-
-
-class SpatialDropout2D(Layer):
+class SpatialDropout2D(_SpatialDropout):
     """Dropout of whole channels of images.   (batch, height, width, channels) -> same
 
     `data_format="channels_first"` takes (batch, channels, height, width).
     Raises as `Dropout`, and ValueError in `init` unless the inputs have four axes.
+
+    >>> ctx = fnn.Context(train=True, key=jax.random.key(1))
+    >>> y, _ = SpatialDropout2D(0.5).apply({}, {}, jnp.ones((2, 4, 4, 8)), ctx)
+    >>> bool((y == y[:, :1, :1]).all())  # a channel is there or it is not
+    True
     """
 
-    masking = "pass"
+    spatial = 2
 
-    rate: float
     data_format: str | None = None
     seed: int | None = None
 
-    def validate(self) -> None:
-        arguments.one_of(self, "data_format", FORMATS)
-        _check(self)
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
-        arguments.rank(self, x, 4, layout="(batch, height, width, channels)")
-        return {}, {}
-
-    def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
-    ) -> tuple[Array, State]:
-        return _drop(self, x, ctx, _channels(x, self.data_format)), state
-
-
-class SpatialDropout3D(Layer):
+class SpatialDropout3D(_SpatialDropout):
     """Dropout of whole channels of volumes.   (batch, depth, height, width, channels) -> same
 
     `data_format="channels_first"` takes (batch, channels, depth, height, width).
     Raises as `Dropout`, and ValueError in `init` unless the inputs have five axes.
+
+    >>> ctx = fnn.Context(train=True, key=jax.random.key(1))
+    >>> y, _ = SpatialDropout3D(0.5).apply({}, {}, jnp.ones((2, 3, 3, 3, 8)), ctx)
+    >>> bool((y == y[:, :1, :1, :1]).all())
+    True
     """
 
-    masking = "pass"
+    spatial = 3
 
-    rate: float
     data_format: str | None = None
     seed: int | None = None
-
-    def validate(self) -> None:
-        arguments.one_of(self, "data_format", FORMATS)
-        _check(self)
-
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
-        arguments.rank(self, x, 5, layout="(batch, depth, height, width, channels)")
-        return {}, {}
-
-    def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
-    ) -> tuple[Array, State]:
-        return _drop(self, x, ctx, _channels(x, self.data_format)), state
 
 
 class GaussianDropout(Layer):
@@ -135,6 +133,11 @@ class GaussianDropout(Layer):
 
     Mean and variance of `Dropout` at the same rate (Srivastava et al. 2014, section 10).
     Raises ValueError unless `rate` is at least 0 and below 1, and in training without a key.
+
+    >>> ctx = fnn.Context(train=True, key=jax.random.key(1))
+    >>> y, _ = GaussianDropout(0.5).apply({}, {}, jnp.ones((200, 200)), ctx)
+    >>> round(float(y.mean()), 1), round(float(y.std()), 1)
+    (1.0, 1.0)
     """
 
     masking = "pass"
@@ -152,7 +155,7 @@ class GaussianDropout(Layer):
         if not ctx.train or self.rate == 0:
             return x, state
         stddev = math.sqrt(self.rate / (1 - self.rate))
-        return x * (1 + stddev * random.normal(_key(self, ctx), x.shape, x.dtype)), state
+        return x * (1 + stddev * random.normal(seeded_key(self, ctx), x.shape, x.dtype)), state
 
 
 class GaussianNoise(Layer):
@@ -160,6 +163,10 @@ class GaussianNoise(Layer):
 
     Keras allows a `stddev` up to 1, here it may be any. Raises ValueError below 0, and in training
     without a key.
+
+    >>> x, ctx = jnp.zeros((200, 200)), fnn.Context(train=True, key=jax.random.key(1))
+    >>> round(float(GaussianNoise(0.5).apply({}, {}, x, ctx)[0].std()), 1)
+    0.5
     """
 
     masking = "pass"
@@ -176,7 +183,7 @@ class GaussianNoise(Layer):
     ) -> tuple[Array, State]:
         if not ctx.train or self.stddev == 0:
             return x, state
-        return x + self.stddev * random.normal(_key(self, ctx), x.shape, x.dtype), state
+        return x + self.stddev * random.normal(seeded_key(self, ctx), x.shape, x.dtype), state
 
 
 SELU_FLOOR = -1.6732632423543772 * 1.0507009873554805  # what selu tends to far below 0
@@ -188,6 +195,11 @@ class AlphaDropout(Layer):
     For networks of `selu` and `lecun_normal`. `noise_shape` is that of `Dropout`.
     Raises ValueError unless `rate` is at least 0 and below 1 and `noise_shape` fits the inputs,
     and in training without a key (Klambauer et al. 2017, section 3).
+
+    >>> ctx = fnn.Context(train=True, key=jax.random.key(1))
+    >>> y, _ = AlphaDropout(0.5).apply({}, {}, jnp.zeros((8, 8)), ctx)
+    >>> sorted({round(v, 4) for v in y.ravel().tolist()})  # kept and dropped: none is 0
+    [-0.7792, 0.7792]
     """
 
     masking = "pass"
@@ -211,59 +223,10 @@ class AlphaDropout(Layer):
         if not ctx.train or self.rate == 0:
             return x, state
         kept = random.bernoulli(
-            _key(self, ctx), 1 - self.rate, _noise_shape(self, x.shape, batch=True)
+            seeded_key(self, ctx), 1 - self.rate, _noise_shape(self, x.shape, batch=True)
         )
         a = ((1 - self.rate) * (1 + self.rate * SELU_FLOOR**2)) ** -0.5
         return a * jnp.where(kept, x, SELU_FLOOR) - a * SELU_FLOOR * self.rate, state
-
-
-class ActivityRegularization(Layer):
-    """x; the loss gains l1 * sum(abs(x)) + l2 * sum(x**2), a mean over the examples.
-
-    Raises ValueError for a factor below 0.
-    """
-
-    masking = "pass"
-
-    l1: float = 0.0
-    l2: float = 0.0
-
-    def validate(self) -> None:
-        _ = self.activity_regularizer  # which checks the factors
-
-    @property
-    def activity_regularizer(self) -> Any:
-        """`L1L2(l1, l2)`, under the name by which every layer has its outputs penalized."""
-        return lookup("regularizer", "L1L2")(self.l1, self.l2)
-
-    def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
-    ) -> tuple[Array, State]:
-        return x, state
-
-
-FORMATS = (None, "channels_last", "channels_first")
-
-
-def _drop(layer: Any, x: Array, ctx: Context, shape: tuple[int, ...]) -> Array:
-    """`Dropout` with a draw for each entry of `shape`, which spreads over x."""
-    if not ctx.train or layer.rate == 0:
-        return x
-    if layer.rate == 1:
-        return jnp.zeros_like(x)
-    kept = random.bernoulli(_key(layer, ctx), 1 - layer.rate, shape)
-    return jnp.where(kept, x / (1 - layer.rate), 0)
-
-
-def _key(layer: Any, ctx: Context) -> Array:
-    key = ctx.random_key()
-    return key if layer.seed is None else random.fold_in(key, layer.seed)
-
-
-def _channels(x: Array, data_format: str | None) -> tuple[int, ...]:
-    """The shape of one draw for each channel of each example."""
-    kept = (0, 1 if data_format == "channels_first" else x.ndim - 1)
-    return tuple(n if axis in kept else 1 for axis, n in enumerate(x.shape))
 
 
 def _noise_shape(layer: Any, shape: tuple[int, ...], batch: bool) -> tuple[int, ...]:

@@ -11,11 +11,10 @@ import numpy as np
 from jax import Array, lax, random
 
 from fnn.core import arguments, tree
-from fnn.core.calling import call, output_spec
+from fnn.core.calling import call, init_copies, output_spec
 from fnn.core.context import INFERENCE, Context, salt
-from fnn.core.copies import init_copies
 from fnn.core.layer import Initializer, Layer, Params, State
-from fnn.core.masking import Masked, attach_mask
+from fnn.core.masking import Masked, attach_mask, leading
 from fnn.core.statistics import at_least_float32
 
 
@@ -155,5 +154,5 @@ def _real_tokens(x: Array, ctx: Context) -> Array:
     real = jnp.ones(x.shape[:-1], bool)
     for known in (ctx.rows, ctx.mask):
         if known is not None:
-            real &= known.reshape(known.shape + (1,) * (real.ndim - known.ndim))
+            real &= leading(known, real.ndim)
     return real.reshape(-1)

@@ -20,6 +20,12 @@ class Graph(Flow):
     `inputs` and `outputs` are structures of places (a number, a tuple, or `Fields` for a dict by
     key); a step is (name of the child, the layer, the structure of places of its inputs), and its
     outputs take the next free place. A layer named in two steps has one set of weights.
+
+    >>> from fnn.layers import Add, Dense
+    >>> steps = ("dense", Dense(2, kernel_initializer="ones"), 0), ("add", Add(), (0, 1))
+    >>> init, apply = Graph(inputs=0, steps=steps, outputs=2)  # x + dense(x)
+    >>> apply(*init(jax.random.key(0), jnp.ones((1, 2))), jnp.ones((1, 2)))[0].tolist()
+    [[3.0, 3.0]]
     """
 
     inputs: Any = 0
@@ -35,6 +41,13 @@ class Graph(Flow):
         for name, layer, places in self.steps:
             values.append(visit(name, layer, gather(places, values)))
         return gather(self.outputs, values)
+
+    @property
+    def output_names(self) -> list[str]:
+        """For each output the name of the layer that makes it, or `input_<place>`."""
+        first = len(leaves(self.inputs))
+        name = lambda place: self.steps[place - first][0] if place >= first else f"input_{place}"
+        return [name(place) for place in leaves(self.outputs)]
 
     @property
     def ensemble_size(self) -> int:

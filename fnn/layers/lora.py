@@ -84,16 +84,15 @@ class LoRA(Flow):
 
     def _chosen(self, params: Params) -> list[tuple[tree.Path, tuple[int, ...], int]]:
         """(path, shape, stacked axes) of each weight of `inner` that is to change."""
-        learns = dict(tree.flatten(weights.trainable(self.inner, params)))
+        learning = dict(tree.flatten(weights.split(self.inner, params)[0]))
         layers = [(path, copies) for path, _, copies in walk(self.inner)]
         found = []
-        for path, weight in tree.flatten(params):
+        for path, weight in learning.items():
             copies = max(copies for outer, copies in layers if path[: len(outer)] == outer)
-            fits = learns[path] and fits_any(self.patterns, "/".join(path))
-            if fits and weight.ndim - copies >= 2:
+            if fits_any(self.patterns, "/".join(path)) and weight.ndim - copies >= 2:
                 found.append((path, weight.shape, copies))
         if not found:
-            known = ", ".join("/".join(path) for path in learns) or "no weights"
+            known = ", ".join("/".join(path) for path, _ in tree.flatten(params)) or "no weights"
             raise arguments.wrong(
                 self,
                 "patterns",

@@ -18,7 +18,8 @@ class Masking(Layer):
 
     The outputs are `Masked`, with zeros in the masked steps. A mask that the inputs have already
     stays: a step is real if both say so.
-    Raises ValueError for a `mask_value` that is no number and inputs of fewer than three axes.
+    Raises ValueError for a `mask_value` that is no number, NaN among them since nothing equals it,
+    and for inputs of fewer than three axes.
 
     >>> Masking().apply({}, {}, jnp.array([[[1.0], [0.0]]]))[0].mask.tolist()
     [[True, False]]
@@ -27,10 +28,6 @@ class Masking(Layer):
     masking = "use"
 
     mask_value: float = 0.0
-
-    def validate(self) -> None:
-        if isinstance(self.mask_value, bool) or not isinstance(self.mask_value, (int, float)):
-            raise arguments.wrong(self, "mask_value", "to be a number", self.mask_value)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         arguments.minimum_rank(self, x, 3, "(batch, time, features, ...)")

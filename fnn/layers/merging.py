@@ -254,17 +254,25 @@ def unit_length(x: Array, axis: int) -> Array:
     return x / jnp.sqrt(jnp.maximum(square, 1e-12))
 
 
-def _function(layer: type[Layer]) -> Callable[..., Any]:
+def _function(layer: type[Layer], shown: str, more: str = "") -> Callable[..., Any]:
     def merged(inputs: Any, *args: Any, **named: Any) -> Any:
         return layer(*args, **named)(tuple(inputs))
 
     merged.__name__ = merged.__qualname__ = layer.__name__.lower()
-    merged.__doc__ = (
-        f"The node of `{layer.__name__}` on symbolic inputs: `{merged.__name__}([a, b])`."
-    )
+    merged.__doc__ = f"""The node of `{layer.__name__}`, with its arguments, on symbolic inputs.
+
+    On arrays it is the layer that is called. Raises TypeError and ValueError as the layer does.
+
+    >>> a, b = fnn.Input((2,)), fnn.Input((2,))
+    >>> model = fnn.Model((a, b), {merged.__name__}([a, b]{more}))
+    >>> model.predict((np.array([[1.0, 2.0]]), np.array([[3.0, 5.0]])), verbose=0).tolist()
+    {shown}
+    """
     return merged
 
 
-add, subtract, multiply = map(_function, (Add, Subtract, Multiply))
-average, maximum, minimum = map(_function, (Average, Maximum, Minimum))
-concatenate, dot = map(_function, (Concatenate, Dot))
+add, subtract = _function(Add, "[[4.0, 7.0]]"), _function(Subtract, "[[-2.0, -3.0]]")
+multiply, average = _function(Multiply, "[[3.0, 10.0]]"), _function(Average, "[[2.0, 3.5]]")
+maximum, minimum = _function(Maximum, "[[3.0, 5.0]]"), _function(Minimum, "[[1.0, 2.0]]")
+concatenate = _function(Concatenate, "[[1.0, 2.0, 3.0, 5.0]]")
+dot = _function(Dot, "[[13.0]]", ", axes=1")

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn.core import arguments
+from fnn.core.arithmetic import float_dtype, unit_length
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
 from fnn.core.statistics import (
@@ -17,8 +18,10 @@ from fnn.core.statistics import (
     center,
     check_axis_and_epsilon,
     gamma_beta,
-    output_dtype,
+    mean,
+    real_entries,
     scale_shift,
+    zeros_elsewhere,
 )
 
 
@@ -27,7 +30,8 @@ class LayerNormalization(Layer):
 
     Mean and variance are over `axis`, one or several; the weights have the sizes of these axes.
     `rms_scaling` is Keras's old form gamma * x / sqrt(variance + epsilon): the mean stays, the
-    root mean square is that of `RMSNormalization`. Computed in float32 at least.
+    root mean square is that of `RMSNormalization`. Computed in float32 at least. Over time, masked
+    steps do not count, here and in all of this file.
     Raises ValueError for wrong arguments, and in `init` for axes that are not there
     (Ba et al. 2016).
 
@@ -63,10 +67,12 @@ class LayerNormalization(Layer):
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
-        axes, values = axes_of(self, x), at_least_float32(x)
-        centered, factor = center(values, axes, self.epsilon)
+        axes = axes_of(self, x)
+        real = real_entries(ctx, x.ndim, axes)
+        values = zeros_elsewhere(at_least_float32(x), real)
+        centered, factor = center(values, axes, self.epsilon, real)
         y = (values if self.rms_scaling else centered) * factor
-        return scale_shift(y, params, axes).astype(output_dtype(x)), state
+        return scale_shift(y, params, axes).astype(float_dtype(x)), state
 
 
 class GroupNormalization(Layer):
@@ -74,7 +80,7 @@ class GroupNormalization(Layer):
 
     The channels, at `axis`, fall into `groups` of neighbours; mean and variance are over a group
     and all axes but the batch. -1 makes each channel a group of its own (instance normalization),
-    1 takes all together. Computed in float32 at least.
+    1 takes all together. Masked steps do not count. Computed in float32 at least.
     Raises ValueError for wrong arguments, and in `init` unless the channels can be so divided
     (Wu and He 2018).
 
@@ -120,12 +126,19 @@ class GroupNormalization(Layer):
     ) -> tuple[Array, State]:
         (axis,) = axes_of(self, x)
         groups = x.shape[axis] if self.groups == -1 else self.groups
-        before, after = x.shape[:axis], x.shape[axis + 1 :]
-        values = at_least_float32(x).reshape(*before, groups, x.shape[axis] // groups, *after)
+
+        def divided(a: Array) -> Array:
+            parts = min(groups, a.shape[axis])  # a mask may have a 1 there
+            size = a.shape[axis] // parts
+            return a.reshape(*a.shape[:axis], parts, size, *a.shape[axis + 1 :])
+
+        real = real_entries(ctx, x.ndim, range(1, x.ndim))
+        values = divided(zeros_elsewhere(at_least_float32(x), real))
         axes = tuple(i for i in range(1, values.ndim) if i != axis)
-        centered, factor = center(values, axes, self.epsilon)
+        real = None if real is None else divided(real)
+        centered, factor = center(values, axes, self.epsilon, real)
         y = (centered * factor).reshape(x.shape)
-        return scale_shift(y, params, (axis,)).astype(output_dtype(x)), state
+        return scale_shift(y, params, (axis,)).astype(float_dtype(x)), state
 
 
 class RMSNormalization(Layer):
@@ -155,10 +168,12 @@ class RMSNormalization(Layer):
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
-        axes, values = axes_of(self, x), at_least_float32(x)
-        square = jnp.square(values).mean(axes, keepdims=True)
+        axes = axes_of(self, x)
+        real = real_entries(ctx, x.ndim, axes)
+        values = zeros_elsewhere(at_least_float32(x), real)
+        square = mean(jnp.square(values), axes, real)
         y = scale_shift(values * lax.rsqrt(square + self.epsilon), params, axes, "scale")
-        return y.astype(output_dtype(x)), state
+        return y.astype(float_dtype(x)), state
 
 
 class UnitNormalization(Layer):
@@ -187,7 +202,7 @@ class UnitNormalization(Layer):
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
-        values = at_least_float32(x)
-        square = jnp.square(values).sum(axes_of(self, x), keepdims=True)
-        y = values * lax.rsqrt(jnp.maximum(square, 1e-24))
-        return y.astype(output_dtype(x)), state
+        axes = axes_of(self, x)
+        values = zeros_elsewhere(at_least_float32(x), real_entries(ctx, x.ndim, axes))
+        y = unit_length(values, axes, 1e-24)
+        return y.astype(float_dtype(x)), state

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from jax import Array, random
 
 from fnn.core import arguments
+from fnn.core.arithmetic import drop
 from fnn.core.attending import (
     band_mask,
     blank_steps,
     check_inputs,
-    drop_shares,
     parts,
     shares_of,
 )
@@ -67,7 +67,8 @@ class _PlainAttention(Layer):
             )
         )
         shares = shares_of(self.scores(params, query, key), allowed)
-        y = attach_mask(jnp.matmul(drop_shares(self, shares, ctx), value), masks[0])
+        kept = drop(self, shares, self.dropout, ctx, "dropout")
+        y = attach_mask(jnp.matmul(kept, value), masks[0])
         return ((y, shares) if self.return_attention_scores else y), state
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from fnn.core.arithmetic import floating
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
 from fnn.core.spatial import (
@@ -17,7 +18,6 @@ from fnn.core.spatial import (
     check_inputs,
     lowest,
     numbers,
-    real_numbers,
     reduce_axis,
     spatial_axes,
 )
@@ -79,7 +79,7 @@ def max_windows(x: Array, axes: range, window: Any, strides: Any, padding: str) 
 
 def average_windows(x: Array, axes: range, window: Any, strides: Any, padding: str) -> Array:
     """The mean of the real values in each window: padding is not counted."""
-    x = real_numbers(x)
+    x = floating(x)
     sizes = tuple(x.shape[axis] for axis in axes)
     pads = paddings(sizes, window, strides, padding)
     total = reduce_windows(x, axes, window, strides, pads, 0, lax.add, jnp.sum)

@@ -9,9 +9,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn.core import arguments, tree
-from fnn.core.calling import call, output_spec
+from fnn.core.calling import call, init_copies, output_spec
 from fnn.core.context import INFERENCE, Context
-from fnn.core.copies import init_copies
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import carry_mask
 

@@ -21,7 +21,7 @@ from fnn.core.calling import (
 )
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
-from fnn.core.recurrence import OverTime, States, Step, fill_states
+from fnn.core.recurrence import OverTime, States, Step, Steps, fill_states
 
 
 class StackedRNNCells(Layer):
@@ -132,13 +132,13 @@ class RNN(OverTime):
     def make(self, key: Array, x: Any) -> tuple[Params, State]:
         return initialize(self._cell, key, (x, self.start(x)))
 
-    def stepper(self, params: Params, x: Any, start: States, ctx: Context) -> Step:
+    def stepper(self, params: Params, x: Any, start: States, ctx: Context) -> Steps:
         def step(x: Array, states: States, memory: State) -> tuple[Array, States, State]:
             results, after = call(self._cell, params, memory, (x, states), ctx)
             after = _each_loss(jnp.add, memory, after)
             return *_outputs_and_states(self._cell, results, states), after
 
-        return step
+        return lambda x: x, step
 
     def apply(
         self, params: Params, state: State, x: Any, ctx: Context = INFERENCE

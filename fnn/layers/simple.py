@@ -1,4 +1,4 @@
-"""Identity, Rescaling, Lambda: layers that are a line of mathematics."""
+"""Identity, ActivityRegularization, Rescaling, Lambda: layers of a line of mathematics."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import numpy as np
 from jax import Array
 
 from fnn.core import arguments
+from fnn.core.arithmetic import float_dtype
 from fnn.core.config import Fields
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import Masked
+from fnn.core.registry import lookup
 
 
 class Identity(Layer):
@@ -28,6 +30,37 @@ class Identity(Layer):
     def apply(
         self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
     ) -> tuple[Any, State]:
+        return x, state
+
+
+class ActivityRegularization(Layer):
+    """x; the loss gains l1 * sum(abs(x)) + l2 * sum(x**2), a mean over the examples.
+
+    Raises ValueError for a factor below 0.
+
+    >>> model = fnn.Sequential([ActivityRegularization(l1=0.5)])
+    >>> model.compile(loss="mse")
+    >>> x = np.array([[1.0, -3.0], [0.0, 0.0]])
+    >>> model.evaluate(x, x, verbose=0)  # no error; 0.5 * 4 over 2 examples
+    1.0
+    """
+
+    masking = "pass"
+
+    l1: float = 0.0
+    l2: float = 0.0
+
+    def validate(self) -> None:
+        _ = self.activity_regularizer  # which checks the factors
+
+    @property
+    def activity_regularizer(self) -> Any:
+        """`L1L2(l1, l2)`, under the name by which every layer has its outputs penalized."""
+        return lookup("regularizer", "L1L2")(self.l1, self.l2)
+
+    def apply(
+        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+    ) -> tuple[Array, State]:
         return x, state
 
 
@@ -74,7 +107,7 @@ class Rescaling(Layer):
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
-        dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.float32
+        dtype = float_dtype(x)
 
         def fitting(value: Any) -> Array:
             array = jnp.asarray(value, dtype)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array, lax, random
 
 from fnn.core import arguments
+from fnn.core.arithmetic import unit_length
 from fnn.core.calling import call, walk
 from fnn.core.combining import Wrapper, takes_layer
 from fnn.core.context import INFERENCE, Context, salt
@@ -83,12 +84,7 @@ def largest_singular_value(kernel: Array, u: Array, iterations: int) -> tuple[Ar
     """(sigma, u) of `kernel (..., columns)` after power iterations from `u (1, columns)`."""
     matrix = kernel.reshape(-1, kernel.shape[-1])
     for _ in range(iterations):
-        v = _unit(u @ matrix.T)
-        u = _unit(v @ matrix)
+        v = unit_length(u @ matrix.T, least=1e-14)
+        u = unit_length(v @ matrix, least=1e-14)
     u, v = lax.stop_gradient((u, v))
     return (v @ matrix @ u.T)[0, 0], u
-
-
-def _unit(vector: Array) -> Array:
-    """The vector of length 1 in the same direction; zeros stay zeros."""
-    return vector * lax.rsqrt(jnp.maximum(jnp.square(vector).sum(), 1e-14))

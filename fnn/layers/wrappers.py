@@ -12,10 +12,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.core import arguments
-from fnn.core.calling import call, initialize, unique_names
+from fnn.core.calling import call, init_copies, initialize, unique_names
 from fnn.core.combining import Flow, PassingWrapper, Visit, Wrapper, takes_layer
 from fnn.core.context import INFERENCE, Context
-from fnn.core.copies import init_copies
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import Masked, attach_mask, carry_mask, is_masked, split_mask
 
@@ -96,6 +95,10 @@ class Remat(PassingWrapper):
     """Computes `inner` again in the backward pass instead of keeping what it computed.
 
     Saves memory for time; numbers stay the same (`jax.checkpoint`).
+
+    >>> from fnn.layers import Dense
+    >>> sorted(Remat(Dense(3)).init(jax.random.key(0), jnp.ones((1, 2)))[0])  # those of `inner`
+    ['bias', 'kernel']
     """
 
     def apply(
@@ -111,6 +114,11 @@ class Inference(PassingWrapper):
     """Runs `inner` as in inference, also while the network trains; its weights still learn.
 
     What Keras writes as `layer(x, training=False)`: batch norm by its moving averages, no dropout.
+
+    >>> from fnn.layers import Dropout
+    >>> ctx = fnn.Context(train=True, key=jax.random.key(1))
+    >>> Inference(Dropout(0.5)).apply({}, {}, jnp.ones((1, 4)), ctx)[0].tolist()
+    [[1.0, 1.0, 1.0, 1.0]]
     """
 
     def apply(
@@ -127,6 +135,11 @@ class TimeDistributed(Wrapper):
     masked steps are left out), and each step has its own dropout mask. A mask of further axes,
     `(batch, time, words)`, goes to `inner`; a step with a real word is real.
     Raises ValueError for inputs of fewer than three axes.
+
+    >>> from fnn.layers import Flatten
+    >>> init, apply = TimeDistributed(Flatten())
+    >>> apply(*init(jax.random.key(0), jnp.ones((2, 5, 4, 3))), jnp.ones((2, 5, 4, 3)))[0].shape
+    (2, 5, 12)
     """
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:

@@ -7,9 +7,12 @@ from typing import Any
 from fnn.core.config import resolve
 from fnn.core.registry import register
 from fnn.losses import crossentropy as _crossentropy
+from fnn.losses import embeddings as _embeddings
 from fnn.losses import focal as _focal
+from fnn.losses import overlap as _overlap
 from fnn.losses import regression as _regression
-from fnn.losses import structured as _structured
+from fnn.losses import scores as _scores
+from fnn.losses import sequences as _sequences
 from fnn.losses.crossentropy import (
     BinaryCrossentropy,
     CategoricalCrossentropy,
@@ -17,6 +20,14 @@ from fnn.losses.crossentropy import (
     binary_crossentropy,
     categorical_crossentropy,
     sparse_categorical_crossentropy,
+)
+from fnn.losses.embeddings import (
+    Circle,
+    InfoNCE,
+    Triplet,
+    circle,
+    info_nce,
+    triplet,
 )
 from fnn.losses.focal import (
     BinaryFocalCrossentropy,
@@ -27,46 +38,36 @@ from fnn.losses.focal import (
     categorical_generalized_cross_entropy,
 )
 from fnn.losses.loss import FunctionLoss, Loss
+from fnn.losses.overlap import Dice, Tversky, dice, tversky
 from fnn.losses.regression import (
-    CategoricalHinge,
-    CosineSimilarity,
-    Hinge,
     Huber,
-    KLDivergence,
     LogCosh,
     MeanAbsoluteError,
     MeanAbsolutePercentageError,
     MeanSquaredError,
     MeanSquaredLogarithmicError,
     Poisson,
-    SquaredHinge,
-    categorical_hinge,
-    cosine_similarity,
-    hinge,
     huber,
-    kl_divergence,
     log_cosh,
     mean_absolute_error,
     mean_absolute_percentage_error,
     mean_squared_error,
     mean_squared_logarithmic_error,
     poisson,
+)
+from fnn.losses.scores import (
+    CategoricalHinge,
+    CosineSimilarity,
+    Hinge,
+    KLDivergence,
+    SquaredHinge,
+    categorical_hinge,
+    cosine_similarity,
+    hinge,
+    kl_divergence,
     squared_hinge,
 )
-from fnn.losses.structured import (
-    CTC,
-    Circle,
-    Dice,
-    InfoNCE,
-    Triplet,
-    Tversky,
-    circle,
-    ctc,
-    dice,
-    info_nce,
-    triplet,
-    tversky,
-)
+from fnn.losses.sequences import CTC, ctc
 
 __all__ = [
     "CTC",
@@ -132,9 +133,9 @@ mse, mae = mean_squared_error, mean_absolute_error
 mape, msle = mean_absolute_percentage_error, mean_squared_logarithmic_error
 bce, kld = binary_crossentropy, kl_divergence
 
-_CLASSES: dict[Any, type[Loss]] = (
-    _crossentropy.FUNCTIONS | _focal.FUNCTIONS | _regression.FUNCTIONS | _structured.FUNCTIONS
-)
+_CLASSES: dict[Any, type[Loss]] = {}
+for _module in (_crossentropy, _embeddings, _focal, _overlap, _regression, _scores, _sequences):
+    _CLASSES |= _module.FUNCTIONS
 _SHORT = {"mse": mse, "mae": mae, "mape": mape, "msle": msle, "bce": bce, "kld": kld}
 
 for _function, _class in _CLASSES.items():

@@ -12,10 +12,10 @@ from jax import Array
 
 from fnn.core import arguments
 from fnn.core.arguments import wrong
+from fnn.core.arithmetic import floating
 from fnn.core.targets import class_numbers
 from fnn.losses import checks
-from fnn.losses.loss import Loss, Targets
-from fnn.losses.pair import EPSILON, floating, pair
+from fnn.losses.loss import EPSILON, Loss, Targets, pair
 
 
 def binary_crossentropy(
@@ -28,6 +28,11 @@ def binary_crossentropy(
     """mean(-t log p - (1 - t) log(1 - p)) over `axis`.   (..., n), (..., n) -> (...)
 
     Probabilities are kept within [1e-7, 1 - 1e-7]; logits need no such bound.
+
+    >>> round(binary_crossentropy([[1.0]], [[0.0]]).item(), 4)  # -log(1e-7): 0 as a probability
+    16.1181
+    >>> round(binary_crossentropy([[1.0]], [[0.0]], from_logits=True).item(), 4)  # log(2)
+    0.6931
     """
     t, p = pair(y_true, y_pred)
     t = smooth(t, label_smoothing, 2)
@@ -49,6 +54,11 @@ def categorical_crossentropy(
     """-sum(t log p) over the class axis.   (..., classes), (..., classes) -> (...)
 
     Probabilities are divided by their sum and kept within [1e-7, 1 - 1e-7], as in Keras.
+
+    >>> round(categorical_crossentropy([[0.0, 1.0]], [[0.25, 0.75]]).item(), 4)  # -log(0.75)
+    0.2877
+    >>> round(categorical_crossentropy([[0.0, 1.0]], [[1.0, 3.0]]).item(), 4)  # 3 of 4
+    0.2877
     """
     t, p = pair(y_true, y_pred)
     t = smooth(t, label_smoothing, t.shape[axis])
@@ -65,6 +75,10 @@ def sparse_categorical_crossentropy(
     """-log p of the class whose number is given.   (...), (..., classes) -> (...)
 
     `ignore_class` gives 0. A label that is no class gives NaN (Keras: 0), so that it is seen.
+
+    >>> values = sparse_categorical_crossentropy([1, 2], [[0.5, 0.5], [0.5, 0.5]])  # 2 is no class
+    >>> [round(v, 4) for v in values.tolist()]
+    [0.6931, nan]
     """
     p = jnp.moveaxis(floating(y_pred), axis, -1)
     labels = class_numbers(jnp.asarray(y_true))

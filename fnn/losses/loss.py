@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 
 from fnn.core import arguments
+from fnn.core.arithmetic import floating
 from fnn.core.config import Value
 from fnn.core.targets import (
     align,
@@ -25,6 +26,8 @@ from fnn.core.targets import (
     spread,
 )
 from fnn.losses import checks
+
+EPSILON = 1e-7  # Keras's `epsilon()`: the bound that keeps logarithms and quotients finite
 
 REDUCTIONS = ("sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", "none", None)
 
@@ -204,6 +207,12 @@ def _reduce_whole(
     if reduction in ("sum", "none", None):
         return value, jnp.ones((), value.dtype)
     return value * count, count
+
+
+def pair(y_true: Any, y_pred: Any) -> tuple[Array, Array]:
+    """Both in the shape and dtype of the predictions (see `core.targets.align`)."""
+    y_pred = floating(y_pred)
+    return align(jnp.asarray(y_true), y_pred).astype(y_pred.dtype), y_pred
 
 
 class FunctionLoss(Loss):

@@ -1,4 +1,4 @@
-"""Losses of numbers and vectors: squared, absolute, relative errors, cosine, KL, Poisson, hinge."""
+"""Losses of numbers: squared, absolute and relative errors, those between, counts."""
 
 from __future__ import annotations
 
@@ -13,30 +13,47 @@ from jax import Array
 
 from fnn.core import arguments
 from fnn.losses import checks
-from fnn.losses.loss import Loss, Targets
-from fnn.losses.pair import EPSILON, pair
+from fnn.losses.loss import EPSILON, Loss, Targets, pair
 
 
 def mean_squared_error(y_true: Any, y_pred: Any) -> Array:
-    """mean((t - y) ** 2) over the last axis."""
+    """mean((t - y) ** 2) over the last axis.   (..., n), (..., n) -> (...)
+
+    >>> mean_squared_error([[0.0, 0.0]], [[1.0, 3.0]]).tolist()  # one value for each row
+    [5.0]
+    """
     t, y = pair(y_true, y_pred)
     return jnp.square(t - y).mean(-1)
 
 
 def mean_absolute_error(y_true: Any, y_pred: Any) -> Array:
-    """mean(|t - y|) over the last axis."""
+    """mean(|t - y|) over the last axis.   (..., n), (..., n) -> (...)
+
+    >>> mean_absolute_error([[0.0, 0.0]], [[1.0, 3.0]]).tolist()
+    [2.0]
+    """
     t, y = pair(y_true, y_pred)
     return jnp.abs(t - y).mean(-1)
 
 
 def mean_absolute_percentage_error(y_true: Any, y_pred: Any) -> Array:
-    """100 mean(|t - y| / max(|t|, 1e-7)) over the last axis."""
+    """100 mean(|t - y| / max(|t|, 1e-7)) over the last axis.
+
+    >>> values = mean_absolute_percentage_error([[2.0], [0.5]], [[1.0], [1.0]])
+    >>> [round(v, 3) for v in values.tolist()]
+    [50.0, 100.0]
+    """
     t, y = pair(y_true, y_pred)
     return 100 * jnp.abs((t - y) / jnp.maximum(jnp.abs(t), EPSILON)).mean(-1)
 
 
 def mean_squared_logarithmic_error(y_true: Any, y_pred: Any) -> Array:
-    """mean((log(1 + t) - log(1 + y)) ** 2) over the last axis; both are at least 1e-7."""
+    """mean((log(1 + t) - log(1 + y)) ** 2) over the last axis; both are at least 1e-7.
+
+    >>> values = mean_squared_logarithmic_error([[9.0], [9.0]], [[99.0], [0.0]])
+    >>> [round(v, 4) for v in values.tolist()]  # 1 + y ten times too large, ten times too small
+    [5.3019, 5.3019]
+    """
     t, y = pair(y_true, y_pred)
     t, y = jnp.maximum(t, EPSILON), jnp.maximum(y, EPSILON)
     return jnp.square(jnp.log(y + 1) - jnp.log(t + 1)).mean(-1)
@@ -46,6 +63,9 @@ def huber(y_true: Any, y_pred: Any, delta: float = 1.0) -> Array:
     """mean(e ** 2 / 2) where |e| <= delta, delta (|e| - delta / 2) beyond: straight for outliers.
 
     Source: Huber 1964, Robust Estimation of a Location Parameter.
+
+    >>> huber([[0.0], [0.0]], [[0.5], [3.0]]).tolist()
+    [0.125, 2.5]
     """
     t, y = pair(y_true, y_pred)
     error = jnp.abs(y - t)
@@ -54,63 +74,24 @@ def huber(y_true: Any, y_pred: Any, delta: float = 1.0) -> Array:
 
 
 def log_cosh(y_true: Any, y_pred: Any) -> Array:
-    """mean(log(cosh(y - t))) over the last axis: squared near 0, absolute far away."""
+    """mean(log(cosh(y - t))) over the last axis: squared near 0, absolute far away.
+
+    >>> [round(v, 4) for v in log_cosh([[0.0], [0.0]], [[1.0], [10.0]]).tolist()]  # 10 - log(2)
+    [0.4338, 9.3069]
+    """
     t, y = pair(y_true, y_pred)
     error = y - t
     return (error + jax.nn.softplus(-2 * error) - math.log(2)).mean(-1)
 
 
-def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Array:
-    """-cos of the angle between t and y: -1 for one direction, 1 for opposite ones.
+def poisson(y_true: Any, y_pred: Any) -> Array:
+    """mean(y - t log(y + 1e-7)) over the last axis, for counts t.
 
-    The metric of this name has the other sign.
+    >>> [round(v, 4) for v in poisson([[2.0], [2.0]], [[1.0], [2.0]]).tolist()]  # least at t
+    [1.0, 0.6137]
     """
     t, y = pair(y_true, y_pred)
-    return -jnp.sum(_unit(t, axis) * _unit(y, axis), axis)
-
-
-def kl_divergence(y_true: Any, y_pred: Any) -> Array:
-    """sum(t log(t / y)) over the last axis; both are kept within [1e-7, 1]."""
-    t, y = pair(y_true, y_pred)
-    t, y = jnp.clip(t, EPSILON, 1), jnp.clip(y, EPSILON, 1)
-    return jnp.sum(t * jnp.log(t / y), -1)
-
-
-def poisson(y_true: Any, y_pred: Any) -> Array:
-    """mean(y - t log(y + 1e-7)) over the last axis, for counts t."""
-    t, y = pair(y_true, y_pred)
     return (y - t * jnp.log(y + EPSILON)).mean(-1)
-
-
-def hinge(y_true: Any, y_pred: Any) -> Array:
-    """mean(max(1 - t y, 0)) over the last axis, t being -1 or 1 (0 or 1 are taken as such)."""
-    t, y = pair(y_true, y_pred)
-    return jnp.maximum(1 - _signs(t) * y, 0).mean(-1)
-
-
-def squared_hinge(y_true: Any, y_pred: Any) -> Array:
-    """mean(max(1 - t y, 0) ** 2) over the last axis, t being -1 or 1 (0 or 1 are taken as such)."""
-    t, y = pair(y_true, y_pred)
-    return jnp.square(jnp.maximum(1 - _signs(t) * y, 0)).mean(-1)
-
-
-def categorical_hinge(y_true: Any, y_pred: Any) -> Array:
-    """max(1 + max of the wrong - the right, 0) for one-hot t.   (..., classes) -> (...)"""
-    t, y = pair(y_true, y_pred)
-    right = jnp.sum(t * y, -1)
-    wrong = jnp.max((1 - t) * y, -1)
-    return jnp.maximum(wrong - right + 1, 0)
-
-
-def _unit(x: Array, axis: int) -> Array:
-    """x divided by its length, zeros staying zeros (and their slope finite)."""
-    squared = jnp.sum(jnp.square(x), axis, keepdims=True)
-    return x * jax.lax.rsqrt(jnp.maximum(squared, 1e-12))
-
-
-def _signs(t: Array) -> Array:
-    """Targets 0 and 1 as -1 and 1, if there are no others."""
-    return jnp.where(jnp.all((t == 0) | (t == 1)), 2 * t - 1, t)
 
 
 class MeanSquaredError(Loss):
@@ -127,7 +108,14 @@ class MeanSquaredError(Loss):
 
 
 class MeanAbsoluteError(Loss):
-    """mean(|t - y|).   (..., n), (..., n) -> (...)"""
+    """mean(|t - y|).   (..., n), (..., n) -> (...)
+
+    >>> loss = MeanAbsoluteError()
+    >>> loss([[0.0], [0.0]], [[1.0], [3.0]]).item()
+    2.0
+    >>> loss([[0.0], [0.0]], [[1.0], [3.0]], sample_weight=[1.0, 0.0]).item()  # still divided by 2
+    0.5
+    """
 
     targets: ClassVar[Targets] = "elementwise"
 
@@ -136,7 +124,13 @@ class MeanAbsoluteError(Loss):
 
 
 class MeanAbsolutePercentageError(Loss):
-    """100 mean(|t - y| / |t|).   (..., n), (..., n) -> (...)   Targets near 0 dominate it."""
+    """100 mean(|t - y| / |t|).   (..., n), (..., n) -> (...)
+
+    Targets near 0 dominate it; |t| counts as 1e-7 at least.
+
+    >>> round(MeanAbsolutePercentageError()([[2.0], [0.5]], [[1.0], [1.0]]).item(), 3)  # 50 and 100
+    75.0
+    """
 
     targets: ClassVar[Targets] = "elementwise"
 
@@ -145,7 +139,15 @@ class MeanAbsolutePercentageError(Loss):
 
 
 class MeanSquaredLogarithmicError(Loss):
-    """mean((log(1 + t) - log(1 + y)) ** 2).   (..., n) -> (...)   Below 0 all counts as 0."""
+    """mean((log(1 + t) - log(1 + y)) ** 2).   (..., n) -> (...)
+
+    It looks at factors, not differences. Below 0 all counts as 0, where the gradient is 0 too.
+
+    >>> round(MeanSquaredLogarithmicError()([[9.0]], [[99.0]]).item(), 4)  # log(10) ** 2
+    5.3019
+    >>> MeanSquaredLogarithmicError()([[0.0]], [[-5.0]]).item()
+    0.0
+    """
 
     targets: ClassVar[Targets] = "elementwise"
 
@@ -172,7 +174,11 @@ class Huber(Loss):
 
 
 class LogCosh(Loss):
-    """mean(log(cosh(y - t))): squared near 0, absolute far away.   (..., n) -> (...)"""
+    """mean(log(cosh(y - t))): squared near 0, absolute far away.   (..., n) -> (...)
+
+    >>> [round(LogCosh()([[0.0]], [[e]]).item(), 3) for e in (0.1, 10.0)]  # e**2 / 2, |e| - log(2)
+    [0.005, 9.307]
+    """
 
     targets: ClassVar[Targets] = "elementwise"
 
@@ -180,34 +186,17 @@ class LogCosh(Loss):
         return log_cosh(y_true, y_pred)
 
 
-class CosineSimilarity(Loss):
-    """-cos of the angle between t and y along `axis`: -1 is best.   (..., n) -> (...)"""
-
-    targets: ClassVar[Targets] = "classes"
-
-    axis: int = -1
-
-    def validate(self) -> None:
-        checks.axis_is_integer(self)
-
-    def call(self, y_true: Array, y_pred: Array) -> Array:
-        return cosine_similarity(y_true, y_pred, self.axis)
-
-
-class KLDivergence(Loss):
-    """sum(t log(t / y)), both being probabilities.   (..., classes) -> (...)"""
-
-    targets: ClassVar[Targets] = "classes"
-
-    def call(self, y_true: Array, y_pred: Array) -> Array:
-        return kl_divergence(y_true, y_pred)
-
-    def check_targets(self, y_true: np.ndarray, y_pred: Any) -> None:
-        checks.not_negative(self, np.asarray(y_true))
-
-
 class Poisson(Loss):
-    """mean(y - t log y) for counts t; the model has to give y above 0.   (..., n) -> (...)"""
+    """mean(y - t log y) for counts t, y being their expected number.   (..., n) -> (...)
+
+    The model has to give y above 0: end it in "softplus" or "exponential". What is right has
+    no loss of 0: a term that does not depend on y is left out. `fit` refuses t below 0.
+
+    >>> round(Poisson()([[2.0]], [[2.0]]).item(), 4)
+    0.6137
+    >>> Poisson()([[2.0]], [[-2.0]]).item()
+    nan
+    """
 
     targets: ClassVar[Targets] = "elementwise"
 
@@ -218,39 +207,6 @@ class Poisson(Loss):
         checks.not_negative(self, np.asarray(y_true))
 
 
-class Hinge(Loss):
-    """mean(max(1 - t y, 0)) for t of -1 and 1, or 0 and 1.   (..., n) -> (...)"""
-
-    targets: ClassVar[Targets] = "elementwise"
-
-    def call(self, y_true: Array, y_pred: Array) -> Array:
-        return hinge(y_true, y_pred)
-
-    def check_targets(self, y_true: np.ndarray, y_pred: Any) -> None:
-        checks.signs(self, np.asarray(y_true))
-
-
-class SquaredHinge(Loss):
-    """mean(max(1 - t y, 0) ** 2) for t of -1 and 1, or 0 and 1.   (..., n) -> (...)"""
-
-    targets: ClassVar[Targets] = "elementwise"
-
-    def call(self, y_true: Array, y_pred: Array) -> Array:
-        return squared_hinge(y_true, y_pred)
-
-    def check_targets(self, y_true: np.ndarray, y_pred: Any) -> None:
-        checks.signs(self, np.asarray(y_true))
-
-
-class CategoricalHinge(Loss):
-    """max(1 + the best wrong score - the right one, 0) for one-hot t.   (..., classes) -> (...)"""
-
-    targets: ClassVar[Targets] = "classes"
-
-    def call(self, y_true: Array, y_pred: Array) -> Array:
-        return categorical_hinge(y_true, y_pred)
-
-
 FUNCTIONS: dict[Callable[..., Array], type[Loss]] = {
     mean_squared_error: MeanSquaredError,
     mean_absolute_error: MeanAbsoluteError,
@@ -258,10 +214,5 @@ FUNCTIONS: dict[Callable[..., Array], type[Loss]] = {
     mean_squared_logarithmic_error: MeanSquaredLogarithmicError,
     huber: Huber,
     log_cosh: LogCosh,
-    cosine_similarity: CosineSimilarity,
-    kl_divergence: KLDivergence,
     poisson: Poisson,
-    hinge: Hinge,
-    squared_hinge: SquaredHinge,
-    categorical_hinge: CategoricalHinge,
 }

@@ -29,6 +29,12 @@ from fnn.metrics.confusion import (
     TrueNegatives,
     TruePositives,
 )
+from fnn.metrics.crossentropy import (
+    BinaryCrossentropy,
+    CategoricalCrossentropy,
+    KLDivergence,
+    SparseCategoricalCrossentropy,
+)
 from fnn.metrics.curves import (
     AUC,
     PrecisionAtRecall,
@@ -38,21 +44,18 @@ from fnn.metrics.curves import (
 )
 from fnn.metrics.further import ExpectedCalibrationError, MultiLabelAccuracy, Perplexity
 from fnn.metrics.losses import (
-    BinaryCrossentropy,
-    CategoricalCrossentropy,
     CategoricalHinge,
     CosineSimilarity,
     FunctionMetric,
     Hinge,
-    KLDivergence,
     LogCoshError,
+    LossMetric,
     MeanAbsoluteError,
     MeanAbsolutePercentageError,
     MeanMetricWrapper,
     MeanSquaredError,
     MeanSquaredLogarithmicError,
     Poisson,
-    SparseCategoricalCrossentropy,
     SquaredHinge,
 )
 from fnn.metrics.metric import Mean, Metric, Sum
@@ -95,6 +98,7 @@ __all__ = [
     "IoU",
     "KLDivergence",
     "LogCoshError",
+    "LossMetric",
     "Mean",
     "MeanAbsoluteError",
     "MeanAbsolutePercentageError",
@@ -182,7 +186,7 @@ def get(identifier: Any, y_true_spec: Any = None, y_pred_spec: Any = None) -> Me
     if isinstance(found, Metric):
         return found
     if getattr(found, "kind", None) == "loss":
-        return MeanMetricWrapper(found.values, found.name or snake_case(type(found).__name__))
+        return LossMetric(found)
     return MeanMetricWrapper(found)
 
 

@@ -14,32 +14,52 @@ from fnn.metrics.metric import Metric, Targets
 
 
 def accuracy(y_true: Any, y_pred: Any) -> Array:
-    """1 where both are equal.   (...), (...) -> (...)"""
+    """1 where both are equal.   (...), (...) -> (...)
+
+    >>> accuracy([1, 2], jnp.array([1, 3])).tolist()
+    [1.0, 0.0]
+    """
     y_pred = jnp.asarray(y_pred)
     return (align(jnp.asarray(y_true), y_pred) == y_pred).astype("float32")
 
 
 def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> Array:
-    """1 where the target is `y_pred > threshold`.   (...), (...) -> (...)"""
+    """1 where the target is `y_pred > threshold`.   (...), (...) -> (...)
+
+    >>> binary_accuracy([1, 0, 1], jnp.array([0.75, 0.5, 0.5])).tolist()  # 0.5 is class 0
+    [1.0, 1.0, 0.0]
+    """
     y_pred = jnp.asarray(y_pred)
     return (align(jnp.asarray(y_true), y_pred) == (y_pred > threshold)).astype("float32")
 
 
 def categorical_accuracy(y_true: Any, y_pred: Any) -> Array:
-    """1 where the largest entries are in one place.   (..., classes), (..., classes) -> (...)"""
+    """1 where the largest entries are in one place.   (..., classes), (..., classes) -> (...)
+
+    >>> categorical_accuracy([[0, 1], [0, 1]], [[0.25, 0.75], [0.5, 0.5]]).tolist()  # a tie: 0
+    [1.0, 0.0]
+    """
     hit = jnp.argmax(jnp.asarray(y_true), -1) == jnp.argmax(jnp.asarray(y_pred), -1)
     return hit.astype("float32")
 
 
 def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> Array:
-    """1 where the largest prediction is that of the class.   (...), (..., classes) -> (...)"""
+    """1 where the largest prediction is that of the class.   (...), (..., classes) -> (...)
+
+    >>> sparse_categorical_accuracy([1, 0], [[0.25, 0.75], [0.25, 0.75]]).tolist()
+    [1.0, 0.0]
+    """
     y_pred = jnp.asarray(y_pred)
     labels = align(class_numbers(y_true), y_pred, sparse=True)
     return (labels == jnp.argmax(y_pred, -1)).astype("float32")
 
 
 def top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> Array:
-    """1 where the true class is among the k best.   (..., classes), (..., classes) -> (...)"""
+    """1 where the true class is among the k best.   (..., classes), (..., classes) -> (...)
+
+    >>> top_k_categorical_accuracy([[1, 0, 0]], [[0.25, 0.5, 0.125]], k=2).tolist()
+    [1.0]
+    """
     return sparse_top_k_categorical_accuracy(jnp.argmax(jnp.asarray(y_true), -1), y_pred, k)
 
 
@@ -50,6 +70,9 @@ def sparse_top_k_categorical_accuracy(
 
     (...), (..., classes) -> (...)   With `from_sorted_ids` the predictions are class numbers, best
     first, and the first k of them are looked at.
+
+    >>> sparse_top_k_categorical_accuracy([0, 2], [[0.25, 0.5, 0.125]] * 2, k=2).tolist()
+    [1.0, 0.0]
     """
     y_pred = jnp.asarray(y_pred)
     labels = align(class_numbers(y_true), y_pred, sparse=True)[..., None]
@@ -105,7 +128,15 @@ class BinaryAccuracy(Metric):
 
 
 class CategoricalAccuracy(Metric):
-    """The share of examples whose largest output is that of their one-hot target."""
+    """The share of examples whose largest output is that of their one-hot target.
+
+    Logits do as well as probabilities; at a tie the first class counts.
+
+    >>> metric = CategoricalAccuracy()
+    >>> metric.update_state([[0, 1], [1, 0]], [[0.1, 0.2], [0.1, 0.2]])
+    >>> metric.result().item()
+    0.5
+    """
 
     targets: ClassVar[Targets] = "classes"
     direction: ClassVar[str | None] = "max"
@@ -136,7 +167,15 @@ class SparseCategoricalAccuracy(Metric):
 
 
 class TopKCategoricalAccuracy(Metric):
-    """The share of examples whose one-hot class is among the k largest outputs."""
+    """The share of examples whose one-hot class is among the k largest outputs.
+
+    `k` is 5 by default, so that with five classes all is right.
+
+    >>> metric = TopKCategoricalAccuracy(k=2)
+    >>> metric.update_state([[1, 0, 0], [0, 0, 1]], [[0.25, 0.5, 0.125]] * 2)
+    >>> metric.result().item()
+    0.5
+    """
 
     targets: ClassVar[Targets] = "classes"
     direction: ClassVar[str | None] = "max"
@@ -156,6 +195,11 @@ class SparseTopKCategoricalAccuracy(Metric):
     """The share of examples whose class number is among the k largest outputs.
 
     With `from_sorted_ids` the predictions are class numbers, best first.
+
+    >>> metric = SparseTopKCategoricalAccuracy(k=2)
+    >>> metric.update_state([0, 2], [[0.25, 0.5, 0.125]] * 2)
+    >>> metric.result().item()
+    0.5
     """
 
     targets: ClassVar[Targets] = "labels"

@@ -114,28 +114,52 @@ class _Count(ConfusionMetric):
 
 
 class TruePositives(_Count):
-    """How many positives lie above the threshold."""
+    """How many positives lie above the threshold.
+
+    >>> metric = TruePositives()
+    >>> metric.update_state([1, 1, 0, 0, 0], [0.1, 0.9, 0.9, 0.5, 0.1])
+    >>> metric.result().item()  # the second
+    1.0
+    """
 
     counts: ClassVar[tuple[str, ...]] = ("true_positives",)
     direction: ClassVar[str | None] = "max"
 
 
 class FalsePositives(_Count):
-    """How many negatives lie above the threshold."""
+    """How many negatives lie above the threshold.
+
+    >>> metric = FalsePositives()
+    >>> metric.update_state([1, 1, 0, 0, 0], [0.1, 0.9, 0.9, 0.5, 0.1])
+    >>> metric.result().item()  # the third
+    1.0
+    """
 
     counts: ClassVar[tuple[str, ...]] = ("false_positives",)
     direction: ClassVar[str | None] = "min"
 
 
 class TrueNegatives(_Count):
-    """How many negatives do not lie above the threshold."""
+    """How many negatives do not lie above the threshold.
+
+    >>> metric = TrueNegatives()
+    >>> metric.update_state([1, 1, 0, 0, 0], [0.1, 0.9, 0.9, 0.5, 0.1])
+    >>> metric.result().item()  # 0.5 is not above 0.5
+    2.0
+    """
 
     counts: ClassVar[tuple[str, ...]] = ("true_negatives",)
     direction: ClassVar[str | None] = "max"
 
 
 class FalseNegatives(_Count):
-    """How many positives do not lie above the threshold."""
+    """How many positives do not lie above the threshold.
+
+    >>> metric = FalseNegatives()
+    >>> metric.update_state([1, 1, 0, 0, 0], [0.1, 0.9, 0.9, 0.5, 0.1])
+    >>> metric.result().item()  # the first
+    1.0
+    """
 
     counts: ClassVar[tuple[str, ...]] = ("false_negatives",)
     direction: ClassVar[str | None] = "min"
@@ -174,6 +198,11 @@ class Recall(ConfusionMetric):
     """tp / (tp + fn): the share of the positives that is found; 0 if there are none.
 
     Arguments as of `Precision`.
+
+    >>> metric = Recall(thresholds=[0.25, 0.5])
+    >>> metric.update_state([1, 1, 0], [0.9, 0.5, 0.8])
+    >>> metric.result().tolist()  # 0.5 is above 0.25, not above 0.5
+    [1.0, 0.5]
     """
 
     counts: ClassVar[tuple[str, ...]] = ("true_positives", "false_negatives")

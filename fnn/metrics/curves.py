@@ -148,7 +148,15 @@ def _interpolated(sums: Sums) -> Array:
 
 
 class SensitivityAtSpecificity(ConfusionMetric):
-    """The best recall at a threshold whose specificity is at least that given."""
+    """The best recall at a threshold whose specificity is at least that given.
+
+    0 if there is none. The thresholds are even, so scores within one step between two are ties.
+
+    >>> metric = SensitivityAtSpecificity(1.0)
+    >>> metric.update_state([0, 1, 0, 1], [0.2, 0.4, 0.6, 0.8])
+    >>> metric.result().item()  # above 0.6 lies no 0 and half of the ones
+    0.5
+    """
 
     direction: ClassVar[str | None] = "max"
 
@@ -169,7 +177,15 @@ class SensitivityAtSpecificity(ConfusionMetric):
 
 
 class SpecificityAtSensitivity(ConfusionMetric):
-    """The best specificity at a threshold whose recall is at least that given."""
+    """The best specificity at a threshold whose recall is at least that given.
+
+    0 if there is none. The thresholds are even, so scores within one step between two are ties.
+
+    >>> metric = SpecificityAtSensitivity(1.0)
+    >>> metric.update_state([0, 1, 0, 1], [0.2, 0.4, 0.6, 0.8])
+    >>> metric.result().item()  # below 0.4 lies no 1 and half of the zeros
+    0.5
+    """
 
     direction: ClassVar[str | None] = "max"
 
@@ -190,7 +206,15 @@ class SpecificityAtSensitivity(ConfusionMetric):
 
 
 class PrecisionAtRecall(ConfusionMetric):
-    """The best precision at a threshold whose recall is at least that given."""
+    """The best precision at a threshold whose recall is at least that given.
+
+    0 if there is none. The thresholds are even, so scores within one step between two are ties.
+
+    >>> metric = PrecisionAtRecall(1.0)
+    >>> metric.update_state([0, 1, 0, 1], [0.2, 0.4, 0.6, 0.8])
+    >>> round(metric.result().item(), 4)  # above 0.2 lie 3, of which 2 are ones
+    0.6667
+    """
 
     direction: ClassVar[str | None] = "max"
 
@@ -211,7 +235,15 @@ class PrecisionAtRecall(ConfusionMetric):
 
 
 class RecallAtPrecision(ConfusionMetric):
-    """The best recall at a threshold whose precision is at least that given."""
+    """The best recall at a threshold whose precision is at least that given.
+
+    0 if there is none. The thresholds are even, so scores within one step between two are ties.
+
+    >>> metric = RecallAtPrecision(0.9)
+    >>> metric.update_state([0, 1, 0, 1], [0.2, 0.4, 0.6, 0.8])
+    >>> metric.result().item()  # above 0.6 all is right, that is half of the ones
+    0.5
+    """
 
     direction: ClassVar[str | None] = "max"
 

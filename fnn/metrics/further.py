@@ -11,7 +11,7 @@ from jax import Array
 from fnn.core import arguments
 from fnn.core.arguments import wrong
 from fnn.core.targets import align, class_numbers, spread
-from fnn.metrics.losses import SparseCategoricalCrossentropy
+from fnn.metrics.crossentropy import SparseCategoricalCrossentropy
 from fnn.metrics.metric import Metric, Sums, Targets, divide
 
 
@@ -80,6 +80,11 @@ class MultiLabelAccuracy(Metric):
     A label is predicted where its probability is above `threshold`. `criterion` "exact_match"
     counts the examples with all labels right, "hamming" the share of right labels, "jaccard" the
     share of labels in both sets among those in either (1 where both are empty).
+
+    >>> metrics = [MultiLabelAccuracy(criterion=c) for c in ("exact_match", "hamming", "jaccard")]
+    >>> t, y = [[1, 1, 0, 0]], [[0.9, 0.1, 0.9, 0.1]]  # labels {0, 1}, called {0, 2}
+    >>> [round(m.result(m.update(m.init(), t, y)).item(), 4) for m in metrics]
+    [0.0, 0.5, 0.3333]
     """
 
     targets: ClassVar[Targets] = "classes"

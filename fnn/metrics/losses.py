@@ -9,8 +9,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.core.targets import entry_values, spread
-from fnn.metrics.metric import Metric, Sums, Targets, add_mean, loss_values
+from fnn.core.arguments import wrong
+from fnn.core.calling import snake_case
+from fnn.core.config import resolve
+from fnn.core.targets import arrays, as_float, entry_values
+from fnn.metrics.metric import Metric, Sums, Targets, add_mean
 
 
 class MeanMetricWrapper(Metric):
@@ -47,216 +50,201 @@ class MeanMetricWrapper(Metric):
 FunctionMetric = MeanMetricWrapper
 
 
-class MeanSquaredError(Metric):
-    """The mean of (t - y) ** 2."""
+class _Losses(Metric, loadable=False):
+    """What the metrics that are the mean of a loss share: that loss, weighed as metrics are."""
 
-    targets: ClassVar[Targets] = "elementwise"
     direction: ClassVar[str | None] = "min"
+    sign: ClassVar[float] = 1.0
 
-    name: str | None = None
-    dtype: str | None = None
+    @property
+    def goal(self) -> Any:
+        """The loss, with the fields that this metric shares with it."""
+        raise NotImplementedError
 
-    def values(self, y_true: Array, y_pred: Array) -> Array:
-        return loss_values("mean_squared_error", y_true, y_pred)
+    @property
+    def targets(self) -> Targets:  # type: ignore[override]
+        """What fits the predictions, as the loss has it."""
+        return self.goal.targets
 
+    def check(self, y_true: Any, y_pred: Any) -> None:
+        self.goal.check(y_true, y_pred)
 
-class MeanAbsoluteError(Metric):
-    """The mean of |t - y|."""
-
-    targets: ClassVar[Targets] = "elementwise"
-    direction: ClassVar[str | None] = "min"
-
-    name: str | None = None
-    dtype: str | None = None
-
-    def values(self, y_true: Array, y_pred: Array) -> Array:
-        return loss_values("mean_absolute_error", y_true, y_pred)
-
-
-class MeanAbsolutePercentageError(Metric):
-    """The mean of 100 |t - y| / |t|."""
-
-    targets: ClassVar[Targets] = "elementwise"
-    direction: ClassVar[str | None] = "min"
-
-    name: str | None = None
-    dtype: str | None = None
-
-    def values(self, y_true: Array, y_pred: Array) -> Array:
-        return loss_values("mean_absolute_percentage_error", y_true, y_pred)
-
-
-class MeanSquaredLogarithmicError(Metric):
-    """The mean of (log(1 + t) - log(1 + y)) ** 2."""
-
-    targets: ClassVar[Targets] = "elementwise"
-    direction: ClassVar[str | None] = "min"
-
-    name: str | None = None
-    dtype: str | None = None
-
-    def values(self, y_true: Array, y_pred: Array) -> Array:
-        return loss_values("mean_squared_logarithmic_error", y_true, y_pred)
-
-
-class LogCoshError(Metric):
-    """The mean of log(cosh(y - t))."""
-
-    targets: ClassVar[Targets] = "elementwise"
-    direction: ClassVar[str | None] = "min"
-    default_label: ClassVar[str | None] = "logcosh"
-
-    name: str | None = None
-    dtype: str | None = None
-
-    def values(self, y_true: Array, y_pred: Array) -> Array:
-        return loss_values("log_cosh", y_true, y_pred)
-
-
-class Poisson(Metric):
-    """The mean of y - t log y."""
-
-    targets: ClassVar[Targets] = "elementwise"
-    direction: ClassVar[str | None] = "min"
-
-    name: str | None = None
-    dtype: str | None = None
-
-    def values(self, y_true: Array, y_pred: Array) -> Array:
-        return loss_values("poisson", y_true, y_pred)
-
-
-class KLDivergence(Metric):
-    """The mean of sum(t log(t / y))."""
-
-    targets: ClassVar[Targets] = "classes"
-    direction: ClassVar[str | None] = "min"
-
-    name: str | None = None
-    dtype: str | None = None
-
-    def values(self, y_true: Array, y_pred: Array) -> Array:
-        return loss_values("kl_divergence", y_true, y_pred)
-
-
-class Hinge(Metric):
-    """The mean of max(1 - t y, 0), t being -1 or 1 (or 0 and 1)."""
-
-    targets: ClassVar[Targets] = "elementwise"
-    direction: ClassVar[str | None] = "min"
-
-    name: str | None = None
-    dtype: str | None = None
-
-    def values(self, y_true: Array, y_pred: Array) -> Array:
-        return loss_values("hinge", y_true, y_pred)
-
-
-class SquaredHinge(Metric):
-    """The mean of max(1 - t y, 0) ** 2, t being -1 or 1 (or 0 and 1)."""
-
-    targets: ClassVar[Targets] = "elementwise"
-    direction: ClassVar[str | None] = "min"
-
-    name: str | None = None
-    dtype: str | None = None
-
-    def values(self, y_true: Array, y_pred: Array) -> Array:
-        return loss_values("squared_hinge", y_true, y_pred)
-
-
-class CategoricalHinge(Metric):
-    """The mean of max(1 + the best wrong score - the right one, 0)."""
-
-    targets: ClassVar[Targets] = "classes"
-    direction: ClassVar[str | None] = "min"
-
-    name: str | None = None
-    dtype: str | None = None
-
-    def values(self, y_true: Array, y_pred: Array) -> Array:
-        return loss_values("categorical_hinge", y_true, y_pred)
-
-
-class BinaryCrossentropy(Metric):
-    """The mean of -t log p - (1 - t) log(1 - p)."""
-
-    targets: ClassVar[Targets] = "elementwise"
-    direction: ClassVar[str | None] = "min"
-
-    name: str | None = None
-    dtype: str | None = None
-    from_logits: bool = False
-    label_smoothing: float = 0
-
-    def values(self, y_true: Array, y_pred: Array) -> Array:
-        return loss_values(
-            "binary_crossentropy",
-            y_true,
-            y_pred,
-            from_logits=self.from_logits,
-            label_smoothing=self.label_smoothing,
-        )
-
-
-class CategoricalCrossentropy(Metric):
-    """The mean of -sum(t log p), for one-hot targets."""
-
-    targets: ClassVar[Targets] = "classes"
-    direction: ClassVar[str | None] = "min"
-
-    name: str | None = None
-    dtype: str | None = None
-    from_logits: bool = False
-    label_smoothing: float = 0
-    axis: int = -1
-
-    def values(self, y_true: Array, y_pred: Array) -> Array:
-        return loss_values(
-            "categorical_crossentropy",
-            y_true,
-            y_pred,
-            from_logits=self.from_logits,
-            label_smoothing=self.label_smoothing,
-            axis=self.axis,
-        )
-
-
-class SparseCategoricalCrossentropy(Metric):
-    """The mean of -log p of the class whose number is given; `ignore_class` does not count."""
-
-    targets: ClassVar[Targets] = "labels"
-    direction: ClassVar[str | None] = "min"
-
-    name: str | None = None
-    dtype: str | None = None
-    from_logits: bool = False
-    ignore_class: int | None = None
-    axis: int = -1
+    def values(self, y_true: Any, y_pred: Any) -> Array:
+        return self.sign * self.goal.values(y_true, y_pred)
 
     def update(self, sums: Sums, y_true: Any, y_pred: Any, weight: Any = None) -> Sums:
-        y_pred = jnp.moveaxis(jnp.asarray(y_pred), self.axis, -1)
-        y_true, y_pred, weight = self.prepare(y_true, y_pred, weight)
-        values = self.values(y_true, y_pred)
-        if self.ignore_class is not None:
-            counts = (y_true != self.ignore_class).astype(values.dtype)
-            weight = counts if weight is None else spread(weight, values.shape) * counts
-        return add_mean(sums, values, weight)
-
-    def values(self, y_true: Array, y_pred: Array) -> Array:
-        fields = {"from_logits": self.from_logits, "ignore_class": self.ignore_class}
-        return loss_values("sparse_categorical_crossentropy", y_true, y_pred, **fields)
+        y_pred = arrays(y_pred)
+        weight = jnp.ones(len(jax.tree.leaves(y_pred)[0])) if weight is None else as_float(weight)
+        weighed = self.goal.replace(reduction="mean_with_sample_weight")
+        total, count = weighed.totals(y_true, y_pred, weight, weight != 0)
+        return {"total": sums["total"] + self.sign * total, "count": sums["count"] + count}
 
 
-class CosineSimilarity(Metric):
-    """The mean cosine of the angle between t and y: 1 is best (the loss has the other sign)."""
+class LossMetric(_Losses):
+    """The mean of any loss: what `metrics=[fnn.losses.Huber(2.0)]` stands for.
 
-    targets: ClassVar[Targets] = "classes"
-    direction: ClassVar[str | None] = "max"
+    Weights are those of a metric: the sum of the weighted values is divided by the sum of the
+    weights, whatever the `reduction` of the loss.
+
+    >>> metric = LossMetric(fnn.losses.Huber(2.0))
+    >>> metric.label, metric == fnn.metrics.get(fnn.losses.Huber(2.0))
+    ('huber', True)
+    """
+
+    loss: Any
+    name: str | None = None
+    dtype: str | None = None
+
+    def validate(self) -> None:
+        if getattr(self.loss, "kind", None) != "loss" or isinstance(self.loss, type):
+            raise wrong(self, "loss", "to be a loss", self.loss, "do e.g. fnn.losses.Huber()")
+
+    @property
+    def label(self) -> str:
+        return self.name or self.loss.name or snake_case(type(self.loss).__name__)
+
+    @property
+    def goal(self) -> Any:
+        return self.loss.replace(dtype=self.dtype or self.loss.dtype)
+
+
+class _MeanOfLoss(_Losses, loadable=False):
+    """The mean of the loss called `loss`, whose fields are those of the metric."""
+
+    loss: ClassVar[str]
 
     name: str | None = None
     dtype: str | None = None
-    axis: int = -1
 
-    def values(self, y_true: Array, y_pred: Array) -> Array:
-        return -loss_values("cosine_similarity", y_true, y_pred, axis=self.axis)
+    @property
+    def goal(self) -> Any:
+        fields = {name: value for name, value in vars(self).items() if name[0] != "_"}
+        return resolve("loss", self.loss).replace(**fields)
+
+
+class MeanSquaredError(_MeanOfLoss):
+    """The mean of (t - y) ** 2, over all entries of all batches.
+
+    >>> metric = MeanSquaredError()
+    >>> metric.update_state([0.0, 0.0], [1.0, 3.0])
+    >>> metric.update_state([0.0], [2.0])
+    >>> round(metric.result().item(), 4)  # 14 / 3, not (5 + 4) / 2
+    4.6667
+    """
+
+    loss: ClassVar[str] = "mean_squared_error"
+
+
+class MeanAbsoluteError(_MeanOfLoss):
+    """The mean of |t - y|.
+
+    >>> metric = MeanAbsoluteError()
+    >>> metric.update_state([0.0, 0.0], [1.0, 3.0], sample_weight=[3.0, 1.0])
+    >>> metric.result().item()  # by the sum of the weights; the loss divides by 2
+    1.5
+    """
+
+    loss: ClassVar[str] = "mean_absolute_error"
+
+
+class MeanAbsolutePercentageError(_MeanOfLoss):
+    """The mean of 100 |t - y| / |t|, where |t| counts as 1e-7 at least.
+
+    >>> metric = MeanAbsolutePercentageError()
+    >>> metric.update_state([2.0, 0.5], [1.0, 1.0])
+    >>> round(metric.result().item(), 4)  # 50 and 100
+    75.0
+    """
+
+    loss: ClassVar[str] = "mean_absolute_percentage_error"
+
+
+class MeanSquaredLogarithmicError(_MeanOfLoss):
+    """The mean of (log(1 + t) - log(1 + y)) ** 2; below 0 all counts as 0.
+
+    >>> metric = MeanSquaredLogarithmicError()
+    >>> metric.update_state([9.0], [99.0])
+    >>> round(metric.result().item(), 4)  # log(10) ** 2
+    5.3019
+    """
+
+    loss: ClassVar[str] = "mean_squared_logarithmic_error"
+
+
+class LogCoshError(_MeanOfLoss):
+    """The mean of log(cosh(y - t)).
+
+    Its label is "logcosh", as in Keras.
+
+    >>> metric = LogCoshError()
+    >>> metric.update_state([0.0], [10.0])
+    >>> round(metric.result().item(), 4)  # 10 - log(2)
+    9.3069
+    """
+
+    loss: ClassVar[str] = "log_cosh"
+    default_label: ClassVar[str | None] = "logcosh"
+
+
+class Poisson(_MeanOfLoss):
+    """The mean of y - t log y.
+
+    >>> metric = Poisson()
+    >>> metric.update_state([2.0], [2.0])
+    >>> round(metric.result().item(), 4)  # what is right has no 0: 2 - 2 log(2)
+    0.6137
+    """
+
+    loss: ClassVar[str] = "poisson"
+
+
+class Hinge(_MeanOfLoss):
+    """The mean of max(1 - t y, 0), t being -1 or 1 (or 0 and 1).
+
+    >>> metric = Hinge()
+    >>> metric.update_state([1, 0], [0.5, 0.5])
+    >>> metric.result().item()  # 0.5 and 1.5, as 0 stands for -1
+    1.0
+    """
+
+    loss: ClassVar[str] = "hinge"
+
+
+class SquaredHinge(_MeanOfLoss):
+    """The mean of max(1 - t y, 0) ** 2, t being -1 or 1 (or 0 and 1).
+
+    >>> metric = SquaredHinge()
+    >>> metric.update_state([1, 0], [0.5, 0.5])
+    >>> metric.result().item()  # (0.25 + 2.25) / 2
+    1.25
+    """
+
+    loss: ClassVar[str] = "squared_hinge"
+
+
+class CategoricalHinge(_MeanOfLoss):
+    """The mean of max(1 + the best wrong score - the right one, 0).
+
+    >>> metric = CategoricalHinge()
+    >>> metric.update_state([[0.0, 1.0]], [[0.5, 0.75]])
+    >>> metric.result().item()
+    0.75
+    """
+
+    loss: ClassVar[str] = "categorical_hinge"
+
+
+class CosineSimilarity(_MeanOfLoss):
+    """The mean cosine of the angle between t and y: 1 is best (the loss has the other sign).
+
+    >>> metric = CosineSimilarity()
+    >>> metric.update_state([[3.0, 4.0]], [[4.0, 3.0]])
+    >>> round(metric.result().item(), 4)  # (12 + 12) / (5 * 5)
+    0.96
+    """
+
+    loss: ClassVar[str] = "cosine_similarity"
+    direction: ClassVar[str | None] = "max"
+    sign: ClassVar[float] = -1.0
+
+    axis: int = -1

@@ -12,7 +12,7 @@ from jax import Array
 
 from fnn.core import arguments
 from fnn.core.calling import snake_case
-from fnn.core.config import Value, resolve
+from fnn.core.config import Value
 from fnn.core.targets import (
     align,
     align_where_possible,
@@ -181,12 +181,6 @@ def add_mean(sums: Sums, values: Any, weight: Any) -> Sums:
 def divide(a: Array, b: Array) -> Array:
     """a / b, and 0 where b is 0."""
     return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))
-
-
-def loss_values(loss: str, y_true: Any, y_pred: Any, **fields: Any) -> Array:
-    """One value for each example, by the loss of that name."""
-    found = resolve("loss", loss)
-    return (found.replace(**fields) if fields else found).values(y_true, y_pred)
 
 
 class Mean(Metric):

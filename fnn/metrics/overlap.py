@@ -15,40 +15,75 @@ from fnn.metrics.metric import Metric, Sums, Targets, divide
 _EPSILON = 1e-7
 
 
-class FBetaScore(Metric):
+class _FScore(Metric, loadable=False):
+    """What the F scores share; `beta` and `threshold` are theirs."""
+
+    targets: ClassVar[Targets] = "classes"
+    direction: ClassVar[str | None] = "max"
+
+    average: str | None = None
+
+    def validate(self: Any) -> None:
+        arguments.positive(self, "beta")
+        arguments.one_of(self, "average", (None, "micro", "macro", "weighted"))
+        if self.threshold is not None and not 0 < self.threshold <= 1:
+            raise wrong(self, "threshold", "to lie above 0 and up to 1", self.threshold)
+
+    def init(self, y_true: Any = None, y_pred: Any = None) -> Sums:
+        shape = () if y_pred is None or self.average == "micro" else (y_pred.shape[-1],)
+        names = ("true_positives", "false_positives", "false_negatives", "support")
+        return {name: jnp.zeros(shape) for name in names}
+
+    def update(self: Any, sums: Sums, y_true: Any, y_pred: Any, weight: Any = None) -> Sums:
+        t, y, weight = self.prepare(y_true, y_pred, weight)
+        weights = jnp.ones(y.shape) if weight is None else spread(weight, y.shape)
+        if self.threshold is None:
+            called = (y >= y.max(-1, keepdims=True)) & (jnp.abs(y) > 1e-9)
+        else:
+            called = y > self.threshold
+        called = called.astype(t.dtype)
+        axes = None if self.average == "micro" else tuple(range(y.ndim - 1))
+        more = {
+            "true_positives": (weights * called * t).sum(axes),
+            "false_positives": (weights * called * (1 - t)).sum(axes),
+            "false_negatives": (weights * (1 - called) * t).sum(axes),
+            "support": (weights * t).sum(axes),
+        }
+        return {name: sums[name] + more[name] for name in sums}
+
+    def result(self: Any, sums: Sums) -> Array:
+        hits, square = sums["true_positives"], self.beta**2
+        precision = hits / (hits + sums["false_positives"] + _EPSILON)
+        recall = hits / (hits + sums["false_negatives"] + _EPSILON)
+        scores = (1 + square) * precision * recall / (square * precision + recall + _EPSILON)
+        if self.average == "weighted":
+            return (scores * sums["support"]).sum() / (sums["support"].sum() + _EPSILON)
+        return scores if self.average is None else scores.mean()
+
+
+class FBetaScore(_FScore):
     """(1 + beta**2) precision recall / (beta**2 precision + recall), for each class.
 
     (..., classes) one-hot, (..., classes) -> (classes,), or () with `average`: "macro" is the mean,
     "weighted" that by how often a class is true, "micro" counts all classes together. Without
     `threshold` the largest of a row is called positive, else all above it. `beta` above 1 favours
     recall.
+
+    >>> metric = FBetaScore(beta=2.0, threshold=0.5)
+    >>> metric.update_state([[1], [1], [0]], [[0.9], [0.1], [0.1]])
+    >>> [round(v, 4) for v in metric.result().tolist()]  # precision 1, recall 1/2
+    [0.5556]
     """
 
-    targets: ClassVar[Targets] = "classes"
-    direction: ClassVar[str | None] = "max"
     default_label: ClassVar[str | None] = "fbeta_score"
 
-    average: str | None = None
     beta: float = 1.0
     threshold: float | None = None
     name: str | None = None
     dtype: str | None = None
 
-    def validate(self) -> None:
-        arguments.positive(self, "beta")
-        _check_f(self)
 
-    def init(self, y_true: Any = None, y_pred: Any = None) -> Sums:
-        return _f_zeros(self, y_pred)
-
-    def update(self, sums: Sums, y_true: Any, y_pred: Any, weight: Any = None) -> Sums:
-        return _f_update(self, sums, *self.prepare(y_true, y_pred, weight))
-
-    def result(self, sums: Sums) -> Array:
-        return _f_score(sums, self.beta, self.average)
-
-
-class F1Score(Metric):
+class F1Score(_FScore):
     """2 precision recall / (precision + recall), for each class: `FBetaScore` with beta 1.
 
     >>> metric = F1Score(average="macro")
@@ -57,69 +92,18 @@ class F1Score(Metric):
     1.0
     """
 
-    targets: ClassVar[Targets] = "classes"
-    direction: ClassVar[str | None] = "max"
+    beta: ClassVar[float] = 1.0
 
-    average: str | None = None
     threshold: float | None = None
     name: str | None = None
     dtype: str | None = None
 
-    def validate(self) -> None:
-        _check_f(self)
-
-    def init(self, y_true: Any = None, y_pred: Any = None) -> Sums:
-        return _f_zeros(self, y_pred)
-
-    def update(self, sums: Sums, y_true: Any, y_pred: Any, weight: Any = None) -> Sums:
-        return _f_update(self, sums, *self.prepare(y_true, y_pred, weight))
-
-    def result(self, sums: Sums) -> Array:
-        return _f_score(sums, 1.0, self.average)
-
-
-def _check_f(metric: Any) -> None:
-    arguments.one_of(metric, "average", (None, "micro", "macro", "weighted"))
-    threshold = metric.threshold
-    if threshold is not None and not (isinstance(threshold, (int, float)) and 0 < threshold <= 1):
-        raise wrong(metric, "threshold", "to lie above 0 and up to 1", threshold)
-
-
-def _f_zeros(metric: Any, y_pred: Any) -> Sums:
-    shape = () if y_pred is None or metric.average == "micro" else (y_pred.shape[-1],)
-    names = ("true_positives", "false_positives", "false_negatives", "support")
-    return {name: jnp.zeros(shape) for name in names}
-
-
-def _f_update(metric: Any, sums: Sums, t: Array, y: Array, weight: Array | None) -> Sums:
-    weights = jnp.ones(y.shape) if weight is None else spread(weight, y.shape)
-    if metric.threshold is None:
-        called = (y >= y.max(-1, keepdims=True)) & (jnp.abs(y) > 1e-9)
-    else:
-        called = y > metric.threshold
-    called = called.astype(t.dtype)
-    axes = None if metric.average == "micro" else tuple(range(y.ndim - 1))
-    more = {
-        "true_positives": (weights * called * t).sum(axes),
-        "false_positives": (weights * called * (1 - t)).sum(axes),
-        "false_negatives": (weights * (1 - called) * t).sum(axes),
-        "support": (weights * t).sum(axes),
-    }
-    return {name: sums[name] + more[name] for name in sums}
-
-
-def _f_score(sums: Sums, beta: float, average: str | None) -> Array:
-    hits = sums["true_positives"]
-    precision = hits / (hits + sums["false_positives"] + _EPSILON)
-    recall = hits / (hits + sums["false_negatives"] + _EPSILON)
-    scores = (1 + beta**2) * precision * recall / (beta**2 * precision + recall + _EPSILON)
-    if average == "weighted":
-        return (scores * sums["support"]).sum() / (sums["support"].sum() + _EPSILON)
-    return scores if average is None else scores.mean()
-
 
 class _Union(Metric):
-    """What the metrics of intersection over union share: a table of (true, predicted) class."""
+    """What the metrics of intersection over union share: a table of (true, predicted) class.
+
+    `sparse_y_true` and `sparse_y_pred` say what are class numbers, the rest scores along `axis`.
+    """
 
     direction: ClassVar[str | None] = "max"
 
@@ -130,25 +114,23 @@ class _Union(Metric):
         """The classes whose mean is the result."""
         return tuple(range(self.classes()))
 
-    def numbers(self, y: Array, sparse: bool) -> Array:
+    def numbers(self: Any, y: Array, sparse: bool) -> Array:
         """Class numbers of targets or predictions."""
-        return class_numbers(y) if sparse else jnp.argmax(y, getattr(self, "axis", -1))
+        return class_numbers(y) if sparse else jnp.argmax(y, self.axis)
 
     def init(self, y_true: Any = None, y_pred: Any = None) -> Sums:
         return {"table": jnp.zeros((self.classes(), self.classes()))}
 
-    def update(self, sums: Sums, y_true: Any, y_pred: Any, weight: Any = None) -> Sums:
+    def update(self: Any, sums: Sums, y_true: Any, y_pred: Any, weight: Any = None) -> Sums:
         y_true, y_pred, weight = self.prepare(y_true, y_pred, weight)
-        t = self.numbers(jnp.asarray(y_true), getattr(self, "sparse_y_true", self.sparse))
-        y = self.numbers(y_pred, getattr(self, "sparse_y_pred", True)).reshape(t.shape)
+        t = self.numbers(jnp.asarray(y_true), self.sparse_y_true)
+        y = self.numbers(y_pred, self.sparse_y_pred).reshape(t.shape)
         weights = jnp.ones(t.shape) if weight is None else spread(weight, t.shape)
         known = (t >= 0) & (t < self.classes()) & (y >= 0) & (y < self.classes())
         if getattr(self, "ignore_class", None) is not None:
-            known = known & (t != self.ignore_class)  # type: ignore[attr-defined]
+            known = known & (t != self.ignore_class)
         t, y = jnp.where(known, t, 0).reshape(-1), jnp.where(known, y, 0).reshape(-1)
         return {"table": sums["table"].at[t, y].add(jnp.where(known, weights, 0).reshape(-1))}
-
-    sparse: ClassVar[bool] = True
 
     def result(self, sums: Sums) -> Array:
         table, wanted = sums["table"], jnp.asarray(self.wanted())
@@ -193,7 +175,13 @@ class IoU(_Union):
 
 
 class MeanIoU(_Union):
-    """The mean of intersection / union over all classes that occur.   See `IoU`."""
+    """The mean of intersection / union over all classes that occur.   See `IoU`.
+
+    >>> metric = MeanIoU(num_classes=3)
+    >>> metric.update_state([0, 0, 1, 1], [0, 1, 1, 1])
+    >>> round(metric.result().item(), 4)  # (1/2 + 2/3) / 2: class 2 does not occur
+    0.5833
+    """
 
     num_classes: int
     name: str | None = None
@@ -205,9 +193,15 @@ class MeanIoU(_Union):
 
 
 class OneHotIoU(_Union):
-    """`IoU` of one-hot targets and of scores, along `axis`."""
+    """`IoU` of one-hot targets and of scores, along `axis`.
 
-    sparse: ClassVar[bool] = False
+    >>> metric = OneHotIoU(num_classes=2, target_class_ids=[1])
+    >>> metric.update_state([[1, 0], [0, 1]], [[0.2, 0.8], [0.4, 0.6]])
+    >>> metric.result().item()
+    0.5
+    """
+
+    sparse_y_true: ClassVar[bool] = False
 
     num_classes: int
     target_class_ids: tuple[int, ...]
@@ -222,9 +216,15 @@ class OneHotIoU(_Union):
 
 
 class OneHotMeanIoU(_Union):
-    """`MeanIoU` of one-hot targets and of scores, along `axis`."""
+    """`MeanIoU` of one-hot targets and of scores, along `axis`.
 
-    sparse: ClassVar[bool] = False
+    >>> metric = OneHotMeanIoU(num_classes=2)
+    >>> metric.update_state([[1, 0], [0, 1]], [[0.2, 0.8], [0.4, 0.6]])
+    >>> metric.result().item()  # (0 + 1/2) / 2
+    0.25
+    """
+
+    sparse_y_true: ClassVar[bool] = False
 
     num_classes: int
     name: str | None = None
@@ -235,7 +235,16 @@ class OneHotMeanIoU(_Union):
 
 
 class BinaryIoU(_Union):
-    """`IoU` of two classes, the predictions being class 1 from `threshold` on."""
+    """`IoU` of two classes, the predictions being class 1 from `threshold` on.
+
+    >>> metric = BinaryIoU(target_class_ids=[1])
+    >>> metric.update_state([1, 1, 0], [0.9, 0.5, 0.1])
+    >>> metric.result().item()  # 0.5 counts as class 1 here, unlike in Precision
+    1.0
+    """
+
+    sparse_y_true: ClassVar[bool] = True
+    sparse_y_pred: ClassVar[bool] = True
 
     target_class_ids: tuple[int, ...] = (0, 1)
     threshold: float = 0.5

@@ -14,7 +14,12 @@ from fnn.metrics.metric import Metric, Sums, Targets, divide
 
 
 def pearson_correlation(y_true: Any, y_pred: Any, axis: int = -1) -> Array:
-    """cov(t, y) / (std(t) std(y)) along `axis`; 0 where either is constant (Keras: NaN)."""
+    """cov(t, y) / (std(t) std(y)) along `axis`; 0 where either is constant (Keras: NaN).
+
+    >>> t = jnp.array([[1.0, 2.0, 3.0]])
+    >>> [round(pearson_correlation(t, y).item(), 4) for y in (10 * t + 5, -t, jnp.ones((1, 3)))]
+    [1.0, -1.0, 0.0]
+    """
     t, y = (x - x.mean(axis, keepdims=True) for x in (jnp.asarray(y_true), jnp.asarray(y_pred)))
     both = jnp.sqrt(jnp.square(t).mean(axis) * jnp.square(y).mean(axis))
     return divide((t * y).mean(axis), both)
@@ -24,6 +29,10 @@ def concordance_correlation(y_true: Any, y_pred: Any, axis: int = -1) -> Array:
     """2 cov(t, y) / (var(t) + var(y) + (mean(t) - mean(y)) ** 2) along `axis`.
 
     Source: Lin 1989, A Concordance Correlation Coefficient to Evaluate Reproducibility.
+
+    >>> t = jnp.array([[-1.0, 1.0]])
+    >>> [round(concordance_correlation(t, y).item(), 4) for y in (t, 2 * t, t + 2)]
+    [1.0, 0.8, 0.3333]
     """
     t, y = jnp.asarray(y_true), jnp.asarray(y_pred)
     mean_t, mean_y = t.mean(axis, keepdims=True), y.mean(axis, keepdims=True)
@@ -58,6 +67,11 @@ class PearsonCorrelation(Metric):
 
     It looks along the entries of an example, not over the examples; where either is constant it
     is 0.
+
+    >>> metric = PearsonCorrelation()
+    >>> metric.update_state([[1.0, 2.0, 3.0]], [[20.0, 40.0, 60.0]])
+    >>> round(metric.result().item(), 4)  # scale and offset do not count
+    1.0
     """
 
     targets: ClassVar[Targets] = "classes"
@@ -72,7 +86,15 @@ class PearsonCorrelation(Metric):
 
 
 class ConcordanceCorrelation(Metric):
-    """The mean agreement of each example's t and y along `axis`: their scale counts too."""
+    """The mean agreement of each example's t and y along `axis`: their scale counts too.
+
+    See `concordance_correlation`. It looks along the entries of an example, not over the examples.
+
+    >>> metric = ConcordanceCorrelation()
+    >>> metric.update_state([[-1.0, 1.0]], [[-2.0, 2.0]])
+    >>> round(metric.result().item(), 4)  # 2 * 2 / (1 + 4)
+    0.8
+    """
 
     targets: ClassVar[Targets] = "classes"
     direction: ClassVar[str | None] = "max"
@@ -93,6 +115,11 @@ class R2Score(Metric):
     output whose targets are constant has 1 if all are hit, else 0. `num_regressors` adjusts for
     that many inputs, where there are more examples. The variance is a difference of float32 sums:
     targets far from 0 beside their spread lose digits, so centre them.
+
+    >>> metric = R2Score()
+    >>> metric.update_state([[1.0], [2.0], [3.0]], [[1.0], [2.0], [4.0]])
+    >>> round(metric.result().item(), 4)  # 1 - 1 / 2; below 0 for what is worse than the mean
+    0.5
     """
 
     targets: ClassVar[Targets] = "classes"

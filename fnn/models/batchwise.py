@@ -87,15 +87,18 @@ class Batchwise(Compiled):
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:
-        if not self._training.acquire(blocking=False):
-            raise RuntimeError(
-                f"expected the model {self.name!r} at rest, received a second training of it: "
-                "it is already training, in a callback or another thread; do wait until it ends"
-            )
-        try:
+        mine = False
+        try:  # from the first line on: Ctrl-C may come at any moment
+            mine = self._training.acquire(blocking=False)
+            if not mine:
+                raise RuntimeError(
+                    f"expected the model {self.name!r} at rest, received a second training of it: "
+                    "it is already training, in a callback or another thread; do wait until it ends"
+                )
             yield
         finally:
-            self._training.release()
+            if mine:
+                self._training.release()
 
 
 def _reset(path: Any, leaf: Any) -> Any:

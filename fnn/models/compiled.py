@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +12,8 @@ from jax import Array, random
 from fnn import losses, metrics, optimizers
 from fnn.core import arguments, tree
 from fnn.core.calling import applied_spec
+from fnn.core.masking import split_mask
+from fnn.models import sharing
 from fnn.models.weighted import Weighted
 from fnn.training import checks, inputs
 from fnn.training.checks import check_guard
@@ -26,6 +27,11 @@ from fnn.training.stream import StreamData
 class Compiled(Weighted):
     """A network with weights, an optimizer and goals: what `Model` trains."""
 
+    _compiled: dict[str, Any] | None = None
+    _objective: Objective | None = None
+    stop_training: bool = False
+    history: History | None = None
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         arguments.refuse_methods(
@@ -36,13 +42,6 @@ class Compiled(Weighted):
             "init and apply for Model(layer); in place of train_step give a pure "
             "step(state, batch, key) -> (state, logs) to fnn.training.fit",
         )
-
-    def _prepare(self) -> None:
-        self._compiled: dict[str, Any] | None = None
-        self._training = threading.Lock()
-        self._objective: Objective | None = None
-        self.stop_training = False
-        self.history: History | None = None
 
     def compile(
         self,
@@ -70,15 +69,16 @@ class Compiled(Weighted):
         check_guard(guard)
         compiled = {
             "optimizer": optimizers.get(optimizer),
-            "loss": loss,
-            "loss_weights": loss_weights,
-            "metrics": metrics,
-            "weighted_metrics": weighted_metrics,
+            "loss": _copied(loss),
+            "loss_weights": _copied(loss_weights),
+            "metrics": _copied(metrics),
+            "weighted_metrics": _copied(weighted_metrics),
             "guard": guard,
             "checks": checks,
         }
         _check_names(compiled)
         self._compiled, self._objective = compiled, None
+        self.layer = sharing.refreshed(self.layer, list(self._shares))
         if self._train_state is not None:
             self._train_state = self._train_state.replace(optimizer=None)
 
@@ -118,18 +118,23 @@ class Compiled(Weighted):
     def _arrays(self, x: Any, y: Any = None, weight: Any = None, classes: Any = None) -> Any:
         """What a step takes, from what a user gives; the model is built if it was not."""
         finite = self._compiled is None or self._compiled["checks"]
-        several = self._several if self._inputs is not None else False
-        x = inputs.as_inputs(x, several, finite=finite)
-        self._ensure_built(self._match_inputs(x))
-        x, names = self._match_inputs(x), self.output_names
+        x, names = self._as_inputs(x, finite), self.output_names
         targets = inputs.as_targets(y, names, finite)
         arrays = {
             "x": x,
             "y": targets,
-            "weight": inputs.as_weights(weight, classes, targets, names),
+            "weight": inputs.as_weights(
+                weight, classes, targets, names, classes and self._number_of_classes(x)
+            ),
         }
         checks.rows_of(arrays)
         return arrays
+
+    def _number_of_classes(self, x: Any) -> int | None:
+        """How many classes the output tells apart: two with one unit."""
+        (spec, *more) = self._output_specs(x)
+        shape = split_mask(spec)[0].shape
+        return None if more or len(shape) < 2 else max(shape[-1], 2)
 
     def _output_specs(self, x: Any) -> list[Any]:
         """Shapes and dtypes of the outputs for `x`; of an ensemble, those of one member."""
@@ -256,6 +261,13 @@ def _check_names(compiled: dict[str, Any]) -> None:
         for identifier in _flat(compiled[part]):
             if not (isinstance(identifier, str) and identifier.lower() in _BY_SHAPE):
                 module.get(identifier)
+
+
+def _copied(given: Any) -> Any:
+    """`given` in lists and dicts of its own, so that a later change of the caller's counts not."""
+    if isinstance(given, dict):
+        return {name: _copied(item) for name, item in given.items()}
+    return [_copied(item) for item in given] if isinstance(given, list) else given
 
 
 def _flat(given: Any) -> Iterator[Any]:

@@ -11,7 +11,8 @@ import numpy as np
 
 from fnn.core.calling import applied_spec
 from fnn.core.layer import Layer
-from fnn.core.node import Node, input_specs
+from fnn.core.masking import strip_masks
+from fnn.core.node import stated_inputs
 from fnn.layers.graph import connect
 from fnn.models.batchwise import Batchwise
 from fnn.models.compiled import batch_size_for
@@ -66,17 +67,15 @@ class Model(Batchwise):
         elif isinstance(inputs, (Weighted, Layer)):
             if isinstance(inputs, Weighted):
                 layer = inputs.as_layer()
-            if layer.input_shape is not None:
-                nodes = Node(None, (), input_specs((None, *layer.input_shape)))
+            nodes = stated_inputs(layer)
         else:
             raise TypeError(
                 f"Model: expected a layer, or inputs and outputs of a graph, received {inputs!r}; "
                 "do e.g. x = Input((10,)), then Model(x, Dense(3)(x))"
             )
-        self._prepare()
         if name is not None:
             layer = layer.replace(name=name)
-        super().__init__(layer, "model", seed, nodes)
+        super().__init__(layer, seed, nodes)
 
     # -- Keras's verbs ---------------------------------------------------------------------------
 
@@ -236,9 +235,10 @@ class Model(Batchwise):
         Needs no compile. No rows give arrays of no rows. The weights stay where they are. Layers
         that are stateful go on from batch to batch and call to call, until `reset_states`.
         """
+        if steps is not None:
+            checks.whole_number("steps", steps, 1)
         if inputs.is_stream(x):
-            each = lambda batch: self._arrays(inputs.unpack_batch(batch)[0])["x"]
-            stream = StreamData(x, each, remainder="pad", steps=steps)
+            stream = StreamData(x, self._rows_of_batch, remainder="pad", steps=steps)
             stream.batch_spec()
             batches: Generator[Any] = (
                 (jax.tree.map(lambda a: a[0], arrays), int(rows.sum()))
@@ -263,9 +263,14 @@ class Model(Batchwise):
             total=total,
         )
 
+    def _rows_of_batch(self, batch: Any) -> Any:
+        rows = self._arrays(inputs.unpack_batch(batch)[0])["x"]
+        self._check_inputs(rows)
+        return rows
+
     def _nothing(self, x: Any) -> Any:
         now = self.train_state
-        spec = applied_spec(self.layer, now.params, now.state, x)
+        spec = strip_masks(applied_spec(self.layer, now.params, now.state, x))
         return jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), spec)
 
     # -- files -----------------------------------------------------------------------------------

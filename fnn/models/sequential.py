@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from fnn.core.node import Node, input_specs
+from fnn.core.node import Node, stated_inputs
 from fnn.layers.sequential import Sequential as SequentialLayer
 from fnn.models.model import Model
-from fnn.models.weighted import Weighted
 
 
 class Sequential(Model):
     """A model of layers in a row; `add` and `pop` change it, `input_shape` or `Input` builds it.
+
+    Layers keep their weights when others come or go. Raises ValueError for one layer object at two
+    places: it would have one set of weights in Keras, and here two.
 
     >>> model = Sequential([fnn.layers.Dense(2, input_shape=(4,))], seed=0)
     >>> model.add(fnn.layers.Dense(1))
@@ -19,44 +21,46 @@ class Sequential(Model):
     (None, 1)
     """
 
+    layer: Any  # layers.Sequential
+    _start: Node | None = None
+    _has_layers = True
+
     def __init__(
         self, layers: Any = None, *, name: str | None = None, seed: int | None = None
     ) -> None:
-        self._prepare()
-        self._given: list[Any] = []
-        self._input: Node | None = None
-        Weighted.__init__(self, SequentialLayer((), name=name), "sequential", seed)
-        given = layers.layers if isinstance(layers, SequentialLayer) else layers or []
-        self._extend(list(given))
+        whole = layers if isinstance(layers, SequentialLayer) else SequentialLayer()
+        super().__init__(whole.replace(layers=()), name=name, seed=seed)
+        self._become(whole.layers if whole is layers else layers or ())
 
     def add(self, layer: Any) -> None:
-        """Appends a layer. Weights that there were are made anew."""
-        self._extend([layer])
+        """Appends a layer. Those that there were keep their weights."""
+        self._become((*self.layer.layers, layer))
 
     def pop(self) -> None:
         """Removes the last layer. Raises ValueError if there is none."""
-        if not self._given:
+        if not self.layer.layers:
             raise ValueError("expected a model with layers, received an empty one")
-        self._given.pop()
-        self._extend([])
+        self._become(self.layer.layers[:-1])
 
-    def _extend(self, layers: list[Any]) -> None:
-        for layer in layers:
-            if isinstance(layer, Node):
-                self._input = layer
-            else:
-                self._given.append(layer)
-        pure = SequentialLayer(tuple(self._given), name=self.layer.name)
-        self.layer, self._train_state, self._inputs = pure, None, self._input
-        first: Any = self._given[0] if self._given else None
+    def _become(self, given: Any) -> None:
+        """This model with the given layers, models and `Input` in a row, whatever it was before."""
+        given = tuple(given)
+        layers = tuple(item for item in given if not isinstance(item, Node))
+        twice = [layer for i, layer in enumerate(layers) if any(layer is a for a in layers[:i])]
+        if twice:
+            raise ValueError(
+                f"expected a layer object for each place, received {twice[0]!r} at several; do "
+                "layer.replace() for an equal one with weights of its own, or a graph, where "
+                "one object has one set of weights"
+            )
+        self.layer = self.layer.replace(layers=layers)
+        self._start = next((i for i in given if isinstance(i, Node)), self._start)
+        self._inputs = self._start
+        first: Any = self.layer
         while first is not None and self._inputs is None:
-            if isinstance(first, Weighted):
-                self._inputs = first._inputs
-                break
-            if first.input_shape is not None:
-                dtype = getattr(first, "input_dtype", "float32")
-                self._inputs = Node(None, (), input_specs((None, *first.input_shape), dtype))
-            children = first.children()
-            first = children[0][1] if children else None
-        if self._inputs is not None and self._given:
+            self._inputs = stated_inputs(first)
+            first = next((child for _, child in first.children()), None)
+        if self._inputs is not None and layers:
             self._build()
+        else:
+            self._train_state = None

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import weakref
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import random
 
 from fnn import summaries
 from fnn.core import tree, weights
-from fnn.core.calling import applied_spec, initialize, output_spec, walk, weight_spec
+from fnn.core.calling import applied_spec, initialize, output_spec, snake_case, weight_spec
 from fnn.core.context import salt
 from fnn.core.layer import Layer
 from fnn.core.node import Node, input_specs, symbolic_call
 from fnn.core.seed import next_key
-from fnn.layers.graph import Graph, leaves
+from fnn.layers.graph import Graph
+from fnn.models import sharing
 from fnn.training import inputs
 from fnn.training.state import TrainState
 from fnn.training.step import make_predict_step, output_leaves
@@ -27,14 +27,25 @@ from fnn.training.step import make_predict_step, output_leaves
 class Weighted:
     """A pure layer and the one pytree of its weights; `Model` adds training to it."""
 
-    def __init__(self, layer: Layer, name: str, seed: int | None, inputs: Any = None) -> None:
-        self.layer, self.name = layer, layer.name or name
+    _train_state: TrainState | None = None
+    _shares: tuple[sharing.Share, ...] = ()
+    _as_layer: Layer | None = None
+
+    def __init__(self, layer: Layer, seed: int | None = None, inputs: Any = None) -> None:
+        self.layer, self.name = layer, layer.name or snake_case(type(self).__name__)
         self._key = next_key(seed)
         self._inputs = inputs  # nodes, in the structure of the inputs
-        self._train_state: TrainState | None = None
-        self._as_layer: Layer | None = None
+        self._training = threading.Lock()
         if inputs is not None:
             self._build()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy takes over: all but the lock, and what ties this model to others."""
+        own = {"_train_state": self.train_state if self.built else None, "_shares": ()}
+        return {**vars(self), **own, "_training": None, "_as_layer": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _training=threading.Lock())
 
     # -- weights ---------------------------------------------------------------------------------
 
@@ -52,11 +63,15 @@ class Weighted:
                 "is not known yet; do give input_shape=(...) to its first layer, call "
                 "model.build((None, 10)), or fit or predict first"
             )
+        for share in self._shares:
+            self._train_state = share.pull(self._train_state)
         return self._train_state
 
     @train_state.setter
     def train_state(self, state: TrainState) -> None:
         self._train_state = state
+        for share in self._shares:
+            share.push(state)
 
     @property
     def params(self) -> Any:
@@ -93,61 +108,41 @@ class Weighted:
         self._build()
 
     def _build(self) -> None:
-        key = random.fold_in(self._key, salt("init"))
-        params, state = initialize(self.layer, key, self._trial())
-        for path, model in self._adopted():
-            params = tree.put(params, path, model.train_state.params)
-            state = tree.put(state, path, model.train_state.state)
-        self._train_state = TrainState(
-            params, state, None, random.fold_in(self._key, salt("train"))
-        )
+        with jax.ensure_compile_time_eval():  # weights are arrays, under jit too
+            key = random.fold_in(self._key, salt("init"))
+            self._start_from(*initialize(self.layer, key, self._trial()))
 
-    def _ensure_built(self, x: Any) -> None:
-        if not self.built:
-            specs = lambda a: input_specs((None, *a.shape[1:]), a.dtype)
-            self._inputs = jax.tree.map(lambda a: Node(None, (), specs(a)), x)
-            self._build()
+    def _start_from(self, params: Any, state: Any) -> None:
+        """Begins with these weights, but for layers that have some: here before, or elsewhere."""
+        before = self._train_state
+        now = TrainState(params, state, None, random.fold_in(self._key, salt("train")))
+        self._train_state = now if before is None else sharing.keep(self, before, now)
+        self._shares = tuple(sharing.shares(self, now))
+        if self._has_layers:
+            sharing.claim(self)
+
+    @property
+    def _has_layers(self) -> bool:
+        """Whether it is made of layer objects, as in Keras, rather than of one pure layer."""
+        return isinstance(self.layer, Graph)
 
     def _trial(self, index: int = 0) -> Any:
         """Shapes and dtypes of the inputs, at one of the trial sizes for what is free."""
         return jax.tree.map(lambda node: node.specs[index], self._inputs)
 
-    def _adopted(self) -> Iterator[tuple[tree.Path, Weighted]]:
-        """Where the weights of other models go: (path, model)."""
-        done: list[tree.Path] = []
-        for path, layer, copies in walk(self.layer):
-            source = vars(layer).get("_source")
-            if source is None or any(path[: len(outer)] == outer for outer in done):
-                continue
-            model = source()
-            if model is None:
-                raise ValueError(
-                    f"expected the model whose weights go to {'/'.join(path) or 'this model'}, "
-                    "received one that is gone; do keep it in a variable until this one is built"
-                )
-            if model.built and copies:
-                raise ValueError(
-                    f"expected a layer inside the copies at {'/'.join(path)}, received the model "
-                    f"{model.name!r} with its weights; do give it model.layer"
-                )
-            if model.built:
-                done.append(path)
-                yield path, model
-
     def get_weights(self) -> list[np.ndarray]:
         """All weights as NumPy arrays, layer by layer, what learns before what moves."""
-        parts = {"params": self.train_state.params, "state": self.train_state.state}
-        return [np.asarray(tree.get(parts[part], path)) for part, path in self._order()]
+        return [np.asarray(array) for _, _, array in self._in_order()]
 
     def set_weights(self, arrays: list[Any]) -> None:
         """Replaces all weights, in the order of `get_weights`. All or nothing.
 
         Raises ValueError listing every place where number or shape differ.
         """
-        order, old = self._order(), self.get_weights()
+        old = self._in_order()
         wrong = [
             f"{'/'.join(path)}: expected {a.shape}, received {np.shape(b)}"
-            for (_, path), a, b in zip(order, old, arrays, strict=False)
+            for (_, path, a), b in zip(old, arrays, strict=False)
             if a.shape != np.shape(b)
         ]
         if len(old) != len(arrays) or wrong:
@@ -156,25 +151,28 @@ class Weighted:
                 + "".join(f"\n  {line}" for line in wrong)
             )
         parts: dict[str, Any] = {"params": self.train_state.params, "state": self.train_state.state}
-        for (part, path), a, b in zip(order, old, arrays, strict=True):
-            parts[part] = tree.put(parts[part], path, jnp.array(np.array(b, a.dtype, copy=True)))
+        for (part, path, a), b in zip(old, arrays, strict=True):
+            parts[part] = tree.put(parts[part], path, tree.owned(b, a.dtype))
         self.train_state = self.train_state.replace(**parts)
 
-    def _order(self) -> list[tuple[str, tree.Path]]:
+    def _in_order(self) -> list[tuple[str, tree.Path, Any]]:
+        """Every weight as ("params" or "state", path, array on the device), in Keras's order."""
         params, state = self._ordered
-        return weights.in_order(self.layer, params, state)
+        parts = {"params": params, "state": state}
+        order = weights.in_order(self.layer, params, state)
+        return [(part, path, tree.get(parts[part], path)) for part, path in order]
 
     def count_params(self) -> int:
         """How many numbers the weights hold, those that move included."""
-        return sum(array.size for array in self.get_weights())
+        return sum(array.size for _, _, array in self._in_order())
 
     # -- structure -------------------------------------------------------------------------------
 
     def as_layer(self) -> Layer:
-        """The pure network, for use inside another, which takes over the weights of this model."""
+        """The pure network, for use inside another, which shares the weights of this model."""
         if self._as_layer is None or self._as_layer != self.layer:
             self._as_layer = self.layer.replace()
-            object.__setattr__(self._as_layer, "_source", weakref.ref(self))
+            sharing.Owner(self, (), strong=True).mark(self._as_layer)
         return self._as_layer
 
     def __iter__(self) -> Iterator[Any]:
@@ -192,16 +190,33 @@ class Weighted:
             for node in jax.tree.leaves(result):
                 node.source = self
             return result
-        x = self._match_inputs(inputs.as_inputs(given[0] if len(given) == 1 else given, True))
-        self._ensure_built(x)
-        return self._forward(x)
+        if len(given) > 1:
+            x = self._as_inputs(given, several=True)
+        else:
+            several = self._inputs is None and inputs.are_arrays(given[0])
+            x = self._as_inputs(given[0], several=several)
+        return self._forward(jax.tree.map(tree.owned, x))  # JAX reads the caller's memory later
+
+    def _as_inputs(self, x: Any, finite: bool = True, several: bool = False) -> Any:
+        """`x` as the arrays that the network takes; the model is built if it was not."""
+        several = several or isinstance(self._inputs, (tuple, dict))
+        x = inputs.as_inputs(x, several, finite=finite)
+        if not self.built:
+            specs = lambda a: input_specs((None, *a.shape[1:]), a.dtype)
+            self._inputs = jax.tree.map(lambda a: Node(None, (), specs(a)), x)
+            self._build()
+        return inputs.by_node(x, self._inputs)
 
     def _forward(self, x: Any) -> Any:
-        """The outputs for a batch on the device; layers that are stateful go on from there."""
+        """The outputs for a batch on the device; layers that are stateful go on from there.
+
+        Under a transformation of JAX they do not: what it traces has no numbers yet.
+        """
         now = self.train_state
         outputs, state = make_predict_step(self.layer)(now.params, now.state, x)
-        if weights.is_stateful(self.layer):
-            self.train_state = now.replace(state=state)
+        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(state))
+        if self._carry and not traced:
+            self._carry((now.params, state))
         return outputs
 
     @property
@@ -260,32 +275,9 @@ class Weighted:
         if isinstance(spec, dict):
             return sorted(spec)
         count = len(output_leaves(spec))
-        if isinstance(self.layer, Graph):
-            first, steps = len(leaves(self.layer.inputs)), self.layer.steps
-            names = [
-                steps[p - first][0] if p >= first else f"input_{p}"
-                for p in leaves(self.layer.outputs)
-            ]
-            if len(names) == count:
-                return names
+        names: list[str] = getattr(self.layer, "output_names", [])
+        if len(names) == count:
+            return names
         return ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
-
-    @property
-    def _several(self) -> bool:
-        return isinstance(self._inputs, (tuple, dict))
-
-    def _match_inputs(self, x: Any) -> Any:
-        """`x` in the structure of the inputs: a dict by the names of inputs becomes a tuple."""
-        if isinstance(self._inputs, tuple) and isinstance(x, dict):
-            names = [node.name for node in self._inputs]
-            if set(names) - set(x):
-                raise ValueError(
-                    f"expected inputs by the names {names}, received {sorted(x)}; "
-                    "do name each Input(name=...), or give a list"
-                )
-            return tuple(x[name] for name in names)
-        if isinstance(self._inputs, Node) and isinstance(x, dict) and self._inputs.name in x:
-            return x[self._inputs.name]
-        return x
 
     summary, __repr__ = summaries.summary, summaries.describe

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from fnn.core.config import resolve
 from fnn.core.registry import lookup, names_of, register
 from fnn.optimizers import schedules
 from fnn.optimizers.optimizer import (
     Optimizer,
     current_learning_rate,
     expand_updates,
+    get,
     loss_scale,
     run_update,
     with_learning_rate,
@@ -62,23 +60,3 @@ __all__ = [
 for _name in names_of("optimizer"):
     if _name not in ("Optimizer", "Rule"):
         register(lookup("optimizer", _name), _name.lower())
-
-
-def get(identifier: Any) -> Any:
-    """The optimizer behind a name (in any case), a class or a value; optax's as they are.
-
-    Anything with `init` and `update` is an optimizer. Raises ValueError for an unknown name,
-    TypeError for what is none of these.
-
-    >>> get("adam") == Adam(), get("SGD").learning_rate
-    (True, 0.01)
-    """
-    if isinstance(identifier, str):
-        return resolve("optimizer", identifier.lower())
-    found = identifier() if isinstance(identifier, type) else identifier
-    if hasattr(found, "init") and hasattr(found, "update"):
-        return found
-    raise TypeError(
-        f"expected an optimizer, received {identifier!r} of type {type(identifier).__name__}; do "
-        "e.g. optimizer='adam', fnn.optimizers.Adam(0.001) or optax.adam(0.001)"
-    )

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.core import tree
-from fnn.core.config import Value
+from fnn.core.config import Value, resolve
 
 State: TypeAlias = Any
 
@@ -110,6 +110,11 @@ def with_learning_rate(state: State, value: Any) -> State:
 
     For the state of `ByPath` one number is the rate of every rule, a dict those of the patterns in
     it. Raises ValueError where the state holds no rate: a schedule sets it, or a plain optax chain.
+
+    >>> from fnn.optimizers import SGD
+    >>> state = with_learning_rate(SGD(0.5).init({}), 0.25)
+    >>> current_learning_rate(SGD(0.5), state).item()  # the state counts, not the field
+    0.25
     """
     if isinstance(state, dict) and "learning_rate" in state:
         return {**state, "learning_rate": jnp.asarray(value, jnp.float32)}
@@ -137,7 +142,12 @@ def with_learning_rate(state: State, value: Any) -> State:
 
 
 def loss_scale(state: State) -> Array | None:
-    """By what the loss is to be multiplied before its gradient is taken; None for nothing."""
+    """By what the loss is to be multiplied before its gradient is taken; None for nothing.
+
+    >>> from fnn.optimizers import SGD, LossScaleOptimizer
+    >>> loss_scale(LossScaleOptimizer(SGD(), 8.0).init({})).item(), loss_scale(SGD().init({}))
+    (8.0, None)
+    """
     return state.get("loss_scale") if isinstance(state, dict) else None
 
 
@@ -147,6 +157,12 @@ def run_update(
     """`optimizer.update` of fnn or optax, given those of the extra arguments that it takes.
 
     `weight` says by how much these gradients count among others that are averaged with them.
+
+    >>> import optax
+    >>> optimizer, w = optax.sgd(0.5), jnp.ones(1)
+    >>> updates, state = run_update(optimizer, w, optimizer.init(w), w, weight=32)
+    >>> updates.tolist()
+    [-0.5]
     """
     takes = inspect.signature(optimizer.update).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in takes.values()):
@@ -186,3 +202,24 @@ def expand_updates(updates: Any, params: Any) -> Any:
             )
         expanded.append((path, update))
     return tree.unflatten(expanded)
+
+
+def get(identifier: Any) -> Any:
+    """The optimizer behind a name (in any case), a class or a value; optax's as they are.
+
+    Anything with `init` and `update` is an optimizer. Raises ValueError for an unknown name,
+    TypeError for what is none of these.
+
+    >>> from fnn.optimizers import Adam
+    >>> get("adam") == Adam(), get("SGD").learning_rate
+    (True, 0.01)
+    """
+    if isinstance(identifier, str):
+        return resolve("optimizer", identifier.lower())
+    found = identifier() if isinstance(identifier, type) else identifier
+    if hasattr(found, "init") and hasattr(found, "update"):
+        return found
+    raise TypeError(
+        f"expected an optimizer, received {identifier!r} of type {type(identifier).__name__}; do "
+        "e.g. optimizer='adam', fnn.optimizers.Adam(0.001) or optax.adam(0.001)"
+    )

@@ -34,6 +34,11 @@ class Nadam(Rule):
 
     The momentum schedule `beta_1 (1 - 0.96 ** t / 2)` is that of Keras and of the paper; optax's
     nadam has none. Source: Dozat 2016, Incorporating Nesterov Momentum into Adam, algorithm 2.
+
+    >>> optimizer, w = Nadam(0.1), jnp.zeros(2)
+    >>> updates, state = optimizer.update(jnp.array([3.0, -0.5]), optimizer.init(w), w)
+    >>> [round(v, 4) for v in updates.tolist()]  # Adam's 0.1, and the look ahead
+    [-0.1063, 0.1063]
     """
 
     learning_rate: Any = 0.001
@@ -70,8 +75,14 @@ class Nadam(Rule):
 class Ftrl(Rule):
     """Follow the regularized leader: Adagrad's steps, with weights set to 0 by an l1 penalty.
 
+    It takes weights to start at 0: one that has had no gradient becomes 0 in the first update.
     For wide sparse linear models. Source: McMahan et al. 2013, Ad Click Prediction, algorithm 1;
     the shrinkage is an l2 penalty on the gradient alone.
+
+    >>> optimizer, w = Ftrl(0.5, l1_regularization_strength=1.0), jnp.zeros(2)
+    >>> updates, state = optimizer.update(jnp.array([3.0, -0.5]), optimizer.init(w), w)
+    >>> [round(abs(v), 4) for v in updates.tolist()]  # 0.5 (3 - 1) / sqrt(9.1); 0.5 is below l1
+    [0.3315, 0.0]
     """
 
     learning_rate: Any = 0.001
@@ -130,6 +141,12 @@ class ScheduleFreeAdamW(Rule):
 
     The weights trained are y = beta_1 x + (1 - beta_1) z: z takes Adam's steps, x is the mean of z.
     `weight_decay` applies to y. Source: Defazio et al. 2024, The Road Less Scheduled, algorithm 1.
+
+    >>> optimizer, w, g = ScheduleFreeAdamW(0.1), jnp.zeros(1), jnp.ones(1)
+    >>> first, state = optimizer.update(g, optimizer.init(w), w)
+    >>> second, state = optimizer.update(g, state, w + first)  # z goes on by 0.1, its mean by 0.05
+    >>> round(first.item(), 3), round(second.item(), 3)
+    (-0.1, -0.055)
     """
 
     learning_rate: Any = 0.0025
@@ -178,6 +195,12 @@ class Muon(Rule):
     axes, those with "embedding" in their path (`exclude_embeddings`) and those whose path matches a
     pattern of `exclude_layers` take Adam's step, at `adam_lr_ratio` times the learning rate.
     Source: Jordan et al. 2024, Muon; Liu et al. 2025, Muon is Scalable, section 2.
+
+    >>> optimizer = Muon(1.0, weight_decay=None, adam_weight_decay=None, rms_rate=None)
+    >>> w = jnp.eye(2)
+    >>> updates, state = optimizer.update(jnp.diag(jnp.array([3.0, 0.1])), optimizer.init(w), w)
+    >>> [round(v, 1) for v in jnp.diag(updates).tolist()]  # near 1, not 3 and 0.1
+    [-0.7, -1.1]
     """
 
     learning_rate: Any = 0.001

@@ -41,6 +41,14 @@ class Rule(Optimizer, loadable=False):
     With `use_ema` the state holds a running average of the weights, `state["average"]`, moved by
     every update (in Keras by every gradient that is accumulated, too). It takes the place of the
     weights every `ema_overwrite_frequency` updates, and at the end of `fit`.
+
+    >>> class Sign(Rule):
+    ...     def rule(self):
+    ...         return optax.scale_by_sign()
+    >>> optimizer, w = Sign(0.5, weight_decay=0.1), jnp.full(1, 2.0)
+    >>> updates, state = optimizer.update(jnp.array([3.0]), optimizer.init(w), w)
+    >>> round(updates.item(), 4)  # -0.5 * 1 - 0.5 * 0.1 * 2
+    -0.6
     """
 
     learning_rate: Any = 0.001

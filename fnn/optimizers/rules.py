@@ -46,6 +46,11 @@ class RMSprop(Rule):
     """g / sqrt(v + epsilon), v being a running mean of g ** 2 (minus that of g, if `centered`).
 
     Source: Hinton 2012, Neural Networks for Machine Learning, lecture 6e.
+
+    >>> optimizer, w = RMSprop(0.1), jnp.zeros(2)
+    >>> updates, state = optimizer.update(jnp.array([3.0, -0.5]), optimizer.init(w), w)
+    >>> [round(v, 4) for v in updates.tolist()]  # 0.1 / sqrt(1 - rho): v has its bias
+    [-0.3162, 0.3162]
     """
 
     learning_rate: Any = 0.001
@@ -71,6 +76,11 @@ class Adam(Rule):
     Keras adds epsilon before the bias is taken off v, optax (and the paper) after: the same but for
     gradients as small as epsilon. `amsgrad` keeps the largest v, here without bias as in optax.
     Source: Kingma and Ba 2015, Adam, algorithm 1.
+
+    >>> optimizer, w = Adam(0.1), jnp.zeros(2)
+    >>> updates, state = optimizer.update(jnp.array([3.0, -0.5]), optimizer.init(w), w)
+    >>> [round(v, 4) for v in updates.tolist()]  # the first step, whatever the gradient
+    [-0.1, 0.1]
     """
 
     learning_rate: Any = 0.001
@@ -92,6 +102,11 @@ class AdamW(Rule):
 
     Biases decay too, as in Keras and optax; the default of 0.004 is Keras's.
     Source: Loshchilov and Hutter 2019, Decoupled Weight Decay Regularization, algorithm 2.
+
+    >>> optimizer, w = AdamW(0.1, weight_decay=0.5), jnp.ones(2)
+    >>> updates, state = optimizer.update(jnp.array([3.0, -0.5]), optimizer.init(w), w)
+    >>> [round(v, 4) for v in updates.tolist()]  # Adam's 0.1, and 0.1 * 0.5 of the weight
+    [-0.15, 0.05]
     """
 
     learning_rate: Any = 0.001
@@ -113,6 +128,12 @@ class Adagrad(Rule):
     """g / sqrt(s + epsilon), s being the sum of g ** 2 so far: rare features learn faster.
 
     Source: Duchi et al. 2011, Adaptive Subgradient Methods, figure 1.
+
+    >>> optimizer, w, g = Adagrad(0.1, initial_accumulator_value=0.0), jnp.zeros(1), jnp.ones(1)
+    >>> first, state = optimizer.update(g, optimizer.init(w), w)
+    >>> second, state = optimizer.update(g, state, w)
+    >>> round(first.item(), 4), round(second.item(), 4)  # 0.1, then 0.1 / sqrt(2)
+    (-0.1, -0.0707)
     """
 
     learning_rate: Any = 0.001
@@ -133,6 +154,11 @@ class Adadelta(Rule):
     """g times the root of a running mean of earlier updates ** 2 over that of g ** 2.
 
     Source: Zeiler 2012, ADADELTA, algorithm 1 (there `learning_rate` is 1).
+
+    >>> optimizer, w = Adadelta(1.0), jnp.zeros(2)
+    >>> updates, state = optimizer.update(jnp.array([3.0, -0.5]), optimizer.init(w), w)
+    >>> [round(v, 4) for v in updates.tolist()]  # sqrt(epsilon / 0.05): it begins slowly
+    [-0.0014, 0.0014]
     """
 
     learning_rate: Any = 0.001
@@ -151,6 +177,11 @@ class Adamax(Rule):
     """m / u, m a running mean of g and u the largest |g| so far, fading by `beta_2`.
 
     Source: Kingma and Ba 2015, Adam, algorithm 2.
+
+    >>> optimizer, w = Adamax(0.1), jnp.zeros(2)
+    >>> updates, state = optimizer.update(jnp.array([3.0, -0.5]), optimizer.init(w), w)
+    >>> [round(v, 4) for v in updates.tolist()]  # the first step, whatever the gradient
+    [-0.1, 0.1]
     """
 
     learning_rate: Any = 0.001
@@ -170,6 +201,11 @@ class Lion(Rule):
 
     It wants a third to a tenth of Adam's learning rate.
     Source: Chen et al. 2023, Symbolic Discovery of Optimization Algorithms, algorithm 2.
+
+    >>> optimizer, w = Lion(0.1), jnp.zeros(2)
+    >>> updates, state = optimizer.update(jnp.array([3.0, -0.001]), optimizer.init(w), w)
+    >>> [round(v, 4) for v in updates.tolist()]  # a gradient near 0 counts like any other
+    [-0.1, 0.1]
     """
 
     learning_rate: Any = 0.001
@@ -188,6 +224,11 @@ class Lamb(Rule):
     """Adam's step, made as long as the weight itself: for very large batches.
 
     Source: You et al. 2020, Large Batch Optimization, algorithm 2.
+
+    >>> optimizer, w = Lamb(0.1), jnp.array([3.0, 4.0])
+    >>> updates, state = optimizer.update(jnp.array([2.0, -0.5]), optimizer.init(w), w)
+    >>> [round(v, 4) for v in updates.tolist()]  # a length of 0.5, a tenth of the weight's
+    [-0.3536, 0.3536]
     """
 
     learning_rate: Any = 0.001
@@ -210,6 +251,11 @@ class Adafactor(Rule):
     smaller of learning_rate and 1 / sqrt(step), with or without `relative_step` (as in Keras). Of
     weights of three axes and more the two largest are factored (Keras: the last two).
     Source: Shazeer and Stern 2018, Adafactor, algorithms 4 and 5.
+
+    >>> optimizer, w = Adafactor(0.1), jnp.full(2, 10.0)
+    >>> updates, state = optimizer.update(jnp.array([3.0, -0.5]), optimizer.init(w), w)
+    >>> [round(v, 4) for v in updates.tolist()]  # 0.1 of the weight, not 0.1
+    [-1.0, 1.0]
     """
 
     learning_rate: Any = 0.001

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 
 from fnn.core import arguments
 from fnn.core.arguments import wrong
-from fnn.core.config import Fields, resolve
+from fnn.core.config import Fields
 from fnn.core.paths import check_patterns, fits, path_name
-from fnn.optimizers.optimizer import Optimizer, State, run_update
+from fnn.optimizers.optimizer import Optimizer, State, get, run_update
 
 
 class ByPath(Optimizer):
@@ -40,16 +40,19 @@ class ByPath(Optimizer):
                 'do e.g. ByPath({"**/bias": "sgd", "**": "adam"})',
             )  # fmt: skip
         check_patterns(self, "rules", tuple(rules))
-        named = lambda rule: resolve("optimizer", rule.lower()) if isinstance(rule, str) else rule
-        object.__setattr__(
-            self, "rules", Fields(tuple((name, named(rule)) for name, rule in rules.items()))
-        )
-        _ = self.optimizers  # what is none is an error now
+        found = {name: get(rule) for name, rule in rules.items()}
+        scaled = [rule for rule in found.values() if isinstance(rule, LossScaleOptimizer)]
+        if scaled:
+            raise ValueError(
+                "ByPath: expected optimizers without loss scaling, since there is one loss, "
+                f"received {scaled[0]!r}; do LossScaleOptimizer(ByPath(...))"
+            )
+        object.__setattr__(self, "rules", Fields(tuple(found.items())))
 
     @property
     def optimizers(self) -> dict[str, Any]:
         """The optimizers by their patterns."""
-        return {name: _as_optimizer(self, rule) for name, rule in self.rules.items}
+        return self.rules.as_dict()
 
     @property
     def accumulates(self) -> bool:
@@ -119,22 +122,6 @@ class ByPath(Optimizer):
         return parts
 
 
-def _as_optimizer(owner: Optimizer, rule: Any) -> Any:
-    if isinstance(rule, str):
-        return resolve("optimizer", rule.lower())
-    if not hasattr(rule, "init") or not hasattr(rule, "update"):
-        raise TypeError(
-            f"{type(owner).__name__}: expected an optimizer, received {rule!r}; do e.g. "
-            "fnn.optimizers.Adam(0.001) or optax.adam(0.001)"
-        )
-    if isinstance(owner, ByPath) and isinstance(rule, LossScaleOptimizer):
-        raise ValueError(
-            "ByPath: expected optimizers without loss scaling, since there is one loss, received "
-            f"{rule!r}; do LossScaleOptimizer(ByPath(...))"
-        )
-    return rule
-
-
 class LossScaleOptimizer(Optimizer):
     """The inner optimizer behind a scale of the loss, so that gradients in float16 do not vanish.
 
@@ -143,6 +130,12 @@ class LossScaleOptimizer(Optimizer):
     scale halved (to 1 at the least: without a scale it is an error, as it is elsewhere); after
     `dynamic_growth_steps` good steps in a row it is doubled. bfloat16 needs none of this.
     Source: Micikevicius et al. 2018, Mixed Precision Training, section 3.2.
+
+    >>> optimizer, w = LossScaleOptimizer(fnn.optimizers.SGD(1.0), initial_scale=8.0), jnp.zeros(1)
+    >>> updates, state = optimizer.update(jnp.array([16.0]), optimizer.init(w), w)
+    >>> left_out, state = optimizer.update(jnp.array([jnp.inf]), state, w)
+    >>> updates.item(), left_out.item(), state["loss_scale"].item()
+    (-2.0, 0.0, 4.0)
     """
 
     inner_optimizer: Any
@@ -151,7 +144,7 @@ class LossScaleOptimizer(Optimizer):
     name: str | None = None
 
     def validate(self) -> None:
-        object.__setattr__(self, "inner_optimizer", _as_optimizer(self, self.inner_optimizer))
+        object.__setattr__(self, "inner_optimizer", get(self.inner_optimizer))
         scale = self.initial_scale
         if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not scale >= 1:
             raise wrong(self, "initial_scale", "to be a number of at least 1", scale)

@@ -7,17 +7,16 @@ import io
 import json
 import os
 import struct
-import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from fnn.core import tree
 from fnn.core.config import from_config, to_config
+from fnn.core.files import write_whole
 from fnn.core.node import Node, input_specs
 
 FORMAT = 1
@@ -31,6 +30,7 @@ class FileError(ValueError):
 
 def save_model(model: Any, path: Any, overwrite: bool = True) -> None:
     """Writes `model`, its network, its weights, how it was compiled: what `model.save` does."""
+    model.train_state  # noqa: B018 - says so if there are no weights yet
     config = json.dumps(_model_config(model), indent=1, allow_nan=False).encode()
     weights = _weights(model)
     digests = {
@@ -51,47 +51,6 @@ def save_weights(model: Any, path: Any, overwrite: bool = True) -> None:
     """Writes the weights of `model` as one safetensors file."""
     data = _weights(model)
     write_whole(path, lambda file: file.write(data), overwrite=overwrite)
-
-
-def write_whole(path: Any, write: Callable[[Any], Any], *, overwrite: bool = True) -> None:
-    """Writes a file so that at any moment the path holds all of the old or all of the new one.
-
-    To a temporary file in the same folder, synced, renamed over the path, the folder synced.
-    """
-    target = Path(os.path.expanduser(os.fspath(path)))
-    if target.exists() and not overwrite:
-        raise FileExistsError(f"expected a free path, received {target}; do give overwrite=True")
-    if target.is_dir():
-        raise IsADirectoryError(f"expected the path of a file, received the folder {target}")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(
-            f"expected an existing folder to save in, received {target.parent}; do create it first"
-        )
-    handle, temporary = tempfile.mkstemp(prefix=".fnn-", suffix=".tmp", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, _mode(target))
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _mode(target: Path) -> int:
-    """The permissions of the file that is replaced, else what the umask leaves."""
-    if target.exists():
-        return target.stat().st_mode & 0o777
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask
 
 
 def _weights(model: Any) -> bytes:
@@ -255,7 +214,7 @@ def assign(model: Any, weights: dict[str, np.ndarray], path: Any) -> None:
             + "\n  ".join(sorted(lines))
         )
     take = lambda part: tree.unflatten(
-        (where, jnp.array(np.array(weights["/".join((part, *where))], copy=True)))
+        (where, tree.owned(weights["/".join((part, *where))]))
         for where, _ in tree.flatten(parts[part])
     )
     params, state = take("params"), take("state")

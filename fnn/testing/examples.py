@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 
 from fnn.core.layer import Params, State
-from fnn.core.masking import Masked, is_masked, split_mask
+from fnn.core.masking import Masked, is_masked, leading, split_mask
 from fnn.core.tree import describe
 from fnn.testing.comparing import PromiseError, same
 from fnn.testing.promises import promise
@@ -96,8 +96,7 @@ def _squares(subject: Subject, params: Params, state: State, x: Any) -> tuple[Ar
         if is_float(values):
             squares = jnp.square(values.astype(jnp.float32))
             if mask is not None and mask.shape == values.shape[: mask.ndim]:
-                real = mask.reshape(mask.shape + (1,) * (values.ndim - mask.ndim))
-                squares = jnp.where(real, squares, 0)
+                squares = jnp.where(leading(mask, values.ndim), squares, 0)
             total += squares.sum()
     return total, y
 

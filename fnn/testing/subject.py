@@ -18,7 +18,7 @@ from fnn.core.calling import call, initialize
 from fnn.core.combining import Flow, Wrapper
 from fnn.core.context import Context
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masking import Masked, is_masked, strip_masks
+from fnn.core.masking import Masked, is_masked, leading, strip_masks
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -173,7 +173,7 @@ def _masked(a: Any) -> Any:
 
 def where_real(a: Masked, otherwise: float) -> Array:
     """The values, with `otherwise` in every masked step."""
-    mask = np.asarray(a.mask).reshape(a.mask.shape + (1,) * (a.values.ndim - a.mask.ndim))
+    mask = leading(np.asarray(a.mask), a.values.ndim)
     return jnp.asarray(np.where(mask, a.values, otherwise), a.values.dtype)
 
 

@@ -13,7 +13,16 @@ from fnn.core.layer import Layer
 
 
 class TrainingError(FloatingPointError):
-    """A loss or gradient that is not finite. The model is as it was before that step."""
+    """A loss or gradient that is not finite. The model is as it was before that step.
+
+    >>> def step(w, batch, key):
+    ...     return w - 1.0, {"loss": jnp.log(w)}  # NaN as soon as w is below 0
+    >>> try:
+    ...     fnn.training.fit(step, jnp.full((), 1.5), np.ones(128, "float32"), verbose=0)
+    ... except TrainingError as error:
+    ...     print(error.train_state)
+    -0.5
+    """
 
 
 def as_array(name: str, value: Any) -> Any:
@@ -22,7 +31,7 @@ def as_array(name: str, value: Any) -> Any:
     Raises TypeError for strings, objects, dates and complex numbers, and ValueError for ragged
     lists and for numbers that do not fit 32 bits.
     """
-    if isinstance(value, jax.Array) and value.ndim:
+    if isinstance(value, jax.Array) and value.ndim and value.dtype.kind != "c":
         return value
     if hasattr(value, "to_numpy"):  # pandas, polars
         value = value.to_numpy()
@@ -43,18 +52,29 @@ def as_array(name: str, value: Any) -> Any:
 
 
 def _wrong_kind(name: str, array: np.ndarray) -> str:
-    first = array.reshape(-1)[0] if array.size else None
+    row, first = _first_that_is_no_number(array)
     advice = {
         "U": "do turn strings into numbers first, e.g. by np.unique(y, return_inverse=True)",
         "S": "do decode and turn strings into numbers first",
-        "O": "do convert it with np.asarray(x, 'float32'), rows of one length, no None",
+        "O": "do turn it into numbers, rows of one length, no None, then np.asarray(x, 'float32')",
         "M": "do turn dates into numbers, e.g. days since a start",
         "m": "do turn durations into numbers, e.g. seconds",
         "c": "do split complex numbers into real and imaginary parts",
     }.get(array.dtype.kind, "do convert it to numbers")
     return (
-        f"expected {name} to hold numbers, received dtype {array.dtype}, first {first!r}; {advice}"
+        f"expected {name} to hold numbers, received dtype {array.dtype}, {first!r} in row {row}; "
+        f"{advice}"
     )
+
+
+def _first_that_is_no_number(array: np.ndarray) -> tuple[int, Any]:
+    """(its row, it); of an array that holds numbers in another dtype, the first of them."""
+    rows = array if array.ndim else array[None]
+    for row, items in enumerate(rows):
+        for item in np.ravel(items):
+            if isinstance(item, str) or not np.issubdtype(np.asarray(item).dtype, np.number):
+                return row, item
+    return 0, array.reshape(-1)[0] if array.size else None
 
 
 def _in_working_dtype(name: str, array: np.ndarray) -> np.ndarray:
@@ -94,7 +114,9 @@ def rows_of(arrays: dict[str, Any]) -> int:
 
 def finite(name: str, array: Any, columns: Any = None) -> None:
     """Raises ValueError if there is a NaN, naming rows and, in a table, the column."""
-    if not jnp.issubdtype(array.dtype, jnp.floating) or not np.size(array):
+    if isinstance(array, jax.core.Tracer) or not np.size(array):
+        return
+    if not jnp.issubdtype(array.dtype, jnp.floating):
         return
     with np.errstate(all="ignore"):
         if not np.isnan(array.sum()):  # one pass: a sum is NaN if any term is

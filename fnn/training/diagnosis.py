@@ -53,7 +53,7 @@ def diagnose(layer: Layer, loss: Any, now: Any, batch: Any, key: Any) -> str:
     at = first_not_finite(layer, now.params, now.state, arrays["x"], ctx)
     if at is not None:
         return f"the outputs of layer {at}"
-    learning, _ = weights.partition(now.params, weights.trainable(layer, now.params))
+    learning, _ = weights.split(layer, now.params)
     value, grads = jax.value_and_grad(loss_of)(learning)
     if not is_finite(value):
         return "the loss"

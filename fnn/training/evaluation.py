@@ -151,7 +151,7 @@ def predict(
             batches.close()
         progress.end(len(parts), {})
         callbacks.end("predict", {})
-    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)  # which may be written to
 
 
 def padded_batches(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,15 +15,31 @@ class History:
     `epoch`   the numbers of the epochs, from 0
     `learning_rate`   the rate at the end of each; of `ByPath` a dict by pattern, None if unknown
     `params`  {"epochs", "steps", "verbose"}
-    `model`   what was trained, None for a training without a Model
+    `model`   what was trained, while it lives; None for a training without a Model
+
+    >>> history = History()
+    >>> history.record(0, {"loss": 0.5})
+    >>> history.record(1, {"loss": 0.25}, rate=0.1)
+    >>> history.history["loss"], history.learning_rate
+    ([0.5, 0.25], [None, 0.1])
     """
 
     def __init__(self, params: dict[str, Any] | None = None, model: Any = None) -> None:
-        self.history: dict[str, list[float]] = {}
+        self.history: dict[str, list[Any]] = {}
         self.epoch: list[int] = []
         self.learning_rate: list[Any] = []
         self.params = params or {}
+        self._model: Callable[[], Any]
         self.model = model
+
+    @property
+    def model(self) -> Any:
+        return self._model()
+
+    @model.setter
+    def model(self, model: Any) -> None:
+        # A model has its history; were it the other way round too, neither would go at once.
+        self._model = (lambda: None) if model is None else weakref.ref(model)
 
     def record(self, epoch: int, logs: dict[str, Any], rate: Any = None) -> None:
         """Adds the logs of one epoch, and the learning rate after it."""
@@ -31,5 +49,9 @@ class History:
             self.history.setdefault(name, []).append(value)
 
     def __repr__(self) -> str:
-        last = ", ".join(f"{name}={values[-1]:.4g}" for name, values in self.history.items())
+        last = ", ".join(f"{name}={_short(values[-1])}" for name, values in self.history.items())
         return f"<History of {len(self.epoch)} epochs: {last}>"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, (int, float)) else str(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,16 +15,18 @@ class Callback:
     """Does something at moments of `fit`, `evaluate` and `predict`: override the hooks you need.
 
     `self.model` is the model; in a training without a `Model` it is the run, whose `train_state` is
-    the state. `self.params` is {"epochs", "steps", "verbose"}. At `on_train_batch_end` the model
-    has this step's weights, and what is assigned to it counts from the next step on. Overriding a
-    batch hook makes fit wait for every batch; the other hooks cost nothing.
+    the state. `self.params` has "epochs", "steps", "verbose", and "batch_size", "rows" and
+    "validated" (whether there is validation). At `on_train_batch_end` the model
+    has this step's weights, and what is assigned to it in a hook counts from the next step on.
+    Overriding a batch hook makes fit wait for every batch; the other hooks cost nothing. The last
+    hook of a run is called after an error or Ctrl-C too; `self.failed` then is True.
 
     A callback may also have: `resumed`, the names of its counters, numbers or None (of patience,
     say) or nested dicts of arrays, which go into `TrainState.callbacks` after each epoch and come
     back from there where a training goes on; `on_epoch_recorded(epoch)`, called when they are in;
     `on_not_finite(message)`, asked before fit raises over a loss that is not finite, True to end
-    the training in its place; `step_statistics = True`, for a step that logs the norms of
-    gradients, updates and weights.
+    the training in its place; `step_statistics = True`, for a step that measures the norms of
+    gradients, updates and weights, given to `on_step_statistics(epoch, norms)` after each epoch.
 
     >>> class Say(Callback):
     ...     def on_epoch_end(self, epoch, logs=None):
@@ -33,6 +36,7 @@ class Callback:
     def __init__(self) -> None:
         self.model: Any = None
         self.params: dict[str, Any] = {}
+        self.failed = False
 
     def set_model(self, model: Any) -> None:
         self.model = model
@@ -83,7 +87,15 @@ def as_list(callbacks: Any) -> list[Any]:
 
 
 class CallbackList:
-    """Several callbacks called in order as one."""
+    """Several callbacks called in order as one.
+
+    It tells each its model and the parameters. Raises TypeError for what is no callback.
+
+    >>> say = fnn.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: print(epoch, logs))
+    >>> CallbackList([say, say], model=None, params={}).call("on_epoch_end", 0, {"loss": 0.5})
+    0 {'loss': 0.5}
+    0 {'loss': 0.5}
+    """
 
     def __init__(self, callbacks: Any, model: Any, params: dict[str, Any]) -> None:
         self.callbacks = as_list(callbacks)
@@ -122,6 +134,7 @@ class CallbackList:
         raised: BaseException | None = error
         for callback in self._begun.pop(what):
             try:
+                callback.failed = error is not None
                 getattr(callback, f"on_{what}_end")(logs)
             except Exception as another:
                 if raised is None:
@@ -137,7 +150,7 @@ class CallbackList:
         """What is in the attributes that callbacks call `resumed`, where that is not None."""
         return {
             owner: {
-                name: value if isinstance(value, dict) else np.float64(value)
+                name: np.float64(value) if isinstance(value, (int, float)) else value
                 for name, value in ((name, getattr(callback, name)) for name in callback.resumed)
                 if value is not None
             }
@@ -148,13 +161,19 @@ class CallbackList:
     def counters(self, counters: dict[str, dict[str, Any]]) -> None:
         for owner, callback in self._resumable():
             for name, value in counters.get(owner, {}).items():
-                kind = int if isinstance(getattr(callback, name), int) else float
-                setattr(callback, name, value if isinstance(value, dict) else kind(value))
+                if np.ndim(value) == 0 and not isinstance(value, dict):
+                    value = (int if isinstance(getattr(callback, name), int) else float)(value)
+                setattr(callback, name, value)
 
     def _resumable(self) -> list[tuple[str, Any]]:
-        """The callbacks that have counters, by number and class."""
-        found = [callback for callback in self.callbacks if hasattr(callback, "resumed")]
-        return [(f"{i}_{type(callback).__name__}", callback) for i, callback in enumerate(found)]
+        """The callbacks that have counters, by class, and number where there are several."""
+        found, seen = [], Counter[str]()
+        for callback in self.callbacks:
+            if hasattr(callback, "resumed"):
+                name = type(callback).__name__
+                found.append((f"{name}_{seen[name]}" if seen[name] else name, callback))
+                seen[name] += 1
+        return found
 
     def watches(self, *hooks: str) -> bool:
         """Whether any callback overrides one of the hooks, in its class or by an attribute."""

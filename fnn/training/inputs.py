@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from fnn.core.node import Node
 from fnn.training import checks
 
 Arrays = dict[str, Any]  # {"x": ..., "y": (one an output, ...), "weight": (one an output, ...)}
@@ -26,13 +27,41 @@ def as_inputs(x: Any, several: bool, name: str = "x", finite: bool = True) -> An
     """The inputs of a network as numeric arrays, in a tuple or dict where it takes several."""
     if isinstance(x, dict):
         return {key: as_inputs(part, False, f"{name}[{key!r}]", finite) for key, part in x.items()}
-    if isinstance(x, (list, tuple)) and (several or (len(x) == 1 and np.ndim(x[0]) > 1)):
+    alone = isinstance(x, (list, tuple)) and len(x) == 1 and hasattr(x[0], "shape")
+    if isinstance(x, (list, tuple)) and (several or alone):
         parts = tuple(as_inputs(p, False, f"{name}[{i}]", finite) for i, p in enumerate(x))
         return parts if several else parts[0]
     array = checks.as_array(name, x)
     if finite:
         checks.finite(name, array, getattr(x, "columns", None))
     return array
+
+
+def are_arrays(x: Any) -> bool:
+    """Whether `x` is a list or tuple of arrays, rather than of numbers."""
+    return isinstance(x, (list, tuple)) and all(hasattr(part, "shape") for part in x)
+
+
+def by_node(x: Any, nodes: Any) -> Any:
+    """`x` in the structure of the input nodes: a dict by their names becomes a tuple."""
+    if isinstance(nodes, tuple) and isinstance(x, dict):
+        names = [node.name for node in nodes]
+        if set(names) - set(x):
+            raise ValueError(
+                f"expected inputs by the names {names}, received {sorted(x)}; "
+                "do name each Input(name=...), or give a list"
+            )
+        return tuple(x[name] for name in names)
+    if isinstance(nodes, tuple) and len(nodes) == 1 and hasattr(x, "shape"):
+        return (x,)
+    if isinstance(nodes, Node) and isinstance(x, dict):
+        if set(x) != {nodes.name}:
+            raise ValueError(
+                f"expected one array as input{f', or a dict with {nodes.name!r}' if nodes.name else ''}"
+                f", received a dict with {sorted(x)}; do give the array"
+            )
+        return x[nodes.name]
+    return x
 
 
 def by_output(value: Any, names: list[str], argument: str) -> tuple[Any, ...]:
@@ -53,7 +82,7 @@ def by_output(value: Any, names: list[str], argument: str) -> tuple[Any, ...]:
                 "do give a list, or a dict by these names"
             )
         return tuple(value)
-    if isinstance(value, (list, tuple)) and len(value) == 1 and np.ndim(value[0]) > 0:
+    if isinstance(value, (list, tuple)) and len(value) == 1 and hasattr(value[0], "shape"):
         return (value[0],)
     return (value,)
 
@@ -73,9 +102,16 @@ def as_targets(y: Any, names: list[str], finite: bool = True) -> tuple[Any, ...]
 
 
 def as_weights(
-    sample_weight: Any, class_weight: Any, y: tuple[Any, ...], names: list[str]
+    sample_weight: Any,
+    class_weight: Any,
+    y: tuple[Any, ...],
+    names: list[str],
+    classes: int | None = None,
 ) -> tuple[Any, ...]:
-    """The weights of the rows, one array for each output; an empty tuple if there are none."""
+    """The weights of the rows, one array for each output; an empty tuple if there are none.
+
+    `classes` is how many the network tells apart, if that is known.
+    """
     if class_weight is not None:
         if sample_weight is not None:
             raise ValueError(
@@ -86,10 +122,13 @@ def as_weights(
                 f"expected one output and targets for class_weight, received outputs {names}; "
                 "do give sample_weight by output"
             )
-        return (class_weights(class_weight, np.asarray(y[0])),)
+        return (class_weights(class_weight, np.asarray(y[0]), classes),)
     if sample_weight is None:
         return ()
-    if hasattr(sample_weight, "shape") or (np.ndim(sample_weight) == 1 and len(names) > 1):
+    listed = isinstance(sample_weight, (list, tuple)) and len(sample_weight) > 0
+    if hasattr(sample_weight, "shape") or (
+        listed and len(names) > 1 and isinstance(sample_weight[0], (int, float, np.number))
+    ):
         parts: tuple[Any, ...] = (sample_weight,) * len(names)
     else:
         parts = by_output(sample_weight, names, "sample_weight")
@@ -105,20 +144,26 @@ def as_weights(
     return tuple(found)
 
 
-def class_weights(class_weight: dict[int, float], y: np.ndarray) -> np.ndarray:
+def class_weights(class_weight: Any, y: np.ndarray, classes: int | None = None) -> np.ndarray:
     """The weight of each row by the class it has; one-hot targets count by their class."""
+    if not isinstance(class_weight, dict):
+        raise TypeError(
+            f"expected class_weight as a dict from class to weight, received {class_weight!r}; "
+            "do e.g. {0: 1.0, 1: 5.0}"
+        )
     labels = y.argmax(-1) if y.ndim > 1 and y.shape[-1] != 1 else y.reshape(len(y), -1)[:, 0]
     present = {int(label) for label in np.unique(labels)}
     given = {int(label): float(weight) for label, weight in class_weight.items()}
     missing = sorted(present - set(given))
-    last = y.shape[-1] - 1 if y.ndim > 1 and y.shape[-1] != 1 else max(present, default=0)
+    last = max(present, default=0) if classes is None else classes - 1
     unknown = sorted(label for label in given if not 0 <= label <= last)
     if missing or unknown:
-        problem = f"none for {missing}" if missing else f"one for {unknown}, which y has not"
+        problem = f"none for {missing}" if missing else f"one for {unknown}"
         raise ValueError(
-            f"expected class_weight for the classes {sorted(present)} of y, received {problem}; "
+            f"expected class_weight for each of the classes 0..{last}, received {problem}; "
             "do give every class its weight, 1.0 for an ordinary one"
         )
+    checks.sample_weight("class_weight", np.array(list(given.values())))
     table = np.array([given.get(label, 1.0) for label in range(last + 1)], np.float32)
     return table[labels.astype(int)]
 

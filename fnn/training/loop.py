@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from fnn.core import tree
 from fnn.training import engine
 from fnn.training.checks import as_array, check_guard, rows_of, whole_number
 from fnn.training.data import ArrayData
@@ -25,7 +26,6 @@ class Run:
     def __init__(self, state: Any) -> None:
         self.train_state, self.stop_training = state, False
         self.history: History | None = None
-        self.callbacks: CallbackList | None = None
 
 
 def fit(
@@ -67,7 +67,7 @@ def fit(
     if steps_per_epoch is not None:
         whole_number("steps_per_epoch", steps_per_epoch, 1)
     check_guard(guard)
-    run = Run(jax.tree.map(_as_leaf, state))
+    run = Run(jax.tree.map(tree.owned, state))
     source = _as_source(data, batch_size, shuffle, seed, steps_per_epoch)
     plan = Plan(
         step=engine.tallied(step),
@@ -90,14 +90,6 @@ def fit(
         raise
 
 
-def _as_leaf(leaf: Any) -> Any:
-    return (
-        leaf
-        if hasattr(leaf, "dtype")
-        else np.asarray(leaf, jax.dtypes.canonicalize_dtype(type(leaf)))
-    )
-
-
 def _as_source(data: Any, batch_size: int, shuffle: Any, seed: int, steps: int | None) -> Any:
     leaves = jax.tree.leaves(data)
     if leaves and all(hasattr(leaf, "shape") and hasattr(leaf, "dtype") for leaf in leaves):
@@ -107,7 +99,7 @@ def _as_source(data: Any, batch_size: int, shuffle: Any, seed: int, steps: int |
         whole_number("batch_size", batch_size, 1)
         return ArrayData(arrays, batch_size, shuffle=shuffle, seed=seed)
     each = lambda batch: jax.tree.map(np.asarray, batch)
-    return StreamData(data, each, steps=steps, goes_on=steps is not None)
+    return StreamData(data, each, steps=steps, goes_on=True)
 
 
 def train(plan: Plan) -> History:
@@ -117,7 +109,13 @@ def train(plan: Plan) -> History:
     steps = plan.steps or plan.data.steps
     params = {"verbose": plan.verbose, "epochs": plan.epochs, "steps": steps}
     history = plan.run.history = History(params, None if isinstance(plan.run, Run) else plan.run)
-    callbacks = plan.run.callbacks = CallbackList(plan.callbacks, plan.run, params)
+    told = {
+        **params,
+        "validated": plan.validate is not None,
+        "batch_size": plan.data.batch_size,
+        "rows": None if plan.steps else getattr(plan.data, "count", None),
+    }
+    callbacks = CallbackList(plan.callbacks, plan.run, told)
     plan.run.stop_training = False
     _check_restarts(plan)
     with interruptible() as interrupt:

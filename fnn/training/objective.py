@@ -12,7 +12,8 @@ from jax import Array
 from fnn import losses as losses_module
 from fnn import metrics as metrics_module
 from fnn.core.config import Value
-from fnn.core.masking import split_mask
+from fnn.core.masking import leading, split_mask
+from fnn.losses import checks
 from fnn.metrics import Metric
 from fnn.training.state import Tally
 
@@ -64,6 +65,13 @@ class Objective(Value, loadable=False):
 
     Of an ensemble of `members` networks each is trained as it would be alone: the loss that is
     differentiated is the sum of theirs, the one that is logged their mean.
+
+    >>> objective = Objective((OutputGoal("output", fnn.losses.MeanSquaredError()),))
+    >>> outputs, rows = [jnp.array([[3.0], [9.0]])], jnp.array([True, False])  # one row is padding
+    >>> batch = {"x": None, "y": (jnp.zeros((2, 1)),), "weight": ()}
+    >>> loss, logs = objective.evaluate(outputs, [None], batch, rows, jnp.zeros(()))
+    >>> loss.item(), logs["loss"].result.item()
+    (9.0, 9.0)
     """
 
     goals: tuple[OutputGoal, ...] = ()
@@ -132,8 +140,7 @@ def _metric_weight(weight: Array | None, valid: Array) -> Array:
     if weight is None:
         return real
     axes = max(weight.ndim, real.ndim)
-    widen = lambda a: a.reshape(*a.shape, *(1,) * (axes - a.ndim))
-    return widen(weight) * widen(real)
+    return leading(weight, axes) * leading(real, axes)
 
 
 def resolve_objective(
@@ -231,5 +238,13 @@ def _per_output_list(given: Any, names: list[str], argument: str) -> list[list[A
 def check_values(objective: Objective, y: Any, output_specs: list[Any]) -> None:
     """Raises ValueError for targets whose values cannot be right (labels out of range, ...)."""
     for goal, y_true, spec in zip(objective.goals, y, output_specs, strict=True):
-        if goal.loss is not None and y_true is not None:
-            goal.loss.check_targets(np.asarray(y_true), split_mask(spec)[0])
+        if y_true is None:
+            continue
+        labels, y_pred = np.asarray(y_true), split_mask(spec)[0]
+        if goal.loss is not None:
+            goal.loss.check_targets(labels, y_pred)
+        for _, metric, _ in goal.metrics:
+            if metric.targets == "labels":
+                ignored = getattr(metric, "ignore_class", None)
+                real = labels if ignored is None else np.where(labels == ignored, 0, labels)
+                checks.labels(metric, real, y_pred.shape[-1])

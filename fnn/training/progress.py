@@ -12,8 +12,10 @@ WIDTH, FULL, EMPTY = 20, "━", "─"
 INTERVAL = 0.1  # seconds between updates, so that output never slows a training down
 
 
-def number(value: float) -> str:
+def number(value: Any) -> str:
     """A metric as Keras prints it: four decimals, or scientific where those would show nothing."""
+    if getattr(value, "ndim", 0):  # one for each class, say
+        return f"[{' '.join(map(number, value.ravel().tolist()))}]"
     return f"{value:.4f}" if abs(value) > 1e-3 or value == 0 else f"{value:.4e}"
 
 

@@ -22,6 +22,10 @@ class TrainState:
     the same key gives the same shuffling and dropout wherever the training goes on. `callbacks`
     holds the counters of the callbacks of a training that has not come to its end, by callback
     and name; steps do not see it.
+
+    >>> state = TrainState({"w": jnp.ones(2)}, {}, {}, jax.random.key(0))
+    >>> int(state.replace(step=state.step + 1).step), int(state.step)  # a new one; this stays
+    (1, 0)
     """
 
     params: Any
@@ -50,7 +54,13 @@ def dressed(state: Any, counters: dict[str, dict[str, Any]]) -> Any:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Tally:
-    """The sums of one metric over some rows. Tallies add; `result` is the number they stand for."""
+    """The sums of one metric over some rows. Tallies add; `result` is the number they stand for.
+
+    >>> mean = fnn.metrics.Mean()
+    >>> tally = lambda values: Tally(mean, mean.update(mean.init(), jnp.array(values)))
+    >>> add(tally([0.0, 0.0]), tally([3.0])).result.item()  # of three numbers, not of two means
+    1.0
+    """
 
     metric: Any = field(metadata={"static": True})
     sums: Any = None
@@ -58,11 +68,6 @@ class Tally:
     @property
     def result(self) -> Array:
         return self.metric.result(self.sums)
-
-
-def is_tally(x: Any) -> bool:
-    """Whether `x` is a `Tally` (for `is_leaf`)."""
-    return isinstance(x, Tally)
 
 
 def add(first: Any, second: Any) -> Any:
@@ -76,7 +81,12 @@ def results(tallies: dict[str, Any]) -> dict[str, Array]:
     return {name: tally.result for name, tally in tallies.items()}
 
 
-def numbers(tallies: dict[str, Any]) -> dict[str, float]:
-    """The results as Python floats, by name in alphabetical order. Waits for the device."""
+def numbers(tallies: dict[str, Any]) -> dict[str, Any]:
+    """The results by name in alphabetical order: Python floats, arrays of metrics that give such.
+
+    Waits for the device.
+    """
     values = jax.device_get(results(tallies))
-    return {name: float(values[name]) for name in sorted(values)}
+    return {
+        name: values[name] if values[name].ndim else float(values[name]) for name in sorted(values)
+    }

@@ -77,7 +77,7 @@ def make_loss(layer: Layer, objective: Objective) -> Callable[..., Any]:
 
     def loss_of(params: Any, now: TrainState, batch: Any, key: Array) -> Any:
         arrays, rows = batch
-        _, fixed = weights.partition(now.params, weights.trainable(layer, now.params))
+        _, fixed = weights.split(layer, now.params)
         whole = weights.merge(now.params, params, fixed)
         ctx = Context(train=True, key=key, rows=rows)
         outputs, bare, state = forward(whole, now.state, arrays["x"], ctx)
@@ -101,11 +101,23 @@ def make_train_step(
     It takes the gradient of the loss with the penalties, updates what learns, applies
     constraints. The logs are tallies; if any gradient is not finite, the loss is not either.
     With `norms` there are those of gradients, updates and weights: `gradient_norm/dense/kernel`.
+
+    >>> from fnn.training.objective import OutputGoal
+    >>> layer, x = fnn.layers.Dense(1, kernel_initializer="zeros"), jnp.ones((8, 1))
+    >>> optimizer, goal = fnn.optimizers.SGD(0.125), OutputGoal("output", fnn.losses.get("mse"))
+    >>> params, state = layer.init(jax.random.key(0), x)
+    >>> slots = init_optimizer(layer, optimizer, params)
+    >>> now = TrainState(params, state, slots, jax.random.key(0))
+    >>> batch = {"x": x, "y": (x,), "weight": ()}, jnp.ones(8, bool)
+    >>> step = jax.jit(make_train_step(layer, Objective((goal,)), optimizer))
+    >>> now, logs = step(now, batch, jax.random.key(1))
+    >>> logs["loss"].result.item(), now.params["kernel"].item()
+    (1.0, 0.25)
     """
     objective_of = make_loss(layer, objective)
 
     def train_step(now: TrainState, batch: Any, key: Array) -> tuple[TrainState, dict[str, Tally]]:
-        learning, _ = weights.partition(now.params, weights.trainable(layer, now.params))
+        learning, _ = weights.split(layer, now.params)
         loss_of = lambda params: objective_of(params, now, batch, key)
         if _updates_itself(optimizer):
             _, (state, logs) = loss_of(learning)
@@ -156,7 +168,7 @@ def _gradient(loss_of: Any, params: Any, scale: Array | None) -> Any:
 
 def _updated(layer: Layer, now: TrainState, learning: Any, updates: Any) -> TrainState:
     """The state with updates added to the weights that learn, and constraints applied."""
-    _, fixed = weights.partition(now.params, weights.trainable(layer, now.params))
+    _, fixed = weights.split(layer, now.params)
     learned = weights.constrain(layer, optax.apply_updates(learning, updates))
     return now.replace(params=weights.merge(now.params, learned, fixed))
 
@@ -172,7 +184,7 @@ def make_flush(layer: Layer, optimizer: Any) -> Callable[[TrainState], TrainStat
 
     @jax.jit
     def flush(now: TrainState) -> TrainState:
-        learning, _ = weights.partition(now.params, weights.trainable(layer, now.params))
+        learning, _ = weights.split(layer, now.params)
         updates, slots = optimizer.flush(now.optimizer, learning)
         return _same_types(_updated(layer, now, learning, updates).replace(optimizer=slots), now)
 
@@ -183,7 +195,7 @@ def with_average(layer: Layer, optimizer: Any, now: TrainState) -> TrainState:
     """The state with the running average in place of the weights, if the optimizer keeps one."""
     if not getattr(optimizer, "averages", False):
         return now
-    learning, fixed = weights.partition(now.params, weights.trainable(layer, now.params))
+    learning, fixed = weights.split(layer, now.params)
     average = optimizer.average(now.optimizer, learning)
     return now.replace(params=weights.merge(now.params, average, fixed))
 
@@ -219,7 +231,7 @@ def init_optimizer(layer: Layer, optimizer: Any, params: Any) -> Any:
     """The state of the optimizer for the weights that learn."""
     if _updates_itself(optimizer):
         return {}
-    learning, _ = weights.partition(params, weights.trainable(layer, params))
+    learning, _ = weights.split(layer, params)
     return optimizer.init(learning)
 
 
@@ -228,13 +240,21 @@ def make_eval_step(layer: Layer, objective: Objective) -> Callable[..., Any]:
     """The pure function `step((params, state), batch, key) -> ((params, state), logs)`.
 
     The state is what it was, but for layers that are stateful.
+
+    >>> from fnn.training.objective import OutputGoal
+    >>> layer, x = fnn.layers.Dense(1, kernel_initializer="zeros"), jnp.ones((8, 1))
+    >>> step = make_eval_step(layer, Objective((OutputGoal("output", fnn.losses.get("mse")),)))
+    >>> batch = {"x": x, "y": (3 * x,), "weight": ()}, jnp.ones(8, bool)
+    >>> weighted, logs = step(layer.init(jax.random.key(0), x), batch, jax.random.key(1))
+    >>> logs["loss"].result.item()
+    9.0
     """
     forward = Forward(layer, objective)
 
     def eval_step(weighted: Any, batch: Any, key: Array) -> tuple[Any, dict[str, Tally]]:
         (params, state), (arrays, rows) = weighted, batch
         outputs, bare, after = forward(params, state, arrays["x"], Context(rows=rows))
-        learning, _ = weights.partition(params, weights.trainable(layer, params))
+        learning, _ = weights.split(layer, params)
         penalty = weights.penalty(layer, learning) + weights.auxiliary(after)
         return (params, after), objective.evaluate(outputs, bare, arrays, rows, penalty)[1]
 
@@ -243,7 +263,12 @@ def make_eval_step(layer: Layer, objective: Objective) -> Callable[..., Any]:
 
 @functools.lru_cache(maxsize=64)
 def make_predict_step(layer: Layer) -> Callable[..., Any]:
-    """The compiled function `step(params, state, x) -> (outputs without masks, state)`."""
+    """The compiled function `step(params, state, x) -> (outputs without masks, state)`.
+
+    >>> layer, x = fnn.layers.Dense(1, kernel_initializer="ones"), jnp.ones((2, 3))
+    >>> make_predict_step(layer)(*layer.init(jax.random.key(0), x), x)[0].tolist()
+    [[3.0], [3.0]]
+    """
 
     @jax.jit
     def predict_step(params: Any, state: Any, x: Any) -> Any:

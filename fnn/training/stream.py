@@ -22,7 +22,8 @@ class StreamData:
     `prepare(batch)` turns what comes into arrays. Every batch is copied, so the source may use its
     buffers again. A batch smaller than the first is filled up with `remainder="pad"`, where batches
     are `(arrays, rows)`, and left out with "drop". `steps` batches make a pass; None: everything.
-    With `goes_on` the next pass starts where this one ended, else from the beginning, if it can.
+    With `goes_on` a pass starts where the last one ended, and the source is opened again whenever
+    it comes to its end; else each pass starts from the beginning. An iterator cannot start over.
     """
 
     shuffle = False
@@ -38,7 +39,7 @@ class StreamData:
     ) -> None:
         self.source, self.prepare, self.pad = source, prepare, remainder == "pad"
         self.once = isinstance(source, Iterator)
-        self.wanted, self.goes_on = steps, goes_on
+        self.wanted, self.goes_on = steps, goes_on and steps is not None
         self.steps = steps
         if steps is None and hasattr(source, "__len__"):
             self.steps = len(source)
@@ -84,7 +85,7 @@ class StreamData:
             wanted = capacity if steps is None else min(capacity, steps - done)
             chunk, count = self._empty(capacity), 0
             while count < wanted and not ended:
-                batch = self._next(anew=not done + count)
+                batch = self._next(anew=self.goes_on and not self.once)
                 ended = batch is None
                 if batch is not None:
                     self._write(batch, chunk, count, done + count)
@@ -114,7 +115,7 @@ class StreamData:
         if self._batches is None:
             self._batches = self._open()
         batch = next(self._batches, None)
-        if batch is None and anew and not self.once:
+        if batch is None and anew:
             self._batches = None
             return self._next()
         return batch

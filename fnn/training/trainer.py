@@ -18,6 +18,7 @@ from fnn.training.checks import TrainingError
 from fnn.training.interrupt import Interrupt
 from fnn.training.progress import Progress
 from fnn.training.state import TrainState, bare, dressed, numbers
+from fnn.training.step import NORMS
 
 
 @dataclasses.dataclass
@@ -57,8 +58,9 @@ class Trainer:
     """Epochs of one training: dispatches chunks, commits each complete step, tells callbacks.
 
     A dispatch is committed to `run.train_state` when its results are there, so that an error of
-    the device, which surfaces late, never reaches the model. Large states are donated to the step,
-    which halves the memory; after an error the model is then as it was when the epoch started.
+    the device, which surfaces late, never reaches the model. A large state is donated to the step,
+    which halves the memory. What others see in `run.train_state` during an epoch is then a copy on
+    the host from its start, and that is where the model goes back to if a step fails.
     """
 
     def __init__(self, plan: Plan, callbacks: Any, interrupt: Interrupt) -> None:
@@ -93,13 +95,17 @@ class Trainer:
         if plan.end_epoch is not None:
             ended = plan.end_epoch(ended)
         run.train_state = dressed(ended, self.counters)
-        logs = numbers(self.settled) if self.done else {}
+        measured = numbers(self.settled) if self.done else {}
+        logs = _shown(measured)
+        norms = {name: value for name, value in measured.items() if name not in logs}
+        if norms:
+            self.callbacks.call_optional("on_step_statistics", epoch, norms)
         if self.refused:
             logs["loss"] = math.nan
         if plan.validate is not None and self.done:
             found = plan.validate(epoch, self.callbacks)
             logs.update({f"val_{name}": value for name, value in found.items()})
-        self.progress.end(self.done, _shown(logs))
+        self.progress.end(self.done, logs)
         return logs
 
     def _prepare(self) -> None:
@@ -110,10 +116,10 @@ class Trainer:
         self.refused = False
         self.counters = self.callbacks.counters
         self.settled, self.state = self.tallies, bare(self.plan.run.train_state)
-        self.snapshot = None
+        self.last = self.state  # after the last complete step
         if self.donate:
-            self.snapshot = jax.tree.map(_on_host, self.state)
-            self.state = jax.tree.map(jnp.copy, self.state)
+            self.plan.run.train_state = jax.tree.map(_on_host, self.plan.run.train_state)
+            self.state = self.last = jax.tree.map(jnp.copy, self.state)
 
     def _run_all(self, size: int, position: int) -> None:
         """Every batch of the pass of this number, in chunks of `size`."""
@@ -127,9 +133,10 @@ class Trainer:
             self._settle(0)
         except BaseException:
             self.progress.stop()
-            self._recover()
+            self.flight.clear()
             raise
         finally:
+            self._publish()
             chunks.close()
 
     def _dispatch_all(self, chunk: Any, count: int) -> None:
@@ -139,12 +146,14 @@ class Trainer:
             size = 1 if self.each else min(count - at, self.program.capacity)
             if self.each:
                 self.callbacks.call("on_train_batch_begin", self.done, {})
+                self.state = bare(self.plan.run.train_state)  # a hook may change it
             self._dispatch(chunk, at, size)
             at += size
             self._settle(0 if self.each or self.donate or self.interrupt.requested else 1)
             if self.each:
-                self.callbacks.call("on_train_batch_end", self.done - 1, numbers(self.tallies))
-                self.state = bare(self.plan.run.train_state)  # a callback may have changed it
+                logs = _shown(numbers(self.tallies))
+                self.callbacks.call("on_train_batch_end", self.done - 1, logs)
+                self.last = bare(self.plan.run.train_state)
             self.interrupt.poll()
 
     def _dispatch(self, chunk: Any, at: int, size: int) -> None:
@@ -174,8 +183,9 @@ class Trainer:
                 self._failed(error)
                 raise
             if healthy or self.program.chooses(self.plan.guard, self.donate):
-                self.plan.run.train_state = dressed(oldest.state, self.counters)
-                self.settled = oldest.tallies
+                self.last, self.settled = oldest.state, oldest.tallies
+                if not self.donate:
+                    self._publish()
             if not healthy:
                 self._refuse(self._not_finite(oldest))
                 return
@@ -190,25 +200,28 @@ class Trainer:
         self.refused = self.plan.run.stop_training = True
 
     def _failed(self, error: Exception) -> None:
-        kept = f"it was {'at the start of this epoch' if self._recover() else 'before this step'}"
+        kept = f"it was {'at the start of this epoch' if self.lost else 'before this step'}"
         size = tree.nbytes(tree.spec(self.plan.run.train_state)) / 2**20
         error.add_note(
             f"in a training step with batches of {self.plan.data.batch_size} rows and "
             f"{size:.1f} MiB of weights and optimizer state; the model is as {kept}"
         )
 
-    def _recover(self) -> bool:
-        """Puts the snapshot back if the state went into a step that did not end."""
-        self.flight.clear()
-        leaves = jax.tree.leaves(self.plan.run.train_state)
-        if not any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in leaves):
-            return False
-        whole = jax.tree.map(jnp.asarray, self.snapshot)
-        self.plan.run.train_state = dressed(whole, self.counters)
-        return True
+    @property
+    def lost(self) -> bool:
+        """Whether the last state was given to a step that did not end."""
+        return any(leaf.is_deleted() for leaf in jax.tree.leaves(self.last) if _on_device(leaf))
+
+    def _publish(self) -> None:
+        """Shows the state after the last complete step; if it is lost, the copy on the host."""
+        run = self.plan.run
+        if self.lost:
+            run.train_state = jax.tree.map(jnp.asarray, run.train_state)
+        else:
+            run.train_state = dressed(self.last, self.counters)
 
     def _not_finite(self, bad: Dispatch) -> str:
-        where, before = f"one of the steps up to {bad.done}", self.plan.run.train_state
+        where, before = f"one of the steps up to {bad.done}", self.last
         if isinstance(before, TrainState):
             step = int(before.step)
             where = f"step {step}"
@@ -224,9 +237,13 @@ class Trainer:
         )
 
 
-def _shown(logs: dict[str, float]) -> dict[str, float]:
-    """What stands beside the bar: not the numbers of single weights, which have paths as names."""
-    return {name: value for name, value in logs.items() if "/" not in name}
+def _shown(measured: dict[str, Any]) -> dict[str, Any]:
+    """What stands in logs: all but the norms of single weights."""
+    return {name: value for name, value in measured.items() if name.partition("/")[0] not in NORMS}
+
+
+def _on_device(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array)
 
 
 def _on_host(leaf: Any) -> Any:

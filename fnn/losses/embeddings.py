@@ -1,4 +1,4 @@
-"""Losses beyond single entries: overlap of regions, unaligned sequences, pairs in a batch."""
+"""Losses of embeddings, compared in pairs within a batch: circle, triplet, InfoNCE."""
 
 from __future__ import annotations
 
@@ -7,62 +7,14 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 
 from fnn.core import arguments
+from fnn.core.arithmetic import floating, unit_length
 from fnn.core.targets import class_numbers
-from fnn.losses.loss import Loss, Targets
-from fnn.losses.pair import EPSILON, floating, pair
-
-Axis = int | tuple[int, ...] | None
+from fnn.losses.loss import Loss, Targets, pair
 
 _FAR = -1e9  # stands for the logarithm of 0, with a slope
-
-
-def dice(y_true: Any, y_pred: Any, axis: Axis = None) -> Array:
-    """1 - 2 sum(t p) / (sum(t) + sum(p)) over `axis`; over the whole batch by default.
-
-    Source: Milletari et al. 2016, V-Net, section 3.
-    """
-    t, p = pair(y_true, y_pred)
-    return 1 - 2 * jnp.sum(t * p, axis) / (jnp.sum(t, axis) + jnp.sum(p, axis) + EPSILON)
-
-
-def tversky(
-    y_true: Any, y_pred: Any, alpha: float = 0.5, beta: float = 0.5, axis: Axis = None
-) -> Array:
-    """1 - tp / (tp + alpha fp + beta fn) over `axis`; over the whole batch by default.
-
-    `alpha` weighs false positives, sum((1 - t) p), and `beta` false negatives, sum(t (1 - p)), as
-    in the paper and in Keras's documentation; Keras 3.15.1 computes them the other way round.
-    Source: Salehi et al. 2017, Tversky loss function, section 2.
-    """
-    t, p = pair(y_true, y_pred)
-    both = jnp.sum(t * p, axis)
-    false_positives, false_negatives = jnp.sum((1 - t) * p, axis), jnp.sum(t * (1 - p), axis)
-    return 1 - both / (both + alpha * false_positives + beta * false_negatives + EPSILON)
-
-
-def ctc(y_true: Any, y_pred: Any, valid: Any = None) -> Array:
-    """-log of the probability of a label sequence, however it lies in time.
-
-    (batch, labels), (batch, time, classes) -> (batch,)   `y_pred` are logits. Class 0 is the blank,
-    and in the targets 0 fills up the end. `valid` (batch, time) says which steps are real.
-    Source: Graves et al. 2006, Connectionist Temporal Classification.
-    """
-    logits, labels = floating(y_pred), class_numbers(jnp.asarray(y_true))
-    if labels.ndim != 2 or logits.ndim != 3:
-        raise ValueError(
-            "expected labels (batch, labels) and logits (batch, time, classes) for ctc, received "
-            f"shapes {labels.shape} and {logits.shape}; do pad the labels with 0 to one length"
-        )
-    lengths = jnp.sum(labels != 0, -1, keepdims=True)
-    padded = jnp.arange(labels.shape[1])[None, :] >= lengths
-    missing = jnp.zeros(logits.shape[:2]) if valid is None else ~valid
-    return optax.ctc_loss(
-        logits, missing.astype(logits.dtype), labels, padded.astype(logits.dtype), blank_id=0
-    )
 
 
 def circle(
@@ -80,6 +32,10 @@ def circle(
     (batch,), (batch, features) -> (batch,)   The embeddings have length 1. Each is compared with
     all others, or with the given references; those of its label should be near, the others far.
     Source: Sun et al. 2020, Circle Loss, section 3.2.
+
+    >>> x = [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]
+    >>> [[round(v, 1) for v in circle(y, x).tolist()] for y in ([0, 0, 1, 1], [0, 1, 0, 1])]
+    [[0.0, 0.0, 0.0, 0.0], [134.4, 134.4, 134.4, 134.4]]
     """
     embeddings, labels = floating(y_pred), class_numbers(jnp.asarray(y_true)).reshape(-1)
     others = embeddings if ref_embeddings is None else floating(ref_embeddings)
@@ -104,6 +60,10 @@ def triplet(y_true: Any, y_pred: Any, margin: float = 1.0, valid: Any = None) ->
 
     (batch,), (batch, features) -> (batch,)   An example without a partner or without a rival
     has 0. Source: Hermans et al. 2017, In Defense of the Triplet Loss, section 2 (batch hard).
+
+    >>> values = triplet([0, 0, 1], [[0.0], [1.0], [3.0]], margin=2.0)
+    >>> [round(v, 4) for v in values.tolist()]  # 2 + 1 - 3, 2 + 1 - 2, no partner
+    [0.0, 1.0, 0.0]
     """
     x, labels = floating(y_pred), class_numbers(jnp.asarray(y_true)).reshape(-1)
     squared = jnp.square(x[:, None, :] - x[None, :, :]).sum(-1)
@@ -124,73 +84,17 @@ def info_nce(y_true: Any, y_pred: Any, temperature: float = 0.1, valid: Any = No
 
     (batch, features), (batch, features) -> (batch,)
     Source: van den Oord et al. 2018, Contrastive Predictive Coding, section 2.3.
+
+    >>> values = info_nce(jnp.eye(2), jnp.eye(2), temperature=1.0)
+    >>> [round(v, 4) for v in values.tolist()]  # log(1 + exp(-1))
+    [0.3133, 0.3133]
     """
     t, y = pair(y_true, y_pred)
-    t, y = (
-        x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-12)) for x in (t, y)
-    )
+    t, y = unit_length(t, -1), unit_length(y, -1)
     similarity = y @ t.T / temperature
     if valid is not None:
         similarity = jnp.where(valid[None, :], similarity, _FAR)
     return jax.nn.logsumexp(similarity, axis=1) - jnp.diagonal(similarity)
-
-
-class Dice(Loss):
-    """1 - 2 |both| / (|true| + |predicted|), of regions.   See `dice`.
-
-    One number for the whole batch; `axis=(1, 2, 3)` gives one for each image.
-
-    >>> round(Dice()(jnp.array([[1.0, 1.0]]), jnp.array([[1.0, 0.0]])).item(), 4)
-    0.3333
-    """
-
-    targets: ClassVar[Targets] = "classes"
-    blank_prediction: ClassVar[float] = 0.0
-
-    axis: Axis = None
-
-    def call(self, y_true: Array, y_pred: Array) -> Array:
-        return dice(y_true, y_pred, self.axis)
-
-    def valid_values(self, y_true: Any, y_pred: Any, valid: Array | None) -> Array:
-        return self.values(y_true, y_pred)  # what is blank adds nothing to the sums
-
-
-class Tversky(Loss):
-    """Dice, false positives weighing `alpha` and false negatives `beta`.   See `tversky`."""
-
-    targets: ClassVar[Targets] = "classes"
-    blank_prediction: ClassVar[float] = 0.0
-
-    alpha: float = 0.5
-    beta: float = 0.5
-    axis: Axis = None
-
-    def validate(self) -> None:
-        arguments.not_negative(self, "alpha", "beta")
-
-    def call(self, y_true: Array, y_pred: Array) -> Array:
-        return tversky(y_true, y_pred, self.alpha, self.beta, self.axis)
-
-    def valid_values(self, y_true: Any, y_pred: Any, valid: Array | None) -> Array:
-        return self.values(y_true, y_pred)  # what is blank adds nothing to the sums
-
-
-class CTC(Loss):
-    """-log of the probability of a label sequence, however it lies in time.   See `ctc`.
-
-    (batch, labels), (batch, time, classes) -> (batch,)   Class 0 is the blank. Under a mask
-    `(batch, time)` the steps that are not real are left out.
-    """
-
-    def call(self, y_true: Array, y_pred: Array) -> Array:
-        return ctc(y_true, y_pred)
-
-    def valid_values(self, y_true: Any, y_pred: Any, valid: Array | None) -> Array:
-        return ctc(y_true, y_pred, valid if valid is not None and valid.ndim == 2 else None)
-
-    def check(self, y_true: Any, y_pred: Any) -> None:
-        jax.eval_shape(self.call, y_true, y_pred)
 
 
 class Circle(Loss):
@@ -198,6 +102,13 @@ class Circle(Loss):
 
     (batch,) labels, (batch, features) of length 1 -> (batch,)   Examples of which nothing is to be
     learnt any more do not count.
+
+    The embeddings must come from a layer such as `UnitNormalization`; nothing is normalized here.
+    Raises ValueError for other shapes.
+
+    >>> x = [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]
+    >>> [round(Circle()(y, x).item(), 1) for y in ([0, 0, 1, 1], [0, 1, 0, 1])]
+    [0.0, 134.4]
     """
 
     gamma: float = 80.0
@@ -225,7 +136,11 @@ class Circle(Loss):
 class Triplet(Loss):
     """The farthest of one label at least `margin` nearer than the nearest other.   See `triplet`.
 
-    (batch,) labels, (batch, features) -> (batch,)
+    (batch,) labels, (batch, features) -> (batch,)   Triplets are made within a batch, which must
+    hold several examples of a label. The mean counts examples that have 0.
+
+    >>> round(Triplet(margin=2.0)([0, 0, 1], [[0.0], [1.0], [3.0]]).item(), 4)  # (0 + 1 + 0) / 3
+    0.3333
     """
 
     margin: float = 1.0
@@ -247,6 +162,11 @@ class InfoNCE(Loss):
     """Each embedding finds its partner among those of the batch.   See `info_nce`.
 
     (batch, features), (batch, features) -> (batch,)   The targets are the other view.
+
+    The batch gives the wrong partners, so that the loss grows with its size.
+
+    >>> round(InfoNCE()(jnp.ones((4, 3)), jnp.ones((4, 3))).item(), 4)  # all alike: log(4)
+    1.3863
     """
 
     targets: ClassVar[Targets] = "classes"
@@ -275,9 +195,6 @@ def one_label_each(loss: Loss, y_true: Any, y_pred: Any) -> None:
 
 
 FUNCTIONS: dict[Callable[..., Array], type[Loss]] = {
-    dice: Dice,
-    tversky: Tversky,
-    ctc: CTC,
     circle: Circle,
     triplet: Triplet,
     info_nce: InfoNCE,

@@ -1,0 +1,87 @@
+"""Activations: functions of an array, by Keras's names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fnn.activations.axes import glu, log_softmax, softmax, sparsemax
+from fnn.activations.rectifiers import (
+    celu,
+    elu,
+    exponential,
+    gelu,
+    hard_silu,
+    leaky_relu,
+    linear,
+    mish,
+    relu,
+    relu6,
+    selu,
+    silu,
+    softplus,
+    sparse_plus,
+    squareplus,
+)
+from fnn.activations.squashing import (
+    hard_shrink,
+    hard_sigmoid,
+    hard_tanh,
+    log_sigmoid,
+    sigmoid,
+    soft_shrink,
+    softsign,
+    sparse_sigmoid,
+    tanh,
+    tanh_shrink,
+    threshold,
+)
+from fnn.core.config import resolve
+
+__all__ = [
+    "celu",
+    "elu",
+    "exponential",
+    "gelu",
+    "get",
+    "glu",
+    "hard_shrink",
+    "hard_sigmoid",
+    "hard_silu",
+    "hard_swish",
+    "hard_tanh",
+    "leaky_relu",
+    "linear",
+    "log_sigmoid",
+    "log_softmax",
+    "mish",
+    "relu",
+    "relu6",
+    "selu",
+    "sigmoid",
+    "silu",
+    "soft_shrink",
+    "softmax",
+    "softplus",
+    "softsign",
+    "sparse_plus",
+    "sparse_sigmoid",
+    "sparsemax",
+    "squareplus",
+    "swish",
+    "tanh",
+    "tanh_shrink",
+    "threshold",
+]
+
+swish, hard_swish = silu, hard_silu
+
+
+def get(identifier: Any) -> Any:
+    """The activation behind a name; a function stays as it is and None is `linear`.
+
+    Raises ValueError for an unknown name and TypeError for what is neither name nor function.
+
+    >>> get("relu")(jnp.array([-1.0, 2.0])).tolist()
+    [0.0, 2.0]
+    """
+    return linear if identifier is None else resolve("activation", identifier)

@@ -1,0 +1,60 @@
+"""Activations along an axis, whose entries see each other: softmax, sparsemax, glu."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import Array, nn
+
+from fnn.core.arithmetic import along
+from fnn.core.registry import register
+
+
+@register(kind="activation")
+def softmax(x: Array, axis: int | tuple[int, ...] = -1) -> Array:
+    """exp(x) / sum(exp(x)) along `axis`.
+
+    >>> softmax(jnp.zeros((1, 4))).tolist()
+    [[0.25, 0.25, 0.25, 0.25]]
+    """
+    return nn.softmax(x, axis)
+
+
+@register(kind="activation")
+def log_softmax(x: Array, axis: int | tuple[int, ...] = -1) -> Array:
+    """log(softmax(x)) along `axis`, without underflow.
+
+    >>> log_softmax(jnp.array([0.0, 1000.0])).tolist()  # where softmax is 0.0
+    [-1000.0, 0.0]
+    """
+    return nn.log_softmax(x, axis)
+
+
+@register(kind="activation")
+def sparsemax(x: Array, axis: int = -1) -> Array:
+    """The point of the probability simplex nearest to x, along `axis`: max(x - tau, 0).
+
+    Unlike softmax it gives exact zeros (Martins and Astudillo 2016, algorithm 1).
+
+    >>> sparsemax(jnp.array([1.0, 1.0, -1.0])).tolist()
+    [0.5, 0.5, 0.0]
+    """
+    descending = -jnp.sort(-x, axis=axis)
+    count = along(jnp.arange(1, x.shape[axis] + 1, dtype=x.dtype), x.ndim, axis)
+    # The largest `size` values stay above zero, and tau makes them sum to one.
+    support = 1 + count * descending > jnp.cumsum(descending, axis=axis)
+    size = support.sum(axis=axis, keepdims=True)
+    tau = (jnp.where(support, descending, 0).sum(axis=axis, keepdims=True) - 1) / size
+    return jax.nn.relu(x - tau.astype(x.dtype))
+
+
+@register(kind="activation")
+def glu(x: Array, axis: int = -1) -> Array:
+    """a * sigmoid(b), where a and b are the halves of x along `axis` (Dauphin et al. 2017).
+
+    (..., 2 n) -> (..., n): the layer before needs twice the units. Raises an error for an odd size.
+
+    >>> glu(jnp.array([6.0, 8.0, 0.0, 0.0])).tolist()  # sigmoid(0) is a half
+    [3.0, 4.0]
+    """
+    return nn.glu(x, axis)

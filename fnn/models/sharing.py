@@ -1,0 +1,152 @@
+"""Sharing: a layer that stands in several living models has one set of weights, as in Keras."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+
+from fnn.core import tree
+from fnn.core.calling import walk
+from fnn.core.layer import Layer
+from fnn.training.state import TrainState
+
+
+class Owner:
+    """Which model has the weights of a layer object, and at which path.
+
+    It does not keep the model alive, but for a model that was just made a layer: that one lives
+    until its weights have found another home (`Residual(Sequential([...]))`).
+    """
+
+    def __init__(self, model: Any, path: tree.Path, strong: bool = False) -> None:
+        self._weak, self._strong, self.path = weakref.ref(model), model if strong else None, path
+
+    @property
+    def model(self) -> Any:
+        """The model, or None if it is gone."""
+        return self._weak()
+
+    def release(self) -> None:
+        """Keeps the model alive no longer."""
+        self._strong = None
+
+    @staticmethod
+    def of(layer: Layer) -> Owner | None:
+        """The owner of a layer, if it has a living one."""
+        owner = vars(layer).get("_owner")
+        return owner if owner is not None and owner.model is not None else None
+
+    def mark(self, layer: Layer) -> None:
+        """Makes this the owner of a layer."""
+        object.__setattr__(layer, "_owner", self)  # no part of the value
+
+
+class Share:
+    """A place in a model whose weights are those of another one, its owner."""
+
+    def __init__(self, path: tree.Path, layer: Layer, owner: Any, place: tree.Path) -> None:
+        self.path, self.layer, self.owner, self.place = path, layer, owner, place
+        self._seen: tuple[Any, Any] = (None, None)
+
+    def pull(self, now: TrainState) -> TrainState:
+        """`now` with the weights that the owner has."""
+        found = _parts(self.owner.train_state, self.place)
+        if all(new is old for new, old in zip(found, self._seen, strict=True)):
+            return now
+        self._seen = found
+        return _with_parts(now, self.path, found)
+
+    def push(self, now: TrainState) -> None:
+        """Gives the owner the weights in `now`."""
+        found = _parts(now, self.path)
+        if any(new is not old for new, old in zip(found, self._seen, strict=True)):
+            self._seen = found
+            self.owner.train_state = _with_parts(self.owner.train_state, self.place, found)
+
+
+def _parts(now: TrainState, path: tree.Path) -> tuple[Any, Any]:
+    """Params and state at a path; None where there are none."""
+    return tree.get(now.params, path) or None, tree.get(now.state, path) or None
+
+
+def _with_parts(now: TrainState, path: tree.Path, parts: tuple[Any, Any]) -> TrainState:
+    for name, part in zip(("params", "state"), parts, strict=True):
+        if part is not None:
+            now = now.replace(**{name: tree.put(getattr(now, name), path, part)})
+    return now
+
+
+def shares(model: Any, fresh: TrainState) -> Iterator[Share]:
+    """Where in a new model, whose weights would be `fresh`, stand layers that others have.
+
+    A layer that here has weights of other shapes is not shared. Raises ValueError for a model with
+    weights inside copies (`Repeat`, `Ensemble`), which would each need their own.
+    """
+    done: list[tree.Path] = []
+    for path, layer, copies in walk(model.layer):
+        owner = Owner.of(layer)
+        if owner is None or owner.model is model or any(path[: len(p)] == p for p in done):
+            continue
+        other = owner.model
+        if copies or not other.built:
+            if copies and not owner.path and other.built:
+                raise ValueError(
+                    f"expected a layer inside the copies at {'/'.join(path)}, received the model "
+                    f"{other.name!r} with its weights; do give it model.layer"
+                )
+            continue
+        theirs, mine = _parts(other.train_state, owner.path), _parts(fresh, path)
+        if _shapes(theirs) == _shapes(mine) and jax.tree.leaves(mine):
+            done.append(path)
+            owner.release()
+            yield Share(path, layer, other, owner.path)
+
+
+def claim(model: Any) -> None:
+    """Makes a model the owner of the layers in it that have none."""
+    for path, layer, copies in walk(model.layer):
+        if path and not copies and Owner.of(layer) is None:
+            Owner(model, path).mark(layer)
+
+
+def keep(model: Any, before: TrainState, fresh: TrainState) -> TrainState:
+    """`fresh` with the weights that layers of a model had `before` others came beside them."""
+    for path, layer, _ in walk(model.layer):
+        owner = vars(layer).get("_owner")
+        if path and owner is not None and owner.model is model:
+            old = _parts(before, owner.path)
+            if _shapes(old) == _shapes(_parts(fresh, path)):
+                fresh = _with_parts(fresh, path, old)
+            Owner(model, path).mark(layer)
+    return fresh
+
+
+def _shapes(parts: Any) -> Any:
+    return jax.tree.map(lambda a: (a.shape, a.dtype), parts)
+
+
+def refreshed(layer: Any, found: list[Share]) -> Any:
+    """`layer` with the models inside as they are now: which of them learn may have changed."""
+    swaps = {}
+    for share in found:
+        if not share.place and share.owner.layer != share.layer:
+            swaps[id(share.layer)] = share.owner.as_layer()
+            share.layer = swaps[id(share.layer)]
+    return _swapped(layer, swaps) if swaps else layer
+
+
+def _swapped(value: Any, swaps: dict[int, Layer]) -> Any:
+    """`value` with some of the layers inside replaced, by their identity."""
+    if id(value) in swaps:
+        return swaps[id(value)]
+    if isinstance(value, tuple):
+        items = tuple(_swapped(item, swaps) for item in value)
+        return items if any(a is not b for a, b in zip(items, value, strict=True)) else value
+    if isinstance(value, Layer):
+        fields = {n: (v, _swapped(v, swaps)) for n, v in vars(value).items() if n[0] != "_"}
+        changed = {name: new for name, (old, new) in fields.items() if new is not old}
+        return value.replace(**changed) if changed else value
+    return value
