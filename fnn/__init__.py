@@ -13,10 +13,13 @@ from fnn import (
     networks,
     optimizers,
     regularizers,
+    saving,
     schedules,
     training,
+    utils,
     visualization,
 )
+from fnn.core.absent import explain as _explain
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer
 from fnn.core.masking import Masked
@@ -49,8 +52,12 @@ __all__ = [
     "optimizers",
     "register",
     "regularizers",
+    "saving",
     "schedules",
     "set_seed",
     "training",
+    "utils",
     "visualization",
 ]
+
+_explain()

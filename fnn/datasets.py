@@ -8,8 +8,9 @@ import math
 import os
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
@@ -51,12 +52,26 @@ _SOURCES = {
 }
 
 
+class _Dataset(Protocol):
+    load_data: Callable[[], Split]
+
+    def __call__(self) -> Split: ...
+
+
+def _as_in_keras(load: Any) -> _Dataset:
+    """`mnist()` is `mnist.load_data()` too: a module in Keras, here a function."""
+    load.load_data = load
+    return load
+
+
+@_as_in_keras
 def mnist() -> Split:
-    """Handwritten digits: `(x_train, y_train), (x_test, y_test)`.
+    """Handwritten digits: `(x_train, y_train), (x_test, y_test)`. `mnist.load_data()` is the same.
 
     x `(60000, 28, 28)` and `(10000, 28, 28)` uint8 from 0 (background) to 255, y the digit, uint8.
-    The files are looked for under `$FNN_DATA/mnist`, then in the cache (`$FNN_CACHE/mnist`, else
-    `~/.cache/fnn/mnist`), else downloaded into the cache and checked against a known SHA-256.
+    The files are looked for under `$FNN_DATA/mnist` (or `$FNN_DATA`, if it ends so), then in the
+    cache (`$FNN_CACHE/mnist`, else `~/.cache/fnn/mnist`), else downloaded into the cache and
+    checked against a known SHA-256.
     If `$FNN_DATA/mnist` holds the `t10k` files alone, their first 8,000 images are to train on and
     their last 2,000, which are the easier ones, to test.
     Raises FileNotFoundError naming each file that is missing and where to put it, ValueError for
@@ -69,6 +84,7 @@ def mnist() -> Split:
     return _load("mnist")
 
 
+@_as_in_keras
 def fashion_mnist() -> Split:
     """Pictures of clothes in ten classes, in the form and by the rules of `mnist`.
 
@@ -146,8 +162,8 @@ def _split(x: np.ndarray, y: np.ndarray, test_split: float, seed: int) -> Split:
 
 
 def _load(name: str) -> Split:
-    folder = os.environ.get("FNN_DATA")
-    found = _found(Path(folder).expanduser() / name) if folder else {}
+    given = os.environ.get("FNN_DATA")
+    found = _found(_folder(Path(given).expanduser().absolute(), name)) if given else {}
     if found.keys() == set(TEST):
         x, y = _pair(found, TEST)
         cut = len(x) * 4 // 5
@@ -155,6 +171,15 @@ def _load(name: str) -> Split:
     found = _found(_cache(name)) | found
     found |= _download(name, [file for file in TRAIN + TEST if file not in found])
     return _pair(found, TRAIN), _pair(found, TEST)
+
+
+def _folder(data: Path, name: str) -> Path:
+    """Where the files of a dataset are under `data`, which may be that folder, by its name, too.
+
+    By its name only, since the files of one dataset are named like those of another.
+    """
+    inside = data / name
+    return data if data.name == name and not inside.is_dir() else inside
 
 
 def _cache(name: str) -> Path:

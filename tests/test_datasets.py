@@ -67,6 +67,37 @@ def test_all_four_files_give_the_usual_sets(folders, place, ending):
     x_train[0] = 0  # writable, since users scale in place
 
 
+def test_a_dataset_is_what_the_module_of_keras_is(folders):
+    import keras
+
+    from fnn.datasets import fashion_mnist, mnist
+
+    write(folders[0], FILES)
+    write(folders[0].parent / "fashion_mnist", FILES, count=4)
+    modules = keras.datasets.mnist, keras.datasets.fashion_mnist
+    for ours, theirs in zip((mnist, fashion_mnist), modules, strict=True):
+        assert callable(theirs.load_data)
+        for got, expected in zip(ours.load_data(), ours(), strict=True):
+            np.testing.assert_array_equal(got[0], expected[0])
+            np.testing.assert_array_equal(got[1], expected[1])
+    assert len(mnist.load_data()[0][0]) == 10
+    assert len(fashion_mnist.load_data()[0][0]) == 4
+
+
+@pytest.mark.parametrize("ending", ["", "/"])
+def test_the_folder_of_the_files_stands_for_its_parent(folders, monkeypatch, ending):
+    write(folders[0], FILES)
+    monkeypatch.setenv("FNN_DATA", f"{folders[0]}{ending}")
+    np.testing.assert_array_equal(datasets.mnist()[0][0], images(10, 0))
+    monkeypatch.chdir(folders[0])
+    monkeypatch.setenv("FNN_DATA", ".")
+    np.testing.assert_array_equal(datasets.mnist()[0][0], images(10, 0))
+    with pytest.raises(FileNotFoundError):  # its files have the names of others, never their data
+        datasets.fashion_mnist()
+    write(folders[0] / "mnist", FILES, count=7)  # a parent of that name is a parent still
+    assert len(datasets.mnist()[0][0]) == 7
+
+
 def test_the_test_files_alone_are_split_four_to_one(folders):
     write(folders[0], datasets.TEST, count=20)
     write(folders[1], datasets.TRAIN)  # the cache does not change what FNN_DATA says

@@ -24,7 +24,7 @@ HOUSE = """
 core
 schedules
 activations initializers regularizers constraints losses metrics optimizers
-datasets visualization
+datasets utils visualization
 layers
 training summaries testing
 saving

@@ -4,6 +4,8 @@
 """
 
 import os
+import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,50 +14,28 @@ os.environ["KERAS_BACKEND"] = "jax"
 import pytest
 
 import fnn
+from fnn.core.absent import ABSENT
 from tests.oracle import keras_rules
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- names: begin -->", "<!-- names: end -->"
 PARTS = {  # Keras's module -> where its names are here
-    "layers": fnn.layers,
-    "activations": fnn.activations,
-    "initializers": fnn.initializers,
-    "regularizers": fnn.regularizers,
-    "constraints": fnn.constraints,
-    "losses": fnn.losses,
-    "metrics": fnn.metrics,
-    "optimizers": fnn.optimizers,
-    "optimizers.schedules": fnn.schedules,
-    "callbacks": fnn.callbacks,
+    "keras": fnn,
+    "keras.layers": fnn.layers,
+    "keras.activations": fnn.activations,
+    "keras.initializers": fnn.initializers,
+    "keras.regularizers": fnn.regularizers,
+    "keras.constraints": fnn.constraints,
+    "keras.losses": fnn.losses,
+    "keras.metrics": fnn.metrics,
+    "keras.optimizers": fnn.optimizers,
+    "keras.optimizers.schedules": fnn.schedules,
+    "keras.callbacks": fnn.callbacks,
+    "keras.models": fnn.models,
+    "keras.saving": fnn.saving,
+    "keras.datasets": fnn.datasets,
+    "keras.utils": fnn.utils,
 }
-CONFIG = "one pair for all values: `fnn.core.config.to_config` and `from_config`"
-FUNCTION = "the function of the loss: `fnn.losses` has it by the same name"
-NOT_YET = "not written yet"
-OTHERS = "wraps an object of another framework: here a class with `init` and `apply` is a layer"
-REASONS = {
-    "optimizers": {
-        "MultiOptimizer": '`ByPath({"encoder/**": Adam(1e-4), "**": SGD()})`, by path',
-        "OptimizerMap": "the dict that `ByPath` takes",
-        "legacy": "what Keras keeps of its own past",
-    },
-    "callbacks": {
-        "OrbaxCheckpoint": NOT_YET
-        + ": `ModelCheckpoint`, `BackupAndRestore` write files of their own",
-        "RemoteMonitor": "`JSONLogger` writes the same lines into a file, for any sender",
-    },
-    "layers": {
-        "InputLayer": "`Input` is no layer here",
-        "InputSpec": "a layer checks its inputs in `init`",
-        "Wrapper": "no base class: a wrapper is a layer with a layer among its fields",
-        "FlaxLayer": OTHERS,
-        "JaxLayer": OTHERS,
-        "TFSMLayer": OTHERS,
-        "TorchModuleWrapper": OTHERS,
-    },
-}
-for _part in PARTS:
-    _own = REASONS.setdefault(_part, {})
-    _own["serialize"] = _own["deserialize"] = CONFIG
 
 
 def names(part):
@@ -64,17 +44,14 @@ def names(part):
         import keras
 
         module = keras
-        for name in part.split("."):
+        for name in part.split(".")[1:]:
             module = getattr(module, name)
-        return [name for name in dir(module) if name[0] != "_"]
+        return [name for name in dir(module) if name[0] != "_" and name != "src"]
 
 
-def reason(part, name):
-    """Why a name is not here; None if nobody said."""
-    known = REASONS[part].get(name)
-    if known is None and part == "metrics" and hasattr(fnn.losses, name):
-        return FUNCTION
-    return known or (NOT_YET if part == "layers" else None)
+def reasons(part):
+    """Names that are not here -> why, or what takes their place."""
+    return ABSENT[PARTS[part].__name__]
 
 
 def split(part):
@@ -95,7 +72,7 @@ def section():
     lines = ["", "## Names of Keras", ""]
     for part, module in PARTS.items():
         here, missing = split(part)
-        lines += [f"**`keras.{part}`**, {len(here)} of {len(here) + len(missing)} names in"]
+        lines += [f"**`{part}`**, {len(here)} of {len(here) + len(missing)} names in"]
         lines[-1] += f" `{module.__name__}`: {', '.join(here)}."
         if own(part):
             lines[-1] += f" Beyond Keras: {', '.join(own(part))}."
@@ -104,7 +81,8 @@ def section():
     groups = {}
     for part in PARTS:
         for name in split(part)[1]:
-            groups.setdefault(reason(part, name), {}).setdefault(part, []).append(name)
+            where = groups.setdefault(reasons(part)[name], {})
+            where.setdefault(part.removeprefix("keras."), []).append(name)
     for why, missing in groups.items():
         shown = "; ".join(f"`{part}`: {', '.join(found)}" for part, found in missing.items())
         lines += [f"| {shown} | {why} |"]
@@ -113,14 +91,49 @@ def section():
 
 @pytest.mark.parametrize("part", PARTS)
 def test_every_name_is_here_or_has_a_reason(part):
-    without = [name for name in split(part)[1] if not reason(part, name)]
-    assert not without, f"keras.{part} has {without}: write them, or say in REASONS why not"
+    without = [name for name in split(part)[1] if name not in reasons(part)]
+    assert not without, f"{part} has {without}: write them, or say in fnn/core/absent.py why not"
+
+
+@pytest.mark.parametrize("module", ABSENT)
+def test_a_name_that_is_not_here_says_what_takes_its_place(module):
+    found = sys.modules[module]
+    for name, why in ABSENT[module].items():
+        assert name not in vars(found), f"{module}.{name} is here; take it out of ABSENT"
+        with pytest.raises(AttributeError, match=rf"^{module}\.{name} is not here: ") as error:
+            getattr(found, name)
+        assert why in str(error.value)
+    with pytest.raises(AttributeError, match=f"^module '{module}' has no attribute 'nothing'$"):
+        found.nothing  # noqa: B018
+    assert not hasattr(found, "__wrapped__")
+
+
+def test_what_takes_the_place_of_a_name_is_there():
+    """Every `fnn.a.b` among the reasons."""
+    for names in ABSENT.values():
+        for path in re.findall(r"`fnn\.([a-zA-Z_.]+)", " ".join(names.values())):
+            found = fnn
+            for name in path.split("."):
+                found = getattr(found, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "suggested"), [("layers.Dens", "Did you mean: 'Dense'?"), ("applications", None)]
+)
+def test_python_suggests_names_for_typing_errors_alone(name, suggested):
+    run = subprocess.run(
+        [sys.executable, "-c", f"import fnn; fnn.{name}"],
+        capture_output=True, text=True, cwd=README.parent,
+    )  # fmt: skip
+    assert "AttributeError: " in run.stderr
+    assert (suggested or "is not here: ") in run.stderr
+    assert ("Did you mean" in run.stderr) == bool(suggested)
 
 
 def test_second_names_are_of_the_same_classes():
     import keras
 
-    for name in names("layers"):
+    for name in names("keras.layers"):
         first = getattr(getattr(keras.layers, name), "__name__", name)
         if first != name and hasattr(keras.layers, first):
             assert getattr(fnn.layers, name) is getattr(fnn.layers, first), name

@@ -32,9 +32,12 @@ def test_times_in_words():
 
 
 def test_a_bar():
-    line = bar(50, 200, 1.0, {"accuracy": 0.901, "loss": 0.312}, ended=False)
+    line = bar(50, 200, 1.5, 0.02, {"accuracy": 0.901, "loss": 0.312})
     assert line == " 50/200 ━━━━━─────────────── 3s 20ms/step - accuracy: 0.9010 - loss: 0.3120"
-    assert bar(7, None, 1.0, {}, ended=False) == "      7/Unknown 1s 143ms/step"
+    assert bar(7, None, 1.0, 0.1, {}) == "      7/Unknown 1s 100ms/step"
+    assert bar(200, 200, 9.0, 0.02, {}, ended=True) == f"200/200 {progress.FULL * 20} 9s 20ms/step"
+    assert bar(0, 200, 1.0, None, {}) == f"  0/200 {progress.EMPTY * 20}"
+    assert bar(7, None, 1.0, None, {"loss": 0.5}) == "      7/Unknown - loss: 0.5000"
 
 
 class Terminal(io.StringIO):
@@ -99,6 +102,20 @@ def test_a_narrow_terminal_never_wraps_while_it_is_drawn_over(columns, monkeypat
     assert max(map(len, out.getvalue().split("\r"))) <= max(columns - 1, 1)
 
 
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [(200, "loss|mae"), (62, "loss|mae"), (61, "loss"), (48, "loss"), (47, ""), (9, "")],
+)
+def test_a_narrow_terminal_shows_no_half_of_a_number(columns, shown, monkeypatch):
+    out = Terminal()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    Progress(1, 100).update(10, {"loss": 6.5716e-4, "mae": 0.0201})
+    values = {"loss": " - loss: 6.5716e-04", "mae": " - mae: 0.0201", "": ""}
+    head = f" 10/100 {progress.FULL * 2}{progress.EMPTY * 18}"[: columns - 1]
+    assert out.getvalue() == "\r" + head + "".join(values[name] for name in shown.split("|"))
+
+
 def test_an_output_without_the_characters_gets_others(monkeypatch):
     out = Ascii()
     fit(out, monkeypatch, epochs=1)
@@ -114,7 +131,70 @@ def test_at_most_ten_updates_a_second(monkeypatch):
     monkeypatch.setattr(sys, "stdout", out)
     shown, start = Progress(1, 10**6), time.perf_counter()
     for done in range(200_000):
-        if shown.due():
+        if shown.reached(done):
             shown.update(done, {})
     elapsed = time.perf_counter() - start
     assert out.getvalue().count("\r") <= elapsed / progress.INTERVAL + 1
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still unless it is set."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
+    return now
+
+
+def test_the_time_of_a_step_is_without_that_of_compiling(clock, monkeypatch):
+    """As in Keras, which leaves out its first step; here the first dispatch, of many steps."""
+    from keras.src.utils.progbar import Progbar
+
+    monkeypatch.setattr("time.time", lambda: clock[0])
+    ours, theirs = Progress(0, 100), Progbar(100, verbose=0)
+    for done, clock[0] in ((1, 5.0), (2, 5.1), (12, 6.1)):
+        ours.reached(done)
+        expected = theirs._estimate_step_duration(done, clock[0])
+    assert ours._each == pytest.approx(expected) == pytest.approx(0.1)
+
+
+def test_what_is_shown_while_the_first_steps_compile(clock, monkeypatch):
+    out = Terminal()
+    monkeypatch.setattr(sys, "stdout", out)
+    clock[0] = 0.0
+    shown = Progress(1, 100)
+    shown.begin()
+    for done, clock[0] in ((32, 20.0), (64, 20.32), (100, 20.68)):
+        if shown.reached(done):
+            shown.update(done, {})
+    clock[0] += 5  # a validation
+    shown.end(100, {})
+    drawn = [line.lstrip().replace(progress.FULL, "=") for line in out.getvalue().split("\r")[1:]]
+    assert [line.replace(progress.EMPTY, "-").rstrip(" ") for line in drawn] == [
+        "0/100 --------------------",
+        "32/100 ======--------------",
+        "64/100 ============-------- 0s 10ms/step",
+        "100/100 ==================== 0s 10ms/step",
+        "100/100 ==================== 25s 10ms/step\n",
+    ]
+    alone = Progress(1, 32)
+    clock[0] += 3.2
+    alone.reached(32)
+    alone.end(32, {})
+    assert out.getvalue().endswith(" 3s 100ms/step\n")
+
+
+def test_an_empty_bar_stands_before_the_first_dispatch(monkeypatch):
+    out = Terminal()
+    fit(out, monkeypatch)
+    first = out.getvalue().split("\r")
+    assert first[0] == "Epoch 1/2\n"
+    assert first[1] == " 0/10 " + progress.EMPTY * 20
+    for run in ("evaluate", "predict"):
+        out = Terminal()
+        monkeypatch.setattr(sys, "stdout", out)
+        x = np.zeros((64, 3), "float32")
+        model = fnn.Sequential([fnn.layers.Dense(1, input_shape=(3,))], seed=0)
+        model.compile("sgd", "mse")
+        getattr(model, run)(x, *([x[:, :1]] if run == "evaluate" else []))
+        assert out.getvalue().startswith("\r0/2 " + progress.EMPTY * 20 + "\r")
+        assert out.getvalue().endswith("\n")

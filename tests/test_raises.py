@@ -35,6 +35,10 @@ def train(net, *data, **arguments):
     return net.fit(*data, verbose=0, **arguments)
 
 
+def subclass(base, method):
+    return type("Mine", (base,), {method: lambda self, *given: None})
+
+
 def progress(y_true, y_pred):
     return y_pred - y_true
 
@@ -48,6 +52,24 @@ MODELS = {
     "a combinator without a flow": (
         lambda: type("Empty", (Flow,), {})().init(jax.random.key(0), X),
         TypeError, r"expected Empty to define flow\(x, visit\)",
+    ),
+    "a model that is called": (
+        lambda: subclass(fnn.Model, "call"),
+        TypeError, r"Mine: expected a network that is a value, .* received a method call; do write "
+        r"a function that returns Model\(inputs, outputs\), or a subclass of Layer",
+    ),
+    "a model with its own step": (
+        lambda: subclass(fnn.Sequential, "train_step"),
+        TypeError, r"received a method train_step; .*pure step\(state, .* to fnn\.training\.fit",
+    ),
+    "a metric with variables": (
+        lambda: subclass(fnn.metrics.Metric, "update_state"),
+        TypeError, r"Mine: expected values\(y_true, y_pred\), or init, update and result, received "
+        r"a method update_state; do return the sums of no batch from init\(\)",
+    ),
+    "a metric of a metric with variables": (
+        lambda: subclass(fnn.metrics.Mean, "reset_state"),
+        TypeError, "received a method reset_state; do return",
     ),
     "guard": (lambda: network(guard="stop"), ValueError, 'expected guard "raise", .*\'stop\''),
     "losses for other outputs": (

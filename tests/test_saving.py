@@ -18,6 +18,7 @@ import pytest
 import fnn
 from fnn.layers import BatchNormalization, Concatenate, Dense, Dropout, Embedding
 from fnn.saving.archive import FileError
+from tests.oracle import keras_rules
 
 ROOT = Path(__file__).parents[1]
 
@@ -123,6 +124,33 @@ def test_custom_layers_are_found_by_name_only(tmp_path):
         fnn.load(tmp_path / "model.fnn")
     again = fnn.load(tmp_path / "model.fnn", custom_objects={"Doubled": Doubled})
     assert again.predict(np.ones((1, 2)), verbose=0).tolist() == [[3.0, 3.0]]
+
+
+def test_a_function_of_others_is_saved_by_a_name(tmp_path):
+    from fnn.core import registry
+
+    layers = [Dense(2, jax.nn.gelu, input_shape=(4,)), fnn.layers.Lambda(lambda x: 2 * x)]
+    model, path = fnn.Sequential(layers), tmp_path / "model.fnn"
+    way = r"put @fnn\.register above its definition, or do fnn\.register\(function, 'name'\)"
+    with pytest.raises(ValueError, match=rf"received gelu; do give activation='gelu', .*{way}"):
+        model.save(path)
+    before = dict(registry.TABLE)
+    try:
+        fnn.register(jax.nn.gelu)
+        with pytest.raises(ValueError, match=rf"received <lambda>; {way}"):
+            model.save(path)
+        with pytest.raises(ValueError, match=r"expected a name for <function .*, received none"):
+            fnn.register(layers[1].function)
+        fnn.register(layers[1].function, "twice")
+        model.save(path)
+        again = fnn.load(path)
+        assert again.layer == model.layer
+        np.testing.assert_array_equal(
+            again.predict(task()[0], verbose=0), model.predict(task()[0], verbose=0)
+        )
+    finally:
+        registry.TABLE.clear()
+        registry.TABLE.update(before)
 
 
 def test_special_numbers_come_back_bit_for_bit(tmp_path):
@@ -325,3 +353,42 @@ def test_scalars_of_the_state_keep_their_shape(tmp_path):
     assert model.state["dense"]["aux_loss"].shape == ()
     model.save(tmp_path / "m")
     assert fnn.load(tmp_path / "m").state["dense"]["aux_loss"].shape == ()
+
+
+def test_files_that_keras_wrote_are_recognised(tmp_path):
+    import keras
+
+    model = trained()
+    with keras_rules():
+        layers = [keras.layers.Input((4,)), keras.layers.Dense(3)]
+        theirs = keras.Sequential(layers)
+        theirs.save(tmp_path / "model.keras")
+        theirs.save(tmp_path / "model.h5")
+        theirs.save_weights(tmp_path / "model.weights.h5")
+        weights, expected = theirs.get_weights(), theirs.predict(task()[0], verbose=0)
+    for name in ("model.keras", "model.h5", "model.weights.h5"):
+        for read in (fnn.load, model.load_weights):
+            with pytest.raises(
+                FileError, match=rf"{name}, written by Keras; do load it there.*set_weights\(keras"
+            ):
+                read(tmp_path / name)
+    ours = fnn.Sequential([Dense(3, input_shape=(4,))])
+    ours.set_weights(weights)  # what the message says to do
+    np.testing.assert_allclose(ours.predict(task()[0], verbose=0), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_file_of_ours_may_be_called_as_in_a_script_of_keras(tmp_path):
+    model = fnn.Sequential([Dense(1, input_shape=(4,))], seed=0)
+    model.compile("sgd", "mse")
+    saving = fnn.callbacks.ModelCheckpoint(tmp_path / "best.keras", monitor="loss")
+    model.fit(*task(), verbose=0, callbacks=[saving])
+    model.save_weights(tmp_path / "best.weights.h5")
+    again = fnn.load(tmp_path / "best.keras")
+    other = fnn.Sequential([Dense(1, input_shape=(4,))], seed=1)
+    for name in ("best.keras", "best.weights.h5"):
+        other.load_weights(tmp_path / name)
+        for a, b, c in zip(
+            model.get_weights(), again.get_weights(), other.get_weights(), strict=True
+        ):
+            np.testing.assert_array_equal(a, b)
+            np.testing.assert_array_equal(a, c)

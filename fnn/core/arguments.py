@@ -15,6 +15,15 @@ def wrong(thing: Any, argument: str, expected: str, received: Any, advice: str =
     )
 
 
+def refuse_methods(cls: type, methods: tuple[str, ...], expected: str, advice: str) -> None:
+    """Raises TypeError for a subclass that writes what Keras's class of that name is made of."""
+    found = [name for name in methods if name in vars(cls)]
+    if found:
+        raise TypeError(
+            f"{cls.__name__}: expected {expected}, received a method {found[0]}; {advice}"
+        )
+
+
 def positive_int(thing: Any, *arguments: str) -> None:
     """Checks that these fields are whole numbers above zero."""
     for argument in arguments:

@@ -13,10 +13,11 @@ TABLE: dict[tuple[str, str], Any] = {}
 def register(thing: Any = None, /, *names: Any, kind: str | None = None) -> Any:
     """Makes a class or function of yours loadable from a saved model, under its own name.
 
-    A decorator. `names` are further strings that stand for it; `kind` is needed only where a
-    function plays a part that Keras names by string (`kind="activation"`). Registered again, as by
-    a notebook cell that runs twice, the new one counts. Raises ValueError for a name of fnn's own,
-    which would change what fnn itself makes of it.
+    A decorator. `names` are further strings that stand for it, the only ones of a function that has
+    no name of its own: `register(lambda x: x / 2, "half")`; `kind` is needed only where a function
+    plays a part that Keras names by string (`kind="activation"`). Registered again, as by a
+    notebook cell that runs twice, the new one counts. Raises ValueError without a name, and for one
+    of fnn's own, which would change what fnn itself makes of it.
 
     >>> @register
     ... def halve(x):
@@ -28,7 +29,11 @@ def register(thing: Any = None, /, *names: Any, kind: str | None = None) -> Any:
         extra = names if thing is None else (thing, *names)
         return lambda it: register(it, *extra, kind=kind)
     key = str(kind or getattr(thing, "kind", "function"))
-    own = (thing.__name__, *names)
+    own = [name for name in (getattr(thing, "__name__", ""), *names) if name.isidentifier()]
+    if not own:
+        raise ValueError(
+            f"expected a name for {thing!r}, received none; do fnn.register(function, 'name')"
+        )
     taken = [name for name in own if not is_ours(thing) and is_ours(TABLE.get((key, name)))]
     if taken:
         raise ValueError(
@@ -37,6 +42,20 @@ def register(thing: Any = None, /, *names: Any, kind: str | None = None) -> Any:
         )
     TABLE.update({(key, name): thing for name in own})
     return thing
+
+
+def register_keras_serializable(package: str = "Custom", name: str | None = None) -> Any:
+    """`register` by Keras's name for it: a decorator, always with parentheses.
+
+    `name` is one more name in place of the only one; `package` changes nothing.
+
+    >>> @register_keras_serializable(package="mine")
+    ... def third(x):
+    ...     return x / 3
+    >>> lookup("function", "third")(3.0)
+    1.0
+    """
+    return register(*filter(None, [name]))
 
 
 def is_ours(thing: Any) -> bool:

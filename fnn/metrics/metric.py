@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from fnn.core import arguments
 from fnn.core.calling import snake_case
 from fnn.core.config import Value
 from fnn.core.targets import (
@@ -80,6 +81,13 @@ class Metric(Value, loadable=False):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        arguments.refuse_methods(
+            cls,
+            ("update_state", "reset_state", "reset_states", "add_weight", "add_variable"),
+            "values(y_true, y_pred), or init, update and result",
+            "do return the sums of no batch from init() (in place of add_weight), the sums after "
+            "one more from update(sums, y_true, y_pred, weight), and the number from result(sums)",
+        )
         if "result" in vars(cls):
             cls.result = _of_own_sums(vars(cls)["result"])  # type: ignore[method-assign]
 

@@ -277,14 +277,15 @@ class Model(Batchwise):
     def save(self, path: Any, overwrite: bool = True) -> None:
         """Writes the network and its weights into one file, whole or not at all.
 
-        A zip of JSON and safetensors, read by `fnn.load`. The optimizer's state is not in it, so a
-        training starts anew (`callbacks.BackupAndRestore` keeps all of one). Raises ValueError for
-        a function or layer that has no registered name, FileExistsError with `overwrite=False`.
+        A zip of JSON and safetensors, read by `fnn.load`, whatever the file is called: a script may
+        go on to say "best.keras", but Keras cannot read it. The optimizer's state is not in it
+        (`callbacks.BackupAndRestore` keeps it). Raises ValueError for a function or layer that has
+        no registered name, FileExistsError with `overwrite=False`.
         """
         archive.save_model(self, path, overwrite=overwrite)
 
     def save_weights(self, path: Any, overwrite: bool = True) -> None:
-        """Writes the weights alone, as a safetensors file."""
+        """Writes the weights alone, as a safetensors file, whatever its name ends in."""
         archive.save_weights(self, path, overwrite=overwrite)
 
     def load_weights(self, path: Any) -> None:

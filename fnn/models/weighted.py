@@ -280,12 +280,4 @@ class Weighted:
             return names
         return ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
 
-    def summary(self, print_fn: Any = print, expand_nested: bool = True) -> None:
-        """Prints every layer with output shape and parameters. Computes nothing on the device."""
-        if self._inputs is None:
-            raise ValueError(
-                f"expected the model {self.name!r} to know its input shape, received one that does "
-                "not; do give input_shape=(...) to its first layer, or model.build((None, 10))"
-            )
-        trials = [self._trial(i) for i in (0, 1)]
-        print_fn(summaries.table(self.name, self.layer, trials, nested=expand_nested))
+    summary, __repr__ = summaries.summary, summaries.describe

@@ -21,14 +21,15 @@ from fnn.core.node import Node, input_specs
 
 FORMAT = 1
 MEMBERS = ("manifest.json", "config.json", "weights.safetensors")
+HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 class FileError(ValueError):
     """A file that is damaged, of another format, or does not fit the model."""
 
 
-def save_model(model: Any, path: Any, *, overwrite: bool) -> None:
-    """Writes `model`: its network, its weights, how it was compiled."""
+def save_model(model: Any, path: Any, overwrite: bool = True) -> None:
+    """Writes `model`, its network, its weights, how it was compiled: what `model.save` does."""
     model.train_state  # noqa: B018 - says so if there are no weights yet
     config = json.dumps(_model_config(model), indent=1, allow_nan=False).encode()
     weights = _weights(model)
@@ -46,7 +47,7 @@ def save_model(model: Any, path: Any, *, overwrite: bool) -> None:
     write_whole(path, write, overwrite=overwrite)
 
 
-def save_weights(model: Any, path: Any, *, overwrite: bool) -> None:
+def save_weights(model: Any, path: Any, overwrite: bool = True) -> None:
     """Writes the weights of `model` as one safetensors file."""
     data = _weights(model)
     write_whole(path, lambda file: file.write(data), overwrite=overwrite)
@@ -111,7 +112,17 @@ def _bytes(path: Any) -> bytes:
     target = Path(os.path.expanduser(os.fspath(path)))
     if not target.is_file():
         raise FileNotFoundError(f"expected a file, received {target}, where there is none")
-    return target.read_bytes()
+    data = target.read_bytes()
+    if data.startswith(HDF5):
+        raise FileError(_by_keras(path))
+    return data
+
+
+def _by_keras(path: Any) -> str:
+    return (
+        f"expected a file that fnn wrote, received {path}, written by Keras; do load it there, "
+        "and give a model of the same layers model.set_weights(keras_model.get_weights())"
+    )
 
 
 def read(path: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -120,6 +131,8 @@ def read(path: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             infos = archive.infolist()
+            if "metadata.json" in archive.namelist():
+                raise FileError(_by_keras(path))
             if tuple(info.filename for info in infos) != MEMBERS or any(
                 info.compress_type != zipfile.ZIP_STORED or info.file_size > len(data)
                 for info in infos

@@ -40,10 +40,12 @@ def evaluate(
         chunks = data.chunks(0, data.chunk_size(program.capacity), total, interrupt.poll)
         try:
             callbacks.begin("test")
+            progress.begin()
             weighted, tallies, done = _run(
                 program, weights(), chunks, key, callbacks, progress, interrupt
             )
-            logs = numbers(tallies)
+            logs = numbers(tallies)  # waits
+            progress.reached(done)
             if carry is not None:
                 carry(weighted)
         except BaseException as error:
@@ -71,7 +73,7 @@ def _run(
     told = callbacks if callbacks.watches("on_test_batch_begin", "on_test_batch_end") else None
     for window in _windows(chunks, 1 if told else program.capacity):
         weighted, tallies, done = _advance(program, weighted, tallies, window, key, done, told)
-        if progress.due():
+        if progress.reached(done):
             progress.update(done, numbers(tallies))
         interrupt.poll()
     if not done:
@@ -126,12 +128,13 @@ def predict(
         outputs, rows = flight.popleft()
         parts.append(jax.tree.map(lambda a: np.asarray(a)[:rows], outputs))
         callbacks.call("on_predict_batch_end", len(parts) - 1, {"outputs": parts[-1]})
-        if progress.due():
+        if progress.reached(len(parts)):
             progress.update(len(parts), {})
 
     with interruptible() as interrupt:
         try:
             callbacks.begin("predict")
+            progress.begin()
             for number, (x, rows) in enumerate(batches):
                 callbacks.call("on_predict_batch_begin", number, {})
                 flight.append((step(x), rows))

@@ -35,18 +35,30 @@ def duration(seconds: float) -> str:
     return f"{minutes}:{rest:02d}" if minutes else f"{rest}s"
 
 
-def bar(done: int, total: int | None, elapsed: float, values: dict[str, float], ended: bool) -> str:
-    """One line: `40/250 ━━━━━━━━━━━━━━━━━━━━ 2s 8ms/step - accuracy: 0.9010 - loss: 0.3120`."""
-    each = elapsed / done if done else 0.0
-    shown = "".join(f" - {name}: {number(value)}" for name, value in values.items())
-    if total is None:
-        head = f"{done:7d}/Unknown"
-        clock = duration(elapsed)
-    else:
+def bar(
+    done: int,
+    total: int | None,
+    elapsed: float,
+    each: float | None,
+    values: dict[str, float],
+    ended: bool = False,
+) -> str:
+    """One line: `40/250 ━━━━━━━━━━━━━━━━━━━━ 2s 8ms/step - accuracy: 0.9010 - loss: 0.3120`.
+
+    `elapsed` is the time of all steps so far, `each` that of one, None where it is not known yet.
+    """
+    head = f"{done:7d}/Unknown"
+    if total is not None:
         full = WIDTH * done // max(total, 1)
         head = f"{done:{len(str(total))}d}/{total} " + FULL * full + EMPTY * (WIDTH - full)
-        clock = duration(elapsed if ended else each * (total - done))
-    return f"{head} {clock} {step_time(each)}/step{shown}"
+    if each is not None:
+        left = None if ended or total is None else each * (total - done)
+        head += f" {duration(elapsed if left is None else left)} {step_time(each)}/step"
+    return head + _listed(values)
+
+
+def _listed(values: dict[str, float]) -> str:
+    return "".join(f" - {name}: {number(value)}" for name, value in values.items())
 
 
 class Progress:
@@ -54,39 +66,51 @@ class Progress:
 
     `verbose`: 0 nothing, 1 a bar, 2 one line at the end, "auto" a bar where the output is a
     terminal or a notebook and one line an epoch in a file or pipe.
+
+    The time of a step is that of the steps after the first dispatch, which may have compiled them,
+    if there are any; the time of the run is all of it, as in Keras.
     """
 
     def __init__(self, verbose: Any, total: int | None) -> None:
         self.mode = _mode(verbose)
-        self.total, self.done = total, 0
+        self.total = total
         self.start = self.last = time.perf_counter()
+        self._first: tuple[int, float] | None = None  # steps of the first dispatch, when it ended
+        self._each: float | None = None
+        self._spent = 0.0
         self._length = 0
 
-    def header(self, epoch: int, epochs: int) -> None:
-        """`Epoch 1/10`, where there are several."""
+    def begin(self, epoch: int = 0, epochs: int = 1) -> None:
+        """`Epoch 1/10`, where there are several, and a bar without steps while they compile."""
         if self.mode and epochs > 1:
             self._write(f"Epoch {epoch + 1}/{epochs}\n")
+        if self.mode == 1:
+            self._line(bar(0, self.total, 0.0, None, {}))
 
-    def due(self) -> bool:
-        """Whether it is time to show something again."""
-        return self.mode == 1 and time.perf_counter() - self.last >= INTERVAL
+    def reached(self, done: int) -> bool:
+        """Takes the time, as `done` steps are over. Whether to show something again."""
+        now = time.perf_counter()
+        self._spent = now - self.start
+        count, since = self._first = self._first or (done, now)
+        if done > count:
+            self._each = (now - since) / (done - count)
+        return self.mode == 1 and now - self.last >= INTERVAL
 
     def update(self, done: int, values: dict[str, float]) -> None:
         """Draws the bar over the last one."""
         self.last = time.perf_counter()
-        self.done = done
-        self._line(bar(done, self.total, self.last - self.start, values, ended=False))
+        self._line(bar(done, self.total, self.last - self.start, self._each, values))
 
     def end(self, done: int, values: dict[str, float]) -> None:
         """The last line, which stays."""
-        elapsed = time.perf_counter() - self.start
+        elapsed, total = time.perf_counter() - self.start, self.total or done
+        each = self._spent / max(done, 1) if self._each is None else self._each
         if self.mode == 1:
-            self._line(bar(done, self.total or done, elapsed, values, ended=True), whole=True)
+            self._line(bar(done, total, elapsed, each, values, ended=True), whole=True)
             self._write("\n")
         elif self.mode == 2:
-            shown = "".join(f" - {name}: {number(value)}" for name, value in values.items())
-            each = step_time(elapsed / max(done, 1))
-            self._write(f"{done}/{self.total or done} - {duration(elapsed)} - {each}/step{shown}\n")
+            times = f"{duration(elapsed)} - {step_time(each)}/step"
+            self._write(f"{done}/{total} - {times}{_listed(values)}\n")
 
     def stop(self) -> None:
         """Leaves the line of a bar that will not be finished."""
@@ -95,8 +119,10 @@ class Progress:
             self._length = 0
 
     def _line(self, text: str, whole: bool = False) -> None:
-        if not whole:  # a line that wraps could not be drawn over
-            text = text[: max(shutil.get_terminal_size().columns - 1, 1)]
+        width = max(shutil.get_terminal_size().columns - 1, 1)
+        if len(text) > width and not whole:  # a line that wraps could not be drawn over
+            whole_values = text.rfind(" - ", 0, width + 3)  # half a number is another number
+            text = text[: whole_values if whole_values > 0 else width]
         padding = " " * max(0, self._length - len(text))
         self._write("\r" + text + padding)
         self._length = len(text)

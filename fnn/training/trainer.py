@@ -87,7 +87,7 @@ class Trainer:
         plan, run = self.plan, self.plan.run
         position = self.trained + epoch - plan.initial_epoch
         self._prepare()
-        self.progress.header(epoch, plan.epochs)
+        self.progress.begin(epoch, plan.epochs)
         self._run_all(plan.data.chunk_size(self.program.capacity), position)
         ended = bare(run.train_state)
         if isinstance(ended, TrainState):
@@ -189,7 +189,7 @@ class Trainer:
             if not healthy:
                 self._refuse(self._not_finite(oldest))
                 return
-            if self.progress.due():
+            if self.progress.reached(oldest.done):
                 self.progress.update(oldest.done, _shown(numbers(oldest.tallies)))
 
     def _refuse(self, message: str) -> None:
