@@ -60,6 +60,7 @@ class Layer(Value, loadable=False):
     ends_in_activation: ClassVar[bool] = False  # its field `activation` is the last thing it does
     weight_names: ClassVar[dict[str, str]] = {}  # where `<stem>_regularizer` is not for `<stem>`
     input_names: ClassVar[tuple[str, ...]] = ()  # of a layer of several inputs, in their order
+    by_step: ClassVar[bool | None] = None  # no step depends on another; None: if masking is "pass"
 
     name: str | None = field(default=None, kw_only=True)
     trainable: bool = field(default=True, kw_only=True)
@@ -93,6 +94,18 @@ class Layer(Value, loadable=False):
             f"expected {type(self).__name__} to define apply(params, state, x, ctx), received a "
             "class without it; do return (outputs, state) from it"
         )
+
+    def cache(self, params: Params, batch: int, length: int) -> State:
+        """What the state gains where a sequence comes a few steps at a time (`start_decoding`).
+
+        Nothing if each step is by itself, else what `apply` then finds in the state of the steps
+        before. Raises ValueError for a layer that mixes steps and keeps none.
+        """
+        alone = self.masking == "pass" if self.by_step is None else self.by_step
+        axes = getattr(self, "axis", -1)
+        if alone and not {1, -2} & {*(axes if isinstance(axes, tuple) else (axes,))}:
+            return {}
+        raise arguments.no_cache(self)
 
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
         """The layers inside, by name; one named None has its weights where this layer has them."""

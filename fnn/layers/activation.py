@@ -109,6 +109,14 @@ class PReLU(Layer):
     alpha_constraint: Constraint = None
     shared_axes: int | tuple[int, ...] | None = None
 
+    def cache(self, params: Params, batch: int, length: int) -> State:
+        """Nothing; raises ValueError where each step has an alpha of its own."""
+        shared = self.shared_axes if isinstance(self.shared_axes, tuple) else (self.shared_axes,)
+        if params["alpha"].ndim > 1 and 1 not in shared:
+            expected = "to hold 1, since each step has an alpha of its own without it"
+            raise arguments.wrong(self, "shared_axes", expected, self.shared_axes)
+        return {}
+
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         arguments.minimum_rank(self, x, 2, "(batch, ...)")
         axes = self.shared_axes if isinstance(self.shared_axes, tuple) else (self.shared_axes,)

@@ -145,6 +145,14 @@ class EinsumDense(Layer):
             y = y + bias.reshape((1,) * (y.ndim - bias.ndim) + bias.shape)
         return attach_mask(activate(self.activation, y), self._mask(x, ctx.mask)), state
 
+    def cache(self, params: Params, batch: int, length: int) -> State:
+        """Nothing; raises ValueError for an equation that mixes or moves the steps."""
+        x, _, y, dots = self._parts()
+        if (x[:1] != y[:1] and len(x) > 1) if dots == "left" else x[:2] != y[:2]:
+            expected = "to leave the steps where they are, since they come a few at a time"
+            raise arguments.wrong(self, "equation", expected, self.equation)
+        return {}
+
     def _mask(self, x: Array, mask: Array | None) -> Array | None:
         """The mask, if the outputs have the steps of the inputs."""
         letters, _, y, dots = self._parts()

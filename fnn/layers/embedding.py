@@ -30,6 +30,7 @@ class Embedding(Layer):
     """
 
     masking = "use"
+    by_step = True
 
     input_dim: int
     output_dim: int
@@ -77,6 +78,7 @@ class ReversibleEmbedding(Layer):
     """
 
     masking = "use"
+    by_step = True
 
     input_dim: int
     output_dim: int

@@ -69,6 +69,13 @@ class MixtureOfExperts(Layer):
         if self.capacity_factor is not None:
             arguments.positive(self, "capacity_factor")
 
+    def cache(self, params: Params, batch: int, length: int) -> State:
+        """Nothing, as each token is by itself; raises ValueError where they compete for room."""
+        if self.capacity_factor is not None:
+            expected = "to be None, since the room of an expert is for all steps together"
+            raise arguments.wrong(self, "capacity_factor", expected, self.capacity_factor)
+        return {}
+
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
         return (("experts", self.expert),)
 

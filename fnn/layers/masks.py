@@ -25,6 +25,7 @@ class Masking(Layer):
     """
 
     masking = "use"
+    by_step = True
 
     mask_value: float = 0.0
 
@@ -54,6 +55,7 @@ class Unmask(Layer):
     """
 
     masking = "use"
+    by_step = True
 
     def apply(
         self, params: Params, state: State, x: Any, ctx: Context = INFERENCE

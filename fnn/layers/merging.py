@@ -158,6 +158,7 @@ class Concatenate(Layer):
     """
 
     masking = "use"
+    by_step = True  # but along time
 
     axis: int = -1
 

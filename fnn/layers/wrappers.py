@@ -129,6 +129,8 @@ class TimeDistributed(Wrapper):
     Raises ValueError for inputs of fewer than three axes.
     """
 
+    by_step = True
+
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         values = self._values(x)
         step = jax.ShapeDtypeStruct((values.shape[0], *values.shape[2:]), values.dtype)
