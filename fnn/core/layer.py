@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import field
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -76,6 +77,8 @@ class Layer(Value, loadable=False):
                     f"ctx), received a method {keras_name}; do write {ours} instead: weights come "
                     "in as params and go out as results, nothing is kept on self"
                 )
+        if "apply" in cls.__dict__:
+            cls.apply = _fitting(cls.apply)  # type: ignore[method-assign]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -141,3 +144,19 @@ class Layer(Value, loadable=False):
         from fnn.core.node import symbolic_call
 
         return symbolic_call(self, inputs, named)
+
+
+def _fitting(apply: Any) -> Any:
+    """`apply` of inputs that pass the checks of `init` and for which these weights were made."""
+
+    @functools.wraps(apply)
+    def checked(
+        self: Any, params: Params, state: State, x: Any, *context: Any, **named: Any
+    ) -> Any:
+        if self.masking != "inside":  # a combinator: its children look for themselves
+            from fnn.core.calling import check_inputs
+
+            check_inputs(self, params, x)
+        return apply(self, params, state, x, *context, **named)
+
+    return checked

@@ -72,7 +72,6 @@ class _Conv(Layer):
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
         kernel, channels = params["kernel"], channel_axis(self)
-        arguments.width(self, x, kernel.shape[-2] * self.groups, channels)
         window, strides, dilation = numbers(self, "kernel_size", "strides", "dilation_rate")
         padding: Any = self.padding.upper()
         if self.padding == "causal":  # a step sees itself and the past

@@ -130,15 +130,6 @@ class EinsumDense(Layer):
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Any, State]:
-        sizes, _ = self._sizes(x.shape)
-        weights = dict(zip(self._parts()[1], params["kernel"].shape, strict=True))
-        received = {letter: sizes[letter] for letter in weights if letter in sizes}
-        expected = {letter: weights[letter] for letter in received}
-        if received != expected:
-            raise ValueError(
-                f"EinsumDense: expected inputs whose axes have the sizes {expected}, received "
-                f"{received} in shape {tuple(x.shape)}; do give inputs like those of init"
-            )
         y = jnp.einsum(self.equation, x, params["kernel"])
         if "bias" in params:
             bias = params["bias"]

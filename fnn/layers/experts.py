@@ -102,7 +102,6 @@ class MixtureOfExperts(Layer):
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Any, State]:
-        arguments.width(self, x, params["router"].shape[0])
         tokens, real = x.reshape(-1, x.shape[-1]), _real_tokens(x, ctx)
         logits = at_least_float32(tokens) @ at_least_float32(params["router"])
         shares = jax.nn.softmax(logits)
