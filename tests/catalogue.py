@@ -38,11 +38,6 @@ class Case(Subject):
         made = tuple(_made(value, seed) for seed, value in enumerate(self.inputs))
         return made[0] if len(made) == 1 else made
 
-    @property
-    def masked_x(self):
-        """As given: rows with masks are written as such."""
-        return self.x
-
     def random_weights(self, seed):
         # Not by initialize: compiling a random generator for each shape takes seconds a row.
         params, state = weight_spec(self.layer, self.x)
@@ -97,6 +92,7 @@ SEQUENCE, IMAGE, VOLUME = (3, 6, 4), (3, 6, 7, 4), (3, 4, 5, 6, 2)
 SERIES, FILM = (3, 4, 6, 2), (3, 4, 5, 6, 3)  # sequences of what has steps, or of images
 # A stateful layer keeps a state for each row, so it takes batches of one size only.
 OF_ONE_BATCH_SIZE = ["an_example_alone_is_as_in_the_batch", "padded_rows_change_nothing"]
+STEPS = ["masked_steps_change_nothing"]
 
 CATALOGUE = [
     Case(L.Dense(5), (3, 4)),
@@ -313,9 +309,15 @@ CATALOGUE = [
     Case(L.BatchNormalization(axis=1, scale=False), IMAGE),
     Case(L.BatchNormalization(momentum=0.9, center=False), masked(SEQUENCE)),
     Case(L.LayerNormalization(), masked(SEQUENCE)),
-    Case(L.LayerNormalization(axis=(1, 2), center=False), SEQUENCE),
-    Case(L.GroupNormalization(2), IMAGE),
-    Case(L.GroupNormalization(2), SEQUENCE, id="GroupNormalization(groups=2) of a sequence"),
+    # Statistics over steps without the masked ones: not yet.
+    Case(L.LayerNormalization(axis=(1, 2), center=False), SEQUENCE, without=STEPS),
+    Case(L.GroupNormalization(2), IMAGE, without=STEPS),
+    Case(
+        L.GroupNormalization(2),
+        SEQUENCE,
+        id="GroupNormalization(groups=2) of a sequence",
+        without=STEPS,
+    ),
     Case(L.RMSNormalization(), SEQUENCE),
     Case(L.UnitNormalization(), SEQUENCE),
     # combinators: their numbers have oracles of their own in test_combinators.py

@@ -15,7 +15,7 @@ from fnn.core.calling import call, output_spec
 from fnn.core.context import INFERENCE, Context, salt
 from fnn.core.copies import init_copies
 from fnn.core.layer import Initializer, Layer, Params, State
-from fnn.core.masking import Masked, attach_mask
+from fnn.core.masking import Masked, attach_mask, split_mask
 from fnn.core.statistics import at_least_float32
 
 
@@ -78,6 +78,11 @@ class MixtureOfExperts(Layer):
 
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
         return (("experts", self.expert),)
+
+    def inside(self, x: Any) -> Any:
+        """The tokens one by one."""
+        x = split_mask(x)[0]
+        return x.reshape(-1, x.shape[-1])
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         arguments.minimum_rank(self, x, 2, "(batch, ..., features)")
