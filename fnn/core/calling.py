@@ -16,7 +16,7 @@ from fnn.core import tree
 from fnn.core.config import resolve
 from fnn.core.context import INFERENCE, Context, salt
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masking import Masked, combine_masks, split_mask, strip_masks
+from fnn.core.masking import Masked, combine_masks, is_masked, split_mask
 
 
 @contextlib.contextmanager
@@ -82,15 +82,20 @@ def refuse_mask(layer: Layer, mask: Any) -> None:
 
 
 def _activity_penalty(layer: Any, y: Any, ctx: Context) -> Array:
-    """The regularizer of the outputs, a mean over the real rows of the batch."""
+    """The regularizer of the outputs at real steps, a mean over the real rows of the batch.
+
+    An example counts once, however many of its steps are real: as in Keras, where none is masked.
+    """
     regularizer = resolve("regularizer", layer.activity_regularizer)
     total = jnp.zeros(())
-    for output in jax.tree.leaves(strip_masks(y)):
-        real, rows = output, output.shape[0]
-        if ctx.rows is not None:
-            real = jnp.where(ctx.rows.reshape(-1, *(1,) * (output.ndim - 1)), output, 0)
-            rows = jnp.maximum(ctx.rows.sum(), 1)
-        total += regularizer(real) / rows
+    for part in jax.tree.leaves(y, is_leaf=is_masked):
+        output, mask = split_mask(part)
+        for real in (ctx.rows, mask):
+            if real is not None:
+                spread = real.astype(bool).reshape(real.shape + (1,) * (output.ndim - real.ndim))
+                output = jnp.where(spread, output, 0)
+        rows = output.shape[0] if ctx.rows is None else jnp.maximum(ctx.rows.sum(), 1)
+        total += regularizer(output) / rows
     return total
 
 
