@@ -84,6 +84,9 @@ class Layer(Value, loadable=False):
         super().__post_init__()
         if self.name is not None and (not self.name or "/" in self.name):
             raise arguments.wrong(self, "name", "to be a text without '/', or None", self.name)
+        if any(size is not None and size < 0 for size in self.input_shape or ()):
+            expected = "to be sizes, or None where any will do"
+            raise arguments.wrong(self, "input_shape", expected, self.input_shape)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         """Fresh weights and state for inputs like `x`."""

@@ -14,7 +14,7 @@ from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
 from fnn.core.masking import combine_masks
 from fnn.core.registry import lookup
-from fnn.core.statistics import axes_of
+from fnn.core.statistics import axes_of, check_axis_and_epsilon
 
 
 class Activation(Layer):
@@ -169,6 +169,9 @@ class Softmax(Layer):
     input_names = ("inputs", "mask")
 
     axis: int | tuple[int, ...] = -1
+
+    def validate(self) -> None:
+        check_axis_and_epsilon(self)
 
     def split_activation(self) -> tuple[Layer, Any]:
         if self.axis not in (-1, (-1,)):

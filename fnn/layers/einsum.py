@@ -64,8 +64,8 @@ class EinsumDense(Layer):
         ):
             expected = f"to have a whole number above 0 or None for each axis of {named!r}"
             raise arguments.wrong(self, "output_shape", expected, self.output_shape)
-        if self.bias_axes is not None and not set(self.bias_axes) <= set(y):
-            expected = f"to be axes of the outputs {y!r}"
+        if self.bias_axes is not None and not set() < set(self.bias_axes) <= set(y):
+            expected = f"to be axes of the outputs {y!r}, or None for no bias"
             raise arguments.wrong(self, "bias_axes", expected, self.bias_axes)
 
     def _shape(self) -> tuple[int | None, ...]:
@@ -111,7 +111,7 @@ class EinsumDense(Layer):
             raise arguments.wrong(self, "output_shape", expected, self.output_shape)
         params = {"kernel": self._with_axes(kernel, y).weight("kernel", key, shape)}  # type: ignore[arg-type]
         if self.bias_axes is not None:
-            bias = bias[min(map(y.index, self.bias_axes)) :] if self.bias_axes else ()
+            bias = bias[min(map(y.index, self.bias_axes)) :]
             bias += (1,) * (len(x.shape) - len(inner)) if dots == "right" else ()
             params["bias"] = self.weight("bias", key, bias)  # type: ignore[arg-type]
         return params, {}
