@@ -22,6 +22,7 @@ SLOW_FILES = {
     "test_catalogue",
     "test_check_layer",
     "test_combinators",
+    "test_decoding",
     "test_doctests",
     "test_dropout",
     "test_ensembles",

@@ -27,7 +27,7 @@ class Own(fnn.Layer):
 
 @fnn.register
 class Good(Own):
-    """A weight, a state that moves by the real rows, noise in training."""
+    """A weight, a state that moves by the real steps of real rows, noise in training."""
 
     scale_initializer: object = "ones"
 
@@ -39,9 +39,11 @@ class Good(Own):
         y = x * scale.astype(x.dtype)
         if not ctx.train:
             return y, state
-        rows = jnp.ones(len(x)) if ctx.rows is None else ctx.rows.astype("float32")
-        row_means = x.mean(tuple(range(1, x.ndim))).astype("float32")
-        mean = jnp.where(rows > 0, row_means, 0).sum() / rows.sum()
+        real = jnp.ones(x.shape, bool)
+        for mask in (ctx.rows, ctx.mask):
+            if mask is not None:
+                real &= mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
+        mean = jnp.where(real, x, 0).astype("float32").sum() / real.sum()
         noise = jax.random.normal(ctx.random_key("noise"), x.shape[1:2], x.dtype)
         return y + noise.reshape(1, -1, *(1,) * (x.ndim - 2)), {"mean": mean}
 
@@ -240,7 +242,7 @@ BROKEN = [  # (layer, the promise, what else must break with it, words of the me
     (
         WeightsByTheNumbers(),
         SHAPES,
-        [],
+        "all",
         ["{'scale': float32[1]}", "{'scale': float32[3]}, {}) by jax.ev"],
     ),
     (SizeByTheNumbers(), SHAPES, "all", ["ConcretizationTypeError", "int(x.max())"]),
@@ -262,7 +264,12 @@ BROKEN = [  # (layer, the promise, what else must break with it, words of the me
     (CallsPython(), "vmap_over_weights", [], ["pure_callback"]),
     (CentersTheBatch(), ALONE, [], ["outputs[", "72 of 72 numbers differ", "axis 0"]),
     (WeighsByPlace(), "batch_order_changes_nothing", [ALONE], ["its place in the batch"]),
-    (CountsPaddedRows(), "padded_rows_change_nothing", [], ["(outputs, state)[0][", "ctx.rows"]),
+    (
+        CountsPaddedRows(),
+        "padded_rows_change_nothing",
+        [STEPS],
+        ["(outputs, state)[0][", "ctx.rows"],
+    ),
     (MixesSteps(), STEPS, [], ["outputs[", "reading ctx.mask"]),
     (DropsSteps(), STEPS, [], ["a mask (4, 6) on outputs (4, 3, 3)", "the time axis changes"]),
     (LooksAhead(), AHEAD, [], ["outputs before step 1[", "pad on the left"]),
@@ -340,6 +347,76 @@ def test_the_layer_inside_is_named():
     said = message(L.Sequential([L.Dense(3), inside]), without=["gradients_are_finite"])
     assert "in layer block/frozen: CentersTheBatch() applied to float32[4, 6, 3]" in said
     assert f"{HERE}:{broken_line('CentersTheBatch')}, CentersTheBatch.apply" in said
+
+
+@fnn.register
+class BreaksInside(Own):
+    """What it returns differs by its place in the batch, and it looks at numbers."""
+
+    def apply(self, params, state, x, ctx=fnn.INFERENCE):  # breaks
+        return x + x.mean(0, keepdims=True), state
+
+
+@fnn.register
+class BreakingCell(Own):
+    state_size = 3
+
+    def apply(self, params, state, x, ctx=fnn.INFERENCE):  # breaks
+        x, h = x
+        return (x - x.mean(0, keepdims=True), h), state
+
+
+AROUND = [
+    (lambda inner: L.Repeat(inner, 2), "float32[4, 6, 3]"),
+    (lambda inner: L.Repeat(L.Sequential([L.Dense(3), inner]), 2), "float32[4, 6, 3]"),
+    (lambda inner: L.TimeDistributed(inner), "float32[4, 3]"),
+    (lambda inner: L.Ensemble(inner, 2), "float32[4, 6, 3]"),
+    (lambda inner: L.Spread(L.Ensemble(inner, 2)), "float32[4, 6, 3]"),
+    (lambda inner: L.MixtureOfExperts(inner, 2), "float32[24, 3]"),
+]
+
+
+@pytest.mark.parametrize(("around", "given"), AROUND)
+def test_no_wrapper_is_blamed_for_what_is_inside(around, given):
+    layer = around(BreaksInside())
+    said = message(layer, without=["gradients_are_finite", "batch_order_changes_nothing"])
+    assert re.search(rf"BreaksInside\(\) applied to {re.escape(given)}", said)
+    assert f"{HERE}:{broken_line('BreaksInside')}, BreaksInside.apply" in said
+    raising = message(around(SizeByTheNumbers()), without=[n for n in PROPERTIES if n != SHAPES])
+    assert f"{HERE}:{broken_line('SizeByTheNumbers')}, return" in raising
+
+
+@pytest.mark.parametrize(
+    "layer", [L.RNN(BreakingCell()), L.Bidirectional(L.RNN(BreakingCell()))], ids=repr
+)
+def test_what_runs_inside_otherwise_is_pointed_at(layer):
+    said = message(layer, without=["gradients_are_finite"])
+    assert f"{HERE}:{broken_line('BreakingCell')}, BreakingCell.apply" in said
+
+
+@fnn.register
+class CountsMaskedSteps(Own):
+    """Right outputs, and a loss and a running mean in training that masked steps are in."""
+
+    def init(self, key, x):
+        return {}, {"mean": jnp.zeros(())}
+
+    def apply(self, params, state, x, ctx=fnn.INFERENCE):  # breaks
+        return 2 * x, {"mean": x.mean().astype("float32")} if ctx.train else state
+
+
+def test_masked_steps_are_looked_for_in_training_and_in_the_state():
+    only = [name for name in PROPERTIES if name != STEPS]
+    said = message(CountsMaskedSteps(), without=only)
+    assert "the state['mean'] = " in said
+    assert f"{HERE}:{broken_line('CountsMaskedSteps')}, " in said
+
+
+def test_a_layer_that_refuses_a_mask_keeps_the_promise():
+    check_layer(L.EinsumDense("abc,bd->adc", (2, None)), SEQUENCE)
+    check_layer(L.Sequential([L.Dense(2), L.Flatten()]), SEQUENCE)
+    check_layer(L.SpatialDropout2D(0.3, "channels_first"), jnp.ones((3, 4, 5, 5)))
+    check_layer(L.GlobalAveragePooling1D("channels_first"), SEQUENCE)
 
 
 def test_equal_numbers_are_replaced_by_random_ones():

@@ -8,6 +8,7 @@ import pytest
 from fnn import activations, regularizers  # noqa: F401 - their names
 from fnn.core.calling import call, initialize, output_spec
 from fnn.core.context import Context
+from fnn.core.masking import Masked
 from fnn.layers import Attention, SimpleRNNCell
 from fnn.layers.dropout import (
     AlphaDropout,
@@ -18,7 +19,9 @@ from fnn.layers.dropout import (
     SpatialDropout2D,
     SpatialDropout3D,
 )
+from fnn.layers.recurrent import LSTM
 from fnn.layers.simple import ActivityRegularization
+from fnn.regularizers import L2
 from tests.oracle import keras_rules
 
 IMAGES = np.random.default_rng(0).normal(size=(64, 5, 6, 7)).astype("float32")
@@ -161,6 +164,24 @@ def test_activity_regularization_is_the_penalty_of_keras_a_mean_over_real_rows(k
     rows = Context(train=True, rows=jnp.arange(6) < 4)
     _, state = call(layer, params, state, padded, rows)
     np.testing.assert_allclose(state["aux_loss"], wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [ActivityRegularization(0.3, 0.2), LSTM(2, activity_regularizer=L2(), return_sequences=True)],
+)
+def test_the_penalty_leaves_masked_steps_out(layer, key):
+    """It is that of the real steps, over the examples, whatever stands in the others."""
+    mask = jnp.asarray([[True, True, False], [False, True, True]])
+    x = jnp.asarray(IMAGES[0, :2, :3])
+    params, state = initialize(layer, key, x)
+    losses = []
+    for junk in (0.0, 7.0, -1e3):
+        spoiled = Masked(jnp.where(mask[..., None], x, junk), mask)
+        y, after = call(layer, params, state, spoiled, Context(train=True, key=key))
+        losses.append(float(after["aux_loss"]))
+    real = np.asarray(y.values)[np.asarray(mask)]
+    np.testing.assert_allclose(losses, [layer.activity_regularizer(real) / 2] * 3, rtol=1e-5)
 
 
 @pytest.mark.parametrize("layer", [Dropout(0.1), AlphaDropout(0.1), SpatialDropout1D(0.1)])

@@ -213,7 +213,7 @@ def test_it_learns_what_one_expert_cannot():
             lambda: MixtureOfExperts(Dense(1), capacity_factor=0),
             "capacity_factor to be a finite number above 0",
         ),
-        (lambda: MixtureOfExperts(Dense(1), capacity_factor="a"), "capacity_factor to be a finite"),
+        (lambda: MixtureOfExperts(Dense(1), capacity_factor="a"), "capacity_factor to be a number"),
         (lambda: MixtureOfExperts(Dense(1), balance=-1), "balance to be a finite number not below"),
     ],
 )

@@ -11,11 +11,12 @@ import pytest
 
 import fnn  # noqa: F401 - names of activations and initializers
 from fnn import layers as L
-from fnn.core.calling import call, initialize, output_spec
+from fnn.core.calling import call, initialize, output_spec, weight_spec
 from fnn.core.config import field_kind
 from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import hints
 from fnn.core.masking import Masked
+from fnn.core.recurrence import OverTime
 from tests.catalogue import CATALOGUE
 
 FORM = re.compile(r"expected .* received ", re.DOTALL)
@@ -91,6 +92,15 @@ WRONG_ARGUMENTS = [
     (lambda: L.Masking(float("nan")), "mask_value=nan"),
     (lambda: L.Rescaling("1"), "scale='1'"),
     (lambda: L.Rescaling(1.0, [[1], [1, 2]]), "offset="),
+    (lambda: L.Rescaling(math.nan), "scale=nan"),
+    (lambda: L.Rescaling(1, [0.0, math.inf]), "to be a finite number or a list"),
+    (lambda: L.Softmax(axis=()), "axis=()"),
+    (
+        lambda: L.EinsumDense("ab,bc->ac", 3, bias_axes=""),
+        "or None for no bias, received bias_axes",
+    ),
+    (lambda: L.Dense(2, input_shape=(3, -1)), "input_shape=(3, -1)"),
+    (lambda: L.Dense(2, input_shape=5), "a tuple of whole numbers and None, or None, received in"),
     (lambda: L.LSTM(0), "units=0"),
     (lambda: L.LSTM(3, dropout=1.5), "dropout=1.5"),
     (lambda: L.GRU(3, recurrent_dropout=-0.1), "recurrent_dropout=-0.1"),
@@ -242,24 +252,99 @@ def test_ids_in_the_data_of_a_model(data, words):
     reads(error, *words)
 
 
+def width_axis(layer):
+    """The axis of the inputs that the weights are as wide as."""
+    if isinstance(layer, L.EinsumDense):
+        return layer.equation.index(layer.equation[layer.equation.index(",") + 1])
+    first = getattr(layer, "data_format", None) == "channels_first"
+    over_time = isinstance(layer, OverTime)
+    return (2 if over_time else 1) if first else getattr(layer, "axis", -1)
+
+
+def reshaped(case, change):
+    """The inputs with another shape of the first one."""
+    first, *rest = case.x if isinstance(case.x, tuple) else (case.x,)
+    shape = tuple(change(list(first.shape)))
+    new = jax.ShapeDtypeStruct(shape, first.dtype)
+    first = Masked(new, first.mask) if isinstance(first, Masked) else new
+    return (first, *rest) if rest else first
+
+
+def run_on(case, x):
+    """The shapes that come of other inputs than those of `init`."""
+    run = lambda params, state, x: call(case.layer, params, state, x, INFERENCE)
+    return jax.eval_shape(run, *weight_spec(case.layer, case.x), x)
+
+
+def wider(case):
+    axis = width_axis(case.layer)
+    axis = axis[0] if isinstance(axis, tuple) else axis
+    return lambda shape: [n + (i == axis % len(shape)) for i, n in enumerate(shape)]
+
+
+LOOKING_UP = (L.Embedding, L.ReversibleEmbedding)  # of ids: as wide as there are steps
+WITH_WEIGHTS = [
+    case
+    for case in CATALOGUE
+    if jax.tree.leaves(weight_spec(case.layer, case.x)[0])
+    and not (isinstance(case.layer, LOOKING_UP) and case.x.dtype == "int32")
+]
+
+
+@pytest.mark.parametrize("case", WITH_WEIGHTS, ids=[case.id for case in WITH_WEIGHTS])
+def test_inputs_of_another_width_than_in_init(case):
+    with pytest.raises(ValueError, match="expected") as error:
+        run_on(case, reshaped(case, wider(case)))
+    reads(error)
+    note = error.value.__notes__[0]
+    assert note.startswith("in layer ")
+    assert " applied to " in note
+
+
+# Those that take inputs of any number of axes, or of a range of numbers.
+ANY_RANK = {
+    *(L.Identity, L.Unmask, L.Lambda, L.Rescaling, L.Flatten, L.Reshape, L.Reverse, L.Masking),
+    *(L.Activation, L.ReLU, L.LeakyReLU, L.ELU, L.Softmax, L.UnitNormalization, L.Add, L.Dot),
+    *(L.Dropout, L.GaussianDropout, L.GaussianNoise, L.AlphaDropout, L.ActivityRegularization),
+    *(L.Embedding, L.ReversibleEmbedding, L.RotaryEmbedding),
+    *(L.LayerNormalization, L.BatchNormalization),  # where `axis` is counted from the front
+}
+
+
+@pytest.mark.parametrize("change", [lambda s: [*s, 2], lambda s: s[:-1]], ids=["more", "less"])
+@pytest.mark.parametrize("case", CATALOGUE, ids=[case.id for case in CATALOGUE])
+def test_inputs_of_another_rank_than_in_init(case, change):
+    try:
+        run_on(case, reshaped(case, change))
+        found = None
+    except (ValueError, TypeError) as error:
+        found = error
+    if found is None:
+        assert type(case.layer) in ANY_RANK
+    else:
+        assert FORM.search(str(found)), found
+        assert any(note.startswith("in layer ") for note in found.__notes__)
+
+
 @pytest.mark.parametrize(
-    ("layer", "built", "given"),
+    ("layer", "built", "given", "words"),
     [
-        (L.Dense(2), (3, 4), (3, 5)),
-        (L.Conv2D(2, 1), (3, 4, 4, 2), (3, 4, 4, 3)),
-        (L.Conv1D(2, 1, data_format="channels_first"), (3, 4, 4), (3, 5, 4)),
-        (L.Conv1DTranspose(2, 1), (3, 4, 4), (3, 4, 5)),
-        (L.DepthwiseConv1D(2), (3, 4, 4), (3, 4, 5)),
-        (L.LSTM(2), (3, 4, 4), (3, 4, 5)),
-        (L.GRU(2), (3, 4, 4), (3, 4, 5)),
+        (L.Dense(2), (3, 4), (3, 5), "inputs of 4 features, received 5 in shape (3, 5)"),
+        (L.BatchNormalization(), (3, 4), (3, 1), "inputs of 4 features, received 1 in"),
+        (L.PReLU(), (3, 4), (3, 1), "inputs of 4 features, received 1 in shape (3, 1)"),
+        (L.LayerNormalization((1, 2)), (3, 4, 5), (3, 5, 4), "has shape (4, 5), received inputs f"),
+        (L.MaxPooling2D(), (3, 4, 4, 1), (3, 4, 4), "inputs of 4 axes (batch, height, width, cha"),
+        (L.Permute((2, 1)), (3, 4, 5), (3, 4), "inputs of 3 axes, received 2 axes, shape (3, 4)"),
     ],
     ids=str,
 )
-def test_inputs_of_another_width_than_in_init(layer, built, given):
+def test_apply_alone_checks_its_inputs(layer, built, given, words):
     params, state = layer.init(jax.random.key(0), spec(*built))
-    with pytest.raises(ValueError, match="features") as error:
+    with pytest.raises(ValueError, match="expected") as error:
         layer.apply(params, state, jnp.ones(given))
-    reads(error, str(given))
+    reads(error, words)
+    with pytest.raises(ValueError, match="expected"):
+        layer.apply(params, state, x=jnp.ones(given))
 
 
 REFUSING = [

@@ -9,7 +9,7 @@ from fnn import Input, initializers
 from fnn import layers as L
 from fnn.core.calling import call, initialize
 from fnn.core.context import INFERENCE, Context, salt
-from fnn.core.masking import Masked
+from fnn.core.masking import Masked, strip_masks
 from tests.oracle import keras_rules
 
 KEY = jax.random.key(0)
@@ -64,6 +64,25 @@ def test_concatenation_in_time_concatenates_the_masks():
     np.testing.assert_array_equal(y.mask, np.concatenate([HALF, np.ones((2, 3), bool)], 1))
     y = run(L.Concatenate(), (Masked(x, HALF), x))
     np.testing.assert_array_equal(y.mask, HALF)
+
+
+@pytest.mark.parametrize("layer", [L.Add(), L.Multiply(), L.Maximum(), L.Average()], ids=repr)
+def test_masks_repeat_as_their_values_do(layer):
+    """A mask of one step is for all the steps along which its values repeat."""
+    one, many = jnp.ones((3, 1, 4)), jnp.ones((3, 6, 4))
+    short = jnp.asarray([[True], [False], [True]])
+    long = jnp.asarray(np.arange(18).reshape(3, 6) % 4 != 1)
+    for x, real in (
+        ((Masked(one, short), many), jnp.broadcast_to(short, (3, 6))),
+        ((many, Masked(one, short)), jnp.broadcast_to(short, (3, 6))),
+        ((Masked(one, short), Masked(many, long)), short & long),
+        ((jnp.ones((3, 4)), Masked(many, long)), long),
+    ):
+        y, _ = call(layer, {}, {}, x, INFERENCE)
+        assert y.shape == (3, 6, 4)
+        np.testing.assert_array_equal(y.mask, real)
+        single, _ = call(layer, {}, {}, tuple(map(strip_masks, x)), INFERENCE)
+        np.testing.assert_array_equal(y.values, single)
 
 
 def test_masks_add_up_along_the_way():

@@ -120,7 +120,9 @@ def test_the_kind_of_the_inputs_decides():
     message = r"or vectors of 4 numbers to turn into logits, received float32 of shape \(2, 3\); do"
     with pytest.raises(ValueError, match=message):
         weight_spec(Sequential([layer]), np.ones((2, 3), "float32"))
-    with pytest.raises(ValueError, match="expected inputs of 4 features, received 3"):
+    with pytest.raises(
+        ValueError, match=r"vectors of 4 numbers .* received float32 of shape \(.*3\)"
+    ):
         call(layer, *made(layer, IDS), VECTORS[..., :3], INFERENCE)
     with pytest.raises(ValueError, match=r"2 axes \(batch, time\) with mask_zero=True, received"):
         weight_spec(ReversibleEmbedding(5, 4, mask_zero=True), IDS[0])
@@ -132,7 +134,7 @@ def test_the_kind_of_the_inputs_decides():
     ("arguments", "message"),
     [
         ({"input_dim": 0}, "input_dim to be a whole number above 0, received"),
-        ({"output_dim": 2.5}, "output_dim to be a whole number above 0, received"),
+        ({"output_dim": 2.5}, "output_dim to be a whole number, received"),
         ({"reverse_dtype": "int8"}, "reverse_dtype .*received reverse_dtype='int8'"),
         ({"logit_soft_cap": -1}, "logit_soft_cap to be a finite number above 0"),
         ({"logit_soft_cap": 0}, "logit_soft_cap to be a finite number above 0, received"),

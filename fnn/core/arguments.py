@@ -24,6 +24,17 @@ def refuse_methods(cls: type, methods: tuple[str, ...], expected: str, advice: s
         )
 
 
+def no_cache(thing: Any) -> ValueError:
+    """The error for a layer that cannot go through a sequence a few steps at a time."""
+    name = type(thing).__name__
+    return ValueError(
+        f"{name}: expected a layer that takes each step by itself or keeps a cache of the steps "
+        f"before, received {thing!r}, which mixes steps without one; do use one that looks back "
+        "only (LSTM, Conv1D(padding='causal'), MultiHeadAttention(use_causal_mask=True)), or, if "
+        'no step depends on another in a layer of yours, masking = "pass" or by_step = True'
+    )
+
+
 def positive_int(thing: Any, *arguments: str) -> None:
     """Checks that these fields are whole numbers above zero."""
     for argument in arguments:

@@ -16,7 +16,7 @@ from fnn.core import tree
 from fnn.core.config import resolve
 from fnn.core.context import INFERENCE, Context, salt
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masking import Masked, combine_masks, leading, split_mask, strip_masks
+from fnn.core.masking import Masked, combine_masks, is_masked, leading, split_mask
 
 
 @contextlib.contextmanager
@@ -82,15 +82,19 @@ def refuse_mask(layer: Layer, mask: Any) -> None:
 
 
 def _activity_penalty(layer: Any, y: Any, ctx: Context) -> Array:
-    """The regularizer of the outputs, a mean over the real rows of the batch."""
+    """The regularizer of the outputs at real steps, a mean over the real rows of the batch.
+
+    An example counts once, however many of its steps are real: as in Keras, where none is masked.
+    """
     regularizer = resolve("regularizer", layer.activity_regularizer)
     total = jnp.zeros(())
-    for output in jax.tree.leaves(strip_masks(y)):
-        real, rows = output, output.shape[0]
-        if ctx.rows is not None:
-            real = jnp.where(leading(ctx.rows, output.ndim), output, 0)
-            rows = jnp.maximum(ctx.rows.sum(), 1)
-        total += regularizer(real) / rows
+    for part in jax.tree.leaves(y, is_leaf=is_masked):
+        output, mask = split_mask(part)
+        for real in (ctx.rows, mask):
+            if real is not None:
+                output = jnp.where(leading(real.astype(bool), output.ndim), output, 0)
+        rows = output.shape[0] if ctx.rows is None else jnp.maximum(ctx.rows.sum(), 1)
+        total += regularizer(output) / rows
     return total
 
 
@@ -158,7 +162,7 @@ def weight_spec(layer: Layer, x: Any) -> tuple[Params, State]:
     return _weight_spec(layer, treedef, tuple(leaves))
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=4096)
 def _weight_spec(layer: Layer, treedef: Any, leaves: tuple[Any, ...]) -> tuple[Params, State]:
     written = []
 
@@ -176,6 +180,35 @@ def init_copies(layer: Layer, key: Array, number: int, x: Any) -> tuple[Params, 
     keys = random.split(key, number)
     stacked = jax.vmap(lambda key: initialize(layer, key, x))(keys)
     return tuple(map(tree.same_order, stacked, weight_spec(layer, x)))
+
+
+def check_inputs(layer: Layer, params: Params, x: Any) -> None:
+    """Raises what `init` says to inputs like `x`, and ValueError if they need other weights.
+
+    From shapes alone and once for each, so compiled functions pay nothing.
+    """
+    leaves = jax.tree.leaves((params, x))
+    if not all(hasattr(leaf, "shape") for leaf in leaves):
+        return
+    for path, fresh in tree.flatten(weight_spec(layer, x)[0]):
+        given: Any = params
+        for name in path:
+            given = given.get(name, {})
+        needed, made = tuple(fresh.shape), tuple(getattr(given, "shape", fresh.shape))
+        if made != needed:
+            raise ValueError(f"{type(layer).__name__}: {_misfit(path, made, needed, x)}")
+
+
+def _misfit(path: tuple[str, ...], made: Any, needed: Any, x: Any) -> str:
+    shapes = [tuple(a.shape) for a in jax.tree.leaves(x)]
+    sizes = [(m, n) for m, n in zip(made, needed, strict=False) if m != n]
+    if len(made) == len(needed) and len(sizes) == 1 and any(sizes[0][1] in s for s in shapes):
+        expected, received = f"inputs of {sizes[0][0]} features", f"{sizes[0][1]} in shape"
+    else:
+        expected = f"inputs for which {'/'.join(path)} has shape {made}"
+        received = f"inputs for which it has {needed}, of shape"
+    found = shapes[0] if len(shapes) == 1 else shapes
+    return f"expected {expected}, received {received} {found}; do give inputs like those of init"
 
 
 def snake_case(name: str) -> str:

@@ -102,14 +102,16 @@ def words(hint: Any) -> str:
 
     >>> words(int | tuple[int, ...] | None)
     'a whole number, a tuple of whole numbers or None'
+    >>> words(tuple[int | None, ...] | None)
+    'a tuple of whole numbers and None, or None'
     """
     if hint in _PLAIN:
         return _PLAIN[hint][0]
     kind, parts = typing.get_origin(hint), typing.get_args(hint)
     if kind in (types.UnionType, typing.Union):
         *first, last = [words(part) for part in parts]
-        return f"{', '.join(first)} or {last}"
+        return f"{', '.join(first)}{',' * (' and ' in first[-1])} or {last}"
     if kind is tuple:
         inner = typing.get_args(parts[0]) or parts[:1]
-        return "a tuple of " + " or ".join(_MANY.get(part, words(part)) for part in inner)
+        return "a tuple of " + " and ".join(_MANY.get(part, words(part)) for part in inner)
     return getattr(hint, "__name__", str(hint))

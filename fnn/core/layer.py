@@ -64,6 +64,7 @@ class Layer(Value, loadable=False):
     weight_names: ClassVar[dict[str, str]] = {}  # where `<stem>_initializer` is not for `<stem>`
     input_names: ClassVar[tuple[str, ...]] = ()  # of a layer of several inputs, in their order
     call_fields: ClassVar[tuple[str, ...]] = ()  # those that Keras takes at the call of the layer
+    by_step: ClassVar[bool | None] = None  # no step depends on another; None: if masking is "pass"
 
     name: str | None = field(default=None, kw_only=True)
     trainable: bool = field(default=True, kw_only=True)
@@ -79,6 +80,8 @@ class Layer(Value, loadable=False):
                     f"ctx), received a method {keras_name}; do write {ours} instead: weights come "
                     "in as params and go out as results, nothing is kept on self"
                 )
+        if "apply" in cls.__dict__:
+            cls.apply = _fitting(cls.apply)  # type: ignore[method-assign]
         check_pair(cls)
 
     def __post_init__(self) -> None:
@@ -88,6 +91,9 @@ class Layer(Value, loadable=False):
         for name, value in vars(self).items():
             if isinstance(value, Layer) and field_kind(name) == "activation":
                 _require_function(self, name, value)
+        if any(size is not None and size < 0 for size in self.input_shape or ()):
+            expected = "to be sizes, or None where any will do"
+            raise arguments.wrong(self, "input_shape", expected, self.input_shape)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         """Fresh weights and state for inputs like `x`."""
@@ -101,6 +107,18 @@ class Layer(Value, loadable=False):
             f"expected {type(self).__name__} to define apply(params, state, x, ctx), received a "
             "class without it; do return (outputs, state) from it"
         )
+
+    def cache(self, params: Params, batch: int, length: int) -> State:
+        """What the state gains where a sequence comes a few steps at a time (`start_decoding`).
+
+        Nothing if each step is by itself, else what `apply` then finds in the state of the steps
+        before. Raises ValueError for a layer that mixes steps and keeps none.
+        """
+        alone = self.masking == "pass" if self.by_step is None else self.by_step
+        axes = getattr(self, "axis", -1)
+        if alone and not {1, -2} & {*(axes if isinstance(axes, tuple) else (axes,))}:
+            return {}
+        raise arguments.no_cache(self)
 
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
         """The layers inside, by name; one named None has its weights where this layer has them."""
@@ -169,3 +187,19 @@ def _weights_of(layer: Layer) -> int:
 
     trial = jax.ShapeDtypeStruct((2, 2, 2, 2), jnp.float32)
     return len(jax.tree.leaves(jax.eval_shape(run, trial)))
+
+
+def _fitting(apply: Any) -> Any:
+    """`apply` of inputs that pass the checks of `init` and for which these weights were made."""
+
+    @functools.wraps(apply)
+    def checked(
+        self: Any, params: Params, state: State, x: Any, *context: Any, **named: Any
+    ) -> Any:
+        if self.masking != "inside":  # a combinator: its children look for themselves
+            from fnn.core.calling import check_inputs
+
+            check_inputs(self, params, x)
+        return apply(self, params, state, x, *context, **named)
+
+    return checked

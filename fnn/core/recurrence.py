@@ -76,7 +76,8 @@ class OverTime(Layer, loadable=False):
         start = self.start(x)
         fill_states(self, start, initial)
         params, state = self.make(key, x)
-        return params, {**state, **self._named(cast(start, self.weight_dtype))}
+        kept = _named(cast(start, self.weight_dtype)) if self.stateful else {}
+        return params, {**state, **kept}
 
     def apply(
         self: Any, params: Params, state: State, x: Any, ctx: Context = INFERENCE
@@ -88,32 +89,51 @@ class OverTime(Layer, loadable=False):
         sequences = cast(sequences, dtype)
         first = _one_step(sequences)
         start = self.start(first)
-        kept = {name: state[name] for name in self._named(start)}
-        memory = {name: leaf for name, leaf in state.items() if name not in kept}
+        keeps = self.stateful or "rnn_state" in state  # the latter in decoding
+        kept = {name: state[name] for name in _named(start)} if keeps else {}
+        index = {name: state[name] for name in ("index",) if kept and name in state}
+        memory = {name: leaf for name, leaf in state.items() if name not in {**kept, **index}}
         self._check_batch(kept, sequences)
-        start = cast(fill_states(self, start, initial or list(kept.values())), dtype)
+        start = cast(self._start(start, initial, list(kept.values()), index.get("index")), dtype)
         steps = self.stepper(params, first, start, ctx.replace(mask=None))
         y, last, memory = along_time(self, steps, start, memory, sequences, mask)
         if kept:
-            new = {name: leaf.astype(kept[name].dtype) for name, leaf in self._named(last).items()}
+            new = {name: leaf.astype(kept[name].dtype) for name, leaf in _named(last).items()}
             kept = new if ctx.rows is None else where_rows(ctx.rows, new, kept)
+            index = {name: at + sequences.shape[1] for name, at in index.items()}
         if self.return_state:
             y = (y, *last) if isinstance(last, tuple) else (y, last)
-        return y, {**memory, **kept}
+        return y, {**memory, **kept, **index}
 
-    def _named(self: Any, states: States) -> State:
-        """The states as leaves of the layer's state, where they live if it is `stateful`."""
-        leaves = jax.tree.leaves(states) if self.stateful else []
-        return {f"rnn_state_{i}" if i else "rnn_state": leaf for i, leaf in enumerate(leaves)}
+    def cache(self: Any, params: Params, batch: int, length: int) -> State:
+        """The states before the first step, and how many steps have been seen.
+
+        A `stateful` layer keeps its states anyway. Raises ValueError for `go_backwards`.
+        """
+        if self.go_backwards:
+            expected = "to be False, since the last step, with which it begins, comes last"
+            raise arguments.wrong(self, "go_backwards", expected, True)
+        if self.stateful:
+            return {}
+        start = self.start(jax.ShapeDtypeStruct((batch, 1), self.weight_dtype))
+        return {**_named(cast(start, self.weight_dtype)), "index": jnp.array(0)}
+
+    def _start(self, fresh: States, initial: list[Any], kept: list[Any], index: Any) -> States:
+        """What is given, what is kept, or what is fresh; given ones are for the first step only."""
+        if initial and index is not None:
+            fill_states(self, fresh, initial)
+            initial = [jnp.where(index == 0, a, b) for a, b in zip(initial, kept, strict=True)]
+        return fill_states(self, fresh, initial or kept)
 
     def _check_batch(self, kept: State, sequences: Array) -> None:
         if kept and kept["rnn_state"].shape[0] != sequences.shape[0]:
             batch = kept["rnn_state"].shape[0]
             raise ValueError(
                 f"{type(self).__name__}: expected a batch of {batch}, since stateful=True keeps a "
-                f"state for each row, received {sequences.shape[0]} in shape "
-                f"{tuple(sequences.shape)}; do Input(batch_shape=({sequences.shape[0]}, ...)), "
-                "and the same batch size in every call"
+                f"state for each row (and so does start_decoding), received {sequences.shape[0]} "
+                f"in shape {tuple(sequences.shape)}; do "
+                f"Input(batch_shape=({sequences.shape[0]}, ...)), and the same batch size in "
+                "every call"
             )
 
 
@@ -166,6 +186,12 @@ def along_time(
     if outputs is not None:
         y = attach_mask(jnp.swapaxes(outputs, 0, 1), mask)
     return y, last, memory
+
+
+def _named(states: States) -> State:
+    """The states as leaves of a layer's state, where they live if it keeps them."""
+    leaves = jax.tree.leaves(states)
+    return {f"rnn_state_{i}" if i else "rnn_state": leaf for i, leaf in enumerate(leaves)}
 
 
 def _one_step(sequences: Any) -> Any:

@@ -14,7 +14,7 @@ from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
 from fnn.core.masking import combine_masks, leading
 from fnn.core.registry import lookup
-from fnn.core.statistics import axes_of
+from fnn.core.statistics import axes_of, check_axis_and_epsilon
 
 
 class Activation(Layer):
@@ -109,6 +109,14 @@ class PReLU(Layer):
     alpha_constraint: Constraint = None
     shared_axes: int | tuple[int, ...] | None = None
 
+    def cache(self, params: Params, batch: int, length: int) -> State:
+        """Nothing; raises ValueError where each step has an alpha of its own."""
+        shared = self.shared_axes if isinstance(self.shared_axes, tuple) else (self.shared_axes,)
+        if params["alpha"].ndim > 1 and 1 not in shared:
+            expected = "to hold 1, since each step has an alpha of its own without it"
+            raise arguments.wrong(self, "shared_axes", expected, self.shared_axes)
+        return {}
+
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         arguments.minimum_rank(self, x, 2, "(batch, ...)")
         axes = self.shared_axes if isinstance(self.shared_axes, tuple) else (self.shared_axes,)
@@ -161,6 +169,9 @@ class Softmax(Layer):
     input_names = ("inputs", "mask")
 
     axis: int | tuple[int, ...] = -1
+
+    def validate(self) -> None:
+        check_axis_and_epsilon(self)
 
     def split_activation(self) -> tuple[Layer, Any]:
         if self.axis not in (-1, (-1,)):

@@ -64,9 +64,12 @@ class _HeadAttention(Layer):
             expected = "to be None where scores are returned too"
             raise arguments.wrong(self, "activity_regularizer", expected, self.activity_regularizer)
 
-    def children(self: Any) -> tuple[tuple[str | None, Layer], ...]:
+    def children(self) -> tuple[tuple[str | None, Layer], ...]:
+        return self._children(None)  # whatever the width of the query
+
+    def _children(self: Any, query: int | None) -> tuple[tuple[str | None, Layer], ...]:
         heads, groups, size, value_size = self.sizes
-        width = self.output_shape or (None,)  # None: init puts the width of the query there
+        width = self.output_shape or (query,)
         letters = "defghijklm"[: len(width)]
         into = "...a,abc->...bc"
         children: dict[str, Layer] = {
@@ -104,9 +107,7 @@ class _HeadAttention(Layer):
         like = lambda *shape: jax.ShapeDtypeStruct((*query.shape[:-1], *shape), query.dtype)
         inputs["position"], inputs["attention_output"] = like(heads, size), like(heads, value_size)
         params: Params = {}
-        for name, child in self.children():
-            if name == "attention_output" and self.output_shape is None:
-                child = child.replace(output_shape=(query.shape[-1],))
+        for name, child in self._children(query.shape[-1]):
             params[name], state = init_child(name, child, key, inputs.get(name, query))
             if jax.tree.leaves(state):
                 expected = "to be a layer without state, since it runs on queries and on keys"
@@ -118,7 +119,7 @@ class _HeadAttention(Layer):
         self: Any, params: Params, state: State, x: Any, ctx: Context = INFERENCE
     ) -> tuple[Any, State]:
         (query, value, keys, allowed), masks = parts(x), parts(ctx.mask)
-        children = dict(self.children())
+        children = dict(self._children(query.shape[-1]))
         offset = state.get("index", 0)  # how many steps a cache holds already
 
         def run(name: str, a: Array) -> Array:

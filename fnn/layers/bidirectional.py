@@ -45,6 +45,7 @@ class Bidirectional(Layer):
     """
 
     masking = "inside"
+    by_step = False
     input_names = ("sequences", "initial_state")
 
     inner: Layer

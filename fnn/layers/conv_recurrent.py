@@ -12,7 +12,7 @@ from jax import Array
 from fnn.core import arguments
 from fnn.core.arithmetic import add_bias
 from fnn.core.gates import LSTMStep
-from fnn.core.layer import Activation, Constraint, Initializer, Params, Regularizer
+from fnn.core.layer import Activation, Constraint, Initializer, Params, Regularizer, State
 from fnn.core.recurrence import OverTime, States
 from fnn.core.spatial import (
     channel_axis,
@@ -81,6 +81,13 @@ class _ConvLSTM(LSTMStep, OverTime):
         kernel = jax.ShapeDtypeStruct((*self.shapes(x)[0][:-1], self.filters), x.dtype)
         shape = jax.eval_shape(self._see, x, kernel).shape
         return (jnp.zeros(shape),) * self.states
+
+    def cache(self, params: Params, batch: int, length: int) -> State:
+        """Nothing if `stateful`; else raises ValueError, as the size of the images is unknown."""
+        if not self.stateful:
+            expected = "to be True, since init knows the size of the images and a cache does not"
+            raise arguments.wrong(self, "stateful", expected, False)
+        return super().cache(params, batch, length)
 
     def shapes(self, x: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
         (window,), width = numbers(self, "kernel_size"), self.gates * self.filters

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import jax.numpy as jnp
 from jax import Array
 
 from fnn.core import arguments
@@ -71,11 +72,15 @@ class _Conv(Layer):
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
         kernel, channels = params["kernel"], channel_axis(self)
-        arguments.width(self, x, kernel.shape[-2] * self.groups, channels)
         window, strides, dilation = numbers(self, "kernel_size", "strides", "dilation_rate")
         padding: Any = self.padding.upper()
         if self.padding == "causal":  # a step sees itself and the past
             padding = [(reach(window, dilation)[0] - 1, 0)]
+        if "cached_inputs" in state:
+            past = state["cached_inputs"]
+            x, padding = jnp.concatenate([past.astype(x.dtype), x], 1), "VALID"
+            new = x[:, x.shape[1] - past.shape[1] :].astype(past.dtype)
+            state = {**state, "cached_inputs": new}
         y = convolve(
             x,
             kernel,
@@ -108,6 +113,34 @@ class Conv1D(_Conv):
     """
 
     spatial = 1
+
+    def cache(self, params: Params, batch: int, length: int) -> State:
+        """The last inputs that a window still covers, zeros at first.
+
+        Raises ValueError unless the padding is causal, step by step, and channels come last.
+        """
+        strides, (past,) = (
+            numbers(self, "strides")[0],
+            reach(*numbers(self, "kernel_size", "dilation_rate")),
+        )
+        for name, fits, expected in (
+            (
+                "padding",
+                self.padding == "causal" or past == 1,
+                "to be 'causal', since a step cannot see those to come",
+            ),
+            ("strides", strides == (1,), "to be 1, an output for each step"),
+            (
+                "data_format",
+                channel_axis(self) == -1,
+                "to be 'channels_last', steps before channels",
+            ),
+        ):
+            if not fits:
+                raise arguments.wrong(self, name, expected, getattr(self, name))
+        kernel = params["kernel"]
+        shape = batch, past - 1, kernel.shape[-2] * self.groups
+        return {"cached_inputs": jnp.zeros(shape, kernel.dtype)}
 
 
 class Conv2D(_Conv):

@@ -53,7 +53,6 @@ class Dense(Layer):
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
-        arguments.width(self, x, params["kernel"].shape[0])
         y = jnp.matmul(x, params["kernel"])  # (..., units)
         if self.use_bias:
             y = add_bias(y, params["bias"])

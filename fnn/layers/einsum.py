@@ -64,8 +64,8 @@ class EinsumDense(Layer):
         ):
             expected = f"to have a whole number above 0 or None for each axis of {named!r}"
             raise arguments.wrong(self, "output_shape", expected, self.output_shape)
-        if self.bias_axes is not None and not set(self.bias_axes) <= set(y):
-            expected = f"to be axes of the outputs {y!r}"
+        if self.bias_axes is not None and not set() < set(self.bias_axes) <= set(y):
+            expected = f"to be axes of the outputs {y!r}, or None for no bias"
             raise arguments.wrong(self, "bias_axes", expected, self.bias_axes)
 
     def _shape(self) -> tuple[int | None, ...]:
@@ -111,7 +111,7 @@ class EinsumDense(Layer):
             raise arguments.wrong(self, "output_shape", expected, self.output_shape)
         params = {"kernel": self._with_axes(kernel, y).weight("kernel", key, shape)}  # type: ignore[arg-type]
         if self.bias_axes is not None:
-            bias = bias[min(map(y.index, self.bias_axes)) :] if self.bias_axes else ()
+            bias = bias[min(map(y.index, self.bias_axes)) :]
             bias += (1,) * (len(x.shape) - len(inner)) if dots == "right" else ()
             params["bias"] = self.weight("bias", key, bias)  # type: ignore[arg-type]
         return params, {}
@@ -130,20 +130,19 @@ class EinsumDense(Layer):
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Any, State]:
-        sizes, _ = self._sizes(x.shape)
-        weights = dict(zip(self._parts()[1], params["kernel"].shape, strict=True))
-        received = {letter: sizes[letter] for letter in weights if letter in sizes}
-        expected = {letter: weights[letter] for letter in received}
-        if received != expected:
-            raise ValueError(
-                f"EinsumDense: expected inputs whose axes have the sizes {expected}, received "
-                f"{received} in shape {tuple(x.shape)}; do give inputs like those of init"
-            )
         y = jnp.einsum(self.equation, x, params["kernel"])
         if "bias" in params:
             bias = params["bias"]
             y = y + bias.reshape((1,) * (y.ndim - bias.ndim) + bias.shape)
         return attach_mask(activate(self.activation, y), self._mask(x, ctx.mask)), state
+
+    def cache(self, params: Params, batch: int, length: int) -> State:
+        """Nothing; raises ValueError for an equation that mixes or moves the steps."""
+        x, _, y, dots = self._parts()
+        if (x[:1] != y[:1] and len(x) > 1) if dots == "left" else x[:2] != y[:2]:
+            expected = "to leave the steps where they are, since they come a few at a time"
+            raise arguments.wrong(self, "equation", expected, self.equation)
+        return {}
 
     def _mask(self, x: Array, mask: Array | None) -> Array | None:
         """The mask, if the outputs have the steps of the inputs."""

@@ -30,6 +30,7 @@ class Embedding(Layer):
     """
 
     masking = "use"
+    by_step = True
 
     input_dim: int
     output_dim: int
@@ -77,6 +78,7 @@ class ReversibleEmbedding(Layer):
     """
 
     masking = "use"
+    by_step = True
 
     input_dim: int
     output_dim: int
@@ -132,7 +134,6 @@ class ReversibleEmbedding(Layer):
     ) -> tuple[Any, State]:
         if not _are_vectors(x):
             return _look_up(params["embeddings"], x, ctx.mask, self.mask_zero), state
-        arguments.width(self, x, self.output_dim)
         kernel = params["embeddings"].T if self.tie_weights else params["reverse_embeddings"]
         if self.reverse_dtype is not None:
             x, kernel = x.astype(self.reverse_dtype), kernel.astype(self.reverse_dtype)

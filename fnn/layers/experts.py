@@ -14,7 +14,7 @@ from fnn.core import arguments, tree
 from fnn.core.calling import call, init_copies, output_spec
 from fnn.core.context import INFERENCE, Context, salt
 from fnn.core.layer import Initializer, Layer, Params, State
-from fnn.core.masking import Masked, attach_mask, leading
+from fnn.core.masking import Masked, attach_mask, leading, split_mask
 from fnn.core.statistics import at_least_float32
 
 
@@ -68,8 +68,20 @@ class MixtureOfExperts(Layer):
         if self.capacity_factor is not None:
             arguments.positive(self, "capacity_factor")
 
+    def cache(self, params: Params, batch: int, length: int) -> State:
+        """Nothing, as each token is by itself; raises ValueError where they compete for room."""
+        if self.capacity_factor is not None:
+            expected = "to be None, since the room of an expert is for all steps together"
+            raise arguments.wrong(self, "capacity_factor", expected, self.capacity_factor)
+        return {}
+
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
         return (("experts", self.expert),)
+
+    def inside(self, x: Any) -> Any:
+        """The tokens one by one."""
+        x = split_mask(x)[0]
+        return x.reshape(-1, x.shape[-1])
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         arguments.minimum_rank(self, x, 2, "(batch, ..., features)")
@@ -94,7 +106,6 @@ class MixtureOfExperts(Layer):
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Any, State]:
-        arguments.width(self, x, params["router"].shape[0])
         tokens, real = x.reshape(-1, x.shape[-1]), _real_tokens(x, ctx)
         logits = at_least_float32(tokens) @ at_least_float32(params["router"])
         shares = jax.nn.softmax(logits)

@@ -42,6 +42,39 @@ class Graph(Flow):
             values.append(visit(name, layer, gather(places, values)))
         return gather(self.outputs, values)
 
+    def cut(self) -> tuple[Graph, Graph]:
+        """(what does without the last input, the rest): the second takes what the first makes.
+
+        The inputs of the second are (a tuple of these values, the last input). Both have the
+        layers under the names that they have here, so the same weights are for both.
+        """
+        inputs, after = leaves(self.inputs), {leaves(self.inputs)[-1]}
+        for place, (_, _, places) in enumerate(self.steps, len(inputs)):
+            if after & {*leaves(places)}:
+                after.add(place)
+        steps = list(enumerate(self.steps, len(inputs)))
+        first = [(place, step) for place, step in steps if place not in after]
+        last = [(place, step) for place, step in steps if place in after]
+        used = {p for _, step in last for p in leaves(step[2])} | {*leaves(self.outputs)}
+        passed = sorted(used - after)
+        order = (
+            [*inputs[:-1], *(p for p, _ in first)],
+            [*passed, inputs[-1], *(p for p, _ in last)],
+        )
+        before, rest = ({old: new for new, old in enumerate(places)} for places in order)
+        return (
+            Graph(
+                _at(self.inputs[:-1], before),
+                _moved(first, before),
+                tuple(before[p] for p in passed),
+            ),
+            Graph(
+                (tuple(range(len(passed))), len(passed)),
+                _moved(last, rest),
+                _at(self.outputs, rest),
+            ),
+        )
+
     @property
     def output_names(self) -> list[str]:
         """For each output the name of the layer that makes it, or `input_<place>`."""
@@ -95,6 +128,18 @@ def map_places(function: Callable[[int], Any], places: Any) -> Any:
     if isinstance(places, tuple):
         return tuple(map_places(function, item) for item in places)
     return function(places)
+
+
+def _at(places: Any, order: dict[int, int]) -> Any:
+    """The structure of places, by other numbers."""
+    if isinstance(places, Fields):
+        return Fields(tuple((name, _at(item, order)) for name, item in places.items))
+    return tuple(_at(p, order) for p in places) if isinstance(places, tuple) else order[places]
+
+
+def _moved(steps: Any, order: dict[int, int]) -> tuple[tuple[str, Layer, Any], ...]:
+    """The steps, their inputs at places of other numbers."""
+    return tuple((name, layer, _at(places, order)) for _, (name, layer, places) in steps)
 
 
 def gather(places: Any, values: list[Any]) -> Any:

@@ -26,6 +26,7 @@ class Masking(Layer):
     """
 
     masking = "use"
+    by_step = True
 
     mask_value: float = 0.0
 
@@ -51,6 +52,7 @@ class Unmask(Layer):
     """
 
     masking = "use"
+    by_step = True
 
     def apply(
         self, params: Params, state: State, x: Any, ctx: Context = INFERENCE

@@ -12,7 +12,7 @@ from jax import Array
 from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masking import Masked, combine_masks
+from fnn.core.masking import Masked, attach_mask, combine_masks
 
 Shapes = list[tuple[int, ...]]
 
@@ -49,8 +49,22 @@ def aligned(shapes: Shapes) -> Shapes:
     return [(shape[0], *(1,) * (most - len(shape)), *shape[1:]) for shape in shapes]
 
 
+def spread_masks(masks: Any, shapes: Shapes, inputs: Any, y: Array) -> Array | None:
+    """Which steps of `y` are real in every input: the masks spread as the values do."""
+    masks = masks if isinstance(masks, tuple) else (masks,) * len(shapes)
+    known = [
+        mask.reshape(mask.shape[0], *(1,) * (len(shape) - x.ndim), *mask.shape[1:])
+        for mask, shape, x in zip(masks, shapes, inputs, strict=True)
+        if mask is not None
+    ]
+    most = max((mask.ndim for mask in known), default=0)
+    full = [mask.reshape(mask.shape + (1,) * (most - mask.ndim)) for mask in known]
+    return combine_masks([jnp.broadcast_to(mask, y.shape[:most]) for mask in full])
+
+
 class _Merge(Layer):
-    masking = "pass"  # a step is real where it is real in every input
+    masking = "use"  # a step is real where it is real in every input
+    by_step = True
     number: ClassVar[int | None] = None
     merge: ClassVar[Callable[..., Array]]
 
@@ -65,16 +79,18 @@ class _Merge(Layer):
 
     def apply(
         self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
-    ) -> tuple[Array, State]:
+    ) -> tuple[Any, State]:
         shapes = aligned(shapes_of(self, x, self.number))
-        return type(self).merge([a.reshape(s) for a, s in zip(x, shapes, strict=True)]), state
+        y = type(self).merge([a.reshape(s) for a, s in zip(x, shapes, strict=True)])
+        return attach_mask(y, spread_masks(ctx.mask, shapes, x, y)), state
 
 
 class Add(_Merge):
     """The sum of the inputs.   (a, b, ...) -> same shape
 
     As in all these layers, axes of size 1 repeat, and an input of fewer axes gets axes of size 1
-    after the batch. A step is real where it is real in all inputs (Keras: in any).
+    after the batch; masks repeat with them. A step is real where it is real in all inputs (Keras:
+    in any).
     Raises TypeError for anything but a tuple, ValueError for shapes that do not fit.
 
     >>> Add().apply({}, {}, (jnp.ones((1, 2)), jnp.ones((1, 2))))[0].tolist()
@@ -158,6 +174,7 @@ class Concatenate(Layer):
     """
 
     masking = "use"
+    by_step = True  # but along time
 
     axis: int = -1
 

@@ -91,6 +91,7 @@ class GroupNormalization(Layer):
     """
 
     masking = "pass"
+    by_step = False  # the statistics are over all steps
 
     groups: int = 32
     axis: int = -1

@@ -46,8 +46,6 @@ class PositionEmbedding(Layer):
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
-        self._require_length(x)
-        arguments.width(self, x, params["embeddings"].shape[1])
         start = state.get("index", 0)
         vectors = lax.dynamic_slice_in_dim(params["embeddings"], start, x.shape[1])
         return x + vectors[None], later(state, x)

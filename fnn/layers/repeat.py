@@ -42,6 +42,10 @@ class Repeat(Layer):
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
         return ((None, self.inner),)
 
+    def inside(self, x: Any) -> Any:
+        """What each copy is given, or the first one."""
+        return x
+
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         after = output_spec(self.inner, x)
         # Weights of float32 may widen inputs of bfloat16 here; `apply` looks at the dtypes.

@@ -139,6 +139,7 @@ class Reverse(Layer):
     """
 
     masking = "use"
+    by_step = True  # but along time
 
     axis: int = 1
 

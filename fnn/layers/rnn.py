@@ -20,6 +20,7 @@ from fnn.core.calling import (
     unzip,
 )
 from fnn.core.context import INFERENCE, Context
+from fnn.core.gates import GatedStep
 from fnn.core.layer import Layer, Params, State
 from fnn.core.recurrence import OverTime, States, Step, Steps, fill_states
 
@@ -37,6 +38,7 @@ class StackedRNNCells(Layer):
     """
 
     masking = "inside"
+    by_step = False
     input_names = ("inputs", "states")
 
     cells: Sequence[Layer]
@@ -143,6 +145,12 @@ class RNN(OverTime):
     def apply(
         self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
     ) -> tuple[Any, State]:
+        if "index" in state and ctx.mask is not None and not _shows_its_state(self._cell):
+            raise ValueError(
+                "RNN: expected steps without a mask where they come a few at a time, since a "
+                f"masked step repeats an output that {self._cell!r} does not keep in its states, "
+                "received a mask; do Unmask() first to drop it, or use LSTM, GRU or SimpleRNN"
+            )
         return super().apply(params, _each_loss(jnp.subtract, state, state), x, ctx)
 
     def before(self, step: Step, x: Any, start: States, memory: State) -> Array:
@@ -183,6 +191,12 @@ def _last_states(cell: Any, states: States) -> States:
     """The states of the last one of cells that are stacked."""
     stacked = isinstance(cell, StackedRNNCells)
     return _last_states(cell.cells[-1], states[-1]) if stacked else states
+
+
+def _shows_its_state(cell: Any) -> bool:
+    """Whether a cell, of stacked ones the last, puts out its first state."""
+    last = cell.cells[-1] if isinstance(cell, StackedRNNCells) else cell
+    return _shows_its_state(last) if last is not cell else isinstance(cell, GatedStep)
 
 
 def _outputs_and_states(cell: Any, results: Any, old: States) -> tuple[Array, States]:

@@ -84,11 +84,13 @@ class Rescaling(Layer):
         for argument in ("scale", "offset"):
             value = getattr(self, argument)
             try:
-                fits = np.asarray(value).dtype.kind in "iuf"
+                array = np.asarray(value)
+                fits = array.dtype.kind in "iuf" and np.isfinite(array).all()
             except ValueError:  # rows of unequal length
                 fits = False
             if not fits:
-                raise arguments.wrong(self, argument, "to be a number or a list of them", value)
+                expected = "to be a finite number or a list of them"
+                raise arguments.wrong(self, argument, expected, value)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         for argument in ("scale", "offset"):

@@ -55,7 +55,6 @@ class GatedDense(Layer):
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
-        arguments.width(self, x, params["kernel"].shape[0])
         y = jnp.matmul(x, params["kernel"])
         if self.use_bias:
             y = add_bias(y, params["bias"])

@@ -83,7 +83,6 @@ class _ConvTranspose(Layer):
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
         kernel, channels = params["kernel"], channel_axis(self)
-        arguments.width(self, x, kernel.shape[-1], channels)
         window, strides, dilation = numbers(self, "kernel_size", "strides", "dilation_rate")
         extra: tuple[int | None, ...] = (None,) * self.spatial
         if self.output_padding is not None:

@@ -141,6 +141,12 @@ class TimeDistributed(Wrapper):
     (2, 5, 12)
     """
 
+    by_step = True
+
+    def inside(self, x: Any) -> Any:
+        """The first step."""
+        return jax.tree.map(lambda a: a[:, 0], x.values if isinstance(x, Masked) else x)
+
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         values = self._values(x)
         step = jax.ShapeDtypeStruct((values.shape[0], *values.shape[2:]), values.dtype)
@@ -204,6 +210,10 @@ class Ensemble(Layer):
     def split_activation(self) -> tuple[Layer, Any]:
         inner, activation = self.inner.split_activation()
         return self.replace(inner=inner), activation
+
+    def inside(self, x: Any) -> Any:
+        """What each copy is given, or the first one."""
+        return x
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         return init_copies(self.inner, key, self.members, x)

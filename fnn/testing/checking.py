@@ -12,6 +12,7 @@ import jax
 from jax import Array
 
 from fnn.core import arguments, tree
+from fnn.core.calling import walk
 from fnn.core.combining import Flow
 from fnn.core.layer import Layer
 from fnn.testing import calls, examples  # noqa: F401 - they fill the table of properties
@@ -105,15 +106,22 @@ def _message(name: str, found: Property, subject: Subject, error: Exception) -> 
         f"{type(layer).__name__} breaks a promise. {found.sentence}\n"
         f"  {said}\n"
         f"  in layer {place}{layer!r} applied to {tree.describe(subject.x)}\n"
-        f"  do look at {_raised_at(layer, error) or line(layer, at)}\n"
+        f"  do look at {_raised_at(layer, error) or line(_written(layer), at)}\n"
         f"  usual cause: {(broken and broken.cause) or found.cause}\n"
         f"  (if it is meant to be so: without=({name!r},))"
     )
 
 
+def _written(layer: Layer) -> Layer:
+    """The layer, or the first inside that is not of fnn: what fnn promises, fnn has tested."""
+    inside = (found for _, found, _ in walk(layer))
+    theirs = (found for found in inside if not type(found).__module__.startswith("fnn."))
+    return next(theirs, layer)
+
+
 def _raised_at(layer: Layer, error: Exception) -> str | None:
     """The deepest line of an error that is in the file of the layer."""
-    own = inspect.unwrap(type(layer).apply).__code__.co_filename
+    own = inspect.unwrap(type(_written(layer)).apply).__code__.co_filename
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == own]
     return f"{own}:{frames[-1].lineno}, {frames[-1].line}" if frames else None
 

@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 
 from fnn.core.calling import call, initialize
-from fnn.core.combining import Flow, Wrapper
+from fnn.core.combining import Flow
 from fnn.core.context import Context
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import Masked, is_masked, leading, strip_masks
@@ -102,7 +102,9 @@ class Subject:
         """The inputs with masks: as given, or on sequences where the layer takes masks at all."""
         if any(map(is_masked, jax.tree.leaves(self.x, is_leaf=is_masked))):
             return self.x
-        return jax.tree.map(_masked, self.x) if self.layer.masking in ("pass", "use") else self.x
+        # What has its channels first has no steps where a mask has them.
+        first = getattr(self.layer, "data_format", None) == "channels_first"
+        return self.x if first or self.layer.masking == "refuse" else jax.tree.map(_masked, self.x)
 
     def parts(self) -> Iterator[Subject]:
         """The layers inside, each with the inputs and weights that it has there."""
@@ -115,8 +117,12 @@ class Subject:
 
         if isinstance(layer, Flow):
             layer.flow(self.x, visit)
-        elif isinstance(layer, Wrapper) and type(layer).init is Wrapper.init:
-            found.append(self._part("", layer.inner, self.x, params, state))
+        elif hasattr(layer, "inside"):
+            one = lambda part: jax.tree.map(lambda a: a[0], part) if layer.stacked else part
+            x = layer.inside(self.x)
+            for name, child in layer.children():
+                pair = (params, state) if name is None else (params[name], state[name])
+                found.append(self._part(name or "", child, x, *map(one, pair)))
         return iter(found)
 
     def _part(self, name: str, layer: Layer, x: Any, params: Params, state: State) -> Subject:
