@@ -215,8 +215,7 @@ class Compiled(Weighted):
             stream.batch_spec()
             return stream, checked[0]
         arrays = self._arrays(x, y, weight, classes)
-        count = checks.rows_of(arrays)
-        if count == 0:
+        if not (count := checks.rows_of(arrays)):
             raise ValueError("expected samples, received empty arrays; do check the data")
         objective = self._checked(arrays)
         size = batch_size_for(size, steps, count)
@@ -240,10 +239,10 @@ class Compiled(Weighted):
         labels = [label for goal in goals for label, _, _ in goal.metrics]
         if len(goals) < 2:
             return ["loss", *labels]
-        outputs = getattr(self.layer, "outputs", None)  # a dict of outputs as it was written
-        written = [name for name, _ in outputs.items] if isinstance(outputs, Fields) else []
+        outputs = getattr(self.layer, "outputs", None)
+        written = list(outputs.as_dict()) if isinstance(outputs, Fields) else []
         names = [goal.name for goal in goals if goal.loss is not None]
-        names.sort(key=lambda name: written.index(name) if name in written else 0)
+        names.sort(key=(written or names[:]).index)
         return ["loss", *(f"{name}_loss" for name in names), *sorted(labels)]
 
     def metric_directions(self) -> dict[str, str | None]:

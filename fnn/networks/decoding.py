@@ -75,7 +75,8 @@ def _start(
     if not any(jax.tree.leaves(coming)):  # it is all there
         return state, False
     if isinstance(layer, Item):
-        return state, coming[layer.index] if isinstance(coming, tuple) else coming
+        part: Any = coming
+        return state, part[layer.index] if isinstance(coming, tuple) else coming
     start: Any = functools.partial(_start, coming=coming, batch=batch, length=length)
     own = type(layer).cache is not Layer.cache or layer.by_step is not None
     if layer.masking != "inside" or own:
