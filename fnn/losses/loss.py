@@ -209,11 +209,10 @@ def _reduce_whole(
 class FunctionLoss(Loss):
     """A function `(y_true, y_pred) -> values` of yours as a loss.
 
-    Targets come first, as in Keras: a function of optax that takes predictions first is
-    wrapped as `lambda y_true, y_pred: optax.losses.squared_error(y_pred, y_true)`. The function
-    should return one value for each example (and step). Where it returns one number for the batch,
-    a batch with padded or masked entries gets the mean of what it returns for each real entry
-    alone: the same for a mean over entries, not for a comparison between them.
+    Targets come first, as in Keras; functions of optax, which take predictions first, have
+    `OptaxLoss`. The function should return one value for each example (and step). Where it returns
+    one number for the batch, a batch with padded or masked entries gets the mean of what it returns
+    for each real entry alone: the same for a mean over entries, not for a comparison between them.
 
     >>> FunctionLoss(lambda y_true, y_pred: abs(y_true - y_pred))(jnp.ones(2), jnp.zeros(2)).item()
     1.0
