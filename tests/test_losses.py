@@ -10,6 +10,7 @@ import pytest
 
 from fnn import losses
 from fnn.core.config import from_config, to_config
+from fnn.core.logits import activated
 from fnn.core.targets import align, blank, spread
 from fnn.losses import FunctionLoss, Loss
 from tests.oracle import keras_rules
@@ -319,9 +320,9 @@ def test_large_labels_stay_exact():
 
 def test_training_on_logits_does_not_saturate():
     loss, logit = losses.BinaryCrossentropy(), jnp.array([[60.0]])
-    assert loss.activation == "sigmoid"
+    assert loss.logits == "odds"
     assert loss.on_logits() == losses.BinaryCrossentropy(from_logits=True)
-    assert loss.on_logits().activation is None
+    assert loss.on_logits().logits is None
     assert losses.MeanSquaredError().on_logits() == losses.MeanSquaredError()
     on_logits = loss.on_logits()
     np.testing.assert_allclose(on_logits(jnp.zeros((1, 1)), logit), 60, rtol=1e-5)
@@ -329,10 +330,11 @@ def test_training_on_logits_does_not_saturate():
         jax.grad(lambda p: on_logits(jnp.zeros((1, 1)), p))(logit), [[1.0]], rtol=1e-5
     )
     for name in ("CategoricalCrossentropy", "SparseCategoricalCrossentropy"):
-        assert getattr(losses, name)().activation == "softmax"
-        assert getattr(losses, name)(axis=1).activation is None
+        assert getattr(losses, name)().logits == "scores"
+        assert getattr(losses, name)(axis=1).logits is None
 
 
+@pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
 @pytest.mark.parametrize(
     ("name", "y_true"),
     [
@@ -341,15 +343,30 @@ def test_training_on_logits_does_not_saturate():
         ("BinaryCrossentropy", yes_no(6, 3)),
         ("CategoricalCrossentropy", one_hot(6, 3)),
         ("SparseCategoricalCrossentropy", labels(3, 6)),
+        ("KLDivergence", probabilities(6, 3)),
+        ("CategoricalGeneralizedCrossEntropy", labels(3, 6)),
     ],
 )
-def test_the_logits_form_has_the_same_value_and_gradient(name, y_true):
+def test_the_logits_form_has_the_same_value_and_gradient(name, y_true, activation):
     loss, logits = getattr(losses, name)(), normal(6, 3)
-    activate = {"sigmoid": jax.nn.sigmoid, "softmax": jax.nn.softmax}[loss.activation]
+    activate = {"sigmoid": jax.nn.sigmoid, "softmax": jax.nn.softmax}[activation]
     expected = jax.value_and_grad(lambda p: loss(y_true, activate(p)))(logits)
-    found = jax.value_and_grad(lambda p: loss.on_logits()(y_true, p))(logits)
+    before = lambda z: activated(activation, z).before(loss.logits)
+    found = jax.value_and_grad(lambda z: loss.on_logits()(y_true, before(z)))(logits)
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
     np.testing.assert_allclose(found[1], expected[1], rtol=1e-4, atol=1e-6)
+    kept = {"reduction": "sum", "name": "mine", "dtype": "float32"}
+    on_logits = loss.replace(**kept).on_logits()
+    assert {key: getattr(on_logits, key) for key in kept} == kept
+    assert on_logits.logits is None
+
+
+def test_a_loss_of_yours_made_from_one_with_a_logits_form_is_called_as_you_wrote_it():
+    class Mine(losses.KLDivergence):
+        def call(self, y_true, y_pred):
+            return y_pred.sum(-1)
+
+    assert Mine().logits is None
 
 
 @pytest.mark.parametrize("row", TABLE, ids=NAMES)

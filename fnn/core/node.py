@@ -146,6 +146,7 @@ class Item(Layer):
     """Picks one of several values.   (a, b, ...) -> the one at `index`"""
 
     masking = "inside"
+    passes_logits = True
 
     index: int
 

@@ -224,6 +224,7 @@ class ActivityRegularization(Layer):
     """
 
     masking = "pass"
+    only_moves = True
 
     l1: float = 0.0
     l2: float = 0.0

@@ -17,6 +17,7 @@ from fnn.core.combining import Flow, PassingWrapper, Visit, Wrapper, takes_layer
 from fnn.core.context import INFERENCE, Context
 from fnn.core.copies import init_copies
 from fnn.core.layer import Layer, Params, State
+from fnn.core.logits import strip_logits
 from fnn.core.masking import Masked, attach_mask, carry_mask, is_masked, split_mask
 
 
@@ -129,6 +130,8 @@ class TimeDistributed(Wrapper):
     Raises ValueError for inputs of fewer than three axes.
     """
 
+    passes_logits = True
+
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         values = self._values(x)
         step = jax.ShapeDtypeStruct((values.shape[0], *values.shape[2:]), values.dtype)
@@ -137,7 +140,7 @@ class TimeDistributed(Wrapper):
     def apply(
         self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
     ) -> tuple[Any, State]:
-        x, ctx = carry_mask(x, ctx)
+        x, ctx = carry_mask(strip_logits(x), ctx)
         (values, mask), (batch, time) = split_mask(x), self._values(x).shape[:2]
         fold = lambda a: a.reshape(batch * time, *a.shape[2:])
         unfold = lambda a: a.reshape(batch, time, *a.shape[1:])
@@ -174,6 +177,7 @@ class Ensemble(Layer):
 
     masking = "inside"
     stacked = True
+    passes_logits = True
 
     inner: Layer
     members: int = 2
@@ -188,10 +192,6 @@ class Ensemble(Layer):
     @property
     def ensemble_size(self) -> int:
         return self.members
-
-    def split_activation(self) -> tuple[Layer, Any]:
-        inner, activation = self.inner.split_activation()
-        return self.replace(inner=inner), activation
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         return init_copies(self.inner, key, self.members, x)

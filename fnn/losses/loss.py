@@ -13,6 +13,7 @@ from jax import Array
 
 from fnn.core import arguments
 from fnn.core.config import Value
+from fnn.core.logits import Form
 from fnn.core.targets import (
     align,
     align_where_possible,
@@ -75,13 +76,21 @@ class Loss(Value, loadable=False):
         )
 
     @property
-    def activation(self) -> str | None:
-        """The activation whose outputs this loss takes and could undo: "softmax" or "sigmoid"."""
+    def logits(self) -> Form | None:
+        """What `on_logits()` takes in place of probabilities; None if that is no other loss."""
         return None
 
     def on_logits(self) -> Loss:
-        """The same loss taking what comes before `activation` (for a loss that has one)."""
-        return self.replace(from_logits=True) if self.activation else self
+        """The same loss of `logits`: where a network ends in softmax or sigmoid, it trains so.
+
+        A gradient cannot be saved where something else than a reshaping follows the activation
+        (`Dropout`), or where it is computed inside a layer or function of yours.
+        """
+        return self.replace(from_logits=True) if self.logits else self
+
+    def as_other(self, cls: type[Loss]) -> Loss:
+        """A loss of another class with the same fields."""
+        return cls(**{name: value for name, value in vars(self).items() if name[0] != "_"})
 
     def values(self, y_true: Any, y_pred: Any) -> Array:
         """One value for each example (and each step).   (batch, ..., n) -> (batch, ...)

@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 
 from fnn.core import arguments
+from fnn.core.logits import Form
 from fnn.losses import checks
 from fnn.losses.loss import Loss, Targets
 from fnn.losses.pair import EPSILON, pair
@@ -202,8 +203,23 @@ class KLDivergence(Loss):
     def call(self, y_true: Array, y_pred: Array) -> Array:
         return kl_divergence(y_true, y_pred)
 
+    @property
+    def logits(self) -> Form | None:
+        return "log" if type(self) is KLDivergence else None
+
+    def on_logits(self) -> Loss:
+        return self.as_other(_KLDivergenceOfLogs)
+
     def check_targets(self, y_true: np.ndarray, y_pred: Any) -> None:
         checks.not_negative(self, np.asarray(y_true))
+
+
+class _KLDivergenceOfLogs(KLDivergence, loadable=False):
+    """The same of log y: sum(t (log t - log y))."""
+
+    def call(self, y_true: Array, y_pred: Array) -> Array:
+        t = jnp.clip(y_true, EPSILON, 1)
+        return jnp.sum(t * (jnp.log(t) - y_pred), -1)
 
 
 class Poisson(Loss):

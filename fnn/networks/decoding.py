@@ -12,6 +12,7 @@ from jax import Array, lax, random
 from fnn.core.calling import call
 from fnn.core.context import INFERENCE
 from fnn.core.layer import Layer, Params, State
+from fnn.core.logits import is_activated, strip_logits
 
 
 def start_decoding(layer: Layer, params: Params, state: State, batch: int, length: int) -> State:
@@ -88,15 +89,13 @@ def _generate(
     temperature: Array,
     key: Array | None,
 ) -> Array:
-    before, activation = layer.split_activation()
-    if activation not in (None, "softmax"):
-        before = layer
     batch, time = prompt.shape
-    state = start_decoding(before, params, state, batch, time + steps - 1)
+    state = start_decoding(layer, params, state, batch, time + steps - 1)
 
     def advance(state: State, tokens: Array, step: Any) -> tuple[Array, State]:
-        logits, state = call(before, params, state, tokens, INFERENCE)
-        last = logits[:, -1]
+        y, state = call(layer, params, state, tokens, INFERENCE.replace(logits=True))
+        soft = is_activated(y) and y.activation == "softmax"
+        last = (y.logits if soft else strip_logits(y))[:, -1]
         if key is None:
             return jnp.argmax(last, -1).astype(prompt.dtype), state
         drawn = random.categorical(random.fold_in(key, step), last / temperature)
