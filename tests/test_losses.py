@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+import fnn
 from fnn import losses
 from fnn.core.config import from_config, to_config
 from fnn.core.logits import activated
@@ -293,7 +294,8 @@ def test_targets_align_by_one_axis_of_length_one():
         for y_pred in (y + 1, y[:, None] + 1):
             np.testing.assert_allclose(loss(y_true, y_pred), 1, rtol=1e-5)
             np.testing.assert_allclose(loss.values(y_true, y_pred), np.ones(5), rtol=1e-5)
-            np.testing.assert_allclose(loss(y_true, y_pred, np.array([5.0, 0, 0, 0, 0])), 1)
+            weighted = loss(y_true, y_pred, np.array([5.0, 0, 0, 0, 0]))
+            np.testing.assert_allclose(weighted, 1, rtol=1e-5)
 
 
 def test_sparse_classes_may_lie_along_any_axis():  # Keras on JAX takes the last one only
@@ -611,3 +613,78 @@ def test_what_is_no_loss_is_refused():
 def test_blank_covers_one_target_for_a_whole_sequence():
     valid = np.array([[True, False], [False, False]])
     assert blank(np.array([5.0, np.nan]), jnp.asarray(valid), 0).tolist() == [5.0, 0.0]
+
+
+# -- one number for all ---------------------------------------------------------------------------
+
+VECTORS = np.array([0, 1, 0], "float32"), np.array([0.1, 0.8, 0.1], "float32")
+OF_VECTORS = sorted(
+    name
+    for name in losses.__all__
+    if name[0].isupper()
+    and getattr(getattr(losses, name), "targets", "") in ("elementwise", "classes")
+    and name not in ("InfoNCE", "Tversky")
+)
+REDUCTIONS = ["sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", "none"]
+WEIGHTS = [None, 2.0, np.array([2.0], "float32"), np.array([1, 2, 3], "float32")]
+
+
+@pytest.mark.parametrize("name", OF_VECTORS)
+def test_two_vectors_are_one_example_as_in_keras(keras, name):
+    for reduction in REDUCTIONS:
+        loss = getattr(losses, name)(reduction=reduction)
+        for given in WEIGHTS:
+            weight = given
+            if reduction == "mean_with_sample_weight" and np.size(weight) == 1:
+                weight = None  # by its weight, one value has its own mean (Keras: times the weight)
+            with keras_rules():
+                oracle = getattr(keras.losses, name)(reduction=reduction)
+                expected = np.asarray(oracle(*VECTORS, sample_weight=weight))
+            found = loss(*VECTORS, weight)
+            assert found.size == expected.size
+            found = np.reshape(found, expected.shape)
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    with keras_rules():
+        y_true, y_pred = (v[:, None] for v in VECTORS)
+        theirs = getattr(keras.losses, name)()
+        for pair in ((VECTORS[0], y_pred), (y_true, VECTORS[1]), (y_true, y_pred)):
+            expected = theirs(*pair)
+            np.testing.assert_allclose(
+                getattr(losses, name)()(*pair), expected, rtol=1e-4, atol=1e-6
+            )
+
+
+@pytest.mark.parametrize(
+    "name", ["CategoricalCrossentropy", "CosineSimilarity", "KLDivergence", "CategoricalHinge"]
+)
+def test_metrics_of_vectors_take_them_for_one_example_too(keras, name):
+    metric = getattr(fnn.metrics, name)()
+    with keras_rules():
+        expected = getattr(keras.metrics, name)()(*VECTORS)
+    sums = metric.update(metric.init(), *VECTORS)
+    np.testing.assert_allclose(metric.result(sums), expected, rtol=1e-4)
+    of_loss = fnn.metrics.get(getattr(losses, name)())
+    sign = -1 if name == "CosineSimilarity" else 1
+    sums = of_loss.update(of_loss.init(), *VECTORS)
+    np.testing.assert_allclose(of_loss.result(sums), sign * expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("name", ["Dice", "Tversky"])
+def test_one_number_for_the_batch_is_weighted_as_in_keras(keras, name, reduction):
+    y_true, y_pred = yes_no(3, 4), np.abs(normal(3, 4))
+    loss = getattr(losses, name)(reduction=reduction)
+    for weight in (None, np.array([1, 2, 4], "float32")):
+        with keras_rules():
+            oracle = getattr(keras.losses, name)(reduction=reduction)
+            expected = np.asarray(oracle(y_true, y_pred, sample_weight=weight))
+        found = loss(y_true, y_pred, weight)
+        assert found.shape == expected.shape
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        if reduction == "none":
+            continue
+        for valid in (np.ones(3, bool), np.array([True, True, False])):
+            total, count = loss.totals(y_true, y_pred, weight, valid)
+            part = None if weight is None else weight[valid]
+            expected = loss(y_true[valid], y_pred[valid], part)
+            np.testing.assert_allclose(total / count, expected, rtol=1e-5)
