@@ -40,6 +40,7 @@ SLOW_FILES = {
     "test_networks",
     "test_normalization",
     "test_notebooks",
+    "test_optax_losses",
     "test_optimizer_training",
     "test_optimizers",
     "test_readme",

@@ -18,7 +18,6 @@ from fnn.core.context import INFERENCE, Context
 from fnn.core.masking import Masked, strip_masks
 from fnn.layers import BatchNormalization, Dense, Dropout
 from fnn.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
-from fnn.layers.graph import connect
 from tests.catalogue import CATALOGUE, jit
 from tests.oracle import keras_rules
 
@@ -123,23 +122,18 @@ def test_masks_pass(layer, key):
 def test_an_activation_may_be_any_function_and_splits_off():
     half = functools.partial(activations.threshold, threshold=0.5, default_value=0.0)
     np.testing.assert_array_equal(Activation(half).apply({}, {}, X)[0], np.where(X > 0.5, X, 0))
-    rest, activation = Activation("softmax", name="last").split_activation()
+    rest, activation = Activation("softmax", name="last").split_activation(X, Context())
     assert (rest, activation) == (Activation(None, name="last"), "softmax")
     assert rest.apply({}, {}, X)[0] is X
     assert Activation(activations.relu) == Activation("relu")
 
 
-def test_softmax_splits_off_where_it_is_of_the_last_axis_and_one_array():
-    rest, activation = Softmax(name="last", trainable=False).split_activation()
-    assert (rest, activation) == (Activation(None, name="last", trainable=False), "softmax")
-    assert Softmax((-1,)).split_activation() == (Activation(None), "softmax")
-    for other in (Softmax(1), Softmax((1, -1))):
-        assert other.split_activation() == (other, None)
-    x, mask = fnn.Input((3,)), fnn.Input((3,), dtype="bool")
-    masked = connect((x, mask), Softmax()(x, mask))
-    assert masked.split_activation() == (masked, None)
-    rest, activation = connect(x, Softmax(name="last")(x)).split_activation()
-    assert (rest, activation) == (connect(x, Activation(None, name="last")(x)), "softmax")
+def test_softmax_splits_off_unless_classes_are_masked():
+    rest, activation = Softmax(1, name="last", trainable=False).split_activation(X, Context())
+    assert rest == Activation(None, name="last", trainable=False)
+    np.testing.assert_array_equal(activation(X), jax.nn.softmax(X, 1))
+    for x, mask in (((X, X), None), (X, np.ones(X.shape, bool))):
+        assert Softmax().split_activation(x, Context(mask=mask)) == (Softmax(), None)
 
 
 def test_a_network_that_ends_in_softmax_is_trained_through_its_logits():

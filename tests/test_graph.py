@@ -299,46 +299,6 @@ def test_weights_are_replaced_by_trees_like_them():
     close(model.predict(X, verbose=0), 2 * before)
 
 
-# -- the activation at the end -------------------------------------------------------------------
-
-
-def ends(kind):
-    """(graph, for each output what is split off, and the outputs that keep their activation)."""
-    start = Input((3,))
-    soft = Dense(2, "softmax")
-    p = soft(start)
-    if kind == "one":
-        return connect(start, p), "softmax"
-    if kind == "nested":
-        return connect(start, Sequential([Dense(4), Dense(2, "sigmoid")])(start)), "sigmoid"
-    if kind == "two":
-        return connect(start, {"a": p, "b": Dense(1)(start)}), {"a": "softmax", "b": None}
-    if kind == "used elsewhere":
-        return connect(start, (p, Dense(1, "sigmoid")(p))), (None, "sigmoid")
-    if kind == "listed twice":
-        return connect(start, (p, p)), (None, None)
-    if kind == "shared":
-        return connect(start, (p, soft(Dense(3)(start)))), (None, None)
-    return connect(start, (start, p)), (None, "softmax")  # an input that is an output
-
-
-@pytest.mark.parametrize(
-    "kind", ["one", "nested", "two", "used elsewhere", "listed twice", "shared", "input"]
-)
-def test_the_activation_is_split_off_output_by_output(kind):
-    graph, expected = ends(kind)
-    bare, activations = graph.split_activation()
-    assert activations == expected
-    params, state = made(graph, X)
-    y, logits = forward(graph, X, params, state), forward(bare, X, params, state)
-
-    def activate(name, value):
-        return value if name is None else fnn.activations.get(name)(value)
-
-    is_end = lambda a: a is None or isinstance(a, str)
-    close(jax.tree.map(activate, activations, logits, is_leaf=is_end), y)
-
-
 # -- graphs are values ---------------------------------------------------------------------------
 
 

@@ -8,8 +8,10 @@ import numpy as np
 import optax
 import pytest
 
+import fnn
 from fnn import losses
 from fnn.core.config import from_config, to_config
+from fnn.core.logits import activated
 from fnn.core.targets import align, blank, spread
 from fnn.losses import FunctionLoss, Loss
 from tests.oracle import keras_rules
@@ -159,7 +161,7 @@ def test_functions_have_keras_arguments_and_numbers(keras, name):
 def test_classes_have_keras_arguments(keras, name):
     oracle = getattr(keras.losses, name, None)
     if oracle is None:
-        assert name in ("FunctionLoss", "Triplet", "InfoNCE")
+        assert name in ("FunctionLoss", "OptaxLoss", "Triplet", "InfoNCE")
         return
     expected = inspect.signature(oracle.__init__).parameters
     found = inspect.signature(getattr(losses, name)).parameters
@@ -292,7 +294,8 @@ def test_targets_align_by_one_axis_of_length_one():
         for y_pred in (y + 1, y[:, None] + 1):
             np.testing.assert_allclose(loss(y_true, y_pred), 1, rtol=1e-5)
             np.testing.assert_allclose(loss.values(y_true, y_pred), np.ones(5), rtol=1e-5)
-            np.testing.assert_allclose(loss(y_true, y_pred, np.array([5.0, 0, 0, 0, 0])), 1)
+            weighted = loss(y_true, y_pred, np.array([5.0, 0, 0, 0, 0]))
+            np.testing.assert_allclose(weighted, 1, rtol=1e-5)
 
 
 def test_sparse_classes_may_lie_along_any_axis():  # Keras on JAX takes the last one only
@@ -319,9 +322,9 @@ def test_large_labels_stay_exact():
 
 def test_training_on_logits_does_not_saturate():
     loss, logit = losses.BinaryCrossentropy(), jnp.array([[60.0]])
-    assert loss.activation == "sigmoid"
+    assert loss.logits == "odds"
     assert loss.on_logits() == losses.BinaryCrossentropy(from_logits=True)
-    assert loss.on_logits().activation is None
+    assert loss.on_logits().logits is None
     assert losses.MeanSquaredError().on_logits() == losses.MeanSquaredError()
     on_logits = loss.on_logits()
     np.testing.assert_allclose(on_logits(jnp.zeros((1, 1)), logit), 60, rtol=1e-5)
@@ -329,10 +332,11 @@ def test_training_on_logits_does_not_saturate():
         jax.grad(lambda p: on_logits(jnp.zeros((1, 1)), p))(logit), [[1.0]], rtol=1e-5
     )
     for name in ("CategoricalCrossentropy", "SparseCategoricalCrossentropy"):
-        assert getattr(losses, name)().activation == "softmax"
-        assert getattr(losses, name)(axis=1).activation is None
+        assert getattr(losses, name)().logits == "scores"
+        assert getattr(losses, name)(axis=1).logits is None
 
 
+@pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
 @pytest.mark.parametrize(
     ("name", "y_true"),
     [
@@ -341,15 +345,30 @@ def test_training_on_logits_does_not_saturate():
         ("BinaryCrossentropy", yes_no(6, 3)),
         ("CategoricalCrossentropy", one_hot(6, 3)),
         ("SparseCategoricalCrossentropy", labels(3, 6)),
+        ("KLDivergence", probabilities(6, 3)),
+        ("CategoricalGeneralizedCrossEntropy", labels(3, 6)),
     ],
 )
-def test_the_logits_form_has_the_same_value_and_gradient(name, y_true):
+def test_the_logits_form_has_the_same_value_and_gradient(name, y_true, activation):
     loss, logits = getattr(losses, name)(), normal(6, 3)
-    activate = {"sigmoid": jax.nn.sigmoid, "softmax": jax.nn.softmax}[loss.activation]
+    activate = {"sigmoid": jax.nn.sigmoid, "softmax": jax.nn.softmax}[activation]
     expected = jax.value_and_grad(lambda p: loss(y_true, activate(p)))(logits)
-    found = jax.value_and_grad(lambda p: loss.on_logits()(y_true, p))(logits)
+    before = lambda z: activated(activation, z).before(loss.logits)
+    found = jax.value_and_grad(lambda z: loss.on_logits()(y_true, before(z)))(logits)
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
     np.testing.assert_allclose(found[1], expected[1], rtol=1e-4, atol=1e-6)
+    kept = {"reduction": "sum", "name": "mine", "dtype": "float32"}
+    on_logits = loss.replace(**kept).on_logits()
+    assert {key: getattr(on_logits, key) for key in kept} == kept
+    assert on_logits.logits is None
+
+
+def test_a_loss_of_yours_made_from_one_with_a_logits_form_is_called_as_you_wrote_it():
+    class Mine(losses.KLDivergence):
+        def call(self, y_true, y_pred):
+            return y_pred.sum(-1)
+
+    assert Mine().logits is None
 
 
 @pytest.mark.parametrize("row", TABLE, ids=NAMES)
@@ -594,3 +613,78 @@ def test_what_is_no_loss_is_refused():
 def test_blank_covers_one_target_for_a_whole_sequence():
     valid = np.array([[True, False], [False, False]])
     assert blank(np.array([5.0, np.nan]), jnp.asarray(valid), 0).tolist() == [5.0, 0.0]
+
+
+# -- one number for all ---------------------------------------------------------------------------
+
+VECTORS = np.array([0, 1, 0], "float32"), np.array([0.1, 0.8, 0.1], "float32")
+OF_VECTORS = sorted(
+    name
+    for name in losses.__all__
+    if name[0].isupper()
+    and getattr(getattr(losses, name), "targets", "") in ("elementwise", "classes")
+    and name not in ("InfoNCE", "Tversky")
+)
+REDUCTIONS = ["sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", "none"]
+WEIGHTS = [None, 2.0, np.array([2.0], "float32"), np.array([1, 2, 3], "float32")]
+
+
+@pytest.mark.parametrize("name", OF_VECTORS)
+def test_two_vectors_are_one_example_as_in_keras(keras, name):
+    for reduction in REDUCTIONS:
+        loss = getattr(losses, name)(reduction=reduction)
+        for given in WEIGHTS:
+            weight = given
+            if reduction == "mean_with_sample_weight" and np.size(weight) == 1:
+                weight = None  # by its weight, one value has its own mean (Keras: times the weight)
+            with keras_rules():
+                oracle = getattr(keras.losses, name)(reduction=reduction)
+                expected = np.asarray(oracle(*VECTORS, sample_weight=weight))
+            found = loss(*VECTORS, weight)
+            assert found.size == expected.size
+            found = np.reshape(found, expected.shape)
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    with keras_rules():
+        y_true, y_pred = (v[:, None] for v in VECTORS)
+        theirs = getattr(keras.losses, name)()
+        for pair in ((VECTORS[0], y_pred), (y_true, VECTORS[1]), (y_true, y_pred)):
+            expected = theirs(*pair)
+            np.testing.assert_allclose(
+                getattr(losses, name)()(*pair), expected, rtol=1e-4, atol=1e-6
+            )
+
+
+@pytest.mark.parametrize(
+    "name", ["CategoricalCrossentropy", "CosineSimilarity", "KLDivergence", "CategoricalHinge"]
+)
+def test_metrics_of_vectors_take_them_for_one_example_too(keras, name):
+    metric = getattr(fnn.metrics, name)()
+    with keras_rules():
+        expected = getattr(keras.metrics, name)()(*VECTORS)
+    sums = metric.update(metric.init(), *VECTORS)
+    np.testing.assert_allclose(metric.result(sums), expected, rtol=1e-4)
+    of_loss = fnn.metrics.get(getattr(losses, name)())
+    sign = -1 if name == "CosineSimilarity" else 1
+    sums = of_loss.update(of_loss.init(), *VECTORS)
+    np.testing.assert_allclose(of_loss.result(sums), sign * expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("name", ["Dice", "Tversky"])
+def test_one_number_for_the_batch_is_weighted_as_in_keras(keras, name, reduction):
+    y_true, y_pred = yes_no(3, 4), np.abs(normal(3, 4))
+    loss = getattr(losses, name)(reduction=reduction)
+    for weight in (None, np.array([1, 2, 4], "float32")):
+        with keras_rules():
+            oracle = getattr(keras.losses, name)(reduction=reduction)
+            expected = np.asarray(oracle(y_true, y_pred, sample_weight=weight))
+        found = loss(y_true, y_pred, weight)
+        assert found.shape == expected.shape
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        if reduction == "none":
+            continue
+        for valid in (np.ones(3, bool), np.array([True, True, False])):
+            total, count = loss.totals(y_true, y_pred, weight, valid)
+            part = None if weight is None else weight[valid]
+            expected = loss(y_true[valid], y_pred[valid], part)
+            np.testing.assert_allclose(total / count, expected, rtol=1e-5)

@@ -1,6 +1,7 @@
 """Every metric is one number: however the data is cut, ordered and spread over devices."""
 
 import functools
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,15 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fnn import losses, metrics
 from fnn.core.config import from_config, to_config
-from fnn.metrics import ExpectedCalibrationError, Mean, MultiLabelAccuracy, Perplexity, Sum
+from fnn.metrics import (
+    ExpectedCalibrationError,
+    Mean,
+    MultiLabelAccuracy,
+    Perplexity,
+    R2Score,
+    Sum,
+    exact,
+)
 from tests.test_metrics import (
     CLASSES,
     MANY,
@@ -103,6 +112,81 @@ def test_every_metric_is_measured_so():
     measured = {getattr(metrics, name) for name, *_ in TABLE} | {Mean, Sum, metrics.Metric}
     public = {getattr(metrics, name) for name in metrics.__all__ if name[0].isupper()}
     assert public == measured
+
+
+# -- far from 0 ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("offset", "scale"), [(0, 1), (1e3, 1), (-1e4, 1), (2020, 5), (1e-6, 1e-6)]
+)
+def test_r2_is_exact_wherever_the_targets_lie(offset, scale):
+    rows = 10000
+    t = (offset + scale * random.normal(size=(rows, 2))).astype("float32")
+    y = (t + 0.3 * scale * random.normal(size=t.shape)).astype("float32")
+    metric, weight = R2Score(), random.uniform(0, 3, rows).astype("float32")
+    step = lambda sums, batch: (metric.update(sums, *batch), None)
+    for parts in (1, 10, 157, 5000):
+        size = rows // parts
+        batches = [a[: parts * size].reshape(parts, size, *a.shape[1:]) for a in (t, y, weight)]
+        sums = jax.lax.scan(step, metric.init(t, y), batches)[0]
+        found = metric.result(sums)
+        exactly, guess, w = (a.reshape(parts * size, -1).astype("float64") for a in batches)
+        mean = np.average(exactly, axis=0, weights=w[:, 0])
+        residual, spread = (w * (exactly - guess) ** 2).sum(0), (w * (exactly - mean) ** 2).sum(0)
+        np.testing.assert_allclose(found, (1 - residual / spread).mean(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("constant", [0.1, 273.15, -7e7, 1e-5])
+def test_constant_targets_are_constant_in_any_batches(constant):
+    metric, t = R2Score(), np.full((7, 1), constant, "float32")
+    sums = metric.init(t, t)
+    for weight in ([1, 2, 0.3, 0, 1, 1, 1], np.ones(7), [0, 0, 0, 0, 0, 0, 1]):
+        sums = metric.update(sums, t, t, np.float32(weight))
+    assert metric.result(sums) == 1
+    assert metric.result(metric.update(sums, t, 1.1 * t)) == 0
+    assert metric.result(metric.init()) == 0
+
+
+def test_digits_hold_sums_and_products_exactly():
+    x = np.float32([1e4, -3.14159, 1e-3, -7e8, 0, 3e38, 1e-30])
+    y = np.float32([1.2345e3, 2.2, 9.9e-7, 1 / 3, 5, 1, 1])
+    whole = lambda sums: [
+        sum(Fraction(int(d)) * Fraction(2) ** (8 * i - 120) for i, d in enumerate(column))
+        for column in np.asarray(sums).T
+    ]
+    fractions = lambda a: [Fraction(float(v)) for v in a]
+    with np.errstate(over="ignore"):
+        products = [a * b for a, b in zip(fractions(x), fractions(y), strict=True)]
+    assert whole(exact.digits(jnp.asarray(x))) == fractions(x)
+    assert whole(exact.digits(*exact.product(jnp.asarray(x), jnp.asarray(y)))) == products
+    np.testing.assert_array_equal(exact.value(exact.digits(jnp.asarray(x))), x)
+    np.testing.assert_array_equal(exact.value(exact.digits(jnp.asarray(x), -jnp.asarray(x))), 0)
+
+
+@pytest.mark.parametrize("name", ["PearsonCorrelation", "ConcordanceCorrelation"])
+def test_correlations_are_exact_far_from_0(name):
+    t = (1e4 + random.normal(size=(50, 40))).astype("float32")
+    y = (t + 0.5 * random.normal(size=t.shape)).astype("float32")
+    a, b = t.astype("float64"), y.astype("float64")
+    c = ((a - a.mean(1, keepdims=True)) * (b - b.mean(1, keepdims=True))).mean(1)
+    if name == "PearsonCorrelation":
+        expected = c / (a.std(1) * b.std(1))
+    else:
+        expected = 2 * c / (a.var(1) + b.var(1) + (a.mean(1) - b.mean(1)) ** 2 + 1e-7)
+    metric = getattr(metrics, name)()
+    for cuts in ((), (10, 17)):
+        found = run(metric, t, y, np.ones(50, "float32"), cuts)
+        np.testing.assert_allclose(found, expected.mean(), rtol=1e-6)
+
+
+def test_the_root_of_squares_is_exact_far_from_0():
+    t = (1e4 + random.normal(size=5000)).astype("float32")
+    y = (t + 0.5 * random.normal(size=t.shape)).astype("float32")
+    expected = np.sqrt(np.square(t.astype("float64") - y).mean())
+    metric = metrics.RootMeanSquaredError()
+    found = run(metric, t, y, np.ones(5000, "float32"), range(500, 5000, 500))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 # -- the stateful face ---------------------------------------------------------------------------

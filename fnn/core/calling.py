@@ -16,6 +16,7 @@ from fnn.core import tree
 from fnn.core.config import resolve
 from fnn.core.context import INFERENCE, Context, salt
 from fnn.core.layer import Layer, Params, State
+from fnn.core.logits import activated, is_activated, strip_logits
 from fnn.core.masking import Masked, combine_masks, is_masked, leading, split_mask
 
 
@@ -50,7 +51,14 @@ def initialize(layer: Layer, key: Array, x: Any, name: str | None = None) -> tup
 def call(
     layer: Layer, params: Params, state: State, x: Any, ctx: Context, name: str | None = None
 ) -> tuple[Any, State]:
-    """`layer.apply`, with what holds for every layer: masks, dtype, freezing, penalty."""
+    """`layer.apply`, with what holds for every layer: masks, dtype, freezing, logits, penalty."""
+    if is_activated(x) and layer.only_moves:
+        z, _ = call(layer, params, state, x.logits, ctx, name)
+        y, new_state = call(layer, params, state, x.values, ctx, name)
+        return x.moved(y, z), new_state
+    split = ctx.logits and not layer.passes_logits
+    if split:
+        x, ctx = strip_logits(x), ctx.replace(logits=False)
     with located(name, layer, x):
         if not layer.trainable:
             params, ctx = lax.stop_gradient(params), ctx.replace(frozen=True)
@@ -62,9 +70,11 @@ def call(
             mask = ctx.mask if mask is None else mask
             refuse_mask(layer, mask)
             ctx = ctx.replace(mask=mask)
-        y, new_state = layer.apply(params, state, x, ctx)
-    if layer.masking == "pass" and mask is not None and not isinstance(y, Masked):
-        y = Masked(y, combine_masks(mask) if isinstance(mask, tuple) else mask)
+        bare, activation = layer.split_activation(x, ctx) if split else (layer, None)
+        y, new_state = bare.apply(params, state, x, ctx)
+        if layer.masking == "pass" and mask is not None and not isinstance(y, Masked):
+            y = Masked(y, combine_masks(mask) if isinstance(mask, tuple) else mask)
+        y = y if activation is None else activated(activation, y)
     if getattr(layer, "activity_regularizer", None) is not None:
         penalty = _activity_penalty(layer, y, ctx)
         new_state = {**new_state, "aux_loss": penalty.astype(state["aux_loss"].dtype)}
@@ -88,7 +98,7 @@ def _activity_penalty(layer: Any, y: Any, ctx: Context) -> Array:
     """
     regularizer = resolve("regularizer", layer.activity_regularizer)
     total = jnp.zeros(())
-    for part in jax.tree.leaves(y, is_leaf=is_masked):
+    for part in jax.tree.leaves(strip_logits(y), is_leaf=is_masked):
         output, mask = split_mask(part)
         for real in (ctx.rows, mask):
             if real is not None:

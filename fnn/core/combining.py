@@ -21,10 +21,12 @@ class Flow(Layer, loadable=False):
 
     `flow(x, visit)` leads `x` through the children: `visit(name, layer, x)` returns what that child
     makes of `x`, be it arrays (apply), shapes (init) or a row of a summary. A child visited twice
-    has one set of weights; its dropout differs and its auxiliary losses add up.
+    has one set of weights; its dropout differs and its auxiliary losses add up. Do not compute
+    with what `visit` returns: in training it may be more than an array.
     """
 
     masking = "inside"
+    passes_logits = True
 
     def flow(self, x: Any, visit: Visit) -> Any:
         """What the children make of `x`, each led through by `visit`."""
@@ -106,10 +108,8 @@ class Wrapper(Layer, loadable=False):
 class PassingWrapper(Wrapper, loadable=False):
     """A wrapper whose outputs are those of `inner`: the loss may see its logits, too."""
 
+    passes_logits = True
+
     @property
     def ensemble_size(self) -> int:
         return self.inner.ensemble_size
-
-    def split_activation(self) -> tuple[Layer, Any]:
-        inner, activation = self.inner.split_activation()
-        return self.replace(inner=inner), activation

@@ -60,6 +60,8 @@ class Layer(Value, loadable=False):
     kind: ClassVar[str] = "layer"
     masking: ClassVar[Masking] = "refuse"
     stacked: ClassVar[bool] = False  # the weights of the children have a leading axis of copies
+    passes_logits: ClassVar[bool] = False  # of its children, it hands on (values, logits) as such
+    only_moves: ClassVar[bool] = False  # its outputs are its inputs, in other places at most
     ends_in_activation: ClassVar[bool] = False  # its field `activation` is the last thing it does
     weight_names: ClassVar[dict[str, str]] = {}  # where `<stem>_initializer` is not for `<stem>`
     input_names: ClassVar[tuple[str, ...]] = ()  # of a layer of several inputs, in their order
@@ -129,9 +131,12 @@ class Layer(Value, loadable=False):
         """How many networks have their outputs side by side, `(batch, networks, ...)`; 0 if one."""
         return 0
 
-    def split_activation(self) -> tuple[Layer, Any]:
-        """This layer without the activation that it ends in, and that activation (or None)."""
-        if not self.ends_in_activation or getattr(self, "activity_regularizer", None) is not None:
+    def split_activation(self, x: Any, ctx: Context) -> tuple[Layer, Any]:
+        """This layer without the activation that it ends in, and that activation (or None).
+
+        `x` and `ctx` are what `apply` is about to be given.
+        """
+        if not self.ends_in_activation:
             return self, None
         return self.replace(activation=None), self.activation  # type: ignore[attr-defined]
 

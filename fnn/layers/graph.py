@@ -89,28 +89,6 @@ class Graph(Flow):
         one = len(ends) == 1 and ends[0] >= first
         return self.steps[ends[0] - first][1].ensemble_size if one else 0
 
-    def split_activation(self) -> tuple[Layer, Any]:
-        """Output by output; one whose values are used elsewhere too keeps its activation."""
-        first, steps = len(leaves(self.inputs)), list(self.steps)
-        names = [name for name, _, _ in steps]
-        used = [place for _, _, places in steps for place in leaves(places)]
-        ends = leaves(self.outputs)
-
-        def split(place: int) -> Any:
-            at = place - first
-            shared = at >= 0 and max(names.count(names[at]), ends.count(place)) > 1
-            if at < 0 or place in used or shared:
-                return None
-            name, layer, places = steps[at]
-            if layer.input_names and isinstance(places, tuple):  # a softmax with its mask
-                return None
-            bare, activation = layer.split_activation()
-            steps[at] = (name, bare, places)
-            return activation
-
-        activations = map_places(split, self.outputs)
-        return self.replace(steps=tuple(steps)), activations
-
 
 def leaves(places: Any) -> list[int]:
     """The places in a structure, in order."""

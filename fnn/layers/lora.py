@@ -63,10 +63,6 @@ class LoRA(Flow):
         ((name, frozen),) = self.children()
         return visit(name or "", frozen, x)
 
-    def split_activation(self) -> tuple[Layer, Any]:
-        inner, activation = self.inner.split_activation()
-        return self.replace(inner=inner), activation
-
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         params, state = super().init(key, x)
         pairs: list[tuple[tree.Path, Array]] = []

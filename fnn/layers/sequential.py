@@ -40,11 +40,3 @@ class Sequential(Flow):
     @property
     def ensemble_size(self) -> int:
         return self.layers[-1].ensemble_size if self.layers else 0
-
-    def split_activation(self) -> tuple[Layer, Any]:
-        if not self.layers:
-            return self, None
-        names = unique_names(self.layers)
-        last, activation = self.layers[-1].split_activation()
-        renamed = last.replace(name=names[-1])
-        return self.replace(layers=(*self.layers[:-1], renamed)), activation

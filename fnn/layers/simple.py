@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,7 @@ class Identity(Layer):
     """
 
     masking = "pass"
+    only_moves = True
 
     def apply(
         self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
@@ -46,6 +48,7 @@ class ActivityRegularization(Layer):
     """
 
     masking = "pass"
+    only_moves = True
 
     l1: float = 0.0
     l2: float = 0.0
@@ -152,6 +155,13 @@ class Lambda(Layer):
                 "Lambda: expected arguments to be a dict, received "
                 f"arguments={self.arguments!r}; do e.g. Lambda(jnp.sum, arguments={{'axis': 1}})"
             )
+
+    def split_activation(self, x: Any, ctx: Context) -> tuple[Layer, Any]:
+        if not hasattr(x, "shape") or self.mask is not None:
+            return self, None
+        options = self.arguments.as_dict() if self.arguments else {}
+        bare = self.replace(function=lambda x: x, arguments=None)
+        return bare, functools.partial(self.function, **options)
 
     def apply(
         self, params: Params, state: State, x: Any, ctx: Context = INFERENCE

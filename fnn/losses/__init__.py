@@ -37,6 +37,7 @@ from fnn.losses.focal import (
     categorical_focal_crossentropy,
     categorical_generalized_cross_entropy,
 )
+from fnn.losses.from_optax import OptaxLoss, is_from_optax
 from fnn.losses.loss import FunctionLoss, Loss
 from fnn.losses.overlap import Dice, Tversky, dice, tversky
 from fnn.losses.regression import (
@@ -91,6 +92,7 @@ __all__ = [
     "MeanAbsolutePercentageError",
     "MeanSquaredError",
     "MeanSquaredLogarithmicError",
+    "OptaxLoss",
     "Poisson",
     "SparseCategoricalCrossentropy",
     "SquaredHinge",
@@ -147,6 +149,7 @@ for _name, _function in _SHORT.items():
 def get(identifier: Any, y_true_spec: Any = None, y_pred_spec: Any = None) -> Loss | None:
     """The loss behind a name, a class, a value or a function `(y_true, y_pred)`; None for None.
 
+    A function of `optax.losses` is called as optax does it, predictions first (`OptaxLoss`).
     "crossentropy" and "ce" are binary for predictions of one output, sparse for targets that are
     class numbers, else categorical, by the shapes of targets and predictions, which they need.
     Raises ValueError for an unknown name, TypeError for what is none of these.
@@ -161,7 +164,7 @@ def get(identifier: Any, y_true_spec: Any = None, y_pred_spec: Any = None) -> Lo
         return found
     if found in _CLASSES:
         return _CLASSES[found]()
-    return FunctionLoss(found)
+    return OptaxLoss(found) if is_from_optax(found) else FunctionLoss(found)
 
 
 def _crossentropy_by_shape(name: str, y_true: Any, y_pred: Any) -> Loss:

@@ -13,6 +13,7 @@ from jax import Array
 from fnn.core import arguments
 from fnn.core.arguments import wrong
 from fnn.core.arithmetic import floating
+from fnn.core.logits import Form
 from fnn.core.targets import class_numbers
 from fnn.losses import checks
 from fnn.losses.loss import EPSILON, Loss, Targets, pair
@@ -127,8 +128,8 @@ class BinaryCrossentropy(Loss):
         checks.axis_is_integer(self)
 
     @property
-    def activation(self) -> str | None:
-        return None if self.from_logits else "sigmoid"
+    def logits(self) -> Form | None:
+        return None if self.from_logits else "odds"
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
         return binary_crossentropy(
@@ -142,8 +143,8 @@ class BinaryCrossentropy(Loss):
 class CategoricalCrossentropy(Loss):
     """-sum(t log p) for one-hot targets or probabilities.   (..., classes) -> (...)
 
-    Class numbers go with `SparseCategoricalCrossentropy`. Where a model ends in a softmax,
-    training goes through its logits, so that nothing saturates.
+    Class numbers go with `SparseCategoricalCrossentropy`. Where a model ends in a softmax (and
+    `axis` is -1), training goes through its logits, so that nothing saturates.
 
     >>> CategoricalCrossentropy()(jnp.eye(2), jnp.full((2, 2), 0.5)).item()
     0.6931471824645996
@@ -160,8 +161,8 @@ class CategoricalCrossentropy(Loss):
         checks.axis_is_integer(self)
 
     @property
-    def activation(self) -> str | None:
-        return None if self.from_logits or self.axis != -1 else "softmax"
+    def logits(self) -> Form | None:
+        return None if self.from_logits or self.axis != -1 else "scores"
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
         return categorical_crossentropy(
@@ -198,8 +199,8 @@ class SparseCategoricalCrossentropy(Loss):
             raise wrong(self, "ignore_class", "to be a whole number or None", self.ignore_class)
 
     @property
-    def activation(self) -> str | None:
-        return None if self.from_logits or self.axis != -1 else "softmax"
+    def logits(self) -> Form | None:
+        return None if self.from_logits or self.axis != -1 else "scores"
 
     def values(self, y_true: Any, y_pred: Any) -> Array:
         y_true, y_pred = jnp.asarray(y_true), jnp.asarray(y_pred)

@@ -12,6 +12,7 @@ from jax import Array
 
 from fnn.core.arguments import wrong
 from fnn.core.arithmetic import floating
+from fnn.core.logits import Form
 from fnn.core.targets import class_numbers
 from fnn.losses import checks
 from fnn.losses.crossentropy import binary_crossentropy, log_probabilities, smooth
@@ -112,8 +113,8 @@ class BinaryFocalCrossentropy(Loss):
         checks.focal(self)
 
     @property
-    def activation(self) -> str | None:
-        return None if self.from_logits else "sigmoid"
+    def logits(self) -> Form | None:
+        return None if self.from_logits else "odds"
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
         return binary_focal_crossentropy(
@@ -153,8 +154,8 @@ class CategoricalFocalCrossentropy(Loss):
         checks.focal(self)
 
     @property
-    def activation(self) -> str | None:
-        return None if self.from_logits or self.axis != -1 else "softmax"
+    def logits(self) -> Form | None:
+        return None if self.from_logits or self.axis != -1 else "scores"
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
         return categorical_focal_crossentropy(
@@ -196,6 +197,13 @@ class CategoricalGeneralizedCrossEntropy(Loss):
         if not isinstance(self.q, (int, float)) or not 0 < self.q < 1:
             raise wrong(self, "q", "to lie between 0 and 1 (both left out)", self.q)
 
+    @property
+    def logits(self) -> Form | None:
+        return "log" if type(self) is CategoricalGeneralizedCrossEntropy else None
+
+    def on_logits(self) -> Loss:
+        return self.as_other(_GeneralizedOfLogs)
+
     def call(self, y_true: Array, y_pred: Array) -> Array:
         return categorical_generalized_cross_entropy(y_true, y_pred, self.q)
 
@@ -205,6 +213,14 @@ class CategoricalGeneralizedCrossEntropy(Loss):
 
     def check_targets(self, y_true: np.ndarray, y_pred: Any) -> None:
         checks.labels(self, np.asarray(y_true), y_pred.shape[-1])
+
+
+class _GeneralizedOfLogs(CategoricalGeneralizedCrossEntropy, loadable=False):
+    """The same of log p: -expm1(q log p) / q."""
+
+    def call(self, y_true: Array, y_pred: Array) -> Array:
+        picked = jnp.take_along_axis(y_pred, class_numbers(y_true)[..., None], -1)[..., 0]
+        return -jnp.expm1(self.q * picked) / self.q
 
 
 FUNCTIONS: dict[Callable[..., Array], type[Loss]] = {

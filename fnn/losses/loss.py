@@ -14,6 +14,7 @@ from jax import Array
 from fnn.core import arguments
 from fnn.core.arithmetic import floating
 from fnn.core.config import Value
+from fnn.core.logits import Form
 from fnn.core.targets import (
     align,
     align_where_possible,
@@ -78,18 +79,27 @@ class Loss(Value, loadable=False):
         )
 
     @property
-    def activation(self) -> str | None:
-        """The activation whose outputs this loss takes and could undo: "softmax" or "sigmoid"."""
+    def logits(self) -> Form | None:
+        """What `on_logits()` takes in place of probabilities; None if that is no other loss."""
         return None
 
     def on_logits(self) -> Loss:
-        """The same loss taking what comes before `activation` (for a loss that has one)."""
-        return self.replace(from_logits=True) if self.activation else self
+        """The same loss of `logits`: where a network ends in softmax or sigmoid, it trains so.
+
+        A gradient cannot be saved where something else than a reshaping follows the activation
+        (`Dropout`), or where it is computed inside a layer or function of yours.
+        """
+        return self.replace(from_logits=True) if self.logits else self
+
+    def as_other(self, cls: type[Loss]) -> Loss:
+        """A loss of another class with the same fields."""
+        return cls(**{name: value for name, value in vars(self).items() if name[0] != "_"})
 
     def values(self, y_true: Any, y_pred: Any) -> Array:
         """One value for each example (and each step).   (batch, ..., n) -> (batch, ...)
 
-        Predictions `(batch,)` are `(batch, 1)`. Raises ValueError for shapes that do not fit.
+        Where each entry counts for itself, predictions `(batch,)` are `(batch, 1)`.
+        Raises ValueError for shapes that do not fit.
         """
         y_true, y_pred = arrays(y_true), arrays(y_pred)
         if self.targets == "any":
@@ -101,7 +111,8 @@ class Loss(Value, loadable=False):
         y_pred = as_float(y_pred, self.dtype)
         if self.targets == "labels":
             return self.call(class_numbers(align(y_true, y_pred, sparse=True)), y_pred)
-        y_pred = one_value_per_entry(y_pred)
+        if self.targets == "elementwise" or jnp.ndim(y_true) > y_pred.ndim:
+            y_pred = one_value_per_entry(y_pred)
         return self.call(align(y_true, y_pred).astype(y_pred.dtype), y_pred)
 
     def kept(self, y_true: Any, values: Array) -> Array | None:
@@ -109,14 +120,25 @@ class Loss(Value, loadable=False):
         return None
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Array:
-        """The loss as one number (the values, weighted, if the reduction is none)."""
-        if self.reduction in (None, "none"):
-            values = self.values(y_true, y_pred)
-            if sample_weight is None:
-                return values
-            return values * spread(sample_weight, values.shape).astype(values.dtype)
-        total, count = self.totals(y_true, y_pred, sample_weight)
+        """The loss as one number (the values, weighted, if the reduction is none).
+
+        Two vectors `(n,)` are one example, as in Keras; `(n,)` beside `(n, 1)` are n of them.
+        """
+        y_true, y_pred = arrays(y_true), arrays(y_pred)
+        vectors = self.targets in ("elementwise", "classes") and y_true.ndim == y_pred.ndim == 1
+        if self.reduction in (None, "none") or vectors:
+            values = self._of_vectors(y_true, y_pred) if vectors else self.values(y_true, y_pred)
+            if self.reduction in (None, "none"):
+                return values if sample_weight is None else _weighted(values, sample_weight)
+            weight = None if sample_weight is None else jnp.asarray(sample_weight)
+            total, count = reduce(values, weight, None, None, self.reduction)
+        else:
+            total, count = self.totals(y_true, y_pred, sample_weight)
         return total / jnp.where(count == 0, 1, count)
+
+    def _of_vectors(self, y_true: Array, y_pred: Array) -> Array:
+        y_pred = as_float(y_pred, self.dtype)
+        return self.call(align(y_true, y_pred).astype(y_pred.dtype), y_pred)
 
     def totals(
         self, y_true: Any, y_pred: Any, weight: Any = None, valid: Any = None
@@ -165,8 +187,11 @@ def reduce(
 ) -> tuple[Array, Array]:
     """The total of the weighted values that count, and what to divide it by."""
     values = values.astype(values.dtype if values.dtype == "float64" else "float32")
-    if values.ndim == 0:
-        return _reduce_whole(values, weight, valid, reduction)
+    if values.ndim == 0:  # one number for the whole batch: that of each entry, as in Keras
+        shapes = [a.shape for a in (valid, weight) if a is not None]
+        if weight is None and reduction in ("sum", "none", None):
+            shapes, valid = [], None if valid is None else valid.any()
+        values = jnp.broadcast_to(values, max(shapes, key=len, default=()))
     counted = jnp.ones(values.shape, bool) if valid is None else spread_mask(valid, values.shape)
     counted = counted if kept is None else counted & kept
     weights = jnp.ones(values.shape, values.dtype)
@@ -189,24 +214,10 @@ def spread_mask(valid: Array, shape: tuple[int, ...]) -> Array:
     return spread(valid, shape)
 
 
-def _reduce_whole(
-    value: Array, weight: Array | None, valid: Array | None, reduction: Any
-) -> tuple[Array, Array]:
-    """One number for the whole batch: by the mean weight, and counted once for each real entry."""
-    count = jnp.ones((), value.dtype)
-    scale = jnp.ones((), value.dtype)
-    if valid is not None:
-        count = valid.sum().astype(value.dtype)
-        scale = (count > 0).astype(value.dtype)
-    if weight is not None:
-        counted = jnp.ones(weight.shape, bool)
-        if valid is not None:
-            counted = spread_mask(valid, weight.shape)
-        scale = jnp.where(counted, weight, 0).sum() / jnp.maximum(counted.sum(), 1)
-    value = jnp.where(scale == 0, 0, value * scale.astype(value.dtype))
-    if reduction in ("sum", "none", None):
-        return value, jnp.ones((), value.dtype)
-    return value * count, count
+def _weighted(values: Array, weight: Any) -> Array:
+    """Values times their weights; one number for the whole batch times each."""
+    shape = values.shape or jnp.shape(weight)
+    return values * spread(weight, shape).astype(values.dtype)
 
 
 def pair(y_true: Any, y_pred: Any) -> tuple[Array, Array]:
@@ -218,11 +229,10 @@ def pair(y_true: Any, y_pred: Any) -> tuple[Array, Array]:
 class FunctionLoss(Loss):
     """A function `(y_true, y_pred) -> values` of yours as a loss.
 
-    Targets come first, as in Keras: a function of optax that takes predictions first is
-    wrapped as `lambda y_true, y_pred: optax.losses.squared_error(y_pred, y_true)`. The function
-    should return one value for each example (and step). Where it returns one number for the batch,
-    a batch with padded or masked entries gets the mean of what it returns for each real entry
-    alone: the same for a mean over entries, not for a comparison between them.
+    Targets come first, as in Keras; functions of optax, which take predictions first, have
+    `OptaxLoss`. The function should return one value for each example (and step). Where it returns
+    one number for the batch, a batch with padded or masked entries gets the mean of what it returns
+    for each real entry alone: the same for a mean over entries, not for a comparison between them.
 
     >>> FunctionLoss(lambda y_true, y_pred: abs(y_true - y_pred))(jnp.ones(2), jnp.zeros(2)).item()
     1.0

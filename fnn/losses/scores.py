@@ -10,6 +10,7 @@ import numpy as np
 from jax import Array
 
 from fnn.core.arithmetic import unit_length
+from fnn.core.logits import Form
 from fnn.losses import checks
 from fnn.losses.loss import EPSILON, Loss, Targets, pair
 
@@ -108,8 +109,23 @@ class KLDivergence(Loss):
     def call(self, y_true: Array, y_pred: Array) -> Array:
         return kl_divergence(y_true, y_pred)
 
+    @property
+    def logits(self) -> Form | None:
+        return "log" if type(self) is KLDivergence else None
+
+    def on_logits(self) -> Loss:
+        return self.as_other(_KLDivergenceOfLogs)
+
     def check_targets(self, y_true: np.ndarray, y_pred: Any) -> None:
         checks.not_negative(self, np.asarray(y_true))
+
+
+class _KLDivergenceOfLogs(KLDivergence, loadable=False):
+    """The same of log y: sum(t (log t - log y))."""
+
+    def call(self, y_true: Array, y_pred: Array) -> Array:
+        t = jnp.clip(y_true, EPSILON, 1)
+        return jnp.sum(t * (jnp.log(t) - y_pred), -1)
 
 
 class Hinge(Loss):

@@ -10,6 +10,7 @@ from jax import Array
 from fnn.core import arguments
 from fnn.core.arguments import wrong
 from fnn.core.targets import spread
+from fnn.metrics import exact
 from fnn.metrics.metric import Metric, Sums, Targets, divide
 
 
@@ -20,7 +21,7 @@ def pearson_correlation(y_true: Any, y_pred: Any, axis: int = -1) -> Array:
     >>> [round(pearson_correlation(t, y).item(), 4) for y in (10 * t + 5, -t, jnp.ones((1, 3)))]
     [1.0, -1.0, 0.0]
     """
-    t, y = (x - x.mean(axis, keepdims=True) for x in (jnp.asarray(y_true), jnp.asarray(y_pred)))
+    t, y = _centred(y_true, axis), _centred(y_pred, axis)
     both = jnp.sqrt(jnp.square(t).mean(axis) * jnp.square(y).mean(axis))
     return divide((t * y).mean(axis), both)
 
@@ -35,10 +36,18 @@ def concordance_correlation(y_true: Any, y_pred: Any, axis: int = -1) -> Array:
     [1.0, 0.8, 0.3333]
     """
     t, y = jnp.asarray(y_true), jnp.asarray(y_pred)
-    mean_t, mean_y = t.mean(axis, keepdims=True), y.mean(axis, keepdims=True)
-    covariance = ((t - mean_t) * (y - mean_y)).mean(axis)
-    apart = jnp.square(mean_t - mean_y).mean(axis)
-    return 2 * covariance / (t.var(axis) + y.var(axis) + apart + 1e-7)
+    apart = jnp.square((t - y).mean(axis))
+    t, y = _centred(t, axis), _centred(y, axis)
+    spread_of_both = jnp.square(t).mean(axis) + jnp.square(y).mean(axis)
+    return 2 * (t * y).mean(axis) / (spread_of_both + apart + 1e-7)
+
+
+def _centred(x: Any, axis: int) -> Array:
+    """x minus its mean, and minus what rounding left of that where x lies far from 0."""
+    x = jnp.asarray(x)
+    for _ in range(2):
+        x = x - x.mean(axis, keepdims=True)
+    return x
 
 
 class RootMeanSquaredError(Metric):
@@ -113,8 +122,8 @@ class R2Score(Metric):
     (batch,) or (batch, outputs) -> (), or (outputs,) with `class_aggregation=None`.
     "uniform_average" takes the mean over outputs, "variance_weighted_average" by their variance. An
     output whose targets are constant has 1 if all are hit, else 0. `num_regressors` adjusts for
-    that many inputs, where there are more examples. The variance is a difference of float32 sums:
-    targets far from 0 beside their spread lose digits, so centre them.
+    that many inputs, where there are more examples. Targets may lie far from 0 (years, Kelvin):
+    their sums are exact whole numbers.
 
     >>> metric = R2Score()
     >>> metric.update_state([[1.0], [2.0], [3.0]], [[1.0], [2.0], [4.0]])
@@ -138,12 +147,13 @@ class R2Score(Metric):
 
     def init(self, y_true: Any = None, y_pred: Any = None) -> Sums:
         shape = () if y_pred is None else (y_pred.shape[-1] if len(y_pred.shape) > 1 else 1,)
+        whole = jnp.zeros(shape and (exact.DIGITS, *shape), "int32")
         return {
-            "count": jnp.zeros(shape),
+            "count": whole,
             "entries": jnp.zeros(()),
             "residual": jnp.zeros(shape),
-            "squared": jnp.zeros(shape),
-            "total": jnp.zeros(shape),
+            "squared": whole,
+            "total": whole,
         }
 
     def update(self, sums: Sums, y_true: Any, y_pred: Any, weight: Any = None) -> Sums:
@@ -152,17 +162,20 @@ class R2Score(Metric):
             t, y = t[:, None], y[:, None]
         weights = jnp.ones(y.shape) if weight is None else spread(weight, y.shape)
         axes = tuple(range(y.ndim - 1))
+        count, total, squared = exact.moments(t, weights, axes)
         more = {
-            "count": weights.sum(axes),
+            "count": count,
             "entries": (weights != 0).sum().astype("float32"),
             "residual": (weights * jnp.square(t - y)).sum(axes),
-            "squared": (weights * jnp.square(t)).sum(axes),
-            "total": (weights * t).sum(axes),
+            "squared": squared,
+            "total": total,
         }
         return {name: sums[name] + more[name] for name in sums}
 
     def result(self, sums: Sums) -> Array:
-        variance = sums["squared"] - sums["total"] * divide(sums["total"], sums["count"])
+        if not sums["residual"].ndim:  # nothing was added yet
+            return jnp.zeros(())
+        variance = exact.variation(sums["count"], sums["total"], sums["squared"])
         constant = jnp.where(sums["residual"] == 0, 1.0, 0.0)
         scores = jnp.where(variance == 0, constant, 1 - divide(sums["residual"], variance))
         if self.class_aggregation == "uniform_average":

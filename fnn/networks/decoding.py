@@ -14,6 +14,7 @@ from fnn.core.calling import call, located
 from fnn.core.combining import Flow
 from fnn.core.context import INFERENCE
 from fnn.core.layer import Layer, Params, State
+from fnn.core.logits import is_activated, strip_logits
 from fnn.core.masking import strip_masks
 from fnn.core.node import Item
 from fnn.core.recurrence import OverTime
@@ -193,9 +194,7 @@ def _generate(
     temperature: Array,
     key: Array | None,
 ) -> Array:
-    before, activation = layer.split_activation()
-    if activation not in (None, "softmax"):
-        before = layer
+    before = layer
     if given and isinstance(before, Graph) and isinstance(before.inputs, tuple):
         once, before = before.cut()
         given = (call(once, params, state, given, INFERENCE)[0],)
@@ -206,8 +205,9 @@ def _generate(
 
     def advance(state: State, tokens: Array, step: Any) -> tuple[Array, State]:
         x = (*given, tokens) if given else tokens
-        logits, state = call(before, params, state, x, INFERENCE)
-        last = strip_masks(logits)[:, -1]
+        y, state = call(before, params, state, x, INFERENCE.replace(logits=True))
+        soft = is_activated(y) and y.activation == "softmax"
+        last = strip_masks(y.logits if soft else strip_logits(y))[:, -1]
         if key is None:
             return jnp.argmax(last, -1).astype(prompt.dtype), state
         drawn = random.categorical(random.fold_in(key, step), last / temperature)

@@ -85,8 +85,8 @@ class Objective(Value, loadable=False):
     ) -> tuple[Array, dict[str, Tally]]:
         """The loss of one batch and the tallies of everything that is logged.
 
-        `outputs` and `bare` are the leaves of the model's outputs and, where the loss goes
-        through logits, of the outputs before their activation (else None).
+        `outputs` are the leaves of the model's outputs, and `bare` where the loss goes through
+        logits those in the form that it takes (else None).
         """
         total, sums, logs, size = penalty, [], {}, max(self.members, 1)
         for index, goal in enumerate(self.goals):
@@ -118,7 +118,7 @@ class Objective(Value, loadable=False):
     ) -> tuple[Array, Array]:
         """(total, count) of one loss, over all members."""
         if bare is not None:
-            loss, y_pred = loss.on_logits(), split_mask(bare)[0]
+            loss, y_pred = loss.on_logits(), bare
         one = lambda y: loss.totals(y_true, y, weight, valid)
         pair = jax.vmap(one, in_axes=1)(y_pred) if self.members else one(y_pred)
         total, count = (jnp.sum(jnp.asarray(part, jnp.float32)) for part in pair)

@@ -12,11 +12,11 @@ import optax
 from jax import Array
 
 from fnn.core import tree, weights
-from fnn.core.arithmetic import activate
 from fnn.core.calling import call
 from fnn.core.context import Context
 from fnn.core.layer import Layer
-from fnn.core.masking import Masked, is_masked, strip_masks
+from fnn.core.logits import is_activated, strip_logits
+from fnn.core.masking import is_masked, strip_masks
 from fnn.metrics import Mean
 from fnn.optimizers import expand_updates, loss_scale, run_update
 from fnn.optimizers.optimizer import start, stays_finite, without_rate
@@ -26,47 +26,36 @@ from fnn.training.state import Tally, TrainState
 
 def output_leaves(outputs: Any) -> list[Any]:
     """The outputs of a model one by one (dicts in the order of their keys)."""
-    return jax.tree.leaves(outputs, is_leaf=is_masked)
+    return jax.tree.leaves(outputs, is_leaf=lambda y: is_masked(y) or is_activated(y))
 
 
 class Forward:
     """A layer run for an objective: outputs, and logits where the loss should see those.
 
     Where an output ends in softmax or sigmoid and its loss takes probabilities, the loss is taken
-    of the values before the activation: the same number, and no gradient lost to rounding.
+    of the values before the activation: the same number, and no gradient lost to rounding. It is
+    seen through `Sequential`, graphs, nested models and the wrappers that only run a layer, and
+    through what only moves numbers (`Reshape`, `Flatten`, `Identity`). It is not after `Dropout`,
+    which changes probabilities, after other layers, in a layer or function of yours that computes
+    the activation inside, or with a mask of classes.
     """
 
     def __init__(self, layer: Layer, objective: Objective) -> None:
-        bare, activations = layer.split_activation()
-        found = jax.tree.leaves(activations, is_leaf=lambda a: a is None)
-        if len(found) != len(objective) or not any(map(_through_logits, objective.goals, found)):
-            bare, found = layer, [None] * len(objective)
-        self.layer, self.activations = bare, found
-        self.logits = [_through_logits(g, a) for g, a in zip(objective.goals, found, strict=True)]
+        self.layer = layer
+        self.forms = [getattr(goal.loss, "logits", None) for goal in objective.goals]
 
     def __call__(
         self, params: Any, state: Any, x: Any, ctx: Context
     ) -> tuple[list[Any], list[Any], Any]:
-        """(outputs, the outputs before their activation or None, state after)."""
+        """(outputs, what the losses are taken of instead or None, state after)."""
+        ctx = ctx.replace(logits=any(self.forms))
         result, state = call(self.layer, params, state, x, ctx)
-        raw = output_leaves(result)
-        outputs = [_activated(a, y) for a, y in zip(self.activations, raw, strict=True)]
-        bare = [y if use else None for y, use in zip(raw, self.logits, strict=True)]
-        return outputs, bare, state
-
-
-def _through_logits(goal: Any, activation: Any) -> bool:
-    loss = goal.loss
-    takes = getattr(loss, "activation", None)
-    return takes is not None and takes == activation and not getattr(loss, "from_logits", False)
-
-
-def _activated(activation: Any, y: Any) -> Any:
-    if activation is None:
-        return y
-    if is_masked(y):
-        return Masked(activate(activation, y.values), y.mask)
-    return activate(activation, y)
+        leaves = output_leaves(result)
+        bare = [
+            y.before(form) if form and is_activated(y) else None
+            for form, y in zip(self.forms, leaves, strict=True)
+        ]
+        return list(map(strip_logits, leaves)), bare, state
 
 
 @functools.lru_cache(maxsize=64)
