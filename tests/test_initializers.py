@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import fnn
 from fnn import initializers
 from fnn.core.config import from_config, to_config
 from fnn.core.registry import names_of
@@ -172,3 +173,69 @@ def test_an_ensemble_draws_each_member_afresh(key):
     drawn = jax.vmap(lambda k: initializers.GlorotUniform()(k, (3, 4)))(jax.random.split(key, 5))
     assert len(np.unique(np.asarray(drawn))) == 60
     assert jnp.isfinite(drawn).all()
+
+
+def halves(shape, dtype=None):
+    return np.full(shape, 0.5, dtype)
+
+
+class Halves(initializers.Initializer):
+    """An initializer in Keras's form."""
+
+    value: float = 0.5
+
+    def __call__(self, shape, dtype=None, **kwargs):
+        return jnp.full(shape, self.value, dtype)
+
+
+FORMS = {
+    "function": halves,
+    "lambda": lambda shape, dtype=None: jnp.full(shape, 0.5, dtype),
+    "shape alone": lambda shape: np.full(shape, 0.5),
+    "other names": lambda s, dtype=None: np.full(s, 0.5, dtype),
+    "class": Halves,
+    "value": Halves(0.5),
+    "ours": lambda key, shape, dtype: jnp.full(shape, 0.5, dtype),
+}
+
+
+@pytest.mark.parametrize("initializer", FORMS.values(), ids=FORMS)
+def test_initializers_in_the_form_of_keras(initializer):
+    net = fnn.Sequential(
+        [
+            fnn.layers.Dense(3, kernel_initializer=initializer, input_shape=(4,)),
+            fnn.layers.Reshape((3, 1)),
+            fnn.layers.LSTM(2, recurrent_initializer=initializer),
+        ]
+    )
+    for weight in (net.get_weights()[0], net.get_weights()[3]):
+        np.testing.assert_array_equal(weight, np.full(weight.shape, 0.5, "float32"))
+        assert weight.dtype == np.float32
+
+
+def test_what_has_three_arguments_stays_as_it_is():
+    for initializer in (initializers.GlorotUniform(), jax.nn.initializers.he_normal(), Halves()):
+        assert initializers.get(initializer) is initializer or initializer == Halves()
+
+
+@pytest.mark.parametrize("initializer", [lambda: 0.5, lambda key, shape: 0.5, lambda a, b, c, d: 0])
+def test_a_function_of_neither_form_is_refused(initializer):
+    with pytest.raises(TypeError, match=r"called as \(key, shape, dtype\), or as \(shape, "):
+        fnn.layers.Dense(3, kernel_initializer=initializer)
+
+
+def test_an_initializer_by_hand_needs_a_shape_alone():
+    import keras
+
+    ours = initializers.GlorotUniform()
+    with keras_rules():
+        theirs = keras.initializers.GlorotUniform()
+        assert theirs((3, 2)).shape == ours((3, 2)).shape
+        assert bool((theirs((3, 2)) == theirs((3, 2))).all())  # the same every time
+    np.testing.assert_array_equal(ours((3, 2)), ours(shape=(3, 2)))
+    np.testing.assert_array_equal(ours((3, 2)), ours(jax.random.key(0), (3, 2)))
+    assert ours([3, 2], "bfloat16").dtype == jnp.bfloat16
+    seeded = initializers.RandomNormal(seed=3)
+    np.testing.assert_array_equal(seeded((3, 2)), seeded(None, (3, 2)))
+    assert initializers.Constant(2.0)((3,)).tolist() == [2.0] * 3
+    assert ours(key=jax.random.key(1), shape=(3, 2)).shape == (3, 2)

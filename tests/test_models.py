@@ -219,3 +219,21 @@ def test_what_a_call_was_given_may_change_at_once():
 def test_a_model_without_weights_is_not_saved(tmp_path):
     with pytest.raises(ValueError, match="to have weights"):
         fnn.Sequential([Dense(1)]).save(tmp_path / "a.fnn")
+
+
+def test_results_of_a_dict_of_outputs_come_in_the_order_of_keras():
+    import keras
+
+    from tests.oracle import keras_rules
+
+    names = []
+    for library in (fnn, keras):
+        x = library.Input((4,))
+        outputs = {name: library.layers.Dense(1, name=name)(x) for name in ("zz", "aa")}
+        with keras_rules():
+            net = library.Model(x, outputs)
+            net.compile("sgd", {"zz": "mse", "aa": "mae"}, metrics={"aa": ["mse"], "zz": ["mae"]})
+            y = {"zz": np.ones((2, 1)), "aa": np.zeros((2, 1))}
+            net.set_weights([np.full(w.shape, 0.1) for w in net.get_weights()])
+            names.append(net.evaluate(X, y, verbose=0))
+    np.testing.assert_allclose(*names, rtol=1e-6)

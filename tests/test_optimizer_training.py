@@ -10,7 +10,7 @@ import pytest
 import fnn
 from fnn import optimizers
 from fnn.core.config import from_config, to_config
-from fnn.core.paths import fits
+from fnn.core.paths import fits, path_name
 from fnn.layers import Dense, Embedding
 from fnn.optimizers import SGD, Adam, ByPath, LossScaleOptimizer, current_learning_rate
 from tests.counting import compilations
@@ -95,6 +95,73 @@ def test_accumulation_inside_others():
     first = fitted(SGD(0.05), batch_size=28, epochs=1).get_weights()
     np.testing.assert_allclose(mixed.get_weights()[0], first[0], rtol=1e-5)
     np.testing.assert_array_equal(mixed.get_weights()[2], network().get_weights()[2])
+
+
+@pytest.mark.parametrize("reduction", ["sum", "none"])
+@pytest.mark.parametrize("around", [lambda o: o, LossScaleOptimizer, lambda o: ByPath({"**": o})])
+def test_sums_are_accumulated_as_sums(reduction, around):
+    """8 + 8 + 8 + 4 rows; the norm of the clipping sees the whole sum."""
+    loss = fnn.losses.MeanSquaredError(reduction=reduction)
+    arguments = {"global_clipnorm": 40.0}
+    several = around(SGD(0.002, gradient_accumulation_steps=4, **arguments))
+    assert_same(
+        fitted(several, loss=loss), fitted(SGD(0.002, **arguments), batch_size=28, loss=loss)
+    )
+
+
+def constrained(constraint):
+    layers = [Dense(3, "tanh", kernel_constraint=constraint, input_shape=(4,)), Dense(1)]
+    return fnn.Sequential(layers, seed=0)
+
+
+@pytest.mark.parametrize(
+    "constraint",
+    [
+        fnn.constraints.MinMaxNorm(0.2, 0.5, rate=0.3),
+        fnn.constraints.UnitNorm(),
+        fnn.constraints.NonNeg(),
+    ],
+    ids=repr,
+)
+def test_constraints_wait_for_the_update(constraint):
+    net = lambda: constrained(constraint)
+    several = SGD(0.05, gradient_accumulation_steps=4)
+    whole = fitted(SGD(0.05), batch_size=28, net=net())
+    assert_same(fitted(several, net=net()), whole)
+    assert_same(fitted(ByPath({"dense/*": several, "**": several}), net=net()), whole)
+    assert_same(fitted(optax.MultiSteps(optax.sgd(0.05), 7), rows=56, epochs=1, net=net()),
+                fitted(SGD(0.05), rows=56, batch_size=56, epochs=1, net=net()))  # fmt: skip
+    left_out = fitted(LossScaleOptimizer(SGD(0.05), 3e38), rows=8, epochs=1, net=net())
+    assert_same(left_out, net())
+
+
+def test_an_average_obeys_the_constraints():
+    """In Keras it does not: the average of weights before they are constrained is below 0."""
+    net = fitted(SGD(0.2, use_ema=True, ema_momentum=0.5), net=constrained("non_neg"), epochs=3)
+    assert (net.get_weights()[0] >= 0).all()
+    assert (net.train_state.optimizer["average"]["dense"]["kernel"] < 0).any()
+
+
+INSIDE_OPTAX = [
+    (lambda o: optax.chain(optax.clip(1.0), o), "chain"),
+    (lambda o: optax.masked(o, True), "masked"),
+    (lambda o: optax.chain(ByPath({"dense/*": "sgd", "**": o})), "by path"),
+    (lambda o: ByPath({"dense/*": "sgd", "**": optax.chain(o)}), "in a part"),
+    (lambda o: LossScaleOptimizer(optax.chain(o)), "scaled"),
+]
+
+
+@pytest.mark.parametrize("around", [f for f, _ in INSIDE_OPTAX], ids=[n for _, n in INSIDE_OPTAX])
+def test_what_optax_does_not_hand_on_is_refused(around):
+    for optimizer, word in (
+        (SGD(gradient_accumulation_steps=2), "gradient_accumulation_steps"),
+        (SGD(use_ema=True), "use_ema"),
+    ):
+        with pytest.raises(ValueError, match=f"expected {word} in an optimizer of fnn outside"):
+            fitted(around(optimizer))
+    with pytest.raises(ValueError, match="expected loss scaling in an optimizer of fnn outside"):
+        fitted(optax.chain(LossScaleOptimizer("sgd")))
+    fitted(around(SGD(0.01)))
 
 
 def test_flushing_nothing_changes_nothing():
@@ -187,8 +254,39 @@ def test_a_rate_by_schedule_is_read_at_any_time():
     assert float(net.learning_rate) == pytest.approx(0.1 * 0.5**3)
     net = fitted(LossScaleOptimizer(SGD(schedule)), epochs=3)
     assert float(net.learning_rate) == pytest.approx(0.1 * 0.5**3)
-    with pytest.raises(ValueError, match="holds a learning rate"):
-        net.learning_rate = 0.1
+
+
+@pytest.mark.parametrize("around", [lambda o: o, LossScaleOptimizer, lambda o: ByPath({"**": o})])
+def test_a_rate_set_in_place_of_a_schedule_holds(around):
+    schedule = fnn.schedules.ExponentialDecay(0.1, 4, 0.5)
+    net = fitted(around(SGD(schedule)))
+    with compilations() as compiled:
+        net.learning_rate = 0.02
+        net.fit(*task(), batch_size=8, epochs=2, shuffle=False, verbose=0)
+    assert compiled == []
+    assert jax.tree.leaves(net.learning_rate) == [np.float32(0.02)]
+    assert jax.tree.leaves(net.history.learning_rate) == pytest.approx([0.02, 0.02])
+    other = fitted(SGD(schedule))
+    other.compile(SGD(0.02), "mse")
+    other.fit(*task(), batch_size=8, epochs=2, shuffle=False, verbose=0)
+    assert_same(net, other)
+
+
+def test_the_rate_of_a_model_without_weights_is_read_and_set():
+    net = fnn.Sequential([Dense(3, "tanh"), Dense(1)], seed=0)
+    net.compile(ByPath({"dense/*": SGD(0.1), "**": Adam(0.2)}), "mse")
+    assert {n: float(r) for n, r in net.learning_rate.items()} == pytest.approx(
+        {"dense/*": 0.1, "**": 0.2}
+    )
+    net.learning_rate = 0.05
+    net.learning_rate = {"**": 0.01}
+    assert jax.tree.leaves(net.learning_rate) == pytest.approx([0.01, 0.05])
+    with pytest.raises(ValueError, match="a finite learning rate of at least 0"):
+        net.learning_rate = -1
+    net.fit(*task(), verbose=0)
+    assert jax.tree.leaves(net.learning_rate) == pytest.approx([0.01, 0.05])
+    net.compile(SGD(0.5), "mse")
+    assert float(net.learning_rate) == 0.5
 
 
 @pytest.mark.parametrize(
@@ -204,6 +302,56 @@ def test_the_history_has_the_rate_of_each_epoch(optimizer, expected):
     found = fitted(optimizer).history.learning_rate
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     assert jax.tree.leaves(found) == pytest.approx(jax.tree.leaves(expected))
+
+
+SEARCHES = {
+    "lbfgs": optax.lbfgs,
+    "line search": lambda: optax.chain(
+        optax.sgd(1.0), optax.scale_by_backtracking_linesearch(5, store_grad=True)
+    ),
+    "plateau": lambda: optax.chain(optax.adam(0.05), optax.contrib.reduce_on_plateau()),
+}
+
+
+@pytest.mark.parametrize("make", SEARCHES.values(), ids=SEARCHES)
+@pytest.mark.parametrize("around", [lambda o: o, LossScaleOptimizer], ids=["bare", "scaled"])
+def test_parts_are_given_what_they_take(make, around):
+    """One part of everything is the optimizer itself."""
+    assert_same(fitted(around(ByPath({"**": make()}))), fitted(make()))
+
+
+def test_a_search_over_one_part_leaves_the_others_fixed():
+    """L-BFGS on the last layer alone, by hand: the loss as a function of that layer's weights."""
+    x, y = task(28)
+    net, search = network(), optax.lbfgs()
+    start = net.params
+
+    def loss(part):
+        hidden = jnp.tanh(x @ start["dense"]["kernel"] + start["dense"]["bias"])
+        return jnp.square(hidden @ part["dense_1/kernel"] + part["dense_1/bias"] - y).mean()
+
+    part = {f"dense_1/{name}": leaf for name, leaf in start["dense_1"].items()}
+    slots = search.init(part)
+    with keras_rules():  # it adds (3,) to (28, 3)
+        for _ in range(4):
+            value, grad = jax.value_and_grad(loss)(part)
+            updates, slots = search.update(grad, slots, part, value=value, grad=grad, value_fn=loss)
+            part = optax.apply_updates(part, updates)
+    fitted(
+        ByPath({"dense_1/*": optax.lbfgs(), "**": optax.set_to_zero()}),
+        net=net, batch_size=28, epochs=4,
+    )  # fmt: skip
+    np.testing.assert_array_equal(net.params["dense"]["kernel"], start["dense"]["kernel"])
+    for name, leaf in part.items():
+        np.testing.assert_allclose(
+            net.params["dense_1"][name.partition("/")[2]], leaf, rtol=1e-3, atol=1e-4
+        )
+
+
+def test_lookahead_is_refused():
+    for around in (lambda o: o, LossScaleOptimizer, lambda o: ByPath({"**": o})):
+        with pytest.raises(ValueError, match=r"received optax.lookahead, .* in pairs"):
+            fitted(around(optax.chain(optax.clip(1.0), optax.lookahead(optax.sgd(0.1), 5, 0.5))))
 
 
 # -- weight decay --------------------------------------------------------------------------------
@@ -227,6 +375,28 @@ def test_excluded_weights_do_not_decay(patterns):
     assert_same(fitted(ours, net=net, data=(x, y), epochs=3), other)
 
 
+def test_a_named_option_covers_the_slopes_of_prelu():
+    layers = [Embedding(4, 3), Dense(3), fnn.layers.PReLU(), fnn.layers.LayerNormalization()]
+    net = fnn.Sequential([fnn.Input((2,), dtype="int32"), *layers], seed=0)
+    optimizer = SGD(0.5, weight_decay=0.1, exclude_from_weight_decay="biases_and_norms")
+    weights = jax.tree.map(jnp.ones_like, net.params)
+    still = jax.tree.map(jnp.zeros_like, weights)
+    updates, _ = optimizer.update(still, optimizer.init(weights), weights)
+    moved = {path_name(p) for p, u in jax.tree_util.tree_leaves_with_path(updates) if u.any()}
+    assert moved == {"embedding/embeddings", "dense/kernel"}
+
+
+def test_a_pattern_that_fits_no_weight_is_refused():
+    for patterns in (("nope/**",), ("**/bias", "nope/**")):
+        rule = SGD(weight_decay=0.1, exclude_from_weight_decay=patterns)
+        for around in (rule, ByPath({"**": rule}), LossScaleOptimizer(rule)):
+            with pytest.raises(ValueError, match=r"\['nope/\*\*'\]; which fit none.*dense/kernel"):
+                fitted(around)
+    with pytest.raises(ValueError, match=r"e\.g\. dense_1/bias, dense/bias"):
+        fitted(SGD(weight_decay=0.1, exclude_from_weight_decay=("dense_1/bais",)))
+    SGD(exclude_from_weight_decay="biases_and_norms").init({"kernel": jnp.ones(1)})
+
+
 @pytest.mark.parametrize(
     ("pattern", "path", "expected"),
     [
@@ -241,7 +411,9 @@ def test_excluded_weights_do_not_decay(patterns):
         ("a/**/kernel", "a/kernel", True),
         ("biases_and_norms", "lstm/bias", True),
         ("biases_and_norms", "batch_normalization/beta", True),
+        ("biases_and_norms", "p_re_lu/alpha", True),
         ("biases_and_norms", "dense/kernel", False),
+        ("biases_and_norms", "embedding/embeddings", False),
     ],
 )
 def test_patterns_of_paths(pattern, path, expected):
@@ -311,11 +483,16 @@ WRONG = [
     (lambda: ByPath({"**": "adma"}), ValueError, "'adam'"),
     (lambda: ByPath({"**": LossScaleOptimizer("sgd")}), ValueError, "without loss scaling"),
     (lambda: ByPath({"d": "sgd"}).init(PARAMS), ValueError, "dense/kernel fits none"),
-    (lambda: ByPath({"d": "sgd", "**": "sgd"}).init(PARAMS), ValueError, r"\['d'\], which fit"),
+    (
+        lambda: ByPath({"d": "sgd", "**": "sgd"}).init(PARAMS),
+        ValueError,
+        r"\['d'\]; which fit none",
+    ),
     (lambda: LossScaleOptimizer(3), TypeError, "expected an optimizer, received 3"),
     (lambda: LossScaleOptimizer("sgd", 0.5), ValueError, "initial_scale to be a number of at le"),
     (lambda: LossScaleOptimizer("sgd", 2.0, 0), ValueError, "dynamic_growth_steps to be a whole"),
     (lambda: SGD(exclude_from_weight_decay=("",)), ValueError, "to be patterns of paths"),
+    (lambda: SGD(exclude_from_weight_decay=3), ValueError, "to be a tuple of texts"),
 ]
 
 
@@ -330,3 +507,88 @@ def test_extra_arguments_go_to_those_that_take_them():
     net = fitted(search)
     assert_not_equal(net, network())
     assert current_learning_rate(search, net.train_state.optimizer) is None
+
+
+# -- compilations --------------------------------------------------------------------------------
+
+SWEPT = {
+    "Adam": Adam,
+    "accumulating": lambda rate: SGD(rate, gradient_accumulation_steps=3),
+    "ByPath": lambda rate: ByPath({"dense/*": SGD(rate), "**": Adam(2 * rate)}),
+    "LossScaleOptimizer": lambda rate: LossScaleOptimizer(SGD(rate)),
+    "open": lambda rate: Halved(rate),
+}
+
+
+ALONE = {Adam: lambda rate: optax.adam(rate, eps=1e-7), SWEPT["open"]: lambda r: optax.sgd(r / 2)}
+
+
+class Halved(SGD):
+    """A rule with an `__init__` of its own."""
+
+    def __init__(self, rate):
+        super().__init__(learning_rate=rate / 2)
+
+
+@pytest.mark.parametrize("make", SWEPT.values(), ids=SWEPT)
+def test_a_sweep_of_rates_compiles_once_in_all(make):
+    """Five fresh models, and a change in mid-run, with the numbers of models by themselves."""
+    fitted(make(0.3))
+    rates, found = [1, 0.1, 0.01, 1e-3, 1e-4], []
+    with compilations() as compiled:
+        for rate in rates:
+            found.append(fitted(make(rate)))
+        change = fnn.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs: epoch and setattr(found[-1], "learning_rate", 0.02)
+        )
+        found.append(network())
+        fitted(make(0.1), net=found[-1], callbacks=[change])
+    assert compiled == []
+    for net, rate in zip(found[1:3], rates[1:3], strict=True):
+        assert_same(net, fitted(ALONE.get(make, make)(rate)))
+    assert_not_equal(found[1], found[2])
+    changed, alone = found[-1], fitted(make(0.1), epochs=1)
+    alone.learning_rate = 0.02
+    alone.fit(*task(), batch_size=8, epochs=2, initial_epoch=1, shuffle=False, verbose=0)
+    assert_same(changed, alone)
+
+
+def test_a_rule_that_reads_its_own_rate_in_a_step_fails_loudly():
+    class Reads(SGD):
+        def rule(self):
+            return optax.scale(2 * self.learning_rate)
+
+    with pytest.raises(TypeError):
+        fitted(Reads(0.1))
+
+
+# -- updates that are not finite -----------------------------------------------------------------
+
+
+class Diverging(fnn.optimizers.Optimizer):
+    """Its updates are infinite where its gradients are not."""
+
+    def __init__(self):
+        super().__init__()
+
+    def get_updates(self, loss, params):
+        return jax.tree.map(lambda g: g / 0.0, jax.grad(loss)(params))
+
+
+DIVERGING = {
+    "get_updates": Diverging,
+    "optax": lambda: optax.chain(optax.scale(1e30), optax.scale(-1e30)),
+    "part": lambda: ByPath({"dense/*": "sgd", "**": optax.scale(float("nan"))}),
+    "scaled": lambda: LossScaleOptimizer(optax.scale(float("nan"))),
+}
+
+
+@pytest.mark.parametrize("make", DIVERGING.values(), ids=DIVERGING)
+def test_updates_that_are_not_finite_are_not_committed(make):
+    net = network()
+    with pytest.raises(fnn.training.TrainingError, match="in the updates of the optimizer"):
+        fitted(make(), net=net)
+    assert_same(net, network())
+    net.compile(make(), "mse", guard="skip")
+    net.fit(*task(), batch_size=8, verbose=0)
+    assert_same(net, network())

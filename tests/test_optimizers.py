@@ -1,5 +1,6 @@
 """Optimizers: ten steps against Keras, bits against optax, rates, own updates, messages."""
 
+import dataclasses
 import inspect
 
 import jax
@@ -123,6 +124,41 @@ def test_ten_steps_equal_keras(keras, name, arguments):
             np.testing.assert_allclose(ours["dense"][weight], value, rtol=1e-5, atol=1e-5)
 
 
+SMALL = [np.float32([g, 1e-6]) for g in (0.5, -0.2, 0.3)]
+FALLING = [np.float32([g, g]) for g in (0.5, 0.05, 0.02)]
+# (class, arguments, gradients, whether the rate drops, what ours and Keras's weights come to)
+DIFFERENCES = [
+    ("Adam", {}, SMALL, False, [0.811, 0.727], [0.811, 0.910]),
+    ("AdamW", {}, SMALL, False, [0.810, 0.726], [0.810, 0.909]),
+    ("Muon", {}, SMALL, False, [0.810, 0.726], [0.810, 0.909]),
+    ("Nadam", {}, SMALL, False, [0.869, 0.768], [0.869, 0.768]),
+    ("Adam", {"amsgrad": True}, FALLING, False, [0.813] * 2, [0.766] * 2),
+    ("AdamW", {"amsgrad": True}, FALLING, False, [0.812] * 2, [0.765] * 2),
+    ("SGD", {"momentum": 0.9}, FALLING, True, [0.940] * 2, [0.863] * 2),
+    ("RMSprop", {"momentum": 0.9}, FALLING, True, [0.622] * 2, [0.135] * 2),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments", "grads", "drops", "ours", "theirs"), DIFFERENCES)
+def test_differences_from_keras_are_those_of_the_docstrings(
+    keras, name, arguments, grads, drops, ours, theirs
+):
+    params, rule = {"w": jnp.ones(2)}, getattr(optimizers, name)(0.1, **arguments)
+    state = rule.init(params)
+    with keras_rules():
+        oracle = getattr(keras.optimizers, name)(0.1, **arguments)
+        weight = keras.Variable(np.ones(2, "float32"), name="w")
+    for number, grad in enumerate(grads):
+        if drops and number:
+            state, oracle.learning_rate = with_learning_rate(state, 0.01), 0.01
+        updates, state = rule.update({"w": jnp.asarray(grad)}, state, params)
+        params = optax.apply_updates(params, updates)
+        with keras_rules():
+            oracle.apply([jnp.asarray(grad)], [weight])
+    np.testing.assert_allclose(params["w"], ours, atol=6e-4)
+    np.testing.assert_allclose(weight.value, theirs, atol=6e-4)
+
+
 BITS = [
     (SGD(0.1), optax.sgd(0.1)),
     (SGD(0.1, momentum=0.9, nesterov=True), optax.sgd(0.1, 0.9, nesterov=True)),
@@ -149,17 +185,47 @@ def test_bits_equal_optax(ours, oracle):
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [*ALL, "LossScaleOptimizer"])
 def test_arguments_are_those_of_keras(keras, name):
-    expected = dict(inspect.signature(getattr(keras.optimizers, name).__init__).parameters)
-    found = inspect.signature(getattr(optimizers, name)).parameters
-    shared = set(inspect.signature(Rule).parameters) - {"learning_rate"}
-    own_words = {"exclude_from_weight_decay"}  # a method of Keras's, which changes the optimizer
-    assert set(found) - own_words == set(expected) - {"self", "kwargs"}
-    positional = [k for k, p in found.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
-    own = [k for k in expected if k not in shared | {"self", "kwargs"}]
-    assert [k for k in positional if k not in shared] == own
-    assert all(found[k].default == expected[k].default for k in set(found) - own_words)
+    """All of them, in their positions, with their defaults."""
+    theirs = inspect.signature(getattr(keras.optimizers, name).__init__).parameters
+    ours = inspect.signature(getattr(optimizers, name)).parameters
+    shown = lambda parameters: [(n, p.default, p.kind) for n, p in parameters.items()]
+    expected = [row for row in shown(theirs) if row[0] not in ("self", "kwargs")]
+    # a method of Keras's, which changes the optimizer
+    own = [("exclude_from_weight_decay", (), inspect.Parameter.KEYWORD_ONLY)]
+    assert shown(ours) == expected + (own if name in ALL else [])
+
+
+def test_arguments_go_by_position():
+    assert SGD(0.1, 0.9, True, 1e-4) == SGD(
+        learning_rate=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4
+    )
+    assert SGD(0.1, 0.0, False, None, None, 1.0, None, True, 0.5, 3, None, None, "s") == SGD(
+        0.1, clipvalue=1.0, use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=3, name="s"
+    )
+    assert optimizers.LossScaleOptimizer("sgd", 2.0, 3, "l").name == "l"
+    with pytest.raises(TypeError, match="multiple values for argument 'momentum'"):
+        SGD(0.1, 0.9, momentum=0.9)
+
+
+def test_the_base_takes_what_that_of_keras_takes():
+    class Plain(Optimizer):
+        def get_updates(self, loss, params):
+            return jax.tree.map(lambda g: -self.learning_rate * g, jax.grad(loss)(params))
+
+    class Scaled(Plain):
+        factor: float = 2.0
+
+    class Open(Plain):
+        def __init__(self, learning_rate, name="open"):
+            super().__init__(learning_rate, name=name)
+
+    assert (Plain(0.5).learning_rate, Plain(learning_rate=0.5, name="p").name) == (0.5, "p")
+    assert (Scaled(0.5, 3.0, "s").factor, Scaled(0.5).factor) == (3.0, 2.0)
+    assert (Open(0.5).learning_rate, Open(0.5).name) == (0.5, "open")
+    assert Open(0.5) == Open(0.5) != Open(0.25)
+    assert current_learning_rate(Open(0.5), Open(0.5).init(PARAMS)) == 0.5
 
 
 @pytest.mark.parametrize(("name", "arguments"), TABLE, ids=NAMES)
@@ -221,15 +287,17 @@ def test_a_schedule_sets_the_rate():
     schedule = CosineDecay(0.1, 10)
     optimizer = SGD(schedule)
     state = optimizer.init(PARAMS)
-    assert "learning_rate" not in state
     for step in range(3):
         np.testing.assert_allclose(current_learning_rate(optimizer, state), schedule(step))
         updates, state = optimizer.update(GRADS[0], state)
         np.testing.assert_allclose(
             updates["dense"]["bias"], -schedule(step) * GRADS[0]["dense"]["bias"], rtol=1e-6
         )
-    with pytest.raises(ValueError, match=r"holds a learning rate.*set by a schedule"):
-        with_learning_rate(state, 0.5)
+    state = with_learning_rate(state, 0.5)
+    for _ in range(2):
+        assert current_learning_rate(optimizer, state) == 0.5
+        updates, state = optimizer.update(GRADS[0], state)
+        np.testing.assert_allclose(updates["dense"]["bias"], -0.5 * GRADS[0]["dense"]["bias"])
     plain = SGD(lambda step: 0.1 / (step + 1))
     assert current_learning_rate(plain, plain.init(PARAMS)) == np.float32(0.1)
 
@@ -240,6 +308,63 @@ def test_rates_of_plain_optax():
     assert current_learning_rate(injected, state) == np.float32(0.1)
     assert current_learning_rate(injected, with_learning_rate(state, 0.5)) == 0.5
     assert current_learning_rate(optax.adam(0.1), optax.adam(0.1).init(PARAMS)) is None
+
+
+INSIDE = {
+    "chain": (lambda: optax.chain(optax.clip(1.0), Adam(0.1)), 0.1),
+    "chain of a schedule": (lambda: optax.chain(optax.clip(1.0), Adam(CosineDecay(0.1, 9))), 0.1),
+    "inject": (
+        lambda: optax.chain(optax.clip(1.0), optax.inject_hyperparams(optax.adam)(0.1)),
+        0.1,
+    ),
+    "masked": (lambda: optax.masked(SGD(0.1), {"dense": {"kernel": False, "bias": True}}), 0.1),
+    "many steps": (lambda: optax.MultiSteps(SGD(0.1), 1), 0.1),
+    "two": (lambda: optax.chain(SGD(0.1), SGD(0.2)), {"0": 0.1, "1": 0.2}),
+    "by path": (
+        lambda: optax.chain(optimizers.ByPath({"**/bias": SGD(0.1), "**": optax.sgd(1.0)})),
+        {"**/bias": 0.1, "**": None},
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "expected"), INSIDE.values(), ids=INSIDE)
+def test_rates_inside_others_are_read_and_set(make, expected):
+    optimizer = make()
+    state = optimizer.init(PARAMS)
+    found = current_learning_rate(optimizer, state)
+    assert jax.tree.map(float, found) == pytest.approx(expected)
+    state = with_learning_rate(state, 0.0)
+    assert not any(jax.tree.leaves(current_learning_rate(optimizer, state)))
+    updates, state = jax.jit(optimizer.update)(GRADS[0], state, PARAMS)
+    assert not any(jax.tree.leaves(current_learning_rate(optimizer, state)))
+    assert not updates["dense"]["bias"].any()
+
+
+@pytest.mark.parametrize("rate", [-1, float("nan"), float("inf"), "0.1", True, [0.1], None])
+def test_a_rate_that_is_none_is_refused(rate):
+    for optimizer in (SGD(), optax.inject_hyperparams(optax.adam)(0.1)):
+        with pytest.raises(ValueError, match="a finite learning rate of at least 0, received"):
+            with_learning_rate(optimizer.init(PARAMS), rate)
+
+
+def test_rates_that_cannot_be_set_are_refused():
+    scheduled = optax.inject_hyperparams(optax.adam)(lambda step: 0.1)
+    with pytest.raises(ValueError, match=r"a schedule inside optax.inject_hyperparams sets"):
+        with_learning_rate(scheduled.init(PARAMS), 0.5)
+    with pytest.raises(ValueError, match=r"holds a learning rate.*plain optax"):
+        with_learning_rate(optax.adam(0.1).init(PARAMS), 0.5)
+    with pytest.raises(ValueError, match="one learning rate, received"):
+        with_learning_rate(SGD().init(PARAMS), {"**": 0.5})
+
+
+def test_assigning_the_rate_of_a_value_names_the_way():
+    for optimizer in (
+        SGD(),
+        optimizers.ByPath({"**": SGD()}),
+        optimizers.LossScaleOptimizer("sgd"),
+    ):
+        with pytest.raises(dataclasses.FrozenInstanceError, match=r"do model.learning_rate = 0.5"):
+            optimizer.learning_rate = 0.5
 
 
 def test_averages_of_the_weights():
@@ -324,6 +449,30 @@ def test_updates_are_expanded_to_a_tree_like_the_weights():
         expand_updates({"dense/bais": bias}, PARAMS)
     with pytest.raises(ValueError, match=r"shape \(3,\) for dense/bias, received \(4, 3\)"):
         expand_updates({"dense/bias": np.ones((4, 3))}, PARAMS)
+
+
+def test_updates_as_a_list_are_in_the_order_of_the_leaves():
+    bias, kernel = GRADS[0]["dense"]["bias"], GRADS[0]["dense"]["kernel"]
+    for given in ([bias, kernel], (bias, kernel), jax.tree.leaves(GRADS[0])):
+        jax.tree.map(np.testing.assert_array_equal, expand_updates(given, PARAMS), GRADS[0])
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ([np.ones(3)], ValueError, "for each of 2 weights, received 1"),
+        ([np.ones((4, 3)), np.ones(3)], ValueError, r"shape \(4, 3\) for dense/kernel, rec"),
+        (np.ones(3), TypeError, "a dict by path or a tree like params, received ndarray"),
+        (3.0, TypeError, "received float"),
+        ({("dense", "bias"): np.ones(3)}, TypeError, r"received the key \('dense', 'bias'\)"),
+        ({"dense": {0: np.ones(3)}}, TypeError, "received the key 0"),
+        ({"dense": [np.ones(3), np.ones((4, 3))]}, ValueError, r"received \['dense'\]"),
+        ({"dense/bias": [1.0, 2.0, 3.0]}, ValueError, "for dense/bias, received list"),
+    ],
+)
+def test_updates_of_no_form_are_refused(given, error, message):
+    with pytest.raises(error, match=message):
+        expand_updates(given, PARAMS)
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -26,6 +26,7 @@ TABLE = [
     ("CosineDecay", (0.1, 60)),
     ("CosineDecay", (0.1, 60, 0.2)),
     ("CosineDecay", (0.0, 60, 0.1, "warm", 0.5, 15)),
+    ("CosineDecay", (0.1, 60, 0.1, "no target", None, 15)),
     ("CosineDecayRestarts", (0.1, 20)),
     ("CosineDecayRestarts", (0.1, 20, 1.0, 0.8, 0.1)),
     ("CosineDecayRestarts", (0.1, 7, 1.5, 0.9)),
@@ -53,6 +54,20 @@ def test_the_whole_curve_equals_keras(keras, name, arguments):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
     one = jax.jit(schedule)(jnp.int32(149))
     np.testing.assert_allclose(one, expected[149], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("m_mul", [1.0, 0.8])
+def test_cycles_that_shorten_come_to_an_end(keras, m_mul):
+    """Those of Keras too, but that its rate is NaN from there on."""
+    arguments = (0.1, 40, 0.5, m_mul, 0.1)
+    steps = np.arange(100, dtype="int32")
+    with keras_rules():
+        oracle = keras.optimizers.schedules.CosineDecayRestarts(*arguments)
+        expected = np.array(jax.vmap(oracle)(jnp.asarray(steps)))
+    found = jax.jit(schedules.CosineDecayRestarts(*arguments))(steps)
+    np.testing.assert_allclose(found[:79], expected[:79], rtol=1e-4, atol=1e-6)
+    assert np.isnan(expected[80:]).all()
+    np.testing.assert_allclose(found[80:], 0.1 * 0.1, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("name", "arguments"), TABLE, ids=NAMES)
@@ -115,8 +130,7 @@ WRONG = [
         lambda: schedules.CosineDecayRestarts(0.1, 0),
         "first_decay_steps to be a finite number above 0",
     ),
-    (lambda: schedules.CosineDecayRestarts(0.1, 5, 0.5), "t_mul to be at least 1"),
-    (lambda: schedules.CosineDecay(0.1, 5, warmup_steps=3), "warmup_target to be the rate"),
+    (lambda: schedules.CosineDecayRestarts(0.1, 5, 0.0), "t_mul to be a finite number above 0"),
     (lambda: schedules.PiecewiseConstantDecay([1], [1.0]), "one value more than boundaries"),
     (lambda: schedules.PiecewiseConstantDecay([2, 1], [1.0, 2.0, 3.0]), "boundaries to rise"),
 ]

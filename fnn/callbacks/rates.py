@@ -50,9 +50,9 @@ class LearningRateScheduler(Callback):
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         for name, rate in learning_rates(self).items():
             new = self.schedule(epoch, rate) if self._takes_rate else self.schedule(epoch)
-            if np.ndim(new) or not np.issubdtype(np.asarray(new).dtype, np.floating):
+            if np.ndim(new) or np.asarray(new).dtype.kind not in "fiu":
                 raise ValueError(
-                    "LearningRateScheduler: expected a float from schedule, received "
+                    "LearningRateScheduler: expected a number from schedule, received "
                     f"{new!r} for epoch {epoch}; do return the learning rate"
                 )
             set_learning_rate(self, name, float(new))

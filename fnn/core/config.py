@@ -11,7 +11,8 @@ from typing import Any, ClassVar, TypeVar, dataclass_transform
 import numpy as np
 
 from fnn.core import fields
-from fnn.core.registry import TABLE, is_ours, lookup, names_of, register
+from fnn.core.drawing import keyed
+from fnn.core.registry import TABLE, is_ours, lookup, names_of, register, unregistered
 
 T = TypeVar("T")
 
@@ -19,11 +20,17 @@ T = TypeVar("T")
 def resolve(kind: str, identifier: Any) -> Any:
     """The value behind a name: an instance for a class, the function for a function.
 
-    None stays None and anything callable stays as it is. Raises ValueError for unknown names and
-    TypeError for what is neither a name nor callable.
+    None stays None and anything callable stays as it is, but for initializers in Keras's form,
+    which are given a key to leave aside. Raises ValueError for unknown names and TypeError for what
+    is neither a name nor callable.
     """
     if identifier is None:
         return None
+    found = _resolved(kind, identifier)
+    return keyed(found) if kind == "initializer" else found
+
+
+def _resolved(kind: str, identifier: Any) -> Any:
     if isinstance(identifier, str):
         found = lookup(kind, identifier)
         return found() if isinstance(found, type) else found
@@ -237,25 +244,12 @@ def to_config(value: Any) -> Any:
     if isinstance(value, Value):
         name = type(value).__name__
         if TABLE.get((value.kind, name)) is not type(value):
-            raise ValueError(
-                f"expected a registered {value.kind} to save, received {name}; put @fnn.register "
-                "above its definition, so that a file can name it"
-            )
+            raise unregistered(value.kind, name)
         return {value.kind: name} | {n: to_config(v) for n, v in vars(value).items() if n[0] != "_"}
     for (kind, name), thing in TABLE.items():
         if thing is value:
             return {kind: name}
-    raise ValueError(_unregistered(value))
-
-
-def _unregistered(function: Any) -> str:
-    name = getattr(function, "__name__", None) or repr(function)
-    ours = [f"do give {kind}={name!r}, fnn's own, or " for kind, known in TABLE if known == name]
-    return (
-        f"expected a registered function to save, received {name}; {''.join(ours[:1])}put "
-        "@fnn.register above its definition, or do fnn.register(function, 'name') where that is "
-        "not yours, so that a file can name it"
-    )
+    raise unregistered("function", getattr(value, "__name__", None) or repr(value))
 
 
 def from_config(data: Any, custom: Mapping[str, Any] | None = None) -> Any:

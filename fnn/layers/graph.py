@@ -152,7 +152,7 @@ def connect(inputs: Any, outputs: Any) -> Graph:
         (names[id(node.layer)], layers[id(node.layer)], _places(node.parents, place))
         for node in order
     )
-    return Graph(_places(inputs, place), steps, _places(outputs, place))
+    return Graph(_places(inputs, place), steps, _places(outputs, place, list))
 
 
 def _collect(output: Any, place: dict[int, int], order: list[Node], seen: dict[int, int]) -> None:
@@ -193,9 +193,9 @@ def _sort_as_keras(order: list[Node], seen: dict[int, int]) -> None:
     order.sort(key=lambda n: (-depth[id(n)], isinstance(n.layer, Item), seen[id(n)]))
 
 
-def _places(nodes: Any, place: dict[int, int]) -> Any:
+def _places(nodes: Any, place: dict[int, int], order: Any = sorted) -> Any:
     if isinstance(nodes, dict):
-        return Fields(tuple((name, _places(nodes[name], place)) for name in sorted(nodes)))
+        return Fields(tuple((name, _places(nodes[name], place, order)) for name in order(nodes)))
     if isinstance(nodes, (tuple, list)):
-        return tuple(_places(node, place) for node in nodes)
+        return tuple(_places(node, place, order) for node in nodes)
     return place[id(nodes)]

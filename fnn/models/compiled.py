@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,11 +11,13 @@ import numpy as np
 from jax import Array, random
 
 from fnn import losses, metrics, optimizers
-from fnn.core import arguments, tree
+from fnn.core import tree
 from fnn.core.calling import applied_spec
+from fnn.core.config import Fields
 from fnn.core.masking import split_mask
 from fnn.models import sharing
 from fnn.models.weighted import Weighted
+from fnn.optimizers import current_learning_rate, with_learning_rate
 from fnn.training import checks, inputs
 from fnn.training.checks import check_guard
 from fnn.training.data import ArrayData
@@ -28,20 +31,10 @@ class Compiled(Weighted):
     """A network with weights, an optimizer and goals: what `Model` trains."""
 
     _compiled: dict[str, Any] | None = None
+    _rates: tuple[Any, ...] = ()  # that were set before there were weights
     _objective: Objective | None = None
     stop_training: bool = False
     history: History | None = None
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        arguments.refuse_methods(
-            cls,
-            ("call", "train_step", "test_step", "predict_step"),
-            "a network that is a value, and steps that are pure functions",
-            "do write a function that returns Model(inputs, outputs), or a subclass of Layer with "
-            "init and apply for Model(layer); in place of train_step give a pure "
-            "step(state, batch, key) -> (state, logs) to fnn.training.fit",
-        )
 
     def compile(
         self,
@@ -77,7 +70,7 @@ class Compiled(Weighted):
             "checks": checks,
         }
         _check_names(compiled)
-        self._compiled, self._objective = compiled, None
+        self._compiled, self._objective, self._rates = compiled, None, ()
         self.layer = sharing.refreshed(self.layer, list(self._shares))
         if self._train_state is not None:
             self._train_state = self._train_state.replace(optimizer=None)
@@ -90,14 +83,22 @@ class Compiled(Weighted):
     @property
     def learning_rate(self) -> Any:
         """The learning rate of the next step; None where the optimizer does not tell."""
-        self._ensure_optimizer()
-        return optimizers.current_learning_rate(self.optimizer, self.train_state.optimizer)
+        return current_learning_rate(self.optimizer, self._slots())
 
     @learning_rate.setter
-    def learning_rate(self, value: float) -> None:
-        self._ensure_optimizer()
-        changed = optimizers.with_learning_rate(self.train_state.optimizer, value)
-        self.train_state = self.train_state.replace(optimizer=changed)
+    def learning_rate(self, value: Any) -> None:
+        changed = with_learning_rate(self._slots(), value)
+        if self.built:
+            self.train_state = self.train_state.replace(optimizer=changed)
+        else:
+            self._rates += (value,)
+
+    def _slots(self) -> Any:
+        """The state of the optimizer; while there are no weights, one for none."""
+        if self.built:
+            self._ensure_optimizer()
+            return self.train_state.optimizer
+        return functools.reduce(with_learning_rate, self._rates, self.optimizer.init({}))
 
     def _require_compiled(self, call: str) -> dict[str, Any]:
         if self._compiled is None:
@@ -111,6 +112,7 @@ class Compiled(Weighted):
         now = self.train_state
         if now.optimizer is None:
             slots = init_optimizer(self.layer, self.optimizer, now.params)
+            slots = functools.reduce(with_learning_rate, self._rates, slots)
             self.train_state = now.replace(optimizer=slots)
 
     # -- data ------------------------------------------------------------------------------------
@@ -227,8 +229,11 @@ class Compiled(Weighted):
         labels = [label for goal in goals for label, _, _ in goal.metrics]
         if len(goals) < 2:
             return ["loss", *labels]
-        parts = [f"{goal.name}_loss" for goal in goals if goal.loss is not None]
-        return ["loss", *parts, *sorted(labels)]
+        outputs = getattr(self.layer, "outputs", None)  # a dict of outputs as it was written
+        written = [name for name, _ in outputs.items] if isinstance(outputs, Fields) else []
+        names = [goal.name for goal in goals if goal.loss is not None]
+        names.sort(key=lambda name: written.index(name) if name in written else 0)
+        return ["loss", *(f"{name}_loss" for name in names), *sorted(labels)]
 
     def metric_directions(self) -> dict[str, str | None]:
         """For each metric whether more ("max") or less ("min") is better."""

@@ -246,8 +246,7 @@ class Model(Batchwise):
             )
             total = stream.steps
         else:
-            rows = self._arrays(x)["x"]
-            self._check_inputs(rows)
+            rows = self._rows_of_batch((x,))
             count, size = len(jax.tree.leaves(rows)[0]), batch_size_for(batch_size, None, 1)
             if count == 0:
                 return self._nothing(rows)
@@ -278,9 +277,10 @@ class Model(Batchwise):
     def save(self, path: Any, overwrite: bool = True) -> None:
         """Writes the network and its weights into one file, whole or not at all.
 
-        A zip of JSON and safetensors, read by `fnn.load`, whatever the file is called: a script may
-        go on to say "best.keras", but Keras cannot read it. Raises ValueError for a function or
-        layer that has no registered name, FileExistsError with `overwrite=False`.
+        A zip of JSON and safetensors, read by `fnn.load`, whatever it is called ("best.keras" too,
+        which Keras cannot read then). The optimizer's state is not in it, so a training starts anew
+        (`callbacks.BackupAndRestore` keeps all of one). Raises ValueError for a function or layer
+        that has no registered name, FileExistsError with `overwrite=False`.
         """
         archive.save_model(self, path, overwrite=overwrite)
 

@@ -6,14 +6,12 @@ from fnn.core.registry import lookup, names_of, register
 from fnn.optimizers import schedules
 from fnn.optimizers.optimizer import (
     Optimizer,
-    current_learning_rate,
-    expand_updates,
     get,
     loss_scale,
     run_update,
-    with_learning_rate,
 )
 from fnn.optimizers.own import Ftrl, Muon, Nadam, ScheduleFreeAdamW
+from fnn.optimizers.rates import current_learning_rate, with_learning_rate
 from fnn.optimizers.rule import Rule
 from fnn.optimizers.rules import (
     SGD,
@@ -28,6 +26,7 @@ from fnn.optimizers.rules import (
     RMSprop,
 )
 from fnn.optimizers.several import ByPath, LossScaleOptimizer
+from fnn.optimizers.updates import expand_updates
 
 __all__ = [
     "SGD",

@@ -1,17 +1,22 @@
-"""Optimizer: a frozen value that is an optax transformation; its rate, updates of its own."""
+"""Optimizer: a frozen value that is an optax transformation, in Keras's words."""
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import functools
 import inspect
 from collections.abc import Iterator
+from dataclasses import field
 from typing import Any, ClassVar, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax import Array
 
-from fnn.core import tree
 from fnn.core.config import Value, resolve
+from fnn.optimizers.rates import is_own
 
 State: TypeAlias = Any
 
@@ -25,7 +30,8 @@ class Optimizer(Value, loadable=False):
     For a rule of your own write that pair, or, where gradients at one point are not enough,
     `get_updates(loss, params)`: training calls it in place of both. `loss` is a pure function of
     `params`. It returns what to add: a tree like `params`, or a dict of "path/to/weight" -> update
-    (or a part of the tree); what is left out stays as it is. Plain gradient descent is
+    (or a part of the tree), what is left out stays as it is; or a list of all, in the order of
+    `jax.tree.leaves(params)`. Plain gradient descent is
 
     >>> class Descent(Optimizer):
     ...     def __init__(self, learning_rate=0.01):
@@ -40,13 +46,31 @@ class Optimizer(Value, loadable=False):
 
     kind: ClassVar[str] = "optimizer"
 
+    learning_rate: Any = None
+    name: str | None = field(default=None, kw_only=True)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if not cls._open:
+            cls.__init__ = _by_position(cls.__init__)  # type: ignore[method-assign]
+
     def init(self, params: Any) -> State:
-        """The state before the first step: the step, and the learning rate if it is a number."""
-        rate = getattr(self, "learning_rate", None)
-        state: dict[str, Any] = {"step": jnp.zeros((), jnp.int32)}
-        if rate is not None and not callable(rate):
+        """The state before the first step: the step, and the learning rate of that step."""
+        rate, step = getattr(self, "learning_rate", None), jnp.zeros((), jnp.int32)
+        state: dict[str, Any] = {"step": step}
+        if callable(rate):
+            state["scheduled"] = jnp.ones((), bool)  # until a number is set in place of it
+            rate = rate(step)
+        if rate is not None:
             state["learning_rate"] = jnp.asarray(rate, jnp.float32)
         return state
+
+    def rate_at(self, state: State, step: Any) -> Array:
+        """The learning rate of a step: that of the schedule, unless a number was set instead."""
+        held, rate = state["learning_rate"], getattr(self, "learning_rate", None)
+        if not callable(rate):
+            return held
+        return jnp.where(state["scheduled"], jnp.asarray(rate(step), jnp.float32), held)
 
     def update(
         self, grads: Any, state: State, params: Any = None, **extra: Any
@@ -58,14 +82,19 @@ class Optimizer(Value, loadable=False):
         )
 
     @property
+    def inner(self) -> tuple[Any, ...]:
+        """The optimizers that this one is made of."""
+        return ()
+
+    @property
     def accumulates(self) -> bool:
         """Whether gradients may wait in the state, for `flush`."""
-        return False
+        return any(getattr(rule, "accumulates", False) for rule in self.inner)
 
     @property
     def averages(self) -> bool:
         """Whether a running average of the weights is kept in the state, for `average`."""
-        return False
+        return any(getattr(rule, "averages", False) for rule in self.inner)
 
     def flush(self, state: State, params: Any) -> tuple[Any, State]:
         """(updates, new state) by gradients that wait in the state; for the end of an epoch."""
@@ -75,70 +104,87 @@ class Optimizer(Value, loadable=False):
         """The weights to keep after training; `params` unless their average is kept."""
         return params
 
+    def without_rate(self) -> Any:
+        """This optimizer without what its state holds anyway; see `without_rate`."""
+        return self
+
+    def _changed(self, **attributes: Any) -> Any:
+        """A copy with some attributes changed, of a class with an `__init__` of its own too."""
+        changed = copy.copy(self)
+        for name, value in attributes.items():
+            object.__setattr__(changed, name, value)
+        return changed
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "learning_rate" and "_sealed" in vars(self):
+            raise dataclasses.FrozenInstanceError(
+                f"{type(self).__name__} is a value: expected no assignment to its learning_rate, "
+                f"received {value!r}; do model.learning_rate = {value!r}, which holds from the "
+                "next step on"
+            )
+        super().__setattr__(name, value)
+
     def __iter__(self) -> Iterator[Any]:
         """`init, update = optimizer`."""
         return iter((self.init, self.update))
 
 
-def current_learning_rate(optimizer: Any, state: State) -> Any:
-    """The learning rate of the next step, as an array; None where it is not known (plain optax).
+# The arguments that Keras's optimizers share, in the order in which they follow their own.
+SHARED = (
+    "weight_decay",
+    "clipnorm",
+    "clipvalue",
+    "global_clipnorm",
+    "use_ema",
+    "ema_momentum",
+    "ema_overwrite_frequency",
+    "loss_scale_factor",
+    "gradient_accumulation_steps",
+    "name",
+)
+_FREE, _NAMED = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
 
-    Of `ByPath` a dict, with the rate of each pattern.
+
+def _by_position(init: Any) -> Any:
+    """`init` with arguments by keyword at Keras's positions too: a class's own, then `SHARED`.
+
+    A dataclass would put the fields of its bases first, so those are declared by keyword.
+    """
+    rank = {name: place for place, name in enumerate(SHARED, 1)}
+    place = lambda p: rank.get(p.name, len(SHARED) + 1) if p.kind is _NAMED else 0
+    signature = inspect.signature(init)
+    free = [
+        # a method of Keras's, which changes the optimizer, and none of its arguments
+        p if p.name == "exclude_from_weight_decay" else p.replace(kind=_FREE)
+        for p in sorted(signature.parameters.values(), key=place)
+    ]
+    shown = signature.replace(parameters=sorted(free, key=lambda p: p.kind))
+
+    @functools.wraps(init)
+    def by_position(*args: Any, **kwargs: Any) -> None:
+        init(**shown.bind(*args, **kwargs).arguments)
+
+    by_position.__signature__ = shown  # type: ignore[attr-defined]
+    return by_position
+
+
+def without_rate(optimizer: Any) -> Any:
+    """What a step needs of the optimizer: None for a learning rate that is a number.
+
+    That number stands in the state, so optimizers that differ in nothing else come out equal and
+    share a compiled step. A rule that reads its own number inside a step fails, as it should.
 
     >>> from fnn.optimizers import SGD
-    >>> current_learning_rate(SGD(0.5), SGD(0.5).init({})).item()
-    0.5
+    >>> without_rate(SGD(0.5)) == without_rate(SGD(0.1))
+    True
     """
-    if isinstance(state, dict) and "learning_rate" in state:
-        return state["learning_rate"]
-    if isinstance(state, dict) and "inner" in state:
-        return current_learning_rate(optimizer.inner_optimizer, state["inner"])
-    if isinstance(state, dict) and "rules" in state:
-        rules = optimizer.optimizers
-        return {name: current_learning_rate(rules[name], s) for name, s in state["rules"].items()}
-    hyperparameters = getattr(state, "hyperparams", {})
-    if "learning_rate" in hyperparameters:
-        return jnp.asarray(hyperparameters["learning_rate"])
-    schedule = getattr(optimizer, "learning_rate", None)
-    if callable(schedule) and isinstance(state, dict) and "step" in state:
-        return jnp.asarray(schedule(state["step"]), jnp.float32)
-    return None
+    return optimizer.without_rate() if isinstance(optimizer, Optimizer) else optimizer
 
 
-def with_learning_rate(state: State, value: Any) -> State:
-    """The optimizer state with another learning rate; nothing is compiled anew.
-
-    For the state of `ByPath` one number is the rate of every rule, a dict those of the patterns in
-    it. Raises ValueError where the state holds no rate: a schedule sets it, or a plain optax chain.
-
-    >>> from fnn.optimizers import SGD
-    >>> state = with_learning_rate(SGD(0.5).init({}), 0.25)
-    >>> current_learning_rate(SGD(0.5), state).item()  # the state counts, not the field
-    0.25
-    """
-    if isinstance(state, dict) and "learning_rate" in state:
-        return {**state, "learning_rate": jnp.asarray(value, jnp.float32)}
-    if isinstance(state, dict) and "inner" in state:
-        return {**state, "inner": with_learning_rate(state["inner"], value)}
-    if isinstance(state, dict) and "rules" in state:
-        rules = state["rules"]
-        rates = value if isinstance(value, dict) else dict.fromkeys(rules, value)
-        if not set(rates) <= set(rules):
-            raise ValueError(
-                f"expected learning rates by the patterns {list(rules)}, received {list(rates)}; "
-                "do give a number for all, or a dict of some of these"
-            )
-        changed = {name: with_learning_rate(rules[name], rate) for name, rate in rates.items()}
-        return {**state, "rules": {**rules, **changed}}
-    if "learning_rate" in getattr(state, "hyperparams", {}):
-        old = state.hyperparams["learning_rate"]
-        changed = {**state.hyperparams, "learning_rate": jnp.asarray(value, jnp.asarray(old).dtype)}
-        return state._replace(hyperparams=changed)
-    raise ValueError(
-        "expected an optimizer state that holds a learning rate, received one without (the rate is "
-        "set by a schedule, or by plain optax); do make the optimizer with a number as "
-        "learning_rate, or with optax.inject_hyperparams"
-    )
+def stays_finite(optimizer: Any) -> bool:
+    """Whether updates are finite if gradients are, as those of fnn's own optimizers: no check."""
+    own = type(optimizer).__module__.partition(".")[0] == "fnn"
+    return own and all(map(stays_finite, optimizer.inner))
 
 
 def loss_scale(state: State) -> Array | None:
@@ -151,14 +197,52 @@ def loss_scale(state: State) -> Array | None:
     return state.get("loss_scale") if isinstance(state, dict) else None
 
 
+_KEPT = {
+    "accumulated": "gradient_accumulation_steps",
+    "average": "use_ema",
+    "loss_scale": "loss scaling",
+}
+
+
+def _kept(state: State) -> Iterator[str]:
+    """What optimizers of fnn anywhere in a state keep in it for `flush`, `average` and the loss."""
+    for part in filter(is_own, jax.tree.leaves(state, is_leaf=is_own)):
+        yield from (word for name, word in _KEPT.items() if name in part)
+        yield from _kept((part.get("inner"), *part.get("rules", {}).values()))
+
+
+def start(optimizer: Any, params: Any) -> State:
+    """The state of an optimizer of fnn or optax before the first step.
+
+    Raises ValueError for one that training cannot serve.
+    """
+    state = optimizer.init(params)
+    hidden = [] if isinstance(optimizer, Optimizer) else sorted(set(_kept(state)))
+    if hidden:
+        raise ValueError(
+            f"expected {' and '.join(hidden)} in an optimizer of fnn outside of all others, "
+            "received it inside one of optax, which hands on neither the weight of a batch nor the "
+            "average; do clip, decay or split by fnn.optimizers (clipvalue, weight_decay, ByPath), "
+            "or have optax do it all (optax.MultiSteps, optax.ema)"
+        )
+    paired = lambda part: isinstance(part, optax.LookaheadState)
+    if any(map(paired, jax.tree.leaves(state, is_leaf=paired))):
+        raise ValueError(
+            "expected an optimizer of one set of weights, received optax.lookahead, which wants "
+            "them in pairs (optax.LookaheadParams); do train those by a step of your own with "
+            "fnn.training.fit, or keep an average: Adam(use_ema=True, ema_overwrite_frequency=5)"
+        )
+    return state
+
+
 def run_update(
     optimizer: Any, grads: Any, state: State, params: Any, weight: Any = 1.0, **extra: Any
 ) -> tuple[Any, State]:
     """`optimizer.update` of fnn or optax, given those of the extra arguments that it takes.
 
-    `weight` says by how much these gradients count among others that are averaged with them.
+    `weight` says by how much these gradients count among others that are averaged with them; None
+    that they are to be added.
 
-    >>> import optax
     >>> optimizer, w = optax.sgd(0.5), jnp.ones(1)
     >>> updates, state = run_update(optimizer, w, optimizer.init(w), w, weight=32)
     >>> updates.tolist()
@@ -170,38 +254,6 @@ def run_update(
     if "weight" in takes:
         extra["weight"] = weight
     return optimizer.update(grads, state, params, **extra)
-
-
-def expand_updates(updates: Any, params: Any) -> Any:
-    """Updates as `get_updates` returns them, as a tree like `params`: zeros where none is given.
-
-    Raises ValueError for a path that is no weight and for an update of another shape.
-
-    >>> expand_updates({"dense/bias": 1.0}, {"dense": {"bias": 0.0, "kernel": 0.0}})
-    {'dense': {'bias': 1.0, 'kernel': 0.0}}
-    """
-    if not isinstance(params, dict):
-        return updates
-    given = {"/".join(path): leaf for path, leaf in tree.flatten(updates) if path}
-    known = {"/".join(path): (path, leaf) for path, leaf in tree.flatten(params)}
-    unknown = [path for path in given if path not in known and given[path] is not None]
-    if unknown:
-        raise ValueError(
-            f"expected updates of weights, received {unknown}, which are none; do name them by "
-            f"path: {', '.join(list(known)[:8])}"
-        )
-    expanded = []
-    for name, (path, weight) in known.items():
-        update = given.get(name)
-        if update is None:
-            update = jax.tree.map(jnp.zeros_like, weight) if hasattr(weight, "shape") else 0.0
-        elif jnp.shape(update) not in ((), jnp.shape(weight)):
-            raise ValueError(
-                f"expected an update of shape {jnp.shape(weight)} for {name}, received "
-                f"{jnp.shape(update)}; do return what is to be added to the weight"
-            )
-        expanded.append((path, update))
-    return tree.unflatten(expanded)
 
 
 def get(identifier: Any) -> Any:

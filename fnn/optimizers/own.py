@@ -193,7 +193,8 @@ class Muon(Rule):
     The update of a matrix is U V^T of its momentum U S V^T, near enough, by `ns_steps` of a
     Newton-Schulz iteration, times sqrt(longer side) * `rms_rate`. Weights of other than 2
     axes, those with "embedding" in their path (`exclude_embeddings`) and those whose path matches a
-    pattern of `exclude_layers` take Adam's step, at `adam_lr_ratio` times the learning rate.
+    pattern of `exclude_layers` take Adam's step, at `adam_lr_ratio` times the learning rate: that
+    of `Adam` here, which differs from Keras's where gradients are as small as epsilon.
     Source: Jordan et al. 2024, Muon; Liu et al. 2025, Muon is Scalable, section 2.
 
     >>> optimizer = Muon(1.0, weight_decay=None, adam_weight_decay=None, rms_rate=None)
@@ -209,16 +210,16 @@ class Muon(Rule):
     adam_weight_decay: float | None = 0.004
     epsilon: float = 1e-7
     weight_decay: float | None = field(default=0.004, kw_only=True)
-    exclude_layers: tuple[str, ...] | None = None
-    exclude_embeddings: bool = True
-    muon_a: float = 3.4445
-    muon_b: float = -4.775
-    muon_c: float = 2.0315
-    adam_lr_ratio: float = 1
-    momentum: float = 0.95
-    ns_steps: int = 5
-    nesterov: bool = True
-    rms_rate: float | None = 0.2
+    exclude_layers: tuple[str, ...] | None = field(default=None, kw_only=True)
+    exclude_embeddings: bool = field(default=True, kw_only=True)
+    muon_a: float = field(default=3.4445, kw_only=True)
+    muon_b: float = field(default=-4.775, kw_only=True)
+    muon_c: float = field(default=2.0315, kw_only=True)
+    adam_lr_ratio: float = field(default=1, kw_only=True)
+    momentum: float = field(default=0.95, kw_only=True)
+    ns_steps: int = field(default=5, kw_only=True)
+    nesterov: bool = field(default=True, kw_only=True)
+    rms_rate: float | None = field(default=0.2, kw_only=True)
 
     def validate(self) -> None:
         for argument in ("adam_beta_1", "adam_beta_2", "momentum"):

@@ -13,15 +13,16 @@ from jax import Array
 
 from fnn.core import arguments
 from fnn.core.arguments import wrong
-from fnn.core.paths import check_patterns, fits_any, path_name
-from fnn.optimizers.optimizer import Optimizer, State, current_learning_rate
+from fnn.core.paths import check_fits, check_patterns, fits_any, path_name
+from fnn.optimizers.optimizer import Optimizer, State
 
 
 class Rule(Optimizer, loadable=False):
     """An optimizer of Keras: a rule of optax, with clipping, weight decay and accumulation around.
 
-    `learning_rate` is a number or a schedule (any function of the step). A number becomes a float32
-    array in the state: `with_learning_rate(state, value)` changes it, and nothing is compiled anew.
+    `learning_rate` is a number or a schedule (any function of the step). The state holds that of
+    the next step: `with_learning_rate(state, value)` sets a number, also in place of the schedule,
+    and nothing is compiled anew. `rule` and `descend` are given it and must not read their own.
 
     In this order, as in Keras: gradients are averaged over `gradient_accumulation_steps` calls (the
     updates between are zeros), clipped (`clipnorm` each weight by itself, `global_clipnorm` all
@@ -30,13 +31,16 @@ class Rule(Optimizer, loadable=False):
     Keras it does, which differs only while the rate changes).
 
     Each of the gradients averaged counts by `weight`: training gives the number of entries in the
-    loss of its batch, so that several batches are one large one, whatever is short or masked. (Of
-    several losses it gives the number of rows, and where masks leave their outputs different shares
-    of steps, that is not exact.) What waits at the end of an epoch is taken then (`flush`).
+    loss of its batch, so that several batches are one large one, whatever is short or masked. With
+    `weight=None`, which training gives for losses that are sums, they are added. (Of several losses
+    it gives the number of rows, and where masks leave their outputs different shares of steps, that
+    is not exact; nor is a regularizer beside a sum, which counts with every batch.) What waits at
+    the end of an epoch is taken then (`flush`).
     Schedules count calls, as in Keras.
 
-    All weights decay, but those whose path fits a pattern in `exclude_from_weight_decay`, or that
-    are biases or scales and shifts of norms, if "biases_and_norms" is in it.
+    All weights decay, but those whose path fits a pattern in `exclude_from_weight_decay`; in it
+    "biases_and_norms" stands for biases, scales and shifts of norms and the slopes of PReLU, not
+    for embeddings. `init` raises ValueError for a pattern that fits no weight.
 
     With `use_ema` the state holds a running average of the weights, `state["average"]`, moved by
     every update (in Keras by every gradient that is accumulated, too). It takes the place of the
@@ -62,7 +66,6 @@ class Rule(Optimizer, loadable=False):
     ema_overwrite_frequency: int | None = field(default=None, kw_only=True)
     loss_scale_factor: float | None = field(default=None, kw_only=True)
     gradient_accumulation_steps: int | None = field(default=None, kw_only=True)
-    name: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         rate = self.learning_rate
@@ -101,6 +104,8 @@ class Rule(Optimizer, loadable=False):
         return self.use_ema
 
     def init(self, params: Any) -> State:
+        paths = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+        check_fits(self, "exclude_from_weight_decay", self.exclude_from_weight_decay, paths)
         state = {**super().init(params), "rule": self.rule().init(params)}
         if self.accumulates:
             state["accumulated"] = _nothing(params)
@@ -119,13 +124,16 @@ class Rule(Optimizer, loadable=False):
             )
         run = self._accumulate if self.accumulates else self._step
         updates, new = run(grads, state, params, weight)
-        return updates, {**new, "step": state["step"] + 1}
+        step = state["step"] + 1
+        return updates, {**new, "step": step, "learning_rate": self.rate_at(state, step)}
 
     def _accumulate(self, grads: Any, state: State, params: Any, weight: Any) -> tuple[Any, State]:
         old = state["accumulated"]
+        sums = weight is None
+        share = 1.0 if sums else weight
         held = {
-            "sum": jax.tree.map(lambda s, g: s + weight * g.astype(s.dtype), old["sum"], grads),
-            "weight": old["weight"] + weight,
+            "sum": jax.tree.map(lambda s, g: s + share * g.astype(s.dtype), old["sum"], grads),
+            "weight": jnp.ones(()) if sums else old["weight"] + weight,
             "count": old["count"] + 1,
         }
         state = {**state, "accumulated": held}
@@ -147,19 +155,22 @@ class Rule(Optimizer, loadable=False):
         none = jax.tree.map(jnp.zeros_like, params)
         if not self.accumulates:
             return none, state
-        last = {**state, "step": state["step"] - 1}  # the rate is that of the last gradient
+        last = {**state, "learning_rate": self.rate_at(state, state["step"] - 1)}
 
         def release() -> tuple[Any, State]:
             updates, new = self._release(params, last, params)
-            return updates, {**new, "step": state["step"]}
+            return updates, {**new, "learning_rate": state["learning_rate"]}
 
         return jax.lax.cond(state["accumulated"]["count"] > 0, release, lambda: (none, state))
+
+    def without_rate(self) -> Any:
+        return self if callable(self.learning_rate) else self._changed(learning_rate=None)
 
     def average(self, state: State, params: Any) -> Any:
         return state["average"] if self.use_ema else params
 
     def _step(self, grads: Any, state: State, params: Any, weight: Any = None) -> tuple[Any, State]:
-        rate: Any = current_learning_rate(self, state)
+        rate: Any = state["learning_rate"]
         clipped, decays = _clip(self, grads), self._decays(params)
         if decays is None:
             updates, inner = self.descend(clipped, state["rule"], params, rate)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from fnn.core import arguments
 from fnn.core.arguments import wrong
 from fnn.core.config import Fields
-from fnn.core.paths import check_patterns, fits, path_name
-from fnn.optimizers.optimizer import Optimizer, State, get, run_update
+from fnn.core.paths import check_fits, check_patterns, fits, path_name
+from fnn.optimizers.optimizer import Optimizer, State, get, run_update, start, without_rate
 
 
 class ByPath(Optimizer):
@@ -19,7 +19,8 @@ class ByPath(Optimizer):
 
     `rules` is a dict of pattern -> optimizer (fnn's, optax's, a name); `*` stands for any part of
     one name, `**` for any number of names, "biases_and_norms" for what that says. Clipping by a
-    global norm, accumulation and averages are those of each optimizer, over its own weights.
+    global norm, accumulation and averages are those of each optimizer, over its own weights; an
+    optimizer that evaluates the loss itself (optax.lbfgs) does so with the others' weights fixed.
     The learning rate is a dict by pattern, `model.learning_rate = {"encoder/**": 1e-5}` changes
     one. Raises ValueError for weights that fit no pattern and patterns that fit no weight.
 
@@ -30,7 +31,8 @@ class ByPath(Optimizer):
     [-0.5]
     """
 
-    rules: Any
+    learning_rate: ClassVar[None] = None  # type: ignore[misc]  # each rule has its own
+    rules: Any  # type: ignore[misc]
 
     def validate(self) -> None:
         rules = self.rules.as_dict() if isinstance(self.rules, Fields) else {}
@@ -55,16 +57,12 @@ class ByPath(Optimizer):
         return self.rules.as_dict()
 
     @property
-    def accumulates(self) -> bool:
-        return any(getattr(rule, "accumulates", False) for rule in self.optimizers.values())
-
-    @property
-    def averages(self) -> bool:
-        return any(getattr(rule, "averages", False) for rule in self.optimizers.values())
+    def inner(self) -> tuple[Any, ...]:
+        return tuple(self.optimizers.values())
 
     def init(self, params: Any) -> State:
         parts = self._parts(params, check=True)
-        rules = {name: rule.init(parts[name]) for name, rule in self.optimizers.items()}
+        rules = {name: start(rule, parts[name]) for name, rule in self.optimizers.items()}
         return {"step": jnp.zeros((), jnp.int32), "rules": rules}
 
     def update(
@@ -73,10 +71,21 @@ class ByPath(Optimizer):
         own = self._parts(params) if params is not None else {}
 
         def step(name: str, rule: Any, slots: Any, part: Any) -> tuple[Any, Any]:
-            return run_update(rule, part, slots, own.get(name), weight=weight)
+            more = self._extra(name, extra, params)
+            return run_update(rule, part, slots, own.get(name), weight=weight, **more)
 
         updates, state = self._each(step, state, grads)
         return updates, {**state, "step": state["step"] + 1}
+
+    def _extra(self, name: str, extra: dict[str, Any], params: Any) -> dict[str, Any]:
+        """The extra arguments for one rule: the gradients cut, the loss one of its own weights."""
+        more = dict(extra)
+        if "grad" in extra:
+            more["grad"] = self._parts(extra["grad"])[name]
+        if "value_fn" in extra:
+            leaves = _by_path(params)
+            more["value_fn"] = lambda part: extra["value_fn"](_whole({**leaves, **part}, params))
+        return more
 
     def flush(self, state: State, params: Any) -> tuple[Any, State]:
         def step(name: str, rule: Any, slots: Any, part: Any) -> tuple[Any, Any]:
@@ -92,19 +101,22 @@ class ByPath(Optimizer):
 
         return self._each(step, state, params)[0]
 
+    def without_rate(self) -> Any:
+        rules = ((name, without_rate(rule)) for name, rule in self.rules.items)
+        return self._changed(rules=Fields(tuple(rules)))
+
     def _each(self, step: Any, state: State, whole: Any) -> tuple[Any, State]:
         """`step` of every rule on its part of a tree: the joined results, the new state."""
         parts, joined, rules = self._parts(whole), {}, {}
         for name, rule in self.optimizers.items():
             part, rules[name] = step(name, rule, state["rules"][name], parts[name])
             joined.update(part)
-        put = lambda path, leaf: joined[path_name(path)]
-        return jax.tree_util.tree_map_with_path(put, whole), {**state, "rules": rules}
+        return _whole(joined, whole), {**state, "rules": rules}
 
     def _parts(self, whole: Any, check: bool = False) -> dict[str, dict[str, Any]]:
         """For each pattern the leaves of a tree that are its own, by path."""
         parts: dict[str, dict[str, Any]] = {name: {} for name in self.optimizers}
-        leaves = {path_name(p): leaf for p, leaf in jax.tree_util.tree_leaves_with_path(whole)}
+        leaves = _by_path(whole)
         for path, leaf in leaves.items():
             own = next((name for name in parts if fits(name, path)), None)
             if own is None:
@@ -113,13 +125,18 @@ class ByPath(Optimizer):
                     f'{list(parts)}, of which {path} fits none; do add "**" as the last one'
                 )
             parts[own][path] = leaf
-        idle = [name for name in parts if check and not any(fits(name, path) for path in leaves)]
-        if idle and leaves:
-            raise ValueError(
-                f"ByPath: expected patterns of weights, received {idle}, which fit none of "
-                f"{', '.join(list(leaves)[:8])}; do look at the paths in model.params"
-            )
+        if check:
+            check_fits(self, "rules", tuple(parts), list(leaves))
         return parts
+
+
+def _by_path(whole: Any) -> dict[str, Any]:
+    return {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(whole)}
+
+
+def _whole(leaves: dict[str, Any], like: Any) -> Any:
+    """The tree of which `leaves` are those by path."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: leaves[path_name(path)], like)
 
 
 class LossScaleOptimizer(Optimizer):
@@ -138,10 +155,10 @@ class LossScaleOptimizer(Optimizer):
     (-2.0, 0.0, 4.0)
     """
 
-    inner_optimizer: Any
+    learning_rate: ClassVar[None] = None  # type: ignore[misc]  # that of the inner one
+    inner_optimizer: Any  # type: ignore[misc]
     initial_scale: float = 32768.0
     dynamic_growth_steps: int = 2000
-    name: str | None = None
 
     def validate(self) -> None:
         object.__setattr__(self, "inner_optimizer", get(self.inner_optimizer))
@@ -151,19 +168,15 @@ class LossScaleOptimizer(Optimizer):
         arguments.positive_int(self, "dynamic_growth_steps")
 
     @property
-    def accumulates(self) -> bool:
-        return getattr(self.inner_optimizer, "accumulates", False)
-
-    @property
-    def averages(self) -> bool:
-        return getattr(self.inner_optimizer, "averages", False)
+    def inner(self) -> tuple[Any, ...]:
+        return (self.inner_optimizer,)
 
     def init(self, params: Any) -> State:
         return {
             "step": jnp.zeros((), jnp.int32),
             "loss_scale": jnp.asarray(self.initial_scale, jnp.float32),
             "good_steps": jnp.zeros((), jnp.int32),
-            "inner": self.inner_optimizer.init(params),
+            "inner": start(self.inner_optimizer, params),
         }
 
     def update(
@@ -202,3 +215,6 @@ class LossScaleOptimizer(Optimizer):
     def average(self, state: State, params: Any) -> Any:
         inner = self.inner_optimizer
         return inner.average(state["inner"], params) if isinstance(inner, Optimizer) else params
+
+    def without_rate(self) -> Any:
+        return self._changed(inner_optimizer=without_rate(self.inner_optimizer))

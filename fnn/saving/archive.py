@@ -29,7 +29,13 @@ class FileError(ValueError):
 
 
 def save_model(model: Any, path: Any, overwrite: bool = True) -> None:
-    """Writes `model`, its network, its weights, how it was compiled: what `model.save` does."""
+    """Writes `model`, its network, its weights, how it was compiled: what `model.save` does.
+
+    >>> model = fnn.Sequential([fnn.layers.Dense(1, input_shape=(2,))])
+    >>> save_model(model, "model.fnn")
+    >>> fnn.load("model.fnn").layer == model.layer
+    True
+    """
     model.train_state  # noqa: B018 - says so if there are no weights yet
     config = json.dumps(_model_config(model), indent=1, allow_nan=False).encode()
     weights = _weights(model)

@@ -165,7 +165,8 @@ class CosineDecay(Schedule):
     """Half a cosine from the peak down to `alpha` times the peak in `decay_steps`, then constant.
 
     With `warmup_target` the rate first climbs straight from `initial_learning_rate` to that target
-    in `warmup_steps`, which come on top of `decay_steps`, and decays from there.
+    in `warmup_steps`, which come on top of `decay_steps`, and decays from there; without a target
+    there is no warm-up, whatever `warmup_steps` (as in Keras).
     Source: Loshchilov and Hutter 2017, SGDR, section 3.
 
     >>> CosineDecay(0.0, decay_steps=10, warmup_target=1.0, warmup_steps=5)(5).item()
@@ -181,14 +182,6 @@ class CosineDecay(Schedule):
 
     def validate(self) -> None:
         arguments.positive(self, "decay_steps")
-        if self.warmup_target is None and self.warmup_steps:
-            raise wrong(
-                self,
-                "warmup_target",
-                f"to be the rate to reach in warmup_steps={self.warmup_steps}",
-                None,
-                "do e.g. warmup_target=0.001",
-            )
 
     def __call__(self, step: Any) -> Array:
         step = as_float(step)
@@ -207,6 +200,8 @@ class CosineDecay(Schedule):
 class CosineDecayRestarts(Schedule):
     """Cosine decays one after another: each `t_mul` times as long and `m_mul` times as high.
 
+    Cycles that become shorter (`t_mul` below 1) come to an end after first_decay_steps / (1 -
+    t_mul), from where the rate is `alpha` times the first (in Keras NaN).
     Source: Loshchilov and Hutter 2017, SGDR, section 3.
 
     >>> CosineDecayRestarts(1.0, first_decay_steps=10, t_mul=1.0)(10).item()
@@ -222,20 +217,21 @@ class CosineDecayRestarts(Schedule):
 
     def validate(self) -> None:
         arguments.positive(self, "first_decay_steps")
-        if not isinstance(self.t_mul, (int, float)) or not self.t_mul >= 1:
-            raise wrong(self, "t_mul", "to be at least 1", self.t_mul)
+        arguments.positive(self, "t_mul")
 
     def __call__(self, step: Any) -> Array:
-        passed = as_float(step) / float(self.first_decay_steps)
+        passed, ended = as_float(step) / float(self.first_decay_steps), jnp.zeros((), bool)
         if self.t_mul == 1:
             restarts = jnp.floor(passed)
             passed = passed - restarts
         else:
             # the cycles before number i take (t_mul ** i - 1) / (t_mul - 1) first cycles
             ratio = jnp.float32(self.t_mul)
-            restarts = jnp.floor(jnp.log(1 + passed * (ratio - 1)) / jnp.log(ratio))
+            growth = 1 + passed * (ratio - 1)
+            ended, growth = growth <= 0, jnp.where(growth <= 0, 1, growth)
+            restarts = jnp.floor(jnp.log(growth) / jnp.log(ratio))
             before = (jnp.power(ratio, restarts) - 1) / (ratio - 1)
             passed = (passed - before) / jnp.power(ratio, restarts)
         height = jnp.power(jnp.float32(self.m_mul), restarts)
-        cosine = 0.5 * height * (1 + jnp.cos(math.pi * passed))
+        cosine = jnp.where(ended, 0, 0.5 * height * (1 + jnp.cos(math.pi * passed)))
         return self.initial_learning_rate * ((1 - self.alpha) * cosine + self.alpha)

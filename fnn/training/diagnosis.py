@@ -41,7 +41,7 @@ def first_not_finite(layer: Layer, params: Any, state: Any, x: Any, ctx: Context
 
 
 def diagnose(layer: Layer, loss: Any, now: Any, batch: Any, key: Any) -> str:
-    """In words what is not finite first: the inputs, a layer's outputs, the loss, a gradient.
+    """In words what is not finite first: inputs, a layer's outputs, the loss, a gradient, updates.
 
     `loss(params, now, batch, key) -> (loss, more)`, as `make_loss` makes it.
     """
@@ -58,4 +58,6 @@ def diagnose(layer: Layer, loss: Any, now: Any, batch: Any, key: Any) -> str:
     if not is_finite(value):
         return "the loss"
     bad = ["/".join(path) for path, leaf in tree.flatten(grads) if not is_finite(leaf)]
-    return f"the gradient of {', '.join(bad[:4]) or 'a weight'}"
+    if not bad:
+        return "the updates of the optimizer"
+    return f"the gradient of {', '.join(bad[:4])}"

@@ -56,9 +56,10 @@ def by_node(x: Any, nodes: Any) -> Any:
         return (x,)
     if isinstance(nodes, Node) and isinstance(x, dict):
         if set(x) != {nodes.name}:
+            named = f", or a dict with {nodes.name!r}" if nodes.name else ""
             raise ValueError(
-                f"expected one array as input{f', or a dict with {nodes.name!r}' if nodes.name else ''}"
-                f", received a dict with {sorted(x)}; do give the array"
+                f"expected one array as input{named}, received a dict with {sorted(x)}; do give "
+                "the array"
             )
         return x[nodes.name]
     return x

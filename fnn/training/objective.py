@@ -125,11 +125,15 @@ class Objective(Value, loadable=False):
         return total, count
 
 
-def entries(loss: Tally) -> Array:
+def entries(objective: Objective, loss: Tally) -> Array | None:
     """How many entries the loss of a batch is a mean over; of several losses, how many rows.
 
-    The gradients of several masked losses would each need a sum and a count of their own.
+    None where every loss is a sum: gradients of several batches are then added. Those of several
+    losses under different masks would each need a sum and a count of their own.
     """
+    losses = [goal.loss for goal in objective.goals if goal.loss is not None]
+    if losses and all(getattr(one, "reduction", "") in ("sum", "none", None) for one in losses):
+        return None
     *outputs, (_, rows) = loss.sums
     return outputs[0][1] if len(outputs) == 1 else rows
 

@@ -19,6 +19,7 @@ from fnn.core.layer import Layer
 from fnn.core.masking import Masked, is_masked, strip_masks
 from fnn.metrics import Mean
 from fnn.optimizers import expand_updates, loss_scale, run_update
+from fnn.optimizers.optimizer import start, stays_finite, without_rate
 from fnn.training.objective import Objective, entries
 from fnn.training.state import Tally, TrainState
 
@@ -88,10 +89,16 @@ def make_loss(layer: Layer, objective: Objective) -> Callable[..., Any]:
     return loss_of
 
 
+def _shared(make: Callable[..., Any]) -> Callable[..., Any]:
+    """`make`, called once for equal arguments, of optimizers the number for the rate left aside."""
+    made = functools.lru_cache(maxsize=64)(make)
+    return functools.wraps(make)(lambda *arguments: made(*map(without_rate, arguments)))
+
+
 NORMS = ("gradient_norm", "update_norm", "weight_norm")
 
 
-@functools.lru_cache(maxsize=64)
+@_shared
 def make_train_step(
     layer: Layer, objective: Objective, optimizer: Any, norms: bool = False
 ) -> Callable[..., Any]:
@@ -99,7 +106,8 @@ def make_train_step(
 
     `batch` is `({"x": ..., "y": (...), "weight": (...)}, rows)`, `rows` True where a row is real.
     It takes the gradient of the loss with the penalties, updates what learns, applies
-    constraints. The logs are tallies; if any gradient is not finite, the loss is not either.
+    constraints. The logs are tallies; if any gradient is not finite, or any update of an optimizer
+    that is not fnn's own, the loss is not either.
     With `norms` there are those of gradients, updates and weights: `gradient_norm/dense/kernel`.
 
     >>> from fnn.training.objective import OutputGoal
@@ -127,12 +135,14 @@ def make_train_step(
         else:
             scale = loss_scale(now.optimizer)
             (loss, (state, logs)), grads = _gradient(loss_of, learning, scale)
-            weight = entries(logs["loss"])
+            weight = entries(objective, logs["loss"])
             logs = _spoil(logs, grads, scale)
             extra = {"value": loss, "grad": grads, "value_fn": lambda params: loss_of(params)[0]}
             updates, slots = run_update(
                 optimizer, grads, now.optimizer, learning, weight=weight, **extra
             )
+        if not stays_finite(optimizer):
+            logs = _spoil(logs, updates, None)
         if norms:
             logs = {**logs, **_norms(grads, updates, learning)}
         new = _updated(layer, now, learning, updates)
@@ -167,13 +177,19 @@ def _gradient(loss_of: Any, params: Any, scale: Array | None) -> Any:
 
 
 def _updated(layer: Layer, now: TrainState, learning: Any, updates: Any) -> TrainState:
-    """The state with updates added to the weights that learn, and constraints applied."""
+    """The state with updates added to the weights that learn, and constraints applied.
+
+    A weight that has not moved is not constrained: its gradient waits among others, or was left
+    out, and a constraint that goes part of the way would go it again and again.
+    """
     _, fixed = weights.split(layer, now.params)
-    learned = weights.constrain(layer, optax.apply_updates(learning, updates))
+    moved = optax.apply_updates(learning, updates)
+    pick = lambda c, m, u: c if c is m else jnp.where(jnp.any(u != 0), c, m)
+    learned = jax.tree.map(pick, weights.constrain(layer, moved), moved, updates)
     return now.replace(params=weights.merge(now.params, learned, fixed))
 
 
-@functools.lru_cache(maxsize=64)
+@_shared
 def make_flush(layer: Layer, optimizer: Any) -> Callable[[TrainState], TrainState] | None:
     """The compiled function that applies gradients which wait in the optimizer's state.
 
@@ -192,11 +208,14 @@ def make_flush(layer: Layer, optimizer: Any) -> Callable[[TrainState], TrainStat
 
 
 def with_average(layer: Layer, optimizer: Any, now: TrainState) -> TrainState:
-    """The state with the running average in place of the weights, if the optimizer keeps one."""
+    """The state with the running average in place of the weights, if the optimizer keeps one.
+
+    Constraints hold for it too: the average is one of weights before they were constrained.
+    """
     if not getattr(optimizer, "averages", False):
         return now
     learning, fixed = weights.split(layer, now.params)
-    average = optimizer.average(now.optimizer, learning)
+    average = weights.constrain(layer, optimizer.average(now.optimizer, learning))
     return now.replace(params=weights.merge(now.params, average, fixed))
 
 
@@ -210,7 +229,7 @@ def _same_types(new: TrainState, old: TrainState) -> TrainState:
 
 
 def _spoil(logs: dict[str, Tally], grads: Any, scale: Array | None) -> dict[str, Tally]:
-    """The logs, with a loss that is not finite if any gradient is not.
+    """The logs, with a loss that is not finite if any gradient (or update) is not.
 
     What a scale above 1 has made infinite is for the optimizer to deal with.
     """
@@ -232,7 +251,7 @@ def init_optimizer(layer: Layer, optimizer: Any, params: Any) -> Any:
     if _updates_itself(optimizer):
         return {}
     learning, _ = weights.split(layer, params)
-    return optimizer.init(learning)
+    return start(optimizer, learning)
 
 
 @functools.lru_cache(maxsize=64)
