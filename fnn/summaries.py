@@ -22,7 +22,7 @@ CONNECTED, TRAINABLE = "Connected to", "Trainable"
 NARROWEST = 4  # of a column whose texts are folded
 
 
-class Row(NamedTuple):
+class _Row(NamedTuple):
     """A layer in the table: its name, how deep it is inside others, its cells by column."""
 
     name: str
@@ -109,7 +109,7 @@ class _Network:
 
     def __init__(self, layer: Layer, inputs: Any, nested: bool) -> None:
         self.nested = nested
-        self.rows: list[Row] = []
+        self.rows: list[_Row] = []
         self.uses: dict[tree.Path, int] = {}
         trial = jax.tree.map(lambda node: node.spec, inputs)
         self.params, self.state = weight_spec(layer, trial)
@@ -133,7 +133,7 @@ class _Network:
                 name = f"input_layer_{number}" if number else "input_layer"
             if shown:
                 cells = {NAME: f"{name} (Input)", SHAPE: str(node.shape), COUNT: "0"}
-                self.rows.append(Row(name, 0, cells | dict.fromkeys((CONNECTED, TRAINABLE), "-")))
+                self.rows.append(_Row(name, 0, cells | dict.fromkeys((CONNECTED, TRAINABLE), "-")))
             return Node(None, (), node.specs, f"{name}[0]")
 
         return jax.tree.map(start, inputs)
@@ -161,7 +161,7 @@ class _Network:
             CONNECTED: "-" if depth else ", ".join(map(_label, jax.tree.leaves(x))),
             TRAINABLE: ("Y" if learns else "N") if count else "-",
         }
-        self.rows.append(Row(title, depth, cells))
+        self.rows.append(_Row(title, depth, cells))
         inner = _inside(layer)
         if self.nested and inner is not None:
             starts = jax.tree.map(lambda *specs: Node(None, (), specs), *given)
@@ -203,7 +203,7 @@ def _label(node: Node) -> str:
     return str(node.name) + ("" if isinstance(node.layer, Item) else "[0]")
 
 
-def _in_range(rows: list[Row], layer_range: Any) -> list[Row]:
+def _in_range(rows: list[_Row], layer_range: Any) -> list[_Row]:
     if layer_range is None:
         return rows
     tops = [at for at, row in enumerate(rows) if not row.depth]
@@ -243,7 +243,7 @@ def _positioned(positions: Any, count: int, length: int) -> list[int]:
     return widths
 
 
-def _grid(columns: list[str], rows: list[Row], length: int, positions: Any) -> list[str]:
+def _grid(columns: list[str], rows: list[_Row], length: int, positions: Any) -> list[str]:
     """The lines of a table of at most `length` characters."""
     texts = [
         [title, *("  " * r.depth * (title == NAME) + r.cells[title] for r in rows)]

@@ -13,7 +13,7 @@ import numpy as np
 from fnn.core import fields, further
 from fnn.core.drawing import keyed
 from fnn.core.fields import field_kind
-from fnn.core.registry import TABLE, is_ours, lookup, names_of, register
+from fnn.core.registry import TABLE, is_ours, lookup, names_of, register, unregistered
 
 T = TypeVar("T")
 
@@ -234,25 +234,12 @@ def to_config(value: Any) -> Any:
     if isinstance(value, Value):
         name = type(value).__name__
         if TABLE.get((value.kind, name)) is not type(value):
-            raise ValueError(
-                f"expected a registered {value.kind} to save, received {name}; put @fnn.register "
-                "above its definition, so that a file can name it"
-            )
+            raise unregistered(value.kind, name)
         return {value.kind: name} | {n: to_config(v) for n, v in vars(value).items() if n[0] != "_"}
     for (kind, name), thing in TABLE.items():
         if thing is value:
             return {kind: name}
-    raise ValueError(_unregistered(value))
-
-
-def _unregistered(function: Any) -> str:
-    name = getattr(function, "__name__", None) or repr(function)
-    ours = [f"do give {kind}={name!r}, fnn's own, or " for kind, known in TABLE if known == name]
-    return (
-        f"expected a registered function to save, received {name}; {''.join(ours[:1])}put "
-        "@fnn.register above its definition, or do fnn.register(function, 'name') where that is "
-        "not yours, so that a file can name it"
-    )
+    raise unregistered("function", getattr(value, "__name__", None) or repr(value))
 
 
 def from_config(data: Any, custom: Mapping[str, Any] | None = None) -> Any:

@@ -82,3 +82,16 @@ def lookup(kind: str, name: str, custom: Mapping[str, Any] | None = None) -> Any
         f"do you mean {' or '.join(map(repr, close[:8]))}? (your own: pass it as a value, and "
         "put fnn.register on it to save it)"
     )
+
+
+def unregistered(kind: str, name: str) -> ValueError:
+    """The error for what is to be saved and is not in the table."""
+    way = "put @fnn.register above its definition"
+    if kind == "function":  # which may be one of JAX
+        ours = [f"do give {k}={known!r}, fnn's own, or " for k, known in TABLE if known == name]
+        way = (
+            f"{''.join(ours[:1])}{way}, or do fnn.register(function, 'name') where it is not yours"
+        )
+    return ValueError(
+        f"expected a registered {kind} to save, received {name}; {way}, so that a file can name it"
+    )

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnn.core import arguments
 from fnn.models.compiled import Compiled
 from fnn.training import checks, engine
 from fnn.training.state import bare, numbers
@@ -18,6 +19,17 @@ from fnn.training.step import make_eval_step, make_train_step
 
 class Batchwise(Compiled):
     """A compiled network that trains on, tests and predicts single batches."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        arguments.refuse_methods(
+            cls,
+            ("call", "train_step", "test_step", "predict_step"),
+            "a network that is a value, and steps that are pure functions",
+            "do write a function that returns Model(inputs, outputs), or a subclass of Layer with "
+            "init and apply for Model(layer); in place of train_step give a pure "
+            "step(state, batch, key) -> (state, logs) to fnn.training.fit",
+        )
 
     def train_on_batch(
         self,

@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array, random
 
 from fnn import losses, metrics, optimizers
-from fnn.core import arguments, tree
+from fnn.core import tree
 from fnn.core.calling import applied_spec
 from fnn.core.config import Fields
 from fnn.core.masking import split_mask
@@ -35,17 +35,6 @@ class Compiled(Weighted):
     _objective: Objective | None = None
     stop_training: bool = False
     history: History | None = None
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        arguments.refuse_methods(
-            cls,
-            ("call", "train_step", "test_step", "predict_step"),
-            "a network that is a value, and steps that are pure functions",
-            "do write a function that returns Model(inputs, outputs), or a subclass of Layer with "
-            "init and apply for Model(layer); in place of train_step give a pure "
-            "step(state, batch, key) -> (state, logs) to fnn.training.fit",
-        )
 
     def compile(
         self,
