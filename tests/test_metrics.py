@@ -490,7 +490,7 @@ def test_accuracy_is_resolved_from_the_shapes_as_in_keras(keras, true, predicted
 WRONG = [
     (lambda: metrics.BinaryAccuracy(threshold="0.5"), "threshold to be a number"),
     (lambda: metrics.TopKCategoricalAccuracy(k=0), "k to be a whole number above 0"),
-    (lambda: metrics.SparseTopKCategoricalAccuracy(k=1.5), "k to be a whole number above 0"),
+    (lambda: metrics.SparseTopKCategoricalAccuracy(k=1.5), "k to be a whole number"),
     (lambda: metrics.Precision(thresholds=1.5), r"thresholds to lie in \[0, 1\]"),
     (lambda: metrics.Recall(top_k=0), "top_k to be a whole number"),
     (lambda: metrics.Precision(class_id=-1), "class_id to be a whole number from 0"),
