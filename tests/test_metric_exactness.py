@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from fnn import losses, metrics
 from fnn.core.config import from_config, to_config
 from fnn.metrics import (
+    AUC,
     ExpectedCalibrationError,
     Mean,
     MultiLabelAccuracy,
@@ -35,6 +36,7 @@ ROWS = 96
 SIZES = [12, 4, 12, 12, 4, 12, 12, 4, 12, 12]  # ten unequal batches, two compilations
 CUTS = np.cumsum(SIZES)[:-1].tolist()
 NEW = [
+    ("AUC", {"exact": True}, *MANY),
     ("ExpectedCalibrationError", {}, *NUMBERED),
     ("ExpectedCalibrationError", {"num_bins": 4}, *CLASSES),
     ("MultiLabelAccuracy", {}, *MANY),
@@ -187,6 +189,80 @@ def test_the_root_of_squares_is_exact_far_from_0():
     metric = metrics.RootMeanSquaredError()
     found = run(metric, t, y, np.ones(5000, "float32"), range(500, 5000, 500))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+# -- the exact area ------------------------------------------------------------------------------
+
+
+def scores(kind, rows):
+    """Targets, predictions, logits."""
+    y_true = random.integers(0, 2, rows).astype("float32")
+    logit = {"spread": 2, "extreme": 8, "crowded": 0.004, "ties": 2, "two values": 2}[kind]
+    logit = (logit * (random.normal(size=rows) + y_true)).astype("float32")
+    if kind == "extreme":
+        logit -= 9
+    if kind == "ties":
+        logit = np.round(logit, 1)
+    if kind == "two values":
+        logit = np.where(logit > 1, 0.3, -3.3).astype("float32")
+    return y_true, np.asarray(jax.nn.sigmoid(logit)), logit
+
+
+def davis_goadrich(t, p, w):
+    """The area under precision over recall, interpolated between scores, by a loop."""
+    area, hits, alarms = 0.0, 0.0, 0.0
+    positives = (w * t).sum()
+    for score in np.unique(p)[::-1]:
+        more = (w * t)[p == score].sum(), (w * (1 - t))[p == score].sum()
+        called, gained = hits + alarms, sum(more)
+        slope = more[0] / gained if gained else 0
+        intercept = hits - slope * called
+        ratio = (called + gained) / called if called > 0 else 1
+        area += slope * (more[0] + intercept * np.log(ratio)) / positives
+        hits, alarms = hits + more[0], alarms + more[1]
+    return area
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("rows", [60, 3000])
+@pytest.mark.parametrize("kind", ["spread", "extreme", "crowded", "ties", "two values"])
+def test_the_exact_area_is_that_of_scikit_learn(kind, rows, weighted):
+    sklearn_metrics = pytest.importorskip("sklearn.metrics")
+    y_true, y_pred, logit = scores(kind, rows)
+    weight = random.integers(0, 4, rows) if weighted else np.ones(rows)
+    weight, real = weight.astype("float32"), weight > 0
+    y_pred, logit = (np.where(real, a, np.nan).astype("float32") for a in (y_pred, logit))
+    t, p, w = (a[real].astype("float64") for a in (y_true, y_pred, weight))
+    cuts = [rows // 6, rows // 2]
+    tolerance = 1e-3 if kind == "crowded" and rows > 1000 else 1e-6  # many in a bucket
+    for given, metric in (
+        (y_pred, AUC(exact=True)),
+        (logit, AUC(exact=True, from_logits=True)),
+    ):
+        expected = sklearn_metrics.roc_auc_score(
+            y_true[real], given[real], sample_weight=weight[real]
+        )
+        found = run(metric, y_true, given, weight, cuts)
+        np.testing.assert_allclose(found, expected, atol=tolerance)
+        np.testing.assert_allclose(run(metric, y_true, given, weight, cuts, apart=True), found)
+    found = run(AUC(exact=True, curve="PR"), y_true, y_pred, weight, cuts)
+    np.testing.assert_allclose(found, davis_goadrich(t, p, w), atol=10 * tolerance)
+
+
+def test_the_exact_area_of_several_labels():
+    sklearn_metrics = pytest.importorskip("sklearn.metrics")
+    y_true, y_pred = random.integers(0, 2, (200, 3)), random.uniform(size=(200, 3))
+    y_pred = y_pred.astype("float32")
+    each = [sklearn_metrics.roc_auc_score(y_true[:, i], y_pred[:, i]) for i in range(3)]
+    ones = np.ones(200, "float32")
+    metric = AUC(exact=True, multi_label=True, label_weights=(1.0, 2.0, 0.5))
+    found = run(metric, y_true, y_pred, ones, [60])
+    np.testing.assert_allclose(found, np.average(each, weights=[1, 2, 0.5]), atol=1e-6)
+    flat = sklearn_metrics.roc_auc_score(y_true.reshape(-1), y_pred.reshape(-1))
+    np.testing.assert_allclose(run(AUC(exact=True), y_true, y_pred, ones), flat, atol=1e-6)
+    assert run(AUC(exact=True), np.ones((4, 1)), np.ones((4, 1)), np.zeros(4)) == 0
+    with pytest.raises(ValueError, match="thresholds to be None with exact=True"):
+        AUC(thresholds=(0.5,), exact=True)
 
 
 # -- the stateful face ---------------------------------------------------------------------------

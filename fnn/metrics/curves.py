@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Any, ClassVar
 
 import jax
@@ -12,6 +13,7 @@ from jax import Array
 from fnn.core import arguments
 from fnn.core.arguments import wrong
 from fnn.core.targets import spread
+from fnn.metrics import ranking
 from fnn.metrics.confusion import (
     COUNTS,
     ConfusionMetric,
@@ -36,12 +38,18 @@ class AUC(Metric):
     and the result is their mean, by `label_weights`.
     `summation_method` "interpolation" takes the trapezoid (for PR the curve of Davis and Goadrich
     2006), "majoring" and "minoring" the higher or lower end of each step: under ROC the exact area
-    lies between these two. It compares every pair of scores, so no sums of fixed size that add over
-    batches can hold it; a threshold at each score, when all predictions are there, gives it.
+    lies between these two.
+
+    `exact=True` has a threshold at each score instead. It keeps four numbers for each of 2**18
+    buckets, 4 MiB a label, in which scores of either class are told apart by their mean: exact
+    (equal scores being ties) as long as no bucket holds different scores of one class beside the
+    other class, else off by less than the share of such pairs: 1e-6 for scores that are spread
+    out, 1e-3 for thousands of scores within 0.001. A step costs about a millisecond more.
+    Raises ValueError for wrong arguments.
 
     >>> y_true, y_pred = np.array([0, 0, 1, 1]), np.array([0.1, 0.401, 0.4, 0.8], "float32")
     >>> area = lambda metric: metric.result(metric.update(metric.init(), y_true, y_pred)).item()
-    >>> round(area(AUC()), 4), area(AUC(thresholds=np.unique(y_pred)))
+    >>> round(area(AUC()), 4), round(area(AUC(exact=True)), 4)
     (0.875, 0.75)
     """
 
@@ -58,9 +66,12 @@ class AUC(Metric):
     num_labels: int | None = None
     label_weights: tuple[float, ...] | None = None
     from_logits: bool = False
+    exact: bool = field(default=False, kw_only=True)
 
     def validate(self) -> None:
         arguments.one_of(self, "curve", _CURVES)
+        if self.exact and self.thresholds is not None:
+            raise wrong(self, "thresholds", "to be None with exact=True", self.thresholds)
         arguments.one_of(self, "summation_method", _METHODS)
         arguments.positive_int(self, "num_thresholds")
         if self.num_thresholds < 2:
@@ -78,19 +89,22 @@ class AUC(Metric):
         return np.concatenate([[-1e-7], inner, [1 + 1e-7]])
 
     def init(self, y_true: Any = None, y_pred: Any = None) -> Sums:
-        shape: tuple[int, ...] = (len(self.cutoffs()),)
+        names = ranking.PARTS if self.exact else COUNTS
+        shape: tuple[int, ...] = (ranking.BUCKETS if self.exact else len(self.cutoffs()),)
         if self.multi_label:
             labels = self.num_labels or (None if y_pred is None else y_pred.shape[-1])
             shape = () if labels is None else (*shape, labels)
-        return {name: jnp.zeros(shape) for name in COUNTS}
+        return {name: jnp.zeros(shape) for name in names}
 
     def update(self, sums: Sums, y_true: Any, y_pred: Any, weight: Any = None) -> Sums:
         y_true, y_pred, weight = self.prepare(y_true, y_pred, weight)
         weights = jnp.ones(y_pred.shape) if weight is None else spread(weight, y_pred.shape)
-        y_pred = jax.nn.sigmoid(y_pred) if self.from_logits else jnp.clip(y_pred, 0, 1)
 
         def count(t: Array, p: Array, w: Array) -> Sums:
-            return confusion(t, p, w, self.cutoffs())
+            p = p if self.from_logits else jnp.clip(p, 0, 1)
+            if self.exact:
+                return ranking.histogram(t, ranking.keys(p, self.from_logits), w)
+            return confusion(t, jax.nn.sigmoid(p) if self.from_logits else p, w, self.cutoffs())
 
         if self.multi_label:
             columns = (x.reshape(-1, y_pred.shape[-1]) for x in (y_true, y_pred, weights))
@@ -110,6 +124,7 @@ class AUC(Metric):
         return divide((areas * weights).sum(), weights.sum())
 
     def _areas(self, sums: Sums) -> Array:
+        sums = ranking.counts(sums) if self.exact else sums
         curve, method = self.curve.upper(), self.summation_method.lower()
         if curve == "PR" and method == "interpolation":
             return _interpolated(sums)

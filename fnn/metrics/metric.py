@@ -50,8 +50,8 @@ class Metric(Value, loadable=False):
     `init() -> sums`, `update(sums, y_true, y_pred, weight=None) -> sums`, `result(sums) -> number`:
     pure functions, and the sums only ever add, so that the size of the batches, their order and the
     number of devices make no difference. `weight` is `(batch,)` or `(batch, time)`; an entry of
-    weight 0 is left out wholly, even if it holds NaN. The sums are float32: a batch that weighs
-    less than one part in 2**24 of all before it (single rows after 16 million) is lost.
+    weight 0 is left out wholly, even if it holds NaN. The sums are float32: a batch that
+    weighs less than 2**-24 of all before it (a single row after 16 million) is lost.
 
     A metric that is a mean over examples only writes `values(y_true, y_pred)`; any other writes the
     three. `targets` says what fits the predictions: "elementwise" and "classes" the same shape,
