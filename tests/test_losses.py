@@ -165,9 +165,18 @@ def test_classes_have_keras_arguments(keras, name):
         return
     expected = inspect.signature(oracle.__init__).parameters
     found = inspect.signature(getattr(losses, name)).parameters
-    shared = {"self", "reduction", "name", "dtype"}
-    assert [p for p in found if p not in shared] == [p for p in expected if p not in shared]
-    assert all(found[p].default == expected[p].default for p in found if p not in ("name",))
+    if name == "Loss":
+        assert set(found) == set(expected) - {"self"}
+        return
+    assert list(found) == list(expected)[1:]
+    assert all(found[p].default == expected[p].default for p in found if p != "name")
+    sample = {"reduction": "sum", "name": "mine", "dtype": "float32"}
+    given = [sample.get(place, found[place].default) for place in found]
+    made = getattr(losses, name)(*given)
+    assert made == getattr(losses, name)(**dict(zip(found, given, strict=True)))
+    assert (made.reduction, made.name, made.dtype) == ("sum", "mine", "float32")
+    with pytest.raises(TypeError, match="by position, received"):
+        getattr(losses, name)(*given, 1)
 
 
 def test_every_loss_of_keras_is_there(keras):

@@ -205,7 +205,7 @@ def test_arguments_go_by_position():
         0.1, clipvalue=1.0, use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=3, name="s"
     )
     assert optimizers.LossScaleOptimizer("sgd", 2.0, 3, "l").name == "l"
-    with pytest.raises(TypeError, match="multiple values for argument 'momentum'"):
+    with pytest.raises(TypeError, match="multiple values for keyword argument 'momentum'"):
         SGD(0.1, 0.9, momentum=0.9)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -43,6 +44,39 @@ def accept(cls: Any) -> None:
             named = in_fields(type(self).__name__, fields, named)
         make(self, *given, **named)
 
+    cls.__init__ = __init__
+
+
+def by_position(cls: Any, order: Callable[[list[str], list[str]], list[str]]) -> None:
+    """Lets arguments of a constructor go by position in an order of Keras's.
+
+    A dataclass would put the fields of its bases first, so those are declared by keyword; `order`
+    is given the names of the class's own arguments and of those by keyword.
+    """
+    make, signature = cls.__init__, inspect.signature(cls.__init__)
+    (itself, *given), named = list(signature.parameters.values()), inspect.Parameter.KEYWORD_ONLY
+    own, more = (
+        [p.name for p in given if (p.kind is named) == by_name] for by_name in (False, True)
+    )
+    places = {p.name: p for p in given}
+    free = [
+        places[name].replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        for name in order(own, more)
+    ]
+    rest = [p for p in given if p.name not in {p.name for p in free}]
+    shown = signature.replace(parameters=[itself, *free, *rest])
+
+    @functools.wraps(make)
+    def __init__(self: Any, *given: Any, **named: Any) -> None:  # noqa: N807
+        if len(given) > len(free):
+            raise TypeError(
+                f"{type(self).__name__}: expected at most {len(free)} arguments by position, "
+                f"received {len(given)}; do name the others"
+            )
+        by_place = dict(zip((p.name for p in free), given, strict=False))
+        make(self, **by_place, **named)
+
+    __init__.__signature__ = shown  # type: ignore[attr-defined]
     cls.__init__ = __init__
 
 

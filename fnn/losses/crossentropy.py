@@ -189,6 +189,8 @@ class SparseCategoricalCrossentropy(Loss):
 
     targets: ClassVar[Targets] = "labels"
 
+    places = ("from_logits", "ignore_class", "reduction", "axis", "name", "dtype")
+
     from_logits: bool = False
     ignore_class: int | None = None
     axis: int = -1

@@ -14,6 +14,7 @@ from jax import Array
 from fnn.core import arguments
 from fnn.core.arithmetic import floating
 from fnn.core.config import Value
+from fnn.core.further import by_position
 from fnn.core.logits import Form
 from fnn.core.targets import (
     align,
@@ -63,9 +64,19 @@ class Loss(Value, loadable=False):
     targets: ClassVar[Targets] = "any"
     blank_prediction: ClassVar[float] = 1.0  # stands where an entry is not valid: finite in all
 
+    places: ClassVar[tuple[str, ...]] = ()  # Keras's order of arguments, where it is not
+    # that of the class's own, then reduction, name, dtype
+
     reduction: str | None = field(default="sum_over_batch_size", kw_only=True)
     name: str | None = field(default=None, kw_only=True)
     dtype: str | None = field(default=None, kw_only=True)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if not cls._open:
+            by_position(
+                cls, lambda own, more: [*(cls.places or (*own, "reduction", "name", "dtype"))]
+            )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -59,6 +59,8 @@ class Dice(Loss):
     targets: ClassVar[Targets] = "classes"
     blank_prediction: ClassVar[float] = 0.0
 
+    places = ("reduction", "name", "axis", "dtype")
+
     axis: Axis = None
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
@@ -82,6 +84,8 @@ class Tversky(Loss):
 
     targets: ClassVar[Targets] = "classes"
     blank_prediction: ClassVar[float] = 0.0
+
+    places = ("alpha", "beta", "reduction", "name", "axis", "dtype")
 
     alpha: float = 0.5
     beta: float = 0.5

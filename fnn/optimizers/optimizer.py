@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import functools
 import inspect
 from collections.abc import Iterator
 from dataclasses import field
@@ -16,6 +15,7 @@ import optax
 from jax import Array
 
 from fnn.core.config import Value, resolve
+from fnn.core.further import by_position
 from fnn.optimizers.rates import is_own
 
 State: TypeAlias = Any
@@ -52,7 +52,7 @@ class Optimizer(Value, loadable=False):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if not cls._open:
-            cls.__init__ = _by_position(cls.__init__)  # type: ignore[method-assign]
+            by_position(cls, _order)
 
     def init(self, params: Any) -> State:
         """The state before the first step: the step, and the learning rate of that step."""
@@ -142,30 +142,16 @@ SHARED = (
     "gradient_accumulation_steps",
     "name",
 )
-_FREE, _NAMED = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
 
 
-def _by_position(init: Any) -> Any:
-    """`init` with arguments by keyword at Keras's positions too: a class's own, then `SHARED`.
+def _order(own: list[str], more: list[str]) -> list[str]:
+    """A class's own arguments, then `SHARED`, then what else its bases have.
 
-    A dataclass would put the fields of its bases first, so those are declared by keyword.
+    But for a method of Keras's, which changes the optimizer, and none of its arguments.
     """
-    rank = {name: place for place, name in enumerate(SHARED, 1)}
-    place = lambda p: rank.get(p.name, len(SHARED) + 1) if p.kind is _NAMED else 0
-    signature = inspect.signature(init)
-    free = [
-        # a method of Keras's, which changes the optimizer, and none of its arguments
-        p if p.name == "exclude_from_weight_decay" else p.replace(kind=_FREE)
-        for p in sorted(signature.parameters.values(), key=place)
-    ]
-    shown = signature.replace(parameters=sorted(free, key=lambda p: p.kind))
-
-    @functools.wraps(init)
-    def by_position(*args: Any, **kwargs: Any) -> None:
-        init(**shown.bind(*args, **kwargs).arguments)
-
-    by_position.__signature__ = shown  # type: ignore[attr-defined]
-    return by_position
+    shared = [name for name in SHARED if name in more]
+    rest = [n for n in more if n not in shared and n != "exclude_from_weight_decay"]
+    return [*own, *shared, *rest]
 
 
 def without_rate(optimizer: Any) -> Any:
