@@ -90,6 +90,8 @@ def same_mask(x, mask):
 
 SEQUENCE, IMAGE, VOLUME = (3, 6, 4), (3, 6, 7, 4), (3, 4, 5, 6, 2)
 SERIES, FILM = (3, 4, 6, 2), (3, 4, 5, 6, 3)  # sequences of what has steps, or of images
+SMALL, FILM_3D = (2, 2, 3, 4, 3), (2, 2, 3, 3, 4, 2)  # volumes, and a sequence of such
+CLIPPING = {"rmin": 0.5, "rmax": 2.0, "dmax": 0.3}
 # A stateful layer keeps a state for each row, so it takes batches of one size only.
 OF_ONE_BATCH_SIZE = ["an_example_alone_is_as_in_the_batch", "padded_rows_change_nothing"]
 # One step, which repeats along those of the other input, and is padding in one example.
@@ -116,11 +118,14 @@ CATALOGUE = [
     Case(L.Conv3D(3, 2, data_format="channels_first"), VOLUME),
     Case(L.Conv1DTranspose(5, 3, strides=2, padding="same"), SEQUENCE),
     Case(L.Conv1DTranspose(5, 2, strides=3, output_padding=1), SEQUENCE),
+    Case(L.Conv1DTranspose(3, 2, data_format="channels_first", dilation_rate=2), SEQUENCE),
     Case(L.Conv2DTranspose(5, 3), IMAGE),
     Case(L.Conv2DTranspose(5, (2, 4), strides=(3, 2), padding="same", use_bias=False), IMAGE),
     Case(L.Conv2DTranspose(5, 3, strides=2, padding="same", output_padding=0), IMAGE),
     Case(L.Conv2DTranspose(5, 2, dilation_rate=2, data_format="channels_first"), IMAGE),
     Case(L.Conv3DTranspose(2, 2, strides=2, activation="relu"), VOLUME),
+    Case(L.Conv3DTranspose(2, 3, 2, "same", output_padding=1), SMALL),
+    Case(L.Conv3DTranspose(2, 2, data_format="channels_first", dilation_rate=2), SMALL),
     Case(L.DepthwiseConv1D(3, depth_multiplier=2), SEQUENCE),
     Case(L.DepthwiseConv1D(2, padding="same", dilation_rate=2, use_bias=False), SEQUENCE),
     Case(L.DepthwiseConv2D((2, 3), strides=2, padding="same", activation="relu"), IMAGE),
@@ -141,19 +146,24 @@ CATALOGUE = [
     Case(L.MaxPooling2D((2, 3), data_format="channels_first"), IMAGE),
     Case(L.MaxPooling3D(), VOLUME),
     Case(L.MaxPooling3D((2, 3, 1), padding="same"), VOLUME),
+    Case(L.MaxPooling3D(2, data_format="channels_first"), SMALL),
     Case(L.AveragePooling1D(2), SEQUENCE),
     Case(L.AveragePooling1D(4, strides=3, padding="same"), SEQUENCE),
+    Case(L.AveragePooling1D(2, data_format="channels_first"), SEQUENCE),
     Case(L.AveragePooling2D(2), IMAGE),
     Case(L.AveragePooling2D((4, 5), padding="same"), IMAGE),
     Case(L.AveragePooling2D(3, strides=2, padding="same"), IMAGE),
     Case(L.AveragePooling2D(2, data_format="channels_first"), IMAGE),
     Case(L.AveragePooling3D(2), VOLUME),
     Case(L.AveragePooling3D(3, strides=2, padding="same"), VOLUME),
+    Case(L.AveragePooling3D(2, data_format="channels_first"), SMALL),
     Case(L.GlobalMaxPooling1D(), SEQUENCE),
     Case(L.GlobalMaxPooling1D(), masked(SEQUENCE), id="GlobalMaxPooling1D() masked", keras=None),
     Case(L.GlobalMaxPooling1D("channels_first", keepdims=True), SEQUENCE),
     Case(L.GlobalMaxPooling2D(), IMAGE),
     Case(L.GlobalMaxPooling2D("channels_first"), IMAGE),
+    Case(L.GlobalMaxPooling2D(keepdims=True), IMAGE),
+    Case(L.GlobalMaxPooling3D("channels_first"), SMALL),
     Case(L.GlobalMaxPooling3D(keepdims=True), VOLUME),
     Case(L.GlobalAveragePooling1D(), SEQUENCE),
     Case(L.GlobalAveragePooling1D(), masked(SEQUENCE), id="GlobalAveragePooling1D() masked"),
@@ -161,6 +171,8 @@ CATALOGUE = [
     Case(L.GlobalAveragePooling2D(), IMAGE),
     Case(L.GlobalAveragePooling2D("channels_first", True), IMAGE),
     Case(L.GlobalAveragePooling3D(), VOLUME),
+    Case(L.GlobalAveragePooling1D("channels_first"), SEQUENCE),
+    Case(L.GlobalAveragePooling3D("channels_first"), SMALL),
     Case(L.AdaptiveMaxPooling1D(4), SEQUENCE),
     Case(L.AdaptiveMaxPooling2D((3, 5)), IMAGE),
     Case(L.AdaptiveMaxPooling2D((9, 2), "channels_first"), IMAGE),
@@ -247,9 +259,12 @@ CATALOGUE = [
     Case(L.GRU(3), SEQUENCE),
     Case(L.GRU(3, reset_after=False, return_sequences=True), masked(SEQUENCE)),
     Case(L.GRU(3, use_bias=False, dropout=0.5), SEQUENCE),
+    Case(L.GRU(3, return_sequences=True, zero_output_for_mask=True), masked(SEQUENCE)),
+    Case(L.GRU(3, go_backwards=True, unroll=True), SEQUENCE),
     Case(L.GRU(3, return_state=True, reset_after=False, use_bias=False), SEQUENCE, (3, 3)),
     Case(L.SimpleRNN(3), SEQUENCE),
     Case(L.SimpleRNN(3, return_sequences=True, recurrent_dropout=0.5), masked(SEQUENCE)),
+    Case(L.SimpleRNN(3, return_state=True, go_backwards=True, unroll=True), SEQUENCE),
     Case(L.GRU(3, stateful=True), masked(SEQUENCE), keras=None, without=OF_ONE_BATCH_SIZE),
     Case(L.LSTMCell(3), (3, 4), (3, 3), (3, 3)),
     Case(L.GRUCell(3, dropout=0.3, recurrent_dropout=0.4, seed=1), (3, 4), (3, 3)),
@@ -289,14 +304,26 @@ CATALOGUE = [
             backward_layer=k.SimpleRNN(2, return_state=True, go_backwards=True),
         ),
     ),
-    Case(L.Bidirectional(L.LSTM(3, dropout=0.5), "mul"), SEQUENCE, keras=None),
+    Case(
+        L.Bidirectional(L.LSTM(3, dropout=0.5), "mul"),
+        SEQUENCE,
+        keras=lambda k: k.Bidirectional(k.LSTM(3, dropout=0.5), "mul"),
+    ),
     Case(L.ConvLSTM1D(3, 2, return_sequences=True, dropout=0.4), SERIES, causal=True),
+    Case(L.ConvLSTM1D(2, 2, 2, "same", "channels_first", recurrent_dropout=0.4), SERIES),
+    Case(L.ConvLSTM1D(2, 2, go_backwards=True, return_state=True, use_bias=False), SERIES),
     Case(L.ConvLSTM2D(3, (2, 3), (1, 2), "same", return_state=True), FILM),
     Case(  # Keras masks columns
         L.ConvLSTM2D(2, 2, return_sequences=True), masked(FILM), keras=None, causal=True
     ),
     Case(L.ConvLSTM2D(2, 2, 1, "valid", "channels_first", (2, 1)), FILM),
     Case(L.ConvLSTM3D(2, 2, use_bias=False, go_backwards=True), (2, 3, 3, 3, 4, 2)),
+    Case(L.ConvLSTM3D(2, 2), FILM_3D),
+    Case(
+        L.ConvLSTM3D(1, 2, 2, "same", "channels_first", return_sequences=True),
+        FILM_3D,
+        causal=True,
+    ),
     # activations
     Case(L.Activation("gelu"), masked(SEQUENCE)),
     Case(L.ReLU(max_value=1.0, negative_slope=0.1, threshold=0.2), SEQUENCE),
@@ -304,6 +331,8 @@ CATALOGUE = [
     Case(L.PReLU(shared_axes=[1]), SEQUENCE),
     Case(L.ELU(0.7), SEQUENCE),
     Case(L.Softmax(), SEQUENCE),
+    Case(L.Softmax(1), SEQUENCE),
+    Case(L.Softmax((2, 3)), IMAGE),
     # dropout and noise: the identity in inference
     Case(L.Dropout(0.4), masked(SEQUENCE)),
     Case(L.Dropout(0.4, noise_shape=(None, 1, None)), SEQUENCE),
@@ -317,11 +346,17 @@ CATALOGUE = [
     # normalization
     Case(L.BatchNormalization(), IMAGE),
     Case(L.BatchNormalization(axis=1, scale=False), IMAGE),
+    Case(L.BatchNormalization(renorm=True, renorm_momentum=0.9), IMAGE),
+    Case(L.BatchNormalization(renorm=True, renorm_clipping=CLIPPING), SEQUENCE),
+    Case(L.BatchNormalization(synchronized=True), (5, 3), keras=None),  # of several devices there
     Case(L.BatchNormalization(momentum=0.9, center=False), masked(SEQUENCE)),
     Case(L.LayerNormalization(), masked(SEQUENCE)),
+    Case(L.LayerNormalization(rms_scaling=True), SEQUENCE),
+    Case(L.LayerNormalization(scale=False), SEQUENCE),
     # Statistics over steps without the masked ones: not yet.
     Case(L.LayerNormalization(axis=(1, 2), center=False), SEQUENCE, without=STEPS),
     Case(L.GroupNormalization(2), IMAGE, without=STEPS),
+    Case(L.GroupNormalization(3, axis=1), IMAGE, without=STEPS),
     Case(
         L.GroupNormalization(2),
         SEQUENCE,
@@ -329,7 +364,9 @@ CATALOGUE = [
         without=STEPS,
     ),
     Case(L.RMSNormalization(), SEQUENCE),
+    Case(L.RMSNormalization((2, 3)), IMAGE),
     Case(L.UnitNormalization(), SEQUENCE),
+    Case(L.UnitNormalization((2, 3)), IMAGE),
     # combinators: their numbers have oracles of their own in test_combinators.py
     Case(
         L.Sequential([L.Dense(4, "relu"), L.BatchNormalization(), L.Dense(2)]), (6, 3), keras=None
@@ -342,7 +379,11 @@ CATALOGUE = [
     Case(L.Remat(L.Sequential([L.Dense(4), L.Dropout(0.3)])), SEQUENCE, keras=None),
     Case(L.Frozen(L.Sequential([L.Dense(4), L.BatchNormalization()])), (6, 3), keras=None),
     Case(L.Inference(L.Sequential([L.Dense(4), L.BatchNormalization()])), (6, 3), keras=None),
-    Case(L.TimeDistributed(L.Dense(3)), masked(SEQUENCE), keras=None),
+    Case(
+        L.TimeDistributed(L.Dense(3)),
+        masked(SEQUENCE),
+        keras=lambda k: k.TimeDistributed(k.Dense(3)),
+    ),
     Case(L.TimeDistributed(L.BatchNormalization()), SEQUENCE, keras=None),
     Case(L.Ensemble(L.Sequential([L.Dense(4), L.Dropout(0.3)]), 3), (5, 3), keras=None),
     Case(L.Ensemble(L.Residual(L.Dense(4)), 2), masked(SEQUENCE), keras=None),
@@ -385,25 +426,46 @@ CATALOGUE = [
     Case(L.MultiHeadAttention(2, 3, attention_axes=2, sliding_window=2), IMAGE, IMAGE, keras=None),
     Case(L.GroupedQueryAttention(3, 4, 2, dropout=0.4), masked(SEQUENCE), keras=None),
     Case(
+        L.GroupedQueryAttention(
+            2, 2, 1, sliding_window=2, use_gate=True, return_attention_scores=True
+        ),
+        SEQUENCE,
+        keras=None,
+    ),
+    Case(
         L.MultiHeadAttention(2, 3, activity_regularizer="l2"),
         masked(SEQUENCE),
         id="MultiHeadAttention penalized",
         keras=None,
     ),
     Case(L.GroupedQueryAttention(3, 4, 2, use_causal_mask=True), SEQUENCE, keras=None, causal=True),
-    Case(L.Attention(), SEQUENCE, (3, 2, 4), keras=None),
-    Case(L.Attention(True, "concat", 0.3), masked(SEQUENCE), masked(SEQUENCE), keras=None),
-    Case(L.Attention(use_causal_mask=True), SEQUENCE, SEQUENCE, keras=None, causal=True),
-    Case(L.AdditiveAttention(), SEQUENCE, (3, 2, 4), keras=None),
-    Case(L.AdditiveAttention(False), masked(SEQUENCE), masked(SEQUENCE), keras=None),
-    Case(L.AdditiveAttention(use_causal_mask=True), masked(SEQUENCE), SEQUENCE, keras=None),
-    Case(L.EinsumDense("abc,cde->abde", (None, 2, 3), "relu", "e"), masked(SEQUENCE), keras=None),
-    Case(L.EinsumDense("ab...,bc->ac...", 5, bias_axes="c"), IMAGE, keras=None),
+    Case(L.Attention(), SEQUENCE, (3, 2, 4)),
+    Case(L.Attention(True, "concat", 0.3), masked(SEQUENCE), masked(SEQUENCE)),
+    Case(L.Attention(use_causal_mask=True), SEQUENCE, SEQUENCE, causal=True),
+    Case(L.Attention(return_attention_scores=True), SEQUENCE, (3, 2, 4), (3, 2, 4)),
+    Case(L.AdditiveAttention(), SEQUENCE, (3, 2, 4)),
+    Case(L.AdditiveAttention(return_attention_scores=True), SEQUENCE, (3, 2, 4)),
+    Case(L.AdditiveAttention(False), masked(SEQUENCE), masked(SEQUENCE)),
+    Case(L.AdditiveAttention(use_causal_mask=True), masked(SEQUENCE), SEQUENCE),
+    Case(L.EinsumDense("abc,cde->abde", (None, 2, 3), "relu", "e"), masked(SEQUENCE)),
+    Case(L.EinsumDense("ab...,bc->ac...", 5, bias_axes="c"), IMAGE),
     Case(L.PositionEmbedding(9), masked(SEQUENCE), keras=None),
     Case(L.SinusoidalPosition(), masked(SEQUENCE), keras=None),
     Case(L.RotaryEmbedding(), IMAGE, keras=None, causal=True),
     Case(L.GatedDense(3), masked(SEQUENCE), keras=None),
     Case(L.TransformerEncoderBlock(4, 2, dropout=0.3), masked(SEQUENCE), keras=None),
+    Case(
+        L.TransformerEncoderBlock(4, 2, normalize_first=False, position=L.RotaryEmbedding()),
+        masked(SEQUENCE),
+        keras=None,
+    ),
+    Case(
+        L.TransformerDecoderBlock(4, 2, normalize_first=False, position=L.RotaryEmbedding()),
+        SEQUENCE,
+        (3, 2, 5),
+        keras=None,
+        causal=True,
+    ),
     Case(L.TransformerEncoderBlock(4, 2, use_causal_mask=True), SEQUENCE, keras=None, causal=True),
     Case(
         L.TransformerDecoderBlock(4, 2, dropout=0.3),
