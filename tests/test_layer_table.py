@@ -64,6 +64,8 @@ def weights(cls, known):
     """Names of the weights; of a combinator those that are its own."""
     rows = [case for case in rows_of(cls) if not getattr(case.layer, "stateful", False)]
     names = dict.fromkeys(name for case in rows for name in weight_names(case))
+    if any(getattr(case.layer, "activity_regularizer", 0) is None for case in rows):
+        names.pop("aux_loss", None)  # every layer has that with a penalty on its outputs
     inside = any(case.layer.children() for case in rows_of(cls))
     own = [f"`{name}`" for name in names if not inside or name not in known]
     return ", ".join([*(["those inside"] if inside else []), *own])
@@ -75,7 +77,7 @@ def causal(cls):
     verdicts = {looks_back_only(case) for case in rows}
     verdict = {(): "", (True,): "yes", (False,): "no"}.get(tuple(verdicts), "can be")
     return (
-        "as inside" if verdict in ("", "yes") and any(map(takes_layers, rows_of(cls))) else verdict
+        "as inside" if verdict in ("", "yes") and all(map(takes_layers, rows_of(cls))) else verdict
     )
 
 
