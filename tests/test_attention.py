@@ -771,7 +771,7 @@ def test_wrong_width_is_refused_with_its_path():
     params, state = layer.init(jax.random.key(0), drawn(2, 5, 6))
     with pytest.raises(ValueError, match=EXPECTED) as error:
         layer.apply(params, state, drawn(2, 5, 4))
-    reads(error, "sizes")
+    reads(error, "inputs of 6 features, received 4")
     assert "multi_head_attention/query" in error.value.__notes__[0]
 
 

@@ -306,7 +306,7 @@ ANY_RANK = {
     *(L.Identity, L.Unmask, L.Lambda, L.Rescaling, L.Flatten, L.Reshape, L.Reverse, L.Masking),
     *(L.Activation, L.ReLU, L.LeakyReLU, L.ELU, L.Softmax, L.UnitNormalization, L.Add, L.Dot),
     *(L.Dropout, L.GaussianDropout, L.GaussianNoise, L.AlphaDropout, L.ActivityRegularization),
-    *(L.Embedding, L.ReversibleEmbedding, L.RotaryEmbedding),
+    *(L.Embedding, L.ReversibleEmbedding, L.RotaryEmbedding, L.Operator, L.GetItem),
     *(L.LayerNormalization, L.BatchNormalization),  # where `axis` is counted from the front
 }
 

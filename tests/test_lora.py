@@ -142,8 +142,9 @@ def test_a_trained_model_goes_in_and_comes_out():
     np.testing.assert_array_equal(tuned.predict(X, verbose=0), expected)
     tuned.compile("adam", "mse")
     tuned.fit(X, X.sum(-1, keepdims=True), epochs=3, verbose=0)
-    pretrained.params = layer.merge(tuned.params)
-    close(pretrained.predict(X, verbose=0), tuned.predict(X, verbose=0))
+    after = tuned.predict(X, verbose=0)
+    pretrained.params = layer.merge(tuned.params)  # which `tuned` has inside, too
+    close(pretrained.predict(X, verbose=0), after)
     assert not np.array_equal(pretrained.predict(X, verbose=0), expected)
 
 

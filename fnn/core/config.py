@@ -62,7 +62,7 @@ def freeze(value: Any) -> Any:
         return freeze(value.tolist())
     if isinstance(value, np.generic):
         return value.item()
-    if type(value).__hash__ is None:  # a jax.Array, a set
+    if type(value).__hash__ is None and not isinstance(value, slice):  # a jax.Array, a set
         raise TypeError(
             "expected plain data (numbers, texts, lists, dicts, functions, values), since values "
             f"are compared and saved, received {value!r} of type {type(value).__name__}; do give "

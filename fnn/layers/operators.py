@@ -107,6 +107,14 @@ class MatMul(Layer):
                 f"MatMul: expected inputs of equally many axes, {least} at least, since the first "
                 f"is the batch, received shapes {shapes}; do Dot(axes=...), or x[:, None]"
             )
+        if self.constant is not None:
+            shapes.insert(0 if self.reflected else 1, np.shape(self.constant))
+        a, b = shapes
+        if a[-1] != b[-2 if len(b) > 1 else -1]:
+            raise ValueError(
+                f"MatMul: expected the last axis of a to be as long as the last but one of b, "
+                f"received shapes {a} and {b}; do transpose one, e.g. with Permute"
+            )
         return {}, {}
 
     def apply(
