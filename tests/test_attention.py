@@ -772,7 +772,7 @@ def test_wrong_width_is_refused_with_its_path():
     with pytest.raises(ValueError, match=EXPECTED) as error:
         layer.apply(params, state, drawn(2, 5, 4))
     reads(error, "inputs of 6 features, received 4")
-    assert "multi_head_attention/query" in error.value.__notes__[0]
+    assert "in layer multi_head_attention: " in error.value.__notes__[0]
 
 
 @pytest.mark.parametrize(

@@ -307,7 +307,8 @@ ANY_RANK = {
     *(L.Activation, L.ReLU, L.LeakyReLU, L.ELU, L.Softmax, L.UnitNormalization, L.Add, L.Dot),
     *(L.Dropout, L.GaussianDropout, L.GaussianNoise, L.AlphaDropout, L.ActivityRegularization),
     *(L.Embedding, L.ReversibleEmbedding, L.RotaryEmbedding, L.Operator, L.GetItem),
-    *(L.LayerNormalization, L.BatchNormalization),  # where `axis` is counted from the front
+    # where `axis` is counted from the front
+    *(L.LayerNormalization, L.BatchNormalization, L.GroupNormalization, L.RMSNormalization),
 }
 
 

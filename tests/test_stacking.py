@@ -30,9 +30,9 @@ NETWORK = Sequential([Dense(6), *3 * [BLOCK], Dropout(0.4), Dropout(0.4), *2 * [
 
 
 def made(layer, x, seed=0):
-    """(params, state) of random numbers."""
+    """(params, state) of random numbers, none so near to 0 that a variance blows up."""
     spec, draw = weight_spec(layer, x), np.random.default_rng(seed).normal
-    drawn = jax.tree.map(lambda a: jnp.asarray(0.4 * draw(size=a.shape) ** 2, a.dtype), spec)
+    drawn = jax.tree.map(lambda a: jnp.asarray(0.1 + 0.1 * draw(size=a.shape) ** 2, a.dtype), spec)
     return tuple(map(tree.same_order, drawn, spec))
 
 
