@@ -49,9 +49,11 @@ def run(layer, params, state, x, ctx=INFERENCE):
 
 def close(received, expected, tolerance=1e-5):
     assert jax.tree.structure(received) == jax.tree.structure(expected)
-    for a, b in zip(jax.tree.leaves(received), jax.tree.leaves(expected), strict=True):
-        largest = max(float(np.abs(b).max(initial=0)), 1.0)  # sums round by their largest terms
-        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * largest)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance),
+        received,
+        expected,
+    )
 
 
 def test_runs_of_blocks_become_repeats():
