@@ -192,35 +192,6 @@ def init_copies(layer: Layer, key: Array, number: int, x: Any) -> tuple[Params, 
     return tuple(map(tree.same_order, stacked, weight_spec(layer, x)))
 
 
-def check_inputs(layer: Layer, params: Params, x: Any) -> None:
-    """Raises what `init` says to inputs like `x`, and ValueError if they need other weights.
-
-    From shapes alone and once for each, so compiled functions pay nothing.
-    """
-    leaves = jax.tree.leaves((params, x))
-    if not all(hasattr(leaf, "shape") for leaf in leaves):
-        return
-    for path, fresh in tree.flatten(weight_spec(layer, x)[0]):
-        given: Any = params
-        for name in path:
-            given = given.get(name, {})
-        needed, made = tuple(fresh.shape), tuple(getattr(given, "shape", fresh.shape))
-        if made != needed:
-            raise ValueError(f"{type(layer).__name__}: {_misfit(path, made, needed, x)}")
-
-
-def _misfit(path: tuple[str, ...], made: Any, needed: Any, x: Any) -> str:
-    shapes = [tuple(a.shape) for a in jax.tree.leaves(x)]
-    sizes = [(m, n) for m, n in zip(made, needed, strict=False) if m != n]
-    if len(made) == len(needed) and len(sizes) == 1 and any(sizes[0][1] in s for s in shapes):
-        expected, received = f"inputs of {sizes[0][0]} features", f"{sizes[0][1]} in shape"
-    else:
-        expected = f"inputs for which {'/'.join(path)} has shape {made}"
-        received = f"inputs for which it has {needed}, of shape"
-    found = shapes[0] if len(shapes) == 1 else shapes
-    return f"expected {expected}, received {received} {found}; do give inputs like those of init"
-
-
 def snake_case(name: str) -> str:
     """Keras's default name for a class: `MaxPooling2D` -> `max_pooling2d`."""
     return re.sub(r"(?<=.)(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", "_", name).lower()

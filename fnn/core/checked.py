@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fnn.core import tree
 from fnn.core.context import Context
 from fnn.core.operators import Operators
 
@@ -16,7 +17,8 @@ from fnn.core.operators import Operators
 def check_pair(cls: type) -> None:
     """Puts the checks in front of what a class defines of `init` and `apply`.
 
-    They look at types and cost nothing in what is compiled.
+    They look at types and shapes, the fresh weights of a shape once, and cost nothing in what is
+    compiled.
     """
     for name, check in (("init", _check_init), ("apply", _check_apply)):
         if name in vars(cls):
@@ -32,8 +34,7 @@ def _checked(function: Callable[..., Any], check: Callable[..., None]) -> Callab
     return checked
 
 
-def _check_init(layer: Any, *given: Any, **named: Any) -> None:
-    key, x, *_ = (*given, None, None)
+def _check_init(layer: Any, key: Any = None, x: Any = None) -> None:
     dtype = getattr(key, "dtype", None)
     drawn = dtype is not None and (
         jnp.issubdtype(dtype, jax.dtypes.prng_key) or dtype == jnp.uint32
@@ -43,12 +44,12 @@ def _check_init(layer: Any, *given: Any, **named: Any) -> None:
             f"{type(layer).__name__}: expected a key of jax.random, received {_shown(key)}; do "
             "init(jax.random.key(0), x)"
         )
-    _check_inputs(layer, x, "init(key, {})")
+    _check_arrays(layer, x, "init(key, {})")
 
 
-def _check_apply(layer: Any, *given: Any, **named: Any) -> None:
-    _, state, x, ctx, *_ = (*given, *(None,) * 4)
-    ctx = named.get("ctx", ctx)
+def _check_apply(
+    layer: Any, params: Any = None, state: Any = None, x: Any = None, ctx: Any = None, **_: Any
+) -> None:
     if ctx is not None and not isinstance(ctx, Context):
         raise TypeError(
             f"{type(layer).__name__}: expected a Context after the inputs, received {_shown(ctx)}; "
@@ -59,10 +60,12 @@ def _check_apply(layer: Any, *given: Any, **named: Any) -> None:
             f"{type(layer).__name__}: expected the state before the inputs, received "
             f"{_shown(state)}; do apply(params, state, x), with the state that init returned"
         )
-    _check_inputs(layer, x, "apply(params, state, {})")
+    _check_arrays(layer, x, "apply(params, state, {})")
+    if x is not None and layer.masking != "inside":  # a combinator's children look for themselves
+        _check_fit(layer, params, x)
 
 
-def _check_inputs(layer: Any, x: Any, call: str) -> None:
+def _check_arrays(layer: Any, x: Any, call: str) -> None:
     leaves = jax.tree.leaves(x)
     if any(isinstance(leaf, Operators) for leaf in leaves):
         raise TypeError(
@@ -76,6 +79,33 @@ def _check_inputs(layer: Any, x: Any, call: str) -> None:
             f"{type(layer).__name__}: expected arrays (or a tuple of them), received {_shown(x)}; "
             f"do {call.format(whole)}"
         )
+
+
+def _check_fit(layer: Any, params: Any, x: Any) -> None:
+    """Raises what `init` says to inputs like `x`, and ValueError if they need other weights."""
+    from fnn.core.calling import weight_spec
+
+    if not all(hasattr(leaf, "shape") for leaf in jax.tree.leaves((params, x))):
+        return
+    for path, fresh in tree.flatten(weight_spec(layer, x)[0]):
+        given: Any = params
+        for name in path:
+            given = given.get(name, {})
+        needed, made = tuple(fresh.shape), tuple(getattr(given, "shape", fresh.shape))
+        if made != needed:
+            raise ValueError(f"{type(layer).__name__}: {_misfit(path, made, needed, x)}")
+
+
+def _misfit(path: tuple[str, ...], made: Any, needed: Any, x: Any) -> str:
+    shapes = [tuple(a.shape) for a in jax.tree.leaves(x)]
+    sizes = [(m, n) for m, n in zip(made, needed, strict=False) if m != n]
+    if len(made) == len(needed) and len(sizes) == 1 and any(sizes[0][1] in s for s in shapes):
+        expected, received = f"inputs of {sizes[0][0]} features", f"{sizes[0][1]} in shape"
+    else:
+        expected = f"inputs for which {'/'.join(path)} has shape {made}"
+        received = f"inputs for which it has {needed}, of shape"
+    found = shapes[0] if len(shapes) == 1 else shapes
+    return f"expected {expected}, received {received} {found}; do give inputs like those of init"
 
 
 def _shown(value: Any) -> str:

@@ -82,8 +82,6 @@ class Layer(Value, loadable=False):
                     f"ctx), received a method {keras_name}; do write {ours} instead: weights come "
                     "in as params and go out as results, nothing is kept on self"
                 )
-        if "apply" in cls.__dict__:
-            cls.apply = _fitting(cls.apply)  # type: ignore[method-assign]
         check_pair(cls)
 
     def __post_init__(self) -> None:
@@ -192,19 +190,3 @@ def _weights_of(layer: Layer) -> int:
 
     trial = jax.ShapeDtypeStruct((2, 2, 2, 2), jnp.float32)
     return len(jax.tree.leaves(jax.eval_shape(run, trial)))
-
-
-def _fitting(apply: Any) -> Any:
-    """`apply` of inputs that pass the checks of `init` and for which these weights were made."""
-
-    @functools.wraps(apply)
-    def checked(
-        self: Any, params: Params, state: State, x: Any, *context: Any, **named: Any
-    ) -> Any:
-        if self.masking != "inside":  # a combinator: its children look for themselves
-            from fnn.core.calling import check_inputs
-
-            check_inputs(self, params, x)
-        return apply(self, params, state, x, *context, **named)
-
-    return checked
