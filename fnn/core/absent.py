@@ -152,6 +152,42 @@ ABSENT: dict[str, dict[str, str]] = {
 ABSENT["fnn.metrics"] |= {name: f"{reason} of `fnn.losses`" for name, reason in _SHORT.items()}
 
 
+# Attributes that Keras has on layers and on models, and what to do here.
+_WEIGHTS = "a layer holds no weights; do layer.get_weights(), or model.params for all by name"
+_AS_CONFIG = "do fnn.core.config.to_config of a layer, or model.save"
+_AUXILIARY = "do return it from apply, among the state, under the name aux_loss"
+LAYER_ATTRIBUTES = {
+    **dict.fromkeys(("weights", "variables", "kernel", "bias", "embeddings"), _WEIGHTS),
+    **dict.fromkeys(("trainable_weights", "trainable_variables"), _WEIGHTS),
+    **dict.fromkeys(("non_trainable_weights", "non_trainable_variables"), _WEIGHTS),
+    "get_config": _AS_CONFIG,
+    **dict.fromkeys(
+        ("input", "output", "get_weights", "set_weights", "count_params"),
+        "it stands in no model that has weights; do put it into one",
+    ),
+    "add_weight": "do return the weights of a layer of yours from its init",
+    "add_loss": _AUXILIARY,
+}
+MODEL_ATTRIBUTES = {
+    "variables": "do model.weights",
+    "trainable_variables": "do model.trainable_weights",
+    "non_trainable_variables": "do model.non_trainable_weights",
+    **dict.fromkeys(("get_config", "to_json"), _AS_CONFIG),
+    **dict.fromkeys(("losses", "add_loss", "add_metric"), _AUXILIARY),
+    "compute_loss": "do fnn.training.fit with a step of yours",
+    "export": "do jax.export of model.layer.apply",
+    "reset_metrics": "every epoch begins with sums of zero",
+}
+
+
+def attribute(value: Any, name: str, known: dict[str, str]) -> AttributeError:
+    """The error for an attribute that a value does not have, with what takes its place."""
+    text = f"{type(value).__name__!r} object has no attribute {name!r}"
+    if name in known:  # without the object, or Python adds what it thinks was meant
+        return AttributeError(f"{text}: {known[name]}")
+    return AttributeError(text, name=name, obj=value)
+
+
 def explain() -> None:
     """Lets each module say of a name that it does not have what takes its place (PEP 562).
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import field
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jax import Array, random
 
-from fnn.core import arguments
+from fnn.core import absent, arguments
 from fnn.core.checked import check_pair
 from fnn.core.config import Value, field_kind, resolve
 from fnn.core.context import INFERENCE, Context, salt
@@ -163,6 +163,17 @@ class Layer(Value, loadable=False):
         from fnn.core.node import symbolic_call
 
         return symbolic_call(self, inputs, named)
+
+    if not TYPE_CHECKING:  # a type checker would take every name for one that is there
+
+        def __getattr__(self, name: str) -> Any:
+            """What Keras keeps on layers, `output` and `get_weights()`: its model knows it."""
+            if name.startswith("_"):
+                raise AttributeError(name)
+            owner = vars(self).get("_owner")
+            if owner is not None and owner.answers(name):
+                return owner.answer(name, self)
+            raise absent.attribute(self, name, absent.LAYER_ATTRIBUTES)
 
 
 def _require_function(owner: Layer, name: str, layer: Layer) -> None:

@@ -11,6 +11,7 @@ import jax
 from fnn.core import tree
 from fnn.core.calling import walk
 from fnn.core.layer import Layer
+from fnn.models import owned
 from fnn.training.state import TrainState
 
 
@@ -32,6 +33,14 @@ class Owner:
     def release(self) -> None:
         """Keeps the model alive no longer."""
         self._strong = None
+
+    def answers(self, name: str) -> bool:
+        """Whether the model can say this of its layer now."""
+        return name in owned.ANSWERS and self.model is not None and self.model.built
+
+    def answer(self, name: str, layer: Layer) -> Any:
+        """What Keras lets one ask its layer."""
+        return owned.ANSWERS[name](self.model, self.path, layer)
 
     @staticmethod
     def of(layer: Layer) -> Owner | None:
@@ -135,18 +144,18 @@ def refreshed(layer: Any, found: list[Share]) -> Any:
         if not share.place and share.owner.layer != share.layer:
             swaps[id(share.layer)] = share.owner.as_layer()
             share.layer = swaps[id(share.layer)]
-    return _swapped(layer, swaps) if swaps else layer
+    return swapped(layer, swaps) if swaps else layer
 
 
-def _swapped(value: Any, swaps: dict[int, Layer]) -> Any:
+def swapped(value: Any, swaps: dict[int, Layer]) -> Any:
     """`value` with some of the layers inside replaced, by their identity."""
     if id(value) in swaps:
         return swaps[id(value)]
     if isinstance(value, tuple):
-        items = tuple(_swapped(item, swaps) for item in value)
+        items = tuple(swapped(item, swaps) for item in value)
         return items if any(a is not b for a, b in zip(items, value, strict=True)) else value
     if isinstance(value, Layer):
-        fields = {n: (v, _swapped(v, swaps)) for n, v in vars(value).items() if n[0] != "_"}
+        fields = {n: (v, swapped(v, swaps)) for n, v in vars(value).items() if n[0] != "_"}
         changed = {name: new for name, (old, new) in fields.items() if new is not old}
         return value.replace(**changed) if changed else value
     return value

@@ -10,21 +10,21 @@ import jax
 import numpy as np
 from jax import random
 
-from fnn import summaries
 from fnn.core import tree, weights
-from fnn.core.calling import applied_spec, initialize, output_spec, snake_case, weight_spec
+from fnn.core.calling import initialize, snake_case, weight_spec
 from fnn.core.context import salt
 from fnn.core.layer import Layer
 from fnn.core.node import Node, input_specs, symbolic_call
 from fnn.core.seed import next_key
 from fnn.layers.graph import Graph
 from fnn.models import sharing
+from fnn.models.structure import Structure
 from fnn.training import inputs
 from fnn.training.state import TrainState
-from fnn.training.step import make_predict_step, output_leaves
+from fnn.training.step import make_predict_step
 
 
-class Weighted:
+class Weighted(Structure):
     """A pure layer and the one pytree of its weights; `Model` adds training to it."""
 
     _train_state: TrainState | None = None
@@ -132,14 +132,21 @@ class Weighted:
 
     def get_weights(self) -> list[np.ndarray]:
         """All weights as NumPy arrays, layer by layer, what learns before what moves."""
-        return [np.asarray(array) for _, _, array in self._in_order()]
+        return self._weights_at(())
 
     def set_weights(self, arrays: list[Any]) -> None:
         """Replaces all weights, in the order of `get_weights`. All or nothing.
 
         Raises ValueError listing every place where number or shape differ.
         """
-        old = self._in_order()
+        self._set_weights_at((), arrays)
+
+    def _weights_at(self, place: tree.Path) -> list[np.ndarray]:
+        """The weights of the layer whose path is `place`."""
+        return [np.asarray(array) for _, _, array in self._in_order(place)]
+
+    def _set_weights_at(self, place: tree.Path, arrays: list[Any]) -> None:
+        old = self._in_order(place)
         wrong = [
             f"{'/'.join(path)}: expected {a.shape}, received {np.shape(b)}"
             for (_, path, a), b in zip(old, arrays, strict=False)
@@ -155,18 +162,42 @@ class Weighted:
             parts[part] = tree.put(parts[part], path, tree.owned(b, a.dtype))
         self.train_state = self.train_state.replace(**parts)
 
-    def _in_order(self) -> list[tuple[str, tree.Path, Any]]:
-        """Every weight as ("params" or "state", path, array on the device), in Keras's order."""
+    def _in_order(self, place: tree.Path = ()) -> list[tuple[str, tree.Path, Any]]:
+        """Every weight as ("params" or "state", path, array on the device), in Keras's order.
+
+        Of one layer alone, by its path, if `place` is given.
+        """
         params, state = self._ordered
         parts = {"params": params, "state": state}
         order = weights.in_order(self.layer, params, state)
-        return [(part, path, tree.get(parts[part], path)) for part, path in order]
+        inside = [(part, path) for part, path in order if path[: len(place)] == place]
+        return [(part, path, tree.get(parts[part], path)) for part, path in inside]
+
+    @property
+    def weights(self) -> list[jax.Array]:
+        """All weights as arrays on the device, in the order of `get_weights`."""
+        return [array for _, _, array in self._in_order()]
+
+    @property
+    def trainable_weights(self) -> list[jax.Array]:
+        """Those that learn: not of frozen layers, and nothing that moves by itself."""
+        return [array for array, learns in self._which_learn() if learns]
+
+    @property
+    def non_trainable_weights(self) -> list[jax.Array]:
+        """Those of frozen layers, and those that move without learning."""
+        return [array for array, learns in self._which_learn() if not learns]
+
+    def _which_learn(self) -> Iterator[tuple[jax.Array, bool]]:
+        learning = dict(tree.flatten(weights.split(self.layer, self.train_state.params)[0]))
+        for part, path, array in self._in_order():
+            yield array, part == "params" and path in learning
 
     def count_params(self) -> int:
         """How many numbers the weights hold, those that move included."""
         return sum(array.size for _, _, array in self._in_order())
 
-    # -- structure -------------------------------------------------------------------------------
+    # -- use -------------------------------------------------------------------------------------
 
     def as_layer(self) -> Layer:
         """The pure network, for use inside another, which shares the weights of this model."""
@@ -227,57 +258,3 @@ class Weighted:
         return lambda weighted: setattr(
             self, "train_state", self.train_state.replace(state=weighted[1])
         )
-
-    @property
-    def layers(self) -> list[Layer]:
-        """The layers directly inside, in order."""
-        return [child for _, child in self.layer.children()] or [self.layer]
-
-    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
-        """The layer of that name or at that place. Raises ValueError naming those there are."""
-        children = dict(self.layer.children())
-        if name is not None and name in children:
-            return children[name]
-        if index is not None and -len(children) <= index < len(children):
-            return list(children.values())[index]
-        raise ValueError(
-            f"expected one of the {len(children)} layers {list(children)}, received "
-            f"{name if index is None else index!r}"
-        )
-
-    @property
-    def trainable(self) -> bool:
-        """False: no weight of this model learns. Compile again after a change."""
-        return self.layer.trainable
-
-    @trainable.setter
-    def trainable(self, trainable: bool) -> None:
-        self.layer = self.layer.replace(trainable=bool(trainable))
-        if self._train_state is not None:
-            self._train_state = self._train_state.replace(optimizer=None)
-
-    @property
-    def input_shape(self) -> Any:
-        """The shape of the inputs, None where the size is free."""
-        return jax.tree.map(lambda node: node.shape, self._inputs)
-
-    @property
-    def output_shape(self) -> Any:
-        """The shape of the outputs, None where the size is free."""
-        return Node(None, (), tuple(output_spec(self.layer, self._trial(i)) for i in (0, 1))).shape
-
-    @property
-    def output_names(self) -> list[str]:
-        """The names of the outputs: the keys of a dict, or the names of their layers."""
-        spec = applied_spec(
-            self.layer, self.train_state.params, self.train_state.state, self._trial()
-        )
-        if isinstance(spec, dict):
-            return sorted(spec)
-        count = len(output_leaves(spec))
-        names: list[str] = getattr(self.layer, "output_names", [])
-        if len(names) == count:
-            return names
-        return ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
-
-    summary, __repr__ = summaries.summary, summaries.describe
