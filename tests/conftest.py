@@ -78,8 +78,10 @@ def same_weights_in_every_run():
 
 @pytest.fixture(autouse=True, scope="module")
 def cheap_compilation(request):
-    """Programs that run once are compiled without the costly optimizations."""
+    """Programs that run once are compiled without the costly optimizations, and not kept."""
     cheap = request.path.stem in SLOW_FILES - LONG_RUNS
     jax.config.update("jax_disable_most_optimizations", cheap)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+    if cheap:  # a process dies at 65,530 mappings (Linux), and each program takes five or so
+        jax.clear_caches()
