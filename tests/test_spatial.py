@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fnn import layers as L
-from fnn.core.calling import initialize, output_spec, weight_spec
+from fnn.core.calling import call, initialize, output_spec, weight_spec
+from fnn.core.context import INFERENCE
+from fnn.layers import depthwise
 from tests import test_keras_layers
 from tests.catalogue import Case, jit
 
@@ -443,3 +446,37 @@ def test_inputs_that_no_window_fits_into_are_refused(cls):
     assert f"received {sixes} in shape {x.shape}; do use padding='same'" in str(error.value)
     assert f"a smaller {field}" in str(error.value)
     output_spec(layer.replace(padding="same"), x)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (L.DepthwiseConv2D(3, padding="same", depth_multiplier=2), (2, 7, 6, 3)),
+        (L.DepthwiseConv2D((5, 2), strides=(2, 3), data_format="channels_first"), (2, 3, 11, 9)),
+        (L.DepthwiseConv2D((2, 3), dilation_rate=(3, 2), padding="same"), (2, 7, 9, 4)),
+        (L.DepthwiseConv1D(4, strides=3, padding="same", depth_multiplier=3), (2, 10, 2)),
+        (L.SeparableConv1D(5, 3, data_format="channels_first"), (2, 3, 8)),
+    ],
+    ids=str,
+)
+def test_a_depthwise_convolution_is_the_same_by_either_way(monkeypatch, layer, shape, dtype):
+    x = jax.random.normal(jax.random.key(1), shape).astype(dtype)
+    layer = layer.replace(dtype=dtype)
+    params, state = layer.init(jax.random.key(0), x)
+    both = []
+    for few in (49, 0):
+        monkeypatch.setattr(depthwise, "FEW_OFFSETS", few)
+
+        def total(params, x):  # a new function: JAX keeps what it traced
+            y = call(layer, params, state, x, INFERENCE)[0]
+            assert y.dtype == dtype
+            return (y.astype("float32") ** 2).sum()
+
+        grouped = re.search(r"feature_group_count=[2-9]", str(jax.make_jaxpr(total)(params, x)))
+        assert bool(grouped) == (few == 0 or jax.default_backend() != "cpu")
+        both.append(jax.value_and_grad(total, (0, 1))(params, x))
+    tolerance = 1e-5 if dtype == "float32" else 2e-2
+    for a, b in zip(*map(jax.tree.leaves, both), strict=True):
+        a, b = np.asarray(a, "float32"), np.asarray(b, "float32")
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * np.abs(b).max())

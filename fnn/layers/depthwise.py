@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from typing import Any, ClassVar
 
-from jax import Array
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
 
 from fnn.core import arguments
 from fnn.core.arithmetic import activate, add_bias
@@ -17,7 +21,13 @@ from fnn.core.spatial import (
     convolve,
     numbers,
     reach,
+    spatial_axes,
 )
+
+# On CPU, a window of up to so many places is convolved as a sum of shifted products. Median CPU
+# time of XLA's grouped convolution over that, forward and with gradients: 14 and 3.7 times for
+# 3 x 3, 14 and 1.3 for 5 x 5, 13 and 1.2 for 7 x 7 (16 x 28 x 28 x 32); at 11 x 11 gradients lose.
+FEW_OFFSETS = 49
 
 
 def check(layer: Any) -> None:
@@ -39,15 +49,43 @@ def depthwise(layer: Any, x: Array, kernel: Array) -> Array:
     axis, (*window, channels, multiplier) = channel_axis(layer), kernel.shape
     arguments.width(layer, x, channels, axis)
     strides, dilation = numbers(layer, "strides", "dilation_rate")
+    padding = layer.padding.upper()
+    if jax.default_backend() == "cpu" and math.prod(window) <= FEW_OFFSETS:
+        places = spatial_axes(layer)
+        sizes = [x.shape[a] for a in places]
+        pads = lax.padtype_to_pads(sizes, reach(tuple(window), dilation), strides, padding)
+        x = jnp.pad(x, [pads[a - places[0]] if a in places else (0, 0) for a in range(x.ndim)])
+        return _by_offset(x, kernel, places, strides, dilation)
     return convolve(
         x,
         kernel.reshape(*window, 1, channels * multiplier),
         axis,
         strides=strides,
-        padding=layer.padding.upper(),
+        padding=padding,
         dilation=dilation,
         groups=channels,
     )
+
+
+def _by_offset(
+    x: Array, kernel: Array, places: range, strides: tuple[int, ...], dilation: tuple[int, ...]
+) -> Array:
+    """The padded `x` convolved as a sum of shifted copies of it, one for each place of a window."""
+    *window, _, multiplier = kernel.shape
+    axis = places[0] - 1 if places[0] > 1 else x.ndim - 1
+    dtype = jnp.result_type(x, kernel)
+    wide = jnp.promote_types(dtype, jnp.float32)  # as a convolution adds up
+    x = jnp.repeat(x, multiplier, axis).astype(wide)
+    weights = kernel.reshape(*window, -1).astype(wide)
+    shape = [-1 if a == axis else 1 for a in range(x.ndim)]
+    covered = reach(tuple(window), dilation)
+    total: Any = 0
+    for offset in itertools.product(*map(range, window)):
+        part = x
+        for place, o, d, c, s in zip(places, offset, dilation, covered, strides, strict=True):
+            part = lax.slice_in_dim(part, o * d, part.shape[place] - c + o * d + 1, s, place)
+        total += part * weights[offset].reshape(shape)
+    return total.astype(dtype)
 
 
 class _DepthwiseConv(Layer):
