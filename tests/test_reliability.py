@@ -190,3 +190,37 @@ def test_models_in_a_loop_leave_nothing_behind():
         once()
     gc.collect()
     assert len(jax.live_arrays()) <= before
+
+
+LOADERS = """
+import multiprocessing, warnings
+import numpy as np
+import fnn
+
+def batch(seed):
+    x = np.random.default_rng(seed).normal(size=(16, 4)).astype("float32")
+    return x, x.sum(1, keepdims=True)
+
+net = fnn.Sequential([fnn.layers.Dense(1, input_shape=(4,))], seed=0)
+net.compile("sgd", "mse")
+net.fit(*batch(0), verbose=0)  # JAX runs, with its threads
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # Python and JAX advise against it: the workers keep off JAX
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        log = net.fit(lambda: pool.imap(batch, range(20)), epochs=2, verbose=0)
+print(len(log.history["loss"]), int(net.train_state.step))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_workers_forked_for_data_do_not_hang_training():
+    done = subprocess.run(
+        [sys.executable, "-c", LOADERS],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split() == ["2", "41"]
