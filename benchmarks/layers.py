@@ -26,7 +26,7 @@ from benchmarks import report
 from benchmarks.training import ROOT, Worker
 from benchmarks.worker import timed
 
-PEERS = ("fnn", "keras", "flax", "torch")
+PEERS = ("fnn", "hand", "keras", "flax", "torch")
 SHAPES = {  # of the inputs, and how many steps make a round
     "Dense": ((128, 256), 200),
     "Conv2D": ((16, 28, 28, 16), 20),
@@ -66,7 +66,7 @@ def serve(peer: str) -> None:
     except ImportError as reason:
         answer(skip=str(reason))
         return
-    answer()
+    answer(layers=list(runners))
     for command in sys.stdin:
         if command.strip() == "quit":
             answer(memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
@@ -92,26 +92,27 @@ class LayerWorker(Worker):
             text=True,
             cwd=ROOT,
         )
-        self.skip = self.answer().get("skip")
+        first = self.answer()
+        self.skip, self.layers = first.get("skip"), first.get("layers", ())
 
 
 def measure(workers: list[LayerWorker], layer: str, rounds: int, steps: int) -> dict[str, Any]:
-    """Peer -> its rounds, for those that run."""
-    results: dict[str, Any] = {w.peer: {"rounds": []} for w in workers if not w.skip}
+    """Peer -> its rounds, for those that run and have this layer."""
+    workers = [worker for worker in workers if layer in worker.layers]
+    results: dict[str, Any] = {worker.peer: {"rounds": []} for worker in workers}
     for number in range(rounds):
         print(f"{layer}: round {number + 1} of {rounds}", file=sys.stderr, flush=True)
         for worker in workers:
-            if not worker.skip:
-                measured = worker.ask(f"{layer} {steps}")
-                if "skip" in measured:
-                    raise SystemExit(f"{worker.peer} failed at {layer}")
-                results[worker.peer]["rounds"].append(measured)
+            measured = worker.ask(f"{layer} {steps}")
+            if "skip" in measured:
+                raise SystemExit(f"{worker.peer} failed at {layer}")
+            results[worker.peer]["rounds"].append(measured)
     return results
 
 
 def table(results: dict[str, Any], steps: dict[str, int], rounds: int) -> str:
     """CPU time of fnn, and that of the others as multiples of it."""
-    peers = [peer for peer in PEERS if peer in next(iter(results.values()))]
+    peers = [peer for peer in PEERS if any(peer in result for result in results.values())]
     where = report.machine(peers)
     others = peers[1:]
     head = f"| layer | inputs | fnn, ms a step | {' | '.join(TITLES[p] for p in others)} |"
@@ -123,7 +124,8 @@ def table(results: dict[str, Any], steps: dict[str, int], rounds: int) -> str:
     ]
     for layer, result in results.items():
         mine = report.milliseconds(result["fnn"], "cpu", steps[layer])
-        ratios = [report.ratio(result[peer], result["fnn"], "cpu") for peer in others]
+        ratio = lambda peer, result=result: report.ratio(result[peer], result["fnn"], "cpu")
+        ratios = [ratio(peer) if peer in result else "" for peer in others]
         shape = " x ".join(map(str, SHAPES[layer][0]))
         lines.append(f"| {layer} | {shape} | {mine:.3g} | {' | '.join(ratios)} |")
     return "\n".join(lines) + "\n"

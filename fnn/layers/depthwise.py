@@ -81,10 +81,11 @@ def _by_offset(
     covered = reach(tuple(window), dilation)
     total: Any = 0
     for offset in itertools.product(*map(range, window)):
-        part = x
+        first, last, step = [0] * x.ndim, list(x.shape), [1] * x.ndim
         for place, o, d, c, s in zip(places, offset, dilation, covered, strides, strict=True):
-            part = lax.slice_in_dim(part, o * d, part.shape[place] - c + o * d + 1, s, place)
-        total += part * weights[offset].reshape(shape)
+            first[place], step[place] = o * d, s
+            last[place] = x.shape[place] - c + o * d + 1
+        total += lax.slice(x, first, last, step) * weights[offset].reshape(shape)
     return total.astype(dtype)
 
 
