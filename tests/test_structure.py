@@ -204,3 +204,23 @@ def test_freezing_what_is_not_there_is_an_error():
     with pytest.raises(ValueError, match="expected one of the 3 layers"):
         model.freeze("second")
     assert model.layers[0].trainable
+
+
+def test_a_model_of_a_pure_network_has_layers_and_weights_of_its_own():
+    network = branches().layer
+    one, other = fnn.Model(network, seed=5), fnn.Model(network, seed=6)
+    for model in (one, other):
+        model.build((None, 4))
+    before = other.get_weights()
+    assert abs(one.get_weights()[0] - before[0]).max() > 1e-3
+    one.get_layer("a").set_weights([np.ones((4, 3)), np.zeros(3)])
+    assert float(one.params["a"]["kernel"].sum()) == 12
+    for a, b in zip(other.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert one.layer == network
+    row = fnn.networks.mlp([3], 2)
+    alike = [fnn.Sequential(row), fnn.Sequential(row)]
+    for model in alike:
+        model.build((None, 4))
+    alike[0].layers[1].set_weights([np.ones((4, 3)), np.zeros(3)])
+    assert abs(alike[1].layers[1].get_weights()[0] - 1).max() > 1e-3

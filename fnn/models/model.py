@@ -14,6 +14,7 @@ from fnn.core.layer import Layer
 from fnn.core.masking import strip_masks
 from fnn.core.node import stated_inputs
 from fnn.layers.graph import connect
+from fnn.models import sharing
 from fnn.models.batchwise import Batchwise
 from fnn.models.compiled import batch_size_for
 from fnn.models.weighted import Weighted
@@ -38,10 +39,10 @@ class Model(Batchwise):
     """A network and its current weights, with Keras's ways to train and use it.
 
     `Model(inputs, outputs)` of symbolic nodes, with any structure of either, or `Model(layer)` of
-    any layer. `model.layer` is the pure network: `init, apply = model.layer`; `model.params` and
-    `model.state` are its weights now. Weights are made when the shape of the inputs is known: at
-    once for nodes, else at the first data or `build`. `seed` makes weights, shuffling and dropout
-    reproducible (`fnn.set_seed` does so for all models).
+    any layer, with weights of its own each time. `model.layer` is the pure network: `init, apply =
+    model.layer`; `model.params` and `model.state` are its weights now. Weights are made when the
+    shape of the inputs is known: at once for nodes, else at the first data or `build`. `seed`
+    makes weights, shuffling and dropout reproducible (`fnn.set_seed` does so for all models).
 
     A model used as a layer of another brings its current weights along: they are copied when the
     other is built. Raises TypeError for what is no layer, ValueError for nodes that do not connect.
@@ -65,8 +66,7 @@ class Model(Batchwise):
             inputs, outputs = _as_tuple(inputs), _as_tuple(outputs)
             layer, nodes = connect(inputs, outputs), inputs
         elif isinstance(inputs, (Weighted, Layer)):
-            if isinstance(inputs, Weighted):
-                layer = inputs.as_layer()
+            layer = inputs.as_layer() if isinstance(inputs, Weighted) else sharing.apart(inputs)
             nodes = stated_inputs(layer)
         else:
             raise TypeError(

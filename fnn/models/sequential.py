@@ -6,6 +6,7 @@ from typing import Any
 
 from fnn.core.node import Node, stated_inputs
 from fnn.layers.sequential import Sequential as SequentialLayer
+from fnn.models import sharing
 from fnn.models.model import Model
 
 
@@ -23,14 +24,15 @@ class Sequential(Model):
 
     layer: Any  # layers.Sequential
     _start: Node | None = None
-    _has_layers = True
 
     def __init__(
         self, layers: Any = None, *, name: str | None = None, seed: int | None = None
     ) -> None:
-        whole = layers if isinstance(layers, SequentialLayer) else SequentialLayer()
+        whole = SequentialLayer()
+        if isinstance(layers, SequentialLayer):
+            whole, layers = layers, sharing.apart(layers).layers
         super().__init__(whole.replace(layers=()), name=name, seed=seed)
-        self._become(whole.layers if whole is layers else layers or ())
+        self._become(layers or ())
 
     def add(self, layer: Any) -> None:
         """Appends a layer. Those that there were keep their weights."""

@@ -159,3 +159,19 @@ def swapped(value: Any, swaps: dict[int, Layer]) -> Any:
         changed = {name: new for name, (old, new) in fields.items() if new is not old}
         return value.replace(**changed) if changed else value
     return value
+
+
+def apart(value: Any, known: dict[int, Layer] | None = None) -> Any:
+    """An equal value of other layer objects, which no model has; but models inside stay."""
+    known = {} if known is None else known
+    if isinstance(value, tuple):
+        return tuple(apart(item, known) for item in value)
+    if not isinstance(value, Layer):
+        return value
+    owner = Owner.of(value)
+    if owner is not None and not owner.path:
+        return value
+    if id(value) not in known:
+        fields = {name: apart(v, known) for name, v in vars(value).items() if name[0] != "_"}
+        known[id(value)] = value.replace(**fields)
+    return known[id(value)]

@@ -16,7 +16,6 @@ from fnn.core.context import salt
 from fnn.core.layer import Layer
 from fnn.core.node import Node, input_specs, symbolic_call
 from fnn.core.seed import next_key
-from fnn.layers.graph import Graph
 from fnn.models import sharing
 from fnn.models.structure import Structure
 from fnn.training import inputs
@@ -118,13 +117,7 @@ class Weighted(Structure):
         now = TrainState(params, state, None, random.fold_in(self._key, salt("train")))
         self._train_state = now if before is None else sharing.keep(self, before, now)
         self._shares = tuple(sharing.shares(self, now))
-        if self._has_layers:
-            sharing.claim(self)
-
-    @property
-    def _has_layers(self) -> bool:
-        """Whether it is made of layer objects, as in Keras, rather than of one pure layer."""
-        return isinstance(self.layer, Graph)
+        sharing.claim(self)
 
     def _trial(self, index: int = 0) -> Any:
         """Shapes and dtypes of the inputs, at one of the trial sizes for what is free."""
