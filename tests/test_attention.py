@@ -99,7 +99,7 @@ RELATIVES = {
     "grouped, causal window, masks": (gqa(sliding_window=4, use_causal_mask=True), MASKED),
     "grouped, masks, scores": (gqa(return_attention_scores=True, use_bias=False), ALL_MASKED),
     "grouped, attention_mask": (gqa(), (*CROSS, None, jnp.asarray(ALLOWED))),
-    "grouped, one": (L.GroupedQueryAttention(3, 4, 1), SELF),
+    "grouped, one, dropout": (L.GroupedQueryAttention(3, 4, 1, dropout=0.5), SELF),
 }
 CALL_ARGUMENTS = ("use_causal_mask", "return_attention_scores")
 
