@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+import typing
 
 import jax
 import jax.numpy as jnp
@@ -142,6 +143,39 @@ def test_no_field_holds_what_it_is_not_for(layer, field):
         told = str(error.value) + " ".join(getattr(error.value, "__notes__", ()))
         assert field in told
         assert type(layer).__name__ in told
+
+
+# Fields that hold numbers of either sign, or ones without end.
+ANY_NUMBER = {
+    *("BatchNormalization.axis", "LayerNormalization.axis", "GroupNormalization.axis"),
+    *("RMSNormalization.axis", "UnitNormalization.axis", "Softmax.axis", "PReLU.shared_axes"),
+    *("Concatenate.axis", "Reverse.axis", "Dot.axes", "MultiHeadAttention.attention_axes"),
+    "GroupNormalization.groups",  # -1: one a channel
+    *("ELU.alpha", "Masking.mask_value"),
+}
+
+
+def numbers(layer, field):
+    """What is out of range for most fields that may hold a number, beside what else they may."""
+    hint = hints(type(layer))[field]
+    kinds = typing.get_args(hint) or (hint,)
+    return [-1] * (int in kinds) + [-1.0, math.inf] * (float in kinds)
+
+
+NUMBERED = [field for field in FIELDS if numbers(*field.values)]
+
+
+@pytest.mark.parametrize(("layer", "field"), NUMBERED)
+def test_no_field_holds_a_number_out_of_its_range(layer, field):
+    accepted = []
+    for number in numbers(layer, field):
+        try:
+            layer.replace(**{field: number})
+            accepted.append(number)
+        except ValueError as error:
+            assert FORM.search(str(error)), error
+            assert field in str(error)
+    assert bool(accepted) == (f"{type(layer).__name__}.{field}" in ANY_NUMBER)
 
 
 @pytest.mark.parametrize(
