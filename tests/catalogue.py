@@ -103,40 +103,58 @@ ONE_STEP = Masked((3, 1, 4), jnp.asarray([[True], [False], [True]])), SEQUENCE
 
 CATALOGUE = [
     Case(L.Dense(5), (3, 4)),
-    Case(L.Dense(5, "relu", use_bias=False), SEQUENCE),
+    Case(L.Dense(5, "relu", use_bias=False, activity_regularizer="l2"), SEQUENCE),
     Case(L.Dense(5, activity_regularizer="l2"), masked(SEQUENCE), id="Dense penalized", keras=None),
     # convolution
     Case(L.Conv1D(5, 3), SEQUENCE),
     Case(L.Conv1D(5, 2, strides=2, padding="same", activation="relu"), SEQUENCE),
     Case(L.Conv1D(5, 3, padding="same"), SEQUENCE),
     Case(L.Conv1D(6, 2, padding="causal", dilation_rate=2, groups=2), SEQUENCE, causal=True),
-    Case(L.Conv1D(5, 3, data_format="channels_first", use_bias=False), SEQUENCE),
-    Case(L.Conv2D(5, 3, activation="relu"), IMAGE),
+    Case(
+        L.Conv1D(5, 3, data_format="channels_first", use_bias=False, activity_regularizer="l2"),
+        SEQUENCE,
+    ),
+    Case(L.Conv2D(5, 3, activation="relu", activity_regularizer="l2"), IMAGE),
     Case(L.Conv2D(5, (2, 3), strides=(2, 1), padding="same", use_bias=False), IMAGE),
     Case(L.Conv2D(4, 2, dilation_rate=2, groups=2), IMAGE),
     Case(L.Conv2D(6, 3, padding="same", data_format="channels_first", groups=3), IMAGE),
     Case(L.Conv2D(2, 3, strides=2, dilation_rate=2), IMAGE, keras=None),
     Case(L.Conv3D(3, 2), VOLUME),
-    Case(L.Conv3D(3, (1, 2, 3), strides=2, padding="same"), VOLUME),
+    Case(L.Conv3D(3, (1, 2, 3), strides=2, padding="same", activity_regularizer="l2"), VOLUME),
     Case(L.Conv3D(3, 2, data_format="channels_first"), VOLUME),
     Case(L.Conv3D(4, 2, dilation_rate=2, groups=2, activation="elu", use_bias=False), SMALL_4),
-    Case(L.Conv1DTranspose(5, 3, strides=2, padding="same"), SEQUENCE),
+    Case(L.Conv1DTranspose(5, 3, strides=2, padding="same", activity_regularizer="l2"), SEQUENCE),
     Case(L.Conv1DTranspose(5, 2, strides=3, output_padding=1), SEQUENCE),
     Case(
         L.Conv1DTranspose(3, 2, 1, "valid", None, "channels_first", 2, "tanh", use_bias=False),
         SEQUENCE,
     ),
-    Case(L.Conv2DTranspose(5, 3), IMAGE),
+    Case(L.Conv2DTranspose(5, 3, activity_regularizer="l2"), IMAGE),
     Case(L.Conv2DTranspose(5, (2, 4), strides=(3, 2), padding="same", use_bias=False), IMAGE),
     Case(L.Conv2DTranspose(5, 3, strides=2, padding="same", output_padding=0), IMAGE),
     Case(L.Conv2DTranspose(5, 2, 1, "valid", None, "channels_first", 2, "relu"), IMAGE),
-    Case(L.Conv3DTranspose(2, 2, strides=2, activation="relu", use_bias=False), VOLUME),
+    Case(
+        L.Conv3DTranspose(
+            2, 2, strides=2, activation="relu", use_bias=False, activity_regularizer="l2"
+        ),
+        VOLUME,
+    ),
     Case(L.Conv3DTranspose(2, 3, 2, "same", output_padding=1), SMALL),
     Case(L.Conv3DTranspose(2, 2, data_format="channels_first", dilation_rate=2), SMALL),
     Case(L.DepthwiseConv1D(3, depth_multiplier=2), SEQUENCE),
-    Case(L.DepthwiseConv1D(2, padding="same", dilation_rate=2, use_bias=False), SEQUENCE),
+    Case(
+        L.DepthwiseConv1D(
+            2, padding="same", dilation_rate=2, use_bias=False, activity_regularizer="l2"
+        ),
+        SEQUENCE,
+    ),
     Case(L.DepthwiseConv1D(2, 2, data_format="channels_first", activation="tanh"), SEQUENCE),
-    Case(L.DepthwiseConv2D((2, 3), strides=2, padding="same", activation="relu"), IMAGE),
+    Case(
+        L.DepthwiseConv2D(
+            (2, 3), strides=2, padding="same", activation="relu", activity_regularizer="l2"
+        ),
+        IMAGE,
+    ),
     Case(
         L.DepthwiseConv2D(
             2, depth_multiplier=2, data_format="channels_first", dilation_rate=2, use_bias=False
@@ -146,8 +164,16 @@ CATALOGUE = [
     Case(L.SeparableConv1D(5, 3, depth_multiplier=2), SEQUENCE),
     Case(L.SeparableConv1D(5, 2, padding="same"), SEQUENCE),
     Case(L.SeparableConv1D(5, 2, 2, "same", "channels_first", activation="elu"), SEQUENCE),
-    Case(L.SeparableConv1D(5, 2, dilation_rate=2, use_bias=False), SEQUENCE),
-    Case(L.SeparableConv2D(5, 3, strides=2, padding="same", activation="relu"), IMAGE),
+    Case(
+        L.SeparableConv1D(5, 2, dilation_rate=2, use_bias=False, activity_regularizer="l2"),
+        SEQUENCE,
+    ),
+    Case(
+        L.SeparableConv2D(
+            5, 3, strides=2, padding="same", activation="relu", activity_regularizer="l2"
+        ),
+        IMAGE,
+    ),
     Case(
         L.SeparableConv2D(
             5,
@@ -311,11 +337,17 @@ CATALOGUE = [
         id="LSTM penalized",
         keras=None,
     ),
-    Case(L.LSTM(3, "relu", "hard_sigmoid", use_bias=False, unroll=True), SEQUENCE),
+    Case(
+        L.LSTM(3, "relu", "hard_sigmoid", use_bias=False, unroll=True, activity_regularizer="l2"),
+        SEQUENCE,
+    ),
     Case(L.LSTM(3, unit_forget_bias=False, dropout=0.3, recurrent_dropout=0.4), SEQUENCE),
     Case(L.GRU(3), SEQUENCE),
     Case(L.GRU(3, reset_after=False, return_sequences=True), masked(SEQUENCE)),
-    Case(L.GRU(3, "relu", "hard_sigmoid", use_bias=False, dropout=0.5), SEQUENCE),
+    Case(
+        L.GRU(3, "relu", "hard_sigmoid", use_bias=False, dropout=0.5, activity_regularizer="l2"),
+        SEQUENCE,
+    ),
     Case(L.GRU(3, return_sequences=True, zero_output_for_mask=True), masked(SEQUENCE)),
     Case(L.GRU(3, go_backwards=True, unroll=True, recurrent_dropout=0.3), SEQUENCE),
     Case(L.GRU(3, return_state=True, reset_after=False, use_bias=False), SEQUENCE, (3, 3)),
@@ -383,7 +415,12 @@ CATALOGUE = [
         keras=lambda k: k.Bidirectional(k.LSTM(3, dropout=0.5), "mul"),
     ),
     Case(L.ConvLSTM1D(3, 2, return_sequences=True, dropout=0.4), SERIES, causal=True),
-    Case(L.ConvLSTM1D(2, 2, 2, "same", "channels_first", recurrent_dropout=0.4), SERIES),
+    Case(
+        L.ConvLSTM1D(
+            2, 2, 2, "same", "channels_first", recurrent_dropout=0.4, activity_regularizer="l2"
+        ),
+        SERIES,
+    ),
     Case(
         L.ConvLSTM1D(
             2,
@@ -399,7 +436,9 @@ CATALOGUE = [
         ),
         SERIES,
     ),
-    Case(L.ConvLSTM2D(3, (2, 3), (1, 2), "same", return_state=True), FILM),
+    Case(
+        L.ConvLSTM2D(3, (2, 3), (1, 2), "same", return_state=True, activity_regularizer="l2"), FILM
+    ),
     Case(  # Keras masks columns
         L.ConvLSTM2D(2, 2, return_sequences=True), masked(FILM), keras=None, causal=True
     ),
@@ -438,7 +477,7 @@ CATALOGUE = [
         ),
         (2, 3, 3, 3, 4, 2),
     ),
-    Case(L.ConvLSTM3D(2, 2), FILM_3D),
+    Case(L.ConvLSTM3D(2, 2, activity_regularizer="l2"), FILM_3D),
     Case(
         L.ConvLSTM3D(1, 2, 2, "same", "channels_first", return_sequences=True),
         FILM_3D,
@@ -469,7 +508,7 @@ CATALOGUE = [
     Case(L.GaussianNoise(0.4), SEQUENCE),
     Case(L.AlphaDropout(0.4), SEQUENCE),
     Case(L.AlphaDropout(0.4, (None, 1, None)), SEQUENCE),
-    Case(L.ActivityRegularization(0.1, 0.2), SEQUENCE, keras=None),  # test_dropout.py has its twin
+    Case(L.ActivityRegularization(0.1, 0.2), SEQUENCE),
     # normalization
     Case(L.BatchNormalization(), IMAGE),
     Case(L.BatchNormalization(axis=1, scale=False), IMAGE),
@@ -586,7 +625,7 @@ CATALOGUE = [
     Case(L.AdditiveAttention(False, 0.3), masked(SEQUENCE), masked(SEQUENCE)),
     Case(L.AdditiveAttention(use_causal_mask=True), masked(SEQUENCE), SEQUENCE),
     Case(L.EinsumDense("abc,cde->abde", (None, 2, 3), "relu", "e"), masked(SEQUENCE)),
-    Case(L.EinsumDense("ab...,bc->ac...", 5), IMAGE),
+    Case(L.EinsumDense("ab...,bc->ac...", 5, activity_regularizer="l2"), IMAGE),
     Case(L.PositionEmbedding(9), masked(SEQUENCE), keras=None),
     Case(L.SinusoidalPosition(), masked(SEQUENCE), keras=None),
     Case(L.RotaryEmbedding(), IMAGE, keras=None, causal=True),

@@ -19,7 +19,7 @@ from fnn.layers.dropout import (
     SpatialDropout2D,
     SpatialDropout3D,
 )
-from fnn.layers.recurrent import LSTM
+from fnn.layers.recurrent import LSTM, SimpleRNN
 from fnn.layers.simple import ActivityRegularization
 from fnn.regularizers import L2
 from tests.oracle import keras_rules
@@ -168,7 +168,11 @@ def test_activity_regularization_is_the_penalty_of_keras_a_mean_over_real_rows(k
 
 @pytest.mark.parametrize(
     "layer",
-    [ActivityRegularization(0.3, 0.2), LSTM(2, activity_regularizer=L2(), return_sequences=True)],
+    [
+        ActivityRegularization(0.3, 0.2),
+        LSTM(2, activity_regularizer=L2(), return_sequences=True),
+        SimpleRNN(2, activity_regularizer=L2(), return_sequences=True),
+    ],
 )
 def test_the_penalty_leaves_masked_steps_out(layer, key):
     """It is that of the real steps, over the examples, whatever stands in the others."""
