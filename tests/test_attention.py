@@ -99,7 +99,7 @@ RELATIVES = {
     "grouped, causal window, masks": (gqa(sliding_window=4, use_causal_mask=True), MASKED),
     "grouped, masks, scores": (gqa(return_attention_scores=True, use_bias=False), ALL_MASKED),
     "grouped, attention_mask": (gqa(), (*CROSS, None, jnp.asarray(ALLOWED))),
-    "grouped, one": (L.GroupedQueryAttention(3, 4, 1), SELF),
+    "grouped, one, dropout": (L.GroupedQueryAttention(3, 4, 1, dropout=0.5), SELF),
 }
 CALL_ARGUMENTS = ("use_causal_mask", "return_attention_scores")
 
@@ -209,6 +209,44 @@ def test_regularizers_and_constraints_hold_for_every_projection():
     close(penalty(layer, params), sum(0.01 * jnp.sum(w**2) for w in kernels))
     for path, leaf in tree.flatten(constrain(layer, params)):
         assert (path[-1] == "kernel") or float(leaf.min()) >= 0
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_every_projection_is_penalized(grouped):
+    """As by Keras, but that it counts the outputs of grouped attention twice when called."""
+    layer = (gqa if grouped else mha)(activity_regularizer="l2", use_gate=True)
+    params, (_, state) = random_params(layer, THREE), initialize(layer, jax.random.key(0), THREE)
+    paths = [path for path, _ in tree.flatten(weight_spec(layer, THREE)[0])]
+    with keras_rules():
+        twin, _ = keras_twin(layer, THREE)
+        weights = [tree.get(params, path) for path in paths]
+        others = [v.value for v in twin.non_trainable_variables]
+
+        def penalties(weights, x):
+            query, value, key = x
+            losses = twin.stateless_call(
+                weights, others, query, value, key=key, return_losses=True
+            )[-1]
+            return sum(losses)
+
+        expected, theirs = jit(jax.value_and_grad(penalties))(weights, THREE)
+
+    def penalized(params, x):
+        after = call(layer, params, state, x, INFERENCE)[1]
+        assert jax.tree.structure(after) == jax.tree.structure(state)
+        return sum(jax.tree.leaves(after))
+
+    received, mine = jit(jax.value_and_grad(penalized))(params, THREE)
+    close(received, expected)
+    for path, gradient in zip(paths, theirs, strict=True):
+        close(tree.get(mine, path), gradient)
+    masked = lambda junk: with_masks(
+        (THREE[0].at[0, 3:].set(junk), THREE[1].at[0, 1].set(junk), THREE[2].at[1, 2].set(junk)),
+        *(REAL_QUERIES.at[1].set(True), REAL_KEYS, REAL_KEYS),
+    )
+    losses = [float(jit(penalized)(params, masked(junk))) for junk in (0.0, 9.0, np.nan)]
+    close(losses, losses[:1] * 3)
+    assert losses[0] < float(received)
 
 
 # without heads

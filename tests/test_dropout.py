@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import fnn
 from fnn import activations, regularizers  # noqa: F401 - their names
 from fnn.core.calling import call, initialize, output_spec
 from fnn.core.context import Context
@@ -19,7 +20,7 @@ from fnn.layers.dropout import (
     SpatialDropout2D,
     SpatialDropout3D,
 )
-from fnn.layers.recurrent import LSTM
+from fnn.layers.recurrent import LSTM, SimpleRNN
 from fnn.layers.simple import ActivityRegularization
 from fnn.regularizers import L2
 from tests.oracle import keras_rules
@@ -167,8 +168,46 @@ def test_activity_regularization_is_the_penalty_of_keras_a_mean_over_real_rows(k
 
 
 @pytest.mark.parametrize(
+    ("name", "arguments", "shapes"),
+    [
+        ("BatchNormalization", {}, [(4, 3)]),
+        ("LayerNormalization", {"axis": 1}, [(4, 3, 2)]),
+        ("MaxPooling2D", {}, [(4, 5, 6, 2)]),
+        ("GlobalAveragePooling1D", {}, [(4, 3, 2)]),
+        ("Add", {}, [(4, 3), (4, 3)]),
+        ("Dot", {"axes": 1}, [(4, 3), (4, 3)]),
+        ("Softmax", {}, [(4, 3)]),
+        ("UpSampling2D", {}, [(4, 2, 3, 1)]),
+    ],
+)
+def test_the_layer_after_is_the_argument_that_keras_takes_for_any_layer(name, arguments, shapes):
+    """What fnn says to `activity_regularizer=` where a layer has no such field: in training."""
+    import keras
+
+    xs = [np.random.default_rng(i).normal(size=s).astype("float32") for i, s in enumerate(shapes)]
+    x = xs[0] if len(xs) == 1 else tuple(xs)
+    with keras_rules():
+        regularizer = keras.regularizers.L1L2(0.3, 0.2)
+        theirs = getattr(keras.layers, name)(**arguments, activity_regularizer=regularizer)
+        theirs(xs[0] if len(xs) == 1 else xs, **({"training": True} if "Batch" in name else {}))
+        wanted = float(sum(theirs.losses))
+    with pytest.raises(ValueError, match=r"do put ActivityRegularization\(l1, l2\) after"):
+        getattr(fnn.layers, name)(**arguments, activity_regularizer="l2")
+    layer = getattr(fnn.layers, name)(**arguments)
+    layer = fnn.layers.Sequential([layer, ActivityRegularization(0.3, 0.2)])
+    params, state = initialize(layer, jax.random.key(0), x)
+    _, state = call(layer, params, state, x, Context(train=True))
+    received = state["activity_regularization"]["aux_loss"]
+    np.testing.assert_allclose(received, wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
     "layer",
-    [ActivityRegularization(0.3, 0.2), LSTM(2, activity_regularizer=L2(), return_sequences=True)],
+    [
+        ActivityRegularization(0.3, 0.2),
+        LSTM(2, activity_regularizer=L2(), return_sequences=True),
+        SimpleRNN(2, activity_regularizer=L2(), return_sequences=True),
+    ],
 )
 def test_the_penalty_leaves_masked_steps_out(layer, key):
     """It is that of the real steps, over the examples, whatever stands in the others."""

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+import typing
 
 import jax
 import jax.numpy as jnp
@@ -115,6 +116,15 @@ def test_wrong_argument(make, word):
     reads(error, word)
 
 
+def refusal(function, *args, **named):
+    """The error that a call ends in, or None."""
+    try:
+        function(*args, **named)
+    except (ValueError, TypeError) as error:
+        return error
+    return None
+
+
 class Stranger:
     """What no field holds."""
 
@@ -142,6 +152,35 @@ def test_no_field_holds_what_it_is_not_for(layer, field):
         told = str(error.value) + " ".join(getattr(error.value, "__notes__", ()))
         assert field in told
         assert type(layer).__name__ in told
+
+
+# Fields that hold numbers of either sign, or ones without end.
+ANY_NUMBER = {
+    *("BatchNormalization.axis", "LayerNormalization.axis", "GroupNormalization.axis"),
+    *("RMSNormalization.axis", "UnitNormalization.axis", "Softmax.axis", "PReLU.shared_axes"),
+    *("Concatenate.axis", "Reverse.axis", "Dot.axes", "MultiHeadAttention.attention_axes"),
+    "GroupNormalization.groups",  # -1: one a channel
+    *("ELU.alpha", "Masking.mask_value"),
+}
+
+
+def numbers(layer, field):
+    """What is out of range for most fields that may hold a number, beside what else they may."""
+    hint = hints(type(layer))[field]
+    kinds = typing.get_args(hint) or (hint,)
+    return [-1] * (int in kinds) + [-1.0, math.inf] * (float in kinds)
+
+
+NUMBERED = [field for field in FIELDS if numbers(*field.values)]
+
+
+@pytest.mark.parametrize(("layer", "field"), NUMBERED)
+def test_no_field_holds_a_number_out_of_its_range(layer, field):
+    errors = [refusal(layer.replace, **{field: number}) for number in numbers(layer, field)]
+    for error in filter(None, errors):
+        assert FORM.search(str(error)), error
+        assert field in str(error)
+    assert all(errors) == (f"{type(layer).__name__}.{field}" not in ANY_NUMBER)
 
 
 @pytest.mark.parametrize(
@@ -261,13 +300,13 @@ def width_axis(layer):
     return (2 if over_time else 1) if first else getattr(layer, "axis", -1)
 
 
-def reshaped(case, change):
-    """The inputs with another shape of the first one."""
-    first, *rest = case.x if isinstance(case.x, tuple) else (case.x,)
-    shape = tuple(change(list(first.shape)))
-    new = jax.ShapeDtypeStruct(shape, first.dtype)
-    first = Masked(new, first.mask) if isinstance(first, Masked) else new
-    return (first, *rest) if rest else first
+def reshaped(case, change, index=0):
+    """The inputs with another shape of one of them."""
+    inputs = list(case.x) if isinstance(case.x, tuple) else [case.x]
+    old = inputs[index]
+    new = jax.ShapeDtypeStruct(tuple(change(list(old.shape))), old.dtype)
+    inputs[index] = Masked(new, old.mask) if isinstance(old, Masked) else new
+    return tuple(inputs) if isinstance(case.x, tuple) else inputs[0]
 
 
 def run_on(case, x):
@@ -315,16 +354,46 @@ ANY_RANK = {
 @pytest.mark.parametrize("change", [lambda s: [*s, 2], lambda s: s[:-1]], ids=["more", "less"])
 @pytest.mark.parametrize("case", CATALOGUE, ids=[case.id for case in CATALOGUE])
 def test_inputs_of_another_rank_than_in_init(case, change):
-    try:
-        run_on(case, reshaped(case, change))
-        found = None
-    except (ValueError, TypeError) as error:
-        found = error
+    found = refusal(run_on, case, reshaped(case, change))
     if found is None:
-        assert type(case.layer) in ANY_RANK
+        assert type(case.layer) in ANY_RANK or "..." in getattr(case.layer, "equation", "")
     else:
         assert FORM.search(str(found)), found
         assert any(note.startswith("in layer ") for note in found.__notes__)
+
+
+CHANGES = {
+    "wider": lambda shape: [*shape[:-1], shape[-1] + 1],
+    "more axes": lambda shape: [*shape, 2],
+    "less axes": lambda shape: shape[:-1],
+    "another batch": lambda shape: [shape[0] + 1, *shape[1:]],
+}
+# What each of several inputs may be without the others: such inputs have a meaning there.
+FREE = {
+    L.Add: {"less axes"},  # broadcast
+    L.Subtract: {"less axes"},
+    L.Concatenate: {"wider"},
+    L.Dot: {"wider", "more axes", "less axes"},  # along the axes that are not summed over
+    L.MatMul: {"wider"},
+    L.Attention: {"wider"},  # the values
+}
+SEVERAL = [
+    pytest.param(case, index, id=f"{index}-{case.id}")
+    for case in CATALOGUE
+    if isinstance(case.x, tuple)
+    for index in range(len(case.x))
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(("case", "index"), SEVERAL)
+def test_each_of_several_inputs_fits_the_others(case, index, change):
+    error = refusal(run_on, case, reshaped(case, CHANGES[change], index))
+    if error is None:
+        assert change in FREE[type(case.layer)]
+    else:
+        assert FORM.search(str(error)), error
+        assert any(note.startswith("in layer ") for note in error.__notes__)
 
 
 @pytest.mark.parametrize(

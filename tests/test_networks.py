@@ -166,14 +166,14 @@ def softmax(x):
     return e / e.sum(-1, keepdims=True)
 
 
-def attend(p, x, memory, causal=False, real=None):
+def attend(p, x, memory, causal=False, real=None, turn=lambda a: a):
     """Head by head, query by query."""
     y = np.zeros((*x.shape[:2], p["attention_output"]["kernel"].shape[-1]))
     project = lambda name, a, h: a @ p[name]["kernel"][:, h] + p[name]["bias"][h]
     for h in range(p["query"]["kernel"].shape[1]):
         for b in range(len(x)):
-            q = project("query", x[b], h)
-            k, v = project("key", memory[b], h), project("value", memory[b], h)
+            q = turn(project("query", x[b], h))
+            k, v = turn(project("key", memory[b], h)), project("value", memory[b], h)
             for t in range(len(q)):
                 scores = k @ q[t] / math.sqrt(len(q[t]))
                 if causal:
@@ -255,6 +255,71 @@ def test_decoder_block_equals_numpy():
     real = np.array([[True, False, True], [True, True, False]])
     masked = x, fnn.Masked(jnp.asarray(memory), jnp.asarray(real))
     close(run(layer, p, masked), decoder_block(p, x, memory, real))
+
+
+def turned(a):
+    """`RotaryEmbedding` of (steps, features)."""
+    half = a.shape[-1] // 2
+    angles = np.arange(len(a))[:, None] * 10000.0 ** (-np.arange(half) / half)
+    z = (a[:, :half] + 1j * a[:, half:]) * np.exp(1j * angles)
+    return np.concatenate([z.real, z.imag], -1)
+
+
+def turning_encoder(p, x):
+    h = norm(p["attention_norm"], x)
+    x = x + attend(p["attention"], h, h, causal=True, turn=turned)
+    return x + feedforward(p, norm(p["feedforward_norm"], x))
+
+
+def decoder_normalized_after(p, x, memory):
+    h = norm(p["attention_norm"], x + attend(p["attention"], x, x, causal=True, turn=turned))
+    h = norm(p["cross_attention_norm"], h + attend(p["cross_attention"], h, memory))
+    return norm(p["feedforward_norm"], h + feedforward(p, h))
+
+
+ROTARY = {"position": L.RotaryEmbedding()}
+STEPS = drawn(2, 4, 8)
+OWN = [
+    (L.TransformerEncoderBlock(8, 2, 5), STEPS, encoder_block),
+    (L.TransformerEncoderBlock(8, 2, use_causal_mask=True, **ROTARY), STEPS, turning_encoder),
+    (L.TransformerDecoderBlock(8, 2), (STEPS, drawn(2, 3, 5, seed=1)), decoder_block),
+    (
+        L.TransformerDecoderBlock(8, 2, normalize_first=False, **ROTARY),
+        (STEPS, drawn(2, 3, 5, seed=1)),
+        decoder_normalized_after,
+    ),
+    (L.GatedDense(3), STEPS, lambda p, x: (lambda g, v: g * sigmoid(g) * v)(*halves(p, x))),
+    (L.PositionEmbedding(9), STEPS, lambda p, x: x + p["embeddings"][:4]),
+    (L.RotaryEmbedding(), STEPS, lambda p, x: np.stack([turned(a) for a in x])),
+]
+
+
+def halves(p, x):
+    return np.split(dense(p, x), 2, -1)
+
+
+@pytest.mark.parametrize(("layer", "x", "oracle"), OWN, ids=[repr(case[0]) for case in OWN])
+def test_outputs_and_gradients_equal_numpy(layer, x, oracle):
+    """Gradients along a random direction: the slope of the oracle in float64."""
+    params, state, rng = random_params(layer, x), state_of(layer, x), np.random.default_rng(5)
+    exact = lambda tree: jax.tree.map(lambda a: np.asarray(a, "float64"), tree)
+    apart = lambda x: x if isinstance(x, tuple) else (x,)
+    expected = oracle(exact(params), *apart(exact(x)))
+    cotangent = rng.normal(size=expected.shape)
+    direction = jax.tree.map(lambda a: rng.normal(size=a.shape), (params, x))
+
+    def objective(params, x):
+        y = call(layer, params, state, x, INFERENCE)[0]
+        return jnp.vdot(cotangent.astype("float32"), y), y
+
+    gradients, y = jit(jax.grad(objective, (0, 1), has_aux=True))(params, x)
+    close(y, expected)
+    values = []
+    for step in (1e-5, -1e-5):
+        moved = jax.tree.map(lambda a, d, step=step: a + step * d, exact((params, x)), direction)
+        values.append(np.vdot(cotangent, oracle(moved[0], *apart(moved[1]))))
+    products = jax.tree.leaves(jax.tree.map(np.vdot, gradients, direction))
+    np.testing.assert_allclose(sum(products), (values[0] - values[1]) / 2e-5, rtol=1e-4, atol=1e-4)
 
 
 # networks

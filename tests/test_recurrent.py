@@ -66,6 +66,11 @@ def lstm_step(p, x, states):
 
 def gru_step(p, x, states):
     (h,) = states
+    if p["bias"].ndim == 1:  # reset_after=False: the state is reset before its product
+        kernels = np.split(p["recurrent_kernel"], 3, -1)
+        zx, rx, nx = np.split(x @ p["kernel"] + p["bias"], 3)
+        z, r = sigmoid(zx + h @ kernels[0]), sigmoid(rx + h @ kernels[1])
+        return (z * h + (1 - z) * np.tanh(nx + (r * h) @ kernels[2]),)
     zx, rx, nx = np.split(x @ p["kernel"] + p["bias"][0], 3)
     zh, rh, nh = np.split(h @ p["recurrent_kernel"] + p["bias"][1], 3)
     z = sigmoid(zx + zh)
@@ -123,9 +128,10 @@ flags = st.fixed_dictionaries(
 
 @pytest.mark.parametrize("kind", STEPS, ids=lambda kind: kind.__name__)
 @quick
-@given(sequences(), flags, st.booleans())
-def test_layers_equal_a_loop_over_the_real_steps(kind, sequence, flags, from_states):
+@given(sequences(), flags, st.booleans(), st.booleans())
+def test_layers_equal_a_loop_over_the_real_steps(kind, sequence, flags, from_states, reset_after):
     (x, mask), layer = sequence, kind(3, **flags)
+    layer = layer.replace(reset_after=reset_after) if kind is L.GRU else layer
     initial = [random(len(x), 3, seed=9 + i) for i in range(STEPS[kind][1])] if from_states else []
     params, _ = weights(layer, (x, *initial))
     y, _ = run(layer, params, (attach_mask(jnp.asarray(x), mask), *initial))

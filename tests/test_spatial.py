@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from fnn import layers as L
 from fnn.core.calling import call, initialize, output_spec, weight_spec
 from fnn.core.context import INFERENCE
+from fnn.core.masking import Masked
 from fnn.layers import depthwise
 from tests import test_keras_layers
 from tests.catalogue import Case, jit
@@ -280,6 +281,45 @@ def test_global_pooling(spatial, kind, reduce, data):
     layer = of(f"Global{kind}Pooling{{}}D", spatial)(data.draw(data_formats), keepdims)
     sizes = each(data.draw, 1, 5, spatial)
     check(layer, sizes, 3, lambda _, x: reduce(x, axes, keepdims=keepdims))
+
+
+@kinds
+@settings(FEW, max_examples=5)
+@given(st.data())
+def test_global_pooling_of_real_steps(kind, reduce, data):
+    """Row by row, over its real steps alone; what stands in the others reaches nothing."""
+    layer = of(f"Global{kind}Pooling{{}}D", 1)(keepdims=data.draw(st.booleans()))
+    steps = data.draw(st.integers(1, 5))
+    real = st.lists(st.booleans(), min_size=steps, max_size=steps).filter(any)
+    mask = np.array([data.draw(real), data.draw(real)])
+    x = np.random.default_rng(steps).normal(size=(2, steps, 3)).astype("float32")
+    expected = [reduce(a[m], 0, keepdims=layer.keepdims) for a, m in zip(x, mask, strict=True)]
+    spoiled = jnp.where(mask[..., None], x, np.nan)
+
+    def total(x):
+        y = call(layer, {}, {}, Masked(x, jnp.asarray(mask)), INFERENCE)[0]
+        return y.sum(), y
+
+    gradient, y = jit(jax.grad(total, has_aux=True))(spoiled)
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+    assert np.isfinite(gradient).all()
+    np.testing.assert_array_equal(np.asarray(gradient)[~mask], 0)
+
+
+@dimensions
+@settings(FEW, max_examples=2)  # each compiles a Keras layer
+@given(st.data())
+def test_conv_lstm(spatial, data):
+    """Over windows, strides, dilations and the flags of recurrent layers, against Keras."""
+    named, sizes = windowed(data.draw, spatial)
+    if max(named["strides"]) > 1:
+        named["dilation_rate"] = (1,) * spatial  # one of both, in Keras
+    flags = ("use_bias", "return_sequences", "return_state", "go_backwards")
+    named |= {flag: data.draw(st.booleans()) for flag in flags}
+    layer = of("ConvLSTM{}D", spatial)(2, **named)
+    _, *shape = shape_for(layer, sizes, 2)
+    case = Case(layer, (2, data.draw(st.integers(1, 3)), *shape))
+    test_keras_layers.test_layer_equals_keras(case, train=False)
 
 
 @dimensions

@@ -104,10 +104,14 @@ def step_mask(mask: Array | None, like: Array, axes: tuple[int, ...], positions:
     return fold(jnp.broadcast_to(leading(mask, len(shape)), shape), axes, positions)
 
 
-def pair_mask(query: Array | None, key: Array | None) -> Array | None:
-    """(batch, queries) and (batch, keys), real or not -> which pairs are, with an axis of heads."""
+def pair_mask(
+    given: Any, masks: tuple[Any, Any], q: Array, k: Array, axes: Axes, scores: Axes
+) -> Any:
+    """Who may look at whom, by a mask of scores and by masks of the steps of queries and keys."""
+    given = None if given is None else fold_mask(given, axes, scores)
+    query, key = (step_mask(m, a, axes, a.ndim - 3) for m, a in zip(masks, (q, k), strict=True))
     query = None if query is None else query[:, None, :, None]
-    return combine_masks((query, None if key is None else key[:, None, None, :]))
+    return combine_masks((given, query, None if key is None else key[:, None, None, :]))
 
 
 def band_mask(queries: int, keys: int, offset: Any, causal: bool, window: int | None) -> Any:

@@ -21,6 +21,10 @@ class Masked:
     return it; combinators carry it on; a leaf layer gets plain values and finds the mask in
     `ctx.mask`; losses and metrics count only the real steps.
 
+    Layers that treat steps one by one (`Dense`) compute the masked ones too, as Keras does: any
+    number may stand there and reaches nothing, but NaN would reach the gradient of their weights
+    (0 * NaN). Where there may be some, put numbers: `jnp.where(mask[..., None], x, 0)`.
+
     >>> Masked(jnp.ones((1, 2, 3)), jnp.array([[True, False]])).shape
     (1, 2, 3)
     """

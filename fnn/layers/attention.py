@@ -20,19 +20,17 @@ from fnn.core.attending import (
     blank_steps,
     check_inputs,
     fold,
-    fold_mask,
     fusible,
     pair_mask,
     parts,
     remember,
     score_shape,
-    step_mask,
     unfold,
 )
-from fnn.core.calling import apply_child, init_child
+from fnn.core.calling import apply_child, init_child, unzip
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
-from fnn.core.masking import attach_mask, combine_masks
+from fnn.core.masking import attach_mask, combine_masks, strip_masks
 from fnn.core.registry import lookup
 
 
@@ -90,6 +88,8 @@ class _HeadAttention(Layer):
     ) -> Layer:
         shared = ("initializer", "regularizer", "constraint")
         fields = {f"{w}_{part}" for w in ("kernel", "bias") for part in shared}
+        if equation.startswith("...a"):  # what the last one gives is penalized as that of the layer
+            fields.add("activity_regularizer")
         return lookup("layer", "EinsumDense")(
             equation,
             shape,
@@ -106,14 +106,15 @@ class _HeadAttention(Layer):
         inputs = {"key": keys, "value": value}
         like = lambda *shape: jax.ShapeDtypeStruct((*query.shape[:-1], *shape), query.dtype)
         inputs["position"], inputs["attention_output"] = like(heads, size), like(heads, value_size)
-        params: Params = {}
-        for name, child in self._children(query.shape[-1]):
-            params[name], state = init_child(name, child, key, inputs.get(name, query))
-            if jax.tree.leaves(state):
-                expected = "to be a layer without state, since it runs on queries and on keys"
-                advice = f"do take its {sorted(state)} away, such as an activity_regularizer"
-                raise arguments.wrong(self, "position", expected, child, advice)
-        return params, {}
+        make = lambda name, child: init_child(name, child, key, inputs.get(name, query))
+        children = self._children(query.shape[-1])
+        params, made = unzip({name: make(name, child) for name, child in children})
+        state = {name: part for name, part in made.items() if jax.tree.leaves(part)}
+        if "position" in state:
+            expected = "to be a layer without state, since it runs on queries and on keys"
+            advice = f"do take its {sorted(state['position'])} away (an activity_regularizer?)"
+            raise arguments.wrong(self, "position", expected, self.position, advice)
+        return params, state
 
     def apply(
         self: Any, params: Params, state: State, x: Any, ctx: Context = INFERENCE
@@ -121,13 +122,16 @@ class _HeadAttention(Layer):
         (query, value, keys, allowed), masks = parts(x), parts(ctx.mask)
         children = dict(self._children(query.shape[-1]))
         offset = state.get("index", 0)  # how many steps a cache holds already
+        penalties: State = {}
 
-        def run(name: str, a: Array) -> Array:
-            inner = {name: {"index": offset} if name == "position" else {}}
-            return apply_child(name, children[name], params, inner, a, ctx)[0]
+        def run(name: str, a: Array, mask: Any = None) -> Any:
+            inner, a = {**state, "position": {"index": offset}}, attach_mask(a, mask)
+            y, penalties[name] = apply_child(name, children[name], params, inner, a, ctx)
+            return strip_masks(y)
 
         query, value, keys = map(blank_steps, (query, value, keys), masks)
-        q, k, v = run("query", query), run("key", keys), run("value", value)
+        q, v = run("query", query, masks[0]), run("value", value, masks[1])
+        k = run("key", keys, masks[2])
         if self.position is not None:
             q, k = run("position", q), run("position", k)
         real = combine_masks(masks[1:3])
@@ -136,16 +140,12 @@ class _HeadAttention(Layer):
         n, axes = query.ndim - 2, axes_of(self, query.ndim)
         shape = score_shape(q.shape, k.shape, q.shape[-2], axes, n)
         folded = tuple(fold(a, axes, n) for a in (q, k, v))
-        allowed = combine_masks(
-            (
-                None if allowed is None else fold_mask(allowed, axes, shape),
-                pair_mask(step_mask(masks[0], q, axes, n), step_mask(real, k, axes, n)),
-            )
-        )
+        allowed = pair_mask(allowed, (masks[0], real), q, k, axes, shape)
         y, shares = self._attend(*folded, allowed, offset, ctx)
         y = unfold(y, (*q.shape[:-1], v.shape[-1]), axes, n)
-        y = run("attention_output", y * run("gate", query) if self.use_gate else y)
-        y = attach_mask(y, masks[0])
+        y = y * run("gate", query, masks[0]) if self.use_gate else y
+        y = attach_mask(run("attention_output", y), masks[0])
+        state = state | {name: penalties[name] for name in state.keys() & penalties}
         return ((y, shares.reshape(shape)) if self.return_attention_scores else y), state
 
     def _attend(
@@ -203,6 +203,7 @@ class MultiHeadAttention(_HeadAttention):
     insists on it (and raises what JAX says where it does not run).
     Weights: `query/kernel (width, heads, key_dim)`, `query/bias (heads, key_dim)`, `key/...`,
     `value/...`, `gate/...`, `attention_output/kernel (heads, value_dim, width)` and its bias.
+    An `activity_regularizer` is of what each of these five gives, real steps alone.
     Raises ValueError for wrong arguments, inputs that do not fit, and a wrong mask
     (Vaswani et al. 2017, section 3.2; the gate: Qiu et al. 2025).
 

@@ -115,6 +115,12 @@ class MatMul(Layer):
                 f"MatMul: expected the last axis of a to be as long as the last but one of b, "
                 f"received shapes {a} and {b}; do transpose one, e.g. with Permute"
             )
+        batches = zip(a[:-2], b[:-2], strict=False)
+        if self.constant is None and (a[0] != b[0] or any(len({*s} - {1}) > 1 for s in batches)):
+            raise ValueError(
+                f"MatMul: expected one batch size, and axes before the last two that are equally "
+                f"long or 1, received shapes {a} and {b}; do Dot(axes=...) for other products"
+            )
         return {}, {}
 
     def apply(
