@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 from fnn import losses, metrics
 from tests.oracle import keras_rules
 
-FEW = settings(max_examples=4, deadline=None, derandomize=True, database=None)
+FEW, FEWER = (  # each is tried with all reductions, or weights: a loss is half a second to compile
+    settings(max_examples=examples, deadline=None, derandomize=True, database=None)
+    for examples in (3, 2)
+)
 MEANS = ("sum_over_batch_size", "mean_with_sample_weight")
 REDUCTIONS = (*MEANS, "sum", "none")
 
@@ -108,21 +111,20 @@ class Row:
 
 @dataclasses.dataclass
 class Batch:
-    """Targets and predictions, weights, what is real, and where to cut them."""
+    """Targets and predictions, ways to weigh them, which are real, and where to cut them."""
 
     y_true: np.ndarray | None
     y_pred: np.ndarray
-    weight: np.ndarray | None
+    weights: list  # none, one for each row, and where there are steps one for each of these
     valid: np.ndarray
     cuts: list[int]
 
-    def weight_of_each(self):
-        """The weights spread over steps: Keras would lay those of rows along the steps."""
-        return None if self.weight is None else self.over_entries(self.weight)
-
-    def over_entries(self, array):
-        extra = self.valid.ndim - array.ndim
-        return np.broadcast_to(array.reshape(array.shape + (1,) * extra), self.valid.shape)
+    def each(self, weight):
+        """The weight of each entry: Keras would lay those of rows along the steps."""
+        if weight is None:
+            return None
+        extra = (1,) * (self.valid.ndim - weight.ndim)
+        return np.broadcast_to(weight.reshape(weight.shape + extra), self.valid.shape)
 
     def spoiled(self, kept):
         """Predictions that are NaN but where they are kept."""
@@ -147,14 +149,12 @@ def batches(draw, row):
     shape = draw(st.sampled_from(row.shapes))
     rng = np.random.default_rng(draw(st.integers(0, 2**16)))
     y_true, y_pred = row.make(rng, shape)
-    weight = None
-    if (kind := draw(st.sampled_from(["none", "rows", "entries"]))) != "none":
-        weight = rng.integers(0, 3, shape[:1] if kind == "rows" else shape[:-1]).astype("float32")
-        weight.reshape(-1)[0] = 1.0
+    weights = [rng.integers(0, 3, shape[:axes]).astype("float32") for axes in range(1, len(shape))]
     valid = rng.uniform(size=shape[:-1]) < 0.7
-    valid.reshape(-1)[0] = True
-    cuts = sorted(draw(st.lists(st.sampled_from([1, 3]), max_size=2)))
-    return Batch(y_true, y_pred, weight, valid, cuts)
+    for array in (valid, *weights):
+        array.reshape(-1)[0] = 1  # there is something
+    cuts = sorted(draw(st.lists(st.sampled_from([3, 1]), min_size=1, max_size=2)))
+    return Batch(y_true, y_pred, [None, *weights], valid, cuts)
 
 
 def by_name(table):
@@ -205,9 +205,7 @@ LOSSES = [
     Row("SparseCategoricalCrossentropy", numbered, {"ignore_class": 1}, shapes=SEVERAL),
     Row("SquaredHinge", chances),
     Row("SquaredHinge", signs),
-    Row(
-        "Tversky", chances, shapes=((4, 2, 3), (4, 1))
-    ),  # alpha is beta here: Keras 3.15.1 has the two swapped
+    Row("Tversky", chances, shapes=((4, 2, 3), (4, 1))),  # Keras 3.15.1 swaps alpha and beta
 ]
 # One number for a region, which may be the whole batch. (Of one weight Keras drops the axis.)
 REGIONS = ("Dice", "Tversky")
@@ -222,21 +220,16 @@ def test_every_loss_of_keras_is_drawn(keras):
     assert wanted - {row.name for row in LOSSES} == {"Loss"}  # from which the others are made
 
 
-def graded(loss):
-    """Compiled: `loss(reduction, y_pred, ...)` for each reduction, and the gradients of the sums."""
+def graded(loss, y_pred, weights, *rest):
+    """The loss by each reduction and weight, as an array each, and the gradients of their sums."""
 
-    def sums(y_pred, *rest):
-        values = [jnp.asarray(loss(reduction, y_pred, *rest)) for reduction in REDUCTIONS]
+    def sums(y_pred, weights, *rest):
+        cases = itertools.product(REDUCTIONS, weights)
+        values = [jnp.asarray(loss(case, y_pred, weight, *rest)) for case, weight in cases]
         return jnp.stack([value.sum() for value in values]), values
 
-    compiled = jax.jit(jax.jacrev(sums, has_aux=True))
-
-    def run(*arrays):
-        with keras_rules():
-            gradients, values = compiled(*arrays)
-        return values, gradients
-
-    return run
+    gradients, values = jax.jit(jax.jacrev(sums, has_aux=True))(y_pred, weights, *rest)
+    return values, gradients
 
 
 def close(found, expected):
@@ -250,25 +243,24 @@ def of_class(module, row):
 
 
 @by_name(LOSSES)
-@FEW
+@FEWER
 @given(data=st.data())
 def test_a_loss_and_its_gradient_are_those_of_keras(keras, row, data):
     ours, theirs = of_class(losses, row), of_class(keras.losses, row)
     batch = data.draw(batches(row))
+    found = lambda reduction, p, weight, t: ours(reduction)(t, p, weight)
+    values, gradients = graded(found, batch.y_pred, batch.weights, batch.y_true)
     # a number for the whole batch is weighed as often as there are weights
-    weight = batch.weight if row.name in REGIONS else batch.weight_of_each()
-    values, gradients = graded(lambda r, p, t, w: ours(r)(t, p, w))(
-        batch.y_pred, batch.y_true, batch.weight
-    )
-    expected = graded(lambda r, p, t, w: theirs(r)(t, p, sample_weight=w))(
-        batch.y_pred, batch.y_true, weight
-    )
+    weights = batch.weights if row.name in REGIONS else [*map(batch.each, batch.weights)]
+    with keras_rules():
+        wanted = lambda reduction, p, weight, t: theirs(reduction)(t, p, sample_weight=weight)
+        expected = graded(wanted, batch.y_pred, weights, batch.y_true)
     close(values, expected[0])
     close(gradients, expected[1])
 
 
 @by_name(LOSSES)
-@FEW
+@FEWER
 @given(data=st.data())
 def test_under_a_mask_a_loss_is_that_of_keras_whatever_the_batches(keras, row, data):
     """The sums of batches make the loss that Keras has of all, whatever the masked entries hold.
@@ -280,29 +272,28 @@ def test_under_a_mask_a_loss_is_that_of_keras_whatever_the_batches(keras, row, d
     batch.cuts = [] if row.name in TOGETHER else batch.cuts
     alone = batch.only_valid if row.name in TOGETHER else lambda array: array
 
-    def of_batches(reduction, p, *rest):
-        t, weight, valid = rest
+    def of_batches(reduction, p, weight, t, valid):
         pairs = [ours(reduction).totals(*part) for part in batch.parts(t, p, weight, valid)]
         total, count = map(sum, zip(*pairs, strict=True))
         return total / jnp.maximum(count, 1e-12) if reduction in MEANS else total
 
-    def under_a_mask(reduction, p, t, weight, valid):
+    def under_a_mask(reduction, p, weight, t, valid):
         if row.name not in TOGETHER:
             keras.src.backend.set_keras_mask(p, valid)
         return theirs(reduction)(t, p, sample_weight=weight).sum()
 
-    values, gradients = graded(of_batches)(
-        batch.spoiled(batch.valid), batch.y_true, batch.weight, batch.valid
-    )
-    expected = graded(under_a_mask)(
-        alone(batch.y_pred), alone(batch.y_true), alone(batch.weight_of_each()), batch.valid
-    )
+    spoiled = batch.spoiled(batch.valid)
+    values, gradients = graded(of_batches, spoiled, batch.weights, batch.y_true, batch.valid)
+    weights = [alone(batch.each(weight)) for weight in batch.weights]
+    with keras_rules():
+        given = alone(batch.y_pred), weights, alone(batch.y_true), batch.valid
+        expected = graded(under_a_mask, *given)
     close(values, expected[0])
     close(map(alone, gradients), expected[1])
     assert not gradients[:, ~batch.valid].any()
 
 
-@FEW
+@FEWER
 @given(data=st.data())
 def test_ctc_under_a_mask_of_steps_is_that_of_keras_over_the_real_ones(keras, data):
     """Keras lays such a mask over the values, one for each row, and fails or is wrong."""
@@ -314,7 +305,7 @@ def test_ctc_under_a_mask_of_steps_is_that_of_keras_over_the_real_ones(keras, da
         shorter = np.stack([p[real] for p, real in zip(y_pred, steps, strict=True)])
         expected = theirs(y_true, shorter)
     spoiled = np.where(steps[..., None], y_pred, np.nan)
-    total, count = losses.CTC().totals(y_true, spoiled, None, steps)
+    total, count = jax.jit(losses.CTC().totals)(y_true, spoiled, None, steps)
     close([total / count], [expected])
 
 
@@ -382,17 +373,19 @@ def test_every_metric_of_keras_is_drawn(keras):
     assert wanted - {row.name for row in METRICS} == {"Metric"}  # from which the others are made
 
 
-def of_keras(keras, row, batch, mask):
+def of_keras(keras, row, batch, weight, mask):
     """The metric of Keras over the whole batch, whose masks only its means of functions see."""
     with keras_rules():
-        metric = getattr(keras.metrics, row.name)(**row.arguments)
-        weight, y_pred = batch.weight_of_each(), jnp.asarray(batch.y_pred)
+        metric, y_pred = (
+            getattr(keras.metrics, row.name)(**row.arguments),
+            jnp.asarray(batch.y_pred),
+        )
         if mask is not None and isinstance(metric, keras.metrics.MeanMetricWrapper):
             keras.src.backend.set_keras_mask(y_pred, mask)
         elif mask is not None:
-            weight = mask.astype("float32") if weight is None else weight * mask
+            weight = mask.astype("float32")
         given = [y_pred] if batch.y_true is None else [batch.y_true, y_pred]
-        metric.update_state(*given, sample_weight=weight)
+        metric.update_state(*given, sample_weight=batch.each(weight))
         return np.asarray(metric.result())
 
 
@@ -401,16 +394,13 @@ def of_keras(keras, row, batch, mask):
 @given(data=st.data())
 def test_a_metric_over_any_batches_is_that_of_keras_over_one(keras, row, data):
     batch = data.draw(batches(row))
-    mask = batch.valid if data.draw(st.booleans()) else None
-    expected = of_keras(keras, row, batch, mask)
-    weight, y_pred = batch.weight, batch.y_pred
-    if mask is not None:
-        weight = mask.astype("float32") if weight is None else batch.weight_of_each() * mask
-    if weight is not None:
-        y_pred = batch.spoiled(weight != 0)
     metric = getattr(metrics, row.name)(**row.arguments)
-    given = [y_pred] if batch.y_true is None else [batch.y_true, y_pred]
-    sums = metric.init(*given)
-    for part in batch.parts(*given, weight):
-        sums = metric.update(sums, *part)
-    close([metric.result(sums)], [expected])
+    for weight, mask in [*((w, None) for w in batch.weights), (None, batch.valid)]:
+        expected = of_keras(keras, row, batch, weight, mask)
+        own = weight if mask is None else mask.astype("float32")
+        y_pred = batch.y_pred if own is None else batch.spoiled(own != 0)
+        given = [y_pred] if batch.y_true is None else [batch.y_true, y_pred]
+        sums = metric.init(*given)
+        for part in batch.parts(*given, own):
+            sums = metric.update(sums, *part)
+        close([metric.result(sums)], [expected])
