@@ -37,6 +37,7 @@ SLOW_FILES = {
     "test_losses",
     "test_metric_exactness",
     "test_metrics",
+    "test_metrics_evaluated",
     "test_networks",
     "test_normalization",
     "test_notebooks",

@@ -1,9 +1,11 @@
-"""Losses and metrics over drawn shapes, weights, masks and splits into batches."""
+"""Every loss and metric of Keras: the same numbers over drawn shapes, weights, masks and splits."""
 
 import dataclasses
+import inspect
 import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,117 +14,151 @@ from hypothesis import strategies as st
 from fnn import losses, metrics
 from tests.oracle import keras_rules
 
-PLAIN = settings(max_examples=25, deadline=None, derandomize=True)
+FEW, FEWER = (  # each is tried with all reductions, or weights: a loss is half a second to compile
+    settings(max_examples=examples, deadline=None, derandomize=True, database=None)
+    for examples in (3, 2)
+)
+MEANS = ("sum_over_batch_size", "mean_with_sample_weight")
+REDUCTIONS = (*MEANS, "sum", "none")
+
+
+SEVERAL = ((4, 2, 3), (4, 3), (1, 3))  # where the last axis holds classes
+FLAT = ((4, 3), (1, 3))  # where there is none of steps
+
+
+# -- data ----------------------------------------------------------------------------------------
+
+
+def numbers(rng, shape):
+    return real(rng.normal(size=shape), rng.normal(size=shape))
+
+
+def positive(rng, shape):
+    return real(rng.integers(0, 4, shape), rng.uniform(0.1, 3, shape))
+
+
+def chances(rng, shape):
+    return real(rng.integers(0, 2, shape), rng.uniform(0.05, 0.95, shape))
+
+
+def signs(rng, shape):
+    return real(2 * rng.integers(0, 2, shape) - 1, rng.normal(size=shape))
+
+
+def logits(rng, shape):
+    return real(rng.integers(0, 2, shape), 3 * rng.normal(size=shape))
+
+
+def shares(rng, shape):
+    return real(*(rng.dirichlet(np.ones(shape[-1]), shape[:-1]) for _ in "ab"))
+
+
+def one_hot(rng, shape):
+    return real(np.eye(shape[-1])[numbered(rng, shape)[0]], shares(rng, shape)[1])
+
+
+def numbered(rng, shape):
+    return rng.integers(0, shape[-1], shape[:-1], "int32"), shares(rng, shape)[1]
+
+
+def scored(rng, shape):
+    return numbered(rng, shape)[0], *real(3 * rng.normal(size=shape))
+
+
+def classes(rng, shape):
+    """Class numbers on both sides, these as a network gives them, in floating point."""
+    return numbered(rng, shape)[0], *real(numbered(rng, shape)[0])
+
+
+def yes_no(rng, shape):
+    return chances(rng, shape[:-1])
+
+
+def spoken(rng, shape):
+    """One or two sounds, 0 being none, in six steps of scores."""
+    sounds = rng.integers([1, 0], shape[-1], (*shape[:-1], 2), "int32")
+    return sounds, *real(rng.normal(size=(*shape[:-1], 6, shape[-1])))
+
+
+def pairs(rng, shape):
+    """Two labels, at least twice each, and vectors of length 1."""
+    vectors = rng.normal(size=shape)
+    labels = np.arange(len(vectors), dtype="int32") % 2
+    return labels, *real(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))
+
+
+def values(rng, shape):
+    """No targets at all."""
+    return None, *real(rng.normal(size=shape))
+
+
+def real(*arrays):
+    return tuple(np.asarray(a, "float32") for a in arrays)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A class by its name in Keras, what it compares, its arguments, and the shapes it takes."""
+
+    name: str
+    make: object
+    arguments: dict = dataclasses.field(default_factory=dict)
+    shapes: tuple = ((4, 2, 3), (4, 1), (1, 3))
+
+    def __str__(self):
+        return "-".join([self.name, *self.arguments])
 
 
 @dataclasses.dataclass
 class Batch:
-    """Targets and predictions with weights, and where to cut them."""
+    """Targets and predictions, ways to weigh them, which are real, and where to cut them."""
 
-    y_true: np.ndarray
+    y_true: np.ndarray | None
     y_pred: np.ndarray
-    weight: np.ndarray | None
+    weights: list  # none, one for each row, and where there are steps one for each of these
     valid: np.ndarray
     cuts: list[int]
 
-    def weight_of_each(self):
-        """The weights spread over steps, as Keras needs them."""
-        if self.weight is None or self.weight.ndim == self.valid.ndim:
-            return self.weight
-        return np.repeat(self.weight[:, None], self.valid.shape[1], axis=1)
+    def each(self, weight):
+        """The weight of each entry: Keras would lay those of rows along the steps."""
+        if weight is None:
+            return None
+        extra = (1,) * (self.valid.ndim - weight.ndim)
+        return np.broadcast_to(weight.reshape(weight.shape + extra), self.valid.shape)
 
-    def parts(self):
-        """The batches between the cuts, as (targets, predictions, weights, valid)."""
-        edges = [0, *self.cuts, len(self.y_pred)]
-        for first, last in itertools.pairwise(edges):
-            if first < last:
-                part = slice(first, last)
-                weight = None if self.weight is None else self.weight[part]
-                yield self.y_true[part], self.y_pred[part], weight, self.valid[part]
+    def spoiled(self, kept):
+        """Predictions that are NaN but where they are kept."""
+        kept = kept.reshape(kept.shape + (1,) * (self.y_pred.ndim - kept.ndim))
+        return np.where(kept, self.y_pred, np.float32(np.nan))
 
+    def only_valid(self, array):
+        """The entries that are real, one after the other."""
+        if array is not None:
+            return array.reshape(-1, *array.shape[self.valid.ndim :])[self.valid.reshape(-1)]
 
-def numbers(rng, shape):
-    return rng.normal(size=shape), rng.normal(size=shape)
-
-
-def positive(rng, shape):
-    return rng.integers(0, 4, shape), rng.uniform(0.1, 3, shape)
-
-
-def chances(rng, shape):
-    return rng.integers(0, 2, shape), rng.uniform(0.05, 0.95, shape)
-
-
-def shares(rng, shape):
-    return (np.asarray(jax.nn.softmax(rng.normal(size=shape).astype("float32"))) for _ in "ab")
-
-
-def one_hot(rng, shape):
-    return np.eye(shape[-1])[rng.integers(0, shape[-1], shape[:-1])], next(shares(rng, shape))
-
-
-def numbered(rng, shape):
-    return rng.integers(0, shape[-1], shape[:-1]), next(shares(rng, shape))
+    def parts(self, *arrays):
+        """The arrays (or None) between the cuts."""
+        for first, last in itertools.pairwise([0, *self.cuts, None]):
+            if len(self.y_pred[first:last]):
+                yield [None if a is None else a[first:last] for a in arrays]
 
 
 @st.composite
-def batches(draw, make, steps=(None, 2)):
+def batches(draw, row):
     """A batch of drawn shape: (rows, features) or (rows, steps, features)."""
-    rows = draw(st.sampled_from([1, 3, 6]))
-    step = draw(st.sampled_from(steps))
-    shape = (rows, *([] if step is None else [step]), draw(st.sampled_from([2, 3])))
+    shape = draw(st.sampled_from(row.shapes))
     rng = np.random.default_rng(draw(st.integers(0, 2**16)))
-    y_true, y_pred = make(rng, shape)
-    kind = draw(st.sampled_from(["none", "rows", "entries"]))
-    weight = None
-    if kind != "none":
-        weight = rng.integers(0, 3, shape[:1] if kind == "rows" else shape[:-1]).astype("float32")
-        weight.reshape(-1)[0] = 1.0
+    y_true, y_pred = row.make(rng, shape)
+    weights = [rng.integers(0, 3, shape[:axes]).astype("float32") for axes in range(1, len(shape))]
     valid = rng.uniform(size=shape[:-1]) < 0.7
-    valid.reshape(-1)[0] = True
-    cuts = sorted(draw(st.lists(st.integers(0, rows), max_size=2)))
-    as_given = "int32" if make is numbered else "float32"
-    return Batch(y_true.astype(as_given), y_pred.astype("float32"), weight, valid, cuts)
+    for array in (valid, *weights):
+        array.reshape(-1)[0] = 1  # there is something
+    cuts = sorted(draw(st.lists(st.sampled_from([3, 1]), min_size=1, max_size=2)))
+    return Batch(y_true, y_pred, [None, *weights], valid, cuts)
 
 
-def of(kinds):
-    """A drawn (name, batch) of a table of names and makers."""
-    return st.sampled_from(kinds).flatmap(lambda row: st.tuples(st.just(row[0]), batches(*row[1:])))
-
-
-LOSSES = [
-    ("MeanSquaredError", numbers),
-    ("MeanAbsoluteError", numbers),
-    ("Huber", numbers),
-    ("LogCosh", numbers),
-    ("CosineSimilarity", numbers),
-    ("Poisson", positive),
-    ("MeanSquaredLogarithmicError", positive),
-    ("KLDivergence", shares),
-    ("Hinge", chances),
-    ("BinaryCrossentropy", chances),
-    ("BinaryFocalCrossentropy", chances),
-    ("CategoricalCrossentropy", one_hot),
-    ("CategoricalHinge", one_hot),
-    ("SparseCategoricalCrossentropy", numbered),
-]
-METRICS = [
-    ("MeanSquaredError", numbers),
-    ("RootMeanSquaredError", numbers),
-    ("CosineSimilarity", numbers),
-    ("BinaryAccuracy", chances),
-    ("BinaryCrossentropy", chances),
-    ("CategoricalAccuracy", one_hot),
-    ("SparseCategoricalAccuracy", numbered),
-    ("SparseTopKCategoricalAccuracy", numbered),
-    ("SparseCategoricalCrossentropy", numbered),
-    ("KLDivergence", shares),
-    ("Precision", chances, (None,)),
-    ("Recall", chances, (None,)),
-    ("AUC", chances, (None,)),
-    ("R2Score", numbers, (None,)),
-    ("F1Score", one_hot, (None,)),
-]
+def by_name(table):
+    return pytest.mark.parametrize("row", table, ids=str)
 
 
 @pytest.fixture(scope="module")
@@ -133,71 +169,238 @@ def keras():
         return keras
 
 
-@PLAIN
-@given(drawn=of(LOSSES))
-def test_a_loss_and_its_gradient_are_those_of_keras(keras, drawn):
-    name, batch = drawn
-    ours, y_true, weight = getattr(losses, name)(), batch.y_true, batch.weight_of_each()
+def classes_of(module):
+    return {name for name, found in vars(module).items() if inspect.isclass(found)}
+
+
+# -- losses --------------------------------------------------------------------------------------
+
+
+LOSSES = [
+    Row("BinaryCrossentropy", chances),
+    Row("BinaryCrossentropy", logits, {"from_logits": True, "label_smoothing": 0.2}),
+    Row("BinaryFocalCrossentropy", chances),
+    Row("BinaryFocalCrossentropy", logits, {"from_logits": True, "apply_class_balancing": True}),
+    Row("CategoricalCrossentropy", one_hot, shapes=SEVERAL),
+    Row("CategoricalCrossentropy", shares, {"label_smoothing": 0.2}, shapes=SEVERAL),
+    Row("CategoricalFocalCrossentropy", one_hot, shapes=SEVERAL),
+    Row("CategoricalGeneralizedCrossEntropy", numbered, shapes=SEVERAL),
+    Row("CategoricalHinge", one_hot, shapes=SEVERAL),
+    Row("Circle", pairs, {"gamma": 8.0}, shapes=((4, 3), (6, 3))),
+    Row("CosineSimilarity", numbers),
+    Row("CTC", spoken, shapes=FLAT),
+    Row("Dice", chances, shapes=((4, 2, 3), (4, 1))),
+    Row("Hinge", chances),
+    Row("Hinge", signs),
+    Row("Huber", numbers),
+    Row("KLDivergence", shares, shapes=SEVERAL),
+    Row("LogCosh", numbers),
+    Row("MeanAbsoluteError", numbers),
+    Row("MeanAbsolutePercentageError", numbers),
+    Row("MeanSquaredError", numbers),
+    Row("MeanSquaredLogarithmicError", positive),
+    Row("Poisson", positive),
+    Row("SparseCategoricalCrossentropy", numbered, shapes=SEVERAL),
+    Row("SparseCategoricalCrossentropy", scored, {"from_logits": True}, shapes=SEVERAL),
+    Row("SparseCategoricalCrossentropy", numbered, {"ignore_class": 1}, shapes=SEVERAL),
+    Row("SquaredHinge", chances),
+    Row("SquaredHinge", signs),
+    Row("Tversky", chances, shapes=((4, 2, 3), (4, 1))),  # Keras 3.15.1 swaps alpha and beta
+]
+# One number for a region, which may be the whole batch. (Of one weight Keras drops the axis.)
+REGIONS = ("Dice", "Tversky")
+# What each entry has to do with the others is lost where a batch is cut, and Keras goes on to
+# compare real entries with masked ones: there fnn leaves these out wholly.
+TOGETHER = ("Circle", *REGIONS)
+
+
+def test_every_loss_of_keras_is_drawn(keras):
     with keras_rules():
-        theirs = getattr(keras.losses, name)()
-        of_keras = jax.value_and_grad(lambda p: theirs(y_true, p, sample_weight=weight))
-        expected = of_keras(batch.y_pred)
-    found = jax.value_and_grad(lambda p: ours(y_true, p, batch.weight))(batch.y_pred)
+        wanted = classes_of(keras.losses)
+    assert wanted - {row.name for row in LOSSES} == {"Loss"}  # from which the others are made
+
+
+def graded(loss, y_pred, weights, *rest):
+    """The loss by each reduction and weight, as an array each, and the gradients of their sums."""
+
+    def sums(y_pred, weights, *rest):
+        cases = itertools.product(REDUCTIONS, weights)
+        values = [jnp.asarray(loss(case, y_pred, weight, *rest)) for case, weight in cases]
+        return jnp.stack([value.sum() for value in values]), values
+
+    gradients, values = jax.jit(jax.jacrev(sums, has_aux=True))(y_pred, weights, *rest)
+    return values, gradients
+
+
+def close(found, expected):
     for one, other in zip(found, expected, strict=True):
+        assert one.shape == other.shape
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
-@PLAIN
-@given(drawn=of(LOSSES))
-def test_the_totals_of_batches_add_up_to_those_of_the_whole(drawn):
-    name, batch = drawn
-    loss = getattr(losses, name)()
-    whole = loss.totals(batch.y_true, batch.y_pred, batch.weight, batch.valid)
-    totals, counts = zip(*(loss.totals(*part) for part in batch.parts()), strict=True)
-    np.testing.assert_allclose(sum(totals), whole[0], rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(sum(counts), whole[1])
+def of_class(module, row):
+    return lambda reduction: getattr(module, row.name)(**row.arguments, reduction=reduction)
 
 
-@PLAIN
-@given(drawn=of(LOSSES))
-def test_what_is_masked_is_as_good_as_absent(drawn):
-    name, batch = drawn
-    loss = getattr(losses, name)()
-    y_pred = np.where(batch.valid[..., None], batch.y_pred, np.nan)
-    ratio = lambda p: np.divide(*loss.totals(batch.y_true, p, batch.weight, batch.valid))
-    kept = batch.valid.reshape(-1)
-    flat = lambda a, axes: a.reshape(-1, *a.shape[axes:])[kept]
-    axes = batch.valid.ndim
-    weight = batch.weight_of_each()
-    weight = None if weight is None else flat(weight, axes)
-    expected = loss(flat(batch.y_true, axes), flat(batch.y_pred, axes), weight)
-    np.testing.assert_allclose(ratio(y_pred), expected, rtol=1e-5, atol=1e-5)
-
-
-@PLAIN
-@given(drawn=of(METRICS))
-def test_a_metric_over_any_batches_is_that_of_keras_over_one(keras, drawn):
-    name, batch = drawn
-    metric = getattr(metrics, name)()
-    weight = batch.weight_of_each()
+@by_name(LOSSES)
+@FEWER
+@given(data=st.data())
+def test_a_loss_and_its_gradient_are_those_of_keras(keras, row, data):
+    ours, theirs = of_class(losses, row), of_class(keras.losses, row)
+    batch = data.draw(batches(row))
+    found = lambda reduction, p, weight, t: ours(reduction)(t, p, weight)
+    values, gradients = graded(found, batch.y_pred, batch.weights, batch.y_true)
+    # a number for the whole batch is weighed as often as there are weights
+    weights = batch.weights if row.name in REGIONS else [*map(batch.each, batch.weights)]
     with keras_rules():
-        oracle = getattr(keras.metrics, name)()
-        oracle.update_state(batch.y_true, batch.y_pred, sample_weight=weight)
-        expected = np.asarray(oracle.result())
-    sums = metric.init(batch.y_true, batch.y_pred)
-    for y_true, y_pred, own, _ in batch.parts():
-        sums = metric.update(sums, y_true, y_pred, own)
-    np.testing.assert_allclose(metric.result(sums), expected, rtol=1e-5, atol=1e-5)
+        wanted = lambda reduction, p, weight, t: theirs(reduction)(t, p, sample_weight=weight)
+        expected = graded(wanted, batch.y_pred, weights, batch.y_true)
+    close(values, expected[0])
+    close(gradients, expected[1])
 
 
-@PLAIN
-@given(drawn=of(METRICS))
-def test_no_metric_sees_what_weighs_nothing(drawn):
-    name, batch = drawn
-    metric = getattr(metrics, name)()
-    real = batch.valid.astype("float32")
-    zeros = metric.init(batch.y_true, batch.y_pred)
-    spoiled = np.where(batch.valid[..., None], batch.y_pred, np.nan)
-    clean = metric.update(zeros, batch.y_true, batch.y_pred, real)
-    found = metric.update(zeros, batch.y_true, spoiled, real)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, clean)
+@by_name(LOSSES)
+@FEWER
+@given(data=st.data())
+def test_under_a_mask_a_loss_is_that_of_keras_whatever_the_batches(keras, row, data):
+    """The sums of batches make the loss that Keras has of all, whatever the masked entries hold.
+
+    That is a loss under Keras's own mask, or of the real entries alone in `TOGETHER`.
+    """
+    ours, theirs = of_class(losses, row), of_class(keras.losses, row)
+    batch = data.draw(batches(row))
+    batch.cuts = [] if row.name in TOGETHER else batch.cuts
+    alone = batch.only_valid if row.name in TOGETHER else lambda array: array
+
+    def of_batches(reduction, p, weight, t, valid):
+        pairs = [ours(reduction).totals(*part) for part in batch.parts(t, p, weight, valid)]
+        total, count = map(sum, zip(*pairs, strict=True))
+        return total / jnp.maximum(count, 1e-12) if reduction in MEANS else total
+
+    def under_a_mask(reduction, p, weight, t, valid):
+        if row.name not in TOGETHER:
+            keras.src.backend.set_keras_mask(p, valid)
+        return theirs(reduction)(t, p, sample_weight=weight).sum()
+
+    spoiled = batch.spoiled(batch.valid)
+    values, gradients = graded(of_batches, spoiled, batch.weights, batch.y_true, batch.valid)
+    weights = [alone(batch.each(weight)) for weight in batch.weights]
+    with keras_rules():
+        given = alone(batch.y_pred), weights, alone(batch.y_true), batch.valid
+        expected = graded(under_a_mask, *given)
+    close(values, expected[0])
+    close(map(alone, gradients), expected[1])
+    assert not gradients[:, ~batch.valid].any()
+
+
+@FEWER
+@given(data=st.data())
+def test_ctc_under_a_mask_of_steps_is_that_of_keras_over_the_real_ones(keras, data):
+    """Keras lays such a mask over the values, one for each row, and fails or is wrong."""
+    y_true, y_pred = spoken(np.random.default_rng(data.draw(st.integers(0, 2**16))), (3, 3))
+    kept = np.array(data.draw(st.permutations([1, 1, 1, 1, 0, 0])), bool)
+    steps = np.stack([kept, kept[::-1], np.sort(kept)])
+    with keras_rules():
+        theirs = keras.losses.CTC()
+        shorter = np.stack([p[real] for p, real in zip(y_pred, steps, strict=True)])
+        expected = theirs(y_true, shorter)
+    spoiled = np.where(steps[..., None], y_pred, np.nan)
+    total, count = jax.jit(losses.CTC().totals)(y_true, spoiled, None, steps)
+    close([total / count], [expected])
+
+
+# -- metrics -------------------------------------------------------------------------------------
+
+
+def gap(y_true, y_pred):
+    return abs(y_true - y_pred).mean(-1)
+
+
+METRICS = [
+    Row("Accuracy", classes, shapes=SEVERAL),
+    Row("AUC", chances),
+    Row("AUC", logits, {"curve": "PR", "from_logits": True}),
+    Row("BinaryAccuracy", chances),
+    Row("BinaryCrossentropy", chances),
+    Row("BinaryIoU", yes_no),
+    Row("CategoricalAccuracy", one_hot, shapes=SEVERAL),
+    Row("CategoricalCrossentropy", one_hot, shapes=SEVERAL),
+    Row("CategoricalHinge", one_hot, shapes=SEVERAL),
+    Row("ConcordanceCorrelation", numbers, shapes=SEVERAL),
+    Row("CosineSimilarity", numbers),
+    Row("F1Score", one_hot, shapes=FLAT),
+    Row("FalseNegatives", chances),
+    Row("FalsePositives", chances, {"thresholds": [0.3, 0.7]}),
+    Row("FBetaScore", chances, {"beta": 2.0, "threshold": 0.4, "average": "macro"}, shapes=FLAT),
+    Row("Hinge", signs),
+    Row("IoU", classes, {"num_classes": 3, "target_class_ids": [0, 2]}, shapes=SEVERAL),
+    Row("KLDivergence", shares, shapes=SEVERAL),
+    Row("LogCoshError", numbers),
+    Row("Mean", values),
+    Row("MeanAbsoluteError", numbers),
+    Row("MeanAbsolutePercentageError", numbers),
+    Row("MeanIoU", classes, {"num_classes": 3}, shapes=SEVERAL),
+    Row("MeanMetricWrapper", numbers, {"fn": gap}),
+    Row("MeanSquaredError", numbers),
+    Row("MeanSquaredLogarithmicError", positive),
+    Row("OneHotIoU", one_hot, {"num_classes": 3, "target_class_ids": [0, 1]}, shapes=SEVERAL),
+    Row("OneHotMeanIoU", one_hot, {"num_classes": 3}, shapes=SEVERAL),
+    Row("PearsonCorrelation", numbers, shapes=SEVERAL),
+    Row("Poisson", positive),
+    Row("Precision", chances),
+    Row("Precision", one_hot, {"top_k": 2, "class_id": 1}, shapes=SEVERAL),
+    Row("PrecisionAtRecall", chances, {"recall": 0.5}),
+    Row("R2Score", numbers, shapes=FLAT),
+    Row("Recall", chances),
+    Row("RecallAtPrecision", chances, {"precision": 0.5}),
+    Row("RootMeanSquaredError", numbers),
+    Row("SensitivityAtSpecificity", chances, {"specificity": 0.5}),
+    Row("SparseCategoricalAccuracy", numbered, shapes=SEVERAL),
+    Row("SparseCategoricalCrossentropy", numbered, shapes=SEVERAL),
+    Row("SparseTopKCategoricalAccuracy", numbered, {"k": 2}, shapes=SEVERAL),
+    Row("SpecificityAtSensitivity", chances, {"sensitivity": 0.5}),
+    Row("SquaredHinge", signs),
+    Row("Sum", values),
+    Row("TopKCategoricalAccuracy", one_hot, {"k": 2}, shapes=SEVERAL),
+    Row("TrueNegatives", chances),
+    Row("TruePositives", chances),
+]
+
+
+def test_every_metric_of_keras_is_drawn(keras):
+    with keras_rules():
+        wanted = classes_of(keras.metrics)
+    assert wanted - {row.name for row in METRICS} == {"Metric"}  # from which the others are made
+
+
+def of_keras(keras, row, batch, weight, mask):
+    """The metric of Keras over the whole batch, whose masks only its means of functions see."""
+    with keras_rules():
+        metric, y_pred = (
+            getattr(keras.metrics, row.name)(**row.arguments),
+            jnp.asarray(batch.y_pred),
+        )
+        if mask is not None and isinstance(metric, keras.metrics.MeanMetricWrapper):
+            keras.src.backend.set_keras_mask(y_pred, mask)
+        elif mask is not None:
+            weight = mask.astype("float32")
+        given = [y_pred] if batch.y_true is None else [batch.y_true, y_pred]
+        metric.update_state(*given, sample_weight=batch.each(weight))
+        return np.asarray(metric.result())
+
+
+@by_name(METRICS)
+@FEW
+@given(data=st.data())
+def test_a_metric_over_any_batches_is_that_of_keras_over_one(keras, row, data):
+    batch = data.draw(batches(row))
+    metric = getattr(metrics, row.name)(**row.arguments)
+    for weight, mask in [*((w, None) for w in batch.weights), (None, batch.valid)]:
+        expected = of_keras(keras, row, batch, weight, mask)
+        own = weight if mask is None else mask.astype("float32")
+        y_pred = batch.y_pred if own is None else batch.spoiled(own != 0)
+        given = [y_pred] if batch.y_true is None else [batch.y_true, y_pred]
+        sums = metric.init(*given)
+        for part in batch.parts(*given, own):
+            sums = metric.update(sums, *part)
+        close([metric.result(sums)], [expected])

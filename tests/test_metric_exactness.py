@@ -87,6 +87,7 @@ def test_no_split_order_or_device_changes_the_number(name, arguments, y_true, y_
 
 def on_devices(*arrays):
     """The rows of arrays spread over all devices."""
+    assert len(jax.devices()) == 8
     rows = NamedSharding(Mesh(np.array(jax.devices()), ("batch",)), PartitionSpec("batch"))
     return [jax.device_put(a, rows) for a in arrays]
 
