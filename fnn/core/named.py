@@ -61,7 +61,7 @@ def function_name(function: Any) -> str:
     """Keras's name for a function that stands for a loss or metric.
 
     >>> function_name(jnp.abs), function_name(lambda y_true, y_pred: y_pred)
-    ('absolute', 'lambda')
+    ('abs', 'lambda')
     """
     own = getattr(function, "name", None)
     known = getattr(function, "__name__", None) or type(function).__name__
