@@ -176,9 +176,13 @@ class Value:
         left_out = ("_hash", "_known", "_owner")
         return {name: v for name, v in vars(self).items() if name not in left_out}
 
-    def __repr__(self) -> str:
+    def _defaults(self) -> dict[str, Any]:
+        """What is not printed."""
         declared = () if self._open else dataclasses.fields(self)  # type: ignore[arg-type]
-        defaults = {field.name: field.default for field in declared}
+        return {field.name: field.default for field in declared}
+
+    def __repr__(self) -> str:
+        defaults = self._defaults()
         shown = [
             f"{name}={getattr(value, '__name__', None) or repr(value)}"
             for name, value in vars(self).items()
@@ -191,13 +195,17 @@ def _make_dataclass(cls: Any) -> None:
     """The fields of a class, whatever its bases call by their names.
 
     Left alone, dataclasses takes a method or ClassVar of a base for the default of a field that
-    has none, and puts it where that ClassVar stood.
+    has none, and puts it where that ClassVar stood. What a base takes by keyword stays so where it
+    is declared again: it would come before all that is declared here.
     """
     inherited = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
-    known = {field.name for field in inherited}
+    known = {field.name: field.kw_only for field in inherited}
     for name, annotation in inspect.get_annotations(cls).items():
         if name not in known and name not in vars(cls) and "ClassVar" not in str(annotation):
             setattr(cls, name, dataclasses.field())
+        elif known.get(name) and not isinstance(vars(cls).get(name), dataclasses.Field):
+            default = vars(cls).get(name, dataclasses.MISSING)
+            setattr(cls, name, dataclasses.field(default=default, kw_only=True))
     dataclasses.dataclass(eq=False, repr=False)(cls)
     cls.__dataclass_fields__ = {field.name: field for field in dataclasses.fields(cls)}
     further.accept(cls)

@@ -64,6 +64,8 @@ def by_position(cls: Any, order: Callable[[list[str], list[str]], list[str]]) ->
         for name in order(own, more)
     ]
     rest = [p for p in given if p.name not in {p.name for p in free}]
+    if rest and rest[-1].name == "kwargs":
+        rest[-1] = inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)
     shown = signature.replace(parameters=[itself, *free, *rest])
 
     @functools.wraps(make)
@@ -80,6 +82,21 @@ def by_position(cls: Any, order: Callable[[list[str], list[str]], list[str]]) ->
     cls.__init__ = __init__
 
 
+def as_declared(cls: type, root: type, shared: tuple[str, ...]) -> None:
+    """Lets arguments go by position as a class and its bases below `root` declare them.
+
+    The `shared` ones, which are those of `root`, come last unless they are declared again.
+    """
+
+    def order(own: list[str], more: list[str]) -> list[str]:
+        bases = [base for base in cls.__mro__[::-1] if issubclass(base, root) and base is not root]
+        declared = [name for base in bases for name in inspect.get_annotations(base)]
+        places = [name for name in declared if name in own or name in shared]
+        return list(dict.fromkeys([*places, *shared]))
+
+    by_position(cls, order)
+
+
 def in_fields(owner: str, fields: tuple[str, ...], named: dict[str, Any]) -> dict[str, Any]:
     """The arguments by the names of the fields. Raises TypeError for one that has no meaning.
 
@@ -93,6 +110,8 @@ def in_fields(owner: str, fields: tuple[str, ...], named: dict[str, Any]) -> dic
             found[name] = value
         elif convert and field in fields and field not in named:
             found[field] = convert(value)
+        elif "kwargs" in fields:  # of a function
+            found["kwargs"] = (*found.get("kwargs", named.get("kwargs", ())), (name, value))
         elif name in IDLE and "input_shape" in fields:  # in a layer
             values, advice = IDLE[name]
             if values is not None and not any(value is idle for idle in values):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,6 +64,13 @@ def is_ours(thing: Any) -> bool:
     return str(getattr(thing, "__module__", "")).partition(".")[0] == "fnn"
 
 
+def is_from_optax(function: Any) -> bool:
+    """Whether a function is one of optax's, or such a one with arguments (`functools.partial`)."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return str(getattr(function, "__module__", "")).partition(".")[0] == "optax"
+
+
 def names_of(kind: str) -> list[str]:
     """Every registered name of a kind, sorted."""
     return sorted(name for k, name in TABLE if k == kind)
@@ -76,12 +84,36 @@ def lookup(kind: str, name: str, custom: Mapping[str, Any] | None = None) -> Any
         return TABLE[kind, name]
     known = names_of(kind)
     close = difflib.get_close_matches(name, known, 3) or known
-    article = "an" if kind[:1] in tuple("aeiou") else "a"
+    for other in _IN_COMPILE if kind in _IN_COMPILE else ():
+        if (other, name) in TABLE:
+            raise ValueError(misplaced(kind, other, name))
     raise ValueError(
-        f"expected {article} {kind} that fnn knows, received {name!r}; "
+        f"expected {_a(kind)} that fnn knows, received {name!r}; "
         f"do you mean {' or '.join(map(repr, close[:8]))}? (your own: pass it as a value, and "
         "put fnn.register on it to save it)"
     )
+
+
+# Where `compile` takes what, the likeliest meaning of a name first.
+_IN_COMPILE = {"loss": "loss={}", "optimizer": "optimizer={}", "metric": "metrics=[{}]"}
+
+
+def misplaced(kind: str, other: str, given: Any) -> str:
+    """The words for what is known, but of another kind than it is given for.
+
+    >>> misplaced("loss", "metric", "accuracy")
+    "expected a loss, received 'accuracy', which is a metric; do compile(metrics=['accuracy'])"
+    """
+    advice = ""
+    if other in _IN_COMPILE:
+        advice = f"; do compile({_IN_COMPILE[other].format(repr(given))})"
+    if (kind, other) == ("metric", "loss"):  # by its name: as a value it would be a metric
+        advice += f", or for its mean metrics=[fnn.losses.get({given!r})]"
+    return f"expected {_a(kind)}, received {given!r}, which is {_a(other)}{advice}"
+
+
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind[:1] in tuple("aeiou") else f"a {kind}"
 
 
 def unregistered(kind: str, name: str) -> ValueError:

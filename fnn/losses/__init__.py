@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from fnn.core.config import resolve
-from fnn.core.registry import register
+from fnn.core.named import of_kind
+from fnn.core.registry import is_from_optax, register
 from fnn.losses import crossentropy as _crossentropy
 from fnn.losses import embeddings as _embeddings
 from fnn.losses import focal as _focal
@@ -37,7 +38,7 @@ from fnn.losses.focal import (
     categorical_focal_crossentropy,
     categorical_generalized_cross_entropy,
 )
-from fnn.losses.from_optax import OptaxLoss, is_from_optax
+from fnn.losses.from_optax import OptaxLoss
 from fnn.losses.loss import FunctionLoss, Loss
 from fnn.losses.overlap import Dice, Tversky, dice, tversky
 from fnn.losses.regression import (
@@ -140,6 +141,8 @@ for _module in (_crossentropy, _embeddings, _focal, _overlap, _regression, _scor
     _CLASSES |= _module.FUNCTIONS
 _SHORT = {"mse": mse, "mae": mae, "mape": mape, "msle": msle, "bce": bce, "kld": kld}
 
+BY_SHAPE = ("crossentropy", "ce")  # names whose meaning hangs on targets and predictions
+
 for _function, _class in _CLASSES.items():
     register(_class, _function.__name__)
 for _name, _function in _SHORT.items():
@@ -152,14 +155,14 @@ def get(identifier: Any, y_true_spec: Any = None, y_pred_spec: Any = None) -> Lo
     A function of `optax.losses` is called as optax does it, predictions first (`OptaxLoss`).
     "crossentropy" and "ce" are binary for predictions of one output, sparse for targets that are
     class numbers, else categorical, by the shapes of targets and predictions, which they need.
-    Raises ValueError for an unknown name, TypeError for what is none of these.
+    Raises ValueError for an unknown name, TypeError for what is none of these (an optimizer).
 
     >>> get("mse"), get("huber").delta
     (MeanSquaredError(), 1.0)
     """
-    if isinstance(identifier, str) and identifier.lower() in ("crossentropy", "ce"):
+    if isinstance(identifier, str) and identifier.lower() in BY_SHAPE:
         return _crossentropy_by_shape(identifier, y_true_spec, y_pred_spec)
-    found = resolve("loss", identifier)
+    found = of_kind("loss", resolve("loss", identifier))
     if found is None or isinstance(found, Loss):
         return found
     if found in _CLASSES:

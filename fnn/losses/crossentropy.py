@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import field
 from typing import Any, ClassVar
 
 import jax
@@ -189,10 +190,9 @@ class SparseCategoricalCrossentropy(Loss):
 
     targets: ClassVar[Targets] = "labels"
 
-    places = ("from_logits", "ignore_class", "reduction", "axis", "name", "dtype")
-
     from_logits: bool = False
     ignore_class: int | None = None
+    reduction: str | None = field(default="sum_over_batch_size", kw_only=True)
     axis: int = -1
 
     def validate(self) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 import optax
 from jax import Array
 
-from fnn.core.registry import register
+from fnn.core.named import function_name
+from fnn.core.registry import is_from_optax, register
 from fnn.core.targets import align, class_numbers
 from fnn.losses import checks
 from fnn.losses.loss import Loss
@@ -27,17 +28,10 @@ _OF_LABELS = {
 }
 
 
-def is_from_optax(function: Any) -> bool:
-    """Whether a function is one of optax's, or such a one with arguments (`functools.partial`)."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return str(getattr(function, "__module__", "")).partition(".")[0] == "optax"
-
-
 def _name(function: Any) -> str:
     while isinstance(function, functools.partial):
         function = function.func
-    return getattr(function, "__name__", "")
+    return getattr(function, "__name__", "") or function_name(function)
 
 
 def _takes_predictions_and_targets(function: Any) -> bool:
@@ -49,7 +43,8 @@ def _takes_predictions_and_targets(function: Any) -> bool:
 class OptaxLoss(Loss):
     """A function `(predictions, targets) -> values` of `optax.losses` as a loss.
 
-    `compile(loss=optax.losses.huber_loss)` makes one; so do `functools.partial`s of them. Nothing
+    `compile(loss=optax.losses.huber_loss)` makes one, and among metrics the mean of one
+    (`LossMetric`); so do `functools.partial`s of them. Nothing
     is broadcast: targets are brought into the shape of the predictions, class numbers into that
     without its last axis. They take what optax says, mostly logits, so the model ends in no
     softmax. `ntxent` and `multiclass_generalized_dice_loss` look at a batch as a whole: give them
@@ -62,6 +57,10 @@ class OptaxLoss(Loss):
     """
 
     function: Callable[..., Any]
+
+    @property
+    def default_name(self) -> str:
+        return _name(self.function)
 
     def validate(self) -> None:
         if not _takes_predictions_and_targets(self.function):

@@ -13,9 +13,9 @@ from jax import Array
 
 from fnn.core import arguments
 from fnn.core.arithmetic import floating
-from fnn.core.config import Value
-from fnn.core.further import by_position
+from fnn.core.further import as_declared
 from fnn.core.logits import Form
+from fnn.core.named import Named, function_name
 from fnn.core.targets import (
     align,
     align_where_possible,
@@ -41,7 +41,7 @@ REDUCTIONS = ("sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", "
 Targets: TypeAlias = Literal["elementwise", "classes", "labels", "any"]
 
 
-class Loss(Value, loadable=False):
+class Loss(Named, loadable=False):
     """How far predictions are from targets.   (batch, ..., n), (batch, ..., n) -> ()
 
     Subclass it and write `call(y_true, y_pred)`, one value for each example (and step), as in
@@ -64,19 +64,13 @@ class Loss(Value, loadable=False):
     targets: ClassVar[Targets] = "any"
     blank_prediction: ClassVar[float] = 1.0  # stands where an entry is not valid: finite in all
 
-    places: ClassVar[tuple[str, ...]] = ()  # Keras's order of arguments, where it is not
-    # that of the class's own, then reduction, name, dtype
-
     reduction: str | None = field(default="sum_over_batch_size", kw_only=True)
-    name: str | None = field(default=None, kw_only=True)
     dtype: str | None = field(default=None, kw_only=True)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if not cls._open:
-            by_position(
-                cls, lambda own, more: [*(cls.places or (*own, "reduction", "name", "dtype"))]
-            )
+            as_declared(cls, Loss, ("reduction", "name", "dtype"))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -250,6 +244,10 @@ class FunctionLoss(Loss):
     """
 
     function: Callable[[Any, Any], Any]
+
+    @property
+    def default_name(self) -> str:
+        return function_name(self.function)
 
     def call(self, y_true: Any, y_pred: Any) -> Array:
         return self.function(y_true, y_pred)

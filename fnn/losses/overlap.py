@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import field
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -59,8 +60,8 @@ class Dice(Loss):
     targets: ClassVar[Targets] = "classes"
     blank_prediction: ClassVar[float] = 0.0
 
-    places = ("reduction", "name", "axis", "dtype")
-
+    reduction: str | None = field(default="sum_over_batch_size", kw_only=True)
+    name: str | None = field(default=None, kw_only=True)
     axis: Axis = None
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
@@ -85,10 +86,10 @@ class Tversky(Loss):
     targets: ClassVar[Targets] = "classes"
     blank_prediction: ClassVar[float] = 0.0
 
-    places = ("alpha", "beta", "reduction", "name", "axis", "dtype")
-
     alpha: float = 0.5
     beta: float = 0.5
+    reduction: str | None = field(default="sum_over_batch_size", kw_only=True)
+    name: str | None = field(default=None, kw_only=True)
     axis: Axis = None
 
     def validate(self) -> None:

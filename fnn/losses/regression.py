@@ -164,6 +164,8 @@ class Huber(Loss):
 
     targets: ClassVar[Targets] = "elementwise"
 
+    name = "huber_loss"
+
     delta: float = 1.0
 
     def validate(self) -> None:

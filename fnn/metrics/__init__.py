@@ -6,7 +6,8 @@ from typing import Any
 
 from fnn.core.calling import snake_case
 from fnn.core.config import resolve
-from fnn.core.registry import lookup, names_of, register
+from fnn.core.named import function_name, of_kind
+from fnn.core.registry import is_from_optax, lookup, names_of, register
 from fnn.metrics.accuracy import (
     Accuracy,
     BinaryAccuracy,
@@ -140,7 +141,7 @@ __all__ = [
     "top_k_categorical_accuracy",
 ]
 
-_AMBIGUOUS = {
+BY_SHAPE = {  # names whose meaning hangs on targets and predictions
     "accuracy": ("BinaryAccuracy", "SparseCategoricalAccuracy", "CategoricalAccuracy"),
     "crossentropy": (
         "BinaryCrossentropy",
@@ -148,7 +149,7 @@ _AMBIGUOUS = {
         "CategoricalCrossentropy",
     ),
 }
-_AMBIGUOUS |= {"acc": _AMBIGUOUS["accuracy"], "ce": _AMBIGUOUS["crossentropy"]}
+BY_SHAPE |= {"acc": BY_SHAPE["accuracy"], "ce": BY_SHAPE["crossentropy"]}
 
 _SHORT = {
     "mse": MeanSquaredError,
@@ -164,6 +165,7 @@ for _name in names_of("metric"):
     register(lookup("metric", _name), snake_case(_name))
 for _name, _class in _SHORT.items():
     register(_class, _name, _name.upper())
+register(Accuracy, "acc")
 
 
 def get(identifier: Any, y_true_spec: Any = None, y_pred_spec: Any = None) -> Metric:
@@ -171,23 +173,26 @@ def get(identifier: Any, y_true_spec: Any = None, y_pred_spec: Any = None) -> Me
 
     "accuracy" and "acc" (and "crossentropy", "ce") are binary for predictions of one output, sparse
     for targets that are class numbers, else categorical, by the shapes of targets and predictions,
-    which they need. A metric given by a string has that string as its label.
-    Raises ValueError for an unknown name, TypeError for what is none of these.
+    which they need. A metric given by a string has that string as its name, one by a function of
+    yours that of the function. A function of `optax.losses` is called as optax does it, predictions
+    first. Raises ValueError for an unknown name, TypeError for what is none of these.
 
-    >>> get("mse").label
-    'mse'
+    >>> get("mse").name, get(fnn.losses.mse).name
+    ('mse', 'mean_squared_error')
     """
     if isinstance(identifier, str):
         name = identifier
-        if identifier.lower() in _AMBIGUOUS:
+        if identifier.lower() in BY_SHAPE:
             name = _by_shape(identifier, y_true_spec, y_pred_spec)
         return resolve("metric", name).replace(name=identifier)
-    found = resolve("metric", identifier)
+    found = of_kind("metric", resolve("metric", identifier), "loss")
     if isinstance(found, Metric):
         return found
+    if is_from_optax(found):
+        found = lookup("loss", "OptaxLoss")(found)
     if getattr(found, "kind", None) == "loss":
         return LossMetric(found)
-    return MeanMetricWrapper(found)
+    return MeanMetricWrapper(found, name=function_name(found))
 
 
 def _by_shape(name: str, y_true: Any, y_pred: Any) -> str:
@@ -197,7 +202,7 @@ def _by_shape(name: str, y_true: Any, y_pred: Any) -> str:
             "received none; do name it in full, e.g. binary_accuracy, categorical_accuracy or "
             "sparse_categorical_accuracy"
         )
-    binary, sparse, categorical = _AMBIGUOUS[name.lower()]
+    binary, sparse, categorical = BY_SHAPE[name.lower()]
     true, predicted = tuple(y_true.shape), tuple(y_pred.shape)
     if predicted[-1] == 1:
         return binary

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -95,9 +96,6 @@ class Accuracy(Metric):
     targets: ClassVar[Targets] = "elementwise"
     direction: ClassVar[str | None] = "max"
 
-    name: str | None = None
-    dtype: str | None = None
-
     def values(self, y_true: Array, y_pred: Array) -> Array:
         return accuracy(y_true, y_pred)
 
@@ -141,9 +139,6 @@ class CategoricalAccuracy(Metric):
     targets: ClassVar[Targets] = "classes"
     direction: ClassVar[str | None] = "max"
 
-    name: str | None = None
-    dtype: str | None = None
-
     def values(self, y_true: Array, y_pred: Array) -> Array:
         return categorical_accuracy(y_true, y_pred)
 
@@ -158,9 +153,6 @@ class SparseCategoricalAccuracy(Metric):
 
     targets: ClassVar[Targets] = "labels"
     direction: ClassVar[str | None] = "max"
-
-    name: str | None = None
-    dtype: str | None = None
 
     def values(self, y_true: Array, y_pred: Array) -> Array:
         return sparse_categorical_accuracy(y_true, y_pred)
@@ -181,8 +173,6 @@ class TopKCategoricalAccuracy(Metric):
     direction: ClassVar[str | None] = "max"
 
     k: int = 5
-    name: str | None = None
-    dtype: str | None = None
 
     def validate(self) -> None:
         arguments.positive_int(self, "k")
@@ -206,8 +196,8 @@ class SparseTopKCategoricalAccuracy(Metric):
     direction: ClassVar[str | None] = "max"
 
     k: int = 5
-    name: str | None = None
-    dtype: str | None = None
+    name: str | None = field(default=None, kw_only=True)
+    dtype: str | None = field(default=None, kw_only=True)
     from_sorted_ids: bool = False
 
     def validate(self) -> None:

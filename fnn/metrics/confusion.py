@@ -103,8 +103,6 @@ class _Count(ConfusionMetric):
     """One of the four counts, at `thresholds` (0.5 if None); a number, or one for each of them."""
 
     thresholds: Thresholds = None
-    name: str | None = None
-    dtype: str | None = None
 
     def validate(self) -> None:
         _check_thresholds(self)
@@ -184,8 +182,6 @@ class Precision(ConfusionMetric):
     thresholds: Thresholds = None
     top_k: int | None = None
     class_id: int | None = None
-    name: str | None = None
-    dtype: str | None = None
 
     def validate(self) -> None:
         _check_thresholds(self)
@@ -211,8 +207,6 @@ class Recall(ConfusionMetric):
     thresholds: Thresholds = None
     top_k: int | None = None
     class_id: int | None = None
-    name: str | None = None
-    dtype: str | None = None
 
     def validate(self) -> None:
         _check_thresholds(self)

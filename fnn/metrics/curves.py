@@ -59,8 +59,8 @@ class AUC(Metric):
     num_thresholds: int = 200
     curve: str = "ROC"
     summation_method: str = "interpolation"
-    name: str | None = None
-    dtype: str | None = None
+    name: str | None = field(default=None, kw_only=True)
+    dtype: str | None = field(default=None, kw_only=True)
     thresholds: tuple[float, ...] | None = None
     multi_label: bool = False
     num_labels: int | None = None
@@ -178,8 +178,6 @@ class SensitivityAtSpecificity(ConfusionMetric):
     specificity: float
     num_thresholds: int = 200
     class_id: int | None = None
-    name: str | None = None
-    dtype: str | None = None
 
     def validate(self) -> None:
         _check_point(self, "specificity")
@@ -207,8 +205,6 @@ class SpecificityAtSensitivity(ConfusionMetric):
     sensitivity: float
     num_thresholds: int = 200
     class_id: int | None = None
-    name: str | None = None
-    dtype: str | None = None
 
     def validate(self) -> None:
         _check_point(self, "sensitivity")
@@ -236,8 +232,6 @@ class PrecisionAtRecall(ConfusionMetric):
     recall: float
     num_thresholds: int = 200
     class_id: int | None = None
-    name: str | None = None
-    dtype: str | None = None
 
     def validate(self) -> None:
         _check_point(self, "recall")
@@ -265,8 +259,6 @@ class RecallAtPrecision(ConfusionMetric):
     precision: float
     num_thresholds: int = 200
     class_id: int | None = None
-    name: str | None = None
-    dtype: str | None = None
 
     def validate(self) -> None:
         _check_point(self, "precision")

@@ -33,8 +33,6 @@ class ExpectedCalibrationError(Metric):
 
     num_bins: int = 15
     from_logits: bool = False
-    name: str | None = None
-    dtype: str | None = None
 
     def validate(self) -> None:
         arguments.positive_int(self, "num_bins")
@@ -92,8 +90,6 @@ class MultiLabelAccuracy(Metric):
 
     threshold: float = 0.5
     criterion: str = "exact_match"
-    name: str | None = None
-    dtype: str | None = None
 
     def validate(self) -> None:
         arguments.one_of(self, "criterion", ("exact_match", "hamming", "jaccard"))
@@ -127,8 +123,6 @@ class Perplexity(Metric):
 
     from_logits: bool = False
     ignore_class: int | None = None
-    name: str | None = None
-    dtype: str | None = None
 
     def update(self, sums: Sums, y_true: Any, y_pred: Any, weight: Any = None) -> Sums:
         mean = SparseCategoricalCrossentropy(

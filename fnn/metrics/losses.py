@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import field
 from typing import Any, ClassVar
 
 import jax
@@ -10,34 +11,29 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.core.arguments import wrong
-from fnn.core.calling import snake_case
 from fnn.core.config import resolve
 from fnn.core.targets import arrays, as_float, entry_values
 from fnn.metrics.metric import Metric, Sums, Targets, add_mean
 
 
 class MeanMetricWrapper(Metric):
-    """The mean of a function `fn(y_true, y_pred) -> values` of yours.
+    """The mean of a function `fn(y_true, y_pred, **kwargs) -> values` of yours.
 
+    Its arguments follow by their names, `MeanMetricWrapper(fn, "mine", k=3)`.
     The function should return one value for each example (and step). Where it returns one number
     for the batch, the result is the mean over batches by their size; a batch with entries of weight
     0 gets the mean of what it returns for each of the others alone.
 
     >>> metric = MeanMetricWrapper(lambda y_true, y_pred: abs(y_true - y_pred), name="error")
-    >>> metric.label, metric.result(metric.update(metric.init(), jnp.ones(2), jnp.zeros(2))).item()
+    >>> metric.name, metric.result(metric.update(metric.init(), jnp.ones(2), jnp.zeros(2))).item()
     ('error', 1.0)
     """
 
-    fn: Callable[[Any, Any], Any]
-    name: str | None = None
-    dtype: str | None = None
-
-    @property
-    def label(self) -> str:
-        return self.name or getattr(self.fn, "__name__", None) or "mean_metric_wrapper"
+    fn: Callable[..., Any]
+    kwargs: tuple[tuple[str, Any], ...] = field(default=(), kw_only=True)
 
     def values(self, y_true: Any, y_pred: Any) -> Array:
-        return jnp.asarray(self.fn(y_true, y_pred))
+        return jnp.asarray(self.fn(y_true, y_pred, **dict(self.kwargs)))
 
     def update(self, sums: Sums, y_true: Any, y_pred: Any, weight: Any = None) -> Sums:
         y_true, y_pred, weight = self.prepare(y_true, y_pred, weight)
@@ -87,21 +83,19 @@ class LossMetric(_Losses):
     weights, whatever the `reduction` of the loss.
 
     >>> metric = LossMetric(fnn.losses.Huber(2.0))
-    >>> metric.label, metric == fnn.metrics.get(fnn.losses.Huber(2.0))
-    ('huber', True)
+    >>> metric.name, metric == fnn.metrics.get(fnn.losses.Huber(2.0))
+    ('huber_loss', True)
     """
 
     loss: Any
-    name: str | None = None
-    dtype: str | None = None
 
     def validate(self) -> None:
         if getattr(self.loss, "kind", None) != "loss" or isinstance(self.loss, type):
             raise wrong(self, "loss", "to be a loss", self.loss, "do e.g. fnn.losses.Huber()")
 
     @property
-    def label(self) -> str:
-        return self.name or self.loss.name or snake_case(type(self.loss).__name__)
+    def default_name(self) -> str:
+        return str(self.loss.name)
 
     @property
     def goal(self) -> Any:
@@ -174,7 +168,7 @@ class MeanSquaredLogarithmicError(_MeanOfLoss):
 class LogCoshError(_MeanOfLoss):
     """The mean of log(cosh(y - t)).
 
-    Its label is "logcosh", as in Keras.
+    Its name is "logcosh", as in Keras.
 
     >>> metric = LogCoshError()
     >>> metric.update_state([0.0], [10.0])
@@ -183,7 +177,7 @@ class LogCoshError(_MeanOfLoss):
     """
 
     loss: ClassVar[str] = "log_cosh"
-    default_label: ClassVar[str | None] = "logcosh"
+    name = "logcosh"
 
 
 class Poisson(_MeanOfLoss):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import field
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import jax
@@ -11,8 +12,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.core import arguments
-from fnn.core.calling import snake_case
-from fnn.core.config import Value
+from fnn.core.further import as_declared
+from fnn.core.named import Named
 from fnn.core.targets import (
     align,
     align_where_possible,
@@ -44,7 +45,7 @@ def _of_own_sums(result: Callable[..., Any]) -> Callable[..., Any]:
     return of
 
 
-class Metric(Value, loadable=False):
+class Metric(Named, loadable=False):
     """A number that tells how good predictions are, from sums over all batches.
 
     `init() -> sums`, `update(sums, y_true, y_pred, weight=None) -> sums`, `result(sums) -> number`:
@@ -59,7 +60,6 @@ class Metric(Value, loadable=False):
     `direction` is "max" or "min" for the better end, None where there is none.
 
     >>> class Bias(Metric):
-    ...     name: str | None = None
     ...     def values(self, y_true, y_pred):
     ...         return y_pred - y_true
     >>> bias = Bias()
@@ -67,18 +67,20 @@ class Metric(Value, loadable=False):
     1.5
 
     For a loop by hand there is Keras's stateful face: `update_state(y_true, y_pred)`, `result()`,
-    `reset_state()`. The sums that it keeps belong to this object and are no part of the value: not
-    compared, not printed, not saved, not seen by `fit`. It is not for use inside `jit`.
+    both at once `metric(y_true, y_pred)`, `reset_state()`. The sums that it keeps, its `variables`,
+    belong to this object and are no part of the value: not compared, not printed, not saved, not
+    seen by `fit`. It is not for use inside `jit`.
 
     >>> bias.update_state(jnp.zeros(2), jnp.array([3.0, 4.0]))
-    >>> bias.result().item(), bias == Bias()
-    (3.5, True)
+    >>> bias.result().item(), bias([0.0], [5.0]).item(), bias == Bias()
+    (3.5, 4.0, True)
     """
 
     kind: ClassVar[str] = "metric"
     targets: ClassVar[Targets] = "any"
     direction: ClassVar[str | None] = None
-    default_label: ClassVar[str | None] = None  # where it is not the class name in snake case
+
+    dtype: str | None = field(default=None, kw_only=True)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -89,13 +91,10 @@ class Metric(Value, loadable=False):
             "do return the sums of no batch from init() (in place of add_weight), the sums after "
             "one more from update(sums, y_true, y_pred, weight), and the number from result(sums)",
         )
+        if not cls._open:
+            as_declared(cls, Metric, ("name", "dtype"))
         if "result" in vars(cls):
             cls.result = _of_own_sums(vars(cls)["result"])  # type: ignore[method-assign]
-
-    @property
-    def label(self) -> str:
-        """The key in logs and history: `name`, or Keras's default name."""
-        return getattr(self, "name", None) or self.default_label or snake_case(type(self).__name__)
 
     def values(self, y_true: Any, y_pred: Any) -> Array:
         """One value for each example (and step), of which the result is the mean."""
@@ -130,6 +129,16 @@ class Metric(Value, loadable=False):
         given = batch if sample_weight is None else (*batch, sample_weight)
         object.__setattr__(self, "_own", self.update(_own_sums(self), *given))
 
+    def __call__(self, *batch: Any, sample_weight: Any = None) -> Any:
+        """`update_state` and then `result()`: the number of all batches so far."""
+        self.update_state(*batch, sample_weight=sample_weight)
+        return self.result()
+
+    @property
+    def variables(self) -> list[Array]:
+        """The sums that `update_state` keeps, as they are now."""
+        return jax.tree.leaves(_own_sums(self))
+
     def reset_state(self) -> None:
         """Forgets what `update_state` has added."""
         object.__setattr__(self, "_own", None)
@@ -142,7 +151,7 @@ class Metric(Value, loadable=False):
             if hasattr(y_true, "shape") and hasattr(y_pred, "shape"):
                 y_true = align_where_possible(y_true, y_pred)
         else:
-            y_pred = as_float(y_pred, getattr(self, "dtype", None))
+            y_pred = as_float(y_pred, self.dtype)
             if self.targets == "elementwise":
                 y_pred = one_value_per_entry(y_pred, weight)
             y_true = align(y_true, y_pred, sparse=self.targets == "labels")
@@ -192,9 +201,6 @@ class Mean(Metric):
     2.0
     """
 
-    name: str | None = None
-    dtype: str | None = None
-
     def update(self, sums: Sums, values: Any, weight: Any = None) -> Sums:  # type: ignore[override]
         return add_mean(sums, values, None if weight is None else as_float(weight))
 
@@ -206,9 +212,6 @@ class Sum(Metric):
     >>> total.result(total.update(total.init(), jnp.array([1.0, 3.0]))).item()
     4.0
     """
-
-    name: str | None = None
-    dtype: str | None = None
 
     def init(self, y_true: Any = None, y_pred: Any = None) -> Sums:
         return {"total": jnp.zeros(())}

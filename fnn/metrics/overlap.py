@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -75,12 +76,10 @@ class FBetaScore(_FScore):
     [0.5556]
     """
 
-    default_label: ClassVar[str | None] = "fbeta_score"
+    name = "fbeta_score"
 
     beta: float = 1.0
     threshold: float | None = None
-    name: str | None = None
-    dtype: str | None = None
 
 
 class F1Score(_FScore):
@@ -95,8 +94,6 @@ class F1Score(_FScore):
     beta: ClassVar[float] = 1.0
 
     threshold: float | None = None
-    name: str | None = None
-    dtype: str | None = None
 
 
 class _Union(Metric):
@@ -163,8 +160,8 @@ class IoU(_Union):
 
     num_classes: int
     target_class_ids: tuple[int, ...]
-    name: str | None = None
-    dtype: str | None = None
+    name: str | None = field(default=None, kw_only=True)
+    dtype: str | None = field(default=None, kw_only=True)
     ignore_class: int | None = None
     sparse_y_true: bool = True
     sparse_y_pred: bool = True
@@ -184,8 +181,8 @@ class MeanIoU(_Union):
     """
 
     num_classes: int
-    name: str | None = None
-    dtype: str | None = None
+    name: str | None = field(default=None, kw_only=True)
+    dtype: str | None = field(default=None, kw_only=True)
     ignore_class: int | None = None
     sparse_y_true: bool = True
     sparse_y_pred: bool = True
@@ -205,8 +202,8 @@ class OneHotIoU(_Union):
 
     num_classes: int
     target_class_ids: tuple[int, ...]
-    name: str | None = None
-    dtype: str | None = None
+    name: str | None = field(default=None, kw_only=True)
+    dtype: str | None = field(default=None, kw_only=True)
     ignore_class: int | None = None
     sparse_y_pred: bool = False
     axis: int = -1
@@ -227,8 +224,8 @@ class OneHotMeanIoU(_Union):
     sparse_y_true: ClassVar[bool] = False
 
     num_classes: int
-    name: str | None = None
-    dtype: str | None = None
+    name: str | None = field(default=None, kw_only=True)
+    dtype: str | None = field(default=None, kw_only=True)
     ignore_class: int | None = None
     sparse_y_pred: bool = False
     axis: int = -1
@@ -248,8 +245,6 @@ class BinaryIoU(_Union):
 
     target_class_ids: tuple[int, ...] = (0, 1)
     threshold: float = 0.5
-    name: str | None = None
-    dtype: str | None = None
 
     def validate(self) -> None:
         if any(c not in (0, 1) for c in self.target_class_ids):

@@ -61,9 +61,6 @@ class RootMeanSquaredError(Metric):
     targets: ClassVar[Targets] = "elementwise"
     direction: ClassVar[str | None] = "min"
 
-    name: str | None = None
-    dtype: str | None = None
-
     def values(self, y_true: Array, y_pred: Array) -> Array:
         return jnp.square(y_true - y_pred)
 
@@ -136,8 +133,6 @@ class R2Score(Metric):
 
     class_aggregation: str | None = "uniform_average"
     num_regressors: int = 0
-    name: str | None = None
-    dtype: str | None = None
 
     def validate(self) -> None:
         choices = (None, "uniform_average", "variance_weighted_average")

@@ -230,7 +230,8 @@ class Compiled(Weighted):
             return ["loss", *labels]
         outputs = getattr(self.layer, "outputs", None)
         written = list(outputs.as_dict()) if isinstance(outputs, Fields) else []
-        names = [goal.name for goal in goals if goal.loss is not None]
+        several = self._objective is not None and self._objective.several
+        names = [goal.name for goal in goals if several and goal.loss is not None]
         names.sort(key=(written or names[:]).index)
         return ["loss", *(f"{name}_loss" for name in names), *sorted(labels)]
 
@@ -256,14 +257,11 @@ def _require_alone(**arguments: Any) -> None:
         )
 
 
-_BY_SHAPE = ("accuracy", "acc", "crossentropy", "ce")
-
-
 def _check_names(compiled: dict[str, Any]) -> None:
     """Raises for losses and metrics that are not known, at the line of `compile`."""
     for part, module in (("loss", losses), ("metrics", metrics), ("weighted_metrics", metrics)):
         for identifier in _flat(compiled[part]):
-            if not (isinstance(identifier, str) and identifier.lower() in _BY_SHAPE):
+            if not (isinstance(identifier, str) and identifier.lower() in module.BY_SHAPE):
                 module.get(identifier)
 
 

@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import inspect
 from collections.abc import Iterator
-from dataclasses import field
 from typing import Any, ClassVar, TypeAlias
 
 import jax
@@ -14,14 +13,15 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from fnn.core.config import Value, resolve
+from fnn.core.config import resolve
 from fnn.core.further import by_position
+from fnn.core.named import Named, of_kind
 from fnn.optimizers.rates import is_own
 
 State: TypeAlias = Any
 
 
-class Optimizer(Value, loadable=False):
+class Optimizer(Named, loadable=False):
     """What turns gradients into updates: `init(params) -> state`, `update(grads, state, params)`.
 
     It is an optax transformation: `updates, state = optimizer.update(grads, state, params)`, the
@@ -47,7 +47,6 @@ class Optimizer(Value, loadable=False):
     kind: ClassVar[str] = "optimizer"
 
     learning_rate: Any = None
-    name: str | None = field(default=None, kw_only=True)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -254,7 +253,7 @@ def get(identifier: Any) -> Any:
     """
     if isinstance(identifier, str):
         return resolve("optimizer", identifier.lower())
-    found = identifier() if isinstance(identifier, type) else identifier
+    found = of_kind("optimizer", identifier() if isinstance(identifier, type) else identifier)
     if hasattr(found, "init") and hasattr(found, "update"):
         return found
     raise TypeError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Any
 
 import jax
@@ -118,7 +119,7 @@ class AdamW(Rule):
     """
 
     learning_rate: Any = 0.001
-    weight_decay: float | None = 0.004
+    weight_decay: float | None = field(default=0.004, kw_only=False)
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-7

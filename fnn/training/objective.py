@@ -80,6 +80,11 @@ class Objective(Value, loadable=False):
     def __len__(self) -> int:
         return len(self.goals)
 
+    @property
+    def several(self) -> bool:
+        """Whether more than one output has a loss, so that each is logged."""
+        return sum(goal.loss is not None for goal in self.goals) > 1
+
     def evaluate(
         self, outputs: Any, bare: Any, batch: Any, rows: Array, penalty: Array
     ) -> tuple[Array, dict[str, Tally]]:
@@ -100,7 +105,7 @@ class Objective(Value, loadable=False):
                 pair = self._totals(goal.loss, y_true, y_pred, bare[index], weight, valid)
                 total += size * goal.weight * pair[0] / jnp.maximum(pair[1], 1e-12)
                 sums.append(pair)
-                if len(self.goals) > 1:
+                if self.several:
                     mean = WeightedLosses()
                     logs[f"{goal.name}_loss"] = Tally(mean, (pair, (jnp.zeros(()), jnp.ones(()))))
             for label, metric, weighted in goal.metrics:
@@ -175,14 +180,13 @@ def resolve_objective(
             )
         if loss is not None:
             loss.check(y_true, y_pred)
+        prefix = f"{name}_" if len(names) > 1 else ""
         entries = []
         for identifiers, by_weight in ((plain[index], False), (weighted[index], True)):
             for identifier in identifiers:
                 metric = metrics_module.get(identifier, y_true, y_pred)
                 metric.check(y_true, y_pred)
-                label = identifier if isinstance(identifier, str) else metric.label
-                label = f"{name}_{label}" if len(names) > 1 else label
-                label = _free_label(label, taken, by_weight)
+                label = _free_label(prefix, metric.name, taken, by_weight)
                 metric = MemberMean(metric) if members else metric
                 entries.append((label, metric, by_weight))
         weight = 1.0 if weights[index] is None else float(weights[index])
@@ -194,9 +198,11 @@ def resolve_objective(
     return Objective(tuple(goals), members)
 
 
-def _free_label(label: str, taken: set[str], weighted: bool) -> str:
+def _free_label(prefix: str, name: Any, taken: set[str], weighted: bool) -> str:
+    """The key of a metric in the logs, Keras's, where none has it yet."""
+    label = f"{prefix}{name}"
     if label in taken and weighted:
-        label = f"weighted_{label}"
+        label = f"{prefix}weighted_{name}"
     chosen, number = label, 0
     while chosen in taken or chosen == "loss":
         number += 1

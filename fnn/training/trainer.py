@@ -105,6 +105,7 @@ class Trainer:
         if plan.validate is not None and self.done:
             found = plan.validate(epoch, self.callbacks)
             logs.update({f"val_{name}": value for name, value in found.items()})
+            logs = dict(sorted(logs.items()))  # as in Keras
         self.progress.end(self.done, logs)
         return logs
 
