@@ -722,10 +722,10 @@ def test_as_many_steps_as_there_are_batches_start_over_each_epoch():
 def test_a_second_ctrl_c_leaves_a_model_whose_state_was_given_away(donating, monkeypatch):
     from fnn.training import engine
 
-    net = model()
-    net.fit(*task(), epochs=1, verbose=0)
-    weights, waits = net.get_weights(), []
-    wait = fnn.training.trainer.Trainer._settle
+    net, plain = model(), model()
+    for one in (net, plain):
+        one.fit(*task(), epochs=1, shuffle=False, verbose=0)
+    waits, wait = [], fnn.training.trainer.Trainer._settle
 
     def interrupted(self, ahead):
         waits.append(ahead)
@@ -736,12 +736,32 @@ def test_a_second_ctrl_c_leaves_a_model_whose_state_was_given_away(donating, mon
     engine._program.cache_clear()
     monkeypatch.setattr(engine, "STEPS_A_DISPATCH", 1)
     monkeypatch.setattr(fnn.training.trainer.Trainer, "_settle", interrupted)
+    before = int(net.train_state.step)
     with pytest.raises(KeyboardInterrupt):
-        net.fit(*task(), epochs=1, verbose=0)
+        net.fit(*task(), epochs=1, shuffle=False, verbose=0)
     monkeypatch.undo()
-    for a, b in zip(weights, net.get_weights(), strict=True):
+    assert int(net.train_state.step) - before == 2
+    plain.fit(*(a[:64] for a in task()), epochs=1, shuffle=False, verbose=0)
+    for a, b in zip(plain.get_weights(), net.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     net.fit(*task(), epochs=1, verbose=0)
+
+
+def test_batches_before_an_error_of_the_stream_count_where_the_state_was_given_away(donating):
+    x, y = task(96)
+
+    def stream():
+        for first in (0, 32):
+            yield x[first : first + 32], y[first : first + 32]
+        raise OSError("disk")
+
+    net, plain = model(), model()
+    with pytest.raises(OSError, match="disk"):
+        net.fit(stream, epochs=1, verbose=0)
+    plain.fit(x[:64], y[:64], epochs=1, shuffle=False, verbose=0)
+    assert int(net.train_state.step) == 2
+    for a, b in zip(plain.get_weights(), net.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_few_large_batches_are_not_gathered_many_times(monkeypatch):

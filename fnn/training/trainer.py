@@ -58,9 +58,9 @@ class Trainer:
     """Epochs of one training: dispatches chunks, commits each complete step, tells callbacks.
 
     A dispatch is committed to `run.train_state` when its results are there, so that an error of
-    the device, which surfaces late, never reaches the model. A large state is donated to the step,
-    which halves the memory. What others see in `run.train_state` during an epoch is then a copy on
-    the host from its start, and that is where the model goes back to if a step fails.
+    the device, which surfaces late, never reaches the model. A state that is not small is donated
+    to the step, which saves memory and time. What others see in `run.train_state` during an epoch
+    is then a copy on the host from its start, and there the model goes back to if a step fails.
     """
 
     def __init__(self, plan: Plan, callbacks: Any, interrupt: Interrupt) -> None:
@@ -117,7 +117,7 @@ class Trainer:
         self.refused = False
         self.counters = self.callbacks.counters
         self.settled, self.state = self.tallies, bare(self.plan.run.train_state)
-        self.last = self.state  # after the last complete step
+        self.last: Any = self.state  # after the last complete step; None if it is no more
         if self.donate:
             self.plan.run.train_state = jax.tree.map(_on_host, self.plan.run.train_state)
             self.state = self.last = jax.tree.map(jnp.copy, self.state)
@@ -150,7 +150,7 @@ class Trainer:
                 self.state = bare(self.plan.run.train_state)  # a hook may change it
             self._dispatch(chunk, at, size)
             at += size
-            self._settle(0 if self.each or self.donate or self.interrupt.requested else 1)
+            self._settle(0 if self.each or self.interrupt.requested else 1)
             if self.each:
                 logs = _shown(numbers(self.tallies))
                 self.callbacks.call("on_train_batch_end", self.done - 1, logs)
@@ -172,6 +172,8 @@ class Trainer:
             Dispatch(self.state, self.tallies, self.healthy, self.done, chunk, self.number, at)
         )
         self.number += size
+        if self.donate:  # what it was made of is gone, and it has only steps that may be taken
+            self.last = self.state
 
     def _settle(self, ahead: int) -> None:
         """Commits the oldest dispatches until `ahead` are under way: their results are there."""
@@ -179,13 +181,16 @@ class Trainer:
             oldest = self.flight.popleft()
             try:
                 healthy = bool(oldest.healthy)  # waits; an error of the device surfaces here
-                jax.block_until_ready(oldest.state)
+                if not (self.donate and self.flight):  # else the next one has taken its state
+                    jax.block_until_ready(oldest.state)
             except Exception as error:
+                self.last = None if self.donate else self.last
                 self._failed(error)
                 raise
             if healthy or self.program.chooses(self.plan.guard, self.donate):
-                self.last, self.settled = oldest.state, oldest.tallies
+                self.settled = oldest.tallies
                 if not self.donate:
+                    self.last = oldest.state
                     self._publish()
             if not healthy:
                 self._refuse(self._not_finite(oldest))
@@ -211,7 +216,9 @@ class Trainer:
     @property
     def lost(self) -> bool:
         """Whether the last state was given to a step that did not end."""
-        return any(leaf.is_deleted() for leaf in jax.tree.leaves(self.last) if _on_device(leaf))
+        return self.last is None or any(
+            leaf.is_deleted() for leaf in jax.tree.leaves(self.last) if _on_device(leaf)
+        )
 
     def _publish(self) -> None:
         """Shows the state after the last complete step; if it is lost, the copy on the host."""
