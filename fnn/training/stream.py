@@ -80,12 +80,15 @@ class StreamData:
             yield from ahead.items(poll)
 
     def _chunks(self, capacity: int, steps: int | None) -> Iterator[tuple[Any, int]]:
-        done, ended = 0, False
+        done, ended, failure = 0, False, None
         while not ended and (steps is None or done < steps):
             wanted = capacity if steps is None else min(capacity, steps - done)
             chunk, count = self._empty(capacity), 0
             while count < wanted and not ended:
-                batch = self._next(anew=self.goes_on and not self.once)
+                try:
+                    batch = self._next(anew=self.goes_on and not self.once)
+                except Exception as error:  # the batches before it count
+                    batch, failure = None, error
                 ended = batch is None
                 if batch is not None:
                     self._write(batch, chunk, count, done + count)
@@ -93,6 +96,8 @@ class StreamData:
             done += count
             if count:
                 yield jax.device_put(chunk), count
+        if failure is not None:
+            raise failure
         if not self.goes_on:
             self._rewind()
         if ended and self.wanted:

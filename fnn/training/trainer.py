@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -127,7 +127,7 @@ class Trainer:
         plan = self.plan
         chunks = plan.data.chunks(position, size, plan.steps, self.interrupt.poll)
         try:
-            for chunk, count in chunks:
+            for chunk, count in self._until_error(chunks):
                 self._dispatch_all(chunk, count)
                 if plan.run.stop_training:
                     break
@@ -139,6 +139,14 @@ class Trainer:
         finally:
             self._publish()
             chunks.close()
+
+    def _until_error(self, chunks: Any) -> Iterator[tuple[Any, int]]:
+        """The chunks; before an error of the data the steps under way are committed."""
+        try:
+            yield from chunks
+        except Exception:
+            self._settle(0)
+            raise
 
     def _dispatch_all(self, chunk: Any, count: int) -> None:
         """Runs the batches of one chunk: at once, or one by one if a callback watches batches."""
