@@ -424,3 +424,21 @@ def test_signatures_are_those_of_keras():
 def test_errors_say_what_to_do(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("layer", [LayerNormalization((1, 2)), GroupNormalization(2)], ids=str)
+def test_derivatives_of_any_order_and_mode_are_those_of_the_formula(layer):
+    with jax.enable_x64(True):
+        x = jax.random.normal(jax.random.key(3), (2, 3, 4), "float64") + 2
+        params, state = layer.replace(dtype="float64").init(jax.random.key(0), x)
+        apply = lambda x: jnp.sin(layer.apply(params, state, x)[0])
+
+        def formula(x):
+            grouped = isinstance(layer, GroupNormalization)
+            parts = x.reshape(2, 3, 2, 2) if grouped else x
+            axes = (1, 3) if grouped else (1, 2)
+            mean, variance = parts.mean(axes, keepdims=True), parts.var(axes, keepdims=True)
+            return jnp.sin(((parts - mean) / jnp.sqrt(variance + layer.epsilon)).reshape(x.shape))
+
+        for derivative in (jax.jacfwd, jax.jacrev, jax.hessian):
+            np.testing.assert_allclose(derivative(apply)(x), derivative(formula)(x), atol=1e-9)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -53,6 +55,34 @@ def center(
     """
     centered = zeros_elsewhere(x - mean(x, axes, real), real)
     return centered, lax.rsqrt(mean(jnp.square(centered), axes, real) + epsilon)
+
+
+def standardize(x: Array, axes: tuple[int, ...], epsilon: float, real: Array | None) -> Array:
+    """(x - mean) / sqrt(variance + epsilon), both over `axes` and as `mean` has it."""
+    if real is None:
+        return _standardize(x, axes, epsilon)
+    centered, factor = center(x, axes, epsilon, real)
+    return centered * factor
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def _standardize(x: Array, axes: tuple[int, ...], epsilon: float) -> Array:
+    centered, factor = center(x, axes, epsilon, None)
+    return centered * factor
+
+
+@_standardize.defjvp
+def _slope(axes: Any, epsilon: float, primals: Any, tangents: Any) -> tuple[Array, Array]:
+    """The derivative by means of the result, with `factor` first, which its transpose has last.
+
+    XLA fuses that well: a step of a transformer takes 267 ms of CPU time, 311 without this rule,
+    366 with `factor` last (benchmarks/README.md has it as gpt).
+    """
+    (x,), (dx,) = primals, tangents
+    centered, factor = center(x, axes, epsilon, None)
+    y = centered * factor
+    along = factor * dx
+    return y, along - mean(along, axes, None) - y * mean(y * along, axes, None)
 
 
 def scale_shift(y: Array, params: Params, axes: tuple[int, ...], scale: str = "gamma") -> Array:

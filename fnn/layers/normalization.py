@@ -21,6 +21,7 @@ from fnn.core.statistics import (
     mean,
     real_entries,
     scale_shift,
+    standardize,
     zeros_elsewhere,
 )
 
@@ -70,8 +71,10 @@ class LayerNormalization(Layer):
         axes = axes_of(self, x)
         real = real_entries(ctx, x.ndim, axes)
         values = zeros_elsewhere(at_least_float32(x), real)
-        centered, factor = center(values, axes, self.epsilon, real)
-        y = (values if self.rms_scaling else centered) * factor
+        if self.rms_scaling:
+            y = values * center(values, axes, self.epsilon, real)[1]
+        else:
+            y = standardize(values, axes, self.epsilon, real)
         return scale_shift(y, params, axes).astype(float_dtype(x)), state
 
 
@@ -137,8 +140,7 @@ class GroupNormalization(Layer):
         values = divided(zeros_elsewhere(at_least_float32(x), real))
         axes = tuple(i for i in range(1, values.ndim) if i != axis)
         real = None if real is None else divided(real)
-        centered, factor = center(values, axes, self.epsilon, real)
-        y = (centered * factor).reshape(x.shape)
+        y = standardize(values, axes, self.epsilon, real).reshape(x.shape)
         return scale_shift(y, params, (axis,)).astype(float_dtype(x)), state
 
 
