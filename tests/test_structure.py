@@ -224,3 +224,24 @@ def test_a_model_of_a_pure_network_has_layers_and_weights_of_its_own():
         model.build((None, 4))
     alike[0].layers[1].set_weights([np.ones((4, 3)), np.zeros(3)])
     assert abs(alike[1].layers[1].get_weights()[0] - 1).max() > 1e-3
+
+
+def test_a_model_called_on_arrays_runs_as_in_inference_and_says_so():
+    model = row()
+    np.testing.assert_array_equal(model(X, training=False), model(X))
+    with pytest.raises(TypeError, match="as in inference, received 'training' too; do apply"):
+        model(X, training=True)
+    with pytest.raises(TypeError, match="received 'mask' too"):
+        model(X, mask=np.ones((8, 4), bool))
+
+
+def test_targets_of_an_output_without_a_loss_may_be_left_out():
+    model = branches()
+    model.compile("sgd", loss={"sum": "mse"})
+    history = model.fit(X, {"sum": X[:, :3]}, verbose=0).history
+    assert list(history) == ["loss"]
+    model.compile("sgd", loss={"sum": "mse", "end": "mse"})
+    with pytest.raises(ValueError, match="expected targets for the output 'end', since it has the"):
+        model.fit(X, {"sum": X[:, :3]}, verbose=0)
+    with pytest.raises(ValueError, match="expected y by the names of the outputs"):
+        model.fit(X, {"sum": X[:, :3], "other": X}, verbose=0)

@@ -214,6 +214,13 @@ class Weighted(Structure):
             for node in jax.tree.leaves(result):
                 node.source = self
             return result
+        asked = [n for n, value in named.items() if value is not None and value is not False]
+        if asked:
+            raise TypeError(
+                f"expected arrays alone, which run as in inference, received {asked[0]!r} too; do "
+                "apply(params, state, x, Context(train=True, key=key)) of model.layer, which takes "
+                "masks as Masked(x, mask)"
+            )
         if len(given) > 1:
             x = self._as_inputs(given, several=True)
         else:

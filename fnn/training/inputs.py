@@ -66,13 +66,12 @@ def by_node(x: Any, nodes: Any) -> Any:
 
 
 def by_output(value: Any, names: list[str], argument: str) -> tuple[Any, ...]:
-    """`value` as a tuple with one item for each output; dicts go by the outputs' names."""
+    """`value` as a tuple with one item for each output, None for one that a dict leaves out."""
     if isinstance(value, dict):
-        missing, unknown = sorted(set(names) - set(value)), sorted(set(value) - set(names))
-        if unknown or (missing and argument == "y"):
+        if set(value) - set(names):
             raise ValueError(
                 f"expected {argument} by the names of the outputs {names}, received the keys "
-                f"{sorted(value)}; do name each output once"
+                f"{sorted(value)}; do name outputs that there are"
             )
         return tuple(value.get(name) for name in names)
     if len(names) > 1:
