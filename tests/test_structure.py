@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import fnn
+from fnn.core.combining import Flow
 from fnn.layers import LSTM, Add, BatchNormalization, Dense, Dropout, Residual
 from tests.oracle import keras_rules
 
@@ -139,6 +140,64 @@ def test_what_a_layer_answers_is_no_part_of_it():
     assert not hasattr(copy, "output")
     params, state = copy.init(jax.random.key(0), jnp.ones((1, 4)))
     assert copy.apply(params, state, jnp.ones((1, 4)))[0].shape == (1, 6)
+
+
+@pytest.mark.parametrize("way", ["pickle", "file"])
+def test_a_copy_of_a_model_has_nodes_and_layers_of_its_own(way, tmp_path):
+    model = row()
+    model.output  # noqa: B018 - they are kept
+    if way == "pickle":
+        copy = pickle.loads(pickle.dumps(model))
+    else:
+        model.save(tmp_path / "model.fnn")
+        copy = fnn.load(tmp_path / "model.fnn")
+    twin = fnn.Model(copy.input, copy.get_layer("first").output)
+    copy.get_layer("first").set_weights([np.zeros((4, 6)), np.ones(6)])
+    np.testing.assert_array_equal(twin.predict(X, verbose=0), np.ones((8, 6)))
+    assert abs(model.get_weights()[0]).max() > 0
+
+
+class Broken(fnn.Layer):
+    """Asks an array for what it has not."""
+
+    @property
+    def width(self):
+        return self.no_such_field
+
+    def apply(self, params, state, x, ctx=fnn.INFERENCE):
+        return x.no_such_attribute, state
+
+
+def test_an_attribute_error_of_ones_own_is_the_one_that_is_seen():
+    with pytest.raises(AttributeError, match="'Broken' object has no attribute 'no_such_field'"):
+        _ = Broken().width
+    model = fnn.Model(Broken())
+    with pytest.raises(AttributeError, match="no_such_attribute"):
+        model.build((None, 4))
+        _ = model.output_shape
+
+
+class Sides(Flow):
+    """The sum of what layers by name make of the inputs."""
+
+    sides: dict
+
+    def children(self):
+        return tuple(self.sides.as_dict().items())
+
+    def flow(self, x, visit):
+        left, right = (visit(name, layer, x) for name, layer in self.children())
+        return visit("add", Add(), (left, right))
+
+
+def test_layers_in_a_dict_are_taken_apart_too():
+    network = Sides({"left": Dense(2), "right": Dense(2)})
+    one, other = fnn.Model(network, seed=1), fnn.Model(network, seed=2)
+    for model in (one, other):
+        model.build((None, 4))
+    one.get_layer("left").set_weights([np.ones((4, 2)), np.zeros(2)])
+    assert float(one.params["left"]["kernel"].sum()) == 8
+    assert abs(other.params["left"]["kernel"] - 1).max() > 1e-3
 
 
 def test_weights_are_split_as_in_keras():

@@ -181,7 +181,15 @@ MODEL_ATTRIBUTES = {
 
 
 def attribute(value: Any, name: str, known: dict[str, str]) -> AttributeError:
-    """The error for an attribute that a value does not have, with what takes its place."""
+    """The error for an attribute that a value does not have, with what takes its place.
+
+    For a property of its own, which came here because its function raised one, that one.
+    """
+    if hasattr(type(value), name):
+        try:
+            object.__getattribute__(value, name)
+        except AttributeError as error:
+            return error
     text = f"{type(value).__name__!r} object has no attribute {name!r}"
     if name in known:  # without the object, or Python adds what it thinks was meant
         return AttributeError(f"{text}: {known[name]}")

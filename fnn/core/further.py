@@ -100,6 +100,8 @@ def as_declared(cls: type, root: type, shared: tuple[str, ...]) -> None:
 def in_fields(owner: str, fields: tuple[str, ...], named: dict[str, Any]) -> dict[str, Any]:
     """The arguments by the names of the fields. Raises TypeError for one that has no meaning.
 
+    A field called `kwargs` takes what no other does, as pairs of name and value.
+
     >>> in_fields("Dense", ("units", "input_shape"), {"units": 3, "input_dim": 5})
     {'units': 3, 'input_shape': (5,)}
     """
@@ -110,7 +112,7 @@ def in_fields(owner: str, fields: tuple[str, ...], named: dict[str, Any]) -> dic
             found[name] = value
         elif convert and field in fields and field not in named:
             found[field] = convert(value)
-        elif "kwargs" in fields:  # of a function
+        elif "kwargs" in fields:
             found["kwargs"] = (*found.get("kwargs", named.get("kwargs", ())), (name, value))
         elif name in IDLE and "input_shape" in fields:  # in a layer
             values, advice = IDLE[name]

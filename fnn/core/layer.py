@@ -168,8 +168,6 @@ class Layer(Value, loadable=False):
 
         def __getattr__(self, name: str) -> Any:
             """What Keras keeps on layers, `output` and `get_weights()`: its model knows it."""
-            if name.startswith("_"):
-                raise AttributeError(name)
             owner = vars(self).get("_owner")
             if owner is not None and owner.answers(name):
                 return owner.answer(name, self)

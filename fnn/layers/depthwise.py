@@ -55,7 +55,7 @@ def depthwise(layer: Any, x: Array, kernel: Array) -> Array:
         sizes = [x.shape[a] for a in places]
         pads = lax.padtype_to_pads(sizes, reach(tuple(window), dilation), strides, padding)
         x = jnp.pad(x, [pads[a - places[0]] if a in places else (0, 0) for a in range(x.ndim)])
-        return _by_offset(x, kernel, places, strides, dilation)
+        return _by_offset(x, kernel, axis % x.ndim, places, strides, dilation)
     return convolve(
         x,
         kernel.reshape(*window, 1, channels * multiplier),
@@ -68,11 +68,18 @@ def depthwise(layer: Any, x: Array, kernel: Array) -> Array:
 
 
 def _by_offset(
-    x: Array, kernel: Array, places: range, strides: tuple[int, ...], dilation: tuple[int, ...]
+    x: Array,
+    kernel: Array,
+    axis: int,
+    places: range,
+    strides: tuple[int, ...],
+    dilation: tuple[int, ...],
 ) -> Array:
-    """The padded `x` convolved as a sum of shifted copies of it, one for each place of a window."""
+    """The padded `x` convolved as a sum of shifted copies of it, one for each place of a window.
+
+    Its channels are at `axis`, its positions at `places`.
+    """
     *window, _, multiplier = kernel.shape
-    axis = places[0] - 1 if places[0] > 1 else x.ndim - 1
     dtype = jnp.result_type(x, kernel)
     wide = jnp.promote_types(dtype, jnp.float32)  # as a convolution adds up
     x = jnp.repeat(x, multiplier, axis).astype(wide)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import jax
 
 from fnn.core import tree
 from fnn.core.calling import walk
+from fnn.core.config import Fields
 from fnn.core.layer import Layer
 from fnn.models import owned
 from fnn.training.state import TrainState
+
+T = TypeVar("T", bound=Layer)
 
 
 class Owner:
@@ -147,31 +150,38 @@ def refreshed(layer: Any, found: list[Share]) -> Any:
     return swapped(layer, swaps) if swaps else layer
 
 
-def swapped(value: Any, swaps: dict[int, Layer]) -> Any:
-    """`value` with some of the layers inside replaced, by their identity."""
-    if id(value) in swaps:
-        return swaps[id(value)]
-    if isinstance(value, tuple):
-        items = tuple(swapped(item, swaps) for item in value)
-        return items if any(a is not b for a, b in zip(items, value, strict=True)) else value
-    if isinstance(value, Layer):
-        fields = {n: (v, swapped(v, swaps)) for n, v in vars(value).items() if n[0] != "_"}
-        changed = {name: new for name, (old, new) in fields.items() if new is not old}
-        return value.replace(**changed) if changed else value
-    return value
+def swapped(layer: Layer, swaps: dict[int, Layer]) -> Layer:
+    """`layer` with some of the layers inside replaced, by their identity."""
+    if id(layer) in swaps:
+        return swaps[id(layer)]
+    return _inside(layer, lambda inner: swapped(inner, swaps))
 
 
-def apart(value: Any, known: dict[int, Layer] | None = None) -> Any:
-    """An equal value of other layer objects, which no model has; but models inside stay."""
+def apart(layer: T, known: dict[int, Any] | None = None) -> T:
+    """An equal layer of other objects throughout, which no model has; but models inside stay."""
     known = {} if known is None else known
-    if isinstance(value, tuple):
-        return tuple(apart(item, known) for item in value)
-    if not isinstance(value, Layer):
-        return value
-    owner = Owner.of(value)
+    owner = Owner.of(layer)
     if owner is not None and not owner.path:
+        return layer
+    if id(layer) not in known:
+        known[id(layer)] = _inside(layer, lambda inner: apart(inner, known)).replace()
+    return known[id(layer)]
+
+
+def _inside(layer: T, change: Callable[[Layer], Layer]) -> T:
+    """`layer` with `change` of each layer that it holds; itself where they stay as they are."""
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, Layer):
+            return change(value)
+        if isinstance(value, Fields):
+            items = changed(value.items)
+            return value if items is value.items else Fields(items)
+        if isinstance(value, tuple):
+            new = tuple(map(changed, value))
+            return new if any(a is not b for a, b in zip(new, value, strict=True)) else value
         return value
-    if id(value) not in known:
-        fields = {name: apart(v, known) for name, v in vars(value).items() if name[0] != "_"}
-        known[id(value)] = value.replace(**fields)
-    return known[id(value)]
+
+    fields = {name: (v, changed(v)) for name, v in vars(layer).items() if name[0] != "_"}
+    moved = {name: new for name, (old, new) in fields.items() if new is not old}
+    return layer.replace(**moved) if moved else layer

@@ -25,10 +25,10 @@ class Wiring:
     def __init__(self, layer: Layer, inputs: Any) -> None:
         self.layer, self.inputs = layer, inputs
         self.calls: dict[int, tuple[Any, Any]] = {}  # by the layer object, its first call
-        called = lambda x: symbolic_call(layer, x if isinstance(x, tuple) else (x,), {})
-        self.outputs = (
-            layer.flow(inputs, self._visit) if isinstance(layer, Flow) else called(inputs)
-        )
+        if isinstance(layer, Flow):
+            self.outputs = layer.flow(inputs, self._visit)
+        else:
+            self.outputs = symbolic_call(layer, (inputs,), {})
 
     def _visit(self, name: str, layer: Layer, x: Any) -> Any:
         if isinstance(layer, Item) and isinstance(x, tuple):  # the call before it has parted them
@@ -104,19 +104,19 @@ class Structure:
         self._set_trainable(layers, True)
 
     def _set_trainable(self, chosen: tuple[Any, ...], trainable: bool) -> None:
-        inside = {id(layer): (path, layer) for path, layer, _ in walk(self.layer) if path}
-        found = [self.get_layer(one) if isinstance(one, str) else one for one in chosen]
-        strange = [one for one in found if id(one) not in inside]
-        if strange:
-            raise ValueError(
-                f"expected layers of {self.name!r}, received {strange[0]!r}, which is not one of "
-                "its objects (they are others after freeze); do give names, or model.layers"
-            )
-        swaps = {id(one): one.replace(trainable=trainable) for one in found}
-        for before, after in swaps.items():
-            owner = sharing.Owner.of(inside[before][1])
+        inside = {id(layer) for path, layer, _ in walk(self.layer) if path}
+        swaps = {}
+        for one in chosen:
+            layer = self.get_layer(one) if isinstance(one, str) else one
+            if id(layer) not in inside:
+                raise ValueError(
+                    f"expected layers of {self.name!r}, received {layer!r}, which is not one of "
+                    "its objects (they are others after freeze); do give names, or model.layers"
+                )
+            swaps[id(layer)] = layer.replace(trainable=trainable)
+            owner = sharing.Owner.of(layer)
             if owner is not None:
-                owner.mark(after)
+                owner.mark(swaps[id(layer)])
         self._change(sharing.swapped(self.layer, swaps))
 
     def _change(self, layer: Layer) -> None:

@@ -41,10 +41,12 @@ class Weighted(Structure):
     def __getstate__(self) -> dict[str, Any]:
         """What a copy takes over: all but the lock, and what ties this model to others."""
         own = {"_train_state": self.train_state if self.built else None, "_shares": ()}
-        return {**vars(self), **own, "_training": None, "_as_layer": None}
+        return {**vars(self), **own, "_training": None, "_as_layer": None, "_wired": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _training=threading.Lock())
+        if self.built:
+            sharing.claim(self)
 
     # -- weights ---------------------------------------------------------------------------------
 

@@ -192,7 +192,8 @@ class Trainer:
                 if not (self.donate and self.flight):  # else the next one has taken its state
                     jax.block_until_ready(oldest.state)
             except Exception as error:
-                self.last = None if self.donate else self.last
+                if self.donate:
+                    self.last = None
                 self._failed(error)
                 raise
             if healthy or self.program.chooses(self.plan.guard, self.donate):
