@@ -36,6 +36,7 @@ SLOW_FILES = {
     "test_loss_metric_properties",
     "test_losses",
     "test_metric_exactness",
+    "test_metric_names",
     "test_metrics",
     "test_metrics_evaluated",
     "test_networks",
