@@ -111,4 +111,4 @@ def test_predict_of_any_length_needs_few_compilations():
     with compilations() as compiled:
         for rows in range(1, 70):
             assert net.predict(task(rows)[0], verbose=0).shape == (rows, 1)
-    assert len(compiled) <= 5  # 1, 2, 4, 8, 16; 32 is there
+    assert len(compiled) <= 6  # batches of 1, 2, 4, 8, 16, 32; the loop over those is there

@@ -29,8 +29,11 @@ def relu(
     >>> relu(jnp.array([-4.0, 1.0, 9.0]), negative_slope=0.5, max_value=6).tolist()
     [-2.0, 1.0, 6.0]
     """
-    below = negative_slope * (x - threshold) if negative_slope else jnp.zeros_like(x)
-    y = jnp.where(x <= threshold, below, x)  # in this order a NaN stays a NaN
+    if negative_slope or threshold:
+        below = negative_slope * (x - threshold) if negative_slope else jnp.zeros_like(x)
+        y = jnp.where(x <= threshold, below, x)  # in this order a NaN stays a NaN
+    else:
+        y = nn.relu(x)  # XLA fuses a maximum, and no selection, with the products around it
     return y if max_value is None else jnp.minimum(y, max_value)
 
 

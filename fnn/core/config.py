@@ -167,9 +167,11 @@ class Value:
         return type(self) is type(other) and self._key() == other._key()
 
     def __hash__(self) -> int:
-        known = vars(self).get("_hash") or hash(self._key())
-        if "_sealed" in vars(self):
-            object.__setattr__(self, "_hash", known)
+        known: int | None = self.__dict__.get("_hash")
+        if known is None:
+            known = hash(self._key())
+            if "_sealed" in self.__dict__:
+                object.__setattr__(self, "_hash", known)
         return known
 
     def __getstate__(self) -> dict[str, Any]:

@@ -77,6 +77,17 @@ def spec(tree: Any) -> Any:
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), tree)
 
 
+def batch_size(tree: Any) -> int:
+    """How many examples a batch holds: the length of the first axis of its leaves."""
+    leaf = tree if hasattr(tree, "shape") else jax.tree.leaves(tree)[0]
+    return leaf.shape[0]
+
+
+def resized(tree: Any, size: int) -> Any:
+    """Shapes and dtypes of a batch of `size` examples like those in `tree`."""
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), tree)
+
+
 def describe(tree: Any) -> str:
     """Shapes and dtypes in words: `float32[64, 31], int32[64]`."""
     return ", ".join(

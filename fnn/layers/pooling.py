@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -51,16 +52,40 @@ def reduce_windows(
 ) -> Array:
     """`combine` over the windows along `axes`, with `fill` in the padding.
 
-    Windows that do not overlap are an axis of their own, cut down to the window where the stride is
-    larger: the gradient of `lax.reduce_window` for a maximum is a scatter, six times slower on CPU.
+    Forward it is one `lax.reduce_window`, which fuses with the convolution before it. Windows that
+    do not overlap are differentiated as an axis of their own: the transpose of `reduce_window` for
+    a maximum is a scatter, six times slower on CPU.
     """
-    empty = np.asarray(fill, x.dtype)  # of NumPy: JAX differentiates only what it knows as constant
-    if any(s < k for s, k in zip(strides, window, strict=True)):
-        full: Any = [1] * x.ndim, [1] * x.ndim, [(0, 0)] * x.ndim
-        for axis, *values in zip(axes, window, strides, pads, strict=True):
-            for row, value in zip(full, values, strict=True):
-                row[axis] = value
-        return lax.reduce_window(x, empty, combine, *full)
+    apart = all(s >= k for s, k in zip(strides, window, strict=True))
+    reduce_all = _reduce_windows_apart if apart else _reduce_windows
+    return reduce_all(x, tuple(axes), window, strides, tuple(pads), fill, combine, reduce)
+
+
+def _reduce_windows(
+    x: Array, axes: Any, window: Any, strides: Any, pads: Any, fill: Any, combine: Any, reduce: Any
+) -> Array:
+    full: Any = [1] * x.ndim, [1] * x.ndim, [(0, 0)] * x.ndim
+    for axis, *values in zip(axes, window, strides, pads, strict=True):
+        for row, value in zip(full, values, strict=True):
+            row[axis] = value
+    # NumPy's scalar, since JAX differentiates this reduction only if it knows a constant.
+    return lax.reduce_window(x, np.asarray(fill, x.dtype), combine, *full)
+
+
+_reduce_windows_apart = jax.custom_jvp(_reduce_windows, nondiff_argnums=tuple(range(1, 8)))
+
+
+@_reduce_windows_apart.defjvp
+def _derivative_apart(*given: Any) -> tuple[Array, Array]:
+    *settings, primals, tangents = given
+    return jax.jvp(lambda x: _reduce_as_axes(x, *settings), primals, tangents)
+
+
+def _reduce_as_axes(
+    x: Array, axes: Any, window: Any, strides: Any, pads: Any, fill: Any, combine: Any, reduce: Any
+) -> Array:
+    """Windows that do not overlap, each along an axis of its own."""
+    empty = np.asarray(fill, x.dtype)
     along = list(zip(axes, window, strides, pads, strict=True))
     for axis, size, stride, (before, after) in reversed(along):
         length = x.shape[axis]

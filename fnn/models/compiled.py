@@ -14,6 +14,7 @@ from fnn import losses, metrics, optimizers
 from fnn.core import tree
 from fnn.core.calling import applied_spec
 from fnn.core.config import Fields
+from fnn.core.layer import Layer
 from fnn.core.masking import split_mask
 from fnn.models import sharing
 from fnn.models.weighted import Weighted
@@ -33,6 +34,7 @@ class Compiled(Weighted):
     _compiled: dict[str, Any] | None = None
     _rates: tuple[Any, ...] = ()  # that were set before there were weights
     _objective: Objective | None = None
+    _accepted: tuple[Layer, Any] | None = None  # the network, and inputs that it can take
     stop_training: bool = False
     history: History | None = None
 
@@ -132,6 +134,16 @@ class Compiled(Weighted):
         checks.rows_of(arrays)
         return arrays
 
+    def _examples(self, x: Any) -> Any:
+        """`x` as the inputs of the network, which can take them: shapes, and ids in range."""
+        x = self._as_inputs(x, self._compiled is None or self._compiled["checks"])
+        kind = jax.tree.map(lambda a: (a.shape[1:], a.dtype), x)
+        if self._accepted is None or self._accepted != (self.layer, kind):
+            self._output_specs(tree.resized(x, 1))
+            self._accepted = self.layer, kind
+        checks.input_values(self.layer, x)
+        return x
+
     def _number_of_classes(self, x: Any) -> int | None:
         """How many classes the output tells apart: two with one unit."""
         (spec, *more) = self._output_specs(x)
@@ -184,8 +196,12 @@ class Compiled(Weighted):
         steps: int | None,
         shuffle: Any = False,
         goes_on: bool = False,
+        keep: bool = True,
     ) -> tuple[Any, Objective]:
-        """(data in batches, objective) for fit or evaluate; `goes_on` as in `StreamData`."""
+        """(data in batches, objective) for fit or evaluate.
+
+        `goes_on` is that of `StreamData`, `keep` that of `ArrayData`.
+        """
         if steps is not None:
             checks.whole_number("steps", steps, 1)
         if inputs.is_stream(x):
@@ -209,7 +225,8 @@ class Compiled(Weighted):
         objective = self._checked(arrays)
         size = batch_size_for(size, steps, count)
         seed = _key_data(self.train_state.key)
-        return ArrayData(arrays, size, shuffle=shuffle, seed=seed, remainder="pad"), objective
+        data = ArrayData(arrays, size, shuffle=shuffle, seed=seed, remainder="pad", keep=keep)
+        return data, objective
 
     def _as_result(self, logs: dict[str, float], return_dict: bool) -> Any:
         if return_dict:

@@ -9,6 +9,7 @@ from typing import Any, cast
 import jax
 import numpy as np
 
+from fnn.core import tree
 from fnn.core.calling import applied_spec
 from fnn.core.layer import Layer
 from fnn.core.masking import strip_masks
@@ -24,6 +25,7 @@ from fnn.training.diagnosis import diagnose
 from fnn.training.history import History
 from fnn.training.hooks import CallbackList, as_list
 from fnn.training.loop import train
+from fnn.training.prediction import PREDICT_HOOKS, pieces, predict, predict_at_once, predictor
 from fnn.training.step import (
     make_eval_step,
     make_flush,
@@ -209,7 +211,7 @@ class Model(Batchwise):
         Exact for any batch size: sums over rows, divided once. The weights stay where they are.
         """
         self._require_compiled("evaluate")
-        data, objective = self._data(x, y, sample_weight, None, batch_size, steps)
+        data, objective = self._data(x, y, sample_weight, None, batch_size, steps, keep=False)
         logs = evaluation.evaluate(
             make_eval_step(self.layer, objective),
             self._weights,
@@ -238,34 +240,61 @@ class Model(Batchwise):
         if steps is not None:
             checks.whole_number("steps", steps, 1)
         if inputs.is_stream(x):
-            stream = StreamData(x, self._rows_of_batch, remainder="pad", steps=steps)
-            stream.batch_spec()
-            batches: Generator[Any] = (
-                (jax.tree.map(lambda a: a[0], arrays), int(rows.sum()))
-                for (arrays, rows), _ in stream.chunks(0, 1, steps)
-            )
-            total = stream.steps
-        else:
-            rows = self._rows_of_batch((x,))
-            count, size = len(jax.tree.leaves(rows)[0]), batch_size_for(batch_size, None, 1)
-            if count == 0:
-                return self._nothing(rows)
-            if self._carry:
-                size = jax.tree.leaves(self._trial())[0].shape[0]
-            batches = evaluation.padded_batches(rows, size, steps, whole=bool(self._carry))
-            total = min(-(-count // size), steps or 2**31)
-        return evaluation.predict(
-            self._forward,
-            batches,
-            callbacks=CallbackList(callbacks, self, {"verbose": verbose, "steps": total}),
-            verbose=verbose,
-            total=total,
+            return self._predict_stream(x, steps, verbose, callbacks)
+        x, size = self._examples(x), batch_size_for(batch_size, None, 1)
+        count = tree.batch_size(x)
+        if count == 0:
+            return self._nothing(x)
+        carry = self._carry
+        if carry:
+            size = tree.batch_size(self._trial())
+        count = count if steps is None else min(count, steps * size)
+        if count < size and not carry:
+            size = 1 << (count - 1).bit_length()  # few compilations for any number of examples
+        if count <= size and callbacks is None and not verbose:
+            (piece,) = pieces(x, count, size, 1, pad=True)
+            return predict_at_once(self._run_piece(size, carry), piece)
+        told = CallbackList(callbacks, self, {"verbose": verbose, "steps": -(-count // size)})
+        capacity = 1 if count <= size or told.watches(*PREDICT_HOOKS) else self._capacity(x, size)
+        cut = pieces(x, count, size, capacity, pad=True)
+        return predict(self._run_piece(size, carry), cut, size, told, verbose, -(-count // size))
+
+    def _predict_stream(self, x: Any, steps: int | None, verbose: Any, callbacks: Any) -> Any:
+        stream = StreamData(
+            x, lambda batch: self._examples(inputs.unpack_batch(batch)[0]), remainder="pad",
+            steps=steps,
+        )  # fmt: skip
+        stream.batch_spec()
+        batches: Generator[Any] = (
+            (jax.tree.map(lambda a: a[0], arrays), int(rows.sum()))
+            for (arrays, rows), _ in stream.chunks(0, 1, steps)
+        )
+        told = CallbackList(callbacks, self, {"verbose": verbose, "steps": stream.steps})
+        size = stream.batch_size
+        return predict(
+            self._run_piece(size, self._carry), batches, size, told, verbose, stream.steps
         )
 
-    def _rows_of_batch(self, batch: Any) -> Any:
-        rows = self._arrays(inputs.unpack_batch(batch)[0])["x"]
-        self._check_inputs(rows)
-        return rows
+    def _capacity(self, x: Any, size: int) -> int:
+        now, batch = self.train_state, tree.resized(x, size)
+        return predictor(self.layer).capacity(now.params, now.state, batch)
+
+    def _run_piece(self, size: int, carry: Any) -> Any:
+        """The function that dispatches a piece of batches of `size` with the weights of then."""
+        program = predictor(self.layer)
+
+        def run(x: Any, valid: int) -> Any:
+            now = self.train_state
+            if valid > size:
+                count = np.int32(-(-valid // size))
+                outputs, state = program.loop(now.params, now.state, x, count, size)
+            else:
+                outputs, state = program.step(now.params, now.state, x)
+            if carry:
+                carry((now.params, state))
+            return outputs
+
+        return run
 
     def _nothing(self, x: Any) -> Any:
         now = self.train_state

@@ -228,7 +228,9 @@ class Weighted(Structure):
         else:
             several = self._inputs is None and inputs.are_arrays(given[0])
             x = self._as_inputs(given[0], several=several)
-        return self._forward(jax.tree.map(tree.owned, x))  # JAX reads the caller's memory later
+        # JAX may read the caller's memory after this call has returned.
+        own = lambda a: np.array(a, copy=True) if isinstance(a, np.ndarray) else a
+        return self._forward(own(x) if hasattr(x, "shape") else jax.tree.map(own, x))
 
     def _as_inputs(self, x: Any, finite: bool = True, several: bool = False) -> Any:
         """`x` as the arrays that the network takes; the model is built if it was not."""
@@ -245,11 +247,10 @@ class Weighted(Structure):
 
         Under a transformation of JAX they do not: what it traces has no numbers yet.
         """
-        now = self.train_state
+        now, carry = self.train_state, self._carry
         outputs, state = make_predict_step(self.layer)(now.params, now.state, x)
-        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(state))
-        if self._carry and not traced:
-            self._carry((now.params, state))
+        if carry and not any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(state)):
+            carry((now.params, state))
         return outputs
 
     @property

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnn.core.calling import walk
 from fnn.core.combining import Flow
 from fnn.core.layer import Layer
 
@@ -25,6 +27,10 @@ class TrainingError(FloatingPointError):
     """
 
 
+# NumPy's dtypes that JAX computes in whatever its settings are.
+_READY = {np.dtype(name) for name in ("float32", "int32", "uint8", "bool", "float16", "int8")}
+
+
 def as_array(name: str, value: Any) -> Any:
     """`value` as a numeric array (NumPy, or JAX as it is), in a dtype that JAX computes in.
 
@@ -32,6 +38,8 @@ def as_array(name: str, value: Any) -> Any:
     lists and for numbers that do not fit 32 bits.
     """
     if isinstance(value, jax.Array) and value.ndim and value.dtype.kind != "c":
+        return value
+    if type(value) is np.ndarray and value.dtype in _READY and value.ndim:
         return value
     if hasattr(value, "to_numpy"):  # pandas, polars
         value = value.to_numpy()
@@ -118,9 +126,9 @@ def finite(name: str, array: Any, columns: Any = None) -> None:
         return
     if not jnp.issubdtype(array.dtype, jnp.floating):
         return
-    with np.errstate(all="ignore"):
-        if not np.isnan(array.sum()):  # one pass: a sum is NaN if any term is
-            return
+    least = (array if array.dtype.kind == "f" else array.astype(np.float32)).min()  # NaN wins
+    if least == least:
+        return
     bad = np.isnan(np.asarray(array, np.float32) if array.dtype != np.float64 else array)
     if not bad.any():
         return
@@ -164,7 +172,13 @@ def sample_weight(name: str, weight: Any) -> None:
 
 def input_values(layer: Layer, x: Any) -> None:
     """Lets each layer that reads an input directly check its values (`Embedding`: ids in range)."""
-    _visit("", layer, x)
+    if _checks_values(layer):
+        _visit("", layer, x)
+
+
+@functools.lru_cache(maxsize=64)
+def _checks_values(layer: Layer) -> bool:
+    return any(hasattr(inner, "check_values") for _, inner, _ in walk(layer))
 
 
 def _visit(name: str, layer: Layer, x: Any) -> Any:

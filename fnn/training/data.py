@@ -21,7 +21,8 @@ class ArrayData:
 
     `remainder="pad"`: the last batch is filled up and batches are `(arrays, rows)`, `rows` False
     where a row is filling. `remainder="drop"`: batches are the arrays; rows that do not fill a
-    batch are left out (other ones each epoch).
+    batch are left out (other ones each epoch). Without `keep` the arrays are read where they are,
+    and must not change until the pass is over.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class ArrayData:
         shuffle: Any = False,
         seed: Any = 0,
         remainder: str = "drop",
+        keep: bool = True,
     ) -> None:
         if not isinstance(shuffle, (bool, np.bool_)) and shuffle != "batch":
             raise ValueError(
@@ -46,8 +48,10 @@ class ArrayData:
             -(-self.count // self.batch_size) if self.pad else self.count // self.batch_size
         )
         self.shuffle, self.seed = shuffle, seed
-        self.resident = tree.nbytes(arrays) <= RESIDENT_BYTES
+        on_device = all(isinstance(leaf, jax.Array) for leaf in leaves)
+        self.resident = on_device or (keep and tree.nbytes(arrays) <= RESIDENT_BYTES)
         self.arrays = jax.tree.map(_own_copy, arrays) if self.resident else arrays
+        self._order: tuple[int, np.ndarray] | None = None
 
     def chunk_size(self, capacity: int) -> int:
         """How many batches to gather at once: what a dispatch takes, more if they are small.
@@ -57,6 +61,8 @@ class ArrayData:
         """
         batch = tree.nbytes(self.arrays) * self.batch_size // max(self.count, 1)
         fitting = max(GATHERED_BYTES // max(batch, 1), 1)
+        if not self.resident:  # each dispatch copies its own chunk
+            return min(capacity, fitting)
         return min(max(capacity, 8), fitting, 1 << (self.steps - 1).bit_length())
 
     def batch_spec(self) -> Any:
@@ -86,28 +92,36 @@ class ArrayData:
         each other, each in its own order.
         """
         total = steps or self.steps
-        indices = self._indices(epoch * total)
+        at = epoch * total
         for first in range(0, total, capacity):
             count = min(capacity, total - first)
-            found = [next(indices) for _ in range(count)]
-            found += [(found[0][0], np.zeros(self.batch_size, bool))] * (capacity - count)
-            index, rows = map(np.stack, zip(*found, strict=True))
+            index, rows = self._examples(at + first, count, capacity)
             chunk = (_take if self.resident else _take_on_host)(self.arrays, index)
             yield ((chunk, rows) if self.pad else chunk), count
 
-    def _indices(self, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The rows of each batch from this one on, and which of them are real."""
-        number, within = divmod(batch, self.steps)
-        while True:
-            order = self.order(number).astype(np.int32)
-            for first in range(
-                within * self.batch_size, self.steps * self.batch_size, self.batch_size
-            ):
-                index = order[first : first + self.batch_size]
-                real = len(index)
-                filling = np.zeros(self.batch_size - real, np.int32)
-                yield np.concatenate([index, filling]), np.arange(self.batch_size) < real
-            number, within = number + 1, 0
+    def _examples(self, batch: int, count: int, capacity: int) -> tuple[np.ndarray, np.ndarray]:
+        """Which examples `count` batches hold, from batch number `batch` on, and which are valid.
+
+        Both have the shape `(capacity, batch_size)`; batches from `count` on are padding.
+        """
+        index = np.zeros((capacity, self.batch_size), np.int32)
+        valid = np.zeros((capacity, self.batch_size), np.bool_)
+        done = 0
+        while done < count:
+            number, within = divmod(batch + done, self.steps)
+            several = min(count - done, self.steps - within)
+            place = slice(within * self.batch_size, (within + several) * self.batch_size)
+            found = self._pass(number)[place]
+            for array, values in ((index, found), (valid, True)):
+                array[done : done + several].reshape(-1)[: len(found)] = values
+            done += several
+        return index, valid
+
+    def _pass(self, number: int) -> np.ndarray:
+        """`order(number)`, kept while it is the pass under way."""
+        if self._order is None or self._order[0] != number:
+            self._order = number, self.order(number)
+        return self._order[1]
 
 
 def _own_copy(array: Any) -> Any:
@@ -123,4 +137,10 @@ def _take(arrays: Any, index: Any) -> Any:
 
 
 def _take_on_host(arrays: Any, index: np.ndarray) -> Any:
-    return jax.device_put(jax.tree.map(lambda a: np.asarray(a)[index], arrays))
+    flat = index.reshape(-1)
+    if (np.diff(flat) == 1).all():  # neighbours: no copy
+        place = slice(flat[0], flat[-1] + 1)
+        take = lambda a: np.asarray(a)[place].reshape(*index.shape, *a.shape[1:])
+    else:
+        take = lambda a: np.asarray(a)[index]
+    return jax.tree.map(take, arrays)

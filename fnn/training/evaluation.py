@@ -1,13 +1,9 @@
-"""Runs that change nothing: evaluate a step over data, predict batch by batch."""
+"""Evaluation: the logs of a step over data, which changes nothing."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
-
-import jax
-import numpy as np
 
 from fnn.training import engine
 from fnn.training.hooks import CallbackList
@@ -106,75 +102,3 @@ def _windows(chunks: Iterator[tuple[Any, int]], stride: int) -> Iterator[tuple[A
     for chunk, count in chunks:
         for at in range(0, count, stride):
             yield chunk, at, min(stride, count - at)
-
-
-def predict(
-    step: Callable[[Any], Any],
-    batches: Generator[tuple[Any, int]],
-    *,
-    callbacks: CallbackList,
-    verbose: Any = 0,
-    total: int | None = None,
-) -> Any:
-    """The outputs of `step(x)` over batches (x, number of real rows), joined, as NumPy arrays.
-
-    The next batch is dispatched before the last is fetched; a few are on the device at a time.
-    """
-    parts: list[Any] = []
-    flight: deque[tuple[Any, int]] = deque()
-    progress = Progress(verbose, total)
-
-    def fetch() -> None:
-        outputs, rows = flight.popleft()
-        parts.append(jax.tree.map(lambda a: np.asarray(a)[:rows], outputs))
-        callbacks.call("on_predict_batch_end", len(parts) - 1, {"outputs": parts[-1]})
-        if progress.reached(len(parts)):
-            progress.update(len(parts), {})
-
-    with interruptible() as interrupt:
-        try:
-            callbacks.begin("predict")
-            progress.begin()
-            for number, (x, rows) in enumerate(batches):
-                callbacks.call("on_predict_batch_begin", number, {})
-                flight.append((step(x), rows))
-                if len(flight) > 1:
-                    fetch()
-                interrupt.poll()
-            while flight:
-                fetch()
-        except BaseException as error:
-            progress.stop()
-            callbacks.end("predict", {}, error)
-            raise
-        finally:
-            batches.close()
-        progress.end(len(parts), {})
-        callbacks.end("predict", {})
-    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)  # which may be written to
-
-
-def padded_batches(
-    x: Any, batch_size: int, steps: int | None = None, whole: bool = False
-) -> Generator[tuple[Any, int]]:
-    """Batches of one size from arrays: (batch, number of real rows).
-
-    Fewer rows than a batch go into the next power of two, so that any number of rows needs only a
-    handful of compilations; with `whole` they too go into a batch of full size.
-    """
-    count = len(jax.tree.leaves(x)[0])
-    small = count < batch_size and not whole
-    size = 1 << max(count - 1, 0).bit_length() if small else batch_size
-    for number, first in enumerate(range(0, count, size)):
-        if steps is not None and number >= steps:
-            return
-        rows = min(size, count - first)
-
-        def part(array: Any, first: int = first, rows: int = rows) -> Any:
-            piece = array[first : first + rows]
-            if rows < size:
-                widths = [(0, size - rows)] + [(0, 0)] * (piece.ndim - 1)
-                piece = np.pad(np.asarray(piece), widths)
-            return piece if isinstance(piece, jax.Array) else np.array(piece, copy=True)
-
-        yield jax.tree.map(part, x), rows

@@ -271,7 +271,7 @@ def make_eval_step(layer: Layer, objective: Objective) -> Callable[..., Any]:
 
 
 @functools.lru_cache(maxsize=64)
-def make_predict_step(layer: Layer) -> Callable[..., Any]:
+def make_predict_step(layer: Layer) -> Any:
     """The compiled function `step(params, state, x) -> (outputs without masks, state)`.
 
     >>> layer, x = fnn.layers.Dense(1, kernel_initializer="ones"), jnp.ones((2, 3))

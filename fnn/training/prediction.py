@@ -1,0 +1,166 @@
+"""Prediction: the outputs of a network for many examples, batch by batch, as NumPy arrays."""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from collections.abc import Callable, Generator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from fnn.core import tree
+from fnn.core.layer import Layer
+from fnn.training import engine
+from fnn.training.data import GATHERED_BYTES
+from fnn.training.hooks import CallbackList
+from fnn.training.interrupt import interruptible
+from fnn.training.progress import Progress
+from fnn.training.step import make_predict_step
+
+Run = Callable[[Any, int], Any]  # (examples, how many of them are valid) -> outputs
+Piece = tuple[Any, int]
+PREDICT_HOOKS = "on_predict_batch_begin", "on_predict_batch_end"
+
+
+class Predictor:
+    """The compiled forward function of a network: one batch a dispatch, or several small ones.
+
+    `step(params, state, batch) -> (outputs, state)`.
+    """
+
+    def __init__(self, layer: Layer) -> None:
+        self.step = make_predict_step(layer)
+        self.loop = jax.jit(self._loop, static_argnums=4)
+        self._capacities: dict[Any, int] = {}
+
+    def capacity(self, params: Any, state: Any, batch: Any) -> int:
+        """How many batches of these shapes go into one dispatch: more than one if they are small.
+
+        Measured as for training (`engine.runs_best_in_a_loop`).
+        """
+        leaves, treedef = jax.tree.flatten(batch)
+        key = treedef, *((leaf.shape, leaf.dtype) for leaf in leaves)
+        if key not in self._capacities:
+            self._capacities[key] = self._fitting(params, state, batch)
+        return self._capacities[key]
+
+    def _fitting(self, params: Any, state: Any, batch: Any) -> int:
+        traced = self.step.trace(params, state, batch)
+        size = tree.batch_size(batch)
+        outputs = jax.tree.leaves(traced.out_info[0])
+        by_example = all(spec.shape[:1] == (size,) for spec in outputs)
+        if not (by_example and engine.runs_best_in_a_loop(traced.jaxpr.jaxpr)):
+            return 1
+        return min(engine.STEPS_A_DISPATCH, max(GATHERED_BYTES // max(tree.nbytes(batch), 1), 1))
+
+    def _loop(self, params: Any, state: Any, x: Any, count: Array, size: int) -> tuple[Any, Any]:
+        """(outputs, state) of the first `count` batches of `size` in x, one after the other."""
+        batch_at = lambda at: jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, at, size), x)
+        total = tree.batch_size(x)
+        spec = jax.eval_shape(self.step, params, state, batch_at(0))[0]
+        outputs = jax.tree.map(lambda s: jnp.zeros((total, *s.shape[1:]), s.dtype), spec)
+
+        def body(index: Array, carry: Any) -> Any:
+            outputs, state = carry
+            found, state = self.step(params, state, batch_at(index * size))
+            put = lambda whole, part: lax.dynamic_update_slice_in_dim(whole, part, index * size, 0)
+            return jax.tree.map(put, outputs, found), state
+
+        return lax.fori_loop(0, count, body, (outputs, state))
+
+
+@functools.lru_cache(maxsize=64)
+def predictor(layer: Layer) -> Predictor:
+    """The compiled forward function of a network; equal networks share one."""
+    return Predictor(layer)
+
+
+def pieces(x: Any, count: int, size: int, capacity: int, pad: bool) -> Generator[Piece]:
+    """The first `count` examples of arrays, cut for dispatches: (examples, number of valid ones).
+
+    A piece holds `capacity` batches of `size`, or one batch if no more are left. What does not fill
+    its last batch is padded, or comes as a piece of its own size.
+    """
+    even = count if pad else count - count % size
+    stride = size * capacity
+    for first in range(0, even, stride):
+        valid = min(stride, even - first)
+        yield _cut(x, first, valid, size if valid <= size else stride), valid
+    if even < count:
+        yield _cut(x, even, count - even, count - even), count - even
+
+
+def _cut(x: Any, first: int, valid: int, room: int) -> Any:
+    """`valid` examples from the one numbered `first` on, padded to `room`."""
+
+    def part(array: Any) -> Any:
+        piece = array[first : first + valid]
+        if valid == room:
+            return piece
+        return np.pad(np.asarray(piece), [(0, room - valid)] + [(0, 0)] * (piece.ndim - 1))
+
+    return part(x) if hasattr(x, "shape") else jax.tree.map(part, x)
+
+
+def predict(
+    run: Run,
+    pieces: Generator[Piece],
+    size: int,
+    callbacks: CallbackList,
+    verbose: Any = 0,
+    total: int | None = None,
+) -> Any:
+    """The outputs of `run` over pieces of batches of `size`, joined, as NumPy arrays.
+
+    The next piece is dispatched before the last is fetched: two are on the device at a time.
+    """
+    parts: list[Any] = []
+    flight: deque[tuple[Any, int]] = deque()
+    progress = Progress(verbose, total)
+    watched = callbacks.watches(*PREDICT_HOOKS)
+    done = 0
+
+    def fetch() -> None:
+        nonlocal done
+        outputs, valid = flight.popleft()
+        parts.append(jax.tree.map(lambda a: np.asarray(a)[:valid], outputs))
+        done += -(-valid // size)
+        if watched:
+            callbacks.call("on_predict_batch_end", done - 1, {"outputs": parts[-1]})
+        if progress.reached(done):
+            progress.update(done, {})
+
+    with interruptible() as interrupt:
+        try:
+            callbacks.begin("predict")
+            progress.begin()
+            for number, (piece, valid) in enumerate(pieces):
+                if watched:
+                    callbacks.call("on_predict_batch_begin", number, {})
+                flight.append((run(piece, valid), valid))
+                if len(flight) > 1:
+                    fetch()
+                interrupt.poll()
+            while flight:
+                fetch()
+        except BaseException as error:
+            progress.stop()
+            callbacks.end("predict", {}, error)
+            raise
+        finally:
+            pieces.close()
+        progress.end(done, {})
+        callbacks.end("predict", {})
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)  # which may be written to
+
+
+def predict_at_once(run: Run, piece: Piece) -> Any:
+    """The outputs of `run` for one piece, as `predict` returns them."""
+    outputs, valid = run(*piece), piece[1]
+    if isinstance(outputs, jax.Array):
+        return np.array(outputs)[:valid]
+    return jax.tree.map(lambda a: np.array(a)[:valid], outputs)
