@@ -30,6 +30,7 @@ from benchmarks.worker import answerer, peak_memory
 from benchmarks.workloads import WORKLOADS
 
 PEERS = ("hand", "fnn", "keras", "flax", "equinox", "torch", "torch1")
+CLOCKS = ("cpu", "wall")
 SECONDS, ROUNDS = 0.3, 9
 
 
@@ -169,24 +170,18 @@ def _take_turns(name: str, workers: list[Any], rounds: int, command: str) -> dic
 
 
 def line(name: str, result: dict[str, Any]) -> str:
-    """One case in one line: fnn's times, and their ratios to those of the others."""
+    """One case in one line: the times of all, and the ratios of fnn's to those of the others."""
     cells = []
     for peer, found in result.items():
         if "rounds" not in found:
             continue
-        times = {clock: report.milliseconds(found, clock, 1) for clock in ("cpu", "wall")}
-        cell = f"{peer} {times['cpu']:.4g} / {times['wall']:.4g}"
+        times = [report.milliseconds(found, clock, 1) for clock in CLOCKS]
+        cell = f"{peer} {times[0]:.4g} / {times[1]:.4g}"
         if peer != "fnn" and "rounds" in result.get("fnn", {}):
-            of = [spread(report.ratios(result["fnn"], found, clock)) for clock in times]
-            cell += f" (fnn is {' / '.join(of)})"
+            ratios = [median(report.ratios(result["fnn"], found, clock)) for clock in CLOCKS]
+            cell += f" (x{ratios[0]:.3g} / x{ratios[1]:.3g})"
         cells.append(cell)
-    return f"{name:<22} CPU / wall ms: {', '.join(cells)}"
-
-
-def spread(ratios: list[float]) -> str:
-    """The median, and between which values half of the ratios are."""
-    low, high = np.quantile(ratios, [0.25, 0.75])
-    return f"{median(ratios):.3f} [{low:.3f} {high:.3f}]"
+    return f"{name:<22} CPU / wall ms (x of fnn): {', '.join(cells)}"
 
 
 def summary(result: dict[str, Any]) -> dict[str, Any]:
@@ -199,7 +194,7 @@ def summary(result: dict[str, Any]) -> dict[str, Any]:
                     float(f"{report.milliseconds(measured, clock, 1):.4g}"),
                     round(median(report.ratios(measured, hand, clock)), 3),
                 ]
-                for clock in ("cpu", "wall")
+                for clock in CLOCKS
             }
     return found
 
@@ -221,7 +216,7 @@ def table(workload: str, result: dict[str, Any]) -> str:
         (cpu, _), (wall, _) = found["hand"]["cpu"], found["hand"]["wall"]
         cells = [f"`{case.verb}`", str(case.examples), str(case.batch), f"{cpu:.3g} / {wall:.3g}"]
         for peer in others:
-            ratios = [found[peer][clock][1] for clock in ("cpu", "wall")] if peer in found else []
+            ratios = [found[peer][clock][1] for clock in CLOCKS] if peer in found else []
             cells.append(" / ".join(f"{ratio:.2f}" for ratio in ratios))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
