@@ -41,9 +41,9 @@ BOUNDS = (
     Bound(("*/predict_one",), 2.0, ("hand",)),
     Bound(("*/predict_one",), 0.1, ("keras",)),
     Bound(("cnn/fit",), 1.03, report.HAND, ("wall",)),
-    Bound(("lstm/fit",), 1.0, report.HAND, ("wall",)),
-    Bound(("gpt/fit", "gpt12/fit"), 1.0, ("hand_scan", "flax"), ("wall",)),
-    Bound(("*/first",), 1.2, ("hand",), ("wall",)),
+    Bound(("lstm/fit",), 1.0, report.HAND),
+    Bound(("gpt/fit", "gpt12/fit"), 1.0, ("hand_scan", "flax")),
+    Bound(("*/first",), 1.2, ("hand",)),
     Bound(("*",), 1.0, ("keras",)),
 )
 ROUNDS = {"inference": 15, "fit": 9, "first": 3}

@@ -179,9 +179,9 @@ def line(name: str, result: dict[str, Any]) -> str:
         cell = f"{peer} {times[0]:.4g} / {times[1]:.4g}"
         if peer != "fnn" and "rounds" in result.get("fnn", {}):
             ratios = [median(report.ratios(result["fnn"], found, clock)) for clock in CLOCKS]
-            cell += f" (x{ratios[0]:.3g} / x{ratios[1]:.3g})"
+            cell += f" (fnn {ratios[0]:.3g} / {ratios[1]:.3g} times)"
         cells.append(cell)
-    return f"{name:<22} CPU / wall ms (x of fnn): {', '.join(cells)}"
+    return f"{name:<22} CPU / wall ms: {', '.join(cells)}"
 
 
 def summary(result: dict[str, Any]) -> dict[str, Any]:
