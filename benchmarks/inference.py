@@ -166,6 +166,9 @@ def _take_turns(name: str, workers: list[Any], rounds: int, command: str) -> dic
     for number in range(rounds):
         for worker in running[:: -1 if number % 2 else 1]:
             results[worker.peer]["rounds"].append(worker.ask(command))
+    for worker in running:
+        failed = [answer for answer in results[worker.peer]["rounds"] if "skip" in answer]
+        results[worker.peer] = failed[0] if failed else results[worker.peer]
     return results
 
 

@@ -177,9 +177,12 @@ def test_a_peer_that_failed_exceeds_its_bounds():
     [(met, text)] = check.verdicts("cnn/call", {"hand": rounds(1.0), "fnn": {"skip": "it failed"}})
     assert not met
     assert "it failed" in text
+    found = [*check.verdicts("cnn/call", {"hand": {"skip": "it failed"}, "fnn": rounds(1.0)})]
+    assert [met for met, _ in found] == [False, False]
+    assert "none was measured" in found[0][1]
 
 
-def test_results_of_two_shapes_are_refused(capsys):
+def test_results_of_two_shapes_are_refused():
     class Answers:
         skip = None
 
@@ -187,12 +190,16 @@ def test_results_of_two_shapes_are_refused(capsys):
             self.peer, self.shape = peer, shape
 
         def ask(self, command):
-            return {"wall": 1.0, "cpu": 1.0, "shape": self.shape}
+            if self.shape is None and command != "call 0":
+                return {"skip": "it failed"}
+            return {"wall": 1.0, "cpu": 1.0, "shape": self.shape or [2]}
 
     with pytest.raises(SystemExit, match="one shape"):
         inference._take_turns("cnn/call", [Answers("hand", [2]), Answers("fnn", [3])], 1, "call 0")
-    found = inference._take_turns("cnn/call", [Answers("hand", [2])], 3, "call 0")
+    peers = [Answers("hand", [2]), Answers("fnn", None)]
+    found = inference._take_turns("cnn/call", peers, 3, "call 1")
     assert len(found["hand"]["rounds"]) == 3
+    assert found["fnn"] == {"skip": "it failed"}
 
 
 @pytest.mark.slow
