@@ -1,10 +1,11 @@
 # Every target does its own set-up: it needs make and a Python of at least 3.11, nothing else.
-#   make demo        train a network on handwritten digits, write demo.png
-#   make test        formatting, lint, types, the whole test suite
-#   make quick       the same without the slow tests, under 3 minutes
-#   make lint        formatting, lint and types alone
-#   make benchmark   fnn against its peers, written into benchmarks/README.md
-#   make clean       remove what these made
+#   make demo             train a network on handwritten digits, write demo.png
+#   make test             formatting, lint, types, the whole test suite
+#   make quick            the same without the slow tests, under 3 minutes
+#   make lint             formatting, lint and types alone
+#   make benchmark        fnn against its peers, written into benchmarks/README.md
+#   make benchmark-check  the ratios beside their bounds; fails where one is exceeded
+#   make clean            remove what these made
 
 CANDIDATES := python3 python3.13 python3.12 python3.11 python3.14 python
 PYTHON ?= $(firstword $(foreach name,$(CANDIDATES),$(shell $(name) -c \
@@ -15,7 +16,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WORKERS ?= logical
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test quick lint benchmark clean
+.PHONY: demo test quick lint benchmark benchmark-check clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/demo.stamp
@@ -34,8 +35,12 @@ lint: $(VENV)/test.stamp
 
 benchmark: $(VENV)/benchmark.stamp
 	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.inference
 	$(BIN)/python -m benchmarks.layers
 	$(BIN)/python -m benchmarks.depth
+
+benchmark-check: $(VENV)/benchmark.stamp
+	$(BIN)/python -m benchmarks.check $(CHECK)
 
 clean:
 	rm -rf $(VENV) build dist fnn.egg-info demo.png

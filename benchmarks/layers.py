@@ -12,10 +12,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
-import os
-import resource
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks import report
-from benchmarks.training import ROOT, Worker
-from benchmarks.worker import timed
+from benchmarks.processes import Worker
+from benchmarks.worker import answerer, peak_memory, timed
 
 PEERS = ("fnn", "hand", "keras", "flax", "torch")
 SHAPES = {  # of the inputs, and how many steps make a round
@@ -54,13 +50,7 @@ def inputs(layer: str) -> np.ndarray:
 
 def serve(peer: str) -> None:
     """One peer: reads `layer steps`, answers with the times of these steps, until `quit`."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print does not mix with the answers
-    steps = {}
-
-    def answer(**values: Any) -> None:
-        print(json.dumps(values), file=answers, flush=True)
-
+    answer, steps = answerer(), {}
     try:
         runners = importlib.import_module(f"benchmarks.layer_peers.{peer}").RUNNERS
     except ImportError as reason:
@@ -69,7 +59,7 @@ def serve(peer: str) -> None:
     answer(layers=list(runners))
     for command in sys.stdin:
         if command.strip() == "quit":
-            answer(memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+            answer(memory=peak_memory())
             return
         layer, number = command.split()
         if layer not in steps:
@@ -84,16 +74,8 @@ class LayerWorker(Worker):
     """A peer that is asked for any layer."""
 
     def __init__(self, peer: str) -> None:
-        self.peer = peer
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.layers", "--serve", peer],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-        )
-        first = self.answer()
-        self.skip, self.layers = first.get("skip"), first.get("layers", ())
+        super().__init__(peer, "benchmarks.layers", "--serve", peer)
+        self.layers = self.started.get("layers", ())
 
 
 def measure(workers: list[LayerWorker], layer: str, rounds: int, steps: int) -> dict[str, Any]:

@@ -11,85 +11,58 @@ rounds repeat, so that a busy minute of the machine falls on all of them alike.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from benchmarks import report
+from benchmarks.processes import Worker
 from benchmarks.workloads import WORKLOADS
 
-PEERS = ("hand", "fnn", "keras", "flax", "equinox", "torch", "torch1")
-ROOT = Path(__file__).parents[1]
-
-# Import times are those of an installed package, whose bytecode is cached.
-ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+PEERS = ("hand", "hand_scan", "fnn", "keras", "flax", "equinox", "torch", "torch1")
 
 
-class Worker:
-    """A peer in its own process: its first answer, its rounds, and `skip`: why it has none."""
-
-    def __init__(self, peer: str, workload: str, steps: int):
-        self.peer, self.rounds = peer, list[dict[str, float]]()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker", peer, workload, str(steps)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env=ENVIRONMENT,
-        )
-        self.started = self.answer()
-        self.skip = self.started.get("skip")
-
-    def answer(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        return json.loads(line) if line else {"skip": "it failed"}
-
-    def ask(self, command: str) -> dict[str, Any]:
-        assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # the answer tells that it ended
-            print(command, file=self.process.stdin, flush=True)
-        return self.answer()
-
-    def round(self) -> None:
-        if not self.skip:
-            measured = self.ask("round")
-            self.skip = measured.get("skip")
-            self.rounds.append(measured)
-
-    def close(self) -> float | None:
-        """Ends the process; returns its peak memory in MB."""
-        memory = None if self.skip else self.ask("quit").get("memory")
-        self.process.communicate()
-        return memory
+def worker(peer: str, workload: str, steps: int) -> Worker:
+    """The process of a peer that has trained two epochs of a workload."""
+    return Worker(peer, "benchmarks.worker", peer, workload, str(steps))
 
 
 def measure(workload: str, peers: list[str], rounds: int, steps: int) -> dict[str, Any]:
     """All peers on one workload: for each its start, its rounds and its memory, or why not."""
-    workers = []
+    workers, measured = [], {peer: [] for peer in peers}
     try:
         for peer in peers:
             print(f"{workload}: {peer} starts", file=sys.stderr, flush=True)
-            workers.append(Worker(peer, workload, steps))
+            workers.append(worker(peer, workload, steps))
         for number in range(rounds):
             print(f"{workload}: round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-            for worker in workers:
-                worker.round()
+            for each in workers:
+                if not each.skip:
+                    measured[each.peer].append(each.ask("round"))
+                    each.skip = measured[each.peer][-1].get("skip")
     finally:
-        memory = {worker.peer: worker.close() for worker in workers}
+        memory = {each.peer: each.close() for each in workers}
     results = {}
-    for worker in workers:
-        if worker.skip:
-            results[worker.peer] = {"skip": worker.skip}
-        else:
-            measured = {"rounds": worker.rounds, "memory": memory[worker.peer]}
-            results[worker.peer] = {**worker.started, **measured}
+    for each in workers:
+        found = {"rounds": measured[each.peer], "memory": memory[each.peer]}
+        results[each.peer] = {"skip": each.skip} if each.skip else {**each.started, **found}
     return {"steps": steps, "peers": results}
+
+
+def first_epochs(workload: str, peers: list[str], rounds: int, steps: int) -> dict[str, Any]:
+    """Peer -> its first epochs, each in a new process: building, compiling and a few steps."""
+    measured: dict[str, Any] = {peer: {"rounds": []} for peer in peers}
+    for number in range(rounds):
+        print(f"{workload}: start {number + 1} of {rounds}", file=sys.stderr, flush=True)
+        for peer in [peer for peer in peers if "skip" not in measured[peer]]:
+            each = worker(peer, workload, steps)
+            each.close()
+            if each.skip:
+                measured[peer] = {"skip": each.skip}
+            else:
+                times = {"wall": each.started["first"], "cpu": each.started["first_cpu"]}
+                measured[peer]["rounds"].append(times)
+    return measured
 
 
 def main(arguments: list[str] | None = None) -> None:

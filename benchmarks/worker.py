@@ -13,7 +13,6 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
 from benchmarks.workloads import WORKLOADS, SkipError
 
@@ -29,13 +28,20 @@ def timed(epoch: Callable[[], float]) -> dict[str, float]:
     }
 
 
-def main(peer: str, workload: str, steps: int) -> None:
+def answerer() -> Callable[..., None]:
+    """What writes an answer to standard output; everything else goes to standard error."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print does not mix with the answers
+    return lambda **values: print(json.dumps(values), file=answers, flush=True)
 
-    def answer(**values: Any) -> None:
-        print(json.dumps(values), file=answers, flush=True)
 
+def peak_memory() -> float:
+    """Of this process, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main(peer: str, workload: str, steps: int) -> None:
+    answer = answerer()
     data = WORKLOADS[workload].data(steps)
     start = time.perf_counter()
     try:
@@ -43,18 +49,18 @@ def main(peer: str, workload: str, steps: int) -> None:
         imported = time.perf_counter() - start
         if workload not in runners:
             raise SkipError("not written")
-        start = time.perf_counter()
+        cpu, wall = time.process_time(), time.perf_counter()
         epoch = runners[workload](data)
         loss = epoch()
-        first = time.perf_counter() - start
+        first = {"first": time.perf_counter() - wall, "first_cpu": time.process_time() - cpu}
         epoch()  # what settles in the second epoch is not part of a round
     except (ImportError, SkipError) as reason:
         answer(skip=str(reason))
         return
-    answer(imported=imported, first=first, loss=loss)
+    answer(imported=imported, loss=loss, **first)
     for command in sys.stdin:
         if command.strip() == "quit":
-            answer(memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+            answer(memory=peak_memory())
             return
         answer(**timed(epoch))
 

@@ -119,6 +119,8 @@ def test_ratios_are_medians_round_by_round():
     assert report.milliseconds(fnn, "cpu", 100) == pytest.approx(30)
     peers = {"hand": hand, "fnn": fnn, "torch": {"skip": "not installed"}}
     machine = {"date": "today", "cpu": "2 cores", "versions": "jax 1"}
+    assert report.fastest(peers, ("hand", "hand_scan", "torch"), "cpu") == "hand"
+    assert report.fastest(peers, ("torch",), "cpu") is None
     text = report.table("mlp", {"steps": 100, "machine": machine, "peers": peers})
-    assert "| **fnn** | 30 | 1.50 | 60 | 1.50 | 1.0 | 0.5 | 100 | 0.5 |" in text
+    assert "| **fnn** | 30 | 1.50 | 1.50 | 60 | 1.50 | 1.50 | 1.0 | 0.5 | 100 | 0.5 |" in text
     assert "| PyTorch | not measured: not installed |" in text

@@ -1,5 +1,7 @@
 """Equinox: modules of one example, vmap over the batch, filter_jit."""
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,7 @@ import optax
 from equinox import nn
 from jax import random
 
-from benchmarks.workloads import GPT, LEARNING_RATE, LSTM
+from benchmarks.workloads import BLOCKS, GPT, LEARNING_RATE, LSTM
 
 
 def trainer(model, loss, data):
@@ -34,11 +36,6 @@ def trainer(model, loss, data):
 
 
 crossentropy = optax.softmax_cross_entropy_with_integer_labels
-
-
-def mlp(data):
-    model = nn.MLP(10, 1, width_size=16, depth=1, key=random.key(0))
-    return trainer(model, optax.sigmoid_binary_cross_entropy, data)
 
 
 class CNN(eqx.Module):
@@ -111,8 +108,8 @@ class Transformer(eqx.Module):
     norm: nn.LayerNorm
     head: nn.Linear
 
-    def __init__(self, key):
-        width, keys = GPT["width"], random.split(key, GPT["blocks"] + 3)
+    def __init__(self, blocks, key):
+        width, keys = GPT["width"], random.split(key, blocks + 3)
         self.tokens = nn.Embedding(GPT["vocabulary"], width, key=keys[0])
         self.positions = nn.Embedding(GPT["context"], width, key=keys[1])
         self.blocks = [Block(key) for key in keys[3:]]
@@ -127,13 +124,22 @@ class Transformer(eqx.Module):
         return jax.vmap(self.head)(jax.vmap(self.norm)(h))
 
 
-def runner(module):
-    return lambda data: trainer(module(random.key(0)), crossentropy, data)
-
-
-RUNNERS = {
-    "mlp": mlp,
-    "cnn": runner(CNN),
-    "gpt": runner(Transformer),
-    "lstm": runner(LSTMClassifier),
+MODULES = {
+    "mlp": partial(nn.MLP, 10, 1, width_size=16, depth=1),
+    "cnn": CNN,
+    "gpt": partial(Transformer, BLOCKS["gpt"]),
+    "gpt12": partial(Transformer, BLOCKS["gpt12"]),
+    "lstm": LSTMClassifier,
 }
+LOSSES = {**dict.fromkeys(MODULES, crossentropy), "mlp": optax.sigmoid_binary_cross_entropy}
+
+
+def network(workload):
+    return MODULES[workload](key=random.key(0))
+
+
+def runner(workload):
+    return lambda data: trainer(network(workload), LOSSES[workload], data)
+
+
+RUNNERS = {workload: runner(workload) for workload in MODULES}

@@ -1,11 +1,13 @@
 """Flax NNX: modules, nnx.Optimizer and nnx.jit."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from benchmarks.workloads import GPT, LEARNING_RATE, LSTM
+from benchmarks.workloads import BLOCKS, GPT, LEARNING_RATE, LSTM, RESNET
 
 
 def trainer(model, loss, data):
@@ -75,11 +77,11 @@ class Block(nnx.Module):
 
 
 class Transformer(nnx.Module):
-    def __init__(self, rngs):
+    def __init__(self, blocks, rngs):
         width = GPT["width"]
         self.tokens = nnx.Embed(GPT["vocabulary"], width, rngs=rngs)
         self.positions = nnx.Embed(GPT["context"], width, rngs=rngs)
-        self.blocks = nnx.List([Block(rngs) for _ in range(GPT["blocks"])])
+        self.blocks = nnx.List([Block(rngs) for _ in range(blocks)])
         self.norm = nnx.LayerNorm(width, rngs=rngs)
         self.head = nnx.Linear(width, GPT["vocabulary"], rngs=rngs)
 
@@ -91,13 +93,68 @@ class Transformer(nnx.Module):
         return self.head(self.norm(h))
 
 
-def runner(module, loss):
-    return lambda data: trainer(module(nnx.Rngs(jax.random.key(0))), loss, data)
+class Normalized(nnx.Module):
+    """A convolution and batch normalization."""
+
+    def __init__(self, inputs, outputs, size, rngs, strides=1, padding="SAME"):
+        sizes = {"kernel_size": (size, size), "strides": (strides, strides), "padding": padding}
+        self.convolution = nnx.Conv(inputs, outputs, **sizes, rngs=rngs)
+        self.norm = nnx.BatchNorm(outputs, momentum=0.99, epsilon=1.001e-5, rngs=rngs)
+
+    def __call__(self, x):
+        return self.norm(self.convolution(x))
 
 
-RUNNERS = {
-    "mlp": runner(MLP, optax.sigmoid_binary_cross_entropy),
-    "cnn": runner(CNN, crossentropy),
-    "gpt": runner(Transformer, crossentropy),
-    "lstm": runner(LSTMClassifier, crossentropy),
+class Bottleneck(nnx.Module):
+    def __init__(self, inputs, filters, strides, first, rngs):
+        outputs = 4 * filters
+        self.shortcut = Normalized(inputs, outputs, 1, rngs, strides) if first else None
+        self.first = Normalized(inputs, filters, 1, rngs, strides)
+        self.second = Normalized(filters, filters, 3, rngs)
+        self.third = Normalized(filters, outputs, 1, rngs)
+
+    def __call__(self, x):
+        y = self.third(nnx.relu(self.second(nnx.relu(self.first(x)))))
+        return nnx.relu(y + (x if self.shortcut is None else self.shortcut(x)))
+
+
+class ResNet(nnx.Module):
+    def __init__(self, rngs):
+        self.first = Normalized(3, 64, 7, rngs, 2, 3)
+        blocks, inputs = [], 64
+        for stage, (filters, number) in enumerate(RESNET["stages"]):
+            for block in range(number):
+                strides = 2 if stage and not block else 1
+                blocks.append(Bottleneck(inputs, filters, strides, not block, rngs))
+                inputs = 4 * filters
+        self.blocks = nnx.List(blocks)
+        self.head = nnx.Linear(inputs, RESNET["classes"], rngs=rngs)
+
+    def __call__(self, x):
+        x = nnx.relu(self.first(x))
+        x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x.mean((1, 2)))
+
+
+MODULES = {
+    "mlp": MLP,
+    "cnn": CNN,
+    "gpt": partial(Transformer, BLOCKS["gpt"]),
+    "gpt12": partial(Transformer, BLOCKS["gpt12"]),
+    "lstm": LSTMClassifier,
+    "resnet": ResNet,
 }
+LOSSES = {**dict.fromkeys(MODULES, crossentropy), "mlp": optax.sigmoid_binary_cross_entropy}
+
+
+def network(workload):
+    return MODULES[workload](rngs=nnx.Rngs(jax.random.key(0)))
+
+
+def runner(workload):
+    return lambda data: trainer(network(workload), LOSSES[workload], data)
+
+
+RUNNERS = {workload: runner(workload) for workload in MODULES}

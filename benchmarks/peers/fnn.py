@@ -1,11 +1,13 @@
 """fnn: Sequential and Model, compile and fit."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
 import fnn
-from benchmarks.workloads import GPT, LEARNING_RATE, LSTM, SkipError
-from fnn import layers
+from benchmarks.workloads import BLOCKS, GPT, LEARNING_RATE, LSTM, RESNET
+from fnn import layers, networks
 
 
 def trainer(model, loss, data):
@@ -18,20 +20,12 @@ def trainer(model, loss, data):
     return epoch
 
 
-def need(*names):
-    missing = [name for name in names if not hasattr(layers, name)]
-    if missing:
-        raise SkipError(f"fnn.layers has no {', '.join(missing)} yet")
+def mlp():
+    return fnn.Sequential([layers.Dense(16, "relu"), layers.Dense(1, "sigmoid")])
 
 
-def mlp(data):
-    model = fnn.Sequential([layers.Dense(16, "relu"), layers.Dense(1, "sigmoid")])
-    return trainer(model, "binary_crossentropy", data)
-
-
-def cnn(data):
-    need("Conv2D", "MaxPooling2D", "Flatten")
-    model = fnn.Sequential(
+def cnn():
+    return fnn.Sequential(
         [
             layers.Conv2D(32, (3, 3), activation="relu"),
             layers.MaxPooling2D(),
@@ -42,13 +36,10 @@ def cnn(data):
             layers.Dense(10, "softmax"),
         ]
     )
-    return trainer(model, "sparse_categorical_crossentropy", data)
 
 
-def lstm(data):
-    need("LSTM")
-    model = fnn.Sequential([layers.LSTM(LSTM["units"]), layers.Dense(LSTM["classes"], "softmax")])
-    return trainer(model, "sparse_categorical_crossentropy", data)
+def lstm():
+    return fnn.Sequential([layers.LSTM(LSTM["units"]), layers.Dense(LSTM["classes"], "softmax")])
 
 
 class Positions(fnn.Layer):
@@ -61,19 +52,41 @@ class Positions(fnn.Layer):
         return x + jnp.expand_dims(params["embeddings"], 0), state
 
 
-def gpt(data):
-    need("MultiHeadAttention", "LayerNormalization", "Embedding", "Add")
+def gpt(blocks):
     width, heads = GPT["width"], GPT["heads"]
     inputs = fnn.Input((GPT["context"],), dtype="int32")
     h = Positions()(layers.Embedding(GPT["vocabulary"], width)(inputs))
-    for _ in range(GPT["blocks"]):
+    for _ in range(blocks):
         normal = layers.LayerNormalization()(h)
         attention = layers.MultiHeadAttention(heads, width // heads, use_causal_mask=True)
         h = layers.Add()([h, attention(normal, normal)])
         up = layers.Dense(4 * width, "gelu")(layers.LayerNormalization()(h))
         h = layers.Add()([h, layers.Dense(width)(up)])
     outputs = layers.Dense(GPT["vocabulary"], "softmax")(layers.LayerNormalization()(h))
-    return trainer(fnn.Model(inputs, outputs), "sparse_categorical_crossentropy", data)
+    return fnn.Model(inputs, outputs)
 
 
-RUNNERS = {"mlp": mlp, "cnn": cnn, "gpt": gpt, "lstm": lstm}
+def resnet():
+    shape = (RESNET["size"], RESNET["size"], 3)
+    return fnn.Model(networks.resnet(50, RESNET["classes"], shape))
+
+
+NETWORKS = {
+    "mlp": mlp,
+    "cnn": cnn,
+    "gpt": partial(gpt, BLOCKS["gpt"]),
+    "gpt12": partial(gpt, BLOCKS["gpt12"]),
+    "lstm": lstm,
+    "resnet": resnet,
+}
+LOSSES = {
+    **dict.fromkeys(NETWORKS, "sparse_categorical_crossentropy"),
+    "mlp": "binary_crossentropy",
+}
+
+
+def runner(workload):
+    return lambda data: trainer(NETWORKS[workload](), LOSSES[workload], data)
+
+
+RUNNERS = {workload: runner(workload) for workload in NETWORKS}

@@ -1,13 +1,14 @@
 """Keras on JAX: compile and fit."""
 
 import os
+from functools import partial
 
 os.environ["KERAS_BACKEND"] = "jax"
 
 import keras
 from keras import layers
 
-from benchmarks.workloads import GPT, LEARNING_RATE, LSTM
+from benchmarks.workloads import BLOCKS, GPT, LEARNING_RATE, LSTM, RESNET
 
 
 def trainer(model, loss, data):
@@ -20,15 +21,14 @@ def trainer(model, loss, data):
     return epoch
 
 
-def mlp(data):
-    model = keras.Sequential(
+def mlp():
+    return keras.Sequential(
         [layers.Dense(16, activation="relu"), layers.Dense(1, activation="sigmoid")]
     )
-    return trainer(model, "binary_crossentropy", data)
 
 
-def cnn(data):
-    model = keras.Sequential(
+def cnn():
+    return keras.Sequential(
         [
             layers.Conv2D(32, (3, 3), activation="relu"),
             layers.MaxPooling2D(),
@@ -39,14 +39,12 @@ def cnn(data):
             layers.Dense(10, activation="softmax"),
         ]
     )
-    return trainer(model, "sparse_categorical_crossentropy", data)
 
 
-def lstm(data):
-    model = keras.Sequential(
+def lstm():
+    return keras.Sequential(
         [layers.LSTM(LSTM["units"]), layers.Dense(LSTM["classes"], activation="softmax")]
     )
-    return trainer(model, "sparse_categorical_crossentropy", data)
 
 
 class Positions(layers.Layer):
@@ -57,18 +55,43 @@ class Positions(layers.Layer):
         return x + self.embeddings
 
 
-def gpt(data):
+def gpt(blocks):
     width, heads = GPT["width"], GPT["heads"]
     inputs = keras.Input((GPT["context"],), dtype="int32")
     h = Positions()(layers.Embedding(GPT["vocabulary"], width)(inputs))
-    for _ in range(GPT["blocks"]):
+    for _ in range(blocks):
         normal = layers.LayerNormalization()(h)
         attention = layers.MultiHeadAttention(heads, width // heads)
         h = layers.Add()([h, attention(normal, normal, use_causal_mask=True)])
         up = layers.Dense(4 * width, activation="gelu")(layers.LayerNormalization()(h))
         h = layers.Add()([h, layers.Dense(width)(up)])
     outputs = layers.Dense(GPT["vocabulary"], activation="softmax")(layers.LayerNormalization()(h))
-    return trainer(keras.Model(inputs, outputs), "sparse_categorical_crossentropy", data)
+    return keras.Model(inputs, outputs)
 
 
-RUNNERS = {"mlp": mlp, "cnn": cnn, "gpt": gpt, "lstm": lstm}
+def resnet():
+    shape = (RESNET["size"], RESNET["size"], 3)
+    return keras.applications.ResNet50(
+        weights=None, input_shape=shape, classes=RESNET["classes"], name="resnet50"
+    )
+
+
+NETWORKS = {
+    "mlp": mlp,
+    "cnn": cnn,
+    "gpt": partial(gpt, BLOCKS["gpt"]),
+    "gpt12": partial(gpt, BLOCKS["gpt12"]),
+    "lstm": lstm,
+    "resnet": resnet,
+}
+LOSSES = {
+    **dict.fromkeys(NETWORKS, "sparse_categorical_crossentropy"),
+    "mlp": "binary_crossentropy",
+}
+
+
+def runner(workload):
+    return lambda data: trainer(NETWORKS[workload](), LOSSES[workload], data)
+
+
+RUNNERS = {workload: runner(workload) for workload in NETWORKS}
