@@ -102,9 +102,9 @@ def test_many_steps_a_dispatch_equal_single_ones(monkeypatch):
     from fnn.training import engine
 
     results = []
-    for small in (0.0, 1e12):
+    for work in (0.0, 1e12):
         engine._program.cache_clear()
-        monkeypatch.setattr(engine, "SMALL_STEP", {"default": small})
+        monkeypatch.setattr(engine, "WORK_A_DISPATCH", {"default": work})
         net = model()
         net.fit(*task(), epochs=3, batch_size=BATCH, verbose=0)
         results.append(net.get_weights())

@@ -65,9 +65,9 @@ class OverTime(Layer, loadable=False):
     def check_width(self, params: Params, x: Any) -> None:
         """Raises ValueError for inputs of another width than those of `init`."""
 
-    def before(self, step: Step, x: Any, start: States, memory: State) -> Array:
-        """What a masked step returns before any real one."""
-        return jax.tree.leaves(start)[0]
+    def before(self, step: Step, x: Any, start: States, memory: State) -> Array | None:
+        """What a masked step returns before any valid one; None if outputs are the first state."""
+        return None
 
     def init(self: Any, key: Array, x: Any) -> tuple[Params, State]:
         sequences, *initial = jax.tree.leaves(x)
@@ -166,8 +166,11 @@ def along_time(
             x = where_rows(real, x, jnp.zeros_like(x))
         return project(x), real
 
+    first = layer.before(step, _one_step(sequences), start, memory)
+
     def advance(carry: Any, at: Inputs) -> tuple[Any, Array | None]:
-        (before, old, memory), (of_x, real) = carry, at
+        (last, old, memory), (of_x, real) = carry, at
+        before = jax.tree.leaves(old)[0] if last is None else last
         y, new, memory = step(of_x, old, memory)
         y = y.astype(before.dtype)
         new = jax.tree.map(lambda n, o: n.astype(o.dtype), new, old)
@@ -175,14 +178,17 @@ def along_time(
         if real is not None:
             y, new = where_rows(real, (y, new), (before, old))
             shown = where_rows(real, y, jnp.zeros_like(y)) if layer.zero_output_for_mask else y
-        return (y, new, memory), shown if layer.return_sequences else None
+        carry = (None if last is None else y), new, memory  # a copy of a state would cost time
+        return carry, shown if layer.return_sequences else None
 
     by_time = jnp.swapaxes(sequences, 0, 1), None if mask is None else mask.T
-    first = layer.before(step, _one_step(sequences), start, memory), start, memory
     body: Any = lambda carry, at: advance(carry, ready(at))
     if all_steps_at_once():
         body, by_time = advance, jax.vmap(ready)(by_time)
-    (y, last, memory), outputs = lax.scan(body, first, by_time, unroll=bool(layer.unroll))
+    carry = first, start, memory
+    (y, last, memory), outputs = lax.scan(body, carry, by_time, unroll=bool(layer.unroll))
+    if y is None:
+        y = jax.tree.leaves(last)[0]
     if outputs is not None:
         y = attach_mask(jnp.swapaxes(outputs, 0, 1), mask)
     return y, last, memory

@@ -153,7 +153,9 @@ class RNN(OverTime):
             )
         return super().apply(params, _each_loss(jnp.subtract, state, state), x, ctx)
 
-    def before(self, step: Step, x: Any, start: States, memory: State) -> Array:
+    def before(self, step: Step, x: Any, start: States, memory: State) -> Array | None:
+        if isinstance(self._cell, GatedStep):
+            return None
         y, last = jax.eval_shape(step, x, start, memory)[0], _last_states(self._cell, start)
         shown = jax.tree.leaves(last)[0]  # Keras takes the first state for the last output
         return shown.astype(y.dtype) if shown.shape == y.shape else jnp.zeros(y.shape, y.dtype)

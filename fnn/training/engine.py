@@ -18,10 +18,12 @@ from fnn.training.state import Tally, add
 
 Step = Callable[[Any, Any, Array], tuple[Any, dict[str, Any]]]
 
-# A step with less work than this is mostly dispatch: many of them go into one dispatch. The
+# The most work that goes into one dispatch, in floating-point operations and in steps. Memory for
+# temporaries is taken from the system once a dispatch, which is a quarter of the time of a small
+# transformer's step on CPU; a second or so of work keeps Ctrl-C and the progress line prompt. The
 # numbers were measured (benchmarks/README.md). They depend on the program and the platform alone,
 # never on a clock, since the choice must not change from run to run: results are bit for bit equal.
-SMALL_STEP = {"cpu": 2e7, "default": 2e9}  # floating-point operations
+WORK_A_DISPATCH = {"cpu": 1e11, "default": 6.4e10}
 STEPS_A_DISPATCH = 32
 
 # A state of this size is donated to its step; a smaller one stays safer. Without it a network with
@@ -32,8 +34,7 @@ DONATED_BYTES = 2**20
 class Program:
     """One step function for states and batches of one shape, compiled.
 
-    `capacity` is how many batches a dispatch takes at most: 1, or `STEPS_A_DISPATCH` for a step so
-    small that dispatching it costs more than running it.
+    `capacity` is how many batches a dispatch takes at most (`steps_a_dispatch`).
     """
 
     def __init__(
@@ -49,8 +50,7 @@ class Program:
         traced = self._step.trace(*jax.tree.map(_spec, (state, batch, key)))
         self.logs = traced.out_info[1]
         self.read_only = read_only
-        best = STEPS_A_DISPATCH if runs_best_in_a_loop(_open(traced.jaxpr)) else 1
-        self.capacity = capacity or best
+        self.capacity = capacity or steps_a_dispatch(_open(traced.jaxpr))
         self.is_large = not read_only and tree.nbytes(state) >= DONATED_BYTES
         run = self._run_read_only if read_only else self._run_steps
         self._run = jax.jit(run, static_argnums=7)
@@ -214,18 +214,19 @@ def _as_tally(name: str, value: Any) -> Tally:
     return Tally(Mean(), {"total": jnp.asarray(value, jnp.float32), "count": jnp.ones(())})
 
 
-def runs_best_in_a_loop(jaxpr: Any) -> bool:
-    """Whether many steps should go into one dispatch on this platform, judged by the program.
+def steps_a_dispatch(jaxpr: Any) -> int:
+    """How many steps should go into one dispatch on this platform, judged by the program.
 
-    Not on CPU where a convolution is in it (it is 9 to 23 times slower inside a loop there), and
-    not where a step is so large that dispatching it costs nothing beside running it.
+    One on CPU where there is a convolution (inside a loop it is 9 to 23 times slower there), else
+    as many as `WORK_A_DISPATCH` and `STEPS_A_DISPATCH` allow.
     """
     platform = jax.default_backend()
     if platform == "cpu" and any(
         e.primitive.name == "conv_general_dilated" for e in equations(jaxpr)
     ):
-        return False
-    return operations(jaxpr) < SMALL_STEP.get(platform, SMALL_STEP["default"])
+        return 1
+    work = WORK_A_DISPATCH.get(platform, WORK_A_DISPATCH["default"])
+    return int(min(max(work / max(operations(jaxpr), 1.0), 1), STEPS_A_DISPATCH))
 
 
 def _open(value: Any) -> Any:

@@ -23,6 +23,7 @@ from fnn.training.step import make_predict_step
 
 Run = Callable[[Any, int], Any]  # (examples, how many of them are valid) -> outputs
 Piece = tuple[Any, int]
+MOST_IN_FLIGHT = 32
 PREDICT_HOOKS = "on_predict_batch_begin", "on_predict_batch_end"
 
 
@@ -38,10 +39,7 @@ class Predictor:
         self._capacities: dict[Any, int] = {}
 
     def capacity(self, params: Any, state: Any, batch: Any) -> int:
-        """How many batches of these shapes go into one dispatch: more than one if they are small.
-
-        Measured as for training (`engine.runs_best_in_a_loop`).
-        """
+        """How many batches of these shapes go into one dispatch (`engine.steps_a_dispatch`)."""
         leaves, treedef = jax.tree.flatten(batch)
         key = treedef, *((leaf.shape, leaf.dtype) for leaf in leaves)
         if key not in self._capacities:
@@ -50,12 +48,12 @@ class Predictor:
 
     def _fitting(self, params: Any, state: Any, batch: Any) -> int:
         traced = self.step.trace(params, state, batch)
-        size = tree.batch_size(batch)
-        outputs = jax.tree.leaves(traced.out_info[0])
-        by_example = all(spec.shape[:1] == (size,) for spec in outputs)
-        if not (by_example and engine.runs_best_in_a_loop(traced.jaxpr.jaxpr)):
-            return 1
-        return min(engine.STEPS_A_DISPATCH, max(GATHERED_BYTES // max(tree.nbytes(batch), 1), 1))
+        size, outputs = tree.batch_size(batch), traced.out_info[0]
+        if any(spec.shape[:1] != (size,) for spec in jax.tree.leaves(outputs)):
+            return 1  # not one output for each example
+        bytes_a_batch = max(tree.nbytes((batch, outputs)), 1)
+        fitting = max(GATHERED_BYTES // bytes_a_batch, 1)
+        return min(engine.steps_a_dispatch(traced.jaxpr.jaxpr), fitting)
 
     def _loop(self, params: Any, state: Any, x: Any, count: Array, size: int) -> tuple[Any, Any]:
         """(outputs, state) of the first `count` batches of `size` in x, one after the other."""
@@ -116,12 +114,12 @@ def predict(
 ) -> Any:
     """The outputs of `run` over pieces of batches of `size`, joined, as NumPy arrays.
 
-    The next piece is dispatched before the last is fetched: two are on the device at a time.
+    Several pieces are on the device at a time: waiting for each costs more than a small one does.
     """
+    watched = callbacks.watches(*PREDICT_HOOKS)
     parts: list[Any] = []
     flight: deque[tuple[Any, int]] = deque()
     progress = Progress(verbose, total)
-    watched = callbacks.watches(*PREDICT_HOOKS)
     done = 0
 
     def fetch() -> None:
@@ -142,7 +140,7 @@ def predict(
                 if watched:
                     callbacks.call("on_predict_batch_begin", number, {})
                 flight.append((run(piece, valid), valid))
-                if len(flight) > 1:
+                while len(flight) > (1 if watched else _room(piece, flight[-1][0])):
                     fetch()
                 interrupt.poll()
             while flight:
@@ -156,6 +154,11 @@ def predict(
         progress.end(done, {})
         callbacks.end("predict", {})
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)  # which may be written to
+
+
+def _room(piece: Any, outputs: Any) -> int:
+    """How many pieces like this one may be on the device besides."""
+    return min(GATHERED_BYTES // max(tree.nbytes((piece, outputs)), 1) or 1, MOST_IN_FLIGHT)
 
 
 def predict_at_once(run: Run, piece: Piece) -> Any:
