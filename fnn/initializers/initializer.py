@@ -6,6 +6,7 @@ import functools
 import inspect
 from typing import Any
 
+import jax.numpy as jnp
 from jax import Array, random
 
 from fnn.core import arguments
@@ -51,7 +52,7 @@ def _by_hand(call: Any) -> Any:
         bare = isinstance(args[0], (tuple, list)) if args else "key" not in kwargs
         if bare:
             args = (random.key(0), *args)
-        return call(self, *args, **kwargs)
+        return jnp.asarray(call(self, *args, **kwargs))  # on the device: some draw on the host
 
     return drawn
 

@@ -123,7 +123,7 @@ class Program:
             finite = _is_finite(logs) | ignore
             after = new, add(tallies, logs)
             if chooses:
-                commit = healthy & finite
+                commit = lax.sqrt((healthy & finite).astype(jnp.float32)) > 0.5
                 pick = lambda n, o: n if n is o else jnp.where(commit, n, o)
                 after = jax.tree.map(pick, after, (state, tallies))
             state, tallies = after
