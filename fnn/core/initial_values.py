@@ -43,7 +43,12 @@ def filled(key: Array | None, shape: Shape, dtype: Any, value: Any) -> Array:
     """An array of this shape with one value everywhere, or with values that broadcast to it."""
     if isinstance(key, jax.core.Tracer):
         return jnp.broadcast_to(jnp.asarray(value, dtype), shape)
-    return jnp.asarray(np.broadcast_to(np.asarray(value, dtype), shape))
+    return on_device(np.broadcast_to(np.asarray(value, dtype), shape))
+
+
+def on_device(values: Any) -> Array:
+    """`jnp.asarray`, which would compile a program for the shape of a NumPy array."""
+    return jax.device_put(values) if isinstance(values, np.ndarray) else jnp.asarray(values)
 
 
 def orthonormal(matrix: Any) -> tuple[Any, Any]:

@@ -6,11 +6,11 @@ import functools
 import inspect
 from typing import Any
 
-import jax.numpy as jnp
 from jax import Array, random
 
 from fnn.core import arguments
 from fnn.core.config import Value
+from fnn.core.initial_values import on_device
 
 Shape = tuple[int, ...]
 
@@ -52,7 +52,7 @@ def _by_hand(call: Any) -> Any:
         bare = isinstance(args[0], (tuple, list)) if args else "key" not in kwargs
         if bare:
             args = (random.key(0), *args)
-        return jnp.asarray(call(self, *args, **kwargs))  # on the device: some draw on the host
+        return on_device(call(self, *args, **kwargs))
 
     return drawn
 

@@ -109,6 +109,10 @@ class Weighted(Structure):
         self._build()
 
     def _build(self) -> None:
+        key = random.fold_in(self._key, salt("init"))
+        if not isinstance(key, jax.core.Tracer):
+            self._start_from(*initialize(self.layer, key, self._trial()))
+            return
         with jax.ensure_compile_time_eval():  # weights are arrays, under jit too
             key = random.fold_in(self._key, salt("init"))
             self._start_from(*initialize(self.layer, key, self._trial()))
