@@ -46,9 +46,11 @@ def filled(key: Array | None, shape: Shape, dtype: Any, value: Any) -> Array:
     return on_device(np.broadcast_to(np.asarray(value, dtype), shape))
 
 
-def on_device(values: Any) -> Array:
-    """`jnp.asarray`, which would compile a program for the shape of a NumPy array."""
-    return jax.device_put(values) if isinstance(values, np.ndarray) else jnp.asarray(values)
+def on_device(values: Any, dtype: Any = None) -> Array:
+    """`jnp.asarray`, which would compile a program for the shape of values on the host."""
+    if isinstance(values, Array):
+        return jnp.asarray(values, dtype)
+    return jax.device_put(np.asarray(values, dtype))
 
 
 def orthonormal(matrix: Any) -> tuple[Any, Any]:
@@ -79,12 +81,16 @@ def _host(key: Array) -> jax.Device | None:
     """
     if isinstance(key, jax.core.Tracer) or not isinstance(key, Array) or key.shape:
         return None
-    if random.key_impl(key) != "threefry2x32" or not jax.config.jax_threefry_partitionable:
+    if random.key_impl(key) != "threefry2x32" or not _partitionable():
         return None
     try:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError:  # JAX_PLATFORMS without it
         return None
+
+
+def _partitionable() -> bool:
+    return jax.config.jax_threefry_partitionable  # type: ignore[attr-defined,no-any-return]
 
 
 def _at(words: np.ndarray, start: int) -> np.ndarray:

@@ -65,3 +65,21 @@ class ProgramCache:
 
 
 programs = ProgramCache(PROGRAMS)
+_clears: list[Callable[[], None]] = [programs.clear]
+
+
+def small_cache(size: int) -> Callable[[Callable[..., Any]], Any]:
+    """`functools.lru_cache` for what holds no programs; `clear_all` empties it too."""
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        cached = functools.lru_cache(maxsize=size)(function)
+        _clears.append(cached.cache_clear)
+        return cached
+
+    return decorate
+
+
+def clear_all() -> None:
+    """Forgets all programs, and what was found out about layers and shapes."""
+    for clear in _clears:
+        clear()

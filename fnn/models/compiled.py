@@ -12,7 +12,7 @@ from jax import Array, random
 
 from fnn import losses, metrics, optimizers
 from fnn.core import tree
-from fnn.core.calling import applied_spec
+from fnn.core.calling import applied_spec, output_spec
 from fnn.core.config import Fields
 from fnn.core.masking import split_mask
 from fnn.models import sharing
@@ -139,19 +139,25 @@ class Compiled(Weighted):
         return None if more or len(shape) < 2 else max(shape[-1], 2)
 
     def _output_specs(self, x: Any) -> list[Any]:
-        """Shapes and dtypes of the outputs for `x`; of an ensemble, those of one member."""
-        now = self.train_state
-        sized = lambda rows, tree: jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct((rows, *a.shape[1:]), a.dtype), tree
-        )
-        rows = jax.tree.leaves(x)[0].shape[0]
-        if self._carry:  # the batch is that of the states, whatever there are of rows
-            x = sized(jax.tree.leaves(self._trial())[0].shape[0], x)
-        spec = applied_spec(self.layer, now.params, now.state, x)
+        """Shapes and dtypes of the outputs for `x`; of an ensemble, those of one member.
+
+        They are traced for a batch of the trial size, once for any number of examples; not at all
+        where the other sizes are those that the model was built for. Raises if `x` does not fit.
+        """
+        now, trial = self.train_state, self._trial()
+        batch = jax.tree.leaves(trial)[0].shape[0]
+        count = jax.tree.leaves(x)[0].shape[0]
+        one = _sized(batch, x)
+        if one == trial:
+            spec = output_spec(self.layer, one)
+        else:
+            spec = applied_spec(self.layer, now.params, now.state, one)
+        if any(a.shape[:1] != (batch,) for a in jax.tree.leaves(spec)):  # no axis of examples
+            spec, batch = applied_spec(self.layer, now.params, now.state, x), count
         if self.layer.ensemble_size:
             member = lambda a: jax.ShapeDtypeStruct((a.shape[0], *a.shape[2:]), a.dtype)
             spec = jax.tree.map(member, spec)
-        return output_leaves(sized(rows, spec) if self._carry else spec)
+        return output_leaves(_sized(count, spec) if batch != count else spec)
 
     def _checked(self, arrays: Any) -> Objective:
         """The objective for such arrays, after all checks of their shapes and values."""
@@ -239,6 +245,12 @@ class Compiled(Weighted):
         """For each metric whether more ("max") or less ("min") is better."""
         goals = self._objective.goals if self._objective else ()
         return {label: metric.direction for goal in goals for label, metric, _ in goal.metrics}
+
+
+def _sized(count: int, tree: Any) -> Any:
+    """The specs of a pytree of arrays, for batches of `count` examples."""
+    resized = lambda a: jax.ShapeDtypeStruct((count, *a.shape[1:]), a.dtype)
+    return jax.tree.map(resized, tree)
 
 
 def batch_size_for(size: int | None, steps: int | None, count: int) -> int:

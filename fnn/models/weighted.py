@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,6 +16,7 @@ from fnn.core.calling import initialize, snake_case, weight_spec
 from fnn.core.context import salt
 from fnn.core.layer import Layer
 from fnn.core.node import Node, input_specs, symbolic_call
+from fnn.core.process import check_process
 from fnn.core.seed import next_key
 from fnn.models import sharing
 from fnn.models.structure import Structure
@@ -109,13 +111,10 @@ class Weighted(Structure):
         self._build()
 
     def _build(self) -> None:
-        key = random.fold_in(self._key, salt("init"))
-        if not isinstance(key, jax.core.Tracer):
-            self._start_from(*initialize(self.layer, key, self._trial()))
-            return
-        with jax.ensure_compile_time_eval():  # weights are arrays, under jit too
-            key = random.fold_in(self._key, salt("init"))
-            self._start_from(*initialize(self.layer, key, self._trial()))
+        init_key = lambda: random.fold_in(self._key, salt("init"))
+        traced = isinstance(init_key(), jax.core.Tracer)  # under jit weights are arrays, too
+        with jax.ensure_compile_time_eval() if traced else contextlib.nullcontext():
+            self._start_from(*initialize(self.layer, init_key(), self._trial()))
 
     def _start_from(self, params: Any, state: Any) -> None:
         """Begins with these weights, but for layers that have some: here before, or elsewhere."""
@@ -236,6 +235,7 @@ class Weighted(Structure):
 
     def _as_inputs(self, x: Any, finite: bool = True, several: bool = False) -> Any:
         """`x` as the arrays that the network takes; the model is built if it was not."""
+        check_process()
         several = several or isinstance(self._inputs, (tuple, dict))
         x = inputs.as_inputs(x, several, finite=finite)
         if not self.built:
@@ -250,7 +250,7 @@ class Weighted(Structure):
         Under a transformation of JAX they do not: what it traces has no numbers yet.
         """
         now = self.train_state
-        outputs, state = make_predict_step(self.layer)(now.params, now.state, x)
+        outputs, state = make_predict_step(self.layer, x)(now.params, now.state, x)
         traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(state))
         if self._carry and not traced:
             self._carry((now.params, state))

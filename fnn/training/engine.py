@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array, lax, random
 
 from fnn.core import tree
-from fnn.core.program_cache import programs
+from fnn.core.program_cache import programs, small_cache
 from fnn.metrics import Mean
 from fnn.training.state import Tally, add
 
@@ -212,7 +212,7 @@ def program(
     return _program(step, treedef, tuple(leaves), read_only, capacity)
 
 
-@functools.lru_cache(maxsize=64)
+@small_cache(64)
 def tallied(step: Step) -> Step:
     """`step` with every plain number in its logs turned into a mean over its batches."""
 

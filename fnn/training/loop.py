@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from fnn.core import tree
+from fnn.core.process import check_process
 from fnn.training import engine
 from fnn.training.checks import as_array, check_guard, rows_of, whole_number
 from fnn.training.data import ArrayData
@@ -64,6 +65,7 @@ def fit(
     >>> round(float(w), 2)
     3.0
     """
+    check_process()
     if steps_per_epoch is not None:
         whole_number("steps_per_epoch", steps_per_epoch, 1)
     check_guard(guard)
