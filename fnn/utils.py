@@ -127,7 +127,7 @@ def set_random_seed(seed: int) -> None:
 
 
 def set_program_cache_size(size: int) -> None:
-    """How many compiled programs are kept for models to come: 32 unless set.
+    """How many compiled programs are kept for models to come: 24 unless set.
 
     One is needed for each network, kind of step (training, evaluation, prediction) and shape of
     batches, and takes some MB. Beyond the size those unused longest are freed; an equal model, or
@@ -135,12 +135,12 @@ def set_program_cache_size(size: int) -> None:
     Raises ValueError unless `size` is an integer of at least 0.
 
     >>> set_program_cache_size(8)  # less memory, where each of many models is used once
-    >>> set_program_cache_size(32)
+    >>> set_program_cache_size(24)
     """
     if isinstance(size, bool) or not isinstance(size, int) or size < 0:
         raise ValueError(
             f"set_program_cache_size: size must be an integer of at least 0, got {size!r}; "
-            "pass e.g. 32"
+            "pass e.g. 24"
         )
     programs.resize(size)
 

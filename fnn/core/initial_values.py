@@ -90,7 +90,7 @@ def _host(key: Array) -> jax.Device | None:
 
 
 def _partitionable() -> bool:
-    return jax.config.jax_threefry_partitionable  # type: ignore[attr-defined,no-any-return]
+    return jax.config.jax_threefry_partitionable  # type: ignore[attr-defined]
 
 
 def _at(words: np.ndarray, start: int) -> np.ndarray:

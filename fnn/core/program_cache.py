@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-PROGRAMS = 32  # kept by default, some MB each
+PROGRAMS = 24  # kept by default, some MB each
 
 
 class ProgramCache:

@@ -66,8 +66,6 @@ def fit(
     3.0
     """
     check_process()
-    if steps_per_epoch is not None:
-        whole_number("steps_per_epoch", steps_per_epoch, 1)
     check_guard(guard)
     run = Run(jax.tree.map(tree.owned, state))
     source = _as_source(data, batch_size, shuffle, seed, steps_per_epoch)
@@ -93,6 +91,8 @@ def fit(
 
 
 def _as_source(data: Any, batch_size: int, shuffle: Any, seed: int, steps: int | None) -> Any:
+    if steps is not None:
+        whole_number("steps_per_epoch", steps, 1)
     leaves = jax.tree.leaves(data)
     if leaves and all(hasattr(leaf, "shape") and hasattr(leaf, "dtype") for leaf in leaves):
         arrays = jax.tree.map(lambda a: as_array("data", a), data)
