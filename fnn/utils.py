@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Iterable
 from typing import Any
@@ -10,13 +11,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnn.core.program_cache import clear_all, programs
 from fnn.core.registry import register_keras_serializable
 from fnn.core.seed import set_seed
 
 __all__ = [
+    "clear_session",
     "normalize",
     "pad_sequences",
     "register_keras_serializable",
+    "set_program_cache_size",
     "set_random_seed",
     "to_categorical",
 ]
@@ -120,3 +124,39 @@ def set_random_seed(seed: int) -> None:
     set_seed(seed)
     random.seed(seed)
     np.random.seed(seed)
+
+
+def set_program_cache_size(size: int) -> None:
+    """How many compiled programs are kept for models to come: 24 unless set.
+
+    One is needed for each network, kind of step (training, evaluation, prediction) and shape of
+    batches, and takes some MB. Beyond the size those unused longest are freed; an equal model, or
+    the same one with such batches, then compiles again. 0 keeps none beyond its use.
+    Raises ValueError unless `size` is an integer of at least 0.
+
+    >>> set_program_cache_size(8)  # less memory, where each of many models is used once
+    >>> set_program_cache_size(24)
+    """
+    if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+        raise ValueError(
+            f"set_program_cache_size: size must be an integer of at least 0, got {size!r}; "
+            "pass e.g. 24"
+        )
+    programs.resize(size)
+
+
+def clear_session(free_memory: bool = True) -> None:
+    """Frees all compiled programs. Models and their weights stay, and compile at their next use.
+
+    `free_memory` also collects garbage. There are no counters of names to reset, as in Keras.
+    (The C library may keep freed memory for what comes next.)
+
+    >>> model = fnn.Sequential([fnn.layers.Dense(1, input_shape=(2,))], seed=0)
+    >>> before = model.predict(np.ones((1, 2)), verbose=0)
+    >>> clear_session()
+    >>> bool((model.predict(np.ones((1, 2)), verbose=0) == before).all())
+    True
+    """
+    clear_all()
+    if free_memory:
+        gc.collect()

@@ -212,6 +212,70 @@ print(len(log.history["loss"]), int(net.train_state.step))
 """
 
 
+FORKED = """
+import os, sys, traceback, warnings
+import numpy as np
+import fnn
+from fnn.core.process import check_process
+
+def model():
+    net = fnn.Sequential([fnn.layers.Dense(1, input_shape=(4,))], seed=0)
+    net.compile("sgd", "mse")
+    return net
+
+x, y = np.ones((8, 4), "float32"), np.ones((8, 1), "float32")
+net = model()
+net.fit(x, y, verbose=0)
+step = lambda state, batch, key: (state, {"loss": 0.0})
+verbs = {
+    "fit": lambda: net.fit(x, y, verbose=0),
+    "fit of a stream": lambda: net.fit(lambda: iter([(x, y)]), verbose=0),
+    "evaluate": lambda: net.evaluate(x, y, verbose=0),
+    "predict": lambda: net.predict(x, verbose=0),
+    "call": lambda: net(x),
+    "train_on_batch": lambda: net.train_on_batch(x, y),
+    "predict_on_batch": lambda: net.predict_on_batch(x),
+    "a new model": model,
+    "training.fit": lambda: fnn.training.fit(step, 0, x, verbose=0),
+}
+warnings.simplefilter("ignore")  # Python and JAX advise against forking
+for name, verb in verbs.items():
+    child = os.fork()
+    if not child:
+        try:
+            verb()
+        except RuntimeError as error:
+            os._exit(0 if "spawn" in str(error) else 1)
+        os._exit(2)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print(name, status)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_process_forked_after_jax_ran_gets_an_error_at_once():
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    outcomes = [line.rpartition(" ") for line in done.stdout.splitlines()]
+    assert len(outcomes) == 9
+    assert {status for _, _, status in outcomes} == {"0"}, done.stdout
+
+
+def test_another_process_than_the_first_is_refused(monkeypatch):
+    from fnn.core import process
+
+    monkeypatch.setattr(process, "_USED", {"pid": os.getpid() + 1})
+    with pytest.raises(RuntimeError, match="spawn"):
+        model().predict(task()[0], verbose=0)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_workers_forked_for_data_do_not_hang_training():
     done = subprocess.run(

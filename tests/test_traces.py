@@ -1,12 +1,20 @@
 """What is compiled, and how often."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import fnn
 import fnn.models.model
+from fnn.core.program_cache import PROGRAMS, programs
 from fnn.layers import BatchNormalization, Dense, Dropout
 from tests.counting import compilations
+
+ROOT = Path(__file__).parents[1]
 
 
 def model(units=8):
@@ -99,10 +107,197 @@ def test_each_step_is_traced_once_however_the_rows_divide(traces):
     assert traces["eval"] == 1
     before = len(calls)
     net.predict(task(100)[0], verbose=0)
-    # One abstract check of the inputs, for a batch of one, and one trace of the step.
-    assert [shape for _, shape in calls[before:]] == [(1, 4), (32, 4)]
+    assert [shape for _, shape in calls[before:]] == [(32, 4)]
     net.predict(task(70)[0], verbose=0)
-    assert len(calls) == before + 2
+    assert len(calls) == before + 1
+
+
+class Seen(fnn.Layer):
+    """Notes in `calls`, a list of its own, how it is traced."""
+
+    masking = "pass"
+
+    number: int = 0
+    calls = []
+
+    def apply(self, params, state, x, ctx=fnn.INFERENCE):
+        self.calls.append(("train" if ctx.train else "shapes", x.shape))
+        return x, state
+
+
+@pytest.fixture
+def seen():
+    Seen.calls.clear()
+    return Seen.calls
+
+
+def test_the_network_is_traced_twice_before_the_first_step(seen):
+    net = fnn.Sequential([Dense(4, "relu"), Seen(1), Dense(1)])
+    net.compile("adam", "mse", metrics=["mae"])
+    net.fit(*task(100), batch_size=32, epochs=2, verbose=0)
+    assert [kind for kind, _ in seen] == ["shapes", "train"]
+
+
+def test_a_model_inside_a_model_is_not_traced_again_for_its_shapes(seen):
+    inner = fnn.Sequential([Dense(4, "relu"), Seen(2), Dense(3)])
+    net = fnn.Sequential([inner, fnn.Sequential([Dense(2)]), Dense(1)])
+    net.compile("adam", "mse")
+    net.fit(*task(100), verbose=0)
+    assert [kind for kind, _ in seen] == ["shapes", "train"]
+
+
+def test_another_number_of_examples_traces_nothing(seen):
+    net = fnn.Sequential([Dense(4, input_shape=(5,)), Seen(3), Dense(1)])
+    net.compile("adam", "mse")
+    net.fit(*task(100), verbose=0)
+    net.evaluate(*task(100), verbose=0)
+    net.predict(task(100)[0], verbose=0)
+    seen.clear()
+    for rows in (101, 102, 99):
+        net.fit(*task(rows), verbose=0)
+        net.evaluate(*task(rows), verbose=0)
+        net.predict(task(rows)[0], verbose=0)
+    assert seen == []
+
+
+def test_sizes_that_the_model_leaves_free_are_traced_once_each(seen):
+    net = fnn.Sequential([fnn.Input((None, 2)), Seen(4), Dense(1)])
+    net.compile("adam", "mse")
+    for length in (3, 4):
+        seen.clear()
+        for rows in (40, 41):
+            x = np.ones((rows, length, 2), "float32")
+            net.fit(x, x[..., :1], verbose=0)
+        assert [kind for kind, _ in seen] == ["shapes", "train"]
+
+
+def test_outputs_without_an_axis_of_examples_are_checked_at_their_real_size():
+    class Mean(fnn.Layer):
+        def apply(self, params, state, x, ctx=fnn.INFERENCE):
+            return x.mean(axis=0), state
+
+    net = fnn.Sequential([Dense(7, input_shape=(5,)), Mean()])
+    net.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="7"):
+        net.fit(*task(32), verbose=0)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "adagrad", "lamb"])
+def test_a_first_fit_compiles_one_program(optimizer):
+    def fit(units):
+        net = fnn.Sequential([Dense(units, "relu"), BatchNormalization(), Dense(1)])
+        net.compile(optimizer, "mse", metrics=["mae"])
+        net.fit(*task(100), batch_size=32, verbose=0)
+
+    fit(20)  # what any model needs: keys, blocks of draws, the results of these metrics
+    with compilations() as compiled:
+        fit(21)
+    assert len(compiled) == 1, compiled
+
+
+def test_programs_are_kept_up_to_a_number_that_is_set():
+    net = fnn.Sequential([Dense(3, input_shape=(None, 2)), Dense(1)], seed=0)
+    predict = lambda length: net.predict(np.ones((4, length, 2), "float32"), verbose=0)
+    try:
+        fnn.utils.set_program_cache_size(4)
+        for length in range(1, 9):
+            predict(length)
+        assert len(programs) == 4
+        with compilations() as compiled:
+            predict(8)
+            predict(5)
+        assert compiled == []
+        with compilations() as compiled:
+            predict(1)
+        assert len(compiled) == 1
+        fnn.utils.set_program_cache_size(0)
+        assert len(programs) == 0
+        train(model(13))  # without any it trains too
+    finally:
+        fnn.utils.set_program_cache_size(PROGRAMS)
+
+
+def test_a_cleared_session_compiles_again_to_the_same_bits():
+    first = train(model(14))
+    fnn.utils.clear_session()
+    assert len(programs) == 0
+    with compilations() as compiled:
+        second = train(model(14))
+    assert compiled
+    np.testing.assert_array_equal(first, second)
+
+
+GROWTH = """
+import gc, sys
+import jax, numpy as np, optax
+x = np.random.default_rng(0).normal(size=(64, 10)).astype("float32")
+y = x.sum(axis=1, keepdims=True)
+
+def plain(units):
+    def init(key):
+        first, second = jax.random.split(key)
+        draw = jax.nn.initializers.glorot_uniform()
+        params = {
+            "a": draw(first, (10, units)), "b": jax.numpy.zeros(units),
+            "c": draw(second, (units, 1)), "d": jax.numpy.zeros(1),
+        }
+        return params, optimizer.init(params)
+
+    @jax.jit
+    def step(params, state, x, y):
+        def loss(p):
+            h = jax.nn.relu(x @ p["a"] + p["b"])
+            return ((h @ p["c"] + p["d"] - y) ** 2).mean()
+
+        value, grads = jax.value_and_grad(loss)(params)
+        updates, state = optimizer.update(grads, state, params)
+        return optax.apply_updates(params, updates), state, value
+
+    optimizer = optax.adam(1e-3)
+    params, state = init(jax.random.key(0))
+    for first in range(0, 64, 32):
+        params, state, loss = step(params, state, x[first:first + 32], y[first:first + 32])
+    float(loss)
+
+def fnn_model(units):
+    import fnn
+    net = fnn.Sequential([fnn.layers.Dense(units, "relu"), fnn.layers.Dense(1)])
+    net.compile("adam", "mse")
+    net.fit(x, y, batch_size=32, verbose=0)
+
+def resident():
+    gc.collect()
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20
+
+def grown(first, last):  # MB a model
+    before = resident()
+    for units in range(first, last):
+        run(units)
+    return (resident() - before) / (last - first)
+
+run = {"plain": plain, "fnn": fnn_model}[sys.argv[1]]
+grown(2, 5)  # what comes once in a process
+print(grown(10, 60), grown(60, 80))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_different_models_grow_the_process_no_more_than_plain_jax():
+    def grown(kind):
+        done = subprocess.run(
+            [sys.executable, "-c", GROWTH, kind],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=ROOT,
+            env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        )
+        return [float(megabytes) for megabytes in done.stdout.split()]
+
+    (plain, _), (first, later) = grown("plain"), grown("fnn")
+    assert first < 1.2 * plain, (first, plain)
+    assert later < 0.5, later  # the cache is full
 
 
 def test_predict_of_any_length_needs_few_compilations():

@@ -144,3 +144,9 @@ def test_loading_and_saving_by_the_names_that_keras_has_for_them(tmp_path):
     fnn.models.save_model(model, tmp_path / "model.fnn")
     again = fnn.models.load_model(tmp_path / "model.fnn")
     np.testing.assert_array_equal(again.predict(X, verbose=0), model.predict(X, verbose=0))
+
+
+@pytest.mark.parametrize("size", [-1, True, 2.5, "8"])
+def test_a_size_of_the_program_cache_that_cannot_be(size):
+    with pytest.raises(ValueError, match=r"set_program_cache_size: size must be an integer"):
+        utils.set_program_cache_size(size)

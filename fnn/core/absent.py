@@ -126,7 +126,6 @@ ABSENT: dict[str, dict[str, str]] = {
     },
     "fnn.utils": {
         "Progbar": f"`fit` draws its own: {LOGGING}",
-        "clear_session": "nothing to clear but compiled programs: `jax.clear_caches()`",
         "get_file": "`urllib.request.urlretrieve`",
         "legacy": PAST,
         "split_dataset": "the argument `validation_split` of `fit`, or slices of the arrays",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -18,6 +17,7 @@ from fnn.core.context import INFERENCE, Context, salt
 from fnn.core.layer import Layer, Params, State
 from fnn.core.logits import activated, is_activated, strip_logits
 from fnn.core.masking import Masked, combine_masks, is_masked, leading, split_mask
+from fnn.core.program_cache import small_cache
 
 
 @contextlib.contextmanager
@@ -143,9 +143,11 @@ def output_spec(layer: Layer, x: Any) -> Any:
     return _output_spec(layer, treedef, tuple(leaves))
 
 
-@functools.lru_cache(maxsize=4096)  # equal layers on equal shapes are traced once
+@small_cache(4096)  # equal layers on equal shapes are traced once
 def _output_spec(layer: Layer, treedef: Any, leaves: tuple[Any, ...]) -> Any:
     x = treedef.unflatten(leaves)
+    if layer.only_wires:  # then its children were traced, each by itself, when it was initialized
+        return layer.flow(x, output_spec_of_child)  # type: ignore[attr-defined]
 
     def run(x: Any) -> Any:
         params, state = initialize(layer, random.key(0), x)
@@ -154,13 +156,19 @@ def _output_spec(layer: Layer, treedef: Any, leaves: tuple[Any, ...]) -> Any:
     return jax.eval_shape(run, x)
 
 
+def output_spec_of_child(name: str, layer: Layer, x: Any) -> Any:
+    """`output_spec`; an error says which child it was."""
+    with located(name, layer, x):
+        return output_spec(layer, x)
+
+
 def applied_spec(layer: Layer, params: Params, state: State, x: Any) -> Any:
     """Shapes and dtypes that `layer` returns with these weights; raises if `x` does not fit."""
     leaves, treedef = jax.tree.flatten(tree.spec((params, state, x)))
     return _applied_spec(layer, treedef, tuple(leaves))
 
 
-@functools.lru_cache(maxsize=256)
+@small_cache(256)
 def _applied_spec(layer: Layer, treedef: Any, leaves: tuple[Any, ...]) -> Any:
     run = lambda params, state, x: call(layer, params, state, x, INFERENCE)[0]
     return jax.eval_shape(run, *treedef.unflatten(leaves))
@@ -172,7 +180,7 @@ def weight_spec(layer: Layer, x: Any) -> tuple[Params, State]:
     return _weight_spec(layer, treedef, tuple(leaves))
 
 
-@functools.lru_cache(maxsize=4096)
+@small_cache(4096)
 def _weight_spec(layer: Layer, treedef: Any, leaves: tuple[Any, ...]) -> tuple[Params, State]:
     written = []
 

@@ -8,7 +8,14 @@ from typing import Any
 from jax import Array
 
 from fnn.core import arguments
-from fnn.core.calling import apply_child, call, init_child, initialize, located, output_spec, unzip
+from fnn.core.calling import (
+    apply_child,
+    call,
+    init_child,
+    initialize,
+    output_spec_of_child,
+    unzip,
+)
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import carry_mask
@@ -28,6 +35,11 @@ class Flow(Layer, loadable=False):
     masking = "inside"
     passes_logits = True
 
+    @property
+    def only_wires(self) -> bool:
+        """True, unless a dtype or an `apply` of its own changes what passes."""
+        return self.dtype is None and type(self).apply is Flow.apply
+
     def flow(self, x: Any, visit: Visit) -> Any:
         """What the children make of `x`, each led through by `visit`."""
         raise TypeError(
@@ -41,8 +53,7 @@ class Flow(Layer, loadable=False):
         def create(name: str, layer: Layer, x: Any) -> Any:
             if name not in pairs:
                 pairs[name] = init_child(name, layer, key, x)
-            with located(name, layer, x):
-                return output_spec(layer, x)
+            return output_spec_of_child(name, layer, x)
 
         self.flow(x, create)
         return unzip(pairs)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from fnn.core import arguments
 from fnn.core.arithmetic import activate, add_bias, drop
 from fnn.core.context import Context
+from fnn.core.initial_values import on_device
 from fnn.core.layer import Params, State
 from fnn.core.recurrence import States, Steps
 
@@ -116,7 +119,14 @@ class LSTMStep(GatedStep):
     def bias(self: Any, key: Array, width: int) -> Array:
         """A fresh bias, 1 for f, which remembers at first."""
         fresh = self.weight("bias", key, (width,))
-        return fresh.at[width // 4 : width // 2].set(1) if self.unit_forget_bias else fresh
+        if not self.unit_forget_bias:
+            return fresh
+        forget = slice(width // 4, width // 2)
+        if isinstance(fresh, jax.core.Tracer):
+            return fresh.at[forget].set(1)
+        values = np.array(fresh)
+        values[forget] = 1
+        return on_device(values)
 
     def step(self: Any, params: Params, of_x: Array, states: States, keep: Any) -> States:
         """The states h, c after a step."""

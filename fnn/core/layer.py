@@ -129,6 +129,11 @@ class Layer(Value, loadable=False):
         """How many networks have their outputs side by side, `(batch, networks, ...)`; 0 if one."""
         return 0
 
+    @property
+    def only_wires(self) -> bool:
+        """Whether the outputs are those of the children that `flow` leads the inputs through."""
+        return False
+
     def split_activation(self, x: Any, ctx: Context) -> tuple[Layer, Any]:
         """This layer without the activation that it ends in, and that activation (or None).
 

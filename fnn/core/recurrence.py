@@ -73,7 +73,8 @@ class OverTime(Layer, loadable=False):
         sequences, *initial = jax.tree.leaves(x)
         self.check(sequences)
         x = _one_step(sequences)
-        start = self.start(x)
+        zeros = lambda: self.start(x)
+        start = zeros() if self.stateful else jax.eval_shape(zeros)
         fill_states(self, start, initial)
         params, state = self.make(key, x)
         kept = _named(cast(start, self.weight_dtype)) if self.stateful else {}

@@ -8,6 +8,8 @@ from typing import Any
 import jax
 from jax import Array, random
 
+from fnn.core.process import check_process
+
 _SEED: dict[str, Any] = {"seed": None, "count": 0}
 
 
@@ -30,6 +32,7 @@ def set_seed(seed: int) -> None:
 
 def next_key(seed: int | None = None) -> Array:
     """The key for a new model: by its own seed, else by `set_seed`, else a fresh one."""
+    check_process()
     if seed is not None:
         return jax.random.key(seed)
     if _SEED["seed"] is None:

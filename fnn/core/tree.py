@@ -123,6 +123,6 @@ def owned(array: Any, dtype: Any = None) -> Any:
     >>> float(array.sum())
     0.0
     """
-    if not isinstance(array, jax.Array):
-        array = np.array(array, dtype, copy=True)
-    return jnp.asarray(array, dtype)
+    if isinstance(array, jax.Array):
+        return jnp.asarray(array, dtype)
+    return jax.device_put(np.array(array, dtype, copy=True))  # `asarray` compiles for the shape

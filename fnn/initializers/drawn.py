@@ -6,9 +6,11 @@ import math
 from typing import Any
 
 import jax.numpy as jnp
-from jax import Array, random
+import numpy as np
+from jax import Array
 
 from fnn.core.arithmetic import along
+from fnn.core.initial_values import normal, orthonormal, truncated_normal, uniform
 from fnn.initializers.initializer import Initializer, Shape, draw_key, require_rank
 
 
@@ -25,7 +27,7 @@ class RandomNormal(Initializer):
     seed: int | None = None
 
     def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
-        return self.mean + self.stddev * random.normal(draw_key(self, key), shape, dtype)
+        return self.mean + self.stddev * normal(draw_key(self, key), shape, dtype)
 
 
 class RandomUniform(Initializer):
@@ -41,7 +43,7 @@ class RandomUniform(Initializer):
     seed: int | None = None
 
     def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
-        return random.uniform(draw_key(self, key), shape, dtype, self.minval, self.maxval)
+        return uniform(draw_key(self, key), shape, dtype, self.minval, self.maxval)
 
 
 class TruncatedNormal(Initializer):
@@ -59,7 +61,7 @@ class TruncatedNormal(Initializer):
     seed: int | None = None
 
     def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
-        drawn = random.truncated_normal(draw_key(self, key), -2.0, 2.0, shape, dtype)
+        drawn = truncated_normal(draw_key(self, key), shape, dtype, -2.0, 2.0)
         return self.mean + self.stddev * drawn
 
 
@@ -81,7 +83,8 @@ class Orthogonal(Initializer):
         require_rank(self, len(shape) >= 2, "at least 2 axes", shape)
         rows, columns = math.prod(shape[:-1]), shape[-1]
         full = jnp.promote_types(dtype, jnp.float32)  # no QR in half precision
-        drawn = random.normal(draw_key(self, key), (max(rows, columns), min(rows, columns)), full)
-        q, r = jnp.linalg.qr(drawn)
-        q = q * along(jnp.sign(jnp.diagonal(r)), 2)  # else not every rotation is equally likely
+        drawn = normal(draw_key(self, key), (max(rows, columns), min(rows, columns)), full)
+        q, r = orthonormal(drawn)
+        signs = (np if isinstance(r, np.ndarray) else jnp).sign(r.diagonal())
+        q = q * along(signs, 2)  # else not every rotation is equally likely
         return (self.gain * (q if rows >= columns else q.T)).reshape(shape).astype(dtype)

@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 
 from fnn.core import arguments
+from fnn.core.initial_values import filled
 from fnn.initializers.initializer import Initializer, Shape, require_rank
 
 
@@ -20,7 +21,7 @@ class Zeros(Initializer):
     """
 
     def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
-        return jnp.zeros(shape, dtype)
+        return filled(key, shape, dtype, 0)
 
 
 class Ones(Initializer):
@@ -31,7 +32,7 @@ class Ones(Initializer):
     """
 
     def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
-        return jnp.ones(shape, dtype)
+        return filled(key, shape, dtype, 1)
 
 
 class Constant(Initializer):
@@ -51,7 +52,7 @@ class Constant(Initializer):
             raise arguments.wrong(self, "value", "to be a number", self.value)
 
     def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
-        return jnp.broadcast_to(jnp.asarray(self.value, dtype), shape)
+        return filled(key, shape, dtype, self.value)
 
 
 class Identity(Initializer):

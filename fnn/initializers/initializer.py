@@ -10,6 +10,7 @@ from jax import Array, random
 
 from fnn.core import arguments
 from fnn.core.config import Value
+from fnn.core.initial_values import on_device
 
 Shape = tuple[int, ...]
 
@@ -51,7 +52,7 @@ def _by_hand(call: Any) -> Any:
         bare = isinstance(args[0], (tuple, list)) if args else "key" not in kwargs
         if bare:
             args = (random.key(0), *args)
-        return call(self, *args, **kwargs)
+        return on_device(call(self, *args, **kwargs))
 
     return drawn
 

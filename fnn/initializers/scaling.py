@@ -6,9 +6,10 @@ import math
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
-from jax import Array, random
+from jax import Array
 
 from fnn.core import arguments
+from fnn.core.initial_values import normal, truncated_normal, uniform
 from fnn.initializers.initializer import Initializer, Shape, draw_key
 
 MODES = ("fan_in", "fan_out", "fan_avg")
@@ -48,10 +49,10 @@ class VarianceScaling(Initializer):
         key = draw_key(self, key)
         if self.distribution == "uniform":
             limit = math.sqrt(3.0) * stddev
-            return random.uniform(key, shape, dtype, -limit, limit)
+            return uniform(key, shape, dtype, -limit, limit)
         if self.distribution == "untruncated_normal":
-            return stddev * random.normal(key, shape, dtype)
-        return stddev / TRUNCATED_STDDEV * random.truncated_normal(key, -2.0, 2.0, shape, dtype)
+            return stddev * normal(key, shape, dtype)
+        return stddev / TRUNCATED_STDDEV * truncated_normal(key, shape, dtype, -2.0, 2.0)
 
 
 class _Scaled(Initializer):

@@ -24,7 +24,7 @@ class _Cell(Layer):
     def init(self: Any, key: Array, x: Any) -> tuple[Params, State]:
         x, *states = jax.tree.leaves(x)
         arguments.rank(self, x, 2, layout="(batch, features)")
-        fill_states(self, self.start(x), states, needed=True)
+        fill_states(self, jax.eval_shape(lambda: self.start(x)), states, needed=True)
         return self.make(key, x)
 
     def apply(

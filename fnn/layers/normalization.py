@@ -11,6 +11,7 @@ from jax import Array, lax
 from fnn.core import arguments
 from fnn.core.arithmetic import float_dtype, unit_length
 from fnn.core.context import INFERENCE, Context
+from fnn.core.initial_values import filled
 from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
 from fnn.core.statistics import (
     at_least_float32,
@@ -166,7 +167,7 @@ class RMSNormalization(Layer):
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         shape = tuple(x.shape[axis] for axis in axes_of(self, x))
-        return {"scale": jnp.ones(shape, self.weight_dtype)}, {}
+        return {"scale": filled(key, shape, self.weight_dtype, 1)}, {}
 
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE

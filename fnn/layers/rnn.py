@@ -132,7 +132,7 @@ class RNN(OverTime):
         return _initial_states(self._cell, x.shape[0])
 
     def make(self, key: Array, x: Any) -> tuple[Params, State]:
-        return initialize(self._cell, key, (x, self.start(x)))
+        return initialize(self._cell, key, (x, jax.eval_shape(lambda: self.start(x))))
 
     def stepper(self, params: Params, x: Any, start: States, ctx: Context) -> Steps:
         def step(x: Array, states: States, memory: State) -> tuple[Array, States, State]:

@@ -12,7 +12,7 @@ from jax import Array, random
 
 from fnn import losses, metrics, optimizers
 from fnn.core import tree
-from fnn.core.calling import applied_spec
+from fnn.core.calling import applied_spec, output_spec
 from fnn.core.config import Fields
 from fnn.core.layer import Layer
 from fnn.core.masking import split_mask
@@ -139,7 +139,7 @@ class Compiled(Weighted):
         x = self._as_inputs(x, self._compiled is None or self._compiled["checks"])
         kind = jax.tree.map(lambda a: (a.shape[1:], a.dtype), x)
         if self._accepted is None or self._accepted != (self.layer, kind):
-            self._output_specs(tree.resized(x, 1))
+            self._output_specs(x)
             self._accepted = self.layer, kind
         checks.input_values(self.layer, x)
         return x
@@ -151,19 +151,24 @@ class Compiled(Weighted):
         return None if more or len(shape) < 2 else max(shape[-1], 2)
 
     def _output_specs(self, x: Any) -> list[Any]:
-        """Shapes and dtypes of the outputs for `x`; of an ensemble, those of one member."""
-        now = self.train_state
-        sized = lambda rows, tree: jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct((rows, *a.shape[1:]), a.dtype), tree
-        )
-        rows = jax.tree.leaves(x)[0].shape[0]
-        if self._carry:  # the batch is that of the states, whatever there are of rows
-            x = sized(jax.tree.leaves(self._trial())[0].shape[0], x)
-        spec = applied_spec(self.layer, now.params, now.state, x)
+        """Shapes and dtypes of the outputs for `x`; of an ensemble, those of one member.
+
+        They are traced for a batch of the trial size, once for any number of examples; not at all
+        where the other sizes are those that the model was built for. Raises if `x` does not fit.
+        """
+        now, trial = self.train_state, self._trial()
+        batch, count = tree.batch_size(trial), tree.batch_size(x)
+        one = tree.resized(x, batch)
+        if one == trial:
+            spec = output_spec(self.layer, one)
+        else:
+            spec = applied_spec(self.layer, now.params, now.state, one)
+        if any(a.shape[:1] != (batch,) for a in jax.tree.leaves(spec)):  # no axis of examples
+            spec, batch = applied_spec(self.layer, now.params, now.state, x), count
         if self.layer.ensemble_size:
             member = lambda a: jax.ShapeDtypeStruct((a.shape[0], *a.shape[2:]), a.dtype)
             spec = jax.tree.map(member, spec)
-        return output_leaves(sized(rows, spec) if self._carry else spec)
+        return output_leaves(tree.resized(spec, count) if batch != count else spec)
 
     def _checked(self, arrays: Any) -> Objective:
         """The objective for such arrays, after all checks of their shapes and values."""

@@ -253,11 +253,11 @@ class Model(Batchwise):
             size = 1 << (count - 1).bit_length()  # few compilations for any number of examples
         if count <= size and callbacks is None and not verbose:
             (piece,) = pieces(x, count, size, 1, pad=True)
-            return predict_at_once(self._run_piece(size, carry), piece)
+            return predict_at_once(self._run_piece(x, size, carry), piece)
         told = CallbackList(callbacks, self, {"verbose": verbose, "steps": -(-count // size)})
         capacity = 1 if count <= size or told.watches(*PREDICT_HOOKS) else self._capacity(x, size)
         cut = pieces(x, count, size, capacity, pad=True)
-        return predict(self._run_piece(size, carry), cut, size, told, verbose, -(-count // size))
+        return predict(self._run_piece(x, size, carry), cut, size, told, verbose, -(-count // size))
 
     def _predict_stream(self, x: Any, steps: int | None, verbose: Any, callbacks: Any) -> Any:
         stream = StreamData(
@@ -272,16 +272,24 @@ class Model(Batchwise):
         told = CallbackList(callbacks, self, {"verbose": verbose, "steps": stream.steps})
         size = stream.batch_size
         return predict(
-            self._run_piece(size, self._carry), batches, size, told, verbose, stream.steps
+            self._run_piece(stream.first(), size, self._carry),
+            batches,
+            size,
+            told,
+            verbose,
+            stream.steps,
         )
 
     def _capacity(self, x: Any, size: int) -> int:
         now, batch = self.train_state, tree.resized(x, size)
-        return predictor(self.layer).capacity(now.params, now.state, batch)
+        return predictor(self.layer, x).capacity(now.params, now.state, batch)
 
-    def _run_piece(self, size: int, carry: Any) -> Any:
-        """The function that dispatches a piece of batches of `size` with the weights of then."""
-        program = predictor(self.layer)
+    def _run_piece(self, like: Any, size: int, carry: Any) -> Any:
+        """The function that dispatches a piece, of batches of `size`, with the weights of then.
+
+        `like` is a batch of such examples.
+        """
+        program = predictor(self.layer, like)
 
         def run(x: Any, valid: int) -> Any:
             now = self.train_state

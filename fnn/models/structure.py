@@ -8,7 +8,7 @@ import jax
 
 from fnn import summaries
 from fnn.core import absent
-from fnn.core.calling import applied_spec, output_spec, walk
+from fnn.core.calling import output_spec, walk
 from fnn.core.combining import Flow
 from fnn.core.layer import Layer
 from fnn.core.node import Item, Node, symbolic_call
@@ -180,9 +180,8 @@ class Structure:
     @property
     def output_names(self) -> list[str]:
         """The names of the outputs: the keys of a dict, or the names of their layers."""
-        spec = applied_spec(
-            self.layer, self.train_state.params, self.train_state.state, self._trial()
-        )
+        self.train_state  # noqa: B018 - raises while the shape of the inputs is not known
+        spec = output_spec(self.layer, self._trial())
         if isinstance(spec, dict):
             return sorted(spec)
         count = len(output_leaves(spec))

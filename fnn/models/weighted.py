@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,12 +16,13 @@ from fnn.core.calling import initialize, snake_case, weight_spec
 from fnn.core.context import salt
 from fnn.core.layer import Layer
 from fnn.core.node import Node, input_specs, symbolic_call
+from fnn.core.process import check_process
 from fnn.core.seed import next_key
 from fnn.models import sharing
 from fnn.models.structure import Structure
 from fnn.training import inputs
+from fnn.training.prediction import predictor
 from fnn.training.state import TrainState
-from fnn.training.step import make_predict_step
 
 
 class Weighted(Structure):
@@ -109,9 +111,10 @@ class Weighted(Structure):
         self._build()
 
     def _build(self) -> None:
-        with jax.ensure_compile_time_eval():  # weights are arrays, under jit too
-            key = random.fold_in(self._key, salt("init"))
-            self._start_from(*initialize(self.layer, key, self._trial()))
+        init_key = lambda: random.fold_in(self._key, salt("init"))
+        traced = isinstance(init_key(), jax.core.Tracer)  # under jit weights are arrays, too
+        with jax.ensure_compile_time_eval() if traced else contextlib.nullcontext():
+            self._start_from(*initialize(self.layer, init_key(), self._trial()))
 
     def _start_from(self, params: Any, state: Any) -> None:
         """Begins with these weights, but for layers that have some: here before, or elsewhere."""
@@ -234,6 +237,7 @@ class Weighted(Structure):
 
     def _as_inputs(self, x: Any, finite: bool = True, several: bool = False) -> Any:
         """`x` as the arrays that the network takes; the model is built if it was not."""
+        check_process()
         several = several or isinstance(self._inputs, (tuple, dict))
         x = inputs.as_inputs(x, several, finite=finite)
         if not self.built:
@@ -248,7 +252,7 @@ class Weighted(Structure):
         Under a transformation of JAX they do not: what it traces has no numbers yet.
         """
         now, carry = self.train_state, self._carry
-        outputs, state = make_predict_step(self.layer)(now.params, now.state, x)
+        outputs, state = predictor(self.layer, x).step(now.params, now.state, x)
         if carry and not any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(state)):
             carry((now.params, state))
         return outputs

@@ -15,6 +15,7 @@ from jax import Array
 
 from fnn.core.config import resolve
 from fnn.core.further import by_position
+from fnn.core.initial_values import without_compiling
 from fnn.core.named import Named, of_kind
 from fnn.optimizers.rates import is_own
 
@@ -201,7 +202,7 @@ def start(optimizer: Any, params: Any) -> State:
 
     Raises ValueError for one that training cannot serve.
     """
-    state = optimizer.init(params)
+    state = without_compiling(optimizer.init, params)
     hidden = [] if isinstance(optimizer, Optimizer) else sorted(set(_kept(state)))
     if hidden:
         raise ValueError(

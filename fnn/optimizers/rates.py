@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from fnn.core.initial_values import on_device
 from fnn.core.paths import path_name
 
 
@@ -29,7 +30,7 @@ def current_learning_rate(optimizer: Any, state: Any) -> Any:
         return optimizer.rate_at(state, state["step"])
     found = _found(state)
     if found is None and isinstance(own, (int, float)):
-        return jnp.asarray(own, jnp.float32)
+        return on_device(own, jnp.float32)
     return found
 
 
@@ -99,7 +100,7 @@ def _with_rate(state: Any, value: Any) -> Any:
         if "learning_rate" not in state:
             return state
         scheduled = {"scheduled": jnp.zeros((), bool)} if "scheduled" in state else {}
-        return {**state, "learning_rate": jnp.asarray(value, jnp.float32), **scheduled}
+        return {**state, "learning_rate": on_device(value, jnp.float32), **scheduled}
     if "learning_rate" in getattr(state, "hyperparams_states", ()):
         raise ValueError(
             "expected a learning rate that can be set, received one that a schedule inside "
@@ -107,7 +108,7 @@ def _with_rate(state: Any, value: Any) -> Any:
             "the schedule to an optimizer of fnn.optimizers"
         )
     old = jnp.asarray(state.hyperparams["learning_rate"])
-    changed = {**state.hyperparams, "learning_rate": jnp.asarray(value, old.dtype)}
+    changed = {**state.hyperparams, "learning_rate": on_device(value, old.dtype)}
     return state._replace(hyperparams=changed)
 
 

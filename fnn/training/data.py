@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core import tree
+from fnn.core.program_cache import programs
 
 Poll = Callable[[], None]
 GATHERED_BYTES = 2**24  # so much is gathered ahead of the steps that use it
@@ -131,9 +132,19 @@ def _own_copy(array: Any) -> Any:
     return jax.device_put(np.array(array, copy=True, order="C"))
 
 
-@jax.jit
-def _take(arrays: Any, index: Any) -> Any:
-    return jax.tree.map(lambda a: jnp.take(a, index, axis=0, mode="clip"), arrays)
+def _take(arrays: Any, index: np.ndarray) -> Any:
+    """Examples from device arrays: on CPU by NumPy, which reads their memory; nothing compiled."""
+    leaves, treedef = jax.tree.flatten(arrays)
+    if jax.default_backend() == "cpu" and not any(leaf.committed for leaf in leaves):
+        return _take_on_host(arrays, index)
+    leaves = jax.tree.leaves(tree.spec(arrays))
+    return _taking(treedef, tuple(leaves), index.shape)(arrays, index)
+
+
+@programs.cached
+def _taking(treedef: Any, leaves: tuple[Any, ...], shape: tuple[int, ...]) -> Any:
+    take = lambda a, index: jnp.take(a, index, axis=0, mode="clip")
+    return jax.jit(lambda arrays, index: jax.tree.map(lambda a: take(a, index), arrays))
 
 
 def _take_on_host(arrays: Any, index: np.ndarray) -> Any:

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from fnn.core import tree
+from fnn.core.process import check_process
 from fnn.training import engine
 from fnn.training.checks import as_array, check_guard, rows_of, whole_number
 from fnn.training.data import ArrayData
@@ -64,8 +65,7 @@ def fit(
     >>> round(float(w), 2)
     3.0
     """
-    if steps_per_epoch is not None:
-        whole_number("steps_per_epoch", steps_per_epoch, 1)
+    check_process()
     check_guard(guard)
     run = Run(jax.tree.map(tree.owned, state))
     source = _as_source(data, batch_size, shuffle, seed, steps_per_epoch)
@@ -91,6 +91,8 @@ def fit(
 
 
 def _as_source(data: Any, batch_size: int, shuffle: Any, seed: int, steps: int | None) -> Any:
+    if steps is not None:
+        whole_number("steps_per_epoch", steps, 1)
     leaves = jax.tree.leaves(data)
     if leaves and all(hasattr(leaf, "shape") and hasattr(leaf, "dtype") for leaf in leaves):
         arrays = jax.tree.map(lambda a: as_array("data", a), data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections import deque
 from collections.abc import Callable, Generator
 from typing import Any
@@ -14,12 +13,13 @@ from jax import Array, lax
 
 from fnn.core import tree
 from fnn.core.layer import Layer
+from fnn.core.program_cache import programs
 from fnn.training import engine
 from fnn.training.data import GATHERED_BYTES
 from fnn.training.hooks import CallbackList
 from fnn.training.interrupt import interruptible
 from fnn.training.progress import Progress
-from fnn.training.step import make_predict_step
+from fnn.training.step import predict_function
 
 Run = Callable[[Any, int], Any]  # (examples, how many of them are valid) -> outputs
 Piece = tuple[Any, int]
@@ -34,7 +34,7 @@ class Predictor:
     """
 
     def __init__(self, layer: Layer) -> None:
-        self.step = make_predict_step(layer)
+        self.step = jax.jit(predict_function(layer))
         self.loop = jax.jit(self._loop, static_argnums=4)
         self._capacities: dict[Any, int] = {}
 
@@ -71,9 +71,19 @@ class Predictor:
         return lax.fori_loop(0, count, body, (outputs, state))
 
 
-@functools.lru_cache(maxsize=64)
-def predictor(layer: Layer) -> Predictor:
-    """The compiled forward function of a network; equal networks share one."""
+def predictor(layer: Layer, x: Any) -> Predictor:
+    """The compiled forward function of a network for examples like those of `x`.
+
+    Equal networks share one. Of those for many shapes the ones unused longest are freed
+    (`fnn.utils.set_program_cache_size`).
+    """
+    if hasattr(x, "shape"):
+        return _predictor(layer, x.shape[1:])
+    return _predictor(layer, tuple(leaf.shape[1:] for leaf in jax.tree.leaves(x)))
+
+
+@programs.cached
+def _predictor(layer: Layer, shapes: tuple[Any, ...]) -> Predictor:
     return Predictor(layer)
 
 

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from fnn.core.program_cache import programs
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -75,10 +77,15 @@ def add(first: Any, second: Any) -> Any:
     return jax.tree.map(jnp.add, first, second)
 
 
-@jax.jit
 def results(tallies: dict[str, Any]) -> dict[str, Array]:
     """The number that each tally stands for, in one dispatch."""
-    return {name: tally.result for name, tally in tallies.items()}
+    leaves, treedef = jax.tree.flatten(tallies)
+    return _results(treedef, tuple((np.shape(leaf), leaf.dtype) for leaf in leaves))(tallies)
+
+
+@programs.cached
+def _results(treedef: Any, leaves: tuple[Any, ...]) -> Any:
+    return jax.jit(lambda tallies: {name: tally.result for name, tally in tallies.items()})
 
 
 def numbers(tallies: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from fnn.core.context import Context
 from fnn.core.layer import Layer
 from fnn.core.logits import is_activated, strip_logits
 from fnn.core.masking import is_masked, strip_masks
+from fnn.core.program_cache import programs, small_cache
 from fnn.metrics import Mean
 from fnn.optimizers import expand_updates, loss_scale, run_update
 from fnn.optimizers.optimizer import start, stays_finite, without_rate
@@ -58,7 +59,7 @@ class Forward:
         return list(map(strip_logits, leaves)), bare, state
 
 
-@functools.lru_cache(maxsize=64)
+@small_cache(64)
 def make_loss(layer: Layer, objective: Objective) -> Callable[..., Any]:
     """The pure function `loss(params, now, batch, key) -> (loss, (state, logs))` in training.
 
@@ -81,7 +82,7 @@ def make_loss(layer: Layer, objective: Objective) -> Callable[..., Any]:
 
 def _shared(make: Callable[..., Any]) -> Callable[..., Any]:
     """`make`, called once for equal arguments, of optimizers the number for the rate left aside."""
-    made = functools.lru_cache(maxsize=64)(make)
+    made = small_cache(64)(make)
     return functools.wraps(make)(lambda *arguments: made(*map(without_rate, arguments)))
 
 
@@ -244,7 +245,7 @@ def init_optimizer(layer: Layer, optimizer: Any, params: Any) -> Any:
     return start(optimizer, learning)
 
 
-@functools.lru_cache(maxsize=64)
+@small_cache(64)
 def make_eval_step(layer: Layer, objective: Objective) -> Callable[..., Any]:
     """The pure function `step((params, state), batch, key) -> ((params, state), logs)`.
 
@@ -270,18 +271,22 @@ def make_eval_step(layer: Layer, objective: Objective) -> Callable[..., Any]:
     return eval_step
 
 
-@functools.lru_cache(maxsize=64)
-def make_predict_step(layer: Layer) -> Any:
-    """The compiled function `step(params, state, x) -> (outputs without masks, state)`.
+def predict_function(layer: Layer) -> Callable[..., Any]:
+    """The pure function `step(params, state, x) -> (outputs without masks, state)`."""
 
-    >>> layer, x = fnn.layers.Dense(1, kernel_initializer="ones"), jnp.ones((2, 3))
-    >>> make_predict_step(layer)(*layer.init(jax.random.key(0), x), x)[0].tolist()
-    [[3.0], [3.0]]
-    """
-
-    @jax.jit
     def predict_step(params: Any, state: Any, x: Any) -> Any:
         outputs, state = call(layer, params, state, x, Context())
         return strip_masks(outputs), state
 
     return predict_step
+
+
+@programs.cached
+def make_predict_step(layer: Layer) -> Callable[..., Any]:
+    """`predict_function`, compiled.
+
+    >>> layer, x = fnn.layers.Dense(1, kernel_initializer="ones"), jnp.ones((2, 3))
+    >>> make_predict_step(layer)(*layer.init(jax.random.key(0), x), x)[0].tolist()
+    [[3.0], [3.0]]
+    """
+    return jax.jit(predict_function(layer))

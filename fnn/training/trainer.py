@@ -120,7 +120,7 @@ class Trainer:
         self.last: Any = self.state  # after the last complete step; None if it is no more
         if self.donate:
             self.plan.run.train_state = jax.tree.map(_on_host, self.plan.run.train_state)
-            self.state = self.last = jax.tree.map(jnp.copy, self.state)
+            self.state = self.last = jax.device_put(self.state, may_alias=False)
 
     def _run_all(self, size: int, position: int) -> None:
         """Every batch of the pass of this number, in chunks of `size`."""
