@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from fnn.training.independence_rules import Operation
-from fnn.training.independence_values import Each, Mixed, Mixes, Same, Single, Value, joined
+from fnn.training.independence.jaxprs import opened
+from fnn.training.independence.rules import Operation
+from fnn.training.independence.values import Each, Mixed, Mixes, Same, Single, Value, joined
 
 
 def _joined(many: list[list[Value]]) -> list[Value]:
@@ -45,7 +46,7 @@ def _while(analysis: Any, op: Operation, values: list[Value]) -> list[Value]:
 
 
 def _scan(analysis: Any, op: Operation, values: list[Value]) -> list[Value]:
-    first, last = op.params["num_consts"], op.params["num_consts"] + op.params["num_carry"]
+    first, last = _parts(op)
     constants, carry, slices = values[:first], values[first:last], values[last:]
     if op.params["length"] != op.other.params["length"]:
         return _over_examples(analysis, op, constants, carry, slices)
@@ -56,6 +57,20 @@ def _scan(analysis: Any, op: Operation, values: list[Value]) -> list[Value]:
     body = lambda now: analysis.run(*program, [*constants, *now, *inner])
     carry = _fixed_point(lambda now: body(now)[: len(carry)], carry)
     return [*carry, *(_moved(value, 1) for value in body(carry)[len(carry) :])]
+
+
+def _parts(op: Operation) -> tuple[int, int]:
+    """Where the carry of a scan begins and ends among its operands.
+
+    What is scanned, and what is stacked, has an axis more than in the body. The parameters that
+    tell the parts apart have changed with JAX 0.11.
+    """
+    body = opened(op.params["jaxpr"])
+    shorter = lambda a, b: a.aval.ndim > b.aval.ndim
+    scanned = sum(map(shorter, op.full.invars, body.invars))
+    stacked = sum(map(shorter, op.full.outvars, body.outvars))
+    last = len(op.full.invars) - scanned
+    return last - (len(op.full.outvars) - stacked), last
 
 
 def _moved(value: Value, by: int) -> Value:
@@ -80,9 +95,11 @@ def _over_examples(
 
 
 def _no_axis(value: Value) -> Value:
-    return Mixed("a loop over the examples returns the whole batch each time") if (
-        isinstance(value, Each)
-    ) else value
+    return (
+        Mixed("a loop over the examples returns the whole batch each time")
+        if (isinstance(value, Each))
+        else value
+    )
 
 
 LOOPS: dict[str, Callable[[Any, Operation, list[Value]], list[Value]]] = {

@@ -7,27 +7,35 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fnn.training.independence_values import (
+from fnn.training.independence import jaxprs
+from fnn.training.independence.values import (
     ELEMENTWISE,
     Each,
     Mixes,
     Same,
     Value,
     aligned,
-    common_fill,
     folded,
     neutral,
     placed,
 )
 
+# Parameters that follow the shapes, which rules look at, and others that change no result.
+OF_SHAPES = {"reps", "shape", "new_sizes", "start_indices", "limit_indices", "slice_sizes", "sizes"}
+ASIDE = {"sharding", "out_sharding", "update_jaxpr", "update_consts"}
+
 
 @dataclass(frozen=True)
 class Operation:
-    """An equation of the program at the full batch size, and its twin at the other size."""
+    """An equation of the program at the full batch size, and its twin at the other size.
+
+    `programs` are the two that they are part of.
+    """
 
     full: Any
     other: Any
     sizes: tuple[int, int]
+    programs: tuple[Any, Any]
 
     @property
     def name(self) -> str:
@@ -49,6 +57,15 @@ class Operation:
         """The axes of a result whose size depends on the batch size."""
         twin = self.other.outvars[number].aval.shape
         return [axis for axis, size in enumerate(self.result(number)) if size != twin[axis]]
+
+    def check_parameters(self) -> None:
+        """Raises Mixes if more than sizes differs between the two, as far as can be known."""
+        ours, theirs = ((*e.invars, *e.outvars) for e in (self.full, self.other))
+        varies = any(a.aval.shape != b.aval.shape for a, b in zip(ours, theirs, strict=True))
+        aside = ASIDE | OF_SHAPES if varies and self.name in RULES else ASIDE
+        for name, value in self.params.items():
+            if name not in aside and not jaxprs.equal(value, self.other.params[name]):
+                raise Mixes(f"the parameter {name} depends on the batch size")
 
     def ratio(self, axis: int, number: int = 0) -> int:
         """How many times the batch size an axis of a result is, 1 if it is no multiple."""
@@ -82,7 +99,7 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
     return register
 
 
-def _without(value: Value, axes: Any, fill: Any = None) -> Value:
+def without(value: Value, axes: Any, fill: Any = None) -> Value:
     """A value after axes are gone, none of which carries examples."""
     if not isinstance(value, Each):
         return Same(fill)
@@ -91,7 +108,12 @@ def _without(value: Value, axes: Any, fill: Any = None) -> Value:
     return replace(value, axis=value.axis - sum(axis < value.axis for axis in axes), fill=fill)
 
 
-def _apart(value: Value, *axes: int) -> Value:
+def place_of(axes: Any, axis: int) -> int:
+    """Where an axis is among others, -1 if it is not."""
+    return tuple(axes).index(axis) if axis in axes else -1
+
+
+def apart(value: Value, *axes: int) -> Value:
     """The value itself. Raises Mixes if it carries examples along one of the axes."""
     if isinstance(value, Each) and value.axis in axes:
         raise Mixes("examples are combined along their axis")
@@ -165,7 +187,7 @@ def _reshape(op: Operation, values: list[Value]) -> Value:
 
 @rule("squeeze")
 def _squeeze(op: Operation, values: list[Value]) -> Value:
-    return _without(values[0], op.params["dimensions"], values[0].fill)
+    return without(values[0], op.params["dimensions"], values[0].fill)
 
 
 @rule("transpose")
@@ -189,18 +211,18 @@ def _reduction(op: Operation, values: list[Value]) -> Value:
     idempotent = op.name in ("reduce_max", "reduce_min", "reduce_and", "reduce_or")
     known = some and fill is not None and (idempotent or fill == no_change or fill == 0)
     known = known and not op.name.startswith("arg") and op.name != "reduce_xor"
-    return _without(value, axes, fill if known else None)
+    return without(value, axes, fill if known else None)
 
 
 @rule("reduce")
 def _any_reduction(op: Operation, values: list[Value]) -> list[Value]:
     place = aligned(values) or Same()
-    return [_without(place, op.params["dimensions"])] * len(op.full.outvars)
+    return [without(place, op.params["dimensions"])] * len(op.full.outvars)
 
 
 @rule("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
 def _cumulative(op: Operation, values: list[Value]) -> Value:
-    value = _apart(values[0], op.params["axis"])
+    value = apart(values[0], op.params["axis"])
     keeps = value.fill == 0 and op.name != "cumlogsumexp"
     return value if keeps else replace(value, fill=None)
 
@@ -208,120 +230,17 @@ def _cumulative(op: Operation, values: list[Value]) -> Value:
 @rule("sort")
 def _sort(op: Operation, values: list[Value]) -> list[Value]:
     place = aligned(values) or Same()
-    _apart(place, op.params["dimension"])
+    apart(place, op.params["dimension"])
     return [replace(place, fill=value.fill) for value in values]
 
 
 @rule("top_k", "approx_top_k")
 def _top_k(op: Operation, values: list[Value]) -> list[Value]:
     last = len(op.shape(0)) - 1
-    value = _apart(values[0], op.params.get("axis", last) % (last + 1), last)
+    value = apart(values[0], op.params.get("axis", last) % (last + 1), last)
     return [value, replace(value, fill=None)]
 
 
 @rule("rev")
 def _reverse(op: Operation, values: list[Value]) -> Value:
-    return _apart(values[0], *op.params["dimensions"])
-
-
-@rule("pad")
-def _pad(op: Operation, values: list[Value]) -> Value:
-    value, padding = values
-    if isinstance(value, Each) and op.params["padding_config"][value.axis] != (0, 0, 0):
-        raise Mixes("padding is added along the axis of the examples")
-    return replace(value, fill=common_fill((value, padding)))
-
-
-@rule("concatenate")
-def _concatenate(op: Operation, values: list[Value]) -> Value:
-    place, axis = aligned(values), op.params["dimension"]
-    if place is not None and place.axis == axis and place.after is None:
-        raise Mixes("arrays of different sizes are joined along the axis of the examples")
-    if place is not None and place.axis == axis and not all(
-        isinstance(value, Each) and value.after == place.after for value in values
-    ):
-        raise Mixes("other entries are joined along the axis of the examples")
-    return placed(values, common_fill(values))
-
-
-def _blocks(value: Each, first: int, last: int, twin: tuple[int, int], sizes: Any) -> bool:
-    """Whether first:last holds full batches at both sizes, the same ones."""
-    one, two = (size * (value.after or 1) for size in sizes)
-    same = first % one == last % one == 0 and first // one * two == twin[0]
-    return same and last // one * two == twin[1]
-
-
-@rule("slice")
-def _slice(op: Operation, values: list[Value]) -> Value:
-    value, twin = values[0], op.other.params
-    result: Value = value
-    starts, limits = op.params["start_indices"], op.params["limit_indices"]
-    for axis, (first, last) in enumerate(zip(starts, limits, strict=True)):
-        bounds = twin["start_indices"][axis], twin["limit_indices"][axis]
-        if isinstance(value, Each) and axis == value.axis:
-            strides = op.params["strides"]
-            plain = strides is None or strides[axis] == 1
-            if first == bounds[0] == 0 and last == bounds[1] <= (value.after or 1):
-                result = Same()  # the first example is never filling
-            elif not plain or not _blocks(value, first, last, bounds, op.sizes):
-                raise Mixes("some examples are taken out of the batch")
-        elif (first, last) != bounds:
-            raise Mixes("a slice depends on the batch size")
-    return result
-
-
-@rule("split")
-def _split(op: Operation, values: list[Value]) -> list[Value]:
-    return [_apart(values[0], op.params["axis"])] * len(op.full.outvars)
-
-
-def _full_along(value: Value, shape: Any, sizes: Any, twin: Any) -> None:
-    """Raises Mixes unless slices of `sizes` take the whole axis of the examples."""
-    axis = value.axis if isinstance(value, Each) else None
-    for number, (size, other) in enumerate(zip(sizes, twin, strict=True)):
-        if number == axis and size != shape[axis]:
-            raise Mixes("some examples are taken out of the batch")
-        if number != axis and size != other:
-            raise Mixes("a slice depends on the batch size")
-
-
-@rule("dynamic_slice")
-def _dynamic_slice(op: Operation, values: list[Value]) -> Value:
-    sizes, twin = op.params["slice_sizes"], op.other.params["slice_sizes"]
-    _full_along(values[0], op.shape(0), sizes, twin)
-    return values[0]
-
-
-@rule("dynamic_update_slice")
-def _dynamic_update_slice(op: Operation, values: list[Value]) -> Value:
-    operand, update = values[:2]
-    place = aligned((operand, update))
-    if place is not None:
-        both = isinstance(operand, Each) and isinstance(update, Each)
-        if not both or op.shape(0)[place.axis] != op.shape(1)[place.axis]:
-            raise Mixes("some examples are replaced")
-    return placed((operand, update), common_fill((operand, update)))
-
-
-def _trailing(core: int) -> Rule:
-    """Operations on matrices, vectors ... that lie along the last `core` axes."""
-
-    def kept(op: Operation, values: list[Value]) -> list[Value]:
-        place = aligned(values) or Same()
-        ndim = max(map(len, map(op.shape, range(len(values)))))
-        _apart(place, *range(ndim - core, ndim))
-        return [place] * len(op.full.outvars)
-
-    return kept
-
-
-for name in ("cholesky", "eigh", "eig", "qr", "lu", "svd", "triangular_solve", "geqrf"):
-    RULES[name] = _trailing(2)
-for name in ("householder_product", "schur", "hessenberg"):
-    RULES[name] = _trailing(2)
-RULES["lu_pivots_to_permutation"] = _trailing(1)
-
-
-@rule("fft")
-def _fft(op: Operation, values: list[Value]) -> Value | list[Value]:
-    return _trailing(len(op.params["fft_lengths"]))(op, values)
+    return apart(values[0], *op.params["dimensions"])

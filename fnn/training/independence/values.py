@@ -1,4 +1,4 @@
-"""What is known of an array in a traced program: which axis carries examples, what filling holds."""
+"""What can be known of an array: which axis carries examples, and what is at filling."""
 
 from __future__ import annotations
 
@@ -142,13 +142,16 @@ FOLDED: dict[str, Callable[..., Any]] = {
     "tanh": np.tanh,
     "xor": np.bitwise_xor,
 }
+_OTHERS = """
+acos acosh asin asinh atan atan2 atanh bessel_i0e bessel_i1e bitcast_convert_type cbrt clamp clz
+complex conj cos cosh digamma eq_to erf erf_inv erfc exp2 igamma igamma_grad_a igammac imag
+integer_pow le_to lgamma logistic lt_to nextafter polygamma population_count pow random_fold_in
+random_gamma real regularized_incomplete_beta rem round rsqrt select_n shift_left
+shift_right_arithmetic shift_right_logical sin sinh tan threefry2x32 zeta
+"""
 ELEMENTWISE = {
     *FOLDED,
-    *"""acos acosh asin asinh atan atan2 atanh bessel_i0e bessel_i1e bitcast_convert_type cbrt
-    clamp clz complex conj cos cosh digamma eq_to erf erf_inv erfc exp2 igamma igamma_grad_a
-    igammac imag integer_pow le_to lgamma logistic lt_to nextafter polygamma population_count
-    pow random_fold_in random_gamma real regularized_incomplete_beta rem round rsqrt select_n
-    shift_left shift_right_arithmetic shift_right_logical sin sinh tan threefry2x32 zeta""".split(),
+    *_OTHERS.split(),
 }
 
 
@@ -163,6 +166,8 @@ def folded(name: str, params: Any, values: list[Value], dtypes: list[Any], resul
         return fills[0] if fills[0] in (0, 1) and params["y"] > 0 else None
     if name in ("mul", "and") and any(fill is not None and fill == 0 for fill in fills):
         return 0
+    if name == "or" and any(fill is True for fill in fills):
+        return True
     if name == "div" and fills[1] == 0:
         return None  # of either sign
     if name == "div" and fills[0] == 0 and isinstance(values[1], Same):
@@ -180,15 +185,16 @@ def folded(name: str, params: Any, values: list[Value], dtypes: list[Any], resul
 @functools.cache
 def neutral(name: str, dtype: Any) -> Any:
     """The value that changes no reduction called `name`; None if there is none."""
+    boolean = dtype == np.dtype(bool)
     info: Any = np.iinfo if jnp.issubdtype(dtype, jnp.integer) else None
     if name in ("reduce_sum", "reduce_or", "reduce_xor"):
         return 0
     if name == "reduce_prod":
         return 1
     if name == "reduce_and":
-        return True if dtype == bool else -1
+        return True if boolean else -1
     if name == "reduce_max":
-        return False if dtype == bool else info(dtype).min if info else -np.inf
+        return False if boolean else info(dtype).min if info else -np.inf
     if name == "reduce_min":
-        return True if dtype == bool else info(dtype).max if info else np.inf
+        return True if boolean else info(dtype).max if info else np.inf
     return None
