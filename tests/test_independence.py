@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
+import fnn
 from fnn import layers as L
 from fnn import losses, metrics, networks
 from fnn.core.calling import call, weight_spec
@@ -673,3 +674,141 @@ def test_drawn_programs_found_independent_are_so(steps):
 def test_many_drawn_programs_are_found_independent():
     each = [assert_filling_changes_nothing([(operation, 1)]) for operation in OPERATIONS]
     assert sum(each) > len(OPERATIONS) / 2
+
+
+# -- fit, evaluate and predict -------------------------------------------------------------------
+
+
+def centre(a):
+    return a - a.mean(axis=0)
+
+
+def total(a):
+    return 0.5 * a + 0.1 * a.sum()
+
+
+def order(a):
+    return jnp.sort(a, axis=0) + 0.5 * a
+
+
+class Mixing(fnn.Layer):
+    """A layer of a user's whose examples are compared with the largest."""
+
+    def apply(self, params, state, x, ctx=fnn.INFERENCE):
+        return x - 0.5 * x.max(axis=0), state
+
+
+def across(t, p):
+    """One value for each example, which depends on all."""
+    return jnp.square(p - t - (p - t).mean(0)).mean(-1)
+
+
+def largest(t, p):
+    """One value for the batch."""
+    return jnp.square(p - t).max()
+
+
+def squared(t, p):
+    return jnp.square(p - t).mean(-1)
+
+
+USED_LAYERS = {
+    "apart": (lambda: L.Lambda(jnp.tanh), jnp.tanh),
+    "centre": (lambda: L.Lambda(centre), centre),
+    "total": (lambda: L.Lambda(total), total),
+    "class": (Mixing, lambda a: a - 0.5 * a.max(axis=0)),
+}
+FUNCTIONS = (squared, across, largest)
+EXAMPLES, BATCH, RATE = 7, 5, 0.1
+
+
+def parts(*arrays):
+    for first in range(0, EXAMPLES, BATCH):
+        yield [a[first : first + BATCH] for a in arrays]
+
+
+def mean_over_batches(function, weight, x, y):
+    """The mean of a function of batches, each counting by its size."""
+    pairs = [(jnp.mean(function(b, a @ weight)), len(a)) for a, b in parts(x, y)]
+    return sum(value * count for value, count in pairs) / EXAMPLES
+
+
+def trained_without_filling(weight, layer, loss, x, y):
+    slope = jax.grad(lambda w, a, b: jnp.mean(loss(b, layer(a @ w))))
+    for a, b in parts(x, y):
+        weight = weight - RATE * slope(weight, a, b)
+    return weight
+
+
+def assert_as_without_filling(make, layer, loss, metric):
+    rng = np.random.default_rng(0)
+    x, y = (rng.normal(size=(EXAMPLES, n)).astype("float32") for n in (4, 3))
+    start = rng.normal(size=(4, 3)).astype("float32")
+    model = fnn.Sequential([L.Dense(3, use_bias=False, input_shape=(4,)), make()])
+    model.set_weights([start])
+    model.compile(fnn.optimizers.SGD(RATE), loss, metrics=[metric])
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+
+    def check(weight):
+        found = model.predict(x, batch_size=BATCH, verbose=0)
+        close(found, np.concatenate([layer(a @ weight) for (a,) in parts(x)]))
+        logs = model.evaluate(x, y, BATCH, verbose=0, return_dict=True)
+        for name, function in (("loss", loss), (metric.__name__, metric)):
+            of_batch = lambda t, p, function=function: function(t, layer(p))
+            close(logs[name], mean_over_batches(of_batch, weight, x, y))
+
+    check(start)
+    model.fit(x, y, BATCH, epochs=1, shuffle=False, verbose=0)
+    weight = trained_without_filling(start, layer, loss, x, y)
+    close(model.get_weights()[0], weight)
+    check(weight)
+
+
+@pytest.mark.parametrize("metric", FUNCTIONS)
+@pytest.mark.parametrize("loss", FUNCTIONS)
+@pytest.mark.parametrize("name", USED_LAYERS)
+def test_filling_reaches_no_weight_and_no_number(name, loss, metric):
+    assert_as_without_filling(*USED_LAYERS[name], loss, metric)
+
+
+OF_LAYERS = [
+    *(jnp.tanh, centre, total, order),
+    lambda a: jax.nn.softmax(a, 0),
+    lambda a: a - a[:1],
+    lambda a: a[::-1],
+    lambda a: jnp.cumsum(a, 0) / 4,
+    lambda a: jnp.tanh(a @ a.T) @ a,
+    lambda a: a / a.shape[0],
+    lambda a: a.reshape(-1)[::-1].reshape(a.shape),
+]
+
+
+@settings(max_examples=12, deadline=None, derandomize=True, database=None)
+@given(
+    st.lists(st.sampled_from(OF_LAYERS), min_size=1, max_size=3),
+    st.sampled_from(FUNCTIONS),
+    st.sampled_from(FUNCTIONS),
+)
+def test_filling_reaches_nothing_in_drawn_layers(steps, loss, metric):
+    def layer(a):
+        for step in steps:
+            a = step(a)
+        return a
+
+    assert_as_without_filling(lambda: L.Lambda(layer), layer, loss, metric)
+
+
+def test_three_examples_in_a_batch_of_32():
+    x = np.array([[1.0], [2.0], [6.0]], "float32")
+    model = fnn.Sequential([L.Lambda(lambda a: a - a.mean(axis=0))])
+    np.testing.assert_allclose(model.predict(x, verbose=0), [[-2], [-1], [3]], atol=1e-6)
+    model = fnn.Sequential([L.Lambda(lambda a: a * 0 + a.sum())])
+    model.compile(loss="mse")
+    assert model.evaluate(x, 0 * x, 32, verbose=0) == pytest.approx(81)
+
+
+def test_a_number_for_a_batch_of_one_example():
+    x = np.arange(6, dtype="float32")[:, None]
+    model = fnn.Sequential([L.Lambda(lambda a: a - a.mean(axis=0))])
+    found = model.predict(x, batch_size=5, verbose=0)
+    np.testing.assert_allclose(found[:, 0], [-2, -1, 0, 1, 2, 0], atol=1e-6)
