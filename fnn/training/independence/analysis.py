@@ -45,17 +45,19 @@ def why_mixed(
     carry the examples. `valid` is the position of the argument that is False at filling.
 
     None promises: where a batch of the size of `other` is filled up to that of `full`, behind its
-    examples, with any finite numbers, outputs without an axis for examples are the same, and so
-    are the others at the examples. With `differentiated` the same holds for the gradient: custom
-    derivatives (`jax.custom_vjp`) are then looked at, too. Random numbers need not be the same.
+    examples, outputs without an axis for examples are the same, and so are the others at the
+    examples. With `differentiated` the same holds for the gradient: custom derivatives
+    (`jax.custom_vjp`) are then looked at, too. Random numbers need not be the same. The filling
+    may hold any numbers from which no NaN or infinity is computed: copies of examples are safe.
 
-    The other way round nothing is promised: what is not known to keep examples apart is found
-    mixed. A size of 1 is one to avoid, since axes of length 1 are broadcast in another program.
-    Raises ValueError if the batch sizes are equal.
+    The converse is not promised: what is not known to keep examples apart is found mixed. If
+    `other` has one example, that is more often so, since an axis of length 1 is broadcast by
+    other operations. Raises ValueError if the batch sizes are equal.
 
     >>> full, other = (jax.ShapeDtypeStruct((size, 3), "float32") for size in (8, 5))
     >>> why_mixed(lambda x: x - x.mean(axis=1, keepdims=True), (full,), (other,))
-    >>> why_mixed(lambda x: x - x.mean(axis=0), (full,), (other,)).partition(" at ")[0]
+    >>> reason = why_mixed(lambda x: x - x.mean(axis=0, keepdims=True), (full,), (other,))
+    >>> reason.partition(" at ")[0]
     'examples are combined along their axis (reduce_sum)'
     """
     sizes = _batch_sizes(full, other)

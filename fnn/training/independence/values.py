@@ -158,8 +158,7 @@ ELEMENTWISE = {
 def folded(name: str, params: Any, values: list[Value], dtypes: list[Any], result: Any) -> Any:
     """What filling holds after an elementwise operation, None if that is not known.
 
-    A product with 0 is 0: filling holds copies of examples, so NaN and infinity are in it only if
-    they are in the data.
+    A product with 0 is 0, since filling is to hold numbers that lead to no NaN or infinity.
     """
     fills = [value.fill for value in values]
     if name == "integer_pow":
