@@ -185,6 +185,8 @@ class _Analysis:
         """The value, or Mixed if the shapes at the two sizes contradict it."""
         if isinstance(value, Mixed):
             return value
+        if len(shape) != len(twin):
+            return Mixed(OTHERWISE)
         axes = [axis for axis, size in enumerate(shape) if size != twin[axis]]
         if not isinstance(value, Each):
             return Mixed("a shape depends on the batch size") if axes else value
@@ -197,6 +199,8 @@ class _Analysis:
     def _results(self, op: Operation, values: list[Value]) -> list[Value]:
         """What holds of the results of one equation."""
         try:
+            if not op.same_ranks():
+                raise Mixes(OTHERWISE)
             results = self._found(op, values)
         except (Mixes, KeyError, AttributeError) as finding:  # or JAX has renamed a parameter
             results = [Mixed(f"{finding} ({op.name})")] * len(op.full.outvars)

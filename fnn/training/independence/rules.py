@@ -58,6 +58,11 @@ class Operation:
         twin = self.other.outvars[number].aval.shape
         return [axis for axis, size in enumerate(self.result(number)) if size != twin[axis]]
 
+    def same_ranks(self) -> bool:
+        """Whether operands and results have as many axes at both sizes."""
+        ours, theirs = ((*e.invars, *e.outvars) for e in (self.full, self.other))
+        return all(a.aval.ndim == b.aval.ndim for a, b in zip(ours, theirs, strict=True))
+
     def check_parameters(self) -> None:
         """Raises Mixes if more than sizes differs between the two, as far as can be known."""
         ours, theirs = ((*e.invars, *e.outvars) for e in (self.full, self.other))
