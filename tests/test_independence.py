@@ -189,6 +189,7 @@ MIXED = {
     "size in a constant": lambda rows, x: x + np.ones(4, "float32") * len(x),
     "another program": lambda rows, x: x if len(x) > 6 else jnp.sin(x),
     "another rank": lambda rows, x: x.reshape(-1, 2, 24) if len(x) == FULL else x.reshape(-1, 24),
+    "another number of parts": lambda rows, x: sum(jnp.split(x, 2 if len(x) == FULL else 3, 1)[0]),
     "another argument": lambda rows, x: x.at[:, 0].set(x[:, len(x) % 2 + 1]),
     "another order": lambda rows, x: x[:, 0] - x[:, 1] if len(x) > 6 else x[:, 1] - x[:, 0],
     "another slice": lambda rows, x: x * STEPS[len(x) - 5 : len(x) - 4],

@@ -157,7 +157,8 @@ class _Analysis:
         if len(equations) != len(others):
             raise Mixes(OTHERWISE)
         for one, two in zip(equations, others, strict=True):
-            if one.primitive.name != two.primitive.name or len(one.invars) != len(two.invars):
+            parts = [(e.primitive.name, len(e.invars), len(e.outvars)) for e in (one, two)]
+            if parts[0] != parts[1]:
                 raise Mixes(OTHERWISE)
             op = Operation(one, two, self.sizes, (program, twin))
             write(
@@ -202,7 +203,8 @@ class _Analysis:
             if not op.same_ranks():
                 raise Mixes(OTHERWISE)
             results = self._found(op, values)
-        except (Mixes, KeyError, AttributeError) as finding:  # or JAX has renamed a parameter
+        except (Mixes, LookupError, AttributeError, ValueError) as finding:
+            # What is no Mixes is a parameter unlike those that the rules know.
             results = [Mixed(f"{finding} ({op.name})")] * len(op.full.outvars)
         pairs = zip(results, op.full.outvars, op.other.outvars, strict=True)
         fitting = (self._fitting(value, a.aval.shape, b.aval.shape) for value, a, b in pairs)
