@@ -88,7 +88,7 @@ def traces(monkeypatch):
     return counts
 
 
-def test_each_step_is_traced_once_however_the_rows_divide(traces):
+def test_each_step_is_traced_once_however_the_examples_divide(traces):
     calls = []
 
     class Spy(fnn.Layer):
@@ -98,18 +98,30 @@ def test_each_step_is_traced_once_however_the_rows_divide(traces):
             calls.append((ctx.train, x.shape))
             return x, state
 
+    def since(before):
+        return [shape for _, shape in calls[before:]]
+
     net = fnn.Sequential([Dense(4, input_shape=(5,)), BatchNormalization(), Spy(), Dense(1)])
     net.compile("adam", "mse", metrics=["mae"])
-    net.fit(*task(100), batch_size=32, epochs=3, validation_data=task(50), verbose=0)
+    net.fit(*task(96), batch_size=32, epochs=3, validation_data=task(64), verbose=0)
     assert traces == {"train": 1, "eval": 1, "predict": 0}
     assert [shape for training, shape in calls if training] == [(32, 4)]
-    net.evaluate(*task(70), verbose=0)
-    assert traces["eval"] == 1
     before = len(calls)
-    net.predict(task(100)[0], verbose=0)
-    assert [shape for _, shape in calls[before:]] == [(32, 4)]
+    # Before a batch is padded, what is computed of it is looked at for two sizes, once.
+    net.fit(*task(100), batch_size=32, epochs=3, validation_data=task(50), verbose=0)
+    assert traces == {"train": 1, "eval": 1, "predict": 0}
+    assert since(before) == [(32, 4), (2, 4)] * 2
+    before = len(calls)
+    net.fit(*task(101), batch_size=32, verbose=0)
+    net.evaluate(*task(70), verbose=0)
+    assert traces == {"train": 1, "eval": 1, "predict": 0}
+    assert since(before) == []
+    net.predict(task(96)[0], verbose=0)
+    assert since(before) == [(32, 4)]
     net.predict(task(70)[0], verbose=0)
-    assert len(calls) == before + 1
+    assert since(before) == [(32, 4), (32, 4), (2, 4)]
+    net.predict(task(100)[0], verbose=0)
+    assert len(since(before)) == 3
 
 
 class Seen(fnn.Layer):

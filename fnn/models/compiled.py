@@ -24,6 +24,7 @@ from fnn.training.checks import check_guard
 from fnn.training.data import ArrayData
 from fnn.training.history import History
 from fnn.training.objective import Objective, check_values, resolve_objective
+from fnn.training.ragged import why_not_padded, why_not_padded_in_evaluation
 from fnn.training.step import init_optimizer, output_leaves
 from fnn.training.stream import StreamData
 
@@ -223,6 +224,7 @@ class Compiled(Weighted):
 
             stream = StreamData(x, prepare, remainder="pad", steps=steps, goes_on=goes_on)
             stream.batch_spec()
+            stream.apart = functools.partial(self._mixes, checked[0], stream, goes_on)
             return stream, checked[0]
         arrays = self._arrays(x, y, weight, classes)
         if not (count := checks.rows_of(arrays)):
@@ -231,7 +233,13 @@ class Compiled(Weighted):
         size = batch_size_for(size, steps, count)
         seed = _key_data(self.train_state.key)
         data = ArrayData(arrays, size, shuffle=shuffle, seed=seed, remainder="pad", keep=keep)
+        data.apart = functools.partial(self._mixes, objective, data, goes_on)
         return data, objective
+
+    def _mixes(self, objective: Objective, data: Any, train: bool) -> bool:
+        """Whether padding a batch would change what is computed of its examples."""
+        why = why_not_padded if train else why_not_padded_in_evaluation
+        return why(self.layer, objective, self.train_state, data.batch_spec()) is not None
 
     def _as_result(self, logs: dict[str, float], return_dict: bool) -> Any:
         if return_dict:

@@ -26,6 +26,7 @@ from fnn.training.history import History
 from fnn.training.hooks import CallbackList, as_list
 from fnn.training.loop import train
 from fnn.training.prediction import PREDICT_HOOKS, pieces, predict, predict_at_once, predictor
+from fnn.training.ragged import why_not_padded_in_prediction
 from fnn.training.step import (
     make_eval_step,
     make_flush,
@@ -251,12 +252,14 @@ class Model(Batchwise):
         count = count if steps is None else min(count, steps * size)
         if count < size and not carry:
             size = 1 << (count - 1).bit_length()  # few compilations for any number of examples
+        pad = carry is not None or not count % size or self._pads(x, size)
+        size = size if pad else min(size, count)
         if count <= size and callbacks is None and not verbose:
-            (piece,) = pieces(x, count, size, 1, pad=True)
+            (piece,) = pieces(x, count, size, 1, pad)
             return predict_at_once(self._run_piece(x, size, carry), piece)
         told = CallbackList(callbacks, self, {"verbose": verbose, "steps": -(-count // size)})
         capacity = 1 if count <= size or told.watches(*PREDICT_HOOKS) else self._capacity(x, size)
-        cut = pieces(x, count, size, capacity, pad=True)
+        cut = pieces(x, count, size, capacity, pad)
         return predict(self._run_piece(x, size, carry), cut, size, told, verbose, -(-count // size))
 
     def _predict_stream(self, x: Any, steps: int | None, verbose: Any, callbacks: Any) -> Any:
@@ -264,7 +267,8 @@ class Model(Batchwise):
             x, lambda batch: self._examples(inputs.unpack_batch(batch)[0]), remainder="pad",
             steps=steps,
         )  # fmt: skip
-        stream.batch_spec()
+        like, _ = stream.batch_spec()
+        stream.apart = lambda: not self._pads(like, stream.batch_size)
         batches: Generator[Any] = (
             (jax.tree.map(lambda a: a[0], arrays), int(rows.sum()))
             for (arrays, rows), _ in stream.chunks(0, 1, steps)
@@ -272,13 +276,18 @@ class Model(Batchwise):
         told = CallbackList(callbacks, self, {"verbose": verbose, "steps": stream.steps})
         size = stream.batch_size
         return predict(
-            self._run_piece(stream.first(), size, self._carry),
+            self._run_piece(like, size, self._carry),
             batches,
             size,
             told,
             verbose,
             stream.steps,
         )
+
+    def _pads(self, x: Any, size: int) -> bool:
+        """Whether a batch like `x` may be padded to `size` examples."""
+        now, batch = self.train_state, tree.resized(x, size)
+        return why_not_padded_in_prediction(self.layer, now.params, now.state, batch) is None
 
     def _capacity(self, x: Any, size: int) -> int:
         now, batch = self.train_state, tree.resized(x, size)

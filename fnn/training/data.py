@@ -23,8 +23,11 @@ class ArrayData:
     `remainder="pad"`: the last batch is filled up and batches are `(arrays, rows)`, `rows` False
     where a row is filling. `remainder="drop"`: batches are the arrays; rows that do not fill a
     batch are left out (other ones each epoch). Without `keep` the arrays are read where they are,
-    and must not change until the pass is over.
+    and must not change until the pass is over. Where `apart()` is True a batch that is not full
+    comes as a chunk of its own, at its own size.
     """
+
+    apart: Callable[[], bool] = staticmethod(lambda: False)
 
     def __init__(
         self,
@@ -93,12 +96,20 @@ class ArrayData:
         each other, each in its own order.
         """
         total = steps or self.steps
-        at = epoch * total
-        for first in range(0, total, capacity):
-            count = min(capacity, total - first)
-            index, rows = self._examples(at + first, count, capacity)
+        ragged = self.count % self.batch_size if self.pad else 0
+        apart = bool(ragged) and self.apart()
+        done = 0
+        while done < total:
+            batch = epoch * total + done
+            full = self.steps - 1 - batch % self.steps  # batches before the ragged one
+            count = min(capacity, total - done, full if apart else total)
+            if count:
+                index, rows = self._examples(batch, count, capacity)
+            else:
+                index, rows = (a[:, :ragged] for a in self._examples(batch, 1, 1))
             chunk = (_take if self.resident else _take_on_host)(self.arrays, index)
-            yield ((chunk, rows) if self.pad else chunk), count
+            yield ((chunk, rows) if self.pad else chunk), count or 1
+            done += count or 1
 
     def _examples(self, batch: int, count: int, capacity: int) -> tuple[np.ndarray, np.ndarray]:
         """Which examples `count` batches hold, from batch number `batch` on, and which are valid.

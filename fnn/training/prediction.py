@@ -103,13 +103,14 @@ def pieces(x: Any, count: int, size: int, capacity: int, pad: bool) -> Generator
 
 
 def _cut(x: Any, first: int, valid: int, room: int) -> Any:
-    """`valid` examples from the one numbered `first` on, padded to `room`."""
+    """`valid` examples from the one numbered `first` on, padded to `room` by copies of the last."""
 
     def part(array: Any) -> Any:
         piece = array[first : first + valid]
         if valid == room:
             return piece
-        return np.pad(np.asarray(piece), [(0, room - valid)] + [(0, 0)] * (piece.ndim - 1))
+        widths = [(0, room - valid)] + [(0, 0)] * (piece.ndim - 1)
+        return np.pad(np.asarray(piece), widths, mode="edge")
 
     return part(x) if hasattr(x, "shape") else jax.tree.map(part, x)
 

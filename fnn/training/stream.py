@@ -24,7 +24,10 @@ class StreamData:
     are `(arrays, rows)`, and left out with "drop". `steps` batches make a pass; None: everything.
     With `goes_on` a pass starts where the last one ended, and the source is opened again whenever
     it comes to its end; else each pass starts from the beginning. An iterator cannot start over.
+    Where `apart()` is True a batch smaller than the first comes as a chunk of its own, not filled.
     """
+
+    apart: Callable[[], bool] = staticmethod(lambda: False)
 
     shuffle = False
 
@@ -83,19 +86,26 @@ class StreamData:
         done, ended, failure = 0, False, None
         while not ended and (steps is None or done < steps):
             wanted = capacity if steps is None else min(capacity, steps - done)
-            chunk, count = self._empty(capacity), 0
-            while count < wanted and not ended:
+            chunk, count, alone = self._empty(capacity), 0, None
+            while count < wanted and not ended and alone is None:
                 try:
                     batch = self._next(anew=self.goes_on and not self.once)
+                    if batch is not None:
+                        batch = self._alike(batch, done + count)
                 except Exception as error:  # the batches before it count
                     batch, failure = None, error
                 ended = batch is None
-                if batch is not None:
-                    self._write(batch, chunk, count, done + count)
+                if batch is not None and tree.batch_size(batch) < self.batch_size and self.apart():
+                    alone = batch
+                elif batch is not None:
+                    self._write(batch, chunk, count)
                     count += 1
-            done += count
             if count:
+                done += count
                 yield jax.device_put(chunk), count
+            if alone is not None:
+                done += 1
+                yield jax.tree.map(lambda a: np.array(a)[None], self._with_rows(alone)), 1
         if failure is not None:
             raise failure
         if not self.goes_on:
@@ -148,25 +158,50 @@ class StreamData:
         """Zeros for `capacity` batches of full size: arrays, or (arrays, rows)."""
         return jax.tree.map(lambda s: np.zeros((capacity, *s.shape), s.dtype), self.batch_spec())
 
-    def _write(self, batch: Any, chunk: Any, at: int, number: int) -> None:
-        """Copies a batch to its place in a chunk: what the source does to it then is not seen."""
-        like = lambda a: (a.shape[1:], np.dtype(a.dtype).kind)
-        if jax.tree.map(like, batch) != jax.tree.map(like, self._spec):
-            raise ValueError(
-                f"expected batches like the first, {tree.describe(self._spec)}, received "
-                f"{tree.describe(batch)} in batch {number}; do give every batch the same arrays, "
-                "shapes and dtypes"
-            )
-        count = len(jax.tree.leaves(batch)[0])
+    def _alike(self, batch: Any, number: int) -> Any:
+        """`batch` in the dtypes of the first. Raises ValueError if it is not like that one."""
+        like = lambda a: a.shape[1:]
+        structures: list[Any] = [jax.tree.structure(a) for a in (batch, self._spec)]
+        if structures[0] != structures[1] or jax.tree.map(like, batch) != jax.tree.map(
+            like, self._spec
+        ):
+            raise self._unlike(batch, number)
+        count = tree.batch_size(batch)
         if count > self.batch_size:
             raise ValueError(
-                f"expected at most {self.batch_size} rows a batch, as in the first, received "
-                f"{count} in batch {number}; do give the largest batch first"
+                f"batch {number} of the stream holds {count} examples and the first held "
+                f"{self.batch_size}; give the largest batch first"
             )
 
+        def cast(a: Any, spec: Any) -> Any:
+            if np.dtype(a.dtype).kind == np.dtype(spec.dtype).kind:
+                return a
+            converted = np.asarray(a).astype(spec.dtype)
+            if (converted != a).any():
+                raise self._unlike(batch, number)
+            return converted
+
+        return jax.tree.map(cast, batch, self._spec)
+
+    def _unlike(self, batch: Any, number: int) -> ValueError:
+        return ValueError(
+            f"batch {number} of the stream is {tree.describe(batch)} and the first was "
+            f"{tree.describe(self._spec)}; give every batch the same arrays, shapes and dtypes"
+        )
+
+    def _with_rows(self, batch: Any) -> Any:
+        return batch, np.ones(tree.batch_size(batch), np.bool_)
+
+    def _write(self, batch: Any, chunk: Any, at: int) -> None:
+        """Copies a batch to its place in a chunk: what the source does to it then is not seen.
+
+        It is filled up with copies of an example, from which nothing odd is computed.
+        """
         arrays, rows = chunk if self.pad else (chunk, None)
+        count = tree.batch_size(batch)
         for whole, part in zip(jax.tree.leaves(arrays), jax.tree.leaves(batch), strict=True):
             whole[at, :count] = part
+            whole[at, count:] = part[:1]
         if rows is not None:
             rows[at, :count] = True
 
