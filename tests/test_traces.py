@@ -182,6 +182,14 @@ def test_outputs_without_an_axis_of_examples_are_checked_at_their_real_size():
         net.fit(*task(32), verbose=0)
 
 
+def test_errors_of_shapes_name_the_sizes_that_were_given():
+    net = fnn.Sequential([Dense(4, input_shape=(5,)), Dense(1)])
+    net.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="5") as raised:
+        net.fit(np.ones((40, 6), "float32"), np.ones((40, 1), "float32"), verbose=0)
+    assert "float32[40, 6]" in "\n".join(raised.value.__notes__)
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "sgd", "adagrad", "lamb"])
 def test_a_first_fit_compiles_one_program(optimizer):
     def fit(units):

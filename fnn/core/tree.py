@@ -77,6 +77,12 @@ def spec(tree: Any) -> Any:
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), tree)
 
 
+def resized(count: int, tree: Any) -> Any:
+    """The specs of a pytree of arrays, for batches of `count` examples."""
+    other = lambda a: jax.ShapeDtypeStruct((count, *a.shape[1:]), a.dtype)
+    return jax.tree.map(other, tree)
+
+
 def describe(tree: Any) -> str:
     """Shapes and dtypes in words: `float32[64, 31], int32[64]`."""
     return ", ".join(

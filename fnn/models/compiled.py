@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterator
 from typing import Any
@@ -142,22 +143,25 @@ class Compiled(Weighted):
         """Shapes and dtypes of the outputs for `x`; of an ensemble, those of one member.
 
         They are traced for a batch of the trial size, once for any number of examples; not at all
-        where the other sizes are those that the model was built for. Raises if `x` does not fit.
+        where the other sizes are those that the model was built for. Raises if `x` does not fit:
+        an error names the sizes that were given.
         """
         now, trial = self.train_state, self._trial()
         batch = jax.tree.leaves(trial)[0].shape[0]
         count = jax.tree.leaves(x)[0].shape[0]
-        one = _sized(batch, x)
+        one, spec = tree.resized(batch, x), None
         if one == trial:
             spec = output_spec(self.layer, one)
         else:
-            spec = applied_spec(self.layer, now.params, now.state, one)
-        if any(a.shape[:1] != (batch,) for a in jax.tree.leaves(spec)):  # no axis of examples
+            with contextlib.suppress(Exception):
+                spec = applied_spec(self.layer, now.params, now.state, one)
+        by_example = all(a.shape[:1] == (batch,) for a in jax.tree.leaves(spec))
+        if spec is None or not by_example:
             spec, batch = applied_spec(self.layer, now.params, now.state, x), count
         if self.layer.ensemble_size:
             member = lambda a: jax.ShapeDtypeStruct((a.shape[0], *a.shape[2:]), a.dtype)
             spec = jax.tree.map(member, spec)
-        return output_leaves(_sized(count, spec) if batch != count else spec)
+        return output_leaves(tree.resized(count, spec) if batch != count else spec)
 
     def _checked(self, arrays: Any) -> Objective:
         """The objective for such arrays, after all checks of their shapes and values."""
@@ -245,12 +249,6 @@ class Compiled(Weighted):
         """For each metric whether more ("max") or less ("min") is better."""
         goals = self._objective.goals if self._objective else ()
         return {label: metric.direction for goal in goals for label, metric, _ in goal.metrics}
-
-
-def _sized(count: int, tree: Any) -> Any:
-    """The specs of a pytree of arrays, for batches of `count` examples."""
-    resized = lambda a: jax.ShapeDtypeStruct((count, *a.shape[1:]), a.dtype)
-    return jax.tree.map(resized, tree)
 
 
 def batch_size_for(size: int | None, steps: int | None, count: int) -> int:
