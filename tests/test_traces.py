@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -12,6 +13,7 @@ import fnn
 import fnn.models.model
 from fnn.core.program_cache import PROGRAMS, programs
 from fnn.layers import BatchNormalization, Dense, Dropout
+from fnn.training.data import ArrayData
 from tests.counting import compilations
 
 ROOT = Path(__file__).parents[1]
@@ -201,6 +203,22 @@ def test_a_first_fit_compiles_one_program(optimizer):
     with compilations() as compiled:
         fit(21)
     assert len(compiled) == 1, compiled
+
+
+def test_batches_are_the_same_wherever_they_are_gathered(monkeypatch):
+    array = np.arange(30.0, dtype="float32").reshape(10, 3)
+
+    def chunk(given):
+        data = ArrayData({"x": given}, 4, shuffle=True, seed=1, remainder="pad")
+        return next(data.chunks(0, 2))[0][0]["x"]
+
+    on_host = chunk(array)
+    device = jax.devices()[-1]
+    placed = chunk(jax.device_put(array, device))
+    assert placed.devices() == {device}  # where the user wants it
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    for other in (placed, chunk(array)):
+        np.testing.assert_array_equal(other, on_host)
 
 
 def test_programs_are_kept_up_to_a_number_that_is_set():
