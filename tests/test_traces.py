@@ -323,7 +323,7 @@ def test_different_models_grow_the_process_no_more_than_plain_jax():
 
     (plain, _), (first, later) = grown("plain"), grown("fnn")
     assert first < 1.2 * plain, (first, plain)
-    assert later < 0.5, later  # the cache is full
+    assert later < 2, later  # the cache is full; a program takes 6 MB
 
 
 def test_predict_of_any_length_needs_few_compilations():
