@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterator
 from typing import Any
@@ -155,16 +156,19 @@ class Compiled(Weighted):
         """Shapes and dtypes of the outputs for `x`; of an ensemble, those of one member.
 
         They are traced for a batch of the trial size, once for any number of examples; not at all
-        where the other sizes are those that the model was built for. Raises if `x` does not fit.
+        where the other sizes are those that the model was built for. Raises if `x` does not fit:
+        an error names the sizes that were given.
         """
         now, trial = self.train_state, self._trial()
         batch, count = tree.batch_size(trial), tree.batch_size(x)
-        one = tree.resized(x, batch)
+        one, spec = tree.resized(x, batch), None
         if one == trial:
             spec = output_spec(self.layer, one)
         else:
-            spec = applied_spec(self.layer, now.params, now.state, one)
-        if any(a.shape[:1] != (batch,) for a in jax.tree.leaves(spec)):  # no axis of examples
+            with contextlib.suppress(Exception):
+                spec = applied_spec(self.layer, now.params, now.state, one)
+        by_example = all(a.shape[:1] == (batch,) for a in jax.tree.leaves(spec))
+        if spec is None or not by_example:
             spec, batch = applied_spec(self.layer, now.params, now.state, x), count
         if self.layer.ensemble_size:
             member = lambda a: jax.ShapeDtypeStruct((a.shape[0], *a.shape[2:]), a.dtype)
