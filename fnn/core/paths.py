@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import re
+import operator
+from collections.abc import Callable
 from typing import Any
 
 from fnn.core.arguments import wrong
@@ -31,13 +32,28 @@ def fits(pattern: str, path: str) -> bool:
     if pattern == BIASES_AND_NORMS:
         name = path.rpartition("/")[2]
         return name.endswith("bias") or name in _SCALES
-    names = []
-    for name in pattern.split("/"):
-        one = "".join(
-            "[^/]*" if part == "*" else re.escape(part) for part in re.split("([*])", name)
-        )
-        names.append("(?:[^/]+/)*" if name == "**" else f"{one}/")
-    return re.fullmatch("".join(names), f"{path}/") is not None
+    same = lambda name, one: _covers(name, one, "*", operator.eq)
+    return _covers(pattern.split("/"), path.split("/"), "**", same)
+
+
+def _covers(pattern: Any, items: Any, star: str, same: Callable[[Any, Any], bool]) -> bool:
+    """Whether `pattern` matches all `items`, `star` in it any number of them.
+
+    In at most len(pattern) * len(items) comparisons, which no pattern in a file can make more:
+    only the last star is ever tried again, one item longer.
+    """
+    at, place, last, tried = 0, 0, -1, 0
+    while place < len(items):
+        if at < len(pattern) and pattern[at] == star:
+            at, last, tried = at + 1, at, place
+        elif at < len(pattern) and same(pattern[at], items[place]):
+            at, place = at + 1, place + 1
+        elif last >= 0:
+            tried += 1
+            at, place = last + 1, tried
+        else:
+            return False
+    return all(part == star for part in pattern[at:])
 
 
 def fits_any(patterns: tuple[str, ...], path: str) -> bool:

@@ -109,7 +109,7 @@ class Compiled(Weighted):
         return self._compiled
 
     def _ensure_optimizer(self) -> None:
-        now = self.train_state
+        now = self._now
         if now.optimizer is None:
             slots = init_optimizer(self.layer, self.optimizer, now.params)
             slots = functools.reduce(with_learning_rate, self._rates, slots)
@@ -140,7 +140,7 @@ class Compiled(Weighted):
 
     def _output_specs(self, x: Any) -> list[Any]:
         """Shapes and dtypes of the outputs for `x`; of an ensemble, those of one member."""
-        now = self.train_state
+        now = self._now
         sized = lambda rows, tree: jax.tree.map(
             lambda a: jax.ShapeDtypeStruct((rows, *a.shape[1:]), a.dtype), tree
         )

@@ -285,13 +285,13 @@ class Model(Batchwise):
         archive.save_model(self, path, overwrite=overwrite)
 
     def save_weights(self, path: Any, overwrite: bool = True) -> None:
-        """Writes the weights alone, as a safetensors file, whatever its name ends in."""
+        """Writes the weights alone, as a safetensors file with a checksum, whatever its name."""
         archive.save_weights(self, path, overwrite=overwrite)
 
     def load_weights(self, path: Any) -> None:
-        """Takes the weights of a file by `save_weights` or `save`. All or nothing.
+        """Takes the weights of a file by `save_weights` or `save`, verified. All or nothing.
 
-        Raises ValueError listing every path that is missing, unexpected or of another shape.
+        Raises FileError, a ValueError, listing every path that is missing, unexpected or misshapen.
         """
         archive.load_weights(self, path)
 

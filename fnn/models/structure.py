@@ -48,7 +48,7 @@ class Structure:
         _inputs: Any
 
         @property
-        def train_state(self) -> TrainState: ...
+        def _now(self) -> TrainState: ...
 
         def _trial(self, index: int = 0) -> Any: ...
 
@@ -180,9 +180,7 @@ class Structure:
     @property
     def output_names(self) -> list[str]:
         """The names of the outputs: the keys of a dict, or the names of their layers."""
-        spec = applied_spec(
-            self.layer, self.train_state.params, self.train_state.state, self._trial()
-        )
+        spec = applied_spec(self.layer, self._now.params, self._now.state, self._trial())
         if isinstance(spec, dict):
             return sorted(spec)
         count = len(output_leaves(spec))
