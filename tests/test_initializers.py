@@ -1,6 +1,10 @@
 """Initializers draw from Keras's distributions, and from a key alone."""
 
 import inspect
+import itertools
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +15,7 @@ import fnn
 from fnn import initializers
 from fnn.core.config import from_config, to_config
 from fnn.core.registry import names_of
+from fnn.initializers.windows import WINDOWS, window
 from tests.oracle import keras_rules
 
 SHAPES = [(7,), (7, 5), (3, 7, 5), (3, 2, 7, 5), (2, 3, 2, 7, 5), ()]
@@ -141,9 +146,41 @@ def test_stft_is_that_of_keras_and_a_fourier_transform(side, scaling, window, ke
         np.testing.assert_allclose(x @ ours[:, 0], wanted, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", WINDOWS)
+def test_windows_are_those_of_scipy(name):
+    from scipy.signal import get_window
+
+    for length, periodic in itertools.product([1, 2, 3, 4, 5, 8, 9, 16, 401], [False, True]):
+        ours = window(name, length, periodic)
+        assert ours.dtype == np.float32
+        np.testing.assert_allclose(ours, get_window(name, length, periodic), atol=1e-6)
+
+
+def test_a_long_transform_is_exact(key):
+    """Where the angle in float32 would have lost its fraction."""
+    frame, length = np.arange(4096)[:, None], 4096
+    wanted = np.cos(2 * np.pi * (frame * np.arange(length // 2 + 1)[None] % length) / length)
+    ours = initializers.STFT(window=None)(key, (4096, 1, length // 2 + 1))
+    np.testing.assert_allclose(ours[:, 0], wanted, atol=1e-6)
+
+
+def test_a_transform_imports_nothing_and_changes_no_filter_of_warnings():
+    code = """
+import sys, warnings, jax, fnn
+before, filters = set(sys.modules), list(warnings.filters)
+fnn.initializers.STFT()(jax.random.key(0), (8, 1, 5))
+assert "scipy.signal" not in sys.modules
+assert warnings.filters == filters
+"""
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: initializers.STFT()(None, (4, 1, 1)), "of 2 frequencies or more"),
         (lambda: initializers.Constant("two"), "expected value to be a number, received"),
         (lambda: initializers.Constant([[1, 2], [3]]), "inhomogeneous"),
         (lambda: initializers.Identity()(None, (2, 3, 4)), r"a weight of 2 axes, .*\(2, 3, 4\)"),

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import fnn  # noqa: F401 - names of activations and initializers
+import fnn
 from fnn import layers as L
 from fnn.core.calling import call, initialize, output_spec, weight_spec
 from fnn.core.config import field_kind
@@ -402,7 +402,12 @@ def test_each_of_several_inputs_fits_the_others(case, index, change):
         (L.Dense(2), (3, 4), (3, 5), "inputs of 4 features, received 5 in shape (3, 5)"),
         (L.BatchNormalization(), (3, 4), (3, 1), "inputs of 4 features, received 1 in"),
         (L.PReLU(), (3, 4), (3, 1), "inputs of 4 features, received 1 in shape (3, 1)"),
-        (L.LayerNormalization((1, 2)), (3, 4, 5), (3, 5, 4), "has shape (4, 5), received inputs f"),
+        (
+            L.LayerNormalization((1, 2)),
+            (3, 4, 5),
+            (3, 5, 4),
+            "gamma of shape (5, 4) for inputs of shape (3, 5, 4)",
+        ),
         (L.MaxPooling2D(), (3, 4, 4, 1), (3, 4, 4), "inputs of 4 axes (batch, height, width, cha"),
         (L.Permute((2, 1)), (3, 4, 5), (3, 4), "inputs of 3 axes, received 2 axes, shape (3, 4)"),
     ],
@@ -415,6 +420,36 @@ def test_apply_alone_checks_its_inputs(layer, built, given, words):
     reads(error, words)
     with pytest.raises(ValueError, match="expected"):
         layer.apply(params, state, x=jnp.ones(given))
+
+
+def test_weights_of_a_wrong_shape_are_not_taken_for_wrong_inputs():
+    x, layer = jnp.ones((8, 4)), L.Dense(3)
+    params, state = layer.init(jax.random.key(0), x)
+    for kernel, words in (
+        ((4, 5), "kernel of shape (4, 3) for inputs of shape (8, 4), received shape (4, 5)"),
+        ((4,), "kernel of shape (4, 3) for inputs of shape (8, 4), received shape (4,)"),
+        ((6, 3), "inputs of 6 features, received 4 in shape (8, 4)"),  # one or the other
+        ((6, 3), "or kernel of shape (4, 3) for these"),
+    ):
+        with pytest.raises(ValueError, match="Dense: expected") as error:
+            layer.apply({**params, "kernel": jnp.ones(kernel)}, state, x)
+        reads(error, words)
+    with pytest.raises(ValueError, match="expected") as error:
+        layer.apply({**params, "bias": jnp.ones(2)}, state, x)
+    reads(error, "bias of shape (3,) for inputs of shape (8, 4), received shape (2,)")
+
+
+def test_arrays_in_arguments_are_told_by_their_shape():
+    matrix = np.random.default_rng(0).normal(size=(100, 16))
+    with pytest.raises(ValueError, match="Embedding: expected weights") as error:
+        L.Embedding(100, 16, weights=[matrix])
+    reads(error, "received weights=[an array float64[100, 16]]; do make the model, then layer.set_")
+    with pytest.raises(ValueError, match="Dense: expected units") as error:
+        L.Dense(np.arange(1000.0))
+    assert len(str(error.value)) < 500
+    model = fnn.Sequential([L.Embedding(100, 16, input_shape=(3,))])
+    model.layers[0].set_weights([matrix])
+    np.testing.assert_array_equal(model.get_weights()[0], matrix.astype("float32"))
 
 
 REFUSING = [

@@ -1,5 +1,9 @@
 """What optimizers bring to training: accumulation, averages, parts, exclusion, loss scaling."""
 
+import random
+import re
+import time
+
 import jax
 import jax.numpy as jnp
 import keras
@@ -418,6 +422,26 @@ def test_a_pattern_that_fits_no_weight_is_refused():
 )
 def test_patterns_of_paths(pattern, path, expected):
     assert fits(pattern, path) is expected
+
+
+def test_patterns_match_as_regular_expressions_do_and_in_time():
+    generator = random.Random(0)
+    parts = ["**", "*", "a", "a*", "*b", "a*b", "ab", "*a*b*", "**a", "b**", "a.b"]
+    for _ in range(3000):
+        names = [generator.choice(parts) for _ in range(generator.randint(1, 4))]
+        path = "/".join(
+            "".join(generator.choice("ab") for _ in range(generator.randint(1, 3)))
+            for _ in range(generator.randint(1, 4))
+        )
+        one = lambda name: re.escape(name).replace(r"\*", "[^/]*") + "/"
+        expression = "".join("([^/]+/)*" if name == "**" else one(name) for name in names)
+        expected = re.fullmatch(expression, f"{path}/") is not None
+        assert fits("/".join(names), path) is expected, (names, path)
+    start = time.process_time()
+    assert not fits("*a" * 30 + "b", "a" * 2000)
+    assert not fits("**/" * 14 + "b", "/".join("a" * 500))
+    assert not fits("**/*a*a*a*b/" * 9 + "b", "/".join(["aaaaaaaaaaaa"] * 60))
+    assert time.process_time() - start < 1
 
 
 # -- loss scaling --------------------------------------------------------------------------------

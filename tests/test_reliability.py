@@ -288,3 +288,29 @@ def test_workers_forked_for_data_do_not_hang_training():
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.split() == ["2", "41"]
+
+
+LEAKS = """
+import numpy as np, fnn
+from fnn import layers as L
+x, ids = np.ones((8, 4), "float32"), np.ones((8, 5), "int32")
+model = fnn.Sequential([L.Dense(3, "relu", input_shape=(4,)), L.BatchNormalization(),
+                        L.Repeat(L.Residual(L.Dense(3)), 2), L.Dense(1, activity_regularizer="l2")])
+words = fnn.Input((5,), dtype="int32")
+steps = L.LSTM(3, return_sequences=True)(L.Embedding(9, 4, mask_zero=True)(words))
+graph = fnn.Model(words, L.Dense(1)(L.GlobalAveragePooling1D()(steps)))
+for made, data in ((model, x), (graph, ids)):
+    made.compile("adam", "mse", metrics=["mae"])
+    made.fit(data, x[:, :1], verbose=0, validation_split=0.25)
+    made.evaluate(data, x[:, :1], verbose=0)
+    made.predict(data, verbose=0)
+    made.save(f"{sys.argv[1]}/m.fnn")
+    fnn.load(f"{sys.argv[1]}/m.fnn").summary()
+"""
+
+
+def test_nothing_keeps_a_tracer(tmp_path):
+    environment = {**os.environ, "JAX_CHECK_TRACER_LEAKS": "1"}
+    command = [sys.executable, "-c", "import sys\n" + LEAKS, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
+    assert done.returncode == 0, done.stderr

@@ -294,6 +294,77 @@ def test_a_kill_while_saving_leaves_a_whole_file(tmp_path):
         assert len(np.unique(weights)) == 1
 
 
+WRITING = """
+import sys, time
+from fnn.core.files import write_whole
+
+def slowly(file):
+    file.write(b"half")
+    file.flush()
+    print("writing", flush=True)
+    sys.stdin.readline()
+    file.write(b" and whole")
+
+write_whole(sys.argv[1], slowly)
+"""
+
+
+def writing(path):
+    """A process in the middle of a write."""
+    pipe = subprocess.PIPE
+    arguments = [sys.executable, "-c", WRITING, str(path)]
+    child = subprocess.Popen(arguments, stdin=pipe, stdout=pipe, text=True, cwd=ROOT)
+    assert child.stdout.readline() == "writing\n"
+    return child
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_of_a_living_one(tmp_path):
+    killed, living = writing(tmp_path / "killed"), writing(tmp_path / "living")
+    killed.kill()
+    killed.communicate()
+    mine = tmp_path / ".fnn-notes.tmp"
+    mine.write_text("of a user")
+    assert len(list(tmp_path.glob(".fnn-*-*.tmp"))) == 2
+    fnn.core.files.write_whole(tmp_path / "new", lambda file: file.write(b"new"))
+    assert len(list(tmp_path.glob(".fnn-*-*.tmp"))) == 1
+    living.communicate("go on\n")
+    assert living.returncode == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [mine.name, "living", "new"]
+    assert (tmp_path / "living").read_bytes() == b"half and whole"
+
+
+def test_a_temporary_file_that_is_cleaned_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
+    files, lock = fnn.core.files, fnn.core.files.fcntl.flock
+    asked = []
+
+    def late(file, how):
+        asked.append(file.name)
+        if len(asked) == 1:  # another process cleans the folder just now
+            os.unlink(file.name)
+        lock(file, how)
+
+    monkeypatch.setattr(files.fcntl, "flock", late)
+    files.write_whole(tmp_path / "new", lambda file: file.write(b"new"))
+    assert len(set(asked)) == 2
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("new", b"new")]
+
+
+@pytest.mark.parametrize("fault", ["no locks in the system", "no locks in the file system"])
+def test_files_are_written_where_there_are_no_locks(fault, tmp_path, monkeypatch):
+    def refuse(file, how):
+        raise OSError(95, "Operation not supported")
+
+    files = fnn.core.files
+    (tmp_path / f"{files._prefix()}old.tmp").touch()
+    if fault == "no locks in the system":
+        monkeypatch.setattr(files, "fcntl", None)
+    else:
+        monkeypatch.setattr(files.fcntl, "flock", refuse)
+    files.write_whole(tmp_path / "new", lambda file: file.write(b"new"))
+    assert (tmp_path / "new").read_bytes() == b"new"
+    assert len(list(tmp_path.iterdir())) == 2  # nobody can tell whose the old one is
+
+
 def test_a_full_disk_keeps_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "model.fnn"
     model = trained()

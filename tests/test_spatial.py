@@ -272,6 +272,14 @@ def test_adaptive_pooling(spatial, kind, reduce, data):
     check(layer, sizes, 2, lambda _, x: pooled(x, bounds, reduce))
 
 
+@kinds
+def test_adaptive_pooling_of_more_windows_than_it_can_count(kind, reduce):
+    layer = of(f"Adaptive{kind}Pooling{{}}D", 1)(10**9)
+    words = r"axis below 2\*\*31, received 1000000000 windows of an axis of size 7; do give a small"
+    with pytest.raises(ValueError, match=words):
+        layer.apply({}, {}, np.ones((1, 7, 1), "float32"))
+
+
 @dimensions
 @kinds
 @settings(FEW, max_examples=5)

@@ -15,7 +15,8 @@ from jax import random
 from fnn.callbacks.monitoring import check_mode, direction, improves, monitored
 from fnn.core import tree
 from fnn.core.files import write_whole
-from fnn.saving.archive import FileError
+from fnn.saving import tensors
+from fnn.saving.tensors import FileError
 from fnn.training.hooks import Callback, Logs
 
 
@@ -197,23 +198,14 @@ def _on_host(leaf: Any) -> np.ndarray:
 
 
 def write_training(path: Path, state: Any) -> None:
-    """Writes a state of training as one safetensors file."""
-    from safetensors.numpy import save
-
-    arrays = {name: _on_host(leaf) for name, leaf in _named(state).items()}
-    data = save(arrays, metadata={"format": "fnn"})
+    """Writes a state of training as one safetensors file, with a checksum."""
+    data = tensors.encode({name: _on_host(leaf) for name, leaf in _named(state).items()})
     write_whole(path, lambda file: file.write(data))
 
 
 def read_training(path: Path, now: Any) -> Any:
     """The state in a file by `write_training`; `now` says what must be in it."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError) as error:
-        raise FileError(f"expected a whole file, received {path}, damaged: {error}") from error
+    found = tensors.load(path)
     kept = [name for name in found if name.startswith("callbacks/")]  # of whatever callbacks
     counters = tree.unflatten((name.split("/")[1:], found.pop(name)[()]) for name in kept)
     now = now.replace(callbacks={})

@@ -10,9 +10,24 @@ def wrong(thing: Any, argument: str, expected: str, received: Any, advice: str =
     """The error for a wrong argument: `Dense: expected units ..., received units=-3; do ...`."""
     name = thing if isinstance(thing, str) else type(thing).__name__
     return ValueError(
-        f"{name}: expected {argument} {expected}, received {argument}={received!r}"
+        f"{name}: expected {argument} {expected}, received {argument}={shown(received)}"
         + (f"; {advice}" if advice else "")
     )
+
+
+def shown(value: Any, limit: int = 300) -> str:
+    """A value in an error: arrays by dtype and shape, anything else cut short.
+
+    >>> shown([np.zeros((1000, 16), "float32"), 3])
+    '[an array float32[1000, 16], 3]'
+    """
+    if getattr(value, "shape", ()) and hasattr(value, "dtype"):
+        return f"an array {value.dtype}{list(value.shape)}"
+    if isinstance(value, list) and len(value) < 10:
+        text = f"[{', '.join(shown(item, limit) for item in value)}]"
+    else:
+        text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
 def refuse_methods(cls: type, methods: tuple[str, ...], expected: str, advice: str) -> None:

@@ -186,11 +186,12 @@ def _weight_spec(layer: Layer, treedef: Any, leaves: tuple[Any, ...]) -> tuple[P
 
     def run(key: Array, x: Any) -> Any:
         pair = initialize(layer, key, x)
-        written.append(pair)  # the dicts as written: JAX returns them sorted
+        written.append(tree.names(pair))  # as written: JAX returns dicts sorted
         return pair
 
     spec = jax.eval_shape(run, random.key(0), treedef.unflatten(leaves))
-    return tuple(map(tree.same_order, spec, written[-1]))
+    params, state = map(tree.same_order, spec, written[-1])
+    return params, state
 
 
 def init_copies(layer: Layer, key: Array, number: int, x: Any) -> tuple[Params, State]:

@@ -9,9 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fnn.core import tree
+from fnn.core import arguments, tree
 from fnn.core.context import Context
 from fnn.core.operators import Operators
+
+_shown = functools.partial(arguments.shown, limit=60)
 
 
 def check_pair(cls: type) -> None:
@@ -98,19 +100,14 @@ def _check_fit(layer: Any, params: Any, x: Any) -> None:
 
 def _misfit(path: tuple[str, ...], made: Any, needed: Any, x: Any) -> str:
     shapes = [tuple(a.shape) for a in jax.tree.leaves(x)]
+    found = shapes[0] if len(shapes) == 1 else shapes
     sizes = [(m, n) for m, n in zip(made, needed, strict=False) if m != n]
     if len(made) == len(needed) and len(sizes) == 1 and any(sizes[0][1] in s for s in shapes):
-        expected, received = f"inputs of {sizes[0][0]} features", f"{sizes[0][1]} in shape"
-    else:
-        expected = f"inputs for which {'/'.join(path)} has shape {made}"
-        received = f"inputs for which it has {needed}, of shape"
-    found = shapes[0] if len(shapes) == 1 else shapes
-    return f"expected {expected}, received {received} {found}; do give inputs like those of init"
-
-
-def _shown(value: Any) -> str:
-    """A value in an error: an array by its dtype and shape, anything else cut short."""
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
-        return f"an array {value.dtype}{list(value.shape)}"
-    text = repr(value)
-    return text if len(text) < 60 else f"{text[:57]}..."
+        return (
+            f"expected inputs of {sizes[0][0]} features, received {sizes[0][1]} in shape {found}; "
+            f"do give inputs like those of init, or {'/'.join(path)} of shape {needed} for these"
+        )
+    return (
+        f"expected {'/'.join(path)} of shape {needed} for inputs of shape {found}, received shape "
+        f"{made}; do give the weights that init makes for such inputs, or other inputs"
+    )

@@ -273,10 +273,12 @@ def from_config(data: Any, custom: Mapping[str, Any] | None = None) -> Any:
         raise ValueError(_damaged(f"the name of a {kind}", repr(name)))
     found = lookup(kind, name, custom)
     if not (isinstance(found, type) and issubclass(found, Value)):
+        if described:
+            raise ValueError(_damaged(f"nothing beside the {kind} {name}", repr(described[0][0])))
         return found
     given = {key: from_config(item, custom) for key, item in described}
     if found._open:
-        return _open_from_config(found, given)
+        return fields.restored(found, given)
     known = {f.name: f.default for f in dataclasses.fields(found)}  # type: ignore[arg-type]
     needed = {n for n, default in known.items() if default is dataclasses.MISSING}
     if not needed <= set(given) <= set(known):
@@ -289,9 +291,3 @@ def from_config(data: Any, custom: Mapping[str, Any] | None = None) -> Any:
 
 def _damaged(expected: str, received: str) -> str:
     return f"expected {expected}, received {received}; the file is damaged"
-
-
-def _open_from_config(cls: type[Value], attributes: dict[str, Any]) -> Any:
-    made: Any = cls.__new__(cls)
-    vars(made).update(attributes)
-    return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import types
 import typing
 from collections.abc import Callable
@@ -35,6 +36,30 @@ def field_kind(field_name: str) -> str | None:
     """`kernel_initializer` -> `initializer`; None for a plain field."""
     kind = field_name.rpartition("_")[2]
     return kind if kind in _FIELD_KINDS else None
+
+
+def restored(cls: Any, attributes: dict[str, Any]) -> Any:
+    """The value of a class with an `__init__` of its own, which is not run, by its attributes.
+
+    Raises ValueError for names of methods and ClassVars: a file that has them would replace code.
+    """
+    made = cls.__new__(cls)
+    for name, value in attributes.items():
+        if not _holds_data(cls, name):
+            raise ValueError(
+                f"expected attributes of {cls.__name__} that hold data, received {name!r}; the "
+                "file is damaged"
+            )
+        object.__setattr__(made, name, value)
+        if name in getattr(cls, "__dataclass_fields__", ()):  # of a base without `__init__`
+            check(made, name)
+    return made
+
+
+def _holds_data(cls: type, name: str) -> bool:
+    fixed = any("ClassVar" in str(inspect.get_annotations(c).get(name, "")) for c in cls.__mro__)
+    code = hasattr(inspect.getattr_static(cls, name, None), "__get__")
+    return name.isidentifier() and name[0] != "_" and not fixed and not code
 
 
 def check(value: Any, name: str) -> None:

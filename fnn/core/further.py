@@ -23,7 +23,7 @@ IDLE: dict[str, tuple[tuple[Any, ...] | None, str]] = {
     "implementation": (None, ""),
     "autocast": ((True,), "do dtype='float32' for a layer that computes in full precision"),
     "time_major": ((False,), "do swap the axes: inputs are (batch, time, features)"),
-    "weights": ((None,), "do set them in the model, by params or set_weights"),
+    "weights": ((None,), "do make the model, then layer.set_weights(weights)"),
     "activity_regularizer": ((None,), "do put ActivityRegularization(l1, l2) after the layer"),
     "batch_input_shape": ((None,), "do input_shape=..., or Input(batch_shape=...) before it"),
     "lora_rank": ((None,), "do LoRA(layer, rank=...)"),

@@ -61,6 +61,13 @@ def same_order(tree: Any, like: Any) -> Any:
     return {name: same_order(tree[name], like[name]) for name in like}
 
 
+def names(tree: Any) -> Any:
+    """The nested dicts (and tuples of them) of a tree, with None in place of the leaves."""
+    if isinstance(tree, tuple):
+        return tuple(map(names, tree))
+    return {n: names(branch) for n, branch in tree.items()} if isinstance(tree, dict) else None
+
+
 def count(tree: Any) -> int:
     """How many numbers the leaves hold."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
@@ -101,18 +108,38 @@ def describe(tree: Any) -> str:
 def checked(name: str, given: Any, now: Any) -> Any:
     """`given` as arrays, if it is a tree like `now`. Raises ValueError listing every difference."""
     old, new = dict(flatten(now)), dict(flatten(given))
-    lines = [f"{'/'.join(p)}: missing" for p in old if p not in new]
-    lines += [f"{'/'.join(p)}: not in this model" for p in new if p not in old]
-    lines += [
-        f"{'/'.join(p)}: expected {tuple(old[p].shape)}, received {np.shape(new[p])}"
-        for p in old
-        if p in new and tuple(old[p].shape) != np.shape(new[p])
-    ]
+    lines = [f"{_shown(p)}: missing" for p in old if p not in new]
+    lines += [f"{_shown(p)}: not in this model" for p in new if p not in old]
+    found = {path: _misfit(new[path], leaf) for path, leaf in old.items() if path in new}
+    lines += [f"{_shown(path)}: {words}" for path, words in found.items() if words]
     if lines:
         raise ValueError(
             f"expected {name} like those of the model, received\n  " + "\n  ".join(lines)
         )
-    return jax.tree.map(lambda a, b: owned(a, b.dtype), given, now)
+    return fill(now, unflatten((path, owned(new[path], leaf.dtype)) for path, leaf in old.items()))
+
+
+def _shown(path: Any) -> str:
+    return "/".join(map(str, path))
+
+
+def _misfit(given: Any, wanted: Any) -> str:
+    """What is wrong with a leaf that is to take the place of `wanted`; empty if nothing is."""
+    try:
+        array = given if hasattr(given, "dtype") else np.asarray(given)
+    except ValueError:  # of lists of different lengths
+        return f"expected an array, received {type(given).__name__}"
+    if tuple(array.shape) != tuple(wanted.shape):
+        return f"expected {tuple(wanted.shape)}, received {tuple(array.shape)}"
+    if _breadth(array.dtype) > _breadth(wanted.dtype):
+        return f"expected {wanted.dtype}, received {array.dtype}"
+    return ""
+
+
+def _breadth(dtype: Any) -> int:
+    """The place of a dtype among those of which each can hold the ones before it."""
+    kinds = (np.bool_, np.integer, np.floating, np.complexfloating)
+    return next((i for i, kind in enumerate(kinds) if jnp.issubdtype(dtype, kind)), len(kinds))
 
 
 def owned(array: Any, dtype: Any = None) -> Any:

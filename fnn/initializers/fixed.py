@@ -11,6 +11,7 @@ from jax import Array
 from fnn.core import arguments
 from fnn.core.initial_values import filled
 from fnn.initializers.initializer import Initializer, Shape, require_rank
+from fnn.initializers.windows import WINDOWS, window
 
 
 class Zeros(Initializer):
@@ -90,32 +91,35 @@ class STFT(Initializer):
     def validate(self) -> None:
         arguments.one_of(self, "side", ("real", "imag"))
         arguments.one_of(self, "scaling", ("density", "spectrum", None))
-        if isinstance(self.window, str):
-            self._window(2)
-
-    def _window(self, frame: int) -> np.ndarray:
-        if not isinstance(self.window, str):
-            return np.asarray(self.window, float)
-        from scipy.signal import get_window  # type: ignore[import-untyped]  # comes with JAX
-
-        try:
-            return get_window(self.window, frame, self.periodic)
-        except ValueError as error:
+        if isinstance(self.window, str) and self.window not in WINDOWS:
             expected = "to be a window of scipy.signal.windows without parameters"
-            raise arguments.wrong(self, "window", expected, self.window) from error
+            raise arguments.wrong(self, "window", expected, self.window)
 
     def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
         require_rank(self, len(shape) == 3, "3 axes (frame, 1, frequencies)", shape)
         frame, _, frequencies = shape
-        turns = np.outer(np.arange(frame), np.arange(frequencies)) / (2 * (frequencies - 1))
-        kernel = np.cos(2 * np.pi * turns) if self.side == "real" else -np.sin(2 * np.pi * turns)
+        length, exact = 2 * (frequencies - 1), jnp.promote_types(dtype, jnp.float32)
+        if not length or frame * frequencies >= 2**31:
+            expected = "2 frequencies or more, and a product of frame and frequencies below 2**31"
+            require_rank(self, False, expected, shape)
+        # Whole turns are taken off as integers: float32 would lose the angle beside them.
+        turns = jnp.arange(frame)[:, None] * jnp.arange(frequencies)[None] % length
+        angle = 2 * np.pi / length * jnp.where(2 * turns > length, turns - length, turns)
+        angle = angle.astype(exact)
+        kernel = jnp.cos(angle) if self.side == "real" else -jnp.sin(angle)
         if self.window is not None:
-            window = self._window(frame)
-            if window.shape != (frame,):
-                raise ValueError(
-                    f"STFT: expected a window of {frame} values, as long as the frame, received "
-                    f"shape {window.shape}; do give a name or {frame} values"
-                )
-            order = {"density": 2, "spectrum": 1, None: None}[self.scaling]
-            kernel *= (window / (np.linalg.norm(window, order) if order else 1.0))[:, None]
-        return jnp.broadcast_to(jnp.asarray(kernel[:, None, :], dtype), shape)
+            kernel *= self._scaled_window(frame, exact)[:, None]
+        return jnp.broadcast_to(kernel[:, None, :].astype(dtype), shape)
+
+    def _scaled_window(self, frame: int, dtype: Any) -> Array:
+        if isinstance(self.window, str):
+            values = window(self.window, frame, self.periodic, dtype)
+        else:
+            values = jnp.asarray(self.window, dtype)
+        if values.shape != (frame,):
+            raise ValueError(
+                f"STFT: expected a window of {frame} values, as long as the frame, received "
+                f"shape {values.shape}; do give a name or {frame} values"
+            )
+        order = {"density": 2, "spectrum": 1, None: None}[self.scaling]
+        return values / jnp.linalg.norm(values, order) if order else values

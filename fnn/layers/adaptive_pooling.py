@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 
 from fnn.core.arithmetic import along, floating
@@ -22,20 +22,27 @@ from fnn.core.spatial import (
 )
 
 
-def windows(x: Array, axis: int, number: int, fill: Any) -> tuple[Array, np.ndarray]:
+def windows(x: Array, axis: int, number: int, fill: Any) -> tuple[Array, Array]:
     """An axis of n positions as `number` windows, after it an axis of their values; their sizes.
 
     Window i goes from floor(i n / number) to ceil((i + 1) n / number), so sizes differ by one at
     most: `fill` stands where a window is shorter. Where `number` divides n nothing is copied.
     """
     size, before, after = x.shape[axis], x.shape[:axis], x.shape[axis + 1 :]
-    starts = np.arange(number) * size // number
-    ends = -(-np.arange(1, number + 1) * size // number)
     if size % number == 0:
-        return x.reshape(*before, number, size // number, *after), ends - starts
-    positions = starts[:, None] + np.arange(max(ends - starts))
+        values = x.reshape(*before, number, size // number, *after)
+        return values, jnp.full(number, size // number)
+    if size * number >= 2**31:  # the bounds below would not fit into an int32
+        raise ValueError(
+            f"expected output_size times the size of the axis below 2**31, received {number} "
+            f"windows of an axis of size {size}; do give a smaller output_size"
+        )
+    index = jnp.arange(number)
+    starts, ends = index * size // number, -(-(index + 1) * size // number)
+    longest = -(-(size + number - math.gcd(size, number)) // number)
+    positions = starts[:, None] + jnp.arange(longest)[None]
     real = (positions < ends[:, None]).reshape(*[1] * axis, *positions.shape, *[1] * len(after))
-    values = jnp.take(x, np.minimum(positions, size - 1), axis=axis, mode="clip")
+    values = jnp.take(x, jnp.minimum(positions, size - 1), axis=axis, mode="clip")
     return jnp.where(real, values, fill), ends - starts
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from fnn.core.arithmetic import floating
+from fnn.core.arithmetic import along, floating
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
 from fnn.core.spatial import (
@@ -114,12 +114,12 @@ def average_windows(x: Array, axes: range, window: Any, strides: Any, padding: s
     total = reduce_windows(x, axes, window, strides, pads, 0, lax.add, jnp.sum)
     if padding == "valid":
         return total / math.prod(window)
-    count = np.ones([1] * x.ndim)
+    count = jnp.ones([1] * x.ndim, jnp.promote_types(total.dtype, jnp.float32))
     for axis, n, k, s, (before, _) in zip(axes, sizes, window, strides, pads, strict=True):
-        start = np.arange(total.shape[axis]) * s - before
-        real = np.minimum(start + k, n) - np.maximum(start, 0)
-        count = count * np.expand_dims(real, [i for i in range(x.ndim) if i != axis])
-    return total / jnp.asarray(count, total.dtype)
+        start = jnp.arange(total.shape[axis]) * s - before
+        real = jnp.minimum(start + k, n) - jnp.maximum(start, 0)
+        count = count * along(real.astype(count.dtype), x.ndim, axis)
+    return total / count.astype(total.dtype)
 
 
 class _Pooling(Layer):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 
 from fnn.core import arguments
@@ -154,8 +153,8 @@ def angles(state: State, x: Any, number: int, features: int, longest: float) -> 
     """
     exact = jnp.promote_types(x.dtype, jnp.float32)
     position = (state.get("index", 0) + jnp.arange(x.shape[1])).astype(exact)
-    rate = longest ** (-2 / features * np.arange(number))
-    return position[:, None] * jnp.asarray(rate[None], exact)
+    rate = longest ** (-2 / features * jnp.arange(number).astype(exact))
+    return position[:, None] * rate[None]
 
 
 def later(state: State, x: Array) -> State:

@@ -82,8 +82,13 @@ class SpectralNormalization(Wrapper):
 def largest_singular_value(kernel: Array, u: Array, iterations: int) -> tuple[Array, Array]:
     """(sigma, u) of `kernel (..., columns)` after power iterations from `u (1, columns)`."""
     matrix = kernel.reshape(-1, kernel.shape[-1])
-    for _ in range(iterations):
-        v = unit_length(u @ matrix.T, least=1e-14)
-        u = unit_length(v @ matrix, least=1e-14)
-    u, v = lax.stop_gradient((u, v))
+    dtype = jnp.result_type(u, matrix)
+    fixed = lax.stop_gradient(matrix).astype(dtype)
+
+    def iterate(_: Any, pair: tuple[Array, Array]) -> tuple[Array, Array]:
+        v = unit_length(pair[0] @ fixed.T, least=1e-14)
+        return unit_length(v @ fixed, least=1e-14), v
+
+    start = lax.stop_gradient(u).astype(dtype)
+    u, v = lax.fori_loop(0, iterations, iterate, (start, start @ fixed.T))
     return (v @ matrix @ u.T)[0, 0], u

@@ -46,9 +46,9 @@ class Batchwise(Compiled):
             objective = self._checked(arrays)
             self._ensure_optimizer()
             step = make_train_step(self.layer, objective, compiled["optimizer"])
-            now = bare(self.train_state)
+            now = bare(self._now)
             state, logs = self._one_step(step, now, arrays, now, compiled["guard"])
-            self.train_state = state
+            self._now = state
         return self._as_result(logs, return_dict)
 
     def test_on_batch(
@@ -57,7 +57,7 @@ class Batchwise(Compiled):
         """The loss and metrics of one batch."""
         self._require_compiled("test_on_batch")
         arrays = self._arrays(x, y, sample_weight)
-        step, now = make_eval_step(self.layer, self._checked(arrays)), self.train_state
+        step, now = make_eval_step(self.layer, self._checked(arrays)), self._now
         weighted, logs = self._one_step(step, (now.params, now.state), arrays, now, "ignore")
         if self._carry:
             self._carry(weighted)
@@ -86,8 +86,8 @@ class Batchwise(Compiled):
 
     def reset_states(self) -> None:
         """Puts the states that recurrent layers with `stateful=True` carry on back to zeros."""
-        now = self.train_state
-        self.train_state = now.replace(state=jax.tree_util.tree_map_with_path(_reset, now.state))
+        now = self._now
+        self._now = now.replace(state=jax.tree_util.tree_map_with_path(_reset, now.state))
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:

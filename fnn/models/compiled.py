@@ -113,7 +113,7 @@ class Compiled(Weighted):
         return self._compiled
 
     def _ensure_optimizer(self) -> None:
-        now = self.train_state
+        now = self._now
         if now.optimizer is None:
             slots = init_optimizer(self.layer, self.optimizer, now.params)
             slots = functools.reduce(with_learning_rate, self._rates, slots)
@@ -159,7 +159,7 @@ class Compiled(Weighted):
         where the other sizes are those that the model was built for. Raises if `x` does not fit:
         an error names the sizes that were given.
         """
-        now, trial = self.train_state, self._trial()
+        now, trial = self._now, self._trial()
         batch, count = tree.batch_size(trial), tree.batch_size(x)
         one, spec = tree.resized(x, batch), None
         if one == trial:
@@ -235,7 +235,7 @@ class Compiled(Weighted):
             raise ValueError("expected samples, received empty arrays; do check the data")
         objective = self._checked(arrays)
         size = batch_size_for(size, steps, count)
-        seed = _key_data(self.train_state.key)
+        seed = _key_data(self._now.key)
         data = ArrayData(arrays, size, shuffle=shuffle, seed=seed, remainder="pad", keep=keep)
         data.apart = functools.partial(self._mixes, objective, data, goes_on)
         return data, objective
@@ -243,7 +243,7 @@ class Compiled(Weighted):
     def _mixes(self, objective: Objective, data: Any, train: bool) -> bool:
         """Whether padding a batch would change what is computed of its examples."""
         why = why_not_padded if train else why_not_padded_in_evaluation
-        return why(self.layer, objective, self.train_state, data.batch_spec()) is not None
+        return why(self.layer, objective, self._now, data.batch_spec()) is not None
 
     def _as_result(self, logs: dict[str, float], return_dict: bool) -> Any:
         if return_dict:

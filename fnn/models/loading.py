@@ -7,10 +7,12 @@ from typing import Any
 
 from fnn.core.calling import weight_spec
 from fnn.core.config import from_config
+from fnn.core.layer import Layer
+from fnn.layers.sequential import Sequential as SequentialLayer
 from fnn.models.model import Model
 from fnn.models.sequential import Sequential
 from fnn.models.weighted import Weighted
-from fnn.saving import archive
+from fnn.saving import archive, description
 
 
 def load(path: Any, custom_objects: Mapping[str, Any] | None = None, compile: bool = True) -> Any:
@@ -18,8 +20,9 @@ def load(path: Any, custom_objects: Mapping[str, Any] | None = None, compile: bo
 
     Only names that fnn knows, that were registered (`fnn.register`) or that `custom_objects` has
     are looked up; nothing is imported, nothing in the file is executed. Every byte is checked
-    before a weight is used. Raises FileError for a file that is damaged, newer or not by fnn,
-    ValueError for a name that is not known.
+    before a weight is used, and the weights have to be those of the network before anything of
+    their size is allocated. Raises FileError, a ValueError, for a file that is damaged, newer, not
+    by fnn, or of a network that cannot be made here, as with a name that is not known.
 
     >>> model = fnn.Sequential([fnn.layers.Dense(1, input_shape=(2,))])
     >>> model.save("model.fnn")
@@ -27,20 +30,32 @@ def load(path: Any, custom_objects: Mapping[str, Any] | None = None, compile: bo
     >>> bool((again.predict(x, verbose=0) == model.predict(x, verbose=0)).all())
     True
     """
-    config, weights = archive.read(path)
-    try:
-        layer = from_config(config["layer"], custom_objects)
-        cls = Sequential if config["class"] == "Sequential" else Model
-        model: Any = cls.__new__(cls)
-        Weighted.__init__(model, layer)  # the layer as it is, and no weights drawn yet
-        model.name, model._inputs = config["name"], archive.inputs_of(config["inputs"])
-    except (KeyError, AttributeError, RecursionError) as error:
-        raise archive.FileError(
-            archive.damaged(path, f"its description ends in {type(error).__name__}")
-        ) from None
+    with archive.opened(path) as saved:
+        described = saved.config
+        with archive.refused(path, archive.unmakeable):
+            model = _make(described, custom_objects)
+        archive.assign(model, saved.weights(model.train_state))
+        if compile and described["compile"] is not None:
+            with archive.refused(path, archive.unmakeable):
+                arguments = {
+                    name: description.from_plain(value, custom_objects)
+                    for name, value in described["compile"].items()
+                }
+                model.compile(**arguments)
+    return model
+
+
+def _make(described: dict[str, Any], custom: Mapping[str, Any] | None) -> Any:
+    """The model of a description, with shapes as its weights: nothing is drawn or allocated."""
+    description.check(described)
+    layer = from_config(described["layer"], custom)
+    cls, kind = (
+        (Sequential, SequentialLayer) if described["class"] == "Sequential" else (Model, Layer)
+    )
+    if not isinstance(layer, kind):
+        raise ValueError(f"expected a {kind.__name__} in it, received {layer!r}")
+    model: Any = cls.__new__(cls)
+    Weighted.__init__(model, layer)  # the layer as it is, and no weights drawn yet
+    model.name, model._inputs = described["name"], description.inputs_of(described["inputs"])
     model._start_from(*weight_spec(layer, model._trial()))
-    archive.assign(model, weights, path)
-    if compile and config["compile"] is not None:
-        arguments = {n: archive.from_plain(v, custom_objects) for n, v in config["compile"].items()}
-        model.compile(**arguments)
     return model

@@ -130,7 +130,7 @@ class Model(Batchwise):
                 data=data,
                 run=self,
                 callbacks=callbacks,
-                key=self.train_state.key,
+                key=self._now.key,
                 epochs=epochs,
                 initial_epoch=initial_epoch,
                 steps=steps_per_epoch,
@@ -179,7 +179,7 @@ class Model(Batchwise):
         def validate(epoch: int, callbacks: CallbackList) -> dict[str, float]:
             if not (epoch + 1 in often if listed else (epoch + 1) % often == 0):
                 return {}
-            key = self.train_state.key
+            key = self._now.key
             carry = self._carry and (lambda weighted: None)  # the training goes on from its own
             return evaluation.evaluate(
                 step, self._weights, data, key, callbacks=callbacks, steps=steps, carry=carry
@@ -194,7 +194,7 @@ class Model(Batchwise):
         return make_train_step(self.layer, objective, self.optimizer)
 
     def _weights(self) -> tuple[Any, Any]:
-        return self.train_state.params, self.train_state.state
+        return self._now.params, self._now.state
 
     def evaluate(
         self,
@@ -217,7 +217,7 @@ class Model(Batchwise):
             make_eval_step(self.layer, objective),
             self._weights,
             data,
-            self.train_state.key,
+            self._now.key,
             callbacks=CallbackList(callbacks, self, {"verbose": verbose, "steps": data.steps}),
             verbose=verbose,
             steps=steps,
@@ -286,11 +286,11 @@ class Model(Batchwise):
 
     def _pads(self, x: Any, size: int) -> bool:
         """Whether a batch like `x` may be padded to `size` examples."""
-        now, batch = self.train_state, tree.resized(x, size)
+        now, batch = self._now, tree.resized(x, size)
         return why_not_padded_in_prediction(self.layer, now.params, now.state, batch) is None
 
     def _capacity(self, x: Any, size: int) -> int:
-        now, batch = self.train_state, tree.resized(x, size)
+        now, batch = self._now, tree.resized(x, size)
         return predictor(self.layer, x).capacity(now.params, now.state, batch)
 
     def _run_piece(self, like: Any, size: int, carry: Any) -> Any:
@@ -301,7 +301,7 @@ class Model(Batchwise):
         program = predictor(self.layer, like)
 
         def run(x: Any, valid: int) -> Any:
-            now = self.train_state
+            now = self._now
             if valid > size:
                 count = np.int32(-(-valid // size))
                 outputs, state = program.loop(now.params, now.state, x, count, size)
@@ -314,7 +314,7 @@ class Model(Batchwise):
         return run
 
     def _nothing(self, x: Any) -> Any:
-        now = self.train_state
+        now = self._now
         spec = strip_masks(applied_spec(self.layer, now.params, now.state, x))
         return jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), spec)
 
@@ -331,13 +331,13 @@ class Model(Batchwise):
         archive.save_model(self, path, overwrite=overwrite)
 
     def save_weights(self, path: Any, overwrite: bool = True) -> None:
-        """Writes the weights alone, as a safetensors file, whatever its name ends in."""
+        """Writes the weights alone, as a safetensors file with a checksum, whatever its name."""
         archive.save_weights(self, path, overwrite=overwrite)
 
     def load_weights(self, path: Any) -> None:
-        """Takes the weights of a file by `save_weights` or `save`. All or nothing.
+        """Takes the weights of a file by `save_weights` or `save`, verified. All or nothing.
 
-        Raises ValueError listing every path that is missing, unexpected or of another shape.
+        Raises FileError, a ValueError, listing every path that is missing, unexpected or misshapen.
         """
         archive.load_weights(self, path)
 

@@ -65,7 +65,7 @@ class Share:
 
     def pull(self, now: TrainState) -> TrainState:
         """`now` with the weights that the owner has."""
-        found = _parts(self.owner.train_state, self.place)
+        found = _parts(self.owner._now, self.place)
         if all(new is old for new, old in zip(found, self._seen, strict=True)):
             return now
         self._seen = found
@@ -76,7 +76,7 @@ class Share:
         found = _parts(now, self.path)
         if any(new is not old for new, old in zip(found, self._seen, strict=True)):
             self._seen = found
-            self.owner.train_state = _with_parts(self.owner.train_state, self.place, found)
+            self.owner._now = _with_parts(self.owner._now, self.place, found)
 
 
 def _parts(now: TrainState, path: tree.Path) -> tuple[Any, Any]:
@@ -110,7 +110,7 @@ def shares(model: Any, fresh: TrainState) -> Iterator[Share]:
                     f"{other.name!r} with its weights; do give it model.layer"
                 )
             continue
-        theirs, mine = _parts(other.train_state, owner.path), _parts(fresh, path)
+        theirs, mine = _parts(other._now, owner.path), _parts(fresh, path)
         if _shapes(theirs) == _shapes(mine) and jax.tree.leaves(mine):
             done.append(path)
             owner.release()

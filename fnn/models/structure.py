@@ -48,7 +48,7 @@ class Structure:
         _inputs: Any
 
         @property
-        def train_state(self) -> TrainState: ...
+        def _now(self) -> TrainState: ...
 
         def _trial(self, index: int = 0) -> Any: ...
 
@@ -180,7 +180,7 @@ class Structure:
     @property
     def output_names(self) -> list[str]:
         """The names of the outputs: the keys of a dict, or the names of their layers."""
-        self.train_state  # noqa: B018 - raises while the shape of the inputs is not known
+        self._now  # noqa: B018 - raises while the shape of the inputs is not known
         spec = output_spec(self.layer, self._trial())
         if isinstance(spec, dict):
             return sorted(spec)

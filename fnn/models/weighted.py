@@ -18,8 +18,9 @@ from fnn.core.layer import Layer
 from fnn.core.node import Node, input_specs, symbolic_call
 from fnn.core.process import check_process
 from fnn.core.seed import next_key
-from fnn.models import sharing
+from fnn.models import sharing, watching
 from fnn.models.structure import Structure
+from fnn.models.watching import Watched
 from fnn.training import inputs
 from fnn.training.prediction import predictor
 from fnn.training.state import TrainState
@@ -31,6 +32,7 @@ class Weighted(Structure):
     _train_state: TrainState | None = None
     _shares: tuple[sharing.Share, ...] = ()
     _as_layer: Layer | None = None
+    _watched: Watched | None = None
 
     def __init__(self, layer: Layer, seed: int | None = None, inputs: Any = None) -> None:
         self.layer, self.name = layer, layer.name or snake_case(type(self).__name__)
@@ -42,8 +44,9 @@ class Weighted(Structure):
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy takes over: all but the lock, and what ties this model to others."""
-        own = {"_train_state": self.train_state if self.built else None, "_shares": ()}
-        return {**vars(self), **own, "_training": None, "_as_layer": None, "_wired": None}
+        own = {"_train_state": self._now if self.built else None, "_shares": ()}
+        ties = dict.fromkeys(("_training", "_as_layer", "_wired", "_watched"))
+        return {**vars(self), **own, **ties}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _training=threading.Lock())
@@ -59,49 +62,82 @@ class Weighted(Structure):
 
     @property
     def train_state(self) -> TrainState:
-        """All that training changes, as one pytree. Assigning one goes on from there."""
+        """All that training changes, as one pytree. Assigning one goes on from there.
+
+        An array assigned inside its dicts counts too, as in those of `params`.
+        """
+        self._watch()
+        return self._now
+
+    @train_state.setter
+    def train_state(self, state: TrainState) -> None:
+        self._now = state
+        self._watch()
+
+    @property
+    def _now(self) -> TrainState:
+        """The state as `train_state` has it, for those who leave its dicts as they are."""
         if self._train_state is None:
             raise ValueError(
                 f"expected the model {self.name!r} to have weights, received one whose input shape "
                 "is not known yet; do give input_shape=(...) to its first layer, call "
                 "model.build((None, 10)), or fit or predict first"
             )
+        if self._watched is not None:
+            watching.take_assigned(self)
         for share in self._shares:
             self._train_state = share.pull(self._train_state)
         return self._train_state
 
-    @train_state.setter
-    def train_state(self, state: TrainState) -> None:
-        self._train_state = state
+    @_now.setter
+    def _now(self, state: TrainState) -> None:
+        self._train_state, self._watched = state, None
         for share in self._shares:
             share.push(state)
 
+    def _watch(self) -> Watched:
+        """The watch over the dicts of the weights, which are about to be shown."""
+        now, watched = self._now, self._watched
+        if watched is None or not watched.is_of(now):
+            watched = self._watched = Watched(now)
+        return watched
+
     @property
     def params(self) -> Any:
-        """The weights that learn, nested by layer. Assign a tree like it to replace them."""
+        """The weights that learn, in dicts nested by layer.
+
+        Assign a tree like it to replace them, or an array inside it to replace that one: `params[
+        "dense"]["bias"] = array` is checked and taken over at the next use of the model. After
+        training or another assignment of weights, an earlier tree is a picture of what was.
+        """
         return self._ordered[0]
 
     @params.setter
     def params(self, params: Any) -> None:
-        checked = tree.checked("params", params, self.train_state.params)
-        self.train_state = self.train_state.replace(params=checked)
+        checked = tree.checked("params", params, self._now.params)
+        self._now = self._now.replace(params=checked)
 
     @property
     def state(self) -> Any:
-        """What moves without learning (running averages), nested by layer."""
+        """What moves without learning (running averages), in dicts nested by layer, as `params`."""
         return self._ordered[1]
 
     @state.setter
     def state(self, state: Any) -> None:
-        checked = tree.checked("state", state, self.train_state.state)
-        self.train_state = self.train_state.replace(state=checked)
+        checked = tree.checked("state", state, self._now.state)
+        self._now = self._now.replace(state=checked)
 
     @property
     def _ordered(self) -> tuple[Any, Any]:
         """Params and state with their dicts in the order of creation."""
-        now = self.train_state
-        written = weight_spec(self.layer, self._trial())
-        return tree.same_order(now.params, written[0]), tree.same_order(now.state, written[1])
+        watched = self._watch()
+        if watched.view is None:
+            params, state = weight_spec(self.layer, self._trial())
+            watched.view = (
+                tree.same_order(watched.params, params),
+                tree.same_order(watched.state, state),
+            )
+        return watched.view
 
     def build(self, input_shape: Any) -> None:
         """Makes the weights for inputs of this shape, the batch included: `(None, 28, 28, 1)`."""
@@ -118,7 +154,7 @@ class Weighted(Structure):
 
     def _start_from(self, params: Any, state: Any) -> None:
         """Begins with these weights, but for layers that have some: here before, or elsewhere."""
-        before = self._train_state
+        before = self._now if self.built else None
         now = TrainState(params, state, None, random.fold_in(self._key, salt("train")))
         self._train_state = now if before is None else sharing.keep(self, before, now)
         self._shares = tuple(sharing.shares(self, now))
@@ -155,10 +191,10 @@ class Weighted(Structure):
                 f"expected {len(old)} arrays like those of get_weights, received {len(arrays)}"
                 + "".join(f"\n  {line}" for line in wrong)
             )
-        parts: dict[str, Any] = {"params": self.train_state.params, "state": self.train_state.state}
+        parts: dict[str, Any] = {"params": self._now.params, "state": self._now.state}
         for (part, path, a), b in zip(old, arrays, strict=True):
             parts[part] = tree.put(parts[part], path, tree.owned(b, a.dtype))
-        self.train_state = self.train_state.replace(**parts)
+        self._now = self._now.replace(**parts)
 
     def _in_order(self, place: tree.Path = ()) -> list[tuple[str, tree.Path, Any]]:
         """Every weight as ("params" or "state", path, array on the device), in Keras's order.
@@ -187,7 +223,7 @@ class Weighted(Structure):
         return [array for array, learns in self._which_learn() if not learns]
 
     def _which_learn(self) -> Iterator[tuple[jax.Array, bool]]:
-        learning = dict(tree.flatten(weights.split(self.layer, self.train_state.params)[0]))
+        learning = dict(tree.flatten(weights.split(self.layer, self._now.params)[0]))
         for part, path, array in self._in_order():
             yield array, part == "params" and path in learning
 
@@ -251,7 +287,7 @@ class Weighted(Structure):
 
         Under a transformation of JAX they do not: what it traces has no numbers yet.
         """
-        now, carry = self.train_state, self._carry
+        now, carry = self._now, self._carry
         outputs, state = predictor(self.layer, x).step(now.params, now.state, x)
         if carry and not any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(state)):
             carry((now.params, state))
@@ -262,6 +298,4 @@ class Weighted(Structure):
         """What keeps the state after an inference; None where no layer is stateful."""
         if not weights.is_stateful(self.layer):
             return None
-        return lambda weighted: setattr(
-            self, "train_state", self.train_state.replace(state=weighted[1])
-        )
+        return lambda weighted: setattr(self, "train_state", self._now.replace(state=weighted[1]))

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import io
 import json
 import os
-import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fnn.core import tree
-from fnn.core.config import from_config, to_config
 from fnn.core.files import write_whole
-from fnn.core.node import Node, input_specs
+from fnn.saving.description import describe
+from fnn.saving.tensors import (
+    HEADER_LIMIT,
+    PIECE,
+    FileError,
+    Tensors,
+    damaged,
+    encode,
+    parse,
+)
 
 FORMAT = 1
 MEMBERS = ("manifest.json", "config.json", "weights.safetensors")
-HDF5 = b"\x89HDF\r\n\x1a\n"
-
-
-class FileError(ValueError):
-    """A file that is damaged, of another format, or does not fit the model."""
 
 
 def save_model(model: Any, path: Any, overwrite: bool = True) -> None:
@@ -37,7 +41,7 @@ def save_model(model: Any, path: Any, overwrite: bool = True) -> None:
     3
     """
     model.train_state  # noqa: B018 - says so if there are no weights yet
-    config = json.dumps(_model_config(model), indent=1, allow_nan=False).encode()
+    config = json.dumps(describe(model), indent=1, allow_nan=False).encode()
     weights = _weights(model)
     digests = {
         name: hashlib.sha256(data).hexdigest()
@@ -60,189 +64,198 @@ def save_weights(model: Any, path: Any, overwrite: bool = True) -> None:
 
 
 def _weights(model: Any) -> bytes:
-    from safetensors.numpy import save
-
-    now = model.train_state
-    named = {
-        "/".join((part, *path)): np.asarray(leaf, order="C")
-        for part, branch in (("params", now.params), ("state", now.state))
-        for path, leaf in tree.flatten(branch)
-    }
-    return save(named, metadata={"format": "fnn"})
-
-
-def _model_config(model: Any) -> dict[str, Any]:
-    return {
-        "class": type(model).__name__,
-        "name": model.name,
-        "layer": to_config(model.layer),
-        "inputs": _describe_inputs(model._inputs),
-        "compile": _compile_config(model._compiled),
-    }
-
-
-def _describe_inputs(inputs: Any) -> Any:
-    if isinstance(inputs, tuple):
-        return [_describe_inputs(item) for item in inputs]
-    if isinstance(inputs, dict):
-        return {name: _describe_inputs(item) for name, item in inputs.items()}
-    return {"shape": list(inputs.shape), "dtype": str(inputs.dtype), "name": inputs.name}
-
-
-def _compile_config(compiled: dict[str, Any] | None) -> Any:
-    """What `compile` was given, None if something in it has no name in a file."""
-    if compiled is None:
-        return None
-    try:
-        return {name: _plain(value) for name, value in compiled.items()}
-    except ValueError:
-        return None
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {"by": {name: _plain(item) for name, item in value.items()}}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return to_config(value)
+    return encode(named(model.train_state))
 
 
 def load_weights(model: Any, path: Any) -> None:
-    """Gives `model` the weights of a file by `save_weights` or `save`."""
-    data = _bytes(path)
-    weights = read(path)[1] if data[:2] == b"PK" else _tensors(data, path)
-    assign(model, weights, path)
+    """Gives `model` the weights of a file by `save_weights` or `save`.
+
+    Safetensors files of other programs are read if names and shapes are those of the model. They
+    have no checksum, so damage to their values goes unnoticed: a warning is logged (`fnn`).
+    """
+    with _open(path) as file:
+        start = file.read(16)
+        if start[:2] == b"PK":
+            with opened(path) as saved:
+                return assign(model, saved.weights(model.train_state))
+        if start[8:9] != b"{":
+            _refuse_others(path, start, [])
+        file.seek(0)
+        tensors = Tensors(file, file.size, path)
+        _check_weights(tensors.tensors, model.train_state, path)
+        assign(model, tensors.load())
 
 
-def _bytes(path: Any) -> bytes:
+class _Pieces(io.BufferedReader):
+    """A file that is never asked for more than it has, nor for more at once than a header takes."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self.size = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = max(self.size - self.tell(), 0)
+        size = left if size is None or size < 0 else min(size, left)
+        if size > HEADER_LIMIT:
+            raise ValueError(f"{size} bytes where {HEADER_LIMIT} are allowed")
+        return super().read(size)
+
+
+def _open(path: Any) -> _Pieces:
+    """The file at `path`. Raises FileError for those that others wrote, saying what they are."""
     target = Path(os.path.expanduser(os.fspath(path)))
+    if target.is_dir():
+        raise IsADirectoryError(f"expected the path of a file, received the folder {target}")
     if not target.is_file():
         raise FileNotFoundError(f"expected a file, received {target}, where there is none")
-    data = target.read_bytes()
-    if data.startswith(HDF5):
-        raise FileError(_by_keras(path))
-    return data
+    return _Pieces(target)
 
 
-def _by_keras(path: Any) -> str:
-    return (
-        f"expected a file that fnn wrote, received {path}, written by Keras; do load it there, "
-        "and give a model of the same layers model.set_weights(keras_model.get_weights())"
-    )
+_OF_KERAS = (
+    "written by Keras; do load it there, and give a model of the same layers "
+    "model.set_weights(keras_model.get_weights())"
+)
+_WEIGHTS_ALONE = (
+    "which holds weights and no network; do make the model, and model.load_weights(path)"
+)
+_OF_NUMPY = "written by NumPy; do np.load it, and model.set_weights(arrays) in the order of layers"
+_OF_TORCH = "written by PyTorch; do save its tensors by safetensors, or model.set_weights(arrays)"
 
 
-def read(path: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The configuration and the weights in a saved model, after every check."""
-    data = _bytes(path)
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            infos = archive.infolist()
-            if "metadata.json" in archive.namelist():
-                raise FileError(_by_keras(path))
-            if tuple(info.filename for info in infos) != MEMBERS or any(
-                info.compress_type != zipfile.ZIP_STORED or info.file_size > len(data)
-                for info in infos
-            ):
-                raise FileError(damaged(path, f"expected the members {MEMBERS}, stored"))
-            manifest, config, tensors = (archive.read(name) for name in MEMBERS)
-        described = _parse(manifest)
-        version, digests = described["version"], described["sha256"]
-        if described["format"] != "fnn":
-            raise FileError(damaged(path, "it is not a file of fnn"))
+def _refuse_others(path: Any, start: bytes, members: list[str]) -> None:
+    """Raises FileError for a file that another program wrote, or one of weights alone."""
+    header = int.from_bytes(start[:8], "little")
+    for met, what in (
+        (start.startswith(b"\x89HDF\r\n\x1a\n") or "metadata.json" in members, _OF_KERAS),
+        (start[8:9] == b"{" and header <= HEADER_LIMIT, _WEIGHTS_ALONE),
+        (start.startswith(b"\x93NUMPY") or any(m.endswith(".npy") for m in members), _OF_NUMPY),
+        (any(m.endswith("data.pkl") for m in members), _OF_TORCH),
+    ):
+        if met:
+            raise FileError(f"expected a file that fnn wrote, received {path}, {what}")
+
+
+class SavedModel:
+    """What an open file by `save_model` holds: its `config`, and `weights` when asked for."""
+
+    def __init__(self, archive: zipfile.ZipFile, path: Any) -> None:
+        self.archive, self.path = archive, path
+        infos = archive.infolist()
+        if tuple(info.filename for info in infos) != MEMBERS:
+            raise damaged(path, f"expected the members {MEMBERS}, received {len(infos)} others")
+        for info in infos:
+            if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
+                raise damaged(path, f"expected {info.filename} stored as it is, not compressed")
+            if info.flag_bits & 1:
+                raise damaged(path, f"{info.filename} is encrypted")
+        described = parse(archive.read(MEMBERS[0]))
+        if described.get("format") != "fnn":
+            raise damaged(path, "it is not a file of fnn")
+        version, self.digests = described["version"], described["sha256"]
+        if type(version) is not int or version < 1:
+            raise damaged(path, f"its version is {version!r}")
         if version > FORMAT:
             raise FileError(
                 f"expected {path} in format {FORMAT} or older, received format {version}; "
                 "do install a newer fnn"
             )
-        for name, content in ((MEMBERS[1], config), (MEMBERS[2], tensors)):
-            if hashlib.sha256(content).hexdigest() != digests[name]:
-                raise FileError(damaged(path, f"the checksum of {name} differs"))
-        return _parse(config), _tensors(tensors, path)
+        self._verify(MEMBERS[1])
+        self.config = parse(archive.read(MEMBERS[1]))
+
+    def _verify(self, name: str) -> None:
+        total = hashlib.sha256()
+        with self.archive.open(name) as member:
+            while piece := member.read(PIECE):
+                total.update(piece)
+        if total.hexdigest() != self.digests[name]:
+            raise damaged(self.path, f"the checksum of {name} differs")
+
+    def weights(self, like: Any) -> dict[str, np.ndarray]:
+        """The arrays by their paths, which are those of the state `like`.
+
+        Raises FileError, before anything of their size is allocated, if they are others.
+        """
+        size = self.archive.getinfo(MEMBERS[2]).file_size
+        if size > tree.nbytes(named(like)) + HEADER_LIMIT:
+            raise damaged(self.path, f"its {size} bytes of weights are more than its network has")
+        self._verify(MEMBERS[2])
+        with self.archive.open(MEMBERS[2]) as member:
+            tensors = Tensors(member, size, self.path)
+            _check_weights(tensors.tensors, like, self.path)
+            return tensors.load("spared")  # the manifest has one
+
+
+@contextlib.contextmanager
+def opened(path: Any) -> Iterator[SavedModel]:
+    """A saved model, its configuration verified. Raises FileError for one that is not whole."""
+    with _open(path) as file, refused(path):
+        start = file.read(16)
+        _refuse_others(path, start, [])
+        with zipfile.ZipFile(file) as archive:
+            _refuse_others(path, start, archive.namelist())
+            yield SavedModel(archive, path)
+
+
+def unmakeable(path: Any, what: str) -> FileError:
+    """The error for a whole file whose network cannot be made."""
+    return FileError(f"expected a network that can be made, received {path}, which fails: {what}")
+
+
+@contextlib.contextmanager
+def refused(path: Any, says: Callable[[Any, str], FileError] = damaged) -> Iterator[None]:
+    """Turns whatever the content of a file makes fail into the one error of files."""
+    try:
+        yield
     except FileError:
         raise
-    except (
-        zipfile.BadZipFile,
-        KeyError,
-        TypeError,
-        ValueError,
-        EOFError,
-        RecursionError,
-        NotImplementedError,
-        OverflowError,
-        struct.error,
-    ) as error:
-        raise FileError(damaged(path, str(error) or type(error).__name__)) from error
+    except RecursionError as error:
+        raise says(path, "it is nested too deep") from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # of the disk
+            raise
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise says(path, f"{kind}{error}" if str(error) else type(error).__name__) from error
 
 
-def _parse(data: bytes) -> Any:
-    parsed = json.loads(data)
-    if not isinstance(parsed, dict):
-        raise ValueError("expected a JSON object")
-    return parsed
-
-
-def damaged(path: Any, what: str) -> str:
-    """The message for a file that is not whole."""
-    return f"expected a whole file, received {path}, which is damaged or not a saved model: {what}"
-
-
-def _tensors(data: bytes, path: Any) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load as load_tensors
-
-    try:
-        return load_tensors(data)
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise FileError(damaged(path, str(error))) from error
-
-
-def assign(model: Any, weights: dict[str, np.ndarray], path: Any) -> None:
-    """Puts weights by their paths into `model`: all of them, or an error with every difference."""
-    now = model.train_state
-    parts = {"params": now.params, "state": now.state}
-    wanted = {
+def named(state: Any) -> dict[str, Any]:
+    """Every leaf of params and state by its path in a file."""
+    return {
         "/".join((part, *where)): leaf
-        for part, branch in parts.items()
+        for part, branch in (("params", state.params), ("state", state.state))
         for where, leaf in tree.flatten(branch)
     }
-    lines = [f"{name}: missing in the file" for name in wanted if name not in weights]
-    lines += [f"{name}: not in the model" for name in weights if name not in wanted]
-    for name in wanted.keys() & weights.keys():
-        expected, found = wanted[name], weights[name]
-        if tuple(expected.shape) != found.shape or expected.dtype != found.dtype:
+
+
+def _check_weights(found: Mapping[str, Any], state: Any, path: Any) -> None:
+    """Raises FileError listing every difference of names, shapes and dtypes."""
+    wanted = named(state)
+    lines = [f"{name}: missing in the file" for name in wanted if name not in found]
+    lines += [f"{name}: not in the model" for name in found if name not in wanted]
+    for name in wanted.keys() & found.keys():
+        ours, theirs = wanted[name], found[name]
+        if tuple(ours.shape) != theirs.shape or ours.dtype != theirs.dtype:
             lines.append(
-                f"{name}: expected {expected.dtype}{list(expected.shape)}, "
-                f"found {found.dtype}{list(found.shape)}"
+                f"{name}: expected {ours.dtype}{list(ours.shape)}, "
+                f"found {theirs.dtype}{list(theirs.shape)}"
             )
     if lines:
         raise FileError(
             f"expected weights for this model in {path}, received differences:\n  "
             + "\n  ".join(sorted(lines))
         )
-    take = lambda part: tree.unflatten(
-        (where, tree.owned(weights["/".join((part, *where))]))
-        for where, _ in tree.flatten(parts[part])
-    )
-    params, state = take("params"), take("state")
-    model.train_state = now.replace(
-        params=tree.fill(now.params, params), state=tree.fill(now.state, state)
-    )
 
 
-def inputs_of(described: Any) -> Any:
-    """The input nodes that a saved model describes."""
-    if isinstance(described, list):
-        return tuple(map(inputs_of, described))
-    if set(described) == {"shape", "dtype", "name"}:
-        shape = tuple(described["shape"])
-        return Node(None, (), input_specs(shape, described["dtype"]), described["name"])
-    return {name: inputs_of(item) for name, item in described.items()}
-
-
-def from_plain(value: Any, custom: Mapping[str, Any] | None) -> Any:
-    """An argument of `compile` as it was given, from what a file says of it."""
-    if isinstance(value, dict) and list(value) == ["by"]:
-        return {name: from_plain(item, custom) for name, item in value["by"].items()}
-    if isinstance(value, list):
-        return [from_plain(item, custom) for item in value]
-    return from_config(value, custom)
+def assign(model: Any, weights: dict[str, np.ndarray]) -> None:
+    """Puts weights by their paths into `model`."""
+    now = model.train_state
+    parts = {
+        part: tree.fill(
+            branch,
+            tree.unflatten(
+                (where, tree.owned(weights["/".join((part, *where))]))
+                for where, _ in tree.flatten(branch)
+            ),
+        )
+        for part, branch in (("params", now.params), ("state", now.state))
+    }
+    model.train_state = now.replace(**parts)

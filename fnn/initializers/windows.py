@@ -1,0 +1,114 @@
+"""Window functions by the names that scipy gives them, computed by JAX."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+# Other names of scipy.signal.get_window, by the name of the function.
+_NAMES = {
+    "barthann": "brthan bth",
+    "bartlett": "bart brt",
+    "blackman": "black blk",
+    "blackmanharris": "blackharr bkh",
+    "bohman": "bman bmn",
+    "boxcar": "box ones rect rectangular",
+    "cosine": "halfcosine",
+    "exponential": "poisson",
+    "flattop": "flat flt",
+    "hamming": "hamm ham",
+    "hann": "han",
+    "lanczos": "sinc",
+    "nuttall": "nutl nut",
+    "parzen": "parz par",
+    "taylor": "taylorwin",
+    "triang": "triangle tri",
+    "tukey": "tuk",
+}
+WINDOWS = {name: main for main, others in _NAMES.items() for name in (main, *others.split())}
+
+
+def window(name: str, length: int, periodic: bool, dtype: Any = jnp.float32) -> Array:
+    """(length,): the window that `scipy.signal.get_window` calls by this name.
+
+    Symmetric, or the start of a symmetric one that is one value longer.
+
+    >>> [round(value, 6) for value in window("hann", 5, periodic=False).tolist()]
+    [0.0, 0.5, 1.0, 0.5, 0.0]
+    """
+    if length < 2:
+        return jnp.ones(length, dtype)
+    size = length + periodic
+    distance = jnp.abs(2 * jnp.arange(length) - (size - 1))  # from the middle, in half steps
+    return jnp.asarray(_FORMULAS[WINDOWS[name]](distance.astype(dtype), size), dtype)
+
+
+def _cosines(*terms: float) -> Callable[[Array, int], Array]:
+    """The sum of terms[k] * cos(k angle), the angle from 0 in the middle to pi at the ends."""
+
+    def formula(distance: Array, size: int) -> Array:
+        angle = math.pi * distance / (size - 1)
+        return sum((a * jnp.cos(k * angle) for k, a in enumerate(terms)), jnp.zeros_like(angle))
+
+    return formula
+
+
+def _barthann(distance: Array, size: int) -> Array:
+    part = distance / (size - 1)
+    return 0.62 - 0.24 * part + 0.38 * jnp.cos(math.pi * part)
+
+
+def _bohman(distance: Array, size: int) -> Array:
+    part = distance / (size - 1)
+    inside = (1 - part) * jnp.cos(math.pi * part) + jnp.sin(math.pi * part) / math.pi
+    return jnp.where(part < 1, inside, 0)
+
+
+def _parzen(distance: Array, size: int) -> Array:
+    part = distance / size
+    return jnp.where(distance <= (size - 1) / 2, 1 - 6 * part**2 + 6 * part**3, 2 * (1 - part) ** 3)
+
+
+def _taylor(distance: Array, size: int, number: int = 4, level: float = 30) -> Array:
+    """Side lobes `level` dB below the main one, the first `number` of them alike (Carrara 1995)."""
+    a2 = (math.acosh(10 ** (level / 20)) / math.pi) ** 2
+    stretch = number**2 / (a2 + (number - 0.5) ** 2)
+    orders = range(1, number)
+    total = jnp.ones_like(distance)
+    peak = 1.0
+    for m in orders:
+        above = math.prod(1 - m**2 / stretch / (a2 + (k - 0.5) ** 2) for k in orders)
+        below = 2 * math.prod(1 - m**2 / k**2 for k in orders if k != m)
+        term = -2 * (-1) ** m * above / below
+        total, peak = total + term * jnp.cos(math.pi * m * distance / size), peak + term
+    return total / peak
+
+
+def _tukey(distance: Array, size: int, tapered: float = 0.5) -> Array:
+    from_end = (1 - distance / (size - 1)) / tapered
+    return jnp.where(from_end < 1, (1 - jnp.cos(math.pi * from_end)) / 2, 1)
+
+
+_FORMULAS: dict[str, Callable[[Array, int], Array]] = {
+    "barthann": _barthann,
+    "bartlett": lambda distance, size: 1 - distance / (size - 1),
+    "blackman": _cosines(0.42, 0.5, 0.08),
+    "blackmanharris": _cosines(0.35875, 0.48829, 0.14128, 0.01168),
+    "bohman": _bohman,
+    "boxcar": lambda distance, size: jnp.ones_like(distance),
+    "cosine": lambda distance, size: jnp.cos(math.pi / 2 * distance / size),
+    "exponential": lambda distance, size: jnp.exp(-distance / 2),
+    "flattop": _cosines(0.21557895, 0.41663158, 0.277263158, 0.083578947, 0.006947368),
+    "hamming": _cosines(0.54, 0.46),
+    "hann": _cosines(0.5, 0.5),
+    "lanczos": lambda distance, size: jnp.sinc(distance / (size - 1)),
+    "nuttall": _cosines(0.3635819, 0.4891775, 0.1365995, 0.0106411),
+    "parzen": _parzen,
+    "taylor": _taylor,
+    "triang": lambda distance, size: 1 - distance / (size + size % 2),
+    "tukey": _tukey,
+}
