@@ -148,15 +148,23 @@ def seen():
 def test_the_network_is_traced_twice_before_the_first_step(seen):
     net = fnn.Sequential([Dense(4, "relu"), Seen(1), Dense(1)])
     net.compile("adam", "mse", metrics=["mae"])
-    net.fit(*task(100), batch_size=32, epochs=2, verbose=0)
+    net.fit(*task(96), batch_size=32, epochs=2, verbose=0)
     assert [kind for kind, _ in seen] == ["shapes", "train"]
+
+
+def test_a_batch_to_be_padded_is_looked_at_in_two_sizes_once(seen):
+    net = fnn.Sequential([Dense(4, "relu"), Seen(5), Dense(1)])
+    net.compile("adam", "mse", metrics=["mae"])
+    for examples in (100, 101, 127):
+        net.fit(*task(examples), batch_size=32, epochs=2, verbose=0)
+    assert [size for kind, (size, _) in seen if kind == "train"] == [32, 32, 2]
 
 
 def test_a_model_inside_a_model_is_not_traced_again_for_its_shapes(seen):
     inner = fnn.Sequential([Dense(4, "relu"), Seen(2), Dense(3)])
     net = fnn.Sequential([inner, fnn.Sequential([Dense(2)]), Dense(1)])
     net.compile("adam", "mse")
-    net.fit(*task(100), verbose=0)
+    net.fit(*task(96), verbose=0)
     assert [kind for kind, _ in seen] == ["shapes", "train"]
 
 
@@ -179,7 +187,7 @@ def test_sizes_that_the_model_leaves_free_are_traced_once_each(seen):
     net.compile("adam", "mse")
     for length in (3, 4):
         seen.clear()
-        for rows in (40, 41):
+        for rows in (32, 64):
             x = np.ones((rows, length, 2), "float32")
             net.fit(x, x[..., :1], verbose=0)
         assert [kind for kind, _ in seen] == ["shapes", "train"]

@@ -15,7 +15,6 @@ from fnn import losses, metrics, optimizers
 from fnn.core import tree
 from fnn.core.calling import applied_spec, output_spec
 from fnn.core.config import Fields
-from fnn.core.layer import Layer
 from fnn.core.masking import split_mask
 from fnn.models import sharing
 from fnn.models.weighted import Weighted
@@ -36,7 +35,7 @@ class Compiled(Weighted):
     _compiled: dict[str, Any] | None = None
     _rates: tuple[Any, ...] = ()  # that were set before there were weights
     _objective: Objective | None = None
-    _accepted: tuple[Layer, Any] | None = None  # the network, and inputs that it can take
+    _accepts: Any = None  # the program for inputs that the network was seen to take
     stop_training: bool = False
     history: History | None = None
 
@@ -139,10 +138,10 @@ class Compiled(Weighted):
     def _examples(self, x: Any) -> Any:
         """`x` as the inputs of the network, which can take them: shapes, and ids in range."""
         x = self._as_inputs(x, self._compiled is None or self._compiled["checks"])
-        kind = jax.tree.map(lambda a: (a.shape[1:], a.dtype), x)
-        if self._accepted is None or self._accepted != (self.layer, kind):
+        program = self._predictor(x)
+        if self._accepts is not program:
             self._output_specs(x)
-            self._accepted = self.layer, kind
+            self._accepts = program
         checks.input_values(self.layer, x)
         return x
 

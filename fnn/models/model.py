@@ -25,7 +25,7 @@ from fnn.training.diagnosis import diagnose
 from fnn.training.history import History
 from fnn.training.hooks import CallbackList, as_list
 from fnn.training.loop import train
-from fnn.training.prediction import PREDICT_HOOKS, pieces, predict, predict_at_once, predictor
+from fnn.training.prediction import PREDICT_HOOKS, pieces, predict, predict_at_once
 from fnn.training.ragged import why_not_padded_in_prediction
 from fnn.training.step import (
     make_eval_step,
@@ -291,14 +291,14 @@ class Model(Batchwise):
 
     def _capacity(self, x: Any, size: int) -> int:
         now, batch = self._now, tree.resized(x, size)
-        return predictor(self.layer, x).capacity(now.params, now.state, batch)
+        return self._predictor(x).capacity(now.params, now.state, batch)
 
     def _run_piece(self, like: Any, size: int, carry: Any) -> Any:
         """The function that dispatches a piece, of batches of `size`, with the weights of then.
 
         `like` is a batch of such examples.
         """
-        program = predictor(self.layer, like)
+        program = self._predictor(like)
 
         def run(x: Any, valid: int) -> Any:
             now = self._now

@@ -22,7 +22,7 @@ from fnn.models import sharing, watching
 from fnn.models.structure import Structure
 from fnn.models.watching import Watched
 from fnn.training import inputs
-from fnn.training.prediction import predictor
+from fnn.training.prediction import Predictor, predictor
 from fnn.training.state import TrainState
 
 
@@ -32,6 +32,7 @@ class Weighted(Structure):
     _train_state: TrainState | None = None
     _shares: tuple[sharing.Share, ...] = ()
     _as_layer: Layer | None = None
+    _last_predictor: tuple[Layer, Any, Predictor] | None = None
     _watched: Watched | None = None
 
     def __init__(self, layer: Layer, seed: int | None = None, inputs: Any = None) -> None:
@@ -45,7 +46,8 @@ class Weighted(Structure):
     def __getstate__(self) -> dict[str, Any]:
         """What a copy takes over: all but the lock, and what ties this model to others."""
         own = {"_train_state": self._now if self.built else None, "_shares": ()}
-        ties = dict.fromkeys(("_training", "_as_layer", "_wired", "_watched"))
+        tied = "_training", "_as_layer", "_wired", "_watched", "_last_predictor", "_accepts"
+        ties = dict.fromkeys(tied)
         return {**vars(self), **own, **ties}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -288,10 +290,21 @@ class Weighted(Structure):
         Under a transformation of JAX they do not: what it traces has no numbers yet.
         """
         now, carry = self._now, self._carry
-        outputs, state = predictor(self.layer, x).step(now.params, now.state, x)
+        outputs, state = self._predictor(x).step(now.params, now.state, x)
         if carry and not any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(state)):
             carry((now.params, state))
         return outputs
+
+    def _predictor(self, x: Any) -> Predictor:
+        """The compiled forward function for inputs like `x`; the last one is at hand."""
+        if hasattr(x, "shape"):
+            kind: Any = x.shape[1:], x.dtype
+        else:
+            kind = jax.tree.map(lambda a: (a.shape[1:], a.dtype), x)
+        last = self._last_predictor
+        if last is None or last[0] is not self.layer or last[1] != kind:
+            last = self._last_predictor = self.layer, kind, predictor(self.layer, x)
+        return last[2]
 
     @property
     def _carry(self) -> Callable[[Any], None] | None:
