@@ -156,13 +156,19 @@ def _output_spec(layer: Layer, treedef: Any, leaves: tuple[Any, ...]) -> Any:
 
 def applied_spec(layer: Layer, params: Params, state: State, x: Any) -> Any:
     """Shapes and dtypes that `layer` returns with these weights; raises if `x` does not fit."""
+    return strip_logits(activated_spec(layer, params, state, x))
+
+
+def activated_spec(layer: Layer, params: Params, state: State, x: Any) -> Any:
+    """As `applied_spec`, with `Activated` for outputs that end in a softmax or sigmoid."""
     leaves, treedef = jax.tree.flatten(tree.spec((params, state, x)))
     return _applied_spec(layer, treedef, tuple(leaves))
 
 
 @functools.lru_cache(maxsize=256)
 def _applied_spec(layer: Layer, treedef: Any, leaves: tuple[Any, ...]) -> Any:
-    run = lambda params, state, x: call(layer, params, state, x, INFERENCE)[0]
+    ctx = Context(logits=True)
+    run = lambda params, state, x: call(layer, params, state, x, ctx)[0]
     return jax.eval_shape(run, *treedef.unflatten(leaves))
 
 
