@@ -1,7 +1,9 @@
 """Class weights: what the class of a target is, against live Keras and the definition in NumPy."""
 
+import jax.numpy as jnp
 import keras
 import numpy as np
+import optax
 import pytest
 
 import fnn
@@ -116,6 +118,18 @@ CASES = {
     "a function of one's own": (
         [Dense(1)], lambda t, p: abs(t - p), X, BINARY, TWO, lambda p: abs(BINARY - p[:, 0]),
         BINARY,
+    ),
+    "a function of labels": (
+        MANY, lambda t, p: losses.sparse_categorical_crossentropy(t, p), X, LABELS[:, None], THREE,
+        lambda p: of_class(LABELS, p), LABELS,
+    ),
+    "labels of optax": (
+        [Dense(K)], optax.losses.softmax_cross_entropy_with_integer_labels, X, LABELS, THREE,
+        lambda z: of_class(LABELS, softmax(z)), LABELS,
+    ),
+    "labels of embeddings": (
+        [Dense(2)], lambda t, p: jnp.square(p).sum(-1), X, LABELS, THREE,
+        lambda p: (p**2).sum(-1), LABELS,
     ),
     "an ensemble": (
         [Ensemble(Dense(1, "sigmoid"), 2)], "bce", X, BINARY, TWO,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -28,8 +29,7 @@ def class_weights(
         objective.goals, parts, y or (None,) * len(names), specs, activated, strict=True
     ):
         if part is None:
-            rows = next(len(one) for one in y if one is not None)
-            found.append(np.ones(rows, np.float32))
+            found.append(np.ones(spec.shape[0], np.float32))
             continue
         if y_true is None or goal.loss is None:
             raise ValueError(
@@ -116,16 +116,14 @@ def classes_of(
             f"expected a loss with a value for each example to weigh by class, received {loss!r}, "
             "which gives one number for the batch; weigh the classes inside the loss"
         )
-    axis = getattr(loss, "axis", -1)
-    if loss.targets == "labels" or (loss.targets == "any" and y.shape == shape[:-1]):
-        if loss.targets == "any":
-            return _integers(y, loss), shape[-1] if shape[-1] > 1 else None
-        classes = list(shape)
-        number = classes.pop(axis)
-        return y.reshape(classes).astype(np.int64), number
-    if len(shape) < 2 or shape[-1] == 1:
+    axis, whole = getattr(loss, "axis", -1), y.size == math.prod(shape)
+    if loss.targets == "labels":
+        return y.reshape(np.delete(shape, axis)).astype(np.int64), shape[axis]
+    if whole and (len(shape) < 2 or shape[-1] == 1):
         entries = y.reshape(shape if len(shape) < 2 else shape[:-1])
-    elif loss.targets == "classes" or activation == "softmax":
+    elif loss.targets == "any" and y.size == math.prod(shape[:-1]):
+        entries = y.reshape(shape[:-1])
+    elif whole and (loss.targets == "classes" or activation == "softmax"):
         return y.reshape(shape).argmax(axis), shape[axis]
     elif loss.two_classes:
         entries = y.reshape(shape)
