@@ -90,6 +90,14 @@ def test_the_output_is_named():
         net.fit(X, [LABELS, LABELS], verbose=0)
 
 
+@pytest.mark.parametrize("end", [[Dense(1, "softmax")], [Dense(1), Activation("softmax")]])
+def test_a_softmax_over_one_unit_is_an_error(end):
+    for loss in ("binary_crossentropy", "mse"):
+        layers = [layer.replace() for layer in end]
+        with pytest.raises(ValueError, match=r"a softmax over 1 unit, which is always 1; pass"):
+            run(layers, loss, BITS)
+
+
 OTHER = {
     "linear": ([Dense(3)], "sparse_categorical_crossentropy", LABELS, "softmax"),
     "linear by name": ([Dense(3, "linear")], SPARSE(), LABELS, "softmax"),

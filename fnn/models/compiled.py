@@ -174,7 +174,7 @@ class Compiled(Weighted):
             self.layer.ensemble_size,
         )
         last = endings.last_layers(self.layer, self._inputs, len(outputs))
-        endings.check(objective, endings.activations(outputs), last)
+        endings.check(objective, outputs, last)
         self._check_values(objective, arrays)
         self._objective = objective
         return objective

@@ -56,14 +56,18 @@ def _ends(made: Any) -> list[Layer | None]:
     return _ends(made.x) if layer.only_moves else [layer]
 
 
-def check(objective: Objective, activated: list[str | None], last: list[Layer | None]) -> None:
+def check(objective: Objective, outputs: list[Any], last: list[Layer | None]) -> None:
     """Compares what each output ends in with what its loss and metrics take.
 
-    Raises ValueError for logits expected of a softmax or sigmoid. Warns where probabilities are
+    `outputs` are shapes, `Activated` where they end in softmax or sigmoid. Raises ValueError for
+    logits expected of these, and for a softmax over one unit. Warns where probabilities are
     expected and the last layer is known to compute something else. A layer or function of your own
     may compute probabilities inside, so nothing is said of those.
     """
-    for goal, activation, layer in zip(objective.goals, activated, last, strict=True):
+    for goal, output, layer in zip(objective.goals, outputs, last, strict=True):
+        if goal.loss is not None and layer is not None:
+            _refuse_constant(goal.name, output.shape, layer)
+        activation = output.activation if is_activated(output) else None
         for value in (goal.loss, *(metric for _, metric, _ in goal.metrics)):
             value = getattr(value, "metric", value)  # of an ensemble
             value = getattr(value, "goal", value)  # the loss that a metric is the mean of
@@ -71,6 +75,18 @@ def check(objective: Objective, activated: list[str | None], last: list[Layer | 
                 _refuse_logits(value, goal.name, activation)
             elif layer is not None:
                 _warn_of_other_values(value, goal.name, layer)
+
+
+def _refuse_constant(output: str, shape: tuple[int, ...], layer: Layer) -> None:
+    if shape[-1:] == (1,) and _is(_activation(layer), "softmax"):
+        raise ValueError(
+            f"the output {output!r} ends in {layer!r}, a softmax over 1 unit, which is always 1; "
+            'pass activation="sigmoid", or give the layer a unit for each class'
+        )
+
+
+def _activation(layer: Layer) -> Any:
+    return layer.activation if layer.ends_in_activation else "unknown"  # type: ignore[attr-defined]
 
 
 def _refuse_logits(value: Any, output: str, activation: str) -> None:
@@ -84,9 +100,8 @@ def _refuse_logits(value: Any, output: str, activation: str) -> None:
 
 def _warn_of_other_values(value: Any, output: str, layer: Layer) -> None:
     form = getattr(value, "logits", None)
-    activation = getattr(layer, "activation", None) if layer.ends_in_activation else "unknown"
     others = _BELOW_ZERO if form != "odds" else (*_BELOW_ZERO, *_ABOVE_ONE)
-    if form is None or not any(_is(activation, name) for name in others):
+    if form is None or not any(_is(_activation(layer), name) for name in others):
         return
     advice = 'activation="sigmoid"' if form == "odds" else 'activation="softmax"'
     if hasattr(value, "from_logits"):
