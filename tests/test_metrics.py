@@ -566,16 +566,27 @@ REPEATED = {
 }
 
 
-@pytest.mark.parametrize("shape", REPEATED)
+# Keras takes weights of the entries of an example for these, for the others of examples alone.
+OF_ENTRIES = [
+    "Precision",
+    "TruePositives",
+    "AUC",
+    "BinaryAccuracy",
+    "R2Score",
+    "RootMeanSquaredError",
+]
+OF_EXAMPLES = ["MeanSquaredError", "CategoricalCrossentropy", "CategoricalAccuracy"]
+
+
 @pytest.mark.parametrize(
-    "name",
-    ["Precision", "TruePositives", "AUC", "BinaryAccuracy", "R2Score", "RootMeanSquaredError",
-     "MeanSquaredError", "CategoricalCrossentropy", "CategoricalAccuracy"],
-)  # fmt: skip
+    ("name", "shape"),
+    [
+        *((name, shape) for name in OF_ENTRIES for shape in REPEATED),
+        *((name, shape) for name in OF_EXAMPLES for shape in REPEATED if shape != "(1, 2)"),
+    ],
+)
 def test_weights_are_repeated_as_in_keras(keras, name, shape):
-    weight, one_value = REPEATED[shape], name.startswith(("MeanSq", "Categorical"))
-    if one_value and shape == "(1, 2)":
-        pytest.skip("Keras takes no weight for each entry here")
+    weight = REPEATED[shape]
     with keras_rules():
         oracle = getattr(keras.metrics, name)()
         oracle.update_state(*WIDE, sample_weight=weight)
