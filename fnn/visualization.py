@@ -56,14 +56,20 @@ def plot_predictions(
     images `(n, height, width)` or `(n, height, width, 1 or 3)`; labels and predicted `(n,)`
     classes, or `(n, classes)` one-hot and probabilities, whose largest is shown. The first 40
     images are drawn; the title counts over all. `path` and `figure` are those of `plot_history`.
-    Raises ValueError unless there are as many labels and predictions as images, ImportError
-    without matplotlib.
+    Raises TypeError for a model, ValueError unless there are as many labels and predictions as
+    images, ImportError without matplotlib.
 
     >>> images = np.zeros((3, 8, 8))
     >>> figure = fnn.visualization.plot_predictions(images, [3, 1, 4], [3, 1, 9])
     >>> figure.axes[2].get_title()
     '9, is 4'
     """
+    for name, value in (("images", images), ("labels", labels), ("predicted", predicted)):
+        if hasattr(value, "predict"):
+            raise TypeError(
+                f"plot_predictions draws arrays, received the model {value.name!r} as {name}; "
+                "call plot_predictions(images, labels, model.predict(images))"
+            )
     images, (truth, _), (guess, share) = np.asarray(images), _classes(labels), _classes(predicted)
     if not 0 < len(images) == len(truth) == len(guess) or images.ndim not in (3, 4):
         raise ValueError(

@@ -80,6 +80,16 @@ CASES = {
     "int64 too large": (one_unit, (np.full((64, 10), 2**40), np.zeros(64)), ["int32", str(2**40)]),
     "no rows axis": (one_unit, (np.float32(3), np.zeros(64)), ["rows", "3"]),
     "no targets": (one_unit, (x(), None), ["targets", "y=None"]),
+    "label inf": (
+        three_classes, (x(), np.where(np.arange(64) == 5, np.inf, LABELS)), ["inf at row 5"],
+    ),
+    "inf in y": (one_unit, (x(), np.full(64, -np.inf)), ["finite", "-inf", "row 0"]),
+    "one axis more": (
+        one_unit, (np.ones((64, 5, 10)), np.zeros((64, 5, 1))), ["(None, 10)", "(64, 5, 10)"],
+    ),
+    "two arrays for one input": (
+        one_unit, ([x(), x()], np.zeros(2)), ["(None, 10)", "a list of 2 arrays, read as one"],
+    ),
 }  # fmt: skip
 
 
@@ -114,13 +124,29 @@ ARGUMENTS = {
     "batch_size -1": ({"batch_size": -1}, "batch_size"),
     "batch_size 2.5": ({"batch_size": 2.5}, "batch_size"),
     "epochs -1": ({"epochs": -1}, "epochs"),
+    "split NaN": ({"validation_split": np.nan}, "validation_split .* received nan"),
+    "split as a string": ({"validation_split": "0.2"}, "validation_split .* received '0.2'"),
+    "split below 0": ({"validation_split": -0.2}, "validation_split"),
+    "validation_steps 0": (
+        {"validation_data": (x(), LABELS % 2), "validation_steps": 0},
+        "validation_steps .* 0",
+    ),
+    "validation_batch_size 0": (
+        {"validation_split": 0.5, "validation_batch_size": 0},
+        "validation_batch_size .* 0",
+    ),
+    "validation without examples": (
+        {"validation_data": (x(0), np.zeros(0))},
+        "expected samples, received an empty batch",
+    ),
+    "infinite weight": ({"sample_weight": np.full(64, np.inf)}, "finite, received inf"),
     "split 1": ({"validation_split": 1.0}, "validation_split"),
     "split so large that no row is left": ({"validation_split": 0.999}, "validation_split"),
     "weights of another length": ({"sample_weight": np.ones(63)}, "63"),
     "negative weight": ({"sample_weight": -np.ones(64)}, "sample_weight"),
     "NaN weight": ({"sample_weight": np.full(64, np.nan)}, "sample_weight"),
     "no weight at all": ({"sample_weight": np.zeros(64)}, "sample_weight"),
-    "class without weight": ({"class_weight": {0: 1.0}}, "class_weight"),
+    "no weights of classes": ({"class_weight": {}}, "class_weight"),
     "weight without class": ({"class_weight": {0: 1.0, 1: 1.0, 7: 2.0}}, "7"),
     "verbose": ({"verbose": 7}, "verbose"),
 }
@@ -252,3 +278,76 @@ def test_checks_can_be_left_out():
     model.compile("adam", "mse", checks=False, guard="skip")
     model.fit(with_nan(), np.zeros(64), verbose=0)
     assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+@pytest.mark.parametrize("call", ["evaluate", "test_on_batch", "train_on_batch"])
+def test_infinite_weights_are_refused_as_in_fit(call):
+    model, weight = one_unit(), np.ones(64)
+    weight[3] = np.inf
+    with pytest.raises(ValueError, match=r"expected sample_weight of at least 0 and finite.* inf"):
+        getattr(model, call)(x(), np.zeros(64), sample_weight=weight)
+
+
+@pytest.mark.parametrize("call", ["evaluate", "predict", "predict_on_batch", "call"])
+@pytest.mark.parametrize("given", [np.ones((64, 5, 10), "float32"), [x(), x()]])
+def test_inputs_of_another_number_of_axes(call, given):
+    """A Dense layer takes them; the model states other inputs."""
+    model = one_unit()
+    run = {
+        "evaluate": lambda: model.evaluate(given, np.zeros((64, 5, 1)), verbose=0),
+        "predict": lambda: model.predict(given, verbose=0),
+        "predict_on_batch": lambda: model.predict_on_batch(given),
+        "call": lambda: model(given),
+    }
+    with pytest.raises(ValueError, match=r"expected inputs of shape \(None, 10\).*received"):
+        run[call]()
+
+
+def test_a_list_of_examples_is_one_array():
+    model = one_unit()
+    rows = list(x(3))
+    np.testing.assert_array_equal(model.predict(rows, verbose=0), model.predict(x(3), verbose=0))
+
+
+def test_an_axis_of_length_1_at_the_end_is_no_difference():
+    """As in Keras: y `(100, 3, 1)` for outputs `(100, 3)`, and the reverse: the same numbers."""
+    inputs, y = x(100), np.random.default_rng(1).normal(size=(100, 3)).astype("float32")
+    for last, given in (([], y[..., None]), ([Reshape((3, 1))], y)):
+        models = [
+            fnn.Sequential([Dense(3, input_shape=(10,)), *last], seed=0) for last in (last, [])
+        ]
+        for model, targets in zip(models, (given, y), strict=True):
+            model.compile(fnn.optimizers.SGD(0.1), "mse", metrics=["mae"])
+            data = {"validation_data": (inputs, targets), "verbose": 0, "shuffle": False}
+            model.history_of = model.fit(inputs, targets, **data).history
+            model.found = model.evaluate(inputs, targets, verbose=0)
+        error = models[0].predict(inputs, verbose=0).reshape(y.shape).astype("float64") - y
+        assert models[0].found == pytest.approx([(error**2).mean(), abs(error).mean()], rel=1e-5)
+        assert models[0].found == pytest.approx(models[1].found, rel=1e-6)
+        for name in ("loss", "mae", "val_loss", "val_mae"):
+            assert models[0].history_of[name] == pytest.approx(models[1].history_of[name], rel=1e-6)
+        for a, b in zip(models[0].get_weights(), models[1].get_weights(), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("loss", ["categorical_crossentropy", "categorical_focal_crossentropy"])
+def test_targets_that_sum_to_more_than_1_are_warned_of(loss):
+    model = three_classes(loss)
+    with pytest.warns(
+        UserWarning, match="expected targets that sum to 1 over the classes"
+    ) as found:
+        model.evaluate(x(), 2 * ONE_HOT, verbose=0)
+    assert len(found) == 1
+    several = ONE_HOT.copy()
+    several[3] = [1, 1, 0]
+    with pytest.warns(UserWarning, match="use binary_crossentropy where an example may have"):
+        model.evaluate(x(), several, verbose=0)
+    none = ONE_HOT.copy()
+    none[3:5] = 0  # what one_hot makes of -1
+    for right in (none, 0.9 * ONE_HOT + 0.1 / 3):
+        model.evaluate(x(), right, verbose=0)
+
+
+def test_functions_of_a_users_may_be_given_infinite_targets():
+    model = one_unit(lambda t, p: np.e ** -abs(t - p))
+    assert model.evaluate(x(), np.full(64, np.inf), verbose=0) == 0

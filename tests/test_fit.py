@@ -871,9 +871,8 @@ def test_weights_of_classes_need_not_be_all_in_the_batch():
     labels = np.sort(np.arange(100) % 3)
     net.fit(x, labels, class_weight=weights, validation_split=0.5, verbose=0)
     for wrong, error, message in (
-        ({0: 1.0, 1: 1.0}, ValueError, r"each of the classes 0\.\.2, received none for \[2\]"),
         ({0: 1.0, 1: 1.0, 2: 1.0, 3: 1.0}, ValueError, r"received one for \[3\]"),
-        ({0: -1.0, 1: 1.0, 2: 1.0}, ValueError, "class_weight of at least 0, received -1"),
+        ({0: -1.0, 1: 1.0, 2: 1.0}, ValueError, "class_weight of at least 0 .*received -1"),
         ([1.0, 2.0, 3.0], TypeError, "class_weight as a dict from class to weight"),
     ):
         with pytest.raises(error, match=message):

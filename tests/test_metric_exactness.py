@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+import fnn
 from fnn import losses, metrics
 from fnn.core.config import from_config, to_config
 from fnn.metrics import (
@@ -21,6 +22,7 @@ from fnn.metrics import (
     Sum,
     exact,
 )
+from fnn.training.state import Tally, add
 from tests.test_metrics import (
     CLASSES,
     MANY,
@@ -305,6 +307,60 @@ def test_the_stateful_face_of_keras():
     total = Sum()
     total.update_state(jnp.ones(3))
     assert total.result() == 3
+
+
+def test_a_mean_over_millions_of_batches_is_as_right_as_over_one():
+    tally = lambda value: Tally(Mean(), {"total": value, "count": jnp.ones(())})
+    tenth = jnp.float32(0.1)
+    more = lambda _, sums: add(sums, {"loss": tally(tenth)})
+    start = {"loss": tally(tenth)}
+    whole = jax.jit(lambda: jax.lax.fori_loop(1, 2_000_000, more, start))()
+    assert whole["loss"].result == tenth
+    plain = jax.lax.fori_loop(0, 2_000_000, lambda _, total: total + tenth, jnp.float32(0))
+    assert abs(plain / 2e6 - 0.1) > 1e-5  # what it would be
+
+
+def test_what_is_not_finite_stays_so_in_sums():
+    for value in (jnp.inf, -jnp.inf, jnp.nan):
+        sums, lost = jnp.float32(1), jnp.float32(0)
+        for more in (value, 1.0):
+            sums, lost = exact.add(sums, lost, jnp.float32(more))
+        np.testing.assert_equal(float(sums + lost), float(value))
+    sums, lost = exact.add(jnp.int32(2), jnp.int32(0), jnp.int32(3))  # integers lose nothing
+    assert (sums.item(), lost.item(), lost.dtype) == (5, 0, "int32")
+
+
+BIG = 2.0**24  # to which float32 adds no 1
+VALUES = np.array([BIG, *np.ones(1024)], "float32")
+
+
+@pytest.mark.parametrize("size", [1, 64])
+def test_small_batches_after_a_large_one_count(size):
+    """In the loss of `evaluate` and `fit`, in metrics, weighted or not, and batch by batch."""
+    net = fnn.Sequential([fnn.layers.Dense(1, kernel_initializer="zeros", input_shape=(1,))])
+    net.compile(fnn.optimizers.SGD(0.0), "mae", metrics=["mae"], weighted_metrics=["mse"])
+    x, weight = np.zeros((len(VALUES), 1), "float32"), np.linspace(1, 2, len(VALUES))
+    exactly = VALUES.astype("float64")
+    given = {"batch_size": size, "sample_weight": weight, "verbose": 0}
+    logs = net.evaluate(x, VALUES, return_dict=True, **given)
+    history = net.fit(x, VALUES, shuffle=False, **given).history
+    expected = {
+        "loss": (weight * exactly).mean(),
+        "mae": exactly.mean(),
+        "mse": (weight * exactly**2).sum() / weight.sum(),
+    }
+    for name, number in expected.items():
+        assert logs[name] == pytest.approx(number, rel=2e-7)
+        assert history[name] == [pytest.approx(number, rel=2e-7)]
+
+
+def test_the_stateful_face_keeps_what_rounding_takes():
+    mean, positives = Mean(), metrics.TruePositives()
+    for value, weight in ((BIG, 1.0), *[(1.0, 1.0)] * 9):
+        mean.update_state([value], [weight])
+        positives.update_state([1.0], [1.0], sample_weight=[value])
+    assert mean.result() == np.float32((BIG + 9) / 10)
+    assert positives.result() == np.float32(BIG + 9)
 
 
 # -- what Keras lacks ----------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import fnn
 from fnn import losses, metrics
 from fnn.core.config import from_config, to_config
 from fnn.metrics import Metric, exact
@@ -553,3 +554,76 @@ WRONG = [
 def test_wrong_arguments_and_shapes_are_refused(run, message):
     with pytest.raises(ValueError, match=message):
         run()
+
+
+WIDE = yes_no(3, 2), uniform(3, 2)
+REPEATED = {
+    "(1, 2)": np.array([[1.0, 3.0]]),
+    "(1,)": np.array([2.0]),
+    "(1, 1)": np.array([[2.0]]),
+    "()": np.float32(2.0),
+    "(3, 1)": np.array([[1.0], [2.0], [3.0]]),
+}
+
+
+# Keras takes weights of the entries of an example for these, for the others of examples alone.
+OF_ENTRIES = [
+    "Precision",
+    "TruePositives",
+    "AUC",
+    "BinaryAccuracy",
+    "R2Score",
+    "RootMeanSquaredError",
+]
+OF_EXAMPLES = ["MeanSquaredError", "CategoricalCrossentropy", "CategoricalAccuracy"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        *((name, shape) for name in OF_ENTRIES for shape in REPEATED),
+        *((name, shape) for name in OF_EXAMPLES for shape in REPEATED if shape != "(1, 2)"),
+    ],
+)
+def test_weights_are_repeated_as_in_keras(keras, name, shape):
+    weight = REPEATED[shape]
+    with keras_rules():
+        oracle = getattr(keras.metrics, name)()
+        oracle.update_state(*WIDE, sample_weight=weight)
+        expected = np.asarray(oracle.result())
+    metric = getattr(metrics, name)()
+    metric.update_state(*WIDE, sample_weight=weight)
+    np.testing.assert_allclose(metric.result(), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", REPEATED)
+def test_means_and_losses_repeat_weights_as_numpy_does(shape):
+    weight, (t, p) = REPEATED[shape], WIDE
+    mean = metrics.Mean()
+    mean.update_state(p, weight)
+    whole = np.broadcast_to(weight, p.shape)
+    np.testing.assert_allclose(mean.result(), np.average(p, weights=whole), rtol=1e-5)
+    for loss, values in (("MeanSquaredError", (t - p) ** 2), ("MeanAbsoluteError", abs(t - p))):
+        found = getattr(fnn.losses, loss)()(t, p, weight)
+        np.testing.assert_allclose(found, (values * whole).mean(), rtol=1e-5)
+        metric = getattr(metrics, loss)()
+        metric.update_state(t, p, weight)
+        np.testing.assert_allclose(metric.result(), np.average(values, weights=whole), rtol=1e-5)
+
+
+def test_weights_that_do_not_fit_are_refused():
+    for weight in (np.ones(2), np.ones((2, 2)), np.ones((3, 3)), np.ones((3, 2, 2))):
+        with pytest.raises(ValueError, match=r"expected weights .*received"):
+            metrics.Precision().update_state(*WIDE, sample_weight=weight)
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array, jnp.array])
+def test_thresholds_and_label_weights_of_any_sequence(kind):
+    numbers = [0.25, 0.5]
+    assert metrics.AUC(thresholds=kind(numbers)) == metrics.AUC(thresholds=(0.25, 0.5))
+    assert metrics.Recall(kind(numbers)) == metrics.Recall((0.25, 0.5))
+    weights = metrics.AUC(multi_label=True, label_weights=kind(numbers))
+    assert weights == metrics.AUC(multi_label=True, label_weights=(0.25, 0.5))
+    assert metrics.IoU(2, kind([0, 1])) == metrics.IoU(2, (0, 1))
+    assert fnn.losses.Huber(jnp.float32(0.5)) == fnn.losses.Huber(0.5)
+    assert fnn.layers.Dense(jnp.int32(3)) == fnn.layers.Dense(3)

@@ -97,7 +97,7 @@ DATA = {
     ),
     "class weights of two outputs": (
         lambda: train(two_outputs(), X, [Y, Y], class_weight={1: 1.0}),
-        ValueError, "expected one output and targets for class_weight.*'left', 'right'",
+        ValueError, r"class_weight by the names of the 2 outputs \['left', 'right'\]",
     ),
     "an empty batch": (
         lambda: network().train_on_batch(X[:0], Y[:0]), ValueError, "received an empty batch",

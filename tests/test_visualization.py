@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import fnn
 import fnn.visualization as visualization
 
 CURVES = {
@@ -78,6 +79,14 @@ def test_images_that_do_not_fit_their_labels_are_an_error(images, labels):
     predicted = labels if images == (3, 16) or not labels else labels - 1
     with pytest.raises(ValueError, match=r"expected images .n, height, width. with n labels"):
         visualization.plot_predictions(np.zeros(images), np.zeros(labels), np.zeros(predicted))
+
+
+def test_a_model_among_the_arrays_is_an_error_with_the_call_to_make():
+    model = fnn.Sequential([fnn.layers.Flatten(input_shape=(4, 4)), fnn.layers.Dense(2)], name="m")
+    images, labels = np.zeros((3, 4, 4)), np.zeros(3)
+    for given in ((model, images, labels), (images, labels, model), (images, model, labels)):
+        with pytest.raises(TypeError, match=r"the model 'm' as .*\(images, labels, model\.predict"):
+            visualization.plot_predictions(*given)
 
 
 def test_figures_are_saved_and_do_not_pile_up(tmp_path):

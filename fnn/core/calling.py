@@ -13,7 +13,7 @@ from jax import Array, lax, random
 
 from fnn.core import tree
 from fnn.core.config import resolve
-from fnn.core.context import INFERENCE, Context, salt
+from fnn.core.context import Context, salt
 from fnn.core.layer import Layer, Params, State
 from fnn.core.logits import activated, is_activated, strip_logits
 from fnn.core.masking import Masked, combine_masks, is_masked, leading, split_mask
@@ -139,6 +139,11 @@ def output_spec(layer: Layer, x: Any) -> Any:
     >>> output_spec(Dense(3), jax.ShapeDtypeStruct((2, 5), jnp.float32)).shape
     (2, 3)
     """
+    return strip_logits(activated_output_spec(layer, x))
+
+
+def activated_output_spec(layer: Layer, x: Any) -> Any:
+    """As `output_spec`, with `Activated` for outputs that end in a softmax or sigmoid."""
     leaves, treedef = jax.tree.flatten(tree.spec(x))
     return _output_spec(layer, treedef, tuple(leaves))
 
@@ -151,26 +156,34 @@ def _output_spec(layer: Layer, treedef: Any, leaves: tuple[Any, ...]) -> Any:
 
     def run(x: Any) -> Any:
         params, state = initialize(layer, random.key(0), x)
-        return call(layer, params, state, x, INFERENCE)[0]
+        return call(layer, params, state, x, Context(logits=True))[0]
 
     return jax.eval_shape(run, x)
 
 
 def output_spec_of_child(name: str, layer: Layer, x: Any) -> Any:
-    """`output_spec`; an error says which child it was."""
+    """`activated_output_spec`; an error says which child it was."""
     with located(name, layer, x):
-        return output_spec(layer, x)
+        if is_activated(x) and layer.only_moves:
+            return x.moved(output_spec(layer, x.values), output_spec(layer, x.logits))
+        return activated_output_spec(layer, strip_logits(x))
 
 
 def applied_spec(layer: Layer, params: Params, state: State, x: Any) -> Any:
     """Shapes and dtypes that `layer` returns with these weights; raises if `x` does not fit."""
+    return strip_logits(activated_spec(layer, params, state, x))
+
+
+def activated_spec(layer: Layer, params: Params, state: State, x: Any) -> Any:
+    """As `applied_spec`, with `Activated` for outputs that end in a softmax or sigmoid."""
     leaves, treedef = jax.tree.flatten(tree.spec((params, state, x)))
     return _applied_spec(layer, treedef, tuple(leaves))
 
 
 @small_cache(256)
 def _applied_spec(layer: Layer, treedef: Any, leaves: tuple[Any, ...]) -> Any:
-    run = lambda params, state, x: call(layer, params, state, x, INFERENCE)[0]
+    ctx = Context(logits=True)
+    run = lambda params, state, x: call(layer, params, state, x, ctx)[0]
     return jax.eval_shape(run, *treedef.unflatten(leaves))
 
 

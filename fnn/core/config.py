@@ -126,7 +126,7 @@ class Value:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             with _noted(self, field.name):
-                value = _canonical(field.name, getattr(self, field.name))
+                value = _canonical(field.name, fields.given(self, field.name))
             object.__setattr__(self, field.name, value)
             fields.check(self, field.name)
         self.validate()

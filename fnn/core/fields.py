@@ -9,6 +9,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 
 from fnn.core import arguments
@@ -68,6 +69,18 @@ def check(value: Any, name: str) -> None:
     hint = hints(cls).get(name, Any)
     if not fits(getattr(value, name), hint):
         raise arguments.wrong(value, name, f"to be {words(hint)}", getattr(value, name))
+
+
+def given(value: Any, name: str) -> Any:
+    """What a field was given; a jax.Array where its annotation says numbers as a NumPy array."""
+    found = getattr(value, name)
+    concrete = isinstance(found, jax.Array) and not isinstance(found, jax.core.Tracer)
+    cls: Any = type(value)
+    return np.asarray(found) if concrete and _has_numbers(hints(cls).get(name)) else found
+
+
+def _has_numbers(hint: Any) -> bool:
+    return hint in (int, float) or any(map(_has_numbers, typing.get_args(hint)))
 
 
 def dtype_name(dtype: Any) -> str:

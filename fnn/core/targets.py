@@ -68,23 +68,38 @@ def align_where_possible(y_true: Any, y_pred: Any) -> Any:
 def spread(weight: Any, shape: Shape) -> Array:
     """A weight or mask `(batch,)` or `(batch, time)` repeated over the further axes of `shape`.
 
-    An axis of length 1 too many at the end is dropped. Raises ValueError if the axes differ.
+    Axes of length 1 are repeated too, as in NumPy, but axes are matched from the first on: `(3,)`
+    is a weight for each of 3 examples. An axis of length 1 too many at the end is dropped.
+    Raises ValueError if the axes differ.
 
     >>> spread(jnp.array([1, 2]), (2, 3)).tolist()
     [[1, 1, 1], [2, 2, 2]]
+    >>> spread(jnp.array([[1, 2, 3]]), (2, 3)).tolist()
+    [[1, 2, 3], [1, 2, 3]]
     """
     weight = jnp.asarray(weight)
     if weight.ndim == len(shape) + 1 and weight.shape[-1] == 1:
         weight = weight.reshape(weight.shape[:-1])
     if weight.ndim > len(shape) or any(
-        a not in (1, b) or (a == 1 and i == 0 and b != 1)
-        for i, (a, b) in enumerate(zip(weight.shape, shape, strict=False))
+        a not in (1, b) for a, b in zip(weight.shape, shape, strict=False)
     ):
         raise ValueError(
             f"expected weights (or a mask) of shape {shape[:1]} or {shape[:2]} for values of shape "
             f"{shape}, received {weight.shape}; do give one for each example or for each step"
         )
     return jnp.broadcast_to(leading(weight, len(shape)), shape)
+
+
+def for_each_example(weight: Any, y_pred: Any) -> Array:
+    """A weight whose first axis has length 1, repeated for every example of the predictions.
+
+    >>> for_each_example(jnp.array([[1, 2]]), jnp.ones((2, 2))).tolist()
+    [[1, 2], [1, 2]]
+    """
+    weight, leaves = jnp.asarray(weight), jax.tree.leaves(y_pred)
+    if weight.shape[:1] != (1,) or not leaves[0].ndim:
+        return weight
+    return jnp.broadcast_to(weight, (len(leaves[0]), *weight.shape[1:]))
 
 
 def blank(x: Any, valid: Array, fill: float) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -42,18 +43,41 @@ def several_classes(loss: Any, y_pred: Any, axis: int = -1) -> None:
         )
 
 
-def no_nan(loss: Any, y_true: np.ndarray) -> None:
-    """Checks that no target is NaN."""
-    if np.issubdtype(y_true.dtype, np.floating) and y_true.size and np.isnan(y_true.min()):
+def finite(loss: Any, y_true: np.ndarray) -> None:
+    """Checks that no target is NaN, and none infinite but for a function of a user's."""
+    if not np.issubdtype(y_true.dtype, np.floating):
+        return
+    wrong = np.isnan(y_true) if loss.targets == "any" else ~np.isfinite(y_true)
+    if wrong.any():
         raise ValueError(
-            f"{type(loss).__name__}: expected targets that are numbers, received NaN at row "
-            f"{first_row(np.isnan(y_true))}; do drop or fill these rows"
+            f"{type(loss).__name__}: expected targets that are finite numbers, received "
+            f"{_shown(y_true[wrong].flat[0])} at row {first_row(wrong)}; do drop or fill these rows"
+        )
+
+
+def _shown(number: Any) -> str:
+    return "NaN" if np.isnan(number) else str(number)
+
+
+def distributions(loss: Any, y_true: np.ndarray, axis: int = -1) -> None:
+    """Checks that targets are at least 0, and warns unless they sum to 1 over the classes.
+
+    Targets that are all 0 are taken for an example without a class, as `one_hot` makes of -1.
+    """
+    not_negative(loss, y_true)
+    sums = y_true.sum(axis, dtype=np.float32)
+    if np.any((np.abs(sums - 1) > 1e-2) & (sums != 0)):
+        warnings.warn(
+            f"{type(loss).__name__}: expected targets that sum to 1 over the classes, received "
+            "others; divide them by their sum, or use binary_crossentropy where an example may "
+            "have several classes",
+            stacklevel=2,
         )
 
 
 def probabilities(loss: Any, y_true: np.ndarray) -> None:
     """Checks that the targets of yes-or-no outputs lie in [0, 1]."""
-    no_nan(loss, y_true)
+    finite(loss, y_true)
     low, high = bounds(y_true)
     if low >= 0 and high <= 1:
         return
@@ -73,7 +97,7 @@ def probabilities(loss: Any, y_true: np.ndarray) -> None:
 
 def not_negative(loss: Any, y_true: np.ndarray) -> None:
     """Checks that targets are probabilities or counts."""
-    no_nan(loss, y_true)
+    finite(loss, y_true)
     low, _ = bounds(y_true)
     if low < 0:
         negative = y_true < 0
@@ -86,7 +110,7 @@ def not_negative(loss: Any, y_true: np.ndarray) -> None:
 
 def labels(loss: Any, y_true: np.ndarray, classes: int) -> None:
     """Checks that labels are whole numbers that name one of the classes."""
-    no_nan(loss, y_true)
+    finite(loss, y_true)
     name = type(loss).__name__
     if np.issubdtype(y_true.dtype, np.floating) and np.any(y_true != np.floor(y_true)):
         broken = y_true != np.floor(y_true)
@@ -111,7 +135,7 @@ def labels(loss: Any, y_true: np.ndarray, classes: int) -> None:
 
 def signs(loss: Any, y_true: np.ndarray) -> None:
     """Checks that the targets of a hinge loss are -1 and 1, or 0 and 1."""
-    no_nan(loss, y_true)
+    finite(loss, y_true)
     outside = (y_true != -1) & (y_true != 1) & (y_true != 0)
     if outside.any() or (y_true.size and bounds(y_true)[0] < 0 and (y_true == 0).any()):
         outside = outside if outside.any() else y_true == 0

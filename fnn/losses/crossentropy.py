@@ -119,6 +119,7 @@ class BinaryCrossentropy(Loss):
     """
 
     targets: ClassVar[Targets] = "elementwise"
+    two_classes: ClassVar[bool] = True
 
     from_logits: bool = False
     label_smoothing: float = 0.0
@@ -175,7 +176,7 @@ class CategoricalCrossentropy(Loss):
         checks.several_classes(self, y_pred, self.axis)
 
     def check_targets(self, y_true: np.ndarray, y_pred: Any) -> None:
-        checks.not_negative(self, np.asarray(y_true))
+        checks.distributions(self, np.asarray(y_true), self.axis)
 
 
 class SparseCategoricalCrossentropy(Loss):

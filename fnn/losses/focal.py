@@ -101,6 +101,7 @@ class BinaryFocalCrossentropy(Loss):
     """
 
     targets: ClassVar[Targets] = "elementwise"
+    two_classes: ClassVar[bool] = True
 
     apply_class_balancing: bool = False
     alpha: float = 0.25
@@ -173,7 +174,7 @@ class CategoricalFocalCrossentropy(Loss):
         checks.several_classes(self, y_pred, self.axis)
 
     def check_targets(self, y_true: np.ndarray, y_pred: Any) -> None:
-        checks.not_negative(self, np.asarray(y_true))
+        checks.distributions(self, np.asarray(y_true), self.axis)
 
 
 class CategoricalGeneralizedCrossEntropy(Loss):

@@ -24,6 +24,7 @@ from fnn.core.targets import (
     blank,
     class_numbers,
     entry_values,
+    for_each_example,
     one_value_per_entry,
     spread,
 )
@@ -62,6 +63,7 @@ class Loss(Named, loadable=False):
 
     kind: ClassVar[str] = "loss"
     targets: ClassVar[Targets] = "any"
+    two_classes: ClassVar[bool] = False  # each entry of the targets names one of two classes
     blank_prediction: ClassVar[float] = 1.0  # stands where an entry is not valid: finite in all
 
     reduction: str | None = field(default="sum_over_batch_size", kw_only=True)
@@ -156,7 +158,7 @@ class Loss(Named, loadable=False):
         "none" the total is the sum and the count 1.
         """
         y_true, y_pred = arrays(y_true), arrays(y_pred)
-        weight = None if weight is None else jnp.asarray(weight)
+        weight = None if weight is None else for_each_example(weight, y_pred)
         valid = None if valid is None else jnp.asarray(valid, bool)
         y_pred = jax.tree.map(lambda p: as_float(p, self.dtype), y_pred)
         if self.targets == "elementwise":
@@ -184,7 +186,7 @@ class Loss(Named, loadable=False):
 
     def check_targets(self, y_true: np.ndarray, y_pred: Any) -> None:
         """Raises ValueError for targets on the host that this loss cannot take (NaN, range)."""
-        checks.no_nan(self, np.asarray(y_true))
+        checks.finite(self, np.asarray(y_true))
 
 
 def reduce(

@@ -139,6 +139,7 @@ class Hinge(Loss):
     """
 
     targets: ClassVar[Targets] = "elementwise"
+    two_classes: ClassVar[bool] = True
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
         return hinge(y_true, y_pred)
@@ -155,6 +156,7 @@ class SquaredHinge(Loss):
     """
 
     targets: ClassVar[Targets] = "elementwise"
+    two_classes: ClassVar[bool] = True
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
         return squared_hinge(y_true, y_pred)

@@ -12,7 +12,7 @@ from jax import Array
 
 from fnn.core.arguments import wrong
 from fnn.core.config import resolve
-from fnn.core.targets import arrays, as_float, entry_values
+from fnn.core.targets import arrays, as_float, entry_values, for_each_example
 from fnn.metrics.metric import Metric, Sums, Targets, add_mean
 
 
@@ -70,7 +70,9 @@ class _Losses(Metric, loadable=False):
 
     def update(self, sums: Sums, y_true: Any, y_pred: Any, weight: Any = None) -> Sums:
         y_pred = arrays(y_pred)
-        weight = jnp.ones(len(jax.tree.leaves(y_pred)[0])) if weight is None else as_float(weight)
+        if weight is None:
+            weight = jnp.ones(len(jax.tree.leaves(y_pred)[0]))
+        weight = as_float(for_each_example(weight, y_pred))
         weighed = self.goal.replace(reduction="mean_with_sample_weight")
         total, count = weighed.totals(y_true, y_pred, weight, weight != 0)
         return {"total": sums["total"] + self.sign * total, "count": sums["count"] + count}

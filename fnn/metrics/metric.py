@@ -22,17 +22,20 @@ from fnn.core.targets import (
     as_float,
     blank,
     class_numbers,
+    for_each_example,
     one_value_per_entry,
     spread,
 )
+from fnn.metrics import exact
 
 Sums: TypeAlias = dict[str, Array]
 Targets: TypeAlias = Literal["elementwise", "classes", "labels", "any"]  # as of losses
 
 
 def _own_sums(metric: Any) -> Sums:
+    """The sums that `update_state` keeps, with what rounding has taken from them."""
     found = vars(metric).get("_own")
-    return metric.init() if found is None else found
+    return metric.init() if found is None else jax.tree.map(jnp.add, *found)
 
 
 def _of_own_sums(result: Callable[..., Any]) -> Callable[..., Any]:
@@ -51,8 +54,9 @@ class Metric(Named, loadable=False):
     `init() -> sums`, `update(sums, y_true, y_pred, weight=None) -> sums`, `result(sums) -> number`:
     pure functions, and the sums only ever add, so that the size of the batches, their order and the
     number of devices make no difference. `weight` is `(batch,)` or `(batch, time)`; an entry of
-    weight 0 is left out wholly, even if it holds NaN. The sums are float32: a batch that
-    weighs less than 2**-24 of all before it (a single row after 16 million) is lost.
+    weight 0 is left out wholly, even if it holds NaN. The sums are float32. `fit`, `evaluate` and
+    `update_state` keep what rounding takes from them; a loop of your own over `update` does not,
+    and loses a batch that weighs less than 2**-24 of all before it.
 
     A metric that is a mean over examples only writes `values(y_true, y_pred)`; any other writes the
     three. `targets` says what fits the predictions: "elementwise" and "classes" the same shape,
@@ -127,7 +131,9 @@ class Metric(Named, loadable=False):
     def update_state(self, *batch: Any, sample_weight: Any = None) -> None:
         """Adds a batch, `(y_true, y_pred)` as `update` takes it, to the sums that this keeps."""
         given = batch if sample_weight is None else (*batch, sample_weight)
-        object.__setattr__(self, "_own", self.update(_own_sums(self), *given))
+        more = self.update(self.init(), *given)
+        sums, lost = vars(self).get("_own") or (self.init(), exact.nothing_lost(self.init()))
+        object.__setattr__(self, "_own", exact.add(sums, lost, more))
 
     def __call__(self, *batch: Any, sample_weight: Any = None) -> Any:
         """`update_state` and then `result()`: the number of all batches so far."""
@@ -145,8 +151,8 @@ class Metric(Named, loadable=False):
 
     def prepare(self, y_true: Any, y_pred: Any, weight: Any) -> tuple[Any, Any, Any]:
         """Targets in shape, predictions in floating point, nothing left of weightless entries."""
-        weight = None if weight is None else as_float(weight)
         y_true, y_pred = arrays(y_true), arrays(y_pred)
+        weight = None if weight is None else as_float(for_each_example(weight, y_pred))
         if self.targets == "any":
             if hasattr(y_true, "shape") and hasattr(y_pred, "shape"):
                 y_true = align_where_possible(y_true, y_pred)

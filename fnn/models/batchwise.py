@@ -42,8 +42,7 @@ class Batchwise(Compiled):
         """One step on one batch. Returns the loss and metrics of this batch alone."""
         compiled = self._require_compiled("train_on_batch")
         with self._exclusive():
-            arrays = self._arrays(x, y, sample_weight, class_weight)
-            objective = self._checked(arrays)
+            arrays, objective = self._goals(x, y, sample_weight, class_weight)
             self._ensure_optimizer()
             step = make_train_step(self.layer, objective, compiled["optimizer"])
             now = bare(self._now)

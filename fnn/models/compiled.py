@@ -13,14 +13,16 @@ from jax import Array, random
 
 from fnn import losses, metrics, optimizers
 from fnn.core import tree
-from fnn.core.calling import applied_spec, output_spec
+from fnn.core.calling import activated_output_spec, activated_spec
 from fnn.core.config import Fields
-from fnn.core.masking import split_mask
+from fnn.core.logits import strip_logits
+from fnn.core.masking import strip_masks
 from fnn.models import sharing
 from fnn.models.weighted import Weighted
 from fnn.optimizers import current_learning_rate, with_learning_rate
-from fnn.training import checks, inputs
+from fnn.training import checks, endings, inputs
 from fnn.training.checks import check_guard
+from fnn.training.class_weights import class_weights
 from fnn.training.data import ArrayData
 from fnn.training.history import History
 from fnn.training.objective import Objective, check_values, resolve_objective
@@ -120,18 +122,12 @@ class Compiled(Weighted):
 
     # -- data ------------------------------------------------------------------------------------
 
-    def _arrays(self, x: Any, y: Any = None, weight: Any = None, classes: Any = None) -> Any:
+    def _arrays(self, x: Any, y: Any = None, weight: Any = None) -> Any:
         """What a step takes, from what a user gives; the model is built if it was not."""
         finite = self._compiled is None or self._compiled["checks"]
         x, names = self._as_inputs(x, finite), self.output_names
         targets = inputs.as_targets(y, names, finite)
-        arrays = {
-            "x": x,
-            "y": targets,
-            "weight": inputs.as_weights(
-                weight, classes, targets, names, classes and self._number_of_classes(x)
-            ),
-        }
+        arrays = {"x": x, "y": targets, "weight": inputs.as_weights(weight, targets, names)}
         checks.rows_of(arrays)
         return arrays
 
@@ -145,46 +141,61 @@ class Compiled(Weighted):
         checks.input_values(self.layer, x)
         return x
 
-    def _number_of_classes(self, x: Any) -> int | None:
-        """How many classes the output tells apart: two with one unit."""
-        (spec, *more) = self._output_specs(x)
-        shape = split_mask(spec)[0].shape
-        return None if more or len(shape) < 2 else max(shape[-1], 2)
+    def _goals(self, x: Any, y: Any, weight: Any, classes: Any = None) -> tuple[Any, Objective]:
+        """(what a step takes, the objective) after all checks; `classes` are weights of classes."""
+        if classes is not None and weight is not None:
+            raise ValueError(
+                "expected sample_weight or class_weight, received both; multiply them yourself"
+            )
+        arrays = self._arrays(x, y, weight)
+        if not checks.rows_of(arrays):
+            raise ValueError("expected samples, received an empty batch or empty arrays")
+        objective = self._checked(arrays)
+        if classes is not None:
+            outputs = self._outputs(arrays["x"])
+            activated, specs = endings.activations(outputs), list(map(strip_masks, _specs(outputs)))
+            arrays["weight"] = class_weights(classes, arrays["y"], objective, specs, activated)
+        return arrays, objective
 
-    def _output_specs(self, x: Any) -> list[Any]:
-        """Shapes and dtypes of the outputs for `x`; of an ensemble, those of one member.
+    def _outputs(self, x: Any) -> list[Any]:
+        """The outputs for `x` as shapes and dtypes, `Activated` for softmax and sigmoid.
 
-        They are traced for a batch of the trial size, once for any number of examples; not at all
-        where the other sizes are those that the model was built for. Raises if `x` does not fit:
-        an error names the sizes that were given.
+        Of an ensemble they are those of one member. They are traced for a batch of the trial size,
+        once for any number of examples; not at all where the other sizes are those that the model
+        was built for. Raises if `x` does not fit: an error names the sizes that were given.
         """
         now, trial = self._now, self._trial()
         batch, count = tree.batch_size(trial), tree.batch_size(x)
         one, spec = tree.resized(x, batch), None
         if one == trial:
-            spec = output_spec(self.layer, one)
+            spec = activated_output_spec(self.layer, one)
         else:
             with contextlib.suppress(Exception):
-                spec = applied_spec(self.layer, now.params, now.state, one)
+                spec = activated_spec(self.layer, now.params, now.state, one)
         by_example = all(a.shape[:1] == (batch,) for a in jax.tree.leaves(spec))
         if spec is None or not by_example:
-            spec, batch = applied_spec(self.layer, now.params, now.state, x), count
+            spec, batch = activated_spec(self.layer, now.params, now.state, x), count
         if self.layer.ensemble_size:
             member = lambda a: jax.ShapeDtypeStruct((a.shape[0], *a.shape[2:]), a.dtype)
             spec = jax.tree.map(member, spec)
         return output_leaves(tree.resized(spec, count) if batch != count else spec)
 
+    def _output_specs(self, x: Any) -> list[Any]:
+        """Shapes and dtypes of the outputs for `x`; of an ensemble, those of one member."""
+        return _specs(self._outputs(x))
+
     def _checked(self, arrays: Any) -> Objective:
         """The objective for such arrays, after all checks of their shapes and values."""
-        specs = self._output_specs(arrays["x"])
-        y_specs = tree.spec(arrays["y"])
+        outputs = self._outputs(arrays["x"])
         objective = resolve_objective(
             self._require_compiled("fit and evaluate"),
             self.output_names,
-            y_specs,
-            specs,
+            tree.spec(arrays["y"]),
+            _specs(outputs),
             self.layer.ensemble_size,
         )
+        last = endings.last_layers(self.layer, self._inputs, len(outputs))
+        endings.check(objective, outputs, last)
         self._check_values(objective, arrays)
         self._objective = objective
         return objective
@@ -229,10 +240,8 @@ class Compiled(Weighted):
             stream.batch_spec()
             stream.apart = functools.partial(self._mixes, checked[0], stream, goes_on)
             return stream, checked[0]
-        arrays = self._arrays(x, y, weight, classes)
-        if not (count := checks.rows_of(arrays)):
-            raise ValueError("expected samples, received empty arrays; do check the data")
-        objective = self._checked(arrays)
+        arrays, objective = self._goals(x, y, weight, classes)
+        count = checks.rows_of(arrays)
         size = batch_size_for(size, steps, count)
         seed = _key_data(self._now.key)
         data = ArrayData(arrays, size, shuffle=shuffle, seed=seed, remainder="pad", keep=keep)
@@ -272,6 +281,10 @@ class Compiled(Weighted):
         """For each metric whether more ("max") or less ("min") is better."""
         goals = self._objective.goals if self._objective else ()
         return {label: metric.direction for goal in goals for label, metric, _ in goal.metrics}
+
+
+def _specs(outputs: list[Any]) -> list[Any]:
+    return list(map(strip_logits, outputs))
 
 
 def batch_size_for(size: int | None, steps: int | None, count: int) -> int:

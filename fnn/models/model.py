@@ -103,9 +103,12 @@ class Model(Batchwise):
     ) -> History:
         """Trains on arrays or on a stream of batches, `epochs` times. Returns the History.
 
-        Arguments are Keras's. The last batch is filled up and the filling weighs nothing, so every
-        row counts once an epoch. Data that fits stays on the device. Ctrl-C ends after a complete
-        step, with that step's weights; after any error the model is as it was before the step.
+        Arguments are Keras's. `class_weight` is a dict from class to weight (1 for a class that it
+        leaves out), or a dict of them by the names of the outputs. The loss and what the network
+        ends in tell the class of a target, also of each step or pixel.
+        The last batch is filled up and the filling weighs nothing, so every row counts once an
+        epoch. Data that fits stays on the device. Ctrl-C ends after a complete step, with that
+        step's weights; after any error the model is as it was before the step.
         Raises ValueError for data that cannot be right, before the first step.
         """
         compiled = self._require_compiled("fit")
@@ -120,7 +123,7 @@ class Model(Batchwise):
             )
             validate = None
             if validation_data is not None:
-                size = validation_batch_size or batch_size
+                size = batch_size if validation_batch_size is None else validation_batch_size
                 validate = self._validation(
                     validation_data, size, validation_steps, validation_freq, epochs
                 )
@@ -149,18 +152,14 @@ class Model(Batchwise):
                 "expected arrays for validation_split, received a stream of batches; "
                 "do give validation_data"
             )
-        arrays = self._arrays(x, y, weight)
-        first, last = inputs.split_validation(arrays, share)
-        parts = [
-            (a["x"], list(a["y"]) if a["y"] else None, list(a["weight"]) if a["weight"] else None)
-            for a in (first, last)
-        ]
-        return (*parts[0], parts[1])
+        first, last = inputs.split_validation(self._arrays(x, y, weight), share)
+        return (*first, last)
 
     def _validation(
         self, given: Any, size: int | None, steps: int | None, often: Any, epochs: int
     ) -> Any:
         """The function that validates after an epoch, if it is time: (epoch, callbacks) -> logs."""
+        checks.positive_if_given(validation_steps=steps, validation_batch_size=size)
         if inputs.is_stream(given):
             if isinstance(given, Iterator) and epochs > 1 and steps is None:
                 raise ValueError(

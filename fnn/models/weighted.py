@@ -277,12 +277,14 @@ class Weighted(Structure):
         """`x` as the arrays that the network takes; the model is built if it was not."""
         check_process()
         several = several or isinstance(self._inputs, (tuple, dict))
-        x = inputs.as_inputs(x, several, finite=finite)
+        given, x = x, inputs.as_inputs(x, several, finite=finite)
         if not self.built:
             specs = lambda a: input_specs((None, *a.shape[1:]), a.dtype)
             self._inputs = jax.tree.map(lambda a: Node(None, (), specs(a)), x)
             self._build()
-        return inputs.by_node(x, self._inputs)
+        x = inputs.by_node(x, self._inputs)
+        inputs.check_axes(x, self._inputs, given)
+        return x
 
     def _forward(self, x: Any) -> Any:
         """The outputs for a batch on the device; layers that are stateful go on from there.

@@ -160,12 +160,27 @@ def whole_number(name: str, value: Any, minimum: int) -> int:
     return int(value)
 
 
+def positive_if_given(**numbers: Any) -> None:
+    """Raises ValueError for one of these arguments that is neither None nor an integer above 0."""
+    for name, value in numbers.items():
+        if value is not None:
+            whole_number(name, value, 1)
+
+
+def finite_weights(name: str, weight: np.ndarray) -> None:
+    """Raises ValueError for weights that are negative, NaN or infinite."""
+    right = (weight >= 0) & (weight < np.inf)  # NaN is neither
+    if not right.all():
+        raise ValueError(
+            f"expected {name} of at least 0 and finite, received {weight[~right][0]:g}; clip or "
+            "drop it"
+        )
+
+
 def sample_weight(name: str, weight: Any) -> None:
-    """Raises ValueError for weights that are negative, NaN, or all zero."""
+    """Raises ValueError for weights that are negative, NaN, infinite, or all zero."""
     array = np.asarray(weight)
-    if not (array >= 0).all():  # NaN is not at least 0 either
-        worst = array[~(array >= 0)][0]
-        raise ValueError(f"expected {name} of at least 0, received {worst:g}; do clip or drop it")
+    finite_weights(name, array)
     if array.size and not array.any():
         raise ValueError(f"expected {name} with a weight above 0, received only zeros")
 

@@ -65,6 +65,25 @@ def by_node(x: Any, nodes: Any) -> Any:
     return x
 
 
+def check_axes(x: Any, nodes: Any, given: Any) -> None:
+    """Raises ValueError for inputs with another number of axes than the model was built for.
+
+    A layer such as `Dense` would take them, and compute something else.
+    """
+    arrays, shapes = jax.tree.leaves(x), [node.shape for node in jax.tree.leaves(nodes)]
+    if len(arrays) != len(shapes):
+        return
+    for array, shape in zip(arrays, shapes, strict=True):
+        if len(array.shape) != len(shape):
+            read = ""
+            if are_arrays(given) and len(shapes) == 1:
+                read = f" (a list of {len(given)} arrays, read as one)"
+            raise ValueError(
+                f"expected inputs of shape {shape}, for which the model was built, received "
+                f"{tuple(array.shape)}{read}; pass one array with an example along the first axis"
+            )
+
+
 def by_output(value: Any, names: list[str], argument: str) -> tuple[Any, ...]:
     """`value` as a tuple with one item for each output, None for one that a dict leaves out."""
     if isinstance(value, dict):
@@ -101,28 +120,8 @@ def as_targets(y: Any, names: list[str], finite: bool = True) -> tuple[Any, ...]
     return tuple(found)
 
 
-def as_weights(
-    sample_weight: Any,
-    class_weight: Any,
-    y: tuple[Any, ...],
-    names: list[str],
-    classes: int | None = None,
-) -> tuple[Any, ...]:
-    """The weights of the rows, one array for each output; an empty tuple if there are none.
-
-    `classes` is how many the network tells apart, if that is known.
-    """
-    if class_weight is not None:
-        if sample_weight is not None:
-            raise ValueError(
-                "expected sample_weight or class_weight, received both; do multiply them"
-            )
-        if len(names) != 1 or not y:
-            raise ValueError(
-                f"expected one output and targets for class_weight, received outputs {names}; "
-                "do give sample_weight by output"
-            )
-        return (class_weights(class_weight, np.asarray(y[0]), classes),)
+def as_weights(sample_weight: Any, y: tuple[Any, ...], names: list[str]) -> tuple[Any, ...]:
+    """The weights of the examples, one array for each output; an empty tuple if there are none."""
     if sample_weight is None:
         return ()
     listed = isinstance(sample_weight, (list, tuple)) and len(sample_weight) > 0
@@ -144,30 +143,6 @@ def as_weights(
     return tuple(found)
 
 
-def class_weights(class_weight: Any, y: np.ndarray, classes: int | None = None) -> np.ndarray:
-    """The weight of each row by the class it has; one-hot targets count by their class."""
-    if not isinstance(class_weight, dict):
-        raise TypeError(
-            f"expected class_weight as a dict from class to weight, received {class_weight!r}; "
-            "do e.g. {0: 1.0, 1: 5.0}"
-        )
-    labels = y.argmax(-1) if y.ndim > 1 and y.shape[-1] != 1 else y.reshape(len(y), -1)[:, 0]
-    present = {int(label) for label in np.unique(labels)}
-    given = {int(label): float(weight) for label, weight in class_weight.items()}
-    missing = sorted(present - set(given))
-    last = max(present, default=0) if classes is None else classes - 1
-    unknown = sorted(label for label in given if not 0 <= label <= last)
-    if missing or unknown:
-        problem = f"none for {missing}" if missing else f"one for {unknown}"
-        raise ValueError(
-            f"expected class_weight for each of the classes 0..{last}, received {problem}; "
-            "do give every class its weight, 1.0 for an ordinary one"
-        )
-    checks.sample_weight("class_weight", np.array(list(given.values())))
-    table = np.array([given.get(label, 1.0) for label in range(last + 1)], np.float32)
-    return table[labels.astype(int)]
-
-
 def unpack_batch(batch: Any) -> tuple[Any, Any, Any]:
     """What a stream yields, as (x, y, sample_weight): `(x,)`, `(x, y)`, `(x, y, w)` or x alone."""
     if isinstance(batch, (tuple, list)):
@@ -183,12 +158,18 @@ def unpack_batch(batch: Any) -> tuple[Any, Any, Any]:
 
 
 def split_validation(arrays: Any, share: float) -> tuple[Any, Any]:
-    """The first rows to train on and the last `share` of them to validate on, before shuffling."""
+    """The first examples to train on, the last `share` of them to validate on, before shuffling.
+
+    Each is (x, y, sample_weight).
+    """
     count = len(jax.tree.leaves(arrays)[0])
-    at = int(np.floor(count * (1 - share)))
-    if not 0 < share < 1 or at == 0 or at == count:
+    number = isinstance(share, (int, float, np.number)) and 0 < share < 1
+    at = int(np.floor(count * (1 - share))) if number else 0
+    if at == 0 or at == count:
         raise ValueError(
-            f"expected validation_split as a share that leaves rows on both sides of {count}, "
-            f"received {share!r}; do e.g. validation_split=0.2"
+            f"expected validation_split as a fraction that leaves examples on both sides of {count}"
+            f", received {share!r}; pass e.g. validation_split=0.2"
         )
-    return jax.tree.map(lambda a: a[:at], arrays), jax.tree.map(lambda a: a[at:], arrays)
+    parts = (jax.tree.map(lambda a, s=side: a[s], arrays) for side in (slice(at), slice(at, None)))
+    first, last = ((a["x"], list(a["y"]) or None, list(a["weight"]) or None) for a in parts)
+    return first, last

@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 
 from fnn.core.program_cache import programs
+from fnn.metrics import exact
 
 
 @jax.tree_util.register_dataclass
@@ -58,6 +59,9 @@ def dressed(state: Any, counters: dict[str, dict[str, Any]]) -> Any:
 class Tally:
     """The sums of one metric over some rows. Tallies add; `result` is the number they stand for.
 
+    `lost` is what rounding has taken from `sums` in the additions so far (`metrics.exact.add`), so
+    that the mean over millions of batches is as right as that over one.
+
     >>> mean = fnn.metrics.Mean()
     >>> tally = lambda values: Tally(mean, mean.update(mean.init(), jnp.array(values)))
     >>> add(tally([0.0, 0.0]), tally([3.0])).result.item()  # of three numbers, not of two means
@@ -66,15 +70,25 @@ class Tally:
 
     metric: Any = field(metadata={"static": True})
     sums: Any = None
+    lost: Any = None
+
+    def __post_init__(self) -> None:
+        if self.lost is None:
+            object.__setattr__(self, "lost", exact.nothing_lost(self.sums))
 
     @property
     def result(self) -> Array:
-        return self.metric.result(self.sums)
+        return self.metric.result(jax.tree.map(jnp.add, self.sums, self.lost))
 
 
 def add(first: Any, second: Any) -> Any:
-    """The leafwise sum of two trees of tallies."""
-    return jax.tree.map(jnp.add, first, second)
+    """The sum of two trees of tallies."""
+    return jax.tree.map(_added, first, second, is_leaf=lambda a: isinstance(a, Tally))
+
+
+def _added(first: Tally, second: Tally) -> Tally:
+    sums, lost = exact.add(first.sums, first.lost, second.sums)
+    return Tally(first.metric, sums, jax.tree.map(jnp.add, lost, second.lost))
 
 
 def results(tallies: dict[str, Any]) -> dict[str, Array]:
