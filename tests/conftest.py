@@ -39,6 +39,7 @@ SLOW_FILES = {
     "test_metric_names",
     "test_metrics",
     "test_metrics_evaluated",
+    "test_nested_masks",
     "test_networks",
     "test_normalization",
     "test_notebooks",

@@ -14,7 +14,7 @@ from fnn.core.arithmetic import float_dtype
 from fnn.core.calling import cast
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masking import attach_mask, leading
+from fnn.core.masking import attach_mask, first_axes, leading
 
 States = Any  # nested tuples of arrays, the batch in front
 Step = Callable[[Array, States, State], tuple[Array, States, State]]
@@ -83,7 +83,7 @@ class OverTime(Layer, loadable=False):
         self: Any, params: Params, state: State, x: Any, ctx: Context = INFERENCE
     ) -> tuple[Any, State]:
         sequences, *initial = jax.tree.leaves(x)
-        mask = ctx.mask[0] if isinstance(ctx.mask, tuple) else ctx.mask
+        mask = first_axes(ctx.mask[0] if isinstance(ctx.mask, tuple) else ctx.mask, 2)
         self.check_width(params, sequences)
         dtype = float_dtype(sequences, *jax.tree.leaves(params))
         sequences = cast(sequences, dtype)

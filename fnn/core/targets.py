@@ -90,12 +90,13 @@ def spread(weight: Any, shape: Shape) -> Array:
 def blank(x: Any, valid: Array, fill: float) -> Array:
     """`x` with `fill` where its entry is not valid: nothing of it, NaN included, gets through.
 
-    `valid` is (batch,) or (batch, time). Where `x` has no such time axis (one target for a whole
-    sequence, labels of a length of their own) a row goes when none of its steps is valid.
+    `valid` has the first axes of predictions: (batch,), (batch, time) or more. Where `x` lacks the
+    last of them (one target for a whole sequence, labels of a length of their own), an entry goes
+    when none of its steps is valid.
     """
     x = jnp.asarray(x)
-    if valid.ndim > 1 and valid.shape[1:] != x.shape[1 : valid.ndim]:
-        valid = valid.any(tuple(range(1, valid.ndim)))
+    while valid.ndim > 1 and valid.shape[1:] != x.shape[1 : valid.ndim]:
+        valid = valid.any(-1)
     return jnp.where(spread(valid, x.shape), x, jnp.asarray(fill, x.dtype))
 
 

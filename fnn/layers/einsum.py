@@ -147,8 +147,9 @@ class EinsumDense(Layer):
     def _mask(self, x: Array, mask: Array | None) -> Array | None:
         """The mask, if the outputs have the steps of the inputs."""
         letters, _, y, dots = self._parts()
-        before = "01"[: len(x.shape) - len(letters)] if dots == "left" else ""
-        if mask is not None and (before + letters)[:2] != (before + y)[:2]:
+        axes, before = 0 if mask is None else mask.ndim, len(x.shape) - len(letters)
+        own = max(axes - before, 0) if dots == "left" else axes  # as many letters have a mask
+        if letters[:own] != y[:own]:
             raise ValueError(
                 f"EinsumDense: expected inputs without a mask, since {self.equation!r} mixes or "
                 "moves the steps, received a mask; do use Unmask() first to drop it"

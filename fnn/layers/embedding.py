@@ -17,7 +17,8 @@ from fnn.core.masking import attach_mask, combine_masks
 class Embedding(Layer):
     """Row `id` of a table, for each id.   (batch, ...) -> (batch, ..., output_dim)
 
-    `mask_zero` says that id 0 is padding: the outputs are `Masked`. An id that is not a whole
+    `mask_zero` says that id 0 is padding: the outputs are `Masked`, their mask has the shape of the
+    ids. An id that is not a whole
     number from 0 to `input_dim - 1` gives NaN, a negative one too (Keras reads it from the end);
     a model checks the ids that it is given and raises. Weights: `embeddings (input_dim,
     output_dim)`.
@@ -165,10 +166,10 @@ def _check_values(layer: Any, x: np.ndarray) -> None:
 def _check_ids(layer: Any, x: Any) -> None:
     """Raises ValueError in `init` for ids that cannot be masked."""
     arguments.minimum_rank(layer, x, 1, "(batch, ...)")
-    if layer.mask_zero and len(x.shape) != 2:
+    if layer.mask_zero and len(x.shape) < 2:
         raise ValueError(
-            f"{type(layer).__name__}: expected ids of 2 axes (batch, time) with mask_zero=True, "
-            f"received shape {tuple(x.shape)}; do set mask_zero=False"
+            f"{type(layer).__name__}: expected ids (batch, time) or of more axes with "
+            f"mask_zero=True, received shape {tuple(x.shape)}; set mask_zero=False"
         )
 
 

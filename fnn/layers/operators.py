@@ -12,7 +12,7 @@ from jax import Array
 from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masking import Masked, combine_masks
+from fnn.core.masking import Masked, attach_mask, joined_mask
 
 UNARY = ("negative", "absolute")
 BINARY = (
@@ -36,7 +36,8 @@ class Operator(Layer):
     [[-2.0]]
     """
 
-    masking = "pass"
+    masking = "use"
+    by_step = True
 
     function: str
     constant: Any = None
@@ -69,12 +70,10 @@ class Operator(Layer):
 
     def apply(
         self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
-    ) -> tuple[Array, State]:
-        function = getattr(jnp, self.function)
-        if self.function in UNARY:
-            return function(x), state
-        a, b = _operands(self, x)
-        return function(a, b), state
+    ) -> tuple[Any, State]:
+        operands = (x,) if self.function in UNARY else _operands(self, x)
+        y = getattr(jnp, self.function)(*operands)
+        return attach_mask(y, joined_mask(ctx.mask, y.shape)), state
 
 
 class MatMul(Layer):
@@ -139,8 +138,7 @@ class MatMul(Layer):
                 f"received shapes {tuple(a.shape)} and {tuple(b.shape)} with one; do multiply by "
                 "what is 0 there, or Unmask() to drop it"
             )
-        mask = combine_masks(masks)
-        return (y if mask is None else Masked(y, mask)), state
+        return attach_mask(y, joined_mask(masks, y.shape)), state
 
 
 class GetItem(Layer):
