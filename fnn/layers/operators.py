@@ -250,6 +250,7 @@ def _check_constant(layer: Any) -> None:
 
 def _shapes(layer: Any, x: Any, count: int) -> list[tuple[int, ...]]:
     inputs = x if isinstance(x, (tuple, list)) else (x,)
+    arguments.every_input(layer, inputs)
     if len(inputs) != count or not all(len(a.shape) for a in inputs):
         raise ValueError(
             f"{type(layer).__name__}: expected {'one input' if count == 1 else 'two inputs'} with "
