@@ -206,9 +206,9 @@ def _masked(owner: str, order: tuple[str, ...], x: Any, masks: dict[str, Any]) -
     given |= {i: masks[f"{n}_mask"] for i, n in enumerate(order) if f"{n}_mask" in masks}
     for place, mask in given.items():
         if mask is not None and (place >= len(parts) or parts[place] is None):
-            given = sum(part is not None for part in parts)
+            number = sum(part is not None for part in parts)
             raise TypeError(
-                f"{owner}: expected masks for the {given} inputs of this call, received one for "
+                f"{owner}: expected masks for the {number} inputs of this call, received one for "
                 f"input {place} by {', '.join(masks)}; give that input too"
             )
         if mask is not None:

@@ -18,8 +18,9 @@ class Graph(Flow):
     """Layers wired as a directed graph; `connect` writes it from nodes.
 
     `inputs` and `outputs` are structures of places (a number, a tuple, or `Fields` for a dict by
-    key; None for an optional input that is left out); a step is (name of the child, the layer, the structure of places of its inputs), and its
-    outputs take the next free place. A layer named in two steps has one set of weights.
+    key; None for an optional input that is left out). A step is (name of the child, the layer, the
+    structure of places of its inputs), and its outputs take the next free place. A layer named in
+    two steps has one set of weights.
 
     >>> from fnn.layers import Add, Dense
     >>> steps = ("dense", Dense(2, kernel_initializer="ones"), 0), ("add", Add(), (0, 1))
