@@ -48,6 +48,9 @@ class Layer(Value, loadable=False):
     "pass" (it stays on the outputs), "use" (the layer reads `ctx.mask` and the outputs have none,
     or it returns `Masked`), "inside" (a combinator, its children decide), "refuse" (an error).
 
+    A method `check_values(x)` may raise for numbers that the layer cannot take (`Embedding`: ids
+    out of range). It gets inputs as NumPy arrays, by a model and by `apply` where they are known.
+
     >>> class Scale(Layer):
     ...     factor: float = 2.0
     ...     def apply(self, params, state, x, ctx=INFERENCE):

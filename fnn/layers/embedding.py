@@ -18,11 +18,11 @@ class Embedding(Layer):
     """Row `id` of a table, for each id.   (batch, ...) -> (batch, ..., output_dim)
 
     `mask_zero` says that id 0 is padding: the outputs are `Masked`, their mask has the shape of the
-    ids. An id that is not a whole
-    number from 0 to `input_dim - 1` gives NaN, a negative one too (Keras reads it from the end);
-    a model checks the ids that it is given and raises. Weights: `embeddings (input_dim,
-    output_dim)`.
-    Raises ValueError for wrong arguments.
+    ids. An id outside 0 to `input_dim - 1` (or not an integer) is refused where the ids are known,
+    by a model and by `apply` on arrays. Under `jit` and other transformations of JAX they are not
+    known, and such an id gives NaN, a negative one too (Keras reads it from the end).
+    Weights: `embeddings (input_dim, output_dim)`.
+    Raises ValueError for wrong arguments and for known ids that are not in the table.
 
     >>> init, apply = Embedding(10, 4, mask_zero=True)
     >>> ids = jnp.array([[3, 7, 0]])
@@ -44,7 +44,7 @@ class Embedding(Layer):
         arguments.positive_int(self, "input_dim", "output_dim")
 
     def check_values(self, x: np.ndarray) -> None:
-        """Raises ValueError for ids in the data of a model that are not in the table."""
+        """Raises ValueError for ids that are not in the table."""
         _check_values(self, x)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
@@ -68,8 +68,8 @@ class ReversibleEmbedding(Layer):
     compute the logits in; `logit_soft_cap` c makes them c * tanh(logits / c). A mask stays on the
     logits (Keras drops it there). Weights: `embeddings (input_dim, output_dim)` and, untied,
     `reverse_embeddings (output_dim, input_dim)`.
-    Raises ValueError for wrong arguments, and for inputs of the other kind than `reverse` says
-    (Press and Wolf 2016, section 3).
+    Raises ValueError for wrong arguments, for ids as `Embedding`, and for inputs of the other kind
+    than `reverse` says (Press and Wolf 2016, section 3).
 
     >>> layer, ids = ReversibleEmbedding(10, 4), jnp.array([[3, 7, 0]])
     >>> params, state = layer.init(jax.random.key(0), ids)
@@ -109,7 +109,7 @@ class ReversibleEmbedding(Layer):
         return super().__call__(x)
 
     def check_values(self, x: np.ndarray) -> None:
-        """Raises ValueError for ids in the data of a model that are not in the table."""
+        """Raises ValueError for ids that are not in the table."""
         if not _are_vectors(x):
             _check_values(self, x)
 
@@ -145,7 +145,7 @@ class ReversibleEmbedding(Layer):
 
 
 def _check_values(layer: Any, x: np.ndarray) -> None:
-    """Raises ValueError for ids in the data of a model that are not in the table."""
+    """Raises ValueError for ids that are not in the table."""
     if not x.size:
         return
     name, low, high = type(layer).__name__, x.min(), x.max()

@@ -18,7 +18,7 @@ from fnn.core.node import Node, input_specs, symbolic_call
 from fnn.core.seed import next_key
 from fnn.models import sharing
 from fnn.models.structure import Structure
-from fnn.training import inputs
+from fnn.training import checks, inputs
 from fnn.training.state import TrainState
 from fnn.training.step import make_predict_step
 
@@ -228,6 +228,7 @@ class Weighted(Structure):
         else:
             several = self._inputs is None and inputs.are_arrays(given[0])
             x = self._as_inputs(given[0], several=several)
+        checks.input_values(self.layer, x)
         return self._forward(jax.tree.map(tree.owned, x))  # JAX reads the caller's memory later
 
     def _as_inputs(self, x: Any, finite: bool = True, several: bool = False) -> Any:

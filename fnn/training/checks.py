@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnn.core.checked import check_numbers
 from fnn.core.combining import Flow
 from fnn.core.layer import Layer
 
@@ -172,8 +173,7 @@ def _visit(name: str, layer: Layer, x: Any) -> Any:
         return _Computed
     if isinstance(layer, Flow):
         return layer.flow(x, _visit)
-    if hasattr(layer, "check_values") and hasattr(x, "shape"):
-        layer.check_values(np.asarray(x))
+    check_numbers(layer, x)
     for path, child in layer.children():
         if path is None:
             _visit(name, child, x)
