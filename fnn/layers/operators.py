@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -13,12 +14,8 @@ from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import Masked, attach_mask, joined_mask
+from fnn.core.operators import BINARY, UNARY
 
-UNARY = ("negative", "absolute")
-BINARY = (
-    *("add", "subtract", "multiply", "divide", "floor_divide", "mod", "power"),
-    *("less", "less_equal", "greater", "greater_equal"),
-)
 MOST_NUMBERS = 10_000  # a constant is compared, hashed and written into configs number by number
 
 
@@ -54,6 +51,7 @@ class Operator(Layer):
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         count = 1 if self.constant is not None or self.function in UNARY else 2
         shapes = _shapes(self, x, count)
+        _check_bits(self, x)
         if self.constant is not None:
             whole = np.shape(self.constant)
             shapes += [(1,) * (len(shapes[0]) - len(whole)) + whole]
@@ -232,6 +230,17 @@ def _as_slice(text: str) -> Any:
     if not 2 <= len(bounds) <= 3:
         raise ValueError(f"{text!r} is no slice")
     return slice(*(int(bound) if bound else None for bound in bounds))
+
+
+def _check_bits(layer: Any, x: Any) -> None:
+    """Raises TypeError for bits of floating-point numbers."""
+    parts = [*jax.tree.leaves(x), np.asarray(0 if layer.constant is None else layer.constant)]
+    floats = [str(a.dtype) for a in parts if jnp.issubdtype(a.dtype, jnp.floating)]
+    if layer.function.startswith("bitwise") and floats:
+        raise TypeError(
+            f"Operator: expected booleans or integers for {layer.function}, received {floats[0]}; "
+            "compare first, (x > 0) & (x < 1), or use Lambda(jnp.logical_and)"
+        )
 
 
 def _check_constant(layer: Any) -> None:

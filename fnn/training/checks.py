@@ -11,6 +11,7 @@ import numpy as np
 from fnn.core.checked import check_numbers
 from fnn.core.combining import Flow
 from fnn.core.layer import Layer
+from fnn.core.operators import Operators
 
 
 class TrainingError(FloatingPointError):
@@ -34,6 +35,8 @@ def as_array(name: str, value: Any) -> Any:
     """
     if isinstance(value, jax.Array) and value.ndim and value.dtype.kind != "c":
         return value
+    if isinstance(value, Operators):
+        value.__array__()  # which says what to do
     if hasattr(value, "to_numpy"):  # pandas, polars
         value = value.to_numpy()
     if hasattr(value, "detach"):  # torch
