@@ -15,6 +15,7 @@ from fnn.core.calling import cast
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import attach_mask, first_axes, leading
+from fnn.core.placement import settled
 
 States = Any  # nested tuples of arrays, the batch in front
 Step = Callable[[Array, States, State], tuple[Array, States, State]]
@@ -182,6 +183,7 @@ def along_time(
     body: Any = lambda carry, at: advance(carry, ready(at))
     if all_steps_at_once():
         body, by_time = advance, jax.vmap(ready)(by_time)
+    first = settled(body, first, by_time)
     (y, last, memory), outputs = lax.scan(body, first, by_time, unroll=bool(layer.unroll))
     if outputs is not None:
         y = attach_mask(jnp.swapaxes(outputs, 0, 1), mask)

@@ -43,6 +43,7 @@ class _HeadAttention(Layer):
     masking = "use"
     input_names = ("query", "value", "key", "attention_mask")
     call_fields = ("use_causal_mask", "return_attention_scores")
+    keeps_sharding = True
 
     def validate(self: Any) -> None:
         arguments.fraction(self, "dropout")

@@ -12,6 +12,7 @@ from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context, salt
 from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
 from fnn.core.masking import attach_mask, combine_masks
+from fnn.core.placement import sharding, spec_of, used_by, without
 
 
 class Embedding(Layer):
@@ -32,6 +33,7 @@ class Embedding(Layer):
 
     masking = "use"
     by_step = True
+    keeps_sharding = True
 
     input_dim: int
     output_dim: int
@@ -177,8 +179,14 @@ def _look_up(table: Any, x: Array, mask: Array | None, mask_zero: bool) -> Any:
     """The rows of the table, masked by the mask that the ids have and by the ids 0."""
     if not jnp.issubdtype(x.dtype, jnp.integer):  # Input() is float32 unless told otherwise
         x = jnp.where(x == jnp.floor(x), x, -1).astype(jnp.int32)
+    where = {}
+    ids, columns = spec_of(x), spec_of(table)
+    if used_by(ids, columns):  # as the ids are divided, and the columns of the table
+        front = ids or (None,) * x.ndim
+        back = without((columns or (None,))[-1:], used_by(front))
+        where = {"out_sharding": sharding(table if ids is None else x, (*front, *back))}
     rows = jnp.asarray(table).at[x]
-    y = rows.get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+    y = rows.get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False, **where)
     return attach_mask(y, combine_masks((mask, x != 0 if mask_zero else None)))
 
 

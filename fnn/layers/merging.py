@@ -13,6 +13,7 @@ from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import Masked, attach_mask, combine_masks, leading
+from fnn.core.placement import place_like
 
 Shapes = list[tuple[int, ...]]
 
@@ -206,7 +207,10 @@ class Concatenate(Layer):
         axes = max(mask.ndim for mask in masks if mask is not None)
         if self.axis % y.ndim < axes:
             steps = [
-                jnp.broadcast_to(True if mask is None else leading(mask, axes), a.shape[:axes])
+                place_like(
+                    jnp.broadcast_to(True if mask is None else leading(mask, axes), a.shape[:axes]),
+                    a,
+                )
                 for a, mask in zip(x, masks, strict=True)
             ]
             return Masked(y, jnp.concatenate(steps, self.axis % y.ndim)), state

@@ -1,0 +1,151 @@
+"""Placement: arrays on a mesh of explicit axes, where their sharding is part of their type.
+
+`jax.make_mesh` makes axes explicit unless told otherwise. JAX then refuses operations whose result
+could lie in several ways, so layers say how theirs lies. On other meshes, and on one device, all
+functions here leave arrays and operations as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+Spec = tuple[Any, ...]  # for each axis of an array the axes of the mesh that it is divided over
+
+
+def spec_of(x: Any) -> Spec | None:
+    """How `x` is divided over a mesh of explicit axes; None if it lies on no such mesh."""
+    sharding = getattr(x, "sharding", None) if _known(x) else jax.typeof(x).sharding
+    if not isinstance(sharding, NamedSharding):
+        return None
+    if AxisType.Explicit not in sharding.mesh.axis_types:
+        return None
+    return (*sharding.spec, *(None,) * (len(x.shape) - len(sharding.spec)))
+
+
+def place(x: Any, spec: Spec) -> Any:
+    """`x`, which lies on a mesh of explicit axes, divided as `spec` says; None for what is left."""
+    now = spec_of(x)
+    wanted = (*spec, *(None,) * (len(x.shape) - len(spec)))
+    return x if now in (None, wanted) else jax.sharding.reshard(x, sharding(x, wanted))
+
+
+def place_like(x: Any, like: Any) -> Any:
+    """`x` divided as the first axes of an array that it stands beside, if that is on such a mesh."""
+    spec = (spec_of(like) or ())[: len(x.shape)]
+    if not used_by(spec) and not used_by(spec_of(x)):
+        return x
+    return x if spec_of(x) == spec else jax.sharding.reshard(x, sharding(like, spec))
+
+
+def sharding(like: Any, spec: Spec) -> NamedSharding:
+    """The sharding `spec` on the mesh of an array."""
+    mesh = like.sharding.mesh if _known(like) else jax.typeof(like).sharding.mesh
+    return NamedSharding(mesh, PartitionSpec(*spec))
+
+
+def without(spec: Spec, used: set[str]) -> Spec:
+    """`spec` without the axes of the mesh that are used elsewhere.
+
+    >>> without(("data", ("model", "data"), None), {"data"})
+    (None, 'model', None)
+    """
+
+    def rest(entry: Any) -> Any:
+        kept = tuple(name for name in _names(entry) if name not in used)
+        return kept if len(kept) > 1 else kept[0] if kept else None
+
+    return tuple(map(rest, spec))
+
+
+def used_by(*specs: Spec | None) -> set[str]:
+    """The axes of the mesh over which arrays of these specs are divided."""
+    return {name for spec in specs for entry in spec or () for name in _names(entry)}
+
+
+def prepared(layer: Any, params: Any, x: Any, mask: Any) -> tuple[Any, Any, Any]:
+    """(params, inputs, mask) as the layer can compute with them.
+
+    Weights that are divided over the axes of the batch are gathered. A layer that does not say that
+    it `keeps_sharding` gets its weights whole, and inputs divided over their first axis alone.
+    """
+    specs = [spec for a in jax.tree.leaves(x) if (spec := spec_of(a)) is not None]
+    weights = [spec for w in jax.tree.leaves(params) if (spec := spec_of(w)) is not None]
+    if not used_by(*specs, *weights):
+        return params, x, mask
+    if not layer.keeps_sharding:
+        whole = lambda w: place(w, ())
+        batch = lambda a: place(a, (spec_of(a) or ())[:1])
+        return jax.tree.map(whole, params), *(jax.tree.map(batch, part) for part in (x, mask))
+    used = used_by(*(spec[:-1] for spec in specs))
+    return jax.tree.map(lambda w: place(w, without(spec_of(w) or (), used)), params), x, mask
+
+
+def settled(body: Callable[[Any, Any], Any], carry: Any, xs: Any) -> Any:
+    """The first carry of a scan over `xs`, divided as `body` returns it, so that the types agree."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if AxisType.Explicit not in mesh.axis_types and not any(map(spec_of, jax.tree.leaves(xs))):
+        return carry
+    step = lambda carry, xs: body(carry, jax.tree.map(lambda a: a[0], xs))[0]
+    for _ in range(4):  # what one part of the carry is may follow from another
+        after = jax.eval_shape(step, carry, xs)
+        before, carry = carry, jax.tree.map(place_like, carry, after)
+        if all(map(_alike, jax.tree.leaves(before), jax.tree.leaves(carry))):
+            break
+    return carry
+
+
+def reshape(x: Array, shape: tuple[int, ...]) -> Array:
+    """`x.reshape(shape)` for a shape with the same first axis, over which it stays divided."""
+    spec = spec_of(x)
+    if not used_by(spec):
+        return x.reshape(shape)
+    kept = ((spec or ())[0], *(None,) * (len(shape) - 1))
+    return lax.reshape(x, shape, out_sharding=sharding(x, kept))
+
+
+def matmul(x: Array, kernel: Array) -> Array:
+    """`jnp.matmul(x, kernel)`, divided as the inputs and the columns of the kernel are."""
+    first, second = spec_of(x), spec_of(kernel)
+    if not used_by(first, second):
+        return jnp.matmul(x, kernel)
+    rows = (first or (None,) * x.ndim)[:-1]
+    columns = without((second or (None,))[-1:], used_by(rows))
+    like = x if first is not None else kernel
+    return jnp.matmul(x, kernel, out_sharding=sharding(like, (*rows, *columns)))
+
+
+def einsum(equation: str, x: Array, kernel: Array, letters: tuple[str, str, str]) -> Array:
+    """`jnp.einsum`, divided as the axes of `x` and then of the kernel are.
+
+    `letters` are those of x, the kernel and the result, one for each axis, dots written out.
+    """
+    first, second = spec_of(x), spec_of(kernel)
+    if not used_by(first, second):
+        return jnp.einsum(equation, x, kernel)
+    found: dict[str, Any] = {}
+    for part, spec in zip(letters, (first, second), strict=False):
+        found = {**dict(zip(part, spec or (), strict=False)), **found}
+    spec: Spec = ()
+    for letter in letters[2]:
+        spec += without((found.get(letter),), used_by(spec))
+    like = x if first is not None else kernel
+    return jnp.einsum(equation, x, kernel, out_sharding=sharding(like, spec))
+
+
+def _alike(a: Any, b: Any) -> bool:
+    return spec_of(a) == spec_of(b)
+
+
+def _known(x: Any) -> bool:
+    """Whether `x` says by itself where it lies: what is traced has it in its type."""
+    return not isinstance(x, jax.core.Tracer)
+
+
+def _names(entry: Any) -> tuple[str, ...]:
+    return entry if isinstance(entry, tuple) else () if entry is None else (entry,)
