@@ -28,6 +28,7 @@ SLOW_FILES = {
     "test_ensembles",
     "test_examples",
     "test_experts",
+    "test_explicit_axes",
     "test_initializers",
     "test_keras_layers",
     "test_layer_table",

@@ -7,6 +7,7 @@ functions here leave arrays and operations as they are.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -36,11 +37,12 @@ def place(x: Any, spec: Spec) -> Any:
 
 
 def place_like(x: Any, like: Any) -> Any:
-    """`x` divided as the first axes of an array that it stands beside, if that is on such a mesh."""
+    """`x` divided as the first axes of an array that it stands beside, if that is divided."""
     spec = (spec_of(like) or ())[: len(x.shape)]
     if not used_by(spec) and not used_by(spec_of(x)):
         return x
-    return x if spec_of(x) == spec else jax.sharding.reshard(x, sharding(like, spec))
+    on_mesh = like if spec_of(like) is not None else x
+    return x if spec_of(x) == spec else jax.sharding.reshard(x, sharding(on_mesh, spec))
 
 
 def sharding(like: Any, spec: Spec) -> NamedSharding:
@@ -78,16 +80,20 @@ def prepared(layer: Any, params: Any, x: Any, mask: Any) -> tuple[Any, Any, Any]
     weights = [spec for w in jax.tree.leaves(params) if (spec := spec_of(w)) is not None]
     if not used_by(*specs, *weights):
         return params, x, mask
-    if not layer.keeps_sharding:
-        whole = lambda w: place(w, ())
-        batch = lambda a: place(a, (spec_of(a) or ())[:1])
-        return jax.tree.map(whole, params), *(jax.tree.map(batch, part) for part in (x, mask))
-    used = used_by(*(spec[:-1] for spec in specs))
-    return jax.tree.map(lambda w: place(w, without(spec_of(w) or (), used)), params), x, mask
+    if layer.keeps_sharding:
+        used = used_by(*(spec[:-1] for spec in specs))
+        params = jax.tree.map(lambda w: place(w, without(spec_of(w) or (), used)), params)
+    else:
+        params = jax.tree.map(lambda w: place(w, ()), params)
+        x = jax.tree.map(lambda a: place(a, (spec_of(a) or ())[:1]), x)
+    if isinstance(mask, tuple):
+        beside = zip(mask, x, strict=False)
+        return params, x, tuple(m if m is None else place_like(m, a) for m, a in beside)
+    return params, x, mask if mask is None else place_like(mask, x)
 
 
 def settled(body: Callable[[Any, Any], Any], carry: Any, xs: Any) -> Any:
-    """The first carry of a scan over `xs`, divided as `body` returns it, so that the types agree."""
+    """The first carry of a scan over `xs`, divided as `body` returns it: the types must agree."""
     mesh = jax.sharding.get_abstract_mesh()
     if AxisType.Explicit not in mesh.axis_types and not any(map(spec_of, jax.tree.leaves(xs))):
         return carry
@@ -98,6 +104,48 @@ def settled(body: Callable[[Any, Any], Any], carry: Any, xs: Any) -> Any:
         if all(map(_alike, jax.tree.leaves(before), jax.tree.leaves(carry))):
             break
     return carry
+
+
+def by_batch_and_heads(x: Array, keys: Array) -> Array:
+    """`x (batch, ..., heads, size)` divided over its batch, and over its heads as the keys are."""
+    spec, like = spec_of(x), spec_of(keys)
+    if spec is None or not used_by(spec, like):
+        return x
+    heads = without((like or (None, None))[-2:-1], used_by(spec[:1]))
+    return place(x, (spec[0], *(None,) * (x.ndim - 3), *heads))
+
+
+def on_each_device(function: Callable[[Array], Array], x: Array) -> Array:
+    """`function(x)`, computed whole on every device where `x` lies on a mesh of several axes.
+
+    For a grouped convolution, which XLA gathers anyway: where it does so by itself, the gradient of
+    the kernel comes out multiplied by the sizes of the other axes (jax 0.10, automatic axes too).
+    """
+    if _known(x) and not isinstance(getattr(x, "sharding", None), NamedSharding):
+        return function(x)
+    mesh = sharding(x, ()).mesh
+    if sum(size > 1 for size in mesh.shape.values()) < 2 or AxisType.Manual in mesh.axis_types:
+        return function(x)
+    if spec_of(x) is not None:
+        return place(function(place(x, ())), (spec_of(x) or ())[:1])
+    whole = sharding(x, ())
+    constrain = lambda a: lax.with_sharding_constraint(a, whole)
+    return constrain(function(constrain(x)))
+
+
+def whole_copies(params: Any) -> Any:
+    """Weights of copies side by side along the first axis, none of them on other devices."""
+    return jax.tree.map(lambda w: place(w, (None, *(spec_of(w) or (None,))[1:])), params)
+
+
+def beside_copies(params: Any, index: Array, x: Any) -> tuple[Array, Any]:
+    """The numbers of copies divided as these are, and inputs not divided over the same axes."""
+    for stacked in jax.tree.leaves(params)[:1]:
+        used = used_by((spec_of(stacked) or ())[:1])
+        rest = functools.partial(without, used=used)
+        index = place_like(index, stacked)
+        x = jax.tree.map(lambda a, rest=rest: place(a, rest(spec_of(a) or ())), x)
+    return index, x
 
 
 def reshape(x: Array, shape: tuple[int, ...]) -> Array:
@@ -129,13 +177,13 @@ def einsum(equation: str, x: Array, kernel: Array, letters: tuple[str, str, str]
     if not used_by(first, second):
         return jnp.einsum(equation, x, kernel)
     found: dict[str, Any] = {}
-    for part, spec in zip(letters, (first, second), strict=False):
-        found = {**dict(zip(part, spec or (), strict=False)), **found}
-    spec: Spec = ()
+    for part, spec in ((letters[1], second), (letters[0], first)):  # x says it, where both do
+        found |= dict(zip(part, spec or (), strict=False))
+    result: Spec = ()
     for letter in letters[2]:
-        spec += without((found.get(letter),), used_by(spec))
+        result += without((found.get(letter),), used_by(result))
     like = x if first is not None else kernel
-    return jnp.einsum(equation, x, kernel, out_sharding=sharding(like, spec))
+    return jnp.einsum(equation, x, kernel, out_sharding=sharding(like, result))
 
 
 def _alike(a: Any, b: Any) -> bool:

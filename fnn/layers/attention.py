@@ -31,6 +31,7 @@ from fnn.core.calling import apply_child, init_child, unzip
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
 from fnn.core.masking import attach_mask, combine_masks, strip_masks
+from fnn.core.placement import by_batch_and_heads
 from fnn.core.registry import lookup
 
 
@@ -133,6 +134,7 @@ class _HeadAttention(Layer):
         query, value, keys = map(blank_steps, (query, value, keys), masks)
         q, v = run("query", query, masks[0]), run("value", value, masks[1])
         k = run("key", keys, masks[2])
+        q, k, v = map(by_batch_and_heads, (q, k, v), (k, k, k))
         if self.position is not None:
             q, k = run("position", q), run("position", k)
         real = combine_masks(masks[1:3])

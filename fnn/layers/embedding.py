@@ -179,7 +179,7 @@ def _look_up(table: Any, x: Array, mask: Array | None, mask_zero: bool) -> Any:
     """The rows of the table, masked by the mask that the ids have and by the ids 0."""
     if not jnp.issubdtype(x.dtype, jnp.integer):  # Input() is float32 unless told otherwise
         x = jnp.where(x == jnp.floor(x), x, -1).astype(jnp.int32)
-    where = {}
+    where: dict[str, Any] = {}
     ids, columns = spec_of(x), spec_of(table)
     if used_by(ids, columns):  # as the ids are divided, and the columns of the table
         front = ids or (None,) * x.ndim

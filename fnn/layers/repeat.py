@@ -13,7 +13,7 @@ from fnn.core.calling import call, init_copies, output_spec
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import carry_mask
-from fnn.core.placement import settled
+from fnn.core.placement import settled, whole_copies
 
 
 class Repeat(Layer):
@@ -67,7 +67,7 @@ class Repeat(Layer):
                 raise _not_kept(x, y)
             return y, state
 
-        copies = jnp.arange(self.times), params, state
+        copies = jnp.arange(self.times), whole_copies(params), whole_copies(state)
         return lax.scan(step, settled(step, x, copies), copies)
 
 
