@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.core.context import Context
+from fnn.core.placement import place_like
 
 
 @jax.tree_util.register_dataclass
@@ -106,6 +107,12 @@ def first_axes(mask: Any, axes: int) -> Any:
     """
     further = tuple(range(axes, 0 if mask is None else mask.ndim))
     return mask.any(further) if further else mask
+
+
+def mask_over(mask: Any, x: Any, axes: int) -> Array:
+    """`mask` for all positions along the first `axes` of `x`; without one, all are valid."""
+    valid = True if mask is None else leading(mask, axes)
+    return place_like(jnp.broadcast_to(valid, x.shape[:axes]), x)
 
 
 def joined_mask(masks: Any, shape: tuple[int, ...]) -> Array | None:

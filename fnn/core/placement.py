@@ -106,13 +106,13 @@ def settled(body: Callable[[Any, Any], Any], carry: Any, xs: Any) -> Any:
     return carry
 
 
-def by_batch_and_heads(x: Array, keys: Array) -> Array:
-    """`x (batch, ..., heads, size)` divided over its batch, and over its heads as the keys are."""
-    spec, like = spec_of(x), spec_of(keys)
-    if spec is None or not used_by(spec, like):
-        return x
-    heads = without((like or (None, None))[-2:-1], used_by(spec[:1]))
-    return place(x, (spec[0], *(None,) * (x.ndim - 3), *heads))
+def by_batch_and_heads(*arrays: Array) -> tuple[Array, ...]:
+    """Arrays (batch, ..., heads, size) divided over batch and heads alone, as the last one is."""
+    like = spec_of(arrays[-1])
+    if not used_by(*map(spec_of, arrays)) or like is None:
+        return arrays
+    batch, heads = like[:1], without(like[-2:-1], used_by(like[:1]))
+    return tuple(place(a, (*batch, *(None,) * (a.ndim - 3), *heads)) for a in arrays)
 
 
 def on_each_device(function: Callable[[Array], Array], x: Array) -> Array:

@@ -132,9 +132,8 @@ class _HeadAttention(Layer):
             return strip_masks(y)
 
         query, value, keys = map(blank_steps, (query, value, keys), masks)
-        q, v = run("query", query, masks[0]), run("value", value, masks[1])
-        k = run("key", keys, masks[2])
-        q, k, v = map(by_batch_and_heads, (q, k, v), (k, k, k))
+        names = "query", "value", "key"
+        q, v, k = by_batch_and_heads(*map(run, names, (query, value, keys), masks))
         if self.position is not None:
             q, k = run("position", q), run("position", k)
         real = combine_masks(masks[1:3])
@@ -142,9 +141,8 @@ class _HeadAttention(Layer):
             k, v, real, state = remember(state, k, v, real)
         n, axes = query.ndim - 2, axes_of(self, query.ndim)
         shape = score_shape(q.shape, k.shape, q.shape[-2], axes, n)
-        folded = tuple(fold(a, axes, n) for a in (q, k, v))
         allowed = pair_mask(allowed, (masks[0], real), q, k, axes, shape)
-        y, shares = self._attend(*folded, allowed, offset, ctx)
+        y, shares = self._attend(*(fold(a, axes, n) for a in (q, k, v)), allowed, offset, ctx)
         y = unfold(y, (*q.shape[:-1], v.shape[-1]), axes, n)
         y = y * run("gate", query, masks[0]) if self.use_gate else y
         y = attach_mask(run("attention_output", y), masks[0])
@@ -270,7 +268,6 @@ class GroupedQueryAttention(_HeadAttention):
     """
 
     output_shape = attention_axes = None
-
     head_dim: int
     num_query_heads: int
     num_key_value_heads: int

@@ -12,8 +12,7 @@ from jax import Array
 from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masking import Masked, attach_mask, combine_masks, leading
-from fnn.core.placement import place_like
+from fnn.core.masking import Masked, attach_mask, combine_masks, mask_over
 
 Shapes = list[tuple[int, ...]]
 
@@ -206,13 +205,7 @@ class Concatenate(Layer):
             return y, state
         axes = max(mask.ndim for mask in masks if mask is not None)
         if self.axis % y.ndim < axes:
-            steps = [
-                place_like(
-                    jnp.broadcast_to(True if mask is None else leading(mask, axes), a.shape[:axes]),
-                    a,
-                )
-                for a, mask in zip(x, masks, strict=True)
-            ]
+            steps = [mask_over(mask, a, axes) for a, mask in zip(x, masks, strict=True)]
             return Masked(y, jnp.concatenate(steps, self.axis % y.ndim)), state
         return Masked(y, combine_masks(masks)), state
 
