@@ -36,6 +36,11 @@ def place(x: Any, spec: Spec) -> Any:
     return x if now in (None, wanted) else jax.sharding.reshard(x, sharding(x, wanted))
 
 
+def gathered(arrays: Any) -> Any:
+    """Arrays whole on every device."""
+    return jax.tree.map(lambda a: place(a, ()), arrays)
+
+
 def place_like(x: Any, like: Any) -> Any:
     """`x` divided as the first axes of an array that it stands beside, if that is divided."""
     spec = (spec_of(like) or ())[: len(x.shape)]
@@ -84,7 +89,7 @@ def prepared(layer: Any, params: Any, x: Any, mask: Any) -> tuple[Any, Any, Any]
         used = used_by(*(spec[:-1] for spec in specs))
         params = jax.tree.map(lambda w: place(w, without(spec_of(w) or (), used)), params)
     else:
-        params = jax.tree.map(lambda w: place(w, ()), params)
+        params = gathered(params)
         x = jax.tree.map(lambda a: place(a, (spec_of(a) or ())[:1]), x)
     if isinstance(mask, tuple):
         beside = zip(mask, x, strict=False)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.core.masking import leading
+from fnn.core.placement import place_like
 
 Shape = tuple[int, ...]
 
@@ -120,7 +121,7 @@ def entry_values(function: Any, y_true: Any, y_pred: Any, valid: Array | None) -
     each = alone
     for _ in range(valid.ndim):
         each = jax.vmap(each)
-    together = lambda t, y: jnp.broadcast_to(function(t, y), valid.shape)
+    together = lambda t, y: place_like(jnp.broadcast_to(function(t, y), valid.shape), valid)
     return jax.lax.cond(valid.all(), together, each, y_true, y_pred)
 
 

@@ -14,6 +14,7 @@ from jax import Array
 from fnn.core import arguments
 from fnn.core.further import as_declared
 from fnn.core.named import Named
+from fnn.core.placement import gathered
 from fnn.core.targets import (
     align,
     align_where_possible,
@@ -79,6 +80,7 @@ class Metric(Named, loadable=False):
     kind: ClassVar[str] = "metric"
     targets: ClassVar[Targets] = "any"
     direction: ClassVar[str | None] = None
+    gathers: ClassVar[bool] = False  # it takes a batch that lies on several devices as a whole
 
     dtype: str | None = field(default=None, kw_only=True)
 
@@ -147,6 +149,8 @@ class Metric(Named, loadable=False):
         """Targets in shape, predictions in floating point, nothing left of weightless entries."""
         weight = None if weight is None else as_float(weight)
         y_true, y_pred = arrays(y_true), arrays(y_pred)
+        if self.gathers:
+            y_true, y_pred, weight = gathered((y_true, y_pred, weight))
         if self.targets == "any":
             if hasattr(y_true, "shape") and hasattr(y_pred, "shape"):
                 y_true = align_where_possible(y_true, y_pred)
