@@ -209,6 +209,21 @@ def test_a_divided_batch_needs_no_mesh_around_it():
     close(jax.jit(run)(*given), expected)
 
 
+def test_axes_may_be_explicit_in_part():
+    kinds = AxisType.Explicit, AxisType.Auto
+    partly = jax.make_mesh((DATA, MODEL), ("data", "model"), axis_types=kinds)
+    layer = L.Sequential([L.Embedding(8, 8), L.Dense(8), L.BatchNormalization(), L.LSTM(4)])
+    x = np.arange(48).reshape(8, 6) % 8
+    params, state = initialize(layer, KEY, x)
+    run = jax.jit(lambda params, state, x: call(layer, params, state, x, Context(train=True)))
+    expected = run(params, state, x)
+    lay = lambda tree, rule: jax.tree.map(
+        lambda a: jax.device_put(a, NamedSharding(partly, PartitionSpec(*rule(a)))), tree
+    )
+    with jax.set_mesh(partly):
+        close(run(lay(params, columns), lay(state, WHOLE), lay(x, BY_BATCH)), expected)
+
+
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
 @pytest.mark.parametrize("layer", [L.Conv1D(6, 2, groups=2), L.DepthwiseConv1D(6)], ids=repr)
 def test_the_gradient_of_a_grouped_convolution_is_not_multiplied(layer, kind):

@@ -21,9 +21,9 @@ Spec = tuple[Any, ...]  # for each axis of an array the axes of the mesh that it
 
 def spec_of(x: Any) -> Spec | None:
     """How `x` is divided over a mesh of explicit axes; None if it lies on no such mesh."""
-    sharding = getattr(x, "sharding", None) if _known(x) else jax.typeof(x).sharding
-    if not isinstance(sharding, NamedSharding):
-        return None
+    if _known(x) and not isinstance(getattr(x, "sharding", None), NamedSharding):
+        return None  # without asking for its type, which takes longer
+    sharding = x.sharding if isinstance(x, jax.ShapeDtypeStruct) else jax.typeof(x).sharding
     if AxisType.Explicit not in sharding.mesh.axis_types:
         return None
     return (*sharding.spec, *(None,) * (len(x.shape) - len(sharding.spec)))
@@ -102,13 +102,25 @@ def settled(body: Callable[[Any, Any], Any], carry: Any, xs: Any) -> Any:
     mesh = jax.sharding.get_abstract_mesh()
     if AxisType.Explicit not in mesh.axis_types and not any(map(spec_of, jax.tree.leaves(xs))):
         return carry
-    step = lambda carry, xs: body(carry, jax.tree.map(lambda a: a[0], xs))[0]
+    wanted: list[Any] = []
+    treedef: Any
+
+    def step(carry: Any, xs: Any) -> Any:
+        after = body(carry, jax.tree.map(lambda a: a[0], xs))[0]
+        wanted[:] = [jax.typeof(a).sharding for a in jax.tree.leaves(after)]
+        return after
+
+    leaves, treedef = jax.tree.flatten(carry)
     for _ in range(4):  # what one part of the carry is may follow from another
-        after = jax.eval_shape(step, carry, xs)
-        before, carry = carry, jax.tree.map(place_like, carry, after)
-        if all(map(_alike, jax.tree.leaves(before), jax.tree.leaves(carry))):
+        jax.eval_shape(step, treedef.unflatten(leaves), xs)
+        now = [jax.typeof(a).sharding for a in leaves]
+        if now == wanted:
             break
-    return carry
+        leaves = [
+            a if found == there else jax.sharding.reshard(a, there)
+            for a, found, there in zip(leaves, now, wanted, strict=True)
+        ]
+    return treedef.unflatten(leaves)
 
 
 def by_batch_and_heads(*arrays: Array) -> tuple[Array, ...]:
@@ -189,10 +201,6 @@ def einsum(equation: str, x: Array, kernel: Array, letters: tuple[str, str, str]
         result += without((found.get(letter),), used_by(result))
     like = x if first is not None else kernel
     return jnp.einsum(equation, x, kernel, out_sharding=sharding(like, result))
-
-
-def _alike(a: Any, b: Any) -> bool:
-    return spec_of(a) == spec_of(b)
 
 
 def _known(x: Any) -> bool:
