@@ -26,6 +26,7 @@ from fnn.layers import (
     Inference,
     Input,
     MultiHeadAttention,
+    Operator,
     Sequential,
     Softmax,
 )
@@ -182,7 +183,7 @@ def test_states_of_a_call_by_name():
 
 # -- errors ----------------------------------------------------------------------------------------
 
-NODE, MASK = Input((6, 3)), Input((6,), dtype="bool")
+NODE, MASK, PAIRS = Input((6, 3)), Input((6,), dtype="bool"), Input((6, 6), dtype="bool")
 WRONG = [
     (lambda: Dropout(0.5)(NODE, training=True), TypeError,
      r"Dropout: expected training=False.*received training=True; do leave it out.*key=key"),
@@ -194,8 +195,15 @@ WRONG = [
     (lambda: LSTM(3)(NODE, mask=Input((5,))), ValueError, r"WithMask: .*received shape \(3, 5\)"),
     (lambda: LSTM(3)(NODE, mask=REAL), TypeError, "WithMask: expected symbolic inputs .*ndarray"),
     (lambda: Attention()(NODE, NODE, key_mask=MASK), TypeError,
-     "for the 2 inputs of this call, received one for input 2 by key_mask; do give that input"),
+     "for the 2 inputs of this call, received one for input 2 by key_mask; give that input"),
     (lambda: LSTM(3)(mask=MASK), TypeError, "expected masks for the 0 inputs"),
+    (lambda: MultiHeadAttention(2, 3)(NODE, NODE, attention_mask=PAIRS, key_mask=MASK), TypeError,
+     "for the 3 inputs of this call, received one for input 2 by key_mask; give that input too"),
+    (lambda: MultiHeadAttention(2, 3)(NODE, attention_mask=PAIRS), TypeError,
+     "MultiHeadAttention: expected value to be an array, received None; only optional inputs"),
+    (lambda: Attention()(None, NODE), TypeError, "Attention: expected query to be an array"),
+    (lambda: Add()([NODE, None, NODE]), TypeError, "Add: expected input 1 to be an array"),
+    (lambda: Operator("add")(NODE, None, NODE), TypeError, "Operator: expected input 1 to be an"),
 ]  # fmt: skip
 
 

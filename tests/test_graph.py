@@ -23,6 +23,7 @@ from fnn.layers import (
     Dropout,
     Flatten,
     Input,
+    MultiHeadAttention,
     Repeat,
     Sequential,
 )
@@ -343,3 +344,63 @@ def test_a_graph_in_a_graph_and_in_a_sequence():
     close(forward(net, X, params, state), linear(p["dense"], h))
     assert outer.inputs == 0
     assert isinstance(two_in_two_out("dict")[0].inputs, Fields)
+
+
+# -- optional inputs -------------------------------------------------------------------------------
+
+QUERY = np.random.default_rng(5).normal(size=(4, 5, 4)).astype("float32")
+MEMORY = np.random.default_rng(6).normal(size=(4, 3, 4)).astype("float32")
+PAIRS = np.random.default_rng(7).uniform(size=(4, 5, 3)) > 0.3
+
+
+class Scaled(fnn.layers.Layer):
+    """x * scale + shift; both may be left out."""
+
+    input_names = ("inputs", "scale", "shift")
+
+    def apply(self, params, state, x, ctx=INFERENCE):
+        x, scale, shift = (*x, None)[:3]
+        return (x if scale is None else x * scale) + (0 if shift is None else shift), state
+
+
+def test_an_optional_input_may_be_left_out_before_one_that_is_given(tmp_path, capsys):
+    """Attention with a mask and no key equals that of Keras; saved, as JSON, in a summary."""
+    import keras
+
+    pairs = {"dtype": "bool"}
+    with keras_rules():
+        k = keras.layers
+        inputs = k.Input((5, 4)), k.Input((3, 4)), k.Input((5, 3), **pairs)
+        attended = k.MultiHeadAttention(2, 3)(*inputs[:2], attention_mask=inputs[2])
+        theirs = keras.Model(inputs, attended)
+        expected, given = np.asarray(theirs([QUERY, MEMORY, PAIRS])), theirs.get_weights()
+    nodes = Input((5, 4)), Input((3, 4)), Input((5, 3), **pairs)
+    model = fnn.Model(nodes, MultiHeadAttention(2, 3)(*nodes[:2], attention_mask=nodes[2]))
+    model.set_weights(given)
+    x = (QUERY, MEMORY, PAIRS)
+    y = model.predict(x, verbose=0)
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+    graph = model.layer
+    assert graph.steps[0][2] == (0, 1, None, 2)
+    assert from_config(json.loads(json.dumps(to_config(graph)))) == graph
+    model.save(tmp_path / "model.fnn")
+    np.testing.assert_array_equal(fnn.load(tmp_path / "model.fnn").predict(x, verbose=0), y)
+    again = fnn.Model(graph)  # an equal network with weights of its own
+    again.build([(None, 5, 4), (None, 3, 4), (None, 5, 3)])
+    again.set_weights(given)
+    np.testing.assert_array_equal(again.predict(x, verbose=0), y)
+    model.summary()
+    assert "input_layer_2[0][0]" in capsys.readouterr().out
+    by_place = MultiHeadAttention(2, 3)([*nodes[:2], None, nodes[2]])
+    assert connect(nodes, by_place) == graph
+
+
+def test_any_input_between_may_be_left_out():
+    nodes = Input((4,)), Input((4,))
+    graph = connect(nodes, Scaled()(nodes[0], shift=Scaled()(nodes[0], None, nodes[1])))
+    y, _ = graph.apply({}, {}, (QUERY[:, 0], MEMORY[:, 0]))
+    np.testing.assert_allclose(y, 2 * QUERY[:, 0] + MEMORY[:, 0], rtol=1e-6)
+    first, rest = graph.cut()
+    passed, _ = first.apply({}, {}, (QUERY[:, 0],))
+    again, _ = rest.apply({}, {}, (passed, MEMORY[:, 0]))
+    np.testing.assert_allclose(again, y, rtol=1e-6)

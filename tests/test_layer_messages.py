@@ -16,7 +16,7 @@ from fnn.core.calling import call, initialize, output_spec, weight_spec
 from fnn.core.config import field_kind
 from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import hints
-from fnn.core.masking import Masked
+from fnn.core.masking import Masked, strip_masks
 from fnn.core.recurrence import OverTime
 from tests.catalogue import CATALOGUE
 
@@ -289,6 +289,58 @@ def test_ids_in_the_data_of_a_model(data, words):
     with pytest.raises(ValueError, match="ids") as error:
         L.Embedding(4, 2).check_values(np.array(data))
     reads(error, *words)
+
+
+OUTSIDE = np.array([[1, 2], [4, 0]], "int32")
+
+
+def _called(layer):
+    """Every way to give a layer ids that are known."""
+    params, state = initialize(layer, jax.random.key(0), OUTSIDE)
+    model = fnn.Model(layer)
+    model.build((None, 2))
+    once = jax.vmap(lambda params: layer.apply(params, state, OUTSIDE)[0])
+    return {
+        "apply": lambda: layer.apply(params, state, OUTSIDE),
+        "apply on the device": lambda: layer.apply(params, state, jnp.asarray(OUTSIDE)),
+        "a gradient": lambda: jax.grad(
+            lambda p: strip_masks(layer.apply(p, state, OUTSIDE)[0]).sum()
+        )(params),
+        "vmap over weights": lambda: once(jax.tree.map(lambda a: a[None], params)),
+        "a model": lambda: model(OUTSIDE),
+        "predict": lambda: model.predict(OUTSIDE, verbose=0),
+        "predict_on_batch": lambda: model.predict_on_batch(OUTSIDE),
+    }
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        L.Embedding(4, 2, mask_zero=True),
+        L.ReversibleEmbedding(4, 2),
+        L.Sequential([L.Embedding(4, 2), L.Dense(3)]),
+        L.LoRA(L.Sequential([L.Embedding(4, 2), L.Dense(3)]), 1),
+        L.SpectralNormalization(L.Embedding(4, 2)),
+    ],
+    ids=["Embedding", "ReversibleEmbedding", "Sequential", "LoRA", "SpectralNormalization"],
+)
+def test_ids_out_of_range_are_refused_wherever_they_are_known(layer):
+    for call_it in _called(layer).values():
+        with pytest.raises(ValueError, match=r"expected ids from 0 to 3, received 4 at \(1, 0\)"):
+            call_it()
+
+
+def test_ids_that_are_masked_or_not_known_are_not_refused():
+    layer = L.Embedding(4, 2)
+    params, state = initialize(layer, jax.random.key(0), OUTSIDE)
+    valid = jnp.asarray(OUTSIDE < 4)
+    y, _ = call(layer, params, state, Masked(jnp.asarray(OUTSIDE), valid), INFERENCE)
+    assert bool(jnp.isfinite(y.values[valid]).all())
+    traced = jax.jit(lambda ids: layer.apply(params, state, ids)[0])(OUTSIDE)
+    np.testing.assert_array_equal(jnp.isnan(traced).any(-1), OUTSIDE > 3)
+    model = fnn.Model(layer)
+    model.build((None, 2))
+    assert bool(jnp.isnan(jax.jit(model)(OUTSIDE)).any())
 
 
 def width_axis(layer):

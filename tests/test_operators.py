@@ -39,6 +39,14 @@ EXPRESSIONS = [
 BEYOND = [
     *(lambda x, y, v: ROW - x, lambda x, y, v: np.float32(2) * x, lambda x, y, v: x[:]),
     *(lambda x, y, v: x * [1.0, 2.0, 3.0, 4.0], lambda x, y, v: np.eye(2, 6, dtype="float32") @ x),
+    *(lambda x, y, v: np.add(x, y), lambda x, y, v: np.subtract(1, x), lambda x, y, v: np.abs(-x)),
+    *(lambda x, y, v: np.multiply(ROW, x), lambda x, y, v: np.negative(x), lambda x, y, v: +x),
+    *(lambda x, y, v: np.remainder(x, 2), lambda x, y, v: np.true_divide(x, y)),
+    *(lambda x, y, v: np.matmul(np.eye(2, 6, dtype="float32"), x), lambda x, y, v: 2 ** (x > 1)),
+    *(lambda x, y, v: ((x > 1) & (y > 1)) * 2.0, lambda x, y, v: (~(x > 1) | (y > 1)) * 2.0),
+    *(lambda x, y, v: ((x > 1) ^ (y > 1)) * 2.0, lambda x, y, v: ((x // 1) == 1) * x),
+    *(lambda x, y, v: ((x // 1) != 1) * x, lambda x, y, v: np.less_equal(ROW, x) * 2.0),
+    *(lambda x, y, v: np.invert(x > 1) * 2.0, lambda x, y, v: (True & (x > 1)) * 2.0),
 ]
 
 
@@ -161,6 +169,25 @@ def test_unmask_lets_the_last_step_be_taken():
     assert Unmask()(x)[:, -1].shape == (None, 4)
 
 
+def test_a_node_equals_itself_and_is_compared_with_numbers():
+    x, y = Input((4,)), Input((4,))
+    assert x == x
+    assert x != y
+    assert x != None  # noqa: E711
+    assert len({x, y, x}) == 2
+    assert (x == 1).layer == Operator("equal", 1)
+    assert (np.ones(4) != x).layer == Operator("not_equal", np.ones(4), True)
+
+
+def test_ids_that_are_not_padding_are_a_mask():
+    ids, vectors = Input((6,), dtype="int32"), Input((6, 4))
+    graph = connect((ids, vectors), fnn.layers.GlobalAveragePooling1D()(vectors, mask=ids != 0))
+    given = np.array([[1, 2, 0, 0, 0, 0], [3, 0, 0, 0, 0, 0], [1, 2, 3, 4, 5, 6]], "int32")
+    y, _ = graph.apply({}, {}, (given, X))
+    for row, length, received in zip(X, (2, 1, 6), y, strict=True):
+        np.testing.assert_allclose(received, row[:length].mean(0), rtol=1e-6)
+
+
 # -- activations -----------------------------------------------------------------------------------
 
 
@@ -187,6 +214,25 @@ WRONG = [
     (lambda: jnp.ones(4) * NODE, ValueError, r"put a constant array after the node: x \* const"),
     (lambda: np.asarray(NODE), ValueError, "expected an array, received <Node"),
     (lambda: NODE + "a", TypeError, "unsupported operand"),
+    (lambda: np.sqrt(NODE), TypeError, r"arrays for np\.sqrt, .*use Lambda\(jnp\.sqrt\)\(x\)"),
+    (lambda: np.maximum(NODE, 0), TypeError, r"use Lambda\(lambda x: jnp\.maximum\(x, \.\.\.\)"),
+    (lambda: np.sum(NODE), TypeError, r"arrays for np\.add\.reduce, .*Lambda\(jnp\.sum\)\(x\)"),
+    (lambda: np.add(NODE, 1, dtype="float32"), TypeError, r"arrays for np\.add, received <Node"),
+    (lambda: np.add(NODE, None), TypeError, r"arrays for np\.add, received <Node"),
+    (lambda: jnp.sqrt(NODE), ValueError, r"expected an array, received <Node"),
+    (lambda: float(NODE), TypeError, "expected a value with a number, .*do Lambda"),
+    (lambda: int(NODE), TypeError, "expected a value with a number, received <Node"),
+    (lambda: range(NODE), TypeError, "expected a value with a number, received <Node"),
+    (lambda: round(NODE), TypeError, r"use Lambda\(jnp\.round\)\(x\)"),
+    (lambda: 1 in NODE, TypeError, "expected a value with items, received <Node"),
+    (lambda: NODE.mean(), AttributeError, r"'mean': use Lambda\(jnp\.mean\)\(x\), a layer"),
+    (lambda: NODE.T, AttributeError, r"'T': use Permute\(dims\)\(x\)"),
+    (lambda: NODE.nothing, AttributeError, "no attribute 'nothing'$"),
+    (lambda: NODE.__setitem__(0, 1), TypeError, r"use Lambda\(lambda x: x\.at"),
+    (lambda: NODE & NODE, TypeError, r"booleans or integers for bitwise_and, received flo"),
+    (lambda: fnn.layers.Lambda(np.sqrt)(NODE), TypeError, "Lambda: expected a function of JAX, "),
+    (lambda: fnn.Sequential([fnn.layers.Dense(1)]).predict(NODE), ValueError,
+     "expected an array, received <Node"),
     (lambda: NODE + VECTOR, ValueError, r"shape \(3, 4\) for add; .*x\[:, None\] for a new axis"),
     (lambda: NODE + np.ones((3, 6, 4)), ValueError, "the constant to repeat .* its batch, rec"),
     (lambda: NODE + np.ones(5), ValueError, r"received shape \(5,\) for add"),

@@ -166,6 +166,17 @@ def rank(thing: Any, x: Any, *ranks: int, layout: str = "") -> None:
         )
 
 
+def every_input(thing: Any, inputs: Any, names: tuple[str, ...] = ()) -> None:
+    """Raises TypeError where one of these inputs, by their names, is left out: None."""
+    for place, given in enumerate(inputs):
+        if given is None:
+            missing = names[place] if names else f"input {place}"
+            raise TypeError(
+                f"{type(thing).__name__}: expected {missing} to be an array, received None; only "
+                "optional inputs may be left out, give this one"
+            )
+
+
 def minimum_rank(thing: Any, x: Any, minimum: int, layout: str) -> None:
     """Checks in `init` that the inputs have at least this many axes."""
     rank(thing, x, *range(minimum, max(minimum, len(getattr(x, "shape", ()))) + 1), layout=layout)

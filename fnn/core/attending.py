@@ -221,7 +221,8 @@ def remember(state: State, k: Array, v: Array, real: Array | None) -> tuple[Any,
 
 
 def check_inputs(layer: Any, query: Any, value: Any, key: Any, mask: Any) -> None:
-    """Raises ValueError unless the shapes of the inputs fit each other."""
+    """Raises TypeError for a missing query or value, ValueError for shapes that do not fit."""
+    arguments.every_input(layer, (query, value), ("query", "value"))
     shapes = [tuple(a.shape) for a in (query, value, key)]
     ndim = len(shapes[0])
     arguments.minimum_rank(layer, query, 3, "(batch, time, features)")

@@ -17,6 +17,7 @@ from fnn.core.context import Context, salt
 from fnn.core.layer import Layer, Params, State
 from fnn.core.logits import activated, is_activated, strip_logits
 from fnn.core.masking import Masked, combine_masks, is_masked, leading, split_mask
+from fnn.core.placement import prepared
 from fnn.core.program_cache import small_cache
 
 
@@ -69,6 +70,7 @@ def call(
             x, mask = split_mask(x)
             mask = ctx.mask if mask is None else mask
             refuse_mask(layer, mask)
+            params, x, mask = prepared(layer, params, x, mask)
             ctx = ctx.replace(mask=mask)
         bare, activation = layer.split_activation(x, ctx) if split else (layer, None)
         y, new_state = bare.apply(params, state, x, ctx)

@@ -8,9 +8,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fnn.core import arguments, tree
 from fnn.core.context import Context
+from fnn.core.masking import leading
 from fnn.core.operators import Operators
 
 _shown = functools.partial(arguments.shown, limit=60)
@@ -19,8 +21,8 @@ _shown = functools.partial(arguments.shown, limit=60)
 def check_pair(cls: type) -> None:
     """Puts the checks in front of what a class defines of `init` and `apply`.
 
-    They look at types and shapes, the fresh weights of a shape once, and cost nothing in what is
-    compiled.
+    They look at types and shapes, the fresh weights of a shape once, and at the numbers of inputs
+    where a layer has bounds for them (`check_values`); they cost nothing in what is compiled.
     """
     for name, check in (("init", _check_init), ("apply", _check_apply)):
         if name in vars(cls):
@@ -65,6 +67,22 @@ def _check_apply(
     _check_arrays(layer, x, "apply(params, state, {})")
     if x is not None and layer.masking != "inside":  # a combinator's children look for themselves
         _check_fit(layer, params, x)
+        check_numbers(layer, x, None if ctx is None else ctx.mask)
+
+
+def check_numbers(layer: Any, x: Any, mask: Any = None) -> None:
+    """Lets a layer with `check_values` refuse the numbers of an input, masked ones left out.
+
+    Only of an array that has numbers here: not under `jit` and other transformations of JAX, nor
+    of one that lies in part on devices of another process.
+    """
+    known = isinstance(x, (np.ndarray, jax.Array)) and not isinstance(x, jax.core.Tracer)
+    if not known or not hasattr(layer, "check_values") or isinstance(mask, jax.core.Tracer):
+        return
+    if isinstance(x, np.ndarray) or x.is_fully_addressable:
+        numbers = np.asarray(x)
+        valid = True if mask is None else leading(np.asarray(mask), numbers.ndim)
+        layer.check_values(np.where(valid, numbers, numbers.dtype.type(0)))
 
 
 def _check_arrays(layer: Any, x: Any, call: str) -> None:

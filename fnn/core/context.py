@@ -23,8 +23,8 @@ class Context:
 
     `train`   batch statistics and dropout are on (static, so each mode is one compilation)
     `key`     the source of randomness of this call, a `jax.random.key`
-    `mask`    True where a step of the inputs is real, `(batch, time)`; for a layer of several
-              inputs a tuple of such masks, each of which may be None
+    `mask`    True where a step of the inputs is valid, `(batch, time)` or of more of their first
+              axes; for a layer of several inputs a tuple of such masks, each of which may be None
     `rows`    True where a row of the batch is real, `(batch,)`; the others are padding
     `path`    the names of the layers around this one, outermost first (static)
     `frozen`  this layer does not learn: batch statistics are not updated (static)

@@ -48,6 +48,9 @@ class Layer(Value, loadable=False):
     "pass" (it stays on the outputs), "use" (the layer reads `ctx.mask` and the outputs have none,
     or it returns `Masked`), "inside" (a combinator, its children decide), "refuse" (an error).
 
+    A method `check_values(x)` may raise for numbers that the layer cannot take (`Embedding`: ids
+    out of range). It gets inputs as NumPy arrays, by a model and by `apply` where they are known.
+
     >>> class Scale(Layer):
     ...     factor: float = 2.0
     ...     def apply(self, params, state, x, ctx=INFERENCE):
@@ -63,6 +66,7 @@ class Layer(Value, loadable=False):
     passes_logits: ClassVar[bool] = False  # of its children, it hands on (values, logits) as such
     only_moves: ClassVar[bool] = False  # its outputs are its inputs, in other places at most
     ends_in_activation: ClassVar[bool] = False  # its field `activation` is the last thing it does
+    keeps_sharding: ClassVar[bool] = False  # it computes with weights and features that are divided
     weight_names: ClassVar[dict[str, str]] = {}  # where `<stem>_initializer` is not for `<stem>`
     input_names: ClassVar[tuple[str, ...]] = ()  # of a layer of several inputs, in their order
     call_fields: ClassVar[tuple[str, ...]] = ()  # those that Keras takes at the call of the layer

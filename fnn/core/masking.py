@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +11,16 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.core.context import Context
+from fnn.core.placement import place_like
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Masked:
-    """Values `(batch, time, ...)` with `mask` `(batch, time)`, True where a step is real.
+    """Values `(batch, time, ...)` with `mask` `(batch, time)`, True where a step is valid.
 
+    A mask has the first axes of its values, two at least: `(batch, sentences, words)` beside values
+    `(batch, sentences, words, features)` says which words are valid.
     A pytree, so it passes through every JAX transform. `Embedding(mask_zero=True)` and `Masking`
     return it; combinators carry it on; a leaf layer gets plain values and finds the mask in
     `ctx.mask`; losses and metrics count only the real steps.
@@ -85,11 +89,33 @@ def leading(mask: Any, ndim: int) -> Any:
 
 
 def combine_masks(masks: Any) -> Array | None:
-    """The positions that every mask in `masks` calls real; None where there is no mask at all."""
+    """The positions that every mask in `masks` calls valid; None where there is no mask at all.
+
+    A mask of fewer axes than another holds for all positions along the further ones.
+    """
     known = [mask for mask in masks if mask is not None]
-    if not known:
-        return None
-    combined = known[0]
-    for mask in known[1:]:
-        combined = jnp.logical_and(combined, mask)
-    return combined
+    axes = max((mask.ndim for mask in known), default=0)
+    aligned = (leading(mask, axes) for mask in known)
+    return functools.reduce(jnp.logical_and, aligned) if known else None
+
+
+def first_axes(mask: Any, axes: int) -> Any:
+    """`mask` over its first `axes` alone; a position is valid if anything in it is.
+
+    >>> first_axes(jnp.array([[[True, False], [False, False]]]), 2).tolist()
+    [[True, False]]
+    """
+    further = tuple(range(axes, 0 if mask is None else mask.ndim))
+    return mask.any(further) if further else mask
+
+
+def mask_over(mask: Any, x: Any, axes: int) -> Array:
+    """`mask` for all positions along the first `axes` of `x`; without one, all are valid."""
+    valid = True if mask is None else leading(mask, axes)
+    return place_like(jnp.broadcast_to(valid, x.shape[:axes]), x)
+
+
+def joined_mask(masks: Any, shape: tuple[int, ...]) -> Array | None:
+    """The mask of outputs of `shape` that several inputs of as many axes spread over."""
+    mask = combine_masks(masks if isinstance(masks, tuple) else (masks,))
+    return None if mask is None else jnp.broadcast_to(mask, shape[: mask.ndim])

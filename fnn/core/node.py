@@ -205,10 +205,11 @@ def _masked(owner: str, order: tuple[str, ...], x: Any, masks: dict[str, Any]) -
     given = dict(enumerate(of_first if isinstance(of_first, (tuple, list)) else [of_first]))
     given |= {i: masks[f"{n}_mask"] for i, n in enumerate(order) if f"{n}_mask" in masks}
     for place, mask in given.items():
-        if mask is not None and place >= len(parts):
+        if mask is not None and (place >= len(parts) or parts[place] is None):
+            number = sum(part is not None for part in parts)
             raise TypeError(
-                f"{owner}: expected masks for the {len(parts)} inputs of this call, received one "
-                f"for input {place} by {', '.join(masks)}; do give that input too"
+                f"{owner}: expected masks for the {number} inputs of this call, received one for "
+                f"input {place} by {', '.join(masks)}; give that input too"
             )
         if mask is not None:
             parts[place] = symbolic_call(WithMask(), (parts[place], mask), {})

@@ -14,7 +14,8 @@ from fnn.core.arithmetic import float_dtype
 from fnn.core.calling import cast
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masking import attach_mask, leading
+from fnn.core.masking import attach_mask, first_axes, leading
+from fnn.core.placement import settled
 
 States = Any  # nested tuples of arrays, the batch in front
 Step = Callable[[Array, States, State], tuple[Array, States, State]]
@@ -84,7 +85,7 @@ class OverTime(Layer, loadable=False):
         self: Any, params: Params, state: State, x: Any, ctx: Context = INFERENCE
     ) -> tuple[Any, State]:
         sequences, *initial = jax.tree.leaves(x)
-        mask = ctx.mask[0] if isinstance(ctx.mask, tuple) else ctx.mask
+        mask = first_axes(ctx.mask[0] if isinstance(ctx.mask, tuple) else ctx.mask, 2)
         self.check_width(params, sequences)
         dtype = float_dtype(sequences, *jax.tree.leaves(params))
         sequences = cast(sequences, dtype)
@@ -186,7 +187,7 @@ def along_time(
     body: Any = lambda carry, at: advance(carry, ready(at))
     if all_steps_at_once():
         body, by_time = advance, jax.vmap(ready)(by_time)
-    carry = first, start, memory
+    carry = settled(body, (first, start, memory), by_time)
     (y, last, memory), outputs = lax.scan(body, carry, by_time, unroll=bool(layer.unroll))
     if y is None:
         y = jax.tree.leaves(last)[0]

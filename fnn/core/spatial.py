@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn.core import arguments
+from fnn.core.placement import on_each_device
 
 DATA_FORMATS = (None, "channels_last", "channels_first")
 
@@ -90,7 +91,7 @@ def convolve(
     axes = "DHW"[-len(strides) :]
     layout = f"NC{axes}" if channels == 1 else f"N{axes}C"
     dtype = jnp.result_type(x, kernel)
-    return lax.conv_general_dilated(
+    run = lambda x: lax.conv_general_dilated(
         x.astype(dtype),
         kernel.astype(dtype),
         strides,
@@ -100,6 +101,7 @@ def convolve(
         dimension_numbers=(layout, f"{axes}{kernel_layout}", layout),
         feature_group_count=groups,
     )
+    return run(x) if groups == 1 else on_each_device(run, x)
 
 
 def lowest(x: Array) -> Any:

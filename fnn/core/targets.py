@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.core.masking import leading
+from fnn.core.placement import place_like
 
 Shape = tuple[int, ...]
 
@@ -105,12 +106,13 @@ def for_each_example(weight: Any, y_pred: Any) -> Array:
 def blank(x: Any, valid: Array, fill: float) -> Array:
     """`x` with `fill` where its entry is not valid: nothing of it, NaN included, gets through.
 
-    `valid` is (batch,) or (batch, time). Where `x` has no such time axis (one target for a whole
-    sequence, labels of a length of their own) a row goes when none of its steps is valid.
+    `valid` has the first axes of predictions: (batch,), (batch, time) or more. Where `x` lacks the
+    last of them (one target for a whole sequence, labels of a length of their own), an entry goes
+    when none of its steps is valid.
     """
     x = jnp.asarray(x)
-    if valid.ndim > 1 and valid.shape[1:] != x.shape[1 : valid.ndim]:
-        valid = valid.any(tuple(range(1, valid.ndim)))
+    while valid.ndim > 1 and valid.shape[1:] != x.shape[1 : valid.ndim]:
+        valid = valid.any(-1)
     return jnp.where(spread(valid, x.shape), x, jnp.asarray(fill, x.dtype))
 
 
@@ -134,7 +136,7 @@ def entry_values(function: Any, y_true: Any, y_pred: Any, valid: Array | None) -
     each = alone
     for _ in range(valid.ndim):
         each = jax.vmap(each)
-    together = lambda t, y: jnp.broadcast_to(function(t, y), valid.shape)
+    together = lambda t, y: place_like(jnp.broadcast_to(function(t, y), valid.shape), valid)
     return jax.lax.cond(valid.all(), together, each, y_true, y_pred)
 
 

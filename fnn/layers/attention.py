@@ -31,6 +31,7 @@ from fnn.core.calling import apply_child, init_child, unzip
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
 from fnn.core.masking import attach_mask, combine_masks, strip_masks
+from fnn.core.placement import by_batch_and_heads
 from fnn.core.registry import lookup
 
 
@@ -43,6 +44,7 @@ class _HeadAttention(Layer):
     masking = "use"
     input_names = ("query", "value", "key", "attention_mask")
     call_fields = ("use_causal_mask", "return_attention_scores")
+    keeps_sharding = True
 
     def validate(self: Any) -> None:
         arguments.fraction(self, "dropout")
@@ -130,8 +132,8 @@ class _HeadAttention(Layer):
             return strip_masks(y)
 
         query, value, keys = map(blank_steps, (query, value, keys), masks)
-        q, v = run("query", query, masks[0]), run("value", value, masks[1])
-        k = run("key", keys, masks[2])
+        names = "query", "value", "key"
+        q, v, k = by_batch_and_heads(*map(run, names, (query, value, keys), masks))
         if self.position is not None:
             q, k = run("position", q), run("position", k)
         real = combine_masks(masks[1:3])
@@ -139,9 +141,8 @@ class _HeadAttention(Layer):
             k, v, real, state = remember(state, k, v, real)
         n, axes = query.ndim - 2, axes_of(self, query.ndim)
         shape = score_shape(q.shape, k.shape, q.shape[-2], axes, n)
-        folded = tuple(fold(a, axes, n) for a in (q, k, v))
         allowed = pair_mask(allowed, (masks[0], real), q, k, axes, shape)
-        y, shares = self._attend(*folded, allowed, offset, ctx)
+        y, shares = self._attend(*(fold(a, axes, n) for a in (q, k, v)), allowed, offset, ctx)
         y = unfold(y, (*q.shape[:-1], v.shape[-1]), axes, n)
         y = y * run("gate", query, masks[0]) if self.use_gate else y
         y = attach_mask(run("attention_output", y), masks[0])
@@ -267,7 +268,6 @@ class GroupedQueryAttention(_HeadAttention):
     """
 
     output_shape = attention_axes = None
-
     head_dim: int
     num_query_heads: int
     num_key_value_heads: int

@@ -14,6 +14,7 @@ from fnn.core.config import Fields
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
 from fnn.core.masking import leading
+from fnn.core.placement import spec_of, used_by
 from fnn.core.statistics import (
     at_least_float32,
     axes_of,
@@ -148,8 +149,12 @@ def _moments(
     first = tuple(slice(0, 1) if i in axes[:1] else slice(None) for i in range(x.ndim))
     of_first = lambda: x[first].mean(axes)
     of_all = lambda: mean(zeros_elsewhere(x, real), axes, real, False)
-    # Where part of the first example is padding, a pass of its own finds the mean.
-    center = of_first() if real is None else lax.cond(real[first].all(), of_first, of_all)
+    # Where part of the first example is padding, or the examples lie on several devices of a mesh
+    # of explicit axes, a pass of its own finds the mean.
+    if used_by(spec_of(x)):
+        center = of_all()
+    else:
+        center = of_first() if real is None else lax.cond(real[first].all(), of_first, of_all)
     center = lax.stop_gradient(center)
     away = zeros_elsewhere(x - along(center, x.ndim, axis), real)
     offset = mean(away, axes, real, False)

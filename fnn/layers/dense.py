@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax.numpy as jnp
 from jax import Array
 
 from fnn.core import arguments
 from fnn.core.arithmetic import activate, add_bias
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Activation, Constraint, Initializer, Layer, Params, Regularizer, State
+from fnn.core.placement import matmul
 
 
 class Dense(Layer):
@@ -28,6 +28,7 @@ class Dense(Layer):
 
     masking = "pass"
     ends_in_activation = True
+    keeps_sharding = True
 
     units: int
     activation: Activation = None
@@ -53,7 +54,7 @@ class Dense(Layer):
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
-        y = jnp.matmul(x, params["kernel"])  # (..., units)
+        y = matmul(x, params["kernel"])  # (..., units)
         if self.use_bias:
             y = add_bias(y, params["bias"])
         return activate(self.activation, y), state

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+import string
 from dataclasses import field
 from typing import Any
 
-import jax.numpy as jnp
 from jax import Array
 
 from fnn.core import arguments
@@ -15,6 +15,7 @@ from fnn.core.config import resolve
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Activation, Constraint, Initializer, Layer, Params, Regularizer, State
 from fnn.core.masking import attach_mask
+from fnn.core.placement import einsum
 
 EQUATION = re.compile(r"(\.\.\.)?([a-zA-Z]+)(\.\.\.)?,([a-zA-Z]+)->(\.\.\.)?([a-zA-Z]+)(\.\.\.)?")
 
@@ -37,6 +38,7 @@ class EinsumDense(Layer):
 
     masking = "use"
     ends_in_activation = True
+    keeps_sharding = True
 
     equation: str
     output_shape: int | tuple[int | None, ...]
@@ -130,11 +132,18 @@ class EinsumDense(Layer):
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Any, State]:
-        y = jnp.einsum(self.equation, x, params["kernel"])
+        y = einsum(self.equation, x, params["kernel"], self._letters(x.ndim))
         if "bias" in params:
             bias = params["bias"]
             y = y + bias.reshape((1,) * (y.ndim - bias.ndim) + bias.shape)
         return attach_mask(activate(self.activation, y), self._mask(x, ctx.mask)), state
+
+    def _letters(self, axes: int) -> tuple[str, str, str]:
+        """A letter for each axis of inputs, kernel and outputs, those of the dots included."""
+        x, kernel, y, dots = self._parts()
+        further = [letter for letter in string.ascii_letters if letter not in x + kernel]
+        more = "".join(further[: axes - len(x)])
+        return (more + x, kernel, more + y) if dots == "left" else (x + more, kernel, y + more)
 
     def cache(self, params: Params, batch: int, length: int) -> State:
         """Nothing; raises ValueError for an equation that mixes or moves the steps."""
@@ -147,8 +156,9 @@ class EinsumDense(Layer):
     def _mask(self, x: Array, mask: Array | None) -> Array | None:
         """The mask, if the outputs have the steps of the inputs."""
         letters, _, y, dots = self._parts()
-        before = "01"[: len(x.shape) - len(letters)] if dots == "left" else ""
-        if mask is not None and (before + letters)[:2] != (before + y)[:2]:
+        axes, before = 0 if mask is None else mask.ndim, len(x.shape) - len(letters)
+        own = max(axes - before, 0) if dots == "left" else axes  # as many letters have a mask
+        if letters[:own] != y[:own]:
             raise ValueError(
                 f"EinsumDense: expected inputs without a mask, since {self.equation!r} mixes or "
                 "moves the steps, received a mask; do use Unmask() first to drop it"

@@ -12,16 +12,18 @@ from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context, salt
 from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
 from fnn.core.masking import attach_mask, combine_masks
+from fnn.core.placement import sharding, spec_of, used_by, without
 
 
 class Embedding(Layer):
     """Row `id` of a table, for each id.   (batch, ...) -> (batch, ..., output_dim)
 
-    `mask_zero` says that id 0 is padding: the outputs are `Masked`. An id that is not a whole
-    number from 0 to `input_dim - 1` gives NaN, a negative one too (Keras reads it from the end);
-    a model checks the ids that it is given and raises. Weights: `embeddings (input_dim,
-    output_dim)`.
-    Raises ValueError for wrong arguments.
+    `mask_zero` says that id 0 is padding: the outputs are `Masked`, their mask has the shape of the
+    ids. An id outside 0 to `input_dim - 1` (or not an integer) is refused where the ids are known,
+    by a model and by `apply` on arrays. Under `jit` and other transformations of JAX they are not
+    known, and such an id gives NaN, a negative one too (Keras reads it from the end).
+    Weights: `embeddings (input_dim, output_dim)`.
+    Raises ValueError for wrong arguments and for known ids that are not in the table.
 
     >>> init, apply = Embedding(10, 4, mask_zero=True)
     >>> ids = jnp.array([[3, 7, 0]])
@@ -31,6 +33,7 @@ class Embedding(Layer):
 
     masking = "use"
     by_step = True
+    keeps_sharding = True
 
     input_dim: int
     output_dim: int
@@ -43,7 +46,7 @@ class Embedding(Layer):
         arguments.positive_int(self, "input_dim", "output_dim")
 
     def check_values(self, x: np.ndarray) -> None:
-        """Raises ValueError for ids in the data of a model that are not in the table."""
+        """Raises ValueError for ids that are not in the table."""
         _check_values(self, x)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
@@ -67,8 +70,8 @@ class ReversibleEmbedding(Layer):
     compute the logits in; `logit_soft_cap` c makes them c * tanh(logits / c). A mask stays on the
     logits (Keras drops it there). Weights: `embeddings (input_dim, output_dim)` and, untied,
     `reverse_embeddings (output_dim, input_dim)`.
-    Raises ValueError for wrong arguments, and for inputs of the other kind than `reverse` says
-    (Press and Wolf 2016, section 3).
+    Raises ValueError for wrong arguments, for ids as `Embedding`, and for inputs of the other kind
+    than `reverse` says (Press and Wolf 2016, section 3).
 
     >>> layer, ids = ReversibleEmbedding(10, 4), jnp.array([[3, 7, 0]])
     >>> params, state = layer.init(jax.random.key(0), ids)
@@ -108,7 +111,7 @@ class ReversibleEmbedding(Layer):
         return super().__call__(x)
 
     def check_values(self, x: np.ndarray) -> None:
-        """Raises ValueError for ids in the data of a model that are not in the table."""
+        """Raises ValueError for ids that are not in the table."""
         if not _are_vectors(x):
             _check_values(self, x)
 
@@ -144,7 +147,7 @@ class ReversibleEmbedding(Layer):
 
 
 def _check_values(layer: Any, x: np.ndarray) -> None:
-    """Raises ValueError for ids in the data of a model that are not in the table."""
+    """Raises ValueError for ids that are not in the table."""
     if not x.size:
         return
     name, low, high = type(layer).__name__, x.min(), x.max()
@@ -165,10 +168,10 @@ def _check_values(layer: Any, x: np.ndarray) -> None:
 def _check_ids(layer: Any, x: Any) -> None:
     """Raises ValueError in `init` for ids that cannot be masked."""
     arguments.minimum_rank(layer, x, 1, "(batch, ...)")
-    if layer.mask_zero and len(x.shape) != 2:
+    if layer.mask_zero and len(x.shape) < 2:
         raise ValueError(
-            f"{type(layer).__name__}: expected ids of 2 axes (batch, time) with mask_zero=True, "
-            f"received shape {tuple(x.shape)}; do set mask_zero=False"
+            f"{type(layer).__name__}: expected ids (batch, time) or of more axes with "
+            f"mask_zero=True, received shape {tuple(x.shape)}; set mask_zero=False"
         )
 
 
@@ -176,8 +179,14 @@ def _look_up(table: Any, x: Array, mask: Array | None, mask_zero: bool) -> Any:
     """The rows of the table, masked by the mask that the ids have and by the ids 0."""
     if not jnp.issubdtype(x.dtype, jnp.integer):  # Input() is float32 unless told otherwise
         x = jnp.where(x == jnp.floor(x), x, -1).astype(jnp.int32)
+    where: dict[str, Any] = {}
+    ids, columns = spec_of(x), spec_of(table)
+    if used_by(ids, columns):  # as the ids are divided, and the columns of the table
+        front = ids or (None,) * x.ndim
+        back = without((columns or (None,))[-1:], used_by(front))
+        where = {"out_sharding": sharding(table if ids is None else x, (*front, *back))}
     rows = jnp.asarray(table).at[x]
-    y = rows.get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+    y = rows.get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False, **where)
     return attach_mask(y, combine_masks((mask, x != 0 if mask_zero else None)))
 
 

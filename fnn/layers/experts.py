@@ -15,6 +15,7 @@ from fnn.core.calling import call, init_copies, output_spec
 from fnn.core.context import INFERENCE, Context, salt
 from fnn.core.layer import Initializer, Layer, Params, State
 from fnn.core.masking import Masked, attach_mask, leading, split_mask
+from fnn.core.placement import place, place_like
 from fnn.core.statistics import at_least_float32
 
 
@@ -107,6 +108,8 @@ class MixtureOfExperts(Layer):
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Any, State]:
         tokens, real = x.reshape(-1, x.shape[-1]), _real_tokens(x, ctx)
+        if self.capacity_factor is not None:  # there is one queue for all
+            tokens, real = place(tokens, ()), place(real, ())
         logits = at_least_float32(tokens) @ at_least_float32(params["router"])
         shares = jax.nn.softmax(logits)
         likely, chosen = (a.T for a in lax.top_k(shares, self.top_k))  # (choice, token)
@@ -117,7 +120,6 @@ class MixtureOfExperts(Layer):
 
         if self.capacity_factor is None:
             inputs, axis, rows = tokens, None, choices.any(0).T
-            places = jnp.broadcast_to(jnp.arange(len(tokens)), chosen.shape)
         else:
             places, sources = self._places(chosen, choices, real)
             inputs = jnp.take(tokens, sources, axis=0, mode="fill", fill_value=0)
@@ -130,10 +132,14 @@ class MixtureOfExperts(Layer):
         outputs, after = jax.vmap(one, (0, 0, 0, axis, 0))(
             jnp.arange(self.experts), params["experts"], state["experts"], inputs, rows
         )
-        found = outputs.at[chosen, places].get(mode="fill", fill_value=0)
+        if self.capacity_factor is None:
+            found = jnp.take_along_axis(outputs, leading(chosen, outputs.ndim), 0)
+        else:
+            found = outputs.at[chosen, places].get(mode="fill", fill_value=0)
         y = jnp.einsum("kt,kt...->t...", gates.astype(found.dtype), found)
         loss = self._imbalance(shares, choices, real).astype(state["aux_loss"].dtype)
-        y = attach_mask(y.reshape(*x.shape[:-1], *y.shape[1:]), ctx.mask)
+        y = place_like(y.reshape(*x.shape[:-1], *y.shape[1:]), x)
+        y = attach_mask(y, ctx.mask)
         return y, {"aux_loss": loss, "experts": after}
 
     def _places(self: Any, chosen: Array, choices: Array, real: Array) -> tuple[Array, Array]:

@@ -18,8 +18,9 @@ class Graph(Flow):
     """Layers wired as a directed graph; `connect` writes it from nodes.
 
     `inputs` and `outputs` are structures of places (a number, a tuple, or `Fields` for a dict by
-    key); a step is (name of the child, the layer, the structure of places of its inputs), and its
-    outputs take the next free place. A layer named in two steps has one set of weights.
+    key; None for an optional input that is left out). A step is (name of the child, the layer, the
+    structure of places of its inputs), and its outputs take the next free place. A layer named in
+    two steps has one set of weights.
 
     >>> from fnn.layers import Add, Dense
     >>> steps = ("dense", Dense(2, kernel_initializer="ones"), 0), ("add", Add(), (0, 1))
@@ -96,7 +97,7 @@ def leaves(places: Any) -> list[int]:
         return [leaf for _, item in places.items for leaf in leaves(item)]
     if isinstance(places, tuple):
         return [leaf for item in places for leaf in leaves(item)]
-    return [places]
+    return [] if places is None else [places]
 
 
 def map_places(function: Callable[[int], Any], places: Any) -> Any:
@@ -105,14 +106,16 @@ def map_places(function: Callable[[int], Any], places: Any) -> Any:
         return {name: map_places(function, item) for name, item in places.items}
     if isinstance(places, tuple):
         return tuple(map_places(function, item) for item in places)
-    return function(places)
+    return None if places is None else function(places)
 
 
 def _at(places: Any, order: dict[int, int]) -> Any:
     """The structure of places, by other numbers."""
     if isinstance(places, Fields):
         return Fields(tuple((name, _at(item, order)) for name, item in places.items))
-    return tuple(_at(p, order) for p in places) if isinstance(places, tuple) else order[places]
+    if isinstance(places, tuple):
+        return tuple(_at(item, order) for item in places)
+    return None if places is None else order[places]
 
 
 def _moved(steps: Any, order: dict[int, int]) -> tuple[tuple[str, Layer, Any], ...]:
@@ -220,4 +223,4 @@ def _places(nodes: Any, place: dict[int, int], order: Any = sorted) -> Any:
         return Fields(tuple((name, _places(nodes[name], place, order)) for name in order(nodes)))
     if isinstance(nodes, (tuple, list)):
         return tuple(_places(node, place, order) for node in nodes)
-    return place[id(nodes)]
+    return None if nodes is None else place[id(nodes)]

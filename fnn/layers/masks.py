@@ -14,10 +14,12 @@ from fnn.core.masking import Masked, combine_masks
 
 
 class Masking(Layer):
-    """Masks the steps in which every feature is `mask_value`.   (batch, time, ...) -> same shape
+    """Masks positions whose features all equal `mask_value`.   (batch, time, ...) -> same shape
 
-    The outputs are `Masked`, with zeros in the masked steps. A mask that the inputs have already
-    stays: a step is real if both say so.
+    The features are the last axis, so the mask of inputs `(batch, time, features)` is
+    `(batch, time)`, and that of `(batch, sentences, words, features)` is
+    `(batch, sentences, words)`. The outputs are `Masked`, with zeros in the masked positions. A
+    mask that the inputs already have stays: a position is valid if both say so.
     Raises ValueError for a `mask_value` that is no number, NaN among them since nothing equals it,
     and for inputs of fewer than three axes.
 
@@ -37,9 +39,9 @@ class Masking(Layer):
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Any, State]:
-        real = jnp.any(x != self.mask_value, tuple(range(2, x.ndim)))
-        y = jnp.where(jnp.expand_dims(real, tuple(range(2, x.ndim))), x, jnp.zeros_like(x))
-        return Masked(y, combine_masks((ctx.mask, real))), state
+        valid = jnp.any(x != self.mask_value, -1)
+        y = jnp.where(valid[..., None], x, jnp.zeros_like(x))
+        return Masked(y, combine_masks((ctx.mask, valid))), state
 
 
 class Unmask(Layer):

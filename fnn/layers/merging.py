@@ -12,7 +12,7 @@ from jax import Array
 from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masking import Masked, attach_mask, combine_masks
+from fnn.core.masking import Masked, attach_mask, combine_masks, mask_over
 
 Shapes = list[tuple[int, ...]]
 
@@ -25,6 +25,7 @@ def shapes_of(layer: Any, inputs: Any, exactly: int | None = None) -> Shapes:
             f"{type(layer).__name__}: expected a tuple of {wanted}, received "
             f"{type(inputs).__name__}; do give all inputs at once, e.g. Add()((a, b))"
         )
+    arguments.every_input(layer, inputs)
     shapes = [tuple(x.shape) for x in inputs]
     if exactly not in (None, len(shapes)):
         raise ValueError(
@@ -164,10 +165,11 @@ class Minimum(_Merge):
 class Concatenate(Layer):
     """The inputs one after the other along `axis`.   (a, b, ...) -> one array
 
-    `axis` counts the batch as 0. Along time (axis 1) masks are concatenated too, steps of an input
-    without a mask being real; along other axes a step is real where it is real in all inputs
-    (Keras: in any). Raises TypeError for anything but a tuple, ValueError for shapes that differ
-    elsewhere, and for the axis of the batch.
+    `axis` counts the batch as 0. Along time (axis 1), and any other axis that a mask has, masks are
+    concatenated too, all steps of an input without a mask being valid; along other axes a step is
+    valid where it is valid in all inputs (Keras: in any).
+    Raises TypeError for anything but a tuple, ValueError for shapes that differ elsewhere, and for
+    the axis of the batch.
 
     >>> Concatenate().apply({}, {}, (jnp.ones((1, 2)), jnp.ones((1, 3))))[0].shape
     (1, 5)
@@ -201,12 +203,10 @@ class Concatenate(Layer):
         masks = ctx.mask
         if masks is None:
             return y, state
-        if self.axis % y.ndim == 1:
-            steps = [
-                jnp.ones(a.shape[:2], bool) if mask is None else mask
-                for a, mask in zip(x, masks, strict=True)
-            ]
-            return Masked(y, jnp.concatenate(steps, 1)), state
+        axes = max(mask.ndim for mask in masks if mask is not None)
+        if self.axis % y.ndim < axes:
+            steps = [mask_over(mask, a, axes) for a, mask in zip(x, masks, strict=True)]
+            return Masked(y, jnp.concatenate(steps, self.axis % y.ndim)), state
         return Masked(y, combine_masks(masks)), state
 
 

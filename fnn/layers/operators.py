@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -12,13 +13,9 @@ from jax import Array
 from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masking import Masked, combine_masks
+from fnn.core.masking import Masked, attach_mask, joined_mask
+from fnn.core.operators import BINARY, UNARY
 
-UNARY = ("negative", "absolute")
-BINARY = (
-    *("add", "subtract", "multiply", "divide", "floor_divide", "mod", "power"),
-    *("less", "less_equal", "greater", "greater_equal"),
-)
 MOST_NUMBERS = 10_000  # a constant is compared, hashed and written into configs number by number
 
 
@@ -36,7 +33,8 @@ class Operator(Layer):
     [[-2.0]]
     """
 
-    masking = "pass"
+    masking = "use"
+    by_step = True
 
     function: str
     constant: Any = None
@@ -53,6 +51,7 @@ class Operator(Layer):
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         count = 1 if self.constant is not None or self.function in UNARY else 2
         shapes = _shapes(self, x, count)
+        _check_bits(self, x)
         if self.constant is not None:
             whole = np.shape(self.constant)
             shapes += [(1,) * (len(shapes[0]) - len(whole)) + whole]
@@ -69,12 +68,10 @@ class Operator(Layer):
 
     def apply(
         self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
-    ) -> tuple[Array, State]:
-        function = getattr(jnp, self.function)
-        if self.function in UNARY:
-            return function(x), state
-        a, b = _operands(self, x)
-        return function(a, b), state
+    ) -> tuple[Any, State]:
+        operands = (x,) if self.function in UNARY else _operands(self, x)
+        y = getattr(jnp, self.function)(*operands)
+        return attach_mask(y, joined_mask(ctx.mask, y.shape)), state
 
 
 class MatMul(Layer):
@@ -139,8 +136,7 @@ class MatMul(Layer):
                 f"received shapes {tuple(a.shape)} and {tuple(b.shape)} with one; do multiply by "
                 "what is 0 there, or Unmask() to drop it"
             )
-        mask = combine_masks(masks)
-        return (y if mask is None else Masked(y, mask)), state
+        return attach_mask(y, joined_mask(masks, y.shape)), state
 
 
 class GetItem(Layer):
@@ -236,6 +232,17 @@ def _as_slice(text: str) -> Any:
     return slice(*(int(bound) if bound else None for bound in bounds))
 
 
+def _check_bits(layer: Any, x: Any) -> None:
+    """Raises TypeError for bits of floating-point numbers."""
+    parts = [*jax.tree.leaves(x), np.asarray(0 if layer.constant is None else layer.constant)]
+    floats = [str(a.dtype) for a in parts if jnp.issubdtype(a.dtype, jnp.floating)]
+    if layer.function.startswith("bitwise") and floats:
+        raise TypeError(
+            f"Operator: expected booleans or integers for {layer.function}, received {floats[0]}; "
+            "compare first, (x > 0) & (x < 1), or use Lambda(jnp.logical_and)"
+        )
+
+
 def _check_constant(layer: Any) -> None:
     given: Any = layer.constant
     try:
@@ -252,6 +259,7 @@ def _check_constant(layer: Any) -> None:
 
 def _shapes(layer: Any, x: Any, count: int) -> list[tuple[int, ...]]:
     inputs = x if isinstance(x, (tuple, list)) else (x,)
+    arguments.every_input(layer, inputs)
     if len(inputs) != count or not all(len(a.shape) for a in inputs):
         raise ValueError(
             f"{type(layer).__name__}: expected {'one input' if count == 1 else 'two inputs'} with "

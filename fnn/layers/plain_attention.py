@@ -38,6 +38,7 @@ class _PlainAttention(Layer):
     def check(self, x: Any) -> Any:
         """The query, where the inputs fit each other; else raises ValueError."""
         query, value, key, mask = parts(x)
+        arguments.every_input(self, (query, value), self.input_names)
         if mask is not None or len(query.shape) != 3:
             raise ValueError(
                 f"{type(self).__name__}: expected (query, value) or (query, value, key), each "

@@ -13,6 +13,7 @@ from fnn.core.calling import call, init_copies, output_spec
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import carry_mask
+from fnn.core.placement import settled, whole_copies
 
 
 class Repeat(Layer):
@@ -66,7 +67,8 @@ class Repeat(Layer):
                 raise _not_kept(x, y)
             return y, state
 
-        return lax.scan(step, x, (jnp.arange(self.times), params, state))
+        copies = jnp.arange(self.times), whole_copies(params), whole_copies(state)
+        return lax.scan(step, settled(step, x, copies), copies)
 
 
 def _not_kept(x: Any, y: Any) -> ValueError:

@@ -12,6 +12,7 @@ from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import attach_mask
+from fnn.core.placement import reshape
 
 
 class Flatten(Layer):
@@ -81,7 +82,7 @@ class Reshape(Layer):
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
-        return x.reshape(x.shape[0], *self._shape(x)), state
+        return reshape(x, (x.shape[0], *self._shape(x))), state
 
     def _shape(self, x: Any) -> tuple[int, ...]:
         size = math.prod(x.shape[1:])

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -128,7 +129,7 @@ class Lambda(Layer):
     refuses one. `output_shape` is not needed, since shapes are inferred. To save the layer, put
     `fnn.register` on the function. Layers of your own (weights, randomness, training or not) are
     subclasses of `Layer`.
-    Raises TypeError for what is no function.
+    Raises TypeError for what is no function, and for a function of NumPy.
 
     >>> Lambda(jnp.square).apply({}, {}, jnp.arange(3.0))[0].tolist()
     [0.0, 1.0, 4.0]
@@ -166,5 +167,12 @@ class Lambda(Layer):
     def apply(
         self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
     ) -> tuple[Any, State]:
-        y = self.function(x, **(self.arguments.as_dict() if self.arguments else {}))
+        options = self.arguments.as_dict() if self.arguments else {}
+        try:
+            y = self.function(x, **options)
+        except jax.errors.TracerArrayConversionError as error:
+            raise TypeError(
+                f"Lambda: expected a function of JAX, received {self.function!r}, which asks for "
+                "the numbers of its inputs, as the functions of NumPy do; use those of jax.numpy"
+            ) from error
         return (y if self.mask is None else Masked(y, self.mask(x, ctx.mask))), state

@@ -13,6 +13,7 @@ from fnn.core.calling import call, walk
 from fnn.core.combining import Wrapper
 from fnn.core.context import INFERENCE, Context, salt
 from fnn.core.layer import Params, State
+from fnn.core.placement import place
 from fnn.core.registry import lookup
 
 
@@ -81,7 +82,7 @@ class SpectralNormalization(Wrapper):
 
 def largest_singular_value(kernel: Array, u: Array, iterations: int) -> tuple[Array, Array]:
     """(sigma, u) of `kernel (..., columns)` after power iterations from `u (1, columns)`."""
-    matrix = kernel.reshape(-1, kernel.shape[-1])
+    matrix = place(kernel, ()).reshape(-1, kernel.shape[-1])
     dtype = jnp.result_type(u, matrix)
     fixed = lax.stop_gradient(matrix).astype(dtype)
 

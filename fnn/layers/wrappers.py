@@ -18,6 +18,7 @@ from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
 from fnn.core.logits import strip_logits
 from fnn.core.masking import Masked, attach_mask, carry_mask, is_masked, split_mask
+from fnn.core.placement import beside_copies
 
 
 class Residual(Wrapper):
@@ -224,7 +225,8 @@ class Ensemble(Layer):
             return call(self.inner, params, state, x, ctx.repeat(index))
 
         run = jax.vmap(member, out_axes=(1, 0))
-        return run(jnp.arange(self.members), params, state)
+        index, x = beside_copies(params, jnp.arange(self.members), x)
+        return run(index, params, state)
 
 
 class Spread(Wrapper):

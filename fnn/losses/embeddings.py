@@ -111,6 +111,8 @@ class Circle(Loss):
     [0.0, 134.4]
     """
 
+    gathers = True
+
     gamma: float = 80.0
     margin: float = 0.4
     remove_diagonal: bool = True
@@ -143,6 +145,8 @@ class Triplet(Loss):
     0.3333
     """
 
+    gathers = True
+
     margin: float = 1.0
 
     def validate(self) -> None:
@@ -168,6 +172,8 @@ class InfoNCE(Loss):
     >>> round(InfoNCE()(jnp.ones((4, 3)), jnp.ones((4, 3))).item(), 4)  # all alike: log(4)
     1.3863
     """
+
+    gathers = True
 
     targets: ClassVar[Targets] = "classes"
 

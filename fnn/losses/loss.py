@@ -16,6 +16,7 @@ from fnn.core.arithmetic import floating
 from fnn.core.further import as_declared
 from fnn.core.logits import Form
 from fnn.core.named import Named, function_name
+from fnn.core.placement import gathered
 from fnn.core.targets import (
     align,
     align_where_possible,
@@ -65,6 +66,7 @@ class Loss(Named, loadable=False):
     targets: ClassVar[Targets] = "any"
     two_classes: ClassVar[bool] = False  # each entry of the targets names one of two classes
     blank_prediction: ClassVar[float] = 1.0  # stands where an entry is not valid: finite in all
+    gathers: ClassVar[bool] = False  # it takes a batch that lies on several devices as a whole
 
     reduction: str | None = field(default="sum_over_batch_size", kw_only=True)
     dtype: str | None = field(default=None, kw_only=True)
@@ -160,6 +162,8 @@ class Loss(Named, loadable=False):
         y_true, y_pred = arrays(y_true), arrays(y_pred)
         weight = None if weight is None else for_each_example(weight, y_pred)
         valid = None if valid is None else jnp.asarray(valid, bool)
+        if self.gathers:
+            y_true, y_pred, weight, valid = gathered((y_true, y_pred, weight, valid))
         y_pred = jax.tree.map(lambda p: as_float(p, self.dtype), y_pred)
         if self.targets == "elementwise":
             y_pred = one_value_per_entry(y_pred, weight, valid)

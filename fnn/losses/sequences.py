@@ -53,6 +53,8 @@ class CTC(Loss):
     3.2958
     """
 
+    gathers = True
+
     def call(self, y_true: Array, y_pred: Array) -> Array:
         return ctc(y_true, y_pred)
 

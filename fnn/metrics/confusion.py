@@ -41,6 +41,8 @@ def confusion(y_true: Any, y_pred: Any, weights: Any, thresholds: np.ndarray) ->
 class ConfusionMetric(Metric, loadable=False):
     """What the metrics of this file share: their counts, as sums."""
 
+    gathers = True
+
     targets: ClassVar[Targets] = "classes"
     counts: ClassVar[tuple[str, ...]] = COUNTS
 

@@ -53,6 +53,8 @@ class AUC(Metric):
     (0.875, 0.75)
     """
 
+    gathers = True
+
     targets: ClassVar[Targets] = "classes"
     direction: ClassVar[str | None] = "max"
 

@@ -29,6 +29,8 @@ class ExpectedCalibrationError(Metric):
     0.3
     """
 
+    gathers = True
+
     direction: ClassVar[str | None] = "min"
 
     num_bins: int = 15

@@ -14,6 +14,7 @@ from jax import Array
 from fnn.core import arguments
 from fnn.core.further import as_declared
 from fnn.core.named import Named
+from fnn.core.placement import gathered
 from fnn.core.targets import (
     align,
     align_where_possible,
@@ -83,6 +84,7 @@ class Metric(Named, loadable=False):
     kind: ClassVar[str] = "metric"
     targets: ClassVar[Targets] = "any"
     direction: ClassVar[str | None] = None
+    gathers: ClassVar[bool] = False  # it takes a batch that lies on several devices as a whole
 
     dtype: str | None = field(default=None, kw_only=True)
 
@@ -152,6 +154,8 @@ class Metric(Named, loadable=False):
     def prepare(self, y_true: Any, y_pred: Any, weight: Any) -> tuple[Any, Any, Any]:
         """Targets in shape, predictions in floating point, nothing left of weightless entries."""
         y_true, y_pred = arrays(y_true), arrays(y_pred)
+        if self.gathers:
+            y_true, y_pred, weight = gathered((y_true, y_pred, weight))
         weight = None if weight is None else as_float(for_each_example(weight, y_pred))
         if self.targets == "any":
             if hasattr(y_true, "shape") and hasattr(y_pred, "shape"):

@@ -102,6 +102,8 @@ class _Union(Metric):
     `sparse_y_true` and `sparse_y_pred` say what are class numbers, the rest scores along `axis`.
     """
 
+    gathers = True
+
     direction: ClassVar[str | None] = "max"
 
     def classes(self) -> int:

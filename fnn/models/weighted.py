@@ -21,7 +21,7 @@ from fnn.core.seed import next_key
 from fnn.models import sharing, watching
 from fnn.models.structure import Structure
 from fnn.models.watching import Watched
-from fnn.training import inputs
+from fnn.training import checks, inputs
 from fnn.training.prediction import Predictor, predictor
 from fnn.training.state import TrainState
 
@@ -269,6 +269,7 @@ class Weighted(Structure):
         else:
             several = self._inputs is None and inputs.are_arrays(given[0])
             x = self._as_inputs(given[0], several=several)
+        checks.input_values(self.layer, x)
         # JAX may read the caller's memory after this call has returned.
         own = lambda a: np.array(a, copy=True) if isinstance(a, np.ndarray) else a
         return self._forward(own(x) if hasattr(x, "shape") else jax.tree.map(own, x))

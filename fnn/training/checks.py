@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core.calling import walk
+from fnn.core.checked import check_numbers
 from fnn.core.combining import Flow
 from fnn.core.layer import Layer
+from fnn.core.operators import Operators
 
 
 class TrainingError(FloatingPointError):
@@ -41,6 +43,8 @@ def as_array(name: str, value: Any) -> Any:
         return value
     if type(value) is np.ndarray and value.dtype in _READY and value.ndim:
         return value
+    if isinstance(value, Operators):
+        value.__array__()  # which says what to do
     if hasattr(value, "to_numpy"):  # pandas, polars
         value = value.to_numpy()
     if hasattr(value, "detach"):  # torch
@@ -201,8 +205,7 @@ def _visit(name: str, layer: Layer, x: Any) -> Any:
         return _Computed
     if isinstance(layer, Flow):
         return layer.flow(x, _visit)
-    if hasattr(layer, "check_values") and hasattr(x, "shape"):
-        layer.check_values(np.asarray(x))
+    check_numbers(layer, x)
     for path, child in layer.children():
         if path is None:
             _visit(name, child, x)

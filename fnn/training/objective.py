@@ -100,7 +100,7 @@ class Objective(Value, loadable=False):
                 mask = mask[:, 0]  # it came with the inputs, which all members share
             y_true = batch["y"][index] if batch["y"] else None
             weight = batch["weight"][index] if batch["weight"] else None
-            valid = rows if mask is None else rows[:, None] & mask
+            valid = rows if mask is None else leading(rows, mask.ndim) & mask
             if goal.loss is not None:
                 pair = self._totals(goal.loss, y_true, y_pred, bare[index], weight, valid)
                 total += size * goal.weight * pair[0] / jnp.maximum(pair[1], 1e-12)
