@@ -290,6 +290,10 @@ def _damaged(expected: str, received: str) -> str:
 
 
 def _open_from_config(cls: type[Value], attributes: dict[str, Any]) -> Any:
+    """The value of a class with an `__init__` of its own, which is not run."""
+    for name in attributes:  # none takes the place of a method
+        if name[:1] == "_" or hasattr(inspect.getattr_static(cls, name, None), "__get__"):
+            raise ValueError(_damaged(f"attributes of {cls.__name__}", repr(name)))
     made: Any = cls.__new__(cls)
     vars(made).update(attributes)
     return made

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Iterator
 from typing import Any
 
 import jax
-import numpy as np
-from jax import Array, random
 
 from fnn import losses, metrics, optimizers
 from fnn.core import tree
@@ -20,7 +19,7 @@ from fnn.models.weighted import Weighted
 from fnn.optimizers import current_learning_rate, with_learning_rate
 from fnn.training import checks, inputs
 from fnn.training.checks import check_guard
-from fnn.training.data import ArrayData
+from fnn.training.data import ArrayData, key_numbers
 from fnn.training.history import History
 from fnn.training.objective import Objective, check_values, resolve_objective
 from fnn.training.step import init_optimizer, output_leaves
@@ -35,6 +34,12 @@ class Compiled(Weighted):
     _objective: Objective | None = None
     stop_training: bool = False
     history: History | None = None
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if self.history is not None:  # a copy has a record of its own, which knows it
+            self.history = copy.copy(self.history)
+            self.history.model = self
 
     def compile(
         self,
@@ -208,7 +213,7 @@ class Compiled(Weighted):
             raise ValueError("expected samples, received empty arrays; do check the data")
         objective = self._checked(arrays)
         size = batch_size_for(size, steps, count)
-        seed = _key_data(self.train_state.key)
+        seed = key_numbers(self.train_state.key)
         return ArrayData(arrays, size, shuffle=shuffle, seed=seed, remainder="pad"), objective
 
     def _as_result(self, logs: dict[str, float], return_dict: bool) -> Any:
@@ -280,8 +285,3 @@ def _flat(given: Any) -> Iterator[Any]:
             yield from _flat(item)
     elif given is not None:
         yield given
-
-
-def _key_data(key: Array) -> list[int]:
-    """The numbers of a random key, for the seed of the shuffling."""
-    return [int(n) for n in np.asarray(random.key_data(key)).reshape(-1)]

@@ -18,6 +18,7 @@ from fnn.models import sharing
 from fnn.models.batchwise import Batchwise
 from fnn.models.compiled import batch_size_for
 from fnn.models.weighted import Weighted
+from fnn.optimizers.optimizer import without_rate
 from fnn.saving import archive
 from fnn.training import checks, evaluation, inputs
 from fnn.training.diagnosis import diagnose
@@ -115,11 +116,11 @@ class Model(Batchwise):
             data, objective = self._data(
                 x, y, sample_weight, class_weight, batch_size, steps_per_epoch, shuffle, True
             )
-            validate = None
+            validate, validates = None, checks.validation_times(validation_freq)
             if validation_data is not None:
                 size = validation_batch_size or batch_size
                 validate = self._validation(
-                    validation_data, size, validation_steps, validation_freq, epochs
+                    validation_data, size, validation_steps, validates, epochs
                 )
             self._ensure_optimizer()
             plan = Plan(
@@ -134,9 +135,11 @@ class Model(Batchwise):
                 verbose=verbose,
                 guard=compiled["guard"],
                 validate=validate,
+                validates=validates,
                 diagnose=functools.partial(diagnose, self.layer, make_loss(self.layer, objective)),
                 end_epoch=make_flush(self.layer, self.optimizer),
                 end_training=functools.partial(with_average, self.layer, self.optimizer),
+                recipe=repr((without_rate(self.optimizer), objective)),
             )
             return train(plan)
 
@@ -155,7 +158,7 @@ class Model(Batchwise):
         return (*parts[0], parts[1])
 
     def _validation(
-        self, given: Any, size: int | None, steps: int | None, often: Any, epochs: int
+        self, given: Any, size: int | None, steps: int | None, is_due: Any, epochs: int
     ) -> Any:
         """The function that validates after an epoch, if it is time: (epoch, callbacks) -> logs."""
         if inputs.is_stream(given):
@@ -169,12 +172,9 @@ class Model(Batchwise):
             x, y, weight = inputs.unpack_batch(given)
             data, objective = self._data(x, y, weight, None, size, None)
         step = make_eval_step(self.layer, objective)
-        listed = isinstance(often, (list, tuple, set))
-        for number in often if listed else [often]:
-            checks.whole_number("validation_freq", number, 1)
 
         def validate(epoch: int, callbacks: CallbackList) -> dict[str, float]:
-            if not (epoch + 1 in often if listed else (epoch + 1) % often == 0):
+            if not is_due(epoch):
                 return {}
             key = self.train_state.key
             carry = self._carry and (lambda weighted: None)  # the training goes on from its own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -150,6 +151,14 @@ def whole_number(name: str, value: Any, minimum: int) -> int:
             f"expected {name} as a whole number of at least {minimum}, received {value!r}"
         )
     return int(value)
+
+
+def validation_times(often: Any) -> Callable[[int], bool]:
+    """Whether to validate after an epoch (from 0), by Keras's `validation_freq`."""
+    listed = isinstance(often, (list, tuple, set))
+    for number in often if listed else [often]:
+        whole_number("validation_freq", number, 1)
+    return lambda epoch: epoch + 1 in often if listed else (epoch + 1) % often == 0
 
 
 def sample_weight(name: str, weight: Any) -> None:
