@@ -149,6 +149,11 @@ class Layer(Value, loadable=False):
         """float64 for a float64 layer, else float32: weights keep full precision."""
         return jnp.dtype(self.dtype if self.dtype == "float64" else "float32")
 
+    def _instead(self, name: str, value: Any) -> str:
+        if name == "trainable":
+            return f"call model.{'unfreeze' if value else 'freeze'}(layer), and compile again"
+        return super()._instead(name, value) + ", which is in no model yet"
+
     def __iter__(self) -> Iterator[Any]:
         """`init, apply = layer`."""
         return iter((self.init, self.apply))

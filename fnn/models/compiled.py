@@ -17,10 +17,12 @@ from fnn.core.masking import split_mask
 from fnn.models import sharing
 from fnn.models.weighted import Weighted
 from fnn.optimizers import current_learning_rate, with_learning_rate
+from fnn.optimizers.bound import BoundOptimizer
 from fnn.training import checks, inputs
 from fnn.training.checks import check_guard
 from fnn.training.data import ArrayData, key_numbers
 from fnn.training.history import History
+from fnn.training.interrupt import deferring
 from fnn.training.objective import Objective, check_values, resolve_objective
 from fnn.training.step import init_optimizer, output_leaves
 from fnn.training.stream import StreamData
@@ -41,6 +43,7 @@ class Compiled(Weighted):
             self.history = copy.copy(self.history)
             self.history.model = self
 
+    @deferring
     def compile(
         self,
         optimizer: Any = "rmsprop",
@@ -82,13 +85,21 @@ class Compiled(Weighted):
 
     @property
     def optimizer(self) -> Any:
-        """The optimizer that `compile` was given, as a value."""
+        """The optimizer that `compile` was given, with the learning rate that holds now.
+
+        `model.optimizer.learning_rate = 0.01` sets it, as `model.learning_rate = 0.01` does.
+        """
+        return BoundOptimizer(self._rule, self)
+
+    @property
+    def _rule(self) -> Any:
+        """The optimizer as a value."""
         return self._require_compiled("optimizer")["optimizer"]
 
     @property
     def learning_rate(self) -> Any:
         """The learning rate of the next step; None where the optimizer does not tell."""
-        return current_learning_rate(self.optimizer, self._slots())
+        return current_learning_rate(self._rule, self._slots())
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
@@ -103,7 +114,7 @@ class Compiled(Weighted):
         if self.built:
             self._ensure_optimizer()
             return self.train_state.optimizer
-        return functools.reduce(with_learning_rate, self._rates, self.optimizer.init({}))
+        return functools.reduce(with_learning_rate, self._rates, self._rule.init({}))
 
     def _require_compiled(self, call: str) -> dict[str, Any]:
         if self._compiled is None:
@@ -116,7 +127,7 @@ class Compiled(Weighted):
     def _ensure_optimizer(self) -> None:
         now = self.train_state
         if now.optimizer is None:
-            slots = init_optimizer(self.layer, self.optimizer, now.params)
+            slots = init_optimizer(self.layer, self._rule, now.params)
             slots = functools.reduce(with_learning_rate, self._rates, slots)
             self.train_state = now.replace(optimizer=slots)
 

@@ -24,6 +24,7 @@ from fnn.training import checks, evaluation, inputs
 from fnn.training.diagnosis import diagnose
 from fnn.training.history import History
 from fnn.training.hooks import CallbackList, as_list
+from fnn.training.interrupt import deferring
 from fnn.training.loop import train
 from fnn.training.step import (
     make_eval_step,
@@ -64,7 +65,7 @@ class Model(Batchwise):
     ) -> None:
         nodes, layer = None, cast(Layer, inputs)
         if outputs is not None:
-            inputs, outputs = _as_tuple(inputs), _as_tuple(outputs)
+            inputs, outputs = (tuple(n) if isinstance(n, list) else n for n in (inputs, outputs))
             layer, nodes = connect(inputs, outputs), inputs
         elif isinstance(inputs, (Weighted, Layer)):
             layer = inputs.as_layer() if isinstance(inputs, Weighted) else sharing.apart(inputs)
@@ -80,6 +81,7 @@ class Model(Batchwise):
 
     # -- Keras's verbs ---------------------------------------------------------------------------
 
+    @deferring
     def fit(
         self,
         x: Any = None,
@@ -137,9 +139,9 @@ class Model(Batchwise):
                 validate=validate,
                 validates=validates,
                 diagnose=functools.partial(diagnose, self.layer, make_loss(self.layer, objective)),
-                end_epoch=make_flush(self.layer, self.optimizer),
-                end_training=functools.partial(with_average, self.layer, self.optimizer),
-                recipe=repr((without_rate(self.optimizer), objective)),
+                end_epoch=make_flush(self.layer, self._rule),
+                end_training=functools.partial(with_average, self.layer, self._rule),
+                recipe=repr((without_rate(self._rule), objective)),
             )
             return train(plan)
 
@@ -187,12 +189,13 @@ class Model(Batchwise):
     def _train_step(self, objective: Any, callbacks: Any) -> Any:
         """The step to train with; one that also logs norms, if a callback asks for them."""
         if any(getattr(callback, "step_statistics", False) for callback in callbacks):
-            return make_train_step(self.layer, objective, self.optimizer, True)
-        return make_train_step(self.layer, objective, self.optimizer)
+            return make_train_step(self.layer, objective, self._rule, True)
+        return make_train_step(self.layer, objective, self._rule)
 
     def _weights(self) -> tuple[Any, Any]:
         return self.train_state.params, self.train_state.state
 
+    @deferring
     def evaluate(
         self,
         x: Any = None,
@@ -222,6 +225,7 @@ class Model(Batchwise):
         )
         return self._as_result(logs, return_dict)
 
+    @deferring
     def predict(
         self,
         x: Any,
@@ -294,7 +298,3 @@ class Model(Batchwise):
         Raises ValueError listing every path that is missing, unexpected or of another shape.
         """
         archive.load_weights(self, path)
-
-
-def _as_tuple(nodes: Any) -> Any:
-    return tuple(nodes) if isinstance(nodes, list) else nodes

@@ -137,7 +137,9 @@ class CallbackList:
         becomes a note of that one.
         """
         raised: BaseException | None = error
-        for callback in self._begun.pop(what):
+        begun = self._begun.get(what, [])
+        while begun:  # after a second Ctrl-C, in the midst of this, it goes on with the rest
+            callback = begun.pop(0)
             try:
                 callback.failed = error is not None
                 getattr(callback, f"on_{what}_end")(logs)

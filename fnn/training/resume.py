@@ -105,7 +105,7 @@ class Resume:
                 "this training resumes one that was set up differently, so it will not end with "
                 "the same weights:\n  " + "\n  ".join(lines) + "\npass the same arguments and data "
                 "as before, or remove the backup to start anew",
-                stacklevel=5,
+                stacklevel=6,
             )
 
 
