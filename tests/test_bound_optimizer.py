@@ -156,6 +156,7 @@ def test_values_made_of_it_hold_the_value():
     assert bound.replace(momentum=0.9) == SGD(0.1, momentum=0.9)
     assert bound != Adam()
     assert SGD(0.1) != "sgd"
+    assert (SGD(0.1) == np.zeros(2)) is False
 
 
 def test_it_keeps_no_model_alive_in_a_cache():

@@ -166,7 +166,7 @@ class Value:
 
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other):
-            return NotImplemented
+            return hasattr(other, "as_value") and bool(self == other.as_value())
         return self is other or self._key() == other._key()
 
     def __hash__(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -68,6 +70,7 @@ def fit(
     if steps_per_epoch is not None:
         whole_number("steps_per_epoch", steps_per_epoch, 1)
     check_guard(guard)
+    _check_step(step)
     run = Run(jax.tree.map(tree.owned, state))
     source = _as_source(data, batch_size, shuffle, seed, steps_per_epoch)
     plan = Plan(
@@ -89,6 +92,24 @@ def fit(
     except BaseException as error:
         error.train_state = run.train_state  # type: ignore[attr-defined]
         raise
+
+
+def _check_step(step: Any) -> None:
+    """Raises TypeError for a step that cannot be called with (state, batch, key)."""
+    if not callable(step):
+        raise TypeError(
+            f"step must be a function, but is {step!r}; pass step(state, batch, key), which "
+            "returns (state, logs)"
+        )
+    with contextlib.suppress(ValueError):  # a function without a signature
+        signature = inspect.signature(step)
+        try:
+            signature.bind(None, None, None)
+        except TypeError as error:
+            raise TypeError(
+                f"step is called with (state, batch, key), but takes {signature}; write it as "
+                "step(state, batch, key), with a key even if nothing is random"
+            ) from error
 
 
 def _as_source(data: Any, batch_size: int, shuffle: Any, seed: int, steps: int | None) -> Any:
