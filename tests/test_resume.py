@@ -5,6 +5,7 @@ import itertools
 import warnings
 
 import jax
+import keras
 import numpy as np
 import pytest
 
@@ -12,6 +13,7 @@ import fnn
 from fnn import callbacks
 from fnn.layers import Dense, Dropout
 from fnn.optimizers import Adam
+from tests.oracle import keras_rules
 
 
 def task(rows=64, seed=0):
@@ -192,6 +194,29 @@ def test_the_same_model_goes_on_after_a_part_that_was_finished(tmp_path):
     trained([callbacks.BackupAndRestore(tmp_path)], net)
     assert net.history.epoch == [3, 4]
     assert_equal_states(net, trained([]))
+
+
+@pytest.mark.parametrize("finished", [True, False], ids=["a part", "Ctrl-C"])
+def test_the_epochs_that_are_left_are_those_of_keras(finished, tmp_path):
+    def epochs(library, net):
+        class Stops(library.callbacks.Callback):
+            def on_epoch_begin(self, epoch, logs=None):
+                if epoch == 3 and not finished:
+                    raise KeyboardInterrupt
+
+        folder = tmp_path / library.__name__
+        backup = lambda: library.callbacks.BackupAndRestore(str(folder), delete_checkpoint=False)
+        arguments = {"batch_size": 16, "verbose": 0}
+        with contextlib.suppress(KeyboardInterrupt):
+            last = 3 if finished else 9
+            net.fit(*task(), epochs=last, callbacks=[backup(), Stops()], **arguments)
+        return net.fit(*task(), epochs=5, callbacks=[backup()], **arguments).epoch
+
+    with keras_rules():
+        theirs = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        theirs.compile("sgd", "mse")
+        expected = epochs(keras, theirs)
+    assert epochs(fnn, network()) == expected == [3, 4]
 
 
 CHANGES = {
