@@ -244,6 +244,36 @@ def test_the_path_of_a_folder_is_an_error_before_the_first_step(tmp_path):
         fitted([callbacks.ModelCheckpoint(tmp_path), Steps()])
 
 
+def test_a_folder_for_files_by_epoch_is_one_that_is_there(tmp_path):
+    fitted([callbacks.ModelCheckpoint(tmp_path / "{epoch}", save_weights_only=True)], epochs=1)
+    assert os.listdir(tmp_path) == ["1"]
+
+
+@pytest.mark.parametrize("path", ["{}.fnn", "{loss:d}.fnn", "{batch}.fnn", "{loss:{width}}.fnn"])
+def test_a_path_that_cannot_be_filled_in_is_an_error_before_the_first_step(path):
+    with pytest.raises(ValueError, match=r"ModelCheckpoint: filepath .* cannot be filled in: "):
+        fitted([callbacks.ModelCheckpoint(path), Steps()])
+
+
+def test_a_hook_of_a_subclass_is_called(tmp_path):
+    seen = []
+
+    class Mine(callbacks.ModelCheckpoint):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(batch)
+
+    fitted([Mine(tmp_path / "a.fnn")], epochs=1)
+    assert seen == [0, 1, 2, 3]
+
+
+def test_a_subclass_that_adds_no_logs_is_checked_early():
+    class Mine(callbacks.EarlyStopping):
+        pass
+
+    with pytest.raises(ValueError, match="Mine: monitor 'val_loss' is not among"):
+        fitted([Mine(), Steps()])
+
+
 def test_tensorboard_without_its_package_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "tensorboardX", None)
     with pytest.raises(ImportError, match=r'pip install "tensorboardX", or pip install "\.\['):

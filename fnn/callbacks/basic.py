@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fnn.core import tree
@@ -138,7 +140,8 @@ class SwapEMAWeights(Callback):
     def _swap_out(self) -> None:
         if self.kept is not None:
             now = self.model.train_state
-            self.model.train_state = now.replace(params=tree.fill(now.params, self.kept))
+            kept = jax.tree.map(jnp.asarray, tree.fill(now.params, self.kept))
+            self.model.train_state = now.replace(params=kept)
             self.kept = None
 
     def on_train_begin(self, logs: Logs | None = None) -> None:

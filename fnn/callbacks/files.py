@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import string
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -84,14 +83,20 @@ class ModelCheckpoint(Callback):
             check_log_name(self, name, argument)
         if self.save_best_only:
             direction(self.monitor, self.mode, self.model)
-        check_writable(self, _filled_in(self.filepath))
-        if not self.save_weights_only:
-            self._check_config()
+        check_writable(self, self._path_like())
+        if not self.save_weights_only and hasattr(self.model, "layer"):
+            to_config(self.model.layer)  # raises for what a file cannot describe
 
-    def _check_config(self) -> None:
-        """Raises ValueError for a network that has no description in a file."""
-        if hasattr(self.model, "layer"):
-            to_config(self.model.layer)
+    def _path_like(self) -> str:
+        """A path like those that will be written."""
+        numbers = {"epoch": 1} if self.save_freq == "epoch" else {"epoch": 1, "batch": 1}
+        try:
+            return self.filepath.format(**{**dict.fromkeys(self._needed(), 0.5), **numbers})
+        except (LookupError, ValueError) as error:
+            raise ValueError(
+                f"ModelCheckpoint: filepath {self.filepath!r} cannot be filled in: {error!r}; "
+                "write names of logs as {loss:.3f}, the epoch as {epoch:02d}"
+            ) from error
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         self._epoch = epoch
@@ -135,11 +140,6 @@ class ModelCheckpoint(Callback):
     def _say(self, message: str) -> None:
         if self.verbose:
             print(message)
-
-
-def _filled_in(filepath: str) -> str:
-    """A path like those that will be written, without the names to fill in."""
-    return "".join(text for text, *_ in string.Formatter().parse(filepath)) or "model"
 
 
 def _require_model(callback: Callback) -> None:

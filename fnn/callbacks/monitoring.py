@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fnn.callbacks.possible import check_log_name
@@ -90,7 +92,8 @@ class EarlyStopping(Callback):
                 print(f"Restoring model weights from the best epoch: {self.best_epoch + 1}.")
             now, best = self.model.train_state, self.best_weights
             if isinstance(now, TrainState):  # weights go back, counters and optimizer stay
-                best = now.replace(**tree.fill({"params": now.params, "state": now.state}, best))
+                best = tree.fill({"params": now.params, "state": now.state}, best)
+                best = now.replace(**jax.tree.map(jnp.asarray, best))
             self.model.train_state = best
 
     def _weights(self) -> Any:

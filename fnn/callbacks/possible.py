@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import string
 import tempfile
 from pathlib import Path
@@ -28,7 +29,8 @@ def check_log_name(callback: Any, name: str, argument: str) -> None:
 
 def names_in(filepath: str) -> list[str]:
     """The names in a path that are to be filled in: `"{epoch}-{loss:.2f}"` -> epoch, loss."""
-    return [name for _, name, _, _ in string.Formatter().parse(filepath) if name]
+    found = [name for _, name, _, _ in string.Formatter().parse(filepath) if name]
+    return [re.split(r"[.\[]", name)[0] for name in found]
 
 
 def check_writable(callback: Any, path: Any) -> None:

@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 Logs = dict[str, Any]
@@ -189,27 +187,28 @@ class CallbackList:
     @property
     def adds_logs(self) -> bool:
         """Whether a callback that is not fnn's own may put further names into the logs."""
+        hooks = ("on_epoch_end", "on_train_batch_end", "on_batch_end")
         return any(
-            _uses(callback, hook)
+            _uses(callback, hook) and not _is_ours(callback, hook)
             for callback in self.callbacks
-            if not type(callback).__module__.startswith("fnn.") or vars(callback).keys() & _LOGGING
-            for hook in _LOGGING
+            for hook in hooks
         )
-
-
-_LOGGING = {"on_epoch_end", "on_train_batch_end", "on_batch_end"}
 
 
 def _uses(callback: Any, hook: str) -> bool:
     """Whether a callback overrides a hook, in its class or by an attribute, and has use for it."""
     own = getattr(getattr(callback, hook, None), "__func__", None)
-    return own is not getattr(Callback, hook) and hook not in getattr(callback, "unused", ())
+    unused = hook in getattr(callback, "unused", ()) and _is_ours(callback, hook)
+    return own is not getattr(Callback, hook) and not unused
+
+
+def _is_ours(callback: Any, hook: str) -> bool:
+    """Whether the hook of a callback is a function of fnn's, not of a subclass of a user's."""
+    return str(getattr(getattr(callback, hook, None), "__module__", "")).startswith("fnn.")
 
 
 def _restored(place: str, saved: Any, fresh: Any) -> Any:
     """A saved counter as the callback has it; `fresh` is its value before any training."""
-    if isinstance(saved, dict):
-        saved = jax.tree.map(jnp.asarray, saved)
     number = isinstance(fresh, (int, float))
     single = not isinstance(saved, dict) and np.ndim(saved) == 0
     if number and not single:
