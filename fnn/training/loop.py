@@ -70,11 +70,10 @@ def fit(
     if steps_per_epoch is not None:
         whole_number("steps_per_epoch", steps_per_epoch, 1)
     check_guard(guard)
-    _check_step(step)
     run = Run(jax.tree.map(tree.owned, state))
     source = _as_source(data, batch_size, shuffle, seed, steps_per_epoch)
     plan = Plan(
-        step=engine.tallied(step),
+        step=engine.tallied(_checked_step(step)),
         data=source,
         run=run,
         callbacks=callbacks,
@@ -94,8 +93,8 @@ def fit(
         raise
 
 
-def _check_step(step: Any) -> None:
-    """Raises TypeError for a step that cannot be called with (state, batch, key)."""
+def _checked_step(step: Any) -> Any:
+    """`step`. Raises TypeError for one that cannot be called with (state, batch, key)."""
     if not callable(step):
         raise TypeError(
             f"step must be a function, but is {step!r}; pass step(state, batch, key), which "
@@ -110,6 +109,7 @@ def _check_step(step: Any) -> None:
                 f"step is called with (state, batch, key), but takes {signature}; write it as "
                 "step(state, batch, key), with a key even if nothing is random"
             ) from error
+    return step
 
 
 def _as_source(data: Any, batch_size: int, shuffle: Any, seed: int, steps: int | None) -> Any:
