@@ -93,7 +93,8 @@ def plot_predictions(
 
 
 def _curves(axes: Any, name: str, epochs: list[int], curves: dict[str, Any]) -> None:
-    from matplotlib.ticker import MaxNLocator
+    with optional("matplotlib", extra="plot"):
+        from matplotlib.ticker import MaxNLocator
 
     for key, label, color, marker in (
         (name, "training", TRAINING, "o"),
