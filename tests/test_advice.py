@@ -131,9 +131,8 @@ FILLED = {
     "self.weight(...)": "layer.weight('kernel', key, (4, 2))",
     "Masked(y, its mask)": "Masked(y, mask)",
     "model.fit(x, y, epochs=..., callbacks=[finder])": "model.fit(x, y, callbacks=[finder])",
-    "model.compile(model.optimizer.replace(PLACE=PLACE), loss=...)": (
-        "model.compile(model.optimizer.replace(clipnorm=1.0), loss='mse')"
-    ),
+    "model.optimizer.replace(PLACE=PLACE)": "model.optimizer.replace(clipnorm=1.0)",
+    "model.compile(PLACE, loss=...)": "model.compile(optimizer, loss='mse')",
     "model.predict((np.array([[1.0, 2.0]]), np.array([[3.0, 5.0]])), verbose=0).tolist()": (
         "[]"  # part of a doctest, which is run as one
     ),
@@ -206,6 +205,10 @@ def test_a_layer_is_frozen_as_its_error_says():
     with pytest.raises(AttributeError) as error:
         layer.units = 5
     assert eval(advice(error, r"layer\.replace\(.*?\)"), names).units == 5
+    with pytest.raises(AttributeError, match=r"its kernel cannot be assigned; a layer holds no"):
+        layer.kernel = X
+    with pytest.raises(AttributeError, match=r"its colour cannot be .*; it has no field of that"):
+        layer.colour = "red"
 
 
 def test_a_rate_is_set_as_its_error_says():

@@ -180,6 +180,8 @@ def test_what_cannot_be_set_says_what_to_do():
         r"model\.compile\(model\.optimizer\.replace\(clipnorm=1\.0\), loss=\.\.\.\)",
     ):
         net.optimizer.clipnorm = 1.0
+    with pytest.raises(dataclasses.FrozenInstanceError, match=r"compile\(another optimizer, loss"):
+        net.optimizer.colour = "red"
     with pytest.raises(AttributeError, match=r"steps is counted by training; assign model\.train_"):
         net.optimizer.iterations.assign(0)
     with pytest.raises(AttributeError, match=r"does not tell its learning rate; compile with one"):

@@ -59,10 +59,8 @@ def freeze(value: Any) -> Any:
         return tuple(map(freeze, value))
     if isinstance(value, dict):
         return Fields(tuple((name, freeze(item)) for name, item in value.items()))
-    if isinstance(value, np.ndarray):
+    if isinstance(value, (np.ndarray, np.generic)):
         return freeze(value.tolist())
-    if isinstance(value, np.generic):
-        return value.item()
     if type(value).__hash__ is None and not isinstance(value, slice):  # a jax.Array, a set
         raise TypeError(
             "expected plain data (numbers, texts, lists, dicts, functions, values), since values "
@@ -149,6 +147,8 @@ class Value:
 
     def _instead(self, name: str, value: Any) -> str:
         """What to do in place of an assignment."""
+        if name not in vars(self):
+            return "it has no field of that name"
         return f"{self.kind}.replace({name}={value!r}) makes a changed copy"
 
     def _key(self) -> tuple[Any, ...]:

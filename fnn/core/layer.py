@@ -152,7 +152,9 @@ class Layer(Value, loadable=False):
     def _instead(self, name: str, value: Any) -> str:
         if name == "trainable":
             return f"call model.{'unfreeze' if value else 'freeze'}(layer), and compile again"
-        return super()._instead(name, value) + ", which is in no model yet"
+        if name in absent.LAYER_ATTRIBUTES:
+            return absent.LAYER_ATTRIBUTES[name]
+        return super()._instead(name, value)
 
     def __iter__(self) -> Iterator[Any]:
         """`init, apply = layer`."""

@@ -129,9 +129,11 @@ class BoundOptimizer:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name != "learning_rate":
+            known = name in getattr(type(self._optimizer), "__dataclass_fields__", ())
+            kept = f"model.optimizer.replace({name}={value!r})" if known else "another optimizer"
             raise dataclasses.FrozenInstanceError(
                 f"the {name} of an optimizer is compiled into the step; call "
-                f"model.compile(model.optimizer.replace({name}={value!r}), loss=...) to change it"
+                f"model.compile({kept}, loss=...) to change it"
             )
         self._model.learning_rate = value
 
