@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 
 from fnn.core.files import write_whole
+from fnn.core.optional import optional
 
 Pair: TypeAlias = tuple[np.ndarray, np.ndarray]
 Split: TypeAlias = tuple[Pair, Pair]
@@ -140,12 +141,9 @@ def diabetes(test_split: float = 0.2, seed: int = 0) -> Split:
 
 
 def _scikit_learn() -> Any:
-    try:
+    with optional("scikit-learn", extra="datasets"):
         from sklearn import datasets
-    except ImportError as error:
-        raise ImportError(
-            'expected scikit-learn, which holds this dataset; do pip install "fnn[datasets]"'
-        ) from error
+
     return datasets
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from fnn.core.optional import optional
+
 TRAINING, VALIDATION, WRONG = "#1f6fb4", "#e07b1a", "#c4262e"
 MOST_IMAGES = 40
 
@@ -97,7 +99,8 @@ def plot_predictions(
 
 
 def _curves(axes: Any, name: str, epochs: list[int], curves: dict[str, Any]) -> None:
-    from matplotlib.ticker import MaxNLocator
+    with optional("matplotlib", extra="plot"):
+        from matplotlib.ticker import MaxNLocator
 
     for key, label, color, marker in (
         (name, "training", TRAINING, "o"),
@@ -128,10 +131,9 @@ def _figure(
     figure: Any, rows: int, columns: int, size: tuple[float, float]
 ) -> tuple[Any, list[Any]]:
     """The given figure, or a new one, and its panels."""
-    try:
+    with optional("matplotlib", extra="plot"):
         from matplotlib import pyplot
-    except ImportError as error:
-        raise ImportError('expected matplotlib, which draws; do pip install "fnn[plot]"') from error
+
     if figure is None:
         figure = pyplot.figure(figsize=size, layout="constrained")
         pyplot.close(figure)  # out of pyplot's list: a notebook shows it once, nothing piles up

@@ -458,7 +458,10 @@ def test_counters_are_part_of_the_state_and_go_on():
     keep, stop = Keep(), callbacks.EarlyStopping(patience=3)
     whole, history = fitted([Logs("val_loss", values), keep, stop], net=network(), epochs=6)
     assert len(history["loss"]) == 5
-    assert keep.kept.callbacks == {"EarlyStopping": {"wait": 1, "best": 0.9, "best_epoch": 1}}
+    assert keep.kept.callbacks == {
+        "EarlyStopping": {"wait": 1, "stopped_epoch": 0, "best": 0.9, "best_epoch": 1},
+        "fit": {"epoch": 3, "stopped": False},
+    }
     assert whole.train_state.callbacks == {}  # a training that ended leaves none to the next
 
     again = network()
@@ -524,15 +527,25 @@ def monitored(callback):
     return lambda: fitted([callback])
 
 
+def late(callback):
+    """Behind a callback that may add any names, so that none is known before the first epoch."""
+    return lambda: fitted([Logs("extra", [0.0]), callback])
+
+
 WRONG = [
     (lambda: callbacks.ReduceLROnPlateau(factor=1.0), "factor between 0 and 1, received 1.0"),
     (lambda: callbacks.ReduceLROnPlateau(mode="up"), 'ReduceLROnPlateau: expected mode "auto"'),
-    (monitored(callbacks.ReduceLROnPlateau()), r"monitor among \['learning_rate', 'loss', 'mae'\]"),
+    (
+        monitored(callbacks.ReduceLROnPlateau()),
+        r"'val_loss' is not among .*\['loss', 'mae'\]; pass",
+    ),
+    (late(callbacks.ReduceLROnPlateau()), r"among \['extra', 'learning_rate', 'loss', 'mae'\]"),
     (lambda: fitted([callbacks.ReduceLROnPlateau()], optax.adam(0.1)), "tells its learning rate"),
     (lambda: callbacks.ModelCheckpoint("a", save_freq="batch"), "save_freq as"),
     (lambda: callbacks.ModelCheckpoint("a", mode="best"), 'ModelCheckpoint: expected mode "auto"'),
-    (monitored(callbacks.ModelCheckpoint("{accuracy}")), "expected names in filepath among"),
-    (monitored(callbacks.ModelCheckpoint("a", save_best_only=True)), "monitor among"),
+    (monitored(callbacks.ModelCheckpoint("{accuracy}")), "in filepath 'accuracy' is not among"),
+    (late(callbacks.ModelCheckpoint("{accuracy}")), "expected names in filepath among"),
+    (monitored(callbacks.ModelCheckpoint("a", save_best_only=True)), "monitor 'val_loss' is not"),
     (lambda: callbacks.BackupAndRestore(""), "expected a folder, received an empty backup_dir"),
     (lambda: callbacks.BackupAndRestore("a", save_freq=3), 'expected save_freq="epoch"'),
     (lambda: callbacks.TensorBoard(write_images=True), "not written here, received write_images"),
@@ -545,7 +558,8 @@ WRONG = [
         "expected a number from",
     ),
     (monitored(callbacks.SwapEMAWeights(True)), "an optimizer that has an average"),
-    (monitored(callbacks.EarlyStopping("val_mae")), "monitor among"),
+    (monitored(callbacks.EarlyStopping("val_mae")), "monitor 'val_mae' is not among"),
+    (late(callbacks.EarlyStopping("val_mae")), "expected monitor among"),
 ]
 
 

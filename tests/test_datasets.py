@@ -243,7 +243,7 @@ def test_without_scikit_learn_the_error_says_what_to_install(monkeypatch):
         return real(name, *rest, **named)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ImportError, match=r'pip install "fnn\[datasets\]"'):
+    with pytest.raises(ImportError, match=r'"scikit-learn", or pip install "\.\[datasets\]"'):
         datasets.digits()
 
 

@@ -41,6 +41,7 @@ FLOORS = {
 COMBINATORS = {"sequential", "graph", "wrappers", "repeat", "stacking", "lora"}
 OPTAX = {"optimizers", "schedules", "losses", "training"}
 FORBIDDEN = {"pickle", "importlib", "marshal", "yaml", "shelve", "dill", "cloudpickle"}
+REQUIRED = {"fnn", "jax", "jaxlib", "numpy", "optax", "safetensors"} | {"scipy"}  # JAX needs it
 LAZY = {
     "orbax",
     "grain",
@@ -145,6 +146,19 @@ def test_outside_packages_stay_in_their_place(name):
         assert package != "optax" or here in OPTAX, f"{name}:{line} imports optax"
         private = module == "jax.core" or "._src" in module
         assert not private, f"{name}:{line} imports {module}, which is not public"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_packages_that_may_be_missing_are_imported_with_advice(name):
+    guarded = {
+        inner.lineno
+        for node in ast.walk(parse(name))
+        if isinstance(node, ast.With) and "optional(" in ast.unparse(node.items[0])
+        for inner in node.body
+    }
+    for module, line in imports(name):
+        known = unit(module) in REQUIRED | sys.stdlib_module_names
+        assert known or line in guarded, f"{name}:{line} imports {module}"
 
 
 @pytest.mark.parametrize("name", MODULES)

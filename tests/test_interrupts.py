@@ -126,3 +126,90 @@ def test_the_handler_is_put_back_after_an_error():
     with pytest.raises(ZeroDivisionError):
         compiled().fit(*task(), callbacks=[Fails()], verbose=0)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+# -- at every line -------------------------------------------------------------------------------
+
+CALLS = {
+    "compile": lambda net, x, y: net.compile("adam", "mse", metrics=["mae"]),
+    "fit": lambda net, x, y: net.fit(x, y, verbose=0),
+    "evaluate": lambda net, x, y: net.evaluate(x, y, verbose=0),
+    "predict": lambda net, x, y: net.predict(x, verbose=0),
+    "train_on_batch": lambda net, x, y: net.train_on_batch(x, y),
+}
+FILES = ("/fnn/", "typing.py", "contextlib.py", "signal.py")
+
+
+def pressed_at(line, again, call):
+    """Runs `call` with Ctrl-C before a line, counted as they run, and before another soon after.
+
+    Returns whether KeyboardInterrupt came, and whether there was such a line at all.
+    """
+    seen, sent = [0], [0]
+
+    def trace(frame, event, argument):
+        if event == "line" and any(name in frame.f_code.co_filename for name in FILES):
+            seen[0] += 1
+            if seen[0] in (line, line + again):
+                sent[0] += 1
+                os.kill(os.getpid(), signal.SIGINT)
+        return trace
+
+    try:
+        sys.settrace(trace)
+        try:
+            call()
+        finally:
+            sys.settrace(None)
+    except KeyboardInterrupt:
+        return True, True
+    return False, sent[0] > 0
+
+
+@pytest.mark.parametrize(
+    "again", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize("verb", CALLS)
+def test_ctrl_c_at_a_line_is_not_lost_and_the_handler_comes_back(verb, again, monkeypatch):
+    ignored = []
+    monkeypatch.setattr(sys, "unraisablehook", ignored.append)
+    net, before = compiled(), signal.getsignal(signal.SIGINT)
+    net.fit(*task(), verbose=0)
+    line, lost = 1, []
+    while True:
+        came, sent = pressed_at(line, again, lambda: CALLS[verb](net, *task()))
+        assert signal.getsignal(signal.SIGINT) is before, f"{verb}: line {line}"
+        if not sent:
+            break
+        if not came:
+            lost.append(line)
+        line += 1 + line // 30
+    assert not lost
+    assert line > 300
+    assert ignored == []
+    net.compile("sgd", "mse")
+    net.fit(*task(), verbose=0)
+
+
+def test_ctrl_c_beside_another_error_is_not_lost():
+    class Fails(fnn.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            os.kill(os.getpid(), signal.SIGINT)
+            raise ZeroDivisionError
+
+    with pytest.raises(KeyboardInterrupt) as found:
+        compiled().fit(*task(), callbacks=[Fails()], verbose=0)
+    assert isinstance(found.value.__cause__, ZeroDivisionError)
+
+
+def test_a_callback_may_predict_after_ctrl_c():
+    """What is told at the end of an interrupted training is not interrupted once more."""
+    told = []
+
+    class Predicts(PressCtrlC):
+        def on_train_end(self, logs=None):
+            told.append(self.model.predict(task()[0], verbose=0).shape)
+
+    with pytest.raises(KeyboardInterrupt):
+        compiled().fit(*task(), batch_size=16, callbacks=[Predicts()], verbose=0)
+    assert told == [(64, 1)]

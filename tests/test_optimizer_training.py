@@ -616,3 +616,42 @@ def test_updates_that_are_not_finite_are_not_committed(make):
     net.compile(make(), "mse", guard="skip")
     net.fit(*task(), batch_size=8, verbose=0)
     assert_same(net, network())
+
+
+LAST = 2**31 - 1
+COUNTED = [
+    optimizers.SGD,
+    optimizers.Adam,
+    optimizers.Nadam,
+    optimizers.ScheduleFreeAdamW,
+    lambda rate: optimizers.ByPath({"**": optimizers.SGD(rate)}),
+    lambda rate: optimizers.LossScaleOptimizer(optimizers.SGD(rate)),
+]
+
+
+@pytest.mark.parametrize("make", COUNTED)
+def test_the_last_step_of_32_bits_is_not_followed_by_the_first(make):
+    """A count that wrapped would start the schedule again, and the corrections of Adam."""
+    rate = 0.1 if make is optimizers.ScheduleFreeAdamW else fnn.schedules.CosineDecay(0.1, 1000)
+    optimizer, params = make(rate), {"w": jnp.ones(2)}
+    state = optimizer.init(params)
+    counts = lambda path: path_name(path).endswith(("step", "count"))
+    at_end = lambda path, leaf: jnp.full_like(leaf, LAST) if counts(path) else leaf
+    state = jax.tree_util.tree_map_with_path(at_end, state)
+    for _ in range(3):
+        updates, state = optimizer.update({"w": jnp.ones(2)}, state, params)
+        assert np.isfinite(updates["w"]).all()
+    found = jax.tree_util.tree_leaves_with_path(state)
+    assert {int(leaf) for path, leaf in found if counts(path)} == {LAST}
+    if rate != 0.1 and make is optimizers.SGD:
+        assert float(state["learning_rate"]) == 0.0
+
+
+def test_training_goes_on_after_the_last_step_of_32_bits():
+    net = fnn.Sequential([fnn.layers.Dense(1, input_shape=(2,)), fnn.layers.Dropout(0.5)], seed=0)
+    net.compile("adam", "mse")
+    net.fit(np.ones((8, 2)), np.ones((8, 1)), verbose=0)
+    net.train_state = net.train_state.replace(step=np.int32(LAST - 1))
+    net.fit(np.ones((8, 2)), np.ones((8, 1)), batch_size=2, epochs=2, verbose=0)
+    assert int(net.train_state.step) == LAST
+    assert np.isfinite(net.get_weights()[0]).all()

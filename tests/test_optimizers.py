@@ -363,7 +363,7 @@ def test_assigning_the_rate_of_a_value_names_the_way():
         optimizers.ByPath({"**": SGD()}),
         optimizers.LossScaleOptimizer("sgd"),
     ):
-        with pytest.raises(dataclasses.FrozenInstanceError, match=r"do model.learning_rate = 0.5"):
+        with pytest.raises(dataclasses.FrozenInstanceError, match=r"set model.learning_rate = 0.5"):
             optimizer.learning_rate = 0.5
 
 

@@ -128,5 +128,5 @@ def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
         return real(name, *rest, **named)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ImportError, match=r'pip install "fnn\[plot\]"'):
+    with pytest.raises(ImportError, match=r'pip install "matplotlib", or pip install "\.\[plot\]"'):
         visualization.plot_history({"loss": [1.0]})

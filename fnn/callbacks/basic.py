@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from fnn.core import tree
 from fnn.training.history import History as _History
 from fnn.training.hooks import Callback, Logs
 from fnn.training.step import with_average
@@ -112,29 +115,40 @@ class SwapEMAWeights(Callback):
     [0.25, 0.140625]
     """
 
+    resumed: ClassVar[tuple[str, ...]] = ("kept",)
+
     def __init__(self, swap_on_epoch: bool = False) -> None:
         super().__init__()
         self.swap_on_epoch = swap_on_epoch
-        self._kept: Any = None
+        self.kept: Any = None  # the weights themselves, while the average stands in their place
+
+    def _require_average(self) -> None:
+        optimizer, slots = self.model.optimizer, self.model.train_state.optimizer
+        if not getattr(optimizer, "averages", False) or slots is None:
+            raise ValueError(
+                "SwapEMAWeights: expected an optimizer that has an average of the weights, "
+                f"received {optimizer!r}; do compile it with use_ema=True, and fit"
+            )
 
     def _swap_in(self) -> None:
-        if self._kept is None:
-            optimizer, now = self.model.optimizer, self.model.train_state
-            if not getattr(optimizer, "averages", False) or now.optimizer is None:
-                raise ValueError(
-                    "SwapEMAWeights: expected an optimizer that has an average of the weights, "
-                    f"received {optimizer!r}; do compile it with use_ema=True, and fit"
-                )
-            self._kept = now.params
-            self.model.train_state = with_average(self.model.layer, optimizer, now)
+        if self.kept is None:
+            self._require_average()
+            now = self.model.train_state
+            self.kept = now.params
+            self.model.train_state = with_average(self.model.layer, self.model.optimizer, now)
 
     def _swap_out(self) -> None:
-        if self._kept is not None:
-            self.model.train_state = self.model.train_state.replace(params=self._kept)
-            self._kept = None
+        if self.kept is not None:
+            now = self.model.train_state
+            kept = jax.tree.map(jnp.asarray, tree.fill(now.params, self.kept))
+            self.model.train_state = now.replace(params=kept)
+            self.kept = None
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self._require_average()
 
     def on_train_end(self, logs: Logs | None = None) -> None:
-        self._kept = None  # after training the model has the average
+        self.kept = None  # after training the model has the average
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         self._swap_out()

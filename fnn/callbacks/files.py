@@ -13,7 +13,9 @@ import numpy as np
 from jax import random
 
 from fnn.callbacks.monitoring import check_mode, direction, improves, monitored
+from fnn.callbacks.possible import check_log_name, check_writable, names_in
 from fnn.core import tree
+from fnn.core.config import to_config
 from fnn.core.files import write_whole
 from fnn.saving import tensors
 from fnn.saving.tensors import FileError
@@ -35,7 +37,7 @@ class ModelCheckpoint(Callback):
     (['epoch-1.fnn', 'epoch-2.fnn'], 0.25)
     """
 
-    resumed: ClassVar[tuple[str, ...]] = ("best",)
+    resumed: ClassVar[tuple[str, ...]] = ("best", "batches")
 
     def __init__(
         self,
@@ -59,12 +61,43 @@ class ModelCheckpoint(Callback):
         self.filepath, self.monitor, self.verbose = os.fspath(filepath), monitor, verbose
         self.save_best_only, self.save_weights_only = save_best_only, save_weights_only
         self.mode, self.save_freq, self.best = mode, save_freq, initial_value_threshold
-        self._epoch, self._batches = 0, 0
-        if whole:  # only then, since fit waits for callbacks that look at batches
-            self.on_train_batch_end = self._count_batch  # type: ignore[method-assign]
+        self._epoch, self.batches = 0, 0
+        # Without them fit need not wait for each batch.
+        self.unused = () if whole else ("on_train_batch_end",)
+        late = [name for name in self._needed() if whole and name.startswith("val_")]
+        if late:
+            raise ValueError(
+                f"ModelCheckpoint: {late[0]!r} is known after an epoch, not after a batch, so that "
+                f"save_freq={save_freq} would never save; pass save_freq='epoch', or another "
+                "monitor and filepath"
+            )
+
+    def _needed(self) -> list[str]:
+        """The names of logs without which nothing can be saved."""
+        named = [name for name in names_in(self.filepath) if name not in ("epoch", "batch")]
+        return [*named, *([self.monitor] if self.save_best_only else [])]
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         _require_model(self)
+        for name in self._needed():
+            argument = "monitor" if name == self.monitor else "in filepath"
+            check_log_name(self, name, argument)
+        if self.save_best_only:
+            direction(self.monitor, self.mode, self.model)
+        check_writable(self, self._path_like())
+        if not self.save_weights_only and hasattr(self.model, "layer"):
+            to_config(self.model.layer)  # raises for what a file cannot describe
+
+    def _path_like(self) -> str:
+        """A path like those that will be written."""
+        numbers = {"epoch": 1} if self.save_freq == "epoch" else {"epoch": 1, "batch": 1}
+        try:
+            return self.filepath.format(**{**dict.fromkeys(self._needed(), 0.5), **numbers})
+        except (LookupError, ValueError) as error:
+            raise ValueError(
+                f"ModelCheckpoint: filepath {self.filepath!r} cannot be filled in: {error!r}; "
+                "write names of logs as {loss:.3f}, the epoch as {epoch:02d}"
+            ) from error
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         self._epoch = epoch
@@ -73,9 +106,9 @@ class ModelCheckpoint(Callback):
         if self.save_freq == "epoch":
             self._save({"epoch": epoch + 1}, logs or {})
 
-    def _count_batch(self, batch: int, logs: Logs | None = None) -> None:
-        self._batches += 1
-        if self._batches % self.save_freq == 0:
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        self.batches += 1
+        if self.save_freq != "epoch" and self.batches % self.save_freq == 0:
             self._save({"epoch": self._epoch + 1, "batch": batch + 1}, logs or {})
 
     def _save(self, numbers: dict[str, int], logs: Logs) -> None:
@@ -125,18 +158,18 @@ class BackupAndRestore(Callback):
 
     When `fit` is called again with an equal model and the same `backup_dir`, it starts after the
     last epoch that every callback was told of: weights, moving averages, the optimizer's state, the
-    random key, the counters, and those of the other callbacks (patience, best value). With a seed
-    in the model (so that data is shuffled alike) it ends with the bits of an undisturbed training.
+    random key, the counters, whether the training had been stopped, and the counters of the other
+    callbacks (patience, best value), in whatever order they stand. It ends with the bits of an
+    undisturbed training. A model that was interrupted may go on itself, too. Data, batch size,
+    shuffling, learning rate, optimizer or goals that are not those of before are warned of.
     After a training that came to its end the file is removed (`delete_checkpoint`), and the folder
     if nothing else is in it.
-
-    It belongs before callbacks that put other weights in place (`SwapEMAWeights`).
 
     Not in the file: an epoch that had begun, the History of earlier epochs, the place in a stream
     of data that does not start over each epoch. One process writes; several hosts and changing
     devices are for checkpoints of Orbax. The file is written whole or not at all, so
     `double_checkpoint` changes nothing. Raises ValueError (a FileError) for the file of another
-    model, listing what differs.
+    model, listing what differs, OSError before the first step for a folder that takes no files.
 
     >>> first = BackupAndRestore("backup", delete_checkpoint=False)  # as if it broke off here
     >>> history = model.fit(x, y, epochs=2, callbacks=[first], verbose=0)
@@ -145,6 +178,8 @@ class BackupAndRestore(Callback):
     >>> again.fit(x, y, epochs=3, callbacks=[BackupAndRestore("backup")], verbose=0).epoch
     [2]
     """
+
+    resumes = True  # asks `fit` to compare the setting with that of the interrupted training
 
     def __init__(
         self,
@@ -166,16 +201,14 @@ class BackupAndRestore(Callback):
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         _require_model(self)
+        check_writable(self, self.path)
         if self.path.is_file():
             self.model.train_state = read_training(self.path, self.model.train_state)
 
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        self._state = self.model.train_state  # before other callbacks put other weights in place
-
     def on_epoch_recorded(self, epoch: int) -> None:
-        state = self._state.replace(callbacks=self.model.train_state.callbacks)
+        """Writes the state, now that all callbacks have changed it."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_training(self.path, state)
+        write_training(self.path, self.model.train_state)
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         if self.delete_checkpoint and not self.failed:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from fnn.callbacks.possible import check_writable
 from fnn.training.hooks import Callback, Logs
 
 
@@ -72,6 +73,7 @@ class Profile(Callback):
         self._step, self._tracing = 0, False
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
+        check_writable(self, os.path.join(self.log_dir, "trace"))
         self._step = 0
 
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:

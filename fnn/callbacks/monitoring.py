@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from fnn.callbacks.rates import learning_rates, set_learning_rate
+from fnn.callbacks.possible import check_log_name
+from fnn.callbacks.rates import check_rate_can_be_set, learning_rates, set_learning_rate
 from fnn.core import tree
 from fnn.core.registry import lookup
 from fnn.training.hooks import Callback, Logs
@@ -16,13 +19,14 @@ from fnn.training.state import TrainState
 class EarlyStopping(Callback):
     """Stops a training once `monitor` has not improved for `patience` epochs.
 
-    Improved means better than the best by more than `min_delta`. `mode` "auto" asks the metric
-    whether more is better; a loss and an unknown metric of the form `..._loss` go down. With
-    `restore_best_weights` the model ends with the weights of its best epoch, also when the training
-    ran to its end, but not after an error or Ctrl-C. The first epochs, before `start_from_epoch`,
-    do not count, nor do epochs without validation (`validation_freq`) if it is validation that is
-    watched.
-    Raises ValueError if `monitor` is not in the logs, naming those that are.
+    Improved means better than the best by more than `min_delta`; NaN never is. `mode` "auto" asks
+    the metric whether more is better; a loss and an unknown metric of the form `..._loss` go down.
+    With `restore_best_weights` the model ends with the weights of its best epoch, also when the
+    training ran to its end, but not after an error or Ctrl-C. The first epochs, before
+    `start_from_epoch`, do not count, nor do epochs without validation (`validation_freq`) if it is
+    validation that is watched.
+    Raises ValueError if `monitor` is not in the logs, naming those that are; before the first step
+    unless another callback may add it.
 
     >>> model.learning_rate = 0.0  # nothing improves after the first epoch
     >>> stop = EarlyStopping("loss", patience=2)
@@ -30,7 +34,13 @@ class EarlyStopping(Callback):
     [0, 1, 2]
     """
 
-    resumed: ClassVar[tuple[str, ...]] = ("wait", "best", "best_epoch", "best_weights")
+    resumed: ClassVar[tuple[str, ...]] = (
+        "wait",
+        "stopped_epoch",
+        "best",
+        "best_epoch",
+        "best_weights",
+    )
 
     def __init__(
         self,
@@ -48,19 +58,21 @@ class EarlyStopping(Callback):
         self.monitor, self.min_delta, self.patience = monitor, abs(min_delta), patience
         self.verbose, self.mode, self.baseline = verbose, mode, baseline
         self.restore_best_weights, self.start_from_epoch = restore_best_weights, start_from_epoch
-        self.on_train_begin()
+        self._reset()
 
-    def on_train_begin(self, logs: Logs | None = None) -> None:
+    def _reset(self) -> None:
         self.wait, self.stopped_epoch, self.best_epoch = 0, 0, 0
         self.best: float | None = None
         self.best_weights: Any = None
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        check_monitor(self)
+        self._reset()
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         value = monitored(self, logs or {})
         if value is None or epoch < self.start_from_epoch:
             return
-        if self.restore_best_weights and self.best_weights is None:
-            self.best_weights = self._weights()
         self.wait += 1
         if self._better(value, self.best):
             self.best, self.best_epoch = value, epoch
@@ -80,7 +92,8 @@ class EarlyStopping(Callback):
                 print(f"Restoring model weights from the best epoch: {self.best_epoch + 1}.")
             now, best = self.model.train_state, self.best_weights
             if isinstance(now, TrainState):  # weights go back, counters and optimizer stay
-                best = now.replace(**tree.fill({"params": now.params, "state": now.state}, best))
+                best = tree.fill({"params": now.params, "state": now.state}, best)
+                best = now.replace(**jax.tree.map(jnp.asarray, best))
             self.model.train_state = best
 
     def _weights(self) -> Any:
@@ -94,10 +107,11 @@ class EarlyStopping(Callback):
 class ReduceLROnPlateau(Callback):
     """Multiplies the learning rate by `factor` after `patience` epochs without improvement.
 
-    Improved means better than the best by more than `min_delta`; after a reduction `cooldown`
-    epochs do not count. The rate never falls below `min_lr`; nothing is compiled anew. The rate of
-    the epoch goes into the logs as `learning_rate`. With `ByPath` every rate is reduced.
-    Raises ValueError if `monitor` is not in the logs, naming those that are.
+    Improved means better than the best by more than `min_delta`; NaN never is. After a reduction
+    `cooldown` epochs do not count. The rate never falls below `min_lr`; nothing is compiled anew.
+    The rate of the epoch goes into the logs as `learning_rate`. Of `ByPath` every rate is reduced.
+    Raises ValueError if `monitor` is not in the logs, naming those that are; before the first step
+    unless another callback may add it.
 
     >>> reduce = ReduceLROnPlateau("loss", factor=0.5, patience=1, min_delta=9.0)  # none gains 9
     >>> model.fit(x, y, epochs=3, callbacks=[reduce], verbose=0).history["learning_rate"]
@@ -127,11 +141,16 @@ class ReduceLROnPlateau(Callback):
         self.monitor, self.factor, self.patience, self.verbose = monitor, factor, patience, verbose
         self.mode, self.min_delta, self.cooldown = mode, abs(min_delta), cooldown
         self.min_lr = min_lr
-        self.on_train_begin()
+        self._reset()
 
-    def on_train_begin(self, logs: Logs | None = None) -> None:
+    def _reset(self) -> None:
         self.wait, self.cooldown_counter = 0, 0
         self.best: float | None = None
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        check_rate_can_be_set(self)
+        check_monitor(self)
+        self._reset()
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         logs = {} if logs is None else logs
@@ -170,10 +189,19 @@ def check_mode(owner: str, mode: str) -> None:
 
 
 def improves(value: float, best: float | None, way: str, min_delta: float = 0) -> bool:
-    """Whether `value` is better than `best` by more than `min_delta`; `way` is "max" or "min"."""
-    if best is None:
-        return True
+    """Whether `value` is better than `best` by more than `min_delta`; `way` is "max" or "min".
+
+    NaN is never better than anything, and any number is better than NaN.
+    """
+    if best is None or np.isnan(best):
+        return not np.isnan(value)
     return value - min_delta > best if way == "max" else value + min_delta < best
+
+
+def check_monitor(callback: Any) -> None:
+    """Raises ValueError before the first step if what a callback monitors cannot be."""
+    check_log_name(callback, callback.monitor, "monitor")
+    direction(callback.monitor, callback.mode, callback.model)
 
 
 def monitored(callback: Any, logs: Logs) -> float | None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from fnn.core.optional import optional
+from fnn.optimizers import with_learning_rate
 from fnn.training.hooks import Callback, Logs
 
 
@@ -29,6 +31,14 @@ def set_learning_rate(callback: Callback, name: str, value: float) -> None:
     """Sets one of the rates, by its name in `learning_rates`."""
     pattern = name.removeprefix("learning_rate").removeprefix("_")
     callback.model.learning_rate = {pattern: value} if pattern else value
+
+
+def check_rate_can_be_set(callback: Callback) -> None:
+    """Raises ValueError unless the model has a learning rate, and one that can be set."""
+    learning_rates(callback)
+    state = getattr(callback.model.train_state, "optimizer", None)
+    if state is not None:
+        with_learning_rate(state, 0.0)
 
 
 class LearningRateScheduler(Callback):
@@ -121,7 +131,7 @@ class LearningRateFinder(Callback):
         self._mean = self.smoothing * self._mean + (1 - self.smoothing) * loss
         self.rates.append(float(self.planned[len(self.rates)]))
         self.losses.append(self._mean / (1 - self.smoothing ** len(self.rates)))
-        broken = self.losses[-1] > self.diverged * min(self.losses)
+        broken = not self.losses[-1] <= self.diverged * min(self.losses)  # NaN too
         if broken or len(self.rates) == len(self.planned):
             self.model.stop_training = True
         else:
@@ -152,7 +162,8 @@ class LearningRateFinder(Callback):
 
     def plot(self, path: Any = None) -> Any:
         """A figure of loss over rate (needs matplotlib); saved if a path is given."""
-        from matplotlib.figure import Figure
+        with optional("matplotlib", extra="plot"):
+            from matplotlib.figure import Figure
 
         figure = Figure(figsize=(6, 4), layout="constrained")
         axes = figure.subplots()

@@ -9,12 +9,14 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from fnn.callbacks.possible import check_writable
 from fnn.callbacks.rates import learning_rates
 from fnn.core import tree
+from fnn.core.optional import optional
 from fnn.training.hooks import Callback, Logs
 
 
@@ -54,6 +56,7 @@ class CSVLogger(Callback):
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self.keys: list[str] = []
+        check_writable(self, self.path)
         if not self.append or not self.path.exists():
             self.path.write_bytes(b"")
 
@@ -103,6 +106,9 @@ class JSONLogger(Callback):
         super().__init__()
         self.path = Path(os.path.expanduser(os.fspath(filename)))
 
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        check_writable(self, self.path)
+
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         row = {name: _plain(value) for name, value in (logs or {}).items()}
         append_line(self.path, json.dumps({"epoch": epoch, **row}) + "\n")
@@ -123,13 +129,15 @@ class TensorBoard(Callback):
     In `log_dir/train` and `log_dir/validation`, as `epoch_<name>`, and `batch_<name>` every
     `update_freq` batches ("batch" for each). `histogram_freq=1` writes every weight by its path
     after each epoch; `write_graph` the network as text. Needs tensorboardX
-    (`pip install "fnn[tensorboard]"`). Images, embeddings and profiles are not written: see
-    `Profile` for these; ValueError is raised.
+    (`pip install tensorboardX`). Images, embeddings and profiles are not written: ValueError is
+    raised (`Profile` traces steps), and ImportError without tensorboardX.
 
     >>> history = model.fit(x, y, callbacks=[TensorBoard("logs")], verbose=0)
     >>> sorted(os.listdir("logs"))
     ['train', 'validation']
     """
+
+    resumed: ClassVar[tuple[str, ...]] = ("batches",)
 
     def __init__(
         self,
@@ -165,12 +173,22 @@ class TensorBoard(Callback):
             )
         self.log_dir, self.histogram_freq = os.fspath(log_dir), histogram_freq
         self.write_graph, self.update_freq = write_graph, every
-        if every:  # only then, since fit waits for callbacks that look at batches
-            self.on_train_batch_end = self._write_batch  # type: ignore[method-assign]
+        # Without them fit need not wait for each batch.
+        self.unused = () if every else ("on_train_batch_end",)
+        self.batches = 0
+        self.train: Any = None
+        self.validation: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle takes over: all but the open files."""
+        return {**vars(self), "train": None, "validation": None}
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        from tensorboardX import SummaryWriter
+        with optional("tensorboardX", extra="tensorboard"):
+            from tensorboardX import SummaryWriter
 
+        for name in ("train", "validation"):
+            check_writable(self, os.path.join(self.log_dir, name, "events"))
         open_writer = lambda name: SummaryWriter(os.path.join(self.log_dir, name))
         self.train, self.validation = open_writer("train"), open_writer("validation")
         self.batches = 0
@@ -196,10 +214,11 @@ class TensorBoard(Callback):
     def on_train_end(self, logs: Logs | None = None) -> None:
         self.train.close()
         self.validation.close()
+        self.train = self.validation = None
 
-    def _write_batch(self, batch: int, logs: Logs | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         self.batches += 1
-        if self.batches % self.update_freq == 0:
+        if self.update_freq and self.batches % self.update_freq == 0:
             for name, value in (logs or {}).items():
                 _write_scalars(self.train, f"batch_{name}", value, self.batches)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core import arguments, tree
-from fnn.core.context import Context
+from fnn.core.context import Context, check_key
 from fnn.core.masking import leading
 from fnn.core.operators import Operators
 
@@ -32,10 +33,26 @@ def check_pair(cls: type) -> None:
 def _checked(function: Callable[..., Any], check: Callable[..., None]) -> Callable[..., Any]:
     @functools.wraps(function)
     def checked(self: Any, *given: Any, **named: Any) -> Any:
+        for name in named:
+            if name in _IN_A_CONTEXT and name not in inspect.signature(function).parameters:
+                raise _belongs_into_a_context(self, name, named[name])
         check(self, *given, **named)
         return function(self, *given, **named)
 
     return checked
+
+
+_IN_A_CONTEXT = {"train", "training", "key", "rng", "mask", "rows"}
+
+
+def _belongs_into_a_context(layer: Any, name: str, value: Any) -> TypeError:
+    field = {"training": "train", "rng": "key"}.get(name, name)
+    shown = field if hasattr(value, "shape") else repr(value)
+    call = "train=True, key=key" if field in ("train", "key") else f"{field}={shown}"
+    return TypeError(
+        f"{type(layer).__name__}: apply takes {name} in a Context; call "
+        f"apply(params, state, x, Context({call}))"
+    )
 
 
 def _check_init(layer: Any, key: Any = None, x: Any = None) -> None:
@@ -59,6 +76,8 @@ def _check_apply(
             f"{type(layer).__name__}: expected a Context after the inputs, received {_shown(ctx)}; "
             "do apply(params, state, x, Context(train=True, key=key)), and nothing for inference"
         )
+    if ctx is not None:
+        check_key(ctx.key)
     if hasattr(state, "shape"):
         raise TypeError(
             f"{type(layer).__name__}: expected the state before the inputs, received "

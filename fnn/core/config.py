@@ -50,18 +50,17 @@ def freeze(value: Any) -> Any:
 
     A model becomes its layer, which remembers where its weights are until they are taken over.
     """
-    if hasattr(value, "as_layer"):
-        return value.as_layer()
+    for way in ("as_layer", "as_value"):  # of a model, of the optimizer of one
+        if hasattr(value, way):
+            return getattr(value, way)()
     if hasattr(value, "_fields") and isinstance(value, tuple):  # optax's pairs have names
         return type(value)(*map(freeze, value))
     if isinstance(value, (list, tuple)):
         return tuple(map(freeze, value))
     if isinstance(value, dict):
         return Fields(tuple((name, freeze(item)) for name, item in value.items()))
-    if isinstance(value, np.ndarray):
+    if isinstance(value, (np.ndarray, np.generic)):
         return freeze(value.tolist())
-    if isinstance(value, np.generic):
-        return value.item()
     if type(value).__hash__ is None and not isinstance(value, slice):  # a jax.Array, a set
         raise TypeError(
             "expected plain data (numbers, texts, lists, dicts, functions, values), since values "
@@ -142,11 +141,15 @@ class Value:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if "_sealed" in vars(self):
-            raise dataclasses.FrozenInstanceError(
-                f"{type(self).__name__} is a value: expected no assignment to {name}, received "
-                f"{value!r}; do value.replace({name}=...) for a changed copy"
-            )
+            text = f"{type(self).__name__} is a value, its {name} cannot be assigned; "
+            raise dataclasses.FrozenInstanceError(text + self._instead(name, value))
         object.__setattr__(self, name, value)
+
+    def _instead(self, name: str, value: Any) -> str:
+        """What to do in place of an assignment."""
+        if name not in vars(self):
+            return "it has no field of that name"
+        return f"{self.kind}.replace({name}={value!r}) makes a changed copy"
 
     def _key(self) -> tuple[Any, ...]:
         """What it is compared by: its class, and its attributes with their types."""
@@ -162,9 +165,9 @@ class Value:
         return known
 
     def __eq__(self, other: object) -> bool:
-        if self is other:
-            return True
-        return type(self) is type(other) and self._key() == other._key()
+        if type(self) is not type(other):
+            return hasattr(other, "as_value") and bool(self == other.as_value())
+        return self is other or self._key() == other._key()
 
     def __hash__(self) -> int:
         known: int | None = self.__dict__.get("_hash")
@@ -175,8 +178,7 @@ class Value:
         return known
 
     def __getstate__(self) -> dict[str, Any]:
-        left_out = ("_hash", "_known", "_owner")
-        return {name: v for name, v in vars(self).items() if name not in left_out}
+        return {n: v for n, v in vars(self).items() if n not in ("_hash", "_known", "_owner")}
 
     def _defaults(self) -> dict[str, Any]:
         """What is not printed."""

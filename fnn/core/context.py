@@ -16,6 +16,16 @@ def salt(name: str) -> int:
     return zlib.crc32(name.encode())
 
 
+def check_key(key: Any) -> None:
+    """Raises TypeError for what is no key of `jax.random`, nor None."""
+    if key is not None and not hasattr(key, "dtype"):
+        shown = key if isinstance(key, int) else 0
+        raise TypeError(
+            f"Context(key={key!r}) has no key of jax.random; pass "
+            f"Context(train=True, key=jax.random.key({shown}))"
+        )
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Context:
@@ -68,6 +78,7 @@ class Context:
                 "expected a key, since this layer draws random numbers in training, received "
                 "Context(key=None); do Context(train=True, key=jax.random.key(0))"
             )
+        check_key(self.key)
         return random.fold_in(self.key, salt("/".join((*self.path, purpose))))
 
 

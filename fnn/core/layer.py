@@ -158,6 +158,13 @@ class Layer(Value, loadable=False):
         """float64 for a float64 layer, else float32: weights keep full precision."""
         return jnp.dtype(self.dtype if self.dtype == "float64" else "float32")
 
+    def _instead(self, name: str, value: Any) -> str:
+        if name == "trainable":
+            return f"call model.{'unfreeze' if value else 'freeze'}(layer), and compile again"
+        if name in absent.LAYER_ATTRIBUTES:
+            return absent.LAYER_ATTRIBUTES[name]
+        return super()._instead(name, value)
+
     def __iter__(self) -> Iterator[Any]:
         """`init, apply = layer`."""
         return iter((self.init, self.apply))

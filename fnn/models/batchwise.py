@@ -13,6 +13,7 @@ import numpy as np
 from fnn.core import arguments
 from fnn.models.compiled import Compiled
 from fnn.training import checks, engine
+from fnn.training.interrupt import deferring
 from fnn.training.state import bare, numbers
 from fnn.training.step import make_eval_step, make_train_step
 
@@ -31,6 +32,7 @@ class Batchwise(Compiled):
             "step(state, batch, key) -> (state, logs) to fnn.training.fit",
         )
 
+    @deferring
     def train_on_batch(
         self,
         x: Any,
@@ -50,6 +52,7 @@ class Batchwise(Compiled):
             self._now = state
         return self._as_result(logs, return_dict)
 
+    @deferring
     def test_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
     ) -> Any:
@@ -79,6 +82,7 @@ class Batchwise(Compiled):
             )
         return state, numbers(tallies)
 
+    @deferring
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch, as NumPy arrays."""
         return jax.tree.map(np.asarray, self._forward(self._examples(x)))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 from collections.abc import Iterator
 from typing import Any
 
 import jax
-import numpy as np
-from jax import Array, random
 
 from fnn import losses, metrics, optimizers
 from fnn.core import tree
@@ -20,11 +19,13 @@ from fnn.core.masking import strip_masks
 from fnn.models import sharing
 from fnn.models.weighted import Weighted
 from fnn.optimizers import current_learning_rate, with_learning_rate
+from fnn.optimizers.bound import BoundOptimizer
 from fnn.training import checks, endings, inputs
 from fnn.training.checks import check_guard
 from fnn.training.class_weights import class_weights
-from fnn.training.data import ArrayData
+from fnn.training.data import ArrayData, key_numbers
 from fnn.training.history import History
+from fnn.training.interrupt import deferring
 from fnn.training.objective import Objective, check_values, resolve_objective
 from fnn.training.ragged import why_not_padded, why_not_padded_in_evaluation
 from fnn.training.step import init_optimizer, output_leaves
@@ -41,6 +42,13 @@ class Compiled(Weighted):
     stop_training: bool = False
     history: History | None = None
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if self.history is not None:  # a copy has a record of its own, which knows it
+            self.history = copy.copy(self.history)
+            self.history.model = self
+
+    @deferring
     def compile(
         self,
         optimizer: Any = "rmsprop",
@@ -82,13 +90,21 @@ class Compiled(Weighted):
 
     @property
     def optimizer(self) -> Any:
-        """The optimizer that `compile` was given, as a value."""
+        """The optimizer that `compile` was given, with the learning rate that holds now.
+
+        `model.optimizer.learning_rate = 0.01` sets it, as `model.learning_rate = 0.01` does.
+        """
+        return BoundOptimizer(self._rule, self)
+
+    @property
+    def _rule(self) -> Any:
+        """The optimizer as a value."""
         return self._require_compiled("optimizer")["optimizer"]
 
     @property
     def learning_rate(self) -> Any:
         """The learning rate of the next step; None where the optimizer does not tell."""
-        return current_learning_rate(self.optimizer, self._slots())
+        return current_learning_rate(self._rule, self._slots())
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
@@ -103,7 +119,7 @@ class Compiled(Weighted):
         if self.built:
             self._ensure_optimizer()
             return self.train_state.optimizer
-        return functools.reduce(with_learning_rate, self._rates, self.optimizer.init({}))
+        return functools.reduce(with_learning_rate, self._rates, self._rule.init({}))
 
     def _require_compiled(self, call: str) -> dict[str, Any]:
         if self._compiled is None:
@@ -116,7 +132,7 @@ class Compiled(Weighted):
     def _ensure_optimizer(self) -> None:
         now = self._now
         if now.optimizer is None:
-            slots = init_optimizer(self.layer, self.optimizer, now.params)
+            slots = init_optimizer(self.layer, self._rule, now.params)
             slots = functools.reduce(with_learning_rate, self._rates, slots)
             self.train_state = now.replace(optimizer=slots)
 
@@ -243,7 +259,7 @@ class Compiled(Weighted):
         arrays, objective = self._goals(x, y, weight, classes)
         count = checks.rows_of(arrays)
         size = batch_size_for(size, steps, count)
-        seed = _key_data(self._now.key)
+        seed = key_numbers(self._now.key)
         data = ArrayData(arrays, size, shuffle=shuffle, seed=seed, remainder="pad", keep=keep)
         data.apart = functools.partial(self._mixes, objective, data, goes_on)
         return data, objective
@@ -326,8 +342,3 @@ def _flat(given: Any) -> Iterator[Any]:
             yield from _flat(item)
     elif given is not None:
         yield given
-
-
-def _key_data(key: Array) -> list[int]:
-    """The numbers of a random key, for the seed of the shuffling."""
-    return [int(n) for n in np.asarray(random.key_data(key)).reshape(-1)]

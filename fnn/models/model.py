@@ -19,11 +19,13 @@ from fnn.models import sharing
 from fnn.models.batchwise import Batchwise
 from fnn.models.compiled import batch_size_for
 from fnn.models.weighted import Weighted
+from fnn.optimizers.optimizer import without_rate
 from fnn.saving import archive
 from fnn.training import checks, evaluation, inputs
 from fnn.training.diagnosis import diagnose
 from fnn.training.history import History
 from fnn.training.hooks import CallbackList, as_list
+from fnn.training.interrupt import deferring
 from fnn.training.loop import train
 from fnn.training.prediction import PREDICT_HOOKS, pieces, predict, predict_at_once
 from fnn.training.ragged import why_not_padded_in_prediction
@@ -66,7 +68,7 @@ class Model(Batchwise):
     ) -> None:
         nodes, layer = None, cast(Layer, inputs)
         if outputs is not None:
-            inputs, outputs = _as_tuple(inputs), _as_tuple(outputs)
+            inputs, outputs = (tuple(n) if isinstance(n, list) else n for n in (inputs, outputs))
             layer, nodes = connect(inputs, outputs), inputs
         elif isinstance(inputs, (Weighted, Layer)):
             layer = inputs.as_layer() if isinstance(inputs, Weighted) else sharing.apart(inputs)
@@ -82,6 +84,7 @@ class Model(Batchwise):
 
     # -- Keras's verbs ---------------------------------------------------------------------------
 
+    @deferring
     def fit(
         self,
         x: Any = None,
@@ -121,11 +124,11 @@ class Model(Batchwise):
             data, objective = self._data(
                 x, y, sample_weight, class_weight, batch_size, steps_per_epoch, shuffle, True
             )
-            validate = None
+            validate, validates = None, checks.validation_times(validation_freq)
             if validation_data is not None:
                 size = batch_size if validation_batch_size is None else validation_batch_size
                 validate = self._validation(
-                    validation_data, size, validation_steps, validation_freq, epochs
+                    validation_data, size, validation_steps, validates, epochs
                 )
             self._ensure_optimizer()
             plan = Plan(
@@ -140,9 +143,11 @@ class Model(Batchwise):
                 verbose=verbose,
                 guard=compiled["guard"],
                 validate=validate,
+                validates=validates,
                 diagnose=functools.partial(diagnose, self.layer, make_loss(self.layer, objective)),
-                end_epoch=make_flush(self.layer, self.optimizer),
-                end_training=functools.partial(with_average, self.layer, self.optimizer),
+                end_epoch=make_flush(self.layer, self._rule),
+                end_training=functools.partial(with_average, self.layer, self._rule),
+                recipe=repr((without_rate(self._rule), objective)),
             )
             return train(plan)
 
@@ -156,7 +161,7 @@ class Model(Batchwise):
         return (*first, last)
 
     def _validation(
-        self, given: Any, size: int | None, steps: int | None, often: Any, epochs: int
+        self, given: Any, size: int | None, steps: int | None, is_due: Any, epochs: int
     ) -> Any:
         """The function that validates after an epoch, if it is time: (epoch, callbacks) -> logs."""
         checks.positive_if_given(validation_steps=steps, validation_batch_size=size)
@@ -171,12 +176,9 @@ class Model(Batchwise):
             x, y, weight = inputs.unpack_batch(given)
             data, objective = self._data(x, y, weight, None, size, None)
         step = make_eval_step(self.layer, objective)
-        listed = isinstance(often, (list, tuple, set))
-        for number in often if listed else [often]:
-            checks.whole_number("validation_freq", number, 1)
 
         def validate(epoch: int, callbacks: CallbackList) -> dict[str, float]:
-            if not (epoch + 1 in often if listed else (epoch + 1) % often == 0):
+            if not is_due(epoch):
                 return {}
             key = self._now.key
             carry = self._carry and (lambda weighted: None)  # the training goes on from its own
@@ -189,12 +191,13 @@ class Model(Batchwise):
     def _train_step(self, objective: Any, callbacks: Any) -> Any:
         """The step to train with; one that also logs norms, if a callback asks for them."""
         if any(getattr(callback, "step_statistics", False) for callback in callbacks):
-            return make_train_step(self.layer, objective, self.optimizer, True)
-        return make_train_step(self.layer, objective, self.optimizer)
+            return make_train_step(self.layer, objective, self._rule, True)
+        return make_train_step(self.layer, objective, self._rule)
 
     def _weights(self) -> tuple[Any, Any]:
         return self._now.params, self._now.state
 
+    @deferring
     def evaluate(
         self,
         x: Any = None,
@@ -224,6 +227,7 @@ class Model(Batchwise):
         )
         return self._as_result(logs, return_dict)
 
+    @deferring
     def predict(
         self,
         x: Any,
@@ -339,7 +343,3 @@ class Model(Batchwise):
         Raises FileError, a ValueError, listing every path that is missing, unexpected or misshapen.
         """
         archive.load_weights(self, path)
-
-
-def _as_tuple(nodes: Any) -> Any:
-    return tuple(nodes) if isinstance(nodes, list) else nodes

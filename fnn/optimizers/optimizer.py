@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import inspect
 from collections.abc import Iterator
 from typing import Any, ClassVar, TypeAlias
@@ -17,6 +16,7 @@ from fnn.core.config import resolve
 from fnn.core.further import by_position
 from fnn.core.initial_values import without_compiling
 from fnn.core.named import Named, of_kind
+from fnn.optimizers.bound import unbound
 from fnn.optimizers.rates import is_own
 
 State: TypeAlias = Any
@@ -115,14 +115,10 @@ class Optimizer(Named, loadable=False):
             object.__setattr__(changed, name, value)
         return changed
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "learning_rate" and "_sealed" in vars(self):
-            raise dataclasses.FrozenInstanceError(
-                f"{type(self).__name__} is a value: expected no assignment to its learning_rate, "
-                f"received {value!r}; do model.learning_rate = {value!r}, which holds from the "
-                "next step on"
-            )
-        super().__setattr__(name, value)
+    def _instead(self, name: str, value: Any) -> str:
+        if name == "learning_rate":
+            return f"set model.learning_rate = {value!r}, which holds from the next step on"
+        return super()._instead(name, value)
 
     def __iter__(self) -> Iterator[Any]:
         """`init, update = optimizer`."""
@@ -164,6 +160,7 @@ def without_rate(optimizer: Any) -> Any:
     >>> without_rate(SGD(0.5)) == without_rate(SGD(0.1))
     True
     """
+    optimizer = unbound(optimizer)
     return optimizer.without_rate() if isinstance(optimizer, Optimizer) else optimizer
 
 
@@ -254,6 +251,7 @@ def get(identifier: Any) -> Any:
     """
     if isinstance(identifier, str):
         return resolve("optimizer", identifier.lower())
+    identifier = unbound(identifier)
     found = of_kind("optimizer", identifier() if isinstance(identifier, type) else identifier)
     if hasattr(found, "init") and hasattr(found, "update"):
         return found

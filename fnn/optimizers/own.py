@@ -57,7 +57,7 @@ class Nadam(Rule):
         return optax.GradientTransformation(init, self._scale)
 
     def _scale(self, grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        step = (state["step"] + 1).astype("float32")
+        step = optax.safe_increment(state["step"]).astype("float32")
         now = self.beta_1 * (1 - 0.5 * 0.96**step)
         ahead = self.beta_1 * (1 - 0.5 * 0.96 ** (step + 1))
         product = state["product"] * now
@@ -69,7 +69,12 @@ class Nadam(Rule):
             return look / (jnp.sqrt(v / (1 - self.beta_2**step)) + self.epsilon)
 
         updates = jax.tree.map(direction, grads, m, v)
-        return updates, {"step": state["step"] + 1, "m": m, "v": v, "product": product}
+        return updates, {
+            "step": optax.safe_increment(state["step"]),
+            "m": m,
+            "v": v,
+            "product": product,
+        }
 
 
 class Ftrl(Rule):
@@ -171,7 +176,7 @@ class ScheduleFreeAdamW(Rule):
         return optax.GradientTransformation(init, None)
 
     def descend(self, grads: Any, state: Any, params: Any, rate: Any) -> tuple[Any, Any]:
-        step = (state["step"] + 1).astype("float32")
+        step = optax.safe_increment(state["step"]).astype("float32")
         if self.warmup_steps:
             rate = rate * jnp.minimum(step / self.warmup_steps, 1)
         v = _mean(self.beta_2, state["v"], jax.tree.map(jnp.square, grads))
@@ -184,7 +189,7 @@ class ScheduleFreeAdamW(Rule):
             return (1 - beta) * z + beta * x - y, z
 
         updates, z = _each(move, grads, params, state["z"], v)
-        return updates, {"step": state["step"] + 1, "z": z, "v": v}
+        return updates, {"step": optax.safe_increment(state["step"]), "z": z, "v": v}
 
 
 class Muon(Rule):

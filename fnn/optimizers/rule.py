@@ -124,7 +124,7 @@ class Rule(Optimizer, loadable=False):
             )
         run = self._accumulate if self.accumulates else self._step
         updates, new = run(grads, state, params, weight)
-        step = state["step"] + 1
+        step = optax.safe_increment(state["step"])  # stays at the last step of 32 bits
         return updates, {**new, "step": step, "learning_rate": self.rate_at(state, step)}
 
     def _accumulate(self, grads: Any, state: State, params: Any, weight: Any) -> tuple[Any, State]:

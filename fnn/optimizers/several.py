@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from fnn.core import arguments
 from fnn.core.arguments import wrong
@@ -75,7 +76,7 @@ class ByPath(Optimizer):
             return run_update(rule, part, slots, own.get(name), weight=weight, **more)
 
         updates, state = self._each(step, state, grads)
-        return updates, {**state, "step": state["step"] + 1}
+        return updates, {**state, "step": optax.safe_increment(state["step"])}
 
     def _extra(self, name: str, extra: dict[str, Any], params: Any) -> dict[str, Any]:
         """The extra arguments for one rule: the gradients cut, the loss one of its own weights."""
@@ -206,7 +207,7 @@ class LossScaleOptimizer(Optimizer):
             }
 
         updates, new = jax.lax.cond(finite, step, skip)
-        return updates, {**new, "step": state["step"] + 1}
+        return updates, {**new, "step": optax.safe_increment(state["step"])}
 
     def flush(self, state: State, params: Any) -> tuple[Any, State]:
         updates, inner = self.inner_optimizer.flush(state["inner"], params)

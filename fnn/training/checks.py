@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -179,6 +180,14 @@ def finite_weights(name: str, weight: np.ndarray) -> None:
             f"expected {name} of at least 0 and finite, received {weight[~right][0]:g}; clip or "
             "drop it"
         )
+
+
+def validation_times(often: Any) -> Callable[[int], bool]:
+    """Whether to validate after an epoch (from 0), by Keras's `validation_freq`."""
+    listed = isinstance(often, (list, tuple, set))
+    for number in often if listed else [often]:
+        whole_number("validation_freq", number, 1)
+    return lambda epoch: epoch + 1 in often if listed else (epoch + 1) % often == 0
 
 
 def sample_weight(name: str, weight: Any) -> None:

@@ -136,6 +136,11 @@ class ArrayData:
         return self._order[1]
 
 
+def key_numbers(key: Any) -> list[int]:
+    """The numbers of a random key, for the seed of the shuffling."""
+    return [int(n) for n in np.asarray(jax.random.key_data(key)).reshape(-1)]
+
+
 def _own_copy(array: Any) -> Any:
     """A device array that shares no memory with the caller's: what he changes later is not seen."""
     if isinstance(array, jax.Array):

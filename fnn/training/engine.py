@@ -217,10 +217,25 @@ def tallied(step: Step) -> Step:
     """`step` with every plain number in its logs turned into a mean over its batches."""
 
     def run(state: Any, batch: Any, key: Array) -> tuple[Any, dict[str, Any]]:
-        state, logs = step(state, batch, key)
+        returned = step(state, batch, key)
+        if not (isinstance(returned, tuple) and len(returned) == 2):
+            raise _no_logs(returned)
+        state, logs = returned
+        if not isinstance(logs, dict):
+            raise _no_logs(returned)
         return state, {name: _as_tally(name, value) for name, value in logs.items()}
 
     return run
+
+
+def _no_logs(returned: Any) -> TypeError:
+    found = type(returned).__name__
+    if isinstance(returned, tuple):
+        found = f"({', '.join(type(part).__name__ for part in returned)})"
+    return TypeError(
+        f"step must return (state, logs), logs a dict of numbers, but returned {found}; return "
+        '(state, {"loss": loss}), or (state, {}) where there is nothing to log'
+    )
 
 
 def _as_tally(name: str, value: Any) -> Tally:

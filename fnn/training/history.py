@@ -29,17 +29,21 @@ class History:
         self.epoch: list[int] = []
         self.learning_rate: list[Any] = []
         self.params = params or {}
-        self._model: Callable[[], Any]
+        self._model: Callable[[], Any] | None
         self.model = model
 
     @property
     def model(self) -> Any:
-        return self._model()
+        return None if self._model is None else self._model()
 
     @model.setter
     def model(self, model: Any) -> None:
         # A model has its history; were it the other way round too, neither would go at once.
-        self._model = (lambda: None) if model is None else weakref.ref(model)
+        self._model = None if model is None else weakref.ref(model)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle takes over: all but the model, which gives its copy to it."""
+        return {**vars(self), "_model": None}
 
     def record(self, epoch: int, logs: dict[str, Any], rate: Any = None) -> None:
         """Adds the logs of one epoch, and the learning rate after it."""

@@ -15,8 +15,9 @@ class Callback:
     """Does something at moments of `fit`, `evaluate` and `predict`: override the hooks you need.
 
     `self.model` is the model; in a training without a `Model` it is the run, whose `train_state` is
-    the state. `self.params` has "epochs", "steps", "verbose", and "batch_size", "rows" and
-    "validated" (whether there is validation). At `on_train_batch_end` the model
+    the state. `self.params` has "epochs", "steps", "verbose", "batch_size", "rows", "validated"
+    (whether there is validation) and "logs" (the names that the logs will have, None if other
+    callbacks may add some). At `on_train_batch_end` the model
     has this step's weights, and what is assigned to it in a hook counts from the next step on.
     Overriding a batch hook makes fit wait for every batch; the other hooks cost nothing. The last
     hook of a run is called after an error or Ctrl-C too; `self.failed` then is True.
@@ -24,9 +25,11 @@ class Callback:
     A callback may also have: `resumed`, the names of its counters, numbers or None (of patience,
     say) or nested dicts of arrays, which go into `TrainState.callbacks` after each epoch and come
     back from there where a training goes on; `on_epoch_recorded(epoch)`, called when they are in;
-    `on_not_finite(message)`, asked before fit raises over a loss that is not finite, True to end
-    the training in its place; `step_statistics = True`, for a step that measures the norms of
-    gradients, updates and weights, given to `on_step_statistics(epoch, norms)` after each epoch.
+    `resumes = True`, to be warned where a resumed training is set up differently; `unused`, names
+    of hooks for which this object has no use; `on_not_finite(message)`, asked before fit raises
+    over a loss that is not finite, True to end the training in its place; `step_statistics = True`,
+    for a step that measures the norms of gradients, updates and weights, given to
+    `on_step_statistics(epoch, norms)` after each epoch.
 
     >>> class Say(Callback):
     ...     def on_epoch_end(self, epoch, logs=None):
@@ -132,7 +135,9 @@ class CallbackList:
         becomes a note of that one.
         """
         raised: BaseException | None = error
-        for callback in self._begun.pop(what):
+        begun = self._begun.get(what, [])
+        while begun:  # after a second Ctrl-C, in the midst of this, it goes on with the rest
+            callback = begun.pop(0)
             try:
                 callback.failed = error is not None
                 getattr(callback, f"on_{what}_end")(logs)
@@ -160,10 +165,10 @@ class CallbackList:
     @counters.setter
     def counters(self, counters: dict[str, dict[str, Any]]) -> None:
         for owner, callback in self._resumable():
-            for name, value in counters.get(owner, {}).items():
-                if np.ndim(value) == 0 and not isinstance(value, dict):
-                    value = (int if isinstance(getattr(callback, name), int) else float)(value)
-                setattr(callback, name, value)
+            saved = counters.get(owner, {})
+            for name in set(callback.resumed) & set(saved):  # a file may hold any other names
+                place = f"{owner}.{name}"
+                setattr(callback, name, _restored(place, saved[name], getattr(callback, name)))
 
     def _resumable(self) -> list[tuple[str, Any]]:
         """The callbacks that have counters, by class, and number where there are several."""
@@ -176,9 +181,41 @@ class CallbackList:
         return found
 
     def watches(self, *hooks: str) -> bool:
-        """Whether any callback overrides one of the hooks, in its class or by an attribute."""
+        """Whether any callback uses one of the hooks."""
+        return any(_uses(callback, hook) for callback in self.callbacks for hook in hooks)
+
+    @property
+    def adds_logs(self) -> bool:
+        """Whether a callback that is not fnn's own may put further names into the logs."""
+        hooks = ("on_epoch_end", "on_train_batch_end", "on_batch_end")
         return any(
-            getattr(getattr(callback, hook, None), "__func__", None) is not getattr(Callback, hook)
+            _uses(callback, hook) and not _is_ours(callback, hook)
             for callback in self.callbacks
             for hook in hooks
         )
+
+
+def _uses(callback: Any, hook: str) -> bool:
+    """Whether a callback overrides a hook, in its class or by an attribute, and has use for it."""
+    own = getattr(getattr(callback, hook, None), "__func__", None)
+    unused = hook in getattr(callback, "unused", ()) and _is_ours(callback, hook)
+    return own is not getattr(Callback, hook) and not unused
+
+
+def _is_ours(callback: Any, hook: str) -> bool:
+    """Whether the hook of a callback is a function of fnn's, not of a subclass of a user's."""
+    return str(getattr(getattr(callback, hook, None), "__module__", "")).startswith("fnn.")
+
+
+def _restored(place: str, saved: Any, fresh: Any) -> Any:
+    """A saved counter as the callback has it; `fresh` is its value before any training."""
+    number = isinstance(fresh, (int, float))
+    single = not isinstance(saved, dict) and np.ndim(saved) == 0
+    if number and not single:
+        raise ValueError(
+            f"the saved state has no number for {place}; it is damaged or of another callback: "
+            "start anew without it"
+        )
+    if not single:
+        return saved
+    return (type(fresh) if number else float)(saved)

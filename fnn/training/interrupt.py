@@ -1,51 +1,102 @@
-"""Interrupts: Ctrl-C ends a run at a step boundary, never inside a step."""
+"""Interrupts: Ctrl-C ends a run at a step boundary, never inside a step, and is never lost."""
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import signal
 import threading
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Interrupt:
-    """Whether Ctrl-C was pressed. `poll()` raises KeyboardInterrupt if so."""
+    """Whether Ctrl-C was pressed. `poll()` raises KeyboardInterrupt if so, once."""
 
     def __init__(self) -> None:
         self.requested = False
 
     def poll(self) -> None:
         if self.requested:
+            self.requested = False
             raise KeyboardInterrupt
 
 
-@contextlib.contextmanager
-def interruptible() -> Iterator[Interrupt]:
-    """Inside, the first Ctrl-C only asks to stop; a second one before that raises at once.
+class _Deferral:
+    """Between enter and exit the first Ctrl-C only asks to stop.
+
+    It could otherwise strike inside a call that C code makes, where Python drops it or turns it
+    into another error. A second one before `poll` raises at once, but not while handlers are
+    changed, or the old one would not come back.
+    """
+
+    current: Interrupt | None = None  # of the outermost block of the main thread
+
+    def __enter__(self) -> Interrupt:
+        before = signal.getsignal(signal.SIGINT)
+        ignored = before is signal.SIG_IGN or before is None  # the user, or C code, wants it so
+        main = threading.current_thread() is threading.main_thread()
+        self.before: Any = None
+        if main and _Deferral.current is not None:
+            return _Deferral.current
+        interrupt = Interrupt()
+        if main and not ignored:
+            signal.signal(signal.SIGINT, functools.partial(_handle, interrupt, before))
+            self.before, _Deferral.current = before, interrupt  # no Ctrl-C strikes in between
+        return interrupt
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if self.before is None:
+            return
+        interrupt, _Deferral.current = _Deferral.current, None
+        signal.signal(signal.SIGINT, self.before)
+        if interrupt is not None and not isinstance(error, KeyboardInterrupt):
+            try:
+                interrupt.poll()  # asked for after the last step, or beside an error
+            except KeyboardInterrupt as asked:
+                raise asked from error
+
+
+_CHANGING = (_Deferral.__enter__.__code__, _Deferral.__exit__.__code__)
+
+
+def _handle(interrupt: Interrupt, before: Any, number: int, frame: FrameType | None) -> None:
+    if callable(before) and before is not signal.default_int_handler:
+        before(number, frame)
+    if interrupt.requested and not _is_changing_handlers(frame):
+        interrupt.requested = False
+        raise KeyboardInterrupt
+    interrupt.requested = True
+
+
+def _is_changing_handlers(frame: FrameType | None) -> bool:
+    while frame is not None and frame.f_code not in _CHANGING:
+        frame = frame.f_back
+    return frame is not None
+
+
+def interruptible() -> _Deferral:
+    """A block in which Ctrl-C is noted, and raised where `poll` is called or at the end.
 
     A handler of the user's is called as well, and every handler is back afterwards. In another
-    thread than the main one signals do not arrive, and nothing is installed.
+    thread than the main one signals do not arrive, and nothing is installed. Inside another such
+    block it is that one.
+
+    >>> with interruptible() as interrupt:
+    ...     interrupt.poll()  # between two steps
     """
-    interrupt = Interrupt()
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupt
-        return
-    before = signal.getsignal(signal.SIGINT)
+    return _Deferral()
 
-    def handle(number: int, frame: Any) -> None:
-        if callable(before) and before is not signal.default_int_handler:
-            before(number, frame)
-        if interrupt.requested:
-            raise KeyboardInterrupt
-        interrupt.requested = True
 
-    if before is signal.SIG_IGN or before is None:  # the user, or C code, wants it otherwise
-        yield interrupt
-        return
-    signal.signal(signal.SIGINT, handle)
-    try:
-        yield interrupt
-    finally:
-        signal.signal(signal.SIGINT, before)
-    interrupt.poll()  # asked for after the last step: not lost either
+def deferring(function: Callable[P, T]) -> Callable[P, T]:
+    """A function that notes Ctrl-C and raises KeyboardInterrupt at a step boundary or its end."""
+
+    @functools.wraps(function)
+    def run(*given: P.args, **named: P.kwargs) -> T:
+        with interruptible():
+            return function(*given, **named)
+
+    return run

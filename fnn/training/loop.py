@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -16,9 +18,10 @@ from fnn.training.data import ArrayData
 from fnn.training.history import History
 from fnn.training.hooks import CallbackList
 from fnn.training.interrupt import interruptible
-from fnn.training.state import TrainState, bare, dressed
+from fnn.training.resume import Resume
+from fnn.training.state import bare
 from fnn.training.stream import StreamData
-from fnn.training.trainer import Plan, Trainer
+from fnn.training.trainer import Plan, Trainer, shown
 
 
 class Run:
@@ -70,7 +73,7 @@ def fit(
     run = Run(jax.tree.map(tree.owned, state))
     source = _as_source(data, batch_size, shuffle, seed, steps_per_epoch)
     plan = Plan(
-        step=engine.tallied(step),
+        step=engine.tallied(_checked_step(step)),
         data=source,
         run=run,
         callbacks=callbacks,
@@ -88,6 +91,25 @@ def fit(
     except BaseException as error:
         error.train_state = run.train_state  # type: ignore[attr-defined]
         raise
+
+
+def _checked_step(step: Any) -> Any:
+    """`step`. Raises TypeError for one that cannot be called with (state, batch, key)."""
+    if not callable(step):
+        raise TypeError(
+            f"step must be a function, but is {step!r}; pass step(state, batch, key), which "
+            "returns (state, logs)"
+        )
+    with contextlib.suppress(ValueError):  # a function without a signature
+        signature = inspect.signature(step)
+        try:
+            signature.bind(None, None, None)
+        except TypeError as error:
+            raise TypeError(
+                f"step is called with (state, batch, key), but takes {signature}; write it as "
+                "step(state, batch, key), with a key even if nothing is random"
+            ) from error
+    return step
 
 
 def _as_source(data: Any, batch_size: int, shuffle: Any, seed: int, steps: int | None) -> Any:
@@ -108,25 +130,18 @@ def train(plan: Plan) -> History:
     """Runs a plan: every epoch, with the callbacks told; the way out is the same for all errors."""
     whole_number("epochs", plan.epochs, 0)
     whole_number("initial_epoch", plan.initial_epoch, 0)
-    steps = plan.steps or plan.data.steps
-    params = {"verbose": plan.verbose, "epochs": plan.epochs, "steps": steps}
+    params, told = _parameters(plan)
     history = plan.run.history = History(params, None if isinstance(plan.run, Run) else plan.run)
-    told = {
-        **params,
-        "validated": plan.validate is not None,
-        "batch_size": plan.data.batch_size,
-        "rows": None if plan.steps else getattr(plan.data, "count", None),
-    }
     callbacks = CallbackList(plan.callbacks, plan.run, told)
     plan.run.stop_training = False
     _check_restarts(plan)
     with interruptible() as interrupt:
-        trainer = Trainer(plan, callbacks, interrupt)
+        trainer, resume = Trainer(plan, callbacks, interrupt), Resume(plan, callbacks)
+        told["logs"] = _names_of_logs(plan, trainer, told["validated"])
         try:
             callbacks.begin("train")
-            first = trainer.first_epoch()
-            if first and isinstance(plan.run.train_state, TrainState):
-                callbacks.counters = plan.run.train_state.callbacks
+            first = resume.first_epoch()
+            trainer.start(first)
             for epoch in range(first, plan.epochs):
                 if plan.run.stop_training:
                     break
@@ -134,7 +149,7 @@ def train(plan: Plan) -> History:
                 logs = trainer.epoch(epoch)
                 callbacks.call("on_epoch_end", epoch, logs)
                 history.record(epoch, logs, getattr(plan.run, "learning_rate", None))
-                plan.run.train_state = dressed(plan.run.train_state, callbacks.counters)
+                resume.record(epoch)
                 callbacks.call_optional("on_epoch_recorded", epoch)
                 interrupt.poll()
             if plan.end_training is not None and plan.epochs > plan.initial_epoch:
@@ -145,6 +160,27 @@ def train(plan: Plan) -> History:
             raise
         callbacks.end("train", {})
     return history
+
+
+def _parameters(plan: Plan) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The parameters in the History, and those that callbacks are told."""
+    steps = plan.steps or plan.data.steps
+    params = {"verbose": plan.verbose, "epochs": plan.epochs, "steps": steps}
+    return params, {
+        **params,
+        "validated": plan.validate is not None
+        and any(map(plan.validates, range(plan.initial_epoch, plan.epochs))),
+        "batch_size": plan.data.batch_size,
+        "rows": None if plan.steps else getattr(plan.data, "count", None),
+    }
+
+
+def _names_of_logs(plan: Plan, trainer: Trainer, validated: bool) -> frozenset[str] | None:
+    """The names that the logs of an epoch will have; None if that cannot be known."""
+    if trainer.callbacks.adds_logs or (validated and isinstance(plan.run, Run)):
+        return None
+    names = set(shown(trainer.program.logs))
+    return frozenset(names | {f"val_{name}" for name in names if validated})
 
 
 def _check_restarts(plan: Plan) -> None:

@@ -137,7 +137,7 @@ def make_train_step(
         if norms:
             logs = {**logs, **_norms(grads, updates, learning)}
         new = _updated(layer, now, learning, updates)
-        new = new.replace(state=state, optimizer=slots, step=now.step + 1)
+        new = new.replace(state=state, optimizer=slots, step=optax.safe_increment(now.step))
         return _same_types(new, now), logs
 
     return train_step

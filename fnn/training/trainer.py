@@ -36,9 +36,11 @@ class Plan:
     verbose: Any
     guard: str
     validate: Callable[[int, Any], dict[str, float]] | None
+    validates: Callable[[int], bool] = lambda epoch: True  # whether `validate` will, after an epoch
     diagnose: Callable[[Any, Any, Any], str] | None = None
     end_epoch: Callable[[Any], Any] | None = None  # what is left to do to the state then
     end_training: Callable[[Any], Any] | None = None
+    recipe: str = ""  # the optimizer and the goals, to tell whether a resumed training has others
 
 
 @dataclasses.dataclass
@@ -67,25 +69,25 @@ class Trainer:
         self.plan, self.callbacks, self.interrupt = plan, callbacks, interrupt
         now = plan.run.train_state
         self.program = engine.program(plan.step, bare(now), plan.data.batch_spec(), plan.key)
-        self.number = 0
-        self.trained = int(now.epoch) if isinstance(now, TrainState) else plan.initial_epoch
+        self.number = self.passes = 0
         self.each = callbacks.watches(
             "on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end"
         )
-        self.donate = self.program.is_large and not self.each
+        # A donated and an undonated step are two programs, which may differ in the last bits. So a
+        # callback that looks at batches changes nothing in the program: it gets a copy.
+        self.donate = self.program.is_large
+        self.spends = self.donate and not self.each  # the state before a step is gone after it
 
-    def first_epoch(self) -> int:
-        """The epoch to begin with: later than planned if a callback put a saved state back."""
-        plan, now = self.plan, self.plan.run.train_state
-        if not isinstance(now, TrainState):
-            return plan.initial_epoch
-        self.number = int(now.step)
-        return plan.initial_epoch + max(int(now.epoch) - self.trained, 0)
+    def start(self, first: int) -> None:
+        """Takes the number of the next step and pass over the data from the state."""
+        now = self.plan.run.train_state
+        if isinstance(now, TrainState):
+            self.number, self.passes = int(now.step), int(now.epoch) - first
 
     def epoch(self, epoch: int) -> dict[str, float]:
         """One pass over the data. Returns its logs."""
         plan, run = self.plan, self.plan.run
-        position = self.trained + epoch - plan.initial_epoch
+        position = self.passes + epoch
         self._prepare()
         self.progress.begin(epoch, plan.epochs)
         self._run_all(plan.data.chunk_size(self.program.capacity), position)
@@ -96,7 +98,7 @@ class Trainer:
             ended = plan.end_epoch(ended)
         run.train_state = dressed(ended, self.counters)
         measured = numbers(self.settled) if self.done else {}
-        logs = _shown(measured)
+        logs = shown(measured)
         norms = {name: value for name, value in measured.items() if name not in logs}
         if norms:
             self.callbacks.call_optional("on_step_statistics", epoch, norms)
@@ -118,9 +120,10 @@ class Trainer:
         self.counters = self.callbacks.counters
         self.settled, self.state = self.tallies, bare(self.plan.run.train_state)
         self.last: Any = self.state  # after the last complete step; None if it is no more
-        if self.donate:
-            self.plan.run.train_state = jax.tree.map(_on_host, self.plan.run.train_state)
-            self.state = self.last = jax.device_put(self.state, may_alias=False)
+        if self.spends:
+            kept = jax.tree.map(_on_host, self.state)
+            self.plan.run.train_state = dressed(kept, self.counters)
+            self.state = self.last = _copied(self.state)
 
     def _run_all(self, size: int, position: int) -> None:
         """Every batch of the pass of this number, in chunks of `size`."""
@@ -156,11 +159,13 @@ class Trainer:
             if self.each:
                 self.callbacks.call("on_train_batch_begin", self.done, {})
                 self.state = bare(self.plan.run.train_state)  # a hook may change it
+                if self.donate:
+                    self.state = _copied(self.state)
             self._dispatch(chunk, at, size)
             at += size
             self._settle(0 if self.each or self.interrupt.requested else 1)
             if self.each:
-                logs = _shown(numbers(self.tallies))
+                logs = shown(numbers(self.tallies))
                 self.callbacks.call("on_train_batch_end", self.done - 1, logs)
                 self.last = bare(self.plan.run.train_state)
             self.interrupt.poll()
@@ -180,7 +185,7 @@ class Trainer:
             Dispatch(self.state, self.tallies, self.healthy, self.done, chunk, self.number, at)
         )
         self.number += size
-        if self.donate:  # what it was made of is gone, and it has only steps that may be taken
+        if self.spends:  # what it was made of is gone, and it has only steps that may be taken
             self.last = self.state
 
     def _settle(self, ahead: int) -> None:
@@ -189,23 +194,23 @@ class Trainer:
             oldest = self.flight.popleft()
             try:
                 healthy = bool(oldest.healthy)  # waits; an error of the device surfaces here
-                if not (self.donate and self.flight):  # else the next one has taken its state
+                if not (self.spends and self.flight):  # else the next one has taken its state
                     jax.block_until_ready(oldest.state)
             except Exception as error:
-                if self.donate:
+                if self.spends:
                     self.last = None
                 self._failed(error)
                 raise
             if healthy or self.program.chooses(self.plan.guard, self.donate):
                 self.settled = oldest.tallies
-                if not self.donate:
+                if not self.spends:
                     self.last = oldest.state
                     self._publish()
             if not healthy:
                 self._refuse(self._not_finite(oldest))
                 return
             if self.progress.reached(oldest.done):
-                self.progress.update(oldest.done, _shown(numbers(oldest.tallies)))
+                self.progress.update(oldest.done, shown(numbers(oldest.tallies)))
 
     def _refuse(self, message: str) -> None:
         """Ends the training: quietly if a callback wants it so, else by an error."""
@@ -233,7 +238,8 @@ class Trainer:
         """Shows the state after the last complete step; if it is lost, the copy on the host."""
         run = self.plan.run
         if self.lost:
-            run.train_state = jax.tree.map(jnp.asarray, run.train_state)
+            kept = jax.tree.map(jnp.asarray, bare(run.train_state))
+            run.train_state = dressed(kept, self.counters)
         else:
             run.train_state = dressed(self.last, self.counters)
 
@@ -254,9 +260,14 @@ class Trainer:
         )
 
 
-def _shown(measured: dict[str, Any]) -> dict[str, Any]:
+def shown(measured: dict[str, Any]) -> dict[str, Any]:
     """What stands in logs: all but the norms of single weights."""
     return {name: value for name, value in measured.items() if name.partition("/")[0] not in NORMS}
+
+
+def _copied(state: Any) -> Any:
+    """A copy on the device; nothing is compiled for it."""
+    return jax.device_put(state, may_alias=False)
 
 
 def _on_device(leaf: Any) -> bool:

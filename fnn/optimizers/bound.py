@@ -1,0 +1,158 @@
+"""Bound: the optimizer of a model, with the learning rate and step count that the model holds."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+Number = float | np.generic | np.ndarray | jax.Array
+
+
+class LiveNumber(NDArrayOperatorsMixin):
+    """A number that a model holds: always the one of now, and `assign` changes it.
+
+    What Keras's callbacks expect of `optimizer.learning_rate`: `float(rate)`, `rate * 0.5`,
+    `rate.numpy()`, `rate.assign(0.01)`.
+
+    >>> held = {"rate": 0.5}
+    >>> rate = LiveNumber(lambda: held["rate"], lambda value: held.update(rate=value))
+    >>> rate.assign(rate * 0.5)
+    >>> float(rate), f"{rate:.3f}"
+    (0.25, '0.250')
+    """
+
+    def __init__(self, read: Callable[[], Any], write: Callable[[Any], None]) -> None:
+        self._read, self._write = read, write
+
+    def assign(self, value: Number) -> None:
+        """Sets the number, from the next step on."""
+        self._write(value)
+
+    def numpy(self) -> Any:
+        """The number now, as a NumPy scalar."""
+        return np.asarray(self._read())[()]
+
+    value = property(numpy, doc="The number now, as a NumPy scalar.")
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self._read(), dtype)
+
+    def __jax_array__(self) -> jax.Array:
+        return jax.numpy.asarray(self._read())
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **named: Any) -> Any:
+        plain = [i.numpy() if isinstance(i, LiveNumber) else i for i in inputs]
+        return getattr(ufunc, method)(*plain, **named)
+
+    def __float__(self) -> float:
+        return float(self.numpy())
+
+    def __int__(self) -> int:
+        return int(self.numpy())
+
+    def __bool__(self) -> bool:
+        return bool(self.numpy())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.numpy().item(), spec)
+
+    def __repr__(self) -> str:
+        return repr(self.numpy().item())
+
+
+class BoundOptimizer:
+    """The optimizer of a model: the value it was compiled with, and the rate that the model holds.
+
+    It stands wherever the value does (a `compile`, `optax.chain`), is equal to it and an instance
+    of its class. `learning_rate` is that of the next step and can be set, without compiling anew;
+    `iterations` is the number of steps. Everything else is the value's and stays as it is.
+
+    >>> model = fnn.Sequential([fnn.layers.Dense(1, input_shape=(2,))])
+    >>> model.compile(fnn.optimizers.SGD(0.5), "mse")
+    >>> model.optimizer.learning_rate = 0.25
+    >>> float(model.optimizer.learning_rate), model.optimizer == fnn.optimizers.SGD(0.5)
+    (0.25, True)
+    """
+
+    __slots__ = ("_model", "_optimizer")
+
+    def __init__(self, optimizer: Any, model: Any) -> None:
+        object.__setattr__(self, "_optimizer", optimizer)
+        object.__setattr__(self, "_model", model)
+
+    def as_value(self) -> Any:
+        """The value alone, which no model holds."""
+        return self._optimizer
+
+    @property
+    def learning_rate(self) -> Any:
+        """The rate of the next step; of several rates a dict."""
+        model = self._model
+        now = model.learning_rate
+        if now is None:
+            raise AttributeError  # on which Python asks __getattr__
+        if isinstance(now, dict):
+            return now
+        return LiveNumber(
+            lambda: model.learning_rate, lambda value: setattr(model, "learning_rate", value)
+        )
+
+    @property
+    def iterations(self) -> LiveNumber:
+        """How many steps the model has made."""
+        model = self._model
+
+        def refuse(value: Any) -> None:
+            raise AttributeError(
+                "the number of steps is counted by training; assign model.train_state to go on "
+                "from another state"
+            )
+
+        return LiveNumber(lambda: model.train_state.step, refuse)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return type(self._optimizer)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "learning_rate":
+            raise AttributeError(
+                "this optimizer does not tell its learning rate; compile with one of "
+                "fnn.optimizers, or with optax.inject_hyperparams(optax.sgd)(0.1)"
+            )
+        return getattr(self._optimizer, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name != "learning_rate":
+            known = name in getattr(type(self._optimizer), "__dataclass_fields__", ())
+            kept = f"model.optimizer.replace({name}={value!r})" if known else "another optimizer"
+            raise dataclasses.FrozenInstanceError(
+                f"the {name} of an optimizer is compiled into the step; call "
+                f"model.compile({kept}, loss=...) to change it"
+            )
+        self._model.learning_rate = value
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self._optimizer == unbound(other))
+
+    def __hash__(self) -> int:
+        return hash(self._optimizer)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._optimizer)
+
+    def __repr__(self) -> str:
+        return repr(self._optimizer)
+
+    def __reduce__(self) -> Any:
+        return unbound, (self._optimizer,)  # a copy is the value alone
+
+
+def unbound(optimizer: Any) -> Any:
+    """The value of an optimizer that may be a model's; anything else as it is."""
+    return optimizer.as_value() if type(optimizer) is BoundOptimizer else optimizer
