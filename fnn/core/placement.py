@@ -97,6 +97,18 @@ def prepared(layer: Any, params: Any, x: Any, mask: Any) -> tuple[Any, Any, Any]
     return params, x, mask if mask is None else place_like(mask, x)
 
 
+def beside(x: Any, arrays: Any) -> Any:
+    """`arrays`, whole on each device of the mesh of explicit axes on which `x` lies, if it does.
+
+    What lies on a mesh already stays as it is.
+    """
+    on_mesh = next((a for a in jax.tree.leaves(x) if spec_of(a) is not None), None)
+    if on_mesh is None:
+        return arrays
+    whole = sharding(on_mesh, ())
+    return jax.tree.map(lambda a: a if spec_of(a) is not None else jax.device_put(a, whole), arrays)
+
+
 def settled(body: Callable[[Any, Any], Any], carry: Any, xs: Any) -> Any:
     """The first carry of a scan over `xs`, divided as `body` returns it: the types must agree."""
     mesh = jax.sharding.get_abstract_mesh()

@@ -69,7 +69,8 @@ class Batchwise(Compiled):
         count = checks.rows_of(arrays)
         if count == 0:
             raise ValueError("expected samples, received an empty batch; do check the data")
-        batch = jax.tree.map(lambda a: np.array(a, copy=True), (arrays, np.ones(count, bool)))
+        own = lambda a: a if isinstance(a, jax.Array) else np.array(a, copy=True)
+        batch = jax.tree.map(own, (arrays, np.ones(count, bool)))
         program = engine.program(step, state, batch, now.key, capacity=1)
         chunk = jax.tree.map(lambda a: a[None], batch)
         state, tallies, healthy = program(

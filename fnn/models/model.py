@@ -14,6 +14,7 @@ from fnn.core.calling import applied_spec
 from fnn.core.layer import Layer
 from fnn.core.masking import strip_masks
 from fnn.core.node import stated_inputs
+from fnn.core.placement import beside
 from fnn.layers.graph import connect
 from fnn.models import sharing
 from fnn.models.batchwise import Batchwise
@@ -22,6 +23,7 @@ from fnn.models.weighted import Weighted
 from fnn.optimizers.optimizer import without_rate
 from fnn.saving import archive
 from fnn.training import checks, evaluation, inputs
+from fnn.training.data import lies_on_several
 from fnn.training.diagnosis import diagnose
 from fnn.training.history import History
 from fnn.training.hooks import CallbackList, as_list
@@ -293,6 +295,9 @@ class Model(Batchwise):
         return why_not_padded_in_prediction(self.layer, now.params, now.state, batch) is None
 
     def _capacity(self, x: Any, size: int) -> int:
+        """How many batches of `size` go into one dispatch."""
+        if lies_on_several(x):  # each batch is divided over devices by itself
+            return 1
         now, batch = self._now, tree.resized(x, size)
         return self._predictor(x).capacity(now.params, now.state, batch)
 
@@ -305,11 +310,12 @@ class Model(Batchwise):
 
         def run(x: Any, valid: int) -> Any:
             now = self._now
+            params, moving = beside(x, (now.params, now.state))
             if valid > size:
                 count = np.int32(-(-valid // size))
-                outputs, state = program.loop(now.params, now.state, x, count, size)
+                outputs, state = program.loop(params, moving, x, count, size)
             else:
-                outputs, state = program.step(now.params, now.state, x)
+                outputs, state = program.step(params, moving, x)
             if carry:
                 carry((now.params, state))
             return outputs

@@ -16,6 +16,7 @@ from fnn.core.calling import initialize, snake_case, weight_spec
 from fnn.core.context import salt
 from fnn.core.layer import Layer
 from fnn.core.node import Node, input_specs, symbolic_call
+from fnn.core.placement import beside
 from fnn.core.process import check_process
 from fnn.core.seed import next_key
 from fnn.models import sharing, watching
@@ -293,7 +294,7 @@ class Weighted(Structure):
         Under a transformation of JAX they do not: what it traces has no numbers yet.
         """
         now, carry = self._now, self._carry
-        outputs, state = self._predictor(x).step(now.params, now.state, x)
+        outputs, state = self._predictor(x).step(*beside(x, (now.params, now.state)), x)
         if carry and not any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(state)):
             carry((now.params, state))
         return outputs

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from fnn.core import tree
 from fnn.core.program_cache import programs
@@ -107,7 +110,7 @@ class ArrayData:
                 index, rows = self._examples(batch, count, capacity)
             else:
                 index, rows = (a[:, :ragged] for a in self._examples(batch, 1, 1))
-            chunk = (_take if self.resident else _take_on_host)(self.arrays, index)
+            chunk = (take if self.resident else _take_on_host)(self.arrays, index)
             yield ((chunk, rows) if self.pad else chunk), count or 1
             done += count or 1
 
@@ -141,6 +144,12 @@ def key_numbers(key: Any) -> list[int]:
     return [int(n) for n in np.asarray(jax.random.key_data(key)).reshape(-1)]
 
 
+def lies_on_several(tree: Any) -> bool:
+    """Whether any array of a pytree lies on several devices."""
+    leaves = jax.tree.leaves(tree)
+    return any(isinstance(leaf, jax.Array) and len(leaf.sharding.device_set) > 1 for leaf in leaves)
+
+
 def _own_copy(array: Any) -> Any:
     """A device array that shares no memory with the caller's: what he changes later is not seen."""
     if isinstance(array, jax.Array):
@@ -148,19 +157,53 @@ def _own_copy(array: Any) -> Any:
     return jax.device_put(np.array(array, copy=True, order="C"))
 
 
-def _take(arrays: Any, index: np.ndarray) -> Any:
-    """Examples from device arrays: on CPU by NumPy, which reads their memory; nothing compiled."""
+def take(arrays: Any, index: np.ndarray) -> Any:
+    """The examples with these numbers, of arrays on devices or on the host.
+
+    On CPU NumPy reads the memory of a device, and nothing is compiled. What lies on several devices
+    stays divided as it was; a batch that its devices do not divide is whole on each of them.
+    """
     leaves, treedef = jax.tree.flatten(arrays)
-    if jax.default_backend() == "cpu" and not any(leaf.committed for leaf in leaves):
+    committed = any(isinstance(leaf, jax.Array) and leaf.committed for leaf in leaves)
+    if not committed and jax.default_backend() == "cpu":
         return _take_on_host(arrays, index)
-    leaves = jax.tree.leaves(tree.spec(arrays))
-    return _taking(treedef, tuple(leaves), index.shape)(arrays, index)
+    specs = (jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=_divided(a)) for a in leaves)
+    return _taking(treedef, tuple(specs), index.shape)(arrays, index)
+
+
+def _divided(array: Any) -> Any:
+    """The sharding of an array over a mesh; None on one device or the host."""
+    sharding = getattr(array, "sharding", None)
+    return sharding if isinstance(sharding, NamedSharding) else None
 
 
 @programs.cached
-def _taking(treedef: Any, leaves: tuple[Any, ...], shape: tuple[int, ...]) -> Any:
-    take = lambda a, index: jnp.take(a, index, axis=0, mode="clip")
-    return jax.jit(lambda arrays, index: jax.tree.map(lambda a: take(a, index), arrays))
+def _taking(treedef: Any, specs: tuple[Any, ...], shape: tuple[int, ...]) -> Any:
+    wanted = [_of_index(spec.sharding, shape) for spec in specs]
+
+    def from_one(array: Any, index: Any, sharding: Any) -> Any:
+        if sharding is not None and AxisType.Explicit in sharding.mesh.axis_types:
+            return array.at[index].get(mode="clip", out_sharding=sharding)
+        found = jnp.take(array, index, axis=0, mode="clip")
+        return found if sharding is None else lax.with_sharding_constraint(found, sharding)
+
+    def from_all(arrays: Any, index: Any) -> Any:
+        pairs = zip(jax.tree.leaves(arrays), wanted, strict=True)
+        return treedef.unflatten([from_one(array, index, sharding) for array, sharding in pairs])
+
+    return jax.jit(from_all)
+
+
+def _of_index(sharding: Any, shape: tuple[int, ...]) -> Any:
+    """The sharding of what an index of this shape takes from an array: along its last axis."""
+    if sharding is None:
+        return None
+    first, *others = sharding.spec or (None,)
+    names = () if first is None else first if isinstance(first, tuple) else (first,)
+    if shape[-1] % math.prod(sharding.mesh.shape[name] for name in names):
+        first = None
+    spec = PartitionSpec(*(None,) * (len(shape) - 1), first, *others)
+    return NamedSharding(sharding.mesh, spec)
 
 
 def _take_on_host(arrays: Any, index: np.ndarray) -> Any:

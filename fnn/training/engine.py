@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array, lax, random
 
 from fnn.core import tree
+from fnn.core.placement import beside
 from fnn.core.program_cache import programs, small_cache
 from fnn.metrics import Mean
 from fnn.training.state import Tally, add
@@ -89,6 +90,7 @@ class Program:
         mode = np.array([guard == "raise", guard == "ignore"])
         run = self._run_donating if donate else self._run
         chooses = self.chooses(guard, donate)
+        state, tallies, key = beside(chunk, (state, tallies, key))
         return run(
             state,
             tallies,

@@ -122,7 +122,8 @@ def _as_source(data: Any, batch_size: int, shuffle: Any, seed: int, steps: int |
             raise ValueError("expected data with rows, received none; do check the arrays")
         whole_number("batch_size", batch_size, 1)
         return ArrayData(arrays, batch_size, shuffle=shuffle, seed=seed)
-    each = lambda batch: jax.tree.map(np.asarray, batch)
+    keep = lambda a: a if isinstance(a, jax.Array) else np.asarray(a)
+    each = lambda batch: jax.tree.map(keep, batch)
     return StreamData(data, each, steps=steps, goes_on=True)
 
 

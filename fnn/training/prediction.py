@@ -15,7 +15,7 @@ from fnn.core import tree
 from fnn.core.layer import Layer
 from fnn.core.program_cache import programs
 from fnn.training import engine
-from fnn.training.data import GATHERED_BYTES
+from fnn.training.data import GATHERED_BYTES, take
 from fnn.training.hooks import CallbackList
 from fnn.training.interrupt import interruptible
 from fnn.training.progress import Progress
@@ -106,11 +106,13 @@ def _cut(x: Any, first: int, valid: int, room: int) -> Any:
     """`valid` examples from the one numbered `first` on, padded to `room` by copies of the last."""
 
     def part(array: Any) -> Any:
+        if isinstance(array, jax.Array):
+            return take(array, np.minimum(np.arange(first, first + room), first + valid - 1))
         piece = array[first : first + valid]
         if valid == room:
             return piece
         widths = [(0, room - valid)] + [(0, 0)] * (piece.ndim - 1)
-        return np.pad(np.asarray(piece), widths, mode="edge")
+        return np.pad(piece, widths, mode="edge")
 
     return part(x) if hasattr(x, "shape") else jax.tree.map(part, x)
 

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from fnn.core import tree
-from fnn.training.data import Poll
+from fnn.training.data import Poll, lies_on_several
 
 
 class StreamData:
@@ -61,7 +61,8 @@ class StreamData:
             first = self._next()
             if first is None:
                 raise ValueError("expected batches, received an empty stream; do check its source")
-            first = jax.tree.map(lambda a: np.array(a, copy=True), first)
+            if not lies_on_several(first):
+                first = jax.tree.map(lambda a: np.array(a, copy=True), first)
             self._peeked.append(first)
             self._spec = tree.spec(first)
             self.batch_size = len(jax.tree.leaves(first)[0])
@@ -95,7 +96,7 @@ class StreamData:
                 except Exception as error:  # the batches before it count
                     batch, failure = None, error
                 ended = batch is None
-                if batch is not None and tree.batch_size(batch) < self.batch_size and self.apart():
+                if batch is not None and self._stays_alone(batch):
                     alone = batch
                 elif batch is not None:
                     self._write(batch, chunk, count)
@@ -105,7 +106,7 @@ class StreamData:
                 yield jax.device_put(chunk), count
             if alone is not None:
                 done += 1
-                yield jax.tree.map(lambda a: np.array(a)[None], self._with_rows(alone)), 1
+                yield jax.tree.map(_stacked, self._with_rows(alone)), 1
         if failure is not None:
             raise failure
         if not self.goes_on:
@@ -189,8 +190,13 @@ class StreamData:
             f"{tree.describe(self._spec)}; give every batch the same arrays, shapes and dtypes"
         )
 
+    def _stays_alone(self, batch: Any) -> bool:
+        """Whether a batch is a chunk by itself: as it lies on devices, or not filled."""
+        short = tree.batch_size(batch) < self.batch_size
+        return lies_on_several(batch) or (short and self.pad and self.apart())
+
     def _with_rows(self, batch: Any) -> Any:
-        return batch, np.ones(tree.batch_size(batch), np.bool_)
+        return (batch, np.ones(tree.batch_size(batch), np.bool_)) if self.pad else batch
 
     def _write(self, batch: Any, chunk: Any, at: int) -> None:
         """Copies a batch to its place in a chunk: what the source does to it then is not seen.
@@ -204,6 +210,11 @@ class StreamData:
             whole[at, count:] = part[:1]
         if rows is not None:
             rows[at, :count] = True
+
+
+def _stacked(array: Any) -> Any:
+    """A batch as a chunk of one; what lies on several devices stays there."""
+    return array[None] if lies_on_several(array) else np.array(array, copy=True)[None]
 
 
 def _is_sequence(source: Any) -> bool:
