@@ -562,7 +562,7 @@ TARGETS = [
     ("Poisson", [[0, -1]], (1, 2), "not below 0"),
     ("Hinge", [0, 1, 2], (3, 1), "received 2 at row 2; do map"),
     ("SquaredHinge", [-1, 0, 1], (3, 1), "received 0 at row 1; do map"),
-    ("MeanSquaredError", [0.0, np.nan], (2, 1), "NaN at row 1; do drop or fill"),
+    ("MeanSquaredError", [0.0, np.nan], (2, 1), "NaN at row 1; drop or fill"),
 ]
 
 
