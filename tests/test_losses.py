@@ -80,7 +80,12 @@ TABLE = [
     ("CategoricalCrossentropy", {}, one_hot(6, 4), 3 * probabilities(6, 4)),
     ("CategoricalCrossentropy", {"label_smoothing": 0.1}, *CLASSES),
     ("CategoricalCrossentropy", {"from_logits": True}, *LOGITS),
-    ("CategoricalCrossentropy", {"axis": 1}, probabilities(2, 3, 4), probabilities(2, 3, 4)),
+    (
+        "CategoricalCrossentropy",
+        {"axis": 1},
+        probabilities(2, 4, 3).swapaxes(1, 2),
+        probabilities(2, 3, 4),
+    ),
     ("CategoricalFocalCrossentropy", {"alpha": 0.5}, *CLASSES),
     ("CategoricalFocalCrossentropy", {"from_logits": True, "gamma": 3.0}, *LOGITS),
     ("SparseCategoricalCrossentropy", {}, *NUMBERED),
