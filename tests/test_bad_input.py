@@ -344,7 +344,8 @@ def test_targets_that_sum_to_more_than_1_are_warned_of(loss):
         model.evaluate(x(), several, verbose=0)
     none = ONE_HOT.copy()
     none[3:5] = 0  # what one_hot makes of -1
-    for right in (none, 0.9 * ONE_HOT + 0.1 / 3):
+    smooth = 0.9 * ONE_HOT + 0.1 / 3
+    for right in (none, smooth, smooth[..., None]):
         model.evaluate(x(), right, verbose=0)
 
 

@@ -80,7 +80,12 @@ TABLE = [
     ("CategoricalCrossentropy", {}, one_hot(6, 4), 3 * probabilities(6, 4)),
     ("CategoricalCrossentropy", {"label_smoothing": 0.1}, *CLASSES),
     ("CategoricalCrossentropy", {"from_logits": True}, *LOGITS),
-    ("CategoricalCrossentropy", {"axis": 1}, probabilities(2, 3, 4), probabilities(2, 3, 4)),
+    (
+        "CategoricalCrossentropy",
+        {"axis": 1},
+        probabilities(2, 4, 3).swapaxes(1, 2),
+        probabilities(2, 3, 4),
+    ),
     ("CategoricalFocalCrossentropy", {"alpha": 0.5}, *CLASSES),
     ("CategoricalFocalCrossentropy", {"from_logits": True, "gamma": 3.0}, *LOGITS),
     ("SparseCategoricalCrossentropy", {}, *NUMBERED),
@@ -562,7 +567,7 @@ TARGETS = [
     ("Poisson", [[0, -1]], (1, 2), "not below 0"),
     ("Hinge", [0, 1, 2], (3, 1), "received 2 at row 2; do map"),
     ("SquaredHinge", [-1, 0, 1], (3, 1), "received 0 at row 1; do map"),
-    ("MeanSquaredError", [0.0, np.nan], (2, 1), "NaN at row 1; do drop or fill"),
+    ("MeanSquaredError", [0.0, np.nan], (2, 1), "NaN at row 1; drop or fill"),
 ]
 
 

@@ -51,7 +51,7 @@ def finite(loss: Any, y_true: np.ndarray) -> None:
     if wrong.any():
         raise ValueError(
             f"{type(loss).__name__}: expected targets that are finite numbers, received "
-            f"{_shown(y_true[wrong].flat[0])} at row {first_row(wrong)}; do drop or fill these rows"
+            f"{_shown(y_true[wrong].flat[0])} at row {first_row(wrong)}; drop or fill such examples"
         )
 
 
@@ -59,13 +59,13 @@ def _shown(number: Any) -> str:
     return "NaN" if np.isnan(number) else str(number)
 
 
-def distributions(loss: Any, y_true: np.ndarray, axis: int = -1) -> None:
+def distributions(loss: Any, y_true: np.ndarray, y_pred: Any) -> None:
     """Checks that targets are at least 0, and warns unless they sum to 1 over the classes.
 
     Targets that are all 0 are taken for an example without a class, as `one_hot` makes of -1.
     """
     not_negative(loss, y_true)
-    sums = y_true.sum(axis, dtype=np.float32)
+    sums = y_true.reshape(y_pred.shape).sum(loss.axis, dtype=np.float32)
     if np.any((np.abs(sums - 1) > 1e-2) & (sums != 0)):
         warnings.warn(
             f"{type(loss).__name__}: expected targets that sum to 1 over the classes, received "

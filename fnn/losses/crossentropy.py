@@ -176,7 +176,7 @@ class CategoricalCrossentropy(Loss):
         checks.several_classes(self, y_pred, self.axis)
 
     def check_targets(self, y_true: np.ndarray, y_pred: Any) -> None:
-        checks.distributions(self, np.asarray(y_true), self.axis)
+        checks.distributions(self, np.asarray(y_true), y_pred)
 
 
 class SparseCategoricalCrossentropy(Loss):

@@ -20,19 +20,27 @@ def add(sums: Any, lost: Any, more: Any) -> tuple[Any, Any]:
     Source: Knuth, The Art of Computer Programming, volume 2, section 4.2.2, theorem B.
 
     >>> sums, lost = jnp.float32(2**24), jnp.float32(0)
-    >>> for _ in range(4):
+    >>> for _ in range(5):
     ...     sums, lost = add(sums, lost, jnp.float32(1))
     >>> int(sums), int(lost)
-    (16777216, 4)
+    (16777220, 1)
     """
-    after = jax.tree.map(jnp.add, sums, more)
-    return after, jax.tree.map(_lost, lost, sums, more, after)
+    leaves, treedef = jax.tree.flatten(sums)
+    pairs = [
+        _added(*three)
+        for three in zip(leaves, jax.tree.leaves(lost), jax.tree.leaves(more), strict=True)
+    ]
+    first, second = zip(*pairs, strict=True) if pairs else ((), ())
+    return jax.tree.unflatten(treedef, first), jax.tree.unflatten(treedef, second)
 
 
-def _lost(lost: Array, total: Array, more: Array, after: Array) -> Array:
+def _added(total: Array, lost: Array, more: Array) -> tuple[Array, Array]:
+    after = total + more
     added = after - total
-    error = (total - (after - added)) + (more - added)
-    return lost + jnp.where(jnp.isfinite(after), error, 0).astype(after.dtype)
+    lost = lost + ((total - (after - added)) + (more - added)).astype(after.dtype)
+    whole = after + lost  # so that `lost` stays small, and is rounded far below the sum
+    finite = jnp.isfinite(after)
+    return jnp.where(finite, whole, after), jnp.where(finite, lost - (whole - after), 0)
 
 
 def nothing_lost(sums: Any) -> Any:
