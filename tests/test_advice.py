@@ -2,7 +2,9 @@
 
 import ast
 import inspect
+import multiprocessing
 import re
+import tempfile
 from pathlib import Path
 
 import jax
@@ -54,7 +56,7 @@ def strings(file):
 FILES = sorted((ROOT / "fnn").rglob("*.py"))
 TEXTS = [(f"{f.relative_to(ROOT)}:{n}", text) for f in FILES for n, text in strings(f)]
 CODE = sorted({code for _, text in TEXTS for code in CALL.findall(text)})
-NAMES = sorted({name for _, text in TEXTS for name in DOTTED.findall(text)})
+NAMES = sorted({name for _, text in TEXTS for name in DOTTED.findall(text) if "PLACE" not in name})
 
 
 class Rescale(Flow):
@@ -92,13 +94,16 @@ def world():
         **{"rule": optimizer.rule, "batch": X, "step": lambda state, batch, key: (state, {})},
         **{"finder": fnn.callbacks.LearningRateFinder(steps=2), "keras_model": model},
         **{"schedule": fnn.schedules.ExponentialDecay(0.1, 10, 0.9), "metric": metric},
-        **{"grads": GRADS, "slots": optimizer.init(GRADS)},
+        **{"grads": GRADS, "slots": optimizer.init(GRADS), "dims": (1,), "arrays": WEIGHTS},
+        **{"weights": WEIGHTS, "multiprocessing": multiprocessing},
     }
 
 
 LSTMCELL = fnn.layers.LSTMCell(4)
 BACKWARD = fnn.layers.LSTM(4, go_backwards=True)
 GRADS = {"w": jnp.ones(2)}
+WEIGHTS = [np.ones((4, 1), "float32"), np.ones(1, "float32")]
+FILE = str(Path(tempfile.mkdtemp()) / "weights.safetensors")
 
 # Code with a hole in it, or that leaves out what the reader has -> what runs.
 FILLED = {
@@ -125,6 +130,10 @@ FILLED = {
     "update(grads, state, params)": "optimizer.update(grads, slots, grads)",
     "optimizer.update(grads, state, params)": "optimizer.update(grads, slots, grads)",
     "compile(loss=...)": "model.compile(loss='mse')",
+    "model.load_weights(path)": f"(model.save_weights({FILE!r}), model.load_weights({FILE!r}))",
+    "plot_predictions(images, labels, model.predict(images))": (
+        "fnn.visualization.plot_predictions(np.zeros((3, 8, 8)), [0, 1, 2], np.eye(3))"
+    ),
     "fnn.losses.get(PLACE)": "fnn.losses.get('mse')",
     "np.asarray(PIL.Image.open(path))": "np.asarray([[0]])",
     "ctx.random_key(...)": "Context(train=True, key=key).random_key('noise')",

@@ -158,7 +158,8 @@ ELEMENTWISE = {
 def folded(name: str, params: Any, values: list[Value], dtypes: list[Any], result: Any) -> Any:
     """What filling holds after an elementwise operation, None if that is not known.
 
-    A product with 0 is 0, since filling is to hold numbers that lead to no NaN or infinity.
+    A product with 0 is 0, and so is 0 divided by a number, since filling is to hold numbers that
+    lead to no NaN or infinity.
     """
     fills = [value.fill for value in values]
     if name == "integer_pow":
@@ -169,7 +170,7 @@ def folded(name: str, params: Any, values: list[Value], dtypes: list[Any], resul
         return True
     if name == "div" and fills[1] == 0:
         return None  # of either sign
-    if name == "div" and fills[0] == 0 and isinstance(values[1], Same):
+    if name == "div" and fills[0] == 0:
         return 0
     if name == "select_n":
         return common_fill(values[1:]) if fills[0] is None else fills[1 + int(fills[0])]
