@@ -125,53 +125,63 @@ def predict(
     verbose: Any = 0,
     total: int | None = None,
 ) -> Any:
-    """The outputs of `run` over pieces of batches of `size`, joined, as NumPy arrays.
-
-    Several pieces are on the device at a time: waiting for each costs more than a small one does.
-    """
-    watched = callbacks.watches(*PREDICT_HOOKS)
-    parts: list[Any] = []
-    flight: deque[tuple[Any, int]] = deque()
+    """The outputs of `run` over pieces of batches of `size`, joined, as NumPy arrays."""
     progress = Progress(verbose, total)
-    done = 0
-
-    def fetch() -> None:
-        nonlocal done
-        outputs, valid = flight.popleft()
-        parts.append(jax.tree.map(lambda a: np.asarray(a)[:valid], outputs))
-        done += -(-valid // size)
-        if watched:
-            callbacks.call("on_predict_batch_end", done - 1, {"outputs": parts[-1]})
-        if progress.reached(done):
-            progress.update(done, {})
-
+    flight = _Flight(run, size, callbacks, progress)
     with interruptible() as interrupt:
         try:
             callbacks.begin("predict")
             progress.begin()
-            for number, (piece, valid) in enumerate(pieces):
-                if watched:
-                    callbacks.call("on_predict_batch_begin", number, {})
-                flight.append((run(piece, valid), valid))
-                while len(flight) > (1 if watched else _room(piece, flight[-1][0])):
-                    fetch()
+            for piece, valid in pieces:
+                flight.dispatch(piece, valid)
                 interrupt.poll()
-            while flight:
-                fetch()
+            flight.fetch(ahead=0)
         except BaseException as error:
             progress.stop()
             callbacks.end("predict", {}, error)
             raise
         finally:
             pieces.close()
-        progress.end(done, {})
+        progress.end(flight.done, {})
         callbacks.end("predict", {})
-    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)  # which may be written to
+    # Which may be written to, as arrays of JAX may not.
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *flight.parts)
 
 
-def _room(piece: Any, outputs: Any) -> int:
-    """How many pieces like this one may be on the device besides."""
-    return min(GATHERED_BYTES // max(tree.nbytes((piece, outputs)), 1) or 1, MOST_IN_FLIGHT)
+class _Flight:
+    """Pieces on the device, and the outputs fetched so far.
+
+    Several pieces are on the device at a time: waiting for each costs more than a small one does.
+    """
+
+    def __init__(self, run: Run, size: int, callbacks: CallbackList, progress: Progress) -> None:
+        self.run, self.size, self.callbacks, self.progress = run, size, callbacks, progress
+        self.watched = callbacks.watches(*PREDICT_HOOKS)
+        self.flight: deque[tuple[Any, int]] = deque()
+        self.parts: list[Any] = []
+        self.done = 0  # batches
+
+    def dispatch(self, piece: Any, valid: int) -> None:
+        """Runs a piece, and fetches older ones where too many are on the device."""
+        if self.watched:
+            self.callbacks.call("on_predict_batch_begin", len(self.parts) + len(self.flight), {})
+        outputs = self.run(piece, valid)
+        self.flight.append((outputs, valid))
+        bytes_a_piece = max(tree.nbytes((piece, outputs)), 1)
+        room = min(max(GATHERED_BYTES // bytes_a_piece, 1), MOST_IN_FLIGHT)
+        self.fetch(ahead=1 if self.watched else room)
+
+    def fetch(self, ahead: int) -> None:
+        """Fetches outputs until those of `ahead` pieces are left on the device."""
+        while len(self.flight) > ahead:
+            outputs, valid = self.flight.popleft()
+            self.parts.append(jax.tree.map(lambda a, n=valid: np.asarray(a)[:n], outputs))
+            self.done += -(-valid // self.size)
+            if self.watched:
+                logs = {"outputs": self.parts[-1]}
+                self.callbacks.call("on_predict_batch_end", self.done - 1, logs)
+            if self.progress.reached(self.done):
+                self.progress.update(self.done, {})
 
 
 def predict_at_once(run: Run, piece: Piece) -> Any:
