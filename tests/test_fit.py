@@ -747,6 +747,29 @@ def test_a_second_ctrl_c_leaves_a_model_whose_state_was_given_away(donating, mon
     net.fit(*task(), epochs=1, verbose=0)
 
 
+@pytest.mark.parametrize("number", [np.int32, np.uint8, np.bool_])
+def test_a_batch_of_integers_among_floats_is_cast_where_nothing_is_lost(number):
+    x, y = task(64)
+    x = np.round(np.abs(x)).clip(0, 1).astype("float32")
+
+    def stream():
+        yield x[:32], y[:32]
+        yield x[32:].astype(number), y[32:]
+
+    net, plain = model(), model()
+    net.fit(stream, verbose=0)
+    plain.fit(x, y, shuffle=False, verbose=0)
+    for a, b in zip(net.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+    def fractions_last():
+        yield x[:32].astype("int32"), y[:32]
+        yield x[32:] + 0.5, y[32:]
+
+    with pytest.raises(ValueError, match=r"batch 1 of the stream is float32.*the first was int32"):
+        model().fit(fractions_last, verbose=0)
+
+
 @pytest.mark.parametrize("donated", [False, True])
 @pytest.mark.parametrize("steps_a_dispatch", [1, 32])
 def test_batches_before_an_error_of_the_stream_count(

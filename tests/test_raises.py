@@ -133,11 +133,11 @@ STREAMS = {
     ),
     "another shape later": (
         lambda: train(network(), batches((X, Y), (X, Y[:, 0])), steps_per_epoch=2),
-        ValueError, "expected batches like the first, .* in batch 1; do give every batch",
+        ValueError, "batch 1 of the stream is .* and the first was .*; give every batch the same",
     ),
     "a larger batch later": (
         lambda: train(network(), batches((X[:4], Y[:4]), (X, Y)), steps_per_epoch=2),
-        ValueError, "expected at most 4 rows a batch, .*received 8 in batch 1",
+        ValueError, "batch 1 of the stream holds 8 examples and the first held 4; give the largest",
     ),
 }  # fmt: skip
 
