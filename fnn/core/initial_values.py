@@ -140,7 +140,7 @@ def without_compiling(function: Callable[..., Any], *arguments: Any) -> Any:
     >>> without_compiling(lambda w: {"step": 0, "sum": jnp.zeros_like(w)}, jnp.ones(2))
     {'step': 0, 'sum': Array([0., 0.], dtype=float32)}
     """
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments)):
+    if any(_is_placed(leaf) for leaf in jax.tree.leaves(arguments)):
         return function(*arguments)
     seen: list[Any] = []
 
@@ -167,3 +167,10 @@ def without_compiling(function: Callable[..., Any], *arguments: Any) -> Any:
     treedef, traced, kept = seen[-1]
     leaves = [next(made) if t else leaf for t, leaf in zip(traced, kept, strict=True)]
     return jax.tree.unflatten(treedef, leaves)
+
+
+def _is_placed(leaf: Any) -> bool:
+    """Whether what is like `leaf` cannot be made on the host: it is traced, or lies divided."""
+    if isinstance(leaf, jax.core.Tracer):
+        return True
+    return isinstance(leaf, jax.Array) and len(leaf.sharding.device_set) > 1

@@ -107,19 +107,23 @@ def max_windows(x: Array, axes: range, window: Any, strides: Any, padding: str) 
 
 
 def average_windows(x: Array, axes: range, window: Any, strides: Any, padding: str) -> Array:
-    """The mean of the real values in each window: padding is not counted."""
-    x = floating(x)
+    """The mean of the real values in each window: padding is not counted.
+
+    Summed in float32 at least: a sum of many in half precision loses the last ones.
+    """
+    dtype = floating(x).dtype
+    x = floating(x).astype(jnp.promote_types(dtype, jnp.float32))
     sizes = tuple(x.shape[axis] for axis in axes)
     pads = paddings(sizes, window, strides, padding)
     total = reduce_windows(x, axes, window, strides, pads, 0, lax.add, jnp.sum)
     if padding == "valid":
-        return total / math.prod(window)
-    count = jnp.ones([1] * x.ndim, jnp.promote_types(total.dtype, jnp.float32))
+        return (total / math.prod(window)).astype(dtype)
+    count = jnp.ones([1] * x.ndim, total.dtype)
     for axis, n, k, s, (before, _) in zip(axes, sizes, window, strides, pads, strict=True):
         start = jnp.arange(total.shape[axis]) * s - before
         real = jnp.minimum(start + k, n) - jnp.maximum(start, 0)
         count = count * along(real.astype(count.dtype), x.ndim, axis)
-    return total / count.astype(total.dtype)
+    return (total / count).astype(dtype)
 
 
 class _Pooling(Layer):

@@ -38,7 +38,7 @@ class Compiled(Weighted):
     _compiled: dict[str, Any] | None = None
     _rates: tuple[Any, ...] = ()  # that were set before there were weights
     _objective: Objective | None = None
-    _accepts: Any = None  # the program for inputs that the network was seen to take
+    _accepts: Any = None  # `_last_predictor` when its inputs were seen to fit the network
     stop_training: bool = False
     history: History | None = None
 
@@ -150,10 +150,12 @@ class Compiled(Weighted):
     def _examples(self, x: Any) -> Any:
         """`x` as the inputs of the network, which can take them: shapes, and ids in range."""
         x = self._as_inputs(x, self._compiled is None or self._compiled["checks"])
-        program = self._predictor(x)
-        if self._accepts is not program:
+        if not hasattr(x, "shape"):
+            checks.rows_of({"x": x})
+        self._predictor(x)
+        if self._accepts is not self._last_predictor:
             self._output_specs(x)
-            self._accepts = program
+            self._accepts = self._last_predictor
         checks.input_values(self.layer, x)
         return x
 

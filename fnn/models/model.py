@@ -27,7 +27,7 @@ from fnn.training.data import lies_on_several
 from fnn.training.diagnosis import diagnose
 from fnn.training.history import History
 from fnn.training.hooks import CallbackList, as_list
-from fnn.training.interrupt import deferring
+from fnn.training.interrupt import deferring, interruptible
 from fnn.training.loop import train
 from fnn.training.prediction import PREDICT_HOOKS, pieces, predict, predict_at_once
 from fnn.training.ragged import why_not_padded_in_prediction
@@ -253,7 +253,7 @@ class Model(Batchwise):
             return self._nothing(x)
         carry = self._carry
         if carry:
-            size = tree.batch_size(self._trial())
+            size = self._stateful_size(batch_size)
         count = count if steps is None else min(count, steps * size)
         if count < size and not carry:
             size = 1 << (count - 1).bit_length()  # few compilations for any number of examples
@@ -274,9 +274,10 @@ class Model(Batchwise):
         )  # fmt: skip
         like, _ = stream.batch_spec()
         stream.apart = lambda: not self._pads(like, stream.batch_size)
+        with interruptible() as interrupt:  # the one of the whole verb
+            chunks = stream.chunks(0, 1, steps, interrupt.poll)
         batches: Generator[Any] = (
-            (jax.tree.map(lambda a: a[0], arrays), int(rows.sum()))
-            for (arrays, rows), _ in stream.chunks(0, 1, steps)
+            (jax.tree.map(lambda a: a[0], arrays), int(rows.sum())) for (arrays, rows), _ in chunks
         )
         told = CallbackList(callbacks, self, {"verbose": verbose, "steps": stream.steps})
         size = stream.batch_size
@@ -289,6 +290,16 @@ class Model(Batchwise):
             stream.steps,
         )
 
+    def _stateful_size(self, given: int | None) -> int:
+        """The batch size of a network that keeps a state for each example of a batch."""
+        size = tree.batch_size(self._trial())
+        if given not in (None, size):
+            raise ValueError(
+                f"the model {self.name!r} is stateful and keeps states for batches of {size}; pass "
+                f"batch_size={size} or leave it out"
+            )
+        return size
+
     def _pads(self, x: Any, size: int) -> bool:
         """Whether a batch like `x` may be padded to `size` examples."""
         now, batch = self._now, tree.resized(x, size)
@@ -296,9 +307,9 @@ class Model(Batchwise):
 
     def _capacity(self, x: Any, size: int) -> int:
         """How many batches of `size` go into one dispatch."""
-        if lies_on_several(x):  # each batch is divided over devices by itself
-            return 1
         now, batch = self._now, tree.resized(x, size)
+        if lies_on_several((x, now.params)):  # each batch is divided over devices by itself
+            return 1
         return self._predictor(x).capacity(now.params, now.state, batch)
 
     def _run_piece(self, like: Any, size: int, carry: Any) -> Any:

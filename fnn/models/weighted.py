@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -33,7 +34,7 @@ class Weighted(Structure):
     _train_state: TrainState | None = None
     _shares: tuple[sharing.Share, ...] = ()
     _as_layer: Layer | None = None
-    _last_predictor: tuple[Layer, Any, Predictor] | None = None
+    _last_predictor: tuple[Layer, Any, Callable[[], Predictor | None]] | None = None
     _watched: Watched | None = None
 
     def __init__(self, layer: Layer, seed: int | None = None, inputs: Any = None) -> None:
@@ -306,9 +307,13 @@ class Weighted(Structure):
         else:
             kind = jax.tree.map(lambda a: (a.shape[1:], a.dtype), x)
         last = self._last_predictor
-        if last is None or last[0] is not self.layer or last[1] != kind:
-            last = self._last_predictor = self.layer, kind, predictor(self.layer, x)
-        return last[2]
+        if last is not None and last[0] is self.layer and last[1] == kind:
+            program = last[2]()  # None if the cache of programs has dropped it
+            if program is not None:
+                return program
+        program = predictor(self.layer, x)
+        self._last_predictor = self.layer, kind, weakref.ref(program)
+        return program
 
     @property
     def _carry(self) -> Callable[[Any], None] | None:

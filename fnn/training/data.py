@@ -13,7 +13,7 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from fnn.core import tree
-from fnn.core.program_cache import programs
+from fnn.core.program_cache import small_cache
 
 Poll = Callable[[], None]
 GATHERED_BYTES = 2**24  # so much is gathered ahead of the steps that use it
@@ -110,7 +110,7 @@ class ArrayData:
                 index, rows = self._examples(batch, count, capacity)
             else:
                 index, rows = (a[:, :ragged] for a in self._examples(batch, 1, 1))
-            chunk = (take if self.resident else _take_on_host)(self.arrays, index)
+            chunk = take(self.arrays, index)
             yield ((chunk, rows) if self.pad else chunk), count or 1
             done += count or 1
 
@@ -146,8 +146,12 @@ def key_numbers(key: Any) -> list[int]:
 
 def lies_on_several(tree: Any) -> bool:
     """Whether any array of a pytree lies on several devices."""
-    leaves = jax.tree.leaves(tree)
-    return any(isinstance(leaf, jax.Array) and len(leaf.sharding.device_set) > 1 for leaf in leaves)
+    return any(map(_on_several, jax.tree.leaves(tree)))
+
+
+def _on_several(leaf: Any) -> bool:
+    known = isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer)
+    return known and len(leaf.sharding.device_set) > 1
 
 
 def _own_copy(array: Any) -> Any:
@@ -163,12 +167,21 @@ def take(arrays: Any, index: np.ndarray) -> Any:
     On CPU NumPy reads the memory of a device, and nothing is compiled. What lies on several devices
     stays divided as it was; a batch that its devices do not divide is whole on each of them.
     """
+    treedef: Any
     leaves, treedef = jax.tree.flatten(arrays)
-    committed = any(isinstance(leaf, jax.Array) and leaf.committed for leaf in leaves)
-    if not committed and jax.default_backend() == "cpu":
-        return _take_on_host(arrays, index)
-    specs = (jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=_divided(a)) for a in leaves)
-    return _taking(treedef, tuple(specs), index.shape)(arrays, index)
+    on_device = [isinstance(leaf, jax.Array) and _stays(leaf) for leaf in leaves]
+    found = _take_on_host([leaf for d, leaf in zip(on_device, leaves, strict=True) if not d], index)
+    chosen = [leaf for d, leaf in zip(on_device, leaves, strict=True) if d]
+    if chosen:
+        specs = (jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=_divided(a)) for a in chosen)
+        chosen = _taking(tuple(specs), index.shape)(chosen, index)
+    parts = iter(found), iter(chosen)
+    return treedef.unflatten([next(parts[d]) for d in on_device])
+
+
+def _stays(array: jax.Array) -> bool:
+    """Whether examples are taken on the devices where an array lies, and not by NumPy."""
+    return array.committed or jax.default_backend() != "cpu"
 
 
 def _divided(array: Any) -> Any:
@@ -177,8 +190,8 @@ def _divided(array: Any) -> Any:
     return sharding if isinstance(sharding, NamedSharding) else None
 
 
-@programs.cached
-def _taking(treedef: Any, specs: tuple[Any, ...], shape: tuple[int, ...]) -> Any:
+@small_cache(16)  # apart from the programs of steps, which are worth more
+def _taking(specs: tuple[Any, ...], shape: tuple[int, ...]) -> Any:
     wanted = [_of_index(spec.sharding, shape) for spec in specs]
 
     def from_one(array: Any, index: Any, sharding: Any) -> Any:
@@ -188,8 +201,8 @@ def _taking(treedef: Any, specs: tuple[Any, ...], shape: tuple[int, ...]) -> Any
         return found if sharding is None else lax.with_sharding_constraint(found, sharding)
 
     def from_all(arrays: Any, index: Any) -> Any:
-        pairs = zip(jax.tree.leaves(arrays), wanted, strict=True)
-        return treedef.unflatten([from_one(array, index, sharding) for array, sharding in pairs])
+        pairs = zip(arrays, wanted, strict=True)
+        return [from_one(array, index, sharding) for array, sharding in pairs]
 
     return jax.jit(from_all)
 

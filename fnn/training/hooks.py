@@ -104,7 +104,7 @@ class CallbackList:
         self.callbacks = as_list(callbacks)
         self._begun: dict[str, list[Any]] = {}
         for callback in self.callbacks:
-            if not hasattr(callback, "on_epoch_end"):
+            if not hasattr(callback, "on_epoch_end") or isinstance(callback, type):
                 raise TypeError(
                     f"expected callbacks, received {callback!r}; do subclass fnn.callbacks.Callback"
                 )

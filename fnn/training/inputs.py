@@ -10,6 +10,7 @@ import numpy as np
 
 from fnn.core.node import Node
 from fnn.training import checks
+from fnn.training.data import lies_on_several, take
 
 Arrays = dict[str, Any]  # {"x": ..., "y": (one an output, ...), "weight": (one an output, ...)}
 
@@ -170,6 +171,10 @@ def split_validation(arrays: Any, share: float) -> tuple[Any, Any]:
             f"expected validation_split as a fraction that leaves examples on both sides of {count}"
             f", received {share!r}; pass e.g. validation_split=0.2"
         )
-    parts = (jax.tree.map(lambda a, s=side: a[s], arrays) for side in (slice(at), slice(at, None)))
+    cut = lambda a, first, last: (
+        take(a, np.arange(first, last)) if lies_on_several(a) else a[first:last]
+    )
+    sides = (0, at), (at, count)
+    parts = (jax.tree.map(lambda a, side=side: cut(a, *side), arrays) for side in sides)
     first, last = ((a["x"], list(a["y"]) or None, list(a["weight"]) or None) for a in parts)
     return first, last

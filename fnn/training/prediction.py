@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable, Generator
 from typing import Any
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from fnn.core import tree
+from fnn.core import tree, weights
 from fnn.core.layer import Layer
 from fnn.core.program_cache import programs
 from fnn.training import engine
@@ -35,7 +36,9 @@ class Predictor:
 
     def __init__(self, layer: Layer) -> None:
         self.step = jax.jit(predict_function(layer))
-        self.loop = jax.jit(self._loop, static_argnums=4)
+        self.loop = jax.jit(
+            functools.partial(_loop, self.step, weights.is_stateful(layer)), static_argnums=4
+        )
         self._capacities: dict[Any, int] = {}
 
     def capacity(self, params: Any, state: Any, batch: Any) -> int:
@@ -55,20 +58,26 @@ class Predictor:
         fitting = max(GATHERED_BYTES // bytes_a_batch, 1)
         return min(engine.steps_a_dispatch(traced.jaxpr.jaxpr), fitting)
 
-    def _loop(self, params: Any, state: Any, x: Any, count: Array, size: int) -> tuple[Any, Any]:
-        """(outputs, state) of the first `count` batches of `size` in x, one after the other."""
-        batch_at = lambda at: jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, at, size), x)
-        total = tree.batch_size(x)
-        spec = jax.eval_shape(self.step, params, state, batch_at(0))[0]
-        outputs = jax.tree.map(lambda s: jnp.zeros((total, *s.shape[1:]), s.dtype), spec)
 
-        def body(index: Array, carry: Any) -> Any:
-            outputs, state = carry
-            found, state = self.step(params, state, batch_at(index * size))
-            put = lambda whole, part: lax.dynamic_update_slice_in_dim(whole, part, index * size, 0)
-            return jax.tree.map(put, outputs, found), state
+def _loop(
+    step: Any, stateful: bool, params: Any, state: Any, x: Any, count: Array, size: int
+) -> tuple[Any, Any]:
+    """(outputs, state) of the first `count` batches of `size` in x, one after the other.
 
-        return lax.fori_loop(0, count, body, (outputs, state))
+    Only layers that are stateful find in a batch what the batch before left.
+    """
+    batch_at = lambda at: jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, at, size), x)
+    total = tree.batch_size(x)
+    spec = jax.eval_shape(step, params, state, batch_at(0))[0]
+    outputs = jax.tree.map(lambda s: jnp.zeros((total, *s.shape[1:]), s.dtype), spec)
+
+    def body(index: Array, carry: Any) -> Any:
+        outputs, now = carry
+        found, after = step(params, now if stateful else state, batch_at(index * size))
+        put = lambda whole, part: lax.dynamic_update_slice_in_dim(whole, part, index * size, 0)
+        return jax.tree.map(put, outputs, found), after if stateful else now
+
+    return lax.fori_loop(0, count, body, (outputs, state))
 
 
 def predictor(layer: Layer, x: Any) -> Predictor:
@@ -107,6 +116,8 @@ def _cut(x: Any, first: int, valid: int, room: int) -> Any:
 
     def part(array: Any) -> Any:
         if isinstance(array, jax.Array):
+            if first == 0 and valid == room == array.shape[0]:
+                return array
             return take(array, np.minimum(np.arange(first, first + room), first + valid - 1))
         piece = array[first : first + valid]
         if valid == room:
@@ -157,25 +168,25 @@ class _Flight:
     def __init__(self, run: Run, size: int, callbacks: CallbackList, progress: Progress) -> None:
         self.run, self.size, self.callbacks, self.progress = run, size, callbacks, progress
         self.watched = callbacks.watches(*PREDICT_HOOKS)
-        self.flight: deque[tuple[Any, int]] = deque()
+        self.flight: deque[tuple[Any, int, bool]] = deque()
         self.parts: list[Any] = []
         self.done = 0  # batches
 
     def dispatch(self, piece: Any, valid: int) -> None:
         """Runs a piece, and fetches older ones where too many are on the device."""
         if self.watched:
-            self.callbacks.call("on_predict_batch_begin", len(self.parts) + len(self.flight), {})
+            self.callbacks.call("on_predict_batch_begin", self.done, {})
         outputs = self.run(piece, valid)
-        self.flight.append((outputs, valid))
+        self.flight.append((outputs, valid, valid < tree.batch_size(piece)))
         bytes_a_piece = max(tree.nbytes((piece, outputs)), 1)
         room = min(max(GATHERED_BYTES // bytes_a_piece, 1), MOST_IN_FLIGHT)
-        self.fetch(ahead=1 if self.watched else room)
+        self.fetch(ahead=0 if self.watched else room)
 
     def fetch(self, ahead: int) -> None:
         """Fetches outputs until those of `ahead` pieces are left on the device."""
         while len(self.flight) > ahead:
-            outputs, valid = self.flight.popleft()
-            self.parts.append(jax.tree.map(lambda a, n=valid: np.asarray(a)[:n], outputs))
+            outputs, valid, padded = self.flight.popleft()
+            self.parts.append(_on_host(outputs, valid if padded else None))
             self.done += -(-valid // self.size)
             if self.watched:
                 logs = {"outputs": self.parts[-1]}
@@ -186,7 +197,21 @@ class _Flight:
 
 def predict_at_once(run: Run, piece: Piece) -> Any:
     """The outputs of `run` for one piece, as `predict` returns them."""
-    outputs, valid = run(*piece), piece[1]
+    outputs = _on_host(run(*piece), piece[1] if piece[1] < tree.batch_size(piece[0]) else None)
+    return outputs.copy() if isinstance(outputs, np.ndarray) else jax.tree.map(np.copy, outputs)
+
+
+def _on_host(outputs: Any, valid: int | None) -> Any:
+    """Outputs as NumPy arrays; of a padded batch those of the valid examples."""
     if isinstance(outputs, jax.Array):
-        return np.array(outputs)[:valid]
-    return jax.tree.map(lambda a: np.array(a)[:valid], outputs)
+        return _fetched(outputs, valid)
+    return jax.tree.map(lambda a: _fetched(a, valid), outputs)
+
+
+def _fetched(output: Any, valid: int | None) -> np.ndarray:
+    if not output.ndim:
+        raise ValueError(
+            "predict joins the outputs of batches, and the network returns a single number for a "
+            "batch; call the model on the array, model(x), or return one output for each example"
+        )
+    return np.asarray(output)[:valid]

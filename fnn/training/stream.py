@@ -7,9 +7,10 @@ import queue
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fnn.core import tree
@@ -81,7 +82,9 @@ class StreamData:
         """(chunk, number of real batches in it), read ahead in a thread."""
         self.batch_spec()
         with ReadAhead(self._chunks(capacity, self.wanted or steps)) as ahead:
-            yield from ahead.items(poll)
+            for chunk, count in ahead.items(poll):
+                # Asked here, where the settings of JAX are the caller's: it may trace a network.
+                yield (self._of_one(chunk.batch, capacity) if count == 0 else chunk), count or 1
 
     def _chunks(self, capacity: int, steps: int | None) -> Iterator[tuple[Any, int]]:
         done, ended, failure = 0, False, None
@@ -96,7 +99,9 @@ class StreamData:
                 except Exception as error:  # the batches before it count
                     batch, failure = None, error
                 ended = batch is None
-                if batch is not None and self._stays_alone(batch):
+                if batch is not None and (
+                    tree.batch_size(batch) < self.batch_size or lies_on_several(batch)
+                ):
                     alone = batch
                 elif batch is not None:
                     self._write(batch, chunk, count)
@@ -106,7 +111,7 @@ class StreamData:
                 yield jax.device_put(chunk), count
             if alone is not None:
                 done += 1
-                yield jax.tree.map(_stacked, self._with_rows(alone)), 1
+                yield _Alone(jax.tree.map(_kept, alone)), 0
         if failure is not None:
             raise failure
         if not self.goes_on:
@@ -175,10 +180,14 @@ class StreamData:
             )
 
         def cast(a: Any, spec: Any) -> Any:
-            if np.dtype(a.dtype).kind == np.dtype(spec.dtype).kind:
+            if a.dtype == spec.dtype:
                 return a
-            converted = np.asarray(a).astype(spec.dtype)
-            if (converted != a).any():
+            a = np.asarray(a)
+            with np.errstate(all="ignore"):
+                converted = a.astype(spec.dtype)
+            floats = all(jnp.issubdtype(d, jnp.floating) for d in (a.dtype, spec.dtype))
+            kept = np.isfinite(converted) | ~np.isfinite(a) if floats else converted == a
+            if not kept.all():
                 raise self._unlike(batch, number)
             return converted
 
@@ -190,13 +199,14 @@ class StreamData:
             f"{tree.describe(self._spec)}; give every batch the same arrays, shapes and dtypes"
         )
 
-    def _stays_alone(self, batch: Any) -> bool:
-        """Whether a batch is a chunk by itself: as it lies on devices, or not filled."""
-        short = tree.batch_size(batch) < self.batch_size
-        return lies_on_several(batch) or (short and self.pad and self.apart())
-
-    def _with_rows(self, batch: Any) -> Any:
-        return (batch, np.ones(tree.batch_size(batch), np.bool_)) if self.pad else batch
+    def _of_one(self, batch: Any, capacity: int) -> Any:
+        """A chunk of one batch: as it lies on devices, at its own size, or padded."""
+        if lies_on_several(batch) or self.apart():
+            whole = (batch, np.ones(tree.batch_size(batch), np.bool_)) if self.pad else batch
+            return jax.tree.map(lambda a: a[None], whole)
+        chunk = self._empty(capacity)
+        self._write(batch, chunk, 0)
+        return chunk
 
     def _write(self, batch: Any, chunk: Any, at: int) -> None:
         """Copies a batch to its place in a chunk: what the source does to it then is not seen.
@@ -212,9 +222,15 @@ class StreamData:
             rows[at, :count] = True
 
 
-def _stacked(array: Any) -> Any:
-    """A batch as a chunk of one; what lies on several devices stays there."""
-    return array[None] if lies_on_several(array) else np.array(array, copy=True)[None]
+class _Alone(NamedTuple):
+    """A batch that is a chunk by itself."""
+
+    batch: Any
+
+
+def _kept(array: Any) -> Any:
+    """A copy of an array that its source may change; what lies on several devices stays there."""
+    return array if lies_on_several(array) else np.array(array, copy=True)
 
 
 def _is_sequence(source: Any) -> bool:

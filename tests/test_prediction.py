@@ -1,0 +1,129 @@
+"""What predict returns, and in which order it tells callbacks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import fnn
+from fnn.layers import AveragePooling1D, AveragePooling2D, Dense, Embedding, Lambda
+
+
+def test_inputs_of_different_lengths_are_refused():
+    i, j = fnn.Input((1,)), fnn.Input((1,))
+    net = fnn.Model([i, j], i + j)
+    x = [np.zeros((50, 1), "float32"), np.zeros((5, 1), "float32")]
+    for run in (net.predict, net.predict_on_batch):
+        with pytest.raises(ValueError, match=r"x\[0\] with 50 rows, x\[1\] with 5 rows"):
+            run(x)
+
+
+class Count(fnn.Layer):
+    """Returns how often it was called, as its state says."""
+
+    def init(self, key, x):
+        return {}, {"calls": jnp.zeros(())}
+
+    def apply(self, params, state, x, ctx=fnn.INFERENCE):
+        return x * 0 + state["calls"], {"calls": state["calls"] + 1}
+
+
+def test_no_batch_sees_the_state_that_the_one_before_left():
+    net = fnn.Sequential([Count()])
+    x = np.zeros((10, 4), "float32")
+    np.testing.assert_array_equal(net.predict(x, batch_size=2, verbose=0), x)
+
+
+def test_outputs_that_are_not_one_for_each_example_are_joined_whole():
+    x = np.arange(40, dtype="float32").reshape(10, 4)
+    mean = fnn.Sequential([Lambda(lambda a: a.mean(0))])
+    batches = [x[:4], x[4:8], x[8:]]
+    expected = np.concatenate([b.mean(0) for b in batches])
+    np.testing.assert_allclose(mean.predict(x, batch_size=4, verbose=0), expected)
+    twice = fnn.Sequential([Lambda(lambda a: jnp.concatenate([a, a]))])
+    expected = np.concatenate([np.concatenate([b, b]) for b in batches])
+    np.testing.assert_array_equal(twice.predict(x, batch_size=4, verbose=0), expected)
+    with pytest.raises(ValueError, match="returns a single number for a batch"):
+        fnn.Sequential([Lambda(jnp.sum)]).predict(x, verbose=0)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("strides", [None, 1])
+def test_means_of_large_windows_in_half_precision(dtype, strides):
+    x = jnp.asarray(np.random.default_rng(0).uniform(0.5, 1.5, (1, 32, 32, 2)), dtype)
+    layer = AveragePooling2D(32, strides, padding="same" if strides else "valid")
+    found = layer.apply({}, {}, x)[0]
+    assert found.dtype == dtype
+    exact = np.asarray(layer.apply({}, {}, x.astype("float32"))[0])
+    # One rounding to the half dtype, of 8 or 11 bits.
+    np.testing.assert_allclose(np.asarray(found, "float32"), exact, rtol=2**-8)
+    ones = jnp.ones((1, 4096, 1), dtype)
+    assert AveragePooling1D(4096).apply({}, {}, ones)[0].item() == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "later"),
+    [("int8", np.full((2, 2), 300, "int32")), ("float16", np.full((2, 2), 1e6, "float32"))],
+)
+def test_a_wider_batch_of_a_stream_does_not_wrap(first, later):
+    net = fnn.Sequential([Lambda(lambda a: a * 1)])
+    with pytest.raises(ValueError, match=r"batch 1 of the stream is .* and the first was"):
+        net.predict(iter([np.ones((2, 2), first), later]), verbose=0)
+
+
+def test_ids_that_fit_the_first_dtype_are_taken():
+    net = fnn.Sequential([fnn.Input((2,), dtype="int32"), Embedding(100, 3)])
+    ids = np.array([[1, 2], [3, 99]])
+    found = net.predict(iter([ids.astype("int8"), ids.astype("int32")]), verbose=0)
+    np.testing.assert_array_equal(found[:2], found[2:])
+
+
+def test_hooks_of_a_batch_come_before_the_next_batch():
+    told = []
+    callback = fnn.callbacks.LambdaCallback()
+    callback.on_predict_batch_begin = lambda batch, logs=None: told.append(("begin", batch))
+    callback.on_predict_batch_end = lambda batch, logs=None: told.append(("end", batch))
+    net = fnn.Sequential([Dense(2)])
+    net.predict(np.ones((10, 4), "float32"), batch_size=4, verbose=0, callbacks=[callback])
+    assert told == [(hook, batch) for batch in range(3) for hook in ("begin", "end")]
+
+
+def test_weights_left_on_a_mesh_predict_plain_arrays():
+    mesh = jax.make_mesh((8,), ("data",))
+    whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    x = np.random.default_rng(0).normal(size=(48, 4)).astype("float32")
+    net = fnn.Sequential([Dense(2, input_shape=(4,))])
+    net.compile("sgd", "mse")
+    net.train_on_batch(jax.device_put(x[:16], whole), jax.device_put(x[:16, :2], whole))
+    kernel, bias = net.get_weights()
+    np.testing.assert_allclose(
+        net.predict(x, batch_size=8, verbose=0), x @ kernel + bias, atol=1e-6
+    )
+
+
+def test_a_stateful_network_has_its_own_batch_size():
+    net = fnn.Sequential([fnn.Input(batch_shape=(4, 3, 2)), fnn.layers.GRU(2, stateful=True)])
+    x = np.ones((8, 3, 2), "float32")
+    with pytest.raises(ValueError, match="keeps states for batches of 4; pass batch_size=4"):
+        net.predict(x, batch_size=2, verbose=0)
+    assert net.predict(x, batch_size=4, verbose=0).shape == (8, 2)
+
+
+def test_a_callback_class_is_no_callback():
+    with pytest.raises(TypeError, match="expected callbacks, received <class"):
+        fnn.Sequential([Dense(1)]).predict(
+            np.ones((2, 2), "float32"), verbose=0, callbacks=[fnn.callbacks.Callback]
+        )
+
+
+def test_optimizer_states_lie_as_their_weights():
+    mesh = jax.make_mesh((8,), ("model",))
+    columns = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, "model"))
+    net = fnn.Sequential([Dense(8, input_shape=(4,), use_bias=False)])
+    net.compile("adam", "mse")
+    kernel = jax.device_put(np.ones((4, 8), "float32"), columns)
+    net.train_state = net.train_state.replace(params={"dense": {"kernel": kernel}})
+    assert float(net.learning_rate) > 0  # makes the state of the optimizer
+    moments = [a for a in jax.tree.leaves(net.train_state.optimizer) if a.shape == (4, 8)]
+    assert len(moments) == 2
+    assert all(len(a.sharding.device_set) == 8 for a in moments)
