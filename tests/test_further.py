@@ -62,7 +62,7 @@ def test_what_kerass_constructors_list_is_known():
          "received autocast=False; do dtype='float32'"),
         (lambda: L.Dense(3, lora_rank=4), ValueError, r"received lora_rank=4; do LoRA\(layer"),
         (lambda: L.Dense(3, quantization_config={}), ValueError, "weights are not quantized here"),
-        (lambda: L.Embedding(9, 4, weights=[[1.0]]), ValueError, "do set them in the model"),
+        (lambda: L.Embedding(9, 4, weights=[[1.0]]), ValueError, "do make the model, then layer.set_weights"),
         (lambda: L.Dropout(0.5, activity_regularizer="l2"), ValueError,
          r"do put ActivityRegularization\(l1, l2\) after the layer"),
         (lambda: L.LSTM(3, time_major=True), ValueError, r"inputs are \(batch, time, features\)"),

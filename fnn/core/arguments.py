@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 
 def wrong(thing: Any, argument: str, expected: str, received: Any, advice: str = "") -> ValueError:
     """The error for a wrong argument: `Dense: expected units ..., received units=-3; do ...`."""
@@ -21,7 +24,8 @@ def shown(value: Any, limit: int = 300) -> str:
     >>> shown([np.zeros((1000, 16), "float32"), 3])
     '[an array float32[1000, 16], 3]'
     """
-    if getattr(value, "shape", ()) and hasattr(value, "dtype"):
+    dtype = getattr(value, "dtype", None)
+    if dtype is not None and (value.shape or jnp.issubdtype(dtype, jax.dtypes.prng_key)):
         return f"an array {value.dtype}{list(value.shape)}"
     if isinstance(value, list) and len(value) < 10:
         text = f"[{', '.join(shown(item, limit) for item in value)}]"

@@ -154,9 +154,9 @@ class Metric(Named, loadable=False):
     def prepare(self, y_true: Any, y_pred: Any, weight: Any) -> tuple[Any, Any, Any]:
         """Targets in shape, predictions in floating point, nothing left of weightless entries."""
         y_true, y_pred = arrays(y_true), arrays(y_pred)
+        weight = None if weight is None else as_float(for_each_example(weight, y_pred))
         if self.gathers:
             y_true, y_pred, weight = gathered((y_true, y_pred, weight))
-        weight = None if weight is None else as_float(for_each_example(weight, y_pred))
         if self.targets == "any":
             if hasattr(y_true, "shape") and hasattr(y_pred, "shape"):
                 y_true = align_where_possible(y_true, y_pred)

@@ -21,7 +21,7 @@ def why_not_padded(layer: Layer, objective: Objective, now: TrainState, batch: A
 
     `batch` is that of a step, `(arrays, rows)`, or its shapes.
 
-    >>> mean = fnn.layers.Lambda(lambda a: a - a.mean(axis=0))
+    >>> mean = fnn.layers.Lambda(lambda a: a - a.mean(axis=0, keepdims=True))
     >>> from fnn.training.objective import OutputGoal
     >>> goal, x = OutputGoal("output", fnn.losses.get("mse")), jnp.ones((4, 1))
     >>> now = TrainState({}, {}, {}, jax.random.key(0))
