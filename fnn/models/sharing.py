@@ -73,10 +73,11 @@ class Share:
 
     def push(self, now: TrainState) -> None:
         """Gives the owner the weights in `now`."""
-        found = _parts(now, self.path)
-        if any(new is not old for new, old in zip(found, self._seen, strict=True)):
-            self._seen = found
-            self.owner._now = _with_parts(self.owner._now, self.place, found)
+        found, held = _parts(now, self.path), self.owner._now
+        pairs = zip(jax.tree.leaves(found), jax.tree.leaves(_parts(held, self.place)), strict=True)
+        if any(new is not old for new, old in pairs):
+            self.owner._now = _with_parts(held, self.place, found)
+        self._seen = _parts(self.owner._now, self.place)
 
 
 def _parts(now: TrainState, path: tree.Path) -> tuple[Any, Any]:
@@ -85,7 +86,8 @@ def _parts(now: TrainState, path: tree.Path) -> tuple[Any, Any]:
 
 
 def _with_parts(now: TrainState, path: tree.Path, parts: tuple[Any, Any]) -> TrainState:
-    for name, part in zip(("params", "state"), parts, strict=True):
+    """`now` with these weights at a path, in dicts of its own: a user may assign inside them."""
+    for name, part in zip(("params", "state"), jax.tree.map(lambda a: a, parts), strict=True):
         if part is not None:
             now = now.replace(**{name: tree.put(getattr(now, name), path, part)})
     return now
