@@ -142,16 +142,25 @@ class Tensors:
 
     def _claimed(self, checksum: str) -> str | None:
         claimed = self.metadata.get(CHECKSUM)
-        renamed = self.metadata.get("format") == "fnn" and len(self.metadata) > 1
-        if claimed is None and (checksum == "required" or renamed):
+        if claimed is not None:
+            return claimed
+        # fnn writes nothing but the format and the checksum: another entry is a checksum whose name
+        # is damaged.
+        if self.metadata.get("format") == "fnn" and len(self.metadata) > 1:
             raise damaged(self.path, "the checksum of its weights is missing")
-        if claimed is None and checksum == "noted":
+        if checksum == "required":
+            raise FileError(
+                f"expected a file with a checksum, received {self.path}, which has none: an older "
+                "fnn or another program wrote it, and damage to it would go unnoticed; remove it "
+                "to start anew"
+            )
+        if checksum == "noted":
             logging.getLogger("fnn").warning(
                 "%s has no checksum (another program or an older fnn wrote it): its weights are "
                 "used unverified; save them again to add one",
                 self.path,
             )
-        return claimed
+        return None
 
     def _load(self, tensor: Tensor) -> np.ndarray:
         try:
