@@ -322,7 +322,9 @@ def test_a_branch_assigned_from_elsewhere_is_not_tied_to_its_place():
 WRONG = {
     "another shape": (lambda p: p["dense"].update(bias=np.zeros(3)), r"bias: expected \(2,\), rec"),
     "a number": (lambda p: p["dense"].update(bias=0.0), r"expected \(2,\), received \(\)"),
-    "None": (lambda p: p["dense"].update(bias=None), "dense/bias: expected"),
+    "None": (lambda p: p["dense"].update(bias=None), "dense/bias: .* an array, received None"),
+    "a word": (lambda p: p["dense"].update(bias="zeros"), "an array, received 'zeros'"),
+    "objects": (lambda p: p["dense"].update(bias=[None, 1]), r"an array, received \[None, 1\]"),
     "a string": (lambda p: p["dense"].update(bias=["a", "b"]), "expected float32, received <U1"),
     "complex": (lambda p: p["dense"].update(bias=BIAS + 1j), "float32, received complex64"),
     "ragged": (lambda p: p["dense"].update(bias=[[1], [2, 3]]), "an array, received list"),

@@ -100,10 +100,7 @@ class Tensors:
     def __init__(self, file: Any, size: int, path: Any) -> None:
         self.file, self.path = file, path
         try:
-            length = int.from_bytes(_read(file, 8), "little")
-            if length > min(HEADER_LIMIT, size - 8):
-                raise ValueError(f"a header of {length} bytes in {size}")
-            header = parse(_read(file, length))
+            header, length = _header(file, size)
             self.metadata = _metadata(header.pop("__metadata__", {}))
             self.tensors = {name: _tensor(name, entry) for name, entry in header.items()}
             self._check_places(size - 8 - length)
@@ -117,8 +114,10 @@ class Tensors:
             if tensor.start != at:
                 raise ValueError(f"{name} starts at byte {tensor.start} instead of {at}")
             at = tensor.end
-        if at != size:
-            raise ValueError(f"the arrays take {at} bytes of {size}")
+        if at > size:
+            raise ValueError(f"the file ends {at - size} bytes early")
+        if at < size:
+            raise ValueError(f"the arrays end at byte {at} of {size}")
 
     def _in_order(self) -> list[tuple[str, Tensor]]:
         return sorted(self.tensors.items(), key=lambda item: (item[1].start, item[1].end))
@@ -182,6 +181,16 @@ def load(path: Any) -> Arrays:
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         return Tensors(file, size, path).load("required")
+
+
+def _header(file: Any, size: int) -> tuple[dict[str, Any], int]:
+    """The header of a file of `size` bytes, and how many of them it takes."""
+    length = int.from_bytes(_read(file, 8), "little")
+    if length > HEADER_LIMIT:
+        raise ValueError("not a safetensors file, which begins with the size of its header")
+    if length > size - 8:
+        raise ValueError(f"the file ends within its header, {length + 8 - size} bytes early")
+    return parse(_read(file, length)), length
 
 
 def _read(file: Any, count: int) -> bytes:
