@@ -84,7 +84,7 @@ class Compiled(Weighted):
         }
         _check_names(compiled)
         self._compiled, self._objective, self._rates = compiled, None, ()
-        self.layer = sharing.refreshed(self.layer, list(self._shares))
+        self.layer = sharing.refreshed(self.layer, list(self._shares), self._train_state)
         if self._train_state is not None:
             self._train_state = self._train_state.replace(optimizer=None)
 

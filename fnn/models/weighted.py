@@ -120,8 +120,9 @@ class Weighted(Structure):
         """The weights that learn, in dicts nested by layer.
 
         Assign a tree like it to replace them, or an array inside it to replace that one: `params[
-        "dense"]["bias"] = array` is checked and taken over at the next use of the model. After
-        training or another assignment of weights, an earlier tree is a picture of what was.
+        "dense"]["bias"] = array` is checked and taken over at the next use of the model, or of one
+        that shares its layers. After training or another assignment of weights, in any of them, an
+        earlier tree is a picture of what was.
         """
         return self._ordered[0]
 
