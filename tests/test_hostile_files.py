@@ -145,6 +145,10 @@ ZIPS = {
 }
 
 
+def test_the_members_of_another_archive_are_named(members, tmp_path):
+    refused(of_names(members, *MEMBERS[::-1]), tmp_path, "in this order, received .'weights.safe")
+
+
 @pytest.mark.parametrize("case", ZIPS)
 def test_archives_that_are_not_ours(case, members, tmp_path):
     refused(ZIPS[case](members), tmp_path, "damaged or not a saved model")
@@ -452,15 +456,17 @@ def entry(dtype="F32", shape=(2,), offsets=(0, 8)):
 
 HEADERS = {
     "cut": (b"\1\2", "early"),
-    "longer than the file": (of_header({}, length=10**6), "a header of"),
-    "longer than all": (of_header({}, length=2**64 - 1), "a header of"),
+    "longer than the file": (of_header({}, length=10**6), "within its header, 999998 bytes early"),
+    "longer than all": (of_header({}, length=2**64 - 1), "not a safetensors file"),
+    "text": (b"This is a text, no weights.", "not a safetensors file"),
+    "data cut": (of_header({"a": entry()}, bytes(3)), "the file ends 5 bytes early"),
     "no JSON": (of_header(b"{nothing"), "weights"),
     "a name twice": (of_header(b'{"a": 1, "a": 2}'), "twice"),
     "an entry that is a number": (of_header({"a": 1}), "needs dtype"),
     "an entry with more": (of_header({"a": {**entry(), "evil": 1}}, bytes(8)), "needs dtype"),
     "overlapping": (of_header({"a": entry(), "b": entry()}, bytes(8)), "starts at byte 0"),
     "a hole": (of_header({"a": entry(offsets=(4, 12))}, bytes(12)), "starts at byte 4"),
-    "more bytes": (of_header({"a": entry()}, bytes(9)), "take 8 bytes of 9"),
+    "more bytes": (of_header({"a": entry()}, bytes(9)), "end at byte 8 of 9"),
     "negative": (of_header({"a": entry(offsets=(-8, 0))}, bytes(8)), "no lists of sizes"),
     "backwards": (of_header({"a": entry(offsets=(8, 0))}, bytes(8)), "takes -8 bytes"),
     "a product past 64 bits": (
@@ -599,7 +605,7 @@ def test_a_backup_has_a_checksum(model, tmp_path):
         for a, b in zip(jax.tree.leaves(found.params), jax.tree.leaves(model.params), strict=True):
             np.testing.assert_array_equal(a, b)
     save_file(load_file_of(data, tmp_path), path)
-    with pytest.raises(FileError, match="checksum of its weights is missing"):
+    with pytest.raises(FileError, match=r"with a checksum, .*an older fnn .*; remove it to start"):
         read_training(path, model.train_state)
 
 

@@ -8,11 +8,13 @@ import jax
 import keras
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 import fnn
 from fnn import callbacks
 from fnn.layers import Dense, Dropout
 from fnn.optimizers import Adam
+from fnn.saving.tensors import FileError
 from tests.oracle import keras_rules
 
 
@@ -186,6 +188,23 @@ def test_the_same_model_goes_on_where_it_was_interrupted(earlier, tmp_path):
     trained([callbacks.BackupAndRestore(tmp_path)], net)
     assert net.history.epoch == [2, 3, 4]
     assert_equal_states(net, straight)
+
+
+def test_a_backup_without_checksum_is_called_older_not_damaged(tmp_path):
+    """As version 0.1.0 wrote it. It is neither read unverified nor overwritten."""
+    trained([callbacks.BackupAndRestore(tmp_path), Kill(2)])
+    path = tmp_path / "training.safetensors"
+    save_file(load_file(path), path, metadata={"format": "fnn"})
+    older, net = path.read_bytes(), network()
+    before = net.get_weights()
+    with pytest.raises(FileError, match=r"has none: an older fnn .*; remove it to start") as caught:
+        trained([callbacks.BackupAndRestore(tmp_path)], net)
+    assert "damaged" not in str(caught.value)
+    assert path.read_bytes() == older
+    for a, b in zip(net.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+    path.unlink()
+    assert trained([callbacks.BackupAndRestore(tmp_path)], net).history.epoch == [0, 1, 2, 3, 4]
 
 
 def test_the_same_model_goes_on_after_a_part_that_was_finished(tmp_path):

@@ -17,6 +17,7 @@ import pytest
 
 import fnn
 from fnn.layers import BatchNormalization, Concatenate, Dense, Dropout, Embedding
+from fnn.saving import archive
 from fnn.saving.archive import FileError
 from tests.oracle import keras_rules
 
@@ -407,6 +408,20 @@ def test_paths(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     model.save("~/home.fnn")
     assert (tmp_path / "home.fnn").exists()
+
+
+def test_a_file_of_weights_is_opened_once(tmp_path, monkeypatch):
+    """Another file may stand at the path a moment later."""
+    opened, open_file = [], archive._open
+    monkeypatch.setattr(archive, "_open", lambda path: opened.append(path) or open_file(path))
+    model = fnn.Sequential([Dense(1, input_shape=(2,))], seed=0)
+    for save in (model.save, model.save_weights):
+        save(tmp_path / "m")
+        other = fnn.Sequential([Dense(1, input_shape=(2,))], seed=1)
+        other.load_weights(tmp_path / "m")
+        assert opened.pop() == tmp_path / "m"
+        assert not opened
+        np.testing.assert_array_equal(other.get_weights()[0], model.get_weights()[0])
 
 
 def test_loaded_weights_are_private(tmp_path):

@@ -102,6 +102,30 @@ def test_layers_keep_their_weights_when_others_come_and_go():
     assert same(head.get_weights(), model.get_weights())
 
 
+@pytest.mark.parametrize("change", [lambda m: m.add(Dense(2)), lambda m: m.pop()])
+def test_a_model_inside_whose_layers_come_or_go_shares_those_that_stay(change):
+    base = Sequential([Dense(5, input_shape=(6,)), Dense(4)])
+    x = Input((6,))
+    outer = Model(x, Dense(1)(base(x)))
+    weights, outputs = outer.get_weights(), predicted(outer)
+    change(base)
+    assert outer.params.keys() == {"sequential", "dense"}
+    assert same(outer.get_weights(), weights)
+    np.testing.assert_array_equal(predicted(outer), outputs)
+    trained(outer, X[:, :1])
+    assert not same(outer.get_weights(), weights)
+    assert same(outer.get_weights()[:2], base.get_weights())
+    predicted(base)
+    base.layers[0].set_weights([np.ones((6, 5)), np.zeros(5)])
+    assert same([np.ones((6, 5)), np.zeros(5), *outer.get_weights()[2:]], outer.get_weights())
+    kept = outer.get_weights()
+    while base.built:
+        base.pop()
+    assert same(outer.get_weights(), kept)
+    outer.set_weights(weights)
+    np.testing.assert_array_equal(predicted(outer), outputs)
+
+
 def test_one_layer_object_at_two_places_of_a_row_is_refused():
     layer = Dense(6)
     with pytest.raises(

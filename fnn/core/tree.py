@@ -129,6 +129,8 @@ def _misfit(given: Any, wanted: Any) -> str:
         array = given if hasattr(given, "dtype") else np.asarray(given)
     except ValueError:  # of lists of different lengths
         return f"expected an array, received {type(given).__name__}"
+    if isinstance(given, str) or array.dtype == object:  # None, too
+        return f"expected an array, received {given!r:.60}"
     if tuple(array.shape) != tuple(wanted.shape):
         return f"expected {tuple(wanted.shape)}, received {tuple(array.shape)}"
     if _breadth(array.dtype) > _breadth(wanted.dtype):

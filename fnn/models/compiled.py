@@ -84,7 +84,7 @@ class Compiled(Weighted):
         }
         _check_names(compiled)
         self._compiled, self._objective, self._rates = compiled, None, ()
-        self.layer = sharing.refreshed(self.layer, list(self._shares))
+        self.layer = sharing.refreshed(self.layer, list(self._shares), self._train_state)
         if self._train_state is not None:
             self._train_state = self._train_state.replace(optimizer=None)
 
@@ -255,21 +255,21 @@ class Compiled(Weighted):
                 return arrays
 
             stream = StreamData(x, prepare, remainder="pad", steps=steps, goes_on=goes_on)
-            stream.batch_spec()
-            stream.apart = functools.partial(self._mixes, checked[0], stream, goes_on)
+            spec = stream.batch_spec()
+            stream.apart = functools.partial(self._mixes, checked[0], spec, goes_on)
             return stream, checked[0]
         arrays, objective = self._goals(x, y, weight, classes)
         count = checks.rows_of(arrays)
         size = batch_size_for(size, steps, count)
         seed = key_numbers(self._now.key)
         data = ArrayData(arrays, size, shuffle=shuffle, seed=seed, remainder="pad", keep=keep)
-        data.apart = functools.partial(self._mixes, objective, data, goes_on)
+        data.apart = functools.partial(self._mixes, objective, data.batch_spec(), goes_on)
         return data, objective
 
-    def _mixes(self, objective: Objective, data: Any, train: bool) -> bool:
-        """Whether padding a batch would change what is computed of its examples."""
+    def _mixes(self, objective: Objective, spec: Any, train: bool) -> bool:
+        """Whether padding a batch of this spec would change what is computed of its examples."""
         why = why_not_padded if train else why_not_padded_in_evaluation
-        return why(self.layer, objective, self._now, data.batch_spec()) is not None
+        return why(self.layer, objective, self._now, spec) is not None
 
     def _as_result(self, logs: dict[str, float], return_dict: bool) -> Any:
         if return_dict:

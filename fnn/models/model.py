@@ -273,14 +273,14 @@ class Model(Batchwise):
             steps=steps,
         )  # fmt: skip
         like, _ = stream.batch_spec()
-        stream.apart = lambda: not self._pads(like, stream.batch_size)
+        size = stream.batch_size
+        stream.apart = lambda: not self._pads(like, size)
         with interruptible() as interrupt:  # the one of the whole verb
             chunks = stream.chunks(0, 1, steps, interrupt.poll)
         batches: Generator[Any] = (
             (jax.tree.map(lambda a: a[0], arrays), int(rows.sum())) for (arrays, rows), _ in chunks
         )
         told = CallbackList(callbacks, self, {"verbose": verbose, "steps": stream.steps})
-        size = stream.batch_size
         return predict(
             self._run_piece(like, size, self._carry),
             batches,

@@ -55,6 +55,8 @@ class Sequential(Model):
                 "layer.replace() for an equal one with weights of its own, or a graph, where "
                 "one object has one set of weights"
             )
+        if self.built:
+            self._now  # noqa: B018 - takes over what was assigned, of the layers that there were
         self.layer = self.layer.replace(layers=layers)
         self._start = next((i for i in given if isinstance(i, Node)), self._start)
         self._inputs = self._start
@@ -65,4 +67,4 @@ class Sequential(Model):
         if self._inputs is not None and layers:
             self._build()
         else:
-            self._train_state = None
+            self._train_state = self._watched = None

@@ -57,14 +57,24 @@ class Owner:
 
 
 class Share:
-    """A place in a model whose weights are those of another one, its owner."""
+    """A place in a model whose weights are those of another one, its owner.
+
+    If layers of the owner come or go, the weights that both still have stay shared.
+    """
 
     def __init__(self, path: tree.Path, layer: Layer, owner: Any, place: tree.Path) -> None:
         self.path, self.layer, self.owner, self.place = path, layer, owner, place
         self._seen: tuple[Any, Any] = (None, None)
 
+    def fits(self, now: TrainState) -> bool:
+        """Whether the owner still has the weights that are in `now`, and no others."""
+        theirs = _parts(self.owner._now, self.place) if self.owner.built else None
+        return bool(_shapes(theirs) == _shapes(_parts(now, self.path)))
+
     def pull(self, now: TrainState) -> TrainState:
         """`now` with the weights that the owner has."""
+        if not self.owner.built:
+            return now
         found = _parts(self.owner._now, self.place)
         if all(new is old for new, old in zip(found, self._seen, strict=True)):
             return now
@@ -73,10 +83,14 @@ class Share:
 
     def push(self, now: TrainState) -> None:
         """Gives the owner the weights in `now`."""
-        found = _parts(now, self.path)
-        if any(new is not old for new, old in zip(found, self._seen, strict=True)):
-            self._seen = found
-            self.owner._now = _with_parts(self.owner._now, self.place, found)
+        if not self.owner.built:
+            return
+        held = self.owner._now
+        given = _with_parts(held, self.place, _parts(now, self.path))
+        both = ((state.params, state.state) for state in (held, given))
+        if any(new is not old for old, new in zip(*map(jax.tree.leaves, both), strict=True)):
+            self.owner._now = given
+        self._seen = _parts(self.owner._now, self.place)
 
 
 def _parts(now: TrainState, path: tree.Path) -> tuple[Any, Any]:
@@ -85,10 +99,20 @@ def _parts(now: TrainState, path: tree.Path) -> tuple[Any, Any]:
 
 
 def _with_parts(now: TrainState, path: tree.Path, parts: tuple[Any, Any]) -> TrainState:
-    for name, part in zip(("params", "state"), parts, strict=True):
-        if part is not None:
-            now = now.replace(**{name: tree.put(getattr(now, name), path, part)})
+    """`now` with those of these weights that it has at a path, in dicts of its own."""
+    for name, old, part in zip(("params", "state"), _parts(now, path), parts, strict=True):
+        if old is not None:
+            new = _replaced(old, part)
+            now = now.replace(**{name: tree.put(getattr(now, name), path, new)})
     return now
+
+
+def _replaced(old: Any, new: Any) -> Any:
+    """`old` with the leaves of `new` of the same paths and shapes."""
+    if isinstance(old, dict):
+        new = new if isinstance(new, dict) else {}
+        return {name: _replaced(leaf, new.get(name)) for name, leaf in old.items()}
+    return new if hasattr(new, "shape") and new.shape == old.shape else old
 
 
 def shares(model: Any, fresh: TrainState) -> Iterator[Share]:
@@ -140,11 +164,11 @@ def _shapes(parts: Any) -> Any:
     return jax.tree.map(lambda a: (a.shape, a.dtype), parts)
 
 
-def refreshed(layer: Any, found: list[Share]) -> Any:
+def refreshed(layer: Any, found: list[Share], now: TrainState | None) -> Any:
     """`layer` with the models inside as they are now: which of them learn may have changed."""
     swaps = {}
     for share in found:
-        if not share.place and share.owner.layer != share.layer:
+        if not share.place and share.owner.layer != share.layer and now and share.fits(now):
             swaps[id(share.layer)] = share.owner.as_layer()
             share.layer = swaps[id(share.layer)]
     return swapped(layer, swaps) if swaps else layer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -11,7 +12,35 @@ from fnn.core import tree
 from fnn.core.calling import weight_spec
 from fnn.training.state import TrainState
 
-Weights = tuple[Any, Any]  # params and state
+
+class Shown:
+    """Params and state as a user sees them, and the dicts in which they are, by path.
+
+    The dicts are noted when they are shown, so that they stay those of their places: a user may
+    assign a branch from elsewhere, and that one remains the user's.
+    """
+
+    def __init__(self, params: Any, state: Any) -> None:
+        self.weights = params, state
+        self._dicts = dict(_dicts({"params": params, "state": state}))
+
+    def become(self, params: Any, state: Any, order: tuple[Any, Any]) -> None:
+        """Shows these weights, in the same dicts, whose keys get the order of `order`."""
+        now = {"params": params, "state": state}
+        like = {"params": order[0], "state": order[1]}
+        for path, shown in self._dicts.items():
+            here = tree.get(now, path)
+            names = tree.get(like, path)
+            shown.clear()
+            shown.update({name: self._dicts.get((*path, name), here[name]) for name in names})
+
+
+def _dicts(branch: Any, path: tree.Path = ()) -> Iterator[tuple[tree.Path, dict[str, Any]]]:
+    """Every nested dict and its path."""
+    if isinstance(branch, dict):
+        yield path, branch
+        for name, inner in branch.items():
+            yield from _dicts(inner, (*path, name))
 
 
 class Watched:
@@ -25,53 +54,40 @@ class Watched:
         self.params, self.state = now.params, now.state
         self.leaves, treedef = jax.tree.flatten((now.params, now.state))
         self.treedef: Any = treedef
-        self.view: Weights | None = None  # what `model.params` and `model.state` return
-        self.others: list[Weights] = []
+        self._own = Shown(now.params, now.state)
+        self.view: Shown | None = None  # what `model.params` and `model.state` return
+        self._others: list[Shown] = []
 
     def is_of(self, now: TrainState) -> bool:
         """Whether these are the weights in `now`."""
         return now.params is self.params and now.state is self.state
 
-    def assigned(self) -> list[Weights]:
+    def assigned(self) -> list[Shown]:
         """The dicts in which an entry was assigned, added or removed."""
-        shown = filter(None, ((self.params, self.state), self.view, *self.others))
-        return [weights for weights in shown if not self._same(weights)]
+        shown = filter(None, (self._own, self.view, *self._others))
+        return [one for one in shown if not self._same(one)]
 
-    def _same(self, weights: Weights) -> bool:
+    def _same(self, shown: Shown) -> bool:
         try:
-            leaves, treedef = jax.tree.flatten(weights)
+            leaves, treedef = jax.tree.flatten(shown.weights)
         except (TypeError, ValueError):  # keys that JAX cannot sort
             return False
         return bool(self.treedef == treedef) and all(map(operator.is_, leaves, self.leaves))
 
-    def whole(self) -> Weights:
-        """The weights before the assignment, in dicts of their own."""
-        weights: Weights = self.treedef.unflatten(self.leaves)
+    def whole(self) -> tuple[Any, Any]:
+        """Params and state before the assignment, in dicts of their own."""
+        weights: tuple[Any, Any] = self.treedef.unflatten(self.leaves)
         return weights
 
-    def follow(self, before: Watched, assigned: list[Weights], order: Weights) -> None:
+    def follow(self, before: Watched, assigned: list[Shown], order: tuple[Any, Any]) -> None:
         """Goes on with the dicts that a user may still hold, in which an entry was assigned.
 
         They get the arrays that were made of it, and their entries the order of creation.
         """
         self.view = before.view
-        self.others = [weights for weights in assigned if weights is not self.view]
-        for shown in filter(None, (self.view, *self.others)):
-            for part, now, like in zip(shown, (self.params, self.state), order, strict=True):
-                _become(part, now, like)
-
-
-def _become(shown: dict[str, Any], now: dict[str, Any], like: dict[str, Any]) -> None:
-    """Gives `shown` the leaves of `now`, in the order of `like`, in its own dicts."""
-    entries = {}
-    for name in like:
-        entries[name] = now[name]
-        if isinstance(now[name], dict):
-            inner = shown.get(name)
-            entries[name] = inner if isinstance(inner, dict) else {}
-            _become(entries[name], now[name], like[name])
-    shown.clear()
-    shown.update(entries)
+        self._others = [shown for shown in assigned if shown is not self.view]
+        for shown in filter(None, (self.view, *self._others)):
+            shown.become(self.params, self.state, order)
 
 
 def take_assigned(model: Any) -> None:
@@ -86,22 +102,22 @@ def take_assigned(model: Any) -> None:
     assigned = watched.assigned()
     if not assigned:
         return
-    params, state = watched.whole()
-    model._train_state = now.replace(params=params, state=state)
-    model._watched = Watched(model._train_state)
+    old = watched.whole()
+    model._train_state = now.replace(params=old[0], state=old[1])
+    model._watched = None
     try:
         given = [
-            (tree.checked("params", p, params), tree.checked("state", s, state))
-            for p, s in assigned
+            tuple(map(tree.checked, ("params", "state"), shown.weights, old)) for shown in assigned
         ]
     except ValueError as error:
         error.add_note(
-            "as assigned inside model.params, model.state or model.train_state; the model keeps "
-            "the weights that it had"
+            f"as assigned inside model.params, model.state or model.train_state of {model.name!r}; "
+            "the model keeps the weights that it had"
         )
         raise
-    last = lambda old, *new: next((leaf for leaf in new if leaf is not old), old)
-    params, state = jax.tree.map(last, (params, state), *given)
-    model.train_state = model._train_state.replace(params=params, state=state)
+    now = model._now  # models that share layers may have other weights to take over
+    last = lambda now, old, *new: next((leaf for leaf in new if leaf is not old), now)
+    params, state = jax.tree.map(last, (now.params, now.state), old, *given)
+    model._now = now.replace(params=params, state=state)
     order = weight_spec(model.layer, model._trial())
     model._watch().follow(watched, assigned, order)

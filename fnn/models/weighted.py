@@ -22,7 +22,7 @@ from fnn.core.process import check_process
 from fnn.core.seed import next_key
 from fnn.models import sharing, watching
 from fnn.models.structure import Structure
-from fnn.models.watching import Watched
+from fnn.models.watching import Shown, Watched
 from fnn.training import checks, inputs
 from fnn.training.prediction import Predictor, predictor
 from fnn.training.state import TrainState
@@ -42,18 +42,19 @@ class Weighted(Structure):
         self._key = next_key(seed)
         self._inputs = inputs  # nodes, in the structure of the inputs
         self._training = threading.Lock()
+        self._followers: weakref.WeakSet[Weighted] = weakref.WeakSet()  # share its weights
         if inputs is not None:
             self._build()
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy takes over: all but the lock, and what ties this model to others."""
         own = {"_train_state": self._now if self.built else None, "_shares": ()}
-        tied = "_training", "_as_layer", "_wired", "_watched", "_last_predictor", "_accepts"
-        ties = dict.fromkeys(tied)
+        links = "_followers", "_as_layer", "_wired", "_watched"
+        ties = dict.fromkeys((*links, "_training", "_last_predictor", "_accepts"))
         return {**vars(self), **own, **ties}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _training=threading.Lock())
+        vars(self).update(state, _training=threading.Lock(), _followers=weakref.WeakSet())
         if self.built:
             sharing.claim(self)
 
@@ -87,17 +88,25 @@ class Weighted(Structure):
                 "is not known yet; do give input_shape=(...) to its first layer, call "
                 "model.build((None, 10)), or fit or predict first"
             )
-        if self._watched is not None:
-            watching.take_assigned(self)
+        self._take_assigned()
         for share in self._shares:
             self._train_state = share.pull(self._train_state)
         return self._train_state
 
     @_now.setter
     def _now(self, state: TrainState) -> None:
-        self._train_state, self._watched = state, None
+        self._watched = None
+        self._take_assigned()  # what followers have is earlier than `state`, which wins
+        self._train_state = state
         for share in self._shares:
             share.push(state)
+
+    def _take_assigned(self) -> None:
+        """Takes over what was assigned inside the weights of this model and of its followers."""
+        for follower in tuple(self._followers):
+            follower._take_assigned()
+        if self._watched is not None:
+            watching.take_assigned(self)
 
     def _watch(self) -> Watched:
         """The watch over the dicts of the weights, which are about to be shown."""
@@ -111,8 +120,9 @@ class Weighted(Structure):
         """The weights that learn, in dicts nested by layer.
 
         Assign a tree like it to replace them, or an array inside it to replace that one: `params[
-        "dense"]["bias"] = array` is checked and taken over at the next use of the model. After
-        training or another assignment of weights, an earlier tree is a picture of what was.
+        "dense"]["bias"] = array` is checked and taken over at the next use of the model, or of one
+        that shares its layers. After training or another assignment of weights, in any of them, an
+        earlier tree is a picture of what was.
         """
         return self._ordered[0]
 
@@ -137,11 +147,10 @@ class Weighted(Structure):
         watched = self._watch()
         if watched.view is None:
             params, state = weight_spec(self.layer, self._trial())
-            watched.view = (
-                tree.same_order(watched.params, params),
-                tree.same_order(watched.state, state),
+            watched.view = Shown(
+                tree.same_order(watched.params, params), tree.same_order(watched.state, state)
             )
-        return watched.view
+        return watched.view.weights
 
     def build(self, input_shape: Any) -> None:
         """Makes the weights for inputs of this shape, the batch included: `(None, 28, 28, 1)`."""
@@ -162,6 +171,8 @@ class Weighted(Structure):
         now = TrainState(params, state, None, random.fold_in(self._key, salt("train")))
         self._train_state = now if before is None else sharing.keep(self, before, now)
         self._shares = tuple(sharing.shares(self, now))
+        for share in self._shares:
+            share.owner._followers.add(self)
         sharing.claim(self)
 
     def _trial(self, index: int = 0) -> Any:

@@ -76,7 +76,7 @@ def load_weights(model: Any, path: Any) -> None:
     with _open(path) as file:
         start = file.read(16)
         if start[:2] == b"PK":
-            with opened(path) as saved:
+            with _saved_in(file, path) as saved:
                 return assign(model, saved.weights(model.train_state))
         if start[8:9] != b"{":
             _refuse_others(path, start, [])
@@ -141,8 +141,11 @@ class SavedModel:
     def __init__(self, archive: zipfile.ZipFile, path: Any) -> None:
         self.archive, self.path = archive, path
         infos = archive.infolist()
-        if tuple(info.filename for info in infos) != MEMBERS:
-            raise damaged(path, f"expected the members {MEMBERS}, received {len(infos)} others")
+        names = tuple(info.filename for info in infos)
+        if names != MEMBERS:
+            raise damaged(
+                path, f"expected the members {MEMBERS} in this order, received {names!r:.200}"
+            )
         for info in infos:
             if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
                 raise damaged(path, f"expected {info.filename} stored as it is, not compressed")
@@ -188,7 +191,15 @@ class SavedModel:
 @contextlib.contextmanager
 def opened(path: Any) -> Iterator[SavedModel]:
     """A saved model, its configuration verified. Raises FileError for one that is not whole."""
-    with _open(path) as file, refused(path):
+    with _open(path) as file, _saved_in(file, path) as saved:
+        yield saved
+
+
+@contextlib.contextmanager
+def _saved_in(file: _Pieces, path: Any) -> Iterator[SavedModel]:
+    """The saved model in an open file."""
+    with refused(path):
+        file.seek(0)
         start = file.read(16)
         _refuse_others(path, start, [])
         with zipfile.ZipFile(file) as archive:

@@ -100,10 +100,7 @@ class Tensors:
     def __init__(self, file: Any, size: int, path: Any) -> None:
         self.file, self.path = file, path
         try:
-            length = int.from_bytes(_read(file, 8), "little")
-            if length > min(HEADER_LIMIT, size - 8):
-                raise ValueError(f"a header of {length} bytes in {size}")
-            header = parse(_read(file, length))
+            header, length = _header(file, size)
             self.metadata = _metadata(header.pop("__metadata__", {}))
             self.tensors = {name: _tensor(name, entry) for name, entry in header.items()}
             self._check_places(size - 8 - length)
@@ -117,8 +114,10 @@ class Tensors:
             if tensor.start != at:
                 raise ValueError(f"{name} starts at byte {tensor.start} instead of {at}")
             at = tensor.end
-        if at != size:
-            raise ValueError(f"the arrays take {at} bytes of {size}")
+        if at > size:
+            raise ValueError(f"the file ends {at - size} bytes early")
+        if at < size:
+            raise ValueError(f"the arrays end at byte {at} of {size}")
 
     def _in_order(self) -> list[tuple[str, Tensor]]:
         return sorted(self.tensors.items(), key=lambda item: (item[1].start, item[1].end))
@@ -142,16 +141,25 @@ class Tensors:
 
     def _claimed(self, checksum: str) -> str | None:
         claimed = self.metadata.get(CHECKSUM)
-        renamed = self.metadata.get("format") == "fnn" and len(self.metadata) > 1
-        if claimed is None and (checksum == "required" or renamed):
+        if claimed is not None:
+            return claimed
+        # fnn writes nothing but the format and the checksum: another entry is a checksum whose name
+        # is damaged.
+        if self.metadata.get("format") == "fnn" and len(self.metadata) > 1:
             raise damaged(self.path, "the checksum of its weights is missing")
-        if claimed is None and checksum == "noted":
+        if checksum == "required":
+            raise FileError(
+                f"expected a file with a checksum, received {self.path}, which has none: an older "
+                "fnn or another program wrote it, and damage to it would go unnoticed; remove it "
+                "to start anew"
+            )
+        if checksum == "noted":
             logging.getLogger("fnn").warning(
                 "%s has no checksum (another program or an older fnn wrote it): its weights are "
                 "used unverified; save them again to add one",
                 self.path,
             )
-        return claimed
+        return None
 
     def _load(self, tensor: Tensor) -> np.ndarray:
         try:
@@ -173,6 +181,16 @@ def load(path: Any) -> Arrays:
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         return Tensors(file, size, path).load("required")
+
+
+def _header(file: Any, size: int) -> tuple[dict[str, Any], int]:
+    """The header of a file of `size` bytes, and how many of them it takes."""
+    length = int.from_bytes(_read(file, 8), "little")
+    if length > HEADER_LIMIT:
+        raise ValueError("not a safetensors file, which begins with the size of its header")
+    if length > size - 8:
+        raise ValueError(f"the file ends within its header, {length + 8 - size} bytes early")
+    return parse(_read(file, length)), length
 
 
 def _read(file: Any, count: int) -> bytes:
