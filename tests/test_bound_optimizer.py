@@ -202,3 +202,50 @@ def test_callbacks_of_fnn_and_it_see_one_rate():
     net = network(SGD(0.5))
     net.fit(*task(), epochs=3, callbacks=[reduce, watch], verbose=0)
     assert seen == [0.5, 0.25, 0.125]
+
+
+def scaled_in_place(optimizer):
+    optimizer.learning_rate *= 0.5
+    optimizer.learning_rate += 0.25
+    optimizer.learning_rate -= 0.125
+    optimizer.learning_rate /= 4
+    rate = optimizer.learning_rate
+    rate *= 0.5  # a number of its own
+    return float(rate)
+
+
+def test_changes_in_place_set_the_rate():
+    net = network()
+    with keras_rules():
+        other = keras_network()
+    assert scaled_in_place(net.optimizer) == pytest.approx(scaled_in_place(other.optimizer))
+    np.testing.assert_allclose(
+        float(net.optimizer.learning_rate), float(other.optimizer.learning_rate), rtol=1e-6
+    )
+
+
+def test_a_rate_is_set_from_another_models():
+    net, other, unbuilt = network(), network(SGD(0.5)), fnn.Sequential([Dense(1)])
+    unbuilt.compile("sgd", "mse")
+    unbuilt.optimizer.learning_rate = other.optimizer.learning_rate
+    net.optimizer.learning_rate = net.optimizer.learning_rate
+    assert float(net.learning_rate) == np.float32(0.1)
+    net.optimizer.learning_rate.assign(other.optimizer.learning_rate)
+    other.learning_rate = 0.25
+    assert (float(net.learning_rate), float(unbuilt.learning_rate)) == (0.5, 0.5)
+    assert SGD(other.optimizer.learning_rate) == SGD(0.25)
+
+
+def test_a_rate_of_one_pattern_is_set_by_its_name():
+    net = network(ByPath({"*/kernel": SGD(0.5), "**": SGD(0.5)}))
+    net.optimizer.learning_rate["**"] = 0.25
+    net.learning_rate["**"] *= 0.5
+    net.optimizer.learning_rate.update({"*/kernel": 0.75})
+    expected = {"*/kernel": 0.75, "**": 0.125}
+    assert net.learning_rate == expected
+    net.optimizer.learning_rate |= {"**": 1.0}
+    assert net.optimizer.learning_rate == {**expected, "**": 1.0}
+    assert type(copy.deepcopy(net.learning_rate)) is dict
+    with pytest.raises(ValueError, match="by the patterns"):
+        net.optimizer.learning_rate["bias"] = 0.5
+    assert net.fit(*task(), verbose=0).learning_rate == [{"*/kernel": 0.75, "**": 1.0}]

@@ -19,7 +19,7 @@ from fnn.core.masking import strip_masks
 from fnn.models import sharing
 from fnn.models.weighted import Weighted
 from fnn.optimizers import current_learning_rate, with_learning_rate
-from fnn.optimizers.bound import BoundOptimizer
+from fnn.optimizers.bound import BoundOptimizer, LiveRates, plain
 from fnn.training import checks, endings, inputs
 from fnn.training.checks import check_guard
 from fnn.training.class_weights import class_weights
@@ -104,10 +104,15 @@ class Compiled(Weighted):
     @property
     def learning_rate(self) -> Any:
         """The learning rate of the next step; None where the optimizer does not tell."""
-        return current_learning_rate(self._rule, self._slots())
+        now = current_learning_rate(self._rule, self._slots())
+        return LiveRates(now, self._set_learning_rate) if isinstance(now, dict) else now
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
+        self._set_learning_rate(value)
+
+    def _set_learning_rate(self, value: Any) -> None:
+        value = plain(value)
         changed = with_learning_rate(self._slots(), value)
         if self.built:
             self.train_state = self.train_state.replace(optimizer=changed)

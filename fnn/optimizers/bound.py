@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, MutableMapping
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -37,6 +37,10 @@ class LiveNumber(NDArrayOperatorsMixin):
         """The number now, as a NumPy scalar."""
         return np.asarray(self._read())[()]
 
+    def as_value(self) -> Any:
+        """The number now, as a plain one."""
+        return self.numpy().item()
+
     value = property(numpy, doc="The number now, as a NumPy scalar.")
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -46,6 +50,8 @@ class LiveNumber(NDArrayOperatorsMixin):
         return jax.numpy.asarray(self._read())
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **named: Any) -> Any:
+        if any(isinstance(target, LiveNumber) for target in named.get("out", ())):
+            del named["out"]  # `rate *= 0.5` makes a plain number, which the assignment then sets
         plain = [i.numpy() if isinstance(i, LiveNumber) else i for i in inputs]
         return getattr(ufunc, method)(*plain, **named)
 
@@ -59,10 +65,59 @@ class LiveNumber(NDArrayOperatorsMixin):
         return bool(self.numpy())
 
     def __format__(self, spec: str) -> str:
-        return format(self.numpy().item(), spec)
+        return format(self.as_value(), spec)
 
     def __repr__(self) -> str:
-        return repr(self.numpy().item())
+        return repr(self.as_value())
+
+    def __reduce__(self) -> Any:
+        return type(self.as_value()), (self.as_value(),)  # a copy is the number alone
+
+
+class LiveRates(dict[str, Any]):
+    """The learning rates of `ByPath` by pattern, as they were when read; assigning one sets it.
+
+    >>> held = {"**": 0.5}
+    >>> rates = LiveRates(held, held.update)
+    >>> rates["**"] *= 0.5
+    >>> held, rates
+    ({'**': 0.25}, {'**': 0.25})
+    """
+
+    def __init__(self, rates: dict[str, Any], write: Callable[[dict[str, Any]], Any]) -> None:
+        super().__init__(rates)
+        self._write = write
+
+    def __setitem__(self, name: str, value: Number) -> None:
+        self._write({name: value})
+        super().__setitem__(name, value)
+
+    update = MutableMapping.update  # which assigns each; that of dict would not
+
+    def __ior__(self, other: Any) -> Self:  # type: ignore[override,misc]
+        self.update(other)
+        return self
+
+    def __reduce__(self) -> Any:
+        return dict, (dict(self),)  # a copy is the numbers alone
+
+
+def _flat(rates: LiveRates) -> Any:
+    return [(jax.tree_util.DictKey(name), rate) for name, rate in rates.items()], tuple(rates)
+
+
+def _dict(names: Any, rates: Any) -> Any:
+    return dict(zip(names, rates, strict=True))
+
+
+jax.tree_util.register_pytree_with_keys(LiveRates, _flat, _dict)  # to JAX it is a dict too
+
+
+def plain(value: Any) -> Any:
+    """A live number as the number of now, in dicts too; anything else as it is."""
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
+    return value.as_value() if isinstance(value, LiveNumber) else value
 
 
 class BoundOptimizer:
