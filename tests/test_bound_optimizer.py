@@ -249,3 +249,65 @@ def test_a_rate_of_one_pattern_is_set_by_its_name():
     with pytest.raises(ValueError, match="by the patterns"):
         net.optimizer.learning_rate["bias"] = 0.5
     assert net.fit(*task(), verbose=0).learning_rate == [{"*/kernel": 0.75, "**": 1.0}]
+
+
+def recompiled(optimizer_of, net):
+    """Rates and steps of a model whose optimizer is compiled again, then another one."""
+    net.optimizer.learning_rate = 0.5
+    net.fit(*task(), batch_size=32, verbose=0)
+    seen = [float(net.optimizer.get_config()["learning_rate"]), int(net.optimizer.iterations)]
+    net.compile(optimizer_of(net), "mse")
+    seen.append(float(net.optimizer.learning_rate))
+    net.compile("sgd", "mse")
+    seen += [float(net.optimizer.learning_rate), int(net.optimizer.iterations)]
+    net.fit(*task(), batch_size=32, verbose=0)
+    return [*seen, int(net.optimizer.iterations)]
+
+
+def test_a_rate_that_was_set_is_compiled_again():
+    with keras_rules():
+        expected = recompiled(lambda net: net.optimizer, keras_network())
+    assert expected == pytest.approx([0.5, 2, 0.5, 0.01, 0, 2])
+    for optimizer_of in (
+        lambda net: net.optimizer,
+        lambda net: net.optimizer.replace(momentum=0.9),
+        lambda net: copy.deepcopy(net.optimizer),
+        lambda net: LossScaleOptimizer(net.optimizer),
+    ):
+        np.testing.assert_allclose(recompiled(optimizer_of, network()), expected, rtol=1e-6)
+
+
+def test_a_rate_that_was_set_before_there_are_weights_is_compiled_again():
+    net = fnn.Sequential([Dense(1)], seed=0)
+    net.compile("sgd", "mse")
+    bound = net.optimizer
+    net.learning_rate = 0.5
+    assert net.optimizer == bound == SGD()
+    net.compile(net.optimizer, "mae")
+    net.compile(bound, "mse")
+    assert float(net.learning_rate) == 0.5
+    net.compile("adam", "mse")
+    net.compile(bound, "mse")  # by now one of the past
+    assert float(net.learning_rate) == np.float32(0.01)
+
+
+SCHEDULE = fnn.schedules.ExponentialDecay(0.5, 1, 0.5)
+
+
+def test_rates_by_path_and_schedules_are_compiled_again():
+    net = network(LossScaleOptimizer(ByPath({"*/kernel": SGD(0.1), "**": SGD(SCHEDULE)})))
+    net.learning_rate["*/kernel"] = 0.25
+    net.fit(*task(), verbose=0)
+    expected = ByPath({"*/kernel": SGD(0.25), "**": SGD(SCHEDULE)})  # the schedule goes on
+    net.compile(net.optimizer, "mse")
+    assert net.optimizer == LossScaleOptimizer(expected)
+    net.learning_rate["**"] = 1.0
+    assert net.optimizer.replace(initial_scale=2.0) == LossScaleOptimizer(
+        expected.replace(rules={"*/kernel": SGD(0.25), "**": SGD(1.0)}), 2.0
+    )
+
+
+def test_steps_of_optax_are_those_of_the_model():
+    net = network(optax.sgd(0.1))
+    net.fit(*task(), verbose=0)
+    assert int(net.optimizer.iterations) == 2

@@ -20,6 +20,7 @@ from fnn.models import sharing
 from fnn.models.weighted import Weighted
 from fnn.optimizers import current_learning_rate, with_learning_rate
 from fnn.optimizers.bound import BoundOptimizer, LiveRates, plain
+from fnn.optimizers.optimizer import with_rate_of, without_rate
 from fnn.training import checks, endings, inputs
 from fnn.training.checks import check_guard
 from fnn.training.class_weights import class_weights
@@ -70,7 +71,8 @@ class Compiled(Weighted):
         leaves the step out, "ignore" goes on. `checks=False` lets NaN in the data pass. How steps
         are compiled is the engine's choice: `run_eagerly`, `steps_per_execution`, `jit_compile` and
         `auto_scale_loss` are taken for Keras's sake and change nothing.
-        Compiling starts the optimizer afresh. Raises ValueError for unknown names.
+        Compiling starts the optimizer afresh; `model.optimizer` keeps the learning rate that was
+        set. Raises ValueError for unknown names.
         """
         check_guard(guard)
         compiled = {
@@ -118,6 +120,21 @@ class Compiled(Weighted):
             self.train_state = self.train_state.replace(optimizer=changed)
         else:
             self._rates += (value,)
+
+    def _with_rate(self, rule: Any) -> Any:
+        """An optimizer that this model was compiled with, with the learning rate that was set."""
+        if without_rate(rule) != without_rate(self._rule):  # compiled with another one since
+            return rule
+        state = self._now.optimizer if self.built else None
+        if state is None:
+            state = functools.reduce(with_learning_rate, self._rates, rule.init({}))
+        return with_rate_of(rule, state)
+
+    def _iterations(self) -> Any:
+        """How many steps the optimizer has made; of optax's, the model."""
+        slots = self._slots()
+        counts = isinstance(slots, dict) and "step" in slots
+        return slots["step"] if counts else self.train_state.step
 
     def _slots(self) -> Any:
         """The state of the optimizer; while there are no weights, one for none."""

@@ -125,7 +125,8 @@ class BoundOptimizer:
 
     It stands wherever the value does (a `compile`, `optax.chain`), is equal to it and an instance
     of its class. `learning_rate` is that of the next step and can be set, without compiling anew;
-    `iterations` is the number of steps. Everything else is the value's and stays as it is.
+    `compile(model.optimizer)`, `replace`, `get_config` and copies keep it. `iterations` is the
+    number of steps. Everything else is the value's and stays as it is.
 
     >>> model = fnn.Sequential([fnn.layers.Dense(1, input_shape=(2,))])
     >>> model.compile(fnn.optimizers.SGD(0.5), "mse")
@@ -141,8 +142,8 @@ class BoundOptimizer:
         object.__setattr__(self, "_model", model)
 
     def as_value(self) -> Any:
-        """The value alone, which no model holds."""
-        return self._optimizer
+        """The value alone, which no model holds, with the learning rate of now if one was set."""
+        return self._model._with_rate(self._optimizer)
 
     @property
     def learning_rate(self) -> Any:
@@ -159,7 +160,7 @@ class BoundOptimizer:
 
     @property
     def iterations(self) -> LiveNumber:
-        """How many steps the model has made."""
+        """How many steps were made since `compile`; of optax's optimizers since the first."""
         model = self._model
 
         def refuse(value: Any) -> None:
@@ -168,7 +169,7 @@ class BoundOptimizer:
                 "from another state"
             )
 
-        return LiveNumber(lambda: model.train_state.step, refuse)
+        return LiveNumber(model._iterations, refuse)
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
@@ -180,7 +181,8 @@ class BoundOptimizer:
                 "this optimizer does not tell its learning rate; compile with one of "
                 "fnn.optimizers, or with optax.inject_hyperparams(optax.sgd)(0.1)"
             )
-        return getattr(self._optimizer, name)
+        tells_rate = name in ("replace", "get_config")
+        return getattr(self.as_value() if tells_rate else self._optimizer, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name != "learning_rate":
@@ -193,7 +195,8 @@ class BoundOptimizer:
         self._model.learning_rate = value
 
     def __eq__(self, other: object) -> bool:
-        return bool(self._optimizer == unbound(other))
+        compiled = other._optimizer if type(other) is BoundOptimizer else other
+        return bool(self._optimizer == compiled)
 
     def __hash__(self) -> int:
         return hash(self._optimizer)
@@ -205,7 +208,7 @@ class BoundOptimizer:
         return repr(self._optimizer)
 
     def __reduce__(self) -> Any:
-        return unbound, (self._optimizer,)  # a copy is the value alone
+        return unbound, (self.as_value(),)  # a copy is the value alone
 
 
 def unbound(optimizer: Any) -> Any:
