@@ -171,7 +171,7 @@ def test_a_direction_that_is_not_known_is_an_error_before_the_first_step():
         callbacks.EarlyStopping("progress"),
         callbacks.ModelCheckpoint("a", "progress", save_best_only=True),
     ):
-        with pytest.raises(ValueError, match="whether more is better"):
+        with pytest.raises(ValueError, match=f"{type(given).__name__}: .* whether more is better"):
             fitted([given, Steps()], net)
 
 
@@ -356,6 +356,26 @@ def test_a_fitted_model_and_its_history_can_be_copied(way):
     fitted([], other)
     fitted([], net)
     np.testing.assert_array_equal(other.get_weights()[0], net.get_weights()[0])
+
+
+def test_rates_in_the_logs_are_numbers_of_their_epoch():
+    class Rates(callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["lr"] = self.model.optimizer.learning_rate
+            logs["scalar"] = np.float32(0.5)
+
+    record = callbacks.History()
+    halve = callbacks.LearningRateScheduler(lambda epoch, rate: 0.5 ** (epoch + 1))
+    net = fitted([halve, Rates(), record])
+    for found in (net.history, record, pickle.loads(pickle.dumps(net)).history):
+        assert found.history["lr"] == [0.5, 0.25, 0.125]
+        assert list(map(type, found.history["lr"] + found.history["scalar"])) == 6 * [float]
+
+
+def test_a_rate_that_is_kept_can_be_copied():
+    rate = network(SGD(0.5)).optimizer.learning_rate
+    assert [way(rate) for way in COPIES.values()] == [0.5, 0.5, 0.5]
+    assert {type(way(rate)) for way in COPIES.values()} == {float}
 
 
 def test_a_model_can_be_copied_during_its_training():

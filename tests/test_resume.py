@@ -327,3 +327,27 @@ def test_a_callback_that_looks_at_batches_changes_no_bit():
     assert_equal_states(watched, alone)
     assert int(looks.kept.step) == 16
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(looks.kept.params))
+
+
+@pytest.mark.parametrize("initial_epoch", [0, 1, 4])
+def test_the_backup_says_with_which_epoch_to_go_on(initial_epoch, tmp_path):
+    """Keras's epochs, whatever initial_epoch says."""
+
+    def epochs(library, net, folder):
+        backup = library.callbacks.BackupAndRestore(folder)
+        arguments = {"epochs": 6, "verbose": 0}
+        kill = type("Kill", (library.callbacks.Callback,), {"on_epoch_begin": killed})()
+        with contextlib.suppress(KeyboardInterrupt):
+            net.fit(*task(), callbacks=[backup, kill], **arguments)
+        again = net.fit(*task(), callbacks=[backup], initial_epoch=initial_epoch, **arguments)
+        return again.epoch
+
+    def killed(self, epoch, logs=None):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with keras_rules():
+        other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        other.compile("sgd", "mse")
+        expected = epochs(keras, other, str(tmp_path / "keras"))
+    assert epochs(fnn, network(), tmp_path / "fnn") == expected == [2, 3, 4, 5]

@@ -127,7 +127,7 @@ class Compiled(Weighted):
             return rule
         state = self._now.optimizer if self.built else None
         if state is None:
-            state = functools.reduce(with_learning_rate, self._rates, rule.init({}))
+            state = functools.reduce(with_learning_rate, self._rates, self._rule.init({}))
         return with_rate_of(rule, state)
 
     def _iterations(self) -> Any:

@@ -56,7 +56,7 @@ class Resume:
             return first
         saved = now.callbacks.get(FIT, {})
         if saved:
-            first = max(first, int(saved["epoch"]))
+            first = int(saved["epoch"])
             self._follow_key(now.key)
             self._compare(saved)
         else:
