@@ -361,8 +361,12 @@ def test_csv_rows_are_whole_after_a_crash(tmp_path):
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["0", "1", "0"]
     assert float(rows[2]["loss"]) == history["loss"][0]
-    with pytest.raises(ValueError, match=r"CSVLogger: expected a file with the columns"):
+    before = path.read_text()
+    with pytest.warns(UserWarning, match=r"no columns for \['other'\], which are left out"):
         fitted([Logs("other", [1.0]), callbacks.CSVLogger(path, append=True)], epochs=1)
+    after = path.read_text()
+    assert after.startswith(before)
+    assert after.count("\n") == before.count("\n") + 1
 
 
 def test_json_lines_are_appended(tmp_path):

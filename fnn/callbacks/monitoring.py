@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import jax
@@ -146,6 +147,9 @@ class ReduceLROnPlateau(Callback):
     def _reset(self) -> None:
         self.wait, self.cooldown_counter = 0, 0
         self.best: float | None = None
+
+    def added_logs(self) -> Iterable[str]:
+        return learning_rates(self)
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         check_rate_can_be_set(self)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,9 @@ class LearningRateScheduler(Callback):
         super().__init__()
         self.schedule, self.verbose = schedule, verbose
         self._takes_rate = _takes_two(schedule)
+
+    def added_logs(self) -> Iterable[str]:
+        return learning_rates(self)
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         for name, rate in learning_rates(self).items():

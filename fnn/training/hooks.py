@@ -26,7 +26,8 @@ class Callback:
     say) or nested dicts of arrays, which go into `TrainState.callbacks` after each epoch and come
     back from there where a training goes on; `on_epoch_recorded(epoch)`, called when they are in;
     `resumes = True`, to be warned where a resumed training is set up differently; `unused`, names
-    of hooks for which this object has no use; `on_not_finite(message)`, asked before fit raises
+    of hooks for which this object has no use; `added_logs()`, the names that it puts into the
+    logs of an epoch; `on_not_finite(message)`, asked before fit raises
     over a loss that is not finite, True to end the training in its place; `step_statistics = True`,
     for a step that measures the norms of gradients, updates and weights, given to
     `on_step_statistics(epoch, norms)` after each epoch.
@@ -110,6 +111,13 @@ class CallbackList:
                 )
             callback.set_model(model)
             callback.set_params(params)
+
+    def set_logs(self, params: dict[str, Any], names: frozenset[str] | None) -> None:
+        """Tells each callback the names of the logs that reach it; None if that is not known."""
+        for callback in self.callbacks:
+            callback.set_params({**params, "logs": names})
+            if names is not None and hasattr(callback, "added_logs"):
+                names |= frozenset(callback.added_logs())
 
     def call(self, hook: str, *arguments: Any) -> None:
         """Calls one hook of every callback."""
