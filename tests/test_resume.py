@@ -360,7 +360,9 @@ def test_a_config_replaces_no_method_of_an_open_class():
     config = to_config(Halves(3.0))
     assert from_config(config) == Halves(3.0)
     for name in ("call", "__call__", "_key", "default_name"):
-        with pytest.raises(ValueError, match=f"expected attributes of Halves, received '{name}'"):
+        with pytest.raises(
+            ValueError, match=f"expected attributes of Halves that hold data, received '{name}'"
+        ):
             from_config({**config, name: 1.0})
 
 

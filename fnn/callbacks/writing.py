@@ -8,7 +8,6 @@ import io
 import json
 import math
 import os
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +18,7 @@ from fnn.callbacks.possible import check_writable
 from fnn.callbacks.rates import learning_rates
 from fnn.core import tree
 from fnn.core.optional import optional
+from fnn.core.warning import warn
 from fnn.training.hooks import Callback, Logs
 
 
@@ -87,10 +87,9 @@ class CSVLogger(Callback):
             append_line(self.path, self._row(["epoch", *keys]))
             return keys
         if missing := _without_column(keys, columns):  # which another callback has added
-            warnings.warn(
+            warn(
                 f"CSVLogger: {self.path} has no columns for {missing}, which are left out; pass "
-                "another filename to keep them",
-                stacklevel=2,
+                "another filename to keep them"
             )
         return columns[1:]
 

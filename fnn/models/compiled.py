@@ -68,9 +68,10 @@ class Compiled(Weighted):
         """Says how to train: by names, values or functions, for one output or each.
 
         `guard`: at a loss or gradient that is not finite "raise" stops before that step, "skip"
-        leaves the step out, "ignore" goes on. `checks=False` lets NaN in the data pass. How steps
-        are compiled is the engine's choice: `run_eagerly`, `steps_per_execution`, `jit_compile` and
-        `auto_scale_loss` are taken for Keras's sake and change nothing.
+        leaves the step out, "ignore" goes on. `checks=False` lets NaN in the data pass, and targets
+        that are no probabilities (a one-hot times an advantage). How steps are compiled is the
+        engine's choice: `run_eagerly`, `steps_per_execution`, `jit_compile` and `auto_scale_loss`
+        are taken for Keras's sake and change nothing.
         Compiling starts the optimizer afresh; `model.optimizer` keeps the learning rate that was
         set. Raises ValueError for unknown names.
         """
@@ -242,7 +243,8 @@ class Compiled(Weighted):
         """Raises for ids and labels out of range."""
         checks.input_values(self.layer, arrays["x"])
         if arrays["y"]:
-            check_values(objective, arrays["y"], self._output_specs(arrays["x"]))
+            usual = self._require_compiled("fit and evaluate")["checks"]
+            check_values(objective, arrays["y"], self._output_specs(arrays["x"]), usual)
 
     def _data(
         self,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 import zlib
 from typing import Any
 
 import jax
 import numpy as np
 
+from fnn.core.warning import warn
 from fnn.training.data import key_numbers
 from fnn.training.state import TrainState, dressed
 
@@ -103,11 +103,10 @@ class Resume:
                     f"learning_rate differs: {_text(held)} holds, not {_text(now['rate'])}"
                 )
         if lines:
-            warnings.warn(
+            warn(
                 "this training resumes one that was set up differently, so it will not end with "
                 "the same weights:\n  " + "\n  ".join(lines) + "\npass the same arguments and data "
-                "as before, or remove the backup to start anew",
-                stacklevel=6,
+                "as before, or remove the backup to start anew"
             )
 
 
