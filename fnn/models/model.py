@@ -156,8 +156,8 @@ class Model(Batchwise):
     def _recipe(self, objective: Any) -> dict[str, str]:
         """What the weights after a training depend on, beside its data: no metrics."""
         losses = [(goal.name, goal.loss, goal.weight) for goal in objective.goals]
-        goals = (without_rate(self._rule), losses, self._require_compiled("fit")["guard"])
-        return {"goals": repr(goals), "network": repr(self.layer)}
+        goals = repr((without_rate(self._rule), losses))
+        return {"goals": goals, "network": repr(self.layer)}
 
     def _split(self, x: Any, y: Any, weight: Any, share: float) -> tuple[Any, Any, Any, Any]:
         if inputs.is_stream(x):
