@@ -349,6 +349,28 @@ def test_targets_that_sum_to_more_than_1_are_warned_of(loss):
         model.evaluate(x(), right, verbose=0)
 
 
+def test_targets_that_are_weighted_on_purpose():
+    """Policy gradients: one-hot actions times advantages, also negative. A mean by NumPy."""
+    advantages = np.linspace(-1, 2, 64, dtype="float32")[:, None]
+    model = three_classes("categorical_crossentropy")
+    model.compile("sgd", "categorical_crossentropy", checks=False)
+    y_pred = model.predict(x(), verbose=0)
+    expected = -(ONE_HOT * advantages * np.log(y_pred)).sum(1).mean()
+    found = model.evaluate(x(), ONE_HOT * advantages, verbose=0)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    model.fit(x(), ONE_HOT * advantages, verbose=0)
+    model.compile("sgd", "sparse_categorical_crossentropy", checks=False)
+    with pytest.raises(ValueError, match="labels"):
+        model.fit(x(), np.full(64, 3), verbose=0)
+
+
+def test_a_warning_of_targets_is_at_the_line_of_fit():
+    model = three_classes("categorical_crossentropy")
+    with pytest.warns(UserWarning, match=r"compile\(checks=False\) where they are") as found:
+        model.fit(x(), 2 * ONE_HOT, verbose=0)
+    assert found[0].filename == __file__
+
+
 def test_functions_of_a_users_may_be_given_infinite_targets():
     model = one_unit(lambda t, p: np.e ** -abs(t - p))
     assert model.evaluate(x(), np.full(64, np.inf), verbose=0) == 0

@@ -202,3 +202,112 @@ def test_callbacks_of_fnn_and_it_see_one_rate():
     net = network(SGD(0.5))
     net.fit(*task(), epochs=3, callbacks=[reduce, watch], verbose=0)
     assert seen == [0.5, 0.25, 0.125]
+
+
+def scaled_in_place(optimizer):
+    optimizer.learning_rate *= 0.5
+    optimizer.learning_rate += 0.25
+    optimizer.learning_rate -= 0.125
+    optimizer.learning_rate /= 4
+    rate = optimizer.learning_rate
+    rate *= 0.5  # a number of its own
+    return float(rate)
+
+
+def test_changes_in_place_set_the_rate():
+    net = network()
+    with keras_rules():
+        other = keras_network()
+    assert scaled_in_place(net.optimizer) == pytest.approx(scaled_in_place(other.optimizer))
+    np.testing.assert_allclose(
+        float(net.optimizer.learning_rate), float(other.optimizer.learning_rate), rtol=1e-6
+    )
+
+
+def test_a_rate_is_set_from_another_models():
+    net, other, unbuilt = network(), network(SGD(0.5)), fnn.Sequential([Dense(1)])
+    unbuilt.compile("sgd", "mse")
+    unbuilt.optimizer.learning_rate = other.optimizer.learning_rate
+    net.optimizer.learning_rate = net.optimizer.learning_rate
+    assert float(net.learning_rate) == np.float32(0.1)
+    net.optimizer.learning_rate.assign(other.optimizer.learning_rate)
+    other.learning_rate = 0.25
+    assert (float(net.learning_rate), float(unbuilt.learning_rate)) == (0.5, 0.5)
+    assert SGD(other.optimizer.learning_rate) == SGD(0.25)
+
+
+def test_a_rate_of_one_pattern_is_set_by_its_name():
+    net = network(ByPath({"*/kernel": SGD(0.5), "**": SGD(0.5)}))
+    net.optimizer.learning_rate["**"] = 0.25
+    net.learning_rate["**"] *= 0.5
+    net.optimizer.learning_rate.update({"*/kernel": 0.75})
+    expected = {"*/kernel": 0.75, "**": 0.125}
+    assert net.learning_rate == expected
+    net.optimizer.learning_rate |= {"**": 1.0}
+    assert net.optimizer.learning_rate == {**expected, "**": 1.0}
+    assert type(copy.deepcopy(net.learning_rate)) is dict
+    with pytest.raises(ValueError, match="by the patterns"):
+        net.optimizer.learning_rate["bias"] = 0.5
+    assert net.fit(*task(), verbose=0).learning_rate == [{"*/kernel": 0.75, "**": 1.0}]
+
+
+def recompiled(optimizer_of, net):
+    """Rates and steps of a model whose optimizer is compiled again, then another one."""
+    net.optimizer.learning_rate = 0.5
+    net.fit(*task(), batch_size=32, verbose=0)
+    seen = [float(net.optimizer.get_config()["learning_rate"]), int(net.optimizer.iterations)]
+    net.compile(optimizer_of(net), "mse")
+    seen.append(float(net.optimizer.learning_rate))
+    net.compile("sgd", "mse")
+    seen += [float(net.optimizer.learning_rate), int(net.optimizer.iterations)]
+    net.fit(*task(), batch_size=32, verbose=0)
+    return [*seen, int(net.optimizer.iterations)]
+
+
+def test_a_rate_that_was_set_is_compiled_again():
+    with keras_rules():
+        expected = recompiled(lambda net: net.optimizer, keras_network())
+    assert expected == pytest.approx([0.5, 2, 0.5, 0.01, 0, 2])
+    for optimizer_of in (
+        lambda net: net.optimizer,
+        lambda net: net.optimizer.replace(momentum=0.9),
+        lambda net: copy.deepcopy(net.optimizer),
+        lambda net: LossScaleOptimizer(net.optimizer),
+    ):
+        np.testing.assert_allclose(recompiled(optimizer_of, network()), expected, rtol=1e-6)
+
+
+def test_a_rate_that_was_set_before_there_are_weights_is_compiled_again():
+    net = fnn.Sequential([Dense(1)], seed=0)
+    net.compile("sgd", "mse")
+    bound = net.optimizer
+    net.learning_rate = 0.5
+    assert net.optimizer == bound == SGD()
+    net.compile(net.optimizer, "mae")
+    net.compile(bound, "mse")
+    assert float(net.learning_rate) == 0.5
+    net.compile("adam", "mse")
+    net.compile(bound, "mse")  # by now one of the past
+    assert float(net.learning_rate) == np.float32(0.01)
+
+
+SCHEDULE = fnn.schedules.ExponentialDecay(0.5, 1, 0.5)
+
+
+def test_rates_by_path_and_schedules_are_compiled_again():
+    net = network(LossScaleOptimizer(ByPath({"*/kernel": SGD(0.1), "**": SGD(SCHEDULE)})))
+    net.learning_rate["*/kernel"] = 0.25
+    net.fit(*task(), verbose=0)
+    expected = ByPath({"*/kernel": SGD(0.25), "**": SGD(SCHEDULE)})  # the schedule goes on
+    net.compile(net.optimizer, "mse")
+    assert net.optimizer == LossScaleOptimizer(expected)
+    net.learning_rate["**"] = 1.0
+    assert net.optimizer.replace(initial_scale=2.0) == LossScaleOptimizer(
+        expected.replace(rules={"*/kernel": SGD(0.25), "**": SGD(1.0)}), 2.0
+    )
+
+
+def test_steps_of_optax_are_those_of_the_model():
+    net = network(optax.sgd(0.1))
+    net.fit(*task(), verbose=0)
+    assert int(net.optimizer.iterations) == 2

@@ -143,6 +143,24 @@ NEVER = {
         r"ModelCheckpoint: monitor 'accuracy' is not among the logs of this training, \['loss'\]",
     ),
     "a name in the path": (checkpoint("{accuracy}.fnn"), "in filepath 'accuracy' is not among"),
+    "a rate that nobody logs": (
+        checkpoint("{learning_rate:.3f}.fnn"),
+        "'learning_rate' is not among .*; put LearningRateScheduler or ReduceLROnPlateau before",
+    ),
+    "a rate that is logged later": (
+        lambda: [
+            callbacks.ModelCheckpoint("{learning_rate}.fnn"),
+            callbacks.LearningRateScheduler(lambda epoch: 0.5),
+        ],
+        "'learning_rate' is not among",
+    ),
+    "a rate of another pattern": (
+        lambda: [
+            callbacks.LearningRateScheduler(lambda epoch: 0.5),
+            callbacks.ModelCheckpoint("{learning_rate_x}.fnn"),
+        ],
+        r"'learning_rate_x' is not among .* \['learning_rate', 'loss'\]",
+    ),
     "stopping": (lambda: [callbacks.EarlyStopping()], "EarlyStopping: monitor 'val_loss' is not"),
     "plateau": (lambda: [callbacks.ReduceLROnPlateau()], "ReduceLROnPlateau: monitor 'val_loss'"),
 }  # fmt: skip
@@ -171,7 +189,7 @@ def test_a_direction_that_is_not_known_is_an_error_before_the_first_step():
         callbacks.EarlyStopping("progress"),
         callbacks.ModelCheckpoint("a", "progress", save_best_only=True),
     ):
-        with pytest.raises(ValueError, match="whether more is better"):
+        with pytest.raises(ValueError, match=f"{type(given).__name__}: .* whether more is better"):
             fitted([given, Steps()], net)
 
 
@@ -237,6 +255,33 @@ def test_a_place_that_cannot_be_written_is_an_error_before_the_first_step(
     with pytest.raises(PermissionError, match=r"takes no files .Permission denied.; pass another"):
         fitted([WRITERS[kind](tmp_path / "locked"), Steps()])
     assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("kind", ["CSVLogger", "JSONLogger", "ModelCheckpoint", "TensorBoard"])
+def test_folders_that_are_missing_are_made(kind, tmp_path):
+    fitted([WRITERS[kind](tmp_path / "missing" / "folder")], epochs=1)
+    assert os.listdir(tmp_path / "missing" / "folder")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_file_of_other_columns_is_an_error_before_the_first_step(order, tmp_path):
+    """Also where the new column is that of a callback; what comes after adds no column."""
+    path = tmp_path / "log.csv"
+    fitted([callbacks.CSVLogger(path)])
+    before = path.read_text()
+    with pytest.raises(
+        ValueError, match=r"log.csv has the columns \['epoch', 'loss', .* \['mae'\]"
+    ):
+        fitted([callbacks.CSVLogger(path, append=True), Steps()], network(metrics=["mae"]))
+    assert path.read_text() == before
+    given = [callbacks.LearningRateScheduler(lambda epoch: 0.5)]
+    given += [callbacks.CSVLogger(path, append=True)]
+    if order == 1:
+        with pytest.raises(ValueError, match=r"have \['learning_rate'\] too"):
+            fitted([*given, Steps()])
+    else:
+        fitted(given[::-1], epochs=1)
+        assert path.read_text().startswith(before)
 
 
 def test_the_path_of_a_folder_is_an_error_before_the_first_step(tmp_path):
@@ -356,6 +401,26 @@ def test_a_fitted_model_and_its_history_can_be_copied(way):
     fitted([], other)
     fitted([], net)
     np.testing.assert_array_equal(other.get_weights()[0], net.get_weights()[0])
+
+
+def test_rates_in_the_logs_are_numbers_of_their_epoch():
+    class Rates(callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["lr"] = self.model.optimizer.learning_rate
+            logs["scalar"] = np.float32(0.5)
+
+    record = callbacks.History()
+    halve = callbacks.LearningRateScheduler(lambda epoch, rate: 0.5 ** (epoch + 1))
+    net = fitted([halve, Rates(), record])
+    for found in (net.history, record, pickle.loads(pickle.dumps(net)).history):
+        assert found.history["lr"] == [0.5, 0.25, 0.125]
+        assert list(map(type, found.history["lr"] + found.history["scalar"])) == 6 * [float]
+
+
+def test_a_rate_that_is_kept_can_be_copied():
+    rate = network(SGD(0.5)).optimizer.learning_rate
+    assert [way(rate) for way in COPIES.values()] == [0.5, 0.5, 0.5]
+    assert {type(way(rate)) for way in COPIES.values()} == {float}
 
 
 def test_a_model_can_be_copied_during_its_training():

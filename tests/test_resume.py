@@ -23,9 +23,10 @@ def task(rows=64, seed=0):
     return x, x.sum(axis=1, keepdims=True)
 
 
-def network(optimizer=None, seed=0):
-    net = fnn.Sequential([Dense(3, "tanh", input_shape=(4,)), Dropout(0.3), Dense(1)], seed=seed)
-    net.compile(optimizer or Adam(0.05), "mse")
+def network(optimizer=None, seed=0, dropout=0.3, loss="mse", **compiled):
+    layers = [Dense(3, "tanh", input_shape=(4,)), Dropout(dropout), Dense(1)]
+    net = fnn.Sequential(layers, seed=seed)
+    net.compile(optimizer or Adam(0.05), loss, **compiled)
     return net
 
 
@@ -243,10 +244,12 @@ CHANGES = {
     "data": ({"x": task(seed=1)[0]}, r"the training data differs"),
     "examples": ({"x": task(32)[0], "y": task(32)[1]}, r"examples differs: 64 then, 32 now"),
     "shuffle": ({"shuffle": False}, r"shuffle differs"),
-    "steps": ({"steps_per_epoch": 2}, r"steps_per_epoch differs: 0 then, 2 now"),
+    "steps": ({"steps_per_epoch": 2}, r"steps_per_epoch differs: None then, 2 now"),
     "weights": ({"sample_weight": np.linspace(1, 2, 64)}, r"the training data differs"),
     "rate": ({"optimizer": Adam(0.01)}, r"learning_rate differs: 0.05 holds, not 0.01"),
-    "optimizer": ({"optimizer": Adam(0.05, beta_1=0.5)}, r"the optimizer, loss or metrics differs"),
+    "dropout": ({"network": {"dropout": 0.5}}, r"the network differs"),
+    "loss": ({"network": {"loss": "mae"}}, r"the optimizer or loss differs"),
+    "optimizer": ({"optimizer": Adam(0.05, beta_1=0.5)}, r"the optimizer or loss differs"),
 }
 
 
@@ -255,7 +258,7 @@ def test_another_setting_is_warned_of(change, tmp_path):
     trained([callbacks.BackupAndRestore(tmp_path), Kill(2)])
     changed, message = CHANGES[change]
     changed = dict(changed)
-    net = network(changed.pop("optimizer", None))
+    net = network(changed.pop("optimizer", None), **changed.pop("network", {}))
     x, y = changed.pop("x", task()[0]), changed.pop("y", task()[1])
     arguments = {"batch_size": 16, "epochs": 4, "verbose": 0, **changed}
     with pytest.warns(UserWarning, match=message) as found:
@@ -270,6 +273,61 @@ def test_the_same_setting_is_not_warned_of(tmp_path):
         warnings.simplefilter("error")
         trained([callbacks.BackupAndRestore(tmp_path), reduce], net)
     assert net.history.epoch == [3, 4]
+
+
+def test_other_metrics_are_not_warned_of(tmp_path):
+    """They change no weight: warnings are errors here."""
+    straight = trained([])
+    trained([callbacks.BackupAndRestore(tmp_path), Kill(2)])
+    resumed = trained([callbacks.BackupAndRestore(tmp_path)], network(metrics=["mae"]))
+    assert resumed.history.epoch == [2, 3, 4]
+    assert_equal_states(resumed, straight)
+
+
+class Counts(callbacks.Callback):
+    resumed = ("kept",)
+
+    def __init__(self, kept):
+        super().__init__()
+        self.kept = kept
+
+
+@pytest.mark.parametrize("kept", [[0.5], (0.5, 1.0), "best", {"a": [1.0]}, np.array([None])])
+def test_a_counter_that_no_file_can_hold_is_an_error_before_the_first_step(kept, tmp_path):
+    with pytest.raises(TypeError, match=r"Counts\.kept.* is .* must be a number, None, an array"):
+        trained([Counts(kept), callbacks.BackupAndRestore(tmp_path), Kill(0)])
+
+
+def test_dicts_of_numbers_come_back(tmp_path):
+    trained(
+        [
+            Counts({"a": 0.5, "b": {"c": 2, "d": None}}),
+            callbacks.BackupAndRestore(tmp_path),
+            Kill(2),
+        ]
+    )
+    counts = Counts({"a": 0.0})
+    trained([counts, callbacks.BackupAndRestore(tmp_path)])
+    assert counts.kept == {"a": 0.5, "b": {"c": 2.0}}
+
+
+@pytest.mark.parametrize("value", [False, True, "best", ["best"], ("missing",), None])
+def test_attributes_of_a_users_callback_mean_nothing_to_fit(value, tmp_path):
+    class Mine(callbacks.ModelCheckpoint):
+        def __init__(self):
+            super().__init__(tmp_path / "a.fnn")
+            self.resumed = self.unused = self.added_logs = value
+
+    class Plain(callbacks.Callback):
+        def __init__(self):
+            super().__init__()
+            self.resumed = self.unused = self.added_logs = value
+
+    class Declared(callbacks.Callback):
+        resumed = unused = None if isinstance(value, (list, tuple)) else value
+
+    given = [Mine(), Plain(), Declared(), callbacks.BackupAndRestore(tmp_path / "backup")]
+    assert trained(given).history.epoch == [0, 1, 2, 3, 4]
 
 
 def test_a_stream_goes_on_without_a_comparison_of_its_data(tmp_path):
@@ -321,7 +379,9 @@ def test_a_config_replaces_no_method_of_an_open_class():
     config = to_config(Halves(3.0))
     assert from_config(config) == Halves(3.0)
     for name in ("call", "__call__", "_key", "default_name"):
-        with pytest.raises(ValueError, match=f"expected attributes of Halves, received '{name}'"):
+        with pytest.raises(
+            ValueError, match=f"expected attributes of Halves that hold data, received '{name}'"
+        ):
             from_config({**config, name: 1.0})
 
 
@@ -346,3 +406,27 @@ def test_a_callback_that_looks_at_batches_changes_no_bit():
     assert_equal_states(watched, alone)
     assert int(looks.kept.step) == 16
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(looks.kept.params))
+
+
+@pytest.mark.parametrize("initial_epoch", [0, 1, 4])
+def test_the_backup_says_with_which_epoch_to_go_on(initial_epoch, tmp_path):
+    """Keras's epochs, whatever initial_epoch says."""
+
+    def epochs(library, net, folder):
+        backup = library.callbacks.BackupAndRestore(folder)
+        arguments = {"epochs": 6, "verbose": 0}
+        kill = type("Kill", (library.callbacks.Callback,), {"on_epoch_begin": killed})()
+        with contextlib.suppress(KeyboardInterrupt):
+            net.fit(*task(), callbacks=[backup, kill], **arguments)
+        again = net.fit(*task(), callbacks=[backup], initial_epoch=initial_epoch, **arguments)
+        return again.epoch
+
+    def killed(self, epoch, logs=None):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with keras_rules():
+        other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        other.compile("sgd", "mse")
+        expected = epochs(keras, other, str(tmp_path / "keras"))
+    assert epochs(fnn, network(), tmp_path / "fnn") == expected == [2, 3, 4, 5]

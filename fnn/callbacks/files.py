@@ -83,7 +83,7 @@ class ModelCheckpoint(Callback):
             argument = "monitor" if name == self.monitor else "in filepath"
             check_log_name(self, name, argument)
         if self.save_best_only:
-            direction(self.monitor, self.mode, self.model)
+            direction(self)
         check_writable(self, self._path_like())
         if not self.save_weights_only and hasattr(self.model, "layer"):
             to_config(self.model.layer)  # raises for what a file cannot describe
@@ -124,7 +124,7 @@ class ModelCheckpoint(Callback):
             value = monitored(self, logs)
             if value is None:
                 return
-            way = direction(self.monitor, self.mode, self.model)
+            way = direction(self)
             before = "None" if self.best is None else f"{self.best:.5f}"
             if not improves(value, self.best, way):
                 self._say(f"{said}{self.monitor} did not improve from {before}")

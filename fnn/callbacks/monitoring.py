@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import jax
@@ -101,7 +102,7 @@ class EarlyStopping(Callback):
         return {"params": now.params, "state": now.state} if isinstance(now, TrainState) else now
 
     def _better(self, value: float, best: float | None) -> bool:
-        return improves(value, best, direction(self.monitor, self.mode, self.model), self.min_delta)
+        return improves(value, best, direction(self), self.min_delta)
 
 
 class ReduceLROnPlateau(Callback):
@@ -147,6 +148,9 @@ class ReduceLROnPlateau(Callback):
         self.wait, self.cooldown_counter = 0, 0
         self.best: float | None = None
 
+    def added_logs(self) -> Iterable[str]:
+        return learning_rates(self)
+
     def on_train_begin(self, logs: Logs | None = None) -> None:
         check_rate_can_be_set(self)
         check_monitor(self)
@@ -161,7 +165,7 @@ class ReduceLROnPlateau(Callback):
         if self.cooldown_counter > 0:
             self.cooldown_counter -= 1
             self.wait = 0
-        way = direction(self.monitor, self.mode, self.model)
+        way = direction(self)
         if improves(value, self.best, way, self.min_delta):
             self.best, self.wait = value, 0
         elif self.cooldown_counter == 0:
@@ -201,7 +205,7 @@ def improves(value: float, best: float | None, way: str, min_delta: float = 0) -
 def check_monitor(callback: Any) -> None:
     """Raises ValueError before the first step if what a callback monitors cannot be."""
     check_log_name(callback, callback.monitor, "monitor")
-    direction(callback.monitor, callback.mode, callback.model)
+    direction(callback)
 
 
 def monitored(callback: Any, logs: Logs) -> float | None:
@@ -226,8 +230,9 @@ def monitored(callback: Any, logs: Logs) -> float | None:
     return float(logs[monitor])
 
 
-def direction(monitor: str, mode: str, model: Any = None) -> str:
-    """ "max" if more of `monitor` is better, else "min"."""
+def direction(callback: Any) -> str:
+    """ "max" if more of what a callback monitors is better, else "min"."""
+    monitor, mode, model = callback.monitor, callback.mode, callback.model
     if mode != "auto":
         return mode
     name = monitor.removeprefix("val_")
@@ -242,7 +247,8 @@ def direction(monitor: str, mode: str, model: Any = None) -> str:
         found = None
     if found not in ("min", "max"):
         raise ValueError(
-            f"expected a metric that says whether more is better, received monitor={monitor!r}; "
+            f"{type(callback).__name__}: expected a metric that says whether more is better, "
+            f"received monitor={monitor!r}; "
             'do give mode="min" or mode="max"'
         )
     return found

@@ -16,9 +16,11 @@ def check_log_name(callback: Any, name: str, argument: str) -> None:
     Passes what another callback may add.
     """
     owner, logs = type(callback).__name__, callback.params.get("logs")
-    if logs is None or name in logs or name.startswith("learning_rate"):
+    if logs is None or name in logs:
         return
     reason = ""
+    if name.startswith("learning_rate"):
+        reason = f"; put LearningRateScheduler or ReduceLROnPlateau before {owner}, which log it"
     if name.startswith("val_"):
         reason = "; pass validation_data to fit, and validate after at least one of its epochs"
     raise ValueError(

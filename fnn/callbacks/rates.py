@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,8 @@ def check_rate_can_be_set(callback: Callback) -> None:
 class LearningRateScheduler(Callback):
     """Sets the learning rate before each epoch to `schedule(epoch, rate)`, or `schedule(epoch)`.
 
-    `epoch` counts from 0, `rate` is the one before. It goes into the logs as `learning_rate`.
+    `epoch` counts from 0, `rate` is the one before; it is passed if `schedule` can take it, even to
+    an argument with a default. It goes into the logs as `learning_rate`.
     A function of the step belongs into the optimizer: `Adam(fnn.schedules.CosineDecay(...))`.
     Raises ValueError for what is no number.
 
@@ -54,8 +55,10 @@ class LearningRateScheduler(Callback):
     def __init__(self, schedule: Callable[..., Any], verbose: int = 0) -> None:
         super().__init__()
         self.schedule, self.verbose = schedule, verbose
-        needed = (p.default is p.empty for p in inspect.signature(schedule).parameters.values())
-        self._takes_rate = sum(needed) != 1
+        self._takes_rate = _takes_two(schedule)
+
+    def added_logs(self) -> Iterable[str]:
+        return learning_rates(self)
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         for name, rate in learning_rates(self).items():
@@ -75,6 +78,19 @@ class LearningRateScheduler(Callback):
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         if logs is not None:
             logs.update(learning_rates(self))
+
+
+def _takes_two(schedule: Callable[..., Any]) -> bool:
+    """Whether a function can be called with two arguments, as Keras calls it where it can."""
+    try:
+        signature = inspect.signature(schedule)
+    except ValueError:  # a builtin function, `max` say, has none
+        return True
+    try:
+        signature.bind(0, 0.0)
+    except TypeError:
+        return False
+    return True
 
 
 class LearningRateFinder(Callback):

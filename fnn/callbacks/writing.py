@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ from fnn.callbacks.possible import check_writable
 from fnn.callbacks.rates import learning_rates
 from fnn.core import tree
 from fnn.core.optional import optional
+from fnn.core.warning import warn
 from fnn.training.hooks import Callback, Logs
 
 
@@ -42,7 +44,8 @@ class CSVLogger(Callback):
 
     `append` goes on in a file that exists, under its header. Every row is on the disk before the
     training goes on, and a row that a crash broke off is cut away. A number that an epoch does not
-    have (validation now and then) is NA. Raises ValueError for a header of other names.
+    have (validation now and then) is NA. Folders are made. Raises ValueError before the first step
+    for logs that have no column in the file; those of other callbacks are then left out.
 
     >>> history = model.fit(x, y, epochs=2, callbacks=[CSVLogger("log.csv")], verbose=0)
     >>> Path("log.csv").read_text().split()
@@ -57,8 +60,15 @@ class CSVLogger(Callback):
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self.keys: list[str] = []
         check_writable(self, self.path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         if not self.append or not self.path.exists():
             self.path.write_bytes(b"")
+        columns, names = self._columns(), self.params.get("logs") or ()
+        if columns and (missing := _without_column(names, columns)):
+            raise ValueError(
+                f"CSVLogger: {self.path} has the columns {columns}, but the logs of this training "
+                f"have {missing} too; pass another filename, or append=False to start anew"
+            )
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         logs = logs or {}
@@ -72,17 +82,21 @@ class CSVLogger(Callback):
         """The names of the columns: those of the file, or new ones, written."""
         if keys and not any(key.startswith("val_") for key in keys):
             keys = [*keys, *(f"val_{key}" for key in keys)]
-        with open(self.path, newline="") as file:
-            first = next(csv.reader(file, delimiter=self.separator), None)
-        if first is None:
+        columns = self._columns()
+        if columns is None:
             append_line(self.path, self._row(["epoch", *keys]))
             return keys
-        if not {key for key in keys if not key.startswith("val_")} <= set(first):
-            raise ValueError(
-                f"CSVLogger: expected a file with the columns {['epoch', *keys]} to append to, "
-                f"received {self.path} with {first}; do give another filename"
+        if missing := _without_column(keys, columns):  # which another callback has added
+            warn(
+                f"CSVLogger: {self.path} has no columns for {missing}, which are left out; pass "
+                "another filename to keep them"
             )
-        return first[1:]
+        return columns[1:]
+
+    def _columns(self) -> list[str] | None:
+        """The header of the file, None while there is none."""
+        with open(self.path, newline="") as file:
+            return next(csv.reader(file, delimiter=self.separator), None)
 
     def _row(self, values: list[Any]) -> str:
         line = io.StringIO(newline="")
@@ -90,11 +104,17 @@ class CSVLogger(Callback):
         return line.getvalue()
 
 
+def _without_column(names: Iterable[str], columns: list[str]) -> list[str]:
+    """The names that an old file cannot take; validation may be new, or left out."""
+    return sorted(n for n in set(names) - set(columns) if not n.startswith("val_"))
+
+
 class JSONLogger(Callback):
     """Writes a line of JSON after each epoch: `{"epoch": 0, "loss": 0.31, ...}`.
 
-    The lines are appended, each is on the disk before the training goes on. A number that JSON does
-    not have (NaN, infinity) is null. In place of Keras's RemoteMonitor, for any reader of a file.
+    The lines are appended, each is on the disk before the training goes on; folders are made. A
+    number that JSON does not have (NaN, infinity) is null. In place of Keras's RemoteMonitor, for
+    any reader of a file.
 
     >>> history = model.fit(x, y, epochs=2, callbacks=[JSONLogger("log.jsonl")], verbose=0)
     >>> print(Path("log.jsonl").read_text(), end="")
@@ -108,6 +128,7 @@ class JSONLogger(Callback):
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         check_writable(self, self.path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         row = {name: _plain(value) for name, value in (logs or {}).items()}

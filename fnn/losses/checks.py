@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from fnn.core import arguments
 from fnn.core.arguments import wrong
 from fnn.core.targets import aligned_shape
+from fnn.core.warning import warn
 
 
 def axis_is_integer(loss: Any) -> None:
@@ -67,11 +67,10 @@ def distributions(loss: Any, y_true: np.ndarray, y_pred: Any) -> None:
     not_negative(loss, y_true)
     sums = y_true.reshape(y_pred.shape).sum(loss.axis, dtype=np.float32)
     if np.any((np.abs(sums - 1) > 1e-2) & (sums != 0)):
-        warnings.warn(
+        warn(
             f"{type(loss).__name__}: expected targets that sum to 1 over the classes, received "
             "others; divide them by their sum, or use binary_crossentropy where an example may "
-            "have several classes",
-            stacklevel=2,
+            "have several classes; compile(checks=False) where they are weighted on purpose"
         )
 
 

@@ -19,7 +19,8 @@ from fnn.core.masking import strip_masks
 from fnn.models import sharing
 from fnn.models.weighted import Weighted
 from fnn.optimizers import current_learning_rate, with_learning_rate
-from fnn.optimizers.bound import BoundOptimizer
+from fnn.optimizers.bound import BoundOptimizer, LiveRates, plain
+from fnn.optimizers.optimizer import with_rate_of, without_rate
 from fnn.training import checks, endings, inputs
 from fnn.training.checks import check_guard
 from fnn.training.class_weights import class_weights
@@ -67,10 +68,12 @@ class Compiled(Weighted):
         """Says how to train: by names, values or functions, for one output or each.
 
         `guard`: at a loss or gradient that is not finite "raise" stops before that step, "skip"
-        leaves the step out, "ignore" goes on. `checks=False` lets NaN in the data pass. How steps
-        are compiled is the engine's choice: `run_eagerly`, `steps_per_execution`, `jit_compile` and
-        `auto_scale_loss` are taken for Keras's sake and change nothing.
-        Compiling starts the optimizer afresh. Raises ValueError for unknown names.
+        leaves the step out, "ignore" goes on. `checks=False` lets NaN in the data pass, and targets
+        that are no probabilities (a one-hot times an advantage). How steps are compiled is the
+        engine's choice: `run_eagerly`, `steps_per_execution`, `jit_compile` and `auto_scale_loss`
+        are taken for Keras's sake and change nothing.
+        Compiling starts the optimizer afresh; `model.optimizer` keeps the learning rate that was
+        set. Raises ValueError for unknown names.
         """
         check_guard(guard)
         compiled = {
@@ -104,15 +107,35 @@ class Compiled(Weighted):
     @property
     def learning_rate(self) -> Any:
         """The learning rate of the next step; None where the optimizer does not tell."""
-        return current_learning_rate(self._rule, self._slots())
+        now = current_learning_rate(self._rule, self._slots())
+        return LiveRates(now, self._set_learning_rate) if isinstance(now, dict) else now
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
+        self._set_learning_rate(value)
+
+    def _set_learning_rate(self, value: Any) -> None:
+        value = plain(value)
         changed = with_learning_rate(self._slots(), value)
         if self.built:
             self.train_state = self.train_state.replace(optimizer=changed)
         else:
             self._rates += (value,)
+
+    def _with_rate(self, rule: Any) -> Any:
+        """An optimizer that this model was compiled with, with the learning rate that was set."""
+        if without_rate(rule) != without_rate(self._rule):  # compiled with another one since
+            return rule
+        state = self._now.optimizer if self.built else None
+        if state is None:
+            state = functools.reduce(with_learning_rate, self._rates, self._rule.init({}))
+        return with_rate_of(rule, state)
+
+    def _iterations(self) -> Any:
+        """How many steps the optimizer has made; of optax's, the model."""
+        slots = self._slots()
+        counts = isinstance(slots, dict) and "step" in slots
+        return slots["step"] if counts else self.train_state.step
 
     def _slots(self) -> Any:
         """The state of the optimizer; while there are no weights, one for none."""
@@ -222,7 +245,8 @@ class Compiled(Weighted):
         """Raises for ids and labels out of range."""
         checks.input_values(self.layer, arrays["x"])
         if arrays["y"]:
-            check_values(objective, arrays["y"], self._output_specs(arrays["x"]))
+            usual = self._require_compiled("fit and evaluate")["checks"]
+            check_values(objective, arrays["y"], self._output_specs(arrays["x"]), usual)
 
     def _data(
         self,

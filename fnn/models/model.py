@@ -149,9 +149,15 @@ class Model(Batchwise):
                 diagnose=functools.partial(diagnose, self.layer, make_loss(self.layer, objective)),
                 end_epoch=make_flush(self.layer, self._rule),
                 end_training=functools.partial(with_average, self.layer, self._rule),
-                recipe=repr((without_rate(self._rule), objective)),
+                recipe=self._recipe(objective),
             )
             return train(plan)
+
+    def _recipe(self, objective: Any) -> dict[str, str]:
+        """What the weights after a training depend on, beside its data: no metrics."""
+        losses = [(goal.name, goal.loss, goal.weight) for goal in objective.goals]
+        goals = repr((without_rate(self._rule), losses))
+        return {"goals": goals, "network": repr(self.layer)}
 
     def _split(self, x: Any, y: Any, weight: Any, share: float) -> tuple[Any, Any, Any, Any]:
         if inputs.is_stream(x):

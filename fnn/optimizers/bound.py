@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, MutableMapping
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -37,6 +37,10 @@ class LiveNumber(NDArrayOperatorsMixin):
         """The number now, as a NumPy scalar."""
         return np.asarray(self._read())[()]
 
+    def as_value(self) -> Any:
+        """The number now, as a plain one."""
+        return self.numpy().item()
+
     value = property(numpy, doc="The number now, as a NumPy scalar.")
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -46,6 +50,8 @@ class LiveNumber(NDArrayOperatorsMixin):
         return jax.numpy.asarray(self._read())
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **named: Any) -> Any:
+        if any(isinstance(target, LiveNumber) for target in named.get("out", ())):
+            del named["out"]  # `rate *= 0.5` makes a plain number, which the assignment then sets
         plain = [i.numpy() if isinstance(i, LiveNumber) else i for i in inputs]
         return getattr(ufunc, method)(*plain, **named)
 
@@ -59,10 +65,59 @@ class LiveNumber(NDArrayOperatorsMixin):
         return bool(self.numpy())
 
     def __format__(self, spec: str) -> str:
-        return format(self.numpy().item(), spec)
+        return format(self.as_value(), spec)
 
     def __repr__(self) -> str:
-        return repr(self.numpy().item())
+        return repr(self.as_value())
+
+    def __reduce__(self) -> Any:
+        return type(self.as_value()), (self.as_value(),)  # a copy is the number alone
+
+
+class LiveRates(dict[str, Any]):
+    """The learning rates of `ByPath` by pattern, as they were when read; assigning one sets it.
+
+    >>> held = {"**": 0.5}
+    >>> rates = LiveRates(held, held.update)
+    >>> rates["**"] *= 0.5
+    >>> held, rates
+    ({'**': 0.25}, {'**': 0.25})
+    """
+
+    def __init__(self, rates: dict[str, Any], write: Callable[[dict[str, Any]], Any]) -> None:
+        super().__init__(rates)
+        self._write = write
+
+    def __setitem__(self, name: str, value: Number) -> None:
+        self._write({name: value})
+        super().__setitem__(name, value)
+
+    update = MutableMapping.update  # which assigns each; that of dict would not
+
+    def __ior__(self, other: Any) -> Self:  # type: ignore[override,misc]
+        self.update(other)
+        return self
+
+    def __reduce__(self) -> Any:
+        return dict, (dict(self),)  # a copy is the numbers alone
+
+
+def _flat(rates: LiveRates) -> Any:
+    return [(jax.tree_util.DictKey(name), rate) for name, rate in rates.items()], tuple(rates)
+
+
+def _dict(names: Any, rates: Any) -> Any:
+    return dict(zip(names, rates, strict=True))
+
+
+jax.tree_util.register_pytree_with_keys(LiveRates, _flat, _dict)  # to JAX it is a dict too
+
+
+def plain(value: Any) -> Any:
+    """A live number as the number of now, in dicts too; anything else as it is."""
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
+    return value.as_value() if isinstance(value, LiveNumber) else value
 
 
 class BoundOptimizer:
@@ -70,7 +125,8 @@ class BoundOptimizer:
 
     It stands wherever the value does (a `compile`, `optax.chain`), is equal to it and an instance
     of its class. `learning_rate` is that of the next step and can be set, without compiling anew;
-    `iterations` is the number of steps. Everything else is the value's and stays as it is.
+    `compile(model.optimizer)`, `replace`, `get_config` and copies keep it. `iterations` is the
+    number of steps. Everything else is the value's and stays as it is.
 
     >>> model = fnn.Sequential([fnn.layers.Dense(1, input_shape=(2,))])
     >>> model.compile(fnn.optimizers.SGD(0.5), "mse")
@@ -86,8 +142,8 @@ class BoundOptimizer:
         object.__setattr__(self, "_model", model)
 
     def as_value(self) -> Any:
-        """The value alone, which no model holds."""
-        return self._optimizer
+        """The value alone, which no model holds, with the learning rate of now if one was set."""
+        return self._model._with_rate(self._optimizer)
 
     @property
     def learning_rate(self) -> Any:
@@ -104,7 +160,7 @@ class BoundOptimizer:
 
     @property
     def iterations(self) -> LiveNumber:
-        """How many steps the model has made."""
+        """How many steps were made since `compile`; of optax's optimizers since the first."""
         model = self._model
 
         def refuse(value: Any) -> None:
@@ -113,7 +169,7 @@ class BoundOptimizer:
                 "from another state"
             )
 
-        return LiveNumber(lambda: model.train_state.step, refuse)
+        return LiveNumber(model._iterations, refuse)
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
@@ -125,7 +181,8 @@ class BoundOptimizer:
                 "this optimizer does not tell its learning rate; compile with one of "
                 "fnn.optimizers, or with optax.inject_hyperparams(optax.sgd)(0.1)"
             )
-        return getattr(self._optimizer, name)
+        tells_rate = name in ("replace", "get_config")
+        return getattr(self.as_value() if tells_rate else self._optimizer, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name != "learning_rate":
@@ -138,7 +195,8 @@ class BoundOptimizer:
         self._model.learning_rate = value
 
     def __eq__(self, other: object) -> bool:
-        return bool(self._optimizer == unbound(other))
+        compiled = other._optimizer if type(other) is BoundOptimizer else other
+        return bool(self._optimizer == compiled)
 
     def __hash__(self) -> int:
         return hash(self._optimizer)
@@ -150,7 +208,7 @@ class BoundOptimizer:
         return repr(self._optimizer)
 
     def __reduce__(self) -> Any:
-        return unbound, (self._optimizer,)  # a copy is the value alone
+        return unbound, (self.as_value(),)  # a copy is the value alone
 
 
 def unbound(optimizer: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
@@ -108,6 +109,14 @@ class Optimizer(Named, loadable=False):
         """This optimizer without what its state holds anyway; see `without_rate`."""
         return self
 
+    def with_rate_of(self, state: State) -> Any:
+        """This optimizer with the learning rate that was set in a state; see `with_rate_of`."""
+        own, held = getattr(self, "learning_rate", None), _held_rate(state)
+        if own is None or held is None:
+            return self
+        unset = state["scheduled"] if callable(own) else held == np.float32(own)
+        return self if unset else self._changed(learning_rate=held.item())
+
     def _changed(self, **attributes: Any) -> Any:
         """A copy with some attributes changed, of a class with an `__init__` of its own too."""
         changed = copy.copy(self)
@@ -162,6 +171,22 @@ def without_rate(optimizer: Any) -> Any:
     """
     optimizer = unbound(optimizer)
     return optimizer.without_rate() if isinstance(optimizer, Optimizer) else optimizer
+
+
+def with_rate_of(optimizer: Any, state: State) -> Any:
+    """The optimizer with the learning rate in its state, where one was set; optax's as they are.
+
+    >>> from fnn.optimizers import SGD, with_learning_rate
+    >>> with_rate_of(SGD(0.5, 0.9), with_learning_rate(SGD(0.5, 0.9).init({}), 0.25))
+    SGD(learning_rate=0.25, momentum=0.9)
+    """
+    return optimizer.with_rate_of(state) if isinstance(optimizer, Optimizer) else optimizer
+
+
+def _held_rate(state: State) -> Any:
+    """The one learning rate in the state of an optimizer of fnn, or None."""
+    held = state.get("learning_rate") if isinstance(state, dict) else None
+    return held if getattr(held, "shape", None) == () else None
 
 
 def stays_finite(optimizer: Any) -> bool:

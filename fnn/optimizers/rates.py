@@ -12,6 +12,7 @@ from jax import Array
 
 from fnn.core.initial_values import on_device
 from fnn.core.paths import path_name
+from fnn.optimizers.bound import plain
 
 
 def current_learning_rate(optimizer: Any, state: Any) -> Any:
@@ -76,6 +77,7 @@ def with_learning_rate(state: Any, value: Any) -> Any:
     >>> with_learning_rate(SGD(0.5).init({}), 0.25)["learning_rate"].item()
     0.25
     """
+    value = plain(value)
     if not isinstance(value, dict):
         value = _checked(value)
     held = [part for part in jax.tree.leaves(state, is_leaf=_tells) if _tells(part)]

@@ -12,7 +12,15 @@ from fnn.core import arguments
 from fnn.core.arguments import wrong
 from fnn.core.config import Fields
 from fnn.core.paths import check_fits, check_patterns, fits, path_name
-from fnn.optimizers.optimizer import Optimizer, State, get, run_update, start, without_rate
+from fnn.optimizers.optimizer import (
+    Optimizer,
+    State,
+    get,
+    run_update,
+    start,
+    with_rate_of,
+    without_rate,
+)
 
 
 class ByPath(Optimizer):
@@ -105,6 +113,10 @@ class ByPath(Optimizer):
     def without_rate(self) -> Any:
         rules = ((name, without_rate(rule)) for name, rule in self.rules.items)
         return self._changed(rules=Fields(tuple(rules)))
+
+    def with_rate_of(self, state: State) -> Any:
+        rules = tuple((n, with_rate_of(rule, state["rules"][n])) for n, rule in self.rules.items)
+        return self if rules == self.rules.items else self._changed(rules=Fields(rules))
 
     def _each(self, step: Any, state: State, whole: Any) -> tuple[Any, State]:
         """`step` of every rule on its part of a tree: the joined results, the new state."""
@@ -219,3 +231,7 @@ class LossScaleOptimizer(Optimizer):
 
     def without_rate(self) -> Any:
         return self._changed(inner_optimizer=without_rate(self.inner_optimizer))
+
+    def with_rate_of(self, state: State) -> Any:
+        inner = with_rate_of(self.inner_optimizer, state["inner"])
+        return self if inner == self.inner_optimizer else self._changed(inner_optimizer=inner)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
 
 class History:
@@ -50,7 +51,9 @@ class History:
         self.epoch.append(epoch)
         self.learning_rate.append(jax.tree.map(float, rate))
         for name, value in logs.items():
-            self.history.setdefault(name, []).append(value)
+            single = hasattr(value, "__array__") and np.ndim(value) == 0
+            # A live learning rate would go on changing, and cannot be pickled.
+            self.history.setdefault(name, []).append(np.asarray(value).item() if single else value)
 
     def __repr__(self) -> str:
         last = ", ".join(f"{name}={_short(values[-1])}" for name, values in self.history.items())

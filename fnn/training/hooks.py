@@ -22,11 +22,12 @@ class Callback:
     Overriding a batch hook makes fit wait for every batch; the other hooks cost nothing. The last
     hook of a run is called after an error or Ctrl-C too; `self.failed` then is True.
 
-    A callback may also have: `resumed`, the names of its counters, numbers or None (of patience,
-    say) or nested dicts of arrays, which go into `TrainState.callbacks` after each epoch and come
-    back from there where a training goes on; `on_epoch_recorded(epoch)`, called when they are in;
-    `resumes = True`, to be warned where a resumed training is set up differently; `unused`, names
-    of hooks for which this object has no use; `on_not_finite(message)`, asked before fit raises
+    A callback may also have: `resumed`, in its class, a tuple of the names of its counters, numbers
+    or None (of patience, say), arrays or nested dicts of them, which go into `TrainState.callbacks`
+    after each epoch and come back from there where a training goes on; `on_epoch_recorded(epoch)`,
+    called when they are in; `resumes = True`, to be warned where a resumed training is set up
+    differently; `unused`, a tuple of hooks for which this object has no use; `added_logs()`, the
+    names that it puts into the logs of an epoch; `on_not_finite(message)`, asked before fit raises
     over a loss that is not finite, True to end the training in its place; `step_statistics = True`,
     for a step that measures the norms of gradients, updates and weights, given to
     `on_step_statistics(epoch, norms)` after each epoch.
@@ -111,6 +112,13 @@ class CallbackList:
             callback.set_model(model)
             callback.set_params(params)
 
+    def set_logs(self, params: dict[str, Any], names: frozenset[str] | None) -> None:
+        """Tells each callback the names of the logs that reach it; None if that is not known."""
+        for callback in self.callbacks:
+            callback.set_params({**params, "logs": names})
+            if names is not None and callable(getattr(callback, "added_logs", None)):
+                names |= frozenset(callback.added_logs())
+
     def call(self, hook: str, *arguments: Any) -> None:
         """Calls one hook of every callback."""
         for callback in self.callbacks:
@@ -152,13 +160,12 @@ class CallbackList:
 
     @property
     def counters(self) -> dict[str, dict[str, Any]]:
-        """What is in the attributes that callbacks call `resumed`, where that is not None."""
+        """What is in the attributes that callbacks call `resumed`, where that is not None.
+
+        Raises TypeError for what a file of numbers cannot hold.
+        """
         return {
-            owner: {
-                name: np.float64(value) if isinstance(value, (int, float)) else value
-                for name, value in ((name, getattr(callback, name)) for name in callback.resumed)
-                if value is not None
-            }
+            owner: _recorded(owner, {name: getattr(callback, name) for name in callback.resumed})
             for owner, callback in self._resumable()
         }
 
@@ -174,7 +181,9 @@ class CallbackList:
         """The callbacks that have counters, by class, and number where there are several."""
         found, seen = [], Counter[str]()
         for callback in self.callbacks:
-            if hasattr(callback, "resumed"):
+            names = getattr(type(callback), "resumed", None)
+            # An attribute of that name which a user's class has for itself means nothing here.
+            if isinstance(names, (tuple, list)) and callback.resumed is names:
                 name = type(callback).__name__
                 found.append((f"{name}_{seen[name]}" if seen[name] else name, callback))
                 seen[name] += 1
@@ -198,13 +207,30 @@ class CallbackList:
 def _uses(callback: Any, hook: str) -> bool:
     """Whether a callback overrides a hook, in its class or by an attribute, and has use for it."""
     own = getattr(getattr(callback, hook, None), "__func__", None)
-    unused = hook in getattr(callback, "unused", ()) and _is_ours(callback, hook)
-    return own is not getattr(Callback, hook) and not unused
+    unused = getattr(callback, "unused", ()) if _is_ours(callback, hook) else ()
+    if isinstance(unused, tuple) and hook in unused:
+        return False
+    return own is not getattr(Callback, hook)
 
 
 def _is_ours(callback: Any, hook: str) -> bool:
     """Whether the hook of a callback is a function of fnn's, not of a subclass of a user's."""
     return str(getattr(getattr(callback, hook, None), "__module__", "")).startswith("fnn.")
+
+
+def _recorded(place: str, value: Any) -> Any:
+    """A counter as the state holds it: an array, or dicts of arrays without what is None."""
+    if isinstance(value, dict):
+        found = {name: item for name, item in value.items() if item is not None}
+        return {name: _recorded(f"{place}.{name}", item) for name, item in found.items()}
+    if isinstance(value, (int, float)):
+        return np.float64(value)
+    if hasattr(value, "shape") and getattr(value, "dtype", None) not in (None, np.dtype(object)):
+        return value
+    raise TypeError(
+        f"{place} is {value!r}, but what a callback calls `resumed` must be a number, None, an "
+        "array or nested dicts of arrays; make an array of it, or leave its name out of `resumed`"
+    )
 
 
 def _restored(place: str, saved: Any, fresh: Any) -> Any:

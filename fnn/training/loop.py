@@ -138,7 +138,7 @@ def train(plan: Plan) -> History:
     _check_restarts(plan)
     with interruptible() as interrupt:
         trainer, resume = Trainer(plan, callbacks, interrupt), Resume(plan, callbacks)
-        told["logs"] = _names_of_logs(plan, trainer, told["validated"])
+        callbacks.set_logs(told, _names_of_logs(plan, trainer, told["validated"]))
         try:
             callbacks.begin("train")
             first = resume.first_epoch()

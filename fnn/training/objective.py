@@ -245,13 +245,16 @@ def _per_output_list(given: Any, names: list[str], argument: str) -> list[list[A
     return [as_list(item) for item in found]
 
 
-def check_values(objective: Objective, y: Any, output_specs: list[Any]) -> None:
-    """Raises ValueError for targets whose values cannot be right (labels out of range, ...)."""
+def check_values(objective: Objective, y: Any, output_specs: list[Any], usual: bool) -> None:
+    """Raises ValueError for targets whose values cannot be right (labels out of range, ...).
+
+    `usual=False` lets any numbers pass, but no labels out of range.
+    """
     for goal, y_true, spec in zip(objective.goals, y, output_specs, strict=True):
         if y_true is None:
             continue
         labels, y_pred = np.asarray(y_true), split_mask(spec)[0]
-        if goal.loss is not None:
+        if goal.loss is not None and (usual or goal.loss.targets == "labels"):
             goal.loss.check_targets(labels, y_pred)
         for _, metric, _ in goal.metrics:
             if metric.targets == "labels":

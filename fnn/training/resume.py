@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 import zlib
 from typing import Any
 
 import jax
 import numpy as np
 
+from fnn.core.warning import warn
 from fnn.training.data import key_numbers
 from fnn.training.state import TrainState, dressed
 
@@ -22,7 +22,8 @@ _WORDS = {
     "steps": "steps_per_epoch",
     "shuffle": "shuffle",
     "data": "the training data",
-    "recipe": "the optimizer, loss or metrics",
+    "goals": "the optimizer or loss",
+    "network": "the network",
 }
 _SHOWN = ("batch_size", "examples", "steps")
 
@@ -54,9 +55,10 @@ class Resume:
         first: int = plan.initial_epoch
         if not self.typed:
             return first
+        _ = self.callbacks.counters  # raises for what cannot be recorded after an epoch
         saved = now.callbacks.get(FIT, {})
         if saved:
-            first = max(first, int(saved["epoch"]))
+            first = int(saved["epoch"])
             self._follow_key(now.key)
             self._compare(saved)
         else:
@@ -88,12 +90,12 @@ class Resume:
     def _compare(self, saved: dict[str, Any]) -> None:
         """Warns if the interrupted training had other data, batches, rate or goals."""
         now = self.fingerprint
-        lines = [
-            f"{words} differs" + (f": {saved[name]} then, {now[name]} now" if shown else "")
-            for name, words in _WORDS.items()
-            if name in now and name in saved and now[name] != saved[name]
-            for shown in (name in _SHOWN,)
-        ]
+        lines = []
+        for name, words in _WORDS.items():
+            if name in now and name in saved and now[name] != saved[name]:
+                lines.append(f"{words} differs")
+                if name in _SHOWN:  # a number of steps that was not given is 0
+                    lines[-1] += f": {saved[name] or None} then, {now[name] or None} now"
         if "rate" in now and "rate" in saved:
             held = _rates(self.plan.run)
             if not any(np.array_equal(now["rate"], rate) for rate in (saved["rate"], held)):
@@ -101,11 +103,10 @@ class Resume:
                     f"learning_rate differs: {_text(held)} holds, not {_text(now['rate'])}"
                 )
         if lines:
-            warnings.warn(
+            warn(
                 "this training resumes one that was set up differently, so it will not end with "
                 "the same weights:\n  " + "\n  ".join(lines) + "\npass the same arguments and data "
-                "as before, or remove the backup to start anew",
-                stacklevel=6,
+                "as before, or remove the backup to start anew"
             )
 
 
@@ -120,8 +121,9 @@ def _fingerprint(plan: Any) -> dict[str, Any]:
     }
     if hasattr(data, "arrays"):
         found |= {"examples": np.int64(data.count), "data": _hash_of_arrays(data.arrays)}
-    if " at 0x" not in plan.recipe:  # the address of a function, which no other process has
-        found["recipe"] = _hash(plan.recipe)
+    for name, text in plan.recipe.items():
+        if " at 0x" not in text:  # the address of a function, which no other process has
+            found[name] = _hash(text)
     return found
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core import tree
+from fnn.core.warning import warn
 from fnn.training.data import Poll, lies_on_several
 
 
@@ -154,7 +154,7 @@ class StreamData:
                 raise
             rows = len(jax.tree.leaves(arrays)[0])
             if not rows:
-                warnings.warn(f"batch {number} of the stream is empty and left out", stacklevel=2)
+                warn(f"batch {number} of the stream is empty and left out")
             if rows and (self.pad or not self.batch_size or rows == self.batch_size):
                 yield arrays
         if hasattr(source, "on_epoch_end"):

@@ -40,7 +40,9 @@ class Plan:
     diagnose: Callable[[Any, Any, Any], str] | None = None
     end_epoch: Callable[[Any], Any] | None = None  # what is left to do to the state then
     end_training: Callable[[Any], Any] | None = None
-    recipe: str = ""  # the optimizer and the goals, to tell whether a resumed training has others
+    # The optimizer with the losses ("goals") and the network, to tell whether a resumed training
+    # has others.
+    recipe: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass

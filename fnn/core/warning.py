@@ -1,0 +1,25 @@
+"""Warnings that point at the line of the user, not at one of fnn."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from pathlib import Path
+
+_PACKAGE = str(Path(__file__).parents[1]) + os.sep
+
+
+def warn(message: str) -> None:
+    """Warns at the nearest line outside of fnn: a call of `fit`, say.
+
+    >>> with warnings.catch_warnings(record=True) as found:
+    ...     warnings.simplefilter("always")
+    ...     warn("look here")
+    >>> found[0].message, found[0].filename == __file__
+    (UserWarning('look here'), False)
+    """
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)
