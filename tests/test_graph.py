@@ -232,6 +232,15 @@ def test_a_missing_input_is_named():
             fnn.Model(inputs, y)
 
 
+def test_an_error_shows_none_for_sizes_that_are_free():
+    """And the numbers that are the reader's, equal ones too."""
+    with pytest.raises(ValueError, match=r"of 3 axes .*shape \(None, 3\)") as error:
+        LSTM(3)(Input((3,)))
+    assert any("applied to float32[None, 3]" in note for note in error.value.__notes__)
+    with pytest.raises(ValueError, match=r"\(None, None, 3\).* \(None, 3\)"):
+        Concatenate()([Input((None, 3)), Input((3,))])
+
+
 def test_one_array_for_several_inputs_is_shown_by_its_shape():
     """Also where it is traced: a model of two inputs, a layer of two inputs called on one node."""
     a, b = Input((5, 3)), Input((5, 3))
@@ -243,7 +252,7 @@ def test_one_array_for_several_inputs_is_shown_by_its_shape():
     for layer in (TransformerDecoderBlock(3, 1), Add()):
         name = type(layer).__name__
         with pytest.raises(
-            TypeError, match=rf"{name}: .*received one array of shape \(\d+, 5, 3\)"
+            TypeError, match=rf"{name}: .*received one array of shape \(None, 5, 3\)"
         ):
             layer(a)
         with pytest.raises(TypeError, match=rf"{name}: .*received one array of shape \(4, 5, 3\)"):

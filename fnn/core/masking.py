@@ -79,6 +79,21 @@ def carry_mask(x: Any, ctx: Context) -> tuple[Any, Context]:
     return attach_mask(x, ctx.mask), ctx.replace(mask=None)
 
 
+def check_mask(name: str, values: Any, mask: Any, mixes_features: bool = False) -> None:
+    """Raises ValueError unless a mask of shape `mask` has the first axes of the `values`.
+
+    Two at least, and all but the last at most where features are mixed.
+    """
+    values, mask = tuple(values), tuple(mask)
+    if len(mask) < 2 or mask != values[: len(mask)] or len(mask) > len(values) - mixes_features:
+        combined = ", by jnp.any(mask, axis=-1)" if mask == values else ""
+        raise ValueError(
+            f"{name}: expected a mask of the first axes, (batch, time), of inputs of shape "
+            f"{values}, received a mask of shape {mask}; pass one boolean for each step, of shape "
+            f"{values[: max(2, len(values) - 1)]}{combined}, or Unmask() the inputs"
+        )
+
+
 def leading(mask: Any, ndim: int) -> Any:
     """A mask over the first axes, with further axes of length 1 up to `ndim`.
 
