@@ -103,7 +103,7 @@ def _check_masks(layer: Any, x: Any, given: Any) -> None:
     for array, mask in pairs:
         first = array[0] if isinstance(array, (tuple, list)) else array
         if hasattr(mask, "shape") and hasattr(first, "shape"):
-            check_mask(type(layer).__name__, first.shape, mask.shape, layer.mixes_features)
+            check_mask(layer, first.shape, mask.shape)
 
 
 def check_numbers(layer: Any, x: Any, mask: Any = None) -> None:

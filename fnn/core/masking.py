@@ -79,18 +79,20 @@ def carry_mask(x: Any, ctx: Context) -> tuple[Any, Context]:
     return attach_mask(x, ctx.mask), ctx.replace(mask=None)
 
 
-def check_mask(name: str, values: Any, mask: Any, mixes_features: bool = False) -> None:
-    """Raises ValueError unless a mask of shape `mask` has the first axes of the `values`.
+def check_mask(layer: Any, shape: Any, mask: Any) -> None:
+    """Raises ValueError unless a mask of shape `mask` has the first axes of values of this shape.
 
-    Two at least, and all but the last at most where features are mixed.
+    Two at least, all but the last at most where the layer mixes features; channels are left out.
     """
-    values, mask = tuple(values), tuple(mask)
-    if len(mask) < 2 or mask != values[: len(mask)] or len(mask) > len(values) - mixes_features:
-        combined = ", by jnp.any(mask, axis=-1)" if mask == values else ""
+    shape, mask = tuple(shape), tuple(mask)
+    steps = shape[:1] + shape[2:] if getattr(layer, "data_format", 0) == "channels_first" else shape
+    most = len(shape) - layer.mixes_features
+    if len(mask) < 2 or mask != steps[: len(mask)] or len(mask) > most:
+        combined = ", by jnp.any(mask, axis=-1)" if mask == shape else ""
         raise ValueError(
-            f"{name}: expected a mask of the first axes, (batch, time), of inputs of shape "
-            f"{values}, received a mask of shape {mask}; pass one boolean for each step, of shape "
-            f"{values[: max(2, len(values) - 1)]}{combined}, or Unmask() the inputs"
+            f"{type(layer).__name__}: expected a mask of the first axes, (batch, time), of inputs "
+            f"of shape {shape}, received a mask of shape {mask}; pass one boolean for each step, "
+            f"of shape {steps[: max(2, len(shape) - 1)]}{combined}, or Unmask() the inputs"
         )
 
 

@@ -252,7 +252,7 @@ def _masked(layer: Layer, x: Any, masks: dict[str, Any]) -> Any:
                 f"input {place} by {', '.join(masks)}; give that input too"
             )
         if isinstance(mask, Node) and isinstance(parts[place], Node):
-            check_mask(owner, parts[place].shape, mask.shape, layer.mixes_features)
+            check_mask(layer, parts[place].shape, mask.shape)
         if mask is not None:
             parts[place] = symbolic_call(WithMask(), (parts[place], mask), {})
     return tuple(parts) if isinstance(x, tuple) else parts[0]
@@ -283,7 +283,7 @@ class WithMask(Layer):
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         values, mask = x
-        check_mask("WithMask", values.shape, mask.shape)
+        check_mask(self, values.shape, mask.shape)
         return {}, {}
 
     def apply(
