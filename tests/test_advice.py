@@ -123,6 +123,10 @@ FILLED = {
     "apply(params, state, x, Context(PLACE))": (
         "apply(params, state, x, Context(train=True, key=key))"
     ),
+    "apply(params, state, x.values, Context(mask=x.mask))": (
+        "(lambda x: apply(params, state, x.values, Context(mask=x.mask)))"
+        "(Masked(x[:, None], mask[:, :1]))"
+    ),
     "Context(train=True, key=jax.random.key(PLACE))": "Context(train=True, key=jax.random.key(0))",
     "model.PLACE(layer)": "(model.freeze(layer), model.unfreeze(model.layers[0]))",
     "jnp.zeros(PLACE)": "jnp.zeros((2, 4))",

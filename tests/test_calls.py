@@ -192,7 +192,7 @@ WRONG = [
     (lambda: Dense(3)(NODE, foo=1), TypeError, "'foo'; arguments of a call are inputs, training"),
     (lambda: LSTM(3)(NODE, state=1), TypeError, r"inputs \('sequences', 'initial_state'\)"),
     (lambda: Conv1D(3, 2)(NODE, mask=MASK), ValueError, "Conv1D mixes or drops time steps"),
-    (lambda: LSTM(3)(NODE, mask=Input((5,))), ValueError, r"WithMask: .*received shape \(3, 5\)"),
+    (lambda: LSTM(3)(NODE, mask=Input((5,))), ValueError, r"LSTM: .*mask of shape \(None, 5\)"),
     (lambda: LSTM(3)(NODE, mask=REAL), TypeError, "WithMask: expected symbolic inputs .*ndarray"),
     (lambda: Attention()(NODE, NODE, key_mask=MASK), TypeError,
      "for the 2 inputs of this call, received one for input 2 by key_mask; give that input"),

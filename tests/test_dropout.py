@@ -225,7 +225,7 @@ def test_the_penalty_leaves_masked_steps_out(layer, key):
 
 @pytest.mark.parametrize("layer", [Dropout(0.1), AlphaDropout(0.1), SpatialDropout1D(0.1)])
 def test_several_inputs_are_refused(layer):
-    with pytest.raises(TypeError, match="expected one array as input, received tuple"):
+    with pytest.raises(TypeError, match="expected one array as input, received a tuple of 2"):
         layer.init(jax.random.key(0), (IMAGES, IMAGES))
 
 

@@ -26,6 +26,7 @@ from fnn.layers import (
     MultiHeadAttention,
     Repeat,
     Sequential,
+    TransformerDecoderBlock,
 )
 from fnn.layers.graph import connect
 from tests.catalogue import jit
@@ -93,10 +94,10 @@ def test_inputs_and_outputs_have_any_structure(form):
 @pytest.mark.parametrize(
     ("form", "x", "message"),
     [
-        ("tuple", X, "expected a tuple of 2 inputs, received one ndarray"),
-        ("tuple", (X, Z, Z), "expected a tuple of 2 inputs, received 3"),
+        ("tuple", X, "expected a tuple of 2 inputs, received one array of shape "),
+        ("tuple", (X, Z, Z), "expected a tuple of 2 inputs, received a tuple of 3"),
         ("dict", {"x": X}, r"inputs by the keys \['x', 'z'\], received \['x'\]"),
-        ("dict", (X, Z), r"inputs by the keys \['x', 'z'\], received tuple"),
+        ("dict", (X, Z), r"inputs by the keys \['x', 'z'\], received a tuple of 2"),
     ],
 )
 def test_inputs_of_another_structure_are_an_error(form, x, message):
@@ -224,6 +225,38 @@ def test_a_missing_input_is_named():
         connect(a, y)
     with pytest.raises(TypeError, match=r"expected symbolic outputs .*received 3"):
         connect(a, 3)
+    for inputs, shown in (((a, None, b), "None at position 1"), ({"a": a, "b": X}, "an array")):
+        with pytest.raises(
+            TypeError, match=f"every input to be a symbolic node .*received {shown}"
+        ):
+            fnn.Model(inputs, y)
+
+
+def test_an_error_shows_none_for_sizes_that_are_free():
+    """And the numbers that are the reader's, equal ones too."""
+    with pytest.raises(ValueError, match=r"of 3 axes .*shape \(None, 3\)") as error:
+        LSTM(3)(Input((3,)))
+    assert any("applied to float32[None, 3]" in note for note in error.value.__notes__)
+    with pytest.raises(ValueError, match=r"\(None, None, 3\).* \(None, 3\)"):
+        Concatenate()([Input((None, 3)), Input((3,))])
+
+
+def test_one_array_for_several_inputs_is_shown_by_its_shape():
+    """Also where it is traced: a model of two inputs, a layer of two inputs called on one node."""
+    a, b = Input((5, 3)), Input((5, 3))
+    x = np.ones((4, 5, 3), "float32")
+    with pytest.raises(
+        ValueError, match=r"of 2 inputs, received one array of shape \(4, 5, 3\); g"
+    ):
+        fnn.Model((a, b), Add()([a, b])).predict(x, verbose=0)
+    for layer in (TransformerDecoderBlock(3, 1), Add()):
+        name = type(layer).__name__
+        with pytest.raises(
+            TypeError, match=rf"{name}: .*received one array of shape \(None, 5, 3\)"
+        ):
+            layer(a)
+        with pytest.raises(TypeError, match=rf"{name}: .*received one array of shape \(4, 5, 3\)"):
+            layer.init(jax.random.key(0), x)
 
 
 @pytest.mark.parametrize(

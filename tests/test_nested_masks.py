@@ -11,7 +11,7 @@ import fnn
 from fnn import layers as L
 from fnn.core.calling import call, initialize
 from fnn.core.context import INFERENCE, Context
-from fnn.core.masking import Masked, combine_masks, is_masked
+from fnn.core.masking import Masked, combine_masks, is_masked, strip_masks
 from tests.catalogue import jit
 from tests.oracle import keras_rules
 
@@ -292,3 +292,71 @@ def test_time_distributed_over_words_is_that_of_keras(inner):
     valid = (read != 0).any(2)
     close(received[valid], expected[valid])
     assert np.isfinite(received).all()
+
+
+# -- masks that do not fit their values ------------------------------------------------------------
+
+STEPS = np.random.default_rng(1).normal(size=(4, 5, 3)).astype("float32")
+WRONG_MASKS = [
+    (STEPS > 0, r"received a mask of shape \(4, 5, 3\); pass .* of shape \(4, 5\), by jnp\.any"),
+    (STEPS[:, :4, 0] > 0, r"inputs of shape \(4, 5, 3\), received a mask of shape \(4, 4\)"),
+    (STEPS[:3, :, 0] > 0, r"inputs of shape \(4, 5, 3\), received a mask of shape \(3, 5\)"),
+    (STEPS[:, 0, 0] > 0, r"received a mask of shape \(4,\); pass one boolean for each step"),
+]
+LAYERS = [
+    L.GlobalAveragePooling1D(),
+    L.GlobalMaxPooling1D(),
+    L.Dense(2),
+    L.LSTM(2),
+    L.Bidirectional(L.LSTM(2)),
+    L.Attention(),
+    L.AdditiveAttention(),
+    L.MultiHeadAttention(1, 2),
+]
+ANY_AXES = (L.LSTM, L.Bidirectional)  # a step of theirs counts if any of its features does
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize(("mask", "message"), WRONG_MASKS)
+def test_a_mask_that_does_not_fit_is_refused(layer, mask, message):
+    two = isinstance(layer, (L.Attention, L.AdditiveAttention, L.MultiHeadAttention))
+    x, given = ((STEPS, STEPS), (mask, mask)) if two else (STEPS, mask)
+    params, state = initialize(layer, jax.random.key(0), x)
+    if mask.ndim == 3 and isinstance(layer, ANY_AXES):
+        layer.apply(params, state, x, Context(mask=given))
+        return
+    message = f"^{type(layer).__name__}: expected a mask .*{message}"
+    with pytest.raises(ValueError, match=message):
+        layer.apply(params, state, x, Context(mask=given))
+    masked = (Masked(STEPS, mask),) * 2 if two else Masked(STEPS, mask)
+    with pytest.raises(ValueError, match=message):
+        run(layer, masked, params, state)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_mask_that_does_not_fit_is_refused_where_the_layer_is_called(layer):
+    x = fnn.Input((5, 3))
+    name = type(layer).__name__
+    for mask, shape in ((x > 0, r"\(None, 5, 3\)"), (x[:, :4, 0] > 0, r"\(None, 4\)")):
+        if mask.shape[1:] == (5, 3) and isinstance(layer, ANY_AXES):
+            assert layer(x, mask=mask).shape == layer(x).shape
+            continue
+        with pytest.raises(ValueError, match=f"^{name}: .*received a mask of shape {shape}"):
+            if name == "MultiHeadAttention":
+                layer(x, x, query_mask=mask)
+            elif "Attention" in name:
+                layer([x, x], mask=[mask, None])
+            else:
+                layer(x, mask=mask)
+
+
+def test_a_layer_of_its_own_takes_the_mask_of_masked_values_in_a_context():
+    x = Masked(jnp.asarray(STEPS), jnp.asarray(STEPS[..., 0] > 0))
+    for layer in (L.Dense(2), L.GlobalAveragePooling1D()):
+        params, state = layer.init(jax.random.key(0), STEPS)
+        with pytest.raises(
+            TypeError, match=r"expected arrays, received Masked values; pass the mas"
+        ):
+            layer.apply(params, state, x)
+        y, _ = layer.apply(params, state, x.values, Context(mask=x.mask))
+        close(y, strip_masks(run(layer, x, params, state)))

@@ -365,7 +365,7 @@ def test_rms_normalization_scales_along_its_own_axes():
 
 @pytest.mark.parametrize("layer", [BatchNormalization(), LayerNormalization()])
 def test_several_inputs_are_refused(layer):
-    with pytest.raises(TypeError, match="expected one array as input, received tuple"):
+    with pytest.raises(TypeError, match="expected one array as input, received a tuple of 2"):
         layer.init(jax.random.key(0), (X, X))
 
 

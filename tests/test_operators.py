@@ -1,6 +1,7 @@
 """Operators and indexing of nodes: the numbers of Keras's, masks, and errors that say what."""
 
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +43,7 @@ BEYOND = [
     *(lambda x, y, v: np.add(x, y), lambda x, y, v: np.subtract(1, x), lambda x, y, v: np.abs(-x)),
     *(lambda x, y, v: np.multiply(ROW, x), lambda x, y, v: np.negative(x), lambda x, y, v: +x),
     *(lambda x, y, v: np.remainder(x, 2), lambda x, y, v: np.true_divide(x, y)),
+    *(lambda x, y, v: np.positive(x) + np.shape(v)[1],),
     *(lambda x, y, v: np.matmul(np.eye(2, 6, dtype="float32"), x), lambda x, y, v: 2 ** (x > 1)),
     *(lambda x, y, v: ((x > 1) & (y > 1)) * 2.0, lambda x, y, v: (~(x > 1) | (y > 1)) * 2.0),
     *(lambda x, y, v: ((x > 1) ^ (y > 1)) * 2.0, lambda x, y, v: ((x // 1) == 1) * x),
@@ -207,25 +209,31 @@ def test_an_activation_of_a_node_is_a_layer():
 
 NODE, VECTOR = Input((6, 4)), Input((4,))
 WRONG = [
-    (lambda: bool(NODE), TypeError, "expected a value with a truth, received <Node .*do Lambda"),
-    (lambda: len(NODE), TypeError, r"expected a value with a length, received .*do x\.shape"),
-    (lambda: list(NODE), TypeError, r"expected a value with items, .*do x\[:, 0\] for a part"),
-    (lambda: jnp.sum(NODE), ValueError, r"expected an array, .*do Lambda\(jnp\.sum\)\(x\)"),
+    (lambda: bool(NODE), TypeError, r"<Node .* has no truth value yet; write \(x > 0\) & \(x"),
+    (lambda: 0 < NODE < 1, TypeError, r"write \(x > 0\) & \(x < 1\) for `0 < x"),
+    (lambda: len(NODE), TypeError, r"<Node .* has no length yet; use x\.shape"),
+    (lambda: list(NODE), TypeError, r"no values to go through yet; use x\[:, 0\] for a part"),
+    (lambda: jnp.sum(NODE), ValueError, r"expected an array, .*Lambda\(lambda x: jnp\.sum\(x, a"),
     (lambda: jnp.ones(4) * NODE, ValueError, r"put a constant array after the node: x \* const"),
     (lambda: np.asarray(NODE), ValueError, "expected an array, received <Node"),
     (lambda: NODE + "a", TypeError, "unsupported operand"),
     (lambda: np.sqrt(NODE), TypeError, r"arrays for np\.sqrt, .*use Lambda\(jnp\.sqrt\)\(x\)"),
     (lambda: np.maximum(NODE, 0), TypeError, r"use Lambda\(lambda x: jnp\.maximum\(x, \.\.\.\)"),
-    (lambda: np.sum(NODE), TypeError, r"arrays for np\.add\.reduce, .*Lambda\(jnp\.sum\)\(x\)"),
-    (lambda: np.add(NODE, 1, dtype="float32"), TypeError, r"arrays for np\.add, received <Node"),
+    (lambda: np.sum(NODE), TypeError, r"arrays for np\.sum, .*jnp\.sum\(x, axis=-1\)\)\(x\), a"),
+    (lambda: np.add.reduce(NODE), TypeError, r"arrays for np\.add\.reduce, .*jnp\.sum\(x, axis=-1"),
+    (lambda: np.add(NODE, 1, 2), TypeError, r"write array = array \+ x, without out$"),
+    (lambda: np.ones(4).__iadd__(NODE), TypeError, r"write array = array \+ x, without out$"),
+    (lambda: pow(NODE, 2, 5), TypeError, r"two arguments of a node; write x\*\*y % z"),
+    (lambda: np.add(NODE, 1, dtype="float32"), TypeError, r"write x \+ y, without dtype$"),
     (lambda: np.add(NODE, None), TypeError, r"arrays for np\.add, received <Node"),
     (lambda: jnp.sqrt(NODE), ValueError, r"expected an array, received <Node"),
-    (lambda: float(NODE), TypeError, "expected a value with a number, .*do Lambda"),
-    (lambda: int(NODE), TypeError, "expected a value with a number, received <Node"),
-    (lambda: range(NODE), TypeError, "expected a value with a number, received <Node"),
+    (lambda: float(NODE), TypeError, r"<Node .* has no values yet; compute with the node"),
+    (lambda: int(NODE), TypeError, r"<Node .* has no values yet; compute with the node"),
+    (lambda: range(NODE), TypeError, r"<Node .* has no values yet; compute with the node"),
     (lambda: round(NODE), TypeError, r"use Lambda\(jnp\.round\)\(x\)"),
-    (lambda: 1 in NODE, TypeError, "expected a value with items, received <Node"),
-    (lambda: NODE.mean(), AttributeError, r"'mean': use Lambda\(jnp\.mean\)\(x\), a layer"),
+    (lambda: 1 in NODE, TypeError, r"has no values yet; use Lambda\(lambda x: jnp\.any"),
+    (lambda: NODE.mean(), AttributeError, r"'mean': use Lambda\(lambda x: jnp\.mean\(x, axis=-1\)"),
+    (lambda: np.concatenate([NODE, NODE], -1), TypeError, r"use Concatenate\(axis=-1\)\(\[x, y\]"),
     (lambda: NODE.T, AttributeError, r"'T': use Permute\(dims\)\(x\)"),
     (lambda: NODE.nothing, AttributeError, "no attribute 'nothing'$"),
     (lambda: NODE.__setitem__(0, 1), TypeError, r"use Lambda\(lambda x: x\.at"),
@@ -233,8 +241,9 @@ WRONG = [
     (lambda: fnn.layers.Lambda(np.sqrt)(NODE), TypeError, "Lambda: expected a function of JAX, "),
     (lambda: fnn.Sequential([fnn.layers.Dense(1)]).predict(NODE), ValueError,
      "expected an array, received <Node"),
-    (lambda: NODE + VECTOR, ValueError, r"shape \(3, 4\) for add; .*x\[:, None\] for a new axis"),
+    (lambda: NODE + VECTOR, ValueError, r"shape \(None, 4\) for add; .*x\[:, None\] for a"),
     (lambda: NODE + np.ones((3, 6, 4)), ValueError, "the constant to repeat .* its batch, rec"),
+    (lambda: NODE + np.ones((3, 6, 4)), ValueError, r"\(None, 6, 4\) .* shape \(3, 6, 4\) for add"),
     (lambda: NODE + np.ones(5), ValueError, r"received shape \(5,\) for add"),
     (lambda: NODE * np.nan, ValueError, "without NaN, received constant=nan"),
     (lambda: NODE * 1j, ValueError, "received constant=1j"),
@@ -245,10 +254,13 @@ WRONG = [
     (lambda: Operator("add")(NODE), ValueError, "expected two inputs with a batch, received 1"),
     (lambda: MatMul(np.ones((2, 2, 2))), ValueError, "constant to have one or two axes"),
     (lambda: VECTOR @ VECTOR, ValueError, r"MatMul: expected inputs of equally many axes, 3 at le"),
-    (lambda: NODE[0], ValueError, r"leaves its first axis, the batch, whole, received \[0\]"),
-    (lambda: NODE[None], ValueError, r"the batch, whole, received \[None\]; do e\.g\. x\[:, 0\]"),
-    (lambda: VECTOR[..., 0, 0], ValueError, r"within shape \(3, 4\).* received \[\.\.\., 0, 0\]"),
-    (lambda: NODE[:, 6], ValueError, r"within shape \(3, 6, 4\).* received \[:, 6\]"),
+    (lambda: NODE[0], ValueError, r"\[0\], which does not keep the batch, .* e\.g\. x\[:, 0\]"),
+    (lambda: NODE[None], ValueError, r"received \[None\], which does not keep the batch, the f"),
+    (lambda: VECTOR[..., 0, 0], ValueError, r"shape \(None, 4\), .*\[\.\.\., 0, 0\], which d"),
+    (lambda: VECTOR[:, 0, 0], ValueError, r"\[:, 0, 0\], an index of 3 axes; use 2 at most"),
+    (lambda: NODE[:, 6], ValueError, r"shape \(None, 6, 4\), .*\[:, 6\], but axis 1 has size 6; u"),
+    (lambda: NODE[:, None, -7], ValueError, r"-7\], but axis 1 has size 6; use -6 to 5"),
+    (lambda: Input((None, 4))[:, :, 4], ValueError, r"shape \(None, None, 4\), .*\[:, :, 4\]"),
     (lambda: NODE[:, [0, 1]], ValueError, "slices, None and ... alone, .*an array of positions"),
     (lambda: NODE[:, True], ValueError, "expected index to hold whole numbers"),
     (lambda: GetItem((":", "a:b")), ValueError, "expected index to hold whole numbers"),
@@ -260,3 +272,46 @@ WRONG = [
 def test_what_cannot_be_is_an_error_that_says_what_to_do(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+# What a reader writes, and the same of arrays where NumPy does not say it by the same expression.
+SLIPS = [
+    (lambda x, y: x.sum(-1), None),
+    (lambda x, y: x.mean(axis=-1), None),
+    (lambda x, y: x.max(-1), None),
+    (lambda x, y: x.argmax(-1), None),
+    (lambda x, y: x.cumsum(-1), None),
+    (lambda x, y: x.round(), None),
+    (lambda x, y: x.ravel(), lambda x, y: x.reshape(len(x), -1)),
+    (lambda x, y: x if x > 0 else 0, lambda x, y: np.maximum(x, 0)),
+    (lambda x, y: 1 in x, lambda x, y: (x == 1).any(-1)),
+    (lambda x, y: jnp.sum(x), lambda x, y: x.sum(-1)),
+    (lambda x, y: np.sum(x, -1), None),
+    (lambda x, y: np.add.reduce(x, -1), None),
+    (lambda x, y: np.linalg.norm(x, axis=-1), None),
+    (lambda x, y: np.exp(x), None),
+    (lambda x, y: np.maximum(x, y), None),
+    (lambda x, y: np.hypot(x, y), None),
+    (lambda x, y: np.where(x > 0, x, 0), None),
+    (lambda x, y: np.concatenate([x, y], -1), None),
+    (lambda x, y: np.stack([x, y], 1), None),
+    (lambda x, y: np.einsum("btf,btf->bt", x, y), None),
+    (lambda x, y: np.transpose(x), lambda x, y: x.swapaxes(1, 2)),
+    (lambda x, y: np.reshape(x, (-1, 24)), None),
+]
+LAYER = r"[A-Z]\w+\(CALL\)\(CALL\)".replace("CALL", r"(?:[^()]|\((?:[^()]|\([^()]*\))*\))*")
+
+
+@pytest.mark.parametrize("number", range(len(SLIPS)))
+def test_the_layer_that_an_error_advises_gives_the_numbers(number):
+    write, expected = SLIPS[number]
+    x, y = Input((6, 4)), Input((6, 4))
+    with pytest.raises((AttributeError, TypeError, ValueError)) as error:
+        write(x, y)
+    code = re.search(LAYER, re.sub("<Node .*?>", "", str(error.value))).group()
+    names = {**vars(fnn.layers), "jnp": jnp, "x": x, "y": y, "dims": (2, 1), "shape": (24,)}
+    model = fnn.Model((x, y), eval(code.replace("bi,bi->b", "btf,btf->bt"), names))
+    numbers = np.where(X > 1.5, 1, X - 1), Y
+    np.testing.assert_allclose(
+        model.predict(numbers, verbose=0), (expected or write)(*numbers), rtol=1e-5, atol=1e-6
+    )

@@ -466,7 +466,7 @@ def test_two_inputs_are_refused(cls):
     x = spec(layer)
     with pytest.raises(TypeError, match=f"{cls.__name__}: expected one array as input") as error:
         initialize(layer, jax.random.key(0), (x, x))
-    assert "received tuple; do merge" in str(error.value)
+    assert "received a tuple of 2; do merge" in str(error.value)
 
 
 @every(*KERNELS)

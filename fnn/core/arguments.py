@@ -34,6 +34,19 @@ def shown(value: Any, limit: int = 300) -> str:
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
+def kind_of(x: Any) -> str:
+    """What came in place of other inputs: an array by its shape, a tuple by its length.
+
+    >>> kind_of(np.ones((4, 5))), kind_of([1, 2]), kind_of(None)
+    ('one array of shape (4, 5)', 'a list of 2', 'None')
+    """
+    if hasattr(x, "shape"):
+        return f"one array of shape {tuple(x.shape)}"
+    if isinstance(x, (tuple, list)):
+        return f"a {type(x).__name__} of {len(x)}"
+    return "None" if x is None else type(x).__name__
+
+
 def refuse_methods(cls: type, methods: tuple[str, ...], expected: str, advice: str) -> None:
     """Raises TypeError for a subclass that writes what Keras's class of that name is made of."""
     found = [name for name in methods if name in vars(cls)]
@@ -158,7 +171,7 @@ def rank(thing: Any, x: Any, *ranks: int, layout: str = "") -> None:
     """Checks in `init` that the inputs have one of these numbers of axes."""
     if not hasattr(x, "shape"):
         raise TypeError(
-            f"{type(thing).__name__}: expected one array as input, received {type(x).__name__}; "
+            f"{type(thing).__name__}: expected one array as input, received {kind_of(x)}; "
             "do merge several inputs first, e.g. with Concatenate()"
         )
     if len(x.shape) not in ranks:

@@ -13,7 +13,7 @@ import numpy as np
 
 from fnn.core import arguments, tree
 from fnn.core.context import Context, check_key
-from fnn.core.masking import leading
+from fnn.core.masking import check_mask, leading, split_mask
 from fnn.core.operators import Operators
 
 _shown = functools.partial(arguments.shown, limit=60)
@@ -84,9 +84,26 @@ def _check_apply(
             f"{_shown(state)}; do apply(params, state, x), with the state that init returned"
         )
     _check_arrays(layer, x, "apply(params, state, {})")
+    _check_masks(layer, x, None if ctx is None else ctx.mask)
     if x is not None and layer.masking != "inside":  # a combinator's children look for themselves
         _check_fit(layer, params, x)
         check_numbers(layer, x, None if ctx is None else ctx.mask)
+
+
+def _check_masks(layer: Any, x: Any, given: Any) -> None:
+    """Raises what a mask that does not fit its values would raise later, inside JAX."""
+    values, masks = split_mask(x)
+    if masks is not None and layer.masking != "inside":
+        raise TypeError(
+            f"{type(layer).__name__}: expected arrays, received Masked values; pass the mask in a "
+            "Context: apply(params, state, x.values, Context(mask=x.mask))"
+        )
+    masks = given if masks is None else masks
+    pairs = zip(values, masks, strict=False) if isinstance(masks, tuple) else [(values, masks)]
+    for array, mask in pairs:
+        first = array[0] if isinstance(array, (tuple, list)) else array
+        if hasattr(mask, "shape") and hasattr(first, "shape"):
+            check_mask(layer, first.shape, mask.shape)
 
 
 def check_numbers(layer: Any, x: Any, mask: Any = None) -> None:

@@ -70,6 +70,7 @@ class Layer(Value, loadable=False):
     weight_names: ClassVar[dict[str, str]] = {}  # where `<stem>_initializer` is not for `<stem>`
     input_names: ClassVar[tuple[str, ...]] = ()  # of a layer of several inputs, in their order
     call_fields: ClassVar[tuple[str, ...]] = ()  # those that Keras takes at the call of the layer
+    mixes_features: ClassVar[bool] = False  # a mask of its inputs leaves their last axis out
     by_step: ClassVar[bool | None] = None  # no step depends on another; None: if masking is "pass"
 
     name: str | None = field(default=None, kw_only=True)

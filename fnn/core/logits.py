@@ -83,11 +83,12 @@ def strip_logits(x: Any) -> Any:
 def activated(activation: Any, z: Any) -> Any:
     """activation(z), with z if the activation is a sigmoid or a softmax of the last axis."""
     y = Masked(activate(activation, z.values), z.mask) if is_masked(z) else activate(activation, z)
-    name = _name(activation, getattr(z, "shape", ()))
+    name = name_of(activation, getattr(z, "shape", ()))
     return y if name is None else Activated(y, z, name)
 
 
-def _name(activation: Any, shape: tuple[int, ...]) -> str | None:
+def name_of(activation: Any, shape: tuple[int, ...]) -> str | None:
+    """The activation if it is a sigmoid or a softmax of the last axis, by its name; else None."""
     options: dict[str, Any] = {}
     while isinstance(activation, functools.partial) and not activation.args:
         activation, options = activation.func, {**activation.keywords, **options}

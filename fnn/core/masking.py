@@ -79,6 +79,23 @@ def carry_mask(x: Any, ctx: Context) -> tuple[Any, Context]:
     return attach_mask(x, ctx.mask), ctx.replace(mask=None)
 
 
+def check_mask(layer: Any, shape: Any, mask: Any) -> None:
+    """Raises ValueError unless a mask of shape `mask` has the first axes of values of this shape.
+
+    Two at least, all but the last at most where the layer mixes features; channels are left out.
+    """
+    shape, mask = tuple(shape), tuple(mask)
+    steps = shape[:1] + shape[2:] if getattr(layer, "data_format", 0) == "channels_first" else shape
+    most = len(shape) - layer.mixes_features
+    if len(mask) < 2 or mask != steps[: len(mask)] or len(mask) > most:
+        combined = ", by jnp.any(mask, axis=-1)" if mask == shape else ""
+        raise ValueError(
+            f"{type(layer).__name__}: expected a mask of the first axes, (batch, time), of inputs "
+            f"of shape {shape}, received a mask of shape {mask}; pass one boolean for each step, "
+            f"of shape {steps[: max(2, len(shape) - 1)]}{combined}, or Unmask() the inputs"
+        )
+
+
 def leading(mask: Any, ndim: int) -> Any:
     """A mask over the first axes, with further axes of length 1 up to `ndim`.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from jax import Array
 from fnn.core.calling import located, output_spec
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masking import Masked, strip_masks
+from fnn.core.masking import Masked, check_mask, strip_masks
 from fnn.core.operators import Operators
 from fnn.core.registry import lookup
 
@@ -148,8 +149,7 @@ def symbolic_call(layer: Layer, inputs: tuple[Any, ...], named: dict[str, Any]) 
             "or put the layer into a Model"
         )
     trials = [jax.tree.map(lambda node, i=i: node.specs[i], x) for i in range(len(SIZES))]
-    with located(layer.name, run, trials[0]):
-        specs = tuple(output_spec(run, trial) for trial in trials)
+    specs = _specs(layer.name, run, trials)
     node = Node(run, x, specs, owner=layer)
     if isinstance(specs[0], (tuple, list)):  # so that several outputs unpack: y, h, c = lstm(x)
         return tuple(
@@ -157,6 +157,45 @@ def symbolic_call(layer: Layer, inputs: tuple[Any, ...], named: dict[str, Any]) 
             for index in range(len(specs[0]))
         )
     return node
+
+
+def _specs(name: str | None, layer: Layer, trials: list[Any]) -> tuple[Any, ...]:
+    """The outputs at each trial size. An error says None where its sizes are those of the trial."""
+
+    def at(trial: Any) -> Any:
+        with located(name, layer, trial):
+            return output_spec(layer, trial)
+
+    try:
+        return tuple(map(at, trials))
+    except Exception as error:
+        for trial in trials[1:]:
+            try:
+                at(trial)
+            except Exception as other:
+                _free_sizes(error, other)
+        raise
+
+
+def _free_sizes(error: Exception, other: Exception) -> None:
+    """Writes None for each number of an error that is another at another trial size."""
+    if len(error.args) == 1 and isinstance(error.args[0], str) and len(other.args) == 1:
+        error.args = (_free_text(error.args[0], str(other.args[0])),)
+    notes, others = (getattr(e, "__notes__", []) for e in (error, other))
+    for index, (note, same) in enumerate(zip(notes, others, strict=False)):
+        notes[index] = _free_text(note, same)
+
+
+def _free_text(text: str, other: str) -> str:
+    """`text` with None for the numbers that differ; as it is where other words do.
+
+    >>> _free_text("received shape (3, 4)", "received shape (5, 4)")
+    'received shape (None, 4)'
+    """
+    parts, others = (re.split(r"(\d+)", t) for t in (text, other))
+    if parts[::2] != others[::2]:
+        return text
+    return "".join(a if a == b else "None" for a, b in zip(parts, others, strict=True))
 
 
 def _as_asked(layer: Layer, named: dict[str, Any]) -> tuple[Layer, dict[str, Any]]:
@@ -195,11 +234,12 @@ def _as_one_input(layer: Layer, inputs: tuple[Any, ...], named: dict[str, Any]) 
         inputs = inputs[:-1]
     x = inputs[0] if len(inputs) == 1 else inputs
     x = tuple(x) if isinstance(x, list) else x
-    return _masked(owner, order, x, masks) if masks else x
+    return _masked(layer, x, masks) if masks else x
 
 
-def _masked(owner: str, order: tuple[str, ...], x: Any, masks: dict[str, Any]) -> Any:
+def _masked(layer: Layer, x: Any, masks: dict[str, Any]) -> Any:
     """The inputs, each with the mask that the call gives it: `mask` is of the first, or a list."""
+    owner, order = type(layer).__name__, layer.input_names
     parts = list(x) if isinstance(x, tuple) else [x]
     of_first = masks.get("mask")
     given = dict(enumerate(of_first if isinstance(of_first, (tuple, list)) else [of_first]))
@@ -211,6 +251,8 @@ def _masked(owner: str, order: tuple[str, ...], x: Any, masks: dict[str, Any]) -
                 f"{owner}: expected masks for the {number} inputs of this call, received one for "
                 f"input {place} by {', '.join(masks)}; give that input too"
             )
+        if isinstance(mask, Node) and isinstance(parts[place], Node):
+            check_mask(layer, parts[place].shape, mask.shape)
         if mask is not None:
             parts[place] = symbolic_call(WithMask(), (parts[place], mask), {})
     return tuple(parts) if isinstance(x, tuple) else parts[0]
@@ -240,12 +282,8 @@ class WithMask(Layer):
     masking = "use"
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
-        values, mask = (tuple(a.shape) for a in x)
-        if len(mask) < 2 or mask != values[: len(mask)]:
-            raise ValueError(
-                f"WithMask: expected a mask of the first axes, (batch, time), of inputs of shape "
-                f"{values}, received shape {mask}; do give one number for each step"
-            )
+        values, mask = x
+        check_mask(self, values.shape, mask.shape)
         return {}, {}
 
     def apply(

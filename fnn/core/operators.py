@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import numbers
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -17,22 +18,34 @@ CONSTANTS = (numbers.Number, np.generic, np.ndarray, jax.Array, list, tuple)
 
 
 UNARY = ("negative", "absolute", "bitwise_not")
-BINARY = (
-    *("add", "subtract", "multiply", "divide", "floor_divide", "mod", "power"),
-    *("less", "less_equal", "greater", "greater_equal", "equal", "not_equal"),
-    *("bitwise_and", "bitwise_or", "bitwise_xor"),
-)
+SYMBOLS = {
+    **{"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "floor_divide": "//"},
+    **{"mod": "%", "power": "**", "less": "<", "less_equal": "<=", "greater": ">"},
+    **{"greater_equal": ">=", "equal": "==", "not_equal": "!="},
+    **{"bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^"},
+}
+BINARY = tuple(SYMBOLS)
 OPERATORS = {*UNARY, *BINARY, "matmul"}
 
-# Attributes of arrays that are no function of JAX, and what to do on a node.
-ATTRIBUTES = {
+_PERMUTE = "use Permute(dims)(x), since the batch stays first"
+_RESHAPE = "use Reshape(shape)(x), the shape of one example"
+_JOIN = "use Concatenate(axis=-1)([x, y]), since axis 0 is the batch"
+
+# Attributes of arrays and functions of NumPy, and what to use on a node in their place.
+ADVICE = {
+    **dict.fromkeys(("transpose", "T", "mT", "swapaxes", "moveaxis", "permute_dims"), _PERMUTE),
+    **dict.fromkeys(("reshape", "squeeze"), _RESHAPE),
+    **dict.fromkeys(("concatenate", "concat", "append", "hstack", "vstack", "dstack"), _JOIN),
+    **dict.fromkeys(("flatten", "ravel"), "use Flatten()(x), which keeps the batch"),
+    "stack": "use Concatenate(axis=1)([x[:, None], y[:, None]]), since axis 0 is the batch",
+    "dot": "use x @ constant, or Dot(axes=-1)([x, y])",
+    "einsum": "use Lambda(lambda pair: jnp.einsum('bi,bi->b', *pair))([x, y])",
+    "expand_dims": "use x[:, None] or x[..., None]",
+    "where": "use Lambda(lambda x: jnp.where(x > 0, x, 0))(x)",
     "ndim": "use len(x.shape)",
     "size": "use x.shape",
-    "reshape": "use Reshape(shape)(x), the shape of one example",
-    "transpose": "use Permute(dims)(x), since the batch stays first",
     "astype": "use Lambda(lambda x: x.astype(dtype))(x)",
-    "T": "use Permute(dims)(x), since the batch stays first",
-    "numpy": "its values are not there yet: use model.predict(x) on arrays",
+    "numpy": "use model.predict(x) on arrays",
     "at": "use Lambda(lambda x: x.at[...].set(...))(x)",
 }
 
@@ -87,55 +100,105 @@ def _ufunc(self: Any, ufunc: Any, method: str, *operands: Any, **named: Any) -> 
     So `array + node`, which NumPy computes as `np.add(array, node)`, is an operator too.
     """
     name = UFUNCS.get(ufunc.__name__, ufunc.__name__)
-    if method == "__call__" and not named and name in OPERATORS:
-        node = combine(name, *operands)
-        if node is not NotImplemented:
-            return node
-    shown, function = f"np.{ufunc.__name__}", f"lambda x: jnp.{name}(x, ...)"
-    if method != "__call__":
-        shown, function = f"{shown}.{method}", "jnp.sum"
-    elif len(operands) == 1:
-        function = f"jnp.{name}"
-    raise TypeError(
-        f"expected arrays for {shown}, received {self!r}, which stands for values that "
-        f"are not there yet; use Lambda({function})(x), a layer of the function of JAX"
-    )
+    plain = method == "__call__" and not named
+    if plain and name == "positive":
+        return self
+    node = combine(name, *operands) if plain and name in OPERATORS else NotImplemented
+    if node is not NotImplemented:
+        return node
+    if method == "__call__" and named and name in SYMBOLS:
+        sides = ("array = array", "x") if "out" in named else ("x", "y")
+        advice = f"write {f' {SYMBOLS[name]} '.join(sides)}, without {' and '.join(named)}"
+    elif method == "__call__" and sum(isinstance(a, Operators) for a in operands) == 2:
+        advice = f"use Lambda(lambda pair: jnp.{name}(*pair))([x, y])"
+    else:
+        advice = _of_jax(name if method == "__call__" else "sum")
+    shown = f"np.{ufunc.__name__}" + (f".{method}" if method != "__call__" else "")
+    raise TypeError(f"expected arrays for {shown}, received {self!r}, {_SYMBOLIC}; {advice}")
+
+
+def _array_function(self: Any, function: Any, types: Any, given: Any, named: Any) -> Any:
+    """NumPy's other functions (np.sum, np.concatenate): none computes with a node."""
+    if function is np.shape:
+        return self.shape
+    name = function.__name__
+    shown = f"{function.__module__}.{name}".replace("numpy", "np", 1)
+    advice = ADVICE.get(name) or _of_jax(shown.removeprefix("np.")) or _GENERAL
+    raise TypeError(f"expected arrays for {shown}, received {self!r}, {_SYMBOLIC}; {advice}")
+
+
+_SYMBOLIC = "a symbolic node, which has no values yet"
+_GENERAL = (
+    "use operators (x + y, x[:, 0]), a layer (Concatenate, Flatten, Reshape, Permute, Add, "
+    "Average, Maximum, Activation), or a function of JAX on each example: "
+    "Lambda(lambda x: jnp.sum(x, axis=-1))(x)"
+)
+
+
+def _of_jax(name: str) -> str:
+    """The advice to put a function of JAX into a layer; empty where JAX has none of that name.
+
+    Where it has an axis, the call names one: by default it would mix the examples of the batch.
+    """
+    found: Any = jnp
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if not callable(found):
+        return ""
+    ufunc = getattr(np, name, None)
+    if getattr(ufunc, "nin", 2) == 1 or name == "round":
+        return f"use Lambda(jnp.{name})(x)"
+    try:
+        taken = inspect.signature(found).parameters
+    except ValueError:
+        return ""
+    needed = [p for p in taken.values() if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+    call = "x, ..." if len(needed) > 1 or "axis" not in taken else "x"
+    if "axis" not in taken:
+        return f"use Lambda(lambda x: jnp.{name}({call}))(x)"
+    return f"use Lambda(lambda x: jnp.{name}({call}, axis=-1))(x), any axis but 0, the batch"
 
 
 def _no_array(self: Any, *args: Any, **named: Any) -> Any:
     raise ValueError(
-        f"expected an array, received {self!r}, which stands for values that are not there yet; do "
-        "Lambda(jnp.sum)(x) for a function of JAX or NumPy, Activation for an activation, and put "
-        "a constant array after the node: x * constant"
+        f"expected an array, received {self!r}, {_SYMBOLIC}; {_GENERAL}; put a constant array "
+        "after the node: x * constant"
     )
 
 
-_LATER = "do Lambda(function)(x) for what depends on them"
-
-
-def _no_value(word: str, advice: str) -> Callable[..., Any]:
+def _has_no(what: str, advice: str) -> Callable[..., Any]:
     def method(self: Any, *given: Any) -> Any:
-        raise TypeError(
-            f"expected a value with {word}, received {self!r}, which stands for values that are "
-            f"not there yet; {advice}"
-        )
+        raise TypeError(f"{self!r} is a symbolic node, which has no {what} yet; {advice}")
 
     return method
+
+
+def _power(self: Any, other: Any, modulus: Any = None) -> Any:
+    if modulus is not None:
+        raise TypeError(f"pow({self!r}, y, z) takes two arguments of a node; write x**y % z")
+    return combine("power", self, other)
 
 
 class Operators:
     """What makes a node answer to Python's operators and NumPy's functions; `Node` is one."""
 
-    __array_ufunc__ = _ufunc
+    __array_ufunc__, __array_function__ = _ufunc, _array_function
     __array__ = _no_array
     __jax_array__ = property(_no_array)  # JAX asks whether there is one, and hides what it raises
 
-    __bool__ = _no_value("a truth", _LATER)
-    __float__ = __int__ = __complex__ = __index__ = _no_value("a number", _LATER)
-    __round__ = _no_value("a number", "use Lambda(jnp.round)(x)")
-    __contains__ = _no_value("items", _LATER)
-    __len__ = _no_value("a length", "do x.shape")
-    __iter__ = _no_value("items", "do x[:, 0] for a part, x.shape for the shape")
+    __bool__ = _has_no(
+        "truth value",
+        "write (x > 0) & (x < 1) for `0 < x < 1` and for `and`, | for `or`, ~ for `not`, and "
+        "Lambda(lambda x: jnp.where(x > 0, x, 0))(x) for `if`",
+    )
+    __float__ = __int__ = __complex__ = __index__ = _has_no(
+        "values",
+        "compute with the node (x * 2), use x.shape for sizes, model.predict(x) for values",
+    )
+    __round__ = _has_no("values", "use Lambda(jnp.round)(x)")
+    __contains__ = _has_no("values", "use Lambda(lambda x: jnp.any(x == 1, axis=-1))(x)")
+    __len__ = _has_no("length", "use x.shape")
+    __iter__ = _has_no("values to go through", "use x[:, 0] for a part, x.shape for the shape")
 
     __add__, __radd__ = _operator("add"), _operator("add", True)
     __sub__, __rsub__ = _operator("subtract"), _operator("subtract", True)
@@ -143,7 +206,7 @@ class Operators:
     __truediv__, __rtruediv__ = _operator("divide"), _operator("divide", True)
     __floordiv__, __rfloordiv__ = _operator("floor_divide"), _operator("floor_divide", True)
     __mod__, __rmod__ = _operator("mod"), _operator("mod", True)
-    __pow__, __rpow__ = _operator("power"), _operator("power", True)
+    __pow__, __rpow__ = _power, _operator("power", True)
     __matmul__, __rmatmul__ = _operator("matmul"), _operator("matmul", True)
     __lt__, __le__ = _operator("less"), _operator("less_equal")
     __gt__, __ge__ = _operator("greater"), _operator("greater_equal")
@@ -170,6 +233,5 @@ class Operators:
 
         def __getattr__(self, name: str) -> Any:
             """Attributes of arrays, with what a node has in their place."""
-            function = None if name.startswith("_") else getattr(jnp, name, None)
-            known = {name: f"use Lambda(jnp.{name})(x), a layer of the function of JAX"}
-            raise absent.attribute(self, name, (known if callable(function) else {}) | ATTRIBUTES)
+            advice = ADVICE.get(name) or ("" if name.startswith("_") else _of_jax(name))
+            raise absent.attribute(self, name, {name: advice} if advice else {})

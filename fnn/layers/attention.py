@@ -42,6 +42,7 @@ class _HeadAttention(Layer):
     """
 
     masking = "use"
+    mixes_features = True
     input_names = ("query", "value", "key", "attention_mask")
     call_fields = ("use_causal_mask", "return_attention_scores")
     keeps_sharding = True

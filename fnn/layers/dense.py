@@ -27,6 +27,7 @@ class Dense(Layer):
     """
 
     masking = "pass"
+    mixes_features = True
     ends_in_activation = True
     keeps_sharding = True
 

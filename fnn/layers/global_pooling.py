@@ -65,6 +65,7 @@ class GlobalMaxPooling1D(_GlobalPooling):
     """
 
     masking = "use"
+    mixes_features = True
     spatial, pool = 1, staticmethod(global_max)
 
 
@@ -105,6 +106,7 @@ class GlobalAveragePooling1D(_GlobalPooling):
     """
 
     masking = "use"
+    mixes_features = True
     spatial, pool = 1, staticmethod(global_average)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from fnn.core.arguments import kind_of, shown
 from fnn.core.calling import unique_names
 from fnn.core.combining import Flow, Visit
 from fnn.core.config import Fields
@@ -133,7 +134,7 @@ def _scatter(places: Any, x: Any, values: list[Any]) -> None:
     if isinstance(places, Fields):
         names = [name for name, _ in places.items]
         if not isinstance(x, dict) or set(names) - set(x):
-            received = sorted(x) if isinstance(x, dict) else type(x).__name__
+            received = sorted(x) if isinstance(x, dict) else kind_of(x)
             raise ValueError(
                 f"Graph: expected inputs by the keys {sorted(names)}, received {received}; "
                 "do give a dict with all of them"
@@ -142,10 +143,9 @@ def _scatter(places: Any, x: Any, values: list[Any]) -> None:
             _scatter(item, x[name], values)
     elif isinstance(places, tuple):
         if not isinstance(x, (tuple, list)) or len(x) != len(places):
-            received = f"{len(x)}" if isinstance(x, (tuple, list)) else f"one {type(x).__name__}"
             raise ValueError(
-                f"Graph: expected a tuple of {len(places)} inputs, received {received}; "
-                "do give them in the order of the model's inputs"
+                f"Graph: expected a tuple of {len(places)} inputs, received {kind_of(x)}; "
+                "give them in the order of the model's inputs"
             )
         for item, part in zip(places, x, strict=True):
             _scatter(item, part, values)
@@ -156,15 +156,21 @@ def _scatter(places: Any, x: Any, values: list[Any]) -> None:
 def connect(inputs: Any, outputs: Any) -> Graph:
     """The graph that computes the `outputs` nodes from the `inputs` nodes.
 
-    Both are a node, or a tuple, list or dict of nodes. Raises ValueError if an output needs an
-    input that is not listed.
+    Both are a node, or a tuple, list or dict of nodes. Raises TypeError for an input that is no
+    node, ValueError if an output needs an input that is not listed.
 
     >>> from fnn.layers import Dense, Input
     >>> x = Input((4,))
     >>> connect(x, Dense(3)(x)).steps
     (('dense', Dense(units=3), 0),)
     """
-    starts: list[Node] = jax.tree.leaves(inputs)
+    starts: list[Node] = jax.tree.leaves(inputs, is_leaf=lambda node: node is None)
+    for index, node in enumerate(starts):
+        if not isinstance(node, Node):
+            raise TypeError(
+                f"Graph: expected every input to be a symbolic node (from Input), received "
+                f"{shown(node)} at position {index}; leave it out, or make an Input for it"
+            )
     place = {id(node): index for index, node in enumerate(starts)}
     order: list[Node] = []
     seen: dict[int, int] = {}

@@ -23,7 +23,7 @@ def shapes_of(layer: Any, inputs: Any, exactly: int | None = None) -> Shapes:
     if not isinstance(inputs, (tuple, list)) or not inputs:
         raise TypeError(
             f"{type(layer).__name__}: expected a tuple of {wanted}, received "
-            f"{type(inputs).__name__}; do give all inputs at once, e.g. Add()((a, b))"
+            f"{arguments.kind_of(inputs)}; do give all inputs at once, e.g. Add()((a, b))"
         )
     arguments.every_input(layer, inputs)
     shapes = [tuple(x.shape) for x in inputs]

@@ -170,23 +170,26 @@ class GetItem(Layer):
     def _by_axis(self, x: Any) -> list[Any]:
         """The index with an item for each axis, and None for each new one."""
         axes, taken = len(x.shape), sum(item not in (None, "...") for item in self.index)
+        if taken > axes:
+            raise self._misfit(x, f"an index of {taken} axes", f"use {axes} at most")
         index = self.index if "..." in self.index else (*self.index, "...")
         at = index.index("...")
         items = [*index[:at], *(":",) * (axes - taken), *index[at + 1 :]]
-        sizes = iter(x.shape)
-        inside = taken <= axes and all(
-            isinstance(item, str) or -size <= item < size
-            for item in items
-            if item is not None
-            for size in [next(sizes)]
-        )
-        if not inside or items[:1] != [":"]:
-            raise ValueError(
-                f"GetItem: expected an index within shape {tuple(x.shape)} that leaves its first "
-                f"axis, the batch, whole, received [{', '.join(map(str, self.index))}]; "
-                "do e.g. x[:, 0]"
-            )
+        if items[:1] != [":"]:
+            problem = "which does not keep the batch, the first axis, whole"
+            raise self._misfit(x, problem, "write : for it, e.g. x[:, 0]")
+        of_axes = (item for item in items if item is not None)
+        for axis, (item, size) in enumerate(zip(of_axes, x.shape, strict=True)):
+            if not isinstance(item, str) and not -size <= item < size:
+                problem = f"but axis {axis} has size {size}"
+                raise self._misfit(x, problem, f"use {-size} to {size - 1}")
         return items
+
+    def _misfit(self, x: Any, problem: str, advice: str) -> ValueError:
+        return ValueError(
+            f"GetItem: expected an index within shape {tuple(x.shape)}, received "
+            f"[{', '.join(map(str, self.index))}], {problem}; {advice}"
+        )
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         self._by_axis(x)

@@ -27,6 +27,7 @@ class _PlainAttention(Layer):
     """A subclass writes `scores(params, query, key)`, (batch, queries, keys)."""
 
     masking = "use"
+    mixes_features = True
     input_names = ("query", "value", "key")
     call_fields = ("use_causal_mask", "return_attention_scores")
     attention_axes = (1,)

@@ -16,6 +16,7 @@ from fnn.core.arithmetic import float_dtype
 from fnn.core.config import Fields
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
+from fnn.core.logits import name_of
 from fnn.core.masking import Masked
 from fnn.core.registry import lookup
 
@@ -161,8 +162,10 @@ class Lambda(Layer):
         if not hasattr(x, "shape") or self.mask is not None:
             return self, None
         options = self.arguments.as_dict() if self.arguments else {}
-        bare = self.replace(function=lambda x: x, arguments=None)
-        return bare, functools.partial(self.function, **options)
+        activation = functools.partial(self.function, **options)
+        if name_of(activation, x.shape) is None:
+            return self, None
+        return self.replace(function=lambda x: x, arguments=None), activation
 
     def apply(
         self, params: Params, state: State, x: Any, ctx: Context = INFERENCE

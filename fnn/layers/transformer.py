@@ -191,7 +191,7 @@ class TransformerDecoderBlock(_Block):
         if not isinstance(x, (tuple, list)) or len(x) != 2:
             raise TypeError(
                 "TransformerDecoderBlock: expected a tuple (inputs, memory), received "
-                f"{type(x).__name__}; do use TransformerEncoderBlock(use_causal_mask=True) "
+                f"{arguments.kind_of(x)}; do use TransformerEncoderBlock(use_causal_mask=True) "
                 "without a memory"
             )
         (x, memory), layers = x, dict(self.children())
