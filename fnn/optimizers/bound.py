@@ -103,7 +103,8 @@ class LiveRates(dict[str, Any]):
 
 
 def _flat(rates: LiveRates) -> Any:
-    return [(jax.tree_util.DictKey(name), rate) for name, rate in rates.items()], tuple(rates)
+    names = sorted(rates)  # in the order that dicts have in JAX
+    return [(jax.tree_util.DictKey(name), rates[name]) for name in names], tuple(names)
 
 
 def _dict(names: Any, rates: Any) -> Any:
