@@ -77,7 +77,7 @@ def test_a_stream_that_raises_harms_nothing(call):
 @pytest.mark.parametrize("call", ["fit", "evaluate"])
 def test_no_rows_are_an_error(call):
     net = model()
-    with pytest.raises(ValueError, match="expected samples, received an empty batch or empty arrays"):
+    with pytest.raises(ValueError, match="expected samples, received an empty batch"):
         CALLS[call](net, np.zeros((0, 4)), np.zeros((0, 1)))
     assert_usable(net, net.get_weights())
 
