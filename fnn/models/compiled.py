@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -14,8 +14,10 @@ from fnn import losses, metrics, optimizers
 from fnn.core import tree
 from fnn.core.calling import activated_output_spec, activated_spec
 from fnn.core.config import Fields
+from fnn.core.devices import current
 from fnn.core.logits import strip_logits
 from fnn.core.masking import strip_masks
+from fnn.core.weights import is_stateful
 from fnn.models import sharing
 from fnn.models.weighted import Weighted
 from fnn.optimizers import current_learning_rate, with_learning_rate
@@ -279,16 +281,29 @@ class Compiled(Weighted):
                 return arrays
 
             stream = StreamData(x, prepare, remainder="pad", steps=steps, goes_on=goes_on)
-            spec = stream.batch_spec()
-            stream.apart = functools.partial(self._mixes, checked[0], spec, goes_on)
+            stream.batch_spec()  # checks the first batch
+            self._settle(stream, checked[0], goes_on)
             return stream, checked[0]
         arrays, objective = self._goals(x, y, weight, classes)
         count = checks.rows_of(arrays)
         size = batch_size_for(size, steps, count)
         seed = key_numbers(self._now.key)
         data = ArrayData(arrays, size, shuffle=shuffle, seed=seed, remainder="pad", keep=keep)
-        data.apart = functools.partial(self._mixes, objective, data.batch_spec(), goes_on)
+        self._settle(data, objective, goes_on)
         return data, objective
+
+    def _settle(self, data: Any, objective: Objective, train: bool) -> None:
+        """Says of data which batches may be padded, and to how many examples all are."""
+        data.apart = functools.partial(self._mixes, objective, data.batch_spec(), train)
+        grows = lambda: not is_stateful(self.layer) and not data.apart()
+        data.room = self._room(data.batch_size, grows)
+
+    def _room(self, size: int, grows: Callable[[], bool]) -> int:
+        """The size to which batches of `size` are padded, so that the devices divide it."""
+        own = current()
+        if own is None or size < own.parts or size == own.room(size) or not grows():
+            return size
+        return own.room(size)
 
     def _mixes(self, objective: Objective, spec: Any, train: bool) -> bool:
         """Whether padding a batch of this spec would change what is computed of its examples."""

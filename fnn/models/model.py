@@ -11,10 +11,10 @@ import numpy as np
 
 from fnn.core import tree
 from fnn.core.calling import applied_spec
+from fnn.core.devices import current
 from fnn.core.layer import Layer
 from fnn.core.masking import strip_masks
 from fnn.core.node import stated_inputs
-from fnn.core.placement import beside
 from fnn.layers.graph import connect
 from fnn.models import sharing
 from fnn.models.batchwise import Batchwise
@@ -265,12 +265,13 @@ class Model(Batchwise):
             size = 1 << (count - 1).bit_length()  # few compilations for any number of examples
         pad = carry is not None or not count % size or self._pads(x, size)
         size = size if pad else min(size, count)
+        room = self._room(size, lambda: carry is None and self._pads(x, size))
         if count <= size and callbacks is None and not verbose:
-            (piece,) = pieces(x, count, size, 1, pad)
+            (piece,) = pieces(x, count, size, 1, pad, room)
             return predict_at_once(self._run_piece(x, size, carry), piece)
         told = CallbackList(callbacks, self, {"verbose": verbose, "steps": -(-count // size)})
         capacity = 1 if count <= size or told.watches(*PREDICT_HOOKS) else self._capacity(x, size)
-        cut = pieces(x, count, size, capacity, pad)
+        cut = pieces(x, count, size, capacity, pad, room)
         return predict(self._run_piece(x, size, carry), cut, size, told, verbose, -(-count // size))
 
     def _predict_stream(self, x: Any, steps: int | None, verbose: Any, callbacks: Any) -> Any:
@@ -281,6 +282,7 @@ class Model(Batchwise):
         like, _ = stream.batch_spec()
         size = stream.batch_size
         stream.apart = lambda: not self._pads(like, size)
+        stream.room = self._room(size, lambda: not self._carry and not stream.apart())
         with interruptible() as interrupt:  # the one of the whole verb
             chunks = stream.chunks(0, 1, steps, interrupt.poll)
         batches: Generator[Any] = (
@@ -314,8 +316,8 @@ class Model(Batchwise):
     def _capacity(self, x: Any, size: int) -> int:
         """How many batches of `size` go into one dispatch."""
         now, batch = self._now, tree.resized(x, size)
-        if lies_on_several((x, now.params)):  # each batch is divided over devices by itself
-            return 1
+        if current() is not None or lies_on_several((x, now.params)):
+            return 1  # each batch is divided over devices by itself
         return self._predictor(x).capacity(now.params, now.state, batch)
 
     def _run_piece(self, like: Any, size: int, carry: Any) -> Any:
@@ -326,15 +328,14 @@ class Model(Batchwise):
         program = self._predictor(like)
 
         def run(x: Any, valid: int) -> Any:
-            now = self._now
-            params, moving = beside(x, (now.params, now.state))
+            params, moving, x = self._placed(x)
             if valid > size:
                 count = np.int32(-(-valid // size))
                 outputs, state = program.loop(params, moving, x, count, size)
             else:
                 outputs, state = program.step(params, moving, x)
             if carry:
-                carry((now.params, state))
+                carry((params, state))
             return outputs
 
         return run

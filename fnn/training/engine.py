@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import numpy as np
 from jax import Array, lax, random
 
 from fnn.core import tree
+from fnn.core.devices import Distribution, distribution_of
 from fnn.core.placement import beside
 from fnn.core.program_cache import programs, small_cache
 from fnn.metrics import Mean
@@ -58,8 +60,8 @@ class Program:
         run = functools.partial(
             _run_read_only if read_only else _run_steps, inner, self.capacity == 1
         )
-        self._run = jax.jit(run, static_argnums=7)
-        self._run_donating = jax.jit(run, donate_argnums=0, static_argnums=7)
+        self._run = jax.jit(run, static_argnums=(7, 8))
+        self._run_donating = jax.jit(run, donate_argnums=0, static_argnums=(7, 8))
 
     def zeros(self) -> Any:
         """Empty sums for the logs of the step."""
@@ -90,17 +92,10 @@ class Program:
         mode = np.array([guard == "raise", guard == "ignore"])
         run = self._run_donating if donate else self._run
         chooses = self.chooses(guard, donate)
-        state, tallies, key = beside(chunk, (state, tallies, key))
-        return run(
-            state,
-            tallies,
-            chunk,
-            key,
-            span,
-            np.True_ if healthy is True else healthy,
-            mode,
-            chooses,
-        )
+        healthy = np.True_ if healthy is True else healthy
+        state, tallies, key, healthy = beside(chunk, (state, tallies, key, healthy))
+        shared = distribution_of(chunk, state)
+        return run(state, tallies, chunk, key, span, healthy, mode, chooses, shared)
 
     def chooses(self, guard: str, donate: bool) -> bool:
         """Whether a state that comes back has none of the steps that are not to be taken."""
@@ -124,6 +119,7 @@ def _run_steps(
     healthy: Any,
     mode: Array,
     chooses: bool,
+    shared: Distribution | None,
 ) -> tuple[Any, Any, Any]:
     sticky, ignore = mode[0], mode[1]
 
@@ -140,11 +136,12 @@ def _run_steps(
         return index + 1, state, tallies, healthy & (finite | ~sticky)
 
     carry = (span[0], state, tallies, healthy)
-    if single:
-        carry = body(carry)
-    else:
-        carry = lax.while_loop(lambda c: (c[0] < span[1]) & c[3], body, carry)
-    return carry[1:]
+    with shared.tracing() if shared else contextlib.nullcontext():
+        if single:
+            carry = body(carry)
+        else:
+            carry = lax.while_loop(lambda c: (c[0] < span[1]) & c[3], body, carry)
+    return shared.keep_whole(carry[1:]) if shared else carry[1:]
 
 
 def _computed_once(condition: Array) -> Array:
@@ -168,13 +165,14 @@ def _run_read_only(
     healthy: Any,
     mode: Array,
     chooses: bool,
+    shared: Distribution | None,
 ) -> tuple[Any, Any, Any]:
     def body(index: Any, tallies: Any) -> Any:
         return add(tallies, _one(step, state, chunk, key, index, span[2])[1])
 
-    if single:
-        return None, body(span[0], tallies), healthy
-    return None, lax.fori_loop(span[0], span[1], body, tallies), healthy
+    loop = lambda: lax.fori_loop(span[0], span[1], body, tallies)
+    tallies = body(span[0], tallies) if single else loop()
+    return None, shared.keep_whole(tallies) if shared else tallies, healthy
 
 
 def _spec(leaf: Any) -> Any:
