@@ -104,13 +104,15 @@ def follow(batch: Any, arrays: Any) -> Any:
     if own is None:
         return arrays
     there = next((leaf.sharding for leaf in jax.tree.leaves(batch) if _is_placed(leaf)), None)
-    if isinstance(there, NamedSharding):
-        shared, there = there.mesh == own.mesh, NamedSharding(there.mesh, PartitionSpec())
-    elif isinstance(there, SingleDeviceSharding):
-        shared = False
+    whole = own.whole
+    if isinstance(there, NamedSharding) and there.mesh == own.mesh:
+        there, moves = whole, lambda a: not _is_placed(a)
+    elif isinstance(there, NamedSharding | SingleDeviceSharding):
+        moves = lambda a: _is_placed(a) and a.sharding == whole
+        if isinstance(there, NamedSharding):
+            there = NamedSharding(there.mesh, PartitionSpec())
     else:
         return arrays
-    moves = lambda a: a.sharding == own.whole if _is_placed(a) else shared
     return jax.tree.map(lambda a: jax.device_put(a, there) if moves(a) else a, arrays)
 
 
