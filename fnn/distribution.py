@@ -18,12 +18,12 @@ def use_cpu_cores(cores: int | None = None) -> None:
     """Lets the cores of the CPU work side by side, each on its part of every batch.
 
     XLA runs much of a training step on one core: recurrent networks and transformers gain, networks
-    of convolutions, which use all cores anyway, do not (benchmarks/README.md). After this call JAX has one CPU device for each
-    core, and the verbs of `Model` and `fnn.training.fit` divide each batch over them; weights and
-    optimizer state lie whole on each. The results stay those of one device, but for rounding.
-    Memory that has been freed is kept for the next step rather than returned to the system (glibc
-    only). Arrays that you put on devices yourself stay there. Where JAX computes on an accelerator
-    nothing is divided.
+    of convolutions, which use all cores anyway, do not (benchmarks/README.md). After this call JAX
+    has one CPU device for each core, and the verbs of `Model` and `fnn.training.fit` divide each
+    batch over them; weights and optimizer state lie whole on each. The results stay those of one
+    device, but for rounding. Memory that has been freed is kept for the next step rather than
+    returned to the system (glibc only). Arrays that you put on devices yourself stay there. Where
+    JAX computes on an accelerator nothing is divided.
 
     Call it once, before anything that computes with JAX: it changes what `jax.devices()` returns.
     `cores`: by default all that this process may use. Raises ValueError for a number that is not
