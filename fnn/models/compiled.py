@@ -39,8 +39,11 @@ class Compiled(Weighted):
     _compiled: dict[str, Any] | None = None
     _rates: tuple[Any, ...] = ()  # that were set before there were weights
     _objective: Objective | None = None
-    _accepts: Any = None  # `_last_predictor` when its inputs were seen to fit the network
+    _accepts: Any = None  # the layer, and the kind of an example that was seen to fit it
+    # A callback sets these to end what is under way after the batch, as in Keras.
     stop_training: bool = False
+    stop_evaluating: bool = False
+    stop_predicting: bool = False
     history: History | None = None
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -170,15 +173,15 @@ class Compiled(Weighted):
         checks.rows_of(arrays)
         return arrays
 
-    def _examples(self, x: Any) -> Any:
+    def _checked_inputs(self, x: Any) -> Any:
         """`x` as the inputs of the network, which can take them: shapes, and ids in range."""
         x = self._as_inputs(x, self._compiled is None or self._compiled["checks"])
         if not hasattr(x, "shape"):
             checks.rows_of({"x": x})
-        self._predictor(x)
-        if self._accepts is not self._last_predictor:
+        kind, accepts = tree.kind(x, by_example=True), self._accepts
+        if accepts is None or accepts[0] is not self.layer or accepts[1] != kind:
             self._output_specs(x)
-            self._accepts = self._last_predictor
+            self._accepts = self.layer, kind
         checks.input_values(self.layer, x)
         return x
 
@@ -278,16 +281,27 @@ class Compiled(Weighted):
                     checked.append(self._checked(arrays))
                 return arrays
 
-            stream = StreamData(x, prepare, remainder="pad", steps=steps, goes_on=goes_on)
-            spec = stream.batch_spec()
-            stream.apart = functools.partial(self._mixes, checked[0], spec, goes_on)
+            stream = StreamData(
+                x,
+                prepare,
+                remainder="pad",
+                steps=steps,
+                goes_on=goes_on,
+                apart=lambda spec: self._mixes(checked[0], spec, goes_on),
+            )
+            stream.batch_spec()  # for which the first batch is prepared
             return stream, checked[0]
         arrays, objective = self._goals(x, y, weight, classes)
         count = checks.rows_of(arrays)
-        size = batch_size_for(size, steps, count)
-        seed = key_numbers(self._now.key)
-        data = ArrayData(arrays, size, shuffle=shuffle, seed=seed, remainder="pad", keep=keep)
-        data.apart = functools.partial(self._mixes, objective, data.batch_spec(), goes_on)
+        data = ArrayData(
+            arrays,
+            batch_size_for(size, steps=steps, count=count),
+            shuffle=shuffle,
+            seed=key_numbers(self._now.key),
+            remainder="pad",
+            keep=keep,
+            apart=lambda spec: self._mixes(objective, spec, goes_on),
+        )
         return data, objective
 
     def _mixes(self, objective: Objective, spec: Any, train: bool) -> bool:
@@ -329,11 +343,11 @@ def _specs(outputs: list[Any]) -> list[Any]:
     return list(map(strip_logits, outputs))
 
 
-def batch_size_for(size: int | None, steps: int | None, count: int) -> int:
-    """The batch size: as given, or what makes `steps` of `count` rows, or 32."""
-    if size is None:
-        return -(-count // steps) if steps and count > 1 else 32
-    return checks.whole_number("batch_size", size, 1)
+def batch_size_for(given: int | None, *, steps: int | None = None, count: int = 0) -> int:
+    """The batch size: as given, or what makes `steps` batches of `count` examples, or 32."""
+    if given is not None:
+        return checks.whole_number("batch_size", given, 1)
+    return -(-count // steps) if steps and count > 1 else 32
 
 
 def _require_alone(**arguments: Any) -> None:

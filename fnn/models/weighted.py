@@ -312,17 +312,14 @@ class Weighted(Structure):
         return outputs
 
     def _predictor(self, x: Any) -> Predictor:
-        """The compiled forward function for inputs like `x`; the last one is at hand."""
-        if hasattr(x, "shape"):
-            kind: Any = x.shape[1:], x.dtype
-        else:
-            kind = jax.tree.map(lambda a: (a.shape[1:], a.dtype), x)
+        """The compiled forward function for batches like `x`; the last one is at hand."""
+        kind = tree.kind(x)
         last = self._last_predictor
         if last is not None and last[0] is self.layer and last[1] == kind:
             program = last[2]()  # None if the cache of programs has dropped it
             if program is not None:
                 return program
-        program = predictor(self.layer, x)
+        program = predictor(self.layer, kind)
         self._last_predictor = self.layer, kind, weakref.ref(program)
         return program
 

@@ -25,10 +25,9 @@ class StreamData:
     are `(arrays, rows)`, and left out with "drop". `steps` batches make a pass; None: everything.
     With `goes_on` a pass starts where the last one ended, and the source is opened again whenever
     it comes to its end; else each pass starts from the beginning. An iterator cannot start over.
-    Where `apart()` is True a batch smaller than the first comes as a chunk of its own, not filled.
+    Where `apart` (of the spec of a batch) is True a batch smaller than the first comes as a chunk
+    of its own, not filled.
     """
-
-    apart: Callable[[], bool] = staticmethod(lambda: False)
 
     shuffle = False
 
@@ -40,9 +39,10 @@ class StreamData:
         remainder: str = "drop",
         steps: int | None = None,
         goes_on: bool = False,
+        apart: Callable[[Any], bool] = lambda spec: False,
     ) -> None:
         self.source, self.prepare, self.pad = source, prepare, remainder == "pad"
-        self.once = isinstance(source, Iterator)
+        self.once, self.apart = isinstance(source, Iterator), apart
         self.wanted, self.goes_on = steps, goes_on and steps is not None
         self.steps = steps
         if steps is None and hasattr(source, "__len__"):
@@ -201,7 +201,7 @@ class StreamData:
 
     def _of_one(self, batch: Any, capacity: int) -> Any:
         """A chunk of one batch: as it lies on devices, at its own size, or padded."""
-        if lies_on_several(batch) or self.apart():
+        if lies_on_several(batch) or self.apart(self.batch_spec()):
             whole = (batch, np.ones(tree.batch_size(batch), np.bool_)) if self.pad else batch
             return jax.tree.map(lambda a: a[None], whole)
         chunk = self._empty(capacity)
