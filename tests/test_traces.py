@@ -353,3 +353,28 @@ def test_predict_of_any_length_needs_few_compilations():
         for rows in range(1, 70):
             assert net.predict(task(rows)[0], verbose=0).shape == (rows, 1)
     assert len(compiled) <= 6  # batches of 1, 2, 4, 8, 16, 32; the loop over those is there
+
+
+def again(verb):
+    """What is compiled for the second time by `verb(number of examples)`, with 2 programs kept."""
+    try:
+        fnn.utils.set_program_cache_size(2)
+        for rows in (33, 34, 35):
+            verb(rows)
+        with compilations() as compiled:
+            verb(33)
+        return len(compiled)
+    finally:
+        fnn.utils.set_program_cache_size(PROGRAMS)
+
+
+def test_programs_for_single_numbers_of_examples_are_dropped_again():
+    """Those of batches that are not padded, being mixed along their axis, and of `model(x)`."""
+    mean = fnn.layers.Lambda(lambda a: a - a.mean(axis=0, keepdims=True))
+    net = fnn.Sequential([Dense(1, input_shape=(5,)), mean], seed=0)
+    x, y = task(50)
+    net.compile("sgd", "mse")
+    assert again(lambda rows: net.predict(x[:rows], verbose=0)) >= 1
+    assert again(lambda rows: net(x[:rows])) == 1
+    assert again(lambda rows: net.evaluate(x[:rows], y[:rows], verbose=0)) >= 1
+    np.testing.assert_allclose(net.predict(x[:33], verbose=0)[32], 0, atol=1e-6)
