@@ -14,6 +14,7 @@ from fnn import losses, metrics, optimizers
 from fnn.core import tree
 from fnn.core.calling import activated_output_spec, activated_spec
 from fnn.core.config import Fields
+from fnn.core.layer import Layer
 from fnn.core.logits import strip_logits
 from fnn.core.masking import strip_masks
 from fnn.models import sharing
@@ -39,6 +40,7 @@ class Compiled(Weighted):
     _compiled: dict[str, Any] | None = None
     _rates: tuple[Any, ...] = ()  # that were set before there were weights
     _objective: Objective | None = None
+    _ends_checked: Layer | None = None  # the network whose ends suit the objective
     _accepts: Any = None  # the layer, and the kind of an example that was seen to fit it
     # A callback sets these to end what is under way after the batch, as in Keras.
     stop_training: bool = False
@@ -238,10 +240,11 @@ class Compiled(Weighted):
             _specs(outputs),
             self.layer.ensemble_size,
         )
-        last = endings.last_layers(self.layer, self._inputs, len(outputs))
-        endings.check(objective, outputs, last)
+        if self._ends_checked is not self.layer or objective != self._objective:
+            last = endings.last_layers(self.layer, self._inputs, len(outputs))
+            endings.check(objective, outputs, last)  # which warns once
         self._check_values(objective, arrays)
-        self._objective = objective
+        self._objective, self._ends_checked = objective, self.layer
         return objective
 
     def _check_values(self, objective: Objective, arrays: Any) -> None:
@@ -271,26 +274,7 @@ class Compiled(Weighted):
             checks.whole_number("steps", steps, 1)
         if inputs.is_stream(x):
             _require_alone(y=y, sample_weight=weight, class_weight=classes)
-            checked: list[Objective] = []
-
-            def prepare(batch: Any) -> Any:
-                arrays = self._arrays(*inputs.unpack_batch(batch))
-                if checked:
-                    self._check_values(checked[0], arrays)
-                else:
-                    checked.append(self._checked(arrays))
-                return arrays
-
-            stream = StreamData(
-                x,
-                prepare,
-                remainder="pad",
-                steps=steps,
-                goes_on=goes_on,
-                apart=lambda spec: self._mixes(checked[0], spec, goes_on),
-            )
-            stream.batch_spec()  # for which the first batch is prepared
-            return stream, checked[0]
+            return self._stream(x, steps, goes_on)
         arrays, objective = self._goals(x, y, weight, classes)
         count = checks.rows_of(arrays)
         data = ArrayData(
@@ -303,6 +287,29 @@ class Compiled(Weighted):
             apart=lambda spec: self._mixes(objective, spec, goes_on),
         )
         return data, objective
+
+    def _stream(self, x: Any, steps: int | None, goes_on: bool) -> tuple[Any, Objective]:
+        """(a stream of batches, objective), the first batch read and checked."""
+        checked: list[Objective] = []
+
+        def prepare(batch: Any) -> Any:
+            arrays = self._arrays(*inputs.unpack_batch(batch))
+            if checked:
+                self._check_values(checked[0], arrays)
+            else:
+                checked.append(self._checked(arrays))
+            return arrays
+
+        stream = StreamData(
+            x,
+            prepare,
+            remainder="pad",
+            steps=steps,
+            goes_on=goes_on,
+            apart=lambda spec: self._mixes(checked[0], spec, goes_on),
+        )
+        stream.batch_spec()  # for which the first batch is prepared
+        return stream, checked[0]
 
     def _mixes(self, objective: Objective, spec: Any, train: bool) -> bool:
         """Whether padding a batch of this spec would change what is computed of its examples."""

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core import tree
-from fnn.core.warning import warn
+from fnn.core.settings import ThreadSettings
+from fnn.core.warning import sent_to, warn
 from fnn.training.data import Poll, lies_on_several
 
 
@@ -83,7 +84,7 @@ class StreamData:
         self.batch_spec()
         with ReadAhead(self._chunks(capacity, self.wanted or steps)) as ahead:
             for chunk, count in ahead.items(poll):
-                # Asked here, where the settings of JAX are the caller's: it may trace a network.
+                # Made here, since `apart` may look at a model, which is not for two threads.
                 yield (self._of_one(chunk.batch, capacity) if count == 0 else chunk), count or 1
 
     def _chunks(self, capacity: int, steps: int | None) -> Iterator[tuple[Any, int]]:
@@ -238,11 +239,14 @@ def _is_sequence(source: Any) -> bool:
 
 
 class ReadAhead:
-    """Runs an iterator in a thread, a few items ahead; closed when the `with` block is left."""
+    """Runs an iterator in a thread, a few items ahead; closed when the `with` block is left.
+
+    There the settings of JAX are those of the thread that made this, which says the warnings.
+    """
 
     def __init__(self, iterator: Iterator[Any], depth: int = 2) -> None:
         self._queue: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
-        self._stop = threading.Event()
+        self._stop, self._settings = threading.Event(), ThreadSettings()
         self._thread = threading.Thread(target=self._work, args=(iterator,), daemon=True)
 
     def __enter__(self) -> ReadAhead:
@@ -264,13 +268,17 @@ class ReadAhead:
                     return
                 if kind == "error":
                     raise value
-                yield value
+                if kind == "warning":
+                    warn(value)
+                else:
+                    yield value
 
     def _work(self, iterator: Iterator[Any]) -> None:
         try:
-            for item in iterator:
-                if not self._put("item", item):
-                    return
+            with self._settings.applied(), sent_to(lambda text: self._put("warning", text)):
+                for item in iterator:
+                    if not self._put("item", item):
+                        return
             self._put("end", None)
         except BaseException as error:  # handed to the thread that reads
             self._put("error", error)
