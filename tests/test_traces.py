@@ -145,11 +145,45 @@ def seen():
     return Seen.calls
 
 
-def test_the_network_is_traced_twice_before_the_first_step(seen):
-    net = fnn.Sequential([Dense(4, "relu"), Seen(1), Dense(1)])
+def in_a_row():
+    return fnn.Sequential([Dense(4, "relu"), Seen(1), Dense(1)])
+
+
+def in_a_row_of_known_shape():
+    return fnn.Sequential([fnn.Input((5,)), Dense(4, "relu"), Seen(1), Dense(1)])
+
+
+def in_a_graph():
+    x = fnn.Input((5,))
+    y = Seen(1)(Dense(4, "relu")(x)) * 2 + 1
+    return fnn.Model(x, Dense(1)(y[:, :3]))
+
+
+def in_a_model_in_a_graph():
+    x = fnn.Input((5,))
+    return fnn.Model(x, fnn.layers.Add()([in_a_row_of_known_shape()(x), Dense(1)(x)]))
+
+
+@pytest.mark.parametrize(
+    "make", [in_a_row, in_a_row_of_known_shape, in_a_graph, in_a_model_in_a_graph]
+)
+def test_the_network_is_traced_twice_before_the_first_step(make, seen):
+    fnn.utils.clear_session()
+    net = make()
     net.compile("adam", "mse", metrics=["mae"])
     net.fit(*task(96), batch_size=32, epochs=2, verbose=0)
     assert [kind for kind, _ in seen] == ["shapes", "train"]
+
+
+def test_free_sizes_of_a_long_graph_are_found_when_they_are_asked_for(seen):
+    x = node = fnn.Input((None, 2))
+    for _ in range(1500):  # deeper than Python recurses
+        node = node + 1
+    y = Seen(6)(node)
+    assert [shape for _, shape in seen] == [(3, 97, 2)]
+    assert y.shape == (None, None, 2)
+    assert [shape for _, shape in seen] == [(3, 97, 2), (5, 103, 2)]
+    assert fnn.layers.Flatten()(x).shape == (None, None)
 
 
 def test_a_batch_to_be_padded_is_looked_at_in_two_sizes_once(seen):

@@ -39,14 +39,36 @@ class Node(Operators):
         name: str | None = None,
         owner: Layer | None = None,
     ) -> None:
-        self.layer, self.parents, self.specs, self.name = layer, parents, specs, name
+        self.layer, self.parents, self._specs, self.name = layer, parents, specs, name
         self.owner = owner or layer  # the object that was called: whose name and weights these are
         self.source: Any = None  # the model that brings weights along, kept alive until then
 
     @property
     def spec(self) -> Any:
         """Shapes and dtypes at the first trial size."""
-        return self.specs[0]
+        return self._specs[0]
+
+    @property
+    def specs(self) -> tuple[Any, ...]:
+        """Shapes and dtypes at both trial sizes, the second found when it is first needed.
+
+        Then the nodes before this one get theirs too, without recursion.
+        """
+        stack = [] if len(self._specs) > 1 else [self]
+        while stack:
+            before = [n for n in jax.tree.leaves(stack[-1].parents) if len(n._specs) == 1]
+            stack.extend(before)
+            if not before:
+                node = stack.pop()
+                node._specs = (node.spec, node._inferred(1))
+        return self._specs
+
+    def _inferred(self, index: int) -> Any:
+        """What the layer makes of its inputs, at one of the trial sizes."""
+        layer: Any = self.layer
+        trial = jax.tree.map(lambda node: node._specs[index], self.parents)
+        with located(self.owner.name if self.owner else None, layer, trial):
+            return output_spec(layer, trial)
 
     @property
     def shape(self) -> Any:
@@ -148,32 +170,24 @@ def symbolic_call(layer: Layer, inputs: tuple[Any, ...], named: dict[str, Any]) 
             "on arrays do params, state = layer.init(key, x), then layer.apply(params, state, x), "
             "or put the layer into a Model"
         )
-    trials = [jax.tree.map(lambda node, i=i: node.specs[i], x) for i in range(len(SIZES))]
-    specs = _specs(layer.name, run, trials)
-    node = Node(run, x, specs, owner=layer)
-    if isinstance(specs[0], (tuple, list)):  # so that several outputs unpack: y, h, c = lstm(x)
-        return tuple(
-            Node(Item(index), node, tuple(spec[index] for spec in specs))
-            for index in range(len(specs[0]))
-        )
+    node = Node(run, x, (), owner=layer)
+    node._specs = (_first_spec(node),)
+    if isinstance(node.spec, (tuple, list)):  # so that several outputs unpack: y, h, c = lstm(x)
+        return tuple(Node(Item(index), node, (spec,)) for index, spec in enumerate(node.spec))
     return node
 
 
-def _specs(name: str | None, layer: Layer, trials: list[Any]) -> tuple[Any, ...]:
-    """The outputs at each trial size. An error says None where its sizes are those of the trial."""
-
-    def at(trial: Any) -> Any:
-        with located(name, layer, trial):
-            return output_spec(layer, trial)
-
+def _first_spec(node: Node) -> Any:
+    """The outputs at the first trial size. An error says None where a size is that of the trial."""
     try:
-        return tuple(map(at, trials))
+        return node._inferred(0)
     except Exception as error:
-        for trial in trials[1:]:
-            try:
-                at(trial)
-            except Exception as other:
-                _free_sizes(error, other)
+        try:
+            for parent in jax.tree.leaves(node.parents):
+                parent.specs  # noqa: B018 - finds the second
+            node._inferred(1)
+        except Exception as other:
+            _free_sizes(error, other)
         raise
 
 

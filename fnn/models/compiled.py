@@ -20,7 +20,7 @@ from fnn.core.masking import strip_masks
 from fnn.models import sharing
 from fnn.models.weighted import Weighted
 from fnn.optimizers import current_learning_rate, with_learning_rate
-from fnn.optimizers.bound import BoundOptimizer, LiveRates, plain
+from fnn.optimizers.bound import BoundOptimizer, LiveRates, is_bound, plain
 from fnn.optimizers.optimizer import with_rate_of, without_rate
 from fnn.training import checks, endings, inputs
 from fnn.training.checks import check_guard
@@ -77,10 +77,11 @@ class Compiled(Weighted):
         that are no probabilities (a one-hot times an advantage). How steps are compiled is the
         engine's choice: `run_eagerly`, `steps_per_execution`, `jit_compile` and `auto_scale_loss`
         are taken for Keras's sake and change nothing.
-        Compiling starts the optimizer afresh; `model.optimizer` keeps the learning rate that was
-        set. Raises ValueError for unknown names.
+        An optimizer starts afresh, but `model.optimizer` goes on: it keeps its state (moments, the
+        number of steps) and the learning rate that was set. Raises ValueError for unknown names.
         """
         check_guard(guard)
+        goes_on = is_bound(optimizer, self)
         compiled = {
             "optimizer": optimizers.get(optimizer),
             "loss": _copied(loss),
@@ -92,8 +93,10 @@ class Compiled(Weighted):
         }
         _check_names(compiled)
         self._compiled, self._objective, self._rates = compiled, None, ()
+        before = self.layer
         self.layer = sharing.refreshed(self.layer, list(self._shares), self._train_state)
-        if self._train_state is not None:
+        # Of a changed layer inside, other weights may learn.
+        if self._train_state is not None and not (goes_on and self.layer is before):
             self._train_state = self._train_state.replace(optimizer=None)
 
     @property
@@ -129,12 +132,16 @@ class Compiled(Weighted):
 
     def _with_rate(self, rule: Any) -> Any:
         """An optimizer that this model was compiled with, with the learning rate that was set."""
-        if without_rate(rule) != without_rate(self._rule):  # compiled with another one since
+        if not self._is_compiled_with(rule):
             return rule
         state = self._now.optimizer if self.built else None
         if state is None:
             state = functools.reduce(with_learning_rate, self._rates, self._rule.init({}))
         return with_rate_of(rule, state)
+
+    def _is_compiled_with(self, rule: Any) -> bool:
+        """Whether this is the optimizer of now, whatever its learning rate."""
+        return bool(without_rate(rule) == without_rate(self._rule))
 
     def _iterations(self) -> Any:
         """How many steps the optimizer has made; of optax's, the model."""
