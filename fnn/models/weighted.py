@@ -172,9 +172,9 @@ class Weighted(Structure):
         init_key = lambda: random.fold_in(self._key, salt("init"))
         traced = isinstance(init_key(), jax.core.Tracer)  # under jit weights are arrays, too
         with jax.ensure_compile_time_eval() if traced else contextlib.nullcontext():
-            made = initialize(self.layer, init_key(), self._trial())
-        refuse_none(self.layer, self._trial())
-        self._start_from(*made)
+            params, state = initialize(self.layer, init_key(), self._trial())
+            refuse_none(self.layer, self._trial())
+            self._start_from(params, state)
 
     def _start_from(self, params: Any, state: Any) -> None:
         """Begins with these weights, but for layers that have some: here before, or elsewhere."""
