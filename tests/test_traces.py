@@ -176,14 +176,21 @@ def test_the_network_is_traced_twice_before_the_first_step(make, seen):
 
 
 def test_free_sizes_of_a_long_graph_are_found_when_they_are_asked_for(seen):
-    x = node = fnn.Input((None, 2))
+    node = fnn.Input((2,))
     for _ in range(1500):  # deeper than Python recurses
         node = node + 1
     y = Seen(6)(node)
-    assert [shape for _, shape in seen] == [(3, 97, 2)]
-    assert y.shape == (None, None, 2)
-    assert [shape for _, shape in seen] == [(3, 97, 2), (5, 103, 2)]
-    assert fnn.layers.Flatten()(x).shape == (None, None)
+    assert [shape for _, shape in seen] == [(3, 2)]
+    assert y.shape == (None, 2)
+    assert [shape for _, shape in seen] == [(3, 2), (5, 2)]
+
+
+def test_what_fits_at_the_first_trial_size_by_chance_is_an_error_at_its_line():
+    x = fnn.Input((None, 2))
+    with pytest.raises(ValueError, match="Reshape: expected inputs whose examples have 194"):
+        fnn.layers.Reshape((194,))(x * 2)
+    with pytest.raises(ValueError, match="Add: expected inputs of equal shapes"):
+        fnn.layers.Add()([x, fnn.Input((97, 2))])
 
 
 def test_a_batch_to_be_padded_is_looked_at_in_two_sizes_once(seen):

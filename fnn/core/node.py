@@ -41,6 +41,12 @@ class Node(Operators):
     ) -> None:
         self.layer, self.parents, self._specs, self.name = layer, parents, specs, name
         self.owner = owner or layer  # the object that was called: whose name and weights these are
+        # Whether only the number of examples is free, in this node and all before it.
+        self.fixed_but_for_batch: bool = (
+            all(node.fixed_but_for_batch for node in jax.tree.leaves(parents))
+            if layer
+            else _differ_in_batch(*specs)
+        )
         self.source: Any = None  # the model that brings weights along, kept alive until then
 
     @property
@@ -87,6 +93,12 @@ class Node(Operators):
     def __repr__(self) -> str:
         made = f"made by {self.layer!r}" if self.layer else f"Input {self.name or ''}".strip()
         return f"<Node {self.shape} {made}>"
+
+
+def _differ_in_batch(first: Any, second: Any) -> bool:
+    """Whether the specs of inputs at two trial sizes differ in the size of the batch alone."""
+    pairs = zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
+    return all(a.shape[:1] != b.shape[:1] and a.shape[1:] == b.shape[1:] for a, b in pairs)
 
 
 def free_shape(first: Any, second: Any) -> Any:
@@ -172,6 +184,8 @@ def symbolic_call(layer: Layer, inputs: tuple[Any, ...], named: dict[str, Any]) 
         )
     node = Node(run, x, (), owner=layer)
     node._specs = (_first_spec(node),)
+    if not node.fixed_but_for_batch:
+        node.specs  # noqa: B018 - an input may fit a layer by chance, at the first size
     if isinstance(node.spec, (tuple, list)):  # so that several outputs unpack: y, h, c = lstm(x)
         return tuple(Node(Item(index), node, (spec,)) for index, spec in enumerate(node.spec))
     return node
