@@ -153,11 +153,11 @@ ARGUMENTS = [
         "tests/test_layer_messages.py::test_wrong_argument",
     ),
     Fault(
-        "fnn/core/arguments.py",
-        "an error names the expected width twice, and not what came",
-        'f"{x.shape[axis]} in shape {tuple(x.shape)}; do give inputs like those of init"',
-        'f"{expected} in shape {tuple(x.shape)}; do give inputs like those of init"',
-        "tests/test_recurrent.py::test_inputs_of_another_width_than_in_init",
+        "fnn/core/checked.py",
+        "an error names the expected width twice, and not the width of the inputs",
+        "received {sizes[0][1]} in shape",
+        "received {sizes[0][0]} in shape",
+        "tests/test_layer_messages.py::test_apply_alone_checks_its_inputs",
     ),
 ]
 
