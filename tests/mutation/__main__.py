@@ -86,15 +86,21 @@ def find(fault: Fault, folder: Path) -> tuple[bool, str]:
     failed = re.search(r"^(?:FAILED|ERROR) (.*?)(?: - |$)", output, re.MULTILINE)
     if status == TESTS_FAILED and failed:
         return True, failed.group(1)
-    return False, {0: "SURVIVED", NO_TESTS: "NO TESTS: none are of these names"}.get(
-        status, f"DID NOT RUN: {output.strip()[-300:]}"
-    )
+    return False, "SURVIVED" if status == 0 else trouble(status, output)
 
 
 def check(fault: Fault, folder: Path) -> tuple[bool, str]:
-    """(whether the tests pass on the code as it is, what pytest says if not)."""
+    """(whether the tests pass on the code as it is, what is wrong if not)."""
     status, output = run_tests(fault, folder)
-    return status == 0, "passes" if status == 0 else f"FAILS: {output.strip()[-300:]}"
+    return status == 0, "passes" if status == 0 else trouble(status, output)
+
+
+def trouble(status: int, output: str) -> str:
+    """What is wrong with tests that say nothing about a fault."""
+    if status == NO_TESTS:
+        return "NO TESTS: none are of these names"
+    said = "FAIL WITHOUT IT" if status == TESTS_FAILED else "DID NOT RUN"
+    return f"{said}: {output.strip()[-300:]}"
 
 
 def run_tests(fault: Fault, folder: Path) -> tuple[int, str]:

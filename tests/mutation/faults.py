@@ -143,7 +143,7 @@ ARGUMENTS = [
         "a field that every layer inherits takes anything",
         "    trainable: bool = field(default=True, kw_only=True)",
         "    trainable: Any = field(default=True, kw_only=True)",
-        "tests/test_layer_messages.py::test_no_field_holds_what_it_is_not_for -k trainable",
+        "tests/test_layer_messages.py::test_no_field_holds_what_it_is_not_for -k Dense",
     ),
     Fault(
         "fnn/core/arguments.py",
