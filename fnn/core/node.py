@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
@@ -76,7 +77,7 @@ class Node(Operators):
         with located(self.owner.name if self.owner else None, layer, trial):
             return output_spec(layer, trial)
 
-    @property
+    @functools.cached_property
     def shape(self) -> Any:
         """The shape, or a structure of shapes; None where the size is free."""
         return free_shape(*self.specs)

@@ -235,7 +235,6 @@ class Model(Batchwise):
         )
         return self._as_result(logs, return_dict)
 
-    @deferring
     def predict(
         self,
         x: Any,
@@ -249,6 +248,17 @@ class Model(Batchwise):
         Needs no compile. No rows give arrays of no rows. The weights stay where they are. Layers
         that are stateful go on from batch to batch and call to call, until `reset_states`.
         """
+        quiet = not verbose and batch_size is steps is callbacks is None
+        if quiet and self._predicts_at_once(x):  # nothing is traced, so Ctrl-C may strike anywhere
+            self.stop_predicting = False
+            x = self._checked_inputs(x)
+            return predict_at_once(self._run_piece(x, len(x), None), (x, len(x)))
+        return self._predict(x, batch_size, verbose, steps, callbacks)
+
+    @deferring
+    def _predict(
+        self, x: Any, batch_size: int | None, verbose: Any, steps: int | None, callbacks: Any
+    ) -> Any:
         if steps is not None:
             checks.whole_number("steps", steps, 1)
         self.stop_predicting = False

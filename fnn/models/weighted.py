@@ -28,6 +28,8 @@ from fnn.training import checks, inputs
 from fnn.training.prediction import Predictor, predictor
 from fnn.training.state import TrainState
 
+SMALL_BATCHES = {1, 2, 4, 8, 16, 32}  # which `predict` runs whole and unpadded by default
+
 
 class Weighted(Structure):
     """A pure layer and the one pytree of its weights; `Model` adds training to it."""
@@ -331,6 +333,18 @@ class Weighted(Structure):
         program = predictor(self.layer, kind)
         self._last_predictor = self.layer, kind, weakref.ref(program)
         return program
+
+    def _predicts_at_once(self, x: Any) -> bool:
+        """Whether the last program takes `x` as it is: an array like the one that came before."""
+        last = self._last_predictor
+        return (
+            type(x) is np.ndarray
+            and last is not None
+            and last[0] is self.layer
+            and last[1] == tree.kind(x)
+            and len(x) in SMALL_BATCHES
+            and not weights.is_stateful(self.layer)
+        )
 
     @property
     def _carry(self) -> Callable[[Any], None] | None:
