@@ -1,6 +1,8 @@
 """Strict JAX for every test: several devices, no silent broadcasting of ranks; what is slow."""
 
+import gc
 import os
+from pathlib import Path
 
 os.environ["KERAS_BACKEND"] = "jax"
 
@@ -9,6 +11,13 @@ import pytest
 
 import fnn
 
+if jax.__version_info__ < (0, 11):  # an unknown flag ends the process
+    # XLA's older emitters compile a small program in 0.4 of the time, and compiling is most of
+    # what the tests do.
+    older = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {older}"
+
+jax.config.update("jax_traceback_in_locations_limit", 0)  # shown nowhere, and takes time
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -81,12 +90,24 @@ def same_weights_in_every_run():
     fnn.set_seed(0)
 
 
+# A process dies at 65,530 mappings (Linux), and each program takes about five of them.
+MOST_MAPPINGS = 30_000
+
+
+def mappings():
+    maps = Path("/proc/self/maps")
+    return maps.read_bytes().count(b"\n") if maps.exists() else 0
+
+
 @pytest.fixture(autouse=True, scope="module")
 def cheap_compilation(request):
-    """Programs that run once are compiled without the costly optimizations, and not kept."""
+    """Programs that run once are compiled without the costly optimizations."""
     cheap = request.path.stem in SLOW_FILES - LONG_RUNS
     jax.config.update("jax_disable_most_optimizations", cheap)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
-    if cheap:  # a process dies at 65,530 mappings (Linux), and each program takes five or so
+    if mappings() > MOST_MAPPINGS:
+        gc.unfreeze()
         jax.clear_caches()
+    gc.collect()
+    gc.freeze()  # what is left stays: each later collection would go through all of it again

@@ -113,30 +113,38 @@ RULES = {
     "columns by data": lambda a: columns(a, "data", DATA),
     "both": lambda a: ("data", *columns(a)[1:]) if a.ndim > 1 and rows(a, "data", DATA) else (),
 }
-INPUTS = {
-    "batch": BY_BATCH,
-    "batch and features": lambda a: ("data", *columns(a)[1:]) if a.ndim > 1 else ("data",),
-}
+BY_FEATURES = lambda a: ("data", *columns(a)[1:]) if a.ndim > 1 else ("data",)
+# How inputs are divided, and the weights beside them: each rule once, by both kinds of inputs.
+DIVISIONS = (
+    (BY_BATCH, ("rows", "columns by data", "both")),
+    (BY_FEATURES, ("columns", "rows by data")),
+)
 
 
-@each_row
+DIVISIBLE = [  # a stateful layer's state has the batch of its inputs
+    case
+    for case in CATALOGUE
+    if not getattr(case.layer, "stateful", False) and weight_spec(case.layer, case.x)[0]
+]
+
+
+@pytest.mark.parametrize("case", DIVISIBLE, ids=[case.id for case in DIVISIBLE])
 def test_every_layer_takes_divided_weights(case):
     """Traced alone, forward and backward: what cannot lie as it should is an error of types."""
-    if getattr(case.layer, "stateful", False):
-        pytest.skip("its state has the batch of its inputs")
     problem = Problem(case.layer, case.x)
     params, state = weight_spec(case.layer, problem.x)
     divided = lambda tree, rule: jax.tree.map(
         lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=on(*rule(a))), tree
     )
     key = divided(jax.eval_shape(lambda: KEY), WHOLE)
-    for by_input in INPUTS.values():
+    for by_input, rules in DIVISIONS:
         inputs, others = divided(problem.inputs, by_input), divided(problem.others, by_input)
-        for rule in RULES.values() if params else ():
-            given = divided(params, rule), inputs, divided(state, WHOLE), others
+        for rule in rules:
+            given = divided(params, RULES[rule]), inputs, divided(state, WHOLE), others
             with jax.set_mesh(mesh()):
                 jax.eval_shape(problem.gradient, *given, key)
-                jax.eval_shape(lambda *a: problem.loss(*a, None), *given)
+    with jax.set_mesh(mesh()):  # `given` is divided in the last of these ways
+        jax.eval_shape(lambda *a: problem.loss(*a, None), *given)
 
 
 SEQUENCE, IMAGE = np.zeros((8, 6, 4), "float32"), np.zeros((8, 6, 6, 4), "float32")

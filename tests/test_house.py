@@ -64,8 +64,19 @@ LONGER_FUNCTIONS: dict[str, int] = {
 }
 
 
+@functools.cache
+def source(name):
+    return MODULES[name].read_text()
+
+
+@functools.cache
 def parse(name):
-    return ast.parse(MODULES[name].read_text())
+    return ast.parse(source(name))
+
+
+@functools.cache
+def nodes(name):
+    return list(ast.walk(parse(name)))
 
 
 def unit(module):
@@ -81,7 +92,7 @@ def dotted(name):
 
 def imports(name):
     """Every module imported in a file, at the top or inside a function, with its line."""
-    for node in ast.walk(parse(name)):
+    for node in nodes(name):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -100,30 +111,35 @@ def own_imports(name):
             yield module.removeprefix("fnn").removeprefix(".") or "__init__", line
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_imports_go_down(name):
-    here = unit(dotted(name))
-    assert here in FLOORS, f"{name}: a new unit; give it a floor in DESIGN.md and here"
+def test_every_module_has_a_floor():
+    missing = {unit(dotted(name)) for name in MODULES} - set(FLOORS)
+    assert not missing, f"new units {sorted(missing)}: give each a floor in DESIGN.md and in HOUSE"
+
+
+def test_imports_go_down():
     breaches = [
         f"{name}:{line} (floor {FLOORS[here]}) imports fnn.{module} (floor {FLOORS[unit(module)]})"
+        for name in MODULES
+        for here in (unit(dotted(name)),)
         for module, line in own_imports(name)
         if unit(module) != here and FLOORS[unit(module)] >= FLOORS[here]
     ]
     assert not breaches, "\n".join(breaches)
 
 
-@pytest.mark.parametrize("name", [n for n in MODULES if n.startswith("layers/")])
-def test_leaf_layers_do_not_know_each_other(name):
-    stem = Path(name).stem
-    if stem == "__init__":
-        return
-    allowed = {"core"} | {f"layers.{combinator}" for combinator in COMBINATORS}
-    for module, line in own_imports(name):
-        if stem in COMBINATORS:
-            known = unit(module) == "core" or module in allowed
-        else:
-            known = unit(module) == "core"
-        assert known, f"{name}:{line} imports fnn.{module}; a layer imports from core only"
+def test_leaf_layers_do_not_know_each_other():
+    breaches = []
+    for name in MODULES:
+        stem = Path(name).stem
+        if not name.startswith("layers/") or stem == "__init__":
+            continue
+        allowed = {f"layers.{combinator}" for combinator in COMBINATORS if stem in COMBINATORS}
+        breaches += [
+            f"{name}:{line} imports fnn.{module}; a layer imports from core only"
+            for module, line in own_imports(name)
+            if unit(module) != "core" and module not in allowed
+        ]
+    assert not breaches, "\n".join(breaches)
 
 
 def test_training_does_not_know_the_layers():
@@ -137,49 +153,70 @@ def test_training_does_not_know_the_layers():
     assert not known, "\n".join(known)
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_outside_packages_stay_in_their_place(name):
-    here = unit(dotted(name))
-    for module, line in imports(name):
-        package = unit(module)
-        assert package not in FORBIDDEN, f"{name}:{line} imports {module}"
-        assert package != "optax" or here in OPTAX, f"{name}:{line} imports optax"
-        private = module == "jax.core" or "._src" in module
-        assert not private, f"{name}:{line} imports {module}, which is not public"
+def test_outside_packages_stay_in_their_place():
+    breaches = [
+        f"{name}:{line} imports {module}"
+        for name in MODULES
+        for module, line in imports(name)
+        if unit(module) in FORBIDDEN
+        or (unit(module) == "optax" and unit(dotted(name)) not in OPTAX)
+        or module == "jax.core"  # what is not public
+        or "._src" in module
+    ]
+    assert not breaches, "\n".join(breaches)
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_packages_that_may_be_missing_are_imported_with_advice(name):
-    guarded = {
+def guarded_lines(name):
+    """The lines inside `with optional(...)` blocks."""
+    return {
         inner.lineno
-        for node in ast.walk(parse(name))
+        for node in nodes(name)
         if isinstance(node, ast.With) and "optional(" in ast.unparse(node.items[0])
         for inner in node.body
     }
-    for module, line in imports(name):
-        known = unit(module) in REQUIRED | sys.stdlib_module_names
-        assert known or line in guarded, f"{name}:{line} imports {module}"
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_nothing_is_executed_from_data(name):
-    for node in ast.walk(parse(name)):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            called = node.func.id
-            assert called not in ("eval", "exec", "compile", "__import__"), (
-                f"{name}:{node.lineno} calls {called}"
-            )
+def test_packages_that_may_be_missing_are_imported_with_advice():
+    breaches = [
+        f"{name}:{line} imports {module}"
+        for name in MODULES
+        for module, line in imports(name)
+        if unit(module) not in REQUIRED | sys.stdlib_module_names
+        and line not in guarded_lines(name)
+    ]
+    assert not breaches, "\n".join(breaches)
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_files_and_functions_stay_small(name):
-    lines = len(MODULES[name].read_text().splitlines())
-    assert lines <= LONGER_FILES.get(name, LINES_OF_A_FILE), f"{name} has {lines} lines"
-    for node in ast.walk(parse(name)):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            length = code_lines(node)
-            allowed = LONGER_FUNCTIONS.get(f"{name}:{node.name}", LINES_OF_A_FUNCTION)
-            assert length <= allowed, f"{name}:{node.lineno} {node.name} has {length} lines"
+def test_nothing_is_executed_from_data():
+    breaches = [
+        f"{name}:{node.lineno} calls {node.func.id}"
+        for name in MODULES
+        for node in nodes(name)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        if node.func.id in ("eval", "exec", "compile", "__import__")
+    ]
+    assert not breaches, "\n".join(breaches)
+
+
+def test_files_stay_small():
+    lengths = {name: len(source(name).splitlines()) for name in MODULES}
+    long = [
+        f"{name} has {lines} lines"
+        for name, lines in lengths.items()
+        if lines > LONGER_FILES.get(name, LINES_OF_A_FILE)
+    ]
+    assert not long, "\n".join(long)
+
+
+def test_functions_stay_small():
+    long = [
+        f"{name}:{node.lineno} {node.name} has {code_lines(node)} lines"
+        for name in MODULES
+        for node in nodes(name)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        if code_lines(node) > LONGER_FUNCTIONS.get(f"{name}:{node.name}", LINES_OF_A_FUNCTION)
+    ]
+    assert not long, "\n".join(long)
 
 
 def code_lines(function):
@@ -200,11 +237,9 @@ def is_package_root(name):
     return name.endswith("__init__.py")
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_a_module_says_in_one_line_what_it_holds(name):
-    if is_package_root(name) and not MODULES[name].read_text().strip():
-        pytest.fail(f"fnn/{name} is empty; begin it with a line that says what the folder holds")
-    assert caption(name).endswith("."), f"fnn/{name} begins with {caption(name)!r}, not a sentence"
+def test_a_module_says_in_one_line_what_it_holds():
+    silent = [f"fnn/{n} begins with {caption(n)!r}" for n in MODULES if caption(n)[-1:] != "."]
+    assert not silent, "\n".join([*silent, "begin each with a sentence on what it holds"])
 
 
 def public(tree):
@@ -214,10 +249,14 @@ def public(tree):
             yield node.name, node
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_public_names_explain_themselves(name):
-    silent = [n for n, node in public(parse(name)) if not ast.get_docstring(node)]
-    assert not silent, f"fnn/{name}: no docstring at {', '.join(silent)}"
+def test_public_names_explain_themselves():
+    silent = [
+        f"fnn/{name}: no docstring at {thing}"
+        for name in MODULES
+        for thing, node in public(parse(name))
+        if not ast.get_docstring(node)
+    ]
+    assert not silent, "\n".join(silent)
 
 
 def offered(module):

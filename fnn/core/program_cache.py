@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -27,8 +27,9 @@ class ProgramCache:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._results: OrderedDict[Any, Any] = OrderedDict()  # the one unused longest comes first
-        self._lock = threading.Lock()
+        # The one unused longest comes first. There is no lock: each call of a method of a dict is
+        # whole by itself, and a lock stays locked where Ctrl-C strikes as its block ends.
+        self._results: OrderedDict[Any, Any] = OrderedDict()
 
     def cached(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function`, called once for equal (hashable) arguments while its result is kept."""
@@ -36,12 +37,10 @@ class ProgramCache:
         @functools.wraps(function)
         def get(*arguments: Any) -> Any:
             key = function, arguments
-            with self._lock:
-                result = self._results.pop(key, None)
+            result = self._results.pop(key, None)
             if result is None:
                 result = function(*arguments)
-            with self._lock:
-                self._results[key] = result
+            self._results[key] = result
             self.resize(self.size)
             return result
 
@@ -50,15 +49,14 @@ class ProgramCache:
 
     def resize(self, size: int) -> None:
         """Keeps at most `size` results, from here on."""
-        with self._lock:
-            self.size = size
+        self.size = size
+        with contextlib.suppress(KeyError):  # another thread has emptied it
             while len(self._results) > size:
                 self._results.popitem(last=False)
 
     def clear(self) -> None:
         """Forgets all results."""
-        with self._lock:
-            self._results.clear()
+        self._results.clear()
 
     def __len__(self) -> int:
         return len(self._results)
