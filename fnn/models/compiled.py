@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -14,11 +14,9 @@ from fnn import losses, metrics, optimizers
 from fnn.core import tree
 from fnn.core.calling import activated_output_spec, activated_spec
 from fnn.core.config import Fields
-from fnn.core.devices import current
 from fnn.core.layer import Layer
 from fnn.core.logits import strip_logits
 from fnn.core.masking import strip_masks
-from fnn.core.weights import is_stateful
 from fnn.models import sharing
 from fnn.models.weighted import Weighted
 from fnn.optimizers import current_learning_rate, with_learning_rate
@@ -321,13 +319,6 @@ class Compiled(Weighted):
         stream.batch_spec()  # for which the first batch is prepared
         stream.room = self._room(stream.batch_size, lambda: not stream.apart(stream.batch_spec()))
         return stream, checked[0]
-
-    def _room(self, size: int, may_pad: Callable[[], bool]) -> int:
-        """The size to which batches of `size` are padded, so that the devices divide it."""
-        own = current()
-        if own is None or size < own.parts or size == own.room(size):
-            return size
-        return size if is_stateful(self.layer) or not may_pad() else own.room(size)
 
     def _mixes(self, objective: Objective, spec: Any, train: bool) -> bool:
         """Whether padding a batch of this spec would change what is computed of its examples."""

@@ -15,7 +15,7 @@ from jax import random
 from fnn.core import tree, weights
 from fnn.core.calling import initialize, snake_case, weight_spec
 from fnn.core.context import salt
-from fnn.core.devices import distribution_of, divide, undivided
+from fnn.core.devices import current, distribution_of, divide, undivided
 from fnn.core.layer import Layer
 from fnn.core.node import Node, input_specs, symbolic_call
 from fnn.core.placement import beside
@@ -338,6 +338,13 @@ class Weighted(Structure):
         weights = beside(x, weights)
         self._copies = None if distribution_of(x, weights) is None else (now, weights)
         return *weights, x
+
+    def _room(self, size: int, may_pad: Callable[[], bool]) -> int:
+        """The size to which batches of `size` are padded, so that the devices divide it."""
+        own = current()
+        if own is None or size < own.parts or size == own.room(size):
+            return size
+        return size if weights.is_stateful(self.layer) or not may_pad() else own.room(size)
 
     def _predictor(self, x: Any) -> Predictor:
         """The compiled forward function for batches like `x`; the last one is at hand."""
