@@ -1,7 +1,7 @@
-"""The weights of every row of the catalogue, by path, shape and dtype, as `tests/trees.txt` has them.
+"""The weights of every row of the catalogue by path, shape and dtype, compared with `trees.txt`.
 
-A weight file holds what is named here, so a renamed or reshaped weight is a change of that file in
-a diff. `python -m tests.test_trees` prints it, with `--write` it writes it anew.
+Saved files hold weights by these paths, so a renamed or reshaped weight is to be a visible change
+in a diff. `python -m tests.test_trees` prints it, with `--write` it writes it anew.
 """
 
 import difflib
