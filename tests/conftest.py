@@ -33,6 +33,7 @@ SLOW_FILES = {
     "test_decoding",
     "test_doctests",
     "test_dropout",
+    "test_dtypes",
     "test_ensembles",
     "test_examples",
     "test_experts",

@@ -15,28 +15,33 @@ from fnn.core import arguments, tree
 from fnn.core.context import Context, check_key
 from fnn.core.masking import check_mask, leading, split_mask
 from fnn.core.operators import Operators
+from fnn.core.precision import run_apply, run_init
 
 _shown = functools.partial(arguments.shown, limit=60)
 
 
 def check_pair(cls: type) -> None:
-    """Puts the checks in front of what a class defines of `init` and `apply`.
+    """Puts the checks in front of what a class defines of `init` and `apply`, and its dtype.
 
     They look at types and shapes, the fresh weights of a shape once, and at the numbers of inputs
     where a layer has bounds for them (`check_values`); they cost nothing in what is compiled.
     """
-    for name, check in (("init", _check_init), ("apply", _check_apply)):
+    for name, check, run in (("init", _check_init, run_init), ("apply", _check_apply, run_apply)):
         if name in vars(cls):
-            setattr(cls, name, _checked(vars(cls)[name], check))
+            setattr(cls, name, _checked(vars(cls)[name], check, run))
 
 
-def _checked(function: Callable[..., Any], check: Callable[..., None]) -> Callable[..., Any]:
+def _checked(
+    function: Callable[..., Any], check: Callable[..., None], run: Callable[..., Any]
+) -> Callable[..., Any]:
     @functools.wraps(function)
     def checked(self: Any, *given: Any, **named: Any) -> Any:
         for name in named:
             if name in _IN_A_CONTEXT and name not in inspect.signature(function).parameters:
                 raise _belongs_into_a_context(self, name, named[name])
         check(self, *given, **named)
+        if self.dtype is not None:
+            return run(function, self, *given, **named)
         return function(self, *given, **named)
 
     return checked
