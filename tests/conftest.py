@@ -61,6 +61,7 @@ SLOW_FILES = {
     "test_regularizers_constraints",
     "test_reversible_embedding",
     "test_schedules",
+    "test_single_examples",
     "test_spatial",
     "test_spectral",
     "test_stacking",

@@ -148,13 +148,20 @@ def _check_fit(layer: Any, params: Any, x: Any) -> None:
 
     if not all(hasattr(leaf, "shape") for leaf in jax.tree.leaves((params, x))):
         return
-    for path, fresh in tree.flatten(weight_spec(layer, x)[0]):
+    for path, fresh in tree.flatten(weight_spec(layer, _in_batch(layer, params, x))[0]):
         given: Any = params
         for name in path:
             given = given.get(name, {})
         needed, made = tuple(fresh.shape), tuple(getattr(given, "shape", fresh.shape))
         if made != needed:
             raise ValueError(f"{type(layer).__name__}: {_misfit(path, made, needed, x)}")
+
+
+def _in_batch(layer: Any, params: Any, x: Any) -> Any:
+    """`x`, or the shapes of a batch of one where it is a single example."""
+    if not layer.is_example(params, x):
+        return x
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape), a.dtype), x)
 
 
 def _misfit(path: tuple[str, ...], made: Any, needed: Any, x: Any) -> str:

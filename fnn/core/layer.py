@@ -126,6 +126,14 @@ class Layer(Value, loadable=False):
             return {}
         raise arguments.no_cache(self)
 
+    def is_example(self, params: Params, x: Any) -> bool:
+        """Whether `x` is one example without a batch axis, as inside `jax.vmap`.
+
+        For layers that compute each example by itself: `apply` then checks `x` as a batch of one.
+        `init` takes batches only.
+        """
+        return False
+
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
         """The layers inside, by name; one named None has its weights where this layer has them."""
         return ()
