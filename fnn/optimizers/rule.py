@@ -123,7 +123,7 @@ class Rule(Optimizer, loadable=False):
         if callable(self.learning_rate) or self.learning_rate is None:
             raise ValueError(
                 f"{type(self).__name__}: the learning rate of its rule is not a number, so pass "
-                "that of the step: update(grads, state, params, learning_rate=0.1)"
+                "that of the step: rule.update(grads, state, params, learning_rate=0.1)"
             )
         return self.learning_rate
 
