@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core import arguments
+from fnn.core.devices import divide
 from fnn.models.compiled import Compiled
 from fnn.training import checks, engine
 from fnn.training.interrupt import deferring
@@ -72,9 +73,16 @@ class Batchwise(Compiled):
         own = lambda a: a if isinstance(a, jax.Array) else np.array(a, copy=True)
         batch = jax.tree.map(own, (arrays, np.ones(count, bool)))
         program = engine.program(step, state, batch, now.key, capacity=1)
-        chunk = jax.tree.map(lambda a: a[None], batch)
+        chunk = divide(jax.tree.map(lambda a: a[None], batch), state, axis=1)
         state, tallies, healthy = program(
-            state, program.zeros(), chunk, now.key, 0, 1, int(now.step), guard=guard
+            state,
+            program.zeros(),
+            chunk,
+            now.key,
+            first=0,
+            count=1,
+            number=int(now.step),
+            guard=guard,
         )
         if not bool(healthy):
             raise checks.TrainingError(
@@ -86,7 +94,7 @@ class Batchwise(Compiled):
     @deferring
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch, as NumPy arrays."""
-        return jax.tree.map(np.asarray, self._forward(self._examples(x)))
+        return jax.tree.map(np.asarray, self._forward(self._checked_inputs(x)))
 
     def reset_states(self) -> None:
         """Puts the states that recurrent layers with `stateful=True` carry on back to zeros."""

@@ -15,17 +15,21 @@ from jax import random
 from fnn.core import tree, weights
 from fnn.core.calling import initialize, snake_case, weight_spec
 from fnn.core.context import salt
+from fnn.core.devices import current, distribution_of, divide, undivided
 from fnn.core.layer import Layer
 from fnn.core.node import Node, input_specs, symbolic_call
 from fnn.core.placement import beside
 from fnn.core.process import check_process
 from fnn.core.seed import next_key
 from fnn.models import sharing, watching
+from fnn.models.outputs import refuse_none
 from fnn.models.structure import Structure
 from fnn.models.watching import Shown, Watched
 from fnn.training import checks, inputs
 from fnn.training.prediction import Predictor, predictor
 from fnn.training.state import TrainState
+
+SMALL_BATCHES = {1, 2, 4, 8, 16, 32}  # which `predict` runs whole and unpadded by default
 
 
 class Weighted(Structure):
@@ -36,6 +40,7 @@ class Weighted(Structure):
     _as_layer: Layer | None = None
     _last_predictor: tuple[Layer, Any, Callable[[], Predictor | None]] | None = None
     _watched: Watched | None = None
+    _copies: tuple[TrainState, Any] | None = None  # of weights, on several devices (`_placed`)
 
     def __init__(self, layer: Layer, seed: int | None = None, inputs: Any = None) -> None:
         self.layer, self.name = layer, layer.name or snake_case(type(self).__name__)
@@ -49,7 +54,7 @@ class Weighted(Structure):
     def __getstate__(self) -> dict[str, Any]:
         """What a copy takes over: all but the lock, and what ties this model to others."""
         own = {"_train_state": self._now if self.built else None, "_shares": ()}
-        links = "_followers", "_as_layer", "_wired", "_watched"
+        links = "_followers", "_as_layer", "_wired", "_watched", "_copies"
         ties = dict.fromkeys((*links, "_training", "_last_predictor", "_accepts"))
         return {**vars(self), **own, **ties}
 
@@ -95,7 +100,7 @@ class Weighted(Structure):
 
     @_now.setter
     def _now(self, state: TrainState) -> None:
-        self._watched = None
+        self._watched = self._copies = None
         self._take_assigned()  # what followers have is earlier than `state`, which wins
         self._train_state = state
         for share in self._shares:
@@ -156,14 +161,24 @@ class Weighted(Structure):
         """Makes the weights for inputs of this shape, the batch included: `(None, 28, 28, 1)`."""
         several = bool(input_shape) and isinstance(input_shape[0], (tuple, list))
         node = lambda shape: Node(None, (), input_specs(shape))
-        self._inputs = tuple(map(node, input_shape)) if several else node(input_shape)
-        self._build()
+        self._build_for(tuple(map(node, input_shape)) if several else node(input_shape))
+
+    def _build_for(self, nodes: Any) -> None:
+        """Makes the weights for these inputs; if it fails, the model is as it was."""
+        before, self._inputs = self._inputs, nodes
+        try:
+            self._build()
+        except BaseException:
+            self._inputs = before
+            raise
 
     def _build(self) -> None:
         init_key = lambda: random.fold_in(self._key, salt("init"))
         traced = isinstance(init_key(), jax.core.Tracer)  # under jit weights are arrays, too
         with jax.ensure_compile_time_eval() if traced else contextlib.nullcontext():
-            self._start_from(*initialize(self.layer, init_key(), self._trial()))
+            params, state = initialize(self.layer, init_key(), self._trial())
+            refuse_none(self.layer, self._trial())
+            self._start_from(params, state)
 
     def _start_from(self, params: Any, state: Any) -> None:
         """Begins with these weights, but for layers that have some: here before, or elsewhere."""
@@ -264,8 +279,7 @@ class Weighted(Structure):
         if any(isinstance(leaf, Node) for leaf in jax.tree.leaves(given)):
             if not self.built:
                 one = given[0] if len(given) == 1 else given
-                self._inputs = tuple(one) if isinstance(one, list) else one
-                self._build()
+                self._build_for(tuple(one) if isinstance(one, list) else one)
             result = symbolic_call(self.as_layer(), given, named)
             for node in jax.tree.leaves(result):
                 node.source = self
@@ -277,11 +291,7 @@ class Weighted(Structure):
                 "apply(params, state, x, Context(train=True, key=key)) of model.layer, which takes "
                 "masks as Masked(x, mask)"
             )
-        if len(given) > 1:
-            x = self._as_inputs(given, several=True)
-        else:
-            several = self._inputs is None and inputs.are_arrays(given[0])
-            x = self._as_inputs(given[0], several=several)
+        x = self._as_inputs(given[0] if len(given) == 1 else given, several=len(given) > 1)
         checks.input_values(self.layer, x)
         # JAX may read the caller's memory after this call has returned.
         own = lambda a: np.array(a, copy=True) if isinstance(a, np.ndarray) else a
@@ -291,13 +301,16 @@ class Weighted(Structure):
         """`x` as the arrays that the network takes; the model is built if it was not."""
         check_process()
         several = several or isinstance(self._inputs, (tuple, dict))
-        given, x = x, inputs.as_inputs(x, several, finite=finite)
+        if self.built and not several:
+            inputs.refuse_several(x, self._inputs)
+        elif not self.built:
+            several = several or inputs.are_arrays(x)
+        x = inputs.as_inputs(x, several, finite=finite)
         if not self.built:
             specs = lambda a: input_specs((None, *a.shape[1:]), a.dtype)
-            self._inputs = jax.tree.map(lambda a: Node(None, (), specs(a)), x)
-            self._build()
+            self._build_for(jax.tree.map(lambda a: Node(None, (), specs(a)), x))
         x = inputs.by_node(x, self._inputs)
-        inputs.check_axes(x, self._inputs, given)
+        inputs.check_axes(x, self._inputs)
         return x
 
     def _forward(self, x: Any) -> Any:
@@ -305,30 +318,62 @@ class Weighted(Structure):
 
         Under a transformation of JAX they do not: what it traces has no numbers yet.
         """
-        now, carry = self._now, self._carry
-        outputs, state = self._predictor(x).step(*beside(x, (now.params, now.state)), x)
+        program, carry = self._predictor(x), self._carry
+        params, now, x = self._placed(x)
+        outputs, state = program.step(params, now, x)
         if carry and not any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(state)):
-            carry((now.params, state))
+            carry((params, state))
         return outputs
 
+    def _placed(self, x: Any) -> tuple[Any, Any, Any]:
+        """(params, state, a batch) on the devices that compute with them.
+
+        Copies on several devices are made once for as long as the weights stay what they are.
+        """
+        now = self._now
+        weights = now.params, now.state
+        if self._copies is not None and self._copies[0] is now:
+            weights = self._copies[1]
+        x = divide(x, weights)
+        weights = beside(x, weights)
+        self._copies = None if distribution_of(x, weights) is None else (now, weights)
+        return *weights, x
+
+    def _room(self, size: int, may_pad: Callable[[], bool]) -> int:
+        """The size to which batches of `size` are padded, so that the devices divide it."""
+        own = current()
+        if own is None or size < own.parts or size == own.room(size):
+            return size
+        return size if weights.is_stateful(self.layer) or not may_pad() else own.room(size)
+
     def _predictor(self, x: Any) -> Predictor:
-        """The compiled forward function for inputs like `x`; the last one is at hand."""
-        if hasattr(x, "shape"):
-            kind: Any = x.shape[1:], x.dtype
-        else:
-            kind = jax.tree.map(lambda a: (a.shape[1:], a.dtype), x)
+        """The compiled forward function for batches like `x`; the last one is at hand."""
+        kind = tree.kind(x)
         last = self._last_predictor
         if last is not None and last[0] is self.layer and last[1] == kind:
             program = last[2]()  # None if the cache of programs has dropped it
             if program is not None:
                 return program
-        program = predictor(self.layer, x)
+        program = predictor(self.layer, kind)
         self._last_predictor = self.layer, kind, weakref.ref(program)
         return program
+
+    def _predicts_at_once(self, x: Any) -> bool:
+        """Whether the last program takes `x` as it is: an array like the one that came before."""
+        last = self._last_predictor
+        return (
+            type(x) is np.ndarray
+            and last is not None
+            and last[0] is self.layer
+            and last[1] == tree.kind(x)
+            and len(x) in SMALL_BATCHES
+            and not weights.is_stateful(self.layer)
+        )
 
     @property
     def _carry(self) -> Callable[[Any], None] | None:
         """What keeps the state after an inference; None where no layer is stateful."""
         if not weights.is_stateful(self.layer):
             return None
-        return lambda weighted: setattr(self, "train_state", self._now.replace(state=weighted[1]))
+        keep = lambda state: setattr(self, "train_state", self._now.replace(state=state))
+        return lambda weighted: keep(undivided(weighted[1]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from fnn.core.combining import Flow, PassingWrapper
 from fnn.core.config import resolve
 from fnn.core.layer import Layer
 from fnn.core.logits import is_activated
+from fnn.core.warning import warn
 from fnn.training.objective import Objective
 
 # Activations whose values may lie below 0, and those whose values may lie above 1.
@@ -106,10 +106,9 @@ def _warn_of_other_values(value: Any, output: str, layer: Layer) -> None:
     advice = 'activation="sigmoid"' if form == "odds" else 'activation="softmax"'
     if hasattr(value, "from_logits"):
         advice += f", or {type(value).__name__}(from_logits=True)"
-    warnings.warn(
+    warn(
         f"{type(value).__name__} expects probabilities, but the output {output!r} ends in "
-        f"{layer!r}, which computes any numbers; pass {advice}",
-        stacklevel=2,
+        f"{layer!r}, which computes any numbers; pass {advice}"
     )
 
 

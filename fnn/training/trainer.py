@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core import tree
+from fnn.core.devices import divide
 from fnn.training import engine
 from fnn.training.checks import TrainingError
 from fnn.training.interrupt import Interrupt
@@ -133,7 +134,7 @@ class Trainer:
         chunks = plan.data.chunks(position, size, plan.steps, self.interrupt.poll)
         try:
             for chunk, count in self._until_error(chunks):
-                self._dispatch_all(chunk, count)
+                self._dispatch_all(divide(chunk, self.state, axis=1), count)
                 if plan.run.stop_training:
                     break
             self._settle(0)
@@ -155,7 +156,7 @@ class Trainer:
 
     def _dispatch_all(self, chunk: Any, count: int) -> None:
         """Runs the batches of one chunk: at once, or one by one if a callback watches batches."""
-        at = 0
+        at, program = 0, self.program.of_size(chunk)
         while at < count and not self.plan.run.stop_training:
             size = 1 if self.each else min(count - at, self.program.capacity)
             if self.each:
@@ -163,7 +164,7 @@ class Trainer:
                 self.state = bare(self.plan.run.train_state)  # a hook may change it
                 if self.donate:
                     self.state = _copied(self.state)
-            self._dispatch(chunk, at, size)
+            self._dispatch(program, chunk, at, size)
             at += size
             self._settle(0 if self.each or self.interrupt.requested else 1)
             if self.each:
@@ -172,11 +173,12 @@ class Trainer:
                 self.last = bare(self.plan.run.train_state)
             self.interrupt.poll()
 
-    def _dispatch(self, chunk: Any, at: int, size: int) -> None:
+    def _dispatch(self, program: engine.Program, chunk: Any, at: int, size: int) -> None:
         plan = self.plan
         try:
-            self.state, self.tallies, self.healthy = self.program(
-                self.state, self.tallies, chunk, plan.key, at, size, self.number,
+            self.state, self.tallies, self.healthy = program(
+                self.state, self.tallies, chunk, plan.key,
+                first=at, count=size, number=self.number,
                 healthy=self.healthy, guard=plan.guard, donate=self.donate,
             )  # fmt: skip
         except Exception as error:
@@ -268,8 +270,18 @@ def shown(measured: dict[str, Any]) -> dict[str, Any]:
 
 
 def _copied(state: Any) -> Any:
-    """A copy on the device; nothing is compiled for it."""
-    return jax.device_put(state, may_alias=False)
+    """A copy on the device; nothing is compiled for it on one device.
+
+    Of a random key on several devices JAX makes here another name for the memory of the first one,
+    which is gone after a donation.
+    """
+    copies = jax.device_put(state, may_alias=False)
+    return jax.tree.map(lambda a, copy: a.copy() if _is_shared_key(a) else copy, state, copies)
+
+
+def _is_shared_key(leaf: Any) -> bool:
+    is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended)
+    return is_key and len(leaf.sharding.device_set) > 1
 
 
 def _on_device(leaf: Any) -> bool:
