@@ -23,6 +23,8 @@ def with_dtype_of_children(layer: Layer) -> Layer:
     Sequential(dtype='bfloat16', layers=(Dense(dtype='bfloat16', units=2), \
 Dense(dtype='float32', units=3)))
     """
+    if layer.dtype is None:
+        return layer
     fields = {name: value for name, value in vars(layer).items() if name[0] != "_"}
     changed = {name: _in_dtype(value, layer.dtype) for name, value in fields.items()}
     return _with(layer, {n: value for n, value in changed.items() if value is not fields[n]})
