@@ -21,6 +21,7 @@ from fnn.optimizers import (
     with_learning_rate,
 )
 from fnn.schedules import CosineDecay, ExponentialDecay
+from tests.compiling import usual_jit
 from tests.oracle import keras_rules
 
 random = np.random.default_rng(0)
@@ -94,7 +95,7 @@ def keras():
 
 
 def run(optimizer, params=PARAMS, grads=GRADS):
-    state, update, history = optimizer.init(params), jax.jit(optimizer.update), []
+    state, update, history = optimizer.init(params), usual_jit(optimizer.update), []
     for g in grads:
         updates, state = update(g, state, params)
         params = optax.apply_updates(params, updates)
