@@ -111,6 +111,7 @@ FILE = str(Path(tempfile.mkdtemp()) / "weights.safetensors")
 
 # Code with a hole in it, or that leaves out what the reader has -> what runs.
 FILLED = {
+    "fnn.use_cpu_cores()": "fnn.use_cpu_cores",  # JAX runs already; test_distribution calls it
     "Conv1D(padding='causal')": "Conv1D(2, 3, padding='causal')",
     "Embedding(mask_zero=True)": "Embedding(5, 2, mask_zero=True)",
     "MultiHeadAttention(use_causal_mask=True)": "MultiHeadAttention(2, 2, use_causal_mask=True)",
