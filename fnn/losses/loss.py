@@ -14,7 +14,7 @@ from jax import Array
 from fnn.core import arguments
 from fnn.core.arithmetic import floating
 from fnn.core.further import as_declared
-from fnn.core.logits import Form
+from fnn.losses.logits import Form
 from fnn.core.named import Named, function_name
 from fnn.core.placement import gathered
 from fnn.core.targets import (
