@@ -85,7 +85,7 @@ def refuse_mask(layer: Layer, mask: Any) -> None:
 
 
 def activity_penalty(activity_regularizer: Any, y: Any, ctx: Context) -> Array:
-    """The regularizer of the outputs at unmasked steps, a mean over the valid examples of the batch.
+    """The regularizer of the unmasked steps of `y`, a mean over the valid examples of the batch.
 
     An example counts once, however many of its steps are unmasked: as in Keras, where none is
     masked.

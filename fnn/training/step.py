@@ -17,7 +17,7 @@ from fnn.core.context import Context
 from fnn.core.layer import Layer
 from fnn.core.masking import is_masked, split_mask, strip_masks
 from fnn.core.program_cache import programs, small_cache
-from fnn.last_activation import outputs_by_path, without_last_activation
+from fnn.last_activation import End, outputs_by_path, without_last_activation
 from fnn.losses.logits import in_form
 from fnn.metrics import Mean
 from fnn.optimizers import expand_updates, loss_scale, run_update
@@ -47,16 +47,16 @@ class Forward:
         self, params: Any, state: Any, x: Any, ctx: Context
     ) -> tuple[list[Any], list[Any], Any]:
         """(outputs, what the losses are taken of instead or None, state after)."""
-        layer, ends = self.layer, {}
+        layer, ends = self.layer, dict[Any, End]()
         if any(self.forms):
             layer, ends = without_last_activation(layer, x)
         result, state = call(layer, params, state, x, ctx)
         outputs, bare = [], []
         for form, (path, y) in zip(self.forms, outputs_by_path(result), strict=True):
             end = ends.get(path)
-            activation = end and end.name_for(y.shape)
-            bare.append(in_form(form, activation, split_mask(y)[0]) if form and activation else None)
-            outputs.append(end.of(y) if end and end.name else y)
+            name = None if end is None else end.name_for(y.shape)
+            bare.append(in_form(form, name, split_mask(y)[0]) if form and name else None)
+            outputs.append(y if end is None else end.of(y))
         return outputs, bare, state
 
 
