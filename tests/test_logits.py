@@ -292,6 +292,8 @@ def networks():
     yield "two penalties", [soft("p", activity_regularizer="l2"), ActivityRegularization(0.5)], [0]
     yield "a penalty inside what moves", [soft("p"), Frozen(ActivityRegularization(0.5))], []
     yield "moved inside", [soft("p"), Sequential([Flatten(), Remat(Reshape((1, 3)))])], [0]
+    apart = Sequential([Flatten("channels_first"), Reshape((2, 3))])  # it mixes the classes
+    yield "mixed inside", [Dense(6), Reshape((2, 3)), soft("p"), apart], []
     yield "widened", [soft("p", dtype="bfloat16"), Activation("linear", dtype="float32")], [0]
     yield "narrowed", [soft("p"), Identity(dtype="bfloat16"), Identity(dtype="float32")], []
     yield "a layer of a class that is made in another way", [Made("softmax")], []

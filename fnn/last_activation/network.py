@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import jax
@@ -124,8 +124,12 @@ class _Call:
         return self._found
 
 
-# By the path of an output what it ends in: a wire, where it is an input that was only moved.
-_Ends: TypeAlias = dict[Path, End | _Wire]
+# By the path of an output what it ends in; if that is an input which was only moved, this and the
+# wires inside on its way.
+_Ends: TypeAlias = dict[Path, End | tuple[_Wire, ...]]
+
+# What is to be made of the logits on a wire, by the number of its call and its path there.
+_Logits: TypeAlias = dict[tuple[int, Path], End]
 
 
 def _wires(x: Any) -> dict[Path, _Wire]:
@@ -148,9 +152,9 @@ def _follow(layer: Any, x: Any) -> tuple[Layer, _Ends]:
     if layer._open:  # its class has an __init__ of its own, so that `replace` may not work
         return layer, {}
     if apply is Item.apply:
-        return layer, {(): x.part((layer.index,)) if isinstance(x, _Wire) else x[layer.index]}
+        return layer, {(): (x.part((layer.index,)) if isinstance(x, _Wire) else x[layer.index],)}
     if only_moves(layer):
-        return layer, {(): x} if isinstance(x, _Wire) else {}
+        return layer, {(): (x,)} if isinstance(x, _Wire) else {}
     if apply in _AROUND:
         return _follow_inner(layer, x)
     rank = lambda: len(strip_masks(output_spec(layer, _specs(x))).shape)
@@ -187,15 +191,16 @@ def _follow_flow(flow: Any, x: Any) -> tuple[Layer, _Ends]:
         for path, wire in outputs.items()
         for inner, end, chain in _origins(wire, calls)
     }
-    if found and all(isinstance(end, _Wire) for end, _ in found.values()):
-        moves = all(map(_only_moves, calls))
-        return flow, {path: end for path, (end, _) in found.items()} if moves else {}
-    ends, logits = dict[Path, End | _Wire](), dict[tuple[int, Path], End]()
+    ends: _Ends = {}
+    logits: _Logits = {}
     for path, (origin, chain) in found.items():
         if isinstance(origin, End):
             ends[path] = end = _moved(origin, chain)
             if end.name is not None:
-                logits |= {(w.source.number, w.place): end for w in chain if w.source is not None}
+                own = (wire for wire in chain if wire.source in calls)
+                logits |= {(wire.source.number, wire.place): end for wire in own if wire.source}
+        elif all(map(_only_moves, calls)):
+            ends[path] = (origin, *chain)
     changes = tuple(_changes(calls, logits))
     if not changes:
         return flow, ends
@@ -207,23 +212,23 @@ def _origins(wire: _Wire, calls: list[_Call]) -> Iterator[tuple[Path, End | _Wir
 
     It ends in a wire, where it is an input of the flow.
     """
-    if wire.source is None or wire.source.calls is not calls:
+    if wire.source not in calls:
         yield (), wire, []
         return
     for path, end in wire.source.followed[1].items():
         here = wire.below(path)
         if here is not None and isinstance(end, End):
             yield here, end, [wire.part(here)]
-        elif here is not None and isinstance(end, _Wire):
-            for inner, origin, chain in _origins(end, calls):
+        elif here is not None and isinstance(end, tuple):
+            for inner, origin, chain in _origins(end[0], calls):
                 if not inner:  # a single value
-                    yield here, origin, [*chain, wire.part(here)]
+                    yield here, origin, [*chain, *end[1:], wire.part(here)]
 
 
 def _only_moves(call: _Call) -> bool:
     """Whether all that a layer does is to move its inputs."""
     _, ends = call.followed
-    moves = bool(ends) and all(isinstance(end, _Wire) for end in ends.values())
+    moves = bool(ends) and all(isinstance(end, tuple) for end in ends.values())
     return moves and penalty(call.layer) is None
 
 
@@ -244,10 +249,6 @@ def _moved(end: End, chain: list[_Wire]) -> End:
     return end if len({*dtypes}) == 1 else dataclasses.replace(end, dtype=end.dtype or dtypes[0])
 
 
-# What is to be made of the logits on a wire, by the number of its call and its path there.
-_Logits: TypeAlias = dict[tuple[int, Path], End]
-
-
 def _changes(calls: list[_Call], logits: _Logits) -> Iterator[tuple[int, Layer]]:
     """(number of a call, the layer to call instead), so that `logits` are on these wires.
 
@@ -262,7 +263,8 @@ def _changes(calls: list[_Call], logits: _Logits) -> Iterator[tuple[int, Layer]]
             if made:
                 layer = rest
             else:  # it only moves what it takes
-                made = _carried(ends, calls, logits)
+                moved = {path: end[0] for path, end in ends.items() if isinstance(end, tuple)}
+                made = _carried(moved, calls, logits)
                 taken = {}
                 if penalty(layer) is not None:
                     same = Identity(dtype=layer.dtype)
@@ -274,12 +276,11 @@ def _changes(calls: list[_Call], logits: _Logits) -> Iterator[tuple[int, Layer]]
             yield number, layer
 
 
-def _carried(wires: Mapping[Path, Any], calls: list[_Call], logits: _Logits) -> dict[Path, End]:
+def _carried(wires: dict[Path, _Wire], calls: list[_Call], logits: _Logits) -> dict[Path, End]:
     """Where there are logits among `wires`: what is to be made of them, by the path."""
     return {
         (*path, *here): end
         for path, wire in wires.items()
         for (number, place), end in logits.items()
-        if isinstance(wire, _Wire) and wire.source is calls[number]
-        if (here := wire.below(place)) is not None
+        if wire.source is calls[number] and (here := wire.below(place)) is not None
     }
