@@ -16,6 +16,7 @@ from fnn.last_activation import outputs_by_path, without_last_activation
 from fnn.layers import (
     Activation,
     ActivityRegularization,
+    BatchNormalization,
     Concatenate,
     Conv1D,
     Conv1DTranspose,
@@ -294,6 +295,11 @@ def networks():
     yield "moved inside", [soft("p"), Sequential([Flatten(), Remat(Reshape((1, 3)))])], [0]
     apart = Sequential([Flatten("channels_first"), Reshape((2, 3))])  # it mixes the classes
     yield "mixed inside", [Dense(6), Reshape((2, 3)), soft("p"), apart], []
+    yield "a penalty in a network", [soft("p"), Sequential([ActivityRegularization(0.5)])], []
+    yield "several moved at once", [connect(x, (p, h)), Identity()], []
+    yield "over time", [Reshape((1, 3)), TimeDistributed(Softmax(1))], [0]
+    yield "frozen as a whole", Sequential([BatchNormalization(), soft("p")], trainable=False), [0]
+    yield "in half precision", Sequential([Dense(3), soft("p")], dtype="bfloat16"), [0]
     yield "widened", [soft("p", dtype="bfloat16"), Activation("linear", dtype="float32")], [0]
     yield "narrowed", [soft("p"), Identity(dtype="bfloat16"), Identity(dtype="float32")], []
     yield "a layer of a class that is made in another way", [Made("softmax")], []

@@ -169,8 +169,7 @@ def _follow(layer: Any, x: Any) -> tuple[Layer, _Ends]:
 def _follow_inner(layer: Any, x: Any) -> tuple[Layer, _Ends]:
     step = _Wire(lambda: jax.eval_shape(layer.inside, x.spec))
     inner, ends = _follow(layer.inner, step if isinstance(layer, TimeDistributed) else x)
-    if isinstance(layer, (TimeDistributed, Ensemble)) or penalty(layer.inner) is not None:
-        # The outputs have other axes than an input, or more is done with it than to move it.
+    if penalty(layer.inner) is not None:  # more is done with an input than to move it
         ends = {path: end for path, end in ends.items() if isinstance(end, End)}
     return layer if inner is layer.inner else layer.replace(inner=inner), ends
 
