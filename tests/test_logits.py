@@ -10,6 +10,7 @@ import pytest
 import fnn
 from fnn import losses
 from fnn.core.calling import call, initialize
+from fnn.core.combining import Flow
 from fnn.core.context import INFERENCE, Context
 from fnn.core.masking import Masked
 from fnn.last_activation import outputs_by_path, without_last_activation
@@ -296,7 +297,7 @@ def networks():
     apart = Sequential([Flatten("channels_first"), Reshape((2, 3))])  # it mixes the classes
     yield "mixed inside", [Dense(6), Reshape((2, 3)), soft("p"), apart], []
     yield "a penalty in a network", [soft("p"), Sequential([ActivityRegularization(0.5)])], []
-    yield "several moved at once", [connect(x, (p, h)), Identity()], []
+    yield "several moved at once", [connect(x, (h, p)), Identity()], []
     yield "over time", [Reshape((1, 3)), TimeDistributed(Softmax(1))], [0]
     yield "frozen as a whole", Sequential([BatchNormalization(), soft("p")], trainable=False), [0]
     yield "in half precision", Sequential([Dense(3), soft("p")], dtype="bfloat16"), [0]
@@ -320,6 +321,27 @@ def networks():
     conv = [Reshape((3, 1)), Conv1D(2, 1), SeparableConv1D(2, 1), Conv1DTranspose(2, 1)]
     for layer in (*conv[1:], DepthwiseConv1D(1), EinsumDense("abc,cd->abd", (None, 2))):
         yield type(layer).__name__, [Reshape((3, 1)), layer.replace(activation="sigmoid")], [0]
+
+
+class Choosy(Flow):
+    """It looks into its inputs, so that it cannot be followed; or calls what suits them."""
+
+    looks: bool = True
+
+    def flow(self, x, visit):
+        x = x + 1 if self.looks else x
+        extra = visit("a", Dense(3, "softmax"), x) if isinstance(x, Masked) else x
+        return visit("b", Dense(3, "softmax"), visit("c", Dense(2), extra))
+
+
+def test_a_flow_that_cannot_be_followed_is_left_as_it_is():
+    x = jnp.asarray(Z)
+    assert without_last_activation(Choosy(), x) == (Choosy(), {})
+    steps = Masked(jnp.stack([x, x], 1), jnp.ones((3, 2), bool))
+    params, state = initialize(Choosy(False), jax.random.key(0), steps)
+    bare, _ = without_last_activation(Choosy(False), steps)
+    with pytest.raises(TypeError, match="flow of Choosy must visit the same layers for all inp"):
+        call(bare, params, state, steps, REST)
 
 
 class Made(Dense):

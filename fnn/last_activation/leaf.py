@@ -97,7 +97,7 @@ def split(layer: Any, spec: Callable[[], Any], rank: Callable[[], int]) -> tuple
         common = {name: getattr(layer, name) for name in ("name", "trainable", "dtype")}
         rest = Activation(None, **common)
         activation = functools.partial(resolve("activation", "softmax"), axis=layer.axis)
-    elif apply is Lambda.apply and layer.mask is None:
+    elif apply is Lambda.apply:
         options = layer.arguments.as_dict() if layer.arguments else {}
         rest = layer.replace(function=_unchanged, arguments=None)
         activation = functools.partial(layer.function, **options)

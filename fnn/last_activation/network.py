@@ -134,7 +134,8 @@ _Logits: TypeAlias = dict[tuple[int, Path], End]
 
 def _wires(x: Any) -> dict[Path, _Wire]:
     """The wires in nested tuples and dicts. Raises TypeError for those in anything else."""
-    found = {path: leaf for path, leaf in outputs_by_path(x) if isinstance(leaf, _Wire)}
+    leaves, _ = jax.tree_util.tree_flatten_with_path(x)
+    found = {tuple(map(_plain, keys)): leaf for keys, leaf in leaves if isinstance(leaf, _Wire)}
     if any(not isinstance(key, (int, str)) for path in found for key in path):
         raise TypeError(f"expected tuples and dicts, received {x!r}")
     return found
@@ -248,8 +249,8 @@ def _moved(end: End, chain: list[_Wire]) -> End:
     return end if len({*dtypes}) == 1 else dataclasses.replace(end, dtype=end.dtype or dtypes[0])
 
 
-def _changes(calls: list[_Call], logits: _Logits) -> Iterator[tuple[int, Layer]]:
-    """(number of a call, the layer to call instead), so that `logits` are on these wires.
+def _changes(calls: list[_Call], logits: _Logits) -> Iterator[tuple[int, Layer, Layer]]:
+    """(number of a call, its layer, the one to call instead), so that these wires carry `logits`.
 
     `logits` gains the other wires that carry some then.
     """
@@ -272,7 +273,7 @@ def _changes(calls: list[_Call], logits: _Logits) -> Iterator[tuple[int, Layer]]
         if taken:
             layer = Behind(layer, tuple(taken.items()))
         if layer is not call.layer:
-            yield number, layer
+            yield number, call.layer, layer
 
 
 def _carried(wires: dict[Path, _Wire], calls: list[_Call], logits: _Logits) -> dict[Path, End]:

@@ -16,7 +16,10 @@ from fnn.core.layer import Layer, Params, State
 
 
 class Rewired(Flow, loadable=False):
-    """`inner` with other layers at some of its calls: pairs (number of the call, layer)."""
+    """`inner` with other layers at some of its calls: (number of the call, old layer, new one).
+
+    Raises TypeError for a flow that calls other layers than when it was followed.
+    """
 
     inner: Any
     changes: Any = ()
@@ -25,11 +28,17 @@ class Rewired(Flow, loadable=False):
         return tuple(self.inner.children())
 
     def flow(self, x: Any, visit: Visit) -> Any:
-        changes: dict[int, Layer] = dict(self.changes)
-        number = itertools.count()
+        changes = {number: (old, new) for number, old, new in self.changes}
+        numbers = itertools.count()
 
         def other(name: str, layer: Layer, x: Any) -> Any:
-            return visit(name, changes.get(next(number), layer), x)
+            old, new = changes.get(next(numbers), (layer, layer))
+            if layer != old:
+                raise TypeError(
+                    f"the flow of {type(self.inner).__name__} must visit the same layers for all "
+                    f"inputs, got {layer!r} in place of {old!r}"
+                )
+            return visit(name, new, x)
 
         return self.inner.flow(x, other)
 
