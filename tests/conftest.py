@@ -1,5 +1,6 @@
 """Strict JAX for every test: several devices, no silent broadcasting of ranks; what is slow."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -105,4 +106,7 @@ def cheap_compilation(request):
     yield
     jax.config.update("jax_disable_most_optimizations", False)
     if mappings() > MOST_MAPPINGS:
+        gc.unfreeze()
         jax.clear_caches()
+    gc.collect()
+    gc.freeze()  # what is left stays: each later collection would go through all of it again

@@ -88,7 +88,8 @@ CASES = {
         one_unit, (np.ones((64, 5, 10)), np.zeros((64, 5, 1))), ["(None, 10)", "(64, 5, 10)"],
     ),
     "two arrays for one input": (
-        one_unit, ([x(), x()], np.zeros(2)), ["(None, 10)", "a list of 2 arrays, read as one"],
+        one_unit, ([x(), x(5)], np.zeros(2)),
+        ["(None, 10)", "a list of 2 arrays, float32[64, 10], float32[5, 10]: as many inputs"],
     ),
 }  # fmt: skip
 
@@ -307,6 +308,34 @@ def test_a_list_of_examples_is_one_array():
     model = one_unit()
     rows = list(x(3))
     np.testing.assert_array_equal(model.predict(rows, verbose=0), model.predict(x(3), verbose=0))
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+@pytest.mark.parametrize("call", ["predict", "predict_on_batch", "fit", "call"])
+def test_several_arrays_are_as_many_inputs(kind, call):
+    """As in Keras, also of a model that is built by them."""
+    a, b = x(6), x(6, 4)
+    net = fnn.Sequential([fnn.layers.Concatenate(), Dense(1)], seed=0)
+    net.compile(fnn.optimizers.SGD(0.0), "mse")
+    run = {
+        "predict": lambda: net.predict(kind([a, b]), verbose=0),
+        "predict_on_batch": lambda: net.predict_on_batch(kind([a, b])),
+        "fit": lambda: net.fit(kind([a, b]), np.zeros((6, 1)), verbose=0) and net.predict([a, b]),
+        "call": lambda: net(kind([a, b])),
+    }
+    found = run[call]()
+    kernel, bias = net.get_weights()
+    np.testing.assert_allclose(found, np.concatenate([a, b], 1) @ kernel + bias, rtol=1e-5)
+
+
+def test_several_inputs_of_a_network_of_one_are_named():
+    net = fnn.Sequential([Dense(1)], seed=0)
+    for other in (x(), x(5)):
+        with pytest.raises(TypeError, match=r"Dense: expected one array .* received a tuple of 2"):
+            net.predict([x(), other], verbose=0)
+    assert net.predict(x(), verbose=0).shape == (64, 1)  # it can still be built
+    with pytest.raises(ValueError, match="received a tuple of 2 arrays"):
+        net.predict((x(), x()), verbose=0)
 
 
 def test_an_axis_of_length_1_at_the_end_is_no_difference():

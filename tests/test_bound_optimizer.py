@@ -291,6 +291,46 @@ def test_a_rate_that_was_set_before_there_are_weights_is_compiled_again():
     assert float(net.learning_rate) == np.float32(0.01)
 
 
+def test_compiling_with_the_optimizer_of_the_model_keeps_its_state():
+    """As in Keras with the same object; an equal value, or another model, starts afresh."""
+    x, y = task()
+    arguments = {"batch_size": 16, "shuffle": False, "verbose": 0}
+
+    def trained(library, net, optimizer_of=lambda net: net.optimizer, epochs=(3, 2)):
+        for count in epochs:
+            net.fit(x, y, epochs=count, **arguments)
+            net.compile(optimizer_of(net), "mae")
+        net.fit(x, y, **arguments)
+        return net.get_weights(), int(net.optimizer.iterations)
+
+    with keras_rules():
+        other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        other.compile(keras.optimizers.Adam(0.1), "mse")
+        net = network(Adam(0.1))
+        net.set_weights(other.get_weights())
+        expected, steps = trained(keras, other)
+    found = trained(fnn, net)
+    assert found[1] == steps == 24
+    for ours, theirs in zip(found[0], expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    held = net.optimizer
+    net.learning_rate = 0.01
+    net.compile(held, "mse")
+    assert int(net.optimizer.iterations) == 24
+    net.compile(Adam(0.1), "mse")
+    assert int(net.optimizer.iterations) == 0
+    net.fit(x, y, **arguments)
+    net.compile("sgd", "mse")
+    net.compile(held, "mse")  # one of the past
+    assert int(net.optimizer.iterations) == 0
+    net.fit(x, y, **arguments)
+    net.freeze(net.layers[0])
+    net.compile(net.optimizer, "mse")  # what learns is not what it has moments of
+    assert int(net.optimizer.iterations) == 0
+    again = network(net.optimizer)
+    assert int(again.optimizer.iterations) == 0
+
+
 SCHEDULE = fnn.schedules.ExponentialDecay(0.5, 1, 0.5)
 
 

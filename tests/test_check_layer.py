@@ -197,6 +197,12 @@ class WeighsByPlace(Own):
 
 
 @fnn.register
+class TurnsTheBatch(Own):
+    def apply(self, params, state, x, ctx=fnn.INFERENCE):  # breaks
+        return x[::-1], state
+
+
+@fnn.register
 class CountsPaddedRows(Own):
     def apply(self, params, state, x, ctx=fnn.INFERENCE):  # breaks
         return x - x.mean(0, keepdims=True) if ctx.train else x, state
@@ -234,6 +240,7 @@ ALONE, PURE = "an_example_alone_is_as_in_the_batch", "calls_are_pure"
 AHEAD, JIT = "a_later_step_changes_nothing_earlier", "jit_equals_eager"
 STEPS, SHAPES = "masked_steps_change_nothing", "shapes_by_eval_shape_are_those_of_running"
 KEY, ROUND = "inference_needs_no_key", "config_round_trip"
+ORDER, PADDED = "batch_order_changes_nothing", "padded_rows_change_nothing"
 BROKEN = [  # (layer, the promise, what else must break with it, words of the message)
     (ComparedByIdentity(), "equality_and_hash", [], ["a copy to be equal", "__eq__"]),
     (NotRegistered(), ROUND, [], ["@fnn.register", "received NotRegistered"]),
@@ -263,10 +270,11 @@ BROKEN = [  # (layer, the promise, what else must break with it, words of the me
     (NoGradient(), "gradients_are_finite", [], ["zeros everywhere", "rounding"]),
     (CallsPython(), "vmap_over_weights", [], ["pure_callback"]),
     (CentersTheBatch(), ALONE, [], ["outputs[", "72 of 72 numbers differ", "axis 0"]),
-    (WeighsByPlace(), "batch_order_changes_nothing", [ALONE], ["its place in the batch"]),
+    (WeighsByPlace(), ORDER, [ALONE], ["its place in the batch"]),
+    (TurnsTheBatch(), ORDER, [ALONE, PADDED, STEPS], ["its place in the batch"]),
     (
         CountsPaddedRows(),
-        "padded_rows_change_nothing",
+        PADDED,
         [STEPS],
         ["(outputs, state)[0][", "ctx.rows"],
     ),

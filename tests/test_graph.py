@@ -308,6 +308,44 @@ def test_a_model_that_brings_weights_cannot_be_copied():
     assert fnn.Sequential([Input((3,)), Repeat(tower.layer, 2)]).count_params() == 24
 
 
+class Pair(fnn.Layer):
+    """Returns its input and None, in a tuple or dict."""
+
+    named: bool = False
+
+    def apply(self, params, state, x, ctx=fnn.INFERENCE):
+        return {"a": x, "b": None} if self.named else (x, None), state
+
+
+NONE = {
+    "a layer": lambda: fnn.Model(Pair(input_shape=(3,))),
+    "a layer, dict": lambda: fnn.Model(Pair(True, input_shape=(3,))),
+    "in a row": lambda: fnn.Sequential([Dense(2, input_shape=(3,)), Pair()]),
+    "in a row, later": lambda: fnn.Sequential([Dense(2), Pair()]).build((None, 3)),
+    "at the first data": lambda: fnn.Sequential([Dense(2), Pair()]).predict(X, verbose=0),
+    "nested": lambda: fnn.Sequential([fnn.Sequential([Dense(2), Pair()])]).build((None, 3)),
+    "in a graph": lambda: fnn.Model(start := Input((3,)), Pair()(start)),
+    "in a graph, dict": lambda: fnn.Model(start := Input((3,)), Pair(True)(start)),
+    "one of them": lambda: fnn.Model(start := Input((3,)), [start, Pair()(start)[1]]),
+}
+
+
+@pytest.mark.parametrize("case", NONE)
+def test_outputs_that_are_none_are_an_error_that_names_the_layer(case):
+    with pytest.raises(ValueError, match=r"received None at .*, which .*Pair\(.*return arrays"):
+        NONE[case]()
+
+
+def test_none_beside_the_outputs_of_a_graph_is_an_error():
+    start = Input((3,))
+    with pytest.raises(TypeError, match=r"expected symbolic outputs .*received None; leave it out"):
+        fnn.Model(start, (Dense(1)(start), None))
+    y, _ = Pair()(start)
+    model = fnn.Model(start, Dense(1)(y), seed=0)  # which does not ask for it
+    kernel, bias = model.get_weights()
+    np.testing.assert_allclose(model.predict(X, verbose=0), X @ kernel + bias, rtol=1e-5)
+
+
 def test_inputs_may_go_by_the_names_of_the_model():
     a, b = Input((3,), name="a"), Input((2,), name="b")
     model = fnn.Model([a, b], Dense(1)(Concatenate()([a, b])), seed=0)

@@ -54,7 +54,7 @@ def needed(part, name):
 def in_keras(part, name, /, **more):
     oracle, given = needed(part, name)
     with keras_rules():
-        keras.utils.clear_session()  # which counts names
+        keras.utils.clear_session(free_memory=False)  # which counts names
         return oracle(**given, **more)
 
 
@@ -343,14 +343,14 @@ def keys(library, heads, arguments):
 
 @pytest.mark.parametrize("arguments", ONE_OUTPUT.values(), ids=ONE_OUTPUT)
 def test_keys_of_one_output_are_keras_keys(arguments):
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     assert keys(fnn, ["a"], arguments) == keys(keras, ["a"], arguments)
 
 
 @pytest.mark.parametrize("heads", [["b", "a"], {"b": "p", "a": "q"}], ids=["list", "dict"])
 @pytest.mark.parametrize("arguments", TWO_OUTPUTS.values(), ids=TWO_OUTPUTS)
 def test_keys_of_two_outputs_are_keras_keys(arguments, heads):
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     if isinstance(heads, dict) and any(isinstance(v, list) for v in arguments(fnn).values()):
         pytest.skip("lists by place for a dict of outputs: Keras wants its structure")
     assert keys(fnn, heads, arguments) == keys(keras, heads, arguments)

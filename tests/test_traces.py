@@ -145,11 +145,52 @@ def seen():
     return Seen.calls
 
 
-def test_the_network_is_traced_twice_before_the_first_step(seen):
-    net = fnn.Sequential([Dense(4, "relu"), Seen(1), Dense(1)])
+def in_a_row():
+    return fnn.Sequential([Dense(4, "relu"), Seen(1), Dense(1)])
+
+
+def in_a_row_of_known_shape():
+    return fnn.Sequential([fnn.Input((5,)), Dense(4, "relu"), Seen(1), Dense(1)])
+
+
+def in_a_graph():
+    x = fnn.Input((5,))
+    y = Seen(1)(Dense(4, "relu")(x)) * 2 + 1
+    return fnn.Model(x, Dense(1)(y[:, :3]))
+
+
+def in_a_model_in_a_graph():
+    x = fnn.Input((5,))
+    return fnn.Model(x, fnn.layers.Add()([in_a_row_of_known_shape()(x), Dense(1)(x)]))
+
+
+@pytest.mark.parametrize(
+    "make", [in_a_row, in_a_row_of_known_shape, in_a_graph, in_a_model_in_a_graph]
+)
+def test_the_network_is_traced_twice_before_the_first_step(make, seen):
+    fnn.utils.clear_session()
+    net = make()
     net.compile("adam", "mse", metrics=["mae"])
     net.fit(*task(96), batch_size=32, epochs=2, verbose=0)
     assert [kind for kind, _ in seen] == ["shapes", "train"]
+
+
+def test_free_sizes_of_a_long_graph_are_found_when_they_are_asked_for(seen):
+    node = fnn.Input((2,))
+    for _ in range(1500):  # deeper than Python recurses
+        node = node + 1
+    y = Seen(6)(node)
+    assert [shape for _, shape in seen] == [(3, 2)]
+    assert y.shape == (None, 2)
+    assert [shape for _, shape in seen] == [(3, 2), (5, 2)]
+
+
+def test_what_fits_at_the_first_trial_size_by_chance_is_an_error_at_its_line():
+    x = fnn.Input((None, 2))
+    with pytest.raises(ValueError, match="Reshape: expected inputs whose examples have 194"):
+        fnn.layers.Reshape((194,))(x * 2)
+    with pytest.raises(ValueError, match="Add: expected inputs of equal shapes"):
+        fnn.layers.Add()([x, fnn.Input((97, 2))])
 
 
 def test_a_batch_to_be_padded_is_looked_at_in_two_sizes_once(seen):
@@ -353,3 +394,28 @@ def test_predict_of_any_length_needs_few_compilations():
         for rows in range(1, 70):
             assert net.predict(task(rows)[0], verbose=0).shape == (rows, 1)
     assert len(compiled) <= 6  # batches of 1, 2, 4, 8, 16, 32; the loop over those is there
+
+
+def again(verb):
+    """What is compiled for the second time by `verb(number of examples)`, with 2 programs kept."""
+    try:
+        fnn.utils.set_program_cache_size(2)
+        for rows in (33, 34, 35):
+            verb(rows)
+        with compilations() as compiled:
+            verb(33)
+        return len(compiled)
+    finally:
+        fnn.utils.set_program_cache_size(PROGRAMS)
+
+
+def test_programs_for_single_numbers_of_examples_are_dropped_again():
+    """Those of batches that are not padded, being mixed along their axis, and of `model(x)`."""
+    mean = fnn.layers.Lambda(lambda a: a - a.mean(axis=0, keepdims=True))
+    net = fnn.Sequential([Dense(1, input_shape=(5,)), mean], seed=0)
+    x, y = task(50)
+    net.compile("sgd", "mse")
+    assert again(lambda rows: net.predict(x[:rows], verbose=0)) >= 1
+    assert again(lambda rows: net(x[:rows])) == 1
+    assert again(lambda rows: net.evaluate(x[:rows], y[:rows], verbose=0)) >= 1
+    np.testing.assert_allclose(net.predict(x[:33], verbose=0)[32], 0, atol=1e-6)

@@ -17,6 +17,7 @@ from fnn.callbacks.possible import check_log_name, check_writable, names_in
 from fnn.core import tree
 from fnn.core.config import to_config
 from fnn.core.files import write_whole
+from fnn.core.warning import warn
 from fnn.saving import tensors
 from fnn.saving.tensors import FileError
 from fnn.training.hooks import Callback, Logs
@@ -28,7 +29,8 @@ class ModelCheckpoint(Callback):
     `filepath` may hold `{epoch}`, from 1, and names of logs: `"run-{epoch:02d}-{val_loss:.2f}.fnn"`
     (and `{batch}`, from 1, with a number as `save_freq`, for which fit must wait after each batch).
     Folders are made. `save_best_only` saves where `monitor` is better than it ever was, or than
-    `initial_value_threshold`. A file is written whole or not at all.
+    `initial_value_threshold`. A file is written whole or not at all. Batches are counted over
+    several calls of `fit`, as in Keras; one that ends before the first is saved is warned of.
     Raises ValueError for a name that is not in the logs, naming those that are.
 
     >>> saver = ModelCheckpoint("epoch-{epoch}.fnn", monitor="loss", save_best_only=True)
@@ -110,6 +112,14 @@ class ModelCheckpoint(Callback):
         self.batches += 1
         if self.save_freq != "epoch" and self.batches % self.save_freq == 0:
             self._save({"epoch": self._epoch + 1, "batch": batch + 1}, logs or {})
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        if self.save_freq != "epoch" and 0 < self.batches < self.save_freq and not self.failed:
+            warn(
+                f"ModelCheckpoint: nothing was saved, since save_freq={self.save_freq} batches and "
+                f"there were {self.batches} so far; pass a smaller number, save_freq='epoch', or "
+                "this callback to fit again, which goes on counting"
+            )
 
     def _save(self, numbers: dict[str, int], logs: Logs) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
@@ -39,16 +40,44 @@ class Node(Operators):
         name: str | None = None,
         owner: Layer | None = None,
     ) -> None:
-        self.layer, self.parents, self.specs, self.name = layer, parents, specs, name
+        self.layer, self.parents, self._specs, self.name = layer, parents, specs, name
         self.owner = owner or layer  # the object that was called: whose name and weights these are
+        # Whether only the number of examples is free, in this node and all before it.
+        self.fixed_but_for_batch: bool = (
+            all(node.fixed_but_for_batch for node in jax.tree.leaves(parents))
+            if layer
+            else _differ_in_batch(*specs)
+        )
         self.source: Any = None  # the model that brings weights along, kept alive until then
 
     @property
     def spec(self) -> Any:
         """Shapes and dtypes at the first trial size."""
-        return self.specs[0]
+        return self._specs[0]
 
     @property
+    def specs(self) -> tuple[Any, ...]:
+        """Shapes and dtypes at both trial sizes, the second found when it is first needed.
+
+        Then the nodes before this one get theirs too, without recursion.
+        """
+        stack = [] if len(self._specs) > 1 else [self]
+        while stack:
+            before = [n for n in jax.tree.leaves(stack[-1].parents) if len(n._specs) == 1]
+            stack.extend(before)
+            if not before:
+                node = stack.pop()
+                node._specs = (node.spec, node._inferred(1))
+        return self._specs
+
+    def _inferred(self, index: int) -> Any:
+        """What the layer makes of its inputs, at one of the trial sizes."""
+        layer: Any = self.layer
+        trial = jax.tree.map(lambda node: node._specs[index], self.parents)
+        with located(self.owner.name if self.owner else None, layer, trial):
+            return output_spec(layer, trial)
+
+    @functools.cached_property
     def shape(self) -> Any:
         """The shape, or a structure of shapes; None where the size is free."""
         return free_shape(*self.specs)
@@ -65,6 +94,12 @@ class Node(Operators):
     def __repr__(self) -> str:
         made = f"made by {self.layer!r}" if self.layer else f"Input {self.name or ''}".strip()
         return f"<Node {self.shape} {made}>"
+
+
+def _differ_in_batch(first: Any, second: Any) -> bool:
+    """Whether the specs of inputs at two trial sizes differ in the size of the batch alone."""
+    pairs = zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
+    return all(a.shape[:1] != b.shape[:1] and a.shape[1:] == b.shape[1:] for a, b in pairs)
 
 
 def free_shape(first: Any, second: Any) -> Any:
@@ -148,32 +183,26 @@ def symbolic_call(layer: Layer, inputs: tuple[Any, ...], named: dict[str, Any]) 
             "on arrays do params, state = layer.init(key, x), then layer.apply(params, state, x), "
             "or put the layer into a Model"
         )
-    trials = [jax.tree.map(lambda node, i=i: node.specs[i], x) for i in range(len(SIZES))]
-    specs = _specs(layer.name, run, trials)
-    node = Node(run, x, specs, owner=layer)
-    if isinstance(specs[0], (tuple, list)):  # so that several outputs unpack: y, h, c = lstm(x)
-        return tuple(
-            Node(Item(index), node, tuple(spec[index] for spec in specs))
-            for index in range(len(specs[0]))
-        )
+    node = Node(run, x, (), owner=layer)
+    node._specs = (_first_spec(node),)
+    if not node.fixed_but_for_batch:
+        node.specs  # noqa: B018 - an input may fit a layer by chance, at the first size
+    if isinstance(node.spec, (tuple, list)):  # so that several outputs unpack: y, h, c = lstm(x)
+        return tuple(Node(Item(index), node, (spec,)) for index, spec in enumerate(node.spec))
     return node
 
 
-def _specs(name: str | None, layer: Layer, trials: list[Any]) -> tuple[Any, ...]:
-    """The outputs at each trial size. An error says None where its sizes are those of the trial."""
-
-    def at(trial: Any) -> Any:
-        with located(name, layer, trial):
-            return output_spec(layer, trial)
-
+def _first_spec(node: Node) -> Any:
+    """The outputs at the first trial size. An error says None where a size is that of the trial."""
     try:
-        return tuple(map(at, trials))
+        return node._inferred(0)
     except Exception as error:
-        for trial in trials[1:]:
-            try:
-                at(trial)
-            except Exception as other:
-                _free_sizes(error, other)
+        try:
+            for parent in jax.tree.leaves(node.parents):
+                parent.specs  # noqa: B018 - finds the second
+            node._inferred(1)
+        except Exception as other:
+            _free_sizes(error, other)
         raise
 
 

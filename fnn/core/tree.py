@@ -95,6 +95,15 @@ def resized(tree: Any, size: int) -> Any:
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), tree)
 
 
+def kind(tree: Any, by_example: bool = False) -> Any:
+    """Structure, shapes and dtypes of arrays, to hash and compare; of one example, if asked."""
+    first = 1 if by_example else 0
+    if hasattr(tree, "shape"):
+        return tree.shape[first:], tree.dtype
+    leaves, treedef = jax.tree.flatten(tree)
+    return treedef, *((leaf.shape[first:], leaf.dtype) for leaf in leaves)
+
+
 def describe(tree: Any) -> str:
     """Shapes and dtypes in words: `float32[64, 31], int32[64]`."""
     return ", ".join(

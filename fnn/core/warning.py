@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import warnings
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 _PACKAGE = str(Path(__file__).parents[1]) + os.sep
+_receiver: ContextVar[Callable[[str], object] | None] = ContextVar("receiver", default=None)
 
 
 def warn(message: str) -> None:
@@ -19,7 +23,26 @@ def warn(message: str) -> None:
     >>> found[0].message, found[0].filename == __file__
     (UserWarning('look here'), False)
     """
+    receiver = _receiver.get()
+    if receiver is not None:
+        receiver(message)
+        return
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, stacklevel=level)
+
+
+@contextlib.contextmanager
+def sent_to(receiver: Callable[[str], object]) -> Iterator[None]:
+    """Within it, in a thread that no line of a user has called, warnings go to `receiver`.
+
+    >>> with sent_to(print):
+    ...     warn("look here")
+    look here
+    """
+    token = _receiver.set(receiver)
+    try:
+        yield
+    finally:
+        _receiver.reset(token)

@@ -174,7 +174,7 @@ def connect(inputs: Any, outputs: Any) -> Graph:
     place = {id(node): index for index, node in enumerate(starts)}
     order: list[Node] = []
     seen: dict[int, int] = {}
-    for output in jax.tree.leaves(outputs):
+    for output in jax.tree.leaves(outputs, is_leaf=lambda node: node is None):
         _collect(output, place, order, seen)
     _sort_as_keras(order, seen)
     place |= {id(node): len(starts) + index for index, node in enumerate(order)}
@@ -196,7 +196,8 @@ def _collect(output: Any, place: dict[int, int], order: list[Node], seen: dict[i
         node = stack[-1]
         if not isinstance(node, Node):
             raise TypeError(
-                f"Graph: expected symbolic outputs (a layer called on Input), received {node!r}"
+                f"Graph: expected symbolic outputs (a layer called on Input), received {node!r}; "
+                "leave it out"
             )
         seen.setdefault(id(node), len(seen))
         missing = [p for p in jax.tree.leaves(node.parents) if id(p) not in place]

@@ -74,7 +74,14 @@ class Batchwise(Compiled):
         program = engine.program(step, state, batch, now.key, capacity=1)
         chunk = jax.tree.map(lambda a: a[None], batch)
         state, tallies, healthy = program(
-            state, program.zeros(), chunk, now.key, 0, 1, int(now.step), guard=guard
+            state,
+            program.zeros(),
+            chunk,
+            now.key,
+            first=0,
+            count=1,
+            number=int(now.step),
+            guard=guard,
         )
         if not bool(healthy):
             raise checks.TrainingError(
@@ -86,7 +93,7 @@ class Batchwise(Compiled):
     @deferring
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch, as NumPy arrays."""
-        return jax.tree.map(np.asarray, self._forward(self._examples(x)))
+        return jax.tree.map(np.asarray, self._forward(self._checked_inputs(x)))
 
     def reset_states(self) -> None:
         """Puts the states that recurrent layers with `stateful=True` carry on back to zeros."""

@@ -14,12 +14,13 @@ from fnn import losses, metrics, optimizers
 from fnn.core import tree
 from fnn.core.calling import applied_spec, output_spec
 from fnn.core.config import Fields
+from fnn.core.layer import Layer
 from fnn.core.masking import strip_masks
 from fnn.last_activation import End, outputs_by_path, without_last_activation
 from fnn.models import sharing
 from fnn.models.weighted import Weighted
 from fnn.optimizers import current_learning_rate, with_learning_rate
-from fnn.optimizers.bound import BoundOptimizer, LiveRates, plain
+from fnn.optimizers.bound import BoundOptimizer, LiveRates, is_bound, plain
 from fnn.optimizers.optimizer import with_rate_of, without_rate
 from fnn.training import checks, endings, inputs
 from fnn.training.checks import check_guard
@@ -39,8 +40,12 @@ class Compiled(Weighted):
     _compiled: dict[str, Any] | None = None
     _rates: tuple[Any, ...] = ()  # that were set before there were weights
     _objective: Objective | None = None
-    _accepts: Any = None  # `_last_predictor` when its inputs were seen to fit the network
+    _ends_checked: Layer | None = None  # the network whose ends suit the objective
+    _accepts: Any = None  # the layer, and the kind of an example that was seen to fit it
+    # A callback sets these to end what is under way after the batch, as in Keras.
     stop_training: bool = False
+    stop_evaluating: bool = False
+    stop_predicting: bool = False
     history: History | None = None
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -72,10 +77,11 @@ class Compiled(Weighted):
         that are no probabilities (a one-hot times an advantage). How steps are compiled is the
         engine's choice: `run_eagerly`, `steps_per_execution`, `jit_compile` and `auto_scale_loss`
         are taken for Keras's sake and change nothing.
-        Compiling starts the optimizer afresh; `model.optimizer` keeps the learning rate that was
-        set. Raises ValueError for unknown names.
+        An optimizer starts afresh, but `model.optimizer` goes on: it keeps its state (moments, the
+        number of steps) and the learning rate that was set. Raises ValueError for unknown names.
         """
         check_guard(guard)
+        goes_on = is_bound(optimizer, self)
         compiled = {
             "optimizer": optimizers.get(optimizer),
             "loss": _copied(loss),
@@ -87,8 +93,10 @@ class Compiled(Weighted):
         }
         _check_names(compiled)
         self._compiled, self._objective, self._rates = compiled, None, ()
+        before = self.layer
         self.layer = sharing.refreshed(self.layer, list(self._shares), self._train_state)
-        if self._train_state is not None:
+        # Of a changed layer inside, other weights may learn.
+        if self._train_state is not None and not (goes_on and self.layer is before):
             self._train_state = self._train_state.replace(optimizer=None)
 
     @property
@@ -124,12 +132,16 @@ class Compiled(Weighted):
 
     def _with_rate(self, rule: Any) -> Any:
         """An optimizer that this model was compiled with, with the learning rate that was set."""
-        if without_rate(rule) != without_rate(self._rule):  # compiled with another one since
+        if not self._is_compiled_with(rule):
             return rule
         state = self._now.optimizer if self.built else None
         if state is None:
             state = functools.reduce(with_learning_rate, self._rates, self._rule.init({}))
         return with_rate_of(rule, state)
+
+    def _is_compiled_with(self, rule: Any) -> bool:
+        """Whether this is the optimizer of now, whatever its learning rate."""
+        return bool(without_rate(rule) == without_rate(self._rule))
 
     def _iterations(self) -> Any:
         """How many steps the optimizer has made; of optax's, the model."""
@@ -170,15 +182,15 @@ class Compiled(Weighted):
         checks.rows_of(arrays)
         return arrays
 
-    def _examples(self, x: Any) -> Any:
+    def _checked_inputs(self, x: Any) -> Any:
         """`x` as the inputs of the network, which can take them: shapes, and ids in range."""
         x = self._as_inputs(x, self._compiled is None or self._compiled["checks"])
         if not hasattr(x, "shape"):
             checks.rows_of({"x": x})
-        self._predictor(x)
-        if self._accepts is not self._last_predictor:
+        kind, accepts = tree.kind(x, by_example=True), self._accepts
+        if accepts is None or accepts[0] is not self.layer or accepts[1] != kind:
             self._output_specs(x)
-            self._accepts = self._last_predictor
+            self._accepts = self.layer, kind
         checks.input_values(self.layer, x)
         return x
 
@@ -242,9 +254,10 @@ class Compiled(Weighted):
             outputs,
             self.layer.ensemble_size,
         )
-        endings.check(objective, outputs, self._ends(arrays["x"]))
+        if self._ends_checked is not self.layer or objective != self._objective:
+            endings.check(objective, outputs, self._ends(arrays["x"]))  # which warns once
         self._check_values(objective, arrays)
-        self._objective = objective
+        self._objective, self._ends_checked = objective, self.layer
         return objective
 
     def _check_values(self, objective: Objective, arrays: Any) -> None:
@@ -274,27 +287,42 @@ class Compiled(Weighted):
             checks.whole_number("steps", steps, 1)
         if inputs.is_stream(x):
             _require_alone(y=y, sample_weight=weight, class_weight=classes)
-            checked: list[Objective] = []
-
-            def prepare(batch: Any) -> Any:
-                arrays = self._arrays(*inputs.unpack_batch(batch))
-                if checked:
-                    self._check_values(checked[0], arrays)
-                else:
-                    checked.append(self._checked(arrays))
-                return arrays
-
-            stream = StreamData(x, prepare, remainder="pad", steps=steps, goes_on=goes_on)
-            spec = stream.batch_spec()
-            stream.apart = functools.partial(self._mixes, checked[0], spec, goes_on)
-            return stream, checked[0]
+            return self._stream(x, steps, goes_on)
         arrays, objective = self._goals(x, y, weight, classes)
         count = checks.rows_of(arrays)
-        size = batch_size_for(size, steps, count)
-        seed = key_numbers(self._now.key)
-        data = ArrayData(arrays, size, shuffle=shuffle, seed=seed, remainder="pad", keep=keep)
-        data.apart = functools.partial(self._mixes, objective, data.batch_spec(), goes_on)
+        data = ArrayData(
+            arrays,
+            batch_size_for(size, steps=steps, count=count),
+            shuffle=shuffle,
+            seed=key_numbers(self._now.key),
+            remainder="pad",
+            keep=keep,
+            apart=lambda spec: self._mixes(objective, spec, goes_on),
+        )
         return data, objective
+
+    def _stream(self, x: Any, steps: int | None, goes_on: bool) -> tuple[Any, Objective]:
+        """(a stream of batches, objective), the first batch read and checked."""
+        checked: list[Objective] = []
+
+        def prepare(batch: Any) -> Any:
+            arrays = self._arrays(*inputs.unpack_batch(batch))
+            if checked:
+                self._check_values(checked[0], arrays)
+            else:
+                checked.append(self._checked(arrays))
+            return arrays
+
+        stream = StreamData(
+            x,
+            prepare,
+            remainder="pad",
+            steps=steps,
+            goes_on=goes_on,
+            apart=lambda spec: self._mixes(checked[0], spec, goes_on),
+        )
+        stream.batch_spec()  # for which the first batch is prepared
+        return stream, checked[0]
 
     def _mixes(self, objective: Objective, spec: Any, train: bool) -> bool:
         """Whether padding a batch of this spec would change what is computed of its examples."""
@@ -331,11 +359,11 @@ class Compiled(Weighted):
         return {label: metric.direction for goal in goals for label, metric, _ in goal.metrics}
 
 
-def batch_size_for(size: int | None, steps: int | None, count: int) -> int:
-    """The batch size: as given, or what makes `steps` of `count` rows, or 32."""
-    if size is None:
-        return -(-count // steps) if steps and count > 1 else 32
-    return checks.whole_number("batch_size", size, 1)
+def batch_size_for(given: int | None, *, steps: int | None = None, count: int = 0) -> int:
+    """The batch size: as given, or what makes `steps` batches of `count` examples, or 32."""
+    if given is not None:
+        return checks.whole_number("batch_size", given, 1)
+    return -(-count // steps) if steps and count > 1 else 32
 
 
 def _require_alone(**arguments: Any) -> None:

@@ -235,7 +235,6 @@ class Model(Batchwise):
         )
         return self._as_result(logs, return_dict)
 
-    @deferring
     def predict(
         self,
         x: Any,
@@ -249,11 +248,23 @@ class Model(Batchwise):
         Needs no compile. No rows give arrays of no rows. The weights stay where they are. Layers
         that are stateful go on from batch to batch and call to call, until `reset_states`.
         """
+        quiet = not verbose and batch_size is steps is callbacks is None
+        if quiet and self._predicts_at_once(x):  # nothing is traced, so Ctrl-C may strike anywhere
+            self.stop_predicting = False
+            x = self._checked_inputs(x)
+            return predict_at_once(self._run_piece(x, len(x), None), (x, len(x)))
+        return self._predict(x, batch_size, verbose, steps, callbacks)
+
+    @deferring
+    def _predict(
+        self, x: Any, batch_size: int | None, verbose: Any, steps: int | None, callbacks: Any
+    ) -> Any:
         if steps is not None:
             checks.whole_number("steps", steps, 1)
+        self.stop_predicting = False
         if inputs.is_stream(x):
             return self._predict_stream(x, steps, verbose, callbacks)
-        x, size = self._examples(x), batch_size_for(batch_size, None, 1)
+        x, size = self._checked_inputs(x), batch_size_for(batch_size)
         count = tree.batch_size(x)
         if count == 0:
             return self._nothing(x)
@@ -263,24 +274,26 @@ class Model(Batchwise):
         count = count if steps is None else min(count, steps * size)
         if count < size and not carry:
             size = 1 << (count - 1).bit_length()  # few compilations for any number of examples
-        pad = carry is not None or not count % size or self._pads(x, size)
+        pad = carry is not None or not count % size or self._pads(tree.resized(x, size))
         size = size if pad else min(size, count)
         if count <= size and callbacks is None and not verbose:
             (piece,) = pieces(x, count, size, 1, pad)
-            return predict_at_once(self._run_piece(x, size, carry), piece)
+            return predict_at_once(self._run_piece(piece[0], size, carry), piece)
         told = CallbackList(callbacks, self, {"verbose": verbose, "steps": -(-count // size)})
-        capacity = 1 if count <= size or told.watches(*PREDICT_HOOKS) else self._capacity(x, size)
-        cut = pieces(x, count, size, capacity, pad)
-        return predict(self._run_piece(x, size, carry), cut, size, told, verbose, -(-count // size))
+        batch = tree.resized(x, size)
+        alone = count <= size or told.watches("on_predict_begin", *PREDICT_HOOKS)
+        # Batches on several devices are divided over them one by one.
+        alone = alone or lies_on_several((x, self._now.params))
+        cut = pieces(x, count, size, 1 if alone else self._capacity(batch), pad)
+        run = self._run_piece(batch, size, carry)
+        return predict(run, cut, size, told, verbose, -(-count // size))
 
     def _predict_stream(self, x: Any, steps: int | None, verbose: Any, callbacks: Any) -> Any:
         stream = StreamData(
-            x, lambda batch: self._examples(inputs.unpack_batch(batch)[0]), remainder="pad",
-            steps=steps,
+            x, lambda batch: self._checked_inputs(inputs.unpack_batch(batch)[0]), remainder="pad",
+            steps=steps, apart=lambda spec: not self._pads(spec[0]),
         )  # fmt: skip
-        like, _ = stream.batch_spec()
-        size = stream.batch_size
-        stream.apart = lambda: not self._pads(like, size)
+        (batch, _), size = stream.batch_spec(), stream.batch_size
         with interruptible() as interrupt:  # the one of the whole verb
             chunks = stream.chunks(0, 1, steps, interrupt.poll)
         batches: Generator[Any] = (
@@ -288,7 +301,7 @@ class Model(Batchwise):
         )
         told = CallbackList(callbacks, self, {"verbose": verbose, "steps": stream.steps})
         return predict(
-            self._run_piece(like, size, self._carry),
+            self._run_piece(batch, size, self._carry),
             batches,
             size,
             told,
@@ -306,28 +319,27 @@ class Model(Batchwise):
             )
         return size
 
-    def _pads(self, x: Any, size: int) -> bool:
-        """Whether a batch like `x` may be padded to `size` examples."""
-        now, batch = self._now, tree.resized(x, size)
+    def _pads(self, batch: Any) -> bool:
+        """Whether fewer examples may be padded to a batch like this one."""
+        now = self._now
         return why_not_padded_in_prediction(self.layer, now.params, now.state, batch) is None
 
-    def _capacity(self, x: Any, size: int) -> int:
-        """How many batches of `size` go into one dispatch."""
-        now, batch = self._now, tree.resized(x, size)
-        if lies_on_several((x, now.params)):  # each batch is divided over devices by itself
-            return 1
-        return self._predictor(x).capacity(now.params, now.state, batch)
+    def _capacity(self, batch: Any) -> int:
+        """How many batches like this one go into one dispatch."""
+        now = self._now
+        return self._predictor(batch).capacity(now.params, now.state, batch)
 
-    def _run_piece(self, like: Any, size: int, carry: Any) -> Any:
+    def _run_piece(self, batch: Any, size: int, carry: Any) -> Any:
         """The function that dispatches a piece, of batches of `size`, with the weights of then.
 
-        `like` is a batch of such examples.
+        Pieces hold batches like `batch`, or are one of fewer examples.
         """
-        program = self._predictor(like)
+        whole = self._predictor(batch)
 
         def run(x: Any, valid: int) -> Any:
             now = self._now
             params, moving = beside(x, (now.params, now.state))
+            program = whole if tree.batch_size(x) >= size else self._predictor(x)
             if valid > size:
                 count = np.int32(-(-valid // size))
                 outputs, state = program.loop(params, moving, x, count, size)

@@ -11,7 +11,7 @@ from fnn.core import absent
 from fnn.core.calling import output_spec, walk
 from fnn.core.combining import Flow
 from fnn.core.layer import Layer
-from fnn.core.node import Item, Node, symbolic_call
+from fnn.core.node import Item, Node, free_shape, symbolic_call
 from fnn.models import sharing
 from fnn.training.step import output_leaves
 
@@ -175,7 +175,7 @@ class Structure:
     @property
     def output_shape(self) -> Any:
         """The shape of the outputs, None where the size is free."""
-        return Node(None, (), tuple(output_spec(self.layer, self._trial(i)) for i in (0, 1))).shape
+        return free_shape(*(output_spec(self.layer, self._trial(i)) for i in (0, 1)))
 
     @property
     def output_names(self) -> list[str]:

@@ -21,11 +21,14 @@ from fnn.core.placement import beside
 from fnn.core.process import check_process
 from fnn.core.seed import next_key
 from fnn.models import sharing, watching
+from fnn.models.outputs import refuse_none
 from fnn.models.structure import Structure
 from fnn.models.watching import Shown, Watched
 from fnn.training import checks, inputs
 from fnn.training.prediction import Predictor, predictor
 from fnn.training.state import TrainState
+
+SMALL_BATCHES = {1, 2, 4, 8, 16, 32}  # which `predict` runs whole and unpadded by default
 
 
 class Weighted(Structure):
@@ -156,14 +159,24 @@ class Weighted(Structure):
         """Makes the weights for inputs of this shape, the batch included: `(None, 28, 28, 1)`."""
         several = bool(input_shape) and isinstance(input_shape[0], (tuple, list))
         node = lambda shape: Node(None, (), input_specs(shape))
-        self._inputs = tuple(map(node, input_shape)) if several else node(input_shape)
-        self._build()
+        self._build_for(tuple(map(node, input_shape)) if several else node(input_shape))
+
+    def _build_for(self, nodes: Any) -> None:
+        """Makes the weights for these inputs; if it fails, the model is as it was."""
+        before, self._inputs = self._inputs, nodes
+        try:
+            self._build()
+        except BaseException:
+            self._inputs = before
+            raise
 
     def _build(self) -> None:
         init_key = lambda: random.fold_in(self._key, salt("init"))
         traced = isinstance(init_key(), jax.core.Tracer)  # under jit weights are arrays, too
         with jax.ensure_compile_time_eval() if traced else contextlib.nullcontext():
-            self._start_from(*initialize(self.layer, init_key(), self._trial()))
+            params, state = initialize(self.layer, init_key(), self._trial())
+            refuse_none(self.layer, self._trial())
+            self._start_from(params, state)
 
     def _start_from(self, params: Any, state: Any) -> None:
         """Begins with these weights, but for layers that have some: here before, or elsewhere."""
@@ -264,8 +277,7 @@ class Weighted(Structure):
         if any(isinstance(leaf, Node) for leaf in jax.tree.leaves(given)):
             if not self.built:
                 one = given[0] if len(given) == 1 else given
-                self._inputs = tuple(one) if isinstance(one, list) else one
-                self._build()
+                self._build_for(tuple(one) if isinstance(one, list) else one)
             result = symbolic_call(self.as_layer(), given, named)
             for node in jax.tree.leaves(result):
                 node.source = self
@@ -277,11 +289,7 @@ class Weighted(Structure):
                 "apply(params, state, x, Context(train=True, key=key)) of model.layer, which takes "
                 "masks as Masked(x, mask)"
             )
-        if len(given) > 1:
-            x = self._as_inputs(given, several=True)
-        else:
-            several = self._inputs is None and inputs.are_arrays(given[0])
-            x = self._as_inputs(given[0], several=several)
+        x = self._as_inputs(given[0] if len(given) == 1 else given, several=len(given) > 1)
         checks.input_values(self.layer, x)
         # JAX may read the caller's memory after this call has returned.
         own = lambda a: np.array(a, copy=True) if isinstance(a, np.ndarray) else a
@@ -291,13 +299,16 @@ class Weighted(Structure):
         """`x` as the arrays that the network takes; the model is built if it was not."""
         check_process()
         several = several or isinstance(self._inputs, (tuple, dict))
-        given, x = x, inputs.as_inputs(x, several, finite=finite)
+        if self.built and not several:
+            inputs.refuse_several(x, self._inputs)
+        elif not self.built:
+            several = several or inputs.are_arrays(x)
+        x = inputs.as_inputs(x, several, finite=finite)
         if not self.built:
             specs = lambda a: input_specs((None, *a.shape[1:]), a.dtype)
-            self._inputs = jax.tree.map(lambda a: Node(None, (), specs(a)), x)
-            self._build()
+            self._build_for(jax.tree.map(lambda a: Node(None, (), specs(a)), x))
         x = inputs.by_node(x, self._inputs)
-        inputs.check_axes(x, self._inputs, given)
+        inputs.check_axes(x, self._inputs)
         return x
 
     def _forward(self, x: Any) -> Any:
@@ -312,19 +323,28 @@ class Weighted(Structure):
         return outputs
 
     def _predictor(self, x: Any) -> Predictor:
-        """The compiled forward function for inputs like `x`; the last one is at hand."""
-        if hasattr(x, "shape"):
-            kind: Any = x.shape[1:], x.dtype
-        else:
-            kind = jax.tree.map(lambda a: (a.shape[1:], a.dtype), x)
+        """The compiled forward function for batches like `x`; the last one is at hand."""
+        kind = tree.kind(x)
         last = self._last_predictor
         if last is not None and last[0] is self.layer and last[1] == kind:
             program = last[2]()  # None if the cache of programs has dropped it
             if program is not None:
                 return program
-        program = predictor(self.layer, x)
+        program = predictor(self.layer, kind)
         self._last_predictor = self.layer, kind, weakref.ref(program)
         return program
+
+    def _predicts_at_once(self, x: Any) -> bool:
+        """Whether the last program takes `x` as it is: an array like the one that came before."""
+        last = self._last_predictor
+        return (
+            type(x) is np.ndarray
+            and last is not None
+            and last[0] is self.layer
+            and last[1] == tree.kind(x)
+            and len(x) in SMALL_BATCHES
+            and not weights.is_stateful(self.layer)
+        )
 
     @property
     def _carry(self) -> Callable[[Any], None] | None:

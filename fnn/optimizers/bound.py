@@ -127,7 +127,8 @@ class BoundOptimizer:
     It stands wherever the value does (a `compile`, `optax.chain`), is equal to it and an instance
     of its class. `learning_rate` is that of the next step and can be set, without compiling anew;
     `compile(model.optimizer)`, `replace`, `get_config` and copies keep it. `iterations` is the
-    number of steps. Everything else is the value's and stays as it is.
+    number of steps. `compile` of the same model keeps those too, and moments. Everything else is
+    the value's and stays as it is.
 
     >>> model = fnn.Sequential([fnn.layers.Dense(1, input_shape=(2,))])
     >>> model.compile(fnn.optimizers.SGD(0.5), "mse")
@@ -161,7 +162,7 @@ class BoundOptimizer:
 
     @property
     def iterations(self) -> LiveNumber:
-        """How many steps were made since `compile`; of optax's optimizers since the first."""
+        """How many steps it has made; of optax's optimizers the model."""
         model = self._model
 
         def refuse(value: Any) -> None:
@@ -210,6 +211,13 @@ class BoundOptimizer:
 
     def __reduce__(self) -> Any:
         return unbound, (self.as_value(),)  # a copy is the value alone
+
+
+def is_bound(optimizer: Any, model: Any) -> bool:
+    """Whether this is the optimizer of that model, which was not compiled with another since."""
+    if type(optimizer) is not BoundOptimizer or optimizer._model is not model:
+        return False
+    return bool(model._is_compiled_with(optimizer._optimizer))
 
 
 def unbound(optimizer: Any) -> Any:

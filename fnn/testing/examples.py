@@ -35,8 +35,8 @@ def an_example_alone_is_as_in_the_batch(subject: Subject) -> None:
 )
 def batch_order_changes_nothing(subject: Subject) -> None:
     """Examples in another order give the same outputs in that order."""
-    order = np.random.default_rng(1).permutation(subject.batch)
-    order = order if (order != np.arange(subject.batch)).any() else order[::-1]
+    order = np.arange(subject.batch)
+    order[:2] = 1, 0  # not reversed or rolled as a whole: a layer that does so would not show
     moved = subject.compiled(*subject.weights, jax.tree.map(lambda a: take(a, order), subject.x))
     expected = subject.compiled(*subject.weights, subject.x)[0]
     same(moved[0], jax.tree.map(lambda a: take(a, order), expected), "outputs")

@@ -26,11 +26,9 @@ class ArrayData:
     `remainder="pad"`: the last batch is filled up and batches are `(arrays, rows)`, `rows` False
     where a row is filling. `remainder="drop"`: batches are the arrays; rows that do not fill a
     batch are left out (other ones each epoch). Without `keep` the arrays are read where they are,
-    and must not change until the pass is over. Where `apart()` is True a batch that is not full
-    comes as a chunk of its own, at its own size.
+    and must not change until the pass is over. Where `apart` (of the spec of a batch) is True a
+    batch that is not full comes as a chunk of its own, at its own size.
     """
-
-    apart: Callable[[], bool] = staticmethod(lambda: False)
 
     def __init__(
         self,
@@ -41,6 +39,7 @@ class ArrayData:
         seed: Any = 0,
         remainder: str = "drop",
         keep: bool = True,
+        apart: Callable[[Any], bool] = lambda spec: False,
     ) -> None:
         if not isinstance(shuffle, (bool, np.bool_)) and shuffle != "batch":
             raise ValueError(
@@ -54,7 +53,7 @@ class ArrayData:
         self.steps = (
             -(-self.count // self.batch_size) if self.pad else self.count // self.batch_size
         )
-        self.shuffle, self.seed = shuffle, seed
+        self.shuffle, self.seed, self.apart = shuffle, seed, apart
         on_device = all(isinstance(leaf, jax.Array) for leaf in leaves)
         self.resident = on_device or (keep and tree.nbytes(arrays) <= RESIDENT_BYTES)
         self.arrays = jax.tree.map(_own_copy, arrays) if self.resident else arrays
@@ -100,22 +99,22 @@ class ArrayData:
         """
         total = steps or self.steps
         ragged = self.count % self.batch_size if self.pad else 0
-        apart = bool(ragged) and self.apart()
+        apart = bool(ragged) and self.apart(self.batch_spec())
         done = 0
         while done < total:
             batch = epoch * total + done
             full = self.steps - 1 - batch % self.steps  # batches before the ragged one
             count = min(capacity, total - done, full if apart else total)
             if count:
-                index, rows = self._examples(batch, count, capacity)
+                index, rows = self._numbers(batch, count, capacity)
             else:
-                index, rows = (a[:, :ragged] for a in self._examples(batch, 1, 1))
+                index, rows = (a[:, :ragged] for a in self._numbers(batch, 1, 1))
             chunk = take(self.arrays, index)
             yield ((chunk, rows) if self.pad else chunk), count or 1
             done += count or 1
 
-    def _examples(self, batch: int, count: int, capacity: int) -> tuple[np.ndarray, np.ndarray]:
-        """Which examples `count` batches hold, from batch number `batch` on, and which are valid.
+    def _numbers(self, batch: int, count: int, capacity: int) -> tuple[np.ndarray, np.ndarray]:
+        """The numbers of the examples in `count` batches from this one on, and which are valid.
 
         Both have the shape `(capacity, batch_size)`; batches from `count` on are padding.
         """

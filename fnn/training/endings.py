@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 from fnn.core.config import resolve
+from fnn.core.warning import warn
 from fnn.last_activation import End
 from fnn.training.objective import Objective
 
@@ -57,10 +57,9 @@ def _warn_of_other_values(value: Any, output: str, end: End) -> None:
     advice = 'activation="sigmoid"' if form == "odds" else 'activation="softmax"'
     if hasattr(value, "from_logits"):
         advice += f", or {type(value).__name__}(from_logits=True)"
-    warnings.warn(
+    warn(
         f"{type(value).__name__} expects probabilities, but the output {output!r} ends in "
-        f"{end.layer!r}, which computes any numbers; pass {advice}",
-        stacklevel=2,
+        f"{end.layer!r}, which computes any numbers; pass {advice}"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,15 @@ STEPS_A_DISPATCH = 32
 DONATED_BYTES = 2**20
 
 
+class Batches(NamedTuple):
+    """What a dispatch runs, as its compiled function gets it."""
+
+    chunk: Any  # batches, stacked along a first axis
+    key: Array
+    span: Any  # the first batch, the one after the last, and how far steps are ahead of batches
+    mode: Any  # of a loss that is not finite: whether it ends the dispatch, whether its step counts
+
+
 class Program:
     """One step function for states and batches of one shape, compiled.
 
@@ -48,18 +57,30 @@ class Program:
         read_only: bool,
         capacity: int | None = None,
     ) -> None:
+        self._made_for = step, state, key, read_only
+        self.batch_size = tree.batch_size(batch)
         # A function of its own: what JAX compiles for it is freed with the program.
         inner = jax.jit(lambda *given: step(*given), inline=True)
         traced = inner.trace(*jax.tree.map(_spec, (state, batch, key)))
         self.logs = traced.out_info[1]
-        self.read_only = read_only
         self.capacity = capacity or steps_a_dispatch(_open(traced.jaxpr))
         self.is_large = not read_only and tree.nbytes(state) >= DONATED_BYTES
         run = functools.partial(
             _run_read_only if read_only else _run_steps, inner, self.capacity == 1
         )
-        self._run = jax.jit(run, static_argnums=7)
-        self._run_donating = jax.jit(run, donate_argnums=0, static_argnums=7)
+        self._run = jax.jit(run, static_argnums=4)
+        self._run_donating = jax.jit(run, donate_argnums=0, static_argnums=4)
+
+    def of_size(self, chunk: Any) -> Program:
+        """This program, or for batches of another size one of their own.
+
+        JAX keeps all that it compiled for a function; the cache of programs drops a size again.
+        """
+        if jax.tree.leaves(chunk)[0].shape[1] == self.batch_size:
+            return self
+        step, state, key, read_only = self._made_for
+        batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), chunk)
+        return program(step, state, batch, key, read_only, self.capacity)
 
     def zeros(self) -> Any:
         """Empty sums for the logs of the step."""
@@ -71,6 +92,7 @@ class Program:
         tallies: Any,
         chunk: Any,
         key: Array,
+        *,
         first: int,
         count: int,
         number: int,
@@ -88,48 +110,31 @@ class Program:
         """
         span = np.array([first, first + count, number - first], np.int64).astype(np.int32)
         mode = np.array([guard == "raise", guard == "ignore"])
-        run = self._run_donating if donate else self._run
-        chooses = self.chooses(guard, donate)
+        healthy = np.True_ if healthy is True else healthy
         state, tallies, key = beside(chunk, (state, tallies, key))
-        return run(
-            state,
-            tallies,
-            chunk,
-            key,
-            span,
-            np.True_ if healthy is True else healthy,
-            mode,
-            chooses,
-        )
+        run = self._run_donating if donate else self._run
+        batches = Batches(chunk, key, span, mode)
+        return run(state, tallies, healthy, batches, self.chooses(guard, donate))
 
     def chooses(self, guard: str, donate: bool) -> bool:
         """Whether a state that comes back has none of the steps that are not to be taken."""
         return donate or self.capacity > 1 or guard == "skip"
 
 
-def _one(step: Step, state: Any, chunk: Any, key: Array, index: Any, offset: Any) -> Any:
-    """(state, logs) after batch `index` of a chunk."""
-    batch = jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, index, keepdims=False), chunk)
-    return step(state, batch, random.fold_in(key, index + offset))
+def _one(step: Step, state: Any, given: Batches, index: Any) -> Any:
+    """(state, logs) after the batch of this index."""
+    batch = jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, index, keepdims=False), given.chunk)
+    return step(state, batch, random.fold_in(given.key, index + given.span[2]))
 
 
 def _run_steps(
-    step: Step,
-    single: bool,
-    state: Any,
-    tallies: Any,
-    chunk: Any,
-    key: Array,
-    span: Array,
-    healthy: Any,
-    mode: Array,
-    chooses: bool,
+    step: Step, single: bool, state: Any, tallies: Any, healthy: Any, given: Batches, chooses: bool
 ) -> tuple[Any, Any, Any]:
-    sticky, ignore = mode[0], mode[1]
+    sticky, ignore = given.mode[0], given.mode[1]
 
     def body(carry: Any) -> Any:
         index, state, tallies, healthy = carry
-        new, logs = _one(step, state, chunk, key, index, span[2])
+        new, logs = _one(step, state, given, index)
         finite = _is_finite(logs) | ignore
         after = new, add(tallies, logs)
         if chooses:
@@ -139,11 +144,11 @@ def _run_steps(
         state, tallies = after
         return index + 1, state, tallies, healthy & (finite | ~sticky)
 
-    carry = (span[0], state, tallies, healthy)
+    carry = (given.span[0], state, tallies, healthy)
     if single:
         carry = body(carry)
     else:
-        carry = lax.while_loop(lambda c: (c[0] < span[1]) & c[3], body, carry)
+        carry = lax.while_loop(lambda c: (c[0] < given.span[1]) & c[3], body, carry)
     return carry[1:]
 
 
@@ -158,23 +163,14 @@ def _computed_once(condition: Array) -> Array:
 
 
 def _run_read_only(
-    step: Step,
-    single: bool,
-    state: Any,
-    tallies: Any,
-    chunk: Any,
-    key: Array,
-    span: Array,
-    healthy: Any,
-    mode: Array,
-    chooses: bool,
+    step: Step, single: bool, state: Any, tallies: Any, healthy: Any, given: Batches, chooses: bool
 ) -> tuple[Any, Any, Any]:
     def body(index: Any, tallies: Any) -> Any:
-        return add(tallies, _one(step, state, chunk, key, index, span[2])[1])
+        return add(tallies, _one(step, state, given, index)[1])
 
     if single:
-        return None, body(span[0], tallies), healthy
-    return None, lax.fori_loop(span[0], span[1], body, tallies), healthy
+        return None, body(given.span[0], tallies), healthy
+    return None, lax.fori_loop(given.span[0], given.span[1], body, tallies), healthy
 
 
 def _spec(leaf: Any) -> Any:

@@ -27,8 +27,10 @@ def evaluate(
 
     It is asked after `on_test_begin`, where a callback may put other weights in place. The step
     changes nothing, unless there is `carry`: then a batch starts from the state after the one
-    before, and `carry` gets (params, state) after the last.
+    before, and `carry` gets (params, state) after the last. A callback that sets
+    `model.stop_evaluating` ends it after the batch.
     """
+    callbacks.model.stop_evaluating = False
     program = engine.program(step, weights(), data.batch_spec(), key, read_only=carry is None)
     total = min(steps or data.steps or 0, data.steps or steps or 0) or None
     progress = Progress(verbose, total)
@@ -65,13 +67,15 @@ def _run(
     interrupt: Interrupt,
 ) -> tuple[Any, Any, int]:
     """All batches: ((params, state), tallies, batches done) after them."""
-    tallies, done = program.zeros(), 0
+    tallies, done, model = program.zeros(), 0, callbacks.model
     told = callbacks if callbacks.watches("on_test_batch_begin", "on_test_batch_end") else None
-    for window in _windows(chunks, 1 if told else program.capacity):
+    for window in _windows(chunks, 1 if told or model.stop_evaluating else program.capacity):
         weighted, tallies, done = _advance(program, weighted, tallies, window, key, done, told)
         if progress.reached(done):
             progress.update(done, numbers(tallies))
         interrupt.poll()
+        if model.stop_evaluating:
+            break
     if not done:
         raise ValueError("expected batches to evaluate, received none; do check the data")
     return weighted, tallies, done
@@ -90,7 +94,9 @@ def _advance(
     chunk, at, size = window
     if told:
         told.call("on_test_batch_begin", done, {})
-    after, tallies, _ = program(weighted, tallies, chunk, key, at, size, done, guard="ignore")
+    after, tallies, _ = program.of_size(chunk)(
+        weighted, tallies, chunk, key, first=at, count=size, number=done, guard="ignore"
+    )
     done += size
     if told:
         told.call("on_test_batch_end", done - 1, numbers(tallies))

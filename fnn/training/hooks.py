@@ -102,7 +102,7 @@ class CallbackList:
     """
 
     def __init__(self, callbacks: Any, model: Any, params: dict[str, Any]) -> None:
-        self.callbacks = as_list(callbacks)
+        self.callbacks, self.model = as_list(callbacks), model
         self._begun: dict[str, list[Any]] = {}
         for callback in self.callbacks:
             if not hasattr(callback, "on_epoch_end") or isinstance(callback, type):

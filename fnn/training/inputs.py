@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from fnn.core import tree
 from fnn.core.node import Node
 from fnn.training import checks
 from fnn.training.data import lies_on_several, take
@@ -39,8 +40,25 @@ def as_inputs(x: Any, several: bool, name: str = "x", finite: bool = True) -> An
 
 
 def are_arrays(x: Any) -> bool:
-    """Whether `x` is a list or tuple of arrays, rather than of numbers."""
-    return isinstance(x, (list, tuple)) and all(hasattr(part, "shape") for part in x)
+    """Whether `x` is a list or tuple of several arrays, rather than of numbers."""
+    if not isinstance(x, (list, tuple)) or len(x) < 2:
+        return False
+    return all(hasattr(part, "shape") and len(part.shape) for part in x)
+
+
+def refuse_several(x: Any, node: Node) -> None:
+    """Raises ValueError for several inputs where the model takes one; examples in a list are one.
+
+    As in Keras a list of batches stands for several inputs, and is not stacked.
+    """
+    if not are_arrays(x) or all(len(part.shape) == len(node.shape) - 1 for part in x):
+        return
+    shown = tree.describe(x[:3]) + (", ..." if len(x) > 3 else "")
+    raise ValueError(
+        f"expected inputs of shape {node.shape}, for which the model was built, received a "
+        f"{type(x).__name__} of {len(x)} arrays, {shown}: as many inputs; pass one array with an "
+        "example along the first axis (np.concatenate makes one of several batches)"
+    )
 
 
 def by_node(x: Any, nodes: Any) -> Any:
@@ -66,7 +84,7 @@ def by_node(x: Any, nodes: Any) -> Any:
     return x
 
 
-def check_axes(x: Any, nodes: Any, given: Any) -> None:
+def check_axes(x: Any, nodes: Any) -> None:
     """Raises ValueError for inputs with another number of axes than the model was built for.
 
     A layer such as `Dense` would take them, and compute something else.
@@ -76,12 +94,9 @@ def check_axes(x: Any, nodes: Any, given: Any) -> None:
         return
     for array, shape in zip(arrays, shapes, strict=True):
         if len(array.shape) != len(shape):
-            read = ""
-            if are_arrays(given) and len(shapes) == 1:
-                read = f" (a list of {len(given)} arrays, read as one)"
             raise ValueError(
                 f"expected inputs of shape {shape}, for which the model was built, received "
-                f"{tuple(array.shape)}{read}; pass one array with an example along the first axis"
+                f"{tuple(array.shape)}; pass one array with an example along the first axis"
             )
 
 

@@ -29,7 +29,7 @@ PREDICT_HOOKS = "on_predict_batch_begin", "on_predict_batch_end"
 
 
 class Predictor:
-    """The compiled forward function of a network: one batch a dispatch, or several small ones.
+    """The compiled forward function for batches of one kind: one a dispatch, or several small ones.
 
     `step(params, state, batch) -> (outputs, state)`.
     """
@@ -39,15 +39,13 @@ class Predictor:
         self.loop = jax.jit(
             functools.partial(_loop, self.step, weights.is_stateful(layer)), static_argnums=4
         )
-        self._capacities: dict[Any, int] = {}
+        self._capacity: int | None = None
 
     def capacity(self, params: Any, state: Any, batch: Any) -> int:
-        """How many batches of these shapes go into one dispatch (`engine.steps_a_dispatch`)."""
-        leaves, treedef = jax.tree.flatten(batch)
-        key = treedef, *((leaf.shape, leaf.dtype) for leaf in leaves)
-        if key not in self._capacities:
-            self._capacities[key] = self._fitting(params, state, batch)
-        return self._capacities[key]
+        """How many batches go into one dispatch (`engine.steps_a_dispatch`)."""
+        if self._capacity is None:
+            self._capacity = self._fitting(params, state, batch)
+        return self._capacity
 
     def _fitting(self, params: Any, state: Any, batch: Any) -> int:
         traced = self.step.trace(params, state, batch)
@@ -80,19 +78,13 @@ def _loop(
     return lax.fori_loop(0, count, body, (outputs, state))
 
 
-def predictor(layer: Layer, x: Any) -> Predictor:
-    """The compiled forward function of a network for examples like those of `x`.
-
-    Equal networks share one. Of those for many shapes the ones unused longest are freed
-    (`fnn.utils.set_program_cache_size`).
-    """
-    if hasattr(x, "shape"):
-        return _predictor(layer, x.shape[1:])
-    return _predictor(layer, tuple(leaf.shape[1:] for leaf in jax.tree.leaves(x)))
-
-
 @programs.cached
-def _predictor(layer: Layer, shapes: tuple[Any, ...]) -> Predictor:
+def predictor(layer: Layer, kind: Any) -> Predictor:
+    """The compiled forward function of a network for batches of this `tree.kind`.
+
+    Equal networks share one. Of those for many shapes, numbers of examples too, the ones unused
+    longest are freed (`fnn.utils.set_program_cache_size`).
+    """
     return Predictor(layer)
 
 
@@ -136,7 +128,10 @@ def predict(
     verbose: Any = 0,
     total: int | None = None,
 ) -> Any:
-    """The outputs of `run` over pieces of batches of `size`, joined, as NumPy arrays."""
+    """The outputs of `run` over pieces of batches of `size`, joined, as NumPy arrays.
+
+    A callback that sets `model.stop_predicting` ends it after the batch.
+    """
     progress = Progress(verbose, total)
     flight = _Flight(run, size, callbacks, progress)
     with interruptible() as interrupt:
@@ -146,6 +141,8 @@ def predict(
             for piece, valid in pieces:
                 flight.dispatch(piece, valid)
                 interrupt.poll()
+                if callbacks.model.stop_predicting:
+                    break
             flight.fetch(ahead=0)
         except BaseException as error:
             progress.stop()

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core import tree
-from fnn.core.warning import warn
+from fnn.core.settings import ThreadSettings
+from fnn.core.warning import sent_to, warn
 from fnn.training.data import Poll, lies_on_several
 
 
@@ -25,10 +26,9 @@ class StreamData:
     are `(arrays, rows)`, and left out with "drop". `steps` batches make a pass; None: everything.
     With `goes_on` a pass starts where the last one ended, and the source is opened again whenever
     it comes to its end; else each pass starts from the beginning. An iterator cannot start over.
-    Where `apart()` is True a batch smaller than the first comes as a chunk of its own, not filled.
+    Where `apart` (of the spec of a batch) is True a batch smaller than the first comes as a chunk
+    of its own, not filled.
     """
-
-    apart: Callable[[], bool] = staticmethod(lambda: False)
 
     shuffle = False
 
@@ -40,9 +40,10 @@ class StreamData:
         remainder: str = "drop",
         steps: int | None = None,
         goes_on: bool = False,
+        apart: Callable[[Any], bool] = lambda spec: False,
     ) -> None:
         self.source, self.prepare, self.pad = source, prepare, remainder == "pad"
-        self.once = isinstance(source, Iterator)
+        self.once, self.apart = isinstance(source, Iterator), apart
         self.wanted, self.goes_on = steps, goes_on and steps is not None
         self.steps = steps
         if steps is None and hasattr(source, "__len__"):
@@ -83,7 +84,7 @@ class StreamData:
         self.batch_spec()
         with ReadAhead(self._chunks(capacity, self.wanted or steps)) as ahead:
             for chunk, count in ahead.items(poll):
-                # Asked here, where the settings of JAX are the caller's: it may trace a network.
+                # Made here, since `apart` may look at a model, which is not for two threads.
                 yield (self._of_one(chunk.batch, capacity) if count == 0 else chunk), count or 1
 
     def _chunks(self, capacity: int, steps: int | None) -> Iterator[tuple[Any, int]]:
@@ -201,7 +202,7 @@ class StreamData:
 
     def _of_one(self, batch: Any, capacity: int) -> Any:
         """A chunk of one batch: as it lies on devices, at its own size, or padded."""
-        if lies_on_several(batch) or self.apart():
+        if lies_on_several(batch) or self.apart(self.batch_spec()):
             whole = (batch, np.ones(tree.batch_size(batch), np.bool_)) if self.pad else batch
             return jax.tree.map(lambda a: a[None], whole)
         chunk = self._empty(capacity)
@@ -238,11 +239,14 @@ def _is_sequence(source: Any) -> bool:
 
 
 class ReadAhead:
-    """Runs an iterator in a thread, a few items ahead; closed when the `with` block is left."""
+    """Runs an iterator in a thread, a few items ahead; closed when the `with` block is left.
+
+    There the settings of JAX are those of the thread that made this, which says the warnings.
+    """
 
     def __init__(self, iterator: Iterator[Any], depth: int = 2) -> None:
         self._queue: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
-        self._stop = threading.Event()
+        self._stop, self._settings = threading.Event(), ThreadSettings()
         self._thread = threading.Thread(target=self._work, args=(iterator,), daemon=True)
 
     def __enter__(self) -> ReadAhead:
@@ -264,13 +268,17 @@ class ReadAhead:
                     return
                 if kind == "error":
                     raise value
-                yield value
+                if kind == "warning":
+                    warn(value)
+                else:
+                    yield value
 
     def _work(self, iterator: Iterator[Any]) -> None:
         try:
-            for item in iterator:
-                if not self._put("item", item):
-                    return
+            with self._settings.applied(), sent_to(lambda text: self._put("warning", text)):
+                for item in iterator:
+                    if not self._put("item", item):
+                        return
             self._put("end", None)
         except BaseException as error:  # handed to the thread that reads
             self._put("error", error)

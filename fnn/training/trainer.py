@@ -155,7 +155,7 @@ class Trainer:
 
     def _dispatch_all(self, chunk: Any, count: int) -> None:
         """Runs the batches of one chunk: at once, or one by one if a callback watches batches."""
-        at = 0
+        at, program = 0, self.program.of_size(chunk)
         while at < count and not self.plan.run.stop_training:
             size = 1 if self.each else min(count - at, self.program.capacity)
             if self.each:
@@ -163,7 +163,7 @@ class Trainer:
                 self.state = bare(self.plan.run.train_state)  # a hook may change it
                 if self.donate:
                     self.state = _copied(self.state)
-            self._dispatch(chunk, at, size)
+            self._dispatch(program, chunk, at, size)
             at += size
             self._settle(0 if self.each or self.interrupt.requested else 1)
             if self.each:
@@ -172,11 +172,12 @@ class Trainer:
                 self.last = bare(self.plan.run.train_state)
             self.interrupt.poll()
 
-    def _dispatch(self, chunk: Any, at: int, size: int) -> None:
+    def _dispatch(self, program: engine.Program, chunk: Any, at: int, size: int) -> None:
         plan = self.plan
         try:
-            self.state, self.tallies, self.healthy = self.program(
-                self.state, self.tallies, chunk, plan.key, at, size, self.number,
+            self.state, self.tallies, self.healthy = program(
+                self.state, self.tallies, chunk, plan.key,
+                first=at, count=size, number=self.number,
                 healthy=self.healthy, guard=plan.guard, donate=self.donate,
             )  # fmt: skip
         except Exception as error:
