@@ -206,9 +206,8 @@ class Compiled(Weighted):
         objective = self._checked(arrays)
         if classes is not None:
             specs = list(map(strip_masks, self._output_specs(arrays["x"])))
-            ends = zip(self._ends(arrays["x"]), specs, strict=True)
-            activations = [end and end.name_for(spec.shape) for end, spec in ends]
-            arrays["weight"] = class_weights(classes, arrays["y"], objective, specs, activations)
+            ends = self._ends(arrays["x"])
+            arrays["weight"] = class_weights(classes, arrays["y"], objective, specs, ends)
         return arrays, objective
 
     def _outputs(self, x: Any) -> Any:
