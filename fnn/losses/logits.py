@@ -18,8 +18,8 @@ Form: TypeAlias = Literal["scores", "log", "odds"]
 def in_form(form: Form, activation: str, z: Array) -> Array:
     """The logits `z` of p = activation(z), "softmax" or "sigmoid", in the form that a loss takes.
 
-    >>> in_form("log", "softmax", jnp.zeros((1, 2))).round(4).tolist()  # log(1 / 2)
-    [[-0.6931, -0.6931]]
+    >>> in_form("odds", "softmax", jnp.array([[0.0, 3.0]])).tolist()  # log(p / (1 - p))
+    [[-3.0, 3.0]]
     """
     if activation == "sigmoid":
         return z if form == "odds" else jax.nn.log_sigmoid(z)
