@@ -74,7 +74,7 @@ class End:
         return None if self.name == "softmax" and shape[-1:] == (1,) else self.name
 
 
-def only_moves(layer: Any) -> bool:
+def moves_inputs(layer: Any) -> bool:
     """Whether the outputs of a layer are its inputs, in other places at most."""
     apply = type(layer).apply
     return apply in _MOVING or (apply is Activation.apply and layer.activation in (None, "linear"))

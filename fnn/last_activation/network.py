@@ -18,7 +18,7 @@ from fnn.core.layer import Layer
 from fnn.core.masking import is_masked, strip_masks
 from fnn.core.node import Item
 from fnn.core.program_cache import small_cache
-from fnn.last_activation.leaf import End, only_moves, penalty, split
+from fnn.last_activation.leaf import End, moves_inputs, penalty, split
 from fnn.last_activation.rewired import Behind, Penalized, Rewired
 from fnn.layers import Ensemble, Identity, Inference, LoRA, Remat, TimeDistributed
 
@@ -154,7 +154,7 @@ def _follow(layer: Any, x: Any) -> tuple[Layer, _Ends]:
         return layer, {}
     if apply is Item.apply:
         return layer, {(): (x.part((layer.index,)) if isinstance(x, _Wire) else x[layer.index],)}
-    if only_moves(layer):
+    if moves_inputs(layer):
         return layer, {(): (x,)} if isinstance(x, _Wire) else {}
     if apply in _AROUND:
         return _follow_inner(layer, x)
