@@ -38,6 +38,7 @@ benchmark: $(VENV)/benchmark.stamp
 	$(BIN)/python -m benchmarks.inference
 	$(BIN)/python -m benchmarks.layers
 	$(BIN)/python -m benchmarks.depth
+	$(BIN)/python -m benchmarks.cores
 
 benchmark-check: $(VENV)/benchmark.stamp
 	$(BIN)/python -m benchmarks.check $(CHECK)

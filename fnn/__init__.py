@@ -5,6 +5,7 @@ from fnn import (
     callbacks,
     constraints,
     datasets,
+    distribution,
     initializers,
     layers,
     losses,
@@ -26,6 +27,7 @@ from fnn.core.masking import Masked
 from fnn.core.node import Input
 from fnn.core.registry import register
 from fnn.core.seed import set_seed
+from fnn.distribution import use_cpu_cores
 from fnn.models import Model, Sequential, load
 
 __version__ = "0.1.0"
@@ -42,6 +44,7 @@ __all__ = [
     "callbacks",
     "constraints",
     "datasets",
+    "distribution",
     "initializers",
     "layers",
     "load",
@@ -56,6 +59,7 @@ __all__ = [
     "schedules",
     "set_seed",
     "training",
+    "use_cpu_cores",
     "utils",
     "visualization",
 ]

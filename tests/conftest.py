@@ -32,6 +32,7 @@ SLOW_FILES = {
     "test_check_layer",
     "test_combinators",
     "test_decoding",
+    "test_distribution",
     "test_doctests",
     "test_dropout",
     "test_ensembles",

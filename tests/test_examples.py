@@ -124,3 +124,17 @@ def test_ratios_are_medians_round_by_round():
     text = report.table("mlp", {"steps": 100, "machine": machine, "peers": peers})
     assert "| **fnn** | 30 | 1.50 | 1.50 | 60 | 1.50 | 1.50 | 1.0 | 0.5 | 100 | 0.5 |" in text
     assert "| PyTorch | not measured: not installed |" in text
+
+
+def test_the_table_of_cores_has_a_row_for_each_form():
+    from benchmarks import cores
+
+    def peer(*wall):
+        return {"rounds": [{"cpu": 2 * w, "wall": w} for w in wall], "memory": 100.4}
+
+    peers = {"fnn": peer(1.0, 2.0, 4.0), "fnn_cores": peer(0.5, 1.0, 3.0), "torch": {"skip": "no"}}
+    assert cores.rows("lstm", {"steps": 100, "peers": peers}) == [
+        "| lstm | one device | 20 | 1.00 | 40 | 1.00 | 100 |",
+        "| lstm | `use_cpu_cores()` | 10 | 0.50 | 20 | 0.50 | 100 |",
+        "| lstm | PyTorch | not measured: no |||||",
+    ]

@@ -34,6 +34,7 @@ PARTS = {  # Keras's module -> where its names are here
     "keras.models": fnn.models,
     "keras.saving": fnn.saving,
     "keras.datasets": fnn.datasets,
+    "keras.distribution": fnn.distribution,
     "keras.utils": fnn.utils,
 }
 

@@ -64,7 +64,7 @@ ABSENT: dict[str, dict[str, str]] = {
         **_all("Function KerasTensor Operation", SYMBOLS),
         **_all("RematScope remat", "`fnn.layers.Remat(layer)`, or `jax.checkpoint`"),
         **_all("StatelessScope SymbolicScope", "every layer is a pure pair of `init` and `apply`"),
-        **_all("Quantizer quantizers distribution wrappers", NOT_YET),
+        **_all("Quantizer quantizers wrappers", NOT_YET),
     },
     "fnn.layers": {
         **_all(
@@ -111,6 +111,17 @@ ABSENT: dict[str, dict[str, str]] = {
         "OrbaxCheckpoint": f"{NOT_YET}: `ModelCheckpoint`, `BackupAndRestore` write files of their "
         "own",
         "RemoteMonitor": "`JSONLogger` writes the same lines into a file, for any sender",
+    },
+    "fnn.distribution": {
+        "distribute_tensor": "`jax.device_put` with a `jax.sharding.NamedSharding`",
+        "get_device_count": "`jax.device_count`",
+        "initialize": "`jax.distributed.initialize`",
+        "list_devices": "`jax.devices`",
+        **_all(
+            "DataParallel DeviceMesh LayoutMap ModelParallel TensorLayout distribution "
+            "set_distribution",
+            f"{NOT_YET}: arrays that `jax.device_put` divides stay divided",
+        ),
     },
     "fnn.models": {
         "clone_model": "`fnn.Model(model.layer)`: an equal network with weights of its own",

@@ -11,18 +11,28 @@ from jax import Array
 
 from fnn.core import arguments
 from fnn.core.arithmetic import activate, add_bias, drop
+from fnn.core.config import resolve
 from fnn.core.context import Context
 from fnn.core.initial_values import on_device
-from fnn.core.layer import Params, State
+from fnn.core.layer import Layer, Params, State
 from fnn.core.recurrence import States, Steps
 
 
 def dropout_scale(
     layer: Any, rate: float, purpose: str, shape: tuple[int, ...], dtype: Any, ctx: Context
 ) -> Any:
-    """What to multiply with to drop a share `rate` at all steps alike; 1 in inference."""
+    """What to multiply with to drop a share `rate` at all steps alike; None in inference."""
     dropped = ctx.train and rate > 0
-    return drop(layer, jnp.ones(shape, dtype), rate, ctx, purpose) if dropped else 1
+    return drop(layer, jnp.ones(shape, dtype), rate, ctx, purpose) if dropped else None
+
+
+def _is_known(activation: Any) -> bool:
+    """Whether an activation is a function of fnn or JAX, which look at one example at a time."""
+    found = resolve("activation", activation)
+    module = str(getattr(found, "__module__", ""))
+    return found is None or (
+        not isinstance(found, Layer) and module.partition(".")[0] in ("fnn", "jax")
+    )
 
 
 class GatedStep:
@@ -73,11 +83,22 @@ class GatedStep:
         """A fresh bias."""
         return self.weight("bias", key, (width,))
 
-    def stepper(self: Any, params: Params, x: Any, start: States, ctx: Context) -> Steps:
-        """`project` and `step` with dropout, the same at all steps."""
+    @property
+    def separates(self: Any) -> bool:
+        """Whether steps are known to treat examples independently: by activations of fnn or JAX."""
+        return all(map(_is_known, (self.activation, getattr(self, "recurrent_activation", None))))
+
+    def drawn(self: Any, x: Any, start: States, ctx: Context) -> Any:
+        """What dropout multiplies inputs and states with at all steps; None for nothing."""
         h, recurrent = start[0], self.recurrent_dropout
-        scale = dropout_scale(self, self.dropout, "dropout", x.shape, h.dtype, ctx)
-        keep = dropout_scale(self, recurrent, "recurrent_dropout", h.shape, h.dtype, ctx)
+        return (
+            dropout_scale(self, self.dropout, "dropout", x.shape, h.dtype, ctx),
+            dropout_scale(self, recurrent, "recurrent_dropout", h.shape, h.dtype, ctx),
+        )
+
+    def stepper(self: Any, params: Params, drawn: Any, ctx: Context) -> Steps:
+        """`project` and `step` with dropout, the same at all steps."""
+        scale, keep = (1 if a is None else a for a in drawn)
 
         def project(x: Array) -> Array:
             return self.project(params, x * scale)

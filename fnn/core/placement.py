@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from fnn.core.devices import follow
+
 Spec = tuple[Any, ...]  # for each axis of an array the axes of the mesh that it is divided over
 
 
@@ -98,13 +100,13 @@ def prepared(layer: Any, params: Any, x: Any, mask: Any) -> tuple[Any, Any, Any]
 
 
 def beside(x: Any, arrays: Any) -> Any:
-    """`arrays`, whole on each device of the mesh of explicit axes on which `x` lies, if it does.
+    """`arrays`, whole on each device over which `x` is divided.
 
-    What lies on a mesh already stays as it is.
+    What lies on a mesh of explicit axes already stays as it is.
     """
     on_mesh = next((a for a in jax.tree.leaves(x) if spec_of(a) is not None), None)
     if on_mesh is None:
-        return arrays
+        return follow(x, arrays)
     whole = sharding(on_mesh, ())
     return jax.tree.map(lambda a: a if spec_of(a) is not None else jax.device_put(a, whole), arrays)
 

@@ -13,6 +13,7 @@ from fnn.core import arguments
 from fnn.core.arithmetic import float_dtype
 from fnn.core.calling import cast
 from fnn.core.context import INFERENCE, Context
+from fnn.core.devices import for_each_part
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import attach_mask, first_axes, leading
 from fnn.core.placement import settled
@@ -50,10 +51,13 @@ class OverTime(Layer, loadable=False):
         check(sequences)                the checks of inputs in `init`
         start(x)                        the states before the first step
         make(key, x)                    (params, state)
-        stepper(params, x, start, ctx)  project(x) -> of_x, what of a step needs no state, and
+        drawn(x, start, ctx)            random numbers that hold for all steps, by example
+        stepper(params, drawn, ctx)     project(x) -> of_x, what of a step needs no state, and
                                         step(of_x, states, memory) -> (y, states, memory)
 
-    where `x` is one step of the inputs and `memory` is what of the state the steps change.
+    where `x` is one step of the inputs and `memory` is what of the state the steps change. Where
+    `separates` is True the steps treat examples independently, leave `memory` as it is, and use
+    nothing else that is traced: several devices may then run a part of the batch each.
     """
 
     masking = "use"
@@ -65,6 +69,15 @@ class OverTime(Layer, loadable=False):
 
     def check_width(self, params: Params, x: Any) -> None:
         """Raises ValueError for inputs of another width than those of `init`."""
+
+    @property
+    def separates(self) -> bool:
+        """Whether the steps are known to treat examples independently."""
+        return False
+
+    def drawn(self, x: Any, start: States, ctx: Context) -> Any:
+        """Random numbers that hold for all steps, with the batch in front."""
+        return ()
 
     def before(self, step: Step, x: Any, start: States, memory: State) -> Array | None:
         """What a masked step returns before any valid one; None if outputs are the first state."""
@@ -97,8 +110,17 @@ class OverTime(Layer, loadable=False):
         memory = {name: leaf for name, leaf in state.items() if name not in {**kept, **index}}
         self._check_batch(kept, sequences)
         start = cast(self._start(start, initial, list(kept.values()), index.get("index")), dtype)
-        steps = self.stepper(params, first, start, ctx.replace(mask=None))
-        y, last, memory = along_time(self, steps, start, memory, sequences, mask)
+        ctx = ctx.replace(mask=None)
+        examples = start, self.drawn(first, start, ctx), sequences, mask
+
+        def run(whole: Any, examples: Any) -> Any:
+            (params, memory), (start, drawn, sequences, mask) = whole, examples
+            steps = self.stepper(params, drawn, ctx)
+            y, last, memory = along_time(self, steps, start, memory, sequences, mask)
+            return (y, last), memory
+
+        together = for_each_part if self.separates else lambda run, *given: run(*given)
+        (y, last), memory = together(run, (params, memory), examples)
         if kept:
             new = {name: leaf.astype(kept[name].dtype) for name, leaf in _named(last).items()}
             kept = new if ctx.rows is None else where_rows(ctx.rows, new, kept)

@@ -32,7 +32,8 @@ class _Cell(Layer):
     ) -> tuple[Any, State]:
         x, *states = jax.tree.leaves(x)
         self.check_width(params, x)
-        project, step = self.stepper(params, x, tuple(states), ctx)
+        drawn = self.drawn(x, tuple(states), ctx)
+        project, step = self.stepper(params, drawn, ctx)
         y, new, _ = step(project(x), tuple(states), {})
         return (y, new if self.states > 1 else y), state
 

@@ -134,7 +134,7 @@ class RNN(OverTime):
     def make(self, key: Array, x: Any) -> tuple[Params, State]:
         return initialize(self._cell, key, (x, jax.eval_shape(lambda: self.start(x))))
 
-    def stepper(self, params: Params, x: Any, start: States, ctx: Context) -> Steps:
+    def stepper(self, params: Params, drawn: Any, ctx: Context) -> Steps:
         def step(x: Array, states: States, memory: State) -> tuple[Array, States, State]:
             results, after = call(self._cell, params, memory, (x, states), ctx)
             after = _each_loss(jnp.add, memory, after)

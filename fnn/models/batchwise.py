@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core import arguments
+from fnn.core.devices import divide
 from fnn.models.compiled import Compiled
 from fnn.training import checks, engine
 from fnn.training.interrupt import deferring
@@ -72,7 +73,7 @@ class Batchwise(Compiled):
         own = lambda a: a if isinstance(a, jax.Array) else np.array(a, copy=True)
         batch = jax.tree.map(own, (arrays, np.ones(count, bool)))
         program = engine.program(step, state, batch, now.key, capacity=1)
-        chunk = jax.tree.map(lambda a: a[None], batch)
+        chunk = divide(jax.tree.map(lambda a: a[None], batch), state, axis=1)
         state, tallies, healthy = program(
             state,
             program.zeros(),

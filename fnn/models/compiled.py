@@ -298,6 +298,7 @@ class Compiled(Weighted):
             keep=keep,
             apart=lambda spec: self._mixes(objective, spec, goes_on),
         )
+        data.room = self._room(data.batch_size, lambda: not data.apart(data.batch_spec()))
         return data, objective
 
     def _stream(self, x: Any, steps: int | None, goes_on: bool) -> tuple[Any, Objective]:
@@ -321,6 +322,7 @@ class Compiled(Weighted):
             apart=lambda spec: self._mixes(checked[0], spec, goes_on),
         )
         stream.batch_spec()  # for which the first batch is prepared
+        stream.room = self._room(stream.batch_size, lambda: not stream.apart(stream.batch_spec()))
         return stream, checked[0]
 
     def _mixes(self, objective: Objective, spec: Any, train: bool) -> bool:

@@ -11,10 +11,10 @@ import numpy as np
 
 from fnn.core import tree
 from fnn.core.calling import applied_spec
+from fnn.core.devices import current
 from fnn.core.layer import Layer
 from fnn.core.masking import strip_masks
 from fnn.core.node import stated_inputs
-from fnn.core.placement import beside
 from fnn.layers.graph import connect
 from fnn.models import sharing
 from fnn.models.batchwise import Batchwise
@@ -276,15 +276,16 @@ class Model(Batchwise):
             size = 1 << (count - 1).bit_length()  # few compilations for any number of examples
         pad = carry is not None or not count % size or self._pads(tree.resized(x, size))
         size = size if pad else min(size, count)
+        room = self._room(size, lambda: self._pads(tree.resized(x, size)))
         if count <= size and callbacks is None and not verbose:
-            (piece,) = pieces(x, count, size, 1, pad)
+            (piece,) = pieces(x, count, size, 1, pad, room)
             return predict_at_once(self._run_piece(piece[0], size, carry), piece)
         told = CallbackList(callbacks, self, {"verbose": verbose, "steps": -(-count // size)})
-        batch = tree.resized(x, size)
+        batch = tree.resized(x, room)
         alone = count <= size or told.watches("on_predict_begin", *PREDICT_HOOKS)
         # Batches on several devices are divided over them one by one.
-        alone = alone or lies_on_several((x, self._now.params))
-        cut = pieces(x, count, size, 1 if alone else self._capacity(batch), pad)
+        alone = alone or current() is not None or lies_on_several((x, self._now.params))
+        cut = pieces(x, count, size, 1 if alone else self._capacity(batch), pad, room)
         run = self._run_piece(batch, size, carry)
         return predict(run, cut, size, told, verbose, -(-count // size))
 
@@ -293,7 +294,9 @@ class Model(Batchwise):
             x, lambda batch: self._checked_inputs(inputs.unpack_batch(batch)[0]), remainder="pad",
             steps=steps, apart=lambda spec: not self._pads(spec[0]),
         )  # fmt: skip
-        (batch, _), size = stream.batch_spec(), stream.batch_size
+        spec, size = stream.batch_spec(), stream.batch_size
+        stream.room = self._room(size, lambda: not stream.apart(spec))
+        batch, _ = stream.batch_spec()
         with interruptible() as interrupt:  # the one of the whole verb
             chunks = stream.chunks(0, 1, steps, interrupt.poll)
         batches: Generator[Any] = (
@@ -337,8 +340,7 @@ class Model(Batchwise):
         whole = self._predictor(batch)
 
         def run(x: Any, valid: int) -> Any:
-            now = self._now
-            params, moving = beside(x, (now.params, now.state))
+            params, moving, x = self._placed(x)
             program = whole if tree.batch_size(x) >= size else self._predictor(x)
             if valid > size:
                 count = np.int32(-(-valid // size))
@@ -346,7 +348,7 @@ class Model(Batchwise):
             else:
                 outputs, state = program.step(params, moving, x)
             if carry:
-                carry((now.params, state))
+                carry((params, state))
             return outputs
 
         return run

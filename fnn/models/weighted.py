@@ -15,6 +15,7 @@ from jax import random
 from fnn.core import tree, weights
 from fnn.core.calling import initialize, snake_case, weight_spec
 from fnn.core.context import salt
+from fnn.core.devices import current, distribution_of, divide, undivided
 from fnn.core.layer import Layer
 from fnn.core.node import Node, input_specs, symbolic_call
 from fnn.core.placement import beside
@@ -39,6 +40,7 @@ class Weighted(Structure):
     _as_layer: Layer | None = None
     _last_predictor: tuple[Layer, Any, Callable[[], Predictor | None]] | None = None
     _watched: Watched | None = None
+    _copies: tuple[TrainState, Any] | None = None  # of weights, on several devices (`_placed`)
 
     def __init__(self, layer: Layer, seed: int | None = None, inputs: Any = None) -> None:
         self.layer, self.name = layer, layer.name or snake_case(type(self).__name__)
@@ -52,7 +54,7 @@ class Weighted(Structure):
     def __getstate__(self) -> dict[str, Any]:
         """What a copy takes over: all but the lock, and what ties this model to others."""
         own = {"_train_state": self._now if self.built else None, "_shares": ()}
-        links = "_followers", "_as_layer", "_wired", "_watched"
+        links = "_followers", "_as_layer", "_wired", "_watched", "_copies"
         ties = dict.fromkeys((*links, "_training", "_last_predictor", "_accepts"))
         return {**vars(self), **own, **ties}
 
@@ -98,7 +100,7 @@ class Weighted(Structure):
 
     @_now.setter
     def _now(self, state: TrainState) -> None:
-        self._watched = None
+        self._watched = self._copies = None
         self._take_assigned()  # what followers have is earlier than `state`, which wins
         self._train_state = state
         for share in self._shares:
@@ -316,11 +318,33 @@ class Weighted(Structure):
 
         Under a transformation of JAX they do not: what it traces has no numbers yet.
         """
-        now, carry = self._now, self._carry
-        outputs, state = self._predictor(x).step(*beside(x, (now.params, now.state)), x)
+        program, carry = self._predictor(x), self._carry
+        params, now, x = self._placed(x)
+        outputs, state = program.step(params, now, x)
         if carry and not any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(state)):
-            carry((now.params, state))
+            carry((params, state))
         return outputs
+
+    def _placed(self, x: Any) -> tuple[Any, Any, Any]:
+        """(params, state, a batch) on the devices that compute with them.
+
+        Copies on several devices are made once for as long as the weights stay what they are.
+        """
+        now = self._now
+        weights = now.params, now.state
+        if self._copies is not None and self._copies[0] is now:
+            weights = self._copies[1]
+        x = divide(x, weights)
+        weights = beside(x, weights)
+        self._copies = None if distribution_of(x, weights) is None else (now, weights)
+        return *weights, x
+
+    def _room(self, size: int, may_pad: Callable[[], bool]) -> int:
+        """The size to which batches of `size` are padded, so that the devices divide it."""
+        own = current()
+        if own is None or size < own.parts or size == own.room(size):
+            return size
+        return size if weights.is_stateful(self.layer) or not may_pad() else own.room(size)
 
     def _predictor(self, x: Any) -> Predictor:
         """The compiled forward function for batches like `x`; the last one is at hand."""
@@ -351,4 +375,5 @@ class Weighted(Structure):
         """What keeps the state after an inference; None where no layer is stateful."""
         if not weights.is_stateful(self.layer):
             return None
-        return lambda weighted: setattr(self, "train_state", self._now.replace(state=weighted[1]))
+        keep = lambda state: setattr(self, "train_state", self._now.replace(state=state))
+        return lambda weighted: keep(undivided(weighted[1]))

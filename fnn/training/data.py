@@ -53,6 +53,7 @@ class ArrayData:
         self.steps = (
             -(-self.count // self.batch_size) if self.pad else self.count // self.batch_size
         )
+        self.room = self.batch_size  # more where batches are padded to a size that devices divide
         self.shuffle, self.seed, self.apart = shuffle, seed, apart
         on_device = all(isinstance(leaf, jax.Array) for leaf in leaves)
         self.resident = on_device or (keep and tree.nbytes(arrays) <= RESIDENT_BYTES)
@@ -74,9 +75,9 @@ class ArrayData:
     def batch_spec(self) -> Any:
         """Shapes and dtypes of one batch."""
         spec = jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct((self.batch_size, *a.shape[1:]), a.dtype), self.arrays
+            lambda a: jax.ShapeDtypeStruct((self.room, *a.shape[1:]), a.dtype), self.arrays
         )
-        return (spec, jax.ShapeDtypeStruct((self.batch_size,), np.bool_)) if self.pad else spec
+        return (spec, jax.ShapeDtypeStruct((self.room,), np.bool_)) if self.pad else spec
 
     def order(self, number: int) -> np.ndarray:
         """The rows in the order of this pass over them. It depends on seed and number alone."""
@@ -116,7 +117,7 @@ class ArrayData:
     def _numbers(self, batch: int, count: int, capacity: int) -> tuple[np.ndarray, np.ndarray]:
         """The numbers of the examples in `count` batches from this one on, and which are valid.
 
-        Both have the shape `(capacity, batch_size)`; batches from `count` on are padding.
+        Both have the shape `(capacity, room)`; batches from `count` on are padding.
         """
         index = np.zeros((capacity, self.batch_size), np.int32)
         valid = np.zeros((capacity, self.batch_size), np.bool_)
@@ -129,7 +130,8 @@ class ArrayData:
             for array, values in ((index, found), (valid, True)):
                 array[done : done + several].reshape(-1)[: len(found)] = values
             done += several
-        return index, valid
+        more = (0, 0), (0, self.room - self.batch_size)
+        return (np.pad(index, more), np.pad(valid, more)) if more[1][1] else (index, valid)
 
     def _pass(self, number: int) -> np.ndarray:
         """`order(number)`, kept while it is the pass under way."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import numpy as np
 from jax import Array, lax, random
 
 from fnn.core import tree
+from fnn.core.devices import Distribution, distribution_of
 from fnn.core.placement import beside
 from fnn.core.program_cache import programs, small_cache
 from fnn.metrics import Mean
@@ -68,8 +70,8 @@ class Program:
         run = functools.partial(
             _run_read_only if read_only else _run_steps, inner, self.capacity == 1
         )
-        self._run = jax.jit(run, static_argnums=4)
-        self._run_donating = jax.jit(run, donate_argnums=0, static_argnums=4)
+        self._run = jax.jit(run, static_argnums=(4, 5))
+        self._run_donating = jax.jit(run, donate_argnums=0, static_argnums=(4, 5))
 
     def of_size(self, chunk: Any) -> Program:
         """This program, or for batches of another size one of their own.
@@ -111,10 +113,10 @@ class Program:
         span = np.array([first, first + count, number - first], np.int64).astype(np.int32)
         mode = np.array([guard == "raise", guard == "ignore"])
         healthy = np.True_ if healthy is True else healthy
-        state, tallies, key = beside(chunk, (state, tallies, key))
+        state, tallies, key, healthy = beside(chunk, (state, tallies, key, healthy))
         run = self._run_donating if donate else self._run
-        batches = Batches(chunk, key, span, mode)
-        return run(state, tallies, healthy, batches, self.chooses(guard, donate))
+        batches, shared = Batches(chunk, key, span, mode), distribution_of(chunk, state)
+        return run(state, tallies, healthy, batches, self.chooses(guard, donate), shared)
 
     def chooses(self, guard: str, donate: bool) -> bool:
         """Whether a state that comes back has none of the steps that are not to be taken."""
@@ -128,7 +130,14 @@ def _one(step: Step, state: Any, given: Batches, index: Any) -> Any:
 
 
 def _run_steps(
-    step: Step, single: bool, state: Any, tallies: Any, healthy: Any, given: Batches, chooses: bool
+    step: Step,
+    single: bool,
+    state: Any,
+    tallies: Any,
+    healthy: Any,
+    given: Batches,
+    chooses: bool,
+    shared: Distribution | None,
 ) -> tuple[Any, Any, Any]:
     sticky, ignore = given.mode[0], given.mode[1]
 
@@ -145,11 +154,12 @@ def _run_steps(
         return index + 1, state, tallies, healthy & (finite | ~sticky)
 
     carry = (given.span[0], state, tallies, healthy)
-    if single:
-        carry = body(carry)
-    else:
-        carry = lax.while_loop(lambda c: (c[0] < given.span[1]) & c[3], body, carry)
-    return carry[1:]
+    with shared.tracing() if shared else contextlib.nullcontext():
+        if single:
+            carry = body(carry)
+        else:
+            carry = lax.while_loop(lambda c: (c[0] < given.span[1]) & c[3], body, carry)
+    return shared.keep_whole(carry[1:]) if shared else carry[1:]
 
 
 def _computed_once(condition: Array) -> Array:
@@ -163,14 +173,21 @@ def _computed_once(condition: Array) -> Array:
 
 
 def _run_read_only(
-    step: Step, single: bool, state: Any, tallies: Any, healthy: Any, given: Batches, chooses: bool
+    step: Step,
+    single: bool,
+    state: Any,
+    tallies: Any,
+    healthy: Any,
+    given: Batches,
+    chooses: bool,
+    shared: Distribution | None,
 ) -> tuple[Any, Any, Any]:
     def body(index: Any, tallies: Any) -> Any:
         return add(tallies, _one(step, state, given, index)[1])
 
-    if single:
-        return None, body(given.span[0], tallies), healthy
-    return None, lax.fori_loop(given.span[0], given.span[1], body, tallies), healthy
+    loop = lambda: lax.fori_loop(given.span[0], given.span[1], body, tallies)
+    tallies = body(given.span[0], tallies) if single else loop()
+    return None, shared.keep_whole(tallies) if shared else tallies, healthy
 
 
 def _spec(leaf: Any) -> Any:

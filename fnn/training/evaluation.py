@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from fnn.core.devices import divide
+from fnn.core.placement import beside
 from fnn.training import engine
 from fnn.training.hooks import CallbackList
 from fnn.training.interrupt import Interrupt, interruptible
@@ -69,7 +71,8 @@ def _run(
     """All batches: ((params, state), tallies, batches done) after them."""
     tallies, done, model = program.zeros(), 0, callbacks.model
     told = callbacks if callbacks.watches("on_test_batch_begin", "on_test_batch_end") else None
-    for window in _windows(chunks, 1 if told or model.stop_evaluating else program.capacity):
+    placed = ((divide(chunk, weighted, axis=1), count) for chunk, count in chunks)
+    for window in _windows(placed, 1 if told or model.stop_evaluating else program.capacity):
         weighted, tallies, done = _advance(program, weighted, tallies, window, key, done, told)
         if progress.reached(done):
             progress.update(done, numbers(tallies))
@@ -92,6 +95,7 @@ def _advance(
 ) -> tuple[Any, Any, int]:
     """One dispatch: ((params, state), tallies, batches done) after it."""
     chunk, at, size = window
+    weighted = beside(chunk, weighted)
     if told:
         told.call("on_test_batch_begin", done, {})
     after, tallies, _ = program.of_size(chunk)(

@@ -88,17 +88,20 @@ def predictor(layer: Layer, kind: Any) -> Predictor:
     return Predictor(layer)
 
 
-def pieces(x: Any, count: int, size: int, capacity: int, pad: bool) -> Generator[Piece]:
+def pieces(
+    x: Any, count: int, size: int, capacity: int, pad: bool, room: int = 0
+) -> Generator[Piece]:
     """The first `count` examples of arrays, cut for dispatches: (examples, number of valid ones).
 
     A piece holds `capacity` batches of `size`, or one batch if no more are left. What does not fill
-    its last batch is padded, or comes as a piece of its own size.
+    its last batch is padded, or comes as a piece of its own size. Pieces of one batch are padded to
+    `room` examples, if that is more.
     """
     even = count if pad else count - count % size
     stride = size * capacity
     for first in range(0, even, stride):
         valid = min(stride, even - first)
-        yield _cut(x, first, valid, size if valid <= size else stride), valid
+        yield _cut(x, first, valid, max(size, room) if valid <= size else stride), valid
     if even < count:
         yield _cut(x, even, count - even, count - even), count - even
 

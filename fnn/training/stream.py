@@ -51,7 +51,7 @@ class StreamData:
         self._batches: Iterator[Any] | None = None
         self._peeked: list[Any] = []
         self._spec: Any = None
-        self.batch_size = 0
+        self.batch_size = self.room = 0  # room: as in `ArrayData`
 
     def chunk_size(self, capacity: int) -> int:
         """How many batches to wait for: what a dispatch takes."""
@@ -67,10 +67,10 @@ class StreamData:
                 first = jax.tree.map(lambda a: np.array(a, copy=True), first)
             self._peeked.append(first)
             self._spec = tree.spec(first)
-            self.batch_size = len(jax.tree.leaves(first)[0])
+            self.batch_size = self.room = len(jax.tree.leaves(first)[0])
         if not self.pad:
             return self._spec
-        return self._spec, jax.ShapeDtypeStruct((self.batch_size,), np.bool_)
+        return tree.resized(self._spec, self.room), jax.ShapeDtypeStruct((self.room,), np.bool_)
 
     def first(self) -> Any:
         """The first batch, which is not lost."""

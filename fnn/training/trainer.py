@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core import tree
+from fnn.core.devices import divide
 from fnn.training import engine
 from fnn.training.checks import TrainingError
 from fnn.training.interrupt import Interrupt
@@ -133,7 +134,7 @@ class Trainer:
         chunks = plan.data.chunks(position, size, plan.steps, self.interrupt.poll)
         try:
             for chunk, count in self._until_error(chunks):
-                self._dispatch_all(chunk, count)
+                self._dispatch_all(divide(chunk, self.state, axis=1), count)
                 if plan.run.stop_training:
                     break
             self._settle(0)
@@ -269,8 +270,18 @@ def shown(measured: dict[str, Any]) -> dict[str, Any]:
 
 
 def _copied(state: Any) -> Any:
-    """A copy on the device; nothing is compiled for it."""
-    return jax.device_put(state, may_alias=False)
+    """A copy on the device; nothing is compiled for it on one device.
+
+    Of a random key on several devices JAX makes here another name for the memory of the first one,
+    which is gone after a donation.
+    """
+    copies = jax.device_put(state, may_alias=False)
+    return jax.tree.map(lambda a, copy: a.copy() if _is_shared_key(a) else copy, state, copies)
+
+
+def _is_shared_key(leaf: Any) -> bool:
+    is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended)
+    return is_key and len(leaf.sharding.device_set) > 1
 
 
 def _on_device(leaf: Any) -> bool:

@@ -1,0 +1,96 @@
+"""Distribution: over which devices training and prediction divide their batches."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+import jax
+from jax.sharding import AxisType
+
+from fnn.core.devices import Distribution, use
+
+__all__ = ["use_cpu_cores"]
+
+
+def use_cpu_cores(cores: int | None = None) -> None:
+    """Lets the cores of the CPU work side by side, each on its part of every batch.
+
+    XLA runs much of a training step on one core: recurrent networks and transformers gain, networks
+    of convolutions, which use all cores anyway, do not (benchmarks/README.md). After this call JAX
+    has one CPU device for each core, and the verbs of `Model` and `fnn.training.fit` divide each
+    batch over them; weights and optimizer state lie whole on each. The results stay those of one
+    device, but for rounding. Memory that has been freed is kept for the next step rather than
+    returned to the system (glibc only). Arrays that you put on devices yourself stay there. Where
+    JAX computes on an accelerator nothing is divided.
+
+    Call it once, before anything that computes with JAX: it changes what `jax.devices()` returns.
+    `cores`: by default all that this process may use. Raises ValueError for a number that is not
+    among them, and RuntimeError if JAX has started with another number of CPU devices.
+
+    >>> use_cpu_cores(8)  # doctest: +SKIP
+    >>> len(jax.devices("cpu"))
+    8
+    """
+    available = _available_cores()
+    if cores is None:
+        cores = available
+    if isinstance(cores, bool) or not isinstance(cores, int) or not 1 <= cores <= available:
+        raise ValueError(
+            f"use_cpu_cores: cores must be an integer from 1 to {available}, the number of cores "
+            f"that this process may use, got {cores!r}; leave it out to use all of them"
+        )
+    _start_devices(cores)
+    _keep_freed_memory()
+    use(lambda: _over_cores(cores))
+
+
+def _available_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _start_devices(number: int) -> None:
+    try:
+        jax.config.update("jax_num_cpu_devices", number)
+    except RuntimeError as error:
+        started = len(jax.local_devices(backend="cpu"))
+        if started != number:
+            raise RuntimeError(
+                f"use_cpu_cores: JAX has started with {started} CPU device"
+                f"{'s' if started > 1 else ''} and cannot start again with {number}; call "
+                "fnn.use_cpu_cores() right after the imports, before anything computes with JAX"
+            ) from error
+
+
+def _over_cores(number: int) -> Distribution | None:
+    if number == 1 or jax.default_backend() != "cpu":
+        return None
+    devices = jax.local_devices(backend="cpu")[:number]
+    return Distribution(jax.make_mesh((number,), ("batch",), (AxisType.Auto,), devices=devices))
+
+
+# Parameters of mallopt (malloc.h of glibc).
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
+
+
+def _keep_freed_memory() -> None:
+    """Lets glibc serve arrays from memory that was freed before, where there is glibc.
+
+    By default it takes the memory of large arrays from the system and returns it at once, and each
+    step of a network waits for thousands of fresh pages.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "gnu_get_libc_version"):
+        return
+    for parameter, value in (
+        (_MMAP_MAX, 0),
+        (_TRIM_THRESHOLD, 2**31 - 1),
+        (_TOP_PAD, 64 * 2**20),
+        (_ARENA_MAX, 1),
+    ):
+        libc.mallopt(parameter, value)
