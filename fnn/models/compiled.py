@@ -15,7 +15,6 @@ from fnn.core import tree
 from fnn.core.calling import applied_spec, output_spec
 from fnn.core.config import Fields
 from fnn.core.layer import Layer
-from fnn.core.masking import strip_masks
 from fnn.last_activation import End, outputs_by_path, without_last_activation
 from fnn.models import sharing
 from fnn.models.weighted import Weighted
@@ -205,8 +204,7 @@ class Compiled(Weighted):
             raise ValueError("expected samples, received an empty batch or empty arrays")
         objective = self._checked(arrays)
         if classes is not None:
-            specs = list(map(strip_masks, self._output_specs(arrays["x"])))
-            ends = self._ends(arrays["x"])
+            specs, ends = self._output_specs(arrays["x"]), self._ends(arrays["x"])
             arrays["weight"] = class_weights(classes, arrays["y"], objective, specs, ends)
         return arrays, objective
 

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from fnn.core import tree
+from fnn.core.masking import strip_masks
 from fnn.last_activation import End
 from fnn.training import checks, inputs
 from fnn.training.objective import Objective, OutputGoal
@@ -24,7 +25,7 @@ def class_weights(
     output, and where targets and loss do not tell what the class is.
     """
     names = [goal.name for goal in objective.goals]
-    parts = _by_output(given, names)
+    parts, specs = _by_output(given, names), strip_masks(specs)
     found = []
     for goal, part, y_true, spec, end in zip(
         objective.goals, parts, y or (None,) * len(names), specs, ends, strict=True
