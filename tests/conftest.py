@@ -10,12 +10,10 @@ import jax
 import pytest
 
 import fnn
+from tests.compiling import HAS_OLDER_EMITTERS, OLDER_EMITTERS
 
-if jax.__version_info__ < (0, 11):  # an unknown flag ends the process
-    # XLA's older emitters compile a small program in 0.4 of the time, and compiling is most of
-    # what the tests do.
-    older = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {older}"
+if HAS_OLDER_EMITTERS:
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {OLDER_EMITTERS}"
 
 jax.config.update("jax_traceback_in_locations_limit", 0)  # shown nowhere, and takes time
 jax.config.update("jax_num_cpu_devices", 8)
@@ -35,6 +33,7 @@ SLOW_FILES = {
     "test_distribution",
     "test_doctests",
     "test_dropout",
+    "test_dtypes",
     "test_ensembles",
     "test_examples",
     "test_experts",
@@ -62,6 +61,7 @@ SLOW_FILES = {
     "test_regularizers_constraints",
     "test_reversible_embedding",
     "test_schedules",
+    "test_single_examples",
     "test_spatial",
     "test_spectral",
     "test_stacking",

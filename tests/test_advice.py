@@ -91,7 +91,11 @@ def world():
         **{"fit": model.fit, "visit": lambda name, layer, x: x, "name": "dense"},
         **{"flow": lambda x, visit: visit("dense", layer, x), "backward_layer": BACKWARD},
         **{"loss": lambda params: 0.0, "get_updates": lambda loss, params: params},
-        **{"rule": optimizer.rule, "batch": X, "step": lambda state, batch, key: (state, {})},
+        **{
+            "direction": optimizer.direction,
+            "batch": X,
+            "step": lambda state, batch, key: (state, {}),
+        },
         **{"finder": fnn.callbacks.LearningRateFinder(steps=2), "keras_model": model},
         **{"schedule": fnn.schedules.ExponentialDecay(0.1, 10, 0.9), "metric": metric},
         **{"grads": GRADS, "slots": optimizer.init(GRADS), "dims": (1,), "arrays": WEIGHTS},
@@ -133,6 +137,9 @@ FILLED = {
     "backward_layer.replace(go_backwards=PLACE)": "backward_layer.replace(go_backwards=True)",
     "update(grads, state, params)": "optimizer.update(grads, slots, grads)",
     "optimizer.update(grads, state, params)": "optimizer.update(grads, slots, grads)",
+    "rule.update(grads, state, params, learning_rate=0.1)": (
+        "optimizer.rule().update(grads, optimizer.rule().init(grads), grads, learning_rate=0.1)"
+    ),
     "compile(loss=...)": "model.compile(loss='mse')",
     "model.load_weights(path)": f"(model.save_weights({FILE!r}), model.load_weights({FILE!r}))",
     "plot_predictions(images, labels, model.predict(images))": (

@@ -301,6 +301,9 @@ def networks():
     yield "over time", [Reshape((1, 3)), TimeDistributed(Softmax(1))], [0]
     yield "frozen as a whole", Sequential([BatchNormalization(), soft("p")], trainable=False), [0]
     yield "in half precision", Sequential([Dense(3), soft("p")], dtype="bfloat16"), [0]
+    exact = Dense(3, "softmax", name="exact", dtype="float32", activity_regularizer="l2")(x)
+    mixed = connect(x, (exact, Dense(2, name="q")(exact))).replace(dtype="bfloat16")
+    yield "in half precision, and feeds", mixed, [0]
     yield "widened", [soft("p", dtype="bfloat16"), Activation("linear", dtype="float32")], [0]
     yield "narrowed", [soft("p"), Identity(dtype="bfloat16"), Identity(dtype="float32")], []
     yield "a layer of a class that is made in another way", [Made("softmax")], []

@@ -1,6 +1,9 @@
 """Every metric is one number: however the data is cut, ordered and spread over devices."""
 
+import copy
 import functools
+import pickle
+import weakref
 from fractions import Fraction
 
 import jax
@@ -22,6 +25,7 @@ from fnn.metrics import (
     Sum,
     exact,
 )
+from fnn.metrics.accumulator import accumulator_of
 from fnn.training.state import Tally, add
 from tests.test_metrics import (
     CLASSES,
@@ -293,6 +297,59 @@ def test_the_stateful_face_gives_the_same_number(name, arguments, y_true, y_pred
     metric.update_state(y_true[:4], y_pred[:4])
     first = run(make(), y_true[:4], y_pred[:4], weight[:4])
     np.testing.assert_allclose(metric.result(), first, rtol=1e-6)
+
+
+class Opened(metrics.Metric):
+    """A metric with an `__init__` of its own, whose attributes are its value."""
+
+    def __init__(self, power):
+        super().__init__()
+        self.power = power
+
+    def values(self, y_true, y_pred):
+        return (y_pred - y_true) ** self.power
+
+
+COPIES = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda metric: pickle.loads(pickle.dumps(metric)),
+    "config": lambda metric: from_config(to_config(metric)),
+    "replace": lambda metric: metric.replace(),
+}
+
+
+OF_AN_OPEN_CLASS = ["copy", "deepcopy", "pickle"]
+
+
+@pytest.mark.parametrize(
+    ("way", "make"),
+    [(way, metrics.Recall) for way in COPIES]
+    + [(way, lambda: Opened(2)) for way in OF_AN_OPEN_CLASS],
+)
+def test_a_copy_of_a_metric_starts_from_zero(way, make):
+    metric, fresh = make(), make()
+    attributes = dict(vars(fresh))
+    metric.update_state([1.0, 1.0], [1.0, 0.0])
+    assert {*vars(metric)} == {*attributes}, "the value holds what it has seen"
+    copied = COPIES[way](metric)
+    assert (copied, hash(copied), repr(copied)) == (fresh, hash(fresh), repr(fresh))
+    assert copied.result() == 0
+    assert not any(v.any() for v in copied.variables)
+    assert metric.result() == 0.5
+    copied.update_state([1.0], [1.0])
+    assert (metric.result(), copied.result()) == (0.5, make()([1.0], [1.0]))
+
+
+def test_what_a_metric_has_seen_goes_with_the_object():
+    metric = Mean()
+    metric.update_state(jnp.ones(3))
+    seen = weakref.ref(accumulator_of(metric))
+    del metric
+    assert seen() is None
+    for value in range(5):  # a new object may have the id of the old one
+        assert Mean().result() == 0
+        Mean()([float(value + 1)])
 
 
 def test_the_stateful_face_of_keras():

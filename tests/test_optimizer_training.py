@@ -579,7 +579,7 @@ def test_a_sweep_of_rates_compiles_once_in_all(make):
 
 def test_a_rule_that_reads_its_own_rate_in_a_step_fails_loudly():
     class Reads(SGD):
-        def rule(self):
+        def direction(self):
             return optax.scale(2 * self.learning_rate)
 
     with pytest.raises(TypeError):

@@ -21,6 +21,7 @@ from fnn.optimizers import (
     with_learning_rate,
 )
 from fnn.schedules import CosineDecay, ExponentialDecay
+from tests.compiling import usual_jit
 from tests.oracle import keras_rules
 
 random = np.random.default_rng(0)
@@ -94,7 +95,7 @@ def keras():
 
 
 def run(optimizer, params=PARAMS, grads=GRADS):
-    state, update, history = optimizer.init(params), jax.jit(optimizer.update), []
+    state, update, history = optimizer.init(params), usual_jit(optimizer.update), []
     for g in grads:
         updates, state = update(g, state, params)
         params = optax.apply_updates(params, updates)
@@ -183,6 +184,47 @@ BITS = [
 def test_bits_equal_optax(ours, oracle):
     found, expected = run(ours)[0][-1], run(oracle)[0][-1]
     jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def plainly(name, arguments):
+    """The optimizer without what it does around its rule."""
+    around = ("clipnorm", "clipvalue", "global_clipnorm", "gradient_accumulation_steps")
+    around += ("use_ema", "ema_overwrite_frequency", "adam_weight_decay")
+    fields = {n: value for n, value in arguments.items() if n not in around}
+    muon = {"adam_weight_decay": None} if name == "Muon" else {}
+    return getattr(optimizers, name)(**{**fields, **muon, "weight_decay": None})
+
+
+@pytest.mark.parametrize(("name", "arguments"), TABLE, ids=NAMES)
+def test_a_rule_is_a_transformation_by_itself(name, arguments):
+    optimizer = plainly(name, arguments)
+    expected, found = run(optimizer)[0], run(optimizer.rule())[0]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-6, 1e-7), found, expected)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_rule_takes_the_rate_of_the_step(name):
+    init, update = getattr(optimizers, name)(0.1).rule()
+    given = update(GRADS[0], init(PARAMS), PARAMS, learning_rate=0.05)
+    expected = getattr(optimizers, name)(0.05).rule().update(GRADS[0], init(PARAMS), PARAMS)
+    jax.tree.map(np.testing.assert_array_equal, given, expected)
+    others = update(GRADS[0], init(PARAMS), PARAMS)[0]
+    assert not np.allclose(others["dense"]["kernel"], given[0]["dense"]["kernel"], 1e-3)
+
+
+def test_a_rule_whose_rate_is_a_schedule_wants_that_of_the_step():
+    init, update = Adam(ExponentialDecay(0.1, 3, 0.5)).rule()
+    with pytest.raises(ValueError, match=r"Adam: the learning rate of its rule is not a number"):
+        update(GRADS[0], init(PARAMS), PARAMS)
+    updates, _ = update(GRADS[0], init(PARAMS), PARAMS, learning_rate=0.1)
+    np.testing.assert_allclose(np.abs(updates["dense"]["bias"]), 0.1, 1e-5)
+
+
+@pytest.mark.parametrize("name", ["Ftrl", "ScheduleFreeAdamW"])
+def test_a_rule_that_needs_the_weights_says_so(name):
+    optimizer = getattr(optimizers, name)()
+    with pytest.raises(ValueError, match=f"{name}: expected params, which the rule needs"):
+        optimizer.update(GRADS[0], optimizer.init(PARAMS))
 
 
 @pytest.mark.parametrize("name", [*ALL, "LossScaleOptimizer"])
@@ -534,8 +576,8 @@ def test_wrong_arguments_are_refused(make, message):
         make()
 
 
-def test_a_rule_without_a_rule_says_so():
-    with pytest.raises(TypeError, match=r"expected Rule to define rule\(\)"):
+def test_a_rule_without_a_direction_says_so():
+    with pytest.raises(TypeError, match=r"expected Rule to define direction\(\)"):
         Rule().init(PARAMS)
 
 

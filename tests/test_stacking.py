@@ -23,7 +23,6 @@ from fnn.layers import (
     unstack,
 )
 from fnn.testing.subject import jit
-from tests.test_x64 import in_float64
 
 X = np.random.default_rng(0).normal(size=(4, 6)).astype("float32")
 BLOCK = Residual(Sequential([Dense(6, "tanh"), BatchNormalization()]))
@@ -97,7 +96,7 @@ def test_they_differ_by_rounding_alone(train):
     in float32 these gradients are up to 6e-4 apart, in float64 4e-12.
     """
     with jax.enable_x64(True):
-        network, x = in_float64(STILL), X.astype("float64")
+        network, x = STILL.replace(dtype="float64"), X.astype("float64")
         weights = made(network, x, least=0.0, scale=0.4)
         assert {str(a.dtype) for a in jax.tree.leaves(weights)} == {"float64"}
         compare(network, x, weights, train, 1e-10)

@@ -3,29 +3,17 @@
 Over every row of the catalogue, since one constant of the wrong dtype is enough.
 """
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnn.core.calling import call, cast, weight_spec
+from fnn.core.calling import call, weight_spec
 from fnn.core.context import INFERENCE
-from fnn.core.layer import Layer
 from fnn.core.masking import strip_masks
+from fnn.core.tree import cast
 from fnn.testing.subject import is_float, jit
 from tests.catalogue import CATALOGUE
-
-
-def in_float64(value):
-    """A layer with dtype="float64" on it and on every layer inside."""
-    if isinstance(value, tuple):
-        return tuple(map(in_float64, value))
-    if not isinstance(value, Layer):
-        return value
-    inside = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    return value.replace(**{k: in_float64(v) for k, v in inside.items()} | {"dtype": "float64"})
 
 
 def floats(values):
@@ -40,7 +28,7 @@ def dtypes(values):
 def test_float64(case):
     given = (*case.weights, case.x)
     with jax.enable_x64(True):
-        layer, (params, state, x) = in_float64(case.layer), cast(given, "float64")
+        layer, (params, state, x) = case.layer.replace(dtype="float64"), cast(given, "float64")
         assert dtypes(weight_spec(layer, x)[0]) <= {"float64"}
 
         def objective(params, state, x):

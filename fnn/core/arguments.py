@@ -199,6 +199,15 @@ def minimum_rank(thing: Any, x: Any, minimum: int, layout: str) -> None:
     rank(thing, x, *range(minimum, max(minimum, len(getattr(x, "shape", ()))) + 1), layout=layout)
 
 
+def is_vector(x: Any) -> bool:
+    """Whether `x` is one array of one axis.
+
+    >>> is_vector(np.zeros(3)), is_vector(np.zeros((1, 3))), is_vector((np.zeros(3),))
+    (True, False, False)
+    """
+    return len(getattr(x, "shape", ())) == 1
+
+
 def width(thing: Any, x: Any, expected: int, axis: int = -1) -> None:
     """Checks in `apply` that the inputs are as wide as those that the weights were made for."""
     if x.shape[axis] != expected:

@@ -51,12 +51,10 @@ def initialize(layer: Layer, key: Array, x: Any, name: str | None = None) -> tup
 def call(
     layer: Layer, params: Params, state: State, x: Any, ctx: Context, name: str | None = None
 ) -> tuple[Any, State]:
-    """`layer.apply`, with what holds for every layer: masks, dtype, freezing, penalty."""
+    """`layer.apply`, with what holds for every layer: masks, freezing, penalty."""
     with located(name, layer, x):
         if not layer.trainable:
             params, ctx = lax.stop_gradient(params), ctx.replace(frozen=True)
-        if layer.dtype is not None:
-            params, x = cast((params, x), layer.dtype)
         mask = None
         if layer.masking != "inside":
             x, mask = split_mask(x)
@@ -100,13 +98,6 @@ def activity_penalty(activity_regularizer: Any, y: Any, ctx: Context) -> Array:
         rows = output.shape[0] if ctx.rows is None else jnp.maximum(ctx.rows.sum(), 1)
         total += regularizer(output) / rows
     return total
-
-
-def cast(values: Any, dtype: Any) -> Any:
-    """`values` with their floating-point leaves in `dtype`."""
-    return jax.tree.map(
-        lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, values
-    )
 
 
 def init_child(name: str, layer: Layer, key: Array, x: Any) -> tuple[Params, State]:

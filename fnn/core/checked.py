@@ -15,28 +15,33 @@ from fnn.core import arguments, tree
 from fnn.core.context import Context, check_key
 from fnn.core.masking import check_mask, leading, split_mask
 from fnn.core.operators import Operators
+from fnn.core.precision import run_apply, run_init
 
 _shown = functools.partial(arguments.shown, limit=60)
 
 
 def check_pair(cls: type) -> None:
-    """Puts the checks in front of what a class defines of `init` and `apply`.
+    """Puts the checks in front of what a class defines of `init` and `apply`, and its dtype.
 
     They look at types and shapes, the fresh weights of a shape once, and at the numbers of inputs
     where a layer has bounds for them (`check_values`); they cost nothing in what is compiled.
     """
-    for name, check in (("init", _check_init), ("apply", _check_apply)):
+    for name, check, run in (("init", _check_init, run_init), ("apply", _check_apply, run_apply)):
         if name in vars(cls):
-            setattr(cls, name, _checked(vars(cls)[name], check))
+            setattr(cls, name, _checked(vars(cls)[name], check, run))
 
 
-def _checked(function: Callable[..., Any], check: Callable[..., None]) -> Callable[..., Any]:
+def _checked(
+    function: Callable[..., Any], check: Callable[..., None], run: Callable[..., Any]
+) -> Callable[..., Any]:
     @functools.wraps(function)
     def checked(self: Any, *given: Any, **named: Any) -> Any:
         for name in named:
             if name in _IN_A_CONTEXT and name not in inspect.signature(function).parameters:
                 raise _belongs_into_a_context(self, name, named[name])
         check(self, *given, **named)
+        if self.dtype is not None:
+            return run(function, self, *given, **named)
         return function(self, *given, **named)
 
     return checked
@@ -143,13 +148,20 @@ def _check_fit(layer: Any, params: Any, x: Any) -> None:
 
     if not all(hasattr(leaf, "shape") for leaf in jax.tree.leaves((params, x))):
         return
-    for path, fresh in tree.flatten(weight_spec(layer, x)[0]):
+    for path, fresh in tree.flatten(weight_spec(layer, _in_batch(layer, params, x))[0]):
         given: Any = params
         for name in path:
             given = given.get(name, {})
         needed, made = tuple(fresh.shape), tuple(getattr(given, "shape", fresh.shape))
         if made != needed:
             raise ValueError(f"{type(layer).__name__}: {_misfit(path, made, needed, x)}")
+
+
+def _in_batch(layer: Any, params: Any, x: Any) -> Any:
+    """`x`, or the shapes of a batch of one where it is a single example."""
+    if not layer.is_example(params, x):
+        return x
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape), a.dtype), x)
 
 
 def _misfit(path: tuple[str, ...], made: Any, needed: Any, x: Any) -> str:

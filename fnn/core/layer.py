@@ -41,7 +41,8 @@ class Layer(Value, loadable=False):
 
     `name`         the name within its parent; Keras's default (`dense`, `dense_1`) if None
     `trainable`    False: the weights stay as they are and batch statistics are not updated
-    `dtype`        the dtype to compute in; None computes in that of weights and inputs
+    `dtype`        the dtype to compute in: inputs and weights are cast to it, and layers inside
+                   compute in it unless they have their own; None: that of weights and inputs
     `input_shape`  the shape of one example; a `Sequential` that starts with it is built at once
 
     `masking` says what happens to a mask `(batch, time)` on the inputs:
@@ -121,6 +122,14 @@ class Layer(Value, loadable=False):
         if alone and not {1, -2} & {*(axes if isinstance(axes, tuple) else (axes,))}:
             return {}
         raise arguments.no_cache(self)
+
+    def is_example(self, params: Params, x: Any) -> bool:
+        """Whether `x` is one example without a batch axis, as inside `jax.vmap`.
+
+        For layers that compute each example by itself: `apply` then checks `x` as a batch of one.
+        `init` takes batches only.
+        """
+        return False
 
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
         """The layers inside, by name; one named None has its weights where this layer has them."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -28,8 +27,9 @@ class ProgramCache:
     def __init__(self, size: int) -> None:
         self.size = size
         # The one unused longest comes first. There is no lock: each call of a method of a dict is
-        # whole by itself, and a lock stays locked where Ctrl-C strikes as its block ends.
-        self._results: OrderedDict[Any, Any] = OrderedDict()
+        # whole by itself, and a lock stays locked where Ctrl-C strikes as its block ends. (In an
+        # OrderedDict a Ctrl-C while keys are compared becomes another error.)
+        self._results: dict[Any, Any] = {}
 
     def cached(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function`, called once for equal (hashable) arguments while its result is kept."""
@@ -50,9 +50,9 @@ class ProgramCache:
     def resize(self, size: int) -> None:
         """Keeps at most `size` results, from here on."""
         self.size = size
-        with contextlib.suppress(KeyError):  # another thread has emptied it
+        with contextlib.suppress(StopIteration, RuntimeError):  # another thread has changed it
             while len(self._results) > size:
-                self._results.popitem(last=False)
+                self._results.pop(next(iter(self._results)), None)
 
     def clear(self) -> None:
         """Forgets all results."""

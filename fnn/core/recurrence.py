@@ -11,12 +11,12 @@ from jax import Array, lax
 
 from fnn.core import arguments
 from fnn.core.arithmetic import float_dtype
-from fnn.core.calling import cast
 from fnn.core.context import INFERENCE, Context
 from fnn.core.devices import for_each_part
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import attach_mask, first_axes, leading
 from fnn.core.placement import settled
+from fnn.core.tree import cast
 
 States = Any  # nested tuples of arrays, the batch in front
 Step = Callable[[Array, States, State], tuple[Array, States, State]]
@@ -100,7 +100,7 @@ class OverTime(Layer, loadable=False):
         sequences, *initial = jax.tree.leaves(x)
         mask = first_axes(ctx.mask[0] if isinstance(ctx.mask, tuple) else ctx.mask, 2)
         self.check_width(params, sequences)
-        dtype = float_dtype(sequences, *jax.tree.leaves(params))
+        dtype = self.dtype or float_dtype(sequences, *jax.tree.leaves(params))
         sequences = cast(sequences, dtype)
         first = _one_step(sequences)
         start = self.start(first)

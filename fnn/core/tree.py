@@ -84,6 +84,13 @@ def spec(tree: Any) -> Any:
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), tree)
 
 
+def cast(tree: Any, dtype: Any) -> Any:
+    """`tree` with its floating-point leaves in `dtype`."""
+    return jax.tree.map(
+        lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree
+    )
+
+
 def batch_size(tree: Any) -> int:
     """How many examples a batch holds: the length of the first axis of its leaves."""
     leaf = tree if hasattr(tree, "shape") else jax.tree.leaves(tree)[0]

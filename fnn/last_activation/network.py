@@ -17,9 +17,10 @@ from fnn.core.combining import Flow, Wrapper
 from fnn.core.layer import Layer
 from fnn.core.masking import is_masked, strip_masks
 from fnn.core.node import Item
+from fnn.core.precision import with_dtype_of_children
 from fnn.core.program_cache import small_cache
 from fnn.last_activation.leaf import End, moves_inputs, penalty, split
-from fnn.last_activation.rewired import Behind, Penalized, Rewired
+from fnn.last_activation.rewired import Behind, Change, Penalized, Rewired
 from fnn.layers import Ensemble, Identity, Inference, LoRA, Remat, TimeDistributed
 
 Path: TypeAlias = tuple[Any, ...]  # where a value is in nested tuples and dicts
@@ -147,6 +148,12 @@ def _specs(x: Any) -> Any:
 
 def _follow(layer: Any, x: Any) -> tuple[Layer, _Ends]:
     """(the layer without the activations that its outputs end in, what these end in)."""
+    running = with_dtype_of_children(layer)
+    rest, ends = _follow_running(running, x)
+    return layer if rest is running else rest, ends
+
+
+def _follow_running(layer: Any, x: Any) -> tuple[Layer, _Ends]:
     apply = type(layer).apply
     if apply is Flow.apply:
         return _follow_flow(layer, x)
@@ -249,8 +256,8 @@ def _moved(end: End, chain: list[_Wire]) -> End:
     return end if len({*dtypes}) == 1 else dataclasses.replace(end, dtype=end.dtype or dtypes[0])
 
 
-def _changes(calls: list[_Call], logits: _Logits) -> Iterator[tuple[int, Layer, Layer]]:
-    """(number of a call, its layer, the one to call instead), so that these wires carry `logits`.
+def _changes(calls: list[_Call], logits: _Logits) -> Iterator[Change]:
+    """What to call instead of some layers, so that these wires carry `logits`.
 
     `logits` gains the other wires that carry some then.
     """
@@ -273,7 +280,7 @@ def _changes(calls: list[_Call], logits: _Logits) -> Iterator[tuple[int, Layer, 
         if taken:
             layer = Behind(layer, tuple(taken.items()))
         if layer is not call.layer:
-            yield number, call.layer, layer
+            yield Change(number, call.layer, layer)
 
 
 def _carried(wires: dict[Path, _Wire], calls: list[_Call], logits: _Logits) -> dict[Path, End]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
@@ -15,8 +15,16 @@ from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
 
 
+class Change(NamedTuple):
+    """At the call of this number in a flow, `new` is to be called instead of `old`."""
+
+    number: int
+    old: Layer
+    new: Layer
+
+
 class Rewired(Flow, loadable=False):
-    """`inner` with other layers at some of its calls: (number of the call, old layer, new one).
+    """`inner` with other layers at some of its calls: `changes`, a tuple of `Change`.
 
     Raises TypeError for a flow that calls other layers than when it was followed.
     """
@@ -28,11 +36,11 @@ class Rewired(Flow, loadable=False):
         return tuple(self.inner.children())
 
     def flow(self, x: Any, visit: Visit) -> Any:
-        changes = {number: (old, new) for number, old, new in self.changes}
+        changes: dict[int, Change] = {change.number: change for change in self.changes}
         numbers = itertools.count()
 
         def other(name: str, layer: Layer, x: Any) -> Any:
-            old, new = changes.get(next(numbers), (layer, layer))
+            _, old, new = changes.get(next(numbers), (0, layer, layer))
             if layer != old:
                 raise TypeError(
                     f"the flow of {type(self.inner).__name__} must visit the same layers for all "

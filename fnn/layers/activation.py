@@ -116,6 +116,9 @@ class PReLU(Layer):
             raise arguments.wrong(self, "shared_axes", expected, self.shared_axes)
         return {}
 
+    def is_example(self, params: Params, x: Any) -> bool:
+        return len(getattr(x, "shape", ())) == params["alpha"].ndim
+
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         arguments.minimum_rank(self, x, 2, "(batch, ...)")
         axes = self.shared_axes if isinstance(self.shared_axes, tuple) else (self.shared_axes,)
@@ -130,7 +133,9 @@ class PReLU(Layer):
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
-        alpha = params["alpha"][None]  # (1, ...)
+        alpha = params["alpha"]
+        if not self.is_example(params, x):
+            alpha = alpha[None]  # (1, ...)
         return jax.nn.relu(x) - alpha * jax.nn.relu(-x), state
 
 

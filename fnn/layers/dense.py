@@ -16,7 +16,8 @@ from fnn.core.placement import matmul
 class Dense(Layer):
     """activation(x @ kernel + bias).   (..., features) -> (..., units)
 
-    The product is over the last axis only: an image is not flattened (`Flatten` does that).
+    The product is over the last axis only: an image is not flattened (`Flatten` does that). `init`
+    takes inputs with a batch axis; `apply` takes a single example too, as inside `jax.vmap`.
     Weights: `kernel (features, units)`, `bias (units,)`.
     Raises ValueError unless `units` is a whole number above 0 and the features are those of init.
 
@@ -43,6 +44,9 @@ class Dense(Layer):
 
     def validate(self) -> None:
         arguments.positive_int(self, "units")
+
+    def is_example(self, params: Params, x: Any) -> bool:
+        return arguments.is_vector(x)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         arguments.minimum_rank(self, x, 2, "(batch, ..., features)")

@@ -84,6 +84,9 @@ class MixtureOfExperts(Layer):
         x = split_mask(x)[0]
         return x.reshape(-1, x.shape[-1])
 
+    def is_example(self, params: Params, x: Any) -> bool:
+        return arguments.is_vector(x)
+
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         arguments.minimum_rank(self, x, 2, "(batch, ..., features)")
         number, features = math.prod(x.shape[:-1]), x.shape[-1]

@@ -184,6 +184,10 @@ class Concatenate(Layer):
         if isinstance(self.axis, bool) or not isinstance(self.axis, int) or self.axis == 0:
             raise arguments.wrong(self, "axis", "to be a whole number other than 0", self.axis)
 
+    def is_example(self, params: Params, x: Any) -> bool:
+        several = isinstance(x, (tuple, list))
+        return self.axis == -1 and several and all(map(arguments.is_vector, x))
+
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         shapes = shapes_of(self, x)
         axes = len(shapes[0])

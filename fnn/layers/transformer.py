@@ -43,6 +43,9 @@ class GatedDense(Layer):
     def validate(self) -> None:
         arguments.positive_int(self, "units")
 
+    def is_example(self, params: Params, x: Any) -> bool:
+        return arguments.is_vector(x)
+
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         arguments.minimum_rank(self, x, 2, "(batch, ..., features)")
         # Each half by itself, so that its scale is that of a layer of `units`.

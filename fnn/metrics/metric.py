@@ -27,16 +27,16 @@ from fnn.core.targets import (
     one_value_per_entry,
     spread,
 )
-from fnn.metrics import exact
+from fnn.metrics.accumulator import accumulator_of
 
 Sums: TypeAlias = dict[str, Array]
 Targets: TypeAlias = Literal["elementwise", "classes", "labels", "any"]  # as of losses
 
 
 def _own_sums(metric: Any) -> Sums:
-    """The sums that `update_state` keeps, with what rounding has taken from them."""
-    found = vars(metric).get("_own")
-    return metric.init() if found is None else jax.tree.map(jnp.add, *found)
+    """The sums that `update_state` keeps for this object, zeros before the first batch."""
+    found = accumulator_of(metric).sums
+    return metric.init() if found is None else found
 
 
 def _of_own_sums(result: Callable[..., Any]) -> Callable[..., Any]:
@@ -71,10 +71,10 @@ class Metric(Named, loadable=False):
     >>> bias.result(bias.update(bias.init(), jnp.zeros(2), jnp.array([1.0, 2.0]))).item()
     1.5
 
-    For a loop by hand there is Keras's stateful face: `update_state(y_true, y_pred)`, `result()`,
-    both at once `metric(y_true, y_pred)`, `reset_state()`. The sums that it keeps, its `variables`,
-    belong to this object and are no part of the value: not compared, not printed, not saved, not
-    seen by `fit`. It is not for use inside `jit`.
+    A hand-written loop may use Keras's stateful interface: `update_state(y_true, y_pred)`,
+    `result()`, both at once `metric(y_true, y_pred)`, `reset_state()`. Its sums, `variables`, are
+    held beside this object and are no part of the value: not compared, printed, copied or saved,
+    and `fit` does not see them. It is not for use inside `jit`.
 
     >>> bias.update_state(jnp.zeros(2), jnp.array([3.0, 4.0]))
     >>> bias.result().item(), bias([0.0], [5.0]).item(), bias == Bias()
@@ -133,9 +133,8 @@ class Metric(Named, loadable=False):
     def update_state(self, *batch: Any, sample_weight: Any = None) -> None:
         """Adds a batch, `(y_true, y_pred)` as `update` takes it, to the sums that this keeps."""
         given = batch if sample_weight is None else (*batch, sample_weight)
-        more = self.update(self.init(), *given)
-        sums, lost = vars(self).get("_own") or (self.init(), exact.nothing_lost(self.init()))
-        object.__setattr__(self, "_own", exact.add(sums, lost, more))
+        zeros = self.init()
+        accumulator_of(self).add(self.update(zeros, *given), zeros)
 
     def __call__(self, *batch: Any, sample_weight: Any = None) -> Any:
         """`update_state` and then `result()`: the number of all batches so far."""
@@ -149,7 +148,7 @@ class Metric(Named, loadable=False):
 
     def reset_state(self) -> None:
         """Forgets what `update_state` has added."""
-        object.__setattr__(self, "_own", None)
+        accumulator_of(self).reset()
 
     def prepare(self, y_true: Any, y_pred: Any, weight: Any) -> tuple[Any, Any, Any]:
         """Targets in shape, predictions in floating point, nothing left of weightless entries."""

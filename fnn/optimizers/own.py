@@ -13,7 +13,7 @@ from jax import Array
 
 from fnn.core import arguments
 from fnn.core.arguments import wrong
-from fnn.optimizers.rule import Rule
+from fnn.optimizers.rule import Rule, missing_params
 from fnn.optimizers.rules import betas
 
 
@@ -49,7 +49,7 @@ class Nadam(Rule):
     def validate(self) -> None:
         betas(self)
 
-    def rule(self) -> Any:
+    def direction(self) -> Any:
         def init(params: Any) -> Any:
             one, zero = jnp.ones(()), jnp.zeros((), jnp.int32)
             return {"step": zero, "m": _full(params), "v": _full(params), "product": one}
@@ -117,9 +117,11 @@ class Ftrl(Rule):
         def init(params: Any) -> Any:
             return {"sums": _full(params, start), "linear": _full(params)}
 
-        return optax.GradientTransformation(init, None)
+        return self.at_rate(init, self._descend)
 
-    def descend(self, grads: Any, state: Any, params: Any, rate: Any) -> tuple[Any, Any]:
+    def _descend(self, grads: Any, state: Any, params: Any, rate: Any) -> tuple[Any, Any]:
+        if params is None:
+            raise missing_params(self, "the rule needs")
         l1, power = self.l1_regularization_strength, -self.learning_rate_power
         l2 = self.l2_regularization_strength + self.beta / (2 * rate)
 
@@ -173,9 +175,11 @@ class ScheduleFreeAdamW(Rule):
             z = jax.tree.map(jnp.add, _full(params), params)
             return {"step": jnp.zeros((), jnp.int32), "z": z, "v": _full(params)}
 
-        return optax.GradientTransformation(init, None)
+        return self.at_rate(init, self._descend)
 
-    def descend(self, grads: Any, state: Any, params: Any, rate: Any) -> tuple[Any, Any]:
+    def _descend(self, grads: Any, state: Any, params: Any, rate: Any) -> tuple[Any, Any]:
+        if params is None:
+            raise missing_params(self, "the rule needs")
         step = optax.safe_increment(state["step"]).astype("float32")
         if self.warmup_steps:
             rate = rate * jnp.minimum(step / self.warmup_steps, 1)
@@ -250,7 +254,7 @@ class Muon(Rule):
         of = {"muon": self.weight_decay or 0.0, "adam": self.adam_weight_decay or 0.0}
         return jax.tree.map(of.__getitem__, self.labels(params))
 
-    def rule(self) -> Any:
+    def direction(self) -> Any:
         adam = optax.scale_by_adam(self.adam_beta_1, self.adam_beta_2, self.epsilon)
         muon = optax.chain(
             optax.trace(self.momentum, self.nesterov), optax.stateless(self._orthogonal)

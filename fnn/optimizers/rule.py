@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import field
 from typing import Any
 
@@ -22,7 +23,8 @@ class Rule(Optimizer, loadable=False):
 
     `learning_rate` is a number or a schedule (any function of the step). The state holds that of
     the next step: `with_learning_rate(state, value)` sets a number, also in place of the schedule,
-    and nothing is compiled anew. `rule` and `descend` are given it and must not read their own.
+    and nothing is compiled anew. A rule of your own writes `direction`, which needs no rate, or
+    `rule`, which is given it and must not read its own.
 
     In this order, as in Keras: gradients are averaged over `gradient_accumulation_steps` calls (the
     updates between are zeros), clipped (`clipnorm` each weight by itself, `global_clipnorm` all
@@ -47,7 +49,7 @@ class Rule(Optimizer, loadable=False):
     weights every `ema_overwrite_frequency` updates, and at the end of `fit`.
 
     >>> class Sign(Rule):
-    ...     def rule(self):
+    ...     def direction(self):
     ...         return optax.scale_by_sign()
     >>> optimizer, w = Sign(0.5, weight_decay=0.1), jnp.full(1, 2.0)
     >>> updates, state = optimizer.update(jnp.array([3.0]), optimizer.init(w), w)
@@ -77,17 +79,53 @@ class Rule(Optimizer, loadable=False):
         super().__post_init__()
         _check_shared(self)
 
-    def rule(self) -> Any:
+    def direction(self) -> optax.GradientTransformation:
         """The optax transformation whose updates, times -learning_rate, are added."""
         raise TypeError(
-            f"expected {type(self).__name__} to define rule(), received a class without it; do "
-            "return an optax transformation such as optax.scale_by_adam()"
+            f"expected {type(self).__name__} to define direction(), received a class without it; "
+            "do return an optax transformation such as optax.scale_by_adam()"
         )
 
-    def descend(self, grads: Any, state: Any, params: Any, rate: Any) -> tuple[Any, Any]:
-        """The updates of the rule alone, and its new state."""
-        updates, state = self.rule().update(grads, state, params)
-        return jax.tree.map(lambda u: (-rate).astype(u.dtype) * u, updates), state
+    def rule(self) -> optax.GradientTransformationExtraArgs:
+        """The rule alone as an optax transformation: no clipping, weight decay or averages.
+
+        Its updates are added as they are. `update(grads, state, params, learning_rate=rate)` takes
+        the rate of this step; without it that of the optimizer, which must then be a number.
+
+        >>> from fnn.optimizers import Adam
+        >>> init, update = Adam(0.1).rule()
+        >>> w, g = jnp.ones(1), jnp.full(1, 3.0)
+        >>> round(update(g, init(w), w)[0].item(), 4)
+        -0.1
+        """
+        direction = self.direction()
+
+        def descend(grads: Any, state: Any, params: Any, rate: Array) -> tuple[Any, Any]:
+            updates, state = direction.update(grads, state, params)
+            return jax.tree.map(lambda u: (-rate).astype(u.dtype) * u, updates), state
+
+        return self.at_rate(direction.init, descend)
+
+    def at_rate(
+        self, init: Callable[[Any], Any], descend: Callable[..., tuple[Any, Any]]
+    ) -> optax.GradientTransformationExtraArgs:
+        """The transformation of `descend(grads, state, params, rate) -> (updates, state)`."""
+
+        def update(
+            grads: Any, state: Any, params: Any = None, *, learning_rate: Any = None, **extra: Any
+        ) -> tuple[Any, Any]:
+            rate = self._own_rate() if learning_rate is None else learning_rate
+            return descend(grads, state, params, jnp.asarray(rate, jnp.float32))
+
+        return optax.GradientTransformationExtraArgs(init, update)
+
+    def _own_rate(self) -> Any:
+        if callable(self.learning_rate) or self.learning_rate is None:
+            raise ValueError(
+                f"{type(self).__name__}: the learning rate of its rule is not a number, so pass "
+                "that of the step: rule.update(grads, state, params, learning_rate=0.1)"
+            )
+        return self.learning_rate
 
     def decays(self, params: Any) -> Any:
         """How much each weight decays: a tree like `params`; None if none does."""
@@ -118,10 +156,7 @@ class Rule(Optimizer, loadable=False):
         self, grads: Any, state: State, params: Any = None, weight: Any = 1.0, **extra: Any
     ) -> tuple[Any, State]:
         if params is None and (self.weight_decay or self.use_ema):
-            raise ValueError(
-                f"{type(self).__name__}: expected params, which weight decay and averages need, "
-                "received None; do optimizer.update(grads, state, params)"
-            )
+            raise missing_params(self, "weight decay and averages need")
         run = self._accumulate if self.accumulates else self._step
         updates, new = run(grads, state, params, weight)
         step = optax.safe_increment(state["step"])  # stays at the last step of 32 bits
@@ -170,15 +205,15 @@ class Rule(Optimizer, loadable=False):
         return state["average"] if self.use_ema else params
 
     def _step(self, grads: Any, state: State, params: Any, weight: Any = None) -> tuple[Any, State]:
-        rate: Any = state["learning_rate"]
+        rate, rule = state["learning_rate"], self.rule()
         clipped, decays = _clip(self, grads), self._decays(params)
         if decays is None:
-            updates, inner = self.descend(clipped, state["rule"], params, rate)
+            updates, inner = rule.update(clipped, state["rule"], params, learning_rate=rate)
         else:
             shrink = lambda p, decay: (-rate * decay).astype(p.dtype) * p
             lost = jax.tree.map(shrink, params, decays)
             shrunk = jax.tree.map(jnp.add, params, lost)
-            updates, inner = self.descend(clipped, state["rule"], shrunk, rate)
+            updates, inner = rule.update(clipped, state["rule"], shrunk, learning_rate=rate)
             updates = jax.tree.map(jnp.add, updates, lost)
         updates = jax.tree.map(lambda u, g: u.astype(g.dtype), updates, grads)
         state = {**state, "rule": inner}
@@ -206,6 +241,14 @@ class Rule(Optimizer, loadable=False):
                 lambda u, a, p: jnp.where(now, a - p, u), updates, average, params
             )
         return updates, {**state, "average": average, "updates": count}
+
+
+def missing_params(rule: Rule, reader: str) -> ValueError:
+    """The error where an update needs the weights and was not given them."""
+    return ValueError(
+        f"{type(rule).__name__}: expected params, which {reader}, received None; do "
+        "optimizer.update(grads, state, params)"
+    )
 
 
 def _nothing(like: Any) -> Any:

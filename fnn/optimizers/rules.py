@@ -41,7 +41,7 @@ class SGD(Rule):
     def validate(self) -> None:
         arguments.fraction(self, "momentum")
 
-    def rule(self) -> Any:
+    def direction(self) -> Any:
         if not self.momentum:
             return optax.identity()
         return optax.trace(self.momentum, self.nesterov)
@@ -70,7 +70,7 @@ class RMSprop(Rule):
         arguments.fraction(self, "momentum")
         arguments.positive(self, "epsilon")
 
-    def rule(self) -> Any:
+    def direction(self) -> Any:
         scale = optax.scale_by_stddev if self.centered else optax.scale_by_rms
         scaled = scale(decay=self.rho, eps=self.epsilon)
         return optax.chain(scaled, optax.trace(self.momentum)) if self.momentum else scaled
@@ -100,7 +100,7 @@ class Adam(Rule):
     def validate(self) -> None:
         betas(self)
 
-    def rule(self) -> Any:
+    def direction(self) -> Any:
         scale = optax.scale_by_amsgrad if self.amsgrad else optax.scale_by_adam
         return scale(b1=self.beta_1, b2=self.beta_2, eps=self.epsilon)
 
@@ -128,7 +128,7 @@ class AdamW(Rule):
     def validate(self) -> None:
         betas(self)
 
-    def rule(self) -> Any:
+    def direction(self) -> Any:
         scale = optax.scale_by_amsgrad if self.amsgrad else optax.scale_by_adam
         return scale(b1=self.beta_1, b2=self.beta_2, eps=self.epsilon)
 
@@ -155,7 +155,7 @@ class Adagrad(Rule):
             raise wrong(self, "initial_accumulator_value", "not to be below 0", value)
         arguments.positive(self, "epsilon")
 
-    def rule(self) -> Any:
+    def direction(self) -> Any:
         return optax.scale_by_rss(self.initial_accumulator_value, self.epsilon)
 
 
@@ -178,7 +178,7 @@ class Adadelta(Rule):
         arguments.fraction(self, "rho")
         arguments.positive(self, "epsilon")
 
-    def rule(self) -> Any:
+    def direction(self) -> Any:
         return optax.scale_by_adadelta(self.rho, self.epsilon)
 
 
@@ -201,7 +201,7 @@ class Adamax(Rule):
     def validate(self) -> None:
         betas(self)
 
-    def rule(self) -> Any:
+    def direction(self) -> Any:
         return optax.scale_by_adamax(self.beta_1, self.beta_2, self.epsilon)
 
 
@@ -225,7 +225,7 @@ class Lion(Rule):
         arguments.fraction(self, "beta_1")
         arguments.fraction(self, "beta_2")
 
-    def rule(self) -> Any:
+    def direction(self) -> Any:
         return optax.scale_by_lion(self.beta_1, self.beta_2)
 
 
@@ -248,7 +248,7 @@ class Lamb(Rule):
     def validate(self) -> None:
         betas(self)
 
-    def rule(self) -> Any:
+    def direction(self) -> Any:
         adam = optax.scale_by_adam(self.beta_1, self.beta_2, self.epsilon)
         return optax.chain(adam, optax.scale_by_trust_ratio())
 
@@ -280,7 +280,7 @@ class Adafactor(Rule):
         if not self.beta_2_decay < 0:
             raise wrong(self, "beta_2_decay", "to be below 0", self.beta_2_decay)
 
-    def rule(self) -> Any:
+    def direction(self) -> Any:
         return optax.chain(
             optax.scale_by_factored_rms(
                 decay_rate=-self.beta_2_decay, min_dim_size_to_factor=1, epsilon=self.epsilon_1
@@ -289,6 +289,12 @@ class Adafactor(Rule):
             optax.scale_by_param_block_rms(self.epsilon_2),
         )
 
-    def descend(self, grads: Any, state: Any, params: Any, rate: Any) -> tuple[Any, Any]:
-        step = state[0].count.astype("float32") + 1
-        return super().descend(grads, state, params, jnp.minimum(rate, jax.lax.rsqrt(step)))
+    def rule(self) -> Any:
+        whole = super().rule()
+
+        def descend(grads: Any, state: Any, params: Any, rate: Any) -> tuple[Any, Any]:
+            step = state[0].count.astype("float32") + 1
+            limited = jnp.minimum(rate, jax.lax.rsqrt(step))
+            return whole.update(grads, state, params, learning_rate=limited)
+
+        return self.at_rate(whole.init, descend)

@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fnn.core.calling import cast, initialize, output_spec, weight_spec
+from fnn.core.calling import initialize, output_spec, weight_spec
 from fnn.core.config import from_config, to_config
-from fnn.core.tree import describe
+from fnn.core.tree import cast, describe
 from fnn.testing.comparing import PromiseError, same, same_shapes
 from fnn.testing.promises import promise
 from fnn.testing.subject import Subject, is_float, jit
