@@ -16,6 +16,7 @@ from fnn.core.calling import call, initialize, output_spec
 from fnn.core.config import field_kind, from_config, to_config
 from fnn.core.context import INFERENCE, Context
 from fnn.core.masking import Masked, strip_masks
+from fnn.last_activation import without_last_activation
 from fnn.layers import BatchNormalization, Dense, Dropout
 from fnn.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
 from tests.catalogue import CATALOGUE, jit
@@ -122,18 +123,18 @@ def test_masks_pass(layer, key):
 def test_an_activation_may_be_any_function_and_splits_off():
     half = functools.partial(activations.threshold, threshold=0.5, default_value=0.0)
     np.testing.assert_array_equal(Activation(half).apply({}, {}, X)[0], np.where(X > 0.5, X, 0))
-    rest, activation = Activation("softmax", name="last").split_activation(X, Context())
-    assert (rest, activation) == (Activation(None, name="last"), "softmax")
+    rest, ends = without_last_activation(Activation("softmax", name="last"), X)
+    assert (rest, ends[()].name) == (Activation(None, name="last"), "softmax")
     assert rest.apply({}, {}, X)[0] is X
     assert Activation(activations.relu) == Activation("relu")
 
 
 def test_softmax_splits_off_unless_classes_are_masked():
-    rest, activation = Softmax(1, name="last", trainable=False).split_activation(X, Context())
+    rest, ends = without_last_activation(Softmax(3, name="last", trainable=False), X)
     assert rest == Activation(None, name="last", trainable=False)
-    np.testing.assert_array_equal(activation(X), jax.nn.softmax(X, 1))
-    for x, mask in (((X, X), None), (X, np.ones(X.shape, bool))):
-        assert Softmax().split_activation(x, Context(mask=mask)) == (Softmax(), None)
+    np.testing.assert_array_equal(ends[()].of(X), jax.nn.softmax(X, 3))
+    for x in ((X, X), Masked(X, np.ones(X.shape, bool))):
+        assert without_last_activation(Softmax(), x) == (Softmax(), {})
 
 
 def test_a_network_that_ends_in_softmax_is_trained_through_its_logits():

@@ -22,6 +22,7 @@ from fnn.layers import (
     Reshape,
     Sequential,
     Softmax,
+    TimeDistributed,
     TransformerDecoderBlock,
 )
 from tests.counting import compilations
@@ -108,6 +109,10 @@ OTHER = {
     "moved": (
         [Dense(3), Reshape((3, 1)), Flatten(), Activation(None)], SPARSE(), LABELS, "softmax",
     ),
+    "over time": (
+        [Reshape((1, 3)), TimeDistributed(Dense(3)), Flatten()], SPARSE(), LABELS, "softmax",
+    ),
+    "of each member": ([Ensemble(Dense(3), 2)], SPARSE(), LABELS, "softmax"),
     "divergence": ([Dense(3)], "kl_divergence", np.eye(3)[LABELS], "softmax"),
 }  # fmt: skip
 

@@ -434,6 +434,19 @@ class Scaled(fnn.layers.Layer):
         return (x if scale is None else x * scale) + (0 if shift is None else shift), state
 
 
+def test_a_value_deep_in_the_outputs_of_a_graph_is_an_input_of_a_layer():
+    """It is picked in two steps, of which the second needs the first."""
+    x = Input((2,))
+    double, triple = x + x, x + x + x
+    inner = connect(x, (x, {"b": double, "c": (double, triple)}))
+    first, rest = inner(x)
+    outer = connect(x, {"y": Concatenate()([first, rest["c"][1]]), "z": rest["b"]})
+    ones = jnp.ones((1, 2))
+    outputs, _ = call(outer, *outer.init(jax.random.key(0), ones), ones, INFERENCE)
+    np.testing.assert_array_equal(outputs["y"], [[1, 1, 3, 3]])
+    np.testing.assert_array_equal(outputs["z"], [[2, 2]])
+
+
 def test_an_optional_input_may_be_left_out_before_one_that_is_given(tmp_path, capsys):
     """Attention with a mask and no key equals that of Keras; saved, as JSON, in a summary."""
     import keras

@@ -26,6 +26,7 @@ schedules
 activations initializers regularizers constraints losses metrics optimizers
 datasets utils visualization
 layers
+last_activation
 training summaries testing
 saving
 callbacks distribution

@@ -10,14 +10,21 @@ import pytest
 import fnn
 from fnn import losses
 from fnn.core.calling import call, initialize
-from fnn.core.context import Context
-from fnn.core.logits import Activated, activated, strip_logits
+from fnn.core.combining import Flow
+from fnn.core.context import INFERENCE, Context
 from fnn.core.masking import Masked
+from fnn.last_activation import outputs_by_path, without_last_activation
 from fnn.layers import (
     Activation,
     ActivityRegularization,
+    BatchNormalization,
+    Concatenate,
+    Conv1D,
+    Conv1DTranspose,
     Dense,
+    DepthwiseConv1D,
     Dropout,
+    EinsumDense,
     Ensemble,
     Flatten,
     Frozen,
@@ -28,6 +35,7 @@ from fnn.layers import (
     Parallel,
     Remat,
     Reshape,
+    SeparableConv1D,
     Sequential,
     Softmax,
     TimeDistributed,
@@ -58,6 +66,17 @@ def loss_of(layer, goals, targets):
         return objective.evaluate(outputs, bare, batch, rows, jnp.zeros(()))[0]
 
     return run
+
+
+def cut(layer, x, ctx=REST):
+    """(logits, a list of the outputs made of them, state) of a layer, and (outputs, state)."""
+    params, state = initialize(layer, jax.random.key(0), x)
+    bare, ends = without_last_activation(layer, x)
+    names = lambda tree: jax.tree.map(jnp.shape, tree)
+    assert names(initialize(bare, jax.random.key(0), x)) == names((params, state))
+    logits, after = call(bare, params, state, x, ctx)
+    outputs = [ends[path].of(z) if path in ends else z for path, z in outputs_by_path(logits)]
+    return (logits, outputs, after), call(layer, params, state, x, ctx)
 
 
 def same(layer, loss, y_true, by_hand, z=Z):
@@ -115,12 +134,10 @@ def test_a_sigmoid_is_seen_through(activation):
 def test_a_layer_with_a_penalty_on_its_outputs_is_seen_through():
     layer = Dense(3, "softmax", kernel_initializer="Identity", activity_regularizer="l2")
     z = jnp.asarray(Z)
-    params, state = initialize(layer, jax.random.key(0), z)
-    y, after = call(layer, params, state, z, Context(logits=True))
-    plain, expected = call(layer, params, state, z, Context())
-    np.testing.assert_allclose(y.logits, z)
-    np.testing.assert_allclose(y.values, plain)
-    np.testing.assert_allclose(after["aux_loss"], expected["aux_loss"])
+    (logits, y, after), (plain, expected) = cut(layer, z)
+    np.testing.assert_allclose(logits, z)
+    np.testing.assert_array_equal(y[0], plain)
+    np.testing.assert_array_equal(after["aux_loss"], expected["aux_loss"])
     assert after["aux_loss"] > 0.001
 
 
@@ -267,24 +284,111 @@ def test_a_nested_model_of_two_heads_is_trained_through_both():
         np.testing.assert_allclose(Z - kernel, gradient, rtol=1e-4, atol=1e-5)
 
 
+def networks():
+    """Networks by what is special about their ends, each with the names that are cut off."""
+    x = Input((3,))
+    soft = lambda name, **more: Dense(3, "softmax", name=name, **more)
+    h, p = Dense(3, "relu", name="h")(x), soft("p")(x)
+    yield "inner activations stay", [Dense(4, "sigmoid"), Dense(3, "softmax"), Dense(3)], []
+    yield "a penalty after", [soft("p"), ActivityRegularization(0.5, 0.5), Reshape((1, 3))], [0]
+    yield "two penalties", [soft("p", activity_regularizer="l2"), ActivityRegularization(0.5)], [0]
+    yield "a penalty inside what moves", [soft("p"), Frozen(ActivityRegularization(0.5))], []
+    yield "moved inside", [soft("p"), Sequential([Flatten(), Remat(Reshape((1, 3)))])], [0]
+    apart = Sequential([Flatten("channels_first"), Reshape((2, 3))])  # it mixes the classes
+    yield "mixed inside", [Dense(6), Reshape((2, 3)), soft("p"), apart], []
+    yield "a penalty in a network", [soft("p"), Sequential([ActivityRegularization(0.5)])], []
+    yield "several moved at once", [connect(x, (h, p)), Identity()], []
+    yield "over time", [Reshape((1, 3)), TimeDistributed(Softmax(1))], [0]
+    yield "frozen as a whole", Sequential([BatchNormalization(), soft("p")], trainable=False), [0]
+    yield "in half precision", Sequential([Dense(3), soft("p")], dtype="bfloat16"), [0]
+    exact = Dense(3, "softmax", name="exact", dtype="float32", activity_regularizer="l2")(x)
+    mixed = connect(x, (exact, Dense(2, name="q")(exact))).replace(dtype="bfloat16")
+    yield "in half precision, and feeds", mixed, [0]
+    yield "widened", [soft("p", dtype="bfloat16"), Activation("linear", dtype="float32")], [0]
+    yield "narrowed", [soft("p"), Identity(dtype="bfloat16"), Identity(dtype="float32")], []
+    yield "a layer of a class that is made in another way", [Made("softmax")], []
+    yield "a layer that does more", [Halved(3, "softmax")], []
+    yield "feeds a head itself", connect(x, (p, soft("q", activity_regularizer="l2")(p))), [0, 1]
+    yield "moved, and feeds", connect(x, (Flatten()(p), Dense(2, name="q")(p), p)), [0, 2]
+    yield "moved in vain", connect(x, (p, Reshape((3, 1))(p))), [0]
+    yield "feeds, and is no output", connect(x, (Dense(2, name="q")(p), h)), []
+    inner = connect(x, (h, soft("a")(h), {"b": Dense(1, "sigmoid", name="b")(p)}))
+    first, second, rest = inner(x)
+    joined = Concatenate()([second, rest["b"]])
+    yield "of a nested one", connect(x, {"y": second, "z": soft("z")(joined)}), [0, 1]
+    yield "of a nested one, unused", connect(x, (first, soft("z")(joined))), [1]
+    shared = soft("shared", activity_regularizer="l2")
+    yield "one layer, twice", connect(x, shared(shared(x))), [0]
+    yield "frozen", [Frozen(soft("p", activity_regularizer="l2"), name="f")], [0]
+    yield "several", Parallel([Softmax(), Dense(3), Dense(2, "sigmoid"), soft("q")]), [0, 2, 3]
+    conv = [Reshape((3, 1)), Conv1D(2, 1), SeparableConv1D(2, 1), Conv1DTranspose(2, 1)]
+    for layer in (*conv[1:], DepthwiseConv1D(1), EinsumDense("abc,cd->abd", (None, 2))):
+        yield type(layer).__name__, [Reshape((3, 1)), layer.replace(activation="sigmoid")], [0]
+
+
+class Choosy(Flow):
+    """It looks into its inputs, so that it cannot be followed; or calls what suits them."""
+
+    looks: bool = True
+
+    def flow(self, x, visit):
+        x = x + 1 if self.looks else x
+        extra = visit("a", Dense(3, "softmax"), x) if isinstance(x, Masked) else x
+        return visit("b", Dense(3, "softmax"), visit("c", Dense(2), extra))
+
+
+def test_a_flow_that_cannot_be_followed_is_left_as_it_is():
+    x = jnp.asarray(Z)
+    assert without_last_activation(Choosy(), x) == (Choosy(), {})
+    steps = Masked(jnp.stack([x, x], 1), jnp.ones((3, 2), bool))
+    params, state = initialize(Choosy(False), jax.random.key(0), steps)
+    bare, _ = without_last_activation(Choosy(False), steps)
+    with pytest.raises(TypeError, match="flow of Choosy must visit the same layers for all inp"):
+        call(bare, params, state, steps, REST)
+
+
+class Made(Dense):
+    def __init__(self, activation):
+        super().__init__(3, activation)
+
+
+class Halved(Dense):
+    def apply(self, params, state, x, ctx=INFERENCE):
+        y, state = super().apply(params, state, x, ctx)
+        return y / 2, state
+
+
+NETWORKS = {name: (network, places) for name, network, places in networks()}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_without_its_last_activation_has_its_weights_outputs_and_penalties(name):
+    network, places = NETWORKS[name]
+    layer = Sequential(network) if isinstance(network, list) else network
+    (logits, y, after), (plain, state) = cut(layer, jnp.asarray(Z / 20))
+    plain = jax.tree.leaves(plain)
+    jax.tree.map(np.testing.assert_array_equal, y, plain)
+    jax.tree.map(np.testing.assert_array_equal, after, state)
+    pairs = zip(jax.tree.leaves(logits), plain, strict=True)
+    assert [i for i, (z, p) in enumerate(pairs) if np.any(z != p)] == places
+
+
 # -- wrappers ------------------------------------------------------------------------------------
 
 
 def test_members_of_an_ensemble_and_steps_of_a_sequence_are_seen_through():
     z = jnp.asarray(Z)
     layer = Ensemble(Sequential([Identity(), Softmax()]), 2)
-    y, _ = call(layer, *initialize(layer, jax.random.key(0), z), z, Context(logits=True))
-    assert y.activation == "softmax"
-    np.testing.assert_allclose(y.logits, jnp.stack([z, z], 1))
+    (logits, y, _), (plain, _) = cut(layer, z)
+    np.testing.assert_allclose(logits, jnp.stack([z, z], 1))
+    np.testing.assert_array_equal(y[0], plain)
     steps = jnp.stack([z, 2 * z], 1)
     layer = Sequential([Masking(-60.0), TimeDistributed(Sequential([Softmax()]))])
-    params, state = initialize(layer, jax.random.key(0), steps)
-    y, _ = call(layer, params, state, steps, Context(logits=True))
-    plain, _ = call(layer, params, state, steps, Context())
-    assert isinstance(y, Activated)
-    np.testing.assert_allclose(y.logits.values, steps)
-    np.testing.assert_array_equal(y.logits.mask, plain.mask)
-    np.testing.assert_allclose(y.values.values, plain.values)
+    (logits, y, _), (plain, _) = cut(layer, steps)
+    np.testing.assert_allclose(logits.values, steps)
+    np.testing.assert_array_equal(logits.mask, plain.mask)
+    np.testing.assert_array_equal(y[0].mask, plain.mask)
+    np.testing.assert_array_equal(y[0].values, plain.values)
 
 
 # -- where it is not -----------------------------------------------------------------------------
@@ -306,25 +410,25 @@ def test_members_of_an_ensemble_and_steps_of_a_sequence_are_seen_through():
 )
 def test_elsewhere_the_outputs_are_all_there_is(layer):
     z = jnp.asarray(Z)
-    y, _ = call(layer, *initialize(layer, jax.random.key(0), z), z, REST.replace(logits=True))
-    assert not isinstance(y, Activated)
-    expected, _ = call(layer, *initialize(layer, jax.random.key(0), z), z, REST)
-    np.testing.assert_array_equal(y, expected)
+    bare, ends = without_last_activation(layer, z)
+    assert bare is layer
+    assert all(end.name is None for end in ends.values())
 
 
 def test_a_mask_of_classes_stays_in_the_softmax():
     z, mask = jnp.asarray(Z), jnp.array([[True, True, False]] * 3)
     for x in ((z, mask), Masked(z, mask)):
-        y, _ = call(Softmax(), {}, {}, x, Context(logits=True))
+        assert without_last_activation(Softmax(), x) == (Softmax(), {})
+        y, _ = call(Softmax(), {}, {}, x, Context())
         y = y.values if isinstance(y, Masked) else y
         np.testing.assert_array_equal(y[:, 2], 0)
-    one = activated("softmax", z[:, :1])
-    np.testing.assert_array_equal(one, np.ones((3, 1)))  # one class: no odds
+    _, ends = without_last_activation(Softmax(), z[:, :1])
+    assert ends[()].name_for((3, 1)) is None  # one class: no odds
+    assert ends[()].name_for((3, 2)) == "softmax"
 
 
 def test_what_is_seen_through_does_not_change_the_outputs():
     z = jnp.asarray(Z / 20)
     net = Sequential([Dense(4, "sigmoid"), Dense(3, "relu"), Dense(3), Softmax()])
-    params, state = initialize(net, jax.random.key(0), z)
-    y, _ = call(net, params, state, z, Context(logits=True))
-    np.testing.assert_array_equal(strip_logits(y), call(net, params, state, z, Context())[0])
+    (_, y, _), (plain, _) = cut(net, z)
+    np.testing.assert_array_equal(y[0], plain)

@@ -11,9 +11,9 @@ import pytest
 import fnn
 from fnn import losses
 from fnn.core.config import from_config, to_config
-from fnn.core.logits import activated
 from fnn.core.targets import align, blank, spread
 from fnn.losses import FunctionLoss, Loss
+from fnn.losses.logits import in_form
 from tests.oracle import keras_rules
 
 random = np.random.default_rng(0)
@@ -367,7 +367,7 @@ def test_the_logits_form_has_the_same_value_and_gradient(name, y_true, activatio
     loss, logits = getattr(losses, name)(), normal(6, 3)
     activate = {"sigmoid": jax.nn.sigmoid, "softmax": jax.nn.softmax}[activation]
     expected = jax.value_and_grad(lambda p: loss(y_true, activate(p)))(logits)
-    before = lambda z: activated(activation, z).before(loss.logits)
+    before = lambda z: in_form(loss.logits, activation, z)
     found = jax.value_and_grad(lambda z: loss.on_logits()(y_true, before(z)))(logits)
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
     np.testing.assert_allclose(found[1], expected[1], rtol=1e-4, atol=1e-6)

@@ -15,7 +15,6 @@ from fnn.core import tree
 from fnn.core.config import resolve
 from fnn.core.context import Context, salt
 from fnn.core.layer import Layer, Params, State
-from fnn.core.logits import activated, is_activated, strip_logits
 from fnn.core.masking import Masked, combine_masks, is_masked, leading, split_mask
 from fnn.core.placement import prepared
 from fnn.core.program_cache import small_cache
@@ -52,14 +51,7 @@ def initialize(layer: Layer, key: Array, x: Any, name: str | None = None) -> tup
 def call(
     layer: Layer, params: Params, state: State, x: Any, ctx: Context, name: str | None = None
 ) -> tuple[Any, State]:
-    """`layer.apply`, with what holds for every layer: masks, freezing, logits, penalty."""
-    if is_activated(x) and layer.only_moves:
-        z, _ = call(layer, params, state, x.logits, ctx, name)
-        y, new_state = call(layer, params, state, x.values, ctx, name)
-        return x.moved(y, z), new_state
-    split = ctx.logits and not layer.passes_logits
-    if split:
-        x, ctx = strip_logits(x), ctx.replace(logits=False)
+    """`layer.apply`, with what holds for every layer: masks, freezing, penalty."""
     with located(name, layer, x):
         if not layer.trainable:
             params, ctx = lax.stop_gradient(params), ctx.replace(frozen=True)
@@ -70,13 +62,12 @@ def call(
             refuse_mask(layer, mask)
             params, x, mask = prepared(layer, params, x, mask)
             ctx = ctx.replace(mask=mask)
-        bare, activation = layer.split_activation(x, ctx) if split else (layer, None)
-        y, new_state = bare.apply(params, state, x, ctx)
+        y, new_state = layer.apply(params, state, x, ctx)
         if layer.masking == "pass" and mask is not None and not isinstance(y, Masked):
             y = Masked(y, combine_masks(mask) if isinstance(mask, tuple) else mask)
-        y = y if activation is None else activated(activation, y)
-    if getattr(layer, "activity_regularizer", None) is not None:
-        penalty = _activity_penalty(layer, y, ctx)
+    regularizer = getattr(layer, "activity_regularizer", None)
+    if regularizer is not None:
+        penalty = activity_penalty(regularizer, y, ctx)
         new_state = {**new_state, "aux_loss": penalty.astype(state["aux_loss"].dtype)}
     return y, new_state
 
@@ -91,14 +82,15 @@ def refuse_mask(layer: Layer, mask: Any) -> None:
         )
 
 
-def _activity_penalty(layer: Any, y: Any, ctx: Context) -> Array:
-    """The regularizer of the outputs at real steps, a mean over the real rows of the batch.
+def activity_penalty(activity_regularizer: Any, y: Any, ctx: Context) -> Array:
+    """The regularizer of the unmasked steps of `y`, a mean over the valid examples of the batch.
 
-    An example counts once, however many of its steps are real: as in Keras, where none is masked.
+    An example counts once, however many of its steps are unmasked: as in Keras, where none is
+    masked.
     """
-    regularizer = resolve("regularizer", layer.activity_regularizer)
+    regularizer = resolve("regularizer", activity_regularizer)
     total = jnp.zeros(())
-    for part in jax.tree.leaves(strip_logits(y), is_leaf=is_masked):
+    for part in jax.tree.leaves(y, is_leaf=is_masked):
         output, mask = split_mask(part)
         for real in (ctx.rows, mask):
             if real is not None:
@@ -132,11 +124,6 @@ def output_spec(layer: Layer, x: Any) -> Any:
     >>> output_spec(Dense(3), jax.ShapeDtypeStruct((2, 5), jnp.float32)).shape
     (2, 3)
     """
-    return strip_logits(activated_output_spec(layer, x))
-
-
-def activated_output_spec(layer: Layer, x: Any) -> Any:
-    """As `output_spec`, with `Activated` for outputs that end in a softmax or sigmoid."""
     leaves, treedef = jax.tree.flatten(tree.spec(x))
     return _output_spec(layer, treedef, tuple(leaves))
 
@@ -149,34 +136,26 @@ def _output_spec(layer: Layer, treedef: Any, leaves: tuple[Any, ...]) -> Any:
 
     def run(x: Any) -> Any:
         params, state = initialize(layer, random.key(0), x)
-        return call(layer, params, state, x, Context(logits=True))[0]
+        return call(layer, params, state, x, Context())[0]
 
     return jax.eval_shape(run, x)
 
 
 def output_spec_of_child(name: str, layer: Layer, x: Any) -> Any:
-    """`activated_output_spec`; an error says which child it was."""
+    """`output_spec`; an error says which child it was."""
     with located(name, layer, x):
-        if is_activated(x) and layer.only_moves:
-            return x.moved(output_spec(layer, x.values), output_spec(layer, x.logits))
-        return activated_output_spec(layer, strip_logits(x))
+        return output_spec(layer, x)
 
 
 def applied_spec(layer: Layer, params: Params, state: State, x: Any) -> Any:
     """Shapes and dtypes that `layer` returns with these weights; raises if `x` does not fit."""
-    return strip_logits(activated_spec(layer, params, state, x))
-
-
-def activated_spec(layer: Layer, params: Params, state: State, x: Any) -> Any:
-    """As `applied_spec`, with `Activated` for outputs that end in a softmax or sigmoid."""
     leaves, treedef = jax.tree.flatten(tree.spec((params, state, x)))
     return _applied_spec(layer, treedef, tuple(leaves))
 
 
 @small_cache(256)
 def _applied_spec(layer: Layer, treedef: Any, leaves: tuple[Any, ...]) -> Any:
-    ctx = Context(logits=True)
-    run = lambda params, state, x: call(layer, params, state, x, ctx)[0]
+    run = lambda params, state, x: call(layer, params, state, x, Context())[0]
     return jax.eval_shape(run, *treedef.unflatten(leaves))
 
 

@@ -29,11 +29,10 @@ class Flow(Layer, loadable=False):
     `flow(x, visit)` leads `x` through the children: `visit(name, layer, x)` returns what that child
     makes of `x`, be it arrays (apply), shapes (init) or a row of a summary. A child visited twice
     has one set of weights; its dropout differs and its auxiliary losses add up. Do not compute
-    with what `visit` returns: in training it may be more than an array.
+    with what `visit` returns: it need not be an array.
     """
 
     masking = "inside"
-    passes_logits = True
 
     @property
     def only_wires(self) -> bool:
@@ -117,9 +116,7 @@ class Wrapper(Layer, loadable=False):
 
 
 class PassingWrapper(Wrapper, loadable=False):
-    """A wrapper whose outputs are those of `inner`: the loss may see its logits, too."""
-
-    passes_logits = True
+    """A wrapper whose outputs are those of `inner`."""
 
     @property
     def ensemble_size(self) -> int:

@@ -38,7 +38,6 @@ class Context:
     `rows`    True where a row of the batch is real, `(batch,)`; the others are padding
     `path`    the names of the layers around this one, outermost first (static)
     `frozen`  this layer does not learn: batch statistics are not updated (static)
-    `logits`  outputs of softmax and sigmoid come with the values before it (`Activated`; static)
 
     A combinator hands each child `ctx.child(name)`. The mask does not go along, since it
     travels with the values (`Masked`).
@@ -53,7 +52,6 @@ class Context:
     rows: Array | None = None
     path: tuple[str, ...] = field(default=(), metadata={"static": True})
     frozen: bool = field(default=False, metadata={"static": True})
-    logits: bool = field(default=False, metadata={"static": True})
 
     def child(self, name: str) -> Context:
         """The context of the child called `name`."""

@@ -64,9 +64,6 @@ class Layer(Value, loadable=False):
     kind: ClassVar[str] = "layer"
     masking: ClassVar[Masking] = "refuse"
     stacked: ClassVar[bool] = False  # the weights of the children have a leading axis of copies
-    passes_logits: ClassVar[bool] = False  # of its children, it hands on (values, logits) as such
-    only_moves: ClassVar[bool] = False  # its outputs are its inputs, in other places at most
-    ends_in_activation: ClassVar[bool] = False  # its field `activation` is the last thing it does
     keeps_sharding: ClassVar[bool] = False  # it computes with weights and features that are divided
     weight_names: ClassVar[dict[str, str]] = {}  # where `<stem>_initializer` is not for `<stem>`
     input_names: ClassVar[tuple[str, ...]] = ()  # of a layer of several inputs, in their order
@@ -147,15 +144,6 @@ class Layer(Value, loadable=False):
     def only_wires(self) -> bool:
         """Whether the outputs are those of the children that `flow` leads the inputs through."""
         return False
-
-    def split_activation(self, x: Any, ctx: Context) -> tuple[Layer, Any]:
-        """This layer without the activation that it ends in, and that activation (or None).
-
-        `x` and `ctx` are what `apply` is about to be given.
-        """
-        if not self.ends_in_activation:
-            return self, None
-        return self.replace(activation=None), self.activation  # type: ignore[attr-defined]
 
     def weight(self, stem: str, key: Array, shape: tuple[int, ...]) -> Array:
         """A fresh weight by the field `<stem>_initializer`; its own name gives it its key."""

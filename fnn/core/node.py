@@ -291,7 +291,6 @@ class Item(Layer):
     """Picks one of several values.   (a, b, ...) or {key: a, ...} -> the one at `index`"""
 
     masking = "inside"
-    passes_logits = True
 
     index: int | str
 

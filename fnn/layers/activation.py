@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import jax
@@ -29,13 +28,8 @@ class Activation(Layer):
     """
 
     masking = "pass"
-    ends_in_activation = True
 
     activation: Any
-
-    @property
-    def only_moves(self) -> bool:  # type: ignore[override]
-        return self.activation in (None, "linear")
 
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
@@ -182,14 +176,6 @@ class Softmax(Layer):
 
     def validate(self) -> None:
         check_axis_and_epsilon(self)
-
-    def split_activation(self, x: Any, ctx: Context) -> tuple[Layer, Any]:
-        several = isinstance(x, (tuple, list))
-        if several or (ctx.mask is not None and ctx.mask.ndim == x.ndim):
-            return self, None  # a mask of classes
-        common = {name: getattr(self, name) for name in ("name", "trainable", "dtype")}
-        softmax = functools.partial(lookup("activation", "softmax"), axis=self.axis)
-        return Activation(None, **common, input_shape=self.input_shape), softmax
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         if isinstance(x, (tuple, list)):

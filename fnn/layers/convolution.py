@@ -22,7 +22,6 @@ from fnn.core.spatial import (
 
 
 class _Conv(Layer):
-    ends_in_activation = True
     spatial: ClassVar[int]
 
     filters: int

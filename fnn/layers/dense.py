@@ -29,7 +29,6 @@ class Dense(Layer):
 
     masking = "pass"
     mixes_features = True
-    ends_in_activation = True
     keeps_sharding = True
 
     units: int

@@ -97,7 +97,6 @@ def _by_offset(
 
 
 class _DepthwiseConv(Layer):
-    ends_in_activation = True
     weight_names = {"depthwise": "kernel"}  # what the fields depthwise_... are for
     spatial: ClassVar[int]
 
@@ -176,7 +175,6 @@ class DepthwiseConv2D(_DepthwiseConv):
 
 
 class _SeparableConv(Layer):
-    ends_in_activation = True
     weight_names = {"depthwise": "depthwise_kernel", "pointwise": "pointwise_kernel"}
     spatial: ClassVar[int]
 

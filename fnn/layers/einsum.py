@@ -37,7 +37,6 @@ class EinsumDense(Layer):
     """
 
     masking = "use"
-    ends_in_activation = True
     keeps_sharding = True
 
     equation: str

@@ -222,7 +222,13 @@ def _sort_as_keras(order: list[Node], seen: dict[int, int]) -> None:
         step = 0 if isinstance(node.layer, UNCOUNTED) else 1
         for parent in jax.tree.leaves(node.parents):
             depth[id(parent)] = max(depth.get(id(parent), 0), depth[id(node)] + step)
-    order.sort(key=lambda n: (-depth[id(n)], isinstance(n.layer, UNCOUNTED), seen[id(n)]))
+    made = {id(node): place for place, node in enumerate(order)}
+
+    def rank(node: Node) -> tuple[int, bool, int]:
+        uncounted = isinstance(node.layer, UNCOUNTED)  # one may need another at the same depth
+        return -depth[id(node)], uncounted, (made if uncounted else seen)[id(node)]
+
+    order.sort(key=rank)
 
 
 def _places(nodes: Any, place: dict[int, int], order: Any = sorted) -> Any:

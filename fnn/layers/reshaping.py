@@ -26,8 +26,6 @@ class Flatten(Layer):
     (2, 12)
     """
 
-    only_moves = True
-
     data_format: str | None = None
 
     def validate(self) -> None:
@@ -54,8 +52,6 @@ class Reshape(Layer):
     >>> Reshape((2, -1)).apply({}, {}, jnp.ones((5, 6)))[0].shape
     (5, 2, 3)
     """
-
-    only_moves = True
 
     target_shape: tuple[int, ...]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +15,6 @@ from fnn.core.arithmetic import float_dtype
 from fnn.core.config import Fields
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
-from fnn.core.logits import name_of
 from fnn.core.masking import Masked
 from fnn.core.registry import lookup
 
@@ -29,7 +27,6 @@ class Identity(Layer):
     """
 
     masking = "pass"
-    only_moves = True
 
     def apply(
         self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
@@ -50,7 +47,6 @@ class ActivityRegularization(Layer):
     """
 
     masking = "pass"
-    only_moves = True
 
     l1: float = 0.0
     l2: float = 0.0
@@ -157,15 +153,6 @@ class Lambda(Layer):
                 "Lambda: expected arguments to be a dict, received "
                 f"arguments={self.arguments!r}; do e.g. Lambda(jnp.sum, arguments={{'axis': 1}})"
             )
-
-    def split_activation(self, x: Any, ctx: Context) -> tuple[Layer, Any]:
-        if not hasattr(x, "shape") or self.mask is not None:
-            return self, None
-        options = self.arguments.as_dict() if self.arguments else {}
-        activation = functools.partial(self.function, **options)
-        if name_of(activation, x.shape) is None:
-            return self, None
-        return self.replace(function=lambda x: x, arguments=None), activation
 
     def apply(
         self, params: Params, state: State, x: Any, ctx: Context = INFERENCE

@@ -38,7 +38,6 @@ def transposed_padding(
 
 
 class _ConvTranspose(Layer):
-    ends_in_activation = True
     spatial: ClassVar[int]
 
     filters: int

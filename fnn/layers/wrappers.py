@@ -16,7 +16,6 @@ from fnn.core.calling import call, init_copies, initialize, unique_names
 from fnn.core.combining import Flow, PassingWrapper, Visit, Wrapper
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
-from fnn.core.logits import strip_logits
 from fnn.core.masking import Masked, attach_mask, carry_mask, is_masked, split_mask
 from fnn.core.placement import beside_copies
 
@@ -144,7 +143,6 @@ class TimeDistributed(Wrapper):
     """
 
     by_step = True
-    passes_logits = True
 
     def inside(self, x: Any) -> Any:
         """The first step."""
@@ -158,7 +156,7 @@ class TimeDistributed(Wrapper):
     def apply(
         self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
     ) -> tuple[Any, State]:
-        x, ctx = carry_mask(strip_logits(x), ctx)
+        x, ctx = carry_mask(x, ctx)
         (values, mask), (batch, time) = split_mask(x), self._values(x).shape[:2]
         fold = lambda a: a.reshape(batch * time, *a.shape[2:])
         unfold = lambda a: a.reshape(batch, time, *a.shape[1:])
@@ -195,7 +193,6 @@ class Ensemble(Layer):
 
     masking = "inside"
     stacked = True
-    passes_logits = True
 
     inner: Layer
     members: int = 2

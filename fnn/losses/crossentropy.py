@@ -14,9 +14,9 @@ from jax import Array
 from fnn.core import arguments
 from fnn.core.arguments import wrong
 from fnn.core.arithmetic import floating
-from fnn.core.logits import Form
 from fnn.core.targets import class_numbers
 from fnn.losses import checks
+from fnn.losses.logits import Form
 from fnn.losses.loss import EPSILON, Loss, Targets, pair
 
 

@@ -12,10 +12,10 @@ from jax import Array
 
 from fnn.core.arguments import wrong
 from fnn.core.arithmetic import floating
-from fnn.core.logits import Form
 from fnn.core.targets import class_numbers
 from fnn.losses import checks
 from fnn.losses.crossentropy import binary_crossentropy, log_probabilities, smooth
+from fnn.losses.logits import Form
 from fnn.losses.loss import EPSILON, Loss, Targets, pair
 
 

@@ -14,7 +14,6 @@ from jax import Array
 from fnn.core import arguments
 from fnn.core.arithmetic import floating
 from fnn.core.further import as_declared
-from fnn.core.logits import Form
 from fnn.core.named import Named, function_name
 from fnn.core.placement import gathered
 from fnn.core.targets import (
@@ -30,6 +29,7 @@ from fnn.core.targets import (
     spread,
 )
 from fnn.losses import checks
+from fnn.losses.logits import Form
 
 EPSILON = 1e-7  # Keras's `epsilon()`: the bound that keeps logarithms and quotients finite
 

@@ -10,8 +10,8 @@ import numpy as np
 from jax import Array
 
 from fnn.core.arithmetic import unit_length
-from fnn.core.logits import Form
 from fnn.losses import checks
+from fnn.losses.logits import Form
 from fnn.losses.loss import EPSILON, Loss, Targets, pair
 
 

@@ -12,11 +12,10 @@ import jax
 
 from fnn import losses, metrics, optimizers
 from fnn.core import tree
-from fnn.core.calling import activated_output_spec, activated_spec
+from fnn.core.calling import applied_spec, output_spec
 from fnn.core.config import Fields
 from fnn.core.layer import Layer
-from fnn.core.logits import strip_logits
-from fnn.core.masking import strip_masks
+from fnn.last_activation import End, outputs_by_path, without_last_activation
 from fnn.models import sharing
 from fnn.models.weighted import Weighted
 from fnn.optimizers import current_learning_rate, with_learning_rate
@@ -205,13 +204,12 @@ class Compiled(Weighted):
             raise ValueError("expected samples, received an empty batch or empty arrays")
         objective = self._checked(arrays)
         if classes is not None:
-            outputs = self._outputs(arrays["x"])
-            activated, specs = endings.activations(outputs), list(map(strip_masks, _specs(outputs)))
-            arrays["weight"] = class_weights(classes, arrays["y"], objective, specs, activated)
+            specs, ends = self._output_specs(arrays["x"]), self._ends(arrays["x"])
+            arrays["weight"] = class_weights(classes, arrays["y"], objective, specs, ends)
         return arrays, objective
 
-    def _outputs(self, x: Any) -> list[Any]:
-        """The outputs for `x` as shapes and dtypes, `Activated` for softmax and sigmoid.
+    def _outputs(self, x: Any) -> Any:
+        """The outputs for `x` as shapes and dtypes.
 
         Of an ensemble they are those of one member. They are traced for a batch of the trial size,
         once for any number of examples; not at all where the other sizes are those that the model
@@ -221,35 +219,40 @@ class Compiled(Weighted):
         batch, count = tree.batch_size(trial), tree.batch_size(x)
         one, spec = tree.resized(x, batch), None
         if one == trial:
-            spec = activated_output_spec(self.layer, one)
+            spec = output_spec(self.layer, one)
         else:
             with contextlib.suppress(Exception):
-                spec = activated_spec(self.layer, now.params, now.state, one)
+                spec = applied_spec(self.layer, now.params, now.state, one)
         by_example = all(a.shape[:1] == (batch,) for a in jax.tree.leaves(spec))
         if spec is None or not by_example:
-            spec, batch = activated_spec(self.layer, now.params, now.state, x), count
+            spec, batch = applied_spec(self.layer, now.params, now.state, x), count
         if self.layer.ensemble_size:
             member = lambda a: jax.ShapeDtypeStruct((a.shape[0], *a.shape[2:]), a.dtype)
             spec = jax.tree.map(member, spec)
-        return output_leaves(tree.resized(spec, count) if batch != count else spec)
+        return tree.resized(spec, count) if batch != count else spec
 
     def _output_specs(self, x: Any) -> list[Any]:
         """Shapes and dtypes of the outputs for `x`; of an ensemble, those of one member."""
-        return _specs(self._outputs(x))
+        return output_leaves(self._outputs(x))
+
+    def _ends(self, x: Any) -> list[End | None]:
+        """What each output for `x` ends in, None where that is not known."""
+        trial = tree.resized(x, tree.batch_size(self._trial()))
+        _, ends = without_last_activation(self.layer, trial)
+        return [ends.get(path) for path, _ in outputs_by_path(self._outputs(x))]
 
     def _checked(self, arrays: Any) -> Objective:
         """The objective for such arrays, after all checks of their shapes and values."""
-        outputs = self._outputs(arrays["x"])
+        outputs = self._output_specs(arrays["x"])
         objective = resolve_objective(
             self._require_compiled("fit and evaluate"),
             self.output_names,
             tree.spec(arrays["y"]),
-            _specs(outputs),
+            outputs,
             self.layer.ensemble_size,
         )
         if self._ends_checked is not self.layer or objective != self._objective:
-            last = endings.last_layers(self.layer, self._inputs, len(outputs))
-            endings.check(objective, outputs, last)  # which warns once
+            endings.check(objective, outputs, self._ends(arrays["x"]))  # which warns once
         self._check_values(objective, arrays)
         self._objective, self._ends_checked = objective, self.layer
         return objective
@@ -353,10 +356,6 @@ class Compiled(Weighted):
         """For each metric whether more ("max") or less ("min") is better."""
         goals = self._objective.goals if self._objective else ()
         return {label: metric.direction for goal in goals for label, metric, _ in goal.metrics}
-
-
-def _specs(outputs: list[Any]) -> list[Any]:
-    return list(map(strip_logits, outputs))
 
 
 def batch_size_for(given: int | None, *, steps: int | None = None, count: int = 0) -> int:

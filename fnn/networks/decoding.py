@@ -14,10 +14,10 @@ from fnn.core.calling import call, located
 from fnn.core.combining import Flow
 from fnn.core.context import INFERENCE
 from fnn.core.layer import Layer, Params, State
-from fnn.core.logits import is_activated, strip_logits
 from fnn.core.masking import strip_masks
 from fnn.core.node import Item
 from fnn.core.recurrence import OverTime
+from fnn.last_activation import without_last_activation
 from fnn.layers.graph import Graph, gather, leaves
 
 # Which inputs come a few steps at a time: True or False for each, in their structure.
@@ -205,9 +205,12 @@ def _generate(
 
     def advance(state: State, tokens: Array, step: Any) -> tuple[Array, State]:
         x = (*given, tokens) if given else tokens
-        y, state = call(before, params, state, x, INFERENCE.replace(logits=True))
-        soft = is_activated(y) and y.activation == "softmax"
-        last = strip_masks(y.logits if soft else strip_logits(y))[:, -1]
+        network, ends = without_last_activation(before, x)
+        y, state = call(network, params, state, x, INFERENCE)
+        end = ends.get(())
+        if end is not None and end.name == "sigmoid":
+            y = end.of(y)
+        last = strip_masks(y)[:, -1]
         if key is None:
             return jnp.argmax(last, -1).astype(prompt.dtype), state
         drawn = random.categorical(random.fold_in(key, step), last / temperature)

@@ -9,24 +9,26 @@ import jax
 import numpy as np
 
 from fnn.core import tree
+from fnn.core.masking import strip_masks
+from fnn.last_activation import End
 from fnn.training import checks, inputs
 from fnn.training.objective import Objective, OutputGoal
 
 
 def class_weights(
-    given: Any, y: tuple[Any, ...], objective: Objective, specs: list[Any], activated: list[Any]
+    given: Any, y: tuple[Any, ...], objective: Objective, specs: list[Any], ends: list[End | None]
 ) -> tuple[Any, ...]:
     """The weights of the targets `y`, one array for each output; classes left out weigh 1.
 
-    `specs` are shapes and dtypes of the outputs, `activated` what they end in ("softmax",
-    "sigmoid" or None). Raises TypeError and ValueError for what is no dict of weights by class, or
-    by the name of the output, and where targets and loss do not tell what the class is.
+    `specs` are shapes and dtypes of the outputs, `ends` what they end in, where that is known.
+    Raises TypeError and ValueError for what is no dict of weights by class, or by the name of the
+    output, and where targets and loss do not tell what the class is.
     """
     names = [goal.name for goal in objective.goals]
-    parts = _by_output(given, names)
+    parts, specs = _by_output(given, names), strip_masks(specs)
     found = []
-    for goal, part, y_true, spec, activation in zip(
-        objective.goals, parts, y or (None,) * len(names), specs, activated, strict=True
+    for goal, part, y_true, spec, end in zip(
+        objective.goals, parts, y or (None,) * len(names), specs, ends, strict=True
     ):
         if part is None:
             found.append(np.ones(spec.shape[0], np.float32))
@@ -36,6 +38,7 @@ def class_weights(
                 f"expected targets and a loss for the output {goal.name!r}, which has a "
                 "class_weight, received none; remove its weights, or give it both"
             )
+        activation = None if end is None else end.name_for(spec.shape)
         classes, number = classes_of(np.asarray(y_true), goal, spec, activation)
         label = "class_weight" if len(names) == 1 else f"class_weight[{goal.name!r}]"
         found.append(_weights(_table(part, label, number), classes, label))

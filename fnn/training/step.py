@@ -15,9 +15,10 @@ from fnn.core import tree, weights
 from fnn.core.calling import call
 from fnn.core.context import Context
 from fnn.core.layer import Layer
-from fnn.core.logits import is_activated, strip_logits
-from fnn.core.masking import is_masked, strip_masks
+from fnn.core.masking import is_masked, split_mask, strip_masks
 from fnn.core.program_cache import programs, small_cache
+from fnn.last_activation import End, outputs_by_path, without_last_activation
+from fnn.losses.logits import in_form
 from fnn.metrics import Mean
 from fnn.optimizers import expand_updates, loss_scale, run_update
 from fnn.optimizers.optimizer import start, stays_finite, without_rate
@@ -27,18 +28,15 @@ from fnn.training.state import Tally, TrainState
 
 def output_leaves(outputs: Any) -> list[Any]:
     """The outputs of a model one by one (dicts in the order of their keys)."""
-    return jax.tree.leaves(outputs, is_leaf=lambda y: is_masked(y) or is_activated(y))
+    return jax.tree.leaves(outputs, is_leaf=is_masked)
 
 
 class Forward:
     """A layer run for an objective: outputs, and logits where the loss should see those.
 
     Where an output ends in softmax or sigmoid and its loss takes probabilities, the loss is taken
-    of the values before the activation: the same number, and no gradient lost to rounding. It is
-    seen through `Sequential`, graphs, nested models and the wrappers that only run a layer, and
-    through what only moves numbers (`Reshape`, `Flatten`, `Identity`). It is not after `Dropout`,
-    which changes probabilities, after other layers, in a layer or function of yours that computes
-    the activation inside, or with a mask of classes.
+    of the values before the activation: the same number, and no gradient lost to rounding
+    (`without_last_activation` says where that is).
     """
 
     def __init__(self, layer: Layer, objective: Objective) -> None:
@@ -49,14 +47,17 @@ class Forward:
         self, params: Any, state: Any, x: Any, ctx: Context
     ) -> tuple[list[Any], list[Any], Any]:
         """(outputs, what the losses are taken of instead or None, state after)."""
-        ctx = ctx.replace(logits=any(self.forms))
-        result, state = call(self.layer, params, state, x, ctx)
-        leaves = output_leaves(result)
-        bare = [
-            y.before(form) if form and is_activated(y) else None
-            for form, y in zip(self.forms, leaves, strict=True)
-        ]
-        return list(map(strip_logits, leaves)), bare, state
+        layer, ends = self.layer, dict[Any, End]()
+        if any(self.forms):
+            layer, ends = without_last_activation(layer, x)
+        result, state = call(layer, params, state, x, ctx)
+        outputs, bare = [], []
+        for form, (path, y) in zip(self.forms, outputs_by_path(result), strict=True):
+            end = ends.get(path)
+            name = None if end is None else end.name_for(y.shape)
+            bare.append(in_form(form, name, split_mask(y)[0]) if form and name else None)
+            outputs.append(y if end is None else end.of(y))
+        return outputs, bare, state
 
 
 @small_cache(64)
