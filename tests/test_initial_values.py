@@ -1,5 +1,7 @@
 """Initial values: the bits of `jax.random`, and nothing compiled for a shape."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import fnn
 from fnn.core import initial_values
 from fnn.core.initial_values import BLOCK, filled, on_device, orthonormal, without_compiling
+from tests.compiling import run_as_users_do
 from tests.counting import compilations
 
 SHAPES = [(), (0,), (1,), (7, 3), (BLOCK - 1,), (BLOCK,), (2, BLOCK + 5), (3, 3, 16, 64)]
@@ -19,15 +22,18 @@ DRAWS = {
 }
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("name", DRAWS)
-def test_draws_are_those_of_jax_bit_for_bit(name, shape):
-    limits, expected = DRAWS[name]
-    for key in (jax.random.key(0), jax.random.fold_in(jax.random.key(7), 5)):
+def check_draws():
+    keys = jax.random.key(0), jax.random.fold_in(jax.random.key(7), 5)
+    for name, shape, key in itertools.product(DRAWS, SHAPES, keys):
+        limits, expected = DRAWS[name]
         drawn = getattr(initial_values, name)(key, shape, "float32", *limits)
         assert isinstance(drawn, np.ndarray)
         assert drawn.dtype == np.float32
-        np.testing.assert_array_equal(drawn, expected(key, shape, "float32"))
+        np.testing.assert_array_equal(drawn, expected(key, shape, "float32"), f"{name}{shape}")
+
+
+def test_draws_are_those_of_jax_bit_for_bit():
+    run_as_users_do("from tests.test_initial_values import check_draws; check_draws()")
 
 
 def test_a_block_starts_at_any_position():
