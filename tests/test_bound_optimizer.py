@@ -305,8 +305,9 @@ def test_compiling_with_the_optimizer_of_the_model_keeps_its_state():
 
     with keras_rules():
         other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
-        other.compile(keras.optimizers.Adam(0.1), "mse")
-        net = network(Adam(0.1))
+        # At greater rates the signs of mae's slopes turn what rounding does into differences.
+        other.compile(keras.optimizers.Adam(0.01), "mse")
+        net = network(Adam(0.01))
         net.set_weights(other.get_weights())
         expected, steps = trained(keras, other)
     found = trained(fnn, net)
@@ -314,7 +315,7 @@ def test_compiling_with_the_optimizer_of_the_model_keeps_its_state():
     for ours, theirs in zip(found[0], expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
     held = net.optimizer
-    net.learning_rate = 0.01
+    net.learning_rate = 0.1
     net.compile(held, "mse")
     assert int(net.optimizer.iterations) == 24
     net.compile(Adam(0.1), "mse")
