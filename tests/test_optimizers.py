@@ -249,6 +249,11 @@ def test_arguments_go_by_position():
     assert optimizers.LossScaleOptimizer("sgd", 2.0, 3, "l").name == "l"
     with pytest.raises(TypeError, match="multiple values for keyword argument 'momentum'"):
         SGD(0.1, 0.9, momentum=0.9)
+    try:
+        raise ZeroDivisionError
+    except ZeroDivisionError:  # where Python itself says KeyError
+        with pytest.raises(TypeError, match="multiple values for keyword argument 'momentum'"):
+            SGD(0.1, 0.9, momentum=0.9)
 
 
 def test_the_base_takes_what_that_of_keras_takes():
