@@ -248,8 +248,10 @@ class Model(Batchwise):
         Needs no compile. No rows give arrays of no rows. The weights stay where they are. Layers
         that are stateful go on from batch to batch and call to call, until `reset_states`.
         """
-        quiet = not verbose and batch_size is steps is callbacks is None
-        if quiet and self._predicts_at_once(x):  # nothing is traced, so Ctrl-C may strike anywhere
+        quiet = not verbose and steps is callbacks is None
+        if quiet and self._predicts_at_once(
+            x, batch_size
+        ):  # nothing is traced, so Ctrl-C may strike anywhere
             self.stop_predicting = False
             x = self._checked_inputs(x)
             return predict_at_once(self._run_piece(x, len(x), None), (x, len(x)))

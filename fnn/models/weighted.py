@@ -358,7 +358,7 @@ class Weighted(Structure):
         self._last_predictor = self.layer, kind, weakref.ref(program)
         return program
 
-    def _predicts_at_once(self, x: Any) -> bool:
+    def _predicts_at_once(self, x: Any, batch_size: Any) -> bool:
         """Whether the last program takes `x` as it is: an array like the one that came before."""
         last = self._last_predictor
         return (
@@ -367,6 +367,7 @@ class Weighted(Structure):
             and last[0] is self.layer
             and last[1] == tree.kind(x)
             and len(x) in SMALL_BATCHES
+            and (batch_size is None or (type(batch_size) is int and batch_size >= len(x)))
             and not weights.is_stateful(self.layer)
         )
 

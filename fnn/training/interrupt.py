@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import signal
 import threading
 from collections.abc import Callable
@@ -11,6 +12,11 @@ from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+# The functions of C: those of the module look each handler up among enums, and that takes longer
+# than the prediction of one example.
+_set_handler, _handler = inspect.unwrap(signal.signal), inspect.unwrap(signal.getsignal)
 
 
 class Interrupt:
@@ -36,15 +42,15 @@ class _Deferral:
     current: Interrupt | None = None  # of the outermost block of the main thread
 
     def __enter__(self) -> Interrupt:
-        before = signal.getsignal(signal.SIGINT)
-        ignored = before is signal.SIG_IGN or before is None  # the user, or C code, wants it so
+        before = _handler(signal.SIGINT)
+        ignored = before == signal.SIG_IGN or before is None  # the user, or C code, wants it so
         main = threading.current_thread() is threading.main_thread()
         self.before: Any = None
         if main and _Deferral.current is not None:
             return _Deferral.current
         interrupt = Interrupt()
         if main and not ignored:
-            signal.signal(signal.SIGINT, functools.partial(_handle, interrupt, before))
+            _set_handler(signal.SIGINT, functools.partial(_handle, interrupt, before))
             self.before, _Deferral.current = before, interrupt  # no Ctrl-C strikes in between
         return interrupt
 
@@ -52,7 +58,7 @@ class _Deferral:
         if self.before is None:
             return
         interrupt, _Deferral.current = _Deferral.current, None
-        signal.signal(signal.SIGINT, self.before)
+        _set_handler(signal.SIGINT, self.before)
         if interrupt is not None and not isinstance(error, KeyboardInterrupt):
             try:
                 interrupt.poll()  # asked for after the last step, or beside an error
