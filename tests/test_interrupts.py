@@ -100,6 +100,21 @@ def test_a_handler_of_the_user_is_called_and_put_back():
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL], ids=lambda h: h.name)
+def test_what_the_system_does_with_ctrl_c_is_put_back(handler):
+    seen = []
+    look = fnn.callbacks.LambdaCallback(
+        on_train_begin=lambda logs: seen.append(signal.getsignal(signal.SIGINT))
+    )
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        compiled().fit(*task(), callbacks=[look], verbose=0)
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (seen[0] is handler) == (handler is signal.SIG_IGN)  # who ignores it goes on doing so
+
+
 def test_training_works_in_another_thread():
     model, errors = compiled(), []
 

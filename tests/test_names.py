@@ -74,7 +74,7 @@ def section():
     for part, module in PARTS.items():
         here, missing = split(part)
         lines += [f"**`{part}`**, {len(here)} of {len(here) + len(missing)} names in"]
-        lines[-1] += f" `{module.__name__}`: {', '.join(here)}."
+        lines[-1] += f" `{module.__name__}`{': ' if here else ''}{', '.join(here)}."
         if own(part):
             lines[-1] += f" Beyond Keras: {', '.join(own(part))}."
         lines += [""]

@@ -47,6 +47,32 @@ def test_outputs_that_are_not_one_for_each_example_are_joined_whole():
         fnn.Sequential([Lambda(jnp.sum)]).predict(x, verbose=0)
 
 
+def test_a_small_batch_like_the_last_one_is_predicted_from_what_holds_now():
+    """It goes straight to the program of the last one, past nothing that may have changed."""
+    net = fnn.Sequential([Dense(2, input_shape=(3,))])
+    x = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
+    by_numpy = lambda x: x @ net.get_weights()[0] + net.get_weights()[1]
+    net.predict(x, verbose=0)
+    for batch_size in (None, 4, 3, 32):
+        net.set_weights([a + 1 for a in net.get_weights()])
+        y = net.predict(x, batch_size, verbose=0)
+        np.testing.assert_allclose(y, by_numpy(x), rtol=1e-5, atol=1e-6)
+        y[:] = 0  # it is the caller's own
+    net.params["dense"]["bias"] = np.float32([5, 6])
+    np.testing.assert_allclose(net.predict(x, verbose=0), by_numpy(x), rtol=1e-5, atol=1e-6)
+    for wrong, words in ((0, "batch_size"), (2.5, "batch_size")):
+        with pytest.raises(ValueError, match=words):
+            net.predict(x, wrong, verbose=0)
+    x[1, 2] = np.nan
+    with pytest.raises(ValueError, match="NaN in row 1"):
+        net.predict(x, verbose=0)
+    mixing = fnn.Sequential([Lambda(lambda a: a - a.mean(0, keepdims=True), input_shape=(3,))])
+    x = np.arange(12, dtype="float32").reshape(4, 3)
+    for count in (4, 3, 4, 2):
+        expected = x[:count] - x[:count].mean(0)
+        np.testing.assert_allclose(mixing.predict(x[:count], verbose=0), expected)
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("strides", [None, 1])
 def test_means_of_large_windows_in_half_precision(dtype, strides):

@@ -11,7 +11,7 @@ import pytest
 
 import fnn
 import fnn.models.model
-from fnn.core.program_cache import PROGRAMS, programs
+from fnn.core.program_cache import PROGRAMS, ProgramCache, programs
 from fnn.layers import BatchNormalization, Dense, Dropout
 from fnn.training.data import ArrayData
 from tests.counting import compilations
@@ -302,6 +302,29 @@ def test_programs_are_kept_up_to_a_number_that_is_set():
         train(model(13))  # without any it trains too
     finally:
         fnn.utils.set_program_cache_size(PROGRAMS)
+
+
+def test_ctrl_c_while_keys_are_compared_is_ctrl_c_and_the_cache_goes_on():
+    class Key:
+        pressed = False
+
+        def __hash__(self):
+            return 1
+
+        def __eq__(self, other):
+            if Key.pressed:
+                raise KeyboardInterrupt
+            return isinstance(other, Key)
+
+    cache = ProgramCache(2)
+    double = cache.cached(lambda key, number: 2 * number)
+    assert double(Key(), 3) == 6
+    Key.pressed = True
+    with pytest.raises(KeyboardInterrupt):
+        double(Key(), 3)
+    Key.pressed = False
+    assert [double(Key(), number) for number in (3, 4, 5)] == [6, 8, 10]
+    assert len(cache) == 2
 
 
 def test_a_cleared_session_compiles_again_to_the_same_bits():

@@ -76,9 +76,10 @@ def by_position(cls: Any, order: Callable[[list[str], list[str]], list[str]]) ->
                 f"received {len(given)}; do name the others"
             )
         by_place = dict(zip((p.name for p in free), given, strict=False))
-        for name in by_place.keys() & named.keys():  # Python's own error is a bare KeyError where
-            raise TypeError(  # another error is being handled
-                f"{type(self).__name__} got multiple values for keyword argument {name!r}"
+        twice = sorted(by_place.keys() & named.keys())
+        if twice:  # Python's own error is a bare KeyError while another error is handled
+            raise TypeError(
+                f"{type(self).__name__} got multiple values for keyword argument {twice[0]!r}"
             )
         make(self, **by_place, **named)
 

@@ -249,9 +249,8 @@ class Model(Batchwise):
         that are stateful go on from batch to batch and call to call, until `reset_states`.
         """
         quiet = not verbose and steps is callbacks is None
-        if quiet and self._predicts_at_once(
-            x, batch_size
-        ):  # nothing is traced, so Ctrl-C may strike anywhere
+        if quiet and self._predicts_at_once(x, batch_size):
+            # JAX traces nothing here, so Ctrl-C may strike at any line.
             self.stop_predicting = False
             x = self._checked_inputs(x)
             return predict_at_once(self._run_piece(x, len(x), None), (x, len(x)))
