@@ -8,11 +8,14 @@ import sys
 import threading
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 import fnn
 from fnn.layers import Dense
+from fnn.training.interrupt import interruptible
+from fnn.training.state import Tally
 
 ROOT = Path(__file__).parents[1]
 
@@ -215,6 +218,37 @@ def test_ctrl_c_beside_another_error_is_not_lost():
     with pytest.raises(KeyboardInterrupt) as found:
         compiled().fit(*task(), callbacks=[Fails()], verbose=0)
     assert isinstance(found.value.__cause__, ZeroDivisionError)
+
+
+class PressesTwice:
+    """A value whose comparison is struck by two Ctrl-C, for a pytree's metadata: C code asks."""
+
+    def __eq__(self, other):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        return True
+
+    __hash__ = None
+
+
+def test_ctrl_c_that_c_code_turns_into_another_error_is_not_lost():
+    def structure():
+        return jax.tree.structure(Tally(PressesTwice(), (), ()))
+
+    with pytest.raises(KeyboardInterrupt) as found, interruptible():
+        assert structure() == structure()
+    assert isinstance(found.value.__cause__, ValueError)
+
+
+def test_ctrl_c_that_c_code_drops_is_not_lost(monkeypatch):
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+
+    class Finalized:
+        def __del__(self):
+            PressesTwice().__eq__(None)
+
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        Finalized()
 
 
 def test_a_callback_may_predict_after_ctrl_c():

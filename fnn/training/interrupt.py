@@ -24,6 +24,7 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.requested = False
+        self.raised = False  # at once; C code may have dropped it or made another error of it
 
     def poll(self) -> None:
         if self.requested:
@@ -35,8 +36,8 @@ class _Deferral:
     """Between enter and exit the first Ctrl-C only asks to stop.
 
     It could otherwise strike inside a call that C code makes, where Python drops it or turns it
-    into another error. A second one before `poll` raises at once, but not while handlers are
-    changed, or the old one would not come back.
+    into another error. A second one before `poll` raises at once, and once more at the exit where
+    that happens to it; but not while handlers are changed, or the old one would not come back.
     """
 
     current: Interrupt | None = None  # of the outermost block of the main thread
@@ -59,11 +60,10 @@ class _Deferral:
             return
         interrupt, _Deferral.current = _Deferral.current, None
         _set_handler(signal.SIGINT, self.before)
-        if interrupt is not None and not isinstance(error, KeyboardInterrupt):
-            try:
-                interrupt.poll()  # asked for after the last step, or beside an error
-            except KeyboardInterrupt as asked:
-                raise asked from error
+        if interrupt is None or isinstance(error, KeyboardInterrupt):
+            return
+        if interrupt.requested or interrupt.raised:  # after the last step, or beside an error
+            raise KeyboardInterrupt from error
 
 
 _CHANGING = (_Deferral.__enter__.__code__, _Deferral.__exit__.__code__)
@@ -73,7 +73,7 @@ def _handle(interrupt: Interrupt, before: Any, number: int, frame: FrameType | N
     if callable(before) and before is not signal.default_int_handler:
         before(number, frame)
     if interrupt.requested and not _is_changing_handlers(frame):
-        interrupt.requested = False
+        interrupt.requested, interrupt.raised = False, True
         raise KeyboardInterrupt
     interrupt.requested = True
 
