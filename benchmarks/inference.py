@@ -275,7 +275,8 @@ def main(arguments: list[str] | None = None) -> None:
         measured = measure(workload, wanted, rounds, seconds, options.same_process)
         for case, result in measured.items():
             print(line(f"{workload}/{case}", result), flush=True)
-        if "hand" in options.peers and not options.only and not options.same_process:
+        whole = set(cases) == set(CASES[workload])
+        if "hand" in options.peers and whole and not options.same_process:
             found = {case: summary(result) for case, result in measured.items()}
             peers = [p for p in options.peers if any(p in case for case in found.values())]
             machine = report.machine(peers)
