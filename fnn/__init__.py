@@ -20,15 +20,16 @@ from fnn import (
     utils,
     visualization,
 )
-from fnn.core.absent import explain as _explain
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer
 from fnn.core.masking import Masked
-from fnn.core.node import Input
 from fnn.core.registry import register
-from fnn.core.seed import set_seed
 from fnn.distribution import use_cpu_cores
+from fnn.keras_names import install as _install_keras_names
 from fnn.models import Model, Sequential, load
+from fnn.runtime.memory import keep_some_freed_memory as _keep_some_freed_memory
+from fnn.runtime.seed import set_seed
+from fnn.symbolic.node import Input
 
 __version__ = "0.1.0"
 
@@ -64,4 +65,5 @@ __all__ = [
     "visualization",
 ]
 
-_explain()
+_install_keras_names()
+_keep_some_freed_memory()

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.core import arguments
-from fnn.core.config import Value, resolve
+from fnn.core.fields import fraction, not_negative
 from fnn.core.registry import register
+from fnn.core.value import Value, resolve
 
 EPSILON = 1e-7  # keeps a weight of zeros at zero
 
@@ -60,11 +61,8 @@ class MaxNorm(Constraint):
     [0.6, 0.8]
     """
 
-    max_value: float = 2
+    max_value: float = not_negative(default=2)
     axis: int | tuple[int, ...] = 0
-
-    def validate(self) -> None:
-        arguments.not_negative(self, "max_value")
 
     def __call__(self, w: Array) -> Array:
         norm = _norm(w, self.axis)
@@ -93,14 +91,12 @@ class MinMaxNorm(Constraint):
     [3.3, 4.4]
     """
 
-    min_value: float = 0.0
-    max_value: float = 1.0
-    rate: float = 1.0
+    min_value: float = not_negative(default=0.0)
+    max_value: float = not_negative(default=1.0)
+    rate: float = fraction(default=1.0)
     axis: int | tuple[int, ...] = 0
 
     def validate(self) -> None:
-        arguments.not_negative(self, "min_value", "max_value")
-        arguments.fraction(self, "rate")
         if self.min_value > self.max_value:
             expected = f"to be at most max_value={self.max_value}"
             raise arguments.wrong(self, "min_value", expected, self.min_value)

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
-from fnn.core.files import write_whole
-from fnn.core.optional import optional
+from fnn.runtime.files import write_whole
+from fnn.runtime.optional import optional
 
 Pair: TypeAlias = tuple[np.ndarray, np.ndarray]
 Split: TypeAlias = tuple[Pair, Pair]
@@ -151,7 +151,7 @@ def _split(x: np.ndarray, y: np.ndarray, test_split: float, seed: int) -> Split:
     if not 0 < test_split < 1:
         raise ValueError(
             f"expected test_split to be a share between 0 and 1, received {test_split=}; "
-            "do e.g. test_split=0.2"
+            "e.g. test_split=0.2"
         )
     order = np.random.default_rng(seed).permutation(len(x))
     cut = len(x) - round(len(x) * test_split)
@@ -195,7 +195,7 @@ def _pair(found: dict[str, Path], names: tuple[str, str]) -> Pair:
     if len(x) != len(y):
         raise ValueError(
             f"expected one label for each image, received {len(x)} images in {images} and "
-            f"{len(y)} labels in {labels}; do get both files anew"
+            f"{len(y)} labels in {labels}; get both files anew"
         )
     return x, y
 
@@ -232,7 +232,7 @@ def read_idx(path: str | Path, axes: int) -> np.ndarray:
 
 
 def _damaged(path: Path, expected: str, received: str) -> str:
-    return f"{path}: expected {expected}, received {received}; the file is damaged, do get it anew"
+    return f"{path}: expected {expected}, received {received}; the file is damaged, get it anew"
 
 
 def _download(name: str, missing: list[str]) -> dict[str, Path]:
@@ -267,7 +267,7 @@ def _store(path: Path, data: bytes, expected: str) -> Path:
     if received != expected:
         raise ValueError(
             f"{path.name}: expected a download of SHA-256 {expected}, received {received} in "
-            f"{len(data)} bytes; it was not kept, do try again or put a good one into {path.parent}"
+            f"{len(data)} bytes; it was not kept, try again or put a good one into {path.parent}"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, lambda file: file.write(data))

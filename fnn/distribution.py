@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import sys
 
 import jax
 from jax.sharding import AxisType
 
-from fnn.core.devices import Distribution, use
+from fnn.runtime.devices import Distribution, use
+from fnn.runtime.memory import keep_all_freed_memory
 
 __all__ = ["use_cpu_cores"]
 
@@ -42,7 +41,7 @@ def use_cpu_cores(cores: int | None = None) -> None:
             f"that this process may use, got {cores!r}; leave it out to use all of them"
         )
     _start_devices(cores)
-    _keep_freed_memory()
+    keep_all_freed_memory()
     use(lambda: _over_cores(cores))
 
 
@@ -70,27 +69,3 @@ def _over_cores(number: int) -> Distribution | None:
         return None
     devices = jax.local_devices(backend="cpu")[:number]
     return Distribution(jax.make_mesh((number,), ("batch",), (AxisType.Auto,), devices=devices))
-
-
-# Parameters of mallopt (malloc.h of glibc).
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
-
-
-def _keep_freed_memory() -> None:
-    """Lets glibc serve arrays from memory that was freed before, where there is glibc.
-
-    By default it takes the memory of large arrays from the system and returns it at once, and each
-    step of a network waits for thousands of fresh pages.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    libc = ctypes.CDLL(None)
-    if not hasattr(libc, "gnu_get_libc_version"):
-        return
-    for parameter, value in (
-        (_MMAP_MAX, 0),
-        (_TRIM_THRESHOLD, 2**31 - 1),
-        (_TOP_PAD, 64 * 2**20),
-        (_ARENA_MAX, 1),
-    ):
-        libc.mallopt(parameter, value)

@@ -7,9 +7,9 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.core import arguments
-from fnn.core.config import Value, resolve
+from fnn.core.fields import not_negative, one_of
 from fnn.core.registry import register
+from fnn.core.value import Value, resolve
 
 
 def get(identifier: Any) -> Any:
@@ -47,10 +47,7 @@ class L1(Regularizer):
     2.0
     """
 
-    l1: float = 0.01
-
-    def validate(self) -> None:
-        arguments.not_negative(self, "l1")
+    l1: float = not_negative(default=0.01)
 
     def __call__(self, x: Array) -> Array:
         return self.l1 * jnp.abs(x).sum()
@@ -63,10 +60,7 @@ class L2(Regularizer):
     5.0
     """
 
-    l2: float = 0.01
-
-    def validate(self) -> None:
-        arguments.not_negative(self, "l2")
+    l2: float = not_negative(default=0.01)
 
     def __call__(self, x: Array) -> Array:
         return self.l2 * jnp.square(x).sum()
@@ -81,11 +75,8 @@ class L1L2(Regularizer):
     7.0
     """
 
-    l1: float = 0.0
-    l2: float = 0.0
-
-    def validate(self) -> None:
-        arguments.not_negative(self, "l1", "l2")
+    l1: float = not_negative(default=0.0)
+    l2: float = not_negative(default=0.0)
 
     def __call__(self, x: Array) -> Array:
         return self.l1 * jnp.abs(x).sum() + self.l2 * jnp.square(x).sum()
@@ -100,18 +91,14 @@ class OrthogonalRegularizer(Regularizer):
     0.0
     """
 
-    factor: float = 0.01
-    mode: str = "rows"
-
-    def validate(self) -> None:
-        arguments.not_negative(self, "factor")
-        arguments.one_of(self, "mode", ("rows", "columns"))
+    factor: float = not_negative(default=0.01)
+    mode: str = one_of(("rows", "columns"), default="rows")
 
     def __call__(self, x: Array) -> Array:
         if x.ndim != 2:
             raise ValueError(
                 f"OrthogonalRegularizer: expected a weight of 2 axes, received shape {x.shape}; "
-                "do regularize it otherwise, e.g. by L2()"
+                "regularize it otherwise, e.g. by L2()"
             )
         vectors = x if self.mode == "rows" else x.T
         # 1e-14 within the root: a row of zeros has a gradient, too.

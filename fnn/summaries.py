@@ -14,8 +14,8 @@ from fnn.core import tree, weights
 from fnn.core.calling import output_spec, weight_spec
 from fnn.core.combining import Flow
 from fnn.core.layer import Layer
-from fnn.core.node import Item, Node
-from fnn.layers.graph import Graph, leaves
+from fnn.symbolic.graph import Graph, leaves
+from fnn.symbolic.node import Item, Node
 
 NAME, SHAPE, COUNT = "Layer (type)", "Output Shape", "Param #"
 CONNECTED, TRAINABLE = "Connected to", "Trainable"
@@ -64,7 +64,7 @@ def summary(
     if model._inputs is None:
         raise ValueError(
             f"expected the model {model.name!r} to know its input shape, received one that does "
-            "not; do give input_shape=(...) to its first layer, or model.build((None, 10))"
+            "not; give input_shape=(...) to its first layer, or model.build((None, 10))"
         )
     network = _Network(model.layer, model._inputs, expand_nested)
     columns = [NAME, SHAPE, COUNT]
@@ -238,7 +238,7 @@ def _positioned(positions: Any, count: int, length: int) -> list[int]:
     if len(widths) != count or min(widths) < 1:
         raise ValueError(
             f"summary: expected the ends of {count} columns as positions, each 4 after the one "
-            f"before, received {positions!r} on lines of {length}; do e.g. line_length=120"
+            f"before, received {positions!r} on lines of {length}; e.g. line_length=120"
         )
     return widths
 

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.core.program_cache import clear_all, programs
 from fnn.core.registry import register_keras_serializable
-from fnn.core.seed import set_seed
+from fnn.runtime.program_cache import clear_all, programs
+from fnn.runtime.seed import set_seed
 
 __all__ = [
     "clear_session",
@@ -44,7 +44,7 @@ def to_categorical(x: Any, num_classes: int | None = None) -> np.ndarray:
     if numbers.size and (numbers.min() < 0 or numbers.max() >= count):
         raise ValueError(
             f"to_categorical: expected class numbers from 0 to {count - 1}, received numbers from "
-            f"{numbers.min()} to {numbers.max()}; do give {num_classes=} as what there are, or "
+            f"{numbers.min()} to {numbers.max()}; give {num_classes=} as what there are, or "
             "renumber the classes"
         )
     return np.eye(count)[numbers]
@@ -88,20 +88,20 @@ def pad_sequences(
             raise ValueError(f'pad_sequences: expected {name} "pre" or "post", received {side!r}')
     if not isinstance(sequences, Iterable) or not all(hasattr(s, "__len__") for s in sequences):
         raise ValueError(
-            f"pad_sequences: expected a list of sequences, received {sequences!r}; do give a list "
+            f"pad_sequences: expected a list of sequences, received {sequences!r}; give a list "
             "of lists or arrays, one for each example"
         )
     if isinstance(value, str) and np.dtype(dtype).kind not in "OSU":
         raise ValueError(
-            f"pad_sequences: expected a number as value for {dtype=}, received {value!r}; do give "
-            "dtype=object for texts"
+            f"pad_sequences: expected a number as value for {dtype=}, received {value!r}; give "
+            "dtype=object for strings"
         )
     rows = [np.asarray(sequence, dtype) for sequence in sequences]
     length = max(map(len, rows), default=0) if maxlen is None else maxlen
     shapes = {row.shape[1:] for row in rows if len(row)} or {()}
     if len(shapes) > 1:
         raise ValueError(
-            f"pad_sequences: expected steps of one shape, received steps of {sorted(shapes)}; do "
+            f"pad_sequences: expected steps of one shape, received steps of {sorted(shapes)}; "
             "give every sequence as (length, ...) with the same shape after its length"
         )
     padded = np.full((len(rows), length, *shapes.pop()), value, dtype)
@@ -115,7 +115,7 @@ def pad_sequences(
 def set_random_seed(seed: int) -> None:
     """`fnn.set_seed`, and Python's and NumPy's seeds too: a whole script gives the same numbers.
 
-    Raises ValueError unless `seed` is a whole number.
+    Raises ValueError unless `seed` is an integer.
 
     >>> set_random_seed(0)
     >>> np.random.randint(100)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fnn.core.optional import optional
+from fnn.runtime.optional import optional
 
 TRAINING, VALIDATION, WRONG = "#1f6fb4", "#e07b1a", "#c4262e"
 MOST_IMAGES = 40
@@ -32,7 +32,7 @@ def plot_history(history: Any, path: str | Path | None = None, *, figure: Any = 
     count = max(map(len, curves.values()), default=0)
     if not count:
         raise ValueError(
-            f"expected a history with at least one epoch, received {curves!r}; do call fit first"
+            f"expected a history with at least one epoch, received {curves!r}; call fit first"
         )
     columns = min(len(names), 3)
     rows = math.ceil(len(names) / columns)
@@ -76,7 +76,7 @@ def plot_predictions(
     if not 0 < len(images) == len(truth) == len(guess) or images.ndim not in (3, 4):
         raise ValueError(
             "expected images (n, height, width) with n labels and n predictions, received shapes "
-            f"{images.shape}, {np.shape(labels)} and {np.shape(predicted)}; do predict these images"
+            f"{images.shape}, {np.shape(labels)} and {np.shape(predicted)}; predict these images"
         )
     shown = min(len(images), MOST_IMAGES)
     columns = min(shown, 8)

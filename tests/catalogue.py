@@ -19,7 +19,7 @@ from fnn import layers as L
 from fnn.core.calling import initialize, weight_spec
 from fnn.core.masking import Masked
 from fnn.core.registry import register
-from fnn.layers.graph import connect
+from fnn.symbolic.graph import connect
 from fnn.testing.subject import Subject, jit  # noqa: F401 - other tests take jit from here
 
 KEY = jax.random.key(7)
@@ -64,7 +64,7 @@ def masked(shape):
 
 
 def ids(shape, below):
-    """Random whole numbers, 0 among them."""
+    """Random integers, 0 among them."""
     numbers = np.random.default_rng(0).integers(0, below, shape).astype("int32")
     numbers[0, -1] = 0
     return numbers

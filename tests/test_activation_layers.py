@@ -13,8 +13,9 @@ import pytest
 import fnn
 from fnn import activations, constraints, initializers, regularizers  # noqa: F401 - their names
 from fnn.core.calling import call, initialize, output_spec
-from fnn.core.config import field_kind, from_config, to_config
+from fnn.core.config import from_config, to_config
 from fnn.core.context import INFERENCE, Context
+from fnn.core.fields import field_kind
 from fnn.core.masking import Masked, strip_masks
 from fnn.last_activation import without_last_activation
 from fnn.layers import BatchNormalization, Dense, Dropout
@@ -221,7 +222,7 @@ def test_a_network_that_ends_in_such_a_layer_trains_and_is_saved(tmp_path):
     ("activation", "message"),
     [
         (PReLU(), r"Dense: expected activation to be .*without weights, received activation=PReLU"),
-        (BatchNormalization(), r"without weights.*do put the layer after this one: \[Dense\(...\)"),
+        (BatchNormalization(), r"without weights.*put the layer after this one: \[Dense\(...\)"),
         (Dropout(0.5), "expected a key, since this layer draws random numbers"),
     ],
 )
@@ -229,5 +230,5 @@ def test_a_layer_with_weights_or_randomness_is_no_activation(activation, message
     with pytest.raises(ValueError, match=message) as error:
         Dense(3, activation=activation)
     if isinstance(activation, Dropout):
-        note = "as activation of Dense: do put the layer after this one"
+        note = "as activation of Dense: put the layer after this one"
         assert note in "".join(error.value.__notes__)

@@ -52,7 +52,7 @@ CASES = {
     "label = classes": (three_classes, (x(), LABELS + 1), ["label 3", "row 2", "0..2"]),
     "label -1": (three_classes, (x(), LABELS - 1), ["-1", "row 0", "0..2"]),
     "label 255": (three_classes, (x(), np.full(64, 255)), ["255", "0..2"]),
-    "label 1.7": (three_classes, (x(), LABELS + 0.5), ["whole", "0.5"]),
+    "label 1.7": (three_classes, (x(), LABELS + 0.5), ["integers", "0.5"]),
     "one-hot for sparse": (three_classes, (x(), ONE_HOT), ["one-hot", "categorical"]),
     "labels for one-hot": (
         lambda: three_classes("categorical_crossentropy"),

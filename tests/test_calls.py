@@ -30,7 +30,7 @@ from fnn.layers import (
     Sequential,
     Softmax,
 )
-from fnn.layers.graph import connect
+from fnn.symbolic.graph import connect
 from tests.oracle import keras_rules
 
 X = np.random.default_rng(0).normal(size=(4, 6, 3)).astype("float32")
@@ -186,9 +186,9 @@ def test_states_of_a_call_by_name():
 NODE, MASK, PAIRS = Input((6, 3)), Input((6,), dtype="bool"), Input((6, 6), dtype="bool")
 WRONG = [
     (lambda: Dropout(0.5)(NODE, training=True), TypeError,
-     r"Dropout: expected training=False.*received training=True; do leave it out.*key=key"),
+     r"Dropout: expected training=False.*received training=True; leave it out.*key=key"),
     (lambda: Dense(3)(NODE, activation="relu"), TypeError,
-     r"received the argument 'activation'; do Dense\(activation=...\), when the layer is made"),
+     r"received the argument 'activation'; use Dense\(activation=...\), when the layer is made"),
     (lambda: Dense(3)(NODE, foo=1), TypeError, "'foo'; arguments of a call are inputs, training"),
     (lambda: LSTM(3)(NODE, state=1), TypeError, r"inputs \('sequences', 'initial_state'\)"),
     (lambda: Conv1D(3, 2)(NODE, mask=MASK), ValueError, "Conv1D mixes or drops time steps"),

@@ -37,7 +37,7 @@ from fnn.layers import (
     Spread,
     TimeDistributed,
 )
-from fnn.layers.graph import connect
+from fnn.symbolic.graph import connect
 from tests.catalogue import jit
 from tests.oracle import keras_rules
 
@@ -176,7 +176,7 @@ def test_shapes_that_do_not_fit_are_an_error(make, message):
 
 @pytest.mark.parametrize("cls", [Repeat, Ensemble])
 def test_copies_are_counted_in_whole_numbers(cls):
-    with pytest.raises(ValueError, match="to be a whole number above 0"):
+    with pytest.raises(ValueError, match="to be an integer above 0"):
         cls(TANH, 0)
 
 
@@ -190,7 +190,7 @@ def test_what_is_wrapped_must_be_a_layer(cls, inner):
 def test_layers_come_in_a_list():
     with pytest.raises(TypeError, match=r"expected layers to be a list of layers, received Dense"):
         Sequential(Dense(3))
-    with pytest.raises(TypeError, match=r"at position 1, received.*do e\.g\. Dense\(\.\.\."):
+    with pytest.raises(TypeError, match=r"at position 1, received.*e\.g\. Dense\(\.\.\."):
         Parallel([TANH, Dense])
 
 
@@ -658,3 +658,112 @@ def test_an_empty_state_is_whole_where_nothing_moves(key):
     with pytest.raises(KeyError, match="moving_mean") as caught:
         moving.apply(params, {}, x)
     assert "in layer batch_normalization: " in caught.value.__notes__[-1]
+
+
+@fnn.register
+class ResidualBlock(fnn.layers.Composite):
+    units: int
+
+    def parts(self):
+        return {"hidden": Dense(2 * self.units, "relu"), "output": Dense(self.units)}
+
+    def wire(self, x, hidden, output):
+        return x + output(hidden(x))
+
+
+@fnn.register
+class Twice(fnn.layers.Composite):
+    def parts(self):
+        return {"dense": Dense(4), "drop": fnn.layers.Dropout(0.5)}
+
+    def wire(self, x, dense, drop):
+        return 2 * drop(dense(drop(dense(x)))) - x / 4
+
+
+def test_a_layer_made_of_layers_computes_what_its_wiring_says(key):
+    block, x = (
+        ResidualBlock(4),
+        jnp.asarray(np.random.default_rng(0).normal(size=(3, 4)), "float32"),
+    )
+    params, state = block.init(key, x)
+    hidden, output = params["hidden"], params["output"]
+    expected = np.maximum(np.asarray(x) @ hidden["kernel"], 0) @ np.asarray(output["kernel"])
+    np.testing.assert_allclose(block.apply(params, state, x)[0], x + expected, rtol=1e-5, atol=1e-6)
+    assert {name: tuple(leaf) for name, leaf in params.items()} == {
+        "hidden": ("kernel", "bias"),
+        "output": ("kernel", "bias"),
+    }
+    same = Residual(Sequential([Dense(8, "relu", name="hidden"), Dense(4, name="output")]))
+    np.testing.assert_allclose(
+        same.apply(params, state, x)[0], block.apply(params, state, x)[0], rtol=1e-6
+    )
+    assert output_spec(block, x).shape == (3, 4)
+    np.testing.assert_allclose(
+        jax.vmap(lambda row: block.apply(params, state, row)[0])(x),
+        block.apply(params, state, x)[0],
+        rtol=1e-5,
+        atol=1e-6,
+    )
+
+
+@pytest.mark.parametrize("layer", [ResidualBlock(4), Twice()], ids=str)
+def test_a_layer_made_of_layers_keeps_every_promise(layer):
+    fnn.testing.check_layer(layer, np.random.default_rng(0).normal(size=(6, 5, 4)))
+
+
+def test_a_mask_goes_through_the_operators_of_a_wiring(key):
+    x, mask = jnp.ones((2, 3, 4)), jnp.array([[True, True, False], [True, False, False]])
+    params, state = ResidualBlock(4).init(key, x)
+    y, _ = ResidualBlock(4).apply(params, state, x, Context(mask=mask))
+    assert y.mask.tolist() == mask.tolist()
+    plain, _ = ResidualBlock(4).apply(params, state, x)
+    np.testing.assert_array_equal(y.values, plain)
+    both = Masked(x, mask) * Masked(x, ~mask | mask) - 1 / -Masked(x, mask)
+    assert both.mask.tolist() == mask.tolist()
+    assert float(both.values.max()) == 2
+
+
+def test_a_part_that_is_called_twice_has_one_set_of_weights_and_its_own_dropout(key):
+    x = jnp.ones((2, 4))
+    params, state = Twice().init(key, x)
+    assert list(params) == ["dense"] or params["drop"] == {}
+    one, _ = Twice().apply(params, state, x, Context(train=True, key=key))
+    assert len(np.unique(np.asarray(one).round(5))) > 2
+
+
+def test_a_model_of_a_layer_made_of_layers_trains_and_is_saved(tmp_path):
+    model = fnn.Sequential([ResidualBlock(4, input_shape=(4,)), Dense(1)], seed=0)
+    model.compile("adam", "mse")
+    x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
+    losses = model.fit(x, x[:, :1], epochs=3, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+    model.save(tmp_path / "m.fnn")
+    np.testing.assert_array_equal(
+        fnn.load(tmp_path / "m.fnn").predict(x, verbose=0), model.predict(x, verbose=0)
+    )
+    shown = []
+    model.summary(print_fn=shown.append)
+    assert "residual_block" in "".join(shown)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({}, "has no method parts"),
+        ({"parts": lambda self: {"a": Dense(2)}}, r"has no method wire, .*\(a\)"),
+        ({"parts": lambda self: {"a": 3}}, "expected a layer as part 'a', received 3"),
+    ],
+)
+def test_a_layer_made_of_layers_that_is_not_whole_says_what_is_missing(body, message, key):
+    layer = type("Unfinished", (fnn.layers.Composite,), body)()
+    with pytest.raises(TypeError, match=message):
+        layer.init(key, jnp.ones((2, 4)))
+
+
+def test_the_dtype_of_a_layer_made_of_layers_is_that_of_its_parts(key):
+    block, x = ResidualBlock(4, dtype="bfloat16"), jnp.ones((2, 4))
+    params, state = block.init(key, x)
+    assert params["hidden"]["kernel"].dtype == "float32"
+    assert block.apply(params, state, x)[0].dtype == "bfloat16"
+    plain = ResidualBlock(4).apply(params, state, x)[0]
+    np.testing.assert_allclose(block.apply(params, state, x)[0], plain, rtol=0.05, atol=0.05)

@@ -10,8 +10,8 @@ from fnn import networks
 from fnn.core.calling import call, weight_spec
 from fnn.core.context import INFERENCE
 from fnn.core.masking import Masked, strip_masks
-from fnn.layers.graph import connect
 from fnn.networks import generate, start_decoding
+from fnn.symbolic.graph import connect
 from tests.catalogue import Case, jit
 
 

@@ -3,7 +3,11 @@
 import contextlib
 import ctypes
 import functools
+import os
+import platform
 import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +18,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSha
 import fnn
 from fnn import callbacks, distribution, networks
 from fnn import layers as L
-from fnn.core import devices
 from fnn.core.context import Context
+from fnn.runtime import devices, memory
 from fnn.training import engine
 from tests.counting import compilations
 from tests.test_resume import Kill
@@ -431,7 +435,7 @@ def test_a_stateful_network_keeps_its_states(shared):
 @pytest.fixture
 def eight_cores(monkeypatch, shared):
     monkeypatch.setattr(distribution, "_available_cores", lambda: 8)
-    monkeypatch.setattr(distribution, "_keep_freed_memory", lambda: None)
+    monkeypatch.setattr(distribution, "keep_all_freed_memory", lambda: None)
 
 
 def test_use_cpu_cores_divides_over_all_of_them(eight_cores):
@@ -460,19 +464,55 @@ def test_one_core_or_an_accelerator_divides_nothing(monkeypatch):
     assert distribution._over_cores(8) is None
 
 
-def test_freed_memory_is_kept_where_there_is_glibc(monkeypatch):
+@pytest.mark.parametrize(
+    ("keep", "expected"),
+    [
+        (memory.keep_all_freed_memory, [(-4, 0), (-1, 2**31 - 1), (-2, 64 * 2**20), (-8, 1)]),
+        (memory.keep_some_freed_memory, [(-3, 32 * 2**20), (-1, 512 * 2**20)]),
+    ],
+)
+def test_freed_memory_is_kept_where_there_is_glibc(keep, expected, monkeypatch):
     calls = []
 
     class Libc:
         mallopt = staticmethod(lambda *call: calls.append(call))
 
     monkeypatch.setattr(ctypes, "CDLL", lambda name: Libc())
-    distribution._keep_freed_memory()
+    keep()
     assert not calls
     Libc.gnu_get_libc_version = None
-    monkeypatch.setattr(distribution.sys, "platform", "darwin")
-    distribution._keep_freed_memory()
+    monkeypatch.setattr(memory.sys, "platform", "darwin")
+    keep()
     assert not calls
-    monkeypatch.setattr(distribution.sys, "platform", "linux")
-    distribution._keep_freed_memory()
-    assert calls == [(-4, 0), (-1, 2**31 - 1), (-2, 64 * 2**20), (-8, 1)]
+    monkeypatch.setattr(memory.sys, "platform", "linux")
+    keep()
+    assert calls == expected
+
+
+def test_who_sets_the_allocator_in_the_environment_has_chosen(monkeypatch):
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1000000")
+    monkeypatch.setattr(ctypes, "CDLL", None)
+    memory.keep_some_freed_memory()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator")
+def test_a_network_takes_its_memory_from_the_system_once():
+    """Without it each batch of some networks waits for over 1,000 fresh pages."""
+    script = """
+import resource, numpy as np, fnn
+from fnn.layers import Conv2D, Dense, Flatten, MaxPooling2D
+net = fnn.Sequential([Conv2D(32, 3, activation="relu", input_shape=(28, 28, 1)), MaxPooling2D(),
+    Conv2D(64, 3, activation="relu"), MaxPooling2D(), Flatten(), Dense(10)])
+x = np.ones((32, 28, 28, 1), "float32")
+for _ in range(20):
+    net.predict(x, verbose=0)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    net.predict(x, verbose=0)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 20)
+"""
+    kept = {name: value for name, value in os.environ.items() if name not in memory.CHOICES}
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=kept
+    )
+    assert float(run.stdout) < 100

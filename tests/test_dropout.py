@@ -191,7 +191,7 @@ def test_the_layer_after_is_the_argument_that_keras_takes_for_any_layer(name, ar
         theirs = getattr(keras.layers, name)(**arguments, activity_regularizer=regularizer)
         theirs(xs[0] if len(xs) == 1 else xs, **({"training": True} if "Batch" in name else {}))
         wanted = float(sum(theirs.losses))
-    with pytest.raises(ValueError, match=r"do put ActivityRegularization\(l1, l2\) after"):
+    with pytest.raises(ValueError, match=r"put ActivityRegularization\(l1, l2\) after"):
         getattr(fnn.layers, name)(**arguments, activity_regularizer="l2")
     layer = getattr(fnn.layers, name)(**arguments)
     layer = fnn.layers.Sequential([layer, ActivityRegularization(0.3, 0.2)])
@@ -244,11 +244,11 @@ def test_signatures_are_those_of_keras():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Dropout(1.5), "Dropout: expected rate to be a share between 0 and 1"),
-        (lambda: Dropout(0.5, "ab"), "noise_shape to be a tuple of whole numbers"),
-        (lambda: Dropout(0.5, 3), "noise_shape to be a tuple of whole numbers"),
-        (lambda: Dropout(0.5, (None, 0)), "noise_shape to be a tuple of whole numbers"),
-        (lambda: Dropout(0.5, seed=-1), r"seed to be a whole number from 0 to 2\*\*32 - 1"),
+        (lambda: Dropout(1.5), "Dropout: expected rate to be a number between 0 and 1"),
+        (lambda: Dropout(0.5, "ab"), "noise_shape to be a tuple of integers"),
+        (lambda: Dropout(0.5, 3), "noise_shape to be a tuple of integers"),
+        (lambda: Dropout(0.5, (None, 0)), "noise_shape to be a tuple of integers"),
+        (lambda: Dropout(0.5, seed=-1), r"seed to be an integer from 0 to 2\*\*32 - 1"),
         (lambda: GaussianDropout(1.0), r"rate to be below 1, .*Dropout\(1.0\)"),
         (lambda: AlphaDropout(1), "rate to be below 1"),
         (lambda: GaussianNoise(-0.1), "stddev to be a finite number not below 0"),

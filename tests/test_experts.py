@@ -206,8 +206,8 @@ def test_it_learns_what_one_expert_cannot():
     ("make", "message"),
     [
         (lambda: MixtureOfExperts(Dense), "MixtureOfExperts: expected a layer as expert, rec"),
-        (lambda: MixtureOfExperts(Dense(1), 0), "experts to be a whole number above 0, received"),
-        (lambda: MixtureOfExperts(Dense(1), 4, 0), "top_k to be a whole number above 0, received"),
+        (lambda: MixtureOfExperts(Dense(1), 0), "experts to be an integer above 0, received"),
+        (lambda: MixtureOfExperts(Dense(1), 4, 0), "top_k to be an integer above 0, received"),
         (lambda: MixtureOfExperts(Dense(1), 4, 5), "top_k to be at most experts=4, received top_k"),
         (
             lambda: MixtureOfExperts(Dense(1), capacity_factor=0),

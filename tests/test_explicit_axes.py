@@ -11,7 +11,7 @@ from fnn import layers as L
 from fnn.core.calling import call, initialize, weight_spec
 from fnn.core.context import Context
 from fnn.core.masking import strip_masks
-from fnn.core.placement import without
+from fnn.runtime.placement import without
 from fnn.training.objective import Objective, OutputGoal
 from fnn.training.state import TrainState
 from fnn.training.step import init_optimizer, make_train_step

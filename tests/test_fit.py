@@ -818,10 +818,10 @@ def test_a_training_that_is_stopped_before_it_begins_measures_nothing():
 
 WRONG = {
     "shuffle": ({"shuffle": "bacth"}, "shuffle as True, False or \"batch\", received 'bacth'"),
-    "steps": ({"steps_per_epoch": -1}, "steps as a whole number of at least 1, received -1"),
+    "steps": ({"steps_per_epoch": -1}, "steps as an integer of at least 1, received -1"),
     "validation": (
         {"validation_data": task(), "validation_freq": 0},
-        "validation_freq as a whole number of at least 1, received 0",
+        "validation_freq as an integer of at least 1, received 0",
     ),
 }
 
@@ -840,7 +840,7 @@ def test_arguments_of_the_loop_that_cannot_work():
     data = np.ones((8, 2), "float32")
     for arguments, message in (
         ({"guard": "riase"}, 'guard "raise", "skip" or "ignore", received \'riase\''),
-        ({"steps_per_epoch": 0}, "steps_per_epoch as a whole number of at least 1"),
+        ({"steps_per_epoch": 0}, "steps_per_epoch as an integer of at least 1"),
         ({}, r"one number for 'loss' in the logs of a step, received an array of shape \(2,\)"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -12,8 +12,9 @@ import pytest
 import fnn
 from fnn.core import tree
 from fnn.core.calling import call, weight_spec
-from fnn.core.config import Fields, from_config, to_config
+from fnn.core.config import from_config, to_config
 from fnn.core.context import INFERENCE
+from fnn.core.value import Fields
 from fnn.layers import (
     LSTM,
     Add,
@@ -28,7 +29,7 @@ from fnn.layers import (
     Sequential,
     TransformerDecoderBlock,
 )
-from fnn.layers.graph import connect
+from fnn.symbolic.graph import connect
 from tests.catalogue import jit
 from tests.oracle import keras_rules
 
@@ -221,7 +222,7 @@ def test_shapes_have_none_where_the_size_is_free():
 def test_a_missing_input_is_named():
     a, b = Input((3,)), Input((2,), name="b")
     y = Concatenate()([a, b])
-    with pytest.raises(ValueError, match=r"also need <Node \(None, 2\) Input b>; do add it"):
+    with pytest.raises(ValueError, match=r"also need <Node \(None, 2\) Input b>; add it"):
         connect(a, y)
     with pytest.raises(TypeError, match=r"expected symbolic outputs .*received 3"):
         connect(a, 3)
@@ -267,7 +268,7 @@ def test_one_array_for_several_inputs_is_shown_by_its_shape():
         (lambda: Add()([Input((3,)), X]), "received Node, ndarray"),
         (
             lambda: Dropout(0.5)(Input((3,)), seed=1),
-            r"'seed'; do Dropout\(seed=...\), when the layer",
+            r"'seed'; use Dropout\(seed=...\), when the layer",
         ),
     ],
 )

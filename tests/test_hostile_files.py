@@ -624,12 +624,12 @@ def test_files_of_other_kinds_are_named(model, tmp_path):
     np.savez(arrays, *model.get_weights())
     with zipfile.ZipFile(torch, "w") as archive:
         archive.writestr("m/data.pkl", b"")
-    with pytest.raises(FileError, match=r"holds weights and no network; do .*load_weights\(path"):
+    with pytest.raises(FileError, match=r"holds weights and no network; .*load_weights\(path"):
         fnn.load(weights)
     for load in (fnn.load, model.load_weights):
-        with pytest.raises(FileError, match=r"m.npz, written by NumPy; do np.load it"):
+        with pytest.raises(FileError, match=r"m.npz, written by NumPy; load it by np.load"):
             load(arrays)
-        with pytest.raises(FileError, match=r"m.pt, written by PyTorch; do save its tensors"):
+        with pytest.raises(FileError, match=r"m.pt, written by PyTorch; save its tensors"):
             load(torch)
         with pytest.raises(IsADirectoryError, match="received the folder"):
             load(tmp_path)

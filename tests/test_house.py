@@ -21,17 +21,21 @@ MODULES = {str(file.relative_to(ROOT / "fnn")): file for file in FILES}
 # The house from the ground up, a floor a line, as DESIGN.md draws it (its floors 3 and 4 have two
 # steps each): a module imports from lower floors, or from its own package.
 HOUSE = """
+runtime
 core
 schedules
-activations initializers regularizers constraints losses metrics optimizers
+activations initializers regularizers constraints losses optimizers
+metrics
 datasets utils visualization
 layers
+symbolic
 last_activation
 training summaries testing
 saving
 callbacks distribution
 models
 networks
+keras_names
 __init__
 """
 FLOORS = {
@@ -39,7 +43,18 @@ FLOORS = {
     for number, floor in enumerate(HOUSE.strip().splitlines())
     for unit in floor.split()
 }
-COMBINATORS = {"sequential", "graph", "wrappers", "repeat", "stacking", "lora"}
+# What users find in `fnn.layers` are symbolic things too.
+LISTS_OF_NAMES = {"layers/__init__.py"}
+# Layers that are made of other layers, or that run others.
+COMPOSITE = {
+    "attention": {"einsum"},
+    "lora": {"wrappers"},
+    "stacking": {"repeat", "sequential"},
+    "transformer": {"attention", "dense", "dropout", "merging", "normalization"},
+}
+# What a leaf layer may stand on: what a layer is, and mathematics.
+BELOW_LAYERS = {"runtime", "core", "activations", "initializers", "regularizers"}
+CORE_FILES, MODULES_OF_DENSE = 16, 12
 OPTAX = {"optimizers", "schedules", "losses", "training"}
 FORBIDDEN = {"pickle", "importlib", "marshal", "yaml", "shelve", "dill", "cloudpickle"}
 REQUIRED = {"fnn", "jax", "jaxlib", "numpy", "optax", "safetensors"} | {"scipy"}  # JAX needs it
@@ -55,7 +70,8 @@ LAZY = {
     "rich",
 }
 
-INSIDE = {"core", "saving"}  # what they hold and users need is offered by the others
+# What they hold and users need is offered by the others.
+INSIDE = {"core", "keras_names", "runtime", "saving", "symbolic"}
 
 LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 400, 40
 # Longer, each for a reason: {"path.py": lines} and {"path.py:function": lines}.
@@ -124,6 +140,7 @@ def test_imports_go_down():
         for here in (unit(dotted(name)),)
         for module, line in own_imports(name)
         if unit(module) != here and FLOORS[unit(module)] >= FLOORS[here]
+        if name not in LISTS_OF_NAMES
     ]
     assert not breaches, "\n".join(breaches)
 
@@ -132,15 +149,77 @@ def test_leaf_layers_do_not_know_each_other():
     breaches = []
     for name in MODULES:
         stem = Path(name).stem
-        if not name.startswith("layers/") or stem == "__init__":
+        if not name.startswith("layers/") or name == "layers/__init__.py":
             continue
-        allowed = {f"layers.{combinator}" for combinator in COMBINATORS if stem in COMBINATORS}
+        allowed = {f"layers.{part}" for part in COMPOSITE.get(stem, ())}
         breaches += [
-            f"{name}:{line} imports fnn.{module}; a layer imports from core only"
+            f"{name}:{line} imports fnn.{module}"
             for module, line in own_imports(name)
-            if unit(module) != "core" and module not in allowed
+            if not (
+                unit(module) in BELOW_LAYERS
+                or module.startswith("layers.shared")
+                or module in allowed
+            )
         ]
     assert not breaches, "\n".join(breaches)
+
+
+def modules_behind(name):
+    """Every module that a file imports, or that these import: not the packages they lie in."""
+    seen, waiting = set(), [name]
+    while waiting:
+        here = waiting.pop()
+        if here not in seen:
+            seen.add(here)
+            waiting += [file_of(module) for module, _ in own_imports(here)]
+    return seen
+
+
+def file_of(module):
+    """`layers.dense` -> `layers/dense.py`, `layers` -> `layers/__init__.py`."""
+    path = f"{module.replace('.', '/')}.py"
+    return path if path in MODULES else f"{module.replace('.', '/')}/__init__.py"
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    """Imports inside functions counted."""
+    circles = [
+        f"{name} imports fnn.{module}, which imports it"
+        for name in MODULES
+        for module, _ in own_imports(name)
+        if name != "__init__.py" and name in modules_behind(file_of(module))
+    ]
+    assert not circles, "\n".join(circles)
+
+
+def test_imports_stand_at_the_top():
+    late = [
+        f"{name}:{inner.lineno} imports fnn within {node.name}"
+        for name in MODULES
+        for node in nodes(name)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        for inner in ast.walk(node)
+        if isinstance(inner, ast.ImportFrom) and str(inner.module).startswith("fnn")
+    ]
+    assert not late, "\n".join(late)
+
+
+def test_no_name_is_looked_up_in_place_of_an_import():
+    found = [
+        f"{name}:{node.lineno} looks up {node.args[1].value!r}"
+        for name in MODULES
+        for node in nodes(name)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        if node.func.id == "lookup" and isinstance(node.args[-1], ast.Constant)
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_core_is_what_a_layer_is():
+    files = [name for name in MODULES if name.startswith("core/")]
+    assert len(files) <= CORE_FILES, files
+    behind = modules_behind("layers/dense.py")
+    assert len(behind) <= MODULES_OF_DENSE, sorted(behind)
 
 
 def test_training_does_not_know_the_layers():

@@ -9,8 +9,8 @@ import optax
 import pytest
 
 import fnn
-from fnn.core import initial_values
-from fnn.core.initial_values import BLOCK, filled, on_device, orthonormal, without_compiling
+from fnn.runtime import initial_values
+from fnn.runtime.initial_values import BLOCK, filled, on_device, orthonormal, without_compiling
 from tests.compiling import run_as_users_do
 from tests.counting import compilations
 
@@ -74,10 +74,17 @@ def test_traced_and_concrete_keys_give_the_same_weights(name):
     np.testing.assert_allclose(traced, concrete, rtol=2e-6, atol=2e-7)
 
 
-def test_a_constant_key_inside_a_jitted_function_draws():
+def check_constant_keys():
+    """Within a trace the program of a block is compiled once more."""
     key = jax.random.key(4)
-    inside = jax.jit(lambda: fnn.initializers.GlorotUniform()(key, (5, 3)))()
-    np.testing.assert_array_equal(inside, fnn.initializers.GlorotUniform()(key, (5, 3)))
+    for name in ("glorot_uniform", "he_normal", "truncated_normal"):
+        draw = fnn.initializers.get(name)
+        inside = jax.jit(lambda draw=draw: draw(key, (5, 3), "float32"))()
+        np.testing.assert_array_equal(inside, draw(key, (5, 3), "float32"))
+
+
+def test_a_constant_key_inside_a_jitted_function_draws_the_same_bits():
+    run_as_users_do("from tests.test_initial_values import check_constant_keys as c; c()")
 
 
 def test_orthonormal_is_what_jax_computes_on_cpu():

@@ -195,7 +195,7 @@ assert warnings.filters == filters
         (lambda: initializers.VarianceScaling(distribution="u"), "distribution to be one of"),
         (
             lambda: initializers.HeNormal(seed=1.5),
-            "seed to be a whole number or None",
+            "seed to be an integer or None",
         ),
         (lambda: initializers.HeNormal(input_axes=[0]), "to be both given or both None"),
         (lambda: initializers.get("glorot"), "do you mean 'glorot_"),

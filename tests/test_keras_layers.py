@@ -11,9 +11,10 @@ import pytest
 from fnn import layers as L
 from fnn.core import tree
 from fnn.core.calling import weight_spec
-from fnn.core.config import Fields, field_kind
+from fnn.core.fields import field_kind
 from fnn.core.layer import Layer
 from fnn.core.masking import attach_mask, is_masked, split_mask, strip_masks
+from fnn.core.value import Fields
 from fnn.layers import Conv3DTranspose
 from tests import (
     test_attention,

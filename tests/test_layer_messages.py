@@ -13,11 +13,10 @@ import pytest
 import fnn
 from fnn import layers as L
 from fnn.core.calling import call, initialize, output_spec, weight_spec
-from fnn.core.config import field_kind
 from fnn.core.context import INFERENCE, Context
-from fnn.core.fields import hints
+from fnn.core.fields import field_kind, hints
 from fnn.core.masking import Masked, strip_masks
-from fnn.core.recurrence import OverTime
+from fnn.layers.shared.recurrence import OverTime
 from tests.catalogue import CATALOGUE
 
 FORM = re.compile(r"expected .* received ", re.DOTALL)
@@ -101,7 +100,7 @@ WRONG_ARGUMENTS = [
         "or None for no bias, received bias_axes",
     ),
     (lambda: L.Dense(2, input_shape=(3, -1)), "input_shape=(3, -1)"),
-    (lambda: L.Dense(2, input_shape=5), "a tuple of whole numbers and None, or None, received in"),
+    (lambda: L.Dense(2, input_shape=5), "a tuple of integers and None, or None, received in"),
     (lambda: L.LSTM(0), "units=0"),
     (lambda: L.LSTM(3, dropout=1.5), "dropout=1.5"),
     (lambda: L.GRU(3, recurrent_dropout=-0.1), "recurrent_dropout=-0.1"),
@@ -292,7 +291,7 @@ def test_layers_of_one_input_refuse_two(layer):
     [
         ([[1, 4]], ("from 0 to 3", "received 4 at (0, 1)")),
         ([[1, 2], [-1, 0]], ("from 0 to 3", "received -1 at (1, 0)")),
-        ([[1.0, 0.5]], ("whole numbers", "received 0.5")),
+        ([[1.0, 0.5]], ("integers", "received 0.5")),
     ],
 )
 def test_ids_in_the_data_of_a_model(data, words):
@@ -505,7 +504,7 @@ def test_arrays_in_arguments_are_told_by_their_shape():
     matrix = np.random.default_rng(0).normal(size=(100, 16))
     with pytest.raises(ValueError, match="Embedding: expected weights") as error:
         L.Embedding(100, 16, weights=[matrix])
-    reads(error, "received weights=[an array float64[100, 16]]; do make the model, then layer.set_")
+    reads(error, "received weights=[an array float64[100, 16]]; make the model, then layer.set_")
     with pytest.raises(ValueError, match="Dense: expected units") as error:
         L.Dense(np.arange(1000.0))
     assert len(str(error.value)) < 500

@@ -3,6 +3,7 @@
 `python -m tests.test_layer_table` prints it, with `--write` it puts it there.
 """
 
+import dataclasses
 import re
 import sys
 from pathlib import Path
@@ -48,7 +49,9 @@ def classes():
     """The layers, a class once, by the file that it is in."""
     public = {name: getattr(fnn.layers, name) for name in (*fnn.layers.__all__, "Sequential")}
     own = {thing for thing in public.values() if isinstance(thing, type)}
-    found = [cls for cls in own if issubclass(cls, Layer) and cls is not Layer]
+    found = [
+        cls for cls in own if issubclass(cls, Layer) and cls not in (Layer, fnn.layers.Composite)
+    ]
     return sorted(found, key=lambda cls: (cls.__module__, cls.__name__))
 
 
@@ -83,7 +86,8 @@ def causal(cls):
 
 def takes_layers(case):
     """Whether its fields hold layers that a user gave it."""
-    return any(isinstance(value, Layer) for value in jax.tree.leaves(vars(case.layer)))
+    fields = [getattr(case.layer, field.name) for field in dataclasses.fields(case.layer)]
+    return any(isinstance(value, Layer) for value in jax.tree.leaves(fields))
 
 
 def has_steps(case):

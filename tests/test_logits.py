@@ -40,7 +40,7 @@ from fnn.layers import (
     Softmax,
     TimeDistributed,
 )
-from fnn.layers.graph import connect
+from fnn.symbolic.graph import connect
 from fnn.training.objective import Objective, OutputGoal
 from fnn.training.step import Forward
 

@@ -181,7 +181,7 @@ def test_a_language_model_is_tuned_through_its_logits():
     ("make", "error", "message"),
     [
         (lambda: LoRA(3, 2), TypeError, "LoRA: expected a layer as inner, received 3"),
-        (lambda: LoRA(Dense(2), 0), ValueError, "rank to be a whole number above 0, received rank"),
+        (lambda: LoRA(Dense(2), 0), ValueError, "rank to be an integer above 0, received rank"),
         (lambda: LoRA(Dense(2), 2, -1), ValueError, "alpha to be a finite number not below 0"),
         (lambda: LoRA(Dense(2), 2, patterns=("",)), ValueError, "patterns to be patterns of paths"),
         (

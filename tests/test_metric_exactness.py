@@ -493,7 +493,7 @@ def test_perplexity_is_the_exponential_of_the_mean_over_tokens():
 def test_new_metrics_go_by_name_and_refuse_nonsense():
     for name in ("expected_calibration_error", "multi_label_accuracy", "perplexity"):
         assert metrics.get(name).name == name
-    with pytest.raises(ValueError, match="num_bins to be a whole number above 0"):
+    with pytest.raises(ValueError, match="num_bins to be an integer above 0"):
         ExpectedCalibrationError(0)
     with pytest.raises(ValueError, match="criterion to be one of 'exact_match'"):
         MultiLabelAccuracy(criterion="any")

@@ -370,21 +370,21 @@ SWAPPED = {
     "strings": (
         {"optimizer": "mse", "loss": "adam"},
         ValueError,
-        r"expected an optimizer, received 'mse', which is a loss; do compile\(loss='mse'\)",
+        r"expected an optimizer, received 'mse', which is a loss; use compile\(loss='mse'\)",
     ),
     "values": (
         {"optimizer": MSE(), "loss": Adam()},
         TypeError,
-        r"an optimizer, received MeanSquaredError\(\), which is a loss; do compile\(loss=Mean",
+        r"an optimizer, received MeanSquaredError\(\), which is a loss; use compile\(loss=Mean",
     ),
     "classes": ({"loss": Adam}, TypeError, r"a loss, received Adam\(\), which is an optimizer"),
     "loss accuracy": (
         {"loss": "accuracy"},
         ValueError,
-        r"a loss, received 'accuracy', which is a metric; do compile\(metrics=\['accuracy'\]\)",
+        r"a loss, received 'accuracy', which is a metric; use compile\(metrics=\['accuracy'\]\)",
     ),
-    "loss acc": ({"loss": "acc"}, ValueError, r"do compile\(metrics=\['acc'\]\)"),
-    "loss auc": ({"loss": metrics.AUC()}, TypeError, r"do compile\(metrics=\[AUC\(\)\]\)"),
+    "loss acc": ({"loss": "acc"}, ValueError, r"use compile\(metrics=\['acc'\]\)"),
+    "loss auc": ({"loss": metrics.AUC()}, TypeError, r"use compile\(metrics=\[AUC\(\)\]\)"),
     "loss layer": (
         {"loss": fnn.layers.Dense(3)},
         TypeError,
@@ -393,12 +393,12 @@ SWAPPED = {
     "metric adam": (
         {"loss": "mse", "metrics": ["adam"]},
         ValueError,
-        r"a metric, received 'adam', which is an optimizer; do compile\(optimizer='adam'\)",
+        r"a metric, received 'adam', which is an optimizer; use compile\(optimizer='adam'\)",
     ),
     "metric huber": (
         {"loss": "mse", "weighted_metrics": ["huber"]},
         ValueError,
-        r"which is a loss; do compile\(loss='huber'\), or for its mean metrics=\[fnn.losses.get",
+        r"which is a loss; use compile\(loss='huber'\), or for its mean metrics=\[fnn.losses.get",
     ),
     "nothing known": (
         {"loss": "nonsense"},

@@ -203,7 +203,7 @@ def test_sums_only_add_and_keep_their_structure(name, arguments, y_true, y_pred)
     added = jax.tree.map(lambda *parts: sum(parts), *parts)
     assert jax.tree.map(jnp.shape, zeros) == jax.tree.map(jnp.shape, whole)
     kinds = {leaf.dtype.name for leaf in jax.tree.leaves((zeros, whole))}
-    assert kinds <= {"float32", "int32"}  # whole numbers are digits: see metrics/exact.py
+    assert kinds <= {"float32", "int32"}  # integers are digits: see metrics/exact.py
     number = lambda a: exact.value(a) if a.dtype == jnp.int32 else a
     same = lambda a, b: np.testing.assert_allclose(number(a), number(b), rtol=1e-5, atol=1e-5)
     jax.tree.map(same, added, whole)
@@ -507,16 +507,16 @@ def test_accuracy_is_resolved_from_the_shapes_as_in_keras(keras, true, predicted
 
 WRONG = [
     (lambda: metrics.BinaryAccuracy(threshold="0.5"), "threshold to be a number"),
-    (lambda: metrics.TopKCategoricalAccuracy(k=0), "k to be a whole number above 0"),
-    (lambda: metrics.SparseTopKCategoricalAccuracy(k=1.5), "k to be a whole number"),
+    (lambda: metrics.TopKCategoricalAccuracy(k=0), "k to be an integer above 0"),
+    (lambda: metrics.SparseTopKCategoricalAccuracy(k=1.5), "k to be an integer"),
     (lambda: metrics.Precision(thresholds=1.5), r"thresholds to lie in \[0, 1\]"),
-    (lambda: metrics.Recall(top_k=0), "top_k to be a whole number"),
-    (lambda: metrics.Precision(class_id=-1), "class_id to be a whole number from 0"),
+    (lambda: metrics.Recall(top_k=0), "top_k to be an integer"),
+    (lambda: metrics.Precision(class_id=-1), "class_id to be an integer from 0"),
     (
         lambda: metrics.Precision(class_id=3).check(np.ones((2, 3)), np.ones((2, 3))),
         "class_id to be a class of predictions",
     ),
-    (lambda: metrics.SensitivityAtSpecificity(1.5), "specificity to be a share"),
+    (lambda: metrics.SensitivityAtSpecificity(1.5), "specificity to be a number between 0 and 1"),
     (lambda: metrics.RecallAtPrecision(0.5, num_thresholds=0), "num_thresholds"),
     (lambda: metrics.AUC(curve="roc curve"), "curve to be one of 'ROC'"),
     (lambda: metrics.AUC(summation_method="sum"), "summation_method to be one of"),
@@ -532,20 +532,20 @@ WRONG = [
     ),
     (lambda: metrics.BinaryIoU(target_class_ids=[2]), r"target_class_ids to lie in 0\.\.1"),
     (lambda: metrics.R2Score(class_aggregation="mean"), "class_aggregation to be one of"),
-    (lambda: metrics.R2Score(num_regressors=-1), "num_regressors to be a whole number"),
+    (lambda: metrics.R2Score(num_regressors=-1), "num_regressors to be an integer"),
     (lambda: metrics.get("acuracy"), "'accuracy'"),
-    (lambda: metrics.get("acc"), "expected the shapes .*do name it in full"),
+    (lambda: metrics.get("acc"), "expected the shapes .*name it in full"),
     (
         lambda: metrics.MeanSquaredError().check(np.ones((2, 3)), np.ones((2, 1))),
         "MeanSquaredError: expected targets",
     ),
     (
         lambda: metrics.SparseCategoricalAccuracy().check(np.ones((2, 3)), np.ones((2, 3))),
-        "one-hot: do use the categorical form",
+        "one-hot: use the categorical form",
     ),
     (
         lambda: metrics.CategoricalAccuracy().check(np.ones(3), np.ones((3, 3))),
-        "class numbers: do use the sparse form",
+        "class numbers: use the sparse form",
     ),
 ]
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import fnn
-from fnn.core.checked import check_pair
 from fnn.core.context import INFERENCE, Context
+from fnn.core.door import check_pair
 from fnn.layers import Activation, Dense, Dropout, Input, Lambda, Residual, Sequential
 
 KEY, X = jax.random.key(0), jnp.ones((8, 3))
@@ -22,22 +22,22 @@ class Own(fnn.Layer):
 APPLY = [
     (
         (X, True),
-        r"a Context after the inputs, received True; do .*Context\(train=True, key=key\)\)",
+        r"a Context after the inputs, received True; .*Context\(train=True, key=key\)\)",
     ),
     ((X, KEY), r"a Context after the inputs, received an array key"),
     (
         ([[1.0] * 3],),
-        r"received \[\[1.0, 1.0, 1.0\]\]; do apply\(params, state, jnp.asarray\(x\)\)",
+        r"received \[\[1.0, 1.0, 1.0\]\]; use apply\(params, state, jnp.asarray\(x\)\)",
     ),
     (((X, [1.0]),), "or a tuple of them"),
-    (("a text" * 99,), r"received 'a text.*\.\.\.; do apply"),
-    ((Input((3,)),), r"received a symbolic node; do call the layer itself on it, layer\(x\)"),
+    (("a text" * 99,), r"received 'a text.*\.\.\.; use apply"),
+    ((Input((3,)),), r"received a symbolic node; call the layer itself on it, layer\(x\)"),
 ]
 INIT = [
-    ((0, X), r"a key of jax.random, received 0; do init\(jax.random.key\(0\), x\)"),
+    ((0, X), r"a key of jax.random, received 0; use init\(jax.random.key\(0\), x\)"),
     ((X, KEY), r"a key of jax.random, received an array float32\[8, 3\]"),
-    ((KEY, (8, 3)), r"received \(8, 3\); do init\(key, jnp.zeros\(\(8, 3\)\)\)"),
-    ((KEY, [[1.0, 2.0]]), r"do init\(key, jnp.asarray\(x\)\)"),
+    ((KEY, (8, 3)), r"received \(8, 3\); use init\(key, jnp.zeros\(\(8, 3\)\)\)"),
+    ((KEY, [[1.0, 2.0]]), r"use init\(key, jnp.asarray\(x\)\)"),
 ]
 
 

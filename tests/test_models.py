@@ -203,7 +203,7 @@ def test_ids_are_checked_in_streams_too():
     net = fnn.Sequential([fnn.layers.Embedding(5, 2, input_shape=(3,))])
     with pytest.raises(ValueError, match="received"):
         net.predict(iter([np.full((2, 3), 7)]), verbose=0)
-    with pytest.raises(ValueError, match="expected steps as a whole number of at least 1"):
+    with pytest.raises(ValueError, match="expected steps as an integer of at least 1"):
         net.predict(np.zeros((2, 3), int), steps=0, verbose=0)
 
 

@@ -14,7 +14,7 @@ os.environ["KERAS_BACKEND"] = "jax"
 import pytest
 
 import fnn
-from fnn.core.absent import ABSENT
+from fnn.keras_names import ABSENT
 from tests.oracle import keras_rules
 
 README = Path(__file__).parents[1] / "README.md"
@@ -93,7 +93,7 @@ def section():
 @pytest.mark.parametrize("part", PARTS)
 def test_every_name_is_here_or_has_a_reason(part):
     without = [name for name in split(part)[1] if name not in reasons(part)]
-    assert not without, f"{part} has {without}: write them, or say in fnn/core/absent.py why not"
+    assert not without, f"{part} has {without}: write them, or say in fnn/keras_names.py why not"
 
 
 @pytest.mark.parametrize("module", ABSENT)

@@ -542,7 +542,7 @@ WRONG = [
     (lambda: networks.unet((6, 8, 1), 2, depth=2), "multiples of 4"),
     (lambda: networks.mlp([]), "units=0"),
     (lambda: initialize(L.EinsumDense("ab,bc->ac", 3), KEY, spec(2, 3, 4)), "'ab'"),
-    (lambda: initialize(L.EinsumDense("ab,bc->ac", None), KEY, spec(2, 3)), "a whole number or a"),
+    (lambda: initialize(L.EinsumDense("ab,bc->ac", None), KEY, spec(2, 3)), "an integer or a"),
     (lambda: initialize(L.EinsumDense("abc,cd->abd", (4, 5)), KEY, spec(2, 3, 6)), "size 4"),
     (lambda: initialize(L.PositionEmbedding(4), KEY, spec(2, 5, 3)), "at most 4"),
     (lambda: initialize(L.PositionEmbedding(4), KEY, spec(2, 5)), "3 axes"),

@@ -390,9 +390,12 @@ def test_signatures_are_those_of_keras():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: BatchNormalization(axis=(1, 2)), "expected axis to be a whole number, received"),
-        (lambda: BatchNormalization(momentum=1.5), "momentum to be a share between 0 and 1"),
-        (lambda: BatchNormalization(renorm_momentum=-1), "renorm_momentum to be a share"),
+        (lambda: BatchNormalization(axis=(1, 2)), "expected axis to be an integer, received"),
+        (lambda: BatchNormalization(momentum=1.5), "momentum to be a number between 0 and 1"),
+        (
+            lambda: BatchNormalization(renorm_momentum=-1),
+            "renorm_momentum to be a number between 0 and 1",
+        ),
         (lambda: BatchNormalization(epsilon=-1e-3), "epsilon to be a finite number not below 0"),
         (
             lambda: BatchNormalization(renorm_clipping={"max": 1}),
@@ -407,17 +410,17 @@ def test_signatures_are_those_of_keras():
         ),
         (
             lambda: LayerNormalization(axis="last"),
-            "to be a whole number or a tuple of whole numbers",
+            "to be an integer or a tuple of integers",
         ),
-        (lambda: LayerNormalization(axis=()), "to be a whole number or a tuple of such"),
+        (lambda: LayerNormalization(axis=()), "to be an integer or a tuple of such"),
         (lambda: output_spec(LayerNormalization(axis=(1, -3)), X), "axis to be axes of the inputs"),
         (lambda: output_spec(UnitNormalization(axis=4), X), "axis to be axes of the inputs"),
         (lambda: output_spec(RMSNormalization(axis=4), X), "axis to be axes of the inputs"),
         (lambda: output_spec(GroupNormalization(2, axis=-4), X), "axis to be that of the channels"),
-        (lambda: GroupNormalization(0), "groups to be a whole number above 0"),
+        (lambda: GroupNormalization(0), "groups to be an integer above 0"),
         (
             lambda: output_spec(GroupNormalization(), X),
-            "groups to divide the 8 channels of the inputs, received groups=32; do take fewer",
+            "groups to divide the 8 channels of the inputs, received groups=32; take fewer",
         ),
     ],
 )

@@ -14,7 +14,7 @@ from fnn.core.config import from_config, to_config
 from fnn.core.context import INFERENCE
 from fnn.core.masking import Masked
 from fnn.layers import GetItem, Input, LeakyReLU, MatMul, Operator, Unmask
-from fnn.layers.graph import connect
+from fnn.symbolic.graph import connect
 from tests.catalogue import jit
 from tests.oracle import keras_rules
 
@@ -262,8 +262,8 @@ WRONG = [
     (lambda: NODE[:, None, -7], ValueError, r"-7\], but axis 1 has size 6; use -6 to 5"),
     (lambda: Input((None, 4))[:, :, 4], ValueError, r"shape \(None, None, 4\), .*\[:, :, 4\]"),
     (lambda: NODE[:, [0, 1]], ValueError, "slices, None and ... alone, .*an array of positions"),
-    (lambda: NODE[:, True], ValueError, "expected index to hold whole numbers"),
-    (lambda: GetItem((":", "a:b")), ValueError, "expected index to hold whole numbers"),
+    (lambda: NODE[:, True], ValueError, "expected index to hold integers"),
+    (lambda: GetItem((":", "a:b")), ValueError, "expected index to hold integers"),
     (lambda: NODE[..., ...], ValueError, "to hold one ... at most"),
 ]  # fmt: skip
 

@@ -14,7 +14,7 @@ import pytest
 import fnn
 from fnn import optimizers
 from fnn.core.config import from_config, to_config
-from fnn.core.paths import fits, path_name
+from fnn.core.tree import matches, path_name
 from fnn.layers import Dense, Embedding
 from fnn.optimizers import SGD, Adam, ByPath, LossScaleOptimizer, current_learning_rate
 from tests.counting import compilations
@@ -421,7 +421,7 @@ def test_a_pattern_that_fits_no_weight_is_refused():
     ],
 )
 def test_patterns_of_paths(pattern, path, expected):
-    assert fits(pattern, path) is expected
+    assert matches(pattern, path) is expected
 
 
 def test_patterns_match_as_regular_expressions_do_and_in_time():
@@ -436,11 +436,11 @@ def test_patterns_match_as_regular_expressions_do_and_in_time():
         one = lambda name: re.escape(name).replace(r"\*", "[^/]*") + "/"
         expression = "".join("([^/]+/)*" if name == "**" else one(name) for name in names)
         expected = re.fullmatch(expression, f"{path}/") is not None
-        assert fits("/".join(names), path) is expected, (names, path)
+        assert matches("/".join(names), path) is expected, (names, path)
     start = time.process_time()
-    assert not fits("*a" * 30 + "b", "a" * 2000)
-    assert not fits("**/" * 14 + "b", "/".join("a" * 500))
-    assert not fits("**/*a*a*a*b/" * 9 + "b", "/".join(["aaaaaaaaaaaa"] * 60))
+    assert not matches("*a" * 30 + "b", "a" * 2000)
+    assert not matches("**/" * 14 + "b", "/".join("a" * 500))
+    assert not matches("**/*a*a*a*b/" * 9 + "b", "/".join(["aaaaaaaaaaaa"] * 60))
     assert time.process_time() - start < 1
 
 
@@ -514,9 +514,13 @@ WRONG = [
     ),
     (lambda: LossScaleOptimizer(3), TypeError, "expected an optimizer, received 3"),
     (lambda: LossScaleOptimizer("sgd", 0.5), ValueError, "initial_scale to be a number of at le"),
-    (lambda: LossScaleOptimizer("sgd", 2.0, 0), ValueError, "dynamic_growth_steps to be a whole"),
+    (
+        lambda: LossScaleOptimizer("sgd", 2.0, 0),
+        ValueError,
+        "dynamic_growth_steps to be an integer",
+    ),
     (lambda: SGD(exclude_from_weight_decay=("",)), ValueError, "to be patterns of paths"),
-    (lambda: SGD(exclude_from_weight_decay=3), ValueError, "to be a tuple of texts"),
+    (lambda: SGD(exclude_from_weight_decay=3), ValueError, "to be a tuple of strings"),
 ]
 
 

@@ -247,12 +247,12 @@ def test_arguments_go_by_position():
         0.1, clipvalue=1.0, use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=3, name="s"
     )
     assert optimizers.LossScaleOptimizer("sgd", 2.0, 3, "l").name == "l"
-    with pytest.raises(TypeError, match="multiple values for keyword argument 'momentum'"):
+    with pytest.raises(TypeError, match="multiple values for argument 'momentum'"):
         SGD(0.1, 0.9, momentum=0.9)
     try:
         raise ZeroDivisionError
     except ZeroDivisionError:  # where Python itself says KeyError
-        with pytest.raises(TypeError, match="multiple values for keyword argument 'momentum'"):
+        with pytest.raises(TypeError, match="multiple values for argument 'momentum'"):
             SGD(0.1, 0.9, momentum=0.9)
 
 
@@ -550,28 +550,31 @@ WRONG = [
     (lambda: Adam(-0.1), "learning_rate to be finite and not below 0.*-0.1"),
     (lambda: Adam(float("nan")), "learning_rate to be finite"),
     (lambda: Adam("0.1"), "learning_rate to be a number or a schedule"),
-    (lambda: SGD(momentum=1.5), "momentum to be a share between 0 and 1"),
+    (lambda: SGD(momentum=1.5), "momentum to be a number between 0 and 1"),
     (lambda: SGD(clipnorm=1.0, clipvalue=1.0), "one kind of clipping, received clipnorm and clipv"),
     (lambda: SGD(clipnorm=0), "clipnorm to be a finite number above 0"),
     (lambda: SGD(weight_decay=-0.1), "weight_decay to be a finite number not below 0"),
     (
         lambda: SGD(gradient_accumulation_steps=1),
-        "gradient_accumulation_steps to be a whole number",
+        "gradient_accumulation_steps to be an integer",
     ),
     (lambda: SGD(ema_overwrite_frequency=3), "ema_overwrite_frequency .* with use_ema"),
-    (lambda: SGD(use_ema=True, ema_momentum=2), "ema_momentum to be a share"),
+    (lambda: SGD(use_ema=True, ema_momentum=2), "ema_momentum to be a number between 0 and 1"),
     (lambda: SGD(loss_scale_factor=2.0), "loss_scale_factor to be None.*LossScaleOptimizer"),
     (lambda: SGD(weight_decay=0.1).update(GRADS[0], SGD().init(PARAMS)), "expected params"),
-    (lambda: optimizers.RMSprop(rho=2), "rho to be a share"),
-    (lambda: Adam(beta_1=-1), "beta_1 to be a share"),
+    (lambda: optimizers.RMSprop(rho=2), "rho to be a number between 0 and 1"),
+    (lambda: Adam(beta_1=-1), "beta_1 to be a number between 0 and 1"),
     (lambda: Adam(epsilon=0), "epsilon to be a finite number above 0"),
     (lambda: optimizers.Adagrad(initial_accumulator_value=-1), "initial_accumulator_value not to"),
     (lambda: optimizers.Adafactor(beta_2_decay=0.8), "beta_2_decay to be below 0"),
-    (lambda: optimizers.Ftrl(l1_regularization_strength=-1), "l1_regularization_strength not to"),
+    (
+        lambda: optimizers.Ftrl(l1_regularization_strength=-1),
+        "l1_regularization_strength to be a finite number not below 0",
+    ),
     (lambda: optimizers.Ftrl(learning_rate_power=1), "learning_rate_power not to be above 0"),
     (lambda: optimizers.ScheduleFreeAdamW(beta_1=0.0), "beta_1 to be above 0"),
-    (lambda: optimizers.ScheduleFreeAdamW(warmup_steps=-1), "warmup_steps to be a whole number"),
-    (lambda: optimizers.Muon(ns_steps=0), "ns_steps to be a whole number"),
+    (lambda: optimizers.ScheduleFreeAdamW(warmup_steps=-1), "warmup_steps to be an integer"),
+    (lambda: optimizers.Muon(ns_steps=0), "ns_steps to be an integer"),
 ]
 
 

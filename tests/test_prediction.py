@@ -7,6 +7,7 @@ import pytest
 
 import fnn
 from fnn.layers import AveragePooling1D, AveragePooling2D, Dense, Embedding, Lambda
+from fnn.training import engine
 
 
 def test_inputs_of_different_lengths_are_refused():
@@ -153,3 +154,25 @@ def test_optimizer_states_lie_as_their_weights():
     moments = [a for a in jax.tree.leaves(net.train_state.optimizer) if a.shape == (4, 8)]
     assert len(moments) == 2
     assert all(len(a.sharding.device_set) == 8 for a in moments)
+
+
+@pytest.mark.parametrize("work", [0.0, 4e9])
+def test_a_last_batch_is_padded_only_where_that_costs_little(work, monkeypatch):
+    """One that would be mostly padding, of a network of much work, has a program of its own."""
+    monkeypatch.setattr(engine, "WORK_OF_A_PROGRAM", work)
+    sizes = []
+
+    def look(a):
+        sizes.append(len(a))
+        return a * 2
+
+    net = fnn.Sequential([Lambda(look), Dense(1)], seed=0)
+    x = np.random.default_rng(0).normal(size=(70, 3)).astype("float32")
+    y = net(x)  # which runs at its own size
+    net.compile(loss="mse")
+    sizes.clear()
+    np.testing.assert_allclose(net.predict(x, batch_size=32, verbose=0), y, rtol=1e-6)
+    predicted = {*sizes}
+    sizes.clear()
+    assert net.evaluate(x, y, batch_size=32, verbose=0) == pytest.approx(0, abs=1e-9)
+    assert (8 in predicted, 8 in sizes) == (work == 0, work == 0)  # the next power of two

@@ -55,7 +55,7 @@ MODELS = {
     ),
     "a model that is called": (
         lambda: subclass(fnn.Model, "call"),
-        TypeError, r"Mine: expected a network that is a value, .* received a method call; do write "
+        TypeError, r"Mine: expected a network that is a value, .* received a method call; write "
         r"a function that returns Model\(inputs, outputs\), or a subclass of Layer",
     ),
     "a model with its own step": (
@@ -65,11 +65,11 @@ MODELS = {
     "a metric with variables": (
         lambda: subclass(fnn.metrics.Metric, "update_state"),
         TypeError, r"Mine: expected values\(y_true, y_pred\), or init, update and result, received "
-        r"a method update_state; do return the sums of no batch from init\(\)",
+        r"a method update_state; return the sums of no batch from init\(\)",
     ),
     "a metric of a metric with variables": (
         lambda: subclass(fnn.metrics.Mean, "reset_state"),
-        TypeError, "received a method reset_state; do return",
+        TypeError, "received a method reset_state; return",
     ),
     "guard": (lambda: network(guard="stop"), ValueError, 'expected guard "raise", .*\'stop\''),
     "losses for other outputs": (
@@ -78,18 +78,18 @@ MODELS = {
     ),
     "losses for more outputs": (
         lambda: train(two_outputs(loss=["mse"] * 3), X, [Y, Y]),
-        ValueError, "expected loss for 2 outputs .*, received 3; do give one for each",
+        ValueError, "expected loss for 2 outputs .*, received 3; give one for each",
     ),
     "no loss for any output": (
         lambda: train(two_outputs(loss=[None, None]), X, [Y, Y]),
-        ValueError, r"a loss for one of the outputs .*received none; do compile\(loss=",
+        ValueError, r"a loss for one of the outputs .*received none; use compile\(loss=",
     ),
 }  # fmt: skip
 
 DATA = {
     "targets of one output for two": (
         lambda: train(two_outputs(), X, Y),
-        ValueError, "expected y for the 2 outputs .*, received one array; do give a list",
+        ValueError, "expected y for the 2 outputs .*, received one array; give a list",
     ),
     "weights twice": (
         lambda: train(network(), X, Y, sample_weight=np.ones(8), class_weight={1: 1.0}),
@@ -129,7 +129,7 @@ STREAMS = {
         ValueError, r"expected batches \(x,\), .*received 4 items",
     ),
     "no batches": (
-        lambda: train(network(), batches(None)), TypeError, "received None; do check the generator",
+        lambda: train(network(), batches(None)), TypeError, "received None; check the generator",
     ),
     "another shape later": (
         lambda: train(network(), batches((X, Y), (X, Y[:, 0])), steps_per_epoch=2),
@@ -148,13 +148,13 @@ CALLBACKS = {
     ),
     "no callback": (
         lambda: train(network(), X, Y, callbacks=[print]),
-        TypeError, "expected callbacks, received <built-in function print>; do subclass",
+        TypeError, "expected callbacks, received <built-in function print>; subclass",
     ),
     "a metric of no direction": (
         lambda: train(
             network(metrics=[progress]), X, Y, callbacks=[callbacks.EarlyStopping("progress")]
         ),
-        ValueError, 'whether more is better, received monitor=\'progress\'; do give mode="min"',
+        ValueError, 'whether more is better, received monitor=\'progress\'; give mode="min"',
     ),
 }  # fmt: skip
 

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 import fnn
 from fnn import layers as L
-from fnn.core import recurrence, tree
+from fnn.core import tree
 from fnn.core.calling import call, initialize, output_spec, weight_spec
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer
 from fnn.core.masking import Masked, attach_mask, split_mask, strip_masks
+from fnn.layers.shared import recurrence
 from tests.catalogue import jit
 from tests.oracle import keras_rules
 
@@ -414,7 +415,7 @@ def test_a_batch_of_another_size_than_that_of_the_states():
     params, state = weights(layer, random(3, 4, 2))
     with pytest.raises(ValueError, match="expected a batch of 3") as error:
         run(layer, params, random(5, 4, 2), state)
-    assert "received 5 in shape (5, 4, 2); do Input(batch_shape=(5, ...))" in str(error.value)
+    assert "received 5 in shape (5, 4, 2); use Input(batch_shape=(5, ...))" in str(error.value)
 
 
 def test_states_are_inputs_of_a_graph():
@@ -488,12 +489,12 @@ WRONG = [
     (lambda: L.StackedRNNCells([]), "cells=()"),
     (lambda: L.StackedRNNCells(L.GRUCell(3)), "list of layers"),
     (lambda: L.Bidirectional(L.LSTM), "a layer as inner"),
-    (lambda: L.Bidirectional(L.Dense(3)), "do e.g. Bidirectional(LSTM(4))"),
+    (lambda: L.Bidirectional(L.Dense(3)), "e.g. Bidirectional(LSTM(4))"),
     (lambda: L.Bidirectional(L.LSTM(3), "max"), "merge_mode='max'"),
     (lambda: L.Bidirectional(L.LSTM(3), backward_layer=3), "a layer as backward_layer"),
     (
         lambda: L.Bidirectional(L.LSTM(3), backward_layer=L.LSTM(3)),
-        "do backward_layer.replace(go_backwards=True)",
+        "use backward_layer.replace(go_backwards=True)",
     ),
     (
         lambda: L.Bidirectional(L.GRU(3), backward_layer=L.GRU(3, return_state=True)),
@@ -531,7 +532,7 @@ WRONG_INPUTS = [
     (L.RNN(L.LSTMCell(3)), (SEQUENCE, STATE), "received [(5, 3)]"),
     (L.RNN(L.GRUCell(3)), spec(5, 7), "(batch, time, features, ...)"),
     (L.RNN(Forgetful()), SEQUENCE, "a pair (outputs, new states)"),
-    (L.RNN(Forgetful(1)), SEQUENCE, "do return e.g. (h, h) for one state"),
+    (L.RNN(Forgetful(1)), SEQUENCE, "return e.g. (h, h) for one state"),
     (L.RNN(Forgetful(2)), SEQUENCE, "float32[5, 2]"),
     (L.Bidirectional(L.LSTM(3)), (SEQUENCE, STATE), "received 1 in all"),
     (L.Bidirectional(L.LSTM(3)), (SEQUENCE, STATE, STATE), "received [(5, 3)]"),

@@ -216,7 +216,7 @@ FORKED = """
 import os, sys, traceback, warnings
 import numpy as np
 import fnn
-from fnn.core.process import check_process
+from fnn.runtime.process import check_process
 
 def model():
     net = fnn.Sequential([fnn.layers.Dense(1, input_shape=(4,))], seed=0)
@@ -269,7 +269,7 @@ def test_a_process_forked_after_jax_ran_gets_an_error_at_once():
 
 
 def test_another_process_than_the_first_is_refused(monkeypatch):
-    from fnn.core import process
+    from fnn.runtime import process
 
     monkeypatch.setattr(process, "_USED", {"pid": os.getpid() + 1})
     with pytest.raises(RuntimeError, match="spawn"):

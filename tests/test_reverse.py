@@ -36,7 +36,7 @@ def test_a_recurrent_layer_reads_padding_at_the_front_as_none():
 def test_wrong_axes():
     assert Reverse()(Input((None, 4))).shape == (None, None, 4)
     for axis in (0, 1.0, True, None):
-        with pytest.raises(ValueError, match="Reverse: expected axis to be a whole number"):
+        with pytest.raises(ValueError, match="Reverse: expected axis to be an integer"):
             Reverse(axis)
     for axis in (3, -3):
         with pytest.raises(ValueError, match=r"axis after the batch of inputs of shape \(2, 5, 3"):

@@ -117,7 +117,9 @@ def test_the_kind_of_the_inputs_decides():
     for arrays in (IDS, [1, 2]):
         with pytest.raises(TypeError, match=r"expected symbolic inputs \(from Input\), received"):
             layer(arrays)
-    message = r"or vectors of 4 numbers to turn into logits, received float32 of shape \(2, 3\); do"
+    message = (
+        r"or vectors of 4 numbers to turn into logits, received float32 of shape \(2, 3\); use"
+    )
     with pytest.raises(ValueError, match=message):
         weight_spec(Sequential([layer]), np.ones((2, 3), "float32"))
     with pytest.raises(
@@ -133,11 +135,11 @@ def test_the_kind_of_the_inputs_decides():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"input_dim": 0}, "input_dim to be a whole number above 0, received"),
-        ({"output_dim": 2.5}, "output_dim to be a whole number, received"),
+        ({"input_dim": 0}, "input_dim to be an integer above 0, received"),
+        ({"output_dim": 2.5}, "output_dim to be an integer, received"),
         ({"reverse_dtype": "int8"}, "reverse_dtype .*received reverse_dtype='int8'"),
         ({"logit_soft_cap": -1}, "logit_soft_cap to be a finite number above 0"),
-        ({"logit_soft_cap": 0}, "logit_soft_cap to be a finite number above 0, received"),
+        ({"logit_soft_cap": 0}, "logit_soft_cap to be a finite number above 0, or None, received"),
     ],
     ids=str,
 )

@@ -132,8 +132,8 @@ def test_a_function_of_others_is_saved_by_a_name(tmp_path):
 
     layers = [Dense(2, jax.nn.gelu, input_shape=(4,)), fnn.layers.Lambda(lambda x: 2 * x)]
     model, path = fnn.Sequential(layers), tmp_path / "model.fnn"
-    way = r"put @fnn\.register above its definition, or do fnn\.register\(function, 'name'\)"
-    with pytest.raises(ValueError, match=rf"received gelu; do give activation='gelu', .*{way}"):
+    way = r"put @fnn\.register above its definition, or fnn\.register\(function, 'name'\)"
+    with pytest.raises(ValueError, match=rf"received gelu; give activation='gelu', .*{way}"):
         model.save(path)
     before = dict(registry.TABLE)
     try:
@@ -297,7 +297,7 @@ def test_a_kill_while_saving_leaves_a_whole_file(tmp_path):
 
 WRITING = """
 import sys, time
-from fnn.core.files import write_whole
+from fnn.runtime.files import write_whole
 
 def slowly(file):
     file.write(b"half")
@@ -326,7 +326,7 @@ def test_what_a_killed_process_left_is_removed_and_nothing_of_a_living_one(tmp_p
     mine = tmp_path / ".fnn-notes.tmp"
     mine.write_text("of a user")
     assert len(list(tmp_path.glob(".fnn-*-*.tmp"))) == 2
-    fnn.core.files.write_whole(tmp_path / "new", lambda file: file.write(b"new"))
+    fnn.runtime.files.write_whole(tmp_path / "new", lambda file: file.write(b"new"))
     assert len(list(tmp_path.glob(".fnn-*-*.tmp"))) == 1
     living.communicate("go on\n")
     assert living.returncode == 0
@@ -335,7 +335,7 @@ def test_what_a_killed_process_left_is_removed_and_nothing_of_a_living_one(tmp_p
 
 
 def test_a_temporary_file_that_is_cleaned_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
-    files, lock = fnn.core.files, fnn.core.files.fcntl.flock
+    files, lock = fnn.runtime.files, fnn.runtime.files.fcntl.flock
     asked = []
 
     def late(file, how):
@@ -355,7 +355,7 @@ def test_files_are_written_where_there_are_no_locks(fault, tmp_path, monkeypatch
     def refuse(file, how):
         raise OSError(95, "Operation not supported")
 
-    files = fnn.core.files
+    files = fnn.runtime.files
     (tmp_path / f"{files._prefix()}old.tmp").touch()
     if fault == "no locks in the system":
         monkeypatch.setattr(files, "fcntl", None)
@@ -455,7 +455,7 @@ def test_files_that_keras_wrote_are_recognised(tmp_path):
     for name in ("model.keras", "model.h5", "model.weights.h5"):
         for read in (fnn.load, model.load_weights):
             with pytest.raises(
-                FileError, match=rf"{name}, written by Keras; do load it there.*set_weights\(keras"
+                FileError, match=rf"{name}, written by Keras; load it there.*set_weights\(keras"
             ):
                 read(tmp_path / name)
     ours = fnn.Sequential([Dense(3, input_shape=(4,))])

@@ -111,7 +111,7 @@ def test_very_late_steps():
     np.testing.assert_allclose(
         schedules.CosineDecay(1.0, 2**33)(late), 0.5 * (1 + np.cos(np.pi * late / 2**33)), rtol=1e-6
     )
-    last = np.int32(2**31 - 1)  # whole numbers are compared as such
+    last = np.int32(2**31 - 1)  # integers are compared as such
     piecewise = schedules.PiecewiseConstantDecay([2**31 - 2], [1.0, 0.5])
     assert piecewise(last) == 0.5
     assert piecewise(last - 1) == 1
@@ -175,14 +175,20 @@ def test_warm_up_stable_decay_is_three_pieces(decay):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: schedules.OneCycle(0.1, 0), "total_steps to be a finite number above 0"),
+        (lambda: schedules.OneCycle(0.1, 0), "total_steps to be an integer above 0"),
         (lambda: schedules.OneCycle(0.1, 10, warmup=1.0), "warmup to be a share above 0"),
         (
             lambda: schedules.WarmupStableDecay(0.1, 0, 5, 5),
-            "warmup_steps to be a finite number above 0",
+            "warmup_steps to be an integer above 0",
         ),
-        (lambda: schedules.WarmupStableDecay(0.1, 5, -1, 5), "stable_steps not to be below 0"),
-        (lambda: schedules.WarmupStableDecay(0.1, 5, 5, 5, decay="cut"), "decay to be 'linear'"),
+        (
+            lambda: schedules.WarmupStableDecay(0.1, 5, -1, 5),
+            "stable_steps to be an integer not below 0",
+        ),
+        (
+            lambda: schedules.WarmupStableDecay(0.1, 5, 5, 5, decay="cut"),
+            "decay to be one of 'linear'",
+        ),
     ],
 )
 def test_wrong_whole_schedules_are_refused(make, message):

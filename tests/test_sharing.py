@@ -1,14 +1,18 @@
 """One set of weights for a layer that stands in several models, as in Keras."""
 
 import copy
+import dataclasses
+import gc
 import weakref
 
+import jax
 import keras
 import numpy as np
 import pytest
 
 import fnn
 from fnn import Input, Model, Sequential
+from fnn.core.calling import output_spec
 from fnn.layers import Dense, Ensemble, Frozen, Residual
 from tests.oracle import keras_rules
 
@@ -184,3 +188,60 @@ def test_a_model_inside_copies_is_refused():
     base = Sequential([Dense(6, input_shape=(6,))])
     with pytest.raises(ValueError, match="expected a layer inside the copies"):
         Sequential([Input((6,)), Ensemble(base, 3)])
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda model: output_spec(Residual(model), jax.ShapeDtypeStruct((2, 6), "float32")),
+        lambda model: model(Input((6,))),
+        lambda model: model.predict(X, verbose=0),
+        lambda model: trained(model),
+        lambda model: Residual(model).init(jax.random.key(0), X),
+        lambda model: Frozen(model).apply(model.params, model.state, X),
+    ],
+)
+def test_nothing_keeps_the_weights_of_a_model_that_is_gone(use):
+    model = Sequential([Dense(6, input_shape=(6,))], seed=0)
+    before = {id(array) for array in jax.live_arrays()} - {id(a) for a in model.weights}
+    use(model)
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
+    assert [a.shape for a in jax.live_arrays() if id(a) not in before and a.shape == (6, 6)] == []
+
+
+def test_equal_layers_are_interchangeable_in_every_cache():
+    first, second = (Sequential([Dense(6, input_shape=(6,))], seed=s) for s in (0, 1))
+    spec = jax.ShapeDtypeStruct((2, 6), "float32")
+    for make in (lambda m: Residual(m), lambda m: fnn.layers.Sequential([m, Dense(1)])):
+        one, two = make(first), make(second)
+        assert one == two
+        assert output_spec(one, spec) == output_spec(two, spec)
+    weights = [Sequential([Residual(m)]).get_weights() for m in (first, second)]
+    assert same(weights[0], first.get_weights())
+    assert same(weights[1], second.get_weights())
+
+
+def test_a_layer_knows_no_model():
+    layer = Dense(6, input_shape=(6,))
+    model = trained(Sequential([layer, Dense(6)]))
+    model.predict(X, verbose=0)
+    assert layer.get_weights()[0].shape == (6, 6)  # by a table beside it
+    names = {field.name for field in dataclasses.fields(layer)}
+    private = {name: value for name, value in vars(layer).items() if name not in names}
+    assert {type(value) for value in private.values()} <= {bool, int, tuple, Dense}
+
+
+def test_a_graph_made_in_place_keeps_its_inputs_and_weights():
+    def graph():
+        x = Input((6,))
+        return Model(x, Dense(6)(x), seed=3)
+
+    model = Sequential([Residual(graph())])
+    gc.collect()
+    assert model.input_shape == (None, 6)
+    assert same(model.get_weights(), graph().get_weights())
+    with pytest.raises(ValueError, match="expected a layer inside the copies"):
+        Sequential([Input((6,)), Ensemble(graph(), 3)])

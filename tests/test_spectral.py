@@ -160,12 +160,16 @@ def test_weights_are_named_as_in_keras():
     ("make", "error", "message"),
     [
         (lambda: SpectralNormalization(3), TypeError, "SpectralNormalization: expected a layer as"),
-        (lambda: SpectralNormalization(Dense(2), 0), ValueError, "power_iterations to be a whole"),
+        (
+            lambda: SpectralNormalization(Dense(2), 0),
+            ValueError,
+            "power_iterations to be an integer",
+        ),
         *(
             (
                 lambda cls=cls: SpectralNormalization(cls(Dense(6), 2)),
                 ValueError,
-                f"with one kernel, received {cls.__name__}.*with one for each copy; do e",
+                f"with one kernel, received {cls.__name__}.*with one for each copy; e",
             )
             for cls in (Repeat, Ensemble)
         ),
@@ -177,7 +181,7 @@ def test_weights_are_named_as_in_keras():
         (
             lambda: weight_spec(SpectralNormalization(Sequential([Dense(3)])), ROWS),
             ValueError,
-            r"or 'embeddings', received Sequential.*with \['dense'\]; do wrap the layers inside it",
+            r"or 'embeddings', received Sequential.*with \['dense'\]; wrap the layers inside it",
         ),
     ],
 )

@@ -124,9 +124,11 @@ def test_a_layer_in_no_model_says_so():
         _ = Dense(3).output
     with pytest.raises(AttributeError, match=r"'Dense' object has no attribute 'nonsense'$"):
         _ = Dense(3).nonsense
-    with pytest.raises(AttributeError, match=r"'kernel': a layer holds no weights; do layer.get_w"):
+    with pytest.raises(
+        AttributeError, match=r"'kernel': a layer holds no weights; use layer.get_w"
+    ):
         _ = row().layers[0].kernel
-    with pytest.raises(AttributeError, match=r"'to_json': do fnn.core.config.to_config"):
+    with pytest.raises(AttributeError, match=r"'to_json': use fnn.core.config.to_config"):
         row().to_json()
     inside = fnn.Sequential([Residual(Dense(4, input_shape=(4,)))])
     with pytest.raises(AttributeError, match=r"directly inside 'sequential', received Dense"):
@@ -288,7 +290,7 @@ def test_a_model_of_a_pure_network_has_layers_and_weights_of_its_own():
 def test_a_model_called_on_arrays_runs_as_in_inference_and_says_so():
     model = row()
     np.testing.assert_array_equal(model(X, training=False), model(X))
-    with pytest.raises(TypeError, match="as in inference, received 'training' too; do apply"):
+    with pytest.raises(TypeError, match="as in inference, received 'training' too; use apply"):
         model(X, training=True)
     with pytest.raises(TypeError, match="received 'mask' too"):
         model(X, mask=np.ones((8, 4), bool))

@@ -11,8 +11,8 @@ import pytest
 
 import fnn
 import fnn.models.model
-from fnn.core.program_cache import PROGRAMS, ProgramCache, programs
 from fnn.layers import BatchNormalization, Dense, Dropout
+from fnn.runtime.program_cache import PROGRAMS, ProgramCache, programs
 from fnn.training.data import ArrayData
 from tests.counting import compilations
 

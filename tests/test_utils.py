@@ -92,7 +92,7 @@ def test_no_sequences_and_no_length():
     [
         ((RAGGED, None, "int32", "left"), 'expected padding "pre" or "post", received \'left\''),
         ((RAGGED, None, "int32", "pre", "left"), 'expected truncating "pre" or "post"'),
-        (([1, 2],), r"expected a list of sequences, received \[1, 2\]; do give a list of lists"),
+        (([1, 2],), r"expected a list of sequences, received \[1, 2\]; give a list of lists"),
         ((7,), "expected a list of sequences, received 7"),
         (([[1], [[2]]],), r"expected steps of one shape, received steps of \[\(\), \(1,\)\]"),
         ((RAGGED, None, "int32", "pre", "pre", "x"), "expected a number as value for dtype='int32"),
@@ -118,7 +118,7 @@ def test_a_random_seed_is_for_all_that_a_script_draws():
     with keras_rules():
         keras.utils.set_random_seed(7)
     assert [random.random(), np.random.normal()] == first[:2]
-    with pytest.raises(ValueError, match=r"expected seed as a whole number, received 0\.5"):
+    with pytest.raises(ValueError, match=r"expected seed as an integer, received 0\.5"):
         utils.set_random_seed(0.5)
 
 

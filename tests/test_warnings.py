@@ -110,7 +110,7 @@ def test_every_warning_is_among_these():
         if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "warn"
     ]
     (direct,) = [path for path, name in calls if name != "warn"]
-    assert direct == "core/warning.py"
+    assert direct == "runtime/warning.py"
     places = [path for path, name in calls if name == "warn" and path != "training/stream.py"]
     assert sorted(places) == sorted({path for _, path, _ in WARNS} - {"training/stream.py"})
 

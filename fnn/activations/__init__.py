@@ -35,7 +35,7 @@ from fnn.activations.squashing import (
     tanh_shrink,
     threshold,
 )
-from fnn.core.config import resolve
+from fnn.core.value import resolve
 
 __all__ = [
     "celu",

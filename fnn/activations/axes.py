@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array, nn
 
 from fnn.activations.naming import activation
-from fnn.core.arithmetic import along
+from fnn.core.layer import along
 
 
 @activation()

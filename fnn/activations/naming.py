@@ -7,8 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from fnn.core.node import Node
-from fnn.core.registry import lookup, register
+from fnn.core.registry import register
 
 
 def activation(*names: str) -> Callable[[Any], Any]:
@@ -21,12 +20,10 @@ def activation(*names: str) -> Callable[[Any], Any]:
     def decorate(function: Any) -> Any:
         @functools.wraps(function)
         def named_activation(x: Any, *args: Any, **named: Any) -> Any:
-            if not isinstance(x, Node):
+            if not getattr(x, "is_symbolic", False):
                 return function(x, *args, **named)
             _, *further = inspect.signature(function).bind(x, *args, **named).arguments.items()
-            if further:
-                return lookup("layer", "Lambda")(named_activation, arguments=dict(further))(x)
-            return lookup("layer", "Activation")(named_activation)(x)
+            return x.activated_by(named_activation, dict(further))
 
         return register(named_activation, *names, kind="activation")
 

@@ -96,7 +96,7 @@ class TerminateOnNaN(Callback):
         loss = (logs or {}).get("loss", 0.0)
         if not np.isfinite(loss) and not self.model.stop_training:
             self.on_not_finite(
-                f"expected a finite loss, received {loss} in epoch {epoch + 1}; do lower the "
+                f"expected a finite loss, received {loss} in epoch {epoch + 1}; lower the "
                 "learning rate or scale the inputs"
             )
 
@@ -127,7 +127,7 @@ class SwapEMAWeights(Callback):
         if not getattr(optimizer, "averages", False) or slots is None:
             raise ValueError(
                 "SwapEMAWeights: expected an optimizer that has an average of the weights, "
-                f"received {optimizer!r}; do compile it with use_ema=True, and fit"
+                f"received {optimizer!r}; use compile it with use_ema=True, and fit"
             )
 
     def _swap_in(self) -> None:

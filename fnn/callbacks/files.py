@@ -16,8 +16,8 @@ from fnn.callbacks.monitoring import check_mode, direction, improves, monitored
 from fnn.callbacks.possible import check_log_name, check_writable, names_in
 from fnn.core import tree
 from fnn.core.config import to_config
-from fnn.core.files import write_whole
-from fnn.core.warning import warn
+from fnn.runtime.files import write_whole
+from fnn.runtime.warning import warn
 from fnn.saving import tensors
 from fnn.saving.tensors import FileError
 from fnn.training.hooks import Callback, Logs
@@ -158,7 +158,7 @@ def _require_model(callback: Callback) -> None:
     if not hasattr(callback.model, "save"):
         raise TypeError(
             f"{type(callback).__name__}: expected a Model in training, received "
-            f"{type(callback.model).__name__}, which cannot be saved; do keep its train_state in a "
+            f"{type(callback.model).__name__}, which cannot be saved; keep its train_state in a "
             "callback of your own"
         )
 

@@ -137,7 +137,7 @@ class ReduceLROnPlateau(Callback):
         if not 0 < factor < 1:
             raise ValueError(
                 f"ReduceLROnPlateau: expected factor between 0 and 1, received {factor!r}; "
-                "do e.g. factor=0.1"
+                "e.g. factor=0.1"
             )
         self.monitor, self.factor, self.patience, self.verbose = monitor, factor, patience, verbose
         self.mode, self.min_delta, self.cooldown = mode, abs(min_delta), cooldown
@@ -220,12 +220,12 @@ def monitored(callback: Any, logs: Logs) -> float | None:
     if monitor not in logs:
         raise ValueError(
             f"{owner}: expected monitor among {sorted(logs)}, received monitor={monitor!r}; "
-            "do give validation_data for the names that start with val_"
+            "give validation_data for the names that start with val_"
         )
     if np.ndim(logs[monitor]):
         raise ValueError(
             f"{owner}: expected a monitor that is one number, received {monitor!r}, which is "
-            f"{logs[monitor]}; do average it (F1Score has average='macro')"
+            f"{logs[monitor]}; average it (F1Score has average='macro')"
         )
     return float(logs[monitor])
 
@@ -249,6 +249,6 @@ def direction(callback: Any) -> str:
         raise ValueError(
             f"{type(callback).__name__}: expected a metric that says whether more is better, "
             f"received monitor={monitor!r}; "
-            'do give mode="min" or mode="max"'
+            'give mode="min" or mode="max"'
         )
     return found

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fnn.core.optional import optional
 from fnn.optimizers import with_learning_rate
+from fnn.runtime.optional import optional
 from fnn.training.hooks import Callback, Logs
 
 
@@ -21,7 +21,7 @@ def learning_rates(callback: Callback) -> dict[str, float]:
     if not rates:
         raise ValueError(
             f"{type(callback).__name__}: expected a model whose optimizer tells its learning rate, "
-            f"received {getattr(callback.model, 'optimizer', callback.model)!r}; do compile with "
+            f"received {getattr(callback.model, 'optimizer', callback.model)!r}; use compile with "
             "an optimizer of fnn.optimizers, or with optax.inject_hyperparams"
         )
     return {f"learning_rate{name}": float(rate) for name, rate in rates.items()}
@@ -66,7 +66,7 @@ class LearningRateScheduler(Callback):
             if np.ndim(new) or np.asarray(new).dtype.kind not in "fiu":
                 raise ValueError(
                     "LearningRateScheduler: expected a number from schedule, received "
-                    f"{new!r} for epoch {epoch}; do return the learning rate"
+                    f"{new!r} for epoch {epoch}; return the learning rate"
                 )
             set_learning_rate(self, name, float(new))
             if self.verbose:
@@ -169,7 +169,7 @@ class LearningRateFinder(Callback):
         if len(self.losses) < 3:
             raise ValueError(
                 f"LearningRateFinder: expected a test of 3 steps at least, received "
-                f"{len(self.losses)}; do model.fit(x, y, epochs=..., callbacks=[finder])"
+                f"{len(self.losses)}; use model.fit(x, y, epochs=..., callbacks=[finder])"
             )
         first = len(self.losses) // 10
         end = max(int(np.argmin(self.losses[first:])) + first + 1, first + 3)

@@ -17,8 +17,8 @@ import numpy as np
 from fnn.callbacks.possible import check_writable
 from fnn.callbacks.rates import learning_rates
 from fnn.core import tree
-from fnn.core.optional import optional
-from fnn.core.warning import warn
+from fnn.runtime.optional import optional
+from fnn.runtime.warning import warn
 from fnn.training.hooks import Callback, Logs
 
 
@@ -136,7 +136,7 @@ class JSONLogger(Callback):
 
 
 def _plain(value: Any) -> Any:
-    """A log as JSON has it: a number or null, a list of such, else a text."""
+    """A log as JSON has it: a number or null, a list of these, else a string."""
     if np.ndim(value):
         return [_plain(item) for item in np.asarray(value).tolist()]
     if isinstance(value, str) or not np.isreal(value):
@@ -184,7 +184,7 @@ class TensorBoard(Callback):
         if given:
             raise ValueError(
                 f"TensorBoard: expected none of {sorted(refused)}, which are not written here, "
-                f"received {' and '.join(given)}; do leave it out (callbacks.Profile traces steps)"
+                f"received {' and '.join(given)}; leave it out (callbacks.Profile traces steps)"
             )
         every = {"epoch": 0, "batch": 1}.get(update_freq, update_freq)
         if isinstance(every, bool) or not isinstance(every, int) or every < 0:

@@ -47,6 +47,22 @@ def kind_of(x: Any) -> str:
     return "None" if x is None else type(x).__name__
 
 
+def no_attribute(value: Any, name: str, known: dict[str, str]) -> AttributeError:
+    """The error for an attribute that a value does not have, with what takes its place.
+
+    For a property of its own, which came here because its function raised one, that one.
+    """
+    if hasattr(type(value), name):
+        try:
+            object.__getattribute__(value, name)
+        except AttributeError as error:
+            return error
+    text = f"{type(value).__name__!r} object has no attribute {name!r}"
+    if name in known:  # without the object, or Python adds what it thinks was meant
+        return AttributeError(f"{text}: {known[name]}")
+    return AttributeError(text, name=name, obj=value)
+
+
 def refuse_methods(cls: type, methods: tuple[str, ...], expected: str, advice: str) -> None:
     """Raises TypeError for a subclass that writes what Keras's class of that name is made of."""
     found = [name for name in methods if name in vars(cls)]
@@ -61,23 +77,23 @@ def no_cache(thing: Any) -> ValueError:
     name = type(thing).__name__
     return ValueError(
         f"{name}: expected a layer that takes each step by itself or keeps a cache of the steps "
-        f"before, received {thing!r}, which mixes steps without one; do use one that looks back "
+        f"before, received {thing!r}, which mixes steps without one; use one that looks back "
         "only (LSTM, Conv1D(padding='causal'), MultiHeadAttention(use_causal_mask=True)), or, if "
         'no step depends on another in a layer of yours, masking = "pass" or by_step = True'
     )
 
 
 def positive_int(thing: Any, *arguments: str) -> None:
-    """Checks that these fields are whole numbers above zero."""
+    """Checks that these fields are integers above zero."""
     for argument in arguments:
         value = getattr(thing, argument)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise wrong(
                 thing,
                 argument,
-                "to be a whole number above 0",
+                "to be an integer above 0",
                 value,
-                f"do e.g. {type(thing).__name__}({argument}=32)",
+                f"e.g. {type(thing).__name__}({argument}=32)",
             )
 
 
@@ -90,7 +106,7 @@ def fraction(thing: Any, argument: str) -> None:
             argument,
             "to be a share between 0 and 1",
             value,
-            f"do e.g. {type(thing).__name__}({argument}=0.5)",
+            f"e.g. {type(thing).__name__}({argument}=0.5)",
         )
 
 
@@ -113,11 +129,11 @@ def positive(thing: Any, *arguments: str) -> None:
 
 
 def seed(thing: Any) -> None:
-    """Checks that the field `seed`, where there is one, is a whole number of 32 bits or None."""
+    """Checks that the field `seed`, where there is one, is an integer of 32 bits or None."""
     value = getattr(thing, "seed", None)
     whole = isinstance(value, int) and not isinstance(value, bool)
     if value is not None and not (whole and 0 <= value < 2**32):
-        raise wrong(thing, "seed", "to be a whole number from 0 to 2**32 - 1, or None", value)
+        raise wrong(thing, "seed", "to be an integer from 0 to 2**32 - 1, or None", value)
 
 
 def layer(thing: Any, given: Any, place: str) -> None:
@@ -125,7 +141,7 @@ def layer(thing: Any, given: Any, place: str) -> None:
     if not hasattr(given, "apply") or isinstance(given, type):
         hint = f"{given.__name__}(...)" if isinstance(given, type) else "Lambda(function)"
         raise TypeError(
-            f"{type(thing).__name__}: expected a layer {place}, received {given!r}; do e.g. {hint}"
+            f"{type(thing).__name__}: expected a layer {place}, received {given!r}; e.g. {hint}"
         )
 
 
@@ -135,7 +151,7 @@ def layers(thing: Any, argument: str = "layers") -> None:
     if not isinstance(given, tuple):
         raise TypeError(
             f"{type(thing).__name__}: expected {argument} to be a list of layers, received "
-            f"{given!r}; do put it into [...]"
+            f"{given!r}; put it into [...]"
         )
     for index, item in enumerate(given):
         layer(thing, item, f"at position {index}")
@@ -151,7 +167,7 @@ def one_of(thing: Any, argument: str, choices: tuple[Any, ...]) -> None:
 def integers(
     thing: Any, argument: str, length: int, *, minimum: int = 1, value: Any = None
 ) -> tuple[int, ...]:
-    """The field as a tuple of `length` whole numbers; one number stands for all.
+    """The field as a tuple of `length` integers; one number stands for all.
 
     >>> integers("Conv2D", "strides", 2, value=3)
     (3, 3)
@@ -163,7 +179,7 @@ def integers(
     ):
         least = f"of at least {minimum}" if minimum else "not below 0"
         plural = f"or a tuple of {length} such" if length > 1 else "or a tuple of one such"
-        raise wrong(thing, argument, f"to be a whole number {least} {plural}", given)
+        raise wrong(thing, argument, f"to be an integer {least} {plural}", given)
     return numbers
 
 
@@ -172,14 +188,14 @@ def rank(thing: Any, x: Any, *ranks: int, layout: str = "") -> None:
     if not hasattr(x, "shape"):
         raise TypeError(
             f"{type(thing).__name__}: expected one array as input, received {kind_of(x)}; "
-            "do merge several inputs first, e.g. with Concatenate()"
+            "merge several inputs first, e.g. with Concatenate()"
         )
     if len(x.shape) not in ranks:
         expected = " or ".join(map(str, ranks))
         raise ValueError(
             f"{type(thing).__name__}: expected inputs of {expected} axes{layout and ' ' + layout}, "
             f"received {len(x.shape)} axes, shape {tuple(x.shape)}; "
-            f"do reshape them, the first axis is the batch"
+            f"reshape them, the first axis is the batch"
         )
 
 
@@ -213,5 +229,5 @@ def width(thing: Any, x: Any, expected: int, axis: int = -1) -> None:
     if x.shape[axis] != expected:
         raise ValueError(
             f"{type(thing).__name__}: expected inputs of {expected} features, received "
-            f"{x.shape[axis]} in shape {tuple(x.shape)}; do give inputs like those of init"
+            f"{x.shape[axis]} in shape {tuple(x.shape)}; give inputs like those of init"
         )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -12,30 +12,13 @@ import jax.numpy as jnp
 from jax import Array, lax, random
 
 from fnn.core import tree
-from fnn.core.config import resolve
 from fnn.core.context import Context, salt
+from fnn.core.door import check_apply, inner_apply, located, run_apply
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import Masked, combine_masks, is_masked, leading, split_mask
-from fnn.core.placement import prepared
-from fnn.core.program_cache import small_cache
-
-
-@contextlib.contextmanager
-def located(name: str | None, layer: Layer, x: Any) -> Iterator[None]:
-    """Adds to any exception one note: the full path of the layer, the layer, its input shapes."""
-    try:
-        yield
-    except Exception as error:
-        path, suffix, index = getattr(error, "_fnn_location", ((), None, -1))
-        if suffix is None:
-            suffix = f": {layer!r} applied to {tree.describe(x)}"
-            error.add_note("")
-            index = len(error.__notes__) - 1  # others may add notes on the way out
-        if name:
-            path = (name, *path)
-        error.__notes__[index] = f"in layer {'/'.join(path) or type(layer).__name__}{suffix}"
-        error._fnn_location = path, suffix, index  # type: ignore[attr-defined]
-        raise
+from fnn.core.value import resolve
+from fnn.runtime.placement import prepared
+from fnn.runtime.program_cache import small_cache
 
 
 def initialize(layer: Layer, key: Array, x: Any, name: str | None = None) -> tuple[Params, State]:
@@ -53,18 +36,37 @@ def call(
 ) -> tuple[Any, State]:
     """`layer.apply`, with what holds for every layer: masks, freezing, penalty."""
     with located(name, layer, x):
-        if not layer.trainable:
-            params, ctx = lax.stop_gradient(params), ctx.replace(frozen=True)
-        mask = None
-        if layer.masking != "inside":
-            x, mask = split_mask(x)
-            mask = ctx.mask if mask is None else mask
-            refuse_mask(layer, mask)
-            params, x, mask = prepared(layer, params, x, mask)
-            ctx = ctx.replace(mask=mask)
-        y, new_state = layer.apply(params, state, x, ctx)
-        if layer.masking == "pass" and mask is not None and not isinstance(y, Masked):
-            y = Masked(y, combine_masks(mask) if isinstance(mask, tuple) else mask)
+        apply, params, x, ctx = before_call(layer, params, state, x, ctx)
+        y, new_state = apply(params, state, x, ctx)
+        return after_call(layer, state, new_state, y, ctx)
+
+
+def before_call(
+    layer: Layer, params: Params, state: State, x: Any, ctx: Context
+) -> tuple[Callable[..., Any], Params, Any, Context]:
+    """(what to call, its weights, its inputs, its context): checked, masks taken off the inputs."""
+    if not layer.trainable:
+        params, ctx = lax.stop_gradient(params), ctx.replace(frozen=True)
+    if layer.masking != "inside":
+        x, mask = split_mask(x)
+        mask = ctx.mask if mask is None else mask
+        refuse_mask(layer, mask)
+        params, x, mask = prepared(layer, params, x, mask)
+        ctx = ctx.replace(mask=mask)
+    check_apply(layer, params, state, x, ctx)
+    apply = inner_apply(layer)
+    run = functools.partial(
+        apply if layer.dtype is None else functools.partial(run_apply, apply), layer
+    )
+    return run, params, x, ctx
+
+
+def after_call(
+    layer: Layer, state: State, new_state: State, y: Any, ctx: Context
+) -> tuple[Any, State]:
+    """(outputs with their mask, the state with the penalty of the outputs)."""
+    if layer.masking == "pass" and ctx.mask is not None and not isinstance(y, Masked):
+        y = Masked(y, combine_masks(ctx.mask) if isinstance(ctx.mask, tuple) else ctx.mask)
     regularizer = getattr(layer, "activity_regularizer", None)
     if regularizer is not None:
         penalty = activity_penalty(regularizer, y, ctx)
@@ -77,7 +79,7 @@ def refuse_mask(layer: Layer, mask: Any) -> None:
     if layer.masking == "refuse" and any(m is not None for m in jax.tree.leaves(mask)):
         raise ValueError(
             f"expected inputs without a mask, since {type(layer).__name__} mixes or drops time "
-            "steps, received a mask (from Embedding(mask_zero=True) or Masking); do use a layer "
+            "steps, received a mask (from Embedding(mask_zero=True) or Masking); use a layer "
             "that reads the mask first (LSTM, GlobalAveragePooling1D), or Unmask() to drop it"
         )
 
@@ -202,7 +204,7 @@ def unique_names(layers: Iterable[Layer]) -> list[str]:
     if twice:
         raise ValueError(
             f"expected sibling layers of different names, received {sorted(twice)} more than once; "
-            "do rename one (the same layer object twice in a graph shares its weights)"
+            "rename one (the same layer object twice in a graph shares its weights)"
         )
     taken, counts, names = set(given), dict[str, int](), list[str]()
     for layer in layers:

@@ -74,7 +74,7 @@ class Context:
         if self.key is None:
             raise ValueError(
                 "expected a key, since this layer draws random numbers in training, received "
-                "Context(key=None); do Context(train=True, key=jax.random.key(0))"
+                "Context(key=None); use Context(train=True, key=jax.random.key(0))"
             )
         check_key(self.key)
         return random.fold_in(self.key, salt("/".join((*self.path, purpose))))

@@ -1,9 +1,8 @@
-"""Layer: the frozen value that everything which computes with weights is."""
+"""Layer: the base class of everything with weights; a frozen value."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
@@ -11,10 +10,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array, random
 
-from fnn.core import absent, arguments
-from fnn.core.checked import check_pair
-from fnn.core.config import Value, field_kind, resolve
+from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context, salt
+from fnn.core.door import check_pair
+from fnn.core.fields import field_kind
+from fnn.core.value import Value, resolve
+from fnn.runtime.program_cache import small_cache
 
 Params: TypeAlias = dict[str, Any]
 State: TypeAlias = dict[str, Any]
@@ -62,6 +63,9 @@ class Layer(Value, loadable=False):
     """
 
     kind: ClassVar[str] = "layer"
+    on_nodes: ClassVar[Callable[[Layer, Any, Any], Any]]  # a call: `fnn.symbolic` sets it
+    # What a model knows of this object: `fnn.models` sets it.
+    on_attribute: ClassVar[Callable[[Layer, str], Any]] = staticmethod(lambda *_: NotImplemented)
     masking: ClassVar[Masking] = "refuse"
     stacked: ClassVar[bool] = False  # the weights of the children have a leading axis of copies
     keeps_sharding: ClassVar[bool] = False  # it computes with weights and features that are divided
@@ -69,6 +73,7 @@ class Layer(Value, loadable=False):
     input_names: ClassVar[tuple[str, ...]] = ()  # of a layer of several inputs, in their order
     call_fields: ClassVar[tuple[str, ...]] = ()  # those that Keras takes at the call of the layer
     mixes_features: ClassVar[bool] = False  # a mask of its inputs leaves their last axis out
+    attribute_advice: ClassVar[dict[str, str]] = {}  # for attributes that other libraries have
     by_step: ClassVar[bool | None] = None  # no step depends on another; None: if masking is "pass"
 
     name: str | None = field(default=None, kw_only=True)
@@ -82,7 +87,7 @@ class Layer(Value, loadable=False):
             if keras_name in cls.__dict__ and cls.apply is Layer.apply:
                 raise TypeError(
                     f"{cls.__name__}: expected the pair init(key, x) and apply(params, state, x, "
-                    f"ctx), received a method {keras_name}; do write {ours} instead: weights come "
+                    f"ctx), received a method {keras_name}; write {ours} instead: weights come "
                     "in as params and go out as results, nothing is kept on self"
                 )
         check_pair(cls)
@@ -90,7 +95,7 @@ class Layer(Value, loadable=False):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.name is not None and (not self.name or "/" in self.name):
-            raise arguments.wrong(self, "name", "to be a text without '/', or None", self.name)
+            raise arguments.wrong(self, "name", "to be a string without '/', or None", self.name)
         for name, value in vars(self).items():
             if isinstance(value, Layer) and field_kind(name) == "activation":
                 _require_function(self, name, value)
@@ -108,8 +113,11 @@ class Layer(Value, loadable=False):
         """The outputs, and the state after this call."""
         raise TypeError(
             f"expected {type(self).__name__} to define apply(params, state, x, ctx), received a "
-            "class without it; do return (outputs, state) from it"
+            "class without it; return (outputs, state) from it"
         )
+
+    # What `apply` does behind the checks, and `apply` with these: of each class that defines it.
+    unchecked_apply = checked_apply = apply
 
     def cache(self, params: Params, batch: int, length: int) -> State:
         """What the state gains where a sequence comes a few steps at a time (`start_decoding`).
@@ -159,8 +167,8 @@ class Layer(Value, loadable=False):
     def _instead(self, name: str, value: Any) -> str:
         if name == "trainable":
             return f"call model.{'unfreeze' if value else 'freeze'}(layer), and compile again"
-        if name in absent.LAYER_ATTRIBUTES:
-            return absent.LAYER_ATTRIBUTES[name]
+        if name in self.attribute_advice:
+            return self.attribute_advice[name]
         return super()._instead(name, value)
 
     def __iter__(self) -> Iterator[Any]:
@@ -174,18 +182,16 @@ class Layer(Value, loadable=False):
         those of inputs (`initial_state=[h, c]`) and of what Keras takes at the call
         (`use_causal_mask=True`). Raises TypeError for anything else.
         """
-        from fnn.core.node import symbolic_call
-
-        return symbolic_call(self, inputs, named)
+        return Layer.on_nodes(self, inputs, named)
 
     if not TYPE_CHECKING:  # a type checker would take every name for one that is there
 
         def __getattr__(self, name: str) -> Any:
             """What Keras keeps on layers, `output` and `get_weights()`: its model knows it."""
-            owner = vars(self).get("_owner")
-            if owner is not None and owner.answers(name):
-                return owner.answer(name, self)
-            raise absent.attribute(self, name, absent.LAYER_ATTRIBUTES)
+            found = NotImplemented if name[0] == "_" else Layer.on_attribute(self, name)
+            if found is not NotImplemented:
+                return found
+            raise arguments.no_attribute(self, name, self.attribute_advice)
 
 
 def _require_function(owner: Layer, name: str, layer: Layer) -> None:
@@ -193,15 +199,15 @@ def _require_function(owner: Layer, name: str, layer: Layer) -> None:
     try:
         holds = _weights_of(layer)
     except ValueError as error:  # a draw without a key, or inputs that cannot be
-        error.add_note(f"as {name} of {type(owner).__name__}: do put the layer after this one")
+        error.add_note(f"as {name} of {type(owner).__name__}: put the layer after this one")
         raise
     if holds:
         expected = "to be a name, a function or a layer without weights"
-        advice = f"do put the layer after this one: [{type(owner).__name__}(...), {layer!r}]"
+        advice = f"put the layer after this one: [{type(owner).__name__}(...), {layer!r}]"
         raise arguments.wrong(owner, name, expected, layer, advice)
 
 
-@functools.lru_cache(maxsize=256)
+@small_cache(256)
 def _weights_of(layer: Layer) -> int:
     """How many weights and states a layer makes and returns in training without a key."""
 
@@ -213,3 +219,23 @@ def _weights_of(layer: Layer) -> int:
 
     trial = jax.ShapeDtypeStruct((2, 2, 2, 2), jnp.float32)
     return len(jax.tree.leaves(jax.eval_shape(run, trial)))
+
+
+def activate(activation: Any, y: Array) -> Array:
+    """The activation, a name, a function or a layer without weights, of `y`; `y` for None."""
+    found = resolve("activation", activation)
+    if isinstance(found, Layer):
+        return found.apply({}, {}, y)[0]
+    return y if found is None else found(y)
+
+
+def along(vector: Array, ndim: int, axis: int = -1) -> Array:
+    """`vector` shaped to broadcast along one axis of an array of `ndim` axes (strict JAX)."""
+    shape = [1] * ndim
+    shape[axis] = vector.shape[0]
+    return vector.reshape(shape)
+
+
+def add_bias(y: Array, bias: Array, axis: int = -1) -> Array:
+    """`y` plus one number for each channel along `axis`."""
+    return y + along(bias, y.ndim, axis)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import operator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +13,18 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.core.context import Context
-from fnn.core.placement import place_like
+from fnn.runtime.placement import place_like
+
+
+def _operator(function: Callable[[Any, Any], Any], reflected: bool = False) -> Any:
+    """The method for an operator: a step of the result is valid where it is in both operands."""
+
+    def method(self: Masked, other: Any) -> Masked:
+        theirs, mask = (other.values, other.mask) if is_masked(other) else (other, None)
+        operands = (theirs, self.values) if reflected else (self.values, theirs)
+        return Masked(function(*operands), combine_masks((self.mask, mask)))
+
+    return method
 
 
 @jax.tree_util.register_dataclass
@@ -21,9 +34,9 @@ class Masked:
 
     A mask has the first axes of its values, two at least: `(batch, sentences, words)` beside values
     `(batch, sentences, words, features)` says which words are valid.
-    A pytree, so it passes through every JAX transform. `Embedding(mask_zero=True)` and `Masking`
-    return it; combinators carry it on; a leaf layer gets plain values and finds the mask in
-    `ctx.mask`; losses and metrics count only the real steps.
+    A pytree, so it passes through every JAX transform; `+`, `-`, `*` and `/` keep the mask.
+    `Embedding(mask_zero=True)` and `Masking` return it; combinators carry it on; a leaf layer gets
+    plain values and finds the mask in `ctx.mask`; losses and metrics count only the real steps.
 
     Layers that treat steps one by one (`Dense`) compute the masked ones too, as Keras does: any
     number may stand there and reaches nothing, but NaN would reach the gradient of their weights
@@ -35,6 +48,14 @@ class Masked:
 
     values: Any
     mask: Any
+
+    __add__, __radd__ = _operator(operator.add), _operator(operator.add, True)
+    __sub__, __rsub__ = _operator(operator.sub), _operator(operator.sub, True)
+    __mul__, __rmul__ = _operator(operator.mul), _operator(operator.mul, True)
+    __truediv__, __rtruediv__ = _operator(operator.truediv), _operator(operator.truediv, True)
+
+    def __neg__(self) -> Masked:
+        return Masked(-self.values, self.mask)
 
     @property
     def shape(self) -> tuple[int, ...]:

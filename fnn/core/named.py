@@ -8,8 +8,9 @@ from dataclasses import field
 from typing import Any, Self
 
 from fnn.core.calling import snake_case
-from fnn.core.config import Value, from_config, to_config
+from fnn.core.config import from_config, to_config
 from fnn.core.registry import misplaced
+from fnn.core.value import Value
 
 
 class Named(Value, loadable=False):

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import jax.numpy as jnp
+
+from fnn.runtime.program_cache import clear_all
 
 # By (kind, name). Nothing outside this table is ever loaded.
 TABLE: dict[tuple[str, str], Any] = {}
+_NAMES: dict[tuple[str, Any], str] = {}  # by (kind, function or class), for `name_of`
 
 
 def register(thing: Any = None, /, *names: Any, kind: str | None = None) -> Any:
@@ -33,15 +39,21 @@ def register(thing: Any = None, /, *names: Any, kind: str | None = None) -> Any:
     own = [name for name in (getattr(thing, "__name__", ""), *names) if name.isidentifier()]
     if not own:
         raise ValueError(
-            f"expected a name for {thing!r}, received none; do fnn.register(function, 'name')"
+            f"expected a name for {thing!r}, received none; use fnn.register(function, 'name')"
         )
     taken = [name for name in own if not is_ours(thing) and is_ours(TABLE.get((key, name)))]
     if taken:
         raise ValueError(
             f"expected a name of its own for the {key}, received {taken[0]!r}, which is fnn's; "
-            f"do call it e.g. My{taken[0]}"
+            f"call it e.g. My{taken[0]}"
         )
+    if any(TABLE.get((key, name), thing) is not thing for name in own):
+        clear_all()  # programs that were made of the old one
     TABLE.update({(key, name): thing for name in own})
+    for name in own:
+        known = _NAMES.setdefault((key, thing), name)
+        if known[:1].isupper() and name[:1].islower():
+            _NAMES[key, thing] = name
     return thing
 
 
@@ -76,6 +88,19 @@ def names_of(kind: str) -> list[str]:
     return sorted(name for k, name in TABLE if k == kind)
 
 
+def name_of(kind: str, thing: Any) -> str | None:
+    """The first name of a function or class, in lower case if it has one; None if it has none.
+
+    >>> name_of("function", print) is None
+    True
+    """
+    try:
+        name = _NAMES.get((kind, thing))
+    except TypeError:  # not hashable
+        return None
+    return name if name is not None and TABLE[kind, name] is thing else None
+
+
 def lookup(kind: str, name: str, custom: Mapping[str, Any] | None = None) -> Any:
     """What `name` stands for. Raises ValueError with the closest names if it is unknown."""
     if custom and name in custom:
@@ -102,11 +127,11 @@ def misplaced(kind: str, other: str, given: Any) -> str:
     """The words for what is known, but of another kind than it is given for.
 
     >>> misplaced("loss", "metric", "accuracy")
-    "expected a loss, received 'accuracy', which is a metric; do compile(metrics=['accuracy'])"
+    "expected a loss, received 'accuracy', which is a metric; use compile(metrics=['accuracy'])"
     """
     advice = ""
     if other in _IN_COMPILE:
-        advice = f"; do compile({_IN_COMPILE[other].format(repr(given))})"
+        advice = f"; use compile({_IN_COMPILE[other].format(repr(given))})"
     if (kind, other) == ("metric", "loss"):  # by its name: as a value it would be a metric
         advice += f", or for its mean metrics=[fnn.losses.get({given!r})]"
     return f"expected {_a(kind)}, received {given!r}, which is {_a(other)}{advice}"
@@ -120,10 +145,42 @@ def unregistered(kind: str, name: str) -> ValueError:
     """The error for what is to be saved and is not in the table."""
     way = "put @fnn.register above its definition"
     if kind == "function":  # which may be one of JAX
-        ours = [f"do give {k}={known!r}, fnn's own, or " for k, known in TABLE if known == name]
-        way = (
-            f"{''.join(ours[:1])}{way}, or do fnn.register(function, 'name') where it is not yours"
-        )
+        ours = [f"give {k}={known!r}, fnn's own, or " for k, known in TABLE if known == name]
+        way = f"{''.join(ours[:1])}{way}, or fnn.register(function, 'name') where it is not yours"
     return ValueError(
         f"expected a registered {kind} to save, received {name}; {way}, so that a file can name it"
     )
+
+
+def keyed(initializer: Callable[..., Any]) -> Callable[..., Any]:
+    """An initializer of (key, shape, dtype); one of (shape, dtype=None), as in Keras, made so.
+
+    What takes three stays as it is. Raises TypeError for a function of neither form.
+
+    >>> keyed(lambda shape, dtype=None: jnp.ones(shape, dtype))(None, (2,), "float32").tolist()
+    [1.0, 1.0]
+    """
+    try:
+        signature = inspect.signature(initializer)
+    except (TypeError, ValueError):  # of functions in C
+        return initializer
+    first = next(iter(signature.parameters), "")
+    if first != "shape" and _takes(signature, 0, 1, 2):
+        return initializer
+    if _takes(signature, 0, dtype=1):
+        return lambda key, shape, dtype: jnp.asarray(initializer(shape, dtype=dtype), dtype)
+    if first == "shape" and _takes(signature, 0):
+        return lambda key, shape, dtype: jnp.asarray(initializer(shape), dtype)
+    raise TypeError(
+        "expected an initializer that is called as (key, shape, dtype), or as (shape, dtype=None), "
+        f"received {initializer!r} of {signature}; e.g. "
+        "lambda key, shape, dtype: 0.01 * jax.random.normal(key, shape, dtype)"
+    )
+
+
+def _takes(signature: inspect.Signature, *args: Any, **kwargs: Any) -> bool:
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError:
+        return False
+    return True

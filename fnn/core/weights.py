@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,8 +12,8 @@ from jax import Array
 
 from fnn.core import tree
 from fnn.core.calling import walk
-from fnn.core.config import resolve
 from fnn.core.layer import Layer, Params
+from fnn.core.value import resolve
 
 
 def split(layer: Layer, params: Params) -> tuple[Params, Params]:
@@ -31,7 +30,9 @@ def merge(like: Params, first: Params, second: Params) -> Params:
     return tree.fill(like, tree.unflatten([*tree.flatten(first), *tree.flatten(second)]))
 
 
-def _by_field(layer: Layer, part: str, params: Params) -> Iterator[tuple[tree.Path, Callable, int]]:
+def _by_field(
+    layer: Layer, part: str, params: Params
+) -> Iterator[tuple[tree.Path, Callable[..., Any], int]]:
     """(path of a weight, what its layer's field `<weight>_<part>` holds, its stacked axes)."""
     for path, inner, copies in walk(layer):
         if not dataclasses.is_dataclass(inner):
@@ -68,7 +69,6 @@ def auxiliary(state: Any) -> Array:
     return sum((jnp.sum(leaf) for leaf in leaves), start=jnp.zeros(()))
 
 
-@functools.lru_cache(maxsize=64)
 def is_stateful(layer: Layer) -> bool:
     """Whether a layer inside carries its state from one call to the next, in inference too."""
     return any(getattr(inner, "stateful", False) for _, inner, _ in walk(layer))

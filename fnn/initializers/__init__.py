@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from fnn.core.calling import snake_case
-from fnn.core.config import resolve
 from fnn.core.registry import register
+from fnn.core.value import resolve
 from fnn.initializers.drawn import Orthogonal, RandomNormal, RandomUniform, TruncatedNormal
 from fnn.initializers.fixed import STFT, Constant, Identity, Ones, Zeros
 from fnn.initializers.initializer import Initializer as Initializer

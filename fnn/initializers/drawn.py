@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fnn.core.arithmetic import along
-from fnn.core.initial_values import normal, orthonormal, truncated_normal, uniform
+from fnn.core.fields import random_seed
+from fnn.core.layer import along
 from fnn.initializers.initializer import Initializer, Shape, draw_key, require_rank
+from fnn.runtime.initial_values import normal, orthonormal, truncated_normal, uniform
 
 
 class RandomNormal(Initializer):
@@ -24,7 +25,7 @@ class RandomNormal(Initializer):
 
     mean: float = 0.0
     stddev: float = 0.05
-    seed: int | None = None
+    seed: int | None = random_seed(default=None)
 
     def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
         return self.mean + self.stddev * normal(draw_key(self, key), shape, dtype)
@@ -40,7 +41,7 @@ class RandomUniform(Initializer):
 
     minval: float = -0.05
     maxval: float = 0.05
-    seed: int | None = None
+    seed: int | None = random_seed(default=None)
 
     def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
         return uniform(draw_key(self, key), shape, dtype, self.minval, self.maxval)
@@ -58,7 +59,7 @@ class TruncatedNormal(Initializer):
 
     mean: float = 0.0
     stddev: float = 0.05
-    seed: int | None = None
+    seed: int | None = random_seed(default=None)
 
     def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
         drawn = truncated_normal(draw_key(self, key), shape, dtype, -2.0, 2.0)
@@ -77,7 +78,7 @@ class Orthogonal(Initializer):
     """
 
     gain: float = 1.0
-    seed: int | None = None
+    seed: int | None = random_seed(default=None)
 
     def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
         require_rank(self, len(shape) >= 2, "at least 2 axes", shape)

@@ -9,9 +9,10 @@ import numpy as np
 from jax import Array
 
 from fnn.core import arguments
-from fnn.core.initial_values import filled
+from fnn.core.fields import one_of
 from fnn.initializers.initializer import Initializer, Shape, require_rank
 from fnn.initializers.windows import WINDOWS, window
+from fnn.runtime.initial_values import filled
 
 
 class Zeros(Initializer):
@@ -83,14 +84,12 @@ class STFT(Initializer):
     [1, 0, -1, 0]
     """
 
-    side: str = "real"
+    side: str = one_of(("real", "imag"), default="real")
     window: Any = "hann"
-    scaling: str | None = "density"
+    scaling: str | None = one_of(("density", "spectrum", None), default="density")
     periodic: bool = False
 
     def validate(self) -> None:
-        arguments.one_of(self, "side", ("real", "imag"))
-        arguments.one_of(self, "scaling", ("density", "spectrum", None))
         if isinstance(self.window, str) and self.window not in WINDOWS:
             expected = "to be a window of scipy.signal.windows without parameters"
             raise arguments.wrong(self, "window", expected, self.window)
@@ -119,7 +118,7 @@ class STFT(Initializer):
         if values.shape != (frame,):
             raise ValueError(
                 f"STFT: expected a window of {frame} values, as long as the frame, received "
-                f"shape {values.shape}; do give a name or {frame} values"
+                f"shape {values.shape}; give a name or {frame} values"
             )
         order = {"density": 2, "spectrum": 1, None: None}[self.scaling]
         return values / jnp.linalg.norm(values, order) if order else values

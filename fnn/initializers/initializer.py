@@ -9,8 +9,8 @@ from typing import Any
 from jax import Array, random
 
 from fnn.core import arguments
-from fnn.core.config import Value
-from fnn.core.initial_values import on_device
+from fnn.core.value import Value
+from fnn.runtime.initial_values import on_device
 
 Shape = tuple[int, ...]
 
@@ -37,7 +37,6 @@ class Initializer(Value, loadable=False):
             cls.__call__ = _by_hand(call)  # type: ignore[method-assign]
 
     def validate(self) -> None:
-        arguments.seed(self)
         axes = getattr(self, "input_axes", None), getattr(self, "output_axes", None)
         if (axes[0] is None) != (axes[1] is None):
             expected = "to be both given or both None"
@@ -67,5 +66,5 @@ def require_rank(initializer: Any, right: bool, expected: str, shape: Shape) -> 
     if not right:
         raise ValueError(
             f"{type(initializer).__name__}: expected a weight of {expected}, received shape "
-            f"{tuple(shape)}; do use another initializer for it"
+            f"{tuple(shape)}; use another initializer for it"
         )

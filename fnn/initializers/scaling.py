@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.core import arguments
-from fnn.core.initial_values import normal, truncated_normal, uniform
+from fnn.core.fields import one_of, positive, random_seed
 from fnn.initializers.initializer import Initializer, Shape, draw_key
+from fnn.runtime.initial_values import normal, truncated_normal, uniform
 
 MODES = ("fan_in", "fan_out", "fan_avg")
 DISTRIBUTIONS = ("truncated_normal", "untruncated_normal", "uniform", "normal")
@@ -29,17 +29,14 @@ class VarianceScaling(Initializer):
     (3, 4)
     """
 
-    scale: float = 1.0
-    mode: str = "fan_in"
-    distribution: str = "truncated_normal"
-    seed: int | None = None
+    scale: float = positive(default=1.0)
+    mode: str = one_of(MODES, default="fan_in")
+    distribution: str = one_of(DISTRIBUTIONS, default="truncated_normal")
+    seed: int | None = random_seed(default=None)
     input_axes: tuple[int, ...] | None = None
     output_axes: tuple[int, ...] | None = None
 
     def validate(self) -> None:
-        arguments.positive(self, "scale")
-        arguments.one_of(self, "mode", MODES)
-        arguments.one_of(self, "distribution", DISTRIBUTIONS)
         super().validate()
 
     def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
@@ -60,7 +57,7 @@ class _Scaled(Initializer):
 
     fixed: ClassVar[tuple[float, str, str]]
 
-    seed: int | None = None
+    seed: int | None = random_seed(default=None)
     input_axes: tuple[int, ...] | None = None
     output_axes: tuple[int, ...] | None = None
 

@@ -9,10 +9,9 @@ from typing import Any
 
 import jax
 
-from fnn.core.arithmetic import activate
-from fnn.core.config import resolve
-from fnn.core.layer import Layer
+from fnn.core.layer import Layer, activate
 from fnn.core.masking import attach_mask, split_mask
+from fnn.core.value import resolve
 from fnn.layers import (
     Activation,
     ActivityRegularization,

@@ -14,14 +14,14 @@ import jax.numpy as jnp
 from fnn.core import tree
 from fnn.core.calling import output_spec
 from fnn.core.combining import Flow, Wrapper
+from fnn.core.door import with_dtype_of_children
 from fnn.core.layer import Layer
 from fnn.core.masking import is_masked, strip_masks
-from fnn.core.node import Item
-from fnn.core.precision import with_dtype_of_children
-from fnn.core.program_cache import small_cache
 from fnn.last_activation.leaf import End, moves_inputs, penalty, split
 from fnn.last_activation.rewired import Behind, Change, Penalized, Rewired
 from fnn.layers import Ensemble, Identity, Inference, LoRA, Remat, TimeDistributed
+from fnn.runtime.program_cache import small_cache
+from fnn.symbolic.node import Item
 
 Path: TypeAlias = tuple[Any, ...]  # where a value is in nested tuples and dicts
 
@@ -46,7 +46,8 @@ def without_last_activation(layer: Layer, x: Any) -> tuple[Layer, dict[Path, End
     (Dense(units=3), 'softmax')
     """
     leaves, treedef = jax.tree.flatten(tree.spec(x))
-    return _without(layer, treedef, tuple(leaves))
+    rest, ends = _without(layer, treedef, tuple(leaves))
+    return layer if rest is None else rest, ends
 
 
 def outputs_by_path(outputs: Any) -> list[tuple[Path, Any]]:
@@ -67,11 +68,15 @@ def _plain(key: Any) -> Any:
 
 
 @small_cache(64)
-def _without(layer: Layer, treedef: Any, leaves: tuple[Any, ...]) -> tuple[Layer, dict[Path, End]]:
+def _without(
+    layer: Layer, treedef: Any, leaves: tuple[Any, ...]
+) -> tuple[Layer | None, dict[Path, End]]:
+    """As `without_last_activation`; None for a network that stays as it is."""
     x = treedef.unflatten(leaves)
     inputs = jax.tree.map(lambda spec: _Wire(lambda: spec), x, is_leaf=is_masked)
     rest, ends = _follow(layer, inputs)
-    return rest, {path: end for path, end in ends.items() if isinstance(end, End)}
+    known = {path: end for path, end in ends.items() if isinstance(end, End)}
+    return None if rest is layer else rest, known
 
 
 class _Wire:

@@ -2,8 +2,8 @@
 
 # ruff: noqa: F401 - this module only collects names
 
+from fnn.core.combining import Composite
 from fnn.core.layer import Layer
-from fnn.core.node import Input
 from fnn.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
 from fnn.layers.adaptive_pooling import (
     AdaptiveAveragePooling1D,
@@ -46,7 +46,6 @@ from fnn.layers.global_pooling import (
     GlobalMaxPooling2D,
     GlobalMaxPooling3D,
 )
-from fnn.layers.graph import Graph
 from fnn.layers.lora import LoRA
 from fnn.layers.masks import Masking, Unmask
 from fnn.layers.merging import (
@@ -73,7 +72,6 @@ from fnn.layers.normalization import (
     RMSNormalization,
     UnitNormalization,
 )
-from fnn.layers.operators import GetItem, MatMul, Operator
 from fnn.layers.padding import (
     Cropping1D,
     Cropping2D,
@@ -117,6 +115,9 @@ from fnn.layers.wrappers import (
     Spread,
     TimeDistributed,
 )
+from fnn.symbolic.graph import Graph
+from fnn.symbolic.node import Input
+from fnn.symbolic.operations import GetItem, MatMul, Operator
 
 # Keras's second names of the same classes.
 AvgPool1D = AveragePooling1D

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from fnn.activations import relu
 from fnn.core import arguments
-from fnn.core.arithmetic import activate
 from fnn.core.context import INFERENCE, Context
-from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
+from fnn.core.fields import not_negative
+from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State, activate
 from fnn.core.masking import combine_masks, leading
-from fnn.core.registry import lookup
-from fnn.core.statistics import axes_of, check_axis_and_epsilon
+from fnn.layers.shared.statistics import axes_of, check_axis_and_epsilon
 
 
 class Activation(Layer):
@@ -49,19 +49,13 @@ class ReLU(Layer):
 
     masking = "pass"
 
-    max_value: float | None = None
-    negative_slope: float = 0.0
-    threshold: float = 0.0
-
-    def validate(self) -> None:
-        arguments.not_negative(self, "negative_slope", "threshold")
-        if self.max_value is not None:
-            arguments.not_negative(self, "max_value")
+    max_value: float | None = not_negative(default=None)
+    negative_slope: float = not_negative(default=0.0)
+    threshold: float = not_negative(default=0.0)
 
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
-        relu = lookup("activation", "relu")
         return relu(x, self.negative_slope, self.max_value, self.threshold), state
 
 
@@ -78,10 +72,7 @@ class LeakyReLU(Layer):
 
     masking = "pass"
 
-    negative_slope: float = 0.3
-
-    def validate(self) -> None:
-        arguments.not_negative(self, "negative_slope")
+    negative_slope: float = not_negative(default=0.3)
 
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
@@ -210,5 +201,5 @@ def _require_spreading(mask: tuple[int, ...], inputs: tuple[int, ...]) -> None:
     if len(mask) > len(inputs) or any(m not in (1, n) for m, n in pairs):
         raise ValueError(
             f"Softmax: expected a mask that spreads over inputs of shape {tuple(inputs)}, "
-            f"received shape {tuple(mask)}; do give each axis its size or 1"
+            f"received shape {tuple(mask)}; give each axis its size or 1"
         )

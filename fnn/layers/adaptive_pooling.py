@@ -9,11 +9,12 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fnn.core.arithmetic import along, floating
+from fnn.core.arithmetic import floating
 from fnn.core.context import INFERENCE, Context
-from fnn.core.layer import Layer, Params, State
-from fnn.core.spatial import (
-    check_arguments,
+from fnn.core.fields import one_of, per_axis
+from fnn.core.layer import Layer, Params, State, along
+from fnn.layers.shared.spatial import (
+    DATA_FORMATS,
     check_inputs,
     lowest,
     numbers,
@@ -35,7 +36,7 @@ def windows(x: Array, axis: int, number: int, fill: Any) -> tuple[Array, Array]:
     if size * number >= 2**31:  # the bounds below would not fit into an int32
         raise ValueError(
             f"expected output_size times the size of the axis below 2**31, received {number} "
-            f"windows of an axis of size {size}; do give a smaller output_size"
+            f"windows of an axis of size {size}; give a smaller output_size"
         )
     index = jnp.arange(number)
     starts, ends = index * size // number, -(-(index + 1) * size // number)
@@ -63,11 +64,8 @@ class _AdaptivePooling(Layer):
     spatial: ClassVar[int]
     pool: ClassVar[Callable[..., Array]]  # of each window along one axis
 
-    output_size: int | tuple[int, ...]
-    data_format: str | None = None
-
-    def validate(self) -> None:
-        check_arguments(self, "output_size")
+    output_size: int | tuple[int, ...] = per_axis()
+    data_format: str | None = one_of(DATA_FORMATS, default=None)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         check_inputs(self, x)

@@ -11,7 +11,13 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn.core import arguments
-from fnn.core.attending import (
+from fnn.core.calling import apply_child, init_child, unzip
+from fnn.core.context import INFERENCE, Context
+from fnn.core.fields import fraction, positive, random_seed
+from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
+from fnn.core.masking import attach_mask, combine_masks, strip_masks
+from fnn.layers.einsum import EinsumDense
+from fnn.layers.shared.attending import (
     attend,
     attend_fused,
     attend_masked,
@@ -27,12 +33,7 @@ from fnn.core.attending import (
     score_shape,
     unfold,
 )
-from fnn.core.calling import apply_child, init_child, unzip
-from fnn.core.context import INFERENCE, Context
-from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
-from fnn.core.masking import attach_mask, combine_masks, strip_masks
-from fnn.core.placement import by_batch_and_heads
-from fnn.core.registry import lookup
+from fnn.runtime.placement import by_batch_and_heads
 
 
 class _HeadAttention(Layer):
@@ -48,13 +49,8 @@ class _HeadAttention(Layer):
     keeps_sharding = True
 
     def validate(self: Any) -> None:
-        arguments.fraction(self, "dropout")
-        arguments.seed(self)
-        if self.sliding_window is not None:
-            arguments.positive_int(self, "sliding_window")
         if self.position is not None:
             arguments.layer(self, self.position, "as position")
-        arguments.one_of(self, "flash_attention", (None, True, False))
         _, _, size, value_size = self.sizes
         if self.flash_attention and (
             self.dropout or self.return_attention_scores or size != value_size
@@ -93,7 +89,7 @@ class _HeadAttention(Layer):
         fields = {f"{w}_{part}" for w in ("kernel", "bias") for part in shared}
         if equation.startswith("...a"):  # what the last one gives is penalized as that of the layer
             fields.add("activity_regularizer")
-        return lookup("layer", "EinsumDense")(
+        return EinsumDense(
             equation,
             shape,
             activation,
@@ -115,7 +111,7 @@ class _HeadAttention(Layer):
         state = {name: part for name, part in made.items() if jax.tree.leaves(part)}
         if "position" in state:
             expected = "to be a layer without state, since it runs on queries and on keys"
-            advice = f"do take its {sorted(state['position'])} away (an activity_regularizer?)"
+            advice = f"take its {sorted(state['position'])} away (an activity_regularizer?)"
             raise arguments.wrong(self, "position", expected, self.position, advice)
         return params, state
 
@@ -166,9 +162,9 @@ class _HeadAttention(Layer):
             return attend_masked(q, k, v, allowed), None
         scores = self.return_attention_scores or (ctx.train and self.dropout)
         if self.flash_attention is None and bare and not scores and fusible(q, k, v):
-            plain = lambda q, k, v: attend(self, q, k, v, allowed, ctx)[0]
+            plain = lambda q, k, v: attend(self, q, k, v, allowed, ctx, somewhere=True)[0]
             return lax.platform_dependent(q, k, v, cuda=fused, default=plain), None
-        return attend(self, q, k, v, allowed, ctx)
+        return attend(self, q, k, v, allowed, ctx, somewhere=bare)  # each step sees itself
 
     def cache(self: Any, params: Params, batch: int, length: int) -> State:
         """The state with which this layer goes through a sequence a few steps at a time.
@@ -186,7 +182,7 @@ class _HeadAttention(Layer):
 
 
 class MultiHeadAttention(_HeadAttention):
-    """Every query as a mixture of values, by its likeness to their keys, in several heads.
+    """Multi-head attention: a mean of the values for each query, by its similarity to their keys.
 
     Takes `(query, value)`, `(query, value, key)` or `(query, value, key, attention_mask)`, keys
     being the values unless given (and None where only the mask is); one array attends to itself.
@@ -216,14 +212,14 @@ class MultiHeadAttention(_HeadAttention):
     ((1, 5, 16), (16, 2, 8))
     """
 
-    num_heads: int
-    key_dim: int
-    value_dim: int | None = None
-    dropout: float = 0.0
+    num_heads: int = positive()
+    key_dim: int = positive()
+    value_dim: int | None = positive(default=None)
+    dropout: float = fraction(default=0.0)
     use_bias: bool = True
     output_shape: int | tuple[int, ...] | None = None
     attention_axes: int | tuple[int, ...] | None = None
-    sliding_window: int | None = None
+    sliding_window: int | None = positive(default=None)
     flash_attention: bool | None = None
     kernel_initializer: Initializer = "glorot_uniform"
     bias_initializer: Initializer = "zeros"
@@ -233,7 +229,7 @@ class MultiHeadAttention(_HeadAttention):
     kernel_constraint: Constraint = None
     bias_constraint: Constraint = None
     use_gate: bool = False
-    seed: int | None = None
+    seed: int | None = random_seed(default=None)
     use_causal_mask: bool = field(default=False, kw_only=True)
     return_attention_scores: bool = field(default=False, kw_only=True)
     position: Layer | None = field(default=None, kw_only=True)
@@ -242,8 +238,6 @@ class MultiHeadAttention(_HeadAttention):
         for name in ("output_shape", "attention_axes"):
             if isinstance(getattr(self, name), int):
                 object.__setattr__(self, name, (getattr(self, name),))
-        optional = ("value_dim",) if self.value_dim is not None else ()
-        arguments.positive_int(self, "num_heads", "key_dim", *optional)
         if self.output_shape is not None:
             arguments.integers(self, "output_shape", len(self.output_shape))  # type: ignore[arg-type]
         super().validate()
@@ -269,12 +263,12 @@ class GroupedQueryAttention(_HeadAttention):
     """
 
     output_shape = attention_axes = None
-    head_dim: int
-    num_query_heads: int
-    num_key_value_heads: int
-    dropout: float = 0.0
+    head_dim: int = positive()
+    num_query_heads: int = positive()
+    num_key_value_heads: int = positive()
+    dropout: float = fraction(default=0.0)
     use_bias: bool = True
-    sliding_window: int | None = None
+    sliding_window: int | None = positive(default=None)
     flash_attention: bool | None = None
     kernel_initializer: Initializer = "glorot_uniform"
     bias_initializer: Initializer = "zeros"
@@ -284,13 +278,12 @@ class GroupedQueryAttention(_HeadAttention):
     kernel_constraint: Constraint = None
     bias_constraint: Constraint = None
     use_gate: bool = False
-    seed: int | None = None
+    seed: int | None = random_seed(default=None)
     use_causal_mask: bool = field(default=False, kw_only=True)
     return_attention_scores: bool = field(default=False, kw_only=True)
     position: Layer | None = field(default=None, kw_only=True)
 
     def validate(self) -> None:
-        arguments.positive_int(self, "head_dim", "num_query_heads", "num_key_value_heads")
         if self.num_query_heads % self.num_key_value_heads:
             expected = f"to divide num_query_heads={self.num_query_heads}"
             raise arguments.wrong(self, "num_key_value_heads", expected, self.num_key_value_heads)

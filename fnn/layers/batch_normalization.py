@@ -9,13 +9,13 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn.core import arguments
-from fnn.core.arithmetic import along, float_dtype
-from fnn.core.config import Fields
+from fnn.core.arithmetic import float_dtype
 from fnn.core.context import INFERENCE, Context
-from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
+from fnn.core.fields import fraction, not_negative
+from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State, along
 from fnn.core.masking import leading
-from fnn.core.placement import spec_of, used_by
-from fnn.core.statistics import (
+from fnn.core.value import Fields
+from fnn.layers.shared.statistics import (
     at_least_float32,
     axes_of,
     check_axis_and_epsilon,
@@ -24,6 +24,7 @@ from fnn.core.statistics import (
     real_entries,
     zeros_elsewhere,
 )
+from fnn.runtime.placement import spec_of, used_by
 
 
 class BatchNormalization(Layer):
@@ -49,8 +50,8 @@ class BatchNormalization(Layer):
     masking = "pass"
 
     axis: int = -1
-    momentum: float = 0.99
-    epsilon: float = 1e-3
+    momentum: float = fraction(default=0.99)
+    epsilon: float = not_negative(default=1e-3)
     center: bool = True
     scale: bool = True
     beta_initializer: Initializer = "zeros"
@@ -63,13 +64,11 @@ class BatchNormalization(Layer):
     gamma_constraint: Constraint = None
     renorm: bool = False
     renorm_clipping: Any = None
-    renorm_momentum: float = 0.99
+    renorm_momentum: float = fraction(default=0.99)
     synchronized: bool = False
 
     def validate(self) -> None:
         check_axis_and_epsilon(self, several=False)
-        arguments.fraction(self, "momentum")
-        arguments.fraction(self, "renorm_momentum")
         _check_clipping(self)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:

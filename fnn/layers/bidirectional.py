@@ -11,9 +11,10 @@ from jax import Array
 from fnn.core import arguments
 from fnn.core.calling import apply_child, init_child, snake_case, unzip
 from fnn.core.context import INFERENCE, Context
+from fnn.core.fields import one_of
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import attach_mask, carry_mask, is_masked, split_mask
-from fnn.core.recurrence import OverTime
+from fnn.layers.shared.recurrence import OverTime
 
 MERGES = {
     "concat": lambda ahead, back: jnp.concatenate([ahead, back], -1),
@@ -49,18 +50,17 @@ class Bidirectional(Layer):
     input_names = ("sequences", "initial_state")
 
     inner: Layer
-    merge_mode: str | None = "concat"
+    merge_mode: str | None = one_of(tuple(MERGES), default="concat")
     backward_layer: Layer | None = None
 
     def validate(self) -> None:
-        arguments.one_of(self, "merge_mode", tuple(MERGES))
         arguments.layer(self, self.inner, "as inner")
         if self.backward_layer is not None:
             arguments.layer(self, self.backward_layer, "as backward_layer")
         for argument in ("inner", "backward_layer"):
             given = getattr(self, argument)
             if not isinstance(given, OverTime | None):
-                advice = "do e.g. Bidirectional(LSTM(4)), or RNN(cell) for a cell of your own"
+                advice = "e.g. Bidirectional(LSTM(4)), or RNN(cell) for a cell of your own"
                 raise arguments.wrong(self, argument, "to be recurrent", given, advice)
         (_, ahead), (_, back) = self.children()
         for name in ("return_sequences", "return_state", "stateful"):
@@ -68,7 +68,7 @@ class Bidirectional(Layer):
                 expected = f"to have {name}={getattr(ahead, name)} as inner has"
                 raise arguments.wrong(self, "backward_layer", expected, self.backward_layer)
         if ahead.go_backwards == back.go_backwards:
-            advice = f"do backward_layer.replace(go_backwards={not ahead.go_backwards})"
+            advice = f"use backward_layer.replace(go_backwards={not ahead.go_backwards})"
             expected = "to read the other way than inner"
             raise arguments.wrong(self, "backward_layer", expected, self.backward_layer, advice)
 
@@ -90,7 +90,7 @@ class Bidirectional(Layer):
         if 2 * half != len(initial):
             raise ValueError(
                 "Bidirectional: expected initial states for both layers, as many for each, "
-                f"received {len(initial)} in all; do give those that return_state=True returns"
+                f"received {len(initial)} in all; give those that return_state=True returns"
             )
         pair = (sequences, *initial[:half]), (sequences, *initial[half:])
         return pair if half else (sequences, sequences)
@@ -120,7 +120,7 @@ class Bidirectional(Layer):
         if self.merge_mode in ("sum", "mul", "ave") and ahead.shape != back.shape:
             raise ValueError(
                 f"Bidirectional: expected outputs of one shape for merge_mode={self.merge_mode!r}, "
-                f"received {ahead.shape} and {back.shape}; do merge_mode='concat'"
+                f"received {ahead.shape} and {back.shape}; use merge_mode='concat'"
             )
         y = MERGES[self.merge_mode](ahead, back)
         y = jax.tree.map(lambda a: attach_mask(a, mask), y)

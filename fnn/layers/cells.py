@@ -9,9 +9,10 @@ from jax import Array
 
 from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context
-from fnn.core.gates import GRUStep, LSTMStep, SimpleStep
+from fnn.core.fields import fraction, positive, random_seed
 from fnn.core.layer import Activation, Constraint, Initializer, Layer, Params, Regularizer, State
-from fnn.core.recurrence import fill_states
+from fnn.layers.shared.gates import GRUStep, LSTMStep, SimpleStep
+from fnn.layers.shared.recurrence import fill_states
 
 
 class _Cell(Layer):
@@ -51,7 +52,7 @@ class LSTMCell(LSTMStep, _Cell):
     ((2, 4), (2, 4))
     """
 
-    units: int
+    units: int = positive()
     activation: Activation = "tanh"
     recurrent_activation: Activation = "sigmoid"
     use_bias: bool = True
@@ -65,9 +66,9 @@ class LSTMCell(LSTMStep, _Cell):
     kernel_constraint: Constraint = None
     recurrent_constraint: Constraint = None
     bias_constraint: Constraint = None
-    dropout: float = 0.0
-    recurrent_dropout: float = 0.0
-    seed: int | None = None
+    dropout: float = fraction(default=0.0)
+    recurrent_dropout: float = fraction(default=0.0)
+    seed: int | None = random_seed(default=None)
 
 
 class GRUCell(GRUStep, _Cell):
@@ -81,7 +82,7 @@ class GRUCell(GRUStep, _Cell):
     (2, 4)
     """
 
-    units: int
+    units: int = positive()
     activation: Activation = "tanh"
     recurrent_activation: Activation = "sigmoid"
     use_bias: bool = True
@@ -94,10 +95,10 @@ class GRUCell(GRUStep, _Cell):
     kernel_constraint: Constraint = None
     recurrent_constraint: Constraint = None
     bias_constraint: Constraint = None
-    dropout: float = 0.0
-    recurrent_dropout: float = 0.0
+    dropout: float = fraction(default=0.0)
+    recurrent_dropout: float = fraction(default=0.0)
     reset_after: bool = True
-    seed: int | None = None
+    seed: int | None = random_seed(default=None)
 
 
 class SimpleRNNCell(SimpleStep, _Cell):
@@ -111,7 +112,7 @@ class SimpleRNNCell(SimpleStep, _Cell):
     (2, 4)
     """
 
-    units: int
+    units: int = positive()
     activation: Activation = "tanh"
     use_bias: bool = True
     kernel_initializer: Initializer = "glorot_uniform"
@@ -123,6 +124,6 @@ class SimpleRNNCell(SimpleStep, _Cell):
     kernel_constraint: Constraint = None
     recurrent_constraint: Constraint = None
     bias_constraint: Constraint = None
-    dropout: float = 0.0
-    recurrent_dropout: float = 0.0
-    seed: int | None = None
+    dropout: float = fraction(default=0.0)
+    recurrent_dropout: float = fraction(default=0.0)
+    seed: int | None = random_seed(default=None)

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.core import arguments
-from fnn.core.arithmetic import add_bias
-from fnn.core.gates import LSTMStep
-from fnn.core.layer import Activation, Constraint, Initializer, Params, Regularizer, State
-from fnn.core.recurrence import OverTime, States
-from fnn.core.spatial import (
+from fnn.core.fields import fraction, one_of, per_axis, positive, random_seed
+from fnn.core.layer import Activation, Constraint, Initializer, Params, Regularizer, State, add_bias
+from fnn.layers.shared.gates import LSTMStep
+from fnn.layers.shared.recurrence import OverTime, States
+from fnn.layers.shared.spatial import (
+    DATA_FORMATS,
     channel_axis,
-    check_arguments,
     check_inputs,
     convolve,
     numbers,
@@ -27,12 +27,12 @@ from fnn.core.spatial import (
 class _ConvLSTM(LSTMStep, OverTime):
     spatial: ClassVar[int]
 
-    filters: int
-    kernel_size: int | tuple[int, ...]
-    strides: int | tuple[int, ...] = 1
-    padding: str = "valid"
-    data_format: str | None = None
-    dilation_rate: int | tuple[int, ...] = 1
+    filters: int = positive()
+    kernel_size: int | tuple[int, ...] = per_axis()
+    strides: int | tuple[int, ...] = per_axis(default=1)
+    padding: str = one_of(("valid", "same"), default="valid")
+    data_format: str | None = one_of(DATA_FORMATS, default=None)
+    dilation_rate: int | tuple[int, ...] = per_axis(default=1)
     activation: Activation = "tanh"
     recurrent_activation: Activation = "sigmoid"
     use_bias: bool = True
@@ -47,9 +47,9 @@ class _ConvLSTM(LSTMStep, OverTime):
     kernel_constraint: Constraint = None
     recurrent_constraint: Constraint = None
     bias_constraint: Constraint = None
-    dropout: float = 0.0
-    recurrent_dropout: float = 0.0
-    seed: int | None = None
+    dropout: float = fraction(default=0.0)
+    recurrent_dropout: float = fraction(default=0.0)
+    seed: int | None = random_seed(default=None)
     return_sequences: bool = False
     return_state: bool = False
     go_backwards: bool = False
@@ -60,12 +60,6 @@ class _ConvLSTM(LSTMStep, OverTime):
     @property
     def gate_axis(self) -> int:  # type: ignore[override]
         return channel_axis(self)
-
-    def validate(self) -> None:
-        arguments.positive_int(self, "filters")
-        fields = ("kernel_size", "strides", "dilation_rate")
-        check_arguments(self, *fields, paddings=("valid", "same"))
-        self.check_dropout()
 
     def check(self, sequences: Any) -> None:
         arguments.rank(self, sequences, self.spatial + 3, layout="(batch, time, ...), images each")

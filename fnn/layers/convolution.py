@@ -8,12 +8,22 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.core import arguments
-from fnn.core.arithmetic import activate, add_bias
 from fnn.core.context import INFERENCE, Context
-from fnn.core.layer import Activation, Constraint, Initializer, Layer, Params, Regularizer, State
-from fnn.core.spatial import (
+from fnn.core.fields import one_of, per_axis, positive
+from fnn.core.layer import (
+    Activation,
+    Constraint,
+    Initializer,
+    Layer,
+    Params,
+    Regularizer,
+    State,
+    activate,
+    add_bias,
+)
+from fnn.layers.shared.spatial import (
+    DATA_FORMATS,
     channel_axis,
-    check_arguments,
     check_inputs,
     convolve,
     numbers,
@@ -24,13 +34,13 @@ from fnn.core.spatial import (
 class _Conv(Layer):
     spatial: ClassVar[int]
 
-    filters: int
-    kernel_size: int | tuple[int, ...]
-    strides: int | tuple[int, ...] = 1
-    padding: str = "valid"
-    data_format: str | None = None
-    dilation_rate: int | tuple[int, ...] = 1
-    groups: int = 1
+    filters: int = positive()
+    kernel_size: int | tuple[int, ...] = per_axis()
+    strides: int | tuple[int, ...] = per_axis(default=1)
+    padding: str = one_of(("valid", "same", "causal"), default="valid")
+    data_format: str | None = one_of(DATA_FORMATS, default=None)
+    dilation_rate: int | tuple[int, ...] = per_axis(default=1)
+    groups: int = positive(default=1)
     activation: Activation = None
     use_bias: bool = True
     kernel_initializer: Initializer = "glorot_uniform"
@@ -42,10 +52,9 @@ class _Conv(Layer):
     bias_constraint: Constraint = None
 
     def validate(self) -> None:
-        arguments.positive_int(self, "filters", "groups")
-        causal = ("causal",) if self.spatial == 1 else ()
-        fields = ("kernel_size", "strides", "dilation_rate")
-        check_arguments(self, *fields, paddings=("valid", "same", *causal))
+        if self.padding == "causal" and self.spatial > 1:
+            expected = "to be one of 'valid', 'same'; only Conv1D can be causal"
+            raise arguments.wrong(self, "padding", expected, self.padding)
         if self.filters % self.groups:
             raise arguments.wrong(
                 self, "filters", f"to be a multiple of groups={self.groups}", self.filters
@@ -58,7 +67,7 @@ class _Conv(Layer):
         if channels % self.groups:
             raise ValueError(
                 f"{type(self).__name__}: expected the number of input channels to be a multiple of "
-                f"groups={self.groups}, received {channels} in shape {tuple(x.shape)}; do choose "
+                f"groups={self.groups}, received {channels} in shape {tuple(x.shape)}; choose "
                 "groups that divide it"
             )
         shape = (*window, channels // self.groups, self.filters)
@@ -161,8 +170,8 @@ class Conv2D(_Conv):
 
     spatial = 2
 
-    strides: int | tuple[int, ...] = (1, 1)
-    dilation_rate: int | tuple[int, ...] = (1, 1)
+    strides: int | tuple[int, ...] = per_axis(default=(1, 1))
+    dilation_rate: int | tuple[int, ...] = per_axis(default=(1, 1))
 
 
 class Conv3D(_Conv):
@@ -181,5 +190,5 @@ class Conv3D(_Conv):
 
     spatial = 3
 
-    strides: int | tuple[int, ...] = (1, 1, 1)
-    dilation_rate: int | tuple[int, ...] = (1, 1, 1)
+    strides: int | tuple[int, ...] = per_axis(default=(1, 1, 1))
+    dilation_rate: int | tuple[int, ...] = per_axis(default=(1, 1, 1))

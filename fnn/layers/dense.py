@@ -7,10 +7,20 @@ from typing import Any
 from jax import Array
 
 from fnn.core import arguments
-from fnn.core.arithmetic import activate, add_bias
 from fnn.core.context import INFERENCE, Context
-from fnn.core.layer import Activation, Constraint, Initializer, Layer, Params, Regularizer, State
-from fnn.core.placement import matmul
+from fnn.core.fields import positive
+from fnn.core.layer import (
+    Activation,
+    Constraint,
+    Initializer,
+    Layer,
+    Params,
+    Regularizer,
+    State,
+    activate,
+    add_bias,
+)
+from fnn.runtime.placement import matmul
 
 
 class Dense(Layer):
@@ -19,7 +29,7 @@ class Dense(Layer):
     The product is over the last axis only: an image is not flattened (`Flatten` does that). `init`
     takes inputs with a batch axis; `apply` takes a single example too, as inside `jax.vmap`.
     Weights: `kernel (features, units)`, `bias (units,)`.
-    Raises ValueError unless `units` is a whole number above 0 and the features are those of init.
+    Raises ValueError unless `units` is an integer above 0 and the features are those of init.
 
     >>> init, apply = Dense(3)
     >>> params, state = init(jax.random.key(0), jnp.ones((2, 5)))
@@ -31,7 +41,7 @@ class Dense(Layer):
     mixes_features = True
     keeps_sharding = True
 
-    units: int
+    units: int = positive()
     activation: Activation = None
     use_bias: bool = True
     kernel_initializer: Initializer = "glorot_uniform"
@@ -41,9 +51,6 @@ class Dense(Layer):
     activity_regularizer: Regularizer = None
     kernel_constraint: Constraint = None
     bias_constraint: Constraint = None
-
-    def validate(self) -> None:
-        arguments.positive_int(self, "units")
 
     def is_example(self, params: Params, x: Any) -> bool:
         return arguments.is_vector(x)

@@ -11,12 +11,22 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn.core import arguments
-from fnn.core.arithmetic import activate, add_bias
 from fnn.core.context import INFERENCE, Context
-from fnn.core.layer import Activation, Constraint, Initializer, Layer, Params, Regularizer, State
-from fnn.core.spatial import (
+from fnn.core.fields import one_of, per_axis, positive
+from fnn.core.layer import (
+    Activation,
+    Constraint,
+    Initializer,
+    Layer,
+    Params,
+    Regularizer,
+    State,
+    activate,
+    add_bias,
+)
+from fnn.layers.shared.spatial import (
+    DATA_FORMATS,
     channel_axis,
-    check_arguments,
     check_inputs,
     convolve,
     numbers,
@@ -28,13 +38,6 @@ from fnn.core.spatial import (
 # time of XLA's grouped convolution over that, forward and with gradients: 14 and 3.7 times for
 # 3 x 3, 14 and 1.3 for 5 x 5, 13 and 1.2 for 7 x 7 (16 x 28 x 28 x 32); at 11 x 11 gradients lose.
 FEW_OFFSETS = 49
-
-
-def check(layer: Any) -> None:
-    """The checks of arguments that these layers share."""
-    arguments.positive_int(layer, "depth_multiplier")
-    fields = ("kernel_size", "strides", "dilation_rate")
-    check_arguments(layer, *fields, paddings=("valid", "same"))
 
 
 def kernel_shape(layer: Any, x: Any) -> tuple[int, ...]:
@@ -100,12 +103,12 @@ class _DepthwiseConv(Layer):
     weight_names = {"depthwise": "kernel"}  # what the fields depthwise_... are for
     spatial: ClassVar[int]
 
-    kernel_size: int | tuple[int, ...]
-    strides: int | tuple[int, ...] = 1
-    padding: str = "valid"
-    depth_multiplier: int = 1
-    data_format: str | None = None
-    dilation_rate: int | tuple[int, ...] = 1
+    kernel_size: int | tuple[int, ...] = per_axis()
+    strides: int | tuple[int, ...] = per_axis(default=1)
+    padding: str = one_of(("valid", "same"), default="valid")
+    depth_multiplier: int = positive(default=1)
+    data_format: str | None = one_of(DATA_FORMATS, default=None)
+    dilation_rate: int | tuple[int, ...] = per_axis(default=1)
     activation: Activation = None
     use_bias: bool = True
     depthwise_initializer: Initializer = "glorot_uniform"
@@ -115,9 +118,6 @@ class _DepthwiseConv(Layer):
     activity_regularizer: Regularizer = None
     depthwise_constraint: Constraint = None
     bias_constraint: Constraint = None
-
-    def validate(self) -> None:
-        check(self)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         shape = kernel_shape(self, x)
@@ -170,21 +170,21 @@ class DepthwiseConv2D(_DepthwiseConv):
 
     spatial = 2
 
-    strides: int | tuple[int, ...] = (1, 1)
-    dilation_rate: int | tuple[int, ...] = (1, 1)
+    strides: int | tuple[int, ...] = per_axis(default=(1, 1))
+    dilation_rate: int | tuple[int, ...] = per_axis(default=(1, 1))
 
 
 class _SeparableConv(Layer):
     weight_names = {"depthwise": "depthwise_kernel", "pointwise": "pointwise_kernel"}
     spatial: ClassVar[int]
 
-    filters: int
-    kernel_size: int | tuple[int, ...]
-    strides: int | tuple[int, ...] = 1
-    padding: str = "valid"
-    data_format: str | None = None
-    dilation_rate: int | tuple[int, ...] = 1
-    depth_multiplier: int = 1
+    filters: int = positive()
+    kernel_size: int | tuple[int, ...] = per_axis()
+    strides: int | tuple[int, ...] = per_axis(default=1)
+    padding: str = one_of(("valid", "same"), default="valid")
+    data_format: str | None = one_of(DATA_FORMATS, default=None)
+    dilation_rate: int | tuple[int, ...] = per_axis(default=1)
+    depth_multiplier: int = positive(default=1)
     activation: Activation = None
     use_bias: bool = True
     depthwise_initializer: Initializer = "glorot_uniform"
@@ -197,10 +197,6 @@ class _SeparableConv(Layer):
     depthwise_constraint: Constraint = None
     pointwise_constraint: Constraint = None
     bias_constraint: Constraint = None
-
-    def validate(self) -> None:
-        arguments.positive_int(self, "filters")
-        check(self)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         shape = kernel_shape(self, x)
@@ -260,5 +256,5 @@ class SeparableConv2D(_SeparableConv):
 
     spatial = 2
 
-    strides: int | tuple[int, ...] = (1, 1)
-    dilation_rate: int | tuple[int, ...] = (1, 1)
+    strides: int | tuple[int, ...] = per_axis(default=(1, 1))
+    dilation_rate: int | tuple[int, ...] = per_axis(default=(1, 1))

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 from jax import Array, random
 
 from fnn.core import arguments
-from fnn.core.arithmetic import drop, seeded_key
 from fnn.core.context import INFERENCE, Context
+from fnn.core.fields import fraction, not_negative, one_of, random_seed
 from fnn.core.layer import Layer, Params, State
-from fnn.core.spatial import check_arguments, check_inputs, spatial_axes
+from fnn.layers.shared.dropping import drop, seeded_key
+from fnn.layers.shared.spatial import DATA_FORMATS, check_inputs, spatial_axes
 
 # Every layer here is the identity in inference and at rate 0, and then needs no key. A `seed` is
 # folded into the key of the call; unlike in Keras it alone fixes nothing, as no counter moves on.
@@ -34,9 +35,9 @@ class Dropout(Layer):
 
     masking = "pass"
 
-    rate: float
+    rate: float = fraction()
     noise_shape: tuple[int | None, ...] | None = None
-    seed: int | None = None
+    seed: int | None = random_seed(default=None)
 
     def validate(self) -> None:
         _check(self)
@@ -57,10 +58,9 @@ class _SpatialDropout(Layer):
     masking = "pass"
     spatial: ClassVar[int]
 
-    rate: float
+    rate: float = fraction()
 
     def validate(self) -> None:
-        check_arguments(self)
         _check(self)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
@@ -89,7 +89,7 @@ class SpatialDropout1D(_SpatialDropout):
 
     spatial = 1
 
-    seed: int | None = None
+    seed: int | None = random_seed(default=None)
 
 
 class SpatialDropout2D(_SpatialDropout):
@@ -106,8 +106,8 @@ class SpatialDropout2D(_SpatialDropout):
 
     spatial = 2
 
-    data_format: str | None = None
-    seed: int | None = None
+    data_format: str | None = one_of(DATA_FORMATS, default=None)
+    seed: int | None = random_seed(default=None)
 
 
 class SpatialDropout3D(_SpatialDropout):
@@ -124,8 +124,8 @@ class SpatialDropout3D(_SpatialDropout):
 
     spatial = 3
 
-    data_format: str | None = None
-    seed: int | None = None
+    data_format: str | None = one_of(DATA_FORMATS, default=None)
+    seed: int | None = random_seed(default=None)
 
 
 class GaussianDropout(Layer):
@@ -142,8 +142,8 @@ class GaussianDropout(Layer):
 
     masking = "pass"
 
-    rate: float
-    seed: int | None = None
+    rate: float = fraction()
+    seed: int | None = random_seed(default=None)
 
     def validate(self) -> None:
         _check(self)
@@ -171,11 +171,10 @@ class GaussianNoise(Layer):
 
     masking = "pass"
 
-    stddev: float
-    seed: int | None = None
+    stddev: float = not_negative()
+    seed: int | None = random_seed(default=None)
 
     def validate(self) -> None:
-        arguments.not_negative(self, "stddev")
         _check(self)
 
     def apply(
@@ -204,9 +203,9 @@ class AlphaDropout(Layer):
 
     masking = "pass"
 
-    rate: float
+    rate: float = fraction()
     noise_shape: tuple[int | None, ...] | None = None
-    seed: int | None = None
+    seed: int | None = random_seed(default=None)
 
     def validate(self) -> None:
         _check(self)
@@ -244,17 +243,14 @@ def _noise_shape(layer: Any, shape: tuple[int, ...], batch: bool) -> tuple[int, 
 
 
 def _check(layer: Any) -> None:
-    """Raises ValueError for a wrong rate, seed or noise_shape, of those that the layer has."""
-    if hasattr(layer, "rate"):
-        arguments.fraction(layer, "rate")
-    arguments.seed(layer)
+    """Raises ValueError for a wrong noise_shape, where the layer has one."""
     shape = getattr(layer, "noise_shape", None)
     sizes = () if shape is None else shape if isinstance(shape, tuple) else (0,)
     if any(n is not None and (not isinstance(n, int) or n < 1) for n in sizes):
-        expected = "to be a tuple of whole numbers above 0 and None"
+        expected = "to be a tuple of integers above 0 and None"
         raise arguments.wrong(layer, "noise_shape", expected, shape)
 
 
 def _below_one(layer: Any) -> None:
     if layer.rate == 1:
-        raise arguments.wrong(layer, "rate", "to be below 1", 1, "do use Dropout(1.0) to drop all")
+        raise arguments.wrong(layer, "rate", "to be below 1", 1, "use Dropout(1.0) to drop all")

@@ -10,12 +10,20 @@ from typing import Any
 from jax import Array
 
 from fnn.core import arguments
-from fnn.core.arithmetic import activate
-from fnn.core.config import resolve
 from fnn.core.context import INFERENCE, Context
-from fnn.core.layer import Activation, Constraint, Initializer, Layer, Params, Regularizer, State
+from fnn.core.layer import (
+    Activation,
+    Constraint,
+    Initializer,
+    Layer,
+    Params,
+    Regularizer,
+    State,
+    activate,
+)
 from fnn.core.masking import attach_mask
-from fnn.core.placement import einsum
+from fnn.core.value import resolve
+from fnn.runtime.placement import einsum
 
 EQUATION = re.compile(r"(\.\.\.)?([a-zA-Z]+)(\.\.\.)?,([a-zA-Z]+)->(\.\.\.)?([a-zA-Z]+)(\.\.\.)?")
 
@@ -63,7 +71,7 @@ class EinsumDense(Layer):
             n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1)
             for n in shape
         ):
-            expected = f"to have a whole number above 0 or None for each axis of {named!r}"
+            expected = f"to have an integer above 0 or None for each axis of {named!r}"
             raise arguments.wrong(self, "output_shape", expected, self.output_shape)
         if self.bias_axes is not None and not set() < set(self.bias_axes) <= set(y):
             expected = f"to be axes of the outputs {y!r}, or None for no bias"
@@ -87,7 +95,7 @@ class EinsumDense(Layer):
         if len(shape) < len(x) or (not dots and len(shape) > len(x)):
             raise ValueError(
                 f"EinsumDense: expected inputs with the axes {x!r} of {self.equation!r}, received "
-                f"shape {tuple(shape)}; do change the equation, or reshape the inputs"
+                f"shape {tuple(shape)}; change the equation, or reshape the inputs"
             )
         own = shape[len(shape) - len(x) :] if dots == "left" else shape
         sizes = dict(zip(x, own, strict=False))
@@ -97,7 +105,7 @@ class EinsumDense(Layer):
             if named[letter] not in (None, sizes[letter]):
                 raise ValueError(
                     f"EinsumDense: expected inputs with axis {letter!r} of size {named[letter]}, "
-                    f"received {sizes[letter]} in shape {tuple(shape)}; do set None in output_shape"
+                    f"received {sizes[letter]} in shape {tuple(shape)}; set None in output_shape"
                 )
         return sizes, {letter: n or sizes.get(letter) for letter, n in named.items()}
 
@@ -160,6 +168,6 @@ class EinsumDense(Layer):
         if letters[:own] != y[:own]:
             raise ValueError(
                 f"EinsumDense: expected inputs without a mask, since {self.equation!r} mixes or "
-                "moves the steps, received a mask; do use Unmask() first to drop it"
+                "moves the steps, received a mask; use Unmask() first to drop it"
             )
         return mask

@@ -1,4 +1,4 @@
-"""Embedding: a vector for each whole number, and back."""
+"""Embedding: a vector for each integer, and back."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from jax import Array, random
 
 from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context, salt
+from fnn.core.fields import one_of, positive
 from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
 from fnn.core.masking import attach_mask, combine_masks
-from fnn.core.placement import sharding, spec_of, used_by, without
+from fnn.runtime.placement import sharding, spec_of, used_by, without
 
 
 class Embedding(Layer):
@@ -35,15 +36,12 @@ class Embedding(Layer):
     by_step = True
     keeps_sharding = True
 
-    input_dim: int
-    output_dim: int
+    input_dim: int = positive()
+    output_dim: int = positive()
     embeddings_initializer: Initializer = "uniform"
     embeddings_regularizer: Regularizer = None
     embeddings_constraint: Constraint = None
     mask_zero: bool = False
-
-    def validate(self) -> None:
-        arguments.positive_int(self, "input_dim", "output_dim")
 
     def check_values(self, x: np.ndarray) -> None:
         """Raises ValueError for ids that are not in the table."""
@@ -63,7 +61,7 @@ class Embedding(Layer):
 class ReversibleEmbedding(Layer):
     """`Embedding`, and the way back: from vectors to a logit for each id, by the same table.
 
-    Whole numbers are ids, (batch, ...) -> (batch, ..., output_dim); floating-point inputs are
+    Integers are ids, (batch, ...) -> (batch, ..., output_dim); floating-point inputs are
     vectors, (batch, ..., output_dim) -> logits (batch, ..., input_dim), x @ embeddings^T. In a
     graph `layer(x, reverse=True)` says which is meant, and ids need `Input(..., dtype="int32")`.
     With `tie_weights=False` the way back has a kernel of its own. `reverse_dtype` is the dtype to
@@ -83,30 +81,26 @@ class ReversibleEmbedding(Layer):
     masking = "use"
     by_step = True
 
-    input_dim: int
-    output_dim: int
+    input_dim: int = positive()
+    output_dim: int = positive()
     tie_weights: bool = True
     embeddings_initializer: Initializer = "uniform"
     embeddings_regularizer: Regularizer = None
     embeddings_constraint: Constraint = None
     mask_zero: bool = False
-    reverse_dtype: str | None = None
-    logit_soft_cap: float | None = None
-
-    def validate(self) -> None:
-        arguments.positive_int(self, "input_dim", "output_dim")
-        arguments.one_of(self, "reverse_dtype", (None, "float64", "float32", "bfloat16", "float16"))
-        if self.logit_soft_cap is not None:
-            arguments.positive(self, "logit_soft_cap")
+    reverse_dtype: str | None = one_of(
+        (None, "float64", "float32", "bfloat16", "float16"), default=None
+    )
+    logit_soft_cap: float | None = positive(default=None)
 
     def __call__(self, x: Any, reverse: bool = False) -> Any:
         """A node of a graph; `reverse` says that `x` are vectors. Both share the weights."""
         if hasattr(x, "dtype") and reverse != _are_vectors(x):
-            expected = "vectors (float32)" if reverse else "ids (whole numbers)"
+            expected = "vectors (float32)" if reverse else "ids (integers)"
             advice = 'Input(..., dtype="int32") for ids, layer(x, reverse=True) for vectors'
             raise ValueError(
                 f"ReversibleEmbedding: expected {expected} with reverse={reverse}, received "
-                f"{x.dtype} of shape {x.shape}; do {advice}"
+                f"{x.dtype} of shape {x.shape}; use {advice}"
             )
         return super().__call__(x)
 
@@ -120,9 +114,9 @@ class ReversibleEmbedding(Layer):
             _check_ids(self, x)
         elif not x.shape or x.shape[-1] != self.output_dim:
             raise ValueError(
-                f"ReversibleEmbedding: expected ids (whole numbers), or vectors of "
+                f"ReversibleEmbedding: expected ids (integers), or vectors of "
                 f"{self.output_dim} numbers to turn into logits, received {x.dtype} of shape "
-                f'{tuple(x.shape)}; do Input(..., dtype="int32") for ids'
+                f'{tuple(x.shape)}; use Input(..., dtype="int32") for ids'
             )
         shape = (self.input_dim, self.output_dim)
         params = {"embeddings": self.weight("embeddings", key, shape)}
@@ -156,12 +150,12 @@ def _check_values(layer: Any, x: np.ndarray) -> None:
         place = tuple(int(i) for i in np.argwhere(x == worst)[0])
         raise ValueError(
             f"{name}: expected ids from 0 to {layer.input_dim - 1}, received {worst} at "
-            f"{place}; do renumber the ids, or make input_dim larger"
+            f"{place}; renumber the ids, or make input_dim larger"
         )
     if x.dtype.kind == "f" and (x != np.floor(x)).any():
         raise ValueError(
-            f"{name}: expected ids that are whole numbers, received {x[x != np.floor(x)][0]}"
-            "; do give class numbers as they are, not scaled"
+            f"{name}: expected ids that are integers, received {x[x != np.floor(x)][0]}"
+            "; give class numbers as they are, not scaled"
         )
 
 

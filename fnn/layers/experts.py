@@ -13,10 +13,11 @@ from jax import Array, lax, random
 from fnn.core import arguments, tree
 from fnn.core.calling import call, init_copies, output_spec
 from fnn.core.context import INFERENCE, Context, salt
+from fnn.core.fields import not_negative, positive
 from fnn.core.layer import Initializer, Layer, Params, State
 from fnn.core.masking import Masked, attach_mask, leading, split_mask
-from fnn.core.placement import place, place_like
-from fnn.core.statistics import at_least_float32
+from fnn.layers.shared.statistics import at_least_float32
+from fnn.runtime.placement import place, place_like
 
 
 class MixtureOfExperts(Layer):
@@ -53,21 +54,17 @@ class MixtureOfExperts(Layer):
     stacked = True
 
     expert: Layer
-    experts: int = 8
-    top_k: int = 2
-    capacity_factor: float | None = None
-    balance: float = 0.01
+    experts: int = positive(default=8)
+    top_k: int = positive(default=2)
+    capacity_factor: float | None = positive(default=None)
+    balance: float = not_negative(default=0.01)
     router_initializer: Initializer = "glorot_uniform"
 
     def validate(self) -> None:
         arguments.layer(self, self.expert, "as expert")
-        arguments.positive_int(self, "experts", "top_k")
-        arguments.not_negative(self, "balance")
         if self.top_k > self.experts:
             expected = f"to be at most experts={self.experts}"
             raise arguments.wrong(self, "top_k", expected, self.top_k)
-        if self.capacity_factor is not None:
-            arguments.positive(self, "capacity_factor")
 
     def cache(self, params: Params, batch: int, length: int) -> State:
         """Nothing, as each token is by itself; raises ValueError where they compete for room."""
@@ -95,7 +92,7 @@ class MixtureOfExperts(Layer):
         if isinstance(made, Masked) or getattr(made, "shape", ())[:1] != (number,):
             raise ValueError(
                 f"MixtureOfExperts: expected an expert that makes one array of {tokens.shape}, a "
-                f"row for each token, received {tree.describe(made)} from {self.expert!r}; do give "
+                f"row for each token, received {tree.describe(made)} from {self.expert!r}; give "
                 "a layer for single tokens, like Dense"
             )
         router = self.weight("router", key, (features, self.experts))

@@ -9,8 +9,15 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.core.context import INFERENCE, Context
+from fnn.core.fields import one_of
 from fnn.core.layer import Layer, Params, State
-from fnn.core.spatial import channel_axis, check_arguments, check_inputs, lowest, spatial_axes
+from fnn.layers.shared.spatial import (
+    DATA_FORMATS,
+    channel_axis,
+    check_inputs,
+    lowest,
+    spatial_axes,
+)
 
 
 def global_max(x: Array, axes: tuple[int, ...], keepdims: bool, mask: Array | None) -> Array:
@@ -37,11 +44,8 @@ class _GlobalPooling(Layer):
     spatial: ClassVar[int]
     pool: ClassVar[Callable[..., Array]]
 
-    data_format: str | None = None
+    data_format: str | None = one_of(DATA_FORMATS, default=None)
     keepdims: bool = False
-
-    def validate(self) -> None:
-        check_arguments(self)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         check_inputs(self, x)

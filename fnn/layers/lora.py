@@ -12,9 +12,10 @@ from fnn.core import arguments, tree, weights
 from fnn.core.calling import apply_child, walk
 from fnn.core.combining import Flow, Visit
 from fnn.core.context import INFERENCE, Context, salt
+from fnn.core.fields import not_negative, positive
 from fnn.core.layer import Initializer, Layer, Params, State
 from fnn.core.masking import carry_mask
-from fnn.core.paths import check_patterns, fits_any
+from fnn.core.tree import check_patterns, matches_any
 from fnn.layers.wrappers import Frozen
 
 
@@ -43,17 +44,14 @@ class LoRA(Flow):
     """
 
     inner: Layer
-    rank: int
-    alpha: float | None = None
+    rank: int = positive()
+    alpha: float | None = not_negative(default=None)
     patterns: tuple[str, ...] = ("**/kernel",)
     a_initializer: Initializer = "he_uniform"
     b_initializer: Initializer = "zeros"
 
     def validate(self) -> None:
         arguments.layer(self, self.inner, "as inner")
-        arguments.positive_int(self, "rank")
-        if self.alpha is not None:
-            arguments.not_negative(self, "alpha")
         check_patterns(self, "patterns", self.patterns)
 
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
@@ -85,7 +83,7 @@ class LoRA(Flow):
         found = []
         for path, weight in learning.items():
             copies = max(copies for outer, copies in layers if path[: len(outer)] == outer)
-            if fits_any(self.patterns, "/".join(path)) and weight.ndim - copies >= 2:
+            if matches_any(self.patterns, "/".join(path)) and weight.ndim - copies >= 2:
                 found.append((path, weight.shape, copies))
         if not found:
             known = ", ".join("/".join(path) for path, _ in tree.flatten(params)) or "no weights"
@@ -97,7 +95,7 @@ class LoRA(Flow):
             )
         return found
 
-    def apply(
+    def apply(  # type: ignore[override]
         self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
     ) -> tuple[Any, State]:
         x, ctx = carry_mask(x, ctx.replace(frozen=True))

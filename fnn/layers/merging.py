@@ -23,19 +23,19 @@ def shapes_of(layer: Any, inputs: Any, exactly: int | None = None) -> Shapes:
     if not isinstance(inputs, (tuple, list)) or not inputs:
         raise TypeError(
             f"{type(layer).__name__}: expected a tuple of {wanted}, received "
-            f"{arguments.kind_of(inputs)}; do give all inputs at once, e.g. Add()((a, b))"
+            f"{arguments.kind_of(inputs)}; give all inputs at once, e.g. Add()((a, b))"
         )
     arguments.every_input(layer, inputs)
     shapes = [tuple(x.shape) for x in inputs]
     if exactly not in (None, len(shapes)):
         raise ValueError(
             f"{type(layer).__name__}: expected {wanted}, received {len(shapes)} of shapes {shapes}"
-            f"; do merge pairs one after the other"
+            f"; merge pairs one after the other"
         )
     if not all(shapes) or len({shape[0] for shape in shapes}) > 1:
         raise ValueError(
             f"{type(layer).__name__}: expected inputs of one batch size, received shapes {shapes}; "
-            "do give as many examples to each"
+            "give as many examples to each"
         )
     return shapes
 
@@ -74,7 +74,7 @@ class _Merge(Layer):
         if any(len(set(sizes) - {1}) > 1 for sizes in zip(*aligned(shapes), strict=True)):
             raise ValueError(
                 f"{type(self).__name__}: expected inputs of equal shapes (or 1 where they repeat), "
-                f"received shapes {shapes}; do bring them to one width first, e.g. by Dense"
+                f"received shapes {shapes}; bring them to one width first, e.g. by Dense"
             )
         return {}, {}
 
@@ -182,7 +182,7 @@ class Concatenate(Layer):
 
     def validate(self) -> None:
         if isinstance(self.axis, bool) or not isinstance(self.axis, int) or self.axis == 0:
-            raise arguments.wrong(self, "axis", "to be a whole number other than 0", self.axis)
+            raise arguments.wrong(self, "axis", "to be an integer other than 0", self.axis)
 
     def is_example(self, params: Params, x: Any) -> bool:
         several = isinstance(x, (tuple, list))
@@ -196,7 +196,7 @@ class Concatenate(Layer):
         if not fits or len(rest) > 1 or any(len(shape) != axes for shape in shapes):
             raise ValueError(
                 f"Concatenate: expected inputs of equal shapes but for axis {self.axis}, "
-                f"received shapes {shapes}; do reshape or pad them first"
+                f"received shapes {shapes}; reshape or pad them first"
             )
         return {}, {}
 
@@ -233,7 +233,7 @@ class Dot(Layer):
         both = self.axes if isinstance(self.axes, tuple) else (self.axes, self.axes)
         if len(both) != 2 or any(isinstance(n, bool) or not isinstance(n, int) for n in both):
             raise arguments.wrong(
-                self, "axes", "to be a whole number or two", self.axes, "do e.g. Dot(axes=(2, 1))"
+                self, "axes", "to be an integer or two", self.axes, "e.g. Dot(axes=(2, 1))"
             )
         if 0 in both:
             raise arguments.wrong(self, "axes", "to leave out 0, the batch", self.axes)
@@ -250,7 +250,7 @@ class Dot(Layer):
         if len(sizes) != 1:
             raise ValueError(
                 f"Dot: expected two inputs of equal size along axes={self.axes}, received shapes "
-                f"{shapes}; do choose axes of one size, the batch being 0"
+                f"{shapes}; choose axes of one size, the batch being 0"
             )
         first, second = (n % len(s) for n, s in zip(given, shapes, strict=True))
         return first, second

@@ -11,9 +11,9 @@ from jax import Array, lax
 from fnn.core import arguments
 from fnn.core.arithmetic import float_dtype, unit_length
 from fnn.core.context import INFERENCE, Context
-from fnn.core.initial_values import filled
+from fnn.core.fields import not_negative
 from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
-from fnn.core.statistics import (
+from fnn.layers.shared.statistics import (
     at_least_float32,
     axes_of,
     center,
@@ -25,6 +25,7 @@ from fnn.core.statistics import (
     standardize,
     zeros_elsewhere,
 )
+from fnn.runtime.initial_values import filled
 
 
 class LayerNormalization(Layer):
@@ -46,7 +47,7 @@ class LayerNormalization(Layer):
     masking = "pass"
 
     axis: int | tuple[int, ...] = -1
-    epsilon: float = 1e-3
+    epsilon: float = not_negative(default=1e-3)
     center: bool = True
     scale: bool = True
     beta_initializer: Initializer = "zeros"
@@ -99,7 +100,7 @@ class GroupNormalization(Layer):
 
     groups: int = 32
     axis: int = -1
-    epsilon: float = 1e-3
+    epsilon: float = not_negative(default=1e-3)
     center: bool = True
     scale: bool = True
     beta_initializer: Initializer = "zeros"
@@ -110,8 +111,9 @@ class GroupNormalization(Layer):
     gamma_constraint: Constraint = None
 
     def validate(self) -> None:
-        if self.groups != -1:
-            arguments.positive_int(self, "groups")
+        if self.groups == 0 or self.groups < -1:
+            expected = "to be an integer above 0, or -1 for one a channel"
+            raise arguments.wrong(self, "groups", expected, self.groups)
         check_axis_and_epsilon(self, several=False)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
@@ -121,7 +123,7 @@ class GroupNormalization(Layer):
             expected = "to be that of the channels and not of the batch, 0"
             raise arguments.wrong(self, "axis", expected, self.axis)
         if self.groups != -1 and channels % self.groups:
-            advice = "do take fewer groups, or -1 for one a channel"
+            advice = "take fewer groups, or -1 for one a channel"
             expected = f"to divide the {channels} channels of the inputs"
             raise arguments.wrong(self, "groups", expected, self.groups, advice)
         return gamma_beta(self, key, (channels,)), {}
@@ -160,7 +162,7 @@ class RMSNormalization(Layer):
     masking = "pass"
 
     axis: int | tuple[int, ...] = -1
-    epsilon: float = 1e-6
+    epsilon: float = not_negative(default=1e-6)
 
     def validate(self) -> None:
         check_axis_and_epsilon(self)

@@ -9,8 +9,9 @@ from jax import Array, lax
 
 from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context
+from fnn.core.fields import one_of
 from fnn.core.layer import Layer, Params, State
-from fnn.core.spatial import check_arguments, check_inputs, spatial_axes
+from fnn.layers.shared.spatial import DATA_FORMATS, check_inputs, spatial_axes
 
 Pairs = tuple[tuple[int, int], ...]
 
@@ -24,7 +25,7 @@ def pairs(layer: Any, argument: str) -> Pairs:
         value = (value,) * spatial
     if len(value) != spatial:
         raise arguments.wrong(
-            layer, argument, f"to be a whole number or {spatial} numbers or pairs", value
+            layer, argument, f"to be an integer or {spatial} numbers or pairs", value
         )
     return tuple(
         (a, b)
@@ -44,11 +45,10 @@ class _ZeroPadding(Layer):
     spatial: ClassVar[int]
 
     padding: Any = 1
-    data_format: str | None = None
+    data_format: str | None = one_of(DATA_FORMATS, default=None)
 
     def validate(self) -> None:
         pairs(self, "padding")
-        check_arguments(self)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         check_inputs(self, x)
@@ -112,7 +112,6 @@ class _Cropping(Layer):
 
     def validate(self) -> None:
         pairs(self, "cropping")
-        check_arguments(self)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         check_inputs(self, x)
@@ -121,7 +120,7 @@ class _Cropping(Layer):
         if any(sum(edge) >= size for edge, size in zip(edges, sizes, strict=True)):
             raise ValueError(
                 f"{type(self).__name__}: expected inputs larger than cropping={self.cropping!r}, "
-                f"received {sizes} in shape {tuple(x.shape)}; do crop less"
+                f"received {sizes} in shape {tuple(x.shape)}; crop less"
             )
         return {}, {}
 
@@ -159,7 +158,7 @@ class Cropping2D(_Cropping):
     spatial = 2
 
     cropping: Any = ((0, 0), (0, 0))
-    data_format: str | None = None
+    data_format: str | None = one_of(DATA_FORMATS, default=None)
 
 
 class Cropping3D(_Cropping):
@@ -177,4 +176,4 @@ class Cropping3D(_Cropping):
     spatial = 3
 
     cropping: Any = ((1, 1), (1, 1), (1, 1))
-    data_format: str | None = None
+    data_format: str | None = one_of(DATA_FORMATS, default=None)

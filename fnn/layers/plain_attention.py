@@ -9,18 +9,13 @@ import jax.numpy as jnp
 from jax import Array, random
 
 from fnn.core import arguments
-from fnn.core.arithmetic import drop
-from fnn.core.attending import (
-    band_mask,
-    blank_steps,
-    check_inputs,
-    parts,
-    shares_of,
-)
 from fnn.core.context import INFERENCE, Context, salt
+from fnn.core.fields import fraction, one_of, random_seed
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import attach_mask, combine_masks
-from fnn.core.registry import lookup
+from fnn.initializers.scaling import GlorotUniform
+from fnn.layers.shared.attending import band_mask, blank_steps, check_inputs, parts, shares_of
+from fnn.layers.shared.dropping import drop
 
 
 class _PlainAttention(Layer):
@@ -32,10 +27,6 @@ class _PlainAttention(Layer):
     call_fields = ("use_causal_mask", "return_attention_scores")
     attention_axes = (1,)
 
-    def validate(self: Any) -> None:
-        arguments.fraction(self, "dropout")
-        arguments.seed(self)
-
     def check(self, x: Any) -> Any:
         """The query, where the inputs fit each other; else raises ValueError."""
         query, value, key, mask = parts(x)
@@ -44,13 +35,13 @@ class _PlainAttention(Layer):
             raise ValueError(
                 f"{type(self).__name__}: expected (query, value) or (query, value, key), each "
                 f"(batch, time, features), received {len(x)} inputs, the first of shape "
-                f"{tuple(query.shape)}; do use MultiHeadAttention for more axes and other masks"
+                f"{tuple(query.shape)}; use MultiHeadAttention for more axes and other masks"
             )
         check_inputs(self, query, value, key, None)
         if query.shape[-1] != key.shape[-1]:
             raise ValueError(
                 f"{type(self).__name__}: expected query and key of as many features, received "
-                f"shapes {tuple(query.shape)} and {tuple(key.shape)}; do bring them to one width "
+                f"shapes {tuple(query.shape)} and {tuple(key.shape)}; bring them to one width "
                 "first, e.g. by Dense"
             )
         return query
@@ -93,14 +84,13 @@ class Attention(_PlainAttention):
     """
 
     use_scale: bool = False
-    score_mode: str = "dot"
-    dropout: float = 0.0
-    seed: int | None = None
+    score_mode: str = one_of(("dot", "concat"), default="dot")
+    dropout: float = fraction(default=0.0)
+    seed: int | None = random_seed(default=None)
     use_causal_mask: bool = field(default=False, kw_only=True)
     return_attention_scores: bool = field(default=False, kw_only=True)
 
     def validate(self) -> None:
-        arguments.one_of(self, "score_mode", ("dot", "concat"))
         super().validate()
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
@@ -131,8 +121,8 @@ class AdditiveAttention(_PlainAttention):
     """
 
     use_scale: bool = True
-    dropout: float = 0.0
-    seed: int | None = field(default=None, kw_only=True)
+    dropout: float = fraction(default=0.0)
+    seed: int | None = random_seed(default=None, kw_only=True)
     use_causal_mask: bool = field(default=False, kw_only=True)
     return_attention_scores: bool = field(default=False, kw_only=True)
 
@@ -140,7 +130,7 @@ class AdditiveAttention(_PlainAttention):
         query = self.check(x)
         if not self.use_scale:
             return {}, {}
-        draw = lookup("initializer", "GlorotUniform")()
+        draw = GlorotUniform()
         key = random.fold_in(key, salt("scale"))
         return {"scale": draw(key, (query.shape[-1],), self.weight_dtype)}, {}
 

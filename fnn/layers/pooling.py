@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from fnn.core.arithmetic import along, floating
+from fnn.core.arithmetic import floating
 from fnn.core.context import INFERENCE, Context
-from fnn.core.layer import Layer, Params, State
-from fnn.core.spatial import (
-    check_arguments,
+from fnn.core.fields import one_of, per_axis
+from fnn.core.layer import Layer, Params, State, along
+from fnn.layers.shared.spatial import (
+    DATA_FORMATS,
     check_inputs,
     lowest,
     numbers,
@@ -130,14 +131,10 @@ class _Pooling(Layer):
     spatial: ClassVar[int]
     pool: ClassVar[Callable[..., Array]]  # of each window
 
-    pool_size: int | tuple[int, ...]
-    strides: int | tuple[int, ...] | None = None
-    padding: str = "valid"
-    data_format: str | None = None
-
-    def validate(self) -> None:
-        fields = ("pool_size",) if self.strides is None else ("pool_size", "strides")
-        check_arguments(self, *fields, paddings=("valid", "same"))
+    pool_size: int | tuple[int, ...] = per_axis()
+    strides: int | tuple[int, ...] | None = per_axis(default=None)
+    padding: str = one_of(("valid", "same"), default="valid")
+    data_format: str | None = one_of(DATA_FORMATS, default=None)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         (window,) = numbers(self, "pool_size")
@@ -168,7 +165,7 @@ class MaxPooling1D(_Pooling):
 
     spatial, pool = 1, staticmethod(max_windows)
 
-    pool_size: int | tuple[int, ...] = 2
+    pool_size: int | tuple[int, ...] = per_axis(default=2)
 
 
 class MaxPooling2D(_Pooling):
@@ -187,7 +184,7 @@ class MaxPooling2D(_Pooling):
 
     spatial, pool = 2, staticmethod(max_windows)
 
-    pool_size: int | tuple[int, ...] = (2, 2)
+    pool_size: int | tuple[int, ...] = per_axis(default=(2, 2))
 
 
 class MaxPooling3D(_Pooling):
@@ -204,7 +201,7 @@ class MaxPooling3D(_Pooling):
 
     spatial, pool = 3, staticmethod(max_windows)
 
-    pool_size: int | tuple[int, ...] = (2, 2, 2)
+    pool_size: int | tuple[int, ...] = per_axis(default=(2, 2, 2))
 
 
 class AveragePooling1D(_Pooling):
@@ -213,7 +210,7 @@ class AveragePooling1D(_Pooling):
     (batch, steps, channels) -> (batch, new steps, channels)
 
     With "same", a window over the edge is the mean of the values that it has: padding is not
-    counted. Whole numbers come out as float32.
+    counted. Integers come out as float32.
     Raises ValueError for wrong arguments, and for inputs of wrong rank or shorter than a window.
 
     >>> x = jnp.array([0.0, 1.0, 2.0]).reshape(1, 3, 1)

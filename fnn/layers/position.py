@@ -9,6 +9,7 @@ from jax import Array, lax
 
 from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context
+from fnn.core.fields import positive
 from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
 
 # All of them count from 0, or from `state["index"]` where a cache (`fnn.networks.start_decoding`)
@@ -28,13 +29,10 @@ class PositionEmbedding(Layer):
 
     masking = "pass"
 
-    sequence_length: int
+    sequence_length: int = positive()
     embeddings_initializer: Initializer = "uniform"
     embeddings_regularizer: Regularizer = None
     embeddings_constraint: Constraint = None
-
-    def validate(self) -> None:
-        arguments.positive_int(self, "sequence_length")
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         arguments.rank(self, x, 3, layout="(batch, time, features)")
@@ -53,7 +51,7 @@ class PositionEmbedding(Layer):
         if x.shape[1] > self.sequence_length:
             raise ValueError(
                 f"PositionEmbedding: expected at most {self.sequence_length} steps, received "
-                f"{x.shape[1]} in shape {tuple(x.shape)}; do make sequence_length larger"
+                f"{x.shape[1]} in shape {tuple(x.shape)}; make sequence_length larger"
             )
 
     def cache(self, params: Params, batch: int, length: int) -> State:
@@ -78,10 +76,7 @@ class SinusoidalPosition(Layer):
 
     masking = "pass"
 
-    max_wavelength: float = 10000.0
-
-    def validate(self) -> None:
-        arguments.positive(self, "max_wavelength")
+    max_wavelength: float = positive(default=10000.0)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         arguments.rank(self, x, 3, layout="(batch, time, features)")
@@ -116,18 +111,15 @@ class RotaryEmbedding(Layer):
 
     masking = "pass"
 
-    max_wavelength: float = 10000.0
-    scaling_factor: float = 1.0
-
-    def validate(self) -> None:
-        arguments.positive(self, "max_wavelength", "scaling_factor")
+    max_wavelength: float = positive(default=10000.0)
+    scaling_factor: float = positive(default=1.0)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         arguments.minimum_rank(self, x, 3, "(batch, time, ..., features)")
         if x.shape[-1] % 2:
             raise ValueError(
                 f"RotaryEmbedding: expected an even number of features, received {x.shape[-1]} in "
-                f"shape {tuple(x.shape)}; do choose another key_dim"
+                f"shape {tuple(x.shape)}; choose another key_dim"
             )
         return {}, {}
 

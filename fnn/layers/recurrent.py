@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import field
 
-from fnn.core.gates import GRUStep, LSTMStep, SimpleStep
+from fnn.core.fields import fraction, positive, random_seed
 from fnn.core.layer import Activation, Constraint, Initializer, Regularizer
-from fnn.core.recurrence import OverTime
+from fnn.layers.shared.gates import GRUStep, LSTMStep, SimpleStep
+from fnn.layers.shared.recurrence import OverTime
 
 
 class LSTM(LSTMStep, OverTime):
@@ -33,7 +34,7 @@ class LSTM(LSTMStep, OverTime):
     (2, 5, 4)
     """
 
-    units: int
+    units: int = positive()
     activation: Activation = "tanh"
     recurrent_activation: Activation = "sigmoid"
     use_bias: bool = True
@@ -48,9 +49,9 @@ class LSTM(LSTMStep, OverTime):
     kernel_constraint: Constraint = None
     recurrent_constraint: Constraint = None
     bias_constraint: Constraint = None
-    dropout: float = 0.0
-    recurrent_dropout: float = 0.0
-    seed: int | None = None
+    dropout: float = fraction(default=0.0)
+    recurrent_dropout: float = fraction(default=0.0)
+    seed: int | None = random_seed(default=None)
     return_sequences: bool = False
     return_state: bool = False
     go_backwards: bool = False
@@ -75,7 +76,7 @@ class GRU(GRUStep, OverTime):
     (2, 4)
     """
 
-    units: int
+    units: int = positive()
     activation: Activation = "tanh"
     recurrent_activation: Activation = "sigmoid"
     use_bias: bool = True
@@ -89,9 +90,9 @@ class GRU(GRUStep, OverTime):
     kernel_constraint: Constraint = None
     recurrent_constraint: Constraint = None
     bias_constraint: Constraint = None
-    dropout: float = 0.0
-    recurrent_dropout: float = 0.0
-    seed: int | None = None
+    dropout: float = fraction(default=0.0)
+    recurrent_dropout: float = fraction(default=0.0)
+    seed: int | None = random_seed(default=None)
     return_sequences: bool = False
     return_state: bool = False
     go_backwards: bool = False
@@ -116,7 +117,7 @@ class SimpleRNN(SimpleStep, OverTime):
     [(2, 4), (2, 4)]
     """
 
-    units: int
+    units: int = positive()
     activation: Activation = "tanh"
     use_bias: bool = True
     kernel_initializer: Initializer = "glorot_uniform"
@@ -129,12 +130,12 @@ class SimpleRNN(SimpleStep, OverTime):
     kernel_constraint: Constraint = None
     recurrent_constraint: Constraint = None
     bias_constraint: Constraint = None
-    dropout: float = 0.0
-    recurrent_dropout: float = 0.0
+    dropout: float = fraction(default=0.0)
+    recurrent_dropout: float = fraction(default=0.0)
     return_sequences: bool = False
     return_state: bool = False
     go_backwards: bool = False
     stateful: bool = False
     unroll: bool = False
-    seed: int | None = None
+    seed: int | None = random_seed(default=None)
     zero_output_for_mask: bool = field(default=False, kw_only=True)

@@ -11,9 +11,10 @@ from jax import Array, lax
 from fnn.core import arguments, tree
 from fnn.core.calling import call, init_copies, output_spec
 from fnn.core.context import INFERENCE, Context
+from fnn.core.fields import positive
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import carry_mask
-from fnn.core.placement import settled, whole_copies
+from fnn.runtime.placement import settled, whole_copies
 
 
 class Repeat(Layer):
@@ -34,11 +35,10 @@ class Repeat(Layer):
     stacked = True
 
     inner: Layer
-    times: int = 1
+    times: int = positive(default=1)
 
     def validate(self) -> None:
         arguments.layer(self, self.inner, "as inner")
-        arguments.positive_int(self, "times")
 
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
         return ((None, self.inner),)
@@ -74,5 +74,5 @@ class Repeat(Layer):
 def _not_kept(x: Any, y: Any) -> ValueError:
     return ValueError(
         f"Repeat: expected an inner layer that keeps the shape {tree.describe(x)}, "
-        f"received {tree.describe(y)} from it; do put the change of shape or dtype outside"
+        f"received {tree.describe(y)} from it; put the change of shape or dtype outside"
     )

@@ -10,9 +10,10 @@ from jax import Array
 
 from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context
+from fnn.core.fields import one_of, positive
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import attach_mask
-from fnn.core.placement import reshape
+from fnn.runtime.placement import reshape
 
 
 class Flatten(Layer):
@@ -26,10 +27,7 @@ class Flatten(Layer):
     (2, 12)
     """
 
-    data_format: str | None = None
-
-    def validate(self) -> None:
-        arguments.one_of(self, "data_format", (None, "channels_last", "channels_first"))
+    data_format: str | None = one_of((None, "channels_last", "channels_first"), default=None)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         arguments.minimum_rank(self, x, 1, "(batch, ...)")
@@ -65,9 +63,9 @@ class Reshape(Layer):
             raise arguments.wrong(
                 self,
                 "target_shape",
-                "to be a tuple of whole numbers with at most one -1",
+                "to be a tuple of integers with at most one -1",
                 shape,
-                "do e.g. Reshape((28, 28, 1)), without the batch",
+                "e.g. Reshape((28, 28, 1)), without the batch",
             )
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
@@ -88,7 +86,7 @@ class Reshape(Layer):
             raise ValueError(
                 f"Reshape: expected inputs whose examples have {'a multiple of ' * free}{known} "
                 f"numbers, to fill target_shape={self.target_shape}, received {size} in shape "
-                f"{tuple(x.shape)}; do choose a target_shape of {size} numbers, without the batch"
+                f"{tuple(x.shape)}; choose a target_shape of {size} numbers, without the batch"
             )
         rest = size // known if known else 0
         return tuple(rest if n == -1 else n for n in self.target_shape)
@@ -115,7 +113,7 @@ class Permute(Layer):
                 "dims",
                 "to be an order of the axes 1, 2, ...",
                 self.dims,
-                "do e.g. Permute((2, 1)), without the batch",
+                "e.g. Permute((2, 1)), without the batch",
             )
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
@@ -133,7 +131,7 @@ class Reverse(Layer):
 
     `axis` is the axis that is turned round; the batch, axis 0, stays. A mask turns with its
     values, so padding at the end comes to the front: what reads the mask skips it there.
-    Raises ValueError for an `axis` that is no whole number, the batch, or not in the inputs.
+    Raises ValueError for an `axis` that is no integer, the batch, or not in the inputs.
 
     >>> Reverse().apply({}, {}, jnp.array([[1, 2, 3]]))[0].tolist()
     [[3, 2, 1]]
@@ -146,8 +144,8 @@ class Reverse(Layer):
 
     def validate(self) -> None:
         if isinstance(self.axis, bool) or not isinstance(self.axis, int) or self.axis == 0:
-            expected = "to be a whole number other than 0, which is the batch"
-            raise arguments.wrong(self, "axis", expected, self.axis, "do e.g. Reverse(axis=1)")
+            expected = "to be an integer other than 0, which is the batch"
+            raise arguments.wrong(self, "axis", expected, self.axis, "e.g. Reverse(axis=1)")
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         arguments.minimum_rank(self, x, 2, "(batch, time, ...)")
@@ -168,16 +166,13 @@ class Reverse(Layer):
 class RepeatVector(Layer):
     """Each example as `n` equal steps.   (batch, features) -> (batch, n, features)
 
-    Raises ValueError unless `n` is a whole number above 0 and the inputs are vectors.
+    Raises ValueError unless `n` is an integer above 0 and the inputs are vectors.
 
     >>> RepeatVector(3).apply({}, {}, jnp.ones((2, 5)))[0].shape
     (2, 3, 5)
     """
 
-    n: int
-
-    def validate(self) -> None:
-        arguments.positive_int(self, "n")
+    n: int = positive()
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         arguments.rank(self, x, 2, layout="(batch, features)")

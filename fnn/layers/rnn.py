@@ -20,9 +20,9 @@ from fnn.core.calling import (
     unzip,
 )
 from fnn.core.context import INFERENCE, Context
-from fnn.core.gates import GatedStep
 from fnn.core.layer import Layer, Params, State
-from fnn.core.recurrence import OverTime, States, Step, Steps, fill_states
+from fnn.layers.shared.gates import GatedStep
+from fnn.layers.shared.recurrence import OverTime, States, Step, Steps, fill_states
 
 
 class StackedRNNCells(Layer):
@@ -149,7 +149,7 @@ class RNN(OverTime):
             raise ValueError(
                 "RNN: expected steps without a mask where they come a few at a time, since a "
                 f"masked step repeats an output that {self._cell!r} does not keep in its states, "
-                "received a mask; do Unmask() first to drop it, or use LSTM, GRU or SimpleRNN"
+                "received a mask; use Unmask() first to drop it, or use LSTM, GRU or SimpleRNN"
             )
         return super().apply(params, _each_loss(jnp.subtract, state, state), x, ctx)
 
@@ -167,7 +167,7 @@ def _check_cell(owner: Any, cell: Any) -> None:
     if not known and not hasattr(cell, "get_initial_state"):
         raise ValueError(
             f"{type(owner).__name__}: expected a cell with state_size, the width of its state or a "
-            f"tuple of such, received {cell!r}; do define it, or use LSTMCell, GRUCell, ..."
+            f"tuple of such, received {cell!r}; define it, or use LSTMCell, GRUCell, ..."
         )
 
 
@@ -211,5 +211,5 @@ def _outputs_and_states(cell: Any, results: Any, old: States) -> tuple[Array, St
     raise ValueError(
         f"RNN: expected of {cell!r} a pair (outputs, new states), the states as they came in, "
         f"{tree.describe(old)} in {jax.tree.structure(old)}, received {tree.describe(results)} in "
-        f"{jax.tree.structure(results)}; do return e.g. (h, h) for one state"
+        f"{jax.tree.structure(results)}; return e.g. (h, h) for one state"
     )

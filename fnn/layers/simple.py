@@ -12,11 +12,11 @@ from jax import Array
 
 from fnn.core import arguments
 from fnn.core.arithmetic import float_dtype
-from fnn.core.config import Fields
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import Masked
-from fnn.core.registry import lookup
+from fnn.core.value import Fields
+from fnn.regularizers import L1L2
 
 
 class Identity(Layer):
@@ -57,7 +57,7 @@ class ActivityRegularization(Layer):
     @property
     def activity_regularizer(self) -> Any:
         """`L1L2(l1, l2)`, under the name by which every layer has its outputs penalized."""
-        return lookup("regularizer", "L1L2")(self.l1, self.l2)
+        return L1L2(self.l1, self.l2)
 
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
@@ -102,7 +102,7 @@ class Rescaling(Layer):
             ):
                 raise ValueError(
                     f"Rescaling: expected inputs whose last axes are as {argument} of shape "
-                    f"{shape}, received shape {tuple(x.shape)}; do give one number, or one for "
+                    f"{shape}, received shape {tuple(x.shape)}; give one number, or one for "
                     "each channel"
                 )
         return {}, {}
@@ -146,12 +146,12 @@ class Lambda(Layer):
             if not callable(value) and (name, value) != ("mask", None):
                 raise TypeError(
                     f"Lambda: expected {name} to be a function, received {name}={value!r}; "
-                    "do e.g. Lambda(jnp.square)"
+                    "e.g. Lambda(jnp.square)"
                 )
         if self.arguments is not None and not isinstance(self.arguments, Fields):
             raise TypeError(
                 "Lambda: expected arguments to be a dict, received "
-                f"arguments={self.arguments!r}; do e.g. Lambda(jnp.sum, arguments={{'axis': 1}})"
+                f"arguments={self.arguments!r}; e.g. Lambda(jnp.sum, arguments={{'axis': 1}})"
             )
 
     def apply(

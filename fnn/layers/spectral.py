@@ -12,9 +12,10 @@ from fnn.core.arithmetic import unit_length
 from fnn.core.calling import call, walk
 from fnn.core.combining import Wrapper
 from fnn.core.context import INFERENCE, Context, salt
+from fnn.core.fields import positive
 from fnn.core.layer import Params, State
-from fnn.core.placement import place
-from fnn.core.registry import lookup
+from fnn.initializers.drawn import TruncatedNormal
+from fnn.runtime.placement import place
 
 
 class SpectralNormalization(Wrapper):
@@ -28,7 +29,7 @@ class SpectralNormalization(Wrapper):
     Keras overwrites the kernel by the quotient in training and uses it as it is in inference. Here
     `kernel` stays what the optimizer made of it, and inference divides too, by the sigma that
     follows from the stored vector, which stays as it is then. No gradient goes through u and v.
-    Raises ValueError unless `power_iterations` is a whole number above 0 and `inner` has a
+    Raises ValueError unless `power_iterations` is an integer above 0 and `inner` has a
     `kernel` or `embeddings` of its own (Miyato et al. 2018, section 2.1 and appendix A).
 
     >>> from fnn.layers import Dense
@@ -39,15 +40,14 @@ class SpectralNormalization(Wrapper):
     True
     """
 
-    power_iterations: int = 1
+    power_iterations: int = positive(default=1)
 
     def validate(self) -> None:
         arguments.layer(self, self.inner, "as inner")
-        arguments.positive_int(self, "power_iterations")
         if any(layer.stacked for path, layer, _ in walk(self.inner) if not path):
             raise ValueError(
                 f"SpectralNormalization: expected a layer with one kernel, received {self.inner!r} "
-                "with one for each copy; do e.g. Repeat(SpectralNormalization(layer), 3)"
+                "with one for each copy; e.g. Repeat(SpectralNormalization(layer), 3)"
             )
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
@@ -55,10 +55,10 @@ class SpectralNormalization(Wrapper):
         if not {"kernel", "embeddings"} & set(params):
             raise ValueError(
                 "SpectralNormalization: expected a layer with a weight 'kernel' or 'embeddings', "
-                f"received {self.inner!r} with {sorted(params)}; do wrap the layers inside it"
+                f"received {self.inner!r} with {sorted(params)}; wrap the layers inside it"
             )
         kernel = params[self._name(params)]
-        draw = lookup("initializer", "TruncatedNormal")(stddev=0.02)
+        draw = TruncatedNormal(stddev=0.02)
         vector = draw(random.fold_in(key, salt("vector_u")), (1, kernel.shape[-1]), kernel.dtype)
         return params, {**state, "vector_u": vector}
 

@@ -65,7 +65,7 @@ def unstack(layer: Layer, params: Params, state: State) -> tuple[Layer, Params, 
 def _children(layer: Layer, function: str) -> tuple[tuple[Any, Layer], ...]:
     if not isinstance(layer, Sequential):
         raise TypeError(
-            f"{function}: expected a Sequential, received {layer!r}; do give model.layer of a "
+            f"{function}: expected a Sequential, received {layer!r}; give model.layer of a "
             "model, or the part of a network that is one, with its own params and state"
         )
     return layer.children()

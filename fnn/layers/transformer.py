@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax.numpy as jnp
 from jax import Array, random
 
 from fnn.core import arguments
-from fnn.core.arithmetic import activate, add_bias
 from fnn.core.combining import Flow, Visit
 from fnn.core.context import INFERENCE, Context
-from fnn.core.layer import Activation, Constraint, Initializer, Layer, Params, Regularizer, State
-from fnn.core.registry import lookup
+from fnn.core.fields import fraction, not_negative, positive
+from fnn.core.layer import (
+    Activation,
+    Constraint,
+    Initializer,
+    Layer,
+    Params,
+    Regularizer,
+    State,
+    activate,
+    add_bias,
+)
+from fnn.layers.attention import MultiHeadAttention
+from fnn.layers.dense import Dense
+from fnn.layers.dropout import Dropout
+from fnn.layers.merging import Add
+from fnn.layers.normalization import LayerNormalization
 
 
 class GatedDense(Layer):
@@ -20,7 +35,7 @@ class GatedDense(Layer):
 
     "silu" makes it SwiGLU, "gelu" GeGLU, "sigmoid" the first GLU.
     Weights: `kernel (features, 2 * units)`, gate and values side by side, `bias (2 * units,)`.
-    Raises ValueError unless `units` is a whole number above 0 (Shazeer 2020, section 2).
+    Raises ValueError unless `units` is an integer above 0 (Shazeer 2020, section 2).
 
     >>> params, state = GatedDense(3).init(jax.random.key(0), jnp.ones((2, 5)))
     >>> params["kernel"].shape, GatedDense(3).apply(params, state, jnp.ones((2, 5)))[0].shape
@@ -29,7 +44,7 @@ class GatedDense(Layer):
 
     masking = "pass"
 
-    units: int
+    units: int = positive()
     activation: Activation = "silu"
     use_bias: bool = True
     kernel_initializer: Initializer = "glorot_uniform"
@@ -39,9 +54,6 @@ class GatedDense(Layer):
     activity_regularizer: Regularizer = None
     kernel_constraint: Constraint = None
     bias_constraint: Constraint = None
-
-    def validate(self) -> None:
-        arguments.positive_int(self, "units")
 
     def is_example(self, params: Params, x: Any) -> bool:
         return arguments.is_vector(x)
@@ -69,38 +81,33 @@ class _Block(Flow):
     """Parts in sequence, each around a residual connection, by the names of its children."""
 
     def validate(self: Any) -> None:
-        arguments.positive_int(self, "units", "num_heads")
-        arguments.fraction(self, "dropout")
-        arguments.not_negative(self, "epsilon")
         if self.position is not None:
             arguments.layer(self, self.position, "as position")
-        if self.intermediate_dim is not None:
-            arguments.positive_int(self, "intermediate_dim")
         if self.units % self.num_heads:
             raise arguments.wrong(
                 self, "num_heads", f"to divide units={self.units}", self.num_heads
             )
 
-    def _make(self: Any, kind: str, *given: Any, **options: Any) -> Layer:
-        """A layer of the block's dtype, in which its weights are made."""
-        return lookup("layer", kind)(*given, dtype=self.dtype, **options)
+    def children(self: Any) -> tuple[tuple[str | None, Layer], ...]:
+        return self._fnn_children  # made once for a value
 
     def _attention(self: Any, **options: Any) -> Layer:
         sizes = self.num_heads, self.units // self.num_heads
-        return self._make("MultiHeadAttention", *sizes, dropout=self.dropout, **options)
+        return MultiHeadAttention(*sizes, dropout=self.dropout, dtype=self.dtype, **options)
 
     def _parts(self: Any, name: str, *layers: tuple[str, Layer]) -> dict[str, Layer]:
         """The children of one part: its normalization, its layers, its dropout, its sum."""
         return {
-            f"{name}_norm": self._make("LayerNormalization", epsilon=self.epsilon),
+            f"{name}_norm": LayerNormalization(epsilon=self.epsilon, dtype=self.dtype),
             **dict(layers),
-            f"{name}_dropout": self._make("Dropout", self.dropout),
-            f"{name}_add": self._make("Add"),
+            f"{name}_dropout": Dropout(self.dropout, dtype=self.dtype),
+            f"{name}_add": Add(dtype=self.dtype),
         }
 
     def _feedforward(self: Any) -> dict[str, Layer]:
-        up = self._make("Dense", self.intermediate_dim or 4 * self.units, self.activation)
-        down = self._make("Dense", self.units)
+        width = self.intermediate_dim or 4 * self.units
+        up = Dense(width, self.activation, dtype=self.dtype)
+        down = Dense(self.units, dtype=self.dtype)
         return self._parts("feedforward", ("feedforward_up", up), ("feedforward_down", down))
 
     def _around(self: Any, name: str, inner: Any, x: Any, visit: Visit) -> Any:
@@ -137,17 +144,18 @@ class TransformerEncoderBlock(_Block):
     (1, 5, 16)
     """
 
-    units: int
-    num_heads: int
-    intermediate_dim: int | None = None
-    dropout: float = 0.0
+    units: int = positive()
+    num_heads: int = positive()
+    intermediate_dim: int | None = positive(default=None)
+    dropout: float = fraction(default=0.0)
     activation: Activation = "gelu"
     normalize_first: bool = True
-    epsilon: float = 1e-5
+    epsilon: float = not_negative(default=1e-5)
     use_causal_mask: bool = False
     position: Layer | None = None
 
-    def children(self) -> tuple[tuple[str | None, Layer], ...]:
+    @functools.cached_property
+    def _fnn_children(self) -> tuple[tuple[str | None, Layer], ...]:
         options = {"use_causal_mask": self.use_causal_mask, "position": self.position}
         attention = ("attention", self._attention(**options))
         return tuple({**self._parts("attention", attention), **self._feedforward()}.items())
@@ -175,16 +183,17 @@ class TransformerDecoderBlock(_Block):
 
     input_names = ("inputs", "memory")
 
-    units: int
-    num_heads: int
-    intermediate_dim: int | None = None
-    dropout: float = 0.0
+    units: int = positive()
+    num_heads: int = positive()
+    intermediate_dim: int | None = positive(default=None)
+    dropout: float = fraction(default=0.0)
     activation: Activation = "gelu"
     normalize_first: bool = True
-    epsilon: float = 1e-5
+    epsilon: float = not_negative(default=1e-5)
     position: Layer | None = None
 
-    def children(self) -> tuple[tuple[str | None, Layer], ...]:
+    @functools.cached_property
+    def _fnn_children(self) -> tuple[tuple[str | None, Layer], ...]:
         own = ("attention", self._attention(use_causal_mask=True, position=self.position))
         cross = ("cross_attention", self._attention())
         parts = (self._parts("attention", own), self._parts("cross_attention", cross))
@@ -194,7 +203,7 @@ class TransformerDecoderBlock(_Block):
         if not isinstance(x, (tuple, list)) or len(x) != 2:
             raise TypeError(
                 "TransformerDecoderBlock: expected a tuple (inputs, memory), received "
-                f"{arguments.kind_of(x)}; do use TransformerEncoderBlock(use_causal_mask=True) "
+                f"{arguments.kind_of(x)}; use TransformerEncoderBlock(use_causal_mask=True) "
                 "without a memory"
             )
         (x, memory), layers = x, dict(self.children())

@@ -8,12 +8,22 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.core import arguments
-from fnn.core.arithmetic import activate, add_bias
 from fnn.core.context import INFERENCE, Context
-from fnn.core.layer import Activation, Constraint, Initializer, Layer, Params, Regularizer, State
-from fnn.core.spatial import (
+from fnn.core.fields import one_of, per_axis, positive
+from fnn.core.layer import (
+    Activation,
+    Constraint,
+    Initializer,
+    Layer,
+    Params,
+    Regularizer,
+    State,
+    activate,
+    add_bias,
+)
+from fnn.layers.shared.spatial import (
+    DATA_FORMATS,
     channel_axis,
-    check_arguments,
     check_inputs,
     convolve,
     numbers,
@@ -40,13 +50,13 @@ def transposed_padding(
 class _ConvTranspose(Layer):
     spatial: ClassVar[int]
 
-    filters: int
-    kernel_size: int | tuple[int, ...]
-    strides: int | tuple[int, ...] = 1
-    padding: str = "valid"
-    output_padding: int | tuple[int, ...] | None = None
-    data_format: str | None = None
-    dilation_rate: int | tuple[int, ...] = 1
+    filters: int = positive()
+    kernel_size: int | tuple[int, ...] = per_axis()
+    strides: int | tuple[int, ...] = per_axis(default=1)
+    padding: str = one_of(("valid", "same"), default="valid")
+    output_padding: int | tuple[int, ...] | None = per_axis(default=None, minimum=0)
+    data_format: str | None = one_of(DATA_FORMATS, default=None)
+    dilation_rate: int | tuple[int, ...] = per_axis(default=1)
     activation: Activation = None
     use_bias: bool = True
     kernel_initializer: Initializer = "glorot_uniform"
@@ -58,12 +68,9 @@ class _ConvTranspose(Layer):
     bias_constraint: Constraint = None
 
     def validate(self) -> None:
-        arguments.positive_int(self, "filters")
-        fields = ("kernel_size", "strides", "dilation_rate")
-        check_arguments(self, *fields, paddings=("valid", "same"))
         if self.output_padding is not None:
             (strides,) = numbers(self, "strides")
-            (extra,) = numbers(self, "output_padding", minimum=0)
+            (extra,) = numbers(self, "output_padding")
             if any(e >= s for e, s in zip(extra, strides, strict=True)):
                 raise arguments.wrong(
                     self, "output_padding", f"to be less than strides={strides}", extra
@@ -85,7 +92,7 @@ class _ConvTranspose(Layer):
         window, strides, dilation = numbers(self, "kernel_size", "strides", "dilation_rate")
         extra: tuple[int | None, ...] = (None,) * self.spatial
         if self.output_padding is not None:
-            (extra,) = numbers(self, "output_padding", minimum=0)
+            (extra,) = numbers(self, "output_padding")
         padding = [
             transposed_padding(k, s, d, self.padding, more)
             for k, s, d, more in zip(window, strides, dilation, extra, strict=True)
@@ -140,8 +147,8 @@ class Conv2DTranspose(_ConvTranspose):
 
     spatial = 2
 
-    strides: int | tuple[int, ...] = (1, 1)
-    dilation_rate: int | tuple[int, ...] = (1, 1)
+    strides: int | tuple[int, ...] = per_axis(default=(1, 1))
+    dilation_rate: int | tuple[int, ...] = per_axis(default=(1, 1))
 
 
 class Conv3DTranspose(_ConvTranspose):
@@ -161,5 +168,5 @@ class Conv3DTranspose(_ConvTranspose):
 
     spatial = 3
 
-    strides: int | tuple[int, ...] = (1, 1, 1)
-    dilation_rate: int | tuple[int, ...] = (1, 1, 1)
+    strides: int | tuple[int, ...] = per_axis(default=(1, 1, 1))
+    dilation_rate: int | tuple[int, ...] = per_axis(default=(1, 1, 1))

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context
+from fnn.core.fields import one_of, per_axis
 from fnn.core.layer import Layer, Params, State
-from fnn.core.spatial import check_arguments, check_inputs, numbers, spatial_axes
+from fnn.layers.shared.spatial import DATA_FORMATS, check_inputs, numbers, spatial_axes
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5")
 
@@ -32,10 +32,7 @@ def enlarged(layer: Any, x: Array, interpolation: str = "nearest") -> Array:
 class _UpSampling(Layer):
     spatial: ClassVar[int]
 
-    size: int | tuple[int, ...] = 2
-
-    def validate(self) -> None:
-        check_arguments(self, "size")
+    size: int | tuple[int, ...] = per_axis(default=2)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         check_inputs(self, x)
@@ -71,13 +68,9 @@ class UpSampling2D(_UpSampling):
 
     spatial = 2
 
-    size: int | tuple[int, ...] = (2, 2)
-    data_format: str | None = None
-    interpolation: str = "nearest"
-
-    def validate(self) -> None:
-        check_arguments(self, "size")
-        arguments.one_of(self, "interpolation", INTERPOLATIONS)
+    size: int | tuple[int, ...] = per_axis(default=(2, 2))
+    data_format: str | None = one_of(DATA_FORMATS, default=None)
+    interpolation: str = one_of(INTERPOLATIONS, default="nearest")
 
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
@@ -98,5 +91,5 @@ class UpSampling3D(_UpSampling):
 
     spatial = 3
 
-    size: int | tuple[int, ...] = (2, 2, 2)
-    data_format: str | None = None
+    size: int | tuple[int, ...] = per_axis(default=(2, 2, 2))
+    data_format: str | None = one_of(DATA_FORMATS, default=None)

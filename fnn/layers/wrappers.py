@@ -15,9 +15,10 @@ from fnn.core import arguments
 from fnn.core.calling import call, init_copies, initialize, unique_names
 from fnn.core.combining import Flow, PassingWrapper, Visit, Wrapper
 from fnn.core.context import INFERENCE, Context
+from fnn.core.fields import positive
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import Masked, attach_mask, carry_mask, is_masked, split_mask
-from fnn.core.placement import beside_copies
+from fnn.runtime.placement import beside_copies
 
 
 class Residual(Wrapper):
@@ -39,7 +40,7 @@ class Residual(Wrapper):
         if before.shape != after.shape:
             raise ValueError(
                 f"Residual: expected an inner layer that keeps the shape {tuple(before.shape)}, "
-                f"received one that returns {tuple(after.shape)}; do make them equal"
+                f"received one that returns {tuple(after.shape)}; make them equal"
             )
         return attach_mask(before + after, mask), state
 
@@ -183,7 +184,7 @@ class Ensemble(Layer):
     x -> the outputs of the members side by side, `(batch, members, ...)`. Weights have a leading
     axis of members; each has its own initial weights and its own randomness. `fit` trains each as
     it would alone, all on the same batches; loss and metrics are the means of theirs.
-    Raises ValueError unless `members` is a whole number above 0.
+    Raises ValueError unless `members` is an integer above 0.
 
     >>> from fnn.layers import Dense
     >>> init, apply = Ensemble(Dense(2), 5)
@@ -195,11 +196,10 @@ class Ensemble(Layer):
     stacked = True
 
     inner: Layer
-    members: int = 2
+    members: int = positive(default=2)
 
     def validate(self) -> None:
         arguments.layer(self, self.inner, "as inner")
-        arguments.positive_int(self, "members")
 
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
         return ((None, self.inner),)
@@ -246,7 +246,7 @@ class Spread(Wrapper):
         if not isinstance(self.inner, Ensemble):
             raise TypeError(
                 f"Spread: expected an Ensemble as inner, received {self.inner!r}; "
-                "do Spread(Ensemble(layer, 5))"
+                "use Spread(Ensemble(layer, 5))"
             )
 
     def apply(

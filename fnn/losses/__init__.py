@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fnn.core.config import resolve
 from fnn.core.named import of_kind
 from fnn.core.registry import is_from_optax, register
+from fnn.core.value import resolve
 from fnn.losses import crossentropy as _crossentropy
 from fnn.losses import embeddings as _embeddings
 from fnn.losses import focal as _focal
@@ -174,7 +174,7 @@ def _crossentropy_by_shape(name: str, y_true: Any, y_pred: Any) -> Loss:
     if y_true is None or y_pred is None:
         raise ValueError(
             f"expected the shapes of targets and predictions to resolve the loss {name!r}, "
-            "received none; do name binary_crossentropy, categorical_crossentropy or "
+            "received none; name binary_crossentropy, categorical_crossentropy or "
             "sparse_categorical_crossentropy"
         )
     true, predicted = tuple(y_true.shape), tuple(y_pred.shape)

@@ -6,23 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from fnn.core import arguments
 from fnn.core.arguments import wrong
-from fnn.core.targets import aligned_shape
-from fnn.core.warning import warn
+from fnn.losses.targets import aligned_shape
+from fnn.runtime.warning import warn
 
 
 def axis_is_integer(loss: Any) -> None:
     """Checks the field `axis`."""
     if isinstance(loss.axis, bool) or not isinstance(loss.axis, int):
-        raise wrong(loss, "axis", "to be a whole number", loss.axis, "do e.g. axis=-1")
-
-
-def focal(loss: Any) -> None:
-    """Checks the fields of the focal losses."""
-    arguments.not_negative(loss, "alpha", "gamma")
-    arguments.fraction(loss, "label_smoothing")
-    axis_is_integer(loss)
+        raise wrong(loss, "axis", "to be an integer", loss.axis, "e.g. axis=-1")
 
 
 def shapes(loss: Any, true: Any, predicted: Any, *, sparse: bool) -> None:
@@ -38,7 +30,7 @@ def several_classes(loss: Any, y_pred: Any, axis: int = -1) -> None:
     if len(y_pred.shape) < 2 or y_pred.shape[axis] == 1:
         raise ValueError(
             f"{type(loss).__name__}: expected predictions for at least 2 classes, received 1, of "
-            "which the loss is always 0; do use binary_crossentropy, or give the last layer a unit "
+            "which the loss is always 0; use binary_crossentropy, or give the last layer a unit "
             "for each class"
         )
 
@@ -80,13 +72,13 @@ def probabilities(loss: Any, y_true: np.ndarray) -> None:
     low, high = bounds(y_true)
     if low >= 0 and high <= 1:
         return
-    advice = "do scale them to [0, 1]"
+    advice = "scale them to [0, 1]"
     if (low, high) == (1, 2):
-        advice = "do subtract 1 from labels that count from 1"
+        advice = "subtract 1 from labels that count from 1"
     elif (low, high) == (-1, 1):
-        advice = "do map -1 to 0, or use the hinge loss"
+        advice = "map -1 to 0, or use the hinge loss"
     elif high > 1 and low >= 0 and float(high).is_integer():
-        advice = "do use sparse_categorical_crossentropy for more than two classes"
+        advice = "use sparse_categorical_crossentropy for more than two classes"
     outside = (y_true < 0) | (y_true > 1)
     raise ValueError(
         f"{type(loss).__name__}: expected targets within [0, 1], received "
@@ -108,23 +100,23 @@ def not_negative(loss: Any, y_true: np.ndarray) -> None:
 
 
 def labels(loss: Any, y_true: np.ndarray, classes: int) -> None:
-    """Checks that labels are whole numbers that name one of the classes."""
+    """Checks that labels are integers that name one of the classes."""
     finite(loss, y_true)
     name = type(loss).__name__
     if np.issubdtype(y_true.dtype, np.floating) and np.any(y_true != np.floor(y_true)):
         broken = y_true != np.floor(y_true)
         raise ValueError(
-            f"{name}: expected labels that are whole numbers, received {y_true[broken].flat[0]} at "
-            f"row {first_row(broken)}; do use the categorical form for probabilities"
+            f"{name}: expected labels that are integers, received {y_true[broken].flat[0]} at "
+            f"row {first_row(broken)}; use the categorical form for probabilities"
         )
     low, high = bounds(y_true)
     if low >= 0 and high < classes:
         return
-    advice = f"do end the model in {int(high) + 1} units, or map the labels to 0..{classes - 1}"
+    advice = f"end the model in {int(high) + 1} units, or map the labels to 0..{classes - 1}"
     if (low, high) == (1, classes):
-        advice = "do subtract 1 from the labels, which count from 1"
+        advice = "subtract 1 from the labels, which count from 1"
     elif low < 0:
-        advice = "do map the labels to whole numbers from 0, or set ignore_class for the others"
+        advice = "map the labels to integers from 0, or set ignore_class for the others"
     outside = (y_true < 0) | (y_true >= classes)
     raise ValueError(
         f"{name}: expected labels among the classes, received label {y_true[outside].flat[0]} at "
@@ -140,7 +132,7 @@ def signs(loss: Any, y_true: np.ndarray) -> None:
         outside = outside if outside.any() else y_true == 0
         raise ValueError(
             f"{type(loss).__name__}: expected targets -1 and 1, or 0 and 1, received "
-            f"{y_true[outside].flat[0]} at row {first_row(outside)}; do map the classes to -1 and 1"
+            f"{y_true[outside].flat[0]} at row {first_row(outside)}; map the classes to -1 and 1"
         )
 
 

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fnn.core import arguments
 from fnn.core.arguments import wrong
 from fnn.core.arithmetic import floating
-from fnn.core.targets import class_numbers
+from fnn.core.fields import fraction
 from fnn.losses import checks
 from fnn.losses.logits import Form
 from fnn.losses.loss import EPSILON, Loss, Targets, pair
+from fnn.losses.targets import class_numbers
 
 
 def binary_crossentropy(
@@ -122,11 +122,10 @@ class BinaryCrossentropy(Loss):
     two_classes: ClassVar[bool] = True
 
     from_logits: bool = False
-    label_smoothing: float = 0.0
+    label_smoothing: float = fraction(default=0.0)
     axis: int = -1
 
     def validate(self) -> None:
-        arguments.fraction(self, "label_smoothing")
         checks.axis_is_integer(self)
 
     @property
@@ -155,11 +154,10 @@ class CategoricalCrossentropy(Loss):
     targets: ClassVar[Targets] = "classes"
 
     from_logits: bool = False
-    label_smoothing: float = 0.0
+    label_smoothing: float = fraction(default=0.0)
     axis: int = -1
 
     def validate(self) -> None:
-        arguments.fraction(self, "label_smoothing")
         checks.axis_is_integer(self)
 
     @property
@@ -199,7 +197,7 @@ class SparseCategoricalCrossentropy(Loss):
     def validate(self) -> None:
         checks.axis_is_integer(self)
         if self.ignore_class is not None and not isinstance(self.ignore_class, int):
-            raise wrong(self, "ignore_class", "to be a whole number or None", self.ignore_class)
+            raise wrong(self, "ignore_class", "to be an integer or None", self.ignore_class)
 
     @property
     def logits(self) -> Form | None:

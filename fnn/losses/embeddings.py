@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.core import arguments
 from fnn.core.arithmetic import floating, unit_length
-from fnn.core.targets import class_numbers
+from fnn.core.fields import not_negative, positive
 from fnn.losses.loss import Loss, Targets, pair
+from fnn.losses.targets import class_numbers
 
 _FAR = -1e9  # stands for the logarithm of 0, with a slope
 
@@ -113,13 +113,9 @@ class Circle(Loss):
 
     gathers = True
 
-    gamma: float = 80.0
-    margin: float = 0.4
+    gamma: float = positive(default=80.0)
+    margin: float = not_negative(default=0.4)
     remove_diagonal: bool = True
-
-    def validate(self) -> None:
-        arguments.positive(self, "gamma")
-        arguments.not_negative(self, "margin")
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
         return self.valid_values(y_true, y_pred, None)
@@ -147,10 +143,7 @@ class Triplet(Loss):
 
     gathers = True
 
-    margin: float = 1.0
-
-    def validate(self) -> None:
-        arguments.not_negative(self, "margin")
+    margin: float = not_negative(default=1.0)
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
         return triplet(y_true, y_pred, self.margin)
@@ -177,10 +170,7 @@ class InfoNCE(Loss):
 
     targets: ClassVar[Targets] = "classes"
 
-    temperature: float = 0.1
-
-    def validate(self) -> None:
-        arguments.positive(self, "temperature")
+    temperature: float = positive(default=0.1)
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
         return info_nce(y_true, y_pred, self.temperature)
@@ -195,7 +185,7 @@ def one_label_each(loss: Loss, y_true: Any, y_pred: Any) -> None:
     if len(embeddings) != 2 or labels not in (embeddings[:1], (embeddings[0], 1)):
         raise ValueError(
             f"{type(loss).__name__}: expected labels (batch,) and embeddings (batch, features), "
-            f"received shapes {labels} and {embeddings}; do flatten the embeddings, and give class "
+            f"received shapes {labels} and {embeddings}; flatten the embeddings, and give class "
             "numbers"
         )
 

@@ -12,11 +12,12 @@ from jax import Array
 
 from fnn.core.arguments import wrong
 from fnn.core.arithmetic import floating
-from fnn.core.targets import class_numbers
+from fnn.core.fields import fraction, not_negative
 from fnn.losses import checks
 from fnn.losses.crossentropy import binary_crossentropy, log_probabilities, smooth
 from fnn.losses.logits import Form
 from fnn.losses.loss import EPSILON, Loss, Targets, pair
+from fnn.losses.targets import class_numbers
 
 
 def binary_focal_crossentropy(
@@ -104,14 +105,14 @@ class BinaryFocalCrossentropy(Loss):
     two_classes: ClassVar[bool] = True
 
     apply_class_balancing: bool = False
-    alpha: float = 0.25
-    gamma: float = 2.0
+    alpha: float = not_negative(default=0.25)
+    gamma: float = not_negative(default=2.0)
     from_logits: bool = False
-    label_smoothing: float = 0.0
+    label_smoothing: float = fraction(default=0.0)
     axis: int = -1
 
     def validate(self) -> None:
-        checks.focal(self)
+        checks.axis_is_integer(self)
 
     @property
     def logits(self) -> Form | None:
@@ -145,14 +146,14 @@ class CategoricalFocalCrossentropy(Loss):
 
     targets: ClassVar[Targets] = "classes"
 
-    alpha: float = 0.25
-    gamma: float = 2.0
+    alpha: float = not_negative(default=0.25)
+    gamma: float = not_negative(default=2.0)
     from_logits: bool = False
-    label_smoothing: float = 0.0
+    label_smoothing: float = fraction(default=0.0)
     axis: int = -1
 
     def validate(self) -> None:
-        checks.focal(self)
+        checks.axis_is_integer(self)
 
     @property
     def logits(self) -> Form | None:

@@ -13,9 +13,9 @@ from jax import Array
 
 from fnn.core.named import function_name
 from fnn.core.registry import is_from_optax, register
-from fnn.core.targets import align, class_numbers
 from fnn.losses import checks
 from fnn.losses.loss import Loss
+from fnn.losses.targets import align, class_numbers
 
 _TARGETS = ("targets", "labels", "log_targets")  # what optax calls its second argument
 # Of which the targets are class numbers. Nothing in their signatures tells.
@@ -66,7 +66,7 @@ class OptaxLoss(Loss):
         if not _takes_predictions_and_targets(self.function):
             raise TypeError(
                 "expected a function (predictions, targets) of optax as a loss, received "
-                f"{_name(self.function)}{inspect.signature(self.function)}; do wrap it: "
+                f"{_name(self.function)}{inspect.signature(self.function)}; wrap it: "
                 "lambda y_true, y_pred: ..., or see fnn.losses (CTC, Triplet, ...)"
             )
 

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fnn.core import arguments
 from fnn.core.arithmetic import floating
-from fnn.core.further import as_declared
+from fnn.core.fields import as_declared, one_of
 from fnn.core.named import Named, function_name
-from fnn.core.placement import gathered
-from fnn.core.targets import (
+from fnn.losses import checks
+from fnn.losses.logits import Form
+from fnn.losses.targets import (
     align,
     align_where_possible,
     arrays,
@@ -28,8 +28,7 @@ from fnn.core.targets import (
     one_value_per_entry,
     spread,
 )
-from fnn.losses import checks
-from fnn.losses.logits import Form
+from fnn.runtime.placement import gathered
 
 EPSILON = 1e-7  # Keras's `epsilon()`: the bound that keeps logarithms and quotients finite
 
@@ -68,23 +67,18 @@ class Loss(Named, loadable=False):
     blank_prediction: ClassVar[float] = 1.0  # stands where an entry is not valid: finite in all
     gathers: ClassVar[bool] = False  # it takes a batch that lies on several devices as a whole
 
-    reduction: str | None = field(default="sum_over_batch_size", kw_only=True)
+    reduction: str | None = one_of(REDUCTIONS, default="sum_over_batch_size", kw_only=True)
     dtype: str | None = field(default=None, kw_only=True)
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if not cls._open:
-            as_declared(cls, Loss, ("reduction", "name", "dtype"))
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        arguments.one_of(self, "reduction", REDUCTIONS)
+    @classmethod
+    def _positions(cls, own: list[str], keyword: list[str]) -> list[str]:
+        return as_declared(cls, ("reduction", "name", "dtype"), own)
 
     def call(self, y_true: Any, y_pred: Any) -> Array:
         """One value for each example (and step); y_true and y_pred fit and are floating point."""
         raise TypeError(
             f"expected {type(self).__name__} to define call(y_true, y_pred), received a class "
-            "without it; do return one value for each example from it"
+            "without it; return one value for each example from it"
         )
 
     @property
@@ -232,7 +226,7 @@ def _weighted(values: Array, weight: Any) -> Array:
 
 
 def pair(y_true: Any, y_pred: Any) -> tuple[Array, Array]:
-    """Both in the shape and dtype of the predictions (see `core.targets.align`)."""
+    """Both in the shape and dtype of the predictions (see `losses.targets.align`)."""
     y_pred = floating(y_pred)
     return align(jnp.asarray(y_true), y_pred).astype(y_pred.dtype), y_pred
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.core import arguments
+from fnn.core.fields import not_negative
 from fnn.losses.loss import EPSILON, Loss, Targets, pair
 
 Axis = int | tuple[int, ...] | None
@@ -86,14 +86,11 @@ class Tversky(Loss):
     targets: ClassVar[Targets] = "classes"
     blank_prediction: ClassVar[float] = 0.0
 
-    alpha: float = 0.5
-    beta: float = 0.5
+    alpha: float = not_negative(default=0.5)
+    beta: float = not_negative(default=0.5)
     reduction: str | None = field(default="sum_over_batch_size", kw_only=True)
     name: str | None = field(default=None, kw_only=True)
     axis: Axis = None
-
-    def validate(self) -> None:
-        arguments.not_negative(self, "alpha", "beta")
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
         return tversky(y_true, y_pred, self.alpha, self.beta, self.axis)

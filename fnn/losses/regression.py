@@ -1,4 +1,4 @@
-"""Losses of numbers: squared, absolute and relative errors, those between, counts."""
+"""Regression losses: squared, absolute, relative, Huber-type, Poisson."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fnn.core import arguments
+from fnn.core.fields import positive
 from fnn.losses import checks
 from fnn.losses.loss import EPSILON, Loss, Targets, pair
 
@@ -166,10 +166,7 @@ class Huber(Loss):
 
     name = "huber_loss"
 
-    delta: float = 1.0
-
-    def validate(self) -> None:
-        arguments.positive(self, "delta")
+    delta: float = positive(default=1.0)
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
         return huber(y_true, y_pred, self.delta)

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from fnn.core.targets import class_numbers
-from fnn.losses.loss import Loss, floating
+from fnn.core.arithmetic import floating
+from fnn.losses.loss import Loss
+from fnn.losses.targets import class_numbers
 
 
 def ctc(y_true: Any, y_pred: Any, valid: Any = None) -> Array:
@@ -30,7 +31,7 @@ def ctc(y_true: Any, y_pred: Any, valid: Any = None) -> Array:
     if labels.ndim != 2 or logits.ndim != 3:
         raise ValueError(
             "expected labels (batch, labels) and logits (batch, time, classes) for ctc, received "
-            f"shapes {labels.shape} and {logits.shape}; do pad the labels with 0 to one length"
+            f"shapes {labels.shape} and {logits.shape}; pad the labels with 0 to one length"
         )
     lengths = jnp.sum(labels != 0, -1, keepdims=True)
     padded = jnp.arange(labels.shape[1])[None, :] >= lengths

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from fnn.core.calling import snake_case
-from fnn.core.config import resolve
 from fnn.core.named import function_name, of_kind
 from fnn.core.registry import is_from_optax, lookup, names_of, register
+from fnn.core.value import resolve
+from fnn.losses import OptaxLoss
 from fnn.metrics.accuracy import (
     Accuracy,
     BinaryAccuracy,
@@ -22,6 +23,7 @@ from fnn.metrics.accuracy import (
     sparse_top_k_categorical_accuracy,
     top_k_categorical_accuracy,
 )
+from fnn.metrics.beyond_keras import ExpectedCalibrationError, MultiLabelAccuracy, Perplexity
 from fnn.metrics.confusion import (
     FalseNegatives,
     FalsePositives,
@@ -43,7 +45,6 @@ from fnn.metrics.curves import (
     SensitivityAtSpecificity,
     SpecificityAtSensitivity,
 )
-from fnn.metrics.further import ExpectedCalibrationError, MultiLabelAccuracy, Perplexity
 from fnn.metrics.losses import (
     CategoricalHinge,
     CosineSimilarity,
@@ -189,7 +190,7 @@ def get(identifier: Any, y_true_spec: Any = None, y_pred_spec: Any = None) -> Me
     if isinstance(found, Metric):
         return found
     if is_from_optax(found):
-        found = lookup("loss", "OptaxLoss")(found)
+        found = OptaxLoss(found)
     if getattr(found, "kind", None) == "loss":
         return LossMetric(found)
     return MeanMetricWrapper(found, name=function_name(found))
@@ -199,7 +200,7 @@ def _by_shape(name: str, y_true: Any, y_pred: Any) -> str:
     if y_true is None or y_pred is None:
         raise ValueError(
             f"expected the shapes of targets and predictions to resolve the metric {name!r}, "
-            "received none; do name it in full, e.g. binary_accuracy, categorical_accuracy or "
+            "received none; name it in full, e.g. binary_accuracy, categorical_accuracy or "
             "sparse_categorical_accuracy"
         )
     binary, sparse, categorical = BY_SHAPE[name.lower()]

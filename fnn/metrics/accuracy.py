@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.core import arguments
 from fnn.core.arguments import wrong
-from fnn.core.targets import align, class_numbers
+from fnn.core.fields import positive
+from fnn.losses.targets import align, class_numbers
 from fnn.metrics.metric import Metric, Targets
 
 
@@ -172,10 +172,7 @@ class TopKCategoricalAccuracy(Metric):
     targets: ClassVar[Targets] = "classes"
     direction: ClassVar[str | None] = "max"
 
-    k: int = 5
-
-    def validate(self) -> None:
-        arguments.positive_int(self, "k")
+    k: int = positive(default=5)
 
     def values(self, y_true: Array, y_pred: Array) -> Array:
         return top_k_categorical_accuracy(y_true, y_pred, self.k)
@@ -195,13 +192,10 @@ class SparseTopKCategoricalAccuracy(Metric):
     targets: ClassVar[Targets] = "labels"
     direction: ClassVar[str | None] = "max"
 
-    k: int = 5
+    k: int = positive(default=5)
     name: str | None = field(default=None, kw_only=True)
     dtype: str | None = field(default=None, kw_only=True)
     from_sorted_ids: bool = False
-
-    def validate(self) -> None:
-        arguments.positive_int(self, "k")
 
     def values(self, y_true: Array, y_pred: Array) -> Array:
         return sparse_top_k_categorical_accuracy(y_true, y_pred, self.k, self.from_sorted_ids)

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fnn.core import arguments
 from fnn.core.arguments import wrong
-from fnn.core.targets import spread
+from fnn.core.fields import positive
+from fnn.losses.targets import spread
 from fnn.metrics.metric import Metric, Sums, Targets, divide
 
 COUNTS = ("true_positives", "false_positives", "true_negatives", "false_negatives")
@@ -85,8 +85,6 @@ def _check_thresholds(metric: Any) -> None:
     given = metric.thresholds
     if given is not None and any(not 0 <= t <= 1 for t in np.atleast_1d(np.asarray(given))):
         raise wrong(metric, "thresholds", "to lie in [0, 1]", given)
-    if getattr(metric, "top_k", None) is not None:
-        arguments.positive_int(metric, "top_k")
     check_class(metric)
 
 
@@ -94,7 +92,7 @@ def check_class(metric: Any) -> None:
     """Checks the field `class_id`."""
     class_id = getattr(metric, "class_id", None)
     if class_id is not None and (not isinstance(class_id, int) or class_id < 0):
-        raise wrong(metric, "class_id", "to be a whole number from 0", class_id)
+        raise wrong(metric, "class_id", "to be an integer from 0", class_id)
 
 
 def _per_threshold(metric: Any, values: Array) -> Array:
@@ -182,7 +180,7 @@ class Precision(ConfusionMetric):
     direction: ClassVar[str | None] = "max"
 
     thresholds: Thresholds = None
-    top_k: int | None = None
+    top_k: int | None = positive(default=None)
     class_id: int | None = None
 
     def validate(self) -> None:
@@ -207,7 +205,7 @@ class Recall(ConfusionMetric):
     direction: ClassVar[str | None] = "max"
 
     thresholds: Thresholds = None
-    top_k: int | None = None
+    top_k: int | None = positive(default=None)
     class_id: int | None = None
 
     def validate(self) -> None:

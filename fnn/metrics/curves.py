@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fnn.core import arguments
 from fnn.core.arguments import wrong
-from fnn.core.targets import spread
+from fnn.core.fields import fraction, one_of, positive
+from fnn.losses.targets import spread
 from fnn.metrics import ranking
 from fnn.metrics.confusion import (
     COUNTS,
@@ -58,9 +58,9 @@ class AUC(Metric):
     targets: ClassVar[Targets] = "classes"
     direction: ClassVar[str | None] = "max"
 
-    num_thresholds: int = 200
-    curve: str = "ROC"
-    summation_method: str = "interpolation"
+    num_thresholds: int = positive(default=200)
+    curve: str = one_of(_CURVES, default="ROC")
+    summation_method: str = one_of(_METHODS, default="interpolation")
     name: str | None = field(default=None, kw_only=True)
     dtype: str | None = field(default=None, kw_only=True)
     thresholds: tuple[float, ...] | None = None
@@ -71,11 +71,8 @@ class AUC(Metric):
     exact: bool = field(default=False, kw_only=True)
 
     def validate(self) -> None:
-        arguments.one_of(self, "curve", _CURVES)
         if self.exact and self.thresholds is not None:
             raise wrong(self, "thresholds", "to be None with exact=True", self.thresholds)
-        arguments.one_of(self, "summation_method", _METHODS)
-        arguments.positive_int(self, "num_thresholds")
         if self.num_thresholds < 2:
             raise wrong(self, "num_thresholds", "to be above 1", self.num_thresholds)
         if self.thresholds is not None and any(not 0 <= t <= 1 for t in self.thresholds):
@@ -177,12 +174,12 @@ class SensitivityAtSpecificity(ConfusionMetric):
 
     direction: ClassVar[str | None] = "max"
 
-    specificity: float
-    num_thresholds: int = 200
+    specificity: float = fraction()
+    num_thresholds: int = positive(default=200)
     class_id: int | None = None
 
     def validate(self) -> None:
-        _check_point(self, "specificity")
+        check_class(self)
 
     def cutoffs(self) -> np.ndarray:
         return even(self.num_thresholds)
@@ -204,12 +201,12 @@ class SpecificityAtSensitivity(ConfusionMetric):
 
     direction: ClassVar[str | None] = "max"
 
-    sensitivity: float
-    num_thresholds: int = 200
+    sensitivity: float = fraction()
+    num_thresholds: int = positive(default=200)
     class_id: int | None = None
 
     def validate(self) -> None:
-        _check_point(self, "sensitivity")
+        check_class(self)
 
     def cutoffs(self) -> np.ndarray:
         return even(self.num_thresholds)
@@ -231,12 +228,12 @@ class PrecisionAtRecall(ConfusionMetric):
 
     direction: ClassVar[str | None] = "max"
 
-    recall: float
-    num_thresholds: int = 200
+    recall: float = fraction()
+    num_thresholds: int = positive(default=200)
     class_id: int | None = None
 
     def validate(self) -> None:
-        _check_point(self, "recall")
+        check_class(self)
 
     def cutoffs(self) -> np.ndarray:
         return even(self.num_thresholds)
@@ -258,24 +255,18 @@ class RecallAtPrecision(ConfusionMetric):
 
     direction: ClassVar[str | None] = "max"
 
-    precision: float
-    num_thresholds: int = 200
+    precision: float = fraction()
+    num_thresholds: int = positive(default=200)
     class_id: int | None = None
 
     def validate(self) -> None:
-        _check_point(self, "precision")
+        check_class(self)
 
     def cutoffs(self) -> np.ndarray:
         return even(self.num_thresholds)
 
     def result(self, sums: Sums) -> Array:
         return best(recall(sums), precision(sums) >= self.precision)
-
-
-def _check_point(metric: Any, argument: str) -> None:
-    arguments.fraction(metric, argument)
-    arguments.positive_int(metric, "num_thresholds")
-    check_class(metric)
 
 
 def even(number: int) -> np.ndarray:

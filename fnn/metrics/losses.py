@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.core.arguments import wrong
-from fnn.core.config import resolve
-from fnn.core.targets import arrays, as_float, entry_values, for_each_example
+from fnn.core.value import resolve
+from fnn.losses.targets import arrays, as_float, entry_values, for_each_example
 from fnn.metrics.metric import Metric, Sums, Targets, add_mean
 
 
@@ -93,7 +93,7 @@ class LossMetric(_Losses):
 
     def validate(self) -> None:
         if getattr(self.loss, "kind", None) != "loss" or isinstance(self.loss, type):
-            raise wrong(self, "loss", "to be a loss", self.loss, "do e.g. fnn.losses.Huber()")
+            raise wrong(self, "loss", "to be a loss", self.loss, "e.g. fnn.losses.Huber()")
 
     @property
     def default_name(self) -> str:

@@ -12,10 +12,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.core import arguments
-from fnn.core.further import as_declared
+from fnn.core.fields import as_declared
 from fnn.core.named import Named
-from fnn.core.placement import gathered
-from fnn.core.targets import (
+from fnn.losses.targets import (
     align,
     align_where_possible,
     aligned_shape,
@@ -28,6 +27,7 @@ from fnn.core.targets import (
     spread,
 )
 from fnn.metrics.accumulator import accumulator_of
+from fnn.runtime.placement import gathered
 
 Sums: TypeAlias = dict[str, Array]
 Targets: TypeAlias = Literal["elementwise", "classes", "labels", "any"]  # as of losses
@@ -94,19 +94,21 @@ class Metric(Named, loadable=False):
             cls,
             ("update_state", "reset_state", "reset_states", "add_weight", "add_variable"),
             "values(y_true, y_pred), or init, update and result",
-            "do return the sums of no batch from init() (in place of add_weight), the sums after "
+            "return the sums of no batch from init() (in place of add_weight), the sums after "
             "one more from update(sums, y_true, y_pred, weight), and the number from result(sums)",
         )
-        if not cls._open:
-            as_declared(cls, Metric, ("name", "dtype"))
         if "result" in vars(cls):
             cls.result = _of_own_sums(vars(cls)["result"])  # type: ignore[method-assign]
+
+    @classmethod
+    def _positions(cls, own: list[str], keyword: list[str]) -> list[str]:
+        return as_declared(cls, ("name", "dtype"), own)
 
     def values(self, y_true: Any, y_pred: Any) -> Array:
         """One value for each example (and step), of which the result is the mean."""
         raise TypeError(
             f"expected {type(self).__name__} to define values(y_true, y_pred), or init, update and "
-            "result, received a class without them; do return one value for each example"
+            "result, received a class without them; return one value for each example"
         )
 
     def init(self, y_true: Any = None, y_pred: Any = None) -> Sums:

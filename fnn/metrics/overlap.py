@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.core import arguments
 from fnn.core.arguments import wrong
-from fnn.core.targets import class_numbers, spread
+from fnn.core.fields import one_of, positive
+from fnn.losses.targets import class_numbers, spread
 from fnn.metrics.metric import Metric, Sums, Targets, divide
 
 _EPSILON = 1e-7
@@ -22,11 +22,9 @@ class _FScore(Metric, loadable=False):
     targets: ClassVar[Targets] = "classes"
     direction: ClassVar[str | None] = "max"
 
-    average: str | None = None
+    average: str | None = one_of((None, "micro", "macro", "weighted"), default=None)
 
     def validate(self: Any) -> None:
-        arguments.positive(self, "beta")
-        arguments.one_of(self, "average", (None, "micro", "macro", "weighted"))
         if self.threshold is not None and not 0 < self.threshold <= 1:
             raise wrong(self, "threshold", "to lie above 0 and up to 1", self.threshold)
 
@@ -78,7 +76,7 @@ class FBetaScore(_FScore):
 
     name = "fbeta_score"
 
-    beta: float = 1.0
+    beta: float = positive(default=1.0)
     threshold: float | None = None
 
 
@@ -139,7 +137,6 @@ class _Union(Metric):
         return divide(jnp.where(present, divide(both, union), 0).sum(), present.sum())
 
     def validate(self) -> None:
-        arguments.positive_int(self, "num_classes")
         outside = [c for c in self.wanted() if not 0 <= c < self.classes()]
         if outside:
             raise wrong(
@@ -152,7 +149,7 @@ class IoU(_Union):
 
     Targets and predictions are class numbers, or scores along `axis` where `sparse_y_true` or
     `sparse_y_pred` is False. Entries of `ignore_class`, or of no class, do not count. Weights are
-    kept as they are (Keras rounds them to whole numbers).
+    kept as they are (Keras rounds them to integers).
 
     >>> metric = IoU(num_classes=2, target_class_ids=[0])
     >>> y_true, y_pred = jnp.array([0, 0, 1, 1]), jnp.array([0, 1, 0, 1])
@@ -160,7 +157,7 @@ class IoU(_Union):
     0.3333
     """
 
-    num_classes: int
+    num_classes: int = positive()
     target_class_ids: tuple[int, ...]
     name: str | None = field(default=None, kw_only=True)
     dtype: str | None = field(default=None, kw_only=True)
@@ -182,7 +179,7 @@ class MeanIoU(_Union):
     0.5833
     """
 
-    num_classes: int
+    num_classes: int = positive()
     name: str | None = field(default=None, kw_only=True)
     dtype: str | None = field(default=None, kw_only=True)
     ignore_class: int | None = None
@@ -202,7 +199,7 @@ class OneHotIoU(_Union):
 
     sparse_y_true: ClassVar[bool] = False
 
-    num_classes: int
+    num_classes: int = positive()
     target_class_ids: tuple[int, ...]
     name: str | None = field(default=None, kw_only=True)
     dtype: str | None = field(default=None, kw_only=True)
@@ -225,7 +222,7 @@ class OneHotMeanIoU(_Union):
 
     sparse_y_true: ClassVar[bool] = False
 
-    num_classes: int
+    num_classes: int = positive()
     name: str | None = field(default=None, kw_only=True)
     dtype: str | None = field(default=None, kw_only=True)
     ignore_class: int | None = None

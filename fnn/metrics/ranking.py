@@ -26,7 +26,7 @@ def _edges() -> np.ndarray:
 
 
 def keys(scores: Array, from_logits: bool) -> Array:
-    """Whole numbers in the order of the scores, that keep apart what is near 0 and near 1."""
+    """Integers in the order of the scores, that keep apart what is near 0 and near 1."""
     upper = scores > (0 if from_logits else 0.5)
     rest = jax.nn.sigmoid(-jnp.abs(scores)) if from_logits else jnp.minimum(scores, 1 - scores)
     bits = jax.lax.bitcast_convert_type(rest.astype("float32"), jnp.int32)

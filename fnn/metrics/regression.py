@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.core import arguments
 from fnn.core.arguments import wrong
-from fnn.core.targets import spread
+from fnn.core.fields import one_of
+from fnn.losses.targets import spread
 from fnn.metrics import exact
 from fnn.metrics.metric import Metric, Sums, Targets, divide
 
@@ -120,7 +120,7 @@ class R2Score(Metric):
     "uniform_average" takes the mean over outputs, "variance_weighted_average" by their variance. An
     output whose targets are constant has 1 if all are hit, else 0. `num_regressors` adjusts for
     that many inputs, where there are more examples. Targets may lie far from 0 (years, Kelvin):
-    their sums are exact whole numbers.
+    their sums are exact integers.
 
     >>> metric = R2Score()
     >>> metric.update_state([[1.0], [2.0], [3.0]], [[1.0], [2.0], [4.0]])
@@ -131,14 +131,14 @@ class R2Score(Metric):
     targets: ClassVar[Targets] = "classes"
     direction: ClassVar[str | None] = "max"
 
-    class_aggregation: str | None = "uniform_average"
+    class_aggregation: str | None = one_of(
+        (None, "uniform_average", "variance_weighted_average"), default="uniform_average"
+    )
     num_regressors: int = 0
 
     def validate(self) -> None:
-        choices = (None, "uniform_average", "variance_weighted_average")
-        arguments.one_of(self, "class_aggregation", choices)
         if not isinstance(self.num_regressors, int) or self.num_regressors < 0:
-            raise wrong(self, "num_regressors", "to be a whole number", self.num_regressors)
+            raise wrong(self, "num_regressors", "to be an integer", self.num_regressors)
 
     def init(self, y_true: Any = None, y_pred: Any = None) -> Sums:
         shape = () if y_pred is None else (y_pred.shape[-1] if len(y_pred.shape) > 1 else 1,)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+import threading
 from typing import Any
 
 import jax
@@ -11,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core import arguments
-from fnn.core.devices import divide
 from fnn.models.compiled import Compiled
+from fnn.runtime.devices import divide
 from fnn.training import checks, engine
-from fnn.training.interrupt import deferring
+from fnn.training.interrupt import deferring, uninterrupted
 from fnn.training.state import bare, numbers
 from fnn.training.step import make_eval_step, make_train_step
 
@@ -28,7 +27,7 @@ class Batchwise(Compiled):
             cls,
             ("call", "train_step", "test_step", "predict_step"),
             "a network that is a value, and steps that are pure functions",
-            "do write a function that returns Model(inputs, outputs), or a subclass of Layer with "
+            "write a function that returns Model(inputs, outputs), or a subclass of Layer with "
             "init and apply for Model(layer); in place of train_step give a pure "
             "step(state, batch, key) -> (state, logs) to fnn.training.fit",
         )
@@ -69,7 +68,7 @@ class Batchwise(Compiled):
     def _one_step(self, step: Any, state: Any, arrays: Any, now: Any, guard: str) -> Any:
         count = checks.rows_of(arrays)
         if count == 0:
-            raise ValueError("expected samples, received an empty batch; do check the data")
+            raise ValueError("expected samples, received an empty batch; check the data")
         own = lambda a: a if isinstance(a, jax.Array) else np.array(a, copy=True)
         batch = jax.tree.map(own, (arrays, np.ones(count, bool)))
         program = engine.program(step, state, batch, now.key, capacity=1)
@@ -87,34 +86,44 @@ class Batchwise(Compiled):
         if not bool(healthy):
             raise checks.TrainingError(
                 f"expected a finite loss and finite gradients, received NaN or infinity at step "
-                f"{int(now.step)}; the model is as it was; do lower the learning rate"
+                f"{int(now.step)}; the model is as it was; lower the learning rate"
             )
         return state, numbers(tallies)
 
     @deferring
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch, as NumPy arrays."""
-        return jax.tree.map(np.asarray, self._forward(self._checked_inputs(x)))
+        outputs = self._forward(self._checked_inputs(x))
+        return (
+            np.asarray(outputs) if hasattr(outputs, "shape") else jax.tree.map(np.asarray, outputs)
+        )
 
     def reset_states(self) -> None:
         """Puts the states that recurrent layers with `stateful=True` carry on back to zeros."""
         now = self._now
         self._now = now.replace(state=jax.tree_util.tree_map_with_path(_reset, now.state))
 
-    @contextlib.contextmanager
-    def _exclusive(self) -> Iterator[None]:
-        mine = False
-        try:  # from the first line on: Ctrl-C may come at any moment
-            mine = self._training.acquire(blocking=False)
-            if not mine:
-                raise RuntimeError(
-                    f"expected the model {self.name!r} at rest, received a second training of it: "
-                    "it is already training, in a callback or another thread; do wait until it ends"
-                )
-            yield
-        finally:
-            if mine:
-                self._training.release()
+    def _exclusive(self) -> _Exclusive:
+        return _Exclusive(self._training, self.name)
+
+
+class _Exclusive:
+    """A block in which no other training of the same model begins."""
+
+    def __init__(self, lock: threading.Lock, name: str) -> None:
+        self.lock, self.name = lock, name
+
+    @uninterrupted
+    def __enter__(self) -> None:
+        if not self.lock.acquire(blocking=False):
+            raise RuntimeError(
+                f"expected the model {self.name!r} at rest, received a second training of it: "
+                "it is already training, in a callback or another thread; wait until it ends"
+            )
+
+    @uninterrupted
+    def __exit__(self, *error: Any) -> None:
+        self.lock.release()
 
 
 def _reset(path: Any, leaf: Any) -> Any:

@@ -13,8 +13,8 @@ import jax
 from fnn import losses, metrics, optimizers
 from fnn.core import tree
 from fnn.core.calling import applied_spec, output_spec
-from fnn.core.config import Fields
 from fnn.core.layer import Layer
+from fnn.core.value import Fields
 from fnn.last_activation import End, outputs_by_path, without_last_activation
 from fnn.models import sharing
 from fnn.models.weighted import Weighted
@@ -39,6 +39,7 @@ class Compiled(Weighted):
     _compiled: dict[str, Any] | None = None
     _rates: tuple[Any, ...] = ()  # that were set before there were weights
     _objective: Objective | None = None
+    _resolved: tuple[dict[str, Any], Any, Objective] | None = None  # compiled, shapes -> objective
     _ends_checked: Layer | None = None  # the network whose ends suit the objective
     _accepts: Any = None  # the layer, and the kind of an example that was seen to fit it
     # A callback sets these to end what is under way after the batch, as in Keras.
@@ -93,10 +94,10 @@ class Compiled(Weighted):
         _check_names(compiled)
         self._compiled, self._objective, self._rates = compiled, None, ()
         before = self.layer
-        self.layer = sharing.refreshed(self.layer, list(self._shares), self._train_state)
+        self.layer = sharing.refreshed(self.layer, list(self._shares), self._cell.now)
         # Of a changed layer inside, other weights may learn.
-        if self._train_state is not None and not (goes_on and self.layer is before):
-            self._train_state = self._train_state.replace(optimizer=None)
+        if self._cell.now is not None and not (goes_on and self.layer is before):
+            self._cell.now = self._cell.now.replace(optimizer=None)
 
     @property
     def optimizer(self) -> Any:
@@ -159,7 +160,7 @@ class Compiled(Weighted):
         if self._compiled is None:
             raise RuntimeError(
                 f"expected a compiled model for {call}, received {self.name!r} before compile; "
-                "do model.compile(optimizer='adam', loss='mse')"
+                "use model.compile(optimizer='adam', loss='mse')"
             )
         return self._compiled
 
@@ -243,14 +244,14 @@ class Compiled(Weighted):
 
     def _checked(self, arrays: Any) -> Objective:
         """The objective for such arrays, after all checks of their shapes and values."""
-        outputs = self._output_specs(arrays["x"])
-        objective = resolve_objective(
-            self._require_compiled("fit and evaluate"),
-            self.output_names,
-            tree.spec(arrays["y"]),
-            outputs,
-            self.layer.ensemble_size,
-        )
+        outputs, compiled = self._output_specs(arrays["x"]), self._require_compiled("fit")
+        asked = self.output_names, tree.spec(arrays["y"]), outputs, self.layer.ensemble_size
+        known = self._resolved
+        if known is not None and known[0] is compiled and known[1] == asked:
+            objective = known[2]
+        else:
+            objective = resolve_objective(compiled, *asked)
+            self._resolved = compiled, asked, objective
         if self._ends_checked is not self.layer or objective != self._objective:
             endings.check(objective, outputs, self._ends(arrays["x"]))  # which warns once
         self._check_values(objective, arrays)
@@ -370,7 +371,7 @@ def _require_alone(**arguments: Any) -> None:
     if given:
         raise ValueError(
             f"expected a stream to bring its own targets and weights, received {given} beside it; "
-            "do yield (x, y) or (x, y, sample_weight)"
+            "yield (x, y) or (x, y, sample_weight)"
         )
 
 

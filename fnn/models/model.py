@@ -11,20 +11,20 @@ import numpy as np
 
 from fnn.core import tree
 from fnn.core.calling import applied_spec
-from fnn.core.devices import current
 from fnn.core.layer import Layer
 from fnn.core.masking import strip_masks
-from fnn.core.node import stated_inputs
-from fnn.layers.graph import connect
 from fnn.models import sharing
 from fnn.models.batchwise import Batchwise
 from fnn.models.compiled import batch_size_for
 from fnn.models.weighted import Weighted
 from fnn.optimizers.optimizer import without_rate
+from fnn.runtime.devices import current
 from fnn.saving import archive
+from fnn.symbolic.graph import connect
 from fnn.training import checks, evaluation, inputs
 from fnn.training.data import lies_on_several
 from fnn.training.diagnosis import diagnose
+from fnn.training.engine import runs_apart
 from fnn.training.history import History
 from fnn.training.hooks import CallbackList, as_list
 from fnn.training.interrupt import deferring, interruptible
@@ -60,6 +60,8 @@ class Model(Batchwise):
     (3, 2)
     """
 
+    _known_recipe: tuple[Any, dict[str, str]] | None = None
+
     def __init__(
         self,
         inputs: Any,
@@ -74,11 +76,11 @@ class Model(Batchwise):
             layer, nodes = connect(inputs, outputs), inputs
         elif isinstance(inputs, (Weighted, Layer)):
             layer = inputs.as_layer() if isinstance(inputs, Weighted) else sharing.apart(inputs)
-            nodes = stated_inputs(layer)
+            nodes = sharing.stated_inputs(layer)
         else:
             raise TypeError(
                 f"Model: expected a layer, or inputs and outputs of a graph, received {inputs!r}; "
-                "do e.g. x = Input((10,)), then Model(x, Dense(3)(x))"
+                "e.g. x = Input((10,)), then Model(x, Dense(3)(x))"
             )
         if name is not None:
             layer = layer.replace(name=name)
@@ -155,15 +157,19 @@ class Model(Batchwise):
 
     def _recipe(self, objective: Any) -> dict[str, str]:
         """What the weights after a training depend on, beside its data: no metrics."""
-        losses = [(goal.name, goal.loss, goal.weight) for goal in objective.goals]
-        goals = repr((without_rate(self._rule), losses))
-        return {"goals": goals, "network": repr(self.layer)}
+        parts = without_rate(self._rule), objective, self.layer
+        known = self._known_recipe
+        if known is None or any(a is not b for a, b in zip(known[0], parts, strict=True)):
+            losses = [(goal.name, goal.loss, goal.weight) for goal in objective.goals]
+            recipe = {"goals": repr((parts[0], losses)), "network": repr(self.layer)}
+            known = self._known_recipe = parts, recipe
+        return known[1]
 
     def _split(self, x: Any, y: Any, weight: Any, share: float) -> tuple[Any, Any, Any, Any]:
         if inputs.is_stream(x):
             raise ValueError(
                 "expected arrays for validation_split, received a stream of batches; "
-                "do give validation_data"
+                "give validation_data"
             )
         first, last = inputs.split_validation(self._arrays(x, y, weight), share)
         return (*first, last)
@@ -177,7 +183,7 @@ class Model(Batchwise):
             if isinstance(given, Iterator) and epochs > 1 and steps is None:
                 raise ValueError(
                     "expected validation_data that starts again every epoch, received an iterator; "
-                    "do give a function that returns it, or arrays"
+                    "give a function that returns it, or arrays"
                 )
             data, objective = self._data(given, None, None, None, size, steps)
         else:
@@ -245,7 +251,7 @@ class Model(Batchwise):
     ) -> Any:
         """The outputs for all rows, as NumPy arrays in the structure of the outputs.
 
-        Needs no compile. No rows give arrays of no rows. The weights stay where they are. Layers
+        Needs no compile. Empty input returns empty arrays. The weights stay where they are. Layers
         that are stateful go on from batch to batch and call to call, until `reset_states`.
         """
         quiet = not verbose and steps is callbacks is None
@@ -277,16 +283,19 @@ class Model(Batchwise):
             size = 1 << (count - 1).bit_length()  # few compilations for any number of examples
         pad = carry is not None or not count % size or self._pads(tree.resized(x, size))
         size = size if pad else min(size, count)
+        end = size if pad else count % size or size
         room = self._room(size, lambda: self._pads(tree.resized(x, size)))
         if count <= size and callbacks is None and not verbose:
-            (piece,) = pieces(x, count, size, 1, pad, room)
+            (piece,) = pieces(x, count, size, 1, end, room)
             return predict_at_once(self._run_piece(piece[0], size, carry), piece)
         told = CallbackList(callbacks, self, {"verbose": verbose, "steps": -(-count // size)})
         batch = tree.resized(x, room)
         alone = count <= size or told.watches("on_predict_begin", *PREDICT_HOOKS)
         # Batches on several devices are divided over them one by one.
         alone = alone or current() is not None or lies_on_several((x, self._now.params))
-        cut = pieces(x, count, size, 1 if alone else self._capacity(batch), pad, room)
+        if pad and room == size and not carry and self._runs_apart(batch, count % size):
+            end = 1 << (count % size - 1).bit_length()  # few compilations here, too
+        cut = pieces(x, count, size, 1 if alone else self._capacity(batch), end, room)
         run = self._run_piece(batch, size, carry)
         return predict(run, cut, size, told, verbose, -(-count // size))
 
@@ -332,6 +341,13 @@ class Model(Batchwise):
         """How many batches like this one go into one dispatch."""
         now = self._now
         return self._predictor(batch).capacity(now.params, now.state, batch)
+
+    def _runs_apart(self, batch: Any, valid: int) -> bool:
+        """Whether a last batch of so few examples gets a program of its own."""
+        now, size = self._now, tree.batch_size(batch)
+        if not valid:
+            return False
+        return runs_apart(self._predictor(batch).work(now.params, now.state, batch), valid, size)
 
     def _run_piece(self, batch: Any, size: int, carry: Any) -> Any:
         """The function that dispatches a piece, of batches of `size`, with the weights of then.

@@ -9,7 +9,7 @@ import jax
 from fnn.core.calling import output_spec, output_spec_of_child
 from fnn.core.combining import Flow
 from fnn.core.layer import Layer
-from fnn.core.node import UNCOUNTED
+from fnn.symbolic.node import UNCOUNTED
 
 
 def refuse_none(layer: Layer, x: Any) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from fnn.core.node import Node, stated_inputs
 from fnn.layers.sequential import Sequential as SequentialLayer
 from fnn.models import sharing
 from fnn.models.model import Model
+from fnn.symbolic.node import Node
 
 
 class Sequential(Model):
@@ -51,7 +51,7 @@ class Sequential(Model):
         twice = [layer for i, layer in enumerate(layers) if any(layer is a for a in layers[:i])]
         if twice:
             raise ValueError(
-                f"expected a layer object for each place, received {twice[0]!r} at several; do "
+                f"expected a layer object for each place, received {twice[0]!r} at several; use "
                 "layer.replace() for an equal one with weights of its own, or a graph, where "
                 "one object has one set of weights"
             )
@@ -62,9 +62,9 @@ class Sequential(Model):
         self._inputs = self._start
         first: Any = self.layer
         while first is not None and self._inputs is None:
-            self._inputs = stated_inputs(first)
+            self._inputs = sharing.stated_inputs(first)
             first = next((child for _, child in first.children()), None)
         if self._inputs is not None and layers:
             self._build()
         else:
-            self._train_state = self._watched = None
+            self._cell.now = self._watched = None

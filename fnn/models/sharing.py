@@ -10,32 +10,36 @@ import jax
 
 from fnn.core import tree
 from fnn.core.calling import walk
-from fnn.core.config import Fields
 from fnn.core.layer import Layer
+from fnn.core.value import Fields
 from fnn.models import owned
+from fnn.symbolic.node import Node, input_specs
 from fnn.training.state import TrainState
 
 T = TypeVar("T", bound=Layer)
 
 
+class Cell:
+    """What a model starts from, and its weights with what else training changes, once made."""
+
+    def __init__(self, inputs: Any = None, now: TrainState | None = None) -> None:
+        self.inputs, self.now = inputs, now
+
+
 class Owner:
     """Which model has the weights of a layer object, and at which path.
 
-    It does not keep the model alive, but for a model that was just made a layer: that one lives
-    until its weights have found another home (`Residual(Sequential([...]))`).
+    It does not keep the model alive. Of a model that was made a layer it keeps the `cell` of
+    weights, so that they outlive the model: `Sequential([Residual(Sequential([...]))])`.
     """
 
-    def __init__(self, model: Any, path: tree.Path, strong: bool = False) -> None:
-        self._weak, self._strong, self.path = weakref.ref(model), model if strong else None, path
+    def __init__(self, model: Any, path: tree.Path, cell: Cell | None = None) -> None:
+        self._model, self.path, self.cell, self.name = weakref.ref(model), path, cell, model.name
 
     @property
     def model(self) -> Any:
         """The model, or None if it is gone."""
-        return self._weak()
-
-    def release(self) -> None:
-        """Keeps the model alive no longer."""
-        self._strong = None
+        return self._model()
 
     def answers(self, name: str) -> bool:
         """Whether the model can say this of its layer now."""
@@ -48,12 +52,56 @@ class Owner:
     @staticmethod
     def of(layer: Layer) -> Owner | None:
         """The owner of a layer, if it has a living one."""
-        owner = vars(layer).get("_owner")
+        owner = _owners.get(layer)
         return owner if owner is not None and owner.model is not None else None
 
     def mark(self, layer: Layer) -> None:
         """Makes this the owner of a layer."""
-        object.__setattr__(layer, "_owner", self)  # no part of the value
+        _owners.put(layer, self)
+
+
+class _Owners:
+    """The owners of layers, by the identity of these: equal layers may have different ones.
+
+    An entry is gone with its layer.
+    """
+
+    def __init__(self) -> None:
+        self._entries: dict[int, tuple[weakref.ref[Layer], Owner]] = {}
+
+    def get(self, layer: Layer) -> Owner | None:
+        """The owner of this object."""
+        entry = self._entries.get(id(layer))
+        return entry[1] if entry is not None and entry[0]() is layer else None
+
+    def put(self, layer: Layer, owner: Owner) -> None:
+        """Notes the owner of this object."""
+        key, entries = id(layer), self._entries
+        entries[key] = weakref.ref(layer, lambda _: entries.pop(key, None)), owner
+
+
+_owners = _Owners()
+
+
+def answer(layer: Layer, name: str) -> Any:
+    """What Keras lets one ask a layer, as its model knows it; NotImplemented for all else."""
+    owner = Owner.of(layer)
+    return (
+        owner.answer(name, layer) if owner is not None and owner.answers(name) else NotImplemented
+    )
+
+
+Layer.on_attribute = staticmethod(answer)
+
+
+def stated_inputs(layer: Layer) -> Any:
+    """The nodes that a layer says it starts from: those of its model, or by its `input_shape`."""
+    owner = _owners.get(layer)
+    if owner is not None and owner.cell is not None:
+        return owner.cell.inputs
+    if layer.input_shape is None:
+        return None
+    return Node(None, (), input_specs((None, *layer.input_shape)))
 
 
 class Share:
@@ -129,16 +177,37 @@ def shares(model: Any, fresh: TrainState) -> Iterator[Share]:
         other = owner.model
         if copies or not other.built:
             if copies and not owner.path and other.built:
-                raise ValueError(
-                    f"expected a layer inside the copies at {'/'.join(path)}, received the model "
-                    f"{other.name!r} with its weights; do give it model.layer"
-                )
+                raise _inside_copies(path, owner)
             continue
         theirs, mine = _parts(other._now, owner.path), _parts(fresh, path)
         if _shapes(theirs) == _shapes(mine) and jax.tree.leaves(mine):
             done.append(path)
-            owner.release()
             yield Share(path, layer, other, owner.path)
+
+
+def inherit(model: Any, fresh: TrainState) -> TrainState:
+    """`fresh` with the weights of models inside that are gone themselves.
+
+    Raises ValueError for one inside copies, as `shares` does.
+    """
+    for path, layer, copies in walk(model.layer):
+        owner = _owners.get(layer)
+        if owner is None or owner.model is not None or owner.cell is None or not owner.cell.now:
+            continue
+        if copies:
+            raise _inside_copies(path, owner)
+        theirs = _parts(owner.cell.now, ())
+        if _shapes(theirs) == _shapes(_parts(fresh, path)):
+            fresh = _with_parts(fresh, path, theirs)
+            Owner(model, path).mark(layer)
+    return fresh
+
+
+def _inside_copies(path: tree.Path, owner: Owner) -> ValueError:
+    return ValueError(
+        f"expected a layer inside the copies at {'/'.join(path)}, received the model "
+        f"{owner.name!r} with its weights; give it model.layer"
+    )
 
 
 def claim(model: Any) -> None:
@@ -151,7 +220,7 @@ def claim(model: Any) -> None:
 def keep(model: Any, before: TrainState, fresh: TrainState) -> TrainState:
     """`fresh` with the weights that layers of a model had `before` others came beside them."""
     for path, layer, _ in walk(model.layer):
-        owner = vars(layer).get("_owner")
+        owner = Owner.of(layer)
         if path and owner is not None and owner.model is model:
             old = _parts(before, owner.path)
             if _shapes(old) == _shapes(_parts(fresh, path)):
@@ -184,8 +253,8 @@ def swapped(layer: Layer, swaps: dict[int, Layer]) -> Layer:
 def apart(layer: T, known: dict[int, Any] | None = None) -> T:
     """An equal layer of other objects throughout, which no model has; but models inside stay."""
     known = {} if known is None else known
-    owner = Owner.of(layer)
-    if owner is not None and not owner.path:
+    owner = _owners.get(layer)
+    if owner is not None and (owner.model is not None or owner.cell) and not owner.path:
         return layer
     if id(layer) not in known:
         known[id(layer)] = _inside(layer, lambda inner: apart(inner, known)).replace()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 
 from fnn import summaries
-from fnn.core import absent
+from fnn.core import arguments
 from fnn.core.calling import output_spec, walk
 from fnn.core.combining import Flow
 from fnn.core.layer import Layer
-from fnn.core.node import Item, Node, free_shape, symbolic_call
 from fnn.models import sharing
+from fnn.symbolic.node import Item, Node, free_shape, symbolic_call
 from fnn.training.step import output_leaves
 
 if TYPE_CHECKING:
@@ -41,10 +41,12 @@ class Wiring:
 class Structure:
     """The part of a model that tells what it is made of and which of it learns."""
 
+    attribute_advice: ClassVar[dict[str, str]] = {}  # for attributes that other libraries have
+
     if TYPE_CHECKING:
         layer: Layer
         name: str
-        _train_state: TrainState | None
+        _cell: sharing.Cell
         _inputs: Any
 
         @property
@@ -55,7 +57,7 @@ class Structure:
     else:
 
         def __getattr__(self, name: str) -> Any:
-            raise absent.attribute(self, name, absent.MODEL_ATTRIBUTES)
+            raise arguments.no_attribute(self, name, self.attribute_advice)
 
     _wired: Wiring | None = None
 
@@ -111,7 +113,7 @@ class Structure:
             if id(layer) not in inside:
                 raise ValueError(
                     f"expected layers of {self.name!r}, received {layer!r}, which is not one of "
-                    "its objects (they are others after freeze); do give names, or model.layers"
+                    "its objects (they are others after freeze); give names, or model.layers"
                 )
             swaps[id(layer)] = layer.replace(trainable=trainable)
             owner = sharing.Owner.of(layer)
@@ -122,8 +124,8 @@ class Structure:
     def _change(self, layer: Layer) -> None:
         """Takes an equal network of which other weights learn."""
         self.layer = layer
-        if self._train_state is not None:
-            self._train_state = self._train_state.replace(optimizer=None)
+        if self._cell.now is not None:
+            self._cell.now = self._cell.now.replace(optimizer=None)
 
     # -- nodes -----------------------------------------------------------------------------------
 
@@ -133,7 +135,7 @@ class Structure:
         if self._inputs is None:
             raise ValueError(
                 f"expected the model {self.name!r} to have inputs, received one whose input shape "
-                "is not known yet; do give input_shape=(...) to its first layer"
+                "is not known yet; give input_shape=(...) to its first layer"
             )
         now = self._wired
         if now is None or now.layer is not self.layer or now.inputs is not self._inputs:

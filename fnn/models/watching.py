@@ -95,7 +95,7 @@ def take_assigned(model: Any) -> None:
 
     Raises ValueError for what does not fit, and leaves the model with the weights that it had.
     """
-    watched, now = model._watched, model._train_state
+    watched, now = model._watched, model._cell.now
     if watched is None or not watched.is_of(now):  # nobody has seen these weights yet
         model._watched = None
         return
@@ -103,7 +103,7 @@ def take_assigned(model: Any) -> None:
     if not assigned:
         return
     old = watched.whole()
-    model._train_state = now.replace(params=old[0], state=old[1])
+    model._cell.now = now.replace(params=old[0], state=old[1])
     model._watched = None
     try:
         given = [

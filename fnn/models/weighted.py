@@ -15,16 +15,15 @@ from jax import random
 from fnn.core import tree, weights
 from fnn.core.calling import initialize, snake_case, weight_spec
 from fnn.core.context import salt
-from fnn.core.devices import current, distribution_of, divide, undivided
 from fnn.core.layer import Layer
-from fnn.core.node import Node, input_specs, symbolic_call
-from fnn.core.placement import beside
-from fnn.core.process import check_process
-from fnn.core.seed import next_key
 from fnn.models import sharing, watching
 from fnn.models.outputs import refuse_none
 from fnn.models.structure import Structure
 from fnn.models.watching import Shown, Watched
+from fnn.runtime.devices import beside, current, distribution_of, divide, undivided
+from fnn.runtime.process import check_process
+from fnn.runtime.seed import next_key
+from fnn.symbolic.node import Node, input_specs, symbolic_call
 from fnn.training import checks, inputs
 from fnn.training.prediction import Predictor, predictor
 from fnn.training.state import TrainState
@@ -35,17 +34,17 @@ SMALL_BATCHES = {1, 2, 4, 8, 16, 32}  # which `predict` runs whole and unpadded 
 class Weighted(Structure):
     """A pure layer and the one pytree of its weights; `Model` adds training to it."""
 
-    _train_state: TrainState | None = None
     _shares: tuple[sharing.Share, ...] = ()
     _as_layer: Layer | None = None
     _last_predictor: tuple[Layer, Any, Callable[[], Predictor | None]] | None = None
+    _known_stateful: tuple[Layer, bool] | None = None
     _watched: Watched | None = None
     _copies: tuple[TrainState, Any] | None = None  # of weights, on several devices (`_placed`)
 
     def __init__(self, layer: Layer, seed: int | None = None, inputs: Any = None) -> None:
         self.layer, self.name = layer, layer.name or snake_case(type(self).__name__)
         self._key = next_key(seed)
-        self._inputs = inputs  # nodes, in the structure of the inputs
+        self._cell = sharing.Cell(inputs)
         self._training = threading.Lock()
         self._followers: weakref.WeakSet[Weighted] = weakref.WeakSet()  # share its weights
         if inputs is not None:
@@ -53,22 +52,32 @@ class Weighted(Structure):
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy takes over: all but the lock, and what ties this model to others."""
-        own = {"_train_state": self._now if self.built else None, "_shares": ()}
+        own = {"_cell": (self._inputs, self._now if self.built else None), "_shares": ()}
         links = "_followers", "_as_layer", "_wired", "_watched", "_copies"
         ties = dict.fromkeys((*links, "_training", "_last_predictor", "_accepts"))
-        return {**vars(self), **own, **ties}
+        return {**vars(self), **ties, **own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _training=threading.Lock(), _followers=weakref.WeakSet())
+        self._cell = sharing.Cell(*state["_cell"])
         if self.built:
             sharing.claim(self)
 
     # -- weights ---------------------------------------------------------------------------------
 
     @property
+    def _inputs(self) -> Any:
+        """Nodes, in the structure of the inputs; None while their shape is not known."""
+        return self._cell.inputs
+
+    @_inputs.setter
+    def _inputs(self, nodes: Any) -> None:
+        self._cell.inputs = nodes
+
+    @property
     def built(self) -> bool:
         """Whether there are weights yet."""
-        return self._train_state is not None
+        return self._cell.now is not None
 
     @property
     def train_state(self) -> TrainState:
@@ -87,22 +96,23 @@ class Weighted(Structure):
     @property
     def _now(self) -> TrainState:
         """The state as `train_state` has it, for those who leave its dicts as they are."""
-        if self._train_state is None:
+        if self._cell.now is None:
             raise ValueError(
                 f"expected the model {self.name!r} to have weights, received one whose input shape "
-                "is not known yet; do give input_shape=(...) to its first layer, call "
+                "is not known yet; give input_shape=(...) to its first layer, call "
                 "model.build((None, 10)), or fit or predict first"
             )
-        self._take_assigned()
+        if self._watched is not None or self._followers:
+            self._take_assigned()
         for share in self._shares:
-            self._train_state = share.pull(self._train_state)
-        return self._train_state
+            self._cell.now = share.pull(self._cell.now)
+        return self._cell.now
 
     @_now.setter
     def _now(self, state: TrainState) -> None:
         self._watched = self._copies = None
         self._take_assigned()  # what followers have is earlier than `state`, which wins
-        self._train_state = state
+        self._cell.now = state
         for share in self._shares:
             share.push(state)
 
@@ -184,7 +194,8 @@ class Weighted(Structure):
         """Begins with these weights, but for layers that have some: here before, or elsewhere."""
         before = self._now if self.built else None
         now = TrainState(params, state, None, random.fold_in(self._key, salt("train")))
-        self._train_state = now if before is None else sharing.keep(self, before, now)
+        now = sharing.inherit(self, now)
+        self._cell.now = now if before is None else sharing.keep(self, before, now)
         self._shares = tuple(sharing.shares(self, now))
         for share in self._shares:
             share.owner._followers.add(self)
@@ -267,7 +278,7 @@ class Weighted(Structure):
         """The pure network, for use inside another, which shares the weights of this model."""
         if self._as_layer is None or self._as_layer != self.layer:
             self._as_layer = self.layer.replace()
-            sharing.Owner(self, (), strong=True).mark(self._as_layer)
+            sharing.Owner(self, (), self._cell).mark(self._as_layer)
         return self._as_layer
 
     def __iter__(self) -> Iterator[Any]:
@@ -287,7 +298,7 @@ class Weighted(Structure):
         asked = [n for n, value in named.items() if value is not None and value is not False]
         if asked:
             raise TypeError(
-                f"expected arrays alone, which run as in inference, received {asked[0]!r} too; do "
+                f"expected arrays alone, which run as in inference, received {asked[0]!r} too; use "
                 "apply(params, state, x, Context(train=True, key=key)) of model.layer, which takes "
                 "masks as Masked(x, mask)"
             )
@@ -344,7 +355,7 @@ class Weighted(Structure):
         own = current()
         if own is None or size < own.parts or size == own.room(size):
             return size
-        return size if weights.is_stateful(self.layer) or not may_pad() else own.room(size)
+        return size if self._is_stateful or not may_pad() else own.room(size)
 
     def _predictor(self, x: Any) -> Predictor:
         """The compiled forward function for batches like `x`; the last one is at hand."""
@@ -368,13 +379,21 @@ class Weighted(Structure):
             and last[1] == tree.kind(x)
             and len(x) in SMALL_BATCHES
             and (batch_size is None or (type(batch_size) is int and batch_size >= len(x)))
-            and not weights.is_stateful(self.layer)
+            and not self._is_stateful
         )
+
+    @property
+    def _is_stateful(self) -> bool:
+        """Whether a layer inside carries its state from one call to the next."""
+        known = self._known_stateful
+        if known is None or known[0] is not self.layer:
+            known = self._known_stateful = self.layer, weights.is_stateful(self.layer)
+        return known[1]
 
     @property
     def _carry(self) -> Callable[[Any], None] | None:
         """What keeps the state after an inference; None where no layer is stateful."""
-        if not weights.is_stateful(self.layer):
+        if not self._is_stateful:
             return None
         keep = lambda state: setattr(self, "train_state", self._now.replace(state=state))
         return lambda weighted: keep(undivided(weighted[1]))

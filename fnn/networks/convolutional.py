@@ -6,7 +6,6 @@ from typing import Any
 
 from fnn.core import arguments
 from fnn.core.layer import Layer
-from fnn.core.node import Input
 from fnn.layers import (
     Activation,
     Add,
@@ -22,7 +21,8 @@ from fnn.layers import (
     Sequential,
     ZeroPadding2D,
 )
-from fnn.layers.graph import connect
+from fnn.symbolic.graph import connect
+from fnn.symbolic.node import Input
 
 
 def lenet(classes: int = 10) -> Layer:
@@ -122,7 +122,7 @@ def unet(shape: tuple[int, int, int], classes: int, width: int = 64, depth: int 
     """
     if shape[0] % 2**depth or shape[1] % 2**depth:
         expected = f"to have height and width that are multiples of {2**depth}"
-        raise arguments.wrong("unet", "shape", expected, shape, "do pad the images")
+        raise arguments.wrong("unet", "shape", expected, shape, "pad the images")
 
     def twice(x: Any, filters: int) -> Any:
         for _ in range(2):

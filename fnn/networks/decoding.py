@@ -10,15 +10,16 @@ import jax.numpy as jnp
 from jax import Array, lax, random
 
 from fnn.core import arguments
-from fnn.core.calling import call, located
+from fnn.core.calling import call
 from fnn.core.combining import Flow
 from fnn.core.context import INFERENCE
+from fnn.core.door import located
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import strip_masks
-from fnn.core.node import Item
-from fnn.core.recurrence import OverTime
 from fnn.last_activation import without_last_activation
-from fnn.layers.graph import Graph, gather, leaves
+from fnn.layers.shared.recurrence import OverTime
+from fnn.symbolic.graph import Graph, gather, leaves
+from fnn.symbolic.node import Item
 
 # Which inputs come a few steps at a time: True or False for each, in their structure.
 Coming = Any
@@ -112,7 +113,7 @@ def _start_flow(
             if cached and name in uses:
                 raise ValueError(
                     f"start_decoding: expected layers with a cache to be used once, received "
-                    f"{child!r} used twice; do give each place a layer of its own"
+                    f"{child!r} used twice; give each place a layer of its own"
                 )
         uses.add(name)
         if cached:
@@ -173,7 +174,7 @@ def generate(
     if prompt.ndim != 2 or not prompt.shape[1]:
         raise ValueError(
             "generate: expected a prompt of shape (batch, time) with at least one step, received "
-            f"shape {prompt.shape}; do e.g. prompt[None] for a single text"
+            f"shape {prompt.shape}; e.g. prompt[None] for a single text"
         )
     if steps < 1:
         raise ValueError(

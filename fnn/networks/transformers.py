@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fnn.core.layer import Layer
-from fnn.core.node import Input
-from fnn.initializers import RandomNormal
+from fnn.initializers.drawn import RandomNormal
 from fnn.layers import (
     Conv2D,
     Dense,
@@ -22,7 +21,8 @@ from fnn.layers import (
     TransformerDecoderBlock,
     TransformerEncoderBlock,
 )
-from fnn.layers.graph import connect
+from fnn.symbolic.graph import connect
+from fnn.symbolic.node import Input
 
 SMALL = RandomNormal(stddev=0.02)  # for embeddings (Radford et al. 2018, section 4.1)
 

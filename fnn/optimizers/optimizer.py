@@ -13,14 +13,27 @@ import numpy as np
 import optax
 from jax import Array
 
-from fnn.core.config import resolve
-from fnn.core.further import by_position
-from fnn.core.initial_values import without_compiling
 from fnn.core.named import Named, of_kind
+from fnn.core.value import resolve
 from fnn.optimizers.bound import unbound
 from fnn.optimizers.rates import is_own
+from fnn.runtime.initial_values import without_compiling
 
 State: TypeAlias = Any
+
+# The arguments that Keras's optimizers share, in the order in which they follow their own.
+SHARED = (
+    "weight_decay",
+    "clipnorm",
+    "clipvalue",
+    "global_clipnorm",
+    "use_ema",
+    "ema_momentum",
+    "ema_overwrite_frequency",
+    "loss_scale_factor",
+    "gradient_accumulation_steps",
+    "name",
+)
 
 
 class Optimizer(Named, loadable=False):
@@ -50,10 +63,15 @@ class Optimizer(Named, loadable=False):
 
     learning_rate: Any = None
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if not cls._open:
-            by_position(cls, _order)
+    @classmethod
+    def _positions(cls, own: list[str], keyword: list[str]) -> list[str]:
+        """A class's own arguments, then `SHARED`, then what else its bases have.
+
+        But for a method of Keras's, which changes the optimizer, and none of its arguments.
+        """
+        shared = [name for name in SHARED if name in keyword]
+        rest = [n for n in keyword if n not in shared and n != "exclude_from_weight_decay"]
+        return [*own, *shared, *rest]
 
     def init(self, params: Any) -> State:
         """The state before the first step: the step, and the learning rate of that step."""
@@ -79,7 +97,7 @@ class Optimizer(Named, loadable=False):
         """(updates to add, new state)."""
         raise TypeError(
             f"expected {type(self).__name__} to define update(grads, state, params), received a "
-            "class without it; do write it, or get_updates(loss, params)"
+            "class without it; write it, or get_updates(loss, params)"
         )
 
     @property
@@ -134,31 +152,6 @@ class Optimizer(Named, loadable=False):
         return iter((self.init, self.update))
 
 
-# The arguments that Keras's optimizers share, in the order in which they follow their own.
-SHARED = (
-    "weight_decay",
-    "clipnorm",
-    "clipvalue",
-    "global_clipnorm",
-    "use_ema",
-    "ema_momentum",
-    "ema_overwrite_frequency",
-    "loss_scale_factor",
-    "gradient_accumulation_steps",
-    "name",
-)
-
-
-def _order(own: list[str], more: list[str]) -> list[str]:
-    """A class's own arguments, then `SHARED`, then what else its bases have.
-
-    But for a method of Keras's, which changes the optimizer, and none of its arguments.
-    """
-    shared = [name for name in SHARED if name in more]
-    rest = [n for n in more if n not in shared and n != "exclude_from_weight_decay"]
-    return [*own, *shared, *rest]
-
-
 def without_rate(optimizer: Any) -> Any:
     """What a step needs of the optimizer: None for a learning rate that is a number.
 
@@ -170,7 +163,14 @@ def without_rate(optimizer: Any) -> Any:
     True
     """
     optimizer = unbound(optimizer)
-    return optimizer.without_rate() if isinstance(optimizer, Optimizer) else optimizer
+    if not isinstance(optimizer, Optimizer):
+        return optimizer
+    bare = vars(optimizer).get("_fnn_bare")  # made once for a value
+    if bare is None:
+        bare = optimizer.without_rate()
+        if bare is not optimizer and "_sealed" in vars(optimizer):
+            object.__setattr__(optimizer, "_fnn_bare", bare)
+    return bare
 
 
 def with_rate_of(optimizer: Any, state: State) -> Any:
@@ -230,14 +230,14 @@ def start(optimizer: Any, params: Any) -> State:
         raise ValueError(
             f"expected {' and '.join(hidden)} in an optimizer of fnn outside of all others, "
             "received it inside one of optax, which hands on neither the weight of a batch nor the "
-            "average; do clip, decay or split by fnn.optimizers (clipvalue, weight_decay, ByPath), "
+            "average; clip, decay or split by fnn.optimizers (clipvalue, weight_decay, ByPath), "
             "or have optax do it all (optax.MultiSteps, optax.ema)"
         )
     paired = lambda part: isinstance(part, optax.LookaheadState)
     if any(map(paired, jax.tree.leaves(state, is_leaf=paired))):
         raise ValueError(
             "expected an optimizer of one set of weights, received optax.lookahead, which wants "
-            "them in pairs (optax.LookaheadParams); do train those by a step of your own with "
+            "them in pairs (optax.LookaheadParams); train those by a step of your own with "
             "fnn.training.fit, or keep an average: Adam(use_ema=True, ema_overwrite_frequency=5)"
         )
     return state
@@ -281,6 +281,6 @@ def get(identifier: Any) -> Any:
     if hasattr(found, "init") and hasattr(found, "update"):
         return found
     raise TypeError(
-        f"expected an optimizer, received {identifier!r} of type {type(identifier).__name__}; do "
+        f"expected an optimizer, received {identifier!r} of type {type(identifier).__name__}; "
         "e.g. optimizer='adam', fnn.optimizers.Adam(0.001) or optax.adam(0.001)"
     )

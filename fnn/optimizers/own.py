@@ -11,10 +11,9 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from fnn.core import arguments
 from fnn.core.arguments import wrong
+from fnn.core.fields import fraction, not_negative, positive
 from fnn.optimizers.rule import Rule, missing_params
-from fnn.optimizers.rules import betas
 
 
 def _full(params: Any, value: Any = 0.0) -> Any:
@@ -42,12 +41,9 @@ class Nadam(Rule):
     """
 
     learning_rate: Any = 0.001
-    beta_1: float = 0.9
-    beta_2: float = 0.999
-    epsilon: float = 1e-7
-
-    def validate(self) -> None:
-        betas(self)
+    beta_1: float = fraction(default=0.9)
+    beta_2: float = fraction(default=0.999)
+    epsilon: float = positive(default=1e-7)
 
     def direction(self) -> Any:
         def init(params: Any) -> Any:
@@ -92,22 +88,13 @@ class Ftrl(Rule):
 
     learning_rate: Any = 0.001
     learning_rate_power: float = -0.5
-    initial_accumulator_value: float = 0.1
-    l1_regularization_strength: float = 0.0
-    l2_regularization_strength: float = 0.0
-    l2_shrinkage_regularization_strength: float = 0.0
-    beta: float = 0.0
+    initial_accumulator_value: float = not_negative(default=0.1)
+    l1_regularization_strength: float = not_negative(default=0.0)
+    l2_regularization_strength: float = not_negative(default=0.0)
+    l2_shrinkage_regularization_strength: float = not_negative(default=0.0)
+    beta: float = not_negative(default=0.0)
 
     def validate(self) -> None:
-        for argument in (
-            "initial_accumulator_value",
-            "l1_regularization_strength",
-            "l2_regularization_strength",
-            "l2_shrinkage_regularization_strength",
-            "beta",
-        ):
-            if not getattr(self, argument) >= 0:
-                raise wrong(self, argument, "not to be below 0", getattr(self, argument))
         if not self.learning_rate_power <= 0:
             raise wrong(self, "learning_rate_power", "not to be above 0", self.learning_rate_power)
 
@@ -157,17 +144,16 @@ class ScheduleFreeAdamW(Rule):
     """
 
     learning_rate: Any = 0.0025
-    beta_1: float = 0.9
-    beta_2: float = 0.999
-    epsilon: float = 1e-8
+    beta_1: float = fraction(default=0.9)
+    beta_2: float = fraction(default=0.999)
+    epsilon: float = positive(default=1e-8)
     warmup_steps: int = 0
 
     def validate(self) -> None:
-        betas(self)
         if not self.beta_1 > 0:
             raise wrong(self, "beta_1", "to be above 0", self.beta_1)
         if not isinstance(self.warmup_steps, int) or self.warmup_steps < 0:
-            raise wrong(self, "warmup_steps", "to be a whole number", self.warmup_steps)
+            raise wrong(self, "warmup_steps", "to be an integer", self.warmup_steps)
 
     def rule(self) -> Any:
         def init(params: Any) -> Any:
@@ -214,10 +200,10 @@ class Muon(Rule):
     """
 
     learning_rate: Any = 0.001
-    adam_beta_1: float = 0.9
-    adam_beta_2: float = 0.999
-    adam_weight_decay: float | None = 0.004
-    epsilon: float = 1e-7
+    adam_beta_1: float = fraction(default=0.9)
+    adam_beta_2: float = fraction(default=0.999)
+    adam_weight_decay: float | None = not_negative(default=0.004)
+    epsilon: float = positive(default=1e-7)
     weight_decay: float | None = field(default=0.004, kw_only=True)
     exclude_layers: tuple[str, ...] | None = field(default=None, kw_only=True)
     exclude_embeddings: bool = field(default=True, kw_only=True)
@@ -225,16 +211,10 @@ class Muon(Rule):
     muon_b: float = field(default=-4.775, kw_only=True)
     muon_c: float = field(default=2.0315, kw_only=True)
     adam_lr_ratio: float = field(default=1, kw_only=True)
-    momentum: float = field(default=0.95, kw_only=True)
-    ns_steps: int = field(default=5, kw_only=True)
+    momentum: float = fraction(default=0.95, kw_only=True)
+    ns_steps: int = positive(default=5, kw_only=True)
     nesterov: bool = field(default=True, kw_only=True)
     rms_rate: float | None = field(default=0.2, kw_only=True)
-
-    def validate(self) -> None:
-        for argument in ("adam_beta_1", "adam_beta_2", "momentum"):
-            arguments.fraction(self, argument)
-        arguments.positive(self, "epsilon")
-        arguments.positive_int(self, "ns_steps")
 
     def labels(self, params: Any) -> Any:
         """The rule of each weight, "muon" or "adam"."""

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fnn.core.initial_values import on_device
-from fnn.core.paths import path_name
+from fnn.core.tree import path_name
 from fnn.optimizers.bound import plain
+from fnn.runtime.initial_values import on_device
 
 
 def current_learning_rate(optimizer: Any, state: Any) -> Any:
@@ -84,7 +84,7 @@ def with_learning_rate(state: Any, value: Any) -> Any:
     if all(_rate_of(part) is None for part in held):
         raise ValueError(
             "expected an optimizer state that holds a learning rate, received one without (plain "
-            "optax, or an optimizer that computes its own updates); do make the optimizer with "
+            "optax, or an optimizer that computes its own updates); make the optimizer with "
             "fnn.optimizers or optax.inject_hyperparams"
         )
     change = lambda part: _with_rate(part, value) if _tells(part) else part
@@ -97,7 +97,7 @@ def _with_rate(state: Any, value: Any) -> Any:
     if isinstance(state, dict) and "inner" in state:
         return {**state, "inner": with_learning_rate(state["inner"], value)}
     if isinstance(value, dict):
-        raise ValueError(f"expected one learning rate, received {value!r}; do give a number")
+        raise ValueError(f"expected one learning rate, received {value!r}; give a number")
     if isinstance(state, dict):
         if "learning_rate" not in state:
             return state
@@ -106,7 +106,7 @@ def _with_rate(state: Any, value: Any) -> Any:
     if "learning_rate" in getattr(state, "hyperparams_states", ()):
         raise ValueError(
             "expected a learning rate that can be set, received one that a schedule inside "
-            "optax.inject_hyperparams sets in every step; do give inject_hyperparams a number, or "
+            "optax.inject_hyperparams sets in every step; give inject_hyperparams a number, or "
             "the schedule to an optimizer of fnn.optimizers"
         )
     old = jnp.asarray(state.hyperparams["learning_rate"])
@@ -121,7 +121,7 @@ def _with_rates(rules: dict[str, Any], value: Any) -> dict[str, Any]:
     if not set(rates) <= set(rules):
         raise ValueError(
             f"expected learning rates by the patterns {list(rules)}, received {list(rates)}; "
-            "do give a number for all, or a dict of some of these"
+            "give a number for all, or a dict of some of these"
         )
     return {**rules, **{n: with_learning_rate(rules[n], rate) for n, rate in rates.items()}}
 
@@ -132,7 +132,7 @@ def _checked(value: Any) -> Any:
     number = isinstance(value, (int, float, np.generic, np.ndarray, Array)) and np.ndim(value) == 0
     if isinstance(value, bool) or not number or not 0 <= float(value) < math.inf:
         raise ValueError(
-            f"expected a finite learning rate of at least 0, received {value!r}; do e.g. "
+            f"expected a finite learning rate of at least 0, received {value!r}; e.g. "
             "model.learning_rate = 1e-4"
         )
     return value

@@ -12,10 +12,15 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from fnn.core import arguments
 from fnn.core.arguments import wrong
-from fnn.core.paths import check_fits, check_patterns, fits_any, path_name
+from fnn.core.fields import fraction, not_negative, positive
+from fnn.core.tree import check_matches, check_patterns, matches_any, path_name
 from fnn.optimizers.optimizer import Optimizer, State
+
+
+def _as_patterns(patterns: Any) -> Any:
+    """Several patterns, where one was given."""
+    return (patterns,) if isinstance(patterns, str) else patterns
 
 
 class Rule(Optimizer, loadable=False):
@@ -58,24 +63,20 @@ class Rule(Optimizer, loadable=False):
     """
 
     learning_rate: Any = 0.001
-    weight_decay: float | None = field(default=None, kw_only=True)
-    exclude_from_weight_decay: tuple[str, ...] = field(default=(), kw_only=True)
-    clipnorm: float | None = field(default=None, kw_only=True)
-    clipvalue: float | None = field(default=None, kw_only=True)
-    global_clipnorm: float | None = field(default=None, kw_only=True)
+    weight_decay: float | None = not_negative(default=None, kw_only=True)
+    exclude_from_weight_decay: tuple[str, ...] = field(
+        default=(), kw_only=True, metadata={"convert": _as_patterns}
+    )
+    clipnorm: float | None = positive(default=None, kw_only=True)
+    clipvalue: float | None = positive(default=None, kw_only=True)
+    global_clipnorm: float | None = positive(default=None, kw_only=True)
     use_ema: bool = field(default=False, kw_only=True)
-    ema_momentum: float = field(default=0.99, kw_only=True)
+    ema_momentum: float = fraction(default=0.99, kw_only=True)
     ema_overwrite_frequency: int | None = field(default=None, kw_only=True)
     loss_scale_factor: float | None = field(default=None, kw_only=True)
     gradient_accumulation_steps: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        rate = self.learning_rate
-        if not callable(rate) and getattr(rate, "shape", None) == ():
-            object.__setattr__(self, "learning_rate", float(rate))
-        if isinstance(self.exclude_from_weight_decay, str):
-            patterns = (self.exclude_from_weight_decay,)
-            object.__setattr__(self, "exclude_from_weight_decay", patterns)
         super().__post_init__()
         _check_shared(self)
 
@@ -83,7 +84,7 @@ class Rule(Optimizer, loadable=False):
         """The optax transformation whose updates, times -learning_rate, are added."""
         raise TypeError(
             f"expected {type(self).__name__} to define direction(), received a class without it; "
-            "do return an optax transformation such as optax.scale_by_adam()"
+            "return an optax transformation such as optax.scale_by_adam()"
         )
 
     def rule(self) -> optax.GradientTransformationExtraArgs:
@@ -143,7 +144,7 @@ class Rule(Optimizer, loadable=False):
 
     def init(self, params: Any) -> State:
         paths = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-        check_fits(self, "exclude_from_weight_decay", self.exclude_from_weight_decay, paths)
+        check_matches(self, "exclude_from_weight_decay", self.exclude_from_weight_decay, paths)
         state = {**super().init(params), "rule": self.rule().init(params)}
         if self.accumulates:
             state["accumulated"] = _nothing(params)
@@ -225,7 +226,7 @@ class Rule(Optimizer, loadable=False):
         if decays is None or not patterns:
             return decays
         return jax.tree_util.tree_map_with_path(
-            lambda path, decay: 0.0 if fits_any(patterns, path_name(path)) else decay, decays
+            lambda path, decay: 0.0 if matches_any(patterns, path_name(path)) else decay, decays
         )
 
     def _averaged(self, updates: Any, state: State, params: Any) -> tuple[Any, State]:
@@ -246,7 +247,7 @@ class Rule(Optimizer, loadable=False):
 def missing_params(rule: Rule, reader: str) -> ValueError:
     """The error where an update needs the weights and was not given them."""
     return ValueError(
-        f"{type(rule).__name__}: expected params, which {reader}, received None; do "
+        f"{type(rule).__name__}: expected params, which {reader}, received None; use "
         "optimizer.update(grads, state, params)"
     )
 
@@ -263,24 +264,20 @@ def _check_shared(rule: Rule) -> None:
     if not callable(rate) and not _plain(rate):
         raise wrong(rule, "learning_rate", "to be a number or a schedule", rate)
     if not callable(rate) and not (math.isfinite(rate) and rate >= 0):
-        raise wrong(rule, "learning_rate", "to be finite and not below 0", rate, "do e.g. 0.001")
+        raise wrong(rule, "learning_rate", "to be finite and not below 0", rate, "e.g. 0.001")
     clips = ("clipnorm", "clipvalue", "global_clipnorm")
     given = [c for c in clips if getattr(rule, c) is not None]
     if len(given) > 1:
         raise ValueError(
-            f"{name}: expected one kind of clipping, received {' and '.join(given)}; do drop one"
+            f"{name}: expected one kind of clipping, received {' and '.join(given)}; drop one"
         )
-    for clip in given:
-        arguments.positive(rule, clip)
-    if rule.weight_decay is not None:
-        arguments.not_negative(rule, "weight_decay")
     steps = rule.gradient_accumulation_steps
     if steps is not None and (not isinstance(steps, int) or steps < 2):
-        raise wrong(rule, "gradient_accumulation_steps", "to be a whole number above 1", steps)
+        raise wrong(rule, "gradient_accumulation_steps", "to be an integer above 1", steps)
     often = rule.ema_overwrite_frequency
     if often is not None and (not isinstance(often, int) or often < 1 or not rule.use_ema):
         raise wrong(
-            rule, "ema_overwrite_frequency", "to be a whole number above 0, with use_ema", often
+            rule, "ema_overwrite_frequency", "to be an integer above 0, with use_ema", often
         )
     if rule.loss_scale_factor is not None:
         raise wrong(
@@ -288,9 +285,8 @@ def _check_shared(rule: Rule) -> None:
             "loss_scale_factor",
             "to be None, since gradients are not scaled here",
             rule.loss_scale_factor,
-            "do wrap it in LossScaleOptimizer, or train in bfloat16, which needs no scaling",
+            "wrap it in LossScaleOptimizer, or train in bfloat16, which needs no scaling",
         )
-    arguments.fraction(rule, "ema_momentum")
     check_patterns(rule, "exclude_from_weight_decay", rule.exclude_from_weight_decay)
 
 

@@ -9,16 +9,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fnn.core import arguments
 from fnn.core.arguments import wrong
+from fnn.core.fields import fraction, positive
 from fnn.optimizers.rule import Rule
-
-
-def betas(rule: Any) -> None:
-    """Checks the fields of Adam and its relatives."""
-    arguments.fraction(rule, "beta_1")
-    arguments.fraction(rule, "beta_2")
-    arguments.positive(rule, "epsilon")
 
 
 class SGD(Rule):
@@ -35,11 +28,8 @@ class SGD(Rule):
     """
 
     learning_rate: Any = 0.01
-    momentum: float = 0.0
+    momentum: float = fraction(default=0.0)
     nesterov: bool = False
-
-    def validate(self) -> None:
-        arguments.fraction(self, "momentum")
 
     def direction(self) -> Any:
         if not self.momentum:
@@ -60,15 +50,10 @@ class RMSprop(Rule):
     """
 
     learning_rate: Any = 0.001
-    rho: float = 0.9
-    momentum: float = 0.0
-    epsilon: float = 1e-7
+    rho: float = fraction(default=0.9)
+    momentum: float = fraction(default=0.0)
+    epsilon: float = positive(default=1e-7)
     centered: bool = False
-
-    def validate(self) -> None:
-        arguments.fraction(self, "rho")
-        arguments.fraction(self, "momentum")
-        arguments.positive(self, "epsilon")
 
     def direction(self) -> Any:
         scale = optax.scale_by_stddev if self.centered else optax.scale_by_rms
@@ -92,13 +77,10 @@ class Adam(Rule):
     """
 
     learning_rate: Any = 0.001
-    beta_1: float = 0.9
-    beta_2: float = 0.999
-    epsilon: float = 1e-7
+    beta_1: float = fraction(default=0.9)
+    beta_2: float = fraction(default=0.999)
+    epsilon: float = positive(default=1e-7)
     amsgrad: bool = False
-
-    def validate(self) -> None:
-        betas(self)
 
     def direction(self) -> Any:
         scale = optax.scale_by_amsgrad if self.amsgrad else optax.scale_by_adam
@@ -120,13 +102,10 @@ class AdamW(Rule):
 
     learning_rate: Any = 0.001
     weight_decay: float | None = field(default=0.004, kw_only=False)
-    beta_1: float = 0.9
-    beta_2: float = 0.999
-    epsilon: float = 1e-7
+    beta_1: float = fraction(default=0.9)
+    beta_2: float = fraction(default=0.999)
+    epsilon: float = positive(default=1e-7)
     amsgrad: bool = False
-
-    def validate(self) -> None:
-        betas(self)
 
     def direction(self) -> Any:
         scale = optax.scale_by_amsgrad if self.amsgrad else optax.scale_by_adam
@@ -147,13 +126,12 @@ class Adagrad(Rule):
 
     learning_rate: Any = 0.001
     initial_accumulator_value: float = 0.1
-    epsilon: float = 1e-7
+    epsilon: float = positive(default=1e-7)
 
     def validate(self) -> None:
         if not self.initial_accumulator_value >= 0:
             value = self.initial_accumulator_value
             raise wrong(self, "initial_accumulator_value", "not to be below 0", value)
-        arguments.positive(self, "epsilon")
 
     def direction(self) -> Any:
         return optax.scale_by_rss(self.initial_accumulator_value, self.epsilon)
@@ -171,12 +149,8 @@ class Adadelta(Rule):
     """
 
     learning_rate: Any = 0.001
-    rho: float = 0.95
-    epsilon: float = 1e-7
-
-    def validate(self) -> None:
-        arguments.fraction(self, "rho")
-        arguments.positive(self, "epsilon")
+    rho: float = fraction(default=0.95)
+    epsilon: float = positive(default=1e-7)
 
     def direction(self) -> Any:
         return optax.scale_by_adadelta(self.rho, self.epsilon)
@@ -194,12 +168,9 @@ class Adamax(Rule):
     """
 
     learning_rate: Any = 0.001
-    beta_1: float = 0.9
-    beta_2: float = 0.999
-    epsilon: float = 1e-7
-
-    def validate(self) -> None:
-        betas(self)
+    beta_1: float = fraction(default=0.9)
+    beta_2: float = fraction(default=0.999)
+    epsilon: float = positive(default=1e-7)
 
     def direction(self) -> Any:
         return optax.scale_by_adamax(self.beta_1, self.beta_2, self.epsilon)
@@ -218,12 +189,8 @@ class Lion(Rule):
     """
 
     learning_rate: Any = 0.001
-    beta_1: float = 0.9
-    beta_2: float = 0.99
-
-    def validate(self) -> None:
-        arguments.fraction(self, "beta_1")
-        arguments.fraction(self, "beta_2")
+    beta_1: float = fraction(default=0.9)
+    beta_2: float = fraction(default=0.99)
 
     def direction(self) -> Any:
         return optax.scale_by_lion(self.beta_1, self.beta_2)
@@ -241,12 +208,9 @@ class Lamb(Rule):
     """
 
     learning_rate: Any = 0.001
-    beta_1: float = 0.9
-    beta_2: float = 0.999
-    epsilon: float = 1e-7
-
-    def validate(self) -> None:
-        betas(self)
+    beta_1: float = fraction(default=0.9)
+    beta_2: float = fraction(default=0.999)
+    epsilon: float = positive(default=1e-7)
 
     def direction(self) -> Any:
         adam = optax.scale_by_adam(self.beta_1, self.beta_2, self.epsilon)
@@ -269,14 +233,12 @@ class Adafactor(Rule):
 
     learning_rate: Any = 0.001
     beta_2_decay: float = -0.8
-    epsilon_1: float = 1e-30
-    epsilon_2: float = 1e-3
-    clip_threshold: float = 1.0
+    epsilon_1: float = positive(default=1e-30)
+    epsilon_2: float = positive(default=1e-3)
+    clip_threshold: float = positive(default=1.0)
     relative_step: bool = True
 
     def validate(self) -> None:
-        for argument in ("epsilon_1", "epsilon_2", "clip_threshold"):
-            arguments.positive(self, argument)
         if not self.beta_2_decay < 0:
             raise wrong(self, "beta_2_decay", "to be below 0", self.beta_2_decay)
 

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fnn.core import arguments
 from fnn.core.arguments import wrong
-from fnn.core.config import Fields
-from fnn.core.paths import check_fits, check_patterns, fits, path_name
+from fnn.core.fields import positive
+from fnn.core.tree import check_matches, check_patterns, matches, path_name
+from fnn.core.value import Fields
 from fnn.optimizers.optimizer import (
     Optimizer,
     State,
@@ -48,7 +48,7 @@ class ByPath(Optimizer):
         if not rules:
             raise wrong(
                 self, "rules", "to be a dict of optimizers by pattern", self.rules,
-                'do e.g. ByPath({"**/bias": "sgd", "**": "adam"})',
+                'e.g. ByPath({"**/bias": "sgd", "**": "adam"})',
             )  # fmt: skip
         check_patterns(self, "rules", tuple(rules))
         found = {name: get(rule) for name, rule in rules.items()}
@@ -56,7 +56,7 @@ class ByPath(Optimizer):
         if scaled:
             raise ValueError(
                 "ByPath: expected optimizers without loss scaling, since there is one loss, "
-                f"received {scaled[0]!r}; do LossScaleOptimizer(ByPath(...))"
+                f"received {scaled[0]!r}; use LossScaleOptimizer(ByPath(...))"
             )
         object.__setattr__(self, "rules", Fields(tuple(found.items())))
 
@@ -131,15 +131,15 @@ class ByPath(Optimizer):
         parts: dict[str, dict[str, Any]] = {name: {} for name in self.optimizers}
         leaves = _by_path(whole)
         for path, leaf in leaves.items():
-            own = next((name for name in parts if fits(name, path)), None)
+            own = next((name for name in parts if matches(name, path)), None)
             if own is None:
                 raise ValueError(
                     f"ByPath: expected an optimizer for every weight, received patterns "
-                    f'{list(parts)}, of which {path} fits none; do add "**" as the last one'
+                    f'{list(parts)}, of which {path} fits none; add "**" as the last one'
                 )
             parts[own][path] = leaf
         if check:
-            check_fits(self, "rules", tuple(parts), list(leaves))
+            check_matches(self, "rules", tuple(parts), list(leaves))
         return parts
 
 
@@ -171,14 +171,13 @@ class LossScaleOptimizer(Optimizer):
     learning_rate: ClassVar[None] = None  # type: ignore[misc]  # that of the inner one
     inner_optimizer: Any  # type: ignore[misc]
     initial_scale: float = 32768.0
-    dynamic_growth_steps: int = 2000
+    dynamic_growth_steps: int = positive(default=2000)
 
     def validate(self) -> None:
         object.__setattr__(self, "inner_optimizer", get(self.inner_optimizer))
         scale = self.initial_scale
         if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not scale >= 1:
             raise wrong(self, "initial_scale", "to be a number of at least 1", scale)
-        arguments.positive_int(self, "dynamic_growth_steps")
 
     @property
     def inner(self) -> tuple[Any, ...]:

@@ -29,7 +29,7 @@ def expand_updates(updates: Any, params: Any) -> Any:
     unknown = [path for path in given if path not in known and given[path] is not None]
     if unknown:
         raise ValueError(
-            f"expected updates of weights, received {unknown}, which are none; do name them by "
+            f"expected updates of weights, received {unknown}, which are none; name them by "
             f"path: {', '.join(list(known)[:8])}"
         )
     return tree.unflatten(
@@ -43,7 +43,7 @@ def _updates_by_path(updates: Any, params: Any) -> dict[str, Any]:
         if len(updates) != count:
             raise ValueError(
                 f"expected a list of an update for each of {count} weights, received "
-                f"{len(updates)}; do give all, in the order of jax.tree.leaves(params), or a dict "
+                f"{len(updates)}; give all, in the order of jax.tree.leaves(params), or a dict "
                 "by path"
             )
         updates = jax.tree.unflatten(jax.tree.structure(params), updates)
@@ -52,7 +52,7 @@ def _updates_by_path(updates: Any, params: Any) -> dict[str, Any]:
     if odd and updates is not None:
         received = f"the key {odd[0][-1]!r}" if odd[0] else f"{type(updates).__name__}"
         raise TypeError(
-            f"expected updates as a dict by path or a tree like params, received {received}; do "
+            f"expected updates as a dict by path or a tree like params, received {received}; "
             'return e.g. {"dense/kernel": update}'
         )
     return {"/".join(path): leaf for path, leaf in found.items() if path}
@@ -65,7 +65,7 @@ def _expanded(name: str, update: Any, weight: Any) -> Any:
     if shape not in ((), jnp.shape(weight)):
         received = type(update).__name__ if shape is None else shape
         raise ValueError(
-            f"expected an update of shape {jnp.shape(weight)} for {name}, received {received}; do "
+            f"expected an update of shape {jnp.shape(weight)} for {name}, received {received}; "
             "return what is to be added to the weight"
         )
     return update

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from fnn.core import tree
-from fnn.core.files import write_whole
+from fnn.runtime.files import write_whole
 from fnn.saving.description import describe
 from fnn.saving.tensors import (
     HEADER_LIMIT,
@@ -112,14 +112,14 @@ def _open(path: Any) -> _Pieces:
 
 
 _OF_KERAS = (
-    "written by Keras; do load it there, and give a model of the same layers "
+    "written by Keras; load it there, and give a model of the same layers "
     "model.set_weights(keras_model.get_weights())"
 )
-_WEIGHTS_ALONE = (
-    "which holds weights and no network; do make the model, and model.load_weights(path)"
+_WEIGHTS_ALONE = "which holds weights and no network; make the model, and model.load_weights(path)"
+_OF_NUMPY = (
+    "written by NumPy; load it by np.load, and model.set_weights(arrays) in the order of layers"
 )
-_OF_NUMPY = "written by NumPy; do np.load it, and model.set_weights(arrays) in the order of layers"
-_OF_TORCH = "written by PyTorch; do save its tensors by safetensors, or model.set_weights(arrays)"
+_OF_TORCH = "written by PyTorch; save its tensors by safetensors, or model.set_weights(arrays)"
 
 
 def _refuse_others(path: Any, start: bytes, members: list[str]) -> None:
@@ -160,7 +160,7 @@ class SavedModel:
         if version > FORMAT:
             raise FileError(
                 f"expected {path} in format {FORMAT} or older, received format {version}; "
-                "do install a newer fnn"
+                "install a newer fnn"
             )
         self._verify(MEMBERS[1])
         self.config = parse(archive.read(MEMBERS[1]))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fnn.core.config import from_config, to_config
-from fnn.core.node import Node, input_specs
+from fnn.symbolic.node import Node, input_specs
 
 KEYS = {"class", "name", "layer", "inputs", "compile"}
 

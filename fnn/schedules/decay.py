@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.core import arguments
 from fnn.core.arguments import wrong
-from fnn.core.config import Value
+from fnn.core.fields import positive
+from fnn.core.value import Value
 
 
 class Schedule(Value, loadable=False):
@@ -33,7 +33,7 @@ class Schedule(Value, loadable=False):
     def __call__(self, step: Any) -> Array:
         raise TypeError(
             f"expected {type(self).__name__} to define __call__(step), received a class without it"
-            "; do return the learning rate of that step from it"
+            "; return the learning rate of that step from it"
         )
 
 
@@ -48,20 +48,17 @@ def as_float(step: Any) -> Array:
 class ExponentialDecay(Schedule):
     """initial * decay_rate ** (step / decay_steps).
 
-    With `staircase` the exponent is a whole number.
+    With `staircase` the exponent is an integer.
 
     >>> ExponentialDecay(1.0, decay_steps=10, decay_rate=0.5)(20).item()
     0.25
     """
 
     initial_learning_rate: float
-    decay_steps: float
+    decay_steps: float = positive()
     decay_rate: float
     staircase: bool = False
     name: str = "ExponentialDecay"
-
-    def validate(self) -> None:
-        arguments.positive(self, "decay_steps")
 
     def __call__(self, step: Any) -> Array:
         passed = as_float(step) / float(self.decay_steps)
@@ -73,20 +70,17 @@ class ExponentialDecay(Schedule):
 class InverseTimeDecay(Schedule):
     """initial / (1 + decay_rate * step / decay_steps).
 
-    With `staircase` the quotient is a whole number.
+    With `staircase` the quotient is an integer.
 
     >>> InverseTimeDecay(1.0, decay_steps=10, decay_rate=1.0)(10).item()
     0.5
     """
 
     initial_learning_rate: float
-    decay_steps: float
+    decay_steps: float = positive()
     decay_rate: float
     staircase: bool = False
     name: str = "InverseTimeDecay"
-
-    def validate(self) -> None:
-        arguments.positive(self, "decay_steps")
 
     def __call__(self, step: Any) -> Array:
         passed = as_float(step) / float(self.decay_steps)
@@ -98,7 +92,7 @@ class InverseTimeDecay(Schedule):
 class PiecewiseConstantDecay(Schedule):
     """values[0] up to and including step boundaries[0], then values[1], and so on.
 
-    Steps and boundaries that are whole numbers are compared as such: exact at any step.
+    Steps and boundaries that are integers are compared as such: exact at any step.
 
     >>> schedule = PiecewiseConstantDecay([10], [1.0, 0.5])
     >>> schedule(10).item(), schedule(11).item()
@@ -113,7 +107,7 @@ class PiecewiseConstantDecay(Schedule):
         if len(self.values) != len(self.boundaries) + 1:
             raise ValueError(
                 "PiecewiseConstantDecay: expected one value more than boundaries, received "
-                f"{len(self.values)} values and {len(self.boundaries)} boundaries; do give the "
+                f"{len(self.values)} values and {len(self.boundaries)} boundaries; give the "
                 "value before the first boundary too"
             )
         if list(self.boundaries) != sorted(self.boundaries):
@@ -140,14 +134,11 @@ class PolynomialDecay(Schedule):
     """
 
     initial_learning_rate: float
-    decay_steps: float
+    decay_steps: float = positive()
     end_learning_rate: float = 0.0001
     power: float = 1.0
     cycle: bool = False
     name: str = "PolynomialDecay"
-
-    def validate(self) -> None:
-        arguments.positive(self, "decay_steps")
 
     def __call__(self, step: Any) -> Array:
         step = as_float(step)
@@ -174,14 +165,11 @@ class CosineDecay(Schedule):
     """
 
     initial_learning_rate: float
-    decay_steps: float
+    decay_steps: float = positive()
     alpha: float = 0.0
     name: str = "CosineDecay"
     warmup_target: float | None = None
     warmup_steps: float = 0
-
-    def validate(self) -> None:
-        arguments.positive(self, "decay_steps")
 
     def __call__(self, step: Any) -> Array:
         step = as_float(step)
@@ -209,15 +197,11 @@ class CosineDecayRestarts(Schedule):
     """
 
     initial_learning_rate: float
-    first_decay_steps: float
-    t_mul: float = 2.0
+    first_decay_steps: float = positive()
+    t_mul: float = positive(default=2.0)
     m_mul: float = 1.0
     alpha: float = 0.0
     name: str = "SGDRDecay"
-
-    def validate(self) -> None:
-        arguments.positive(self, "first_decay_steps")
-        arguments.positive(self, "t_mul")
 
     def __call__(self, step: Any) -> Array:
         passed, ended = as_float(step) / float(self.first_decay_steps), jnp.zeros((), bool)

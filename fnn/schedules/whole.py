@@ -8,8 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.core import arguments
 from fnn.core.arguments import wrong
+from fnn.core.fields import not_negative, one_of, positive
 from fnn.schedules.decay import Schedule, as_float
 
 
@@ -25,15 +25,13 @@ class OneCycle(Schedule):
     """
 
     peak_learning_rate: float
-    total_steps: int
+    total_steps: int = positive()
     warmup: float = 0.3
-    initial_factor: float = 25.0
-    final_factor: float = 1e4
+    initial_factor: float = positive(default=25.0)
+    final_factor: float = positive(default=1e4)
     name: str = "OneCycle"
 
     def validate(self) -> None:
-        for argument in ("total_steps", "initial_factor", "final_factor"):
-            arguments.positive(self, argument)
         if not 0 < self.warmup < 1:
             raise wrong(self, "warmup", "to be a share above 0 and below 1", self.warmup)
 
@@ -62,20 +60,12 @@ class WarmupStableDecay(Schedule):
     """
 
     peak_learning_rate: float
-    warmup_steps: int
-    stable_steps: int
-    decay_steps: int
+    warmup_steps: int = positive()
+    stable_steps: int = not_negative()
+    decay_steps: int = positive()
     end_learning_rate: float = 0.0
-    decay: str = "linear"
+    decay: str = one_of(("linear", "sqrt"), default="linear")
     name: str = "WarmupStableDecay"
-
-    def validate(self) -> None:
-        for argument in ("warmup_steps", "decay_steps"):
-            arguments.positive(self, argument)
-        if isinstance(self.stable_steps, bool) or not self.stable_steps >= 0:
-            raise wrong(self, "stable_steps", "not to be below 0", self.stable_steps)
-        if self.decay not in ("linear", "sqrt"):
-            raise wrong(self, "decay", "to be 'linear' or 'sqrt'", self.decay)
 
     def __call__(self, step: Any) -> Array:
         step = as_float(step)

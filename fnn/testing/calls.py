@@ -57,7 +57,7 @@ def inference_needs_no_key(subject: Subject) -> None:
 
 
 @promise(
-    "Python looks at the numbers (`if x.sum() > 0`, `int(x.max())`): do take sizes from x.shape "
+    "Python looks at the numbers (`if x.sum() > 0`, `int(x.max())`): take sizes from x.shape "
     "and choose by jnp.where",
 )
 def shapes_by_eval_shape_are_those_of_running(subject: Subject) -> None:
@@ -98,7 +98,7 @@ def jit_equals_eager(subject: Subject) -> None:
 
 
 @promise(
-    "apply returns only the entries that moved, or a new one: do return {**state, ...}",
+    "apply returns only the entries that moved, or a new one: return {**state, ...}",
 )
 def state_keeps_its_structure(subject: Subject) -> None:
     """The state after a call is of the same names, shapes and dtypes as before."""
@@ -109,14 +109,14 @@ def state_keeps_its_structure(subject: Subject) -> None:
 
 
 @promise(
-    "a float32 constant in the mathematics (np.float32(2), jnp.ones(n)): do give it x.dtype",
+    "a float32 constant in the mathematics (np.float32(2), jnp.ones(n)): give it x.dtype",
 )
 def bfloat16(subject: Subject) -> None:
     """Bfloat16 stays bfloat16, and weights are made in float32."""
     half = cast((subject.weights[0], subject.x), "bfloat16")
     for leaf in jax.tree.leaves(weight_spec(subject.layer, half[1])):
         if is_float(leaf) and leaf.dtype.itemsize < 4:
-            cause = "init makes weights of x.dtype: do use self.weight(...), or self.weight_dtype"
+            cause = "init makes weights of x.dtype: use self.weight(...), or self.weight_dtype"
             raise PromiseError("weights in float32", describe(leaf), "init", cause)
     for train in subject.modes:
         run = lambda params, x, train=train: subject.run(params, subject.weights[1], x, train)

@@ -33,7 +33,7 @@ def check_layer(
 
     `x` has at least two examples, or is a tuple of such inputs. In an array of equal numbers
     (`jnp.ones((4, 5))`) or a `jax.ShapeDtypeStruct` stand random ones, since equal examples hide
-    mistakes; whole numbers are taken as they are. A sequence whose layer passes or uses masks gets
+    mistakes; integers are taken as they are. A sequence whose layer passes or uses masks gets
     a mask, unless `x` is `Masked`.
     Checked are: equality and hash, configuration, shapes without numbers, inference without a key,
     purity, jit, the structure of the state, bfloat16, gradients, vmap over weights, independence of
@@ -55,7 +55,7 @@ def check_layer(
         raise arguments.wrong("check_layer", "without", expected, tuple(unknown))
     sizes = [a.shape[:1] for a in plain(x)]
     if not sizes or len({*sizes}) > 1 or sizes[0] < (2,):
-        advice = "do give e.g. jnp.ones((4, 5)), 4 examples"
+        advice = "give e.g. jnp.ones((4, 5)), 4 examples"
         raise arguments.wrong(
             "check_layer",
             "x",

@@ -63,7 +63,7 @@ def padded_rows_change_nothing(subject: Subject) -> None:
 
 
 @promise(
-    'steps are mixed without reading ctx.mask: do leave the masked ones out (masking = "use"), or '
+    'steps are mixed without reading ctx.mask: leave the masked ones out (masking = "use"), or '
     'say masking = "refuse"',
 )
 def masked_steps_change_nothing(subject: Subject) -> None:
@@ -94,7 +94,7 @@ def masked_steps_change_nothing(subject: Subject) -> None:
 
 def _require_steps(y: Masked) -> None:
     if y.mask.shape != y.values.shape[: y.mask.ndim]:
-        cause = 'the time axis changes: do return Masked(y, its mask), or masking = "refuse"'
+        cause = 'the time axis changes: return Masked(y, its mask), or masking = "refuse"'
         received = f"a mask {y.mask.shape} on outputs {y.values.shape}"
         raise PromiseError("a mask of the outputs' steps", received, cause=cause)
 
@@ -116,7 +116,7 @@ def _squares(
 
 
 @promise(
-    "steps are mixed both ways: do pad on the left alone, or mask what comes after a step",
+    "steps are mixed both ways: pad on the left alone, or mask what comes after a step",
 )
 def a_later_step_changes_nothing_earlier(subject: Subject) -> None:
     """A later step changes no earlier output."""

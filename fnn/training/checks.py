@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core.calling import walk
-from fnn.core.checked import check_numbers
 from fnn.core.combining import Flow
+from fnn.core.door import check_numbers
 from fnn.core.layer import Layer
-from fnn.core.operators import Operators
+from fnn.runtime.program_cache import small_cache
+from fnn.symbolic.operators import Operators
 
 
 class TrainingError(FloatingPointError):
@@ -55,7 +55,7 @@ def as_array(name: str, value: Any) -> Any:
     except ValueError as error:
         raise ValueError(
             f"expected {name} as an array of numbers of one shape, received a ragged list; "
-            "do pad the rows to one length"
+            "pad the rows to one length"
         ) from error
     if array.dtype.kind not in "fiub" and array.dtype.name not in ("bfloat16", "float8_e4m3fn"):
         raise TypeError(_wrong_kind(name, array))
@@ -67,13 +67,13 @@ def as_array(name: str, value: Any) -> Any:
 def _wrong_kind(name: str, array: np.ndarray) -> str:
     row, first = _first_that_is_no_number(array)
     advice = {
-        "U": "do turn strings into numbers first, e.g. by np.unique(y, return_inverse=True)",
-        "S": "do decode and turn strings into numbers first",
-        "O": "do turn it into numbers, rows of one length, no None, then np.asarray(x, 'float32')",
-        "M": "do turn dates into numbers, e.g. days since a start",
-        "m": "do turn durations into numbers, e.g. seconds",
-        "c": "do split complex numbers into real and imaginary parts",
-    }.get(array.dtype.kind, "do convert it to numbers")
+        "U": "turn strings into numbers first, e.g. by np.unique(y, return_inverse=True)",
+        "S": "decode and turn strings into numbers first",
+        "O": "turn it into numbers, rows of one length, no None, then np.asarray(x, 'float32')",
+        "M": "turn dates into numbers, e.g. days since a start",
+        "m": "turn durations into numbers, e.g. seconds",
+        "c": "split complex numbers into real and imaginary parts",
+    }.get(array.dtype.kind, "convert it to numbers")
     return (
         f"expected {name} to hold numbers, received dtype {array.dtype}, {first!r} in row {row}; "
         f"{advice}"
@@ -100,14 +100,14 @@ def _in_working_dtype(name: str, array: np.ndarray) -> np.ndarray:
             worst = low if low < limits.min else high
             raise ValueError(
                 f"expected the integers of {name} to fit {target}, received {worst}; "
-                "do renumber them, or set jax_enable_x64"
+                "renumber them, or set jax_enable_x64"
             )
     with np.errstate(over="ignore"):
         converted = array.astype(target)
     if array.dtype.kind == "f" and not np.isfinite(converted).all() and np.isfinite(array).all():
         raise ValueError(
             f"expected the numbers of {name} to fit {target}, received {np.abs(array).max():g}; "
-            "do scale them down"
+            "scale them down"
         )
     return converted
 
@@ -146,7 +146,7 @@ def finite(name: str, array: Any, columns: Any = None) -> None:
         where = f" of column{'s' if len(titles) > 1 else ''} {', '.join(titles)}"
     raise ValueError(
         f"expected numbers in {name}, received NaN in row{'s' if len(rows) > 1 else ''} "
-        f"{shown}{where}; do fill or drop them (checks=False in compile lets them pass)"
+        f"{shown}{where}; fill or drop them (checks=False in compile lets them pass)"
     )
 
 
@@ -157,11 +157,9 @@ def check_guard(guard: Any) -> None:
 
 
 def whole_number(name: str, value: Any, minimum: int) -> int:
-    """`value` as an int. Raises ValueError unless it is a whole number of at least `minimum`."""
+    """`value` as an int. Raises ValueError unless it is an integer of at least `minimum`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < minimum:
-        raise ValueError(
-            f"expected {name} as a whole number of at least {minimum}, received {value!r}"
-        )
+        raise ValueError(f"expected {name} as an integer of at least {minimum}, received {value!r}")
     return int(value)
 
 
@@ -204,7 +202,7 @@ def input_values(layer: Layer, x: Any) -> None:
         _visit("", layer, x)
 
 
-@functools.lru_cache(maxsize=64)
+@small_cache(64)
 def _checks_values(layer: Layer) -> bool:
     return any(hasattr(inner, "check_values") for _, inner, _ in walk(layer))
 

@@ -13,7 +13,7 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from fnn.core import tree
-from fnn.core.program_cache import small_cache
+from fnn.runtime.program_cache import small_cache
 
 Poll = Callable[[], None]
 GATHERED_BYTES = 2**24  # so much is gathered ahead of the steps that use it
@@ -26,8 +26,9 @@ class ArrayData:
     `remainder="pad"`: the last batch is filled up and batches are `(arrays, rows)`, `rows` False
     where a row is filling. `remainder="drop"`: batches are the arrays; rows that do not fill a
     batch are left out (other ones each epoch). Without `keep` the arrays are read where they are,
-    and must not change until the pass is over. Where `apart` (of the spec of a batch) is True a
-    batch that is not full comes as a chunk of its own, at its own size.
+    and must not change until the pass is over. Where `apart` (of the spec of a batch) is True, or
+    `runs_apart` (of its number of examples), a batch that is not full comes as a chunk of its own:
+    at its own size, or padded to a power of two, so that there are few programs.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class ArrayData:
     ) -> None:
         if not isinstance(shuffle, (bool, np.bool_)) and shuffle != "batch":
             raise ValueError(
-                f'expected shuffle as True, False or "batch", received {shuffle!r}; do e.g. '
+                f'expected shuffle as True, False or "batch", received {shuffle!r}; e.g. '
                 "shuffle=True"
             )
         leaves = jax.tree.leaves(arrays)
@@ -55,6 +56,7 @@ class ArrayData:
         )
         self.room = self.batch_size  # more where batches are padded to a size that devices divide
         self.shuffle, self.seed, self.apart = shuffle, seed, apart
+        self.runs_apart: Callable[[int], bool] = lambda valid: False
         on_device = all(isinstance(leaf, jax.Array) for leaf in leaves)
         self.resident = on_device or (keep and tree.nbytes(arrays) <= RESIDENT_BYTES)
         self.arrays = jax.tree.map(_own_copy, arrays) if self.resident else arrays
@@ -100,7 +102,7 @@ class ArrayData:
         """
         total = steps or self.steps
         ragged = self.count % self.batch_size if self.pad else 0
-        apart = bool(ragged) and self.apart(self.batch_spec())
+        apart = bool(ragged) and (self.runs_apart(ragged) or self.apart(self.batch_spec()))
         done = 0
         while done < total:
             batch = epoch * total + done
@@ -109,7 +111,8 @@ class ArrayData:
             if count:
                 index, rows = self._numbers(batch, count, capacity)
             else:
-                index, rows = (a[:, :ragged] for a in self._numbers(batch, 1, 1))
+                places = ragged if self.apart(self.batch_spec()) else 1 << (ragged - 1).bit_length()
+                index, rows = (a[:, :places] for a in self._numbers(batch, 1, 1))
             chunk = take(self.arrays, index)
             yield ((chunk, rows) if self.pad else chunk), count or 1
             done += count or 1

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fnn.core.config import resolve
-from fnn.core.warning import warn
+from fnn.core.value import resolve
 from fnn.last_activation import End
+from fnn.runtime.warning import warn
 from fnn.training.objective import Objective
 
 # Activations whose values may lie below 0, and those whose values may lie above 1.

@@ -14,10 +14,9 @@ import numpy as np
 from jax import Array, lax, random
 
 from fnn.core import tree
-from fnn.core.devices import Distribution, distribution_of
-from fnn.core.placement import beside
-from fnn.core.program_cache import programs, small_cache
 from fnn.metrics import Mean
+from fnn.runtime.devices import Distribution, beside, distribution_of
+from fnn.runtime.program_cache import programs, small_cache
 from fnn.training.state import Tally, add
 
 Step = Callable[[Any, Any, Array], tuple[Any, dict[str, Any]]]
@@ -29,6 +28,10 @@ Step = Callable[[Any, Any, Array], tuple[Any, dict[str, Any]]]
 # never on a clock, since the choice must not change from run to run: results are bit for bit equal.
 WORK_A_DISPATCH = {"cpu": 1e11, "default": 6.4e10}
 STEPS_A_DISPATCH = 32
+# A last batch that is not full gets a program of its own, where padding it would take more than
+# this many operations (some 50 ms on a CPU with two cores): then a second compilation pays off
+# after some passes over the data.
+WORK_OF_A_PROGRAM = 4e9
 
 # A state of this size is donated to its step; a smaller one stays safer. Without it a network with
 # a state of 2.7 MB took 1.2 times as long a step (wall time; benchmarks/README.md has it as cnn).
@@ -65,6 +68,7 @@ class Program:
         inner = jax.jit(lambda *given: step(*given), inline=True)
         traced = inner.trace(*jax.tree.map(_spec, (state, batch, key)))
         self.logs = traced.out_info[1]
+        self.work = operations(_open(traced.jaxpr))
         self.capacity = capacity or steps_a_dispatch(_open(traced.jaxpr))
         self.is_large = not read_only and tree.nbytes(state) >= DONATED_BYTES
         run = functools.partial(
@@ -83,6 +87,10 @@ class Program:
         step, state, key, read_only = self._made_for
         batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), chunk)
         return program(step, state, batch, key, read_only, self.capacity)
+
+    def runs_apart(self, valid: int) -> bool:
+        """Whether a batch of so few examples gets a program of its own, in place of padding."""
+        return runs_apart(self.work, valid, self.batch_size)
 
     def zeros(self) -> Any:
         """Empty sums for the logs of the step."""
@@ -106,9 +114,9 @@ class Program:
 
         `number` is the number of the first step since training began; it selects the randomness.
         A step whose loss is not finite leaves the state as it was; with `guard="raise"` no later
-        step runs either, and `healthy` comes back False. A single step that was given no leave to
-        write into its input (`donate`) comes back as it ends, even then: the caller has the state
-        before, and choosing between the two takes 5 % of the time of a convolutional network.
+        step runs either, and `healthy` is False. A single step without `donate` returns its new
+        state even then: the caller still has the old one, and choosing between the two takes 5 % of
+        the time of a convolutional network.
         """
         span = np.array([first, first + count, number - first], np.int64).astype(np.int32)
         mode = np.array([guard == "raise", guard == "ignore"])
@@ -259,7 +267,7 @@ def _as_tally(name: str, value: Any) -> Tally:
     if jnp.ndim(value):
         raise ValueError(
             f"expected one number for {name!r} in the logs of a step, received an array of shape "
-            f"{jnp.shape(value)}; do log its mean"
+            f"{jnp.shape(value)}; log its mean"
         )
     return Tally(Mean(), {"total": jnp.asarray(value, jnp.float32), "count": jnp.ones(())})
 
@@ -277,6 +285,15 @@ def steps_a_dispatch(jaxpr: Any) -> int:
         return 1
     work = WORK_A_DISPATCH.get(platform, WORK_A_DISPATCH["default"])
     return int(min(max(work / max(operations(jaxpr), 1.0), 1), STEPS_A_DISPATCH))
+
+
+def runs_apart(work: float, valid: int, size: int) -> bool:
+    """Whether padding `valid` examples to a batch of `size`, which takes `work`, wastes too much.
+
+    >>> runs_apart(1e9, 1, 256), runs_apart(6e9, 44, 256)
+    (False, True)
+    """
+    return work * (1 - valid / size) > WORK_OF_A_PROGRAM
 
 
 def _open(value: Any) -> Any:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from fnn.core.devices import divide
-from fnn.core.placement import beside
+from fnn.runtime.devices import beside, divide
 from fnn.training import engine
+from fnn.training.data import ArrayData
 from fnn.training.hooks import CallbackList
 from fnn.training.interrupt import Interrupt, interruptible
 from fnn.training.progress import Progress
@@ -34,6 +34,8 @@ def evaluate(
     """
     callbacks.model.stop_evaluating = False
     program = engine.program(step, weights(), data.batch_spec(), key, read_only=carry is None)
+    if isinstance(data, ArrayData) and data.room == data.batch_size and carry is None:
+        data.runs_apart = program.runs_apart
     total = min(steps or data.steps or 0, data.steps or steps or 0) or None
     progress = Progress(verbose, total)
     with interruptible() as interrupt:
@@ -80,7 +82,7 @@ def _run(
         if model.stop_evaluating:
             break
     if not done:
-        raise ValueError("expected batches to evaluate, received none; do check the data")
+        raise ValueError("expected batches to evaluate, received none; check the data")
     return weighted, tallies, done
 
 

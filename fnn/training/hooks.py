@@ -107,7 +107,7 @@ class CallbackList:
         for callback in self.callbacks:
             if not hasattr(callback, "on_epoch_end") or isinstance(callback, type):
                 raise TypeError(
-                    f"expected callbacks, received {callback!r}; do subclass fnn.callbacks.Callback"
+                    f"expected callbacks, received {callback!r}; subclass fnn.callbacks.Callback"
                 )
             callback.set_model(model)
             callback.set_params(params)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from fnn.core import tree
-from fnn.core.node import Node
+from fnn.symbolic.node import Node
 from fnn.training import checks
 from fnn.training.data import lies_on_several, take
 
@@ -68,7 +68,7 @@ def by_node(x: Any, nodes: Any) -> Any:
         if set(names) - set(x):
             raise ValueError(
                 f"expected inputs by the names {names}, received {sorted(x)}; "
-                "do name each Input(name=...), or give a list"
+                "name each Input(name=...), or give a list"
             )
         return tuple(x[name] for name in names)
     if isinstance(nodes, tuple) and len(nodes) == 1 and hasattr(x, "shape"):
@@ -77,7 +77,7 @@ def by_node(x: Any, nodes: Any) -> Any:
         if set(x) != {nodes.name}:
             named = f", or a dict with {nodes.name!r}" if nodes.name else ""
             raise ValueError(
-                f"expected one array as input{named}, received a dict with {sorted(x)}; do give "
+                f"expected one array as input{named}, received a dict with {sorted(x)}; give "
                 "the array"
             )
         return x[nodes.name]
@@ -106,7 +106,7 @@ def by_output(value: Any, names: list[str], argument: str) -> tuple[Any, ...]:
         if set(value) - set(names):
             raise ValueError(
                 f"expected {argument} by the names of the outputs {names}, received the keys "
-                f"{sorted(value)}; do name outputs that there are"
+                f"{sorted(value)}; name outputs that there are"
             )
         return tuple(value.get(name) for name in names)
     if len(names) > 1:
@@ -114,7 +114,7 @@ def by_output(value: Any, names: list[str], argument: str) -> tuple[Any, ...]:
             received = len(value) if isinstance(value, (list, tuple)) else "one array"
             raise ValueError(
                 f"expected {argument} for the {len(names)} outputs {names}, received {received}; "
-                "do give a list, or a dict by these names"
+                "give a list, or a dict by these names"
             )
         return tuple(value)
     if isinstance(value, (list, tuple)) and len(value) == 1 and hasattr(value[0], "shape"):
@@ -165,11 +165,11 @@ def unpack_batch(batch: Any) -> tuple[Any, Any, Any]:
         if not 1 <= len(batch) <= 3:
             raise ValueError(
                 f"expected batches (x,), (x, y) or (x, y, sample_weight), received {len(batch)} "
-                "items; do put several inputs into one tuple: ((x1, x2), y)"
+                "items; put several inputs into one tuple: ((x1, x2), y)"
             )
         return tuple([*batch, None, None][:3])
     if batch is None:
-        raise TypeError("expected batches (x, y), received None; do check the generator")
+        raise TypeError("expected batches (x, y), received None; check the generator")
     return batch, None, None
 
 

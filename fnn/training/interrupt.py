@@ -7,11 +7,12 @@ import inspect
 import signal
 import threading
 from collections.abc import Callable
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 # The functions of C: those of the module look each handler up among enums, and that takes longer
@@ -32,6 +33,15 @@ class Interrupt:
             raise KeyboardInterrupt
 
 
+_UNINTERRUPTED: set[CodeType] = set()
+
+
+def uninterrupted(function: F) -> F:
+    """A function in which no second Ctrl-C strikes: it would leave a lock or a handler behind."""
+    _UNINTERRUPTED.add(function.__code__)
+    return function
+
+
 class _Deferral:
     """Between enter and exit the first Ctrl-C only asks to stop.
 
@@ -42,6 +52,7 @@ class _Deferral:
 
     current: Interrupt | None = None  # of the outermost block of the main thread
 
+    @uninterrupted
     def __enter__(self) -> Interrupt:
         before = _handler(signal.SIGINT)
         ignored = before == signal.SIG_IGN or before is None  # the user, or C code, wants it so
@@ -55,6 +66,7 @@ class _Deferral:
             self.before, _Deferral.current = before, interrupt  # no Ctrl-C strikes in between
         return interrupt
 
+    @uninterrupted
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if self.before is None:
             return
@@ -66,20 +78,17 @@ class _Deferral:
             raise KeyboardInterrupt from error
 
 
-_CHANGING = (_Deferral.__enter__.__code__, _Deferral.__exit__.__code__)
-
-
 def _handle(interrupt: Interrupt, before: Any, number: int, frame: FrameType | None) -> None:
     if callable(before) and before is not signal.default_int_handler:
         before(number, frame)
-    if interrupt.requested and not _is_changing_handlers(frame):
+    if interrupt.requested and not _is_uninterrupted(frame):
         interrupt.requested, interrupt.raised = False, True
         raise KeyboardInterrupt
     interrupt.requested = True
 
 
-def _is_changing_handlers(frame: FrameType | None) -> bool:
-    while frame is not None and frame.f_code not in _CHANGING:
+def _is_uninterrupted(frame: FrameType | None) -> bool:
+    while frame is not None and frame.f_code not in _UNINTERRUPTED:
         frame = frame.f_back
     return frame is not None
 

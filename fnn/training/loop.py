@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from fnn.core import tree
-from fnn.core.process import check_process
+from fnn.runtime.process import check_process
 from fnn.training import engine
 from fnn.training.checks import as_array, check_guard, rows_of, whole_number
 from fnn.training.data import ArrayData
@@ -30,6 +30,14 @@ class Run:
     def __init__(self, state: Any) -> None:
         self.train_state, self.stop_training = state, False
         self.history: History | None = None
+
+    @property
+    def _now(self) -> Any:
+        return self.train_state
+
+    @_now.setter
+    def _now(self, state: Any) -> None:
+        self.train_state = state
 
 
 def fit(
@@ -119,7 +127,7 @@ def _as_source(data: Any, batch_size: int, shuffle: Any, seed: int, steps: int |
     if leaves and all(hasattr(leaf, "shape") and hasattr(leaf, "dtype") for leaf in leaves):
         arrays = jax.tree.map(lambda a: as_array("data", a), data)
         if not rows_of({"data": arrays}):
-            raise ValueError("expected data with rows, received none; do check the arrays")
+            raise ValueError("expected data with rows, received none; check the arrays")
         whole_number("batch_size", batch_size, 1)
         return ArrayData(arrays, batch_size, shuffle=shuffle, seed=seed)
     keep = lambda a: a if isinstance(a, jax.Array) else np.asarray(a)
@@ -154,8 +162,8 @@ def train(plan: Plan) -> History:
                 callbacks.call_optional("on_epoch_recorded", epoch)
                 interrupt.poll()
             if plan.end_training is not None and plan.epochs > plan.initial_epoch:
-                plan.run.train_state = plan.end_training(plan.run.train_state)
-            plan.run.train_state = bare(plan.run.train_state)
+                plan.now = plan.end_training(plan.now)
+            plan.now = bare(plan.now)
         except BaseException as error:
             callbacks.end("train", {}, error)
             raise
@@ -193,5 +201,5 @@ def _check_restarts(plan: Plan) -> None:
     ):
         raise ValueError(
             f"expected data that starts again for {plan.epochs} epochs, received an iterator, "
-            "which ends after one; do give a function that returns it, or steps_per_epoch"
+            "which ends after one; give a function that returns it, or steps_per_epoch"
         )

@@ -11,8 +11,8 @@ from jax import Array
 
 from fnn import losses as losses_module
 from fnn import metrics as metrics_module
-from fnn.core.config import Value
 from fnn.core.masking import leading, split_mask
+from fnn.core.value import Value
 from fnn.losses import checks
 from fnn.metrics import Metric
 from fnn.training.state import Tally
@@ -176,7 +176,7 @@ def resolve_objective(
         if loss is not None and y_true is None:
             raise ValueError(
                 f"expected targets for the output {name!r}, since it has the loss {loss!r}, "
-                "received y=None; do fit(x, y)"
+                "received y=None; call fit(x, y)"
             )
         if loss is not None:
             loss.check(y_true, y_pred)
@@ -193,7 +193,7 @@ def resolve_objective(
         goals.append(OutputGoal(name, loss, weight, tuple(entries)))
     if all(goal.loss is None for goal in goals) and compiled["loss"] is not None:
         raise ValueError(
-            f"expected a loss for one of the outputs {names}, received none; do compile(loss=...)"
+            f"expected a loss for one of the outputs {names}, received none; use compile(loss=...)"
         )
     return Objective(tuple(goals), members)
 
@@ -217,14 +217,14 @@ def _per_output(given: Any, names: list[str], argument: str) -> list[Any]:
         if unknown:
             raise ValueError(
                 f"expected {argument} by the names of the outputs {names}, received {unknown}; "
-                "do name the output layers, or use these names"
+                "name the output layers, or use these names"
             )
         return [given.get(name) for name in names]
     if isinstance(given, (list, tuple)):
         if len(given) != len(names):
             raise ValueError(
                 f"expected {argument} for {len(names)} outputs {names}, received {len(given)}; "
-                "do give one for each, or a dict by these names"
+                "give one for each, or a dict by these names"
             )
         return list(given)
     return [given] * len(names)

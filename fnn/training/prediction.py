@@ -14,7 +14,7 @@ from jax import Array, lax
 
 from fnn.core import tree, weights
 from fnn.core.layer import Layer
-from fnn.core.program_cache import programs
+from fnn.runtime.program_cache import programs
 from fnn.training import engine
 from fnn.training.data import GATHERED_BYTES, take
 from fnn.training.hooks import CallbackList
@@ -25,6 +25,7 @@ from fnn.training.step import predict_function
 Run = Callable[[Any, int], Any]  # (examples, how many of them are valid) -> outputs
 Piece = tuple[Any, int]
 MOST_IN_FLIGHT = 32
+LARGE_PIECE = 2**18  # bytes of inputs and outputs: some milliseconds of work
 PREDICT_HOOKS = "on_predict_batch_begin", "on_predict_batch_end"
 
 
@@ -39,16 +40,24 @@ class Predictor:
         self.loop = jax.jit(
             functools.partial(_loop, self.step, weights.is_stateful(layer)), static_argnums=4
         )
-        self._capacity: int | None = None
+        self._known: tuple[int, float] | None = None
 
     def capacity(self, params: Any, state: Any, batch: Any) -> int:
         """How many batches go into one dispatch (`engine.steps_a_dispatch`)."""
-        if self._capacity is None:
-            self._capacity = self._fitting(params, state, batch)
-        return self._capacity
+        return self._found_out(params, state, batch)[0]
 
-    def _fitting(self, params: Any, state: Any, batch: Any) -> int:
-        traced = self.step.trace(params, state, batch)
+    def work(self, params: Any, state: Any, batch: Any) -> float:
+        """About how many floating-point operations a batch takes."""
+        return self._found_out(params, state, batch)[1]
+
+    def _found_out(self, params: Any, state: Any, batch: Any) -> tuple[int, float]:
+        if self._known is None:
+            traced = self.step.trace(params, state, batch)
+            work = engine.operations(traced.jaxpr.jaxpr)
+            self._known = self._fitting(traced, batch), work
+        return self._known
+
+    def _fitting(self, traced: Any, batch: Any) -> int:
         size, outputs = tree.batch_size(batch), traced.out_info[0]
         if any(spec.shape[:1] != (size,) for spec in jax.tree.leaves(outputs)):
             return 1  # not one output for each example
@@ -89,21 +98,21 @@ def predictor(layer: Layer, kind: Any) -> Predictor:
 
 
 def pieces(
-    x: Any, count: int, size: int, capacity: int, pad: bool, room: int = 0
+    x: Any, count: int, size: int, capacity: int, end: int, room: int = 0
 ) -> Generator[Piece]:
     """The first `count` examples of arrays, cut for dispatches: (examples, number of valid ones).
 
     A piece holds `capacity` batches of `size`, or one batch if no more are left. What does not fill
-    its last batch is padded, or comes as a piece of its own size. Pieces of one batch are padded to
-    `room` examples, if that is more.
+    its last batch is padded to `end` examples; if that is less than `size`, it is a piece of its
+    own. Pieces of one batch are padded to `room` examples, if that is more.
     """
-    even = count if pad else count - count % size
+    even = count if end >= size else count - count % size
     stride = size * capacity
     for first in range(0, even, stride):
         valid = min(stride, even - first)
         yield _cut(x, first, valid, max(size, room) if valid <= size else stride), valid
     if even < count:
-        yield _cut(x, even, count - even, count - even), count - even
+        yield _cut(x, even, count - even, end), count - even
 
 
 def _cut(x: Any, first: int, valid: int, room: int) -> Any:
@@ -178,9 +187,17 @@ class _Flight:
             self.callbacks.call("on_predict_batch_begin", self.done, {})
         outputs = self.run(piece, valid)
         self.flight.append((outputs, valid, valid < tree.batch_size(piece)))
+        self.fetch(ahead=0 if self.watched else self._room(piece, outputs))
+
+    def _room(self, piece: Any, outputs: Any) -> int:
+        """How many pieces may be on the device.
+
+        Large ones one at a time on CPU: two programs at once fight for cores and for memory.
+        """
         bytes_a_piece = max(tree.nbytes((piece, outputs)), 1)
-        room = min(max(GATHERED_BYTES // bytes_a_piece, 1), MOST_IN_FLIGHT)
-        self.fetch(ahead=0 if self.watched else room)
+        if bytes_a_piece >= LARGE_PIECE and jax.default_backend() == "cpu":
+            return 0
+        return min(max(GATHERED_BYTES // bytes_a_piece, 1), MOST_IN_FLIGHT)
 
     def fetch(self, ahead: int) -> None:
         """Fetches outputs until those of `ahead` pieces are left on the device."""

@@ -9,7 +9,7 @@ import jax
 
 from fnn.core import tree, weights
 from fnn.core.layer import Layer
-from fnn.core.program_cache import small_cache
+from fnn.runtime.program_cache import small_cache
 from fnn.training.independence import why_mixed
 from fnn.training.objective import Objective
 from fnn.training.state import TrainState, bare

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fnn.core.warning import warn
+from fnn.runtime.warning import warn
 from fnn.training.data import key_numbers
 from fnn.training.state import TrainState, dressed
 
@@ -38,20 +38,20 @@ class Resume:
 
     def __init__(self, plan: Any, callbacks: Any) -> None:
         self.plan, self.callbacks = plan, callbacks
-        now = plan.run.train_state
+        now = plan.now
         self.typed = isinstance(now, TrainState)
         self.own: dict[str, Any] = {}
         if self.typed:
             self.own = now.callbacks.get(FIT, {})
             others = {name: part for name, part in now.callbacks.items() if name != FIT}
-            plan.run.train_state = dressed(now, others)
+            plan.now = dressed(now, others)
             self.epochs_before, self.key_before = int(now.epoch), now.key
         compares = any(getattr(callback, "resumes", False) for callback in callbacks.callbacks)
         self.fingerprint = _fingerprint(plan) if self.typed and compares else {}
 
     def first_epoch(self) -> int:
         """The epoch to begin with; restores the counters of callbacks and `stop_training`."""
-        plan, now = self.plan, self.plan.run.train_state
+        plan, now = self.plan, self.plan.now
         first: int = plan.initial_epoch
         if not self.typed:
             return first
@@ -71,11 +71,11 @@ class Resume:
 
     def record(self, epoch: int) -> None:
         """Puts the counters after this epoch into the state."""
-        now = self.plan.run.train_state
+        now = self.plan.now
         if self.typed:
             stopped = np.bool_(self.plan.run.stop_training)
             own = {"epoch": np.int64(epoch + 1), "stopped": stopped, **self.fingerprint}
-            self.plan.run.train_state = now.replace(callbacks={**self.callbacks.counters, FIT: own})
+            self.plan.now = now.replace(callbacks={**self.callbacks.counters, FIT: own})
 
     def _follow_key(self, key: Any) -> None:
         """Shuffles and draws by the key of the state that was put back, if by the old one so far.

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fnn.core.program_cache import programs
 from fnn.metrics import exact
+from fnn.runtime.program_cache import programs
 
 
 @jax.tree_util.register_dataclass

@@ -16,12 +16,12 @@ from fnn.core.calling import call
 from fnn.core.context import Context
 from fnn.core.layer import Layer
 from fnn.core.masking import is_masked, split_mask, strip_masks
-from fnn.core.program_cache import programs, small_cache
 from fnn.last_activation import End, outputs_by_path, without_last_activation
 from fnn.losses.logits import in_form
 from fnn.metrics import Mean
 from fnn.optimizers import expand_updates, loss_scale, run_update
 from fnn.optimizers.optimizer import start, stays_finite, without_rate
+from fnn.runtime.program_cache import programs, small_cache
 from fnn.training.objective import Objective, entries
 from fnn.training.state import Tally, TrainState
 
@@ -82,7 +82,7 @@ def make_loss(layer: Layer, objective: Objective) -> Callable[..., Any]:
 
 
 def _shared(make: Callable[..., Any]) -> Callable[..., Any]:
-    """`make`, called once for equal arguments, of optimizers the number for the rate left aside."""
+    """Caches `make` by its arguments; the learning rate of an optimizer is not part of the key."""
     made = small_cache(64)(make)
     return functools.wraps(make)(lambda *arguments: made(*map(without_rate, arguments)))
 

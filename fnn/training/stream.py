@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core import tree
-from fnn.core.settings import ThreadSettings
-from fnn.core.warning import sent_to, warn
+from fnn.runtime.thread_settings import ThreadSettings
+from fnn.runtime.warning import sent_to, warn
 from fnn.training.data import Poll, lies_on_several
 
 
@@ -62,7 +62,7 @@ class StreamData:
         if self._spec is None:
             first = self._next()
             if first is None:
-                raise ValueError("expected batches, received an empty stream; do check its source")
+                raise ValueError("expected batches, received an empty stream; check its source")
             if not lies_on_several(first):
                 first = jax.tree.map(lambda a: np.array(a, copy=True), first)
             self._peeked.append(first)
@@ -120,7 +120,7 @@ class StreamData:
         if ended and self.wanted:
             raise ValueError(
                 f"expected {steps} batches in a pass, received {done} and the end of the data; "
-                "do ask for fewer steps, or give a stream that starts again"
+                "ask for fewer steps, or give a stream that starts again"
             )
 
     def _rewind(self) -> None:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core import tree
-from fnn.core.devices import divide
+from fnn.runtime.devices import divide
 from fnn.training import engine
 from fnn.training.checks import TrainingError
 from fnn.training.interrupt import Interrupt
@@ -45,6 +45,15 @@ class Plan:
     # has others.
     recipe: dict[str, str] = dataclasses.field(default_factory=dict)
 
+    @property
+    def now(self) -> Any:
+        """`run.train_state` for us, who leave its dicts as they are: a model watches others."""
+        return self.run._now
+
+    @now.setter
+    def now(self, state: Any) -> None:
+        self.run._now = state
+
 
 @dataclasses.dataclass
 class Dispatch:
@@ -70,7 +79,7 @@ class Trainer:
 
     def __init__(self, plan: Plan, callbacks: Any, interrupt: Interrupt) -> None:
         self.plan, self.callbacks, self.interrupt = plan, callbacks, interrupt
-        now = plan.run.train_state
+        now = plan.now
         self.program = engine.program(plan.step, bare(now), plan.data.batch_spec(), plan.key)
         self.number = self.passes = 0
         self.each = callbacks.watches(
@@ -83,23 +92,23 @@ class Trainer:
 
     def start(self, first: int) -> None:
         """Takes the number of the next step and pass over the data from the state."""
-        now = self.plan.run.train_state
+        now = self.plan.now
         if isinstance(now, TrainState):
             self.number, self.passes = int(now.step), int(now.epoch) - first
 
     def epoch(self, epoch: int) -> dict[str, float]:
         """One pass over the data. Returns its logs."""
-        plan, run = self.plan, self.plan.run
+        plan = self.plan
         position = self.passes + epoch
         self._prepare()
         self.progress.begin(epoch, plan.epochs)
         self._run_all(plan.data.chunk_size(self.program.capacity), position)
-        ended = bare(run.train_state)
+        ended = bare(plan.now)
         if isinstance(ended, TrainState):
             ended = ended.replace(epoch=np.int32(position + 1))
         if plan.end_epoch is not None:
             ended = plan.end_epoch(ended)
-        run.train_state = dressed(ended, self.counters)
+        plan.now = dressed(ended, self.counters)
         measured = numbers(self.settled) if self.done else {}
         logs = shown(measured)
         norms = {name: value for name, value in measured.items() if name not in logs}
@@ -115,17 +124,17 @@ class Trainer:
         return logs
 
     def _prepare(self) -> None:
-        """Nothing measured, nothing under way; of a state to be given away a copy on the host."""
+        """Resets counters and queue; keeps a copy on the host of a state that will be donated."""
         self.progress = Progress(self.plan.verbose, self.plan.steps or self.plan.data.steps)
         self.flight: deque[Dispatch] = deque()
         self.done, self.tallies, self.healthy = 0, self.program.zeros(), np.True_
         self.refused = False
         self.counters = self.callbacks.counters
-        self.settled, self.state = self.tallies, bare(self.plan.run.train_state)
+        self.settled, self.state = self.tallies, bare(self.plan.now)
         self.last: Any = self.state  # after the last complete step; None if it is no more
         if self.spends:
             kept = jax.tree.map(_on_host, self.state)
-            self.plan.run.train_state = dressed(kept, self.counters)
+            self.plan.now = dressed(kept, self.counters)
             self.state = self.last = _copied(self.state)
 
     def _run_all(self, size: int, position: int) -> None:
@@ -161,7 +170,7 @@ class Trainer:
             size = 1 if self.each else min(count - at, self.program.capacity)
             if self.each:
                 self.callbacks.call("on_train_batch_begin", self.done, {})
-                self.state = bare(self.plan.run.train_state)  # a hook may change it
+                self.state = bare(self.plan.now)  # a hook may change it
                 if self.donate:
                     self.state = _copied(self.state)
             self._dispatch(program, chunk, at, size)
@@ -170,7 +179,7 @@ class Trainer:
             if self.each:
                 logs = shown(numbers(self.tallies))
                 self.callbacks.call("on_train_batch_end", self.done - 1, logs)
-                self.last = bare(self.plan.run.train_state)
+                self.last = bare(self.plan.now)
             self.interrupt.poll()
 
     def _dispatch(self, program: engine.Program, chunk: Any, at: int, size: int) -> None:
@@ -225,7 +234,7 @@ class Trainer:
 
     def _failed(self, error: Exception) -> None:
         kept = f"it was {'at the start of this epoch' if self.lost else 'before this step'}"
-        size = tree.nbytes(tree.spec(self.plan.run.train_state)) / 2**20
+        size = tree.nbytes(tree.spec(self.plan.now)) / 2**20
         error.add_note(
             f"in a training step with batches of {self.plan.data.batch_size} rows and "
             f"{size:.1f} MiB of weights and optimizer state; the model is as {kept}"
@@ -234,18 +243,18 @@ class Trainer:
     @property
     def lost(self) -> bool:
         """Whether the last state was given to a step that did not end."""
-        return self.last is None or any(
-            leaf.is_deleted() for leaf in jax.tree.leaves(self.last) if _on_device(leaf)
-        )
+        if self.last is None or not self.donate:
+            return self.last is None
+        return any(leaf.is_deleted() for leaf in jax.tree.leaves(self.last) if _on_device(leaf))
 
     def _publish(self) -> None:
         """Shows the state after the last complete step; if it is lost, the copy on the host."""
-        run = self.plan.run
+        plan = self.plan
         if self.lost:
-            kept = jax.tree.map(jnp.asarray, bare(run.train_state))
-            run.train_state = dressed(kept, self.counters)
+            kept = jax.tree.map(jnp.asarray, bare(plan.now))
+            plan.now = dressed(kept, self.counters)
         else:
-            run.train_state = dressed(self.last, self.counters)
+            plan.now = dressed(self.last, self.counters)
 
     def _not_finite(self, bad: Dispatch) -> str:
         where, before = f"one of the steps up to {bad.done}", self.last
@@ -259,7 +268,7 @@ class Trainer:
                 where += f", first in {self.plan.diagnose(before, batch, key)}"
         return (
             f"expected a finite loss and finite gradients, received NaN or infinity at {where}; "
-            "the model is as it was before that step; do lower the learning rate or scale the "
+            "the model is as it was before that step; lower the learning rate or scale the "
             'inputs (guard="skip" leaves such steps out)'
         )
 

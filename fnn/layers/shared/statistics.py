@@ -114,7 +114,5 @@ def check_axis_and_epsilon(layer: Any, several: bool = True) -> None:
     """Raises ValueError for a wrong axis or epsilon."""
     axes = layer.axis if several and isinstance(layer.axis, tuple) else (layer.axis,)
     if not axes or any(isinstance(axis, bool) or not isinstance(axis, int) for axis in axes):
-        expected = "to be a whole number" + (" or a tuple of such" if several else "")
+        expected = "to be an integer" + (" or a tuple of such" if several else "")
         raise arguments.wrong(layer, "axis", expected, layer.axis)
-    if hasattr(layer, "epsilon"):
-        arguments.not_negative(layer, "epsilon")

@@ -12,9 +12,19 @@ from jax import Array
 
 from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context
+from fnn.core.fields import one_of
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import Masked, attach_mask, joined_mask
-from fnn.core.operators import BINARY, UNARY
+
+UNARY = ("negative", "absolute", "bitwise_not")
+SYMBOLS = {
+    **{"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "floor_divide": "//"},
+    **{"mod": "%", "power": "**", "less": "<", "less_equal": "<=", "greater": ">"},
+    **{"greater_equal": ">=", "equal": "==", "not_equal": "!="},
+    **{"bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^"},
+}
+BINARY = tuple(SYMBOLS)
+OPERATORS = {*UNARY, *BINARY, "matmul"}
 
 MOST_NUMBERS = 10_000  # a constant is compared, hashed and written into configs number by number
 
@@ -36,12 +46,11 @@ class Operator(Layer):
     masking = "use"
     by_step = True
 
-    function: str
+    function: str = one_of((*BINARY, *UNARY))
     constant: Any = None
     reflected: bool = False
 
     def validate(self) -> None:
-        arguments.one_of(self, "function", (*BINARY, *UNARY))
         _check_constant(self)
         if self.constant is not None and self.function in UNARY:
             raise arguments.wrong(
@@ -62,7 +71,7 @@ class Operator(Layer):
             raise ValueError(
                 f"Operator: expected {what} to repeat over an input of shape {shapes[0]} without "
                 f"touching its batch, received shape {whole if first else shapes[1]} for "
-                f"{self.function}; do give sizes of 1 where it repeats, x[:, None] for a new axis"
+                f"{self.function}; give sizes of 1 where it repeats, x[:, None] for a new axis"
             )
         return {}, {}
 
@@ -102,7 +111,7 @@ class MatMul(Layer):
         if len({*map(len, shapes)}) > 1 or len(shapes[0]) < least:
             raise ValueError(
                 f"MatMul: expected inputs of equally many axes, {least} at least, since the first "
-                f"is the batch, received shapes {shapes}; do Dot(axes=...), or x[:, None]"
+                f"is the batch, received shapes {shapes}; use Dot(axes=...), or x[:, None]"
             )
         if self.constant is not None:
             shapes.insert(0 if self.reflected else 1, np.shape(self.constant))
@@ -110,13 +119,13 @@ class MatMul(Layer):
         if a[-1] != b[-2 if len(b) > 1 else -1]:
             raise ValueError(
                 f"MatMul: expected the last axis of a to be as long as the last but one of b, "
-                f"received shapes {a} and {b}; do transpose one, e.g. with Permute"
+                f"received shapes {a} and {b}; transpose one, e.g. with Permute"
             )
         batches = zip(a[:-2], b[:-2], strict=False)
         if self.constant is None and (a[0] != b[0] or any(len({*s} - {1}) > 1 for s in batches)):
             raise ValueError(
                 f"MatMul: expected one batch size, and axes before the last two that are equally "
-                f"long or 1, received shapes {a} and {b}; do Dot(axes=...) for other products"
+                f"long or 1, received shapes {a} and {b}; use Dot(axes=...) for other products"
             )
         return {}, {}
 
@@ -133,7 +142,7 @@ class MatMul(Layer):
         if any(m is not None and m.ndim > axis for m, axis in zip(masks, summed, strict=False)):
             raise ValueError(
                 "MatMul: expected inputs without a mask over the axis that is summed over, "
-                f"received shapes {tuple(a.shape)} and {tuple(b.shape)} with one; do multiply by "
+                f"received shapes {tuple(a.shape)} and {tuple(b.shape)} with one; multiply by "
                 "what is 0 there, or Unmask() to drop it"
             )
         return attach_mask(y, joined_mask(masks, y.shape)), state
@@ -142,7 +151,7 @@ class MatMul(Layer):
 class GetItem(Layer):
     """x[index] with an index that leaves the batch whole: numbers, slices, None and `...`.
 
-    What `x[:, -1]`, `x[..., None]` and `x[:, 2:5]` make of nodes. Slices are kept as texts, as
+    What `x[:, -1]`, `x[..., None]` and `x[:, 2:5]` make of nodes. Slices are kept as strings, as
     they are written: `GetItem((":", "2:5"))`. A mask is sliced with its steps; to take one of
     the steps away from it (`x[:, -1]` may be padding) is refused.
     Raises ValueError for any other index, and for one that the inputs do not have.
@@ -161,8 +170,8 @@ class GetItem(Layer):
             object.__setattr__(self, "index", tuple(map(_as_text, given)))
             [_as_slice(item) for item in self.index if isinstance(item, str)]
         except (TypeError, ValueError) as error:
-            expected = "to hold whole numbers, slices, None and ... alone"
-            advice = "do Lambda(function)(x) for an array of positions, e.g. with jnp.take"
+            expected = "to hold integers, slices, None and ... alone"
+            advice = "use Lambda(function)(x) for an array of positions, e.g. with jnp.take"
             raise arguments.wrong(self, "index", expected, self.index, advice) from error
         if self.index.count("...") > 1:
             raise arguments.wrong(self, "index", "to hold one ... at most", self.index)
@@ -207,7 +216,7 @@ class GetItem(Layer):
             raise ValueError(
                 "GetItem: expected an index that keeps the masked steps an axis, received "
                 f"[{', '.join(map(str, self.index))}] on inputs with a mask, whose step may be "
-                "padding; do LSTM or GlobalAveragePooling1D, or Unmask() to drop it"
+                "padding; use LSTM or GlobalAveragePooling1D, or Unmask() to drop it"
             )
         return Masked(x[index], ctx.mask[steps]), state
 
@@ -255,7 +264,7 @@ def _check_constant(layer: Any) -> None:
     small = array.size <= MOST_NUMBERS
     if array.dtype.kind not in "biuf" or not small or (array != array).any():
         expected = f"to be a number or an array of at most {MOST_NUMBERS}, without NaN"
-        advice = "do Lambda(lambda x: ...) for larger arrays, or a layer with them as its state"
+        advice = "use Lambda(lambda x: ...) for larger arrays, or a layer with them as its state"
         received = given if small else f"an array of shape {array.shape}"
         raise arguments.wrong(layer, "constant", expected, received, advice)
 
@@ -266,7 +275,7 @@ def _shapes(layer: Any, x: Any, count: int) -> list[tuple[int, ...]]:
     if len(inputs) != count or not all(len(a.shape) for a in inputs):
         raise ValueError(
             f"{type(layer).__name__}: expected {'one input' if count == 1 else 'two inputs'} with "
-            f"a batch, received {len(inputs)} of shapes {[tuple(a.shape) for a in inputs]}; do "
+            f"a batch, received {len(inputs)} of shapes {[tuple(a.shape) for a in inputs]}; "
             "give a constant, or a pair (a, b)"
         )
     return [tuple(a.shape) for a in inputs]

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from jax import Array, random
 
-from fnn.core.process import check_process
+from fnn.runtime.process import check_process
 
 _SEED: dict[str, Any] = {"seed": None, "count": 0}
 
@@ -17,7 +17,7 @@ def set_seed(seed: int) -> None:
     """Makes every model built from here on reproducible: initial weights, shuffling, dropout.
 
     The same seed and the same sequence of models give the same numbers, bit for bit. It touches no
-    random state of Python or NumPy. Raises ValueError unless `seed` is a whole number.
+    random state of Python or NumPy. Raises ValueError unless `seed` is an integer.
 
     >>> def fresh():
     ...     set_seed(7)
@@ -26,7 +26,7 @@ def set_seed(seed: int) -> None:
     True
     """
     if isinstance(seed, bool) or not isinstance(seed, int):
-        raise ValueError(f"expected seed as a whole number, received {seed!r}; do set_seed(0)")
+        raise ValueError(f"expected seed as an integer, received {seed!r}; use set_seed(0)")
     _SEED.update(seed=seed, count=0)
 
 

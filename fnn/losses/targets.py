@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.core.masking import leading
-from fnn.core.placement import place_like
+from fnn.runtime.placement import place_like
 
 Shape = tuple[int, ...]
 
@@ -30,18 +30,18 @@ def aligned_shape(true: Shape, predicted: Shape, *, sparse: bool = False) -> Sha
 
 def _advice(true: Shape, predicted: Shape, sparse: bool) -> str:
     if true[:1] != predicted[:1]:
-        return "do give as many targets as there are examples"
+        return "give as many targets as there are examples"
     if sparse and true == predicted:
         return (
-            "these look one-hot: do use the categorical form (categorical_crossentropy, "
+            "these look one-hot: use the categorical form (categorical_crossentropy, "
             "CategoricalAccuracy), or argmax the labels"
         )
     if not sparse and true in (predicted[:-1], (*predicted[:-1], 1)):
         return (
-            "these look like class numbers: do use the sparse form (sparse_categorical_crossentropy"
+            "these look like class numbers: use the sparse form (sparse_categorical_crossentropy"
             ", SparseCategoricalAccuracy), or one-hot the labels (or end the model in one unit)"
         )
-    return "do change the last layer or reshape the targets; nothing is broadcast here"
+    return "change the last layer or reshape the targets; nothing is broadcast here"
 
 
 def align(y_true: Any, y_pred: Any, *, sparse: bool = False) -> Any:
@@ -86,7 +86,7 @@ def spread(weight: Any, shape: Shape) -> Array:
     ):
         raise ValueError(
             f"expected weights (or a mask) of shape {shape[:1]} or {shape[:2]} for values of shape "
-            f"{shape}, received {weight.shape}; do give one for each example or for each step"
+            f"{shape}, received {weight.shape}; give one for each example or for each step"
         )
     return jnp.broadcast_to(leading(weight, len(shape)), shape)
 
@@ -170,7 +170,7 @@ def as_float(x: Any, dtype: str | None = None) -> Array:
 
 
 def class_numbers(labels: Any) -> Array:
-    """Labels as whole numbers, wide enough to be compared with any number of classes.
+    """Labels as integers, wide enough to be compared with any number of classes.
 
     In JAX `uint8(1) < 256` is False: 256 has no place in uint8.
     """

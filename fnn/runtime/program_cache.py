@@ -26,23 +26,32 @@ class ProgramCache:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        # The one unused longest comes first. There is no lock: each call of a method of a dict is
-        # whole by itself, and a lock stays locked where Ctrl-C strikes as its block ends. (In an
-        # OrderedDict a Ctrl-C while keys are compared becomes another error.)
-        self._results: dict[Any, Any] = {}
+        # By key (the key again, the result); the one unused longest comes first. There is no lock:
+        # each call of a method of a dict is whole by itself, and a lock stays locked where Ctrl-C
+        # strikes as its block ends. (In an OrderedDict a Ctrl-C while keys are compared becomes
+        # another error.)
+        self._results: dict[Any, tuple[Any, Any]] = {}
 
     def cached(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`function`, called once for equal (hashable) arguments while its result is kept."""
+        """`function`, called once for equal (hashable) arguments while its result is kept.
+
+        It is called with equal values and not with the objects that were given, so that the cache
+        keeps none of these alive, nor what belongs to them (the weights of a model).
+        """
 
         @functools.wraps(function)
         def get(*arguments: Any) -> Any:
-            key = function, arguments
-            result = self._results.pop(key, None)
-            if result is None:
-                result = function(*arguments)
-            self._results[key] = result
+            # An equal value of other objects, of what knows how to make it.
+            key = function, tuple([getattr(given, "_twin", given) for given in arguments])
+            found = self._results.get(key)
+            if found is None:
+                found = key, function(*key[1])
+            elif len(self) <= self.size // 2:  # nothing will be dropped soon
+                return found[1]
+            self._results.pop(found[0], None)
+            self._results[found[0]] = found
             self.resize(self.size)
-            return result
+            return found[1]
 
         get.cache_clear = self.clear  # type: ignore[attr-defined]  # as of functools.lru_cache
         return get
@@ -63,21 +72,17 @@ class ProgramCache:
 
 
 programs = ProgramCache(PROGRAMS)
-_clears: list[Callable[[], None]] = [programs.clear]
+_caches = [programs]
 
 
 def small_cache(size: int) -> Callable[[Callable[..., Any]], Any]:
-    """`functools.lru_cache` for what holds no programs; `clear_all` empties it too."""
-
-    def decorate(function: Callable[..., Any]) -> Any:
-        cached = functools.lru_cache(maxsize=size)(function)
-        _clears.append(cached.cache_clear)
-        return cached
-
-    return decorate
+    """A cache of its own, of that size, for a function whose results hold no programs."""
+    cache = ProgramCache(size)
+    _caches.append(cache)
+    return cache.cached
 
 
 def clear_all() -> None:
     """Forgets all programs, and what was found out about layers and shapes."""
-    for clear in _clears:
-        clear()
+    for cache in _caches:
+        cache.clear()

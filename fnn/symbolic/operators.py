@@ -11,21 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.core import absent
-from fnn.core.registry import lookup
+from fnn.core import arguments
+from fnn.symbolic.operations import OPERATORS, SYMBOLS, GetItem, MatMul, Operator
 
 CONSTANTS = (numbers.Number, np.generic, np.ndarray, jax.Array, list, tuple)
-
-
-UNARY = ("negative", "absolute", "bitwise_not")
-SYMBOLS = {
-    **{"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "floor_divide": "//"},
-    **{"mod": "%", "power": "**", "less": "<", "less_equal": "<=", "greater": ">"},
-    **{"greater_equal": ">=", "equal": "==", "not_equal": "!="},
-    **{"bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^"},
-}
-BINARY = tuple(SYMBOLS)
-OPERATORS = {*UNARY, *BINARY, "matmul"}
 
 _PERMUTE = "use Permute(dims)(x), since the batch stays first"
 _RESHAPE = "use Reshape(shape)(x), the shape of one example"
@@ -55,7 +44,7 @@ UFUNCS = {"true_divide": "divide", "remainder": "mod", "invert": "bitwise_not"}
 
 def combine(name: str, *operands: Any) -> Any:
     """The node of an operator on nodes, or on a node and a constant; NotImplemented for others."""
-    make = lookup("layer", "MatMul" if name == "matmul" else "Operator")
+    make: Any = MatMul if name == "matmul" else Operator
     function = () if name == "matmul" else (name,)
     constants = [a for a in operands if not isinstance(a, Operators)]
     if not constants:
@@ -182,6 +171,8 @@ def _power(self: Any, other: Any, modulus: Any = None) -> Any:
 class Operators:
     """What makes a node answer to Python's operators and NumPy's functions; `Node` is one."""
 
+    is_symbolic = True
+
     __array_ufunc__, __array_function__ = _ufunc, _array_function
     __array__ = _no_array
     __jax_array__ = property(_no_array)  # JAX asks whether there is one, and hides what it raises
@@ -221,7 +212,7 @@ class Operators:
         return self
 
     def __getitem__(self, index: Any) -> Any:
-        return lookup("layer", "GetItem")(index)(self)
+        return GetItem(index)(self)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raise TypeError(
@@ -234,4 +225,4 @@ class Operators:
         def __getattr__(self, name: str) -> Any:
             """Attributes of arrays, with what a node has in their place."""
             advice = ADVICE.get(name) or ("" if name.startswith("_") else _of_jax(name))
-            raise absent.attribute(self, name, {name: advice} if advice else {})
+            raise arguments.no_attribute(self, name, {name: advice} if advice else {})

@@ -12,11 +12,11 @@ from jax import Array, lax
 from fnn.core import arguments
 from fnn.core.arithmetic import float_dtype
 from fnn.core.context import INFERENCE, Context
-from fnn.core.devices import for_each_part
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import attach_mask, first_axes, leading
-from fnn.core.placement import settled
 from fnn.core.tree import cast
+from fnn.runtime.devices import for_each_part
+from fnn.runtime.placement import settled
 
 States = Any  # nested tuples of arrays, the batch in front
 Step = Callable[[Array, States, State], tuple[Array, States, State]]
@@ -38,7 +38,7 @@ def fill_states(layer: Layer, start: States, given: list[Any], needed: bool = Fa
         )
         raise ValueError(
             f"{type(layer).__name__}: expected {'' if needed else 'no states or '}states of shapes "
-            f"{expected}, received {received}; do give {advice}"
+            f"{expected}, received {received}; give {advice}"
         )
     return jax.tree.unflatten(structure, given or leaves)
 
@@ -155,7 +155,7 @@ class OverTime(Layer, loadable=False):
             raise ValueError(
                 f"{type(self).__name__}: expected a batch of {batch}, since stateful=True keeps a "
                 f"state for each row (and so does start_decoding), received {sequences.shape[0]} "
-                f"in shape {tuple(sequences.shape)}; do "
+                f"in shape {tuple(sequences.shape)}; use "
                 f"Input(batch_shape=({sequences.shape[0]}, ...)), and the same batch size in "
                 "every call"
             )

@@ -10,12 +10,12 @@ import numpy as np
 from jax import Array
 
 from fnn.core import arguments
-from fnn.core.arithmetic import activate, add_bias, drop
-from fnn.core.config import resolve
 from fnn.core.context import Context
-from fnn.core.initial_values import on_device
-from fnn.core.layer import Layer, Params, State
-from fnn.core.recurrence import States, Steps
+from fnn.core.layer import Layer, Params, State, activate, add_bias
+from fnn.core.value import resolve
+from fnn.layers.shared.dropping import drop
+from fnn.layers.shared.recurrence import States, Steps
+from fnn.runtime.initial_values import on_device
 
 
 def dropout_scale(
@@ -47,17 +47,6 @@ class GatedStep:
     weight_names = {"recurrent": "recurrent_kernel"}  # what the fields recurrent_... are for
     gates: ClassVar[int] = 1
     states: ClassVar[int] = 1
-
-    def validate(self: Any) -> None:
-        """Raises ValueError for wrong arguments."""
-        arguments.positive_int(self, "units")
-        self.check_dropout()
-
-    def check_dropout(self: Any) -> None:
-        """Raises ValueError for shares that are none, and for a wrong seed."""
-        arguments.fraction(self, "dropout")
-        arguments.fraction(self, "recurrent_dropout")
-        arguments.seed(self)
 
     def start(self: Any, x: Any) -> States:
         """Zeros."""

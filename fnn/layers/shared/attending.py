@@ -12,10 +12,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn.core import arguments
-from fnn.core.arithmetic import drop
 from fnn.core.context import Context
 from fnn.core.layer import State
 from fnn.core.masking import combine_masks, leading
+from fnn.layers.shared.dropping import drop
 
 Axes = tuple[int, ...]
 
@@ -125,34 +125,46 @@ def band_mask(queries: int, keys: int, offset: Any, causal: bool, window: int | 
     return None if band is None else band[None, None]
 
 
-def shares_of(scores: Array, allowed: Array | None) -> Array:
-    """The softmax over the last axis among what is allowed; zeros where nothing is."""
+def shares_of(scores: Array, allowed: Array | None, somewhere: bool = False) -> Array:
+    """The softmax over the last axis among what is allowed; zeros where nothing is.
+
+    `somewhere` says that something is allowed to each: then the softmax has the zeros by itself.
+    """
     if allowed is None:
         return jax.nn.softmax(scores)
     # The lowest finite number and not -inf: where nothing is allowed, the gradient is 0, not NaN.
-    return jnp.where(
-        allowed, jax.nn.softmax(jnp.where(allowed, scores, jnp.finfo(scores.dtype).min)), 0
-    )
+    shares = jax.nn.softmax(jnp.where(allowed, scores, jnp.finfo(scores.dtype).min))
+    return shares if somewhere else jnp.where(allowed, shares, 0)
 
 
 def attend(
-    layer: Any, q: Array, k: Array, v: Array, allowed: Array | None, ctx: Context
+    layer: Any,
+    q: Array,
+    k: Array,
+    v: Array,
+    allowed: Array | None,
+    ctx: Context,
+    somewhere: bool = False,
 ) -> tuple[Array, Array]:
     """softmax(q k / sqrt(size)) v of (batch, steps, heads, size), and that softmax.
 
-    By explicit products, grouped by heads of keys: on CPU (4 heads of 32, 128 steps, forward
-    and backward) `jax.nn.dot_product_attention` took 1.1 times as long.
+    `somewhere` is that of `shares_of`. By explicit products, grouped by heads of keys: on CPU (4
+    heads of 32, 128 steps, forward and backward) `jax.nn.dot_product_attention` took 1.1 times as
+    long.
     """
     (n, t, heads, size), (_, s, groups, _) = q.shape, k.shape
-    grouped = q.reshape(n, t, groups, heads // groups, size)
     exact = jnp.promote_types(q.dtype, jnp.float32)
-    scores = jnp.einsum("ntgrd,nsgd->ngrts", grouped, k, preferred_element_type=exact)
+    alone = heads == groups  # an axis of length 1 would cost XLA a copy of the scores
+    several = heads // groups
+    queries = q if alone else q.reshape(n, t, groups, several, size)  # (n, t, groups, several, d)
+    pairs = "nthd,nshd->nhts" if alone else "ntgrd,nsgd->ngrts"
+    scores = jnp.einsum(pairs, queries, k, preferred_element_type=exact)
     scores = scores.reshape(n, heads, t, s) / math.sqrt(size)
-    shares = shares_of(scores, allowed).astype(v.dtype)
-    kept = drop(layer, shares, layer.dropout, ctx, "dropout").reshape(
-        n, groups, heads // groups, t, s
-    )
-    y = jnp.einsum("ngrts,nsge->ntgre", kept, v)
+    shares = shares_of(scores, allowed, somewhere).astype(v.dtype)
+    kept = drop(layer, shares, layer.dropout, ctx, "dropout")
+    if alone:
+        return jnp.einsum("nhts,nshe->nthe", kept, v), shares
+    y = jnp.einsum("ngrts,nsge->ntgre", kept.reshape(n, groups, several, t, s), v)
     return y.reshape(n, t, heads, v.shape[-1]), shares
 
 
@@ -236,7 +248,7 @@ def check_inputs(layer: Any, query: Any, value: Any, key: Any, mask: Any) -> Non
     if not fits:
         raise ValueError(
             f"{type(layer).__name__}: expected query, value and key of one batch, and as many "
-            f"values as keys, received shapes {shapes}; do give them as (query, value, key)"
+            f"values as keys, received shapes {shapes}; give them as (query, value, key)"
         )
     if mask is None:
         return
@@ -245,5 +257,5 @@ def check_inputs(layer: Any, query: Any, value: Any, key: Any, mask: Any) -> Non
     if len(full) != len(scores) or any(m not in (1, n) for m, n in zip(full, scores, strict=False)):
         raise ValueError(
             f"{type(layer).__name__}: expected an attention_mask that spreads over scores of shape "
-            f"{scores}, received shape {tuple(mask.shape)}; do give (batch, queries, keys)"
+            f"{scores}, received shape {tuple(mask.shape)}; give (batch, queries, keys)"
         )

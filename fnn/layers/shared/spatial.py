@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn.core import arguments
-from fnn.core.placement import on_each_device
+from fnn.runtime.placement import on_each_device
 
 DATA_FORMATS = (None, "channels_last", "channels_first")
 
@@ -30,18 +30,10 @@ def spatial_axes(layer: Any) -> range:
     return range(first, first + layer.spatial)
 
 
-def numbers(layer: Any, *names: str, minimum: int = 1) -> tuple[tuple[int, ...], ...]:
-    """Each of these fields as one whole number for each axis of positions."""
-    return tuple(arguments.integers(layer, n, layer.spatial, minimum=minimum) for n in names)
-
-
-def check_arguments(layer: Any, *names: str, paddings: tuple[str, ...] = ()) -> None:
-    """Checks these fields of whole numbers, `padding` if there is a choice, and the data format."""
-    numbers(layer, *names)
-    if paddings:
-        arguments.one_of(layer, "padding", paddings)
-    if hasattr(layer, "data_format"):
-        arguments.one_of(layer, "data_format", DATA_FORMATS)
+def numbers(layer: Any, *names: str) -> tuple[tuple[int, ...], ...]:
+    """Each of these fields as one integer for each axis of positions."""
+    values = [getattr(layer, name) for name in names]
+    return tuple(v if isinstance(v, tuple) else (v,) * layer.spatial for v in values)
 
 
 def check_inputs(
@@ -58,7 +50,7 @@ def check_inputs(
         raise ValueError(
             f"{type(layer).__name__}: expected inputs of at least {window} positions, which one "
             f"window covers, received {sizes} in shape {tuple(x.shape)}; "
-            f"do use padding='same' or a smaller {argument}"
+            f"use padding='same' or a smaller {argument}"
         )
 
 

@@ -1,10 +1,14 @@
-"""Absent: Keras's names that are not here, each with what takes its place; errors and README."""
+"""Keras's names that fnn does not have, with their replacements; and its arguments without use."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 from typing import Any
+
+from fnn.core import fields
+from fnn.core.layer import Layer
+from fnn.models import Model
 
 NOT_YET = "not written yet"
 CONFIG = "one pair for all values: `fnn.core.config.to_config` and `from_config`"
@@ -163,9 +167,9 @@ ABSENT["fnn.metrics"] |= {name: f"{reason} of `fnn.losses`" for name, reason in 
 
 
 # Attributes that Keras has on layers and on models, and what to do here.
-_WEIGHTS = "a layer holds no weights; do layer.get_weights(), or model.params for all by name"
-_AS_CONFIG = "do fnn.core.config.to_config of a layer, or model.save"
-_AUXILIARY = "do return it from apply, among the state, under the name aux_loss"
+_WEIGHTS = "a layer holds no weights; use layer.get_weights(), or model.params for all by name"
+_AS_CONFIG = "use fnn.core.config.to_config of a layer, or model.save"
+_AUXILIARY = "return it from apply, among the state, under the name aux_loss"
 LAYER_ATTRIBUTES = {
     **dict.fromkeys(("weights", "variables", "kernel", "bias", "embeddings"), _WEIGHTS),
     **dict.fromkeys(("trainable_weights", "trainable_variables"), _WEIGHTS),
@@ -173,44 +177,56 @@ LAYER_ATTRIBUTES = {
     "get_config": _AS_CONFIG,
     **dict.fromkeys(
         ("input", "output", "get_weights", "set_weights", "count_params"),
-        "it stands in no model that has weights; do put it into one",
+        "it stands in no model that has weights; put it into one",
     ),
-    "add_weight": "do return the weights of a layer of yours from its init",
+    "add_weight": "return the weights of a layer of yours from its init",
     "add_loss": _AUXILIARY,
 }
 MODEL_ATTRIBUTES = {
-    "variables": "do model.weights",
-    "trainable_variables": "do model.trainable_weights",
-    "non_trainable_variables": "do model.non_trainable_weights",
+    "variables": "use model.weights",
+    "trainable_variables": "use model.trainable_weights",
+    "non_trainable_variables": "use model.non_trainable_weights",
     **dict.fromkeys(("get_config", "to_json"), _AS_CONFIG),
     **dict.fromkeys(("losses", "add_loss", "add_metric"), _AUXILIARY),
-    "compute_loss": "do fnn.training.fit with a step of yours",
-    "export": "do jax.export of model.layer.apply",
+    "compute_loss": "use fnn.training.fit with a step of yours",
+    "export": "use jax.export of model.layer.apply",
     "reset_metrics": "every epoch begins with sums of zero",
 }
 
 
-def attribute(value: Any, name: str, known: dict[str, str]) -> AttributeError:
-    """The error for an attribute that a value does not have, with what takes its place.
+# Arguments of Keras's layers that are another word for a field: (the field, what it holds then).
+OTHER_WORDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "input_dim": ("input_shape", lambda size: None if size is None else (size,)),
+    "layer": ("inner", lambda layer: layer),
+    "alpha": ("negative_slope", lambda slope: slope),
+}
+# What changes nothing in a layer: at these values (None: at any), and what to do for another.
+IDLE: dict[str, tuple[tuple[Any, ...] | None, str]] = {
+    "input_length": (None, ""),  # shapes are known from the inputs
+    "use_cudnn": (None, ""),  # XLA chooses
+    "implementation": (None, ""),
+    "autocast": ((True,), "use dtype='float32' for a layer that computes in full precision"),
+    "time_major": ((False,), "swap the axes: inputs are (batch, time, features)"),
+    "weights": ((None,), "make the model, then layer.set_weights(weights)"),
+    "activity_regularizer": ((None,), "put ActivityRegularization(l1, l2) after the layer"),
+    "batch_input_shape": ((None,), "use input_shape=..., or Input(batch_shape=...) before it"),
+    "lora_rank": ((None,), "use LoRA(layer, rank=...)"),
+    "lora_alpha": ((None,), "use LoRA(layer, rank=..., alpha=...)"),
+    "quantization_config": ((None,), "leave it out: weights are not quantized here"),
+    "gptq_unpacked_column_size": ((None,), "leave it out: weights are not quantized here"),
+}
 
-    For a property of its own, which came here because its function raised one, that one.
+
+def install() -> None:
+    """Hands modules, layers, models and constructors what they say of these names.
+
+    Set from here rather than written there: a module with a `__getattr__` (PEP 562) would tell type
+    checkers that it has every name.
     """
-    if hasattr(type(value), name):
-        try:
-            object.__getattribute__(value, name)
-        except AttributeError as error:
-            return error
-    text = f"{type(value).__name__!r} object has no attribute {name!r}"
-    if name in known:  # without the object, or Python adds what it thinks was meant
-        return AttributeError(f"{text}: {known[name]}")
-    return AttributeError(text, name=name, obj=value)
-
-
-def explain() -> None:
-    """Lets each module say of a name that it does not have what takes its place (PEP 562).
-
-    Set from here rather than written there, where it would tell type checkers that every name is.
-    """
+    Layer.attribute_advice.update(LAYER_ATTRIBUTES)
+    Model.attribute_advice.update(MODEL_ATTRIBUTES)
+    fields.OTHER_WORDS.update(OTHER_WORDS)
+    fields.IDLE.update(IDLE)
     for module, names in ABSENT.items():
         vars(sys.modules[module])["__getattr__"] = _getter(module, names)
 

@@ -27,12 +27,12 @@ def write_whole(path: Any, write: Callable[[Any], Any], *, overwrite: bool = Tru
     """
     target = Path(os.path.expanduser(os.fspath(path)))
     if target.exists() and not overwrite:
-        raise FileExistsError(f"expected a free path, received {target}; do give overwrite=True")
+        raise FileExistsError(f"expected a free path, received {target}; give overwrite=True")
     if target.is_dir():
         raise IsADirectoryError(f"expected the path of a file, received the folder {target}")
     if not target.parent.is_dir():
         raise FileNotFoundError(
-            f"expected an existing folder to save in, received {target.parent}; do create it first"
+            f"expected an existing folder to save in, received {target.parent}; create it first"
         )
     _clean(target.parent)
     file = _temporary(target.parent)

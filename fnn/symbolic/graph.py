@@ -10,9 +10,9 @@ import jax
 from fnn.core.arguments import kind_of, shown
 from fnn.core.calling import unique_names
 from fnn.core.combining import Flow, Visit
-from fnn.core.config import Fields
 from fnn.core.layer import Layer
-from fnn.core.node import UNCOUNTED, Node
+from fnn.core.value import Fields
+from fnn.symbolic.node import UNCOUNTED, Node
 
 
 class Graph(Flow):
@@ -137,7 +137,7 @@ def _scatter(places: Any, x: Any, values: list[Any]) -> None:
             received = sorted(x) if isinstance(x, dict) else kind_of(x)
             raise ValueError(
                 f"Graph: expected inputs by the keys {sorted(names)}, received {received}; "
-                "do give a dict with all of them"
+                "give a dict with all of them"
             )
         for name, item in places.items:
             _scatter(item, x[name], values)
@@ -206,7 +206,7 @@ def _collect(output: Any, place: dict[int, int], order: list[Node], seen: dict[i
         elif node.layer is None:
             raise ValueError(
                 f"Graph: expected every Input that the outputs need, received outputs that also "
-                f"need {node!r}; do add it to the inputs"
+                f"need {node!r}; add it to the inputs"
             )
         elif missing:
             stack.extend(reversed(missing))

@@ -16,8 +16,6 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from fnn.core.devices import follow
-
 Spec = tuple[Any, ...]  # for each axis of an array the axes of the mesh that it is divided over
 
 
@@ -97,18 +95,6 @@ def prepared(layer: Any, params: Any, x: Any, mask: Any) -> tuple[Any, Any, Any]
         beside = zip(mask, x, strict=False)
         return params, x, tuple(m if m is None else place_like(m, a) for m, a in beside)
     return params, x, mask if mask is None else place_like(mask, x)
-
-
-def beside(x: Any, arrays: Any) -> Any:
-    """`arrays`, whole on each device over which `x` is divided.
-
-    What lies on a mesh of explicit axes already stays as it is.
-    """
-    on_mesh = next((a for a in jax.tree.leaves(x) if spec_of(a) is not None), None)
-    if on_mesh is None:
-        return follow(x, arrays)
-    whole = sharding(on_mesh, ())
-    return jax.tree.map(lambda a: a if spec_of(a) is not None else jax.device_put(a, whole), arrays)
 
 
 def settled(body: Callable[[Any, Any], Any], carry: Any, xs: Any) -> Any:

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.core import arguments
 from fnn.core.arguments import wrong
-from fnn.core.targets import align, class_numbers, spread
+from fnn.core.fields import one_of, positive
+from fnn.losses.targets import align, class_numbers, spread
 from fnn.metrics.crossentropy import SparseCategoricalCrossentropy
 from fnn.metrics.metric import Metric, Sums, Targets, divide
 
@@ -33,11 +33,8 @@ class ExpectedCalibrationError(Metric):
 
     direction: ClassVar[str | None] = "min"
 
-    num_bins: int = 15
+    num_bins: int = positive(default=15)
     from_logits: bool = False
-
-    def validate(self) -> None:
-        arguments.positive_int(self, "num_bins")
 
     def init(self, y_true: Any = None, y_pred: Any = None) -> Sums:
         return {name: jnp.zeros(self.num_bins) for name in ("count", "hits", "confidence")}
@@ -91,10 +88,9 @@ class MultiLabelAccuracy(Metric):
     direction: ClassVar[str | None] = "max"
 
     threshold: float = 0.5
-    criterion: str = "exact_match"
+    criterion: str = one_of(("exact_match", "hamming", "jaccard"), default="exact_match")
 
     def validate(self) -> None:
-        arguments.one_of(self, "criterion", ("exact_match", "hamming", "jaccard"))
         if isinstance(self.threshold, bool) or not isinstance(self.threshold, (int, float)):
             raise wrong(self, "threshold", "to be a number", self.threshold)
 

@@ -7,7 +7,7 @@ import pytest
 
 import fnn
 from fnn import layers as L
-from fnn.core.further import IDLE
+from fnn.keras_names import IDLE
 from tests.catalogue import CATALOGUE
 from tests.oracle import keras_rules
 
@@ -59,18 +59,18 @@ def test_what_kerass_constructors_list_is_known():
     ("make", "error", "message"),
     [
         (lambda: L.Dense(3, autocast=False), ValueError, r"Dense: expected autocast to be True, .*"
-         "received autocast=False; do dtype='float32'"),
-        (lambda: L.Dense(3, lora_rank=4), ValueError, r"received lora_rank=4; do LoRA\(layer"),
+         "received autocast=False; use dtype='float32'"),
+        (lambda: L.Dense(3, lora_rank=4), ValueError, r"received lora_rank=4; use LoRA\(layer"),
         (lambda: L.Dense(3, quantization_config={}), ValueError, "weights are not quantized here"),
         (lambda: L.Embedding(9, 4, weights=[[1.0]]), ValueError,
-         "do make the model, then layer.set_weights"),
+         "make the model, then layer.set_weights"),
         (lambda: L.Dropout(0.5, activity_regularizer="l2"), ValueError,
-         r"do put ActivityRegularization\(l1, l2\) after the layer"),
+         r"put ActivityRegularization\(l1, l2\) after the layer"),
         (lambda: L.LSTM(3, time_major=True), ValueError, r"inputs are \(batch, time, features\)"),
         (lambda: L.Dense(3, batch_input_shape=(2, 5)), ValueError, r"or Input\(batch_shape=...\)"),
         (lambda: L.Dense(unit=3), TypeError, "Dense: expected arguments among units, activation, "
          ".*received unit=3; do you mean units"),
-        (lambda: L.Dense(3, foo=1), TypeError, "received foo=1; do leave it out"),
+        (lambda: L.Dense(3, foo=1), TypeError, "received foo=1; leave it out"),
         (lambda: L.ReLU(negative_slope=0.1, alpha=0.2), TypeError, "received alpha=0.2"),
         (lambda: fnn.optimizers.Adam(learning=0.1), TypeError, "do you mean learning_rate"),
         (lambda: fnn.losses.Huber(input_length=3), TypeError, "received input_length=3"),

@@ -11,12 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fnn.core.calling import located, output_spec
+from fnn.core.calling import output_spec
 from fnn.core.context import INFERENCE, Context
+from fnn.core.door import located
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import Masked, check_mask, strip_masks
-from fnn.core.operators import Operators
-from fnn.core.registry import lookup
+from fnn.layers.activation import Activation
+from fnn.layers.simple import Lambda
+from fnn.layers.wrappers import Inference
+from fnn.symbolic.operators import Operators
 
 # An axis whose size is not known runs abstractly at two sizes: what differs is free.
 SIZES = ((3, 97), (5, 103))  # (batch, any other axis)
@@ -91,6 +94,10 @@ class Node(Operators):
             return symbolic_call(Item(index), (self,), {})
         return super().__getitem__(index)
 
+    def activated_by(self, function: Any, arguments: dict[str, Any]) -> Any:
+        """The node of a function of arrays, with these further arguments."""
+        return (Lambda(function, arguments=arguments) if arguments else Activation(function))(self)
+
     def __repr__(self) -> str:
         made = f"made by {self.layer!r}" if self.layer else f"Input {self.name or ''}".strip()
         return f"<Node {self.shape} {made}>"
@@ -145,26 +152,16 @@ def Input(  # noqa: N802 - Keras's name
         if not isinstance(shape, (tuple, list)):
             raise ValueError(
                 "Input: expected shape to be a tuple, the shape of one example, received "
-                f"shape={shape!r}; do e.g. Input(shape=({10 if shape is None else shape},))"
+                f"shape={shape!r}; e.g. Input(shape=({10 if shape is None else shape},))"
             )
         batch_shape = (batch_size, *shape)
     whole = tuple(n.item() if isinstance(n, np.integer) else n for n in batch_shape)
     if any(n is not None and (not isinstance(n, int) or n < 0) for n in whole):
         raise ValueError(
-            "Input: expected whole numbers or None in shape, received "
-            f"{tuple(whole)!r}; do e.g. Input(shape=(28, 28, 1))"
+            "Input: expected integers or None in shape, received "
+            f"{tuple(whole)!r}; e.g. Input(shape=(28, 28, 1))"
         )
     return Node(None, (), input_specs(whole, dtype or "float32"), name)
-
-
-def stated_inputs(layer: Layer) -> Any:
-    """The nodes that a layer says it starts from: those of its model, or by its `input_shape`."""
-    owner = vars(layer).get("_owner")
-    if owner is not None and not owner.path and owner.model is not None:
-        return owner.model._inputs
-    if layer.input_shape is None:
-        return None
-    return Node(None, (), input_specs((None, *layer.input_shape)))
 
 
 def symbolic_call(layer: Layer, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
@@ -233,11 +230,11 @@ def _as_asked(layer: Layer, named: dict[str, Any]) -> tuple[Layer, dict[str, Any
     run = layer.replace(**fields) if fields else layer
     training = named.get("training")
     if training is False:
-        run = lookup("layer", "Inference")(run)
+        run = Inference(run)
     elif training is not None:
         raise TypeError(
             f"{type(layer).__name__}: expected training=False, which runs it as in inference, or "
-            f"None, received training={training!r}; do leave it out: fit trains, and for random "
+            f"None, received training={training!r}; leave it out: fit trains, and for random "
             "outputs (Monte Carlo dropout) do layer.apply(params, state, x, Context(train=True, "
             "key=key)), once for each key"
         )
@@ -253,7 +250,7 @@ def _as_one_input(layer: Layer, inputs: tuple[Any, ...], named: dict[str, Any]) 
     if unknown:
         advice = "arguments of a call are inputs, training and masks"
         if hasattr(layer, unknown[0]):
-            advice = f"do {owner}({unknown[0]}=...), when the layer is made"
+            advice = f"use {owner}({unknown[0]}=...), when the layer is made"
         raise TypeError(
             f"{owner}: expected symbolic inputs{f' {order}' if order else ''}, "
             f"received the argument {unknown[0]!r}; {advice}"
@@ -322,3 +319,5 @@ class WithMask(Layer):
 
 
 UNCOUNTED = (Item, WithMask)  # in Keras, what these do is no layer
+
+Layer.on_nodes = staticmethod(symbolic_call)

@@ -11,6 +11,8 @@ import jax
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
+from fnn.runtime.placement import sharding, spec_of
+
 
 @dataclass(frozen=True)
 class Distribution:
@@ -114,6 +116,18 @@ def follow(batch: Any, arrays: Any) -> Any:
     else:
         return arrays
     return jax.tree.map(lambda a: jax.device_put(a, there) if moves(a) else a, arrays)
+
+
+def beside(x: Any, arrays: Any) -> Any:
+    """`arrays`, whole on each device over which `x` is divided.
+
+    What lies on a mesh of explicit axes already stays as it is.
+    """
+    on_mesh = next((a for a in jax.tree.leaves(x) if spec_of(a) is not None), None)
+    if on_mesh is None:
+        return follow(x, arrays)
+    whole = sharding(on_mesh, ())
+    return jax.tree.map(lambda a: a if spec_of(a) is not None else jax.device_put(a, whole), arrays)
 
 
 def distribution_of(batch: Any, arrays: Any) -> Distribution | None:

@@ -1,0 +1,1 @@
+"""Mathematics that families of layers share; it holds no layer of its own."""

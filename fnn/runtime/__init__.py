@@ -1,0 +1,1 @@
+"""What the process runs on: devices, files, threads, seeds, caches of programs, warnings."""

@@ -1,0 +1,1 @@
+"""Symbolic nodes, their operators, and the graphs of layers that they make."""
