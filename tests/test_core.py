@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fnn
-from fnn.core import arguments, registry, tree, weights
+from fnn.core import arguments, fields, registry, tree, weights
 from fnn.core import value as value_module
 from fnn.core.calling import (
     applied_spec,
@@ -362,27 +362,38 @@ def test_an_open_class_is_saved_by_its_attributes():
 # -- checks of arguments -------------------------------------------------------------------------
 
 
+class Bounded(Value):
+    """A field for each kind of bound."""
+
+    least: float = fields.not_negative(default=0.0)
+    part: float = fields.fraction(default=0.0)
+    size: int = fields.positive(default=1)
+    choice: str | None = fields.one_of(("a", None), default=None)
+
+
 @pytest.mark.parametrize(
-    ("check", "right", "wrong"),
+    ("name", "right", "wrong"),
     [
-        (
-            lambda p: arguments.not_negative(p, "x"),
-            (0, 0.5, 3),
-            (-1, "1", None, True, np.inf),
-        ),
-        (lambda p: arguments.fraction(p, "x"), (0, 1, 0.5), (-0.1, 1.1, "1", None, True)),
-        (lambda p: arguments.positive_int(p, "x"), (1, 7), (0, -1, 1.0, "1", None, True)),
-        (lambda p: arguments.one_of(p, "x", ("a", None)), ("a", None), ("b", 1)),
-        (lambda p: arguments.integers(p, "x", 2), (1, (1, 2)), (0, (1, 2, 3), (1, 0.5), None)),
+        ("least", (0, 0.5, 3), (-1, "1", None, True, np.inf)),
+        ("part", (0, 1, 0.5), (-0.1, 1.1, "1", None, True)),
+        ("size", (1, 7), (0, -1, 1.0, "1", None, True)),
+        ("choice", ("a", None), ("b", 1)),
     ],
-    ids=["not_negative", "fraction", "positive_int", "one_of", "integers"],
 )
-def test_checks_of_arguments(check, right, wrong):
+def test_bounds_of_fields(name, right, wrong):
     for value in right:
-        check(Point(value))
+        assert getattr(Bounded(**{name: value}), name) == value
     for value in wrong:
+        with pytest.raises(ValueError, match=f"Bounded: expected {name} to be .*received {name}="):
+            Bounded(**{name: value})
+
+
+def test_integers_for_each_axis():
+    for value in (1, (1, 2)):
+        assert arguments.integers("Point", "x", 2, value=value) == (1, value if value == 1 else 2)
+    for value in (0, (1, 2, 3), (1, 0.5)):
         with pytest.raises(ValueError, match=r"Point: expected x to be .*received x="):
-            check(Point(value))
+            arguments.integers("Point", "x", 2, value=value)
 
 
 def test_a_seed_has_32_bits():

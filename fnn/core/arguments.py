@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax
@@ -83,59 +82,6 @@ def no_cache(thing: Any) -> ValueError:
     )
 
 
-def positive_int(thing: Any, *arguments: str) -> None:
-    """Checks that these fields are integers above zero."""
-    for argument in arguments:
-        value = getattr(thing, argument)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise wrong(
-                thing,
-                argument,
-                "to be an integer above 0",
-                value,
-                f"e.g. {type(thing).__name__}({argument}=32)",
-            )
-
-
-def fraction(thing: Any, argument: str) -> None:
-    """Checks that this field is a share between 0 and 1."""
-    value = getattr(thing, argument)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise wrong(
-            thing,
-            argument,
-            "to be a share between 0 and 1",
-            value,
-            f"e.g. {type(thing).__name__}({argument}=0.5)",
-        )
-
-
-def not_negative(thing: Any, *arguments: str) -> None:
-    """Checks that these fields are finite numbers of at least zero."""
-    for argument in arguments:
-        value = getattr(thing, argument)
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not 0 <= value < math.inf:
-            raise wrong(thing, argument, "to be a finite number not below 0", value)
-
-
-def positive(thing: Any, *arguments: str) -> None:
-    """Checks that these fields are finite numbers above zero."""
-    for argument in arguments:
-        value = getattr(thing, argument)
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not 0 < value < math.inf:
-            raise wrong(thing, argument, "to be a finite number above 0", value)
-
-
-def seed(thing: Any) -> None:
-    """Checks that the field `seed`, where there is one, is an integer of 32 bits or None."""
-    value = getattr(thing, "seed", None)
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if value is not None and not (whole and 0 <= value < 2**32):
-        raise wrong(thing, "seed", "to be an integer from 0 to 2**32 - 1, or None", value)
-
-
 def layer(thing: Any, given: Any, place: str) -> None:
     """Raises TypeError unless what is given at this place is a layer."""
     if not hasattr(given, "apply") or isinstance(given, type):
@@ -155,13 +101,6 @@ def layers(thing: Any, argument: str = "layers") -> None:
         )
     for index, item in enumerate(given):
         layer(thing, item, f"at position {index}")
-
-
-def one_of(thing: Any, argument: str, choices: tuple[Any, ...]) -> None:
-    """Checks that this field is one of a few choices."""
-    value = getattr(thing, argument)
-    if value not in choices:
-        raise wrong(thing, argument, f"to be one of {', '.join(map(repr, choices))}", value)
 
 
 def integers(

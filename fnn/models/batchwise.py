@@ -93,10 +93,7 @@ class Batchwise(Compiled):
     @deferring
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch, as NumPy arrays."""
-        outputs = self._forward(self._checked_inputs(x))
-        return (
-            np.asarray(outputs) if hasattr(outputs, "shape") else jax.tree.map(np.asarray, outputs)
-        )
+        return jax.tree.map(np.asarray, self._forward(self._checked_inputs(x)))
 
     def reset_states(self) -> None:
         """Puts the states that recurrent layers with `stateful=True` carry on back to zeros."""
