@@ -66,7 +66,10 @@ def peers_of(name: str) -> list[str]:
 def verdicts(name: str, result: dict[str, Any]) -> Iterator[tuple[bool, str]]:
     """For every bound whose references were asked for: whether it is met, and its line."""
     if "rounds" not in result.get("fnn", {}):
-        yield False, f"{name}: fnn was not measured: {result.get('fnn', {}).get('skip')}"
+        yield (
+            False,
+            f"{name}: fnn was not measured: {result.get('fnn', {}).get('skip')}",
+        )
         return
     for bound in bounds_of(name):
         asked = [reference for reference in bound.references if reference in result]
@@ -86,27 +89,47 @@ def verdicts(name: str, result: dict[str, Any]) -> Iterator[tuple[bool, str]]:
                 yield met, f"{start} <= {bound.limit:<4} {end}"
 
 
-def measure(workload: str, cases: list[str], options: argparse.Namespace) -> Iterator[Any]:
+def measure(
+    workload: str, cases: list[str], options: argparse.Namespace
+) -> Iterator[Any]:
     """(case, peer -> its rounds) for all cases of a workload."""
     peers = {case: options.peers or peers_of(f"{workload}/{case}") for case in cases}
-    rounds, steps = lambda part: options.rounds or ROUNDS[part], WORKLOADS[workload].steps
+    rounds, steps = (
+        lambda part: options.rounds or ROUNDS[part],
+        WORKLOADS[workload].steps,
+    )
     inferred = {case: peers[case] for case in cases if case not in ("fit", "first")}
     if inferred:
         yield from inference.measure(
-            workload, inferred, rounds("inference"), options.seconds, options.same_process
+            workload,
+            inferred,
+            rounds("inference"),
+            options.seconds,
+            options.same_process,
         ).items()
     if "fit" in cases:
-        yield "fit", training.measure(workload, peers["fit"], rounds("fit"), steps)["peers"]
+        yield (
+            "fit",
+            training.measure(workload, peers["fit"], rounds("fit"), steps)["peers"],
+        )
     if "first" in cases:
-        yield "first", training.first_epochs(workload, peers["first"], rounds("first"), steps)
+        yield (
+            "first",
+            training.first_epochs(workload, peers["first"], rounds("first"), steps),
+        )
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="benchmarks.check", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.check", description=__doc__.split("\n")[0]
+    )
     inference.add_options(parser)
     parser.add_argument(
-        "--peers", nargs="+", choices=training.PEERS, help="those that the bounds refer to"
+        "--peers",
+        nargs="+",
+        choices=training.PEERS,
+        help="those that the bounds refer to",
     )
     options = parser.parse_args(arguments)
     try:

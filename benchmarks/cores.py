@@ -25,7 +25,9 @@ def rows(workload: str, result: dict[str, Any]) -> list[str]:
     peers, steps, lines = result["peers"], result["steps"], []
     for name, peer in peers.items():
         if "skip" in peer:
-            lines.append(f"| {workload} | {PEERS[name]} | not measured: {peer['skip']} |||||")
+            lines.append(
+                f"| {workload} | {PEERS[name]} | not measured: {peer['skip']} |||||"
+            )
             continue
         cells = [workload, PEERS[name]]
         for clock in ("wall", "cpu"):
@@ -56,15 +58,25 @@ def table(workloads: list[str], rounds: int, quick: bool) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="benchmarks.cores", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.cores", description=__doc__.split("\n")[0]
+    )
     parser.add_argument(
         "--workloads", nargs="+", default=["gpt", "lstm", "cnn"], help="%(default)s"
     )
-    parser.add_argument("--rounds", type=int, default=7, help="how often each: %(default)s")
-    parser.add_argument("--quick", action="store_true", help="eight steps and two rounds")
-    parser.add_argument("--folder", type=Path, default=Path(__file__).parent, help="%(default)s")
+    parser.add_argument(
+        "--rounds", type=int, default=7, help="how often each: %(default)s"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="eight steps and two rounds"
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=Path(__file__).parent, help="%(default)s"
+    )
     options = parser.parse_args(arguments)
-    text = table(options.workloads, 2 if options.quick else options.rounds, options.quick)
+    text = table(
+        options.workloads, 2 if options.quick else options.rounds, options.quick
+    )
     print(text)
     options.folder.mkdir(parents=True, exist_ok=True)
     report.put(options.folder / "README.md", "cores", text)

@@ -52,7 +52,10 @@ def measure(layer: Layer) -> dict[str, float]:
     """CPU seconds (all threads) to trace and to compile a step, wall seconds of both."""
     params, state = weight_spec(layer, X)
     optimizer, step = training_step(layer)
-    slots, key = jax.eval_shape(optimizer.init, params), jax.eval_shape(lambda: jax.random.key(0))
+    slots, key = (
+        jax.eval_shape(optimizer.init, params),
+        jax.eval_shape(lambda: jax.random.key(0)),
+    )
     jax.clear_caches()
     wall, start = time.perf_counter(), time.process_time()
     lowered = jax.jit(step).lower(params, state, slots, X, key)
@@ -65,7 +68,9 @@ def measure(layer: Layer) -> dict[str, float]:
 
 def table(depths: list[int], rounds: int) -> str:
     """All networks at all depths, in Markdown; the ratio is to the first depth, of CPU time."""
-    measure(NETWORKS["Sequential"](1))  # what the first program pays for all is not counted
+    measure(
+        NETWORKS["Sequential"](1)
+    )  # what the first program pays for all is not counted
     found: dict[tuple[str, int], list[dict[str, float]]] = {}
     for _ in range(rounds):
         for name, make in NETWORKS.items():
@@ -85,17 +90,31 @@ def table(depths: list[int], rounds: int) -> str:
         )
         totals[name, depth] = median(row["trace"] + row["compile"] for row in rows)
         ratio = totals[name, depth] / totals[name, depths[0]]
-        cells = [name, str(depth), *(f"{s:.2f}" for s in (trace, compiled, wall, ratio))]
+        cells = [
+            name,
+            str(depth),
+            *(f"{s:.2f}" for s in (trace, compiled, wall, ratio)),
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="benchmarks.depth", description=__doc__.split("\n")[0])
-    parser.add_argument("--depths", type=int, nargs="+", default=[4, 48], help="%(default)s")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each: %(default)s")
-    parser.add_argument("--quick", action="store_true", help="2 and 4 blocks, one round")
-    parser.add_argument("--folder", type=Path, default=Path(__file__).parent, help="%(default)s")
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.depth", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument(
+        "--depths", type=int, nargs="+", default=[4, 48], help="%(default)s"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="how often each: %(default)s"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="2 and 4 blocks, one round"
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=Path(__file__).parent, help="%(default)s"
+    )
     options = parser.parse_args(arguments)
     depths, rounds = ([2, 4], 1) if options.quick else (options.depths, options.rounds)
     text = table(depths, rounds)

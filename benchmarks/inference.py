@@ -42,7 +42,9 @@ class Case(NamedTuple):
     batch: int
 
 
-def _cases(alone: int, many: int, evaluated: int, sizes: tuple[int, ...]) -> dict[str, Case]:
+def _cases(
+    alone: int, many: int, evaluated: int, sizes: tuple[int, ...]
+) -> dict[str, Case]:
     """`alone` examples are predicted in batches of 1, `many` in batches of larger sizes."""
     return {
         "predict_one": Case("predict", 1, 32),
@@ -80,7 +82,11 @@ class Local:
             self.module = importlib.import_module(f"benchmarks.inference_peers.{peer}")
             self.network = self.module.network(workload)
         except (ImportError, KeyError) as reason:
-            self.skip = f"not written: {reason}" if isinstance(reason, KeyError) else str(reason)
+            self.skip = (
+                f"not written: {reason}"
+                if isinstance(reason, KeyError)
+                else str(reason)
+            )
 
     def ask(self, command: str) -> dict[str, Any]:
         """`case seconds` -> the mean times of a call and the shape of its result."""
@@ -152,12 +158,18 @@ def measure(
             worker.close()
 
 
-def _take_turns(name: str, workers: list[Any], rounds: int, command: str) -> dict[str, Any]:
+def _take_turns(
+    name: str, workers: list[Any], rounds: int, command: str
+) -> dict[str, Any]:
     """Peer -> its rounds, or why it has none."""
     print(f"{name}: {rounds} rounds", file=sys.stderr, flush=True)
     results: dict[str, Any] = {}
     for worker in workers:  # twice, as some settle in the second call
-        answer = {"skip": worker.skip} if worker.skip else worker.ask(command.split()[0] + " 0")
+        answer = (
+            {"skip": worker.skip}
+            if worker.skip
+            else worker.ask(command.split()[0] + " 0")
+        )
         results[worker.peer] = answer if "skip" in answer else {**answer, "rounds": []}
     shapes = {p: r["shape"] for p, r in results.items() if "shape" in r}
     if len({*map(tuple, shapes.values())}) > 1:
@@ -167,7 +179,9 @@ def _take_turns(name: str, workers: list[Any], rounds: int, command: str) -> dic
         for worker in running[:: -1 if number % 2 else 1]:
             results[worker.peer]["rounds"].append(worker.ask(command))
     for worker in running:
-        failed = [answer for answer in results[worker.peer]["rounds"] if "skip" in answer]
+        failed = [
+            answer for answer in results[worker.peer]["rounds"] if "skip" in answer
+        ]
         results[worker.peer] = failed[0] if failed else results[worker.peer]
     return results
 
@@ -181,7 +195,9 @@ def line(name: str, result: dict[str, Any]) -> str:
         times = [report.milliseconds(found, clock, 1) for clock in CLOCKS]
         cell = f"{peer} {times[0]:.4g} / {times[1]:.4g}"
         if peer != "fnn" and "rounds" in result.get("fnn", {}):
-            ratios = [median(report.ratios(result["fnn"], found, clock)) for clock in CLOCKS]
+            ratios = [
+                median(report.ratios(result["fnn"], found, clock)) for clock in CLOCKS
+            ]
             cell += f" (fnn {ratios[0]:.3g} / {ratios[1]:.3g} times)"
         cells.append(cell)
     return f"{name:<22} CPU / wall ms: {', '.join(cells)}"
@@ -217,9 +233,16 @@ def table(workload: str, result: dict[str, Any]) -> str:
     for name, found in result["cases"].items():
         case = CASES[workload][name]
         (cpu, _), (wall, _) = found["hand"]["cpu"], found["hand"]["wall"]
-        cells = [f"`{case.verb}`", str(case.examples), str(case.batch), f"{cpu:.3g} / {wall:.3g}"]
+        cells = [
+            f"`{case.verb}`",
+            str(case.examples),
+            str(case.batch),
+            f"{cpu:.3g} / {wall:.3g}",
+        ]
         for peer in others:
-            ratios = [found[peer][clock][1] for clock in CLOCKS] if peer in found else []
+            ratios = (
+                [found[peer][clock][1] for clock in CLOCKS] if peer in found else []
+            )
             cells.append(" / ".join(f"{ratio:.2f}" for ratio in ratios))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -229,7 +252,9 @@ def selected(patterns: list[str], names: list[str]) -> list[str]:
     """The names that match any of the patterns. Raises ValueError for a pattern without any."""
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
-            raise ValueError(f"expected WORKLOAD/VERB of {', '.join(names)}, received {pattern!r}")
+            raise ValueError(
+                f"expected WORKLOAD/VERB of {', '.join(names)}, received {pattern!r}"
+            )
     return [name for name in names if any(fnmatchcase(name, p) for p in patterns)]
 
 
@@ -244,10 +269,16 @@ def by_workload(names: list[str]) -> dict[str, list[str]]:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options that `benchmarks.check` has too."""
-    parser.add_argument("--only", nargs="+", metavar="WORKLOAD/VERB", help="e.g. 'cnn/predict*'")
+    parser.add_argument(
+        "--only", nargs="+", metavar="WORKLOAD/VERB", help="e.g. 'cnn/predict*'"
+    )
     parser.add_argument("--rounds", type=int, help="how often each is timed")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="of a turn: %(default)s")
-    parser.add_argument("--same-process", action="store_true", help="no process for each peer")
+    parser.add_argument(
+        "--seconds", type=float, default=SECONDS, help="of a turn: %(default)s"
+    )
+    parser.add_argument(
+        "--same-process", action="store_true", help="no process for each peer"
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -256,8 +287,12 @@ def main(arguments: list[str] | None = None) -> None:
     )
     add_options(parser)
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=PEERS)
-    parser.add_argument("--quick", action="store_true", help="two rounds of single calls")
-    parser.add_argument("--folder", type=Path, default=Path(__file__).parent, help="%(default)s")
+    parser.add_argument(
+        "--quick", action="store_true", help="two rounds of single calls"
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=Path(__file__).parent, help="%(default)s"
+    )
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.serve:
@@ -278,9 +313,16 @@ def main(arguments: list[str] | None = None) -> None:
         whole = set(cases) == set(CASES[workload])
         if "hand" in options.peers and whole and not options.same_process:
             found = {case: summary(result) for case, result in measured.items()}
-            peers = [p for p in options.peers if any(p in case for case in found.values())]
+            peers = [
+                p for p in options.peers if any(p in case for case in found.values())
+            ]
             machine = report.machine(peers)
-            result = {"machine": machine, "rounds": rounds, "peers": peers, "cases": found}
+            result = {
+                "machine": machine,
+                "rounds": rounds,
+                "peers": peers,
+                "cases": found,
+            }
             report.write(options.folder, workload, result, "inference", table)
 
 

@@ -67,7 +67,13 @@ def serve(peer: str) -> None:
             for _ in range(3):  # compiles and settles
                 steps[layer]()
         step = steps[layer]
-        answer(**timed(lambda step=step, number=number: [step() for _ in range(int(number))][-1]))
+        answer(
+            **timed(
+                lambda step=step, number=number: [step() for _ in range(int(number))][
+                    -1
+                ]
+            )
+        )
 
 
 class LayerWorker(Worker):
@@ -78,7 +84,9 @@ class LayerWorker(Worker):
         self.layers = self.started.get("layers", ())
 
 
-def measure(workers: list[LayerWorker], layer: str, rounds: int, steps: int) -> dict[str, Any]:
+def measure(
+    workers: list[LayerWorker], layer: str, rounds: int, steps: int
+) -> dict[str, Any]:
     """Peer -> its rounds, for those that run and have this layer."""
     workers = [worker for worker in workers if layer in worker.layers]
     results: dict[str, Any] = {worker.peer: {"rounds": []} for worker in workers}
@@ -94,10 +102,14 @@ def measure(workers: list[LayerWorker], layer: str, rounds: int, steps: int) -> 
 
 def table(results: dict[str, Any], steps: dict[str, int], rounds: int) -> str:
     """CPU time of fnn, and that of the others as multiples of it."""
-    peers = [peer for peer in PEERS if any(peer in result for result in results.values())]
+    peers = [
+        peer for peer in PEERS if any(peer in result for result in results.values())
+    ]
     where = report.machine(peers)
     others = peers[1:]
-    head = f"| layer | inputs | fnn, ms a step | {' | '.join(TITLES[p] for p in others)} |"
+    head = (
+        f"| layer | inputs | fnn, ms a step | {' | '.join(TITLES[p] for p in others)} |"
+    )
     lines = [
         f"{rounds} rounds, {where['date']}, {where['cpu']}; {where['versions']}.",
         "",
@@ -106,7 +118,9 @@ def table(results: dict[str, Any], steps: dict[str, int], rounds: int) -> str:
     ]
     for layer, result in results.items():
         mine = report.milliseconds(result["fnn"], "cpu", steps[layer])
-        ratio = lambda peer, result=result: report.ratio(result[peer], result["fnn"], "cpu")
+        ratio = lambda peer, result=result: report.ratio(
+            result[peer], result["fnn"], "cpu"
+        )
         ratios = [ratio(peer) if peer in result else "" for peer in others]
         shape = " x ".join(map(str, SHAPES[layer][0]))
         lines.append(f"| {layer} | {shape} | {mine:.3g} | {' | '.join(ratios)} |")
@@ -114,10 +128,18 @@ def table(results: dict[str, Any], steps: dict[str, int], rounds: int) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="benchmarks.layers", description=__doc__.split("\n")[0])
-    parser.add_argument("--layers", default=",".join(SHAPES), help="some of %(default)s")
-    parser.add_argument("--peers", default=",".join(PEERS), help="fnn and some of %(default)s")
-    parser.add_argument("--rounds", type=int, default=9, help="how often each is timed: 9")
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.layers", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument(
+        "--layers", default=",".join(SHAPES), help="some of %(default)s"
+    )
+    parser.add_argument(
+        "--peers", default=",".join(PEERS), help="fnn and some of %(default)s"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=9, help="how often each is timed: 9"
+    )
     parser.add_argument("--quick", action="store_true", help="two rounds of five steps")
     parser.add_argument("--serve", choices=PEERS, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -129,7 +151,9 @@ def main(arguments: list[str] | None = None) -> None:
         if name not in SHAPES:
             parser.error(f"expected a layer of {', '.join(SHAPES)}, received {name!r}")
     if peers[0] != "fnn" or not set(peers) <= set(PEERS):
-        parser.error(f"expected fnn first and then peers of {', '.join(PEERS)}, received {peers}")
+        parser.error(
+            f"expected fnn first and then peers of {', '.join(PEERS)}, received {peers}"
+        )
     rounds = 2 if options.quick else options.rounds
     steps = {name: 5 if options.quick else SHAPES[name][1] for name in layers}
     workers = [LayerWorker(peer) for peer in peers]

@@ -14,7 +14,10 @@ from typing import Any
 
 from benchmarks.workloads import WORKLOADS
 
-HAND = ("hand", "hand_scan")  # the hand-written forms; the ratios are to the first and the best
+HAND = (
+    "hand",
+    "hand_scan",
+)  # the hand-written forms; the ratios are to the first and the best
 TITLES = {
     "hand": "JAX by hand",
     "hand_scan": "JAX by hand, an epoch in one scan",
@@ -33,7 +36,9 @@ def machine(peers: Iterable[str]) -> dict[str, str]:
     cpu = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next((li.partition(": ")[2] for li in lines if li.startswith("model name")), cpu)
+        cpu = next(
+            (li.partition(": ")[2] for li in lines if li.startswith("model name")), cpu
+        )
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         if package in ("jax", *peers):
@@ -44,7 +49,9 @@ def machine(peers: Iterable[str]) -> dict[str, str]:
     return {
         "date": datetime.date.today().isoformat(),
         "cpu": f"{os.cpu_count()} cores of {cpu}",
-        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "versions": ", ".join(
+            f"{name} {version}" for name, version in versions.items()
+        ),
     }
 
 
@@ -96,7 +103,11 @@ def table(workload: str, result: dict[str, Any]) -> str:
             cells.append(f"{milliseconds(peer, clock, steps):.3g}")
             best = fastest(peers, HAND, clock)
             cells += [ratio(peer, peers.get(name), clock) for name in (HAND[0], best)]
-        cells += [f"{peer['first']:.1f}", f"{peer['imported']:.1f}", f"{peer['memory']:.0f}"]
+        cells += [
+            f"{peer['first']:.1f}",
+            f"{peer['imported']:.1f}",
+            f"{peer['memory']:.0f}",
+        ]
         cells.append(f"{peer['rounds'][-1]['loss']:.3g}")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

@@ -35,7 +35,11 @@ def measure(workload: str, peers: list[str], rounds: int, steps: int) -> dict[st
             print(f"{workload}: {peer} starts", file=sys.stderr, flush=True)
             workers.append(worker(peer, workload, steps))
         for number in range(rounds):
-            print(f"{workload}: round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+            print(
+                f"{workload}: round {number + 1} of {rounds}",
+                file=sys.stderr,
+                flush=True,
+            )
             for each in workers:
                 if not each.skip:
                     measured[each.peer].append(each.ask("round"))
@@ -45,40 +49,59 @@ def measure(workload: str, peers: list[str], rounds: int, steps: int) -> dict[st
     results = {}
     for each in workers:
         found = {"rounds": measured[each.peer], "memory": memory[each.peer]}
-        results[each.peer] = {"skip": each.skip} if each.skip else {**each.started, **found}
+        results[each.peer] = (
+            {"skip": each.skip} if each.skip else {**each.started, **found}
+        )
     return {"steps": steps, "peers": results}
 
 
-def first_epochs(workload: str, peers: list[str], rounds: int, steps: int) -> dict[str, Any]:
+def first_epochs(
+    workload: str, peers: list[str], rounds: int, steps: int
+) -> dict[str, Any]:
     """Peer -> its first epochs, each in a new process: building, compiling and a few steps."""
     measured: dict[str, Any] = {peer: {"rounds": []} for peer in peers}
     for number in range(rounds):
-        print(f"{workload}: start {number + 1} of {rounds}", file=sys.stderr, flush=True)
+        print(
+            f"{workload}: start {number + 1} of {rounds}", file=sys.stderr, flush=True
+        )
         for peer in [peer for peer in peers if "skip" not in measured[peer]]:
             each = worker(peer, workload, steps)
             each.close()
             if each.skip:
                 measured[peer] = {"skip": each.skip}
             else:
-                times = {"wall": each.started["first"], "cpu": each.started["first_cpu"]}
+                times = {
+                    "wall": each.started["first"],
+                    "cpu": each.started["first_cpu"],
+                }
                 measured[peer]["rounds"].append(times)
     return measured
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="benchmarks.training", description=__doc__.split("\n")[0])
-    parser.add_argument("--workload", default=",".join(WORKLOADS), help="some of %(default)s")
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.training", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument(
+        "--workload", default=",".join(WORKLOADS), help="some of %(default)s"
+    )
     parser.add_argument("--peers", default=",".join(PEERS), help="some of %(default)s")
     parser.add_argument(
         "--rounds", type=int, default=7, help="how often each is timed: %(default)s"
     )
-    parser.add_argument("--quick", action="store_true", help="eight steps and two rounds")
-    parser.add_argument("--folder", type=Path, default=Path(__file__).parent, help="%(default)s")
+    parser.add_argument(
+        "--quick", action="store_true", help="eight steps and two rounds"
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=Path(__file__).parent, help="%(default)s"
+    )
     options = parser.parse_args(arguments)
     workloads, peers = options.workload.split(","), options.peers.split(",")
     for name in workloads:
         if name not in WORKLOADS:
-            parser.error(f"expected a workload of {', '.join(WORKLOADS)}, received {name!r}")
+            parser.error(
+                f"expected a workload of {', '.join(WORKLOADS)}, received {name!r}"
+            )
     for name in peers:
         if name not in PEERS:
             parser.error(f"expected a peer of {', '.join(PEERS)}, received {name!r}")

@@ -52,7 +52,10 @@ def main(peer: str, workload: str, steps: int) -> None:
         cpu, wall = time.process_time(), time.perf_counter()
         epoch = runners[workload](data)
         loss = epoch()
-        first = {"first": time.perf_counter() - wall, "first_cpu": time.process_time() - cpu}
+        first = {
+            "first": time.perf_counter() - wall,
+            "first_cpu": time.process_time() - cpu,
+        }
         epoch()  # what settles in the second epoch is not part of a round
     except (ImportError, SkipError) as reason:
         answer(skip=str(reason))

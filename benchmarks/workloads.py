@@ -63,7 +63,10 @@ BLOCKS = {"gpt": 4, "gpt12": 12}
 
 
 def _gpt(rng, examples):
-    text = rng.integers(0, 4, (examples, GPT["context"] + 1)).cumsum(axis=1) % GPT["vocabulary"]
+    text = (
+        rng.integers(0, 4, (examples, GPT["context"] + 1)).cumsum(axis=1)
+        % GPT["vocabulary"]
+    )
     text = text.astype("int32")
     return text[:, :-1], text[:, 1:]
 
@@ -72,23 +75,39 @@ LSTM = {"units": 128, "steps": 64, "features": 32, "classes": 10}
 
 
 def _lstm(rng, examples):
-    x = rng.standard_normal((examples, LSTM["steps"], LSTM["features"]), dtype="float32")
+    x = rng.standard_normal(
+        (examples, LSTM["steps"], LSTM["features"]), dtype="float32"
+    )
     return x, x.mean(axis=1)[:, : LSTM["classes"]].argmax(axis=1).astype("int32")
 
 
-RESNET = {"size": 64, "classes": 1000, "stages": ((64, 3), (128, 4), (256, 6), (512, 3))}
+RESNET = {
+    "size": 64,
+    "classes": 1000,
+    "stages": ((64, 3), (128, 4), (256, 6), (512, 3)),
+}
 
 
 def _resnet(rng, examples):
     y = rng.integers(0, RESNET["classes"], examples, dtype="int32")
-    return rng.standard_normal((examples, RESNET["size"], RESNET["size"], 3), dtype="float32"), y
+    return rng.standard_normal(
+        (examples, RESNET["size"], RESNET["size"], 3), dtype="float32"
+    ), y
 
 
 WORKLOADS = {
     "mlp": Workload("mlp: 10-16-1, batch 32", 32, 1000, _mlp),
-    "cnn": Workload("cnn: 28x28, convolutions of 32 and 64, dense 128, batch 32", 32, 100, _cnn),
-    "gpt": Workload("gpt: 4 blocks of width 128, 4 heads, context 128, batch 16", 16, 8, _gpt),
-    "gpt12": Workload("gpt12: 12 blocks of width 128, 4 heads, context 128, batch 16", 16, 4, _gpt),
-    "lstm": Workload("lstm: 128 units over 64 steps of 32 features, batch 64", 64, 40, _lstm),
+    "cnn": Workload(
+        "cnn: 28x28, convolutions of 32 and 64, dense 128, batch 32", 32, 100, _cnn
+    ),
+    "gpt": Workload(
+        "gpt: 4 blocks of width 128, 4 heads, context 128, batch 16", 16, 8, _gpt
+    ),
+    "gpt12": Workload(
+        "gpt12: 12 blocks of width 128, 4 heads, context 128, batch 16", 16, 4, _gpt
+    ),
+    "lstm": Workload(
+        "lstm: 128 units over 64 steps of 32 features, batch 64", 64, 40, _lstm
+    ),
     "resnet": Workload("resnet: ResNet-50 on images of 64x64, batch 8", 8, 2, _resnet),
 }

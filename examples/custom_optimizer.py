@@ -40,7 +40,9 @@ def main():
     errors = {}
     for optimizer in (SignDescent(0.002), fnn.optimizers.Adam(0.002)):
         errors[type(optimizer).__name__] = train(optimizer)
-        print(f"{optimizer!r}: off by {errors[type(optimizer).__name__]:.1f} on average")
+        print(
+            f"{optimizer!r}: off by {errors[type(optimizer).__name__]:.1f} on average"
+        )
     return errors
 
 

@@ -30,7 +30,9 @@ def judge(weights, points):
 
 
 def critic_loss(weights, real, fake):
-    return (jax.nn.softplus(-judge(weights, real)) + jax.nn.softplus(judge(weights, fake))).mean()
+    return (
+        jax.nn.softplus(-judge(weights, real)) + jax.nn.softplus(judge(weights, fake))
+    ).mean()
 
 
 def generator_loss(weights, judges, key, count):
@@ -47,7 +49,10 @@ def improve(loss, weights, moments, *arguments):
 
 def step(state, real, key):
     """Both networks, one after the other.   (state, points, key) -> (state, logs)"""
-    (makes, makes_moments), (judges, judges_moments) = state["generator"], state["critic"]
+    (makes, makes_moments), (judges, judges_moments) = (
+        state["generator"],
+        state["critic"],
+    )
     first, second = random.split(key)
     fake = generate(makes, first, len(real))
     judges, judges_moments, c = improve(critic_loss, judges, judges_moments, real, fake)
@@ -60,7 +65,10 @@ def step(state, real, key):
 
 def start(key):
     """Fresh networks, each with the moments of its optimizer."""
-    makes, judges = generator.init(key, jnp.zeros((1, NOISE))), critic.init(key, jnp.zeros((1, 2)))
+    makes, judges = (
+        generator.init(key, jnp.zeros((1, NOISE))),
+        critic.init(key, jnp.zeros((1, 2))),
+    )
     return {
         "generator": (makes, optimizer.init(makes[0])),
         "critic": (judges, optimizer.init(judges[0])),
@@ -70,19 +78,28 @@ def start(key):
 def ring(count, rng):
     """Points near the circle of radius 1."""
     angle, radius = rng.uniform(0, 2 * np.pi, count), rng.normal(1, 0.05, count)
-    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).astype("float32")
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).astype(
+        "float32"
+    )
 
 
 def main(epochs=100, verbose=0):
     points = ring(4096, np.random.default_rng(0))
     state, _ = fnn.training.fit(
-        step, start(random.key(0)), points, batch_size=128, epochs=epochs, verbose=verbose
+        step,
+        start(random.key(0)),
+        points,
+        batch_size=128,
+        epochs=epochs,
+        verbose=verbose,
     )
     made = np.asarray(generate(state["generator"][0], random.key(1), 2000))
     off = float(abs(np.linalg.norm(made, axis=1) - 1).mean())
     sectors = np.floor((np.arctan2(made[:, 1], made[:, 0]) + np.pi) / (2 * np.pi) * 12)
     fewest = int(np.bincount(sectors.astype(int) % 12, minlength=12).min())
-    print(f"2000 points, on average {off:.3f} off the circle, at least {fewest} in each twelfth")
+    print(
+        f"2000 points, on average {off:.3f} off the circle, at least {fewest} in each twelfth"
+    )
     return off, fewest
 
 

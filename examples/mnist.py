@@ -16,7 +16,9 @@ import numpy as np
 import fnn
 from fnn.layers import Conv2D, Dense, Flatten, MaxPooling2D
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"  # where a checkout may have the real files
+SHARED = (
+    Path(__file__).parents[2] / "shared" / "data"
+)  # where a checkout may have the real files
 
 
 def load():
@@ -50,7 +52,9 @@ def draw(path, history, images, labels, predicted):
     figure = Figure(figsize=(10, 10.5), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=(1, 2.1))
     fnn.visualization.plot_history(history, figure=above)
-    fnn.visualization.plot_predictions(images[order], labels[order], predicted[order], figure=below)
+    fnn.visualization.plot_predictions(
+        images[order], labels[order], predicted[order], figure=below
+    )
     figure.savefig(path, dpi=110)
 
 
@@ -70,10 +74,14 @@ def main(path="demo.png"):
         ],
         seed=0,
     )
-    model.compile(optimizer="adam", loss="categorical_crossentropy", metrics=["accuracy"])
+    model.compile(
+        optimizer="adam", loss="categorical_crossentropy", metrics=["accuracy"]
+    )
     model.summary()
     start = time.perf_counter()
-    history = model.fit(x_train, y_train, batch_size=32, epochs=epochs, validation_split=0.1)
+    history = model.fit(
+        x_train, y_train, batch_size=32, epochs=epochs, validation_split=0.1
+    )
     seconds = time.perf_counter() - start
     _, accuracy = model.evaluate(x_test, y_test, verbose=0)
     print(f"test accuracy {accuracy:.4f} after {epochs} epochs in {seconds:.0f} s")

@@ -34,8 +34,12 @@ _SOURCES = {
     "mnist": _Source(
         "https://storage.googleapis.com/cvdf-datasets/mnist/",
         {
-            TRAIN[0]: "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-            TRAIN[1]: "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+            TRAIN[
+                0
+            ]: "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+            TRAIN[
+                1
+            ]: "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
             TEST[0]: "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
             TEST[1]: "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
         },
@@ -44,8 +48,12 @@ _SOURCES = {
         "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/"
         "b2617bb6d3ffa2e429640350f613e3291e10b141/data/fashion/",
         {
-            TRAIN[0]: "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
-            TRAIN[1]: "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+            TRAIN[
+                0
+            ]: "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+            TRAIN[
+                1
+            ]: "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
             TEST[0]: "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
             TEST[1]: "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
         },
@@ -110,7 +118,9 @@ def digits(test_split: float = 0.2, seed: int = 0) -> Split:
     ((1438, 8, 8), (359, 8, 8))
     """
     bunch = _scikit_learn().load_digits()
-    return _split(bunch.images.astype("float32"), bunch.target.astype("int32"), test_split, seed)
+    return _split(
+        bunch.images.astype("float32"), bunch.target.astype("int32"), test_split, seed
+    )
 
 
 def breast_cancer(test_split: float = 0.2, seed: int = 0) -> Split:
@@ -123,7 +133,9 @@ def breast_cancer(test_split: float = 0.2, seed: int = 0) -> Split:
     (455, 30)
     """
     bunch = _scikit_learn().load_breast_cancer()
-    return _split(bunch.data.astype("float32"), bunch.target.astype("int32"), test_split, seed)
+    return _split(
+        bunch.data.astype("float32"), bunch.target.astype("int32"), test_split, seed
+    )
 
 
 def diabetes(test_split: float = 0.2, seed: int = 0) -> Split:
@@ -137,7 +149,9 @@ def diabetes(test_split: float = 0.2, seed: int = 0) -> Split:
     (354, 10)
     """
     bunch = _scikit_learn().load_diabetes()
-    return _split(bunch.data.astype("float32"), bunch.target.astype("float32"), test_split, seed)
+    return _split(
+        bunch.data.astype("float32"), bunch.target.astype("float32"), test_split, seed
+    )
 
 
 def _scikit_learn() -> Any:
@@ -185,7 +199,9 @@ def _cache(name: str) -> Path:
 
 
 def _found(folder: Path) -> dict[str, Path]:
-    places = {folder / (file + end): file for file in TRAIN + TEST for end in ("", ".gz")}
+    places = {
+        folder / (file + end): file for file in TRAIN + TEST for end in ("", ".gz")
+    }
     return {file: path for path, file in places.items() if path.is_file()}
 
 
@@ -220,10 +236,14 @@ def read_idx(path: str | Path, axes: int) -> np.ndarray:
             raise ValueError(_damaged(path, "a whole gzip file", str(error))) from error
     if data[:4] != bytes((0, 0, 8, axes)):
         expected = f"an IDX file of unsigned bytes with {axes} axes (it starts {0x800 + axes:08x})"
-        raise ValueError(_damaged(path, expected, f"a start of {data[:4].hex() or 'nothing'}"))
+        raise ValueError(
+            _damaged(path, expected, f"a start of {data[:4].hex() or 'nothing'}")
+        )
     start = 4 + 4 * axes
     if len(data) < start:
-        raise ValueError(_damaged(path, f"a header of {start} bytes", f"{len(data)} bytes"))
+        raise ValueError(
+            _damaged(path, f"a header of {start} bytes", f"{len(data)} bytes")
+        )
     shape = struct.unpack(f">{axes}I", data[4:start])
     if len(data) - start != math.prod(shape):
         expected = f"{math.prod(shape)} bytes after the header, for {shape}"
@@ -254,7 +274,9 @@ def _download(name: str, missing: list[str]) -> dict[str, Path]:
             continue
         stored[file] = _store(_cache(name) / f"{file}.gz", data, sums[file])
     if failed:
-        reasons = "\n".join(f"  {file}.gz ({reason})" for file, reason in failed.items())
+        reasons = "\n".join(
+            f"  {file}.gz ({reason})" for file, reason in failed.items()
+        )
         raise FileNotFoundError(
             f"expected the files of {name}, received no\n{reasons}\ndo put them into "
             f"{_cache(name)}, or into {name}/ under a folder that FNN_DATA names"

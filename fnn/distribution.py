@@ -35,7 +35,11 @@ def use_cpu_cores(cores: int | None = None) -> None:
     available = _available_cores()
     if cores is None:
         cores = available
-    if isinstance(cores, bool) or not isinstance(cores, int) or not 1 <= cores <= available:
+    if (
+        isinstance(cores, bool)
+        or not isinstance(cores, int)
+        or not 1 <= cores <= available
+    ):
         raise ValueError(
             f"use_cpu_cores: cores must be an integer from 1 to {available}, the number of cores "
             f"that this process may use, got {cores!r}; leave it out to use all of them"
@@ -68,4 +72,6 @@ def _over_cores(number: int) -> Distribution | None:
     if number == 1 or jax.default_backend() != "cpu":
         return None
     devices = jax.local_devices(backend="cpu")[:number]
-    return Distribution(jax.make_mesh((number,), ("batch",), (AxisType.Auto,), devices=devices))
+    return Distribution(
+        jax.make_mesh((number,), ("batch",), (AxisType.Auto,), devices=devices)
+    )

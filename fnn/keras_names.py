@@ -17,7 +17,9 @@ FUNCTION = "the function of the loss: `fnn.losses` has it by the same name"
 PAST = "what Keras keeps of its own past"
 CUSTOM = "`fnn.register`, or the argument `custom_objects` of `fnn.load`"
 PRECISION = 'the argument `dtype="bfloat16"` of a layer; weights stay float32'
-SYMBOLS = "`Input` and layers called on it make a graph; its value is a `fnn.layers.Graph`"
+SYMBOLS = (
+    "`Input` and layers called on it make a graph; its value is a `fnn.layers.Graph`"
+)
 BASES = "in its own module: `fnn.losses.Loss`, `fnn.metrics.Metric` and so on"
 PICTURES = "`np.asarray(PIL.Image.open(path))` and `PIL.Image.fromarray`"
 READING = f"{NOT_YET}: `fit` takes a function that yields batches"
@@ -30,7 +32,9 @@ def _all(names: str, reason: str) -> dict[str, str]:
 
 
 _PAIR = _all("serialize deserialize", CONFIG)
-_REGISTRY = _all("CustomObjectScope custom_object_scope get_custom_objects", CUSTOM) | _all(
+_REGISTRY = _all(
+    "CustomObjectScope custom_object_scope get_custom_objects", CUSTOM
+) | _all(
     "deserialize_keras_object get_registered_name get_registered_object serialize_keras_object",
     CONFIG,
 )
@@ -64,10 +68,15 @@ ABSENT: dict[str, dict[str, str]] = {
         "version": "`fnn.__version__`",
         "load_model": "`fnn.load`",
         **_all("Initializer Loss Metric Optimizer Regularizer", BASES),
-        **_all("mixed_precision dtype_policies DTypePolicy FloatDTypePolicy", PRECISION),
+        **_all(
+            "mixed_precision dtype_policies DTypePolicy FloatDTypePolicy", PRECISION
+        ),
         **_all("Function KerasTensor Operation", SYMBOLS),
         **_all("RematScope remat", "`fnn.layers.Remat(layer)`, or `jax.checkpoint`"),
-        **_all("StatelessScope SymbolicScope", "every layer is a pure pair of `init` and `apply`"),
+        **_all(
+            "StatelessScope SymbolicScope",
+            "every layer is a pure pair of `init` and `apply`",
+        ),
         **_all("Quantizer quantizers wrappers", NOT_YET),
     },
     "fnn.layers": {
@@ -163,11 +172,15 @@ ABSENT: dict[str, dict[str, str]] = {
         **_REGISTRY,
     },
 }
-ABSENT["fnn.metrics"] |= {name: f"{reason} of `fnn.losses`" for name, reason in _SHORT.items()}
+ABSENT["fnn.metrics"] |= {
+    name: f"{reason} of `fnn.losses`" for name, reason in _SHORT.items()
+}
 
 
 # Attributes that Keras has on layers and on models, and what to do here.
-_WEIGHTS = "a layer holds no weights; use layer.get_weights(), or model.params for all by name"
+_WEIGHTS = (
+    "a layer holds no weights; use layer.get_weights(), or model.params for all by name"
+)
 _AS_CONFIG = "use fnn.core.config.to_config of a layer, or model.save"
 _AUXILIARY = "return it from apply, among the state, under the name aux_loss"
 LAYER_ATTRIBUTES = {
@@ -205,15 +218,27 @@ IDLE: dict[str, tuple[tuple[Any, ...] | None, str]] = {
     "input_length": (None, ""),  # shapes are known from the inputs
     "use_cudnn": (None, ""),  # XLA chooses
     "implementation": (None, ""),
-    "autocast": ((True,), "use dtype='float32' for a layer that computes in full precision"),
+    "autocast": (
+        (True,),
+        "use dtype='float32' for a layer that computes in full precision",
+    ),
     "time_major": ((False,), "swap the axes: inputs are (batch, time, features)"),
     "weights": ((None,), "make the model, then layer.set_weights(weights)"),
-    "activity_regularizer": ((None,), "put ActivityRegularization(l1, l2) after the layer"),
-    "batch_input_shape": ((None,), "use input_shape=..., or Input(batch_shape=...) before it"),
+    "activity_regularizer": (
+        (None,),
+        "put ActivityRegularization(l1, l2) after the layer",
+    ),
+    "batch_input_shape": (
+        (None,),
+        "use input_shape=..., or Input(batch_shape=...) before it",
+    ),
     "lora_rank": ((None,), "use LoRA(layer, rank=...)"),
     "lora_alpha": ((None,), "use LoRA(layer, rank=..., alpha=...)"),
     "quantization_config": ((None,), "leave it out: weights are not quantized here"),
-    "gptq_unpacked_column_size": ((None,), "leave it out: weights are not quantized here"),
+    "gptq_unpacked_column_size": (
+        (None,),
+        "leave it out: weights are not quantized here",
+    ),
 }
 
 
@@ -233,8 +258,12 @@ def install() -> None:
 
 def _getter(module: str, names: dict[str, str]) -> Callable[[str], Any]:
     def getter(name: str) -> Any:
-        if name in names:  # with a name and no object, or Python adds what it thinks was meant
-            raise AttributeError(f"{module}.{name} is not here: {names[name]}", name=name)
+        if (
+            name in names
+        ):  # with a name and no object, or Python adds what it thinks was meant
+            raise AttributeError(
+                f"{module}.{name} is not here: {names[name]}", name=name
+            )
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
     return getter

@@ -102,7 +102,9 @@ class OrthogonalRegularizer(Regularizer):
             )
         vectors = x if self.mode == "rows" else x.T
         # 1e-14 within the root: a row of zeros has a gradient, too.
-        norms = jnp.sqrt(jnp.maximum(jnp.square(vectors).sum(axis=1, keepdims=True), 1e-14))
+        norms = jnp.sqrt(
+            jnp.maximum(jnp.square(vectors).sum(axis=1, keepdims=True), 1e-14)
+        )
         cosines = (vectors / norms) @ (vectors / norms).T
         count = len(vectors)
         others = jnp.abs(cosines * (1 - jnp.eye(count, dtype=x.dtype)))
@@ -122,5 +124,7 @@ l1, l2, l1_l2, orthogonal_regularizer = L1, L2, L1L2, OrthogonalRegularizer
 
 register(L1, "l1")
 register(L2, "l2")
-register(l1_and_l2, "l1_l2", "l1l2", kind="regularizer")  # L1L2() would silently be nothing
+register(
+    l1_and_l2, "l1_l2", "l1l2", kind="regularizer"
+)  # L1L2() would silently be nothing
 register(OrthogonalRegularizer, "orthogonal_regularizer")

@@ -70,7 +70,9 @@ def summary(
     columns = [NAME, SHAPE, COUNT]
     columns += [CONNECTED] * network.branches + [TRAINABLE] * bool(show_trainable)
     rows = _in_range(network.rows, layer_range)
-    grid = _grid(columns, rows, line_length or shutil.get_terminal_size().columns, positions)
+    grid = _grid(
+        columns, rows, line_length or shutil.get_terminal_size().columns, positions
+    )
     (print_fn or print)("\n".join([f'Model: "{model.name}"', *grid, *network.totals()]))
 
 
@@ -133,13 +135,17 @@ class _Network:
                 name = f"input_layer_{number}" if number else "input_layer"
             if shown:
                 cells = {NAME: f"{name} (Input)", SHAPE: str(node.shape), COUNT: "0"}
-                self.rows.append(_Row(name, 0, cells | dict.fromkeys((CONNECTED, TRAINABLE), "-")))
+                self.rows.append(
+                    _Row(name, 0, cells | dict.fromkeys((CONNECTED, TRAINABLE), "-"))
+                )
             return Node(None, (), node.specs, f"{name}[0]")
 
         return jax.tree.map(start, inputs)
 
     def _follow(self, inner: Flow, x: Any, path: tree.Path, depth: int) -> None:
-        visit = lambda name, layer, x: self._visit(name, name, layer, x, (*path, name), depth)
+        visit = lambda name, layer, x: self._visit(
+            name, name, layer, x, (*path, name), depth
+        )
         inner.flow(x, visit)
 
     def _visit(
@@ -155,7 +161,8 @@ class _Network:
         count = tree.count((tree.get(self.params, path), tree.get(self.state, path)))
         learns = tree.count(tree.get(self.learning, path)) > 0
         cells = {
-            NAME: f"{title} ({type(layer).__name__})" + ("" if layer.trainable else " (frozen)"),
+            NAME: f"{title} ({type(layer).__name__})"
+            + ("" if layer.trainable else " (frozen)"),
             SHAPE: str(made.shape),
             COUNT: "shared" if use else f"{count:,}",
             CONNECTED: "-" if depth else ", ".join(map(_label, jax.tree.leaves(x))),
@@ -195,7 +202,11 @@ def _is_chain(graph: Graph) -> bool:
     """Whether each layer is called once, on what the layer before it returned."""
     order = [leaves(places) for _, _, places in graph.steps]
     once = len({name for name, _, _ in graph.steps}) == len(order)
-    return once and leaves(graph.inputs) == [0] and order == [[i] for i in range(len(order))]
+    return (
+        once
+        and leaves(graph.inputs) == [0]
+        and order == [[i] for i in range(len(order))]
+    )
 
 
 def _label(node: Node) -> str:
@@ -207,7 +218,9 @@ def _in_range(rows: list[_Row], layer_range: Any) -> list[_Row]:
     if layer_range is None:
         return rows
     tops = [at for at, row in enumerate(rows) if not row.depth]
-    matches = lambda pattern: [at for at in tops if re.match(str(pattern), rows[at].name)]
+    matches = lambda pattern: [
+        at for at in tops if re.match(str(pattern), rows[at].name)
+    ]
     first, last = map(matches, layer_range) if len(layer_range) == 2 else ([], [])
     if not first or not last:
         raise ValueError(
@@ -233,7 +246,9 @@ def _widths(texts: list[list[str]], room: int) -> list[int]:
 
 def _positioned(positions: Any, count: int, length: int) -> list[int]:
     """The widths of columns that end at `positions`."""
-    ends = [int(end * (length - 1)) if positions[-1] <= 1 else int(end) for end in positions]
+    ends = [
+        int(end * (length - 1)) if positions[-1] <= 1 else int(end) for end in positions
+    ]
     widths = [end - start - 3 for start, end in itertools.pairwise([0, *ends])]
     if len(widths) != count or min(widths) < 1:
         raise ValueError(
@@ -243,15 +258,23 @@ def _positioned(positions: Any, count: int, length: int) -> list[int]:
     return widths
 
 
-def _grid(columns: list[str], rows: list[_Row], length: int, positions: Any) -> list[str]:
+def _grid(
+    columns: list[str], rows: list[_Row], length: int, positions: Any
+) -> list[str]:
     """The lines of a table of at most `length` characters."""
     texts = [
         [title, *("  " * r.depth * (title == NAME) + r.cells[title] for r in rows)]
         for title in columns
     ]
     room = length - 3 * len(columns) - 1
-    widths = _positioned(positions, len(columns), length) if positions else _widths(texts, room)
-    rule = lambda left, middle, right: left + middle.join("─" * (w + 2) for w in widths) + right
+    widths = (
+        _positioned(positions, len(columns), length)
+        if positions
+        else _widths(texts, room)
+    )
+    rule = lambda left, middle, right: (
+        left + middle.join("─" * (w + 2) for w in widths) + right
+    )
     put = lambda text, i: text.rjust(widths[i]) if i == 2 else text.ljust(widths[i])
 
     def lines(row: tuple[str, ...]) -> list[str]:
@@ -260,7 +283,10 @@ def _grid(columns: list[str], rows: list[_Row], length: int, positions: Any) -> 
             for text, width in zip(row, widths, strict=True)
         ]
         parts = itertools.zip_longest(*folded, fillvalue="")
-        return ["│ " + " │ ".join(put(text, i) for i, text in enumerate(p)) + " │" for p in parts]
+        return [
+            "│ " + " │ ".join(put(text, i) for i, text in enumerate(p)) + " │"
+            for p in parts
+        ]
 
     head, *body = (lines(row) for row in zip(*texts, strict=True))
     return [

@@ -85,8 +85,12 @@ def pad_sequences(
     """
     for name, side in (("padding", padding), ("truncating", truncating)):
         if side not in ("pre", "post"):
-            raise ValueError(f'pad_sequences: expected {name} "pre" or "post", received {side!r}')
-    if not isinstance(sequences, Iterable) or not all(hasattr(s, "__len__") for s in sequences):
+            raise ValueError(
+                f'pad_sequences: expected {name} "pre" or "post", received {side!r}'
+            )
+    if not isinstance(sequences, Iterable) or not all(
+        hasattr(s, "__len__") for s in sequences
+    ):
         raise ValueError(
             f"pad_sequences: expected a list of sequences, received {sequences!r}; give a list "
             "of lists or arrays, one for each example"
@@ -108,7 +112,9 @@ def pad_sequences(
     for out, row in zip(padded, rows, strict=True):
         extra = max(len(row) - length, 0)
         kept = row[extra:] if truncating == "pre" else row[:length]
-        out[slice(length - len(kept), None) if padding == "pre" else slice(len(kept))] = kept
+        out[
+            slice(length - len(kept), None) if padding == "pre" else slice(len(kept))
+        ] = kept
     return padded
 
 

@@ -14,7 +14,9 @@ TRAINING, VALIDATION, WRONG = "#1f6fb4", "#e07b1a", "#c4262e"
 MOST_IMAGES = 40
 
 
-def plot_history(history: Any, path: str | Path | None = None, *, figure: Any = None) -> Any:
+def plot_history(
+    history: Any, path: str | Path | None = None, *, figure: Any = None
+) -> Any:
     """One panel a metric, training and validation curves together; returns the figure.
 
     `history` is what `fit` returns, or its dict of lists. `path` saves the figure, in the format
@@ -66,13 +68,21 @@ def plot_predictions(
     >>> figure.axes[2].get_title()
     '9, is 4'
     """
-    for name, value in (("images", images), ("labels", labels), ("predicted", predicted)):
+    for name, value in (
+        ("images", images),
+        ("labels", labels),
+        ("predicted", predicted),
+    ):
         if hasattr(value, "predict"):
             raise TypeError(
                 f"plot_predictions draws arrays, received the model {value.name!r} as {name}; "
                 "call plot_predictions(images, labels, model.predict(images))"
             )
-    images, (truth, _), (guess, share) = np.asarray(images), _classes(labels), _classes(predicted)
+    images, (truth, _), (guess, share) = (
+        np.asarray(images),
+        _classes(labels),
+        _classes(predicted),
+    )
     if not 0 < len(images) == len(truth) == len(guess) or images.ndim not in (3, 4):
         raise ValueError(
             "expected images (n, height, width) with n labels and n predictions, received shapes "
@@ -81,20 +91,30 @@ def plot_predictions(
     shown = min(len(images), MOST_IMAGES)
     columns = min(shown, 8)
     rows = math.ceil(shown / columns)
-    figure, panels = _figure(figure, rows, columns, (1.3 * columns + 0.4, 1.62 * rows + 0.6))
+    figure, panels = _figure(
+        figure, rows, columns, (1.3 * columns + 0.4, 1.62 * rows + 0.6)
+    )
     low, high = images.min(), max(images.max(), images.min() + 1e-12)
-    for axes, image, is_class, says, sure in zip(panels, images, truth, guess, share, strict=False):
+    for axes, image, is_class, says, sure in zip(
+        panels, images, truth, guess, share, strict=False
+    ):
         wrong = is_class != says
         axes.imshow((image - low) / (high - low), cmap="gray_r", vmin=0, vmax=1)
         title = f"{says}, is {is_class}" if wrong else f"{says}"
-        axes.set_title(title, color=WRONG if wrong else "black", weight="bold" if wrong else None)
+        axes.set_title(
+            title, color=WRONG if wrong else "black", weight="bold" if wrong else None
+        )
         axes.set_xlabel("" if sure is None else f"{sure:.0%}", fontsize=8, color="0.35")
         axes.set(xticks=[], yticks=[])
-        axes.spines[:].set(color=WRONG if wrong else "0.75", linewidth=2.5 if wrong else 0.8)
+        axes.spines[:].set(
+            color=WRONG if wrong else "0.75", linewidth=2.5 if wrong else 0.8
+        )
     for axes in panels[shown:]:
         axes.remove()
     right = int(np.sum(truth == guess))
-    figure.suptitle(f"Predicted classes, {right} of {len(truth)} right (wrong ones in red)")
+    figure.suptitle(
+        f"Predicted classes, {right} of {len(truth)} right (wrong ones in red)"
+    )
     return _finish(figure, path)
 
 
@@ -136,7 +156,9 @@ def _figure(
 
     if figure is None:
         figure = pyplot.figure(figsize=size, layout="constrained")
-        pyplot.close(figure)  # out of pyplot's list: a notebook shows it once, nothing piles up
+        pyplot.close(
+            figure
+        )  # out of pyplot's list: a notebook shows it once, nothing piles up
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 

@@ -21,8 +21,12 @@ class Module(NamedTuple):
 def network(workload):
     model, losses = equinox.network(workload), equinox.LOSSES[workload]
     if workload == "mlp":
-        return Module(model, jax.nn.sigmoid, losses, lambda logits, y: (logits > 0) == (y > 0))
-    return Module(model, jax.nn.softmax, losses, lambda logits, y: logits.argmax(-1) == y)
+        return Module(
+            model, jax.nn.sigmoid, losses, lambda logits, y: (logits > 0) == (y > 0)
+        )
+    return Module(
+        model, jax.nn.softmax, losses, lambda logits, y: logits.argmax(-1) == y
+    )
 
 
 def outputs_of(module):

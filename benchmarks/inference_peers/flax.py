@@ -25,7 +25,10 @@ def network(workload):
         hits = lambda logits, y: (logits > 0) == (y > 0)
         return Module(model, nnx.sigmoid, flax.LOSSES[workload], hits)
     return Module(
-        model, nnx.softmax, flax.LOSSES[workload], lambda logits, y: logits.argmax(-1) == y
+        model,
+        nnx.softmax,
+        flax.LOSSES[workload],
+        lambda logits, y: logits.argmax(-1) == y,
     )
 
 

@@ -28,7 +28,9 @@ def network(workload):
     def step(weights, sums, x, y):
         logits, _ = made.forward(*weights, x, False)
         hits = (logits > 0) == (y > 0) if made.binary else logits.argmax(-1) == y
-        return sums + jnp.stack([made.losses(logits, y).sum(), hits.sum().astype("float32")])
+        return sums + jnp.stack(
+            [made.losses(logits, y).sum(), hits.sum().astype("float32")]
+        )
 
     return Jitted(partial(outputs, weights), partial(step, weights))
 
@@ -39,9 +41,17 @@ def apply(jitted, x, y, batch):
 
 
 VERBS = {
-    "predict": lambda jitted, x, y, batch: lambda: loops.predict(jitted.outputs, x, batch),
-    "evaluate": lambda jitted, x, y, batch: lambda: loops.evaluate(jitted.step, x, y, batch),
-    "predict_on_batch": lambda jitted, x, y, batch: lambda: np.asarray(jitted.outputs(x)),
-    "call": lambda jitted, x, y, batch: lambda: jax.block_until_ready(jitted.outputs(x)),
+    "predict": lambda jitted, x, y, batch: (
+        lambda: loops.predict(jitted.outputs, x, batch)
+    ),
+    "evaluate": lambda jitted, x, y, batch: (
+        lambda: loops.evaluate(jitted.step, x, y, batch)
+    ),
+    "predict_on_batch": lambda jitted, x, y, batch: (
+        lambda: np.asarray(jitted.outputs(x))
+    ),
+    "call": lambda jitted, x, y, batch: (
+        lambda: jax.block_until_ready(jitted.outputs(x))
+    ),
     "apply": apply,
 }

@@ -24,7 +24,9 @@ class Module(NamedTuple):
 
 def network(workload):
     model = module_of(workload).eval()
-    return Module(model, LOSSES[workload], workload == "mlp", workload.startswith("gpt"))
+    return Module(
+        model, LOSSES[workload], workload == "mlp", workload.startswith("gpt")
+    )
 
 
 def inferring(verb):
@@ -54,7 +56,11 @@ def evaluate(module, x, y, batch):
         for part, target in zip(x.split(batch), y.split(batch), strict=True):
             logits = module.model(part)
             loss += module.loss(logits, target) * len(part)
-            right = (logits > 0) == (target > 0) if module.binary else logits.argmax(1) == target
+            right = (
+                (logits > 0) == (target > 0)
+                if module.binary
+                else logits.argmax(1) == target
+            )
             hits += right.sum()
         return np.array([float(loss) / len(x), float(hits) / y.numel()])
 

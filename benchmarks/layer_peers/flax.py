@@ -15,7 +15,9 @@ def runner(make_module):
             y = module(x)
             return jnp.sum(y**2), nnx.split(module, nnx.Param, ...)[2]
 
-        graded = jax.jit(jax.value_and_grad(objective, (0, 1) if floats else 0, has_aux=True))
+        graded = jax.jit(
+            jax.value_and_grad(objective, (0, 1) if floats else 0, has_aux=True)
+        )
 
         def step():
             nonlocal rest

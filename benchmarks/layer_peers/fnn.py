@@ -15,13 +15,17 @@ def runner(layer, pair=False, random=False):
         key = jax.random.key(1) if random else None
 
         def objective(params, x, state, key):
-            y, state = layer.apply(params, state, inputs(x), Context(train=True, key=key))
+            y, state = layer.apply(
+                params, state, inputs(x), Context(train=True, key=key)
+            )
             return jnp.sum(y**2), state
 
         @jax.jit
         def graded(params, x, state, key):
             key, use = jax.random.split(key) if random else (None, None)
-            differentiate = jax.value_and_grad(objective, (0, 1) if floats else 0, has_aux=True)
+            differentiate = jax.value_and_grad(
+                objective, (0, 1) if floats else 0, has_aux=True
+            )
             (value, state), gradients = differentiate(params, x, state, use)
             return value, gradients, state, key
 

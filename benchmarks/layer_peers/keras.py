@@ -11,7 +11,11 @@ from keras import layers
 
 def runner(make_layer, pair=False):
     def make(x):
-        layer, x, floats = make_layer(), jnp.asarray(x), jnp.issubdtype(x.dtype, jnp.floating)
+        layer, x, floats = (
+            make_layer(),
+            jnp.asarray(x),
+            jnp.issubdtype(x.dtype, jnp.floating),
+        )
         inputs = lambda x: (x, x) if pair else (x,)
         layer(*inputs(x))
         weights = [v.value for v in layer.trainable_variables]
@@ -22,7 +26,9 @@ def runner(make_layer, pair=False):
             y, state = layer.stateless_call(weights, state, *inputs(x), **named)
             return jnp.sum(y**2), state
 
-        graded = jax.jit(jax.value_and_grad(objective, (0, 1) if floats else 0, has_aux=True))
+        graded = jax.jit(
+            jax.value_and_grad(objective, (0, 1) if floats else 0, has_aux=True)
+        )
 
         def step():
             nonlocal state

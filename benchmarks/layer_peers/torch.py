@@ -53,7 +53,9 @@ class Attention(nn.Module):
 RUNNERS = {
     "Dense": runner(lambda: nn.Sequential(nn.Linear(256, 256), nn.ReLU())),
     "Conv2D": runner(lambda: nn.Conv2d(16, 32, 3, padding="same"), True),
-    "DepthwiseConv2D": runner(lambda: nn.Conv2d(32, 32, 3, padding="same", groups=32), True),
+    "DepthwiseConv2D": runner(
+        lambda: nn.Conv2d(32, 32, 3, padding="same", groups=32), True
+    ),
     "MaxPooling2D": runner(lambda: nn.MaxPool2d(2), True),
     "UpSampling2D": runner(lambda: nn.Upsample(scale_factor=2), True),
     "BatchNormalization": runner(lambda: nn.BatchNorm2d(64), True),

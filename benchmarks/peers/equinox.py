@@ -73,7 +73,9 @@ class LSTMClassifier(eqx.Module):
 
     def __call__(self, x):
         zeros = jnp.zeros(LSTM["units"])
-        (h, _), _ = jax.lax.scan(lambda state, x: (self.cell(x, state), None), (zeros, zeros), x)
+        (h, _), _ = jax.lax.scan(
+            lambda state, x: (self.cell(x, state), None), (zeros, zeros), x
+        )
         return self.head(h)
 
 
@@ -88,9 +90,12 @@ class Block(eqx.Module):
         width, keys = GPT["width"], random.split(key, 3)
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         biases = dict.fromkeys(
-            ("use_query_bias", "use_key_bias", "use_value_bias", "use_output_bias"), True
+            ("use_query_bias", "use_key_bias", "use_value_bias", "use_output_bias"),
+            True,
         )
-        self.attention = nn.MultiheadAttention(GPT["heads"], width, **biases, key=keys[0])
+        self.attention = nn.MultiheadAttention(
+            GPT["heads"], width, **biases, key=keys[0]
+        )
         self.up = nn.Linear(width, 4 * width, key=keys[1])
         self.down = nn.Linear(4 * width, width, key=keys[2])
 
@@ -131,7 +136,10 @@ MODULES = {
     "gpt12": partial(Transformer, BLOCKS["gpt12"]),
     "lstm": LSTMClassifier,
 }
-LOSSES = {**dict.fromkeys(MODULES, crossentropy), "mlp": optax.sigmoid_binary_cross_entropy}
+LOSSES = {
+    **dict.fromkeys(MODULES, crossentropy),
+    "mlp": optax.sigmoid_binary_cross_entropy,
+}
 
 
 def network(workload):

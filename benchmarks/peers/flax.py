@@ -15,7 +15,9 @@ def trainer(model, loss, data):
 
     @nnx.jit
     def step(model, optimizer, x, y):
-        value, gradient = nnx.value_and_grad(lambda model: loss(model(x), y).mean())(model)
+        value, gradient = nnx.value_and_grad(lambda model: loss(model(x), y).mean())(
+            model
+        )
         optimizer.update(model, gradient)
         return value
 
@@ -67,7 +69,9 @@ class Block(nnx.Module):
         width = GPT["width"]
         self.norm1 = nnx.LayerNorm(width, rngs=rngs)
         self.norm2 = nnx.LayerNorm(width, rngs=rngs)
-        self.attention = nnx.MultiHeadAttention(GPT["heads"], width, decode=False, rngs=rngs)
+        self.attention = nnx.MultiHeadAttention(
+            GPT["heads"], width, decode=False, rngs=rngs
+        )
         self.up = nnx.Linear(width, 4 * width, rngs=rngs)
         self.down = nnx.Linear(4 * width, width, rngs=rngs)
 
@@ -97,7 +101,11 @@ class Normalized(nnx.Module):
     """A convolution and batch normalization."""
 
     def __init__(self, inputs, outputs, size, rngs, strides=1, padding="SAME"):
-        sizes = {"kernel_size": (size, size), "strides": (strides, strides), "padding": padding}
+        sizes = {
+            "kernel_size": (size, size),
+            "strides": (strides, strides),
+            "padding": padding,
+        }
         self.convolution = nnx.Conv(inputs, outputs, **sizes, rngs=rngs)
         self.norm = nnx.BatchNorm(outputs, momentum=0.99, epsilon=1.001e-5, rngs=rngs)
 
@@ -146,7 +154,10 @@ MODULES = {
     "lstm": LSTMClassifier,
     "resnet": ResNet,
 }
-LOSSES = {**dict.fromkeys(MODULES, crossentropy), "mlp": optax.sigmoid_binary_cross_entropy}
+LOSSES = {
+    **dict.fromkeys(MODULES, crossentropy),
+    "mlp": optax.sigmoid_binary_cross_entropy,
+}
 
 
 def network(workload):

@@ -39,7 +39,9 @@ def cnn():
 
 
 def lstm():
-    return fnn.Sequential([layers.LSTM(LSTM["units"]), layers.Dense(LSTM["classes"], "softmax")])
+    return fnn.Sequential(
+        [layers.LSTM(LSTM["units"]), layers.Dense(LSTM["classes"], "softmax")]
+    )
 
 
 class Positions(fnn.Layer):
@@ -58,7 +60,9 @@ def gpt(blocks):
     h = Positions()(layers.Embedding(GPT["vocabulary"], width)(inputs))
     for _ in range(blocks):
         normal = layers.LayerNormalization()(h)
-        attention = layers.MultiHeadAttention(heads, width // heads, use_causal_mask=True)
+        attention = layers.MultiHeadAttention(
+            heads, width // heads, use_causal_mask=True
+        )
         h = layers.Add()([h, attention(normal, normal)])
         up = layers.Dense(4 * width, "gelu")(layers.LayerNormalization()(h))
         h = layers.Add()([h, layers.Dense(width)(up)])

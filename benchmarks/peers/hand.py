@@ -32,7 +32,9 @@ class Network(NamedTuple):
 def stateless(init, forward, **options):
     """A network of `init(key)` -> params and `forward(params, x, train)` -> logits."""
     return Network(
-        lambda key: (init(key), {}), lambda p, s, x, train: (forward(p, x, train), s), **options
+        lambda key: (init(key), {}),
+        lambda p, s, x, train: (forward(p, x, train), s),
+        **options,
     )
 
 
@@ -94,13 +96,18 @@ def mlp():
 
 def kernel(key, shape):
     """The weights of a convolution."""
-    return {"kernel": nn.initializers.glorot_uniform()(key, shape), "bias": jnp.zeros(shape[-1])}
+    return {
+        "kernel": nn.initializers.glorot_uniform()(key, shape),
+        "bias": jnp.zeros(shape[-1]),
+    }
 
 
 def convolve(p, x, strides=1, padding="VALID"):
     layout = ("NHWC", "HWIO", "NHWC")
     strides = (strides, strides)
-    y = lax.conv_general_dilated(x, p["kernel"], strides, padding, dimension_numbers=layout)
+    y = lax.conv_general_dilated(
+        x, p["kernel"], strides, padding, dimension_numbers=layout
+    )
     return y + p["bias"]
 
 
@@ -110,7 +117,9 @@ def pool(x, train):
     To train, `reduce_window` is slower on CPU: its gradient searches each window again.
     """
     if not train:
-        return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+        return lax.reduce_window(
+            x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID"
+        )
     n, h, w, c = x.shape
     x = x[:, : h // 2 * 2, : w // 2 * 2]
     return x.reshape(n, h // 2, 2, w // 2, 2, c).max(axis=(2, 4))
@@ -147,7 +156,9 @@ def lstm():
     def forward(p, x, train):
         def cell(carry, x):
             h, c = carry
-            i, f, g, o = jnp.split(affine(p["gates"], x) + h @ p["recurrent"], 4, axis=-1)
+            i, f, g, o = jnp.split(
+                affine(p["gates"], x) + h @ p["recurrent"], 4, axis=-1
+            )
             c = nn.sigmoid(f) * c + nn.sigmoid(i) * jnp.tanh(g)
             return (nn.sigmoid(o) * jnp.tanh(c), c), None
 
@@ -187,7 +198,10 @@ def gpt(blocks):
 
     def normalize(p, x):
         x = x - x.mean(axis=-1, keepdims=True)
-        return x * lax.rsqrt((x * x).mean(axis=-1, keepdims=True) + 1e-3) * p["scale"] + p["shift"]
+        return (
+            x * lax.rsqrt((x * x).mean(axis=-1, keepdims=True) + 1e-3) * p["scale"]
+            + p["shift"]
+        )
 
     def attend(p, x):
         n, t, _ = x.shape
@@ -195,13 +209,17 @@ def gpt(blocks):
         scores = jnp.einsum("nqhd,nkhd->nhqk", q, k) / (width // heads) ** 0.5
         causal = jnp.tril(jnp.ones((t, t), bool))
         weights = nn.softmax(jnp.where(causal, scores, -1e30))
-        return affine(p["out"], jnp.einsum("nhqk,nkhd->nqhd", weights, v).reshape(n, t, width))
+        return affine(
+            p["out"], jnp.einsum("nhqk,nkhd->nqhd", weights, v).reshape(n, t, width)
+        )
 
     def forward(p, x, train):
         h = p["tokens"][x] + p["positions"]
         for block in p["blocks"]:
             h = h + attend(block, normalize(block["norm1"], h))
-            up = nn.gelu(affine(block["up"], normalize(block["norm2"], h)), approximate=False)
+            up = nn.gelu(
+                affine(block["up"], normalize(block["norm2"], h)), approximate=False
+            )
             h = h + affine(block["down"], up)
         return affine(p["head"], normalize(p["norm"], h))
 
@@ -235,7 +253,10 @@ def resnet():
         for (name, shape), key in zip(shapes.items(), keys[1:], strict=True):
             scale = {"gamma": jnp.ones(shape[-1]), "beta": jnp.zeros(shape[-1])}
             params[name] = kernel(key, shape) | scale
-            state[name] = {"mean": jnp.zeros(shape[-1]), "variance": jnp.ones(shape[-1])}
+            state[name] = {
+                "mean": jnp.zeros(shape[-1]),
+                "variance": jnp.ones(shape[-1]),
+            }
         params["head"] = dense(keys[0], 2048, RESNET["classes"])
         return params, state
 
@@ -247,7 +268,9 @@ def resnet():
             y = convolve(p, x, strides, padding)
             if train:
                 now = {"mean": y.mean((0, 1, 2)), "variance": y.var((0, 1, 2))}
-                after[name] = jax.tree.map(lambda old, new: 0.99 * old + 0.01 * new, s, now)
+                after[name] = jax.tree.map(
+                    lambda old, new: 0.99 * old + 0.01 * new, s, now
+                )
                 s = now
             scale = p["gamma"] * lax.rsqrt(s["variance"] + 1.001e-5)
             return y * scale + (p["beta"] - s["mean"] * scale)

@@ -12,7 +12,9 @@ def trainer(network, data):
     carry, x, y = hand.start(network), jnp.asarray(data.x), jnp.asarray(data.y)
 
     def run(carry, x, y, order):
-        step = lambda carry, indices: hand.train_step(network, carry, x[indices], y[indices])
+        step = lambda carry, indices: hand.train_step(
+            network, carry, x[indices], y[indices]
+        )
         carry, losses = lax.scan(step, carry, order)
         return carry, losses[-1]
 

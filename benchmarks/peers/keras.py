@@ -43,7 +43,10 @@ def cnn():
 
 def lstm():
     return keras.Sequential(
-        [layers.LSTM(LSTM["units"]), layers.Dense(LSTM["classes"], activation="softmax")]
+        [
+            layers.LSTM(LSTM["units"]),
+            layers.Dense(LSTM["classes"], activation="softmax"),
+        ]
     )
 
 
@@ -65,7 +68,9 @@ def gpt(blocks):
         h = layers.Add()([h, attention(normal, normal, use_causal_mask=True)])
         up = layers.Dense(4 * width, activation="gelu")(layers.LayerNormalization()(h))
         h = layers.Add()([h, layers.Dense(width)(up)])
-    outputs = layers.Dense(GPT["vocabulary"], activation="softmax")(layers.LayerNormalization()(h))
+    outputs = layers.Dense(GPT["vocabulary"], activation="softmax")(
+        layers.LayerNormalization()(h)
+    )
     return keras.Model(inputs, outputs)
 
 

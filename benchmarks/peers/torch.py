@@ -79,7 +79,11 @@ class Block(nn.Module):
 
     def forward(self, x):
         n, t, width = x.shape
-        qkv = self.qkv(self.norm1(x)).view(n, t, 3, GPT["heads"], -1).permute(2, 0, 3, 1, 4)
+        qkv = (
+            self.qkv(self.norm1(x))
+            .view(n, t, 3, GPT["heads"], -1)
+            .permute(2, 0, 3, 1, 4)
+        )
         attended = nn.functional.scaled_dot_product_attention(*qkv, is_causal=True)
         x = x + self.out(attended.transpose(1, 2).reshape(n, t, width))
         return x + self.feed(self.norm2(x))
@@ -92,7 +96,9 @@ class Transformer(nn.Module):
         self.tokens = nn.Embedding(GPT["vocabulary"], width)
         self.positions = nn.Embedding(GPT["context"], width)
         self.blocks = nn.Sequential(*(Block() for _ in range(blocks)))
-        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, GPT["vocabulary"]))
+        self.head = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, GPT["vocabulary"])
+        )
 
     def forward(self, x):
         positions = self.positions(torch.arange(x.shape[1], device=x.device))
@@ -111,7 +117,9 @@ class Bottleneck(nn.Module):
     def __init__(self, inputs, filters, strides, first):
         super().__init__()
         outputs = 4 * filters
-        self.shortcut = normalized(inputs, outputs, 1, strides) if first else nn.Identity()
+        self.shortcut = (
+            normalized(inputs, outputs, 1, strides) if first else nn.Identity()
+        )
         self.residual = nn.Sequential(
             normalized(inputs, filters, 1, strides),
             nn.ReLU(),
@@ -128,7 +136,9 @@ def resnet():
     blocks, inputs = [], 64
     for stage, (filters, number) in enumerate(RESNET["stages"]):
         for block in range(number):
-            blocks.append(Bottleneck(inputs, filters, 2 if stage and not block else 1, not block))
+            blocks.append(
+                Bottleneck(inputs, filters, 2 if stage and not block else 1, not block)
+            )
             inputs = 4 * filters
     return nn.Sequential(
         normalized(3, 64, 7, 2),
@@ -149,7 +159,10 @@ MODULES = {
     "lstm": LSTMClassifier,
     "resnet": resnet,
 }
-LOSSES = {**dict.fromkeys(MODULES, nn.CrossEntropyLoss()), "mlp": nn.BCEWithLogitsLoss()}
+LOSSES = {
+    **dict.fromkeys(MODULES, nn.CrossEntropyLoss()),
+    "mlp": nn.BCEWithLogitsLoss(),
+}
 
 
 def network(workload):

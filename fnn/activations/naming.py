@@ -22,7 +22,9 @@ def activation(*names: str) -> Callable[[Any], Any]:
         def named_activation(x: Any, *args: Any, **named: Any) -> Any:
             if not getattr(x, "is_symbolic", False):
                 return function(x, *args, **named)
-            _, *further = inspect.signature(function).bind(x, *args, **named).arguments.items()
+            _, *further = (
+                inspect.signature(function).bind(x, *args, **named).arguments.items()
+            )
             return x.activated_by(named_activation, dict(further))
 
         return register(named_activation, *names, kind="activation")

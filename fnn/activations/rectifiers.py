@@ -20,7 +20,10 @@ def linear(x: Array) -> Array:
 
 @activation()
 def relu(
-    x: Array, negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0
+    x: Array,
+    negative_slope: float = 0.0,
+    max_value: float | None = None,
+    threshold: float = 0.0,
 ) -> Array:
     """max(x, 0); above `threshold` min(x, max_value), else negative_slope * (x - threshold).
 
@@ -30,10 +33,14 @@ def relu(
     [-2.0, 1.0, 6.0]
     """
     if negative_slope or threshold:
-        below = negative_slope * (x - threshold) if negative_slope else jnp.zeros_like(x)
+        below = (
+            negative_slope * (x - threshold) if negative_slope else jnp.zeros_like(x)
+        )
         y = jnp.where(x <= threshold, below, x)  # in this order a NaN stays a NaN
     else:
-        y = nn.relu(x)  # XLA fuses a maximum, and no selection, with the products around it
+        y = nn.relu(
+            x
+        )  # XLA fuses a maximum, and no selection, with the products around it
     return y if max_value is None else jnp.minimum(y, max_value)
 
 

@@ -120,7 +120,9 @@ class SwapEMAWeights(Callback):
     def __init__(self, swap_on_epoch: bool = False) -> None:
         super().__init__()
         self.swap_on_epoch = swap_on_epoch
-        self.kept: Any = None  # the weights themselves, while the average stands in their place
+        self.kept: Any = (
+            None  # the weights themselves, while the average stands in their place
+        )
 
     def _require_average(self) -> None:
         optimizer, slots = self.model.optimizer, self.model.train_state.optimizer
@@ -135,7 +137,9 @@ class SwapEMAWeights(Callback):
             self._require_average()
             now = self.model.train_state
             self.kept = now.params
-            self.model.train_state = with_average(self.model.layer, self.model.optimizer, now)
+            self.model.train_state = with_average(
+                self.model.layer, self.model.optimizer, now
+            )
 
     def _swap_out(self) -> None:
         if self.kept is not None:

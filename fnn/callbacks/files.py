@@ -54,13 +54,21 @@ class ModelCheckpoint(Callback):
     ) -> None:
         super().__init__()
         check_mode("ModelCheckpoint", mode)
-        whole = isinstance(save_freq, int) and not isinstance(save_freq, bool) and save_freq > 0
+        whole = (
+            isinstance(save_freq, int)
+            and not isinstance(save_freq, bool)
+            and save_freq > 0
+        )
         if save_freq != "epoch" and not whole:
             raise ValueError(
                 'ModelCheckpoint: expected save_freq as "epoch" or a number of batches, received '
                 f"{save_freq!r}"
             )
-        self.filepath, self.monitor, self.verbose = os.fspath(filepath), monitor, verbose
+        self.filepath, self.monitor, self.verbose = (
+            os.fspath(filepath),
+            monitor,
+            verbose,
+        )
         self.save_best_only, self.save_weights_only = save_best_only, save_weights_only
         self.mode, self.save_freq, self.best = mode, save_freq, initial_value_threshold
         self._epoch, self.batches = 0, 0
@@ -76,7 +84,9 @@ class ModelCheckpoint(Callback):
 
     def _needed(self) -> list[str]:
         """The names of logs without which nothing can be saved."""
-        named = [name for name in names_in(self.filepath) if name not in ("epoch", "batch")]
+        named = [
+            name for name in names_in(self.filepath) if name not in ("epoch", "batch")
+        ]
         return [*named, *([self.monitor] if self.save_best_only else [])]
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
@@ -92,9 +102,13 @@ class ModelCheckpoint(Callback):
 
     def _path_like(self) -> str:
         """A path like those that will be written."""
-        numbers = {"epoch": 1} if self.save_freq == "epoch" else {"epoch": 1, "batch": 1}
+        numbers = (
+            {"epoch": 1} if self.save_freq == "epoch" else {"epoch": 1, "batch": 1}
+        )
         try:
-            return self.filepath.format(**{**dict.fromkeys(self._needed(), 0.5), **numbers})
+            return self.filepath.format(
+                **{**dict.fromkeys(self._needed(), 0.5), **numbers}
+            )
         except (LookupError, ValueError) as error:
             raise ValueError(
                 f"ModelCheckpoint: filepath {self.filepath!r} cannot be filled in: {error!r}; "
@@ -114,7 +128,11 @@ class ModelCheckpoint(Callback):
             self._save({"epoch": self._epoch + 1, "batch": batch + 1}, logs or {})
 
     def on_train_end(self, logs: Logs | None = None) -> None:
-        if self.save_freq != "epoch" and 0 < self.batches < self.save_freq and not self.failed:
+        if (
+            self.save_freq != "epoch"
+            and 0 < self.batches < self.save_freq
+            and not self.failed
+        ):
             warn(
                 f"ModelCheckpoint: nothing was saved, since save_freq={self.save_freq} batches and "
                 f"there were {self.batches} so far; pass a smaller number, save_freq='epoch', or "
@@ -189,7 +207,9 @@ class BackupAndRestore(Callback):
     [2]
     """
 
-    resumes = True  # asks `fit` to compare the setting with that of the interrupted training
+    resumes = (
+        True  # asks `fit` to compare the setting with that of the interrupted training
+    )
 
     def __init__(
         self,
@@ -200,13 +220,17 @@ class BackupAndRestore(Callback):
     ) -> None:
         super().__init__()
         if not str(backup_dir):
-            raise ValueError("BackupAndRestore: expected a folder, received an empty backup_dir")
+            raise ValueError(
+                "BackupAndRestore: expected a folder, received an empty backup_dir"
+            )
         if save_freq != "epoch":
             raise ValueError(
                 'BackupAndRestore: expected save_freq="epoch", since training goes on from whole '
                 f"epochs, received {save_freq!r}"
             )
-        self.path = Path(os.path.expanduser(os.fspath(backup_dir))) / "training.safetensors"
+        self.path = (
+            Path(os.path.expanduser(os.fspath(backup_dir))) / "training.safetensors"
+        )
         self.delete_checkpoint = delete_checkpoint
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
@@ -229,7 +253,10 @@ class BackupAndRestore(Callback):
 
 def _named(state: Any) -> dict[str, Any]:
     leaves = jax.tree_util.tree_leaves_with_path(state)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in leaves
+    }
 
 
 def _is_key(leaf: Any) -> bool:
@@ -242,15 +269,21 @@ def _on_host(leaf: Any) -> np.ndarray:
 
 def write_training(path: Path, state: Any) -> None:
     """Writes a state of training as one safetensors file, with a checksum."""
-    data = tensors.encode({name: _on_host(leaf) for name, leaf in _named(state).items()})
+    data = tensors.encode(
+        {name: _on_host(leaf) for name, leaf in _named(state).items()}
+    )
     write_whole(path, lambda file: file.write(data))
 
 
 def read_training(path: Path, now: Any) -> Any:
     """The state in a file by `write_training`; `now` says what must be in it."""
     found = tensors.load(path)
-    kept = [name for name in found if name.startswith("callbacks/")]  # of whatever callbacks
-    counters = tree.unflatten((name.split("/")[1:], found.pop(name)[()]) for name in kept)
+    kept = [
+        name for name in found if name.startswith("callbacks/")
+    ]  # of whatever callbacks
+    counters = tree.unflatten(
+        (name.split("/")[1:], found.pop(name)[()]) for name in kept
+    )
     now = now.replace(callbacks={})
     wanted = {name: _on_host(leaf) for name, leaf in _named(now).items()}
     lines = [f"{name}: missing in the file" for name in wanted.keys() - found.keys()]
@@ -259,7 +292,8 @@ def read_training(path: Path, now: Any) -> Any:
         f"{name}: expected {wanted[name].dtype}{list(wanted[name].shape)}, "
         f"found {found[name].dtype}{list(found[name].shape)}"
         for name in wanted.keys() & found.keys()
-        if (wanted[name].shape, wanted[name].dtype) != (found[name].shape, found[name].dtype)
+        if (wanted[name].shape, wanted[name].dtype)
+        != (found[name].shape, found[name].dtype)
     ]
     if lines:
         raise FileError(
@@ -272,6 +306,10 @@ def read_training(path: Path, now: Any) -> Any:
         value = found[jax.tree_util.keystr(path, simple=True, separator="/")]
         if _is_key(leaf):
             return random.wrap_key_data(jnp.asarray(value), impl=random.key_impl(leaf))
-        return value if isinstance(leaf, np.generic) else jnp.array(np.array(value, copy=True))
+        return (
+            value
+            if isinstance(leaf, np.generic)
+            else jnp.array(np.array(value, copy=True))
+        )
 
     return jax.tree_util.tree_map_with_path(put, now).replace(callbacks=counters)

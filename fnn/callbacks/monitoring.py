@@ -58,7 +58,10 @@ class EarlyStopping(Callback):
         check_mode("EarlyStopping", mode)
         self.monitor, self.min_delta, self.patience = monitor, abs(min_delta), patience
         self.verbose, self.mode, self.baseline = verbose, mode, baseline
-        self.restore_best_weights, self.start_from_epoch = restore_best_weights, start_from_epoch
+        self.restore_best_weights, self.start_from_epoch = (
+            restore_best_weights,
+            start_from_epoch,
+        )
         self._reset()
 
     def _reset(self) -> None:
@@ -90,16 +93,24 @@ class EarlyStopping(Callback):
             print(f"Epoch {self.stopped_epoch + 1}: early stopping")
         if self.best_weights is not None and not self.failed:
             if self.verbose:
-                print(f"Restoring model weights from the best epoch: {self.best_epoch + 1}.")
+                print(
+                    f"Restoring model weights from the best epoch: {self.best_epoch + 1}."
+                )
             now, best = self.model.train_state, self.best_weights
-            if isinstance(now, TrainState):  # weights go back, counters and optimizer stay
+            if isinstance(
+                now, TrainState
+            ):  # weights go back, counters and optimizer stay
                 best = tree.fill({"params": now.params, "state": now.state}, best)
                 best = now.replace(**jax.tree.map(jnp.asarray, best))
             self.model.train_state = best
 
     def _weights(self) -> Any:
         now = self.model.train_state
-        return {"params": now.params, "state": now.state} if isinstance(now, TrainState) else now
+        return (
+            {"params": now.params, "state": now.state}
+            if isinstance(now, TrainState)
+            else now
+        )
 
     def _better(self, value: float, best: float | None) -> bool:
         return improves(value, best, direction(self), self.min_delta)
@@ -139,7 +150,12 @@ class ReduceLROnPlateau(Callback):
                 f"ReduceLROnPlateau: expected factor between 0 and 1, received {factor!r}; "
                 "e.g. factor=0.1"
             )
-        self.monitor, self.factor, self.patience, self.verbose = monitor, factor, patience, verbose
+        self.monitor, self.factor, self.patience, self.verbose = (
+            monitor,
+            factor,
+            patience,
+            verbose,
+        )
         self.mode, self.min_delta, self.cooldown = mode, abs(min_delta), cooldown
         self.min_lr = min_lr
         self._reset()
@@ -175,7 +191,9 @@ class ReduceLROnPlateau(Callback):
 
     def _reduce(self, epoch: int) -> bool:
         """Lowers every rate that is above the least; whether there was one."""
-        above = {n: r for n, r in learning_rates(self).items() if r > np.float32(self.min_lr)}
+        above = {
+            n: r for n, r in learning_rates(self).items() if r > np.float32(self.min_lr)
+        }
         for name, rate in above.items():
             set_learning_rate(self, name, max(rate * self.factor, self.min_lr))
             if self.verbose:
@@ -189,7 +207,9 @@ class ReduceLROnPlateau(Callback):
 def check_mode(owner: str, mode: str) -> None:
     """Raises ValueError for an unknown mode."""
     if mode not in ("auto", "min", "max"):
-        raise ValueError(f'{owner}: expected mode "auto", "min" or "max", received {mode!r}')
+        raise ValueError(
+            f'{owner}: expected mode "auto", "min" or "max", received {mode!r}'
+        )
 
 
 def improves(value: float, best: float | None, way: str, min_delta: float = 0) -> bool:
@@ -214,7 +234,9 @@ def monitored(callback: Any, logs: Logs) -> float | None:
     Raises ValueError naming the logs there are, or if it is no single number.
     """
     owner, monitor = type(callback).__name__, callback.monitor
-    rests = callback.params.get("validated") and not any(n.startswith("val_") for n in logs)
+    rests = callback.params.get("validated") and not any(
+        n.startswith("val_") for n in logs
+    )
     if monitor.startswith("val_") and rests:
         return None
     if monitor not in logs:

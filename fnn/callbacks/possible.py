@@ -44,7 +44,9 @@ def check_writable(callback: Any, path: Any) -> None:
     target = Path(os.path.expanduser(os.fspath(path)))
     owner = type(callback).__name__
     if target.is_dir():
-        raise IsADirectoryError(f"{owner}: {target} is a folder; pass the path of a file in it")
+        raise IsADirectoryError(
+            f"{owner}: {target} is a folder; pass the path of a file in it"
+        )
     folder = target.parent
     while not folder.exists():
         folder = folder.parent

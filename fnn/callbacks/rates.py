@@ -16,8 +16,14 @@ from fnn.training.hooks import Callback, Logs
 def learning_rates(callback: Callback) -> dict[str, float]:
     """The rate now, as it stands in logs: `learning_rate`, or one for each pattern of `ByPath`."""
     found = getattr(callback.model, "learning_rate", None)
-    rates = {f"_{name}": rate for name, rate in found.items()} if isinstance(found, dict) else {}
-    rates = {name: rate for name, rate in (rates or {"": found}).items() if rate is not None}
+    rates = (
+        {f"_{name}": rate for name, rate in found.items()}
+        if isinstance(found, dict)
+        else {}
+    )
+    rates = {
+        name: rate for name, rate in (rates or {"": found}).items() if rate is not None
+    }
     if not rates:
         raise ValueError(
             f"{type(callback).__name__}: expected a model whose optimizer tells its learning rate, "
@@ -62,7 +68,9 @@ class LearningRateScheduler(Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         for name, rate in learning_rates(self).items():
-            new = self.schedule(epoch, rate) if self._takes_rate else self.schedule(epoch)
+            new = (
+                self.schedule(epoch, rate) if self._takes_rate else self.schedule(epoch)
+            )
             if np.ndim(new) or np.asarray(new).dtype.kind not in "fiu":
                 raise ValueError(
                     "LearningRateScheduler: expected a number from schedule, received "
@@ -115,7 +123,12 @@ class LearningRateFinder(Callback):
         diverged: float = 4.0,
     ) -> None:
         super().__init__()
-        if not 0 < lowest < highest or steps < 2 or not 0 <= smoothing < 1 or not diverged > 1:
+        if (
+            not 0 < lowest < highest
+            or steps < 2
+            or not 0 <= smoothing < 1
+            or not diverged > 1
+        ):
             raise ValueError(
                 "LearningRateFinder: expected 0 < lowest < highest, steps of at least 2, smoothing "
                 f"in [0, 1) and diverged above 1, received lowest={lowest}, highest={highest}, "
@@ -140,7 +153,9 @@ class LearningRateFinder(Callback):
             return
         # The logs hold the mean of the rows of the epoch so far; the last batch may be a short one.
         rows, size = self.params.get("rows"), self.params.get("batch_size", 1)
-        seen, seen_before = (min(n * size, rows or n * size) for n in (batch + 1, batch))
+        seen, seen_before = (
+            min(n * size, rows or n * size) for n in (batch + 1, batch)
+        )
         total = seen * (logs or {})["loss"]
         loss = (total - (self._before if batch else 0.0)) / (seen - seen_before)
         self._before = total
@@ -173,7 +188,9 @@ class LearningRateFinder(Callback):
             )
         first = len(self.losses) // 10
         end = max(int(np.argmin(self.losses[first:])) + first + 1, first + 3)
-        slopes = np.gradient(np.array(self.losses[first:end]), np.log(self.rates[first:end]))
+        slopes = np.gradient(
+            np.array(self.losses[first:end]), np.log(self.rates[first:end])
+        )
         return self.rates[first + int(np.argmin(slopes))]
 
     def plot(self, path: Any = None) -> Any:
@@ -184,7 +201,9 @@ class LearningRateFinder(Callback):
         figure = Figure(figsize=(6, 4), layout="constrained")
         axes = figure.subplots()
         axes.plot(self.rates, self.losses)
-        axes.axvline(self.suggestion, linestyle=":", label=f"suggestion {self.suggestion:.2g}")
+        axes.axvline(
+            self.suggestion, linestyle=":", label=f"suggestion {self.suggestion:.2g}"
+        )
         axes.set(xscale="log", xlabel="learning rate", ylabel="loss, smoothed")
         axes.legend()
         if path is not None:

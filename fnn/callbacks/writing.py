@@ -52,7 +52,9 @@ class CSVLogger(Callback):
     ['epoch,loss,val_loss', '0,1.0,NA', '1,0.25,NA']
     """
 
-    def __init__(self, filename: Any, separator: str = ",", append: bool = False) -> None:
+    def __init__(
+        self, filename: Any, separator: str = ",", append: bool = False
+    ) -> None:
         super().__init__()
         self.path = Path(os.path.expanduser(os.fspath(filename)))
         self.separator, self.append = separator, append
@@ -75,7 +77,9 @@ class CSVLogger(Callback):
         if not self.keys:
             self.keys = self._header(sorted(logs))
         values = (logs.get(key, "NA") for key in self.keys)
-        cells = [f"[{', '.join(map(str, v.tolist()))}]" if np.ndim(v) else v for v in values]
+        cells = [
+            f"[{', '.join(map(str, v.tolist()))}]" if np.ndim(v) else v for v in values
+        ]
         append_line(self.path, self._row([epoch, *cells]))
 
     def _header(self, keys: list[str]) -> list[str]:
@@ -86,7 +90,9 @@ class CSVLogger(Callback):
         if columns is None:
             append_line(self.path, self._row(["epoch", *keys]))
             return keys
-        if missing := _without_column(keys, columns):  # which another callback has added
+        if missing := _without_column(
+            keys, columns
+        ):  # which another callback has added
             warn(
                 f"CSVLogger: {self.path} has no columns for {missing}, which are left out; pass "
                 "another filename to keep them"
@@ -218,7 +224,9 @@ class TensorBoard(Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         numbers = dict(logs or {})
-        with contextlib.suppress(ValueError):  # an optimizer that does not tell its rate
+        with contextlib.suppress(
+            ValueError
+        ):  # an optimizer that does not tell its rate
             numbers.update(learning_rates(self))
         for name, value in numbers.items():
             writer = self.validation if name.startswith("val_") else self.train
@@ -228,7 +236,9 @@ class TensorBoard(Callback):
             for part in (now.params, now.state):
                 for path, leaf in tree.flatten(part):
                     values = np.asarray(leaf, "float32")
-                    self.train.add_histogram("/".join((*path, "histogram")), values, epoch)
+                    self.train.add_histogram(
+                        "/".join((*path, "histogram")), values, epoch
+                    )
         for writer in (self.train, self.validation):
             writer.flush()
 

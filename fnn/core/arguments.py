@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 
 
-def wrong(thing: Any, argument: str, expected: str, received: Any, advice: str = "") -> ValueError:
+def wrong(
+    thing: Any, argument: str, expected: str, received: Any, advice: str = ""
+) -> ValueError:
     """The error for a wrong argument: `Dense: expected units ..., received units=-3; do ...`."""
     name = thing if isinstance(thing, str) else type(thing).__name__
     return ValueError(
@@ -24,7 +26,9 @@ def shown(value: Any, limit: int = 300) -> str:
     '[an array float32[1000, 16], 3]'
     """
     dtype = getattr(value, "dtype", None)
-    if dtype is not None and (value.shape or jnp.issubdtype(dtype, jax.dtypes.prng_key)):
+    if dtype is not None and (
+        value.shape or jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    ):
         return f"an array {value.dtype}{list(value.shape)}"
     if isinstance(value, list) and len(value) < 10:
         text = f"[{', '.join(shown(item, limit) for item in value)}]"
@@ -62,7 +66,9 @@ def no_attribute(value: Any, name: str, known: dict[str, str]) -> AttributeError
     return AttributeError(text, name=name, obj=value)
 
 
-def refuse_methods(cls: type, methods: tuple[str, ...], expected: str, advice: str) -> None:
+def refuse_methods(
+    cls: type, methods: tuple[str, ...], expected: str, advice: str
+) -> None:
     """Raises TypeError for a subclass that writes what Keras's class of that name is made of."""
     found = [name for name in methods if name in vars(cls)]
     if found:
@@ -85,7 +91,9 @@ def no_cache(thing: Any) -> ValueError:
 def layer(thing: Any, given: Any, place: str) -> None:
     """Raises TypeError unless what is given at this place is a layer."""
     if not hasattr(given, "apply") or isinstance(given, type):
-        hint = f"{given.__name__}(...)" if isinstance(given, type) else "Lambda(function)"
+        hint = (
+            f"{given.__name__}(...)" if isinstance(given, type) else "Lambda(function)"
+        )
         raise TypeError(
             f"{type(thing).__name__}: expected a layer {place}, received {given!r}; e.g. {hint}"
         )
@@ -117,7 +125,9 @@ def integers(
         isinstance(n, bool) or not isinstance(n, int) or n < minimum for n in numbers
     ):
         least = f"of at least {minimum}" if minimum else "not below 0"
-        plural = f"or a tuple of {length} such" if length > 1 else "or a tuple of one such"
+        plural = (
+            f"or a tuple of {length} such" if length > 1 else "or a tuple of one such"
+        )
         raise wrong(thing, argument, f"to be an integer {least} {plural}", given)
     return numbers
 
@@ -151,7 +161,12 @@ def every_input(thing: Any, inputs: Any, names: tuple[str, ...] = ()) -> None:
 
 def minimum_rank(thing: Any, x: Any, minimum: int, layout: str) -> None:
     """Checks in `init` that the inputs have at least this many axes."""
-    rank(thing, x, *range(minimum, max(minimum, len(getattr(x, "shape", ()))) + 1), layout=layout)
+    rank(
+        thing,
+        x,
+        *range(minimum, max(minimum, len(getattr(x, "shape", ()))) + 1),
+        layout=layout,
+    )
 
 
 def is_vector(x: Any) -> bool:

@@ -20,7 +20,9 @@ def floating(x: Any) -> Array:
     return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype("float32")
 
 
-def unit_length(x: Array, axes: int | tuple[int, ...] | None = None, least: float = 1e-12) -> Array:
+def unit_length(
+    x: Array, axes: int | tuple[int, ...] | None = None, least: float = 1e-12
+) -> Array:
     """`x` divided by its L2 length along `axes`, at least sqrt(`least`): zeros stay zeros.
 
     Their gradient is finite. A product with the inverse root is faster than division by the root.

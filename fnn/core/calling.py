@@ -21,7 +21,9 @@ from fnn.runtime.placement import prepared
 from fnn.runtime.program_cache import small_cache
 
 
-def initialize(layer: Layer, key: Array, x: Any, name: str | None = None) -> tuple[Params, State]:
+def initialize(
+    layer: Layer, key: Array, x: Any, name: str | None = None
+) -> tuple[Params, State]:
     """`layer.init`, with masks taken off the inputs of leaf layers and errors located."""
     with located(name, layer, x):
         values = x if layer.masking == "inside" else split_mask(x)[0]
@@ -32,7 +34,12 @@ def initialize(layer: Layer, key: Array, x: Any, name: str | None = None) -> tup
 
 
 def call(
-    layer: Layer, params: Params, state: State, x: Any, ctx: Context, name: str | None = None
+    layer: Layer,
+    params: Params,
+    state: State,
+    x: Any,
+    ctx: Context,
+    name: str | None = None,
 ) -> tuple[Any, State]:
     """`layer.apply`, with what holds for every layer: masks, freezing, penalty."""
     with located(name, layer, x):
@@ -66,7 +73,9 @@ def after_call(
 ) -> tuple[Any, State]:
     """(outputs with their mask, the state with the penalty of the outputs)."""
     if layer.masking == "pass" and ctx.mask is not None and not isinstance(y, Masked):
-        y = Masked(y, combine_masks(ctx.mask) if isinstance(ctx.mask, tuple) else ctx.mask)
+        y = Masked(
+            y, combine_masks(ctx.mask) if isinstance(ctx.mask, tuple) else ctx.mask
+        )
     regularizer = getattr(layer, "activity_regularizer", None)
     if regularizer is not None:
         penalty = activity_penalty(regularizer, y, ctx)
@@ -133,7 +142,9 @@ def output_spec(layer: Layer, x: Any) -> Any:
 @small_cache(4096)  # equal layers on equal shapes are traced once
 def _output_spec(layer: Layer, treedef: Any, leaves: tuple[Any, ...]) -> Any:
     x = treedef.unflatten(leaves)
-    if layer.only_wires:  # then its children were traced, each by itself, when it was initialized
+    if (
+        layer.only_wires
+    ):  # then its children were traced, each by itself, when it was initialized
         return layer.flow(x, output_spec_of_child)  # type: ignore[attr-defined]
 
     def run(x: Any) -> Any:
@@ -168,7 +179,9 @@ def weight_spec(layer: Layer, x: Any) -> tuple[Params, State]:
 
 
 @small_cache(4096)
-def _weight_spec(layer: Layer, treedef: Any, leaves: tuple[Any, ...]) -> tuple[Params, State]:
+def _weight_spec(
+    layer: Layer, treedef: Any, leaves: tuple[Any, ...]
+) -> tuple[Params, State]:
     written = []
 
     def run(key: Array, x: Any) -> Any:

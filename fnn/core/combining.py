@@ -71,7 +71,12 @@ class Flow(Layer, loadable=False):
         return self.flow(x, functools.partial(_visit, params, new, {}, ctx)), new
 
     def apply(
-        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE, **named: Any
+        self,
+        params: Params,
+        state: State,
+        x: Any,
+        ctx: Context = INFERENCE,
+        **named: Any,
     ) -> tuple[Any, State]:
         refuse_names(self, named)
         check_apply(self, params, state, x, ctx)
@@ -83,7 +88,13 @@ class Flow(Layer, loadable=False):
 
 
 def _visit(
-    params: Params, new: State, uses: dict[str, int], ctx: Context, name: str, layer: Layer, x: Any
+    params: Params,
+    new: State,
+    uses: dict[str, int],
+    ctx: Context,
+    name: str,
+    layer: Layer,
+    x: Any,
 ) -> Any:
     """What the child called `name` makes of `x`; its state is put into `new`.
 
@@ -92,7 +103,10 @@ def _visit(
     use = uses[name] = uses.get(name, -1) + 1
     part, before, inner = params.get(name, {}), new.get(name, {}), ctx.child(name)
     inner = inner.repeat(use) if use else inner
-    with jax.named_scope(name), located(name, layer, x):  # `apply_child`, without its two frames
+    with (
+        jax.named_scope(name),
+        located(name, layer, x),
+    ):  # `apply_child`, without its two frames
         apply, part, x, inner = before_call(layer, part, before, x, inner)
         y, after = apply(part, before, x, inner)
         y, after = after_call(layer, before, after, y, inner)
@@ -167,7 +181,10 @@ class Composite(Layer, loadable=False):
         return self._fnn_children
 
     def _wired(self, x: Any, visit: Visit) -> Any:
-        parts = {name: functools.partial(visit, name, part) for name, part in self._fnn_children}
+        parts = {
+            name: functools.partial(visit, name, part)
+            for name, part in self._fnn_children
+        }
         return self.wire(x, **parts)
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
@@ -180,7 +197,9 @@ class Composite(Layer, loadable=False):
             return jax.tree.map(lambda spec: jnp.zeros(spec.shape, spec.dtype), made)
 
         jax.eval_shape(lambda x: self._wired(x, note), tree.spec(x))
-        return unzip({n: init_child(n, layer, key, like) for n, (layer, like) in inputs.items()})
+        return unzip(
+            {n: init_child(n, layer, key, like) for n, (layer, like) in inputs.items()}
+        )
 
     def apply(
         self, params: Params, state: State, x: Any, ctx: Context = INFERENCE

@@ -30,7 +30,9 @@ def to_config(value: Any) -> Any:
         name = type(value).__name__
         if TABLE.get((value.kind, name)) is not type(value):
             raise unregistered(value.kind, name)
-        return {value.kind: name} | {n: to_config(v) for n, v in value._attributes() if n[0] != "_"}
+        return {value.kind: name} | {
+            n: to_config(v) for n, v in value._attributes() if n[0] != "_"
+        }
     for (kind, name), thing in TABLE.items():
         if thing is value:
             return {kind: name}
@@ -51,7 +53,9 @@ def from_config(data: Any, custom: Mapping[str, Any] | None = None) -> Any:
         raise ValueError(_damaged("a description of a value", "an empty dict"))
     (kind, name), *described = data.items()
     if kind == "dict":
-        if not isinstance(name, list) or not all(isinstance(i, list) and len(i) == 2 for i in name):
+        if not isinstance(name, list) or not all(
+            isinstance(i, list) and len(i) == 2 for i in name
+        ):
             raise ValueError(_damaged("a list of [key, value] for a dict", repr(name)))
         return Fields(tuple((key, from_config(item, custom)) for key, item in name))
     if not isinstance(name, str):
@@ -59,7 +63,9 @@ def from_config(data: Any, custom: Mapping[str, Any] | None = None) -> Any:
     found = lookup(kind, name, custom)
     if not (isinstance(found, type) and issubclass(found, Value)):
         if described:
-            raise ValueError(_damaged(f"nothing beside the {kind} {name}", repr(described[0][0])))
+            raise ValueError(
+                _damaged(f"nothing beside the {kind} {name}", repr(described[0][0]))
+            )
         return found
     given = {key: from_config(item, custom) for key, item in described}
     if found._open:
@@ -91,12 +97,16 @@ def _restored(cls: Any, attributes: dict[str, Any]) -> Any:
                 "file is damaged"
             )
         object.__setattr__(made, name, value)
-        if name in getattr(cls, "__dataclass_fields__", ()):  # of a base without `__init__`
+        if name in getattr(
+            cls, "__dataclass_fields__", ()
+        ):  # of a base without `__init__`
             fields.check(made, name, value)
     return made
 
 
 def _holds_data(cls: type, name: str) -> bool:
-    fixed = any("ClassVar" in str(inspect.get_annotations(c).get(name, "")) for c in cls.__mro__)
+    fixed = any(
+        "ClassVar" in str(inspect.get_annotations(c).get(name, "")) for c in cls.__mro__
+    )
     code = hasattr(inspect.getattr_static(cls, name, None), "__get__")
     return name.isidentifier() and name[0] != "_" and not fixed and not code

@@ -59,7 +59,11 @@ class Context:
 
     def repeat(self, index: Array | int) -> Context:
         """The context of copy number `index` of a layer that runs many times."""
-        return self if self.key is None else self.replace(key=random.fold_in(self.key, index))
+        return (
+            self
+            if self.key is None
+            else self.replace(key=random.fold_in(self.key, index))
+        )
 
     def replace(self, **changes: Any) -> Context:
         """This context with some fields changed."""

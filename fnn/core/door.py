@@ -53,7 +53,10 @@ def _checked(
     def checked(self: Any, *given: Any, **named: Any) -> Any:
         if not _IN_A_CONTEXT.isdisjoint(named):
             taken = inspect.signature(function).parameters
-            refuse_names(self, {name: value for name, value in named.items() if name not in taken})
+            refuse_names(
+                self,
+                {name: value for name, value in named.items() if name not in taken},
+            )
         check(self, *given, **named)
         if self.dtype is not None:
             return run(function, self, *given, **named)
@@ -70,7 +73,9 @@ def refuse_names(layer: Any, named: dict[str, Any]) -> None:
     for name, value in named.items():
         if name in _IN_A_CONTEXT:
             raise _belongs_into_a_context(layer, name, value)
-        raise TypeError(f"{type(layer).__name__}.apply() got an unexpected argument {name!r}")
+        raise TypeError(
+            f"{type(layer).__name__}.apply() got an unexpected argument {name!r}"
+        )
 
 
 def _belongs_into_a_context(layer: Any, name: str, value: Any) -> TypeError:
@@ -98,7 +103,12 @@ def check_init(layer: Any, key: Any = None, x: Any = None) -> None:
 
 
 def check_apply(
-    layer: Any, params: Any = None, state: Any = None, x: Any = None, ctx: Any = None, **_: Any
+    layer: Any,
+    params: Any = None,
+    state: Any = None,
+    x: Any = None,
+    ctx: Any = None,
+    **_: Any,
 ) -> None:
     """Raises TypeError and ValueError for what `apply` cannot take."""
     if ctx is not None and not isinstance(ctx, Context):
@@ -115,7 +125,9 @@ def check_apply(
         )
     _check_arrays(layer, x, "apply(params, state, {})")
     _check_masks(layer, x, None if ctx is None else ctx.mask)
-    if x is not None and layer.masking != "inside":  # a combinator's children look for themselves
+    if (
+        x is not None and layer.masking != "inside"
+    ):  # a combinator's children look for themselves
         _check_fit(layer, params, x)
         check_numbers(layer, x, None if ctx is None else ctx.mask)
 
@@ -129,7 +141,11 @@ def _check_masks(layer: Any, x: Any, given: Any) -> None:
             "Context: apply(params, state, x.values, Context(mask=x.mask))"
         )
     masks = given if masks is None else masks
-    pairs = zip(values, masks, strict=False) if isinstance(masks, tuple) else [(values, masks)]
+    pairs = (
+        zip(values, masks, strict=False)
+        if isinstance(masks, tuple)
+        else [(values, masks)]
+    )
     for array, mask in pairs:
         first = array[0] if isinstance(array, (tuple, list)) else array
         if hasattr(mask, "shape") and hasattr(first, "shape"):
@@ -142,8 +158,14 @@ def check_numbers(layer: Any, x: Any, mask: Any = None) -> None:
     Only of an array that has numbers here: not under `jit` and other transformations of JAX, nor
     of one that lies in part on devices of another process.
     """
-    known = isinstance(x, (np.ndarray, jax.Array)) and not isinstance(x, jax.core.Tracer)
-    if not known or not hasattr(layer, "check_values") or isinstance(mask, jax.core.Tracer):
+    known = isinstance(x, (np.ndarray, jax.Array)) and not isinstance(
+        x, jax.core.Tracer
+    )
+    if (
+        not known
+        or not hasattr(layer, "check_values")
+        or isinstance(mask, jax.core.Tracer)
+    ):
         return
     if isinstance(x, np.ndarray) or x.is_fully_addressable:
         numbers = np.asarray(x)
@@ -177,7 +199,9 @@ def _check_fit(layer: Any, params: Any, x: Any) -> None:
             given = given.get(name, {})
         needed, made = tuple(fresh.shape), tuple(getattr(given, "shape", fresh.shape))
         if made != needed:
-            raise ValueError(f"{type(layer).__name__}: {_misfit(path, made, needed, x)}")
+            raise ValueError(
+                f"{type(layer).__name__}: {_misfit(path, made, needed, x)}"
+            )
 
 
 def _fresh_params(layer: Any, x: Any) -> Any:
@@ -210,7 +234,11 @@ def _misfit(path: tuple[str, ...], made: Any, needed: Any, x: Any) -> str:
     shapes = [tuple(a.shape) for a in jax.tree.leaves(x)]
     found = shapes[0] if len(shapes) == 1 else shapes
     sizes = [(m, n) for m, n in zip(made, needed, strict=False) if m != n]
-    if len(made) == len(needed) and len(sizes) == 1 and any(sizes[0][1] in s for s in shapes):
+    if (
+        len(made) == len(needed)
+        and len(sizes) == 1
+        and any(sizes[0][1] in s for s in shapes)
+    ):
         return (
             f"expected inputs of {sizes[0][0]} features, received {sizes[0][1]} in shape {found}; "
             f"give inputs like those of init, or {'/'.join(path)} of shape {needed} for these"
@@ -234,7 +262,9 @@ def located(name: str | None, layer: Any, x: Any) -> Iterator[None]:
             index = len(error.__notes__) - 1  # others may add notes on the way out
         if name:
             path = (name, *path)
-        error.__notes__[index] = f"in layer {'/'.join(path) or type(layer).__name__}{suffix}"
+        error.__notes__[index] = (
+            f"in layer {'/'.join(path) or type(layer).__name__}{suffix}"
+        )
         error._fnn_location = path, suffix, index  # type: ignore[attr-defined]
         raise
 
@@ -253,7 +283,9 @@ Dense(dtype='float32', units=3)))
         return layer
     fields = {name: value for name, value in vars(layer).items() if name[0] != "_"}
     changed = {name: in_dtype(value, layer.dtype) for name, value in fields.items()}
-    return _with(layer, {n: value for n, value in changed.items() if value is not fields[n]})
+    return _with(
+        layer, {n: value for n, value in changed.items() if value is not fields[n]}
+    )
 
 
 def in_dtype(value: Any, dtype: str | None) -> Any:
@@ -265,7 +297,11 @@ def in_dtype(value: Any, dtype: str | None) -> Any:
         changed = tuple(in_dtype(item, dtype) for item in value)
         return value if all(map(operator.is_, changed, value)) else changed
     without = getattr(value, "kind", None) == "layer" and value.dtype is None
-    return _with(value, {"dtype": dtype}) if without and not isinstance(value, type) else value
+    return (
+        _with(value, {"dtype": dtype})
+        if without and not isinstance(value, type)
+        else value
+    )
 
 
 def _with(layer: Any, attributes: dict[str, Any]) -> Any:
@@ -292,7 +328,10 @@ def run_apply(function: Any, layer: Any, *given: Any, **named: Any) -> Any:
         "x": lambda x: tree.cast(x, layer.dtype),
     }
     cast = [way(value) for way, value in zip(ways.values(), given, strict=False)]
-    named = {name: ways[name](value) if name in ways else value for name, value in named.items()}
+    named = {
+        name: ways[name](value) if name in ways else value
+        for name, value in named.items()
+    }
     return function(inner, *cast, *given[len(ways) :], **named)
 
 
@@ -304,4 +343,6 @@ def _cast_own(layer: Any, params: Any) -> Any:
     names = {name for name, _ in layer.children()}
     if None in names or not isinstance(params, dict):  # all belong to that child
         return params if names else tree.cast(params, layer.dtype)
-    return {n: w if n in names else tree.cast(w, layer.dtype) for n, w in params.items()}
+    return {
+        n: w if n in names else tree.cast(w, layer.dtype) for n, w in params.items()
+    }

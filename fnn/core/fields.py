@@ -50,8 +50,12 @@ def check(value: Any, name: str, held: Any, bound: Bound | None = None) -> None:
     if not fits(held, hint):
         raise arguments.wrong(value, name, f"to be {words(hint)}", held)
     if bound is not None and not bound.allows(cls, held):
-        advice = f"e.g. {cls.__name__}({name}={bound.example!r})" if bound.example else ""
-        raise arguments.wrong(value, name, f"to be {bound.words_for(cls, hint)}", held, advice)
+        advice = (
+            f"e.g. {cls.__name__}({name}={bound.example!r})" if bound.example else ""
+        )
+        raise arguments.wrong(
+            value, name, f"to be {bound.words_for(cls, hint)}", held, advice
+        )
 
 
 class Bound(NamedTuple):
@@ -60,7 +64,9 @@ class Bound(NamedTuple):
     words: str
     holds: Callable[[Any], bool]
     example: Any = None
-    per_axis: bool = False  # a tuple has one entry for each of the `spatial` axes of the class
+    per_axis: bool = (
+        False  # a tuple has one entry for each of the `spatial` axes of the class
+    )
 
     def allows(self, cls: Any, held: Any) -> bool:
         """Whether a field of this bound may hold a value, in this class."""
@@ -75,7 +81,11 @@ class Bound(NamedTuple):
         """What a field of this annotation allows, in words."""
         if self.words[:6] == "one of":
             return self.words
-        kinds = [kind for kind in typing.get_args(hint) or (hint,) if kind is not types.NoneType]
+        kinds = [
+            kind
+            for kind in typing.get_args(hint) or (hint,)
+            if kind is not types.NoneType
+        ]
         numbers = " or ".join(map(words, kinds))
         if self.holds(2**31) and not self.holds(math.inf):
             numbers = numbers.replace("a number", "a finite number")
@@ -90,7 +100,9 @@ def flat(held: Any) -> tuple[Any, ...]:
 
 
 def _bounded(default: Any, kw_only: Any, bound: Bound) -> Any:
-    return dataclasses.field(default=default, kw_only=kw_only, metadata={"bound": bound})
+    return dataclasses.field(
+        default=default, kw_only=kw_only, metadata={"bound": bound}
+    )
 
 
 _POSITIVE = Bound("above 0", lambda v: 0 < v < math.inf, 32)
@@ -127,7 +139,9 @@ def random_seed(*, default: Any = MISSING, kw_only: Any = MISSING) -> Any:
     return _bounded(default, kw_only, _SEED)
 
 
-def one_of(choices: tuple[Any, ...], *, default: Any = MISSING, kw_only: Any = MISSING) -> Any:
+def one_of(
+    choices: tuple[Any, ...], *, default: Any = MISSING, kw_only: Any = MISSING
+) -> Any:
     """A field that holds one of a few choices."""
     words = f"one of {', '.join(map(repr, choices))}"
     return _bounded(default, kw_only, Bound(words, lambda v: v in choices))
@@ -136,7 +150,9 @@ def one_of(choices: tuple[Any, ...], *, default: Any = MISSING, kw_only: Any = M
 def per_axis(*, default: Any = MISSING, minimum: int = 1) -> Any:
     """A field of one integer, or of one for each of the `spatial` axes of a layer."""
     least = f"of at least {minimum}" if minimum else "not below 0"
-    return _bounded(default, MISSING, Bound(least, lambda v: v >= minimum, per_axis=True))
+    return _bounded(
+        default, MISSING, Bound(least, lambda v: v >= minimum, per_axis=True)
+    )
 
 
 def converted(value: Any, field: dataclasses.Field[Any], given: Any) -> Any:
@@ -223,11 +239,15 @@ def words(hint: Any) -> str:
         return f"{', '.join(first)}{',' * (' and ' in first[-1])} or {last}"
     if kind is tuple:
         inner = typing.get_args(parts[0]) or parts[:1]
-        return "a tuple of " + " and ".join(_MANY.get(part, words(part)) for part in inner)
+        return "a tuple of " + " and ".join(
+            _MANY.get(part, words(part)) for part in inner
+        )
     return getattr(hint, "__name__", str(hint))
 
 
-def signature_of(cls: Any, declared: dict[str, dataclasses.Field[Any]]) -> inspect.Signature:
+def signature_of(
+    cls: Any, declared: dict[str, dataclasses.Field[Any]]
+) -> inspect.Signature:
     """The signature of the constructor of a class with these fields."""
     own = [name for name, field in declared.items() if not field.kw_only]
     keyword = [name for name, field in declared.items() if field.kw_only]
@@ -240,7 +260,9 @@ def signature_of(cls: Any, declared: dict[str, dataclasses.Field[Any]]) -> inspe
         default = inspect.Parameter.empty if field.default is MISSING else field.default
         if field.default_factory is not MISSING:
             default = field.default_factory
-        parameters.append(inspect.Parameter(name, kind, default=default, annotation=field.type))
+        parameters.append(
+            inspect.Parameter(name, kind, default=default, annotation=field.type)
+        )
     if parameters[-1].name == "kwargs":
         parameters[-1] = inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)
     try:
@@ -296,7 +318,9 @@ OTHER_WORDS: dict[str, tuple[str, Callable[[Any], Any]]] = {}
 IDLE: dict[str, tuple[tuple[Any, ...] | None, str]] = {}
 
 
-def in_fields(owner: str, fields: tuple[str, ...], named: dict[str, Any]) -> dict[str, Any]:
+def in_fields(
+    owner: str, fields: tuple[str, ...], named: dict[str, Any]
+) -> dict[str, Any]:
     """The arguments by the names of the fields. Raises TypeError for one that has no meaning.
 
     A field called `kwargs` takes what no other does, as pairs of name and value.
@@ -312,7 +336,10 @@ def in_fields(owner: str, fields: tuple[str, ...], named: dict[str, Any]) -> dic
         elif convert and field in fields and field not in named:
             found[field] = convert(value)
         elif "kwargs" in fields:
-            found["kwargs"] = (*found.get("kwargs", named.get("kwargs", ())), (name, value))
+            found["kwargs"] = (
+                *found.get("kwargs", named.get("kwargs", ())),
+                (name, value),
+            )
         elif name in IDLE and "input_shape" in fields:  # in a layer
             values, advice = IDLE[name]
             if values is not None and not any(value is idle for idle in values):

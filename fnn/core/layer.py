@@ -63,18 +63,38 @@ class Layer(Value, loadable=False):
     """
 
     kind: ClassVar[str] = "layer"
-    on_nodes: ClassVar[Callable[[Layer, Any, Any], Any]]  # a call: `fnn.symbolic` sets it
+    on_nodes: ClassVar[
+        Callable[[Layer, Any, Any], Any]
+    ]  # a call: `fnn.symbolic` sets it
     # What a model knows of this object: `fnn.models` sets it.
-    on_attribute: ClassVar[Callable[[Layer, str], Any]] = staticmethod(lambda *_: NotImplemented)
+    on_attribute: ClassVar[Callable[[Layer, str], Any]] = staticmethod(
+        lambda *_: NotImplemented
+    )
     masking: ClassVar[Masking] = "refuse"
-    stacked: ClassVar[bool] = False  # the weights of the children have a leading axis of copies
-    keeps_sharding: ClassVar[bool] = False  # it computes with weights and features that are divided
-    weight_names: ClassVar[dict[str, str]] = {}  # where `<stem>_initializer` is not for `<stem>`
-    input_names: ClassVar[tuple[str, ...]] = ()  # of a layer of several inputs, in their order
-    call_fields: ClassVar[tuple[str, ...]] = ()  # those that Keras takes at the call of the layer
-    mixes_features: ClassVar[bool] = False  # a mask of its inputs leaves their last axis out
-    attribute_advice: ClassVar[dict[str, str]] = {}  # for attributes that other libraries have
-    by_step: ClassVar[bool | None] = None  # no step depends on another; None: if masking is "pass"
+    stacked: ClassVar[bool] = (
+        False  # the weights of the children have a leading axis of copies
+    )
+    keeps_sharding: ClassVar[bool] = (
+        False  # it computes with weights and features that are divided
+    )
+    weight_names: ClassVar[
+        dict[str, str]
+    ] = {}  # where `<stem>_initializer` is not for `<stem>`
+    input_names: ClassVar[
+        tuple[str, ...]
+    ] = ()  # of a layer of several inputs, in their order
+    call_fields: ClassVar[
+        tuple[str, ...]
+    ] = ()  # those that Keras takes at the call of the layer
+    mixes_features: ClassVar[bool] = (
+        False  # a mask of its inputs leaves their last axis out
+    )
+    attribute_advice: ClassVar[
+        dict[str, str]
+    ] = {}  # for attributes that other libraries have
+    by_step: ClassVar[bool | None] = (
+        None  # no step depends on another; None: if masking is "pass"
+    )
 
     name: str | None = field(default=None, kw_only=True)
     trainable: bool = field(default=True, kw_only=True)
@@ -95,7 +115,9 @@ class Layer(Value, loadable=False):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.name is not None and (not self.name or "/" in self.name):
-            raise arguments.wrong(self, "name", "to be a string without '/', or None", self.name)
+            raise arguments.wrong(
+                self, "name", "to be a string without '/', or None", self.name
+            )
         for name, value in vars(self).items():
             if isinstance(value, Layer) and field_kind(name) == "activation":
                 _require_function(self, name, value)
@@ -199,11 +221,15 @@ def _require_function(owner: Layer, name: str, layer: Layer) -> None:
     try:
         holds = _weights_of(layer)
     except ValueError as error:  # a draw without a key, or inputs that cannot be
-        error.add_note(f"as {name} of {type(owner).__name__}: put the layer after this one")
+        error.add_note(
+            f"as {name} of {type(owner).__name__}: put the layer after this one"
+        )
         raise
     if holds:
         expected = "to be a name, a function or a layer without weights"
-        advice = f"put the layer after this one: [{type(owner).__name__}(...), {layer!r}]"
+        advice = (
+            f"put the layer after this one: [{type(owner).__name__}(...), {layer!r}]"
+        )
         raise arguments.wrong(owner, name, expected, layer, advice)
 
 
@@ -214,7 +240,9 @@ def _weights_of(layer: Layer) -> int:
     def run(x: Array) -> Any:
         params, state = layer.init(random.key(0), x)
         return (
-            (params, state) if params or state else layer.apply({}, {}, x, Context(train=True))[1]
+            (params, state)
+            if params or state
+            else layer.apply({}, {}, x, Context(train=True))[1]
         )
 
     trial = jax.ShapeDtypeStruct((2, 2, 2, 2), jnp.float32)

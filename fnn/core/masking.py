@@ -52,7 +52,10 @@ class Masked:
     __add__, __radd__ = _operator(operator.add), _operator(operator.add, True)
     __sub__, __rsub__ = _operator(operator.sub), _operator(operator.sub, True)
     __mul__, __rmul__ = _operator(operator.mul), _operator(operator.mul, True)
-    __truediv__, __rtruediv__ = _operator(operator.truediv), _operator(operator.truediv, True)
+    __truediv__, __rtruediv__ = (
+        _operator(operator.truediv),
+        _operator(operator.truediv, True),
+    )
 
     def __neg__(self) -> Masked:
         return Masked(-self.values, self.mask)
@@ -106,7 +109,11 @@ def check_mask(layer: Any, shape: Any, mask: Any) -> None:
     Two at least, all but the last at most where the layer mixes features; channels are left out.
     """
     shape, mask = tuple(shape), tuple(mask)
-    steps = shape[:1] + shape[2:] if getattr(layer, "data_format", 0) == "channels_first" else shape
+    steps = (
+        shape[:1] + shape[2:]
+        if getattr(layer, "data_format", 0) == "channels_first"
+        else shape
+    )
     most = len(shape) - layer.mixes_features
     if len(mask) < 2 or mask != steps[: len(mask)] or len(mask) > most:
         combined = ", by jnp.any(mask, axis=-1)" if mask == shape else ""

@@ -36,12 +36,16 @@ def register(thing: Any = None, /, *names: Any, kind: str | None = None) -> Any:
         extra = names if thing is None else (thing, *names)
         return lambda it: register(it, *extra, kind=kind)
     key = str(kind or getattr(thing, "kind", "function"))
-    own = [name for name in (getattr(thing, "__name__", ""), *names) if name.isidentifier()]
+    own = [
+        name for name in (getattr(thing, "__name__", ""), *names) if name.isidentifier()
+    ]
     if not own:
         raise ValueError(
             f"expected a name for {thing!r}, received none; use fnn.register(function, 'name')"
         )
-    taken = [name for name in own if not is_ours(thing) and is_ours(TABLE.get((key, name)))]
+    taken = [
+        name for name in own if not is_ours(thing) and is_ours(TABLE.get((key, name)))
+    ]
     if taken:
         raise ValueError(
             f"expected a name of its own for the {key}, received {taken[0]!r}, which is fnn's; "
@@ -57,7 +61,9 @@ def register(thing: Any = None, /, *names: Any, kind: str | None = None) -> Any:
     return thing
 
 
-def register_keras_serializable(package: str = "Custom", name: str | None = None) -> Any:
+def register_keras_serializable(
+    package: str = "Custom", name: str | None = None
+) -> Any:
     """`register` by Keras's name for it: a decorator, always with parentheses.
 
     `name` is one more name in place of the only one; `package` changes nothing.
@@ -132,7 +138,10 @@ def misplaced(kind: str, other: str, given: Any) -> str:
     advice = ""
     if other in _IN_COMPILE:
         advice = f"; use compile({_IN_COMPILE[other].format(repr(given))})"
-    if (kind, other) == ("metric", "loss"):  # by its name: as a value it would be a metric
+    if (kind, other) == (
+        "metric",
+        "loss",
+    ):  # by its name: as a value it would be a metric
         advice += f", or for its mean metrics=[fnn.losses.get({given!r})]"
     return f"expected {_a(kind)}, received {given!r}, which is {_a(other)}{advice}"
 
@@ -145,7 +154,9 @@ def unregistered(kind: str, name: str) -> ValueError:
     """The error for what is to be saved and is not in the table."""
     way = "put @fnn.register above its definition"
     if kind == "function":  # which may be one of JAX
-        ours = [f"give {k}={known!r}, fnn's own, or " for k, known in TABLE if known == name]
+        ours = [
+            f"give {k}={known!r}, fnn's own, or " for k, known in TABLE if known == name
+        ]
         way = f"{''.join(ours[:1])}{way}, or fnn.register(function, 'name') where it is not yours"
     return ValueError(
         f"expected a registered {kind} to save, received {name}; {way}, so that a file can name it"
@@ -168,7 +179,9 @@ def keyed(initializer: Callable[..., Any]) -> Callable[..., Any]:
     if first != "shape" and _takes(signature, 0, 1, 2):
         return initializer
     if _takes(signature, 0, dtype=1):
-        return lambda key, shape, dtype: jnp.asarray(initializer(shape, dtype=dtype), dtype)
+        return lambda key, shape, dtype: jnp.asarray(
+            initializer(shape, dtype=dtype), dtype
+        )
     if first == "shape" and _takes(signature, 0):
         return lambda key, shape, dtype: jnp.asarray(initializer(shape), dtype)
     raise TypeError(

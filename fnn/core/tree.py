@@ -69,7 +69,11 @@ def names(tree: Any) -> Any:
     """The nested dicts (and tuples of them) of a tree, with None in place of the leaves."""
     if isinstance(tree, tuple):
         return tuple(map(names, tree))
-    return {n: names(branch) for n, branch in tree.items()} if isinstance(tree, dict) else None
+    return (
+        {n: names(branch) for n, branch in tree.items()}
+        if isinstance(tree, dict)
+        else None
+    )
 
 
 def count(tree: Any) -> int:
@@ -103,7 +107,9 @@ def batch_size(tree: Any) -> int:
 
 def resized(tree: Any, size: int) -> Any:
     """Shapes and dtypes of a batch of `size` examples like those in `tree`."""
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), tree)
+    return jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), tree
+    )
 
 
 def kind(tree: Any, by_example: bool = False) -> Any:
@@ -130,13 +136,19 @@ def checked(name: str, given: Any, now: Any) -> Any:
     old, new = dict(flatten(now)), dict(flatten(given))
     lines = [f"{_shown(p)}: missing" for p in old if p not in new]
     lines += [f"{_shown(p)}: not in this model" for p in new if p not in old]
-    found = {path: _misfit(new[path], leaf) for path, leaf in old.items() if path in new}
+    found = {
+        path: _misfit(new[path], leaf) for path, leaf in old.items() if path in new
+    }
     lines += [f"{_shown(path)}: {words}" for path, words in found.items() if words]
     if lines:
         raise ValueError(
-            f"expected {name} like those of the model, received\n  " + "\n  ".join(lines)
+            f"expected {name} like those of the model, received\n  "
+            + "\n  ".join(lines)
         )
-    return fill(now, unflatten((path, owned(new[path], leaf.dtype)) for path, leaf in old.items()))
+    return fill(
+        now,
+        unflatten((path, owned(new[path], leaf.dtype)) for path, leaf in old.items()),
+    )
 
 
 def _shown(path: Any) -> str:
@@ -161,7 +173,9 @@ def _misfit(given: Any, wanted: Any) -> str:
 def _breadth(dtype: Any) -> int:
     """The place of a dtype among those of which each can hold the ones before it."""
     kinds = (np.bool_, np.integer, np.floating, np.complexfloating)
-    return next((i for i, kind in enumerate(kinds) if jnp.issubdtype(dtype, kind)), len(kinds))
+    return next(
+        (i for i, kind in enumerate(kinds) if jnp.issubdtype(dtype, kind)), len(kinds)
+    )
 
 
 def owned(array: Any, dtype: Any = None) -> Any:
@@ -174,7 +188,9 @@ def owned(array: Any, dtype: Any = None) -> Any:
     """
     if isinstance(array, jax.Array):
         return jnp.asarray(array, dtype)
-    return jax.device_put(np.array(array, dtype, copy=True))  # `asarray` compiles for the shape
+    return jax.device_put(
+        np.array(array, dtype, copy=True)
+    )  # `asarray` compiles for the shape
 
 
 BIASES_AND_NORMS = "biases_and_norms"
@@ -183,7 +199,9 @@ _SCALES = ("gamma", "beta", "scale", "alpha")
 
 def path_name(path: Any) -> str:
     """A path as JAX gives it to `tree_map_with_path`, as `encoder/dense/kernel`."""
-    return "/".join(str(getattr(part, "key", getattr(part, "idx", part))) for part in path)
+    return "/".join(
+        str(getattr(part, "key", getattr(part, "idx", part))) for part in path
+    )
 
 
 def matches(pattern: str, path: str) -> bool:
@@ -204,7 +222,9 @@ def matches(pattern: str, path: str) -> bool:
     return _covers(pattern.split("/"), path.split("/"), "**", same)
 
 
-def _covers(pattern: Any, items: Any, star: str, same: Callable[[Any, Any], bool]) -> bool:
+def _covers(
+    pattern: Any, items: Any, star: str, same: Callable[[Any, Any], bool]
+) -> bool:
     """Whether `pattern` matches all `items`, `star` in it any number of them.
 
     In at most len(pattern) * len(items) comparisons, which no pattern in a file can make more:
@@ -231,20 +251,30 @@ def matches_any(patterns: tuple[str, ...], path: str) -> bool:
 
 def check_patterns(thing: Any, argument: str, patterns: Any) -> None:
     """Raises ValueError for what are no patterns of paths."""
-    if not isinstance(patterns, tuple) or not all(isinstance(p, str) and p for p in patterns):
+    if not isinstance(patterns, tuple) or not all(
+        isinstance(p, str) and p for p in patterns
+    ):
         raise arguments.wrong(
             thing, argument, "to be patterns of paths", patterns, 'e.g. ("**/bias",)'
         )
 
 
-def check_matches(thing: Any, argument: str, patterns: tuple[str, ...], paths: list[str]) -> None:
+def check_matches(
+    thing: Any, argument: str, patterns: tuple[str, ...], paths: list[str]
+) -> None:
     """Raises ValueError for patterns that fit none of the paths, with those that are near.
 
     "biases_and_norms" is no slip, where there are none.
     """
-    idle = [p for p in patterns if p != BIASES_AND_NORMS and not any(matches(p, x) for x in paths)]
+    idle = [
+        p
+        for p in patterns
+        if p != BIASES_AND_NORMS and not any(matches(p, x) for x in paths)
+    ]
     if idle and paths:
-        near = [x for p in idle for x in difflib.get_close_matches(p, paths, 3, 0.5)] or paths
+        near = [
+            x for p in idle for x in difflib.get_close_matches(p, paths, 3, 0.5)
+        ] or paths
         raise arguments.wrong(
             thing, argument, "to be patterns of weights that learn", idle,
             f"which fit none; name some, e.g. {', '.join(near[:8])} (see model.params)",

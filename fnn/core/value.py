@@ -53,7 +53,9 @@ def freeze(value: Any) -> Any:
     for way in ("as_layer", "as_value"):  # of a model, of the optimizer of one
         if hasattr(value, way):
             return getattr(value, way)()
-    if hasattr(value, "_fields") and isinstance(value, tuple):  # optax's pairs have names
+    if hasattr(value, "_fields") and isinstance(
+        value, tuple
+    ):  # optax's pairs have names
         return type(value)(*map(freeze, value))
     if isinstance(value, (list, tuple)):
         return tuple(map(freeze, value))
@@ -61,7 +63,9 @@ def freeze(value: Any) -> Any:
         return Fields(tuple((name, freeze(item)) for name, item in value.items()))
     if isinstance(value, (np.ndarray, np.generic)):
         return freeze(value.tolist())
-    if type(value).__hash__ is None and not isinstance(value, slice):  # a jax.Array, a set
+    if type(value).__hash__ is None and not isinstance(
+        value, slice
+    ):  # a jax.Array, a set
         raise TypeError(
             "expected plain data (numbers, strings, lists, dicts, functions, values), since values "
             f"are compared and saved, received {value!r} of type {type(value).__name__}; give "
@@ -97,7 +101,10 @@ def _canonical_of_kind(kind: str, value: Any) -> Any:
     """A registered function by its name; names and values as they are."""
     if value is None:
         return "glorot_uniform" if kind == "initializer" else None  # as in Keras
-    if isinstance(value, str) and _without_arguments(TABLE.get((kind, value))) is not None:
+    if (
+        isinstance(value, str)
+        and _without_arguments(TABLE.get((kind, value))) is not None
+    ):
         return value
     resolve(kind, value)  # an unknown name is an error at the user's line
     is_function = not isinstance(value, (str, type, Value))
@@ -224,7 +231,9 @@ class Value:
         """
         held = vars(self)
         if not self._open:
-            yield from ((name, held[name]) for name in self.__dataclass_fields__ if name in held)  # type: ignore[attr-defined]
+            for name in self.__dataclass_fields__:  # type: ignore[attr-defined]
+                if name in held:
+                    yield name, held[name]
             return
         for name, value in held.items():
             counts = name[0] != "_" or isinstance(value, (*_PLAIN, tuple, Value))
@@ -267,7 +276,8 @@ class Value:
         shown = [
             f"{name}={getattr(value, '__name__', None) or repr(value)}"
             for name, value in vars(self).items()
-            if name[0] != "_" and (name not in defaults or not _same(value, defaults[name]))
+            if name[0] != "_"
+            and (name not in defaults or not _same(value, defaults[name]))
         ]
         return f"{type(self).__name__}({', '.join(shown)})"
 
@@ -285,7 +295,9 @@ def _declare_fields(cls: Any) -> None:
         if "ClassVar" in str(annotation):
             continue
         given = vars(cls).get(name, dataclasses.MISSING)
-        declared = given if isinstance(given, dataclasses.Field) else dataclasses.field()
+        declared = (
+            given if isinstance(given, dataclasses.Field) else dataclasses.field()
+        )
         if declared is not given:
             declared.default = given
         if name in known:
@@ -311,10 +323,18 @@ def _constructor(cls: Any) -> Callable[..., None]:
     """
     declared = {name: f for name, f in cls.__dataclass_fields__.items() if f.init}
     signature = fields.signature_of(cls, declared)
-    order = [p.name for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
+    order = [
+        p.name
+        for p in signature.parameters.values()
+        if p.kind is p.POSITIONAL_OR_KEYWORD
+    ][1:]
     names = tuple(dict.fromkeys((*order, *declared)))
-    required = [n for n, f in declared.items() if f.default is f.default_factory]  # both MISSING
-    factories = [n for n, f in declared.items() if f.default_factory is not dataclasses.MISSING]
+    required = [
+        n for n, f in declared.items() if f.default is f.default_factory
+    ]  # both MISSING
+    factories = [
+        n for n, f in declared.items() if f.default_factory is not dataclasses.MISSING
+    ]
     start: dict[str, Any] = {}
 
     def __init__(self: Any, *given: Any, **named: Any) -> None:  # noqa: N807
@@ -322,7 +342,9 @@ def _constructor(cls: Any) -> Callable[..., None]:
             start.update(_normalized_defaults(declared))
         attributes = self.__dict__
         if "_sealed" in attributes:
-            raise dataclasses.FrozenInstanceError(f"{type(self).__name__} is a value, made already")
+            raise dataclasses.FrozenInstanceError(
+                f"{type(self).__name__} is a value, made already"
+            )
         attributes.update(start)
         if given:
             named = fields.by_name(self, order, given, named)

@@ -21,13 +21,17 @@ def split(layer: Layer, params: Params) -> tuple[Params, Params]:
     frozen = [path for path, inner, _ in walk(layer) if not inner.trainable]
     parts: tuple[list[Any], list[Any]] = [], []
     for path, leaf in tree.flatten(params):
-        parts[any(path[: len(prefix)] == prefix for prefix in frozen)].append((path, leaf))
+        parts[any(path[: len(prefix)] == prefix for prefix in frozen)].append(
+            (path, leaf)
+        )
     return tree.unflatten(parts[0]), tree.unflatten(parts[1])
 
 
 def merge(like: Params, first: Params, second: Params) -> Params:
     """The union of two trees of weights that `split` made of a tree like `like`."""
-    return tree.fill(like, tree.unflatten([*tree.flatten(first), *tree.flatten(second)]))
+    return tree.fill(
+        like, tree.unflatten([*tree.flatten(first), *tree.flatten(second)])
+    )
 
 
 def _by_field(
@@ -40,7 +44,11 @@ def _by_field(
         for field in dataclasses.fields(inner):
             stem, _, end = field.name.rpartition("_")
             name, weights = inner.weight_names.get(stem, stem), tree.get(params, path)
-            if end == part and name in weights and getattr(inner, field.name) is not None:
+            if (
+                end == part
+                and name in weights
+                and getattr(inner, field.name) is not None
+            ):
                 yield (*path, name), resolve(part, getattr(inner, field.name)), copies
 
 
@@ -65,7 +73,9 @@ def constrain(layer: Layer, params: Params) -> Params:
 
 def auxiliary(state: Any) -> Array:
     """The sum of all state leaves named `aux_loss`."""
-    leaves = [leaf for path, leaf in tree.flatten(state) if path and path[-1] == "aux_loss"]
+    leaves = [
+        leaf for path, leaf in tree.flatten(state) if path and path[-1] == "aux_loss"
+    ]
     return sum((jnp.sum(leaf) for leaf in leaves), start=jnp.zeros(()))
 
 

@@ -7,7 +7,12 @@ from typing import Any
 from fnn.core.calling import snake_case
 from fnn.core.registry import register
 from fnn.core.value import resolve
-from fnn.initializers.drawn import Orthogonal, RandomNormal, RandomUniform, TruncatedNormal
+from fnn.initializers.drawn import (
+    Orthogonal,
+    RandomNormal,
+    RandomUniform,
+    TruncatedNormal,
+)
 from fnn.initializers.fixed import STFT, Constant, Identity, Ones, Zeros
 from fnn.initializers.initializer import Initializer as Initializer
 from fnn.initializers.scaling import (
@@ -34,7 +39,11 @@ def get(identifier: Any) -> Any:
 
 
 zeros, ones, constant, identity = Zeros, Ones, Constant, Identity
-random_normal, random_uniform, truncated_normal = RandomNormal, RandomUniform, TruncatedNormal
+random_normal, random_uniform, truncated_normal = (
+    RandomNormal,
+    RandomUniform,
+    TruncatedNormal,
+)
 variance_scaling, orthogonal, stft = VarianceScaling, Orthogonal, STFT
 glorot_uniform, glorot_normal = GlorotUniform, GlorotNormal
 he_uniform, he_normal = HeUniform, HeNormal

@@ -84,8 +84,12 @@ class Orthogonal(Initializer):
         require_rank(self, len(shape) >= 2, "at least 2 axes", shape)
         rows, columns = math.prod(shape[:-1]), shape[-1]
         full = jnp.promote_types(dtype, jnp.float32)  # no QR in half precision
-        drawn = normal(draw_key(self, key), (max(rows, columns), min(rows, columns)), full)
+        drawn = normal(
+            draw_key(self, key), (max(rows, columns), min(rows, columns)), full
+        )
         q, r = orthonormal(drawn)
         signs = (np if isinstance(r, np.ndarray) else jnp).sign(r.diagonal())
         q = q * along(signs, 2)  # else not every rotation is equally likely
-        return (self.gain * (q if rows >= columns else q.T)).reshape(shape).astype(dtype)
+        return (
+            (self.gain * (q if rows >= columns else q.T)).reshape(shape).astype(dtype)
+        )

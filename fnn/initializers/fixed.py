@@ -103,7 +103,9 @@ class STFT(Initializer):
             require_rank(self, False, expected, shape)
         # Whole turns are taken off as integers: float32 would lose the angle beside them.
         turns = jnp.arange(frame)[:, None] * jnp.arange(frequencies)[None] % length
-        angle = 2 * np.pi / length * jnp.where(2 * turns > length, turns - length, turns)
+        angle = (
+            2 * np.pi / length * jnp.where(2 * turns > length, turns - length, turns)
+        )
         angle = angle.astype(exact)
         kernel = jnp.cos(angle) if self.side == "real" else -jnp.sin(angle)
         if self.window is not None:

@@ -41,7 +41,9 @@ class VarianceScaling(Initializer):
 
     def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
         fan_in, fan_out = compute_fans(shape, self.input_axes, self.output_axes)
-        fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
+        fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[
+            self.mode
+        ]
         stddev = math.sqrt(self.scale / max(1.0, fan))
         key = draw_key(self, key)
         if self.distribution == "uniform":
@@ -49,7 +51,9 @@ class VarianceScaling(Initializer):
             return uniform(key, shape, dtype, -limit, limit)
         if self.distribution == "untruncated_normal":
             return stddev * normal(key, shape, dtype)
-        return stddev / TRUNCATED_STDDEV * truncated_normal(key, shape, dtype, -2.0, 2.0)
+        return (
+            stddev / TRUNCATED_STDDEV * truncated_normal(key, shape, dtype, -2.0, 2.0)
+        )
 
 
 class _Scaled(Initializer):
@@ -62,7 +66,9 @@ class _Scaled(Initializer):
     output_axes: tuple[int, ...] | None = None
 
     def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
-        rule = VarianceScaling(*self.fixed, self.seed, self.input_axes, self.output_axes)
+        rule = VarianceScaling(
+            *self.fixed, self.seed, self.input_axes, self.output_axes
+        )
         return rule(key, shape, dtype)
 
 
@@ -143,7 +149,9 @@ def compute_fans(
     (144, 288)
     """
     if input_axes is not None and output_axes is not None:
-        return math.prod(shape[i] for i in input_axes), math.prod(shape[i] for i in output_axes)
+        return math.prod(shape[i] for i in input_axes), math.prod(
+            shape[i] for i in output_axes
+        )
     if len(shape) < 2:
         return math.prod(shape), math.prod(shape)
     *spatial, inputs, outputs = shape

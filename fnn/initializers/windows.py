@@ -29,7 +29,9 @@ _NAMES = {
     "triang": "triangle tri",
     "tukey": "tuk",
 }
-WINDOWS = {name: main for main, others in _NAMES.items() for name in (main, *others.split())}
+WINDOWS = {
+    name: main for main, others in _NAMES.items() for name in (main, *others.split())
+}
 
 
 def window(name: str, length: int, periodic: bool, dtype: Any = jnp.float32) -> Array:
@@ -43,7 +45,9 @@ def window(name: str, length: int, periodic: bool, dtype: Any = jnp.float32) -> 
     if length < 2:
         return jnp.ones(length, dtype)
     size = length + periodic
-    distance = jnp.abs(2 * jnp.arange(length) - (size - 1))  # from the middle, in half steps
+    distance = jnp.abs(
+        2 * jnp.arange(length) - (size - 1)
+    )  # from the middle, in half steps
     return jnp.asarray(_FORMULAS[WINDOWS[name]](distance.astype(dtype), size), dtype)
 
 
@@ -52,7 +56,9 @@ def _cosines(*terms: float) -> Callable[[Array, int], Array]:
 
     def formula(distance: Array, size: int) -> Array:
         angle = math.pi * distance / (size - 1)
-        return sum((a * jnp.cos(k * angle) for k, a in enumerate(terms)), jnp.zeros_like(angle))
+        return sum(
+            (a * jnp.cos(k * angle) for k, a in enumerate(terms)), jnp.zeros_like(angle)
+        )
 
     return formula
 
@@ -70,7 +76,9 @@ def _bohman(distance: Array, size: int) -> Array:
 
 def _parzen(distance: Array, size: int) -> Array:
     part = distance / size
-    return jnp.where(distance <= (size - 1) / 2, 1 - 6 * part**2 + 6 * part**3, 2 * (1 - part) ** 3)
+    return jnp.where(
+        distance <= (size - 1) / 2, 1 - 6 * part**2 + 6 * part**3, 2 * (1 - part) ** 3
+    )
 
 
 def _taylor(distance: Array, size: int, number: int = 4, level: float = 30) -> Array:

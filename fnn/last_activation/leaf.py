@@ -35,7 +35,9 @@ _CONVOLUTIONS = {
     layer.apply for layer in (Conv1D, Conv1DTranspose, DepthwiseConv1D, SeparableConv1D)
 }
 # Layers whose outputs are their inputs, in other places at most.
-_MOVING = {layer.apply for layer in (Identity, ActivityRegularization, Flatten, Reshape)}
+_MOVING = {
+    layer.apply for layer in (Identity, ActivityRegularization, Flatten, Reshape)
+}
 
 _NAMES = {
     jax.nn.softmax: "softmax",
@@ -66,7 +68,9 @@ class End:
         z, mask = split_mask(logits)
         if self.dtype is None:
             return attach_mask(activate(self.name, z), mask)
-        return attach_mask(activate(self.name, z.astype(self.dtype)).astype(z.dtype), mask)
+        return attach_mask(
+            activate(self.name, z.astype(self.dtype)).astype(z.dtype), mask
+        )
 
     def name_for(self, shape: tuple[int, ...]) -> str | None:
         """`name`, for outputs of this shape: a softmax over one class has no logits."""
@@ -76,7 +80,9 @@ class End:
 def moves_inputs(layer: Any) -> bool:
     """Whether the outputs of a layer are its inputs, in other places at most."""
     apply = type(layer).apply
-    return apply in _MOVING or (apply is Activation.apply and layer.activation in (None, "linear"))
+    return apply in _MOVING or (
+        apply is Activation.apply and layer.activation in (None, "linear")
+    )
 
 
 def penalty(layer: Layer) -> Any:
@@ -84,7 +90,9 @@ def penalty(layer: Layer) -> Any:
     return getattr(layer, "activity_regularizer", None)
 
 
-def split(layer: Any, spec: Callable[[], Any], rank: Callable[[], int]) -> tuple[Any, End] | None:
+def split(
+    layer: Any, spec: Callable[[], Any], rank: Callable[[], int]
+) -> tuple[Any, End] | None:
     """(the layer without the activation that it computes last, that); None if it is not known.
 
     `spec()` are the shapes of the inputs, `rank()` is the number of axes of the output.
@@ -95,7 +103,9 @@ def split(layer: Any, spec: Callable[[], Any], rank: Callable[[], int]) -> tuple
     elif apply is Softmax.apply and not _masks_classes(spec()):
         common = {name: getattr(layer, name) for name in ("name", "trainable", "dtype")}
         rest = Activation(None, **common)
-        activation = functools.partial(resolve("activation", "softmax"), axis=layer.axis)
+        activation = functools.partial(
+            resolve("activation", "softmax"), axis=layer.axis
+        )
     elif apply is Lambda.apply:
         options = layer.arguments.as_dict() if layer.arguments else {}
         rest = layer.replace(function=_unchanged, arguments=None)
@@ -112,7 +122,9 @@ def _unchanged(x: Any) -> Any:
 def _masks_classes(inputs: Any) -> bool:
     """Whether the inputs of a `Softmax` bring a mask of its classes."""
     values, mask = split_mask(inputs)
-    return not hasattr(values, "shape") or (mask is not None and len(mask.shape) == values.ndim)
+    return not hasattr(values, "shape") or (
+        mask is not None and len(mask.shape) == values.ndim
+    )
 
 
 def _name(activation: Any, rank: Callable[[], int]) -> str | None:

@@ -26,7 +26,10 @@ from fnn.symbolic.node import Item
 Path: TypeAlias = tuple[Any, ...]  # where a value is in nested tuples and dicts
 
 # Layers whose outputs are those of their field `inner` (Frozen has the `apply` of Wrapper).
-_AROUND = {layer.apply for layer in (Wrapper, Remat, Inference, TimeDistributed, Ensemble, LoRA)}
+_AROUND = {
+    layer.apply
+    for layer in (Wrapper, Remat, Inference, TimeDistributed, Ensemble, LoRA)
+}
 
 
 def without_last_activation(layer: Layer, x: Any) -> tuple[Layer, dict[Path, End]]:
@@ -141,7 +144,11 @@ _Logits: TypeAlias = dict[tuple[int, Path], End]
 def _wires(x: Any) -> dict[Path, _Wire]:
     """The wires in nested tuples and dicts. Raises TypeError for those in anything else."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(x)
-    found = {tuple(map(_plain, keys)): leaf for keys, leaf in leaves if isinstance(leaf, _Wire)}
+    found = {
+        tuple(map(_plain, keys)): leaf
+        for keys, leaf in leaves
+        if isinstance(leaf, _Wire)
+    }
     if any(not isinstance(key, (int, str)) for path in found for key in path):
         raise TypeError(f"expected tuples and dicts, received {x!r}")
     return found
@@ -162,10 +169,14 @@ def _follow_running(layer: Any, x: Any) -> tuple[Layer, _Ends]:
     apply = type(layer).apply
     if apply is Flow.apply:
         return _follow_flow(layer, x)
-    if layer._open:  # its class has an __init__ of its own, so that `replace` may not work
+    if (
+        layer._open
+    ):  # its class has an __init__ of its own, so that `replace` may not work
         return layer, {}
     if apply is Item.apply:
-        return layer, {(): (x.part((layer.index,)) if isinstance(x, _Wire) else x[layer.index],)}
+        return layer, {
+            (): (x.part((layer.index,)) if isinstance(x, _Wire) else x[layer.index],)
+        }
     if moves_inputs(layer):
         return layer, {(): (x,)} if isinstance(x, _Wire) else {}
     if apply in _AROUND:
@@ -181,7 +192,9 @@ def _follow_running(layer: Any, x: Any) -> tuple[Layer, _Ends]:
 
 def _follow_inner(layer: Any, x: Any) -> tuple[Layer, _Ends]:
     step = _Wire(lambda: jax.eval_shape(layer.inside, x.spec))
-    inner, ends = _follow(layer.inner, step if isinstance(layer, TimeDistributed) else x)
+    inner, ends = _follow(
+        layer.inner, step if isinstance(layer, TimeDistributed) else x
+    )
     if penalty(layer.inner) is not None:  # more is done with an input than to move it
         ends = {path: end for path, end in ends.items() if isinstance(end, End)}
     return layer if inner is layer.inner else layer.replace(inner=inner), ends
@@ -210,7 +223,9 @@ def _follow_flow(flow: Any, x: Any) -> tuple[Layer, _Ends]:
             ends[path] = end = _moved(origin, chain)
             if end.name is not None:
                 own = (wire for wire in chain if wire.source in calls)
-                logits |= {(wire.source.number, wire.place): end for wire in own if wire.source}
+                logits |= {
+                    (wire.source.number, wire.place): end for wire in own if wire.source
+                }
         elif all(map(_only_moves, calls)):
             ends[path] = (origin, *chain)
     changes = tuple(_changes(calls, logits))
@@ -219,7 +234,9 @@ def _follow_flow(flow: Any, x: Any) -> tuple[Layer, _Ends]:
     return Rewired(flow, changes, trainable=flow.trainable, dtype=flow.dtype), ends
 
 
-def _origins(wire: _Wire, calls: list[_Call]) -> Iterator[tuple[Path, End | _Wire, list[_Wire]]]:
+def _origins(
+    wire: _Wire, calls: list[_Call]
+) -> Iterator[tuple[Path, End | _Wire, list[_Wire]]]:
     """For each value on a wire: (its path, what it ends in, the wires from there to here).
 
     It ends in a wire, where it is an input of the flow.
@@ -258,7 +275,11 @@ def _moved(end: End, chain: list[_Wire]) -> End:
     exact = all(jnp.promote_types(a, b) == b for a, b in itertools.pairwise(dtypes))
     if not together or not exact:
         return dataclasses.replace(end, name=None)
-    return end if len({*dtypes}) == 1 else dataclasses.replace(end, dtype=end.dtype or dtypes[0])
+    return (
+        end
+        if len({*dtypes}) == 1
+        else dataclasses.replace(end, dtype=end.dtype or dtypes[0])
+    )
 
 
 def _changes(calls: list[_Call], logits: _Logits) -> Iterator[Change]:
@@ -271,11 +292,17 @@ def _changes(calls: list[_Call], logits: _Logits) -> Iterator[Change]:
         taken = _carried(call.inputs, calls, logits)
         if any(number == source for source, _ in logits):
             rest, ends = call.followed
-            made = {path: end for path, end in ends.items() if isinstance(end, End) and end.name}
+            made = {
+                path: end
+                for path, end in ends.items()
+                if isinstance(end, End) and end.name
+            }
             if made:
                 layer = rest
             else:  # it only moves what it takes
-                moved = {path: end[0] for path, end in ends.items() if isinstance(end, tuple)}
+                moved = {
+                    path: end[0] for path, end in ends.items() if isinstance(end, tuple)
+                }
                 made = _carried(moved, calls, logits)
                 taken = {}
                 if penalty(layer) is not None:
@@ -288,7 +315,9 @@ def _changes(calls: list[_Call], logits: _Logits) -> Iterator[Change]:
             yield Change(number, call.layer, layer)
 
 
-def _carried(wires: dict[Path, _Wire], calls: list[_Call], logits: _Logits) -> dict[Path, End]:
+def _carried(
+    wires: dict[Path, _Wire], calls: list[_Call], logits: _Logits
+) -> dict[Path, End]:
     """Where there are logits among `wires`: what is to be made of them, by the path."""
     return {
         (*path, *here): end

@@ -12,7 +12,15 @@ from fnn.activations import relu
 from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import not_negative
-from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State, activate
+from fnn.core.layer import (
+    Constraint,
+    Initializer,
+    Layer,
+    Params,
+    Regularizer,
+    State,
+    activate,
+)
 from fnn.core.masking import combine_masks, leading
 from fnn.layers.shared.statistics import axes_of, check_axis_and_epsilon
 
@@ -101,7 +109,11 @@ class PReLU(Layer):
 
     def cache(self, params: Params, batch: int, length: int) -> State:
         """Nothing; raises ValueError where each step has an alpha of its own."""
-        shared = self.shared_axes if isinstance(self.shared_axes, tuple) else (self.shared_axes,)
+        shared = (
+            self.shared_axes
+            if isinstance(self.shared_axes, tuple)
+            else (self.shared_axes,)
+        )
         if params["alpha"].ndim > 1 and 1 not in shared:
             expected = "to hold 1, since each step has an alpha of its own without it"
             raise arguments.wrong(self, "shared_axes", expected, self.shared_axes)
@@ -112,11 +124,21 @@ class PReLU(Layer):
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         arguments.minimum_rank(self, x, 2, "(batch, ...)")
-        axes = self.shared_axes if isinstance(self.shared_axes, tuple) else (self.shared_axes,)
+        axes = (
+            self.shared_axes
+            if isinstance(self.shared_axes, tuple)
+            else (self.shared_axes,)
+        )
         shape = list(x.shape)
         for axis in () if self.shared_axes is None else axes:
-            if not isinstance(axis, int) or not -len(shape) < axis < len(shape) or axis == 0:
-                expected = f"to be axes of the inputs {tuple(x.shape)} other than the batch, 0"
+            if (
+                not isinstance(axis, int)
+                or not -len(shape) < axis < len(shape)
+                or axis == 0
+            ):
+                expected = (
+                    f"to be axes of the inputs {tuple(x.shape)} other than the batch, 0"
+                )
                 raise arguments.wrong(self, "shared_axes", expected, self.shared_axes)
             shape[axis] = 1
         return {"alpha": self.weight("alpha", key, tuple(shape[1:]))}, {}

@@ -42,7 +42,9 @@ def windows(x: Array, axis: int, number: int, fill: Any) -> tuple[Array, Array]:
     starts, ends = index * size // number, -(-(index + 1) * size // number)
     longest = -(-(size + number - math.gcd(size, number)) // number)
     positions = starts[:, None] + jnp.arange(longest)[None]
-    real = (positions < ends[:, None]).reshape(*[1] * axis, *positions.shape, *[1] * len(after))
+    real = (positions < ends[:, None]).reshape(
+        *[1] * axis, *positions.shape, *[1] * len(after)
+    )
     values = jnp.take(x, jnp.minimum(positions, size - 1), axis=axis, mode="clip")
     return jnp.where(real, values, fill), ends - starts
 
@@ -74,7 +76,9 @@ class _AdaptivePooling(Layer):
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
-        for axis, size in zip(spatial_axes(self), *numbers(self, "output_size"), strict=True):
+        for axis, size in zip(
+            spatial_axes(self), *numbers(self, "output_size"), strict=True
+        ):
             x = type(self).pool(x, axis, size)
         return x, state
 

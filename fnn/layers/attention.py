@@ -55,11 +55,15 @@ class _HeadAttention(Layer):
         if self.flash_attention and (
             self.dropout or self.return_attention_scores or size != value_size
         ):
-            expected = "not to be True with dropout, scores returned or values of another size"
+            expected = (
+                "not to be True with dropout, scores returned or values of another size"
+            )
             raise arguments.wrong(self, "flash_attention", expected, True)
         if self.return_attention_scores and self.activity_regularizer is not None:
             expected = "to be None where scores are returned too"
-            raise arguments.wrong(self, "activity_regularizer", expected, self.activity_regularizer)
+            raise arguments.wrong(
+                self, "activity_regularizer", expected, self.activity_regularizer
+            )
 
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
         return self._children(None)  # whatever the width of the query
@@ -80,14 +84,18 @@ class _HeadAttention(Layer):
             "position": self.position,
         }
         absent = {"gate": not self.use_gate, "position": self.position is None}
-        return tuple((name, child) for name, child in children.items() if not absent.get(name))
+        return tuple(
+            (name, child) for name, child in children.items() if not absent.get(name)
+        )
 
     def _projection(
         self: Any, equation: str, shape: Any, bias_axes: str, activation: Any = None
     ) -> Layer:
         shared = ("initializer", "regularizer", "constraint")
         fields = {f"{w}_{part}" for w in ("kernel", "bias") for part in shared}
-        if equation.startswith("...a"):  # what the last one gives is penalized as that of the layer
+        if equation.startswith(
+            "...a"
+        ):  # what the last one gives is penalized as that of the layer
             fields.add("activity_regularizer")
         return EinsumDense(
             equation,
@@ -103,15 +111,24 @@ class _HeadAttention(Layer):
         check_inputs(self, query, value, keys, allowed)
         heads, _, size, value_size = self.sizes
         inputs = {"key": keys, "value": value}
-        like = lambda *shape: jax.ShapeDtypeStruct((*query.shape[:-1], *shape), query.dtype)
-        inputs["position"], inputs["attention_output"] = like(heads, size), like(heads, value_size)
+        like = lambda *shape: jax.ShapeDtypeStruct(
+            (*query.shape[:-1], *shape), query.dtype
+        )
+        inputs["position"], inputs["attention_output"] = (
+            like(heads, size),
+            like(heads, value_size),
+        )
         make = lambda name, child: init_child(name, child, key, inputs.get(name, query))
         children = self._children(query.shape[-1])
         params, made = unzip({name: make(name, child) for name, child in children})
         state = {name: part for name, part in made.items() if jax.tree.leaves(part)}
         if "position" in state:
-            expected = "to be a layer without state, since it runs on queries and on keys"
-            advice = f"take its {sorted(state['position'])} away (an activity_regularizer?)"
+            expected = (
+                "to be a layer without state, since it runs on queries and on keys"
+            )
+            advice = (
+                f"take its {sorted(state['position'])} away (an activity_regularizer?)"
+            )
             raise arguments.wrong(self, "position", expected, self.position, advice)
         return params, state
 
@@ -125,7 +142,9 @@ class _HeadAttention(Layer):
 
         def run(name: str, a: Array, mask: Any = None) -> Any:
             inner, a = {**state, "position": {"index": offset}}, attach_mask(a, mask)
-            y, penalties[name] = apply_child(name, children[name], params, inner, a, ctx)
+            y, penalties[name] = apply_child(
+                name, children[name], params, inner, a, ctx
+            )
             return strip_masks(y)
 
         query, value, keys = map(blank_steps, (query, value, keys), masks)
@@ -139,18 +158,32 @@ class _HeadAttention(Layer):
         n, axes = query.ndim - 2, axes_of(self, query.ndim)
         shape = score_shape(q.shape, k.shape, q.shape[-2], axes, n)
         allowed = pair_mask(allowed, (masks[0], real), q, k, axes, shape)
-        y, shares = self._attend(*(fold(a, axes, n) for a in (q, k, v)), allowed, offset, ctx)
+        y, shares = self._attend(
+            *(fold(a, axes, n) for a in (q, k, v)), allowed, offset, ctx
+        )
         y = unfold(y, (*q.shape[:-1], v.shape[-1]), axes, n)
         y = y * run("gate", query, masks[0]) if self.use_gate else y
         y = attach_mask(run("attention_output", y), masks[0])
         state = state | {name: penalties[name] for name in state.keys() & penalties}
-        return ((y, shares.reshape(shape)) if self.return_attention_scores else y), state
+        return (
+            (y, shares.reshape(shape)) if self.return_attention_scores else y
+        ), state
 
     def _attend(
-        self: Any, q: Array, k: Array, v: Array, allowed: Array | None, offset: Any, ctx: Context
+        self: Any,
+        q: Array,
+        k: Array,
+        v: Array,
+        allowed: Array | None,
+        offset: Any,
+        ctx: Context,
     ) -> tuple[Array, Any]:
         """What `attend` gives, the outputs by cuDNN's kernel where that is wanted or better."""
-        causal, window, steps = self.use_causal_mask, self.sliding_window, (q.shape[1], k.shape[1])
+        causal, window, steps = (
+            self.use_causal_mask,
+            self.sliding_window,
+            (q.shape[1], k.shape[1]),
+        )
         # What the kernel knows by itself; a mask for it would be as large as the scores it spares.
         bare = allowed is None and isinstance(offset, int)
         bare = bare and (steps[0] == steps[1] if causal else window is None)
@@ -162,9 +195,13 @@ class _HeadAttention(Layer):
             return attend_masked(q, k, v, allowed), None
         scores = self.return_attention_scores or (ctx.train and self.dropout)
         if self.flash_attention is None and bare and not scores and fusible(q, k, v):
-            plain = lambda q, k, v: attend(self, q, k, v, allowed, ctx, somewhere=True)[0]
+            plain = lambda q, k, v: attend(self, q, k, v, allowed, ctx, somewhere=True)[
+                0
+            ]
             return lax.platform_dependent(q, k, v, cuda=fused, default=plain), None
-        return attend(self, q, k, v, allowed, ctx, somewhere=bare)  # each step sees itself
+        return attend(
+            self, q, k, v, allowed, ctx, somewhere=bare
+        )  # each step sees itself
 
     def cache(self: Any, params: Params, batch: int, length: int) -> State:
         """The state with which this layer goes through a sequence a few steps at a time.
@@ -173,12 +210,21 @@ class _HeadAttention(Layer):
         Raises ValueError unless attention is causal, over one axis of time.
         """
         if not self.use_causal_mask or self.attention_axes not in (None, (1,)):
-            expected = "to be True (over time alone), since a step cannot see those to come"
-            raise arguments.wrong(self, "use_causal_mask", expected, self.use_causal_mask)
+            expected = (
+                "to be True (over time alone), since a step cannot see those to come"
+            )
+            raise arguments.wrong(
+                self, "use_causal_mask", expected, self.use_causal_mask
+            )
         kernels = params["key"]["kernel"], params["value"]["kernel"]
         k, v = (jnp.zeros((batch, length, *w.shape[1:]), w.dtype) for w in kernels)
         real = jnp.zeros((batch, length), bool)
-        return {"cached_key": k, "cached_value": v, "cached_mask": real, "index": jnp.array(0)}
+        return {
+            "cached_key": k,
+            "cached_value": v,
+            "cached_mask": real,
+            "index": jnp.array(0),
+        }
 
 
 class MultiHeadAttention(_HeadAttention):
@@ -286,9 +332,16 @@ class GroupedQueryAttention(_HeadAttention):
     def validate(self) -> None:
         if self.num_query_heads % self.num_key_value_heads:
             expected = f"to divide num_query_heads={self.num_query_heads}"
-            raise arguments.wrong(self, "num_key_value_heads", expected, self.num_key_value_heads)
+            raise arguments.wrong(
+                self, "num_key_value_heads", expected, self.num_key_value_heads
+            )
         super().validate()
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
-        return self.num_query_heads, self.num_key_value_heads, self.head_dim, self.head_dim
+        return (
+            self.num_query_heads,
+            self.num_key_value_heads,
+            self.head_dim,
+            self.head_dim,
+        )

@@ -12,7 +12,15 @@ from fnn.core import arguments
 from fnn.core.arithmetic import float_dtype
 from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import fraction, not_negative
-from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State, along
+from fnn.core.layer import (
+    Constraint,
+    Initializer,
+    Layer,
+    Params,
+    Regularizer,
+    State,
+    along,
+)
 from fnn.core.masking import leading
 from fnn.core.value import Fields
 from fnn.layers.shared.statistics import (
@@ -79,7 +87,11 @@ class BatchNormalization(Layer):
         state = {"moving_mean": mean, "moving_variance": variance}
         if self.renorm:
             stddev = jnp.sqrt(variance)
-            state |= {"moving_stddev": stddev, "renorm_mean": mean, "renorm_stddev": stddev}
+            state |= {
+                "moving_stddev": stddev,
+                "renorm_mean": mean,
+                "renorm_stddev": stddev,
+            }
         return gamma_beta(self, key, shape), state
 
     def apply(
@@ -108,24 +120,32 @@ class BatchNormalization(Layer):
         y = (values - along(center, x.ndim, axis)) * along(scale, x.ndim, axis)
         return (y + along(shift, x.ndim, axis)).astype(float_dtype(x)), state
 
-    def _correction(self, state: State, mean: Array, variance: Array) -> tuple[Array, Array]:
+    def _correction(
+        self, state: State, mean: Array, variance: Array
+    ) -> tuple[Array, Array]:
         """The r and d that carry the batch's normalization over to the running one."""
         bounds = _bounds(self)
         running = jnp.maximum(state["renorm_stddev"], self.epsilon**0.5)
         r = jnp.sqrt(variance + self.epsilon) / running
         d = (mean - state["renorm_mean"]) / running
         dmax = bounds.get("dmax", math.inf)
-        return jnp.clip(r, bounds.get("rmin"), bounds.get("rmax")), jnp.clip(d, -dmax, dmax)
+        return jnp.clip(r, bounds.get("rmin"), bounds.get("rmax")), jnp.clip(
+            d, -dmax, dmax
+        )
 
     def _moved(self, state: State, mean: Array, variance: Array) -> State:
         """The running averages after this batch."""
 
         def moved(name: str, batch: Array, momentum: float) -> Array:
-            return (momentum * state[name] + (1 - momentum) * batch).astype(state[name].dtype)
+            return (momentum * state[name] + (1 - momentum) * batch).astype(
+                state[name].dtype
+            )
 
         new = {"moving_mean": moved("moving_mean", mean, self.momentum)}
         if not self.renorm:
-            return new | {"moving_variance": moved("moving_variance", variance, self.momentum)}
+            return new | {
+                "moving_variance": moved("moving_variance", variance, self.momentum)
+            }
         batch = jnp.sqrt(variance + self.epsilon)
         stddev = moved("moving_stddev", batch, self.momentum)
         return new | {
@@ -153,7 +173,11 @@ def _moments(
     if used_by(spec_of(x)):
         center = of_all()
     else:
-        center = of_first() if real is None else lax.cond(real[first].all(), of_first, of_all)
+        center = (
+            of_first()
+            if real is None
+            else lax.cond(real[first].all(), of_first, of_all)
+        )
     center = lax.stop_gradient(center)
     away = zeros_elsewhere(x - along(center, x.ndim, axis), real)
     offset = mean(away, axes, real, False)
@@ -171,6 +195,10 @@ def _check_clipping(layer: Any) -> None:
     given = isinstance(layer.renorm_clipping, Fields | None)
     bounds = _bounds(layer) if given else {"": 0.0}
     ordered = bounds.get("rmin", -math.inf) <= bounds.get("rmax", math.inf)
-    if not set(bounds) <= {"rmin", "rmax", "dmax"} or not ordered or bounds.get("dmax", 0) < 0:
+    if (
+        not set(bounds) <= {"rmin", "rmax", "dmax"}
+        or not ordered
+        or bounds.get("dmax", 0) < 0
+    ):
         expected = 'to be a dict of "rmin" <= "rmax" and "dmax" >= 0'
         raise arguments.wrong(layer, "renorm_clipping", expected, layer.renorm_clipping)

@@ -60,21 +60,31 @@ class Bidirectional(Layer):
         for argument in ("inner", "backward_layer"):
             given = getattr(self, argument)
             if not isinstance(given, OverTime | None):
-                advice = "e.g. Bidirectional(LSTM(4)), or RNN(cell) for a cell of your own"
+                advice = (
+                    "e.g. Bidirectional(LSTM(4)), or RNN(cell) for a cell of your own"
+                )
                 raise arguments.wrong(self, argument, "to be recurrent", given, advice)
         (_, ahead), (_, back) = self.children()
         for name in ("return_sequences", "return_state", "stateful"):
             if getattr(ahead, name) != getattr(back, name):
                 expected = f"to have {name}={getattr(ahead, name)} as inner has"
-                raise arguments.wrong(self, "backward_layer", expected, self.backward_layer)
+                raise arguments.wrong(
+                    self, "backward_layer", expected, self.backward_layer
+                )
         if ahead.go_backwards == back.go_backwards:
-            advice = f"use backward_layer.replace(go_backwards={not ahead.go_backwards})"
+            advice = (
+                f"use backward_layer.replace(go_backwards={not ahead.go_backwards})"
+            )
             expected = "to read the other way than inner"
-            raise arguments.wrong(self, "backward_layer", expected, self.backward_layer, advice)
+            raise arguments.wrong(
+                self, "backward_layer", expected, self.backward_layer, advice
+            )
 
     def children(self) -> tuple[tuple[str, Any], ...]:
         ahead: Any = self.inner
-        back: Any = self.backward_layer or ahead.replace(go_backwards=not ahead.go_backwards)
+        back: Any = self.backward_layer or ahead.replace(
+            go_backwards=not ahead.go_backwards
+        )
         return tuple(
             (
                 f"{prefix}_{layer.name or snake_case(type(layer).__name__)}",
@@ -99,7 +109,9 @@ class Bidirectional(Layer):
         return unzip(
             {
                 name: init_child(name, layer, key, given)
-                for (name, layer), given in zip(self.children(), self._inputs(x), strict=True)
+                for (name, layer), given in zip(
+                    self.children(), self._inputs(x), strict=True
+                )
             }
         )
 

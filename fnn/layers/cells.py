@@ -10,7 +10,15 @@ from jax import Array
 from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import fraction, positive, random_seed
-from fnn.core.layer import Activation, Constraint, Initializer, Layer, Params, Regularizer, State
+from fnn.core.layer import (
+    Activation,
+    Constraint,
+    Initializer,
+    Layer,
+    Params,
+    Regularizer,
+    State,
+)
 from fnn.layers.shared.gates import GRUStep, LSTMStep, SimpleStep
 from fnn.layers.shared.recurrence import fill_states
 

@@ -11,7 +11,15 @@ from jax import Array
 
 from fnn.core import arguments
 from fnn.core.fields import fraction, one_of, per_axis, positive, random_seed
-from fnn.core.layer import Activation, Constraint, Initializer, Params, Regularizer, State, add_bias
+from fnn.core.layer import (
+    Activation,
+    Constraint,
+    Initializer,
+    Params,
+    Regularizer,
+    State,
+    add_bias,
+)
 from fnn.layers.shared.gates import LSTMStep
 from fnn.layers.shared.recurrence import OverTime, States
 from fnn.layers.shared.spatial import (
@@ -62,10 +70,16 @@ class _ConvLSTM(LSTMStep, OverTime):
         return channel_axis(self)
 
     def check(self, sequences: Any) -> None:
-        arguments.rank(self, sequences, self.spatial + 3, layout="(batch, time, ...), images each")
-        step = jax.ShapeDtypeStruct((sequences.shape[0], *sequences.shape[2:]), sequences.dtype)
+        arguments.rank(
+            self, sequences, self.spatial + 3, layout="(batch, time, ...), images each"
+        )
+        step = jax.ShapeDtypeStruct(
+            (sequences.shape[0], *sequences.shape[2:]), sequences.dtype
+        )
         window, dilation = numbers(self, "kernel_size", "dilation_rate")
-        check_inputs(self, step, reach(window, dilation) if self.padding == "valid" else ())
+        check_inputs(
+            self, step, reach(window, dilation) if self.padding == "valid" else ()
+        )
 
     def check_width(self, params: Params, x: Any) -> None:
         axis = 2 if channel_axis(self) == 1 else -1  # of the sequences
@@ -85,13 +99,22 @@ class _ConvLSTM(LSTMStep, OverTime):
 
     def shapes(self, x: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
         (window,), width = numbers(self, "kernel_size"), self.gates * self.filters
-        return (*window, x.shape[channel_axis(self)], width), (*window, self.filters, width)
+        return (*window, x.shape[channel_axis(self)], width), (
+            *window,
+            self.filters,
+            width,
+        )
 
     def _see(self, x: Array, kernel: Array) -> Array:
         strides, dilation = numbers(self, "strides", "dilation_rate")
         padding = self.padding.upper()
         return convolve(
-            x, kernel, channel_axis(self), strides=strides, padding=padding, dilation=dilation
+            x,
+            kernel,
+            channel_axis(self),
+            strides=strides,
+            padding=padding,
+            dilation=dilation,
         )
 
     def project(self, params: Params, x: Array) -> Array:

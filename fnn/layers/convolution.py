@@ -57,12 +57,17 @@ class _Conv(Layer):
             raise arguments.wrong(self, "padding", expected, self.padding)
         if self.filters % self.groups:
             raise arguments.wrong(
-                self, "filters", f"to be a multiple of groups={self.groups}", self.filters
+                self,
+                "filters",
+                f"to be a multiple of groups={self.groups}",
+                self.filters,
             )
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         window, dilation = numbers(self, "kernel_size", "dilation_rate")
-        check_inputs(self, x, reach(window, dilation) if self.padding == "valid" else ())
+        check_inputs(
+            self, x, reach(window, dilation) if self.padding == "valid" else ()
+        )
         channels = x.shape[channel_axis(self)]
         if channels % self.groups:
             raise ValueError(
@@ -80,7 +85,9 @@ class _Conv(Layer):
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
         kernel, channels = params["kernel"], channel_axis(self)
-        window, strides, dilation = numbers(self, "kernel_size", "strides", "dilation_rate")
+        window, strides, dilation = numbers(
+            self, "kernel_size", "strides", "dilation_rate"
+        )
         padding: Any = self.padding.upper()
         if self.padding == "causal":  # a step sees itself and the past
             padding = [(reach(window, dilation)[0] - 1, 0)]

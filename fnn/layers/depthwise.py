@@ -56,8 +56,12 @@ def depthwise(layer: Any, x: Array, kernel: Array) -> Array:
     if jax.default_backend() == "cpu" and math.prod(window) <= FEW_OFFSETS:
         places = spatial_axes(layer)
         sizes = [x.shape[a] for a in places]
-        pads = lax.padtype_to_pads(sizes, reach(tuple(window), dilation), strides, padding)
-        x = jnp.pad(x, [pads[a - places[0]] if a in places else (0, 0) for a in range(x.ndim)])
+        pads = lax.padtype_to_pads(
+            sizes, reach(tuple(window), dilation), strides, padding
+        )
+        x = jnp.pad(
+            x, [pads[a - places[0]] if a in places else (0, 0) for a in range(x.ndim)]
+        )
         return _by_offset(x, kernel, axis % x.ndim, places, strides, dilation)
     return convolve(
         x,
@@ -92,7 +96,9 @@ def _by_offset(
     total: Any = 0
     for offset in itertools.product(*map(range, window)):
         first, last, step = [0] * x.ndim, list(x.shape), [1] * x.ndim
-        for place, o, d, c, s in zip(places, offset, dilation, covered, strides, strict=True):
+        for place, o, d, c, s in zip(
+            places, offset, dilation, covered, strides, strict=True
+        ):
             first[place], step[place] = o * d, s
             last[place] = x.shape[place] - c + o * d + 1
         total += lax.slice(x, first, last, step) * weights[offset].reshape(shape)

@@ -155,7 +155,9 @@ class GaussianDropout(Layer):
         if not ctx.train or self.rate == 0:
             return x, state
         stddev = math.sqrt(self.rate / (1 - self.rate))
-        return x * (1 + stddev * random.normal(seeded_key(self, ctx), x.shape, x.dtype)), state
+        return x * (
+            1 + stddev * random.normal(seeded_key(self, ctx), x.shape, x.dtype)
+        ), state
 
 
 class GaussianNoise(Layer):
@@ -182,7 +184,9 @@ class GaussianNoise(Layer):
     ) -> tuple[Array, State]:
         if not ctx.train or self.stddev == 0:
             return x, state
-        return x + self.stddev * random.normal(seeded_key(self, ctx), x.shape, x.dtype), state
+        return x + self.stddev * random.normal(
+            seeded_key(self, ctx), x.shape, x.dtype
+        ), state
 
 
 SELU_FLOOR = -1.6732632423543772 * 1.0507009873554805  # what selu tends to far below 0
@@ -222,7 +226,9 @@ class AlphaDropout(Layer):
         if not ctx.train or self.rate == 0:
             return x, state
         kept = random.bernoulli(
-            seeded_key(self, ctx), 1 - self.rate, _noise_shape(self, x.shape, batch=True)
+            seeded_key(self, ctx),
+            1 - self.rate,
+            _noise_shape(self, x.shape, batch=True),
         )
         a = ((1 - self.rate) * (1 + self.rate * SELU_FLOOR**2)) ** -0.5
         return a * jnp.where(kept, x, SELU_FLOOR) - a * SELU_FLOOR * self.rate, state
@@ -237,7 +243,9 @@ def _noise_shape(layer: Any, shape: tuple[int, ...], batch: bool) -> tuple[int, 
         n in (None, 1, size) for n, size in (pairs if batch else pairs[1:])
     )
     if not fits:
-        expected = f"to have 1, None or the size for each axis of the inputs {tuple(shape)}"
+        expected = (
+            f"to have 1, None or the size for each axis of the inputs {tuple(shape)}"
+        )
         raise arguments.wrong(layer, "noise_shape", expected, layer.noise_shape)
     return tuple(size if n is None else n for n, size in pairs)
 
@@ -253,4 +261,6 @@ def _check(layer: Any) -> None:
 
 def _below_one(layer: Any) -> None:
     if layer.rate == 1:
-        raise arguments.wrong(layer, "rate", "to be below 1", 1, "use Dropout(1.0) to drop all")
+        raise arguments.wrong(
+            layer, "rate", "to be below 1", 1, "use Dropout(1.0) to drop all"
+        )

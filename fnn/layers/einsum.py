@@ -25,7 +25,9 @@ from fnn.core.masking import attach_mask
 from fnn.core.value import resolve
 from fnn.runtime.placement import einsum
 
-EQUATION = re.compile(r"(\.\.\.)?([a-zA-Z]+)(\.\.\.)?,([a-zA-Z]+)->(\.\.\.)?([a-zA-Z]+)(\.\.\.)?")
+EQUATION = re.compile(
+    r"(\.\.\.)?([a-zA-Z]+)(\.\.\.)?,([a-zA-Z]+)->(\.\.\.)?([a-zA-Z]+)(\.\.\.)?"
+)
 
 
 class EinsumDense(Layer):
@@ -78,18 +80,31 @@ class EinsumDense(Layer):
             raise arguments.wrong(self, "bias_axes", expected, self.bias_axes)
 
     def _shape(self) -> tuple[int | None, ...]:
-        return self.output_shape if isinstance(self.output_shape, tuple) else (self.output_shape,)
+        return (
+            self.output_shape
+            if isinstance(self.output_shape, tuple)
+            else (self.output_shape,)
+        )
 
     def _parts(self) -> tuple[str, str, str, str]:
         """The axes of inputs, kernel and outputs, and where the dots are: left, right or ''."""
         found = EQUATION.fullmatch(str(self.equation).replace(" ", ""))
-        left, x, right, kernel, left_out, y, right_out = found.groups() if found else (None,) * 7
+        left, x, right, kernel, left_out, y, right_out = (
+            found.groups() if found else (None,) * 7
+        )
         if not found or (left, right) != (left_out, right_out) or (left and right):
             expected = "to be like 'ab,bc->ac', '...ab,bc->...ac' or 'ab...,bc->ac...'"
             raise arguments.wrong(self, "equation", expected, self.equation)
-        return x or "", kernel or "", y or "", "left" if left else "right" if right else ""
+        return (
+            x or "",
+            kernel or "",
+            y or "",
+            "left" if left else "right" if right else "",
+        )
 
-    def _sizes(self, shape: tuple[int, ...]) -> tuple[dict[str, int], dict[str, int | None]]:
+    def _sizes(
+        self, shape: tuple[int, ...]
+    ) -> tuple[dict[str, int], dict[str, int | None]]:
         """The size of every axis by its letter: that of the inputs, that of the outputs."""
         x, _, y, dots = self._parts()
         if len(shape) < len(x) or (not dots and len(shape) > len(x)):
@@ -113,7 +128,9 @@ class EinsumDense(Layer):
         arguments.minimum_rank(self, x, 1, "(batch, ...)")
         _, kernel, y, dots = self._parts()
         inner, outer = self._sizes(x.shape)
-        shape = tuple(outer[letter] if letter in outer else inner[letter] for letter in kernel)
+        shape = tuple(
+            outer[letter] if letter in outer else inner[letter] for letter in kernel
+        )
         bias = tuple(outer[n] if n in (self.bias_axes or "") else 1 for n in y)
         if None in shape or None in bias:
             expected = "to tell the sizes that the inputs do not"
@@ -131,7 +148,9 @@ class EinsumDense(Layer):
         if getattr(initializer, "input_axes", ()) is not None:
             return self
         axes = {
-            "input_axes": tuple(i for i, letter in enumerate(kernel) if letter not in y),
+            "input_axes": tuple(
+                i for i, letter in enumerate(kernel) if letter not in y
+            ),
             "output_axes": tuple(i for i, letter in enumerate(kernel) if letter in y),
         }
         return self.replace(kernel_initializer=initializer.replace(**axes))
@@ -148,15 +167,23 @@ class EinsumDense(Layer):
     def _letters(self, axes: int) -> tuple[str, str, str]:
         """A letter for each axis of inputs, kernel and outputs, those of the dots included."""
         x, kernel, y, dots = self._parts()
-        further = [letter for letter in string.ascii_letters if letter not in x + kernel]
+        further = [
+            letter for letter in string.ascii_letters if letter not in x + kernel
+        ]
         more = "".join(further[: axes - len(x)])
-        return (more + x, kernel, more + y) if dots == "left" else (x + more, kernel, y + more)
+        return (
+            (more + x, kernel, more + y)
+            if dots == "left"
+            else (x + more, kernel, y + more)
+        )
 
     def cache(self, params: Params, batch: int, length: int) -> State:
         """Nothing; raises ValueError for an equation that mixes or moves the steps."""
         x, _, y, dots = self._parts()
         if (x[:1] != y[:1] and len(x) > 1) if dots == "left" else x[:2] != y[:2]:
-            expected = "to leave the steps where they are, since they come a few at a time"
+            expected = (
+                "to leave the steps where they are, since they come a few at a time"
+            )
             raise arguments.wrong(self, "equation", expected, self.equation)
         return {}
 
@@ -164,7 +191,9 @@ class EinsumDense(Layer):
         """The mask, if the outputs have the steps of the inputs."""
         letters, _, y, dots = self._parts()
         axes, before = 0 if mask is None else mask.ndim, len(x.shape) - len(letters)
-        own = max(axes - before, 0) if dots == "left" else axes  # as many letters have a mask
+        own = (
+            max(axes - before, 0) if dots == "left" else axes
+        )  # as many letters have a mask
         if letters[:own] != y[:own]:
             raise ValueError(
                 f"EinsumDense: expected inputs without a mask, since {self.equation!r} mixes or "

@@ -97,7 +97,9 @@ class ReversibleEmbedding(Layer):
         """A node of a graph; `reverse` says that `x` are vectors. Both share the weights."""
         if hasattr(x, "dtype") and reverse != _are_vectors(x):
             expected = "vectors (float32)" if reverse else "ids (integers)"
-            advice = 'Input(..., dtype="int32") for ids, layer(x, reverse=True) for vectors'
+            advice = (
+                'Input(..., dtype="int32") for ids, layer(x, reverse=True) for vectors'
+            )
             raise ValueError(
                 f"ReversibleEmbedding: expected {expected} with reverse={reverse}, received "
                 f"{x.dtype} of shape {x.shape}; use {advice}"
@@ -131,7 +133,9 @@ class ReversibleEmbedding(Layer):
     ) -> tuple[Any, State]:
         if not _are_vectors(x):
             return _look_up(params["embeddings"], x, ctx.mask, self.mask_zero), state
-        kernel = params["embeddings"].T if self.tie_weights else params["reverse_embeddings"]
+        kernel = (
+            params["embeddings"].T if self.tie_weights else params["reverse_embeddings"]
+        )
         if self.reverse_dtype is not None:
             x, kernel = x.astype(self.reverse_dtype), kernel.astype(self.reverse_dtype)
         logits, cap = jnp.matmul(x, kernel), self.logit_soft_cap
@@ -171,7 +175,9 @@ def _check_ids(layer: Any, x: Any) -> None:
 
 def _look_up(table: Any, x: Array, mask: Array | None, mask_zero: bool) -> Any:
     """The rows of the table, masked by the mask that the ids have and by the ids 0."""
-    if not jnp.issubdtype(x.dtype, jnp.integer):  # Input() is float32 unless told otherwise
+    if not jnp.issubdtype(
+        x.dtype, jnp.integer
+    ):  # Input() is float32 unless told otherwise
         x = jnp.where(x == jnp.floor(x), x, -1).astype(jnp.int32)
     where: dict[str, Any] = {}
     ids, columns = spec_of(x), spec_of(table)

@@ -69,8 +69,12 @@ class MixtureOfExperts(Layer):
     def cache(self, params: Params, batch: int, length: int) -> State:
         """Nothing, as each token is by itself; raises ValueError where they compete for room."""
         if self.capacity_factor is not None:
-            expected = "to be None, since the room of an expert is for all steps together"
-            raise arguments.wrong(self, "capacity_factor", expected, self.capacity_factor)
+            expected = (
+                "to be None, since the room of an expert is for all steps together"
+            )
+            raise arguments.wrong(
+                self, "capacity_factor", expected, self.capacity_factor
+            )
         return {}
 
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
@@ -113,7 +117,9 @@ class MixtureOfExperts(Layer):
         logits = at_least_float32(tokens) @ at_least_float32(params["router"])
         shares = jax.nn.softmax(logits)
         likely, chosen = (a.T for a in lax.top_k(shares, self.top_k))  # (choice, token)
-        if self.top_k > 1:  # a lone share divided by itself is 1: the router would never learn
+        if (
+            self.top_k > 1
+        ):  # a lone share divided by itself is 1: the router would never learn
             likely /= likely.sum(0, keepdims=True)
         gates = jnp.where(real[None], likely, 0)
         choices = jax.nn.one_hot(chosen, self.experts, dtype=bool) & real[None, :, None]
@@ -125,7 +131,9 @@ class MixtureOfExperts(Layer):
             inputs = jnp.take(tokens, sources, axis=0, mode="fill", fill_value=0)
             axis, rows = 0, sources < len(tokens)
 
-        def one(index: Array, params: Params, state: State, x: Array, rows: Array) -> Any:
+        def one(
+            index: Array, params: Params, state: State, x: Array, rows: Array
+        ) -> Any:
             own = ctx.child("experts").repeat(index).replace(rows=rows)
             return call(self.expert, params, state, x, own, "experts")
 
@@ -142,7 +150,9 @@ class MixtureOfExperts(Layer):
         y = attach_mask(y, ctx.mask)
         return y, {"aux_loss": loss, "experts": after}
 
-    def _places(self: Any, chosen: Array, choices: Array, real: Array) -> tuple[Array, Array]:
+    def _places(
+        self: Any, chosen: Array, choices: Array, real: Array
+    ) -> tuple[Array, Array]:
         """Where each (choice, token) is in the queue of its expert, and who is at each place.
 
         A place past the last, or a token past the last, stands for none.
@@ -156,7 +166,9 @@ class MixtureOfExperts(Layer):
         places = ((queue.cumsum(0) - 1) * queue).sum(-1).reshape(chosen.shape)
         places = jnp.where(choices.any(-1) & (places < room), places, length)
         sources = jnp.full((self.experts, length), number)
-        return places, sources.at[chosen, places].set(jnp.arange(number)[None], mode="drop")
+        return places, sources.at[chosen, places].set(
+            jnp.arange(number)[None], mode="drop"
+        )
 
     def _imbalance(self, shares: Array, choices: Array, real: Array) -> Array:
         """`balance` where every expert has its share, more where some have most."""

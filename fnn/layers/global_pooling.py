@@ -20,21 +20,31 @@ from fnn.layers.shared.spatial import (
 )
 
 
-def global_max(x: Array, axes: tuple[int, ...], keepdims: bool, mask: Array | None) -> Array:
+def global_max(
+    x: Array, axes: tuple[int, ...], keepdims: bool, mask: Array | None
+) -> Array:
     """The largest real value along `axes`; 0 where nothing is real."""
     if mask is None:
         return jnp.max(x, axes, keepdims=keepdims)
     largest = jnp.max(x, axes, keepdims=keepdims, initial=lowest(x), where=mask)
-    return jnp.where(jnp.any(mask, axes, keepdims=keepdims), largest, jnp.zeros_like(largest))
+    return jnp.where(
+        jnp.any(mask, axes, keepdims=keepdims), largest, jnp.zeros_like(largest)
+    )
 
 
-def global_average(x: Array, axes: tuple[int, ...], keepdims: bool, mask: Array | None) -> Array:
+def global_average(
+    x: Array, axes: tuple[int, ...], keepdims: bool, mask: Array | None
+) -> Array:
     """The mean of the real values along `axes`; 0 where nothing is real."""
     if mask is None:
         return jnp.mean(x, axes, keepdims=keepdims)
     count = jnp.sum(mask, axes, dtype=jnp.float32, keepdims=keepdims)
     total = jnp.sum(
-        x, axes, dtype=jnp.promote_types(x.dtype, jnp.float32), keepdims=keepdims, where=mask
+        x,
+        axes,
+        dtype=jnp.promote_types(x.dtype, jnp.float32),
+        keepdims=keepdims,
+        where=mask,
     )
     mean = total / jnp.maximum(count, 1)  # in float32: bfloat16 cannot count to 300
     return mean.astype(x.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else mean
@@ -54,7 +64,9 @@ class _GlobalPooling(Layer):
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
-        mask = None if ctx.mask is None else jnp.expand_dims(ctx.mask, channel_axis(self))
+        mask = (
+            None if ctx.mask is None else jnp.expand_dims(ctx.mask, channel_axis(self))
+        )
         return type(self).pool(x, tuple(spatial_axes(self)), self.keepdims, mask), state
 
 

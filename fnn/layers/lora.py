@@ -82,11 +82,16 @@ class LoRA(Flow):
         layers = [(path, copies) for path, _, copies in walk(self.inner)]
         found = []
         for path, weight in learning.items():
-            copies = max(copies for outer, copies in layers if path[: len(outer)] == outer)
+            copies = max(
+                copies for outer, copies in layers if path[: len(outer)] == outer
+            )
             if matches_any(self.patterns, "/".join(path)) and weight.ndim - copies >= 2:
                 found.append((path, weight.shape, copies))
         if not found:
-            known = ", ".join("/".join(path) for path, _ in tree.flatten(params)) or "no weights"
+            known = (
+                ", ".join("/".join(path) for path, _ in tree.flatten(params))
+                or "no weights"
+            )
             raise arguments.wrong(
                 self,
                 "patterns",
@@ -99,7 +104,9 @@ class LoRA(Flow):
         self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
     ) -> tuple[Any, State]:
         x, ctx = carry_mask(x, ctx.replace(frozen=True))
-        changed = {"inner": self._changed(lax.stop_gradient(params["inner"]), params["lora"])}
+        changed = {
+            "inner": self._changed(lax.stop_gradient(params["inner"]), params["lora"])
+        }
         y, after = apply_child("inner", self.inner, changed, state, x, ctx)
         return y, {"inner": after}
 
@@ -112,7 +119,9 @@ class LoRA(Flow):
         for path in dict.fromkeys(path[:-1] for path, _ in tree.flatten(lora)):
             kernel, pair = tree.get(params, path), tree.get(lora, path)
             product: Any = jnp.matmul
-            for _ in range(pair["b"].ndim - 2):  # copies of a layer, each with a pair of its own
+            for _ in range(
+                pair["b"].ndim - 2
+            ):  # copies of a layer, each with a pair of its own
                 product = jax.vmap(product)
             change = scale * product(pair["a"], pair["b"])
             params = tree.put(params, path, kernel + change.astype(kernel.dtype))

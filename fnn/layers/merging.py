@@ -71,7 +71,9 @@ class _Merge(Layer):
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         shapes = shapes_of(self, x, self.number)
-        if any(len(set(sizes) - {1}) > 1 for sizes in zip(*aligned(shapes), strict=True)):
+        if any(
+            len(set(sizes) - {1}) > 1 for sizes in zip(*aligned(shapes), strict=True)
+        ):
             raise ValueError(
                 f"{type(self).__name__}: expected inputs of equal shapes (or 1 where they repeat), "
                 f"received shapes {shapes}; bring them to one width first, e.g. by Dense"
@@ -181,8 +183,14 @@ class Concatenate(Layer):
     axis: int = -1
 
     def validate(self) -> None:
-        if isinstance(self.axis, bool) or not isinstance(self.axis, int) or self.axis == 0:
-            raise arguments.wrong(self, "axis", "to be an integer other than 0", self.axis)
+        if (
+            isinstance(self.axis, bool)
+            or not isinstance(self.axis, int)
+            or self.axis == 0
+        ):
+            raise arguments.wrong(
+                self, "axis", "to be an integer other than 0", self.axis
+            )
 
     def is_example(self, params: Params, x: Any) -> bool:
         several = isinstance(x, (tuple, list))
@@ -231,9 +239,15 @@ class Dot(Layer):
 
     def validate(self) -> None:
         both = self.axes if isinstance(self.axes, tuple) else (self.axes, self.axes)
-        if len(both) != 2 or any(isinstance(n, bool) or not isinstance(n, int) for n in both):
+        if len(both) != 2 or any(
+            isinstance(n, bool) or not isinstance(n, int) for n in both
+        ):
             raise arguments.wrong(
-                self, "axes", "to be an integer or two", self.axes, "e.g. Dot(axes=(2, 1))"
+                self,
+                "axes",
+                "to be an integer or two",
+                self.axes,
+                "e.g. Dot(axes=(2, 1))",
             )
         if 0 in both:
             raise arguments.wrong(self, "axes", "to leave out 0, the batch", self.axes)
@@ -293,7 +307,13 @@ def _function(layer: type[Layer], shown: str, more: str = "") -> Callable[..., A
 
 
 add, subtract = _function(Add, "[[4.0, 7.0]]"), _function(Subtract, "[[-2.0, -3.0]]")
-multiply, average = _function(Multiply, "[[3.0, 10.0]]"), _function(Average, "[[2.0, 3.5]]")
-maximum, minimum = _function(Maximum, "[[3.0, 5.0]]"), _function(Minimum, "[[1.0, 2.0]]")
+multiply, average = (
+    _function(Multiply, "[[3.0, 10.0]]"),
+    _function(Average, "[[2.0, 3.5]]"),
+)
+maximum, minimum = (
+    _function(Maximum, "[[3.0, 5.0]]"),
+    _function(Minimum, "[[1.0, 2.0]]"),
+)
 concatenate = _function(Concatenate, "[[1.0, 2.0, 3.0, 5.0]]")
 dot = _function(Dot, "[[13.0]]", ", axes=1")

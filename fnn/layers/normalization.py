@@ -178,7 +178,9 @@ class RMSNormalization(Layer):
         real = real_entries(ctx, x.ndim, axes)
         values = zeros_elsewhere(at_least_float32(x), real)
         square = mean(jnp.square(values), axes, real)
-        y = scale_shift(values * lax.rsqrt(square + self.epsilon), params, axes, "scale")
+        y = scale_shift(
+            values * lax.rsqrt(square + self.epsilon), params, axes, "scale"
+        )
         return y.astype(float_dtype(x)), state
 
 

@@ -29,7 +29,9 @@ def pairs(layer: Any, argument: str) -> Pairs:
         )
     return tuple(
         (a, b)
-        for a, b in (arguments.integers(layer, argument, 2, minimum=0, value=v) for v in value)
+        for a, b in (
+            arguments.integers(layer, argument, 2, minimum=0, value=v) for v in value
+        )
     )
 
 

@@ -14,7 +14,13 @@ from fnn.core.fields import fraction, one_of, random_seed
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import attach_mask, combine_masks
 from fnn.initializers.scaling import GlorotUniform
-from fnn.layers.shared.attending import band_mask, blank_steps, check_inputs, parts, shares_of
+from fnn.layers.shared.attending import (
+    band_mask,
+    blank_steps,
+    check_inputs,
+    parts,
+    shares_of,
+)
 from fnn.layers.shared.dropping import drop
 
 
@@ -95,8 +101,13 @@ class Attention(_PlainAttention):
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         self.check(x)
-        present = {"scale": self.use_scale, "concat_score_weight": self.score_mode == "concat"}
-        return {name: jnp.ones((), self.weight_dtype) for name, on in present.items() if on}, {}
+        present = {
+            "scale": self.use_scale,
+            "concat_score_weight": self.score_mode == "concat",
+        }
+        return {
+            name: jnp.ones((), self.weight_dtype) for name, on in present.items() if on
+        }, {}
 
     def scores(self, params: Params, query: Array, key: Array) -> Array:
         """(batch, queries, keys)."""

@@ -26,7 +26,10 @@ from fnn.layers.shared.spatial import (
 
 
 def paddings(
-    sizes: tuple[int, ...], window: tuple[int, ...], strides: tuple[int, ...], padding: str
+    sizes: tuple[int, ...],
+    window: tuple[int, ...],
+    strides: tuple[int, ...],
+    padding: str,
 ) -> list[tuple[int, int]]:
     """What is added before and after each axis; "same" adds one more after where uneven.
 
@@ -36,7 +39,8 @@ def paddings(
     if padding == "valid":
         return [(0, 0)] * len(sizes)
     totals = [
-        max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in zip(sizes, window, strides, strict=True)
+        max((-(-n // s) - 1) * s + k - n, 0)
+        for n, k, s in zip(sizes, window, strides, strict=True)
     ]
     return [(total // 2, total - total // 2) for total in totals]
 
@@ -59,11 +63,20 @@ def reduce_windows(
     """
     apart = all(s >= k for s, k in zip(strides, window, strict=True))
     reduce_all = _reduce_windows_apart if apart else _reduce_windows
-    return reduce_all(x, tuple(axes), window, strides, tuple(pads), fill, combine, reduce)
+    return reduce_all(
+        x, tuple(axes), window, strides, tuple(pads), fill, combine, reduce
+    )
 
 
 def _reduce_windows(
-    x: Array, axes: Any, window: Any, strides: Any, pads: Any, fill: Any, combine: Any, reduce: Any
+    x: Array,
+    axes: Any,
+    window: Any,
+    strides: Any,
+    pads: Any,
+    fill: Any,
+    combine: Any,
+    reduce: Any,
 ) -> Array:
     full: Any = [1] * x.ndim, [1] * x.ndim, [(0, 0)] * x.ndim
     for axis, *values in zip(axes, window, strides, pads, strict=True):
@@ -73,7 +86,9 @@ def _reduce_windows(
     return lax.reduce_window(x, np.asarray(fill, x.dtype), combine, *full)
 
 
-_reduce_windows_apart = jax.custom_jvp(_reduce_windows, nondiff_argnums=tuple(range(1, 8)))
+_reduce_windows_apart = jax.custom_jvp(
+    _reduce_windows, nondiff_argnums=tuple(range(1, 8))
+)
 
 
 @_reduce_windows_apart.defjvp
@@ -83,7 +98,14 @@ def _derivative_apart(*given: Any) -> tuple[Array, Array]:
 
 
 def _reduce_as_axes(
-    x: Array, axes: Any, window: Any, strides: Any, pads: Any, fill: Any, combine: Any, reduce: Any
+    x: Array,
+    axes: Any,
+    window: Any,
+    strides: Any,
+    pads: Any,
+    fill: Any,
+    combine: Any,
+    reduce: Any,
 ) -> Array:
     """Windows that do not overlap, each along an axis of its own."""
     empty = np.asarray(fill, x.dtype)
@@ -101,13 +123,17 @@ def _reduce_as_axes(
     return x
 
 
-def max_windows(x: Array, axes: range, window: Any, strides: Any, padding: str) -> Array:
+def max_windows(
+    x: Array, axes: range, window: Any, strides: Any, padding: str
+) -> Array:
     """The largest value in each window; padding never wins."""
     pads = paddings(tuple(x.shape[axis] for axis in axes), window, strides, padding)
     return reduce_windows(x, axes, window, strides, pads, lowest(x), lax.max, jnp.max)
 
 
-def average_windows(x: Array, axes: range, window: Any, strides: Any, padding: str) -> Array:
+def average_windows(
+    x: Array, axes: range, window: Any, strides: Any, padding: str
+) -> Array:
     """The mean of the real values in each window: padding is not counted.
 
     Summed in float32 at least: a sum of many in half precision loses the last ones.
@@ -120,7 +146,9 @@ def average_windows(x: Array, axes: range, window: Any, strides: Any, padding: s
     if padding == "valid":
         return (total / math.prod(window)).astype(dtype)
     count = jnp.ones([1] * x.ndim, total.dtype)
-    for axis, n, k, s, (before, _) in zip(axes, sizes, window, strides, pads, strict=True):
+    for axis, n, k, s, (before, _) in zip(
+        axes, sizes, window, strides, pads, strict=True
+    ):
         start = jnp.arange(total.shape[axis]) * s - before
         real = jnp.minimum(start + k, n) - jnp.maximum(start, 0)
         count = count * along(real.astype(count.dtype), x.ndim, axis)

@@ -58,7 +58,9 @@ class PositionEmbedding(Layer):
         """The state with which it counts on; raises ValueError for more steps than it has."""
         if length > self.sequence_length:
             expected = f"to be at least the {length} steps to decode"
-            raise arguments.wrong(self, "sequence_length", expected, self.sequence_length)
+            raise arguments.wrong(
+                self, "sequence_length", expected, self.sequence_length
+            )
         return {"index": jnp.array(0)}
 
 
@@ -127,11 +129,15 @@ class RotaryEmbedding(Layer):
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
         half = x.shape[-1] // 2
-        angle = angles(state, x, half, 2 * half, self.max_wavelength) / self.scaling_factor
+        angle = (
+            angles(state, x, half, 2 * half, self.max_wavelength) / self.scaling_factor
+        )
         angle = angle.reshape(1, x.shape[1], *(1,) * (x.ndim - 3), half)
         sin, cos = jnp.sin(angle).astype(x.dtype), jnp.cos(angle).astype(x.dtype)
         a, b = jnp.split(x, 2, -1)
-        return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1), later(state, x)
+        return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1), later(
+            state, x
+        )
 
     def cache(self, params: Params, batch: int, length: int) -> State:
         """The state with which it counts on."""
@@ -151,4 +157,6 @@ def angles(state: State, x: Any, number: int, features: int, longest: float) -> 
 
 def later(state: State, x: Array) -> State:
     """The state after the steps of `x`."""
-    return {**state, "index": state["index"] + x.shape[1]} if "index" in state else state
+    return (
+        {**state, "index": state["index"] + x.shape[1]} if "index" in state else state
+    )

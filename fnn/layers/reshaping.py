@@ -27,7 +27,9 @@ class Flatten(Layer):
     (2, 12)
     """
 
-    data_format: str | None = one_of((None, "channels_last", "channels_first"), default=None)
+    data_format: str | None = one_of(
+        (None, "channels_last", "channels_first"), default=None
+    )
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         arguments.minimum_rank(self, x, 1, "(batch, ...)")
@@ -57,7 +59,9 @@ class Reshape(Layer):
         shape = self.target_shape
         if (
             not isinstance(shape, tuple)
-            or any(isinstance(n, bool) or not isinstance(n, int) or n < -1 for n in shape)
+            or any(
+                isinstance(n, bool) or not isinstance(n, int) or n < -1 for n in shape
+            )
             or shape.count(-1) > 1
         ):
             raise arguments.wrong(
@@ -143,14 +147,22 @@ class Reverse(Layer):
     axis: int = 1
 
     def validate(self) -> None:
-        if isinstance(self.axis, bool) or not isinstance(self.axis, int) or self.axis == 0:
+        if (
+            isinstance(self.axis, bool)
+            or not isinstance(self.axis, int)
+            or self.axis == 0
+        ):
             expected = "to be an integer other than 0, which is the batch"
-            raise arguments.wrong(self, "axis", expected, self.axis, "e.g. Reverse(axis=1)")
+            raise arguments.wrong(
+                self, "axis", expected, self.axis, "e.g. Reverse(axis=1)"
+            )
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         arguments.minimum_rank(self, x, 2, "(batch, time, ...)")
         if not -len(x.shape) < self.axis < len(x.shape):
-            expected = f"to be an axis after the batch of inputs of shape {tuple(x.shape)}"
+            expected = (
+                f"to be an axis after the batch of inputs of shape {tuple(x.shape)}"
+            )
             raise arguments.wrong(self, "axis", expected, self.axis)
         return {}, {}
 

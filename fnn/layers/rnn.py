@@ -63,7 +63,9 @@ class StackedRNNCells(Layer):
 
     def _inputs(self, x: Any) -> tuple[Any, States]:
         x, *states = jax.tree.leaves(x)
-        return x, fill_states(self, self.get_initial_state(x.shape[0]), states, needed=True)
+        return x, fill_states(
+            self, self.get_initial_state(x.shape[0]), states, needed=True
+        )
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         (x, states), pairs = self._inputs(x), {}
@@ -77,7 +79,9 @@ class StackedRNNCells(Layer):
     ) -> tuple[Any, State]:
         (x, states), new, after = self._inputs(x), [], {}
         for (name, cell), at in zip(self.children(), states, strict=True):
-            (x, moved), after[name] = apply_child(name, cell, params, state, (x, at), ctx)
+            (x, moved), after[name] = apply_child(
+                name, cell, params, state, (x, at), ctx
+            )
             new.append(moved)
         return (x, tuple(new)), after
 
@@ -135,7 +139,9 @@ class RNN(OverTime):
         return initialize(self._cell, key, (x, jax.eval_shape(lambda: self.start(x))))
 
     def stepper(self, params: Params, drawn: Any, ctx: Context) -> Steps:
-        def step(x: Array, states: States, memory: State) -> tuple[Array, States, State]:
+        def step(
+            x: Array, states: States, memory: State
+        ) -> tuple[Array, States, State]:
             results, after = call(self._cell, params, memory, (x, states), ctx)
             after = _each_loss(jnp.add, memory, after)
             return *_outputs_and_states(self._cell, results, states), after
@@ -145,7 +151,11 @@ class RNN(OverTime):
     def apply(
         self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
     ) -> tuple[Any, State]:
-        if "index" in state and ctx.mask is not None and not _shows_its_state(self._cell):
+        if (
+            "index" in state
+            and ctx.mask is not None
+            and not _shows_its_state(self._cell)
+        ):
             raise ValueError(
                 "RNN: expected steps without a mask where they come a few at a time, since a "
                 f"masked step repeats an output that {self._cell!r} does not keep in its states, "
@@ -156,9 +166,18 @@ class RNN(OverTime):
     def before(self, step: Step, x: Any, start: States, memory: State) -> Array | None:
         if isinstance(self._cell, GatedStep):
             return None
-        y, last = jax.eval_shape(step, x, start, memory)[0], _last_states(self._cell, start)
-        shown = jax.tree.leaves(last)[0]  # Keras takes the first state for the last output
-        return shown.astype(y.dtype) if shown.shape == y.shape else jnp.zeros(y.shape, y.dtype)
+        y, last = (
+            jax.eval_shape(step, x, start, memory)[0],
+            _last_states(self._cell, start),
+        )
+        shown = jax.tree.leaves(last)[
+            0
+        ]  # Keras takes the first state for the last output
+        return (
+            shown.astype(y.dtype)
+            if shown.shape == y.shape
+            else jnp.zeros(y.shape, y.dtype)
+        )
 
 
 def _check_cell(owner: Any, cell: Any) -> None:
@@ -175,17 +194,23 @@ def _initial_states(cell: Any, batch: int) -> States:
     """What the cell says, or zeros."""
     if hasattr(cell, "get_initial_state"):
         return _as_tuples(cell.get_initial_state(batch_size=batch))
-    return jax.tree.map(lambda size: jnp.zeros((batch, size)), _as_tuples(cell.state_size))
+    return jax.tree.map(
+        lambda size: jnp.zeros((batch, size)), _as_tuples(cell.state_size)
+    )
 
 
 def _as_tuples(states: States) -> States:
-    return tuple(map(_as_tuples, states)) if isinstance(states, (tuple, list)) else states
+    return (
+        tuple(map(_as_tuples, states)) if isinstance(states, (tuple, list)) else states
+    )
 
 
 def _each_loss(combine: Any, before: State, after: State) -> State:
     """`after`, with its auxiliary losses combined with those of `before`: steps add up."""
     return jax.tree_util.tree_map_with_path(
-        lambda path, b, a: combine(b, a) if path[-1].key == "aux_loss" else a, before, after
+        lambda path, b, a: combine(b, a) if path[-1].key == "aux_loss" else a,
+        before,
+        after,
     )
 
 

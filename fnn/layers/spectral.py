@@ -59,7 +59,9 @@ class SpectralNormalization(Wrapper):
             )
         kernel = params[self._name(params)]
         draw = TruncatedNormal(stddev=0.02)
-        vector = draw(random.fold_in(key, salt("vector_u")), (1, kernel.shape[-1]), kernel.dtype)
+        vector = draw(
+            random.fold_in(key, salt("vector_u")), (1, kernel.shape[-1]), kernel.dtype
+        )
         return params, {**state, "vector_u": vector}
 
     def apply(
@@ -80,7 +82,9 @@ class SpectralNormalization(Wrapper):
         return "kernel" if "kernel" in params else "embeddings"
 
 
-def largest_singular_value(kernel: Array, u: Array, iterations: int) -> tuple[Array, Array]:
+def largest_singular_value(
+    kernel: Array, u: Array, iterations: int
+) -> tuple[Array, Array]:
     """(sigma, u) of `kernel (..., columns)` after power iterations from `u (1, columns)`."""
     matrix = place(kernel, ()).reshape(-1, kernel.shape[-1])
     dtype = jnp.result_type(u, matrix)

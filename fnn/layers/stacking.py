@@ -58,7 +58,9 @@ def unstack(layer: Layer, params: Params, state: State) -> tuple[Layer, Params, 
     items: list[tuple[Layer, Weights]] = []
     for name, child in _children(layer, "unstack"):
         weights = params[name], state[name]
-        items += _single(child, weights) if isinstance(child, Repeat) else [(child, weights)]
+        items += (
+            _single(child, weights) if isinstance(child, Repeat) else [(child, weights)]
+        )
     return _joined(layer, items)
 
 
@@ -99,7 +101,9 @@ def _single(repeat: Repeat, weights: Weights) -> list[tuple[Layer, Weights]]:
     return [(inner, tuple(map(tree.same_order, copy, weights))) for copy in copies]
 
 
-def _joined(layer: Layer, items: list[tuple[Layer, Weights]]) -> tuple[Layer, Params, State]:
+def _joined(
+    layer: Layer, items: list[tuple[Layer, Weights]]
+) -> tuple[Layer, Params, State]:
     """The Sequential of these layers, and their weights by the names that they get there."""
     layers = [child for child, _ in items]
     names = unique_names(layers)

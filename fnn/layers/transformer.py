@@ -61,7 +61,10 @@ class GatedDense(Layer):
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         arguments.minimum_rank(self, x, 2, "(batch, ..., features)")
         # Each half by itself, so that its scale is that of a layer of `units`.
-        halves = [self.weight("kernel", k, (x.shape[-1], self.units)) for k in random.split(key)]
+        halves = [
+            self.weight("kernel", k, (x.shape[-1], self.units))
+            for k in random.split(key)
+        ]
         params = {"kernel": jnp.concatenate(halves, 1)}
         if self.use_bias:
             params["bias"] = self.weight("bias", key, (2 * self.units,))
@@ -93,7 +96,9 @@ class _Block(Flow):
 
     def _attention(self: Any, **options: Any) -> Layer:
         sizes = self.num_heads, self.units // self.num_heads
-        return MultiHeadAttention(*sizes, dropout=self.dropout, dtype=self.dtype, **options)
+        return MultiHeadAttention(
+            *sizes, dropout=self.dropout, dtype=self.dtype, **options
+        )
 
     def _parts(self: Any, name: str, *layers: tuple[str, Layer]) -> dict[str, Layer]:
         """The children of one part: its normalization, its layers, its dropout, its sum."""
@@ -108,7 +113,9 @@ class _Block(Flow):
         width = self.intermediate_dim or 4 * self.units
         up = Dense(width, self.activation, dtype=self.dtype)
         down = Dense(self.units, dtype=self.dtype)
-        return self._parts("feedforward", ("feedforward_up", up), ("feedforward_down", down))
+        return self._parts(
+            "feedforward", ("feedforward_up", up), ("feedforward_down", down)
+        )
 
     def _around(self: Any, name: str, inner: Any, x: Any, visit: Visit) -> Any:
         """x + inner(norm(x)), or norm(x + inner(x)) where normalization comes after."""
@@ -158,11 +165,15 @@ class TransformerEncoderBlock(_Block):
     def _fnn_children(self) -> tuple[tuple[str | None, Layer], ...]:
         options = {"use_causal_mask": self.use_causal_mask, "position": self.position}
         attention = ("attention", self._attention(**options))
-        return tuple({**self._parts("attention", attention), **self._feedforward()}.items())
+        return tuple(
+            {**self._parts("attention", attention), **self._feedforward()}.items()
+        )
 
     def flow(self, x: Any, visit: Visit) -> Any:
         attention = dict(self.children())["attention"]
-        x = self._around("attention", lambda a: visit("attention", attention, a), x, visit)
+        x = self._around(
+            "attention", lambda a: visit("attention", attention, a), x, visit
+        )
         return self._after_attention(x, visit)
 
 
@@ -194,7 +205,10 @@ class TransformerDecoderBlock(_Block):
 
     @functools.cached_property
     def _fnn_children(self) -> tuple[tuple[str | None, Layer], ...]:
-        own = ("attention", self._attention(use_causal_mask=True, position=self.position))
+        own = (
+            "attention",
+            self._attention(use_causal_mask=True, position=self.position),
+        )
         cross = ("cross_attention", self._attention())
         parts = (self._parts("attention", own), self._parts("cross_attention", cross))
         return tuple({**parts[0], **parts[1], **self._feedforward()}.items())

@@ -89,7 +89,9 @@ class _ConvTranspose(Layer):
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
         kernel, channels = params["kernel"], channel_axis(self)
-        window, strides, dilation = numbers(self, "kernel_size", "strides", "dilation_rate")
+        window, strides, dilation = numbers(
+            self, "kernel_size", "strides", "dilation_rate"
+        )
         extra: tuple[int | None, ...] = (None,) * self.spatial
         if self.output_padding is not None:
             (extra,) = numbers(self, "output_padding")
@@ -99,7 +101,9 @@ class _ConvTranspose(Layer):
         ]
         y = convolve(
             x,
-            jnp.flip(kernel, range(self.spatial)),  # as in the gradient of a convolution
+            jnp.flip(
+                kernel, range(self.spatial)
+            ),  # as in the gradient of a convolution
             channels,
             strides=(1,) * self.spatial,
             padding=padding,

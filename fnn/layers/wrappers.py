@@ -75,7 +75,8 @@ class Parallel(Flow):
     def flow(self, x: Any, visit: Visit) -> Any:
         names = unique_names(self._all)
         outputs = tuple(
-            visit(name, layer, x) for name, layer in zip(names, self.layers, strict=False)
+            visit(name, layer, x)
+            for name, layer in zip(names, self.layers, strict=False)
         )
         return outputs if self.merge is None else visit(names[-1], self.merge, outputs)
 
@@ -106,7 +107,9 @@ class Remat(PassingWrapper):
     def apply(
         self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
     ) -> tuple[Any, State]:
-        def run(params: Params, state: State, x: Any, ctx: Context) -> tuple[Any, State]:
+        def run(
+            params: Params, state: State, x: Any, ctx: Context
+        ) -> tuple[Any, State]:
             return call(self.inner, params, state, x, ctx)
 
         return jax.checkpoint(run)(params, state, x, ctx)
@@ -161,10 +164,16 @@ class TimeDistributed(Wrapper):
         (values, mask), (batch, time) = split_mask(x), self._values(x).shape[:2]
         fold = lambda a: a.reshape(batch * time, *a.shape[2:])
         unfold = lambda a: a.reshape(batch, time, *a.shape[1:])
-        steps, rows = fold(values), ctx.rows if ctx.rows is None else jnp.repeat(ctx.rows, time)
+        steps, rows = (
+            fold(values),
+            ctx.rows if ctx.rows is None else jnp.repeat(ctx.rows, time),
+        )
         if mask is not None:
             if mask.ndim > 2:  # steps with masks of their own: sentences of words
-                steps, mask = Masked(steps, fold(mask)), mask.any(tuple(range(2, mask.ndim)))
+                steps, mask = (
+                    Masked(steps, fold(mask)),
+                    mask.any(tuple(range(2, mask.ndim))),
+                )
             rows = fold(mask) if rows is None else rows & fold(mask)
         y, state = call(self.inner, params, state, steps, ctx.replace(rows=rows))
         y = jax.tree.map(unfold, y)
@@ -258,7 +267,9 @@ class Spread(Wrapper):
 
         y, state = call(self.inner, params, state, x, ctx)
         mean, deviation = (
-            jax.tree.map(functools.partial(over_members, function), y, is_leaf=is_masked)
+            jax.tree.map(
+                functools.partial(over_members, function), y, is_leaf=is_masked
+            )
             for function in (lambda a: a.mean(1), _deviation)
         )
         return (mean, deviation), state

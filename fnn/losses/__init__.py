@@ -137,11 +137,22 @@ mape, msle = mean_absolute_percentage_error, mean_squared_logarithmic_error
 bce, kld = binary_crossentropy, kl_divergence
 
 _CLASSES: dict[Any, type[Loss]] = {}
-for _module in (_crossentropy, _embeddings, _focal, _overlap, _regression, _scores, _sequences):
+for _module in (
+    _crossentropy,
+    _embeddings,
+    _focal,
+    _overlap,
+    _regression,
+    _scores,
+    _sequences,
+):
     _CLASSES |= _module.FUNCTIONS
 _SHORT = {"mse": mse, "mae": mae, "mape": mape, "msle": msle, "bce": bce, "kld": kld}
 
-BY_SHAPE = ("crossentropy", "ce")  # names whose meaning hangs on targets and predictions
+BY_SHAPE = (
+    "crossentropy",
+    "ce",
+)  # names whose meaning hangs on targets and predictions
 
 for _function, _class in _CLASSES.items():
     register(_class, _function.__name__)
@@ -149,7 +160,9 @@ for _name, _function in _SHORT.items():
     register(_CLASSES[_function], _name, _name.upper())
 
 
-def get(identifier: Any, y_true_spec: Any = None, y_pred_spec: Any = None) -> Loss | None:
+def get(
+    identifier: Any, y_true_spec: Any = None, y_pred_spec: Any = None
+) -> Loss | None:
     """The loss behind a name, a class, a value or a function `(y_true, y_pred)`; None for None.
 
     A function of `optax.losses` is called as optax does it, predictions first (`OptaxLoss`).

@@ -112,7 +112,9 @@ def labels(loss: Any, y_true: np.ndarray, classes: int) -> None:
     low, high = bounds(y_true)
     if low >= 0 and high < classes:
         return
-    advice = f"end the model in {int(high) + 1} units, or map the labels to 0..{classes - 1}"
+    advice = (
+        f"end the model in {int(high) + 1} units, or map the labels to 0..{classes - 1}"
+    )
     if (low, high) == (1, classes):
         advice = "subtract 1 from the labels, which count from 1"
     elif low < 0:

@@ -91,7 +91,9 @@ def sparse_categorical_crossentropy(
         labels, p = jnp.where(keep, labels, 0), jnp.where(keep[..., None], p, 1)
     logp = log_probabilities(p, from_logits, -1)
     known = (labels >= 0) & (labels < p.shape[-1])
-    picked = jnp.take_along_axis(logp, jnp.where(known, labels, 0)[..., None], -1)[..., 0]
+    picked = jnp.take_along_axis(logp, jnp.where(known, labels, 0)[..., None], -1)[
+        ..., 0
+    ]
     values = -jnp.where(known, picked, jnp.nan)
     return values if ignore_class is None else jnp.where(keep, values, 0)
 
@@ -105,7 +107,9 @@ def log_probabilities(p: Array, from_logits: bool, axis: int) -> Array:
 
 def smooth(t: Array, label_smoothing: float, classes: int) -> Array:
     """Targets with a share of them spread evenly over the classes."""
-    return t * (1 - label_smoothing) + label_smoothing / classes if label_smoothing else t
+    return (
+        t * (1 - label_smoothing) + label_smoothing / classes if label_smoothing else t
+    )
 
 
 class BinaryCrossentropy(Loss):
@@ -197,7 +201,9 @@ class SparseCategoricalCrossentropy(Loss):
     def validate(self) -> None:
         checks.axis_is_integer(self)
         if self.ignore_class is not None and not isinstance(self.ignore_class, int):
-            raise wrong(self, "ignore_class", "to be an integer or None", self.ignore_class)
+            raise wrong(
+                self, "ignore_class", "to be an integer or None", self.ignore_class
+            )
 
     @property
     def logits(self) -> Form | None:
@@ -210,7 +216,9 @@ class SparseCategoricalCrossentropy(Loss):
         return super().values(y_true, jnp.moveaxis(y_pred, self.axis, -1))
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
-        return sparse_categorical_crossentropy(y_true, y_pred, self.from_logits, self.ignore_class)
+        return sparse_categorical_crossentropy(
+            y_true, y_pred, self.from_logits, self.ignore_class
+        )
 
     def kept(self, y_true: Any, values: Array) -> Array | None:
         if self.ignore_class is None:

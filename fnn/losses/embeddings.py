@@ -37,9 +37,14 @@ def circle(
     >>> [[round(v, 1) for v in circle(y, x).tolist()] for y in ([0, 0, 1, 1], [0, 1, 0, 1])]
     [[0.0, 0.0, 0.0, 0.0], [134.4, 134.4, 134.4, 134.4]]
     """
-    embeddings, labels = floating(y_pred), class_numbers(jnp.asarray(y_true)).reshape(-1)
+    embeddings, labels = (
+        floating(y_pred),
+        class_numbers(jnp.asarray(y_true)).reshape(-1),
+    )
     others = embeddings if ref_embeddings is None else floating(ref_embeddings)
-    other_labels = labels if ref_labels is None else class_numbers(ref_labels).reshape(-1)
+    other_labels = (
+        labels if ref_labels is None else class_numbers(ref_labels).reshape(-1)
+    )
     distance = jnp.maximum(1 - embeddings @ others.T, 0)  # (batch, references)
     same = labels[:, None] == other_labels[None, :]
     positive, negative = same, ~same
@@ -79,7 +84,9 @@ def triplet(y_true: Any, y_pred: Any, margin: float = 1.0, valid: Any = None) ->
     return jnp.where(complete, jnp.maximum(margin + farthest - nearest, 0), 0)
 
 
-def info_nce(y_true: Any, y_pred: Any, temperature: float = 0.1, valid: Any = None) -> Array:
+def info_nce(
+    y_true: Any, y_pred: Any, temperature: float = 0.1, valid: Any = None
+) -> Array:
     """-log softmax(cos(y_i, t_j) / temperature over j) at j = i: each finds its own partner.
 
     (batch, features), (batch, features) -> (batch,)

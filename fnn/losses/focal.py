@@ -221,7 +221,9 @@ class _GeneralizedOfLogs(CategoricalGeneralizedCrossEntropy, loadable=False):
     """The same of log p: -expm1(q log p) / q."""
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
-        picked = jnp.take_along_axis(y_pred, class_numbers(y_true)[..., None], -1)[..., 0]
+        picked = jnp.take_along_axis(y_pred, class_numbers(y_true)[..., None], -1)[
+            ..., 0
+        ]
         return -jnp.expm1(self.q * picked) / self.q
 
 

@@ -78,11 +78,15 @@ class OptaxLoss(Loss):
     @property
     def from_logits(self) -> bool:
         """Whether predictions are certainly logits, by the name: it has the activation in it."""
-        return _name(self.function).startswith(("softmax_", "safe_softmax_", "sigmoid_"))
+        return _name(self.function).startswith(
+            ("softmax_", "safe_softmax_", "sigmoid_")
+        )
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
         y_true = align(y_true, y_pred, sparse=self.of_labels)
-        y_true = class_numbers(y_true) if self.of_labels else y_true.astype(y_pred.dtype)
+        y_true = (
+            class_numbers(y_true) if self.of_labels else y_true.astype(y_pred.dtype)
+        )
         return self.function(y_pred, y_true)
 
     def check(self, y_true: Any, y_pred: Any) -> None:

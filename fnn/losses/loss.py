@@ -30,9 +30,18 @@ from fnn.losses.targets import (
 )
 from fnn.runtime.placement import gathered
 
-EPSILON = 1e-7  # Keras's `epsilon()`: the bound that keeps logarithms and quotients finite
+EPSILON = (
+    1e-7  # Keras's `epsilon()`: the bound that keeps logarithms and quotients finite
+)
 
-REDUCTIONS = ("sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", "none", None)
+REDUCTIONS = (
+    "sum_over_batch_size",
+    "mean",
+    "mean_with_sample_weight",
+    "sum",
+    "none",
+    None,
+)
 
 # What the targets of a loss are beside predictions (batch, ..., n):
 # "elementwise"  the same shape, each entry for itself (mse, binary crossentropy)
@@ -63,11 +72,19 @@ class Loss(Named, loadable=False):
 
     kind: ClassVar[str] = "loss"
     targets: ClassVar[Targets] = "any"
-    two_classes: ClassVar[bool] = False  # each entry of the targets names one of two classes
-    blank_prediction: ClassVar[float] = 1.0  # stands where an entry is not valid: finite in all
-    gathers: ClassVar[bool] = False  # it takes a batch that lies on several devices as a whole
+    two_classes: ClassVar[bool] = (
+        False  # each entry of the targets names one of two classes
+    )
+    blank_prediction: ClassVar[float] = (
+        1.0  # stands where an entry is not valid: finite in all
+    )
+    gathers: ClassVar[bool] = (
+        False  # it takes a batch that lies on several devices as a whole
+    )
 
-    reduction: str | None = one_of(REDUCTIONS, default="sum_over_batch_size", kw_only=True)
+    reduction: str | None = one_of(
+        REDUCTIONS, default="sum_over_batch_size", kw_only=True
+    )
     dtype: str | None = field(default=None, kw_only=True)
 
     @classmethod
@@ -96,7 +113,9 @@ class Loss(Named, loadable=False):
 
     def as_other(self, cls: type[Loss]) -> Loss:
         """A loss of another class with the same fields."""
-        return cls(**{name: value for name, value in vars(self).items() if name[0] != "_"})
+        return cls(
+            **{name: value for name, value in vars(self).items() if name[0] != "_"}
+        )
 
     def values(self, y_true: Any, y_pred: Any) -> Array:
         """One value for each example (and each step).   (batch, ..., n) -> (batch, ...)
@@ -109,7 +128,9 @@ class Loss(Named, loadable=False):
             y_pred = jax.tree.map(lambda p: as_float(p, self.dtype), y_pred)
             one = hasattr(y_true, "shape") and hasattr(y_pred, "shape")
             return jnp.asarray(
-                self.call(align_where_possible(y_true, y_pred) if one else y_true, y_pred)
+                self.call(
+                    align_where_possible(y_true, y_pred) if one else y_true, y_pred
+                )
             )
         y_pred = as_float(y_pred, self.dtype)
         if self.targets == "labels":
@@ -128,11 +149,22 @@ class Loss(Named, loadable=False):
         Two vectors `(n,)` are one example, as in Keras; `(n,)` beside `(n, 1)` are n of them.
         """
         y_true, y_pred = arrays(y_true), arrays(y_pred)
-        vectors = self.targets in ("elementwise", "classes") and y_true.ndim == y_pred.ndim == 1
+        vectors = (
+            self.targets in ("elementwise", "classes")
+            and y_true.ndim == y_pred.ndim == 1
+        )
         if self.reduction in (None, "none") or vectors:
-            values = self._of_vectors(y_true, y_pred) if vectors else self.values(y_true, y_pred)
+            values = (
+                self._of_vectors(y_true, y_pred)
+                if vectors
+                else self.values(y_true, y_pred)
+            )
             if self.reduction in (None, "none"):
-                return values if sample_weight is None else _weighted(values, sample_weight)
+                return (
+                    values
+                    if sample_weight is None
+                    else _weighted(values, sample_weight)
+                )
             weight = None if sample_weight is None else jnp.asarray(sample_weight)
             total, count = reduce(values, weight, None, None, self.reduction)
         else:
@@ -164,7 +196,9 @@ class Loss(Named, loadable=False):
             y_true = align(y_true, y_pred)
         if valid is not None:
             y_true = jax.tree.map(lambda a: blank(a, valid, 0), y_true)
-            y_pred = jax.tree.map(lambda a: blank(a, valid, self.blank_prediction), y_pred)
+            y_pred = jax.tree.map(
+                lambda a: blank(a, valid, self.blank_prediction), y_pred
+            )
         values = self.valid_values(y_true, y_pred, valid)
         kept = self.kept(y_true, values)
         return reduce(values, weight, valid, kept, self.reduction)
@@ -188,16 +222,26 @@ class Loss(Named, loadable=False):
 
 
 def reduce(
-    values: Array, weight: Array | None, valid: Array | None, kept: Array | None, reduction: Any
+    values: Array,
+    weight: Array | None,
+    valid: Array | None,
+    kept: Array | None,
+    reduction: Any,
 ) -> tuple[Array, Array]:
     """The total of the weighted values that count, and what to divide it by."""
     values = values.astype(values.dtype if values.dtype == "float64" else "float32")
-    if values.ndim == 0:  # one number for the whole batch: that of each entry, as in Keras
+    if (
+        values.ndim == 0
+    ):  # one number for the whole batch: that of each entry, as in Keras
         shapes = [a.shape for a in (valid, weight) if a is not None]
         if weight is None and reduction in ("sum", "none", None):
             shapes, valid = [], None if valid is None else valid.any()
         values = jnp.broadcast_to(values, max(shapes, key=len, default=()))
-    counted = jnp.ones(values.shape, bool) if valid is None else spread_mask(valid, values.shape)
+    counted = (
+        jnp.ones(values.shape, bool)
+        if valid is None
+        else spread_mask(valid, values.shape)
+    )
     counted = counted if kept is None else counted & kept
     weights = jnp.ones(values.shape, values.dtype)
     if weight is not None:

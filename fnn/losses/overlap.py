@@ -26,7 +26,9 @@ def dice(y_true: Any, y_pred: Any, axis: Axis = None) -> Array:
     1.0
     """
     t, p = pair(y_true, y_pred)
-    return 1 - 2 * jnp.sum(t * p, axis) / (jnp.sum(t, axis) + jnp.sum(p, axis) + EPSILON)
+    return 1 - 2 * jnp.sum(t * p, axis) / (
+        jnp.sum(t, axis) + jnp.sum(p, axis) + EPSILON
+    )
 
 
 def tversky(
@@ -44,8 +46,13 @@ def tversky(
     """
     t, p = pair(y_true, y_pred)
     both = jnp.sum(t * p, axis)
-    false_positives, false_negatives = jnp.sum((1 - t) * p, axis), jnp.sum(t * (1 - p), axis)
-    return 1 - both / (both + alpha * false_positives + beta * false_negatives + EPSILON)
+    false_positives, false_negatives = (
+        jnp.sum((1 - t) * p, axis),
+        jnp.sum(t * (1 - p), axis),
+    )
+    return 1 - both / (
+        both + alpha * false_positives + beta * false_negatives + EPSILON
+    )
 
 
 class Dice(Loss):

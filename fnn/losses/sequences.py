@@ -37,7 +37,11 @@ def ctc(y_true: Any, y_pred: Any, valid: Any = None) -> Array:
     padded = jnp.arange(labels.shape[1])[None, :] >= lengths
     missing = jnp.zeros(logits.shape[:2]) if valid is None else ~valid
     return optax.ctc_loss(
-        logits, missing.astype(logits.dtype), labels, padded.astype(logits.dtype), blank_id=0
+        logits,
+        missing.astype(logits.dtype),
+        labels,
+        padded.astype(logits.dtype),
+        blank_id=0,
     )
 
 
@@ -60,7 +64,9 @@ class CTC(Loss):
         return ctc(y_true, y_pred)
 
     def valid_values(self, y_true: Any, y_pred: Any, valid: Array | None) -> Array:
-        return ctc(y_true, y_pred, valid if valid is not None and valid.ndim == 2 else None)
+        return ctc(
+            y_true, y_pred, valid if valid is not None and valid.ndim == 2 else None
+        )
 
     def check(self, y_true: Any, y_pred: Any) -> None:
         jax.eval_shape(self.call, y_true, y_pred)

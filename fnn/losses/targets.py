@@ -127,7 +127,9 @@ def entry_values(function: Any, y_true: Any, y_pred: Any, valid: Array | None) -
         return function(y_true, y_pred)
     leaves = jax.tree.leaves((y_true, y_pred))
     if any(leaf.shape[: valid.ndim] != valid.shape for leaf in leaves):
-        valid = valid.any(tuple(range(1, valid.ndim)))  # some have no such steps: by rows
+        valid = valid.any(
+            tuple(range(1, valid.ndim))
+        )  # some have no such steps: by rows
 
     def alone(y_true: Any, y_pred: Any) -> Array:
         one = lambda a: a.reshape((1,) * valid.ndim + a.shape)
@@ -136,7 +138,9 @@ def entry_values(function: Any, y_true: Any, y_pred: Any, valid: Array | None) -
     each = alone
     for _ in range(valid.ndim):
         each = jax.vmap(each)
-    together = lambda t, y: place_like(jnp.broadcast_to(function(t, y), valid.shape), valid)
+    together = lambda t, y: place_like(
+        jnp.broadcast_to(function(t, y), valid.shape), valid
+    )
     return jax.lax.cond(valid.all(), together, each, y_true, y_pred)
 
 

@@ -23,7 +23,11 @@ from fnn.metrics.accuracy import (
     sparse_top_k_categorical_accuracy,
     top_k_categorical_accuracy,
 )
-from fnn.metrics.beyond_keras import ExpectedCalibrationError, MultiLabelAccuracy, Perplexity
+from fnn.metrics.beyond_keras import (
+    ExpectedCalibrationError,
+    MultiLabelAccuracy,
+    Perplexity,
+)
 from fnn.metrics.confusion import (
     FalseNegatives,
     FalsePositives,

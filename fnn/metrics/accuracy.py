@@ -31,7 +31,9 @@ def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> Array:
     [1.0, 1.0, 0.0]
     """
     y_pred = jnp.asarray(y_pred)
-    return (align(jnp.asarray(y_true), y_pred) == (y_pred > threshold)).astype("float32")
+    return (align(jnp.asarray(y_true), y_pred) == (y_pred > threshold)).astype(
+        "float32"
+    )
 
 
 def categorical_accuracy(y_true: Any, y_pred: Any) -> Array:
@@ -61,7 +63,9 @@ def top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> Array:
     >>> top_k_categorical_accuracy([[1, 0, 0]], [[0.25, 0.5, 0.125]], k=2).tolist()
     [1.0]
     """
-    return sparse_top_k_categorical_accuracy(jnp.argmax(jnp.asarray(y_true), -1), y_pred, k)
+    return sparse_top_k_categorical_accuracy(
+        jnp.argmax(jnp.asarray(y_true), -1), y_pred, k
+    )
 
 
 def sparse_top_k_categorical_accuracy(
@@ -198,4 +202,6 @@ class SparseTopKCategoricalAccuracy(Metric):
     from_sorted_ids: bool = False
 
     def values(self, y_true: Array, y_pred: Array) -> Array:
-        return sparse_top_k_categorical_accuracy(y_true, y_pred, self.k, self.from_sorted_ids)
+        return sparse_top_k_categorical_accuracy(
+            y_true, y_pred, self.k, self.from_sorted_ids
+        )

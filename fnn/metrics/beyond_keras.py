@@ -37,7 +37,9 @@ class ExpectedCalibrationError(Metric):
     from_logits: bool = False
 
     def init(self, y_true: Any = None, y_pred: Any = None) -> Sums:
-        return {name: jnp.zeros(self.num_bins) for name in ("count", "hits", "confidence")}
+        return {
+            name: jnp.zeros(self.num_bins) for name in ("count", "hits", "confidence")
+        }
 
     def update(self, sums: Sums, y_true: Any, y_pred: Any, weight: Any = None) -> Sums:
         y_true, y_pred, weight = self.prepare(y_true, y_pred, weight)
@@ -88,10 +90,14 @@ class MultiLabelAccuracy(Metric):
     direction: ClassVar[str | None] = "max"
 
     threshold: float = 0.5
-    criterion: str = one_of(("exact_match", "hamming", "jaccard"), default="exact_match")
+    criterion: str = one_of(
+        ("exact_match", "hamming", "jaccard"), default="exact_match"
+    )
 
     def validate(self) -> None:
-        if isinstance(self.threshold, bool) or not isinstance(self.threshold, (int, float)):
+        if isinstance(self.threshold, bool) or not isinstance(
+            self.threshold, (int, float)
+        ):
             raise wrong(self, "threshold", "to be a number", self.threshold)
 
     def values(self, y_true: Array, y_pred: Array) -> Array:

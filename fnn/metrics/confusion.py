@@ -25,7 +25,9 @@ def confusion(y_true: Any, y_pred: Any, weights: Any, thresholds: np.ndarray) ->
     number. Arrays of one shape -> four of (thresholds,).
     """
     order = np.argsort(thresholds, kind="stable")
-    buckets = jnp.searchsorted(jnp.asarray(thresholds[order], "float32"), y_pred.reshape(-1))
+    buckets = jnp.searchsorted(
+        jnp.asarray(thresholds[order], "float32"), y_pred.reshape(-1)
+    )
 
     def above(weights: Array) -> tuple[Array, Array]:
         histogram = jnp.zeros(len(thresholds) + 1).at[buckets].add(weights.reshape(-1))
@@ -35,7 +37,9 @@ def confusion(y_true: Any, y_pred: Any, weights: Any, thresholds: np.ndarray) ->
     positive = y_true != 0
     hits, positives = above(jnp.where(positive, weights, 0))
     alarms, negatives = above(jnp.where(positive, 0, weights))
-    return dict(zip(COUNTS, (hits, alarms, negatives - alarms, positives - hits), strict=True))
+    return dict(
+        zip(COUNTS, (hits, alarms, negatives - alarms, positives - hits), strict=True)
+    )
 
 
 class ConfusionMetric(Metric, loadable=False):
@@ -58,20 +62,31 @@ class ConfusionMetric(Metric, loadable=False):
 
     def update(self, sums: Sums, y_true: Any, y_pred: Any, weight: Any = None) -> Sums:
         y_true, y_pred, weight = self.prepare(y_true, y_pred, weight)
-        weights = jnp.ones(y_pred.shape) if weight is None else spread(weight, y_pred.shape)
+        weights = (
+            jnp.ones(y_pred.shape) if weight is None else spread(weight, y_pred.shape)
+        )
         if getattr(self, "top_k", None) is not None:
             y_pred = only_top(y_pred, self.top_k)  # type: ignore[attr-defined]
         class_id = getattr(self, "class_id", None)
         if class_id is not None:
-            y_true, y_pred, weights = (x[..., class_id] for x in (y_true, y_pred, weights))
+            y_true, y_pred, weights = (
+                x[..., class_id] for x in (y_true, y_pred, weights)
+            )
         more = confusion(y_true, y_pred, weights, self.cutoffs())
         return {name: sums[name] + more[name] for name in sums}
 
     def check(self, y_true: Any, y_pred: Any) -> None:
         super().check(y_true, y_pred)
         class_id = getattr(self, "class_id", None)
-        if class_id is not None and (len(y_pred.shape) < 2 or class_id >= y_pred.shape[-1]):
-            raise wrong(self, "class_id", f"to be a class of predictions {y_pred.shape}", class_id)
+        if class_id is not None and (
+            len(y_pred.shape) < 2 or class_id >= y_pred.shape[-1]
+        ):
+            raise wrong(
+                self,
+                "class_id",
+                f"to be a class of predictions {y_pred.shape}",
+                class_id,
+            )
 
 
 def only_top(y_pred: Array, k: int) -> Array:
@@ -83,7 +98,9 @@ def only_top(y_pred: Array, k: int) -> Array:
 
 def _check_thresholds(metric: Any) -> None:
     given = metric.thresholds
-    if given is not None and any(not 0 <= t <= 1 for t in np.atleast_1d(np.asarray(given))):
+    if given is not None and any(
+        not 0 <= t <= 1 for t in np.atleast_1d(np.asarray(given))
+    ):
         raise wrong(metric, "thresholds", "to lie in [0, 1]", given)
     check_class(metric)
 
@@ -217,14 +234,20 @@ class Recall(ConfusionMetric):
 
 def precision(sums: Sums) -> Array:
     """tp / (tp + fp)."""
-    return divide(sums["true_positives"], sums["true_positives"] + sums["false_positives"])
+    return divide(
+        sums["true_positives"], sums["true_positives"] + sums["false_positives"]
+    )
 
 
 def recall(sums: Sums) -> Array:
     """tp / (tp + fn)."""
-    return divide(sums["true_positives"], sums["true_positives"] + sums["false_negatives"])
+    return divide(
+        sums["true_positives"], sums["true_positives"] + sums["false_negatives"]
+    )
 
 
 def specificity(sums: Sums) -> Array:
     """tn / (tn + fp)."""
-    return divide(sums["true_negatives"], sums["true_negatives"] + sums["false_positives"])
+    return divide(
+        sums["true_negatives"], sums["true_negatives"] + sums["false_positives"]
+    )

@@ -26,7 +26,14 @@ from fnn.metrics.confusion import (
 from fnn.metrics.metric import Metric, Sums, Targets, divide
 
 _CURVES = ("ROC", "roc", "PR", "pr", "PRGAIN", "prgain")
-_METHODS = ("interpolation", "Interpolation", "majoring", "Majoring", "minoring", "Minoring")
+_METHODS = (
+    "interpolation",
+    "Interpolation",
+    "majoring",
+    "Majoring",
+    "minoring",
+    "Minoring",
+)
 
 
 class AUC(Metric):
@@ -72,13 +79,22 @@ class AUC(Metric):
 
     def validate(self) -> None:
         if self.exact and self.thresholds is not None:
-            raise wrong(self, "thresholds", "to be None with exact=True", self.thresholds)
+            raise wrong(
+                self, "thresholds", "to be None with exact=True", self.thresholds
+            )
         if self.num_thresholds < 2:
             raise wrong(self, "num_thresholds", "to be above 1", self.num_thresholds)
-        if self.thresholds is not None and any(not 0 <= t <= 1 for t in self.thresholds):
+        if self.thresholds is not None and any(
+            not 0 <= t <= 1 for t in self.thresholds
+        ):
             raise wrong(self, "thresholds", "to lie in [0, 1]", self.thresholds)
         if self.num_labels is not None and not self.multi_label:
-            raise wrong(self, "num_labels", "to be None without multi_label=True", self.num_labels)
+            raise wrong(
+                self,
+                "num_labels",
+                "to be None without multi_label=True",
+                self.num_labels,
+            )
 
     def cutoffs(self) -> np.ndarray:
         """The thresholds, from just below 0 to just above 1."""
@@ -89,7 +105,9 @@ class AUC(Metric):
 
     def init(self, y_true: Any = None, y_pred: Any = None) -> Sums:
         names = ranking.PARTS if self.exact else COUNTS
-        shape: tuple[int, ...] = (ranking.BUCKETS if self.exact else len(self.cutoffs()),)
+        shape: tuple[int, ...] = (
+            ranking.BUCKETS if self.exact else len(self.cutoffs()),
+        )
         if self.multi_label:
             labels = self.num_labels or (None if y_pred is None else y_pred.shape[-1])
             shape = () if labels is None else (*shape, labels)
@@ -97,16 +115,22 @@ class AUC(Metric):
 
     def update(self, sums: Sums, y_true: Any, y_pred: Any, weight: Any = None) -> Sums:
         y_true, y_pred, weight = self.prepare(y_true, y_pred, weight)
-        weights = jnp.ones(y_pred.shape) if weight is None else spread(weight, y_pred.shape)
+        weights = (
+            jnp.ones(y_pred.shape) if weight is None else spread(weight, y_pred.shape)
+        )
 
         def count(t: Array, p: Array, w: Array) -> Sums:
             p = p if self.from_logits else jnp.clip(p, 0, 1)
             if self.exact:
                 return ranking.histogram(t, ranking.keys(p, self.from_logits), w)
-            return confusion(t, jax.nn.sigmoid(p) if self.from_logits else p, w, self.cutoffs())
+            return confusion(
+                t, jax.nn.sigmoid(p) if self.from_logits else p, w, self.cutoffs()
+            )
 
         if self.multi_label:
-            columns = (x.reshape(-1, y_pred.shape[-1]) for x in (y_true, y_pred, weights))
+            columns = (
+                x.reshape(-1, y_pred.shape[-1]) for x in (y_true, y_pred, weights)
+            )
             more = jax.vmap(count, in_axes=1, out_axes=1)(*columns)
         else:
             if self.label_weights is not None:
@@ -131,7 +155,9 @@ class AUC(Metric):
         if method == "interpolation":
             heights = (y[:-1] + y[1:]) / 2
         else:
-            heights = (jnp.minimum if method == "minoring" else jnp.maximum)(y[:-1], y[1:])
+            heights = (jnp.minimum if method == "minoring" else jnp.maximum)(
+                y[:-1], y[1:]
+            )
         return ((x[:-1] - x[1:]) * heights).sum(0)
 
 

@@ -28,7 +28,9 @@ def add(sums: Any, lost: Any, more: Any) -> tuple[Any, Any]:
     leaves, treedef = jax.tree.flatten(sums)
     pairs = [
         _added(*three)
-        for three in zip(leaves, jax.tree.leaves(lost), jax.tree.leaves(more), strict=True)
+        for three in zip(
+            leaves, jax.tree.leaves(lost), jax.tree.leaves(more), strict=True
+        )
     ]
     first, second = zip(*pairs, strict=True) if pairs else ((), ())
     return jax.tree.unflatten(treedef, first), jax.tree.unflatten(treedef, second)
@@ -73,7 +75,9 @@ def terms(sums: Array) -> Array:
     """Float32 numbers of 8 bits and one sign that are the sum.   (31, ...) -> (31, ...)"""
     sign = jnp.where(_carried(sums)[1] < 0, -1, 1)[None]
     whole = sign * _carried(sign * sums)[0]
-    scale = jnp.asarray([2.0 ** (_LOWEST + _BITS * i) for i in range(DIGITS)], "float32")
+    scale = jnp.asarray(
+        [2.0 ** (_LOWEST + _BITS * i) for i in range(DIGITS)], "float32"
+    )
     return whole.astype("float32") * scale.reshape(-1, *(1,) * (sums.ndim - 1))
 
 
@@ -104,7 +108,9 @@ def _halves(x: Array) -> tuple[Array, Array]:
     return high, x - high
 
 
-def moments(t: Array, weights: Array, axes: tuple[int, ...]) -> tuple[Array, Array, Array]:
+def moments(
+    t: Array, weights: Array, axes: tuple[int, ...]
+) -> tuple[Array, Array, Array]:
     """The digits of sum(w), sum(w t) and sum(w t**2) over some axes of a batch.
 
     They are taken about c, the mean of the batch, where nothing cancels, and moved to 0 without
@@ -120,7 +126,11 @@ def moments(t: Array, weights: Array, axes: tuple[int, ...]) -> tuple[Array, Arr
     sums = (x.sum(axes) for x in (weights, weights * r, weights * r * r))
     w, first, second = (x.astype("float32") for x in sums)
     c = c.reshape(w.shape)
-    squared = [*(p for q in product(c, c) for p in product(q, w)), *product(2 * c, first), second]
+    squared = [
+        *(p for q in product(c, c) for p in product(q, w)),
+        *product(2 * c, first),
+        second,
+    ]
     return digits(w), digits(*product(c, w), first), digits(*squared)
 
 

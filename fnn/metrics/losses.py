@@ -75,7 +75,10 @@ class _Losses(Metric, loadable=False):
         weight = as_float(for_each_example(weight, y_pred))
         weighed = self.goal.replace(reduction="mean_with_sample_weight")
         total, count = weighed.totals(y_true, y_pred, weight, weight != 0)
-        return {"total": sums["total"] + self.sign * total, "count": sums["count"] + count}
+        return {
+            "total": sums["total"] + self.sign * total,
+            "count": sums["count"] + count,
+        }
 
 
 class LossMetric(_Losses):
@@ -93,7 +96,9 @@ class LossMetric(_Losses):
 
     def validate(self) -> None:
         if getattr(self.loss, "kind", None) != "loss" or isinstance(self.loss, type):
-            raise wrong(self, "loss", "to be a loss", self.loss, "e.g. fnn.losses.Huber()")
+            raise wrong(
+                self, "loss", "to be a loss", self.loss, "e.g. fnn.losses.Huber()"
+            )
 
     @property
     def default_name(self) -> str:

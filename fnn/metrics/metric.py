@@ -84,7 +84,9 @@ class Metric(Named, loadable=False):
     kind: ClassVar[str] = "metric"
     targets: ClassVar[Targets] = "any"
     direction: ClassVar[str | None] = None
-    gathers: ClassVar[bool] = False  # it takes a batch that lies on several devices as a whole
+    gathers: ClassVar[bool] = (
+        False  # it takes a batch that lies on several devices as a whole
+    )
 
     dtype: str | None = field(default=None, kw_only=True)
 
@@ -92,7 +94,13 @@ class Metric(Named, loadable=False):
         super().__init_subclass__(**kwargs)
         arguments.refuse_methods(
             cls,
-            ("update_state", "reset_state", "reset_states", "add_weight", "add_variable"),
+            (
+                "update_state",
+                "reset_state",
+                "reset_states",
+                "add_weight",
+                "add_variable",
+            ),
             "values(y_true, y_pred), or init, update and result",
             "return the sums of no batch from init() (in place of add_weight), the sums after "
             "one more from update(sums, y_true, y_pred, weight), and the number from result(sums)",
@@ -166,7 +174,9 @@ class Metric(Named, loadable=False):
             if self.targets == "elementwise":
                 y_pred = one_value_per_entry(y_pred, weight)
             y_true = align(y_true, y_pred, sparse=self.targets == "labels")
-            y_true = class_numbers(y_true) if self.targets == "labels" else as_float(y_true)
+            y_true = (
+                class_numbers(y_true) if self.targets == "labels" else as_float(y_true)
+            )
         if weight is not None:
             counts = weight != 0
             y_true = jax.tree.map(lambda a: blank(a, counts, 0), y_true)
@@ -178,7 +188,11 @@ class Metric(Named, loadable=False):
         if self.targets == "any":
             return
         try:
-            aligned_shape(tuple(y_true.shape), tuple(y_pred.shape), sparse=self.targets == "labels")
+            aligned_shape(
+                tuple(y_true.shape),
+                tuple(y_pred.shape),
+                sparse=self.targets == "labels",
+            )
         except ValueError as error:
             raise ValueError(f"{type(self).__name__}: {error}") from None
 
@@ -191,7 +205,9 @@ def add_mean(sums: Sums, values: Any, weight: Any) -> Sums:
     elif values.ndim < weight.ndim and not (
         values.ndim + 1 == weight.ndim and weight.shape[-1] == 1
     ):
-        weight = weight.mean(tuple(range(values.ndim, weight.ndim)))  # one value for several steps
+        weight = weight.mean(
+            tuple(range(values.ndim, weight.ndim))
+        )  # one value for several steps
     weights = spread(weight, values.shape)
     return {
         "total": sums["total"] + jnp.where(weights != 0, values * weights, 0).sum(),
@@ -228,7 +244,9 @@ class Sum(Metric):
         return {"total": jnp.zeros(())}
 
     def update(self, sums: Sums, values: Any, weight: Any = None) -> Sums:  # type: ignore[override]
-        more = add_mean(Mean().init(), values, None if weight is None else as_float(weight))
+        more = add_mean(
+            Mean().init(), values, None if weight is None else as_float(weight)
+        )
         return {"total": sums["total"] + more["total"]}
 
     def result(self, sums: Sums) -> Array:

@@ -33,7 +33,9 @@ class _FScore(Metric, loadable=False):
         names = ("true_positives", "false_positives", "false_negatives", "support")
         return {name: jnp.zeros(shape) for name in names}
 
-    def update(self: Any, sums: Sums, y_true: Any, y_pred: Any, weight: Any = None) -> Sums:
+    def update(
+        self: Any, sums: Sums, y_true: Any, y_pred: Any, weight: Any = None
+    ) -> Sums:
         t, y, weight = self.prepare(y_true, y_pred, weight)
         weights = jnp.ones(y.shape) if weight is None else spread(weight, y.shape)
         if self.threshold is None:
@@ -54,7 +56,9 @@ class _FScore(Metric, loadable=False):
         hits, square = sums["true_positives"], self.beta**2
         precision = hits / (hits + sums["false_positives"] + _EPSILON)
         recall = hits / (hits + sums["false_negatives"] + _EPSILON)
-        scores = (1 + square) * precision * recall / (square * precision + recall + _EPSILON)
+        scores = (
+            (1 + square) * precision * recall / (square * precision + recall + _EPSILON)
+        )
         if self.average == "weighted":
             return (scores * sums["support"]).sum() / (sums["support"].sum() + _EPSILON)
         return scores if self.average is None else scores.mean()
@@ -118,7 +122,9 @@ class _Union(Metric):
     def init(self, y_true: Any = None, y_pred: Any = None) -> Sums:
         return {"table": jnp.zeros((self.classes(), self.classes()))}
 
-    def update(self: Any, sums: Sums, y_true: Any, y_pred: Any, weight: Any = None) -> Sums:
+    def update(
+        self: Any, sums: Sums, y_true: Any, y_pred: Any, weight: Any = None
+    ) -> Sums:
         y_true, y_pred, weight = self.prepare(y_true, y_pred, weight)
         t = self.numbers(jnp.asarray(y_true), self.sparse_y_true)
         y = self.numbers(y_pred, self.sparse_y_pred).reshape(t.shape)
@@ -127,7 +133,11 @@ class _Union(Metric):
         if getattr(self, "ignore_class", None) is not None:
             known = known & (t != self.ignore_class)
         t, y = jnp.where(known, t, 0).reshape(-1), jnp.where(known, y, 0).reshape(-1)
-        return {"table": sums["table"].at[t, y].add(jnp.where(known, weights, 0).reshape(-1))}
+        return {
+            "table": sums["table"]
+            .at[t, y]
+            .add(jnp.where(known, weights, 0).reshape(-1))
+        }
 
     def result(self, sums: Sums) -> Array:
         table, wanted = sums["table"], jnp.asarray(self.wanted())
@@ -140,7 +150,10 @@ class _Union(Metric):
         outside = [c for c in self.wanted() if not 0 <= c < self.classes()]
         if outside:
             raise wrong(
-                self, "target_class_ids", f"to lie in 0..{self.classes() - 1}", self.wanted()
+                self,
+                "target_class_ids",
+                f"to lie in 0..{self.classes() - 1}",
+                self.wanted(),
             )
 
 
@@ -247,7 +260,9 @@ class BinaryIoU(_Union):
 
     def validate(self) -> None:
         if any(c not in (0, 1) for c in self.target_class_ids):
-            raise wrong(self, "target_class_ids", "to lie in 0..1", self.target_class_ids)
+            raise wrong(
+                self, "target_class_ids", "to lie in 0..1", self.target_class_ids
+            )
 
     def classes(self) -> int:
         return 2

@@ -14,7 +14,9 @@ from fnn.metrics.metric import Sums, divide
 
 BUCKETS = 2**18
 PARTS = ("positives", "negatives", "positive_places", "negative_places")
-_HALF = np.float32(0.5).view(np.int32)  # float32 numbers from 0 on are ordered like their bits
+_HALF = np.float32(0.5).view(
+    np.int32
+)  # float32 numbers from 0 on are ordered like their bits
 
 
 @functools.cache
@@ -28,14 +30,22 @@ def _edges() -> np.ndarray:
 def keys(scores: Array, from_logits: bool) -> Array:
     """Integers in the order of the scores, that keep apart what is near 0 and near 1."""
     upper = scores > (0 if from_logits else 0.5)
-    rest = jax.nn.sigmoid(-jnp.abs(scores)) if from_logits else jnp.minimum(scores, 1 - scores)
+    rest = (
+        jax.nn.sigmoid(-jnp.abs(scores))
+        if from_logits
+        else jnp.minimum(scores, 1 - scores)
+    )
     bits = jax.lax.bitcast_convert_type(rest.astype("float32"), jnp.int32)
     return jnp.where(upper, 2 * _HALF - bits, bits)
 
 
 def histogram(y_true: Array, key: Array, weights: Array) -> Sums:
     """The weight of each class in each bucket, and that times the place in it.   -> (buckets,)"""
-    key, weights, positive = key.reshape(-1), weights.reshape(-1), y_true.reshape(-1) != 0
+    key, weights, positive = (
+        key.reshape(-1),
+        weights.reshape(-1),
+        y_true.reshape(-1) != 0,
+    )
     edges = jnp.asarray(_edges())
     bucket = jnp.searchsorted(edges, key, side="right") - 1
     place = (key - edges[bucket]).astype("float32")
@@ -62,7 +72,9 @@ def counts(sums: Sums) -> Sums:
 
 
 def _steps(lower: Array, whole: Array) -> Array:
-    return jnp.stack([lower, whole - lower], 1).reshape(2 * len(whole), *whole.shape[1:])
+    return jnp.stack([lower, whole - lower], 1).reshape(
+        2 * len(whole), *whole.shape[1:]
+    )
 
 
 def _from_the_top(steps: Array) -> Array:

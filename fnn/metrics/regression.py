@@ -132,7 +132,8 @@ class R2Score(Metric):
     direction: ClassVar[str | None] = "max"
 
     class_aggregation: str | None = one_of(
-        (None, "uniform_average", "variance_weighted_average"), default="uniform_average"
+        (None, "uniform_average", "variance_weighted_average"),
+        default="uniform_average",
     )
     num_regressors: int = 0
 
@@ -141,7 +142,11 @@ class R2Score(Metric):
             raise wrong(self, "num_regressors", "to be an integer", self.num_regressors)
 
     def init(self, y_true: Any = None, y_pred: Any = None) -> Sums:
-        shape = () if y_pred is None else (y_pred.shape[-1] if len(y_pred.shape) > 1 else 1,)
+        shape = (
+            ()
+            if y_pred is None
+            else (y_pred.shape[-1] if len(y_pred.shape) > 1 else 1,)
+        )
         whole = jnp.zeros(shape and (exact.DIGITS, *shape), "int32")
         return {
             "count": whole,
@@ -172,13 +177,17 @@ class R2Score(Metric):
             return jnp.zeros(())
         variance = exact.variation(sums["count"], sums["total"], sums["squared"])
         constant = jnp.where(sums["residual"] == 0, 1.0, 0.0)
-        scores = jnp.where(variance == 0, constant, 1 - divide(sums["residual"], variance))
+        scores = jnp.where(
+            variance == 0, constant, 1 - divide(sums["residual"], variance)
+        )
         if self.class_aggregation == "uniform_average":
             scores = scores.mean()
         elif self.class_aggregation == "variance_weighted_average":
             scores = divide((scores * variance).sum(), variance.sum())
         if self.num_regressors:
             freedom = sums["entries"] - self.num_regressors - 1
-            adjusted = 1 - (1 - scores) * (sums["entries"] - 1) / jnp.maximum(freedom, 1)
+            adjusted = 1 - (1 - scores) * (sums["entries"] - 1) / jnp.maximum(
+                freedom, 1
+            )
             scores = jnp.where(freedom > 0, adjusted, scores)
         return scores

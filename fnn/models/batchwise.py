@@ -54,21 +54,31 @@ class Batchwise(Compiled):
 
     @deferring
     def test_on_batch(
-        self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        return_dict: bool = False,
     ) -> Any:
         """The loss and metrics of one batch."""
         self._require_compiled("test_on_batch")
         arrays = self._arrays(x, y, sample_weight)
         step, now = make_eval_step(self.layer, self._checked(arrays)), self._now
-        weighted, logs = self._one_step(step, (now.params, now.state), arrays, now, "ignore")
+        weighted, logs = self._one_step(
+            step, (now.params, now.state), arrays, now, "ignore"
+        )
         if self._carry:
             self._carry(weighted)
         return self._as_result(logs, return_dict)
 
-    def _one_step(self, step: Any, state: Any, arrays: Any, now: Any, guard: str) -> Any:
+    def _one_step(
+        self, step: Any, state: Any, arrays: Any, now: Any, guard: str
+    ) -> Any:
         count = checks.rows_of(arrays)
         if count == 0:
-            raise ValueError("expected samples, received an empty batch; check the data")
+            raise ValueError(
+                "expected samples, received an empty batch; check the data"
+            )
         own = lambda a: a if isinstance(a, jax.Array) else np.array(a, copy=True)
         batch = jax.tree.map(own, (arrays, np.ones(count, bool)))
         program = engine.program(step, state, batch, now.key, capacity=1)
@@ -98,7 +108,9 @@ class Batchwise(Compiled):
     def reset_states(self) -> None:
         """Puts the states that recurrent layers with `stateful=True` carry on back to zeros."""
         now = self._now
-        self._now = now.replace(state=jax.tree_util.tree_map_with_path(_reset, now.state))
+        self._now = now.replace(
+            state=jax.tree_util.tree_map_with_path(_reset, now.state)
+        )
 
     def _exclusive(self) -> _Exclusive:
         return _Exclusive(self._training, self.name)

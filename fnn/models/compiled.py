@@ -39,9 +39,13 @@ class Compiled(Weighted):
     _compiled: dict[str, Any] | None = None
     _rates: tuple[Any, ...] = ()  # that were set before there were weights
     _objective: Objective | None = None
-    _resolved: tuple[dict[str, Any], Any, Objective] | None = None  # compiled, shapes -> objective
+    _resolved: tuple[dict[str, Any], Any, Objective] | None = (
+        None  # compiled, shapes -> objective
+    )
     _ends_checked: Layer | None = None  # the network whose ends suit the objective
-    _accepts: Any = None  # the layer, and the kind of an example that was seen to fit it
+    _accepts: Any = (
+        None  # the layer, and the kind of an example that was seen to fit it
+    )
     # A callback sets these to end what is under way after the batch, as in Keras.
     stop_training: bool = False
     stop_evaluating: bool = False
@@ -136,7 +140,9 @@ class Compiled(Weighted):
             return rule
         state = self._now.optimizer if self.built else None
         if state is None:
-            state = functools.reduce(with_learning_rate, self._rates, self._rule.init({}))
+            state = functools.reduce(
+                with_learning_rate, self._rates, self._rule.init({})
+            )
         return with_rate_of(rule, state)
 
     def _is_compiled_with(self, rule: Any) -> bool:
@@ -178,7 +184,11 @@ class Compiled(Weighted):
         finite = self._compiled is None or self._compiled["checks"]
         x, names = self._as_inputs(x, finite), self.output_names
         targets = inputs.as_targets(y, names, finite)
-        arrays = {"x": x, "y": targets, "weight": inputs.as_weights(weight, targets, names)}
+        arrays = {
+            "x": x,
+            "y": targets,
+            "weight": inputs.as_weights(weight, targets, names),
+        }
         checks.rows_of(arrays)
         return arrays
 
@@ -194,7 +204,9 @@ class Compiled(Weighted):
         checks.input_values(self.layer, x)
         return x
 
-    def _goals(self, x: Any, y: Any, weight: Any, classes: Any = None) -> tuple[Any, Objective]:
+    def _goals(
+        self, x: Any, y: Any, weight: Any, classes: Any = None
+    ) -> tuple[Any, Objective]:
         """(what a step takes, the objective) after all checks; `classes` are weights of classes."""
         if classes is not None and weight is not None:
             raise ValueError(
@@ -202,11 +214,15 @@ class Compiled(Weighted):
             )
         arrays = self._arrays(x, y, weight)
         if not checks.rows_of(arrays):
-            raise ValueError("expected samples, received an empty batch or empty arrays")
+            raise ValueError(
+                "expected samples, received an empty batch or empty arrays"
+            )
         objective = self._checked(arrays)
         if classes is not None:
             specs, ends = self._output_specs(arrays["x"]), self._ends(arrays["x"])
-            arrays["weight"] = class_weights(classes, arrays["y"], objective, specs, ends)
+            arrays["weight"] = class_weights(
+                classes, arrays["y"], objective, specs, ends
+            )
         return arrays, objective
 
     def _outputs(self, x: Any) -> Any:
@@ -244,8 +260,16 @@ class Compiled(Weighted):
 
     def _checked(self, arrays: Any) -> Objective:
         """The objective for such arrays, after all checks of their shapes and values."""
-        outputs, compiled = self._output_specs(arrays["x"]), self._require_compiled("fit")
-        asked = self.output_names, tree.spec(arrays["y"]), outputs, self.layer.ensemble_size
+        outputs, compiled = (
+            self._output_specs(arrays["x"]),
+            self._require_compiled("fit"),
+        )
+        asked = (
+            self.output_names,
+            tree.spec(arrays["y"]),
+            outputs,
+            self.layer.ensemble_size,
+        )
         known = self._resolved
         if known is not None and known[0] is compiled and known[1] == asked:
             objective = known[2]
@@ -253,7 +277,9 @@ class Compiled(Weighted):
             objective = resolve_objective(compiled, *asked)
             self._resolved = compiled, asked, objective
         if self._ends_checked is not self.layer or objective != self._objective:
-            endings.check(objective, outputs, self._ends(arrays["x"]))  # which warns once
+            endings.check(
+                objective, outputs, self._ends(arrays["x"])
+            )  # which warns once
         self._check_values(objective, arrays)
         self._objective, self._ends_checked = objective, self.layer
         return objective
@@ -297,10 +323,14 @@ class Compiled(Weighted):
             keep=keep,
             apart=lambda spec: self._mixes(objective, spec, goes_on),
         )
-        data.room = self._room(data.batch_size, lambda: not data.apart(data.batch_spec()))
+        data.room = self._room(
+            data.batch_size, lambda: not data.apart(data.batch_spec())
+        )
         return data, objective
 
-    def _stream(self, x: Any, steps: int | None, goes_on: bool) -> tuple[Any, Objective]:
+    def _stream(
+        self, x: Any, steps: int | None, goes_on: bool
+    ) -> tuple[Any, Objective]:
         """(a stream of batches, objective), the first batch read and checked."""
         checked: list[Objective] = []
 
@@ -321,7 +351,9 @@ class Compiled(Weighted):
             apart=lambda spec: self._mixes(checked[0], spec, goes_on),
         )
         stream.batch_spec()  # for which the first batch is prepared
-        stream.room = self._room(stream.batch_size, lambda: not stream.apart(stream.batch_spec()))
+        stream.room = self._room(
+            stream.batch_size, lambda: not stream.apart(stream.batch_spec())
+        )
         return stream, checked[0]
 
     def _mixes(self, objective: Objective, spec: Any, train: bool) -> bool:
@@ -356,10 +388,16 @@ class Compiled(Weighted):
     def metric_directions(self) -> dict[str, str | None]:
         """For each metric whether more ("max") or less ("min") is better."""
         goals = self._objective.goals if self._objective else ()
-        return {label: metric.direction for goal in goals for label, metric, _ in goal.metrics}
+        return {
+            label: metric.direction
+            for goal in goals
+            for label, metric, _ in goal.metrics
+        }
 
 
-def batch_size_for(given: int | None, *, steps: int | None = None, count: int = 0) -> int:
+def batch_size_for(
+    given: int | None, *, steps: int | None = None, count: int = 0
+) -> int:
     """The batch size: as given, or what makes `steps` batches of `count` examples, or 32."""
     if given is not None:
         return checks.whole_number("batch_size", given, 1)
@@ -377,9 +415,15 @@ def _require_alone(**arguments: Any) -> None:
 
 def _check_names(compiled: dict[str, Any]) -> None:
     """Raises for losses and metrics that are not known, at the line of `compile`."""
-    for part, module in (("loss", losses), ("metrics", metrics), ("weighted_metrics", metrics)):
+    for part, module in (
+        ("loss", losses),
+        ("metrics", metrics),
+        ("weighted_metrics", metrics),
+    ):
         for identifier in _flat(compiled[part]):
-            if not (isinstance(identifier, str) and identifier.lower() in module.BY_SHAPE):
+            if not (
+                isinstance(identifier, str) and identifier.lower() in module.BY_SHAPE
+            ):
                 module.get(identifier)
 
 

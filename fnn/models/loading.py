@@ -15,7 +15,9 @@ from fnn.models.weighted import Weighted
 from fnn.saving import archive, description
 
 
-def load(path: Any, custom_objects: Mapping[str, Any] | None = None, compile: bool = True) -> Any:
+def load(
+    path: Any, custom_objects: Mapping[str, Any] | None = None, compile: bool = True
+) -> Any:
     """The model that `model.save(path)` wrote, compiled as it was if all of that has names.
 
     Only names that fnn knows, that were registered (`fnn.register`) or that `custom_objects` has
@@ -50,12 +52,17 @@ def _make(described: dict[str, Any], custom: Mapping[str, Any] | None) -> Any:
     description.check(described)
     layer = from_config(described["layer"], custom)
     cls, kind = (
-        (Sequential, SequentialLayer) if described["class"] == "Sequential" else (Model, Layer)
+        (Sequential, SequentialLayer)
+        if described["class"] == "Sequential"
+        else (Model, Layer)
     )
     if not isinstance(layer, kind):
         raise ValueError(f"expected a {kind.__name__} in it, received {layer!r}")
     model: Any = cls.__new__(cls)
     Weighted.__init__(model, layer)  # the layer as it is, and no weights drawn yet
-    model.name, model._inputs = described["name"], description.inputs_of(described["inputs"])
+    model.name, model._inputs = (
+        described["name"],
+        description.inputs_of(described["inputs"]),
+    )
     model._start_from(*weight_spec(layer, model._trial()))
     return model

@@ -72,10 +72,16 @@ class Model(Batchwise):
     ) -> None:
         nodes, layer = None, cast(Layer, inputs)
         if outputs is not None:
-            inputs, outputs = (tuple(n) if isinstance(n, list) else n for n in (inputs, outputs))
+            inputs, outputs = (
+                tuple(n) if isinstance(n, list) else n for n in (inputs, outputs)
+            )
             layer, nodes = connect(inputs, outputs), inputs
         elif isinstance(inputs, (Weighted, Layer)):
-            layer = inputs.as_layer() if isinstance(inputs, Weighted) else sharing.apart(inputs)
+            layer = (
+                inputs.as_layer()
+                if isinstance(inputs, Weighted)
+                else sharing.apart(inputs)
+            )
             nodes = sharing.stated_inputs(layer)
         else:
             raise TypeError(
@@ -126,11 +132,22 @@ class Model(Batchwise):
                     x, y, sample_weight, validation_split
                 )
             data, objective = self._data(
-                x, y, sample_weight, class_weight, batch_size, steps_per_epoch, shuffle, True
+                x,
+                y,
+                sample_weight,
+                class_weight,
+                batch_size,
+                steps_per_epoch,
+                shuffle,
+                True,
             )
             validate, validates = None, checks.validation_times(validation_freq)
             if validation_data is not None:
-                size = batch_size if validation_batch_size is None else validation_batch_size
+                size = (
+                    batch_size
+                    if validation_batch_size is None
+                    else validation_batch_size
+                )
                 validate = self._validation(
                     validation_data, size, validation_steps, validates, epochs
                 )
@@ -148,7 +165,9 @@ class Model(Batchwise):
                 guard=compiled["guard"],
                 validate=validate,
                 validates=validates,
-                diagnose=functools.partial(diagnose, self.layer, make_loss(self.layer, objective)),
+                diagnose=functools.partial(
+                    diagnose, self.layer, make_loss(self.layer, objective)
+                ),
                 end_epoch=make_flush(self.layer, self._rule),
                 end_training=functools.partial(with_average, self.layer, self._rule),
                 recipe=self._recipe(objective),
@@ -159,13 +178,17 @@ class Model(Batchwise):
         """What the weights after a training depend on, beside its data: no metrics."""
         parts = without_rate(self._rule), objective, self.layer
         known = self._known_recipe
-        if known is None or any(a is not b for a, b in zip(known[0], parts, strict=True)):
+        if known is None or any(
+            a is not b for a, b in zip(known[0], parts, strict=True)
+        ):
             losses = [(goal.name, goal.loss, goal.weight) for goal in objective.goals]
             recipe = {"goals": repr((parts[0], losses)), "network": repr(self.layer)}
             known = self._known_recipe = parts, recipe
         return known[1]
 
-    def _split(self, x: Any, y: Any, weight: Any, share: float) -> tuple[Any, Any, Any, Any]:
+    def _split(
+        self, x: Any, y: Any, weight: Any, share: float
+    ) -> tuple[Any, Any, Any, Any]:
         if inputs.is_stream(x):
             raise ValueError(
                 "expected arrays for validation_split, received a stream of batches; "
@@ -195,9 +218,17 @@ class Model(Batchwise):
             if not is_due(epoch):
                 return {}
             key = self._now.key
-            carry = self._carry and (lambda weighted: None)  # the training goes on from its own
+            carry = self._carry and (
+                lambda weighted: None
+            )  # the training goes on from its own
             return evaluation.evaluate(
-                step, self._weights, data, key, callbacks=callbacks, steps=steps, carry=carry
+                step,
+                self._weights,
+                data,
+                key,
+                callbacks=callbacks,
+                steps=steps,
+                carry=carry,
             )
 
         return validate
@@ -228,13 +259,17 @@ class Model(Batchwise):
         Exact for any batch size: sums over rows, divided once. The weights stay where they are.
         """
         self._require_compiled("evaluate")
-        data, objective = self._data(x, y, sample_weight, None, batch_size, steps, keep=False)
+        data, objective = self._data(
+            x, y, sample_weight, None, batch_size, steps, keep=False
+        )
         logs = evaluation.evaluate(
             make_eval_step(self.layer, objective),
             self._weights,
             data,
             self._now.key,
-            callbacks=CallbackList(callbacks, self, {"verbose": verbose, "steps": data.steps}),
+            callbacks=CallbackList(
+                callbacks, self, {"verbose": verbose, "steps": data.steps}
+            ),
             verbose=verbose,
             steps=steps,
             carry=self._carry,
@@ -264,7 +299,12 @@ class Model(Batchwise):
 
     @deferring
     def _predict(
-        self, x: Any, batch_size: int | None, verbose: Any, steps: int | None, callbacks: Any
+        self,
+        x: Any,
+        batch_size: int | None,
+        verbose: Any,
+        steps: int | None,
+        callbacks: Any,
     ) -> Any:
         if steps is not None:
             checks.whole_number("steps", steps, 1)
@@ -280,7 +320,9 @@ class Model(Batchwise):
             size = self._stateful_size(batch_size)
         count = count if steps is None else min(count, steps * size)
         if count < size and not carry:
-            size = 1 << (count - 1).bit_length()  # few compilations for any number of examples
+            size = (
+                1 << (count - 1).bit_length()
+            )  # few compilations for any number of examples
         pad = carry is not None or not count % size or self._pads(tree.resized(x, size))
         size = size if pad else min(size, count)
         end = size if pad else count % size or size
@@ -288,7 +330,9 @@ class Model(Batchwise):
         if count <= size and callbacks is None and not verbose:
             (piece,) = pieces(x, count, size, 1, end, room)
             return predict_at_once(self._run_piece(piece[0], size, carry), piece)
-        told = CallbackList(callbacks, self, {"verbose": verbose, "steps": -(-count // size)})
+        told = CallbackList(
+            callbacks, self, {"verbose": verbose, "steps": -(-count // size)}
+        )
         batch = tree.resized(x, room)
         alone = count <= size or told.watches("on_predict_begin", *PREDICT_HOOKS)
         # Batches on several devices are divided over them one by one.
@@ -299,7 +343,9 @@ class Model(Batchwise):
         run = self._run_piece(batch, size, carry)
         return predict(run, cut, size, told, verbose, -(-count // size))
 
-    def _predict_stream(self, x: Any, steps: int | None, verbose: Any, callbacks: Any) -> Any:
+    def _predict_stream(
+        self, x: Any, steps: int | None, verbose: Any, callbacks: Any
+    ) -> Any:
         stream = StreamData(
             x, lambda batch: self._checked_inputs(inputs.unpack_batch(batch)[0]), remainder="pad",
             steps=steps, apart=lambda spec: not self._pads(spec[0]),
@@ -310,9 +356,12 @@ class Model(Batchwise):
         with interruptible() as interrupt:  # the one of the whole verb
             chunks = stream.chunks(0, 1, steps, interrupt.poll)
         batches: Generator[Any] = (
-            (jax.tree.map(lambda a: a[0], arrays), int(rows.sum())) for (arrays, rows), _ in chunks
+            (jax.tree.map(lambda a: a[0], arrays), int(rows.sum()))
+            for (arrays, rows), _ in chunks
         )
-        told = CallbackList(callbacks, self, {"verbose": verbose, "steps": stream.steps})
+        told = CallbackList(
+            callbacks, self, {"verbose": verbose, "steps": stream.steps}
+        )
         return predict(
             self._run_piece(batch, size, self._carry),
             batches,
@@ -335,7 +384,10 @@ class Model(Batchwise):
     def _pads(self, batch: Any) -> bool:
         """Whether fewer examples may be padded to a batch like this one."""
         now = self._now
-        return why_not_padded_in_prediction(self.layer, now.params, now.state, batch) is None
+        return (
+            why_not_padded_in_prediction(self.layer, now.params, now.state, batch)
+            is None
+        )
 
     def _capacity(self, batch: Any) -> int:
         """How many batches like this one go into one dispatch."""
@@ -347,7 +399,9 @@ class Model(Batchwise):
         now, size = self._now, tree.batch_size(batch)
         if not valid:
             return False
-        return runs_apart(self._predictor(batch).work(now.params, now.state, batch), valid, size)
+        return runs_apart(
+            self._predictor(batch).work(now.params, now.state, batch), valid, size
+        )
 
     def _run_piece(self, batch: Any, size: int, carry: Any) -> Any:
         """The function that dispatches a piece, of batches of `size`, with the weights of then.

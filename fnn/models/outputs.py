@@ -16,7 +16,9 @@ def refuse_none(layer: Layer, x: Any) -> None:
     """Raises ValueError, naming the layer that made it, if an output for `x` is None."""
     try:
         place = _first_none(output_spec(layer, x))
-    except Exception:  # is raised where outputs are needed, with the sizes that are given there
+    except (
+        Exception
+    ):  # is raised where outputs are needed, with the sizes that are given there
         return
     if place is None:
         return
@@ -39,6 +41,8 @@ def refuse_none(layer: Layer, x: Any) -> None:
 
 def _first_none(outputs: Any) -> str | None:
     """Where the first None is in a structure of outputs: ` at [1]`, "" for itself."""
-    pairs = jax.tree_util.tree_leaves_with_path(outputs, is_leaf=lambda leaf: leaf is None)
+    pairs = jax.tree_util.tree_leaves_with_path(
+        outputs, is_leaf=lambda leaf: leaf is None
+    )
     places = [jax.tree_util.keystr(path) for path, leaf in pairs if leaf is None]
     return None if not places else places[0] and f" at {places[0]}"

@@ -31,6 +31,8 @@ ANSWERS: dict[str, Callable[[Any, tree.Path, Layer], Any]] = {
     "input": _node(0),
     "output": _node(1),
     "get_weights": lambda model, path, layer: lambda: model._weights_at(path),
-    "set_weights": lambda model, path, layer: lambda arrays: model._set_weights_at(path, arrays),
+    "set_weights": lambda model, path, layer: (
+        lambda arrays: model._set_weights_at(path, arrays)
+    ),
     "count_params": _count,
 }

@@ -48,7 +48,11 @@ class Sequential(Model):
         """This model with the given layers, models and `Input` in a row, whatever it was before."""
         given = tuple(given)
         layers = tuple(item for item in given if not isinstance(item, Node))
-        twice = [layer for i, layer in enumerate(layers) if any(layer is a for a in layers[:i])]
+        twice = [
+            layer
+            for i, layer in enumerate(layers)
+            if any(layer is a for a in layers[:i])
+        ]
         if twice:
             raise ValueError(
                 f"expected a layer object for each place, received {twice[0]!r} at several; use "

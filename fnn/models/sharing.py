@@ -34,7 +34,12 @@ class Owner:
     """
 
     def __init__(self, model: Any, path: tree.Path, cell: Cell | None = None) -> None:
-        self._model, self.path, self.cell, self.name = weakref.ref(model), path, cell, model.name
+        self._model, self.path, self.cell, self.name = (
+            weakref.ref(model),
+            path,
+            cell,
+            model.name,
+        )
 
     @property
     def model(self) -> Any:
@@ -87,7 +92,9 @@ def answer(layer: Layer, name: str) -> Any:
     """What Keras lets one ask a layer, as its model knows it; NotImplemented for all else."""
     owner = Owner.of(layer)
     return (
-        owner.answer(name, layer) if owner is not None and owner.answers(name) else NotImplemented
+        owner.answer(name, layer)
+        if owner is not None and owner.answers(name)
+        else NotImplemented
     )
 
 
@@ -110,7 +117,9 @@ class Share:
     If layers of the owner come or go, the weights that both still have stay shared.
     """
 
-    def __init__(self, path: tree.Path, layer: Layer, owner: Any, place: tree.Path) -> None:
+    def __init__(
+        self, path: tree.Path, layer: Layer, owner: Any, place: tree.Path
+    ) -> None:
         self.path, self.layer, self.owner, self.place = path, layer, owner, place
         self._seen: tuple[Any, Any] = (None, None)
 
@@ -136,7 +145,9 @@ class Share:
         held = self.owner._now
         given = _with_parts(held, self.place, _parts(now, self.path))
         both = ((state.params, state.state) for state in (held, given))
-        if any(new is not old for old, new in zip(*map(jax.tree.leaves, both), strict=True)):
+        if any(
+            new is not old for old, new in zip(*map(jax.tree.leaves, both), strict=True)
+        ):
             self.owner._now = given
         self._seen = _parts(self.owner._now, self.place)
 
@@ -148,7 +159,9 @@ def _parts(now: TrainState, path: tree.Path) -> tuple[Any, Any]:
 
 def _with_parts(now: TrainState, path: tree.Path, parts: tuple[Any, Any]) -> TrainState:
     """`now` with those of these weights that it has at a path, in dicts of its own."""
-    for name, old, part in zip(("params", "state"), _parts(now, path), parts, strict=True):
+    for name, old, part in zip(
+        ("params", "state"), _parts(now, path), parts, strict=True
+    ):
         if old is not None:
             new = _replaced(old, part)
             now = now.replace(**{name: tree.put(getattr(now, name), path, new)})
@@ -172,7 +185,11 @@ def shares(model: Any, fresh: TrainState) -> Iterator[Share]:
     done: list[tree.Path] = []
     for path, layer, copies in walk(model.layer):
         owner = Owner.of(layer)
-        if owner is None or owner.model is model or any(path[: len(p)] == p for p in done):
+        if (
+            owner is None
+            or owner.model is model
+            or any(path[: len(p)] == p for p in done)
+        ):
             continue
         other = owner.model
         if copies or not other.built:
@@ -192,7 +209,12 @@ def inherit(model: Any, fresh: TrainState) -> TrainState:
     """
     for path, layer, copies in walk(model.layer):
         owner = _owners.get(layer)
-        if owner is None or owner.model is not None or owner.cell is None or not owner.cell.now:
+        if (
+            owner is None
+            or owner.model is not None
+            or owner.cell is None
+            or not owner.cell.now
+        ):
             continue
         if copies:
             raise _inside_copies(path, owner)
@@ -237,7 +259,12 @@ def refreshed(layer: Any, found: list[Share], now: TrainState | None) -> Any:
     """`layer` with the models inside as they are now: which of them learn may have changed."""
     swaps = {}
     for share in found:
-        if not share.place and share.owner.layer != share.layer and now and share.fits(now):
+        if (
+            not share.place
+            and share.owner.layer != share.layer
+            and now
+            and share.fits(now)
+        ):
             swaps[id(share.layer)] = share.owner.as_layer()
             share.layer = swaps[id(share.layer)]
     return swapped(layer, swaps) if swaps else layer
@@ -272,9 +299,15 @@ def _inside(layer: T, change: Callable[[Layer], Layer]) -> T:
             return value if items is value.items else Fields(items)
         if isinstance(value, tuple):
             new = tuple(map(changed, value))
-            return new if any(a is not b for a, b in zip(new, value, strict=True)) else value
+            return (
+                new
+                if any(a is not b for a, b in zip(new, value, strict=True))
+                else value
+            )
         return value
 
-    fields = {name: (v, changed(v)) for name, v in vars(layer).items() if name[0] != "_"}
+    fields = {
+        name: (v, changed(v)) for name, v in vars(layer).items() if name[0] != "_"
+    }
     moved = {name: new for name, (old, new) in fields.items() if new is not old}
     return layer.replace(**moved) if moved else layer

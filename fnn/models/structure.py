@@ -24,14 +24,18 @@ class Wiring:
 
     def __init__(self, layer: Layer, inputs: Any) -> None:
         self.layer, self.inputs = layer, inputs
-        self.calls: dict[int, tuple[Any, Any]] = {}  # by the layer object, its first call
+        self.calls: dict[
+            int, tuple[Any, Any]
+        ] = {}  # by the layer object, its first call
         if isinstance(layer, Flow):
             self.outputs = layer.flow(inputs, self._visit)
         else:
             self.outputs = symbolic_call(layer, (inputs,), {})
 
     def _visit(self, name: str, layer: Layer, x: Any) -> Any:
-        if isinstance(layer, Item) and isinstance(x, tuple):  # the call before it has parted them
+        if isinstance(layer, Item) and isinstance(
+            x, tuple
+        ):  # the call before it has parted them
             return x[layer.index]  # type: ignore[index]
         y = symbolic_call(layer, (x,), {})
         self.calls.setdefault(id(layer), (x, y))
@@ -41,7 +45,9 @@ class Wiring:
 class Structure:
     """The part of a model that tells what it is made of and which of it learns."""
 
-    attribute_advice: ClassVar[dict[str, str]] = {}  # for attributes that other libraries have
+    attribute_advice: ClassVar[
+        dict[str, str]
+    ] = {}  # for attributes that other libraries have
 
     if TYPE_CHECKING:
         layer: Layer

@@ -32,10 +32,14 @@ class Shown:
             here = tree.get(now, path)
             names = tree.get(like, path)
             shown.clear()
-            shown.update({name: self._dicts.get((*path, name), here[name]) for name in names})
+            shown.update(
+                {name: self._dicts.get((*path, name), here[name]) for name in names}
+            )
 
 
-def _dicts(branch: Any, path: tree.Path = ()) -> Iterator[tuple[tree.Path, dict[str, Any]]]:
+def _dicts(
+    branch: Any, path: tree.Path = ()
+) -> Iterator[tuple[tree.Path, dict[str, Any]]]:
     """Every nested dict and its path."""
     if isinstance(branch, dict):
         yield path, branch
@@ -72,14 +76,18 @@ class Watched:
             leaves, treedef = jax.tree.flatten(shown.weights)
         except (TypeError, ValueError):  # keys that JAX cannot sort
             return False
-        return bool(self.treedef == treedef) and all(map(operator.is_, leaves, self.leaves))
+        return bool(self.treedef == treedef) and all(
+            map(operator.is_, leaves, self.leaves)
+        )
 
     def whole(self) -> tuple[Any, Any]:
         """Params and state before the assignment, in dicts of their own."""
         weights: tuple[Any, Any] = self.treedef.unflatten(self.leaves)
         return weights
 
-    def follow(self, before: Watched, assigned: list[Shown], order: tuple[Any, Any]) -> None:
+    def follow(
+        self, before: Watched, assigned: list[Shown], order: tuple[Any, Any]
+    ) -> None:
         """Goes on with the dicts that a user may still hold, in which an entry was assigned.
 
         They get the arrays that were made of it, and their entries the order of creation.
@@ -107,7 +115,8 @@ def take_assigned(model: Any) -> None:
     model._watched = None
     try:
         given = [
-            tuple(map(tree.checked, ("params", "state"), shown.weights, old)) for shown in assigned
+            tuple(map(tree.checked, ("params", "state"), shown.weights, old))
+            for shown in assigned
         ]
     except ValueError as error:
         error.add_note(

@@ -28,7 +28,14 @@ from fnn.training import checks, inputs
 from fnn.training.prediction import Predictor, predictor
 from fnn.training.state import TrainState
 
-SMALL_BATCHES = {1, 2, 4, 8, 16, 32}  # which `predict` runs whole and unpadded by default
+SMALL_BATCHES = {
+    1,
+    2,
+    4,
+    8,
+    16,
+    32,
+}  # which `predict` runs whole and unpadded by default
 
 
 class Weighted(Structure):
@@ -39,26 +46,37 @@ class Weighted(Structure):
     _last_predictor: tuple[Layer, Any, Callable[[], Predictor | None]] | None = None
     _known_stateful: tuple[Layer, bool] | None = None
     _watched: Watched | None = None
-    _copies: tuple[TrainState, Any] | None = None  # of weights, on several devices (`_placed`)
+    _copies: tuple[TrainState, Any] | None = (
+        None  # of weights, on several devices (`_placed`)
+    )
 
-    def __init__(self, layer: Layer, seed: int | None = None, inputs: Any = None) -> None:
+    def __init__(
+        self, layer: Layer, seed: int | None = None, inputs: Any = None
+    ) -> None:
         self.layer, self.name = layer, layer.name or snake_case(type(self).__name__)
         self._key = next_key(seed)
         self._cell = sharing.Cell(inputs)
         self._training = threading.Lock()
-        self._followers: weakref.WeakSet[Weighted] = weakref.WeakSet()  # share its weights
+        self._followers: weakref.WeakSet[Weighted] = (
+            weakref.WeakSet()
+        )  # share its weights
         if inputs is not None:
             self._build()
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy takes over: all but the lock, and what ties this model to others."""
-        own = {"_cell": (self._inputs, self._now if self.built else None), "_shares": ()}
+        own = {
+            "_cell": (self._inputs, self._now if self.built else None),
+            "_shares": (),
+        }
         links = "_followers", "_as_layer", "_wired", "_watched", "_copies"
         ties = dict.fromkeys((*links, "_training", "_last_predictor", "_accepts"))
         return {**vars(self), **ties, **own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _training=threading.Lock(), _followers=weakref.WeakSet())
+        vars(self).update(
+            state, _training=threading.Lock(), _followers=weakref.WeakSet()
+        )
         self._cell = sharing.Cell(*state["_cell"])
         if self.built:
             sharing.claim(self)
@@ -163,7 +181,8 @@ class Weighted(Structure):
         if watched.view is None:
             params, state = weight_spec(self.layer, self._trial())
             watched.view = Shown(
-                tree.same_order(watched.params, params), tree.same_order(watched.state, state)
+                tree.same_order(watched.params, params),
+                tree.same_order(watched.state, state),
             )
         return watched.view.weights
 
@@ -184,7 +203,9 @@ class Weighted(Structure):
 
     def _build(self) -> None:
         init_key = lambda: random.fold_in(self._key, salt("init"))
-        traced = isinstance(init_key(), jax.core.Tracer)  # under jit weights are arrays, too
+        traced = isinstance(
+            init_key(), jax.core.Tracer
+        )  # under jit weights are arrays, too
         with jax.ensure_compile_time_eval() if traced else contextlib.nullcontext():
             params, state = initialize(self.layer, init_key(), self._trial())
             refuse_none(self.layer, self._trial())
@@ -295,14 +316,18 @@ class Weighted(Structure):
             for node in jax.tree.leaves(result):
                 node.source = self
             return result
-        asked = [n for n, value in named.items() if value is not None and value is not False]
+        asked = [
+            n for n, value in named.items() if value is not None and value is not False
+        ]
         if asked:
             raise TypeError(
                 f"expected arrays alone, which run as in inference, received {asked[0]!r} too; use "
                 "apply(params, state, x, Context(train=True, key=key)) of model.layer, which takes "
                 "masks as Masked(x, mask)"
             )
-        x = self._as_inputs(given[0] if len(given) == 1 else given, several=len(given) > 1)
+        x = self._as_inputs(
+            given[0] if len(given) == 1 else given, several=len(given) > 1
+        )
         checks.input_values(self.layer, x)
         # JAX may read the caller's memory after this call has returned.
         own = lambda a: np.array(a, copy=True) if isinstance(a, np.ndarray) else a
@@ -332,7 +357,9 @@ class Weighted(Structure):
         program, carry = self._predictor(x), self._carry
         params, now, x = self._placed(x)
         outputs, state = program.step(params, now, x)
-        if carry and not any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(state)):
+        if carry and not any(
+            isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(state)
+        ):
             carry((params, state))
         return outputs
 
@@ -378,7 +405,9 @@ class Weighted(Structure):
             and last[0] is self.layer
             and last[1] == tree.kind(x)
             and len(x) in SMALL_BATCHES
-            and (batch_size is None or (type(batch_size) is int and batch_size >= len(x)))
+            and (
+                batch_size is None or (type(batch_size) is int and batch_size >= len(x))
+            )
             and not self._is_stateful
         )
 
@@ -395,5 +424,7 @@ class Weighted(Structure):
         """What keeps the state after an inference; None where no layer is stateful."""
         if not self._is_stateful:
             return None
-        keep = lambda state: setattr(self, "train_state", self._now.replace(state=state))
+        keep = lambda state: setattr(
+            self, "train_state", self._now.replace(state=state)
+        )
         return lambda weighted: keep(undivided(weighted[1]))

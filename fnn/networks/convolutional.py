@@ -59,7 +59,9 @@ BLOCKS = {  # blocks in each of the four stages, and whether they are bottleneck
 
 
 def resnet(
-    depth: int = 50, classes: int = 1000, shape: tuple[int | None, int | None, int] = (224, 224, 3)
+    depth: int = 50,
+    classes: int = 1000,
+    shape: tuple[int | None, int | None, int] = (224, 224, 3),
 ) -> Layer:
     """The probability of each class of an image.   (batch, *shape) -> (batch, classes)
 
@@ -94,7 +96,9 @@ def _normalized(x: Any, name: str, filters: int, size: int, **options: Any) -> A
     return BatchNormalization(epsilon=1.001e-5, name=f"{name}_bn")(x)
 
 
-def _residual(x: Any, filters: int, strides: int, bottleneck: bool, first: bool, name: str) -> Any:
+def _residual(
+    x: Any, filters: int, strides: int, bottleneck: bool, first: bool, name: str
+) -> Any:
     """relu(x + convolutions(x)), x being brought to their shape in the first block of a stage."""
     sizes = (1, 3, 1) if bottleneck else (3, 3)
     outputs, y = filters * (4 if bottleneck else 1), x
@@ -103,13 +107,17 @@ def _residual(x: Any, filters: int, strides: int, bottleneck: bool, first: bool,
     for number, size in enumerate(sizes, 1):
         last = number == len(sizes)
         options = {"strides": strides if number == 1 else 1, "padding": "same"}
-        y = _normalized(y, f"{name}_{number}", outputs if last else filters, size, **options)
+        y = _normalized(
+            y, f"{name}_{number}", outputs if last else filters, size, **options
+        )
         if not last:
             y = Activation("relu", name=f"{name}_{number}_relu")(y)
     return Activation("relu", name=f"{name}_out")(Add(name=f"{name}_add")([x, y]))
 
 
-def unet(shape: tuple[int, int, int], classes: int, width: int = 64, depth: int = 4) -> Layer:
+def unet(
+    shape: tuple[int, int, int], classes: int, width: int = 64, depth: int = 4
+) -> Layer:
     """The probability of each class at every pixel.   (batch, *shape) -> (batch, h, w, classes)
 
     `depth` times half the size and twice the channels, from `width` on, and back up, each level

@@ -65,7 +65,9 @@ def _by_default(layer: Layer) -> Coming:
         return _by_default(inner)
     if isinstance(layer, Graph):
         places = leaves(layer.inputs)
-        return gather(layer.inputs, [place == places[-1] for place in range(len(places))])
+        return gather(
+            layer.inputs, [place == places[-1] for place in range(len(places))]
+        )
     names = layer.input_names
     return tuple(name != "memory" for name in names) if "memory" in names else True
 
@@ -94,7 +96,9 @@ def _start(
             state, after = start(child, params, state)
             return state
 
-        new = (jax.vmap(one) if layer.stacked else one)(part, now)  # a cache for each copy
+        new = (jax.vmap(one) if layer.stacked else one)(
+            part, now
+        )  # a cache for each copy
         state = new if name is None else {**state, name: new}
     return state, after
 
@@ -129,7 +133,9 @@ def _own_cache(
 ) -> tuple[State, Coming]:
     """A leaf layer with the cache that it has, and which of its outputs come step by step."""
     looks = layer.input_names[:1] == ("query",) and isinstance(coming, (tuple, list))
-    if looks and not any(coming[1:]):  # at a memory: a query by itself looks at all of it
+    if looks and not any(
+        coming[1:]
+    ):  # at a memory: a query by itself looks at all of it
         for name in ("use_causal_mask", "sliding_window", "position"):
             if getattr(layer, name, None):
                 expected = "not to be set where the values are there as a whole"
@@ -181,7 +187,9 @@ def generate(
             f"generate: expected at least one step, received steps={steps}; do steps=100"
         )
     given = jax.tree.map(jnp.asarray, tuple(given))
-    return _generate(layer, steps, params, state, given, prompt, jnp.float32(temperature), key)
+    return _generate(
+        layer, steps, params, state, given, prompt, jnp.float32(temperature), key
+    )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -30,7 +30,9 @@ def mlp(
     return Sequential([*layers, Dense(outputs, output_activation)])
 
 
-def lstm_classifier(units: int, classes: int, depth: int = 1, dropout: float = 0.0) -> Layer:
+def lstm_classifier(
+    units: int, classes: int, depth: int = 1, dropout: float = 0.0
+) -> Layer:
     """The probability of each class of a sequence.   (batch, time, features) -> (batch, classes)
 
     `depth` layers of `LSTM`, the last of which hands on its last step; steps may be masked.
@@ -39,5 +41,7 @@ def lstm_classifier(units: int, classes: int, depth: int = 1, dropout: float = 0
     >>> network.apply(*network.init(jax.random.key(0), x), x)[0].shape
     (2, 3)
     """
-    lower = [LSTM(units, dropout=dropout, return_sequences=True) for _ in range(depth - 1)]
+    lower = [
+        LSTM(units, dropout=dropout, return_sequences=True) for _ in range(depth - 1)
+    ]
     return Sequential([*lower, LSTM(units, dropout=dropout), Dense(classes, "softmax")])

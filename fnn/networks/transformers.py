@@ -28,7 +28,12 @@ SMALL = RandomNormal(stddev=0.02)  # for embeddings (Radford et al. 2018, sectio
 
 
 def gpt(
-    vocabulary: int, width: int, depth: int, heads: int, context: int, dropout: float = 0.0
+    vocabulary: int,
+    width: int,
+    depth: int,
+    heads: int,
+    context: int,
+    dropout: float = 0.0,
 ) -> Layer:
     """The probability of each next token.   (batch, time) ids -> (batch, time, vocabulary)
 
@@ -91,7 +96,11 @@ def vit(
 
 
 def encoder_decoder(
-    vocabularies: tuple[int, int], width: int, depth: int, heads: int, dropout: float = 0.0
+    vocabularies: tuple[int, int],
+    width: int,
+    depth: int,
+    heads: int,
+    dropout: float = 0.0,
 ) -> Layer:
     """The probability of each next token of a translation.   (source, target) ids -> as `gpt`
 
@@ -111,7 +120,9 @@ def encoder_decoder(
         return Dropout(dropout)(SinusoidalPosition()(vectors))
 
     encoder = Repeat(TransformerEncoderBlock(width, heads, dropout=dropout), depth)
-    memory = LayerNormalization(epsilon=1e-5)(encoder(embedded(vocabularies[0], source)))
+    memory = LayerNormalization(epsilon=1e-5)(
+        encoder(embedded(vocabularies[0], source))
+    )
     h = embedded(vocabularies[1], target)
     for _ in range(depth):
         h = TransformerDecoderBlock(width, heads, dropout=dropout)(h, memory)

@@ -49,9 +49,13 @@ class LiveNumber(NDArrayOperatorsMixin):
     def __jax_array__(self) -> jax.Array:
         return jax.numpy.asarray(self._read())
 
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **named: Any) -> Any:
+    def __array_ufunc__(
+        self, ufunc: Any, method: str, *inputs: Any, **named: Any
+    ) -> Any:
         if any(isinstance(target, LiveNumber) for target in named.get("out", ())):
-            del named["out"]  # `rate *= 0.5` makes a plain number, which the assignment then sets
+            del named[
+                "out"
+            ]  # `rate *= 0.5` makes a plain number, which the assignment then sets
         plain = [i.numpy() if isinstance(i, LiveNumber) else i for i in inputs]
         return getattr(ufunc, method)(*plain, **named)
 
@@ -84,7 +88,9 @@ class LiveRates(dict[str, Any]):
     ({'**': 0.25}, {'**': 0.25})
     """
 
-    def __init__(self, rates: dict[str, Any], write: Callable[[dict[str, Any]], Any]) -> None:
+    def __init__(
+        self, rates: dict[str, Any], write: Callable[[dict[str, Any]], Any]
+    ) -> None:
         super().__init__(rates)
         self._write = write
 
@@ -111,7 +117,9 @@ def _dict(names: Any, rates: Any) -> Any:
     return dict(zip(names, rates, strict=True))
 
 
-jax.tree_util.register_pytree_with_keys(LiveRates, _flat, _dict)  # to JAX it is a dict too
+jax.tree_util.register_pytree_with_keys(
+    LiveRates, _flat, _dict
+)  # to JAX it is a dict too
 
 
 def plain(value: Any) -> Any:
@@ -157,7 +165,8 @@ class BoundOptimizer:
         if isinstance(now, dict):
             return now
         return LiveNumber(
-            lambda: model.learning_rate, lambda value: setattr(model, "learning_rate", value)
+            lambda: model.learning_rate,
+            lambda value: setattr(model, "learning_rate", value),
         )
 
     @property
@@ -189,7 +198,11 @@ class BoundOptimizer:
     def __setattr__(self, name: str, value: Any) -> None:
         if name != "learning_rate":
             known = name in getattr(type(self._optimizer), "__dataclass_fields__", ())
-            kept = f"model.optimizer.replace({name}={value!r})" if known else "another optimizer"
+            kept = (
+                f"model.optimizer.replace({name}={value!r})"
+                if known
+                else "another optimizer"
+            )
             raise dataclasses.FrozenInstanceError(
                 f"the {name} of an optimizer is compiled into the step; call "
                 f"model.compile({kept}, loss=...) to change it"

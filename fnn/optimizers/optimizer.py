@@ -70,7 +70,9 @@ class Optimizer(Named, loadable=False):
         But for a method of Keras's, which changes the optimizer, and none of its arguments.
         """
         shared = [name for name in SHARED if name in keyword]
-        rest = [n for n in keyword if n not in shared and n != "exclude_from_weight_decay"]
+        rest = [
+            n for n in keyword if n not in shared and n != "exclude_from_weight_decay"
+        ]
         return [*own, *shared, *rest]
 
     def init(self, params: Any) -> State:
@@ -78,7 +80,9 @@ class Optimizer(Named, loadable=False):
         rate, step = getattr(self, "learning_rate", None), jnp.zeros((), jnp.int32)
         state: dict[str, Any] = {"step": step}
         if callable(rate):
-            state["scheduled"] = jnp.ones((), bool)  # until a number is set in place of it
+            state["scheduled"] = jnp.ones(
+                (), bool
+            )  # until a number is set in place of it
             rate = rate(step)
         if rate is not None:
             state["learning_rate"] = jnp.asarray(rate, jnp.float32)
@@ -180,7 +184,9 @@ def with_rate_of(optimizer: Any, state: State) -> Any:
     >>> with_rate_of(SGD(0.5, 0.9), with_learning_rate(SGD(0.5, 0.9).init({}), 0.25))
     SGD(learning_rate=0.25, momentum=0.9)
     """
-    return optimizer.with_rate_of(state) if isinstance(optimizer, Optimizer) else optimizer
+    return (
+        optimizer.with_rate_of(state) if isinstance(optimizer, Optimizer) else optimizer
+    )
 
 
 def _held_rate(state: State) -> Any:
@@ -244,7 +250,12 @@ def start(optimizer: Any, params: Any) -> State:
 
 
 def run_update(
-    optimizer: Any, grads: Any, state: State, params: Any, weight: Any = 1.0, **extra: Any
+    optimizer: Any,
+    grads: Any,
+    state: State,
+    params: Any,
+    weight: Any = 1.0,
+    **extra: Any,
 ) -> tuple[Any, State]:
     """`optimizer.update` of fnn or optax, given those of the extra arguments that it takes.
 
@@ -277,7 +288,9 @@ def get(identifier: Any) -> Any:
     if isinstance(identifier, str):
         return resolve("optimizer", identifier.lower())
     identifier = unbound(identifier)
-    found = of_kind("optimizer", identifier() if isinstance(identifier, type) else identifier)
+    found = of_kind(
+        "optimizer", identifier() if isinstance(identifier, type) else identifier
+    )
     if hasattr(found, "init") and hasattr(found, "update"):
         return found
     raise TypeError(

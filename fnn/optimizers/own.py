@@ -19,7 +19,8 @@ from fnn.optimizers.rule import Rule, missing_params
 def _full(params: Any, value: Any = 0.0) -> Any:
     """A tree like the weights of one value, in float32 at least: so much its sums need."""
     return jax.tree.map(
-        lambda p: jnp.full(p.shape, value, jnp.promote_types(p.dtype, "float32")), params
+        lambda p: jnp.full(p.shape, value, jnp.promote_types(p.dtype, "float32")),
+        params,
     )
 
 
@@ -48,7 +49,12 @@ class Nadam(Rule):
     def direction(self) -> Any:
         def init(params: Any) -> Any:
             one, zero = jnp.ones(()), jnp.zeros((), jnp.int32)
-            return {"step": zero, "m": _full(params), "v": _full(params), "product": one}
+            return {
+                "step": zero,
+                "m": _full(params),
+                "v": _full(params),
+                "product": one,
+            }
 
         return optax.GradientTransformation(init, self._scale)
 
@@ -96,7 +102,12 @@ class Ftrl(Rule):
 
     def validate(self) -> None:
         if not self.learning_rate_power <= 0:
-            raise wrong(self, "learning_rate_power", "not to be above 0", self.learning_rate_power)
+            raise wrong(
+                self,
+                "learning_rate_power",
+                "not to be above 0",
+                self.learning_rate_power,
+            )
 
     def rule(self) -> Any:
         start = self.initial_accumulator_value
@@ -106,28 +117,43 @@ class Ftrl(Rule):
 
         return self.at_rate(init, self._descend)
 
-    def _descend(self, grads: Any, state: Any, params: Any, rate: Any) -> tuple[Any, Any]:
+    def _descend(
+        self, grads: Any, state: Any, params: Any, rate: Any
+    ) -> tuple[Any, Any]:
         if params is None:
             raise missing_params(self, "the rule needs")
         l1, power = self.l1_regularization_strength, -self.learning_rate_power
         l2 = self.l2_regularization_strength + self.beta / (2 * rate)
 
-        def step(g: Array, p: Array, total: Array, linear: Array) -> tuple[Array, Array, Array]:
+        def step(
+            g: Array, p: Array, total: Array, linear: Array
+        ) -> tuple[Array, Array, Array]:
             new = total + jnp.square(g)
             sigma = (new**power - total**power) / rate
-            linear = linear + g + 2 * self.l2_shrinkage_regularization_strength * p - sigma * p
+            linear = (
+                linear
+                + g
+                + 2 * self.l2_shrinkage_regularization_strength * p
+                - sigma * p
+            )
             pulled = jnp.clip(linear, -l1, l1) - linear
             return pulled / (new**power / rate + 2 * l2) - p, new, linear
 
-        updates, sums, linear = _each(step, grads, params, state["sums"], state["linear"])
+        updates, sums, linear = _each(
+            step, grads, params, state["sums"], state["linear"]
+        )
         return updates, {"sums": sums, "linear": linear}
 
 
 def _each(function: Any, first: Any, *rest: Any) -> Any:
     """Trees of what `function` returns for each leaf: one tree for each of its results."""
     leaves, treedef = jax.tree.flatten(first)
-    results = [function(*row) for row in zip(leaves, *map(jax.tree.leaves, rest), strict=True)]
-    return tuple(jax.tree.unflatten(treedef, column) for column in zip(*results, strict=True))
+    results = [
+        function(*row) for row in zip(leaves, *map(jax.tree.leaves, rest), strict=True)
+    ]
+    return tuple(
+        jax.tree.unflatten(treedef, column) for column in zip(*results, strict=True)
+    )
 
 
 class ScheduleFreeAdamW(Rule):
@@ -163,7 +189,9 @@ class ScheduleFreeAdamW(Rule):
 
         return self.at_rate(init, self._descend)
 
-    def _descend(self, grads: Any, state: Any, params: Any, rate: Any) -> tuple[Any, Any]:
+    def _descend(
+        self, grads: Any, state: Any, params: Any, rate: Any
+    ) -> tuple[Any, Any]:
         if params is None:
             raise missing_params(self, "the rule needs")
         step = optax.safe_increment(state["step"]).astype("float32")
@@ -221,7 +249,9 @@ class Muon(Rule):
 
         def label(path: Any, weight: Any) -> str:
             name = "/".join(str(getattr(part, "key", part)) for part in path)
-            excluded = any(re.search(pattern, name) for pattern in self.exclude_layers or ())
+            excluded = any(
+                re.search(pattern, name) for pattern in self.exclude_layers or ()
+            )
             embedding = self.exclude_embeddings and "embedding" in name.lower()
             matrix = len(weight.shape) == 2
             return "muon" if matrix and not excluded and not embedding else "adam"
@@ -240,7 +270,8 @@ class Muon(Rule):
             optax.trace(self.momentum, self.nesterov), optax.stateless(self._orthogonal)
         )
         return optax.multi_transform(
-            {"adam": optax.chain(adam, optax.scale(self.adam_lr_ratio)), "muon": muon}, self.labels
+            {"adam": optax.chain(adam, optax.scale(self.adam_lr_ratio)), "muon": muon},
+            self.labels,
         )
 
     def _orthogonal(self, updates: Any, params: Any) -> Any:

@@ -97,7 +97,9 @@ def _with_rate(state: Any, value: Any) -> Any:
     if isinstance(state, dict) and "inner" in state:
         return {**state, "inner": with_learning_rate(state["inner"], value)}
     if isinstance(value, dict):
-        raise ValueError(f"expected one learning rate, received {value!r}; give a number")
+        raise ValueError(
+            f"expected one learning rate, received {value!r}; give a number"
+        )
     if isinstance(state, dict):
         if "learning_rate" not in state:
             return state
@@ -123,13 +125,19 @@ def _with_rates(rules: dict[str, Any], value: Any) -> dict[str, Any]:
             f"expected learning rates by the patterns {list(rules)}, received {list(rates)}; "
             "give a number for all, or a dict of some of these"
         )
-    return {**rules, **{n: with_learning_rate(rules[n], rate) for n, rate in rates.items()}}
+    return {
+        **rules,
+        **{n: with_learning_rate(rules[n], rate) for n, rate in rates.items()},
+    }
 
 
 def _checked(value: Any) -> Any:
     if isinstance(value, jax.core.Tracer):
         return value
-    number = isinstance(value, (int, float, np.generic, np.ndarray, Array)) and np.ndim(value) == 0
+    number = (
+        isinstance(value, (int, float, np.generic, np.ndarray, Array))
+        and np.ndim(value) == 0
+    )
     if isinstance(value, bool) or not number or not 0 <= float(value) < math.inf:
         raise ValueError(
             f"expected a finite learning rate of at least 0, received {value!r}; e.g. "

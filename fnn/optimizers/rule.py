@@ -101,7 +101,9 @@ class Rule(Optimizer, loadable=False):
         """
         direction = self.direction()
 
-        def descend(grads: Any, state: Any, params: Any, rate: Array) -> tuple[Any, Any]:
+        def descend(
+            grads: Any, state: Any, params: Any, rate: Array
+        ) -> tuple[Any, Any]:
             updates, state = direction.update(grads, state, params)
             return jax.tree.map(lambda u: (-rate).astype(u.dtype) * u, updates), state
 
@@ -113,7 +115,12 @@ class Rule(Optimizer, loadable=False):
         """The transformation of `descend(grads, state, params, rate) -> (updates, state)`."""
 
         def update(
-            grads: Any, state: Any, params: Any = None, *, learning_rate: Any = None, **extra: Any
+            grads: Any,
+            state: Any,
+            params: Any = None,
+            *,
+            learning_rate: Any = None,
+            **extra: Any,
         ) -> tuple[Any, Any]:
             rate = self._own_rate() if learning_rate is None else learning_rate
             return descend(grads, state, params, jnp.asarray(rate, jnp.float32))
@@ -143,8 +150,12 @@ class Rule(Optimizer, loadable=False):
         return self.use_ema
 
     def init(self, params: Any) -> State:
-        paths = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-        check_matches(self, "exclude_from_weight_decay", self.exclude_from_weight_decay, paths)
+        paths = [
+            path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)
+        ]
+        check_matches(
+            self, "exclude_from_weight_decay", self.exclude_from_weight_decay, paths
+        )
         state = {**super().init(params), "rule": self.rule().init(params)}
         if self.accumulates:
             state["accumulated"] = _nothing(params)
@@ -154,21 +165,34 @@ class Rule(Optimizer, loadable=False):
         return state
 
     def update(
-        self, grads: Any, state: State, params: Any = None, weight: Any = 1.0, **extra: Any
+        self,
+        grads: Any,
+        state: State,
+        params: Any = None,
+        weight: Any = 1.0,
+        **extra: Any,
     ) -> tuple[Any, State]:
         if params is None and (self.weight_decay or self.use_ema):
             raise missing_params(self, "weight decay and averages need")
         run = self._accumulate if self.accumulates else self._step
         updates, new = run(grads, state, params, weight)
         step = optax.safe_increment(state["step"])  # stays at the last step of 32 bits
-        return updates, {**new, "step": step, "learning_rate": self.rate_at(state, step)}
+        return updates, {
+            **new,
+            "step": step,
+            "learning_rate": self.rate_at(state, step),
+        }
 
-    def _accumulate(self, grads: Any, state: State, params: Any, weight: Any) -> tuple[Any, State]:
+    def _accumulate(
+        self, grads: Any, state: State, params: Any, weight: Any
+    ) -> tuple[Any, State]:
         old = state["accumulated"]
         sums = weight is None
         share = 1.0 if sums else weight
         held = {
-            "sum": jax.tree.map(lambda s, g: s + share * g.astype(s.dtype), old["sum"], grads),
+            "sum": jax.tree.map(
+                lambda s, g: s + share * g.astype(s.dtype), old["sum"], grads
+            ),
             "weight": jnp.ones(()) if sums else old["weight"] + weight,
             "count": old["count"] + 1,
         }
@@ -183,7 +207,9 @@ class Rule(Optimizer, loadable=False):
         """The update by what has been accumulated."""
         held = state["accumulated"]
         weight = jnp.where(held["weight"] == 0, 1, held["weight"])
-        mean = jax.tree.map(lambda s, g: (s / weight).astype(g.dtype), held["sum"], like)
+        mean = jax.tree.map(
+            lambda s, g: (s / weight).astype(g.dtype), held["sum"], like
+        )
         updates, state = self._step(mean, state, params)
         return updates, {**state, "accumulated": _nothing(like)}
 
@@ -197,28 +223,40 @@ class Rule(Optimizer, loadable=False):
             updates, new = self._release(params, last, params)
             return updates, {**new, "learning_rate": state["learning_rate"]}
 
-        return jax.lax.cond(state["accumulated"]["count"] > 0, release, lambda: (none, state))
+        return jax.lax.cond(
+            state["accumulated"]["count"] > 0, release, lambda: (none, state)
+        )
 
     def without_rate(self) -> Any:
-        return self if callable(self.learning_rate) else self._changed(learning_rate=None)
+        return (
+            self if callable(self.learning_rate) else self._changed(learning_rate=None)
+        )
 
     def average(self, state: State, params: Any) -> Any:
         return state["average"] if self.use_ema else params
 
-    def _step(self, grads: Any, state: State, params: Any, weight: Any = None) -> tuple[Any, State]:
+    def _step(
+        self, grads: Any, state: State, params: Any, weight: Any = None
+    ) -> tuple[Any, State]:
         rate, rule = state["learning_rate"], self.rule()
         clipped, decays = _clip(self, grads), self._decays(params)
         if decays is None:
-            updates, inner = rule.update(clipped, state["rule"], params, learning_rate=rate)
+            updates, inner = rule.update(
+                clipped, state["rule"], params, learning_rate=rate
+            )
         else:
             shrink = lambda p, decay: (-rate * decay).astype(p.dtype) * p
             lost = jax.tree.map(shrink, params, decays)
             shrunk = jax.tree.map(jnp.add, params, lost)
-            updates, inner = rule.update(clipped, state["rule"], shrunk, learning_rate=rate)
+            updates, inner = rule.update(
+                clipped, state["rule"], shrunk, learning_rate=rate
+            )
             updates = jax.tree.map(jnp.add, updates, lost)
         updates = jax.tree.map(lambda u, g: u.astype(g.dtype), updates, grads)
         state = {**state, "rule": inner}
-        return self._averaged(updates, state, params) if self.use_ema else (updates, state)
+        return (
+            self._averaged(updates, state, params) if self.use_ema else (updates, state)
+        )
 
     def _decays(self, params: Any) -> Any:
         """`decays` without the weights that are excluded."""
@@ -226,7 +264,10 @@ class Rule(Optimizer, loadable=False):
         if decays is None or not patterns:
             return decays
         return jax.tree_util.tree_map_with_path(
-            lambda path, decay: 0.0 if matches_any(patterns, path_name(path)) else decay, decays
+            lambda path, decay: (
+                0.0 if matches_any(patterns, path_name(path)) else decay
+            ),
+            decays,
         )
 
     def _averaged(self, updates: Any, state: State, params: Any) -> tuple[Any, State]:
@@ -234,7 +275,9 @@ class Rule(Optimizer, loadable=False):
         keep = jnp.where(count == 1, 0, self.ema_momentum)  # the first update copies
         moved = jax.tree.map(jnp.add, params, updates)
         average = jax.tree.map(
-            lambda a, p: (keep * a + (1 - keep) * p).astype(p.dtype), state["average"], moved
+            lambda a, p: (keep * a + (1 - keep) * p).astype(p.dtype),
+            state["average"],
+            moved,
         )
         if self.ema_overwrite_frequency:
             now = count % self.ema_overwrite_frequency == 0
@@ -256,7 +299,11 @@ def _nothing(like: Any) -> Any:
     """An accumulator without gradients: sums in float32 at least."""
     wide = lambda p: jnp.zeros(p.shape, jnp.promote_types(p.dtype, "float32"))
     zero = jnp.zeros((), jnp.float32)
-    return {"sum": jax.tree.map(wide, like), "weight": zero, "count": jnp.zeros((), jnp.int32)}
+    return {
+        "sum": jax.tree.map(wide, like),
+        "weight": zero,
+        "count": jnp.zeros((), jnp.int32),
+    }
 
 
 def _check_shared(rule: Rule) -> None:
@@ -264,7 +311,9 @@ def _check_shared(rule: Rule) -> None:
     if not callable(rate) and not _plain(rate):
         raise wrong(rule, "learning_rate", "to be a number or a schedule", rate)
     if not callable(rate) and not (math.isfinite(rate) and rate >= 0):
-        raise wrong(rule, "learning_rate", "to be finite and not below 0", rate, "e.g. 0.001")
+        raise wrong(
+            rule, "learning_rate", "to be finite and not below 0", rate, "e.g. 0.001"
+        )
     clips = ("clipnorm", "clipvalue", "global_clipnorm")
     given = [c for c in clips if getattr(rule, c) is not None]
     if len(given) > 1:
@@ -273,11 +322,18 @@ def _check_shared(rule: Rule) -> None:
         )
     steps = rule.gradient_accumulation_steps
     if steps is not None and (not isinstance(steps, int) or steps < 2):
-        raise wrong(rule, "gradient_accumulation_steps", "to be an integer above 1", steps)
-    often = rule.ema_overwrite_frequency
-    if often is not None and (not isinstance(often, int) or often < 1 or not rule.use_ema):
         raise wrong(
-            rule, "ema_overwrite_frequency", "to be an integer above 0, with use_ema", often
+            rule, "gradient_accumulation_steps", "to be an integer above 1", steps
+        )
+    often = rule.ema_overwrite_frequency
+    if often is not None and (
+        not isinstance(often, int) or often < 1 or not rule.use_ema
+    ):
+        raise wrong(
+            rule,
+            "ema_overwrite_frequency",
+            "to be an integer above 0, with use_ema",
+            often,
         )
     if rule.loss_scale_factor is not None:
         raise wrong(
@@ -301,7 +357,9 @@ def _clip(rule: Rule, grads: Any) -> Any:
     if rule.clipnorm is not None:
         return jax.tree.map(lambda g: _clip_norm(g, rule.clipnorm), grads)
     if rule.global_clipnorm is not None:
-        return optax.clip_by_global_norm(rule.global_clipnorm).update(grads, optax.EmptyState())[0]
+        return optax.clip_by_global_norm(rule.global_clipnorm).update(
+            grads, optax.EmptyState()
+        )[0]
     return grads
 
 

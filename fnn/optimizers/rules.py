@@ -58,7 +58,9 @@ class RMSprop(Rule):
     def direction(self) -> Any:
         scale = optax.scale_by_stddev if self.centered else optax.scale_by_rms
         scaled = scale(decay=self.rho, eps=self.epsilon)
-        return optax.chain(scaled, optax.trace(self.momentum)) if self.momentum else scaled
+        return (
+            optax.chain(scaled, optax.trace(self.momentum)) if self.momentum else scaled
+        )
 
 
 class Adam(Rule):
@@ -245,7 +247,9 @@ class Adafactor(Rule):
     def direction(self) -> Any:
         return optax.chain(
             optax.scale_by_factored_rms(
-                decay_rate=-self.beta_2_decay, min_dim_size_to_factor=1, epsilon=self.epsilon_1
+                decay_rate=-self.beta_2_decay,
+                min_dim_size_to_factor=1,
+                epsilon=self.epsilon_1,
             ),
             optax.clip_by_block_rms(self.clip_threshold),
             optax.scale_by_param_block_rms(self.epsilon_2),

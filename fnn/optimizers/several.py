@@ -52,7 +52,9 @@ class ByPath(Optimizer):
             )  # fmt: skip
         check_patterns(self, "rules", tuple(rules))
         found = {name: get(rule) for name, rule in rules.items()}
-        scaled = [rule for rule in found.values() if isinstance(rule, LossScaleOptimizer)]
+        scaled = [
+            rule for rule in found.values() if isinstance(rule, LossScaleOptimizer)
+        ]
         if scaled:
             raise ValueError(
                 "ByPath: expected optimizers without loss scaling, since there is one loss, "
@@ -71,11 +73,18 @@ class ByPath(Optimizer):
 
     def init(self, params: Any) -> State:
         parts = self._parts(params, check=True)
-        rules = {name: start(rule, parts[name]) for name, rule in self.optimizers.items()}
+        rules = {
+            name: start(rule, parts[name]) for name, rule in self.optimizers.items()
+        }
         return {"step": jnp.zeros((), jnp.int32), "rules": rules}
 
     def update(
-        self, grads: Any, state: State, params: Any = None, weight: Any = 1.0, **extra: Any
+        self,
+        grads: Any,
+        state: State,
+        params: Any = None,
+        weight: Any = 1.0,
+        **extra: Any,
     ) -> tuple[Any, State]:
         own = self._parts(params) if params is not None else {}
 
@@ -93,7 +102,9 @@ class ByPath(Optimizer):
             more["grad"] = self._parts(extra["grad"])[name]
         if "value_fn" in extra:
             leaves = _by_path(params)
-            more["value_fn"] = lambda part: extra["value_fn"](_whole({**leaves, **part}, params))
+            more["value_fn"] = lambda part: extra["value_fn"](
+                _whole({**leaves, **part}, params)
+            )
         return more
 
     def flush(self, state: State, params: Any) -> tuple[Any, State]:
@@ -106,7 +117,9 @@ class ByPath(Optimizer):
 
     def average(self, state: State, params: Any) -> Any:
         def step(name: str, rule: Any, slots: Any, part: Any) -> tuple[Any, Any]:
-            return rule.average(slots, part) if isinstance(rule, Optimizer) else part, slots
+            return rule.average(slots, part) if isinstance(
+                rule, Optimizer
+            ) else part, slots
 
         return self._each(step, state, params)[0]
 
@@ -115,7 +128,9 @@ class ByPath(Optimizer):
         return self._changed(rules=Fields(tuple(rules)))
 
     def with_rate_of(self, state: State) -> Any:
-        rules = tuple((n, with_rate_of(rule, state["rules"][n])) for n, rule in self.rules.items)
+        rules = tuple(
+            (n, with_rate_of(rule, state["rules"][n])) for n, rule in self.rules.items
+        )
         return self if rules == self.rules.items else self._changed(rules=Fields(rules))
 
     def _each(self, step: Any, state: State, whole: Any) -> tuple[Any, State]:
@@ -144,12 +159,17 @@ class ByPath(Optimizer):
 
 
 def _by_path(whole: Any) -> dict[str, Any]:
-    return {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(whole)}
+    return {
+        path_name(path): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(whole)
+    }
 
 
 def _whole(leaves: dict[str, Any], like: Any) -> Any:
     """The tree of which `leaves` are those by path."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: leaves[path_name(path)], like)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: leaves[path_name(path)], like
+    )
 
 
 class LossScaleOptimizer(Optimizer):
@@ -176,7 +196,11 @@ class LossScaleOptimizer(Optimizer):
     def validate(self) -> None:
         object.__setattr__(self, "inner_optimizer", get(self.inner_optimizer))
         scale = self.initial_scale
-        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not scale >= 1:
+        if (
+            isinstance(scale, bool)
+            or not isinstance(scale, (int, float))
+            or not scale >= 1
+        ):
             raise wrong(self, "initial_scale", "to be a number of at least 1", scale)
 
     @property
@@ -192,13 +216,22 @@ class LossScaleOptimizer(Optimizer):
         }
 
     def update(
-        self, grads: Any, state: State, params: Any = None, weight: Any = 1.0, **extra: Any
+        self,
+        grads: Any,
+        state: State,
+        params: Any = None,
+        weight: Any = 1.0,
+        **extra: Any,
     ) -> tuple[Any, State]:
         scale, good = state["loss_scale"], state["good_steps"] + 1
-        finite = jnp.array([jnp.isfinite(g).all() for g in jax.tree.leaves(grads)]).all()
+        finite = jnp.array(
+            [jnp.isfinite(g).all() for g in jax.tree.leaves(grads)]
+        ).all()
 
         def step() -> tuple[Any, State]:
-            unscaled = jax.tree.map(lambda g: (g.astype("float32") / scale).astype(g.dtype), grads)
+            unscaled = jax.tree.map(
+                lambda g: (g.astype("float32") / scale).astype(g.dtype), grads
+            )
             more = {**extra, "grad": unscaled, "weight": weight}
             updates, inner = run_update(
                 self.inner_optimizer, unscaled, state["inner"], params, **more
@@ -226,11 +259,19 @@ class LossScaleOptimizer(Optimizer):
 
     def average(self, state: State, params: Any) -> Any:
         inner = self.inner_optimizer
-        return inner.average(state["inner"], params) if isinstance(inner, Optimizer) else params
+        return (
+            inner.average(state["inner"], params)
+            if isinstance(inner, Optimizer)
+            else params
+        )
 
     def without_rate(self) -> Any:
         return self._changed(inner_optimizer=without_rate(self.inner_optimizer))
 
     def with_rate_of(self, state: State) -> Any:
         inner = with_rate_of(self.inner_optimizer, state["inner"])
-        return self if inner == self.inner_optimizer else self._changed(inner_optimizer=inner)
+        return (
+            self
+            if inner == self.inner_optimizer
+            else self._changed(inner_optimizer=inner)
+        )

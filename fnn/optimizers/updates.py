@@ -33,7 +33,8 @@ def expand_updates(updates: Any, params: Any) -> Any:
             f"path: {', '.join(list(known)[:8])}"
         )
     return tree.unflatten(
-        (path, _expanded(name, given.get(name), weight)) for name, (path, weight) in known.items()
+        (path, _expanded(name, given.get(name), weight))
+        for name, (path, weight) in known.items()
     )
 
 
@@ -48,7 +49,9 @@ def _updates_by_path(updates: Any, params: Any) -> dict[str, Any]:
             )
         updates = jax.tree.unflatten(jax.tree.structure(params), updates)
     found = dict(tree.flatten(updates))
-    odd = [path for path in found if not path or not all(isinstance(n, str) for n in path)]
+    odd = [
+        path for path in found if not path or not all(isinstance(n, str) for n in path)
+    ]
     if odd and updates is not None:
         received = f"the key {odd[0][-1]!r}" if odd[0] else f"{type(updates).__name__}"
         raise TypeError(

@@ -9,7 +9,13 @@ from typing import Any
 
 import jax
 from jax import lax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
+from jax.sharding import (
+    AxisType,
+    Mesh,
+    NamedSharding,
+    PartitionSpec,
+    SingleDeviceSharding,
+)
 
 from fnn.runtime.placement import sharding, spec_of
 
@@ -105,7 +111,9 @@ def follow(batch: Any, arrays: Any) -> Any:
     own = current()
     if own is None:
         return arrays
-    there = next((leaf.sharding for leaf in jax.tree.leaves(batch) if _is_placed(leaf)), None)
+    there = next(
+        (leaf.sharding for leaf in jax.tree.leaves(batch) if _is_placed(leaf)), None
+    )
     whole = own.whole
     if isinstance(there, NamedSharding) and there.mesh == own.mesh:
         there, moves = whole, lambda a: not _is_placed(a)
@@ -127,7 +135,9 @@ def beside(x: Any, arrays: Any) -> Any:
     if on_mesh is None:
         return follow(x, arrays)
     whole = sharding(on_mesh, ())
-    return jax.tree.map(lambda a: a if spec_of(a) is not None else jax.device_put(a, whole), arrays)
+    return jax.tree.map(
+        lambda a: a if spec_of(a) is not None else jax.device_put(a, whole), arrays
+    )
 
 
 def distribution_of(batch: Any, arrays: Any) -> Distribution | None:
@@ -144,10 +154,14 @@ def undivided(arrays: Any) -> Any:
     own = current()
     if own is None:
         return arrays
-    return jax.tree.map(lambda a: jax.device_put(a, own.whole) if own.has(a) else a, arrays)
+    return jax.tree.map(
+        lambda a: jax.device_put(a, own.whole) if own.has(a) else a, arrays
+    )
 
 
-def for_each_part(function: Callable[[Any, Any], Any], whole: Any, examples: Any) -> Any:
+def for_each_part(
+    function: Callable[[Any, Any], Any], whole: Any, examples: Any
+) -> Any:
     """`function(whole, examples) -> (results by example, other results)`, part by part.
 
     Where a batch is divided each device computes its own examples by itself, and the gradients by

@@ -17,7 +17,9 @@ except ImportError:  # of Windows, which has no such locks
     fcntl = None  # type: ignore[assignment]
 
 
-def write_whole(path: Any, write: Callable[[Any], Any], *, overwrite: bool = True) -> None:
+def write_whole(
+    path: Any, write: Callable[[Any], Any], *, overwrite: bool = True
+) -> None:
     """Writes a file so that at any moment the path holds all of the old or all of the new one.
 
     To a temporary file in the same folder, synced, renamed over the path, the folder synced. It
@@ -27,9 +29,13 @@ def write_whole(path: Any, write: Callable[[Any], Any], *, overwrite: bool = Tru
     """
     target = Path(os.path.expanduser(os.fspath(path)))
     if target.exists() and not overwrite:
-        raise FileExistsError(f"expected a free path, received {target}; give overwrite=True")
+        raise FileExistsError(
+            f"expected a free path, received {target}; give overwrite=True"
+        )
     if target.is_dir():
-        raise IsADirectoryError(f"expected the path of a file, received the folder {target}")
+        raise IsADirectoryError(
+            f"expected the path of a file, received the folder {target}"
+        )
     if not target.parent.is_dir():
         raise FileNotFoundError(
             f"expected an existing folder to save in, received {target.parent}; create it first"
@@ -65,7 +71,9 @@ def _temporary(folder: Path) -> Any:
         file = open(folder / f"{_prefix()}{uuid.uuid4().hex}.tmp", "xb")  # noqa: SIM115 - stays open
         if not fcntl:
             return file
-        with contextlib.suppress(OSError):  # a file system without locks, where nothing is cleaned
+        with contextlib.suppress(
+            OSError
+        ):  # a file system without locks, where nothing is cleaned
             fcntl.flock(file, fcntl.LOCK_EX)
         if os.fstat(file.fileno()).st_nlink:
             return file

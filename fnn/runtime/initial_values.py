@@ -34,7 +34,9 @@ def normal(key: Array, shape: Shape, dtype: Any) -> Any:
     return _draw("normal", key, shape, dtype)
 
 
-def truncated_normal(key: Array, shape: Shape, dtype: Any, low: float, high: float) -> Any:
+def truncated_normal(
+    key: Array, shape: Shape, dtype: Any, low: float, high: float
+) -> Any:
     """`jax.random.truncated_normal`; a NumPy array for a key that is not traced."""
     return _draw("truncated_normal", key, shape, dtype, low, high)
 
@@ -69,7 +71,9 @@ def _draw(name: str, key: Array, shape: Shape, dtype: Any, *limits: float) -> An
     size = math.prod(shape)
     with jax.ensure_compile_time_eval(), jax.default_device(device):
         words = np.asarray(random.key_data(key))
-        blocks = [_block(name, _at(words, start), *limits) for start in range(0, size, BLOCK)]
+        blocks = [
+            _block(name, _at(words, start), *limits) for start in range(0, size, BLOCK)
+        ]
     values = np.concatenate([np.zeros(0, np.float32), *map(np.asarray, blocks)])
     return values[:size].reshape(shape)
 
@@ -102,7 +106,9 @@ def _bits_from_start(key: Array, width: int, shape: Shape) -> Array:
     """The bits of JAX's partitionable threefry: element i is a hash of the key and i alone."""
     low = key[2] + lax.iota(np.uint32, shape[0])
     high = key[3] + (low < key[2]).astype(np.uint32)
-    first, second = jnp.split(threefry_2x32((key[0], key[1]), jnp.concatenate([high, low])), 2)
+    first, second = jnp.split(
+        threefry_2x32((key[0], key[1]), jnp.concatenate([high, low])), 2
+    )
     return first ^ second
 
 
@@ -155,9 +161,12 @@ def without_compiling(function: Callable[..., Any], *arguments: Any) -> Any:
     fills = {
         equation.outvars[0]: equation.invars[0].val
         for equation in jaxpr.eqns
-        if equation.primitive.name == "broadcast_in_dim" and hasattr(equation.invars[0], "val")
+        if equation.primitive.name == "broadcast_in_dim"
+        and hasattr(equation.invars[0], "val")
     }
-    values = [out.val if hasattr(out, "val") else fills.get(out) for out in jaxpr.outvars]
+    values = [
+        out.val if hasattr(out, "val") else fills.get(out) for out in jaxpr.outvars
+    ]
     if any(value is None for value in values):
         return function(*arguments)
     made = iter(

@@ -15,7 +15,9 @@ CHOICES = (
 )
 
 KEPT = 2**29  # bytes at the end of each heap
-LARGE = 2**25  # bytes; arrays from here on are taken from the system each time, the most glibc has
+LARGE = (
+    2**25
+)  # bytes; arrays from here on are taken from the system each time, the most glibc has
 
 
 def keep_some_freed_memory() -> None:
@@ -32,7 +34,9 @@ def keep_some_freed_memory() -> None:
 
 def keep_all_freed_memory() -> None:
     """Lets glibc keep all freed memory, of arrays of any size, for later ones."""
-    _set((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 2**26), (_ARENA_MAX, 1))
+    _set(
+        (_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 2**26), (_ARENA_MAX, 1)
+    )
 
 
 def _set(*settings: tuple[int, int]) -> None:

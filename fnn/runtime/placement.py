@@ -16,14 +16,18 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-Spec = tuple[Any, ...]  # for each axis of an array the axes of the mesh that it is divided over
+Spec = tuple[
+    Any, ...
+]  # for each axis of an array the axes of the mesh that it is divided over
 
 
 def spec_of(x: Any) -> Spec | None:
     """How `x` is divided over a mesh of explicit axes; None if it lies on no such mesh."""
     if _known(x) and not isinstance(getattr(x, "sharding", None), NamedSharding):
         return None  # without asking for its type, which takes longer
-    sharding = x.sharding if isinstance(x, jax.ShapeDtypeStruct) else jax.typeof(x).sharding
+    sharding = (
+        x.sharding if isinstance(x, jax.ShapeDtypeStruct) else jax.typeof(x).sharding
+    )
     if AxisType.Explicit not in sharding.mesh.axis_types:
         return None
     return (*sharding.spec, *(None,) * (len(x.shape) - len(sharding.spec)))
@@ -82,12 +86,16 @@ def prepared(layer: Any, params: Any, x: Any, mask: Any) -> tuple[Any, Any, Any]
     it `keeps_sharding` gets its weights whole, and inputs divided over their first axis alone.
     """
     specs = [spec for a in jax.tree.leaves(x) if (spec := spec_of(a)) is not None]
-    weights = [spec for w in jax.tree.leaves(params) if (spec := spec_of(w)) is not None]
+    weights = [
+        spec for w in jax.tree.leaves(params) if (spec := spec_of(w)) is not None
+    ]
     if not used_by(*specs, *weights):
         return params, x, mask
     if layer.keeps_sharding:
         used = used_by(*(spec[:-1] for spec in specs))
-        params = jax.tree.map(lambda w: place(w, without(spec_of(w) or (), used)), params)
+        params = jax.tree.map(
+            lambda w: place(w, without(spec_of(w) or (), used)), params
+        )
     else:
         params = gathered(params)
         x = jax.tree.map(lambda a: place(a, (spec_of(a) or ())[:1]), x)
@@ -100,7 +108,9 @@ def prepared(layer: Any, params: Any, x: Any, mask: Any) -> tuple[Any, Any, Any]
 def settled(body: Callable[[Any, Any], Any], carry: Any, xs: Any) -> Any:
     """The first carry of a scan over `xs`, divided as `body` returns it: the types must agree."""
     mesh = jax.sharding.get_abstract_mesh()
-    if AxisType.Explicit not in mesh.axis_types and not any(map(spec_of, jax.tree.leaves(xs))):
+    if AxisType.Explicit not in mesh.axis_types and not any(
+        map(spec_of, jax.tree.leaves(xs))
+    ):
         return carry
     wanted: list[Any] = []
     treedef: Any
@@ -141,7 +151,10 @@ def on_each_device(function: Callable[[Array], Array], x: Array) -> Array:
     if _known(x) and not isinstance(getattr(x, "sharding", None), NamedSharding):
         return function(x)
     mesh = sharding(x, ()).mesh
-    if sum(size > 1 for size in mesh.shape.values()) < 2 or AxisType.Manual in mesh.axis_types:
+    if (
+        sum(size > 1 for size in mesh.shape.values()) < 2
+        or AxisType.Manual in mesh.axis_types
+    ):
         return function(x)
     if spec_of(x) is not None:
         return place(function(place(x, ())), (spec_of(x) or ())[:1])
@@ -152,7 +165,9 @@ def on_each_device(function: Callable[[Array], Array], x: Array) -> Array:
 
 def whole_copies(params: Any) -> Any:
     """Weights of copies side by side along the first axis, none of them on other devices."""
-    return jax.tree.map(lambda w: place(w, (None, *(spec_of(w) or (None,))[1:])), params)
+    return jax.tree.map(
+        lambda w: place(w, (None, *(spec_of(w) or (None,))[1:])), params
+    )
 
 
 def beside_copies(params: Any, index: Array, x: Any) -> tuple[Array, Any]:
@@ -185,7 +200,9 @@ def matmul(x: Array, kernel: Array) -> Array:
     return jnp.matmul(x, kernel, out_sharding=sharding(like, (*rows, *columns)))
 
 
-def einsum(equation: str, x: Array, kernel: Array, letters: tuple[str, str, str]) -> Array:
+def einsum(
+    equation: str, x: Array, kernel: Array, letters: tuple[str, str, str]
+) -> Array:
     """`jnp.einsum`, divided as the axes of `x` and then of the kernel are.
 
     `letters` are those of x, the kernel and the result, one for each axis, dots written out.
@@ -194,7 +211,10 @@ def einsum(equation: str, x: Array, kernel: Array, letters: tuple[str, str, str]
     if not used_by(first, second):
         return jnp.einsum(equation, x, kernel)
     found: dict[str, Any] = {}
-    for part, spec in ((letters[1], second), (letters[0], first)):  # x says it, where both do
+    for part, spec in (
+        (letters[1], second),
+        (letters[0], first),
+    ):  # x says it, where both do
         found |= dict(zip(part, spec or (), strict=False))
     result: Spec = ()
     for letter in letters[2]:

@@ -42,7 +42,10 @@ class ProgramCache:
         @functools.wraps(function)
         def get(*arguments: Any) -> Any:
             # An equal value of other objects, of what knows how to make it.
-            key = function, tuple([getattr(given, "_twin", given) for given in arguments])
+            key = (
+                function,
+                tuple([getattr(given, "_twin", given) for given in arguments]),
+            )
             found = self._results.get(key)
             if found is None:
                 found = key, function(*key[1])
@@ -59,7 +62,9 @@ class ProgramCache:
     def resize(self, size: int) -> None:
         """Keeps at most `size` results, from here on."""
         self.size = size
-        with contextlib.suppress(StopIteration, RuntimeError):  # another thread has changed it
+        with contextlib.suppress(
+            StopIteration, RuntimeError
+        ):  # another thread has changed it
             while len(self._results) > size:
                 self._results.pop(next(iter(self._results)), None)
 

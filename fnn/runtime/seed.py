@@ -26,7 +26,9 @@ def set_seed(seed: int) -> None:
     True
     """
     if isinstance(seed, bool) or not isinstance(seed, int):
-        raise ValueError(f"expected seed as an integer, received {seed!r}; use set_seed(0)")
+        raise ValueError(
+            f"expected seed as an integer, received {seed!r}; use set_seed(0)"
+        )
     _SEED.update(seed=seed, count=0)
 
 

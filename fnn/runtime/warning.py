@@ -11,7 +11,9 @@ from contextvars import ContextVar
 from pathlib import Path
 
 _PACKAGE = str(Path(__file__).parents[1]) + os.sep
-_receiver: ContextVar[Callable[[str], object] | None] = ContextVar("receiver", default=None)
+_receiver: ContextVar[Callable[[str], object] | None] = ContextVar(
+    "receiver", default=None
+)
 
 
 def warn(message: str) -> None:

@@ -47,7 +47,9 @@ def save_model(model: Any, path: Any, overwrite: bool = True) -> None:
         name: hashlib.sha256(data).hexdigest()
         for name, data in (("config.json", config), ("weights.safetensors", weights))
     }
-    manifest = json.dumps({"format": "fnn", "version": FORMAT, "sha256": digests}).encode()
+    manifest = json.dumps(
+        {"format": "fnn", "version": FORMAT, "sha256": digests}
+    ).encode()
 
     def write(file: Any) -> None:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
@@ -105,9 +107,13 @@ def _open(path: Any) -> _Pieces:
     """The file at `path`. Raises FileError for those that others wrote, saying what they are."""
     target = Path(os.path.expanduser(os.fspath(path)))
     if target.is_dir():
-        raise IsADirectoryError(f"expected the path of a file, received the folder {target}")
+        raise IsADirectoryError(
+            f"expected the path of a file, received the folder {target}"
+        )
     if not target.is_file():
-        raise FileNotFoundError(f"expected a file, received {target}, where there is none")
+        raise FileNotFoundError(
+            f"expected a file, received {target}, where there is none"
+        )
     return _Pieces(target)
 
 
@@ -115,20 +121,28 @@ _OF_KERAS = (
     "written by Keras; load it there, and give a model of the same layers "
     "model.set_weights(keras_model.get_weights())"
 )
-_WEIGHTS_ALONE = "which holds weights and no network; make the model, and model.load_weights(path)"
-_OF_NUMPY = (
-    "written by NumPy; load it by np.load, and model.set_weights(arrays) in the order of layers"
+_WEIGHTS_ALONE = (
+    "which holds weights and no network; make the model, and model.load_weights(path)"
 )
-_OF_TORCH = "written by PyTorch; save its tensors by safetensors, or model.set_weights(arrays)"
+_OF_NUMPY = "written by NumPy; load it by np.load, then model.set_weights(arrays)"
+_OF_TORCH = (
+    "written by PyTorch; save its tensors by safetensors, or model.set_weights(arrays)"
+)
 
 
 def _refuse_others(path: Any, start: bytes, members: list[str]) -> None:
     """Raises FileError for a file that another program wrote, or one of weights alone."""
     header = int.from_bytes(start[:8], "little")
     for met, what in (
-        (start.startswith(b"\x89HDF\r\n\x1a\n") or "metadata.json" in members, _OF_KERAS),
+        (
+            start.startswith(b"\x89HDF\r\n\x1a\n") or "metadata.json" in members,
+            _OF_KERAS,
+        ),
         (start[8:9] == b"{" and header <= HEADER_LIMIT, _WEIGHTS_ALONE),
-        (start.startswith(b"\x93NUMPY") or any(m.endswith(".npy") for m in members), _OF_NUMPY),
+        (
+            start.startswith(b"\x93NUMPY") or any(m.endswith(".npy") for m in members),
+            _OF_NUMPY,
+        ),
         (any(m.endswith("data.pkl") for m in members), _OF_TORCH),
     ):
         if met:
@@ -144,11 +158,17 @@ class SavedModel:
         names = tuple(info.filename for info in infos)
         if names != MEMBERS:
             raise damaged(
-                path, f"expected the members {MEMBERS} in this order, received {names!r:.200}"
+                path,
+                f"expected the members {MEMBERS} in this order, received {names!r:.200}",
             )
         for info in infos:
-            if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
-                raise damaged(path, f"expected {info.filename} stored as it is, not compressed")
+            if (
+                info.compress_type != zipfile.ZIP_STORED
+                or info.file_size != info.compress_size
+            ):
+                raise damaged(
+                    path, f"expected {info.filename} stored as it is, not compressed"
+                )
             if info.flag_bits & 1:
                 raise damaged(path, f"{info.filename} is encrypted")
         described = parse(archive.read(MEMBERS[0]))
@@ -180,7 +200,9 @@ class SavedModel:
         """
         size = self.archive.getinfo(MEMBERS[2]).file_size
         if size > tree.nbytes(named(like)) + HEADER_LIMIT:
-            raise damaged(self.path, f"its {size} bytes of weights are more than its network has")
+            raise damaged(
+                self.path, f"its {size} bytes of weights are more than its network has"
+            )
         self._verify(MEMBERS[2])
         with self.archive.open(MEMBERS[2]) as member:
             tensors = Tensors(member, size, self.path)
@@ -209,11 +231,15 @@ def _saved_in(file: _Pieces, path: Any) -> Iterator[SavedModel]:
 
 def unmakeable(path: Any, what: str) -> FileError:
     """The error for a whole file whose network cannot be made."""
-    return FileError(f"expected a network that can be made, received {path}, which fails: {what}")
+    return FileError(
+        f"expected a network that can be made, received {path}, which fails: {what}"
+    )
 
 
 @contextlib.contextmanager
-def refused(path: Any, says: Callable[[Any, str], FileError] = damaged) -> Iterator[None]:
+def refused(
+    path: Any, says: Callable[[Any, str], FileError] = damaged
+) -> Iterator[None]:
     """Turns whatever the content of a file makes fail into the one error of files."""
     try:
         yield
@@ -225,7 +251,9 @@ def refused(path: Any, says: Callable[[Any, str], FileError] = damaged) -> Itera
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # of the disk
             raise
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        raise says(path, f"{kind}{error}" if str(error) else type(error).__name__) from error
+        raise says(
+            path, f"{kind}{error}" if str(error) else type(error).__name__
+        ) from error
 
 
 def named(state: Any) -> dict[str, Any]:

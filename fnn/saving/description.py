@@ -27,7 +27,11 @@ def _describe_inputs(inputs: Any) -> Any:
         return [_describe_inputs(item) for item in inputs]
     if isinstance(inputs, dict):
         return {name: _describe_inputs(item) for name, item in inputs.items()}
-    return {"shape": list(inputs.shape), "dtype": str(inputs.dtype), "name": inputs.name}
+    return {
+        "shape": list(inputs.shape),
+        "dtype": str(inputs.dtype),
+        "name": inputs.name,
+    }
 
 
 def _compile_config(compiled: dict[str, Any] | None) -> Any:
@@ -51,7 +55,9 @@ def _plain(value: Any) -> Any:
 def check(described: dict[str, Any]) -> None:
     """Raises ValueError for what is not the description of a model."""
     if described.keys() != KEYS:
-        raise ValueError(f"expected the keys {sorted(KEYS)}, received {sorted(described)}")
+        raise ValueError(
+            f"expected the keys {sorted(KEYS)}, received {sorted(described)}"
+        )
     if not all(isinstance(described[key], str) for key in ("class", "name")):
         raise ValueError("expected strings as class and name")
     if not isinstance(described["compile"], dict | None):
@@ -67,9 +73,13 @@ def inputs_of(described: Any) -> Any:
     if not isinstance(described.get("shape"), list):
         return {name: inputs_of(item) for name, item in described.items()}
     shape, dtype, name = (described[key] for key in ("shape", "dtype", "name"))
-    sizes = all(size is None or (type(size) is int and 0 <= size < 2**31) for size in shape)
+    sizes = all(
+        size is None or (type(size) is int and 0 <= size < 2**31) for size in shape
+    )
     if not sizes or not isinstance(dtype, str) or not isinstance(name, str | None):
-        raise ValueError(f"expected the shape, dtype and name of an input, received {described!r}")
+        raise ValueError(
+            f"expected the shape, dtype and name of an input, received {described!r}"
+        )
     return Node(None, (), input_specs(tuple(shape), dtype), name)
 
 

@@ -13,7 +13,9 @@ from typing import Any, Literal, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-CHECKSUM = "fnn_sha256"  # in the metadata of the header, which other programs leave alone
+CHECKSUM = (
+    "fnn_sha256"  # in the metadata of the header, which other programs leave alone
+)
 HEADER_LIMIT = 100_000_000  # of the format
 PIECE = 2**20
 
@@ -44,7 +46,10 @@ def damaged(path: Any, what: str) -> FileError:
 def parse(data: bytes) -> dict[str, Any]:
     """A JSON object, strictly: no key twice, no NaN or infinity. Raises ValueError."""
     parsed = json.loads(
-        data, object_pairs_hook=_no_key_twice, parse_constant=_finite, parse_float=_finite
+        data,
+        object_pairs_hook=_no_key_twice,
+        parse_constant=_finite,
+        parse_float=_finite,
     )
     if not isinstance(parsed, dict):
         raise ValueError("expected a JSON object")
@@ -102,17 +107,23 @@ class Tensors:
         try:
             header, length = _header(file, size)
             self.metadata = _metadata(header.pop("__metadata__", {}))
-            self.tensors = {name: _tensor(name, entry) for name, entry in header.items()}
+            self.tensors = {
+                name: _tensor(name, entry) for name, entry in header.items()
+            }
             self._check_places(size - 8 - length)
         except (ValueError, TypeError, EOFError, RecursionError) as error:
-            raise damaged(path, f"its weights: {error or type(error).__name__}") from error
+            raise damaged(
+                path, f"its weights: {error or type(error).__name__}"
+            ) from error
 
     def _check_places(self, size: int) -> None:
         """Raises ValueError unless the arrays fill the file, one after the other."""
         at = 0
         for name, tensor in self._in_order():
             if tensor.start != at:
-                raise ValueError(f"{name} starts at byte {tensor.start} instead of {at}")
+                raise ValueError(
+                    f"{name} starts at byte {tensor.start} instead of {at}"
+                )
             at = tensor.end
         if at > size:
             raise ValueError(f"the file ends {at - size} bytes early")
@@ -120,9 +131,13 @@ class Tensors:
             raise ValueError(f"the arrays end at byte {at} of {size}")
 
     def _in_order(self) -> list[tuple[str, Tensor]]:
-        return sorted(self.tensors.items(), key=lambda item: (item[1].start, item[1].end))
+        return sorted(
+            self.tensors.items(), key=lambda item: (item[1].start, item[1].end)
+        )
 
-    def load(self, checksum: Literal["required", "noted", "spared"] = "noted") -> Arrays:
+    def load(
+        self, checksum: Literal["required", "noted", "spared"] = "noted"
+    ) -> Arrays:
         """Every array, in memory of its own. Raises FileError if the checksum differs.
 
         Files of other programs have none: that is an error, or logged as a warning, or all right.
@@ -164,7 +179,10 @@ class Tensors:
     def _load(self, tensor: Tensor) -> np.ndarray:
         try:
             array = np.empty(tensor.shape, tensor.dtype)
-        except (ValueError, MemoryError) as error:  # ValueError of sizes beside one that is 0
+        except (
+            ValueError,
+            MemoryError,
+        ) as error:  # ValueError of sizes beside one that is 0
             raise damaged(self.path, f"its weights: {error}") from error
         data = array.reshape(-1).view(np.uint8)
         for at in range(0, len(data), PIECE):
@@ -187,9 +205,13 @@ def _header(file: Any, size: int) -> tuple[dict[str, Any], int]:
     """The header of a file of `size` bytes, and how many of them it takes."""
     length = int.from_bytes(_read(file, 8), "little")
     if length > HEADER_LIMIT:
-        raise ValueError("not a safetensors file, which begins with the size of its header")
+        raise ValueError(
+            "not a safetensors file, which begins with the size of its header"
+        )
     if length > size - 8:
-        raise ValueError(f"the file ends within its header, {length + 8 - size} bytes early")
+        raise ValueError(
+            f"the file ends within its header, {length + 8 - size} bytes early"
+        )
     return parse(_read(file, length)), length
 
 
@@ -202,28 +224,45 @@ def _read(file: Any, count: int) -> bytes:
 
 
 def _metadata(given: Any) -> dict[str, str]:
-    if not isinstance(given, dict) or not all(isinstance(v, str) for v in given.values()):
+    if not isinstance(given, dict) or not all(
+        isinstance(v, str) for v in given.values()
+    ):
         raise ValueError("expected metadata of strings")
     return given
 
 
 def _tensor(name: str, entry: Any) -> Tensor:
     """An entry of the header, after every check that it allows alone."""
-    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+    if not isinstance(entry, dict) or entry.keys() != {
+        "dtype",
+        "shape",
+        "data_offsets",
+    }:
         raise ValueError(f"{name} needs dtype, shape and data_offsets")
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(code, str) or code not in DTYPES:
-        raise ValueError(f"{name} is of dtype {str(code)[:40]!r}, which is none of {list(DTYPES)}")
-    if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2 or len(shape) > 32:
+        raise ValueError(
+            f"{name} is of dtype {str(code)[:40]!r}, which is none of {list(DTYPES)}"
+        )
+    if (
+        not _are_sizes(shape)
+        or not _are_sizes(offsets)
+        or len(offsets) != 2
+        or len(shape) > 32
+    ):
         raise ValueError(f"{name} has a shape or offsets that are no lists of sizes")
     start, end = offsets
     if end - start != math.prod(shape) * DTYPES[code].itemsize:
-        raise ValueError(f"{name} takes {end - start} bytes, which its shape and dtype do not")
+        raise ValueError(
+            f"{name} takes {end - start} bytes, which its shape and dtype do not"
+        )
     return Tensor(DTYPES[code], tuple(shape), start, end)
 
 
 def _are_sizes(given: Any) -> bool:
-    return isinstance(given, list) and all(type(n) is int and 0 <= n < 2**63 for n in given)
+    return isinstance(given, list) and all(
+        type(n) is int and 0 <= n < 2**63 for n in given
+    )
 
 
 def _memory() -> int:

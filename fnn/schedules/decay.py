@@ -64,7 +64,9 @@ class ExponentialDecay(Schedule):
         passed = as_float(step) / float(self.decay_steps)
         if self.staircase:
             passed = jnp.floor(passed)
-        return self.initial_learning_rate * jnp.power(jnp.float32(self.decay_rate), passed)
+        return self.initial_learning_rate * jnp.power(
+            jnp.float32(self.decay_rate), passed
+        )
 
 
 class InverseTimeDecay(Schedule):
@@ -119,7 +121,9 @@ class PiecewiseConstantDecay(Schedule):
         for boundary, value in zip(self.boundaries, self.values[1:], strict=True):
             whole = jnp.issubdtype(step.dtype, jnp.integer)
             # past the range of its dtype no step gets
-            limit = min(boundary, jnp.iinfo(step.dtype).max) if whole else float(boundary)
+            limit = (
+                min(boundary, jnp.iinfo(step.dtype).max) if whole else float(boundary)
+            )
             rate = jnp.where(step > limit, jnp.float32(value), rate)
         return rate
 
@@ -181,7 +185,9 @@ class CosineDecay(Schedule):
         decayed = peak * ((1 - self.alpha) * cosine + self.alpha)
         if not warmup:
             return decayed
-        climb = (peak - self.initial_learning_rate) * (step / warmup) + self.initial_learning_rate
+        climb = (peak - self.initial_learning_rate) * (
+            step / warmup
+        ) + self.initial_learning_rate
         return jnp.where(step < warmup, climb, decayed)
 
 
@@ -204,7 +210,10 @@ class CosineDecayRestarts(Schedule):
     name: str = "SGDRDecay"
 
     def __call__(self, step: Any) -> Array:
-        passed, ended = as_float(step) / float(self.first_decay_steps), jnp.zeros((), bool)
+        passed, ended = (
+            as_float(step) / float(self.first_decay_steps),
+            jnp.zeros((), bool),
+        )
         if self.t_mul == 1:
             restarts = jnp.floor(passed)
             passed = passed - restarts

@@ -33,7 +33,9 @@ class OneCycle(Schedule):
 
     def validate(self) -> None:
         if not 0 < self.warmup < 1:
-            raise wrong(self, "warmup", "to be a share above 0 and below 1", self.warmup)
+            raise wrong(
+                self, "warmup", "to be a share above 0 and below 1", self.warmup
+            )
 
     def __call__(self, step: Any) -> Array:
         start = self.peak_learning_rate / self.initial_factor
@@ -75,5 +77,7 @@ class WarmupStableDecay(Schedule):
         kept = 1 - (jnp.sqrt(down) if self.decay == "sqrt" else down)
         span = self.peak_learning_rate - self.end_learning_rate
         return jnp.where(
-            step < begun, self.peak_learning_rate * up, self.end_learning_rate + span * kept
+            step < begun,
+            self.peak_learning_rate * up,
+            self.end_learning_rate + span * kept,
         )

@@ -57,13 +57,17 @@ class Graph(Flow):
         steps = list(enumerate(self.steps, len(inputs)))
         first = [(place, step) for place, step in steps if place not in after]
         last = [(place, step) for place, step in steps if place in after]
-        used = {p for _, step in last for p in leaves(step[2])} | {*leaves(self.outputs)}
+        used = {p for _, step in last for p in leaves(step[2])} | {
+            *leaves(self.outputs)
+        }
         passed = sorted(used - after)
         order = (
             [*inputs[:-1], *(p for p, _ in first)],
             [*passed, inputs[-1], *(p for p, _ in last)],
         )
-        before, rest = ({old: new for new, old in enumerate(places)} for places in order)
+        before, rest = (
+            {old: new for new, old in enumerate(places)} for places in order
+        )
         return (
             Graph(
                 _at(self.inputs[:-1], before),
@@ -81,7 +85,9 @@ class Graph(Flow):
     def output_names(self) -> list[str]:
         """For each output the name of the layer that makes it, or `input_<place>`."""
         first = len(leaves(self.inputs))
-        name = lambda place: self.steps[place - first][0] if place >= first else f"input_{place}"
+        name = lambda place: (
+            self.steps[place - first][0] if place >= first else f"input_{place}"
+        )
         return [name(place) for place in leaves(self.outputs)]
 
     @property
@@ -121,7 +127,9 @@ def _at(places: Any, order: dict[int, int]) -> Any:
 
 def _moved(steps: Any, order: dict[int, int]) -> tuple[tuple[str, Layer, Any], ...]:
     """The steps, their inputs at places of other numbers."""
-    return tuple((name, layer, _at(places, order)) for _, (name, layer, places) in steps)
+    return tuple(
+        (name, layer, _at(places, order)) for _, (name, layer, places) in steps
+    )
 
 
 def gather(places: Any, values: list[Any]) -> Any:
@@ -181,12 +189,15 @@ def connect(inputs: Any, outputs: Any) -> Graph:
     owners: dict[int, Any] = {id(node.owner): node.owner for node in order}
     names = dict(zip(owners, unique_names(owners.values()), strict=True))
     steps: Any = tuple(
-        (names[id(node.owner)], node.layer, _places(node.parents, place)) for node in order
+        (names[id(node.owner)], node.layer, _places(node.parents, place))
+        for node in order
     )
     return Graph(_places(inputs, place), steps, _places(outputs, place, list))
 
 
-def _collect(output: Any, place: dict[int, int], order: list[Node], seen: dict[int, int]) -> None:
+def _collect(
+    output: Any, place: dict[int, int], order: list[Node], seen: dict[int, int]
+) -> None:
     """Appends to `order` what `output` needs, parents first, without recursion.
 
     `place` gains every node that is done, `seen` every node in the order in which it was met.
@@ -225,7 +236,9 @@ def _sort_as_keras(order: list[Node], seen: dict[int, int]) -> None:
     made = {id(node): place for place, node in enumerate(order)}
 
     def rank(node: Node) -> tuple[int, bool, int]:
-        uncounted = isinstance(node.layer, UNCOUNTED)  # one may need another at the same depth
+        uncounted = isinstance(
+            node.layer, UNCOUNTED
+        )  # one may need another at the same depth
         return -depth[id(node)], uncounted, (made if uncounted else seen)[id(node)]
 
     order.sort(key=rank)
@@ -233,7 +246,9 @@ def _sort_as_keras(order: list[Node], seen: dict[int, int]) -> None:
 
 def _places(nodes: Any, place: dict[int, int], order: Any = sorted) -> Any:
     if isinstance(nodes, dict):
-        return Fields(tuple((name, _places(nodes[name], place, order)) for name in order(nodes)))
+        return Fields(
+            tuple((name, _places(nodes[name], place, order)) for name in order(nodes))
+        )
     if isinstance(nodes, (tuple, list)):
         return tuple(_places(node, place, order) for node in nodes)
     return None if nodes is None else place[id(nodes)]

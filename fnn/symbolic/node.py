@@ -44,14 +44,18 @@ class Node(Operators):
         owner: Layer | None = None,
     ) -> None:
         self.layer, self.parents, self._specs, self.name = layer, parents, specs, name
-        self.owner = owner or layer  # the object that was called: whose name and weights these are
+        self.owner = (
+            owner or layer
+        )  # the object that was called: whose name and weights these are
         # Whether only the number of examples is free, in this node and all before it.
         self.fixed_but_for_batch: bool = (
             all(node.fixed_but_for_batch for node in jax.tree.leaves(parents))
             if layer
             else _differ_in_batch(*specs)
         )
-        self.source: Any = None  # the model that brings weights along, kept alive until then
+        self.source: Any = (
+            None  # the model that brings weights along, kept alive until then
+        )
 
     @property
     def spec(self) -> Any:
@@ -66,7 +70,9 @@ class Node(Operators):
         """
         stack = [] if len(self._specs) > 1 else [self]
         while stack:
-            before = [n for n in jax.tree.leaves(stack[-1].parents) if len(n._specs) == 1]
+            before = [
+                n for n in jax.tree.leaves(stack[-1].parents) if len(n._specs) == 1
+            ]
             stack.extend(before)
             if not before:
                 node = stack.pop()
@@ -96,23 +102,33 @@ class Node(Operators):
 
     def activated_by(self, function: Any, arguments: dict[str, Any]) -> Any:
         """The node of a function of arrays, with these further arguments."""
-        return (Lambda(function, arguments=arguments) if arguments else Activation(function))(self)
+        return (
+            Lambda(function, arguments=arguments) if arguments else Activation(function)
+        )(self)
 
     def __repr__(self) -> str:
-        made = f"made by {self.layer!r}" if self.layer else f"Input {self.name or ''}".strip()
+        made = (
+            f"made by {self.layer!r}"
+            if self.layer
+            else f"Input {self.name or ''}".strip()
+        )
         return f"<Node {self.shape} {made}>"
 
 
 def _differ_in_batch(first: Any, second: Any) -> bool:
     """Whether the specs of inputs at two trial sizes differ in the size of the batch alone."""
     pairs = zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
-    return all(a.shape[:1] != b.shape[:1] and a.shape[1:] == b.shape[1:] for a, b in pairs)
+    return all(
+        a.shape[:1] != b.shape[:1] and a.shape[1:] == b.shape[1:] for a, b in pairs
+    )
 
 
 def free_shape(first: Any, second: Any) -> Any:
     """The shape that both specs share, with None where they differ."""
     merged = jax.tree.map(
-        lambda a, b: tuple(m if m == n else None for m, n in zip(a.shape, b.shape, strict=True)),
+        lambda a, b: tuple(
+            m if m == n else None for m, n in zip(a.shape, b.shape, strict=True)
+        ),
         strip_masks(first),
         strip_masks(second),
     )
@@ -124,7 +140,8 @@ def input_specs(shape: Any, dtype: Any = "float32") -> tuple[Any, ...]:
     return tuple(
         jax.ShapeDtypeStruct(
             tuple(
-                size if size is not None else other if i else batch for i, size in enumerate(shape)
+                size if size is not None else other if i else batch
+                for i, size in enumerate(shape)
             ),
             jnp.dtype(dtype),
         )
@@ -174,7 +191,9 @@ def symbolic_call(layer: Layer, inputs: tuple[Any, ...], named: dict[str, Any]) 
     x = _as_one_input(layer, inputs, named)
     leaves = jax.tree.leaves(x)
     if not leaves or not all(isinstance(leaf, Node) for leaf in leaves):
-        received = ", ".join(sorted({type(leaf).__name__ for leaf in leaves})) or "nothing"
+        received = (
+            ", ".join(sorted({type(leaf).__name__ for leaf in leaves})) or "nothing"
+        )
         raise TypeError(
             f"{type(layer).__name__}: expected symbolic inputs (from Input), received {received}; "
             "on arrays do params, state = layer.init(key, x), then layer.apply(params, state, x), "
@@ -184,8 +203,12 @@ def symbolic_call(layer: Layer, inputs: tuple[Any, ...], named: dict[str, Any]) 
     node._specs = (_first_spec(node),)
     if not node.fixed_but_for_batch:
         node.specs  # noqa: B018 - an input may fit a layer by chance, at the first size
-    if isinstance(node.spec, (tuple, list)):  # so that several outputs unpack: y, h, c = lstm(x)
-        return tuple(Node(Item(index), node, (spec,)) for index, spec in enumerate(node.spec))
+    if isinstance(
+        node.spec, (tuple, list)
+    ):  # so that several outputs unpack: y, h, c = lstm(x)
+        return tuple(
+            Node(Item(index), node, (spec,)) for index, spec in enumerate(node.spec)
+        )
     return node
 
 
@@ -244,7 +267,9 @@ def _as_asked(layer: Layer, named: dict[str, Any]) -> tuple[Layer, dict[str, Any
 def _as_one_input(layer: Layer, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
     order, owner = layer.input_names, type(layer).__name__
     masks = {
-        n: named[n] for n in ("mask", *(f"{i}_mask" for i in order)) if n in {*named} - {*order}
+        n: named[n]
+        for n in ("mask", *(f"{i}_mask" for i in order))
+        if n in {*named} - {*order}
     }
     unknown = [name for name in named if name not in (*order, *masks)]
     if unknown:
@@ -268,8 +293,12 @@ def _masked(layer: Layer, x: Any, masks: dict[str, Any]) -> Any:
     owner, order = type(layer).__name__, layer.input_names
     parts = list(x) if isinstance(x, tuple) else [x]
     of_first = masks.get("mask")
-    given = dict(enumerate(of_first if isinstance(of_first, (tuple, list)) else [of_first]))
-    given |= {i: masks[f"{n}_mask"] for i, n in enumerate(order) if f"{n}_mask" in masks}
+    given = dict(
+        enumerate(of_first if isinstance(of_first, (tuple, list)) else [of_first])
+    )
+    given |= {
+        i: masks[f"{n}_mask"] for i, n in enumerate(order) if f"{n}_mask" in masks
+    }
     for place, mask in given.items():
         if mask is not None and (place >= len(parts) or parts[place] is None):
             number = sum(part is not None for part in parts)

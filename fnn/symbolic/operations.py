@@ -18,7 +18,13 @@ from fnn.core.masking import Masked, attach_mask, joined_mask
 
 UNARY = ("negative", "absolute", "bitwise_not")
 SYMBOLS = {
-    **{"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "floor_divide": "//"},
+    **{
+        "add": "+",
+        "subtract": "-",
+        "multiply": "*",
+        "divide": "/",
+        "floor_divide": "//",
+    },
     **{"mod": "%", "power": "**", "less": "<", "less_equal": "<=", "greater": ">"},
     **{"greater_equal": ">=", "equal": "==", "not_equal": "!="},
     **{"bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^"},
@@ -26,7 +32,9 @@ SYMBOLS = {
 BINARY = tuple(SYMBOLS)
 OPERATORS = {*UNARY, *BINARY, "matmul"}
 
-MOST_NUMBERS = 10_000  # a constant is compared, hashed and written into configs number by number
+MOST_NUMBERS = (
+    10_000  # a constant is compared, hashed and written into configs number by number
+)
 
 
 class Operator(Layer):
@@ -66,7 +74,11 @@ class Operator(Layer):
             shapes += [(1,) * (len(shapes[0]) - len(whole)) + whole]
         first = {shape[0] for shape in shapes[1:] if self.constant is not None}
         sizes = zip(*shapes, strict=False)
-        if len({*map(len, shapes)}) > 1 or first - {1} or any(len({*s} - {1}) > 1 for s in sizes):
+        if (
+            len({*map(len, shapes)}) > 1
+            or first - {1}
+            or any(len({*s} - {1}) > 1 for s in sizes)
+        ):
             what = "the constant" if self.constant is not None else "the second input"
             raise ValueError(
                 f"Operator: expected {what} to repeat over an input of shape {shapes[0]} without "
@@ -103,7 +115,9 @@ class MatMul(Layer):
     def validate(self) -> None:
         _check_constant(self)
         if self.constant is not None and np.ndim(self.constant) not in (1, 2):
-            raise arguments.wrong(self, "constant", "to have one or two axes", self.constant)
+            raise arguments.wrong(
+                self, "constant", "to have one or two axes", self.constant
+            )
 
     def init(self, key: Array, x: Any) -> tuple[Params, State]:
         shapes = _shapes(self, x, 1 if self.constant is not None else 2)
@@ -122,7 +136,9 @@ class MatMul(Layer):
                 f"received shapes {a} and {b}; transpose one, e.g. with Permute"
             )
         batches = zip(a[:-2], b[:-2], strict=False)
-        if self.constant is None and (a[0] != b[0] or any(len({*s} - {1}) > 1 for s in batches)):
+        if self.constant is None and (
+            a[0] != b[0] or any(len({*s} - {1}) > 1 for s in batches)
+        ):
             raise ValueError(
                 f"MatMul: expected one batch size, and axes before the last two that are equally "
                 f"long or 1, received shapes {a} and {b}; use Dot(axes=...) for other products"
@@ -139,7 +155,10 @@ class MatMul(Layer):
             summed = [a.ndim - 1, b.ndim - 2]
         else:
             summed = [x.ndim - (2 if self.reflected else 1)]
-        if any(m is not None and m.ndim > axis for m, axis in zip(masks, summed, strict=False)):
+        if any(
+            m is not None and m.ndim > axis
+            for m, axis in zip(masks, summed, strict=False)
+        ):
             raise ValueError(
                 "MatMul: expected inputs without a mask over the axis that is summed over, "
                 f"received shapes {tuple(a.shape)} and {tuple(b.shape)} with one; multiply by "
@@ -171,14 +190,21 @@ class GetItem(Layer):
             [_as_slice(item) for item in self.index if isinstance(item, str)]
         except (TypeError, ValueError) as error:
             expected = "to hold integers, slices, None and ... alone"
-            advice = "use Lambda(function)(x) for an array of positions, e.g. with jnp.take"
-            raise arguments.wrong(self, "index", expected, self.index, advice) from error
+            advice = (
+                "use Lambda(function)(x) for an array of positions, e.g. with jnp.take"
+            )
+            raise arguments.wrong(
+                self, "index", expected, self.index, advice
+            ) from error
         if self.index.count("...") > 1:
             raise arguments.wrong(self, "index", "to hold one ... at most", self.index)
 
     def _by_axis(self, x: Any) -> list[Any]:
         """The index with an item for each axis, and None for each new one."""
-        axes, taken = len(x.shape), sum(item not in (None, "...") for item in self.index)
+        axes, taken = (
+            len(x.shape),
+            sum(item not in (None, "...") for item in self.index),
+        )
         if taken > axes:
             raise self._misfit(x, f"an index of {taken} axes", f"use {axes} at most")
         index = self.index if "..." in self.index else (*self.index, "...")
@@ -208,7 +234,9 @@ class GetItem(Layer):
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Any, State]:
         items = self._by_axis(x)
-        index = tuple(_as_slice(item) if isinstance(item, str) else item for item in items)
+        index = tuple(
+            _as_slice(item) if isinstance(item, str) else item for item in items
+        )
         if ctx.mask is None:
             return x[index], state
         steps = index[: ctx.mask.ndim]
@@ -225,7 +253,9 @@ def _as_text(item: Any) -> Any:
     """An item of an index as what a value can hold; raises TypeError for another."""
     if isinstance(item, slice):
         bounds = (item.start, item.stop, item.step)
-        texts = ["" if bound is None else str(operator.index(bound)) for bound in bounds]
+        texts = [
+            "" if bound is None else str(operator.index(bound)) for bound in bounds
+        ]
         return ":".join(texts if item.step is not None else texts[:2])
     if isinstance(item, bool):
         raise TypeError("a mask is no index here")
@@ -246,7 +276,10 @@ def _as_slice(text: str) -> Any:
 
 def _check_bits(layer: Any, x: Any) -> None:
     """Raises TypeError for bits of floating-point numbers."""
-    parts = [*jax.tree.leaves(x), np.asarray(0 if layer.constant is None else layer.constant)]
+    parts = [
+        *jax.tree.leaves(x),
+        np.asarray(0 if layer.constant is None else layer.constant),
+    ]
     floats = [str(a.dtype) for a in parts if jnp.issubdtype(a.dtype, jnp.floating)]
     if layer.function.startswith("bitwise") and floats:
         raise TypeError(

@@ -22,9 +22,13 @@ _JOIN = "use Concatenate(axis=-1)([x, y]), since axis 0 is the batch"
 
 # Attributes of arrays and functions of NumPy, and what to use on a node in their place.
 ADVICE = {
-    **dict.fromkeys(("transpose", "T", "mT", "swapaxes", "moveaxis", "permute_dims"), _PERMUTE),
+    **dict.fromkeys(
+        ("transpose", "T", "mT", "swapaxes", "moveaxis", "permute_dims"), _PERMUTE
+    ),
     **dict.fromkeys(("reshape", "squeeze"), _RESHAPE),
-    **dict.fromkeys(("concatenate", "concat", "append", "hstack", "vstack", "dstack"), _JOIN),
+    **dict.fromkeys(
+        ("concatenate", "concat", "append", "hstack", "vstack", "dstack"), _JOIN
+    ),
     **dict.fromkeys(("flatten", "ravel"), "use Flatten()(x), which keeps the batch"),
     "stack": "use Concatenate(axis=1)([x[:, None], y[:, None]]), since axis 0 is the batch",
     "dot": "use x @ constant, or Dot(axes=-1)([x, y])",
@@ -97,23 +101,31 @@ def _ufunc(self: Any, ufunc: Any, method: str, *operands: Any, **named: Any) -> 
         return node
     if method == "__call__" and named and name in SYMBOLS:
         sides = ("array = array", "x") if "out" in named else ("x", "y")
-        advice = f"write {f' {SYMBOLS[name]} '.join(sides)}, without {' and '.join(named)}"
+        advice = (
+            f"write {f' {SYMBOLS[name]} '.join(sides)}, without {' and '.join(named)}"
+        )
     elif method == "__call__" and sum(isinstance(a, Operators) for a in operands) == 2:
         advice = f"use Lambda(lambda pair: jnp.{name}(*pair))([x, y])"
     else:
         advice = _of_jax(name if method == "__call__" else "sum")
     shown = f"np.{ufunc.__name__}" + (f".{method}" if method != "__call__" else "")
-    raise TypeError(f"expected arrays for {shown}, received {self!r}, {_SYMBOLIC}; {advice}")
+    raise TypeError(
+        f"expected arrays for {shown}, received {self!r}, {_SYMBOLIC}; {advice}"
+    )
 
 
-def _array_function(self: Any, function: Any, types: Any, given: Any, named: Any) -> Any:
+def _array_function(
+    self: Any, function: Any, types: Any, given: Any, named: Any
+) -> Any:
     """NumPy's other functions (np.sum, np.concatenate): none computes with a node."""
     if function is np.shape:
         return self.shape
     name = function.__name__
     shown = f"{function.__module__}.{name}".replace("numpy", "np", 1)
     advice = ADVICE.get(name) or _of_jax(shown.removeprefix("np.")) or _GENERAL
-    raise TypeError(f"expected arrays for {shown}, received {self!r}, {_SYMBOLIC}; {advice}")
+    raise TypeError(
+        f"expected arrays for {shown}, received {self!r}, {_SYMBOLIC}; {advice}"
+    )
 
 
 _SYMBOLIC = "a symbolic node, which has no values yet"
@@ -141,7 +153,11 @@ def _of_jax(name: str) -> str:
         taken = inspect.signature(found).parameters
     except ValueError:
         return ""
-    needed = [p for p in taken.values() if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+    needed = [
+        p
+        for p in taken.values()
+        if p.default is p.empty and p.kind is not p.VAR_KEYWORD
+    ]
     call = "x, ..." if len(needed) > 1 or "axis" not in taken else "x"
     if "axis" not in taken:
         return f"use Lambda(lambda x: jnp.{name}({call}))(x)"
@@ -157,14 +173,18 @@ def _no_array(self: Any, *args: Any, **named: Any) -> Any:
 
 def _has_no(what: str, advice: str) -> Callable[..., Any]:
     def method(self: Any, *given: Any) -> Any:
-        raise TypeError(f"{self!r} is a symbolic node, which has no {what} yet; {advice}")
+        raise TypeError(
+            f"{self!r} is a symbolic node, which has no {what} yet; {advice}"
+        )
 
     return method
 
 
 def _power(self: Any, other: Any, modulus: Any = None) -> Any:
     if modulus is not None:
-        raise TypeError(f"pow({self!r}, y, z) takes two arguments of a node; write x**y % z")
+        raise TypeError(
+            f"pow({self!r}, y, z) takes two arguments of a node; write x**y % z"
+        )
     return combine("power", self, other)
 
 
@@ -175,7 +195,9 @@ class Operators:
 
     __array_ufunc__, __array_function__ = _ufunc, _array_function
     __array__ = _no_array
-    __jax_array__ = property(_no_array)  # JAX asks whether there is one, and hides what it raises
+    __jax_array__ = property(
+        _no_array
+    )  # JAX asks whether there is one, and hides what it raises
 
     __bool__ = _has_no(
         "truth value",
@@ -187,15 +209,22 @@ class Operators:
         "compute with the node (x * 2), use x.shape for sizes, model.predict(x) for values",
     )
     __round__ = _has_no("values", "use Lambda(jnp.round)(x)")
-    __contains__ = _has_no("values", "use Lambda(lambda x: jnp.any(x == 1, axis=-1))(x)")
+    __contains__ = _has_no(
+        "values", "use Lambda(lambda x: jnp.any(x == 1, axis=-1))(x)"
+    )
     __len__ = _has_no("length", "use x.shape")
-    __iter__ = _has_no("values to go through", "use x[:, 0] for a part, x.shape for the shape")
+    __iter__ = _has_no(
+        "values to go through", "use x[:, 0] for a part, x.shape for the shape"
+    )
 
     __add__, __radd__ = _operator("add"), _operator("add", True)
     __sub__, __rsub__ = _operator("subtract"), _operator("subtract", True)
     __mul__, __rmul__ = _operator("multiply"), _operator("multiply", True)
     __truediv__, __rtruediv__ = _operator("divide"), _operator("divide", True)
-    __floordiv__, __rfloordiv__ = _operator("floor_divide"), _operator("floor_divide", True)
+    __floordiv__, __rfloordiv__ = (
+        _operator("floor_divide"),
+        _operator("floor_divide", True),
+    )
     __mod__, __rmod__ = _operator("mod"), _operator("mod", True)
     __pow__, __rpow__ = _power, _operator("power", True)
     __matmul__, __rmatmul__ = _operator("matmul"), _operator("matmul", True)
@@ -206,7 +235,11 @@ class Operators:
     __and__, __rand__ = _operator("bitwise_and"), _operator("bitwise_and", True)
     __or__, __ror__ = _operator("bitwise_or"), _operator("bitwise_or", True)
     __xor__, __rxor__ = _operator("bitwise_xor"), _operator("bitwise_xor", True)
-    __neg__, __abs__, __invert__ = _unary("negative"), _unary("absolute"), _unary("bitwise_not")
+    __neg__, __abs__, __invert__ = (
+        _unary("negative"),
+        _unary("absolute"),
+        _unary("bitwise_not"),
+    )
 
     def __pos__(self) -> Any:
         return self

@@ -26,7 +26,9 @@ def equality_and_hash(subject: Subject) -> None:
     layer: Any = subject.layer
     for again in (layer.replace(), copy.deepcopy(layer)):
         if again != layer or hash(again) != hash(layer):
-            raise PromiseError("a copy to be equal and have the same hash", "another one")
+            raise PromiseError(
+                "a copy to be equal and have the same hash", "another one"
+            )
     if layer.replace(name="another") == layer:
         raise PromiseError("a layer of another name to be another one", "an equal one")
 
@@ -43,7 +45,9 @@ def config_round_trip(subject: Subject) -> None:
             try:
                 to_config(value)
             except ValueError as error:
-                raise PromiseError("fields of plain data", str(error), f"field {name}") from None
+                raise PromiseError(
+                    "fields of plain data", str(error), f"field {name}"
+                ) from None
     data = json.dumps(to_config(layer))
     again = from_config(json.loads(data))
     if type(again) is not type(layer) or json.dumps(to_config(again)) != data:
@@ -63,7 +67,9 @@ def inference_needs_no_key(subject: Subject) -> None:
 def shapes_by_eval_shape_are_those_of_running(subject: Subject) -> None:
     """Shapes are known without numbers."""
     weights, by = subject.weights, " by jax.eval_shape"
-    same_shapes(weight_spec(subject.layer, subject.x), weights, "the weights", by, "init")
+    same_shapes(
+        weight_spec(subject.layer, subject.x), weights, "the weights", by, "init"
+    )
     ran = subject.compiled(*weights, subject.x)
     abstract = jax.eval_shape(subject.run, *weights, subject.x)
     same_shapes(abstract, ran, "(outputs, state)", by)
@@ -79,11 +85,15 @@ def calls_are_pure(subject: Subject) -> None:
     for train in subject.modes:
         _, before, after = subject.eager(train)
         same(after, before, "(params, state, x)", tolerance=0)
-        (first, constants), (second, others) = (subject.program(train) for _ in range(2))
+        (first, constants), (second, others) = (
+            subject.program(train) for _ in range(2)
+        )
         if first != second:
             pairs = zip(first.splitlines(), second.splitlines(), strict=False)
             once, twice = next((p for p in pairs if p[0] != p[1]), ("one", "another"))
-            raise PromiseError(f"each call to be the same program, `{once.strip()}`", twice.strip())
+            raise PromiseError(
+                f"each call to be the same program, `{once.strip()}`", twice.strip()
+            )
         same(others, constants, "the constants of the program", tolerance=0)
 
 
@@ -119,7 +129,9 @@ def bfloat16(subject: Subject) -> None:
             cause = "init makes weights of x.dtype: use self.weight(...), or self.weight_dtype"
             raise PromiseError("weights in float32", describe(leaf), "init", cause)
     for train in subject.modes:
-        run = lambda params, x, train=train: subject.run(params, subject.weights[1], x, train)
+        run = lambda params, x, train=train: subject.run(
+            params, subject.weights[1], x, train
+        )
         outputs, state = jax.eval_shape(run, *half)
         for leaf in filter(is_float, jax.tree.leaves(outputs)):
             if leaf.dtype != (subject.layer.dtype or "bfloat16"):
@@ -127,7 +139,9 @@ def bfloat16(subject: Subject) -> None:
         full = jax.eval_shape(run, subject.weights[0], subject.x)[1]
         same_shapes(state, full, "the state")
     outputs = subject.compiled(half[0], subject.weights[1], half[1], train=train)[0]
-    if not all(bool(jnp.isfinite(a).all()) for a in filter(is_float, jax.tree.leaves(outputs))):
+    if not all(
+        bool(jnp.isfinite(a).all()) for a in filter(is_float, jax.tree.leaves(outputs))
+    ):
         raise PromiseError("finite outputs in bfloat16", "infinity or NaN")
 
 
@@ -177,7 +191,9 @@ def vmap_over_weights(subject: Subject) -> None:
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
     keys = jax.random.split(subject.key, 2)
     init = jax.vmap(lambda key: initialize(subject.layer, key, subject.x))
-    same_shapes(jax.eval_shape(init, keys), stacked, "the weights", " by jax.vmap", "init")
+    same_shapes(
+        jax.eval_shape(init, keys), stacked, "the weights", " by jax.vmap", "init"
+    )
     if not jax.tree.leaves(stacked):
         return
     run = jax.vmap(lambda params, state: subject.run(params, state, subject.x)[0])

@@ -65,7 +65,9 @@ def check_layer(
         )
     key = jax.random.key(0) if key is None else key
     subject = Subject(layer, inputs_like(x, key), key, causal)
-    with jax.default_matmul_precision("highest"):  # what an accelerator rounds is no mistake
+    with jax.default_matmul_precision(
+        "highest"
+    ):  # what an accelerator rounds is no mistake
         for name in PROPERTIES:
             if name not in left_out:
                 check(name, subject)
@@ -81,7 +83,9 @@ def check(name: str, subject: Subject) -> None:
         raise AssertionError(_message(name, found, inner, cause)) from cause
 
 
-def _innermost(found: Property, subject: Subject, error: Exception) -> tuple[Subject, Exception]:
+def _innermost(
+    found: Property, subject: Subject, error: Exception
+) -> tuple[Subject, Exception]:
     """The layer inside which breaks the property by itself, however deep; and how."""
     try:
         parts = list(subject.parts())
@@ -115,7 +119,9 @@ def _message(name: str, found: Property, subject: Subject, error: Exception) -> 
 def _written(layer: Layer) -> Layer:
     """The layer, or the first inside that is not of fnn: what fnn promises, fnn has tested."""
     inside = (found for _, found, _ in walk(layer))
-    theirs = (found for found in inside if not type(found).__module__.startswith("fnn."))
+    theirs = (
+        found for found in inside if not type(found).__module__.startswith("fnn.")
+    )
     return next(theirs, layer)
 
 

@@ -36,8 +36,13 @@ def an_example_alone_is_as_in_the_batch(subject: Subject) -> None:
 def batch_order_changes_nothing(subject: Subject) -> None:
     """Examples in another order give the same outputs in that order."""
     order = np.arange(subject.batch)
-    order[:2] = 1, 0  # not reversed or rolled as a whole: a layer that does so would not show
-    moved = subject.compiled(*subject.weights, jax.tree.map(lambda a: take(a, order), subject.x))
+    order[:2] = (
+        1,
+        0,
+    )  # not reversed or rolled as a whole: a layer that does so would not show
+    moved = subject.compiled(
+        *subject.weights, jax.tree.map(lambda a: take(a, order), subject.x)
+    )
     expected = subject.compiled(*subject.weights, subject.x)[0]
     same(moved[0], jax.tree.map(lambda a: take(a, order), expected), "outputs")
 
@@ -72,10 +77,14 @@ def masked_steps_change_nothing(subject: Subject) -> None:
     if not any(map(is_masked, jax.tree.leaves(x, is_leaf=is_masked))):
         return
     spoiled = jax.tree.map(
-        lambda a: Masked(where_real(a, 1e3), a.mask) if is_masked(a) else a, x, is_leaf=is_masked
+        lambda a: Masked(where_real(a, 1e3), a.mask) if is_masked(a) else a,
+        x,
+        is_leaf=is_masked,
     )
     for train in subject.modes:
-        graded = jit(jax.grad(functools.partial(_squares, subject, train), has_aux=True))
+        graded = jit(
+            jax.grad(functools.partial(_squares, subject, train), has_aux=True)
+        )
         try:
             pairs = [graded(*subject.weights, given) for given in (spoiled, x)]
         except ValueError as error:
@@ -94,7 +103,9 @@ def masked_steps_change_nothing(subject: Subject) -> None:
 
 def _require_steps(y: Masked) -> None:
     if y.mask.shape != y.values.shape[: y.mask.ndim]:
-        cause = 'the time axis changes: return Masked(y, its mask), or masking = "refuse"'
+        cause = (
+            'the time axis changes: return Masked(y, its mask), or masking = "refuse"'
+        )
         received = f"a mask {y.mask.shape} on outputs {y.values.shape}"
         raise PromiseError("a mask of the outputs' steps", received, cause=cause)
 
@@ -126,7 +137,9 @@ def a_later_step_changes_nothing_earlier(subject: Subject) -> None:
     steps = first.shape[1]
     expected = plain(subject.compiled(*subject.weights, subject.x)[0])[0]
     if expected.shape[1:2] != (steps,):
-        raise PromiseError(f"outputs of {steps} steps, as the inputs", describe(expected))
+        raise PromiseError(
+            f"outputs of {steps} steps, as the inputs", describe(expected)
+        )
     for cut in range(1, steps):
 
         def changed(a: Any, cut: int = cut) -> Any:
@@ -136,7 +149,11 @@ def a_later_step_changes_nothing_earlier(subject: Subject) -> None:
         x = jax.tree.map(changed, subject.x)
         received = plain(subject.compiled(*subject.weights, x)[0])[0]
         early = np.arange(cut)
-        same(take(received, early, 1), take(expected, early, 1), f"outputs before step {cut}")
+        same(
+            take(received, early, 1),
+            take(expected, early, 1),
+            f"outputs before step {cut}",
+        )
 
 
 def _other_steps_from(cut: int, a: Any) -> Any:

@@ -48,12 +48,21 @@ class Subject:
 
         def moved(a: Array) -> Array:
             size = jnp.where(a == 0, 1, jnp.abs(a))
-            return (a + 0.1 * size * draw(size=a.shape)).astype(a.dtype) if is_float(a) else a
+            return (
+                (a + 0.1 * size * draw(size=a.shape)).astype(a.dtype)
+                if is_float(a)
+                else a
+            )
 
         return jax.tree.map(moved, params), state
 
     def run(
-        self, params: Params, state: State, x: Any, train: bool = False, rows: Any = None
+        self,
+        params: Params,
+        state: State,
+        x: Any,
+        train: bool = False,
+        rows: Any = None,
     ) -> tuple[Any, State]:
         """(outputs, new state), masks and all, as inside a network."""
         context = Context(train=train, key=self.key if train else None, rows=rows)
@@ -67,7 +76,9 @@ class Subject:
     def eager(self, train: bool) -> tuple[Any, Any, Any]:
         """What `run` returns without compiling; what it was given, before and after the call."""
         if train not in self._eager:
-            given: Any = jax.tree.map(np.array, (*self.weights, self.x))  # it can be written to
+            given: Any = jax.tree.map(
+                np.array, (*self.weights, self.x)
+            )  # it can be written to
             (params, state, x), before = given, copy.deepcopy(given)
             self._eager[train] = self.run(params, state, x, train), before, given
         return self._eager[train]
@@ -80,7 +91,9 @@ class Subject:
         """What `run` computes, as text, and the arrays that it took from elsewhere."""
         run = lambda params, state, x: self.run(params, state, x, train)
         program = jax.make_jaxpr(run)(*self.weights, self.x)
-        return re.sub("0x[0-9a-f]+", "", str(program)), program.consts  # without addresses
+        return re.sub(
+            "0x[0-9a-f]+", "", str(program)
+        ), program.consts  # without addresses
 
     @functools.cached_property
     def trains(self) -> bool:
@@ -104,7 +117,11 @@ class Subject:
             return self.x
         # What has its channels first has no steps where a mask has them.
         first = getattr(self.layer, "data_format", None) == "channels_first"
-        return self.x if first or self.layer.masking == "refuse" else jax.tree.map(_masked, self.x)
+        return (
+            self.x
+            if first or self.layer.masking == "refuse"
+            else jax.tree.map(_masked, self.x)
+        )
 
     def parts(self) -> Iterator[Subject]:
         """The layers inside, each with the inputs and weights that it has there."""
@@ -118,14 +135,18 @@ class Subject:
         if isinstance(layer, Flow):
             layer.flow(self.x, visit)
         elif hasattr(layer, "inside"):
-            one = lambda part: jax.tree.map(lambda a: a[0], part) if layer.stacked else part
+            one = lambda part: (
+                jax.tree.map(lambda a: a[0], part) if layer.stacked else part
+            )
             x = layer.inside(self.x)
             for name, child in layer.children():
                 pair = (params, state) if name is None else (params[name], state[name])
                 found.append(self._part(name or "", child, x, *map(one, pair)))
         return iter(found)
 
-    def _part(self, name: str, layer: Layer, x: Any, params: Params, state: State) -> Subject:
+    def _part(
+        self, name: str, layer: Layer, x: Any, params: Params, state: State
+    ) -> Subject:
         path = (*self.path, name) if name else self.path
         part = Subject(layer, x, self.key, self.causal, path)
         part.weights = params, state
@@ -134,7 +155,10 @@ class Subject:
 
 def jit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """`jax.jit` without the costly optimizations: a thousand small programs are compiled."""
-    quick = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    quick = {
+        "xla_backend_optimization_level": 0,
+        "xla_llvm_disable_expensive_passes": True,
+    }
     return jax.jit(function, compiler_options=quick, **options)
 
 
@@ -162,7 +186,9 @@ def inputs_like(x: Any, key: Array) -> Any:
         return jnp.asarray(draw(size=a.shape), a.dtype) if alike else a
 
     return jax.tree.map(
-        lambda a: Masked(made(a.values), jnp.asarray(a.mask)) if is_masked(a) else made(a),
+        lambda a: (
+            Masked(made(a.values), jnp.asarray(a.mask)) if is_masked(a) else made(a)
+        ),
         x,
         is_leaf=is_masked,
     )

@@ -31,7 +31,9 @@ class TrainingError(FloatingPointError):
 
 
 # NumPy's dtypes that JAX computes in whatever its settings are.
-_READY = {np.dtype(name) for name in ("float32", "int32", "uint8", "bool", "float16", "int8")}
+_READY = {
+    np.dtype(name) for name in ("float32", "int32", "uint8", "bool", "float16", "int8")
+}
 
 
 def as_array(name: str, value: Any) -> Any:
@@ -57,10 +59,15 @@ def as_array(name: str, value: Any) -> Any:
             f"expected {name} as an array of numbers of one shape, received a ragged list; "
             "pad the rows to one length"
         ) from error
-    if array.dtype.kind not in "fiub" and array.dtype.name not in ("bfloat16", "float8_e4m3fn"):
+    if array.dtype.kind not in "fiub" and array.dtype.name not in (
+        "bfloat16",
+        "float8_e4m3fn",
+    ):
         raise TypeError(_wrong_kind(name, array))
     if array.ndim == 0:
-        raise ValueError(f"expected {name} with rows, received the single number {array}")
+        raise ValueError(
+            f"expected {name} with rows, received the single number {array}"
+        )
     return _in_working_dtype(name, array)
 
 
@@ -85,7 +92,9 @@ def _first_that_is_no_number(array: np.ndarray) -> tuple[int, Any]:
     rows = array if array.ndim else array[None]
     for row, items in enumerate(rows):
         for item in np.ravel(items):
-            if isinstance(item, str) or not np.issubdtype(np.asarray(item).dtype, np.number):
+            if isinstance(item, str) or not np.issubdtype(
+                np.asarray(item).dtype, np.number
+            ):
                 return row, item
     return 0, array.reshape(-1)[0] if array.size else None
 
@@ -104,7 +113,11 @@ def _in_working_dtype(name: str, array: np.ndarray) -> np.ndarray:
             )
     with np.errstate(over="ignore"):
         converted = array.astype(target)
-    if array.dtype.kind == "f" and not np.isfinite(converted).all() and np.isfinite(array).all():
+    if (
+        array.dtype.kind == "f"
+        and not np.isfinite(converted).all()
+        and np.isfinite(array).all()
+    ):
         raise ValueError(
             f"expected the numbers of {name} to fit {target}, received {np.abs(array).max():g}; "
             "scale them down"
@@ -121,7 +134,9 @@ def rows_of(arrays: dict[str, Any]) -> int:
     }
     if len(set(lengths.values())) > 1:
         shown = ", ".join(f"{name} with {n} rows" for name, n in lengths.items())
-        raise ValueError(f"expected arrays with the same number of rows, received {shown}")
+        raise ValueError(
+            f"expected arrays with the same number of rows, received {shown}"
+        )
     return next(iter(lengths.values()), 0)
 
 
@@ -131,10 +146,14 @@ def finite(name: str, array: Any, columns: Any = None) -> None:
         return
     if not jnp.issubdtype(array.dtype, jnp.floating):
         return
-    least = (array if array.dtype.kind == "f" else array.astype(np.float32)).min()  # NaN wins
+    least = (
+        array if array.dtype.kind == "f" else array.astype(np.float32)
+    ).min()  # NaN wins
     if least == least:
         return
-    bad = np.isnan(np.asarray(array, np.float32) if array.dtype != np.float64 else array)
+    bad = np.isnan(
+        np.asarray(array, np.float32) if array.dtype != np.float64 else array
+    )
     if not bad.any():
         return
     rows = np.flatnonzero(bad.reshape(len(bad), -1).any(axis=1))
@@ -153,13 +172,21 @@ def finite(name: str, array: Any, columns: Any = None) -> None:
 def check_guard(guard: Any) -> None:
     """Raises ValueError for what is no way to deal with a loss that is not finite."""
     if guard not in ("raise", "skip", "ignore"):
-        raise ValueError(f'expected guard "raise", "skip" or "ignore", received {guard!r}')
+        raise ValueError(
+            f'expected guard "raise", "skip" or "ignore", received {guard!r}'
+        )
 
 
 def whole_number(name: str, value: Any, minimum: int) -> int:
     """`value` as an int. Raises ValueError unless it is an integer of at least `minimum`."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < minimum:
-        raise ValueError(f"expected {name} as an integer of at least {minimum}, received {value!r}")
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, np.integer))
+        or value < minimum
+    ):
+        raise ValueError(
+            f"expected {name} as an integer of at least {minimum}, received {value!r}"
+        )
     return int(value)
 
 
@@ -208,7 +235,9 @@ def _checks_values(layer: Layer) -> bool:
 
 
 def _visit(name: str, layer: Layer, x: Any) -> Any:
-    if not any(isinstance(leaf, (np.ndarray, jax.Array)) for leaf in jax.tree.leaves(x)):
+    if not any(
+        isinstance(leaf, (np.ndarray, jax.Array)) for leaf in jax.tree.leaves(x)
+    ):
         return _Computed
     if isinstance(layer, Flow):
         return layer.flow(x, _visit)

@@ -16,7 +16,11 @@ from fnn.training.objective import Objective, OutputGoal
 
 
 def class_weights(
-    given: Any, y: tuple[Any, ...], objective: Objective, specs: list[Any], ends: list[End | None]
+    given: Any,
+    y: tuple[Any, ...],
+    objective: Objective,
+    specs: list[Any],
+    ends: list[End | None],
 ) -> tuple[Any, ...]:
     """The weights of the targets `y`, one array for each output; classes left out weigh 1.
 
@@ -47,9 +51,13 @@ def class_weights(
 
 def _by_output(given: Any, names: list[str]) -> tuple[Any, ...]:
     """A dict of weights for each output, None where there is none."""
-    nested = isinstance(given, dict) and any(isinstance(part, dict) for part in given.values())
+    nested = isinstance(given, dict) and any(
+        isinstance(part, dict) for part in given.values()
+    )
     listed = isinstance(given, (list, tuple)) and len(names) > 1
-    parts = inputs.by_output(given, names, "class_weight") if nested or listed else (given,)
+    parts = (
+        inputs.by_output(given, names, "class_weight") if nested or listed else (given,)
+    )
     for part in parts:
         if part is not None and not isinstance(part, dict):
             raise TypeError(
@@ -67,7 +75,9 @@ def _by_output(given: Any, names: list[str]) -> tuple[Any, ...]:
 def _table(given: dict[Any, Any], label: str, number: int | None) -> dict[int, float]:
     """`given` with integers as keys and numbers as values."""
     if not given:
-        raise ValueError(f"expected {label} with a weight for a class, received an empty dict")
+        raise ValueError(
+            f"expected {label} with a weight for a class, received an empty dict"
+        )
     table = {}
     for key, weight in given.items():
         if not _is_number(key) or not float(key).is_integer():
@@ -82,7 +92,9 @@ def _table(given: dict[Any, Any], label: str, number: int | None) -> dict[int, f
             )
         table[int(key)] = float(weight)
     checks.finite_weights(label, np.array(list(table.values())))
-    unknown = sorted(key for key in table if number is not None and not 0 <= key < number)
+    unknown = sorted(
+        key for key in table if number is not None and not 0 <= key < number
+    )
     if unknown:
         raise ValueError(
             f"expected {label} for the classes 0..{(number or 0) - 1}, received one for {unknown}; "
@@ -136,7 +148,9 @@ def classes_of(
             f"{loss!r} and an output {goal.name!r} that ends in no softmax: they may be one-hot or "
             "classes of their own; pass sample_weight instead of class_weight"
         )
-    if loss.two_classes and hasattr(loss, "from_logits"):  # probabilities, of which 1 is class 1
+    if loss.two_classes and hasattr(
+        loss, "from_logits"
+    ):  # probabilities, of which 1 is class 1
         return (entries > 0.5).astype(np.int64), 2
     return _integers(entries, loss), None
 

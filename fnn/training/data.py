@@ -52,9 +52,13 @@ class ArrayData:
         self.pad = remainder == "pad"
         self.batch_size = batch_size if self.pad else min(batch_size, self.count)
         self.steps = (
-            -(-self.count // self.batch_size) if self.pad else self.count // self.batch_size
+            -(-self.count // self.batch_size)
+            if self.pad
+            else self.count // self.batch_size
         )
-        self.room = self.batch_size  # more where batches are padded to a size that devices divide
+        self.room = (
+            self.batch_size
+        )  # more where batches are padded to a size that devices divide
         self.shuffle, self.seed, self.apart = shuffle, seed, apart
         self.runs_apart: Callable[[int], bool] = lambda valid: False
         on_device = all(isinstance(leaf, jax.Array) for leaf in leaves)
@@ -77,9 +81,12 @@ class ArrayData:
     def batch_spec(self) -> Any:
         """Shapes and dtypes of one batch."""
         spec = jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct((self.room, *a.shape[1:]), a.dtype), self.arrays
+            lambda a: jax.ShapeDtypeStruct((self.room, *a.shape[1:]), a.dtype),
+            self.arrays,
         )
-        return (spec, jax.ShapeDtypeStruct((self.room,), np.bool_)) if self.pad else spec
+        return (
+            (spec, jax.ShapeDtypeStruct((self.room,), np.bool_)) if self.pad else spec
+        )
 
     def order(self, number: int) -> np.ndarray:
         """The rows in the order of this pass over them. It depends on seed and number alone."""
@@ -88,12 +95,18 @@ class ArrayData:
         generator = np.random.default_rng([*np.atleast_1d(self.seed).tolist(), number])
         if self.shuffle == "batch":
             whole = self.count // self.batch_size * self.batch_size
-            blocks = generator.permutation(np.arange(whole).reshape(-1, self.batch_size))
+            blocks = generator.permutation(
+                np.arange(whole).reshape(-1, self.batch_size)
+            )
             return np.concatenate([blocks.reshape(-1), np.arange(whole, self.count)])
         return generator.permutation(self.count)
 
     def chunks(
-        self, epoch: int, capacity: int, steps: int | None = None, poll: Poll | None = None
+        self,
+        epoch: int,
+        capacity: int,
+        steps: int | None = None,
+        poll: Poll | None = None,
     ) -> Iterator[tuple[Any, int]]:
         """(chunk, number of real batches in it): `capacity` batches stacked along a first axis.
 
@@ -102,7 +115,9 @@ class ArrayData:
         """
         total = steps or self.steps
         ragged = self.count % self.batch_size if self.pad else 0
-        apart = bool(ragged) and (self.runs_apart(ragged) or self.apart(self.batch_spec()))
+        apart = bool(ragged) and (
+            self.runs_apart(ragged) or self.apart(self.batch_spec())
+        )
         done = 0
         while done < total:
             batch = epoch * total + done
@@ -111,13 +126,19 @@ class ArrayData:
             if count:
                 index, rows = self._numbers(batch, count, capacity)
             else:
-                places = ragged if self.apart(self.batch_spec()) else 1 << (ragged - 1).bit_length()
+                places = (
+                    ragged
+                    if self.apart(self.batch_spec())
+                    else 1 << (ragged - 1).bit_length()
+                )
                 index, rows = (a[:, :places] for a in self._numbers(batch, 1, 1))
             chunk = take(self.arrays, index)
             yield ((chunk, rows) if self.pad else chunk), count or 1
             done += count or 1
 
-    def _numbers(self, batch: int, count: int, capacity: int) -> tuple[np.ndarray, np.ndarray]:
+    def _numbers(
+        self, batch: int, count: int, capacity: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The numbers of the examples in `count` batches from this one on, and which are valid.
 
         Both have the shape `(capacity, room)`; batches from `count` on are padding.
@@ -128,13 +149,17 @@ class ArrayData:
         while done < count:
             number, within = divmod(batch + done, self.steps)
             several = min(count - done, self.steps - within)
-            place = slice(within * self.batch_size, (within + several) * self.batch_size)
+            place = slice(
+                within * self.batch_size, (within + several) * self.batch_size
+            )
             found = self._pass(number)[place]
             for array, values in ((index, found), (valid, True)):
                 array[done : done + several].reshape(-1)[: len(found)] = values
             done += several
         more = (0, 0), (0, self.room - self.batch_size)
-        return (np.pad(index, more), np.pad(valid, more)) if more[1][1] else (index, valid)
+        return (
+            (np.pad(index, more), np.pad(valid, more)) if more[1][1] else (index, valid)
+        )
 
     def _pass(self, number: int) -> np.ndarray:
         """`order(number)`, kept while it is the pass under way."""
@@ -174,10 +199,14 @@ def take(arrays: Any, index: np.ndarray) -> Any:
     treedef: Any
     leaves, treedef = jax.tree.flatten(arrays)
     on_device = [isinstance(leaf, jax.Array) and _stays(leaf) for leaf in leaves]
-    found = _take_on_host([leaf for d, leaf in zip(on_device, leaves, strict=True) if not d], index)
+    found = _take_on_host(
+        [leaf for d, leaf in zip(on_device, leaves, strict=True) if not d], index
+    )
     chosen = [leaf for d, leaf in zip(on_device, leaves, strict=True) if d]
     if chosen:
-        specs = (jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=_divided(a)) for a in chosen)
+        specs = (
+            jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=_divided(a)) for a in chosen
+        )
         chosen = _taking(tuple(specs), index.shape)(chosen, index)
     parts = iter(found), iter(chosen)
     return treedef.unflatten([next(parts[d]) for d in on_device])
@@ -202,7 +231,9 @@ def _taking(specs: tuple[Any, ...], shape: tuple[int, ...]) -> Any:
         if sharding is not None and AxisType.Explicit in sharding.mesh.axis_types:
             return array.at[index].get(mode="clip", out_sharding=sharding)
         found = jnp.take(array, index, axis=0, mode="clip")
-        return found if sharding is None else lax.with_sharding_constraint(found, sharding)
+        return (
+            found if sharding is None else lax.with_sharding_constraint(found, sharding)
+        )
 
     def from_all(arrays: Any, index: Any) -> Any:
         pairs = zip(arrays, wanted, strict=True)

@@ -17,11 +17,15 @@ from fnn.core.masking import carry_mask
 
 def is_finite(values: Any) -> bool:
     """Whether every floating-point number in a pytree is finite."""
-    leaves = [a for a in jax.tree.leaves(values) if jnp.issubdtype(a.dtype, jnp.floating)]
+    leaves = [
+        a for a in jax.tree.leaves(values) if jnp.issubdtype(a.dtype, jnp.floating)
+    ]
     return all(bool(jnp.isfinite(leaf).all()) for leaf in leaves)
 
 
-def first_not_finite(layer: Layer, params: Any, state: Any, x: Any, ctx: Context) -> str | None:
+def first_not_finite(
+    layer: Layer, params: Any, state: Any, x: Any, ctx: Context
+) -> str | None:
     """The path of the first layer with outputs that are not finite; None if all are."""
     if not isinstance(layer, Flow):
         y, _ = call(layer, params, state, x, ctx)
@@ -31,7 +35,9 @@ def first_not_finite(layer: Layer, params: Any, state: Any, x: Any, ctx: Context
     def visit(name: str, child: Layer, x: Any) -> Any:
         y, _ = apply_child(name, child, params, state, x, ctx)
         if not found and not is_finite(y):
-            inner = first_not_finite(child, params[name], state[name], x, ctx.child(name))
+            inner = first_not_finite(
+                child, params[name], state[name], x, ctx.child(name)
+            )
             found.append(inner or "/".join((*ctx.path, name)))
         return y
 

@@ -10,7 +10,17 @@ from fnn.runtime.warning import warn
 from fnn.training.objective import Objective
 
 # Activations whose values may lie below 0, and those whose values may lie above 1.
-_BELOW_ZERO = ("linear", "tanh", "elu", "selu", "gelu", "silu", "leaky_relu", "softsign", "mish")
+_BELOW_ZERO = (
+    "linear",
+    "tanh",
+    "elu",
+    "selu",
+    "gelu",
+    "silu",
+    "leaky_relu",
+    "softsign",
+    "mish",
+)
 _ABOVE_ONE = ("relu", "relu6", "softplus", "exponential")
 
 
@@ -33,7 +43,9 @@ def check(objective: Objective, outputs: list[Any], ends: list[End | None]) -> N
             )
         for value in (goal.loss, *(metric for _, metric, _ in goal.metrics)):
             value = getattr(value, "metric", value)  # of an ensemble
-            value = getattr(value, "goal", value)  # the loss that a metric is the mean of
+            value = getattr(
+                value, "goal", value
+            )  # the loss that a metric is the mean of
             if activation is not None:
                 _refuse_logits(value, goal.name, activation)
             else:

@@ -85,7 +85,9 @@ class Program:
         if jax.tree.leaves(chunk)[0].shape[1] == self.batch_size:
             return self
         step, state, key, read_only = self._made_for
-        batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), chunk)
+        batch = jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), chunk
+        )
         return program(step, state, batch, key, read_only, self.capacity)
 
     def runs_apart(self, valid: int) -> bool:
@@ -118,13 +120,17 @@ class Program:
         state even then: the caller still has the old one, and choosing between the two takes 5 % of
         the time of a convolutional network.
         """
-        span = np.array([first, first + count, number - first], np.int64).astype(np.int32)
+        span = np.array([first, first + count, number - first], np.int64).astype(
+            np.int32
+        )
         mode = np.array([guard == "raise", guard == "ignore"])
         healthy = np.True_ if healthy is True else healthy
         state, tallies, key, healthy = beside(chunk, (state, tallies, key, healthy))
         run = self._run_donating if donate else self._run
         batches, shared = Batches(chunk, key, span, mode), distribution_of(chunk, state)
-        return run(state, tallies, healthy, batches, self.chooses(guard, donate), shared)
+        return run(
+            state, tallies, healthy, batches, self.chooses(guard, donate), shared
+        )
 
     def chooses(self, guard: str, donate: bool) -> bool:
         """Whether a state that comes back has none of the steps that are not to be taken."""
@@ -133,7 +139,9 @@ class Program:
 
 def _one(step: Step, state: Any, given: Batches, index: Any) -> Any:
     """(state, logs) after the batch of this index."""
-    batch = jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, index, keepdims=False), given.chunk)
+    batch = jax.tree.map(
+        lambda a: lax.dynamic_index_in_dim(a, index, keepdims=False), given.chunk
+    )
     return step(state, batch, random.fold_in(given.key, index + given.span[2]))
 
 
@@ -203,7 +211,9 @@ def _spec(leaf: Any) -> Any:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)  # a random key
     return jax.ShapeDtypeStruct(
         np.shape(leaf) if not hasattr(leaf, "shape") else leaf.shape,
-        jax.dtypes.canonicalize_dtype(getattr(leaf, "dtype", None) or np.asarray(leaf).dtype),
+        jax.dtypes.canonicalize_dtype(
+            getattr(leaf, "dtype", None) or np.asarray(leaf).dtype
+        ),
     )
 
 
@@ -211,12 +221,18 @@ def _is_finite(logs: dict[str, Any]) -> Array:
     """Whether the loss of this step is a finite number (True for a step that logs no loss)."""
     loss = logs.get("loss")
     leaves = jax.tree.leaves(loss.sums if isinstance(loss, Tally) else loss)
-    return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in leaves] or [True]))
+    return jnp.all(
+        jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in leaves] or [True])
+    )
 
 
 @programs.cached
 def _program(
-    step: Step, treedef: Any, leaves: tuple[Any, ...], read_only: bool, capacity: int | None
+    step: Step,
+    treedef: Any,
+    leaves: tuple[Any, ...],
+    read_only: bool,
+    capacity: int | None,
 ) -> Program:
     state, batch, key = treedef.unflatten(leaves)
     return Program(step, state, batch, key, read_only, capacity)
@@ -269,7 +285,9 @@ def _as_tally(name: str, value: Any) -> Tally:
             f"expected one number for {name!r} in the logs of a step, received an array of shape "
             f"{jnp.shape(value)}; log its mean"
         )
-    return Tally(Mean(), {"total": jnp.asarray(value, jnp.float32), "count": jnp.ones(())})
+    return Tally(
+        Mean(), {"total": jnp.asarray(value, jnp.float32), "count": jnp.ones(())}
+    )
 
 
 def steps_a_dispatch(jaxpr: Any) -> int:

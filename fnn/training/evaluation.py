@@ -33,13 +33,17 @@ def evaluate(
     `model.stop_evaluating` ends it after the batch.
     """
     callbacks.model.stop_evaluating = False
-    program = engine.program(step, weights(), data.batch_spec(), key, read_only=carry is None)
+    program = engine.program(
+        step, weights(), data.batch_spec(), key, read_only=carry is None
+    )
     if isinstance(data, ArrayData) and data.room == data.batch_size and carry is None:
         data.runs_apart = program.runs_apart
     total = min(steps or data.steps or 0, data.steps or steps or 0) or None
     progress = Progress(verbose, total)
     with interruptible() as interrupt:
-        chunks = data.chunks(0, data.chunk_size(program.capacity), total, interrupt.poll)
+        chunks = data.chunks(
+            0, data.chunk_size(program.capacity), total, interrupt.poll
+        )
         try:
             callbacks.begin("test")
             progress.begin()
@@ -72,10 +76,18 @@ def _run(
 ) -> tuple[Any, Any, int]:
     """All batches: ((params, state), tallies, batches done) after them."""
     tallies, done, model = program.zeros(), 0, callbacks.model
-    told = callbacks if callbacks.watches("on_test_batch_begin", "on_test_batch_end") else None
+    told = (
+        callbacks
+        if callbacks.watches("on_test_batch_begin", "on_test_batch_end")
+        else None
+    )
     placed = ((divide(chunk, weighted, axis=1), count) for chunk, count in chunks)
-    for window in _windows(placed, 1 if told or model.stop_evaluating else program.capacity):
-        weighted, tallies, done = _advance(program, weighted, tallies, window, key, done, told)
+    for window in _windows(
+        placed, 1 if told or model.stop_evaluating else program.capacity
+    ):
+        weighted, tallies, done = _advance(
+            program, weighted, tallies, window, key, done, told
+        )
         if progress.reached(done):
             progress.update(done, numbers(tallies))
         interrupt.poll()
@@ -109,7 +121,9 @@ def _advance(
     return weighted if after is None else after, tallies, done
 
 
-def _windows(chunks: Iterator[tuple[Any, int]], stride: int) -> Iterator[tuple[Any, int, int]]:
+def _windows(
+    chunks: Iterator[tuple[Any, int]], stride: int
+) -> Iterator[tuple[Any, int, int]]:
     """What one dispatch takes: (chunk, first batch, number of batches)."""
     for chunk, count in chunks:
         for at in range(0, count, stride):

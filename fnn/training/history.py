@@ -53,10 +53,14 @@ class History:
         for name, value in logs.items():
             single = hasattr(value, "__array__") and np.ndim(value) == 0
             # A live learning rate would go on changing, and cannot be pickled.
-            self.history.setdefault(name, []).append(np.asarray(value).item() if single else value)
+            self.history.setdefault(name, []).append(
+                np.asarray(value).item() if single else value
+            )
 
     def __repr__(self) -> str:
-        last = ", ".join(f"{name}={_short(values[-1])}" for name, values in self.history.items())
+        last = ", ".join(
+            f"{name}={_short(values[-1])}" for name, values in self.history.items()
+        )
         return f"<History of {len(self.epoch)} epochs: {last}>"
 
 

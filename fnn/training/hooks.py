@@ -144,7 +144,9 @@ class CallbackList:
         """
         raised: BaseException | None = error
         begun = self._begun.get(what, [])
-        while begun:  # after a second Ctrl-C, in the midst of this, it goes on with the rest
+        while (
+            begun
+        ):  # after a second Ctrl-C, in the midst of this, it goes on with the rest
             callback = begun.pop(0)
             try:
                 callback.failed = error is not None
@@ -153,7 +155,9 @@ class CallbackList:
                 if raised is None:
                     raised = another
                 else:
-                    raised.add_note(f"on_{what}_end of {type(callback).__name__}: {another!r}")
+                    raised.add_note(
+                        f"on_{what}_end of {type(callback).__name__}: {another!r}"
+                    )
         if raised is not error:
             assert raised is not None
             raise raised
@@ -165,7 +169,9 @@ class CallbackList:
         Raises TypeError for what a file of numbers cannot hold.
         """
         return {
-            owner: _recorded(owner, {name: getattr(callback, name) for name in callback.resumed})
+            owner: _recorded(
+                owner, {name: getattr(callback, name) for name in callback.resumed}
+            )
             for owner, callback in self._resumable()
         }
 
@@ -173,9 +179,15 @@ class CallbackList:
     def counters(self, counters: dict[str, dict[str, Any]]) -> None:
         for owner, callback in self._resumable():
             saved = counters.get(owner, {})
-            for name in set(callback.resumed) & set(saved):  # a file may hold any other names
+            for name in set(callback.resumed) & set(
+                saved
+            ):  # a file may hold any other names
                 place = f"{owner}.{name}"
-                setattr(callback, name, _restored(place, saved[name], getattr(callback, name)))
+                setattr(
+                    callback,
+                    name,
+                    _restored(place, saved[name], getattr(callback, name)),
+                )
 
     def _resumable(self) -> list[tuple[str, Any]]:
         """The callbacks that have counters, by class, and number where there are several."""
@@ -191,7 +203,9 @@ class CallbackList:
 
     def watches(self, *hooks: str) -> bool:
         """Whether any callback uses one of the hooks."""
-        return any(_uses(callback, hook) for callback in self.callbacks for hook in hooks)
+        return any(
+            _uses(callback, hook) for callback in self.callbacks for hook in hooks
+        )
 
     @property
     def adds_logs(self) -> bool:
@@ -215,17 +229,24 @@ def _uses(callback: Any, hook: str) -> bool:
 
 def _is_ours(callback: Any, hook: str) -> bool:
     """Whether the hook of a callback is a function of fnn's, not of a subclass of a user's."""
-    return str(getattr(getattr(callback, hook, None), "__module__", "")).startswith("fnn.")
+    return str(getattr(getattr(callback, hook, None), "__module__", "")).startswith(
+        "fnn."
+    )
 
 
 def _recorded(place: str, value: Any) -> Any:
     """A counter as the state holds it: an array, or dicts of arrays without what is None."""
     if isinstance(value, dict):
         found = {name: item for name, item in value.items() if item is not None}
-        return {name: _recorded(f"{place}.{name}", item) for name, item in found.items()}
+        return {
+            name: _recorded(f"{place}.{name}", item) for name, item in found.items()
+        }
     if isinstance(value, (int, float)):
         return np.float64(value)
-    if hasattr(value, "shape") and getattr(value, "dtype", None) not in (None, np.dtype(object)):
+    if hasattr(value, "shape") and getattr(value, "dtype", None) not in (
+        None,
+        np.dtype(object),
+    ):
         return value
     raise TypeError(
         f"{place} is {value!r}, but what a callback calls `resumed` must be a number, None, an "

@@ -13,12 +13,19 @@ from fnn.symbolic.node import Node
 from fnn.training import checks
 from fnn.training.data import lies_on_several, take
 
-Arrays = dict[str, Any]  # {"x": ..., "y": (one an output, ...), "weight": (one an output, ...)}
+Arrays = dict[
+    str, Any
+]  # {"x": ..., "y": (one an output, ...), "weight": (one an output, ...)}
 
 
 def is_stream(x: Any) -> bool:
     """Whether `x` gives batches one by one, rather than being arrays."""
-    if x is None or hasattr(x, "shape") or hasattr(x, "to_numpy") or isinstance(x, (dict, str)):
+    if (
+        x is None
+        or hasattr(x, "shape")
+        or hasattr(x, "to_numpy")
+        or isinstance(x, (dict, str))
+    ):
         return False
     if isinstance(x, (list, tuple)):
         return False
@@ -28,10 +35,15 @@ def is_stream(x: Any) -> bool:
 def as_inputs(x: Any, several: bool, name: str = "x", finite: bool = True) -> Any:
     """The inputs of a network as numeric arrays, in a tuple or dict where it takes several."""
     if isinstance(x, dict):
-        return {key: as_inputs(part, False, f"{name}[{key!r}]", finite) for key, part in x.items()}
+        return {
+            key: as_inputs(part, False, f"{name}[{key!r}]", finite)
+            for key, part in x.items()
+        }
     alone = isinstance(x, (list, tuple)) and len(x) == 1 and hasattr(x[0], "shape")
     if isinstance(x, (list, tuple)) and (several or alone):
-        parts = tuple(as_inputs(p, False, f"{name}[{i}]", finite) for i, p in enumerate(x))
+        parts = tuple(
+            as_inputs(p, False, f"{name}[{i}]", finite) for i, p in enumerate(x)
+        )
         return parts if several else parts[0]
     array = checks.as_array(name, x)
     if finite:
@@ -117,7 +129,11 @@ def by_output(value: Any, names: list[str], argument: str) -> tuple[Any, ...]:
                 "give a list, or a dict by these names"
             )
         return tuple(value)
-    if isinstance(value, (list, tuple)) and len(value) == 1 and hasattr(value[0], "shape"):
+    if (
+        isinstance(value, (list, tuple))
+        and len(value) == 1
+        and hasattr(value[0], "shape")
+    ):
         return (value[0],)
     return (value,)
 
@@ -136,13 +152,17 @@ def as_targets(y: Any, names: list[str], finite: bool = True) -> tuple[Any, ...]
     return tuple(found)
 
 
-def as_weights(sample_weight: Any, y: tuple[Any, ...], names: list[str]) -> tuple[Any, ...]:
+def as_weights(
+    sample_weight: Any, y: tuple[Any, ...], names: list[str]
+) -> tuple[Any, ...]:
     """The weights of the examples, one array for each output; an empty tuple if there are none."""
     if sample_weight is None:
         return ()
     listed = isinstance(sample_weight, (list, tuple)) and len(sample_weight) > 0
     if hasattr(sample_weight, "shape") or (
-        listed and len(names) > 1 and isinstance(sample_weight[0], (int, float, np.number))
+        listed
+        and len(names) > 1
+        and isinstance(sample_weight[0], (int, float, np.number))
     ):
         parts: tuple[Any, ...] = (sample_weight,) * len(names)
     else:
@@ -191,5 +211,7 @@ def split_validation(arrays: Any, share: float) -> tuple[Any, Any]:
     )
     sides = (0, at), (at, count)
     parts = (jax.tree.map(lambda a, side=side: cut(a, *side), arrays) for side in sides)
-    first, last = ((a["x"], list(a["y"]) or None, list(a["weight"]) or None) for a in parts)
+    first, last = (
+        (a["x"], list(a["y"]) or None, list(a["weight"]) or None) for a in parts
+    )
     return first, last

@@ -25,7 +25,9 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.requested = False
-        self.raised = False  # at once; C code may have dropped it or made another error of it
+        self.raised = (
+            False  # at once; C code may have dropped it or made another error of it
+        )
 
     def poll(self) -> None:
         if self.requested:
@@ -55,7 +57,9 @@ class _Deferral:
     @uninterrupted
     def __enter__(self) -> Interrupt:
         before = _handler(signal.SIGINT)
-        ignored = before == signal.SIG_IGN or before is None  # the user, or C code, wants it so
+        ignored = (
+            before == signal.SIG_IGN or before is None
+        )  # the user, or C code, wants it so
         main = threading.current_thread() is threading.main_thread()
         self.before: Any = None
         if main and _Deferral.current is not None:
@@ -63,7 +67,10 @@ class _Deferral:
         interrupt = Interrupt()
         if main and not ignored:
             _set_handler(signal.SIGINT, functools.partial(_handle, interrupt, before))
-            self.before, _Deferral.current = before, interrupt  # no Ctrl-C strikes in between
+            self.before, _Deferral.current = (
+                before,
+                interrupt,
+            )  # no Ctrl-C strikes in between
         return interrupt
 
     @uninterrupted
@@ -74,11 +81,15 @@ class _Deferral:
         _set_handler(signal.SIGINT, self.before)
         if interrupt is None or isinstance(error, KeyboardInterrupt):
             return
-        if interrupt.requested or interrupt.raised:  # after the last step, or beside an error
+        if (
+            interrupt.requested or interrupt.raised
+        ):  # after the last step, or beside an error
             raise KeyboardInterrupt from error
 
 
-def _handle(interrupt: Interrupt, before: Any, number: int, frame: FrameType | None) -> None:
+def _handle(
+    interrupt: Interrupt, before: Any, number: int, frame: FrameType | None
+) -> None:
     if callable(before) and before is not signal.default_int_handler:
         before(number, frame)
     if interrupt.requested and not _is_uninterrupted(frame):

@@ -91,7 +91,9 @@ def fit(
         steps=steps_per_epoch,
         verbose=verbose,
         guard=guard,
-        validate=None if validate is None else lambda epoch, _: validate(run.train_state),
+        validate=None
+        if validate is None
+        else lambda epoch, _: validate(run.train_state),
     )
     try:
         history = train(plan)
@@ -120,11 +122,15 @@ def _checked_step(step: Any) -> Any:
     return step
 
 
-def _as_source(data: Any, batch_size: int, shuffle: Any, seed: int, steps: int | None) -> Any:
+def _as_source(
+    data: Any, batch_size: int, shuffle: Any, seed: int, steps: int | None
+) -> Any:
     if steps is not None:
         whole_number("steps_per_epoch", steps, 1)
     leaves = jax.tree.leaves(data)
-    if leaves and all(hasattr(leaf, "shape") and hasattr(leaf, "dtype") for leaf in leaves):
+    if leaves and all(
+        hasattr(leaf, "shape") and hasattr(leaf, "dtype") for leaf in leaves
+    ):
         arrays = jax.tree.map(lambda a: as_array("data", a), data)
         if not rows_of({"data": arrays}):
             raise ValueError("expected data with rows, received none; check the arrays")
@@ -140,7 +146,9 @@ def train(plan: Plan) -> History:
     whole_number("epochs", plan.epochs, 0)
     whole_number("initial_epoch", plan.initial_epoch, 0)
     params, told = _parameters(plan)
-    history = plan.run.history = History(params, None if isinstance(plan.run, Run) else plan.run)
+    history = plan.run.history = History(
+        params, None if isinstance(plan.run, Run) else plan.run
+    )
     callbacks = CallbackList(plan.callbacks, plan.run, told)
     plan.run.stop_training = False
     _check_restarts(plan)
@@ -184,7 +192,9 @@ def _parameters(plan: Plan) -> tuple[dict[str, Any], dict[str, Any]]:
     }
 
 
-def _names_of_logs(plan: Plan, trainer: Trainer, validated: bool) -> frozenset[str] | None:
+def _names_of_logs(
+    plan: Plan, trainer: Trainer, validated: bool
+) -> frozenset[str] | None:
     """The names that the logs of an epoch will have; None if that cannot be known."""
     if trainer.callbacks.adds_logs or (validated and isinstance(plan.run, Run)):
         return None

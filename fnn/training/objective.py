@@ -37,7 +37,9 @@ class WeightedLosses(Metric, loadable=False):
 
     def result(self, sums: Any) -> Array:
         *outputs, penalty = (total / jnp.maximum(count, 1e-12) for total, count in sums)
-        return sum((w * mean for w, mean in zip(self.weights, outputs, strict=True)), penalty)
+        return sum(
+            (w * mean for w, mean in zip(self.weights, outputs, strict=True)), penalty
+        )
 
 
 class MemberMean(Metric, loadable=False):
@@ -102,15 +104,21 @@ class Objective(Value, loadable=False):
             weight = batch["weight"][index] if batch["weight"] else None
             valid = rows if mask is None else leading(rows, mask.ndim) & mask
             if goal.loss is not None:
-                pair = self._totals(goal.loss, y_true, y_pred, bare[index], weight, valid)
+                pair = self._totals(
+                    goal.loss, y_true, y_pred, bare[index], weight, valid
+                )
                 total += size * goal.weight * pair[0] / jnp.maximum(pair[1], 1e-12)
                 sums.append(pair)
                 if self.several:
                     mean = WeightedLosses()
-                    logs[f"{goal.name}_loss"] = Tally(mean, (pair, (jnp.zeros(()), jnp.ones(()))))
+                    logs[f"{goal.name}_loss"] = Tally(
+                        mean, (pair, (jnp.zeros(()), jnp.ones(())))
+                    )
             for label, metric, weighted in goal.metrics:
                 chosen = _metric_weight(weight if weighted else None, valid)
-                logs[label] = Tally(metric, metric.update(metric.init(), y_true, y_pred, chosen))
+                logs[label] = Tally(
+                    metric, metric.update(metric.init(), y_true, y_pred, chosen)
+                )
         count = jnp.sum(rows, dtype=jnp.float32)
         weights = tuple(goal.weight for goal in self.goals if goal.loss is not None)
         logs["loss"] = Tally(
@@ -137,7 +145,9 @@ def entries(objective: Objective, loss: Tally) -> Array | None:
     losses under different masks would each need a sum and a count of their own.
     """
     losses = [goal.loss for goal in objective.goals if goal.loss is not None]
-    if losses and all(getattr(one, "reduction", "") in ("sum", "none", None) for one in losses):
+    if losses and all(
+        getattr(one, "reduction", "") in ("sum", "none", None) for one in losses
+    ):
         return None
     *outputs, (_, rows) = loss.sums
     return outputs[0][1] if len(outputs) == 1 else rows
@@ -241,11 +251,15 @@ def _per_output_list(given: Any, names: list[str], argument: str) -> list[list[A
         if not nested and len(given) != len(names):
             return [list(given) for _ in names]
     found = _per_output(given, names, argument)
-    as_list = lambda v: [] if v is None else list(v) if isinstance(v, (list, tuple)) else [v]
+    as_list = lambda v: (
+        [] if v is None else list(v) if isinstance(v, (list, tuple)) else [v]
+    )
     return [as_list(item) for item in found]
 
 
-def check_values(objective: Objective, y: Any, output_specs: list[Any], usual: bool) -> None:
+def check_values(
+    objective: Objective, y: Any, output_specs: list[Any], usual: bool
+) -> None:
     """Raises ValueError for targets whose values cannot be right (labels out of range, ...).
 
     `usual=False` lets any numbers pass, but no labels out of range.
@@ -259,5 +273,9 @@ def check_values(objective: Objective, y: Any, output_specs: list[Any], usual: b
         for _, metric, _ in goal.metrics:
             if metric.targets == "labels":
                 ignored = getattr(metric, "ignore_class", None)
-                real = labels if ignored is None else np.where(labels == ignored, 0, labels)
+                real = (
+                    labels
+                    if ignored is None
+                    else np.where(labels == ignored, 0, labels)
+                )
                 checks.labels(metric, real, y_pred.shape[-1])

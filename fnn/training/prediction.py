@@ -38,7 +38,8 @@ class Predictor:
     def __init__(self, layer: Layer) -> None:
         self.step = jax.jit(predict_function(layer))
         self.loop = jax.jit(
-            functools.partial(_loop, self.step, weights.is_stateful(layer)), static_argnums=4
+            functools.partial(_loop, self.step, weights.is_stateful(layer)),
+            static_argnums=4,
         )
         self._known: tuple[int, float] | None = None
 
@@ -73,7 +74,9 @@ def _loop(
 
     Only layers that are stateful find in a batch what the batch before left.
     """
-    batch_at = lambda at: jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, at, size), x)
+    batch_at = lambda at: jax.tree.map(
+        lambda a: lax.dynamic_slice_in_dim(a, at, size), x
+    )
     total = tree.batch_size(x)
     spec = jax.eval_shape(step, params, state, batch_at(0))[0]
     outputs = jax.tree.map(lambda s: jnp.zeros((total, *s.shape[1:]), s.dtype), spec)
@@ -81,7 +84,9 @@ def _loop(
     def body(index: Array, carry: Any) -> Any:
         outputs, now = carry
         found, after = step(params, now if stateful else state, batch_at(index * size))
-        put = lambda whole, part: lax.dynamic_update_slice_in_dim(whole, part, index * size, 0)
+        put = lambda whole, part: lax.dynamic_update_slice_in_dim(
+            whole, part, index * size, 0
+        )
         return jax.tree.map(put, outputs, found), after if stateful else now
 
     return lax.fori_loop(0, count, body, (outputs, state))
@@ -122,7 +127,9 @@ def _cut(x: Any, first: int, valid: int, room: int) -> Any:
         if isinstance(array, jax.Array):
             if first == 0 and valid == room == array.shape[0]:
                 return array
-            return take(array, np.minimum(np.arange(first, first + room), first + valid - 1))
+            return take(
+                array, np.minimum(np.arange(first, first + room), first + valid - 1)
+            )
         piece = array[first : first + valid]
         if valid == room:
             return piece
@@ -174,8 +181,15 @@ class _Flight:
     Several pieces are on the device at a time: waiting for each costs more than a small one does.
     """
 
-    def __init__(self, run: Run, size: int, callbacks: CallbackList, progress: Progress) -> None:
-        self.run, self.size, self.callbacks, self.progress = run, size, callbacks, progress
+    def __init__(
+        self, run: Run, size: int, callbacks: CallbackList, progress: Progress
+    ) -> None:
+        self.run, self.size, self.callbacks, self.progress = (
+            run,
+            size,
+            callbacks,
+            progress,
+        )
         self.watched = callbacks.watches(*PREDICT_HOOKS)
         self.flight: deque[tuple[Any, int, bool]] = deque()
         self.parts: list[Any] = []
@@ -214,8 +228,14 @@ class _Flight:
 
 def predict_at_once(run: Run, piece: Piece) -> Any:
     """The outputs of `run` for one piece, as `predict` returns them."""
-    outputs = _on_host(run(*piece), piece[1] if piece[1] < tree.batch_size(piece[0]) else None)
-    return outputs.copy() if isinstance(outputs, np.ndarray) else jax.tree.map(np.copy, outputs)
+    outputs = _on_host(
+        run(*piece), piece[1] if piece[1] < tree.batch_size(piece[0]) else None
+    )
+    return (
+        outputs.copy()
+        if isinstance(outputs, np.ndarray)
+        else jax.tree.map(np.copy, outputs)
+    )
 
 
 def _on_host(outputs: Any, valid: int | None) -> Any:

@@ -50,7 +50,9 @@ def bar(
     head = f"{done:7d}/Unknown"
     if total is not None:
         full = WIDTH * done // max(total, 1)
-        head = f"{done:{len(str(total))}d}/{total} " + FULL * full + EMPTY * (WIDTH - full)
+        head = (
+            f"{done:{len(str(total))}d}/{total} " + FULL * full + EMPTY * (WIDTH - full)
+        )
     if each is not None:
         left = None if ended or total is None else each * (total - done)
         head += f" {duration(elapsed if left is None else left)} {step_time(each)}/step"
@@ -75,7 +77,9 @@ class Progress:
         self.mode = _mode(verbose)
         self.total = total
         self.start = self.last = time.perf_counter()
-        self._first: tuple[int, float] | None = None  # steps of the first dispatch, when it ended
+        self._first: tuple[int, float] | None = (
+            None  # steps of the first dispatch, when it ended
+        )
         self._each: float | None = None
         self._spent = 0.0
         self._length = 0
@@ -121,7 +125,9 @@ class Progress:
     def _line(self, text: str, whole: bool = False) -> None:
         width = max(shutil.get_terminal_size().columns - 1, 1)
         if len(text) > width and not whole:  # a line that wraps could not be drawn over
-            whole_values = text.rfind(" - ", 0, width + 3)  # half a number is another number
+            whole_values = text.rfind(
+                " - ", 0, width + 3
+            )  # half a number is another number
             text = text[: whole_values if whole_values > 0 else width]
         padding = " " * max(0, self._length - len(text))
         self._write("\r" + text + padding)
@@ -141,7 +147,9 @@ def _mode(verbose: Any) -> int:
         return 1 if _shows_a_bar() else 2
     if verbose in (0, 1, 2):
         return int(verbose)
-    raise ValueError(f'expected verbose as 0, 1, 2 or "auto", received verbose={verbose!r}')
+    raise ValueError(
+        f'expected verbose as 0, 1, 2 or "auto", received verbose={verbose!r}'
+    )
 
 
 def _shows_a_bar() -> bool:

@@ -16,7 +16,9 @@ from fnn.training.state import TrainState, bare
 from fnn.training.step import make_eval_step, make_loss, predict_function
 
 
-def why_not_padded(layer: Layer, objective: Objective, now: TrainState, batch: Any) -> str | None:
+def why_not_padded(
+    layer: Layer, objective: Objective, now: TrainState, batch: Any
+) -> str | None:
     """Why padding a training batch would change loss, metrics or weights; None if it does not.
 
     `batch` is that of a step, `(arrays, rows)`, or its shapes.
@@ -42,7 +44,9 @@ def why_not_padded_in_evaluation(
     return _why("eval", layer, objective, *_frozen((state, batch)))
 
 
-def why_not_padded_in_prediction(layer: Layer, params: Any, state: Any, x: Any) -> str | None:
+def why_not_padded_in_prediction(
+    layer: Layer, params: Any, state: Any, x: Any
+) -> str | None:
     """`why_not_padded` for a batch of `predict`."""
     return _why("predict", layer, None, *_frozen(((params, state, None), x)))
 

@@ -46,7 +46,9 @@ class Resume:
             others = {name: part for name, part in now.callbacks.items() if name != FIT}
             plan.now = dressed(now, others)
             self.epochs_before, self.key_before = int(now.epoch), now.key
-        compares = any(getattr(callback, "resumes", False) for callback in callbacks.callbacks)
+        compares = any(
+            getattr(callback, "resumes", False) for callback in callbacks.callbacks
+        )
         self.fingerprint = _fingerprint(plan) if self.typed and compares else {}
 
     def first_epoch(self) -> int:
@@ -95,17 +97,23 @@ class Resume:
             if name in now and name in saved and now[name] != saved[name]:
                 lines.append(f"{words} differs")
                 if name in _SHOWN:  # a number of steps that was not given is 0
-                    lines[-1] += f": {saved[name] or None} then, {now[name] or None} now"
+                    lines[-1] += (
+                        f": {saved[name] or None} then, {now[name] or None} now"
+                    )
         if "rate" in now and "rate" in saved:
             held = _rates(self.plan.run)
-            if not any(np.array_equal(now["rate"], rate) for rate in (saved["rate"], held)):
+            if not any(
+                np.array_equal(now["rate"], rate) for rate in (saved["rate"], held)
+            ):
                 lines.append(
                     f"learning_rate differs: {_text(held)} holds, not {_text(now['rate'])}"
                 )
         if lines:
             warn(
                 "this training resumes one that was set up differently, so it will not end with "
-                "the same weights:\n  " + "\n  ".join(lines) + "\npass the same arguments and data "
+                "the same weights:\n  "
+                + "\n  ".join(lines)
+                + "\npass the same arguments and data "
                 "as before, or remove the backup to start anew"
             )
 
@@ -120,9 +128,14 @@ def _fingerprint(plan: Any) -> dict[str, Any]:
         "rate": _rates(plan.run),
     }
     if hasattr(data, "arrays"):
-        found |= {"examples": np.int64(data.count), "data": _hash_of_arrays(data.arrays)}
+        found |= {
+            "examples": np.int64(data.count),
+            "data": _hash_of_arrays(data.arrays),
+        }
     for name, text in plan.recipe.items():
-        if " at 0x" not in text:  # the address of a function, which no other process has
+        if (
+            " at 0x" not in text
+        ):  # the address of a function, which no other process has
             found[name] = _hash(text)
     return found
 

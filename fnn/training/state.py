@@ -94,12 +94,16 @@ def _added(first: Tally, second: Tally) -> Tally:
 def results(tallies: dict[str, Any]) -> dict[str, Array]:
     """The number that each tally stands for, in one dispatch."""
     leaves, treedef = jax.tree.flatten(tallies)
-    return _results(treedef, tuple((np.shape(leaf), leaf.dtype) for leaf in leaves))(tallies)
+    return _results(treedef, tuple((np.shape(leaf), leaf.dtype) for leaf in leaves))(
+        tallies
+    )
 
 
 @programs.cached
 def _results(treedef: Any, leaves: tuple[Any, ...]) -> Any:
-    return jax.jit(lambda tallies: {name: tally.result for name, tally in tallies.items()})
+    return jax.jit(
+        lambda tallies: {name: tally.result for name, tally in tallies.items()}
+    )
 
 
 def numbers(tallies: dict[str, Any]) -> dict[str, Any]:
@@ -109,5 +113,6 @@ def numbers(tallies: dict[str, Any]) -> dict[str, Any]:
     """
     values = jax.device_get(results(tallies))
     return {
-        name: values[name] if values[name].ndim else float(values[name]) for name in sorted(values)
+        name: values[name] if values[name].ndim else float(values[name])
+        for name in sorted(values)
     }

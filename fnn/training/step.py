@@ -55,7 +55,9 @@ class Forward:
         for form, (path, y) in zip(self.forms, outputs_by_path(result), strict=True):
             end = ends.get(path)
             name = None if end is None else end.name_for(y.shape)
-            bare.append(in_form(form, name, split_mask(y)[0]) if form and name else None)
+            bare.append(
+                in_form(form, name, split_mask(y)[0]) if form and name else None
+            )
             outputs.append(y if end is None else end.of(y))
         return outputs, bare, state
 
@@ -116,7 +118,9 @@ def make_train_step(
     """
     objective_of = make_loss(layer, objective)
 
-    def train_step(now: TrainState, batch: Any, key: Array) -> tuple[TrainState, dict[str, Tally]]:
+    def train_step(
+        now: TrainState, batch: Any, key: Array
+    ) -> tuple[TrainState, dict[str, Tally]]:
         learning, _ = weights.split(layer, now.params)
         loss_of = lambda params: objective_of(params, now, batch, key)
         if _updates_itself(optimizer):
@@ -129,7 +133,11 @@ def make_train_step(
             (loss, (state, logs)), grads = _gradient(loss_of, learning, scale)
             weight = entries(objective, logs["loss"])
             logs = _spoil(logs, grads, scale)
-            extra = {"value": loss, "grad": grads, "value_fn": lambda params: loss_of(params)[0]}
+            extra = {
+                "value": loss,
+                "grad": grads,
+                "value_fn": lambda params: loss_of(params)[0],
+            }
             updates, slots = run_update(
                 optimizer, grads, now.optimizer, learning, weight=weight, **extra
             )
@@ -138,7 +146,9 @@ def make_train_step(
         if norms:
             logs = {**logs, **_norms(grads, updates, learning)}
         new = _updated(layer, now, learning, updates)
-        new = new.replace(state=state, optimizer=slots, step=optax.safe_increment(now.step))
+        new = new.replace(
+            state=state, optimizer=slots, step=optax.safe_increment(now.step)
+        )
         return _same_types(new, now), logs
 
     return train_step
@@ -148,7 +158,9 @@ def _norms(*trees: Any) -> dict[str, Tally]:
     """The norm of each leaf of gradients, updates and weights, by path."""
     norm = lambda a: jnp.sqrt(jnp.square(a.astype(jnp.float32)).sum())
     return {
-        "/".join((name, *path)): Tally(Mean(), {"total": norm(leaf), "count": jnp.ones(())})
+        "/".join((name, *path)): Tally(
+            Mean(), {"total": norm(leaf), "count": jnp.ones(())}
+        )
         for name, whole in zip(NORMS, trees, strict=True)
         for path, leaf in tree.flatten(whole)
         if path
@@ -182,7 +194,9 @@ def _updated(layer: Layer, now: TrainState, learning: Any, updates: Any) -> Trai
 
 
 @_shared
-def make_flush(layer: Layer, optimizer: Any) -> Callable[[TrainState], TrainState] | None:
+def make_flush(
+    layer: Layer, optimizer: Any
+) -> Callable[[TrainState], TrainState] | None:
     """The compiled function that applies gradients which wait in the optimizer's state.
 
     None for an optimizer that lets none wait.
@@ -194,7 +208,9 @@ def make_flush(layer: Layer, optimizer: Any) -> Callable[[TrainState], TrainStat
     def flush(now: TrainState) -> TrainState:
         learning, _ = weights.split(layer, now.params)
         updates, slots = optimizer.flush(now.optimizer, learning)
-        return _same_types(_updated(layer, now, learning, updates).replace(optimizer=slots), now)
+        return _same_types(
+            _updated(layer, now, learning, updates).replace(optimizer=slots), now
+        )
 
     return flush
 
@@ -214,7 +230,9 @@ def with_average(layer: Layer, optimizer: Any, now: TrainState) -> TrainState:
 def _same_types(new: TrainState, old: TrainState) -> TrainState:
     """`new` in the dtypes of `old`: a step must not change what it is given next."""
     return jax.tree.map(
-        lambda n, o: n.astype(o.dtype) if hasattr(o, "dtype") and n.dtype != o.dtype else n,
+        lambda n, o: (
+            n.astype(o.dtype) if hasattr(o, "dtype") and n.dtype != o.dtype else n
+        ),
         new,
         old,
     )
@@ -225,7 +243,9 @@ def _spoil(logs: dict[str, Tally], grads: Any, scale: Array | None) -> dict[str,
 
     What a scale above 1 has made infinite is for the optimizer to deal with.
     """
-    size = sum((jnp.sum(jnp.abs(g), dtype=jnp.float32) for g in jax.tree.leaves(grads)), 0.0)
+    size = sum(
+        (jnp.sum(jnp.abs(g), dtype=jnp.float32) for g in jax.tree.leaves(grads)), 0.0
+    )
     nothing = 0 * size  # NaN where a gradient is infinite or NaN
     if scale is not None:
         nothing = jnp.where(scale > 1, 0, nothing)
@@ -262,12 +282,16 @@ def make_eval_step(layer: Layer, objective: Objective) -> Callable[..., Any]:
     """
     forward = Forward(layer, objective)
 
-    def eval_step(weighted: Any, batch: Any, key: Array) -> tuple[Any, dict[str, Tally]]:
+    def eval_step(
+        weighted: Any, batch: Any, key: Array
+    ) -> tuple[Any, dict[str, Tally]]:
         (params, state), (arrays, rows) = weighted, batch
         outputs, bare, after = forward(params, state, arrays["x"], Context(rows=rows))
         learning, _ = weights.split(layer, params)
         penalty = weights.penalty(layer, learning) + weights.auxiliary(after)
-        return (params, after), objective.evaluate(outputs, bare, arrays, rows, penalty)[1]
+        return (params, after), objective.evaluate(
+            outputs, bare, arrays, rows, penalty
+        )[1]
 
     return eval_step
 

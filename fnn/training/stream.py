@@ -62,7 +62,9 @@ class StreamData:
         if self._spec is None:
             first = self._next()
             if first is None:
-                raise ValueError("expected batches, received an empty stream; check its source")
+                raise ValueError(
+                    "expected batches, received an empty stream; check its source"
+                )
             if not lies_on_several(first):
                 first = jax.tree.map(lambda a: np.array(a, copy=True), first)
             self._peeked.append(first)
@@ -70,7 +72,9 @@ class StreamData:
             self.batch_size = self.room = len(jax.tree.leaves(first)[0])
         if not self.pad:
             return self._spec
-        return tree.resized(self._spec, self.room), jax.ShapeDtypeStruct((self.room,), np.bool_)
+        return tree.resized(self._spec, self.room), jax.ShapeDtypeStruct(
+            (self.room,), np.bool_
+        )
 
     def first(self) -> Any:
         """The first batch, which is not lost."""
@@ -78,14 +82,21 @@ class StreamData:
         return self._peeked[0]
 
     def chunks(
-        self, epoch: int, capacity: int, steps: int | None = None, poll: Poll | None = None
+        self,
+        epoch: int,
+        capacity: int,
+        steps: int | None = None,
+        poll: Poll | None = None,
     ) -> Iterator[tuple[Any, int]]:
         """(chunk, number of real batches in it), read ahead in a thread."""
         self.batch_spec()
         with ReadAhead(self._chunks(capacity, self.wanted or steps)) as ahead:
             for chunk, count in ahead.items(poll):
                 # Made here, since `apart` may look at a model, which is not for two threads.
-                yield (self._of_one(chunk.batch, capacity) if count == 0 else chunk), count or 1
+                yield (
+                    (self._of_one(chunk.batch, capacity) if count == 0 else chunk),
+                    count or 1,
+                )
 
     def _chunks(self, capacity: int, steps: int | None) -> Iterator[tuple[Any, int]]:
         done, ended, failure = 0, False, None
@@ -144,9 +155,17 @@ class StreamData:
 
     def _open(self) -> Iterator[Any]:
         source = self.source
-        if callable(source) and not isinstance(source, Iterable) and not _is_sequence(source):
+        if (
+            callable(source)
+            and not isinstance(source, Iterable)
+            and not _is_sequence(source)
+        ):
             source = source()
-        items = (source[i] for i in range(len(source))) if _is_sequence(source) else iter(source)
+        items = (
+            (source[i] for i in range(len(source)))
+            if _is_sequence(source)
+            else iter(source)
+        )
         for number, batch in enumerate(items):
             try:
                 arrays = self.prepare(batch)
@@ -163,7 +182,9 @@ class StreamData:
 
     def _empty(self, capacity: int) -> Any:
         """Zeros for `capacity` batches of full size: arrays, or (arrays, rows)."""
-        return jax.tree.map(lambda s: np.zeros((capacity, *s.shape), s.dtype), self.batch_spec())
+        return jax.tree.map(
+            lambda s: np.zeros((capacity, *s.shape), s.dtype), self.batch_spec()
+        )
 
     def _alike(self, batch: Any, number: int) -> Any:
         """`batch` in the dtypes of the first. Raises ValueError if it is not like that one."""
@@ -187,7 +208,9 @@ class StreamData:
             with np.errstate(all="ignore"):
                 converted = a.astype(spec.dtype)
             floats = all(jnp.issubdtype(d, jnp.floating) for d in (a.dtype, spec.dtype))
-            kept = np.isfinite(converted) | ~np.isfinite(a) if floats else converted == a
+            kept = (
+                np.isfinite(converted) | ~np.isfinite(a) if floats else converted == a
+            )
             if not kept.all():
                 raise self._unlike(batch, number)
             return converted
@@ -203,7 +226,11 @@ class StreamData:
     def _of_one(self, batch: Any, capacity: int) -> Any:
         """A chunk of one batch: as it lies on devices, at its own size, or padded."""
         if lies_on_several(batch) or self.apart(self.batch_spec()):
-            whole = (batch, np.ones(tree.batch_size(batch), np.bool_)) if self.pad else batch
+            whole = (
+                (batch, np.ones(tree.batch_size(batch), np.bool_))
+                if self.pad
+                else batch
+            )
             return jax.tree.map(lambda a: a[None], whole)
         chunk = self._empty(capacity)
         self._write(batch, chunk, 0)
@@ -216,7 +243,9 @@ class StreamData:
         """
         arrays, rows = chunk if self.pad else (chunk, None)
         count = tree.batch_size(batch)
-        for whole, part in zip(jax.tree.leaves(arrays), jax.tree.leaves(batch), strict=True):
+        for whole, part in zip(
+            jax.tree.leaves(arrays), jax.tree.leaves(batch), strict=True
+        ):
             whole[at, :count] = part
             whole[at, count:] = part[:1]
         if rows is not None:
@@ -247,7 +276,9 @@ class ReadAhead:
     def __init__(self, iterator: Iterator[Any], depth: int = 2) -> None:
         self._queue: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
         self._stop, self._settings = threading.Event(), ThreadSettings()
-        self._thread = threading.Thread(target=self._work, args=(iterator,), daemon=True)
+        self._thread = threading.Thread(
+            target=self._work, args=(iterator,), daemon=True
+        )
 
     def __enter__(self) -> ReadAhead:
         self._thread.start()
@@ -275,7 +306,10 @@ class ReadAhead:
 
     def _work(self, iterator: Iterator[Any]) -> None:
         try:
-            with self._settings.applied(), sent_to(lambda text: self._put("warning", text)):
+            with (
+                self._settings.applied(),
+                sent_to(lambda text: self._put("warning", text)),
+            ):
                 for item in iterator:
                     if not self._put("item", item):
                         return

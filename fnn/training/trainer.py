@@ -37,9 +37,13 @@ class Plan:
     verbose: Any
     guard: str
     validate: Callable[[int, Any], dict[str, float]] | None
-    validates: Callable[[int], bool] = lambda epoch: True  # whether `validate` will, after an epoch
+    validates: Callable[[int], bool] = lambda epoch: (
+        True
+    )  # whether `validate` will, after an epoch
     diagnose: Callable[[Any, Any, Any], str] | None = None
-    end_epoch: Callable[[Any], Any] | None = None  # what is left to do to the state then
+    end_epoch: Callable[[Any], Any] | None = (
+        None  # what is left to do to the state then
+    )
     end_training: Callable[[Any], Any] | None = None
     # The optimizer with the losses ("goals") and the network, to tell whether a resumed training
     # has others.
@@ -80,15 +84,22 @@ class Trainer:
     def __init__(self, plan: Plan, callbacks: Any, interrupt: Interrupt) -> None:
         self.plan, self.callbacks, self.interrupt = plan, callbacks, interrupt
         now = plan.now
-        self.program = engine.program(plan.step, bare(now), plan.data.batch_spec(), plan.key)
+        self.program = engine.program(
+            plan.step, bare(now), plan.data.batch_spec(), plan.key
+        )
         self.number = self.passes = 0
         self.each = callbacks.watches(
-            "on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end"
+            "on_batch_begin",
+            "on_batch_end",
+            "on_train_batch_begin",
+            "on_train_batch_end",
         )
         # A donated and an undonated step are two programs, which may differ in the last bits. So a
         # callback that looks at batches changes nothing in the program: it gets a copy.
         self.donate = self.program.is_large
-        self.spends = self.donate and not self.each  # the state before a step is gone after it
+        self.spends = (
+            self.donate and not self.each
+        )  # the state before a step is gone after it
 
     def start(self, first: int) -> None:
         """Takes the number of the next step and pass over the data from the state."""
@@ -125,13 +136,17 @@ class Trainer:
 
     def _prepare(self) -> None:
         """Resets counters and queue; keeps a copy on the host of a state that will be donated."""
-        self.progress = Progress(self.plan.verbose, self.plan.steps or self.plan.data.steps)
+        self.progress = Progress(
+            self.plan.verbose, self.plan.steps or self.plan.data.steps
+        )
         self.flight: deque[Dispatch] = deque()
         self.done, self.tallies, self.healthy = 0, self.program.zeros(), np.True_
         self.refused = False
         self.counters = self.callbacks.counters
         self.settled, self.state = self.tallies, bare(self.plan.now)
-        self.last: Any = self.state  # after the last complete step; None if it is no more
+        self.last: Any = (
+            self.state
+        )  # after the last complete step; None if it is no more
         if self.spends:
             kept = jax.tree.map(_on_host, self.state)
             self.plan.now = dressed(kept, self.counters)
@@ -182,7 +197,9 @@ class Trainer:
                 self.last = bare(self.plan.now)
             self.interrupt.poll()
 
-    def _dispatch(self, program: engine.Program, chunk: Any, at: int, size: int) -> None:
+    def _dispatch(
+        self, program: engine.Program, chunk: Any, at: int, size: int
+    ) -> None:
         plan = self.plan
         try:
             self.state, self.tallies, self.healthy = program(
@@ -195,10 +212,20 @@ class Trainer:
             raise
         self.done += size
         self.flight.append(
-            Dispatch(self.state, self.tallies, self.healthy, self.done, chunk, self.number, at)
+            Dispatch(
+                self.state,
+                self.tallies,
+                self.healthy,
+                self.done,
+                chunk,
+                self.number,
+                at,
+            )
         )
         self.number += size
-        if self.spends:  # what it was made of is gone, and it has only steps that may be taken
+        if (
+            self.spends
+        ):  # what it was made of is gone, and it has only steps that may be taken
             self.last = self.state
 
     def _settle(self, ahead: int) -> None:
@@ -206,8 +233,12 @@ class Trainer:
         while len(self.flight) > ahead:
             oldest = self.flight.popleft()
             try:
-                healthy = bool(oldest.healthy)  # waits; an error of the device surfaces here
-                if not (self.spends and self.flight):  # else the next one has taken its state
+                healthy = bool(
+                    oldest.healthy
+                )  # waits; an error of the device surfaces here
+                if not (
+                    self.spends and self.flight
+                ):  # else the next one has taken its state
                     jax.block_until_ready(oldest.state)
             except Exception as error:
                 if self.spends:
@@ -227,7 +258,9 @@ class Trainer:
 
     def _refuse(self, message: str) -> None:
         """Ends the training: quietly if a callback wants it so, else by an error."""
-        if not any(self.callbacks.call_optional("on_not_finite", message)):  # all of them are told
+        if not any(
+            self.callbacks.call_optional("on_not_finite", message)
+        ):  # all of them are told
             raise TrainingError(message)
         self.flight.clear()
         self.refused = self.plan.run.stop_training = True
@@ -245,7 +278,9 @@ class Trainer:
         """Whether the last state was given to a step that did not end."""
         if self.last is None or not self.donate:
             return self.last is None
-        return any(leaf.is_deleted() for leaf in jax.tree.leaves(self.last) if _on_device(leaf))
+        return any(
+            leaf.is_deleted() for leaf in jax.tree.leaves(self.last) if _on_device(leaf)
+        )
 
     def _publish(self) -> None:
         """Shows the state after the last complete step; if it is lost, the copy on the host."""
@@ -275,7 +310,11 @@ class Trainer:
 
 def shown(measured: dict[str, Any]) -> dict[str, Any]:
     """What stands in logs: all but the norms of single weights."""
-    return {name: value for name, value in measured.items() if name.partition("/")[0] not in NORMS}
+    return {
+        name: value
+        for name, value in measured.items()
+        if name.partition("/")[0] not in NORMS
+    }
 
 
 def _copied(state: Any) -> Any:
@@ -285,7 +324,9 @@ def _copied(state: Any) -> Any:
     which is gone after a donation.
     """
     copies = jax.device_put(state, may_alias=False)
-    return jax.tree.map(lambda a, copy: a.copy() if _is_shared_key(a) else copy, state, copies)
+    return jax.tree.map(
+        lambda a, copy: a.copy() if _is_shared_key(a) else copy, state, copies
+    )
 
 
 def _is_shared_key(leaf: Any) -> bool:

@@ -43,8 +43,8 @@ PROPERTIES = [
     Fault(
         "fnn/layers/normalization.py",
         "computed in float32 and not cast back to the dtype of the inputs",
-        'params, axes, "scale")\n        return y.astype(float_dtype(x)), state',
-        'params, axes, "scale")\n        return y, state',
+        'params, axes, "scale"\n        )\n        return y.astype(float_dtype(x)), state',
+        'params, axes, "scale"\n        )\n        return y, state',
         _property("bfloat16", "RMSNormalization"),
     ),
     Fault(
@@ -86,8 +86,8 @@ PROPERTIES = [
     Fault(
         "fnn/layers/global_pooling.py",
         "the mean counts valid steps, and its sum has the masked ones too",
-        "keepdims=keepdims, where=mask\n    )\n    mean =",
-        "keepdims=keepdims\n    )\n    mean =",
+        "keepdims=keepdims,\n        where=mask,\n    )\n    mean =",
+        "keepdims=keepdims,\n    )\n    mean =",
         _property("masked_steps_change_nothing", "GlobalAveragePooling1D"),
     ),
     Fault(

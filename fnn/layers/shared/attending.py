@@ -81,7 +81,11 @@ def score_shape(query: Axes, key: Axes, heads: int, axes: Axes, positions: int) 
 def full_mask(mask: Axes, axes: Axes, scores: Axes) -> Axes:
     """The shape of a mask of scores with as many axes as these: new ones stand before queries."""
     last = len(mask) - 2 * len(axes)
-    return (*mask[: max(last, 0)], *(1,) * (len(scores) - len(mask)), *mask[max(last, 0) :])
+    return (
+        *mask[: max(last, 0)],
+        *(1,) * (len(scores) - len(mask)),
+        *mask[max(last, 0) :],
+    )
 
 
 def fold_mask(mask: Array, axes: Axes, scores: Axes) -> Array:
@@ -93,10 +97,14 @@ def fold_mask(mask: Array, axes: Axes, scores: Axes) -> Array:
         mask.reshape(shape).astype(bool), (*scores[: steps - 1], heads, *scores[steps:])
     )
     queries, keys = scores[steps : steps + len(axes)], scores[steps + len(axes) :]
-    return full.reshape(math.prod(scores[: steps - 1]), heads, math.prod(queries), math.prod(keys))
+    return full.reshape(
+        math.prod(scores[: steps - 1]), heads, math.prod(queries), math.prod(keys)
+    )
 
 
-def step_mask(mask: Array | None, like: Array, axes: tuple[int, ...], positions: int) -> Any:
+def step_mask(
+    mask: Array | None, like: Array, axes: tuple[int, ...], positions: int
+) -> Any:
     """A mask (batch, time) for every position, folded as the values are."""
     if mask is None:
         return None
@@ -109,12 +117,16 @@ def pair_mask(
 ) -> Any:
     """Who may look at whom, by a mask of scores and by masks of the steps of queries and keys."""
     given = None if given is None else fold_mask(given, axes, scores)
-    query, key = (step_mask(m, a, axes, a.ndim - 3) for m, a in zip(masks, (q, k), strict=True))
+    query, key = (
+        step_mask(m, a, axes, a.ndim - 3) for m, a in zip(masks, (q, k), strict=True)
+    )
     query = None if query is None else query[:, None, :, None]
     return combine_masks((given, query, None if key is None else key[:, None, None, :]))
 
 
-def band_mask(queries: int, keys: int, offset: Any, causal: bool, window: int | None) -> Any:
+def band_mask(
+    queries: int, keys: int, offset: Any, causal: bool, window: int | None
+) -> Any:
     """Which keys are not later (`causal`), and fewer than `window` steps away; None for all.
 
     `offset` is the place of the first query among the keys.
@@ -156,7 +168,9 @@ def attend(
     exact = jnp.promote_types(q.dtype, jnp.float32)
     alone = heads == groups  # an axis of length 1 would cost XLA a copy of the scores
     several = heads // groups
-    queries = q if alone else q.reshape(n, t, groups, several, size)  # (n, t, groups, several, d)
+    queries = (
+        q if alone else q.reshape(n, t, groups, several, size)
+    )  # (n, t, groups, several, d)
     pairs = "nthd,nshd->nhts" if alone else "ntgrd,nsgd->ngrts"
     scores = jnp.einsum(pairs, queries, k, preferred_element_type=exact)
     scores = scores.reshape(n, heads, t, s) / math.sqrt(size)
@@ -175,13 +189,20 @@ def attend_fused(
 
     A window goes with `causal`. JAX alone cannot vmap the kernel over some of the arrays.
     """
-    band = {"is_causal": causal, "local_window_size": None if window is None else window - 1}
-    run = functools.partial(jax.nn.dot_product_attention, implementation="cudnn", **band)
+    band = {
+        "is_causal": causal,
+        "local_window_size": None if window is None else window - 1,
+    }
+    run = functools.partial(
+        jax.nn.dot_product_attention, implementation="cudnn", **band
+    )
     once = lambda q, k, v: run(q, k, v)
     forward = _with_axes_in_batch(once)
     backward = _with_axes_in_batch(lambda q, k, v, y: jax.vjp(once, q, k, v)[1](y))
     fused = jax.custom_vjp(forward)
-    fused.defvjp(lambda *given: (forward(*given), given), lambda given, y: backward(*given, y))
+    fused.defvjp(
+        lambda *given: (forward(*given), given), lambda given, y: backward(*given, y)
+    )
     return fused(q, k, v)
 
 
@@ -214,9 +235,15 @@ def fusible(q: Array, k: Array, v: Array) -> bool:
     try:
         gpus = jax.local_devices(backend="cuda")
         jax.eval_shape(gradients, q, k, v)
-    except (RuntimeError, NotImplementedError, ValueError):  # no GPU, no cuDNN; sizes; dtypes
+    except (
+        RuntimeError,
+        NotImplementedError,
+        ValueError,
+    ):  # no GPU, no cuDNN; sizes; dtypes
         return False
-    return all(float(gpu.compute_capability) >= 8 for gpu in gpus)  # JAX does not check this
+    return all(
+        float(gpu.compute_capability) >= 8 for gpu in gpus
+    )  # JAX does not check this
 
 
 def remember(state: State, k: Array, v: Array, real: Array | None) -> tuple[Any, ...]:
@@ -254,7 +281,9 @@ def check_inputs(layer: Any, query: Any, value: Any, key: Any, mask: Any) -> Non
         return
     scores = score_shape(shapes[0], shapes[1], layer.sizes[0], axes, ndim - 2)
     full = full_mask(tuple(mask.shape), axes, scores)
-    if len(full) != len(scores) or any(m not in (1, n) for m, n in zip(full, scores, strict=False)):
+    if len(full) != len(scores) or any(
+        m not in (1, n) for m, n in zip(full, scores, strict=False)
+    ):
         raise ValueError(
             f"{type(layer).__name__}: expected an attention_mask that spreads over scores of shape "
             f"{scores}, received shape {tuple(mask.shape)}; give (batch, queries, keys)"

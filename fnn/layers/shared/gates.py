@@ -19,7 +19,12 @@ from fnn.runtime.initial_values import on_device
 
 
 def dropout_scale(
-    layer: Any, rate: float, purpose: str, shape: tuple[int, ...], dtype: Any, ctx: Context
+    layer: Any,
+    rate: float,
+    purpose: str,
+    shape: tuple[int, ...],
+    dtype: Any,
+    ctx: Context,
 ) -> Any:
     """What to multiply with to drop a share `rate` at all steps alike; None in inference."""
     dropped = ctx.train and rate > 0
@@ -44,7 +49,9 @@ class GatedStep:
     multiplies the output state by `keep` where it reads it (recurrent dropout).
     """
 
-    weight_names = {"recurrent": "recurrent_kernel"}  # what the fields recurrent_... are for
+    weight_names = {
+        "recurrent": "recurrent_kernel"
+    }  # what the fields recurrent_... are for
     gates: ClassVar[int] = 1
     states: ClassVar[int] = 1
 
@@ -75,7 +82,12 @@ class GatedStep:
     @property
     def separates(self: Any) -> bool:
         """Whether steps are known to treat examples independently: by activations of fnn or JAX."""
-        return all(map(_is_known, (self.activation, getattr(self, "recurrent_activation", None))))
+        return all(
+            map(
+                _is_known,
+                (self.activation, getattr(self, "recurrent_activation", None)),
+            )
+        )
 
     def drawn(self: Any, x: Any, start: States, ctx: Context) -> Any:
         """What dropout multiplies inputs and states with at all steps; None for nothing."""
@@ -92,7 +104,9 @@ class GatedStep:
         def project(x: Array) -> Array:
             return self.project(params, x * scale)
 
-        def advance(of_x: Array, states: States, memory: State) -> tuple[Array, States, State]:
+        def advance(
+            of_x: Array, states: States, memory: State
+        ) -> tuple[Array, States, State]:
             new = self.step(params, of_x, states, keep)
             return new[0], new, memory
 
@@ -115,7 +129,9 @@ class GatedStep:
 class SimpleStep(GatedStep):
     """h = activation(x @ kernel + h @ recurrent_kernel + bias)."""
 
-    def step(self: Any, params: Params, of_x: Array, states: States, keep: Any) -> States:
+    def step(
+        self: Any, params: Params, of_x: Array, states: States, keep: Any
+    ) -> States:
         """The state after a step."""
         return (activate(self.activation, self.total(params, of_x, states[0] * keep)),)
 
@@ -138,10 +154,14 @@ class LSTMStep(GatedStep):
         values[forget] = 1
         return on_device(values)
 
-    def step(self: Any, params: Params, of_x: Array, states: States, keep: Any) -> States:
+    def step(
+        self: Any, params: Params, of_x: Array, states: States, keep: Any
+    ) -> States:
         """The states h, c after a step."""
         h, c = states
-        i, f, new, o = jnp.split(self.total(params, of_x, h * keep), 4, axis=self.gate_axis)
+        i, f, new, o = jnp.split(
+            self.total(params, of_x, h * keep), 4, axis=self.gate_axis
+        )
         i, f, o = (activate(self.recurrent_activation, gate) for gate in (i, f, o))
         c = f * c + i * activate(self.activation, new)
         return o * activate(self.activation, c), c
@@ -156,7 +176,9 @@ class GRUStep(GatedStep):
         """A fresh bias."""
         return self.weight("bias", key, (2, width) if self.reset_after else (width,))
 
-    def step(self: Any, params: Params, of_x: Array, states: States, keep: Any) -> States:
+    def step(
+        self: Any, params: Params, of_x: Array, states: States, keep: Any
+    ) -> States:
         """The state after a step."""
         (h,), seen, early = states, states[0] * keep, 2 * self.units
         recurrent = params["recurrent_kernel"]
@@ -167,9 +189,13 @@ class GRUStep(GatedStep):
             bias = params["bias"]
             if self.reset_after:  # z and r only see the sum of both rows
                 new_h = [add_bias(new_h[0], bias[1, early:])]
-                bias = jnp.concatenate([bias[0, :early] + bias[1, :early], bias[0, early:]])
+                bias = jnp.concatenate(
+                    [bias[0, :early] + bias[1, :early], bias[0, early:]]
+                )
             of_x = add_bias(of_x, bias)
         z, r, new = jnp.split(of_x, 3, axis=-1)
-        z, r = (activate(self.recurrent_activation, gate) for gate in (z + z_h, r + r_h))
+        z, r = (
+            activate(self.recurrent_activation, gate) for gate in (z + z_h, r + r_h)
+        )
         new += r * new_h[0] if self.reset_after else (r * seen) @ recurrent[:, early:]
         return (z * h + (1 - z) * activate(self.activation, new),)

@@ -20,7 +20,9 @@ from fnn.runtime.placement import settled
 
 States = Any  # nested tuples of arrays, the batch in front
 Step = Callable[[Array, States, State], tuple[Array, States, State]]
-Steps = tuple[Callable[[Array], Array], Step]  # what needs no state, and the rest of a step
+Steps = tuple[
+    Callable[[Array], Array], Step
+]  # what needs no state, and the rest of a step
 
 
 def where_rows(real: Array, new: Any, old: Any) -> Any:
@@ -28,13 +30,19 @@ def where_rows(real: Array, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda n, o: jnp.where(leading(real, n.ndim), n, o), new, old)
 
 
-def fill_states(layer: Layer, start: States, given: list[Any], needed: bool = False) -> States:
+def fill_states(
+    layer: Layer, start: States, given: list[Any], needed: bool = False
+) -> States:
     """`start` with the states that were given in its place; unless `needed` there may be none."""
     leaves, structure = jax.tree.flatten(start)
-    expected, received = ([tuple(a.shape) for a in states] for states in (leaves, given))
+    expected, received = (
+        [tuple(a.shape) for a in states] for states in (leaves, given)
+    )
     if received != expected and (received or needed):
         advice = (
-            "those of the step before, or zeros" if needed else "what return_state=True returns"
+            "those of the step before, or zeros"
+            if needed
+            else "what return_state=True returns"
         )
         raise ValueError(
             f"{type(layer).__name__}: expected {'' if needed else 'no states or '}states of shapes "
@@ -107,9 +115,13 @@ class OverTime(Layer, loadable=False):
         keeps = self.stateful or "rnn_state" in state  # the latter in decoding
         kept = {name: state[name] for name in _named(start)} if keeps else {}
         index = {name: state[name] for name in ("index",) if kept and name in state}
-        memory = {name: leaf for name, leaf in state.items() if name not in {**kept, **index}}
+        memory = {
+            name: leaf for name, leaf in state.items() if name not in {**kept, **index}
+        }
         self._check_batch(kept, sequences)
-        start = cast(self._start(start, initial, list(kept.values()), index.get("index")), dtype)
+        start = cast(
+            self._start(start, initial, list(kept.values()), index.get("index")), dtype
+        )
         ctx = ctx.replace(mask=None)
         examples = start, self.drawn(first, start, ctx), sequences, mask
 
@@ -122,7 +134,10 @@ class OverTime(Layer, loadable=False):
         together = for_each_part if self.separates else lambda run, *given: run(*given)
         (y, last), memory = together(run, (params, memory), examples)
         if kept:
-            new = {name: leaf.astype(kept[name].dtype) for name, leaf in _named(last).items()}
+            new = {
+                name: leaf.astype(kept[name].dtype)
+                for name, leaf in _named(last).items()
+            }
             kept = new if ctx.rows is None else where_rows(ctx.rows, new, kept)
             index = {name: at + sequences.shape[1] for name, at in index.items()}
         if self.return_state:
@@ -135,18 +150,24 @@ class OverTime(Layer, loadable=False):
         A `stateful` layer keeps its states anyway. Raises ValueError for `go_backwards`.
         """
         if self.go_backwards:
-            expected = "to be False, since the last step, with which it begins, comes last"
+            expected = (
+                "to be False, since the last step, with which it begins, comes last"
+            )
             raise arguments.wrong(self, "go_backwards", expected, True)
         if self.stateful:
             return {}
         start = self.start(jax.ShapeDtypeStruct((batch, 1), self.weight_dtype))
         return {**_named(cast(start, self.weight_dtype)), "index": jnp.array(0)}
 
-    def _start(self, fresh: States, initial: list[Any], kept: list[Any], index: Any) -> States:
+    def _start(
+        self, fresh: States, initial: list[Any], kept: list[Any], index: Any
+    ) -> States:
         """What is given, what is kept, or what is fresh; given ones are for the first step only."""
         if initial and index is not None:
             fill_states(self, fresh, initial)
-            initial = [jnp.where(index == 0, a, b) for a, b in zip(initial, kept, strict=True)]
+            initial = [
+                jnp.where(index == 0, a, b) for a, b in zip(initial, kept, strict=True)
+            ]
         return fill_states(self, fresh, initial or kept)
 
     def _check_batch(self, kept: State, sequences: Array) -> None:
@@ -172,11 +193,18 @@ def all_steps_at_once() -> bool:
     return jax.default_backend() != "cpu"
 
 
-Inputs = tuple[Array, Array | None]  # of one step, or of all: what it has, and which rows are real
+Inputs = tuple[
+    Array, Array | None
+]  # of one step, or of all: what it has, and which rows are real
 
 
 def along_time(
-    layer: Any, steps: Steps, start: States, memory: State, sequences: Array, mask: Array | None
+    layer: Any,
+    steps: Steps,
+    start: States,
+    memory: State,
+    sequences: Array,
+    mask: Array | None,
 ) -> tuple[Any, States, State]:
     """`steps` over the second axis of `sequences`: (outputs, last states, memory after)."""
     project, step = steps
@@ -201,8 +229,16 @@ def along_time(
         shown = y
         if real is not None:
             y, new = where_rows(real, (y, new), (before, old))
-            shown = where_rows(real, y, jnp.zeros_like(y)) if layer.zero_output_for_mask else y
-        carry = (None if last is None else y), new, memory  # a copy of a state would cost time
+            shown = (
+                where_rows(real, y, jnp.zeros_like(y))
+                if layer.zero_output_for_mask
+                else y
+            )
+        carry = (
+            (None if last is None else y),
+            new,
+            memory,
+        )  # a copy of a state would cost time
         return carry, shown if layer.return_sequences else None
 
     by_time = jnp.swapaxes(sequences, 0, 1), None if mask is None else mask.T
@@ -210,7 +246,9 @@ def along_time(
     if all_steps_at_once():
         body, by_time = advance, jax.vmap(ready)(by_time)
     carry = settled(body, (first, start, memory), by_time)
-    (y, last, memory), outputs = lax.scan(body, carry, by_time, unroll=bool(layer.unroll))
+    (y, last, memory), outputs = lax.scan(
+        body, carry, by_time, unroll=bool(layer.unroll)
+    )
     if y is None:
         y = jax.tree.leaves(last)[0]
     if outputs is not None:
@@ -221,7 +259,9 @@ def along_time(
 def _named(states: States) -> State:
     """The states as leaves of a layer's state, where they live if it keeps them."""
     leaves = jax.tree.leaves(states)
-    return {f"rnn_state_{i}" if i else "rnn_state": leaf for i, leaf in enumerate(leaves)}
+    return {
+        f"rnn_state_{i}" if i else "rnn_state": leaf for i, leaf in enumerate(leaves)
+    }
 
 
 def _one_step(sequences: Any) -> Any:

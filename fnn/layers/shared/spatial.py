@@ -102,7 +102,9 @@ def lowest(x: Array) -> Any:
     return -jnp.inf if floating else jnp.iinfo(x.dtype).min
 
 
-def reduce_axis(x: Array, axis: int, combine: Callable[..., Array], reduce: Any) -> Array:
+def reduce_axis(
+    x: Array, axis: int, combine: Callable[..., Array], reduce: Any
+) -> Array:
     """`x` reduced along an axis: of up to four, by `combine` on pairs, else by `reduce`.
 
     A few slices combined pairwise are twice as fast as a reduction, forward and backward.

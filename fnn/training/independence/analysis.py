@@ -14,7 +14,15 @@ from jax.extend.core import Literal
 from fnn.training.independence import jaxprs, products, slices  # noqa: F401 - register rules
 from fnn.training.independence.loops import LOOPS
 from fnn.training.independence.rules import RULES, Operation
-from fnn.training.independence.values import Each, Mixed, Mixes, Same, Single, Value, joined
+from fnn.training.independence.values import (
+    Each,
+    Mixed,
+    Mixes,
+    Same,
+    Single,
+    Value,
+    joined,
+)
 
 CALLS = {  # by name: the parameter that holds the program called
     "jit": "jaxpr",
@@ -66,11 +74,17 @@ def why_mixed(
         twin = jax.make_jaxpr(function)(*other)
     except Exception as error:  # of any kind: the function is a user's
         return f"the program cannot be run on {sizes[1]} examples: {error}"
-    leaves = ((number, leaf) for number, arg in enumerate(full) for leaf in jax.tree.leaves(arg))
+    leaves = (
+        (number, leaf)
+        for number, arg in enumerate(full)
+        for leaf in jax.tree.leaves(arg)
+    )
     fills = [0 if number == valid else None for number, _ in leaves]
     analysis = _Analysis(sizes, differentiated)
     given = zip(program.jaxpr.invars, twin.jaxpr.invars, fills, strict=True)
-    values = [analysis.argument(a.aval.shape, b.aval.shape, fill) for a, b, fill in given]
+    values = [
+        analysis.argument(a.aval.shape, b.aval.shape, fill) for a, b, fill in given
+    ]
     try:
         results = analysis.run(program, twin, values)
     except Mixes as finding:
@@ -115,8 +129,14 @@ class _Analysis:
     def __init__(
         self, sizes: tuple[int, int], differentiated: bool, one_example: bool = False
     ) -> None:
-        self.sizes, self.differentiated, self.one_example = sizes, differentiated, one_example
-        self.effect: Value = Same()  # Mixed where filling is seen by more than the results
+        self.sizes, self.differentiated, self.one_example = (
+            sizes,
+            differentiated,
+            one_example,
+        )
+        self.effect: Value = (
+            Same()
+        )  # Mixed where filling is seen by more than the results
         self.known: dict[Any, list[Value]] = {}
         self.kept: list[Any] = []  # programs in `known`, so that no other gets their id
 
@@ -145,24 +165,32 @@ class _Analysis:
         def read(name: Any, twin: Any) -> Value:
             if isinstance(name, Literal) and isinstance(twin, Literal):
                 return self._constant(name.val, twin.val)
-            expected, value = (None, None) if isinstance(name, Literal) else variables[name]
+            expected, value = (
+                (None, None) if isinstance(name, Literal) else variables[name]
+            )
             if value is None or expected is not twin:
                 raise Mixes(OTHERWISE)
             return value
 
         pairs = zip(jaxprs.constants(full), jaxprs.constants(other), strict=False)
-        write(program.constvars, twin.constvars, [self._constant(a, b) for a, b in pairs])
+        write(
+            program.constvars, twin.constvars, [self._constant(a, b) for a, b in pairs]
+        )
         write(program.invars, twin.invars, values)
         equations, others = jaxprs.needed(program), jaxprs.needed(twin)
         if len(equations) != len(others):
             raise Mixes(OTHERWISE)
         for one, two in zip(equations, others, strict=True):
-            parts = [(e.primitive.name, len(e.invars), len(e.outvars)) for e in (one, two)]
+            parts = [
+                (e.primitive.name, len(e.invars), len(e.outvars)) for e in (one, two)
+            ]
             if parts[0] != parts[1]:
                 raise Mixes(OTHERWISE)
             op = Operation(one, two, self.sizes, (program, twin))
             write(
-                one.outvars, two.outvars, self._results(op, list(map(read, one.invars, two.invars)))
+                one.outvars,
+                two.outvars,
+                self._results(op, list(map(read, one.invars, two.invars))),
             )
         return list(map(read, program.outvars, twin.outvars))
 
@@ -175,7 +203,9 @@ class _Analysis:
             return Mixed("a constant depends on the batch size")
         value = self.argument(first.shape, second.shape)
         if isinstance(value, Each):  # the entries of the examples that both have
-            shared = tuple(slice(min(pair)) for pair in zip(first.shape, second.shape, strict=True))
+            shared = tuple(
+                slice(min(pair)) for pair in zip(first.shape, second.shape, strict=True)
+            )
             first, second = first[shared], second[shared]
         if not np.array_equal(first, second, equal_nan=first.dtype.kind in "fc"):
             shown = f": {a} or {b}" if first.ndim == 0 else ""
@@ -194,7 +224,9 @@ class _Analysis:
         one, two = (size * (value.after or 1) for size in self.sizes)
         size = shape[value.axis]
         if axes != [value.axis] or size % one or size // one * two != twin[value.axis]:
-            return Mixed("a shape depends on the batch size otherwise than by its examples")
+            return Mixed(
+                "a shape depends on the batch size otherwise than by its examples"
+            )
         return value
 
     def _results(self, op: Operation, values: list[Value]) -> list[Value]:
@@ -207,7 +239,9 @@ class _Analysis:
             # What is no Mixes is a parameter unlike those that the rules know.
             results = [Mixed(f"{finding} ({op.name})")] * len(op.full.outvars)
         pairs = zip(results, op.full.outvars, op.other.outvars, strict=True)
-        fitting = (self._fitting(value, a.aval.shape, b.aval.shape) for value, a, b in pairs)
+        fitting = (
+            self._fitting(value, a.aval.shape, b.aval.shape) for value, a, b in pairs
+        )
         return [_located(op.full, value) for value in fitting]
 
     def _found(self, op: Operation, values: list[Value]) -> list[Value]:
@@ -222,7 +256,9 @@ class _Analysis:
             return LOOPS[op.name](self, op, values)
         alike = all(isinstance(value, Same) for value in values)
         if op.full.effects and (self.one_example or not alike):
-            seen = _located(op.full, Mixed(f"filling is seen outside of the program ({op.name})"))
+            seen = _located(
+                op.full, Mixed(f"filling is seen outside of the program ({op.name})")
+            )
             self.effect = joined(self.effect, seen)
         mixed = next((value for value in values if isinstance(value, Mixed)), None)
         if mixed is not None:
@@ -240,7 +276,9 @@ class _Analysis:
         if any(isinstance(value, (Each, Mixed)) for value in values):
             raise Mixes("one example is combined with others")
         inner = _Analysis(self.sizes, self.differentiated, one_example=True)
-        results = inner._results(op, [Same() if isinstance(v, Single) else v for v in values])
+        results = inner._results(
+            op, [Same() if isinstance(v, Single) else v for v in values]
+        )
         self.effect = joined(self.effect, inner.effect)
         return [Single() if isinstance(value, Same) else value for value in results]
 
@@ -253,7 +291,9 @@ class _Analysis:
         everywhere. So a custom one gets cotangents that are 0 there, and must return such.
         """
         if self.one_example:
-            raise Mixes("a custom derivative in a loop over examples is not looked into")
+            raise Mixes(
+                "a custom derivative in a loop over examples is not looked into"
+            )
         if any(isinstance(value, Mixed) for value in (*values, *results)):
             return results
         results = [replace(value, fill=None) for value in results]
@@ -261,7 +301,9 @@ class _Analysis:
             jaxprs.pullback, op.programs, (op.full, op.other)
         )
         known = dict(zip(op.full.outvars, results, strict=True))
-        known |= {v: b for v, b in zip(op.full.invars, values, strict=True) if v in inputs}
+        known |= {
+            v: b for v, b in zip(op.full.invars, values, strict=True) if v in inputs
+        }
         expected = [known[v] for v in floats]
         expected += [_at_filling(known[v], 0) for v in inputs if jaxprs.is_float(v)]
         cotangents = [_at_filling(known[v], 0) for v in floats]

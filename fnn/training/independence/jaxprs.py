@@ -70,8 +70,12 @@ def pullback(program: Any, equation: Any) -> tuple[Any, list[Any], list[Any]]:
     equation, and returns the results and the cotangents of the inputs. Integers have none.
     """
     inputs = list({v: None for v in equation.invars if not isinstance(v, Literal)})
-    results = [v for v in equation.outvars if is_float(v) and type(v).__name__ != "DropVar"]
-    alone = program.replace(constvars=[], invars=inputs, outvars=results, eqns=[equation])
+    results = [
+        v for v in equation.outvars if is_float(v) and type(v).__name__ != "DropVar"
+    ]
+    alone = program.replace(
+        constvars=[], invars=inputs, outvars=results, eqns=[equation]
+    )
     compute = jaxpr_as_fun(ClosedJaxpr(alone, []))
     numbers = [number for number, v in enumerate(inputs) if is_float(v)]
 

@@ -8,7 +8,15 @@ from typing import Any
 
 from fnn.training.independence.jaxprs import opened
 from fnn.training.independence.rules import Operation
-from fnn.training.independence.values import Each, Mixed, Mixes, Same, Single, Value, joined
+from fnn.training.independence.values import (
+    Each,
+    Mixed,
+    Mixes,
+    Same,
+    Single,
+    Value,
+    joined,
+)
 
 
 def _joined(many: list[list[Value]]) -> list[Value]:
@@ -19,7 +27,9 @@ def _joined(many: list[list[Value]]) -> list[Value]:
     return first
 
 
-def _fixed_point(body: Callable[[list[Value]], list[Value]], carry: list[Value]) -> list[Value]:
+def _fixed_point(
+    body: Callable[[list[Value]], list[Value]], carry: list[Value]
+) -> list[Value]:
     """What holds of the carry before every iteration."""
     while True:
         after = list(map(joined, carry, body(carry)))
@@ -38,9 +48,15 @@ def _cond(analysis: Any, op: Operation, values: list[Value]) -> list[Value]:
 
 def _while(analysis: Any, op: Operation, values: list[Value]) -> list[Value]:
     first, second = op.params["cond_nconsts"], op.params["body_nconsts"]
-    seen, used, carry = values[:first], values[first : first + second], values[first + second :]
+    seen, used, carry = (
+        values[:first],
+        values[first : first + second],
+        values[first + second :],
+    )
     program = lambda name: (op.params[name], op.other.params[name])
-    carry = _fixed_point(lambda now: analysis.run(*program("body_jaxpr"), [*used, *now]), carry)
+    carry = _fixed_point(
+        lambda now: analysis.run(*program("body_jaxpr"), [*used, *now]), carry
+    )
     (goes_on,) = analysis.run(*program("cond_jaxpr"), [*seen, *carry])
     return [goes_on] * len(carry) if isinstance(goes_on, Mixed) else carry
 
@@ -78,7 +94,11 @@ def _moved(value: Value, by: int) -> Value:
 
 
 def _over_examples(
-    analysis: Any, op: Operation, constants: list[Value], carry: list[Value], slices: list[Value]
+    analysis: Any,
+    op: Operation,
+    constants: list[Value],
+    carry: list[Value],
+    slices: list[Value],
 ) -> list[Value]:
     """A loop with an iteration for each example, as `jax.lax.map` makes it."""
     lengths = op.params["length"], op.other.params["length"]
@@ -90,7 +110,9 @@ def _over_examples(
     if any(not isinstance(value, Each) or value.axis != 0 for value in slices):
         raise Mixes("a loop over the examples goes over something else, too")
     inner: list[Value] = [Single()] * len(slices)
-    found = analysis.run(op.params["jaxpr"], op.other.params["jaxpr"], [*constants, *inner])
+    found = analysis.run(
+        op.params["jaxpr"], op.other.params["jaxpr"], [*constants, *inner]
+    )
     return [Each(0) if isinstance(v, (Same, Single)) else _no_axis(v) for v in found]
 
 

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from fnn.training.independence.rules import RULES, Operation, Rule, apart, place_of, rule
+from fnn.training.independence.rules import (
+    RULES,
+    Operation,
+    Rule,
+    apart,
+    place_of,
+    rule,
+)
 from fnn.training.independence.values import Each, Mixes, Same, Value, aligned, placed
 
 
 def _zero_if_any(values: list[Value]) -> Any:
-    return 0 if any(value.fill is not None and value.fill == 0 for value in values) else None
+    return (
+        0
+        if any(value.fill is not None and value.fill == 0 for value in values)
+        else None
+    )
 
 
 @rule("dot_general")
@@ -21,7 +32,10 @@ def _dot(op: Operation, values: list[Value]) -> Value:
         return Same(fill)
     place = [value.axis if isinstance(value, Each) else -1 for value in values]
     if len(sides) == 2 and place[0] in contracted[0]:
-        if contracted[0].index(place[0]) != place_of(contracted[1], place[1]) or fill is None:
+        if (
+            contracted[0].index(place[0]) != place_of(contracted[1], place[1])
+            or fill is None
+        ):
             raise Mixes("a product sums over the examples")
         aligned(Each(0, value.after) for value in values if isinstance(value, Each))
         return Same()
@@ -29,7 +43,9 @@ def _dot(op: Operation, values: list[Value]) -> Value:
         number = batched[0].index(place[0])
         if number != place_of(batched[1], place[1]):
             raise Mixes("a product combines every example with every other")
-        return placed((Each(number, v.after) for v in values if isinstance(v, Each)), fill)
+        return placed(
+            (Each(number, v.after) for v in values if isinstance(v, Each)), fill
+        )
     if len(sides) == 2:
         raise Mixes("a product combines every example with every other")
     side = sides[0]
@@ -71,7 +87,11 @@ def _window(op: Operation, values: list[Value]) -> Value | list[Value]:
             "base_dilation": 1,
             "window_dilation": 1,
         }
-        if any(params[name][place.axis] != one for name, one in plain.items() if name in params):
+        if any(
+            params[name][place.axis] != one
+            for name, one in plain.items()
+            if name in params
+        ):
             raise Mixes("a window reaches over several examples")
     return [place] * len(op.full.outvars)
 

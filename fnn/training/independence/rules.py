@@ -21,7 +21,15 @@ from fnn.training.independence.values import (
 )
 
 # Parameters that follow the shapes, which rules look at, and others that change no result.
-OF_SHAPES = {"reps", "shape", "new_sizes", "start_indices", "limit_indices", "slice_sizes", "sizes"}
+OF_SHAPES = {
+    "reps",
+    "shape",
+    "new_sizes",
+    "start_indices",
+    "limit_indices",
+    "slice_sizes",
+    "sizes",
+}
 ASIDE = {"sharding", "out_sharding", "update_jaxpr", "update_consts"}
 
 
@@ -56,17 +64,23 @@ class Operation:
     def varying(self, number: int = 0) -> list[int]:
         """The axes of a result whose size depends on the batch size."""
         twin = self.other.outvars[number].aval.shape
-        return [axis for axis, size in enumerate(self.result(number)) if size != twin[axis]]
+        return [
+            axis for axis, size in enumerate(self.result(number)) if size != twin[axis]
+        ]
 
     def same_ranks(self) -> bool:
         """Whether operands and results have as many axes at both sizes."""
         ours, theirs = ((*e.invars, *e.outvars) for e in (self.full, self.other))
-        return all(a.aval.ndim == b.aval.ndim for a, b in zip(ours, theirs, strict=True))
+        return all(
+            a.aval.ndim == b.aval.ndim for a, b in zip(ours, theirs, strict=True)
+        )
 
     def check_parameters(self) -> None:
         """Raises Mixes if more than sizes differs between the two, as far as can be known."""
         ours, theirs = ((*e.invars, *e.outvars) for e in (self.full, self.other))
-        varies = any(a.aval.shape != b.aval.shape for a, b in zip(ours, theirs, strict=True))
+        varies = any(
+            a.aval.shape != b.aval.shape for a, b in zip(ours, theirs, strict=True)
+        )
         aside = ASIDE | OF_SHAPES if varies and self.name in RULES else ASIDE
         for name, value in self.params.items():
             if name not in aside and not jaxprs.equal(value, self.other.params[name]):
@@ -110,7 +124,9 @@ def without(value: Value, axes: Any, fill: Any = None) -> Value:
         return Same(fill)
     if value.axis in axes:
         raise Mixes("examples are combined along their axis")
-    return replace(value, axis=value.axis - sum(axis < value.axis for axis in axes), fill=fill)
+    return replace(
+        value, axis=value.axis - sum(axis < value.axis for axis in axes), fill=fill
+    )
 
 
 def place_of(axes: Any, axis: int) -> int:
@@ -160,12 +176,18 @@ def _tile(op: Operation, values: list[Value]) -> Value:
     if isinstance(value, Each):
         raise Mixes("how often examples are repeated depends on the batch size")
     axis = op.varying()[0]
-    return op.new_axis(value.fill, op.shape(0)[axis] if axis < len(op.shape(0)) else None)
+    return op.new_axis(
+        value.fill, op.shape(0)[axis] if axis < len(op.shape(0)) else None
+    )
 
 
 @rule("random_bits", "random_split")
 def _random(op: Operation, values: list[Value]) -> Value:
-    return replace(values[0], fill=None) if isinstance(values[0], Each) else op.new_axis(None)
+    return (
+        replace(values[0], fill=None)
+        if isinstance(values[0], Each)
+        else op.new_axis(None)
+    )
 
 
 @rule("random_wrap", "random_unwrap", "random_seed", "random_clone")
@@ -184,7 +206,9 @@ def _reshape(op: Operation, values: list[Value]) -> Value:
     following = math.prod(op.result()[axis + 1 :])
     ratio = max(shape[value.axis] // batch, 1)
     for after in (ratio, 1) if value.after is None else (value.after,):
-        block = after * math.prod(shape[value.axis + 1 :])  # entries of one example that adjoin
+        block = after * math.prod(
+            shape[value.axis + 1 :]
+        )  # entries of one example that adjoin
         if following and block % following == 0 and block:
             return Each(axis, block // following, value.fill)
     raise Mixes("a reshape takes examples apart")
@@ -203,7 +227,9 @@ def _transpose(op: Operation, values: list[Value]) -> Value:
     return replace(value, axis=op.params["permutation"].index(value.axis))
 
 
-@rule("reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "reduce_and", "reduce_or")
+@rule(
+    "reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "reduce_and", "reduce_or"
+)
 @rule("reduce_xor", "argmax", "argmin")
 def _reduction(op: Operation, values: list[Value]) -> Value:
     value, axes, fill = values[0], op.params["axes"], values[0].fill

@@ -6,7 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 from fnn.training.independence.rules import Operation, place_of, rule
-from fnn.training.independence.values import Each, Mixes, Same, Value, aligned, common_fill, placed
+from fnn.training.independence.values import (
+    Each,
+    Mixes,
+    Same,
+    Value,
+    aligned,
+    common_fill,
+    placed,
+)
 
 
 @rule("pad")
@@ -21,11 +29,15 @@ def _pad(op: Operation, values: list[Value]) -> Value:
 def _concatenate(op: Operation, values: list[Value]) -> Value:
     place, axis = aligned(values), op.params["dimension"]
     if place is not None and place.axis == axis and place.after is None:
-        raise Mixes("arrays of different sizes are joined along the axis of the examples")
+        raise Mixes(
+            "arrays of different sizes are joined along the axis of the examples"
+        )
     if (
         place is not None
         and place.axis == axis
-        and not all(isinstance(value, Each) and value.after == place.after for value in values)
+        and not all(
+            isinstance(value, Each) and value.after == place.after for value in values
+        )
     ):
         raise Mixes("other entries are joined along the axis of the examples")
     return placed(values, common_fill(values))
@@ -35,7 +47,11 @@ def _concatenate(op: Operation, values: list[Value]) -> Value:
 def _stack(op: Operation, values: list[Value]) -> Value:
     value, axis = placed(values, common_fill(values)), op.params["axis"]
     moved = isinstance(value, Each) and value.axis >= axis
-    return replace(value, axis=value.axis + 1) if moved and isinstance(value, Each) else value
+    return (
+        replace(value, axis=value.axis + 1)
+        if moved and isinstance(value, Each)
+        else value
+    )
 
 
 def _between(value: Each, at: int, twin: int, sizes: tuple[int, int]) -> bool:
@@ -57,7 +73,8 @@ def _slice(op: Operation, values: list[Value]) -> Value:
             if first == bounds[0] == 0 and last == bounds[1] <= (value.after or 1):
                 result = Same()  # the first example is never filling
             elif not plain or not all(
-                _between(value, *pair, op.sizes) for pair in zip((first, last), bounds, strict=True)
+                _between(value, *pair, op.sizes)
+                for pair in zip((first, last), bounds, strict=True)
             ):
                 raise Mixes("some examples are taken out of the batch")
         elif (first, last) != bounds:
@@ -70,7 +87,9 @@ def _split(op: Operation, values: list[Value]) -> list[Value]:
     value, axis = values[0], op.params["axis"]
     sizes, twin = op.params["sizes"], op.other.params["sizes"]
     if isinstance(value, Each) and value.axis == axis:
-        if not all(_between(value, *pair, op.sizes) for pair in zip(sizes, twin, strict=True)):
+        if not all(
+            _between(value, *pair, op.sizes) for pair in zip(sizes, twin, strict=True)
+        ):
             raise Mixes("some examples are taken out of the batch")
     elif sizes != twin:
         raise Mixes("a slice depends on the batch size")
@@ -116,13 +135,19 @@ def _gather(op: Operation, values: list[Value]) -> Value:
     numbers, ndim = op.params["dimension_numbers"], len(op.shape(0))
     filled = "FILL" in str(op.params["mode"]).upper()
     fill = None if filled else operand.fill
-    batches = [axis for axis in range(len(op.result())) if axis not in numbers.offset_dims]
-    window = _window_axes(ndim, numbers.collapsed_slice_dims, numbers.operand_batching_dims)
+    batches = [
+        axis for axis in range(len(op.result())) if axis not in numbers.offset_dims
+    ]
+    window = _window_axes(
+        ndim, numbers.collapsed_slice_dims, numbers.operand_batching_dims
+    )
     _slice_sizes(op, operand)
     if isinstance(operand, Each) and operand.axis in window:
         if isinstance(indices, Each) or operand.axis in numbers.start_index_map:
             raise Mixes("examples are looked up by an index")
-        return Each(numbers.offset_dims[window.index(operand.axis)], operand.after, fill)
+        return Each(
+            numbers.offset_dims[window.index(operand.axis)], operand.after, fill
+        )
     if isinstance(indices, Each):
         if indices.axis == len(op.shape(1)) - 1:
             raise Mixes("examples are the components of an index")
@@ -139,7 +164,11 @@ def _slice_sizes(op: Operation, operand: Value) -> None:
     """Raises Mixes unless slices have one size, or take in the whole axis of the examples."""
     sizes, twin = op.params["slice_sizes"], op.other.params["slice_sizes"]
     for axis, (size, other) in enumerate(zip(sizes, twin, strict=True)):
-        whole = isinstance(operand, Each) and axis == operand.axis and size == op.shape(0)[axis]
+        whole = (
+            isinstance(operand, Each)
+            and axis == operand.axis
+            and size == op.shape(0)[axis]
+        )
         if size != other and not whole:
             raise Mixes("how much is looked up depends on the batch size")
 
@@ -153,7 +182,14 @@ def _batched(operand: Each, other: Each, axes: Any, other_axes: Any) -> None:
 
 
 @rule("scatter", "scatter-add", "scatter_add", "scatter-mul", "scatter_mul")
-@rule("scatter-min", "scatter_min", "scatter-max", "scatter_max", "scatter_sub", "scatter-sub")
+@rule(
+    "scatter-min",
+    "scatter_min",
+    "scatter-max",
+    "scatter_max",
+    "scatter_sub",
+    "scatter-sub",
+)
 def _scatter(op: Operation, values: list[Value]) -> Value:
     operand, indices, updates = values
     if not any(isinstance(value, Each) for value in values):
@@ -171,7 +207,11 @@ def _scatter(op: Operation, values: list[Value]) -> Value:
             raise Mixes("examples are collected in one array")
         return Same()
     assert isinstance(operand, Each)
-    fill = common_fill((operand, updates)) if op.name == "scatter" else _sum_of_zeros(op, values)
+    fill = (
+        common_fill((operand, updates))
+        if op.name == "scatter"
+        else _sum_of_zeros(op, values)
+    )
     inserted, paired = numbers.inserted_window_dims, numbers.operand_batching_dims
     window = _window_axes(len(op.shape(0)), inserted, paired)
     if operand.axis in window:

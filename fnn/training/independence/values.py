@@ -155,7 +155,9 @@ ELEMENTWISE = {
 }
 
 
-def folded(name: str, params: Any, values: list[Value], dtypes: list[Any], result: Any) -> Any:
+def folded(
+    name: str, params: Any, values: list[Value], dtypes: list[Any], result: Any
+) -> Any:
     """What filling holds after an elementwise operation, None if that is not known.
 
     A product with 0 is 0, and so is 0 divided by a number, since filling is to hold numbers that
