@@ -300,12 +300,9 @@ def test_functions_stay_small():
 
 
 def code_lines(function):
-    """The lines of a function without its docstring."""
-    length = function.end_lineno - function.lineno + 1
-    if ast.get_docstring(function) is not None:
-        docstring = function.body[0]
-        length -= docstring.end_lineno - docstring.lineno + 1
-    return length
+    """The lines of the body of a function, without its docstring."""
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    return body[-1].end_lineno - body[0].lineno + 1 if body else 0
 
 
 def caption(name):
