@@ -6,7 +6,7 @@ import difflib
 import math
 import operator
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,9 @@ import numpy as np
 
 from fnn.core import arguments
 
-Path = tuple[str, ...]
+Path: TypeAlias = tuple[str, ...]
+Tree: TypeAlias = Any  # a pytree of arrays: an array, or nested dicts, tuples, lists of them
+SpecTree: TypeAlias = Any  # a pytree of jax.ShapeDtypeStruct, or of arrays read for their shapes
 
 
 def flatten(tree: Any, prefix: Path = ()) -> Iterator[tuple[Path, Any]]:
