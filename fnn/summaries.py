@@ -61,12 +61,12 @@ def summary(
      Trainable params: 8 (32.00 B)
      Non-trainable params: 0 (0.00 B)
     """
-    if model._inputs is None:
+    if model._network.inputs is None:
         raise ValueError(
             f"expected the model {model.name!r} to know its input shape, received one that does "
             "not; give input_shape=(...) to its first layer, or model.build((None, 10))"
         )
-    network = _Network(model.layer, model._inputs, expand_nested)
+    network = _Network(model.layer, model._network.inputs, expand_nested)
     columns = [NAME, SHAPE, COUNT]
     columns += [CONNECTED] * network.branches + [TRAINABLE] * bool(show_trainable)
     rows = _in_range(network.rows, layer_range)

@@ -114,7 +114,7 @@ def assert_usable(model, weights):
     for old, new in zip(weights, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
     good = LABELS if model.output_shape == (None, 3) else LABELS[:, None] % 2
-    if model._compiled["loss"] == "categorical_crossentropy":
+    if model._program.arguments["loss"] == "categorical_crossentropy":
         good = ONE_HOT
     model.fit(x(), good, verbose=0)
     assert np.isfinite(model.predict(x(), verbose=0)).all()
@@ -172,7 +172,7 @@ def test_a_batch_larger_than_the_data_is_fine():
 @pytest.mark.parametrize("call", ["fit", "evaluate", "train_on_batch", "test_on_batch"])
 def test_nothing_trains_before_compile(call):
     model = fnn.Sequential([Dense(1, input_shape=(10,))])
-    with pytest.raises(RuntimeError, match=r"expected a compiled model for .* model\.compile"):
+    with pytest.raises(RuntimeError, match=r"needs a compiled model.* model\.compile"):
         getattr(model, call)(x(), np.zeros(64))
 
 

@@ -165,7 +165,7 @@ def test_it_keeps_no_model_alive_in_a_cache():
 
     net = network(Adam(0.123, beta_1=0.777))
     net.fit(*task(), verbose=0)
-    fnn.training.make_train_step(net.layer, net._objective, net.optimizer)
+    fnn.training.make_train_step(net.layer, net._program.objective, net.optimizer)
     gone = weakref.ref(net)
     del net
     gc.collect()

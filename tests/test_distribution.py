@@ -19,6 +19,7 @@ import fnn
 from fnn import callbacks, distribution, networks
 from fnn import layers as L
 from fnn.core.context import Context
+from fnn.models.weights import Weights
 from fnn.runtime import devices, memory
 from fnn.training import engine
 from tests.counting import compilations
@@ -131,7 +132,7 @@ def test_the_verbs_for_single_batches_have_the_numbers_of_one_device(shared):
 @pytest.fixture
 def parts(monkeypatch):
     """A set of the numbers of examples that a device had, in `fit`, `evaluate` and `predict`."""
-    found, call, placed = set(), engine.Program.__call__, fnn.Model._placed
+    found, call, placed = set(), engine.Program.__call__, Weights.placed
 
     def look(arrays, axis):
         for a in [a for a in jax.tree.leaves(arrays) if a.dtype == "float32"]:
@@ -148,7 +149,7 @@ def parts(monkeypatch):
         return result
 
     monkeypatch.setattr(engine.Program, "__call__", called)
-    monkeypatch.setattr(fnn.Model, "_placed", predicted)
+    monkeypatch.setattr(Weights, "placed", predicted)
     return found
 
 

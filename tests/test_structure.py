@@ -98,7 +98,7 @@ def test_nodes_follow_a_model_that_grows():
     assert model.output.shape == (None, 3)
     model.add(Dense(2))
     assert model.output.shape == (None, 2)
-    with pytest.raises(ValueError, match="'sequential' to have inputs, received one whose input"):
+    with pytest.raises(ValueError, match="inputs of the model 'sequential' is not known yet"):
         _ = fnn.Sequential([Dense(3)]).output
 
 
@@ -290,9 +290,9 @@ def test_a_model_of_a_pure_network_has_layers_and_weights_of_its_own():
 def test_a_model_called_on_arrays_runs_as_in_inference_and_says_so():
     model = row()
     np.testing.assert_array_equal(model(X, training=False), model(X))
-    with pytest.raises(TypeError, match="as in inference, received 'training' too; use apply"):
+    with pytest.raises(TypeError, match="as in inference, but training= was passed too; use apply"):
         model(X, training=True)
-    with pytest.raises(TypeError, match="received 'mask' too"):
+    with pytest.raises(TypeError, match="mask= was passed too"):
         model(X, mask=np.ones((8, 4), bool))
 
 

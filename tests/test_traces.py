@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fnn
-import fnn.models.model
+import fnn.models.program
 from fnn.layers import BatchNormalization, Dense, Dropout
 from fnn.runtime.program_cache import PROGRAMS, ProgramCache, programs
 from fnn.training.data import ArrayData
@@ -82,10 +82,10 @@ def traces(monkeypatch):
         return remade
 
     monkeypatch.setattr(
-        fnn.models.model, "make_train_step", counting("train", fnn.models.model.make_train_step)
+        fnn.models.program, "make_train_step", counting("train", fnn.models.program.make_train_step)
     )
     monkeypatch.setattr(
-        fnn.models.model, "make_eval_step", counting("eval", fnn.models.model.make_eval_step)
+        fnn.models.program, "make_eval_step", counting("eval", fnn.models.program.make_eval_step)
     )
     return counts
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fnn.core.calling import weight_spec
 from fnn.core.config import from_config
 from fnn.core.layer import Layer
 from fnn.layers.sequential import Sequential as SequentialLayer
 from fnn.models.model import Model
 from fnn.models.sequential import Sequential
-from fnn.models.weighted import Weighted
 from fnn.saving import archive, description
 
 
@@ -58,11 +56,8 @@ def _make(described: dict[str, Any], custom: Mapping[str, Any] | None) -> Any:
     )
     if not isinstance(layer, kind):
         raise ValueError(f"expected a {kind.__name__} in it, received {layer!r}")
-    model: Any = cls.__new__(cls)
-    Weighted.__init__(model, layer)  # the layer as it is, and no weights drawn yet
-    model.name, model._inputs = (
-        described["name"],
-        description.inputs_of(described["inputs"]),
-    )
-    model._start_from(*weight_spec(layer, model._trial()))
+    model = cls.__new__(cls)
+    model._set_up(layer, description.inputs_of(described["inputs"]), described["name"])
+    weights = model._weights
+    weights.start_from(*weights.network.weight_specs)
     return model

@@ -2,57 +2,50 @@
 
 from __future__ import annotations
 
+import copy
 import functools
-from collections.abc import Generator, Iterator
-from typing import Any, cast
+from collections.abc import Iterable
+from typing import TypeAlias
 
 import jax
 import numpy as np
 
-from fnn.core import tree
-from fnn.core.calling import applied_spec
+from fnn.core import arguments
+from fnn.core.calling import snake_case
 from fnn.core.layer import Layer
-from fnn.core.masking import strip_masks
-from fnn.models import sharing
-from fnn.models.batchwise import Batchwise
-from fnn.models.compiled import batch_size_for
-from fnn.models.weighted import Weighted
-from fnn.optimizers.optimizer import without_rate
-from fnn.runtime.devices import current
-from fnn.saving import archive
+from fnn.core.tree import Tree
+from fnn.models import fitting, inference, sharing
+from fnn.models.attributes import Attributes
+from fnn.models.feed import Feed, checked_batch_size
+from fnn.models.network import Network, nodes_of_shape
+from fnn.models.program import Program
+from fnn.models.weights import Weights
 from fnn.symbolic.graph import connect
+from fnn.symbolic.node import Node, symbolic_call
 from fnn.training import checks, evaluation, inputs
-from fnn.training.data import lies_on_several
-from fnn.training.diagnosis import diagnose
-from fnn.training.engine import runs_apart
 from fnn.training.history import History
-from fnn.training.hooks import CallbackList, as_list
-from fnn.training.interrupt import deferring, interruptible
+from fnn.training.hooks import Callback, CallbackList, as_list
+from fnn.training.interrupt import deferring
 from fnn.training.loop import train
-from fnn.training.prediction import PREDICT_HOOKS, pieces, predict, predict_at_once
-from fnn.training.ragged import why_not_padded_in_prediction
-from fnn.training.step import (
-    make_eval_step,
-    make_flush,
-    make_loss,
-    make_train_step,
-    with_average,
-)
-from fnn.training.stream import StreamData
-from fnn.training.trainer import Plan
+from fnn.training.one_batch import run_one_batch
+from fnn.training.state import bare
+
+Verbose: TypeAlias = str | int
+Callbacks: TypeAlias = Callback | Iterable[Callback] | None
+Logs: TypeAlias = dict[str, float]
 
 
-class Model(Batchwise):
-    """A network and its current weights, with Keras's ways to train and use it.
+class Model(Attributes):
+    """A network and its current weights, with Keras's methods to train and use it.
 
-    `Model(inputs, outputs)` of symbolic nodes, with any structure of either, or `Model(layer)` of
-    any layer, with weights of its own each time. `model.layer` is the pure network: `init, apply =
-    model.layer`; `model.params` and `model.state` are its weights now. Weights are made when the
-    shape of the inputs is known: at once for nodes, else at the first data or `build`. `seed`
-    makes weights, shuffling and dropout reproducible (`fnn.set_seed` does so for all models).
+    `Model(inputs, outputs)` takes symbolic nodes in any structure, `Model(layer)` any layer, with
+    weights of its own each time. `model.layer` is the pure network (`init, apply = model.layer`);
+    `model.params` and `model.state` are its current weights. They are made as soon as the shape of
+    the inputs is known: at once for nodes, else at the first data or `build`. `seed` makes weights,
+    shuffling and dropout reproducible (`fnn.set_seed` does so for all models).
 
-    A model used as a layer of another brings its current weights along: they are copied when the
-    other is built. Raises TypeError for what is no layer, ValueError for nodes that do not connect.
+    A model used as a layer inside another one shares its weights with it. Raises TypeError for
+    what is no layer, ValueError for nodes that do not connect.
 
     >>> x = fnn.Input((4,))
     >>> model = Model(x, fnn.layers.Dense(2)(x), seed=0)
@@ -60,29 +53,29 @@ class Model(Batchwise):
     (3, 2)
     """
 
-    _known_recipe: tuple[Any, dict[str, str]] | None = None
+    # Set by a callback to end what is running after the batch, as in Keras.
+    stop_training: bool = False
+    stop_evaluating: bool = False
+    stop_predicting: bool = False
+    history: History | None = None
 
     def __init__(
         self,
-        inputs: Any,
-        outputs: Any = None,
+        inputs: Tree,
+        outputs: Tree = None,
         *,
         name: str | None = None,
         seed: int | None = None,
     ) -> None:
-        nodes, layer = None, cast(Layer, inputs)
         if outputs is not None:
-            inputs, outputs = (
-                tuple(n) if isinstance(n, list) else n for n in (inputs, outputs)
-            )
-            layer, nodes = connect(inputs, outputs), inputs
-        elif isinstance(inputs, (Weighted, Layer)):
-            layer = (
-                inputs.as_layer()
-                if isinstance(inputs, Weighted)
-                else sharing.apart(inputs)
-            )
-            nodes = sharing.stated_inputs(layer)
+            inputs = _as_tuple(inputs)
+            layer: Layer = connect(inputs, _as_tuple(outputs))
+        elif isinstance(inputs, Model):
+            layer = inputs.as_layer()
+            inputs = sharing.stated_inputs(layer)
+        elif isinstance(inputs, Layer):
+            layer = sharing.apart(inputs)
+            inputs = sharing.stated_inputs(layer)
         else:
             raise TypeError(
                 f"Model: expected a layer, or inputs and outputs of a graph, received {inputs!r}; "
@@ -90,364 +83,314 @@ class Model(Batchwise):
             )
         if name is not None:
             layer = layer.replace(name=name)
-        super().__init__(layer, seed, nodes)
+        self._set_up(layer, inputs, layer.name or snake_case(type(self).__name__), seed)
+        if inputs is not None:
+            self._weights.build()
 
-    # -- Keras's verbs ---------------------------------------------------------------------------
+    def _set_up(
+        self, layer: Layer, inputs: Tree, name: str, seed: int | None = None
+    ) -> None:
+        """The parts of a model: a network, its weights (none yet), and a program (none yet)."""
+        self._weights = Weights(Network(layer, inputs, name), seed)
+        self._program = Program(self._weights)
+        self._feed = Feed(self._weights, self._program)
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        arguments.refuse_methods(
+            cls,
+            ("call", "train_step", "test_step", "predict_step"),
+            "a network that is a value, and steps that are pure functions",
+            "write a function that returns Model(inputs, outputs), or a subclass of Layer with "
+            "init and apply for Model(layer); in place of train_step give a pure "
+            "step(state, batch, key) -> (state, logs) to fnn.training.fit",
+        )
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state)
+        if self.history is not None:
+            # A copy has a record of its own, which refers to the copy.
+            self.history = copy.copy(self.history)
+            self.history.model = self
+
+    def build(self, input_shape: Tree) -> None:
+        """Makes the weights for inputs of this shape, the batch included: `(None, 28, 28, 1)`."""
+        self._weights.build_for(nodes_of_shape(input_shape))
+
+    # -- compiling -------------------------------------------------------------------------------
+
+    @deferring
+    def compile(
+        self,
+        optimizer: object = "rmsprop",
+        loss: Tree = None,
+        loss_weights: Tree = None,
+        metrics: Tree = None,
+        weighted_metrics: Tree = None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: bool | str = "auto",
+        auto_scale_loss: bool = True,
+        *,
+        guard: str = "raise",
+        checks: bool = True,
+    ) -> None:
+        """Sets optimizer, losses and metrics: names, functions or values, for one output or each.
+
+        `guard`: at a loss or gradient that is not finite, "raise" stops before that step, "skip"
+        leaves the step out, "ignore" continues. `checks=False` accepts NaN in the data, and
+        targets that are no probabilities (such as a one-hot target times an advantage).
+        `run_eagerly`, `steps_per_execution`, `jit_compile` and `auto_scale_loss` are accepted for
+        compatibility with Keras and change nothing: steps are always compiled.
+
+        A new optimizer starts afresh. `compile(model.optimizer, ...)` keeps its state (moments,
+        number of steps) and the learning rate that was set. Raises ValueError for unknown names.
+        """
+        self._program.compile(
+            guard,
+            checks,
+            optimizer,
+            loss=loss,
+            loss_weights=loss_weights,
+            metrics=metrics,
+            weighted_metrics=weighted_metrics,
+        )
+
+    # -- training --------------------------------------------------------------------------------
 
     @deferring
     def fit(
         self,
-        x: Any = None,
-        y: Any = None,
+        x: Tree = None,
+        y: Tree = None,
         batch_size: int | None = None,
         epochs: int = 1,
-        verbose: Any = "auto",
-        callbacks: Any = None,
+        verbose: Verbose = "auto",
+        callbacks: Callbacks = None,
         validation_split: float = 0.0,
-        validation_data: Any = None,
-        shuffle: Any = True,
-        class_weight: Any = None,
-        sample_weight: Any = None,
+        validation_data: Tree = None,
+        shuffle: bool | str = True,
+        class_weight: Tree = None,
+        sample_weight: Tree = None,
         initial_epoch: int = 0,
         steps_per_epoch: int | None = None,
         validation_steps: int | None = None,
         validation_batch_size: int | None = None,
-        validation_freq: Any = 1,
+        validation_freq: int | Iterable[int] = 1,
     ) -> History:
-        """Trains on arrays or on a stream of batches, `epochs` times. Returns the History.
+        """Trains on arrays or on a stream of batches for `epochs` passes. Returns the History.
 
-        Arguments are Keras's. `class_weight` is a dict from class to weight (1 for a class that it
-        leaves out), or a dict of them by the names of the outputs. The loss and what the network
-        ends in tell the class of a target, also of each step or pixel.
-        The last batch is filled up and the filling weighs nothing, so every row counts once an
-        epoch. Data that fits stays on the device. Ctrl-C ends after a complete step, with that
-        step's weights; after any error the model is as it was before the step.
+        Arguments are Keras's. `class_weight` is a dict from class to weight (1 for a class that
+        is left out), or a dict of such dicts by output name; the loss and the last activation
+        tell which class a target has, also for each step or pixel.
+
+        The last batch is padded, and padding has no weight, so every example counts once per
+        epoch. Data that fits stays on the device. Ctrl-C ends training after a complete step and
+        keeps its weights; after any error the model is as it was before the step.
         Raises ValueError for data that cannot be right, before the first step.
         """
-        compiled = self._require_compiled("fit")
+        self._program.require("fit")
         callbacks = as_list(callbacks)
-        with self._exclusive():
+        with self._weights.training:
             if validation_split and validation_data is None:
-                x, y, sample_weight, validation_data = self._split(
-                    x, y, sample_weight, validation_split
-                )
-            data, objective = self._data(
+                split = self._feed.split(x, y, sample_weight, validation_split)
+                x, y, sample_weight, validation_data = split
+            data, objective = self._feed.data(
                 x,
                 y,
                 sample_weight,
                 class_weight,
-                batch_size,
-                steps_per_epoch,
-                shuffle,
-                True,
+                batch_size=batch_size,
+                steps=steps_per_epoch,
+                shuffle=shuffle,
+                train=True,
             )
-            validate, validates = None, checks.validation_times(validation_freq)
-            if validation_data is not None:
-                size = (
-                    batch_size
-                    if validation_batch_size is None
-                    else validation_batch_size
-                )
-                validate = self._validation(
-                    validation_data, size, validation_steps, validates, epochs
-                )
-            self._ensure_optimizer()
-            plan = Plan(
-                step=self._train_step(objective, callbacks),
-                data=data,
-                run=self,
-                callbacks=callbacks,
-                key=self._now.key,
+            due = checks.validation_times(validation_freq)
+            size = (
+                batch_size if validation_batch_size is None else validation_batch_size
+            )
+            validate = fitting.validation(
+                self._feed, validation_data, size, validation_steps, due, epochs
+            )
+            plan = fitting.plan_of(
+                self,
+                self._feed,
+                data,
+                objective,
+                callbacks,
                 epochs=epochs,
                 initial_epoch=initial_epoch,
                 steps=steps_per_epoch,
                 verbose=verbose,
-                guard=compiled["guard"],
                 validate=validate,
-                validates=validates,
-                diagnose=functools.partial(
-                    diagnose, self.layer, make_loss(self.layer, objective)
-                ),
-                end_epoch=make_flush(self.layer, self._rule),
-                end_training=functools.partial(with_average, self.layer, self._rule),
-                recipe=self._recipe(objective),
+                validates=due,
             )
             return train(plan)
-
-    def _recipe(self, objective: Any) -> dict[str, str]:
-        """What the weights after a training depend on, beside its data: no metrics."""
-        parts = without_rate(self._rule), objective, self.layer
-        known = self._known_recipe
-        if known is None or any(
-            a is not b for a, b in zip(known[0], parts, strict=True)
-        ):
-            losses = [(goal.name, goal.loss, goal.weight) for goal in objective.goals]
-            recipe = {"goals": repr((parts[0], losses)), "network": repr(self.layer)}
-            known = self._known_recipe = parts, recipe
-        return known[1]
-
-    def _split(
-        self, x: Any, y: Any, weight: Any, share: float
-    ) -> tuple[Any, Any, Any, Any]:
-        if inputs.is_stream(x):
-            raise ValueError(
-                "expected arrays for validation_split, received a stream of batches; "
-                "give validation_data"
-            )
-        first, last = inputs.split_validation(self._arrays(x, y, weight), share)
-        return (*first, last)
-
-    def _validation(
-        self, given: Any, size: int | None, steps: int | None, is_due: Any, epochs: int
-    ) -> Any:
-        """The function that validates after an epoch, if it is time: (epoch, callbacks) -> logs."""
-        checks.positive_if_given(validation_steps=steps, validation_batch_size=size)
-        if inputs.is_stream(given):
-            if isinstance(given, Iterator) and epochs > 1 and steps is None:
-                raise ValueError(
-                    "expected validation_data that starts again every epoch, received an iterator; "
-                    "give a function that returns it, or arrays"
-                )
-            data, objective = self._data(given, None, None, None, size, steps)
-        else:
-            x, y, weight = inputs.unpack_batch(given)
-            data, objective = self._data(x, y, weight, None, size, None)
-        step = make_eval_step(self.layer, objective)
-
-        def validate(epoch: int, callbacks: CallbackList) -> dict[str, float]:
-            if not is_due(epoch):
-                return {}
-            key = self._now.key
-            carry = self._carry and (
-                lambda weighted: None
-            )  # the training goes on from its own
-            return evaluation.evaluate(
-                step,
-                self._weights,
-                data,
-                key,
-                callbacks=callbacks,
-                steps=steps,
-                carry=carry,
-            )
-
-        return validate
-
-    def _train_step(self, objective: Any, callbacks: Any) -> Any:
-        """The step to train with; one that also logs norms, if a callback asks for them."""
-        if any(getattr(callback, "step_statistics", False) for callback in callbacks):
-            return make_train_step(self.layer, objective, self._rule, True)
-        return make_train_step(self.layer, objective, self._rule)
-
-    def _weights(self) -> tuple[Any, Any]:
-        return self._now.params, self._now.state
 
     @deferring
     def evaluate(
         self,
-        x: Any = None,
-        y: Any = None,
+        x: Tree = None,
+        y: Tree = None,
         batch_size: int | None = None,
-        verbose: Any = "auto",
-        sample_weight: Any = None,
+        verbose: Verbose = "auto",
+        sample_weight: Tree = None,
         steps: int | None = None,
-        callbacks: Any = None,
+        callbacks: Callbacks = None,
         return_dict: bool = False,
-    ) -> Any:
-        """The loss and metrics over all rows: a number, a list `[loss, *metrics]`, or a dict.
+    ) -> Tree:
+        """Loss and metrics over all examples: a number, a list `[loss, *metrics]`, or a dict.
 
-        Exact for any batch size: sums over rows, divided once. The weights stay where they are.
+        Exact for any batch size: sums over examples, divided once. The weights stay as they are.
         """
-        self._require_compiled("evaluate")
-        data, objective = self._data(
-            x, y, sample_weight, None, batch_size, steps, keep=False
+        self._program.require("evaluate")
+        data, objective = self._feed.data(
+            x, y, sample_weight, batch_size=batch_size, steps=steps, keep=False
         )
         logs = evaluation.evaluate(
-            make_eval_step(self.layer, objective),
+            self._program.eval_step(objective),
             self._weights,
             data,
-            self._now.key,
-            callbacks=CallbackList(
-                callbacks, self, {"verbose": verbose, "steps": data.steps}
-            ),
+            callbacks=self._listening(callbacks, verbose, data.steps),
             verbose=verbose,
             steps=steps,
-            carry=self._carry,
+            carry=self._weights.keep_state if self._network.is_stateful else None,
         )
         return self._as_result(logs, return_dict)
 
+    @deferring
+    def train_on_batch(
+        self,
+        x: Tree,
+        y: Tree = None,
+        sample_weight: Tree = None,
+        class_weight: Tree = None,
+        return_dict: bool = False,
+    ) -> Tree:
+        """One step on one batch. Returns loss and metrics of this batch alone."""
+        program, weights = self._program, self._weights
+        program.require("train_on_batch")
+        with weights.training:
+            arrays, objective = self._feed.goals(x, y, sample_weight, class_weight)
+            program.ensure_optimizer_state()
+            now = bare(weights.now)
+            step = program.train_step(objective)
+            weights.now, logs = run_one_batch(step, now, arrays, now, program.guard)
+        return self._as_result(logs, return_dict)
+
+    @deferring
+    def test_on_batch(
+        self,
+        x: Tree,
+        y: Tree = None,
+        sample_weight: Tree = None,
+        return_dict: bool = False,
+    ) -> Tree:
+        """Loss and metrics of one batch."""
+        self._program.require("test_on_batch")
+        arrays = self._feed.arrays(x, y, sample_weight)
+        step = self._program.eval_step(self._feed.resolve(arrays))
+        now = self._weights.now
+        before = now.params, now.state
+        (_, state), logs = run_one_batch(step, before, arrays, now, "ignore")
+        if self._network.is_stateful:
+            self._weights.keep_state(state)
+        return self._as_result(logs, return_dict)
+
+    def _as_result(self, logs: Logs, return_dict: bool) -> Tree:
+        if return_dict:
+            return logs
+        ordered = [logs[name] for name in self.metrics_names]
+        if len(ordered) == 1:
+            return ordered[0]
+        return ordered
+
+    def _listening(
+        self, callbacks: Callbacks, verbose: Verbose, steps: int | None
+    ) -> CallbackList:
+        return CallbackList(callbacks, self, {"verbose": verbose, "steps": steps})
+
+    # -- inference -------------------------------------------------------------------------------
+
     def predict(
         self,
-        x: Any,
+        x: Tree,
         batch_size: int | None = None,
-        verbose: Any = "auto",
+        verbose: Verbose = "auto",
         steps: int | None = None,
-        callbacks: Any = None,
-    ) -> Any:
-        """The outputs for all rows, as NumPy arrays in the structure of the outputs.
+        callbacks: Callbacks = None,
+    ) -> Tree:
+        """The outputs for all examples, as NumPy arrays in the structure of the outputs.
 
-        Needs no compile. Empty input returns empty arrays. The weights stay where they are. Layers
-        that are stateful go on from batch to batch and call to call, until `reset_states`.
+        Needs no compile. Empty input returns empty arrays. The weights stay as they are. Stateful
+        layers carry their state from batch to batch and call to call, until `reset_states`.
         """
-        quiet = not verbose and steps is callbacks is None
-        if quiet and self._predicts_at_once(x, batch_size):
+        self.stop_predicting = False
+        plain = not verbose and steps is None and callbacks is None
+        if plain and inference.fits_at_once(self._weights, x, batch_size):
             # JAX traces nothing here, so Ctrl-C may strike at any line.
-            self.stop_predicting = False
-            x = self._checked_inputs(x)
-            return predict_at_once(self._run_piece(x, len(x), None), (x, len(x)))
+            return inference.at_once(self._feed, x)
         return self._predict(x, batch_size, verbose, steps, callbacks)
 
     @deferring
     def _predict(
         self,
-        x: Any,
+        x: Tree,
         batch_size: int | None,
-        verbose: Any,
+        verbose: Verbose,
         steps: int | None,
-        callbacks: Any,
-    ) -> Any:
+        callbacks: Callbacks,
+    ) -> Tree:
         if steps is not None:
             checks.whole_number("steps", steps, 1)
-        self.stop_predicting = False
         if inputs.is_stream(x):
-            return self._predict_stream(x, steps, verbose, callbacks)
-        x, size = self._checked_inputs(x), batch_size_for(batch_size)
-        count = tree.batch_size(x)
-        if count == 0:
-            return self._nothing(x)
-        carry = self._carry
-        if carry:
-            size = self._stateful_size(batch_size)
-        count = count if steps is None else min(count, steps * size)
-        if count < size and not carry:
-            size = (
-                1 << (count - 1).bit_length()
-            )  # few compilations for any number of examples
-        pad = carry is not None or not count % size or self._pads(tree.resized(x, size))
-        size = size if pad else min(size, count)
-        end = size if pad else count % size or size
-        room = self._room(size, lambda: self._pads(tree.resized(x, size)))
-        if count <= size and callbacks is None and not verbose:
-            (piece,) = pieces(x, count, size, 1, end, room)
-            return predict_at_once(self._run_piece(piece[0], size, carry), piece)
-        told = CallbackList(
-            callbacks, self, {"verbose": verbose, "steps": -(-count // size)}
-        )
-        batch = tree.resized(x, room)
-        alone = count <= size or told.watches("on_predict_begin", *PREDICT_HOOKS)
-        # Batches on several devices are divided over them one by one.
-        alone = alone or current() is not None or lies_on_several((x, self._now.params))
-        if pad and room == size and not carry and self._runs_apart(batch, count % size):
-            end = 1 << (count % size - 1).bit_length()  # few compilations here, too
-        cut = pieces(x, count, size, 1 if alone else self._capacity(batch), end, room)
-        run = self._run_piece(batch, size, carry)
-        return predict(run, cut, size, told, verbose, -(-count // size))
+            listen = functools.partial(self._listening, callbacks, verbose)
+            return inference.predict_stream(self._feed, x, steps, listen, verbose)
+        x = self._feed.checked_inputs(x)
+        if not checks.rows_of({"x": x}):
+            checked_batch_size(batch_size)
+            return inference.empty_outputs(self._weights, x)
+        prediction = inference.Prediction(self._feed, x, batch_size, steps)
+        if prediction.batches == 1 and callbacks is None and not verbose:
+            return prediction.at_once()
+        listening = self._listening(callbacks, verbose, prediction.batches)
+        return prediction.run(listening, verbose)
 
-    def _predict_stream(
-        self, x: Any, steps: int | None, verbose: Any, callbacks: Any
-    ) -> Any:
-        stream = StreamData(
-            x, lambda batch: self._checked_inputs(inputs.unpack_batch(batch)[0]), remainder="pad",
-            steps=steps, apart=lambda spec: not self._pads(spec[0]),
-        )  # fmt: skip
-        spec, size = stream.batch_spec(), stream.batch_size
-        stream.room = self._room(size, lambda: not stream.apart(spec))
-        batch, _ = stream.batch_spec()
-        with interruptible() as interrupt:  # the one of the whole verb
-            chunks = stream.chunks(0, 1, steps, interrupt.poll)
-        batches: Generator[Any] = (
-            (jax.tree.map(lambda a: a[0], arrays), int(rows.sum()))
-            for (arrays, rows), _ in chunks
-        )
-        told = CallbackList(
-            callbacks, self, {"verbose": verbose, "steps": stream.steps}
-        )
-        return predict(
-            self._run_piece(batch, size, self._carry),
-            batches,
-            size,
-            told,
-            verbose,
-            stream.steps,
-        )
+    @deferring
+    def predict_on_batch(self, x: Tree) -> Tree:
+        """The outputs for one batch, as NumPy arrays."""
+        outputs = inference.forward(self._weights, self._feed.checked_inputs(x))
+        return jax.tree.map(np.asarray, outputs)
 
-    def _stateful_size(self, given: int | None) -> int:
-        """The batch size of a network that keeps a state for each example of a batch."""
-        size = tree.batch_size(self._trial())
-        if given not in (None, size):
-            raise ValueError(
-                f"the model {self.name!r} is stateful and keeps states for batches of {size}; pass "
-                f"batch_size={size} or leave it out"
-            )
-        return size
+    def __call__(self, *given: Tree, **named: object) -> Tree:
+        """A node of a graph for symbolic inputs; for arrays the outputs, on the device."""
+        if any(isinstance(leaf, Node) for leaf in jax.tree.leaves(given)):
+            return self._symbolic(given, named)
+        for name, value in named.items():
+            if value is not None and value is not False:
+                raise TypeError(
+                    f"a model called on arrays runs as in inference, but {name}= was "
+                    "passed too; use apply(params, state, x, Context(train=True, key=key)) of "
+                    "model.layer, which takes masks as Masked(x, mask)"
+                )
+        several = len(given) > 1
+        if several or type(given[0]) is not np.ndarray:
+            x = self._feed.inputs(given if several else given[0], several)
+            checks.input_values(self.layer, x)
+        else:
+            x = self._feed.checked_inputs(given[0])
+        return inference.forward(self._weights, inference.owned(x))
 
-    def _pads(self, batch: Any) -> bool:
-        """Whether fewer examples may be padded to a batch like this one."""
-        now = self._now
-        return (
-            why_not_padded_in_prediction(self.layer, now.params, now.state, batch)
-            is None
-        )
+    def _symbolic(self, given: tuple[Tree, ...], named: dict[str, object]) -> Tree:
+        if not self.built:
+            self._weights.build_for(_as_tuple(given[0]) if len(given) == 1 else given)
+        result = symbolic_call(self.as_layer(), given, named)
+        for node in jax.tree.leaves(result):
+            node.source = self
+        return result
 
-    def _capacity(self, batch: Any) -> int:
-        """How many batches like this one go into one dispatch."""
-        now = self._now
-        return self._predictor(batch).capacity(now.params, now.state, batch)
 
-    def _runs_apart(self, batch: Any, valid: int) -> bool:
-        """Whether a last batch of so few examples gets a program of its own."""
-        now, size = self._now, tree.batch_size(batch)
-        if not valid:
-            return False
-        return runs_apart(
-            self._predictor(batch).work(now.params, now.state, batch), valid, size
-        )
-
-    def _run_piece(self, batch: Any, size: int, carry: Any) -> Any:
-        """The function that dispatches a piece, of batches of `size`, with the weights of then.
-
-        Pieces hold batches like `batch`, or are one of fewer examples.
-        """
-        whole = self._predictor(batch)
-
-        def run(x: Any, valid: int) -> Any:
-            params, moving, x = self._placed(x)
-            program = whole if tree.batch_size(x) >= size else self._predictor(x)
-            if valid > size:
-                count = np.int32(-(-valid // size))
-                outputs, state = program.loop(params, moving, x, count, size)
-            else:
-                outputs, state = program.step(params, moving, x)
-            if carry:
-                carry((params, state))
-            return outputs
-
-        return run
-
-    def _nothing(self, x: Any) -> Any:
-        now = self._now
-        spec = strip_masks(applied_spec(self.layer, now.params, now.state, x))
-        return jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), spec)
-
-    # -- files -----------------------------------------------------------------------------------
-
-    def save(self, path: Any, overwrite: bool = True) -> None:
-        """Writes the network and its weights into one file, whole or not at all.
-
-        A zip of JSON and safetensors, read by `fnn.load`, whatever the file is called: a script may
-        go on to say "best.keras", but Keras cannot read it. The optimizer's state is not in it
-        (`callbacks.BackupAndRestore` keeps it). Raises ValueError for a function or layer that has
-        no registered name, FileExistsError with `overwrite=False`.
-        """
-        archive.save_model(self, path, overwrite=overwrite)
-
-    def save_weights(self, path: Any, overwrite: bool = True) -> None:
-        """Writes the weights alone, as a safetensors file with a checksum, whatever its name."""
-        archive.save_weights(self, path, overwrite=overwrite)
-
-    def load_weights(self, path: Any) -> None:
-        """Takes the weights of a file by `save_weights` or `save`, verified. All or nothing.
-
-        Raises FileError, a ValueError, listing every path that is missing, unexpected or misshapen.
-        """
-        archive.load_weights(self, path)
+def _as_tuple(nodes: Tree) -> Tree:
+    if isinstance(nodes, list):
+        return tuple(nodes)
+    return nodes

@@ -1,38 +1,63 @@
-"""Owned: what Keras lets one ask a layer, answered by the model in which the object stands."""
+"""Owned: the attributes of a layer that Keras answers from the model in which it stands."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import numpy as np
 
-from fnn.core import tree
 from fnn.core.layer import Layer
+from fnn.core.tree import Path, Tree
+from fnn.models.sharing import owner_of
+from fnn.models.weights import Weights
 
 
-def _node(side: int) -> Callable[[Any, tree.Path, Layer], Any]:
-    def node(model: Any, path: tree.Path, layer: Layer) -> Any:
-        if not path:
-            return (model.wiring.inputs, model.wiring.outputs)[side]
-        if id(layer) not in model.wiring.calls:
+class _Place:
+    """A layer object at a path in the network of some weights."""
+
+    def __init__(self, weights: Weights, path: Path, layer: Layer) -> None:
+        self.weights = weights
+        self.path = path
+        self.layer = layer
+
+    @property
+    def input(self) -> Tree:
+        return self._nodes()[0]
+
+    @property
+    def output(self) -> Tree:
+        return self._nodes()[1]
+
+    def _nodes(self) -> tuple[Tree, Tree]:
+        wiring = self.weights.network.wiring
+        if not self.path:
+            return wiring.inputs, wiring.outputs
+        if id(self.layer) not in wiring.calls:
             raise AttributeError(
-                f"expected a layer directly inside {model.name!r}, received {layer!r} at "
-                f"{'/'.join(path)}, which has no node of its own there"
+                f"expected a layer directly inside {self.weights.network.name!r}, received "
+                f"{self.layer!r} at {'/'.join(self.path)}, which has no node of its own there"
             )
-        return model.wiring.calls[id(layer)][side]
+        return wiring.calls[id(self.layer)]
 
-    return node
+    def get_weights(self) -> list[np.ndarray]:
+        return self.weights.get(self.path)
+
+    def set_weights(self, arrays: list[Tree]) -> None:
+        self.weights.set(arrays, self.path)
+
+    def count_params(self) -> int:
+        return sum(entry.array.size for entry in self.weights.entries(self.path))
 
 
-def _count(model: Any, path: tree.Path, layer: Layer) -> Callable[[], int]:
-    return lambda: sum(array.size for array in model._weights_at(path))
+_NAMES = "input", "output", "get_weights", "set_weights", "count_params"
 
 
-ANSWERS: dict[str, Callable[[Any, tree.Path, Layer], Any]] = {
-    "input": _node(0),
-    "output": _node(1),
-    "get_weights": lambda model, path, layer: lambda: model._weights_at(path),
-    "set_weights": lambda model, path, layer: (
-        lambda arrays: model._set_weights_at(path, arrays)
-    ),
-    "count_params": _count,
-}
+def answer(layer: Layer, name: str) -> object:
+    """An attribute of a layer as its model knows it; NotImplemented for all others."""
+    if name not in _NAMES:
+        return NotImplemented
+    owner = owner_of(layer)
+    if owner is None or owner.weights is None or not owner.weights.built:
+        return NotImplemented
+    return getattr(_Place(owner.weights, owner.path, layer), name)
+
+
+Layer.on_attribute = staticmethod(answer)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
 
+from fnn.core.layer import Layer
+from fnn.core.tree import Tree
 from fnn.layers.sequential import Sequential as SequentialLayer
 from fnn.models import sharing
 from fnn.models.model import Model
+from fnn.models.network import Network
 from fnn.symbolic.node import Node
 
 
@@ -22,11 +25,10 @@ class Sequential(Model):
     (None, 1)
     """
 
-    layer: Any  # layers.Sequential
-    _start: Node | None = None
+    _start: Node | None = None  # an `Input` among the layers
 
     def __init__(
-        self, layers: Any = None, *, name: str | None = None, seed: int | None = None
+        self, layers: Tree = None, *, name: str | None = None, seed: int | None = None
     ) -> None:
         whole = SequentialLayer()
         if isinstance(layers, SequentialLayer):
@@ -34,17 +36,21 @@ class Sequential(Model):
         super().__init__(whole.replace(layers=()), name=name, seed=seed)
         self._become(layers or ())
 
-    def add(self, layer: Any) -> None:
+    def add(self, layer: Layer | Model | Node) -> None:
         """Appends a layer. Those that there were keep their weights."""
-        self._become((*self.layer.layers, layer))
+        self._become((*self._row, layer))
 
     def pop(self) -> None:
         """Removes the last layer. Raises ValueError if there is none."""
-        if not self.layer.layers:
+        if not self._row:
             raise ValueError("expected a model with layers, received an empty one")
-        self._become(self.layer.layers[:-1])
+        self._become(self._row[:-1])
 
-    def _become(self, given: Any) -> None:
+    @property
+    def _row(self) -> tuple[Layer, ...]:
+        return self.layer.layers  # type: ignore[attr-defined]
+
+    def _become(self, given: Iterable[Tree]) -> None:
         """This model with the given layers, models and `Input` in a row, whatever it was before."""
         given = tuple(given)
         layers = tuple(item for item in given if not isinstance(item, Node))
@@ -59,16 +65,18 @@ class Sequential(Model):
                 "layer.replace() for an equal one with weights of its own, or a graph, where "
                 "one object has one set of weights"
             )
-        if self.built:
-            self._now  # noqa: B018 - takes over what was assigned, of the layers that there were
-        self.layer = self.layer.replace(layers=layers)
+        weights = self._weights
+        if weights.built:
+            weights.now  # noqa: B018 - takes over what was assigned in the layers of before
+        layer = self.layer.replace(layers=layers)
         self._start = next((i for i in given if isinstance(i, Node)), self._start)
-        self._inputs = self._start
-        first: Any = self.layer
-        while first is not None and self._inputs is None:
-            self._inputs = sharing.stated_inputs(first)
+        inputs = self._start
+        first: Layer | None = layer
+        while first is not None and inputs is None:
+            inputs = sharing.stated_inputs(first)
             first = next((child for _, child in first.children()), None)
-        if self._inputs is not None and layers:
-            self._build()
+        weights.network = Network(layer, inputs, self.name)
+        if inputs is not None and layers:
+            weights.build()
         else:
-            self._cell.now = self._watched = None
+            weights.forget()

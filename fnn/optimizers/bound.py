@@ -153,7 +153,7 @@ class BoundOptimizer:
 
     def as_value(self) -> Any:
         """The value alone, which no model holds, with the learning rate of now if one was set."""
-        return self._model._with_rate(self._optimizer)
+        return self._model.with_current_rate(self._optimizer)
 
     @property
     def learning_rate(self) -> Any:
@@ -180,7 +180,7 @@ class BoundOptimizer:
                 "from another state"
             )
 
-        return LiveNumber(model._iterations, refuse)
+        return LiveNumber(model.iterations, refuse)
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
@@ -230,7 +230,7 @@ def is_bound(optimizer: Any, model: Any) -> bool:
     """Whether this is the optimizer of that model, which was not compiled with another since."""
     if type(optimizer) is not BoundOptimizer or optimizer._model is not model:
         return False
-    return bool(model._is_compiled_with(optimizer._optimizer))
+    return bool(model.is_compiled_with(optimizer._optimizer))
 
 
 def unbound(optimizer: Any) -> Any:

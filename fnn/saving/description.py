@@ -17,8 +17,8 @@ def describe(model: Any) -> dict[str, Any]:
         "class": type(model).__name__,
         "name": model.name,
         "layer": to_config(model.layer),
-        "inputs": _describe_inputs(model._inputs),
-        "compile": _compile_config(model._compiled),
+        "inputs": _describe_inputs(model._network.inputs),
+        "compile": _compile_config(model._program.arguments),
     }
 
 

@@ -16,25 +16,26 @@ from fnn.training.state import numbers
 
 def evaluate(
     step: Any,
-    weights: Callable[[], Any],
+    weights: Any,
     data: Any,
-    key: Any,
     *,
     callbacks: CallbackList,
     verbose: Any = 0,
     steps: int | None = None,
     carry: Callable[[Any], None] | None = None,
 ) -> dict[str, float]:
-    """The logs of a step over all of `data`; `weights()` is (params, state).
+    """The logs of a step over all of `data`, with the weights in `weights.now`.
 
-    It is asked after `on_test_begin`, where a callback may put other weights in place. The step
+    They are read after `on_test_begin`, where a callback may put other weights in place. The step
     changes nothing, unless there is `carry`: then a batch starts from the state after the one
-    before, and `carry` gets (params, state) after the last. A callback that sets
+    before, and `carry` gets the state after the last. A callback that sets
     `model.stop_evaluating` ends it after the batch.
     """
     callbacks.model.stop_evaluating = False
+    now = weights.now
+    key = now.key
     program = engine.program(
-        step, weights(), data.batch_spec(), key, read_only=carry is None
+        step, (now.params, now.state), data.batch_spec(), key, read_only=carry is None
     )
     if isinstance(data, ArrayData) and data.room == data.batch_size and carry is None:
         data.runs_apart = program.runs_apart
@@ -47,13 +48,20 @@ def evaluate(
         try:
             callbacks.begin("test")
             progress.begin()
+            now = weights.now
             weighted, tallies, done = _run(
-                program, weights(), chunks, key, callbacks, progress, interrupt
+                program,
+                (now.params, now.state),
+                chunks,
+                key,
+                callbacks,
+                progress,
+                interrupt,
             )
             logs = numbers(tallies)  # waits
             progress.reached(done)
             if carry is not None:
-                carry(weighted)
+                carry(weighted[1])
         except BaseException as error:
             progress.stop()
             callbacks.end("test", {}, error)

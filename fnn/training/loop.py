@@ -32,11 +32,12 @@ class Run:
         self.history: History | None = None
 
     @property
-    def _now(self) -> Any:
+    def now(self) -> Any:
+        """The state, by the name that the trainer uses."""
         return self.train_state
 
-    @_now.setter
-    def _now(self, state: Any) -> None:
+    @now.setter
+    def now(self, state: Any) -> None:
         self.train_state = state
 
 
@@ -84,6 +85,7 @@ def fit(
         step=engine.tallied(_checked_step(step)),
         data=source,
         run=run,
+        weights=run,
         callbacks=callbacks,
         key=jax.random.key(seed),
         epochs=epochs,

@@ -28,7 +28,8 @@ class Plan:
 
     step: Any
     data: Any
-    run: Any
+    run: Any  # what callbacks know as their model
+    weights: Any  # holds the state: `.now`
     callbacks: Any
     key: Any
     epochs: int
@@ -51,12 +52,12 @@ class Plan:
 
     @property
     def now(self) -> Any:
-        """`run.train_state` for us, who leave its dicts as they are: a model watches others."""
-        return self.run._now
+        """The state after the last complete step."""
+        return self.weights.now
 
     @now.setter
     def now(self, state: Any) -> None:
-        self.run._now = state
+        self.weights.now = state
 
 
 @dataclasses.dataclass

@@ -1,0 +1,212 @@
+"""Inference: a network run forward with its weights, over one batch or over many examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import TypeAlias
+
+import jax
+import numpy as np
+
+from fnn.core import tree
+from fnn.core.calling import applied_spec
+from fnn.core.masking import strip_masks
+from fnn.core.tree import SpecTree, Tree
+from fnn.models.feed import Feed, checked_batch_size, pads, room_for
+from fnn.models.weights import Weights
+from fnn.runtime.devices import current
+from fnn.training.data import lies_on_several
+from fnn.training.engine import runs_apart
+from fnn.training.hooks import CallbackList
+from fnn.training.interrupt import interruptible
+from fnn.training.prediction import (
+    PREDICT_HOOKS,
+    Piece,
+    Run,
+    pieces,
+    predict,
+    predict_at_once,
+)
+
+Verbose: TypeAlias = str | int
+POWERS_OF_TWO = {1, 2, 4, 8, 16, 32}  # numbers of examples that `predict` runs unpadded
+
+
+def forward(weights: Weights, x: Tree) -> Tree:
+    """The outputs for a batch, on the device; stateful layers keep their state after it.
+
+    They do not under a transformation of JAX, whose traced arrays hold no numbers yet.
+    """
+    program = weights.network.predictor(x)
+    params, state, x = weights.placed(x)
+    outputs, state = program.step(params, state, x)
+    if weights.network.is_stateful:
+        traced = any(
+            isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(state)
+        )
+        if not traced:
+            weights.keep_state(state)
+    return outputs
+
+
+def owned(x: Tree) -> Tree:
+    """`x` in memory of its own: JAX may read the caller's arrays after a call has returned."""
+    if isinstance(x, np.ndarray):
+        return np.array(x, copy=True)
+    if hasattr(x, "shape"):
+        return x
+    return jax.tree.map(owned, x)
+
+
+def fits_at_once(weights: Weights, x: object, batch_size: int | None) -> bool:
+    """Whether the last program takes `x` as it is: an array like the one that came before."""
+    if type(x) is not np.ndarray or not weights.network.has_just_predicted(x):
+        return False
+    if len(x) not in POWERS_OF_TWO or weights.network.is_stateful:
+        return False
+    return batch_size is None or (type(batch_size) is int and batch_size >= len(x))
+
+
+def at_once(feed: Feed, x: np.ndarray) -> Tree:
+    """The outputs for a batch that `fits_at_once`, as NumPy arrays."""
+    x = feed.checked_inputs(x)
+    return predict_at_once(_runner(feed.weights, x, len(x)), (x, len(x)))
+
+
+class Prediction:
+    """One call of `predict` over arrays: the size of batches, their padding, the pieces.
+
+    A piece is what one dispatch takes: several small batches, or one.
+    """
+
+    def __init__(
+        self, feed: Feed, x: Tree, batch_size: int | None, steps: int | None
+    ) -> None:
+        self.weights = feed.weights
+        self.network = feed.weights.network
+        self.x = x
+        self.count = tree.batch_size(x)
+        self.size = checked_batch_size(batch_size)
+        stateful = self.network.is_stateful
+        if stateful:
+            self.size = self._stateful_size(batch_size)
+        if steps is not None:
+            self.count = min(self.count, steps * self.size)
+        if self.count < self.size and not stateful:
+            # A power of two: few compilations for any number of examples.
+            self.size = 1 << (self.count - 1).bit_length()
+        batch = tree.resized(x, self.size)
+        self.remainder = self.count % self.size
+        self.padded = stateful or not self.remainder or pads(self.weights, batch)
+        self.end = self.size  # the size to which the last batch is padded
+        if not self.padded:
+            self.size = min(self.size, self.count)
+            self.end = self.count % self.size or self.size
+        self.room = self.size
+        room = room_for(self.network, self.size)
+        if room != self.size and pads(self.weights, tree.resized(x, self.size)):
+            self.room = room
+
+    @property
+    def batches(self) -> int:
+        """The number of batches."""
+        return -(-self.count // self.size)
+
+    def at_once(self) -> Tree:
+        """The outputs for examples that fit into one batch."""
+        (piece,) = pieces(self.x, self.count, self.size, 1, self.end, self.room)
+        return predict_at_once(_runner(self.weights, piece[0], self.size), piece)
+
+    def run(self, callbacks: CallbackList, verbose: Verbose) -> Tree:
+        """The outputs for all examples, joined."""
+        batch = tree.resized(self.x, self.room)
+        end = self.end
+        if self._last_runs_apart(batch):
+            end = 1 << (self.remainder - 1).bit_length()
+        capacity = self._capacity(batch, callbacks)
+        cut = pieces(self.x, self.count, self.size, capacity, end, self.room)
+        run = _runner(self.weights, batch, self.size)
+        return predict(run, cut, self.size, callbacks, verbose, self.batches)
+
+    def _capacity(self, batch: SpecTree, callbacks: CallbackList) -> int:
+        """How many batches go into one dispatch."""
+        now = self.weights.now
+        # Batches on several devices are divided over them one by one.
+        several = current() is not None or lies_on_several((self.x, now.params))
+        watched = callbacks.watches("on_predict_begin", *PREDICT_HOOKS)
+        if self.count <= self.size or several or watched:
+            return 1
+        return self.network.predictor(batch).capacity(now.params, now.state, batch)
+
+    def _last_runs_apart(self, batch: SpecTree) -> bool:
+        """Whether a last batch of few examples gets a program of its own."""
+        if not self.remainder or not self.padded or self.network.is_stateful:
+            return False
+        if self.room != self.size:
+            return False
+        now = self.weights.now
+        work = self.network.predictor(batch).work(now.params, now.state, batch)
+        return runs_apart(work, self.remainder, self.size)
+
+    def _stateful_size(self, given: int | None) -> int:
+        """The batch size of a network that keeps a state for each example of a batch."""
+        size = tree.batch_size(self.network.trial())
+        if given not in (None, size):
+            raise ValueError(
+                f"the model {self.network.name!r} is stateful and keeps states for batches of "
+                f"{size}; pass batch_size={size} or leave it out"
+            )
+        return size
+
+
+def predict_stream(
+    feed: Feed,
+    x: Tree,
+    steps: int | None,
+    listen: Callable[[int | None], CallbackList],
+    verbose: Verbose,
+) -> Tree:
+    """The outputs for all batches of a stream, joined; `listen(steps)` makes the callbacks."""
+    stream = feed.stream_of_inputs(x, steps)
+    batch, _ = stream.batch_spec()
+    with interruptible() as interrupt:
+        # The interrupt of the whole call of `predict`.
+        chunks = stream.chunks(0, 1, steps, interrupt.poll)
+
+    def batches() -> Generator[Piece]:
+        for (arrays, valid), _ in chunks:
+            yield jax.tree.map(lambda a: a[0], arrays), int(valid.sum())
+
+    run = _runner(feed.weights, batch, stream.batch_size)
+    callbacks = listen(stream.steps)
+    return predict(run, batches(), stream.batch_size, callbacks, verbose, stream.steps)
+
+
+def _runner(weights: Weights, batch: Tree, size: int) -> Run:
+    """The function that dispatches a piece, with the weights of that moment.
+
+    Pieces hold whole batches like `batch`, or are one batch of fewer examples.
+    """
+    network = weights.network
+    whole = network.predictor(batch)
+
+    def run(x: Tree, valid: int) -> Tree:
+        params, state, x = weights.placed(x)
+        program = whole if tree.batch_size(x) >= size else network.predictor(x)
+        if valid > size:
+            count = np.int32(-(-valid // size))
+            outputs, state = program.loop(params, state, x, count, size)
+        else:
+            outputs, state = program.step(params, state, x)
+        if network.is_stateful:
+            weights.keep_state(state)
+        return outputs
+
+    return run
+
+
+def empty_outputs(weights: Weights, x: Tree) -> Tree:
+    """The outputs for no examples."""
+    now = weights.now
+    spec = applied_spec(weights.network.layer, now.params, now.state, x)
+    return jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), strip_masks(spec))

@@ -1,0 +1,255 @@
+"""Program: how a model is trained, as compiled: optimizer, losses, metrics, step functions."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+from fnn import losses, metrics, optimizers
+from fnn.core import tree
+from fnn.core.tree import Tree
+from fnn.core.value import Fields
+from fnn.models.network import Network
+from fnn.models.weights import Weights
+from fnn.optimizers import current_learning_rate, with_learning_rate
+from fnn.optimizers.bound import LiveRates, is_bound, plain
+from fnn.optimizers.optimizer import Optimizer, with_rate_of, without_rate
+from fnn.training import endings
+from fnn.training.checks import check_guard
+from fnn.training.objective import Objective, check_values, resolve_objective
+from fnn.training.step import init_optimizer, make_eval_step, make_train_step
+
+Step: TypeAlias = Callable[..., Tree]
+
+
+class Program:
+    """What `compile` was given, and what follows from it for the network of some weights."""
+
+    def __init__(self, weights: Weights) -> None:
+        self.weights = weights
+        self.arguments: dict[str, object] | None = None  # of compile; None before
+        self.objective: Objective | None = None  # for the last data
+        # Learning rates that were set before there were weights.
+        self._rates: tuple[object, ...] = ()
+        self._resolved: tuple[object, Objective] | None = None
+        self._described: tuple[Objective, str] | None = None
+        self._endings_checked: tuple[Network, Objective] | None = None
+
+    def compile(
+        self, guard: str, checks: bool, optimizer: object, **goals: object
+    ) -> None:
+        """Takes the arguments of `compile`. Raises ValueError for unknown names."""
+        check_guard(guard)
+        keeps_state = is_bound(optimizer, self)
+        arguments = {"optimizer": optimizers.get(optimizer)}
+        arguments |= {name: _copied(goal) for name, goal in goals.items()}
+        arguments |= {"guard": guard, "checks": checks}
+        _check_names(arguments)
+        self.arguments = arguments
+        self.objective = None
+        self._resolved = None
+        self._described = None
+        self._rates = ()
+        network = self.weights.network
+        self.weights.refresh_inner_models()
+        # Other weights may learn in a network that has changed.
+        if not keeps_state or self.weights.network is not network:
+            self.weights.forget_optimizer()
+
+    def require(self, call: str) -> dict[str, object]:
+        """The arguments of `compile`. Raises RuntimeError before it."""
+        if self.arguments is None:
+            raise RuntimeError(
+                f"{call} needs a compiled model, but {self.weights.network.name!r} is not "
+                "compiled yet; call model.compile(optimizer='adam', loss='mse')"
+            )
+        return self.arguments
+
+    @property
+    def guard(self) -> str:
+        """What to do about a loss that is not finite: "raise", "skip" or "ignore"."""
+        return str(self.require("fit")["guard"])
+
+    @property
+    def checks_values(self) -> bool:
+        """Whether data is checked for NaN and for targets that are no probabilities."""
+        return self.arguments is None or bool(self.arguments["checks"])
+
+    # -- losses and metrics ----------------------------------------------------------------------
+
+    def resolve(self, arrays: dict[str, Tree]) -> Objective:
+        """The objective for the arrays of a step, after all checks of shapes and values."""
+        network = self.weights.network
+        outputs = network.output_specs(arrays["x"])
+        arguments = self.require("fit")
+        shapes = network.output_names, tree.spec(arrays["y"]), outputs
+        asked = *shapes, network.layer.ensemble_size
+        if self._resolved is None or self._resolved[0] != asked:
+            self._resolved = asked, resolve_objective(arguments, *asked)
+        objective = self._resolved[1]
+        if self._endings_checked != (network, objective):
+            # Which warns once.
+            endings.check(objective, outputs, network.last_activations(arrays["x"]))
+        self.check_targets(objective, arrays)
+        self.objective = objective
+        self._endings_checked = network, objective
+        return objective
+
+    def check_targets(self, objective: Objective, arrays: dict[str, Tree]) -> None:
+        """Raises for targets that cannot be right, such as labels out of range."""
+        if arrays["y"]:
+            self.require("fit and evaluate")
+            outputs = self.weights.network.output_specs(arrays["x"])
+            check_values(objective, arrays["y"], outputs, self.checks_values)
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """The names of the numbers that `evaluate` returns, in Keras's order."""
+        goals = self.objective.goals if self.objective else ()
+        labels = [label for goal in goals for label, _, _ in goal.metrics]
+        if self.objective is None or len(goals) < 2:
+            return ["loss", *labels]
+        names = []
+        if self.objective.several:
+            names = [goal.name for goal in goals if goal.loss is not None]
+        outputs = getattr(self.weights.network.layer, "outputs", None)
+        if isinstance(outputs, Fields) and outputs.as_dict():
+            # A dict of outputs, in the order in which it was written.
+            names.sort(key=list(outputs.as_dict()).index)
+        return ["loss", *(f"{name}_loss" for name in names), *sorted(labels)]
+
+    @property
+    def metric_directions(self) -> dict[str, str | None]:
+        """For each metric whether more ("max") or less ("min") is better."""
+        goals = self.objective.goals if self.objective else ()
+        return {
+            label: metric.direction
+            for goal in goals
+            for label, metric, _ in goal.metrics
+        }
+
+    # -- steps -----------------------------------------------------------------------------------
+
+    def train_step(self, objective: Objective, norms: bool = False) -> Step:
+        """The pure step of training; with `norms` it logs those of gradients and weights."""
+        layer = self.weights.network.layer
+        if norms:
+            return make_train_step(layer, objective, self.optimizer, norms)
+        return make_train_step(layer, objective, self.optimizer)
+
+    def eval_step(self, objective: Objective) -> Step:
+        """The pure step of evaluation."""
+        return make_eval_step(self.weights.network.layer, objective)
+
+    def recipe(self, objective: Objective) -> dict[str, str]:
+        """What the weights after a training depend on beside its data, which is no metric."""
+        if self._described is None or self._described[0] is not objective:
+            losses = [(goal.name, goal.loss, goal.weight) for goal in objective.goals]
+            goals = repr((without_rate(self.optimizer), losses))
+            self._described = objective, goals
+        return {
+            "goals": self._described[1],
+            "network": self.weights.network.description,
+        }
+
+    # -- the optimizer ---------------------------------------------------------------------------
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer as a value, with the learning rate that it was compiled with."""
+        return self.require("optimizer")["optimizer"]  # type: ignore[return-value]
+
+    def ensure_optimizer_state(self) -> None:
+        """Makes the optimizer's state if there is none."""
+        now = self.weights.now
+        if now.optimizer is None:
+            state = init_optimizer(
+                self.weights.network.layer, self.optimizer, now.params
+            )
+            state = functools.reduce(with_learning_rate, self._rates, state)
+            self.weights.shown = now.replace(optimizer=state)
+
+    def optimizer_state(self) -> Tree:
+        """The state of the optimizer; while there are no weights, its state for none."""
+        if self.weights.built:
+            self.ensure_optimizer_state()
+            return self.weights.now.optimizer
+        return self._state_for_no_weights()
+
+    def _state_for_no_weights(self) -> Tree:
+        return functools.reduce(
+            with_learning_rate, self._rates, self.optimizer.init({})
+        )
+
+    @property
+    def learning_rate(self) -> Tree:
+        """The learning rate of the next step; a dict for several; None if it is not known."""
+        now = current_learning_rate(self.optimizer, self.optimizer_state())
+        if isinstance(now, dict):
+            return LiveRates(now, self.set_learning_rate)
+        return now
+
+    @learning_rate.setter
+    def learning_rate(self, value: Tree) -> None:
+        self.set_learning_rate(value)
+
+    def set_learning_rate(self, value: Tree) -> None:
+        """Sets the learning rate from the next step on."""
+        value = plain(value)
+        changed = with_learning_rate(self.optimizer_state(), value)
+        if self.weights.built:
+            self.weights.shown = self.weights.now.replace(optimizer=changed)
+        else:
+            self._rates += (value,)
+
+    def with_current_rate(self, optimizer: Optimizer) -> Optimizer:
+        """An optimizer that this program was compiled with, with the current learning rate."""
+        if not self.is_compiled_with(optimizer):
+            return optimizer
+        state = self.weights.now.optimizer if self.weights.built else None
+        if state is None:
+            state = self._state_for_no_weights()
+        return with_rate_of(optimizer, state)
+
+    def is_compiled_with(self, optimizer: object) -> bool:
+        """Whether this is the current optimizer, whatever its learning rate."""
+        return bool(without_rate(optimizer) == without_rate(self.optimizer))
+
+    def iterations(self) -> Tree:
+        """The number of steps of the optimizer; an optax optimizer has those of the model."""
+        state = self.optimizer_state()
+        if isinstance(state, dict) and "step" in state:
+            return state["step"]
+        return self.weights.now.step
+
+
+def _check_names(arguments: dict[str, object]) -> None:
+    """Raises for unknown losses and metrics, at the line of `compile`."""
+    modules = {"loss": losses, "metrics": metrics, "weighted_metrics": metrics}
+    for part, module in modules.items():
+        for identifier in _flat(arguments[part]):
+            by_shape = (
+                isinstance(identifier, str) and identifier.lower() in module.BY_SHAPE
+            )
+            if not by_shape:
+                module.get(identifier)
+
+
+def _copied(given: Tree) -> Tree:
+    """`given` with lists and dicts of its own, so that later changes by the caller are not seen."""
+    if isinstance(given, dict):
+        return {name: _copied(item) for name, item in given.items()}
+    if isinstance(given, list):
+        return [_copied(item) for item in given]
+    return given
+
+
+def _flat(given: Tree) -> Iterator[object]:
+    if isinstance(given, dict):
+        given = list(given.values())
+    if isinstance(given, (list, tuple)):
+        for item in given:
+            yield from _flat(item)
+    elif given is not None:
+        yield given

@@ -1,0 +1,349 @@
+"""Weights: the current weights of a network and all else that training changes."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import random
+
+from fnn.core import tree
+from fnn.core import weights as core_weights
+from fnn.core.calling import initialize
+from fnn.core.context import salt
+from fnn.core.layer import Layer
+from fnn.core.tree import Path, Tree
+from fnn.models import sharing, watching
+from fnn.models.network import Network
+from fnn.models.outputs import refuse_none
+from fnn.models.watching import Shown, Watched
+from fnn.runtime.devices import beside, current, distribution_of, divide, undivided
+from fnn.runtime.seed import next_key
+from fnn.training.interrupt import uninterrupted
+from fnn.training.state import TrainState
+
+
+class Entry(NamedTuple):
+    """One weight: "params" or "state", its path there, and the array on the device."""
+
+    part: str
+    path: Path
+    array: jax.Array
+
+
+class Placed(NamedTuple):
+    """Copies of weights on the devices that compute with them, for as long as `now` holds."""
+
+    now: TrainState
+    params: Tree
+    state: Tree
+
+
+class Weights:
+    """The weights of a network, made when the shapes of its inputs are known.
+
+    Several models may use the same weights: one that contains a layer of another `shares` that
+    part with it, and each takes what the other has at its next use.
+    """
+
+    def __init__(self, network: Network, seed: int | None = None) -> None:
+        self.network = network
+        self.key = next_key(seed)
+        self.shares: tuple[sharing.Share, ...] = ()
+        self.followers: weakref.WeakSet[Weights] = weakref.WeakSet()
+        self.training = Training(network.name)
+        self._now: TrainState | None = None
+        self._watched: Watched | None = None
+        self._placed: Placed | None = None
+        self._as_layer: Callable[[], Layer | None] | None = None
+
+    def __getstate__(self) -> dict[str, Tree]:
+        """A copy has the same weights and shares them with no other model."""
+        now = self.now if self.built else None
+        return {"network": self.network, "key": self.key, "now": now}
+
+    def __setstate__(self, state: dict[str, Tree]) -> None:
+        self.__init__(state["network"])  # type: ignore[misc]
+        self.key = state["key"]
+        self._now = state["now"]
+        if self.built:
+            sharing.claim(self)
+
+    # -- all of them -----------------------------------------------------------------------------
+
+    @property
+    def built(self) -> bool:
+        """Whether the weights have been made."""
+        return self._now is not None
+
+    @property
+    def now(self) -> TrainState:
+        """The current state, for readers that leave its dicts as they are."""
+        if self._now is None:
+            raise ValueError(
+                f"the model {self.network.name!r} has no weights yet, since the shape of its "
+                "inputs is not known; give input_shape=(...) to its first layer, call "
+                "model.build((None, 10)), or fit or predict first"
+            )
+        if self._watched is not None or self.followers:
+            self.take_assigned()
+        for share in self.shares:
+            self._now = share.pull(self._now)
+        return self._now
+
+    @now.setter
+    def now(self, state: TrainState) -> None:
+        self._watched = None
+        self._placed = None
+        # What followers hold is older than `state`, which wins.
+        self.take_assigned()
+        self._now = state
+        for share in self.shares:
+            share.push(state)
+
+    @property
+    def shown(self) -> TrainState:
+        """The current state for a user, who may assign arrays inside its dicts."""
+        self._watch()
+        return self.now
+
+    @shown.setter
+    def shown(self, state: TrainState) -> None:
+        self.now = state
+        self._watch()
+
+    def take_assigned(self) -> None:
+        """Takes over what users assigned inside the dicts of these weights and of followers."""
+        for follower in tuple(self.followers):
+            follower.take_assigned()
+        if self._watched is None or self._now is None:
+            return
+        if not self._watched.is_of(self._now):
+            # Nobody has seen these weights yet.
+            self._watched = None
+            return
+        assigned = self._watched.assigned()
+        if assigned:
+            self._take(self._watched, assigned)
+
+    def _take(self, watched: Watched, assigned: list[Shown]) -> None:
+        before = watched.whole()
+        assert self._now is not None
+        self._now = self._now.replace(params=before[0], state=before[1])
+        self._watched = None
+        given = watching.checked(assigned, before, self.network.name)
+        # Models that share layers may have taken over other weights meanwhile.
+        now = self.now
+        params, state = watching.merged((now.params, now.state), before, given)
+        self.now = now.replace(params=params, state=state)
+        self._watch().follow(watched, assigned, self.network.weight_specs)
+
+    def _watch(self) -> Watched:
+        """The watch over the dicts of the weights, before a user sees them."""
+        now = self.now
+        if self._watched is None or not self._watched.is_of(now):
+            self._watched = Watched(now)
+        return self._watched
+
+    @property
+    def ordered(self) -> tuple[Tree, Tree]:
+        """Params and state for a user, their dicts in the order of creation."""
+        watched = self._watch()
+        if watched.view is None:
+            params, state = self.network.weight_specs
+            watched.view = Shown(
+                tree.same_order(watched.params, params),
+                tree.same_order(watched.state, state),
+            )
+        return watched.view.weights
+
+    def set_params(self, params: Tree) -> None:
+        """Replaces the params by a tree like them. Raises ValueError naming what differs."""
+        checked = tree.checked("params", params, self.now.params)
+        self.now = self.now.replace(params=checked)
+
+    def set_state(self, state: Tree) -> None:
+        """Replaces the state by a tree like it. Raises ValueError naming what differs."""
+        checked = tree.checked("state", state, self.now.state)
+        self.now = self.now.replace(state=checked)
+
+    def reset_recurrent_states(self) -> None:
+        """Sets the states that recurrent layers with `stateful=True` keep back to zeros."""
+        now = self.now
+        self.now = now.replace(
+            state=jax.tree_util.tree_map_with_path(_reset, now.state)
+        )
+
+    def keep_state(self, state: Tree) -> None:
+        """Keeps the state of stateful layers after an inference."""
+        self.shown = self.now.replace(state=undivided(state))
+
+    # -- making them -----------------------------------------------------------------------------
+
+    def build_for(self, inputs: Tree) -> None:
+        """Makes the weights for these input nodes; if it fails, nothing has changed."""
+        before = self.network
+        self.network = before.with_inputs(inputs)
+        try:
+            self.build()
+        except BaseException:
+            self.network = before
+            raise
+
+    def build(self) -> None:
+        """Makes the weights; under a transformation of JAX they are arrays, too."""
+        init_key = random.fold_in(self.key, salt("init"))
+        eager: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+        if isinstance(init_key, jax.core.Tracer):
+            eager = jax.ensure_compile_time_eval()
+        with eager:
+            init_key = random.fold_in(self.key, salt("init"))
+            trial = self.network.trial()
+            params, state = initialize(self.network.layer, init_key, trial)
+            refuse_none(self.network.layer, trial)
+            self.start_from(params, state)
+
+    def start_from(self, params: Tree, state: Tree) -> None:
+        """Begins with these weights, except for layers that already have some."""
+        before = self.now if self.built else None
+        key = random.fold_in(self.key, salt("train"))
+        now = TrainState(params, state, None, key)
+        if before is not None:
+            now = sharing.keep(self, before, now)
+        self._now = now
+        self.shares = tuple(sharing.shares(self, now))
+        for share in self.shares:
+            share.owner.followers.add(self)
+        sharing.claim(self)
+
+    def forget(self) -> None:
+        """Back to no weights, for a network whose inputs are not known any more."""
+        self._now = None
+        self._watched = None
+
+    def change_layer(self, layer: Layer) -> None:
+        """Takes an equal layer in which other weights learn: the optimizer starts afresh."""
+        self.network = self.network.with_layer(layer)
+        self.forget_optimizer()
+
+    def forget_optimizer(self) -> None:
+        """Drops the optimizer's state, which is made again when training starts."""
+        if self._now is not None:
+            self._now = self._now.replace(optimizer=None)
+
+    def refresh_inner_models(self) -> None:
+        """Takes the models inside as they are now: which of their weights learn may differ."""
+        layer = sharing.refreshed(self)
+        if layer is not self.network.layer:
+            self.network = self.network.with_layer(layer)
+
+    def as_layer(self) -> Layer:
+        """The layer of the network, for use inside another one, which shares these weights."""
+        known = None if self._as_layer is None else self._as_layer()
+        if known is not None and known == self.network.layer:
+            return known
+        layer = self.network.layer.replace()
+        sharing.Owner(self, (), keeps=True).mark(layer)
+        # The table of owners keeps these weights for as long as the layer is used. A strong
+        # reference from here would keep both for ever.
+        self._as_layer = weakref.ref(layer)
+        return layer
+
+    # -- one by one ------------------------------------------------------------------------------
+
+    def entries(self, place: Path = ()) -> list[Entry]:
+        """Every weight in Keras's order; only those of the layer at path `place`, if given."""
+        params, state = self.ordered
+        trees = {"params": params, "state": state}
+        return [
+            Entry(part, path, tree.get(trees[part], path))
+            for part, path in core_weights.in_order(self.network.layer, params, state)
+            if path[: len(place)] == place
+        ]
+
+    def get(self, place: Path = ()) -> list[np.ndarray]:
+        """The weights of the layer at path `place` as NumPy arrays."""
+        return [np.asarray(entry.array) for entry in self.entries(place)]
+
+    def set(self, arrays: list[Tree], place: Path = ()) -> None:
+        """Replaces the weights of the layer at path `place`, in the order of `get`.
+
+        Raises ValueError that lists every place where number or shape differ.
+        """
+        old = self.entries(place)
+        wrong = [
+            f"\n  {'/'.join(entry.path)}: expected {entry.array.shape}, received {np.shape(new)}"
+            for entry, new in zip(old, arrays, strict=False)
+            if entry.array.shape != np.shape(new)
+        ]
+        if len(old) != len(arrays) or wrong:
+            raise ValueError(
+                f"expected {len(old)} arrays like those of get_weights, received {len(arrays)}"
+                + "".join(wrong)
+            )
+        trees = {"params": self.now.params, "state": self.now.state}
+        for entry, new in zip(old, arrays, strict=True):
+            owned = tree.owned(new, entry.array.dtype)
+            trees[entry.part] = tree.put(trees[entry.part], entry.path, owned)
+        self.now = self.now.replace(**trees)
+
+    def with_learning(self) -> Iterator[tuple[jax.Array, bool]]:
+        """Every weight, and whether training changes it by gradients."""
+        learning, _ = core_weights.split(self.network.layer, self.now.params)
+        paths = {path for path, _ in tree.flatten(learning)}
+        for entry in self.entries():
+            yield entry.array, entry.part == "params" and entry.path in paths
+
+    # -- devices ---------------------------------------------------------------------------------
+
+    def placed(self, x: Tree) -> tuple[Tree, Tree, Tree]:
+        """(params, state, a batch) on the devices that compute with them.
+
+        Copies on several devices are made once for as long as the weights stay the same.
+        """
+        now = self.now
+        weights = now.params, now.state
+        if type(x) is np.ndarray and current() is None:
+            # Neither a distribution nor the user has put the batch on devices.
+            return *weights, x
+        if self._placed is not None and self._placed.now is now:
+            weights = self._placed.params, self._placed.state
+        x = divide(x, weights)
+        weights = beside(x, weights)
+        self._placed = None
+        if distribution_of(x, weights) is not None:
+            self._placed = Placed(now, *weights)
+        return *weights, x
+
+
+class Training:
+    """A block of code in which no other training of the same weights begins."""
+
+    def __init__(self, name: str) -> None:
+        self._lock = threading.Lock()
+        self._name = name
+
+    @uninterrupted
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError(
+                f"the model {self._name!r} is already training, in a callback or another thread; "
+                "wait until it has finished"
+            )
+
+    @uninterrupted
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+
+def _reset(path: tuple[jax.tree_util.DictKey, ...], leaf: jax.Array) -> jax.Array:
+    """Zeros for the state of a recurrent layer, known by its name."""
+    if path[-1].key.startswith("rnn_state"):
+        return jnp.zeros_like(leaf)
+    return leaf
