@@ -107,7 +107,7 @@ DATA = {
         TrainingError, "expected a finite loss and finite gradients.*at step 0.*as it was",
     ),
     "no rows in a loop": (
-        lambda: fit(lambda *now: now, 0.0, X[:0]), ValueError, "expected data with rows",
+        lambda: fit(lambda *now: now, 0.0, X[:0]), ValueError, "expected data with examples",
     ),
 }  # fmt: skip
 

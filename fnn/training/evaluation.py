@@ -1,10 +1,11 @@
-"""Evaluation: the logs of a step over data, which changes nothing."""
+"""Evaluation: the logs of a step over data, which changes no weights."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
+from fnn.core.tree import Tree
 from fnn.runtime.devices import beside, divide
 from fnn.training import engine
 from fnn.training.data import ArrayData
@@ -13,126 +14,143 @@ from fnn.training.interrupt import Interrupt, interruptible
 from fnn.training.progress import Progress
 from fnn.training.state import numbers
 
+if TYPE_CHECKING:
+    from fnn.training.stream import StreamData
+    from fnn.training.trainer import Holder
+
+
+class Window(NamedTuple):
+    """The batches of one dispatch: `size` of them from index `at` on in a chunk."""
+
+    chunk: Tree
+    at: int
+    size: int
+
+
+class Sums(NamedTuple):
+    """(params, state), the accumulated sums and the number of batches so far."""
+
+    weighted: Tree
+    accumulated: Tree
+    done: int
+
 
 def evaluate(
-    step: Any,
-    weights: Any,
-    data: Any,
+    step: engine.Step,
+    weights: Holder,
+    data: ArrayData | StreamData,
     *,
     callbacks: CallbackList,
-    verbose: Any = 0,
+    verbose: str | int = 0,
     steps: int | None = None,
-    carry: Callable[[Any], None] | None = None,
+    carry: Callable[[Tree], None] | None = None,
 ) -> dict[str, float]:
     """The logs of a step over all of `data`, with the weights in `weights.now`.
 
     They are read after `on_test_begin`, where a callback may put other weights in place. The step
-    changes nothing, unless there is `carry`: then a batch starts from the state after the one
+    changes nothing, unless there is `carry`: then each batch starts from the state after the one
     before, and `carry` gets the state after the last. A callback that sets
     `model.stop_evaluating` ends it after the batch.
     """
     callbacks.model.stop_evaluating = False
     now = weights.now
-    key = now.key
-    program = engine.program(
-        step, (now.params, now.state), data.batch_spec(), key, read_only=carry is None
-    )
+    before = now.params, now.state
+    spec = data.batch_spec()
+    program = engine.program(step, before, spec, now.key, read_only=carry is None)
     if isinstance(data, ArrayData) and data.room == data.batch_size and carry is None:
         data.runs_apart = program.runs_apart
-    total = min(steps or data.steps or 0, data.steps or steps or 0) or None
+    total = _least(steps, data.steps)
     progress = Progress(verbose, total)
     with interruptible() as interrupt:
-        chunks = data.chunks(
-            0, data.chunk_size(program.capacity), total, interrupt.poll
-        )
+        size = data.chunk_size(program.capacity)
+        chunks = data.chunks(0, size, total, interrupt.poll)
         try:
             callbacks.begin("test")
             progress.begin()
             now = weights.now
-            weighted, tallies, done = _run(
-                program,
-                (now.params, now.state),
-                chunks,
-                key,
-                callbacks,
-                progress,
-                interrupt,
-            )
-            logs = numbers(tallies)  # waits
-            progress.reached(done)
+            run = _Evaluation(program, now.key, callbacks, progress, interrupt)
+            sums = run.over(chunks, (now.params, now.state))
+            # Waits for the device.
+            logs = numbers(sums.accumulated)
+            progress.reached(sums.done)
             if carry is not None:
-                carry(weighted[1])
+                carry(sums.weighted[1])
         except BaseException as error:
             progress.stop()
             callbacks.end("test", {}, error)
             raise
         finally:
             chunks.close()
-        progress.end(done, logs)
+        progress.end(sums.done, logs)
         callbacks.end("test", logs)
     return logs
 
 
-def _run(
-    program: Any,
-    weighted: Any,
-    chunks: Any,
-    key: Any,
-    callbacks: CallbackList,
-    progress: Progress,
-    interrupt: Interrupt,
-) -> tuple[Any, Any, int]:
-    """All batches: ((params, state), tallies, batches done) after them."""
-    tallies, done, model = program.zeros(), 0, callbacks.model
-    told = (
-        callbacks
-        if callbacks.watches("on_test_batch_begin", "on_test_batch_end")
-        else None
-    )
-    placed = ((divide(chunk, weighted, axis=1), count) for chunk, count in chunks)
-    for window in _windows(
-        placed, 1 if told or model.stop_evaluating else program.capacity
-    ):
-        weighted, tallies, done = _advance(
-            program, weighted, tallies, window, key, done, told
+def _least(*counts: int | None) -> int | None:
+    """The least of some counts of batches, None for all that there are."""
+    return min((count for count in counts if count), default=None)
+
+
+class _Evaluation:
+    """A program run over chunks of batches, with progress and callbacks."""
+
+    def __init__(
+        self,
+        program: engine.Program,
+        key: Tree,
+        callbacks: CallbackList,
+        progress: Progress,
+        interrupt: Interrupt,
+    ) -> None:
+        self.program = program
+        self.key = key
+        self.callbacks = callbacks
+        self.progress = progress
+        self.interrupt = interrupt
+        self.watched = callbacks.watches("on_test_batch_begin", "on_test_batch_end")
+
+    def over(self, chunks: Iterator[tuple[Tree, int]], weighted: Tree) -> Sums:
+        """The sums after all batches."""
+        model = self.callbacks.model
+        stride = self.program.capacity
+        if self.watched or model.stop_evaluating:
+            stride = 1
+        sums = Sums(weighted, self.program.zeros(), 0)
+        for chunk, count in chunks:
+            placed = divide(chunk, sums.weighted, axis=1)
+            for at in range(0, count, stride):
+                window = Window(placed, at, min(stride, count - at))
+                sums = self._advance(sums, window)
+                if self.progress.reached(sums.done):
+                    self.progress.update(sums.done, numbers(sums.accumulated))
+                self.interrupt.poll()
+                if model.stop_evaluating:
+                    return sums
+        if not sums.done:
+            raise ValueError(
+                "expected batches to evaluate, received none; check the data"
+            )
+        return sums
+
+    def _advance(self, sums: Sums, window: Window) -> Sums:
+        """The sums after one more dispatch."""
+        weighted = beside(window.chunk, sums.weighted)
+        if self.watched:
+            self.callbacks.call("on_test_batch_begin", sums.done, {})
+        after, accumulated, _ = self.program.of_size(window.chunk)(
+            weighted,
+            sums.accumulated,
+            window.chunk,
+            self.key,
+            first=window.at,
+            count=window.size,
+            number=sums.done,
+            guard="ignore",
         )
-        if progress.reached(done):
-            progress.update(done, numbers(tallies))
-        interrupt.poll()
-        if model.stop_evaluating:
-            break
-    if not done:
-        raise ValueError("expected batches to evaluate, received none; check the data")
-    return weighted, tallies, done
-
-
-def _advance(
-    program: Any,
-    weighted: Any,
-    tallies: Any,
-    window: tuple[Any, int, int],
-    key: Any,
-    done: int,
-    told: CallbackList | None,
-) -> tuple[Any, Any, int]:
-    """One dispatch: ((params, state), tallies, batches done) after it."""
-    chunk, at, size = window
-    weighted = beside(chunk, weighted)
-    if told:
-        told.call("on_test_batch_begin", done, {})
-    after, tallies, _ = program.of_size(chunk)(
-        weighted, tallies, chunk, key, first=at, count=size, number=done, guard="ignore"
-    )
-    done += size
-    if told:
-        told.call("on_test_batch_end", done - 1, numbers(tallies))
-    return weighted if after is None else after, tallies, done
-
-
-def _windows(
-    chunks: Iterator[tuple[Any, int]], stride: int
-) -> Iterator[tuple[Any, int, int]]:
-    """What one dispatch takes: (chunk, first batch, number of batches)."""
-    for chunk, count in chunks:
-        for at in range(0, count, stride):
-            yield chunk, at, min(stride, count - at)
+        done = sums.done + window.size
+        if self.watched:
+            logs = numbers(accumulated)
+            self.callbacks.call("on_test_batch_end", done - 1, logs)
+        if after is None:
+            after = weighted
+        return Sums(after, accumulated, done)

@@ -2,70 +2,75 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
 
 from fnn.core import tree
+from fnn.core.tree import Tree
 from fnn.runtime.process import check_process
 from fnn.training import engine
 from fnn.training.checks import as_array, check_guard, rows_of, whole_number
 from fnn.training.data import ArrayData
+from fnn.training.engine import Step
 from fnn.training.history import History
-from fnn.training.hooks import CallbackList
+from fnn.training.hooks import Callback, CallbackList, as_list
 from fnn.training.interrupt import interruptible
 from fnn.training.resume import Resume
 from fnn.training.state import bare
 from fnn.training.stream import StreamData
 from fnn.training.trainer import Plan, Trainer, shown
 
+Callbacks: TypeAlias = Callback | Iterable[Callback] | None
+
 
 class Run:
     """A training in progress. `train_state` is the state after the last complete step."""
 
-    def __init__(self, state: Any) -> None:
-        self.train_state, self.stop_training = state, False
+    def __init__(self, state: Tree) -> None:
+        self.train_state = state
+        self.stop_training = False
         self.history: History | None = None
 
     @property
-    def now(self) -> Any:
+    def now(self) -> Tree:
         """The state, by the name that the trainer uses."""
         return self.train_state
 
     @now.setter
-    def now(self, state: Any) -> None:
+    def now(self, state: Tree) -> None:
         self.train_state = state
 
 
 def fit(
-    step: Any,
-    state: Any,
-    data: Any,
+    step: Step,
+    state: Tree,
+    data: Tree,
     *,
     batch_size: int = 32,
     epochs: int = 1,
     initial_epoch: int = 0,
     steps_per_epoch: int | None = None,
-    shuffle: Any = True,
+    shuffle: bool | str = True,
     seed: int = 0,
-    callbacks: Any = (),
-    verbose: Any = "auto",
-    validate: Callable[[Any], dict[str, float]] | None = None,
+    callbacks: Callbacks = (),
+    verbose: str | int = "auto",
+    validate: Callable[[Tree], dict[str, float]] | None = None,
     guard: str = "raise",
-) -> tuple[Any, History]:
+) -> tuple[Tree, History]:
     """Trains any state with any pure step: `step(state, batch, key) -> (state, logs)`.
 
-    `state` is any pytree (two networks and two optimizers, say); `data` arrays with a common number
-    of rows in any pytree, or a stream of batches (iterable, sequence or callable). `batch` is a
-    part of it with `batch_size` rows; rows that do not fill a batch are left out of an epoch,
-    other ones each time. `logs` maps names to numbers, averaged over the epoch; one called "loss"
-    is watched: `guard` "raise" stops at the first that is not finite, "skip" leaves such a step
-    out, "ignore" goes on. `validate(state)` is called after every epoch, its numbers are logged
-    with `val_` before their names. The step is compiled once; it must not depend on anything else.
+    `state` is any pytree (two networks and two optimizers, say). `data` is any pytree of arrays
+    with a common number of examples, or a stream of batches (iterable, sequence or callable).
+    `batch` is a part of it with `batch_size` examples; the remainder that does not fill a batch
+    is left out of an epoch, other examples each time. `logs` maps names to numbers, which are
+    averaged over the epoch; the one called "loss" is watched: `guard` "raise" stops at the first
+    that is not finite, "skip" leaves such a step out, "ignore" continues. `validate(state)` is
+    called after every epoch, and its numbers are logged with the prefix `val_`. The step is
+    compiled once; it must not depend on anything else.
 
     Returns the state and the History. An exception, Ctrl-C too, carries the state of the last
     complete step as `error.train_state`.
@@ -86,16 +91,14 @@ def fit(
         data=source,
         run=run,
         weights=run,
-        callbacks=callbacks,
+        callbacks=as_list(callbacks),
         key=jax.random.key(seed),
         epochs=epochs,
         initial_epoch=initial_epoch,
         steps=steps_per_epoch,
         verbose=verbose,
         guard=guard,
-        validate=None
-        if validate is None
-        else lambda epoch, _: validate(run.train_state),
+        validate=_validation(validate, run),
     )
     try:
         history = train(plan)
@@ -105,58 +108,80 @@ def fit(
         raise
 
 
-def _checked_step(step: Any) -> Any:
+def _validation(
+    validate: Callable[[Tree], dict[str, float]] | None, run: Run
+) -> Callable[[int, CallbackList], dict[str, float]] | None:
+    if validate is None:
+        return None
+    return lambda epoch, callbacks: validate(run.train_state)
+
+
+def _checked_step(step: Step) -> Step:
     """`step`. Raises TypeError for one that cannot be called with (state, batch, key)."""
     if not callable(step):
         raise TypeError(
             f"step must be a function, but is {step!r}; pass step(state, batch, key), which "
             "returns (state, logs)"
         )
-    with contextlib.suppress(ValueError):  # a function without a signature
+    try:
         signature = inspect.signature(step)
-        try:
-            signature.bind(None, None, None)
-        except TypeError as error:
-            raise TypeError(
-                f"step is called with (state, batch, key), but takes {signature}; write it as "
-                "step(state, batch, key), with a key even if nothing is random"
-            ) from error
+    except ValueError:
+        # A function without a signature.
+        return step
+    try:
+        signature.bind(None, None, None)
+    except TypeError as error:
+        raise TypeError(
+            f"step is called with (state, batch, key), but takes {signature}; write it as "
+            "step(state, batch, key), with a key even if nothing is random"
+        ) from error
     return step
 
 
 def _as_source(
-    data: Any, batch_size: int, shuffle: Any, seed: int, steps: int | None
-) -> Any:
+    data: Tree, batch_size: int, shuffle: bool | str, seed: int, steps: int | None
+) -> ArrayData | StreamData:
     if steps is not None:
         whole_number("steps_per_epoch", steps, 1)
     leaves = jax.tree.leaves(data)
-    if leaves and all(
-        hasattr(leaf, "shape") and hasattr(leaf, "dtype") for leaf in leaves
-    ):
-        arrays = jax.tree.map(lambda a: as_array("data", a), data)
-        if not rows_of({"data": arrays}):
-            raise ValueError("expected data with rows, received none; check the arrays")
-        whole_number("batch_size", batch_size, 1)
-        return ArrayData(arrays, batch_size, shuffle=shuffle, seed=seed)
-    keep = lambda a: a if isinstance(a, jax.Array) else np.asarray(a)
-    each = lambda batch: jax.tree.map(keep, batch)
-    return StreamData(data, each, steps=steps, goes_on=True)
+    if not leaves or not all(map(_is_array, leaves)):
+        return StreamData(data, _as_batch, steps=steps, goes_on=True)
+    arrays = jax.tree.map(lambda a: as_array("data", a), data)
+    if not rows_of({"data": arrays}):
+        raise ValueError("expected data with examples, received none; check the arrays")
+    whole_number("batch_size", batch_size, 1)
+    return ArrayData(arrays, batch_size, shuffle=shuffle, seed=seed)
+
+
+def _is_array(leaf: object) -> bool:
+    return hasattr(leaf, "shape") and hasattr(leaf, "dtype")
+
+
+def _as_batch(batch: Tree) -> Tree:
+    """A batch of a stream as arrays, which stay on the device if they are there."""
+    return jax.tree.map(
+        lambda a: a if isinstance(a, jax.Array) else np.asarray(a), batch
+    )
 
 
 def train(plan: Plan) -> History:
-    """Runs a plan: every epoch, with the callbacks told; the way out is the same for all errors."""
+    """Runs a plan: every epoch, between the hooks of callbacks, which end after errors too."""
     whole_number("epochs", plan.epochs, 0)
     whole_number("initial_epoch", plan.initial_epoch, 0)
-    params, told = _parameters(plan)
-    history = plan.run.history = History(
-        params, None if isinstance(plan.run, Run) else plan.run
-    )
-    callbacks = CallbackList(plan.callbacks, plan.run, told)
+    params = _parameters(plan)
+    model = None if isinstance(plan.run, Run) else plan.run
+    shown_params = {name: params[name] for name in ("verbose", "epochs", "steps")}
+    history = plan.run.history = History(shown_params, model)
+    callbacks = CallbackList(plan.callbacks, plan.run, params)
     plan.run.stop_training = False
     _check_restarts(plan)
     with interruptible() as interrupt:
-        trainer, resume = Trainer(plan, callbacks, interrupt), Resume(plan, callbacks)
-        callbacks.set_logs(told, _names_of_logs(plan, trainer, told["validated"]))
+        program = engine.program(
+            plan.step, bare(plan.now), plan.data.batch_spec(), plan.key
+        )
+        trainer = Trainer(plan, program, callbacks, interrupt)
+        resume = Resume(plan, callbacks)
+        callbacks.set_logs(params, _names_of_logs(plan, trainer, params["validated"]))
         try:
             callbacks.begin("train")
             first = resume.first_epoch()
@@ -181,16 +206,19 @@ def train(plan: Plan) -> History:
     return history
 
 
-def _parameters(plan: Plan) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The parameters in the History, and those that callbacks are told."""
-    steps = plan.steps or plan.data.steps
-    params = {"verbose": plan.verbose, "epochs": plan.epochs, "steps": steps}
-    return params, {
-        **params,
-        "validated": plan.validate is not None
-        and any(map(plan.validates, range(plan.initial_epoch, plan.epochs))),
+def _parameters(plan: Plan) -> dict[str, Any]:
+    """The parameters of a training that callbacks get."""
+    epochs = range(plan.initial_epoch, plan.epochs)
+    count = None
+    if not plan.steps:
+        count = getattr(plan.data, "count", None)
+    return {
+        "verbose": plan.verbose,
+        "epochs": plan.epochs,
+        "steps": plan.steps or plan.data.steps,
+        "validated": plan.validate is not None and any(map(plan.validates, epochs)),
         "batch_size": plan.data.batch_size,
-        "rows": None if plan.steps else getattr(plan.data, "count", None),
+        "rows": count,
     }
 
 
@@ -200,17 +228,16 @@ def _names_of_logs(
     """The names that the logs of an epoch will have; None if that cannot be known."""
     if trainer.callbacks.adds_logs or (validated and isinstance(plan.run, Run)):
         return None
-    names = set(shown(trainer.program.logs))
-    return frozenset(names | {f"val_{name}" for name in names if validated})
+    names = frozenset(shown(trainer.program.logs))
+    if validated:
+        names |= {f"val_{name}" for name in names}
+    return names
 
 
 def _check_restarts(plan: Plan) -> None:
     """Raises ValueError for several epochs over data that ends after one."""
-    if (
-        getattr(plan.data, "once", False)
-        and not plan.steps
-        and plan.epochs - plan.initial_epoch > 1
-    ):
+    ends = getattr(plan.data, "once", False) and not plan.steps
+    if ends and plan.epochs - plan.initial_epoch > 1:
         raise ValueError(
             f"expected data that starts again for {plan.epochs} epochs, received an iterator, "
             "which ends after one; give a function that returns it, or steps_per_epoch"

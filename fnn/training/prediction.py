@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections import deque
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from jax import Array, lax
 
 from fnn.core import tree, weights
 from fnn.core.layer import Layer
+from fnn.core.tree import SpecTree, Tree
 from fnn.runtime.program_cache import programs
 from fnn.training import engine
 from fnn.training.data import GATHERED_BYTES, take
@@ -22,121 +23,145 @@ from fnn.training.interrupt import interruptible
 from fnn.training.progress import Progress
 from fnn.training.step import predict_function
 
-Run = Callable[[Any, int], Any]  # (examples, how many of them are valid) -> outputs
-Piece = tuple[Any, int]
+# (examples, how many of them are valid) -> outputs
+Run: TypeAlias = Callable[[Tree, int], Tree]
+Piece: TypeAlias = tuple[Tree, int]
 MOST_IN_FLIGHT = 32
 LARGE_PIECE = 2**18  # bytes of inputs and outputs: some milliseconds of work
 PREDICT_HOOKS = "on_predict_batch_begin", "on_predict_batch_end"
 
 
 class Predictor:
-    """The compiled forward function for batches of one kind: one a dispatch, or several small ones.
+    """The compiled forward function for batches of one kind, or for several small ones at once.
 
     `step(params, state, batch) -> (outputs, state)`.
     """
 
     def __init__(self, layer: Layer) -> None:
         self.step = jax.jit(predict_function(layer))
-        self.loop = jax.jit(
-            functools.partial(_loop, self.step, weights.is_stateful(layer)),
-            static_argnums=4,
-        )
-        self._known: tuple[int, float] | None = None
+        loop = functools.partial(_loop, self.step, weights.is_stateful(layer))
+        self.loop = jax.jit(loop, static_argnums=4)
+        self._measured: tuple[int, float] | None = None
 
-    def capacity(self, params: Any, state: Any, batch: Any) -> int:
+    def capacity(self, params: Tree, state: Tree, batch: SpecTree) -> int:
         """How many batches go into one dispatch (`engine.steps_a_dispatch`)."""
-        return self._found_out(params, state, batch)[0]
+        return self._measure(params, state, batch)[0]
 
-    def work(self, params: Any, state: Any, batch: Any) -> float:
+    def work(self, params: Tree, state: Tree, batch: SpecTree) -> float:
         """About how many floating-point operations a batch takes."""
-        return self._found_out(params, state, batch)[1]
+        return self._measure(params, state, batch)[1]
 
-    def _found_out(self, params: Any, state: Any, batch: Any) -> tuple[int, float]:
-        if self._known is None:
+    def _measure(self, params: Tree, state: Tree, batch: SpecTree) -> tuple[int, float]:
+        if self._measured is None:
             traced = self.step.trace(params, state, batch)
-            work = engine.operations(traced.jaxpr.jaxpr)
-            self._known = self._fitting(traced, batch), work
-        return self._known
+            capacity = engine.steps_a_dispatch(traced.jaxpr.jaxpr)
+            outputs = traced.out_info[0]
+            capacity = min(capacity, _most_together(batch, outputs))
+            self._measured = capacity, engine.operations(traced.jaxpr.jaxpr)
+        return self._measured
 
-    def _fitting(self, traced: Any, batch: Any) -> int:
-        size, outputs = tree.batch_size(batch), traced.out_info[0]
-        if any(spec.shape[:1] != (size,) for spec in jax.tree.leaves(outputs)):
-            return 1  # not one output for each example
-        bytes_a_batch = max(tree.nbytes((batch, outputs)), 1)
-        fitting = max(GATHERED_BYTES // bytes_a_batch, 1)
-        return min(engine.steps_a_dispatch(traced.jaxpr.jaxpr), fitting)
+
+def _most_together(batch: SpecTree, outputs: SpecTree) -> int:
+    """How many batches may go into one dispatch by their shapes and sizes."""
+    size = tree.batch_size(batch)
+    for spec in jax.tree.leaves(outputs):
+        if spec.shape[:1] != (size,):
+            # Not one output for each example.
+            return 1
+    bytes_per_batch = max(tree.nbytes((batch, outputs)), 1)
+    return max(GATHERED_BYTES // bytes_per_batch, 1)
 
 
 def _loop(
-    step: Any, stateful: bool, params: Any, state: Any, x: Any, count: Array, size: int
-) -> tuple[Any, Any]:
+    step: Callable[..., Tree],
+    stateful: bool,
+    params: Tree,
+    state: Tree,
+    x: Tree,
+    count: Array,
+    size: int,
+) -> tuple[Tree, Tree]:
     """(outputs, state) of the first `count` batches of `size` in x, one after the other.
 
-    Only layers that are stateful find in a batch what the batch before left.
+    Only stateful layers see in a batch what the batch before has left.
     """
-    batch_at = lambda at: jax.tree.map(
-        lambda a: lax.dynamic_slice_in_dim(a, at, size), x
-    )
-    total = tree.batch_size(x)
-    spec = jax.eval_shape(step, params, state, batch_at(0))[0]
-    outputs = jax.tree.map(lambda s: jnp.zeros((total, *s.shape[1:]), s.dtype), spec)
 
-    def body(index: Array, carry: Any) -> Any:
+    def batch_at(start: Array | int) -> Tree:
+        return jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, start, size), x)
+
+    def empty(spec: jax.ShapeDtypeStruct) -> Array:
+        return jnp.zeros((tree.batch_size(x), *spec.shape[1:]), spec.dtype)
+
+    def body(index: Array, carry: Tree) -> Tree:
         outputs, now = carry
-        found, after = step(params, now if stateful else state, batch_at(index * size))
-        put = lambda whole, part: lax.dynamic_update_slice_in_dim(
-            whole, part, index * size, 0
-        )
-        return jax.tree.map(put, outputs, found), after if stateful else now
+        start = index * size
+        before = now if stateful else state
+        found, after = step(params, before, batch_at(start))
 
+        def put(whole: Array, part: Array) -> Array:
+            return lax.dynamic_update_slice_in_dim(whole, part, start, 0)
+
+        outputs = jax.tree.map(put, outputs, found)
+        if stateful:
+            return outputs, after
+        return outputs, now
+
+    spec = jax.eval_shape(step, params, state, batch_at(0))[0]
+    outputs = jax.tree.map(empty, spec)
     return lax.fori_loop(0, count, body, (outputs, state))
 
 
 @programs.cached
-def predictor(layer: Layer, kind: Any) -> Predictor:
+def predictor(layer: Layer, kind: object) -> Predictor:
     """The compiled forward function of a network for batches of this `tree.kind`.
 
-    Equal networks share one. Of those for many shapes, numbers of examples too, the ones unused
-    longest are freed (`fnn.utils.set_program_cache_size`).
+    Equal networks share one. If there are many, for many shapes and numbers of examples, those
+    unused longest are freed (`fnn.utils.set_program_cache_size`).
     """
     return Predictor(layer)
 
 
 def pieces(
-    x: Any, count: int, size: int, capacity: int, end: int, room: int = 0
+    x: Tree, count: int, size: int, capacity: int, end: int, room: int = 0
 ) -> Generator[Piece]:
     """The first `count` examples of arrays, cut for dispatches: (examples, number of valid ones).
 
-    A piece holds `capacity` batches of `size`, or one batch if no more are left. What does not fill
-    its last batch is padded to `end` examples; if that is less than `size`, it is a piece of its
-    own. Pieces of one batch are padded to `room` examples, if that is more.
+    A piece holds `capacity` batches of `size`, or one batch if no more are left. A remainder that
+    does not fill a batch is padded to `end` examples; if that is less than `size`, it becomes a
+    piece of its own. Pieces of one batch are padded to `room` examples, if that is more.
     """
-    even = count if end >= size else count - count % size
+    even = count
+    if end < size:
+        even = count - count % size
     stride = size * capacity
     for first in range(0, even, stride):
         valid = min(stride, even - first)
-        yield _cut(x, first, valid, max(size, room) if valid <= size else stride), valid
+        padded = stride
+        if valid <= size:
+            padded = max(size, room)
+        yield _cut(x, first, valid, padded), valid
     if even < count:
         yield _cut(x, even, count - even, end), count - even
 
 
-def _cut(x: Any, first: int, valid: int, room: int) -> Any:
-    """`valid` examples from the one numbered `first` on, padded to `room` by copies of the last."""
+def _cut(x: Tree, first: int, valid: int, size: int) -> Tree:
+    """`valid` examples from index `first` on, padded to `size` by copies of the last."""
 
-    def part(array: Any) -> Any:
+    def part(array: Tree) -> Tree:
         if isinstance(array, jax.Array):
-            if first == 0 and valid == room == array.shape[0]:
+            if first == 0 and valid == size == array.shape[0]:
                 return array
-            return take(
-                array, np.minimum(np.arange(first, first + room), first + valid - 1)
-            )
+            index = np.minimum(np.arange(first, first + size), first + valid - 1)
+            return take(array, index)
         piece = array[first : first + valid]
-        if valid == room:
+        if valid == size:
             return piece
-        widths = [(0, room - valid)] + [(0, 0)] * (piece.ndim - 1)
+        widths = [(0, size - valid)] + [(0, 0)] * (piece.ndim - 1)
         return np.pad(piece, widths, mode="edge")
 
-    return part(x) if hasattr(x, "shape") else jax.tree.map(part, x)
+    if hasattr(x, "shape"):
+        return part(x)
+    return jax.tree.map(part, x)
 
 
 def predict(
@@ -144,9 +169,9 @@ def predict(
     pieces: Generator[Piece],
     size: int,
     callbacks: CallbackList,
-    verbose: Any = 0,
+    verbose: str | int = 0,
     total: int | None = None,
-) -> Any:
+) -> Tree:
     """The outputs of `run` over pieces of batches of `size`, joined, as NumPy arrays.
 
     A callback that sets `model.stop_predicting` ends it after the batch.
@@ -171,8 +196,14 @@ def predict(
             pieces.close()
         progress.end(flight.done, {})
         callbacks.end("predict", {})
-    # Which may be written to, as arrays of JAX may not.
+    # New arrays, which unlike those of JAX may be written to.
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *flight.parts)
+
+
+class _Dispatched(NamedTuple):
+    outputs: Tree
+    valid: int
+    padded: bool
 
 
 class _Flight:
@@ -184,41 +215,43 @@ class _Flight:
     def __init__(
         self, run: Run, size: int, callbacks: CallbackList, progress: Progress
     ) -> None:
-        self.run, self.size, self.callbacks, self.progress = (
-            run,
-            size,
-            callbacks,
-            progress,
-        )
+        self.run = run
+        self.size = size
+        self.callbacks = callbacks
+        self.progress = progress
         self.watched = callbacks.watches(*PREDICT_HOOKS)
-        self.flight: deque[tuple[Any, int, bool]] = deque()
-        self.parts: list[Any] = []
+        self.flight: deque[_Dispatched] = deque()
+        self.parts: list[Tree] = []
         self.done = 0  # batches
 
-    def dispatch(self, piece: Any, valid: int) -> None:
+    def dispatch(self, piece: Tree, valid: int) -> None:
         """Runs a piece, and fetches older ones where too many are on the device."""
         if self.watched:
             self.callbacks.call("on_predict_batch_begin", self.done, {})
         outputs = self.run(piece, valid)
-        self.flight.append((outputs, valid, valid < tree.batch_size(piece)))
-        self.fetch(ahead=0 if self.watched else self._room(piece, outputs))
+        padded = valid < tree.batch_size(piece)
+        self.flight.append(_Dispatched(outputs, valid, padded))
+        if self.watched:
+            self.fetch(ahead=0)
+        else:
+            self.fetch(ahead=self._most_ahead(piece, outputs))
 
-    def _room(self, piece: Any, outputs: Any) -> int:
+    def _most_ahead(self, piece: Tree, outputs: Tree) -> int:
         """How many pieces may be on the device.
 
-        Large ones one at a time on CPU: two programs at once fight for cores and for memory.
+        On CPU large ones run one at a time: two at once compete for cores and memory.
         """
-        bytes_a_piece = max(tree.nbytes((piece, outputs)), 1)
-        if bytes_a_piece >= LARGE_PIECE and jax.default_backend() == "cpu":
+        bytes_per_piece = max(tree.nbytes((piece, outputs)), 1)
+        if bytes_per_piece >= LARGE_PIECE and jax.default_backend() == "cpu":
             return 0
-        return min(max(GATHERED_BYTES // bytes_a_piece, 1), MOST_IN_FLIGHT)
+        return min(max(GATHERED_BYTES // bytes_per_piece, 1), MOST_IN_FLIGHT)
 
     def fetch(self, ahead: int) -> None:
         """Fetches outputs until those of `ahead` pieces are left on the device."""
         while len(self.flight) > ahead:
-            outputs, valid, padded = self.flight.popleft()
-            self.parts.append(_on_host(outputs, valid if padded else None))
-            self.done += -(-valid // self.size)
+            oldest = self.flight.popleft()
+            self.parts.append(_on_host(oldest.outputs, oldest.valid, oldest.padded))
+            self.done += -(-oldest.valid // self.size)
             if self.watched:
                 logs = {"outputs": self.parts[-1]}
                 self.callbacks.call("on_predict_batch_end", self.done - 1, logs)
@@ -226,29 +259,28 @@ class _Flight:
                 self.progress.update(self.done, {})
 
 
-def predict_at_once(run: Run, piece: Piece) -> Any:
+def predict_at_once(run: Run, piece: Piece) -> Tree:
     """The outputs of `run` for one piece, as `predict` returns them."""
-    outputs = _on_host(
-        run(*piece), piece[1] if piece[1] < tree.batch_size(piece[0]) else None
-    )
-    return (
-        outputs.copy()
-        if isinstance(outputs, np.ndarray)
-        else jax.tree.map(np.copy, outputs)
-    )
+    x, valid = piece
+    outputs = _on_host(run(x, valid), valid, valid < tree.batch_size(x))
+    if isinstance(outputs, np.ndarray):
+        return outputs.copy()
+    return jax.tree.map(np.copy, outputs)
 
 
-def _on_host(outputs: Any, valid: int | None) -> Any:
+def _on_host(outputs: Tree, valid: int, padded: bool) -> Tree:
     """Outputs as NumPy arrays; of a padded batch those of the valid examples."""
     if isinstance(outputs, jax.Array):
-        return _fetched(outputs, valid)
-    return jax.tree.map(lambda a: _fetched(a, valid), outputs)
+        return _fetched(outputs, valid, padded)
+    return jax.tree.map(lambda a: _fetched(a, valid, padded), outputs)
 
 
-def _fetched(output: Any, valid: int | None) -> np.ndarray:
+def _fetched(output: Array, valid: int, padded: bool) -> np.ndarray:
     if not output.ndim:
         raise ValueError(
             "predict joins the outputs of batches, and the network returns a single number for a "
             "batch; call the model on the array, model(x), or return one output for each example"
         )
-    return np.asarray(output)[:valid]
+    if padded:
+        return np.asarray(output)[:valid]
+    return np.asarray(output)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,27 +16,34 @@ from fnn.core.calling import call
 from fnn.core.context import Context
 from fnn.core.layer import Layer
 from fnn.core.masking import is_masked, split_mask, strip_masks
+from fnn.core.tree import Tree
 from fnn.last_activation import End, outputs_by_path, without_last_activation
 from fnn.losses.logits import in_form
 from fnn.metrics import Mean
 from fnn.optimizers import expand_updates, loss_scale, run_update
-from fnn.optimizers.optimizer import start, stays_finite, without_rate
+from fnn.optimizers.optimizer import Optimizer, start, stays_finite, without_rate
 from fnn.runtime.program_cache import programs, small_cache
 from fnn.training.objective import Objective, entries
 from fnn.training.state import Tally, TrainState
 
+T = TypeVar("T")
+OutputPath: TypeAlias = tuple[
+    object, ...
+]  # where an output is in nested tuples and dicts
+Loss: TypeAlias = Callable[[Tree], tuple[Array, Tree]]  # params -> (loss, more)
 
-def output_leaves(outputs: Any) -> list[Any]:
+
+def output_leaves(outputs: Tree) -> list[Tree]:
     """The outputs of a model one by one (dicts in the order of their keys)."""
     return jax.tree.leaves(outputs, is_leaf=is_masked)
 
 
 class Forward:
-    """A layer run for an objective: outputs, and logits where the loss should see those.
+    """A layer run for an objective: outputs, and logits where the loss should use those.
 
-    Where an output ends in softmax or sigmoid and its loss takes probabilities, the loss is taken
-    of the values before the activation: the same number, and no gradient lost to rounding
-    (`without_last_activation` says where that is).
+    Where an output ends in softmax or sigmoid and its loss takes probabilities, the loss is
+    computed from the values before the activation: the same number, without the gradient that
+    rounding would lose (`without_last_activation` finds where that is).
     """
 
     def __init__(self, layer: Layer, objective: Objective) -> None:
@@ -44,49 +51,63 @@ class Forward:
         self.forms = [getattr(goal.loss, "logits", None) for goal in objective.goals]
 
     def __call__(
-        self, params: Any, state: Any, x: Any, ctx: Context
-    ) -> tuple[list[Any], list[Any], Any]:
-        """(outputs, what the losses are taken of instead or None, state after)."""
-        layer, ends = self.layer, dict[Any, End]()
+        self, params: Tree, state: Tree, x: Tree, ctx: Context
+    ) -> tuple[list[Tree], list[Array | None], Tree]:
+        """(outputs, the logits for each loss or None, state after)."""
+        layer = self.layer
+        ends: dict[OutputPath, End] = {}
         if any(self.forms):
             layer, ends = without_last_activation(layer, x)
         result, state = call(layer, params, state, x, ctx)
-        outputs, bare = [], []
+        outputs = []
+        logits: list[Array | None] = []
         for form, (path, y) in zip(self.forms, outputs_by_path(result), strict=True):
             end = ends.get(path)
-            name = None if end is None else end.name_for(y.shape)
-            bare.append(
-                in_form(form, name, split_mask(y)[0]) if form and name else None
-            )
-            outputs.append(y if end is None else end.of(y))
-        return outputs, bare, state
+            if end is None:
+                outputs.append(y)
+                logits.append(None)
+                continue
+            outputs.append(end.of(y))
+            name = end.name_for(y.shape)
+            if form and name:
+                logits.append(in_form(form, name, split_mask(y)[0]))
+            else:
+                logits.append(None)
+        return outputs, logits, state
 
 
 @small_cache(64)
-def make_loss(layer: Layer, objective: Objective) -> Callable[..., Any]:
+def make_loss(layer: Layer, objective: Objective) -> Callable[..., Tree]:
     """The pure function `loss(params, now, batch, key) -> (loss, (state, logs))` in training.
 
-    `params` are the weights that learn; the others are taken from `now`.
+    `params` are the weights that gradients change; all others are taken from `now`.
     """
     forward = Forward(layer, objective)
 
-    def loss_of(params: Any, now: TrainState, batch: Any, key: Array) -> Any:
+    def loss_of(
+        params: Tree, now: TrainState, batch: Tree, key: Array
+    ) -> tuple[Array, tuple[Tree, dict[str, Tally]]]:
         arrays, rows = batch
         _, fixed = weights.split(layer, now.params)
         whole = weights.merge(now.params, params, fixed)
         ctx = Context(train=True, key=key, rows=rows)
-        outputs, bare, state = forward(whole, now.state, arrays["x"], ctx)
+        outputs, logits, state = forward(whole, now.state, arrays["x"], ctx)
         penalty = weights.penalty(layer, params) + weights.auxiliary(state)
-        loss, logs = objective.evaluate(outputs, bare, arrays, rows, penalty)
+        loss, logs = objective.evaluate(outputs, logits, arrays, rows, penalty)
         return loss, (state, logs)
 
     return loss_of
 
 
-def _shared(make: Callable[..., Any]) -> Callable[..., Any]:
-    """Caches `make` by its arguments; the learning rate of an optimizer is not part of the key."""
+def _shared(make: Callable[..., T]) -> Callable[..., T]:
+    """Caches `make` by its arguments; the optimizer's learning rate is not part of the key."""
     made = small_cache(64)(make)
-    return functools.wraps(make)(lambda *arguments: made(*map(without_rate, arguments)))
+
+    @functools.wraps(make)
+    def cached(*arguments: object) -> T:
+        return made(*map(without_rate, arguments))
+
+    return cached
 
 
 NORMS = ("gradient_norm", "update_norm", "weight_norm")
@@ -94,15 +115,15 @@ NORMS = ("gradient_norm", "update_norm", "weight_norm")
 
 @_shared
 def make_train_step(
-    layer: Layer, objective: Objective, optimizer: Any, norms: bool = False
-) -> Callable[..., Any]:
+    layer: Layer, objective: Objective, optimizer: Optimizer, norms: bool = False
+) -> Callable[..., Tree]:
     """The pure function `step(train_state, batch, key) -> (train_state, logs)` of a model.
 
-    `batch` is `({"x": ..., "y": (...), "weight": (...)}, rows)`, `rows` True where a row is real.
-    It takes the gradient of the loss with the penalties, updates what learns, applies
-    constraints. The logs are tallies; if any gradient is not finite, or any update of an optimizer
-    that is not fnn's own, the loss is not either.
-    With `norms` there are those of gradients, updates and weights: `gradient_norm/dense/kernel`.
+    `batch` is `({"x": ..., "y": (...), "weight": (...)}, rows)`; `rows` is False for padding.
+    The step takes the gradient of the loss with its penalties, updates the trainable weights and
+    applies constraints. The logs are accumulated sums. If any gradient is not finite, or any
+    update of an optimizer that is not fnn's own, the loss in them is not finite either.
+    `norms` adds the norms of gradients, updates and weights: `gradient_norm/dense/kernel`.
 
     >>> from fnn.training.objective import OutputGoal
     >>> layer, x = fnn.layers.Dense(1, kernel_initializer="zeros"), jnp.ones((8, 1))
@@ -119,87 +140,97 @@ def make_train_step(
     objective_of = make_loss(layer, objective)
 
     def train_step(
-        now: TrainState, batch: Any, key: Array
+        now: TrainState, batch: Tree, key: Array
     ) -> tuple[TrainState, dict[str, Tally]]:
         learning, _ = weights.split(layer, now.params)
-        loss_of = lambda params: objective_of(params, now, batch, key)
+        # A partial function is no frame of its own in a traceback.
+        loss_of = functools.partial(objective_of, now=now, batch=batch, key=key)
+
+        def value_of(params: Tree) -> Array:
+            return loss_of(params)[0]
+
         if _updates_itself(optimizer):
             _, (state, logs) = loss_of(learning)
-            updates = optimizer.get_updates(lambda params: loss_of(params)[0], learning)
-            updates, slots = expand_updates(updates, learning), now.optimizer
-            grads: Any = {}
+            grads: Tree = {}
+            updates = _own_updates(optimizer, value_of, learning)
+            after = now.optimizer
         else:
             scale = loss_scale(now.optimizer)
-            (loss, (state, logs)), grads = _gradient(loss_of, learning, scale)
-            weight = entries(objective, logs["loss"])
+            gradient = _value_and_grad(loss_of, scale)
+            (loss, (state, logs)), grads = gradient(learning)
+            count = entries(objective, logs["loss"])
             logs = _spoil(logs, grads, scale)
-            extra = {
-                "value": loss,
-                "grad": grads,
-                "value_fn": lambda params: loss_of(params)[0],
-            }
-            updates, slots = run_update(
-                optimizer, grads, now.optimizer, learning, weight=weight, **extra
+            extra = {"value": loss, "grad": grads, "value_fn": value_of}
+            updates, after = run_update(
+                optimizer, grads, now.optimizer, learning, weight=count, **extra
             )
         if not stays_finite(optimizer):
             logs = _spoil(logs, updates, None)
         if norms:
             logs = {**logs, **_norms(grads, updates, learning)}
         new = _updated(layer, now, learning, updates)
-        new = new.replace(
-            state=state, optimizer=slots, step=optax.safe_increment(now.step)
-        )
+        step = optax.safe_increment(now.step)
+        new = new.replace(state=state, optimizer=after, step=step)
         return _same_types(new, now), logs
 
     return train_step
 
 
-def _norms(*trees: Any) -> dict[str, Tally]:
-    """The norm of each leaf of gradients, updates and weights, by path."""
-    norm = lambda a: jnp.sqrt(jnp.square(a.astype(jnp.float32)).sum())
-    return {
-        "/".join((name, *path)): Tally(
-            Mean(), {"total": norm(leaf), "count": jnp.ones(())}
-        )
-        for name, whole in zip(NORMS, trees, strict=True)
-        for path, leaf in tree.flatten(whole)
-        if path
-    }
-
-
-def _gradient(loss_of: Any, params: Any, scale: Array | None) -> Any:
-    """((loss, more), gradients), these of the loss times `scale`, if there is one."""
+def _value_and_grad(loss_of: Loss, scale: Array | None) -> Callable[[Tree], Tree]:
+    """`params -> ((loss, more), gradients)`, with gradients of the loss times `scale`, if any."""
     if scale is None:
-        return jax.value_and_grad(loss_of, has_aux=True)(params)
+        return jax.value_and_grad(loss_of, has_aux=True)
 
-    def scaled(params: Any) -> Any:
+    def scaled_loss(params: Tree) -> tuple[Array, Tree]:
         loss, more = loss_of(params)
         return loss * scale.astype(loss.dtype), (loss, more)
 
-    (_, found), grads = jax.value_and_grad(scaled, has_aux=True)(params)
-    return found, grads
+    def value_and_grad(params: Tree) -> Tree:
+        (_, found), grads = jax.value_and_grad(scaled_loss, has_aux=True)(params)
+        return found, grads
+
+    return value_and_grad
 
 
-def _updated(layer: Layer, now: TrainState, learning: Any, updates: Any) -> TrainState:
-    """The state with updates added to the weights that learn, and constraints applied.
+def _norms(gradients: Tree, updates: Tree, params: Tree) -> dict[str, Tally]:
+    """The norm of each gradient, update and weight, by name and path."""
+    logs = {}
+    for name, whole in zip(NORMS, (gradients, updates, params), strict=True):
+        for path, leaf in tree.flatten(whole):
+            if path:
+                norm = jnp.sqrt(jnp.sum(jnp.square(leaf.astype(jnp.float32))))
+                sums = {"total": norm, "count": jnp.ones(())}
+                logs["/".join((name, *path))] = Tally(Mean(), sums)
+    return logs
 
-    A weight that has not moved is not constrained: its gradient waits among others, or was left
-    out, and a constraint that goes part of the way would go it again and again.
+
+def _updated(
+    layer: Layer, now: TrainState, learning: Tree, updates: Tree
+) -> TrainState:
+    """The state with updates added to the trainable weights, and constraints applied.
+
+    A weight that has not moved is not constrained: its gradient was accumulated only, or left
+    out, and a constraint that moves part of the way would move it again in every step.
     """
     _, fixed = weights.split(layer, now.params)
     moved = optax.apply_updates(learning, updates)
-    pick = lambda c, m, u: c if c is m else jnp.where(jnp.any(u != 0), c, m)
+
+    def pick(constrained: Array, moved: Array, update: Array) -> Array:
+        if constrained is moved:
+            return moved
+        return jnp.where(jnp.any(update != 0), constrained, moved)
+
     learned = jax.tree.map(pick, weights.constrain(layer, moved), moved, updates)
     return now.replace(params=weights.merge(now.params, learned, fixed))
 
 
 @_shared
 def make_flush(
-    layer: Layer, optimizer: Any
+    layer: Layer, optimizer: Optimizer
 ) -> Callable[[TrainState], TrainState] | None:
-    """The compiled function that applies gradients which wait in the optimizer's state.
+    """The compiled function that applies gradients still accumulated in the optimizer's state.
 
-    None for an optimizer that lets none wait.
+    None for an optimizer that accumulates none.
     """
     if not getattr(optimizer, "accumulates", False):
         return None
@@ -207,18 +238,17 @@ def make_flush(
     @jax.jit
     def flush(now: TrainState) -> TrainState:
         learning, _ = weights.split(layer, now.params)
-        updates, slots = optimizer.flush(now.optimizer, learning)
-        return _same_types(
-            _updated(layer, now, learning, updates).replace(optimizer=slots), now
-        )
+        updates, after = optimizer.flush(now.optimizer, learning)
+        new = _updated(layer, now, learning, updates)
+        return _same_types(new.replace(optimizer=after), now)
 
     return flush
 
 
-def with_average(layer: Layer, optimizer: Any, now: TrainState) -> TrainState:
+def with_average(layer: Layer, optimizer: Optimizer, now: TrainState) -> TrainState:
     """The state with the running average in place of the weights, if the optimizer keeps one.
 
-    Constraints hold for it too: the average is one of weights before they were constrained.
+    Constraints are applied to it too: it averages weights from before they were constrained.
     """
     if not getattr(optimizer, "averages", False):
         return now
@@ -228,25 +258,28 @@ def with_average(layer: Layer, optimizer: Any, now: TrainState) -> TrainState:
 
 
 def _same_types(new: TrainState, old: TrainState) -> TrainState:
-    """`new` in the dtypes of `old`: a step must not change what it is given next."""
-    return jax.tree.map(
-        lambda n, o: (
-            n.astype(o.dtype) if hasattr(o, "dtype") and n.dtype != o.dtype else n
-        ),
-        new,
-        old,
-    )
+    """`new` in the dtypes of `old`: the next step takes the same dtypes as this one."""
+
+    def cast(new: Array, old: Array) -> Array:
+        if hasattr(old, "dtype") and new.dtype != old.dtype:
+            return new.astype(old.dtype)
+        return new
+
+    return jax.tree.map(cast, new, old)
 
 
-def _spoil(logs: dict[str, Tally], grads: Any, scale: Array | None) -> dict[str, Tally]:
-    """The logs, with a loss that is not finite if any gradient (or update) is not.
+def _spoil(
+    logs: dict[str, Tally], grads: Tree, scale: Array | None
+) -> dict[str, Tally]:
+    """The logs with a loss that is not finite if any gradient (or update) is not.
 
-    What a scale above 1 has made infinite is for the optimizer to deal with.
+    Infinity in gradients of a loss scaled by more than 1 is left to the optimizer.
     """
-    size = sum(
-        (jnp.sum(jnp.abs(g), dtype=jnp.float32) for g in jax.tree.leaves(grads)), 0.0
-    )
-    nothing = 0 * size  # NaN where a gradient is infinite or NaN
+    size: Tree = 0.0
+    for gradient in jax.tree.leaves(grads):
+        size = size + jnp.sum(jnp.abs(gradient), dtype=jnp.float32)
+    # NaN where a gradient is infinite or NaN, else 0.
+    nothing = 0 * size
     if scale is not None:
         nothing = jnp.where(scale > 1, 0, nothing)
     loss = logs["loss"]
@@ -254,12 +287,20 @@ def _spoil(logs: dict[str, Tally], grads: Any, scale: Array | None) -> dict[str,
     return {**logs, "loss": Tally(loss.metric, sums)}
 
 
-def _updates_itself(optimizer: Any) -> bool:
+def _updates_itself(optimizer: object) -> bool:
+    """Whether the optimizer computes updates from the loss itself, as Keras's old ones did."""
     return hasattr(optimizer, "get_updates")
 
 
-def init_optimizer(layer: Layer, optimizer: Any, params: Any) -> Any:
-    """The state of the optimizer for the weights that learn."""
+def _own_updates(
+    optimizer: Tree, value_of: Callable[[Tree], Array], params: Tree
+) -> Tree:
+    """The updates that such an optimizer computes."""
+    return expand_updates(optimizer.get_updates(value_of, params), params)
+
+
+def init_optimizer(layer: Layer, optimizer: Optimizer, params: Tree) -> Tree:
+    """The state of the optimizer for the trainable weights."""
     if _updates_itself(optimizer):
         return {}
     learning, _ = weights.split(layer, params)
@@ -267,10 +308,10 @@ def init_optimizer(layer: Layer, optimizer: Any, params: Any) -> Any:
 
 
 @small_cache(64)
-def make_eval_step(layer: Layer, objective: Objective) -> Callable[..., Any]:
+def make_eval_step(layer: Layer, objective: Objective) -> Callable[..., Tree]:
     """The pure function `step((params, state), batch, key) -> ((params, state), logs)`.
 
-    The state is what it was, but for layers that are stateful.
+    The state stays as it is, except in stateful layers.
 
     >>> from fnn.training.objective import OutputGoal
     >>> layer, x = fnn.layers.Dense(1, kernel_initializer="zeros"), jnp.ones((8, 1))
@@ -283,23 +324,23 @@ def make_eval_step(layer: Layer, objective: Objective) -> Callable[..., Any]:
     forward = Forward(layer, objective)
 
     def eval_step(
-        weighted: Any, batch: Any, key: Array
-    ) -> tuple[Any, dict[str, Tally]]:
-        (params, state), (arrays, rows) = weighted, batch
-        outputs, bare, after = forward(params, state, arrays["x"], Context(rows=rows))
+        weighted: Tree, batch: Tree, key: Array
+    ) -> tuple[Tree, dict[str, Tally]]:
+        params, state = weighted
+        arrays, rows = batch
+        outputs, logits, after = forward(params, state, arrays["x"], Context(rows=rows))
         learning, _ = weights.split(layer, params)
         penalty = weights.penalty(layer, learning) + weights.auxiliary(after)
-        return (params, after), objective.evaluate(
-            outputs, bare, arrays, rows, penalty
-        )[1]
+        _, logs = objective.evaluate(outputs, logits, arrays, rows, penalty)
+        return (params, after), logs
 
     return eval_step
 
 
-def predict_function(layer: Layer) -> Callable[..., Any]:
+def predict_function(layer: Layer) -> Callable[..., Tree]:
     """The pure function `step(params, state, x) -> (outputs without masks, state)`."""
 
-    def predict_step(params: Any, state: Any, x: Any) -> Any:
+    def predict_step(params: Tree, state: Tree, x: Tree) -> tuple[Tree, Tree]:
         outputs, state = call(layer, params, state, x, Context())
         return strip_masks(outputs), state
 
@@ -307,7 +348,7 @@ def predict_function(layer: Layer) -> Callable[..., Any]:
 
 
 @programs.cached
-def make_predict_step(layer: Layer) -> Callable[..., Any]:
+def make_predict_step(layer: Layer) -> Callable[..., Tree]:
     """`predict_function`, compiled.
 
     >>> layer, x = fnn.layers.Dense(1, kernel_initializer="ones"), jnp.ones((2, 3))

@@ -1,4 +1,4 @@
-"""The trainer: dispatches chunks of batches and commits each complete step."""
+"""Trainer: dispatches chunks of batches and commits each complete step."""
 
 from __future__ import annotations
 
@@ -6,107 +6,124 @@ import dataclasses
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fnn.core import tree
+from fnn.core.tree import Tree
 from fnn.runtime.devices import divide
 from fnn.training import engine
 from fnn.training.checks import TrainingError
+from fnn.training.data import ArrayData
+from fnn.training.hooks import Callback, CallbackList
 from fnn.training.interrupt import Interrupt
 from fnn.training.progress import Progress
 from fnn.training.state import TrainState, bare, dressed, numbers
 from fnn.training.step import NORMS
+from fnn.training.stream import StreamData
+
+
+class Holder(Protocol):
+    """Holds the state of a training: the weights of a model, or a `Run`."""
+
+    now: Tree
+
+
+def always(epoch: int) -> bool:
+    """True for every epoch."""
+    return True
 
 
 @dataclasses.dataclass
 class Plan:
-    """What one training does; `fit` has the words for its fields."""
+    """One training: its data, its step and what happens around it."""
 
-    step: Any
-    data: Any
-    run: Any  # what callbacks know as their model
-    weights: Any  # holds the state: `.now`
-    callbacks: Any
-    key: Any
+    step: engine.Step
+    data: ArrayData | StreamData
+    run: Any  # what callbacks get as their model: a Model or a Run
+    weights: Holder
+    callbacks: list[Callback]
+    key: jax.Array
     epochs: int
     initial_epoch: int
-    steps: int | None
-    verbose: Any
+    steps: int | None  # per epoch; None: all of the data
+    verbose: str | int
     guard: str
-    validate: Callable[[int, Any], dict[str, float]] | None
-    validates: Callable[[int], bool] = lambda epoch: (
-        True
-    )  # whether `validate` will, after an epoch
-    diagnose: Callable[[Any, Any, Any], str] | None = None
-    end_epoch: Callable[[Any], Any] | None = (
-        None  # what is left to do to the state then
-    )
-    end_training: Callable[[Any], Any] | None = None
-    # The optimizer with the losses ("goals") and the network, to tell whether a resumed training
-    # has others.
+    validate: Callable[[int, CallbackList], dict[str, float]] | None
+    validates: Callable[[int], bool] = always  # whether `validate` runs after an epoch
+    # Names the layer in which NaN first appeared: (state, batch, key) -> name.
+    diagnose: Callable[[TrainState, Tree, jax.Array], str] | None = None
+    # Change the state at the end of an epoch, and at the end of the training.
+    end_epoch: Callable[[TrainState], TrainState] | None = None
+    end_training: Callable[[TrainState], TrainState] | None = None
+    # Strings that tell whether a resumed training has the same optimizer, losses and network.
     recipe: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
-    def now(self) -> Any:
+    def now(self) -> Tree:
         """The state after the last complete step."""
         return self.weights.now
 
     @now.setter
-    def now(self, state: Any) -> None:
+    def now(self, state: Tree) -> None:
         self.weights.now = state
 
 
-@dataclasses.dataclass
-class Dispatch:
-    """Steps under way: what they will return, and what they were given."""
+class Dispatch(NamedTuple):
+    """Steps in flight: what they will return, and what they were given."""
 
-    state: Any
-    tallies: Any
-    healthy: Any
-    done: int
-    chunk: Any
-    number: int
-    at: int
+    state: Tree
+    accumulated: Tree
+    healthy: Tree
+    done: int  # batches of the epoch, these included
+    chunk: Tree
+    number: int  # of the first of these steps
+    at: int  # index of its batch in the chunk
 
 
 class Trainer:
-    """Epochs of one training: dispatches chunks, commits each complete step, tells callbacks.
+    """The epochs of one training: dispatches chunks, commits complete steps, calls callbacks.
 
-    A dispatch is committed to `run.train_state` when its results are there, so that an error of
-    the device, which surfaces late, never reaches the model. A state that is not small is donated
-    to the step, which saves memory and time. What others see in `run.train_state` during an epoch
-    is then a copy on the host from its start, and there the model goes back to if a step fails.
+    A dispatch is committed to `plan.now` when its results have arrived, so that an error of the
+    device, which is reported late, never reaches the model. A large state is donated to the step,
+    which saves memory and time. During an epoch `plan.now` is then a copy on the host from the
+    start of the epoch, to which the model returns if a step fails.
     """
 
-    def __init__(self, plan: Plan, callbacks: Any, interrupt: Interrupt) -> None:
-        self.plan, self.callbacks, self.interrupt = plan, callbacks, interrupt
-        now = plan.now
-        self.program = engine.program(
-            plan.step, bare(now), plan.data.batch_spec(), plan.key
-        )
-        self.number = self.passes = 0
+    def __init__(
+        self,
+        plan: Plan,
+        program: engine.Program,
+        callbacks: CallbackList,
+        interrupt: Interrupt,
+    ) -> None:
+        self.plan = plan
+        self.program = program
+        self.callbacks = callbacks
+        self.interrupt = interrupt
+        self.number = 0  # of the next step
+        self.passes = 0  # over the data before this training
+        # Whether a callback watches single batches.
         self.each = callbacks.watches(
             "on_batch_begin",
             "on_batch_end",
             "on_train_batch_begin",
             "on_train_batch_end",
         )
-        # A donated and an undonated step are two programs, which may differ in the last bits. So a
-        # callback that looks at batches changes nothing in the program: it gets a copy.
-        self.donate = self.program.is_large
-        self.spends = (
-            self.donate and not self.each
-        )  # the state before a step is gone after it
+        # A donating program and one that does not donate may differ in the last bits, so a
+        # callback that watches batches does not change the program: it gets a copy of the state.
+        self.donate = program.is_large
+        self.consumes = self.donate and not self.each
 
     def start(self, first: int) -> None:
-        """Takes the number of the next step and pass over the data from the state."""
+        """Takes the number of the next step and of the next pass over the data from the state."""
         now = self.plan.now
         if isinstance(now, TrainState):
-            self.number, self.passes = int(now.step), int(now.epoch) - first
+            self.number = int(now.step)
+            self.passes = int(now.epoch) - first
 
     def epoch(self, epoch: int) -> dict[str, float]:
         """One pass over the data. Returns its logs."""
@@ -121,6 +138,17 @@ class Trainer:
         if plan.end_epoch is not None:
             ended = plan.end_epoch(ended)
         plan.now = dressed(ended, self.counters)
+        logs = self._logs(epoch)
+        if plan.validate is not None and self.done:
+            found = plan.validate(epoch, self.callbacks)
+            logs.update({f"val_{name}": value for name, value in found.items()})
+            # Keras's order.
+            logs = dict(sorted(logs.items()))
+        self.progress.end(self.done, logs)
+        return logs
+
+    def _logs(self, epoch: int) -> dict[str, float]:
+        """The logs of the epoch; norms of gradients go to the callbacks that asked for them."""
         measured = numbers(self.settled) if self.done else {}
         logs = shown(measured)
         norms = {name: value for name, value in measured.items() if name not in logs}
@@ -128,33 +156,29 @@ class Trainer:
             self.callbacks.call_optional("on_step_statistics", epoch, norms)
         if self.refused:
             logs["loss"] = math.nan
-        if plan.validate is not None and self.done:
-            found = plan.validate(epoch, self.callbacks)
-            logs.update({f"val_{name}": value for name, value in found.items()})
-            logs = dict(sorted(logs.items()))  # as in Keras
-        self.progress.end(self.done, logs)
         return logs
 
     def _prepare(self) -> None:
         """Resets counters and queue; keeps a copy on the host of a state that will be donated."""
-        self.progress = Progress(
-            self.plan.verbose, self.plan.steps or self.plan.data.steps
-        )
+        plan = self.plan
+        self.progress = Progress(plan.verbose, plan.steps or plan.data.steps)
         self.flight: deque[Dispatch] = deque()
-        self.done, self.tallies, self.healthy = 0, self.program.zeros(), np.True_
+        self.done = 0
         self.refused = False
         self.counters = self.callbacks.counters
-        self.settled, self.state = self.tallies, bare(self.plan.now)
-        self.last: Any = (
-            self.state
-        )  # after the last complete step; None if it is no more
-        if self.spends:
+        self.accumulated = self.program.zeros()
+        self.settled = self.accumulated
+        self.healthy: Tree = np.True_
+        self.state = bare(plan.now)
+        # The state after the last complete step; None if its memory is gone.
+        self.last: Tree = self.state
+        if self.consumes:
             kept = jax.tree.map(_on_host, self.state)
-            self.plan.now = dressed(kept, self.counters)
+            plan.now = dressed(kept, self.counters)
             self.state = self.last = _copied(self.state)
 
     def _run_all(self, size: int, position: int) -> None:
-        """Every batch of the pass of this number, in chunks of `size`."""
+        """Trains on every batch of the pass with this number, in chunks of `size`."""
         plan = self.plan
         chunks = plan.data.chunks(position, size, plan.steps, self.interrupt.poll)
         try:
@@ -171,117 +195,130 @@ class Trainer:
             self._publish()
             chunks.close()
 
-    def _until_error(self, chunks: Any) -> Iterator[tuple[Any, int]]:
-        """The chunks; before an error of the data the steps under way are committed."""
+    def _until_error(
+        self, chunks: Iterator[tuple[Tree, int]]
+    ) -> Iterator[tuple[Tree, int]]:
+        """The chunks; before an error of the data is raised, steps in flight are committed."""
         try:
             yield from chunks
         except Exception:
             self._settle(0)
             raise
 
-    def _dispatch_all(self, chunk: Any, count: int) -> None:
+    def _dispatch_all(self, chunk: Tree, count: int) -> None:
         """Runs the batches of one chunk: at once, or one by one if a callback watches batches."""
-        at, program = 0, self.program.of_size(chunk)
+        program = self.program.of_size(chunk)
+        at = 0
         while at < count and not self.plan.run.stop_training:
-            size = 1 if self.each else min(count - at, self.program.capacity)
             if self.each:
-                self.callbacks.call("on_train_batch_begin", self.done, {})
-                self.state = bare(self.plan.now)  # a hook may change it
-                if self.donate:
-                    self.state = _copied(self.state)
-            self._dispatch(program, chunk, at, size)
-            at += size
-            self._settle(0 if self.each or self.interrupt.requested else 1)
-            if self.each:
-                logs = shown(numbers(self.tallies))
-                self.callbacks.call("on_train_batch_end", self.done - 1, logs)
-                self.last = bare(self.plan.now)
+                self._dispatch_watched(program, chunk, at)
+                at += 1
+            else:
+                size = min(count - at, self.program.capacity)
+                self._dispatch(program, chunk, at, size)
+                at += size
+                self._settle(0 if self.interrupt.requested else 1)
             self.interrupt.poll()
 
+    def _dispatch_watched(self, program: engine.Program, chunk: Tree, at: int) -> None:
+        """Runs one batch between the hooks of callbacks, which may change the state."""
+        self.callbacks.call("on_train_batch_begin", self.done, {})
+        self.state = bare(self.plan.now)
+        if self.donate:
+            self.state = _copied(self.state)
+        self._dispatch(program, chunk, at, 1)
+        self._settle(0)
+        logs = shown(numbers(self.accumulated))
+        self.callbacks.call("on_train_batch_end", self.done - 1, logs)
+        self.last = bare(self.plan.now)
+
     def _dispatch(
-        self, program: engine.Program, chunk: Any, at: int, size: int
+        self, program: engine.Program, chunk: Tree, at: int, size: int
     ) -> None:
-        plan = self.plan
+        number = self.number
         try:
-            self.state, self.tallies, self.healthy = program(
-                self.state, self.tallies, chunk, plan.key,
-                first=at, count=size, number=self.number,
-                healthy=self.healthy, guard=plan.guard, donate=self.donate,
-            )  # fmt: skip
-        except Exception as error:
-            self._failed(error)
-            raise
-        self.done += size
-        self.flight.append(
-            Dispatch(
+            result = program(
                 self.state,
-                self.tallies,
-                self.healthy,
-                self.done,
+                self.accumulated,
                 chunk,
-                self.number,
-                at,
+                self.plan.key,
+                first=at,
+                count=size,
+                number=number,
+                healthy=self.healthy,
+                guard=self.plan.guard,
+                donate=self.donate,
             )
-        )
+        except Exception as error:
+            self._add_note(error)
+            raise
+        self.state, self.accumulated, self.healthy = result
+        self.done += size
         self.number += size
-        if (
-            self.spends
-        ):  # what it was made of is gone, and it has only steps that may be taken
+        self.flight.append(Dispatch(*result, self.done, chunk, number, at))
+        if self.consumes:
+            # The state before is gone, and this one contains only steps that may be taken.
             self.last = self.state
 
     def _settle(self, ahead: int) -> None:
-        """Commits the oldest dispatches until `ahead` are under way: their results are there."""
+        """Commits the oldest dispatches, whose results it waits for, until `ahead` are left."""
         while len(self.flight) > ahead:
             oldest = self.flight.popleft()
-            try:
-                healthy = bool(
-                    oldest.healthy
-                )  # waits; an error of the device surfaces here
-                if not (
-                    self.spends and self.flight
-                ):  # else the next one has taken its state
-                    jax.block_until_ready(oldest.state)
-            except Exception as error:
-                if self.spends:
-                    self.last = None
-                self._failed(error)
-                raise
+            healthy = self._wait_for(oldest)
             if healthy or self.program.chooses(self.plan.guard, self.donate):
-                self.settled = oldest.tallies
-                if not self.spends:
+                self.settled = oldest.accumulated
+                if not self.consumes:
                     self.last = oldest.state
                     self._publish()
             if not healthy:
                 self._refuse(self._not_finite(oldest))
                 return
             if self.progress.reached(oldest.done):
-                self.progress.update(oldest.done, shown(numbers(oldest.tallies)))
+                logs = shown(numbers(oldest.accumulated))
+                self.progress.update(oldest.done, logs)
+
+    def _wait_for(self, dispatch: Dispatch) -> bool:
+        """Whether all its losses are finite. Errors of the device are raised here."""
+        try:
+            healthy = bool(dispatch.healthy)
+            taken_by_next = self.consumes and self.flight
+            if not taken_by_next:
+                jax.block_until_ready(dispatch.state)
+        except Exception as error:
+            if self.consumes:
+                self.last = None
+            self._add_note(error)
+            raise
+        return healthy
 
     def _refuse(self, message: str) -> None:
-        """Ends the training: quietly if a callback wants it so, else by an error."""
-        if not any(
-            self.callbacks.call_optional("on_not_finite", message)
-        ):  # all of them are told
+        """Ends the training: without an error if a callback handles it."""
+        # A list, so that every callback is called.
+        if not any(self.callbacks.call_optional("on_not_finite", message)):
             raise TrainingError(message)
         self.flight.clear()
-        self.refused = self.plan.run.stop_training = True
+        self.refused = True
+        self.plan.run.stop_training = True
 
-    def _failed(self, error: Exception) -> None:
-        kept = f"it was {'at the start of this epoch' if self.lost else 'before this step'}"
+    def _add_note(self, error: Exception) -> None:
+        when = "before this step"
+        if self.lost:
+            when = "at the start of this epoch"
         size = tree.nbytes(tree.spec(self.plan.now)) / 2**20
         error.add_note(
             f"in a training step with batches of {self.plan.data.batch_size} rows and "
-            f"{size:.1f} MiB of weights and optimizer state; the model is as {kept}"
+            f"{size:.1f} MiB of weights and optimizer state; the model is as it was {when}"
         )
 
     @property
     def lost(self) -> bool:
-        """Whether the last state was given to a step that did not end."""
-        if self.last is None or not self.donate:
-            return self.last is None
-        return any(
-            leaf.is_deleted() for leaf in jax.tree.leaves(self.last) if _on_device(leaf)
-        )
+        """Whether the last state was donated to a step that did not finish."""
+        if self.last is None:
+            return True
+        if not self.donate:
+            return False
+        leaves = jax.tree.leaves(self.last)
+        return any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in leaves)
 
     def _publish(self) -> None:
         """Shows the state after the last complete step; if it is lost, the copy on the host."""
@@ -293,15 +330,16 @@ class Trainer:
             plan.now = dressed(self.last, self.counters)
 
     def _not_finite(self, bad: Dispatch) -> str:
-        where, before = f"one of the steps up to {bad.done}", self.last
-        if isinstance(before, TrainState):
-            step = int(before.step)
+        """The error message for a dispatch with a loss that is not finite."""
+        where = f"one of the steps up to {bad.done}"
+        if isinstance(self.last, TrainState):
+            step = int(self.last.step)
             where = f"step {step}"
             if self.plan.diagnose is not None:
                 index = bad.at + step - bad.number
                 batch = jax.tree.map(lambda a: a[index], bad.chunk)
                 key = jax.random.fold_in(self.plan.key, step)
-                where += f", first in {self.plan.diagnose(before, batch, key)}"
+                where += f", first in {self.plan.diagnose(self.last, batch, key)}"
         return (
             f"expected a finite loss and finite gradients, received NaN or infinity at {where}; "
             "the model is as it was before that step; lower the learning rate or scale the "
@@ -309,8 +347,8 @@ class Trainer:
         )
 
 
-def shown(measured: dict[str, Any]) -> dict[str, Any]:
-    """What stands in logs: all but the norms of single weights."""
+def shown(measured: dict[str, Tree]) -> dict[str, Tree]:
+    """The entries for logs: all but the norms of single weights."""
     return {
         name: value
         for name, value in measured.items()
@@ -318,28 +356,29 @@ def shown(measured: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _copied(state: Any) -> Any:
-    """A copy on the device; nothing is compiled for it on one device.
+def _copied(state: Tree) -> Tree:
+    """A copy on the device; nothing is compiled for it on one device."""
 
-    Of a random key on several devices JAX makes here another name for the memory of the first one,
-    which is gone after a donation.
-    """
-    copies = jax.device_put(state, may_alias=False)
-    return jax.tree.map(
-        lambda a, copy: a.copy() if _is_shared_key(a) else copy, state, copies
-    )
+    def copied(array: Tree, copy: Tree) -> Tree:
+        # For a random key on several devices `device_put` returns another name for the memory
+        # of the first one, which is gone after a donation.
+        if _is_shared_key(array):
+            return array.copy()
+        return copy
 
-
-def _is_shared_key(leaf: Any) -> bool:
-    is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended)
-    return is_key and len(leaf.sharding.device_set) > 1
+    return jax.tree.map(copied, state, jax.device_put(state, may_alias=False))
 
 
-def _on_device(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array)
+def _is_key(leaf: Tree) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended)
 
 
-def _on_host(leaf: Any) -> Any:
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended):
-        return leaf  # a random key stays: steps do not change it
+def _is_shared_key(leaf: Tree) -> bool:
+    return _is_key(leaf) and len(leaf.sharding.device_set) > 1
+
+
+def _on_host(leaf: Tree) -> Tree:
+    """A copy on the host; a random key stays, since steps do not change it."""
+    if _is_key(leaf):
+        return leaf
     return np.array(leaf, copy=True)
