@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from jax import Array
-
 from fnn.core.named import of_kind
 from fnn.core.registry import is_from_optax, register
 from fnn.core.value import resolve
@@ -41,7 +37,7 @@ from fnn.losses.focal import (
     categorical_generalized_cross_entropy,
 )
 from fnn.losses.from_optax import OptaxLoss
-from fnn.losses.loss import FunctionLoss, Loss
+from fnn.losses.loss import FunctionLoss, Functions, Loss
 from fnn.losses.overlap import Dice, Tversky, dice, tversky
 from fnn.losses.regression import (
     Huber,
@@ -142,7 +138,7 @@ msle = mean_squared_logarithmic_error
 bce = binary_crossentropy
 kld = kl_divergence
 
-_CLASSES: dict[Callable[..., Array], type[Loss]] = {}
+_CLASSES: Functions = {}
 for _module in (
     _crossentropy,
     _embeddings,
@@ -153,7 +149,14 @@ for _module in (
     _sequences,
 ):
     _CLASSES |= _module.FUNCTIONS
-_SHORT = {"mse": mse, "mae": mae, "mape": mape, "msle": msle, "bce": bce, "kld": kld}
+_SHORT = {
+    "mse": mse,
+    "mae": mae,
+    "mape": mape,
+    "msle": msle,
+    "bce": bce,
+    "kld": kld,
+}
 
 # Names whose meaning depends on the shapes of targets and predictions.
 BY_SHAPE = ("crossentropy", "ce")

@@ -44,7 +44,8 @@ def several_classes(
     axis: int = -1,
 ) -> None:
     """Checks that the predictions are for more than one class."""
-    if len(y_pred.shape) < 2 or y_pred.shape[axis] == 1:
+    shape = y_pred.shape
+    if len(shape) < 2 or shape[axis] == 1:
         raise ValueError(
             f"{type(loss).__name__}: expected predictions for at least 2 classes, "
             "received 1, for which the loss is always 0; use binary_crossentropy, or give "
@@ -78,7 +79,8 @@ def distributions(
     An example whose targets are all 0 has no class, as `one_hot` encodes -1.
     """
     not_negative(loss, y_true)
-    sums = y_true.reshape(y_pred.shape).sum(axis, dtype=np.float32)
+    aligned = y_true.reshape(y_pred.shape)
+    sums = aligned.sum(axis, dtype=np.float32)
     off = np.abs(sums - 1) > 1e-2
     if np.any(off & (sums != 0)):
         warn(
@@ -155,7 +157,8 @@ def signs(loss: TakesTargets, y_true: np.ndarray) -> None:
     """Checks that the targets of a hinge loss are -1 and 1, or 0 and 1."""
     finite(loss, y_true)
     outside = (y_true != -1) & (y_true != 1) & (y_true != 0)
-    if not outside.any() and bounds(y_true)[0] < 0:
+    low, _ = bounds(y_true)
+    if not outside.any() and low < 0:
         # -1 and 0 cannot stand together.
         outside = y_true == 0
     if outside.any():
@@ -179,8 +182,5 @@ def first_row(found: np.ndarray) -> int:
     return int(np.argwhere(found)[0][0])
 
 
-def _first(
-    y_true: np.ndarray,
-    found: np.ndarray,
-) -> str:
+def _first(y_true: np.ndarray, found: np.ndarray) -> str:
     return f"{y_true[found].flat[0]} at row {first_row(found)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import field
 
 import jax
@@ -17,7 +16,7 @@ from fnn.core.fields import fraction
 from fnn.core.tree import SpecTree
 from fnn.losses import checks
 from fnn.losses.logits import Form
-from fnn.losses.loss import EPSILON, Loss, pair
+from fnn.losses.loss import EPSILON, Functions, Loss, pair
 from fnn.losses.targets import class_numbers
 
 
@@ -97,9 +96,10 @@ def sparse_categorical_crossentropy(
         # Finite values, so that ignored entries have no NaN gradient.
         p = jnp.where(keep[..., None], p, 1)
     log_p = log_probabilities(p, from_logits, -1)
-    in_range = (labels >= 0) & (labels < p.shape[-1])
-    index = jnp.where(in_range, labels, 0)[..., None]  # (..., 1)
-    picked = jnp.take_along_axis(log_p, index, -1)[..., 0]  # (...)
+    classes = p.shape[-1]
+    in_range = (labels >= 0) & (labels < classes)
+    index = jnp.where(in_range, labels, 0)
+    picked = pick(log_p, index)
     values = -jnp.where(in_range, picked, jnp.nan)
     if ignore_class is None:
         return values
@@ -115,7 +115,14 @@ def log_probabilities(
     if from_logits:
         return jax.nn.log_softmax(p, axis)
     p = p / p.sum(axis, keepdims=True)
-    return jnp.log(jnp.clip(p, EPSILON, 1 - EPSILON))
+    p = jnp.clip(p, EPSILON, 1 - EPSILON)
+    return jnp.log(p)
+
+
+def pick(values: Array, index: Array) -> Array:
+    """For each entry the value of the class `index`.   (..., classes), (...) -> (...)"""
+    picked = jnp.take_along_axis(values, index[..., None], -1)  # (..., 1)
+    return picked[..., 0]
 
 
 def smooth(
@@ -160,11 +167,7 @@ class BinaryCrossentropy(Loss):
             y_true, y_pred, self.from_logits, self.label_smoothing, self.axis
         )
 
-    def check_targets(
-        self,
-        y_true: np.ndarray,
-        y_pred: SpecTree,
-    ) -> None:
+    def check_targets(self, y_true: np.ndarray, y_pred: SpecTree) -> None:
         checks.probabilities(self, np.asarray(y_true))
 
 
@@ -202,11 +205,7 @@ class CategoricalCrossentropy(Loss):
         super().check(y_true, y_pred)
         checks.several_classes(self, y_pred, self.axis)
 
-    def check_targets(
-        self,
-        y_true: np.ndarray,
-        y_pred: SpecTree,
-    ) -> None:
+    def check_targets(self, y_true: np.ndarray, y_pred: SpecTree) -> None:
         checks.distributions(self, np.asarray(y_true), y_pred, self.axis)
 
 
@@ -252,11 +251,7 @@ class SparseCategoricalCrossentropy(Loss):
             y_true, y_pred, self.from_logits, self.ignore_class
         )
 
-    def kept(
-        self,
-        y_true: Array,
-        values: Array,
-    ) -> Array | None:
+    def kept(self, y_true: Array, values: Array) -> Array | None:
         if self.ignore_class is None:
             return None
         return class_numbers(y_true).reshape(values.shape) != self.ignore_class
@@ -268,21 +263,18 @@ class SparseCategoricalCrossentropy(Loss):
             true.pop(self.axis)
         classes = predicted.pop(self.axis)
         predicted.append(classes)
-        checks.shapes(self, tuple(true), tuple(predicted), sparse=True)
+        shape = tuple(predicted)
+        checks.shapes(self, tuple(true), shape, sparse=True)
         checks.several_classes(self, y_pred, self.axis)
 
-    def check_targets(
-        self,
-        y_true: np.ndarray,
-        y_pred: SpecTree,
-    ) -> None:
+    def check_targets(self, y_true: np.ndarray, y_pred: SpecTree) -> None:
         labels = np.asarray(y_true)
         if self.ignore_class is not None:
             labels = np.where(labels == self.ignore_class, 0, labels)
         checks.labels(self, labels, y_pred.shape[self.axis])
 
 
-FUNCTIONS: dict[Callable[..., Array], type[Loss]] = {
+FUNCTIONS: Functions = {
     binary_crossentropy: BinaryCrossentropy,
     categorical_crossentropy: CategoricalCrossentropy,
     sparse_categorical_crossentropy: SparseCategoricalCrossentropy,

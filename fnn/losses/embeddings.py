@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -13,7 +12,7 @@ from numpy.typing import ArrayLike
 from fnn.core.arithmetic import floating, unit_length
 from fnn.core.fields import not_negative, positive
 from fnn.core.tree import SpecTree
-from fnn.losses.loss import Loss, pair
+from fnn.losses.loss import Functions, Loss, pair
 from fnn.losses.targets import HasShape, class_numbers
 
 # Used in place of log(0): finite, so that gradients are finite too.
@@ -51,8 +50,11 @@ def circle(
     distance = jnp.maximum(1 - embeddings @ references.T, 0)  # (batch, references)
     same_label = labels[:, None] == reference_labels[None, :]  # (batch, references)
     pairs = _pairs(same_label, valid, remove_diagonal and ref_embeddings is None)
-    pull = -gamma * jnp.maximum(margin + distance, 0) * (margin - distance)
-    push = gamma * jnp.maximum(1 + margin - distance, 0) * (1 - margin - distance)
+    # Pairs of one label are weighted by their distance, others by their nearness.
+    pull_weight = jnp.maximum(margin + distance, 0)
+    pull = -gamma * pull_weight * (margin - distance)
+    push_weight = jnp.maximum(1 + margin - distance, 0)
+    push = gamma * push_weight * (1 - margin - distance)
     pull = jnp.where(pairs.positive, pull, _LOG_ZERO)
     push = jnp.where(pairs.negative, push, _LOG_ZERO)
     pull = jax.nn.logsumexp(pull, axis=1)  # (batch,)
@@ -76,7 +78,8 @@ def _pairs(
     negative = ~same_label
     if remove_diagonal:
         # No example is compared with itself.
-        positive = positive & ~jnp.eye(len(same_label), dtype=bool)
+        itself = jnp.eye(len(same_label), dtype=bool)
+        positive = positive & ~itself
     if valid is not None:
         positive = positive & valid[None, :]
         negative = negative & valid[None, :]
@@ -110,8 +113,10 @@ def triplet(
     distance = jnp.where(apart, root, 0)
     same_label = labels[:, None] == labels[None, :]  # (batch, batch)
     pairs = _pairs(same_label, valid, remove_diagonal=True)
-    farthest = jnp.max(jnp.where(pairs.positive, distance, 0), 1)  # (batch,)
-    nearest = jnp.min(jnp.where(pairs.negative, distance, -_LOG_ZERO), 1)  # (batch,)
+    same = jnp.where(pairs.positive, distance, 0)
+    farthest = jnp.max(same, 1)  # (batch,)
+    other = jnp.where(pairs.negative, distance, -_LOG_ZERO)
+    nearest = jnp.min(other, 1)  # (batch,)
     has_both = pairs.positive.any(1) & pairs.negative.any(1)
     values = jnp.maximum(margin + farthest - nearest, 0)
     return jnp.where(has_both, values, 0)
@@ -180,11 +185,7 @@ class Circle(Loss):
             valid=valid,
         )
 
-    def kept(
-        self,
-        y_true: Array,
-        values: Array,
-    ) -> Array | None:
+    def kept(self, y_true: Array, values: Array) -> Array | None:
         return values > 0
 
     def check(self, y_true: SpecTree, y_pred: SpecTree) -> None:
@@ -266,7 +267,7 @@ def one_label_each(
         )
 
 
-FUNCTIONS: dict[Callable[..., Array], type[Loss]] = {
+FUNCTIONS: Functions = {
     circle: Circle,
     triplet: Triplet,
     info_nce: InfoNCE,

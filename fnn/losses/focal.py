@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,9 +13,9 @@ from fnn.core.arithmetic import floating
 from fnn.core.fields import fraction, not_negative
 from fnn.core.tree import SpecTree
 from fnn.losses import checks
-from fnn.losses.crossentropy import binary_crossentropy, log_probabilities, smooth
+from fnn.losses.crossentropy import binary_crossentropy, log_probabilities, pick, smooth
 from fnn.losses.logits import Form
-from fnn.losses.loss import EPSILON, Loss, pair
+from fnn.losses.loss import EPSILON, Functions, Loss, pair
 from fnn.losses.targets import class_numbers
 
 
@@ -42,7 +40,9 @@ def binary_focal_crossentropy(
     t, p = pair(y_true, y_pred)
     t = smooth(t, label_smoothing, 2)
     # A trailing axis of 1 keeps one value for each entry.
-    crossentropy = binary_crossentropy(t[..., None], p[..., None], from_logits)
+    t_column = t[..., None]  # (..., n, 1)
+    p_column = p[..., None]  # (..., n, 1)
+    crossentropy = binary_crossentropy(t_column, p_column, from_logits)
     if from_logits:
         p = jax.nn.sigmoid(p)
     p_true = t * p + (1 - t) * (1 - p)
@@ -91,9 +91,7 @@ def categorical_generalized_cross_entropy(
     """
     p = floating(y_pred)
     labels = class_numbers(y_true)
-    index = labels[..., None]  # (..., 1)
-    picked = jnp.take_along_axis(p, index, -1)[..., 0]  # (...)
-    return (1 - _power(picked, q)) / q
+    return (1 - _power(pick(p, labels), q)) / q
 
 
 def _power(x: Array, exponent: float) -> Array:
@@ -144,11 +142,7 @@ class BinaryFocalCrossentropy(Loss):
             self.axis,
         )
 
-    def check_targets(
-        self,
-        y_true: np.ndarray,
-        y_pred: SpecTree,
-    ) -> None:
+    def check_targets(self, y_true: np.ndarray, y_pred: SpecTree) -> None:
         checks.probabilities(self, np.asarray(y_true))
 
 
@@ -194,11 +188,7 @@ class CategoricalFocalCrossentropy(Loss):
         super().check(y_true, y_pred)
         checks.several_classes(self, y_pred, self.axis)
 
-    def check_targets(
-        self,
-        y_true: np.ndarray,
-        y_pred: SpecTree,
-    ) -> None:
+    def check_targets(self, y_true: np.ndarray, y_pred: SpecTree) -> None:
         checks.distributions(self, np.asarray(y_true), y_pred, self.axis)
 
 
@@ -240,11 +230,7 @@ class CategoricalGeneralizedCrossEntropy(Loss):
         super().check(y_true, y_pred)
         checks.several_classes(self, y_pred)
 
-    def check_targets(
-        self,
-        y_true: np.ndarray,
-        y_pred: SpecTree,
-    ) -> None:
+    def check_targets(self, y_true: np.ndarray, y_pred: SpecTree) -> None:
         classes = y_pred.shape[-1]
         checks.labels(self, np.asarray(y_true), classes)
 
@@ -253,12 +239,11 @@ class _GeneralizedOfLogs(CategoricalGeneralizedCrossEntropy, loadable=False):
     """The same loss of log p: -expm1(q log p) / q."""
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
-        index = class_numbers(y_true)[..., None]  # (..., 1)
-        picked = jnp.take_along_axis(y_pred, index, -1)[..., 0]  # (...)
+        picked = pick(y_pred, class_numbers(y_true))
         return -jnp.expm1(self.q * picked) / self.q
 
 
-FUNCTIONS: dict[Callable[..., Array], type[Loss]] = {
+FUNCTIONS: Functions = {
     binary_focal_crossentropy: BinaryFocalCrossentropy,
     categorical_focal_crossentropy: CategoricalFocalCrossentropy,
     categorical_generalized_cross_entropy: CategoricalGeneralizedCrossEntropy,

@@ -97,11 +97,7 @@ class OptaxLoss(Loss):
     def check(self, y_true: SpecTree, y_pred: SpecTree) -> None:
         checks.shapes(self, y_true.shape, y_pred.shape, sparse=self.of_labels)
 
-    def check_targets(
-        self,
-        y_true: np.ndarray,
-        y_pred: SpecTree,
-    ) -> None:
+    def check_targets(self, y_true: np.ndarray, y_pred: SpecTree) -> None:
         super().check_targets(y_true, y_pred)
         if self.of_labels and _name(self.function) != "ntxent":
             classes = y_pred.shape[-1]

@@ -91,11 +91,7 @@ class Loss(Named, loadable=False):
     dtype: str | None = field(default=None, kw_only=True)
 
     @classmethod
-    def _positions(
-        cls,
-        own: list[str],
-        keyword: list[str],
-    ) -> list[str]:
+    def _positions(cls, own: list[str], keyword: list[str]) -> list[str]:
         return as_declared(cls, ("reduction", "name", "dtype"), own)
 
     def call(self, y_true: Tree, y_pred: Tree) -> Array:
@@ -139,7 +135,8 @@ class Loss(Named, loadable=False):
         if self.targets == "labels":
             labels = class_numbers(align(y_true, y_pred, sparse=True))
             return self.call(labels, y_pred)
-        if self.targets == "elementwise" or jnp.ndim(y_true) > y_pred.ndim:
+        has_more_axes = jnp.ndim(y_true) > y_pred.ndim
+        if self.targets == "elementwise" or has_more_axes:
             y_pred = add_feature_axis(y_pred)
         return self._call_aligned(y_true, y_pred)
 
@@ -156,11 +153,7 @@ class Loss(Named, loadable=False):
         aligned = align(y_true, y_pred)
         return self.call(aligned.astype(y_pred.dtype), y_pred)
 
-    def kept(
-        self,
-        y_true: Tree,
-        values: Array,
-    ) -> Array | None:
+    def kept(self, y_true: Tree, values: Array) -> Array | None:
         """Which of the values count, in the shape of `values`; None if all of them do."""
         return None
 
@@ -182,7 +175,8 @@ class Loss(Named, loadable=False):
             and y_true.ndim == y_pred.ndim == 1
         )
         if not unreduced and not vectors:
-            return _mean(*self.totals(y_true, y_pred, sample_weight))
+            total, count = self.totals(y_true, y_pred, sample_weight)
+            return _mean(total, count)
         if vectors:
             values = self._call_aligned(y_true, as_float(y_pred, self.dtype))
         else:
@@ -192,7 +186,8 @@ class Loss(Named, loadable=False):
         weight = None
         if sample_weight is not None:
             weight = jnp.asarray(sample_weight)
-        return _mean(*reduce(values, weight, None, None, self.reduction))
+        total, count = reduce(values, weight, None, None, self.reduction)
+        return _mean(total, count)
 
     def totals(
         self,
@@ -217,7 +212,8 @@ class Loss(Named, loadable=False):
         if valid is not None:
             mask = jnp.asarray(valid, bool)
         if self.gathers:
-            y_true, y_pred, weights, mask = gathered((y_true, y_pred, weights, mask))
+            batch = (y_true, y_pred, weights, mask)
+            y_true, y_pred, weights, mask = gathered(batch)
         y_pred = self._as_float(y_pred)
         if self.targets == "elementwise":
             y_pred = add_feature_axis(y_pred, weights, mask)
@@ -249,11 +245,7 @@ class Loss(Named, loadable=False):
         sparse = self.targets == "labels"
         checks.shapes(self, y_true.shape, y_pred.shape, sparse=sparse)
 
-    def check_targets(
-        self,
-        y_true: np.ndarray,
-        y_pred: SpecTree,
-    ) -> None:
+    def check_targets(self, y_true: np.ndarray, y_pred: SpecTree) -> None:
         """Raises ValueError for target values that this loss cannot take (NaN, range)."""
         checks.finite(self, np.asarray(y_true))
 
@@ -289,7 +281,8 @@ def reduce(
     weights = jnp.ones(values.shape, values.dtype)
     if weight is not None:
         weights = spread(weight, values.shape).astype(values.dtype)
-    total = jnp.where(counted, values * weights, 0).sum()
+    weighted = jnp.where(counted, values * weights, 0)
+    total = weighted.sum()
     if summed:
         return total, jnp.ones((), values.dtype)
     if reduction == "mean_with_sample_weight":
@@ -315,14 +308,15 @@ def _weighted(values: Array, weight: ArrayLike | None) -> Array:
     return values * spread(weight, shape).astype(values.dtype)
 
 
-def pair(
-    y_true: ArrayLike,
-    y_pred: ArrayLike,
-) -> tuple[Array, Array]:
+def pair(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[Array, Array]:
     """Targets and predictions as arrays of the shape and dtype of the predictions."""
     y = floating(y_pred)
     t = align(jnp.asarray(y_true), y)
     return t.astype(y.dtype), y
+
+
+# The loss class of each loss function.
+Functions: TypeAlias = dict[Callable[..., Array], type[Loss]]
 
 
 class FunctionLoss(Loss):

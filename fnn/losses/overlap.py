@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import field
 
 import jax.numpy as jnp
@@ -10,7 +9,7 @@ from jax import Array
 from numpy.typing import ArrayLike
 
 from fnn.core.fields import not_negative
-from fnn.losses.loss import EPSILON, Loss, pair
+from fnn.losses.loss import EPSILON, Functions, Loss, pair
 
 Axis = int | tuple[int, ...] | None
 
@@ -30,9 +29,10 @@ def dice(
     1.0
     """
     t, p = pair(y_true, y_pred)
-    both = 2 * jnp.sum(t * p, axis)
-    sizes = jnp.sum(t, axis) + jnp.sum(p, axis)
-    return 1 - both / (sizes + EPSILON)
+    both = jnp.sum(t * p, axis)
+    size_t = jnp.sum(t, axis)
+    size_p = jnp.sum(p, axis)
+    return 1 - 2 * both / (size_t + size_p + EPSILON)
 
 
 def tversky(
@@ -123,7 +123,7 @@ class Tversky(Loss):
         return self.values(y_true, y_pred)
 
 
-FUNCTIONS: dict[Callable[..., Array], type[Loss]] = {
+FUNCTIONS: Functions = {
     dice: Dice,
     tversky: Tversky,
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +13,7 @@ from numpy.typing import ArrayLike
 from fnn.core.fields import positive
 from fnn.core.tree import SpecTree
 from fnn.losses import checks
-from fnn.losses.loss import EPSILON, Loss, pair
+from fnn.losses.loss import EPSILON, Functions, Loss, pair
 
 
 def mean_squared_error(y_true: ArrayLike, y_pred: ArrayLike) -> Array:
@@ -61,8 +60,9 @@ def mean_squared_logarithmic_error(y_true: ArrayLike, y_pred: ArrayLike) -> Arra
     t, y = pair(y_true, y_pred)
     t = jnp.maximum(t, EPSILON)
     y = jnp.maximum(y, EPSILON)
-    ratio = jnp.log(y + 1) - jnp.log(t + 1)
-    return jnp.square(ratio).mean(-1)
+    log_y = jnp.log(y + 1)
+    log_t = jnp.log(t + 1)
+    return jnp.square(log_y - log_t).mean(-1)
 
 
 def huber(
@@ -81,7 +81,8 @@ def huber(
     error = jnp.abs(y - t)
     quadratic = jnp.square(y - t) / 2
     linear = delta * error - delta**2 / 2
-    return jnp.where(error <= delta, quadratic, linear).mean(-1)
+    values = jnp.where(error <= delta, quadratic, linear)
+    return values.mean(-1)
 
 
 def log_cosh(y_true: ArrayLike, y_pred: ArrayLike) -> Array:
@@ -216,15 +217,11 @@ class Poisson(Loss):
     def call(self, y_true: Array, y_pred: Array) -> Array:
         return poisson(y_true, y_pred)
 
-    def check_targets(
-        self,
-        y_true: np.ndarray,
-        y_pred: SpecTree,
-    ) -> None:
+    def check_targets(self, y_true: np.ndarray, y_pred: SpecTree) -> None:
         checks.not_negative(self, np.asarray(y_true))
 
 
-FUNCTIONS: dict[Callable[..., Array], type[Loss]] = {
+FUNCTIONS: Functions = {
     mean_squared_error: MeanSquaredError,
     mean_absolute_error: MeanAbsoluteError,
     mean_absolute_percentage_error: MeanAbsolutePercentageError,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -13,7 +11,7 @@ from fnn.core.arithmetic import unit_length
 from fnn.core.tree import SpecTree
 from fnn.losses import checks
 from fnn.losses.logits import Form
-from fnn.losses.loss import EPSILON, Loss, pair
+from fnn.losses.loss import EPSILON, Functions, Loss, pair
 
 
 def cosine_similarity(
@@ -67,7 +65,8 @@ def squared_hinge(y_true: ArrayLike, y_pred: ArrayLike) -> Array:
     """
     t, y = pair(y_true, y_pred)
     margin = 1 - _signs(t) * y
-    return jnp.square(jnp.maximum(margin, 0)).mean(-1)
+    values = jnp.square(jnp.maximum(margin, 0))
+    return values.mean(-1)
 
 
 def categorical_hinge(y_true: ArrayLike, y_pred: ArrayLike) -> Array:
@@ -129,11 +128,7 @@ class KLDivergence(Loss):
     def on_logits(self) -> Loss:
         return self.as_other(_KLDivergenceOfLogs)
 
-    def check_targets(
-        self,
-        y_true: np.ndarray,
-        y_pred: SpecTree,
-    ) -> None:
+    def check_targets(self, y_true: np.ndarray, y_pred: SpecTree) -> None:
         checks.not_negative(self, np.asarray(y_true))
 
 
@@ -162,11 +157,7 @@ class Hinge(Loss):
     def call(self, y_true: Array, y_pred: Array) -> Array:
         return hinge(y_true, y_pred)
 
-    def check_targets(
-        self,
-        y_true: np.ndarray,
-        y_pred: SpecTree,
-    ) -> None:
+    def check_targets(self, y_true: np.ndarray, y_pred: SpecTree) -> None:
         checks.signs(self, np.asarray(y_true))
 
 
@@ -183,11 +174,7 @@ class SquaredHinge(Loss):
     def call(self, y_true: Array, y_pred: Array) -> Array:
         return squared_hinge(y_true, y_pred)
 
-    def check_targets(
-        self,
-        y_true: np.ndarray,
-        y_pred: SpecTree,
-    ) -> None:
+    def check_targets(self, y_true: np.ndarray, y_pred: SpecTree) -> None:
         checks.signs(self, np.asarray(y_true))
 
 
@@ -206,7 +193,7 @@ class CategoricalHinge(Loss):
         return categorical_hinge(y_true, y_pred)
 
 
-FUNCTIONS: dict[Callable[..., Array], type[Loss]] = {
+FUNCTIONS: Functions = {
     cosine_similarity: CosineSimilarity,
     kl_divergence: KLDivergence,
     hinge: Hinge,

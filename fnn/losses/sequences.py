@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -12,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from fnn.core.arithmetic import floating
 from fnn.core.tree import SpecTree
-from fnn.losses.loss import Loss
+from fnn.losses.loss import Functions, Loss
 from fnn.losses.targets import class_numbers
 
 
@@ -87,6 +85,6 @@ class CTC(Loss):
         jax.eval_shape(self.call, y_true, y_pred)
 
 
-FUNCTIONS: dict[Callable[..., Array], type[Loss]] = {
+FUNCTIONS: Functions = {
     ctc: CTC,
 }

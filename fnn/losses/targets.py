@@ -111,7 +111,8 @@ def spread(weight: ArrayLike, shape: Shape) -> Array:
     [[1, 2, 3], [1, 2, 3]]
     """
     weight = jnp.asarray(weight)
-    if weight.ndim == len(shape) + 1 and weight.shape[-1] == 1:
+    one_too_many = weight.ndim == len(shape) + 1
+    if one_too_many and weight.shape[-1] == 1:
         weight = weight.reshape(weight.shape[:-1])
     sizes = zip(weight.shape, shape, strict=False)
     fits = all(a in (1, b) for a, b in sizes)
@@ -153,7 +154,8 @@ def fill_invalid(
     while valid.ndim > 1 and valid.shape[1:] != x.shape[1 : valid.ndim]:
         valid = valid.any(-1)
     keep = spread(valid, x.shape)
-    return jnp.where(keep, x, jnp.asarray(fill, x.dtype))
+    filling = jnp.asarray(fill, x.dtype)
+    return jnp.where(keep, x, filling)
 
 
 def call_on_valid(
@@ -174,10 +176,12 @@ def call_on_valid(
     entries = valid
     if any(leaf.shape[: valid.ndim] != valid.shape for leaf in leaves):
         # Some arrays have no time axis: an example is valid if any of its steps is.
-        entries = valid.any(tuple(range(1, valid.ndim)))
+        further_axes = range(1, valid.ndim)
+        entries = valid.any(tuple(further_axes))
 
     def as_batch_of_one(a: Array) -> Array:
-        return a.reshape((1,) * entries.ndim + a.shape)
+        ones = (1,) * entries.ndim
+        return a.reshape(ones + a.shape)
 
     def one_entry(y_true: Tree, y_pred: Tree) -> Array:
         y_true = jax.tree.map(as_batch_of_one, y_true)
@@ -190,7 +194,8 @@ def call_on_valid(
     each_entry = one_entry
     for _ in range(entries.ndim):
         each_entry = jax.vmap(each_entry)
-    return jax.lax.cond(entries.all(), whole_batch, each_entry, y_true, y_pred)
+    all_valid = entries.all()
+    return jax.lax.cond(all_valid, whole_batch, each_entry, y_true, y_pred)
 
 
 def add_feature_axis(y_pred: Array, *weights: Array | None) -> Array:
@@ -199,9 +204,8 @@ def add_feature_axis(y_pred: Array, *weights: Array | None) -> Array:
     Predictions `(batch,)`, or `(batch, time)` under a mask `(batch, time)`, are single numbers
     and not vectors, over which a loss would take the mean.
     """
-    weighted_by_entry = any(
-        w is not None and w.ndim > 1 and w.shape == y_pred.shape for w in weights
-    )
+    given = [w for w in weights if w is not None and w.ndim > 1]
+    weighted_by_entry = any(w.shape == y_pred.shape for w in given)
     if y_pred.ndim == 1 or (weighted_by_entry and y_pred.shape[-1] != 1):
         return y_pred.reshape(*y_pred.shape, 1)
     return y_pred
@@ -222,10 +226,7 @@ def as_arrays(x: Tree) -> Tree:
     return jnp.asarray(x)
 
 
-def as_float(
-    x: ArrayLike,
-    dtype: str | None = None,
-) -> Array:
+def as_float(x: ArrayLike, dtype: str | None = None) -> Array:
     """`x` in `dtype`; by default in float32, or float64 if it is that already."""
     x = jnp.asarray(x)
     if dtype:

@@ -154,7 +154,8 @@ BY_SHAPE = {
         "CategoricalCrossentropy",
     ),
 }
-BY_SHAPE |= {"acc": BY_SHAPE["accuracy"], "ce": BY_SHAPE["crossentropy"]}
+BY_SHAPE["acc"] = BY_SHAPE["accuracy"]
+BY_SHAPE["ce"] = BY_SHAPE["crossentropy"]
 
 _SHORT = {
     "mse": MeanSquaredError,

@@ -57,7 +57,8 @@ def sparse_categorical_accuracy(y_true: ArrayLike, y_pred: ArrayLike) -> Array:
     """
     y_pred = jnp.asarray(y_pred)
     labels = align(class_numbers(y_true), y_pred, sparse=True)
-    return (labels == jnp.argmax(y_pred, -1)).astype("float32")
+    predicted = jnp.argmax(y_pred, -1)  # (...)
+    return (labels == predicted).astype("float32")
 
 
 def top_k_categorical_accuracy(
@@ -73,7 +74,10 @@ def top_k_categorical_accuracy(
 
 
 def sparse_top_k_categorical_accuracy(
-    y_true: ArrayLike, y_pred: ArrayLike, k: int = 5, from_sorted_ids: bool = False
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    k: int = 5,
+    from_sorted_ids: bool = False,
 ) -> Array:
     """1 where fewer than k classes score higher than the true one (ties count as right).
 
@@ -89,7 +93,8 @@ def sparse_top_k_categorical_accuracy(
     if from_sorted_ids:
         among_first = labels == y_pred[..., :k]  # (..., k)
         return among_first.any(-1).astype("float32")
-    in_range = (labels >= 0) & (labels < y_pred.shape[-1])
+    classes = y_pred.shape[-1]
+    in_range = (labels >= 0) & (labels < classes)
     index = jnp.where(in_range, labels, 0)
     own = jnp.take_along_axis(y_pred, index, -1)  # (..., 1)
     valid = in_range & jnp.isfinite(own)

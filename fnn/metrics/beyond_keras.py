@@ -44,11 +44,7 @@ class ExpectedCalibrationError(Metric):
     num_bins: int = positive(default=15)
     from_logits: bool = False
 
-    def init(
-        self,
-        y_true: SpecTree = None,
-        y_pred: SpecTree = None,
-    ) -> Sums:
+    def init(self, y_true: SpecTree = None, y_pred: SpecTree = None) -> Sums:
         names = ("count", "hits", "confidence")
         return {name: jnp.zeros(self.num_bins) for name in names}
 
@@ -80,7 +76,8 @@ class ExpectedCalibrationError(Metric):
 
     def _judge(self, y_true: Array, y_pred: Array) -> _Judged:
         if y_pred.shape[-1] == 1:
-            return self._judge_binary(align(y_true, y_pred)[..., 0], y_pred)
+            truth = align(y_true, y_pred)
+            return self._judge_binary(truth[..., 0], y_pred)
         probabilities = y_pred
         if self.from_logits:
             probabilities = jax.nn.softmax(y_pred)
@@ -88,8 +85,9 @@ class ExpectedCalibrationError(Metric):
             labels = jnp.argmax(y_true, -1)
         else:
             labels = class_numbers(align(y_true, y_pred, sparse=True))
-        hits = labels == jnp.argmax(probabilities, -1)
-        return _Judged(probabilities.max(-1), hits.astype("float32"))
+        hits = labels == jnp.argmax(probabilities, -1)  # (...)
+        confidence = probabilities.max(-1)  # (...)
+        return _Judged(confidence, hits.astype("float32"))
 
     def _judge_binary(self, truth: Array, y_pred: Array) -> _Judged:
         if self.from_logits:
@@ -101,7 +99,8 @@ class ExpectedCalibrationError(Metric):
 
     def result(self, sums: Sums) -> Array:
         gaps = jnp.abs(sums["hits"] - sums["confidence"])
-        return divide(gaps.sum(), sums["count"].sum())
+        count = sums["count"].sum()
+        return divide(gaps.sum(), count)
 
 
 class MultiLabelAccuracy(Metric):
@@ -134,14 +133,16 @@ class MultiLabelAccuracy(Metric):
     def values(self, y_true: Array, y_pred: Array) -> Array:
         true = y_true > 0.5
         predicted = y_pred > self.threshold
+        equal = true == predicted  # (batch, labels)
         if self.criterion == "exact_match":
-            return (true == predicted).all(-1).astype("float32")
+            return equal.all(-1).astype("float32")
         if self.criterion == "hamming":
-            return (true == predicted).astype("float32").mean(-1)
+            return equal.astype("float32").mean(-1)
         union = (true | predicted).sum(-1)  # (batch,)
         intersection = (true & predicted).sum(-1)  # (batch,)
         ratio = intersection / jnp.maximum(union, 1)
-        return jnp.where(union == 0, 1, ratio).astype("float32")
+        ratio = jnp.where(union == 0, 1, ratio)
+        return ratio.astype("float32")
 
 
 class Perplexity(Metric):

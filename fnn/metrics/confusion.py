@@ -39,14 +39,17 @@ def confusion(
     def above(weights: Array) -> tuple[Array, Array]:
         """The weight above each threshold, and the weight of all scores."""
         empty = jnp.zeros(len(thresholds) + 1)
-        histogram = empty.at[buckets].add(weights.reshape(-1))
+        weights = weights.reshape(-1)
+        histogram = empty.at[buckets].add(weights)
         from_the_top = jnp.cumsum(histogram[::-1])
         counts = from_the_top[::-1]
         return counts[1:][np.argsort(order)], counts[0]
 
     positive = y_true != 0
-    hits, positives = above(jnp.where(positive, weights, 0))
-    false_alarms, negatives = above(jnp.where(positive, 0, weights))
+    positive_weights = jnp.where(positive, weights, 0)
+    negative_weights = jnp.where(positive, 0, weights)
+    hits, positives = above(positive_weights)
+    false_alarms, negatives = above(negative_weights)
     return {
         "true_positives": hits,
         "false_positives": false_alarms,
@@ -99,11 +102,7 @@ class ConfusionMetric(Metric, loadable=False):
                 thresholds = _LOWEST_THRESHOLD
         return np.atleast_1d(np.asarray(thresholds, "float64"))
 
-    def init(
-        self,
-        y_true: SpecTree = None,
-        y_pred: SpecTree = None,
-    ) -> Sums:
+    def init(self, y_true: SpecTree = None, y_pred: SpecTree = None) -> Sums:
         thresholds = len(self.cutoffs())
         return {name: jnp.zeros(thresholds) for name in self.counts}
 
@@ -153,8 +152,9 @@ def within_0_and_1(thresholds: float | tuple[float, ...]) -> bool:
 
 def only_top(y_pred: Array, k: int) -> Array:
     """The predictions with -inf in place of all but the k largest of the last axis."""
+    classes = y_pred.shape[-1]
     indices = jax.lax.top_k(y_pred, k)[1]  # (..., k)
-    one_hot = jax.nn.one_hot(indices, y_pred.shape[-1], dtype=bool)  # (..., k, classes)
+    one_hot = jax.nn.one_hot(indices, classes, dtype=bool)  # (..., k, classes)
     kept = one_hot.any(-2)  # (..., classes)
     return jnp.where(kept, y_pred, -jnp.inf)
 

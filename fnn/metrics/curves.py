@@ -98,13 +98,10 @@ class AUC(Metric):
             inner = np.arange(1, steps) / steps
         else:
             inner = np.sort(self.thresholds)
-        return np.concatenate([[-1e-7], inner, [1 + 1e-7]])
+        margin = 1e-7
+        return np.concatenate([[-margin], inner, [1 + margin]])
 
-    def init(
-        self,
-        y_true: SpecTree = None,
-        y_pred: SpecTree = None,
-    ) -> Sums:
+    def init(self, y_true: SpecTree = None, y_pred: SpecTree = None) -> Sums:
         names = COUNTS
         shape: Shape = (len(self.cutoffs()),)
         if self.exact:
@@ -131,9 +128,11 @@ class AUC(Metric):
         if self.multi_label:
             # (entries, labels)
             shape = (-1, y.shape[-1])
-            columns = (x.reshape(shape) for x in (t, y, weights))
+            t = t.reshape(shape)
+            y = y.reshape(shape)
+            weights = weights.reshape(shape)
             count_columns = jax.vmap(self._count, in_axes=1, out_axes=1)
-            return add(sums, count_columns(*columns))
+            return add(sums, count_columns(t, y, weights))
         if self.label_weights is not None:
             by_label = jnp.asarray(self.label_weights, "float32")
             # (1, ..., labels)
@@ -161,7 +160,8 @@ class AUC(Metric):
         if not self.multi_label or self.label_weights is None:
             return areas.mean()
         weights = jnp.asarray(self.label_weights, "float32")
-        return divide((areas * weights).sum(), weights.sum())
+        weighted = areas * weights
+        return divide(weighted.sum(), weights.sum())
 
     def _areas(self, sums: Sums) -> Array:
         if self.exact:
@@ -212,10 +212,12 @@ def _interpolated(sums: Sums) -> Array:
     left = predicted[:-1]
     right = predicted[1:]
     gained = tp[:-1] - tp[1:]
-    slope = divide(gained, jnp.maximum(left - right, 0))
+    steps = jnp.maximum(left - right, 0)
+    slope = divide(gained, steps)
     intercept = tp[1:] - slope * right
     both = (left > 0) & (right > 0)
-    ratio = jnp.where(both, divide(left, right), 1)
+    ratio = divide(left, right)
+    ratio = jnp.where(both, ratio, 1)
     gain = slope * (gained + intercept * jnp.log(ratio))
     positives = tp[1:] + fn[1:]
     return divide(gain, positives).sum(0)
@@ -242,7 +244,8 @@ class SensitivityAtSpecificity(ConfusionMetric):
         return evenly_spaced(self.num_thresholds)
 
     def result(self, sums: Sums) -> Array:
-        return best(recall(sums), specificity(sums) >= self.specificity)
+        feasible = specificity(sums) >= self.specificity
+        return best(recall(sums), feasible)
 
 
 class SpecificityAtSensitivity(ConfusionMetric):
@@ -266,7 +269,8 @@ class SpecificityAtSensitivity(ConfusionMetric):
         return evenly_spaced(self.num_thresholds)
 
     def result(self, sums: Sums) -> Array:
-        return best(specificity(sums), recall(sums) >= self.sensitivity)
+        feasible = recall(sums) >= self.sensitivity
+        return best(specificity(sums), feasible)
 
 
 class PrecisionAtRecall(ConfusionMetric):
@@ -290,7 +294,8 @@ class PrecisionAtRecall(ConfusionMetric):
         return evenly_spaced(self.num_thresholds)
 
     def result(self, sums: Sums) -> Array:
-        return best(precision(sums), recall(sums) >= self.recall)
+        feasible = recall(sums) >= self.recall
+        return best(precision(sums), feasible)
 
 
 class RecallAtPrecision(ConfusionMetric):
@@ -314,7 +319,8 @@ class RecallAtPrecision(ConfusionMetric):
         return evenly_spaced(self.num_thresholds)
 
     def result(self, sums: Sums) -> Array:
-        return best(recall(sums), precision(sums) >= self.precision)
+        feasible = precision(sums) >= self.precision
+        return best(recall(sums), feasible)
 
 
 def evenly_spaced(number: int) -> np.ndarray:

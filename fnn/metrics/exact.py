@@ -53,13 +53,15 @@ def _added(
 ) -> tuple[Array, Array]:
     after = total + more
     added = after - total
+    # Exact, in whatever order of size `total` and `more` are.
     error = (total - (after - added)) + (more - added)
     lost = lost + error.astype(after.dtype)
     # Carry `lost` into the sum: it stays small, and its own rounding is negligible.
     carried = after + lost
     finite = jnp.isfinite(after)
     new_total = jnp.where(finite, carried, after)
-    return new_total, jnp.where(finite, lost - (carried - after), 0)
+    new_lost = lost - (carried - after)
+    return new_total, jnp.where(finite, new_lost, 0)
 
 
 def nothing_lost(sums: Tree) -> Tree:
@@ -75,11 +77,15 @@ def digits(*parts: Array) -> Array:
     x = jnp.stack(parts).astype("float32")  # (parts, ...)
     bits = jax.lax.bitcast_convert_type(x, jnp.int32)
     exponent = (bits >> 23) & 255
-    mantissa = jnp.where(exponent > 0, (bits & 0x7FFFFF) | 0x800000, 0)
+    # Numbers with an exponent of 0 are too small to count.
+    mantissa = (bits & 0x7FFFFF) | 0x800000
+    mantissa = jnp.where(exponent > 0, mantissa, 0)
     # The place of the last bit of the mantissa.
     place = exponent - 150 - _LOWEST
     sign = jnp.where(bits < 0, -1, 1)
-    mantissa = sign * (mantissa >> jnp.clip(-place, 0, 31))
+    # Bits below the lowest digit are dropped.
+    dropped = jnp.clip(-place, 0, 31)
+    mantissa = sign * (mantissa >> dropped)
     place = jnp.maximum(place, 0)
     first = place // _BITS
     # Below 2**31.
@@ -97,7 +103,8 @@ def digits(*parts: Array) -> Array:
 
 def terms(sums: Array) -> Array:
     """Float32 numbers of 8 bits and of one sign whose sum is `sums`.   (31, ...) -> (31, ...)"""
-    sign = jnp.where(_carry(sums).out < 0, -1, 1)
+    is_negative = _carry(sums).out < 0
+    sign = jnp.where(is_negative, -1, 1)
     sign = sign[None]  # (1, ...)
     digits = sign * _carry(sign * sums).digits
     powers = [2.0 ** (_LOWEST + _BITS * i) for i in range(DIGITS)]
@@ -119,10 +126,7 @@ class _Carried(NamedTuple):
 
 
 def _carry(sums: Array) -> _Carried:
-    def step(
-        carry: Array,
-        digit: Array,
-    ) -> tuple[Array, Array]:
+    def step(carry: Array, digit: Array) -> tuple[Array, Array]:
         digit = digit + carry
         return digit >> _BITS, digit & 255
 
@@ -137,7 +141,8 @@ def product(a: Array, b: Array) -> list[Array]:
 
 
 def _halves(x: Array) -> tuple[Array, Array]:
-    bits = jax.lax.bitcast_convert_type(x.astype("float32"), jnp.int32)
+    x32 = x.astype("float32")
+    bits = jax.lax.bitcast_convert_type(x32, jnp.int32)
     high = jax.lax.bitcast_convert_type(bits & ~0xFFF, jnp.float32)
     return high, x - high
 
@@ -164,8 +169,10 @@ def moments(
     r = t - c.astype(t.dtype)
     # Moments around c.
     w = weights.sum(axes).astype("float32")
-    first = (weights * r).sum(axes).astype("float32")
-    second = (weights * r * r).sum(axes).astype("float32")
+    first = weights * r
+    first = first.sum(axes).astype("float32")
+    second = weights * r * r
+    second = second.sum(axes).astype("float32")
     c = c.reshape(w.shape)
     squared = [p for q in product(c, c) for p in product(q, w)]
     squared += product(2 * c, first)
@@ -205,14 +212,16 @@ def variation(
     mean = value(total) / whole
     # The second pass corrects the rounding error of the first.
     for _ in range(2):
-        residual = value(total - _digits_of(product(mean[None], weight_terms)))
+        expected = _digits_of(product(mean[None], weight_terms))
+        residual = value(total - expected)
         previous = mean
         mean = mean + residual / whole
     residual = residual - (mean - previous) * whole
     mixed = product(-2 * mean[None], terms(total))
     square = [p for q in product(mean, mean) for p in product(q[None], weight_terms)]
     around_mean = squared + _digits_of([*mixed, *square])
-    return jnp.maximum(value(around_mean) - residual * residual / whole, 0)
+    shift = residual * residual / whole
+    return jnp.maximum(value(around_mean) - shift, 0)
 
 
 def _digits_of(parts: list[Array]) -> Array:

@@ -37,7 +37,8 @@ class MeanMetricWrapper(Metric):
 
     def values(self, y_true: Tree, y_pred: Tree) -> Array:
         kwargs = dict(self.kwargs)
-        return jnp.asarray(self.fn(y_true, y_pred, **kwargs))
+        values = self.fn(y_true, y_pred, **kwargs)
+        return jnp.asarray(values)
 
     def update(
         self,
@@ -95,8 +96,10 @@ class MeanOfLoss(Metric, loadable=False):
             weight = jnp.ones(len(first))
         weights = as_float(repeat_for_batch(weight, y_pred))
         loss = self.goal.replace(reduction="mean_with_sample_weight")
-        total, count = loss.totals(y_true, y_pred, weights, weights != 0)
-        return add(sums, {"total": self.sign * total, "count": count})
+        valid = weights != 0
+        total, count = loss.totals(y_true, y_pred, weights, valid)
+        more = {"total": self.sign * total, "count": count}
+        return add(sums, more)
 
 
 class LossMetric(MeanOfLoss):
@@ -124,7 +127,8 @@ class LossMetric(MeanOfLoss):
 
     @property
     def goal(self) -> Loss:
-        return self.loss.replace(dtype=self.dtype or self.loss.dtype)
+        dtype = self.dtype or self.loss.dtype
+        return self.loss.replace(dtype=dtype)
 
 
 class MeanSquaredError(MeanOfLoss):

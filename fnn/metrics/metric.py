@@ -52,16 +52,11 @@ def _accumulated(metric: Metric) -> Sums:
     return sums
 
 
-def _sums_optional(
-    result: Callable[..., Array],
-) -> Callable[..., Array]:
+def _sums_optional(result: Callable[..., Array]) -> Callable[..., Array]:
     """`result(self, sums)` that by default takes the sums kept by `update_state`."""
 
     @functools.wraps(result)
-    def with_default(
-        metric: Metric,
-        sums: Sums | None = None,
-    ) -> Array:
+    def with_default(metric: Metric, sums: Sums | None = None) -> Array:
         if sums is None:
             sums = _accumulated(metric)
         return result(metric, sums)
@@ -128,11 +123,7 @@ class Metric(Named, loadable=False):
             cls.result = _sums_optional(vars(cls)["result"])  # type: ignore[method-assign]
 
     @classmethod
-    def _positions(
-        cls,
-        own: list[str],
-        keyword: list[str],
-    ) -> list[str]:
+    def _positions(cls, own: list[str], keyword: list[str]) -> list[str]:
         return as_declared(cls, ("name", "dtype"), own)
 
     def values(self, y_true: Tree, y_pred: Tree) -> Array:
@@ -143,11 +134,7 @@ class Metric(Named, loadable=False):
             "example"
         )
 
-    def init(
-        self,
-        y_true: SpecTree = None,
-        y_pred: SpecTree = None,
-    ) -> Sums:
+    def init(self, y_true: SpecTree = None, y_pred: SpecTree = None) -> Sums:
         """The sums before the first batch: zeros.
 
         Metrics with one sum per class take the number of classes from the shapes of `y_true` and
@@ -184,13 +171,10 @@ class Metric(Named, loadable=False):
         if sample_weight is not None:
             batch = (*batch, sample_weight)
         zeros = self.init()
-        accumulator_of(self).add(self.update(zeros, *batch), zeros)
+        more = self.update(zeros, *batch)
+        accumulator_of(self).add(more, zeros)
 
-    def __call__(
-        self,
-        *batch: Tree,
-        sample_weight: ArrayLike | None = None,
-    ) -> Array:
+    def __call__(self, *batch: Tree, sample_weight: ArrayLike | None = None) -> Array:
         """`update_state`, then `result()`: the metric over all batches so far."""
         self.update_state(*batch, sample_weight=sample_weight)
         return self.result()
@@ -254,10 +238,11 @@ def add_mean(
     values = as_float(values)
     if weight is None:
         weight = jnp.ones(())
-    extra_axes = range(values.ndim, weight.ndim)
-    if len(extra_axes) > 1 or (extra_axes and weight.shape[-1] != 1):
-        # One value stands for several steps.
-        weight = weight.mean(tuple(extra_axes))
+    extra_axes = tuple(range(values.ndim, weight.ndim))
+    one_too_many = len(extra_axes) == 1 and weight.shape[-1] == 1
+    if extra_axes and not one_too_many:
+        # Each value stands for several steps.
+        weight = weight.mean(extra_axes)
     weights = spread(weight, values.shape)
     weighted = jnp.where(weights != 0, values * weights, 0)
     return {
@@ -311,11 +296,7 @@ class Sum(Metric):
     4.0
     """
 
-    def init(
-        self,
-        y_true: SpecTree = None,
-        y_pred: SpecTree = None,
-    ) -> Sums:
+    def init(self, y_true: SpecTree = None, y_pred: SpecTree = None) -> Sums:
         return {"total": jnp.zeros(())}
 
     def update(  # type: ignore[override]

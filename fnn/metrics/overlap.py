@@ -44,11 +44,7 @@ class _FScore(Metric, loadable=False):
         if threshold is not None and not 0 < threshold <= 1:
             raise wrong(self, "threshold", "to lie above 0 and up to 1", threshold)
 
-    def init(
-        self,
-        y_true: SpecTree = None,
-        y_pred: SpecTree = None,
-    ) -> Sums:
+    def init(self, y_true: SpecTree = None, y_pred: SpecTree = None) -> Sums:
         shape: Shape = ()
         if y_pred is not None and self.average != "micro":
             shape = (y_pred.shape[-1],)
@@ -73,11 +69,15 @@ class _FScore(Metric, loadable=False):
         axes = tuple(range(y.ndim - 1))
         if self.average == "micro":
             axes = tuple(range(y.ndim))
+        hits = weights * positive * t
+        false_alarms = weights * positive * (1 - t)
+        misses = weights * (1 - positive) * t
+        support = weights * t
         more = {
-            "true_positives": (weights * positive * t).sum(axes),
-            "false_positives": (weights * positive * (1 - t)).sum(axes),
-            "false_negatives": (weights * (1 - positive) * t).sum(axes),
-            "support": (weights * t).sum(axes),
+            "true_positives": hits.sum(axes),
+            "false_positives": false_alarms.sum(axes),
+            "false_negatives": misses.sum(axes),
+            "support": support.sum(axes),
         }
         return add(sums, more)
 
@@ -172,11 +172,7 @@ class _IoU(Metric):
             return class_numbers(y)
         return jnp.argmax(y, self.axis)
 
-    def init(
-        self,
-        y_true: SpecTree = None,
-        y_pred: SpecTree = None,
-    ) -> Sums:
+    def init(self, y_true: SpecTree = None, y_pred: SpecTree = None) -> Sums:
         classes = self.classes()
         return {"table": jnp.zeros((classes, classes))}
 
@@ -189,18 +185,19 @@ class _IoU(Metric):
     ) -> Sums:
         y_true, y_pred, weight = self.prepare(y_true, y_pred, weight)
         t = self._class_numbers(jnp.asarray(y_true), self.sparse_y_true)
-        y = self._class_numbers(y_pred, self.sparse_y_pred).reshape(t.shape)
+        y = self._class_numbers(y_pred, self.sparse_y_pred)
+        y = y.reshape(t.shape)
         weights = weights_like(t, weight)
         classes = self.classes()
         counted = (t >= 0) & (t < classes)
         counted = counted & (y >= 0) & (y < classes)
         if self.ignore_class is not None:
             counted = counted & (t != self.ignore_class)
-        t = jnp.where(counted, t, 0).reshape(-1)
-        y = jnp.where(counted, y, 0).reshape(-1)
-        weights = jnp.where(counted, weights, 0).reshape(-1)
-        table = sums["table"].at[t, y].add(weights)
-        return {"table": table}
+        t = jnp.where(counted, t, 0)
+        y = jnp.where(counted, y, 0)
+        weights = jnp.where(counted, weights, 0)
+        cells = sums["table"].at[t.reshape(-1), y.reshape(-1)]
+        return {"table": cells.add(weights.reshape(-1))}
 
     def result(self, sums: Sums) -> Array:
         table = sums["table"]  # (classes, classes)
@@ -210,7 +207,8 @@ class _IoU(Metric):
         true = table.sum(1)[selected]
         union = predicted + true - both
         present = union > 1e-9
-        ratios = jnp.where(present, divide(both, union), 0)
+        ratios = divide(both, union)
+        ratios = jnp.where(present, ratios, 0)
         return divide(ratios.sum(), present.sum())
 
     def validate(self) -> None:

@@ -35,7 +35,8 @@ def keys(scores: Array, from_logits: bool) -> Array:
     else:
         upper = scores > 0.5
         distance = jnp.minimum(scores, 1 - scores)
-    bits = jax.lax.bitcast_convert_type(distance.astype("float32"), jnp.int32)
+    distance = distance.astype("float32")
+    bits = jax.lax.bitcast_convert_type(distance, jnp.int32)
     return jnp.where(upper, 2 * _HALF - bits, bits)
 
 
@@ -71,9 +72,10 @@ def counts(sums: Sums) -> Sums:
     Within a bucket the class with the higher mean place is counted first. That is exact as long as
     each class has one score in the bucket; equal scores are counted together.
     """
-    p, n, place_p, place_n = (sums[name] for name in PARTS)  # (buckets,) each
-    mean_p = divide(place_p, p)
-    mean_n = divide(place_n, n)
+    p = sums["positives"]  # (buckets,)
+    n = sums["negatives"]  # (buckets,)
+    mean_p = divide(sums["positive_places"], p)
+    mean_n = divide(sums["negative_places"], n)
     gap = mean_p - mean_n
     # Differences up to the rounding error of the means are ties.
     slack = 0.25 + 1e-5 * jnp.maximum(mean_p, mean_n)

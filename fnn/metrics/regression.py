@@ -48,7 +48,8 @@ def concordance_correlation(
     """
     t = jnp.asarray(y_true)
     y = jnp.asarray(y_pred)
-    bias = jnp.square((t - y).mean(axis))
+    bias = (t - y).mean(axis)
+    bias = jnp.square(bias)
     t = _centered(t, axis)
     y = _centered(y, axis)
     variance_t = jnp.square(t).mean(axis)
@@ -154,14 +155,11 @@ class R2Score(Metric):
     num_regressors: int = 0
 
     def validate(self) -> None:
-        if not isinstance(self.num_regressors, int) or self.num_regressors < 0:
-            raise wrong(self, "num_regressors", "to be an integer", self.num_regressors)
+        given = self.num_regressors
+        if not isinstance(given, int) or given < 0:
+            raise wrong(self, "num_regressors", "to be an integer from 0", given)
 
-    def init(
-        self,
-        y_true: SpecTree = None,
-        y_pred: SpecTree = None,
-    ) -> Sums:
+    def init(self, y_true: SpecTree = None, y_pred: SpecTree = None) -> Sums:
         shape: Shape = ()
         digits_shape: Shape = ()
         if y_pred is not None:
@@ -192,9 +190,10 @@ class R2Score(Metric):
         axes = tuple(range(y.ndim - 1))
         moments = exact.moments(t, weights, axes)
         squared_error = weights * jnp.square(t - y)
+        entries = (weights != 0).sum()
         more = {
             "count": moments.weight,
-            "entries": (weights != 0).sum().astype("float32"),
+            "entries": entries.astype("float32"),
             "residual": squared_error.sum(axes),
             "squared": moments.squared,
             "total": moments.total,

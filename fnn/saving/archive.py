@@ -194,11 +194,7 @@ def _foreign(start: bytes, members: list[str]) -> str:
 class SavedModel:
     """An open file written by `save_model`: reads `config` at once, `weights` when called."""
 
-    def __init__(
-        self,
-        archive: zipfile.ZipFile,
-        path: FilePath,
-    ) -> None:
+    def __init__(self, archive: zipfile.ZipFile, path: FilePath) -> None:
         self.archive = archive
         self.path = path
         self._check_members(archive.infolist())
@@ -241,10 +237,7 @@ class SavedModel:
         if total.hexdigest() != self.digests[name]:
             raise damaged(self.path, f"the checksum of {name} differs")
 
-    def weights(
-        self,
-        like: HasWeights,
-    ) -> dict[str, np.ndarray]:
+    def weights(self, like: HasWeights) -> dict[str, np.ndarray]:
         """The arrays by their paths.
 
         Raises FileError if names, shapes or dtypes differ from `like`, before it allocates memory
@@ -353,10 +346,7 @@ def _check_weights(
         )
 
 
-def assign(
-    model: Model,
-    weights: dict[str, np.ndarray],
-) -> None:
+def assign(model: Model, weights: dict[str, np.ndarray]) -> None:
     """Sets the weights of `model`, given by their paths."""
     now = model.train_state
     parts = {}

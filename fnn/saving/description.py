@@ -52,9 +52,7 @@ def _describe_inputs(inputs: SpecTree) -> object:
     }
 
 
-def _compile_config(
-    compiled: dict[str, Any] | None,
-) -> dict[str, object] | None:
+def _compile_config(compiled: dict[str, Any] | None) -> dict[str, object] | None:
     """The arguments of `compile`; None if one of them has no registered name."""
     if compiled is None:
         return None
@@ -66,7 +64,8 @@ def _compile_config(
 
 def _plain(value: object) -> object:
     if isinstance(value, dict):
-        return {"by": {name: _plain(item) for name, item in value.items()}}
+        named = {name: _plain(item) for name, item in value.items()}
+        return {"by": named}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return to_config(value)
@@ -78,7 +77,8 @@ def check(described: dict[str, object]) -> None:
         raise ValueError(
             f"expected the keys {sorted(KEYS)}, received {sorted(described)}"
         )
-    if not all(isinstance(described[key], str) for key in ("class", "name")):
+    strings = (described["class"], described["name"])
+    if not all(isinstance(value, str) for value in strings):
         raise ValueError("expected strings as class and name")
     if not isinstance(described["compile"], dict | None):
         raise ValueError("expected compile to be null or an object of arguments")
@@ -100,7 +100,8 @@ def inputs_of(described: object) -> Any:
         raise ValueError(
             f"expected the shape, dtype and name of an input, received {described!r}"
         )
-    return Node(None, (), input_specs(tuple(shape), dtype), name)
+    specs = input_specs(tuple(shape), dtype)
+    return Node(None, (), specs, name)
 
 
 def _is_size(size: object) -> bool:
@@ -109,13 +110,11 @@ def _is_size(size: object) -> bool:
     return type(size) is int and 0 <= size < 2**31
 
 
-def from_plain(
-    value: object,
-    custom: Mapping[str, Any] | None,
-) -> Any:
+def from_plain(value: object, custom: Mapping[str, Any] | None) -> Any:
     """An argument of `compile`, from its description in a file."""
     if isinstance(value, dict) and list(value) == ["by"]:
-        return {name: from_plain(item, custom) for name, item in value["by"].items()}
+        named = value["by"]
+        return {name: from_plain(item, custom) for name, item in named.items()}
     if isinstance(value, list):
         return [from_plain(item, custom) for item in value]
     return from_config(value, custom)

@@ -20,7 +20,7 @@ CHECKSUM = "fnn_sha256"
 HEADER_LIMIT = 100_000_000
 # How many bytes are read at a time.
 PIECE = 2**20
-# More axes than NumPy allows are an error of the file.
+# Files whose arrays have more axes are rejected.
 _MOST_AXES = 32
 
 Arrays = dict[str, np.ndarray]
@@ -62,9 +62,7 @@ def parse(data: bytes) -> dict[str, Any]:
     return parsed
 
 
-def _without_duplicates(
-    pairs: list[tuple[str, object]],
-) -> dict[str, object]:
+def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a JSON object has a duplicate key")
@@ -147,9 +145,7 @@ class Tensors:
 
     def _in_order(self) -> list[tuple[str, Tensor]]:
 
-        def place(
-            item: tuple[str, Tensor],
-        ) -> tuple[int, int]:
+        def place(item: tuple[str, Tensor]) -> tuple[int, int]:
             tensor = item[1]
             return tensor.start, tensor.end
 
@@ -161,7 +157,7 @@ class Tensors:
     ) -> Arrays:
         """All arrays, copied into memory. Raises FileError if the checksum differs.
 
-        `checksum` decides what happens if the file has none, as those of other programs.
+        `checksum` decides what happens if the file has none, like files of other programs.
         """
         expected = self._expected_checksum(checksum)
         total = sum(tensor.end - tensor.start for tensor in self.tensors.values())

@@ -29,7 +29,8 @@ from fnn.testing.subject import Subject, is_float, jit
 def equality_and_hash(subject: Subject) -> None:
     """Layers with equal fields are equal."""
     layer = subject.layer
-    for again in (layer.replace(), copy.deepcopy(layer)):
+    copies = (layer.replace(), copy.deepcopy(layer))
+    for again in copies:
         if again != layer or hash(again) != hash(layer):
             raise PromiseError("a copy to be equal, with the same hash", "another one")
     if layer.replace(name="another") == layer:
@@ -49,7 +50,8 @@ def config_round_trip(subject: Subject) -> None:
     data = json.dumps(to_config(layer))
     again = from_config(json.loads(data))
     same_class = type(again) is type(layer)
-    if not same_class or json.dumps(to_config(again)) != data:
+    data_again = json.dumps(to_config(again))
+    if not same_class or data_again != data:
         raise PromiseError(repr(layer), repr(again))
 
 
@@ -76,11 +78,13 @@ def shapes_by_eval_shape_are_those_of_running(subject: Subject) -> None:
     weights = subject.weights
     x = subject.x
     by = " by jax.eval_shape"
-    same_shapes(weight_spec(subject.layer, x), weights, "the weights", by, "init")
+    abstract = weight_spec(subject.layer, x)
+    same_shapes(abstract, weights, "the weights", by, "init")
     ran = subject.compiled(*weights, x)
     abstract = jax.eval_shape(subject.run, *weights, x)
     same_shapes(abstract, ran, "(outputs, state)", by)
-    same_shapes(output_spec(subject.layer, x), ran[0], "outputs", by)
+    outputs = output_spec(subject.layer, x)
+    same_shapes(outputs, ran[0], "outputs", by)
 
 
 @promise(
@@ -102,10 +106,7 @@ def calls_are_pure(subject: Subject) -> None:
         same(second.constants, first.constants, what, tolerance=0)
 
 
-def _first_difference(
-    first: str,
-    second: str,
-) -> tuple[str, str]:
+def _first_difference(first: str, second: str) -> tuple[str, str]:
     first_lines = first.splitlines()
     second_lines = second.splitlines()
     for once, twice in zip(first_lines, second_lines, strict=False):
@@ -119,9 +120,11 @@ def _first_difference(
 )
 def jit_equals_eager(subject: Subject) -> None:
     """It computes the same with and without jit."""
+    arguments = (*subject.weights, subject.x)
     for train in subject.modes:
-        received = subject.compiled(*subject.weights, subject.x, train=train)
-        same(received, subject.eager(train).results, "(outputs, state)")
+        received = subject.compiled(*arguments, train=train)
+        expected = subject.eager(train).results
+        same(received, expected, "(outputs, state)")
 
 
 @promise(
@@ -133,9 +136,11 @@ def state_keeps_its_structure(subject: Subject) -> None:
     for train in subject.modes:
 
         def new_state(state: State, train: bool = train) -> State:
-            return subject.run(params, state, subject.x, train)[1]
+            _, after = subject.run(params, state, subject.x, train)
+            return after
 
-        same_shapes(jax.eval_shape(new_state, state), state, "the state")
+        after_call = jax.eval_shape(new_state, state)
+        same_shapes(after_call, state, "the state")
 
 
 @promise(
@@ -145,7 +150,8 @@ def bfloat16(subject: Subject) -> None:
     """Outputs of bfloat16 inputs are bfloat16; weights are float32."""
     params, state = subject.weights
     half_params, half_x = cast((params, subject.x), "bfloat16")
-    for leaf in _floats(weight_spec(subject.layer, half_x)):
+    made = weight_spec(subject.layer, half_x)
+    for leaf in _floats(made):
         if leaf.dtype.itemsize < 4:
             cause = (
                 "init makes weights of x.dtype: use self.weight(...), or "
@@ -165,11 +171,11 @@ def bfloat16(subject: Subject) -> None:
         for leaf in _floats(outputs):
             if leaf.dtype != (subject.layer.dtype or "bfloat16"):
                 raise PromiseError("outputs in bfloat16", describe(leaf))
-        state_in_float32 = jax.eval_shape(run, params, subject.x)[1]
+        _, state_in_float32 = jax.eval_shape(run, params, subject.x)
         same_shapes(new_state, state_in_float32, "the state")
-    outputs = subject.compiled(half_params, state, half_x, train=train)[0]
-    finite = [bool(jnp.isfinite(a).all()) for a in _floats(outputs)]
-    if not all(finite):
+    outputs, _ = subject.compiled(half_params, state, half_x, train=train)
+    finite = [jnp.isfinite(a).all() for a in _floats(outputs)]
+    if not all(map(bool, finite)):
         raise PromiseError("finite outputs in bfloat16", "infinity or NaN")
 
 
@@ -185,35 +191,36 @@ def _floats(values: SpecTree) -> Iterator[Any]:
 def gradients_are_finite(subject: Subject) -> None:
     """Gradients by weights and inputs are finite, and not all zero."""
     params, state = subject.weights
-    leaves, treedef = jax.tree.flatten((params, subject.x))
+    differentiated = (params, subject.x)
+    leaves, treedef = jax.tree.flatten(differentiated)
     floats = [i for i, leaf in enumerate(leaves) if is_float(leaf)]
-    paths = jax.tree_util.tree_leaves_with_path((params, subject.x))
+    paths = jax.tree_util.tree_leaves_with_path(differentiated)
     names = [jax.tree_util.keystr(path) for path, _ in paths]
 
-    def loss(
-        values: list[Array],
-        train: bool,
-    ) -> Array:
+    def loss(values: list[Array], train: bool) -> Array:
         filled = list(leaves)
         for i, value in zip(floats, values, strict=True):
             filled[i] = value
         params, x = jax.tree.unflatten(treedef, filled)
-        y = subject.run(params, state, x, train)[0]
+        y, _ = subject.run(params, state, x, train)
         squares = [jnp.sum(a**2) for a in _floats(y)]
         return sum(squares, jnp.zeros(()))
 
+    # The values of the floating-point leaves are differentiated.
     gradient = jit(jax.grad(loss), static_argnums=1)
     for train in subject.modes:
-        gradients = gradient([leaves[i] for i in floats], train)
+        values = [leaves[i] for i in floats]
+        gradients = gradient(values, train)
         for i, g in zip(floats, gradients, strict=True):
             _require_finite(g, names[i])
-        moving = [bool((g != 0).any()) for g in gradients]
-        if gradients and not any(moving):
+        moving = [(g != 0).any() for g in gradients]
+        if gradients and not any(map(bool, moving)):
             raise PromiseError("a gradient by some weight or input", "zeros everywhere")
 
 
 def _require_finite(gradient: Array, name: str) -> None:
-    bad = int((~jnp.isfinite(gradient)).sum())
+    finite = jnp.isfinite(gradient)
+    bad = int((~finite).sum())
     if bad:
         expected = f"finite gradients by (params, x){name}"
         received = f"{bad} of {gradient.size} that are infinite or NaN"
@@ -225,8 +232,8 @@ def _require_finite(gradient: Array, name: str) -> None:
 )
 def vmap_over_weights(subject: Subject) -> None:
     """It works under jax.vmap over the weights."""
-    each = [subject.random_weights(seed) for seed in range(2)]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+    each = [subject.random_weights(0), subject.random_weights(1)]
+    stacked = jax.tree.map(_stack, *each)
     keys = jax.random.split(subject.key, 2)
 
     def init(key: Array) -> tuple[Params, State]:
@@ -238,10 +245,17 @@ def vmap_over_weights(subject: Subject) -> None:
         return
 
     def run(params: Params, state: State) -> Tree:
-        return subject.run(params, state, subject.x)[0]
+        y, _ = subject.run(params, state, subject.x)
+        return y
 
-    outputs = jit(jax.vmap(run))(*stacked)
+    run_all = jit(jax.vmap(run))
+    outputs = run_all(*stacked)
     for i, weights in enumerate(each):
-        received = jax.tree.map(operator.itemgetter(i), outputs)
-        expected = subject.compiled(*weights, subject.x)[0]
+        own = operator.itemgetter(i)
+        received = jax.tree.map(own, outputs)
+        expected, _ = subject.compiled(*weights, subject.x)
         same(received, expected, "outputs")
+
+
+def _stack(*leaves: Array) -> Array:
+    return jnp.stack(leaves)

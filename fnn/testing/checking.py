@@ -55,7 +55,8 @@ def check_layer(
     _require_batch(x)
     if key is None:
         key = jax.random.key(0)
-    subject = Subject(layer, inputs_like(x, key), key, causal)
+    inputs = inputs_like(x, key)
+    subject = Subject(layer, inputs, key, causal)
     # Reduced precision of matrix products on an accelerator is not an error.
     with jax.default_matmul_precision("highest"):
         for name in PROPERTIES:
@@ -63,9 +64,7 @@ def check_layer(
                 check(name, subject)
 
 
-def _checked_names(
-    without: Iterable[str],
-) -> tuple[str, ...]:
+def _checked_names(without: Iterable[str]) -> tuple[str, ...]:
     """`without` as a tuple. Raises ValueError for unknown names."""
     if isinstance(without, str):
         without = (without,)
@@ -79,6 +78,7 @@ def _checked_names(
 
 def _require_batch(x: SpecTree) -> None:
     sizes = {a.shape[:1] for a in plain(x)}
+    # One batch size, which is at least 2.
     if len(sizes) != 1 or min(sizes) < (2,):
         expected = "to be arrays of one batch, of at least 2 examples"
         advice = "pass e.g. jnp.ones((4, 5)), 4 examples"
@@ -93,7 +93,8 @@ def check(name: str, subject: Subject) -> None:
         found.check(subject)
     except Exception as error:
         failure = _innermost(found, Failure(subject, error))
-        raise AssertionError(_message(name, found, failure)) from failure.error
+        message = _message(name, found, failure)
+        raise AssertionError(message) from failure.error
 
 
 class Failure(NamedTuple):
@@ -157,7 +158,8 @@ def _users_layer(layer: Layer) -> Layer:
 
 def _raised_at(layer: Layer, error: Exception) -> str | None:
     """The deepest line of an error that is in the file of the layer."""
-    apply = inspect.unwrap(type(_users_layer(layer)).apply)
+    cls = type(_users_layer(layer))
+    apply = inspect.unwrap(cls.apply)
     file = apply.__code__.co_filename
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename == file]
@@ -170,7 +172,8 @@ def line(layer: Layer, at: str) -> str:
     """Where a method of the layer, or `field <name>`, is defined: `file.py:12, Dense.apply`."""
     cls = type(layer)
     if at.startswith("field"):
-        return _field_line(cls, at.removeprefix("field").strip())
+        field = at.removeprefix("field").strip()
+        return _field_line(cls, field)
     if isinstance(layer, Flow):
         at = "flow"
     function = inspect.unwrap(getattr(cls, at))

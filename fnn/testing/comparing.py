@@ -46,11 +46,14 @@ def same(
         name = what + jax.tree_util.keystr(path)
         if a.shape != b.shape or a.dtype != b.dtype:
             raise PromiseError(f"{name} to be {tree.describe(b)}", tree.describe(a))
-        _same_values(_as_numbers(a), _as_numbers(b), name, tolerance)
+        numbers = _as_numbers(a)
+        expected_numbers = _as_numbers(b)
+        _same_values(numbers, expected_numbers, name, tolerance)
 
 
 def _as_numbers(a: Array) -> np.ndarray:
-    if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+    is_key = jnp.issubdtype(a.dtype, jax.dtypes.prng_key)
+    if is_key:
         a = jax.random.key_data(a)
     return np.asarray(a, "float64")
 
@@ -68,7 +71,8 @@ def _same_values(
         distance = np.abs(a - b)
     distance = np.nan_to_num(distance, nan=np.inf, posinf=np.inf)
     distance = np.where(close, -1, distance)
-    index = np.unravel_index(np.argmax(distance), a.shape)
+    flat_index = np.argmax(distance)
+    index = np.unravel_index(flat_index, a.shape)
     worst = tuple(map(int, index))
     place = name
     if worst:
@@ -91,7 +95,10 @@ def same_shapes(
 
 
 def _shapes(values: SpecTree) -> SpecTree:
-    return jax.tree.map(lambda a: (a.shape, str(a.dtype)), values)
+    def shape_and_dtype(a: SpecTree) -> tuple[tuple[int, ...], str]:
+        return a.shape, str(a.dtype)
+
+    return jax.tree.map(shape_and_dtype, values)
 
 
 def outline(values: SpecTree) -> str:

@@ -40,11 +40,14 @@ def an_example_alone_is_as_in_the_batch(subject: Subject) -> None:
 
     def alone(x: Tree) -> Tree:
         batch_of_one = jax.tree.map(lambda a: a[None], x)
-        return subject.run(params, state, batch_of_one)[0]
+        y, _ = subject.run(params, state, batch_of_one)
+        return y
 
-    outputs = jit(jax.vmap(alone))(subject.x)  # (batch, 1, ...)
+    each_alone = jit(jax.vmap(alone))
+    outputs = each_alone(subject.x)  # (batch, 1, ...)
     outputs = jax.tree.map(lambda a: jnp.squeeze(a, 1), outputs)  # (batch, ...)
-    same(outputs, subject.outputs(subject.x), "outputs")
+    expected = subject.outputs(subject.x)
+    same(outputs, expected, "outputs")
 
 
 @promise(
@@ -56,9 +59,10 @@ def batch_order_changes_nothing(subject: Subject) -> None:
     # Only the first two are swapped: a layer that itself reverses or rolls the batch
     # would agree with a reversed or rolled one.
     order[:2] = (1, 0)
-    outputs = subject.outputs(_take_examples(subject.x, order))
-    expected = subject.outputs(subject.x)
-    same(outputs, _take_examples(expected, order), "outputs")
+    reordered = _take_examples(subject.x, order)
+    outputs = subject.outputs(reordered)
+    expected = _take_examples(subject.outputs(subject.x), order)
+    same(outputs, expected, "outputs")
 
 
 def _take_examples(x: Tree, indices: np.ndarray) -> Tree:
@@ -75,16 +79,19 @@ def padded_rows_change_nothing(subject: Subject) -> None:
         junk = np.asarray(a[:2])
         if is_float(a):
             junk = np.full(junk.shape, _JUNK)
-        return jnp.asarray(np.concatenate([a, junk]), a.dtype)
+        more = np.concatenate([a, junk])
+        return jnp.asarray(more, a.dtype)
 
     count = subject.batch
-    rows = jnp.asarray(np.arange(count + 2) < count)
+    positions = np.arange(count + 2)
+    rows = jnp.asarray(positions < count)
     x = jax.tree.map(padded, subject.x)
     for train in subject.modes:
         run = functools.partial(subject.compiled, *subject.weights, train=train)
         outputs, state = run(x, rows=rows)
         valid = _take_examples(outputs, np.arange(count))
-        same((valid, state), run(subject.x), "(outputs, state)")
+        expected = run(subject.x)
+        same((valid, state), expected, "(outputs, state)")
 
 
 @promise(
@@ -109,7 +116,8 @@ def masked_steps_change_nothing(subject: Subject) -> None:
         for outputs in (received.outputs, expected.outputs):
             _require_fitting_masks(outputs)
         valid_outputs = _map_masked(_valid, received.outputs)
-        same(valid_outputs, _map_masked(_valid, expected.outputs), "outputs")
+        valid_expected = _map_masked(_valid, expected.outputs)
+        same(valid_outputs, valid_expected, "outputs")
         same(received.state, expected.state, "the state")
         same(received.gradients, expected.gradients, "gradients by weights")
 
@@ -135,7 +143,8 @@ def _map_masked(function: Callable[[Masked], Tree], x: Tree) -> Tree:
 
 def _require_fitting_masks(outputs: Tree) -> None:
     for y in masked_leaves(outputs):
-        if y.mask.shape != y.values.shape[: y.mask.ndim]:
+        steps = y.values.shape[: y.mask.ndim]
+        if y.mask.shape != steps:
             cause = (
                 "the time axis changes: return Masked(y, its mask), or set "
                 'masking = "refuse"'
@@ -175,8 +184,10 @@ def _sum_of_squares(
         values, mask = split_mask(part)
         if not is_float(values):
             continue
-        squares = jnp.square(values.astype(jnp.float32))
+        values = values.astype(jnp.float32)
+        squares = jnp.square(values)
         if mask is not None and mask.shape == values.shape[: mask.ndim]:
+            # Masked steps do not count; a mask that does not fit is reported later.
             counted = leading(mask, values.ndim)
             squares = jnp.where(counted, squares, 0)
         total += squares.sum()
@@ -192,7 +203,8 @@ def a_later_step_changes_nothing_earlier(subject: Subject) -> None:
         return
     first = plain(subject.x)[0]
     steps = first.shape[1]
-    expected = plain(subject.outputs(subject.x))[0]
+    outputs = subject.outputs(subject.x)
+    expected = plain(outputs)[0]
     if expected.shape[1:2] != (steps,):
         wanted = f"outputs of {steps} steps, as the inputs"
         raise PromiseError(wanted, describe(expected))
@@ -208,7 +220,8 @@ def a_later_step_changes_nothing_earlier(subject: Subject) -> None:
         received = plain(subject.outputs(x))[0]
         early = np.arange(cut)
         before = take(received, early, 1)
-        same(before, take(expected, early, 1), f"outputs before step {cut}")
+        expected_before = take(expected, early, 1)
+        same(before, expected_before, f"outputs before step {cut}")
 
 
 def _with_other_steps(a: Array, cut: int) -> Array:

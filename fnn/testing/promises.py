@@ -23,10 +23,7 @@ class Property:
 PROPERTIES: dict[str, Property] = {}
 
 
-def promise(
-    cause: str,
-    at: str = "apply",
-) -> Callable[[Check], Check]:
+def promise(cause: str, at: str = "apply") -> Callable[[Check], Check]:
     """A decorator: adds a check to the table by its name; its docstring is the sentence."""
 
     def add(check: Check) -> Check:

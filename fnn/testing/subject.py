@@ -68,7 +68,8 @@ class Subject:
         def with_noise(a: Array) -> Array:
             if not is_float(a):
                 return a
-            size = jnp.where(a == 0, 1, jnp.abs(a))
+            size = jnp.abs(a)
+            size = jnp.where(a == 0, 1, size)
             noise = 0.1 * size * draw(size=a.shape)
             return (a + noise).astype(a.dtype)
 
@@ -89,15 +90,14 @@ class Subject:
         return call(self.layer, params, state, x, context)
 
     @functools.cached_property
-    def compiled(
-        self,
-    ) -> Callable[..., tuple[Tree, State]]:
+    def compiled(self) -> Callable[..., tuple[Tree, State]]:
         """`run`, compiled once for each mode and shape."""
         return jit(self.run, static_argnames="train")
 
     def outputs(self, x: Tree) -> Tree:
         """The outputs of the compiled layer in inference."""
-        return self.compiled(*self.weights, x)[0]
+        y, _ = self.compiled(*self.weights, x)
+        return y
 
     def eager(self, train: bool) -> EagerRun:
         """`run` without compilation, called once for each mode."""
@@ -125,14 +125,18 @@ class Subject:
         ) -> tuple[Tree, State]:
             return self.run(params, state, x, train)
 
-        program = jax.make_jaxpr(run)(*self.weights, self.x)
+        trace = jax.make_jaxpr(run)
+        program = trace(*self.weights, self.x)
+        # Two traces of the same program have objects at different addresses.
         without_addresses = re.sub("0x[0-9a-f]+", "", str(program))
         return Program(without_addresses, program.consts)
 
     @functools.cached_property
     def trains(self) -> bool:
         """Whether the layer computes something else in training than in inference."""
-        return self.program(True).jaxpr != self.program(False).jaxpr
+        training = self.program(True)
+        inference = self.program(False)
+        return training.jaxpr != inference.jaxpr
 
     @property
     def modes(self) -> list[bool]:
@@ -179,7 +183,8 @@ class Subject:
             weights = (params[name], state[name])
             part = self._part(name, child, x, weights)
             parts.append(part)
-            return part.run(*part.weights, x)[0]
+            y, _ = part.run(*part.weights, x)
+            return y
 
         layer.flow(self.x, visit)
         return parts
@@ -194,7 +199,8 @@ class Subject:
             if self.layer.stacked:
                 # The weights of the first copy.
                 weights = jax.tree.map(lambda a: a[0], weights)
-            parts.append(self._part(name or "", child, x, weights))
+            part = self._part(name or "", child, x, weights)
+            parts.append(part)
         return parts
 
     def _part(
@@ -212,10 +218,7 @@ class Subject:
         return part
 
 
-def jit(
-    function: Callable[..., Any],
-    **options: Any,
-) -> Callable[..., Any]:
+def jit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """`jax.jit` without expensive optimizations, for thousands of small programs."""
     quick = {
         "xla_backend_optimization_level": 0,
@@ -255,7 +258,8 @@ def inputs_like(x: SpecTree, key: Array) -> Tree:
             return a
         first = a.ravel()[0]
         if bool(jnp.all(a == first)):
-            return jnp.asarray(draw(size=a.shape), a.dtype)
+            values = draw(size=a.shape)
+            return jnp.asarray(values, a.dtype)
         return a
 
     def with_mask(a: Any) -> Tree:
@@ -269,7 +273,10 @@ def inputs_like(x: SpecTree, key: Array) -> Tree:
 
 def _masked(a: Array) -> Array | Masked:
     """A sequence with one masked step in the first example and two in the last."""
-    if a.ndim < 3 or not is_float(a) or a.shape[1] < 2:
+    # Not a sequence of two or more steps.
+    if a.ndim < 3 or not is_float(a):
+        return a
+    if a.shape[1] < 2:
         return a
     mask = np.ones(a.shape[:2], bool)
     middle = a.shape[1] // 2
@@ -281,7 +288,8 @@ def _masked(a: Array) -> Array | Masked:
 
 def where_valid(a: Masked, otherwise: float) -> Array:
     """The values, with `otherwise` in every masked step."""
-    mask = leading(np.asarray(a.mask), a.values.ndim)
+    mask = np.asarray(a.mask)
+    mask = leading(mask, a.values.ndim)
     values = np.where(mask, a.values, otherwise)
     return jnp.asarray(values, a.values.dtype)
 
