@@ -129,9 +129,10 @@ class ConfusionMetric(Metric, loadable=False):
 
     def per_threshold(self, values: Array) -> Array:
         """One value for each threshold; a single number if there is one threshold."""
-        if np.ndim(self.thresholds) == 0 or len(values) == 1:  # type: ignore[arg-type]
-            return values[0]
-        return values
+        several = isinstance(self.thresholds, tuple) and len(values) > 1
+        if several:
+            return values
+        return values[0]
 
     def check(self, y_true: SpecTree, y_pred: SpecTree) -> None:
         super().check(y_true, y_pred)

@@ -93,6 +93,7 @@ def digits(*parts: Array) -> Array:
     trailing = (1,) * x.ndim
     index = jnp.arange(DIGITS).reshape(-1, *trailing)  # (31, 1, 1, ...)
     total = jnp.zeros((DIGITS, *x.shape), jnp.int32)  # (31, parts, ...)
+    # A mantissa of 24 bits that is shifted by up to 7 spans 4 digits.
     for i in range(4):
         shifted = size >> (_BITS * i)
         digit = jnp.sign(mantissa) * (shifted & 255)
