@@ -57,6 +57,7 @@ def finite(loss: TakesTargets, y_true: np.ndarray) -> None:
     """Checks that no target is NaN or infinite; losses for "any" targets allow infinity."""
     if not np.issubdtype(y_true.dtype, np.floating):
         return
+    # A user's function may have a use for infinity.
     wrong_values = ~np.isfinite(y_true)
     if loss.targets == "any":
         wrong_values = np.isnan(y_true)
@@ -130,6 +131,7 @@ def labels(
     """Checks that labels are integers from 0 to `classes` - 1."""
     finite(loss, y_true)
     name = type(loss).__name__
+    # Labels may be stored as floating-point numbers.
     if np.issubdtype(y_true.dtype, np.floating):
         broken = y_true != np.floor(y_true)
         if broken.any():

@@ -46,7 +46,7 @@ def binary_crossentropy(
         log_p = jnp.log(p)
         log_not_p = jnp.log(1 - p)
     values = -t * log_p - (1 - t) * log_not_p
-    return values.mean(axis)
+    return values.mean(axis)  # (...)
 
 
 def categorical_crossentropy(
@@ -68,7 +68,7 @@ def categorical_crossentropy(
     t, p = pair(y_true, y_pred)
     t = smooth(t, label_smoothing, t.shape[axis])
     log_p = log_probabilities(p, from_logits, axis)
-    return -jnp.sum(t * log_p, axis)
+    return -jnp.sum(t * log_p, axis)  # (...)
 
 
 def sparse_categorical_crossentropy(
@@ -86,10 +86,10 @@ def sparse_categorical_crossentropy(
     >>> [round(v, 4) for v in values.tolist()]
     [0.6931, nan]
     """
-    p = jnp.moveaxis(floating(y_pred), axis, -1)
+    p = jnp.moveaxis(floating(y_pred), axis, -1)  # (..., classes)
     labels = class_numbers(jnp.asarray(y_true))
     if labels.ndim == p.ndim and labels.shape[axis] == 1:
-        labels = jnp.squeeze(labels, axis)
+        labels = jnp.squeeze(labels, axis)  # (...)
     if ignore_class is not None:
         keep = labels != ignore_class
         labels = jnp.where(keep, labels, 0)
@@ -242,8 +242,8 @@ class SparseCategoricalCrossentropy(Loss):
         y_true = jnp.asarray(y_true)
         y_pred = jnp.asarray(y_pred)
         if y_true.ndim == y_pred.ndim and y_true.shape[self.axis] == 1:
-            y_true = jnp.squeeze(y_true, self.axis)
-        y_pred = jnp.moveaxis(y_pred, self.axis, -1)
+            y_true = jnp.squeeze(y_true, self.axis)  # (...)
+        y_pred = jnp.moveaxis(y_pred, self.axis, -1)  # (..., classes)
         return super().values(y_true, y_pred)
 
     def call(self, y_true: Array, y_pred: Array) -> Array:

@@ -50,7 +50,7 @@ def binary_focal_crossentropy(
     if apply_class_balancing:
         class_weight = t * alpha + (1 - t) * (1 - alpha)
         values = values * class_weight
-    return values.mean(axis)
+    return values.mean(axis)  # (...)
 
 
 def categorical_focal_crossentropy(
@@ -75,7 +75,7 @@ def categorical_focal_crossentropy(
     t = smooth(t, label_smoothing, t.shape[axis])
     log_p = log_probabilities(p, from_logits, axis)
     focus = _power(-jnp.expm1(log_p), gamma)
-    return -jnp.sum(alpha * focus * t * log_p, axis)
+    return -jnp.sum(alpha * focus * t * log_p, axis)  # (...)
 
 
 def categorical_generalized_cross_entropy(

@@ -30,6 +30,7 @@ _OF_LABELS = {
 
 
 def _name(function: Callable[..., Array]) -> str:
+    # The name of the function itself, without the arguments bound to it.
     while isinstance(function, functools.partial):
         function = function.func
     return getattr(function, "__name__", "") or function_name(function)

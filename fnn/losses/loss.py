@@ -170,6 +170,7 @@ class Loss(Named, loadable=False):
         y_true = as_arrays(y_true)
         y_pred = as_arrays(y_pred)
         unreduced = self.reduction in (None, "none")
+        # (n,) and (n,): one example of n entries.
         vectors = (
             self.targets in ("elementwise", "classes")
             and y_true.ndim == y_pred.ndim == 1
@@ -212,10 +213,12 @@ class Loss(Named, loadable=False):
         if valid is not None:
             mask = jnp.asarray(valid, bool)
         if self.gathers:
+            # Pairs of examples may lie on different devices.
             batch = (y_true, y_pred, weights, mask)
             y_true, y_pred, weights, mask = gathered(batch)
         y_pred = self._as_float(y_pred)
         if self.targets == "elementwise":
+            # Weights and masks may belong to single entries.
             y_pred = add_feature_axis(y_pred, weights, mask)
             y_true = align(y_true, y_pred)
         if mask is not None:

@@ -24,7 +24,7 @@ def mean_squared_error(y_true: ArrayLike, y_pred: ArrayLike) -> Array:
     """
     t, y = pair(y_true, y_pred)
     squared = jnp.square(t - y)
-    return squared.mean(-1)
+    return squared.mean(-1)  # (...)
 
 
 def mean_absolute_error(y_true: ArrayLike, y_pred: ArrayLike) -> Array:
@@ -34,7 +34,7 @@ def mean_absolute_error(y_true: ArrayLike, y_pred: ArrayLike) -> Array:
     [2.0]
     """
     t, y = pair(y_true, y_pred)
-    return jnp.abs(t - y).mean(-1)
+    return jnp.abs(t - y).mean(-1)  # (...)
 
 
 def mean_absolute_percentage_error(y_true: ArrayLike, y_pred: ArrayLike) -> Array:
@@ -47,7 +47,7 @@ def mean_absolute_percentage_error(y_true: ArrayLike, y_pred: ArrayLike) -> Arra
     t, y = pair(y_true, y_pred)
     scale = jnp.maximum(jnp.abs(t), EPSILON)
     relative = (t - y) / scale
-    return 100 * jnp.abs(relative).mean(-1)
+    return 100 * jnp.abs(relative).mean(-1)  # (...)
 
 
 def mean_squared_logarithmic_error(y_true: ArrayLike, y_pred: ArrayLike) -> Array:
@@ -62,7 +62,7 @@ def mean_squared_logarithmic_error(y_true: ArrayLike, y_pred: ArrayLike) -> Arra
     y = jnp.maximum(y, EPSILON)
     log_y = jnp.log(y + 1)
     log_t = jnp.log(t + 1)
-    return jnp.square(log_y - log_t).mean(-1)
+    return jnp.square(log_y - log_t).mean(-1)  # (...)
 
 
 def huber(
@@ -82,7 +82,7 @@ def huber(
     quadratic = jnp.square(y - t) / 2
     linear = delta * error - delta**2 / 2
     values = jnp.where(error <= delta, quadratic, linear)
-    return values.mean(-1)
+    return values.mean(-1)  # (...)
 
 
 def log_cosh(y_true: ArrayLike, y_pred: ArrayLike) -> Array:
@@ -95,7 +95,7 @@ def log_cosh(y_true: ArrayLike, y_pred: ArrayLike) -> Array:
     error = y - t
     softplus = jax.nn.softplus(-2 * error)
     values = error + softplus - math.log(2)
-    return values.mean(-1)
+    return values.mean(-1)  # (...)
 
 
 def poisson(y_true: ArrayLike, y_pred: ArrayLike) -> Array:
@@ -106,7 +106,7 @@ def poisson(y_true: ArrayLike, y_pred: ArrayLike) -> Array:
     """
     t, y = pair(y_true, y_pred)
     values = y - t * jnp.log(y + EPSILON)
-    return values.mean(-1)
+    return values.mean(-1)  # (...)
 
 
 class MeanSquaredError(Loss):

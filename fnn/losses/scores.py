@@ -30,7 +30,7 @@ def cosine_similarity(
     t, y = pair(y_true, y_pred)
     t = unit_length(t, axis)
     y = unit_length(y, axis)
-    return -jnp.sum(t * y, axis)
+    return -jnp.sum(t * y, axis)  # (...)
 
 
 def kl_divergence(y_true: ArrayLike, y_pred: ArrayLike) -> Array:
@@ -43,7 +43,7 @@ def kl_divergence(y_true: ArrayLike, y_pred: ArrayLike) -> Array:
     t, y = pair(y_true, y_pred)
     t = jnp.clip(t, EPSILON, 1)
     y = jnp.clip(y, EPSILON, 1)
-    return jnp.sum(t * jnp.log(t / y), -1)
+    return jnp.sum(t * jnp.log(t / y), -1)  # (...)
 
 
 def hinge(y_true: ArrayLike, y_pred: ArrayLike) -> Array:
@@ -54,7 +54,7 @@ def hinge(y_true: ArrayLike, y_pred: ArrayLike) -> Array:
     """
     t, y = pair(y_true, y_pred)
     margin = 1 - _signs(t) * y
-    return jnp.maximum(margin, 0).mean(-1)
+    return jnp.maximum(margin, 0).mean(-1)  # (...)
 
 
 def squared_hinge(y_true: ArrayLike, y_pred: ArrayLike) -> Array:
@@ -66,7 +66,7 @@ def squared_hinge(y_true: ArrayLike, y_pred: ArrayLike) -> Array:
     t, y = pair(y_true, y_pred)
     margin = 1 - _signs(t) * y
     values = jnp.square(jnp.maximum(margin, 0))
-    return values.mean(-1)
+    return values.mean(-1)  # (...)
 
 
 def categorical_hinge(y_true: ArrayLike, y_pred: ArrayLike) -> Array:

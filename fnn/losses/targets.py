@@ -111,6 +111,7 @@ def spread(weight: ArrayLike, shape: Shape) -> Array:
     [[1, 2, 3], [1, 2, 3]]
     """
     weight = jnp.asarray(weight)
+    # (batch, 1) for values (batch,), as targets often come.
     one_too_many = weight.ndim == len(shape) + 1
     if one_too_many and weight.shape[-1] == 1:
         weight = weight.reshape(weight.shape[:-1])
@@ -135,7 +136,7 @@ def repeat_for_batch(weight: ArrayLike, y_pred: Tree) -> Array:
     first = jax.tree.leaves(y_pred)[0]
     if weight.shape[:1] != (1,) or not first.ndim:
         return weight
-    shape = (len(first), *weight.shape[1:])
+    shape = (len(first), *weight.shape[1:])  # (batch, ...)
     return jnp.broadcast_to(weight, shape)
 
 
@@ -192,6 +193,7 @@ def call_on_valid(
         return place_like(value, entries)
 
     each_entry = one_entry
+    # Over examples, and over steps if there are any.
     for _ in range(entries.ndim):
         each_entry = jax.vmap(each_entry)
     all_valid = entries.all()

@@ -167,6 +167,7 @@ _SHORT = {
     "logcosh": LogCoshError,
 }
 
+# Keras accepts the class name and snake case.
 for _name in names_of("metric"):
     register(lookup("metric", _name), snake_case(_name))
 for _name, _class in _SHORT.items():

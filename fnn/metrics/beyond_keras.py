@@ -58,6 +58,7 @@ class ExpectedCalibrationError(Metric):
         t, y, weight = self.prepare(y_true, y_pred, weight)
         judged = self._judge(t, y.astype("float32"))
         weights = weights_like(judged.hits, weight)
+        # Bin i holds confidences in (i / bins, (i + 1) / bins].
         last = self.num_bins - 1
         upper = jnp.ceil(judged.confidence * self.num_bins)
         bins = jnp.clip(upper - 1, 0, last)
@@ -76,6 +77,7 @@ class ExpectedCalibrationError(Metric):
 
     def _judge(self, y_true: Array, y_pred: Array) -> _Judged:
         if y_pred.shape[-1] == 1:
+            # (batch, 1): the probability of class 1.
             truth = align(y_true, y_pred)
             return self._judge_binary(truth[..., 0], y_pred)
         probabilities = y_pred

@@ -134,6 +134,7 @@ class AUC(Metric):
             count_columns = jax.vmap(self._count, in_axes=1, out_axes=1)
             return add(sums, count_columns(t, y, weights))
         if self.label_weights is not None:
+            # All labels are counted together, each with its weight.
             by_label = jnp.asarray(self.label_weights, "float32")
             # (1, ..., labels)
             leading = (1,) * (weights.ndim - 1)
@@ -152,6 +153,7 @@ class AUC(Metric):
             keys = ranking.keys(p, self.from_logits)
             return ranking.histogram(t, keys, weights)
         if self.from_logits:
+            # The thresholds are probabilities.
             p = jax.nn.sigmoid(p)
         return confusion(t, p, weights, self.cutoffs())
 

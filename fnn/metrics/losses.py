@@ -50,7 +50,7 @@ class MeanMetricWrapper(Metric):
         y_true, y_pred, weights = self.prepare(y_true, y_pred, weight)
         if weights is None:
             first = jax.tree.leaves(y_pred)[0]
-            weights = jnp.ones(first.shape[:1])
+            weights = jnp.ones(first.shape[:1])  # (batch,)
         values = call_on_valid(self.values, y_true, y_pred, weights != 0)
         return add_mean(sums, values, weights)
 
@@ -95,6 +95,7 @@ class MeanOfLoss(Metric, loadable=False):
             first = jax.tree.leaves(y_pred)[0]
             weight = jnp.ones(len(first))
         weights = as_float(repeat_for_batch(weight, y_pred))
+        # A metric is divided by the sum of the weights, whatever the loss is divided by.
         loss = self.goal.replace(reduction="mean_with_sample_weight")
         valid = weights != 0
         total, count = loss.totals(y_true, y_pred, weights, valid)

@@ -119,6 +119,7 @@ class Metric(Named, loadable=False):
             "return zeros from init() (instead of calling add_weight), the new sums from "
             "update(sums, y_true, y_pred, weight), and the number from result(sums)",
         )
+        # Every `result` may be called without an argument, as in Keras.
         if "result" in vars(cls):
             cls.result = _sums_optional(vars(cls)["result"])  # type: ignore[method-assign]
 
@@ -170,6 +171,7 @@ class Metric(Named, loadable=False):
         """Adds a batch, `(y_true, y_pred)` as for `update`, to the sums kept for this object."""
         if sample_weight is not None:
             batch = (*batch, sample_weight)
+        # The rounding error of each batch is kept beside the sums.
         zeros = self.init()
         more = self.update(zeros, *batch)
         accumulator_of(self).add(more, zeros)

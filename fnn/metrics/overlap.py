@@ -61,6 +61,7 @@ class _FScore(Metric, loadable=False):
         t, y, weight = self.prepare(y_true, y_pred, weight)
         weights = weights_like(y, weight)
         if self.threshold is None:
+            # All of several largest, but not zeros, as in Keras.
             largest = y >= y.max(-1, keepdims=True)
             positive = largest & (jnp.abs(y) > 1e-9)
         else:
@@ -189,6 +190,7 @@ class _IoU(Metric):
         y = y.reshape(t.shape)
         weights = weights_like(t, weight)
         classes = self.classes()
+        # Class numbers out of range are left out.
         counted = (t >= 0) & (t < classes)
         counted = counted & (y >= 0) & (y < classes)
         if self.ignore_class is not None:
@@ -206,6 +208,7 @@ class _IoU(Metric):
         predicted = table.sum(0)[selected]
         true = table.sum(1)[selected]
         union = predicted + true - both
+        # Classes that never occur are left out.
         present = union > 1e-9
         ratios = divide(both, union)
         ratios = jnp.where(present, ratios, 0)

@@ -27,6 +27,7 @@ def pearson_correlation(
     """
     t = _centered(y_true, axis)
     y = _centered(y_pred, axis)
+    # Without the axis from here on.
     variance_t = jnp.square(t).mean(axis)
     variance_y = jnp.square(y).mean(axis)
     deviations = jnp.sqrt(variance_t * variance_y)
@@ -184,8 +185,8 @@ class R2Score(Metric):
     ) -> Sums:
         t, y, weight = self.prepare(y_true, y_pred, weight)
         if y.ndim == 1:
-            t = t[:, None]
-            y = y[:, None]
+            t = t[:, None]  # (batch, 1)
+            y = y[:, None]  # (batch, 1)
         weights = weights_like(y, weight)
         axes = tuple(range(y.ndim - 1))
         moments = exact.moments(t, weights, axes)
@@ -206,6 +207,7 @@ class R2Score(Metric):
         if not residual.ndim:
             return jnp.zeros(())
         variance = exact.variation(sums["count"], sums["total"], sums["squared"])
+        # Constant targets have no variance to explain.
         of_constant = jnp.where(residual == 0, 1.0, 0.0)
         score = 1 - divide(residual, variance)
         scores = jnp.where(variance == 0, of_constant, score)

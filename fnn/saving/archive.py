@@ -108,12 +108,14 @@ def load_weights(model: Model, path: FilePath) -> None:
     """
     with _open(path) as file:
         start = file.read(16)
+        # A zip file: `save_model` wrote it.
         if start[:2] == b"PK":
             with _saved_in(file, path) as saved:
                 return assign(model, saved.weights(model.train_state))
         if start[8:9] != b"{":
             _reject_foreign(path, start, [])
         file.seek(0)
+        # Shapes are compared before memory is allocated.
         tensors = Tensors(file, file.size, path)
         _check_weights(tensors.tensors, model.train_state, path)
         assign(model, tensors.load())
@@ -221,6 +223,7 @@ class SavedModel:
                 self.path,
                 f"expected the members {MEMBERS} in this order, received {received}",
             )
+        # Compressed members could be much larger than the file.
         for info in infos:
             stored = info.compress_type == zipfile.ZIP_STORED
             if not stored or info.file_size != info.compress_size:
@@ -232,6 +235,7 @@ class SavedModel:
     def _verify(self, name: str) -> None:
         total = hashlib.sha256()
         with self.archive.open(name) as member:
+            # In pieces: weights may not fit twice into memory.
             while piece := member.read(PIECE):
                 total.update(piece)
         if total.hexdigest() != self.digests[name]:
@@ -244,6 +248,7 @@ class SavedModel:
         for them.
         """
         size = self.archive.getinfo(WEIGHTS).file_size
+        # The file may be longer by its header at most.
         if size > tree.nbytes(named(like)) + HEADER_LIMIT:
             problem = f"its {size} bytes of weights are more than its network has"
             raise damaged(self.path, problem)

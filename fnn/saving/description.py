@@ -64,6 +64,7 @@ def _compile_config(compiled: dict[str, Any] | None) -> dict[str, object] | None
 
 def _plain(value: object) -> object:
     if isinstance(value, dict):
+        # `from_plain` takes other dicts for registered objects.
         named = {name: _plain(item) for name, item in value.items()}
         return {"by": named}
     if isinstance(value, (list, tuple)):

@@ -80,6 +80,7 @@ def encode(arrays: Mapping[str, np.ndarray | jax.Array]) -> bytes:
     """The bytes of a safetensors file of the arrays, with their checksum in the header."""
     from safetensors.numpy import save
 
+    # Copied from the device once, for the checksum and for the file.
     on_host = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     metadata = {"format": "fnn", CHECKSUM: _checksum(on_host)}
     return save(on_host, metadata=metadata)
@@ -160,6 +161,7 @@ class Tensors:
         `checksum` decides what happens if the file has none, like files of other programs.
         """
         expected = self._expected_checksum(checksum)
+        # Linux may grant more memory than there is, and end the process later.
         total = sum(tensor.end - tensor.start for tensor in self.tensors.values())
         memory = _memory()
         if total > memory:
@@ -200,6 +202,7 @@ class Tensors:
         except (ValueError, MemoryError) as error:
             # ValueError: huge sizes whose product is 0.
             raise damaged(self.path, f"its weights: {error}") from error
+        # Read in pieces into the array, without a second copy of it.
         data = array.reshape(-1).view(np.uint8)
         for at in range(0, len(data), PIECE):
             piece = data[at : at + PIECE]

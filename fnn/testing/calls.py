@@ -47,6 +47,7 @@ def config_round_trip(subject: Subject) -> None:
     for name, value in vars(layer).items():
         if name[0] != "_":
             _require_config(name, value)
+    # Compared as JSON, which is what a file holds.
     data = json.dumps(to_config(layer))
     again = from_config(json.loads(data))
     same_class = type(again) is type(layer)
@@ -173,6 +174,7 @@ def bfloat16(subject: Subject) -> None:
                 raise PromiseError("outputs in bfloat16", describe(leaf))
         _, state_in_float32 = jax.eval_shape(run, params, subject.x)
         same_shapes(new_state, state_in_float32, "the state")
+    # Now with values: bfloat16 has 8 bits of precision.
     outputs, _ = subject.compiled(half_params, state, half_x, train=train)
     finite = [jnp.isfinite(a).all() for a in _floats(outputs)]
     if not all(map(bool, finite)):
@@ -242,6 +244,7 @@ def vmap_over_weights(subject: Subject) -> None:
     made = jax.eval_shape(jax.vmap(init), keys)
     same_shapes(made, stacked, "the weights", " by jax.vmap", "init")
     if not jax.tree.leaves(stacked):
+        # A layer without weights and state.
         return
 
     def run(params: Params, state: State) -> Tree:

@@ -128,6 +128,7 @@ def _message(
     layer = subject.layer
     at = found.at
     cause = found.cause
+    # The first line: errors of JAX have many.
     difference = str(error).partition("\n")[0]
     if isinstance(error, PromiseError):
         at = error.at or at
@@ -175,6 +176,7 @@ def line(layer: Layer, at: str) -> str:
         field = at.removeprefix("field").strip()
         return _field_line(cls, field)
     if isinstance(layer, Flow):
+        # Its `init` and `apply` follow from `flow`.
         at = "flow"
     function = inspect.unwrap(getattr(cls, at))
     code = function.__code__

@@ -54,6 +54,7 @@ def same(
 def _as_numbers(a: Array) -> np.ndarray:
     is_key = jnp.issubdtype(a.dtype, jax.dtypes.prng_key)
     if is_key:
+        # Random keys are compared by their bits.
         a = jax.random.key_data(a)
     return np.asarray(a, "float64")
 
@@ -70,6 +71,7 @@ def _same_values(
     with np.errstate(invalid="ignore"):
         distance = np.abs(a - b)
     distance = np.nan_to_num(distance, nan=np.inf, posinf=np.inf)
+    # The largest difference, or NaN, is shown.
     distance = np.where(close, -1, distance)
     flat_index = np.argmax(distance)
     index = np.unravel_index(flat_index, a.shape)

@@ -82,6 +82,7 @@ def padded_rows_change_nothing(subject: Subject) -> None:
         more = np.concatenate([a, junk])
         return jnp.asarray(more, a.dtype)
 
+    # Two examples of padding at the end, as in the last batch of an epoch.
     count = subject.batch
     positions = np.arange(count + 2)
     rows = jnp.asarray(positions < count)
@@ -208,6 +209,7 @@ def a_later_step_changes_nothing_earlier(subject: Subject) -> None:
     if expected.shape[1:2] != (steps,):
         wanted = f"outputs of {steps} steps, as the inputs"
         raise PromiseError(wanted, describe(expected))
+    # From `cut` on, the steps are exchanged; outputs before it must stay the same.
     for cut in range(1, steps):
 
         def changed(a: Array, cut: int = cut) -> Array:

@@ -255,6 +255,7 @@ def inputs_like(x: SpecTree, key: Array) -> Tree:
             a = jnp.zeros(a.shape, a.dtype)
         a = jnp.asarray(a)
         if not is_float(a):
+            # Integers may be class numbers or ids.
             return a
         first = a.ravel()[0]
         if bool(jnp.all(a == first)):
