@@ -222,6 +222,7 @@ def _by_shape(
     predicted = tuple(y_pred.shape)
     if predicted[-1] == 1:
         return binary
-    if len(true) < len(predicted) or true[-1] == 1:
+    one_label = len(true) < len(predicted) or true[-1] == 1
+    if one_label:
         return sparse
     return categorical

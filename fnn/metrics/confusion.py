@@ -100,7 +100,8 @@ class ConfusionMetric(Metric, loadable=False):
             thresholds = 0.5
             if self.top_k is not None:
                 thresholds = _LOWEST_THRESHOLD
-        return np.atleast_1d(np.asarray(thresholds, "float64"))
+        values = np.asarray(thresholds, "float64")
+        return np.atleast_1d(values)
 
     def init(self, y_true: SpecTree = None, y_pred: SpecTree = None) -> Sums:
         thresholds = len(self.cutoffs())
@@ -125,7 +126,8 @@ class ConfusionMetric(Metric, loadable=False):
         return add(sums, more)
 
     def result(self, sums: Sums) -> Array:
-        return self.per_threshold(sums[self.counts[0]])
+        (count,) = self.counts
+        return self.per_threshold(sums[count])
 
     def per_threshold(self, values: Array) -> Array:
         """One value for each threshold; a single number if there is one threshold."""

@@ -181,8 +181,10 @@ class AUC(Metric):
             heights = jnp.minimum(left, right)
         else:
             heights = jnp.maximum(left, right)
+        # x falls from one threshold to the next.
         widths = curve.x[:-1] - curve.x[1:]
-        return (widths * heights).sum(0)
+        areas = widths * heights
+        return areas.sum(0)
 
 
 class _Curve(NamedTuple):
@@ -195,7 +197,8 @@ class _Curve(NamedTuple):
 def _curve(name: str, sums: Sums) -> _Curve:
     tp, fp, tn, fn = (sums[count] for count in COUNTS)
     if name == "ROC":
-        return _Curve(divide(fp, fp + tn), recall(sums))
+        false_positive_rate = divide(fp, fp + tn)
+        return _Curve(false_positive_rate, recall(sums))
     if name == "PR":
         return _Curve(recall(sums), precision(sums))
     # Precision and recall on the scale of gain: Flach and Kull 2015, section 4.
@@ -204,7 +207,8 @@ def _curve(name: str, sums: Sums) -> _Curve:
     recall_gain = jnp.where(tp == 0, 0, recall_gain)
     precision_gain = 1 - odds * divide(fp, tp)
     precision_gain = jnp.where(tp == 0, 1, precision_gain)
-    return _Curve(jnp.maximum(recall_gain, 0), precision_gain)
+    recall_gain = jnp.maximum(recall_gain, 0)
+    return _Curve(recall_gain, precision_gain)
 
 
 def _interpolated(sums: Sums) -> Array:

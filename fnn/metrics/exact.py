@@ -91,7 +91,8 @@ def digits(*parts: Array) -> Array:
     # Below 2**31.
     size = jnp.abs(mantissa) << (place % _BITS)
     trailing = (1,) * x.ndim
-    index = jnp.arange(DIGITS).reshape(-1, *trailing)  # (31, 1, 1, ...)
+    index = jnp.arange(DIGITS)
+    index = index.reshape(-1, *trailing)  # (31, 1, 1, ...)
     total = jnp.zeros((DIGITS, *x.shape), jnp.int32)  # (31, parts, ...)
     # A mantissa of 24 bits that is shifted by up to 7 spans 4 digits.
     for i in range(4):
@@ -108,10 +109,12 @@ def terms(sums: Array) -> Array:
     sign = jnp.where(is_negative, -1, 1)
     sign = sign[None]  # (1, ...)
     digits = sign * _carry(sign * sums).digits
-    powers = [2.0 ** (_LOWEST + _BITS * i) for i in range(DIGITS)]
+    exponents = [_LOWEST + _BITS * i for i in range(DIGITS)]
+    powers = [2.0**exponent for exponent in exponents]
     scale = jnp.asarray(powers, "float32")
     trailing = (1,) * (sums.ndim - 1)
-    return digits.astype("float32") * scale.reshape(-1, *trailing)
+    scale = scale.reshape(-1, *trailing)  # (31, 1, ...)
+    return digits.astype("float32") * scale
 
 
 def value(sums: Array) -> Array:
@@ -131,7 +134,8 @@ def _carry(sums: Array) -> _Carried:
         digit = digit + carry
         return digit >> _BITS, digit & 255
 
-    no_carry = jnp.zeros(sums.shape[1:], jnp.int32)
+    shape = sums.shape[1:]
+    no_carry = jnp.zeros(shape, jnp.int32)
     out, digits = jax.lax.scan(step, no_carry, sums)
     return _Carried(digits, out)
 
@@ -144,7 +148,9 @@ def product(a: Array, b: Array) -> list[Array]:
 def _halves(x: Array) -> tuple[Array, Array]:
     x32 = x.astype("float32")
     bits = jax.lax.bitcast_convert_type(x32, jnp.int32)
-    high = jax.lax.bitcast_convert_type(bits & ~0xFFF, jnp.float32)
+    # The upper 12 bits of the mantissa.
+    upper = bits & ~0xFFF
+    high = jax.lax.bitcast_convert_type(upper, jnp.float32)
     return high, x - high
 
 
@@ -178,7 +184,8 @@ def moments(
     squared = [p for q in product(c, c) for p in product(q, w)]
     squared += product(2 * c, first)
     squared.append(second)
-    total = [*product(c, w), first]
+    total = product(c, w)
+    total.append(first)
     return Moments(digits(w), digits(*total), digits(*squared))
 
 

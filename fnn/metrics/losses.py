@@ -81,7 +81,8 @@ class MeanOfLoss(Metric, loadable=False):
         self.goal.check(y_true, y_pred)
 
     def values(self, y_true: Tree, y_pred: Tree) -> Array:
-        return self.sign * self.goal.values(y_true, y_pred)
+        values = self.goal.values(y_true, y_pred)
+        return self.sign * values
 
     def update(
         self,

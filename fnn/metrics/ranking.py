@@ -21,7 +21,8 @@ _HALF = np.float32(0.5).view(np.int32)
 def _edges() -> np.ndarray:
     """The smallest key of each bucket; buckets are finer near 0 and near 1."""
     roots = np.linspace(0, 0.5**0.25, BUCKETS // 2, endpoint=False)
-    below = (roots**4).astype("float32").view(np.int32)
+    scores = (roots**4).astype("float32")
+    below = scores.view(np.int32)
     above = 2 * _HALF - below[::-1]
     return np.concatenate([below, above]).astype("int32")
 
@@ -54,7 +55,8 @@ def histogram(
     place = (key - edges[bucket]).astype("float32")
 
     def add(values: Array) -> Array:
-        return jnp.zeros(BUCKETS).at[bucket].add(values)
+        empty = jnp.zeros(BUCKETS)
+        return empty.at[bucket].add(values)
 
     positives = jnp.where(positive, weights, 0)
     negatives = jnp.where(positive, 0, weights)

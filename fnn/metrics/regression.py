@@ -64,7 +64,8 @@ def _centered(x: ArrayLike, axis: int) -> Array:
     x = jnp.asarray(x)
     # The second pass removes the rounding error of the first, for x far from 0.
     for _ in range(2):
-        x = x - x.mean(axis, keepdims=True)
+        mean = x.mean(axis, keepdims=True)
+        x = x - mean
     return x
 
 
@@ -206,7 +207,11 @@ class R2Score(Metric):
         # Scalar zeros: nothing was added yet.
         if not residual.ndim:
             return jnp.zeros(())
-        variance = exact.variation(sums["count"], sums["total"], sums["squared"])
+        variance = exact.variation(
+            sums["count"],
+            sums["total"],
+            sums["squared"],
+        )
         # Constant targets have no variance to explain.
         of_constant = jnp.where(residual == 0, 1.0, 0.0)
         score = 1 - divide(residual, variance)

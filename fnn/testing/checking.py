@@ -166,7 +166,8 @@ def _raised_at(layer: Layer, error: Exception) -> str | None:
     own = [frame for frame in frames if frame.filename == file]
     if not own:
         return None
-    return f"{file}:{own[-1].lineno}, {own[-1].line}"
+    deepest = own[-1]
+    return f"{file}:{deepest.lineno}, {deepest.line}"
 
 
 def line(layer: Layer, at: str) -> str:

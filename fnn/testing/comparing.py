@@ -78,7 +78,8 @@ def _same_values(
     worst = tuple(map(int, index))
     place = name
     if worst:
-        place = f"{name}[{', '.join(map(str, worst))}]"
+        shown = ", ".join(map(str, worst))
+        place = f"{name}[{shown}]"
     differing = (~close).sum()
     received = f"{a[worst]:.6g} ({differing} of {a.size} numbers differ)"
     raise PromiseError(f"{place} = {b[worst]:.6g}", received)

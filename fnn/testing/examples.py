@@ -166,9 +166,10 @@ def _graded_run(
     x: Tree,
 ) -> _GradedRun:
     loss = functools.partial(_sum_of_squares, subject, train)
-    graded = jit(jax.grad(loss, has_aux=True))
-    gradients, (outputs, state) = graded(*subject.weights, x)
-    return _GradedRun(gradients, outputs, state)
+    gradient = jax.grad(loss, has_aux=True)
+    graded = jit(gradient)
+    gradients, results = graded(*subject.weights, x)
+    return _GradedRun(gradients, *results)
 
 
 def _sum_of_squares(

@@ -128,8 +128,8 @@ class Subject:
         trace = jax.make_jaxpr(run)
         program = trace(*self.weights, self.x)
         # Two traces of the same program have objects at different addresses.
-        without_addresses = re.sub("0x[0-9a-f]+", "", str(program))
-        return Program(without_addresses, program.consts)
+        jaxpr = re.sub("0x[0-9a-f]+", "", str(program))
+        return Program(jaxpr, program.consts)
 
     @functools.cached_property
     def trains(self) -> bool:
@@ -238,7 +238,8 @@ def take(
     axis: int = 0,
 ) -> Array:
     """`jnp.take` without compilation."""
-    taken = np.take(np.asarray(a), indices, axis)
+    on_host = np.asarray(a)
+    taken = np.take(on_host, indices, axis)
     return jnp.asarray(taken)
 
 
@@ -247,7 +248,8 @@ def inputs_like(x: SpecTree, key: Array) -> Tree:
 
     Equal values would hide any mistake in order.
     """
-    seed = np.asarray(jax.random.key_data(key))
+    bits = jax.random.key_data(key)
+    seed = np.asarray(bits)
     draw = np.random.default_rng(seed).normal
 
     def varied(a: Any) -> Array:
@@ -279,7 +281,8 @@ def _masked(a: Array) -> Array | Masked:
         return a
     if a.shape[1] < 2:
         return a
-    mask = np.ones(a.shape[:2], bool)
+    batch_and_time = a.shape[:2]
+    mask = np.ones(batch_and_time, bool)
     middle = a.shape[1] // 2
     mask[0, -1] = False
     mask[-1, 0] = False
