@@ -369,7 +369,7 @@ def test_targets_that_sum_to_more_than_1_are_warned_of(loss):
     assert len(found) == 1
     several = ONE_HOT.copy()
     several[3] = [1, 1, 0]
-    with pytest.warns(UserWarning, match="use binary_crossentropy where an example may have"):
+    with pytest.warns(UserWarning, match="use binary_crossentropy if an example may have"):
         model.evaluate(x(), several, verbose=0)
     none = ONE_HOT.copy()
     none[3:5] = 0  # what one_hot makes of -1
@@ -395,7 +395,7 @@ def test_targets_that_are_weighted_on_purpose():
 
 def test_a_warning_of_targets_is_at_the_line_of_fit():
     model = three_classes("categorical_crossentropy")
-    with pytest.warns(UserWarning, match=r"compile\(checks=False\) where they are") as found:
+    with pytest.warns(UserWarning, match=r"compile\(checks=False\) if the targets are") as found:
         model.fit(x(), 2 * ONE_HOT, verbose=0)
     assert found[0].filename == __file__
 

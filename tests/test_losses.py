@@ -13,7 +13,7 @@ from fnn import losses
 from fnn.core.config import from_config, to_config
 from fnn.losses import FunctionLoss, Loss
 from fnn.losses.logits import in_form
-from fnn.losses.targets import align, blank, spread
+from fnn.losses.targets import align, fill_invalid, spread
 from tests.oracle import keras_rules
 
 random = np.random.default_rng(0)
@@ -524,7 +524,7 @@ SHAPES = [
         (64, 1),
         r"shape \(64, 1\) like .*received \(64, 3\).*last layer",
     ),
-    ("MeanSquaredError", (64,), (32, 1), "as many targets as there are examples"),
+    ("MeanSquaredError", (64,), (32, 1), "pass one target for each example"),
     ("CategoricalCrossentropy", (3,), (3, 3), "class numbers: use the sparse form"),
     ("CategoricalCrossentropy", (8, 1), (8, 3), "class numbers: use the sparse form"),
     ("CategoricalCrossentropy", (8, 1), (8, 1), "at least 2 classes.*binary_crossentropy"),
@@ -600,7 +600,7 @@ ARGUMENTS = [
     (lambda: losses.CategoricalGeneralizedCrossEntropy(q=1), "q to lie between 0 and 1"),
     (lambda: losses.InfoNCE(temperature=0), "temperature to be a finite number above 0"),
     (lambda: losses.get("msse"), "'mse'"),
-    (lambda: losses.get("ce"), "expected the shapes .*name binary_crossentropy"),
+    (lambda: losses.get("ce"), "depends on the shapes .*name binary_crossentropy"),
     (lambda: align(np.ones((2, 3)), np.ones((2, 1))), "nothing is broadcast"),
     (lambda: spread(np.ones(3), (2, 3)), r"weights .* of shape \(2,\).*received \(3,\)"),
     (
@@ -629,7 +629,7 @@ def test_what_is_no_loss_is_refused():
 
 def test_blank_covers_one_target_for_a_whole_sequence():
     valid = np.array([[True, False], [False, False]])
-    assert blank(np.array([5.0, np.nan]), jnp.asarray(valid), 0).tolist() == [5.0, 0.0]
+    assert fill_invalid(np.array([5.0, np.nan]), jnp.asarray(valid), 0).tolist() == [5.0, 0.0]
 
 
 # -- one number for all ---------------------------------------------------------------------------

@@ -534,7 +534,7 @@ WRONG = [
     (lambda: metrics.R2Score(class_aggregation="mean"), "class_aggregation to be one of"),
     (lambda: metrics.R2Score(num_regressors=-1), "num_regressors to be an integer"),
     (lambda: metrics.get("acuracy"), "'accuracy'"),
-    (lambda: metrics.get("acc"), "expected the shapes .*name it in full"),
+    (lambda: metrics.get("acc"), "depends on the shapes .*use the full name"),
     (
         lambda: metrics.MeanSquaredError().check(np.ones((2, 3)), np.ones((2, 1))),
         "MeanSquaredError: expected targets",

@@ -65,7 +65,7 @@ MODELS = {
     "a metric with variables": (
         lambda: subclass(fnn.metrics.Metric, "update_state"),
         TypeError, r"Mine: expected values\(y_true, y_pred\), or init, update and result, received "
-        r"a method update_state; return the sums of no batch from init\(\)",
+        r"a method update_state; return zeros from init\(\)",
     ),
     "a metric of a metric with variables": (
         lambda: subclass(fnn.metrics.Mean, "reset_state"),

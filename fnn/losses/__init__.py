@@ -1,8 +1,6 @@
-"""Losses, by Keras's names: classes, their functions, and `get`, which resolves both."""
+"""Losses by their Keras names: classes, functions, and `get`, which resolves either."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from fnn.core.named import of_kind
 from fnn.core.registry import is_from_optax, register
@@ -39,7 +37,7 @@ from fnn.losses.focal import (
     categorical_generalized_cross_entropy,
 )
 from fnn.losses.from_optax import OptaxLoss
-from fnn.losses.loss import FunctionLoss, Loss
+from fnn.losses.loss import FunctionLoss, Functions, Loss
 from fnn.losses.overlap import Dice, Tversky, dice, tversky
 from fnn.losses.regression import (
     Huber,
@@ -70,6 +68,7 @@ from fnn.losses.scores import (
     squared_hinge,
 )
 from fnn.losses.sequences import CTC, ctc
+from fnn.losses.targets import HasShape
 
 __all__ = [
     "CTC",
@@ -132,11 +131,14 @@ __all__ = [
     "tversky",
 ]
 
-mse, mae = mean_squared_error, mean_absolute_error
-mape, msle = mean_absolute_percentage_error, mean_squared_logarithmic_error
-bce, kld = binary_crossentropy, kl_divergence
+mse = mean_squared_error
+mae = mean_absolute_error
+mape = mean_absolute_percentage_error
+msle = mean_squared_logarithmic_error
+bce = binary_crossentropy
+kld = kl_divergence
 
-_CLASSES: dict[Any, type[Loss]] = {}
+_CLASSES: Functions = {}
 for _module in (
     _crossentropy,
     _embeddings,
@@ -147,12 +149,17 @@ for _module in (
     _sequences,
 ):
     _CLASSES |= _module.FUNCTIONS
-_SHORT = {"mse": mse, "mae": mae, "mape": mape, "msle": msle, "bce": bce, "kld": kld}
+_SHORT = {
+    "mse": mse,
+    "mae": mae,
+    "mape": mape,
+    "msle": msle,
+    "bce": bce,
+    "kld": kld,
+}
 
-BY_SHAPE = (
-    "crossentropy",
-    "ce",
-)  # names whose meaning hangs on targets and predictions
+# Names whose meaning depends on the shapes of targets and predictions.
+BY_SHAPE = ("crossentropy", "ce")
 
 for _function, _class in _CLASSES.items():
     register(_class, _function.__name__)
@@ -161,14 +168,16 @@ for _name, _function in _SHORT.items():
 
 
 def get(
-    identifier: Any, y_true_spec: Any = None, y_pred_spec: Any = None
+    identifier: object,
+    y_true_spec: HasShape | None = None,
+    y_pred_spec: HasShape | None = None,
 ) -> Loss | None:
-    """The loss behind a name, a class, a value or a function `(y_true, y_pred)`; None for None.
+    """The loss for a name, a class, a loss or a function `(y_true, y_pred)`; None for None.
 
-    A function of `optax.losses` is called as optax does it, predictions first (`OptaxLoss`).
-    "crossentropy" and "ce" are binary for predictions of one output, sparse for targets that are
-    class numbers, else categorical, by the shapes of targets and predictions, which they need.
-    Raises ValueError for an unknown name, TypeError for what is none of these (an optimizer).
+    A function of `optax.losses` is called with the predictions first (`OptaxLoss`).
+    "crossentropy" and "ce" need the shapes of targets and predictions: they are binary for
+    predictions of one output, sparse for targets that are class numbers, otherwise categorical.
+    Raises ValueError for an unknown name, TypeError for anything else (such as an optimizer).
 
     >>> get("mse"), get("huber").delta
     (MeanSquaredError(), 1.0)
@@ -180,17 +189,24 @@ def get(
         return found
     if found in _CLASSES:
         return _CLASSES[found]()
-    return OptaxLoss(found) if is_from_optax(found) else FunctionLoss(found)
+    if is_from_optax(found):
+        return OptaxLoss(found)
+    return FunctionLoss(found)
 
 
-def _crossentropy_by_shape(name: str, y_true: Any, y_pred: Any) -> Loss:
+def _crossentropy_by_shape(
+    name: str,
+    y_true: HasShape | None,
+    y_pred: HasShape | None,
+) -> Loss:
     if y_true is None or y_pred is None:
         raise ValueError(
-            f"expected the shapes of targets and predictions to resolve the loss {name!r}, "
-            "received none; name binary_crossentropy, categorical_crossentropy or "
+            f"the loss {name!r} depends on the shapes of targets and predictions, which "
+            "are not known here; name binary_crossentropy, categorical_crossentropy or "
             "sparse_categorical_crossentropy"
         )
-    true, predicted = tuple(y_true.shape), tuple(y_pred.shape)
+    true = tuple(y_true.shape)
+    predicted = tuple(y_pred.shape)
     if predicted[-1] == 1:
         return BinaryCrossentropy()
     if len(true) < len(predicted) or true[-1] == 1:

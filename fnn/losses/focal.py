@@ -1,28 +1,27 @@
-"""Relatives of crossentropy: focal, for rare classes, and generalized, for wrong labels."""
+"""Variants of crossentropy: focal, for rare classes, and generalized, for noisy labels."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from numpy.typing import ArrayLike
 
 from fnn.core.arguments import wrong
 from fnn.core.arithmetic import floating
 from fnn.core.fields import fraction, not_negative
+from fnn.core.tree import SpecTree
 from fnn.losses import checks
-from fnn.losses.crossentropy import binary_crossentropy, log_probabilities, smooth
+from fnn.losses.crossentropy import binary_crossentropy, log_probabilities, pick, smooth
 from fnn.losses.logits import Form
-from fnn.losses.loss import EPSILON, Loss, Targets, pair
+from fnn.losses.loss import EPSILON, Functions, Loss, pair
 from fnn.losses.targets import class_numbers
 
 
 def binary_focal_crossentropy(
-    y_true: Any,
-    y_pred: Any,
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
     apply_class_balancing: bool = False,
     alpha: float = 0.25,
     gamma: float = 2.0,
@@ -32,7 +31,7 @@ def binary_focal_crossentropy(
 ) -> Array:
     """Binary crossentropy times (1 - p of the true class) ** gamma.   (..., n) -> (...)
 
-    With `apply_class_balancing` class 1 weighs `alpha` and class 0 `1 - alpha`.
+    With `apply_class_balancing`, class 1 has the weight `alpha` and class 0 `1 - alpha`.
     Source: Lin et al. 2017, Focal Loss, section 3.
 
     >>> round(binary_focal_crossentropy([[1.0]], [[0.5]]).item(), 4)  # 0.5 ** 2 * log(2)
@@ -40,17 +39,23 @@ def binary_focal_crossentropy(
     """
     t, p = pair(y_true, y_pred)
     t = smooth(t, label_smoothing, 2)
-    crossentropy = binary_crossentropy(t[..., None], p[..., None], from_logits)
-    p = jax.nn.sigmoid(p) if from_logits else p
-    values = _power(1 - (t * p + (1 - t) * (1 - p)), gamma) * crossentropy
+    # A trailing axis of 1 keeps one value for each entry.
+    t_column = t[..., None]  # (..., n, 1)
+    p_column = p[..., None]  # (..., n, 1)
+    crossentropy = binary_crossentropy(t_column, p_column, from_logits)
+    if from_logits:
+        p = jax.nn.sigmoid(p)
+    p_true = t * p + (1 - t) * (1 - p)
+    values = _power(1 - p_true, gamma) * crossentropy
     if apply_class_balancing:
-        values = values * (t * alpha + (1 - t) * (1 - alpha))
-    return values.mean(axis)
+        class_weight = t * alpha + (1 - t) * (1 - alpha)
+        values = values * class_weight
+    return values.mean(axis)  # (...)
 
 
 def categorical_focal_crossentropy(
-    y_true: Any,
-    y_pred: Any,
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
     alpha: float = 0.25,
     gamma: float = 2.0,
     from_logits: bool = False,
@@ -61,48 +66,53 @@ def categorical_focal_crossentropy(
 
     Source: Lin et al. 2017, Focal Loss, section 3.
 
-    `alpha` is one factor for all classes, so the loss is a quarter of the paper's without it.
+    `alpha` is one factor for all classes: the default makes the loss a quarter of the paper's.
 
     >>> round(categorical_focal_crossentropy([[0.0, 1.0]], [[0.5, 0.5]]).item(), 4)  # 0.25 * 0.1733
     0.0433
     """
     t, p = pair(y_true, y_pred)
     t = smooth(t, label_smoothing, t.shape[axis])
-    logp = log_probabilities(p, from_logits, axis)
-    return -jnp.sum(alpha * _power(-jnp.expm1(logp), gamma) * t * logp, axis)
+    log_p = log_probabilities(p, from_logits, axis)
+    focus = _power(-jnp.expm1(log_p), gamma)
+    return -jnp.sum(alpha * focus * t * log_p, axis)  # (...)
 
 
-def categorical_generalized_cross_entropy(y_true: Any, y_pred: Any, q: float) -> Array:
-    """(1 - p ** q) / q of the class whose number is given.   (...), (..., classes) -> (...)
+def categorical_generalized_cross_entropy(
+    y_true: ArrayLike, y_pred: ArrayLike, q: float
+) -> Array:
+    """(1 - p ** q) / q of the true class, given by its number.   (...), (..., classes) -> (...)
 
-    Between mean absolute error (q = 1) and crossentropy (q -> 0): it holds against wrong labels.
+    Between mean absolute error (q = 1) and crossentropy (q -> 0), and robust to wrong labels.
     Source: Zhang and Sabuncu 2018, Generalized Cross Entropy Loss, section 3.
 
     >>> round(categorical_generalized_cross_entropy([1], [[0.75, 0.25]], q=0.5).item(), 4)
     1.0
     """
-    p, labels = floating(y_pred), class_numbers(jnp.asarray(y_true))
-    picked = jnp.take_along_axis(p, labels[..., None], -1)[..., 0]
-    return (1 - _power(picked, q)) / q
+    p = floating(y_pred)
+    labels = class_numbers(y_true)
+    return (1 - _power(pick(p, labels), q)) / q
 
 
 def _power(x: Array, exponent: float) -> Array:
-    """x ** exponent, whose slope at 0 is finite for small exponents too."""
-    return jnp.power(jnp.maximum(x, EPSILON) if exponent < 1 else x, exponent)
+    """x ** exponent with a finite gradient at 0, also for exponents below 1."""
+    if exponent < 1:
+        x = jnp.maximum(x, EPSILON)
+    return jnp.power(x, exponent)
 
 
 class BinaryFocalCrossentropy(Loss):
-    """Binary crossentropy that weighs down what is classified well.   (..., n) -> (...)
+    """Binary crossentropy with less weight on well-classified entries.   (..., n) -> (...)
 
-    See `binary_focal_crossentropy`. `alpha` counts only with `apply_class_balancing`.
+    See `binary_focal_crossentropy`. `alpha` is used only with `apply_class_balancing`.
 
     >>> loss = BinaryFocalCrossentropy()
     >>> [round(loss([[1.0]], [[p]]).item(), 4) for p in (0.5, 0.9)]  # crossentropy: 0.6931, 0.1054
     [0.1733, 0.0011]
     """
 
-    targets: ClassVar[Targets] = "elementwise"
-    two_classes: ClassVar[bool] = True
+    targets = "elementwise"
+    two_classes = True
 
     apply_class_balancing: bool = False
     alpha: float = not_negative(default=0.25)
@@ -112,11 +122,13 @@ class BinaryFocalCrossentropy(Loss):
     axis: int = -1
 
     def validate(self) -> None:
-        checks.axis_is_integer(self)
+        checks.axis_is_integer(self, self.axis)
 
     @property
     def logits(self) -> Form | None:
-        return None if self.from_logits else "odds"
+        if self.from_logits:
+            return None
+        return "odds"
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
         return binary_focal_crossentropy(
@@ -130,12 +142,12 @@ class BinaryFocalCrossentropy(Loss):
             self.axis,
         )
 
-    def check_targets(self, y_true: np.ndarray, y_pred: Any) -> None:
+    def check_targets(self, y_true: np.ndarray, y_pred: SpecTree) -> None:
         checks.probabilities(self, np.asarray(y_true))
 
 
 class CategoricalFocalCrossentropy(Loss):
-    """Crossentropy that weighs down what is classified well.   (..., classes) -> (...)
+    """Crossentropy with less weight on well-classified examples.   (..., classes) -> (...)
 
     See `categorical_focal_crossentropy`.
 
@@ -144,7 +156,7 @@ class CategoricalFocalCrossentropy(Loss):
     [0.1733, 0.0011]
     """
 
-    targets: ClassVar[Targets] = "classes"
+    targets = "classes"
 
     alpha: float = not_negative(default=0.25)
     gamma: float = not_negative(default=2.0)
@@ -153,11 +165,13 @@ class CategoricalFocalCrossentropy(Loss):
     axis: int = -1
 
     def validate(self) -> None:
-        checks.axis_is_integer(self)
+        checks.axis_is_integer(self, self.axis)
 
     @property
     def logits(self) -> Form | None:
-        return None if self.from_logits or self.axis != -1 else "scores"
+        if self.from_logits or self.axis != -1:
+            return None
+        return "scores"
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
         return categorical_focal_crossentropy(
@@ -170,20 +184,20 @@ class CategoricalFocalCrossentropy(Loss):
             self.axis,
         )
 
-    def check(self, y_true: Any, y_pred: Any) -> None:
+    def check(self, y_true: SpecTree, y_pred: SpecTree) -> None:
         super().check(y_true, y_pred)
         checks.several_classes(self, y_pred, self.axis)
 
-    def check_targets(self, y_true: np.ndarray, y_pred: Any) -> None:
-        checks.distributions(self, np.asarray(y_true), y_pred)
+    def check_targets(self, y_true: np.ndarray, y_pred: SpecTree) -> None:
+        checks.distributions(self, np.asarray(y_true), y_pred, self.axis)
 
 
 class CategoricalGeneralizedCrossEntropy(Loss):
-    """(1 - p ** q) / q of the class whose number is given: it holds against wrong labels.
+    """(1 - p ** q) / q of the true class, given by its number; robust to wrong labels.
 
     (...), (..., classes) -> (...)   See `categorical_generalized_cross_entropy`.
 
-    It never passes 1 / q, whatever the label; crossentropy of the example is 9.2. Raises ValueError
+    It is at most 1 / q, whatever the label; crossentropy of the example is 9.2. Raises ValueError
     unless `q` lies between 0 and 1.
 
     >>> loss = CategoricalGeneralizedCrossEntropy(q=0.5)
@@ -191,17 +205,20 @@ class CategoricalGeneralizedCrossEntropy(Loss):
     1.98
     """
 
-    targets: ClassVar[Targets] = "labels"
+    targets = "labels"
 
     q: float = 0.5
 
     def validate(self) -> None:
-        if not isinstance(self.q, (int, float)) or not 0 < self.q < 1:
+        is_number = isinstance(self.q, (int, float))
+        if not is_number or not 0 < self.q < 1:
             raise wrong(self, "q", "to lie between 0 and 1 (both left out)", self.q)
 
     @property
     def logits(self) -> Form | None:
-        return "log" if type(self) is CategoricalGeneralizedCrossEntropy else None
+        if type(self) is CategoricalGeneralizedCrossEntropy:
+            return "log"
+        return None
 
     def on_logits(self) -> Loss:
         return self.as_other(_GeneralizedOfLogs)
@@ -209,25 +226,24 @@ class CategoricalGeneralizedCrossEntropy(Loss):
     def call(self, y_true: Array, y_pred: Array) -> Array:
         return categorical_generalized_cross_entropy(y_true, y_pred, self.q)
 
-    def check(self, y_true: Any, y_pred: Any) -> None:
+    def check(self, y_true: SpecTree, y_pred: SpecTree) -> None:
         super().check(y_true, y_pred)
         checks.several_classes(self, y_pred)
 
-    def check_targets(self, y_true: np.ndarray, y_pred: Any) -> None:
-        checks.labels(self, np.asarray(y_true), y_pred.shape[-1])
+    def check_targets(self, y_true: np.ndarray, y_pred: SpecTree) -> None:
+        classes = y_pred.shape[-1]
+        checks.labels(self, np.asarray(y_true), classes)
 
 
 class _GeneralizedOfLogs(CategoricalGeneralizedCrossEntropy, loadable=False):
-    """The same of log p: -expm1(q log p) / q."""
+    """The same loss of log p: -expm1(q log p) / q."""
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
-        picked = jnp.take_along_axis(y_pred, class_numbers(y_true)[..., None], -1)[
-            ..., 0
-        ]
+        picked = pick(y_pred, class_numbers(y_true))
         return -jnp.expm1(self.q * picked) / self.q
 
 
-FUNCTIONS: dict[Callable[..., Array], type[Loss]] = {
+FUNCTIONS: Functions = {
     binary_focal_crossentropy: BinaryFocalCrossentropy,
     categorical_focal_crossentropy: CategoricalFocalCrossentropy,
     categorical_generalized_cross_entropy: CategoricalGeneralizedCrossEntropy,

@@ -1,11 +1,10 @@
-"""Functions of `optax.losses` as losses: they take the predictions first."""
+"""Functions of `optax.losses` as losses; optax passes the predictions first."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import optax
@@ -13,12 +12,14 @@ from jax import Array
 
 from fnn.core.named import function_name
 from fnn.core.registry import is_from_optax, register
+from fnn.core.tree import SpecTree
 from fnn.losses import checks
 from fnn.losses.loss import Loss
 from fnn.losses.targets import align, class_numbers
 
-_TARGETS = ("targets", "labels", "log_targets")  # what optax calls its second argument
-# Of which the targets are class numbers. Nothing in their signatures tells.
+# The names that optax gives the second argument of a loss.
+_TARGETS = ("targets", "labels", "log_targets")
+# Functions whose targets are class numbers: their signatures do not tell.
 _OF_LABELS = {
     "softmax_cross_entropy_with_integer_labels",
     "multiclass_hinge_loss",
@@ -28,35 +29,42 @@ _OF_LABELS = {
 }
 
 
-def _name(function: Any) -> str:
+def _name(function: Callable[..., Array]) -> str:
+    # The name of the function itself, without the arguments bound to it.
     while isinstance(function, functools.partial):
         function = function.func
     return getattr(function, "__name__", "") or function_name(function)
 
 
-def _takes_predictions_and_targets(function: Any) -> bool:
+def _takes_predictions_and_targets(function: Callable[..., Array]) -> bool:
     parameters = list(inspect.signature(function).parameters.values())
-    needed = [p for p in parameters if p.default is p.empty and p.kind not in (2, 4)]
-    return len(parameters) > 1 and parameters[1].name in _TARGETS and needed[2:] == []
+    if len(parameters) < 2 or parameters[1].name not in _TARGETS:
+        return False
+    return not any(map(_is_required, parameters[2:]))
+
+
+def _is_required(parameter: inspect.Parameter) -> bool:
+    variadic = (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    return parameter.default is parameter.empty and parameter.kind not in variadic
 
 
 class OptaxLoss(Loss):
     """A function `(predictions, targets) -> values` of `optax.losses` as a loss.
 
-    `compile(loss=optax.losses.huber_loss)` makes one, and among metrics the mean of one
-    (`LossMetric`); so do `functools.partial`s of them. Nothing
-    is broadcast: targets are brought into the shape of the predictions, class numbers into that
-    without its last axis. They take what optax says, mostly logits, so the model ends in no
-    softmax. `ntxent` and `multiclass_generalized_dice_loss` look at a batch as a whole: give them
-    batches without padding (a number of rows that the batch size divides).
-    Raises TypeError for a function of other arguments, as `ctc_loss`.
+    `compile(loss=optax.losses.huber_loss)` creates one, and `metrics=[...]` the mean of one
+    (`LossMetric`), also from a `functools.partial`. Nothing is broadcast: targets are reshaped to
+    the shape of the predictions, class numbers to that shape without its last axis. Most functions
+    take logits (see optax), so the model ends without a softmax. `ntxent` and
+    `multiclass_generalized_dice_loss` compare the examples of a batch: use a batch size that
+    divides the number of examples, so that no batch is padded.
+    Raises TypeError for a function with other arguments, such as `ctc_loss`.
 
     >>> loss = OptaxLoss(optax.losses.softmax_cross_entropy_with_integer_labels)
     >>> round(loss(jnp.array([0, 1]), jnp.zeros((2, 2))).item(), 4)
     0.6931
     """
 
-    function: Callable[..., Any]
+    function: Callable[..., Array]
 
     @property
     def default_name(self) -> str:
@@ -77,29 +85,28 @@ class OptaxLoss(Loss):
 
     @property
     def from_logits(self) -> bool:
-        """Whether predictions are certainly logits, by the name: it has the activation in it."""
-        return _name(self.function).startswith(
-            ("softmax_", "safe_softmax_", "sigmoid_")
-        )
+        """Whether predictions must be logits: the function's name starts with an activation."""
+        activations = ("softmax_", "safe_softmax_", "sigmoid_")
+        return _name(self.function).startswith(activations)
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
         y_true = align(y_true, y_pred, sparse=self.of_labels)
-        y_true = (
-            class_numbers(y_true) if self.of_labels else y_true.astype(y_pred.dtype)
-        )
-        return self.function(y_pred, y_true)
+        if self.of_labels:
+            return self.function(y_pred, class_numbers(y_true))
+        return self.function(y_pred, y_true.astype(y_pred.dtype))
 
-    def check(self, y_true: Any, y_pred: Any) -> None:
+    def check(self, y_true: SpecTree, y_pred: SpecTree) -> None:
         checks.shapes(self, y_true.shape, y_pred.shape, sparse=self.of_labels)
 
-    def check_targets(self, y_true: np.ndarray, y_pred: Any) -> None:
+    def check_targets(self, y_true: np.ndarray, y_pred: SpecTree) -> None:
         super().check_targets(y_true, y_pred)
         if self.of_labels and _name(self.function) != "ntxent":
-            checks.labels(self, np.asarray(y_true), y_pred.shape[-1])
+            classes = y_pred.shape[-1]
+            checks.labels(self, np.asarray(y_true), classes)
 
 
 def _register_all() -> None:
-    """So that a file can name them."""
+    """Registers the loss functions of optax, so that saved files can refer to them."""
     for name in dir(optax.losses):
         function = getattr(optax.losses, name)
         if is_from_optax(function) and _takes_predictions_and_targets(function):

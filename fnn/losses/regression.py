@@ -3,40 +3,41 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from numpy.typing import ArrayLike
 
 from fnn.core.fields import positive
+from fnn.core.tree import SpecTree
 from fnn.losses import checks
-from fnn.losses.loss import EPSILON, Loss, Targets, pair
+from fnn.losses.loss import EPSILON, Functions, Loss, pair
 
 
-def mean_squared_error(y_true: Any, y_pred: Any) -> Array:
+def mean_squared_error(y_true: ArrayLike, y_pred: ArrayLike) -> Array:
     """mean((t - y) ** 2) over the last axis.   (..., n), (..., n) -> (...)
 
-    >>> mean_squared_error([[0.0, 0.0]], [[1.0, 3.0]]).tolist()  # one value for each row
+    >>> mean_squared_error([[0.0, 0.0]], [[1.0, 3.0]]).tolist()  # one value for each example
     [5.0]
     """
     t, y = pair(y_true, y_pred)
-    return jnp.square(t - y).mean(-1)
+    squared = jnp.square(t - y)
+    return squared.mean(-1)  # (...)
 
 
-def mean_absolute_error(y_true: Any, y_pred: Any) -> Array:
+def mean_absolute_error(y_true: ArrayLike, y_pred: ArrayLike) -> Array:
     """mean(|t - y|) over the last axis.   (..., n), (..., n) -> (...)
 
     >>> mean_absolute_error([[0.0, 0.0]], [[1.0, 3.0]]).tolist()
     [2.0]
     """
     t, y = pair(y_true, y_pred)
-    return jnp.abs(t - y).mean(-1)
+    return jnp.abs(t - y).mean(-1)  # (...)
 
 
-def mean_absolute_percentage_error(y_true: Any, y_pred: Any) -> Array:
+def mean_absolute_percentage_error(y_true: ArrayLike, y_pred: ArrayLike) -> Array:
     """100 mean(|t - y| / max(|t|, 1e-7)) over the last axis.
 
     >>> values = mean_absolute_percentage_error([[2.0], [0.5]], [[1.0], [1.0]])
@@ -44,23 +45,32 @@ def mean_absolute_percentage_error(y_true: Any, y_pred: Any) -> Array:
     [50.0, 100.0]
     """
     t, y = pair(y_true, y_pred)
-    return 100 * jnp.abs((t - y) / jnp.maximum(jnp.abs(t), EPSILON)).mean(-1)
+    scale = jnp.maximum(jnp.abs(t), EPSILON)
+    relative = (t - y) / scale
+    return 100 * jnp.abs(relative).mean(-1)  # (...)
 
 
-def mean_squared_logarithmic_error(y_true: Any, y_pred: Any) -> Array:
-    """mean((log(1 + t) - log(1 + y)) ** 2) over the last axis; both are at least 1e-7.
+def mean_squared_logarithmic_error(y_true: ArrayLike, y_pred: ArrayLike) -> Array:
+    """mean((log(1 + t) - log(1 + y)) ** 2) over the last axis; t and y are clipped to 1e-7.
 
     >>> values = mean_squared_logarithmic_error([[9.0], [9.0]], [[99.0], [0.0]])
-    >>> [round(v, 4) for v in values.tolist()]  # 1 + y ten times too large, ten times too small
+    >>> [round(v, 4) for v in values.tolist()]  # 1 + y is 10 times too large, then too small
     [5.3019, 5.3019]
     """
     t, y = pair(y_true, y_pred)
-    t, y = jnp.maximum(t, EPSILON), jnp.maximum(y, EPSILON)
-    return jnp.square(jnp.log(y + 1) - jnp.log(t + 1)).mean(-1)
+    t = jnp.maximum(t, EPSILON)
+    y = jnp.maximum(y, EPSILON)
+    log_y = jnp.log(y + 1)
+    log_t = jnp.log(t + 1)
+    return jnp.square(log_y - log_t).mean(-1)  # (...)
 
 
-def huber(y_true: Any, y_pred: Any, delta: float = 1.0) -> Array:
-    """mean(e ** 2 / 2) where |e| <= delta, delta (|e| - delta / 2) beyond: straight for outliers.
+def huber(
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    delta: float = 1.0,
+) -> Array:
+    """mean(e ** 2 / 2) where |e| <= delta, else delta (|e| - delta / 2): linear for outliers.
 
     Source: Huber 1964, Robust Estimation of a Location Parameter.
 
@@ -69,11 +79,13 @@ def huber(y_true: Any, y_pred: Any, delta: float = 1.0) -> Array:
     """
     t, y = pair(y_true, y_pred)
     error = jnp.abs(y - t)
-    near = jnp.square(y - t) / 2
-    return jnp.where(error <= delta, near, delta * error - delta**2 / 2).mean(-1)
+    quadratic = jnp.square(y - t) / 2
+    linear = delta * error - delta**2 / 2
+    values = jnp.where(error <= delta, quadratic, linear)
+    return values.mean(-1)  # (...)
 
 
-def log_cosh(y_true: Any, y_pred: Any) -> Array:
+def log_cosh(y_true: ArrayLike, y_pred: ArrayLike) -> Array:
     """mean(log(cosh(y - t))) over the last axis: squared near 0, absolute far away.
 
     >>> [round(v, 4) for v in log_cosh([[0.0], [0.0]], [[1.0], [10.0]]).tolist()]  # 10 - log(2)
@@ -81,17 +93,20 @@ def log_cosh(y_true: Any, y_pred: Any) -> Array:
     """
     t, y = pair(y_true, y_pred)
     error = y - t
-    return (error + jax.nn.softplus(-2 * error) - math.log(2)).mean(-1)
+    softplus = jax.nn.softplus(-2 * error)
+    values = error + softplus - math.log(2)
+    return values.mean(-1)  # (...)
 
 
-def poisson(y_true: Any, y_pred: Any) -> Array:
+def poisson(y_true: ArrayLike, y_pred: ArrayLike) -> Array:
     """mean(y - t log(y + 1e-7)) over the last axis, for counts t.
 
-    >>> [round(v, 4) for v in poisson([[2.0], [2.0]], [[1.0], [2.0]]).tolist()]  # least at t
+    >>> [round(v, 4) for v in poisson([[2.0], [2.0]], [[1.0], [2.0]]).tolist()]  # smallest at y = t
     [1.0, 0.6137]
     """
     t, y = pair(y_true, y_pred)
-    return (y - t * jnp.log(y + EPSILON)).mean(-1)
+    values = y - t * jnp.log(y + EPSILON)
+    return values.mean(-1)  # (...)
 
 
 class MeanSquaredError(Loss):
@@ -101,7 +116,7 @@ class MeanSquaredError(Loss):
     2.5
     """
 
-    targets: ClassVar[Targets] = "elementwise"
+    targets = "elementwise"
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
         return mean_squared_error(y_true, y_pred)
@@ -117,7 +132,7 @@ class MeanAbsoluteError(Loss):
     0.5
     """
 
-    targets: ClassVar[Targets] = "elementwise"
+    targets = "elementwise"
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
         return mean_absolute_error(y_true, y_pred)
@@ -126,13 +141,13 @@ class MeanAbsoluteError(Loss):
 class MeanAbsolutePercentageError(Loss):
     """100 mean(|t - y| / |t|).   (..., n), (..., n) -> (...)
 
-    Targets near 0 dominate it; |t| counts as 1e-7 at least.
+    Targets near 0 dominate it; |t| is clipped to at least 1e-7.
 
     >>> round(MeanAbsolutePercentageError()([[2.0], [0.5]], [[1.0], [1.0]]).item(), 3)  # 50 and 100
     75.0
     """
 
-    targets: ClassVar[Targets] = "elementwise"
+    targets = "elementwise"
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
         return mean_absolute_percentage_error(y_true, y_pred)
@@ -141,7 +156,7 @@ class MeanAbsolutePercentageError(Loss):
 class MeanSquaredLogarithmicError(Loss):
     """mean((log(1 + t) - log(1 + y)) ** 2).   (..., n) -> (...)
 
-    It looks at factors, not differences. Below 0 all counts as 0, where the gradient is 0 too.
+    It measures ratios, not differences. Numbers below 0 are taken as 0, with a gradient of 0.
 
     >>> round(MeanSquaredLogarithmicError()([[9.0]], [[99.0]]).item(), 4)  # log(10) ** 2
     5.3019
@@ -149,20 +164,20 @@ class MeanSquaredLogarithmicError(Loss):
     0.0
     """
 
-    targets: ClassVar[Targets] = "elementwise"
+    targets = "elementwise"
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
         return mean_squared_logarithmic_error(y_true, y_pred)
 
 
 class Huber(Loss):
-    """Squared error up to `delta`, straight beyond: outliers pull less.   (..., n) -> (...)
+    """Quadratic up to an error of `delta`, then linear, as for outliers.   (..., n) -> (...)
 
     >>> Huber(delta=1.0)(jnp.zeros((2, 1)), jnp.array([[1.0], [3.0]])).item()
     1.5
     """
 
-    targets: ClassVar[Targets] = "elementwise"
+    targets = "elementwise"
 
     name = "huber_loss"
 
@@ -179,17 +194,17 @@ class LogCosh(Loss):
     [0.005, 9.307]
     """
 
-    targets: ClassVar[Targets] = "elementwise"
+    targets = "elementwise"
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
         return log_cosh(y_true, y_pred)
 
 
 class Poisson(Loss):
-    """mean(y - t log y) for counts t, y being their expected number.   (..., n) -> (...)
+    """mean(y - t log y) for counts t and their predicted mean y.   (..., n) -> (...)
 
-    The model has to give y above 0: end it in "softplus" or "exponential". What is right has
-    no loss of 0: a term that does not depend on y is left out. `fit` refuses t below 0.
+    Predictions must be above 0: end the model in "softplus" or "exponential". A perfect prediction
+    does not give 0, since terms that do not depend on y are left out. `fit` rejects t below 0.
 
     >>> round(Poisson()([[2.0]], [[2.0]]).item(), 4)
     0.6137
@@ -197,16 +212,16 @@ class Poisson(Loss):
     nan
     """
 
-    targets: ClassVar[Targets] = "elementwise"
+    targets = "elementwise"
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
         return poisson(y_true, y_pred)
 
-    def check_targets(self, y_true: np.ndarray, y_pred: Any) -> None:
+    def check_targets(self, y_true: np.ndarray, y_pred: SpecTree) -> None:
         checks.not_negative(self, np.asarray(y_true))
 
 
-FUNCTIONS: dict[Callable[..., Array], type[Loss]] = {
+FUNCTIONS: Functions = {
     mean_squared_error: MeanSquaredError,
     mean_absolute_error: MeanAbsoluteError,
     mean_absolute_percentage_error: MeanAbsolutePercentageError,

@@ -1,76 +1,108 @@
-"""Targets and predictions: how their shapes are brought together, and weights spread over them."""
+"""Aligning the shapes of targets with predictions, and broadcasting weights and masks."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from numpy.typing import ArrayLike
 
 from fnn.core.masking import leading
+from fnn.core.tree import Tree
 from fnn.runtime.placement import place_like
 
 Shape = tuple[int, ...]
 
 
-def aligned_shape(true: Shape, predicted: Shape, *, sparse: bool = False) -> Shape:
-    """The shape that targets of shape `true` take beside predictions; see `align`."""
-    wanted = predicted[:-1] if sparse else predicted
-    ends_in_one = wanted[1:] != () and wanted[-1] == 1
-    if true == wanted or (true == wanted[:-1] if ends_in_one else true == (*wanted, 1)):
+class HasShape(Protocol):
+    """An array, or a description of one (`jax.ShapeDtypeStruct`)."""
+
+    @property
+    def shape(self) -> Shape: ...
+
+
+def aligned_shape(
+    true: Shape,
+    predicted: Shape,
+    *,
+    sparse: bool = False,
+) -> Shape:
+    """The shape to which `align` brings targets of shape `true`."""
+    wanted = predicted
+    if sparse:
+        wanted = predicted[:-1]
+    allowed = (*wanted, 1)
+    if len(wanted) > 1 and wanted[-1] == 1:
+        allowed = wanted[:-1]
+    if true in (wanted, allowed):
         return wanted
+    described = f"{wanted} like the predictions"
+    if sparse:
+        described = f"{wanted} (class numbers) for predictions of shape {predicted}"
     raise ValueError(
-        f"expected targets of shape {wanted}"
-        + (f" (class numbers) for predictions of shape {predicted}" if sparse else "")
-        + ("" if sparse else " like the predictions")
-        + f", received {true}; {_advice(true, predicted, sparse)}"
+        f"expected targets of shape {described}, received {true}; "
+        f"{_advice(true, predicted, sparse)}"
     )
 
 
-def _advice(true: Shape, predicted: Shape, sparse: bool) -> str:
+def _advice(
+    true: Shape,
+    predicted: Shape,
+    sparse: bool,
+) -> str:
     if true[:1] != predicted[:1]:
-        return "give as many targets as there are examples"
+        return "pass one target for each example"
     if sparse and true == predicted:
         return (
             "these look one-hot: use the categorical form (categorical_crossentropy, "
             "CategoricalAccuracy), or argmax the labels"
         )
-    if not sparse and true in (predicted[:-1], (*predicted[:-1], 1)):
+    labels = predicted[:-1]
+    if not sparse and true in (labels, (*labels, 1)):
         return (
-            "these look like class numbers: use the sparse form (sparse_categorical_crossentropy"
-            ", SparseCategoricalAccuracy), or one-hot the labels (or end the model in one unit)"
+            "these look like class numbers: use the sparse form "
+            "(sparse_categorical_crossentropy, SparseCategoricalAccuracy), or one-hot "
+            "the labels (or end the model in one unit)"
         )
     return "change the last layer or reshape the targets; nothing is broadcast here"
 
 
-def align(y_true: Any, y_pred: Any, *, sparse: bool = False) -> Any:
-    """The targets in the shape that fits the predictions: this is the one rule for it.
+def align(
+    y_true: Any,
+    y_pred: HasShape,
+    *,
+    sparse: bool = False,
+) -> Any:
+    """The targets, reshaped to fit the predictions. Every loss and metric uses this rule.
 
-    Dense targets take the shape of the predictions, class numbers (`sparse`) that shape without its
-    last axis. An axis of length 1 at the end is added or removed, so `(N,)` fits `(N, 1)`; nothing
-    else changes. Raises ValueError naming both shapes for all that would broadcast.
+    Targets get the shape of the predictions; class numbers (`sparse`) get that shape without the
+    last axis. Only a trailing axis of length 1 is added or removed, so `(N,)` fits `(N, 1)`.
+    Nothing is broadcast: raises ValueError naming both shapes if they differ otherwise.
 
     >>> align(jnp.ones(4), jnp.ones((4, 1))).shape
     (4, 1)
     """
-    shape = aligned_shape(tuple(y_true.shape), tuple(y_pred.shape), sparse=sparse)
-    return y_true.reshape(shape)
+    true = tuple(y_true.shape)
+    predicted = tuple(y_pred.shape)
+    return y_true.reshape(aligned_shape(true, predicted, sparse=sparse))
 
 
-def align_where_possible(y_true: Any, y_pred: Any) -> Any:
-    """`align` where the shapes allow it, else the targets as they are."""
+def align_where_possible(y_true: Any, y_pred: HasShape) -> Any:
+    """`align`, but targets whose shape does not fit are returned unchanged."""
     try:
         return align(y_true, y_pred)
     except ValueError:
         return y_true
 
 
-def spread(weight: Any, shape: Shape) -> Array:
-    """A weight or mask `(batch,)` or `(batch, time)` repeated over the further axes of `shape`.
+def spread(weight: ArrayLike, shape: Shape) -> Array:
+    """A weight or mask `(batch,)` or `(batch, time)`, broadcast to `shape`.
 
-    Axes of length 1 are repeated too, as in NumPy, but axes are matched from the first on: `(3,)`
-    is a weight for each of 3 examples. An axis of length 1 too many at the end is dropped.
+    Axes of length 1 are repeated as in NumPy, but axes are matched from the first one: `(3,)` is
+    one weight for each of 3 examples. An extra trailing axis of length 1 is dropped.
     Raises ValueError if the axes differ.
 
     >>> spread(jnp.array([1, 2]), (2, 3)).tolist()
@@ -79,104 +111,145 @@ def spread(weight: Any, shape: Shape) -> Array:
     [[1, 2, 3], [1, 2, 3]]
     """
     weight = jnp.asarray(weight)
-    if weight.ndim == len(shape) + 1 and weight.shape[-1] == 1:
+    # (batch, 1) for values (batch,), as targets often come.
+    one_too_many = weight.ndim == len(shape) + 1
+    if one_too_many and weight.shape[-1] == 1:
         weight = weight.reshape(weight.shape[:-1])
-    if weight.ndim > len(shape) or any(
-        a not in (1, b) for a, b in zip(weight.shape, shape, strict=False)
-    ):
+    sizes = zip(weight.shape, shape, strict=False)
+    fits = all(a in (1, b) for a, b in sizes)
+    if weight.ndim > len(shape) or not fits:
         raise ValueError(
-            f"expected weights (or a mask) of shape {shape[:1]} or {shape[:2]} for values of shape "
-            f"{shape}, received {weight.shape}; give one for each example or for each step"
+            f"expected weights (or a mask) of shape {shape[:1]} or {shape[:2]} for values "
+            f"of shape {shape}, received {weight.shape}; pass one for each example or "
+            "for each step"
         )
     return jnp.broadcast_to(leading(weight, len(shape)), shape)
 
 
-def for_each_example(weight: Any, y_pred: Any) -> Array:
-    """A weight whose first axis has length 1, repeated for every example of the predictions.
+def repeat_for_batch(weight: ArrayLike, y_pred: Tree) -> Array:
+    """`weight`; if its first axis has length 1, it is repeated for every example.
 
-    >>> for_each_example(jnp.array([[1, 2]]), jnp.ones((2, 2))).tolist()
+    >>> repeat_for_batch(jnp.array([[1, 2]]), jnp.ones((2, 2))).tolist()
     [[1, 2], [1, 2]]
     """
-    weight, leaves = jnp.asarray(weight), jax.tree.leaves(y_pred)
-    if weight.shape[:1] != (1,) or not leaves[0].ndim:
+    weight = jnp.asarray(weight)
+    first = jax.tree.leaves(y_pred)[0]
+    if weight.shape[:1] != (1,) or not first.ndim:
         return weight
-    return jnp.broadcast_to(weight, (len(leaves[0]), *weight.shape[1:]))
+    shape = (len(first), *weight.shape[1:])  # (batch, ...)
+    return jnp.broadcast_to(weight, shape)
 
 
-def blank(x: Any, valid: Array, fill: float) -> Array:
-    """`x` with `fill` where its entry is not valid: nothing of it, NaN included, gets through.
+def fill_invalid(
+    x: ArrayLike,
+    valid: Array,
+    fill: float,
+) -> Array:
+    """`x` with `fill` in place of entries that are not valid, so that even NaN is removed.
 
-    `valid` has the first axes of predictions: (batch,), (batch, time) or more. Where `x` lacks the
-    last of them (one target for a whole sequence, labels of a length of their own), an entry goes
-    when none of its steps is valid.
+    `valid` has the first axes of the predictions: (batch,), (batch, time) or more. If `x` lacks
+    the last of these axes (one target per sequence, or labels of another length), an entry is
+    replaced if none of its steps is valid.
     """
     x = jnp.asarray(x)
     while valid.ndim > 1 and valid.shape[1:] != x.shape[1 : valid.ndim]:
         valid = valid.any(-1)
-    return jnp.where(spread(valid, x.shape), x, jnp.asarray(fill, x.dtype))
+    keep = spread(valid, x.shape)
+    filling = jnp.asarray(fill, x.dtype)
+    return jnp.where(keep, x, filling)
 
 
-def entry_values(function: Any, y_true: Any, y_pred: Any, valid: Array | None) -> Array:
-    """What `function` returns for a batch of which `valid` says what is real.
+def call_on_valid(
+    function: Callable[[Tree, Tree], Array],
+    y_true: Tree,
+    y_pred: Tree,
+    valid: Array | None,
+) -> Array:
+    """`function` of a batch in which some entries are padded or masked.
 
-    If that is one number for the batch, and not all of the batch is real, then the numbers that it
-    returns for each entry alone: their mean is the same number for every mean over entries.
+    If it returns one number for the whole batch and some entries are not valid, it is called
+    once for each entry instead. Any mean over entries comes out the same that way.
     """
-    whole = jax.eval_shape(function, y_true, y_pred)
-    if valid is None or whole.ndim:
+    result = jax.eval_shape(function, y_true, y_pred)
+    if valid is None or result.ndim:
         return function(y_true, y_pred)
     leaves = jax.tree.leaves((y_true, y_pred))
+    entries = valid
     if any(leaf.shape[: valid.ndim] != valid.shape for leaf in leaves):
-        valid = valid.any(
-            tuple(range(1, valid.ndim))
-        )  # some have no such steps: by rows
+        # Some arrays have no time axis: an example is valid if any of its steps is.
+        further_axes = range(1, valid.ndim)
+        entries = valid.any(tuple(further_axes))
 
-    def alone(y_true: Any, y_pred: Any) -> Array:
-        one = lambda a: a.reshape((1,) * valid.ndim + a.shape)
-        return function(jax.tree.map(one, y_true), jax.tree.map(one, y_pred))
+    def as_batch_of_one(a: Array) -> Array:
+        ones = (1,) * entries.ndim
+        return a.reshape(ones + a.shape)
 
-    each = alone
-    for _ in range(valid.ndim):
-        each = jax.vmap(each)
-    together = lambda t, y: place_like(
-        jnp.broadcast_to(function(t, y), valid.shape), valid
-    )
-    return jax.lax.cond(valid.all(), together, each, y_true, y_pred)
+    def one_entry(y_true: Tree, y_pred: Tree) -> Array:
+        y_true = jax.tree.map(as_batch_of_one, y_true)
+        return function(y_true, jax.tree.map(as_batch_of_one, y_pred))
+
+    def whole_batch(y_true: Tree, y_pred: Tree) -> Array:
+        value = jnp.broadcast_to(function(y_true, y_pred), entries.shape)
+        return place_like(value, entries)
+
+    each_entry = one_entry
+    # Over examples, and over steps if there are any.
+    for _ in range(entries.ndim):
+        each_entry = jax.vmap(each_entry)
+    all_valid = entries.all()
+    return jax.lax.cond(all_valid, whole_batch, each_entry, y_true, y_pred)
 
 
-def one_value_per_entry(y_pred: Any, *weights: Any) -> Any:
-    """`y_pred` with an axis of length 1 added where each of its entries has a weight of its own.
+def add_feature_axis(y_pred: Array, *weights: Array | None) -> Array:
+    """`y_pred` with a trailing axis of length 1, if each of its entries has its own weight.
 
-    So predictions `(batch,)`, or `(batch, time)` under a mask `(batch, time)`, are single numbers
-    and not vectors over which a loss takes a mean.
+    Predictions `(batch,)`, or `(batch, time)` under a mask `(batch, time)`, are single numbers
+    and not vectors, over which a loss would take the mean.
     """
-    own = any(w is not None and w.ndim > 1 and w.shape == y_pred.shape for w in weights)
-    if y_pred.ndim == 1 or (own and y_pred.shape[-1] != 1):
+    given = [w for w in weights if w is not None and w.ndim > 1]
+    weighted_by_entry = any(w.shape == y_pred.shape for w in given)
+    if y_pred.ndim == 1 or (weighted_by_entry and y_pred.shape[-1] != 1):
         return y_pred.reshape(*y_pred.shape, 1)
     return y_pred
 
 
-def arrays(x: Any) -> Any:
-    """`x` with arrays at its leaves; nested lists of plain numbers are one array.
+def as_arrays(x: Tree) -> Tree:
+    """`x` with arrays as leaves; nested lists of plain numbers become one array.
 
-    >>> arrays([[1.0], [2.0]]).shape
+    >>> as_arrays([[1.0], [2.0]]).shape
     (2, 1)
     """
-    if all(isinstance(leaf, (bool, int, float)) for leaf in jax.tree.leaves(x)):
-        return x if isinstance(x, dict) else jnp.asarray(x)
-    return jax.tree.map(jnp.asarray, x)
+    plain_numbers = (bool, int, float)
+    leaves = jax.tree.leaves(x)
+    if not all(isinstance(leaf, plain_numbers) for leaf in leaves):
+        return jax.tree.map(jnp.asarray, x)
+    if isinstance(x, dict):
+        return x
+    return jnp.asarray(x)
 
 
-def as_float(x: Any, dtype: str | None = None) -> Array:
-    """`x` in `dtype`, or in float32 unless it is float64 already."""
+def as_float(x: ArrayLike, dtype: str | None = None) -> Array:
+    """`x` in `dtype`; by default in float32, or float64 if it is that already."""
     x = jnp.asarray(x)
-    return x.astype(dtype or (x.dtype if x.dtype == "float64" else "float32"))
+    if dtype:
+        return x.astype(dtype)
+    return x.astype(at_least_float32(x))
 
 
-def class_numbers(labels: Any) -> Array:
-    """Labels as integers, wide enough to be compared with any number of classes.
+def at_least_float32(x: Array) -> str:
+    """The dtype to compute a loss in: float64 for float64 values, else float32."""
+    if x.dtype == "float64":
+        return "float64"
+    return "float32"
 
-    In JAX `uint8(1) < 256` is False: 256 has no place in uint8.
+
+def class_numbers(labels: ArrayLike) -> Array:
+    """Labels as integers that can be compared with any number of classes.
+
+    In JAX `uint8(1) < 256` is False, because 256 does not fit in uint8.
     """
     labels = jnp.asarray(labels)
-    return labels.astype("int64" if labels.dtype == "int64" else "int32")
+    dtype = "int32"
+    if labels.dtype == "int64":
+        dtype = "int64"
+    return labels.astype(dtype)

@@ -1,14 +1,13 @@
-"""Metrics, by Keras's names, and `get`, which resolves them."""
+"""Metrics by their Keras names, and `get`, which resolves them."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from fnn.core.calling import snake_case
 from fnn.core.named import function_name, of_kind
 from fnn.core.registry import is_from_optax, lookup, names_of, register
 from fnn.core.value import resolve
 from fnn.losses import OptaxLoss
+from fnn.losses.targets import HasShape
 from fnn.metrics.accuracy import (
     Accuracy,
     BinaryAccuracy,
@@ -146,7 +145,8 @@ __all__ = [
     "top_k_categorical_accuracy",
 ]
 
-BY_SHAPE = {  # names whose meaning hangs on targets and predictions
+# Names whose meaning depends on the shapes of targets and predictions.
+BY_SHAPE = {
     "accuracy": ("BinaryAccuracy", "SparseCategoricalAccuracy", "CategoricalAccuracy"),
     "crossentropy": (
         "BinaryCrossentropy",
@@ -154,7 +154,8 @@ BY_SHAPE = {  # names whose meaning hangs on targets and predictions
         "CategoricalCrossentropy",
     ),
 }
-BY_SHAPE |= {"acc": BY_SHAPE["accuracy"], "ce": BY_SHAPE["crossentropy"]}
+BY_SHAPE["acc"] = BY_SHAPE["accuracy"]
+BY_SHAPE["ce"] = BY_SHAPE["crossentropy"]
 
 _SHORT = {
     "mse": MeanSquaredError,
@@ -166,6 +167,7 @@ _SHORT = {
     "logcosh": LogCoshError,
 }
 
+# Keras accepts the class name and snake case.
 for _name in names_of("metric"):
     register(lookup("metric", _name), snake_case(_name))
 for _name, _class in _SHORT.items():
@@ -173,14 +175,18 @@ for _name, _class in _SHORT.items():
 register(Accuracy, "acc")
 
 
-def get(identifier: Any, y_true_spec: Any = None, y_pred_spec: Any = None) -> Metric:
-    """The metric behind a name, a class, a value, a function `(y_true, y_pred)` or a loss.
+def get(
+    identifier: object,
+    y_true_spec: HasShape | None = None,
+    y_pred_spec: HasShape | None = None,
+) -> Metric:
+    """The metric for a name, a class, a metric, a function `(y_true, y_pred)` or a loss.
 
-    "accuracy" and "acc" (and "crossentropy", "ce") are binary for predictions of one output, sparse
-    for targets that are class numbers, else categorical, by the shapes of targets and predictions,
-    which they need. A metric given by a string has that string as its name, one by a function of
-    yours that of the function. A function of `optax.losses` is called as optax does it, predictions
-    first. Raises ValueError for an unknown name, TypeError for what is none of these.
+    "accuracy" and "acc" (and "crossentropy", "ce") need the shapes of targets and predictions: they
+    are binary for predictions of one output, sparse for targets that are class numbers, otherwise
+    categorical. A metric given by a string is named by it; a user's function gives its own name.
+    A function of `optax.losses` is called with the predictions first. Raises ValueError for an
+    unknown name, TypeError for anything else.
 
     >>> get("mse").name, get(fnn.losses.mse).name
     ('mse', 'mean_squared_error')
@@ -200,15 +206,23 @@ def get(identifier: Any, y_true_spec: Any = None, y_pred_spec: Any = None) -> Me
     return MeanMetricWrapper(found, name=function_name(found))
 
 
-def _by_shape(name: str, y_true: Any, y_pred: Any) -> str:
+def _by_shape(
+    name: str,
+    y_true: HasShape | None,
+    y_pred: HasShape | None,
+) -> str:
     if y_true is None or y_pred is None:
         raise ValueError(
-            f"expected the shapes of targets and predictions to resolve the metric {name!r}, "
-            "received none; name it in full, e.g. binary_accuracy, categorical_accuracy or "
-            "sparse_categorical_accuracy"
+            f"the metric {name!r} depends on the shapes of targets and predictions, which "
+            "are not known here; use the full name, e.g. binary_accuracy, "
+            "categorical_accuracy or sparse_categorical_accuracy"
         )
     binary, sparse, categorical = BY_SHAPE[name.lower()]
-    true, predicted = tuple(y_true.shape), tuple(y_pred.shape)
+    true = tuple(y_true.shape)
+    predicted = tuple(y_pred.shape)
     if predicted[-1] == 1:
         return binary
-    return sparse if len(true) < len(predicted) or true[-1] == 1 else categorical
+    one_label = len(true) < len(predicted) or true[-1] == 1
+    if one_label:
+        return sparse
+    return categorical

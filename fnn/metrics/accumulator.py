@@ -1,18 +1,18 @@
-"""Accumulator: the sums behind `metric.update_state`, beside the metric and no part of it."""
+"""Accumulator: the sums of `metric.update_state`, stored outside the metric."""
 
 from __future__ import annotations
 
 import weakref
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from fnn.core.tree import Tree
 from fnn.metrics import exact
 
 
 class Accumulator:
-    """Sums over batches, with what rounding takes from them. The only mutable part of a metric.
+    """Sums over batches and their rounding errors. The only mutable part of a metric.
 
     >>> accumulator = Accumulator()
     >>> accumulator.sums is None  # before the first batch
@@ -23,29 +23,33 @@ class Accumulator:
     """
 
     def __init__(self) -> None:
-        self._held: tuple[Any, Any] | None = None
+        # (sums, rounding errors), None before the first batch
+        self._kept: tuple[Tree, Tree] | None = None
 
-    def add(self, more: Any, zeros: Any) -> None:
-        """Adds the sums of one batch; `zeros` are those of no batch."""
-        sums, lost = self._held or (zeros, exact.nothing_lost(zeros))
-        self._held = exact.add(sums, lost, more)
+    def add(self, more: Tree, zeros: Tree) -> None:
+        """Adds the sums of one batch; `zeros` are the sums before the first one."""
+        if self._kept is None:
+            self._kept = (zeros, exact.nothing_lost(zeros))
+        self._kept = exact.add(*self._kept, more)
 
     @property
-    def sums(self) -> Any:
+    def sums(self) -> Tree:
         """The sums so far, or None before the first batch."""
-        return None if self._held is None else jax.tree.map(jnp.add, *self._held)
+        if self._kept is None:
+            return None
+        return jax.tree.map(jnp.add, *self._kept)
 
     def reset(self) -> None:
-        """Forgets all batches."""
-        self._held = None
+        """Resets the sums."""
+        self._kept = None
 
 
 # By identity, not by value: two equal metrics count separately, and a copy starts from zero.
 _BY_ID: dict[int, Accumulator] = {}
 
 
-def accumulator_of(metric: Any) -> Accumulator:
-    """The accumulator of this metric object, which goes when the object goes.
+def accumulator_of(metric: object) -> Accumulator:
+    """The accumulator of this metric object; it is deleted together with the object.
 
     >>> from fnn.metrics import Mean
     >>> mean = Mean()

@@ -1,26 +1,35 @@
-"""Metrics that Keras lacks: calibration, several labels at once, perplexity."""
+"""Metrics that Keras lacks: calibration error, multi-label accuracy, perplexity."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from numpy.typing import ArrayLike
 
 from fnn.core.arguments import wrong
 from fnn.core.fields import one_of, positive
-from fnn.losses.targets import align, class_numbers, spread
+from fnn.core.tree import SpecTree, Tree
+from fnn.losses.targets import align, class_numbers
 from fnn.metrics.crossentropy import SparseCategoricalCrossentropy
-from fnn.metrics.metric import Metric, Sums, Targets, divide
+from fnn.metrics.metric import Metric, Sums, divide, weights_like
+
+
+class _Judged(NamedTuple):
+    """The confidence of each prediction, and 1 for each that is right, else 0."""
+
+    confidence: Array
+    hits: Array
 
 
 class ExpectedCalibrationError(Metric):
-    """How far confidence is from accuracy: the mean of |accuracy - confidence| by bin, by size.
+    """The mean of |accuracy - confidence| over bins, weighted by their size.
 
-    The confidence of a prediction is its largest probability; predictions are put into `num_bins`
-    bins by it, each from above its lower to its upper edge. Targets are class numbers, or one-hot
-    in the shape of the predictions, or 0 and 1 for predictions of one probability (batch, 1).
+    The confidence of a prediction is its largest probability. Predictions are sorted by it into
+    `num_bins` bins, which include their upper edge. Targets are class numbers, one-hot in the
+    shape of the predictions, or 0 and 1 for predictions of one probability (batch, 1).
     Source: Guo et al. 2017, On Calibration of Modern Neural Networks, section 2.
 
     >>> metric = ExpectedCalibrationError()
@@ -30,91 +39,118 @@ class ExpectedCalibrationError(Metric):
     """
 
     gathers = True
-
-    direction: ClassVar[str | None] = "min"
+    direction = "min"
 
     num_bins: int = positive(default=15)
     from_logits: bool = False
 
-    def init(self, y_true: Any = None, y_pred: Any = None) -> Sums:
+    def init(self, y_true: SpecTree = None, y_pred: SpecTree = None) -> Sums:
+        names = ("count", "hits", "confidence")
+        return {name: jnp.zeros(self.num_bins) for name in names}
+
+    def update(
+        self,
+        sums: Sums,
+        y_true: Tree,
+        y_pred: Tree,
+        weight: ArrayLike | None = None,
+    ) -> Sums:
+        t, y, weight = self.prepare(y_true, y_pred, weight)
+        judged = self._judge(t, y.astype("float32"))
+        weights = weights_like(judged.hits, weight)
+        # Bin i holds confidences in (i / bins, (i + 1) / bins].
+        last = self.num_bins - 1
+        upper = jnp.ceil(judged.confidence * self.num_bins)
+        bins = jnp.clip(upper - 1, 0, last)
+        index = bins.astype("int32").reshape(-1)
+
+        def add(old: Array, values: Array) -> Array:
+            weighted = values * weights
+            return old.at[index].add(weighted.reshape(-1))
+
+        ones = jnp.ones(judged.hits.shape)
         return {
-            name: jnp.zeros(self.num_bins) for name in ("count", "hits", "confidence")
+            "count": add(sums["count"], ones),
+            "hits": add(sums["hits"], judged.hits),
+            "confidence": add(sums["confidence"], judged.confidence),
         }
 
-    def update(self, sums: Sums, y_true: Any, y_pred: Any, weight: Any = None) -> Sums:
-        y_true, y_pred, weight = self.prepare(y_true, y_pred, weight)
-        confidence, hits = self._judged(y_true, y_pred.astype("float32"))
-        weights = jnp.ones(hits.shape) if weight is None else spread(weight, hits.shape)
-        bins = jnp.clip(jnp.ceil(confidence * self.num_bins) - 1, 0, self.num_bins - 1)
-        place = bins.astype("int32").reshape(-1)
-        add = lambda old, values: old.at[place].add((values * weights).reshape(-1))
-        return {
-            "count": add(sums["count"], jnp.ones(hits.shape)),
-            "hits": add(sums["hits"], hits),
-            "confidence": add(sums["confidence"], confidence),
-        }
-
-    def _judged(self, y_true: Array, y_pred: Array) -> tuple[Array, Array]:
-        """The confidence of each prediction, and 1 where it hits."""
+    def _judge(self, y_true: Array, y_pred: Array) -> _Judged:
         if y_pred.shape[-1] == 1:
-            positive = (jax.nn.sigmoid(y_pred) if self.from_logits else y_pred)[..., 0]
-            truth = align(y_true, y_pred)[..., 0]
-            hits = (positive > 0.5) == (truth > 0.5)
-            return jnp.maximum(positive, 1 - positive), hits.astype("float32")
-        shares = jax.nn.softmax(y_pred) if self.from_logits else y_pred
+            # (batch, 1): the probability of class 1.
+            truth = align(y_true, y_pred)
+            return self._judge_binary(truth[..., 0], y_pred)
+        probabilities = y_pred
+        if self.from_logits:
+            probabilities = jax.nn.softmax(y_pred)
         if y_true.shape == y_pred.shape:
             labels = jnp.argmax(y_true, -1)
         else:
             labels = class_numbers(align(y_true, y_pred, sparse=True))
-        return shares.max(-1), (labels == jnp.argmax(shares, -1)).astype("float32")
+        hits = labels == jnp.argmax(probabilities, -1)  # (...)
+        confidence = probabilities.max(-1)  # (...)
+        return _Judged(confidence, hits.astype("float32"))
+
+    def _judge_binary(self, truth: Array, y_pred: Array) -> _Judged:
+        if self.from_logits:
+            y_pred = jax.nn.sigmoid(y_pred)
+        p = y_pred[..., 0]
+        hits = (p > 0.5) == (truth > 0.5)
+        confidence = jnp.maximum(p, 1 - p)
+        return _Judged(confidence, hits.astype("float32"))
 
     def result(self, sums: Sums) -> Array:
-        gaps = jnp.abs(sums["hits"] - sums["confidence"]).sum()
-        return divide(gaps, sums["count"].sum())
+        gaps = jnp.abs(sums["hits"] - sums["confidence"])
+        count = sums["count"].sum()
+        return divide(gaps.sum(), count)
 
 
 class MultiLabelAccuracy(Metric):
-    """How well the sets of labels agree, a mean over examples.   (batch, labels) twice -> ()
+    """How well sets of labels agree, averaged over examples.   (batch, labels) both -> ()
 
-    A label is predicted where its probability is above `threshold`. `criterion` "exact_match"
-    counts the examples with all labels right, "hamming" the share of right labels, "jaccard" the
-    share of labels in both sets among those in either (1 where both are empty).
+    A label is predicted if its probability is above `threshold`. `criterion` "exact_match" is the
+    fraction of examples with all labels right, "hamming" the fraction of right labels, "jaccard"
+    the size of the intersection divided by that of the union (1 if both sets are empty).
 
     >>> metrics = [MultiLabelAccuracy(criterion=c) for c in ("exact_match", "hamming", "jaccard")]
-    >>> t, y = [[1, 1, 0, 0]], [[0.9, 0.1, 0.9, 0.1]]  # labels {0, 1}, called {0, 2}
+    >>> t, y = [[1, 1, 0, 0]], [[0.9, 0.1, 0.9, 0.1]]  # labels {0, 1}, predicted {0, 2}
     >>> [round(m.result(m.update(m.init(), t, y)).item(), 4) for m in metrics]
     [0.0, 0.5, 0.3333]
     """
 
-    targets: ClassVar[Targets] = "classes"
-    direction: ClassVar[str | None] = "max"
+    targets = "classes"
+    direction = "max"
 
     threshold: float = 0.5
     criterion: str = one_of(
-        ("exact_match", "hamming", "jaccard"), default="exact_match"
+        ("exact_match", "hamming", "jaccard"),
+        default="exact_match",
     )
 
     def validate(self) -> None:
-        if isinstance(self.threshold, bool) or not isinstance(
-            self.threshold, (int, float)
-        ):
-            raise wrong(self, "threshold", "to be a number", self.threshold)
+        given = self.threshold
+        if isinstance(given, bool) or not isinstance(given, (int, float)):
+            raise wrong(self, "threshold", "to be a number", given)
 
     def values(self, y_true: Array, y_pred: Array) -> Array:
-        true, called = y_true > 0.5, y_pred > self.threshold
+        true = y_true > 0.5
+        predicted = y_pred > self.threshold
+        equal = true == predicted  # (batch, labels)
         if self.criterion == "exact_match":
-            return (true == called).all(-1).astype("float32")
+            return equal.all(-1).astype("float32")
         if self.criterion == "hamming":
-            return (true == called).astype("float32").mean(-1)
-        either = (true | called).sum(-1)
-        share = (true & called).sum(-1) / jnp.maximum(either, 1)
-        return jnp.where(either == 0, 1, share).astype("float32")
+            return equal.astype("float32").mean(-1)
+        union = (true | predicted).sum(-1)  # (batch,)
+        intersection = (true & predicted).sum(-1)  # (batch,)
+        ratio = intersection / jnp.maximum(union, 1)
+        ratio = jnp.where(union == 0, 1, ratio)
+        return ratio.astype("float32")
 
 
 class Perplexity(Metric):
-    """exp of the mean crossentropy over all real tokens, not a mean of exponentials.
+    """exp of the mean crossentropy over all unmasked tokens, not a mean of exponentials.
 
-    Targets are class numbers; `ignore_class` does not count.
+    Targets are class numbers; tokens of `ignore_class` are left out.
 
     >>> metric = Perplexity()
     >>> sums = metric.update(metric.init(), jnp.array([0, 1]), jnp.full((2, 4), 0.25))
@@ -122,17 +158,25 @@ class Perplexity(Metric):
     4.0
     """
 
-    targets: ClassVar[Targets] = "labels"
-    direction: ClassVar[str | None] = "min"
+    targets = "labels"
+    direction = "min"
 
     from_logits: bool = False
     ignore_class: int | None = None
 
-    def update(self, sums: Sums, y_true: Any, y_pred: Any, weight: Any = None) -> Sums:
-        mean = SparseCategoricalCrossentropy(
-            from_logits=self.from_logits, ignore_class=self.ignore_class
+    def update(
+        self,
+        sums: Sums,
+        y_true: Tree,
+        y_pred: Tree,
+        weight: ArrayLike | None = None,
+    ) -> Sums:
+        crossentropy = SparseCategoricalCrossentropy(
+            from_logits=self.from_logits,
+            ignore_class=self.ignore_class,
         )
-        return mean.update(sums, y_true, y_pred, weight)
+        return crossentropy.update(sums, y_true, y_pred, weight)
 
     def result(self, sums: Sums) -> Array:
-        return jnp.exp(divide(sums["total"], sums["count"]))
+        mean = divide(sums["total"], sums["count"])
+        return jnp.exp(mean)

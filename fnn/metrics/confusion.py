@@ -1,135 +1,169 @@
-"""Counts of hits and misses at thresholds, and what is made of them: precision, recall."""
+"""Counts of true and false positives and negatives at thresholds; precision, recall."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from numpy.typing import ArrayLike
 
 from fnn.core.arguments import wrong
 from fnn.core.fields import positive
-from fnn.losses.targets import spread
-from fnn.metrics.metric import Metric, Sums, Targets, divide
+from fnn.core.tree import SpecTree, Tree
+from fnn.metrics.metric import Metric, Sums, add, divide, weights_like
 
 COUNTS = ("true_positives", "false_positives", "true_negatives", "false_negatives")
 Thresholds = float | tuple[float, ...] | None
+# Below all scores: with `top_k` alone every score that is not -inf is positive.
+_LOWEST_THRESHOLD = -1e10
 
 
-def confusion(y_true: Any, y_pred: Any, weights: Any, thresholds: np.ndarray) -> Sums:
-    """The four weighted counts at each threshold; positive is what lies above it.
+def confusion(
+    y_true: Array,
+    y_pred: Array,
+    weights: Array,
+    thresholds: np.ndarray,
+) -> Sums:
+    """The four weighted counts at each threshold; scores above it are positive.
 
-    Each score goes into the bucket between two thresholds, so the work does not grow with their
-    number. Arrays of one shape -> four of (thresholds,).
+    Arrays of one shape -> four of (thresholds,). Each score is put into the bucket between two
+    thresholds, so that the work does not grow with the number of thresholds.
     """
     order = np.argsort(thresholds, kind="stable")
-    buckets = jnp.searchsorted(
-        jnp.asarray(thresholds[order], "float32"), y_pred.reshape(-1)
-    )
+    edges = jnp.asarray(thresholds[order], "float32")
+    buckets = jnp.searchsorted(edges, y_pred.reshape(-1))
 
     def above(weights: Array) -> tuple[Array, Array]:
-        histogram = jnp.zeros(len(thresholds) + 1).at[buckets].add(weights.reshape(-1))
-        counts = jnp.cumsum(histogram[::-1])[::-1]
+        """The weight above each threshold, and the weight of all scores."""
+        empty = jnp.zeros(len(thresholds) + 1)
+        weights = weights.reshape(-1)
+        histogram = empty.at[buckets].add(weights)
+        from_the_top = jnp.cumsum(histogram[::-1])
+        counts = from_the_top[::-1]
         return counts[1:][np.argsort(order)], counts[0]
 
     positive = y_true != 0
-    hits, positives = above(jnp.where(positive, weights, 0))
-    alarms, negatives = above(jnp.where(positive, 0, weights))
-    return dict(
-        zip(COUNTS, (hits, alarms, negatives - alarms, positives - hits), strict=True)
-    )
+    positive_weights = jnp.where(positive, weights, 0)
+    negative_weights = jnp.where(positive, 0, weights)
+    hits, positives = above(positive_weights)
+    false_alarms, negatives = above(negative_weights)
+    return {
+        "true_positives": hits,
+        "false_positives": false_alarms,
+        "true_negatives": negatives - false_alarms,
+        "false_negatives": positives - hits,
+    }
 
 
 class ConfusionMetric(Metric, loadable=False):
-    """What the metrics of this file share: their counts, as sums."""
+    """The base class of the metrics computed from the four counts at thresholds.
+
+    By default it computes the one count that a subclass names in `counts`.
+    """
 
     gathers = True
-
-    targets: ClassVar[Targets] = "classes"
+    targets = "classes"
     counts: ClassVar[tuple[str, ...]] = COUNTS
 
+    @property
+    def thresholds(self) -> Thresholds:
+        """The field of this name, for metrics that have it."""
+        return None
+
+    @property
+    def top_k(self) -> int | None:
+        """The field of this name, for metrics that have it."""
+        return None
+
+    @property
+    def class_id(self) -> int | None:
+        """The field of this name, for metrics that have it."""
+        return None
+
+    def validate(self) -> None:
+        thresholds = self.thresholds
+        if thresholds is not None and not within_0_and_1(thresholds):
+            raise wrong(self, "thresholds", "to lie in [0, 1]", thresholds)
+        class_id = self.class_id
+        if class_id is None:
+            return
+        if not isinstance(class_id, int) or class_id < 0:
+            raise wrong(self, "class_id", "to be an integer from 0", class_id)
+
     def cutoffs(self) -> np.ndarray:
-        """The thresholds: those given, or 0.5, or none at all beside `top_k`."""
-        given = getattr(self, "thresholds", None)
-        if given is None:
-            given = 0.5 if getattr(self, "top_k", None) is None else -1e10
-        return np.atleast_1d(np.asarray(given, "float64"))
+        """All thresholds as an array; the default is 0.5, or the lowest score with `top_k`."""
+        thresholds = self.thresholds
+        if thresholds is None:
+            thresholds = 0.5
+            if self.top_k is not None:
+                thresholds = _LOWEST_THRESHOLD
+        values = np.asarray(thresholds, "float64")
+        return np.atleast_1d(values)
 
-    def init(self, y_true: Any = None, y_pred: Any = None) -> Sums:
-        return {name: jnp.zeros(len(self.cutoffs())) for name in self.counts}
+    def init(self, y_true: SpecTree = None, y_pred: SpecTree = None) -> Sums:
+        thresholds = len(self.cutoffs())
+        return {name: jnp.zeros(thresholds) for name in self.counts}
 
-    def update(self, sums: Sums, y_true: Any, y_pred: Any, weight: Any = None) -> Sums:
-        y_true, y_pred, weight = self.prepare(y_true, y_pred, weight)
-        weights = (
-            jnp.ones(y_pred.shape) if weight is None else spread(weight, y_pred.shape)
-        )
-        if getattr(self, "top_k", None) is not None:
-            y_pred = only_top(y_pred, self.top_k)  # type: ignore[attr-defined]
-        class_id = getattr(self, "class_id", None)
-        if class_id is not None:
-            y_true, y_pred, weights = (
-                x[..., class_id] for x in (y_true, y_pred, weights)
-            )
-        more = confusion(y_true, y_pred, weights, self.cutoffs())
-        return {name: sums[name] + more[name] for name in sums}
+    def update(
+        self,
+        sums: Sums,
+        y_true: Tree,
+        y_pred: Tree,
+        weight: ArrayLike | None = None,
+    ) -> Sums:
+        t, y, weight = self.prepare(y_true, y_pred, weight)
+        weights = weights_like(y, weight)
+        if self.top_k is not None:
+            y = only_top(y, self.top_k)
+        if self.class_id is not None:
+            t = t[..., self.class_id]
+            y = y[..., self.class_id]
+            weights = weights[..., self.class_id]
+        more = confusion(t, y, weights, self.cutoffs())
+        return add(sums, more)
 
-    def check(self, y_true: Any, y_pred: Any) -> None:
+    def result(self, sums: Sums) -> Array:
+        (count,) = self.counts
+        return self.per_threshold(sums[count])
+
+    def per_threshold(self, values: Array) -> Array:
+        """One value for each threshold; a single number if there is one threshold."""
+        several = isinstance(self.thresholds, tuple) and len(values) > 1
+        if several:
+            return values
+        return values[0]
+
+    def check(self, y_true: SpecTree, y_pred: SpecTree) -> None:
         super().check(y_true, y_pred)
-        class_id = getattr(self, "class_id", None)
-        if class_id is not None and (
-            len(y_pred.shape) < 2 or class_id >= y_pred.shape[-1]
-        ):
-            raise wrong(
-                self,
-                "class_id",
-                f"to be a class of predictions {y_pred.shape}",
-                class_id,
-            )
+        class_id = self.class_id
+        if class_id is None:
+            return
+        shape = y_pred.shape
+        if len(shape) < 2 or class_id >= shape[-1]:
+            expected = f"to be a class of predictions {shape}"
+            raise wrong(self, "class_id", expected, class_id)
+
+
+def within_0_and_1(thresholds: float | tuple[float, ...]) -> bool:
+    """Whether all thresholds lie in [0, 1]."""
+    values = np.atleast_1d(np.asarray(thresholds))
+    return all(0 <= t <= 1 for t in values)
 
 
 def only_top(y_pred: Array, k: int) -> Array:
-    """The predictions with all but the k largest of the last axis at -inf."""
-    kept = jax.lax.top_k(y_pred, k)[1]
-    chosen = jax.nn.one_hot(kept, y_pred.shape[-1], dtype=bool).any(-2)
-    return jnp.where(chosen, y_pred, -jnp.inf)
+    """The predictions with -inf in place of all but the k largest of the last axis."""
+    classes = y_pred.shape[-1]
+    indices = jax.lax.top_k(y_pred, k)[1]  # (..., k)
+    one_hot = jax.nn.one_hot(indices, classes, dtype=bool)  # (..., k, classes)
+    kept = one_hot.any(-2)  # (..., classes)
+    return jnp.where(kept, y_pred, -jnp.inf)
 
 
-def _check_thresholds(metric: Any) -> None:
-    given = metric.thresholds
-    if given is not None and any(
-        not 0 <= t <= 1 for t in np.atleast_1d(np.asarray(given))
-    ):
-        raise wrong(metric, "thresholds", "to lie in [0, 1]", given)
-    check_class(metric)
-
-
-def check_class(metric: Any) -> None:
-    """Checks the field `class_id`."""
-    class_id = getattr(metric, "class_id", None)
-    if class_id is not None and (not isinstance(class_id, int) or class_id < 0):
-        raise wrong(metric, "class_id", "to be an integer from 0", class_id)
-
-
-def _per_threshold(metric: Any, values: Array) -> Array:
-    return values[0] if np.ndim(metric.thresholds) == 0 or len(values) == 1 else values
-
-
-class _Count(ConfusionMetric):
-    """One of the four counts, at `thresholds` (0.5 if None); a number, or one for each of them."""
-
-    thresholds: Thresholds = None
-
-    def validate(self) -> None:
-        _check_thresholds(self)
-
-    def result(self, sums: Sums) -> Array:
-        return _per_threshold(self, sums[self.counts[0]])
-
-
-class TruePositives(_Count):
-    """How many positives lie above the threshold.
+class TruePositives(ConfusionMetric):
+    """The number of positives above the threshold.
 
     >>> metric = TruePositives()
     >>> metric.update_state([1, 1, 0, 0, 0], [0.1, 0.9, 0.9, 0.5, 0.1])
@@ -137,12 +171,14 @@ class TruePositives(_Count):
     1.0
     """
 
-    counts: ClassVar[tuple[str, ...]] = ("true_positives",)
-    direction: ClassVar[str | None] = "max"
+    counts = ("true_positives",)
+    direction = "max"
+
+    thresholds: Thresholds = None
 
 
-class FalsePositives(_Count):
-    """How many negatives lie above the threshold.
+class FalsePositives(ConfusionMetric):
+    """The number of negatives above the threshold.
 
     >>> metric = FalsePositives()
     >>> metric.update_state([1, 1, 0, 0, 0], [0.1, 0.9, 0.9, 0.5, 0.1])
@@ -150,12 +186,14 @@ class FalsePositives(_Count):
     1.0
     """
 
-    counts: ClassVar[tuple[str, ...]] = ("false_positives",)
-    direction: ClassVar[str | None] = "min"
+    counts = ("false_positives",)
+    direction = "min"
+
+    thresholds: Thresholds = None
 
 
-class TrueNegatives(_Count):
-    """How many negatives do not lie above the threshold.
+class TrueNegatives(ConfusionMetric):
+    """The number of negatives not above the threshold.
 
     >>> metric = TrueNegatives()
     >>> metric.update_state([1, 1, 0, 0, 0], [0.1, 0.9, 0.9, 0.5, 0.1])
@@ -163,12 +201,14 @@ class TrueNegatives(_Count):
     2.0
     """
 
-    counts: ClassVar[tuple[str, ...]] = ("true_negatives",)
-    direction: ClassVar[str | None] = "max"
+    counts = ("true_negatives",)
+    direction = "max"
+
+    thresholds: Thresholds = None
 
 
-class FalseNegatives(_Count):
-    """How many positives do not lie above the threshold.
+class FalseNegatives(ConfusionMetric):
+    """The number of positives not above the threshold.
 
     >>> metric = FalseNegatives()
     >>> metric.update_state([1, 1, 0, 0, 0], [0.1, 0.9, 0.9, 0.5, 0.1])
@@ -176,16 +216,18 @@ class FalseNegatives(_Count):
     1.0
     """
 
-    counts: ClassVar[tuple[str, ...]] = ("false_negatives",)
-    direction: ClassVar[str | None] = "min"
+    counts = ("false_negatives",)
+    direction = "min"
+
+    thresholds: Thresholds = None
 
 
 class Precision(ConfusionMetric):
-    """tp / (tp + fp): the share of what is called positive that is so; 0 if nothing is.
+    """tp / (tp + fp): the fraction of predicted positives that are true; 0 if there are none.
 
-    Positive is what lies above the threshold (0.5 if None; 0.5 itself does not), or, with `top_k`,
-    among the k largest of the last axis. `class_id` looks at one entry of that axis only. Several
-    thresholds give an array. Targets are 0 and 1, so class numbers must be one-hot.
+    A prediction is positive if it is above the threshold (0.5 if None; 0.5 itself is negative) or,
+    with `top_k`, among the k largest of the last axis. `class_id` selects one entry of that axis.
+    Several thresholds give an array. Targets are 0 and 1, so class numbers must be one-hot.
 
     >>> metric = Precision()
     >>> sums = metric.update(metric.init(), jnp.array([1, 0, 1]), jnp.array([0.9, 0.8, 0.1]))
@@ -193,24 +235,21 @@ class Precision(ConfusionMetric):
     0.5
     """
 
-    counts: ClassVar[tuple[str, ...]] = ("true_positives", "false_positives")
-    direction: ClassVar[str | None] = "max"
+    counts = ("true_positives", "false_positives")
+    direction = "max"
 
     thresholds: Thresholds = None
     top_k: int | None = positive(default=None)
     class_id: int | None = None
 
-    def validate(self) -> None:
-        _check_thresholds(self)
-
     def result(self, sums: Sums) -> Array:
-        return _per_threshold(self, precision(sums))
+        return self.per_threshold(precision(sums))
 
 
 class Recall(ConfusionMetric):
-    """tp / (tp + fn): the share of the positives that is found; 0 if there are none.
+    """tp / (tp + fn): the fraction of positives that are found; 0 if there are none.
 
-    Arguments as of `Precision`.
+    It has the arguments of `Precision`.
 
     >>> metric = Recall(thresholds=[0.25, 0.5])
     >>> metric.update_state([1, 1, 0], [0.9, 0.5, 0.8])
@@ -218,36 +257,30 @@ class Recall(ConfusionMetric):
     [1.0, 0.5]
     """
 
-    counts: ClassVar[tuple[str, ...]] = ("true_positives", "false_negatives")
-    direction: ClassVar[str | None] = "max"
+    counts = ("true_positives", "false_negatives")
+    direction = "max"
 
     thresholds: Thresholds = None
     top_k: int | None = positive(default=None)
     class_id: int | None = None
 
-    def validate(self) -> None:
-        _check_thresholds(self)
-
     def result(self, sums: Sums) -> Array:
-        return _per_threshold(self, recall(sums))
+        return self.per_threshold(recall(sums))
 
 
 def precision(sums: Sums) -> Array:
     """tp / (tp + fp)."""
-    return divide(
-        sums["true_positives"], sums["true_positives"] + sums["false_positives"]
-    )
+    hits = sums["true_positives"]
+    return divide(hits, hits + sums["false_positives"])
 
 
 def recall(sums: Sums) -> Array:
     """tp / (tp + fn)."""
-    return divide(
-        sums["true_positives"], sums["true_positives"] + sums["false_negatives"]
-    )
+    hits = sums["true_positives"]
+    return divide(hits, hits + sums["false_negatives"])
 
 
 def specificity(sums: Sums) -> Array:
     """tn / (tn + fp)."""
-    return divide(
-        sums["true_negatives"], sums["true_negatives"] + sums["false_positives"]
-    )
+    rejected = sums["true_negatives"]
+    return divide(rejected, rejected + sums["false_positives"])

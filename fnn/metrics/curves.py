@@ -1,29 +1,31 @@
-"""What is read off a curve over all thresholds: the area under it, and its best points."""
+"""Metrics of curves over all thresholds: the area under a curve, and its best points."""
 
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Any, ClassVar
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from numpy.typing import ArrayLike
 
 from fnn.core.arguments import wrong
 from fnn.core.fields import fraction, one_of, positive
-from fnn.losses.targets import spread
+from fnn.core.tree import SpecTree, Tree
+from fnn.losses.targets import Shape
 from fnn.metrics import ranking
 from fnn.metrics.confusion import (
     COUNTS,
     ConfusionMetric,
-    check_class,
     confusion,
     precision,
     recall,
     specificity,
+    within_0_and_1,
 )
-from fnn.metrics.metric import Metric, Sums, Targets, divide
+from fnn.metrics.metric import Metric, Sums, add, divide, weights_like
 
 _CURVES = ("ROC", "roc", "PR", "pr", "PRGAIN", "prgain")
 _METHODS = (
@@ -37,21 +39,22 @@ _METHODS = (
 
 
 class AUC(Metric):
-    """The area under the ROC curve, or that of precision over recall (`curve="PR"`).
+    """The area under the ROC curve, or under precision over recall (`curve="PR"`).
 
-    It is summed at `num_thresholds` even thresholds in [0, 1], or at 0, 1 and those given, so
-    scores crowded within one step count as ties: more thresholds, more exact. Predictions are
-    probabilities, or logits with `from_logits`. With `multi_label` each column has its own area,
-    and the result is their mean, by `label_weights`.
-    `summation_method` "interpolation" takes the trapezoid (for PR the curve of Davis and Goadrich
-    2006), "majoring" and "minoring" the higher or lower end of each step: under ROC the exact area
-    lies between these two.
+    It is computed from `num_thresholds` evenly spaced thresholds in [0, 1], or from `thresholds`
+    with 0 and 1. Scores between two thresholds count as ties, so more thresholds are more exact.
+    Predictions are probabilities, or logits with `from_logits`. With `multi_label` each column has
+    its own area, and the result is their mean, weighted by `label_weights`.
+    `summation_method` "interpolation" uses trapezoids (for PR the curve of Davis and Goadrich
+    2006); "majoring" and "minoring" use the higher or the lower end of each step. For ROC the exact
+    area lies between these two.
 
-    `exact=True` has a threshold at each score instead. It keeps four numbers for each of 2**18
-    buckets, 4 MiB a label, in which scores of either class are told apart by their mean: exact
-    (equal scores being ties) as long as no bucket holds different scores of one class beside the
-    other class, else off by less than the share of such pairs: 1e-6 for scores that are spread
-    out, 1e-3 for thousands of scores within 0.001. A step costs about a millisecond more.
+    `exact=True` uses a threshold at each score instead. It keeps four numbers for each of 2**18
+    buckets, 4 MiB per label. In a bucket the scores of the two classes are compared by their means.
+    The area is exact (equal scores are ties) unless a bucket holds different scores of one class
+    together with scores of the other class. The error is at most the fraction of such pairs: 1e-6
+    for scores that are spread out, 1e-3 for thousands of scores within 0.001. A step takes about a
+    millisecond more.
     Raises ValueError for wrong arguments.
 
     >>> y_true, y_pred = np.array([0, 0, 1, 1]), np.array([0.1, 0.401, 0.4, 0.8], "float32")
@@ -61,9 +64,8 @@ class AUC(Metric):
     """
 
     gathers = True
-
-    targets: ClassVar[Targets] = "classes"
-    direction: ClassVar[str | None] = "max"
+    targets = "classes"
+    direction = "max"
 
     num_thresholds: int = positive(default=200)
     curve: str = one_of(_CURVES, default="ROC")
@@ -78,228 +80,263 @@ class AUC(Metric):
     exact: bool = field(default=False, kw_only=True)
 
     def validate(self) -> None:
-        if self.exact and self.thresholds is not None:
-            raise wrong(
-                self, "thresholds", "to be None with exact=True", self.thresholds
-            )
+        thresholds = self.thresholds
+        if self.exact and thresholds is not None:
+            raise wrong(self, "thresholds", "to be None with exact=True", thresholds)
         if self.num_thresholds < 2:
             raise wrong(self, "num_thresholds", "to be above 1", self.num_thresholds)
-        if self.thresholds is not None and any(
-            not 0 <= t <= 1 for t in self.thresholds
-        ):
-            raise wrong(self, "thresholds", "to lie in [0, 1]", self.thresholds)
+        if thresholds is not None and not within_0_and_1(thresholds):
+            raise wrong(self, "thresholds", "to lie in [0, 1]", thresholds)
         if self.num_labels is not None and not self.multi_label:
-            raise wrong(
-                self,
-                "num_labels",
-                "to be None without multi_label=True",
-                self.num_labels,
-            )
+            expected = "to be None without multi_label=True"
+            raise wrong(self, "num_labels", expected, self.num_labels)
 
     def cutoffs(self) -> np.ndarray:
         """The thresholds, from just below 0 to just above 1."""
-        inner = np.arange(1, self.num_thresholds - 1) / (self.num_thresholds - 1)
-        if self.thresholds is not None:
+        if self.thresholds is None:
+            steps = self.num_thresholds - 1
+            inner = np.arange(1, steps) / steps
+        else:
             inner = np.sort(self.thresholds)
-        return np.concatenate([[-1e-7], inner, [1 + 1e-7]])
+        margin = 1e-7
+        return np.concatenate([[-margin], inner, [1 + margin]])
 
-    def init(self, y_true: Any = None, y_pred: Any = None) -> Sums:
-        names = ranking.PARTS if self.exact else COUNTS
-        shape: tuple[int, ...] = (
-            ranking.BUCKETS if self.exact else len(self.cutoffs()),
-        )
+    def init(self, y_true: SpecTree = None, y_pred: SpecTree = None) -> Sums:
+        names = COUNTS
+        shape: Shape = (len(self.cutoffs()),)
+        if self.exact:
+            names = ranking.PARTS
+            shape = (ranking.BUCKETS,)
         if self.multi_label:
-            labels = self.num_labels or (None if y_pred is None else y_pred.shape[-1])
-            shape = () if labels is None else (*shape, labels)
+            labels = self.num_labels
+            if not labels and y_pred is not None:
+                labels = y_pred.shape[-1]
+            if labels is None:
+                return {name: jnp.zeros(()) for name in names}
+            shape = (*shape, labels)
         return {name: jnp.zeros(shape) for name in names}
 
-    def update(self, sums: Sums, y_true: Any, y_pred: Any, weight: Any = None) -> Sums:
-        y_true, y_pred, weight = self.prepare(y_true, y_pred, weight)
-        weights = (
-            jnp.ones(y_pred.shape) if weight is None else spread(weight, y_pred.shape)
-        )
-
-        def count(t: Array, p: Array, w: Array) -> Sums:
-            p = p if self.from_logits else jnp.clip(p, 0, 1)
-            if self.exact:
-                return ranking.histogram(t, ranking.keys(p, self.from_logits), w)
-            return confusion(
-                t, jax.nn.sigmoid(p) if self.from_logits else p, w, self.cutoffs()
-            )
-
+    def update(
+        self,
+        sums: Sums,
+        y_true: Tree,
+        y_pred: Tree,
+        weight: ArrayLike | None = None,
+    ) -> Sums:
+        t, y, weight = self.prepare(y_true, y_pred, weight)
+        weights = weights_like(y, weight)
         if self.multi_label:
-            columns = (
-                x.reshape(-1, y_pred.shape[-1]) for x in (y_true, y_pred, weights)
-            )
-            more = jax.vmap(count, in_axes=1, out_axes=1)(*columns)
-        else:
-            if self.label_weights is not None:
-                by_label = jnp.asarray(self.label_weights, "float32")
-                weights = weights * by_label.reshape(*(1,) * (weights.ndim - 1), -1)
-            more = count(y_true, y_pred, weights)
-        return {name: sums[name] + more[name] for name in sums}
+            # (entries, labels)
+            shape = (-1, y.shape[-1])
+            t = t.reshape(shape)
+            y = y.reshape(shape)
+            weights = weights.reshape(shape)
+            count_columns = jax.vmap(self._count, in_axes=1, out_axes=1)
+            return add(sums, count_columns(t, y, weights))
+        if self.label_weights is not None:
+            # All labels are counted together, each with its weight.
+            by_label = jnp.asarray(self.label_weights, "float32")
+            # (1, ..., labels)
+            leading = (1,) * (weights.ndim - 1)
+            weights = weights * by_label.reshape(*leading, -1)
+        return add(sums, self._count(t, y, weights))
+
+    def _count(
+        self,
+        t: Array,
+        p: Array,
+        weights: Array,
+    ) -> Sums:
+        if not self.from_logits:
+            p = jnp.clip(p, 0, 1)
+        if self.exact:
+            keys = ranking.keys(p, self.from_logits)
+            return ranking.histogram(t, keys, weights)
+        if self.from_logits:
+            # The thresholds are probabilities.
+            p = jax.nn.sigmoid(p)
+        return confusion(t, p, weights, self.cutoffs())
 
     def result(self, sums: Sums) -> Array:
         areas = self._areas(sums)  # () or (labels,)
         if not self.multi_label or self.label_weights is None:
             return areas.mean()
         weights = jnp.asarray(self.label_weights, "float32")
-        return divide((areas * weights).sum(), weights.sum())
+        weighted = areas * weights
+        return divide(weighted.sum(), weights.sum())
 
     def _areas(self, sums: Sums) -> Array:
-        sums = ranking.counts(sums) if self.exact else sums
-        curve, method = self.curve.upper(), self.summation_method.lower()
-        if curve == "PR" and method == "interpolation":
+        if self.exact:
+            sums = ranking.counts(sums)
+        name = self.curve.upper()
+        method = self.summation_method.lower()
+        if name == "PR" and method == "interpolation":
             return _interpolated(sums)
-        x, y = _curve(curve, sums)
+        curve = _curve(name, sums)
+        left = curve.y[:-1]
+        right = curve.y[1:]
         if method == "interpolation":
-            heights = (y[:-1] + y[1:]) / 2
+            heights = (left + right) / 2
+        elif method == "minoring":
+            heights = jnp.minimum(left, right)
         else:
-            heights = (jnp.minimum if method == "minoring" else jnp.maximum)(
-                y[:-1], y[1:]
-            )
-        return ((x[:-1] - x[1:]) * heights).sum(0)
+            heights = jnp.maximum(left, right)
+        # x falls from one threshold to the next.
+        widths = curve.x[:-1] - curve.x[1:]
+        areas = widths * heights
+        return areas.sum(0)
 
 
-def _curve(curve: str, sums: Sums) -> tuple[Array, Array]:
-    tp, fp, tn, fn = (sums[name] for name in COUNTS)
-    if curve == "ROC":
-        return divide(fp, fp + tn), recall(sums)
-    if curve == "PR":
-        return recall(sums), precision(sums)
-    # precision and recall on the scale of gain: Flach and Kull 2015, section 4
+class _Curve(NamedTuple):
+    """The points of a curve, one for each threshold."""
+
+    x: Array
+    y: Array
+
+
+def _curve(name: str, sums: Sums) -> _Curve:
+    tp, fp, tn, fn = (sums[count] for count in COUNTS)
+    if name == "ROC":
+        false_positive_rate = divide(fp, fp + tn)
+        return _Curve(false_positive_rate, recall(sums))
+    if name == "PR":
+        return _Curve(recall(sums), precision(sums))
+    # Precision and recall on the scale of gain: Flach and Kull 2015, section 4.
     odds = divide(tp + fn, tn + fp)
-    recall_gain = jnp.where(tp == 0, 0, 1 - odds * divide(fn, tp))
-    precision_gain = jnp.where(tp == 0, 1, 1 - odds * divide(fp, tp))
-    return jnp.maximum(recall_gain, 0), precision_gain
+    recall_gain = 1 - odds * divide(fn, tp)
+    recall_gain = jnp.where(tp == 0, 0, recall_gain)
+    precision_gain = 1 - odds * divide(fp, tp)
+    precision_gain = jnp.where(tp == 0, 1, precision_gain)
+    recall_gain = jnp.maximum(recall_gain, 0)
+    return _Curve(recall_gain, precision_gain)
 
 
 def _interpolated(sums: Sums) -> Array:
-    """The area under precision over recall, precision being curved between two thresholds."""
-    tp, fp, _, fn = (sums[name] for name in COUNTS)
-    called = tp + fp
+    """The area under precision over recall, interpolated as Davis and Goadrich 2006 do."""
+    tp, fp, _, fn = (sums[count] for count in COUNTS)
+    predicted = tp + fp
+    left = predicted[:-1]
+    right = predicted[1:]
     gained = tp[:-1] - tp[1:]
-    slope = divide(gained, jnp.maximum(called[:-1] - called[1:], 0))
-    intercept = tp[1:] - slope * called[1:]
-    both = (called[:-1] > 0) & (called[1:] > 0)
-    ratio = jnp.where(both, divide(called[:-1], called[1:]), 1)
-    area = divide(slope * (gained + intercept * jnp.log(ratio)), tp[1:] + fn[1:])
-    return area.sum(0)
+    steps = jnp.maximum(left - right, 0)
+    slope = divide(gained, steps)
+    intercept = tp[1:] - slope * right
+    both = (left > 0) & (right > 0)
+    ratio = divide(left, right)
+    ratio = jnp.where(both, ratio, 1)
+    gain = slope * (gained + intercept * jnp.log(ratio))
+    positives = tp[1:] + fn[1:]
+    return divide(gain, positives).sum(0)
 
 
 class SensitivityAtSpecificity(ConfusionMetric):
-    """The best recall at a threshold whose specificity is at least that given.
+    """The best recall at a threshold whose specificity is at least the given one.
 
-    0 if there is none. The thresholds are even, so scores within one step between two are ties.
+    0 if there is none. Thresholds are evenly spaced; scores between two of them count as ties.
 
     >>> metric = SensitivityAtSpecificity(1.0)
     >>> metric.update_state([0, 1, 0, 1], [0.2, 0.4, 0.6, 0.8])
-    >>> metric.result().item()  # above 0.6 lies no 0 and half of the ones
+    >>> metric.result().item()  # above 0.6: no negatives, half of the positives
     0.5
     """
 
-    direction: ClassVar[str | None] = "max"
+    direction = "max"
 
     specificity: float = fraction()
     num_thresholds: int = positive(default=200)
     class_id: int | None = None
 
-    def validate(self) -> None:
-        check_class(self)
-
     def cutoffs(self) -> np.ndarray:
-        return even(self.num_thresholds)
+        return evenly_spaced(self.num_thresholds)
 
     def result(self, sums: Sums) -> Array:
-        return best(recall(sums), specificity(sums) >= self.specificity)
+        feasible = specificity(sums) >= self.specificity
+        return best(recall(sums), feasible)
 
 
 class SpecificityAtSensitivity(ConfusionMetric):
-    """The best specificity at a threshold whose recall is at least that given.
+    """The best specificity at a threshold whose recall is at least the given one.
 
-    0 if there is none. The thresholds are even, so scores within one step between two are ties.
+    0 if there is none. Thresholds are evenly spaced; scores between two of them count as ties.
 
     >>> metric = SpecificityAtSensitivity(1.0)
     >>> metric.update_state([0, 1, 0, 1], [0.2, 0.4, 0.6, 0.8])
-    >>> metric.result().item()  # below 0.4 lies no 1 and half of the zeros
+    >>> metric.result().item()  # below 0.4: no positives, half of the negatives
     0.5
     """
 
-    direction: ClassVar[str | None] = "max"
+    direction = "max"
 
     sensitivity: float = fraction()
     num_thresholds: int = positive(default=200)
     class_id: int | None = None
 
-    def validate(self) -> None:
-        check_class(self)
-
     def cutoffs(self) -> np.ndarray:
-        return even(self.num_thresholds)
+        return evenly_spaced(self.num_thresholds)
 
     def result(self, sums: Sums) -> Array:
-        return best(specificity(sums), recall(sums) >= self.sensitivity)
+        feasible = recall(sums) >= self.sensitivity
+        return best(specificity(sums), feasible)
 
 
 class PrecisionAtRecall(ConfusionMetric):
-    """The best precision at a threshold whose recall is at least that given.
+    """The best precision at a threshold whose recall is at least the given one.
 
-    0 if there is none. The thresholds are even, so scores within one step between two are ties.
+    0 if there is none. Thresholds are evenly spaced; scores between two of them count as ties.
 
     >>> metric = PrecisionAtRecall(1.0)
     >>> metric.update_state([0, 1, 0, 1], [0.2, 0.4, 0.6, 0.8])
-    >>> round(metric.result().item(), 4)  # above 0.2 lie 3, of which 2 are ones
+    >>> round(metric.result().item(), 4)  # above 0.2: 3 scores, 2 of them positives
     0.6667
     """
 
-    direction: ClassVar[str | None] = "max"
+    direction = "max"
 
     recall: float = fraction()
     num_thresholds: int = positive(default=200)
     class_id: int | None = None
 
-    def validate(self) -> None:
-        check_class(self)
-
     def cutoffs(self) -> np.ndarray:
-        return even(self.num_thresholds)
+        return evenly_spaced(self.num_thresholds)
 
     def result(self, sums: Sums) -> Array:
-        return best(precision(sums), recall(sums) >= self.recall)
+        feasible = recall(sums) >= self.recall
+        return best(precision(sums), feasible)
 
 
 class RecallAtPrecision(ConfusionMetric):
-    """The best recall at a threshold whose precision is at least that given.
+    """The best recall at a threshold whose precision is at least the given one.
 
-    0 if there is none. The thresholds are even, so scores within one step between two are ties.
+    0 if there is none. Thresholds are evenly spaced; scores between two of them count as ties.
 
     >>> metric = RecallAtPrecision(0.9)
     >>> metric.update_state([0, 1, 0, 1], [0.2, 0.4, 0.6, 0.8])
-    >>> metric.result().item()  # above 0.6 all is right, that is half of the ones
+    >>> metric.result().item()  # above 0.6: only positives, half of them
     0.5
     """
 
-    direction: ClassVar[str | None] = "max"
+    direction = "max"
 
     precision: float = fraction()
     num_thresholds: int = positive(default=200)
     class_id: int | None = None
 
-    def validate(self) -> None:
-        check_class(self)
-
     def cutoffs(self) -> np.ndarray:
-        return even(self.num_thresholds)
+        return evenly_spaced(self.num_thresholds)
 
     def result(self, sums: Sums) -> Array:
-        return best(recall(sums), precision(sums) >= self.precision)
+        feasible = precision(sums) >= self.precision
+        return best(recall(sums), feasible)
 
 
-def even(number: int) -> np.ndarray:
-    """That many thresholds from 0 to 1; 0.5 for one."""
-    return np.array([0.5]) if number == 1 else np.arange(number) / (number - 1)
+def evenly_spaced(number: int) -> np.ndarray:
+    """`number` thresholds from 0 to 1; 0.5 if it is one."""
+    if number == 1:
+        return np.array([0.5])
+    return np.arange(number) / (number - 1)
 
 
 def best(values: Array, feasible: Array) -> Array:
-    """The largest of the values that are feasible; 0 if none is."""
-    return jnp.max(jnp.where(feasible, values, 0), initial=0)
+    """The largest of the feasible values; 0 if there is none."""
+    values = jnp.where(feasible, values, 0)
+    return jnp.max(values, initial=0)

@@ -1,22 +1,30 @@
-"""Sums that lose nothing: with what rounding takes kept beside them, or as integers that add."""
+"""Exact sums: with a compensation for rounding errors, or as integers that add without rounding."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-# A sum is written in digits of 8 bits, from 2**-120 on: all of float32, but for what is smaller.
-_BITS, _LOWEST, DIGITS = 8, -120, 31
+from fnn.core.tree import Tree
+
+# A sum is stored in digits of 8 bits from 2**-120 on: all of float32 except smaller numbers.
+_BITS = 8
+_LOWEST = -120
+DIGITS = 31
 
 
-def add(sums: Any, lost: Any, more: Any) -> tuple[Any, Any]:
-    """Trees of sums with `more` added, and of what rounding has taken from them so far.
+def add(
+    sums: Tree,
+    lost: Tree,
+    more: Tree,
+) -> tuple[Tree, Tree]:
+    """Trees of sums with `more` added, and of the rounding errors of the sums so far.
 
-    float32 drops what is below 2**-24 of a sum, batch after batch; with `lost` it is kept, down to
-    2**-48. What is infinite or NaN stays so.
+    float32 drops numbers below 2**-24 of a sum, batch after batch; `lost` keeps them, down to
+    2**-48. Infinity and NaN are kept as they are.
     Source: Knuth, The Art of Computer Programming, volume 2, section 4.2.2, theorem B.
 
     >>> sums, lost = jnp.float32(2**24), jnp.float32(0)
@@ -25,60 +33,88 @@ def add(sums: Any, lost: Any, more: Any) -> tuple[Any, Any]:
     >>> int(sums), int(lost)
     (16777220, 1)
     """
-    leaves, treedef = jax.tree.flatten(sums)
-    pairs = [
-        _added(*three)
-        for three in zip(
-            leaves, jax.tree.leaves(lost), jax.tree.leaves(more), strict=True
-        )
-    ]
-    first, second = zip(*pairs, strict=True) if pairs else ((), ())
-    return jax.tree.unflatten(treedef, first), jax.tree.unflatten(treedef, second)
+    totals, treedef = jax.tree.flatten(sums)
+    new_totals = []
+    new_errors = []
+    errors = jax.tree.leaves(lost)
+    terms = jax.tree.leaves(more)
+    for total, error, term in zip(totals, errors, terms, strict=True):
+        new_total, new_error = _added(total, error, term)
+        new_totals.append(new_total)
+        new_errors.append(new_error)
+    unflatten = jax.tree.unflatten
+    return unflatten(treedef, new_totals), unflatten(treedef, new_errors)
 
 
-def _added(total: Array, lost: Array, more: Array) -> tuple[Array, Array]:
+def _added(
+    total: Array,
+    lost: Array,
+    more: Array,
+) -> tuple[Array, Array]:
     after = total + more
     added = after - total
-    lost = lost + ((total - (after - added)) + (more - added)).astype(after.dtype)
-    whole = after + lost  # so that `lost` stays small, and is rounded far below the sum
+    # Exact, in whatever order of size `total` and `more` are.
+    error = (total - (after - added)) + (more - added)
+    lost = lost + error.astype(after.dtype)
+    # Carry `lost` into the sum: it stays small, and its own rounding is negligible.
+    carried = after + lost
     finite = jnp.isfinite(after)
-    return jnp.where(finite, whole, after), jnp.where(finite, lost - (whole - after), 0)
+    new_total = jnp.where(finite, carried, after)
+    new_lost = lost - (carried - after)
+    return new_total, jnp.where(finite, new_lost, 0)
 
 
-def nothing_lost(sums: Any) -> Any:
-    """Zeros like `sums`."""
+def nothing_lost(sums: Tree) -> Tree:
+    """The rounding errors before the first batch: zeros like `sums`."""
     return jax.tree.map(jnp.zeros_like, sums)
 
 
 def digits(*parts: Array) -> Array:
-    """The sum of float32 numbers of one shape, exactly.   (...) each -> (31, ...) int32
+    """The exact sum of float32 numbers of one shape.   (...) each -> (31, ...) int32
 
-    Such digits add without rounding, in any order; 8 million parts fit.
+    Such digits are added without rounding, in any order; up to 8 million parts fit.
     """
-    x = jnp.stack(parts).astype("float32")
+    x = jnp.stack(parts).astype("float32")  # (parts, ...)
     bits = jax.lax.bitcast_convert_type(x, jnp.int32)
     exponent = (bits >> 23) & 255
-    mantissa = jnp.where(exponent > 0, (bits & 0x7FFFFF) | 0x800000, 0)
-    place = exponent - 150 - _LOWEST  # of the mantissa's last bit
-    mantissa = jnp.where(bits < 0, -1, 1) * (mantissa >> jnp.clip(-place, 0, 31))
+    # Numbers with an exponent of 0 are too small to count.
+    mantissa = (bits & 0x7FFFFF) | 0x800000
+    mantissa = jnp.where(exponent > 0, mantissa, 0)
+    # The place of the last bit of the mantissa.
+    place = exponent - 150 - _LOWEST
+    sign = jnp.where(bits < 0, -1, 1)
+    # Bits below the lowest digit are dropped.
+    dropped = jnp.clip(-place, 0, 31)
+    mantissa = sign * (mantissa >> dropped)
     place = jnp.maximum(place, 0)
-    first, size = place // _BITS, jnp.abs(mantissa) << (place % _BITS)  # below 2**31
-    index = jnp.arange(DIGITS).reshape(-1, *(1,) * x.ndim)
-    total = jnp.zeros(index.shape[:1] + x.shape, jnp.int32)
+    first = place // _BITS
+    # Below 2**31.
+    size = jnp.abs(mantissa) << (place % _BITS)
+    trailing = (1,) * x.ndim
+    index = jnp.arange(DIGITS)
+    index = index.reshape(-1, *trailing)  # (31, 1, 1, ...)
+    total = jnp.zeros((DIGITS, *x.shape), jnp.int32)  # (31, parts, ...)
+    # A mantissa of 24 bits that is shifted by up to 7 spans 4 digits.
     for i in range(4):
-        digit = jnp.sign(mantissa) * ((size >> (_BITS * i)) & 255)
-        total += jnp.where(index == (first + i)[None], digit[None], 0)
+        shifted = size >> (_BITS * i)
+        digit = jnp.sign(mantissa) * (shifted & 255)
+        here = index == (first + i)[None]
+        total += jnp.where(here, digit[None], 0)
     return total.sum(1)
 
 
 def terms(sums: Array) -> Array:
-    """Float32 numbers of 8 bits and one sign that are the sum.   (31, ...) -> (31, ...)"""
-    sign = jnp.where(_carried(sums)[1] < 0, -1, 1)[None]
-    whole = sign * _carried(sign * sums)[0]
-    scale = jnp.asarray(
-        [2.0 ** (_LOWEST + _BITS * i) for i in range(DIGITS)], "float32"
-    )
-    return whole.astype("float32") * scale.reshape(-1, *(1,) * (sums.ndim - 1))
+    """Float32 numbers of 8 bits and of one sign whose sum is `sums`.   (31, ...) -> (31, ...)"""
+    is_negative = _carry(sums).out < 0
+    sign = jnp.where(is_negative, -1, 1)
+    sign = sign[None]  # (1, ...)
+    digits = sign * _carry(sign * sums).digits
+    exponents = [_LOWEST + _BITS * i for i in range(DIGITS)]
+    powers = [2.0**exponent for exponent in exponents]
+    scale = jnp.asarray(powers, "float32")
+    trailing = (1,) * (sums.ndim - 1)
+    scale = scale.reshape(-1, *trailing)  # (31, 1, ...)
+    return digits.astype("float32") * scale
 
 
 def value(sums: Array) -> Array:
@@ -86,69 +122,116 @@ def value(sums: Array) -> Array:
     return terms(sums).sum(0)
 
 
-def _carried(sums: Array) -> tuple[Array, Array]:
-    """The digits within 0..255, and what is carried out of them: -1 for a sum below 0."""
+class _Carried(NamedTuple):
+    """Digits within 0..255, and the carry out of the highest one: -1 for a negative sum."""
 
+    digits: Array
+    out: Array
+
+
+def _carry(sums: Array) -> _Carried:
     def step(carry: Array, digit: Array) -> tuple[Array, Array]:
         digit = digit + carry
         return digit >> _BITS, digit & 255
 
-    carry, digits = jax.lax.scan(step, jnp.zeros(sums.shape[1:], jnp.int32), sums)
-    return digits, carry
+    shape = sums.shape[1:]
+    no_carry = jnp.zeros(shape, jnp.int32)
+    out, digits = jax.lax.scan(step, no_carry, sums)
+    return _Carried(digits, out)
 
 
 def product(a: Array, b: Array) -> list[Array]:
-    """Numbers whose sum is a b, exactly: factors of 12 bits have products without rounding."""
+    """Numbers whose sum is exactly a b: products of 12-bit factors have no rounding errors."""
     return [x * y for x in _halves(a) for y in _halves(b)]
 
 
 def _halves(x: Array) -> tuple[Array, Array]:
-    bits = jax.lax.bitcast_convert_type(x.astype("float32"), jnp.int32)
-    high = jax.lax.bitcast_convert_type(bits & ~0xFFF, jnp.float32)
+    x32 = x.astype("float32")
+    bits = jax.lax.bitcast_convert_type(x32, jnp.int32)
+    # The upper 12 bits of the mantissa.
+    upper = bits & ~0xFFF
+    high = jax.lax.bitcast_convert_type(upper, jnp.float32)
     return high, x - high
 
 
+class Moments(NamedTuple):
+    """The digits of sum(w), sum(w t) and sum(w t**2)."""
+
+    weight: Array
+    total: Array
+    squared: Array
+
+
 def moments(
-    t: Array, weights: Array, axes: tuple[int, ...]
-) -> tuple[Array, Array, Array]:
-    """The digits of sum(w), sum(w t) and sum(w t**2) over some axes of a batch.
+    t: Array,
+    weights: Array,
+    axes: tuple[int, ...],
+) -> Moments:
+    """The weighted moments of a batch over some axes.
 
-    They are taken about c, the mean of the batch, where nothing cancels, and moved to 0 without
-    rounding. So their differences give the variance, wherever the numbers lie.
+    They are computed around c, the mean of the batch, where nothing cancels, and then shifted to 0
+    without rounding. So their differences give the variance even of numbers far from 0.
     """
-    whole = weights.sum(axes, keepdims=True)
-    mean = (weights * t).sum(axes, keepdims=True) / jnp.where(whole == 0, 1, whole)
-    counts = weights != 0  # of constant numbers the mean is to be that constant
-    low = jnp.where(counts, t, jnp.inf).min(axes, keepdims=True)
-    high = jnp.where(counts, t, -jnp.inf).max(axes, keepdims=True)
-    c = jnp.where(whole == 0, 0, jnp.clip(mean, low, high)).astype("float32")
+    c = _center(t, weights, axes)
     r = t - c.astype(t.dtype)
-    sums = (x.sum(axes) for x in (weights, weights * r, weights * r * r))
-    w, first, second = (x.astype("float32") for x in sums)
+    # Moments around c.
+    w = weights.sum(axes).astype("float32")
+    first = weights * r
+    first = first.sum(axes).astype("float32")
+    second = weights * r * r
+    second = second.sum(axes).astype("float32")
     c = c.reshape(w.shape)
-    squared = [
-        *(p for q in product(c, c) for p in product(q, w)),
-        *product(2 * c, first),
-        second,
-    ]
-    return digits(w), digits(*product(c, w), first), digits(*squared)
+    squared = [p for q in product(c, c) for p in product(q, w)]
+    squared += product(2 * c, first)
+    squared.append(second)
+    total = product(c, w)
+    total.append(first)
+    return Moments(digits(w), digits(*total), digits(*squared))
 
 
-def variation(weight: Array, total: Array, squared: Array) -> Array:
-    """sum(w (t - mean) ** 2), of the digits of `moments`."""
+def _center(
+    t: Array,
+    weights: Array,
+    axes: tuple[int, ...],
+) -> Array:
+    """The weighted mean over `axes`, exactly the constant if all numbers are equal."""
+    total = weights.sum(axes, keepdims=True)
+    empty = total == 0
+    weighted = (weights * t).sum(axes, keepdims=True)
+    mean = weighted / jnp.where(empty, 1, total)
+    counted = weights != 0
+    low = jnp.where(counted, t, jnp.inf)
+    low = low.min(axes, keepdims=True)
+    high = jnp.where(counted, t, -jnp.inf)
+    high = high.max(axes, keepdims=True)
+    mean = jnp.clip(mean, low, high)
+    return jnp.where(empty, 0, mean).astype("float32")
+
+
+def variation(
+    weight: Array,
+    total: Array,
+    squared: Array,
+) -> Array:
+    """sum(w (t - mean) ** 2), from the digits of `moments`."""
     whole = value(weight)
-    whole, of_weight = jnp.where(whole == 0, 1, whole), terms(weight)
+    whole = jnp.where(whole == 0, 1, whole)
+    weight_terms = terms(weight)
     mean = value(total) / whole
-    for _ in range(2):  # the second time with what rounding left
-        off = value(total - digits_of_rows(product(mean[None], of_weight)))
-        mean, before = mean + off / whole, mean
-    off = off - (mean - before) * whole
-    crossed = product(-2 * mean[None], terms(total))
-    square = [p for q in product(mean, mean) for p in product(q[None], of_weight)]
-    about = squared + digits_of_rows([*crossed, *square])
-    return jnp.maximum(value(about) - off * off / whole, 0)
+    # The second pass corrects the rounding error of the first.
+    for _ in range(2):
+        expected = _digits_of(product(mean[None], weight_terms))
+        residual = value(total - expected)
+        previous = mean
+        mean = mean + residual / whole
+    residual = residual - (mean - previous) * whole
+    mixed = product(-2 * mean[None], terms(total))
+    square = [p for q in product(mean, mean) for p in product(q[None], weight_terms)]
+    around_mean = squared + _digits_of([*mixed, *square])
+    shift = residual * residual / whole
+    return jnp.maximum(value(around_mean) - shift, 0)
 
 
-def digits_of_rows(parts: list[Array]) -> Array:
-    """The digits of the sum of numbers, along their first axis too."""
+def _digits_of(parts: list[Array]) -> Array:
+    """The digits of a sum of arrays, summed along their first axis too."""
     return digits(*jnp.concatenate(parts))

@@ -1,4 +1,4 @@
-"""Metrics that are the mean of a loss, and means of functions of yours."""
+"""Metrics that are the mean of a loss, or of a user's function."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 from jax import Array
+from numpy.typing import ArrayLike
 
 from fnn.core.arguments import wrong
+from fnn.core.tree import SpecTree, Tree
 from fnn.core.value import resolve
-from fnn.losses.targets import arrays, as_float, entry_values, for_each_example
-from fnn.metrics.metric import Metric, Sums, Targets, add_mean
+from fnn.losses import Loss
+from fnn.losses.targets import as_arrays, as_float, call_on_valid, repeat_for_batch
+from fnn.metrics.metric import Metric, Sums, Targets, add, add_mean
 
 
 class MeanMetricWrapper(Metric):
-    """The mean of a function `fn(y_true, y_pred, **kwargs) -> values` of yours.
+    """The mean of a user's function `fn(y_true, y_pred, **kwargs) -> values`.
 
-    Its arguments follow by their names, `MeanMetricWrapper(fn, "mine", k=3)`.
-    The function should return one value for each example (and step). Where it returns one number
-    for the batch, the result is the mean over batches by their size; a batch with entries of weight
-    0 gets the mean of what it returns for each of the others alone.
+    Keyword arguments are passed on to it: `MeanMetricWrapper(fn, "mine", k=3)`.
+    The function should return one value for each example (and step). If it returns one number for
+    the batch, the result is the mean over batches, weighted by their size; if the batch has entries
+    of weight 0, the function is called for each of the other entries alone, and the mean is taken.
 
     >>> metric = MeanMetricWrapper(lambda y_true, y_pred: abs(y_true - y_pred), name="error")
     >>> metric.name, metric.result(metric.update(metric.init(), jnp.ones(2), jnp.zeros(2))).item()
@@ -32,59 +35,79 @@ class MeanMetricWrapper(Metric):
     fn: Callable[..., Any]
     kwargs: tuple[tuple[str, Any], ...] = field(default=(), kw_only=True)
 
-    def values(self, y_true: Any, y_pred: Any) -> Array:
-        return jnp.asarray(self.fn(y_true, y_pred, **dict(self.kwargs)))
+    def values(self, y_true: Tree, y_pred: Tree) -> Array:
+        kwargs = dict(self.kwargs)
+        values = self.fn(y_true, y_pred, **kwargs)
+        return jnp.asarray(values)
 
-    def update(self, sums: Sums, y_true: Any, y_pred: Any, weight: Any = None) -> Sums:
-        y_true, y_pred, weight = self.prepare(y_true, y_pred, weight)
-        if weight is None:
-            weight = jnp.ones(jax.tree.leaves(y_pred)[0].shape[:1])
-        values = entry_values(self.values, y_true, y_pred, weight != 0)
-        return add_mean(sums, values, weight)
+    def update(
+        self,
+        sums: Sums,
+        y_true: Tree,
+        y_pred: Tree,
+        weight: ArrayLike | None = None,
+    ) -> Sums:
+        y_true, y_pred, weights = self.prepare(y_true, y_pred, weight)
+        if weights is None:
+            first = jax.tree.leaves(y_pred)[0]
+            weights = jnp.ones(first.shape[:1])  # (batch,)
+        values = call_on_valid(self.values, y_true, y_pred, weights != 0)
+        return add_mean(sums, values, weights)
 
 
 FunctionMetric = MeanMetricWrapper
 
 
-class _Losses(Metric, loadable=False):
-    """What the metrics that are the mean of a loss share: that loss, weighed as metrics are."""
+class MeanOfLoss(Metric, loadable=False):
+    """The mean of the loss named `loss_name`, which gets the fields of the metric."""
 
-    direction: ClassVar[str | None] = "min"
+    loss_name: ClassVar[str]
+    direction = "min"
+    # -1 for a metric that is the negative loss.
     sign: ClassVar[float] = 1.0
 
     @property
-    def goal(self) -> Any:
-        """The loss, with the fields that this metric shares with it."""
-        raise NotImplementedError
+    def goal(self) -> Loss:
+        """The loss."""
+        fields = {name: v for name, v in vars(self).items() if name[0] != "_"}
+        return resolve("loss", self.loss_name).replace(**fields)
 
     @property
     def targets(self) -> Targets:  # type: ignore[override]
-        """What fits the predictions, as the loss has it."""
+        """The targets that the loss takes."""
         return self.goal.targets
 
-    def check(self, y_true: Any, y_pred: Any) -> None:
+    def check(self, y_true: SpecTree, y_pred: SpecTree) -> None:
         self.goal.check(y_true, y_pred)
 
-    def values(self, y_true: Any, y_pred: Any) -> Array:
-        return self.sign * self.goal.values(y_true, y_pred)
+    def values(self, y_true: Tree, y_pred: Tree) -> Array:
+        values = self.goal.values(y_true, y_pred)
+        return self.sign * values
 
-    def update(self, sums: Sums, y_true: Any, y_pred: Any, weight: Any = None) -> Sums:
-        y_pred = arrays(y_pred)
+    def update(
+        self,
+        sums: Sums,
+        y_true: Tree,
+        y_pred: Tree,
+        weight: ArrayLike | None = None,
+    ) -> Sums:
+        y_pred = as_arrays(y_pred)
         if weight is None:
-            weight = jnp.ones(len(jax.tree.leaves(y_pred)[0]))
-        weight = as_float(for_each_example(weight, y_pred))
-        weighed = self.goal.replace(reduction="mean_with_sample_weight")
-        total, count = weighed.totals(y_true, y_pred, weight, weight != 0)
-        return {
-            "total": sums["total"] + self.sign * total,
-            "count": sums["count"] + count,
-        }
+            first = jax.tree.leaves(y_pred)[0]
+            weight = jnp.ones(len(first))
+        weights = as_float(repeat_for_batch(weight, y_pred))
+        # A metric is divided by the sum of the weights, whatever the loss is divided by.
+        loss = self.goal.replace(reduction="mean_with_sample_weight")
+        valid = weights != 0
+        total, count = loss.totals(y_true, y_pred, weights, valid)
+        more = {"total": self.sign * total, "count": count}
+        return add(sums, more)
 
 
-class LossMetric(_Losses):
-    """The mean of any loss: what `metrics=[fnn.losses.Huber(2.0)]` stands for.
+class LossMetric(MeanOfLoss):
+    """The mean of any loss; `metrics=[fnn.losses.Huber(2.0)]` creates one.
 
-    Weights are those of a metric: the sum of the weighted values is divided by the sum of the
+    It is weighted like any metric: the sum of the weighted values is divided by the sum of the
     weights, whatever the `reduction` of the loss.
 
     >>> metric = LossMetric(fnn.losses.Huber(2.0))
@@ -92,38 +115,25 @@ class LossMetric(_Losses):
     ('huber_loss', True)
     """
 
-    loss: Any
+    loss: Loss
 
     def validate(self) -> None:
-        if getattr(self.loss, "kind", None) != "loss" or isinstance(self.loss, type):
-            raise wrong(
-                self, "loss", "to be a loss", self.loss, "e.g. fnn.losses.Huber()"
-            )
+        kind = getattr(self.loss, "kind", None)
+        if kind != "loss" or isinstance(self.loss, type):
+            advice = "e.g. fnn.losses.Huber()"
+            raise wrong(self, "loss", "to be a loss", self.loss, advice)
 
     @property
     def default_name(self) -> str:
         return str(self.loss.name)
 
     @property
-    def goal(self) -> Any:
-        return self.loss.replace(dtype=self.dtype or self.loss.dtype)
+    def goal(self) -> Loss:
+        dtype = self.dtype or self.loss.dtype
+        return self.loss.replace(dtype=dtype)
 
 
-class _MeanOfLoss(_Losses, loadable=False):
-    """The mean of the loss called `loss`, whose fields are those of the metric."""
-
-    loss: ClassVar[str]
-
-    name: str | None = None
-    dtype: str | None = None
-
-    @property
-    def goal(self) -> Any:
-        fields = {name: value for name, value in vars(self).items() if name[0] != "_"}
-        return resolve("loss", self.loss).replace(**fields)
-
-
-class MeanSquaredError(_MeanOfLoss):
+class MeanSquaredError(MeanOfLoss):
     """The mean of (t - y) ** 2, over all entries of all batches.
 
     >>> metric = MeanSquaredError()
@@ -133,23 +143,23 @@ class MeanSquaredError(_MeanOfLoss):
     4.6667
     """
 
-    loss: ClassVar[str] = "mean_squared_error"
+    loss_name = "mean_squared_error"
 
 
-class MeanAbsoluteError(_MeanOfLoss):
+class MeanAbsoluteError(MeanOfLoss):
     """The mean of |t - y|.
 
     >>> metric = MeanAbsoluteError()
     >>> metric.update_state([0.0, 0.0], [1.0, 3.0], sample_weight=[3.0, 1.0])
-    >>> metric.result().item()  # by the sum of the weights; the loss divides by 2
+    >>> metric.result().item()  # (3 + 3) / (3 + 1); the loss divides by 2
     1.5
     """
 
-    loss: ClassVar[str] = "mean_absolute_error"
+    loss_name = "mean_absolute_error"
 
 
-class MeanAbsolutePercentageError(_MeanOfLoss):
-    """The mean of 100 |t - y| / |t|, where |t| counts as 1e-7 at least.
+class MeanAbsolutePercentageError(MeanOfLoss):
+    """The mean of 100 |t - y| / |t|, with |t| clipped to at least 1e-7.
 
     >>> metric = MeanAbsolutePercentageError()
     >>> metric.update_state([2.0, 0.5], [1.0, 1.0])
@@ -157,11 +167,11 @@ class MeanAbsolutePercentageError(_MeanOfLoss):
     75.0
     """
 
-    loss: ClassVar[str] = "mean_absolute_percentage_error"
+    loss_name = "mean_absolute_percentage_error"
 
 
-class MeanSquaredLogarithmicError(_MeanOfLoss):
-    """The mean of (log(1 + t) - log(1 + y)) ** 2; below 0 all counts as 0.
+class MeanSquaredLogarithmicError(MeanOfLoss):
+    """The mean of (log(1 + t) - log(1 + y)) ** 2; numbers below 0 are taken as 0.
 
     >>> metric = MeanSquaredLogarithmicError()
     >>> metric.update_state([9.0], [99.0])
@@ -169,10 +179,10 @@ class MeanSquaredLogarithmicError(_MeanOfLoss):
     5.3019
     """
 
-    loss: ClassVar[str] = "mean_squared_logarithmic_error"
+    loss_name = "mean_squared_logarithmic_error"
 
 
-class LogCoshError(_MeanOfLoss):
+class LogCoshError(MeanOfLoss):
     """The mean of log(cosh(y - t)).
 
     Its name is "logcosh", as in Keras.
@@ -183,36 +193,36 @@ class LogCoshError(_MeanOfLoss):
     9.3069
     """
 
-    loss: ClassVar[str] = "log_cosh"
+    loss_name = "log_cosh"
     name = "logcosh"
 
 
-class Poisson(_MeanOfLoss):
+class Poisson(MeanOfLoss):
     """The mean of y - t log y.
 
     >>> metric = Poisson()
     >>> metric.update_state([2.0], [2.0])
-    >>> round(metric.result().item(), 4)  # what is right has no 0: 2 - 2 log(2)
+    >>> round(metric.result().item(), 4)  # not 0 for a perfect prediction: 2 - 2 log(2)
     0.6137
     """
 
-    loss: ClassVar[str] = "poisson"
+    loss_name = "poisson"
 
 
-class Hinge(_MeanOfLoss):
-    """The mean of max(1 - t y, 0), t being -1 or 1 (or 0 and 1).
+class Hinge(MeanOfLoss):
+    """The mean of max(1 - t y, 0), for t of -1 and 1 (or 0 and 1).
 
     >>> metric = Hinge()
     >>> metric.update_state([1, 0], [0.5, 0.5])
-    >>> metric.result().item()  # 0.5 and 1.5, as 0 stands for -1
+    >>> metric.result().item()  # 0.5 and 1.5, since 0 means -1
     1.0
     """
 
-    loss: ClassVar[str] = "hinge"
+    loss_name = "hinge"
 
 
-class SquaredHinge(_MeanOfLoss):
-    """The mean of max(1 - t y, 0) ** 2, t being -1 or 1 (or 0 and 1).
+class SquaredHinge(MeanOfLoss):
+    """The mean of max(1 - t y, 0) ** 2, for t of -1 and 1 (or 0 and 1).
 
     >>> metric = SquaredHinge()
     >>> metric.update_state([1, 0], [0.5, 0.5])
@@ -220,11 +230,11 @@ class SquaredHinge(_MeanOfLoss):
     1.25
     """
 
-    loss: ClassVar[str] = "squared_hinge"
+    loss_name = "squared_hinge"
 
 
-class CategoricalHinge(_MeanOfLoss):
-    """The mean of max(1 + the best wrong score - the right one, 0).
+class CategoricalHinge(MeanOfLoss):
+    """The mean of max(1 + best wrong score - right score, 0).
 
     >>> metric = CategoricalHinge()
     >>> metric.update_state([[0.0, 1.0]], [[0.5, 0.75]])
@@ -232,11 +242,11 @@ class CategoricalHinge(_MeanOfLoss):
     0.75
     """
 
-    loss: ClassVar[str] = "categorical_hinge"
+    loss_name = "categorical_hinge"
 
 
-class CosineSimilarity(_MeanOfLoss):
-    """The mean cosine of the angle between t and y: 1 is best (the loss has the other sign).
+class CosineSimilarity(MeanOfLoss):
+    """The mean cosine of the angle between t and y; 1 is best (the loss has the opposite sign).
 
     >>> metric = CosineSimilarity()
     >>> metric.update_state([[3.0, 4.0]], [[4.0, 3.0]])
@@ -244,8 +254,10 @@ class CosineSimilarity(_MeanOfLoss):
     0.96
     """
 
-    loss: ClassVar[str] = "cosine_similarity"
-    direction: ClassVar[str | None] = "max"
-    sign: ClassVar[float] = -1.0
+    loss_name = "cosine_similarity"
+    direction = "max"
+    sign = -1.0
 
+    name: str | None = None
+    dtype: str | None = None
     axis: int = -1

@@ -1,68 +1,83 @@
-"""Metric: a frozen value that keeps sums over batches and makes one number of them."""
+"""Metric: the base class of metrics; a frozen value that adds up batches and computes a number."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
 from dataclasses import field
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from numpy.typing import ArrayLike
 
 from fnn.core import arguments
 from fnn.core.fields import as_declared
 from fnn.core.named import Named
+from fnn.core.tree import SpecTree, Tree
+from fnn.losses import checks
 from fnn.losses.targets import (
+    add_feature_axis,
     align,
     align_where_possible,
-    aligned_shape,
-    arrays,
+    as_arrays,
     as_float,
-    blank,
     class_numbers,
-    for_each_example,
-    one_value_per_entry,
+    fill_invalid,
+    repeat_for_batch,
     spread,
 )
 from fnn.metrics.accumulator import accumulator_of
 from fnn.runtime.placement import gathered
 
 Sums: TypeAlias = dict[str, Array]
-Targets: TypeAlias = Literal["elementwise", "classes", "labels", "any"]  # as of losses
+# The same as for losses.
+Targets: TypeAlias = Literal["elementwise", "classes", "labels", "any"]
 
 
-def _own_sums(metric: Any) -> Sums:
-    """The sums that `update_state` keeps for this object, zeros before the first batch."""
-    found = accumulator_of(metric).sums
-    return metric.init() if found is None else found
+class Batch(NamedTuple):
+    """A batch after `Metric.prepare`."""
+
+    y_true: Tree
+    y_pred: Tree
+    weight: Array | None
 
 
-def _of_own_sums(result: Callable[..., Any]) -> Callable[..., Any]:
-    """`result(self, sums)` that takes the sums which `update_state` keeps where none are given."""
+def _accumulated(metric: Metric) -> Sums:
+    """The sums that `update_state` keeps for this object; zeros before the first batch."""
+    sums: Sums | None = accumulator_of(metric).sums
+    if sums is None:
+        return metric.init()
+    return sums
+
+
+def _sums_optional(result: Callable[..., Array]) -> Callable[..., Array]:
+    """`result(self, sums)` that by default takes the sums kept by `update_state`."""
 
     @functools.wraps(result)
-    def of(self: Any, sums: Sums | None = None) -> Any:
-        return result(self, _own_sums(self) if sums is None else sums)
+    def with_default(metric: Metric, sums: Sums | None = None) -> Array:
+        if sums is None:
+            sums = _accumulated(metric)
+        return result(metric, sums)
 
-    return of
+    return with_default
 
 
 class Metric(Named, loadable=False):
-    """A number that tells how good predictions are, from sums over all batches.
+    """How good predictions are: a number computed from sums over all batches.
 
-    `init() -> sums`, `update(sums, y_true, y_pred, weight=None) -> sums`, `result(sums) -> number`:
-    pure functions, and the sums only ever add, so that the size of the batches, their order and the
-    number of devices make no difference. `weight` is `(batch,)` or `(batch, time)`; an entry of
-    weight 0 is left out wholly, even if it holds NaN. The sums are float32. `fit`, `evaluate` and
-    `update_state` keep what rounding takes from them; a loop of your own over `update` does not,
-    and loses a batch that weighs less than 2**-24 of all before it.
+    It has three pure functions: `init() -> sums`, `result(sums) -> number` and
+    `update(sums, y_true, y_pred, weight=None) -> sums`. Batches are only added up, so that their
+    size and order and the number of devices make no difference. `weight` is `(batch,)` or
+    `(batch, time)`; entries of weight 0 are ignored, even if they hold NaN. The sums are float32.
+    `fit`, `evaluate` and `update_state` compensate rounding errors; a hand-written loop over
+    `update` does not, and loses a batch that weighs less than 2**-24 of all before it.
 
-    A metric that is a mean over examples only writes `values(y_true, y_pred)`; any other writes the
-    three. `targets` says what fits the predictions: "elementwise" and "classes" the same shape,
-    "labels" that shape without its last axis, "any" what the metric makes of it.
-    `direction` is "max" or "min" for the better end, None where there is none.
+    A metric that is a mean over examples defines `values(y_true, y_pred)`; any other defines the
+    three functions. `targets` declares the shape of the targets: "elementwise" and "classes" that
+    of the predictions, "labels" that shape without its last axis, "any" anything.
+    `direction` is "max" or "min", whichever is better, or None.
 
     >>> class Bias(Metric):
     ...     def values(self, y_true, y_pred):
@@ -72,9 +87,9 @@ class Metric(Named, loadable=False):
     1.5
 
     A hand-written loop may use Keras's stateful interface: `update_state(y_true, y_pred)`,
-    `result()`, both at once `metric(y_true, y_pred)`, `reset_state()`. Its sums, `variables`, are
-    held beside this object and are no part of the value: not compared, printed, copied or saved,
-    and `fit` does not see them. It is not for use inside `jit`.
+    `result()`, both at once `metric(y_true, y_pred)`, and `reset_state()`. Its sums (`variables`)
+    are stored outside the metric, which stays a value: they are not compared, printed, copied or
+    saved, and `fit` does not use them. This interface does not work inside `jit`.
 
     >>> bias.update_state(jnp.zeros(2), jnp.array([3.0, 4.0]))
     >>> bias.result().item(), bias([0.0], [5.0]).item(), bias == Bias()
@@ -84,9 +99,8 @@ class Metric(Named, loadable=False):
     kind: ClassVar[str] = "metric"
     targets: ClassVar[Targets] = "any"
     direction: ClassVar[str | None] = None
-    gathers: ClassVar[bool] = (
-        False  # it takes a batch that lies on several devices as a whole
-    )
+    # Needs the whole batch, even if it is spread over several devices.
+    gathers: ClassVar[bool] = False
 
     dtype: str | None = field(default=None, kw_only=True)
 
@@ -102,122 +116,159 @@ class Metric(Named, loadable=False):
                 "add_variable",
             ),
             "values(y_true, y_pred), or init, update and result",
-            "return the sums of no batch from init() (in place of add_weight), the sums after "
-            "one more from update(sums, y_true, y_pred, weight), and the number from result(sums)",
+            "return zeros from init() (instead of calling add_weight), the new sums from "
+            "update(sums, y_true, y_pred, weight), and the number from result(sums)",
         )
+        # Every `result` may be called without an argument, as in Keras.
         if "result" in vars(cls):
-            cls.result = _of_own_sums(vars(cls)["result"])  # type: ignore[method-assign]
+            cls.result = _sums_optional(vars(cls)["result"])  # type: ignore[method-assign]
 
     @classmethod
     def _positions(cls, own: list[str], keyword: list[str]) -> list[str]:
         return as_declared(cls, ("name", "dtype"), own)
 
-    def values(self, y_true: Any, y_pred: Any) -> Array:
-        """One value for each example (and step), of which the result is the mean."""
+    def values(self, y_true: Tree, y_pred: Tree) -> Array:
+        """One value for each example (and step); the metric is their mean."""
         raise TypeError(
-            f"expected {type(self).__name__} to define values(y_true, y_pred), or init, update and "
-            "result, received a class without them; return one value for each example"
+            f"expected {type(self).__name__} to define values(y_true, y_pred), or init, "
+            "update and result, received a class without them; return one value for each "
+            "example"
         )
 
-    def init(self, y_true: Any = None, y_pred: Any = None) -> Sums:
+    def init(self, y_true: SpecTree = None, y_pred: SpecTree = None) -> Sums:
         """The sums before the first batch: zeros.
 
-        A metric with a sum for each class takes their number from the shapes of `y_true` and
-        `y_pred`; without these its zeros are scalars, that take on their shape in the first update.
+        Metrics with one sum per class take the number of classes from the shapes of `y_true` and
+        `y_pred`. Without them the zeros are scalars, which the first update broadcasts.
         """
         return {"total": jnp.zeros(()), "count": jnp.zeros(())}
 
-    def update(self, sums: Sums, y_true: Any, y_pred: Any, weight: Any = None) -> Sums:
+    def update(
+        self,
+        sums: Sums,
+        y_true: Tree,
+        y_pred: Tree,
+        weight: ArrayLike | None = None,
+    ) -> Sums:
         """The sums after one more batch."""
-        y_true, y_pred, weight = self.prepare(y_true, y_pred, weight)
-        return add_mean(sums, self.values(y_true, y_pred), weight)
+        batch = self.prepare(y_true, y_pred, weight)
+        values = self.values(batch.y_true, batch.y_pred)
+        return add_mean(sums, values, batch.weight)
 
-    @_of_own_sums
+    @_sums_optional
     def result(self, sums: Sums) -> Array:
-        """The number that the sums stand for; 0 before the first entry.
+        """The metric, computed from the sums; 0 if they are empty.
 
-        Without an argument that of the sums which `update_state` keeps.
+        Without an argument, computed from the sums that `update_state` keeps.
         """
         return divide(sums["total"], sums["count"])
 
-    def update_state(self, *batch: Any, sample_weight: Any = None) -> None:
-        """Adds a batch, `(y_true, y_pred)` as `update` takes it, to the sums that this keeps."""
-        given = batch if sample_weight is None else (*batch, sample_weight)
+    def update_state(
+        self,
+        *batch: Tree,
+        sample_weight: ArrayLike | None = None,
+    ) -> None:
+        """Adds a batch, `(y_true, y_pred)` as for `update`, to the sums kept for this object."""
+        if sample_weight is not None:
+            batch = (*batch, sample_weight)
+        # The rounding error of each batch is kept beside the sums.
         zeros = self.init()
-        accumulator_of(self).add(self.update(zeros, *given), zeros)
+        more = self.update(zeros, *batch)
+        accumulator_of(self).add(more, zeros)
 
-    def __call__(self, *batch: Any, sample_weight: Any = None) -> Any:
-        """`update_state` and then `result()`: the number of all batches so far."""
+    def __call__(self, *batch: Tree, sample_weight: ArrayLike | None = None) -> Array:
+        """`update_state`, then `result()`: the metric over all batches so far."""
         self.update_state(*batch, sample_weight=sample_weight)
         return self.result()
 
     @property
     def variables(self) -> list[Array]:
-        """The sums that `update_state` keeps, as they are now."""
-        return jax.tree.leaves(_own_sums(self))
+        """The current sums that `update_state` keeps."""
+        return jax.tree.leaves(_accumulated(self))
 
     def reset_state(self) -> None:
-        """Forgets what `update_state` has added."""
+        """Resets the sums that `update_state` keeps."""
         accumulator_of(self).reset()
 
-    def prepare(self, y_true: Any, y_pred: Any, weight: Any) -> tuple[Any, Any, Any]:
-        """Targets in shape, predictions in floating point, nothing left of weightless entries."""
-        y_true, y_pred = arrays(y_true), arrays(y_pred)
-        weight = None if weight is None else as_float(for_each_example(weight, y_pred))
+    def prepare(
+        self,
+        y_true: Tree,
+        y_pred: Tree,
+        weight: ArrayLike | None,
+    ) -> Batch:
+        """Aligned targets and floating-point predictions, with entries of weight 0 replaced."""
+        y_true = as_arrays(y_true)
+        y_pred = as_arrays(y_pred)
+        weights: Array | None = None
+        if weight is not None:
+            weights = as_float(repeat_for_batch(weight, y_pred))
         if self.gathers:
-            y_true, y_pred, weight = gathered((y_true, y_pred, weight))
+            y_true, y_pred, weights = gathered((y_true, y_pred, weights))
         if self.targets == "any":
             if hasattr(y_true, "shape") and hasattr(y_pred, "shape"):
                 y_true = align_where_possible(y_true, y_pred)
         else:
             y_pred = as_float(y_pred, self.dtype)
             if self.targets == "elementwise":
-                y_pred = one_value_per_entry(y_pred, weight)
-            y_true = align(y_true, y_pred, sparse=self.targets == "labels")
-            y_true = (
-                class_numbers(y_true) if self.targets == "labels" else as_float(y_true)
-            )
-        if weight is not None:
-            counts = weight != 0
-            y_true = jax.tree.map(lambda a: blank(a, counts, 0), y_true)
-            y_pred = jax.tree.map(lambda a: blank(a, counts, 1), y_pred)
-        return y_true, y_pred, weight
+                y_pred = add_feature_axis(y_pred, weights)
+            y_true = self._aligned(y_true, y_pred)
+        if weights is not None:
+            counted = weights != 0
+            y_true = jax.tree.map(lambda a: fill_invalid(a, counted, 0), y_true)
+            y_pred = jax.tree.map(lambda a: fill_invalid(a, counted, 1), y_pred)
+        return Batch(y_true, y_pred, weights)
 
-    def check(self, y_true: Any, y_pred: Any) -> None:
-        """Raises ValueError if targets and predictions of such shapes do not fit."""
+    def _aligned(self, y_true: Array, y_pred: Array) -> Array:
+        if self.targets == "labels":
+            return class_numbers(align(y_true, y_pred, sparse=True))
+        return as_float(align(y_true, y_pred))
+
+    def check(self, y_true: SpecTree, y_pred: SpecTree) -> None:
+        """Raises ValueError if the shapes of targets and predictions do not fit."""
         if self.targets == "any":
             return
-        try:
-            aligned_shape(
-                tuple(y_true.shape),
-                tuple(y_pred.shape),
-                sparse=self.targets == "labels",
-            )
-        except ValueError as error:
-            raise ValueError(f"{type(self).__name__}: {error}") from None
+        sparse = self.targets == "labels"
+        checks.shapes(self, y_true.shape, y_pred.shape, sparse=sparse)
 
 
-def add_mean(sums: Sums, values: Any, weight: Any) -> Sums:
-    """Sums of a mean with more values in it."""
+def add_mean(
+    sums: Sums,
+    values: ArrayLike,
+    weight: Array | None,
+) -> Sums:
+    """The sums of a mean, after adding weighted values."""
     values = as_float(values)
     if weight is None:
         weight = jnp.ones(())
-    elif values.ndim < weight.ndim and not (
-        values.ndim + 1 == weight.ndim and weight.shape[-1] == 1
-    ):
-        weight = weight.mean(
-            tuple(range(values.ndim, weight.ndim))
-        )  # one value for several steps
+    extra_axes = tuple(range(values.ndim, weight.ndim))
+    one_too_many = len(extra_axes) == 1 and weight.shape[-1] == 1
+    if extra_axes and not one_too_many:
+        # Each value stands for several steps.
+        weight = weight.mean(extra_axes)
     weights = spread(weight, values.shape)
+    weighted = jnp.where(weights != 0, values * weights, 0)
     return {
-        "total": sums["total"] + jnp.where(weights != 0, values * weights, 0).sum(),
+        "total": sums["total"] + weighted.sum(),
         "count": sums["count"] + weights.sum(),
     }
 
 
+def weights_like(y: Array, weight: Array | None) -> Array:
+    """The weight of each entry of `y`; ones if there are no weights."""
+    if weight is None:
+        return jnp.ones(y.shape)
+    return spread(weight, y.shape)
+
+
+def add(sums: Sums, more: Sums) -> Sums:
+    """Sums of the same names, added."""
+    return {name: total + more[name] for name, total in sums.items()}
+
+
 def divide(a: Array, b: Array) -> Array:
     """a / b, and 0 where b is 0."""
-    return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))
+    quotient = a / jnp.where(b == 0, 1, b)
+    return jnp.where(b == 0, 0, quotient)
 
 
 class Mean(Metric):
@@ -228,8 +279,15 @@ class Mean(Metric):
     2.0
     """
 
-    def update(self, sums: Sums, values: Any, weight: Any = None) -> Sums:  # type: ignore[override]
-        return add_mean(sums, values, None if weight is None else as_float(weight))
+    def update(  # type: ignore[override]
+        self,
+        sums: Sums,
+        values: ArrayLike,
+        weight: ArrayLike | None = None,
+    ) -> Sums:
+        if weight is None:
+            return add_mean(sums, values, None)
+        return add_mean(sums, values, as_float(weight))
 
 
 class Sum(Metric):
@@ -240,14 +298,18 @@ class Sum(Metric):
     4.0
     """
 
-    def init(self, y_true: Any = None, y_pred: Any = None) -> Sums:
+    def init(self, y_true: SpecTree = None, y_pred: SpecTree = None) -> Sums:
         return {"total": jnp.zeros(())}
 
-    def update(self, sums: Sums, values: Any, weight: Any = None) -> Sums:  # type: ignore[override]
-        more = add_mean(
-            Mean().init(), values, None if weight is None else as_float(weight)
-        )
-        return {"total": sums["total"] + more["total"]}
+    def update(  # type: ignore[override]
+        self,
+        sums: Sums,
+        values: ArrayLike,
+        weight: ArrayLike | None = None,
+    ) -> Sums:
+        mean = Mean()
+        more = mean.update(mean.init(), values, weight)
+        return add(sums, more)
 
     def result(self, sums: Sums) -> Array:
         return sums["total"]

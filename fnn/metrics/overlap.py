@@ -3,74 +3,108 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax.numpy as jnp
 from jax import Array
+from numpy.typing import ArrayLike
 
 from fnn.core.arguments import wrong
 from fnn.core.fields import one_of, positive
-from fnn.losses.targets import class_numbers, spread
-from fnn.metrics.metric import Metric, Sums, Targets, divide
+from fnn.core.tree import SpecTree, Tree
+from fnn.losses.targets import Shape, class_numbers
+from fnn.metrics.metric import Metric, Sums, add, divide, weights_like
 
 _EPSILON = 1e-7
 
 
 class _FScore(Metric, loadable=False):
-    """What the F scores share; `beta` and `threshold` are theirs."""
+    """The base class of the F scores."""
 
-    targets: ClassVar[Targets] = "classes"
-    direction: ClassVar[str | None] = "max"
+    targets = "classes"
+    direction = "max"
 
-    average: str | None = one_of((None, "micro", "macro", "weighted"), default=None)
+    average: str | None = one_of(
+        (None, "micro", "macro", "weighted"),
+        default=None,
+    )
 
-    def validate(self: Any) -> None:
-        if self.threshold is not None and not 0 < self.threshold <= 1:
-            raise wrong(self, "threshold", "to lie above 0 and up to 1", self.threshold)
+    @property
+    def beta(self) -> float:
+        """The weight of recall; a field of `FBetaScore`."""
+        return 1.0
 
-    def init(self, y_true: Any = None, y_pred: Any = None) -> Sums:
-        shape = () if y_pred is None or self.average == "micro" else (y_pred.shape[-1],)
+    @property
+    def threshold(self) -> float | None:
+        """The field of this name."""
+        return None
+
+    def validate(self) -> None:
+        threshold = self.threshold
+        if threshold is not None and not 0 < threshold <= 1:
+            raise wrong(self, "threshold", "to lie above 0 and up to 1", threshold)
+
+    def init(self, y_true: SpecTree = None, y_pred: SpecTree = None) -> Sums:
+        shape: Shape = ()
+        if y_pred is not None and self.average != "micro":
+            shape = (y_pred.shape[-1],)
         names = ("true_positives", "false_positives", "false_negatives", "support")
         return {name: jnp.zeros(shape) for name in names}
 
     def update(
-        self: Any, sums: Sums, y_true: Any, y_pred: Any, weight: Any = None
+        self,
+        sums: Sums,
+        y_true: Tree,
+        y_pred: Tree,
+        weight: ArrayLike | None = None,
     ) -> Sums:
         t, y, weight = self.prepare(y_true, y_pred, weight)
-        weights = jnp.ones(y.shape) if weight is None else spread(weight, y.shape)
+        weights = weights_like(y, weight)
         if self.threshold is None:
-            called = (y >= y.max(-1, keepdims=True)) & (jnp.abs(y) > 1e-9)
+            # All of several largest, but not zeros, as in Keras.
+            largest = y >= y.max(-1, keepdims=True)
+            positive = largest & (jnp.abs(y) > 1e-9)
         else:
-            called = y > self.threshold
-        called = called.astype(t.dtype)
-        axes = None if self.average == "micro" else tuple(range(y.ndim - 1))
+            positive = y > self.threshold
+        positive = positive.astype(t.dtype)
+        axes = tuple(range(y.ndim - 1))
+        if self.average == "micro":
+            axes = tuple(range(y.ndim))
+        hits = weights * positive * t
+        false_alarms = weights * positive * (1 - t)
+        misses = weights * (1 - positive) * t
+        support = weights * t
         more = {
-            "true_positives": (weights * called * t).sum(axes),
-            "false_positives": (weights * called * (1 - t)).sum(axes),
-            "false_negatives": (weights * (1 - called) * t).sum(axes),
-            "support": (weights * t).sum(axes),
+            "true_positives": hits.sum(axes),
+            "false_positives": false_alarms.sum(axes),
+            "false_negatives": misses.sum(axes),
+            "support": support.sum(axes),
         }
-        return {name: sums[name] + more[name] for name in sums}
+        return add(sums, more)
 
-    def result(self: Any, sums: Sums) -> Array:
-        hits, square = sums["true_positives"], self.beta**2
+    def result(self, sums: Sums) -> Array:
+        hits = sums["true_positives"]
+        support = sums["support"]
+        square = self.beta**2
         precision = hits / (hits + sums["false_positives"] + _EPSILON)
         recall = hits / (hits + sums["false_negatives"] + _EPSILON)
-        scores = (
-            (1 + square) * precision * recall / (square * precision + recall + _EPSILON)
-        )
+        product = (1 + square) * precision * recall
+        scores = product / (square * precision + recall + _EPSILON)
         if self.average == "weighted":
-            return (scores * sums["support"]).sum() / (sums["support"].sum() + _EPSILON)
-        return scores if self.average is None else scores.mean()
+            weighted = (scores * support).sum()
+            return weighted / (support.sum() + _EPSILON)
+        if self.average is None:
+            return scores
+        return scores.mean()
 
 
 class FBetaScore(_FScore):
     """(1 + beta**2) precision recall / (beta**2 precision + recall), for each class.
 
     (..., classes) one-hot, (..., classes) -> (classes,), or () with `average`: "macro" is the mean,
-    "weighted" that by how often a class is true, "micro" counts all classes together. Without
-    `threshold` the largest of a row is called positive, else all above it. `beta` above 1 favours
-    recall.
+    "weighted" the mean weighted by the frequency of the classes, "micro" counts all classes
+    together. Predictions above `threshold` are positive; without it the largest prediction of each
+    example is. `beta` above 1 favors recall.
 
     >>> metric = FBetaScore(beta=2.0, threshold=0.5)
     >>> metric.update_state([[1], [1], [0]], [[0.9], [0.1], [0.1]])
@@ -93,76 +127,107 @@ class F1Score(_FScore):
     1.0
     """
 
-    beta: ClassVar[float] = 1.0
-
     threshold: float | None = None
 
 
-class _Union(Metric):
-    """What the metrics of intersection over union share: a table of (true, predicted) class.
+class _IoU(Metric):
+    """The base class of the metrics of intersection over union: a table (true, predicted class).
 
-    `sparse_y_true` and `sparse_y_pred` say what are class numbers, the rest scores along `axis`.
+    Targets (or predictions) are class numbers if `sparse_y_true` (`sparse_y_pred`) is True, else
+    scores along `axis`.
     """
 
     gathers = True
+    direction = "max"
 
-    direction: ClassVar[str | None] = "max"
+    @property
+    def sparse_y_true(self) -> bool:
+        """The field of this name, for metrics that have it."""
+        return True
+
+    @property
+    def sparse_y_pred(self) -> bool:
+        """The field of this name, for metrics that have it."""
+        return True
+
+    @property
+    def ignore_class(self) -> int | None:
+        """The field of this name, for metrics that have it."""
+        return None
+
+    @property
+    def axis(self) -> int:
+        """The field of this name, for metrics that have it."""
+        return -1
 
     def classes(self) -> int:
-        return self.num_classes  # type: ignore[attr-defined]
+        """The number of classes."""
+        raise NotImplementedError
 
-    def wanted(self) -> tuple[int, ...]:
-        """The classes whose mean is the result."""
+    def selected(self) -> tuple[int, ...]:
+        """The classes over which the mean is taken."""
         return tuple(range(self.classes()))
 
-    def numbers(self: Any, y: Array, sparse: bool) -> Array:
-        """Class numbers of targets or predictions."""
-        return class_numbers(y) if sparse else jnp.argmax(y, self.axis)
+    def _class_numbers(self, y: Array, sparse: bool) -> Array:
+        if sparse:
+            return class_numbers(y)
+        return jnp.argmax(y, self.axis)
 
-    def init(self, y_true: Any = None, y_pred: Any = None) -> Sums:
-        return {"table": jnp.zeros((self.classes(), self.classes()))}
+    def init(self, y_true: SpecTree = None, y_pred: SpecTree = None) -> Sums:
+        classes = self.classes()
+        return {"table": jnp.zeros((classes, classes))}
 
     def update(
-        self: Any, sums: Sums, y_true: Any, y_pred: Any, weight: Any = None
+        self,
+        sums: Sums,
+        y_true: Tree,
+        y_pred: Tree,
+        weight: ArrayLike | None = None,
     ) -> Sums:
         y_true, y_pred, weight = self.prepare(y_true, y_pred, weight)
-        t = self.numbers(jnp.asarray(y_true), self.sparse_y_true)
-        y = self.numbers(y_pred, self.sparse_y_pred).reshape(t.shape)
-        weights = jnp.ones(t.shape) if weight is None else spread(weight, t.shape)
-        known = (t >= 0) & (t < self.classes()) & (y >= 0) & (y < self.classes())
-        if getattr(self, "ignore_class", None) is not None:
-            known = known & (t != self.ignore_class)
-        t, y = jnp.where(known, t, 0).reshape(-1), jnp.where(known, y, 0).reshape(-1)
-        return {
-            "table": sums["table"]
-            .at[t, y]
-            .add(jnp.where(known, weights, 0).reshape(-1))
-        }
+        t = self._class_numbers(jnp.asarray(y_true), self.sparse_y_true)
+        y = self._class_numbers(y_pred, self.sparse_y_pred)
+        y = y.reshape(t.shape)
+        weights = weights_like(t, weight)
+        classes = self.classes()
+        # Class numbers out of range are left out.
+        counted = (t >= 0) & (t < classes)
+        counted = counted & (y >= 0) & (y < classes)
+        if self.ignore_class is not None:
+            counted = counted & (t != self.ignore_class)
+        t = jnp.where(counted, t, 0)
+        y = jnp.where(counted, y, 0)
+        weights = jnp.where(counted, weights, 0)
+        cells = sums["table"].at[t.reshape(-1), y.reshape(-1)]
+        return {"table": cells.add(weights.reshape(-1))}
 
     def result(self, sums: Sums) -> Array:
-        table, wanted = sums["table"], jnp.asarray(self.wanted())
-        both = jnp.diagonal(table)[wanted]
-        union = table.sum(0)[wanted] + table.sum(1)[wanted] - both
+        table = sums["table"]  # (classes, classes)
+        selected = jnp.asarray(self.selected())
+        both = jnp.diagonal(table)[selected]  # (selected,)
+        predicted = table.sum(0)[selected]
+        true = table.sum(1)[selected]
+        union = predicted + true - both
+        # Classes that never occur are left out.
         present = union > 1e-9
-        return divide(jnp.where(present, divide(both, union), 0).sum(), present.sum())
+        ratios = divide(both, union)
+        ratios = jnp.where(present, ratios, 0)
+        return divide(ratios.sum(), present.sum())
 
     def validate(self) -> None:
-        outside = [c for c in self.wanted() if not 0 <= c < self.classes()]
-        if outside:
-            raise wrong(
-                self,
-                "target_class_ids",
-                f"to lie in 0..{self.classes() - 1}",
-                self.wanted(),
-            )
+        selected = self.selected()
+        classes = self.classes()
+        if any(not 0 <= c < classes for c in selected):
+            expected = f"to lie in 0..{classes - 1}"
+            raise wrong(self, "target_class_ids", expected, selected)
 
 
-class IoU(_Union):
-    """The mean of intersection / union over some classes, those that never occur left out.
+class IoU(_IoU):
+    """The mean of intersection / union over the given classes, except classes that never occur.
 
-    Targets and predictions are class numbers, or scores along `axis` where `sparse_y_true` or
-    `sparse_y_pred` is False. Entries of `ignore_class`, or of no class, do not count. Weights are
-    kept as they are (Keras rounds them to integers).
+    Targets and predictions are class numbers, or scores along `axis` if `sparse_y_true` or
+    `sparse_y_pred` is False. Entries of `ignore_class`, or out of range, do not count. Weights are
+    not rounded (Keras rounds them to integers).
 
     >>> metric = IoU(num_classes=2, target_class_ids=[0])
     >>> y_true, y_pred = jnp.array([0, 0, 1, 1]), jnp.array([0, 1, 0, 1])
@@ -179,11 +244,14 @@ class IoU(_Union):
     sparse_y_pred: bool = True
     axis: int = -1
 
-    def wanted(self) -> tuple[int, ...]:
+    def classes(self) -> int:
+        return self.num_classes
+
+    def selected(self) -> tuple[int, ...]:
         return self.target_class_ids
 
 
-class MeanIoU(_Union):
+class MeanIoU(_IoU):
     """The mean of intersection / union over all classes that occur.   See `IoU`.
 
     >>> metric = MeanIoU(num_classes=3)
@@ -200,8 +268,11 @@ class MeanIoU(_Union):
     sparse_y_pred: bool = True
     axis: int = -1
 
+    def classes(self) -> int:
+        return self.num_classes
 
-class OneHotIoU(_Union):
+
+class OneHotIoU(_IoU):
     """`IoU` of one-hot targets and of scores, along `axis`.
 
     >>> metric = OneHotIoU(num_classes=2, target_class_ids=[1])
@@ -220,11 +291,14 @@ class OneHotIoU(_Union):
     sparse_y_pred: bool = False
     axis: int = -1
 
-    def wanted(self) -> tuple[int, ...]:
+    def classes(self) -> int:
+        return self.num_classes
+
+    def selected(self) -> tuple[int, ...]:
         return self.target_class_ids
 
 
-class OneHotMeanIoU(_Union):
+class OneHotMeanIoU(_IoU):
     """`MeanIoU` of one-hot targets and of scores, along `axis`.
 
     >>> metric = OneHotMeanIoU(num_classes=2)
@@ -242,9 +316,12 @@ class OneHotMeanIoU(_Union):
     sparse_y_pred: bool = False
     axis: int = -1
 
+    def classes(self) -> int:
+        return self.num_classes
 
-class BinaryIoU(_Union):
-    """`IoU` of two classes, the predictions being class 1 from `threshold` on.
+
+class BinaryIoU(_IoU):
+    """`IoU` of two classes; predictions of at least `threshold` are class 1.
 
     >>> metric = BinaryIoU(target_class_ids=[1])
     >>> metric.update_state([1, 1, 0], [0.9, 0.5, 0.1])
@@ -252,24 +329,27 @@ class BinaryIoU(_Union):
     1.0
     """
 
-    sparse_y_true: ClassVar[bool] = True
-    sparse_y_pred: ClassVar[bool] = True
-
     target_class_ids: tuple[int, ...] = (0, 1)
     threshold: float = 0.5
 
     def validate(self) -> None:
-        if any(c not in (0, 1) for c in self.target_class_ids):
-            raise wrong(
-                self, "target_class_ids", "to lie in 0..1", self.target_class_ids
-            )
+        given = self.target_class_ids
+        if any(c not in (0, 1) for c in given):
+            raise wrong(self, "target_class_ids", "to lie in 0..1", given)
 
     def classes(self) -> int:
         return 2
 
-    def wanted(self) -> tuple[int, ...]:
+    def selected(self) -> tuple[int, ...]:
         return self.target_class_ids
 
-    def update(self, sums: Sums, y_true: Any, y_pred: Any, weight: Any = None) -> Sums:
-        called = (jnp.asarray(y_pred) >= self.threshold).astype("int32")
-        return super().update(sums, y_true, called, weight)
+    def update(
+        self,
+        sums: Sums,
+        y_true: Tree,
+        y_pred: Tree,
+        weight: ArrayLike | None = None,
+    ) -> Sums:
+        positive = jnp.asarray(y_pred) >= self.threshold
+        y_pred = positive.astype("int32")
+        return super().update(sums, y_true, y_pred, weight)

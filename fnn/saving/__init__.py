@@ -1,5 +1,6 @@
-"""Files of models and weights."""
+"""Saving: files of models and of weights."""
 
+from collections.abc import Callable
 from typing import Any
 
 from fnn.core.registry import register_keras_serializable
@@ -13,4 +14,5 @@ __all__ = [
     "save_weights",
 ]
 
-load_model: Any  # set by fnn.models: what makes a model stands a floor above its files
+# Set by `fnn.models`, which this package must not import.
+load_model: Callable[..., Any]

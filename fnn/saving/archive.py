@@ -1,4 +1,4 @@
-"""A saved model: a zip of JSON and safetensors, written whole or not at all, read as data."""
+"""Saved models: a zip of JSON and safetensors, written atomically, read without executing code."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Protocol
 
+import jax
 import numpy as np
 
 from fnn.core import tree
+from fnn.core.layer import Params, State
 from fnn.runtime.files import write_whole
-from fnn.saving.description import describe
+from fnn.saving.description import Describable, describe
 from fnn.saving.tensors import (
     HEADER_LIMIT,
     PIECE,
     FileError,
+    FilePath,
+    Tensor,
     Tensors,
     damaged,
     encode,
@@ -29,67 +33,96 @@ from fnn.saving.tensors import (
 )
 
 FORMAT = 1
-MEMBERS = ("manifest.json", "config.json", "weights.safetensors")
+MANIFEST = "manifest.json"
+CONFIG = "config.json"
+WEIGHTS = "weights.safetensors"
+MEMBERS = (MANIFEST, CONFIG, WEIGHTS)
 
 
-def save_model(model: Any, path: Any, overwrite: bool = True) -> None:
-    """Writes `model`, its network, its weights, how it was compiled: what `model.save` does.
+class HasWeights(Protocol):
+    """The weights of a model: its train state."""
+
+    @property
+    def params(self) -> Params: ...
+
+    @property
+    def state(self) -> State: ...
+
+
+class Model(Describable, Protocol):
+    """A model (`fnn.Model`, which this package must not import)."""
+
+    train_state: Any
+
+
+def save_model(
+    model: Model,
+    path: FilePath,
+    overwrite: bool = True,
+) -> None:
+    """Writes the network, the weights and the `compile` arguments, like `model.save`.
 
     >>> model = fnn.Sequential([fnn.layers.Dense(1, input_shape=(2,))])
     >>> fnn.models.save_model(model, "model.fnn")
     >>> fnn.models.load_model("model.fnn").count_params()
     3
     """
-    model.train_state  # noqa: B018 - says so if there are no weights yet
+    # Raises an error if there are no weights yet.
+    model.train_state  # noqa: B018
     config = json.dumps(describe(model), indent=1, allow_nan=False).encode()
-    weights = _weights(model)
+    weights = _encoded_weights(model)
     digests = {
-        name: hashlib.sha256(data).hexdigest()
-        for name, data in (("config.json", config), ("weights.safetensors", weights))
+        CONFIG: hashlib.sha256(config).hexdigest(),
+        WEIGHTS: hashlib.sha256(weights).hexdigest(),
     }
-    manifest = json.dumps(
-        {"format": "fnn", "version": FORMAT, "sha256": digests}
-    ).encode()
+    manifest = {"format": "fnn", "version": FORMAT, "sha256": digests}
 
-    def write(file: Any) -> None:
+    def write(file: IO[bytes]) -> None:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-            for name, data in zip(MEMBERS, (manifest, config, weights), strict=True):
-                archive.writestr(name, data)
+            archive.writestr(MANIFEST, json.dumps(manifest).encode())
+            archive.writestr(CONFIG, config)
+            archive.writestr(WEIGHTS, weights)
 
     write_whole(path, write, overwrite=overwrite)
 
 
-def save_weights(model: Any, path: Any, overwrite: bool = True) -> None:
-    """Writes the weights of `model` as one safetensors file."""
-    data = _weights(model)
+def save_weights(
+    model: Model,
+    path: FilePath,
+    overwrite: bool = True,
+) -> None:
+    """Writes the weights of `model` as a safetensors file."""
+    data = _encoded_weights(model)
     write_whole(path, lambda file: file.write(data), overwrite=overwrite)
 
 
-def _weights(model: Any) -> bytes:
+def _encoded_weights(model: Model) -> bytes:
     return encode(named(model.train_state))
 
 
-def load_weights(model: Any, path: Any) -> None:
-    """Gives `model` the weights of a file by `save_weights` or `save`.
+def load_weights(model: Model, path: FilePath) -> None:
+    """Loads into `model` the weights of a file written by `save_weights` or `save`.
 
-    Safetensors files of other programs are read if names and shapes are those of the model. They
-    have no checksum, so damage to their values goes unnoticed: a warning is logged (`fnn`).
+    Safetensors files of other programs are read if names and shapes match the model. They have no
+    checksum, so damage to their values cannot be detected: a warning is logged (logger `fnn`).
     """
     with _open(path) as file:
         start = file.read(16)
+        # A zip file: `save_model` wrote it.
         if start[:2] == b"PK":
             with _saved_in(file, path) as saved:
                 return assign(model, saved.weights(model.train_state))
         if start[8:9] != b"{":
-            _refuse_others(path, start, [])
+            _reject_foreign(path, start, [])
         file.seek(0)
+        # Shapes are compared before memory is allocated.
         tensors = Tensors(file, file.size, path)
         _check_weights(tensors.tensors, model.train_state, path)
         assign(model, tensors.load())
 
 
-class _Pieces(io.BufferedReader):
-    """A file that is never asked for more than it has, nor for more at once than a header takes."""
+class _BoundedReader(io.BufferedReader):
+    """A file whose `read` never allocates more than the file holds or a header may take."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(io.FileIO(path))
@@ -97,14 +130,16 @@ class _Pieces(io.BufferedReader):
 
     def read(self, size: int | None = -1) -> bytes:
         left = max(self.size - self.tell(), 0)
-        size = left if size is None or size < 0 else min(size, left)
+        if size is None or size < 0:
+            size = left
+        size = min(size, left)
         if size > HEADER_LIMIT:
-            raise ValueError(f"{size} bytes where {HEADER_LIMIT} are allowed")
+            raise ValueError(f"{size} bytes, where {HEADER_LIMIT} are allowed")
         return super().read(size)
 
 
-def _open(path: Any) -> _Pieces:
-    """The file at `path`. Raises FileError for those that others wrote, saying what they are."""
+def _open(path: FilePath) -> _BoundedReader:
+    """The file at `path`. Raises FileNotFoundError or IsADirectoryError if it is not a file."""
     target = Path(os.path.expanduser(os.fspath(path)))
     if target.is_dir():
         raise IsADirectoryError(
@@ -114,67 +149,62 @@ def _open(path: Any) -> _Pieces:
         raise FileNotFoundError(
             f"expected a file, received {target}, where there is none"
         )
-    return _Pieces(target)
+    return _BoundedReader(target)
 
 
-_OF_KERAS = (
-    "written by Keras; load it there, and give a model of the same layers "
+_FROM_KERAS = (
+    "written by Keras; load it there, build the same layers in fnn, and call "
     "model.set_weights(keras_model.get_weights())"
 )
-_WEIGHTS_ALONE = (
-    "which holds weights and no network; make the model, and model.load_weights(path)"
+_WEIGHTS_ONLY = (
+    "which holds weights and no network; create the model, then call "
+    "model.load_weights(path)"
 )
-_OF_NUMPY = "written by NumPy; load it by np.load, then model.set_weights(arrays)"
-_OF_TORCH = (
-    "written by PyTorch; save its tensors by safetensors, or model.set_weights(arrays)"
+_FROM_NUMPY = (
+    "written by NumPy; load it by np.load, then call model.set_weights(arrays)"
+)
+_FROM_TORCH = (
+    "written by PyTorch; save its tensors with safetensors, or call "
+    "model.set_weights(arrays)"
 )
 
 
-def _refuse_others(path: Any, start: bytes, members: list[str]) -> None:
-    """Raises FileError for a file that another program wrote, or one of weights alone."""
-    header = int.from_bytes(start[:8], "little")
-    for met, what in (
-        (
-            start.startswith(b"\x89HDF\r\n\x1a\n") or "metadata.json" in members,
-            _OF_KERAS,
-        ),
-        (start[8:9] == b"{" and header <= HEADER_LIMIT, _WEIGHTS_ALONE),
-        (
-            start.startswith(b"\x93NUMPY") or any(m.endswith(".npy") for m in members),
-            _OF_NUMPY,
-        ),
-        (any(m.endswith("data.pkl") for m in members), _OF_TORCH),
-    ):
-        if met:
-            raise FileError(f"expected a file that fnn wrote, received {path}, {what}")
+def _reject_foreign(
+    path: FilePath,
+    start: bytes,
+    members: list[str],
+) -> None:
+    """Raises FileError for a file of another program, or of weights only."""
+    found = _foreign(start, members)
+    if found:
+        raise FileError(f"expected a file written by fnn, received {path}, {found}")
+
+
+def _foreign(start: bytes, members: list[str]) -> str:
+    if start.startswith(b"\x89HDF\r\n\x1a\n") or "metadata.json" in members:
+        return _FROM_KERAS
+    header_size = int.from_bytes(start[:8], "little")
+    if start[8:9] == b"{" and header_size <= HEADER_LIMIT:
+        return _WEIGHTS_ONLY
+    if start.startswith(b"\x93NUMPY") or any(m.endswith(".npy") for m in members):
+        return _FROM_NUMPY
+    if any(m.endswith("data.pkl") for m in members):
+        return _FROM_TORCH
+    return ""
 
 
 class SavedModel:
-    """What an open file by `save_model` holds: its `config`, and `weights` when asked for."""
+    """An open file written by `save_model`: reads `config` at once, `weights` when called."""
 
-    def __init__(self, archive: zipfile.ZipFile, path: Any) -> None:
-        self.archive, self.path = archive, path
-        infos = archive.infolist()
-        names = tuple(info.filename for info in infos)
-        if names != MEMBERS:
-            raise damaged(
-                path,
-                f"expected the members {MEMBERS} in this order, received {names!r:.200}",
-            )
-        for info in infos:
-            if (
-                info.compress_type != zipfile.ZIP_STORED
-                or info.file_size != info.compress_size
-            ):
-                raise damaged(
-                    path, f"expected {info.filename} stored as it is, not compressed"
-                )
-            if info.flag_bits & 1:
-                raise damaged(path, f"{info.filename} is encrypted")
-        described = parse(archive.read(MEMBERS[0]))
-        if described.get("format") != "fnn":
+    def __init__(self, archive: zipfile.ZipFile, path: FilePath) -> None:
+        self.archive = archive
+        self.path = path
+        self._check_members(archive.infolist())
+        manifest = parse(archive.read(MANIFEST))
+        if manifest.get("format") != "fnn":
             raise damaged(path, "it is not a file of fnn")
-        version, self.digests = described["version"], described["sha256"]
+        version = manifest["version"]
+        self.digests = manifest["sha256"]
         if type(version) is not int or version < 1:
             raise damaged(path, f"its version is {version!r}")
         if version > FORMAT:
@@ -182,96 +212,133 @@ class SavedModel:
                 f"expected {path} in format {FORMAT} or older, received format {version}; "
                 "install a newer fnn"
             )
-        self._verify(MEMBERS[1])
-        self.config = parse(archive.read(MEMBERS[1]))
+        self._verify(CONFIG)
+        self.config = parse(archive.read(CONFIG))
+
+    def _check_members(self, infos: list[zipfile.ZipInfo]) -> None:
+        names = tuple(info.filename for info in infos)
+        if names != MEMBERS:
+            received = f"{names!r:.200}"
+            raise damaged(
+                self.path,
+                f"expected the members {MEMBERS} in this order, received {received}",
+            )
+        # Compressed members could be much larger than the file.
+        for info in infos:
+            stored = info.compress_type == zipfile.ZIP_STORED
+            if not stored or info.file_size != info.compress_size:
+                problem = f"expected {info.filename} to be stored uncompressed"
+                raise damaged(self.path, problem)
+            if info.flag_bits & 1:
+                raise damaged(self.path, f"{info.filename} is encrypted")
 
     def _verify(self, name: str) -> None:
         total = hashlib.sha256()
         with self.archive.open(name) as member:
+            # In pieces: weights may not fit twice into memory.
             while piece := member.read(PIECE):
                 total.update(piece)
         if total.hexdigest() != self.digests[name]:
             raise damaged(self.path, f"the checksum of {name} differs")
 
-    def weights(self, like: Any) -> dict[str, np.ndarray]:
-        """The arrays by their paths, which are those of the state `like`.
+    def weights(self, like: HasWeights) -> dict[str, np.ndarray]:
+        """The arrays by their paths.
 
-        Raises FileError, before anything of their size is allocated, if they are others.
+        Raises FileError if names, shapes or dtypes differ from `like`, before it allocates memory
+        for them.
         """
-        size = self.archive.getinfo(MEMBERS[2]).file_size
+        size = self.archive.getinfo(WEIGHTS).file_size
+        # The file may be longer by its header at most.
         if size > tree.nbytes(named(like)) + HEADER_LIMIT:
-            raise damaged(
-                self.path, f"its {size} bytes of weights are more than its network has"
-            )
-        self._verify(MEMBERS[2])
-        with self.archive.open(MEMBERS[2]) as member:
+            problem = f"its {size} bytes of weights are more than its network has"
+            raise damaged(self.path, problem)
+        self._verify(WEIGHTS)
+        with self.archive.open(WEIGHTS) as member:
             tensors = Tensors(member, size, self.path)
             _check_weights(tensors.tensors, like, self.path)
-            return tensors.load("spared")  # the manifest has one
+            # The checksum in the manifest was verified above.
+            return tensors.load("optional")
 
 
 @contextlib.contextmanager
-def opened(path: Any) -> Iterator[SavedModel]:
-    """A saved model, its configuration verified. Raises FileError for one that is not whole."""
+def opened(path: FilePath) -> Iterator[SavedModel]:
+    """The saved model in a file. Raises FileError if its config is damaged."""
     with _open(path) as file, _saved_in(file, path) as saved:
         yield saved
 
 
 @contextlib.contextmanager
-def _saved_in(file: _Pieces, path: Any) -> Iterator[SavedModel]:
+def _saved_in(file: _BoundedReader, path: FilePath) -> Iterator[SavedModel]:
     """The saved model in an open file."""
     with refused(path):
         file.seek(0)
         start = file.read(16)
-        _refuse_others(path, start, [])
+        _reject_foreign(path, start, [])
         with zipfile.ZipFile(file) as archive:
-            _refuse_others(path, start, archive.namelist())
+            _reject_foreign(path, start, archive.namelist())
             yield SavedModel(archive, path)
 
 
-def unmakeable(path: Any, what: str) -> FileError:
-    """The error for a whole file whose network cannot be made."""
+def unmakeable(path: FilePath, problem: str) -> FileError:
+    """The error for an undamaged file whose network cannot be created."""
     return FileError(
-        f"expected a network that can be made, received {path}, which fails: {what}"
+        f"expected a network that can be created, received {path}, which fails: {problem}"
     )
 
 
 @contextlib.contextmanager
 def refused(
-    path: Any, says: Callable[[Any, str], FileError] = damaged
+    path: FilePath,
+    error_for: Callable[[FilePath, str], FileError] = damaged,
 ) -> Iterator[None]:
-    """Turns whatever the content of a file makes fail into the one error of files."""
+    """Turns any exception caused by the content of a file into a FileError."""
     try:
         yield
     except FileError:
         raise
     except RecursionError as error:
-        raise says(path, "it is nested too deep") from error
+        raise error_for(path, "it is nested too deep") from error
     except Exception as error:
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # of the disk
+        # Errors of the disk are passed on.
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise
-        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        raise says(
-            path, f"{kind}{error}" if str(error) else type(error).__name__
-        ) from error
+        raise error_for(path, _shown(error)) from error
 
 
-def named(state: Any) -> dict[str, Any]:
+def _shown(error: Exception) -> str:
+    name = type(error).__name__
+    if not str(error):
+        return name
+    if isinstance(error, ValueError):
+        return str(error)
+    return f"{name}: {error}"
+
+
+def named(weights: HasWeights) -> dict[str, jax.Array]:
     """Every leaf of params and state by its path in a file."""
-    return {
-        "/".join((part, *where)): leaf
-        for part, branch in (("params", state.params), ("state", state.state))
-        for where, leaf in tree.flatten(branch)
-    }
+    found = {}
+    for part in ("params", "state"):
+        for path, leaf in tree.flatten(getattr(weights, part)):
+            found[_name(part, path)] = leaf
+    return found
 
 
-def _check_weights(found: Mapping[str, Any], state: Any, path: Any) -> None:
+def _name(part: str, path: tree.Path) -> str:
+    return "/".join((part, *path))
+
+
+def _check_weights(
+    found: Mapping[str, Tensor],
+    weights: HasWeights,
+    path: FilePath,
+) -> None:
     """Raises FileError listing every difference of names, shapes and dtypes."""
-    wanted = named(state)
+    wanted = named(weights)
     lines = [f"{name}: missing in the file" for name in wanted if name not in found]
     lines += [f"{name}: not in the model" for name in found if name not in wanted]
     for name in wanted.keys() & found.keys():
-        ours, theirs = wanted[name], found[name]
+        ours = wanted[name]
+        theirs = found[name]
         if tuple(ours.shape) != theirs.shape or ours.dtype != theirs.dtype:
             lines.append(
                 f"{name}: expected {ours.dtype}{list(ours.shape)}, "
@@ -284,17 +351,15 @@ def _check_weights(found: Mapping[str, Any], state: Any, path: Any) -> None:
         )
 
 
-def assign(model: Any, weights: dict[str, np.ndarray]) -> None:
-    """Puts weights by their paths into `model`."""
+def assign(model: Model, weights: dict[str, np.ndarray]) -> None:
+    """Sets the weights of `model`, given by their paths."""
     now = model.train_state
-    parts = {
-        part: tree.fill(
-            branch,
-            tree.unflatten(
-                (where, tree.owned(weights["/".join((part, *where))]))
-                for where, _ in tree.flatten(branch)
-            ),
-        )
-        for part, branch in (("params", now.params), ("state", now.state))
-    }
+    parts = {}
+    for part in ("params", "state"):
+        branch = getattr(now, part)
+        leaves = [
+            (path, tree.owned(weights[_name(part, path)]))
+            for path, _ in tree.flatten(branch)
+        ]
+        parts[part] = tree.fill(branch, tree.unflatten(leaves))
     model.train_state = now.replace(**parts)

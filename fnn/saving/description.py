@@ -1,18 +1,36 @@
-"""The description of a model as plain data: its network, its inputs, how it was compiled."""
+"""The description of a model as plain data: network, inputs, `compile` arguments."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from fnn.core.config import from_config, to_config
+from fnn.core.layer import Layer
+from fnn.core.tree import SpecTree
 from fnn.symbolic.node import Node, input_specs
 
 KEYS = {"class", "name", "layer", "inputs", "compile"}
 
 
-def describe(model: Any) -> dict[str, Any]:
-    """`model` without its weights. Raises ValueError for what has no registered name."""
+class Describable(Protocol):
+    """The attributes of a model that are saved, except its weights."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def layer(self) -> Layer: ...
+
+    @property
+    def _inputs(self) -> SpecTree: ...
+
+    @property
+    def _compiled(self) -> dict[str, Any] | None: ...
+
+
+def describe(model: Describable) -> dict[str, object]:
+    """`model` without its weights. Raises ValueError for objects without a registered name."""
     return {
         "class": type(model).__name__,
         "name": model.name,
@@ -22,7 +40,7 @@ def describe(model: Any) -> dict[str, Any]:
     }
 
 
-def _describe_inputs(inputs: Any) -> Any:
+def _describe_inputs(inputs: SpecTree) -> object:
     if isinstance(inputs, tuple):
         return [_describe_inputs(item) for item in inputs]
     if isinstance(inputs, dict):
@@ -34,8 +52,8 @@ def _describe_inputs(inputs: Any) -> Any:
     }
 
 
-def _compile_config(compiled: dict[str, Any] | None) -> Any:
-    """What `compile` was given, None if something in it has no name in a file."""
+def _compile_config(compiled: dict[str, Any] | None) -> dict[str, object] | None:
+    """The arguments of `compile`; None if one of them has no registered name."""
     if compiled is None:
         return None
     try:
@@ -44,49 +62,60 @@ def _compile_config(compiled: dict[str, Any] | None) -> Any:
         return None
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, dict):
-        return {"by": {name: _plain(item) for name, item in value.items()}}
+        # `from_plain` takes other dicts for registered objects.
+        named = {name: _plain(item) for name, item in value.items()}
+        return {"by": named}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return to_config(value)
 
 
-def check(described: dict[str, Any]) -> None:
-    """Raises ValueError for what is not the description of a model."""
+def check(described: dict[str, object]) -> None:
+    """Raises ValueError unless `described` is the description of a model."""
     if described.keys() != KEYS:
         raise ValueError(
             f"expected the keys {sorted(KEYS)}, received {sorted(described)}"
         )
-    if not all(isinstance(described[key], str) for key in ("class", "name")):
+    strings = (described["class"], described["name"])
+    if not all(isinstance(value, str) for value in strings):
         raise ValueError("expected strings as class and name")
     if not isinstance(described["compile"], dict | None):
-        raise ValueError("expected compile to be null or the arguments by their names")
+        raise ValueError("expected compile to be null or an object of arguments")
 
 
-def inputs_of(described: Any) -> Any:
-    """The input nodes that a description lists. Raises ValueError for other than shapes."""
+def inputs_of(described: object) -> Any:
+    """The input nodes of a description. Raises ValueError if it does not describe inputs."""
     if isinstance(described, list):
         return tuple(map(inputs_of, described))
     if not isinstance(described, dict) or not described:
         raise ValueError(f"expected a description of inputs, received {described!r}")
     if not isinstance(described.get("shape"), list):
         return {name: inputs_of(item) for name, item in described.items()}
-    shape, dtype, name = (described[key] for key in ("shape", "dtype", "name"))
-    sizes = all(
-        size is None or (type(size) is int and 0 <= size < 2**31) for size in shape
-    )
-    if not sizes or not isinstance(dtype, str) or not isinstance(name, str | None):
+    shape = described["shape"]
+    dtype = described["dtype"]
+    name = described["name"]
+    is_named = isinstance(dtype, str) and isinstance(name, str | None)
+    if not is_named or not all(map(_is_size, shape)):
         raise ValueError(
             f"expected the shape, dtype and name of an input, received {described!r}"
         )
-    return Node(None, (), input_specs(tuple(shape), dtype), name)
+    specs = input_specs(tuple(shape), dtype)
+    return Node(None, (), specs, name)
 
 
-def from_plain(value: Any, custom: Mapping[str, Any] | None) -> Any:
-    """An argument of `compile` as it was given, from what a file says of it."""
+def _is_size(size: object) -> bool:
+    if size is None:
+        return True
+    return type(size) is int and 0 <= size < 2**31
+
+
+def from_plain(value: object, custom: Mapping[str, Any] | None) -> Any:
+    """An argument of `compile`, from its description in a file."""
     if isinstance(value, dict) and list(value) == ["by"]:
-        return {name: from_plain(item, custom) for name, item in value["by"].items()}
+        named = value["by"]
+        return {name: from_plain(item, custom) for name, item in named.items()}
     if isinstance(value, list):
         return [from_plain(item, custom) for item in value]
     return from_config(value, custom)

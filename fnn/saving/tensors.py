@@ -1,4 +1,4 @@
-"""Arrays as a safetensors file: written with a checksum, read in pieces after every check."""
+"""Safetensors files: written with a checksum; checked before the arrays are read."""
 
 from __future__ import annotations
 
@@ -8,18 +8,23 @@ import logging
 import math
 import os
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import IO, Any, Literal, NamedTuple, TypeGuard
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-CHECKSUM = (
-    "fnn_sha256"  # in the metadata of the header, which other programs leave alone
-)
-HEADER_LIMIT = 100_000_000  # of the format
+# In the metadata of the header, which other programs ignore.
+CHECKSUM = "fnn_sha256"
+# The limit of the format.
+HEADER_LIMIT = 100_000_000
+# How many bytes are read at a time.
 PIECE = 2**20
+# Files whose arrays have more axes are rejected.
+_MOST_AXES = 32
 
 Arrays = dict[str, np.ndarray]
+FilePath = str | os.PathLike[str]
 
 DTYPES: dict[str, np.dtype[Any]] = {
     code: np.dtype(dtype)
@@ -33,21 +38,22 @@ DTYPES: dict[str, np.dtype[Any]] = {
 
 
 class FileError(ValueError):
-    """A file that is damaged, of another format, or does not fit the model."""
+    """A file is damaged, has another format, or does not fit the model."""
 
 
-def damaged(path: Any, what: str) -> FileError:
-    """The error for a file that is not whole."""
+def damaged(path: FilePath, problem: str) -> FileError:
+    """The error for a damaged file."""
     return FileError(
-        f"expected a whole file, received {path}, which is damaged or not a saved model: {what}"
+        f"expected a whole file, received {path}, which is damaged or not a saved model: "
+        f"{problem}"
     )
 
 
 def parse(data: bytes) -> dict[str, Any]:
-    """A JSON object, strictly: no key twice, no NaN or infinity. Raises ValueError."""
+    """Parses a JSON object. Raises ValueError for duplicate keys, NaN and infinity."""
     parsed = json.loads(
         data,
-        object_pairs_hook=_no_key_twice,
+        object_pairs_hook=_without_duplicates,
         parse_constant=_finite,
         parse_float=_finite,
     )
@@ -56,39 +62,43 @@ def parse(data: bytes) -> dict[str, Any]:
     return parsed
 
 
-def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key stands twice in a JSON object")
+        raise ValueError("a JSON object has a duplicate key")
     return found
 
 
 def _finite(number: str) -> float:
-    if not math.isfinite(value := float(number)):
+    value = float(number)
+    if not math.isfinite(value):
         raise ValueError(f"the number {number} is not finite")
     return value
 
 
-def encode(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """The bytes of a safetensors file of these arrays, in whose header is their checksum."""
+def encode(arrays: Mapping[str, np.ndarray | jax.Array]) -> bytes:
+    """The bytes of a safetensors file of the arrays, with their checksum in the header."""
     from safetensors.numpy import save
 
-    arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    return save(arrays, metadata={"format": "fnn", CHECKSUM: _checksum(arrays)})
+    # Copied from the device once, for the checksum and for the file.
+    on_host = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    metadata = {"format": "fnn", CHECKSUM: _checksum(on_host)}
+    return save(on_host, metadata=metadata)
 
 
 def _checksum(arrays: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 of names, dtypes, shapes and values, whatever their order in the file."""
+    """SHA-256 of names, dtypes, shapes and values; the order in the file does not matter."""
     total = hashlib.sha256()
     for name in sorted(arrays):
         array = arrays[name]
-        total.update(json.dumps([name, str(array.dtype), list(array.shape)]).encode())
+        described = [name, str(array.dtype), list(array.shape)]
+        total.update(json.dumps(described).encode())
         total.update(array.reshape(-1).view(np.uint8).data)
     return total.hexdigest()
 
 
 class Tensor(NamedTuple):
-    """Where an array stands in a file: its bytes from `start` to `end` after the header."""
+    """The place of an array in a file: bytes from `start` to `end` after the header."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -97,33 +107,37 @@ class Tensor(NamedTuple):
 
 
 class Tensors:
-    """The arrays in an open safetensors file of `size` bytes: first their shapes, then `load`.
+    """An open safetensors file of `size` bytes: shapes are read at once, arrays by `load`.
 
-    Raises FileError for a header that is not one of safetensors or says more than the file holds.
+    Raises FileError if the header is not valid or describes more bytes than the file holds.
     """
 
-    def __init__(self, file: Any, size: int, path: Any) -> None:
-        self.file, self.path = file, path
+    def __init__(
+        self,
+        file: IO[bytes],
+        size: int,
+        path: FilePath,
+    ) -> None:
+        self.file = file
+        self.path = path
         try:
-            header, length = _header(file, size)
-            self.metadata = _metadata(header.pop("__metadata__", {}))
+            header = _read_header(file, size)
+            self.metadata = _metadata(header.entries.pop("__metadata__", {}))
             self.tensors = {
-                name: _tensor(name, entry) for name, entry in header.items()
+                name: _tensor(name, entry) for name, entry in header.entries.items()
             }
-            self._check_places(size - 8 - length)
+            self._check_places(size - 8 - header.length)
         except (ValueError, TypeError, EOFError, RecursionError) as error:
-            raise damaged(
-                path, f"its weights: {error or type(error).__name__}"
-            ) from error
+            problem = f"its weights: {error or type(error).__name__}"
+            raise damaged(path, problem) from error
 
     def _check_places(self, size: int) -> None:
-        """Raises ValueError unless the arrays fill the file, one after the other."""
+        """Raises ValueError unless the arrays fill the file without gaps and overlaps."""
         at = 0
         for name, tensor in self._in_order():
-            if tensor.start != at:
-                raise ValueError(
-                    f"{name} starts at byte {tensor.start} instead of {at}"
-                )
+            start = tensor.start
+            if start != at:
+                raise ValueError(f"{name} starts at byte {start} instead of {at}")
             at = tensor.end
         if at > size:
             raise ValueError(f"the file ends {at - size} bytes early")
@@ -131,47 +145,53 @@ class Tensors:
             raise ValueError(f"the arrays end at byte {at} of {size}")
 
     def _in_order(self) -> list[tuple[str, Tensor]]:
-        return sorted(
-            self.tensors.items(), key=lambda item: (item[1].start, item[1].end)
-        )
+
+        def place(item: tuple[str, Tensor]) -> tuple[int, int]:
+            tensor = item[1]
+            return tensor.start, tensor.end
+
+        return sorted(self.tensors.items(), key=place)
 
     def load(
-        self, checksum: Literal["required", "noted", "spared"] = "noted"
+        self,
+        checksum: Literal["required", "warn", "optional"] = "warn",
     ) -> Arrays:
-        """Every array, in memory of its own. Raises FileError if the checksum differs.
+        """All arrays, copied into memory. Raises FileError if the checksum differs.
 
-        Files of other programs have none: that is an error, or logged as a warning, or all right.
+        `checksum` decides what happens if the file has none, like files of other programs.
         """
-        claimed = self._claimed(checksum)
+        expected = self._expected_checksum(checksum)
+        # Linux may grant more memory than there is, and end the process later.
         total = sum(tensor.end - tensor.start for tensor in self.tensors.values())
-        if total > (memory := _memory()):
+        memory = _memory()
+        if total > memory:
             raise FileError(
-                f"expected weights that fit into the memory of this machine ({memory} bytes), "
-                f"received {self.path} with {total} bytes of them"
+                f"expected weights that fit into the memory of this machine ({memory} "
+                f"bytes), received {self.path} with {total} bytes of them"
             )
         arrays = {name: self._load(tensor) for name, tensor in self._in_order()}
-        if claimed is not None and claimed != _checksum(arrays):
+        if expected is not None and expected != _checksum(arrays):
             raise damaged(self.path, "the checksum of its weights differs")
         return arrays
 
-    def _claimed(self, checksum: str) -> str | None:
-        claimed = self.metadata.get(CHECKSUM)
-        if claimed is not None:
-            return claimed
-        # fnn writes nothing but the format and the checksum: another entry is a checksum whose name
-        # is damaged.
+    def _expected_checksum(self, checksum: str) -> str | None:
+        expected = self.metadata.get(CHECKSUM)
+        if expected is not None:
+            return expected
+        # fnn writes only the format and the checksum: any other entry is a checksum
+        # whose name is damaged.
         if self.metadata.get("format") == "fnn" and len(self.metadata) > 1:
             raise damaged(self.path, "the checksum of its weights is missing")
         if checksum == "required":
             raise FileError(
-                f"expected a file with a checksum, received {self.path}, which has none: an older "
-                "fnn or another program wrote it, and damage to it would go unnoticed; remove it "
-                "to start anew"
+                f"expected a file with a checksum, received {self.path}, which has none: an "
+                "older fnn or another program wrote it, and damage to it cannot be "
+                "detected; remove it to start from the beginning"
             )
-        if checksum == "noted":
+        if checksum == "warn":
             logging.getLogger("fnn").warning(
-                "%s has no checksum (another program or an older fnn wrote it): its weights are "
-                "used unverified; save them again to add one",
+                "%s has no checksum (another program or an older fnn wrote it): its weights "
+                "are used unverified; save them again to add one",
                 self.path,
             )
         return None
@@ -179,11 +199,10 @@ class Tensors:
     def _load(self, tensor: Tensor) -> np.ndarray:
         try:
             array = np.empty(tensor.shape, tensor.dtype)
-        except (
-            ValueError,
-            MemoryError,
-        ) as error:  # ValueError of sizes beside one that is 0
+        except (ValueError, MemoryError) as error:
+            # ValueError: huge sizes whose product is 0.
             raise damaged(self.path, f"its weights: {error}") from error
+        # Read in pieces into the array, without a second copy of it.
         data = array.reshape(-1).view(np.uint8)
         for at in range(0, len(data), PIECE):
             piece = data[at : at + PIECE]
@@ -194,79 +213,82 @@ class Tensors:
         return array
 
 
-def load(path: Any) -> Arrays:
-    """The arrays of a safetensors file that has a checksum. Raises FileError if it is not whole."""
+def load(path: FilePath) -> Arrays:
+    """The arrays of a safetensors file with a checksum. Raises FileError if it is damaged."""
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         return Tensors(file, size, path).load("required")
 
 
-def _header(file: Any, size: int) -> tuple[dict[str, Any], int]:
-    """The header of a file of `size` bytes, and how many of them it takes."""
+class _Header(NamedTuple):
+    """The header of a safetensors file, and its length in bytes."""
+
+    entries: dict[str, Any]
+    length: int
+
+
+def _read_header(file: IO[bytes], size: int) -> _Header:
     length = int.from_bytes(_read(file, 8), "little")
     if length > HEADER_LIMIT:
         raise ValueError(
             "not a safetensors file, which begins with the size of its header"
         )
-    if length > size - 8:
-        raise ValueError(
-            f"the file ends within its header, {length + 8 - size} bytes early"
-        )
-    return parse(_read(file, length)), length
+    missing = length + 8 - size
+    if missing > 0:
+        raise ValueError(f"the file ends within its header, {missing} bytes early")
+    return _Header(parse(_read(file, length)), length)
 
 
-def _read(file: Any, count: int) -> bytes:
-    """So many bytes of a file. Raises EOFError if there are fewer."""
-    data: bytes = file.read(count)
-    if len(data) < count:
-        raise EOFError(f"it ends {count - len(data)} bytes early")
+def _read(file: IO[bytes], count: int) -> bytes:
+    """`count` bytes of a file. Raises EOFError if there are fewer."""
+    data = file.read(count)
+    missing = count - len(data)
+    if missing > 0:
+        raise EOFError(f"it ends {missing} bytes early")
     return data
 
 
-def _metadata(given: Any) -> dict[str, str]:
-    if not isinstance(given, dict) or not all(
-        isinstance(v, str) for v in given.values()
-    ):
+def _metadata(given: object) -> dict[str, str]:
+    if not isinstance(given, dict):
+        raise ValueError("expected metadata of strings")
+    if not all(isinstance(value, str) for value in given.values()):
         raise ValueError("expected metadata of strings")
     return given
 
 
-def _tensor(name: str, entry: Any) -> Tensor:
-    """An entry of the header, after every check that it allows alone."""
-    if not isinstance(entry, dict) or entry.keys() != {
-        "dtype",
-        "shape",
-        "data_offsets",
-    }:
+def _tensor(name: str, entry: object) -> Tensor:
+    """A checked entry of the header. Raises ValueError."""
+    keys = {"dtype", "shape", "data_offsets"}
+    if not isinstance(entry, dict) or entry.keys() != keys:
         raise ValueError(f"{name} needs dtype, shape and data_offsets")
-    code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    code = entry["dtype"]
     if not isinstance(code, str) or code not in DTYPES:
-        raise ValueError(
-            f"{name} is of dtype {str(code)[:40]!r}, which is none of {list(DTYPES)}"
-        )
-    if (
-        not _are_sizes(shape)
-        or not _are_sizes(offsets)
-        or len(offsets) != 2
-        or len(shape) > 32
-    ):
-        raise ValueError(f"{name} has a shape or offsets that are no lists of sizes")
+        shown = str(code)[:40]
+        raise ValueError(f"{name} has dtype {shown!r}, not one of {list(DTYPES)}")
+    shape = entry["shape"]
+    if not _are_sizes(shape) or len(shape) > _MOST_AXES:
+        raise ValueError(f"{name} has a shape that is not a list of sizes")
+    offsets = entry["data_offsets"]
+    if not _are_sizes(offsets) or len(offsets) != 2:
+        raise ValueError(f"{name} has offsets that are not a list of 2 sizes")
     start, end = offsets
-    if end - start != math.prod(shape) * DTYPES[code].itemsize:
+    dtype = DTYPES[code]
+    needed = math.prod(shape) * dtype.itemsize
+    if end - start != needed:
         raise ValueError(
-            f"{name} takes {end - start} bytes, which its shape and dtype do not"
+            f"{name} takes {end - start} bytes, but its shape and dtype need {needed}"
         )
-    return Tensor(DTYPES[code], tuple(shape), start, end)
+    return Tensor(dtype, tuple(shape), start, end)
 
 
-def _are_sizes(given: Any) -> bool:
-    return isinstance(given, list) and all(
-        type(n) is int and 0 <= n < 2**63 for n in given
-    )
+def _are_sizes(given: object) -> TypeGuard[list[int]]:
+    if not isinstance(given, list):
+        return False
+    return all(type(n) is int and 0 <= n < 2**63 for n in given)
 
 
 def _memory() -> int:
-    """How many bytes of memory the machine has; beyond all files where it does not tell."""
+    """The memory of the machine in bytes; practically unlimited if unknown."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):

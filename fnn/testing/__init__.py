@@ -1,4 +1,4 @@
-"""Testing: every property that a layer promises, checked for a layer of yours."""
+"""Testing: `check_layer` checks everything that a layer must guarantee."""
 
 from fnn.testing.checking import check_layer
 

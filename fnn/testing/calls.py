@@ -1,36 +1,40 @@
-"""Properties of a layer by itself: a value, a pure call, compiled, halved, differentiated."""
+"""Properties of single calls: equality, config, purity, jit, dtypes, gradients, vmap."""
 
 from __future__ import annotations
 
 import copy
 import json
+import operator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from fnn.core.calling import initialize, output_spec, weight_spec
 from fnn.core.config import from_config, to_config
-from fnn.core.tree import cast, describe
+from fnn.core.layer import Params, State
+from fnn.core.tree import SpecTree, Tree, cast, describe
 from fnn.testing.comparing import PromiseError, same, same_shapes
 from fnn.testing.promises import promise
 from fnn.testing.subject import Subject, is_float, jit
 
 
 @promise(
-    "a field holds what is compared by identity, or the class writes an __eq__ of its own",
+    "a field holds an object that is compared by identity, or the class defines its own "
+    "__eq__",
     at="field",
 )
 def equality_and_hash(subject: Subject) -> None:
-    """Layers of equal fields are equal."""
-    layer: Any = subject.layer
-    for again in (layer.replace(), copy.deepcopy(layer)):
+    """Layers with equal fields are equal."""
+    layer = subject.layer
+    copies = (layer.replace(), copy.deepcopy(layer))
+    for again in copies:
         if again != layer or hash(again) != hash(layer):
-            raise PromiseError(
-                "a copy to be equal and have the same hash", "another one"
-            )
+            raise PromiseError("a copy to be equal, with the same hash", "another one")
     if layer.replace(name="another") == layer:
-        raise PromiseError("a layer of another name to be another one", "an equal one")
+        raise PromiseError("a layer of another name to be different", "an equal one")
 
 
 @promise(
@@ -38,166 +42,223 @@ def equality_and_hash(subject: Subject) -> None:
     at="field",
 )
 def config_round_trip(subject: Subject) -> None:
-    """Its fields, written as JSON, make the same layer again."""
-    layer: Any = subject.layer
+    """Its fields, written as JSON, create an equal layer."""
+    layer = subject.layer
     for name, value in vars(layer).items():
         if name[0] != "_":
-            try:
-                to_config(value)
-            except ValueError as error:
-                raise PromiseError(
-                    "fields of plain data", str(error), f"field {name}"
-                ) from None
+            _require_config(name, value)
+    # Compared as JSON, which is what a file holds.
     data = json.dumps(to_config(layer))
     again = from_config(json.loads(data))
-    if type(again) is not type(layer) or json.dumps(to_config(again)) != data:
+    same_class = type(again) is type(layer)
+    data_again = json.dumps(to_config(again))
+    if not same_class or data_again != data:
         raise PromiseError(repr(layer), repr(again))
 
 
-@promise("ctx.random_key(...) stands outside `if ctx.train`")
+def _require_config(name: str, value: object) -> None:
+    try:
+        to_config(value)
+    except ValueError as error:
+        at = f"field {name}"
+        raise PromiseError("fields of plain data", str(error), at) from None
+
+
+@promise("ctx.random_key(...) is called outside of `if ctx.train`")
 def inference_needs_no_key(subject: Subject) -> None:
-    """In inference it runs without a key."""
+    """Inference needs no random key."""
     subject.eager(False)
 
 
 @promise(
-    "Python looks at the numbers (`if x.sum() > 0`, `int(x.max())`): take sizes from x.shape "
-    "and choose by jnp.where",
+    "Python reads values (`if x.sum() > 0`, `int(x.max())`): take sizes from x.shape and "
+    "choose with jnp.where",
 )
 def shapes_by_eval_shape_are_those_of_running(subject: Subject) -> None:
-    """Shapes are known without numbers."""
-    weights, by = subject.weights, " by jax.eval_shape"
-    same_shapes(
-        weight_spec(subject.layer, subject.x), weights, "the weights", by, "init"
-    )
-    ran = subject.compiled(*weights, subject.x)
-    abstract = jax.eval_shape(subject.run, *weights, subject.x)
+    """Shapes do not depend on values."""
+    weights = subject.weights
+    x = subject.x
+    by = " by jax.eval_shape"
+    abstract = weight_spec(subject.layer, x)
+    same_shapes(abstract, weights, "the weights", by, "init")
+    ran = subject.compiled(*weights, x)
+    abstract = jax.eval_shape(subject.run, *weights, x)
     same_shapes(abstract, ran, "(outputs, state)", by)
-    same_shapes(output_spec(subject.layer, subject.x), ran[0], "outputs", by)
+    outputs = output_spec(subject.layer, x)
+    same_shapes(outputs, ran[0], "outputs", by)
 
 
 @promise(
-    "it writes in place (`x += 1`, `params[...] = ...`), or it reads what changes elsewhere "
-    "(np.random, time, a global, a counter): what moves belongs into the state",
+    "it writes in place (`x += 1`, `params[...] = ...`), or reads something that changes "
+    "(np.random, time, a global, a counter): move it into the state",
 )
 def calls_are_pure(subject: Subject) -> None:
-    """A call changes nothing and depends on nothing but its arguments."""
+    """A call changes nothing and depends only on its arguments."""
     for train in subject.modes:
-        _, before, after = subject.eager(train)
-        same(after, before, "(params, state, x)", tolerance=0)
-        (first, constants), (second, others) = (
-            subject.program(train) for _ in range(2)
-        )
-        if first != second:
-            pairs = zip(first.splitlines(), second.splitlines(), strict=False)
-            once, twice = next((p for p in pairs if p[0] != p[1]), ("one", "another"))
-            raise PromiseError(
-                f"each call to be the same program, `{once.strip()}`", twice.strip()
-            )
-        same(others, constants, "the constants of the program", tolerance=0)
+        run = subject.eager(train)
+        before = run.arguments_before
+        same(run.arguments_after, before, "(params, state, x)", tolerance=0)
+        first = subject.program(train)
+        second = subject.program(train)
+        if first.jaxpr != second.jaxpr:
+            once, twice = _first_difference(first.jaxpr, second.jaxpr)
+            raise PromiseError(f"each call to be the same program, `{once}`", twice)
+        what = "the constants of the program"
+        same(second.constants, first.constants, what, tolerance=0)
+
+
+def _first_difference(first: str, second: str) -> tuple[str, str]:
+    first_lines = first.splitlines()
+    second_lines = second.splitlines()
+    for once, twice in zip(first_lines, second_lines, strict=False):
+        if once != twice:
+            return once.strip(), twice.strip()
+    return "one", "another"
 
 
 @promise(
-    "it asks whether it is traced, or reads numbers through NumPy",
+    "it checks whether it is traced, or reads values through NumPy",
 )
 def jit_equals_eager(subject: Subject) -> None:
-    """Compiled it computes what it computes eagerly."""
+    """It computes the same with and without jit."""
+    arguments = (*subject.weights, subject.x)
     for train in subject.modes:
-        received = subject.compiled(*subject.weights, subject.x, train=train)
-        same(received, subject.eager(train)[0], "(outputs, state)")
+        received = subject.compiled(*arguments, train=train)
+        expected = subject.eager(train).results
+        same(received, expected, "(outputs, state)")
 
 
 @promise(
-    "apply returns only the entries that moved, or a new one: return {**state, ...}",
+    "apply returns only the entries that changed, or a new one: return {**state, ...}",
 )
 def state_keeps_its_structure(subject: Subject) -> None:
-    """The state after a call is of the same names, shapes and dtypes as before."""
+    """A call keeps the names, shapes and dtypes of the state."""
     params, state = subject.weights
     for train in subject.modes:
-        run = lambda state, train=train: subject.run(params, state, subject.x, train)[1]
-        same_shapes(jax.eval_shape(run, state), state, "the state")
+
+        def new_state(state: State, train: bool = train) -> State:
+            _, after = subject.run(params, state, subject.x, train)
+            return after
+
+        after_call = jax.eval_shape(new_state, state)
+        same_shapes(after_call, state, "the state")
 
 
 @promise(
-    "a float32 constant in the mathematics (np.float32(2), jnp.ones(n)): give it x.dtype",
+    "a float32 constant in the arithmetic (np.float32(2), jnp.ones(n)): give it x.dtype",
 )
 def bfloat16(subject: Subject) -> None:
-    """Bfloat16 stays bfloat16, and weights are made in float32."""
-    half = cast((subject.weights[0], subject.x), "bfloat16")
-    for leaf in jax.tree.leaves(weight_spec(subject.layer, half[1])):
-        if is_float(leaf) and leaf.dtype.itemsize < 4:
-            cause = "init makes weights of x.dtype: use self.weight(...), or self.weight_dtype"
+    """Outputs of bfloat16 inputs are bfloat16; weights are float32."""
+    params, state = subject.weights
+    half_params, half_x = cast((params, subject.x), "bfloat16")
+    made = weight_spec(subject.layer, half_x)
+    for leaf in _floats(made):
+        if leaf.dtype.itemsize < 4:
+            cause = (
+                "init makes weights of x.dtype: use self.weight(...), or "
+                "self.weight_dtype"
+            )
             raise PromiseError("weights in float32", describe(leaf), "init", cause)
     for train in subject.modes:
-        run = lambda params, x, train=train: subject.run(
-            params, subject.weights[1], x, train
-        )
-        outputs, state = jax.eval_shape(run, *half)
-        for leaf in filter(is_float, jax.tree.leaves(outputs)):
+
+        def run(
+            params: Params,
+            x: Tree,
+            train: bool = train,
+        ) -> tuple[Tree, State]:
+            return subject.run(params, state, x, train)
+
+        outputs, new_state = jax.eval_shape(run, half_params, half_x)
+        for leaf in _floats(outputs):
             if leaf.dtype != (subject.layer.dtype or "bfloat16"):
                 raise PromiseError("outputs in bfloat16", describe(leaf))
-        full = jax.eval_shape(run, subject.weights[0], subject.x)[1]
-        same_shapes(state, full, "the state")
-    outputs = subject.compiled(half[0], subject.weights[1], half[1], train=train)[0]
-    if not all(
-        bool(jnp.isfinite(a).all()) for a in filter(is_float, jax.tree.leaves(outputs))
-    ):
+        _, state_in_float32 = jax.eval_shape(run, params, subject.x)
+        same_shapes(new_state, state_in_float32, "the state")
+    # Now with values: bfloat16 has 8 bits of precision.
+    outputs, _ = subject.compiled(half_params, state, half_x, train=train)
+    finite = [jnp.isfinite(a).all() for a in _floats(outputs)]
+    if not all(map(bool, finite)):
         raise PromiseError("finite outputs in bfloat16", "infinity or NaN")
 
 
+def _floats(values: SpecTree) -> Iterator[Any]:
+    """The leaves of floating-point dtypes."""
+    return filter(is_float, jax.tree.leaves(values))
+
+
 @promise(
-    "jnp.where hides a value of sqrt, log or a division but not its gradient (make its argument "
-    "safe too), or rounding, argmax and stop_gradient let none through",
+    "jnp.where hides a value of sqrt, log or a division but not its gradient (make its "
+    "argument safe too), or rounding, argmax or stop_gradient blocks the gradient",
 )
 def gradients_are_finite(subject: Subject) -> None:
     """Gradients by weights and inputs are finite, and not all zero."""
     params, state = subject.weights
-    treedef: Any
-    leaves, treedef = jax.tree.flatten((params, subject.x))
+    differentiated = (params, subject.x)
+    leaves, treedef = jax.tree.flatten(differentiated)
     floats = [i for i, leaf in enumerate(leaves) if is_float(leaf)]
-    names = [
-        jax.tree_util.keystr(path)
-        for path, _ in jax.tree_util.tree_leaves_with_path((params, subject.x))
-    ]
+    paths = jax.tree_util.tree_leaves_with_path(differentiated)
+    names = [jax.tree_util.keystr(path) for path, _ in paths]
 
-    def loss(values: list[Any], train: bool) -> Any:
+    def loss(values: list[Array], train: bool) -> Array:
         filled = list(leaves)
         for i, value in zip(floats, values, strict=True):
             filled[i] = value
-        params, x = treedef.unflatten(filled)
-        y = subject.run(params, state, x, train)[0]
-        return sum(jnp.sum(a**2) for a in jax.tree.leaves(y) if is_float(a))
+        params, x = jax.tree.unflatten(treedef, filled)
+        y, _ = subject.run(params, state, x, train)
+        squares = [jnp.sum(a**2) for a in _floats(y)]
+        return sum(squares, jnp.zeros(()))
 
+    # The values of the floating-point leaves are differentiated.
+    gradient = jit(jax.grad(loss), static_argnums=1)
     for train in subject.modes:
-        gradient = jit(jax.grad(loss), static_argnums=1)
-        gradients = gradient([leaves[i] for i in floats], train)
+        values = [leaves[i] for i in floats]
+        gradients = gradient(values, train)
         for i, g in zip(floats, gradients, strict=True):
-            bad = int((~jnp.isfinite(g)).sum())
-            if bad:
-                raise PromiseError(
-                    f"finite gradients by (params, x){names[i]}",
-                    f"{bad} of {g.size} that are infinite or NaN",
-                )
-        if gradients and not any(bool((g != 0).any()) for g in gradients):
+            _require_finite(g, names[i])
+        moving = [(g != 0).any() for g in gradients]
+        if gradients and not any(map(bool, moving)):
             raise PromiseError("a gradient by some weight or input", "zeros everywhere")
 
 
+def _require_finite(gradient: Array, name: str) -> None:
+    finite = jnp.isfinite(gradient)
+    bad = int((~finite).sum())
+    if bad:
+        expected = f"finite gradients by (params, x){name}"
+        received = f"{bad} of {gradient.size} that are infinite or NaN"
+        raise PromiseError(expected, received)
+
+
 @promise(
-    "it looks at the numbers or the leading axis of a weight, or calls Python (pure_callback)",
+    "it reads the values or the leading axis of a weight, or calls Python (pure_callback)",
 )
 def vmap_over_weights(subject: Subject) -> None:
-    """Many weights go through it at once, by jax.vmap over init and apply."""
-    each = [subject.random_weights(seed) for seed in range(2)]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+    """It works under jax.vmap over the weights."""
+    each = [subject.random_weights(0), subject.random_weights(1)]
+    stacked = jax.tree.map(_stack, *each)
     keys = jax.random.split(subject.key, 2)
-    init = jax.vmap(lambda key: initialize(subject.layer, key, subject.x))
-    same_shapes(
-        jax.eval_shape(init, keys), stacked, "the weights", " by jax.vmap", "init"
-    )
+
+    def init(key: Array) -> tuple[Params, State]:
+        return initialize(subject.layer, key, subject.x)
+
+    made = jax.eval_shape(jax.vmap(init), keys)
+    same_shapes(made, stacked, "the weights", " by jax.vmap", "init")
     if not jax.tree.leaves(stacked):
+        # A layer without weights and state.
         return
-    run = jax.vmap(lambda params, state: subject.run(params, state, subject.x)[0])
-    outputs = jit(run)(*stacked)
+
+    def run(params: Params, state: State) -> Tree:
+        y, _ = subject.run(params, state, subject.x)
+        return y
+
+    run_all = jit(jax.vmap(run))
+    outputs = run_all(*stacked)
     for i, weights in enumerate(each):
-        expected = subject.compiled(*weights, subject.x)[0]
-        same(jax.tree.map(lambda a, i=i: a[i], outputs), expected, "outputs")
+        own = operator.itemgetter(i)
+        received = jax.tree.map(own, outputs)
+        expected, _ = subject.compiled(*weights, subject.x)
+        same(received, expected, "outputs")
+
+
+def _stack(*leaves: Array) -> Array:
+    return jnp.stack(leaves)

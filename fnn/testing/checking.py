@@ -1,4 +1,4 @@
-"""Checking: every property over one layer, and the message of the first that breaks."""
+"""Checking: runs every check on a layer, and writes the message of the first that fails."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import inspect
 import re
 import traceback
 from collections.abc import Iterable
-from typing import Any
+from typing import NamedTuple
 
 import jax
 from jax import Array
@@ -15,7 +15,10 @@ from fnn.core import arguments, tree
 from fnn.core.calling import walk
 from fnn.core.combining import Flow
 from fnn.core.layer import Layer
-from fnn.testing import calls, examples  # noqa: F401 - they fill the table of properties
+from fnn.core.tree import SpecTree
+
+# Imported to fill the table of properties.
+from fnn.testing import calls, examples  # noqa: F401
 from fnn.testing.comparing import PromiseError
 from fnn.testing.promises import PROPERTIES, Property
 from fnn.testing.subject import Subject, inputs_like, plain
@@ -23,121 +26,159 @@ from fnn.testing.subject import Subject, inputs_like, plain
 
 def check_layer(
     layer: Layer,
-    x: Any,
+    x: SpecTree,
     *,
     causal: bool = False,
     without: Iterable[str] = (),
     key: Array | None = None,
 ) -> None:
-    """Checks everything that a layer promises, on inputs like `x`; returns if all of it holds.
+    """Checks everything that a layer must guarantee, on inputs like `x`.
 
-    `x` has at least two examples, or is a tuple of such inputs. In an array of equal numbers
-    (`jnp.ones((4, 5))`) or a `jax.ShapeDtypeStruct` stand random ones, since equal examples hide
-    mistakes; integers are taken as they are. A sequence whose layer passes or uses masks gets
-    a mask, unless `x` is `Masked`.
-    Checked are: equality and hash, configuration, shapes without numbers, inference without a key,
+    `x` is an array of at least two examples, or a tuple of such arrays. An array of equal values
+    (`jnp.ones((4, 5))`) or a `jax.ShapeDtypeStruct` is filled with random values, since equal
+    examples hide mistakes; integers are used as they are. If the layer passes or uses masks, a
+    sequence gets a mask, unless `x` is `Masked`.
+    It checks equality and hash, the config, shapes by abstract evaluation, inference without a key,
     purity, jit, the structure of the state, bfloat16, gradients, vmap over weights, independence of
-    the examples (alone, in another order, beside padded rows), masked steps, and with `causal=True`
-    that a later step never changes an earlier one of the (first) output. `without` leaves some out
-    by name. Numbers are compared to 1e-5.
+    the examples (alone, in another order, in a padded batch), masked steps, and with `causal=True`
+    that a later step never changes an earlier one of the (first) output. `without` skips checks by
+    name. Values are compared with a tolerance of 1e-5.
 
-    Raises AssertionError at the first that breaks: what was expected and received, in which layer,
-    at which line, and what is usually the cause. Raises ValueError for wrong arguments.
+    Raises AssertionError for the first check that fails: what was expected and received, in which
+    layer, at which line, and the usual cause. Raises ValueError for wrong arguments.
 
     >>> from fnn.layers import Dense
     >>> check_layer(Dense(3, "tanh"), jnp.ones((4, 5)))
     """
     arguments.layer("check_layer", layer, "to check")
-    left_out = (without,) if isinstance(without, str) else tuple(without)
-    unknown = [name for name in left_out if name not in PROPERTIES]
-    if unknown:
-        expected = f"to be names out of {', '.join(PROPERTIES)}"
-        raise arguments.wrong("check_layer", "without", expected, tuple(unknown))
-    sizes = [a.shape[:1] for a in plain(x)]
-    if not sizes or len({*sizes}) > 1 or sizes[0] < (2,):
-        advice = "give e.g. jnp.ones((4, 5)), 4 examples"
-        raise arguments.wrong(
-            "check_layer",
-            "x",
-            "to be arrays of one batch, of at least 2 examples",
-            tree.describe(x),
-            advice,
-        )
-    key = jax.random.key(0) if key is None else key
-    subject = Subject(layer, inputs_like(x, key), key, causal)
-    with jax.default_matmul_precision(
-        "highest"
-    ):  # what an accelerator rounds is no mistake
+    skipped = _checked_names(without)
+    _require_batch(x)
+    if key is None:
+        key = jax.random.key(0)
+    inputs = inputs_like(x, key)
+    subject = Subject(layer, inputs, key, causal)
+    # Reduced precision of matrix products on an accelerator is not an error.
+    with jax.default_matmul_precision("highest"):
         for name in PROPERTIES:
-            if name not in left_out:
+            if name not in skipped:
                 check(name, subject)
 
 
+def _checked_names(without: Iterable[str]) -> tuple[str, ...]:
+    """`without` as a tuple. Raises ValueError for unknown names."""
+    if isinstance(without, str):
+        without = (without,)
+    names = tuple(without)
+    unknown = tuple(name for name in names if name not in PROPERTIES)
+    if unknown:
+        expected = f"to be names out of {', '.join(PROPERTIES)}"
+        raise arguments.wrong("check_layer", "without", expected, unknown)
+    return names
+
+
+def _require_batch(x: SpecTree) -> None:
+    sizes = {a.shape[:1] for a in plain(x)}
+    # One batch size, which is at least 2.
+    if len(sizes) != 1 or min(sizes) < (2,):
+        expected = "to be arrays of one batch, of at least 2 examples"
+        advice = "pass e.g. jnp.ones((4, 5)), 4 examples"
+        received = tree.describe(x)
+        raise arguments.wrong("check_layer", "x", expected, received, advice)
+
+
 def check(name: str, subject: Subject) -> None:
-    """Raises AssertionError unless the property holds, with all that there is to say."""
+    """Raises AssertionError with a full explanation unless the property holds."""
     found = PROPERTIES[name]
     try:
         found.check(subject)
     except Exception as error:
-        inner, cause = _innermost(found, subject, error)
-        raise AssertionError(_message(name, found, inner, cause)) from cause
+        failure = _innermost(found, Failure(subject, error))
+        message = _message(name, found, failure)
+        raise AssertionError(message) from failure.error
 
 
-def _innermost(
-    found: Property, subject: Subject, error: Exception
-) -> tuple[Subject, Exception]:
-    """The layer inside which breaks the property by itself, however deep; and how."""
+class Failure(NamedTuple):
+    """A subject that fails a check, and the error."""
+
+    subject: Subject
+    error: Exception
+
+
+def _innermost(found: Property, failure: Failure) -> Failure:
+    """The failure of the innermost layer that fails the check by itself."""
     try:
-        parts = list(subject.parts())
+        parts = list(failure.subject.parts())
     except Exception:
-        parts = []  # it does not even run: its traceback says where
+        # The layer does not run at all: its traceback tells where.
+        parts = []
     for part in parts:
         try:
             found.check(part)
-        except Exception as inner:
-            return _innermost(found, part, inner)
-    return subject, error
+        except Exception as error:
+            return _innermost(found, Failure(part, error))
+    return failure
 
 
-def _message(name: str, found: Property, subject: Subject, error: Exception) -> str:
-    layer, broken = subject.layer, error if isinstance(error, PromiseError) else None
-    said = str(error).partition("\n")[0]
-    if broken is None:
-        said = f"expected no error, received {type(error).__name__}: {said}"
-    at = (broken and broken.at) or found.at
-    place = "/".join(subject.path) + ": " if subject.path else ""
+def _message(
+    name: str,
+    found: Property,
+    failure: Failure,
+) -> str:
+    subject, error = failure
+    layer = subject.layer
+    at = found.at
+    cause = found.cause
+    # The first line: errors of JAX have many.
+    difference = str(error).partition("\n")[0]
+    if isinstance(error, PromiseError):
+        at = error.at or at
+        cause = error.cause or cause
+    else:
+        kind = type(error).__name__
+        difference = f"expected no error, received {kind}: {difference}"
+    place = ""
+    if subject.path:
+        place = "/".join(subject.path) + ": "
     return (
-        f"{type(layer).__name__} breaks a promise. {found.sentence}\n"
-        f"  {said}\n"
+        f"{type(layer).__name__} fails a check. {found.sentence}\n"
+        f"  {difference}\n"
         f"  in layer {place}{layer!r} applied to {tree.describe(subject.x)}\n"
-        f"  do look at {_raised_at(layer, error) or line(_written(layer), at)}\n"
-        f"  usual cause: {(broken and broken.cause) or found.cause}\n"
-        f"  (if it is meant to be so: without=({name!r},))"
+        f"  look at {_raised_at(layer, error) or line(_users_layer(layer), at)}\n"
+        f"  usual cause: {cause}\n"
+        f"  (to skip this check: without=({name!r},))"
     )
 
 
-def _written(layer: Layer) -> Layer:
-    """The layer, or the first inside that is not of fnn: what fnn promises, fnn has tested."""
-    inside = (found for _, found, _ in walk(layer))
-    theirs = (
-        found for found in inside if not type(found).__module__.startswith("fnn.")
-    )
-    return next(theirs, layer)
+def _users_layer(layer: Layer) -> Layer:
+    """The layer, or the first one inside it that is not defined by fnn, whose layers are tested."""
+    for _, inner, _ in walk(layer):
+        if not type(inner).__module__.startswith("fnn."):
+            return inner
+    return layer
 
 
 def _raised_at(layer: Layer, error: Exception) -> str | None:
     """The deepest line of an error that is in the file of the layer."""
-    own = inspect.unwrap(type(_written(layer)).apply).__code__.co_filename
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == own]
-    return f"{own}:{frames[-1].lineno}, {frames[-1].line}" if frames else None
+    cls = type(_users_layer(layer))
+    apply = inspect.unwrap(cls.apply)
+    file = apply.__code__.co_filename
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename == file]
+    if not own:
+        return None
+    deepest = own[-1]
+    return f"{file}:{deepest.lineno}, {deepest.line}"
 
 
 def line(layer: Layer, at: str) -> str:
-    """Where a method of the layer, or `field <name>`, is written: `file.py:12, Dense.apply`."""
+    """Where a method of the layer, or `field <name>`, is defined: `file.py:12, Dense.apply`."""
     cls = type(layer)
     if at.startswith("field"):
-        return _field_line(cls, at.removeprefix("field").strip())
-    at = "flow" if isinstance(layer, Flow) else at
+        field = at.removeprefix("field").strip()
+        return _field_line(cls, field)
+    if isinstance(layer, Flow):
+        # Its `init` and `apply` follow from `flow`.
+        at = "flow"
     function = inspect.unwrap(getattr(cls, at))
     code = function.__code__
     return f"{code.co_filename}:{code.co_firstlineno}, {function.__qualname__}"
@@ -147,11 +188,13 @@ def _field_line(cls: type, name: str) -> str:
     for base in cls.__mro__:
         try:
             lines, start = inspect.getsourcelines(base)
-        except (OSError, TypeError):  # typed in, no file has it
+        except (OSError, TypeError):
+            # Defined interactively: there is no file.
             continue
-        for offset, text in enumerate(lines):
-            if name and re.match(rf"\s+{name}\s*[:=]", text):
-                return f"{inspect.getsourcefile(base)}:{start + offset}, {text.strip()}"
+        file = inspect.getsourcefile(base)
         if not name:
-            return f"{inspect.getsourcefile(base)}:{start}, class {base.__name__}"
+            return f"{file}:{start}, class {base.__name__}"
+        for number, code in enumerate(lines, start):
+            if re.match(rf"\s+{name}\s*[:=]", code):
+                return f"{file}:{number}, {code.strip()}"
     return f"the fields of {cls.__name__}"

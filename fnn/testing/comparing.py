@@ -1,79 +1,116 @@
-"""Comparing: what a check found broken, and two trees of arrays leaf by leaf."""
+"""Comparing: the error for a failed check, and comparison of two trees of arrays."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from fnn.core import tree
 from fnn.core.masking import is_masked
+from fnn.core.tree import SpecTree, Tree
 
 
 class PromiseError(Exception):
-    """What was expected and received; where to look and the usual cause, if not the property's."""
+    """What was expected and received.
+
+    `at` says where to look and `cause` names the usual cause, if they differ from the property's.
+    """
 
     def __init__(
-        self, expected: str, received: str, at: str = "", cause: str = ""
+        self,
+        expected: str,
+        received: str,
+        at: str = "",
+        cause: str = "",
     ) -> None:
         super().__init__(f"expected {expected}, received {received}")
-        self.at, self.cause = at, cause
+        self.at = at
+        self.cause = cause
 
 
-def same(received: Any, expected: Any, what: str, tolerance: float = 1e-5) -> None:
-    """Raises PromiseError unless structure, dtypes, shapes and numbers are the same."""
-    structures: list[Any] = [
-        jax.tree.structure(values) for values in (received, expected)
-    ]
-    if structures[0] != structures[1]:
+def same(
+    received: Tree,
+    expected: Tree,
+    what: str,
+    tolerance: float = 1e-5,
+) -> None:
+    """Raises PromiseError unless structure, dtypes, shapes and values are the same."""
+    structure: object = jax.tree.structure(received)
+    if structure != jax.tree.structure(expected):
         raise PromiseError(f"{what} of {outline(expected)}", outline(received))
     leaves = jax.tree_util.tree_leaves_with_path(received)
-    for (path, a), b in zip(leaves, jax.tree.leaves(expected), strict=True):
+    expected_leaves = jax.tree.leaves(expected)
+    for (path, a), b in zip(leaves, expected_leaves, strict=True):
         name = what + jax.tree_util.keystr(path)
         if a.shape != b.shape or a.dtype != b.dtype:
             raise PromiseError(f"{name} to be {tree.describe(b)}", tree.describe(a))
-        _same_numbers(_numbers(a), _numbers(b), name, tolerance)
+        numbers = _as_numbers(a)
+        expected_numbers = _as_numbers(b)
+        _same_values(numbers, expected_numbers, name, tolerance)
 
 
-def _numbers(a: Any) -> np.ndarray:
-    if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+def _as_numbers(a: Array) -> np.ndarray:
+    is_key = jnp.issubdtype(a.dtype, jax.dtypes.prng_key)
+    if is_key:
+        # Random keys are compared by their bits.
         a = jax.random.key_data(a)
     return np.asarray(a, "float64")
 
 
-def _same_numbers(a: np.ndarray, b: np.ndarray, name: str, tolerance: float) -> None:
+def _same_values(
+    a: np.ndarray,
+    b: np.ndarray,
+    name: str,
+    tolerance: float,
+) -> None:
     close = np.isclose(a, b, tolerance, tolerance, equal_nan=True)
     if close.all():
         return
     with np.errstate(invalid="ignore"):
-        distance = np.where(
-            close, -1, np.nan_to_num(np.abs(a - b), nan=np.inf, posinf=np.inf)
-        )
-    worst = tuple(map(int, np.unravel_index(np.argmax(distance), a.shape)))
-    place = f"{name}[{', '.join(map(str, worst))}]" if worst else name
-    received = f"{a[worst]:.6g} ({(~close).sum()} of {a.size} numbers differ)"
+        distance = np.abs(a - b)
+    distance = np.nan_to_num(distance, nan=np.inf, posinf=np.inf)
+    # The largest difference, or NaN, is shown.
+    distance = np.where(close, -1, distance)
+    flat_index = np.argmax(distance)
+    index = np.unravel_index(flat_index, a.shape)
+    worst = tuple(map(int, index))
+    place = name
+    if worst:
+        shown = ", ".join(map(str, worst))
+        place = f"{name}[{shown}]"
+    differing = (~close).sum()
+    received = f"{a[worst]:.6g} ({differing} of {a.size} numbers differ)"
     raise PromiseError(f"{place} = {b[worst]:.6g}", received)
 
 
 def same_shapes(
-    received: Any, expected: Any, what: str, by: str = "", at: str = ""
+    received: SpecTree,
+    expected: SpecTree,
+    what: str,
+    by: str = "",
+    at: str = "",
 ) -> None:
     """Raises PromiseError unless structure, shapes and dtypes are the same."""
-    shapes = lambda values: jax.tree.map(lambda a: (a.shape, str(a.dtype)), values)
-    if shapes(received) != shapes(expected):
+    if _shapes(received) != _shapes(expected):
         raise PromiseError(f"{what} {outline(expected)}", outline(received) + by, at)
 
 
-def outline(values: Any) -> str:
-    """Structure, shapes and dtypes in words: `{'a': float32[3]}`."""
+def _shapes(values: SpecTree) -> SpecTree:
+    def shape_and_dtype(a: SpecTree) -> tuple[tuple[int, ...], str]:
+        return a.shape, str(a.dtype)
+
+    return jax.tree.map(shape_and_dtype, values)
+
+
+def outline(values: SpecTree) -> str:
+    """Structure, shapes and dtypes as a string: `{'a': float32[3]}`."""
     if isinstance(values, dict):
-        return f"{{{', '.join(f'{name!r}: {outline(value)}' for name, value in values.items())}}}"
+        entries = [f"{name!r}: {outline(value)}" for name, value in values.items()]
+        return f"{{{', '.join(entries)}}}"
     if isinstance(values, (tuple, list)):
         return f"({', '.join(map(outline, values))})"
-    return (
-        f"Masked({tree.describe(values)})"
-        if is_masked(values)
-        else tree.describe(values)
-    )
+    if is_masked(values):
+        return f"Masked({tree.describe(values)})"
+    return tree.describe(values)

@@ -1,10 +1,11 @@
-"""Properties of a layer on batches: which example, row or step may change which."""
+"""Properties of a layer on batches: which example or step may change which output."""
 
 from __future__ import annotations
 
 import functools
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,21 +14,40 @@ from jax import Array
 
 from fnn.core.layer import Params, State
 from fnn.core.masking import Masked, is_masked, leading, split_mask
-from fnn.core.tree import describe
+from fnn.core.tree import Tree, describe
 from fnn.testing.comparing import PromiseError, same
 from fnn.testing.promises import promise
-from fnn.testing.subject import Subject, is_float, jit, plain, take, where_real
+from fnn.testing.subject import (
+    Subject,
+    is_float,
+    jit,
+    masked_leaves,
+    plain,
+    take,
+    where_valid,
+)
+
+# The value put into padded examples and masked steps: any effect of it shows.
+_JUNK = 1e3
 
 
 @promise(
     "a mean, a sum or a reshape goes over axis 0, the batch",
 )
 def an_example_alone_is_as_in_the_batch(subject: Subject) -> None:
-    """An example alone gives what it gives in the batch."""
+    """An example alone gives the same outputs as in a batch."""
     params, state = subject.weights
-    one = lambda x: subject.run(params, state, jax.tree.map(lambda a: a[None], x))[0]
-    outputs = jax.tree.map(lambda a: jnp.squeeze(a, 1), jit(jax.vmap(one))(subject.x))
-    same(outputs, subject.compiled(*subject.weights, subject.x)[0], "outputs")
+
+    def alone(x: Tree) -> Tree:
+        batch_of_one = jax.tree.map(lambda a: a[None], x)
+        y, _ = subject.run(params, state, batch_of_one)
+        return y
+
+    each_alone = jit(jax.vmap(alone))
+    outputs = each_alone(subject.x)  # (batch, 1, ...)
+    outputs = jax.tree.map(lambda a: jnp.squeeze(a, 1), outputs)  # (batch, ...)
+    expected = subject.outputs(subject.x)
+    same(outputs, expected, "outputs")
 
 
 @promise(
@@ -36,98 +56,148 @@ def an_example_alone_is_as_in_the_batch(subject: Subject) -> None:
 def batch_order_changes_nothing(subject: Subject) -> None:
     """Examples in another order give the same outputs in that order."""
     order = np.arange(subject.batch)
-    order[:2] = (
-        1,
-        0,
-    )  # not reversed or rolled as a whole: a layer that does so would not show
-    moved = subject.compiled(
-        *subject.weights, jax.tree.map(lambda a: take(a, order), subject.x)
-    )
-    expected = subject.compiled(*subject.weights, subject.x)[0]
-    same(moved[0], jax.tree.map(lambda a: take(a, order), expected), "outputs")
+    # Only the first two are swapped: a layer that itself reverses or rolls the batch
+    # would agree with a reversed or rolled one.
+    order[:2] = (1, 0)
+    reordered = _take_examples(subject.x, order)
+    outputs = subject.outputs(reordered)
+    expected = _take_examples(subject.outputs(subject.x), order)
+    same(outputs, expected, "outputs")
+
+
+def _take_examples(x: Tree, indices: np.ndarray) -> Tree:
+    return jax.tree.map(lambda a: take(a, indices), x)
 
 
 @promise(
-    "a statistic over the batch does not leave out the rows where ctx.rows is False",
+    "a statistic over the batch does not leave out the examples where ctx.rows is False",
 )
 def padded_rows_change_nothing(subject: Subject) -> None:
-    """Rows that only fill up the batch change nothing."""
+    """Examples that only pad the batch change nothing."""
 
-    def padded(a: Any) -> Any:
-        junk = np.full((2, *a.shape[1:]), 1e3) if is_float(a) else a[:2]
-        return jnp.asarray(np.concatenate([a, junk]), a.dtype)
+    def padded(a: Array) -> Array:
+        junk = np.asarray(a[:2])
+        if is_float(a):
+            junk = np.full(junk.shape, _JUNK)
+        more = np.concatenate([a, junk])
+        return jnp.asarray(more, a.dtype)
 
+    # Two examples of padding at the end, as in the last batch of an epoch.
     count = subject.batch
-    rows = jnp.asarray(np.arange(count + 2) < count)
+    positions = np.arange(count + 2)
+    rows = jnp.asarray(positions < count)
     x = jax.tree.map(padded, subject.x)
     for train in subject.modes:
-        outputs, state = subject.compiled(*subject.weights, x, train=train, rows=rows)
-        real = jax.tree.map(lambda a: take(a, np.arange(count)), outputs)
-        expected = subject.compiled(*subject.weights, subject.x, train=train)
-        same((real, state), expected, "(outputs, state)")
+        run = functools.partial(subject.compiled, *subject.weights, train=train)
+        outputs, state = run(x, rows=rows)
+        valid = _take_examples(outputs, np.arange(count))
+        expected = run(subject.x)
+        same((valid, state), expected, "(outputs, state)")
 
 
 @promise(
-    'steps are mixed without reading ctx.mask: leave the masked ones out (masking = "use"), or '
-    'say masking = "refuse"',
+    "steps are mixed without reading ctx.mask: leave the masked ones out "
+    '(masking = "use"), or set masking = "refuse"',
 )
 def masked_steps_change_nothing(subject: Subject) -> None:
-    """What stands in masked steps of the inputs reaches no real step and no gradient of weights."""
+    """Masked steps of the inputs change no unmasked output, state or gradient by weights."""
     x = subject.masked_x
-    if not any(map(is_masked, jax.tree.leaves(x, is_leaf=is_masked))):
+    if not masked_leaves(x):
         return
-    spoiled = jax.tree.map(
-        lambda a: Masked(where_real(a, 1e3), a.mask) if is_masked(a) else a,
-        x,
-        is_leaf=is_masked,
-    )
+    spoiled = _map_masked(_spoiled, x)
     for train in subject.modes:
-        graded = jit(
-            jax.grad(functools.partial(_squares, subject, train), has_aux=True)
-        )
         try:
-            pairs = [graded(*subject.weights, given) for given in (spoiled, x)]
+            received = _graded_run(subject, train, spoiled)
+            expected = _graded_run(subject, train, x)
         except ValueError as error:
             if re.search("expected .* without a mask", str(error)):
-                return  # what it cannot carry it refuses
+                # The layer rejects masks.
+                return
             raise
-        gradients, found, states = zip(*((g, y, s) for g, (y, s) in pairs), strict=True)
-        for y in filter(is_masked, jax.tree.leaves(found, is_leaf=is_masked)):
-            _require_steps(y)
-        real = lambda y: where_real(y, 0) if is_masked(y) else y
-        outputs, expected = (jax.tree.map(real, y, is_leaf=is_masked) for y in found)
-        same(outputs, expected, "outputs")
-        same(states[0], states[1], "the state")
-        same(gradients[0], gradients[1], "gradients by weights")
+        for outputs in (received.outputs, expected.outputs):
+            _require_fitting_masks(outputs)
+        valid_outputs = _map_masked(_valid, received.outputs)
+        valid_expected = _map_masked(_valid, expected.outputs)
+        same(valid_outputs, valid_expected, "outputs")
+        same(received.state, expected.state, "the state")
+        same(received.gradients, expected.gradients, "gradients by weights")
 
 
-def _require_steps(y: Masked) -> None:
-    if y.mask.shape != y.values.shape[: y.mask.ndim]:
-        cause = (
-            'the time axis changes: return Masked(y, its mask), or masking = "refuse"'
-        )
-        received = f"a mask {y.mask.shape} on outputs {y.values.shape}"
-        raise PromiseError("a mask of the outputs' steps", received, cause=cause)
+def _spoiled(a: Masked) -> Masked:
+    return Masked(where_valid(a, _JUNK), a.mask)
 
 
-def _squares(
-    subject: Subject, train: bool, params: Params, state: State, x: Any
-) -> tuple[Array, Any]:
-    """The sum of the squares of all real outputs, and (the outputs, the new state)."""
-    y, after = subject.run(params, state, x, train)
+def _valid(a: Masked) -> Array:
+    return where_valid(a, 0)
+
+
+def _map_masked(function: Callable[[Masked], Tree], x: Tree) -> Tree:
+    """`x` with `function` applied to its `Masked` values."""
+
+    def mapped(a: Tree) -> Tree:
+        if is_masked(a):
+            return function(a)
+        return a
+
+    return jax.tree.map(mapped, x, is_leaf=is_masked)
+
+
+def _require_fitting_masks(outputs: Tree) -> None:
+    for y in masked_leaves(outputs):
+        steps = y.values.shape[: y.mask.ndim]
+        if y.mask.shape != steps:
+            cause = (
+                "the time axis changes: return Masked(y, its mask), or set "
+                'masking = "refuse"'
+            )
+            received = f"a mask {y.mask.shape} on outputs {y.values.shape}"
+            raise PromiseError("a mask of the outputs' steps", received, cause=cause)
+
+
+class _GradedRun(NamedTuple):
+    gradients: Params
+    outputs: Tree
+    state: State
+
+
+def _graded_run(
+    subject: Subject,
+    train: bool,
+    x: Tree,
+) -> _GradedRun:
+    loss = functools.partial(_sum_of_squares, subject, train)
+    gradient = jax.grad(loss, has_aux=True)
+    graded = jit(gradient)
+    gradients, results = graded(*subject.weights, x)
+    return _GradedRun(gradients, *results)
+
+
+def _sum_of_squares(
+    subject: Subject,
+    train: bool,
+    params: Params,
+    state: State,
+    x: Tree,
+) -> tuple[Array, tuple[Tree, State]]:
+    """The sum of the squares of all unmasked outputs, and (outputs, new state)."""
+    y, new_state = subject.run(params, state, x, train)
     total = jnp.zeros(())
     for part in jax.tree.leaves(y, is_leaf=is_masked):
         values, mask = split_mask(part)
-        if is_float(values):
-            squares = jnp.square(values.astype(jnp.float32))
-            if mask is not None and mask.shape == values.shape[: mask.ndim]:
-                squares = jnp.where(leading(mask, values.ndim), squares, 0)
-            total += squares.sum()
-    return total, (y, after)
+        if not is_float(values):
+            continue
+        values = values.astype(jnp.float32)
+        squares = jnp.square(values)
+        if mask is not None and mask.shape == values.shape[: mask.ndim]:
+            # Masked steps do not count; a mask that does not fit is reported later.
+            counted = leading(mask, values.ndim)
+            squares = jnp.where(counted, squares, 0)
+        total += squares.sum()
+    return total, (y, new_state)
 
 
 @promise(
-    "steps are mixed both ways: pad on the left alone, or mask what comes after a step",
+    "steps are mixed in both directions: pad on the left alone, or mask the later steps",
 )
 def a_later_step_changes_nothing_earlier(subject: Subject) -> None:
     """A later step changes no earlier output."""
@@ -135,28 +205,33 @@ def a_later_step_changes_nothing_earlier(subject: Subject) -> None:
         return
     first = plain(subject.x)[0]
     steps = first.shape[1]
-    expected = plain(subject.compiled(*subject.weights, subject.x)[0])[0]
+    outputs = subject.outputs(subject.x)
+    expected = plain(outputs)[0]
     if expected.shape[1:2] != (steps,):
-        raise PromiseError(
-            f"outputs of {steps} steps, as the inputs", describe(expected)
-        )
+        wanted = f"outputs of {steps} steps, as the inputs"
+        raise PromiseError(wanted, describe(expected))
+    # From `cut` on, the steps are exchanged; outputs before it must stay the same.
     for cut in range(1, steps):
 
-        def changed(a: Any, cut: int = cut) -> Any:
-            sequence = a is first or (a.ndim > 2 and a.shape[1] == steps)
-            return _other_steps_from(cut, a) if sequence else a
+        def changed(a: Array, cut: int = cut) -> Array:
+            is_sequence = a.ndim > 2 and a.shape[1] == steps
+            if a is first or is_sequence:
+                return _with_other_steps(a, cut)
+            return a
 
         x = jax.tree.map(changed, subject.x)
-        received = plain(subject.compiled(*subject.weights, x)[0])[0]
+        received = plain(subject.outputs(x))[0]
         early = np.arange(cut)
-        same(
-            take(received, early, 1),
-            take(expected, early, 1),
-            f"outputs before step {cut}",
-        )
+        before = take(received, early, 1)
+        expected_before = take(expected, early, 1)
+        same(before, expected_before, f"outputs before step {cut}")
 
 
-def _other_steps_from(cut: int, a: Any) -> Any:
-    """A sequence with the steps of another example from `cut` on."""
-    later = (np.arange(a.shape[1]) >= cut).reshape(1, -1, *(1,) * (a.ndim - 2))
-    return jnp.asarray(np.where(later, np.roll(a, 1, axis=0), a), a.dtype)
+def _with_other_steps(a: Array, cut: int) -> Array:
+    """A sequence whose steps from `cut` on are those of another example."""
+    trailing = (1,) * (a.ndim - 2)
+    later = np.arange(a.shape[1]) >= cut
+    later = later.reshape(1, -1, *trailing)  # (1, time, 1, ...)
+    of_another = np.roll(a, 1, axis=0)
+    values = np.where(later, of_another, a)
+    return jnp.asarray(values, a.dtype)

@@ -12,7 +12,7 @@ Check = Callable[[Subject], None]
 
 @dataclasses.dataclass(frozen=True)
 class Property:
-    """A promise: its sentence, its check, where to look when it breaks and the usual cause."""
+    """A property of layers: a sentence, the check, where to look on failure, the usual cause."""
 
     sentence: str
     cause: str
@@ -24,7 +24,7 @@ PROPERTIES: dict[str, Property] = {}
 
 
 def promise(cause: str, at: str = "apply") -> Callable[[Check], Check]:
-    """Puts a check into the table by its name; its docstring is the promise."""
+    """A decorator: adds a check to the table by its name; its docstring is the sentence."""
 
     def add(check: Check) -> Check:
         sentence = (check.__doc__ or "").strip()

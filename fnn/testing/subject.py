@@ -1,4 +1,4 @@
-"""Subject: a layer under test, inputs for it, weights, and its runs, each compiled once."""
+"""Subject: a layer under test with inputs and weights; runs are cached and compiled once."""
 
 from __future__ import annotations
 
@@ -6,155 +6,220 @@ import copy
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from numpy.typing import ArrayLike
 
 from fnn.core.calling import call, initialize
 from fnn.core.combining import Flow
 from fnn.core.context import Context
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import Masked, is_masked, leading, strip_masks
+from fnn.core.tree import SpecTree, Tree
+
+Weights = tuple[Params, State]
+
+
+class EagerRun(NamedTuple):
+    """A run without compilation; its arguments are (params, state, x)."""
+
+    results: tuple[Tree, State]
+    arguments_before: Tree
+    arguments_after: Tree
+
+
+class Program(NamedTuple):
+    """A traced run: its jaxpr, and the arrays captured from outside."""
+
+    jaxpr: str
+    constants: list[Array]
 
 
 @dataclasses.dataclass(eq=False, repr=False)
 class Subject:
-    """A layer with inputs `x` and weights that hide no mistake.
+    """A layer with inputs `x`, and weights that hide no mistake.
 
-    `x` is an array or a tuple of them, the batch in front, plain or `Masked`. `causal` says that
-    the layer promises not to look ahead. `path` are the names of the layers around it.
+    `x` is an array or a tuple of arrays, batch first, plain or `Masked`. `causal`: the layer
+    guarantees not to look ahead. `path` are the names of the layers around it.
     """
 
     layer: Layer
-    x: Any
+    x: Tree
     key: Array
     causal: bool = False
     path: tuple[str, ...] = ()
 
     @functools.cached_property
-    def weights(self) -> tuple[Params, State]:
-        """(params, state) with which it is tested."""
+    def weights(self) -> Weights:
+        """(params, state) for the tests."""
         return self.random_weights(0)
 
-    def random_weights(self, seed: int) -> tuple[Params, State]:
-        """Fresh weights moved by a tenth: no zero or one is left, and signs stay as they are."""
+    def random_weights(self, seed: int) -> Weights:
+        """Fresh weights with 10 % noise: none is exactly 0 or 1, and signs are kept."""
         key = jax.random.fold_in(self.key, seed)
         params, state = initialize(self.layer, key, self.x)
         draw = np.random.default_rng(seed).normal
 
-        def moved(a: Array) -> Array:
-            size = jnp.where(a == 0, 1, jnp.abs(a))
-            return (
-                (a + 0.1 * size * draw(size=a.shape)).astype(a.dtype)
-                if is_float(a)
-                else a
-            )
+        def with_noise(a: Array) -> Array:
+            if not is_float(a):
+                return a
+            size = jnp.abs(a)
+            size = jnp.where(a == 0, 1, size)
+            noise = 0.1 * size * draw(size=a.shape)
+            return (a + noise).astype(a.dtype)
 
-        return jax.tree.map(moved, params), state
+        return jax.tree.map(with_noise, params), state
 
     def run(
         self,
         params: Params,
         state: State,
-        x: Any,
+        x: Tree,
         train: bool = False,
-        rows: Any = None,
-    ) -> tuple[Any, State]:
-        """(outputs, new state), masks and all, as inside a network."""
-        context = Context(train=train, key=self.key if train else None, rows=rows)
+        rows: Array | None = None,
+    ) -> tuple[Tree, State]:
+        """(outputs, new state), with masks, as inside a network."""
+        context = Context(train=train, rows=rows)
+        if train:
+            context = context.replace(key=self.key)
         return call(self.layer, params, state, x, context)
 
     @functools.cached_property
-    def compiled(self) -> Callable[..., tuple[Any, State]]:
+    def compiled(self) -> Callable[..., tuple[Tree, State]]:
         """`run`, compiled once for each mode and shape."""
         return jit(self.run, static_argnames="train")
 
-    def eager(self, train: bool) -> tuple[Any, Any, Any]:
-        """What `run` returns without compiling; what it was given, before and after the call."""
+    def outputs(self, x: Tree) -> Tree:
+        """The outputs of the compiled layer in inference."""
+        y, _ = self.compiled(*self.weights, x)
+        return y
+
+    def eager(self, train: bool) -> EagerRun:
+        """`run` without compilation, called once for each mode."""
         if train not in self._eager:
-            given: Any = jax.tree.map(
-                np.array, (*self.weights, self.x)
-            )  # it can be written to
-            (params, state, x), before = given, copy.deepcopy(given)
-            self._eager[train] = self.run(params, state, x, train), before, given
+            # NumPy arrays, since a layer could write to them.
+            arguments: Tree = (*self.weights, self.x)
+            arguments = jax.tree.map(np.array, arguments)
+            before = copy.deepcopy(arguments)
+            params, state, x = arguments
+            results = self.run(params, state, x, train)
+            self._eager[train] = EagerRun(results, before, arguments)
         return self._eager[train]
 
     @functools.cached_property
-    def _eager(self) -> dict[bool, tuple[Any, Any, Any]]:
+    def _eager(self) -> dict[bool, EagerRun]:
         return {}
 
-    def program(self, train: bool) -> tuple[str, list[Any]]:
-        """What `run` computes, as text, and the arrays that it took from elsewhere."""
-        run = lambda params, state, x: self.run(params, state, x, train)
-        program = jax.make_jaxpr(run)(*self.weights, self.x)
-        return re.sub(
-            "0x[0-9a-f]+", "", str(program)
-        ), program.consts  # without addresses
+    def program(self, train: bool) -> Program:
+        """The traced program of `run`."""
+
+        def run(
+            params: Params,
+            state: State,
+            x: Tree,
+        ) -> tuple[Tree, State]:
+            return self.run(params, state, x, train)
+
+        trace = jax.make_jaxpr(run)
+        program = trace(*self.weights, self.x)
+        # Two traces of the same program have objects at different addresses.
+        jaxpr = re.sub("0x[0-9a-f]+", "", str(program))
+        return Program(jaxpr, program.consts)
 
     @functools.cached_property
     def trains(self) -> bool:
-        """Whether training is another computation than inference."""
-        return self.program(True)[0] != self.program(False)[0]
+        """Whether the layer computes something else in training than in inference."""
+        training = self.program(True)
+        inference = self.program(False)
+        return training.jaxpr != inference.jaxpr
 
     @property
     def modes(self) -> list[bool]:
         """The values of `train` that make a difference."""
-        return [False, True] if self.trains else [False]
+        if self.trains:
+            return [False, True]
+        return [False]
 
     @property
     def batch(self) -> int:
-        """How many examples there are."""
-        return jax.tree.leaves(self.x)[0].shape[0]
+        """The number of examples."""
+        first = jax.tree.leaves(self.x)[0]
+        return len(first)
 
     @functools.cached_property
-    def masked_x(self) -> Any:
-        """The inputs with masks: as given, or on sequences where the layer takes masks at all."""
-        if any(map(is_masked, jax.tree.leaves(self.x, is_leaf=is_masked))):
+    def masked_x(self) -> Tree:
+        """The inputs; sequences get masks if none is given and the layer accepts masks."""
+        if masked_leaves(self.x):
             return self.x
-        # What has its channels first has no steps where a mask has them.
-        first = getattr(self.layer, "data_format", None) == "channels_first"
-        return (
-            self.x
-            if first or self.layer.masking == "refuse"
-            else jax.tree.map(_masked, self.x)
-        )
+        # Images with channels first have no time axis in place of a mask's.
+        channels_first = getattr(self.layer, "data_format", None) == "channels_first"
+        if channels_first or self.layer.masking == "refuse":
+            return self.x
+        return jax.tree.map(_masked, self.x)
 
     def parts(self) -> Iterator[Subject]:
-        """The layers inside, each with the inputs and weights that it has there."""
-        layer, (params, state) = self.layer, self.weights
-        found: list[Subject] = []
+        """The layers inside, each with its inputs and weights there."""
+        if isinstance(self.layer, Flow):
+            return iter(self._parts_of_flow(self.layer))
+        if hasattr(self.layer, "inside"):
+            x = self.layer.inside(self.x)
+            return iter(self._parts_of_wrapper(x))
+        return iter(())
 
-        def visit(name: str, child: Layer, x: Any) -> Any:
-            found.append(self._part(name, child, x, params[name], state[name]))
-            return found[-1].run(*found[-1].weights, x)[0]
+    def _parts_of_flow(self, layer: Flow) -> list[Subject]:
+        params, state = self.weights
+        parts: list[Subject] = []
 
-        if isinstance(layer, Flow):
-            layer.flow(self.x, visit)
-        elif hasattr(layer, "inside"):
-            one = lambda part: (
-                jax.tree.map(lambda a: a[0], part) if layer.stacked else part
-            )
-            x = layer.inside(self.x)
-            for name, child in layer.children():
-                pair = (params, state) if name is None else (params[name], state[name])
-                found.append(self._part(name or "", child, x, *map(one, pair)))
-        return iter(found)
+        def visit(
+            name: str,
+            child: Layer,
+            x: Tree,
+        ) -> Tree:
+            weights = (params[name], state[name])
+            part = self._part(name, child, x, weights)
+            parts.append(part)
+            y, _ = part.run(*part.weights, x)
+            return y
+
+        layer.flow(self.x, visit)
+        return parts
+
+    def _parts_of_wrapper(self, x: Tree) -> list[Subject]:
+        params, state = self.weights
+        parts = []
+        for name, child in self.layer.children():
+            weights = (params, state)
+            if name is not None:
+                weights = (params[name], state[name])
+            if self.layer.stacked:
+                # The weights of the first copy.
+                weights = jax.tree.map(lambda a: a[0], weights)
+            part = self._part(name or "", child, x, weights)
+            parts.append(part)
+        return parts
 
     def _part(
-        self, name: str, layer: Layer, x: Any, params: Params, state: State
+        self,
+        name: str,
+        layer: Layer,
+        x: Tree,
+        weights: Weights,
     ) -> Subject:
-        path = (*self.path, name) if name else self.path
+        path = self.path
+        if name:
+            path = (*path, name)
         part = Subject(layer, x, self.key, self.causal, path)
-        part.weights = params, state
+        part.weights = weights
         return part
 
 
 def jit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """`jax.jit` without the costly optimizations: a thousand small programs are compiled."""
+    """`jax.jit` without expensive optimizations, for thousands of small programs."""
     quick = {
         "xla_backend_optimization_level": 0,
         "xla_llvm_disable_expensive_passes": True,
@@ -162,53 +227,83 @@ def jit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     return jax.jit(function, compiler_options=quick, **options)
 
 
-def is_float(a: Any) -> bool:
-    """Whether the numbers of an array are floating-point."""
+def is_float(a: SpecTree) -> bool:
+    """Whether an array has a floating-point dtype."""
     return jnp.issubdtype(a.dtype, jnp.floating)
 
 
-def take(a: Any, indices: Any, axis: int = 0) -> Any:
-    """`jnp.take` that compiles nothing."""
-    return jnp.asarray(np.take(np.asarray(a), indices, axis))
+def take(
+    a: ArrayLike,
+    indices: Sequence[int] | np.ndarray,
+    axis: int = 0,
+) -> Array:
+    """`jnp.take` without compilation."""
+    on_host = np.asarray(a)
+    taken = np.take(on_host, indices, axis)
+    return jnp.asarray(taken)
 
 
-def inputs_like(x: Any, key: Array) -> Any:
-    """`x` with random numbers where it has none, or the same one everywhere.
+def inputs_like(x: SpecTree, key: Array) -> Tree:
+    """`x` with random values in place of specs and of constant floating-point arrays.
 
-    In equal numbers every mistake of order hides.
+    Equal values would hide any mistake in order.
     """
-    draw = np.random.default_rng(np.asarray(jax.random.key_data(key))).normal
+    bits = jax.random.key_data(key)
+    seed = np.asarray(bits)
+    draw = np.random.default_rng(seed).normal
 
-    def made(a: Any) -> Any:
-        empty = isinstance(a, jax.ShapeDtypeStruct)
-        a = jnp.zeros(a.shape, a.dtype) if empty else jnp.asarray(a)
-        alike = is_float(a) and bool(jnp.all(a == a.ravel()[0]))
-        return jnp.asarray(draw(size=a.shape), a.dtype) if alike else a
-
-    return jax.tree.map(
-        lambda a: (
-            Masked(made(a.values), jnp.asarray(a.mask)) if is_masked(a) else made(a)
-        ),
-        x,
-        is_leaf=is_masked,
-    )
-
-
-def _masked(a: Any) -> Any:
-    """A sequence with a step masked in the first example, two in the last."""
-    if a.ndim < 3 or not is_float(a) or a.shape[1] < 2:
+    def varied(a: Any) -> Array:
+        if isinstance(a, jax.ShapeDtypeStruct):
+            a = jnp.zeros(a.shape, a.dtype)
+        a = jnp.asarray(a)
+        if not is_float(a):
+            # Integers may be class numbers or ids.
+            return a
+        first = a.ravel()[0]
+        if bool(jnp.all(a == first)):
+            values = draw(size=a.shape)
+            return jnp.asarray(values, a.dtype)
         return a
-    mask = np.ones(a.shape[:2], bool)
-    mask[0, -1] = mask[-1, 0] = mask[-1, a.shape[1] // 2] = False
+
+    def with_mask(a: Any) -> Tree:
+        if not is_masked(a):
+            return varied(a)
+        mask = jnp.asarray(a.mask)
+        return Masked(varied(a.values), mask)
+
+    return jax.tree.map(with_mask, x, is_leaf=is_masked)
+
+
+def _masked(a: Array) -> Array | Masked:
+    """A sequence with one masked step in the first example and two in the last."""
+    # Not a sequence of two or more steps.
+    if a.ndim < 3 or not is_float(a):
+        return a
+    if a.shape[1] < 2:
+        return a
+    batch_and_time = a.shape[:2]
+    mask = np.ones(batch_and_time, bool)
+    middle = a.shape[1] // 2
+    mask[0, -1] = False
+    mask[-1, 0] = False
+    mask[-1, middle] = False
     return Masked(a, jnp.asarray(mask))
 
 
-def where_real(a: Masked, otherwise: float) -> Array:
+def where_valid(a: Masked, otherwise: float) -> Array:
     """The values, with `otherwise` in every masked step."""
-    mask = leading(np.asarray(a.mask), a.values.ndim)
-    return jnp.asarray(np.where(mask, a.values, otherwise), a.values.dtype)
+    mask = np.asarray(a.mask)
+    mask = leading(mask, a.values.ndim)
+    values = np.where(mask, a.values, otherwise)
+    return jnp.asarray(values, a.values.dtype)
 
 
-def plain(x: Any) -> list[Any]:
-    """The arrays among the inputs or outputs, without masks."""
+def masked_leaves(x: Tree) -> list[Masked]:
+    """The `Masked` values in inputs or outputs."""
+    leaves = jax.tree.leaves(x, is_leaf=is_masked)
+    return list(filter(is_masked, leaves))
+
+
+def plain(x: Tree) -> list[Any]:
+    """The arrays in inputs or outputs, without masks."""
     return jax.tree.leaves(strip_masks(x))
