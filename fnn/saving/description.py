@@ -13,6 +13,18 @@ from fnn.symbolic.node import Node, input_specs
 KEYS = {"class", "name", "layer", "inputs", "compile"}
 
 
+class HasInputs(Protocol):
+    """A network: its input nodes."""
+
+    inputs: SpecTree
+
+
+class HasArguments(Protocol):
+    """A program: the arguments of `compile`, None before it was called."""
+
+    arguments: dict[str, Any] | None
+
+
 class Describable(Protocol):
     """The attributes of a model that are saved, except its weights."""
 
@@ -23,10 +35,10 @@ class Describable(Protocol):
     def layer(self) -> Layer: ...
 
     @property
-    def _inputs(self) -> SpecTree: ...
+    def _network(self) -> HasInputs: ...
 
     @property
-    def _compiled(self) -> dict[str, Any] | None: ...
+    def _program(self) -> HasArguments: ...
 
 
 def describe(model: Describable) -> dict[str, object]:
