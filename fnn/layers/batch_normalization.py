@@ -27,7 +27,6 @@ from fnn.core.value import Fields
 from fnn.layers.shared.statistics import (
     at_least_float32,
     axes_of,
-    check_axis,
     gamma_beta,
     mean,
     valid_entries,
@@ -77,7 +76,6 @@ class BatchNormalization(Layer):
     synchronized: bool = False
 
     def validate(self) -> None:
-        check_axis(self, several=False)
         self._check_clipping()
 
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:

@@ -119,7 +119,6 @@ class GroupNormalization(Layer):
         if self.groups == 0 or self.groups < -1:
             expected = "to be an integer above 0, or -1 for one per channel"
             raise arguments.wrong(self, "groups", expected, self.groups)
-        check_axis(self, several=False)
 
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         (axis,) = axes_of(self, x)

@@ -204,8 +204,8 @@ LAYERS = [
     Fault(
         "fnn/layers/pooling.py",
         "uneven padding has its odd position in front, not at the end",
-        "return [(total // 2, total - total // 2) for total in totals]",
-        "return [(total - total // 2, total // 2) for total in totals]",
+        "pads.append((total // 2, total - total // 2))",
+        "pads.append((total - total // 2, total // 2))",
         "tests/test_keras_layers.py::test_layer_equals_keras -k Pooling",
     ),
     Fault(

@@ -158,19 +158,11 @@ def axes_of(layer: WithAxis, x: SpecTree) -> Axes:
     return tuple(axes)
 
 
-def check_axis(layer: WithAxis, several: bool = True) -> None:
-    """Raises ValueError unless `axis` is an integer or, if `several`, a tuple of integers."""
-    axes: tuple[object, ...] = (layer.axis,)
-    expected = "to be an integer"
-    if several:
-        axes = _as_tuple(layer.axis)
+def check_axis(layer: WithAxis) -> None:
+    """Raises ValueError for an empty tuple of axes."""
+    if layer.axis == ():
         expected = "to be an integer or a tuple of integers"
-    if not axes or not all(map(_is_integer, axes)):
         raise arguments.wrong(layer, "axis", expected, layer.axis)
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _as_tuple(axis: int | Axes) -> Axes:
