@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -71,7 +72,7 @@ class BatchNormalization(Layer):
     beta_constraint: Constraint = None
     gamma_constraint: Constraint = None
     renorm: bool = False
-    renorm_clipping: Any = None
+    renorm_clipping: Mapping[str, float] | Fields | None = None
     renorm_momentum: float = fraction(default=0.99)
     synchronized: bool = False
 
@@ -156,7 +157,7 @@ class BatchNormalization(Layer):
 
     def _bounds(self) -> dict[str, float]:
         """The items of `renorm_clipping` that are not None."""
-        if self.renorm_clipping is None:
+        if not isinstance(self.renorm_clipping, Fields):
             return {}
         given = self.renorm_clipping.as_dict().items()
         return {name: bound for name, bound in given if bound is not None}

@@ -338,7 +338,7 @@ def _function(
 
     name = layer.__name__.lower()
     merged.__name__ = merged.__qualname__ = name
-    merged.__doc__ = f"""A node of a graph: `{layer.__name__}` with its arguments on symbolic inputs.
+    merged.__doc__ = f"""A graph node: `{layer.__name__}` on symbolic inputs, with its arguments.
 
     For arrays, call the layer instead. Raises TypeError and ValueError as the layer does.
 

@@ -1,8 +1,8 @@
-"""UpSampling1D, UpSampling2D, UpSampling3D: every position several times."""
+"""UpSampling1D, UpSampling2D, UpSampling3D: larger inputs, by repetition or interpolation."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,21 +11,29 @@ from jax import Array
 from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import one_of, per_axis
 from fnn.core.layer import Layer, Params, State
-from fnn.layers.shared.spatial import DATA_FORMATS, check_inputs, numbers, spatial_axes
+from fnn.core.tree import SpecTree
+from fnn.layers.shared.spatial import (
+    DATA_FORMATS,
+    Spatial,
+    check_inputs,
+    numbers,
+    spatial_axes,
+)
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5")
 
 
-def enlarged(layer: Any, x: Array, interpolation: str = "nearest") -> Array:
-    """`x` with each axis of positions as many times as long as the field `size` says."""
-    axes, (size,) = spatial_axes(layer), numbers(layer, "size")
+def enlarged(layer: Spatial, x: Array, interpolation: str = "nearest") -> Array:
+    """`x` with each axis of positions longer by the factor in the field `size`."""
+    (size,) = numbers(layer, "size")
+    factors = list(zip(spatial_axes(layer), size, strict=True))
     if interpolation == "nearest":
-        for axis, times in zip(axes, size, strict=True):
-            x = jnp.repeat(x, times, axis=axis)
+        for axis, factor in factors:
+            x = jnp.repeat(x, factor, axis=axis)
         return x
     shape = list(x.shape)
-    for axis, times in zip(axes, size, strict=True):
-        shape[axis] *= times
+    for axis, factor in factors:
+        shape[axis] *= factor
     return jax.image.resize(x, shape, interpolation)
 
 
@@ -34,7 +42,7 @@ class _UpSampling(Layer):
 
     size: int | tuple[int, ...] = per_axis(default=2)
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         check_inputs(self, x)
         return {}, {}
 
@@ -45,7 +53,9 @@ class _UpSampling(Layer):
 
 
 class UpSampling1D(_UpSampling):
-    """Every step `size` times.   (batch, steps, channels) -> (batch, size * steps, channels)
+    """Each step `size` times in a row.
+
+    (batch, steps, channels) -> (batch, size * steps, channels)
 
     Raises ValueError for a wrong size and inputs of wrong rank.
 
