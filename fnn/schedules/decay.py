@@ -117,12 +117,12 @@ class PiecewiseConstantDecay(Schedule):
 
     def __call__(self, step: ArrayLike) -> Array:
         step = jnp.asarray(step)
-        largest = math.inf
-        if jnp.issubdtype(step.dtype, jnp.integer):
-            largest = jnp.iinfo(step.dtype).max  # a boundary must fit into the dtype
+        is_integer = jnp.issubdtype(step.dtype, jnp.integer)
         rate = jnp.float32(self.values[0])
         for boundary, value in zip(self.boundaries, self.values[1:], strict=True):
-            limit = min(boundary, largest)
+            limit = float(boundary)
+            if is_integer:  # the boundary must fit into the dtype of the step
+                limit = min(boundary, jnp.iinfo(step.dtype).max)
             rate = jnp.where(step > limit, jnp.float32(value), rate)
         return rate
 

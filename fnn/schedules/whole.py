@@ -57,8 +57,9 @@ class WarmupStableDecay(Schedule):
 
     `warmup_steps`, then `stable_steps`, then `decay_steps` down to `end_learning_rate`; a training
     can be extended from any point of the constant phase. The decay is "linear", or "sqrt": 1 minus
-    the square root of the fraction of its steps that have passed. Source: Hu et al. 2024, MiniCPM, section 4; Hagele et al. 2024, Scaling Laws
-    and Compute-Optimal Training Beyond Fixed Training Durations, section 3.
+    the square root of the fraction of its steps that have passed. Sources: Hu et al. 2024, MiniCPM,
+    section 4; Hagele et al. 2024, Scaling Laws and Compute-Optimal Training Beyond Fixed Training
+    Durations, section 3.
 
     >>> schedule = WarmupStableDecay(1.0, warmup_steps=10, stable_steps=80, decay_steps=10)
     >>> schedule(5).item(), schedule(50).item(), schedule(95).item(), schedule(200).item()
