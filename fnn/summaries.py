@@ -182,7 +182,13 @@ class _Network:
         inner.flow(x, visit)
 
     def _visit(
-        self, name: str, title: str, layer: Layer, x: Tree, path: tree.Path, depth: int
+        self,
+        name: str,
+        title: str,
+        layer: Layer,
+        x: Tree,
+        path: tree.Path,
+        depth: int,
     ) -> Node:
         """The output of `layer`, after adding its row; `Item`, which picks an output, has none."""
         first, second = _specs(x)

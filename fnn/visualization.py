@@ -25,7 +25,10 @@ MOST_IMAGES = 40
 
 
 def plot_history(
-    history: object, path: str | Path | None = None, *, figure: Figure = None
+    history: object,
+    path: str | Path | None = None,
+    *,
+    figure: Figure = None,
 ) -> Figure:
     """Plots one panel for each metric, with training and validation curves; returns the figure.
 
@@ -179,7 +182,10 @@ def _classes(values: ArrayLike) -> _Classes:
 
 
 def _figure(
-    figure: Figure, rows: int, columns: int, size: tuple[float, float]
+    figure: Figure,
+    rows: int,
+    columns: int,
+    size: tuple[float, float],
 ) -> tuple[Figure, list[Axes]]:
     """The given figure, or a new one, and its panels."""
     with optional("matplotlib", extra="plot"):

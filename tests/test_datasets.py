@@ -163,7 +163,7 @@ WHOLE = idx(images(10))
 DAMAGED = {
     "empty": (b"", "received a start of nothing"),
     "text": (b"<html>not found", "an IDX file of unsigned bytes with 3 axes"),
-    "labels": (idx(np.arange(10)), "starts 00000803.*received a start of 00000801"),
+    "labels": (idx(np.arange(10)), "starts with 00000803.*received a start of 00000801"),
     "floats": (b"\0\0\x0d\x03" + WHOLE[4:], "received a start of 00000d03"),
     "header": (WHOLE[:10], "a header of 16 bytes, received 10 bytes"),
     "short": (WHOLE[:-1], r"60 bytes after the header, for \(10, 2, 3\), received 59"),

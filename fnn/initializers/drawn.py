@@ -29,7 +29,10 @@ class RandomNormal(Initializer):
     seed: int | None = random_seed(default=None)
 
     def __call__(
-        self, key: Array, shape: Shape, dtype: DTypeLike = jnp.float32
+        self,
+        key: Array,
+        shape: Shape,
+        dtype: DTypeLike = jnp.float32,
     ) -> Array:
         key = draw_key(self, key)
         return self.mean + self.stddev * normal(key, shape, dtype)
@@ -48,7 +51,10 @@ class RandomUniform(Initializer):
     seed: int | None = random_seed(default=None)
 
     def __call__(
-        self, key: Array, shape: Shape, dtype: DTypeLike = jnp.float32
+        self,
+        key: Array,
+        shape: Shape,
+        dtype: DTypeLike = jnp.float32,
     ) -> Array:
         key = draw_key(self, key)
         return uniform(key, shape, dtype, self.minval, self.maxval)
@@ -69,7 +75,10 @@ class TruncatedNormal(Initializer):
     seed: int | None = random_seed(default=None)
 
     def __call__(
-        self, key: Array, shape: Shape, dtype: DTypeLike = jnp.float32
+        self,
+        key: Array,
+        shape: Shape,
+        dtype: DTypeLike = jnp.float32,
     ) -> Array:
         key = draw_key(self, key)
         drawn = truncated_normal(key, shape, dtype, -2.0, 2.0)
@@ -91,7 +100,10 @@ class Orthogonal(Initializer):
     seed: int | None = random_seed(default=None)
 
     def __call__(
-        self, key: Array, shape: Shape, dtype: DTypeLike = jnp.float32
+        self,
+        key: Array,
+        shape: Shape,
+        dtype: DTypeLike = jnp.float32,
     ) -> Array:
         check_shape(self, len(shape) >= 2, "at least 2 axes", shape)
         rows = math.prod(shape[:-1])

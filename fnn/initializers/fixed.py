@@ -27,7 +27,10 @@ class Zeros(Initializer):
     """
 
     def __call__(
-        self, key: Array, shape: Shape, dtype: DTypeLike = jnp.float32
+        self,
+        key: Array,
+        shape: Shape,
+        dtype: DTypeLike = jnp.float32,
     ) -> Array:
         return filled(key, shape, dtype, 0)
 
@@ -40,7 +43,10 @@ class Ones(Initializer):
     """
 
     def __call__(
-        self, key: Array, shape: Shape, dtype: DTypeLike = jnp.float32
+        self,
+        key: Array,
+        shape: Shape,
+        dtype: DTypeLike = jnp.float32,
     ) -> Array:
         return filled(key, shape, dtype, 1)
 
@@ -62,7 +68,10 @@ class Constant(Initializer):
             raise arguments.wrong(self, "value", "to be a number", self.value)
 
     def __call__(
-        self, key: Array, shape: Shape, dtype: DTypeLike = jnp.float32
+        self,
+        key: Array,
+        shape: Shape,
+        dtype: DTypeLike = jnp.float32,
     ) -> Array:
         return filled(key, shape, dtype, self.value)
 
@@ -77,7 +86,10 @@ class Identity(Initializer):
     gain: float = 1.0
 
     def __call__(
-        self, key: Array, shape: Shape, dtype: DTypeLike = jnp.float32
+        self,
+        key: Array,
+        shape: Shape,
+        dtype: DTypeLike = jnp.float32,
     ) -> Array:
         check_shape(self, len(shape) == 2, "2 axes", shape)
         return self.gain * jnp.eye(shape[0], shape[1], dtype=dtype)
@@ -108,7 +120,10 @@ class STFT(Initializer):
             raise arguments.wrong(self, "window", expected, self.window)
 
     def __call__(
-        self, key: Array, shape: Shape, dtype: DTypeLike = jnp.float32
+        self,
+        key: Array,
+        shape: Shape,
+        dtype: DTypeLike = jnp.float32,
     ) -> Array:
         check_shape(self, len(shape) == 3, "3 axes (frame, 1, frequencies)", shape)
         frame, _, frequencies = shape

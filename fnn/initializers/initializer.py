@@ -76,7 +76,10 @@ def draw_key(initializer: Seeded, key: Array) -> Array:
 
 
 def check_shape(
-    initializer: Initializer, fits: bool, expected: str, shape: Shape
+    initializer: Initializer,
+    fits: bool,
+    expected: str,
+    shape: Shape,
 ) -> None:
     """Raises ValueError with the expected and the given shape unless the shape `fits`."""
     if not fits:

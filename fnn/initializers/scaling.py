@@ -39,7 +39,10 @@ class VarianceScaling(Initializer):
     output_axes: tuple[int, ...] | None = None
 
     def __call__(
-        self, key: Array, shape: Shape, dtype: DTypeLike = jnp.float32
+        self,
+        key: Array,
+        shape: Shape,
+        dtype: DTypeLike = jnp.float32,
     ) -> Array:
         fan_in, fan_out = compute_fans(shape, self.input_axes, self.output_axes)
         fan = float(fan_in)
@@ -70,7 +73,10 @@ class _Scaled(Initializer):
     output_axes: tuple[int, ...] | None = None
 
     def __call__(
-        self, key: Array, shape: Shape, dtype: DTypeLike = jnp.float32
+        self,
+        key: Array,
+        shape: Shape,
+        dtype: DTypeLike = jnp.float32,
     ) -> Array:
         rule = VarianceScaling(
             self.scale,

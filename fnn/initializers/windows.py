@@ -39,7 +39,10 @@ WINDOWS = {
 
 
 def window(
-    name: str, length: int, periodic: bool, dtype: DTypeLike = jnp.float32
+    name: str,
+    length: int,
+    periodic: bool,
+    dtype: DTypeLike = jnp.float32,
 ) -> Array:
     """The window of this name in `scipy.signal.get_window`, of shape (length,).
 

@@ -40,7 +40,11 @@ class Activation(Layer):
     activation: ActivationLike
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         return activate(self.activation, x), state
 
@@ -62,7 +66,11 @@ class ReLU(Layer):
     threshold: float = not_negative(default=0.0)
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         return relu(x, self.negative_slope, self.max_value, self.threshold), state
 
@@ -83,7 +91,11 @@ class LeakyReLU(Layer):
     negative_slope: float = not_negative(default=0.3)
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         return jax.nn.leaky_relu(x, self.negative_slope), state
 
@@ -130,7 +142,11 @@ class PReLU(Layer):
         return {"alpha": alpha}, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         alpha = params["alpha"]
         if not self.is_example(params, x):
@@ -159,7 +175,11 @@ class ELU(Layer):
     alpha: float = 1.0
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         return jax.nn.elu(x, self.alpha), state
 
@@ -194,7 +214,11 @@ class Softmax(Layer):
         return {}, {}
 
     def apply(
-        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         valid = None
         if isinstance(x, (tuple, list)):

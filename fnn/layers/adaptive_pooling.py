@@ -86,7 +86,11 @@ class _AdaptivePooling(Layer):
         return {}, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         (sizes,) = numbers(self, "output_size")
         for axis, size in zip(spatial_axes(self), sizes, strict=True):

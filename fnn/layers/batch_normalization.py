@@ -95,7 +95,11 @@ class BatchNormalization(Layer):
         return gamma_beta(self, key, shape), state
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         (axis,) = axes_of(self, x)
         values = at_least_float32(x)
@@ -125,7 +129,10 @@ class BatchNormalization(Layer):
         return y.astype(float_dtype(x)), state
 
     def _correction(
-        self, state: State, mean: Array, variance: Array
+        self,
+        state: State,
+        mean: Array,
+        variance: Array,
     ) -> tuple[Array, Array]:
         """The factor r and the shift d from the batch's normalization to the moving one."""
         bounds = self._bounds()

@@ -81,7 +81,11 @@ class _Conv(Layer):
         return params, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         channels = channel_axis(self)
         fields = "kernel_size", "strides", "dilation_rate"

@@ -63,7 +63,11 @@ class Dense(Layer):
         return params, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         y = matmul(x, params["kernel"])  # (..., units)
         if self.use_bias:

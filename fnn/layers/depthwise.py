@@ -162,7 +162,11 @@ class _DepthwiseConv(Layer):
         return params, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         y = depthwise(self, x, params["kernel"])
         if self.use_bias:
@@ -245,7 +249,11 @@ class _SeparableConv(Layer):
         return params, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         axis = channel_axis(self)
         strides = (1,) * self.spatial

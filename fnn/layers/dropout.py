@@ -59,7 +59,11 @@ class Dropout(Layer):
         return {}, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         shape = _noise_shape(self, x.shape, batch=ctx.train)
         return drop(self, x, self.rate, ctx, shape=shape), state
@@ -76,7 +80,11 @@ class _SpatialDropout(Layer):
         return {}, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         shape = list(x.shape)
         for axis in spatial_axes(self):
@@ -158,7 +166,11 @@ class GaussianDropout(Layer):
         _check_below_one(self, self.rate)
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         if not ctx.train or self.rate == 0:
             return x, state
@@ -184,7 +196,11 @@ class GaussianNoise(Layer):
     seed: int | None = random_seed(default=None)
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         if not ctx.train or self.stddev == 0:
             return x, state
@@ -225,7 +241,11 @@ class AlphaDropout(Layer):
         return {}, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         if not ctx.train or self.rate == 0:
             return x, state
@@ -239,7 +259,9 @@ class AlphaDropout(Layer):
 
 
 def _noise_shape(
-    layer: WithNoiseShape, shape: tuple[int, ...], batch: bool
+    layer: WithNoiseShape,
+    shape: tuple[int, ...],
+    batch: bool,
 ) -> tuple[int, ...]:
     """`noise_shape` with the sizes of the inputs in place of None.
 

@@ -22,7 +22,10 @@ from fnn.layers.shared.spatial import (
 
 
 def global_max(
-    x: Array, axes: tuple[int, ...], keepdims: bool, mask: Array | None
+    x: Array,
+    axes: tuple[int, ...],
+    keepdims: bool,
+    mask: Array | None,
 ) -> Array:
     """The largest valid value along `axes`; 0 if none is valid.
 
@@ -36,7 +39,10 @@ def global_max(
 
 
 def global_average(
-    x: Array, axes: tuple[int, ...], keepdims: bool, mask: Array | None
+    x: Array,
+    axes: tuple[int, ...],
+    keepdims: bool,
+    mask: Array | None,
 ) -> Array:
     """The mean of the valid values along `axes`; 0 if none is valid."""
     if mask is None:
@@ -63,7 +69,11 @@ class _GlobalPooling(Layer):
         return {}, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         mask = ctx.mask
         if mask is not None:

@@ -56,7 +56,10 @@ def aligned(shapes: Shapes) -> Shapes:
 
 
 def broadcast_masks(
-    masks: Masks, shapes: Shapes, inputs: tuple[Array, ...], y: Array
+    masks: Masks,
+    shapes: Shapes,
+    inputs: tuple[Array, ...],
+    y: Array,
 ) -> Array | None:
     """The mask of `y`: True where every input is valid. Masks broadcast as the values do.
 
@@ -96,7 +99,11 @@ class _Merge(Layer):
         return {}, {}
 
     def apply(
-        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
         shapes = aligned(shapes_of(self, x, self.number))
         arrays = [a.reshape(shape) for a, shape in zip(x, shapes, strict=True)]
@@ -236,7 +243,11 @@ class Concatenate(Layer):
         return {}, {}
 
     def apply(
-        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
         y = jnp.concatenate(x, self.axis)
         masks = ctx.mask
@@ -279,7 +290,11 @@ class Dot(Layer):
         return {}, {}
 
     def apply(
-        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         axis_a, axis_b = self._axes_of(x)
         a, b = x
@@ -326,7 +341,9 @@ def unit_length(x: Array, axis: int) -> Array:
 
 
 def _function(
-    layer: type[Layer], outputs: str, options: str = ""
+    layer: type[Layer],
+    outputs: str,
+    options: str = "",
 ) -> Callable[..., Tree]:
     """The function of Keras that makes a layer of this class and calls it.
 

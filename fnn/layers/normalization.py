@@ -70,7 +70,11 @@ class LayerNormalization(Layer):
         return gamma_beta(self, key, shape), {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         axes = axes_of(self, x)
         valid = valid_entries(ctx, x.ndim, axes)
@@ -133,7 +137,11 @@ class GroupNormalization(Layer):
         return gamma_beta(self, key, (channels,)), {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         (axis,) = axes_of(self, x)
         groups = self.groups
@@ -182,7 +190,11 @@ class RMSNormalization(Layer):
         return {"scale": scale}, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         axes = axes_of(self, x)
         valid = valid_entries(ctx, x.ndim, axes)
@@ -217,7 +229,11 @@ class UnitNormalization(Layer):
         return {}, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         axes = axes_of(self, x)
         valid = valid_entries(ctx, x.ndim, axes)

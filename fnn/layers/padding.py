@@ -68,7 +68,11 @@ class _ZeroPadding(Layer):
         return {}, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         return enlarge(self, x, pairs(self, "padding")), state
 
@@ -138,7 +142,11 @@ class _Cropping(Layer):
         return {}, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         return enlarge(self, x, pairs(self, "cropping"), -1), state
 

@@ -126,7 +126,11 @@ def _reduce_as_axes(x: Array, windows: Windows, reduction: Reduction) -> Array:
 
 
 def max_windows(
-    x: Array, axes: range, window: Shape, strides: Shape, padding: str
+    x: Array,
+    axes: range,
+    window: Shape,
+    strides: Shape,
+    padding: str,
 ) -> Array:
     """The largest value in each window; padding never is."""
     sizes = tuple(x.shape[axis] for axis in axes)
@@ -136,7 +140,11 @@ def max_windows(
 
 
 def average_windows(
-    x: Array, axes: range, window: Shape, strides: Shape, padding: str
+    x: Array,
+    axes: range,
+    window: Shape,
+    strides: Shape,
+    padding: str,
 ) -> Array:
     """The mean of the values in each window; padding is not counted.
 
@@ -180,7 +188,11 @@ class _Pooling(Layer):
         return {}, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         (window,) = numbers(self, "pool_size")
         strides = window

@@ -36,7 +36,11 @@ class Flatten(Layer):
         return {}, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         if self.data_format == "channels_first" and x.ndim > 2:
             x = jnp.moveaxis(x, 1, -1)  # (batch, ..., channels)
@@ -68,7 +72,11 @@ class Reshape(Layer):
         return {}, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         return reshape(x, (x.shape[0], *self._new_shape(x))), state
 
@@ -120,7 +128,11 @@ class Permute(Layer):
         return {}, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         return jnp.transpose(x, (0, *self.dims)), state
 
@@ -156,7 +168,11 @@ class Reverse(Layer):
         return {}, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
         axis = self.axis % x.ndim
         mask = ctx.mask
@@ -181,6 +197,10 @@ class RepeatVector(Layer):
         return {}, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         return jnp.repeat(x[:, None, :], self.n, axis=1), state

@@ -30,7 +30,11 @@ class Identity(Layer):
     masking = "pass"
 
     def apply(
-        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
         return x, state
 
@@ -61,7 +65,11 @@ class ActivityRegularization(Layer):
         return L1L2(self.l1, self.l2)
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         return x, state
 
@@ -114,7 +122,11 @@ class Rescaling(Layer):
         return {}, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         dtype = float_dtype(x)
 
@@ -169,7 +181,11 @@ class Lambda(Layer):
             )
 
     def apply(
-        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
         options = {}
         if isinstance(self.arguments, Fields):

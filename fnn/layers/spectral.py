@@ -63,7 +63,11 @@ class SpectralNormalization(Wrapper):
         return params, {**state, "vector_u": vector}
 
     def apply(
-        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
         inner_state = dict(state)
         vector = inner_state.pop("vector_u")  # (1, last axis)
@@ -87,7 +91,9 @@ def _kernel_name(params: Params) -> str:
 
 
 def largest_singular_value(
-    kernel: Array, u: Array, iterations: int
+    kernel: Array,
+    u: Array,
+    iterations: int,
 ) -> tuple[Array, Array]:
     """(sigma, u) of `kernel (..., columns)` after power iterations from `u (1, columns)`."""
     matrix = place(kernel, ()).reshape(-1, kernel.shape[-1])  # (rows, columns)

@@ -33,7 +33,11 @@ from fnn.layers.shared.spatial import (
 
 
 def transposed_padding(
-    size: int, stride: int, dilation: int, padding: str, extra: int | None
+    size: int,
+    stride: int,
+    dilation: int,
+    padding: str,
+    extra: int | None,
 ) -> tuple[int, int]:
     """The zeros before and after the spread-out inputs along one axis.
 
@@ -91,7 +95,11 @@ class _ConvTranspose(Layer):
         return params, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         channels = channel_axis(self)
         fields = "kernel_size", "strides", "dilation_rate"

@@ -47,7 +47,11 @@ class _UpSampling(Layer):
         return {}, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         return enlarged(self, x), state
 
@@ -83,7 +87,11 @@ class UpSampling2D(_UpSampling):
     interpolation: str = one_of(INTERPOLATIONS, default="nearest")
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         return enlarged(self, x, self.interpolation), state
 

@@ -55,7 +55,10 @@ def numbers(layer: Spatial, *names: str) -> tuple[Shape, ...]:
 
 
 def check_inputs(
-    layer: Spatial, x: SpecTree, window: Shape = (), argument: str = "kernel_size"
+    layer: Spatial,
+    x: SpecTree,
+    window: Shape = (),
+    argument: str = "kernel_size",
 ) -> None:
     """Checks in `init` that `x` has the right rank and is at least as large as a window.
 

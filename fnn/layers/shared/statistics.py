@@ -80,7 +80,10 @@ def mean(x: Array, axes: Axes, valid: Array | None, keepdims: bool = True) -> Ar
 
 
 def center(
-    x: Array, axes: Axes, epsilon: float, valid: Array | None
+    x: Array,
+    axes: Axes,
+    epsilon: float,
+    valid: Array | None,
 ) -> tuple[Array, Array]:
     """(x - mean, 1 / sqrt(variance + epsilon)), with the statistics of `mean` over `axes`.
 
@@ -108,7 +111,10 @@ def _standardize(x: Array, axes: Axes, epsilon: float) -> Array:
 
 @_standardize.defjvp
 def _standardize_jvp(
-    axes: Axes, epsilon: float, primals: tuple[Array], tangents: tuple[Array]
+    axes: Axes,
+    epsilon: float,
+    primals: tuple[Array],
+    tangents: tuple[Array],
 ) -> tuple[Array, Array]:
     """The derivative, written in terms of the result.
 
