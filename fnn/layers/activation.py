@@ -151,7 +151,8 @@ class PReLU(Layer):
         alpha = params["alpha"]
         if not self.is_example(params, x):
             alpha = alpha[None]  # (1, ...)
-        return jax.nn.relu(x) - alpha * jax.nn.relu(-x), state
+        y = jax.nn.relu(x) - alpha * jax.nn.relu(-x)
+        return y, state
 
     def _shared(self) -> tuple[int, ...]:
         """`shared_axes` as a tuple."""
@@ -245,7 +246,8 @@ def _expanded(mask: Array, ndim: int) -> Array:
     """A mask as booleans, with new axes of size 1 in front up to `ndim` axes."""
     if mask.dtype != bool:
         mask = mask > 0.5
-    return mask.reshape((1,) * (ndim - mask.ndim) + mask.shape)
+    new_axes = (1,) * (ndim - mask.ndim)
+    return mask.reshape(new_axes + mask.shape)  # (1, ..., *mask axes)
 
 
 def _check_mask_shape(mask: tuple[int, ...], inputs: tuple[int, ...]) -> None:

@@ -16,6 +16,7 @@ from fnn.core.layer import Layer, Params, State, along
 from fnn.core.tree import SpecTree
 from fnn.layers.shared.spatial import (
     DATA_FORMATS,
+    PerAxis,
     check_inputs,
     lowest,
     numbers,
@@ -78,7 +79,7 @@ class _AdaptivePooling(Layer):
     spatial: ClassVar[int]
     pool: ClassVar[Callable[..., Array]]  # (x, axis, number of windows) -> outputs
 
-    output_size: int | tuple[int, ...] = per_axis()
+    output_size: PerAxis = per_axis()
     data_format: str | None = one_of(DATA_FORMATS, default=None)
 
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:

@@ -124,7 +124,8 @@ class BatchNormalization(Layer):
         scale = scale * gamma
         shift = shift * gamma
         shift = shift + params.get("beta", 0) - offset * scale
-        y = (values - along(center, x.ndim, axis)) * along(scale, x.ndim, axis)
+        y = values - along(center, x.ndim, axis)
+        y = y * along(scale, x.ndim, axis)
         y = y + along(shift, x.ndim, axis)
         return y.astype(float_dtype(x)), state
 
@@ -156,7 +157,9 @@ class BatchNormalization(Layer):
             return new
         stddev = jnp.sqrt(variance + self.epsilon)
         moving = moved("moving_stddev", stddev, self.momentum)
-        new["moving_variance"] = jnp.maximum(jnp.square(moving) - self.epsilon, 0)
+        # As in Keras the variance follows from the moving standard deviation.
+        moving_variance = jnp.square(moving) - self.epsilon
+        new["moving_variance"] = jnp.maximum(moving_variance, 0)
         new["moving_stddev"] = moving
         new["renorm_mean"] = moved("renorm_mean", mean, self.renorm_momentum)
         new["renorm_stddev"] = moved("renorm_stddev", stddev, self.renorm_momentum)
@@ -173,8 +176,10 @@ class BatchNormalization(Layer):
         right = isinstance(self.renorm_clipping, Fields | None)
         if right:
             bounds = self._bounds()
+            rmin = bounds.get("rmin", -math.inf)
+            rmax = bounds.get("rmax", math.inf)
             right = set(bounds) <= {"rmin", "rmax", "dmax"}
-            right &= bounds.get("rmin", -math.inf) <= bounds.get("rmax", math.inf)
+            right &= rmin <= rmax
             right &= bounds.get("dmax", 0) >= 0
         if not right:
             given = self.renorm_clipping

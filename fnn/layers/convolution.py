@@ -25,6 +25,7 @@ from fnn.core.tree import SpecTree
 from fnn.layers.shared.spatial import (
     DATA_FORMATS,
     Padding,
+    PerAxis,
     channel_axis,
     check_inputs,
     convolve,
@@ -37,11 +38,11 @@ class _Conv(Layer):
     spatial: ClassVar[int]
 
     filters: int = positive()
-    kernel_size: int | tuple[int, ...] = per_axis()
-    strides: int | tuple[int, ...] = per_axis(default=1)
+    kernel_size: PerAxis = per_axis()
+    strides: PerAxis = per_axis(default=1)
     padding: str = one_of(("valid", "same", "causal"), default="valid")
     data_format: str | None = one_of(DATA_FORMATS, default=None)
-    dilation_rate: int | tuple[int, ...] = per_axis(default=1)
+    dilation_rate: PerAxis = per_axis(default=1)
     groups: int = positive(default=1)
     activation: Activation = None
     use_bias: bool = True
@@ -99,8 +100,9 @@ class _Conv(Layer):
                 [past.astype(x.dtype), x], 1
             )  # (batch, past + steps, channels)
             padding = "VALID"
-            latest = x[:, x.shape[1] - past.shape[1] :].astype(past.dtype)
-            state = {**state, "cached_inputs": latest}
+            kept = x.shape[1] - past.shape[1]
+            latest = x[:, kept:]  # (batch, past, channels)
+            state = {**state, "cached_inputs": latest.astype(past.dtype)}
         y = convolve(  # (batch, *new positions, filters)
             x,
             params["kernel"],
@@ -177,8 +179,8 @@ class Conv2D(_Conv):
 
     spatial = 2
 
-    strides: int | tuple[int, ...] = per_axis(default=(1, 1))
-    dilation_rate: int | tuple[int, ...] = per_axis(default=(1, 1))
+    strides: PerAxis = per_axis(default=(1, 1))
+    dilation_rate: PerAxis = per_axis(default=(1, 1))
 
 
 class Conv3D(_Conv):
@@ -197,5 +199,5 @@ class Conv3D(_Conv):
 
     spatial = 3
 
-    strides: int | tuple[int, ...] = per_axis(default=(1, 1, 1))
-    dilation_rate: int | tuple[int, ...] = per_axis(default=(1, 1, 1))
+    strides: PerAxis = per_axis(default=(1, 1, 1))
+    dilation_rate: PerAxis = per_axis(default=(1, 1, 1))

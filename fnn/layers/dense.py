@@ -57,7 +57,9 @@ class Dense(Layer):
 
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         arguments.minimum_rank(self, x, 2, "(batch, ..., features)")
-        params = {"kernel": self.weight("kernel", key, (x.shape[-1], self.units))}
+        features = x.shape[-1]
+        kernel = self.weight("kernel", key, (features, self.units))
+        params = {"kernel": kernel}
         if self.use_bias:
             params["bias"] = self.weight("bias", key, (self.units,))
         return params, {}

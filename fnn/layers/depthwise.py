@@ -27,6 +27,7 @@ from fnn.core.layer import (
 from fnn.core.tree import SpecTree
 from fnn.layers.shared.spatial import (
     DATA_FORMATS,
+    PerAxis,
     Shape,
     Spatial,
     channel_axis,
@@ -126,7 +127,8 @@ def _by_offset(
         for i, place in enumerate(positions):
             start = offset[i] * dilation[i]
             first[place] = start
-            last[place] = x.shape[place] - covered[i] + start + 1
+            count = x.shape[place] - covered[i] + 1  # of window positions with stride 1
+            last[place] = start + count
             step[place] = strides[i]
         shifted = lax.slice(x, first, last, step)
         total += shifted * weights[offset].reshape(by_channel)
@@ -138,12 +140,12 @@ class _DepthwiseConv(Layer):
     weight_names = {"depthwise": "kernel"}
     spatial: ClassVar[int]
 
-    kernel_size: int | tuple[int, ...] = per_axis()
-    strides: int | tuple[int, ...] = per_axis(default=1)
+    kernel_size: PerAxis = per_axis()
+    strides: PerAxis = per_axis(default=1)
     padding: str = one_of(("valid", "same"), default="valid")
     depth_multiplier: int = positive(default=1)
     data_format: str | None = one_of(DATA_FORMATS, default=None)
-    dilation_rate: int | tuple[int, ...] = per_axis(default=1)
+    dilation_rate: PerAxis = per_axis(default=1)
     activation: Activation = None
     use_bias: bool = True
     depthwise_initializer: Initializer = "glorot_uniform"
@@ -158,7 +160,8 @@ class _DepthwiseConv(Layer):
         shape = kernel_shape(self, x)
         params = {"kernel": self.weight("depthwise", key, shape)}
         if self.use_bias:
-            params["bias"] = self.weight("bias", key, (shape[-2] * shape[-1],))
+            channels = shape[-2] * shape[-1]
+            params["bias"] = self.weight("bias", key, (channels,))
         return params, {}
 
     def apply(
@@ -209,8 +212,8 @@ class DepthwiseConv2D(_DepthwiseConv):
 
     spatial = 2
 
-    strides: int | tuple[int, ...] = per_axis(default=(1, 1))
-    dilation_rate: int | tuple[int, ...] = per_axis(default=(1, 1))
+    strides: PerAxis = per_axis(default=(1, 1))
+    dilation_rate: PerAxis = per_axis(default=(1, 1))
 
 
 class _SeparableConv(Layer):
@@ -218,11 +221,11 @@ class _SeparableConv(Layer):
     spatial: ClassVar[int]
 
     filters: int = positive()
-    kernel_size: int | tuple[int, ...] = per_axis()
-    strides: int | tuple[int, ...] = per_axis(default=1)
+    kernel_size: PerAxis = per_axis()
+    strides: PerAxis = per_axis(default=1)
     padding: str = one_of(("valid", "same"), default="valid")
     data_format: str | None = one_of(DATA_FORMATS, default=None)
-    dilation_rate: int | tuple[int, ...] = per_axis(default=1)
+    dilation_rate: PerAxis = per_axis(default=1)
     depth_multiplier: int = positive(default=1)
     activation: Activation = None
     use_bias: bool = True
@@ -241,7 +244,8 @@ class _SeparableConv(Layer):
         shape = kernel_shape(self, x)
         depthwise = self.weight("depthwise", key, shape)
         window = (1,) * self.spatial
-        shape = (*window, shape[-2] * shape[-1], self.filters)
+        channels = shape[-2] * shape[-1]
+        shape = (*window, channels, self.filters)
         pointwise = self.weight("pointwise", key, shape)
         params = {"depthwise_kernel": depthwise, "pointwise_kernel": pointwise}
         if self.use_bias:
@@ -303,5 +307,5 @@ class SeparableConv2D(_SeparableConv):
 
     spatial = 2
 
-    strides: int | tuple[int, ...] = per_axis(default=(1, 1))
-    dilation_rate: int | tuple[int, ...] = per_axis(default=(1, 1))
+    strides: PerAxis = per_axis(default=(1, 1))
+    dilation_rate: PerAxis = per_axis(default=(1, 1))

@@ -66,7 +66,8 @@ class Dropout(Layer):
         ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         shape = _noise_shape(self, x.shape, batch=ctx.train)
-        return drop(self, x, self.rate, ctx, shape=shape), state
+        y = drop(self, x, self.rate, ctx, shape=shape)
+        return y, state
 
 
 class _SpatialDropout(Layer):
@@ -89,7 +90,8 @@ class _SpatialDropout(Layer):
         shape = list(x.shape)
         for axis in spatial_axes(self):
             shape[axis] = 1  # one draw for all positions: (batch, 1, ..., channels)
-        return drop(self, x, self.rate, ctx, shape=tuple(shape)), state
+        y = drop(self, x, self.rate, ctx, shape=tuple(shape))
+        return y, state
 
 
 class SpatialDropout1D(_SpatialDropout):
@@ -175,7 +177,8 @@ class GaussianDropout(Layer):
         if not ctx.train or self.rate == 0:
             return x, state
         stddev = math.sqrt(self.rate / (1 - self.rate))
-        noise = random.normal(seeded_key(self, ctx), x.shape, x.dtype)
+        key = seeded_key(self, ctx)
+        noise = random.normal(key, x.shape, x.dtype)
         return x * (1 + stddev * noise), state
 
 
@@ -204,7 +207,8 @@ class GaussianNoise(Layer):
     ) -> tuple[Array, State]:
         if not ctx.train or self.stddev == 0:
             return x, state
-        noise = random.normal(seeded_key(self, ctx), x.shape, x.dtype)
+        key = seeded_key(self, ctx)
+        noise = random.normal(key, x.shape, x.dtype)
         return x + self.stddev * noise, state
 
 
@@ -254,8 +258,10 @@ class AlphaDropout(Layer):
         kept = random.bernoulli(key, 1 - self.rate, shape)
         y = jnp.where(kept, x, SELU_FLOOR)
         # The factor restores the variance and the shift the mean (section 3 of the paper).
-        factor = ((1 - self.rate) * (1 + self.rate * SELU_FLOOR**2)) ** -0.5
-        return factor * y - factor * SELU_FLOOR * self.rate, state
+        variance = (1 - self.rate) * (1 + self.rate * SELU_FLOOR**2)
+        factor = variance**-0.5
+        y = factor * y - factor * SELU_FLOOR * self.rate
+        return y, state
 
 
 def _noise_shape(

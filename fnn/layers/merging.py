@@ -12,7 +12,7 @@ from jax import Array
 from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masking import Masked, attach_mask, combine_masks, mask_over
+from fnn.core.masking import Masked, attach_mask, combine_masks, leading, mask_over
 from fnn.core.tree import SpecTree, Tree
 
 Shapes: TypeAlias = list[tuple[int, ...]]
@@ -52,7 +52,11 @@ def aligned(shapes: Shapes) -> Shapes:
     [(8, 1, 5), (8, 7, 5)]
     """
     most = max(map(len, shapes))
-    return [(shape[0], *(1,) * (most - len(shape)), *shape[1:]) for shape in shapes]
+    padded = []
+    for batch, *rest in shapes:
+        new_axes = (1,) * (most - 1 - len(rest))
+        padded.append((batch, *new_axes, *rest))
+    return padded
 
 
 def broadcast_masks(
@@ -69,12 +73,18 @@ def broadcast_masks(
         masks = (masks,) * len(shapes)
     known = []
     for mask, shape, x in zip(masks, shapes, inputs, strict=True):
-        if mask is not None:
-            new_axes = (1,) * (len(shape) - x.ndim)
-            known.append(mask.reshape(mask.shape[0], *new_axes, *mask.shape[1:]))
+        if mask is None:
+            continue
+        # The new axes of the inputs come after the batch, in masks as in values.
+        batch, *rest = mask.shape
+        new_axes = (1,) * (len(shape) - x.ndim)
+        known.append(mask.reshape(batch, *new_axes, *rest))
     most = max((mask.ndim for mask in known), default=0)
-    full = [mask.reshape(mask.shape + (1,) * (most - mask.ndim)) for mask in known]
-    return combine_masks([jnp.broadcast_to(mask, y.shape[:most]) for mask in full])
+    full = []
+    for mask in known:
+        mask = leading(mask, most)  # (batch, ..., 1, ...)
+        full.append(jnp.broadcast_to(mask, y.shape[:most]))
+    return combine_masks(full)
 
 
 class _Merge(Layer):
@@ -90,8 +100,9 @@ class _Merge(Layer):
 
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         shapes = shapes_of(self, x, self.number)
-        sizes_by_axis = zip(*aligned(shapes), strict=True)
-        if any(len(set(sizes) - {1}) > 1 for sizes in sizes_by_axis):
+        by_axis = zip(*aligned(shapes), strict=True)
+        distinct = [set(sizes) - {1} for sizes in by_axis]
+        if any(len(sizes) > 1 for sizes in distinct):
             raise ValueError(
                 f"{type(self).__name__}: expected inputs of equal shapes (or 1 where they repeat), "
                 f"received shapes {shapes}; bring them to one width first, e.g. by Dense"
@@ -106,7 +117,8 @@ class _Merge(Layer):
         ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
         shapes = aligned(shapes_of(self, x, self.number))
-        arrays = [a.reshape(shape) for a, shape in zip(x, shapes, strict=True)]
+        pairs = zip(x, shapes, strict=True)
+        arrays = [a.reshape(shape) for a, shape in pairs]  # each (batch, ..., features)
         y = self.merge(arrays)
         mask = broadcast_masks(ctx.mask, shapes, x, y)
         return attach_mask(y, mask), state
@@ -306,7 +318,8 @@ class Dot(Layer):
         labels_a = list(range(a.ndim))
         labels_b = [0, *range(101, 100 + b.ndim)]
         labels_b[axis_b] = axis_a
-        kept = [label for label in [*labels_a, *labels_b[1:]] if label != axis_a]
+        labels = [*labels_a, *labels_b[1:]]
+        kept = [label for label in labels if label != axis_a]
         y = jnp.einsum(a, labels_a, b, labels_b, kept)  # (batch, other axes of a, of b)
         if y.ndim == 1:
             y = y.reshape(y.shape[0], 1)  # (batch, 1)

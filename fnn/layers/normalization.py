@@ -150,12 +150,16 @@ class GroupNormalization(Layer):
 
         def grouped(a: Array) -> Array:
             """(..., channels, ...) -> (..., groups, channels / groups, ...)"""
-            parts = min(groups, a.shape[axis])  # a mask has size 1 there
-            size = a.shape[axis] // parts
-            return a.reshape(*a.shape[:axis], parts, size, *a.shape[axis + 1 :])
+            channels = a.shape[axis]
+            parts = min(groups, channels)  # a mask has size 1 there
+            size = channels // parts
+            before = a.shape[:axis]
+            after = a.shape[axis + 1 :]
+            return a.reshape(*before, parts, size, *after)
 
         valid = valid_entries(ctx, x.ndim, range(1, x.ndim))
         values = grouped(zeros_elsewhere(at_least_float32(x), valid))
+        # All axes but the batch and the groups, which are at `axis` now.
         axes = tuple(i for i in range(1, values.ndim) if i != axis)
         if valid is not None:
             valid = grouped(valid)

@@ -19,6 +19,7 @@ from fnn.core.layer import Layer, Params, State, along
 from fnn.core.tree import SpecTree
 from fnn.layers.shared.spatial import (
     DATA_FORMATS,
+    PerAxis,
     Shape,
     check_inputs,
     lowest,
@@ -119,7 +120,9 @@ def _reduce_as_axes(x: Array, windows: Windows, reduction: Reduction) -> Array:
         # filled up.
         edges[axis] = (before, count * stride - before - length, 0)
         x = lax.pad(x, empty, edges)  # (..., count * stride, ...)
-        x = x.reshape(*x.shape[:axis], count, stride, *x.shape[axis + 1 :])
+        before_axis = x.shape[:axis]
+        after_axis = x.shape[axis + 1 :]
+        x = x.reshape(*before_axis, count, stride, *after_axis)
         x = lax.slice_in_dim(x, 0, size, axis=axis + 1)  # (..., count, size, ...)
         x = reduce_axis(x, axis + 1, reduction.combine, reduction.reduce)
     return x
@@ -136,7 +139,8 @@ def max_windows(
     sizes = tuple(x.shape[axis] for axis in axes)
     pads = paddings(sizes, window, strides, padding)
     windows = Windows(tuple(axes), window, strides, pads)
-    return reduce_windows(x, windows, Reduction(lowest(x), lax.max, jnp.max))
+    reduction = Reduction(lowest(x), lax.max, jnp.max)
+    return reduce_windows(x, windows, reduction)
 
 
 def average_windows(
@@ -150,12 +154,14 @@ def average_windows(
 
     Summed in float32 at least: a long sum in half precision loses the last terms.
     """
-    dtype = floating(x).dtype
-    x = floating(x).astype(jnp.promote_types(dtype, jnp.float32))
+    x = floating(x)
+    dtype = x.dtype
+    x = x.astype(jnp.promote_types(dtype, jnp.float32))
     sizes = tuple(x.shape[axis] for axis in axes)
     pads = paddings(sizes, window, strides, padding)
     windows = Windows(tuple(axes), window, strides, pads)
-    total = reduce_windows(x, windows, Reduction(0, lax.add, jnp.sum))
+    reduction = Reduction(0, lax.add, jnp.sum)
+    total = reduce_windows(x, windows, reduction)  # (..., *windows, ...)
     if padding == "valid":
         return (total / math.prod(window)).astype(dtype)
     # How many values, and not padding, each window has: the product of the counts along the axes.
@@ -164,8 +170,10 @@ def average_windows(
         sizes, zip(*windows, strict=True), strict=True
     ):
         start = jnp.arange(total.shape[axis]) * s - before  # (windows,)
-        inside = jnp.minimum(start + k, n) - jnp.maximum(start, 0)
-        count = count * along(inside.astype(count.dtype), x.ndim, axis)
+        stop = jnp.minimum(start + k, n)
+        inside = stop - jnp.maximum(start, 0)
+        inside = inside.astype(count.dtype)
+        count = count * along(inside, x.ndim, axis)
     return (total / count).astype(dtype)
 
 
@@ -175,8 +183,8 @@ class _Pooling(Layer):
         Callable[..., Array]
     ]  # (x, axes, window, strides, padding) -> outputs
 
-    pool_size: int | tuple[int, ...] = per_axis()
-    strides: int | tuple[int, ...] | None = per_axis(default=None)
+    pool_size: PerAxis = per_axis()
+    strides: PerAxis | None = per_axis(default=None)
     padding: str = one_of(("valid", "same"), default="valid")
     data_format: str | None = one_of(DATA_FORMATS, default=None)
 
@@ -220,7 +228,7 @@ class MaxPooling1D(_Pooling):
     spatial = 1
     pool = staticmethod(max_windows)
 
-    pool_size: int | tuple[int, ...] = per_axis(default=2)
+    pool_size: PerAxis = per_axis(default=2)
 
 
 class MaxPooling2D(_Pooling):
@@ -240,7 +248,7 @@ class MaxPooling2D(_Pooling):
     spatial = 2
     pool = staticmethod(max_windows)
 
-    pool_size: int | tuple[int, ...] = per_axis(default=(2, 2))
+    pool_size: PerAxis = per_axis(default=(2, 2))
 
 
 class MaxPooling3D(_Pooling):
@@ -258,7 +266,7 @@ class MaxPooling3D(_Pooling):
     spatial = 3
     pool = staticmethod(max_windows)
 
-    pool_size: int | tuple[int, ...] = per_axis(default=(2, 2, 2))
+    pool_size: PerAxis = per_axis(default=(2, 2, 2))
 
 
 class AveragePooling1D(_Pooling):

@@ -44,7 +44,8 @@ class Flatten(Layer):
     ) -> tuple[Array, State]:
         if self.data_format == "channels_first" and x.ndim > 2:
             x = jnp.moveaxis(x, 1, -1)  # (batch, ..., channels)
-        return x.reshape(x.shape[0], math.prod(x.shape[1:])), state
+        batch, *rest = x.shape
+        return x.reshape(batch, math.prod(rest)), state
 
 
 class Reshape(Layer):
@@ -78,7 +79,8 @@ class Reshape(Layer):
         x: Array,
         ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
-        return reshape(x, (x.shape[0], *self._new_shape(x))), state
+        shape = (x.shape[0], *self._new_shape(x))
+        return reshape(x, shape), state  # stays divided over the batch, on a mesh
 
     def _new_shape(self, x: SpecTree) -> tuple[int, ...]:
         """`target_shape` with the inferred size in place of -1."""
@@ -203,4 +205,5 @@ class RepeatVector(Layer):
         x: Array,
         ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
-        return jnp.repeat(x[:, None, :], self.n, axis=1), state
+        x = x[:, None, :]  # (batch, 1, features)
+        return jnp.repeat(x, self.n, axis=1), state

@@ -136,7 +136,8 @@ class Rescaling(Layer):
                 (1,) * (x.ndim - array.ndim) + array.shape
             )  # (1, ..., last axes)
 
-        y = x.astype(dtype) * expanded(self.scale) + expanded(self.offset)
+        y = x.astype(dtype) * expanded(self.scale)
+        y = y + expanded(self.offset)
         return y, state
 
 

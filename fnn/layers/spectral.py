@@ -43,7 +43,9 @@ class SpectralNormalization(Wrapper):
 
     def validate(self) -> None:
         arguments.layer(self, self.inner, "as inner")
-        if any(layer.stacked for path, layer, _ in walk(self.inner) if not path):
+        # Layers at the empty path have their weights where `inner` has its own.
+        same_path = [layer for path, layer, _ in walk(self.inner) if not path]
+        if any(layer.stacked for layer in same_path):
             raise ValueError(
                 f"SpectralNormalization: expected a layer with one kernel, received {self.inner!r} "
                 "with one for each copy; e.g. Repeat(SpectralNormalization(layer), 3)"
@@ -59,7 +61,8 @@ class SpectralNormalization(Wrapper):
         kernel = params[_kernel_name(params)]
         draw = TruncatedNormal(stddev=0.02)
         key = random.fold_in(key, salt("vector_u"))
-        vector = draw(key, (1, kernel.shape[-1]), kernel.dtype)
+        shape = (1, kernel.shape[-1])
+        vector = draw(key, shape, kernel.dtype)
         return params, {**state, "vector_u": vector}
 
     def apply(
@@ -96,7 +99,8 @@ def largest_singular_value(
     iterations: int,
 ) -> tuple[Array, Array]:
     """(sigma, u) of `kernel (..., columns)` after power iterations from `u (1, columns)`."""
-    matrix = place(kernel, ()).reshape(-1, kernel.shape[-1])  # (rows, columns)
+    matrix = place(kernel, ())  # whole on every device
+    matrix = matrix.reshape(-1, kernel.shape[-1])  # (rows, columns)
     dtype = jnp.result_type(u, matrix)
     fixed = lax.stop_gradient(matrix).astype(dtype)
 
@@ -106,6 +110,7 @@ def largest_singular_value(
         return u, v
 
     u = lax.stop_gradient(u).astype(dtype)
-    u, v = lax.fori_loop(0, iterations, iterate, (u, u @ fixed.T))
+    start = (u, u @ fixed.T)
+    u, v = lax.fori_loop(0, iterations, iterate, start)
     sigma = (v @ matrix @ u.T)[0, 0]
     return sigma, u

@@ -24,6 +24,7 @@ from fnn.core.layer import (
 from fnn.core.tree import SpecTree
 from fnn.layers.shared.spatial import (
     DATA_FORMATS,
+    PerAxis,
     channel_axis,
     check_inputs,
     convolve,
@@ -61,12 +62,12 @@ class _ConvTranspose(Layer):
     spatial: ClassVar[int]
 
     filters: int = positive()
-    kernel_size: int | tuple[int, ...] = per_axis()
-    strides: int | tuple[int, ...] = per_axis(default=1)
+    kernel_size: PerAxis = per_axis()
+    strides: PerAxis = per_axis(default=1)
     padding: str = one_of(("valid", "same"), default="valid")
-    output_padding: int | tuple[int, ...] | None = per_axis(default=None, minimum=0)
+    output_padding: PerAxis | None = per_axis(default=None, minimum=0)
     data_format: str | None = one_of(DATA_FORMATS, default=None)
-    dilation_rate: int | tuple[int, ...] = per_axis(default=1)
+    dilation_rate: PerAxis = per_axis(default=1)
     activation: Activation = None
     use_bias: bool = True
     kernel_initializer: Initializer = "glorot_uniform"
@@ -81,14 +82,16 @@ class _ConvTranspose(Layer):
         if self.output_padding is not None:
             (strides,) = numbers(self, "strides")
             (extra,) = numbers(self, "output_padding")
-            if any(e >= s for e, s in zip(extra, strides, strict=True)):
+            pairs = zip(extra, strides, strict=True)
+            if any(added >= stride for added, stride in pairs):
                 expected = f"to be less than strides={strides}"
                 raise arguments.wrong(self, "output_padding", expected, extra)
 
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         check_inputs(self, x)
         (window,) = numbers(self, "kernel_size")
-        shape = (*window, self.filters, x.shape[channel_axis(self)])
+        channels = x.shape[channel_axis(self)]
+        shape = (*window, self.filters, channels)
         params = {"kernel": self.weight("kernel", key, shape)}
         if self.use_bias:
             params["bias"] = self.weight("bias", key, (self.filters,))
@@ -163,8 +166,8 @@ class Conv2DTranspose(_ConvTranspose):
 
     spatial = 2
 
-    strides: int | tuple[int, ...] = per_axis(default=(1, 1))
-    dilation_rate: int | tuple[int, ...] = per_axis(default=(1, 1))
+    strides: PerAxis = per_axis(default=(1, 1))
+    dilation_rate: PerAxis = per_axis(default=(1, 1))
 
 
 class Conv3DTranspose(_ConvTranspose):
@@ -184,5 +187,5 @@ class Conv3DTranspose(_ConvTranspose):
 
     spatial = 3
 
-    strides: int | tuple[int, ...] = per_axis(default=(1, 1, 1))
-    dilation_rate: int | tuple[int, ...] = per_axis(default=(1, 1, 1))
+    strides: PerAxis = per_axis(default=(1, 1, 1))
+    dilation_rate: PerAxis = per_axis(default=(1, 1, 1))

@@ -14,6 +14,7 @@ from fnn.core.layer import Layer, Params, State
 from fnn.core.tree import SpecTree
 from fnn.layers.shared.spatial import (
     DATA_FORMATS,
+    PerAxis,
     Spatial,
     check_inputs,
     numbers,
@@ -40,7 +41,7 @@ def enlarged(layer: Spatial, x: Array, interpolation: str = "nearest") -> Array:
 class _UpSampling(Layer):
     spatial: ClassVar[int]
 
-    size: int | tuple[int, ...] = per_axis(default=2)
+    size: PerAxis = per_axis(default=2)
 
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         check_inputs(self, x)
@@ -82,7 +83,7 @@ class UpSampling2D(_UpSampling):
 
     spatial = 2
 
-    size: int | tuple[int, ...] = per_axis(default=(2, 2))
+    size: PerAxis = per_axis(default=(2, 2))
     data_format: str | None = one_of(DATA_FORMATS, default=None)
     interpolation: str = one_of(INTERPOLATIONS, default="nearest")
 
@@ -109,5 +110,5 @@ class UpSampling3D(_UpSampling):
 
     spatial = 3
 
-    size: int | tuple[int, ...] = per_axis(default=(2, 2, 2))
+    size: PerAxis = per_axis(default=(2, 2, 2))
     data_format: str | None = one_of(DATA_FORMATS, default=None)

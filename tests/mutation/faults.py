@@ -79,8 +79,8 @@ PROPERTIES = [
     Fault(
         "fnn/layers/shared/statistics.py",
         "means leave out masked steps, and the padded examples of a last batch count",
-        "for m in (ctx.rows, ctx.mask) if m is not None",
-        "for m in (ctx.mask,) if m is not None",
+        "for mask in (ctx.rows, ctx.mask):",
+        "for mask in (ctx.mask,):",
         _property("padded_rows_change_nothing", "BatchNormalization"),
     ),
     Fault(

@@ -14,6 +14,7 @@ from fnn.core.tree import SpecTree
 from fnn.runtime.placement import on_each_device
 
 Shape: TypeAlias = tuple[int, ...]
+PerAxis: TypeAlias = int | tuple[int, ...]  # one for all axes, or one for each
 Padding: TypeAlias = str | Sequence[tuple[int, int]]
 
 DATA_FORMATS = (None, "channels_last", "channels_first")
@@ -66,7 +67,8 @@ def check_inputs(
     """
     arguments.rank(layer, x, layer.spatial + 2, layout=_layout(layer))
     sizes = tuple(x.shape[axis] for axis in spatial_axes(layer))
-    if any(size < need for size, need in zip(sizes, window, strict=False)):
+    pairs = zip(sizes, window, strict=False)  # an empty window fits anywhere
+    if any(size < need for size, need in pairs):
         raise ValueError(
             f"{type(layer).__name__}: expected inputs of at least {window} positions, the size of "
             f"one window, received {sizes} in shape {tuple(x.shape)}; "
@@ -78,7 +80,8 @@ def _layout(layer: Spatial) -> str:
     """The names of the axes of the inputs, for error messages."""
     positions = "steps"
     if layer.spatial > 1:
-        positions = ", ".join(("depth", "height", "width")[-layer.spatial :])
+        names = ("depth", "height", "width")
+        positions = ", ".join(names[-layer.spatial :])
     if channel_axis(layer) == 1:
         return f"(batch, channels, {positions})"
     return f"(batch, {positions}, channels)"
@@ -90,7 +93,8 @@ def reach(kernel_size: Shape, dilation: Shape) -> Shape:
     >>> reach((3, 3), (1, 2))
     (3, 5)
     """
-    return tuple((k - 1) * d + 1 for k, d in zip(kernel_size, dilation, strict=True))
+    sizes = zip(kernel_size, dilation, strict=True)
+    return tuple((k - 1) * d + 1 for k, d in sizes)
 
 
 def convolve(
@@ -111,6 +115,7 @@ def convolve(
     inputs, with zeros between them (a transposed convolution). A kernel of layout "OI" is
     `(*window, out, in / groups)`.
     """
+    # The layouts of XLA: N is the batch, C the channels, I and O the kernel's inputs and outputs.
     positions = "DHW"[-len(strides) :]
     layout = f"N{positions}C"
     if channels == 1:

@@ -55,8 +55,13 @@ def valid_entries(ctx: Context, ndim: int, axes: Iterable[int]) -> Array | None:
     It broadcasts over inputs of `ndim` axes. A mask is used only if one of its own axes is among
     `axes`: otherwise valid entries and padding never meet in one mean.
     """
-    known = (m for m in (ctx.rows, ctx.mask) if m is not None and min(axes) < m.ndim)
-    return combine_masks([leading(mask.astype(bool), ndim) for mask in known])
+    first = min(axes)
+    known = []
+    for mask in (ctx.rows, ctx.mask):
+        if mask is not None and first < mask.ndim:
+            mask = mask.astype(bool)
+            known.append(leading(mask, ndim))  # (batch, ..., 1, ...)
+    return combine_masks(known)
 
 
 def zeros_elsewhere(x: Array, valid: Array | None) -> Array:
@@ -74,9 +79,11 @@ def mean(x: Array, axes: Axes, valid: Array | None, keepdims: bool = True) -> Ar
     if valid is None:
         return x.mean(axes, keepdims=keepdims)
     # A mask of size 1 along an axis stands for all entries along it.
-    repeated = math.prod(x.shape[axis] for axis in axes if valid.shape[axis] == 1)
-    count = valid.sum(axes, keepdims=keepdims) * repeated
-    return x.sum(axes, keepdims=keepdims) / jnp.maximum(count, 1)
+    broadcast = [axis for axis in axes if valid.shape[axis] == 1]
+    repeats = math.prod(x.shape[axis] for axis in broadcast)
+    count = valid.sum(axes, keepdims=keepdims) * repeats
+    total = x.sum(axes, keepdims=keepdims)  # size 1 along `axes`, or without them
+    return total / jnp.maximum(count, 1)
 
 
 def center(
@@ -127,7 +134,8 @@ def _standardize_jvp(
     centered, factor = center(x, axes, epsilon, None)
     y = centered * factor
     scaled = factor * dx
-    dy = scaled - mean(scaled, axes, None) - y * mean(y * scaled, axes, None)
+    dy = scaled - mean(scaled, axes, None)
+    dy = dy - y * mean(y * scaled, axes, None)
     return y, dy
 
 
@@ -156,7 +164,8 @@ def axes_of(layer: WithAxis, x: SpecTree) -> Axes:
     arguments.minimum_rank(layer, x, 1, "(batch, ...)")
     given = _as_tuple(layer.axis)
     ndim = len(x.shape)
-    axes = sorted({axis % ndim for axis in given if -ndim <= axis < ndim})
+    inside = [axis for axis in given if -ndim <= axis < ndim]
+    axes = sorted({axis % ndim for axis in inside})
     if len(axes) != len(given):
         shape = tuple(x.shape)
         expected = f"to be axes of the inputs, which have shape {shape}, each once"
