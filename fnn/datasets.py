@@ -157,7 +157,12 @@ def _scikit_learn() -> Any:
     return datasets
 
 
-def _split(x: np.ndarray, y: np.ndarray, test_split: float, seed: int) -> Split:
+def _split(
+    x: np.ndarray,
+    y: np.ndarray,
+    test_split: float,
+    seed: int,
+) -> Split:
     if not 0 < test_split < 1:
         raise ValueError(
             f"expected test_split to be between 0 and 1, received {test_split=}; "
@@ -173,8 +178,10 @@ def _load(name: str) -> Split:
     found: dict[str, Path] = {}
     given = os.environ.get("FNN_DATA")
     if given:
-        found = _found(_folder(Path(given).expanduser().absolute(), name))
+        folder = Path(given).expanduser().absolute()
+        found = _found(_folder(folder, name))
     if found.keys() == set(TEST):
+        # Only the test files: their first four fifths become the training set.
         x, y = _pair(found, TEST)
         cut = len(x) * 4 // 5
         return (x[:cut], y[:cut]), (x[cut:], y[cut:])
@@ -266,6 +273,7 @@ def _damaged(path: Path, expected: str, received: str) -> ValueError:
 
 def _download(name: str, missing: list[str]) -> dict[str, Path]:
     """Downloads files into the cache. Raises one error that names all files that failed."""
+    # Imported here, since they take time and are rarely needed.
     import http.client
     import urllib.request
 
@@ -279,10 +287,11 @@ def _download(name: str, missing: list[str]) -> dict[str, Path]:
         try:
             with urllib.request.urlopen(f"{url}{file}.gz", timeout=60) as response:
                 data = response.read()
-        except (OSError, http.client.HTTPException) as error:  # URLError is an OSError
+        except (OSError, http.client.HTTPException) as error:  # OSError: URLError too
             failed[file] = f"{url}{file}.gz: {error}"
             continue
-        stored[file] = _store(_cache(name) / f"{file}.gz", data, sums[file])
+        path = _cache(name) / f"{file}.gz"
+        stored[file] = _store(path, data, sums[file])
     if failed:
         lines = [f"  {file}.gz ({reason})" for file, reason in failed.items()]
         reasons = "\n".join(lines)

@@ -109,7 +109,8 @@ class OrthogonalRegularizer(Regularizer):
         norms = jnp.sqrt(jnp.maximum(squares, 1e-14))
         cosines = (vectors / norms) @ (vectors / norms).T  # (vectors, vectors)
         count = len(vectors)
-        others = jnp.abs(cosines * (1 - jnp.eye(count, dtype=x.dtype)))
+        off_diagonal = 1 - jnp.eye(count, dtype=x.dtype)
+        others = jnp.abs(cosines * off_diagonal)
         pairs = max(count * (count - 1), 1)
         return self.factor * others.sum() / pairs
 

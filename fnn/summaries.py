@@ -6,7 +6,7 @@ import itertools
 import re
 import shutil
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -147,6 +147,7 @@ class _Network:
         self.nested = nested
         self.rows: list[Row] = []
         self.calls: dict[tree.Path, int] = {}  # how often each layer has been called
+        # Shapes and dtypes only: no weight is made.
         trial = jax.tree.map(lambda node: node.spec, inputs)
         self.params, self.state = weight_spec(layer, trial)
         self.learning, self.fixed = weights.split(layer, self.params)
@@ -161,12 +162,10 @@ class _Network:
 
     def _starts(self, inputs: Tree, shown: bool) -> Tree:
         """The inputs as nodes with names, Keras's if they have none; with rows if `shown`."""
-        default_names = _default_input_names()
+        unnamed = itertools.count()
 
         def start(node: Node) -> Node:
-            name = node.name
-            if name is None:
-                name = next(default_names)
+            name = node.name or _input_name(next(unnamed))
             if shown:
                 self.rows.append(_input_row(name, node))
             return Node(None, (), node.specs, f"{name}[0]")
@@ -182,13 +181,7 @@ class _Network:
         inner.flow(x, visit)
 
     def _visit(
-        self,
-        name: str,
-        title: str,
-        layer: Layer,
-        x: Tree,
-        path: tree.Path,
-        depth: int,
+        self, name: str, title: str, layer: Layer, x: Tree, path: tree.Path, depth: int
     ) -> Node:
         """The output of `layer`, after adding its row; `Item`, which picks an output, has none."""
         first, second = _specs(x)
@@ -210,6 +203,7 @@ class _Network:
         self.rows.append(Row(title, depth, cells))
         inner = _inside(layer)
         if self.nested and inner is not None:
+            # Nodes without names: only the outermost layers show where inputs come from.
             starts = jax.tree.map(lambda *specs: Node(None, (), specs), first, second)
             self._follow(inner, starts, path, depth + 1)
         return made
@@ -243,11 +237,11 @@ class _Network:
         return lines
 
 
-def _default_input_names() -> Iterator[str]:
+def _input_name(number: int) -> str:
     """Keras's names of inputs: `input_layer`, `input_layer_1`, ..."""
-    yield "input_layer"
-    for number in itertools.count(1):
-        yield f"input_layer_{number}"
+    if number == 0:
+        return "input_layer"
+    return f"input_layer_{number}"
 
 
 def _input_row(name: str, node: Node) -> Row:
@@ -264,7 +258,8 @@ def _input_row(name: str, node: Node) -> Row:
 def _specs(x: Tree) -> tuple[SpecTree, SpecTree]:
     """The specs of nodes at both trial sizes."""
     first = jax.tree.map(lambda node: node.specs[0], x)
-    return first, jax.tree.map(lambda node: node.specs[1], x)
+    second = jax.tree.map(lambda node: node.specs[1], x)
+    return first, second
 
 
 def _title(name: str, layer: Layer) -> str:
@@ -287,9 +282,12 @@ def _inside(layer: Layer) -> Flow | None:
 def _is_chain(graph: Graph) -> bool:
     """Whether each layer is called once, on the output of the layer before it."""
     names = {name for name, _, _ in graph.steps}
-    if len(names) != len(graph.steps) or leaves(graph.inputs) != [0]:
+    if len(names) != len(graph.steps):
         return False
-    return all(leaves(step[2]) == [i] for i, step in enumerate(graph.steps))
+    if leaves(graph.inputs) != [0]:
+        return False
+    places = [leaves(step[2]) for step in graph.steps]
+    return places == [[i] for i in range(len(places))]
 
 
 def _label(node: Node) -> str:
@@ -305,8 +303,8 @@ def _in_range(rows: list[Row], layer_range: Sequence[str] | None) -> list[Row]:
         return rows
     outermost = [i for i, row in enumerate(rows) if not row.depth]
     matches = []
-    for pattern in layer_range:
-        matches.append([i for i in outermost if re.match(str(pattern), rows[i].name)])
+    for pattern in map(str, layer_range):
+        matches.append([i for i in outermost if re.match(pattern, rows[i].name)])
     if len(matches) != 2 or not all(matches):
         raise ValueError(
             f"summary: expected layer_range as two patterns among the names "
@@ -327,6 +325,7 @@ def _widths(cells: list[list[str]], room: int) -> list[int]:
     """
     widths = [max(map(len, column)) for column in cells]
     wrapped = [i for i in range(len(widths)) if i != COUNT_COLUMN]
+    # A character at a time, always from the widest column.
     while sum(widths) > room:
         widest = max(wrapped, key=lambda i: widths[i])
         if widths[widest] <= NARROWEST:
@@ -338,7 +337,7 @@ def _widths(cells: list[list[str]], room: int) -> list[int]:
 def _widths_up_to(positions: Sequence[float], count: int, length: int) -> list[int]:
     """The widths of `count` columns that end at `positions`."""
     scale = 1
-    if positions[-1] <= 1:
+    if positions[-1] <= 1:  # fractions of the line
         scale = length - 1
     ends = [int(position * scale) for position in positions]
     widths = [end - start - 3 for start, end in itertools.pairwise([0, *ends])]
@@ -351,13 +350,12 @@ def _widths_up_to(positions: Sequence[float], count: int, length: int) -> list[i
 
 
 def _table(
-    columns: list[str],
-    rows: list[Row],
-    length: int,
-    positions: Sequence[float] | None,
+    columns: list[str], rows: list[Row], length: int, positions: Sequence[float] | None
 ) -> list[str]:
     """The lines of a table of at most `length` characters."""
-    cells = [[title, *(_cell(row, title) for row in rows)] for title in columns]
+    cells = []
+    for title in columns:
+        cells.append([title, *(_cell(row, title) for row in rows)])
     if positions:
         widths = _widths_up_to(positions, len(columns), length)
     else:
@@ -393,7 +391,7 @@ def _lines(cells: tuple[str, ...], widths: list[int]) -> list[str]:
         wrapped.append(textwrap.wrap(text, width, subsequent_indent=indent))
     lines = []
     for parts in itertools.zip_longest(*wrapped, fillvalue=""):
-        aligned = [part.ljust(width) for part, width in zip(parts, widths, strict=True)]
+        aligned = list(map(str.ljust, parts, widths))
         number = parts[COUNT_COLUMN]
         aligned[COUNT_COLUMN] = number.rjust(widths[COUNT_COLUMN])
         lines.append("│ " + " │ ".join(aligned) + " │")

@@ -43,7 +43,7 @@ def to_categorical(x: ArrayLike, num_classes: int | None = None) -> np.ndarray:
     [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
     """
     numbers = np.asarray(x).astype("int64")
-    if numbers.ndim > 1 and numbers.shape[-1] == 1:
+    if numbers.ndim > 1 and numbers.shape[-1] == 1:  # (..., 1), a column of labels
         numbers = numbers[..., 0]
     count = num_classes or int(numbers.max(initial=-1)) + 1
     if numbers.size and (numbers.min() < 0 or numbers.max() >= count):
@@ -52,7 +52,7 @@ def to_categorical(x: ArrayLike, num_classes: int | None = None) -> np.ndarray:
             f"{numbers.min()} to {numbers.max()}; pass the number of classes instead of "
             f"{num_classes=}, or renumber the classes"
         )
-    return np.eye(count)[numbers]
+    return np.eye(count)[numbers]  # (..., count)
 
 
 def normalize(x: ArrayLike, axis: int = -1, order: float = 2) -> np.ndarray | jax.Array:
@@ -65,6 +65,7 @@ def normalize(x: ArrayLike, axis: int = -1, order: float = 2) -> np.ndarray | ja
     >>> normalize(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
     [[0.6, 0.8], [0.0, 0.0]]
     """
+    # The module whose arrays come out.
     xp: Any = np
     if isinstance(x, jax.Array):
         xp = jnp
@@ -112,9 +113,10 @@ def pad_sequences(
             f"pad_sequences: expected steps of one shape, received steps of {sorted(shapes)}; "
             "pass every sequence as (length, ...) with the same shape after its length"
         )
-    padded = np.full((len(arrays), maxlen, *shapes.pop()), value, dtype)
+    shape = (len(arrays), maxlen, *shapes.pop())
+    padded = np.full(shape, value, dtype)
     for out, array in zip(padded, arrays, strict=True):
-        kept = array[:maxlen]
+        kept = array[:maxlen]  # (at most maxlen, ...)
         if truncating == "pre":
             kept = array[max(len(array) - maxlen, 0) :]
         start = 0

@@ -43,7 +43,8 @@ def plot_history(
     """
     given: Any = getattr(history, "history", history)
     curves: Curves = dict(given)
-    names = list(dict.fromkeys(name.removeprefix("val_") for name in curves))
+    names = [name.removeprefix("val_") for name in curves]
+    names = list(dict.fromkeys(names))  # each once
     names.sort(key=lambda name: name != "loss")  # the loss first, others in their order
     count = max(map(len, curves.values()), default=0)
     if not count:
@@ -52,7 +53,8 @@ def plot_history(
         )
     columns = min(len(names), 3)
     rows = math.ceil(len(names) / columns)
-    figure, panels = _figure(figure, rows, columns, (4.4 * columns, 3.3 * rows))
+    size = (4.4 * columns, 3.3 * rows)  # in inches
+    figure, panels = _figure(figure, rows, columns, size)
     epochs = getattr(history, "epoch", ()) or range(count)
     epochs = [epoch + 1 for epoch in epochs]  # shown from 1
     for axes, name in zip(panels, names, strict=False):
@@ -88,7 +90,8 @@ def plot_predictions(
     images = np.asarray(images)
     truth, _ = _classes(labels)
     classes, probabilities = _classes(predicted)
-    if not 0 < len(images) == len(truth) == len(classes) or images.ndim not in (3, 4):
+    same_length = 0 < len(images) == len(truth) == len(classes)
+    if not same_length or images.ndim not in (3, 4):
         raise ValueError(
             "expected images (n, height, width) with n labels and n predictions, received shapes "
             f"{images.shape}, {np.shape(labels)} and {np.shape(predicted)}; predict these images"
@@ -145,7 +148,12 @@ def _draw_image(
     axes.set(xticks=[], yticks=[])
 
 
-def _draw_curves(axes: Axes, name: str, epochs: list[int], curves: Curves) -> None:
+def _draw_curves(
+    axes: Axes,
+    name: str,
+    epochs: list[int],
+    curves: Curves,
+) -> None:
     """The training and validation curves of one metric."""
     with optional("matplotlib", extra="plot"):
         from matplotlib.ticker import MaxNLocator
@@ -159,9 +167,17 @@ def _draw_curves(axes: Axes, name: str, epochs: list[int], curves: Curves) -> No
             # With validation_freq=3 there is a value for every third epoch.
             every = max(len(epochs) // len(values), 1)
             at = epochs[every - 1 :: every][: len(values)]
-            axes.plot(at, values, color=color, marker=marker, markersize=4, label=label)
-    title = name.replace("_", " ")
-    axes.set(title=title[:1].upper() + title[1:], xlabel="epoch", ylabel=title)
+            axes.plot(
+                at,
+                values,
+                color=color,
+                marker=marker,
+                markersize=4,
+                label=label,
+            )
+    label = name.replace("_", " ")
+    title = label[:1].upper() + label[1:]  # the rest may hold capitals
+    axes.set(title=title, xlabel="epoch", ylabel=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
@@ -177,7 +193,8 @@ def _classes(values: ArrayLike) -> _Classes:
     """The classes, from class numbers (n,) or from probabilities (n, classes)."""
     values = np.asarray(values)
     if values.ndim == 2 and values.shape[1] > 1:
-        return _Classes(values.argmax(axis=1), values.max(axis=1))
+        classes = values.argmax(axis=1)  # (n,)
+        return _Classes(classes, values.max(axis=1))
     return _Classes(values.reshape(-1), [None] * values.size)
 
 
@@ -195,7 +212,8 @@ def _figure(
         figure = pyplot.figure(figsize=size, layout="constrained")
         # Closed for pyplot only, so that a notebook shows it once and pyplot does not keep it.
         pyplot.close(figure)
-    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+    panels = figure.subplots(rows, columns, squeeze=False)
+    return figure, list(panels.flat)
 
 
 def _finish(figure: Figure, path: str | Path | None) -> Figure:

@@ -40,13 +40,15 @@ def sparsemax(x: Array, axis: int = -1) -> Array:
     [0.5, 0.5, 0.0]
     """
     descending = -jnp.sort(-x, axis=axis)
-    ranks = jnp.arange(1, x.shape[axis] + 1, dtype=x.dtype)
+    length = x.shape[axis]
+    ranks = jnp.arange(1, length + 1, dtype=x.dtype)
     count = along(ranks, x.ndim, axis)  # how many values are at least this large
     # The largest `size` values stay above zero, and tau makes them sum to one.
-    support = 1 + count * descending > jnp.cumsum(descending, axis=axis)
-    size = support.sum(axis=axis, keepdims=True)
-    total = jnp.where(support, descending, 0).sum(axis=axis, keepdims=True)
-    tau = (total - 1) / size
+    sums = jnp.cumsum(descending, axis=axis)
+    support = 1 + count * descending > sums
+    size = support.sum(axis=axis, keepdims=True)  # size 1 along `axis`
+    kept = jnp.where(support, descending, 0)
+    tau = (kept.sum(axis=axis, keepdims=True) - 1) / size
     return jax.nn.relu(x - tau.astype(x.dtype))
 
 

@@ -30,6 +30,7 @@ def activation(
             if not getattr(x, "is_symbolic", False):
                 return function(x, *args, **named)
             bound = inspect.signature(function).bind(x, *args, **named)
+            # All arguments but x become fields of a layer, by name.
             _, *further = bound.arguments.items()
             return x.activated_by(named_activation, dict(further))
 

@@ -59,7 +59,7 @@ def _with_default_key(call: Callable[..., Array]) -> Callable[..., Array]:
     @functools.wraps(call)
     def drawn(self: Initializer, *args: Any, **kwargs: Any) -> Array:
         has_key = "key" in kwargs
-        if args:
+        if args:  # a shape is a tuple or a list, a key never is
             has_key = not isinstance(args[0], (tuple, list))
         if not has_key:
             args = (random.key(0), *args)

@@ -50,13 +50,15 @@ class VarianceScaling(Initializer):
             fan = float(fan_out)
         elif self.mode == "fan_avg":
             fan = (fan_in + fan_out) / 2
-        stddev = math.sqrt(self.scale / max(1.0, fan))
+        stddev = math.sqrt(self.scale / max(1.0, fan))  # an empty weight has fan 0
         key = draw_key(self, key)
         if self.distribution == "uniform":
+            # The variance of a uniform distribution is limit**2 / 3.
             limit = math.sqrt(3.0) * stddev
             return uniform(key, shape, dtype, -limit, limit)
         if self.distribution == "untruncated_normal":
             return stddev * normal(key, shape, dtype)
+        # Truncation lowers the standard deviation, which the division restores.
         drawn = truncated_normal(key, shape, dtype, -2.0, 2.0)
         return stddev / TRUNCATED_STDDEV * drawn
 
@@ -188,7 +190,7 @@ def compute_fans(
         fan_in = math.prod(shape[axis] for axis in input_axes)
         fan_out = math.prod(shape[axis] for axis in output_axes)
         return Fans(fan_in, fan_out)
-    if len(shape) < 2:
+    if len(shape) < 2:  # a bias: each value is an input and an output
         size = math.prod(shape)
         return Fans(size, size)
     *spatial, inputs, outputs = shape

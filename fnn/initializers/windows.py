@@ -33,9 +33,10 @@ _NAMES = {
     "triang": "triangle tri",
     "tukey": "tuk",
 }
-WINDOWS = {
-    name: main for main, others in _NAMES.items() for name in (main, *others.split())
-}
+# Every name of a window -> the name of its formula.
+WINDOWS = {name: name for name in _NAMES}
+for _name, _others in _NAMES.items():
+    WINDOWS |= dict.fromkeys(_others.split(), _name)
 
 
 def window(
@@ -54,8 +55,9 @@ def window(
     if length < 2:
         return jnp.ones(length, dtype)
     size = length + periodic
-    # From the middle, in half steps.
-    distance = jnp.abs(2 * jnp.arange(length) - (size - 1))
+    # The distance from the middle in half steps, an integer also for even sizes.
+    steps = 2 * jnp.arange(length) - (size - 1)
+    distance = jnp.abs(steps)
     formula = _FORMULAS[WINDOWS[name]]
     return jnp.asarray(formula(distance.astype(dtype), size), dtype)
 
@@ -80,8 +82,9 @@ def _barthann(distance: Array, size: int) -> Array:
 
 def _bohman(distance: Array, size: int) -> Array:
     part = distance / (size - 1)
-    inside = (1 - part) * jnp.cos(math.pi * part) + jnp.sin(math.pi * part) / math.pi
-    return jnp.where(part < 1, inside, 0)
+    angle = math.pi * part
+    inside = (1 - part) * jnp.cos(angle) + jnp.sin(angle) / math.pi
+    return jnp.where(part < 1, inside, 0)  # exactly 0 at the ends
 
 
 def _parzen(distance: Array, size: int) -> Array:
@@ -91,9 +94,16 @@ def _parzen(distance: Array, size: int) -> Array:
     return jnp.where(distance <= (size - 1) / 2, inner, outer)
 
 
-def _taylor(distance: Array, size: int, number: int = 4, level: float = 30) -> Array:
+def _taylor(
+    distance: Array,
+    size: int,
+    number: int = 4,
+    level: float = 30,
+) -> Array:
     """The first `number` side lobes are equal, `level` dB below the main lobe (Carrara 1995)."""
-    a2 = (math.acosh(10 ** (level / 20)) / math.pi) ** 2
+    # In Carrara's notation: A, sigma squared, and the coefficients F_m of the cosines.
+    a = math.acosh(10 ** (level / 20)) / math.pi
+    a2 = a**2
     stretch = number**2 / (a2 + (number - 0.5) ** 2)
     orders = range(1, number)
     total = jnp.ones_like(distance)
@@ -104,14 +114,17 @@ def _taylor(distance: Array, size: int, number: int = 4, level: float = 30) -> A
         )
         denominator = 2 * math.prod(1 - m**2 / k**2 for k in orders if k != m)
         term = -2 * (-1) ** m * numerator / denominator
-        total = total + term * jnp.cos(math.pi * m * distance / size)
-        peak = peak + term
+        angle = math.pi * m * distance / size
+        total = total + term * jnp.cos(angle)
+        peak = peak + term  # the value in the middle
     return total / peak
 
 
 def _tukey(distance: Array, size: int, tapered: float = 0.5) -> Array:
+    # 0 at the ends, 1 where the flat part begins.
     from_end = (1 - distance / (size - 1)) / tapered
-    return jnp.where(from_end < 1, (1 - jnp.cos(math.pi * from_end)) / 2, 1)
+    taper = (1 - jnp.cos(math.pi * from_end)) / 2
+    return jnp.where(from_end < 1, taper, 1)
 
 
 def _bartlett(distance: Array, size: int) -> Array:

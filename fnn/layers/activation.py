@@ -138,7 +138,7 @@ class PReLU(Layer):
                 expected = f"to be axes of the inputs {given} other than the batch, 0"
                 raise arguments.wrong(self, "shared_axes", expected, self.shared_axes)
             shape[axis] = 1
-        alpha = self.weight("alpha", key, tuple(shape[1:]))
+        alpha = self.weight("alpha", key, tuple(shape[1:]))  # without the batch
         return {"alpha": alpha}, {}
 
     def apply(
@@ -151,6 +151,7 @@ class PReLU(Layer):
         alpha = params["alpha"]
         if not self.is_example(params, x):
             alpha = alpha[None]  # (1, ...)
+        # x above 0 and alpha * x below, without a comparison.
         y = jax.nn.relu(x) - alpha * jax.nn.relu(-x)
         return y, state
 

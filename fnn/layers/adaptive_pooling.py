@@ -32,7 +32,12 @@ class Windows(NamedTuple):
     sizes: Array  # (windows,)
 
 
-def windows(x: Array, axis: int, number: int, fill: float) -> Windows:
+def windows(
+    x: Array,
+    axis: int,
+    number: int,
+    fill: float,
+) -> Windows:
     """Splits an axis of n positions into `number` windows.
 
     Window i goes from floor(i n / number) to ceil((i + 1) n / number), so sizes differ by at most
@@ -72,7 +77,8 @@ def mean(x: Array, axis: int, number: int) -> Array:
     """The mean of each of `number` windows along an axis."""
     values, sizes = windows(floating(x), axis, number, 0)
     total = reduce_axis(values, axis + 1, lax.add, jnp.sum)  # (..., windows, ...)
-    return total / along(jnp.asarray(sizes, total.dtype), total.ndim, axis)
+    sizes = jnp.asarray(sizes, total.dtype)
+    return total / along(sizes, total.ndim, axis)
 
 
 class _AdaptivePooling(Layer):

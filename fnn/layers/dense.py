@@ -73,5 +73,5 @@ class Dense(Layer):
     ) -> tuple[Array, State]:
         y = matmul(x, params["kernel"])  # (..., units)
         if self.use_bias:
-            y = add_bias(y, params["bias"])
+            y = add_bias(y, params["bias"])  # (units,), for every position
         return activate(self.activation, y), state

@@ -33,7 +33,13 @@ def global_max(
     """
     if mask is None:
         return jnp.max(x, axes, keepdims=keepdims)
-    largest = jnp.max(x, axes, keepdims=keepdims, initial=lowest(x), where=mask)
+    largest = jnp.max(
+        x,
+        axes,
+        keepdims=keepdims,
+        initial=lowest(x),
+        where=mask,
+    )
     any_valid = jnp.any(mask, axes, keepdims=keepdims)
     return jnp.where(any_valid, largest, jnp.zeros_like(largest))
 

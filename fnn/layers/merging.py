@@ -19,7 +19,11 @@ Shapes: TypeAlias = list[tuple[int, ...]]
 Masks: TypeAlias = Array | tuple[Array | None, ...] | None
 
 
-def shapes_of(layer: Layer, inputs: SpecTree, exactly: int | None = None) -> Shapes:
+def shapes_of(
+    layer: Layer,
+    inputs: SpecTree,
+    exactly: int | None = None,
+) -> Shapes:
     """The shapes of the inputs, a tuple of arrays of one batch size."""
     name = type(layer).__name__
     wanted = "arrays"
@@ -37,6 +41,7 @@ def shapes_of(layer: Layer, inputs: SpecTree, exactly: int | None = None) -> Sha
             f"{name}: expected {wanted}, received {len(shapes)} of shapes {shapes}; "
             "merge pairs one after the other"
         )
+    # An empty shape has no batch axis.
     if not all(shapes) or len({shape[0] for shape in shapes}) > 1:
         raise ValueError(
             f"{name}: expected inputs of one batch size, received shapes {shapes}; "
@@ -246,7 +251,9 @@ class Concatenate(Layer):
         axis = self.axis % ndim
         fits = axis > 0 and -ndim < self.axis < ndim
         fits &= all(len(shape) == ndim for shape in shapes)
-        other_sizes = {(*shape[:axis], *shape[axis + 1 :]) for shape in shapes}
+        other_sizes = set()
+        for shape in shapes:
+            other_sizes.add((*shape[:axis], *shape[axis + 1 :]))
         if not fits or len(other_sizes) > 1:
             raise ValueError(
                 f"Concatenate: expected inputs of equal shapes except along axis {self.axis}, "
@@ -265,6 +272,7 @@ class Concatenate(Layer):
         masks = ctx.mask
         if masks is None:
             return y, state
+        # Masks have the first axes of their values, some inputs more of them than others.
         axis = self.axis % y.ndim
         mask_ndim = max(mask.ndim for mask in masks if mask is not None)
         if axis >= mask_ndim:
@@ -336,7 +344,8 @@ class Dot(Layer):
         shapes = shapes_of(self, x, 2)
         pairs = list(zip(self._both(), shapes, strict=True))
         sizes = set()
-        if all(-len(shape) < axis < len(shape) for axis, shape in pairs):
+        inside = [-len(shape) < axis < len(shape) for axis, shape in pairs]
+        if all(inside):
             sizes = {shape[axis] for axis, shape in pairs}
         if len(sizes) != 1:
             raise ValueError(

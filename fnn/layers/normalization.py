@@ -164,7 +164,8 @@ class GroupNormalization(Layer):
         if valid is not None:
             valid = grouped(valid)
         y = standardize(values, axes, self.epsilon, valid)
-        y = scale_shift(y.reshape(x.shape), params, (axis,))
+        y = y.reshape(x.shape)  # the groups side by side again
+        y = scale_shift(y, params, (axis,))
         return y.astype(float_dtype(x)), state
 
 

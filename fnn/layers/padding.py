@@ -30,7 +30,7 @@ def pairs(layer: Spatial, argument: str) -> Pairs:
     One number stands for both sides of an axis, or for all axes.
     """
     value = getattr(layer, argument)
-    if layer.spatial == 1:
+    if layer.spatial == 1:  # two numbers are the two sides of the only axis
         value = (value,)
     elif not isinstance(value, tuple):
         value = (value,) * layer.spatial
@@ -39,13 +39,17 @@ def pairs(layer: Spatial, argument: str) -> Pairs:
         raise arguments.wrong(layer, argument, expected, value)
     edges = []
     for item in value:
-        edge = arguments.integers(layer, argument, 2, minimum=0, value=item)
-        before, after = edge
+        before, after = arguments.integers(layer, argument, 2, minimum=0, value=item)
         edges.append((before, after))
     return tuple(edges)
 
 
-def enlarge(layer: Spatial, x: Array, edges: Pairs, sign: int = 1) -> Array:
+def enlarge(
+    layer: Spatial,
+    x: Array,
+    edges: Pairs,
+    sign: int = 1,
+) -> Array:
     """`x` with zeros added at the edges of its positions, or with edges cut off (`sign` -1)."""
     config = [(0, 0, 0)] * x.ndim
     for axis, (before, after) in zip(spatial_axes(layer), edges, strict=True):

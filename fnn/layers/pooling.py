@@ -48,7 +48,12 @@ class Reduction(NamedTuple):
     reduce: Callable[..., Array]  # a whole axis
 
 
-def paddings(sizes: Shape, window: Shape, strides: Shape, padding: str) -> Pads:
+def paddings(
+    sizes: Shape,
+    window: Shape,
+    strides: Shape,
+    padding: str,
+) -> Pads:
     """The padding before and after each axis; "same" adds an odd position at the end.
 
     >>> paddings((5, 6), (2, 3), (2, 3), "same")
@@ -58,8 +63,9 @@ def paddings(sizes: Shape, window: Shape, strides: Shape, padding: str) -> Pads:
         return ((0, 0),) * len(sizes)
     pads = []
     for n, k, s in zip(sizes, window, strides, strict=True):
-        outputs = -(-n // s)
-        total = max((outputs - 1) * s + k - n, 0)
+        outputs = -(-n // s)  # rounded up
+        covered = (outputs - 1) * s + k
+        total = max(covered - n, 0)
         pads.append((total // 2, total - total // 2))
     return tuple(pads)
 
@@ -206,7 +212,8 @@ class _Pooling(Layer):
         strides = window
         if self.strides is not None:
             (strides,) = numbers(self, "strides")
-        y = type(self).pool(x, spatial_axes(self), window, strides, self.padding)
+        axes = spatial_axes(self)
+        y = type(self).pool(x, axes, window, strides, self.padding)
         return y, state  # (batch, *windows, channels)
 
 

@@ -91,7 +91,7 @@ class Reshape(Layer):
         inferred = 0
         if -1 in self.target_shape:
             wanted = f"a multiple of {known}"
-            if known:
+            if known:  # else a size in the shape is 0, and so is the inferred one
                 inferred, rest = divmod(size, known)
                 fits = rest == 0
         if not fits:
@@ -178,7 +178,7 @@ class Reverse(Layer):
     ) -> tuple[Tree, State]:
         axis = self.axis % x.ndim
         mask = ctx.mask
-        if mask is not None and axis < mask.ndim:
+        if mask is not None and axis < mask.ndim:  # the mask has this axis
             mask = jnp.flip(mask, axis)
         return attach_mask(jnp.flip(x, axis), mask), state
 

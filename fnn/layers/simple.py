@@ -100,7 +100,7 @@ class Rescaling(Layer):
             try:
                 array = np.asarray(value)
                 fits = array.dtype.kind in "iuf" and np.isfinite(array).all()
-            except ValueError:  # rows of unequal length
+            except ValueError:  # nested lists of different lengths
                 fits = False
             if not fits:
                 expected = "to be a finite number or a list of them"
@@ -192,7 +192,7 @@ class Lambda(Layer):
         if isinstance(self.arguments, Fields):
             options = self.arguments.as_dict()
         try:
-            y = self.function(x, **options)
+            y = self.function(x, **options)  # NumPy cannot compute with traced arrays
         except jax.errors.TracerArrayConversionError as error:
             raise TypeError(
                 f"Lambda: expected a function of JAX, received {self.function!r}, which needs the "

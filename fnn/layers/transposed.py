@@ -51,6 +51,7 @@ def transposed_padding(
         if extra is None:
             extra = max(stride - span, 0)
         return span - 1, span - 1 + extra
+    # An odd position of the total is in front, as in Keras.
     total = stride + span - 2
     if extra is not None:
         total = span + span % 2 - 2 + extra
@@ -107,6 +108,7 @@ class _ConvTranspose(Layer):
         channels = channel_axis(self)
         fields = "kernel_size", "strides", "dilation_rate"
         window, strides, dilation = numbers(self, *fields)
+        # None: as many positions as the padding gives without `output_padding`.
         extra: tuple[int | None, ...] = (None,) * self.spatial
         if self.output_padding is not None:
             (extra,) = numbers(self, "output_padding")

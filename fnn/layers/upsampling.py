@@ -30,12 +30,14 @@ def enlarged(layer: Spatial, x: Array, interpolation: str = "nearest") -> Array:
     factors = list(zip(spatial_axes(layer), size, strict=True))
     if interpolation == "nearest":
         for axis, factor in factors:
-            x = jnp.repeat(x, factor, axis=axis)
+            x = jnp.repeat(x, factor, axis=axis)  # each position `factor` times
         return x
     shape = list(x.shape)
     for axis, factor in factors:
         shape[axis] *= factor
-    return jax.image.resize(x, shape, interpolation)
+    return jax.image.resize(
+        x, shape, interpolation
+    )  # (batch, *new positions, channels)
 
 
 class _UpSampling(Layer):

@@ -88,7 +88,8 @@ class InverseTimeDecay(Schedule):
         passed = as_float(step) / float(self.decay_steps)
         if self.staircase:
             passed = jnp.floor(passed)
-        return self.initial_learning_rate / (1 + self.decay_rate * passed)
+        divisor = 1 + self.decay_rate * passed
+        return self.initial_learning_rate / divisor
 
 
 class PiecewiseConstantDecay(Schedule):
@@ -119,7 +120,8 @@ class PiecewiseConstantDecay(Schedule):
         step = jnp.asarray(step)
         is_integer = jnp.issubdtype(step.dtype, jnp.integer)
         rate = jnp.float32(self.values[0])
-        for boundary, value in zip(self.boundaries, self.values[1:], strict=True):
+        pairs = zip(self.boundaries, self.values[1:], strict=True)
+        for boundary, value in pairs:
             limit = float(boundary)
             if is_integer:  # the boundary must fit into the dtype of the step
                 limit = min(boundary, jnp.iinfo(step.dtype).max)
@@ -147,12 +149,14 @@ class PolynomialDecay(Schedule):
         step = as_float(step)
         if self.cycle:
             length = float(self.decay_steps)
-            steps = length * jnp.maximum(jnp.ceil(step / length), 1)
+            cycles = jnp.ceil(step / length)  # begun so far
+            steps = length * jnp.maximum(cycles, 1)
         else:
             steps = jnp.float32(self.decay_steps)
             step = jnp.minimum(step, steps)
         span = self.initial_learning_rate - self.end_learning_rate
-        return span * jnp.power(1 - step / steps, self.power) + self.end_learning_rate
+        decay = jnp.power(1 - step / steps, self.power)
+        return span * decay + self.end_learning_rate
 
 
 class CosineDecay(Schedule):
@@ -181,8 +185,9 @@ class CosineDecay(Schedule):
         if self.warmup_target is not None:
             peak = self.warmup_target
             warmup = float(self.warmup_steps)
-        passed = jnp.clip((step - warmup) / float(self.decay_steps), 0, 1)
-        cosine = 0.5 * (1 + jnp.cos(math.pi * passed))
+        passed = (step - warmup) / float(self.decay_steps)
+        passed = jnp.clip(passed, 0, 1)
+        cosine = 0.5 * (1 + jnp.cos(math.pi * passed))  # from 1 to 0
         decayed = peak * ((1 - self.alpha) * cosine + self.alpha)
         if not warmup:
             return decayed
@@ -225,6 +230,8 @@ class CosineDecayRestarts(Schedule):
             restarts = jnp.floor(jnp.log(growth) / jnp.log(ratio))
             before = (jnp.power(ratio, restarts) - 1) / (ratio - 1)
             passed = (passed - before) / jnp.power(ratio, restarts)
+        # `passed` is now the fraction of the current cycle.
         height = jnp.power(jnp.float32(self.m_mul), restarts)
-        cosine = jnp.where(ended, 0, 0.5 * height * (1 + jnp.cos(math.pi * passed)))
+        cosine = 0.5 * height * (1 + jnp.cos(math.pi * passed))
+        cosine = jnp.where(ended, 0, cosine)
         return self.initial_learning_rate * ((1 - self.alpha) * cosine + self.alpha)

@@ -39,8 +39,10 @@ class OneCycle(Schedule):
     def __call__(self, step: ArrayLike) -> Array:
         start = self.peak_learning_rate / self.initial_factor
         top = self.warmup * self.total_steps
+        # The fractions of the way up and of the way down that have passed.
         up = jnp.clip(as_float(step) / top, 0, 1)
-        down = jnp.clip((as_float(step) - top) / (self.total_steps - top), 0, 1)
+        passed = as_float(step) - top
+        down = jnp.clip(passed / (self.total_steps - top), 0, 1)
         rising = _half_cosine(start, self.peak_learning_rate, up)
         end = start / self.final_factor
         falling = _half_cosine(self.peak_learning_rate, end, down)
@@ -49,7 +51,8 @@ class OneCycle(Schedule):
 
 def _half_cosine(start: float, end: float, fraction: Array) -> Array:
     """The value after this fraction of the way from `start` to `end`."""
-    return start + (end - start) * 0.5 * (1 - jnp.cos(math.pi * fraction))
+    cosine = 1 - jnp.cos(math.pi * fraction)  # from 0 to 2
+    return start + (end - start) * 0.5 * cosine
 
 
 class WarmupStableDecay(Schedule):
@@ -78,7 +81,8 @@ class WarmupStableDecay(Schedule):
         step = as_float(step)
         up = jnp.clip(step / float(self.warmup_steps), 0, 1)
         decay_start = float(self.warmup_steps + self.stable_steps)
-        down = jnp.clip((step - decay_start) / float(self.decay_steps), 0, 1)
+        down = (step - decay_start) / float(self.decay_steps)
+        down = jnp.clip(down, 0, 1)
         if self.decay == "sqrt":
             down = jnp.sqrt(down)
         span = self.peak_learning_rate - self.end_learning_rate

@@ -23,7 +23,7 @@ def drop(
     """
     if not ctx.train or rate == 0:
         return x
-    if rate == 1:
+    if rate == 1:  # x / (1 - rate) would be infinite
         return jnp.zeros_like(x)
     if shape is None:
         shape = x.shape

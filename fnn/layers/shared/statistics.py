@@ -71,7 +71,12 @@ def zeros_elsewhere(x: Array, valid: Array | None) -> Array:
     return jnp.where(valid, x, 0)
 
 
-def mean(x: Array, axes: Axes, valid: Array | None, keepdims: bool = True) -> Array:
+def mean(
+    x: Array,
+    axes: Axes,
+    valid: Array | None,
+    keepdims: bool = True,
+) -> Array:
     """The mean of the valid entries over `axes`; 0 if none is valid.
 
     Where entries are not valid, `x` must be 0.
@@ -102,7 +107,12 @@ def center(
     return centered, lax.rsqrt(variance + epsilon)
 
 
-def standardize(x: Array, axes: Axes, epsilon: float, valid: Array | None) -> Array:
+def standardize(
+    x: Array,
+    axes: Axes,
+    epsilon: float,
+    valid: Array | None,
+) -> Array:
     """(x - mean) / sqrt(variance + epsilon), with the statistics of `mean` over `axes`."""
     if valid is None:
         return _standardize(x, axes, epsilon)
@@ -139,7 +149,12 @@ def _standardize_jvp(
     return y, dy
 
 
-def scale_shift(y: Array, params: Params, axes: Axes, scale: str = "gamma") -> Array:
+def scale_shift(
+    y: Array,
+    params: Params,
+    axes: Axes,
+    scale: str = "gamma",
+) -> Array:
     """y * gamma + beta, with those of the two weights that exist, along `axes` of y.
 
     `scale` is the name of the first weight.
@@ -147,6 +162,7 @@ def scale_shift(y: Array, params: Params, axes: Axes, scale: str = "gamma") -> A
     shape = [1] * y.ndim
     for axis in axes:
         shape[axis] = y.shape[axis]
+    # `shape` broadcasts: the sizes of y along `axes`, 1 elsewhere.
     if scale in params:
         y = y * params[scale].reshape(shape)
     if "beta" in params:
@@ -165,6 +181,7 @@ def axes_of(layer: WithAxis, x: SpecTree) -> Axes:
     given = _as_tuple(layer.axis)
     ndim = len(x.shape)
     inside = [axis for axis in given if -ndim <= axis < ndim]
+    # Fewer than given if an axis is out of range, or the same as another (-1 and 2).
     axes = sorted({axis % ndim for axis in inside})
     if len(axes) != len(given):
         shape = tuple(x.shape)
