@@ -98,11 +98,8 @@ def summary(
     length = line_length or shutil.get_terminal_size().columns
     table = _table(columns, rows, length, positions)
     lines = [f'Model: "{model.name}"', *table, *network.totals()]
-    text = "\n".join(lines)
-    if print_fn is None:
-        print(text)
-    else:
-        print_fn(text)
+    show = print_fn or print
+    show("\n".join(lines))
 
 
 def describe(model: Any) -> str:
@@ -152,9 +149,8 @@ class _Network:
         self.params, self.state = weight_spec(layer, trial)
         self.learning, self.fixed = weights.split(layer, self.params)
         inner = _inside(layer)
-        is_graph = isinstance(inner, Graph)
         self.branches = isinstance(inner, Graph) and not _is_chain(inner)
-        starts = self._starts(inputs, is_graph)
+        starts = self._starts(inputs, isinstance(inner, Graph))
         if inner is None:
             self._visit("", type(layer).__name__, layer, starts, (), 0)
         else:
@@ -282,9 +278,7 @@ def _inside(layer: Layer) -> Flow | None:
 def _is_chain(graph: Graph) -> bool:
     """Whether each layer is called once, on the output of the layer before it."""
     names = {name for name, _, _ in graph.steps}
-    if len(names) != len(graph.steps):
-        return False
-    if leaves(graph.inputs) != [0]:
+    if len(names) != len(graph.steps) or leaves(graph.inputs) != [0]:
         return False
     places = [leaves(step[2]) for step in graph.steps]
     return places == [[i] for i in range(len(places))]
