@@ -1,8 +1,9 @@
-"""Constraints: what a weight is moved to after every update, by Keras's names."""
+"""Constraints: functions applied to weights after every update, with Keras's names."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TypeAlias
 
 import jax.numpy as jnp
 from jax import Array
@@ -12,13 +13,15 @@ from fnn.core.fields import fraction, not_negative
 from fnn.core.registry import register
 from fnn.core.value import Value, resolve
 
-EPSILON = 1e-7  # keeps a weight of zeros at zero
+Axis: TypeAlias = int | tuple[int, ...]
+
+EPSILON = 1e-7  # no division by 0: a weight of zeros stays zero
 
 
-def get(identifier: Any) -> Any:
-    """The constraint behind a name; a constraint or function stays as it is, None too.
+def get(identifier: object) -> Callable[[Array], Array] | None:
+    """The constraint of a name; a constraint, a function or None is returned as it is.
 
-    Raises ValueError for an unknown name and TypeError for what is neither name nor callable.
+    Raises ValueError for an unknown name and TypeError for anything but a name or a callable.
 
     >>> get("non_neg")
     NonNeg()
@@ -27,10 +30,10 @@ def get(identifier: Any) -> Any:
 
 
 class Constraint(Value, loadable=False):
-    """Where a weight may be: a value, called as `constraint(weight) -> weight` after an update.
+    """A limit on a weight: a value, called as `constraint(weight) -> weight` after every update.
 
-    Any function of one array is a constraint too. `axis` is what the norm runs over: 0 for the
-    kernel of `Dense`, `(0, 1, 2)` for that of `Conv2D`; each output then has a norm of its own.
+    Any function of one array is a constraint too. Norms are over `axis`: with 0 for the kernel of
+    `Dense` and `(0, 1, 2)` for that of `Conv2D` there is one norm for each output.
 
     >>> class Within(Constraint):
     ...     limit: float = 1.0
@@ -55,18 +58,19 @@ class NonNeg(Constraint):
 
 
 class MaxNorm(Constraint):
-    """Shortens to a norm of `max_value` what is longer (Srivastava et al. 2014, section 5.1).
+    """Scales larger norms down to `max_value` (Srivastava et al. 2014, section 5.1).
 
     >>> [round(v, 3) for v in MaxNorm(1.0)(jnp.array([3.0, 4.0])).tolist()]
     [0.6, 0.8]
     """
 
     max_value: float = not_negative(default=2)
-    axis: int | tuple[int, ...] = 0
+    axis: Axis = 0
 
     def __call__(self, w: Array) -> Array:
         norm = _norm(w, self.axis)
-        return w * (jnp.minimum(norm, self.max_value) / (EPSILON + norm))
+        wanted = jnp.minimum(norm, self.max_value)
+        return w * (wanted / (EPSILON + norm))
 
 
 class UnitNorm(Constraint):
@@ -76,16 +80,17 @@ class UnitNorm(Constraint):
     [0.6, 0.8]
     """
 
-    axis: int | tuple[int, ...] = 0
+    axis: Axis = 0
 
     def __call__(self, w: Array) -> Array:
-        return w / (EPSILON + _norm(w, self.axis))
+        norm = _norm(w, self.axis)
+        return w / (EPSILON + norm)
 
 
 class MinMaxNorm(Constraint):
     """Scales to a norm between `min_value` and `max_value`.
 
-    `rate` 1 does so at once; below 1 each update goes this share of the way.
+    `rate` is the fraction of the way that each update goes.
 
     >>> [round(v, 3) for v in MinMaxNorm(0.0, 1.0, rate=0.5)(jnp.array([6.0, 8.0])).tolist()]
     [3.3, 4.4]
@@ -94,7 +99,7 @@ class MinMaxNorm(Constraint):
     min_value: float = not_negative(default=0.0)
     max_value: float = not_negative(default=1.0)
     rate: float = fraction(default=1.0)
-    axis: int | tuple[int, ...] = 0
+    axis: Axis = 0
 
     def validate(self) -> None:
         if self.min_value > self.max_value:
@@ -104,14 +109,20 @@ class MinMaxNorm(Constraint):
     def __call__(self, w: Array) -> Array:
         norm = _norm(w, self.axis)
         wanted = jnp.clip(norm, self.min_value, self.max_value)
-        return w * ((self.rate * wanted + (1 - self.rate) * norm) / (EPSILON + norm))
+        new_norm = self.rate * wanted + (1 - self.rate) * norm
+        return w * (new_norm / (EPSILON + norm))
 
 
-def _norm(w: Array, axis: int | tuple[int, ...]) -> Array:
-    return jnp.sqrt(jnp.square(w).sum(axis=axis, keepdims=True))
+def _norm(w: Array, axis: Axis) -> Array:
+    square = jnp.square(w).sum(axis=axis, keepdims=True)  # size 1 along `axis`
+    return jnp.sqrt(square)
 
 
-max_norm, non_neg, unit_norm, min_max_norm = MaxNorm, NonNeg, UnitNorm, MinMaxNorm
+# Keras's other names for the same classes.
+max_norm = MaxNorm
+non_neg = NonNeg
+unit_norm = UnitNorm
+min_max_norm = MinMaxNorm
 
 register(MaxNorm, "max_norm")
 register(NonNeg, "non_neg")

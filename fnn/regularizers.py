@@ -1,8 +1,8 @@
-"""Regularizers: penalties on a weight or an output, by Keras's names."""
+"""Regularizers: penalties on a weight or an output, with Keras's names."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import jax.numpy as jnp
 from jax import Array
@@ -12,10 +12,10 @@ from fnn.core.registry import register
 from fnn.core.value import Value, resolve
 
 
-def get(identifier: Any) -> Any:
-    """The regularizer behind a name; a regularizer or function stays as it is, None too.
+def get(identifier: object) -> Callable[[Array], Array] | None:
+    """The regularizer of a name; a regularizer, a function or None is returned as it is.
 
-    Raises ValueError for an unknown name and TypeError for what is neither name nor callable.
+    Raises ValueError for an unknown name and TypeError for anything but a name or a callable.
 
     >>> get("l2")
     L2()
@@ -24,10 +24,10 @@ def get(identifier: Any) -> Any:
 
 
 class Regularizer(Value, loadable=False):
-    """A penalty that the loss gains: a value, called as `regularizer(weight) -> scalar`.
+    """A penalty added to the loss: a value, called as `regularizer(weight) -> scalar`.
 
-    Any function of one array is a regularizer too. A weight's penalty does not depend on the
-    batch; an output's (`activity_regularizer`) is divided by the number of examples.
+    Any function of one array is a regularizer too. The penalty on a weight does not depend on the
+    batch; the penalty on an output (`activity_regularizer`) is divided by the number of examples.
 
     >>> class FarFrom(Regularizer):
     ...     goal: float = 1.0
@@ -54,7 +54,7 @@ class L1(Regularizer):
 
 
 class L2(Regularizer):
-    """l2 * sum(x**2). There is no half in front, unlike in weight decay.
+    """l2 * sum(x**2), without the factor 1/2 of weight decay.
 
     >>> float(L2(0.5)(jnp.array([1.0, -3.0])))
     5.0
@@ -69,7 +69,7 @@ class L2(Regularizer):
 class L1L2(Regularizer):
     """l1 * sum(abs(x)) + l2 * sum(x**2).
 
-    `L1L2()` is no penalty at all, as in Keras; the name "l1_l2" stands for `L1L2(0.01, 0.01)`.
+    `L1L2()` is a penalty of 0, as in Keras; the name "l1_l2" means `L1L2(0.01, 0.01)`.
 
     >>> float(L1L2(l1=0.5, l2=0.5)(jnp.array([1.0, -3.0])))
     7.0
@@ -79,7 +79,8 @@ class L1L2(Regularizer):
     l2: float = not_negative(default=0.0)
 
     def __call__(self, x: Array) -> Array:
-        return self.l1 * jnp.abs(x).sum() + self.l2 * jnp.square(x).sum()
+        absolute = self.l1 * jnp.abs(x).sum()
+        return absolute + self.l2 * jnp.square(x).sum()
 
 
 class OrthogonalRegularizer(Regularizer):
@@ -98,21 +99,24 @@ class OrthogonalRegularizer(Regularizer):
         if x.ndim != 2:
             raise ValueError(
                 f"OrthogonalRegularizer: expected a weight of 2 axes, received shape {x.shape}; "
-                "regularize it otherwise, e.g. by L2()"
+                "use another regularizer for it, e.g. L2()"
             )
-        vectors = x if self.mode == "rows" else x.T
-        # 1e-14 within the root: a row of zeros has a gradient, too.
-        norms = jnp.sqrt(
-            jnp.maximum(jnp.square(vectors).sum(axis=1, keepdims=True), 1e-14)
-        )
-        cosines = (vectors / norms) @ (vectors / norms).T
+        vectors = x
+        if self.mode == "columns":
+            vectors = x.T
+        # At least 1e-14 under the root, so that a vector of zeros has a finite gradient.
+        squares = jnp.square(vectors).sum(axis=1, keepdims=True)  # (vectors, 1)
+        norms = jnp.sqrt(jnp.maximum(squares, 1e-14))
+        cosines = (vectors / norms) @ (vectors / norms).T  # (vectors, vectors)
         count = len(vectors)
-        others = jnp.abs(cosines * (1 - jnp.eye(count, dtype=x.dtype)))
-        return self.factor * others.sum() / max(count * (count - 1), 1)
+        off_diagonal = 1 - jnp.eye(count, dtype=x.dtype)
+        others = jnp.abs(cosines * off_diagonal)
+        pairs = max(count * (count - 1), 1)
+        return self.factor * others.sum() / pairs
 
 
 def l1_and_l2(x: Array) -> Array:
-    """What the name "l1_l2" stands for: `L1L2(0.01, 0.01)`.
+    """The regularizer of the name "l1_l2": `L1L2(0.01, 0.01)`.
 
     >>> round(float(l1_and_l2(jnp.array([1.0, -3.0]))), 4)  # 0.01 * 4 + 0.01 * 10
     0.14
@@ -120,11 +124,14 @@ def l1_and_l2(x: Array) -> Array:
     return L1L2(0.01, 0.01)(x)
 
 
-l1, l2, l1_l2, orthogonal_regularizer = L1, L2, L1L2, OrthogonalRegularizer
+# Keras's other names for the same classes.
+l1 = L1
+l2 = L2
+l1_l2 = L1L2
+orthogonal_regularizer = OrthogonalRegularizer
 
 register(L1, "l1")
 register(L2, "l2")
-register(
-    l1_and_l2, "l1_l2", "l1l2", kind="regularizer"
-)  # L1L2() would silently be nothing
+# Not L1L2: without arguments its penalty is 0.
+register(l1_and_l2, "l1_l2", "l1l2", kind="regularizer")
 register(OrthogonalRegularizer, "orthogonal_regularizer")

@@ -6,7 +6,8 @@ import itertools
 import re
 import shutil
 import textwrap
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import jax
 
@@ -14,15 +15,23 @@ from fnn.core import tree, weights
 from fnn.core.calling import output_spec, weight_spec
 from fnn.core.combining import Flow
 from fnn.core.layer import Layer
+from fnn.core.tree import SpecTree, Tree
 from fnn.symbolic.graph import Graph, leaves
 from fnn.symbolic.node import Item, Node
 
-NAME, SHAPE, COUNT = "Layer (type)", "Output Shape", "Param #"
-CONNECTED, TRAINABLE = "Connected to", "Trainable"
-NARROWEST = 4  # of a column whose texts are folded
+NAME = "Layer (type)"
+SHAPE = "Output Shape"
+COUNT = "Param #"
+CONNECTED = "Connected to"
+TRAINABLE = "Trainable"
+
+COUNT_COLUMN = (
+    2  # the column of COUNT, whose numbers are right-aligned and never wrapped
+)
+NARROWEST = 4  # characters in a column whose cells are wrapped
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
     """A layer in the table: its name, how deep it is inside others, its cells by column."""
 
     name: str
@@ -30,23 +39,36 @@ class _Row(NamedTuple):
     cells: dict[str, str]
 
 
+class Model(Protocol):
+    """What a summary reads of a model."""
+
+    _inputs: Tree
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def layer(self) -> Layer: ...
+
+
 def summary(
-    model: Any,
+    model: Model,
     line_length: int | None = None,
-    positions: Any = None,
-    print_fn: Any = None,
+    positions: Sequence[float] | None = None,
+    print_fn: Callable[[str], object] | None = None,
     expand_nested: bool = False,
     show_trainable: bool = False,
-    layer_range: Any = None,
+    layer_range: Sequence[str] | None = None,
 ) -> None:
-    """Prints every layer with output shape and parameters. Computes nothing on the device.
+    """Prints a table of layers with output shapes and parameters. Computes nothing on the device.
 
-    Arguments are Keras's. The table is as wide as its texts, at most `line_length` or the terminal,
-    where texts are folded within their columns; `positions` are the ends of the columns, absolute
-    or as shares of that width. `expand_nested` shows the layers inside of layers, `show_trainable`
-    whether any weight learns, `layer_range` the layers from the first that matches one pattern to
-    the last that matches another. `print_fn` gets the whole text at once. A graph that is no chain
-    has a column `Connected to`: the layer, which of its calls, which of its outputs.
+    Arguments are Keras's. The table is as wide as its cells need, at most `line_length` or the
+    width of the terminal; wider cells are wrapped. `positions` are the ends of the columns, in
+    characters or as fractions of that width. `expand_nested` shows the layers inside of layers,
+    `show_trainable` whether a layer has weights that learn. `layer_range` is two patterns: only the
+    layers from the first match of one to the last match of the other are shown. `print_fn` gets the
+    whole table as one string. If the network is not a chain of layers, a column `Connected to`
+    shows where inputs come from: the layer, which of its calls, which of its outputs.
     Raises ValueError for a model that does not know its input shape.
 
     >>> model = fnn.Sequential([fnn.layers.Dense(2, input_shape=(3,))], name="small")
@@ -63,40 +85,48 @@ def summary(
     """
     if model._network.inputs is None:
         raise ValueError(
-            f"expected the model {model.name!r} to know its input shape, received one that does "
-            "not; give input_shape=(...) to its first layer, or model.build((None, 10))"
+            f"expected the model {model.name!r} to know its input shape, but it does not; "
+            "give input_shape=(...) to its first layer, or call model.build((None, 10))"
         )
     network = _Network(model.layer, model._network.inputs, expand_nested)
     columns = [NAME, SHAPE, COUNT]
-    columns += [CONNECTED] * network.branches + [TRAINABLE] * bool(show_trainable)
+    if network.branches:
+        columns.append(CONNECTED)
+    if show_trainable:
+        columns.append(TRAINABLE)
     rows = _in_range(network.rows, layer_range)
-    grid = _grid(
-        columns, rows, line_length or shutil.get_terminal_size().columns, positions
-    )
-    (print_fn or print)("\n".join([f'Model: "{model.name}"', *grid, *network.totals()]))
+    length = line_length or shutil.get_terminal_size().columns
+    table = _table(columns, rows, length, positions)
+    lines = [f'Model: "{model.name}"', *table, *network.totals()]
+    show = print_fn or print
+    show("\n".join(lines))
 
 
 def describe(model: Any) -> str:
-    """The `repr` of a model: its name, how many layers and parameters it has.
+    """The `repr` of a model: its name and its numbers of layers and parameters.
 
     >>> fnn.Sequential([fnn.layers.Dense(2, input_shape=(3,))], name="small")
     <Sequential "small": 1 layer, 8 parameters>
     """
     layers = sum(not isinstance(layer, Item) for layer in model.layers)
-    size = "not built"
+    layers_shown = "1 layer"
+    if layers != 1:
+        layers_shown = f"{layers} layers"
+    parameters = "not built"
     if model.built:
-        size = f"{tree.count((model.train_state.params, model.train_state.state)):,} parameters"
-    several = "" if layers == 1 else "s"
-    return f'<{type(model).__name__} "{model.name}": {layers} layer{several}, {size}>'
+        trained = model.train_state
+        parameters = f"{tree.count((trained.params, trained.state)):,} parameters"
+    return f'<{type(model).__name__} "{model.name}": {layers_shown}, {parameters}>'
 
 
 def size(count: int) -> str:
-    """A number of bytes in words.
+    """A number of bytes with its unit.
 
     >>> size(1536), size(9)
     ('1.50 KB', '9.00 B')
     """
-    amount, units = float(count), ["B", "KB", "MB", "GB", "TB"]
+    amount = float(count)
+    units = ["B", "KB", "MB", "GB", "TB"]
     while amount >= 1024 and len(units) > 1:
         amount /= 1024
         units.pop(0)
@@ -104,15 +134,17 @@ def size(count: int) -> str:
 
 
 class _Network:
-    """The rows of a network, in the order in which its layers run, all inferred from shapes.
+    """The rows of a network, in the order in which its layers run, inferred from shapes alone.
 
-    A node that goes through it is named by the layer that made it and which call of it that was.
+    Nodes go through the network in place of arrays; the name of a node is that of the layer that
+    returned it and the number of that call.
     """
 
-    def __init__(self, layer: Layer, inputs: Any, nested: bool) -> None:
+    def __init__(self, layer: Layer, inputs: Tree, nested: bool) -> None:
         self.nested = nested
-        self.rows: list[_Row] = []
-        self.uses: dict[tree.Path, int] = {}
+        self.rows: list[Row] = []
+        self.calls: dict[tree.Path, int] = {}  # how often each layer has been called
+        # Shapes and dtypes only: no weight is made.
         trial = jax.tree.map(lambda node: node.spec, inputs)
         self.params, self.state = weight_spec(layer, trial)
         self.learning, self.fixed = weights.split(layer, self.params)
@@ -124,56 +156,68 @@ class _Network:
         else:
             self._follow(inner, starts, (), 0)
 
-    def _starts(self, inputs: Any, shown: bool) -> Any:
-        """The inputs, named as in Keras where they have no name of their own; with their rows."""
+    def _starts(self, inputs: Tree, shown: bool) -> Tree:
+        """The inputs as nodes with names, Keras's if they have none; with rows if `shown`."""
         unnamed = itertools.count()
 
         def start(node: Node) -> Node:
-            name = node.name
-            if name is None:
-                number = next(unnamed)
-                name = f"input_layer_{number}" if number else "input_layer"
+            name = node.name or _input_name(next(unnamed))
             if shown:
-                cells = {NAME: f"{name} (Input)", SHAPE: str(node.shape), COUNT: "0"}
-                self.rows.append(
-                    _Row(name, 0, cells | dict.fromkeys((CONNECTED, TRAINABLE), "-"))
-                )
+                self.rows.append(_input_row(name, node))
             return Node(None, (), node.specs, f"{name}[0]")
 
         return jax.tree.map(start, inputs)
 
-    def _follow(self, inner: Flow, x: Any, path: tree.Path, depth: int) -> None:
-        visit = lambda name, layer, x: self._visit(
-            name, name, layer, x, (*path, name), depth
-        )
+    def _follow(self, inner: Flow, x: Tree, path: tree.Path, depth: int) -> None:
+        """Adds the rows of the children of `inner`."""
+
+        def visit(name: str, layer: Layer, x: Tree) -> Node:
+            return self._visit(name, name, layer, x, (*path, name), depth)
+
         inner.flow(x, visit)
 
     def _visit(
-        self, name: str, title: str, layer: Layer, x: Any, path: tree.Path, depth: int
+        self, name: str, title: str, layer: Layer, x: Tree, path: tree.Path, depth: int
     ) -> Node:
-        """What `layer` makes of `x`, after a row for it; picking one of its outputs has none."""
-        given = [jax.tree.map(lambda node, i=i: node.specs[i], x) for i in (0, 1)]
-        specs = tuple(output_spec(layer, spec) for spec in given)
+        """The output of `layer`, after adding its row; `Item`, which picks an output, has none."""
+        first, second = _specs(x)
+        specs = output_spec(layer, first), output_spec(layer, second)
         if isinstance(layer, Item):
             return Node(layer, x, specs, f"{x.name}[{layer.index}]")
-        use = self.uses[path] = self.uses.get(path, -1) + 1
-        made = Node(layer, (), specs, f"{name}[{use}]")
-        count = tree.count((tree.get(self.params, path), tree.get(self.state, path)))
-        learns = tree.count(tree.get(self.learning, path)) > 0
+        call = self.calls.get(path, -1) + 1
+        self.calls[path] = call
+        made = Node(layer, (), specs, f"{name}[{call}]")
+        sources = "-"
+        if not depth:
+            sources = ", ".join(map(_label, jax.tree.leaves(x)))
         cells = {
-            NAME: f"{title} ({type(layer).__name__})"
-            + ("" if layer.trainable else " (frozen)"),
+            NAME: _title(title, layer),
             SHAPE: str(made.shape),
-            COUNT: "shared" if use else f"{count:,}",
-            CONNECTED: "-" if depth else ", ".join(map(_label, jax.tree.leaves(x))),
-            TRAINABLE: ("Y" if learns else "N") if count else "-",
+            CONNECTED: sources,
+            **self._counts(path, call),
         }
-        self.rows.append(_Row(title, depth, cells))
+        self.rows.append(Row(title, depth, cells))
         inner = _inside(layer)
         if self.nested and inner is not None:
-            starts = jax.tree.map(lambda *specs: Node(None, (), specs), *given)
+            # Nodes without names: only the outermost layers show where inputs come from.
+            starts = jax.tree.map(lambda *specs: Node(None, (), specs), first, second)
             self._follow(inner, starts, path, depth + 1)
         return made
+
+    def _counts(self, path: tree.Path, call: int) -> dict[str, str]:
+        """The cells on the parameters at `path`, which are counted at the first call only."""
+        params = tree.get(self.params, path)
+        state = tree.get(self.state, path)
+        count = tree.count((params, state))
+        shown = f"{count:,}"
+        if call:
+            shown = "shared"
+        trainable = "-"
+        if count:
+            trainable = "N"
+            if tree.count(tree.get(self.learning, path)):
+                trainable = "Y"
+        return {COUNT: shown, TRAINABLE: trainable}
 
     def totals(self) -> list[str]:
         """The lines below the table."""
@@ -182,14 +226,47 @@ class _Network:
             "Trainable params": self.learning,
             "Non-trainable params": (self.fixed, self.state),
         }
-        return [
-            f" {title}: {tree.count(part):,} ({size(tree.nbytes(part))})"
-            for title, part in parts.items()
-        ]
+        lines = []
+        for title, part in parts.items():
+            memory = size(tree.nbytes(part))
+            lines.append(f" {title}: {tree.count(part):,} ({memory})")
+        return lines
+
+
+def _input_name(number: int) -> str:
+    """Keras's names of inputs: `input_layer`, `input_layer_1`, ..."""
+    if number == 0:
+        return "input_layer"
+    return f"input_layer_{number}"
+
+
+def _input_row(name: str, node: Node) -> Row:
+    cells = {
+        NAME: f"{name} (Input)",
+        SHAPE: str(node.shape),
+        COUNT: "0",
+        CONNECTED: "-",
+        TRAINABLE: "-",
+    }
+    return Row(name, 0, cells)
+
+
+def _specs(x: Tree) -> tuple[SpecTree, SpecTree]:
+    """The specs of nodes at both trial sizes."""
+    first = jax.tree.map(lambda node: node.specs[0], x)
+    second = jax.tree.map(lambda node: node.specs[1], x)
+    return first, second
+
+
+def _title(name: str, layer: Layer) -> str:
+    title = f"{name} ({type(layer).__name__})"
+    if not layer.trainable:
+        title += " (frozen)"
+    return title
 
 
 def _inside(layer: Layer) -> Flow | None:
-    """What leads through the children of `layer`: itself, or what it wraps, at the same path."""
+    """The combinator whose children are shown: `layer`, or what it wraps at the same path."""
     while not isinstance(layer, Flow):
         children = layer.children()
         if len(children) != 1 or children[0][0] is not None:
@@ -199,106 +276,123 @@ def _inside(layer: Layer) -> Flow | None:
 
 
 def _is_chain(graph: Graph) -> bool:
-    """Whether each layer is called once, on what the layer before it returned."""
-    order = [leaves(places) for _, _, places in graph.steps]
-    once = len({name for name, _, _ in graph.steps}) == len(order)
-    return (
-        once
-        and leaves(graph.inputs) == [0]
-        and order == [[i] for i in range(len(order))]
-    )
+    """Whether each layer is called once, on the output of the layer before it."""
+    names = {name for name, _, _ in graph.steps}
+    if len(names) != len(graph.steps) or leaves(graph.inputs) != [0]:
+        return False
+    places = [leaves(step[2]) for step in graph.steps]
+    return places == [[i] for i in range(len(places))]
 
 
 def _label(node: Node) -> str:
     """`dense[0][0]`, as in Keras: the layer, which of its calls, which of its outputs."""
-    return str(node.name) + ("" if isinstance(node.layer, Item) else "[0]")
+    if isinstance(node.layer, Item):
+        return str(node.name)
+    return f"{node.name}[0]"
 
 
-def _in_range(rows: list[_Row], layer_range: Any) -> list[_Row]:
+def _in_range(rows: list[Row], layer_range: Sequence[str] | None) -> list[Row]:
+    """The rows from the first match of one pattern to the last match of the other."""
     if layer_range is None:
         return rows
-    tops = [at for at, row in enumerate(rows) if not row.depth]
-    matches = lambda pattern: [
-        at for at in tops if re.match(str(pattern), rows[at].name)
-    ]
-    first, last = map(matches, layer_range) if len(layer_range) == 2 else ([], [])
-    if not first or not last:
+    outermost = [i for i, row in enumerate(rows) if not row.depth]
+    matches = []
+    for pattern in map(str, layer_range):
+        matches.append([i for i in outermost if re.match(pattern, rows[i].name)])
+    if len(matches) != 2 or not all(matches):
         raise ValueError(
             f"summary: expected layer_range as two patterns among the names "
-            f"{[rows[at].name for at in tops]}, received {layer_range!r}"
+            f"{[rows[i].name for i in outermost]}, received {layer_range!r}"
         )
+    first, last = matches
     if min(first) > max(last):
         first, last = last, first
-    return rows[min(first) : next((at for at in tops if at > max(last)), len(rows))]
+    later = [i for i in outermost if i > max(last)]
+    stop = min(later, default=len(rows))
+    return rows[min(first) : stop]
 
 
-def _widths(texts: list[list[str]], room: int) -> list[int]:
-    """The widths of columns: those of their texts, the widest folded until all have room.
+def _widths(cells: list[list[str]], room: int) -> list[int]:
+    """The widths of columns: those of their cells, with the widest narrowed until all have room.
 
-    The third holds numbers, which are not folded.
+    The column of numbers keeps its width.
     """
-    widths = [max(map(len, column)) for column in texts]
-    folded = [i for i in range(len(widths)) if i != 2]
-    while sum(widths) > room and max(widths[i] for i in folded) > NARROWEST:
-        widths[max(folded, key=lambda i: widths[i])] -= 1
+    widths = [max(map(len, column)) for column in cells]
+    wrapped = [i for i in range(len(widths)) if i != COUNT_COLUMN]
+    # A character at a time, always from the widest column.
+    while sum(widths) > room:
+        widest = max(wrapped, key=lambda i: widths[i])
+        if widths[widest] <= NARROWEST:
+            break
+        widths[widest] -= 1
     return widths
 
 
-def _positioned(positions: Any, count: int, length: int) -> list[int]:
-    """The widths of columns that end at `positions`."""
-    ends = [
-        int(end * (length - 1)) if positions[-1] <= 1 else int(end) for end in positions
-    ]
+def _widths_up_to(positions: Sequence[float], count: int, length: int) -> list[int]:
+    """The widths of `count` columns that end at `positions`."""
+    scale = 1
+    if positions[-1] <= 1:  # fractions of the line
+        scale = length - 1
+    ends = [int(position * scale) for position in positions]
     widths = [end - start - 3 for start, end in itertools.pairwise([0, *ends])]
     if len(widths) != count or min(widths) < 1:
         raise ValueError(
-            f"summary: expected the ends of {count} columns as positions, each 4 after the one "
-            f"before, received {positions!r} on lines of {length}; e.g. line_length=120"
+            f"summary: expected the ends of {count} columns as positions, each at least 4 after "
+            f"the one before, received {positions!r} on lines of {length}; e.g. line_length=120"
         )
     return widths
 
 
-def _grid(
-    columns: list[str], rows: list[_Row], length: int, positions: Any
+def _table(
+    columns: list[str], rows: list[Row], length: int, positions: Sequence[float] | None
 ) -> list[str]:
     """The lines of a table of at most `length` characters."""
-    texts = [
-        [title, *("  " * r.depth * (title == NAME) + r.cells[title] for r in rows)]
-        for title in columns
-    ]
-    room = length - 3 * len(columns) - 1
-    widths = (
-        _positioned(positions, len(columns), length)
-        if positions
-        else _widths(texts, room)
-    )
-    rule = lambda left, middle, right: (
-        left + middle.join("─" * (w + 2) for w in widths) + right
-    )
-    put = lambda text, i: text.rjust(widths[i]) if i == 2 else text.ljust(widths[i])
-
-    def lines(row: tuple[str, ...]) -> list[str]:
-        folded = [
-            textwrap.wrap(text, width, subsequent_indent=_indent(text, width))
-            for text, width in zip(row, widths, strict=True)
-        ]
-        parts = itertools.zip_longest(*folded, fillvalue="")
-        return [
-            "│ " + " │ ".join(put(text, i) for i, text in enumerate(p)) + " │"
-            for p in parts
-        ]
-
-    head, *body = (lines(row) for row in zip(*texts, strict=True))
+    cells = []
+    for title in columns:
+        cells.append([title, *(_cell(row, title) for row in rows)])
+    if positions:
+        widths = _widths_up_to(positions, len(columns), length)
+    else:
+        borders = 3 * len(columns) + 1
+        widths = _widths(cells, length - borders)
+    head, *body = (_lines(row, widths) for row in zip(*cells, strict=True))
     return [
-        rule("┌", "┬", "┐"),
+        _rule("┌┬┐", widths),
         *head,
-        rule("├", "┼", "┤"),
+        _rule("├┼┤", widths),
         *itertools.chain.from_iterable(body),
-        rule("└", "┴", "┘"),
+        _rule("└┴┘", widths),
     ]
+
+
+def _cell(row: Row, title: str) -> str:
+    if title == NAME:
+        return "  " * row.depth + row.cells[NAME]
+    return row.cells[title]
+
+
+def _rule(corners: str, widths: list[int]) -> str:
+    """A horizontal line; `corners` are its left, middle and right characters."""
+    left, middle, right = list(corners)
+    return left + middle.join("─" * (width + 2) for width in widths) + right
+
+
+def _lines(cells: tuple[str, ...], widths: list[int]) -> list[str]:
+    """The lines of one row, whose cells are wrapped to these widths."""
+    wrapped = []
+    for text, width in zip(cells, widths, strict=True):
+        indent = _indent(text, width)
+        wrapped.append(textwrap.wrap(text, width, subsequent_indent=indent))
+    lines = []
+    for parts in itertools.zip_longest(*wrapped, fillvalue=""):
+        aligned = list(map(str.ljust, parts, widths))
+        number = parts[COUNT_COLUMN]
+        aligned[COUNT_COLUMN] = number.rjust(widths[COUNT_COLUMN])
+        lines.append("│ " + " │ ".join(aligned) + " │")
+    return lines
 
 
 def _indent(text: str, width: int) -> str:
-    """The spaces that a text starts with, where there is still room behind them."""
+    """The spaces at the start of a text, as far as the column has room for them."""
     spaces = len(text) - len(text.lstrip())
     return " " * min(spaces, max(width - NARROWEST, 0))

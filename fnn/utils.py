@@ -1,15 +1,16 @@
-"""Utilities: what prepares arrays for a network, by Keras's names."""
+"""Utilities: preparing arrays, seeds and the program cache, with Keras's names."""
 
 from __future__ import annotations
 
 import gc
 import random
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from fnn.core.registry import register_keras_serializable
 from fnn.runtime.program_cache import clear_all, programs
@@ -26,100 +27,115 @@ __all__ = [
 ]
 
 
-def to_categorical(x: Any, num_classes: int | None = None) -> np.ndarray:
-    """Class numbers as rows with a one at that place: `(...)` or `(..., 1) -> (..., num_classes)`.
+# Lists, tuples or arrays of different lengths: no annotation says what their items are.
+Sequences: TypeAlias = Any
 
-    A NumPy array of float64, for `categorical_crossentropy`; the sparse loss needs none of it.
-    Without `num_classes` there are as many classes as the largest number in `x` asks for, which may
-    be fewer in one part of the data than in another. Raises ValueError for numbers outside of them
-    (Keras counts negative ones from the end).
+
+def to_categorical(x: ArrayLike, num_classes: int | None = None) -> np.ndarray:
+    """One-hot vectors of class numbers.   `(...)` or `(..., 1) -> (..., num_classes)`
+
+    A NumPy array of float64, for `categorical_crossentropy`; the sparse loss takes class numbers.
+    `num_classes` is by default the largest number in `x` plus 1, which may differ between parts of
+    the data. Raises ValueError for numbers outside of 0 to `num_classes` - 1 (Keras counts negative
+    ones from the end).
 
     >>> to_categorical([0, 2]).tolist()
     [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
     """
     numbers = np.asarray(x).astype("int64")
-    if numbers.ndim > 1 and numbers.shape[-1] == 1:
+    if numbers.ndim > 1 and numbers.shape[-1] == 1:  # (..., 1), a column of labels
         numbers = numbers[..., 0]
     count = num_classes or int(numbers.max(initial=-1)) + 1
     if numbers.size and (numbers.min() < 0 or numbers.max() >= count):
         raise ValueError(
             f"to_categorical: expected class numbers from 0 to {count - 1}, received numbers from "
-            f"{numbers.min()} to {numbers.max()}; give {num_classes=} as what there are, or "
-            "renumber the classes"
+            f"{numbers.min()} to {numbers.max()}; pass the number of classes instead of "
+            f"{num_classes=}, or renumber the classes"
         )
-    return np.eye(count)[numbers]
+    return np.eye(count)[numbers]  # (..., count)
 
 
-def normalize(x: Any, axis: int = -1, order: float = 2) -> Any:
-    """x / norm(x), so that each vector along `axis` has length 1; one of zeros stays.
+def normalize(x: ArrayLike, axis: int = -1, order: float = 2) -> np.ndarray | jax.Array:
+    """x / norm(x): each vector along `axis` gets norm 1; vectors of zeros stay zeros.
 
-    `order` is that of the norm: 1 the sum of sizes, 2 the Euclidean length, `np.inf` the largest.
-    The shape stays; NumPy for a NumPy array or a list, JAX for an array of JAX.
+    `order` is the order of the norm: 1 for the sum of absolute values, 2 for the Euclidean norm,
+    `np.inf` for the largest absolute value. Returns a JAX array for a JAX array, else a NumPy
+    array.
 
     >>> normalize(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
     [[0.6, 0.8], [0.0, 0.0]]
     """
-    xp: Any = jnp if isinstance(x, jax.Array) else np
-    x = xp.asarray(x)
-    norm = xp.linalg.norm(x, order, axis, keepdims=True)
-    return x / xp.where(norm == 0, 1, norm)
+    # The module whose arrays come out.
+    xp: Any = np
+    if isinstance(x, jax.Array):
+        xp = jnp
+    array = xp.asarray(x)
+    norm = xp.linalg.norm(array, order, axis, keepdims=True)  # size 1 along `axis`
+    return array / xp.where(norm == 0, 1, norm)
 
 
 def pad_sequences(
-    sequences: Any,
+    sequences: Sequences,
     maxlen: int | None = None,
-    dtype: Any = "int32",
+    dtype: DTypeLike = "int32",
     padding: str = "pre",
     truncating: str = "pre",
-    value: Any = 0.0,
+    value: float | str = 0.0,
 ) -> np.ndarray:
     """Sequences of different lengths as one array: n of `(length, ...) -> (n, maxlen, ...)`.
 
-    Shorter ones are filled up with `value`, longer ones cut. Both happen at the start ("pre"), as
-    in Keras, so that a recurrent layer reads the real steps last; "post" is at the end. `maxlen`
-    None is the length of the longest. With `Embedding(mask_zero=True)` 0 must stay free for the
-    filling. Raises ValueError for what is no list of sequences of one kind.
+    Shorter sequences are padded with `value`, longer ones cut. Both happen at the start ("pre"), as
+    in Keras, so that a recurrent layer reads the valid steps last, or at the end ("post"). `maxlen`
+    None is the length of the longest sequence. With `Embedding(mask_zero=True)`, use 0 for padding
+    only. Raises ValueError for anything but a list of sequences with steps of one shape.
 
     >>> pad_sequences([[1], [2, 3, 4]], maxlen=2).tolist()
     [[0, 1], [3, 4]]
     """
-    for name, side in (("padding", padding), ("truncating", truncating)):
-        if side not in ("pre", "post"):
-            raise ValueError(
-                f'pad_sequences: expected {name} "pre" or "post", received {side!r}'
-            )
-    if not isinstance(sequences, Iterable) or not all(
-        hasattr(s, "__len__") for s in sequences
-    ):
+    _check_sides(padding=padding, truncating=truncating)
+    is_list = isinstance(sequences, Iterable)
+    if not is_list or not all(hasattr(s, "__len__") for s in sequences):
         raise ValueError(
-            f"pad_sequences: expected a list of sequences, received {sequences!r}; give a list "
+            f"pad_sequences: expected a list of sequences, received {sequences!r}; pass a list "
             "of lists or arrays, one for each example"
         )
     if isinstance(value, str) and np.dtype(dtype).kind not in "OSU":
         raise ValueError(
-            f"pad_sequences: expected a number as value for {dtype=}, received {value!r}; give "
+            f"pad_sequences: expected a number as value for {dtype=}, received {value!r}; pass "
             "dtype=object for strings"
         )
-    rows = [np.asarray(sequence, dtype) for sequence in sequences]
-    length = max(map(len, rows), default=0) if maxlen is None else maxlen
-    shapes = {row.shape[1:] for row in rows if len(row)} or {()}
+    arrays = [np.asarray(sequence, dtype) for sequence in sequences]
+    if maxlen is None:
+        maxlen = max(map(len, arrays), default=0)
+    shapes = {array.shape[1:] for array in arrays if len(array)} or {()}
     if len(shapes) > 1:
         raise ValueError(
             f"pad_sequences: expected steps of one shape, received steps of {sorted(shapes)}; "
-            "give every sequence as (length, ...) with the same shape after its length"
+            "pass every sequence as (length, ...) with the same shape after its length"
         )
-    padded = np.full((len(rows), length, *shapes.pop()), value, dtype)
-    for out, row in zip(padded, rows, strict=True):
-        extra = max(len(row) - length, 0)
-        kept = row[extra:] if truncating == "pre" else row[:length]
-        out[
-            slice(length - len(kept), None) if padding == "pre" else slice(len(kept))
-        ] = kept
+    shape = (len(arrays), maxlen, *shapes.pop())
+    padded = np.full(shape, value, dtype)
+    for out, array in zip(padded, arrays, strict=True):
+        kept = array[:maxlen]  # (at most maxlen, ...)
+        if truncating == "pre":
+            kept = array[max(len(array) - maxlen, 0) :]
+        start = 0
+        if padding == "pre":
+            start = maxlen - len(kept)
+        out[start : start + len(kept)] = kept
     return padded
 
 
+def _check_sides(**sides: str) -> None:
+    for name, side in sides.items():
+        if side not in ("pre", "post"):
+            raise ValueError(
+                f'pad_sequences: expected {name} to be "pre" or "post", received {side!r}'
+            )
+
+
 def set_random_seed(seed: int) -> None:
-    """`fnn.set_seed`, and Python's and NumPy's seeds too: a whole script gives the same numbers.
+    """Sets the seeds of fnn, Python and NumPy, so that a whole script is reproducible.
 
     Raises ValueError unless `seed` is an integer.
 
@@ -133,14 +149,14 @@ def set_random_seed(seed: int) -> None:
 
 
 def set_program_cache_size(size: int) -> None:
-    """How many compiled programs are kept for models to come: 24 unless set.
+    """Sets how many compiled programs are kept for later models; the default is 24.
 
-    One is needed for each network, kind of step (training, evaluation, prediction) and shape of
-    batches, and takes some MB. Beyond the size those unused longest are freed; an equal model, or
-    the same one with such batches, then compiles again. 0 keeps none beyond its use.
+    There is one program of a few MB for each network, kind of step (training, evaluation,
+    prediction) and shape of batches. When there are more, the least recently used ones are freed,
+    and compiled again when they are needed. With 0, programs are freed when their model is.
     Raises ValueError unless `size` is an integer of at least 0.
 
-    >>> set_program_cache_size(8)  # less memory, where each of many models is used once
+    >>> set_program_cache_size(8)  # saves memory if each of many models is used once
     >>> set_program_cache_size(24)
     """
     if isinstance(size, bool) or not isinstance(size, int) or size < 0:
@@ -152,10 +168,10 @@ def set_program_cache_size(size: int) -> None:
 
 
 def clear_session(free_memory: bool = True) -> None:
-    """Frees all compiled programs. Models and their weights stay, and compile at their next use.
+    """Frees all compiled programs. Models keep their weights and compile again when used.
 
-    `free_memory` also collects garbage. There are no counters of names to reset, as in Keras.
-    (The C library may keep freed memory for what comes next.)
+    `free_memory` also runs the garbage collector. There are no name counters to reset, unlike in
+    Keras. (The C library may not return freed memory to the operating system.)
 
     >>> model = fnn.Sequential([fnn.layers.Dense(1, input_shape=(2,))], seed=0)
     >>> before = model.predict(np.ones((1, 2)), verbose=0)

@@ -140,7 +140,9 @@ def test_a_damaged_download_is_not_kept(folders, tmp_path, monkeypatch):
     write(tmp_path / "server", FILES)
     serve(tmp_path / "server", monkeypatch)
     (tmp_path / "server" / f"{FILES[0]}.gz").write_bytes(b"half a fi")
-    with pytest.raises(ValueError, match=r"expected a download of SHA-256 \w{64}, received \w{64}"):
+    with pytest.raises(
+        ValueError, match=r"expected a download with SHA-256 \w{64}, received \w{64}"
+    ):
         datasets.mnist()
     assert not folders[1].exists()
 
@@ -161,13 +163,13 @@ WHOLE = idx(images(10))
 DAMAGED = {
     "empty": (b"", "received a start of nothing"),
     "text": (b"<html>not found", "an IDX file of unsigned bytes with 3 axes"),
-    "labels": (idx(np.arange(10)), "starts 00000803.*received a start of 00000801"),
+    "labels": (idx(np.arange(10)), "starts with 00000803.*received a start of 00000801"),
     "floats": (b"\0\0\x0d\x03" + WHOLE[4:], "received a start of 00000d03"),
     "header": (WHOLE[:10], "a header of 16 bytes, received 10 bytes"),
     "short": (WHOLE[:-1], r"60 bytes after the header, for \(10, 2, 3\), received 59"),
     "long": (WHOLE + b"\0", "received 61"),
-    "gzip": (gzip.compress(WHOLE)[:-12], "a whole gzip file"),
-    "bits": (gzip.compress(WHOLE)[:-6] + b"\0" * 6, "a whole gzip file"),
+    "gzip": (gzip.compress(WHOLE)[:-12], "a complete gzip file"),
+    "bits": (gzip.compress(WHOLE)[:-6] + b"\0" * 6, "a complete gzip file"),
 }
 
 
@@ -230,7 +232,7 @@ def test_images_keep_their_labels():
 
 @pytest.mark.parametrize("share", [0, 1, -0.5])
 def test_a_wrong_share_is_an_error(share):
-    with pytest.raises(ValueError, match="expected test_split to be a share between 0 and 1"):
+    with pytest.raises(ValueError, match="expected test_split to be between 0 and 1"):
         datasets.digits(test_split=share)
 
 

@@ -240,7 +240,7 @@ WRONG_INPUTS = [
     (L.Multiply(), (spec(5, 3, 7), spec(5, 3)), "[(5, 3, 7), (5, 3)]"),
     (L.Subtract(), (spec(5, 7),) * 3, "2 arrays"),
     (L.Concatenate(), (spec(5, 7), spec(5, 7, 2)), "[(5, 7), (5, 7, 2)]"),
-    (L.Concatenate(1), (spec(5, 7, 2), spec(5, 7, 3)), "but for axis 1"),
+    (L.Concatenate(1), (spec(5, 7, 2), spec(5, 7, 3)), "except along axis 1"),
     (L.Concatenate(2), (spec(5, 7), spec(5, 7)), "axis 2"),
     (L.Concatenate(-2), (spec(5, 7), spec(5, 7)), "axis -2"),
     (L.Dot(1), (spec(5, 7), spec(5, 8)), "[(5, 7), (5, 8)]"),

@@ -412,7 +412,7 @@ def test_signatures_are_those_of_keras():
             lambda: LayerNormalization(axis="last"),
             "to be an integer or a tuple of integers",
         ),
-        (lambda: LayerNormalization(axis=()), "to be an integer or a tuple of such"),
+        (lambda: LayerNormalization(axis=()), "to be an integer or a tuple of integers"),
         (lambda: output_spec(LayerNormalization(axis=(1, -3)), X), "axis to be axes of the inputs"),
         (lambda: output_spec(UnitNormalization(axis=4), X), "axis to be axes of the inputs"),
         (lambda: output_spec(RMSNormalization(axis=4), X), "axis to be axes of the inputs"),
@@ -420,7 +420,7 @@ def test_signatures_are_those_of_keras():
         (lambda: GroupNormalization(0), "groups to be an integer above 0"),
         (
             lambda: output_spec(GroupNormalization(), X),
-            "groups to divide the 8 channels of the inputs, received groups=32; take fewer",
+            "groups to divide the 8 channels of the inputs, received groups=32; use fewer",
         ),
     ],
 )

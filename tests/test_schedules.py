@@ -131,8 +131,14 @@ WRONG = [
         "first_decay_steps to be a finite number above 0",
     ),
     (lambda: schedules.CosineDecayRestarts(0.1, 5, 0.0), "t_mul to be a finite number above 0"),
-    (lambda: schedules.PiecewiseConstantDecay([1], [1.0]), "one value more than boundaries"),
-    (lambda: schedules.PiecewiseConstantDecay([2, 1], [1.0, 2.0, 3.0]), "boundaries to rise"),
+    (
+        lambda: schedules.PiecewiseConstantDecay([1], [1.0]),
+        "one value more than there are boundaries",
+    ),
+    (
+        lambda: schedules.PiecewiseConstantDecay([2, 1], [1.0, 2.0, 3.0]),
+        "boundaries to be in ascending order",
+    ),
 ]
 
 
@@ -143,7 +149,7 @@ def test_wrong_arguments_are_refused(run, message):
 
 
 def test_a_schedule_without_a_call_says_so():
-    with pytest.raises(TypeError, match=r"expected Schedule to define __call__\(step\)"):
+    with pytest.raises(TypeError, match=r"Schedule does not define __call__\(step\)"):
         schedules.Schedule()(0)
 
 
@@ -176,7 +182,7 @@ def test_warm_up_stable_decay_is_three_pieces(decay):
     ("make", "message"),
     [
         (lambda: schedules.OneCycle(0.1, 0), "total_steps to be an integer above 0"),
-        (lambda: schedules.OneCycle(0.1, 10, warmup=1.0), "warmup to be a share above 0"),
+        (lambda: schedules.OneCycle(0.1, 10, warmup=1.0), "warmup to be a fraction above 0"),
         (
             lambda: schedules.WarmupStableDecay(0.1, 0, 5, 5),
             "warmup_steps to be an integer above 0",

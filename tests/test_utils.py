@@ -90,9 +90,12 @@ def test_no_sequences_and_no_length():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ((RAGGED, None, "int32", "left"), 'expected padding "pre" or "post", received \'left\''),
-        ((RAGGED, None, "int32", "pre", "left"), 'expected truncating "pre" or "post"'),
-        (([1, 2],), r"expected a list of sequences, received \[1, 2\]; give a list of lists"),
+        (
+            (RAGGED, None, "int32", "left"),
+            'expected padding to be "pre" or "post", received \'left\'',
+        ),
+        ((RAGGED, None, "int32", "pre", "left"), 'expected truncating to be "pre" or "post"'),
+        (([1, 2],), r"expected a list of sequences, received \[1, 2\]; pass a list of lists"),
         ((7,), "expected a list of sequences, received 7"),
         (([[1], [[2]]],), r"expected steps of one shape, received steps of \[\(\), \(1,\)\]"),
         ((RAGGED, None, "int32", "pre", "pre", "x"), "expected a number as value for dtype='int32"),

@@ -60,7 +60,7 @@ def test_wrong_predictions_are_marked_and_counted():
     axes = figure.axes
     assert [a.get_title() for a in axes] == ["0", "1", "0, is 1"]
     assert [a.get_xlabel() for a in axes] == ["90%", "70%", "60%"]
-    assert [a.title.get_color() for a in axes] == ["black", "black", visualization.WRONG]
+    assert [a.title.get_color() for a in axes] == ["black", "black", visualization.WRONG_COLOR]
     assert "2 of 3 right" in figure.get_suptitle()
     drawn = np.squeeze(axes[2].images[0].get_array())
     np.testing.assert_allclose(drawn, (images[2] - images.min()) / np.ptp(images), atol=1e-6)

@@ -1,8 +1,10 @@
-"""Activations: functions of an array, by Keras's names."""
+"""Activations: functions of an array, with Keras's names."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+
+from jax import Array
 
 from fnn.activations.axes import glu, log_softmax, softmax, sparsemax
 from fnn.activations.rectifiers import (
@@ -73,15 +75,18 @@ __all__ = [
     "threshold",
 ]
 
-swish, hard_swish = silu, hard_silu
+swish = silu
+hard_swish = hard_silu
 
 
-def get(identifier: Any) -> Any:
-    """The activation behind a name; a function stays as it is and None is `linear`.
+def get(identifier: object) -> Callable[..., Array]:
+    """The activation of a name; a function is returned as it is and None is `linear`.
 
-    Raises ValueError for an unknown name and TypeError for what is neither name nor function.
+    Raises ValueError for an unknown name and TypeError for anything but a name or a function.
 
     >>> get("relu")(jnp.array([-1.0, 2.0])).tolist()
     [0.0, 2.0]
     """
-    return linear if identifier is None else resolve("activation", identifier)
+    if identifier is None:
+        return linear
+    return resolve("activation", identifier)

@@ -1,4 +1,4 @@
-"""Activations along an axis, whose entries see each other: softmax, sparsemax, glu."""
+"""Activations over all entries along an axis: softmax, log_softmax, sparsemax, glu."""
 
 from __future__ import annotations
 
@@ -40,11 +40,15 @@ def sparsemax(x: Array, axis: int = -1) -> Array:
     [0.5, 0.5, 0.0]
     """
     descending = -jnp.sort(-x, axis=axis)
-    count = along(jnp.arange(1, x.shape[axis] + 1, dtype=x.dtype), x.ndim, axis)
+    length = x.shape[axis]
+    ranks = jnp.arange(1, length + 1, dtype=x.dtype)
+    count = along(ranks, x.ndim, axis)  # how many values are at least this large
     # The largest `size` values stay above zero, and tau makes them sum to one.
-    support = 1 + count * descending > jnp.cumsum(descending, axis=axis)
-    size = support.sum(axis=axis, keepdims=True)
-    tau = (jnp.where(support, descending, 0).sum(axis=axis, keepdims=True) - 1) / size
+    sums = jnp.cumsum(descending, axis=axis)
+    support = 1 + count * descending > sums
+    size = support.sum(axis=axis, keepdims=True)  # size 1 along `axis`
+    kept = jnp.where(support, descending, 0)
+    tau = (kept.sum(axis=axis, keepdims=True) - 1) / size
     return jax.nn.relu(x - tau.astype(x.dtype))
 
 
@@ -52,7 +56,8 @@ def sparsemax(x: Array, axis: int = -1) -> Array:
 def glu(x: Array, axis: int = -1) -> Array:
     """a * sigmoid(b), where a and b are the halves of x along `axis` (Dauphin et al. 2017).
 
-    (..., 2 n) -> (..., n): the layer before needs twice the units. Raises an error for an odd size.
+    (..., 2 n) -> (..., n), so the layer before it needs twice the units. Raises an error for an odd
+    size.
 
     >>> glu(jnp.array([6.0, 8.0, 0.0, 0.0])).tolist()  # sigmoid(0) is a half
     [3.0, 4.0]

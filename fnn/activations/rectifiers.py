@@ -1,4 +1,4 @@
-"""Activations that rise without bound: relu, its smooth and its leaky relatives."""
+"""Activations without an upper bound: relu, its smooth and its leaky variants."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fnn.activations.naming import activation
 
 @activation()
 def linear(x: Array) -> Array:
-    """x, as it is: what `activation=None` stands for.
+    """x itself, as with `activation=None`.
 
     >>> linear(jnp.array([-2.0, 3.0])).tolist()
     [-2.0, 3.0]
@@ -32,21 +32,23 @@ def relu(
     >>> relu(jnp.array([-4.0, 1.0, 9.0]), negative_slope=0.5, max_value=6).tolist()
     [-2.0, 1.0, 6.0]
     """
-    if negative_slope or threshold:
-        below = (
-            negative_slope * (x - threshold) if negative_slope else jnp.zeros_like(x)
-        )
-        y = jnp.where(x <= threshold, below, x)  # in this order a NaN stays a NaN
+    # The comparisons are False for NaN, which therefore stays NaN.
+    if negative_slope:
+        below = negative_slope * (x - threshold)
+        y = jnp.where(x <= threshold, below, x)
+    elif threshold:
+        y = jnp.where(x <= threshold, jnp.zeros_like(x), x)
     else:
-        y = nn.relu(
-            x
-        )  # XLA fuses a maximum, and no selection, with the products around it
-    return y if max_value is None else jnp.minimum(y, max_value)
+        # XLA fuses a maximum with the products around it, but not a `where`.
+        y = nn.relu(x)
+    if max_value is not None:
+        y = jnp.minimum(y, max_value)
+    return y
 
 
 @activation()
 def leaky_relu(x: Array, negative_slope: float = 0.2) -> Array:
-    """x above 0, negative_slope * x below. The layer `LeakyReLU` has slope 0.3, as in Keras.
+    """x above 0, negative_slope * x below. The layer `LeakyReLU` has slope 0.3 (both as in Keras).
 
     >>> leaky_relu(jnp.array([-5.0, 5.0])).tolist()
     [-1.0, 5.0]
@@ -78,7 +80,7 @@ def elu(x: Array, alpha: float = 1.0) -> Array:
 def celu(x: Array, alpha: float = 1.0) -> Array:
     """x above 0, alpha * (exp(x / alpha) - 1) below: smooth for every alpha (Barron 2017).
 
-    The slope below 0 is exp(x / alpha): 1 at 0 whatever `alpha` is, where that of `elu` is alpha.
+    The slope below 0 is exp(x / alpha), which is 1 at 0 for every `alpha`; that of `elu` is alpha.
 
     >>> slope = lambda f: jax.grad(lambda x: f(x, alpha=0.5))(-1e-6)
     >>> round(float(slope(celu)), 3), round(float(slope(elu)), 3)
@@ -91,7 +93,7 @@ def celu(x: Array, alpha: float = 1.0) -> Array:
 def selu(x: Array) -> Array:
     """1.0507 * elu(x, 1.6733): keeps mean 0 and variance 1 (Klambauer et al. 2017).
 
-    It does so with `lecun_normal` kernels, and with `AlphaDropout` in the place of `Dropout`.
+    It needs `lecun_normal` kernels, and `AlphaDropout` instead of `Dropout`.
 
     >>> [round(v, 4) for v in selu(jnp.array([-50.0, 1.0])).tolist()]
     [-1.7581, 1.0507]
@@ -101,9 +103,9 @@ def selu(x: Array) -> Array:
 
 @activation()
 def gelu(x: Array, approximate: bool = False) -> Array:
-    """x * P(N(0, 1) <= x), exact; `approximate` takes its tanh form (Hendrycks and Gimpel 2016).
+    """x * P(N(0, 1) <= x), exact or approximated by tanh (Hendrycks and Gimpel 2016).
 
-    `jax.nn.gelu` differs: there the tanh form is the default.
+    The exact form is the default as in Keras; that of `jax.nn.gelu` is the approximation.
 
     >>> round(float(gelu(2.0)), 4), round(float(gelu(2.0, approximate=True)), 4)
     (1.9545, 1.9546)

@@ -1,4 +1,4 @@
-"""Activations that squash: sigmoids and tangents; and those that shrink, towards 0."""
+"""Bounded activations (sigmoid, tanh and variants), and activations that shrink towards 0."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def sigmoid(x: Array) -> Array:
 def hard_sigmoid(x: Array) -> Array:
     """min(max(x + 3, 0), 6) / 6.
 
-    It is 0 from -3 down and 1 from 3 on, with a slope of 1/6 (other libraries: of 0.2).
+    It is 0 below -3 and 1 above 3, with a slope of 1/6 between (0.2 in some other libraries).
 
     >>> [round(v, 4) for v in hard_sigmoid(jnp.array([-3.0, 0.0, 1.5])).tolist()]
     [0.0, 0.5, 0.75]
@@ -102,7 +102,7 @@ def hard_shrink(x: Array, threshold: float = 0.5) -> Array:
 
 @activation()
 def soft_shrink(x: Array, threshold: float = 0.5) -> Array:
-    """x moved towards 0 by `threshold`, and 0 within it.
+    """x moved towards 0 by `threshold`; 0 where abs(x) <= threshold.
 
     >>> soft_shrink(jnp.array([-2.0, 0.5, 0.75])).tolist()
     [-1.5, 0.0, 0.25]
@@ -114,7 +114,7 @@ def soft_shrink(x: Array, threshold: float = 0.5) -> Array:
 def threshold(x: Array, threshold: float, default_value: float) -> Array:
     """x where x > threshold, else default_value.
 
-    To use it in a layer, fix the two numbers: `functools.partial(threshold, threshold=0.1,
+    To use it in a layer, fix both arguments: `functools.partial(threshold, threshold=0.1,
     default_value=0.0)`.
 
     >>> threshold(jnp.array([0.0, 1.0, 2.0]), threshold=1.0, default_value=-1.0).tolist()

@@ -1,8 +1,10 @@
-"""Initializers: fresh weights, by Keras's names."""
+"""Initializers: the initial values of weights, with Keras's names."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+
+from jax import Array
 
 from fnn.core.calling import snake_case
 from fnn.core.registry import register
@@ -27,10 +29,10 @@ from fnn.initializers.scaling import (
 from fnn.initializers.scaling import compute_fans as compute_fans
 
 
-def get(identifier: Any) -> Any:
-    """The initializer behind a name; an initializer or function stays as it is, None too.
+def get(identifier: object) -> Callable[..., Array] | None:
+    """The initializer of a name; an initializer, a function or None is returned as it is.
 
-    Raises ValueError for an unknown name and TypeError for what is neither name nor callable.
+    Raises ValueError for an unknown name and TypeError for anything but a name or a callable.
 
     >>> get("he_normal")
     HeNormal()
@@ -38,22 +40,41 @@ def get(identifier: Any) -> Any:
     return resolve("initializer", identifier)
 
 
-zeros, ones, constant, identity = Zeros, Ones, Constant, Identity
-random_normal, random_uniform, truncated_normal = (
+# Keras's other names for the same classes.
+zeros = Zeros
+ones = Ones
+constant = Constant
+identity = IdentityInitializer = Identity
+random_normal = RandomNormal
+random_uniform = RandomUniform
+truncated_normal = TruncatedNormal
+variance_scaling = VarianceScaling
+glorot_uniform = GlorotUniform
+glorot_normal = GlorotNormal
+he_uniform = HeUniform
+he_normal = HeNormal
+lecun_uniform = LecunUniform
+lecun_normal = LecunNormal
+orthogonal = OrthogonalInitializer = Orthogonal
+stft = STFTInitializer = STFT
+
+for _class in (
+    Zeros,
+    Ones,
+    Constant,
+    Identity,
     RandomNormal,
     RandomUniform,
     TruncatedNormal,
-)
-variance_scaling, orthogonal, stft = VarianceScaling, Orthogonal, STFT
-glorot_uniform, glorot_normal = GlorotUniform, GlorotNormal
-he_uniform, he_normal = HeUniform, HeNormal
-lecun_uniform, lecun_normal = LecunUniform, LecunNormal
-IdentityInitializer, OrthogonalInitializer, STFTInitializer = Identity, Orthogonal, STFT
-
-for _class in (
-    *(Zeros, Ones, Constant, Identity, RandomNormal, RandomUniform, TruncatedNormal),
-    *(VarianceScaling, GlorotUniform, GlorotNormal, HeUniform, HeNormal, LecunUniform),
-    *(LecunNormal, Orthogonal, STFT),
+    VarianceScaling,
+    GlorotUniform,
+    GlorotNormal,
+    HeUniform,
+    HeNormal,
+    LecunUniform,
+    LecunNormal,
+    Orthogonal,
+    STFT,
 ):
     register(_class, snake_case(_class.__name__))
 register(Zeros, "zero")

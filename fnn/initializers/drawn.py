@@ -1,22 +1,23 @@
-"""Initializers that draw, whatever the shape: normal, uniform, orthogonal."""
+"""Random initializers that do not scale by the shape: normal, uniform, orthogonal."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import DTypeLike
 
 from fnn.core.fields import random_seed
 from fnn.core.layer import along
-from fnn.initializers.initializer import Initializer, Shape, draw_key, require_rank
+from fnn.initializers.initializer import Initializer, Shape, check_shape, draw_key
 from fnn.runtime.initial_values import normal, orthonormal, truncated_normal, uniform
 
 
 class RandomNormal(Initializer):
-    """Normal numbers of this mean and standard deviation.
+    """Normally distributed values with this mean and standard deviation.
 
     >>> weight = RandomNormal(mean=2.0, stddev=0.5)(jax.random.key(0), (200, 200))
     >>> round(float(weight.mean()), 1), round(float(weight.std()), 1)
@@ -27,12 +28,18 @@ class RandomNormal(Initializer):
     stddev: float = 0.05
     seed: int | None = random_seed(default=None)
 
-    def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
-        return self.mean + self.stddev * normal(draw_key(self, key), shape, dtype)
+    def __call__(
+        self,
+        key: Array,
+        shape: Shape,
+        dtype: DTypeLike = jnp.float32,
+    ) -> Array:
+        key = draw_key(self, key)
+        return self.mean + self.stddev * normal(key, shape, dtype)
 
 
 class RandomUniform(Initializer):
-    """Numbers from [minval, maxval), each equally likely.
+    """Values from the uniform distribution over [minval, maxval).
 
     >>> weight = RandomUniform(2.0, 4.0)(jax.random.key(0), (200, 200))
     >>> bool(((weight >= 2) & (weight < 4)).all()), round(float(weight.mean()), 1)
@@ -43,14 +50,20 @@ class RandomUniform(Initializer):
     maxval: float = 0.05
     seed: int | None = random_seed(default=None)
 
-    def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
-        return uniform(draw_key(self, key), shape, dtype, self.minval, self.maxval)
+    def __call__(
+        self,
+        key: Array,
+        shape: Shape,
+        dtype: DTypeLike = jnp.float32,
+    ) -> Array:
+        key = draw_key(self, key)
+        return uniform(key, shape, dtype, self.minval, self.maxval)
 
 
 class TruncatedNormal(Initializer):
-    """Normal numbers, drawn again where they are over two `stddev` from the mean.
+    """Normally distributed values, without those farther than two `stddev` from the mean.
 
-    `stddev` is that of the whole normal curve; what comes out spreads 0.88 times as far.
+    `stddev` is that of the distribution before truncation; that of the values is 0.88 times it.
 
     >>> weight = TruncatedNormal(stddev=1.0)(jax.random.key(0), (200, 200))
     >>> round(float(abs(weight).max()), 1), round(float(weight.std()), 2)
@@ -61,15 +74,21 @@ class TruncatedNormal(Initializer):
     stddev: float = 0.05
     seed: int | None = random_seed(default=None)
 
-    def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
-        drawn = truncated_normal(draw_key(self, key), shape, dtype, -2.0, 2.0)
+    def __call__(
+        self,
+        key: Array,
+        shape: Shape,
+        dtype: DTypeLike = jnp.float32,
+    ) -> Array:
+        key = draw_key(self, key)
+        drawn = truncated_normal(key, shape, dtype, -2.0, 2.0)
         return self.mean + self.stddev * drawn
 
 
 class Orthogonal(Initializer):
-    """gain * a random matrix of orthonormal columns, or of rows where these are fewer.
+    """gain * a random matrix with orthonormal columns, or rows if there are fewer rows.
 
-    All axes but the last are taken together as rows (Saxe et al. 2014).
+    All axes but the last count as one axis of rows (Saxe et al. 2014).
     Raises ValueError if the weight has fewer than two axes.
 
     >>> weight = np.asarray(Orthogonal(gain=2.0)(jax.random.key(0), (4, 2)))
@@ -80,16 +99,24 @@ class Orthogonal(Initializer):
     gain: float = 1.0
     seed: int | None = random_seed(default=None)
 
-    def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
-        require_rank(self, len(shape) >= 2, "at least 2 axes", shape)
-        rows, columns = math.prod(shape[:-1]), shape[-1]
-        full = jnp.promote_types(dtype, jnp.float32)  # no QR in half precision
-        drawn = normal(
-            draw_key(self, key), (max(rows, columns), min(rows, columns)), full
-        )
-        q, r = orthonormal(drawn)
-        signs = (np if isinstance(r, np.ndarray) else jnp).sign(r.diagonal())
-        q = q * along(signs, 2)  # else not every rotation is equally likely
-        return (
-            (self.gain * (q if rows >= columns else q.T)).reshape(shape).astype(dtype)
-        )
+    def __call__(
+        self,
+        key: Array,
+        shape: Shape,
+        dtype: DTypeLike = jnp.float32,
+    ) -> Array:
+        check_shape(self, len(shape) >= 2, "at least 2 axes", shape)
+        rows = math.prod(shape[:-1])
+        columns = shape[-1]
+        long, short = max(rows, columns), min(rows, columns)
+        full = jnp.promote_types(dtype, jnp.float32)  # there is no QR in half precision
+        drawn = normal(draw_key(self, key), (long, short), full)
+        q, r = orthonormal(drawn)  # (long, short), (short, short)
+        sign: Callable[..., Array] = jnp.sign
+        if isinstance(r, np.ndarray):
+            sign = np.sign
+        # Without these signs some rotations are likelier than others.
+        q = q * along(sign(r.diagonal()), 2)
+        if rows < columns:
+            q = q.T  # (rows, columns)
+        return (self.gain * q).reshape(shape).astype(dtype)

@@ -1,10 +1,11 @@
-"""Initializer: what all of them are, and the two things that several do."""
+"""Initializer: the base class of initializers, and the seed and shape checks they share."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from jax import Array, random
 
@@ -16,12 +17,12 @@ Shape = tuple[int, ...]
 
 
 class Initializer(Value, loadable=False):
-    """How fresh weights are drawn: a value, called as `initializer(key, shape, dtype)`.
+    """The rule for initial weights: a value, called as `initializer(key, shape, dtype)`.
 
-    Any function of these three is an initializer too, and one of Keras's `(shape, dtype=None)`; so
-    is a subclass with such a `__call__`. Those with a `seed` draw from the seed alone and not from
-    the key: equal seeds and shapes give equal weights, in every layer that they are used in. By
-    hand a shape is enough, `GlorotUniform()((3, 2))`: the key is then always the same one.
+    A function with these arguments is an initializer too, as is a function of `(shape, dtype=None)`
+    as in Keras, or a subclass with such a `__call__`. With a `seed`, values depend on the seed and
+    not on the key: equal seeds and shapes give equal weights, in every layer. Called with a shape
+    alone, `GlorotUniform()((3, 2))`, an initializer uses a fixed key.
 
     >>> seeded = fnn.initializers.GlorotUniform(seed=1)
     >>> bool((seeded(jax.random.key(0), (2, 2)) == seeded(jax.random.key(1), (2, 2))).all())
@@ -34,36 +35,54 @@ class Initializer(Value, loadable=False):
         super().__init_subclass__(**kwargs)
         call = vars(cls).get("__call__")
         if call is not None and "key" in inspect.signature(call).parameters:
-            cls.__call__ = _by_hand(call)  # type: ignore[method-assign]
+            cls.__call__ = _with_default_key(call)  # type: ignore[method-assign]
 
     def validate(self) -> None:
-        axes = getattr(self, "input_axes", None), getattr(self, "output_axes", None)
-        if (axes[0] is None) != (axes[1] is None):
+        inputs = getattr(self, "input_axes", None)
+        outputs = getattr(self, "output_axes", None)
+        if (inputs is None) != (outputs is None):
+            names = "(input_axes, output_axes)"
             expected = "to be both given or both None"
-            raise arguments.wrong(self, "(input_axes, output_axes)", expected, axes)
+            raise arguments.wrong(self, names, expected, (inputs, outputs))
 
 
-def _by_hand(call: Any) -> Any:
-    """`call(self, key, shape, dtype)`, for which a shape alone is enough, as in Keras."""
+class Seeded(Protocol):
+    """An initializer with a field `seed`."""
+
+    @property
+    def seed(self) -> int | None: ...
+
+
+def _with_default_key(call: Callable[..., Array]) -> Callable[..., Array]:
+    """`call(self, key, shape, dtype)`, where the key may be left out, as in Keras."""
 
     @functools.wraps(call)
-    def drawn(self: Any, *args: Any, **kwargs: Any) -> Array:
-        bare = isinstance(args[0], (tuple, list)) if args else "key" not in kwargs
-        if bare:
+    def drawn(self: Initializer, *args: Any, **kwargs: Any) -> Array:
+        has_key = "key" in kwargs
+        if args:  # a shape is a tuple or a list, a key never is
+            has_key = not isinstance(args[0], (tuple, list))
+        if not has_key:
             args = (random.key(0), *args)
         return on_device(call(self, *args, **kwargs))
 
     return drawn
 
 
-def draw_key(initializer: Any, key: Array) -> Array:
-    """The key to draw from: that of the seed, if there is one, else the one given."""
-    return key if initializer.seed is None else random.key(initializer.seed)
+def draw_key(initializer: Seeded, key: Array) -> Array:
+    """The key to draw from: that of the `seed` if there is one, else `key`."""
+    if initializer.seed is None:
+        return key
+    return random.key(initializer.seed)
 
 
-def require_rank(initializer: Any, right: bool, expected: str, shape: Shape) -> None:
-    """Raises ValueError naming the shape unless it is `right`."""
-    if not right:
+def check_shape(
+    initializer: Initializer,
+    fits: bool,
+    expected: str,
+    shape: Shape,
+) -> None:
+    """Raises ValueError with the expected and the given shape unless the shape `fits`."""
+    if not fits:
         raise ValueError(
             f"{type(initializer).__name__}: expected a weight of {expected}, received shape "
             f"{tuple(shape)}; use another initializer for it"

@@ -1,12 +1,13 @@
-"""Initializers that scale by the inputs and outputs of a weight: Glorot, He, LeCun."""
+"""Initializers that scale by the number of inputs and outputs: Glorot, He, LeCun."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import ClassVar, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 
 from fnn.core.fields import one_of, positive, random_seed
 from fnn.initializers.initializer import Initializer, Shape, draw_key
@@ -18,11 +19,12 @@ TRUNCATED_STDDEV = 0.87962566103423978  # of the standard normal, cut at -2 and 
 
 
 class VarianceScaling(Initializer):
-    """Numbers around 0 of variance scale / fan, the fan being that of `mode`.
+    """Random values with mean 0 and variance scale / fan, where `mode` chooses the fan.
 
-    `fan_in` counts the inputs that one output sums, `fan_out` the outputs that one input feeds:
-    for a kernel `(*spatial, inputs, outputs)` both are times the spatial size. Kernels of another
-    layout name their axes in `input_axes` and `output_axes`. "normal" is "truncated_normal".
+    "fan_in" is the number of inputs of each output, "fan_out" the number of outputs of each input,
+    "fan_avg" their mean. For a kernel `(*spatial, inputs, outputs)` both include the spatial size;
+    for other layouts, name the axes in `input_axes` and `output_axes`. "normal" is
+    "truncated_normal".
     Raises ValueError for wrong arguments.
 
     >>> VarianceScaling(2.0, "fan_in", "uniform", seed=0)(None, (3, 4)).shape
@@ -36,38 +38,55 @@ class VarianceScaling(Initializer):
     input_axes: tuple[int, ...] | None = None
     output_axes: tuple[int, ...] | None = None
 
-    def validate(self) -> None:
-        super().validate()
-
-    def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
+    def __call__(
+        self,
+        key: Array,
+        shape: Shape,
+        dtype: DTypeLike = jnp.float32,
+    ) -> Array:
         fan_in, fan_out = compute_fans(shape, self.input_axes, self.output_axes)
-        fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[
-            self.mode
-        ]
-        stddev = math.sqrt(self.scale / max(1.0, fan))
+        fan = float(fan_in)
+        if self.mode == "fan_out":
+            fan = float(fan_out)
+        elif self.mode == "fan_avg":
+            fan = (fan_in + fan_out) / 2
+        stddev = math.sqrt(self.scale / max(1.0, fan))  # an empty weight has fan 0
         key = draw_key(self, key)
         if self.distribution == "uniform":
+            # The variance of a uniform distribution is limit**2 / 3.
             limit = math.sqrt(3.0) * stddev
             return uniform(key, shape, dtype, -limit, limit)
         if self.distribution == "untruncated_normal":
             return stddev * normal(key, shape, dtype)
-        return (
-            stddev / TRUNCATED_STDDEV * truncated_normal(key, shape, dtype, -2.0, 2.0)
-        )
+        # Truncation lowers the standard deviation, which the division restores.
+        drawn = truncated_normal(key, shape, dtype, -2.0, 2.0)
+        return stddev / TRUNCATED_STDDEV * drawn
 
 
 class _Scaled(Initializer):
     """`VarianceScaling` of a fixed scale, mode and distribution."""
 
-    fixed: ClassVar[tuple[float, str, str]]
+    scale: ClassVar[float]
+    mode: ClassVar[str]
+    distribution: ClassVar[str]
 
     seed: int | None = random_seed(default=None)
     input_axes: tuple[int, ...] | None = None
     output_axes: tuple[int, ...] | None = None
 
-    def __call__(self, key: Array, shape: Shape, dtype: Any = jnp.float32) -> Array:
+    def __call__(
+        self,
+        key: Array,
+        shape: Shape,
+        dtype: DTypeLike = jnp.float32,
+    ) -> Array:
         rule = VarianceScaling(
-            *self.fixed, self.seed, self.input_axes, self.output_axes
+            self.scale,
+            self.mode,
+            self.distribution,
+            self.seed,
+            self.input_axes,
+            self.output_axes,
         )
         return rule(key, shape, dtype)
 
@@ -80,7 +99,9 @@ class GlorotUniform(_Scaled):
     0.1
     """
 
-    fixed = 1.0, "fan_avg", "uniform"
+    scale = 1.0
+    mode = "fan_avg"
+    distribution = "uniform"
 
 
 class GlorotNormal(_Scaled):
@@ -91,7 +112,9 @@ class GlorotNormal(_Scaled):
     0.1
     """
 
-    fixed = 1.0, "fan_avg", "truncated_normal"
+    scale = 1.0
+    mode = "fan_avg"
+    distribution = "truncated_normal"
 
 
 class HeUniform(_Scaled):
@@ -102,7 +125,9 @@ class HeUniform(_Scaled):
     0.1
     """
 
-    fixed = 2.0, "fan_in", "uniform"
+    scale = 2.0
+    mode = "fan_in"
+    distribution = "uniform"
 
 
 class HeNormal(_Scaled):
@@ -113,7 +138,9 @@ class HeNormal(_Scaled):
     0.1
     """
 
-    fixed = 2.0, "fan_in", "truncated_normal"
+    scale = 2.0
+    mode = "fan_in"
+    distribution = "truncated_normal"
 
 
 class LecunUniform(_Scaled):
@@ -124,7 +151,9 @@ class LecunUniform(_Scaled):
     0.1
     """
 
-    fixed = 1.0, "fan_in", "uniform"
+    scale = 1.0
+    mode = "fan_in"
+    distribution = "uniform"
 
 
 class LecunNormal(_Scaled):
@@ -135,24 +164,35 @@ class LecunNormal(_Scaled):
     0.1
     """
 
-    fixed = 1.0, "fan_in", "truncated_normal"
+    scale = 1.0
+    mode = "fan_in"
+    distribution = "truncated_normal"
+
+
+class Fans(NamedTuple):
+    """How many inputs each output of a weight has, and how many outputs each input."""
+
+    fan_in: int
+    fan_out: int
 
 
 def compute_fans(
     shape: Shape,
     input_axes: tuple[int, ...] | None = None,
     output_axes: tuple[int, ...] | None = None,
-) -> tuple[int, int]:
-    """How many inputs an output of a weight sums, and how many outputs an input feeds.
+) -> Fans:
+    """The number of inputs of each output of a weight, and of outputs of each input.
 
     >>> compute_fans((3, 3, 16, 32))
-    (144, 288)
+    Fans(fan_in=144, fan_out=288)
     """
     if input_axes is not None and output_axes is not None:
-        return math.prod(shape[i] for i in input_axes), math.prod(
-            shape[i] for i in output_axes
-        )
-    if len(shape) < 2:
-        return math.prod(shape), math.prod(shape)
+        fan_in = math.prod(shape[axis] for axis in input_axes)
+        fan_out = math.prod(shape[axis] for axis in output_axes)
+        return Fans(fan_in, fan_out)
+    if len(shape) < 2:  # a bias: each value is an input and an output
+        size = math.prod(shape)
+        return Fans(size, size)
     *spatial, inputs, outputs = shape
-    return math.prod(spatial) * inputs, math.prod(spatial) * outputs
+    positions = math.prod(spatial)
+    return Fans(positions * inputs, positions * outputs)

@@ -1,4 +1,4 @@
-"""The layers, one family a file."""
+"""The layers, one family in each file."""
 
 # ruff: noqa: F401 - this module only collects names
 
@@ -119,7 +119,7 @@ from fnn.symbolic.graph import Graph
 from fnn.symbolic.node import Input
 from fnn.symbolic.operations import GetItem, MatMul, Operator
 
-# Keras's second names of the same classes.
+# Keras's other names for the same classes.
 AvgPool1D = AveragePooling1D
 AvgPool2D = AveragePooling2D
 AvgPool3D = AveragePooling3D
@@ -142,8 +142,8 @@ SeparableConvolution1D = SeparableConv1D
 SeparableConvolution2D = SeparableConv2D
 GroupQueryAttention = GroupedQueryAttention
 
-# `from fnn.layers import *` gives what `from keras.layers import *` does: layers and functions of
-# them, and not the pure Sequential, which would stand in the way of the one that has `fit`.
+# `from fnn.layers import *` imports the same names as `from keras.layers import *`: layers and
+# functions of layers. `Sequential` is left out, since it would hide the model of that name.
 __all__ = sorted(
     name
     for name, thing in globals().items()

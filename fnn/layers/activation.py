@@ -1,8 +1,6 @@
-"""Activation layers: an activation as a layer of its own, and those with arguments or weights."""
+"""Activation layers: any activation as a layer, and activations with arguments or weights."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +10,7 @@ from fnn.activations import relu
 from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import not_negative
+from fnn.core.layer import Activation as ActivationLike
 from fnn.core.layer import (
     Constraint,
     Initializer,
@@ -22,13 +21,14 @@ from fnn.core.layer import (
     activate,
 )
 from fnn.core.masking import combine_masks, leading
-from fnn.layers.shared.statistics import axes_of, check_axis_and_epsilon
+from fnn.core.tree import SpecTree, Tree
+from fnn.layers.shared.statistics import axes_of, check_axis
 
 
 class Activation(Layer):
     """activation(x).   same shape -> same shape
 
-    `activation` is a name, a function of one array, or None for x itself.
+    `activation` is a name, a function of one array, or None for the identity.
 
     >>> init, apply = Activation("relu")
     >>> apply({}, {}, jnp.array([[-1.0, 2.0]]))[0].tolist()
@@ -37,10 +37,14 @@ class Activation(Layer):
 
     masking = "pass"
 
-    activation: Any
+    activation: ActivationLike
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         return activate(self.activation, x), state
 
@@ -62,7 +66,11 @@ class ReLU(Layer):
     threshold: float = not_negative(default=0.0)
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         return relu(x, self.negative_slope, self.max_value, self.threshold), state
 
@@ -70,7 +78,7 @@ class ReLU(Layer):
 class LeakyReLU(Layer):
     """x above 0, negative_slope * x below.   same shape -> same shape
 
-    The slope is 0.3 and not the 0.2 of the function `leaky_relu`, as in Keras.
+    The default slope is 0.3 as in Keras; that of the function `leaky_relu` is 0.2.
     Raises ValueError for a slope below 0.
 
     >>> init, apply = LeakyReLU(0.5)
@@ -83,7 +91,11 @@ class LeakyReLU(Layer):
     negative_slope: float = not_negative(default=0.3)
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         return jax.nn.leaky_relu(x, self.negative_slope), state
 
@@ -91,8 +103,8 @@ class LeakyReLU(Layer):
 class PReLU(Layer):
     """x above 0, alpha * x below, with a learned alpha (He et al. 2015).
 
-    Weights: `alpha`, one for each position of an example. `shared_axes` names axes (the batch is
-    0) along which there is but one: `(1, 2)` gives one a channel to images.
+    Weights: `alpha`, one number for each position of an example. Along `shared_axes` (the batch is
+    axis 0) all positions share one: with `(1, 2)` each channel of an image has one alpha.
     Raises ValueError for axes that the inputs do not have.
 
     >>> params, _ = PReLU(shared_axes=(1, 2)).init(jax.random.key(0), jnp.ones((2, 8, 8, 3)))
@@ -108,48 +120,48 @@ class PReLU(Layer):
     shared_axes: int | tuple[int, ...] | None = None
 
     def cache(self, params: Params, batch: int, length: int) -> State:
-        """Nothing; raises ValueError where each step has an alpha of its own."""
-        shared = (
-            self.shared_axes
-            if isinstance(self.shared_axes, tuple)
-            else (self.shared_axes,)
-        )
-        if params["alpha"].ndim > 1 and 1 not in shared:
-            expected = "to hold 1, since each step has an alpha of its own without it"
+        """An empty state. Raises ValueError if each step has its own alpha."""
+        if params["alpha"].ndim > 1 and 1 not in self._shared():
+            expected = "to hold 1, since otherwise each step has its own alpha"
             raise arguments.wrong(self, "shared_axes", expected, self.shared_axes)
         return {}
 
-    def is_example(self, params: Params, x: Any) -> bool:
+    def is_example(self, params: Params, x: Tree) -> bool:
         return len(getattr(x, "shape", ())) == params["alpha"].ndim
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         arguments.minimum_rank(self, x, 2, "(batch, ...)")
-        axes = (
-            self.shared_axes
-            if isinstance(self.shared_axes, tuple)
-            else (self.shared_axes,)
-        )
         shape = list(x.shape)
-        for axis in () if self.shared_axes is None else axes:
-            if (
-                not isinstance(axis, int)
-                or not -len(shape) < axis < len(shape)
-                or axis == 0
-            ):
-                expected = (
-                    f"to be axes of the inputs {tuple(x.shape)} other than the batch, 0"
-                )
+        for axis in self._shared():
+            if axis == 0 or not -len(shape) < axis < len(shape):
+                given = tuple(x.shape)
+                expected = f"to be axes of the inputs {given} other than the batch, 0"
                 raise arguments.wrong(self, "shared_axes", expected, self.shared_axes)
             shape[axis] = 1
-        return {"alpha": self.weight("alpha", key, tuple(shape[1:]))}, {}
+        alpha = self.weight("alpha", key, tuple(shape[1:]))  # without the batch
+        return {"alpha": alpha}, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         alpha = params["alpha"]
         if not self.is_example(params, x):
             alpha = alpha[None]  # (1, ...)
-        return jax.nn.relu(x) - alpha * jax.nn.relu(-x), state
+        # x above 0 and alpha * x below, without a comparison.
+        y = jax.nn.relu(x) - alpha * jax.nn.relu(-x)
+        return y, state
+
+    def _shared(self) -> tuple[int, ...]:
+        """`shared_axes` as a tuple."""
+        if self.shared_axes is None:
+            return ()
+        if isinstance(self.shared_axes, tuple):
+            return self.shared_axes
+        return (self.shared_axes,)
 
 
 class ELU(Layer):
@@ -165,7 +177,11 @@ class ELU(Layer):
     alpha: float = 1.0
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         return jax.nn.elu(x, self.alpha), state
 
@@ -173,9 +189,11 @@ class ELU(Layer):
 class Softmax(Layer):
     """exp(x) / sum(exp(x)) along `axis`, one or several.   same shape -> same shape
 
-    Takes `x` or `(x, mask)`, where the mask spreads over x as in NumPy; False gets the share 0,
-    and where all is False all shares are 0. The mask of a sequence, `(batch, time)`, counts too.
-    Raises ValueError in `init` for axes that are not there and for a mask of another shape.
+    Takes `x` or `(x, mask)`; the mask broadcasts to x as in NumPy. Masked entries (False) have
+    probability 0, and if all entries are masked all probabilities are 0. A mask of a sequence,
+    `(batch, time)`, is used too.
+    Raises ValueError in `init` for axes that x does not have and for a mask that does not
+    broadcast.
 
     >>> init, apply = Softmax()
     >>> apply({}, {}, (jnp.zeros((1, 3)), jnp.array([[True, True, False]])))[0].tolist()
@@ -188,40 +206,56 @@ class Softmax(Layer):
     axis: int | tuple[int, ...] = -1
 
     def validate(self) -> None:
-        check_axis_and_epsilon(self)
+        check_axis(self)
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         if isinstance(x, (tuple, list)):
             x, mask = x
-            _require_spreading(mask.shape, x.shape)
+            _check_mask_shape(mask.shape, x.shape)
         axes_of(self, x)
         return {}, {}
 
     def apply(
-        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
-        real = None
+        valid = None
         if isinstance(x, (tuple, list)):
-            x, real = x
-            _require_spreading(real.shape, x.shape)
-            real = (real if real.dtype == bool else real > 0.5).reshape(
-                (1,) * (x.ndim - real.ndim) + real.shape
-            )
-        steps = combine_masks(ctx.mask) if isinstance(ctx.mask, tuple) else ctx.mask
+            x, mask = x
+            _check_mask_shape(mask.shape, x.shape)
+            valid = _expanded(mask, x.ndim)
+        steps = ctx.mask
+        if isinstance(steps, tuple):
+            steps = combine_masks(steps)
         if steps is not None:
-            steps = leading(steps, x.ndim)
-            real = steps if real is None else real & steps
-        if real is None:
+            steps = leading(steps, x.ndim)  # (batch, time, 1, ...)
+            if valid is not None:
+                steps = valid & steps
+            valid = steps
+        if valid is None:
             return jax.nn.softmax(x, self.axis), state
-        # The lowest finite number and not -inf: where all is masked, the gradient is 0, not NaN.
-        y = jax.nn.softmax(jnp.where(real, x, jnp.finfo(x.dtype).min), self.axis)
-        return jnp.where(real, y, 0), state
+        # The lowest finite number, not -inf: if all is masked, the gradient is 0 and not NaN.
+        logits = jnp.where(valid, x, jnp.finfo(x.dtype).min)
+        y = jax.nn.softmax(logits, self.axis)
+        return jnp.where(valid, y, 0), state
 
 
-def _require_spreading(mask: tuple[int, ...], inputs: tuple[int, ...]) -> None:
+def _expanded(mask: Array, ndim: int) -> Array:
+    """A mask as booleans, with new axes of size 1 in front up to `ndim` axes."""
+    if mask.dtype != bool:
+        mask = mask > 0.5
+    new_axes = (1,) * (ndim - mask.ndim)
+    return mask.reshape(new_axes + mask.shape)  # (1, ..., *mask axes)
+
+
+def _check_mask_shape(mask: tuple[int, ...], inputs: tuple[int, ...]) -> None:
+    """Raises ValueError unless shape `mask` broadcasts to shape `inputs`."""
     pairs = zip(reversed(mask), reversed(inputs), strict=False)
     if len(mask) > len(inputs) or any(m not in (1, n) for m, n in pairs):
         raise ValueError(
-            f"Softmax: expected a mask that spreads over inputs of shape {tuple(inputs)}, "
-            f"received shape {tuple(mask)}; give each axis its size or 1"
+            "Softmax: expected a mask that broadcasts to inputs of shape "
+            f"{tuple(inputs)}, received shape {tuple(mask)}; give each axis its size or 1"
         )

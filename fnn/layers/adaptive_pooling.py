@@ -1,10 +1,10 @@
-"""Adaptive pooling: the maximum or the mean of as many windows as are asked for."""
+"""Adaptive pooling: the maximum or mean of a given number of windows, for inputs of any size."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -13,8 +13,10 @@ from fnn.core.arithmetic import floating
 from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import one_of, per_axis
 from fnn.core.layer import Layer, Params, State, along
+from fnn.core.tree import SpecTree
 from fnn.layers.shared.spatial import (
     DATA_FORMATS,
+    PerAxis,
     check_inputs,
     lowest,
     numbers,
@@ -23,74 +25,94 @@ from fnn.layers.shared.spatial import (
 )
 
 
-def windows(x: Array, axis: int, number: int, fill: Any) -> tuple[Array, Array]:
-    """An axis of n positions as `number` windows, after it an axis of their values; their sizes.
+class Windows(NamedTuple):
+    """The windows along one axis, each with an axis of its own, and how long they are."""
 
-    Window i goes from floor(i n / number) to ceil((i + 1) n / number), so sizes differ by one at
-    most: `fill` stands where a window is shorter. Where `number` divides n nothing is copied.
+    values: Array  # (..., windows, longest window, ...)
+    sizes: Array  # (windows,)
+
+
+def windows(
+    x: Array,
+    axis: int,
+    number: int,
+    fill: float,
+) -> Windows:
+    """Splits an axis of n positions into `number` windows.
+
+    Window i goes from floor(i n / number) to ceil((i + 1) n / number), so sizes differ by at most
+    one; shorter windows end with `fill`. If `number` divides n, this is a reshape.
     """
-    size, before, after = x.shape[axis], x.shape[:axis], x.shape[axis + 1 :]
+    size = x.shape[axis]
+    before = x.shape[:axis]
+    after = x.shape[axis + 1 :]
     if size % number == 0:
         values = x.reshape(*before, number, size // number, *after)
-        return values, jnp.full(number, size // number)
-    if size * number >= 2**31:  # the bounds below would not fit into an int32
+        return Windows(values, jnp.full(number, size // number))
+    if size * number >= 2**31:  # the products below would overflow int32
         raise ValueError(
             f"expected output_size times the size of the axis below 2**31, received {number} "
             f"windows of an axis of size {size}; give a smaller output_size"
         )
     index = jnp.arange(number)
-    starts, ends = index * size // number, -(-(index + 1) * size // number)
+    starts = index * size // number
+    ends = -(-(index + 1) * size // number)
     longest = -(-(size + number - math.gcd(size, number)) // number)
-    positions = starts[:, None] + jnp.arange(longest)[None]
-    real = (positions < ends[:, None]).reshape(
+    positions = starts[:, None] + jnp.arange(longest)[None]  # (windows, longest)
+    inside = (positions < ends[:, None]).reshape(
         *[1] * axis, *positions.shape, *[1] * len(after)
-    )
-    values = jnp.take(x, jnp.minimum(positions, size - 1), axis=axis, mode="clip")
-    return jnp.where(real, values, fill), ends - starts
+    )  # (1, ..., windows, longest, 1, ...)
+    positions = jnp.minimum(positions, size - 1)
+    values = jnp.take(x, positions, axis=axis, mode="clip")
+    return Windows(jnp.where(inside, values, fill), ends - starts)
 
 
 def largest(x: Array, axis: int, number: int) -> Array:
     """The largest value in each of `number` windows along an axis."""
-    values, _ = windows(x, axis, number, lowest(x))
-    return reduce_axis(values, axis + 1, lax.max, jnp.max)
+    values = windows(x, axis, number, lowest(x)).values
+    return reduce_axis(values, axis + 1, lax.max, jnp.max)  # (..., windows, ...)
 
 
 def mean(x: Array, axis: int, number: int) -> Array:
     """The mean of each of `number` windows along an axis."""
     values, sizes = windows(floating(x), axis, number, 0)
-    total = reduce_axis(values, axis + 1, lax.add, jnp.sum)
-    return total / along(jnp.asarray(sizes, total.dtype), total.ndim, axis)
+    total = reduce_axis(values, axis + 1, lax.add, jnp.sum)  # (..., windows, ...)
+    sizes = jnp.asarray(sizes, total.dtype)
+    return total / along(sizes, total.ndim, axis)
 
 
 class _AdaptivePooling(Layer):
     spatial: ClassVar[int]
-    pool: ClassVar[Callable[..., Array]]  # of each window along one axis
+    pool: ClassVar[Callable[..., Array]]  # (x, axis, number of windows) -> outputs
 
-    output_size: int | tuple[int, ...] = per_axis()
+    output_size: PerAxis = per_axis()
     data_format: str | None = one_of(DATA_FORMATS, default=None)
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         check_inputs(self, x)
         return {}, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
-        for axis, size in zip(
-            spatial_axes(self), *numbers(self, "output_size"), strict=True
-        ):
-            x = type(self).pool(x, axis, size)
+        (sizes,) = numbers(self, "output_size")
+        for axis, size in zip(spatial_axes(self), sizes, strict=True):
+            x = type(self).pool(x, axis, size)  # `axis` now has `size` windows
         return x, state
 
 
 class AdaptiveMaxPooling1D(_AdaptivePooling):
-    """The largest of each of `output_size` stretches of the steps, however many steps there are.
+    """The largest value in each of `output_size` windows of steps, for sequences of any length.
 
     (batch, steps, channels) -> (batch, output_size, channels)
 
-    Of n steps, window i of m covers floor(i n / m) to ceil((i + 1) n / m): neighbours may
-    share a step where m does not divide n, and steps repeat where m is more than n. Equal
-    largest values share the gradient (Keras gives it to one).
+    Of n steps, window i of m covers floor(i n / m) to ceil((i + 1) n / m): neighboring windows may
+    share a step if m does not divide n, and steps repeat if m is larger than n. Equal largest
+    values share the gradient (Keras gives it to one).
     Raises ValueError for wrong arguments and inputs of wrong rank.
 
     >>> x = jnp.array([1.0, 5.0, 2.0, 3.0, 9.0]).reshape(1, 5, 1)
@@ -98,11 +120,12 @@ class AdaptiveMaxPooling1D(_AdaptivePooling):
     [5.0, 9.0]
     """
 
-    spatial, pool = 1, staticmethod(largest)
+    spatial = 1
+    pool = staticmethod(largest)
 
 
 class AdaptiveMaxPooling2D(_AdaptivePooling):
-    """The largest of each window of an image, of any size, that gives `output_size` windows.
+    """The largest value in each of `output_size` windows, for images of any size.
 
     (batch, h, w, channels) -> (batch, *output_size, channels)
 
@@ -114,11 +137,12 @@ class AdaptiveMaxPooling2D(_AdaptivePooling):
     [9.0, 11.0]
     """
 
-    spatial, pool = 2, staticmethod(largest)
+    spatial = 2
+    pool = staticmethod(largest)
 
 
 class AdaptiveMaxPooling3D(_AdaptivePooling):
-    """The largest of each window of a volume, of any size, that gives `output_size` windows.
+    """The largest value in each of `output_size` windows, for volumes of any size.
 
     (batch, d, h, w, channels) -> (batch, *output_size, channels)
 
@@ -129,17 +153,18 @@ class AdaptiveMaxPooling3D(_AdaptivePooling):
     7.0
     """
 
-    spatial, pool = 3, staticmethod(largest)
+    spatial = 3
+    pool = staticmethod(largest)
 
 
 class AdaptiveAveragePooling1D(_AdaptivePooling):
-    """The mean of each of `output_size` stretches of the steps, however many steps there are.
+    """The mean of each of `output_size` windows of steps, for sequences of any length.
 
     (batch, steps, channels) -> (batch, output_size, channels)
 
-    Of n steps, window i of m covers floor(i n / m) to ceil((i + 1) n / m): neighbours may
-    share a step where m does not divide n, and steps repeat where m is more than n. Whole
-    numbers come out as float32.
+    Of n steps, window i of m covers floor(i n / m) to ceil((i + 1) n / m): neighboring windows may
+    share a step if m does not divide n, and steps repeat if m is larger than n. Integers give
+    float32.
     Raises ValueError for wrong arguments and inputs of wrong rank.
 
     >>> x = jnp.array([1.0, 5.0, 3.0, 4.0, 8.0]).reshape(1, 5, 1)
@@ -147,11 +172,12 @@ class AdaptiveAveragePooling1D(_AdaptivePooling):
     [3.0, 5.0]
     """
 
-    spatial, pool = 1, staticmethod(mean)
+    spatial = 1
+    pool = staticmethod(mean)
 
 
 class AdaptiveAveragePooling2D(_AdaptivePooling):
-    """The mean of each window of an image, of any size, that gives `output_size` windows.
+    """The mean of each of `output_size` windows, for images of any size.
 
     (batch, h, w, channels) -> (batch, *output_size, channels)
 
@@ -163,11 +189,12 @@ class AdaptiveAveragePooling2D(_AdaptivePooling):
     [4.5, 6.5]
     """
 
-    spatial, pool = 2, staticmethod(mean)
+    spatial = 2
+    pool = staticmethod(mean)
 
 
 class AdaptiveAveragePooling3D(_AdaptivePooling):
-    """The mean of each window of a volume, of any size, that gives `output_size` windows.
+    """The mean of each of `output_size` windows, for volumes of any size.
 
     (batch, d, h, w, channels) -> (batch, *output_size, channels)
 
@@ -178,4 +205,5 @@ class AdaptiveAveragePooling3D(_AdaptivePooling):
     3.5
     """
 
-    spatial, pool = 3, staticmethod(mean)
+    spatial = 3
+    pool = staticmethod(mean)

@@ -1,8 +1,8 @@
-"""Conv1D, Conv2D, Conv3D: one small kernel, moved over every position."""
+"""Conv1D, Conv2D, Conv3D: convolution over steps, images and volumes."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax.numpy as jnp
 from jax import Array
@@ -21,8 +21,11 @@ from fnn.core.layer import (
     activate,
     add_bias,
 )
+from fnn.core.tree import SpecTree
 from fnn.layers.shared.spatial import (
     DATA_FORMATS,
+    Padding,
+    PerAxis,
     channel_axis,
     check_inputs,
     convolve,
@@ -35,11 +38,11 @@ class _Conv(Layer):
     spatial: ClassVar[int]
 
     filters: int = positive()
-    kernel_size: int | tuple[int, ...] = per_axis()
-    strides: int | tuple[int, ...] = per_axis(default=1)
+    kernel_size: PerAxis = per_axis()
+    strides: PerAxis = per_axis(default=1)
     padding: str = one_of(("valid", "same", "causal"), default="valid")
     data_format: str | None = one_of(DATA_FORMATS, default=None)
-    dilation_rate: int | tuple[int, ...] = per_axis(default=1)
+    dilation_rate: PerAxis = per_axis(default=1)
     groups: int = positive(default=1)
     activation: Activation = None
     use_bias: bool = True
@@ -56,18 +59,15 @@ class _Conv(Layer):
             expected = "to be one of 'valid', 'same'; only Conv1D can be causal"
             raise arguments.wrong(self, "padding", expected, self.padding)
         if self.filters % self.groups:
-            raise arguments.wrong(
-                self,
-                "filters",
-                f"to be a multiple of groups={self.groups}",
-                self.filters,
-            )
+            expected = f"to be a multiple of groups={self.groups}"
+            raise arguments.wrong(self, "filters", expected, self.filters)
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         window, dilation = numbers(self, "kernel_size", "dilation_rate")
-        check_inputs(
-            self, x, reach(window, dilation) if self.padding == "valid" else ()
-        )
+        smallest: tuple[int, ...] = ()
+        if self.padding == "valid":
+            smallest = reach(window, dilation)
+        check_inputs(self, x, smallest)
         channels = x.shape[channel_axis(self)]
         if channels % self.groups:
             raise ValueError(
@@ -82,23 +82,30 @@ class _Conv(Layer):
         return params, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
-        kernel, channels = params["kernel"], channel_axis(self)
-        window, strides, dilation = numbers(
-            self, "kernel_size", "strides", "dilation_rate"
-        )
-        padding: Any = self.padding.upper()
+        channels = channel_axis(self)
+        fields = "kernel_size", "strides", "dilation_rate"
+        window, strides, dilation = numbers(self, *fields)
+        padding: Padding = self.padding.upper()
         if self.padding == "causal":  # a step sees itself and the past
             padding = [(reach(window, dilation)[0] - 1, 0)]
-        if "cached_inputs" in state:
+        if "cached_inputs" in state:  # decoding: the past inputs stand for the padding
             past = state["cached_inputs"]
-            x, padding = jnp.concatenate([past.astype(x.dtype), x], 1), "VALID"
-            new = x[:, x.shape[1] - past.shape[1] :].astype(past.dtype)
-            state = {**state, "cached_inputs": new}
-        y = convolve(
+            x = jnp.concatenate(
+                [past.astype(x.dtype), x], 1
+            )  # (batch, past + steps, channels)
+            padding = "VALID"
+            kept = x.shape[1] - past.shape[1]
+            latest = x[:, kept:]  # (batch, past, channels)
+            state = {**state, "cached_inputs": latest.astype(past.dtype)}
+        y = convolve(  # (batch, *new positions, filters)
             x,
-            kernel,
+            params["kernel"],
             channels,
             strides=strides,
             padding=padding,
@@ -115,10 +122,10 @@ class Conv1D(_Conv):
 
     (batch, steps, channels) -> (batch, new steps, filters)
 
-    `padding="causal"` pads the past only, so that no step sees a later one. Where the padding is
-    uneven, "same" pads one more at the end. `data_format="channels_first"` has (batch, channels,
-    steps) in and out and the same weights: `kernel (kernel_size, channels / groups, filters)`,
-    `bias (filters,)`. Strides and dilation may be combined (Keras refuses that).
+    `padding="causal"` pads the past only, so that no step sees a later one; "same" pads both sides,
+    an odd position at the end. With `data_format="channels_first"` inputs and outputs are (batch,
+    channels, steps). The weights are the same in both formats: `kernel (kernel_size, channels /
+    groups, filters)`, `bias (filters,)`. Strides and dilation may be combined (not in Keras).
     Raises ValueError for wrong arguments, and for inputs of wrong rank, width or too few steps.
 
     >>> init, apply = Conv1D(4, 3, padding="causal")
@@ -130,31 +137,25 @@ class Conv1D(_Conv):
     spatial = 1
 
     def cache(self, params: Params, batch: int, length: int) -> State:
-        """The last inputs that a window still covers, zeros at first.
+        """The last inputs that the next window covers, zeros at first.
 
-        Raises ValueError unless the padding is causal, step by step, and channels come last.
+        Raises ValueError unless the padding is causal, the strides are 1 and channels come last.
         """
-        strides, (past,) = (
-            numbers(self, "strides")[0],
-            reach(*numbers(self, "kernel_size", "dilation_rate")),
+        window, strides, dilation = numbers(
+            self, "kernel_size", "strides", "dilation_rate"
         )
-        for name, fits, expected in (
-            (
-                "padding",
-                self.padding == "causal" or past == 1,
-                "to be 'causal', since a step cannot see those to come",
-            ),
-            ("strides", strides == (1,), "to be 1, an output for each step"),
-            (
-                "data_format",
-                channel_axis(self) == -1,
-                "to be 'channels_last', steps before channels",
-            ),
-        ):
-            if not fits:
-                raise arguments.wrong(self, name, expected, getattr(self, name))
+        (covered,) = reach(window, dilation)
+        if self.padding != "causal" and covered > 1:
+            expected = "to be 'causal', since a step cannot see later ones"
+            raise arguments.wrong(self, "padding", expected, self.padding)
+        if strides != (1,):
+            expected = "to be 1, an output for each step"
+            raise arguments.wrong(self, "strides", expected, self.strides)
+        if channel_axis(self) != -1:
+            expected = "to be 'channels_last', steps before channels"
+            raise arguments.wrong(self, "data_format", expected, self.data_format)
         kernel = params["kernel"]
-        shape = batch, past - 1, kernel.shape[-2] * self.groups
+        shape = batch, covered - 1, kernel.shape[-2] * self.groups
         return {"cached_inputs": jnp.zeros(shape, kernel.dtype)}
 
 
@@ -163,10 +164,11 @@ class Conv2D(_Conv):
 
     (batch, h, w, channels) -> (batch, new h, new w, filters)
 
-    "valid" gives (n - (k - 1) d - 1) // s + 1 positions along an axis of n, "same" gives
-    ceil(n / s), padded one more at the end where uneven. `data_format="channels_first"` has
-    (batch, channels, h, w) in and out and the same weights: `kernel (*kernel_size, channels /
-    groups, filters)`, `bias (filters,)`. Strides and dilation may be combined (Keras refuses that).
+    Along an axis of n positions, with kernel size k, stride s and dilation d, "valid" gives
+    (n - (k - 1) d - 1) // s + 1 positions and "same" gives ceil(n / s), padded with an odd position
+    at the end. With `data_format="channels_first"` inputs and outputs are (batch, channels, h, w).
+    The weights are the same in both formats: `kernel (*kernel_size, channels / groups, filters)`,
+    `bias (filters,)`. Strides and dilation may be combined (not in Keras).
     Raises ValueError for wrong arguments, and for inputs of wrong rank, width or too small.
 
     >>> init, apply = Conv2D(32, (3, 3), activation="relu")
@@ -177,8 +179,8 @@ class Conv2D(_Conv):
 
     spatial = 2
 
-    strides: int | tuple[int, ...] = per_axis(default=(1, 1))
-    dilation_rate: int | tuple[int, ...] = per_axis(default=(1, 1))
+    strides: PerAxis = per_axis(default=(1, 1))
+    dilation_rate: PerAxis = per_axis(default=(1, 1))
 
 
 class Conv3D(_Conv):
@@ -197,5 +199,5 @@ class Conv3D(_Conv):
 
     spatial = 3
 
-    strides: int | tuple[int, ...] = per_axis(default=(1, 1, 1))
-    dilation_rate: int | tuple[int, ...] = per_axis(default=(1, 1, 1))
+    strides: PerAxis = per_axis(default=(1, 1, 1))
+    dilation_rate: PerAxis = per_axis(default=(1, 1, 1))

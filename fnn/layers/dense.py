@@ -1,8 +1,6 @@
-"""Dense: every output from every input."""
+"""Dense: a fully connected layer."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from jax import Array
 
@@ -20,16 +18,18 @@ from fnn.core.layer import (
     activate,
     add_bias,
 )
+from fnn.core.tree import SpecTree, Tree
 from fnn.runtime.placement import matmul
 
 
 class Dense(Layer):
     """activation(x @ kernel + bias).   (..., features) -> (..., units)
 
-    The product is over the last axis only: an image is not flattened (`Flatten` does that). `init`
-    takes inputs with a batch axis; `apply` takes a single example too, as inside `jax.vmap`.
+    The product is over the last axis only; use `Flatten` first to connect all of an image. `init`
+    takes inputs with a batch axis; `apply` also takes a single example, as inside `jax.vmap`.
     Weights: `kernel (features, units)`, `bias (units,)`.
-    Raises ValueError unless `units` is an integer above 0 and the features are those of init.
+    Raises ValueError unless `units` is a positive integer and inputs have as many features as in
+    `init`.
 
     >>> init, apply = Dense(3)
     >>> params, state = init(jax.random.key(0), jnp.ones((2, 5)))
@@ -52,20 +52,26 @@ class Dense(Layer):
     kernel_constraint: Constraint = None
     bias_constraint: Constraint = None
 
-    def is_example(self, params: Params, x: Any) -> bool:
+    def is_example(self, params: Params, x: Tree) -> bool:
         return arguments.is_vector(x)
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         arguments.minimum_rank(self, x, 2, "(batch, ..., features)")
-        params = {"kernel": self.weight("kernel", key, (x.shape[-1], self.units))}
+        features = x.shape[-1]
+        kernel = self.weight("kernel", key, (features, self.units))
+        params = {"kernel": kernel}
         if self.use_bias:
             params["bias"] = self.weight("bias", key, (self.units,))
         return params, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         y = matmul(x, params["kernel"])  # (..., units)
         if self.use_bias:
-            y = add_bias(y, params["bias"])
+            y = add_bias(y, params["bias"])  # (units,), for every position
         return activate(self.activation, y), state

@@ -1,10 +1,10 @@
-"""DepthwiseConv, SeparableConv: convolution of each channel alone, and a mixing after it."""
+"""DepthwiseConv, SeparableConv: convolution of each channel by itself, then across channels."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from typing import Any, ClassVar
+from typing import ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +24,12 @@ from fnn.core.layer import (
     activate,
     add_bias,
 )
+from fnn.core.tree import SpecTree
 from fnn.layers.shared.spatial import (
     DATA_FORMATS,
+    PerAxis,
+    Shape,
+    Spatial,
     channel_axis,
     check_inputs,
     convolve,
@@ -34,35 +38,56 @@ from fnn.layers.shared.spatial import (
     spatial_axes,
 )
 
-# On CPU, a window of up to so many places is convolved as a sum of shifted products. Median CPU
-# time of XLA's grouped convolution over that, forward and with gradients: 14 and 3.7 times for
-# 3 x 3, 14 and 1.3 for 5 x 5, 13 and 1.2 for 7 x 7 (16 x 28 x 28 x 32); at 11 x 11 gradients lose.
+# On CPU, a window of up to this many positions is convolved as a sum of shifted products. Median
+# CPU time of XLA's grouped convolution, as a multiple of this sum, forward and with gradients: 14
+# and 3.7 for 3 x 3, 14 and 1.3 for 5 x 5, 13 and 1.2 for 7 x 7 (inputs 16 x 28 x 28 x 32); at
+# 11 x 11 the gradients are slower than XLA's.
 FEW_OFFSETS = 49
 
 
-def kernel_shape(layer: Any, x: Any) -> tuple[int, ...]:
-    """The shape of a depthwise kernel for `x`, which `init` checks for it."""
+class Depthwise(Spatial, Protocol):
+    """A layer with the fields of a depthwise convolution."""
+
+    @property
+    def padding(self) -> str: ...
+
+    @property
+    def depth_multiplier(self) -> int: ...
+
+
+def kernel_shape(layer: Depthwise, x: SpecTree) -> Shape:
+    """The shape of a depthwise kernel for `x`: (*window, channels, depth_multiplier).
+
+    Checks the inputs of `init` too.
+    """
     window, dilation = numbers(layer, "kernel_size", "dilation_rate")
-    check_inputs(layer, x, reach(window, dilation) if layer.padding == "valid" else ())
+    smallest: Shape = ()
+    if layer.padding == "valid":
+        smallest = reach(window, dilation)
+    check_inputs(layer, x, smallest)
     return (*window, x.shape[channel_axis(layer)], layer.depth_multiplier)
 
 
-def depthwise(layer: Any, x: Array, kernel: Array) -> Array:
-    """Each channel of `x` convolved with its own kernels; their results stand side by side."""
-    axis, (*window, channels, multiplier) = channel_axis(layer), kernel.shape
+def depthwise(layer: Depthwise, x: Array, kernel: Array) -> Array:
+    """Each channel of `x` convolved with its own kernels.
+
+    (batch, *positions, channels) -> (batch, *new positions, channels * depth_multiplier)
+    """
+    *window, channels, multiplier = kernel.shape
+    axis = channel_axis(layer)
     arguments.width(layer, x, channels, axis)
     strides, dilation = numbers(layer, "strides", "dilation_rate")
     padding = layer.padding.upper()
     if jax.default_backend() == "cpu" and math.prod(window) <= FEW_OFFSETS:
-        places = spatial_axes(layer)
-        sizes = [x.shape[a] for a in places]
-        pads = lax.padtype_to_pads(
-            sizes, reach(tuple(window), dilation), strides, padding
+        positions = spatial_axes(layer)
+        sizes = [x.shape[i] for i in positions]
+        covered = reach(tuple(window), dilation)
+        pads = [(0, 0)] * x.ndim
+        pads[positions.start : positions.stop] = lax.padtype_to_pads(
+            sizes, covered, strides, padding
         )
-        x = jnp.pad(
-            x, [pads[a - places[0]] if a in places else (0, 0) for a in range(x.ndim)]
-        )
-        return _by_offset(x, kernel, axis % x.ndim, places, strides, dilation)
+        x = jnp.pad(x, pads)
+        return _by_offset(x, kernel, axis % x.ndim, positions, strides, dilation)
     return convolve(
         x,
         kernel.reshape(*window, 1, channels * multiplier),
@@ -78,43 +103,49 @@ def _by_offset(
     x: Array,
     kernel: Array,
     axis: int,
-    places: range,
-    strides: tuple[int, ...],
-    dilation: tuple[int, ...],
+    positions: range,
+    strides: Shape,
+    dilation: Shape,
 ) -> Array:
-    """The padded `x` convolved as a sum of shifted copies of it, one for each place of a window.
+    """The padded `x` convolved as a sum of shifted copies, one for each offset in the window.
 
-    Its channels are at `axis`, its positions at `places`.
+    Its channels are at `axis`, its positions at the axes `positions`.
     """
     *window, _, multiplier = kernel.shape
     dtype = jnp.result_type(x, kernel)
-    wide = jnp.promote_types(dtype, jnp.float32)  # as a convolution adds up
-    x = jnp.repeat(x, multiplier, axis).astype(wide)
+    wide = jnp.promote_types(dtype, jnp.float32)  # a convolution sums in float32 too
+    x = jnp.repeat(x, multiplier, axis).astype(wide)  # channels * multiplier at `axis`
     weights = kernel.reshape(*window, -1).astype(wide)
-    shape = [-1 if a == axis else 1 for a in range(x.ndim)]
+    by_channel = [1] * x.ndim
+    by_channel[axis] = -1
     covered = reach(tuple(window), dilation)
-    total: Any = 0
+    total: Array | int = 0
     for offset in itertools.product(*map(range, window)):
-        first, last, step = [0] * x.ndim, list(x.shape), [1] * x.ndim
-        for place, o, d, c, s in zip(
-            places, offset, dilation, covered, strides, strict=True
-        ):
-            first[place], step[place] = o * d, s
-            last[place] = x.shape[place] - c + o * d + 1
-        total += lax.slice(x, first, last, step) * weights[offset].reshape(shape)
-    return total.astype(dtype)
+        first = [0] * x.ndim
+        last = list(x.shape)
+        step = [1] * x.ndim
+        for i, place in enumerate(positions):
+            start = offset[i] * dilation[i]
+            first[place] = start
+            count = x.shape[place] - covered[i] + 1  # of window positions with stride 1
+            last[place] = start + count
+            step[place] = strides[i]
+        shifted = lax.slice(x, first, last, step)
+        total += shifted * weights[offset].reshape(by_channel)
+    return jnp.asarray(total).astype(dtype)
 
 
 class _DepthwiseConv(Layer):
-    weight_names = {"depthwise": "kernel"}  # what the fields depthwise_... are for
+    # The fields `depthwise_...` belong to the weight `kernel`.
+    weight_names = {"depthwise": "kernel"}
     spatial: ClassVar[int]
 
-    kernel_size: int | tuple[int, ...] = per_axis()
-    strides: int | tuple[int, ...] = per_axis(default=1)
+    kernel_size: PerAxis = per_axis()
+    strides: PerAxis = per_axis(default=1)
     padding: str = one_of(("valid", "same"), default="valid")
     depth_multiplier: int = positive(default=1)
     data_format: str | None = one_of(DATA_FORMATS, default=None)
-    dilation_rate: int | tuple[int, ...] = per_axis(default=1)
+    dilation_rate: PerAxis = per_axis(default=1)
     activation: Activation = None
     use_bias: bool = True
     depthwise_initializer: Initializer = "glorot_uniform"
@@ -125,15 +156,20 @@ class _DepthwiseConv(Layer):
     depthwise_constraint: Constraint = None
     bias_constraint: Constraint = None
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         shape = kernel_shape(self, x)
         params = {"kernel": self.weight("depthwise", key, shape)}
         if self.use_bias:
-            params["bias"] = self.weight("bias", key, (shape[-2] * shape[-1],))
+            channels = shape[-2] * shape[-1]
+            params["bias"] = self.weight("bias", key, (channels,))
         return params, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         y = depthwise(self, x, params["kernel"])
         if self.use_bias:
@@ -146,8 +182,8 @@ class DepthwiseConv1D(_DepthwiseConv):
 
     (batch, steps, channels) -> (batch, new steps, channels * depth_multiplier)
 
-    The results of channel 0 come first, then those of channel 1. Weights: `kernel (kernel_size,
-    channels, depth_multiplier)`, `bias`. Strides and formats are as in `Conv1D`.
+    The outputs of channel 0 come first, then those of channel 1. Weights: `kernel (kernel_size,
+    channels, depth_multiplier)`, `bias`. Strides and data formats are as in `Conv1D`.
     Raises ValueError for wrong arguments, and for inputs of wrong rank, width or too few steps.
 
     >>> init, apply = DepthwiseConv1D(3, depth_multiplier=2)
@@ -164,8 +200,8 @@ class DepthwiseConv2D(_DepthwiseConv):
 
     (batch, h, w, channels) -> (batch, new h, new w, channels * depth_multiplier)
 
-    The results of channel 0 come first, then those of channel 1. Weights: `kernel (*kernel_size,
-    channels, depth_multiplier)`, `bias`. Strides may differ by axis (Keras refuses that).
+    The outputs of channel 0 come first, then those of channel 1. Weights: `kernel (*kernel_size,
+    channels, depth_multiplier)`, `bias`. Strides may differ by axis (not in Keras).
     Raises ValueError for wrong arguments, and for inputs of wrong rank, width or too small.
 
     >>> init, apply = DepthwiseConv2D(3, padding="same")
@@ -176,8 +212,8 @@ class DepthwiseConv2D(_DepthwiseConv):
 
     spatial = 2
 
-    strides: int | tuple[int, ...] = per_axis(default=(1, 1))
-    dilation_rate: int | tuple[int, ...] = per_axis(default=(1, 1))
+    strides: PerAxis = per_axis(default=(1, 1))
+    dilation_rate: PerAxis = per_axis(default=(1, 1))
 
 
 class _SeparableConv(Layer):
@@ -185,11 +221,11 @@ class _SeparableConv(Layer):
     spatial: ClassVar[int]
 
     filters: int = positive()
-    kernel_size: int | tuple[int, ...] = per_axis()
-    strides: int | tuple[int, ...] = per_axis(default=1)
+    kernel_size: PerAxis = per_axis()
+    strides: PerAxis = per_axis(default=1)
     padding: str = one_of(("valid", "same"), default="valid")
     data_format: str | None = one_of(DATA_FORMATS, default=None)
-    dilation_rate: int | tuple[int, ...] = per_axis(default=1)
+    dilation_rate: PerAxis = per_axis(default=1)
     depth_multiplier: int = positive(default=1)
     activation: Activation = None
     use_bias: bool = True
@@ -204,35 +240,44 @@ class _SeparableConv(Layer):
     pointwise_constraint: Constraint = None
     bias_constraint: Constraint = None
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         shape = kernel_shape(self, x)
-        mixing = (*(1,) * self.spatial, shape[-2] * shape[-1], self.filters)
-        params = {
-            "depthwise_kernel": self.weight("depthwise", key, shape),
-            "pointwise_kernel": self.weight("pointwise", key, mixing),
-        }
+        depthwise = self.weight("depthwise", key, shape)
+        window = (1,) * self.spatial
+        channels = shape[-2] * shape[-1]
+        shape = (*window, channels, self.filters)
+        pointwise = self.weight("pointwise", key, shape)
+        params = {"depthwise_kernel": depthwise, "pointwise_kernel": pointwise}
         if self.use_bias:
             params["bias"] = self.weight("bias", key, (self.filters,))
         return params, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
-        axis, once = channel_axis(self), (1,) * self.spatial
+        axis = channel_axis(self)
+        strides = (1,) * self.spatial
+        # (batch, *new positions, channels * depth_multiplier)
         y = depthwise(self, x, params["depthwise_kernel"])
-        y = convolve(y, params["pointwise_kernel"], axis, strides=once, padding="VALID")
+        kernel = params["pointwise_kernel"]
+        # (batch, *new positions, filters)
+        y = convolve(y, kernel, axis, strides=strides, padding="VALID")
         if self.use_bias:
             y = add_bias(y, params["bias"], axis)
         return activate(self.activation, y), state
 
 
 class SeparableConv1D(_SeparableConv):
-    """A depthwise convolution, then a mixing of the channels at each step.
+    """A depthwise convolution, then a pointwise one, which mixes the channels of each step.
 
     (batch, steps, channels) -> (batch, new steps, filters)
 
     Weights: `depthwise_kernel (kernel_size, channels, depth_multiplier)`, `pointwise_kernel (1,
-    channels * depth_multiplier, filters)`, `bias (filters,)`; nothing stands between the two.
+    channels * depth_multiplier, filters)`, `bias (filters,)`. The activation is applied last.
     Raises ValueError for wrong arguments, and for inputs of wrong rank, width or too few steps.
 
     >>> init, apply = SeparableConv1D(4, 3)
@@ -245,12 +290,12 @@ class SeparableConv1D(_SeparableConv):
 
 
 class SeparableConv2D(_SeparableConv):
-    """A depthwise convolution, then a mixing of the channels at each position.
+    """A depthwise convolution, then a pointwise one, which mixes the channels of each position.
 
     (batch, h, w, channels) -> (batch, new h, new w, filters)
 
     Weights: `depthwise_kernel (*kernel_size, channels, depth_multiplier)`, `pointwise_kernel (1, 1,
-    channels * depth_multiplier, filters)`, `bias (filters,)`; nothing stands between the two.
+    channels * depth_multiplier, filters)`, `bias (filters,)`. The activation is applied last.
     Raises ValueError for wrong arguments, and for inputs of wrong rank, width or too small.
     Chollet, Xception, arXiv:1610.02357.
 
@@ -262,5 +307,5 @@ class SeparableConv2D(_SeparableConv):
 
     spatial = 2
 
-    strides: int | tuple[int, ...] = per_axis(default=(1, 1))
-    dilation_rate: int | tuple[int, ...] = per_axis(default=(1, 1))
+    strides: PerAxis = per_axis(default=(1, 1))
+    dilation_rate: PerAxis = per_axis(default=(1, 1))

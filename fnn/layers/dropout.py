@@ -1,9 +1,9 @@
-"""Layers that disturb in training, and do nothing else: dropout and noise."""
+"""Dropout and noise: layers that perturb their inputs in training only."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import ClassVar, Protocol, TypeAlias
 
 import jax.numpy as jnp
 from jax import Array, random
@@ -12,20 +12,31 @@ from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import fraction, not_negative, one_of, random_seed
 from fnn.core.layer import Layer, Params, State
+from fnn.core.tree import SpecTree
 from fnn.layers.shared.dropping import drop, seeded_key
 from fnn.layers.shared.spatial import DATA_FORMATS, check_inputs, spatial_axes
 
 # Every layer here is the identity in inference and at rate 0, and then needs no key. A `seed` is
-# folded into the key of the call; unlike in Keras it alone fixes nothing, as no counter moves on.
+# folded into the key of the call. Unlike in Keras it does not replace that key, since there is no
+# counter that would change it from call to call.
+
+NoiseShape: TypeAlias = tuple[int | None, ...] | None
+
+
+class WithNoiseShape(Protocol):
+    """A layer with a field `noise_shape`."""
+
+    @property
+    def noise_shape(self) -> NoiseShape: ...
 
 
 class Dropout(Layer):
-    """0 with probability `rate`, else x / (1 - rate), in training.   same shape -> same shape
+    """In training 0 with probability `rate`, else x / (1 - rate).   same shape -> same shape
 
-    `rate` is the share dropped, not the share kept. `noise_shape` has 1 for an axis along which
-    all are dropped together and None for one as long as that of x.
-    Raises ValueError unless `rate` is in 0 to 1 and `noise_shape` fits the inputs, and in training
-    without a key (Srivastava et al. 2014).
+    `rate` is the fraction that is dropped, not the fraction that is kept. `noise_shape` has a size
+    for each axis: 1 if all entries along it are dropped together, None for the size of x.
+    Raises ValueError unless `rate` is between 0 and 1 and `noise_shape` fits the inputs, and in
+    training without a key (Srivastava et al. 2014).
 
     >>> init, apply = Dropout(0.5)
     >>> ctx = fnn.Context(train=True, key=jax.random.key(1))
@@ -36,22 +47,27 @@ class Dropout(Layer):
     masking = "pass"
 
     rate: float = fraction()
-    noise_shape: tuple[int | None, ...] | None = None
+    noise_shape: NoiseShape = None
     seed: int | None = random_seed(default=None)
 
     def validate(self) -> None:
-        _check(self)
+        _check_noise_shape(self)
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         arguments.minimum_rank(self, x, 1, "(batch, ...)")
         _noise_shape(self, x.shape, batch=False)
         return {}, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         shape = _noise_shape(self, x.shape, batch=ctx.train)
-        return drop(self, x, self.rate, ctx, shape=shape), state
+        y = drop(self, x, self.rate, ctx, shape=shape)
+        return y, state
 
 
 class _SpatialDropout(Layer):
@@ -60,19 +76,22 @@ class _SpatialDropout(Layer):
 
     rate: float = fraction()
 
-    def validate(self) -> None:
-        _check(self)
-
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         check_inputs(self, x)
         return {}, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
-        once = spatial_axes(self)
-        shape = tuple(1 if axis in once else n for axis, n in enumerate(x.shape))
-        return drop(self, x, self.rate, ctx, shape=shape), state
+        shape = list(x.shape)
+        for axis in spatial_axes(self):
+            shape[axis] = 1  # one draw for all positions: (batch, 1, ..., channels)
+        y = drop(self, x, self.rate, ctx, shape=tuple(shape))
+        return y, state
 
 
 class SpatialDropout1D(_SpatialDropout):
@@ -131,7 +150,7 @@ class SpatialDropout3D(_SpatialDropout):
 class GaussianDropout(Layer):
     """x * normal(1, sqrt(rate / (1 - rate))) in training.   same shape -> same shape
 
-    Mean and variance of `Dropout` at the same rate (Srivastava et al. 2014, section 10).
+    It has the mean and variance of `Dropout` at the same rate (Srivastava et al. 2014, section 10).
     Raises ValueError unless `rate` is at least 0 and below 1, and in training without a key.
 
     >>> ctx = fnn.Context(train=True, key=jax.random.key(1))
@@ -146,24 +165,27 @@ class GaussianDropout(Layer):
     seed: int | None = random_seed(default=None)
 
     def validate(self) -> None:
-        _check(self)
-        _below_one(self)
+        _check_below_one(self, self.rate)
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         if not ctx.train or self.rate == 0:
             return x, state
         stddev = math.sqrt(self.rate / (1 - self.rate))
-        return x * (
-            1 + stddev * random.normal(seeded_key(self, ctx), x.shape, x.dtype)
-        ), state
+        key = seeded_key(self, ctx)
+        noise = random.normal(key, x.shape, x.dtype)
+        return x * (1 + stddev * noise), state
 
 
 class GaussianNoise(Layer):
     """x + normal(0, stddev) in training.   same shape -> same shape
 
-    Keras allows a `stddev` up to 1, here it may be any. Raises ValueError below 0, and in training
+    `stddev` may be above 1 (not in Keras). Raises ValueError if it is below 0, and in training
     without a key.
 
     >>> x, ctx = jnp.zeros((200, 200)), fnn.Context(train=True, key=jax.random.key(1))
@@ -176,26 +198,28 @@ class GaussianNoise(Layer):
     stddev: float = not_negative()
     seed: int | None = random_seed(default=None)
 
-    def validate(self) -> None:
-        _check(self)
-
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         if not ctx.train or self.stddev == 0:
             return x, state
-        return x + self.stddev * random.normal(
-            seeded_key(self, ctx), x.shape, x.dtype
-        ), state
+        key = seeded_key(self, ctx)
+        noise = random.normal(key, x.shape, x.dtype)
+        return x + self.stddev * noise, state
 
 
-SELU_FLOOR = -1.6732632423543772 * 1.0507009873554805  # what selu tends to far below 0
+SELU_FLOOR = -1.6732632423543772 * 1.0507009873554805  # the limit of selu at -infinity
 
 
 class AlphaDropout(Layer):
-    """Dropout to the floor of selu, then scaled and moved: mean 0 and variance 1 stay.
+    """Dropout that keeps mean 0 and variance 1, for networks of `selu` and `lecun_normal`.
 
-    For networks of `selu` and `lecun_normal`. `noise_shape` is that of `Dropout`.
+    Dropped entries become the lowest value of selu; then all are scaled and shifted. `noise_shape`
+    is as in `Dropout`.
     Raises ValueError unless `rate` is at least 0 and below 1 and `noise_shape` fits the inputs,
     and in training without a key (Klambauer et al. 2017, section 3).
 
@@ -208,59 +232,70 @@ class AlphaDropout(Layer):
     masking = "pass"
 
     rate: float = fraction()
-    noise_shape: tuple[int | None, ...] | None = None
+    noise_shape: NoiseShape = None
     seed: int | None = random_seed(default=None)
 
     def validate(self) -> None:
-        _check(self)
-        _below_one(self)
+        _check_noise_shape(self)
+        _check_below_one(self, self.rate)
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         arguments.minimum_rank(self, x, 1, "(batch, ...)")
         _noise_shape(self, x.shape, batch=False)
         return {}, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         if not ctx.train or self.rate == 0:
             return x, state
-        kept = random.bernoulli(
-            seeded_key(self, ctx),
-            1 - self.rate,
-            _noise_shape(self, x.shape, batch=True),
-        )
-        a = ((1 - self.rate) * (1 + self.rate * SELU_FLOOR**2)) ** -0.5
-        return a * jnp.where(kept, x, SELU_FLOOR) - a * SELU_FLOOR * self.rate, state
+        key = seeded_key(self, ctx)
+        shape = _noise_shape(self, x.shape, batch=True)
+        kept = random.bernoulli(key, 1 - self.rate, shape)
+        y = jnp.where(kept, x, SELU_FLOOR)
+        # The factor restores the variance and the shift the mean (section 3 of the paper).
+        variance = (1 - self.rate) * (1 + self.rate * SELU_FLOOR**2)
+        factor = variance**-0.5
+        y = factor * y - factor * SELU_FLOOR * self.rate
+        return y, state
 
 
-def _noise_shape(layer: Any, shape: tuple[int, ...], batch: bool) -> tuple[int, ...]:
-    """`noise_shape` with the sizes of x for None. `init` may run on another size of `batch`."""
-    if layer.noise_shape is None:
+def _noise_shape(
+    layer: WithNoiseShape,
+    shape: tuple[int, ...],
+    batch: bool,
+) -> tuple[int, ...]:
+    """`noise_shape` with the sizes of the inputs in place of None.
+
+    Without `batch` its first size is not checked: `init` may see another batch size than `apply`.
+    """
+    given = layer.noise_shape
+    if given is None:
         return shape
-    pairs = list(zip(layer.noise_shape, shape, strict=False))
-    fits = len(layer.noise_shape) == len(shape) and all(
-        n in (None, 1, size) for n, size in (pairs if batch else pairs[1:])
-    )
-    if not fits:
-        expected = (
-            f"to have 1, None or the size for each axis of the inputs {tuple(shape)}"
-        )
-        raise arguments.wrong(layer, "noise_shape", expected, layer.noise_shape)
-    return tuple(size if n is None else n for n, size in pairs)
+    pairs = list(zip(given, shape, strict=False))
+    checked = pairs
+    if not batch:
+        checked = pairs[1:]
+    fits = all(n in (None, 1, size) for n, size in checked)
+    if len(given) != len(shape) or not fits:
+        sizes = tuple(shape)
+        expected = f"to have 1, None or the size for each axis of the inputs {sizes}"
+        raise arguments.wrong(layer, "noise_shape", expected, given)
+    return tuple(n or size for n, size in pairs)
 
 
-def _check(layer: Any) -> None:
-    """Raises ValueError for a wrong noise_shape, where the layer has one."""
-    shape = getattr(layer, "noise_shape", None)
-    sizes = () if shape is None else shape if isinstance(shape, tuple) else (0,)
-    if any(n is not None and (not isinstance(n, int) or n < 1) for n in sizes):
-        expected = "to be a tuple of integers above 0 and None"
-        raise arguments.wrong(layer, "noise_shape", expected, shape)
+def _check_noise_shape(layer: WithNoiseShape) -> None:
+    sizes = layer.noise_shape or ()
+    if any(n is not None and n < 1 for n in sizes):
+        expected = "to be a tuple of integers of at least 1, or None for an axis"
+        raise arguments.wrong(layer, "noise_shape", expected, sizes)
 
 
-def _below_one(layer: Any) -> None:
-    if layer.rate == 1:
-        raise arguments.wrong(
-            layer, "rate", "to be below 1", 1, "use Dropout(1.0) to drop all"
-        )
+def _check_below_one(layer: Layer, rate: float) -> None:
+    if rate == 1:
+        advice = "use Dropout(1.0) to drop everything"
+        raise arguments.wrong(layer, "rate", "to be below 1", 1, advice)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax.numpy as jnp
 from jax import Array
@@ -11,6 +11,7 @@ from jax import Array
 from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import one_of
 from fnn.core.layer import Layer, Params, State
+from fnn.core.tree import SpecTree
 from fnn.layers.shared.spatial import (
     DATA_FORMATS,
     channel_axis,
@@ -21,59 +22,77 @@ from fnn.layers.shared.spatial import (
 
 
 def global_max(
-    x: Array, axes: tuple[int, ...], keepdims: bool, mask: Array | None
+    x: Array,
+    axes: tuple[int, ...],
+    keepdims: bool,
+    mask: Array | None,
 ) -> Array:
-    """The largest real value along `axes`; 0 where nothing is real."""
+    """The largest valid value along `axes`; 0 if none is valid.
+
+    `mask` is True where a value is valid and broadcasts to x.
+    """
     if mask is None:
         return jnp.max(x, axes, keepdims=keepdims)
-    largest = jnp.max(x, axes, keepdims=keepdims, initial=lowest(x), where=mask)
-    return jnp.where(
-        jnp.any(mask, axes, keepdims=keepdims), largest, jnp.zeros_like(largest)
+    largest = jnp.max(
+        x,
+        axes,
+        keepdims=keepdims,
+        initial=lowest(x),
+        where=mask,
     )
+    any_valid = jnp.any(mask, axes, keepdims=keepdims)
+    return jnp.where(any_valid, largest, jnp.zeros_like(largest))
 
 
 def global_average(
-    x: Array, axes: tuple[int, ...], keepdims: bool, mask: Array | None
+    x: Array,
+    axes: tuple[int, ...],
+    keepdims: bool,
+    mask: Array | None,
 ) -> Array:
-    """The mean of the real values along `axes`; 0 where nothing is real."""
+    """The mean of the valid values along `axes`; 0 if none is valid."""
     if mask is None:
         return jnp.mean(x, axes, keepdims=keepdims)
+    # Sums and counts are at least in float32: bfloat16 cannot count to 300.
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
     count = jnp.sum(mask, axes, dtype=jnp.float32, keepdims=keepdims)
-    total = jnp.sum(
-        x,
-        axes,
-        dtype=jnp.promote_types(x.dtype, jnp.float32),
-        keepdims=keepdims,
-        where=mask,
-    )
-    mean = total / jnp.maximum(count, 1)  # in float32: bfloat16 cannot count to 300
-    return mean.astype(x.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else mean
+    total = jnp.sum(x, axes, dtype=dtype, keepdims=keepdims, where=mask)
+    mean = total / jnp.maximum(count, 1)
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        mean = mean.astype(x.dtype)
+    return mean
 
 
 class _GlobalPooling(Layer):
     spatial: ClassVar[int]
-    pool: ClassVar[Callable[..., Array]]
+    pool: ClassVar[Callable[..., Array]]  # (x, axes, keepdims, mask) -> outputs
 
     data_format: str | None = one_of(DATA_FORMATS, default=None)
     keepdims: bool = False
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         check_inputs(self, x)
         return {}, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
-        mask = (
-            None if ctx.mask is None else jnp.expand_dims(ctx.mask, channel_axis(self))
-        )
-        return type(self).pool(x, tuple(spatial_axes(self)), self.keepdims, mask), state
+        mask = ctx.mask
+        if mask is not None:
+            mask = jnp.expand_dims(mask, channel_axis(self))  # (batch, steps, 1)
+        axes = tuple(spatial_axes(self))
+        # (batch, *positions, channels) -> (batch, channels)
+        return type(self).pool(x, axes, self.keepdims, mask), state
 
 
 class GlobalMaxPooling1D(_GlobalPooling):
-    """The largest of all real steps.   (batch, steps, channels) -> (batch, channels)
+    """The maximum over the valid steps.   (batch, steps, channels) -> (batch, channels)
 
-    Masked steps are left out (Keras counts them); where no step is real the result is 0.
+    Masked steps are left out (not in Keras); if no step is valid the result is 0.
     Raises ValueError for a wrong `data_format` or inputs of wrong rank.
 
     >>> GlobalMaxPooling1D().apply({}, {}, jnp.arange(6.0).reshape(1, 3, 2))[0].tolist()
@@ -82,11 +101,12 @@ class GlobalMaxPooling1D(_GlobalPooling):
 
     masking = "use"
     mixes_features = True
-    spatial, pool = 1, staticmethod(global_max)
+    spatial = 1
+    pool = staticmethod(global_max)
 
 
 class GlobalMaxPooling2D(_GlobalPooling):
-    """The largest of all positions of an image.   (batch, h, w, channels) -> (batch, channels)
+    """The maximum over all positions of an image.   (batch, h, w, channels) -> (batch, channels)
 
     `keepdims=True` gives (batch, 1, 1, channels).
     Raises ValueError for a wrong `data_format` or inputs of wrong rank.
@@ -95,11 +115,12 @@ class GlobalMaxPooling2D(_GlobalPooling):
     [[6.0, 7.0]]
     """
 
-    spatial, pool = 2, staticmethod(global_max)
+    spatial = 2
+    pool = staticmethod(global_max)
 
 
 class GlobalMaxPooling3D(_GlobalPooling):
-    """The largest of all positions of a volume.   (batch, d, h, w, channels) -> (batch, channels)
+    """The maximum over all positions of a volume.   (batch, d, h, w, channels) -> (batch, channels)
 
     `keepdims=True` gives (batch, 1, 1, 1, channels).
     Raises ValueError for a wrong `data_format` or inputs of wrong rank.
@@ -108,13 +129,14 @@ class GlobalMaxPooling3D(_GlobalPooling):
     [[7.0]]
     """
 
-    spatial, pool = 3, staticmethod(global_max)
+    spatial = 3
+    pool = staticmethod(global_max)
 
 
 class GlobalAveragePooling1D(_GlobalPooling):
-    """The mean of all real steps.   (batch, steps, channels) -> (batch, channels)
+    """The mean over the valid steps.   (batch, steps, channels) -> (batch, channels)
 
-    Masked steps are left out and not counted; where no step is real the result is 0.
+    Masked steps are left out and not counted; if no step is valid the result is 0.
     Raises ValueError for a wrong `data_format` or inputs of wrong rank.
 
     >>> GlobalAveragePooling1D().apply({}, {}, jnp.arange(6.0).reshape(1, 3, 2))[0].tolist()
@@ -123,11 +145,12 @@ class GlobalAveragePooling1D(_GlobalPooling):
 
     masking = "use"
     mixes_features = True
-    spatial, pool = 1, staticmethod(global_average)
+    spatial = 1
+    pool = staticmethod(global_average)
 
 
 class GlobalAveragePooling2D(_GlobalPooling):
-    """The mean of all positions of an image.   (batch, h, w, channels) -> (batch, channels)
+    """The mean over all positions of an image.   (batch, h, w, channels) -> (batch, channels)
 
     `keepdims=True` gives (batch, 1, 1, channels).
     Raises ValueError for a wrong `data_format` or inputs of wrong rank.
@@ -136,11 +159,12 @@ class GlobalAveragePooling2D(_GlobalPooling):
     [[3.0, 4.0]]
     """
 
-    spatial, pool = 2, staticmethod(global_average)
+    spatial = 2
+    pool = staticmethod(global_average)
 
 
 class GlobalAveragePooling3D(_GlobalPooling):
-    """The mean of all positions of a volume.   (batch, d, h, w, channels) -> (batch, channels)
+    """The mean over all positions of a volume.   (batch, d, h, w, channels) -> (batch, channels)
 
     `keepdims=True` gives (batch, 1, 1, 1, channels).
     Raises ValueError for a wrong `data_format` or inputs of wrong rank.
@@ -149,4 +173,5 @@ class GlobalAveragePooling3D(_GlobalPooling):
     [[3.5]]
     """
 
-    spatial, pool = 3, staticmethod(global_average)
+    spatial = 3
+    pool = staticmethod(global_average)

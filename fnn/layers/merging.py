@@ -1,10 +1,10 @@
-"""Merging: several inputs to one: sums, products, extremes, concatenation, dot products."""
+"""Merging: one output from several inputs, by sums, products, extremes, concatenation, dots."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, TypeAlias
 
 import jax.numpy as jnp
 from jax import Array
@@ -12,68 +12,102 @@ from jax import Array
 from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masking import Masked, attach_mask, combine_masks, mask_over
+from fnn.core.masking import Masked, attach_mask, combine_masks, leading, mask_over
+from fnn.core.tree import SpecTree, Tree
 
-Shapes = list[tuple[int, ...]]
+Shapes: TypeAlias = list[tuple[int, ...]]
+Masks: TypeAlias = Array | tuple[Array | None, ...] | None
 
 
-def shapes_of(layer: Any, inputs: Any, exactly: int | None = None) -> Shapes:
-    """The shapes of the inputs, which must be a tuple of arrays of one batch."""
-    wanted = "arrays" if exactly is None else f"{exactly} arrays"
+def shapes_of(
+    layer: Layer,
+    inputs: SpecTree,
+    exactly: int | None = None,
+) -> Shapes:
+    """The shapes of the inputs, a tuple of arrays of one batch size."""
+    name = type(layer).__name__
+    wanted = "arrays"
+    if exactly is not None:
+        wanted = f"{exactly} arrays"
     if not isinstance(inputs, (tuple, list)) or not inputs:
         raise TypeError(
-            f"{type(layer).__name__}: expected a tuple of {wanted}, received "
+            f"{name}: expected a tuple of {wanted}, received "
             f"{arguments.kind_of(inputs)}; give all inputs at once, e.g. Add()((a, b))"
         )
     arguments.every_input(layer, inputs)
     shapes = [tuple(x.shape) for x in inputs]
     if exactly not in (None, len(shapes)):
         raise ValueError(
-            f"{type(layer).__name__}: expected {wanted}, received {len(shapes)} of shapes {shapes}"
-            f"; merge pairs one after the other"
+            f"{name}: expected {wanted}, received {len(shapes)} of shapes {shapes}; "
+            "merge pairs one after the other"
         )
+    # An empty shape has no batch axis.
     if not all(shapes) or len({shape[0] for shape in shapes}) > 1:
         raise ValueError(
-            f"{type(layer).__name__}: expected inputs of one batch size, received shapes {shapes}; "
-            "give as many examples to each"
+            f"{name}: expected inputs of one batch size, received shapes {shapes}; "
+            "give every input the same number of examples"
         )
     return shapes
 
 
 def aligned(shapes: Shapes) -> Shapes:
-    """The shapes with equally many axes: new ones of size 1 stand after the batch.
+    """The shapes with equally many axes: new ones of size 1 come after the batch.
 
     >>> aligned([(8, 5), (8, 7, 5)])
     [(8, 1, 5), (8, 7, 5)]
     """
     most = max(map(len, shapes))
-    return [(shape[0], *(1,) * (most - len(shape)), *shape[1:]) for shape in shapes]
+    padded = []
+    for batch, *rest in shapes:
+        new_axes = (1,) * (most - 1 - len(rest))
+        padded.append((batch, *new_axes, *rest))
+    return padded
 
 
-def spread_masks(masks: Any, shapes: Shapes, inputs: Any, y: Array) -> Array | None:
-    """Which steps of `y` are real in every input: the masks spread as the values do."""
-    masks = masks if isinstance(masks, tuple) else (masks,) * len(shapes)
-    known = [
-        mask.reshape(mask.shape[0], *(1,) * (len(shape) - x.ndim), *mask.shape[1:])
-        for mask, shape, x in zip(masks, shapes, inputs, strict=True)
-        if mask is not None
-    ]
+def broadcast_masks(
+    masks: Masks,
+    shapes: Shapes,
+    inputs: tuple[Array, ...],
+    y: Array,
+) -> Array | None:
+    """The mask of `y`: True where every input is valid. Masks broadcast as the values do.
+
+    `shapes` are the aligned shapes of `inputs`.
+    """
+    if not isinstance(masks, tuple):
+        masks = (masks,) * len(shapes)
+    known = []
+    for mask, shape, x in zip(masks, shapes, inputs, strict=True):
+        if mask is None:
+            continue
+        # The new axes of the inputs come after the batch, in masks as in values.
+        batch, *rest = mask.shape
+        new_axes = (1,) * (len(shape) - x.ndim)
+        known.append(mask.reshape(batch, *new_axes, *rest))
     most = max((mask.ndim for mask in known), default=0)
-    full = [mask.reshape(mask.shape + (1,) * (most - mask.ndim)) for mask in known]
-    return combine_masks([jnp.broadcast_to(mask, y.shape[:most]) for mask in full])
+    full = []
+    for mask in known:
+        mask = leading(mask, most)  # (batch, ..., 1, ...)
+        full.append(jnp.broadcast_to(mask, y.shape[:most]))
+    return combine_masks(full)
 
 
 class _Merge(Layer):
-    masking = "use"  # a step is real where it is real in every input
+    # A step of the output is valid if it is valid in every input.
+    masking = "use"
     by_step = True
-    number: ClassVar[int | None] = None
-    merge: ClassVar[Callable[..., Array]]
+    number: ClassVar[int | None] = None  # of inputs; None: any
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    @staticmethod
+    def merge(arrays: list[Array]) -> Array:
+        """The output for arrays of equally many axes."""
+        raise NotImplementedError
+
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         shapes = shapes_of(self, x, self.number)
-        if any(
-            len(set(sizes) - {1}) > 1 for sizes in zip(*aligned(shapes), strict=True)
-        ):
+        by_axis = zip(*aligned(shapes), strict=True)
+        distinct = [set(sizes) - {1} for sizes in by_axis]
+        if any(len(sizes) > 1 for sizes in distinct):
             raise ValueError(
                 f"{type(self).__name__}: expected inputs of equal shapes (or 1 where they repeat), "
                 f"received shapes {shapes}; bring them to one width first, e.g. by Dense"
@@ -81,26 +115,35 @@ class _Merge(Layer):
         return {}, {}
 
     def apply(
-        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
-    ) -> tuple[Any, State]:
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        ctx: Context = INFERENCE,
+    ) -> tuple[Tree, State]:
         shapes = aligned(shapes_of(self, x, self.number))
-        y = type(self).merge([a.reshape(s) for a, s in zip(x, shapes, strict=True)])
-        return attach_mask(y, spread_masks(ctx.mask, shapes, x, y)), state
+        pairs = zip(x, shapes, strict=True)
+        arrays = [a.reshape(shape) for a, shape in pairs]  # each (batch, ..., features)
+        y = self.merge(arrays)
+        mask = broadcast_masks(ctx.mask, shapes, x, y)
+        return attach_mask(y, mask), state
 
 
 class Add(_Merge):
     """The sum of the inputs.   (a, b, ...) -> same shape
 
-    As in all these layers, axes of size 1 repeat, and an input of fewer axes gets axes of size 1
-    after the batch; masks repeat with them. A step is real where it is real in all inputs (Keras:
-    in any).
+    As in all these layers, axes of size 1 broadcast, and an input of fewer axes gets axes of size 1
+    after the batch; masks broadcast in the same way. A step is valid if it is valid in all inputs
+    (in Keras: in any).
     Raises TypeError for anything but a tuple, ValueError for shapes that do not fit.
 
     >>> Add().apply({}, {}, (jnp.ones((1, 2)), jnp.ones((1, 2))))[0].tolist()
     [[2.0, 2.0]]
     """
 
-    merge = staticmethod(lambda xs: functools.reduce(jnp.add, xs))
+    @staticmethod
+    def merge(arrays: list[Array]) -> Array:
+        return functools.reduce(jnp.add, arrays)
 
 
 class Subtract(_Merge):
@@ -113,11 +156,14 @@ class Subtract(_Merge):
     """
 
     number = 2
-    merge = staticmethod(lambda xs: xs[0] - xs[1])
+
+    @staticmethod
+    def merge(arrays: list[Array]) -> Array:
+        return arrays[0] - arrays[1]
 
 
 class Multiply(_Merge):
-    """The product of the inputs, number by number.   (a, b, ...) -> same shape
+    """The elementwise product of the inputs.   (a, b, ...) -> same shape
 
     Raises TypeError for anything but a tuple, ValueError for shapes that do not fit.
 
@@ -125,7 +171,9 @@ class Multiply(_Merge):
     [[6.0, 6.0]]
     """
 
-    merge = staticmethod(lambda xs: functools.reduce(jnp.multiply, xs))
+    @staticmethod
+    def merge(arrays: list[Array]) -> Array:
+        return functools.reduce(jnp.multiply, arrays)
 
 
 class Average(_Merge):
@@ -137,11 +185,13 @@ class Average(_Merge):
     [[0.5, 0.5]]
     """
 
-    merge = staticmethod(lambda xs: functools.reduce(jnp.add, xs) / len(xs))
+    @staticmethod
+    def merge(arrays: list[Array]) -> Array:
+        return functools.reduce(jnp.add, arrays) / len(arrays)
 
 
 class Maximum(_Merge):
-    """The largest of the inputs, number by number.   (a, b, ...) -> same shape
+    """The elementwise maximum of the inputs.   (a, b, ...) -> same shape
 
     Raises TypeError for anything but a tuple, ValueError for shapes that do not fit.
 
@@ -149,11 +199,13 @@ class Maximum(_Merge):
     [[1.0, 1.0]]
     """
 
-    merge = staticmethod(lambda xs: functools.reduce(jnp.maximum, xs))
+    @staticmethod
+    def merge(arrays: list[Array]) -> Array:
+        return functools.reduce(jnp.maximum, arrays)
 
 
 class Minimum(_Merge):
-    """The smallest of the inputs, number by number.   (a, b, ...) -> same shape
+    """The elementwise minimum of the inputs.   (a, b, ...) -> same shape
 
     Raises TypeError for anything but a tuple, ValueError for shapes that do not fit.
 
@@ -161,73 +213,81 @@ class Minimum(_Merge):
     [[0.0, 0.0]]
     """
 
-    merge = staticmethod(lambda xs: functools.reduce(jnp.minimum, xs))
+    @staticmethod
+    def merge(arrays: list[Array]) -> Array:
+        return functools.reduce(jnp.minimum, arrays)
 
 
 class Concatenate(Layer):
     """The inputs one after the other along `axis`.   (a, b, ...) -> one array
 
-    `axis` counts the batch as 0. Along time (axis 1), and any other axis that a mask has, masks are
-    concatenated too, all steps of an input without a mask being valid; along other axes a step is
-    valid where it is valid in all inputs (Keras: in any).
-    Raises TypeError for anything but a tuple, ValueError for shapes that differ elsewhere, and for
-    the axis of the batch.
+    The batch is axis 0. Along time (axis 1), and along any other axis of the masks, masks are
+    concatenated too; an input without a mask is valid everywhere. Along other axes a step is valid
+    if it is valid in all inputs (in Keras: in any).
+    Raises TypeError for anything but a tuple, ValueError for shapes that differ along other axes,
+    and for axis 0.
 
     >>> Concatenate().apply({}, {}, (jnp.ones((1, 2)), jnp.ones((1, 3))))[0].shape
     (1, 5)
     """
 
     masking = "use"
-    by_step = True  # but along time
+    by_step = True  # except along time
 
     axis: int = -1
 
     def validate(self) -> None:
-        if (
-            isinstance(self.axis, bool)
-            or not isinstance(self.axis, int)
-            or self.axis == 0
-        ):
-            raise arguments.wrong(
-                self, "axis", "to be an integer other than 0", self.axis
-            )
+        if self.axis == 0:
+            expected = "to be an integer other than 0"
+            raise arguments.wrong(self, "axis", expected, self.axis)
 
-    def is_example(self, params: Params, x: Any) -> bool:
+    def is_example(self, params: Params, x: Tree) -> bool:
         several = isinstance(x, (tuple, list))
         return self.axis == -1 and several and all(map(arguments.is_vector, x))
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         shapes = shapes_of(self, x)
-        axes = len(shapes[0])
-        fits = self.axis % axes > 0 and -axes < self.axis < axes
-        rest = {(*s[: self.axis % axes], *s[self.axis % axes + 1 :]) for s in shapes}
-        if not fits or len(rest) > 1 or any(len(shape) != axes for shape in shapes):
+        ndim = len(shapes[0])
+        axis = self.axis % ndim
+        fits = axis > 0 and -ndim < self.axis < ndim
+        fits &= all(len(shape) == ndim for shape in shapes)
+        other_sizes = set()
+        for shape in shapes:
+            other_sizes.add((*shape[:axis], *shape[axis + 1 :]))
+        if not fits or len(other_sizes) > 1:
             raise ValueError(
-                f"Concatenate: expected inputs of equal shapes but for axis {self.axis}, "
+                f"Concatenate: expected inputs of equal shapes except along axis {self.axis}, "
                 f"received shapes {shapes}; reshape or pad them first"
             )
         return {}, {}
 
     def apply(
-        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
-    ) -> tuple[Any, State]:
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        ctx: Context = INFERENCE,
+    ) -> tuple[Tree, State]:
         y = jnp.concatenate(x, self.axis)
         masks = ctx.mask
         if masks is None:
             return y, state
-        axes = max(mask.ndim for mask in masks if mask is not None)
-        if self.axis % y.ndim < axes:
-            steps = [mask_over(mask, a, axes) for a, mask in zip(x, masks, strict=True)]
-            return Masked(y, jnp.concatenate(steps, self.axis % y.ndim)), state
-        return Masked(y, combine_masks(masks)), state
+        # Masks have the first axes of their values, some inputs more of them than others.
+        axis = self.axis % y.ndim
+        mask_ndim = max(mask.ndim for mask in masks if mask is not None)
+        if axis >= mask_ndim:
+            return Masked(y, combine_masks(masks)), state
+        pairs = zip(x, masks, strict=True)
+        full = [mask_over(mask, a, mask_ndim) for a, mask in pairs]
+        return Masked(y, jnp.concatenate(full, axis)), state
 
 
 class Dot(Layer):
-    """The sum of products along one axis of each input.   (a, b) -> the axes that remain
+    """The sum of products along one axis of each input.   (a, b) -> (batch, other axes of a, of b)
 
-    `axes` is that axis of a and of b (one number for both), the batch being 0. The result has the
-    batch, then what remains of a, then of b: (batch, 1) for two vectors. `normalize` divides by
-    the length along the axis first, so that two vectors give the cosine between them.
+    `axes` is the axis of a and the axis of b, or one number for both; the batch is axis 0. Two
+    vectors give (batch, 1). `normalize` divides both by their length along the axis first, so that
+    two vectors give the cosine of the angle between them.
     Raises TypeError for anything but a tuple, ValueError unless there are two that fit.
 
     >>> Dot(axes=1).apply({}, {}, (jnp.ones((2, 3)), jnp.ones((2, 3))))[0].tolist()
@@ -238,49 +298,62 @@ class Dot(Layer):
     normalize: bool = False
 
     def validate(self) -> None:
-        both = self.axes if isinstance(self.axes, tuple) else (self.axes, self.axes)
-        if len(both) != 2 or any(
-            isinstance(n, bool) or not isinstance(n, int) for n in both
-        ):
-            raise arguments.wrong(
-                self,
-                "axes",
-                "to be an integer or two",
-                self.axes,
-                "e.g. Dot(axes=(2, 1))",
-            )
+        both = self._both()
+        if len(both) != 2:
+            expected, advice = "to be an integer or two", "e.g. Dot(axes=(2, 1))"
+            raise arguments.wrong(self, "axes", expected, self.axes, advice)
         if 0 in both:
             raise arguments.wrong(self, "axes", "to leave out 0, the batch", self.axes)
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
-        self._axes(x)
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
+        self._axes_of(x)
         return {}, {}
 
-    def _axes(self, x: Any) -> tuple[int, int]:
+    def apply(
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        ctx: Context = INFERENCE,
+    ) -> tuple[Array, State]:
+        axis_a, axis_b = self._axes_of(x)
+        a, b = x
+        if self.normalize:
+            a = unit_length(a, axis_a)
+            b = unit_length(b, axis_b)
+        # A label for each axis: 0, 1, ... for a and 101, 102, ... for b. The batch and the summed
+        # axis have the same label in both.
+        labels_a = list(range(a.ndim))
+        labels_b = [0, *range(101, 100 + b.ndim)]
+        labels_b[axis_b] = axis_a
+        labels = [*labels_a, *labels_b[1:]]
+        kept = [label for label in labels if label != axis_a]
+        y = jnp.einsum(a, labels_a, b, labels_b, kept)  # (batch, other axes of a, of b)
+        if y.ndim == 1:
+            y = y.reshape(y.shape[0], 1)  # (batch, 1)
+        return y, state
+
+    def _both(self) -> tuple[int, ...]:
+        """`axes` as one axis for each input."""
+        if isinstance(self.axes, tuple):
+            return self.axes
+        return (self.axes, self.axes)
+
+    def _axes_of(self, x: SpecTree) -> tuple[int, int]:
+        """The summed axis of each input, counted from the front."""
         shapes = shapes_of(self, x, 2)
-        given = self.axes if isinstance(self.axes, tuple) else (self.axes, self.axes)
-        inside = all(-len(s) < n < len(s) for n, s in zip(given, shapes, strict=True))
-        sizes = {s[n] for n, s in zip(given, shapes, strict=True)} if inside else set()
+        pairs = list(zip(self._both(), shapes, strict=True))
+        sizes = set()
+        inside = [-len(shape) < axis < len(shape) for axis, shape in pairs]
+        if all(inside):
+            sizes = {shape[axis] for axis, shape in pairs}
         if len(sizes) != 1:
             raise ValueError(
                 f"Dot: expected two inputs of equal size along axes={self.axes}, received shapes "
-                f"{shapes}; choose axes of one size, the batch being 0"
+                f"{shapes}; choose axes of one size, the batch is axis 0"
             )
-        first, second = (n % len(s) for n, s in zip(given, shapes, strict=True))
+        first, second = (axis % len(shape) for axis, shape in pairs)
         return first, second
-
-    def apply(
-        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
-    ) -> tuple[Array, State]:
-        axes = self._axes(x)
-        if self.normalize:
-            x = tuple(unit_length(a, axis) for a, axis in zip(x, axes, strict=True))
-        # axes of a are counted 0, 1, ..., those of b from 100; the batch and the sum are shared
-        names = [list(range(x[0].ndim)), [0, *range(101, 100 + x[1].ndim)]]
-        names[1][axes[1]] = names[0][axes[0]]
-        kept = [n for n in [*names[0], *names[1][1:]] if n != names[0][axes[0]]]
-        y = jnp.einsum(x[0], names[0], x[1], names[1], kept)
-        return y.reshape(y.shape[0], 1) if y.ndim == 1 else y, state
 
 
 def unit_length(x: Array, axis: int) -> Array:
@@ -289,31 +362,38 @@ def unit_length(x: Array, axis: int) -> Array:
     return x / jnp.sqrt(jnp.maximum(square, 1e-12))
 
 
-def _function(layer: type[Layer], shown: str, more: str = "") -> Callable[..., Any]:
-    def merged(inputs: Any, *args: Any, **named: Any) -> Any:
+def _function(
+    layer: type[Layer],
+    outputs: str,
+    options: str = "",
+) -> Callable[..., Tree]:
+    """The function of Keras that makes a layer of this class and calls it.
+
+    `outputs` and `options` complete the example in its docstring.
+    """
+
+    def merged(inputs: Iterable[Tree], *args: Any, **named: Any) -> Tree:
         return layer(*args, **named)(tuple(inputs))
 
-    merged.__name__ = merged.__qualname__ = layer.__name__.lower()
-    merged.__doc__ = f"""The node of `{layer.__name__}`, with its arguments, on symbolic inputs.
+    name = layer.__name__.lower()
+    merged.__name__ = merged.__qualname__ = name
+    merged.__doc__ = f"""A graph node: `{layer.__name__}` on symbolic inputs, with its arguments.
 
-    On arrays it is the layer that is called. Raises TypeError and ValueError as the layer does.
+    For arrays, call the layer instead. Raises TypeError and ValueError as the layer does.
 
     >>> a, b = fnn.Input((2,)), fnn.Input((2,))
-    >>> model = fnn.Model((a, b), {merged.__name__}([a, b]{more}))
+    >>> model = fnn.Model((a, b), {name}([a, b]{options}))
     >>> model.predict((np.array([[1.0, 2.0]]), np.array([[3.0, 5.0]])), verbose=0).tolist()
-    {shown}
+    {outputs}
     """
     return merged
 
 
-add, subtract = _function(Add, "[[4.0, 7.0]]"), _function(Subtract, "[[-2.0, -3.0]]")
-multiply, average = (
-    _function(Multiply, "[[3.0, 10.0]]"),
-    _function(Average, "[[2.0, 3.5]]"),
-)
-maximum, minimum = (
-    _function(Maximum, "[[3.0, 5.0]]"),
-    _function(Minimum, "[[1.0, 2.0]]"),
-)
+add = _function(Add, "[[4.0, 7.0]]")
+subtract = _function(Subtract, "[[-2.0, -3.0]]")
+multiply = _function(Multiply, "[[3.0, 10.0]]")
+average = _function(Average, "[[2.0, 3.5]]")
+maximum = _function(Maximum, "[[3.0, 5.0]]")
+minimum = _function(Minimum, "[[1.0, 2.0]]")
 concatenate = _function(Concatenate, "[[1.0, 2.0, 3.0, 5.0]]")
 dot = _function(Dot, "[[13.0]]", ", axes=1")

@@ -1,9 +1,8 @@
-"""Normalization layers: over an example, over groups of channels, over chosen axes."""
+"""Normalization layers: over each example, over groups of channels, over chosen axes."""
 
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Any
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -13,16 +12,18 @@ from fnn.core.arithmetic import float_dtype, unit_length
 from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import not_negative
 from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
+from fnn.core.tree import SpecTree
 from fnn.layers.shared.statistics import (
+    Axes,
     at_least_float32,
     axes_of,
     center,
-    check_axis_and_epsilon,
+    check_axis,
     gamma_beta,
     mean,
-    real_entries,
     scale_shift,
     standardize,
+    valid_entries,
     zeros_elsewhere,
 )
 from fnn.runtime.initial_values import filled
@@ -32,10 +33,11 @@ class LayerNormalization(Layer):
     """gamma * (x - mean) / sqrt(variance + epsilon) + beta, each example by itself.
 
     Mean and variance are over `axis`, one or several; the weights have the sizes of these axes.
-    `rms_scaling` is Keras's old form gamma * x / sqrt(variance + epsilon): the mean stays, the
-    root mean square is that of `RMSNormalization`. Computed in float32 at least. Over time, masked
-    steps do not count, here and in all of this file.
-    Raises ValueError for wrong arguments, and in `init` for axes that are not there
+    `rms_scaling` is Keras's older form gamma * x / sqrt(variance + epsilon), which does not
+    subtract the mean from x; `RMSNormalization` divides by the root mean square instead. Computed
+    in float32 at least. As in all layers of this file, masked steps do not count in statistics over
+    time.
+    Raises ValueError for wrong arguments, and in `init` for axes that the inputs do not have
     (Ba et al. 2016).
 
     >>> init, apply = LayerNormalization()
@@ -46,7 +48,7 @@ class LayerNormalization(Layer):
 
     masking = "pass"
 
-    axis: int | tuple[int, ...] = -1
+    axis: int | Axes = -1
     epsilon: float = not_negative(default=1e-3)
     center: bool = True
     scale: bool = True
@@ -59,35 +61,42 @@ class LayerNormalization(Layer):
     rms_scaling: bool = field(default=False, kw_only=True)
 
     def validate(self) -> None:
-        check_axis_and_epsilon(self)
+        check_axis(self)
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         shape = tuple(x.shape[axis] for axis in axes_of(self, x))
         if self.rms_scaling:
             return {"gamma": self.weight("gamma", key, shape)}, {}
         return gamma_beta(self, key, shape), {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         axes = axes_of(self, x)
-        real = real_entries(ctx, x.ndim, axes)
-        values = zeros_elsewhere(at_least_float32(x), real)
+        valid = valid_entries(ctx, x.ndim, axes)
+        values = zeros_elsewhere(at_least_float32(x), valid)
         if self.rms_scaling:
-            y = values * center(values, axes, self.epsilon, real)[1]
+            _, factor = center(values, axes, self.epsilon, valid)  # size 1 along `axes`
+            y = values * factor
         else:
-            y = standardize(values, axes, self.epsilon, real)
-        return scale_shift(y, params, axes).astype(float_dtype(x)), state
+            y = standardize(values, axes, self.epsilon, valid)
+        y = scale_shift(y, params, axes)
+        return y.astype(float_dtype(x)), state
 
 
 class GroupNormalization(Layer):
     """gamma * (x - mean) / sqrt(variance + epsilon) + beta, over groups of channels.
 
-    The channels, at `axis`, fall into `groups` of neighbours; mean and variance are over a group
-    and all axes but the batch. -1 makes each channel a group of its own (instance normalization),
-    1 takes all together. Masked steps do not count. Computed in float32 at least.
-    Raises ValueError for wrong arguments, and in `init` unless the channels can be so divided
-    (Wu and He 2018).
+    The channels, at `axis`, are divided into `groups` of neighboring ones; mean and variance are
+    over a group and all axes but the batch. With `groups=-1` each channel is a group (instance
+    normalization), with 1 all channels are. Masked steps do not count. Computed in float32 at
+    least.
+    Raises ValueError for wrong arguments, and in `init` unless `groups` divides the number of
+    channels (Wu and He 2018).
 
     >>> init, apply = GroupNormalization(groups=2)
     >>> x = jnp.array([[1.0, 3.0, 10.0, 30.0]])
@@ -112,39 +121,52 @@ class GroupNormalization(Layer):
 
     def validate(self) -> None:
         if self.groups == 0 or self.groups < -1:
-            expected = "to be an integer above 0, or -1 for one a channel"
+            expected = "to be an integer above 0, or -1 for one per channel"
             raise arguments.wrong(self, "groups", expected, self.groups)
-        check_axis_and_epsilon(self, several=False)
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         (axis,) = axes_of(self, x)
         channels = x.shape[axis]
         if axis == 0:
             expected = "to be that of the channels and not of the batch, 0"
             raise arguments.wrong(self, "axis", expected, self.axis)
         if self.groups != -1 and channels % self.groups:
-            advice = "take fewer groups, or -1 for one a channel"
+            advice = "use fewer groups, or -1 for one per channel"
             expected = f"to divide the {channels} channels of the inputs"
             raise arguments.wrong(self, "groups", expected, self.groups, advice)
         return gamma_beta(self, key, (channels,)), {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         (axis,) = axes_of(self, x)
-        groups = x.shape[axis] if self.groups == -1 else self.groups
+        groups = self.groups
+        if groups == -1:
+            groups = x.shape[axis]
 
-        def divided(a: Array) -> Array:
-            parts = min(groups, a.shape[axis])  # a mask may have a 1 there
-            size = a.shape[axis] // parts
-            return a.reshape(*a.shape[:axis], parts, size, *a.shape[axis + 1 :])
+        def grouped(a: Array) -> Array:
+            """(..., channels, ...) -> (..., groups, channels / groups, ...)"""
+            channels = a.shape[axis]
+            parts = min(groups, channels)  # a mask has size 1 there
+            size = channels // parts
+            before = a.shape[:axis]
+            after = a.shape[axis + 1 :]
+            return a.reshape(*before, parts, size, *after)
 
-        real = real_entries(ctx, x.ndim, range(1, x.ndim))
-        values = divided(zeros_elsewhere(at_least_float32(x), real))
+        valid = valid_entries(ctx, x.ndim, range(1, x.ndim))
+        values = grouped(zeros_elsewhere(at_least_float32(x), valid))
+        # All axes but the batch and the groups, which are at `axis` now.
         axes = tuple(i for i in range(1, values.ndim) if i != axis)
-        real = None if real is None else divided(real)
-        y = standardize(values, axes, self.epsilon, real).reshape(x.shape)
-        return scale_shift(y, params, (axis,)).astype(float_dtype(x)), state
+        if valid is not None:
+            valid = grouped(valid)
+        y = standardize(values, axes, self.epsilon, valid)
+        y = y.reshape(x.shape)  # the groups side by side again
+        y = scale_shift(y, params, (axis,))
+        return y.astype(float_dtype(x)), state
 
 
 class RMSNormalization(Layer):
@@ -161,34 +183,38 @@ class RMSNormalization(Layer):
 
     masking = "pass"
 
-    axis: int | tuple[int, ...] = -1
+    axis: int | Axes = -1
     epsilon: float = not_negative(default=1e-6)
 
     def validate(self) -> None:
-        check_axis_and_epsilon(self)
+        check_axis(self)
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         shape = tuple(x.shape[axis] for axis in axes_of(self, x))
-        return {"scale": filled(key, shape, self.weight_dtype, 1)}, {}
+        scale = filled(key, shape, self.weight_dtype, 1)
+        return {"scale": scale}, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         axes = axes_of(self, x)
-        real = real_entries(ctx, x.ndim, axes)
-        values = zeros_elsewhere(at_least_float32(x), real)
-        square = mean(jnp.square(values), axes, real)
-        y = scale_shift(
-            values * lax.rsqrt(square + self.epsilon), params, axes, "scale"
-        )
+        valid = valid_entries(ctx, x.ndim, axes)
+        values = zeros_elsewhere(at_least_float32(x), valid)
+        square = mean(jnp.square(values), axes, valid)  # size 1 along `axes`
+        y = values * lax.rsqrt(square + self.epsilon)
+        y = scale_shift(y, params, axes, "scale")
         return y.astype(float_dtype(x)), state
 
 
 class UnitNormalization(Layer):
     """x / the L2 norm of x along `axis`, one or several.   same shape -> same shape
 
-    Zeros stay zeros. Raises ValueError for wrong arguments, and in `init` for axes that are not
-    there.
+    Zeros stay zeros. Raises ValueError for wrong arguments, and in `init` for axes that the inputs
+    do not have.
 
     >>> init, apply = UnitNormalization()
     >>> y, _ = apply({}, {}, jnp.array([[3.0, 4.0]]))
@@ -198,19 +224,24 @@ class UnitNormalization(Layer):
 
     masking = "pass"
 
-    axis: int | tuple[int, ...] = -1
+    axis: int | Axes = -1
 
     def validate(self) -> None:
-        check_axis_and_epsilon(self)
+        check_axis(self)
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         axes_of(self, x)
         return {}, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         axes = axes_of(self, x)
-        values = zeros_elsewhere(at_least_float32(x), real_entries(ctx, x.ndim, axes))
+        valid = valid_entries(ctx, x.ndim, axes)
+        values = zeros_elsewhere(at_least_float32(x), valid)
         y = unit_length(values, axes, 1e-24)
         return y.astype(float_dtype(x)), state

@@ -1,8 +1,8 @@
-"""Padding: ZeroPadding and Cropping: larger and smaller images."""
+"""Padding: ZeroPadding and Cropping, which add and cut off positions at the edges."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -11,53 +11,72 @@ from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import one_of
 from fnn.core.layer import Layer, Params, State
-from fnn.layers.shared.spatial import DATA_FORMATS, check_inputs, spatial_axes
+from fnn.core.tree import SpecTree
+from fnn.layers.shared.spatial import (
+    DATA_FORMATS,
+    Spatial,
+    check_inputs,
+    spatial_axes,
+)
 
-Pairs = tuple[tuple[int, int], ...]
+# One number, or one or two for each axis: `validate` checks what an annotation cannot say.
+Edges: TypeAlias = Any
+Pairs: TypeAlias = tuple[tuple[int, int], ...]
 
 
-def pairs(layer: Any, argument: str) -> Pairs:
-    """A field as (before, after) for each axis; a number stands for both sides, or for all axes."""
-    value, spatial = getattr(layer, argument), layer.spatial
-    if spatial == 1:
-        value = (arguments.integers(layer, argument, 2, minimum=0),)
+def pairs(layer: Spatial, argument: str) -> Pairs:
+    """The value of a field as (before, after) for each axis of positions.
+
+    One number stands for both sides of an axis, or for all axes.
+    """
+    value = getattr(layer, argument)
+    if layer.spatial == 1:  # two numbers are the two sides of the only axis
+        value = (value,)
     elif not isinstance(value, tuple):
-        value = (value,) * spatial
-    if len(value) != spatial:
-        raise arguments.wrong(
-            layer, argument, f"to be an integer or {spatial} numbers or pairs", value
-        )
-    return tuple(
-        (a, b)
-        for a, b in (
-            arguments.integers(layer, argument, 2, minimum=0, value=v) for v in value
-        )
-    )
+        value = (value,) * layer.spatial
+    if len(value) != layer.spatial:
+        expected = f"to be an integer or {layer.spatial} numbers or pairs"
+        raise arguments.wrong(layer, argument, expected, value)
+    edges = []
+    for item in value:
+        before, after = arguments.integers(layer, argument, 2, minimum=0, value=item)
+        edges.append((before, after))
+    return tuple(edges)
 
 
-def enlarge(layer: Any, x: Array, edges: Pairs, sign: int = 1) -> Array:
-    """`x` with zeros at the edges of its positions; cut off where `sign` is -1."""
+def enlarge(
+    layer: Spatial,
+    x: Array,
+    edges: Pairs,
+    sign: int = 1,
+) -> Array:
+    """`x` with zeros added at the edges of its positions, or with edges cut off (`sign` -1)."""
     config = [(0, 0, 0)] * x.ndim
     for axis, (before, after) in zip(spatial_axes(layer), edges, strict=True):
         config[axis] = (sign * before, sign * after, 0)
-    return lax.pad(x, jnp.zeros((), x.dtype), config)
+    zero = jnp.zeros((), x.dtype)
+    return lax.pad(x, zero, config)  # (batch, *new positions, channels)
 
 
 class _ZeroPadding(Layer):
     spatial: ClassVar[int]
 
-    padding: Any = 1
+    padding: Edges = 1
     data_format: str | None = one_of(DATA_FORMATS, default=None)
 
     def validate(self) -> None:
         pairs(self, "padding")
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         check_inputs(self, x)
         return {}, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         return enlarge(self, x, pairs(self, "padding")), state
 
@@ -76,7 +95,7 @@ class ZeroPadding1D(_ZeroPadding):
 
 
 class ZeroPadding2D(_ZeroPadding):
-    """Zeros around images.   (batch, h, w, channels) -> (batch, taller, wider, channels)
+    """Zeros around images.   (batch, h, w, channels) -> (batch, new h, new w, channels)
 
     `padding` is a number, (rows, columns), or ((top, bottom), (left, right)).
     Raises ValueError for wrong arguments and inputs of wrong rank.
@@ -87,13 +106,13 @@ class ZeroPadding2D(_ZeroPadding):
 
     spatial = 2
 
-    padding: Any = (1, 1)
+    padding: Edges = (1, 1)
 
 
 class ZeroPadding3D(_ZeroPadding):
     """Zeros around volumes.
 
-    (batch, d, h, w, channels) -> (batch, deeper, taller, wider, channels)
+    (batch, d, h, w, channels) -> (batch, new d, new h, new w, channels)
 
     `padding` is a number, three numbers, or three pairs.
     Raises ValueError for wrong arguments and inputs of wrong rank.
@@ -104,22 +123,22 @@ class ZeroPadding3D(_ZeroPadding):
 
     spatial = 3
 
-    padding: Any = ((1, 1), (1, 1), (1, 1))
+    padding: Edges = ((1, 1), (1, 1), (1, 1))
 
 
 class _Cropping(Layer):
     spatial: ClassVar[int]
 
-    cropping: Any = (1, 1)
+    cropping: Edges = (1, 1)
 
     def validate(self) -> None:
         pairs(self, "cropping")
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         check_inputs(self, x)
         sizes = tuple(x.shape[axis] for axis in spatial_axes(self))
-        edges = pairs(self, "cropping")
-        if any(sum(edge) >= size for edge, size in zip(edges, sizes, strict=True)):
+        cut = map(sum, pairs(self, "cropping"))
+        if any(count >= size for count, size in zip(cut, sizes, strict=True)):
             raise ValueError(
                 f"{type(self).__name__}: expected inputs larger than cropping={self.cropping!r}, "
                 f"received {sizes} in shape {tuple(x.shape)}; crop less"
@@ -127,7 +146,11 @@ class _Cropping(Layer):
         return {}, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         return enlarge(self, x, pairs(self, "cropping"), -1), state
 
@@ -148,7 +171,7 @@ class Cropping1D(_Cropping):
 
 
 class Cropping2D(_Cropping):
-    """Cuts off the edges of images.   (batch, h, w, channels) -> (batch, lower, narrower, channels)
+    """Cuts off the edges of images.   (batch, h, w, channels) -> (batch, new h, new w, channels)
 
     `cropping` is a number, (rows, columns), or ((top, bottom), (left, right)).
     Raises ValueError for wrong arguments, inputs of wrong rank, and if nothing remains.
@@ -159,14 +182,14 @@ class Cropping2D(_Cropping):
 
     spatial = 2
 
-    cropping: Any = ((0, 0), (0, 0))
+    cropping: Edges = ((0, 0), (0, 0))
     data_format: str | None = one_of(DATA_FORMATS, default=None)
 
 
 class Cropping3D(_Cropping):
     """Cuts off the edges of volumes.
 
-    (batch, d, h, w, channels) -> (batch, less of each, channels)
+    (batch, d, h, w, channels) -> (batch, new d, new h, new w, channels)
 
     `cropping` is a number, three numbers, or three pairs.
     Raises ValueError for wrong arguments, inputs of wrong rank, and if nothing remains.
@@ -177,5 +200,5 @@ class Cropping3D(_Cropping):
 
     spatial = 3
 
-    cropping: Any = ((1, 1), (1, 1), (1, 1))
+    cropping: Edges = ((1, 1), (1, 1), (1, 1))
     data_format: str | None = one_of(DATA_FORMATS, default=None)

@@ -1,9 +1,9 @@
-"""Identity, ActivityRegularization, Rescaling, Lambda: layers of a line of mathematics."""
+"""Simple layers: Identity, ActivityRegularization, Rescaling, Lambda."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +15,13 @@ from fnn.core.arithmetic import float_dtype
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import Masked
+from fnn.core.tree import SpecTree, Tree
 from fnn.core.value import Fields
 from fnn.regularizers import L1L2
 
 
 class Identity(Layer):
-    """x, mask and all.   same shape -> same shape
+    """x, with its mask.   same shape -> same shape
 
     >>> Identity().apply({}, {}, jnp.ones(2))[0].tolist()
     [1.0, 1.0]
@@ -29,13 +30,17 @@ class Identity(Layer):
     masking = "pass"
 
     def apply(
-        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
-    ) -> tuple[Any, State]:
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        ctx: Context = INFERENCE,
+    ) -> tuple[Tree, State]:
         return x, state
 
 
 class ActivityRegularization(Layer):
-    """x; the loss gains l1 * sum(abs(x)) + l2 * sum(x**2), a mean over the examples.
+    """x, and a penalty l1 * sum(abs(x)) + l2 * sum(x**2), divided by the batch size, on the loss.
 
     Raises ValueError for a factor below 0.
 
@@ -52,25 +57,33 @@ class ActivityRegularization(Layer):
     l2: float = 0.0
 
     def validate(self) -> None:
-        _ = self.activity_regularizer  # which checks the factors
+        _ = self.activity_regularizer  # checks the factors
 
     @property
-    def activity_regularizer(self) -> Any:
-        """`L1L2(l1, l2)`, under the name by which every layer has its outputs penalized."""
+    def activity_regularizer(self) -> L1L2:
+        """`L1L2(l1, l2)`, under the name that penalizes the outputs of any layer."""
         return L1L2(self.l1, self.l2)
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         return x, state
+
+
+# A number or a nested tuple of numbers: `validate` checks what an annotation cannot say.
+Numbers: TypeAlias = Any
 
 
 class Rescaling(Layer):
     """x * scale + offset.   same shape -> same shape
 
-    `scale` and `offset` are numbers, or one for each of the last axes (a nested list). Whole
-    numbers, as pixels are, come out as float32.
-    Raises ValueError for what is no number, and for inputs of other last axes.
+    `scale` and `offset` are numbers, or nested lists that broadcast over the last axes of x.
+    Integers, such as pixels, give float32.
+    Raises ValueError for anything but numbers, and for inputs to which they do not broadcast.
 
     >>> Rescaling(1 / 255).apply({}, {}, jnp.array([[0, 255]], "uint8"))[0].tolist()
     [[0.0, 1.0]]
@@ -78,8 +91,8 @@ class Rescaling(Layer):
 
     masking = "pass"
 
-    scale: Any
-    offset: Any = 0.0
+    scale: Numbers
+    offset: Numbers = 0.0
 
     def validate(self) -> None:
         for argument in ("scale", "offset"):
@@ -87,63 +100,77 @@ class Rescaling(Layer):
             try:
                 array = np.asarray(value)
                 fits = array.dtype.kind in "iuf" and np.isfinite(array).all()
-            except ValueError:  # rows of unequal length
+            except ValueError:  # nested lists of different lengths
                 fits = False
             if not fits:
                 expected = "to be a finite number or a list of them"
                 raise arguments.wrong(self, argument, expected, value)
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
+        inputs = tuple(x.shape)
         for argument in ("scale", "offset"):
             shape = np.shape(getattr(self, argument))
-            last = tuple(x.shape[len(x.shape) - len(shape) :])
-            if len(shape) > len(x.shape) or any(
+            last = inputs[len(inputs) - len(shape) :]
+            fits = len(shape) <= len(inputs)
+            if not fits or any(
                 n not in (1, m) for n, m in zip(shape, last, strict=True)
             ):
                 raise ValueError(
-                    f"Rescaling: expected inputs whose last axes are as {argument} of shape "
-                    f"{shape}, received shape {tuple(x.shape)}; give one number, or one for "
-                    "each channel"
+                    f"Rescaling: expected inputs whose last axes are those of {argument} of shape "
+                    f"{shape}, received shape {inputs}; give one number, or one for each channel"
                 )
         return {}, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         dtype = float_dtype(x)
 
-        def fitting(value: Any) -> Array:
+        def expanded(value: Numbers) -> Array:
             array = jnp.asarray(value, dtype)
-            return array.reshape((1,) * (x.ndim - array.ndim) + array.shape)
+            return array.reshape(
+                (1,) * (x.ndim - array.ndim) + array.shape
+            )  # (1, ..., last axes)
 
-        return x.astype(dtype) * fitting(self.scale) + fitting(self.offset), state
+        y = x.astype(dtype) * expanded(self.scale)
+        y = y + expanded(self.offset)
+        return y, state
 
 
 class Lambda(Layer):
     """function(x, **arguments): any function of the inputs as a layer, without weights.
 
-    `mask`, a function `(x, mask) -> mask`, says what becomes of a mask; without it the layer
-    refuses one. `output_shape` is not needed, since shapes are inferred. To save the layer, put
-    `fnn.register` on the function. Layers of your own (weights, randomness, training or not) are
-    subclasses of `Layer`.
-    Raises TypeError for what is no function, and for a function of NumPy.
+    `mask`, a function `(x, mask) -> mask`, returns the mask of the outputs; without it a mask on
+    the inputs is an error. `output_shape` is not needed, since shapes are inferred. To save the
+    layer, put `fnn.register` on the function. A layer with weights or randomness, or with another
+    result in training, is a subclass of `Layer`.
+    Raises TypeError for anything but a function, and for a function of NumPy.
 
     >>> Lambda(jnp.square).apply({}, {}, jnp.arange(3.0))[0].tolist()
     [0.0, 1.0, 4.0]
     """
 
-    function: Callable[..., Any]
-    output_shape: Any = None
-    mask: Callable[..., Any] | None = None
-    arguments: Any = None
+    function: Callable[..., Tree]
+    output_shape: object = None
+    mask: Callable[..., Tree] | None = None
+    arguments: Mapping[str, object] | Fields | None = None
 
     @property
     def masking(self) -> str:  # type: ignore[override]
-        return "refuse" if self.mask is None else "use"
+        if self.mask is None:
+            return "refuse"
+        return "use"
 
     def validate(self) -> None:
-        for name, value in (("function", self.function), ("mask", self.mask)):
-            if not callable(value) and (name, value) != ("mask", None):
+        functions: dict[str, object] = {"function": self.function}
+        if self.mask is not None:
+            functions["mask"] = self.mask
+        for name, value in functions.items():
+            if not callable(value):
                 raise TypeError(
                     f"Lambda: expected {name} to be a function, received {name}={value!r}; "
                     "e.g. Lambda(jnp.square)"
@@ -155,14 +182,22 @@ class Lambda(Layer):
             )
 
     def apply(
-        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
-    ) -> tuple[Any, State]:
-        options = self.arguments.as_dict() if self.arguments else {}
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        ctx: Context = INFERENCE,
+    ) -> tuple[Tree, State]:
+        options = {}
+        if isinstance(self.arguments, Fields):
+            options = self.arguments.as_dict()
         try:
-            y = self.function(x, **options)
+            y = self.function(x, **options)  # NumPy cannot compute with traced arrays
         except jax.errors.TracerArrayConversionError as error:
             raise TypeError(
-                f"Lambda: expected a function of JAX, received {self.function!r}, which asks for "
-                "the numbers of its inputs, as the functions of NumPy do; use those of jax.numpy"
+                f"Lambda: expected a function of JAX, received {self.function!r}, which needs the "
+                "values of its inputs, as functions of NumPy do; use those of jax.numpy"
             ) from error
-        return (y if self.mask is None else Masked(y, self.mask(x, ctx.mask))), state
+        if self.mask is not None:
+            y = Masked(y, self.mask(x, ctx.mask))
+        return y, state

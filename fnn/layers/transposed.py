@@ -1,8 +1,8 @@
-"""Conv1DTranspose, Conv2DTranspose, Conv3DTranspose: convolution backwards, to larger images."""
+"""Conv1DTranspose, Conv2DTranspose, Conv3DTranspose: transposed convolution, to more positions."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax.numpy as jnp
 from jax import Array
@@ -21,8 +21,10 @@ from fnn.core.layer import (
     activate,
     add_bias,
 )
+from fnn.core.tree import SpecTree
 from fnn.layers.shared.spatial import (
     DATA_FORMATS,
+    PerAxis,
     channel_axis,
     check_inputs,
     convolve,
@@ -32,17 +34,27 @@ from fnn.layers.shared.spatial import (
 
 
 def transposed_padding(
-    size: int, stride: int, dilation: int, padding: str, extra: int | None
+    size: int,
+    stride: int,
+    dilation: int,
+    padding: str,
+    extra: int | None,
 ) -> tuple[int, int]:
-    """How many zeros stand before and after the spread-out inputs along one axis.
+    """The zeros before and after the spread-out inputs along one axis.
 
-    "valid" makes (n - 1) stride + max(reach, stride) of n positions, "same" makes n stride; with
-    `extra` (output_padding) it is (n - 1) stride + reach + extra, and the same with reach % 2.
+    n positions become (n - 1) stride + max(reach, stride) with "valid" and n stride with "same".
+    With `extra` (output_padding) they become (n - 1) stride + reach + extra with "valid" and
+    (n - 1) stride + reach % 2 + extra with "same".
     """
     (span,) = reach((size,), (dilation,))
     if padding == "valid":
-        return span - 1, span - 1 + (max(stride - span, 0) if extra is None else extra)
-    total = stride + span - 2 if extra is None else span + span % 2 - 2 + extra
+        if extra is None:
+            extra = max(stride - span, 0)
+        return span - 1, span - 1 + extra
+    # An odd position of the total is in front, as in Keras.
+    total = stride + span - 2
+    if extra is not None:
+        total = span + span % 2 - 2 + extra
     before = min(-(-total // 2), span - 1)
     return before, total - before
 
@@ -51,12 +63,12 @@ class _ConvTranspose(Layer):
     spatial: ClassVar[int]
 
     filters: int = positive()
-    kernel_size: int | tuple[int, ...] = per_axis()
-    strides: int | tuple[int, ...] = per_axis(default=1)
+    kernel_size: PerAxis = per_axis()
+    strides: PerAxis = per_axis(default=1)
     padding: str = one_of(("valid", "same"), default="valid")
-    output_padding: int | tuple[int, ...] | None = per_axis(default=None, minimum=0)
+    output_padding: PerAxis | None = per_axis(default=None, minimum=0)
     data_format: str | None = one_of(DATA_FORMATS, default=None)
-    dilation_rate: int | tuple[int, ...] = per_axis(default=1)
+    dilation_rate: PerAxis = per_axis(default=1)
     activation: Activation = None
     use_bias: bool = True
     kernel_initializer: Initializer = "glorot_uniform"
@@ -71,27 +83,32 @@ class _ConvTranspose(Layer):
         if self.output_padding is not None:
             (strides,) = numbers(self, "strides")
             (extra,) = numbers(self, "output_padding")
-            if any(e >= s for e, s in zip(extra, strides, strict=True)):
-                raise arguments.wrong(
-                    self, "output_padding", f"to be less than strides={strides}", extra
-                )
+            pairs = zip(extra, strides, strict=True)
+            if any(added >= stride for added, stride in pairs):
+                expected = f"to be less than strides={strides}"
+                raise arguments.wrong(self, "output_padding", expected, extra)
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         check_inputs(self, x)
         (window,) = numbers(self, "kernel_size")
-        shape = (*window, self.filters, x.shape[channel_axis(self)])
+        channels = x.shape[channel_axis(self)]
+        shape = (*window, self.filters, channels)
         params = {"kernel": self.weight("kernel", key, shape)}
         if self.use_bias:
             params["bias"] = self.weight("bias", key, (self.filters,))
         return params, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
-        kernel, channels = params["kernel"], channel_axis(self)
-        window, strides, dilation = numbers(
-            self, "kernel_size", "strides", "dilation_rate"
-        )
+        channels = channel_axis(self)
+        fields = "kernel_size", "strides", "dilation_rate"
+        window, strides, dilation = numbers(self, *fields)
+        # None: as many positions as the padding gives without `output_padding`.
         extra: tuple[int | None, ...] = (None,) * self.spatial
         if self.output_padding is not None:
             (extra,) = numbers(self, "output_padding")
@@ -99,11 +116,11 @@ class _ConvTranspose(Layer):
             transposed_padding(k, s, d, self.padding, more)
             for k, s, d, more in zip(window, strides, dilation, extra, strict=True)
         ]
-        y = convolve(
+        # As in the gradient of a convolution: spread-out inputs, convolved with the flipped kernel.
+        kernel = jnp.flip(params["kernel"], range(self.spatial))
+        y = convolve(  # (batch, *new positions, filters)
             x,
-            jnp.flip(
-                kernel, range(self.spatial)
-            ),  # as in the gradient of a convolution
+            kernel,
             channels,
             strides=(1,) * self.spatial,
             padding=padding,
@@ -117,13 +134,13 @@ class _ConvTranspose(Layer):
 
 
 class Conv1DTranspose(_ConvTranspose):
-    """What the gradient of a `Conv1D` by its inputs computes, as a layer.
+    """Transposed convolution over steps: the gradient of a `Conv1D` by its inputs, as a layer.
 
-    (batch, steps, channels) -> (batch, more steps, filters)
+    (batch, steps, channels) -> (batch, new steps, filters)
 
-    "valid" gives (n - 1) strides + max(reach of the kernel, strides) steps, "same" n strides;
-    `output_padding` sets what is added at the end. Weights: `kernel (kernel_size, filters,
-    channels)`, `bias (filters,)`. Strides and dilation may be combined (Keras refuses that).
+    n steps become (n - 1) strides + max(reach of the kernel, strides) with "valid" and n strides
+    with "same"; `output_padding` sets how many are added at the end. Weights: `kernel (kernel_size,
+    filters, channels)`, `bias (filters,)`. Strides and dilation may be combined (not in Keras).
     Raises ValueError for wrong arguments and inputs of wrong rank or width.
 
     >>> init, apply = Conv1DTranspose(4, 3, strides=2, padding="same")
@@ -136,9 +153,9 @@ class Conv1DTranspose(_ConvTranspose):
 
 
 class Conv2DTranspose(_ConvTranspose):
-    """What the gradient of a `Conv2D` by its inputs computes, as a layer.
+    """Transposed convolution over images: the gradient of a `Conv2D` by its inputs, as a layer.
 
-    (batch, h, w, channels) -> (batch, taller, wider, filters)
+    (batch, h, w, channels) -> (batch, new h, new w, filters)
 
     As `Conv1DTranspose`, over images: `kernel (*kernel_size, filters, channels)`.
     Raises ValueError for wrong arguments and inputs of wrong rank or width.
@@ -151,17 +168,17 @@ class Conv2DTranspose(_ConvTranspose):
 
     spatial = 2
 
-    strides: int | tuple[int, ...] = per_axis(default=(1, 1))
-    dilation_rate: int | tuple[int, ...] = per_axis(default=(1, 1))
+    strides: PerAxis = per_axis(default=(1, 1))
+    dilation_rate: PerAxis = per_axis(default=(1, 1))
 
 
 class Conv3DTranspose(_ConvTranspose):
-    """What the gradient of a `Conv3D` by its inputs computes, as a layer.
+    """Transposed convolution over volumes: the gradient of a `Conv3D` by its inputs, as a layer.
 
-    (batch, d, h, w, channels) -> (batch, deeper, taller, wider, filters)
+    (batch, d, h, w, channels) -> (batch, new d, new h, new w, filters)
 
-    As `Conv1DTranspose`, over volumes: `kernel (*kernel_size, filters, channels)`. Keras has
-    `data_format` before `output_padding` here; fnn has one order for all three.
+    As `Conv1DTranspose`, over volumes: `kernel (*kernel_size, filters, channels)`. `output_padding`
+    comes before `data_format`, as in the other two (in Keras: after it).
     Raises ValueError for wrong arguments and inputs of wrong rank or width.
 
     >>> init, apply = Conv3DTranspose(4, 2)
@@ -172,5 +189,5 @@ class Conv3DTranspose(_ConvTranspose):
 
     spatial = 3
 
-    strides: int | tuple[int, ...] = per_axis(default=(1, 1, 1))
-    dilation_rate: int | tuple[int, ...] = per_axis(default=(1, 1, 1))
+    strides: PerAxis = per_axis(default=(1, 1, 1))
+    dilation_rate: PerAxis = per_axis(default=(1, 1, 1))

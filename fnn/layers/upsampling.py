@@ -1,8 +1,8 @@
-"""UpSampling1D, UpSampling2D, UpSampling3D: every position several times."""
+"""UpSampling1D, UpSampling2D, UpSampling3D: larger inputs, by repetition or interpolation."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,41 +11,58 @@ from jax import Array
 from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import one_of, per_axis
 from fnn.core.layer import Layer, Params, State
-from fnn.layers.shared.spatial import DATA_FORMATS, check_inputs, numbers, spatial_axes
+from fnn.core.tree import SpecTree
+from fnn.layers.shared.spatial import (
+    DATA_FORMATS,
+    PerAxis,
+    Spatial,
+    check_inputs,
+    numbers,
+    spatial_axes,
+)
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5")
 
 
-def enlarged(layer: Any, x: Array, interpolation: str = "nearest") -> Array:
-    """`x` with each axis of positions as many times as long as the field `size` says."""
-    axes, (size,) = spatial_axes(layer), numbers(layer, "size")
+def enlarged(layer: Spatial, x: Array, interpolation: str = "nearest") -> Array:
+    """`x` with each axis of positions longer by the factor in the field `size`."""
+    (size,) = numbers(layer, "size")
+    factors = list(zip(spatial_axes(layer), size, strict=True))
     if interpolation == "nearest":
-        for axis, times in zip(axes, size, strict=True):
-            x = jnp.repeat(x, times, axis=axis)
+        for axis, factor in factors:
+            x = jnp.repeat(x, factor, axis=axis)  # each position `factor` times
         return x
     shape = list(x.shape)
-    for axis, times in zip(axes, size, strict=True):
-        shape[axis] *= times
-    return jax.image.resize(x, shape, interpolation)
+    for axis, factor in factors:
+        shape[axis] *= factor
+    return jax.image.resize(
+        x, shape, interpolation
+    )  # (batch, *new positions, channels)
 
 
 class _UpSampling(Layer):
     spatial: ClassVar[int]
 
-    size: int | tuple[int, ...] = per_axis(default=2)
+    size: PerAxis = per_axis(default=2)
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         check_inputs(self, x)
         return {}, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         return enlarged(self, x), state
 
 
 class UpSampling1D(_UpSampling):
-    """Every step `size` times.   (batch, steps, channels) -> (batch, size * steps, channels)
+    """Each step `size` times in a row.
+
+    (batch, steps, channels) -> (batch, size * steps, channels)
 
     Raises ValueError for a wrong size and inputs of wrong rank.
 
@@ -68,12 +85,16 @@ class UpSampling2D(_UpSampling):
 
     spatial = 2
 
-    size: int | tuple[int, ...] = per_axis(default=(2, 2))
+    size: PerAxis = per_axis(default=(2, 2))
     data_format: str | None = one_of(DATA_FORMATS, default=None)
     interpolation: str = one_of(INTERPOLATIONS, default="nearest")
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         return enlarged(self, x, self.interpolation), state
 
@@ -91,5 +112,5 @@ class UpSampling3D(_UpSampling):
 
     spatial = 3
 
-    size: int | tuple[int, ...] = per_axis(default=(2, 2, 2))
+    size: PerAxis = per_axis(default=(2, 2, 2))
     data_format: str | None = one_of(DATA_FORMATS, default=None)

@@ -1,4 +1,4 @@
-"""Schedules: a learning rate as a function of the step, by Keras's names."""
+"""Schedules: the learning rate as a function of the step, with Keras's names."""
 
 from __future__ import annotations
 

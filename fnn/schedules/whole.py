@@ -1,12 +1,12 @@
-"""Schedules of a whole training, from its warm-up to its end: one cycle, warm-up-stable-decay."""
+"""Schedules for a whole training: one cycle, and warm-up, stable phase and decay."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 from fnn.core.arguments import wrong
 from fnn.core.fields import not_negative, one_of, positive
@@ -14,11 +14,11 @@ from fnn.schedules.decay import Schedule, as_float
 
 
 class OneCycle(Schedule):
-    """Up to the peak and down again, once in a training: by half cosines, to next to nothing.
+    """Up to the peak and down again in half cosines, once in a training.
 
-    From peak / `initial_factor` up in the first share `warmup` of `total_steps`, then down to
-    peak / (`initial_factor` * `final_factor`), where it stays. optax.cosine_onecycle_schedule has
-    the same curve. Source: Smith and Topin 2018, Super-Convergence, section 2.
+    The rate rises from peak / `initial_factor` in the first fraction `warmup` of `total_steps`,
+    then falls to peak / (`initial_factor` * `final_factor`), where it stays. The curve is that of
+    optax.cosine_onecycle_schedule. Source: Smith and Topin 2018, Super-Convergence, section 2.
 
     >>> OneCycle(1.0, total_steps=10, warmup=0.3)(3).item()
     1.0
@@ -33,28 +33,36 @@ class OneCycle(Schedule):
 
     def validate(self) -> None:
         if not 0 < self.warmup < 1:
-            raise wrong(
-                self, "warmup", "to be a share above 0 and below 1", self.warmup
-            )
+            expected = "to be a fraction above 0 and below 1"
+            raise wrong(self, "warmup", expected, self.warmup)
 
-    def __call__(self, step: Any) -> Array:
+    def __call__(self, step: ArrayLike) -> Array:
         start = self.peak_learning_rate / self.initial_factor
         top = self.warmup * self.total_steps
+        # The fractions of the way up and of the way down that have passed.
         up = jnp.clip(as_float(step) / top, 0, 1)
-        down = jnp.clip((as_float(step) - top) / (self.total_steps - top), 0, 1)
-        between = lambda a, b, share: a + (b - a) * 0.5 * (1 - jnp.cos(math.pi * share))
-        climbing = between(start, self.peak_learning_rate, up)
-        falling = between(self.peak_learning_rate, start / self.final_factor, down)
-        return jnp.where(as_float(step) < top, climbing, falling)
+        passed = as_float(step) - top
+        down = jnp.clip(passed / (self.total_steps - top), 0, 1)
+        rising = _half_cosine(start, self.peak_learning_rate, up)
+        end = start / self.final_factor
+        falling = _half_cosine(self.peak_learning_rate, end, down)
+        return jnp.where(as_float(step) < top, rising, falling)
+
+
+def _half_cosine(start: float, end: float, fraction: Array) -> Array:
+    """The value after this fraction of the way from `start` to `end`."""
+    cosine = 1 - jnp.cos(math.pi * fraction)  # from 0 to 2
+    return start + (end - start) * 0.5 * cosine
 
 
 class WarmupStableDecay(Schedule):
-    """Straight up to the peak, constant for most of the training, straight down at the end.
+    """A linear rise to the peak, a long constant phase, and a decay at the end.
 
-    `warmup_steps`, then `stable_steps`, then `decay_steps` down to `end_learning_rate`: a training
-    can be prolonged from any point of the constant part. `decay` "sqrt" falls by 1 - sqrt(share)
-    in place of a line. Source: Hu et al. 2024, MiniCPM, section 4; Hagele et al. 2024, Scaling Laws
-    and Compute-Optimal Training Beyond Fixed Training Durations, section 3.
+    `warmup_steps`, then `stable_steps`, then `decay_steps` down to `end_learning_rate`; a training
+    can be extended from any point of the constant phase. The decay is "linear", or "sqrt": 1 minus
+    the square root of the fraction of its steps that have passed. Sources: Hu et al. 2024, MiniCPM,
+    section 4; Hagele et al. 2024, Scaling Laws and Compute-Optimal Training Beyond Fixed Training
+    Durations, section 3.
 
     >>> schedule = WarmupStableDecay(1.0, warmup_steps=10, stable_steps=80, decay_steps=10)
     >>> schedule(5).item(), schedule(50).item(), schedule(95).item(), schedule(200).item()
@@ -69,15 +77,15 @@ class WarmupStableDecay(Schedule):
     decay: str = one_of(("linear", "sqrt"), default="linear")
     name: str = "WarmupStableDecay"
 
-    def __call__(self, step: Any) -> Array:
+    def __call__(self, step: ArrayLike) -> Array:
         step = as_float(step)
         up = jnp.clip(step / float(self.warmup_steps), 0, 1)
-        begun = float(self.warmup_steps + self.stable_steps)
-        down = jnp.clip((step - begun) / float(self.decay_steps), 0, 1)
-        kept = 1 - (jnp.sqrt(down) if self.decay == "sqrt" else down)
+        decay_start = float(self.warmup_steps + self.stable_steps)
+        down = (step - decay_start) / float(self.decay_steps)
+        down = jnp.clip(down, 0, 1)
+        if self.decay == "sqrt":
+            down = jnp.sqrt(down)
         span = self.peak_learning_rate - self.end_learning_rate
-        return jnp.where(
-            step < begun,
-            self.peak_learning_rate * up,
-            self.end_learning_rate + span * kept,
-        )
+        before = self.peak_learning_rate * up
+        after = self.end_learning_rate + span * (1 - down)
+        return jnp.where(step < decay_start, before, after)

@@ -43,8 +43,8 @@ PROPERTIES = [
     Fault(
         "fnn/layers/normalization.py",
         "computed in float32 and not cast back to the dtype of the inputs",
-        'params, axes, "scale"\n        )\n        return y.astype(float_dtype(x)), state',
-        'params, axes, "scale"\n        )\n        return y, state',
+        'params, axes, "scale")\n        return y.astype(float_dtype(x)), state',
+        'params, axes, "scale")\n        return y, state',
         _property("bfloat16", "RMSNormalization"),
     ),
     Fault(
@@ -79,15 +79,15 @@ PROPERTIES = [
     Fault(
         "fnn/layers/shared/statistics.py",
         "means leave out masked steps, and the padded examples of a last batch count",
-        "for m in (ctx.rows, ctx.mask) if m is not None",
-        "for m in (ctx.mask,) if m is not None",
+        "for mask in (ctx.rows, ctx.mask):",
+        "for mask in (ctx.mask,):",
         _property("padded_rows_change_nothing", "BatchNormalization"),
     ),
     Fault(
         "fnn/layers/global_pooling.py",
         "the mean counts valid steps, and its sum has the masked ones too",
-        "keepdims=keepdims,\n        where=mask,\n    )\n    mean =",
-        "keepdims=keepdims,\n    )\n    mean =",
+        "keepdims=keepdims, where=mask)\n    mean =",
+        "keepdims=keepdims)\n    mean =",
         _property("masked_steps_change_nothing", "GlobalAveragePooling1D"),
     ),
     Fault(
@@ -180,7 +180,7 @@ HOUSE = [
     Fault(
         "fnn/layers/dense.py",
         "a module that begins without a sentence that says what it holds",
-        '"""Dense: every output from every input."""\n\n',
+        '"""Dense: a fully connected layer."""\n\n',
         "",
         "tests/test_house.py -k 'one_line or readme'",
     ),
@@ -197,15 +197,15 @@ LAYERS = [
     Fault(
         "fnn/layers/normalization.py",
         "the default epsilon of PyTorch and not that of Keras",
-        "    axis: int | tuple[int, ...] = -1\n    epsilon: float = not_negative(default=1e-3)",
-        "    axis: int | tuple[int, ...] = -1\n    epsilon: float = not_negative(default=1e-5)",
+        "    axis: int | Axes = -1\n    epsilon: float = not_negative(default=1e-3)",
+        "    axis: int | Axes = -1\n    epsilon: float = not_negative(default=1e-5)",
         "tests/test_keras_layers.py::test_arguments_are_those_of_keras -k LayerNormalization",
     ),
     Fault(
         "fnn/layers/pooling.py",
         "uneven padding has its odd position in front, not at the end",
-        "return [(total // 2, total - total // 2) for total in totals]",
-        "return [(total - total // 2, total // 2) for total in totals]",
+        "pads.append((total // 2, total - total // 2))",
+        "pads.append((total - total // 2, total // 2))",
         "tests/test_keras_layers.py::test_layer_equals_keras -k Pooling",
     ),
     Fault(

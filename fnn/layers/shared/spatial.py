@@ -1,66 +1,100 @@
-"""What layers over steps, images and volumes share: their axes, their checks, convolution, windows.
-
-`layer` is one with the class variable `spatial`, its number of axes of positions, and, unless its
-channels always come last, with a field `data_format`.
-"""
+"""Spatial: axes, input checks and convolution of layers over steps, images and volumes."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Protocol, TypeAlias
 
 import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn.core import arguments
+from fnn.core.tree import SpecTree
 from fnn.runtime.placement import on_each_device
+
+Shape: TypeAlias = tuple[int, ...]
+PerAxis: TypeAlias = int | tuple[int, ...]  # one for all axes, or one for each
+Padding: TypeAlias = str | Sequence[tuple[int, int]]
 
 DATA_FORMATS = (None, "channels_last", "channels_first")
 
 
-def channel_axis(layer: Any) -> int:
-    """Where the channels are: the last axis, or the first after the batch."""
-    return 1 if getattr(layer, "data_format", None) == "channels_first" else -1
+class Spatial(Protocol):
+    """A layer over positions: `spatial` is 1 for steps, 2 for images, 3 for volumes.
+
+    Its channels come last unless it has a field `data_format` that says "channels_first".
+    """
+
+    spatial: ClassVar[int]
 
 
-def spatial_axes(layer: Any) -> range:
+def channel_axis(layer: Spatial) -> int:
+    """The axis of the channels: the last one, or the first one after the batch."""
+    if getattr(layer, "data_format", None) == "channels_first":
+        return 1
+    return -1
+
+
+def spatial_axes(layer: Spatial) -> range:
     """The axes of positions, between batch and channels or after both."""
-    first = 2 if channel_axis(layer) == 1 else 1
+    first = 1
+    if channel_axis(layer) == 1:
+        first = 2
     return range(first, first + layer.spatial)
 
 
-def numbers(layer: Any, *names: str) -> tuple[tuple[int, ...], ...]:
-    """Each of these fields as one integer for each axis of positions."""
-    values = [getattr(layer, name) for name in names]
-    return tuple(v if isinstance(v, tuple) else (v,) * layer.spatial for v in values)
+def numbers(layer: Spatial, *names: str) -> tuple[Shape, ...]:
+    """The values of these fields, each as one integer for each axis of positions."""
+    values = []
+    for name in names:
+        value = getattr(layer, name)
+        if not isinstance(value, tuple):
+            value = (value,) * layer.spatial
+        values.append(value)
+    return tuple(values)
 
 
 def check_inputs(
-    layer: Any, x: Any, window: tuple[int, ...] = (), argument: str = "kernel_size"
+    layer: Spatial,
+    x: SpecTree,
+    window: Shape = (),
+    argument: str = "kernel_size",
 ) -> None:
-    """Checks in `init` the number of axes, and that a window, set by `argument`, fits in once."""
-    names = ", ".join(("depth", "height", "width")[-layer.spatial :])
-    names = names if layer.spatial > 1 else "steps"
-    first = channel_axis(layer) == 1
-    layout = f"(batch, channels, {names})" if first else f"(batch, {names}, channels)"
-    arguments.rank(layer, x, layer.spatial + 2, layout=layout)
+    """Checks in `init` that `x` has the right rank and is at least as large as a window.
+
+    `argument` is the name of the field that sets the window, for the error message.
+    """
+    arguments.rank(layer, x, layer.spatial + 2, layout=_layout(layer))
     sizes = tuple(x.shape[axis] for axis in spatial_axes(layer))
-    if any(size < need for size, need in zip(sizes, window, strict=False)):
+    pairs = zip(sizes, window, strict=False)  # an empty window fits anywhere
+    if any(size < need for size, need in pairs):
         raise ValueError(
-            f"{type(layer).__name__}: expected inputs of at least {window} positions, which one "
-            f"window covers, received {sizes} in shape {tuple(x.shape)}; "
+            f"{type(layer).__name__}: expected inputs of at least {window} positions, the size of "
+            f"one window, received {sizes} in shape {tuple(x.shape)}; "
             f"use padding='same' or a smaller {argument}"
         )
 
 
-def reach(kernel_size: tuple[int, ...], dilation: tuple[int, ...]) -> tuple[int, ...]:
+def _layout(layer: Spatial) -> str:
+    """The names of the axes of the inputs, for error messages."""
+    positions = "steps"
+    if layer.spatial > 1:
+        names = ("depth", "height", "width")
+        positions = ", ".join(names[-layer.spatial :])
+    if channel_axis(layer) == 1:
+        return f"(batch, channels, {positions})"
+    return f"(batch, {positions}, channels)"
+
+
+def reach(kernel_size: Shape, dilation: Shape) -> Shape:
     """How many positions a dilated kernel covers along each axis.
 
     >>> reach((3, 3), (1, 2))
     (3, 5)
     """
-    return tuple((k - 1) * d + 1 for k, d in zip(kernel_size, dilation, strict=True))
+    sizes = zip(kernel_size, dilation, strict=True)
+    return tuple((k - 1) * d + 1 for k, d in sizes)
 
 
 def convolve(
@@ -68,49 +102,61 @@ def convolve(
     kernel: Array,
     channels: int,
     *,
-    strides: tuple[int, ...],
-    padding: Any,
-    dilation: tuple[int, ...] | None = None,
-    spread: tuple[int, ...] | None = None,
+    strides: Shape,
+    padding: Padding,
+    dilation: Shape | None = None,
+    spread: Shape | None = None,
     groups: int = 1,
     kernel_layout: str = "IO",
 ) -> Array:
-    """`x`, its channels at that axis, convolved with `kernel (*window, in / groups, out)`.
+    """`x` convolved with `kernel (*window, in / groups, out)`, in the wider of their dtypes.
 
-    It computes in the wider of their dtypes. `spread` puts so many positions where there was one,
-    with zeros between them; a kernel of layout "OI" is `(*window, out, in / groups)`.
+    `channels` is the axis of the channels of `x`. `spread` is the distance between neighboring
+    inputs, with zeros between them (a transposed convolution). A kernel of layout "OI" is
+    `(*window, out, in / groups)`.
     """
-    axes = "DHW"[-len(strides) :]
-    layout = f"NC{axes}" if channels == 1 else f"N{axes}C"
+    # The layouts of XLA: N is the batch, C the channels, I and O the kernel's inputs and outputs.
+    positions = "DHW"[-len(strides) :]
+    layout = f"N{positions}C"
+    if channels == 1:
+        layout = f"NC{positions}"
     dtype = jnp.result_type(x, kernel)
-    run = lambda x: lax.conv_general_dilated(
-        x.astype(dtype),
-        kernel.astype(dtype),
-        strides,
-        padding,
-        lhs_dilation=spread,
-        rhs_dilation=dilation,
-        dimension_numbers=(layout, f"{axes}{kernel_layout}", layout),
-        feature_group_count=groups,
-    )
-    return run(x) if groups == 1 else on_each_device(run, x)
+
+    def run(x: Array) -> Array:
+        return lax.conv_general_dilated(
+            x.astype(dtype),
+            kernel.astype(dtype),
+            strides,
+            padding,
+            lhs_dilation=spread,
+            rhs_dilation=dilation,
+            dimension_numbers=(layout, f"{positions}{kernel_layout}", layout),
+            feature_group_count=groups,
+        )
+
+    # (batch, *positions, in) -> (batch, *new positions, out)
+    if groups == 1:
+        return run(x)
+    return on_each_device(run, x)
 
 
-def lowest(x: Array) -> Any:
-    """What no value of `x` is below."""
-    floating = jnp.issubdtype(x.dtype, jnp.floating)
-    return -jnp.inf if floating else jnp.iinfo(x.dtype).min
+def lowest(x: Array) -> float | int:
+    """The smallest value of the dtype of `x`."""
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        return -jnp.inf
+    return jnp.iinfo(x.dtype).min
 
 
 def reduce_axis(
-    x: Array, axis: int, combine: Callable[..., Array], reduce: Any
+    x: Array,
+    axis: int,
+    combine: Callable[[Array, Array], Array],
+    reduce: Callable[..., Array],
 ) -> Array:
-    """`x` reduced along an axis: of up to four, by `combine` on pairs, else by `reduce`.
-
-    A few slices combined pairwise are twice as fast as a reduction, forward and backward.
-    """
+    """`x` reduced along `axis`: up to four entries pairwise by `combine`, more by `reduce`."""
     size = x.shape[axis]
     if size > 4:
         return reduce(x, axis=axis)
+    # A few slices combined in pairs are twice as fast as a reduction, forward and backward.
     parts = [lax.index_in_dim(x, i, axis, keepdims=False) for i in range(size)]
     return functools.reduce(combine, parts)

@@ -1,11 +1,11 @@
-"""What normalization layers share: their weights, their axes, their precision."""
+"""Statistics: means, axes, weights and precision of the normalization layers."""
 
 from __future__ import annotations
 
 import functools
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -15,118 +15,189 @@ from fnn.core import arguments
 from fnn.core.context import Context
 from fnn.core.layer import Params
 from fnn.core.masking import combine_masks, leading
+from fnn.core.tree import SpecTree
+
+Axes: TypeAlias = tuple[int, ...]
 
 
-def gamma_beta(layer: Any, key: Array, shape: tuple[int, ...]) -> Params:
-    """The weights `gamma` and `beta`, as far as the layer wants them."""
-    names = [
-        name for name, on in (("gamma", layer.scale), ("beta", layer.center)) if on
-    ]
-    return {name: layer.weight(name, key, shape) for name in names}
+class WithAxis(Protocol):
+    """A layer with a field `axis`."""
+
+    @property
+    def axis(self) -> int | Axes: ...
 
 
-def real_entries(ctx: Context, ndim: int, axes: Iterable[int]) -> Array | None:
-    """Which entries may enter a mean over `axes`, to spread over the inputs; None for all.
+class Affine(Protocol):
+    """A layer whose outputs may be multiplied by `gamma` and shifted by `beta`."""
 
-    A mask counts only where one of its own axes is among these: else nothing real meets padding.
+    @property
+    def scale(self) -> bool: ...
+
+    @property
+    def center(self) -> bool: ...
+
+    def weight(self, stem: str, key: Array, shape: tuple[int, ...]) -> Array: ...
+
+
+def gamma_beta(layer: Affine, key: Array, shape: tuple[int, ...]) -> Params:
+    """The weight `gamma` if the layer scales and the weight `beta` if it centers."""
+    params = {}
+    if layer.scale:
+        params["gamma"] = layer.weight("gamma", key, shape)
+    if layer.center:
+        params["beta"] = layer.weight("beta", key, shape)
+    return params
+
+
+def valid_entries(ctx: Context, ndim: int, axes: Iterable[int]) -> Array | None:
+    """A mask of the entries that count in a mean over `axes`; None if all count.
+
+    It broadcasts over inputs of `ndim` axes. A mask is used only if one of its own axes is among
+    `axes`: otherwise valid entries and padding never meet in one mean.
     """
-    known = (m for m in (ctx.rows, ctx.mask) if m is not None and min(axes) < m.ndim)
-    return combine_masks([leading(mask.astype(bool), ndim) for mask in known])
+    first = min(axes)
+    known = []
+    for mask in (ctx.rows, ctx.mask):
+        if mask is not None and first < mask.ndim:
+            mask = mask.astype(bool)
+            known.append(leading(mask, ndim))  # (batch, ..., 1, ...)
+    return combine_masks(known)
 
 
-def zeros_elsewhere(x: Array, real: Array | None) -> Array:
-    """`x` where it is real, else 0: what stands there, NaN included, reaches no gradient."""
-    return x if real is None else jnp.where(real, x, 0)
+def zeros_elsewhere(x: Array, valid: Array | None) -> Array:
+    """`x` where it is valid, else 0, so that no padding (not even NaN) reaches a gradient."""
+    if valid is None:
+        return x
+    return jnp.where(valid, x, 0)
 
 
 def mean(
-    x: Array, axes: tuple[int, ...], real: Array | None, keepdims: bool = True
+    x: Array,
+    axes: Axes,
+    valid: Array | None,
+    keepdims: bool = True,
 ) -> Array:
-    """The mean over `axes` of the real entries, where `x` is 0 elsewhere; 0 if none is real."""
-    if real is None:
+    """The mean of the valid entries over `axes`; 0 if none is valid.
+
+    Where entries are not valid, `x` must be 0.
+    """
+    if valid is None:
         return x.mean(axes, keepdims=keepdims)
-    alike = math.prod(x.shape[axis] for axis in axes if real.shape[axis] == 1)
-    count = real.sum(axes, keepdims=keepdims) * alike
-    return x.sum(axes, keepdims=keepdims) / jnp.maximum(count, 1)
+    # A mask of size 1 along an axis stands for all entries along it.
+    broadcast = [axis for axis in axes if valid.shape[axis] == 1]
+    repeats = math.prod(x.shape[axis] for axis in broadcast)
+    count = valid.sum(axes, keepdims=keepdims) * repeats
+    total = x.sum(axes, keepdims=keepdims)  # size 1 along `axes`, or without them
+    return total / jnp.maximum(count, 1)
 
 
 def center(
-    x: Array, axes: tuple[int, ...], epsilon: float, real: Array | None
+    x: Array,
+    axes: Axes,
+    epsilon: float,
+    valid: Array | None,
 ) -> tuple[Array, Array]:
-    """(x - mean, 1 / sqrt(variance + epsilon)), both over `axes` and as `mean` has it.
+    """(x - mean, 1 / sqrt(variance + epsilon)), with the statistics of `mean` over `axes`.
 
-    Centered once: var() would do so again, and a transformer feels it (a sixth of a step).
+    x is centered once and not again inside `var`, which would cost a sixth of the time of a
+    transformer's training step.
     """
-    centered = zeros_elsewhere(x - mean(x, axes, real), real)
-    return centered, lax.rsqrt(mean(jnp.square(centered), axes, real) + epsilon)
+    centered = zeros_elsewhere(x - mean(x, axes, valid), valid)
+    variance = mean(jnp.square(centered), axes, valid)  # size 1 along `axes`
+    return centered, lax.rsqrt(variance + epsilon)
 
 
 def standardize(
-    x: Array, axes: tuple[int, ...], epsilon: float, real: Array | None
+    x: Array,
+    axes: Axes,
+    epsilon: float,
+    valid: Array | None,
 ) -> Array:
-    """(x - mean) / sqrt(variance + epsilon), both over `axes` and as `mean` has it."""
-    if real is None:
+    """(x - mean) / sqrt(variance + epsilon), with the statistics of `mean` over `axes`."""
+    if valid is None:
         return _standardize(x, axes, epsilon)
-    centered, factor = center(x, axes, epsilon, real)
+    centered, factor = center(x, axes, epsilon, valid)
     return centered * factor
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
-def _standardize(x: Array, axes: tuple[int, ...], epsilon: float) -> Array:
+def _standardize(x: Array, axes: Axes, epsilon: float) -> Array:
     centered, factor = center(x, axes, epsilon, None)
     return centered * factor
 
 
 @_standardize.defjvp
-def _slope(
-    axes: Any, epsilon: float, primals: Any, tangents: Any
+def _standardize_jvp(
+    axes: Axes,
+    epsilon: float,
+    primals: tuple[Array],
+    tangents: tuple[Array],
 ) -> tuple[Array, Array]:
-    """The derivative by means of the result, with `factor` first, which its transpose has last.
+    """The derivative, written in terms of the result.
 
-    XLA fuses that well: a step of a transformer takes 267 ms of CPU time, 311 without this rule,
-    366 with `factor` last (benchmarks/README.md has it as gpt).
+    `factor` multiplies the tangent first; in the transpose it then comes last, which XLA fuses
+    well. A training step of the transformer called gpt in benchmarks/README.md takes 267 ms of CPU
+    time with this rule, 311 ms without it, and 366 ms with `factor` last.
     """
-    (x,), (dx,) = primals, tangents
+    (x,) = primals
+    (dx,) = tangents
     centered, factor = center(x, axes, epsilon, None)
     y = centered * factor
-    along = factor * dx
-    return y, along - mean(along, axes, None) - y * mean(y * along, axes, None)
+    scaled = factor * dx
+    dy = scaled - mean(scaled, axes, None)
+    dy = dy - y * mean(y * scaled, axes, None)
+    return y, dy
 
 
 def scale_shift(
-    y: Array, params: Params, axes: tuple[int, ...], scale: str = "gamma"
+    y: Array,
+    params: Params,
+    axes: Axes,
+    scale: str = "gamma",
 ) -> Array:
-    """y * gamma + beta, as far as there are such, their axes laid along `axes` of y."""
-    shape = [n if axis in axes else 1 for axis, n in enumerate(y.shape)]
+    """y * gamma + beta, with those of the two weights that exist, along `axes` of y.
+
+    `scale` is the name of the first weight.
+    """
+    shape = [1] * y.ndim
+    for axis in axes:
+        shape[axis] = y.shape[axis]
+    # `shape` broadcasts: the sizes of y along `axes`, 1 elsewhere.
     if scale in params:
         y = y * params[scale].reshape(shape)
-    return y + params["beta"].reshape(shape) if "beta" in params else y
+    if "beta" in params:
+        y = y + params["beta"].reshape(shape)
+    return y
 
 
 def at_least_float32(x: Array) -> Array:
-    """`x` in float32, or in its own dtype where that is wider."""
+    """`x` in float32, or in its own dtype if that is wider."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def axes_of(layer: Any, x: Any) -> tuple[int, ...]:
-    """The axes of the layer counted from the front, in their order in x."""
+def axes_of(layer: WithAxis, x: SpecTree) -> Axes:
+    """The axes of the layer as numbers from 0, in ascending order."""
     arguments.minimum_rank(layer, x, 1, "(batch, ...)")
-    given = layer.axis if isinstance(layer.axis, tuple) else (layer.axis,)
+    given = _as_tuple(layer.axis)
     ndim = len(x.shape)
-    axes = tuple(sorted({axis % ndim for axis in given if -ndim <= axis < ndim}))
+    inside = [axis for axis in given if -ndim <= axis < ndim]
+    # Fewer than given if an axis is out of range, or the same as another (-1 and 2).
+    axes = sorted({axis % ndim for axis in inside})
     if len(axes) != len(given):
-        expected = (
-            f"to be axes of the inputs, which have shape {tuple(x.shape)}, each once"
-        )
+        shape = tuple(x.shape)
+        expected = f"to be axes of the inputs, which have shape {shape}, each once"
         raise arguments.wrong(layer, "axis", expected, layer.axis)
-    return axes
+    return tuple(axes)
 
 
-def check_axis_and_epsilon(layer: Any, several: bool = True) -> None:
-    """Raises ValueError for a wrong axis or epsilon."""
-    axes = layer.axis if several and isinstance(layer.axis, tuple) else (layer.axis,)
-    if not axes or any(
-        isinstance(axis, bool) or not isinstance(axis, int) for axis in axes
-    ):
-        expected = "to be an integer" + (" or a tuple of such" if several else "")
+def check_axis(layer: WithAxis) -> None:
+    """Raises ValueError for an empty tuple of axes."""
+    if layer.axis == ():
+        expected = "to be an integer or a tuple of integers"
         raise arguments.wrong(layer, "axis", expected, layer.axis)
+
+
+def _as_tuple(axis: int | Axes) -> Axes:
+    if isinstance(axis, tuple):
+        return axis
+    return (axis,)
