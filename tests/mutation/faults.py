@@ -93,8 +93,8 @@ PROPERTIES = [
     Fault(
         "fnn/layers/shared/attending.py",
         "off by one: a query looks at the step after it",
-        "row >= column if causal else None",
-        "row >= column - 1 if causal else None",
+        "not_later = row >= column",
+        "not_later = row >= column - 1",
         _property("a_later_step_changes_nothing_earlier", "GroupedQueryAttention"),
     ),
     Fault(
