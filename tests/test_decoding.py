@@ -195,5 +195,5 @@ def test_a_cell_that_shows_another_thing_than_its_state_refuses_masks():
 
     layer = L.RNN(Halves(), return_sequences=True)
     state = start_decoding(layer, *layer.init(jax.random.key(0), X), batch=2, length=7)
-    with pytest.raises(ValueError, match=r"expected steps without a mask .* received a mask"):
+    with pytest.raises(ValueError, match=r"expected no mask .* received a mask"):
         call(layer, {}, state, Masked(X[:, :1], REAL[:, :1]), INFERENCE)

@@ -146,8 +146,8 @@ def _own_cache(
     state = {**state, **layer.cache(params, batch, length)}
     if isinstance(layer, OverTime):
         kept = [name for name in state if name.startswith("rnn_state")]
-        y: Any = layer.return_sequences  # type: ignore[attr-defined]
-        return state, (y, *(False for _ in kept)) if layer.return_state else y  # type: ignore[attr-defined]
+        y: Any = layer.return_sequences
+        return state, (y, *(False for _ in kept)) if layer.return_state else y
     return state, True
 
 

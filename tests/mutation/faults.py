@@ -211,8 +211,8 @@ LAYERS = [
     Fault(
         "fnn/layers/shared/recurrence.py",
         "a masked step repeats the output, but its state moves on",
-        "y, new = where_rows(real, (y, new), (before, old))",
-        "y = where_rows(real, y, before)",
+        "y, new = where_examples(valid, (y, new), (before, old))",
+        "y = where_examples(valid, y, before)",
         "tests/test_keras_layers.py::test_layer_equals_keras -k 'LSTM and masked'",
     ),
 ]
