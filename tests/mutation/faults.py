@@ -36,8 +36,8 @@ PROPERTIES = [
     Fault(
         "fnn/layers/experts.py",
         "the new state holds what changed and lacks the state of the experts",
-        'return y, {"aux_loss": loss, "experts": after}',
-        'return y, {"aux_loss": loss}',
+        'return attach_mask(y, ctx.mask), {"aux_loss": loss, "experts": states}',
+        'return attach_mask(y, ctx.mask), {"aux_loss": loss}',
         _property("state_keeps_its_structure", "MixtureOfExperts"),
     ),
     Fault(
