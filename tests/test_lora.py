@@ -187,7 +187,7 @@ def test_a_language_model_is_tuned_through_its_logits():
         (
             lambda: weight_spec(LoRA(Dense(2), 2, patterns=("**/bias",)), X),
             ValueError,
-            r"patterns to match a trainable weight with at least two axes, out of kernel, bias, rec",
+            r"patterns to match a trainable weight with at least two axes, out of kernel, bias",
         ),
         (
             lambda: weight_spec(LoRA(Sequential([Frozen(Dense(2))]), 2), X),
