@@ -203,7 +203,9 @@ class _HeadAttention(AttentionLayer):
             y = y * run("gate", query, masks.query)
         # (batch, *positions, *output shape)
         y = attach_mask(run("attention_output", y), masks.query)
-        state = state | {name: penalties[name] for name in state.keys() & penalties}
+        # Only children with an activity regularizer have a state to update.
+        updated = {name: penalties[name] for name in penalties if name in state}
+        state = {**state, **updated}
         if self.return_attention_scores:
             return (y, weights), state
         return y, state
@@ -233,7 +235,8 @@ class _HeadAttention(AttentionLayer):
             fused=self.flash_attention,
         )
         # (batch, *positions, heads, value size)
-        y = unfold(y, (*q.shape[:-1], v.shape[-1]), axes, positions)
+        shape = (*q.shape[:-1], v.shape[-1])
+        y = unfold(y, shape, axes, positions)
         if self.return_attention_scores and weights is not None:
             # (batch, *other positions, heads, *queries, *keys)
             shape = score_shape(q.shape, k.shape, q.shape[-2], axes, positions)

@@ -120,7 +120,8 @@ class Bidirectional(Layer):
 
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         pairs = {}
-        for (name, layer), given in zip(self.children(), self._split(x), strict=True):
+        inputs = self._split(x)
+        for (name, layer), given in zip(self.children(), inputs, strict=True):
             pairs[name] = init_child(name, layer, key, given)
         return unzip(pairs)
 
@@ -131,7 +132,8 @@ class Bidirectional(Layer):
         outputs = []
         states: list[Array] = []
         new_state: State = {}
-        for (name, layer), given in zip(self.children(), self._split(x), strict=True):
+        inputs = self._split(x)
+        for (name, layer), given in zip(self.children(), inputs, strict=True):
             y, new_state[name] = apply_child(name, layer, params, state, given, ctx)
             if layer.return_state:
                 y, *last = y

@@ -92,7 +92,7 @@ class _ConvLSTM(LSTMStep, OverTime):
         arguments.width(self, x, params["kernel"].shape[-2], axis)
 
     def initial_states(self, x: SpecTree) -> States:
-        # The size of a state is that of the inputs convolved with a kernel of one gate.
+        # A state has the size of the inputs convolved with the kernel of one gate.
         window_and_channels = self.kernel_shapes(x)[0][:-1]
         kernel = jax.ShapeDtypeStruct((*window_and_channels, self.filters), x.dtype)
         shape = jax.eval_shape(self._convolve_inputs, x, kernel).shape

@@ -76,16 +76,23 @@ class EinsumDense(Layer):
 
     def validate(self) -> None:
         x, kernel, y, dots = self._parts()
-        stray = (set(y) - set(x + kernel)) | (set(kernel) - set(x + y))
-        if stray or any(len(set(part)) < len(part) for part in (x, kernel, y)):
-            expected = "to name each axis once a part, those of the kernel in inputs or outputs"
+        new_in_outputs = set(y) - set(x + kernel)
+        only_in_kernel = set(kernel) - set(x + y)
+        repeats = any(len(set(part)) < len(part) for part in (x, kernel, y))
+        if new_in_outputs or only_in_kernel or repeats:
+            expected = (
+                "to name each axis at most once in a part, those of the outputs in inputs or "
+                "kernel, and those of the kernel in inputs or outputs"
+            )
             raise arguments.wrong(self, "equation", expected, self.equation)
         named = _sized_axes(y, dots)
         shape = self._shape()
         if len(shape) != len(named) or not all(map(_is_size, shape)):
             expected = f"to have a positive integer or None for each axis of {named!r}"
             raise arguments.wrong(self, "output_shape", expected, self.output_shape)
-        if self.bias_axes is not None and not set() < set(self.bias_axes) <= set(y):
+        if self.bias_axes is None:
+            return
+        if not self.bias_axes or not set(self.bias_axes) <= set(y):
             expected = f"to be axes of the outputs {y!r}, or None for no bias"
             raise arguments.wrong(self, "bias_axes", expected, self.bias_axes)
 
@@ -113,7 +120,9 @@ class EinsumDense(Layer):
     ) -> tuple[dict[str, int], dict[str, int | None]]:
         """The sizes of the axes of inputs and outputs, by letter."""
         x, _, y, dots = self._parts()
-        if len(shape) < len(x) or (not dots and len(shape) > len(x)):
+        too_few = len(shape) < len(x)
+        too_many = not dots and len(shape) > len(x)
+        if too_few or too_many:
             raise ValueError(
                 f"EinsumDense: expected inputs with the axes {x!r} of {self.equation!r}, received "
                 f"shape {tuple(shape)}; change the equation, or reshape the inputs"
@@ -124,7 +133,8 @@ class EinsumDense(Layer):
         outputs: dict[str, int | None] = {}
         if dots != "left":  # the first axis is the batch
             outputs[y[0]] = inputs.get(y[0])
-        outputs |= dict(zip(_sized_axes(y, dots), self._shape(), strict=True))
+        sized = _sized_axes(y, dots)
+        outputs |= dict(zip(sized, self._shape(), strict=True))
         for letter in set(x) & set(y):
             if outputs[letter] not in (None, inputs[letter]):
                 raise ValueError(
@@ -177,11 +187,14 @@ class EinsumDense(Layer):
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Tree, State]:
         # (batch, ...), the named axes as in the equation
-        y = einsum(self.equation, x, params["kernel"], self._letters(x.ndim))
+        letters = self._letters(x.ndim)
+        y = einsum(self.equation, x, params["kernel"], letters)
         if "bias" in params:
             bias = params["bias"]
-            y = y + bias.reshape((1,) * (y.ndim - bias.ndim) + bias.shape)
-        return attach_mask(activate(self.activation, y), self._mask(x, ctx.mask)), state
+            before = (1,) * (y.ndim - bias.ndim)
+            y = y + bias.reshape(before + bias.shape)
+        y = activate(self.activation, y)
+        return attach_mask(y, self._mask(x, ctx.mask)), state
 
     def _letters(self, axes: int) -> tuple[str, str, str]:
         """A letter for each axis of inputs, kernel and outputs, those of the dots included."""

@@ -119,7 +119,7 @@ class ReversibleEmbedding(Layer):
         elif not x.shape or x.shape[-1] != self.output_dim:
             raise ValueError(
                 f"ReversibleEmbedding: expected ids (integers), or vectors of "
-                f"{self.output_dim} numbers to turn into logits, received {x.dtype} of shape "
+                f"{self.output_dim} features to turn into logits, received {x.dtype} of shape "
                 f'{tuple(x.shape)}; use Input(..., dtype="int32") for ids'
             )
         shape = (self.input_dim, self.output_dim)
@@ -165,9 +165,12 @@ def _check_values(layer: Embedding | ReversibleEmbedding, x: np.ndarray) -> None
             f"{name}: expected ids from 0 to {layer.input_dim - 1}, received {worst} at "
             f"{place}; renumber the ids, or make input_dim larger"
         )
-    if x.dtype.kind == "f" and (x != np.floor(x)).any():
+    if x.dtype.kind != "f":
+        return
+    not_integer = x != np.floor(x)
+    if not_integer.any():
         raise ValueError(
-            f"{name}: expected ids that are integers, received {x[x != np.floor(x)][0]}"
+            f"{name}: expected ids that are integers, received {x[not_integer][0]}"
             "; pass class numbers as they are, not scaled"
         )
 
@@ -183,12 +186,16 @@ def _check_ids(layer: Embedding | ReversibleEmbedding, x: SpecTree) -> None:
 
 
 def _look_up(
-    table: Array, x: Array, mask: Array | None, mask_zero: bool
+    table: Array,
+    x: Array,
+    mask: Array | None,
+    mask_zero: bool,
 ) -> Array | Masked:
     """The rows of the table, with the mask of the ids, where id 0 may be masked too."""
     # Input() is float32 by default; a number with a fraction is not an id.
     if not jnp.issubdtype(x.dtype, jnp.integer):
-        x = jnp.where(x == jnp.floor(x), x, -1).astype(jnp.int32)
+        is_integer = x == jnp.floor(x)
+        x = jnp.where(is_integer, x, -1).astype(jnp.int32)
     rows = jnp.asarray(table).at[x]
     # (batch, ..., output_dim)
     y = rows.get(

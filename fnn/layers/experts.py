@@ -100,7 +100,8 @@ class MixtureOfExperts(Layer):
         features = x.shape[-1]
         tokens = jax.ShapeDtypeStruct((number, features), x.dtype)
         y = output_spec(self.expert, tokens)
-        if isinstance(y, Masked) or getattr(y, "shape", ())[:1] != (number,):
+        shape = getattr(y, "shape", ())
+        if isinstance(y, Masked) or shape[:1] != (number,):
             raise ValueError(
                 f"MixtureOfExperts: expected an expert that returns an array (tokens, ...) for "
                 f"{tokens.shape}, received {tree.describe(y)} from {self.expert!r}; pass a layer "
@@ -121,10 +122,12 @@ class MixtureOfExperts(Layer):
             # The queues are for the tokens of all devices together.
             tokens = place(tokens, ())
             valid = place(valid, ())
-        logits = at_least_float32(tokens) @ at_least_float32(params["router"])
+        router = at_least_float32(params["router"])
+        logits = at_least_float32(tokens) @ router
         probabilities = jax.nn.softmax(logits)  # (tokens, experts)
         likeliest, chosen = lax.top_k(probabilities, self.top_k)  # (tokens, choices)
-        likeliest, chosen = likeliest.T, chosen.T  # (choices, tokens)
+        likeliest = likeliest.T  # (choices, tokens)
+        chosen = chosen.T  # (choices, tokens)
         # A single probability divided by itself is 1: the router would never learn.
         if self.top_k > 1:
             likeliest /= likeliest.sum(0, keepdims=True)
@@ -141,11 +144,13 @@ class MixtureOfExperts(Layer):
                 params, state, tokens, chosen, queues, ctx
             )
         # (choices, tokens, ...) -> (tokens, ...)
-        y = jnp.einsum("kt,kt...->t...", gates.astype(y.dtype), y)
+        gates = gates.astype(y.dtype)
+        y = jnp.einsum("kt,kt...->t...", gates, y)
         loss = self._imbalance(probabilities, choices, valid)
         loss = loss.astype(state["aux_loss"].dtype)
         # (batch, ..., outputs of the expert)
-        y = place_like(y.reshape(*x.shape[:-1], *y.shape[1:]), x)
+        y = y.reshape(*x.shape[:-1], *y.shape[1:])
+        y = place_like(y, x)
         return attach_mask(y, ctx.mask), {"aux_loss": loss, "experts": states}
 
     def _apply_to_all(
@@ -162,7 +167,8 @@ class MixtureOfExperts(Layer):
         rows = choices.any(0).T  # (experts, tokens)
         y, states = self._run(params, state, tokens, None, rows, ctx)
         # (experts, tokens, ...) -> (choices, tokens, ...)
-        return jnp.take_along_axis(y, leading(chosen, y.ndim), 0), states
+        y = jnp.take_along_axis(y, leading(chosen, y.ndim), 0)
+        return y, states
 
     def _apply_to_queues(
         self,
@@ -179,7 +185,8 @@ class MixtureOfExperts(Layer):
         rows = queues.tokens < len(tokens)  # (experts, positions)
         y, states = self._run(params, state, queued, 0, rows, ctx)
         # (experts, positions, ...) -> (choices, tokens, ...), 0 where there was no room
-        return y.at[chosen, queues.positions].get(mode="fill", fill_value=0), states
+        y = y.at[chosen, queues.positions].get(mode="fill", fill_value=0)
+        return y, states
 
     def _run(
         self,
@@ -193,7 +200,11 @@ class MixtureOfExperts(Layer):
         """Every expert on `x`, or with `axis` on its part of it: (experts, tokens, ...)."""
 
         def run_expert(
-            index: Array, params: Params, state: State, x: Array, rows: Array
+            index: Array,
+            params: Params,
+            state: State,
+            x: Array,
+            rows: Array,
         ) -> tuple[Array, State]:
             own = ctx.child("experts").repeat(index).replace(rows=rows)
             return call(self.expert, params, state, x, own, "experts")
@@ -203,7 +214,11 @@ class MixtureOfExperts(Layer):
         return run(index, params["experts"], state["experts"], x, rows)
 
     def _queues(
-        self, capacity_factor: float, chosen: Array, choices: Array, valid: Array
+        self,
+        capacity_factor: float,
+        chosen: Array,
+        choices: Array,
+        valid: Array,
     ) -> Queues:
         """First choices come first, then earlier tokens."""
         number = len(valid)
@@ -215,7 +230,8 @@ class MixtureOfExperts(Layer):
         # (choices * tokens, experts), 1 where that expert is chosen
         joins = choices.reshape(-1, self.experts).astype("int32")
         # How many joined the same queue before, (choices, tokens).
-        before = ((joins.cumsum(0) - 1) * joins).sum(-1).reshape(chosen.shape)
+        before = ((joins.cumsum(0) - 1) * joins).sum(-1)
+        before = before.reshape(chosen.shape)
         has_room = choices.any(-1) & (before < capacity)
         positions = jnp.where(has_room, before, length)
         empty = jnp.full((self.experts, length), number)
@@ -228,7 +244,8 @@ class MixtureOfExperts(Layer):
         count = jnp.maximum(valid.sum(), 1)
         fraction = choices.sum((0, 1)) / (count * self.top_k)  # (experts,)
         # (experts,)
-        mean = jnp.where(valid[:, None], probabilities, 0).sum(0) / count
+        total = jnp.where(valid[:, None], probabilities, 0).sum(0)
+        mean = total / count
         return self.balance * self.experts * (fraction * mean).sum()
 
 

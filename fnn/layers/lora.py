@@ -76,11 +76,13 @@ class LoRA(Flow):
             own = random.fold_in(key, salt("/".join(path)))
             stacked = shape[:copies]
             a_shape = (*shape[copies:-1], self.rank)
+            b_shape = (*stacked, self.rank, shape[-1])
             # A key for each copy, so that the scale of `a` is that of a single layer.
             draw = _over_copies(self._draw_a(a_shape), copies)
             a = draw(random.split(own, stacked))  # (*copies, ..., rank)
-            b = self.weight("b", own, (*stacked, self.rank, shape[-1]))
-            leaves += [((*path, "a"), a), ((*path, "b"), b)]
+            b = self.weight("b", own, b_shape)  # (*copies, rank, out)
+            leaves.append(((*path, "a"), a))
+            leaves.append(((*path, "b"), b))
         return {**params, "lora": tree.unflatten(leaves)}, state
 
     def _draw_a(self, shape: tuple[int, ...]) -> Callable[[Array], Array]:
@@ -88,14 +90,14 @@ class LoRA(Flow):
 
     def _chosen(self, params: Params) -> list[Kernel]:
         """The weights to change; raises ValueError if there are none."""
-        trainable = dict(tree.flatten(weights.split(self.inner, params)[0]))
+        trainable, _ = weights.split(self.inner, params)
         layers = [(path, copies) for path, _, copies in walk(self.inner)]
         chosen = []
-        for path, weight in trainable.items():
-            copies = max(
-                copies for outer, copies in layers if path[: len(outer)] == outer
-            )
-            if matches_any(self.patterns, "/".join(path)) and weight.ndim - copies >= 2:
+        for path, weight in tree.flatten(trainable):
+            around = [n for outer, n in layers if path[: len(outer)] == outer]
+            copies = max(around)
+            matches = matches_any(self.patterns, "/".join(path))
+            if matches and weight.ndim - copies >= 2:
                 chosen.append(Kernel(path, weight.shape, copies))
         if not chosen:
             names = ["/".join(path) for path, _ in tree.flatten(params)]
@@ -110,8 +112,9 @@ class LoRA(Flow):
         self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
     ) -> tuple[Tree, State]:
         x, ctx = carry_mask(x, ctx.replace(frozen=True))
-        inner = self._changed(lax.stop_gradient(params["inner"]), params["lora"])
-        y, after = apply_child("inner", self.inner, {"inner": inner}, state, x, ctx)
+        frozen = lax.stop_gradient(params["inner"])
+        changed = {"inner": self._changed(frozen, params["lora"])}
+        y, after = apply_child("inner", self.inner, changed, state, x, ctx)
         return y, {"inner": after}
 
     def merge(self, params: Params) -> Params:
@@ -122,7 +125,8 @@ class LoRA(Flow):
         """The weights of `inner` plus the low-rank changes."""
         alpha = self.rank if self.alpha is None else self.alpha
         scale = alpha / self.rank
-        for path in dict.fromkeys(path[:-1] for path, _ in tree.flatten(lora)):
+        kernels = dict.fromkeys(path[:-1] for path, _ in tree.flatten(lora))
+        for path in kernels:
             kernel = tree.get(params, path)
             pair = tree.get(lora, path)
             product = _over_copies(jnp.matmul, pair["b"].ndim - 2)

@@ -40,7 +40,8 @@ class Masking(Layer):
     ) -> tuple[Masked, State]:
         valid = jnp.any(x != self.mask_value, -1)  # (batch, time)
         y = jnp.where(valid[..., None], x, jnp.zeros_like(x))
-        return Masked(y, combine_masks((ctx.mask, valid))), state
+        mask = combine_masks((ctx.mask, valid))
+        return Masked(y, mask), state
 
 
 class Unmask(Layer):

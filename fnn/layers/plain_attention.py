@@ -65,7 +65,9 @@ class _PlainAttention(AttentionLayer):
         )  # (batch, queries, features)
         value = zero_masked_steps(inputs.value, masks.value)  # (batch, keys, width)
         key = zero_masked_steps(inputs.key, masks.key)  # (batch, keys, features)
-        allowed = self._allowed(query.shape[1], key.shape[1], *masks[:3])
+        queries = query.shape[1]
+        keys = key.shape[1]
+        allowed = self._allowed(queries, keys, *masks[:3])
         scores = self.scores(params, query, key)  # (batch, queries, keys)
         weights = attention_weights(scores, allowed)
         dropped = drop(self, weights, self.dropout, ctx, "dropout")
@@ -135,8 +137,9 @@ class Attention(_PlainAttention):
         if self.score_mode == "dot":
             # (batch, queries, keys)
             return jnp.einsum("bqd,bkd->bqk", query, key) * scale
-        # (batch, queries, keys, features)
-        pairs = jnp.tanh(scale * (query[:, :, None] + key[:, None]))
+        query = query[:, :, None]  # (batch, queries, 1, features)
+        key = key[:, None]  # (batch, 1, keys, features)
+        pairs = jnp.tanh(scale * (query + key))  # (batch, queries, keys, features)
         return params["concat_score_weight"] * pairs.sum(-1)  # (batch, queries, keys)
 
 
@@ -169,8 +172,9 @@ class AdditiveAttention(_PlainAttention):
         return {"scale": scale}, {}
 
     def scores(self, params: Params, query: Array, key: Array) -> Array:
-        # (batch, queries, keys, features)
-        pairs = jnp.tanh(query[:, :, None] + key[:, None])
+        query = query[:, :, None]  # (batch, queries, 1, features)
+        key = key[:, None]  # (batch, 1, keys, features)
+        pairs = jnp.tanh(query + key)  # (batch, queries, keys, features)
         if self.use_scale:
             return pairs @ params["scale"]  # (batch, queries, keys)
         return pairs.sum(-1)  # (batch, queries, keys)

@@ -90,7 +90,9 @@ class SinusoidalPosition(Layer):
         features = x.shape[-1]
         pairs = (features + 1) // 2
         angle = angles(state, x, pairs, features, self.max_wavelength)  # (time, pairs)
-        waves = jnp.stack([jnp.sin(angle), jnp.cos(angle)], -1)  # (time, pairs, 2)
+        sin = jnp.sin(angle)
+        cos = jnp.cos(angle)
+        waves = jnp.stack([sin, cos], -1)  # (time, pairs, 2)
         waves = waves.reshape(x.shape[1], -1)  # (time, 2 * pairs)
         waves = waves[None, :, :features]  # (1, time, features)
         return x + waves.astype(x.dtype), advance(state, x)
@@ -139,7 +141,9 @@ class RotaryEmbedding(Layer):
         sin = jnp.sin(angle).astype(x.dtype)
         cos = jnp.cos(angle).astype(x.dtype)
         a, b = jnp.split(x, 2, -1)  # each (batch, time, ..., half)
-        y = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
+        rotated_a = a * cos - b * sin
+        rotated_b = b * cos + a * sin
+        y = jnp.concatenate([rotated_a, rotated_b], -1)  # the shape of x
         return y, advance(state, x)
 
     def cache(self, params: Params, batch: int, length: int) -> State:
@@ -147,12 +151,20 @@ class RotaryEmbedding(Layer):
         return {"index": jnp.array(0)}
 
 
-def angles(state: State, x: Array, number: int, features: int, longest: float) -> Array:
+def angles(
+    state: State,
+    x: Array,
+    number: int,
+    features: int,
+    longest: float,
+) -> Array:
     """position / longest**(2i / features) for i from 0 to number - 1, (time, number)."""
     # Half precision cannot count to 300.
     exact = jnp.promote_types(x.dtype, jnp.float32)
-    position = (state.get("index", 0) + jnp.arange(x.shape[1])).astype(exact)  # (time,)
-    rate = longest ** (-2 / features * jnp.arange(number).astype(exact))  # (number,)
+    start = state.get("index", 0)
+    position = (start + jnp.arange(x.shape[1])).astype(exact)  # (time,)
+    exponent = -2 / features * jnp.arange(number).astype(exact)  # (number,)
+    rate = longest**exponent
     return position[:, None] * rate[None]
 
 

@@ -76,7 +76,8 @@ class StackedRNNCells(Layer):
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         x, states = self._split(x)
         pairs = {}
-        for (name, cell), old in zip(self.children(), states, strict=True):
+        children = self.children()
+        for (name, cell), old in zip(children, states, strict=True):
             pairs[name] = init_child(name, cell, key, (x, old))
             x, _ = output_spec(cell, (x, old))
         return unzip(pairs)
@@ -180,7 +181,11 @@ class RNN(OverTime):
         return super().apply(params, state, x, ctx)
 
     def initial_output(
-        self, step: Step, x: SpecTree, states: States, memory: State
+        self,
+        step: Step,
+        x: SpecTree,
+        states: States,
+        memory: State,
     ) -> Array | None:
         if isinstance(self._cell, GatedStep):
             return None
@@ -198,7 +203,7 @@ def _state_size(cell: Layer) -> Tree:
 
 
 def _check_cell(owner: Layer, cell: Layer) -> None:
-    """Raises ValueError for a layer that does not say what its states are."""
+    """Raises ValueError for a layer without sizes of its states or `get_initial_state`."""
     sizes = jax.tree.leaves(_state_size(cell))
     known = sizes and all(isinstance(size, int) and size > 0 for size in sizes)
     if not known and not hasattr(cell, "get_initial_state"):

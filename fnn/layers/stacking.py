@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from fnn.core import tree
 from fnn.core.calling import unique_names
 from fnn.core.layer import Layer, Params, State
+from fnn.core.tree import Tree
 from fnn.layers.repeat import Repeat
 from fnn.layers.sequential import Sequential
 
@@ -88,12 +89,12 @@ def _nameless(layer: Layer) -> Layer:
 
 def _are_equal(one: _Block, other: _Block) -> bool:
     """Whether two blocks can be stacked; without weights there is nothing to stack."""
+    if _nameless(one.layer) != _nameless(other.layer):
+        return False
     weights = one.params, one.state
-    return (
-        _nameless(one.layer) == _nameless(other.layer)
-        and tree.spec(weights) == tree.spec((other.params, other.state))
-        and bool(jax.tree.leaves(weights))
-    )
+    if tree.spec(weights) != tree.spec((other.params, other.state)):
+        return False
+    return bool(jax.tree.leaves(weights))
 
 
 def _stacked(run: list[_Block]) -> _Block:
@@ -124,16 +125,24 @@ def _copies(block: _Block) -> list[_Block]:
     )
     blocks = []
     for i in range(repeat.times):
-        own_params, own_state = jax.tree.map(lambda a, i=i: a[i], (params, state))
-        own_params = tree.same_order(own_params, params)
-        blocks.append(_Block(inner, own_params, tree.same_order(own_state, state)))
+        own_params = tree.same_order(_copy(params, i), params)
+        own_state = tree.same_order(_copy(state, i), state)
+        blocks.append(_Block(inner, own_params, own_state))
     return blocks
+
+
+def _copy(weights: Tree, i: int) -> Tree:
+    """The weights of a single copy."""
+    return jax.tree.map(lambda a: a[i], weights)
 
 
 def _joined(layer: Layer, blocks: list[_Block]) -> tuple[Layer, Params, State]:
     """The Sequential of these blocks, and their weights by their new names."""
     layers = tuple(block.layer for block in blocks)
     names = unique_names(layers)
-    params = {name: block.params for name, block in zip(names, blocks, strict=True)}
-    state = {name: block.state for name, block in zip(names, blocks, strict=True)}
+    params: Params = {}
+    state: State = {}
+    for name, block in zip(names, blocks, strict=True):
+        params[name] = block.params
+        state[name] = block.state
     return layer.replace(layers=layers), params, state

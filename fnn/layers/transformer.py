@@ -159,7 +159,11 @@ class _Block(Flow):
         return self._around("feedforward", inner)
 
     def _residual(
-        self, name: str, inner: Callable[[Tree], Tree], x: Tree, visit: Visit
+        self,
+        name: str,
+        inner: Callable[[Tree], Tree],
+        x: Tree,
+        visit: Visit,
     ) -> Tree:
         """x + inner(norm(x)), or norm(x + inner(x)) unless `normalize_first`."""
         run = functools.partial(self._run, visit)

@@ -117,7 +117,10 @@ class Remat(PassingWrapper):
         self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
     ) -> tuple[Tree, State]:
         def run(
-            params: Params, state: State, x: Tree, ctx: Context
+            params: Params,
+            state: State,
+            x: Tree,
+            ctx: Context,
         ) -> tuple[Tree, State]:
             return call(self.inner, params, state, x, ctx)
 
@@ -138,7 +141,8 @@ class Inference(PassingWrapper):
     def apply(
         self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
     ) -> tuple[Tree, State]:
-        return call(self.inner, params, state, x, ctx.replace(train=False))
+        ctx = ctx.replace(train=False)
+        return call(self.inner, params, state, x, ctx)
 
 
 class TimeDistributed(Wrapper):
@@ -159,7 +163,8 @@ class TimeDistributed(Wrapper):
 
     def inside(self, x: Tree) -> Tree:
         """The first step."""
-        return jax.tree.map(lambda a: a[:, 0], split_mask(x)[0])
+        values, _ = split_mask(x)
+        return jax.tree.map(lambda a: a[:, 0], values)
 
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         values = self._values(x)
@@ -189,7 +194,8 @@ class TimeDistributed(Wrapper):
                 steps = Masked(steps, fold(mask))
                 mask = mask.any(tuple(range(2, mask.ndim)))  # (batch, time)
             rows = combine_masks((rows, fold(mask)))
-        y, state = call(self.inner, params, state, steps, ctx.replace(rows=rows))
+        ctx = ctx.replace(rows=rows)
+        y, state = call(self.inner, params, state, steps, ctx)
         y = jax.tree.map(unfold, y)
         if not isinstance(y, Masked):
             y = jax.tree.map(lambda a: attach_mask(a, mask), y)
@@ -300,4 +306,5 @@ def _deviation(y: Array) -> Array:
     variance = y.var(1)  # (batch, ...)
     varies = variance > 0
     # sqrt of 1 where the variance is 0: the gradient of sqrt(0) is infinite.
-    return jnp.where(varies, jnp.sqrt(jnp.where(varies, variance, 1)), 0)
+    deviation = jnp.sqrt(jnp.where(varies, variance, 1))
+    return jnp.where(varies, deviation, 0)

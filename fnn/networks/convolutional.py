@@ -115,7 +115,12 @@ def _conv_and_norm(
 
 
 def _residual(
-    x: Node, filters: int, strides: int, bottleneck: bool, first: bool, name: str
+    x: Node,
+    filters: int,
+    strides: int,
+    bottleneck: bool,
+    first: bool,
+    name: str,
 ) -> Node:
     """relu(x + convolutions(x)); the first block of a stage changes the shape of x to fit."""
     sizes: tuple[int, ...] = (3, 3)
@@ -143,7 +148,10 @@ def _residual(
 
 
 def unet(
-    shape: tuple[int, int, int], classes: int, width: int = 64, depth: int = 4
+    shape: tuple[int, int, int],
+    classes: int,
+    width: int = 64,
+    depth: int = 4,
 ) -> Layer:
     """Class probabilities of every pixel.   (batch, *shape) -> (batch, h, w, classes)
 

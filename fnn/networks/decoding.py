@@ -24,7 +24,7 @@ from fnn.symbolic.graph import Graph, gather, leaves
 from fnn.symbolic.node import Item
 
 # Nested like the inputs or outputs of a layer: True for those that come a few steps at a time,
-# False for those that are there as a whole.
+# False for those that are passed as a whole.
 Coming: TypeAlias = Tree
 
 
@@ -80,10 +80,15 @@ def _default_coming(layer: Layer) -> Coming:
 
 
 def _start(
-    layer: Layer, params: Params, state: State, coming: Coming, batch: int, length: int
+    layer: Layer,
+    params: Params,
+    state: State,
+    coming: Coming,
+    batch: int,
+    length: int,
 ) -> tuple[State, Coming]:
     """`state` with caches, and which of the outputs come a few steps at a time."""
-    if not any(jax.tree.leaves(coming)):  # all inputs are there as a whole
+    if not any(jax.tree.leaves(coming)):  # all inputs are passed as a whole
         return state, False
     if isinstance(layer, Item):
         several = isinstance(coming, tuple)
@@ -112,7 +117,12 @@ def _start(
 
 
 def _start_flow(
-    layer: Flow, params: Params, state: State, coming: Coming, batch: int, length: int
+    layer: Flow,
+    params: Params,
+    state: State,
+    coming: Coming,
+    batch: int,
+    length: int,
 ) -> tuple[State, Coming]:
     """Starts the children in the order in which they run."""
     new = dict(state)
@@ -142,10 +152,16 @@ def _start_flow(
 
 
 def _start_leaf(
-    layer: Layer, params: Params, state: State, coming: Coming, batch: int, length: int
+    layer: Layer,
+    params: Params,
+    state: State,
+    coming: Coming,
+    batch: int,
+    length: int,
 ) -> tuple[State, Coming]:
     """A layer with its own cache, and which of its outputs come a few steps at a time."""
-    if layer.input_names[:1] == ("query",) and isinstance(coming, (tuple, list)):
+    is_attention = layer.input_names[:1] == ("query",)
+    if is_attention and isinstance(coming, (tuple, list)):
         query, *others = coming
         if not any(others):
             # Attention to a memory: each query attends to all of it, so no cache is needed.
@@ -168,7 +184,7 @@ def _require_independent_queries(layer: Layer) -> None:
     for name in ("use_causal_mask", "sliding_window", "position"):
         value = getattr(layer, name, None)
         if value:
-            expected = "not to be set where the values are there as a whole"
+            expected = "not to be set if the values are passed as a whole"
             raise arguments.wrong(layer, name, expected, value)
 
 
@@ -257,7 +273,8 @@ def _generate(
         return (token, state), token
 
     token, state = next_token(state, prompt, 0)
-    _, rest = lax.scan(scan_step, (token, state), jnp.arange(1, steps))
+    later_steps = jnp.arange(1, steps)
+    _, rest = lax.scan(scan_step, (token, state), later_steps)
     # (batch, time), (batch, 1), (batch, steps - 1) -> (batch, time + steps)
     return jnp.concatenate([prompt, token[:, None], rest.T], 1)
 

@@ -33,7 +33,10 @@ def mlp(
 
 
 def lstm_classifier(
-    units: int, classes: int, depth: int = 1, dropout: float = 0.0
+    units: int,
+    classes: int,
+    depth: int = 1,
+    dropout: float = 0.0,
 ) -> Layer:
     """Class probabilities of a sequence.   (batch, time, features) -> (batch, classes)
 

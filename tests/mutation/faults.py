@@ -50,7 +50,7 @@ PROPERTIES = [
     Fault(
         "fnn/layers/shared/attending.py",
         "a mask that is added, as -inf: jnp.where hides the NaN after it, not its gradient",
-        "jnp.where(allowed, scores, jnp.finfo(scores.dtype).min)",
+        "jnp.where(allowed, scores, lowest)",
         "scores + jnp.where(allowed, 0, -jnp.inf)",
         _property("gradients_are_finite", "Attention"),
     ),

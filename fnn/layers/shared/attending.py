@@ -52,7 +52,7 @@ class Inputs(NamedTuple):
 
 
 def split_inputs(x: Tree) -> Inputs:
-    """The inputs by name; the mask is None if there is none.
+    """The inputs by name; the mask may be None.
 
     A single array is both query and value. Without a key, the values are the keys.
     """
@@ -77,16 +77,17 @@ def step_axes(layer: AttentionLayer, ndim: int) -> Axes:
     given = layer.attention_axes or tuple(range(1, ndim - 1))
     if isinstance(given, int):
         given = (given,)
-    axes = tuple(sorted({axis % ndim for axis in given if -ndim <= axis < ndim}))
-    if len(axes) != len(given) or not set(axes) <= set(range(1, ndim - 1)):
+    known = {axis % ndim for axis in given if -ndim <= axis < ndim}
+    axes = tuple(sorted(known))
+    if len(axes) != len(given) or not known <= set(range(1, ndim - 1)):
         expected = f"to be distinct axes of steps, from 1 to {ndim - 2}"
         raise arguments.wrong(layer, "attention_axes", expected, layer.attention_axes)
     return axes
 
 
-# The functions below call the axes between batch and features "positions", as many as
-# `positions` says. Attention runs over those in `axes`; the other positions are like a
-# further batch. `fold` makes both kinds one axis each.
+# In the functions below, `positions` is the number of axes between batch and features.
+# Attention runs over those in `axes`; the other ones act like the batch. `fold` merges them
+# with the batch, and the attended ones into a single axis.
 
 
 def fold(a: Array, axes: Axes, positions: int) -> Array:
@@ -110,8 +111,8 @@ def unfold(a: Array, shape: Shape, axes: Axes, positions: int) -> Array:
     order = (0, *other_axes(axes, positions), *axes, *trailing)
     # (batch, *other positions, *attended positions, ...)
     moved = a.reshape(tuple(shape[axis] for axis in order))
-    # (batch, *positions, ...)
-    return moved.transpose(tuple(order.index(axis) for axis in range(len(shape))))
+    inverse = [order.index(axis) for axis in range(len(shape))]
+    return moved.transpose(inverse)  # (batch, *positions, ...)
 
 
 def other_axes(axes: Axes, positions: int) -> Axes:
@@ -120,17 +121,21 @@ def other_axes(axes: Axes, positions: int) -> Axes:
 
 
 def score_shape(
-    query: Shape, key: Shape, heads: int, axes: Axes, positions: int
+    query: Shape,
+    key: Shape,
+    heads: int,
+    axes: Axes,
+    positions: int,
 ) -> Shape:
     """(batch, *other positions, heads, *queries, *keys)."""
-    batch = (query[0], *(query[axis] for axis in other_axes(axes, positions)))
+    other = [query[axis] for axis in other_axes(axes, positions)]
     queries = (query[axis] for axis in axes)
     keys = (key[axis] for axis in axes)
-    return (*batch, heads, *queries, *keys)
+    return (query[0], *other, heads, *queries, *keys)
 
 
 def full_mask_shape(mask: Shape, axes: Axes, scores: Shape) -> Shape:
-    """`mask` with axes of length 1 in front of its queries, up to as many as `scores` has."""
+    """The shape `mask` with as many axes as `scores`: new ones of length 1 before the queries."""
     first_query = max(len(mask) - 2 * len(axes), 0)
     new = (1,) * (len(scores) - len(mask))
     return (*mask[:first_query], *new, *mask[first_query:])
@@ -144,23 +149,25 @@ def fold_mask(mask: Array, axes: Axes, scores: Shape) -> Array:
     batch = scores[: first_query - 1]
     heads = shape[first_query - 1]  # 1 where the mask is the same for all heads
     # (batch, *other positions, heads or 1, *queries, *keys)
-    full = jnp.broadcast_to(
-        mask.reshape(shape).astype(bool), (*batch, heads, *scores[first_query:])
-    )
+    full = mask.reshape(shape).astype(bool)
+    full = jnp.broadcast_to(full, (*batch, heads, *scores[first_query:]))
     queries = math.prod(scores[first_query:first_key])
     keys = math.prod(scores[first_key:])
     return full.reshape(math.prod(batch), heads, queries, keys)
 
 
 def fold_step_mask(
-    mask: Array | None, like: Array, axes: Axes, positions: int
+    mask: Array | None,
+    like: Array,
+    axes: Axes,
+    positions: int,
 ) -> Array | None:
     """A mask (batch, time), for every position of `like` and folded as its values are."""
     if mask is None:
         return None
     shape = like.shape[: positions + 1]
-    # (batch, *positions) -> (batch * other positions, steps)
-    return fold(jnp.broadcast_to(leading(mask, len(shape)), shape), axes, positions)
+    mask = jnp.broadcast_to(leading(mask, len(shape)), shape)  # (batch, *positions)
+    return fold(mask, axes, positions)  # (batch * other positions, steps)
 
 
 def pair_mask(
@@ -190,7 +197,11 @@ def pair_mask(
 
 
 def band_mask(
-    queries: int, keys: int, offset: Array | int, causal: bool, window: int | None
+    queries: int,
+    keys: int,
+    offset: Array | int,
+    causal: bool,
+    window: int | None,
 ) -> Array | None:
     """True for keys that are not later (`causal`) and fewer than `window` steps away.
 
@@ -222,7 +233,8 @@ def attention_weights(
         return jax.nn.softmax(scores)
     # The lowest finite number rather than -inf: a query without any allowed key then has a
     # gradient of 0, not NaN.
-    weights = jax.nn.softmax(jnp.where(allowed, scores, jnp.finfo(scores.dtype).min))
+    lowest = jnp.finfo(scores.dtype).min
+    weights = jax.nn.softmax(jnp.where(allowed, scores, lowest))
     if never_empty:
         return weights
     return jnp.where(allowed, weights, 0)
@@ -273,19 +285,24 @@ def attend(
 
 
 def append_to_cache(
-    state: State, k: Array, v: Array, mask: Array | None
+    state: State,
+    k: Array,
+    v: Array,
+    mask: Array | None,
 ) -> tuple[Array, Array, Array, State]:
     """Writes new keys and values behind the cached ones: (all keys, all values, mask, state)."""
     if mask is None:
         mask = jnp.ones(k.shape[:2], bool)
     cached = {}
-    for name, new in (("cached_key", k), ("cached_value", v), ("cached_mask", mask)):
+    new_steps = {"cached_key": k, "cached_value": v, "cached_mask": mask}
+    for name, new in new_steps.items():
         old = state[name]  # (batch, length, ...)
         cached[name] = lax.dynamic_update_slice_in_dim(
             old, new.astype(old.dtype), state["index"], axis=1
         )
-    state = {**state, **cached, "index": state["index"] + k.shape[1]}
-    return cached["cached_key"], cached["cached_value"], cached["cached_mask"], state
+    index = state["index"] + k.shape[1]
+    state = {**state, **cached, "index": index}
+    return state["cached_key"], state["cached_value"], state["cached_mask"], state
 
 
 def check_inputs(layer: AttentionLayer, inputs: SpecTree, heads: int = 1) -> None:
@@ -308,14 +325,19 @@ def check_inputs(layer: AttentionLayer, inputs: SpecTree, heads: int = 1) -> Non
 
 def _fit_together(query: Shape, value: Shape, key: Shape, axes: Axes) -> bool:
     """Whether the shapes agree on everything but the number of queries and the features."""
-    if not len(query) == len(value) == len(key) or value[:-1] != key[:-1]:
+    if not len(query) == len(value) == len(key):
         return False
-    other = [axis for axis in range(len(query) - 1) if axis not in axes]
-    return all(query[axis] == value[axis] for axis in other)
+    if value[:-1] != key[:-1]:
+        return False
+    batch = [axis for axis in range(len(query) - 1) if axis not in axes]
+    return all(query[axis] == value[axis] for axis in batch)
 
 
 def _check_attention_mask(
-    layer: AttentionLayer, mask: Shape, axes: Axes, scores: Shape
+    layer: AttentionLayer,
+    mask: Shape,
+    axes: Axes,
+    scores: Shape,
 ) -> None:
     """Raises ValueError unless a mask of this shape broadcasts to the scores."""
     full = full_mask_shape(mask, axes, scores)

@@ -59,15 +59,21 @@ def attend_fast(
     needs_weights = layer.return_attention_scores or (ctx.train and layer.dropout)
     may_fuse = fused is None and built_in and not needs_weights
     if may_fuse and has_fused_kernel(q, k, v):
-        y = lax.platform_dependent(
-            q, k, v, cuda=run_fused, default=lambda *arrays: attend_plain(*arrays)[0]
-        )
+
+        def outputs_alone(*arrays: Array) -> Array:
+            return attend_plain(*arrays)[0]
+
+        y = lax.platform_dependent(q, k, v, cuda=run_fused, default=outputs_alone)
         return y, None
     return attend_plain(q, k, v)
 
 
 def attend_fused(
-    q: Array, k: Array, v: Array, causal: bool = False, window: int | None = None
+    q: Array,
+    k: Array,
+    v: Array,
+    causal: bool = False,
+    window: int | None = None,
 ) -> Array:
     """The outputs of `attend` by cuDNN's kernel, which does not keep the scores.
 
@@ -93,10 +99,15 @@ def attend_fused(
     # JAX cannot vmap the kernel where only some of the arrays have the mapped axis.
     forward = _vmap_as_batch(attend_once)
     backward = _vmap_as_batch(gradients)
+
+    def forward_and_inputs(*arrays: Array) -> tuple[Array, tuple[Array, ...]]:
+        return forward(*arrays), arrays
+
+    def gradients_of(arrays: tuple[Array, ...], dy: Array) -> Tree:
+        return backward(*arrays, dy)
+
     fused = jax.custom_vjp(forward)
-    fused.defvjp(
-        lambda *given: (forward(*given), given), lambda given, dy: backward(*given, dy)
-    )
+    fused.defvjp(forward_and_inputs, gradients_of)
     return fused(q, k, v)
 
 
@@ -113,9 +124,11 @@ def _vmap_as_batch(function: Callable[..., Tree]) -> Callable[..., Tree]:
             if not has_axis:
                 a = jnp.broadcast_to(a[None], (size, *a.shape))
             batches.append(a.reshape(-1, *a.shape[2:]))  # (size * batch, ...)
-        y = mapped(*batches)
-        # (size, batch, ...)
-        y = jax.tree.map(lambda a: a.reshape(size, -1, *a.shape[1:]), y)
+
+        def split(a: Array) -> Array:  # (size * batch, ...) -> (size, batch, ...)
+            return a.reshape(size, -1, *a.shape[1:])
+
+        y = jax.tree.map(split, mapped(*batches))
         return y, jax.tree.map(lambda _: True, y)
 
     return mapped

@@ -23,7 +23,7 @@ States: TypeAlias = tuple[Array, ...]  # each (batch, units)
 
 
 class Scales(NamedTuple):
-    """What dropout multiplies with, the same at all steps; None without dropout."""
+    """The factors of dropout, the same at all steps; None without dropout."""
 
     inputs: Array | None  # (batch, features)
     recurrent: Array | None  # (batch, units)
@@ -104,7 +104,7 @@ class GatedStep(Layer, loadable=False):
         return _is_known(self.activation) and _is_known(recurrent)
 
     def dropout_scales(self, x: SpecTree, states: States, ctx: Context) -> Scales:
-        """What dropout multiplies inputs and output state with."""
+        """The factors of dropout for the inputs and the output state."""
         h = states[0]
         return Scales(
             _dropout_scale(self, self.dropout, "dropout", x.shape, h.dtype, ctx),
@@ -141,7 +141,7 @@ class GatedStep(Layer, loadable=False):
         return StepFunctions(project, step)
 
     def check_width(self, params: Params, x: Array) -> None:
-        """Raises ValueError for inputs of another width than those of `init`."""
+        """Raises ValueError unless the inputs have as many features as in `init`."""
         arguments.width(self, x, params["kernel"].shape[0])
 
     def project(self, params: Params, x: Array) -> Array:
@@ -238,9 +238,13 @@ class LSTMStep(GatedStep, loadable=False):
         z = self.preactivation(params, projected, h * recurrent_scale)
         # each (batch, units)
         i, f, new, o = jnp.split(z, 4, axis=self.gate_axis)
-        i, f, o = (activate(self.recurrent_activation, gate) for gate in (i, f, o))
-        c = f * c + i * activate(self.activation, new)
-        return o * activate(self.activation, c), c
+        i = activate(self.recurrent_activation, i)
+        f = activate(self.recurrent_activation, f)
+        o = activate(self.recurrent_activation, o)
+        c = f * c
+        c = c + i * activate(self.activation, new)
+        h = o * activate(self.activation, c)
+        return h, c
 
 
 class GRUStep(GatedStep, loadable=False):
@@ -297,4 +301,6 @@ class GRUStep(GatedStep, loadable=False):
             new += r * new_h[0]
         else:
             new += (r * seen) @ kernel[:, z_and_r:]
-        return (z * h + (1 - z) * activate(self.activation, new),)
+        kept = z * h
+        h = kept + (1 - z) * activate(self.activation, new)
+        return (h,)

@@ -39,15 +39,22 @@ class StepInputs(NamedTuple):
 
 def where_examples(valid: Array, new: Tree, old: Tree) -> Tree:
     """The examples of `new` where `valid`, (batch,), is True, and those of `old` elsewhere."""
-    return jax.tree.map(lambda n, o: jnp.where(leading(valid, n.ndim), n, o), new, old)
+
+    def where(n: Array, o: Array) -> Array:
+        return jnp.where(leading(valid, n.ndim), n, o)
+
+    return jax.tree.map(where, new, old)
 
 
 def fill_states(
-    layer: Layer, start: States, given: Sequence[Array], needed: bool = False
+    layer: Layer,
+    start: States,
+    given: Sequence[Array],
+    needed: bool = False,
 ) -> States:
-    """The given states in the structure of `start`; `start` itself if there are none.
+    """The given states in the structure of `start`; `start` itself if none are given.
 
-    Raises ValueError for other shapes, and with `needed` also if there are none.
+    Raises ValueError for other shapes, and with `needed` also if none are given.
     """
     leaves, structure = jax.tree.flatten(start)
     expected = [tuple(a.shape) for a in leaves]
@@ -119,7 +126,7 @@ class OverTime(Layer, loadable=False):
         arguments.rank(self, sequences, 3, layout="(batch, time, features)")
 
     def check_width(self, params: Params, x: Array) -> None:
-        """Raises ValueError for inputs of another width than those of `init`."""
+        """Raises ValueError unless the inputs have as many features as in `init`."""
 
     @property
     def independent_examples(self) -> bool:
@@ -135,7 +142,11 @@ class OverTime(Layer, loadable=False):
         return ()
 
     def initial_output(
-        self, step: Step, x: SpecTree, states: States, memory: State
+        self,
+        step: Step,
+        x: SpecTree,
+        states: States,
+        memory: State,
     ) -> Array | None:
         """The output of a masked step before any valid one; None if outputs are the first state."""
         return None
@@ -167,7 +178,7 @@ class OverTime(Layer, loadable=False):
         fresh = self.initial_states(step)
         kept, index, memory = self._split_state(state, fresh)
         self._check_batch(kept, sequences)
-        start = self._start(fresh, given, list(kept.values()), index.get("index"))
+        start = self._start(fresh, given, kept, index)
         start = cast(start, dtype)
         ctx = ctx.replace(mask=None)
         scales = self.dropout_scales(step, start, ctx)
@@ -189,7 +200,8 @@ class OverTime(Layer, loadable=False):
             (y, last), memory = run(weights, examples)
         if kept:
             kept = _updated(kept, last, ctx)
-            index = {name: at + sequences.shape[1] for name, at in index.items()}
+        if index:
+            index = {"index": index["index"] + sequences.shape[1]}
         if self.return_state:
             states = last if isinstance(last, tuple) else (last,)
             y = (y, *states)
@@ -227,18 +239,20 @@ class OverTime(Layer, loadable=False):
         self,
         fresh: States,
         given: list[Array],
-        kept: list[Array],
-        index: Array | None,
+        kept: State,
+        index: State,
     ) -> States:
         """The given states, else the kept ones, else fresh ones.
 
         With a cache, given states hold for the first step only.
         """
-        if given and index is not None:
+        leaves = list(kept.values())
+        if given and index:
             fill_states(self, fresh, given)
-            pairs = zip(given, kept, strict=True)
-            given = [jnp.where(index == 0, first, later) for first, later in pairs]
-        return fill_states(self, fresh, given or kept)
+            is_first = index["index"] == 0
+            pairs = zip(given, leaves, strict=True)
+            given = [jnp.where(is_first, first, later) for first, later in pairs]
+        return fill_states(self, fresh, given or leaves)
 
     def _check_batch(self, kept: State, sequences: Array) -> None:
         if not kept:
@@ -318,7 +332,10 @@ def scan_steps(
 
 
 def _advance(
-    layer: OverTime, step: Step, carry: Carry, inputs: StepInputs
+    layer: OverTime,
+    step: Step,
+    carry: Carry,
+    inputs: StepInputs,
 ) -> tuple[Carry, Array | None]:
     """One step of the scan: masked steps repeat the last output and keep the states."""
     last, old, memory = carry
@@ -355,7 +372,9 @@ def _step_mask(ctx: Context) -> Array | None:
 
 def _updated(kept: State, last: States, ctx: Context) -> State:
     """The kept states after a call; padding examples keep theirs."""
-    new = {name: leaf.astype(kept[name].dtype) for name, leaf in _named(last).items()}
+    new = {}
+    for name, leaf in _named(last).items():
+        new[name] = leaf.astype(kept[name].dtype)
     if ctx.rows is None:
         return new
     return where_examples(ctx.rows, new, kept)
@@ -363,9 +382,11 @@ def _updated(kept: State, last: States, ctx: Context) -> State:
 
 def _named(states: States) -> State:
     """The states as entries of a layer's state: `rnn_state`, `rnn_state_1`, ..."""
-    leaves = jax.tree.leaves(states)
-    names = ["rnn_state", *(f"rnn_state_{i}" for i in range(1, len(leaves)))]
-    return dict(zip(names, leaves, strict=False))
+    named: State = {}
+    for i, leaf in enumerate(jax.tree.leaves(states)):
+        name = f"rnn_state_{i}" if i else "rnn_state"
+        named[name] = leaf
+    return named
 
 
 def _one_step(sequences: SpecTree) -> jax.ShapeDtypeStruct:
