@@ -197,7 +197,7 @@ class MixtureOfExperts(Layer):
         rows: Array,
         ctx: Context,
     ) -> tuple[Array, State]:
-        """Every expert on `x`, or with `axis` on its part of it: (experts, tokens, ...)."""
+        """The outputs (experts, tokens, ...) for all of `x`, or with `axis` 0 for a part each."""
 
         def run_expert(
             index: Array,
@@ -220,7 +220,7 @@ class MixtureOfExperts(Layer):
         choices: Array,
         valid: Array,
     ) -> Queues:
-        """First choices come first, then earlier tokens."""
+        """The queues, with first choices before second ones, and in the order of the tokens."""
         number = len(valid)
         # The same float32 factor for both, so that a padded batch has the capacity of its
         # valid examples.

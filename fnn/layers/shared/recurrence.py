@@ -292,8 +292,8 @@ def scan_steps(
         sequences = jnp.flip(sequences, 1)
         if mask is not None:
             mask = jnp.flip(mask, 1)
-    step = _one_step(sequences)
-    first = layer.initial_output(functions.step, step, start, memory)
+    x = _one_step(sequences)
+    first = layer.initial_output(functions.step, x, start, memory)
 
     def prepare(inputs: StepInputs) -> StepInputs:
         x, valid = inputs
@@ -309,12 +309,7 @@ def scan_steps(
     ) -> tuple[Carry, Array | None]:
         return advance(carry, prepare(inputs))
 
-    # (time, batch, ...), for lax.scan
-    x = jnp.swapaxes(sequences, 0, 1)
-    valid = None
-    if mask is not None:
-        valid = mask.T
-    by_time = StepInputs(x, valid)
+    by_time = _by_time(sequences, mask)
     body = prepare_and_advance
     if all_steps_at_once():
         body = advance
@@ -329,6 +324,14 @@ def scan_steps(
         # (time, batch, ...) -> (batch, time, ...)
         y = attach_mask(jnp.swapaxes(outputs, 0, 1), mask)
     return y, last, memory
+
+
+def _by_time(sequences: Array, mask: Array | None) -> StepInputs:
+    """The inputs with time in front, (time, batch, ...), as lax.scan needs them."""
+    x = jnp.swapaxes(sequences, 0, 1)
+    if mask is None:
+        return StepInputs(x, None)
+    return StepInputs(x, mask.T)
 
 
 def _advance(
