@@ -44,6 +44,8 @@ class _HeadAttention(AttentionLayer):
     input_names = ("query", "value", "key", "attention_mask")
     keeps_sharding = True
 
+    # Fields that the subclasses declare. Annotations here would make them fields of this
+    # class, and the first arguments of every constructor.
     if TYPE_CHECKING:
 
         @property

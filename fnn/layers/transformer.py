@@ -85,6 +85,8 @@ class GatedDense(Layer):
 class _Block(Flow):
     """Attention and dense layers, each with normalization, dropout and a residual connection."""
 
+    # Fields that the subclasses declare. Annotations here would make them fields of this
+    # class, and the first arguments of every constructor.
     if TYPE_CHECKING:
 
         @property

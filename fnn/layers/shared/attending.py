@@ -27,6 +27,8 @@ class AttentionLayer(Layer, loadable=False):
     mixes_features = True
     call_fields = ("use_causal_mask", "return_attention_scores")
 
+    # Fields that the subclasses declare. Annotations here would make them fields of this
+    # class, and the first arguments of every constructor.
     if TYPE_CHECKING:
 
         @property

@@ -41,6 +41,8 @@ class GatedStep(Layer, loadable=False):
     gate_count: ClassVar[int] = 1
     state_count: ClassVar[int] = 1
 
+    # Fields that the subclasses declare. Annotations here would make them fields of this
+    # class, and the first arguments of every constructor.
     if TYPE_CHECKING:
 
         @property

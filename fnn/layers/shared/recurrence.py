@@ -83,6 +83,8 @@ class OverTime(Layer, loadable=False):
     masking = "use"
     input_names = ("sequences", "initial_state")
 
+    # Fields that the subclasses declare. Annotations here would make them fields of this
+    # class, and the first arguments of every constructor.
     if TYPE_CHECKING:
 
         @property
