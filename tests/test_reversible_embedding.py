@@ -123,7 +123,7 @@ def test_the_kind_of_the_inputs_decides():
     with pytest.raises(ValueError, match=message):
         weight_spec(Sequential([layer]), np.ones((2, 3), "float32"))
     with pytest.raises(
-        ValueError, match=r"vectors of 4 numbers .* received float32 of shape \(.*3\)"
+        ValueError, match=r"vectors of 4 features .* received float32 of shape \(.*3\)"
     ):
         call(layer, *made(layer, IDS), VECTORS[..., :3], INFERENCE)
     with pytest.raises(ValueError, match=r"ids \(batch, time\) .* mask_zero=True, received"):
