@@ -737,8 +737,8 @@ WRONG_ARGUMENTS = [
     (lambda: mha(sliding_window=0), "sliding_window=0"),
     (lambda: mha(flash_attention="yes"), "flash_attention='yes'"),
     (lambda: mha(flash_attention=True, dropout=0.1), "with dropout"),
-    (lambda: mha(flash_attention=True, return_attention_scores=True), "scores returned"),
-    (lambda: mha(2, flash_attention=True), "values of another size"),
+    (lambda: mha(flash_attention=True, return_attention_scores=True), "returned scores"),
+    (lambda: mha(2, flash_attention=True), "another value size"),
     (lambda: mha(activity_regularizer="l2", return_attention_scores=True), "to be None"),
     (lambda: mha(output_shape=0), "output_shape=(0,)"),
     (lambda: L.GroupedQueryAttention(4, 4, 3), "num_key_value_heads=3"),
@@ -761,7 +761,7 @@ WRONG_INPUTS = [
     (mha(attention_axes=(1, -2)), (drawn(2, 5, 6), drawn(2, 5, 6)), "attention_axes"),
     (L.Attention(), (BOX, BOX), "MultiHeadAttention"),
     (L.Attention(), (*SELF, None, drawn(2, 5, 5)), "received 4 inputs"),
-    (L.Attention(), CROSS, "as many features"),
+    (L.Attention(), CROSS, "equally many features"),
     (L.TransformerEncoderBlock(4, 2), drawn(2, 5, 6), "equal shapes"),
 ]
 

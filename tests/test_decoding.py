@@ -179,7 +179,7 @@ def test_what_mixes_steps_without_a_cache_is_refused(name):
 def test_attention_to_a_memory_looks_at_all_of_it():
     layer = L.MultiHeadAttention(2, 4, use_causal_mask=True)
     params, state = weights(layer, (X, X))
-    with pytest.raises(ValueError, match="expected use_causal_mask not to be set where the values"):
+    with pytest.raises(ValueError, match="expected use_causal_mask not to be set if the values"):
         start_decoding(layer, params, state, 2, 7, coming=(True, False))
     with pytest.raises(ValueError, match="expected a layer that takes each step by itself"):
         start_decoding(layer, params, state, 2, 7, coming=(False, True))
@@ -195,5 +195,5 @@ def test_a_cell_that_shows_another_thing_than_its_state_refuses_masks():
 
     layer = L.RNN(Halves(), return_sequences=True)
     state = start_decoding(layer, *layer.init(jax.random.key(0), X), batch=2, length=7)
-    with pytest.raises(ValueError, match=r"expected steps without a mask .* received a mask"):
+    with pytest.raises(ValueError, match=r"expected no mask .* received a mask"):
         call(layer, {}, state, Masked(X[:, :1], REAL[:, :1]), INFERENCE)

@@ -240,7 +240,7 @@ def test_an_expert_keeps_its_tokens_apart():
         (Total(), r"float32\[3\]"),
         (Embedding(4, 2, mask_zero=True), r"float32\[24, 3, 2\], bool\[24, 3\]"),
     ]:
-        message = rf"one array of \(24, 3\), a row for each token, received {received} from"
+        message = rf"an array \(tokens, ...\) for \(24, 3\), received {received} from"
         with pytest.raises(ValueError, match=message):
             weight_spec(MixtureOfExperts(expert, 2), X)
     with pytest.raises(ValueError, match="LSTM: expected inputs of 3 axes"):

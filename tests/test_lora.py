@@ -187,12 +187,12 @@ def test_a_language_model_is_tuned_through_its_logits():
         (
             lambda: weight_spec(LoRA(Dense(2), 2, patterns=("**/bias",)), X),
             ValueError,
-            r"patterns to fit a weight with two axes or more that learns, out of kernel, bias, rec",
+            r"patterns to match a trainable weight with at least two axes, out of kernel, bias",
         ),
         (
             lambda: weight_spec(LoRA(Sequential([Frozen(Dense(2))]), 2), X),
             ValueError,
-            r"that learns, out of frozen/kernel, frozen/bias, received patterns=\('\*\*/kernel',\)",
+            r"two axes, out of frozen/kernel, frozen/bias, received patterns=\('\*\*/kernel',\)",
         ),
         (lambda: weight_spec(LoRA(Sequential([]), 2), X), ValueError, "out of no weights, rec"),
     ],

@@ -118,12 +118,12 @@ def test_the_kind_of_the_inputs_decides():
         with pytest.raises(TypeError, match=r"expected symbolic inputs \(from Input\), received"):
             layer(arrays)
     message = (
-        r"or vectors of 4 numbers to turn into logits, received float32 of shape \(2, 3\); use"
+        r"or vectors of 4 features to turn into logits, received float32 of shape \(2, 3\); use"
     )
     with pytest.raises(ValueError, match=message):
         weight_spec(Sequential([layer]), np.ones((2, 3), "float32"))
     with pytest.raises(
-        ValueError, match=r"vectors of 4 numbers .* received float32 of shape \(.*3\)"
+        ValueError, match=r"vectors of 4 features .* received float32 of shape \(.*3\)"
     ):
         call(layer, *made(layer, IDS), VECTORS[..., :3], INFERENCE)
     with pytest.raises(ValueError, match=r"ids \(batch, time\) .* mask_zero=True, received"):

@@ -156,7 +156,7 @@ def test_it_works_under_jit_and_without_arrays(key):
 def test_only_a_sequential_is_taken_apart(function):
     model = fnn.Sequential([Dense(6)])
     for wrong in (Dense(2), model):
-        message = rf"{function.__name__}: expected a Sequential, received .*; give model\.layer"
+        message = rf"{function.__name__}: expected a Sequential, received .*; pass model\.layer"
         with pytest.raises(TypeError, match=message):
             function(wrong, {}, {})
 

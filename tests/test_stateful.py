@@ -113,5 +113,5 @@ def test_a_text_read_in_pieces_is_the_text_read_at_once():
 def test_another_batch_size_is_refused():
     model = network()
     model.compile("sgd", "mse")
-    with pytest.raises(ValueError, match=r"expected a batch of 4, since stateful=True keeps"):
+    with pytest.raises(ValueError, match=r"expected a batch of 4, since stateful=True"):
         model.fit(*task(), batch_size=8, verbose=0)

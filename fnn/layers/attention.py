@@ -1,14 +1,13 @@
-"""Attention over heads: multi-head and grouped-query, with masks of every kind and caches."""
+"""Attention with heads: multi-head and grouped-query, with masks, caches and fused kernels."""
 
 from __future__ import annotations
 
-import functools
 from dataclasses import field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from fnn.core import arguments
 from fnn.core.calling import apply_child, init_child, unzip
@@ -16,39 +15,64 @@ from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import fraction, positive, random_seed
 from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
 from fnn.core.masking import attach_mask, combine_masks, strip_masks
+from fnn.core.tree import SpecTree, Tree
 from fnn.layers.einsum import EinsumDense
 from fnn.layers.shared.attending import (
-    attend,
-    attend_fused,
-    attend_masked,
-    axes_of,
-    band_mask,
-    blank_steps,
+    AttentionLayer,
+    Shape,
+    append_to_cache,
     check_inputs,
     fold,
-    fusible,
     pair_mask,
-    parts,
-    remember,
     score_shape,
+    split_inputs,
+    step_axes,
     unfold,
+    zero_masked_steps,
 )
+from fnn.layers.shared.fused_attention import attend_fast
 from fnn.runtime.placement import by_batch_and_heads
 
 
-class _HeadAttention(Layer):
-    """A subclass lists the fields and says `sizes`; the children project, this class attends.
+class _HeadAttention(AttentionLayer):
+    """The children project queries, keys and values; this class attends.
 
-    `sizes` is (heads of the queries, heads of keys and values, size of a key, size of a value).
+    A subclass declares the fields and `sizes`: (heads of the queries, heads of keys and values,
+    size of a key, size of a value).
     """
 
-    masking = "use"
-    mixes_features = True
     input_names = ("query", "value", "key", "attention_mask")
-    call_fields = ("use_causal_mask", "return_attention_scores")
     keeps_sharding = True
 
-    def validate(self: Any) -> None:
+    # Fields that the subclasses declare. Annotations here would make them fields of this
+    # class, and the first arguments of every constructor.
+    if TYPE_CHECKING:
+
+        @property
+        def sizes(self) -> tuple[int, int, int, int]: ...
+
+        @property
+        def output_shape(self) -> int | Shape | None: ...
+
+        @property
+        def sliding_window(self) -> int | None: ...
+
+        @property
+        def flash_attention(self) -> bool | None: ...
+
+        @property
+        def activity_regularizer(self) -> Regularizer: ...
+
+        @property
+        def use_bias(self) -> bool: ...
+
+        @property
+        def use_gate(self) -> bool: ...
+
+        @property
+        def position(self) -> Layer | None: ...
+
+    def validate(self) -> None:
         if self.position is not None:
             arguments.layer(self, self.position, "as position")
         _, _, size, value_size = self.sizes
@@ -56,200 +80,223 @@ class _HeadAttention(Layer):
             self.dropout or self.return_attention_scores or size != value_size
         ):
             expected = (
-                "not to be True with dropout, scores returned or values of another size"
+                "not to be True with dropout, returned scores or another value size"
             )
             raise arguments.wrong(self, "flash_attention", expected, True)
         if self.return_attention_scores and self.activity_regularizer is not None:
-            expected = "to be None where scores are returned too"
+            expected = "to be None with return_attention_scores=True"
             raise arguments.wrong(
                 self, "activity_regularizer", expected, self.activity_regularizer
             )
 
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
-        return self._children(None)  # whatever the width of the query
+        # Only the output projection depends on the width of the query, unknown here.
+        return tuple(self._children(None).items())
 
-    def _children(self: Any, query: int | None) -> tuple[tuple[str | None, Layer], ...]:
+    def _children(self, query_width: int | None) -> dict[str, Layer]:
         heads, groups, size, value_size = self.sizes
-        width = self.output_shape or (query,)
-        letters = "defghijklm"[: len(width)]
-        into = "...a,abc->...bc"
+        project = "...a,abc->...bc"
         children: dict[str, Layer] = {
-            "query": self._projection(into, (heads, size), "bc"),
-            "key": self._projection(into, (groups, size), "bc"),
-            "gate": self._projection(into, (heads, value_size), "bc", "sigmoid"),
-            "value": self._projection(into, (groups, value_size), "bc"),
-            "attention_output": self._projection(
-                f"...bc,bc{letters}->...{letters}", width, letters
-            ),
-            "position": self.position,
+            "query": self._projection(project, (heads, size), "bc"),
+            "key": self._projection(project, (groups, size), "bc"),
         }
-        absent = {"gate": not self.use_gate, "position": self.position is None}
-        return tuple(
-            (name, child) for name, child in children.items() if not absent.get(name)
+        if self.use_gate:
+            gate = self._projection(project, (heads, value_size), "bc", "sigmoid")
+            children["gate"] = gate
+        children["value"] = self._projection(project, (groups, value_size), "bc")
+        width = self.output_shape or (query_width,)
+        if isinstance(width, int):
+            width = (width,)
+        letters = "defghijklm"[: len(width)]
+        children["attention_output"] = self._projection(
+            f"...bc,bc{letters}->...{letters}", width, letters
         )
+        if self.position is not None:
+            children["position"] = self.position
+        return children
 
     def _projection(
-        self: Any, equation: str, shape: Any, bias_axes: str, activation: Any = None
-    ) -> Layer:
-        shared = ("initializer", "regularizer", "constraint")
-        fields = {f"{w}_{part}" for w in ("kernel", "bias") for part in shared}
-        if equation.startswith(
-            "...a"
-        ):  # what the last one gives is penalized as that of the layer
-            fields.add("activity_regularizer")
+        self,
+        equation: str,
+        shape: tuple[int | None, ...],
+        bias_axes: str | None,
+        activation: str | None = None,
+    ) -> EinsumDense:
+        names = [
+            f"{weight}_{argument}"
+            for weight in ("kernel", "bias")
+            for argument in ("initializer", "regularizer", "constraint")
+        ]
+        # The activity regularizer of the output projection is that of this layer.
+        if equation.startswith("...a"):
+            names.append("activity_regularizer")
+        if not self.use_bias:
+            bias_axes = None
+        options = {name: getattr(self, name) for name in names}
         return EinsumDense(
-            equation,
-            shape,
-            activation,
-            bias_axes if self.use_bias else None,
-            **{name: getattr(self, name) for name in fields},
-            dtype=self.dtype,
+            equation, shape, activation, bias_axes, **options, dtype=self.dtype
         )
 
-    def init(self: Any, key: Array, x: Any) -> tuple[Params, State]:
-        query, value, keys, allowed = parts(x)
-        check_inputs(self, query, value, keys, allowed)
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         heads, _, size, value_size = self.sizes
-        inputs = {"key": keys, "value": value}
-        like = lambda *shape: jax.ShapeDtypeStruct(
-            (*query.shape[:-1], *shape), query.dtype
-        )
-        inputs["position"], inputs["attention_output"] = (
-            like(heads, size),
-            like(heads, value_size),
-        )
-        make = lambda name, child: init_child(name, child, key, inputs.get(name, query))
+        inputs = split_inputs(x)
+        check_inputs(self, inputs, heads)
+        query = inputs.query
+        steps = query.shape[:-1]
+        specs = {
+            "query": query,
+            "key": inputs.key,
+            "gate": query,
+            "value": inputs.value,
+            "position": jax.ShapeDtypeStruct((*steps, heads, size), query.dtype),
+            "attention_output": jax.ShapeDtypeStruct(
+                (*steps, heads, value_size), query.dtype
+            ),
+        }
         children = self._children(query.shape[-1])
-        params, made = unzip({name: make(name, child) for name, child in children})
-        state = {name: part for name, part in made.items() if jax.tree.leaves(part)}
+        params, states = unzip(
+            {
+                name: init_child(name, child, key, specs[name])
+                for name, child in children.items()
+            }
+        )
+        state = {name: part for name, part in states.items() if jax.tree.leaves(part)}
         if "position" in state:
-            expected = (
-                "to be a layer without state, since it runs on queries and on keys"
-            )
+            expected = "to be a layer without state, since it runs on queries and keys"
             advice = (
-                f"take its {sorted(state['position'])} away (an activity_regularizer?)"
+                f"remove its {sorted(state['position'])} (an activity_regularizer?)"
             )
             raise arguments.wrong(self, "position", expected, self.position, advice)
         return params, state
 
     def apply(
-        self: Any, params: Params, state: State, x: Any, ctx: Context = INFERENCE
-    ) -> tuple[Any, State]:
-        (query, value, keys, allowed), masks = parts(x), parts(ctx.mask)
-        children = dict(self._children(query.shape[-1]))
-        offset = state.get("index", 0)  # how many steps a cache holds already
+        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+    ) -> tuple[Tree, State]:
+        inputs = split_inputs(x)
+        masks = split_inputs(ctx.mask)
+        children = self._children(inputs.query.shape[-1])
+        offset = state.get("index", 0)  # how many steps are in the cache
+        child_states = {**state, "position": {"index": offset}}
         penalties: State = {}
 
-        def run(name: str, a: Array, mask: Any = None) -> Any:
-            inner, a = {**state, "position": {"index": offset}}, attach_mask(a, mask)
+        def run(name: str, a: Array, mask: Array | None = None) -> Array:
             y, penalties[name] = apply_child(
-                name, children[name], params, inner, a, ctx
+                name, children[name], params, child_states, attach_mask(a, mask), ctx
             )
             return strip_masks(y)
 
-        query, value, keys = map(blank_steps, (query, value, keys), masks)
-        names = "query", "value", "key"
-        q, v, k = by_batch_and_heads(*map(run, names, (query, value, keys), masks))
+        query = zero_masked_steps(inputs.query, masks.query)
+        value = zero_masked_steps(inputs.value, masks.value)
+        key = zero_masked_steps(inputs.key, masks.key)
+        q = run("query", query, masks.query)  # (batch, *positions, heads, size)
+        v = run("value", value, masks.value)  # (batch, *positions, groups, value size)
+        k = run("key", key, masks.key)  # (batch, *positions, groups, size)
+        q, v, k = by_batch_and_heads(q, v, k)
         if self.position is not None:
-            q, k = run("position", q), run("position", k)
-        real = combine_masks(masks[1:3])
+            q = run("position", q)
+            k = run("position", k)
+        key_mask = combine_masks((masks.value, masks.key))
         if "index" in state:
-            k, v, real, state = remember(state, k, v, real)
-        n, axes = query.ndim - 2, axes_of(self, query.ndim)
-        shape = score_shape(q.shape, k.shape, q.shape[-2], axes, n)
-        allowed = pair_mask(allowed, (masks[0], real), q, k, axes, shape)
-        y, shares = self._attend(
-            *(fold(a, axes, n) for a in (q, k, v)), allowed, offset, ctx
-        )
-        y = unfold(y, (*q.shape[:-1], v.shape[-1]), axes, n)
-        y = y * run("gate", query, masks[0]) if self.use_gate else y
-        y = attach_mask(run("attention_output", y), masks[0])
-        state = state | {name: penalties[name] for name in state.keys() & penalties}
-        return (
-            (y, shares.reshape(shape)) if self.return_attention_scores else y
-        ), state
+            k, v, key_mask, state = append_to_cache(state, k, v, key_mask)
+        axes = step_axes(self, query.ndim)
+        allowed = pair_mask(inputs.attention_mask, masks.query, key_mask, q, k, axes)
+        y, weights = self._attend(q, k, v, axes, allowed, offset, ctx)
+        if self.use_gate:
+            y = y * run("gate", query, masks.query)
+        # (batch, *positions, *output shape)
+        y = attach_mask(run("attention_output", y), masks.query)
+        # Only children with an activity regularizer have a state to update.
+        updated = {name: penalties[name] for name in penalties if name in state}
+        state = {**state, **updated}
+        if self.return_attention_scores:
+            return (y, weights), state
+        return y, state
 
     def _attend(
-        self: Any,
+        self,
         q: Array,
         k: Array,
         v: Array,
+        axes: Shape,
         allowed: Array | None,
-        offset: Any,
+        offset: Array | int,
         ctx: Context,
-    ) -> tuple[Array, Any]:
-        """What `attend` gives, the outputs by cuDNN's kernel where that is wanted or better."""
-        causal, window, steps = (
-            self.use_causal_mask,
-            self.sliding_window,
-            (q.shape[1], k.shape[1]),
+    ) -> tuple[Array, Array | None]:
+        """The means of the values for every position, and the weights if they were computed."""
+        positions = q.ndim - 3
+        y, weights = attend_fast(
+            self,
+            # each (batch * other positions, steps, heads or groups, size)
+            fold(q, axes, positions),
+            fold(k, axes, positions),
+            fold(v, axes, positions),
+            allowed,
+            ctx,
+            offset=offset,
+            window=self.sliding_window,
+            fused=self.flash_attention,
         )
-        # What the kernel knows by itself; a mask for it would be as large as the scores it spares.
-        bare = allowed is None and isinstance(offset, int)
-        bare = bare and (steps[0] == steps[1] if causal else window is None)
-        allowed = combine_masks((allowed, band_mask(*steps, offset, causal, window)))
-        fused = functools.partial(attend_fused, causal=causal, window=window)
-        if self.flash_attention:
-            if bare or allowed is None:
-                return fused(q, k, v), None
-            return attend_masked(q, k, v, allowed), None
-        scores = self.return_attention_scores or (ctx.train and self.dropout)
-        if self.flash_attention is None and bare and not scores and fusible(q, k, v):
-            plain = lambda q, k, v: attend(self, q, k, v, allowed, ctx, somewhere=True)[
-                0
-            ]
-            return lax.platform_dependent(q, k, v, cuda=fused, default=plain), None
-        return attend(
-            self, q, k, v, allowed, ctx, somewhere=bare
-        )  # each step sees itself
+        # (batch, *positions, heads, value size)
+        shape = (*q.shape[:-1], v.shape[-1])
+        y = unfold(y, shape, axes, positions)
+        if self.return_attention_scores and weights is not None:
+            # (batch, *other positions, heads, *queries, *keys)
+            shape = score_shape(q.shape, k.shape, q.shape[-2], axes, positions)
+            weights = weights.reshape(shape)
+        return y, weights
 
-    def cache(self: Any, params: Params, batch: int, length: int) -> State:
-        """The state with which this layer goes through a sequence a few steps at a time.
+    def cache(self, params: Params, batch: int, length: int) -> State:
+        """The state with which this layer processes a sequence a few steps at a time.
 
-        It holds the keys and values of `length` steps, and how many of them have been seen.
-        Raises ValueError unless attention is causal, over one axis of time.
+        It holds the keys and values of `length` steps, and how many steps it has seen.
+        Raises ValueError unless attention is causal, over a single axis of time.
         """
         if not self.use_causal_mask or self.attention_axes not in (None, (1,)):
             expected = (
-                "to be True (over time alone), since a step cannot see those to come"
+                "to be True (over time alone), since later steps are not known yet"
             )
             raise arguments.wrong(
                 self, "use_causal_mask", expected, self.use_causal_mask
             )
-        kernels = params["key"]["kernel"], params["value"]["kernel"]
-        k, v = (jnp.zeros((batch, length, *w.shape[1:]), w.dtype) for w in kernels)
-        real = jnp.zeros((batch, length), bool)
+
+        def empty(kernel: Array) -> Array:  # (width, heads, size)
+            shape = (batch, length, *kernel.shape[1:])
+            return jnp.zeros(shape, kernel.dtype)
+
         return {
-            "cached_key": k,
-            "cached_value": v,
-            "cached_mask": real,
+            "cached_key": empty(params["key"]["kernel"]),
+            "cached_value": empty(params["value"]["kernel"]),
+            "cached_mask": jnp.zeros((batch, length), bool),
             "index": jnp.array(0),
         }
 
 
 class MultiHeadAttention(_HeadAttention):
-    """Multi-head attention: a mean of the values for each query, by its similarity to their keys.
+    """Multi-head attention: a mean of the values, weighted by query-key similarity.
 
-    Takes `(query, value)`, `(query, value, key)` or `(query, value, key, attention_mask)`, keys
-    being the values unless given (and None where only the mask is); one array attends to itself.
-    (batch, queries, width), (batch, keys, ...) -> (batch, queries, width). `attention_mask` is
-    True where a query may look, (batch, queries, keys) or with heads before these two. Masks of
-    the inputs count too; a query that may look nowhere gets the bias alone (Keras, in some
-    cases, the mean of what it must not see). `attention_axes` are the axes of steps, all between
-    batch and width unless told; over several, they are one sequence in the order of the array.
+    (batch, queries, width), (batch, keys, ...) -> (batch, queries, width)
 
-    What Keras takes in the call are fields here: `use_causal_mask` (no query looks at later keys)
-    and `return_attention_scores` (the outputs are `(outputs, scores)`, scores as before dropout).
-    `position` is a layer, such as `RotaryEmbedding()`, over queries and keys (batch, time, heads,
-    key_dim) that keeps no state. On a GPU the fused kernel of cuDNN computes in half precision,
-    where there is no mask but that of causality; it has gradients and no other derivative, and
-    where it is used a program is for one platform. `flash_attention=False` keeps away from it, True
-    insists on it (and raises what JAX says where it does not run).
+    Takes `(query, value)`, `(query, value, key)` or `(query, value, key, attention_mask)`. Without
+    a key, or with None as key, the values are the keys; a single array attends to itself.
+    `attention_mask` is True where a query may attend, (batch, queries, keys) or (batch, heads,
+    queries, keys). Masks of the inputs are applied too. A query that may attend to no key gets the
+    bias alone (in Keras, sometimes a mean of masked values). `attention_axes` are the axes of
+    steps, by default all between batch and width; several axes form one sequence, in the order of
+    the array.
+
+    Two arguments of Keras's call are fields here: `use_causal_mask` (no query attends to later
+    keys) and `return_attention_scores` (the outputs are `(outputs, scores)`; the scores are those
+    before dropout). `position` is a layer without state, such as `RotaryEmbedding()`, applied to
+    queries and keys, (batch, time, heads, key_dim).
+    On a GPU, cuDNN's fused kernel is used in half precision if causality is the only mask. It has
+    gradients but no other derivatives, and a program that uses it runs on one platform only.
+    `flash_attention=False` never uses it; True requires it, and raises JAX's error where it does
+    not run.
     Weights: `query/kernel (width, heads, key_dim)`, `query/bias (heads, key_dim)`, `key/...`,
     `value/...`, `gate/...`, `attention_output/kernel (heads, value_dim, width)` and its bias.
-    An `activity_regularizer` is of what each of these five gives, real steps alone.
-    Raises ValueError for wrong arguments, inputs that do not fit, and a wrong mask
-    (Vaswani et al. 2017, section 3.2; the gate: Qiu et al. 2025).
+    An `activity_regularizer` applies to the outputs of each of these five, unmasked steps only.
+    Raises ValueError for wrong arguments, inputs that do not fit together, and a mask that does
+    not fit the scores (Vaswani et al. 2017, section 3.2; the gate: Qiu et al. 2025).
 
     >>> init, apply = MultiHeadAttention(2, 8, use_causal_mask=True)
     >>> x = jnp.ones((1, 5, 16))
@@ -282,22 +329,25 @@ class MultiHeadAttention(_HeadAttention):
 
     def validate(self) -> None:
         for name in ("output_shape", "attention_axes"):
-            if isinstance(getattr(self, name), int):
-                object.__setattr__(self, name, (getattr(self, name),))
-        if self.output_shape is not None:
-            arguments.integers(self, "output_shape", len(self.output_shape))  # type: ignore[arg-type]
+            given = getattr(self, name)
+            if isinstance(given, int):
+                object.__setattr__(self, name, (given,))
+        if isinstance(self.output_shape, tuple):
+            arguments.integers(self, "output_shape", len(self.output_shape))
         super().validate()
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
-        value_dim = self.key_dim if self.value_dim is None else self.value_dim
+        value_dim = self.value_dim
+        if value_dim is None:
+            value_dim = self.key_dim
         return self.num_heads, self.num_heads, self.key_dim, value_dim
 
 
 class GroupedQueryAttention(_HeadAttention):
     """`MultiHeadAttention` in which groups of query heads share one head of keys and values.
 
-    Inputs, masks and the fields that are not listed by Keras are those of `MultiHeadAttention`.
+    Inputs, masks and the fields that Keras's layer does not have are as in `MultiHeadAttention`.
     Weights: `query/kernel (width, num_query_heads, head_dim)`, `key/kernel (width,
     num_key_value_heads, head_dim)`, `value/...`, `attention_output/...`.
     Raises ValueError unless the key-value heads divide the query heads (Ainslie et al. 2023).
@@ -339,9 +389,5 @@ class GroupedQueryAttention(_HeadAttention):
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
-        return (
-            self.num_query_heads,
-            self.num_key_value_heads,
-            self.head_dim,
-            self.head_dim,
-        )
+        size = self.head_dim
+        return self.num_query_heads, self.num_key_value_heads, size, size

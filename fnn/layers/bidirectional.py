@@ -1,8 +1,8 @@
-"""Bidirectional: a recurrent layer that reads a sequence from both ends."""
+"""Bidirectional: a recurrent layer run over a sequence in both directions."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -14,28 +14,32 @@ from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import one_of
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import attach_mask, carry_mask, is_masked, split_mask
+from fnn.core.tree import SpecTree, Tree
 from fnn.layers.shared.recurrence import OverTime
 
-MERGES = {
-    "concat": lambda ahead, back: jnp.concatenate([ahead, back], -1),
-    "sum": lambda ahead, back: ahead + back,
-    "mul": lambda ahead, back: ahead * back,
-    "ave": lambda ahead, back: (ahead + back) / 2,
-    None: lambda ahead, back: (ahead, back),
+# (outputs of the forward layer, outputs of the backward layer) -> outputs
+MERGES: dict[str | None, Callable[[Array, Array], Tree]] = {
+    "concat": lambda forward, backward: jnp.concatenate([forward, backward], -1),
+    "sum": lambda forward, backward: forward + backward,
+    "mul": lambda forward, backward: forward * backward,
+    "ave": lambda forward, backward: (forward + backward) / 2,
+    None: lambda forward, backward: (forward, backward),
 }
 
 
 class Bidirectional(Layer):
-    """`inner` from the start and from the end, merged.   (batch, time, ...) -> (batch, 2 units)
+    """`inner` run forward and backward, outputs merged.   (batch, time, ...) -> (batch, 2 units)
 
-    `merge_mode` is "concat", "sum", "mul", "ave", or None for both outputs as a tuple; with
-    `return_sequences` the outputs of one step stand side by side, (batch, time, 2 units), and are 0
-    in masked steps, as in Keras. `backward_layer`, by default `inner` the other way round, may be
-    another. `return_state` gives (outputs, the states of the forward layer, those of the backward
-    layer), and initial states are in this order. Weights: `forward_lstm`, `backward_lstm`.
-    Raises TypeError for what is no layer, ValueError unless both are recurrent layers of opposite
-    `go_backwards` and else equal `return_sequences`, `return_state` and `stateful`, for initial
-    states that do not halve, and for outputs of two widths to add or multiply.
+    `merge_mode` is "concat", "sum", "mul", "ave", or None for a tuple of both outputs. With
+    `return_sequences` the outputs of both directions at the same step are merged, (batch, time,
+    2 units); masked steps are 0, as in Keras. `backward_layer` is by default `inner` with the
+    opposite `go_backwards`. `return_state` returns (outputs, the states of the forward layer, those
+    of the backward layer); initial states come in the same order. Children: `forward_lstm`,
+    `backward_lstm`, by class.
+    Raises TypeError for an argument that is not a layer. Raises ValueError unless both layers are
+    recurrent, have opposite `go_backwards` and equal `return_sequences`, `return_state` and
+    `stateful`; for an odd number of initial states; and for outputs of different widths unless they
+    are concatenated.
     Schuster and Paliwal, Bidirectional recurrent neural networks, 1997.
 
     >>> from fnn.layers import LSTM
@@ -54,88 +58,109 @@ class Bidirectional(Layer):
     backward_layer: Layer | None = None
 
     def validate(self) -> None:
-        arguments.layer(self, self.inner, "as inner")
-        if self.backward_layer is not None:
-            arguments.layer(self, self.backward_layer, "as backward_layer")
-        for argument in ("inner", "backward_layer"):
-            given = getattr(self, argument)
-            if not isinstance(given, OverTime | None):
-                advice = (
-                    "e.g. Bidirectional(LSTM(4)), or RNN(cell) for a cell of your own"
-                )
-                raise arguments.wrong(self, argument, "to be recurrent", given, advice)
-        (_, ahead), (_, back) = self.children()
+        for argument, layer in (
+            ("inner", self.inner),
+            ("backward_layer", self.backward_layer),
+        ):
+            if layer is not None:
+                arguments.layer(self, layer, f"as {argument}")
+            if not isinstance(layer, OverTime | None):
+                expected = "to be a recurrent layer"
+                advice = "e.g. Bidirectional(LSTM(4)), or RNN(cell) for your own cell"
+                raise arguments.wrong(self, argument, expected, layer, advice)
+        forward, backward = self._layers()
         for name in ("return_sequences", "return_state", "stateful"):
-            if getattr(ahead, name) != getattr(back, name):
-                expected = f"to have {name}={getattr(ahead, name)} as inner has"
+            value = getattr(forward, name)
+            if value != getattr(backward, name):
+                expected = f"to have {name}={value} like inner"
                 raise arguments.wrong(
                     self, "backward_layer", expected, self.backward_layer
                 )
-        if ahead.go_backwards == back.go_backwards:
+        if forward.go_backwards == backward.go_backwards:
+            expected = "to read in the opposite direction of inner"
             advice = (
-                f"use backward_layer.replace(go_backwards={not ahead.go_backwards})"
+                f"use backward_layer.replace(go_backwards={not forward.go_backwards})"
             )
-            expected = "to read the other way than inner"
             raise arguments.wrong(
                 self, "backward_layer", expected, self.backward_layer, advice
             )
 
-    def children(self) -> tuple[tuple[str, Any], ...]:
-        ahead: Any = self.inner
-        back: Any = self.backward_layer or ahead.replace(
-            go_backwards=not ahead.go_backwards
-        )
-        return tuple(
-            (
-                f"{prefix}_{layer.name or snake_case(type(layer).__name__)}",
-                layer.replace(zero_output_for_mask=layer.return_sequences),
-            )
-            for prefix, layer in (("forward", ahead), ("backward", back))
+    def _layers(self) -> tuple[OverTime, OverTime]:
+        """The layers that read forward and backward; masked steps of sequences are 0."""
+        forward = self.inner
+        backward = self.backward_layer
+        assert isinstance(forward, OverTime)  # `validate` raises otherwise
+        if backward is None:
+            backward = forward.replace(go_backwards=not forward.go_backwards)
+        assert isinstance(backward, OverTime)
+        return (
+            forward.replace(zero_output_for_mask=forward.return_sequences),
+            backward.replace(zero_output_for_mask=backward.return_sequences),
         )
 
-    def _inputs(self, x: Any) -> tuple[Any, Any]:
+    def children(self) -> tuple[tuple[str, OverTime], ...]:
+        forward, backward = self._layers()
+        return (
+            (f"forward_{_base_name(forward)}", forward),
+            (f"backward_{_base_name(backward)}", backward),
+        )
+
+    def _split(self, x: Tree) -> tuple[Tree, Tree]:
         """The inputs of each child: the sequences, and its half of the initial states."""
         sequences, *initial = jax.tree.leaves(x, is_leaf=is_masked)
         half = len(initial) // 2
         if 2 * half != len(initial):
             raise ValueError(
-                "Bidirectional: expected initial states for both layers, as many for each, "
-                f"received {len(initial)} in all; give those that return_state=True returns"
+                "Bidirectional: expected equally many initial states for both layers, received "
+                f"{len(initial)} in all; pass the states that return_state=True returns"
             )
-        pair = (sequences, *initial[:half]), (sequences, *initial[half:])
-        return pair if half else (sequences, sequences)
+        if not initial:
+            return sequences, sequences
+        return (sequences, *initial[:half]), (sequences, *initial[half:])
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
-        return unzip(
-            {
-                name: init_child(name, layer, key, given)
-                for (name, layer), given in zip(
-                    self.children(), self._inputs(x), strict=True
-                )
-            }
-        )
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
+        pairs = {}
+        inputs = self._split(x)
+        for (name, layer), given in zip(self.children(), inputs, strict=True):
+            pairs[name] = init_child(name, layer, key, given)
+        return unzip(pairs)
 
     def apply(
-        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
-    ) -> tuple[Any, State]:
+        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+    ) -> tuple[Tree, State]:
         x, ctx = carry_mask(x, ctx)
-        outputs, states, after = [], [], {}
-        for (name, layer), given in zip(self.children(), self._inputs(x), strict=True):
-            y, after[name] = apply_child(name, layer, params, state, given, ctx)
+        outputs = []
+        states: list[Array] = []
+        new_state: State = {}
+        inputs = self._split(x)
+        for (name, layer), given in zip(self.children(), inputs, strict=True):
+            y, new_state[name] = apply_child(name, layer, params, state, given, ctx)
             if layer.return_state:
                 y, *last = y
                 states += last
             outputs.append(y)
-        (ahead, mask), (back, _) = map(split_mask, outputs)
+        (forward, mask), (backward, _) = map(split_mask, outputs)
         if layer.return_sequences:
-            back = jnp.flip(back, 1)
-        if self.merge_mode in ("sum", "mul", "ave") and ahead.shape != back.shape:
+            # The backward layer returns the last step first.
+            backward = jnp.flip(backward, 1)
+        self._check_widths(forward, backward)
+        # (batch, 2 units) or (batch, time, 2 units) for "concat"
+        y = MERGES[self.merge_mode](forward, backward)
+        y = jax.tree.map(lambda a: attach_mask(a, mask), y)
+        if not states:
+            return y, new_state
+        if self.merge_mode is None:
+            return (*y, *states), new_state
+        return (y, *states), new_state
+
+    def _check_widths(self, forward: Array, backward: Array) -> None:
+        elementwise = self.merge_mode in ("sum", "mul", "ave")
+        if elementwise and forward.shape != backward.shape:
             raise ValueError(
                 f"Bidirectional: expected outputs of one shape for merge_mode={self.merge_mode!r}, "
-                f"received {ahead.shape} and {back.shape}; use merge_mode='concat'"
+                f"received {forward.shape} and {backward.shape}; use merge_mode='concat'"
             )
-        y = MERGES[self.merge_mode](ahead, back)
-        y = jax.tree.map(lambda a: attach_mask(a, mask), y)
-        if states:
-            y = (*(y if self.merge_mode is None else (y,)), *states)
-        return y, after
+
+
+def _base_name(layer: Layer) -> str:
+    return layer.name or snake_case(type(layer).__name__)

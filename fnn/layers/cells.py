@@ -1,8 +1,6 @@
-"""LSTMCell, GRUCell, SimpleRNNCell: one step of a recurrent layer, to build others from."""
+"""Recurrent cells: LSTMCell, GRUCell and SimpleRNNCell, one step of a recurrent layer each."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import jax
 from jax import Array
@@ -14,44 +12,52 @@ from fnn.core.layer import (
     Activation,
     Constraint,
     Initializer,
-    Layer,
     Params,
     Regularizer,
     State,
 )
-from fnn.layers.shared.gates import GRUStep, LSTMStep, SimpleStep
+from fnn.core.tree import SpecTree, Tree
+from fnn.layers.shared.gates import GatedStep, GRUStep, LSTMStep, SimpleStep
 from fnn.layers.shared.recurrence import fill_states
 
 
-class _Cell(Layer):
+class _Cell(GatedStep):
+    """A single step as a layer: (inputs, states) -> (outputs, new states)."""
+
     input_names = ("inputs", "states")
 
     @property
-    def state_size(self: Any) -> int | tuple[int, ...]:
-        return self.units if self.states == 1 else (self.units,) * self.states
+    def state_size(self) -> int | tuple[int, ...]:
+        if self.state_count == 1:
+            return self.units
+        return (self.units,) * self.state_count
 
-    def init(self: Any, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         x, *states = jax.tree.leaves(x)
         arguments.rank(self, x, 2, layout="(batch, features)")
-        fill_states(self, jax.eval_shape(lambda: self.start(x)), states, needed=True)
-        return self.make(key, x)
+        zeros = jax.eval_shape(lambda: self.initial_states(x))
+        fill_states(self, zeros, states, needed=True)
+        return self.init_weights(key, x)
 
     def apply(
-        self: Any, params: Params, state: State, x: Any, ctx: Context = INFERENCE
-    ) -> tuple[Any, State]:
-        x, *states = jax.tree.leaves(x)
+        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+    ) -> tuple[Tree, State]:
+        x, *given = jax.tree.leaves(x)
+        states = tuple(given)  # each (batch, units)
         self.check_width(params, x)
-        drawn = self.drawn(x, tuple(states), ctx)
-        project, step = self.stepper(params, drawn, ctx)
-        y, new, _ = step(project(x), tuple(states), {})
-        return (y, new if self.states > 1 else y), state
+        scales = self.dropout_scales(x, states, ctx)
+        project, step = self.step_functions(params, scales, ctx)
+        y, new, _ = step(project(x), states, {})
+        if self.state_count == 1:
+            return (y, y), state
+        return (y, new), state
 
 
 class LSTMCell(LSTMStep, _Cell):
     """One step of `LSTM`.   (batch, features), states (h, c) -> (batch, units), (h, c)
 
-    `LSTM(...)` is `RNN(LSTMCell(...))`, numbers and weights; dropout drops the same at each call
-    of one key. Raises ValueError for wrong arguments, and inputs or states of wrong shape.
+    `RNN(LSTMCell(...))` has the outputs and weights of `LSTM(...)`. Calls with the same key drop
+    the same features. Raises ValueError for wrong arguments, and inputs or states of wrong shape.
 
     >>> init, apply = LSTMCell(4)
     >>> x = jnp.ones((2, 3)), (jnp.zeros((2, 4)), jnp.zeros((2, 4)))

@@ -1,9 +1,9 @@
-"""ConvLSTM1D, ConvLSTM2D, ConvLSTM3D: an LSTM whose inputs and states are images."""
+"""Convolutional LSTMs: ConvLSTM1D, ConvLSTM2D and ConvLSTM3D, for sequences of images."""
 
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +20,9 @@ from fnn.core.layer import (
     State,
     add_bias,
 )
-from fnn.layers.shared.gates import LSTMStep
-from fnn.layers.shared.recurrence import OverTime, States
+from fnn.core.tree import SpecTree
+from fnn.layers.shared.gates import LSTMStep, Shape, States
+from fnn.layers.shared.recurrence import OverTime
 from fnn.layers.shared.spatial import (
     DATA_FORMATS,
     channel_axis,
@@ -33,6 +34,11 @@ from fnn.layers.shared.spatial import (
 
 
 class _ConvLSTM(LSTMStep, OverTime):
+    """`LSTMStep` with convolutions in place of the products, and images as states.
+
+    Inputs of a step are (batch, *positions, channels), states (batch, *positions, filters).
+    """
+
     spatial: ClassVar[int]
 
     filters: int = positive()
@@ -66,29 +72,31 @@ class _ConvLSTM(LSTMStep, OverTime):
     zero_output_for_mask: bool = field(default=False, kw_only=True)
 
     @property
-    def gate_axis(self) -> int:  # type: ignore[override]
+    def gate_axis(self) -> int:
         return channel_axis(self)
 
-    def check(self, sequences: Any) -> None:
-        arguments.rank(
-            self, sequences, self.spatial + 3, layout="(batch, time, ...), images each"
-        )
-        step = jax.ShapeDtypeStruct(
-            (sequences.shape[0], *sequences.shape[2:]), sequences.dtype
-        )
-        window, dilation = numbers(self, "kernel_size", "dilation_rate")
-        check_inputs(
-            self, step, reach(window, dilation) if self.padding == "valid" else ()
-        )
+    def check_sequences(self, sequences: SpecTree) -> None:
+        rank = self.spatial + 3
+        arguments.rank(self, sequences, rank, layout="(batch, time, ...), images each")
+        shape = (sequences.shape[0], *sequences.shape[2:])
+        step = jax.ShapeDtypeStruct(shape, sequences.dtype)
+        window: Shape = ()
+        if self.padding == "valid":
+            window = reach(*numbers(self, "kernel_size", "dilation_rate"))
+        check_inputs(self, step, window)
 
-    def check_width(self, params: Params, x: Any) -> None:
-        axis = 2 if channel_axis(self) == 1 else -1  # of the sequences
+    def check_width(self, params: Params, x: Array) -> None:
+        axis = -1
+        if channel_axis(self) == 1:
+            axis = 2  # the sequences have an axis of time before the channels
         arguments.width(self, x, params["kernel"].shape[-2], axis)
 
-    def start(self, x: Any) -> States:
-        kernel = jax.ShapeDtypeStruct((*self.shapes(x)[0][:-1], self.filters), x.dtype)
-        shape = jax.eval_shape(self._see, x, kernel).shape
-        return (jnp.zeros(shape),) * self.states
+    def initial_states(self, x: SpecTree) -> States:
+        # A state has the size of the inputs convolved with the kernel of one gate.
+        window_and_channels = self.kernel_shapes(x)[0][:-1]
+        kernel = jax.ShapeDtypeStruct((*window_and_channels, self.filters), x.dtype)
+        shape = jax.eval_shape(self._convolve_inputs, x, kernel).shape
+        return (jnp.zeros(shape),) * self.state_count
 
     def cache(self, params: Params, batch: int, length: int) -> State:
         """Nothing if `stateful`; else raises ValueError, as the size of the images is unknown."""
@@ -97,43 +105,51 @@ class _ConvLSTM(LSTMStep, OverTime):
             raise arguments.wrong(self, "stateful", expected, False)
         return super().cache(params, batch, length)
 
-    def shapes(self, x: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        (window,), width = numbers(self, "kernel_size"), self.gates * self.filters
-        return (*window, x.shape[channel_axis(self)], width), (
-            *window,
-            self.filters,
-            width,
-        )
+    def kernel_shapes(self, x: SpecTree) -> tuple[Shape, Shape]:
+        (window,) = numbers(self, "kernel_size")
+        channels = x.shape[channel_axis(self)]
+        width = self.gate_count * self.filters
+        return (*window, channels, width), (*window, self.filters, width)
 
-    def _see(self, x: Array, kernel: Array) -> Array:
+    def _convolve_inputs(self, x: Array, kernel: Array) -> Array:
         strides, dilation = numbers(self, "strides", "dilation_rate")
-        padding = self.padding.upper()
         return convolve(
             x,
             kernel,
             channel_axis(self),
             strides=strides,
-            padding=padding,
+            padding=self.padding.upper(),
             dilation=dilation,
         )
 
     def project(self, params: Params, x: Array) -> Array:
-        return x  # convolved within the loop: images of all steps and gates would fill the memory
+        # The convolution is in the loop over steps: images of all steps and gates together
+        # would fill the memory.
+        return x
 
-    def total(self, params: Params, x: Array, h: Array) -> Array:
-        recurrent, axis = params["recurrent_kernel"], channel_axis(self)
-        of_h = convolve(h, recurrent, axis, strides=(1,) * self.spatial, padding="SAME")
-        z = self._see(x, params["kernel"]) + of_h
-        return add_bias(z, params["bias"], axis) if self.use_bias else z
+    def preactivation(self, params: Params, x: Array, h: Array) -> Array:
+        """The gates before their activations, (batch, *positions, 4 * filters)."""
+        axis = channel_axis(self)
+        recurrent = convolve(
+            h,
+            params["recurrent_kernel"],
+            axis,
+            strides=(1,) * self.spatial,
+            padding="SAME",
+        )
+        z = self._convolve_inputs(x, params["kernel"]) + recurrent
+        if self.use_bias:
+            z = add_bias(z, params["bias"], axis)
+        return z
 
 
 class ConvLSTM1D(_ConvLSTM):
-    """`LSTM` whose products are convolutions along one axis.
+    """`LSTM` with convolutions along one axis in place of the products.
 
     (batch, time, steps, channels) -> (batch, new steps, filters)
 
-    As `ConvLSTM2D`, with one axis less; `data_format="channels_first"` has (batch, time, channels,
-    steps) in and (batch, filters, new steps) out.
+    As `ConvLSTM2D`, with one axis less. With `data_format="channels_first"`, inputs are (batch,
+    time, channels, steps) and outputs (batch, filters, new steps).
     Raises ValueError for wrong arguments, and inputs or states of wrong shape.
 
     >>> init, apply = ConvLSTM1D(4, 3)
@@ -146,18 +162,19 @@ class ConvLSTM1D(_ConvLSTM):
 
 
 class ConvLSTM2D(_ConvLSTM):
-    """`LSTM` whose products are convolutions, for sequences of images.
+    """`LSTM` with convolutions in place of the products, for sequences of images.
 
     (batch, time, h, w, channels) -> (batch, new h, new w, filters)
 
-    The convolution of the inputs is that of `Conv2D` with the same strides, padding and dilation;
-    that of the states, images of the size of the outputs, keeps their size. Masks, states and the
-    arguments from `return_sequences` on are as in `LSTM`, dropout too (Keras draws anew for each
-    gate). `data_format="channels_first"` has (batch, time, channels, h, w) in and (batch, filters,
-    new h, new w) out. Weights: `kernel (*kernel_size, channels, 4 filters)`, `recurrent_kernel
-    (*kernel_size, filters, 4 filters)`, `bias (4 filters,)`.
+    Inputs are convolved as by `Conv2D` with the same strides, padding and dilation. States are
+    images of the size of the outputs; their convolution keeps that size. Masks, states, dropout
+    and the arguments from `return_sequences` on are as in `LSTM` (Keras draws a dropout mask for
+    each gate). With `data_format="channels_first"`, inputs are (batch, time, channels, h, w) and
+    outputs (batch, filters, new h, new w).
+    Weights: `kernel (*kernel_size, channels, 4 filters)`, `recurrent_kernel (*kernel_size, filters,
+    4 filters)`, `bias (4 filters,)`.
     Raises ValueError for wrong arguments, and inputs or states of wrong shape.
-    Shi et al., arXiv:1506.04214, section 3.1, without the products of c and the gates.
+    Shi et al., arXiv:1506.04214, section 3.1, without the connections from c to the gates.
 
     >>> init, apply = ConvLSTM2D(4, 3, return_sequences=True)
     >>> params, state = init(jax.random.key(0), jnp.ones((2, 5, 8, 8, 3)))
@@ -169,7 +186,7 @@ class ConvLSTM2D(_ConvLSTM):
 
 
 class ConvLSTM3D(_ConvLSTM):
-    """`LSTM` whose products are convolutions, for sequences of volumes.
+    """`LSTM` with convolutions in place of the products, for sequences of volumes.
 
     (batch, time, d, h, w, channels) -> (batch, new d, new h, new w, filters)
 

@@ -1,30 +1,30 @@
-"""Embedding: a vector for each integer, and back."""
+"""Embedding: a vector for each integer id, and logits of ids from vectors."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, random
+from jax.sharding import NamedSharding
 
 from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context, salt
 from fnn.core.fields import one_of, positive
 from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
-from fnn.core.masking import attach_mask, combine_masks
+from fnn.core.masking import Masked, attach_mask, combine_masks
+from fnn.core.tree import SpecTree, Tree
 from fnn.runtime.placement import sharding, spec_of, used_by, without
 
 
 class Embedding(Layer):
-    """Row `id` of a table, for each id.   (batch, ...) -> (batch, ..., output_dim)
+    """The row of a table for each id.   (batch, ...) -> (batch, ..., output_dim)
 
-    `mask_zero` says that id 0 is padding: the outputs are `Masked`, their mask has the shape of the
-    ids. An id outside 0 to `input_dim - 1` (or not an integer) is refused where the ids are known,
-    by a model and by `apply` on arrays. Under `jit` and other transformations of JAX they are not
-    known, and such an id gives NaN, a negative one too (Keras reads it from the end).
+    `mask_zero` says that id 0 is padding: the outputs are `Masked`, with a mask of the shape of the
+    ids. Ids must be integers from 0 to `input_dim - 1`. A model, and `apply` on arrays, raise for
+    other ids. Under `jit` and other transformations of JAX, where the values are unknown, the
+    output for such an id is NaN, also for negative ids (which Keras counts from the end).
     Weights: `embeddings (input_dim, output_dim)`.
-    Raises ValueError for wrong arguments and for known ids that are not in the table.
+    Raises ValueError for wrong arguments and for ids that are not in the table.
 
     >>> init, apply = Embedding(10, 4, mask_zero=True)
     >>> ids = jnp.array([[3, 7, 0]])
@@ -47,29 +47,29 @@ class Embedding(Layer):
         """Raises ValueError for ids that are not in the table."""
         _check_values(self, x)
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         _check_ids(self, x)
         shape = (self.input_dim, self.output_dim)
         return {"embeddings": self.weight("embeddings", key, shape)}, {}
 
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
-    ) -> tuple[Any, State]:
+    ) -> tuple[Tree, State]:
         return _look_up(params["embeddings"], x, ctx.mask, self.mask_zero), state
 
 
 class ReversibleEmbedding(Layer):
-    """`Embedding`, and the way back: from vectors to a logit for each id, by the same table.
+    """`Embedding`, and the reverse: a logit for each id from vectors, by the same table.
 
-    Integers are ids, (batch, ...) -> (batch, ..., output_dim); floating-point inputs are
+    Integer inputs are ids, (batch, ...) -> (batch, ..., output_dim). Floating-point inputs are
     vectors, (batch, ..., output_dim) -> logits (batch, ..., input_dim), x @ embeddings^T. In a
-    graph `layer(x, reverse=True)` says which is meant, and ids need `Input(..., dtype="int32")`.
-    With `tie_weights=False` the way back has a kernel of its own. `reverse_dtype` is the dtype to
-    compute the logits in; `logit_soft_cap` c makes them c * tanh(logits / c). A mask stays on the
-    logits (Keras drops it there). Weights: `embeddings (input_dim, output_dim)` and, untied,
+    graph, vectors need `layer(x, reverse=True)`, and ids need `Input(..., dtype="int32")`.
+    With `tie_weights=False` the reverse has a kernel of its own. `reverse_dtype` is the dtype in
+    which logits are computed; `logit_soft_cap` c makes them c * tanh(logits / c). A mask stays on
+    the logits (Keras drops it). Weights: `embeddings (input_dim, output_dim)` and, untied,
     `reverse_embeddings (output_dim, input_dim)`.
-    Raises ValueError for wrong arguments, for ids as `Embedding`, and for inputs of the other kind
-    than `reverse` says (Press and Wolf 2016, section 3).
+    Raises ValueError for wrong arguments, for ids like `Embedding`, and if `reverse` does not match
+    the inputs (Press and Wolf 2016, section 3).
 
     >>> layer, ids = ReversibleEmbedding(10, 4), jnp.array([[3, 7, 0]])
     >>> params, state = layer.init(jax.random.key(0), ids)
@@ -93,10 +93,12 @@ class ReversibleEmbedding(Layer):
     )
     logit_soft_cap: float | None = positive(default=None)
 
-    def __call__(self, x: Any, reverse: bool = False) -> Any:
-        """A node of a graph; `reverse` says that `x` are vectors. Both share the weights."""
+    def __call__(self, x: Tree, reverse: bool = False) -> Tree:
+        """A node of a graph; `reverse` says that `x` are vectors. Both directions share weights."""
         if hasattr(x, "dtype") and reverse != _are_vectors(x):
-            expected = "vectors (float32)" if reverse else "ids (integers)"
+            expected = "ids (integers)"
+            if reverse:
+                expected = "vectors (float32)"
             advice = (
                 'Input(..., dtype="int32") for ids, layer(x, reverse=True) for vectors'
             )
@@ -111,60 +113,70 @@ class ReversibleEmbedding(Layer):
         if not _are_vectors(x):
             _check_values(self, x)
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         if not _are_vectors(x):
             _check_ids(self, x)
         elif not x.shape or x.shape[-1] != self.output_dim:
             raise ValueError(
                 f"ReversibleEmbedding: expected ids (integers), or vectors of "
-                f"{self.output_dim} numbers to turn into logits, received {x.dtype} of shape "
+                f"{self.output_dim} features to turn into logits, received {x.dtype} of shape "
                 f'{tuple(x.shape)}; use Input(..., dtype="int32") for ids'
             )
         shape = (self.input_dim, self.output_dim)
         params = {"embeddings": self.weight("embeddings", key, shape)}
         if not self.tie_weights:
-            # By the initializer of the embeddings, from a key of its own.
-            own = random.fold_in(key, salt("reverse_embeddings"))
-            params["reverse_embeddings"] = self.weight("embeddings", own, shape[::-1])
+            # The initializer of the embeddings, with another key.
+            key = random.fold_in(key, salt("reverse_embeddings"))
+            shape = (self.output_dim, self.input_dim)
+            params["reverse_embeddings"] = self.weight("embeddings", key, shape)
         return params, {}
 
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
-    ) -> tuple[Any, State]:
+    ) -> tuple[Tree, State]:
         if not _are_vectors(x):
             return _look_up(params["embeddings"], x, ctx.mask, self.mask_zero), state
-        kernel = (
-            params["embeddings"].T if self.tie_weights else params["reverse_embeddings"]
-        )
+        tied = self.tie_weights
+        # (output_dim, input_dim)
+        kernel = params["embeddings"].T if tied else params["reverse_embeddings"]
         if self.reverse_dtype is not None:
-            x, kernel = x.astype(self.reverse_dtype), kernel.astype(self.reverse_dtype)
-        logits, cap = jnp.matmul(x, kernel), self.logit_soft_cap
+            x = x.astype(self.reverse_dtype)
+            kernel = kernel.astype(self.reverse_dtype)
+        logits = jnp.matmul(x, kernel)  # (batch, ..., input_dim)
+        cap = self.logit_soft_cap
         if cap is not None:
             logits = jnp.tanh(logits / cap) * cap
         return attach_mask(logits, ctx.mask), state
 
 
-def _check_values(layer: Any, x: np.ndarray) -> None:
+def _check_values(layer: Embedding | ReversibleEmbedding, x: np.ndarray) -> None:
     """Raises ValueError for ids that are not in the table."""
     if not x.size:
         return
-    name, low, high = type(layer).__name__, x.min(), x.max()
-    if low < 0 or high >= layer.input_dim:
-        worst = low if low < 0 else high
+    name = type(layer).__name__
+    lowest = x.min()
+    highest = x.max()
+    if lowest < 0 or highest >= layer.input_dim:
+        worst = highest
+        if lowest < 0:
+            worst = lowest
         place = tuple(int(i) for i in np.argwhere(x == worst)[0])
         raise ValueError(
             f"{name}: expected ids from 0 to {layer.input_dim - 1}, received {worst} at "
             f"{place}; renumber the ids, or make input_dim larger"
         )
-    if x.dtype.kind == "f" and (x != np.floor(x)).any():
+    if x.dtype.kind != "f":
+        return
+    not_integer = x != np.floor(x)
+    if not_integer.any():
         raise ValueError(
-            f"{name}: expected ids that are integers, received {x[x != np.floor(x)][0]}"
-            "; give class numbers as they are, not scaled"
+            f"{name}: expected ids that are integers, received {x[not_integer][0]}"
+            "; pass class numbers as they are, not scaled"
         )
 
 
-def _check_ids(layer: Any, x: Any) -> None:
-    """Raises ValueError in `init` for ids that cannot be masked."""
+def _check_ids(layer: Embedding | ReversibleEmbedding, x: SpecTree) -> None:
+    """Checks the shape of ids in `init`; raises ValueError if they cannot be masked."""
     arguments.minimum_rank(layer, x, 1, "(batch, ...)")
     if layer.mask_zero and len(x.shape) < 2:
         raise ValueError(
@@ -173,22 +185,41 @@ def _check_ids(layer: Any, x: Any) -> None:
         )
 
 
-def _look_up(table: Any, x: Array, mask: Array | None, mask_zero: bool) -> Any:
-    """The rows of the table, masked by the mask that the ids have and by the ids 0."""
-    if not jnp.issubdtype(
-        x.dtype, jnp.integer
-    ):  # Input() is float32 unless told otherwise
-        x = jnp.where(x == jnp.floor(x), x, -1).astype(jnp.int32)
-    where: dict[str, Any] = {}
-    ids, columns = spec_of(x), spec_of(table)
-    if used_by(ids, columns):  # as the ids are divided, and the columns of the table
-        front = ids or (None,) * x.ndim
-        back = without((columns or (None,))[-1:], used_by(front))
-        where = {"out_sharding": sharding(table if ids is None else x, (*front, *back))}
+def _look_up(
+    table: Array,
+    x: Array,
+    mask: Array | None,
+    mask_zero: bool,
+) -> Array | Masked:
+    """The rows of the table, with the mask of the ids, where id 0 may be masked too."""
+    # Input() is float32 by default; a number with a fraction is not an id.
+    if not jnp.issubdtype(x.dtype, jnp.integer):
+        is_integer = x == jnp.floor(x)
+        x = jnp.where(is_integer, x, -1).astype(jnp.int32)
     rows = jnp.asarray(table).at[x]
-    y = rows.get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False, **where)
-    return attach_mask(y, combine_masks((mask, x != 0 if mask_zero else None)))
+    # (batch, ..., output_dim)
+    y = rows.get(
+        mode="fill",
+        fill_value=jnp.nan,
+        wrap_negative_indices=False,
+        out_sharding=_sharding_of_rows(table, x),
+    )
+    if mask_zero:
+        mask = combine_masks((mask, x != 0))
+    return attach_mask(y, mask)
 
 
-def _are_vectors(x: Any) -> bool:
+def _sharding_of_rows(table: Array, x: Array) -> NamedSharding | None:
+    """Divided like the ids and the columns of the table; None if neither is divided."""
+    ids = spec_of(x)
+    columns = spec_of(table)
+    if not used_by(ids, columns):
+        return None
+    front = ids or (None,) * x.ndim
+    back = without((columns or (None,))[-1:], used_by(front))
+    on_mesh = table if ids is None else x
+    return sharding(on_mesh, (*front, *back))
+
+
+def _are_vectors(x: SpecTree) -> bool:
     return bool(jnp.issubdtype(x.dtype, jnp.floating))

@@ -1,9 +1,9 @@
-"""Mixture of experts: many equal layers, of which each token goes through a few."""
+"""Mixture of experts: a router sends each token through a few of many copies of a layer."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,30 +16,38 @@ from fnn.core.context import INFERENCE, Context, salt
 from fnn.core.fields import not_negative, positive
 from fnn.core.layer import Initializer, Layer, Params, State
 from fnn.core.masking import Masked, attach_mask, leading, split_mask
+from fnn.core.tree import SpecTree, Tree
 from fnn.layers.shared.statistics import at_least_float32
 from fnn.runtime.placement import place, place_like
 
 
+class Queues(NamedTuple):
+    """Which token is at which position in the queue of which expert."""
+
+    positions: Array  # (choices, tokens); the length of the queues if there is no room
+    tokens: Array  # (experts, positions); the number of tokens where a queue is empty
+
+
 class MixtureOfExperts(Layer):
-    """The `top_k` of `experts` copies of `expert` that a router likes best, for each token.
+    """A router sends each token through `top_k` of `experts` copies of `expert`.
 
-    (batch, ..., features) -> (batch, ..., whatever `expert` makes of the features)
+    (batch, ..., features) -> (batch, ..., outputs of `expert`)
 
-    p = softmax(x @ router); y = sum of p_i * expert_i(x) over the `top_k` largest p, which are
-    divided by their sum (not a single one: the router would get no gradient). With
-    `capacity_factor=None` every token gets its experts, and every expert computes every token. A
-    number leaves each expert room for ceil(capacity_factor * top_k * tokens / experts) tokens:
-    first choices come before second ones, then earlier tokens before later ones; a choice that
-    finds no room adds 0, so put a `Residual` around. That costs less, and makes outputs depend on
-    the rest of the batch.
+    p = softmax(x @ router); y = sum of p_i * expert_i(x) over the `top_k` largest p, divided by
+    their sum if there are several (a single one divided by itself would give the router no
+    gradient). With `capacity_factor=None` every token gets its experts, and every expert computes
+    every token. With a number, each expert has a capacity of ceil(capacity_factor * top_k * tokens
+    / experts) tokens: first choices are served before second ones, then earlier tokens before later
+    ones. A choice beyond the capacity adds 0, so put a `Residual` around the layer. This costs
+    less, but makes outputs depend on the rest of the batch.
 
-    So that experts share the work, `aux_loss` in the state, which training adds to the loss, is
-    balance * experts * sum(f_i * P_i): of the choices the share f that expert i has, and the mean P
-    of its probability. It is `balance` where all share alike. Padded rows and masked steps count
-    neither there nor for room, and their outputs are 0.
+    To balance the experts, `aux_loss` in the state, which training adds to the loss, is balance *
+    experts * sum(f_i * P_i), with the fraction f_i of choices for expert i and its mean probability
+    P_i. It equals `balance` if all experts are used equally. Padding examples and masked steps are
+    left out of the loss and the capacity, and their outputs are 0.
     Weights: `router (features, experts)`; those of `expert` under `experts`, with a leading axis.
-    Raises ValueError for wrong arguments, and in `init` for an expert that does not keep its tokens
-    apart (Fedus et al. 2021, equations 2 to 6 for top_k=1; Shazeer et al. 2017, section 2).
+    Raises ValueError for wrong arguments, and in `init` for an expert that does not treat tokens
+    independently (Fedus et al. 2021, equations 2 to 6 for top_k=1; Shazeer et al. 2017, section 2).
 
     >>> from fnn.layers import Dense
     >>> layer, x = MixtureOfExperts(Dense(5, "relu"), experts=4), jnp.ones((2, 3, 6))
@@ -67,11 +75,9 @@ class MixtureOfExperts(Layer):
             raise arguments.wrong(self, "top_k", expected, self.top_k)
 
     def cache(self, params: Params, batch: int, length: int) -> State:
-        """Nothing, as each token is by itself; raises ValueError where they compete for room."""
+        """Nothing, as tokens are independent; raises ValueError if they compete for capacity."""
         if self.capacity_factor is not None:
-            expected = (
-                "to be None, since the room of an expert is for all steps together"
-            )
+            expected = "to be None, since all steps together share the capacity"
             raise arguments.wrong(
                 self, "capacity_factor", expected, self.capacity_factor
             )
@@ -80,108 +86,173 @@ class MixtureOfExperts(Layer):
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
         return (("experts", self.expert),)
 
-    def inside(self, x: Any) -> Any:
-        """The tokens one by one."""
-        x = split_mask(x)[0]
+    def inside(self, x: Tree) -> Array:
+        """The tokens, (tokens, features)."""
+        x, _ = split_mask(x)
         return x.reshape(-1, x.shape[-1])
 
-    def is_example(self, params: Params, x: Any) -> bool:
+    def is_example(self, params: Params, x: Tree) -> bool:
         return arguments.is_vector(x)
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         arguments.minimum_rank(self, x, 2, "(batch, ..., features)")
-        number, features = math.prod(x.shape[:-1]), x.shape[-1]
+        number = math.prod(x.shape[:-1])
+        features = x.shape[-1]
         tokens = jax.ShapeDtypeStruct((number, features), x.dtype)
-        made = output_spec(self.expert, tokens)
-        if isinstance(made, Masked) or getattr(made, "shape", ())[:1] != (number,):
+        y = output_spec(self.expert, tokens)
+        shape = getattr(y, "shape", ())
+        if isinstance(y, Masked) or shape[:1] != (number,):
             raise ValueError(
-                f"MixtureOfExperts: expected an expert that makes one array of {tokens.shape}, a "
-                f"row for each token, received {tree.describe(made)} from {self.expert!r}; give "
-                "a layer for single tokens, like Dense"
+                f"MixtureOfExperts: expected an expert that returns an array (tokens, ...) for "
+                f"{tokens.shape}, received {tree.describe(y)} from {self.expert!r}; pass a layer "
+                "that treats tokens independently, like Dense"
             )
         router = self.weight("router", key, (features, self.experts))
-        copies, state = init_copies(
-            self.expert, random.fold_in(key, salt("experts")), self.experts, tokens
-        )
-        return (
-            {"router": router, "experts": copies},
-            {"aux_loss": jnp.zeros(()), "experts": state},
-        )
+        key = random.fold_in(key, salt("experts"))
+        copies, expert_states = init_copies(self.expert, key, self.experts, tokens)
+        params = {"router": router, "experts": copies}
+        return params, {"aux_loss": jnp.zeros(()), "experts": expert_states}
 
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
-    ) -> tuple[Any, State]:
-        tokens, real = x.reshape(-1, x.shape[-1]), _real_tokens(x, ctx)
-        if self.capacity_factor is not None:  # there is one queue for all
-            tokens, real = place(tokens, ()), place(real, ())
-        logits = at_least_float32(tokens) @ at_least_float32(params["router"])
-        shares = jax.nn.softmax(logits)
-        likely, chosen = (a.T for a in lax.top_k(shares, self.top_k))  # (choice, token)
-        if (
-            self.top_k > 1
-        ):  # a lone share divided by itself is 1: the router would never learn
-            likely /= likely.sum(0, keepdims=True)
-        gates = jnp.where(real[None], likely, 0)
-        choices = jax.nn.one_hot(chosen, self.experts, dtype=bool) & real[None, :, None]
+    ) -> tuple[Tree, State]:
+        tokens = x.reshape(-1, x.shape[-1])  # (tokens, features)
+        valid = _valid_tokens(x, ctx)  # (tokens,)
+        if self.capacity_factor is not None:
+            # The queues are for the tokens of all devices together.
+            tokens = place(tokens, ())
+            valid = place(valid, ())
+        router = at_least_float32(params["router"])
+        logits = at_least_float32(tokens) @ router
+        probabilities = jax.nn.softmax(logits)  # (tokens, experts)
+        likeliest, chosen = lax.top_k(probabilities, self.top_k)  # (tokens, choices)
+        likeliest = likeliest.T  # (choices, tokens)
+        chosen = chosen.T  # (choices, tokens)
+        # A single probability divided by itself is 1: the router would never learn.
+        if self.top_k > 1:
+            likeliest /= likeliest.sum(0, keepdims=True)
+        gates = jnp.where(valid[None], likeliest, 0)  # (choices, tokens)
+        # (choices, tokens, experts)
+        choices = jax.nn.one_hot(chosen, self.experts, dtype=bool)
+        choices = choices & valid[None, :, None]
 
         if self.capacity_factor is None:
-            inputs, axis, rows = tokens, None, choices.any(0).T
+            y, states = self._apply_to_all(params, state, tokens, chosen, choices, ctx)
         else:
-            places, sources = self._places(chosen, choices, real)
-            inputs = jnp.take(tokens, sources, axis=0, mode="fill", fill_value=0)
-            axis, rows = 0, sources < len(tokens)
+            queues = self._queues(self.capacity_factor, chosen, choices, valid)
+            y, states = self._apply_to_queues(
+                params, state, tokens, chosen, queues, ctx
+            )
+        # (choices, tokens, ...) -> (tokens, ...)
+        gates = gates.astype(y.dtype)
+        y = jnp.einsum("kt,kt...->t...", gates, y)
+        loss = self._imbalance(probabilities, choices, valid)
+        loss = loss.astype(state["aux_loss"].dtype)
+        # (batch, ..., outputs of the expert)
+        y = y.reshape(*x.shape[:-1], *y.shape[1:])
+        y = place_like(y, x)
+        return attach_mask(y, ctx.mask), {"aux_loss": loss, "experts": states}
 
-        def one(
-            index: Array, params: Params, state: State, x: Array, rows: Array
-        ) -> Any:
+    def _apply_to_all(
+        self,
+        params: Params,
+        state: State,
+        tokens: Array,
+        chosen: Array,
+        choices: Array,
+        ctx: Context,
+    ) -> tuple[Array, State]:
+        """Every expert on every token; the outputs of the chosen ones, (choices, tokens, ...)."""
+        # An expert counts only the tokens that chose it as valid.
+        rows = choices.any(0).T  # (experts, tokens)
+        y, states = self._run(params, state, tokens, None, rows, ctx)
+        # (experts, tokens, ...) -> (choices, tokens, ...)
+        y = jnp.take_along_axis(y, leading(chosen, y.ndim), 0)
+        return y, states
+
+    def _apply_to_queues(
+        self,
+        params: Params,
+        state: State,
+        tokens: Array,
+        chosen: Array,
+        queues: Queues,
+        ctx: Context,
+    ) -> tuple[Array, State]:
+        """Each expert on its queue; the outputs of the chosen ones, (choices, tokens, ...)."""
+        # (experts, positions, features)
+        queued = jnp.take(tokens, queues.tokens, axis=0, mode="fill", fill_value=0)
+        rows = queues.tokens < len(tokens)  # (experts, positions)
+        y, states = self._run(params, state, queued, 0, rows, ctx)
+        # (experts, positions, ...) -> (choices, tokens, ...), 0 where there was no room
+        y = y.at[chosen, queues.positions].get(mode="fill", fill_value=0)
+        return y, states
+
+    def _run(
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        axis: int | None,
+        rows: Array,
+        ctx: Context,
+    ) -> tuple[Array, State]:
+        """The outputs (experts, tokens, ...) for all of `x`, or with `axis` 0 for a part each."""
+
+        def run_expert(
+            index: Array,
+            params: Params,
+            state: State,
+            x: Array,
+            rows: Array,
+        ) -> tuple[Array, State]:
             own = ctx.child("experts").repeat(index).replace(rows=rows)
             return call(self.expert, params, state, x, own, "experts")
 
-        outputs, after = jax.vmap(one, (0, 0, 0, axis, 0))(
-            jnp.arange(self.experts), params["experts"], state["experts"], inputs, rows
-        )
-        if self.capacity_factor is None:
-            found = jnp.take_along_axis(outputs, leading(chosen, outputs.ndim), 0)
-        else:
-            found = outputs.at[chosen, places].get(mode="fill", fill_value=0)
-        y = jnp.einsum("kt,kt...->t...", gates.astype(found.dtype), found)
-        loss = self._imbalance(shares, choices, real).astype(state["aux_loss"].dtype)
-        y = place_like(y.reshape(*x.shape[:-1], *y.shape[1:]), x)
-        y = attach_mask(y, ctx.mask)
-        return y, {"aux_loss": loss, "experts": after}
+        run = jax.vmap(run_expert, (0, 0, 0, axis, 0))
+        index = jnp.arange(self.experts)
+        return run(index, params["experts"], state["experts"], x, rows)
 
-    def _places(
-        self: Any, chosen: Array, choices: Array, real: Array
-    ) -> tuple[Array, Array]:
-        """Where each (choice, token) is in the queue of its expert, and who is at each place.
+    def _queues(
+        self,
+        capacity_factor: float,
+        chosen: Array,
+        choices: Array,
+        valid: Array,
+    ) -> Queues:
+        """The queues, with first choices before second ones, and in the order of the tokens."""
+        number = len(valid)
+        # The same float32 factor for both, so that a padded batch has the capacity of its
+        # valid examples.
+        factor = np.float32(capacity_factor * self.top_k / self.experts)
+        capacity = jnp.ceil(factor * valid.sum())
+        length = min(math.ceil(factor * np.float32(number)), number)
+        # (choices * tokens, experts), 1 where that expert is chosen
+        joins = choices.reshape(-1, self.experts).astype("int32")
+        # How many joined the same queue before, (choices, tokens).
+        before = ((joins.cumsum(0) - 1) * joins).sum(-1)
+        before = before.reshape(chosen.shape)
+        has_room = choices.any(-1) & (before < capacity)
+        positions = jnp.where(has_room, before, length)
+        empty = jnp.full((self.experts, length), number)
+        every_token = jnp.arange(number)[None]  # (1, tokens)
+        tokens = empty.at[chosen, positions].set(every_token, mode="drop")
+        return Queues(positions, tokens)
 
-        A place past the last, or a token past the last, stands for none.
-        """
-        number = len(real)
-        # In float32 here as there, so that a padded batch has just the room of the real rows.
-        each = np.float32(self.capacity_factor * self.top_k / self.experts)
-        room = jnp.ceil(each * real.sum())
-        length = min(math.ceil(each * np.float32(number)), number)
-        queue = choices.reshape(-1, self.experts).astype("int32")
-        places = ((queue.cumsum(0) - 1) * queue).sum(-1).reshape(chosen.shape)
-        places = jnp.where(choices.any(-1) & (places < room), places, length)
-        sources = jnp.full((self.experts, length), number)
-        return places, sources.at[chosen, places].set(
-            jnp.arange(number)[None], mode="drop"
-        )
-
-    def _imbalance(self, shares: Array, choices: Array, real: Array) -> Array:
-        """`balance` where every expert has its share, more where some have most."""
-        count = jnp.maximum(real.sum(), 1)
-        taken = choices.sum((0, 1)) / (count * self.top_k)
-        likely = jnp.where(real[:, None], shares, 0).sum(0) / count
-        return self.balance * self.experts * (taken * likely).sum()
+    def _imbalance(self, probabilities: Array, choices: Array, valid: Array) -> Array:
+        """The auxiliary loss: `balance` if all experts are used equally, else more."""
+        count = jnp.maximum(valid.sum(), 1)
+        fraction = choices.sum((0, 1)) / (count * self.top_k)  # (experts,)
+        # (experts,)
+        total = jnp.where(valid[:, None], probabilities, 0).sum(0)
+        mean = total / count
+        return self.balance * self.experts * (fraction * mean).sum()
 
 
-def _real_tokens(x: Array, ctx: Context) -> Array:
-    """Which tokens of `x` (batch, ..., features) are real: no padded row, no masked step."""
-    real = jnp.ones(x.shape[:-1], bool)
+def _valid_tokens(x: Array, ctx: Context) -> Array:
+    """False for the tokens of padding examples and of masked steps, (tokens,)."""
+    valid = jnp.ones(x.shape[:-1], bool)  # (batch, ...)
     for known in (ctx.rows, ctx.mask):
         if known is not None:
-            real &= leading(known, real.ndim)
-    return real.reshape(-1)
+            valid &= leading(known, valid.ndim)
+    return valid.reshape(-1)

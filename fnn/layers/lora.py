@@ -1,8 +1,9 @@
-"""LoRA: a network that stays as it is but for changes of low rank to its kernels."""
+"""LoRA: a frozen network with trainable low-rank changes to its kernels."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,23 +16,31 @@ from fnn.core.context import INFERENCE, Context, salt
 from fnn.core.fields import not_negative, positive
 from fnn.core.layer import Initializer, Layer, Params, State
 from fnn.core.masking import carry_mask
-from fnn.core.tree import check_patterns, matches_any
+from fnn.core.tree import SpecTree, Tree, check_patterns, matches_any
 from fnn.layers.wrappers import Frozen
 
 
+class Kernel(NamedTuple):
+    """A weight of `inner` that is changed."""
+
+    path: tree.Path
+    shape: tuple[int, ...]  # (*copies, ..., out)
+    copies: int  # the number of leading axes of stacked copies
+
+
 class LoRA(Flow):
-    """`inner` with W + alpha / rank * A @ B in place of each kernel W; A and B alone learn.
+    """`inner` with W + alpha / rank * A @ B in place of each kernel W; only A and B are trained.
 
-    Weights: those of `inner` under `inner`, frozen (no gradient, no optimizer slots, no batch
-    statistics); for each kernel `(..., out)` under `lora`, by its path, `a (..., rank)`, random,
-    and `b (rank, out)`, zeros, so that at first the outputs are those of `inner`. `alpha` is
-    `rank` unless told. `patterns` says which weights change, of those with two axes or more
-    that learn in `inner`: `("**/attention/**",)` for attention alone.
+    Weights: those of `inner` under `inner`, frozen (no gradient, no optimizer state, no batch
+    statistics). For each kernel `(..., out)`, under `lora` and its path: `a (..., rank)`, random,
+    and `b (rank, out)`, zeros, so that the initial outputs are those of `inner`. `alpha` is `rank`
+    by default. `patterns` selects the weights to change, among the trainable weights of `inner`
+    with at least two axes: `("**/attention/**",)` for attention only.
 
-    The trained weights of a model come along: `LoRA(model, rank=8)`. Others are put in by hand:
-    `params = {**params, "inner": pretrained}`. `merge` turns the trained pair back into weights
-    of `inner`, so that nothing is left to pay for in use.
-    Raises ValueError for wrong arguments, and in `init` if the patterns fit no such weight
+    `LoRA(model, rank=8)` takes over the trained weights of a model. Insert other weights with
+    `params = {**params, "inner": pretrained}`. `merge` adds the trained changes to the weights of
+    `inner`, so that inference costs nothing extra.
+    Raises ValueError for wrong arguments, and in `init` if the patterns match no such weight
     (Hu et al. 2021, section 4.1).
 
     >>> from fnn.layers import Dense
@@ -57,72 +66,77 @@ class LoRA(Flow):
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
         return (("inner", Frozen(self.inner)),)
 
-    def flow(self, x: Any, visit: Visit) -> Any:
-        ((name, frozen),) = self.children()
-        return visit(name or "", frozen, x)
+    def flow(self, x: Tree, visit: Visit) -> Tree:
+        return visit("inner", Frozen(self.inner), x)
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         params, state = super().init(key, x)
-        pairs: list[tuple[tree.Path, Array]] = []
+        leaves: list[tuple[tree.Path, Array]] = []
         for path, shape, copies in self._chosen(params["inner"]):
             own = random.fold_in(key, salt("/".join(path)))
-            make: Any = lambda key, shape=shape, copies=copies: self.weight(
-                "a", key, (*shape[copies:-1], self.rank)
-            )
-            for _ in range(copies):
-                make = jax.vmap(make)
-            pairs.append(((*path, "a"), make(random.split(own, shape[:copies]))))
-            b = self.weight("b", own, (*shape[:copies], self.rank, shape[-1]))
-            pairs.append(((*path, "b"), b))
-        return {**params, "lora": tree.unflatten(pairs)}, state
+            stacked = shape[:copies]
+            a_shape = (*shape[copies:-1], self.rank)
+            b_shape = (*stacked, self.rank, shape[-1])
+            # A key for each copy, so that the scale of `a` is that of a single layer.
+            draw = _over_copies(self._draw_a(a_shape), copies)
+            a = draw(random.split(own, stacked))  # (*copies, ..., rank)
+            b = self.weight("b", own, b_shape)  # (*copies, rank, out)
+            leaves.append(((*path, "a"), a))
+            leaves.append(((*path, "b"), b))
+        return {**params, "lora": tree.unflatten(leaves)}, state
 
-    def _chosen(self, params: Params) -> list[tuple[tree.Path, tuple[int, ...], int]]:
-        """(path, shape, stacked axes) of each weight of `inner` that is to change."""
-        learning = dict(tree.flatten(weights.split(self.inner, params)[0]))
+    def _draw_a(self, shape: tuple[int, ...]) -> Callable[[Array], Array]:
+        return lambda key: self.weight("a", key, shape)
+
+    def _chosen(self, params: Params) -> list[Kernel]:
+        """The weights to change; raises ValueError if there are none."""
+        trainable, _ = weights.split(self.inner, params)
         layers = [(path, copies) for path, _, copies in walk(self.inner)]
-        found = []
-        for path, weight in learning.items():
-            copies = max(
-                copies for outer, copies in layers if path[: len(outer)] == outer
+        chosen = []
+        for path, weight in tree.flatten(trainable):
+            around = [n for outer, n in layers if path[: len(outer)] == outer]
+            copies = max(around)
+            matches = matches_any(self.patterns, "/".join(path))
+            if matches and weight.ndim - copies >= 2:
+                chosen.append(Kernel(path, weight.shape, copies))
+        if not chosen:
+            names = ["/".join(path) for path, _ in tree.flatten(params)]
+            known = ", ".join(names) or "no weights"
+            expected = (
+                f"to match a trainable weight with at least two axes, out of {known}"
             )
-            if matches_any(self.patterns, "/".join(path)) and weight.ndim - copies >= 2:
-                found.append((path, weight.shape, copies))
-        if not found:
-            known = (
-                ", ".join("/".join(path) for path, _ in tree.flatten(params))
-                or "no weights"
-            )
-            raise arguments.wrong(
-                self,
-                "patterns",
-                f"to fit a weight with two axes or more that learns, out of {known}",
-                self.patterns,
-            )
-        return found
+            raise arguments.wrong(self, "patterns", expected, self.patterns)
+        return chosen
 
     def apply(  # type: ignore[override]
-        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
-    ) -> tuple[Any, State]:
+        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+    ) -> tuple[Tree, State]:
         x, ctx = carry_mask(x, ctx.replace(frozen=True))
-        changed = {
-            "inner": self._changed(lax.stop_gradient(params["inner"]), params["lora"])
-        }
+        frozen = lax.stop_gradient(params["inner"])
+        changed = {"inner": self._changed(frozen, params["lora"])}
         y, after = apply_child("inner", self.inner, changed, state, x, ctx)
         return y, {"inner": after}
 
     def merge(self, params: Params) -> Params:
-        """The weights with which `inner` alone computes what this layer computes."""
+        """The weights with which `inner` alone computes the outputs of this layer."""
         return self._changed(params["inner"], params["lora"])
 
     def _changed(self, params: Params, lora: Params) -> Params:
-        scale = (self.rank if self.alpha is None else self.alpha) / self.rank
-        for path in dict.fromkeys(path[:-1] for path, _ in tree.flatten(lora)):
-            kernel, pair = tree.get(params, path), tree.get(lora, path)
-            product: Any = jnp.matmul
-            for _ in range(
-                pair["b"].ndim - 2
-            ):  # copies of a layer, each with a pair of its own
-                product = jax.vmap(product)
-            change = scale * product(pair["a"], pair["b"])
+        """The weights of `inner` plus the low-rank changes."""
+        alpha = self.rank if self.alpha is None else self.alpha
+        scale = alpha / self.rank
+        kernels = dict.fromkeys(path[:-1] for path, _ in tree.flatten(lora))
+        for path in kernels:
+            kernel = tree.get(params, path)
+            pair = tree.get(lora, path)
+            product = _over_copies(jnp.matmul, pair["b"].ndim - 2)
+            change = scale * product(pair["a"], pair["b"])  # (*copies, ..., out)
             params = tree.put(params, path, kernel + change.astype(kernel.dtype))
         return params
+
+
+def _over_copies(function: Callable[..., Array], copies: int) -> Callable[..., Array]:
+    """`function` mapped over the leading axes of stacked copies."""
+    for _ in range(copies):
+        function = jax.vmap(function)
+    return function

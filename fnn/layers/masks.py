@@ -1,8 +1,6 @@
-"""Masking and Unmask: where a mask begins and where it ends."""
+"""Mask layers: Masking adds a mask, Unmask removes it."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
@@ -11,17 +9,18 @@ from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import Masked, combine_masks
+from fnn.core.tree import SpecTree, Tree
 
 
 class Masking(Layer):
     """Masks positions whose features all equal `mask_value`.   (batch, time, ...) -> same shape
 
-    The features are the last axis, so the mask of inputs `(batch, time, features)` is
-    `(batch, time)`, and that of `(batch, sentences, words, features)` is
-    `(batch, sentences, words)`. The outputs are `Masked`, with zeros in the masked positions. A
-    mask that the inputs already have stays: a position is valid if both say so.
-    Raises ValueError for a `mask_value` that is no number, NaN among them since nothing equals it,
-    and for inputs of fewer than three axes.
+    The features are the last axis: inputs `(batch, time, features)` get a mask `(batch, time)`,
+    inputs `(batch, sentences, words, features)` a mask `(batch, sentences, words)`. The outputs are
+    `Masked`, with zeros in the masked positions. If the inputs already have a mask, a position is
+    valid where both masks are True.
+    Raises ValueError for a `mask_value` that is not a number or is NaN, which equals nothing, and
+    for inputs of fewer than three axes.
 
     >>> Masking().apply({}, {}, jnp.array([[[1.0], [0.0]]]))[0].mask.tolist()
     [[True, False]]
@@ -32,22 +31,23 @@ class Masking(Layer):
 
     mask_value: float = 0.0
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         arguments.minimum_rank(self, x, 3, "(batch, time, features, ...)")
         return {}, {}
 
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
-    ) -> tuple[Any, State]:
-        valid = jnp.any(x != self.mask_value, -1)
+    ) -> tuple[Masked, State]:
+        valid = jnp.any(x != self.mask_value, -1)  # (batch, time)
         y = jnp.where(valid[..., None], x, jnp.zeros_like(x))
-        return Masked(y, combine_masks((ctx.mask, valid))), state
+        mask = combine_masks((ctx.mask, valid))
+        return Masked(y, mask), state
 
 
 class Unmask(Layer):
-    """Drops the mask and leaves the values as they are.   same shape -> same shape
+    """Removes the mask and leaves the values as they are.   same shape -> same shape
 
-    For a layer that refuses masks, where you know that padding does no harm.
+    Use it before a layer that refuses masks, if you know that padding does no harm there.
 
     >>> Unmask().apply({}, {}, jnp.ones((1, 2, 3)))[0].shape
     (1, 2, 3)
@@ -57,6 +57,6 @@ class Unmask(Layer):
     by_step = True
 
     def apply(
-        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
-    ) -> tuple[Any, State]:
+        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+    ) -> tuple[Tree, State]:
         return x, state

@@ -1,9 +1,8 @@
-"""Attention without heads or projections: by dot products, by sums."""
+"""Attention without heads or projections: Attention and AdditiveAttention."""
 
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Any
 
 import jax.numpy as jnp
 from jax import Array, random
@@ -11,31 +10,35 @@ from jax import Array, random
 from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context, salt
 from fnn.core.fields import fraction, one_of, random_seed
-from fnn.core.layer import Layer, Params, State
+from fnn.core.layer import Params, State
 from fnn.core.masking import attach_mask, combine_masks
+from fnn.core.tree import SpecTree, Tree
 from fnn.initializers.scaling import GlorotUniform
 from fnn.layers.shared.attending import (
+    AttentionLayer,
+    attention_weights,
     band_mask,
-    blank_steps,
     check_inputs,
-    parts,
-    shares_of,
+    split_inputs,
+    zero_masked_steps,
 )
 from fnn.layers.shared.dropping import drop
 
 
-class _PlainAttention(Layer):
-    """A subclass writes `scores(params, query, key)`, (batch, queries, keys)."""
+class _PlainAttention(AttentionLayer):
+    """A subclass defines `scores`."""
 
-    masking = "use"
-    mixes_features = True
     input_names = ("query", "value", "key")
-    call_fields = ("use_causal_mask", "return_attention_scores")
     attention_axes = (1,)
 
-    def check(self, x: Any) -> Any:
-        """The query, where the inputs fit each other; else raises ValueError."""
-        query, value, key, mask = parts(x)
+    def scores(self, params: Params, query: Array, key: Array) -> Array:
+        """The similarity of each query to each key, (batch, queries, keys)."""
+        raise NotImplementedError
+
+    def check(self, x: SpecTree) -> SpecTree:
+        """Returns the query. Raises ValueError for inputs that do not fit together."""
+        inputs = split_inputs(x)
+        query, value, key, mask = inputs
         arguments.every_input(self, (query, value), self.input_names)
         if mask is not None or len(query.shape) != 3:
             raise ValueError(
@@ -43,45 +46,69 @@ class _PlainAttention(Layer):
                 f"(batch, time, features), received {len(x)} inputs, the first of shape "
                 f"{tuple(query.shape)}; use MultiHeadAttention for more axes and other masks"
             )
-        check_inputs(self, query, value, key, None)
+        check_inputs(self, inputs)
         if query.shape[-1] != key.shape[-1]:
             raise ValueError(
-                f"{type(self).__name__}: expected query and key of as many features, received "
-                f"shapes {tuple(query.shape)} and {tuple(key.shape)}; bring them to one width "
-                "first, e.g. by Dense"
+                f"{type(self).__name__}: expected query and key with equally many features, "
+                f"received shapes {tuple(query.shape)} and {tuple(key.shape)}; bring them to the "
+                "same width first, e.g. by Dense"
             )
         return query
 
     def apply(
-        self: Any, params: Params, state: State, x: Any, ctx: Context = INFERENCE
-    ) -> tuple[Any, State]:
-        masks = parts(ctx.mask)
-        query, value, key = map(blank_steps, parts(x), masks[:3])
-        real = combine_masks(masks[1:3])
-        band = band_mask(query.shape[1], key.shape[1], 0, self.use_causal_mask, None)
-        allowed = combine_masks(
-            (
-                None if real is None else real[:, None],
-                None if band is None else band[0],
-                None if masks[0] is None else masks[0][:, :, None],
-            )
-        )
-        shares = shares_of(self.scores(params, query, key), allowed)
-        kept = drop(self, shares, self.dropout, ctx, "dropout")
-        y = attach_mask(jnp.matmul(kept, value), masks[0])
-        return ((y, shares) if self.return_attention_scores else y), state
+        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+    ) -> tuple[Tree, State]:
+        inputs = split_inputs(x)
+        masks = split_inputs(ctx.mask)
+        query = zero_masked_steps(
+            inputs.query, masks.query
+        )  # (batch, queries, features)
+        value = zero_masked_steps(inputs.value, masks.value)  # (batch, keys, width)
+        key = zero_masked_steps(inputs.key, masks.key)  # (batch, keys, features)
+        queries = query.shape[1]
+        keys = key.shape[1]
+        allowed = self._allowed(queries, keys, *masks[:3])
+        scores = self.scores(params, query, key)  # (batch, queries, keys)
+        weights = attention_weights(scores, allowed)
+        dropped = drop(self, weights, self.dropout, ctx, "dropout")
+        # (batch, queries, width)
+        y = attach_mask(jnp.matmul(dropped, value), masks.query)
+        if self.return_attention_scores:
+            return (y, weights), state
+        return y, state
+
+    def _allowed(
+        self,
+        queries: int,
+        keys: int,
+        query_mask: Array | None,
+        value_mask: Array | None,
+        key_mask: Array | None,
+    ) -> Array | None:
+        """Which query may attend to which key, (batch, queries, keys); None for all."""
+        key_mask = combine_masks((value_mask, key_mask))
+        band = band_mask(queries, keys, 0, self.use_causal_mask, None)
+        if key_mask is not None:
+            key_mask = key_mask[:, None]  # (batch, 1, keys)
+        if band is not None:
+            band = band[0]  # (1, queries, keys)
+        if query_mask is not None:
+            query_mask = query_mask[:, :, None]  # (batch, queries, 1)
+        return combine_masks((key_mask, band, query_mask))
 
 
 class Attention(_PlainAttention):
-    """softmax(score(query, key)) value, the score being a dot product.
+    """softmax(score(query, key)) value; the score is a dot product.
 
-    (query, value) or (query, value, key): (batch, queries, features), (batch, keys, ...) ->
-    (batch, queries, width of the values). Not divided by the root of the features; `use_scale`
-    multiplies with a weight `scale ()`. `score_mode="concat"` sums tanh(scale * (query + key))
-    times `concat_score_weight ()` instead. Masks of the inputs count, also that of the key (which
-    Keras overlooks); a query that may look nowhere gets zeros (in Keras some mean). What Keras
-    takes in the call are fields: `use_causal_mask`, `return_attention_scores`.
-    Raises ValueError for wrong arguments and inputs that do not fit (Luong et al. 2015,
+    (batch, queries, features), (batch, keys, ...) -> (batch, queries, width of the values)
+
+    Takes (query, value) or (query, value, key). Scores are not divided by sqrt(features);
+    `use_scale` multiplies them by a weight `scale ()`. With `score_mode="concat"` the score is the
+    sum of tanh(scale * (query + key)) over features, times `concat_score_weight ()`. Masks of the
+    inputs are applied, also that of the key (which Keras ignores). A query that may attend to no
+    key gets zeros (in Keras, a mean). Two arguments of Keras's call are fields here:
+    `use_causal_mask` and `return_attention_scores`.
+    Raises ValueError for wrong arguments and inputs that do not fit together (Luong et al. 2015,
     section 3.1).
 
     >>> x = jnp.array([[[1.0, 0.0], [0.0, 1.0]]])
@@ -96,33 +123,31 @@ class Attention(_PlainAttention):
     use_causal_mask: bool = field(default=False, kw_only=True)
     return_attention_scores: bool = field(default=False, kw_only=True)
 
-    def validate(self) -> None:
-        super().validate()
-
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         self.check(x)
-        present = {
-            "scale": self.use_scale,
-            "concat_score_weight": self.score_mode == "concat",
-        }
-        return {
-            name: jnp.ones((), self.weight_dtype) for name, on in present.items() if on
-        }, {}
+        params: Params = {}
+        if self.use_scale:
+            params["scale"] = jnp.ones((), self.weight_dtype)
+        if self.score_mode == "concat":
+            params["concat_score_weight"] = jnp.ones((), self.weight_dtype)
+        return params, {}
 
     def scores(self, params: Params, query: Array, key: Array) -> Array:
-        """(batch, queries, keys)."""
-        scale = params["scale"] if self.use_scale else 1
+        scale = params.get("scale", 1)
         if self.score_mode == "dot":
+            # (batch, queries, keys)
             return jnp.einsum("bqd,bkd->bqk", query, key) * scale
-        pairs = jnp.tanh(scale * (query[:, :, None] + key[:, None]))
-        return params["concat_score_weight"] * pairs.sum(-1)
+        query = query[:, :, None]  # (batch, queries, 1, features)
+        key = key[:, None]  # (batch, 1, keys, features)
+        pairs = jnp.tanh(scale * (query + key))  # (batch, queries, keys, features)
+        return params["concat_score_weight"] * pairs.sum(-1)  # (batch, queries, keys)
 
 
 class AdditiveAttention(_PlainAttention):
-    """softmax(sum(scale * tanh(query + key))) value, a sum over features.
+    """softmax(sum(scale * tanh(query + key))) value; the sum is over features.
 
-    Inputs, masks and fields are those of `Attention`; `use_scale` gives each feature a weight in
-    `scale (features,)`. Raises as `Attention` (Bahdanau et al. 2015, appendix A.1.2).
+    Inputs, masks and fields are as in `Attention`; `use_scale` gives each feature a weight in
+    `scale (features,)`. Raises the errors of `Attention` (Bahdanau et al. 2015, appendix A.1.2).
 
     >>> init, apply = AdditiveAttention()
     >>> x = jnp.ones((1, 3, 2))
@@ -137,15 +162,19 @@ class AdditiveAttention(_PlainAttention):
     use_causal_mask: bool = field(default=False, kw_only=True)
     return_attention_scores: bool = field(default=False, kw_only=True)
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         query = self.check(x)
         if not self.use_scale:
             return {}, {}
-        draw = GlorotUniform()
+        initializer = GlorotUniform()
         key = random.fold_in(key, salt("scale"))
-        return {"scale": draw(key, (query.shape[-1],), self.weight_dtype)}, {}
+        scale = initializer(key, (query.shape[-1],), self.weight_dtype)
+        return {"scale": scale}, {}
 
     def scores(self, params: Params, query: Array, key: Array) -> Array:
-        """(batch, queries, keys)."""
-        pairs = jnp.tanh(query[:, :, None] + key[:, None])
-        return pairs @ params["scale"] if self.use_scale else pairs.sum(-1)
+        query = query[:, :, None]  # (batch, queries, 1, features)
+        key = key[:, None]  # (batch, 1, keys, features)
+        pairs = jnp.tanh(query + key)  # (batch, queries, keys, features)
+        if self.use_scale:
+            return pairs @ params["scale"]  # (batch, queries, keys)
+        return pairs.sum(-1)  # (batch, queries, keys)

@@ -1,8 +1,6 @@
-"""Positions: where a step stands in its sequence, learned, as sines, or as rotations."""
+"""Positions of time steps: learned vectors, sines and cosines, or rotations."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -11,16 +9,17 @@ from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import positive
 from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
+from fnn.core.tree import SpecTree
 
-# All of them count from 0, or from `state["index"]` where a cache (`fnn.networks.start_decoding`)
-# has put one there: then they count on from call to call.
+# All of these layers count positions from 0. If the state has an "index", put there by a cache
+# (`fnn.networks.start_decoding`), they count from it and advance it in every call.
 
 
 class PositionEmbedding(Layer):
     """x plus a learned vector for each position.   (batch, time, features) -> same shape
 
-    Weights: `embeddings (sequence_length, features)`. KerasHub's layer of this name returns the
-    vectors alone. Raises ValueError for more than `sequence_length` steps.
+    Weights: `embeddings (sequence_length, features)`. KerasHub's layer of the same name returns
+    only the vectors. Raises ValueError for more than `sequence_length` steps.
 
     >>> init, apply = PositionEmbedding(10)
     >>> init(jax.random.key(0), jnp.ones((2, 7, 4)))[0]["embeddings"].shape
@@ -34,7 +33,7 @@ class PositionEmbedding(Layer):
     embeddings_regularizer: Regularizer = None
     embeddings_constraint: Constraint = None
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         arguments.rank(self, x, 3, layout="(batch, time, features)")
         self._require_length(x)
         shape = (self.sequence_length, x.shape[-1])
@@ -44,10 +43,11 @@ class PositionEmbedding(Layer):
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
         start = state.get("index", 0)
+        # (time, features)
         vectors = lax.dynamic_slice_in_dim(params["embeddings"], start, x.shape[1])
-        return x + vectors[None], later(state, x)
+        return x + vectors[None], advance(state, x)
 
-    def _require_length(self, x: Any) -> None:
+    def _require_length(self, x: SpecTree) -> None:
         if x.shape[1] > self.sequence_length:
             raise ValueError(
                 f"PositionEmbedding: expected at most {self.sequence_length} steps, received "
@@ -55,9 +55,9 @@ class PositionEmbedding(Layer):
             )
 
     def cache(self, params: Params, batch: int, length: int) -> State:
-        """The state with which it counts on; raises ValueError for more steps than it has."""
+        """The position of the next step; raises ValueError for too many steps."""
         if length > self.sequence_length:
-            expected = f"to be at least the {length} steps to decode"
+            expected = f"to be at least {length}, the number of steps to decode"
             raise arguments.wrong(
                 self, "sequence_length", expected, self.sequence_length
             )
@@ -67,9 +67,9 @@ class PositionEmbedding(Layer):
 class SinusoidalPosition(Layer):
     """x plus sines and cosines of the position.   (batch, time, features) -> same shape
 
-    Feature 2i gets sin(position / max_wavelength**(2i / features)), feature 2i + 1 the cosine.
-    Raises ValueError unless `max_wavelength` is a number above 0 (Vaswani et al. 2017,
-    section 3.5).
+    sin(position / max_wavelength**(2i / features)) is added to feature 2i, the cosine to feature
+    2i + 1. Raises ValueError unless `max_wavelength` is positive (Vaswani et al. 2017, section
+    3.5).
 
     >>> y, _ = SinusoidalPosition().apply({}, {}, jnp.zeros((1, 2, 2)))
     >>> [f"{value:.2f}" for value in y.ravel()]
@@ -80,7 +80,7 @@ class SinusoidalPosition(Layer):
 
     max_wavelength: float = positive(default=10000.0)
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         arguments.rank(self, x, 3, layout="(batch, time, features)")
         return {}, {}
 
@@ -88,23 +88,28 @@ class SinusoidalPosition(Layer):
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
         features = x.shape[-1]
-        angle = angles(state, x, (features + 1) // 2, features, self.max_wavelength)
-        waves = jnp.stack([jnp.sin(angle), jnp.cos(angle)], -1).reshape(x.shape[1], -1)
-        return x + waves[None, :, :features].astype(x.dtype), later(state, x)
+        pairs = (features + 1) // 2
+        angle = angles(state, x, pairs, features, self.max_wavelength)  # (time, pairs)
+        sin = jnp.sin(angle)
+        cos = jnp.cos(angle)
+        waves = jnp.stack([sin, cos], -1)  # (time, pairs, 2)
+        waves = waves.reshape(x.shape[1], -1)  # (time, 2 * pairs)
+        waves = waves[None, :, :features]  # (1, time, features)
+        return x + waves.astype(x.dtype), advance(state, x)
 
     def cache(self, params: Params, batch: int, length: int) -> State:
-        """The state with which it counts on."""
+        """The position of the next step."""
         return {"index": jnp.array(0)}
 
 
 class RotaryEmbedding(Layer):
-    """Features turned in pairs, by an angle that grows with the position.   same -> same shape
+    """Rotates pairs of features by an angle proportional to the position.   same -> same shape
 
-    (batch, time, ..., features): feature i is turned with feature i + features / 2 by
-    position / scaling_factor / max_wavelength**(2i / features), so that the product of a query and
-    a key depends on their distance alone: `MultiHeadAttention(..., position=RotaryEmbedding())`.
-    Raises ValueError for an odd number of features (Su et al. 2021, section 3.2.2; the pairs are
-    laid out as in GPT-NeoX, Llama and KerasHub).
+    For inputs (batch, time, ..., features), features i and i + features / 2 are rotated by
+    position / scaling_factor / max_wavelength**(2i / features). The product of a query and a key
+    then depends only on their distance: `MultiHeadAttention(..., position=RotaryEmbedding())`.
+    Raises ValueError for an odd number of features (Su et al. 2021, section 3.2.2; the same pairs
+    as in GPT-NeoX, Llama and KerasHub).
 
     >>> y, _ = RotaryEmbedding().apply({}, {}, jnp.array([[[1.0, 0.0], [1.0, 0.0]]]))
     >>> [f"{value:.2f}" for value in y.ravel()]
@@ -116,7 +121,7 @@ class RotaryEmbedding(Layer):
     max_wavelength: float = positive(default=10000.0)
     scaling_factor: float = positive(default=1.0)
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         arguments.minimum_rank(self, x, 3, "(batch, time, ..., features)")
         if x.shape[-1] % 2:
             raise ValueError(
@@ -129,34 +134,42 @@ class RotaryEmbedding(Layer):
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
         half = x.shape[-1] // 2
-        angle = (
-            angles(state, x, half, 2 * half, self.max_wavelength) / self.scaling_factor
-        )
-        angle = angle.reshape(1, x.shape[1], *(1,) * (x.ndim - 3), half)
-        sin, cos = jnp.sin(angle).astype(x.dtype), jnp.cos(angle).astype(x.dtype)
-        a, b = jnp.split(x, 2, -1)
-        return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1), later(
-            state, x
-        )
+        angle = angles(state, x, half, 2 * half, self.max_wavelength)  # (time, half)
+        angle = angle / self.scaling_factor
+        between = (1,) * (x.ndim - 3)
+        angle = angle.reshape(1, x.shape[1], *between, half)  # (1, time, ..., half)
+        sin = jnp.sin(angle).astype(x.dtype)
+        cos = jnp.cos(angle).astype(x.dtype)
+        a, b = jnp.split(x, 2, -1)  # each (batch, time, ..., half)
+        rotated_a = a * cos - b * sin
+        rotated_b = b * cos + a * sin
+        y = jnp.concatenate([rotated_a, rotated_b], -1)  # the shape of x
+        return y, advance(state, x)
 
     def cache(self, params: Params, batch: int, length: int) -> State:
-        """The state with which it counts on."""
+        """The position of the next step."""
         return {"index": jnp.array(0)}
 
 
-def angles(state: State, x: Any, number: int, features: int, longest: float) -> Array:
-    """(time, number): position / longest**(2i / features), the position by the cache, if any.
-
-    In float32 at least: half precision cannot count to 300.
-    """
+def angles(
+    state: State,
+    x: Array,
+    number: int,
+    features: int,
+    longest: float,
+) -> Array:
+    """position / longest**(2i / features) for i from 0 to number - 1, (time, number)."""
+    # Half precision cannot count to 300.
     exact = jnp.promote_types(x.dtype, jnp.float32)
-    position = (state.get("index", 0) + jnp.arange(x.shape[1])).astype(exact)
-    rate = longest ** (-2 / features * jnp.arange(number).astype(exact))
+    start = state.get("index", 0)
+    position = (start + jnp.arange(x.shape[1])).astype(exact)  # (time,)
+    exponent = -2 / features * jnp.arange(number).astype(exact)  # (number,)
+    rate = longest**exponent
     return position[:, None] * rate[None]
 
 
-def later(state: State, x: Array) -> State:
+def advance(state: State, x: Array) -> State:
     """The state after the steps of `x`."""
-    return (
-        {**state, "index": state["index"] + x.shape[1]} if "index" in state else state
-    )
+    if "index" not in state:
+        return state
+    return {**state, "index": state["index"] + x.shape[1]}

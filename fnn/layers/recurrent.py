@@ -1,4 +1,4 @@
-"""LSTM, GRU, SimpleRNN: a state carried along the steps of a sequence."""
+"""Recurrent layers: LSTM, GRU and SimpleRNN, over the time steps of a sequence."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ class LSTM(LSTMStep, OverTime):
     """Long short-term memory.   (batch, time, features) -> (batch, units)
 
     i, f, o = recurrent_activation(x @ kernel + h @ recurrent_kernel + bias), c = f c + i
-    activation(...), h = o activation(c); the gates stand side by side as i, f, c, o.
-    `return_sequences` gives (batch, time, units), `return_state` gives (outputs, h, c), and
-    inputs (x, h, c) start from a state. A masked step repeats output and state (outputs are 0
-    there with `zero_output_for_mask`; the last output never is). `go_backwards` reads from the end
-    and returns in the order of reading. Dropout drops the same features at all steps, for all
-    gates (Keras draws anew for each gate if `recurrent_dropout` is set). `stateful` starts from
-    where the last call ended, row by row, in inference too: the layer's state has `rnn_state` (h)
-    and `rnn_state_1` (c); that of `init` starts afresh. Weights: `kernel (features, 4 units)`,
-    `recurrent_kernel (units, 4 units)`, `bias (4 units,)`.
-    Raises ValueError for wrong arguments, inputs or states of wrong shape, and if `stateful` for a
-    batch of another size than that of `init`.
+    activation(...), h = o activation(c). The gates are side by side in the kernels: i, f, c, o.
+    `return_sequences` returns the outputs of all steps, (batch, time, units). `return_state`
+    returns (outputs, h, c), and inputs (x, h, c) start from a given state. A masked step repeats
+    the output and the state of the step before; with `zero_output_for_mask` its output in the
+    sequence is 0. `go_backwards` reads the sequence from the end and returns outputs in that order.
+    Dropout drops the same features at all steps, for all gates (Keras draws a mask for each gate if
+    `recurrent_dropout` is set). `stateful` starts each example from where the last call ended, also
+    in inference: the layer's state has `rnn_state` (h) and `rnn_state_1` (c), which are zeros after
+    `init`.
+    Weights: `kernel (features, 4 units)`, `recurrent_kernel (units, 4 units)`, `bias (4 units,)`.
+    Raises ValueError for wrong arguments, inputs or states of wrong shape, and with `stateful` for
+    another batch size than in `init`.
     Hochreiter and Schmidhuber, Long short-term memory, 1997; the dropout: Gal and Ghahramani,
     arXiv:1512.05287.
 
@@ -64,10 +65,10 @@ class GRU(GRUStep, OverTime):
     """Gated recurrent unit.   (batch, time, features) -> (batch, units)
 
     z, r = recurrent_activation(x @ kernel + h @ recurrent_kernel + bias), h = z h + (1 - z)
-    activation(...); the gates stand side by side as z, r, h. `reset_after` applies r after the
-    product with the state and has two rows of biases, (2, 3 units). The rest is as in `LSTM`,
-    with one state: `return_state` gives (outputs, h), and inputs (x, h) start from it.
-    Raises ValueError as `LSTM`.
+    activation(...). The gates are side by side in the kernels: z, r, h. `reset_after` applies r
+    after the product with the state and has two biases, (2, 3 units). The rest is as in `LSTM`,
+    with one state: `return_state` returns (outputs, h), and inputs (x, h) start from it.
+    Raises the errors of `LSTM`.
     Cho et al., arXiv:1406.1078 (`reset_after=False`).
 
     >>> init, apply = GRU(4)
@@ -107,9 +108,9 @@ class SimpleRNN(SimpleStep, OverTime):
 
     (batch, time, features) -> (batch, units)
 
-    The rest is as in `LSTM`, with one state: `return_state` gives (outputs, h), and inputs (x, h)
+    The rest is as in `LSTM`, with one state: `return_state` returns (outputs, h), and inputs (x, h)
     start from it.
-    Raises ValueError as `LSTM`.
+    Raises the errors of `LSTM`.
 
     >>> init, apply = SimpleRNN(4, return_state=True)
     >>> params, state = init(jax.random.key(0), jnp.ones((2, 5, 3)))

@@ -1,8 +1,6 @@
-"""Repeat: many equal layers in sequence, compiled once."""
+"""Repeat: several copies of a layer in sequence, compiled once."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,15 +12,17 @@ from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import positive
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import carry_mask
+from fnn.core.tree import SpecTree, Tree
 from fnn.runtime.placement import settled, whole_copies
 
 
 class Repeat(Layer):
     """`times` copies of `inner`, one after the other, in one `lax.scan`.   same shape -> same shape
 
-    Every copy has its own weights, stacked along a leading axis (copy i of a weight is
-    `params[...][i]`), and its own randomness. The compile time does not grow with `times`. On CPU
-    a convolution inside a scan is slow: repeat dense and attention blocks, not images.
+    Each copy has its own weights, stacked along a leading axis (copy i of a weight is
+    `params[...][i]`), and its own random key. The compile time does not grow with `times`. On CPU
+    a convolution inside a scan is slow: repeat dense and attention blocks rather than
+    convolutions.
     Raises ValueError if `inner` changes the shape or dtype of its inputs.
 
     >>> from fnn.layers import Dense
@@ -43,35 +43,39 @@ class Repeat(Layer):
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
         return ((None, self.inner),)
 
-    def inside(self, x: Any) -> Any:
-        """What each copy is given, or the first one."""
+    def inside(self, x: SpecTree) -> SpecTree:
+        """The inputs of the first copy."""
         return x
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
-        after = output_spec(self.inner, x)
-        # Weights of float32 may widen inputs of bfloat16 here; `apply` looks at the dtypes.
-        shapes = [jax.tree.map(lambda a: a.shape, values) for values in (x, after)]
-        if shapes[0] != shapes[1]:
-            raise _not_kept(x, after)
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
+        y = output_spec(self.inner, x)
+        # Shapes alone: float32 weights may widen bfloat16 inputs here. `apply` checks dtypes.
+        if _shapes(x) != _shapes(y):
+            raise _shape_changed(x, y)
         return init_copies(self.inner, key, self.times, x)
 
     def apply(
-        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
-    ) -> tuple[Any, State]:
+        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+    ) -> tuple[Tree, State]:
         x, ctx = carry_mask(x, ctx)
 
-        def step(x: Any, copy: Any) -> tuple[Any, State]:
+        def step(x: Tree, copy: tuple[Array, Params, State]) -> tuple[Tree, State]:
             index, params, state = copy
             y, state = call(self.inner, params, state, x, ctx.repeat(index))
             if tree.spec(y) != tree.spec(x):
-                raise _not_kept(x, y)
+                raise _shape_changed(x, y)
             return y, state
 
+        # The leaves are (times, ...).
         copies = jnp.arange(self.times), whole_copies(params), whole_copies(state)
         return lax.scan(step, settled(step, x, copies), copies)
 
 
-def _not_kept(x: Any, y: Any) -> ValueError:
+def _shapes(x: SpecTree) -> Tree:
+    return jax.tree.map(lambda a: a.shape, x)
+
+
+def _shape_changed(x: SpecTree, y: SpecTree) -> ValueError:
     return ValueError(
         f"Repeat: expected an inner layer that keeps the shape {tree.describe(x)}, "
         f"received {tree.describe(y)} from it; put the change of shape or dtype outside"

@@ -1,9 +1,8 @@
-"""RNN: a cell run along the steps of a sequence; StackedRNNCells: several cells as one."""
+"""Cells over time: RNN runs a cell along a sequence, StackedRNNCells makes several cells one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -21,16 +20,23 @@ from fnn.core.calling import (
 )
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
+from fnn.core.tree import SpecTree, Tree
 from fnn.layers.shared.gates import GatedStep
-from fnn.layers.shared.recurrence import OverTime, States, Step, Steps, fill_states
+from fnn.layers.shared.recurrence import (
+    OverTime,
+    States,
+    Step,
+    StepFunctions,
+    fill_states,
+)
 
 
 class StackedRNNCells(Layer):
-    """Cells one above the other as one cell: each gets the outputs of the one below.
+    """Several cells as one cell: each gets the outputs of the one before.
 
     (x, a tuple of the states of each cell) -> (outputs of the last cell, the new states)
 
-    Weights: `lstm_cell`, `lstm_cell_1`, ... Raises ValueError for what is no cell.
+    Children: `lstm_cell`, `lstm_cell_1`, ... Raises ValueError for a layer that is not a cell.
 
     >>> from fnn.layers import GRUCell, LSTMCell
     >>> StackedRNNCells([GRUCell(4), LSTMCell(3)]).state_size
@@ -46,7 +52,7 @@ class StackedRNNCells(Layer):
     def validate(self) -> None:
         arguments.layers(self, "cells")
         if not self.cells:
-            raise arguments.wrong(self, "cells", "to hold one at least", self.cells)
+            raise arguments.wrong(self, "cells", "to hold at least one", self.cells)
         for cell in self.cells:
             _check_cell(self, cell)
 
@@ -54,49 +60,55 @@ class StackedRNNCells(Layer):
         return tuple(zip(unique_names(self.cells), self.cells, strict=True))
 
     @property
-    def state_size(self) -> tuple[Any, ...]:
-        return tuple(cell.state_size for cell in self.cells)  # type: ignore[attr-defined]
+    def state_size(self) -> tuple[Tree, ...]:
+        return tuple(_state_size(cell) for cell in self.cells)
 
     def get_initial_state(self, batch_size: int) -> States:
         """The states of each cell before the first step."""
         return tuple(_initial_states(cell, batch_size) for cell in self.cells)
 
-    def _inputs(self, x: Any) -> tuple[Any, States]:
-        x, *states = jax.tree.leaves(x)
-        return x, fill_states(
-            self, self.get_initial_state(x.shape[0]), states, needed=True
-        )
+    def _split(self, x: Tree) -> tuple[Tree, States]:
+        """The inputs of a step, and the states of each cell."""
+        x, *given = jax.tree.leaves(x)
+        start = self.get_initial_state(x.shape[0])
+        return x, fill_states(self, start, given, needed=True)
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
-        (x, states), pairs = self._inputs(x), {}
-        for (name, cell), at in zip(self.children(), states, strict=True):
-            pairs[name] = init_child(name, cell, key, (x, at))
-            x, _ = output_spec(cell, (x, at))
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
+        x, states = self._split(x)
+        pairs = {}
+        children = self.children()
+        for (name, cell), old in zip(children, states, strict=True):
+            pairs[name] = init_child(name, cell, key, (x, old))
+            x, _ = output_spec(cell, (x, old))
         return unzip(pairs)
 
     def apply(
-        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
-    ) -> tuple[Any, State]:
-        (x, states), new, after = self._inputs(x), [], {}
-        for (name, cell), at in zip(self.children(), states, strict=True):
-            (x, moved), after[name] = apply_child(
-                name, cell, params, state, (x, at), ctx
+        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+    ) -> tuple[Tree, State]:
+        x, states = self._split(x)
+        new_states = []
+        new_state: State = {}
+        for (name, cell), old in zip(self.children(), states, strict=True):
+            # x becomes the outputs of this cell, (batch, ...)
+            (x, new), new_state[name] = apply_child(
+                name, cell, params, state, (x, old), ctx
             )
-            new.append(moved)
-        return (x, tuple(new)), after
+            new_states.append(new)
+        return (x, tuple(new_states)), new_state
 
 
 class RNN(OverTime):
     """A cell run along the steps of a sequence.   (batch, time, ...) -> (batch, ...)
 
-    A cell is a layer of yours: inputs (x, states) -> outputs (y, new states), with `state_size`
-    n for one state (batch, n), not in a list of one as in Keras, or a tuple of sizes for a tuple
-    of states; where they are not vectors or do not start at zero, `get_initial_state(batch_size)`
-    returns them. Several cells are stacked, as by `StackedRNNCells`. The weights are those of the
-    cell, at its paths; the other arguments are those of `LSTM`. All steps get one context, so
-    dropout drops the same in each; running averages move from step to step.
-    Raises TypeError for a cell that is no layer, ValueError for one without `state_size` or with
-    new states of another shape, and for inputs or states of wrong shape.
+    A cell is a layer with inputs (x, states) and outputs (y, new states). Its attribute
+    `state_size` is n for a single state (batch, n), not in a list as in Keras, or a tuple of sizes
+    for a tuple of states. A cell whose states are not vectors or do not start at zero defines
+    `get_initial_state(batch_size)`, which returns them. A list of cells is stacked, as by
+    `StackedRNNCells`. The weights are those of the cell, at the same paths; the other arguments
+    are those of `LSTM`. All steps get the same context, so they drop the same features; running
+    averages are updated at every step.
+    Raises TypeError for a cell that is not a layer, ValueError for a cell without `state_size` or
+    with new states of another shape, and for inputs or states of wrong shape.
 
     >>> class Mean(fnn.layers.Layer):
     ...     state_size = 3
@@ -123,118 +135,143 @@ class RNN(OverTime):
 
     @property
     def _cell(self) -> Layer:
-        cell: Any = self.cell
-        return StackedRNNCells(cell) if isinstance(cell, tuple) else cell
+        if isinstance(self.cell, Sequence):
+            return StackedRNNCells(self.cell)
+        return self.cell
 
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
         return ((None, self._cell),)
 
-    def check(self, sequences: Any) -> None:
+    def check_sequences(self, sequences: SpecTree) -> None:
         arguments.minimum_rank(self, sequences, 3, "(batch, time, features, ...)")
 
-    def start(self, x: Any) -> States:
+    def initial_states(self, x: SpecTree) -> States:
         return _initial_states(self._cell, x.shape[0])
 
-    def make(self, key: Array, x: Any) -> tuple[Params, State]:
-        return initialize(self._cell, key, (x, jax.eval_shape(lambda: self.start(x))))
+    def init_weights(self, key: Array, x: SpecTree) -> tuple[Params, State]:
+        states = jax.eval_shape(lambda: self.initial_states(x))
+        return initialize(self._cell, key, (x, states))
 
-    def stepper(self, params: Params, drawn: Any, ctx: Context) -> Steps:
+    def step_functions(
+        self, params: Params, scales: Tree, ctx: Context
+    ) -> StepFunctions:
         def step(
             x: Array, states: States, memory: State
         ) -> tuple[Array, States, State]:
             results, after = call(self._cell, params, memory, (x, states), ctx)
-            after = _each_loss(jnp.add, memory, after)
-            return *_outputs_and_states(self._cell, results, states), after
+            after = _combine_losses(jnp.add, memory, after)
+            y, new = _outputs_and_states(self._cell, results, states)
+            return y, new, after
 
-        return lambda x: x, step
+        return StepFunctions(lambda x: x, step)
 
     def apply(
-        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
-    ) -> tuple[Any, State]:
-        if (
-            "index" in state
-            and ctx.mask is not None
-            and not _shows_its_state(self._cell)
-        ):
+        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+    ) -> tuple[Tree, State]:
+        in_parts = "index" in state  # a sequence that comes a few steps at a time
+        if in_parts and ctx.mask is not None and not _outputs_its_state(self._cell):
             raise ValueError(
-                "RNN: expected steps without a mask where they come a few at a time, since a "
-                f"masked step repeats an output that {self._cell!r} does not keep in its states, "
-                "received a mask; use Unmask() first to drop it, or use LSTM, GRU or SimpleRNN"
+                "RNN: expected no mask for a sequence that comes a few steps at a time, since a "
+                f"masked step repeats the last output, which {self._cell!r} does not keep in its "
+                "states, received a mask; use Unmask() first to drop it, or use LSTM, GRU or "
+                "SimpleRNN"
             )
-        return super().apply(params, _each_loss(jnp.subtract, state, state), x, ctx)
+        # Steps add their auxiliary losses to these zeros.
+        state = _combine_losses(jnp.subtract, state, state)
+        return super().apply(params, state, x, ctx)
 
-    def before(self, step: Step, x: Any, start: States, memory: State) -> Array | None:
+    def initial_output(
+        self,
+        step: Step,
+        x: SpecTree,
+        states: States,
+        memory: State,
+    ) -> Array | None:
         if isinstance(self._cell, GatedStep):
             return None
-        y, last = (
-            jax.eval_shape(step, x, start, memory)[0],
-            _last_states(self._cell, start),
-        )
-        shown = jax.tree.leaves(last)[
-            0
-        ]  # Keras takes the first state for the last output
-        return (
-            shown.astype(y.dtype)
-            if shown.shape == y.shape
-            else jnp.zeros(y.shape, y.dtype)
-        )
+        y = jax.eval_shape(step, x, states, memory)[0]
+        # Keras takes the first state of the last cell for the last output.
+        first = jax.tree.leaves(_last_states(self._cell, states))[0]
+        if first.shape == y.shape:
+            return first.astype(y.dtype)
+        return jnp.zeros(y.shape, y.dtype)
 
 
-def _check_cell(owner: Any, cell: Any) -> None:
-    sizes = jax.tree.leaves(getattr(cell, "state_size", None))
+def _state_size(cell: Layer) -> Tree:
+    """The sizes of the states, nested like the states; None if the cell does not say."""
+    return getattr(cell, "state_size", None)
+
+
+def _check_cell(owner: Layer, cell: Layer) -> None:
+    """Raises ValueError for a layer without sizes of its states or `get_initial_state`."""
+    sizes = jax.tree.leaves(_state_size(cell))
     known = sizes and all(isinstance(size, int) and size > 0 for size in sizes)
     if not known and not hasattr(cell, "get_initial_state"):
         raise ValueError(
-            f"{type(owner).__name__}: expected a cell with state_size, the width of its state or a "
-            f"tuple of such, received {cell!r}; define it, or use LSTMCell, GRUCell, ..."
+            f"{type(owner).__name__}: expected a cell with state_size, the width of its state or "
+            f"a tuple of widths, received {cell!r}; define it, or use LSTMCell, GRUCell, ..."
         )
 
 
-def _initial_states(cell: Any, batch: int) -> States:
-    """What the cell says, or zeros."""
-    if hasattr(cell, "get_initial_state"):
-        return _as_tuples(cell.get_initial_state(batch_size=batch))
-    return jax.tree.map(
-        lambda size: jnp.zeros((batch, size)), _as_tuples(cell.state_size)
-    )
+def _initial_states(cell: Layer, batch: int) -> States:
+    """The states that the cell starts from: its own, or zeros."""
+    own = getattr(cell, "get_initial_state", None)
+    if own is not None:
+        return _as_tuples(own(batch_size=batch))
+    sizes = _as_tuples(_state_size(cell))
+    return jax.tree.map(lambda size: jnp.zeros((batch, size)), sizes)
 
 
 def _as_tuples(states: States) -> States:
-    return (
-        tuple(map(_as_tuples, states)) if isinstance(states, (tuple, list)) else states
-    )
+    """Nested lists and tuples as nested tuples."""
+    if not isinstance(states, (tuple, list)):
+        return states
+    return tuple(map(_as_tuples, states))
 
 
-def _each_loss(combine: Any, before: State, after: State) -> State:
-    """`after`, with its auxiliary losses combined with those of `before`: steps add up."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, b, a: combine(b, a) if path[-1].key == "aux_loss" else a,
-        before,
-        after,
-    )
+def _combine_losses(
+    combine: Callable[[Array, Array], Array], before: State, after: State
+) -> State:
+    """`after`, with `combine(before, after)` in place of its auxiliary losses."""
+
+    def combined(path: tuple[jax.tree_util.DictKey, ...], b: Array, a: Array) -> Array:
+        if path[-1].key == "aux_loss":
+            return combine(b, a)
+        return a
+
+    return jax.tree_util.tree_map_with_path(combined, before, after)
 
 
-def _last_states(cell: Any, states: States) -> States:
-    """The states of the last one of cells that are stacked."""
-    stacked = isinstance(cell, StackedRNNCells)
-    return _last_states(cell.cells[-1], states[-1]) if stacked else states
+def _last_states(cell: Layer, states: States) -> States:
+    """The states of the last of stacked cells."""
+    if isinstance(cell, StackedRNNCells):
+        return _last_states(cell.cells[-1], states[-1])
+    return states
 
 
-def _shows_its_state(cell: Any) -> bool:
-    """Whether a cell, of stacked ones the last, puts out its first state."""
-    last = cell.cells[-1] if isinstance(cell, StackedRNNCells) else cell
-    return _shows_its_state(last) if last is not cell else isinstance(cell, GatedStep)
+def _outputs_its_state(cell: Layer) -> bool:
+    """Whether the outputs of a cell, or of the last of stacked cells, are its first state."""
+    if isinstance(cell, StackedRNNCells):
+        return _outputs_its_state(cell.cells[-1])
+    return isinstance(cell, GatedStep)
 
 
-def _outputs_and_states(cell: Any, results: Any, old: States) -> tuple[Array, States]:
-    """What a cell returned, if the states are such as it was given."""
-    shapes = lambda states: jax.tree.map(lambda a: tuple(a.shape), states)
+def _outputs_and_states(
+    cell: Layer, results: Tree, old: States
+) -> tuple[Array, States]:
+    """The results of a cell; raises ValueError unless its new states are like the old ones."""
     if isinstance(results, (tuple, list)) and len(results) == 2:
-        y, new = results[0], _as_tuples(results[1])
-        if shapes(new) == shapes(old):
+        y = results[0]
+        new = _as_tuples(results[1])
+        if _shapes(new) == _shapes(old):
             return y, new
     raise ValueError(
-        f"RNN: expected of {cell!r} a pair (outputs, new states), the states as they came in, "
-        f"{tree.describe(old)} in {jax.tree.structure(old)}, received {tree.describe(results)} in "
-        f"{jax.tree.structure(results)}; return e.g. (h, h) for one state"
+        f"RNN: expected {cell!r} to return a pair (outputs, new states), with states like its "
+        f"inputs, {tree.describe(old)} in {jax.tree.structure(old)}, received "
+        f"{tree.describe(results)} in {jax.tree.structure(results)}; return e.g. (h, h) for one "
+        "state"
     )
+
+
+def _shapes(states: States) -> Tree:
+    return jax.tree.map(lambda a: tuple(a.shape), states)

@@ -1,8 +1,8 @@
-"""Stacking: equal blocks in a row <-> one Repeat, and their weights with them."""
+"""Stacking: turns equal consecutive layers and their weights into one Repeat, and back."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,20 +10,28 @@ import jax.numpy as jnp
 from fnn.core import tree
 from fnn.core.calling import unique_names
 from fnn.core.layer import Layer, Params, State
+from fnn.core.tree import Tree
 from fnn.layers.repeat import Repeat
 from fnn.layers.sequential import Sequential
 
-Weights = tuple[Params, State]
+
+class _Block(NamedTuple):
+    """A child of the Sequential, and its weights."""
+
+    layer: Layer
+    params: Params
+    state: State
 
 
 def stack(layer: Layer, params: Params, state: State) -> tuple[Layer, Params, State]:
-    """(layer, params, state) with each run of equal blocks as one `Repeat`, weights stacked.
+    """(layer, params, state) with consecutive equal layers as one `Repeat`, weights stacked.
 
-    For a network whose blocks were written, or saved, one by one: it compiles as fast as one block
-    and computes the same. Blocks are layers in a row in the `Sequential`, equal but for their
-    names, with weights of equal shapes; they must keep the shape of their inputs, as in any
-    `Repeat`. Their names are lost, and dropout draws other numbers. `unstack` goes back.
-    Raises TypeError if `layer` is no Sequential.
+    For a network whose blocks were written, or saved, one by one: it then compiles as fast as a
+    single block and computes the same. Blocks are consecutive layers of the `Sequential` that are
+    equal except for their names and have weights of equal shapes. They must keep the shape of their
+    inputs, as in any `Repeat`. Their names are lost, and dropout draws different masks. `unstack`
+    is the inverse.
+    Raises TypeError if `layer` is not a Sequential.
 
     >>> from fnn.layers import Dense, Sequential
     >>> deep = Sequential([Dense(4, "tanh") for _ in range(48)])
@@ -31,23 +39,21 @@ def stack(layer: Layer, params: Params, state: State) -> tuple[Layer, Params, St
     >>> layer, params["repeat"]["kernel"].shape
     (Sequential(layers=(Repeat(inner=Dense(units=4, activation='tanh'), times=48),)), (48, 4, 4))
     """
-    runs: list[list[tuple[Layer, Weights]]] = []
-    for name, child in _children(layer, "stack"):
-        item = child, (params[name], state[name])
-        if runs and _fits(runs[-1][-1], item):
-            runs[-1].append(item)
+    runs: list[list[_Block]] = []
+    for block in _blocks("stack", layer, params, state):
+        if runs and _are_equal(runs[-1][-1], block):
+            runs[-1].append(block)
         else:
-            runs.append([item])
-    items = [_stacked(run) if len(run) > 1 else run[0] for run in runs]
-    return _joined(layer, items)
+            runs.append([block])
+    return _joined(layer, [_stacked(run) for run in runs])
 
 
 def unstack(layer: Layer, params: Params, state: State) -> tuple[Layer, Params, State]:
-    """(layer, params, state) with each `Repeat` in the `Sequential` as single blocks.
+    """(layer, params, state) with each `Repeat` of the `Sequential` as separate layers.
 
-    So that a layer in the middle can be looked at, changed or left out, and for files that hold
-    every block by itself. It computes the same; dropout draws other numbers.
-    Raises TypeError if `layer` is no Sequential.
+    Use it to inspect, change or leave out a single copy, and for files with separate blocks. The
+    network computes the same; dropout draws different masks.
+    Raises TypeError if `layer` is not a Sequential.
 
     >>> from fnn.layers import Dense, Repeat, Sequential
     >>> deep = Sequential([Repeat(Dense(4), 3)])
@@ -55,58 +61,88 @@ def unstack(layer: Layer, params: Params, state: State) -> tuple[Layer, Params, 
     >>> list(params), params["dense_2"]["kernel"].shape
     (['dense', 'dense_1', 'dense_2'], (4, 4))
     """
-    items: list[tuple[Layer, Weights]] = []
-    for name, child in _children(layer, "unstack"):
-        weights = params[name], state[name]
-        items += (
-            _single(child, weights) if isinstance(child, Repeat) else [(child, weights)]
-        )
-    return _joined(layer, items)
+    blocks: list[_Block] = []
+    for block in _blocks("unstack", layer, params, state):
+        blocks += _copies(block)
+    return _joined(layer, blocks)
 
 
-def _children(layer: Layer, function: str) -> tuple[tuple[Any, Layer], ...]:
+def _blocks(function: str, layer: Layer, params: Params, state: State) -> list[_Block]:
+    """The children of a Sequential with their weights; `function` is named in the error."""
     if not isinstance(layer, Sequential):
         raise TypeError(
-            f"{function}: expected a Sequential, received {layer!r}; give model.layer of a "
-            "model, or the part of a network that is one, with its own params and state"
+            f"{function}: expected a Sequential, received {layer!r}; pass model.layer of a "
+            "model, or the Sequential inside a network, with its own params and state"
         )
-    return layer.children()
+    blocks = []
+    for name, child in layer.children():
+        assert name is not None  # a Sequential names all its children
+        blocks.append(_Block(child, params[name], state[name]))
+    return blocks
 
 
 def _nameless(layer: Layer) -> Layer:
-    return layer if layer.name is None else layer.replace(name=None)
+    if layer.name is None:
+        return layer
+    return layer.replace(name=None)
 
 
-def _fits(one: tuple[Layer, Weights], other: tuple[Layer, Weights]) -> bool:
-    """Whether two layers are equal blocks; without weights there is nothing to stack."""
-    (a, before), (b, after) = one, other
-    equal = _nameless(a) == _nameless(b) and tree.spec(before) == tree.spec(after)
-    return equal and bool(jax.tree.leaves(before))
+def _are_equal(one: _Block, other: _Block) -> bool:
+    """Whether two blocks can be stacked; without weights there is nothing to stack."""
+    if _nameless(one.layer) != _nameless(other.layer):
+        return False
+    weights = one.params, one.state
+    if tree.spec(weights) != tree.spec((other.params, other.state)):
+        return False
+    return bool(jax.tree.leaves(weights))
 
 
-def _stacked(run: list[tuple[Layer, Weights]]) -> tuple[Layer, Weights]:
-    (block, first), weights = run[0], [weights for _, weights in run]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *weights)
-    params, state = map(tree.same_order, stacked, first)
-    return Repeat(_nameless(block), len(run)), (params, state)
-
-
-def _single(repeat: Repeat, weights: Weights) -> list[tuple[Layer, Weights]]:
-    inner = repeat.inner.replace(
-        name=None,
-        trainable=repeat.trainable and repeat.inner.trainable,
-        dtype=repeat.inner.dtype or repeat.dtype,
+def _stacked(run: list[_Block]) -> _Block:
+    """Equal blocks as one `Repeat`; a single block as it is."""
+    first = run[0]
+    if len(run) == 1:
+        return first
+    weights = [(block.params, block.state) for block in run]
+    # Each leaf becomes (copies, ...).
+    params, state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *weights)
+    return _Block(
+        Repeat(_nameless(first.layer), len(run)),
+        tree.same_order(params, first.params),
+        tree.same_order(state, first.state),
     )
-    copies = (jax.tree.map(lambda a, i=i: a[i], weights) for i in range(repeat.times))
-    return [(inner, tuple(map(tree.same_order, copy, weights))) for copy in copies]
 
 
-def _joined(
-    layer: Layer, items: list[tuple[Layer, Weights]]
-) -> tuple[Layer, Params, State]:
-    """The Sequential of these layers, and their weights by the names that they get there."""
-    layers = [child for child, _ in items]
+def _copies(block: _Block) -> list[_Block]:
+    """The copies of a `Repeat` as separate blocks; any other block as it is."""
+    repeat, params, state = block
+    if not isinstance(repeat, Repeat):
+        return [block]
+    inner = repeat.inner
+    inner = inner.replace(
+        name=None,
+        trainable=repeat.trainable and inner.trainable,
+        dtype=inner.dtype or repeat.dtype,
+    )
+    blocks = []
+    for i in range(repeat.times):
+        own_params = tree.same_order(_copy(params, i), params)
+        own_state = tree.same_order(_copy(state, i), state)
+        blocks.append(_Block(inner, own_params, own_state))
+    return blocks
+
+
+def _copy(weights: Tree, i: int) -> Tree:
+    """The weights of a single copy."""
+    return jax.tree.map(lambda a: a[i], weights)
+
+
+def _joined(layer: Layer, blocks: list[_Block]) -> tuple[Layer, Params, State]:
+    """The Sequential of these blocks, and their weights by their new names."""
+    layers = tuple(block.layer for block in blocks)
     names = unique_names(layers)
-    params = {name: weights[0] for name, (_, weights) in zip(names, items, strict=True)}
-    state = {name: weights[1] for name, (_, weights) in zip(names, items, strict=True)}
-    return layer.replace(layers=tuple(layers)), params, state
+    params: Params = {}
+    state: State = {}
+    for name, block in zip(names, blocks, strict=True):
+        params[name] = block.params
+        state[name] = block.state
+    return layer.replace(layers=layers), params, state

@@ -1,9 +1,10 @@
-"""The parts of a transformer: a gated dense layer, an encoder block, a decoder block."""
+"""Transformer blocks: a gated dense layer, an encoder block, a decoder block."""
 
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
 import jax.numpy as jnp
 from jax import Array, random
@@ -23,19 +24,22 @@ from fnn.core.layer import (
     activate,
     add_bias,
 )
+from fnn.core.tree import SpecTree, Tree
 from fnn.layers.attention import MultiHeadAttention
 from fnn.layers.dense import Dense
 from fnn.layers.dropout import Dropout
 from fnn.layers.merging import Add
 from fnn.layers.normalization import LayerNormalization
 
+Children: TypeAlias = dict[str, Layer]
+
 
 class GatedDense(Layer):
     """activation(x @ gate) * (x @ values).   (..., features) -> (..., units)
 
-    "silu" makes it SwiGLU, "gelu" GeGLU, "sigmoid" the first GLU.
+    SwiGLU with "silu", GeGLU with "gelu", the original GLU with "sigmoid".
     Weights: `kernel (features, 2 * units)`, gate and values side by side, `bias (2 * units,)`.
-    Raises ValueError unless `units` is an integer above 0 (Shazeer 2020, section 2).
+    Raises ValueError unless `units` is a positive integer (Shazeer 2020, section 2).
 
     >>> params, state = GatedDense(3).init(jax.random.key(0), jnp.ones((2, 5)))
     >>> params["kernel"].shape, GatedDense(3).apply(params, state, jnp.ones((2, 5)))[0].shape
@@ -55,17 +59,15 @@ class GatedDense(Layer):
     kernel_constraint: Constraint = None
     bias_constraint: Constraint = None
 
-    def is_example(self, params: Params, x: Any) -> bool:
+    def is_example(self, params: Params, x: Tree) -> bool:
         return arguments.is_vector(x)
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         arguments.minimum_rank(self, x, 2, "(batch, ..., features)")
-        # Each half by itself, so that its scale is that of a layer of `units`.
-        halves = [
-            self.weight("kernel", k, (x.shape[-1], self.units))
-            for k in random.split(key)
-        ]
-        params = {"kernel": jnp.concatenate(halves, 1)}
+        # Each half is drawn separately, with the scale of a layer of `units`.
+        shape = (x.shape[-1], self.units)
+        halves = [self.weight("kernel", half, shape) for half in random.split(key)]
+        params = {"kernel": jnp.concatenate(halves, 1)}  # (features, 2 * units)
         if self.use_bias:
             params["bias"] = self.weight("bias", key, (2 * self.units,))
         return params, {}
@@ -73,76 +75,132 @@ class GatedDense(Layer):
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
-        y = jnp.matmul(x, params["kernel"])
+        y = jnp.matmul(x, params["kernel"])  # (..., 2 * units)
         if self.use_bias:
             y = add_bias(y, params["bias"])
-        gate, values = jnp.split(y, 2, -1)
+        gate, values = jnp.split(y, 2, -1)  # each (..., units)
         return activate(self.activation, gate) * values, state
 
 
 class _Block(Flow):
-    """Parts in sequence, each around a residual connection, by the names of its children."""
+    """Attention and dense layers, each with normalization, dropout and a residual connection."""
 
-    def validate(self: Any) -> None:
+    # Fields that the subclasses declare. Annotations here would make them fields of this
+    # class, and the first arguments of every constructor.
+    if TYPE_CHECKING:
+
+        @property
+        def units(self) -> int: ...
+
+        @property
+        def num_heads(self) -> int: ...
+
+        @property
+        def intermediate_dim(self) -> int | None: ...
+
+        @property
+        def dropout(self) -> float: ...
+
+        @property
+        def activation(self) -> Activation: ...
+
+        @property
+        def normalize_first(self) -> bool: ...
+
+        @property
+        def epsilon(self) -> float: ...
+
+        @property
+        def position(self) -> Layer | None: ...
+
+    def validate(self) -> None:
         if self.position is not None:
             arguments.layer(self, self.position, "as position")
         if self.units % self.num_heads:
-            raise arguments.wrong(
-                self, "num_heads", f"to divide units={self.units}", self.num_heads
-            )
+            expected = f"to divide units={self.units}"
+            raise arguments.wrong(self, "num_heads", expected, self.num_heads)
 
-    def children(self: Any) -> tuple[tuple[str | None, Layer], ...]:
-        return self._fnn_children  # made once for a value
+    @functools.cached_property
+    def _fnn_children(self) -> Children:
+        """The children by name; made once for a value."""
+        return self._make_children()
 
-    def _attention(self: Any, **options: Any) -> Layer:
-        sizes = self.num_heads, self.units // self.num_heads
+    def _make_children(self) -> Children:
+        raise NotImplementedError
+
+    def children(self) -> tuple[tuple[str | None, Layer], ...]:
+        return tuple(self._fnn_children.items())
+
+    def _attention(
+        self, use_causal_mask: bool = False, position: Layer | None = None
+    ) -> Layer:
         return MultiHeadAttention(
-            *sizes, dropout=self.dropout, dtype=self.dtype, **options
+            self.num_heads,
+            self.units // self.num_heads,
+            dropout=self.dropout,
+            dtype=self.dtype,
+            use_causal_mask=use_causal_mask,
+            position=position,
         )
 
-    def _parts(self: Any, name: str, *layers: tuple[str, Layer]) -> dict[str, Layer]:
-        """The children of one part: its normalization, its layers, its dropout, its sum."""
+    def _around(self, name: str, inner: Children) -> Children:
+        """`inner` with the normalization, dropout and addition of its residual connection."""
         return {
             f"{name}_norm": LayerNormalization(epsilon=self.epsilon, dtype=self.dtype),
-            **dict(layers),
+            **inner,
             f"{name}_dropout": Dropout(self.dropout, dtype=self.dtype),
             f"{name}_add": Add(dtype=self.dtype),
         }
 
-    def _feedforward(self: Any) -> dict[str, Layer]:
+    def _feedforward(self) -> Children:
         width = self.intermediate_dim or 4 * self.units
-        up = Dense(width, self.activation, dtype=self.dtype)
-        down = Dense(self.units, dtype=self.dtype)
-        return self._parts(
-            "feedforward", ("feedforward_up", up), ("feedforward_down", down)
-        )
+        inner: Children = {
+            "feedforward_up": Dense(width, self.activation, dtype=self.dtype),
+            "feedforward_down": Dense(self.units, dtype=self.dtype),
+        }
+        return self._around("feedforward", inner)
 
-    def _around(self: Any, name: str, inner: Any, x: Any, visit: Visit) -> Any:
-        """x + inner(norm(x)), or norm(x + inner(x)) where normalization comes after."""
-        layers = dict(self.children())
-        norm = lambda a: visit(f"{name}_norm", layers[f"{name}_norm"], a)
-        y = inner(norm(x) if self.normalize_first else x)
-        y = visit(f"{name}_dropout", layers[f"{name}_dropout"], y)
-        y = visit(f"{name}_add", layers[f"{name}_add"], (x, y))
-        return y if self.normalize_first else norm(y)
+    def _residual(
+        self,
+        name: str,
+        inner: Callable[[Tree], Tree],
+        x: Tree,
+        visit: Visit,
+    ) -> Tree:
+        """x + inner(norm(x)), or norm(x + inner(x)) unless `normalize_first`."""
+        run = functools.partial(self._run, visit)
+        y = x
+        if self.normalize_first:
+            y = run(f"{name}_norm", x)
+        y = inner(y)
+        y = run(f"{name}_dropout", y)
+        y = run(f"{name}_add", (x, y))
+        if not self.normalize_first:
+            y = run(f"{name}_norm", y)
+        return y
 
-    def _after_attention(self: Any, x: Any, visit: Visit) -> Any:
-        layers = dict(self.children())
+    def _run(self, visit: Visit, name: str, x: Tree) -> Tree:
+        """The child called `name` applied to `x`."""
+        return visit(name, self._fnn_children[name], x)
 
-        def feedforward(a: Any) -> Any:
-            a = visit("feedforward_up", layers["feedforward_up"], a)
-            return visit("feedforward_down", layers["feedforward_down"], a)
+    def _run_feedforward(self, x: Tree, visit: Visit) -> Tree:
+        """The dense layers, around a residual connection."""
+        run = functools.partial(self._run, visit)
 
-        return self._around("feedforward", feedforward, x, visit)
+        def feedforward(x: Tree) -> Tree:
+            x = run("feedforward_up", x)  # (batch, time, intermediate_dim)
+            return run("feedforward_down", x)  # (batch, time, units)
+
+        return self._residual("feedforward", feedforward, x, visit)
 
 
 class TransformerEncoderBlock(_Block):
-    """Self-attention, then two dense layers, each around a residual.   (batch, time, units) -> same
+    """Self-attention, then two dense layers, both residual.   (batch, time, units) -> same shape
 
-    With `use_causal_mask` it is a block of a GPT. `intermediate_dim` is 4 * units unless told;
-    `normalize_first=False` normalizes after each sum, as the first transformer did; `position` is
-    that of `MultiHeadAttention`. Children: `attention`, `feedforward_up`, `feedforward_down`, and
-    `_norm`, `_dropout`, `_add` of both parts.
+    With `use_causal_mask` it is a block of GPT. `intermediate_dim` is 4 * units by default.
+    `normalize_first=False` normalizes after each addition, as the original transformer did.
+    `position` is passed to `MultiHeadAttention`. Children: `attention`, `feedforward_up`,
+    `feedforward_down`, and `_norm`, `_dropout`, `_add` of `attention` and `feedforward`.
     Raises ValueError for wrong arguments (Vaswani et al. 2017; Xiong et al. 2020 for the order).
 
     >>> block = TransformerEncoderBlock(16, 2)
@@ -161,28 +219,25 @@ class TransformerEncoderBlock(_Block):
     use_causal_mask: bool = False
     position: Layer | None = None
 
-    @functools.cached_property
-    def _fnn_children(self) -> tuple[tuple[str | None, Layer], ...]:
-        options = {"use_causal_mask": self.use_causal_mask, "position": self.position}
-        attention = ("attention", self._attention(**options))
-        return tuple(
-            {**self._parts("attention", attention), **self._feedforward()}.items()
-        )
+    def _make_children(self) -> Children:
+        attention = self._attention(self.use_causal_mask, self.position)
+        return {
+            **self._around("attention", {"attention": attention}),
+            **self._feedforward(),
+        }
 
-    def flow(self, x: Any, visit: Visit) -> Any:
-        attention = dict(self.children())["attention"]
-        x = self._around(
-            "attention", lambda a: visit("attention", attention, a), x, visit
-        )
-        return self._after_attention(x, visit)
+    def flow(self, x: Tree, visit: Visit) -> Tree:
+        attention = functools.partial(self._run, visit, "attention")
+        x = self._residual("attention", attention, x, visit)
+        return self._run_feedforward(x, visit)
 
 
 class TransformerDecoderBlock(_Block):
-    """Causal self-attention, attention to a memory, two dense layers, each around a residual.
+    """Causal self-attention, attention to a memory, two dense layers, each of them residual.
 
     Takes `(inputs, memory)`: (batch, time, units), (batch, steps, ...) -> (batch, time, units).
-    The memory is what an encoder returns, its mask counts. The rest is as in
-    `TransformerEncoderBlock`; a further child is `cross_attention`.
+    The memory is the output of an encoder; its mask is applied. The rest is as in
+    `TransformerEncoderBlock`, with one more child, `cross_attention`.
     Raises TypeError without a memory, ValueError for wrong arguments.
 
     >>> block = TransformerDecoderBlock(16, 2)
@@ -203,26 +258,28 @@ class TransformerDecoderBlock(_Block):
     epsilon: float = not_negative(default=1e-5)
     position: Layer | None = None
 
-    @functools.cached_property
-    def _fnn_children(self) -> tuple[tuple[str | None, Layer], ...]:
-        own = (
-            "attention",
-            self._attention(use_causal_mask=True, position=self.position),
-        )
-        cross = ("cross_attention", self._attention())
-        parts = (self._parts("attention", own), self._parts("cross_attention", cross))
-        return tuple({**parts[0], **parts[1], **self._feedforward()}.items())
+    def _make_children(self) -> Children:
+        attention = self._attention(use_causal_mask=True, position=self.position)
+        cross_attention = {"cross_attention": self._attention()}
+        return {
+            **self._around("attention", {"attention": attention}),
+            **self._around("cross_attention", cross_attention),
+            **self._feedforward(),
+        }
 
-    def flow(self, x: Any, visit: Visit) -> Any:
+    def flow(self, x: Tree, visit: Visit) -> Tree:
         if not isinstance(x, (tuple, list)) or len(x) != 2:
             raise TypeError(
                 "TransformerDecoderBlock: expected a tuple (inputs, memory), received "
                 f"{arguments.kind_of(x)}; use TransformerEncoderBlock(use_causal_mask=True) "
                 "without a memory"
             )
-        (x, memory), layers = x, dict(self.children())
-        run = lambda name, a: visit(name, layers[name], a)
-        x = self._around("attention", lambda a: run("attention", a), x, visit)
-        look = lambda a: run("cross_attention", (a, memory))
-        x = self._around("cross_attention", look, x, visit)
-        return self._after_attention(x, visit)
+        x, memory = x
+        attention = functools.partial(self._run, visit, "attention")
+
+        def cross_attention(x: Tree) -> Tree:
+            return self._run(visit, "cross_attention", (x, memory))
+
+        x = self._residual("attention", attention, x, visit)
+        x = self._residual("cross_attention", cross_attention, x, visit)
+        return self._run_feedforward(x, visit)

@@ -1,11 +1,9 @@
-"""Wrappers: one layer run in another way: residual, parallel, frozen, rematerialized, over time."""
+"""Wrappers: change how a layer runs: residual, parallel, frozen, recomputed, ensemble, per step."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import field
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +15,15 @@ from fnn.core.combining import Flow, PassingWrapper, Visit, Wrapper
 from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import positive
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masking import Masked, attach_mask, carry_mask, is_masked, split_mask
+from fnn.core.masking import (
+    Masked,
+    attach_mask,
+    carry_mask,
+    combine_masks,
+    is_masked,
+    split_mask,
+)
+from fnn.core.tree import SpecTree, Tree
 from fnn.runtime.placement import beside_copies
 
 
@@ -33,20 +39,21 @@ class Residual(Wrapper):
     """
 
     def apply(
-        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
-    ) -> tuple[Any, State]:
+        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+    ) -> tuple[Tree, State]:
         y, state = call(self.inner, params, state, x, ctx)
-        (before, _), (after, mask) = split_mask(x), split_mask(y)
-        if before.shape != after.shape:
+        inputs, _ = split_mask(x)
+        outputs, mask = split_mask(y)
+        if inputs.shape != outputs.shape:
             raise ValueError(
-                f"Residual: expected an inner layer that keeps the shape {tuple(before.shape)}, "
-                f"received one that returns {tuple(after.shape)}; make them equal"
+                f"Residual: expected an inner layer that keeps the shape {tuple(inputs.shape)}, "
+                f"received one that returns {tuple(outputs.shape)}; make them equal"
             )
-        return attach_mask(before + after, mask), state
+        return attach_mask(inputs + outputs, mask), state
 
 
 class Parallel(Flow):
-    """Gives every layer the same inputs and hands the outputs to `merge` as a tuple.
+    """Applies every layer to the same inputs and passes the tuple of outputs to `merge`.
 
     `merge` is a layer of several inputs (`Add()`, `Concatenate()`); None returns the tuple.
 
@@ -67,22 +74,24 @@ class Parallel(Flow):
 
     @property
     def _all(self) -> tuple[Layer, ...]:
-        return (*self.layers, *(() if self.merge is None else (self.merge,)))
+        if self.merge is None:
+            return tuple(self.layers)
+        return (*self.layers, self.merge)
 
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
         return tuple(zip(unique_names(self._all), self._all, strict=True))
 
-    def flow(self, x: Any, visit: Visit) -> Any:
+    def flow(self, x: Tree, visit: Visit) -> Tree:
         names = unique_names(self._all)
-        outputs = tuple(
-            visit(name, layer, x)
-            for name, layer in zip(names, self.layers, strict=False)
-        )
-        return outputs if self.merge is None else visit(names[-1], self.merge, outputs)
+        pairs = zip(names, self.layers, strict=False)
+        outputs = tuple(visit(name, layer, x) for name, layer in pairs)
+        if self.merge is None:
+            return outputs
+        return visit(names[-1], self.merge, outputs)
 
 
 class Frozen(PassingWrapper):
-    """Runs `inner` without training it: no gradient, no optimizer slots, no batch statistics.
+    """Runs `inner` without training it: no gradient, no optimizer state, no batch statistics.
 
     Dropout stays on in training, as in Keras. The same as `inner.replace(trainable=False)`.
 
@@ -95,9 +104,9 @@ class Frozen(PassingWrapper):
 
 
 class Remat(PassingWrapper):
-    """Computes `inner` again in the backward pass instead of keeping what it computed.
+    """Recomputes `inner` in the backward pass instead of keeping its intermediate values.
 
-    Saves memory for time; numbers stay the same (`jax.checkpoint`).
+    This saves memory and costs time; the outputs are the same (`jax.checkpoint`).
 
     >>> from fnn.layers import Dense
     >>> sorted(Remat(Dense(3)).init(jax.random.key(0), jnp.ones((1, 2)))[0])  # those of `inner`
@@ -105,11 +114,14 @@ class Remat(PassingWrapper):
     """
 
     def apply(
-        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
-    ) -> tuple[Any, State]:
+        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+    ) -> tuple[Tree, State]:
         def run(
-            params: Params, state: State, x: Any, ctx: Context
-        ) -> tuple[Any, State]:
+            params: Params,
+            state: State,
+            x: Tree,
+            ctx: Context,
+        ) -> tuple[Tree, State]:
             return call(self.inner, params, state, x, ctx)
 
         return jax.checkpoint(run)(params, state, x, ctx)
@@ -118,7 +130,7 @@ class Remat(PassingWrapper):
 class Inference(PassingWrapper):
     """Runs `inner` as in inference, also while the network trains; its weights still learn.
 
-    What Keras writes as `layer(x, training=False)`: batch norm by its moving averages, no dropout.
+    Keras's `layer(x, training=False)`: batch norm uses its moving averages, dropout is off.
 
     >>> from fnn.layers import Dropout
     >>> ctx = fnn.Context(train=True, key=jax.random.key(1))
@@ -127,17 +139,18 @@ class Inference(PassingWrapper):
     """
 
     def apply(
-        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
-    ) -> tuple[Any, State]:
-        return call(self.inner, params, state, x, ctx.replace(train=False))
+        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+    ) -> tuple[Tree, State]:
+        ctx = ctx.replace(train=False)
+        return call(self.inner, params, state, x, ctx)
 
 
 class TimeDistributed(Wrapper):
-    """`inner` on every time step alike.   (batch, time, ...) -> (batch, time, ...)
+    """Applies `inner` to every time step.   (batch, time, ...) -> (batch, time, ...)
 
-    Steps are folded into the batch, so batch statistics are over all of them (padded rows and
-    masked steps are left out), and each step has its own dropout mask. A mask of further axes,
-    `(batch, time, words)`, goes to `inner`; a step with a real word is real.
+    Steps are folded into the batch, so batch statistics are over all steps (except padding examples
+    and masked steps), and each step has its own dropout mask. A mask with more axes, `(batch, time,
+    words)`, is passed to `inner`; a step is valid if it has a valid word.
     Raises ValueError for inputs of fewer than three axes.
 
     >>> from fnn.layers import Flatten
@@ -148,52 +161,59 @@ class TimeDistributed(Wrapper):
 
     by_step = True
 
-    def inside(self, x: Any) -> Any:
+    def inside(self, x: Tree) -> Tree:
         """The first step."""
-        return jax.tree.map(lambda a: a[:, 0], x.values if isinstance(x, Masked) else x)
+        values, _ = split_mask(x)
+        return jax.tree.map(lambda a: a[:, 0], values)
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         values = self._values(x)
-        step = jax.ShapeDtypeStruct((values.shape[0], *values.shape[2:]), values.dtype)
+        shape = (values.shape[0], *values.shape[2:])  # (batch, ...)
+        step = jax.ShapeDtypeStruct(shape, values.dtype)
         return initialize(self.inner, key, step)
 
     def apply(
-        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
-    ) -> tuple[Any, State]:
+        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+    ) -> tuple[Tree, State]:
         x, ctx = carry_mask(x, ctx)
-        (values, mask), (batch, time) = split_mask(x), self._values(x).shape[:2]
-        fold = lambda a: a.reshape(batch * time, *a.shape[2:])
-        unfold = lambda a: a.reshape(batch, time, *a.shape[1:])
-        steps, rows = (
-            fold(values),
-            ctx.rows if ctx.rows is None else jnp.repeat(ctx.rows, time),
-        )
+        values, mask = split_mask(x)
+        batch, time = self._values(x).shape[:2]
+
+        def fold(a: Array) -> Array:  # (batch, time, ...) -> (batch * time, ...)
+            return a.reshape(batch * time, *a.shape[2:])
+
+        def unfold(a: Array) -> Array:  # (batch * time, ...) -> (batch, time, ...)
+            return a.reshape(batch, time, *a.shape[1:])
+
+        steps: Array | Masked = fold(values)
+        rows = ctx.rows
+        if rows is not None:
+            rows = jnp.repeat(rows, time)  # (batch * time,)
         if mask is not None:
             if mask.ndim > 2:  # steps with masks of their own: sentences of words
-                steps, mask = (
-                    Masked(steps, fold(mask)),
-                    mask.any(tuple(range(2, mask.ndim))),
-                )
-            rows = fold(mask) if rows is None else rows & fold(mask)
-        y, state = call(self.inner, params, state, steps, ctx.replace(rows=rows))
+                steps = Masked(steps, fold(mask))
+                mask = mask.any(tuple(range(2, mask.ndim)))  # (batch, time)
+            rows = combine_masks((rows, fold(mask)))
+        ctx = ctx.replace(rows=rows)
+        y, state = call(self.inner, params, state, steps, ctx)
         y = jax.tree.map(unfold, y)
-        return y if isinstance(y, Masked) else jax.tree.map(
-            lambda a: attach_mask(a, mask), y
-        ), state
+        if not isinstance(y, Masked):
+            y = jax.tree.map(lambda a: attach_mask(a, mask), y)
+        return y, state
 
-    def _values(self, x: Any) -> Any:
-        values = x.values if isinstance(x, Masked) else x
+    def _values(self, x: Tree) -> Tree:
+        values, _ = split_mask(x)
         arguments.minimum_rank(self, values, 3, "(batch, time, features, ...)")
         return values
 
 
 class Ensemble(Layer):
-    """`members` networks of one architecture, trained side by side in one `vmap`.
+    """`members` networks of the same architecture, trained together in one `vmap`.
 
-    x -> the outputs of the members side by side, `(batch, members, ...)`. Weights have a leading
-    axis of members; each has its own initial weights and its own randomness. `fit` trains each as
-    it would alone, all on the same batches; loss and metrics are the means of theirs.
-    Raises ValueError unless `members` is an integer above 0.
+    Outputs are those of all members, `(batch, members, ...)`. Weights have a leading axis of
+    members; each member has its own initial weights and random key. `fit` trains each member as it
+    would alone, all on the same batches; loss and metrics are means over the members.
+    Raises ValueError unless `members` is a positive integer.
 
     >>> from fnn.layers import Dense
     >>> init, apply = Ensemble(Dense(2), 5)
@@ -217,31 +237,32 @@ class Ensemble(Layer):
     def ensemble_size(self) -> int:
         return self.members
 
-    def inside(self, x: Any) -> Any:
-        """What each copy is given, or the first one."""
+    def inside(self, x: SpecTree) -> SpecTree:
+        """The inputs of each copy."""
         return x
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         return init_copies(self.inner, key, self.members, x)
 
     def apply(
-        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
-    ) -> tuple[Any, State]:
-        def member(index: Array, params: Params, state: State) -> tuple[Any, State]:
+        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+    ) -> tuple[Tree, State]:
+        def member(index: Array, params: Params, state: State) -> tuple[Tree, State]:
             return call(self.inner, params, state, x, ctx.repeat(index))
 
+        # Outputs are (batch, members, ...); weights and states are (members, ...).
         run = jax.vmap(member, out_axes=(1, 0))
         index, x = beside_copies(params, jnp.arange(self.members), x)
         return run(index, params, state)
 
 
 class Spread(Wrapper):
-    """What the members of an ensemble say on average, and how far apart they are.
+    """Mean and standard deviation of the outputs over the members of an `Ensemble`.
 
-    x -> (mean, standard deviation), each `(batch, ...)`, of the outputs of an `Ensemble`. The
-    deviation is that of the members themselves (divided by their number), 0 where all agree: it
-    shows where the networks have seen too little, not how noisy the targets are.
-    Raises TypeError if `inner` is no Ensemble (Lakshminarayanan et al. 2017, section 2.4).
+    The outputs are (mean, deviation), each `(batch, ...)`. The variance is divided by the number of
+    members, and is 0 where all agree: it shows where there was too little training data, not how
+    noisy the targets are.
+    Raises TypeError if `inner` is not an Ensemble (Lakshminarayanan et al. 2017, section 2.4).
 
     >>> from fnn.layers import Dense
     >>> init, apply = Spread(Ensemble(Dense(2), 5))
@@ -259,24 +280,31 @@ class Spread(Wrapper):
             )
 
     def apply(
-        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
-    ) -> tuple[Any, State]:
-        def over_members(function: Any, output: Any) -> Any:
-            values, mask = split_mask(output)
-            return attach_mask(function(values), None if mask is None else mask.all(1))
-
+        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+    ) -> tuple[Tree, State]:
         y, state = call(self.inner, params, state, x, ctx)
-        mean, deviation = (
-            jax.tree.map(
-                functools.partial(over_members, function), y, is_leaf=is_masked
-            )
-            for function in (lambda a: a.mean(1), _deviation)
-        )
+        mean = _over_members(lambda a: a.mean(1), y)
+        deviation = _over_members(_deviation, y)
         return (mean, deviation), state
+
+
+def _over_members(reduce: Callable[[Array], Array], outputs: Tree) -> Tree:
+    """`reduce` over axis 1 of each output; a step is valid if all members say so."""
+
+    def reduced(output: Tree) -> Tree:
+        values, mask = split_mask(output)
+        values = reduce(values)
+        if mask is not None:
+            mask = mask.all(1)
+        return attach_mask(values, mask)
+
+    return jax.tree.map(reduced, outputs, is_leaf=is_masked)
 
 
 def _deviation(y: Array) -> Array:
     """The standard deviation over axis 1, with a gradient of 0 where it is 0."""
-    variance = y.var(1)
-    spread = variance > 0
-    return jnp.where(spread, jnp.sqrt(jnp.where(spread, variance, 1)), 0)
+    variance = y.var(1)  # (batch, ...)
+    varies = variance > 0
+    # sqrt of 1 where the variance is 0: the gradient of sqrt(0) is infinite.
+    deviation = jnp.sqrt(jnp.where(varies, variance, 1))
+    return jnp.where(varies, deviation, 0)

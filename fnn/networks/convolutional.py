@@ -1,8 +1,8 @@
-"""Networks of convolutions: LeNet, ResNet, U-Net."""
+"""Convolutional networks: LeNet, ResNet, U-Net."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 from fnn.core import arguments
 from fnn.core.layer import Layer
@@ -22,14 +22,14 @@ from fnn.layers import (
     ZeroPadding2D,
 )
 from fnn.symbolic.graph import connect
-from fnn.symbolic.node import Input
+from fnn.symbolic.node import Input, Node
 
 
 def lenet(classes: int = 10) -> Layer:
     """LeNet-5.   (batch, height, width, channels) -> (batch, classes)
 
-    As taught today: averages as pooling, tanh, softmax; 28 x 28 inputs are padded to 32 x 32
-    (LeCun et al. 1998, section II.B).
+    The common variant with average pooling, tanh and softmax. Inputs of 28 x 28 are padded to
+    32 x 32 (LeCun et al. 1998, section II.B).
 
     >>> network, x = lenet(), jnp.ones((2, 28, 28, 1))
     >>> network.apply(*network.init(jax.random.key(0), x), x)[0].shape
@@ -49,12 +49,19 @@ def lenet(classes: int = 10) -> Layer:
     )
 
 
-BLOCKS = {  # blocks in each of the four stages, and whether they are bottlenecks
-    18: ((2, 2, 2, 2), False),
-    34: ((3, 4, 6, 3), False),
-    50: ((3, 4, 6, 3), True),
-    101: ((3, 4, 23, 3), True),
-    152: ((3, 8, 36, 3), True),
+class _Stages(NamedTuple):
+    """The blocks of a ResNet."""
+
+    blocks: tuple[int, ...]  # how many, in each stage
+    bottleneck: bool  # three convolutions in a block instead of two
+
+
+STAGES = {  # by depth
+    18: _Stages((2, 2, 2, 2), bottleneck=False),
+    34: _Stages((3, 4, 6, 3), bottleneck=False),
+    50: _Stages((3, 4, 6, 3), bottleneck=True),
+    101: _Stages((3, 4, 23, 3), bottleneck=True),
+    152: _Stages((3, 8, 36, 3), bottleneck=True),
 }
 
 
@@ -63,66 +70,95 @@ def resnet(
     classes: int = 1000,
     shape: tuple[int | None, int | None, int] = (224, 224, 3),
 ) -> Layer:
-    """The probability of each class of an image.   (batch, *shape) -> (batch, classes)
+    """Class probabilities of an image.   (batch, *shape) -> (batch, classes)
 
-    `depth` 18 and 34 have blocks of two convolutions, 50, 101 and 152 bottlenecks of three. Names
-    and layout of the layers are those of `keras.applications` (which has no 18 and 34), the stride
-    of a bottleneck being in its first convolution, so weights can be taken over by path.
+    Blocks have two convolutions for `depth` 18 and 34, and are bottlenecks of three for 50, 101 and
+    152. Names and layout of the layers are those of `keras.applications` (which lacks 18 and 34),
+    with the stride of a bottleneck in its first convolution, so weights can be copied by path.
     Raises ValueError for another depth (He et al. 2016, table 1).
 
     >>> network, x = resnet(18, classes=5, shape=(32, 32, 3)), jnp.ones((1, 32, 32, 3))
     >>> fnn.core.calling.output_spec(network, x).shape
     (1, 5)
     """
-    if depth not in BLOCKS:
-        raise arguments.wrong("resnet", "depth", f"to be one of {tuple(BLOCKS)}", depth)
-    blocks, bottleneck = BLOCKS[depth]
+    if depth not in STAGES:
+        raise arguments.wrong("resnet", "depth", f"to be one of {tuple(STAGES)}", depth)
+    blocks, bottleneck = STAGES[depth]
     inputs = Input(shape)
     x = ZeroPadding2D(3, name="conv1_pad")(inputs)
-    x = _normalized(x, "conv1", 64, 7, strides=2)
-    x = ZeroPadding2D(1, name="pool1_pad")(Activation("relu", name="conv1_relu")(x))
-    x = MaxPooling2D(3, strides=2, name="pool1_pool")(x)
+    x = _conv_and_norm(x, "conv1", 64, 7, strides=2)  # half the size
+    x = Activation("relu", name="conv1_relu")(x)
+    x = ZeroPadding2D(1, name="pool1_pad")(x)
+    x = MaxPooling2D(3, strides=2, name="pool1_pool")(x)  # a quarter of the size
     for stage, number in enumerate(blocks):
+        filters = 64 * 2**stage
         for index in range(number):
-            strides = 2 if stage and not index else 1
+            first = index == 0
+            # The first block of each later stage halves the size.
+            strides = 2 if stage > 0 and first else 1
             name = f"conv{stage + 2}_block{index + 1}"
-            x = _residual(x, 64 * 2**stage, strides, bottleneck, not index, name)
+            x = _residual(x, filters, strides, bottleneck, first, name)
     x = GlobalAveragePooling2D(name="avg_pool")(x)
     return connect(inputs, Dense(classes, "softmax", name="predictions")(x))
 
 
-def _normalized(x: Any, name: str, filters: int, size: int, **options: Any) -> Any:
-    x = Conv2D(filters, size, **options, name=f"{name}_conv")(x)
-    return BatchNormalization(epsilon=1.001e-5, name=f"{name}_bn")(x)
+def _conv_and_norm(
+    x: Node,
+    name: str,
+    filters: int,
+    size: int,
+    strides: int = 1,
+    padding: str = "valid",
+) -> Node:
+    conv = Conv2D(filters, size, strides=strides, padding=padding, name=f"{name}_conv")
+    return BatchNormalization(epsilon=1.001e-5, name=f"{name}_bn")(conv(x))
 
 
 def _residual(
-    x: Any, filters: int, strides: int, bottleneck: bool, first: bool, name: str
-) -> Any:
-    """relu(x + convolutions(x)), x being brought to their shape in the first block of a stage."""
-    sizes = (1, 3, 1) if bottleneck else (3, 3)
-    outputs, y = filters * (4 if bottleneck else 1), x
+    x: Node,
+    filters: int,
+    strides: int,
+    bottleneck: bool,
+    first: bool,
+    name: str,
+) -> Node:
+    """relu(x + convolutions(x)); the first block of a stage changes the shape of x to fit."""
+    sizes: tuple[int, ...] = (3, 3)
+    outputs = filters
+    if bottleneck:
+        sizes = (1, 3, 1)
+        outputs = 4 * filters
+    y = x
     if x.shape[-1] != outputs or (first and (strides > 1 or bottleneck)):
-        x = _normalized(x, f"{name}_0", outputs, 1, strides=strides)
+        x = _conv_and_norm(x, f"{name}_0", outputs, 1, strides)
     for number, size in enumerate(sizes, 1):
         last = number == len(sizes)
-        options = {"strides": strides if number == 1 else 1, "padding": "same"}
-        y = _normalized(
-            y, f"{name}_{number}", outputs if last else filters, size, **options
+        y = _conv_and_norm(
+            y,
+            f"{name}_{number}",
+            outputs if last else filters,
+            size,
+            strides if number == 1 else 1,
+            "same",
         )
         if not last:
             y = Activation("relu", name=f"{name}_{number}_relu")(y)
-    return Activation("relu", name=f"{name}_out")(Add(name=f"{name}_add")([x, y]))
+    y = Add(name=f"{name}_add")([x, y])
+    return Activation("relu", name=f"{name}_out")(y)
 
 
 def unet(
-    shape: tuple[int, int, int], classes: int, width: int = 64, depth: int = 4
+    shape: tuple[int, int, int],
+    classes: int,
+    width: int = 64,
+    depth: int = 4,
 ) -> Layer:
-    """The probability of each class at every pixel.   (batch, *shape) -> (batch, h, w, classes)
+    """Class probabilities of every pixel.   (batch, *shape) -> (batch, h, w, classes)
 
-    `depth` times half the size and twice the channels, from `width` on, and back up, each level
-    joined to its twin on the way down; padded, so that the size stays.
-    Raises ValueError for a size that cannot be halved so often (Ronneberger et al. 2015).
+    It halves the size and doubles the channels `depth` times, from `width` channels on, and then
+    goes back up; on the way up, each level is concatenated with the level of the same size on the
+    way down. Convolutions are padded, so outputs have the size of the inputs.
+    Raises ValueError for a size that cannot be halved `depth` times (Ronneberger et al. 2015).
 
     >>> network, x = unet((8, 8, 3), classes=2, width=4, depth=2), jnp.ones((1, 8, 8, 3))
     >>> fnn.core.calling.output_spec(network, x).shape
@@ -132,7 +168,7 @@ def unet(
         expected = f"to have height and width that are multiples of {2**depth}"
         raise arguments.wrong("unet", "shape", expected, shape, "pad the images")
 
-    def twice(x: Any, filters: int) -> Any:
+    def convolve_twice(x: Node, filters: int) -> Node:
         for _ in range(2):
             x = Conv2D(filters, 3, padding="same", activation="relu")(x)
         return x
@@ -140,11 +176,15 @@ def unet(
     x = inputs = Input(shape)
     levels = []
     for level in range(depth):
-        x = twice(x, width * 2**level)
+        x = convolve_twice(x, width * 2**level)
         levels.append(x)
-        x = MaxPooling2D()(x)
-    x = twice(x, width * 2**depth)
+        x = MaxPooling2D()(x)  # half the size
+    x = convolve_twice(x, width * 2**depth)
     for level in reversed(range(depth)):
-        x = Conv2DTranspose(width * 2**level, 2, strides=2, activation="relu")(x)
-        x = twice(Concatenate()([levels[level], x]), width * 2**level)
+        filters = width * 2**level
+        x = Conv2DTranspose(filters, 2, strides=2, activation="relu")(
+            x
+        )  # twice the size
+        x = Concatenate()([levels[level], x])
+        x = convolve_twice(x, filters)
     return connect(inputs, Conv2D(classes, 1, activation="softmax")(x))

@@ -1,9 +1,10 @@
-"""Decoding: a causal network run a few steps at a time, its caches explicit state."""
+"""Decoding: runs a causal network a few steps at a time, with caches in its state."""
 
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Callable
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +17,15 @@ from fnn.core.context import INFERENCE
 from fnn.core.door import located
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import strip_masks
+from fnn.core.tree import Tree
 from fnn.last_activation import without_last_activation
 from fnn.layers.shared.recurrence import OverTime
 from fnn.symbolic.graph import Graph, gather, leaves
 from fnn.symbolic.node import Item
 
-# Which inputs come a few steps at a time: True or False for each, in their structure.
-Coming = Any
+# Nested like the inputs or outputs of a layer: True for those that come a few steps at a time,
+# False for those that are passed as a whole.
+Coming: TypeAlias = Tree
 
 
 def start_decoding(
@@ -33,19 +36,19 @@ def start_decoding(
     length: int,
     coming: Coming = None,
 ) -> State:
-    """`state` with empty caches of `length` steps in every layer that looks back.
+    """`state` with empty caches of `length` steps in every layer that uses earlier steps.
 
-    From then on `layer.apply(params, state, x)` takes the next steps alone, and returns the state
-    with which to go on: keys and values of attention, states of recurrent layers, the last inputs
-    of causal convolutions, and the place of the next position. It is an ordinary pytree of fixed
-    shapes, so one compiled function does all steps. More than `length` steps are not noticed: the
-    last place is written over.
+    With this state, `layer.apply(params, state, x)` takes only the next steps and returns the state
+    for the following call: keys and values of attention, states of recurrent layers, the last
+    inputs of causal convolutions, and the next position. The state is an ordinary pytree of fixed
+    shapes, so one compiled function runs all steps. More than `length` steps raise no error: they
+    overwrite the end of the cache.
 
-    Of several inputs some are there as a whole, at every call: `coming` has True for those that
-    come step by step, False for the others. Unless told it is the last one of a graph, and all but
-    the memory of a `TransformerDecoderBlock`.
-    Raises ValueError for a layer that mixes steps and cannot do so with those before alone: it
-    says which, and what to use.
+    With several inputs, some may be passed as a whole in every call: `coming` is True for inputs
+    that come a few steps at a time and False for the others. By default these are the last input of
+    a graph, and all inputs of a `TransformerDecoderBlock` except the memory.
+    Raises ValueError for a layer that mixes steps and needs more than the earlier ones; the message
+    names the layer and an alternative.
 
     >>> from fnn.layers import MultiHeadAttention
     >>> layer, x = MultiHeadAttention(2, 4, use_causal_mask=True), jnp.ones((1, 5, 8))
@@ -55,141 +58,177 @@ def start_decoding(
     >>> y.shape, int(state["index"])
     ((1, 1, 8), 1)
     """
-    coming = _by_default(layer) if coming is None else coming
-    return _start(layer, params, state, coming, batch, length)[0]
+    if coming is None:
+        coming = _default_coming(layer)
+    state, _ = _start(layer, params, state, coming, batch, length)
+    return state
 
 
-def _by_default(layer: Layer) -> Coming:
+def _default_coming(layer: Layer) -> Coming:
+    """The last input of a graph, all but a memory of other layers."""
     inner = getattr(layer, "inner", None)
     if inner is not None and not layer.input_names:  # a wrapper
-        return _by_default(inner)
+        return _default_coming(inner)
     if isinstance(layer, Graph):
         places = leaves(layer.inputs)
-        return gather(
-            layer.inputs, [place == places[-1] for place in range(len(places))]
-        )
+        is_last = [place == places[-1] for place in range(len(places))]
+        return gather(layer.inputs, is_last)
     names = layer.input_names
-    return tuple(name != "memory" for name in names) if "memory" in names else True
+    if "memory" in names:
+        return tuple(name != "memory" for name in names)
+    return True
 
 
 def _start(
-    layer: Layer, params: Params, state: State, coming: Coming, batch: int, length: int
+    layer: Layer,
+    params: Params,
+    state: State,
+    coming: Coming,
+    batch: int,
+    length: int,
 ) -> tuple[State, Coming]:
-    """`state` with caches, and which of the outputs come step by step."""
-    if not any(jax.tree.leaves(coming)):  # it is all there
+    """`state` with caches, and which of the outputs come a few steps at a time."""
+    if not any(jax.tree.leaves(coming)):  # all inputs are passed as a whole
         return state, False
     if isinstance(layer, Item):
-        part: Any = coming
-        return state, part[layer.index] if isinstance(coming, tuple) else coming
-    start: Any = functools.partial(_start, coming=coming, batch=batch, length=length)
-    own = type(layer).cache is not Layer.cache or layer.by_step is not None
-    if layer.masking != "inside" or own:
-        return _own_cache(layer, params, state, coming, batch, length)
+        several = isinstance(coming, tuple)
+        return state, coming[layer.index] if several else coming
+    has_own_cache = type(layer).cache is not Layer.cache or layer.by_step is not None
+    if layer.masking != "inside" or has_own_cache:
+        return _start_leaf(layer, params, state, coming, batch, length)
     if isinstance(layer, Flow):
         return _start_flow(layer, params, state, coming, batch, length)
-    after: Coming = coming
+    outputs: Coming = coming
     for name, child in layer.children():
-        part, now = (params, state) if name is None else (params[name], state[name])
 
-        def one(params: Params, state: State, child: Layer = child) -> State:
-            nonlocal after
-            state, after = start(child, params, state)
+        def start_child(params: Params, state: State, child: Layer = child) -> State:
+            nonlocal outputs
+            state, outputs = _start(child, params, state, coming, batch, length)
             return state
 
-        new = (jax.vmap(one) if layer.stacked else one)(
-            part, now
-        )  # a cache for each copy
-        state = new if name is None else {**state, name: new}
-    return state, after
+        start: Callable[[Params, State], State] = start_child
+        if layer.stacked:  # a cache for each copy
+            start = jax.vmap(start_child)
+        if name is None:
+            state = start(params, state)
+        else:
+            state = {**state, name: start(params[name], state[name])}
+    return state, outputs
 
 
 def _start_flow(
-    layer: Flow, params: Params, state: State, coming: Coming, batch: int, length: int
+    layer: Flow,
+    params: Params,
+    state: State,
+    coming: Coming,
+    batch: int,
+    length: int,
 ) -> tuple[State, Coming]:
-    """The flow of a combinator, led through by what comes step by step."""
-    new, uses = dict(state), set[str]()
+    """Starts the children in the order in which they run."""
+    new = dict(state)
+    visited: set[str] = set()
 
     def visit(name: str, child: Layer, coming: Coming) -> Coming:
-        part, now = params.get(name, {}), state.get(name, {})
+        child_params = params.get(name, {})
+        child_state = state.get(name, {})
         with located(name, child, coming):
-            started, after = _start(child, part, now, coming, batch, length)
-            cached = len(jax.tree.leaves(started)) > len(jax.tree.leaves(now))
-            if cached and name in uses:
+            started, outputs = _start(
+                child, child_params, child_state, coming, batch, length
+            )
+            has_cache = len(jax.tree.leaves(started)) > len(
+                jax.tree.leaves(child_state)
+            )
+            if has_cache and name in visited:
                 raise ValueError(
                     f"start_decoding: expected layers with a cache to be used once, received "
-                    f"{child!r} used twice; give each place a layer of its own"
+                    f"{child!r} used twice; use a separate layer in each place"
                 )
-        uses.add(name)
-        if cached:
+        visited.add(name)
+        if has_cache:
             new[name] = started
-        return after
+        return outputs
 
-    after = layer.flow(coming, visit)
-    return new, after
+    return new, layer.flow(coming, visit)
 
 
-def _own_cache(
-    layer: Any, params: Params, state: State, coming: Coming, batch: int, length: int
+def _start_leaf(
+    layer: Layer,
+    params: Params,
+    state: State,
+    coming: Coming,
+    batch: int,
+    length: int,
 ) -> tuple[State, Coming]:
-    """A leaf layer with the cache that it has, and which of its outputs come step by step."""
-    looks = layer.input_names[:1] == ("query",) and isinstance(coming, (tuple, list))
-    if looks and not any(
-        coming[1:]
-    ):  # at a memory: a query by itself looks at all of it
-        for name in ("use_causal_mask", "sliding_window", "position"):
-            if getattr(layer, name, None):
-                expected = "not to be set where the values are there as a whole"
-                raise arguments.wrong(layer, name, expected, getattr(layer, name))
-        return state, True
-    if looks and not coming[0]:
-        raise arguments.no_cache(layer)
+    """A layer with its own cache, and which of its outputs come a few steps at a time."""
+    is_attention = layer.input_names[:1] == ("query",)
+    if is_attention and isinstance(coming, (tuple, list)):
+        query, *others = coming
+        if not any(others):
+            # Attention to a memory: each query attends to all of it, so no cache is needed.
+            _require_independent_queries(layer)
+            return state, True
+        if not query:
+            raise arguments.no_cache(layer)
     state = {**state, **layer.cache(params, batch, length)}
-    if isinstance(layer, OverTime):
-        kept = [name for name in state if name.startswith("rnn_state")]
-        y: Any = layer.return_sequences  # type: ignore[attr-defined]
-        return state, (y, *(False for _ in kept)) if layer.return_state else y  # type: ignore[attr-defined]
-    return state, True
+    if not isinstance(layer, OverTime):
+        return state, True
+    outputs: Coming = layer.return_sequences
+    if layer.return_state:
+        states = [name for name in state if name.startswith("rnn_state")]
+        outputs = (outputs, *(False for _ in states))
+    return state, outputs
+
+
+def _require_independent_queries(layer: Layer) -> None:
+    """Raises ValueError for attention in which the position of a query matters."""
+    for name in ("use_causal_mask", "sliding_window", "position"):
+        value = getattr(layer, name, None)
+        if value:
+            expected = "not to be set if the values are passed as a whole"
+            raise arguments.wrong(layer, name, expected, value)
 
 
 def generate(
     layer: Layer,
     params: Params,
     state: State,
-    prompt: Any,
+    prompt: Tree,
     steps: int,
     temperature: float = 1.0,
     key: Array | None = None,
 ) -> Array:
-    """`prompt` and `steps` tokens more.   (batch, time) ids -> (batch, time + steps)
+    """`prompt` followed by `steps` generated tokens.   (batch, time) ids -> (batch, time + steps)
 
-    Without a key each token is the most probable one; with a key it is drawn, from probabilities
-    whose logarithms are divided by `temperature` (below 1 bolder choices, above 1 freer ones).
-    `layer` is a network like `gpt`. For one like `encoder_decoder` the prompt is a tuple of its
-    inputs, the last being what is continued: `(source, prompt)`, or `(memory, prompt)`; what needs
-    the source alone is computed once. One compilation for a shape of prompts and a number of steps.
-    Raises ValueError for a prompt that is not (batch, time), for less than one step, and as
-    `start_decoding`.
+    Without a key, each token is the most probable one. With a key it is sampled, with logits
+    divided by `temperature`: below 1 prefers probable tokens, above 1 makes the choice more random.
+    `layer` is a network like `gpt`. For a network like `encoder_decoder`, the prompt is a tuple of
+    its inputs, and the last of them is continued: `(source, prompt)` or `(memory, prompt)`; the
+    part that depends only on the source is computed once. It compiles once for each shape of the
+    prompt and number of steps.
+    Raises ValueError for a prompt that is not (batch, time), for less than one step, and the errors
+    of `start_decoding`.
 
     >>> from fnn.networks import gpt
     >>> network, prompt = gpt(9, 8, 1, 2, context=6), jnp.array([[1, 2, 3]])
     >>> generate(network, *network.init(jax.random.key(0), prompt), prompt, steps=3).shape
     (1, 6)
     """
-    *given, prompt = prompt if isinstance(prompt, tuple) else (prompt,)
+    given: tuple[Tree, ...] = ()
+    if isinstance(prompt, tuple):
+        *first, prompt = prompt
+        given = jax.tree.map(jnp.asarray, tuple(first))
     prompt = jnp.asarray(prompt)
     if prompt.ndim != 2 or not prompt.shape[1]:
         raise ValueError(
             "generate: expected a prompt of shape (batch, time) with at least one step, received "
-            f"shape {prompt.shape}; e.g. prompt[None] for a single text"
+            f"shape {prompt.shape}; e.g. prompt[None] for a single sequence"
         )
     if steps < 1:
         raise ValueError(
-            f"generate: expected at least one step, received steps={steps}; do steps=100"
+            f"generate: expected at least one step, received steps={steps}; e.g. steps=100"
         )
-    given = jax.tree.map(jnp.asarray, tuple(given))
-    return _generate(
-        layer, steps, params, state, given, prompt, jnp.float32(temperature), key
-    )
+    temperature = jnp.float32(temperature)
+    return _generate(layer, steps, params, state, given, prompt, temperature, key)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -198,37 +237,64 @@ def _generate(
     steps: int,
     params: Params,
     state: State,
-    given: tuple[Any, ...],
+    given: tuple[Tree, ...],
     prompt: Array,
     temperature: Array,
     key: Array | None,
 ) -> Array:
-    before = layer
-    if given and isinstance(before, Graph) and isinstance(before.inputs, tuple):
-        once, before = before.cut()
-        given = (call(once, params, state, given, INFERENCE)[0],)
+    decoder = layer
+    coming: Coming = None
+    if given and isinstance(layer, Graph) and isinstance(layer.inputs, tuple):
+        # The part without the prompt runs once; `decoder` takes its outputs.
+        encoder, decoder = layer.cut()
+        given = (call(encoder, params, state, given, INFERENCE)[0],)
+    if given and not isinstance(decoder, Graph):
+        coming = (*(False for _ in given), True)
     batch, time = prompt.shape
-    whole = given and not isinstance(before, Graph)
-    coming = (*(False for _ in given), True) if whole else None
-    state = start_decoding(before, params, state, batch, time + steps - 1, coming)
+    length = time + steps - 1  # the last token is not an input
+    state = start_decoding(decoder, params, state, batch, length, coming)
 
-    def advance(state: State, tokens: Array, step: Any) -> tuple[Array, State]:
-        x = (*given, tokens) if given else tokens
-        network, ends = without_last_activation(before, x)
-        y, state = call(network, params, state, x, INFERENCE)
-        end = ends.get(())
-        if end is not None and end.name == "sigmoid":
-            y = end.of(y)
-        last = strip_masks(y)[:, -1]
+    def next_token(
+        state: State, tokens: Array, step: Array | int
+    ) -> tuple[Array, State]:
+        logits, state = _last_logits(decoder, params, state, given, tokens)
         if key is None:
-            return jnp.argmax(last, -1).astype(prompt.dtype), state
-        drawn = random.categorical(random.fold_in(key, step), last / temperature)
-        return drawn.astype(prompt.dtype), state
+            token = jnp.argmax(logits, -1)  # (batch,)
+        else:
+            step_key = random.fold_in(key, step)
+            token = random.categorical(step_key, logits / temperature)
+        return token.astype(prompt.dtype), state
 
-    def again(carry: tuple[Array, State], step: Array) -> tuple[Any, Array]:
-        token, state = advance(carry[1], carry[0][:, None], step)
+    def scan_step(
+        carry: tuple[Array, State], step: Array
+    ) -> tuple[tuple[Array, State], Array]:
+        token, state = carry
+        token, state = next_token(state, token[:, None], step)
         return (token, state), token
 
-    first = advance(state, prompt, 0)
-    _, rest = lax.scan(again, first, jnp.arange(1, steps))
-    return jnp.concatenate([prompt, first[0][:, None], rest.T], 1)
+    token, state = next_token(state, prompt, 0)
+    later_steps = jnp.arange(1, steps)
+    _, rest = lax.scan(scan_step, (token, state), later_steps)
+    # (batch, time), (batch, 1), (batch, steps - 1) -> (batch, time + steps)
+    return jnp.concatenate([prompt, token[:, None], rest.T], 1)
+
+
+def _last_logits(
+    decoder: Layer,
+    params: Params,
+    state: State,
+    given: tuple[Tree, ...],
+    tokens: Array,
+) -> tuple[Array, State]:
+    """The logits after the last of `tokens`, (batch, vocabulary), and the state."""
+    x: Tree = tokens
+    if given:
+        x = (*given, tokens)
+    # Without its softmax the network returns logits. A sigmoid is applied, as its outputs are
+    # not probabilities of one choice.
+    network, ends = without_last_activation(decoder, x)
+    y, state = call(network, params, state, x, INFERENCE)
+    end = ends.get(())
+    if end is not None and end.name == "sigmoid":
+        y = end.of(y)
+    return strip_masks(y)[:, -1], state

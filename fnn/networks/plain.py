@@ -1,23 +1,23 @@
-"""The plain networks: dense layers, and a recurrent classifier."""
+"""Plain networks: a stack of dense layers, and a recurrent classifier."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from fnn.core.layer import Layer
+from fnn.core.layer import Activation, Layer
 from fnn.layers import LSTM, Dense, Dropout, Flatten, Sequential
 
 
 def mlp(
     widths: Sequence[int],
-    activation: Any = "relu",
-    output_activation: Any = None,
+    activation: Activation = "relu",
+    output_activation: Activation = None,
     dropout: float = 0.0,
 ) -> Layer:
-    """Dense layers of these widths, the last the outputs.   (batch, ...) -> (batch, widths[-1])
+    """Dense layers of the given widths.   (batch, ...) -> (batch, widths[-1])
 
-    Dropout, if any, follows each hidden layer. Raises ValueError without a width.
+    The last width is that of the outputs. Dropout, if any, follows each hidden layer. Raises
+    ValueError without a width.
 
     >>> network, x = mlp([64, 64, 10], output_activation="softmax"), jnp.ones((2, 28, 28))
     >>> network.apply(*network.init(jax.random.key(0), x), x)[0].shape
@@ -26,16 +26,21 @@ def mlp(
     *hidden, outputs = widths or [0]
     layers: list[Layer] = [Flatten()]
     for width in hidden:
-        layers += [Dense(width, activation)] + [Dropout(dropout)] * bool(dropout)
+        layers.append(Dense(width, activation))
+        if dropout:
+            layers.append(Dropout(dropout))
     return Sequential([*layers, Dense(outputs, output_activation)])
 
 
 def lstm_classifier(
-    units: int, classes: int, depth: int = 1, dropout: float = 0.0
+    units: int,
+    classes: int,
+    depth: int = 1,
+    dropout: float = 0.0,
 ) -> Layer:
-    """The probability of each class of a sequence.   (batch, time, features) -> (batch, classes)
+    """Class probabilities of a sequence.   (batch, time, features) -> (batch, classes)
 
-    `depth` layers of `LSTM`, the last of which hands on its last step; steps may be masked.
+    `depth` layers of `LSTM`; the last step of the last one is classified. Steps may be masked.
 
     >>> network, x = lstm_classifier(8, classes=3, depth=2), jnp.ones((2, 5, 4))
     >>> network.apply(*network.init(jax.random.key(0), x), x)[0].shape

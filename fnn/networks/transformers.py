@@ -1,8 +1,6 @@
-"""Transformers: of text, of images, from one sequence to another."""
+"""Transformers: GPT for text, ViT for images, encoder-decoder for translation."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from fnn.core.layer import Layer
 from fnn.initializers.drawn import RandomNormal
@@ -22,7 +20,7 @@ from fnn.layers import (
     TransformerEncoderBlock,
 )
 from fnn.symbolic.graph import connect
-from fnn.symbolic.node import Input
+from fnn.symbolic.node import Input, Node
 
 SMALL = RandomNormal(stddev=0.02)  # for embeddings (Radford et al. 2018, section 4.1)
 
@@ -35,10 +33,10 @@ def gpt(
     context: int,
     dropout: float = 0.0,
 ) -> Layer:
-    """The probability of each next token.   (batch, time) ids -> (batch, time, vocabulary)
+    """Probabilities of the next token.   (batch, time) ids -> (batch, time, vocabulary)
 
-    `depth` blocks of `width`, compiled once, for at most `context` steps; train it with targets one
-    step ahead and "sparse_categorical_crossentropy", continue a text with `generate`
+    `depth` blocks of `width`, compiled once, for at most `context` steps. Train it with targets one
+    step ahead and "sparse_categorical_crossentropy"; `generate` continues a text
     (Radford et al. 2019).
 
     >>> network = gpt(vocabulary=65, width=32, depth=2, heads=4, context=16)
@@ -68,10 +66,10 @@ def vit(
     classes: int,
     dropout: float = 0.0,
 ) -> Layer:
-    """The probability of each class of an image, seen as patches.   (batch, *shape) -> classes
+    """Class probabilities of an image, from its patches.   (batch, *shape) -> (batch, classes)
 
     The patches, `patch` pixels wide and high, are the steps of a transformer; the mean of its
-    outputs is classified. Rows and columns that fill no patch are left out
+    outputs is classified. Pixels at the right and bottom that do not fill a patch are left out
     (Dosovitskiy et al. 2021; the mean: Beyer et al. 2022).
 
     >>> network = vit((8, 8, 3), patch=4, width=16, depth=1, heads=2, classes=10)
@@ -102,29 +100,33 @@ def encoder_decoder(
     heads: int,
     dropout: float = 0.0,
 ) -> Layer:
-    """The probability of each next token of a translation.   (source, target) ids -> as `gpt`
+    """Probabilities of the next token of a translation.   (source, target) ids -> as `gpt`
 
-    Takes `(source, target)`, (batch, steps) and (batch, time), the target shifted one step back;
-    id 0 is padding in both. `vocabularies` are the numbers of ids of source and target
-    (Vaswani et al. 2017, with the normalization before).
+    Takes `(source, target)`, (batch, steps) and (batch, time). The target is shifted by one step:
+    each step is the token before the one to predict. Id 0 is padding in both. `vocabularies` are
+    the numbers of ids of source and target (Vaswani et al. 2017, but with normalization before
+    attention and dense layers).
 
     >>> network = encoder_decoder((20, 30), width=16, depth=1, heads=2)
     >>> ids = jnp.ones((2, 7), int), jnp.ones((2, 5), int)
     >>> fnn.core.calling.output_spec(network, ids).shape
     (2, 5, 30)
     """
-    source, target = Input((None,), dtype="int32"), Input((None,), dtype="int32")
+    source_size, target_size = vocabularies
+    source = Input((None,), dtype="int32")
+    target = Input((None,), dtype="int32")
 
-    def embedded(vocabulary: int, ids: Any) -> Any:
-        vectors = Embedding(vocabulary, width, SMALL, mask_zero=True)(ids)
-        return Dropout(dropout)(SinusoidalPosition()(vectors))
+    def embed(vocabulary: int, ids: Node) -> Node:
+        x = Embedding(vocabulary, width, SMALL, mask_zero=True)(ids)
+        x = SinusoidalPosition()(x)
+        return Dropout(dropout)(x)
 
-    encoder = Repeat(TransformerEncoderBlock(width, heads, dropout=dropout), depth)
-    memory = LayerNormalization(epsilon=1e-5)(
-        encoder(embedded(vocabularies[0], source))
-    )
-    h = embedded(vocabularies[1], target)
+    memory = embed(source_size, source)  # (batch, steps, width)
+    block = TransformerEncoderBlock(width, heads, dropout=dropout)
+    memory = Repeat(block, depth)(memory)
+    memory = LayerNormalization(epsilon=1e-5)(memory)
+    x = embed(target_size, target)  # (batch, time, width)
     for _ in range(depth):
-        h = TransformerDecoderBlock(width, heads, dropout=dropout)(h, memory)
-    h = LayerNormalization(epsilon=1e-5)(h)
-    return connect((source, target), Dense(vocabularies[1], "softmax")(h))
+        x = TransformerDecoderBlock(width, heads, dropout=dropout)(x, memory)
+    x = LayerNormalization(epsilon=1e-5)(x)
+    return connect((source, target), Dense(target_size, "softmax")(x))

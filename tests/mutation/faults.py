@@ -36,8 +36,8 @@ PROPERTIES = [
     Fault(
         "fnn/layers/experts.py",
         "the new state holds what changed and lacks the state of the experts",
-        'return y, {"aux_loss": loss, "experts": after}',
-        'return y, {"aux_loss": loss}',
+        'return attach_mask(y, ctx.mask), {"aux_loss": loss, "experts": states}',
+        'return attach_mask(y, ctx.mask), {"aux_loss": loss}',
         _property("state_keeps_its_structure", "MixtureOfExperts"),
     ),
     Fault(
@@ -50,7 +50,7 @@ PROPERTIES = [
     Fault(
         "fnn/layers/shared/attending.py",
         "a mask that is added, as -inf: jnp.where hides the NaN after it, not its gradient",
-        "jnp.where(allowed, scores, jnp.finfo(scores.dtype).min)",
+        "jnp.where(allowed, scores, lowest)",
         "scores + jnp.where(allowed, 0, -jnp.inf)",
         _property("gradients_are_finite", "Attention"),
     ),
@@ -93,8 +93,8 @@ PROPERTIES = [
     Fault(
         "fnn/layers/shared/attending.py",
         "off by one: a query looks at the step after it",
-        "row >= column if causal else None",
-        "row >= column - 1 if causal else None",
+        "not_later = row >= column",
+        "not_later = row >= column - 1",
         _property("a_later_step_changes_nothing_earlier", "GroupedQueryAttention"),
     ),
     Fault(
@@ -211,8 +211,8 @@ LAYERS = [
     Fault(
         "fnn/layers/shared/recurrence.py",
         "a masked step repeats the output, but its state moves on",
-        "y, new = where_rows(real, (y, new), (before, old))",
-        "y = where_rows(real, y, before)",
+        "y, new = where_examples(valid, (y, new), (before, old))",
+        "y = where_examples(valid, y, before)",
         "tests/test_keras_layers.py::test_layer_equals_keras -k 'LSTM and masked'",
     ),
 ]

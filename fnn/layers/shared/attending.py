@@ -1,11 +1,9 @@
-"""What attention layers share: folded axes, who may look at whom, the weighted mean."""
+"""Attending, for all attention layers: inputs, folded axes, masks, the weighted mean, the cache."""
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -13,278 +11,343 @@ from jax import Array, lax
 
 from fnn.core import arguments
 from fnn.core.context import Context
-from fnn.core.layer import State
+from fnn.core.layer import Layer, State
 from fnn.core.masking import combine_masks, leading
+from fnn.core.tree import SpecTree, Tree
 from fnn.layers.shared.dropping import drop
 
-Axes = tuple[int, ...]
+Shape: TypeAlias = tuple[int, ...]
+Axes: TypeAlias = tuple[int, ...]
 
 
-def parts(x: Any) -> tuple[Any, Any, Any, Any]:
-    """(query, value, key, attention_mask) of the inputs of an attention layer, or their masks.
+class AttentionLayer(Layer, loadable=False):
+    """The base class of attention layers: the fields that each of them declares."""
 
-    One array is query and value; without a key the values are the keys; the mask may be None.
+    masking = "use"
+    mixes_features = True
+    call_fields = ("use_causal_mask", "return_attention_scores")
+
+    # Fields that the subclasses declare. Annotations here would make them fields of this
+    # class, and the first arguments of every constructor.
+    if TYPE_CHECKING:
+
+        @property
+        def dropout(self) -> float: ...
+
+        @property
+        def attention_axes(self) -> int | Axes | None: ...
+
+        @property
+        def use_causal_mask(self) -> bool: ...
+
+        @property
+        def return_attention_scores(self) -> bool: ...
+
+
+class Inputs(NamedTuple):
+    """The inputs of an attention layer, their shapes, or their masks."""
+
+    query: Tree
+    value: Tree
+    key: Tree
+    attention_mask: Tree
+
+
+def split_inputs(x: Tree) -> Inputs:
+    """The inputs by name; the mask may be None.
+
+    A single array is both query and value. Without a key, the values are the keys.
     """
-    given = list(x) if isinstance(x, (tuple, list)) else [x, x]
+    given = [x, x]
+    if isinstance(x, (tuple, list)):
+        given = list(x)
     query, value, key, mask = given + [None] * (4 - len(given))
-    return query, value, value if key is None else key, mask
+    if key is None:
+        key = value
+    return Inputs(query, value, key, mask)
 
 
-def blank_steps(x: Array, mask: Array | None) -> Array:
-    """`x` with zeros in the masked steps: what stands there, NaN included, reaches no sum."""
+def zero_masked_steps(x: Array, mask: Array | None) -> Array:
+    """`x` with zeros in its masked steps, so that no value there, not even NaN, enters a sum."""
     if mask is None:
         return x
     return jnp.where(leading(mask, x.ndim), x, 0)
 
 
-def axes_of(layer: Any, ndim: int) -> tuple[int, ...]:
-    """The axes of steps over which inputs of `ndim` axes attend, in their order."""
+def step_axes(layer: AttentionLayer, ndim: int) -> Axes:
+    """The sorted axes of steps over which inputs of `ndim` axes attend."""
     given = layer.attention_axes or tuple(range(1, ndim - 1))
-    axes = tuple(sorted({axis % ndim for axis in given if -ndim <= axis < ndim}))
-    if len(axes) != len(given) or not set(axes) <= set(range(1, ndim - 1)):
-        expected = f"to be some of the axes of steps, 1 to {ndim - 2}, each once"
+    if isinstance(given, int):
+        given = (given,)
+    known = {axis % ndim for axis in given if -ndim <= axis < ndim}
+    axes = tuple(sorted(known))
+    if len(axes) != len(given) or not known <= set(range(1, ndim - 1)):
+        expected = f"to be distinct axes of steps, from 1 to {ndim - 2}"
         raise arguments.wrong(layer, "attention_axes", expected, layer.attention_axes)
     return axes
 
 
+# In the functions below, `positions` is the number of axes between batch and features.
+# Attention runs over those in `axes`; the other ones act like the batch. `fold` merges them
+# with the batch, and the attended ones into a single axis.
+
+
 def fold(a: Array, axes: Axes, positions: int) -> Array:
-    """(batch, *positions, ...) -> (batch and positions apart, positions in `axes`, ...).
+    """(batch, *positions, ...) -> (batch * other positions, positions in `axes`, ...).
 
     >>> fold(jnp.ones((2, 3, 4, 5)), (2,), positions=2).shape
     (6, 4, 5)
     """
-    front = (0, *others(axes, positions))
+    front = (0, *other_axes(axes, positions))
+    # (batch, *other positions, *attended positions, ...)
     moved = a.transpose(*front, *axes, *range(positions + 1, a.ndim))
-    apart, along = moved.shape[: len(front)], moved.shape[len(front) : positions + 1]
-    return moved.reshape(math.prod(apart), math.prod(along), *a.shape[positions + 1 :])
+    batch = math.prod(moved.shape[: len(front)])
+    steps = math.prod(moved.shape[len(front) : positions + 1])
+    # (batch * other positions, steps, ...)
+    return moved.reshape(batch, steps, *a.shape[positions + 1 :])
 
 
-def unfold(a: Array, shape: Axes, axes: Axes, positions: int) -> Array:
-    """What `fold` undoes: back to `shape`, (batch, *positions, ...)."""
-    order = (0, *others(axes, positions), *axes, *range(positions + 1, len(shape)))
+def unfold(a: Array, shape: Shape, axes: Axes, positions: int) -> Array:
+    """The inverse of `fold`: back to `shape`, (batch, *positions, ...)."""
+    trailing = range(positions + 1, len(shape))
+    order = (0, *other_axes(axes, positions), *axes, *trailing)
+    # (batch, *other positions, *attended positions, ...)
     moved = a.reshape(tuple(shape[axis] for axis in order))
-    return moved.transpose(tuple(order.index(axis) for axis in range(len(shape))))
+    inverse = [order.index(axis) for axis in range(len(shape))]
+    return moved.transpose(inverse)  # (batch, *positions, ...)
 
 
-def others(axes: Axes, positions: int) -> Axes:
+def other_axes(axes: Axes, positions: int) -> Axes:
     """The axes of positions over which there is no attention."""
     return tuple(axis for axis in range(1, positions + 1) if axis not in axes)
 
 
-def score_shape(query: Axes, key: Axes, heads: int, axes: Axes, positions: int) -> Axes:
-    """(batch, positions apart, heads, queries, keys), each as many axes as there are."""
-    apart = (query[0], *(query[axis] for axis in others(axes, positions)))
-    along = (shape[axis] for shape in (query, key) for axis in axes)
-    return (*apart, heads, *along)
+def score_shape(
+    query: Shape,
+    key: Shape,
+    heads: int,
+    axes: Axes,
+    positions: int,
+) -> Shape:
+    """(batch, *other positions, heads, *queries, *keys)."""
+    other = [query[axis] for axis in other_axes(axes, positions)]
+    queries = (query[axis] for axis in axes)
+    keys = (key[axis] for axis in axes)
+    return (query[0], *other, heads, *queries, *keys)
 
 
-def full_mask(mask: Axes, axes: Axes, scores: Axes) -> Axes:
-    """The shape of a mask of scores with as many axes as these: new ones stand before queries."""
-    last = len(mask) - 2 * len(axes)
-    return (
-        *mask[: max(last, 0)],
-        *(1,) * (len(scores) - len(mask)),
-        *mask[max(last, 0) :],
-    )
+def full_mask_shape(mask: Shape, axes: Axes, scores: Shape) -> Shape:
+    """The shape `mask` with as many axes as `scores`: new ones of length 1 before the queries."""
+    first_query = max(len(mask) - 2 * len(axes), 0)
+    new = (1,) * (len(scores) - len(mask))
+    return (*mask[:first_query], *new, *mask[first_query:])
 
 
-def fold_mask(mask: Array, axes: Axes, scores: Axes) -> Array:
-    """A mask of scores as (batch and positions apart, heads or 1, queries, keys), of truths."""
-    shape = full_mask(mask.shape, axes, scores)
-    steps = len(scores) - 2 * len(axes)
-    heads = shape[steps - 1]
-    full = jnp.broadcast_to(
-        mask.reshape(shape).astype(bool), (*scores[: steps - 1], heads, *scores[steps:])
-    )
-    queries, keys = scores[steps : steps + len(axes)], scores[steps + len(axes) :]
-    return full.reshape(
-        math.prod(scores[: steps - 1]), heads, math.prod(queries), math.prod(keys)
-    )
+def fold_mask(mask: Array, axes: Axes, scores: Shape) -> Array:
+    """A mask of scores as booleans (batch * other positions, heads or 1, queries, keys)."""
+    shape = full_mask_shape(mask.shape, axes, scores)
+    first_query = len(scores) - 2 * len(axes)
+    first_key = first_query + len(axes)
+    batch = scores[: first_query - 1]
+    heads = shape[first_query - 1]  # 1 where the mask is the same for all heads
+    # (batch, *other positions, heads or 1, *queries, *keys)
+    full = mask.reshape(shape).astype(bool)
+    full = jnp.broadcast_to(full, (*batch, heads, *scores[first_query:]))
+    queries = math.prod(scores[first_query:first_key])
+    keys = math.prod(scores[first_key:])
+    return full.reshape(math.prod(batch), heads, queries, keys)
 
 
-def step_mask(
-    mask: Array | None, like: Array, axes: tuple[int, ...], positions: int
-) -> Any:
-    """A mask (batch, time) for every position, folded as the values are."""
+def fold_step_mask(
+    mask: Array | None,
+    like: Array,
+    axes: Axes,
+    positions: int,
+) -> Array | None:
+    """A mask (batch, time), for every position of `like` and folded as its values are."""
     if mask is None:
         return None
     shape = like.shape[: positions + 1]
-    return fold(jnp.broadcast_to(leading(mask, len(shape)), shape), axes, positions)
+    mask = jnp.broadcast_to(leading(mask, len(shape)), shape)  # (batch, *positions)
+    return fold(mask, axes, positions)  # (batch * other positions, steps)
 
 
 def pair_mask(
-    given: Any, masks: tuple[Any, Any], q: Array, k: Array, axes: Axes, scores: Axes
-) -> Any:
-    """Who may look at whom, by a mask of scores and by masks of the steps of queries and keys."""
-    given = None if given is None else fold_mask(given, axes, scores)
-    query, key = (
-        step_mask(m, a, axes, a.ndim - 3) for m, a in zip(masks, (q, k), strict=True)
-    )
-    query = None if query is None else query[:, None, :, None]
-    return combine_masks((given, query, None if key is None else key[:, None, None, :]))
+    given: Array | None,
+    query_mask: Array | None,
+    key_mask: Array | None,
+    q: Array,
+    k: Array,
+    axes: Axes,
+) -> Array | None:
+    """Which query may attend to which key, (batch, heads or 1, queries, keys), folded.
+
+    It combines a mask of scores with the step masks of queries and keys. `q` and `k` are
+    (batch, *positions, heads, size).
+    """
+    positions = q.ndim - 3
+    if given is not None:
+        scores = score_shape(q.shape, k.shape, q.shape[-2], axes, positions)
+        given = fold_mask(given, axes, scores)
+    query_mask = fold_step_mask(query_mask, q, axes, positions)
+    key_mask = fold_step_mask(key_mask, k, axes, positions)
+    if query_mask is not None:
+        query_mask = query_mask[:, None, :, None]  # (batch, 1, queries, 1)
+    if key_mask is not None:
+        key_mask = key_mask[:, None, None, :]  # (batch, 1, 1, keys)
+    return combine_masks((given, query_mask, key_mask))
 
 
 def band_mask(
-    queries: int, keys: int, offset: Any, causal: bool, window: int | None
-) -> Any:
-    """Which keys are not later (`causal`), and fewer than `window` steps away; None for all.
+    queries: int,
+    keys: int,
+    offset: Array | int,
+    causal: bool,
+    window: int | None,
+) -> Array | None:
+    """True for keys that are not later (`causal`) and fewer than `window` steps away.
 
-    `offset` is the place of the first query among the keys.
+    (1, 1, queries, keys), or None if every key is allowed. `offset` is the position of the
+    first query among the keys.
     """
-    row, column = offset + jnp.arange(queries)[:, None], jnp.arange(keys)[None]
-    near = None if window is None else abs(row - column) < window
-    band = combine_masks((row >= column if causal else None, near))
-    return None if band is None else band[None, None]
+    row = offset + jnp.arange(queries)[:, None]  # (queries, 1)
+    column = jnp.arange(keys)[None]  # (1, keys)
+    near = not_later = None
+    if window is not None:
+        near = abs(row - column) < window  # (queries, keys)
+    if causal:
+        not_later = row >= column  # (queries, keys)
+    band = combine_masks((not_later, near))
+    if band is None:
+        return None
+    return band[None, None]
 
 
-def shares_of(scores: Array, allowed: Array | None, somewhere: bool = False) -> Array:
-    """The softmax over the last axis among what is allowed; zeros where nothing is.
+def attention_weights(
+    scores: Array, allowed: Array | None, never_empty: bool = False
+) -> Array:
+    """The softmax of the scores of the allowed keys, the last axis; zeros for the others.
 
-    `somewhere` says that something is allowed to each: then the softmax has the zeros by itself.
+    A query that is allowed no key gets zeros. `never_empty` says that there is no such query:
+    the softmax then has the zeros by itself.
     """
     if allowed is None:
         return jax.nn.softmax(scores)
-    # The lowest finite number and not -inf: where nothing is allowed, the gradient is 0, not NaN.
-    shares = jax.nn.softmax(jnp.where(allowed, scores, jnp.finfo(scores.dtype).min))
-    return shares if somewhere else jnp.where(allowed, shares, 0)
+    # The lowest finite number rather than -inf: a query without any allowed key then has a
+    # gradient of 0, not NaN.
+    lowest = jnp.finfo(scores.dtype).min
+    weights = jax.nn.softmax(jnp.where(allowed, scores, lowest))
+    if never_empty:
+        return weights
+    return jnp.where(allowed, weights, 0)
 
 
 def attend(
-    layer: Any,
+    layer: AttentionLayer,
     q: Array,
     k: Array,
     v: Array,
     allowed: Array | None,
     ctx: Context,
-    somewhere: bool = False,
+    never_empty: bool = False,
 ) -> tuple[Array, Array]:
-    """softmax(q k / sqrt(size)) v of (batch, steps, heads, size), and that softmax.
+    """softmax(q k / sqrt(size)) v and that softmax, of arrays (batch, steps, heads, size).
 
-    `somewhere` is that of `shares_of`. By explicit products, grouped by heads of keys: on CPU (4
-    heads of 32, 128 steps, forward and backward) `jax.nn.dot_product_attention` took 1.1 times as
-    long.
+    Queries may have more heads than keys and values (grouped-query attention).
+    `never_empty` is passed on to `attention_weights`.
     """
-    (n, t, heads, size), (_, s, groups, _) = q.shape, k.shape
+    n, t, heads, size = q.shape
+    _, s, groups, _ = k.shape
+    # At least float32, also for inputs in half precision.
     exact = jnp.promote_types(q.dtype, jnp.float32)
-    alone = heads == groups  # an axis of length 1 would cost XLA a copy of the scores
-    several = heads // groups
-    queries = (
-        q if alone else q.reshape(n, t, groups, several, size)
-    )  # (n, t, groups, several, d)
-    pairs = "nthd,nshd->nhts" if alone else "ntgrd,nsgd->ngrts"
-    scores = jnp.einsum(pairs, queries, k, preferred_element_type=exact)
+    # Explicit products: on CPU (4 heads of 32, 128 steps, forward and backward),
+    # `jax.nn.dot_product_attention` took 1.1 times as long.
+    grouped = heads != groups
+    if grouped:
+        per_group = heads // groups
+        q = q.reshape(n, t, groups, per_group, size)
+        # (batch, groups, heads of a group, queries, keys)
+        scores = jnp.einsum("ntgrd,nsgd->ngrts", q, k, preferred_element_type=exact)
+    else:  # no group axis of length 1: it would cost XLA a copy of the scores
+        # (batch, heads, queries, keys)
+        scores = jnp.einsum("nthd,nshd->nhts", q, k, preferred_element_type=exact)
+    # (batch, heads, queries, keys)
     scores = scores.reshape(n, heads, t, s) / math.sqrt(size)
-    shares = shares_of(scores, allowed, somewhere).astype(v.dtype)
-    kept = drop(layer, shares, layer.dropout, ctx, "dropout")
-    if alone:
-        return jnp.einsum("nhts,nshe->nthe", kept, v), shares
-    y = jnp.einsum("ngrts,nsge->ntgre", kept.reshape(n, groups, several, t, s), v)
-    return y.reshape(n, t, heads, v.shape[-1]), shares
+    weights = attention_weights(scores, allowed, never_empty).astype(v.dtype)
+    dropped = drop(layer, weights, layer.dropout, ctx, "dropout")
+    if not grouped:
+        # (batch, queries, heads, value size)
+        return jnp.einsum("nhts,nshe->nthe", dropped, v), weights
+    # (batch, groups, heads of a group, queries, keys)
+    dropped = dropped.reshape(n, groups, per_group, t, s)
+    # (batch, queries, groups, heads of a group, value size)
+    y = jnp.einsum("ngrts,nsge->ntgre", dropped, v)
+    # (batch, queries, heads, value size)
+    return y.reshape(n, t, heads, v.shape[-1]), weights
 
 
-def attend_fused(
-    q: Array, k: Array, v: Array, causal: bool = False, window: int | None = None
-) -> Array:
-    """The same by cuDNN's kernel, with no scores kept, where all or what is not later is allowed.
-
-    A window goes with `causal`. JAX alone cannot vmap the kernel over some of the arrays.
-    """
-    band = {
-        "is_causal": causal,
-        "local_window_size": None if window is None else window - 1,
-    }
-    run = functools.partial(
-        jax.nn.dot_product_attention, implementation="cudnn", **band
-    )
-    once = lambda q, k, v: run(q, k, v)
-    forward = _with_axes_in_batch(once)
-    backward = _with_axes_in_batch(lambda q, k, v, y: jax.vjp(once, q, k, v)[1](y))
-    fused = jax.custom_vjp(forward)
-    fused.defvjp(
-        lambda *given: (forward(*given), given), lambda given, y: backward(*given, y)
-    )
-    return fused(q, k, v)
-
-
-def _with_axes_in_batch(function: Callable[..., Any]) -> Any:
-    """`function` of arrays (batch, ...) for which an axis of vmap is more of the batch."""
-    mapped = jax.custom_batching.custom_vmap(function)
-
-    @mapped.def_vmap
-    def over_axis(size: int, batched: Any, *arrays: Array) -> Any:
-        whole = (
-            a if there else jnp.broadcast_to(a[None], (size, *a.shape))
-            for a, there in zip(arrays, batched, strict=True)
+def append_to_cache(
+    state: State,
+    k: Array,
+    v: Array,
+    mask: Array | None,
+) -> tuple[Array, Array, Array, State]:
+    """Writes new keys and values behind the cached ones: (all keys, all values, mask, state)."""
+    if mask is None:
+        mask = jnp.ones(k.shape[:2], bool)
+    cached = {}
+    new_steps = {"cached_key": k, "cached_value": v, "cached_mask": mask}
+    for name, new in new_steps.items():
+        old = state[name]  # (batch, length, ...)
+        cached[name] = lax.dynamic_update_slice_in_dim(
+            old, new.astype(old.dtype), state["index"], axis=1
         )
-        y = mapped(*(a.reshape(-1, *a.shape[2:]) for a in whole))
-        apart = jax.tree.map(lambda a: a.reshape(size, -1, *a.shape[1:]), y)
-        return apart, jax.tree.map(lambda _: True, y)
-
-    return mapped
+    index = state["index"] + k.shape[1]
+    state = {**state, **cached, "index": index}
+    return state["cached_key"], state["cached_value"], state["cached_mask"], state
 
 
-def attend_masked(q: Array, k: Array, v: Array, allowed: Array) -> Array:
-    """The same by cuDNN's kernel with any mask (batch or 1, heads or 1, queries, keys)."""
-    y = jax.nn.dot_product_attention(q, k, v, mask=allowed, implementation="cudnn")
-    return jnp.where(allowed.any(-1).swapaxes(1, 2)[..., None], y, 0)
-
-
-def fusible(q: Array, k: Array, v: Array) -> bool:
-    """Whether cuDNN has a kernel for these, and the GPUs here run it: JAX itself is asked."""
-    gradients = lambda *arrays: jax.vjp(attend_fused, *arrays)[1](arrays[0])
-    try:
-        gpus = jax.local_devices(backend="cuda")
-        jax.eval_shape(gradients, q, k, v)
-    except (
-        RuntimeError,
-        NotImplementedError,
-        ValueError,
-    ):  # no GPU, no cuDNN; sizes; dtypes
-        return False
-    return all(
-        float(gpu.compute_capability) >= 8 for gpu in gpus
-    )  # JAX does not check this
-
-
-def remember(state: State, k: Array, v: Array, real: Array | None) -> tuple[Any, ...]:
-    """Puts new keys and values behind those seen: (all keys, all values, their mask, state)."""
-    real = jnp.ones(k.shape[:2], bool) if real is None else real
-    names = ("cached_key", "cached_value", "cached_mask")
-    seen = {
-        name: lax.dynamic_update_slice_in_dim(
-            state[name], a.astype(state[name].dtype), state["index"], axis=1
-        )
-        for name, a in zip(names, (k, v, real), strict=True)
-    }
-    return *seen.values(), {**state, **seen, "index": state["index"] + k.shape[1]}
-
-
-def check_inputs(layer: Any, query: Any, value: Any, key: Any, mask: Any) -> None:
+def check_inputs(layer: AttentionLayer, inputs: SpecTree, heads: int = 1) -> None:
     """Raises TypeError for a missing query or value, ValueError for shapes that do not fit."""
+    query, value, key, mask = inputs
     arguments.every_input(layer, (query, value), ("query", "value"))
-    shapes = [tuple(a.shape) for a in (query, value, key)]
-    ndim = len(shapes[0])
     arguments.minimum_rank(layer, query, 3, "(batch, time, features)")
-    axes = axes_of(layer, ndim)
-    apart = [axis for axis in range(ndim - 1) if axis not in axes]
-    fits = (
-        len({len(shape) for shape in shapes}) == 1
-        and shapes[1][:-1] == shapes[2][:-1]
-        and all(shapes[0][axis] == shapes[1][axis] for axis in apart)
+    shapes = (tuple(query.shape), tuple(value.shape), tuple(key.shape))
+    axes = step_axes(layer, len(shapes[0]))
+    if not _fit_together(*shapes, axes):
+        raise ValueError(
+            f"{type(layer).__name__}: expected query, value and key of one batch, and as many "
+            f"values as keys, received shapes {[*shapes]}; pass them as (query, value, key)"
+        )
+    if mask is not None:
+        positions = len(shapes[0]) - 2
+        scores = score_shape(shapes[0], shapes[1], heads, axes, positions)
+        _check_attention_mask(layer, tuple(mask.shape), axes, scores)
+
+
+def _fit_together(query: Shape, value: Shape, key: Shape, axes: Axes) -> bool:
+    """Whether the shapes agree on everything but the number of queries and the features."""
+    if not len(query) == len(value) == len(key):
+        return False
+    if value[:-1] != key[:-1]:
+        return False
+    batch = [axis for axis in range(len(query) - 1) if axis not in axes]
+    return all(query[axis] == value[axis] for axis in batch)
+
+
+def _check_attention_mask(
+    layer: AttentionLayer,
+    mask: Shape,
+    axes: Axes,
+    scores: Shape,
+) -> None:
+    """Raises ValueError unless a mask of this shape broadcasts to the scores."""
+    full = full_mask_shape(mask, axes, scores)
+    fits = len(full) == len(scores) and all(
+        size in (1, wanted) for size, wanted in zip(full, scores, strict=True)
     )
     if not fits:
         raise ValueError(
-            f"{type(layer).__name__}: expected query, value and key of one batch, and as many "
-            f"values as keys, received shapes {shapes}; give them as (query, value, key)"
-        )
-    if mask is None:
-        return
-    scores = score_shape(shapes[0], shapes[1], layer.sizes[0], axes, ndim - 2)
-    full = full_mask(tuple(mask.shape), axes, scores)
-    if len(full) != len(scores) or any(
-        m not in (1, n) for m, n in zip(full, scores, strict=False)
-    ):
-        raise ValueError(
-            f"{type(layer).__name__}: expected an attention_mask that spreads over scores of shape "
-            f"{scores}, received shape {tuple(mask.shape)}; give (batch, queries, keys)"
+            f"{type(layer).__name__}: expected an attention_mask that broadcasts to scores of "
+            f"shape {scores}, received shape {mask}; pass (batch, queries, keys)"
         )

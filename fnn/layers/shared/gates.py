@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -11,191 +11,298 @@ from jax import Array
 
 from fnn.core import arguments
 from fnn.core.context import Context
-from fnn.core.layer import Layer, Params, State, activate, add_bias
+from fnn.core.layer import Activation, Layer, Params, State, activate, add_bias
+from fnn.core.tree import SpecTree
 from fnn.core.value import resolve
 from fnn.layers.shared.dropping import drop
-from fnn.layers.shared.recurrence import States, Steps
+from fnn.layers.shared.recurrence import StepFunctions
 from fnn.runtime.initial_values import on_device
 
-
-def dropout_scale(
-    layer: Any,
-    rate: float,
-    purpose: str,
-    shape: tuple[int, ...],
-    dtype: Any,
-    ctx: Context,
-) -> Any:
-    """What to multiply with to drop a share `rate` at all steps alike; None in inference."""
-    dropped = ctx.train and rate > 0
-    return drop(layer, jnp.ones(shape, dtype), rate, ctx, purpose) if dropped else None
+Shape: TypeAlias = tuple[int, ...]
+States: TypeAlias = tuple[Array, ...]  # each (batch, units)
 
 
-def _is_known(activation: Any) -> bool:
-    """Whether an activation is a function of fnn or JAX, which look at one example at a time."""
-    found = resolve("activation", activation)
-    module = str(getattr(found, "__module__", ""))
-    return found is None or (
-        not isinstance(found, Layer) and module.partition(".")[0] in ("fnn", "jax")
-    )
+class Scales(NamedTuple):
+    """The factors of dropout, the same at all steps; None without dropout."""
+
+    inputs: Array | None  # (batch, features)
+    recurrent: Array | None  # (batch, units)
 
 
-class GatedStep:
-    """One step of `units` that see the inputs and their last state, and its weights.
+class GatedStep(Layer, loadable=False):
+    """The weights of a step with `units` units, and the step itself.
 
-    The gates stand side by side in the kernels. A layer over time and its cell both are of it;
-    they have the fields, and a subclass here writes `step(params, of_x, states, keep) -> states`,
-    the first of which is the output. `of_x` is what `project` makes of the inputs; `step`
-    multiplies the output state by `keep` where it reads it (recurrent dropout).
+    It is a base class of a layer over time and of its cell, which declare the fields. A subclass
+    defines `step`. The gates are side by side in the kernels, (..., gates * units).
     """
 
-    weight_names = {
-        "recurrent": "recurrent_kernel"
-    }  # what the fields recurrent_... are for
-    gates: ClassVar[int] = 1
-    states: ClassVar[int] = 1
+    # Keras's fields recurrent_... belong to the weight `recurrent_kernel`.
+    weight_names = {"recurrent": "recurrent_kernel"}
+    gate_count: ClassVar[int] = 1
+    state_count: ClassVar[int] = 1
 
-    def start(self: Any, x: Any) -> States:
+    # Fields that the subclasses declare. Annotations here would make them fields of this
+    # class, and the first arguments of every constructor.
+    if TYPE_CHECKING:
+
+        @property
+        def units(self) -> int: ...
+
+        @property
+        def activation(self) -> Activation: ...
+
+        @property
+        def use_bias(self) -> bool: ...
+
+        @property
+        def dropout(self) -> float: ...
+
+        @property
+        def recurrent_dropout(self) -> float: ...
+
+    def step(
+        self,
+        params: Params,
+        projected: Array,
+        states: States,
+        recurrent_scale: Array | int,
+    ) -> States:
+        """The states after a step; the first of them is the output.
+
+        `projected` comes from `project`. The output state is multiplied by `recurrent_scale`
+        wherever it is read (recurrent dropout).
+        """
+        raise NotImplementedError
+
+    def initial_states(self, x: SpecTree) -> States:
         """Zeros."""
-        return (jnp.zeros((x.shape[0], self.units)),) * self.states
+        zeros = jnp.zeros((x.shape[0], self.units))
+        return (zeros,) * self.state_count
 
-    def shapes(self: Any, x: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The shapes of the kernels, of the inputs and of the state."""
-        width = self.gates * self.units
+    def kernel_shapes(self, x: SpecTree) -> tuple[Shape, Shape]:
+        """The shapes of the kernels of the inputs and of the output state."""
+        width = self.gate_count * self.units
         return (x.shape[-1], width), (self.units, width)
 
-    def make(self: Any, key: Array, x: Any) -> tuple[Params, State]:
-        """Fresh weights."""
-        kernel, recurrent = self.shapes(x)
+    def init_weights(self, key: Array, x: SpecTree) -> tuple[Params, State]:
+        """Fresh params and state."""
+        kernel, recurrent = self.kernel_shapes(x)
         params = {
             "kernel": self.weight("kernel", key, kernel),
             "recurrent_kernel": self.weight("recurrent", key, recurrent),
         }
         if self.use_bias:
-            params["bias"] = self.bias(key, kernel[-1])
+            params["bias"] = self.init_bias(key, kernel[-1])
         return params, {}
 
-    def bias(self: Any, key: Array, width: int) -> Array:
+    def init_bias(self, key: Array, width: int) -> Array:
         """A fresh bias."""
         return self.weight("bias", key, (width,))
 
     @property
-    def separates(self: Any) -> bool:
-        """Whether steps are known to treat examples independently: by activations of fnn or JAX."""
-        return all(
-            map(
-                _is_known,
-                (self.activation, getattr(self, "recurrent_activation", None)),
-            )
+    def independent_examples(self) -> bool:
+        """Whether a step treats examples independently: with activations of fnn or JAX."""
+        recurrent = getattr(self, "recurrent_activation", None)
+        return _is_known(self.activation) and _is_known(recurrent)
+
+    def dropout_scales(self, x: SpecTree, states: States, ctx: Context) -> Scales:
+        """The factors of dropout for the inputs and the output state."""
+        h = states[0]
+        return Scales(
+            _dropout_scale(self, self.dropout, "dropout", x.shape, h.dtype, ctx),
+            _dropout_scale(
+                self,
+                self.recurrent_dropout,
+                "recurrent_dropout",
+                h.shape,
+                h.dtype,
+                ctx,
+            ),
         )
 
-    def drawn(self: Any, x: Any, start: States, ctx: Context) -> Any:
-        """What dropout multiplies inputs and states with at all steps; None for nothing."""
-        h, recurrent = start[0], self.recurrent_dropout
-        return (
-            dropout_scale(self, self.dropout, "dropout", x.shape, h.dtype, ctx),
-            dropout_scale(self, recurrent, "recurrent_dropout", h.shape, h.dtype, ctx),
-        )
-
-    def stepper(self: Any, params: Params, drawn: Any, ctx: Context) -> Steps:
-        """`project` and `step` with dropout, the same at all steps."""
-        scale, keep = (1 if a is None else a for a in drawn)
+    def step_functions(
+        self, params: Params, scales: Scales, ctx: Context
+    ) -> StepFunctions:
+        """`project` and `step`, with dropout."""
+        scale: Array | int = 1
+        recurrent_scale: Array | int = 1
+        if scales.inputs is not None:
+            scale = scales.inputs
+        if scales.recurrent is not None:
+            recurrent_scale = scales.recurrent
 
         def project(x: Array) -> Array:
             return self.project(params, x * scale)
 
-        def advance(
-            of_x: Array, states: States, memory: State
+        def step(
+            projected: Array, states: States, memory: State
         ) -> tuple[Array, States, State]:
-            new = self.step(params, of_x, states, keep)
+            new = self.step(params, projected, states, recurrent_scale)
             return new[0], new, memory
 
-        return project, advance
+        return StepFunctions(project, step)
 
-    def check_width(self: Any, params: Params, x: Any) -> None:
-        """Raises ValueError for inputs of another width than those of `init`."""
+    def check_width(self, params: Params, x: Array) -> None:
+        """Raises ValueError unless the inputs have as many features as in `init`."""
         arguments.width(self, x, params["kernel"].shape[0])
 
-    def project(self: Any, params: Params, x: Array) -> Array:
-        """What the inputs are for the gates, whatever the state is."""
+    def project(self, params: Params, x: Array) -> Array:
+        """The part of the gates that depends on the inputs alone, (batch, gates * units)."""
         return x @ params["kernel"]
 
-    def total(self: Any, params: Params, of_x: Array, h: Array) -> Array:
-        """What the inputs and the state add up to, before any activation."""
-        z = of_x + h @ params["recurrent_kernel"]
-        return add_bias(z, params["bias"]) if self.use_bias else z
+    def preactivation(self, params: Params, projected: Array, h: Array) -> Array:
+        """The gates before their activations, (batch, gates * units)."""
+        z = projected + h @ params["recurrent_kernel"]
+        if self.use_bias:
+            z = add_bias(z, params["bias"])
+        return z
 
 
-class SimpleStep(GatedStep):
+def _dropout_scale(
+    layer: Layer,
+    rate: float,
+    purpose: str,
+    shape: Shape,
+    dtype: jnp.dtype,
+    ctx: Context,
+) -> Array | None:
+    """Ones, a fraction `rate` of them dropped; None in inference or without dropout."""
+    if not ctx.train or rate == 0:
+        return None
+    return drop(layer, jnp.ones(shape, dtype), rate, ctx, purpose)
+
+
+def _is_known(activation: Activation) -> bool:
+    """Whether an activation is a function of fnn or JAX: these treat examples independently."""
+    found = resolve("activation", activation)
+    if found is None:
+        return True
+    if isinstance(found, Layer):
+        return False
+    package = str(getattr(found, "__module__", "")).partition(".")[0]
+    return package in ("fnn", "jax")
+
+
+class SimpleStep(GatedStep, loadable=False):
     """h = activation(x @ kernel + h @ recurrent_kernel + bias)."""
 
     def step(
-        self: Any, params: Params, of_x: Array, states: States, keep: Any
+        self,
+        params: Params,
+        projected: Array,
+        states: States,
+        recurrent_scale: Array | int,
     ) -> States:
-        """The state after a step."""
-        return (activate(self.activation, self.total(params, of_x, states[0] * keep)),)
+        h = states[0] * recurrent_scale
+        z = self.preactivation(params, projected, h)  # (batch, units)
+        return (activate(self.activation, z),)
 
 
-class LSTMStep(GatedStep):
+class LSTMStep(GatedStep, loadable=False):
     """The gates i, f, c, o and the states h, c of `LSTM`."""
 
-    gates, states = 4, 2
-    gate_axis: ClassVar[int] = -1
+    gate_count = 4
+    state_count = 2
 
-    def bias(self: Any, key: Array, width: int) -> Array:
-        """A fresh bias, 1 for f, which remembers at first."""
+    if TYPE_CHECKING:
+
+        @property
+        def recurrent_activation(self) -> Activation: ...
+
+        @property
+        def unit_forget_bias(self) -> bool: ...
+
+    @property
+    def gate_axis(self) -> int:
+        """The axis along which the gates are side by side."""
+        return -1
+
+    def init_bias(self, key: Array, width: int) -> Array:
+        """A fresh bias; 1 for the forget gate, so that an untrained layer remembers."""
         fresh = self.weight("bias", key, (width,))
         if not self.unit_forget_bias:
             return fresh
         forget = slice(width // 4, width // 2)
         if isinstance(fresh, jax.core.Tracer):
             return fresh.at[forget].set(1)
-        values = np.array(fresh)
+        values = np.array(fresh)  # on the host: nothing to compile
         values[forget] = 1
         return on_device(values)
 
     def step(
-        self: Any, params: Params, of_x: Array, states: States, keep: Any
+        self,
+        params: Params,
+        projected: Array,
+        states: States,
+        recurrent_scale: Array | int,
     ) -> States:
-        """The states h, c after a step."""
         h, c = states
-        i, f, new, o = jnp.split(
-            self.total(params, of_x, h * keep), 4, axis=self.gate_axis
-        )
-        i, f, o = (activate(self.recurrent_activation, gate) for gate in (i, f, o))
-        c = f * c + i * activate(self.activation, new)
-        return o * activate(self.activation, c), c
+        z = self.preactivation(params, projected, h * recurrent_scale)
+        # each (batch, units)
+        i, f, new, o = jnp.split(z, 4, axis=self.gate_axis)
+        i = activate(self.recurrent_activation, i)
+        f = activate(self.recurrent_activation, f)
+        o = activate(self.recurrent_activation, o)
+        c = f * c
+        c = c + i * activate(self.activation, new)
+        h = o * activate(self.activation, c)
+        return h, c
 
 
-class GRUStep(GatedStep):
-    """The gates z, r, h of `GRU`; with `reset_after` the kernels have a bias each."""
+class GRUStep(GatedStep, loadable=False):
+    """The gates z, r, h of `GRU`; with `reset_after`, both kernels have a bias."""
 
-    gates = 3
+    gate_count = 3
 
-    def bias(self: Any, key: Array, width: int) -> Array:
-        """A fresh bias."""
-        return self.weight("bias", key, (2, width) if self.reset_after else (width,))
+    if TYPE_CHECKING:
+
+        @property
+        def recurrent_activation(self) -> Activation: ...
+
+        @property
+        def reset_after(self) -> bool: ...
+
+    def init_bias(self, key: Array, width: int) -> Array:
+        """A fresh bias; with `reset_after` (2, width): of the inputs, and of the state."""
+        if self.reset_after:
+            return self.weight("bias", key, (2, width))
+        return self.weight("bias", key, (width,))
 
     def step(
-        self: Any, params: Params, of_x: Array, states: States, keep: Any
+        self,
+        params: Params,
+        projected: Array,
+        states: States,
+        recurrent_scale: Array | int,
     ) -> States:
-        """The state after a step."""
-        (h,), seen, early = states, states[0] * keep, 2 * self.units
-        recurrent = params["recurrent_kernel"]
-        of_h = seen @ (recurrent if self.reset_after else recurrent[:, :early])
+        h = states[0]
+        seen = h * recurrent_scale
+        z_and_r = 2 * self.units  # the columns of these two gates
+        kernel = params["recurrent_kernel"]  # (units, 3 * units)
+        columns = kernel
+        if not self.reset_after:  # the gate h waits for r
+            columns = kernel[:, :z_and_r]
+        recurrent = seen @ columns  # (batch, 3 * units) or (batch, 2 * units)
         # Gate by gate: cutting z and r off together takes a quarter more time on CPU.
-        z_h, r_h, *new_h = jnp.split(of_h, of_h.shape[-1] // self.units, axis=-1)
+        gates = recurrent.shape[-1] // self.units
+        z_h, r_h, *new_h = jnp.split(recurrent, gates, axis=-1)  # each (batch, units)
         if self.use_bias:
             bias = params["bias"]
-            if self.reset_after:  # z and r only see the sum of both rows
-                new_h = [add_bias(new_h[0], bias[1, early:])]
-                bias = jnp.concatenate(
-                    [bias[0, :early] + bias[1, :early], bias[0, early:]]
-                )
-            of_x = add_bias(of_x, bias)
-        z, r, new = jnp.split(of_x, 3, axis=-1)
-        z, r = (
-            activate(self.recurrent_activation, gate) for gate in (z + z_h, r + r_h)
-        )
-        new += r * new_h[0] if self.reset_after else (r * seen) @ recurrent[:, early:]
-        return (z * h + (1 - z) * activate(self.activation, new),)
+            if self.reset_after:
+                new_h = [add_bias(new_h[0], bias[1, z_and_r:])]
+                # z and r have both biases added to the same sum.
+                both = bias[0, :z_and_r] + bias[1, :z_and_r]
+                bias = jnp.concatenate([both, bias[0, z_and_r:]])  # (3 * units,)
+            projected = add_bias(projected, bias)
+        z, r, new = jnp.split(projected, 3, axis=-1)  # each (batch, units)
+        z = z + z_h
+        r = r + r_h
+        z = activate(self.recurrent_activation, z)
+        r = activate(self.recurrent_activation, r)
+        if self.reset_after:
+            new += r * new_h[0]
+        else:
+            new += (r * seen) @ kernel[:, z_and_r:]
+        kept = z * h
+        h = kept + (1 - z) * activate(self.activation, new)
+        return (h,)

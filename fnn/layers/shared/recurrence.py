@@ -1,9 +1,9 @@
-"""Recurrence: states carried along the steps of a sequence."""
+"""Recurrence: states carried along the time steps of a sequence."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -14,237 +14,308 @@ from fnn.core.arithmetic import float_dtype
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import attach_mask, first_axes, leading
-from fnn.core.tree import cast
+from fnn.core.tree import SpecTree, Tree, cast
 from fnn.runtime.devices import for_each_part
 from fnn.runtime.placement import settled
 
-States = Any  # nested tuples of arrays, the batch in front
-Step = Callable[[Array, States, State], tuple[Array, States, State]]
-Steps = tuple[
-    Callable[[Array], Array], Step
-]  # what needs no state, and the rest of a step
+States: TypeAlias = Tree  # nested tuples of arrays (batch, ...)
+Step: TypeAlias = Callable[[Array, States, State], tuple[Array, States, State]]
+Carry: TypeAlias = tuple[Array | None, States, State]
 
 
-def where_rows(real: Array, new: Any, old: Any) -> Any:
-    """The rows of `new` where `real`, `(batch,)`, is True, and those of `old` elsewhere."""
-    return jax.tree.map(lambda n, o: jnp.where(leading(real, n.ndim), n, o), new, old)
+class StepFunctions(NamedTuple):
+    """One time step in two parts: the part that needs no state, and the rest."""
+
+    project: Callable[[Array], Array]  # (batch, ...) -> (batch, ...)
+    step: Step
+
+
+class StepInputs(NamedTuple):
+    """The inputs of one step, or of all steps with time in front."""
+
+    x: Array  # (batch, ...)
+    valid: Array | None  # (batch,), False for examples whose step is masked
+
+
+def where_examples(valid: Array, new: Tree, old: Tree) -> Tree:
+    """The examples of `new` where `valid`, (batch,), is True, and those of `old` elsewhere."""
+
+    def where(n: Array, o: Array) -> Array:
+        return jnp.where(leading(valid, n.ndim), n, o)
+
+    return jax.tree.map(where, new, old)
 
 
 def fill_states(
-    layer: Layer, start: States, given: list[Any], needed: bool = False
+    layer: Layer,
+    start: States,
+    given: Sequence[Array],
+    needed: bool = False,
 ) -> States:
-    """`start` with the states that were given in its place; unless `needed` there may be none."""
+    """The given states in the structure of `start`; `start` itself if none are given.
+
+    Raises ValueError for other shapes, and with `needed` also if none are given.
+    """
     leaves, structure = jax.tree.flatten(start)
-    expected, received = (
-        [tuple(a.shape) for a in states] for states in (leaves, given)
-    )
+    expected = [tuple(a.shape) for a in leaves]
+    received = [tuple(a.shape) for a in given]
     if received != expected and (received or needed):
-        advice = (
-            "those of the step before, or zeros"
-            if needed
-            else "what return_state=True returns"
-        )
+        if needed:
+            wanted = f"states of shapes {expected}"
+            advice = "those of the previous step, or zeros"
+        else:
+            wanted = f"no states or states of shapes {expected}"
+            advice = "the states that return_state=True returns"
         raise ValueError(
-            f"{type(layer).__name__}: expected {'' if needed else 'no states or '}states of shapes "
-            f"{expected}, received {received}; give {advice}"
+            f"{type(layer).__name__}: expected {wanted}, received {received}; pass {advice}"
         )
     return jax.tree.unflatten(structure, given or leaves)
 
 
 class OverTime(Layer, loadable=False):
-    """A layer that carries states along the second axis of its inputs.
+    """The base class of layers that carry states along the second axis of their inputs.
 
-    A subclass has the fields of `LSTM` from `return_sequences` on, and writes
-
-        check(sequences)                the checks of inputs in `init`
-        start(x)                        the states before the first step
-        make(key, x)                    (params, state)
-        drawn(x, start, ctx)            random numbers that hold for all steps, by example
-        stepper(params, drawn, ctx)     project(x) -> of_x, what of a step needs no state, and
-                                        step(of_x, states, memory) -> (y, states, memory)
-
-    where `x` is one step of the inputs and `memory` is what of the state the steps change. Where
-    `separates` is True the steps treat examples independently, leave `memory` as it is, and use
-    nothing else that is traced: several devices may then run a part of the batch each.
+    A subclass declares the fields of `LSTM` from `return_sequences` on, and defines
+    `initial_states`, `init_weights` and `step_functions`. In these methods, `x` is a single time
+    step of the inputs, (batch, ...).
     """
 
     masking = "use"
     input_names = ("sequences", "initial_state")
 
-    def check(self, sequences: Any) -> None:
-        """Raises ValueError for inputs that do not fit."""
+    # Fields that the subclasses declare. Annotations here would make them fields of this
+    # class, and the first arguments of every constructor.
+    if TYPE_CHECKING:
+
+        @property
+        def return_sequences(self) -> bool: ...
+
+        @property
+        def return_state(self) -> bool: ...
+
+        @property
+        def go_backwards(self) -> bool: ...
+
+        @property
+        def stateful(self) -> bool: ...
+
+        @property
+        def unroll(self) -> bool: ...
+
+        @property
+        def zero_output_for_mask(self) -> bool: ...
+
+    def initial_states(self, x: SpecTree) -> States:
+        """The states before the first step."""
+        raise NotImplementedError
+
+    def init_weights(self, key: Array, x: SpecTree) -> tuple[Params, State]:
+        """Fresh params and state."""
+        raise NotImplementedError
+
+    def step_functions(
+        self, params: Params, scales: Tree, ctx: Context
+    ) -> StepFunctions:
+        """`project(x) -> projected` and `step(projected, states, memory)`.
+
+        `step` returns (outputs, states, memory). `memory` is the part of the layer's state that
+        steps may change, such as running averages. `scales` comes from `dropout_scales`.
+        """
+        raise NotImplementedError
+
+    def check_sequences(self, sequences: SpecTree) -> None:
+        """Checks the inputs of `init`; raises ValueError for inputs that do not fit."""
         arguments.rank(self, sequences, 3, layout="(batch, time, features)")
 
-    def check_width(self, params: Params, x: Any) -> None:
-        """Raises ValueError for inputs of another width than those of `init`."""
+    def check_width(self, params: Params, x: Array) -> None:
+        """Raises ValueError unless the inputs have as many features as in `init`."""
 
     @property
-    def separates(self) -> bool:
-        """Whether the steps are known to treat examples independently."""
+    def independent_examples(self) -> bool:
+        """Whether several devices may run a part of the batch each.
+
+        The steps must treat examples independently, keep `memory` as it is, and close over no
+        other traced array.
+        """
         return False
 
-    def drawn(self, x: Any, start: States, ctx: Context) -> Any:
-        """Random numbers that hold for all steps, with the batch in front."""
+    def dropout_scales(self, x: SpecTree, states: States, ctx: Context) -> Tree:
+        """Random factors that are the same at all steps, (batch, ...)."""
         return ()
 
-    def before(self, step: Step, x: Any, start: States, memory: State) -> Array | None:
-        """What a masked step returns before any valid one; None if outputs are the first state."""
+    def initial_output(
+        self,
+        step: Step,
+        x: SpecTree,
+        states: States,
+        memory: State,
+    ) -> Array | None:
+        """The output of a masked step before any valid one; None if outputs are the first state."""
         return None
 
-    def init(self: Any, key: Array, x: Any) -> tuple[Params, State]:
-        sequences, *initial = jax.tree.leaves(x)
-        self.check(sequences)
-        x = _one_step(sequences)
-        zeros = lambda: self.start(x)
-        start = zeros() if self.stateful else jax.eval_shape(zeros)
-        fill_states(self, start, initial)
-        params, state = self.make(key, x)
-        kept = _named(cast(start, self.weight_dtype)) if self.stateful else {}
-        return params, {**state, **kept}
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
+        sequences, *given = jax.tree.leaves(x)
+        self.check_sequences(sequences)
+        step = _one_step(sequences)
+        # Only a stateful layer needs the values of the states here.
+        if self.stateful:
+            start = self.initial_states(step)
+        else:
+            start = jax.eval_shape(lambda: self.initial_states(step))
+        fill_states(self, start, given)
+        params, state = self.init_weights(key, step)
+        if self.stateful:
+            state = {**state, **_named(cast(start, self.weight_dtype))}
+        return params, state
 
     def apply(
-        self: Any, params: Params, state: State, x: Any, ctx: Context = INFERENCE
-    ) -> tuple[Any, State]:
-        sequences, *initial = jax.tree.leaves(x)
-        mask = first_axes(ctx.mask[0] if isinstance(ctx.mask, tuple) else ctx.mask, 2)
+        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+    ) -> tuple[Tree, State]:
+        sequences, *given = jax.tree.leaves(x)  # (batch, time, ...)
+        mask = _step_mask(ctx)  # (batch, time)
         self.check_width(params, sequences)
         dtype = self.dtype or float_dtype(sequences, *jax.tree.leaves(params))
         sequences = cast(sequences, dtype)
-        first = _one_step(sequences)
-        start = self.start(first)
-        keeps = self.stateful or "rnn_state" in state  # the latter in decoding
-        kept = {name: state[name] for name in _named(start)} if keeps else {}
-        index = {name: state[name] for name in ("index",) if kept and name in state}
-        memory = {
-            name: leaf for name, leaf in state.items() if name not in {**kept, **index}
-        }
+        step = _one_step(sequences)
+        fresh = self.initial_states(step)
+        kept, index, memory = self._split_state(state, fresh)
         self._check_batch(kept, sequences)
-        start = cast(
-            self._start(start, initial, list(kept.values()), index.get("index")), dtype
-        )
+        start = self._start(fresh, given, kept, index)
+        start = cast(start, dtype)
         ctx = ctx.replace(mask=None)
-        examples = start, self.drawn(first, start, ctx), sequences, mask
+        scales = self.dropout_scales(step, start, ctx)
 
-        def run(whole: Any, examples: Any) -> Any:
-            (params, memory), (start, drawn, sequences, mask) = whole, examples
-            steps = self.stepper(params, drawn, ctx)
-            y, last, memory = along_time(self, steps, start, memory, sequences, mask)
+        def run(weights: Tree, examples: Tree) -> tuple[Tree, State]:
+            params, memory = weights
+            start, scales, sequences, mask = examples
+            functions = self.step_functions(params, scales, ctx)
+            y, last, memory = scan_steps(
+                self, functions, start, memory, sequences, mask
+            )
             return (y, last), memory
 
-        together = for_each_part if self.separates else lambda run, *given: run(*given)
-        (y, last), memory = together(run, (params, memory), examples)
+        weights = params, memory
+        examples = start, scales, sequences, mask
+        if self.independent_examples:
+            (y, last), memory = for_each_part(run, weights, examples)
+        else:
+            (y, last), memory = run(weights, examples)
         if kept:
-            new = {
-                name: leaf.astype(kept[name].dtype)
-                for name, leaf in _named(last).items()
-            }
-            kept = new if ctx.rows is None else where_rows(ctx.rows, new, kept)
-            index = {name: at + sequences.shape[1] for name, at in index.items()}
+            kept = _updated(kept, last, ctx)
+        if index:
+            index = {"index": index["index"] + sequences.shape[1]}
         if self.return_state:
-            y = (y, *last) if isinstance(last, tuple) else (y, last)
+            states = last if isinstance(last, tuple) else (last,)
+            y = (y, *states)
         return y, {**memory, **kept, **index}
 
-    def cache(self: Any, params: Params, batch: int, length: int) -> State:
-        """The states before the first step, and how many steps have been seen.
+    def cache(self, params: Params, batch: int, length: int) -> State:
+        """The states before the first step, and the number of steps seen so far.
 
-        A `stateful` layer keeps its states anyway. Raises ValueError for `go_backwards`.
+        Nothing for a `stateful` layer, which keeps its states anyway. Raises ValueError for
+        `go_backwards`.
         """
         if self.go_backwards:
-            expected = (
-                "to be False, since the last step, with which it begins, comes last"
-            )
+            expected = "to be False, since the last step is not known yet"
             raise arguments.wrong(self, "go_backwards", expected, True)
         if self.stateful:
             return {}
-        start = self.start(jax.ShapeDtypeStruct((batch, 1), self.weight_dtype))
-        return {**_named(cast(start, self.weight_dtype)), "index": jnp.array(0)}
+        step = jax.ShapeDtypeStruct((batch, 1), self.weight_dtype)
+        start = cast(self.initial_states(step), self.weight_dtype)
+        return {**_named(start), "index": jnp.array(0)}
+
+    def _split_state(self, state: State, fresh: States) -> tuple[State, State, State]:
+        """(the kept states, the index of a cache, the rest of the state)."""
+        kept: State = {}
+        index: State = {}
+        # "rnn_state" without `stateful` is there in decoding.
+        if self.stateful or "rnn_state" in state:
+            kept = {name: state[name] for name in _named(fresh)}
+        if kept and "index" in state:
+            index = {"index": state["index"]}
+        own = {*kept, *index}
+        memory = {name: leaf for name, leaf in state.items() if name not in own}
+        return kept, index, memory
 
     def _start(
-        self, fresh: States, initial: list[Any], kept: list[Any], index: Any
+        self,
+        fresh: States,
+        given: list[Array],
+        kept: State,
+        index: State,
     ) -> States:
-        """What is given, what is kept, or what is fresh; given ones are for the first step only."""
-        if initial and index is not None:
-            fill_states(self, fresh, initial)
-            initial = [
-                jnp.where(index == 0, a, b) for a, b in zip(initial, kept, strict=True)
-            ]
-        return fill_states(self, fresh, initial or kept)
+        """The given states, else the kept ones, else fresh ones.
+
+        With a cache, given states hold for the first step only.
+        """
+        leaves = list(kept.values())
+        if given and index:
+            fill_states(self, fresh, given)
+            is_first = index["index"] == 0
+            pairs = zip(given, leaves, strict=True)
+            given = [jnp.where(is_first, first, later) for first, later in pairs]
+        return fill_states(self, fresh, given or leaves)
 
     def _check_batch(self, kept: State, sequences: Array) -> None:
-        if kept and kept["rnn_state"].shape[0] != sequences.shape[0]:
-            batch = kept["rnn_state"].shape[0]
+        if not kept:
+            return
+        expected = kept["rnn_state"].shape[0]
+        received = sequences.shape[0]
+        if received != expected:
             raise ValueError(
-                f"{type(self).__name__}: expected a batch of {batch}, since stateful=True keeps a "
-                f"state for each row (and so does start_decoding), received {sequences.shape[0]} "
-                f"in shape {tuple(sequences.shape)}; use "
-                f"Input(batch_shape=({sequences.shape[0]}, ...)), and the same batch size in "
-                "every call"
+                f"{type(self).__name__}: expected a batch of {expected}, since stateful=True "
+                f"(as start_decoding) keeps a state for each example, received {received} in "
+                f"shape {tuple(sequences.shape)}; use Input(batch_shape=({received}, ...)), and "
+                "the same batch size in every call"
             )
 
 
 def all_steps_at_once() -> bool:
-    """Whether what needs no state is done before the loop, or else within it, step by step.
+    """Whether to project the inputs of all steps before the loop, rather than step by step.
 
-    On CPU within it: before it, an LSTM took 1.9 times as long, a GRU 1.8 and a SimpleRNN 1.2 (64
-    steps, 128 units, batch of 64, 32 features, forward and backward, median CPU time). One large
-    product fills an accelerator better than many small ones: that is by reasoning, not measured.
-    A program for another platform than JAX's default one may be slower, and is as right.
+    Not on CPU: there it took 1.9 times as long for an LSTM, 1.8 for a GRU and 1.2 for a SimpleRNN
+    (64 steps, 128 units, batch of 64, 32 features, forward and backward, median CPU time). One
+    large product should fill an accelerator better than many small ones; that was not measured.
+    A program for another platform than JAX's default may be slower, but its results are right.
     """
     return jax.default_backend() != "cpu"
 
 
-Inputs = tuple[
-    Array, Array | None
-]  # of one step, or of all: what it has, and which rows are real
-
-
-def along_time(
-    layer: Any,
-    steps: Steps,
+def scan_steps(
+    layer: OverTime,
+    functions: StepFunctions,
     start: States,
     memory: State,
     sequences: Array,
     mask: Array | None,
-) -> tuple[Any, States, State]:
-    """`steps` over the second axis of `sequences`: (outputs, last states, memory after)."""
-    project, step = steps
+) -> tuple[Tree, States, State]:
+    """Runs the steps over the second axis of `sequences`: (outputs, last states, memory)."""
     if layer.go_backwards:
         sequences = jnp.flip(sequences, 1)
-        mask = None if mask is None else jnp.flip(mask, 1)
+        if mask is not None:
+            mask = jnp.flip(mask, 1)
+    x = _one_step(sequences)
+    first = layer.initial_output(functions.step, x, start, memory)
 
-    def ready(at: Inputs) -> Inputs:
-        x, real = at
-        if real is not None:  # so that not even NaN in a masked step reaches a gradient
-            x = where_rows(real, x, jnp.zeros_like(x))
-        return project(x), real
+    def prepare(inputs: StepInputs) -> StepInputs:
+        x, valid = inputs
+        if valid is not None:  # so that not even NaN in a masked step enters a gradient
+            x = where_examples(valid, x, jnp.zeros_like(x))
+        return StepInputs(functions.project(x), valid)
 
-    first = layer.before(step, _one_step(sequences), start, memory)
+    def advance(carry: Carry, inputs: StepInputs) -> tuple[Carry, Array | None]:
+        return _advance(layer, functions.step, carry, inputs)
 
-    def advance(carry: Any, at: Inputs) -> tuple[Any, Array | None]:
-        (last, old, memory), (of_x, real) = carry, at
-        before = jax.tree.leaves(old)[0] if last is None else last
-        y, new, memory = step(of_x, old, memory)
-        y = y.astype(before.dtype)
-        new = jax.tree.map(lambda n, o: n.astype(o.dtype), new, old)
-        shown = y
-        if real is not None:
-            y, new = where_rows(real, (y, new), (before, old))
-            shown = (
-                where_rows(real, y, jnp.zeros_like(y))
-                if layer.zero_output_for_mask
-                else y
-            )
-        carry = (
-            (None if last is None else y),
-            new,
-            memory,
-        )  # a copy of a state would cost time
-        return carry, shown if layer.return_sequences else None
+    def prepare_and_advance(
+        carry: Carry, inputs: StepInputs
+    ) -> tuple[Carry, Array | None]:
+        return advance(carry, prepare(inputs))
 
-    by_time = jnp.swapaxes(sequences, 0, 1), None if mask is None else mask.T
-    body: Any = lambda carry, at: advance(carry, ready(at))
+    by_time = _by_time(sequences, mask)
+    body = prepare_and_advance
     if all_steps_at_once():
-        body, by_time = advance, jax.vmap(ready)(by_time)
+        body = advance
+        by_time = jax.vmap(prepare)(by_time)
     carry = settled(body, (first, start, memory), by_time)
     (y, last, memory), outputs = lax.scan(
         body, carry, by_time, unroll=bool(layer.unroll)
@@ -252,19 +323,78 @@ def along_time(
     if y is None:
         y = jax.tree.leaves(last)[0]
     if outputs is not None:
+        # (time, batch, ...) -> (batch, time, ...)
         y = attach_mask(jnp.swapaxes(outputs, 0, 1), mask)
     return y, last, memory
 
 
+def _by_time(sequences: Array, mask: Array | None) -> StepInputs:
+    """The inputs with time in front, (time, batch, ...), as lax.scan needs them."""
+    x = jnp.swapaxes(sequences, 0, 1)
+    if mask is None:
+        return StepInputs(x, None)
+    return StepInputs(x, mask.T)
+
+
+def _advance(
+    layer: OverTime,
+    step: Step,
+    carry: Carry,
+    inputs: StepInputs,
+) -> tuple[Carry, Array | None]:
+    """One step of the scan: masked steps repeat the last output and keep the states."""
+    last, old, memory = carry
+    projected, valid = inputs
+    before = last
+    if (
+        before is None
+    ):  # the output is the first state: carrying it twice would cost time
+        before = jax.tree.leaves(old)[0]
+    y, new, memory = step(projected, old, memory)
+    y = y.astype(before.dtype)
+    new = jax.tree.map(lambda n, o: n.astype(o.dtype), new, old)
+    output = y
+    if valid is not None:
+        y, new = where_examples(valid, (y, new), (before, old))
+        output = y
+        if layer.zero_output_for_mask:
+            output = where_examples(valid, y, jnp.zeros_like(y))
+    if last is not None:
+        last = y
+    carry = last, new, memory
+    if not layer.return_sequences:
+        return carry, None
+    return carry, output
+
+
+def _step_mask(ctx: Context) -> Array | None:
+    """The mask of the sequences, (batch, time)."""
+    mask = ctx.mask
+    if isinstance(mask, tuple):  # the masks of the initial states have no meaning
+        mask = mask[0]
+    return first_axes(mask, 2)
+
+
+def _updated(kept: State, last: States, ctx: Context) -> State:
+    """The kept states after a call; padding examples keep theirs."""
+    new = {}
+    for name, leaf in _named(last).items():
+        new[name] = leaf.astype(kept[name].dtype)
+    if ctx.rows is None:
+        return new
+    return where_examples(ctx.rows, new, kept)
+
+
 def _named(states: States) -> State:
-    """The states as leaves of a layer's state, where they live if it keeps them."""
-    leaves = jax.tree.leaves(states)
-    return {
-        f"rnn_state_{i}" if i else "rnn_state": leaf for i, leaf in enumerate(leaves)
-    }
+    """The states as entries of a layer's state: `rnn_state`, `rnn_state_1`, ..."""
+    named: State = {}
+    for i, leaf in enumerate(jax.tree.leaves(states)):
+        name = f"rnn_state_{i}" if i else "rnn_state"
+        named[name] = leaf
+    return named
 
 
-def _one_step(sequences: Any) -> Any:
-    """The shape of one step of the inputs."""
-    shape = sequences.shape[0], *sequences.shape[2:]
+def _one_step(sequences: SpecTree) -> jax.ShapeDtypeStruct:
+    """Shape and dtype of one step of the inputs, (batch, ...)."""
+    shape = (sequences.shape[0], *sequences.shape[2:])
     return jax.ShapeDtypeStruct(shape, sequences.dtype)
