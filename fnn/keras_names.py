@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from fnn.core import fields
+from fnn.core import arguments
 from fnn.core.layer import Layer
 from fnn.models import Model
 
@@ -49,7 +49,7 @@ _SHORT = {
 }
 
 # By module: names -> what to use. Those that Keras has now stand in the README, too.
-ABSENT: dict[str, dict[str, str]] = {
+MISSING_NAMES: dict[str, dict[str, str]] = {
     "fnn": {
         "ops": "functions of `jax.numpy`, `jax.nn` and `jax.lax`",
         "random": "`jax.random`, with a key for each call",
@@ -172,7 +172,7 @@ ABSENT: dict[str, dict[str, str]] = {
         **_REGISTRY,
     },
 }
-ABSENT["fnn.metrics"] |= {
+MISSING_NAMES["fnn.metrics"] |= {
     name: f"{reason} of `fnn.losses`" for name, reason in _SHORT.items()
 }
 
@@ -208,13 +208,13 @@ MODEL_ATTRIBUTES = {
 
 
 # Arguments of Keras's layers that are another word for a field: (the field, what it holds then).
-OTHER_WORDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+ARGUMENT_ALIASES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "input_dim": ("input_shape", lambda size: None if size is None else (size,)),
     "layer": ("inner", lambda layer: layer),
     "alpha": ("negative_slope", lambda slope: slope),
 }
 # What changes nothing in a layer: at these values (None: at any), and what to do for another.
-IDLE: dict[str, tuple[tuple[Any, ...] | None, str]] = {
+IGNORED_ARGUMENTS: dict[str, tuple[tuple[Any, ...] | None, str]] = {
     "input_length": (None, ""),  # shapes are known from the inputs
     "use_cudnn": (None, ""),  # XLA chooses
     "implementation": (None, ""),
@@ -250,9 +250,9 @@ def install() -> None:
     """
     Layer.attribute_advice.update(LAYER_ATTRIBUTES)
     Model.attribute_advice.update(MODEL_ATTRIBUTES)
-    fields.OTHER_WORDS.update(OTHER_WORDS)
-    fields.IDLE.update(IDLE)
-    for module, names in ABSENT.items():
+    arguments.ARGUMENT_ALIASES.update(ARGUMENT_ALIASES)
+    arguments.IGNORED_ARGUMENTS.update(IGNORED_ARGUMENTS)
+    for module, names in MISSING_NAMES.items():
         vars(sys.modules[module])["__getattr__"] = _getter(module, names)
 
 

@@ -146,7 +146,7 @@ class Rates(Value):
 )
 @pytest.mark.parametrize("array", [jnp.ones(2), {1, 2}], ids=["array", "set"])
 def test_what_has_no_hash_is_refused_with_words(use, field, array):
-    with pytest.raises(TypeError, match=r"expected plain data.*give np\.asarray") as caught:
+    with pytest.raises(TypeError, match=r"expected plain data.*convert an array with np\.asarray") as caught:
         use(array)
     assert f"as {field}" in caught.value.__notes__
 
@@ -209,7 +209,7 @@ def test_values_are_copied_and_pickled(value):
 
 
 def test_an_error_names_the_field():
-    with pytest.raises(ValueError, match="do you mean 'relu'") as info:
+    with pytest.raises(ValueError, match="did you mean 'relu'") as info:
         Dense(3, activation="rleu")
     assert info.value.__notes__ == ["as activation of Dense"]
 

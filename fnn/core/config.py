@@ -70,7 +70,7 @@ def from_config(data: Any, custom: Mapping[str, Any] | None = None) -> Any:
     given = {key: from_config(item, custom) for key, item in described}
     if found._open:
         return _restored(found, given)
-    known = {f.name: f.default for f in dataclasses.fields(found)}  # type: ignore[arg-type]
+    known = {f.name: f.default for f in dataclasses.fields(found)}
     needed = {n for n, default in known.items() if default is dataclasses.MISSING}
     if not needed <= set(given) <= set(known):
         raise ValueError(

@@ -120,7 +120,7 @@ def lookup(kind: str, name: str, custom: Mapping[str, Any] | None = None) -> Any
             raise ValueError(misplaced(kind, other, name))
     raise ValueError(
         f"expected {_a(kind)} that fnn knows, received {name!r}; "
-        f"do you mean {' or '.join(map(repr, close[:8]))}? (your own: pass it as a value, and "
+        f"did you mean {' or '.join(map(repr, close[:8]))}? (your own: pass it as a value, and "
         "put fnn.register on it to save it)"
     )
 
