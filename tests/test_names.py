@@ -101,7 +101,7 @@ def test_a_name_that_is_not_here_says_what_takes_its_place(module):
     found = sys.modules[module]
     for name, why in MISSING_NAMES[module].items():
         assert name not in vars(found), f"{module}.{name} is here; take it out of MISSING_NAMES"
-        with pytest.raises(AttributeError, match=rf"^{module}\.{name} is not here: ") as error:
+        with pytest.raises(AttributeError, match=rf"^{module}\.{name} is not available: ") as error:
             getattr(found, name)
         assert why in str(error.value)
     with pytest.raises(AttributeError, match=f"^module '{module}' has no attribute 'nothing'$"):
@@ -127,7 +127,7 @@ def test_python_suggests_names_for_typing_errors_alone(name, suggested):
         capture_output=True, text=True, cwd=README.parent,
     )  # fmt: skip
     assert "AttributeError: " in run.stderr
-    assert (suggested or "is not here: ") in run.stderr
+    assert (suggested or "is not available: ") in run.stderr
     assert ("Did you mean" in run.stderr) == bool(suggested)
 
 

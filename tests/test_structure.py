@@ -124,9 +124,7 @@ def test_a_layer_in_no_model_says_so():
         _ = Dense(3).output
     with pytest.raises(AttributeError, match=r"'Dense' object has no attribute 'nonsense'$"):
         _ = Dense(3).nonsense
-    with pytest.raises(
-        AttributeError, match=r"'kernel': a layer holds no weights; use layer.get_w"
-    ):
+    with pytest.raises(AttributeError, match=r"'kernel': a layer has no weights; use layer.get_w"):
         _ = row().layers[0].kernel
     with pytest.raises(AttributeError, match=r"'to_json': use fnn.core.config.to_config"):
         row().to_json()
