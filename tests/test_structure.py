@@ -119,7 +119,7 @@ def test_a_layer_of_a_model_reads_and_writes_its_weights():
 
 def test_a_layer_in_no_model_says_so():
     with pytest.raises(
-        AttributeError, match="'Dense' object has no attribute 'output': it stands in"
+        AttributeError, match="'Dense' object has no attribute 'output': the layer is in"
     ):
         _ = Dense(3).output
     with pytest.raises(AttributeError, match=r"'Dense' object has no attribute 'nonsense'$"):
