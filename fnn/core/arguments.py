@@ -18,7 +18,11 @@ def _owner(thing: object) -> str:
 
 
 def wrong(
-    thing: object, argument: str, expected: str, received: object, advice: str = ""
+    thing: object,
+    argument: str,
+    expected: str,
+    received: object,
+    advice: str = "",
 ) -> ValueError:
     """The error for a wrong argument: `Dense: expected units ..., received units=-3; use ...`."""
     message = (
@@ -64,7 +68,11 @@ def kind_of(x: object) -> str:
     return type(x).__name__
 
 
-def no_attribute(value: object, name: str, known: Mapping[str, str]) -> AttributeError:
+def no_attribute(
+    value: object,
+    name: str,
+    known: Mapping[str, str],
+) -> AttributeError:
     """The error for an attribute that a value does not have, with advice from `known`.
 
     If the class has a property of this name, its getter raised an AttributeError, which made
@@ -83,7 +91,10 @@ def no_attribute(value: object, name: str, known: Mapping[str, str]) -> Attribut
 
 
 def refuse_methods(
-    cls: type, methods: tuple[str, ...], expected: str, advice: str
+    cls: type,
+    methods: tuple[str, ...],
+    expected: str,
+    advice: str,
 ) -> None:
     """Raises TypeError for a subclass that defines one of these methods of Keras's class."""
     found = [name for name in methods if name in vars(cls)]
@@ -104,7 +115,11 @@ def no_cache(thing: object) -> ValueError:
     )
 
 
-def layer(thing: object, given: object, place: str) -> None:
+def layer(
+    thing: object,
+    given: object,
+    place: str,
+) -> None:
     """Raises TypeError unless the value given at this place is a layer."""
     if hasattr(given, "apply") and not isinstance(given, type):
         return
@@ -166,7 +181,12 @@ def _is_integer(value: object, minimum: int) -> bool:
     return value >= minimum
 
 
-def rank(thing: object, x: object, *ranks: int, layout: str = "") -> None:
+def rank(
+    thing: object,
+    x: object,
+    *ranks: int,
+    layout: str = "",
+) -> None:
     """Checks in `init` that the inputs are one array with one of these numbers of axes."""
     if not hasattr(x, "shape"):
         raise TypeError(
@@ -185,7 +205,9 @@ def rank(thing: object, x: object, *ranks: int, layout: str = "") -> None:
 
 
 def every_input(
-    thing: object, inputs: Sequence[object], names: tuple[str, ...] = ()
+    thing: object,
+    inputs: Sequence[object],
+    names: tuple[str, ...] = (),
 ) -> None:
     """Raises TypeError if one of the inputs is None."""
     for place, given in enumerate(inputs):
@@ -200,7 +222,12 @@ def every_input(
         )
 
 
-def minimum_rank(thing: object, x: object, minimum: int, layout: str) -> None:
+def minimum_rank(
+    thing: object,
+    x: object,
+    minimum: int,
+    layout: str,
+) -> None:
     """Checks in `init` that the inputs are one array with at least this many axes."""
     most = max(minimum, len(getattr(x, "shape", ())))
     rank(thing, x, *range(minimum, most + 1), layout=layout)
@@ -215,7 +242,12 @@ def is_vector(x: object) -> bool:
     return len(getattr(x, "shape", ())) == 1
 
 
-def width(thing: object, x: jax.Array, expected: int, axis: int = -1) -> None:
+def width(
+    thing: object,
+    x: jax.Array,
+    expected: int,
+    axis: int = -1,
+) -> None:
     """Checks in `apply` that the inputs have as many features as the weights expect."""
     if x.shape[axis] != expected:
         raise ValueError(
@@ -233,7 +265,10 @@ IGNORED_ARGUMENTS: dict[str, tuple[tuple[object, ...] | None, str]] = {}
 
 
 def by_name(
-    value: object, order: list[str], given: tuple[object, ...], named: dict[str, object]
+    value: object,
+    order: list[str],
+    given: tuple[object, ...],
+    named: dict[str, object],
 ) -> dict[str, object]:
     """All arguments of a constructor call by name.
 
@@ -261,7 +296,9 @@ def missing_arguments(owner: str, missing: list[str]) -> TypeError:
 
 
 def by_field(
-    owner: str, fields: tuple[str, ...], named: dict[str, Any]
+    owner: str,
+    fields: tuple[str, ...],
+    named: dict[str, Any],
 ) -> dict[str, Any]:
     """The arguments by field: aliases are translated, ignored arguments are dropped.
 
@@ -290,7 +327,11 @@ def by_field(
     return found
 
 
-def _check_ignored(owner: str, name: str, value: object) -> None:
+def _check_ignored(
+    owner: str,
+    name: str,
+    value: object,
+) -> None:
     """Raises ValueError for an ignored argument with a value that would have an effect."""
     accepted, advice = IGNORED_ARGUMENTS[name]
     if accepted is None or any(value is item for item in accepted):
@@ -300,7 +341,10 @@ def _check_ignored(owner: str, name: str, value: object) -> None:
 
 
 def _unknown_argument(
-    owner: str, fields: tuple[str, ...], name: str, value: object
+    owner: str,
+    fields: tuple[str, ...],
+    name: str,
+    value: object,
 ) -> TypeError:
     close = difflib.get_close_matches(name, fields, 3)
     advice = "leave it out"

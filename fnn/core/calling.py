@@ -24,7 +24,10 @@ from fnn.runtime.program_cache import small_cache
 
 
 def initialize(
-    layer: Layer, key: Array, x: Tree, name: str | None = None
+    layer: Layer,
+    key: Array,
+    x: Tree,
+    name: str | None = None,
 ) -> tuple[Params, State]:
     """`layer.init`; a leaf layer gets inputs without masks, and errors are located."""
     with located(name, layer, x):
@@ -53,7 +56,11 @@ def call(
 
 
 def before_call(
-    layer: Layer, params: Params, state: State, x: Tree, ctx: Context
+    layer: Layer,
+    params: Params,
+    state: State,
+    x: Tree,
+    ctx: Context,
 ) -> tuple[Callable[..., tuple[Tree, State]], Params, Tree, Context]:
     """(function to call, weights, inputs, context): checked, masks moved to the context."""
     if not layer.trainable:
@@ -74,7 +81,11 @@ def before_call(
 
 
 def after_call(
-    layer: Layer, state: State, new_state: State, y: Tree, ctx: Context
+    layer: Layer,
+    state: State,
+    new_state: State,
+    y: Tree,
+    ctx: Context,
 ) -> tuple[Tree, State]:
     """(outputs with their mask, the state with the penalty of the activity regularizer)."""
     if layer.masking == "pass" and ctx.mask is not None and not isinstance(y, Masked):
@@ -99,7 +110,11 @@ def refuse_mask(layer: Layer, mask: Mask) -> None:
         )
 
 
-def activity_penalty(activity_regularizer: Regularizer, y: Tree, ctx: Context) -> Array:
+def activity_penalty(
+    activity_regularizer: Regularizer,
+    y: Tree,
+    ctx: Context,
+) -> Array:
     """The regularizer of the valid steps of `y`, averaged over the valid examples of the batch.
 
     Each example has the same weight, however many of its steps are valid. Without a mask this is
@@ -121,13 +136,23 @@ def activity_penalty(activity_regularizer: Regularizer, y: Tree, ctx: Context) -
     return total
 
 
-def init_child(name: str, layer: Layer, key: Array, x: Tree) -> tuple[Params, State]:
+def init_child(
+    name: str,
+    layer: Layer,
+    key: Array,
+    x: Tree,
+) -> tuple[Params, State]:
     """Fresh weights of the child called `name`; its key depends only on `key` and the name."""
     return initialize(layer, random.fold_in(key, salt(name)), x, name)
 
 
 def apply_child(
-    name: str, layer: Layer, params: Params, state: State, x: Tree, ctx: Context
+    name: str,
+    layer: Layer,
+    params: Params,
+    state: State,
+    x: Tree,
+    ctx: Context,
 ) -> tuple[Tree, State]:
     """The child called `name` applied to `x`, with its branches of params and state.
 
@@ -152,7 +177,9 @@ def output_spec(layer: Layer, x: SpecTree) -> SpecTree:
 
 @small_cache(4096)  # equal layers on equal shapes are traced once
 def _output_spec(
-    layer: Layer, treedef: PyTreeDef, leaves: tuple[SpecTree, ...]
+    layer: Layer,
+    treedef: PyTreeDef,
+    leaves: tuple[SpecTree, ...],
 ) -> SpecTree:
     x = treedef.unflatten(leaves)
     if layer.only_wires:
@@ -166,13 +193,22 @@ def _output_spec(
     return jax.eval_shape(run, x)
 
 
-def output_spec_of_child(name: str, layer: Layer, x: SpecTree) -> SpecTree:
+def output_spec_of_child(
+    name: str,
+    layer: Layer,
+    x: SpecTree,
+) -> SpecTree:
     """`output_spec` of the child called `name`; errors say which child it was."""
     with located(name, layer, x):
         return output_spec(layer, x)
 
 
-def applied_spec(layer: Layer, params: Params, state: State, x: SpecTree) -> SpecTree:
+def applied_spec(
+    layer: Layer,
+    params: Params,
+    state: State,
+    x: SpecTree,
+) -> SpecTree:
     """Shapes and dtypes that `layer` returns with these weights; raises if `x` does not fit."""
     leaves, treedef = jax.tree.flatten(tree.spec((params, state, x)))
     return _applied_spec(layer, treedef, tuple(leaves))
@@ -180,9 +216,15 @@ def applied_spec(layer: Layer, params: Params, state: State, x: SpecTree) -> Spe
 
 @small_cache(256)
 def _applied_spec(
-    layer: Layer, treedef: PyTreeDef, leaves: tuple[SpecTree, ...]
+    layer: Layer,
+    treedef: PyTreeDef,
+    leaves: tuple[SpecTree, ...],
 ) -> SpecTree:
-    def run(params: Params, state: State, x: Tree) -> Tree:
+    def run(
+        params: Params,
+        state: State,
+        x: Tree,
+    ) -> Tree:
         return call(layer, params, state, x, Context())[0]
 
     return jax.eval_shape(run, *treedef.unflatten(leaves))
@@ -196,7 +238,9 @@ def weight_spec(layer: Layer, x: SpecTree) -> tuple[Params, State]:
 
 @small_cache(4096)
 def _weight_spec(
-    layer: Layer, treedef: PyTreeDef, leaves: tuple[SpecTree, ...]
+    layer: Layer,
+    treedef: PyTreeDef,
+    leaves: tuple[SpecTree, ...],
 ) -> tuple[Params, State]:
     written = []
 
@@ -210,7 +254,12 @@ def _weight_spec(
     return params, state
 
 
-def init_copies(layer: Layer, key: Array, number: int, x: Tree) -> tuple[Params, State]:
+def init_copies(
+    layer: Layer,
+    key: Array,
+    number: int,
+    x: Tree,
+) -> tuple[Params, State]:
     """Fresh weights of `number` copies of `layer`, stacked, each from its own key."""
     keys = random.split(key, number)
     stacked = jax.vmap(lambda key: initialize(layer, key, x))(keys)
@@ -246,7 +295,11 @@ def unique_names(layers: Iterable[Layer]) -> list[str]:
     return names
 
 
-def _free_name(layer: Layer, taken: set[str], counts: dict[str, int]) -> str:
+def _free_name(
+    layer: Layer,
+    taken: set[str],
+    counts: dict[str, int],
+) -> str:
     """The next name of the layer's class that is not taken."""
     base = snake_case(type(layer).__name__)
     while True:
@@ -260,7 +313,9 @@ def _free_name(layer: Layer, taken: set[str], counts: dict[str, int]) -> str:
 
 
 def walk(
-    layer: Layer, path: Path = (), copies: int = 0
+    layer: Layer,
+    path: Path = (),
+    copies: int = 0,
 ) -> Iterator[tuple[Path, Layer, int]]:
     """Every layer inside, outermost first: (path of its weights, the layer, stacked axes)."""
     yield path, layer, copies

@@ -56,7 +56,11 @@ class Flow(Layer, loadable=False):
     def init(self, key: Array, x: Tree) -> tuple[Params, State]:
         pairs: dict[str, tuple[Params, State]] = {}
 
-        def create(name: str, layer: Layer, x: SpecTree) -> SpecTree:
+        def create(
+            name: str,
+            layer: Layer,
+            x: SpecTree,
+        ) -> SpecTree:
             if name not in pairs:
                 pairs[name] = init_child(name, layer, key, x)
             return output_spec_of_child(name, layer, x)
@@ -196,7 +200,11 @@ class Composite(Layer, loadable=False):
     def init(self, key: Array, x: Tree) -> tuple[Params, State]:
         inputs: dict[str, tuple[Layer, SpecTree]] = {}
 
-        def record(name: str, layer: Layer, x: Tree) -> Tree:
+        def record(
+            name: str,
+            layer: Layer,
+            x: Tree,
+        ) -> Tree:
             like = tree.spec(x)
             inputs.setdefault(name, (layer, like))
             spec = output_spec_of_child(name, layer, like)

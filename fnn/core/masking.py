@@ -118,7 +118,11 @@ def carry_mask(x: Tree, ctx: Context) -> tuple[Tree, Context]:
     return attach_mask(x, ctx.mask), ctx.replace(mask=None)
 
 
-def check_mask(layer: LayerLike, shape: Iterable[int], mask: Iterable[int]) -> None:
+def check_mask(
+    layer: LayerLike,
+    shape: Iterable[int],
+    mask: Iterable[int],
+) -> None:
     """Raises ValueError unless a mask of shape `mask` has the first axes of values of `shape`.
 
     It needs at least two, and not the last one if the layer mixes features. Channels in front are
@@ -175,7 +179,11 @@ def first_axes(mask: Mask, axes: int) -> Mask:
     return mask.any(tuple(range(axes, mask.ndim)))
 
 
-def mask_over(mask: Mask, x: Array, axes: int) -> Array:
+def mask_over(
+    mask: Mask,
+    x: Array,
+    axes: int,
+) -> Array:
     """`mask` broadcast to the first `axes` of `x`; all True without a mask."""
     valid: ArrayLike = True
     if mask is not None:

@@ -73,7 +73,11 @@ def function_name(function: object) -> str:
     return snake_case(re.sub(r"\W", "", known))
 
 
-def of_kind(kind: str, given: T, *others: str) -> T:
+def of_kind(
+    kind: str,
+    given: T,
+    *others: str,
+) -> T:
     """`given`, unless it is a value of another kind: TypeError.
 
     >>> of_kind("loss", jnp.abs) is jnp.abs  # a function may be one

@@ -23,7 +23,12 @@ _NAMES: dict[
 ] = {}  # by (kind, function or class), for `name_of`
 
 
-def register(thing: Any = None, /, *names: Any, kind: str | None = None) -> Any:
+def register(
+    thing: Any = None,
+    /,
+    *names: Any,
+    kind: str | None = None,
+) -> Any:
     """Makes your class or function loadable from a saved model, under its own name.
 
     A decorator. `names` are more strings that stand for it; a function without a name of its own
@@ -54,7 +59,11 @@ def register(thing: Any = None, /, *names: Any, kind: str | None = None) -> Any:
     return thing
 
 
-def _own_names(thing: object, names: tuple[str, ...], kind: str) -> list[str]:
+def _own_names(
+    thing: object,
+    names: tuple[str, ...],
+    kind: str,
+) -> list[str]:
     """The names to register. Raises ValueError for none, and for one that fnn itself uses."""
     given = (getattr(thing, "__name__", ""), *names)
     own = [name for name in given if name.isidentifier()]
@@ -121,7 +130,11 @@ def name_of(kind: str, thing: object) -> str | None:
     return name
 
 
-def lookup(kind: str, name: str, custom: Mapping[str, object] | None = None) -> Any:
+def lookup(
+    kind: str,
+    name: str,
+    custom: Mapping[str, object] | None = None,
+) -> Any:
     """The class or function called `name`. Raises ValueError with the closest names otherwise."""
     if custom and name in custom:
         return custom[name]
@@ -144,7 +157,11 @@ def lookup(kind: str, name: str, custom: Mapping[str, object] | None = None) -> 
 _IN_COMPILE = {"loss": "loss={}", "optimizer": "optimizer={}", "metric": "metrics=[{}]"}
 
 
-def misplaced(kind: str, other: str, given: object) -> str:
+def misplaced(
+    kind: str,
+    other: str,
+    given: object,
+) -> str:
     """The error message for a value or a name of another kind than expected.
 
     >>> misplaced("loss", "metric", "accuracy")
@@ -202,7 +219,11 @@ def keyed(initializer: Callable[..., Array]) -> Callable[..., Array]:
             "lambda key, shape, dtype: 0.01 * jax.random.normal(key, shape, dtype)"
         )
 
-    def with_key(key: Array, shape: Shape, dtype: DTypeLike) -> Array:
+    def with_key(
+        key: Array,
+        shape: Shape,
+        dtype: DTypeLike,
+    ) -> Array:
         if takes_dtype:
             return jnp.asarray(initializer(shape, dtype=dtype), dtype)
         return jnp.asarray(initializer(shape), dtype)
@@ -210,7 +231,11 @@ def keyed(initializer: Callable[..., Array]) -> Callable[..., Array]:
     return with_key
 
 
-def _takes(signature: inspect.Signature, *args: object, **kwargs: object) -> bool:
+def _takes(
+    signature: inspect.Signature,
+    *args: object,
+    **kwargs: object,
+) -> bool:
     try:
         signature.bind(*args, **kwargs)
     except TypeError:

@@ -53,7 +53,11 @@ def get(tree: Branch, path: Path) -> Branch:
     return tree
 
 
-def put(tree: Branch, path: Path, branch: Branch) -> Branch:
+def put(
+    tree: Branch,
+    path: Path,
+    branch: Branch,
+) -> Branch:
     """A copy of `tree` with `branch` at `path`."""
     if not path:
         return branch
@@ -144,7 +148,11 @@ def _describe_leaf(leaf: object) -> str:
     return type(leaf).__name__
 
 
-def checked(name: str, given: Tree, now: Tree) -> Tree:
+def checked(
+    name: str,
+    given: Tree,
+    now: Tree,
+) -> Tree:
     """`given` as arrays, if it is a tree like `now`. Raises ValueError listing every difference."""
     old = dict(flatten(now))
     new = dict(flatten(given))
@@ -274,7 +282,11 @@ def matches_any(patterns: tuple[str, ...], path: str) -> bool:
     return any(matches(pattern, path) for pattern in patterns)
 
 
-def check_patterns(thing: object, argument: str, patterns: object) -> None:
+def check_patterns(
+    thing: object,
+    argument: str,
+    patterns: object,
+) -> None:
     """Raises ValueError unless `patterns` is a tuple of patterns of paths."""
     if isinstance(patterns, tuple) and all(isinstance(p, str) and p for p in patterns):
         return
@@ -283,7 +295,10 @@ def check_patterns(thing: object, argument: str, patterns: object) -> None:
 
 
 def check_matches(
-    thing: object, argument: str, patterns: tuple[str, ...], paths: list[str]
+    thing: object,
+    argument: str,
+    patterns: tuple[str, ...],
+    paths: list[str],
 ) -> None:
     """Raises ValueError for patterns that match no path, suggesting similar paths.
 

@@ -29,14 +29,20 @@ def split(layer: Layer, params: Params) -> tuple[Params, Params]:
     return tree.unflatten(learned), tree.unflatten(fixed)
 
 
-def merge(like: Params, first: Params, second: Params) -> Params:
+def merge(
+    like: Params,
+    first: Params,
+    second: Params,
+) -> Params:
     """The union of the two trees that `split` made of a tree like `like`."""
     leaves = [*tree.flatten(first), *tree.flatten(second)]
     return tree.fill(like, tree.unflatten(leaves))
 
 
 def _by_field(
-    layer: Layer, part: str, params: Params
+    layer: Layer,
+    part: str,
+    params: Params,
 ) -> Iterator[tuple[Path, Callable[[Array], Array]]]:
     """(path of a weight, the value of its layer's field `<weight>_<part>`), if it has one.
 
@@ -94,7 +100,11 @@ def is_weight(name: str) -> bool:
     return name != "aux_loss" and not name.startswith("rnn_state")
 
 
-def in_order(layer: Layer, params: Params, state: State) -> list[tuple[str, Path]]:
+def in_order(
+    layer: Layer,
+    params: Params,
+    state: State,
+) -> list[tuple[str, Path]]:
     """The places of all weights in Keras's order: by layer, trainable weights before state.
 
     Each is ("params" or "state", path). `params` and `state` are in the order of creation.

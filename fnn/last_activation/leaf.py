@@ -112,7 +112,9 @@ def penalty(layer: Layer) -> Regularizer:
 
 
 def split(
-    layer: Any, spec: Callable[[], SpecTree], rank: Callable[[], int]
+    layer: Any,
+    spec: Callable[[], SpecTree],
+    rank: Callable[[], int],
 ) -> Split | None:
     """The layer without its last activation, and that; None if the layer is not known.
 

@@ -40,7 +40,11 @@ class Rewired(Flow, loadable=False):
         changes: dict[int, Change] = {change.number: change for change in self.changes}
         numbers = itertools.count()
 
-        def other(name: str, layer: Layer, x: Tree) -> Tree:
+        def other(
+            name: str,
+            layer: Layer,
+            x: Tree,
+        ) -> Tree:
             number = next(numbers)
             change = changes.get(number, Change(number, layer, layer))
             if layer != change.old:
@@ -84,7 +88,11 @@ class Behind(Wrapper, loadable=False):
         return call(self.inner, params, state, x, ctx)
 
 
-def _with(x: Tree, path: tuple[object, ...], function: Callable[[Tree], Tree]) -> Tree:
+def _with(
+    x: Tree,
+    path: tuple[object, ...],
+    function: Callable[[Tree], Tree],
+) -> Tree:
     """Nested tuples and dicts with the value at `path` replaced by `function` of it."""
     if not path:
         return function(x)

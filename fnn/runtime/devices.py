@@ -84,7 +84,11 @@ def current() -> Distribution | None:
     return _in_force
 
 
-def divide(batch: Tree, weights: Tree, axis: int = 0) -> Tree:
+def divide(
+    batch: Tree,
+    weights: Tree,
+    axis: int = 0,
+) -> Tree:
     """`batch`, whose examples are along `axis`, over the devices of the distribution in force.
 
     It is returned as it is if the user put any of its arrays, or of the weights, on devices.
@@ -138,7 +142,11 @@ def _sharding_of_batch(batch: Tree) -> Sharding | None:
     return None
 
 
-def _put(arrays: Tree, place: Sharding, moves: Callable[[Any], bool]) -> Tree:
+def _put(
+    arrays: Tree,
+    place: Sharding,
+    moves: Callable[[Any], bool],
+) -> Tree:
     """`arrays` with those for which `moves` holds put on the devices of a sharding."""
 
     def put(array: jax.Array) -> jax.Array:
@@ -180,7 +188,9 @@ def undivided(arrays: Tree) -> Tree:
 
 
 def for_each_part(
-    function: Callable[[Tree, Tree], tuple[Tree, Tree]], whole: Tree, examples: Tree
+    function: Callable[[Tree, Tree], tuple[Tree, Tree]],
+    whole: Tree,
+    examples: Tree,
 ) -> tuple[Tree, Tree]:
     """`function(whole, examples) -> (results by example, other results)`, part by part.
 

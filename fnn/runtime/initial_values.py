@@ -30,26 +30,41 @@ BLOCK = 2**14
 
 
 def uniform(
-    key: Array, shape: Shape, dtype: DTypeLike, low: float, high: float
+    key: Array,
+    shape: Shape,
+    dtype: DTypeLike,
+    low: float,
+    high: float,
 ) -> Values:
     """`jax.random.uniform`; a NumPy array for a key that is not traced."""
     return _draw("uniform", key, shape, dtype, low, high)
 
 
-def normal(key: Array, shape: Shape, dtype: DTypeLike) -> Values:
+def normal(
+    key: Array,
+    shape: Shape,
+    dtype: DTypeLike,
+) -> Values:
     """`jax.random.normal`; a NumPy array for a key that is not traced."""
     return _draw("normal", key, shape, dtype)
 
 
 def truncated_normal(
-    key: Array, shape: Shape, dtype: DTypeLike, low: float, high: float
+    key: Array,
+    shape: Shape,
+    dtype: DTypeLike,
+    low: float,
+    high: float,
 ) -> Values:
     """`jax.random.truncated_normal`; a NumPy array for a key that is not traced."""
     return _draw("truncated_normal", key, shape, dtype, low, high)
 
 
 def filled(
-    key: Array | None, shape: Shape, dtype: DTypeLike, value: ArrayLike
+    key: Array | None,
+    shape: Shape,
+    dtype: DTypeLike,
+    value: ArrayLike,
 ) -> Array:
     """An array of this shape filled with a value, or with values that broadcast to it."""
     if isinstance(key, jax.core.Tracer):
@@ -74,7 +89,11 @@ def orthonormal(matrix: Values) -> tuple[Values, Values]:
 
 
 def _draw(
-    name: str, key: Array, shape: Shape, dtype: DTypeLike, *limits: float
+    name: str,
+    key: Array,
+    shape: Shape,
+    dtype: DTypeLike,
+    *limits: float,
 ) -> Values:
     device = _host(key)
     if device is None or jnp.dtype(dtype) != jnp.float32:
@@ -114,7 +133,11 @@ def _at(words: np.ndarray, start: int) -> np.ndarray:
     return np.array([*words, start & 0xFFFFFFFF, start >> 32], np.uint32)
 
 
-def _bits_from_start(key: Array, width: int, shape: Shape) -> Array:
+def _bits_from_start(
+    key: Array,
+    width: int,
+    shape: Shape,
+) -> Array:
     """The bits of JAX's partitionable threefry: element i is a hash of the key and of i."""
     low = key[2] + lax.iota(np.uint32, shape[0])
     high = key[3] + (low < key[2]).astype(np.uint32)
@@ -137,7 +160,11 @@ _FROM_START = define_prng_impl(
 
 
 def _truncated_normal(
-    key: Array, shape: Shape, dtype: DTypeLike, low: float, high: float
+    key: Array,
+    shape: Shape,
+    dtype: DTypeLike,
+    low: float,
+    high: float,
 ) -> Array:
     return random.truncated_normal(key, low, high, shape, dtype)
 
@@ -150,7 +177,11 @@ _DRAWS: dict[str, Callable[..., Array]] = {
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _block(name: str, words: Array, *limits: float) -> Array:
+def _block(
+    name: str,
+    words: Array,
+    *limits: float,
+) -> Array:
     key = random.wrap_key_data(words, impl=_FROM_START)
     return _DRAWS[name](key, (BLOCK,), jnp.float32, *limits)
 

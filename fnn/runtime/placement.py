@@ -108,7 +108,10 @@ class _KeepsSharding(Protocol):
 
 
 def prepared(
-    layer: _KeepsSharding, params: Tree, x: Tree, mask: Tree
+    layer: _KeepsSharding,
+    params: Tree,
+    x: Tree,
+    mask: Tree,
 ) -> tuple[Tree, Tree, Tree]:
     """(params, inputs, mask) with shardings that the layer can compute with.
 
@@ -144,7 +147,9 @@ def _mask_like(mask: Array | None, x: Array) -> Array | None:
 
 
 def settled(
-    body: Callable[[Tree, Tree], tuple[Tree, Tree]], carry: Tree, xs: Tree
+    body: Callable[[Tree, Tree], tuple[Tree, Tree]],
+    carry: Tree,
+    xs: Tree,
 ) -> Tree:
     """The first carry of a scan over `xs`, divided as `body` returns it: their types must agree."""
     mesh = jax.sharding.get_abstract_mesh()
@@ -216,7 +221,11 @@ def whole_copies(params: Tree) -> Tree:
     return jax.tree.map(undivided, params)
 
 
-def beside_copies(params: Tree, index: Array, x: Tree) -> tuple[Array, Tree]:
+def beside_copies(
+    params: Tree,
+    index: Array,
+    x: Tree,
+) -> tuple[Array, Tree]:
     """The indices of copies, divided like the copies, and inputs not divided over those axes."""
     leaves = jax.tree.leaves(params)
     if not leaves:
@@ -251,7 +260,10 @@ def matmul(x: Array, kernel: Array) -> Array:
 
 
 def einsum(
-    equation: str, x: Array, kernel: Array, letters: tuple[str, str, str]
+    equation: str,
+    x: Array,
+    kernel: Array,
+    letters: tuple[str, str, str],
 ) -> Array:
     """`jnp.einsum`, divided like the axes of `x`, then those of the kernel.
 

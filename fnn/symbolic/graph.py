@@ -160,7 +160,11 @@ def gather(places: Places, values: list[Any]) -> Any:
     return map_places(lambda place: values[place], places)
 
 
-def _scatter(places: Places, x: Tree, values: list[Tree]) -> None:
+def _scatter(
+    places: Places,
+    x: Tree,
+    values: list[Tree],
+) -> None:
     """Appends the parts of `x` to `values` in the order of the places; dicts by key."""
     if isinstance(places, Fields):
         _check_keys([name for name, _ in places.items], x)
@@ -232,7 +236,10 @@ def _leaf_nodes(nodes: Nodes) -> list[Node]:
 
 
 def _collect(
-    output: Node, place: dict[int, int], order: list[Node], seen: dict[int, int]
+    output: Node,
+    place: dict[int, int],
+    order: list[Node],
+    seen: dict[int, int],
 ) -> None:
     """Appends to `order` the nodes that `output` needs, parents first, without recursion.
 
