@@ -289,9 +289,14 @@ def by_name(
 
 def missing_arguments(owner: str, missing: list[str]) -> TypeError:
     """The error for required arguments that are missing, with Python's own wording."""
-    names = ", ".join(map(repr, missing[:-1])) + "," * (len(missing) > 2)
-    names += " and " * (len(missing) > 1) + repr(missing[-1])
-    number = f"{len(missing)} required argument{'s' * (len(missing) > 1)}"
+    *first, last = map(repr, missing)
+    names = last
+    plural = ""
+    if first:
+        comma = "," * (len(first) > 1)
+        names = f"{', '.join(first)}{comma} and {last}"
+        plural = "s"
+    number = f"{len(missing)} required argument{plural}"
     return TypeError(f"{owner}.__init__() missing {number}: {names}")
 
 

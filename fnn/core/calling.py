@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -88,21 +87,24 @@ def after_call(
     ctx: Context,
 ) -> tuple[Tree, State]:
     """(outputs with their mask, the state with the penalty of the activity regularizer)."""
-    if layer.masking == "pass" and ctx.mask is not None and not isinstance(y, Masked):
-        mask = ctx.mask
+    mask = ctx.mask
+    passes = layer.masking == "pass" and mask is not None
+    if passes and not isinstance(y, Masked):
         if isinstance(mask, tuple):
             mask = combine_masks(mask)
         y = Masked(y, mask)
     regularizer = getattr(layer, "activity_regularizer", None)
     if regularizer is not None:
         penalty = activity_penalty(regularizer, y, ctx)
-        new_state = {**new_state, "aux_loss": penalty.astype(state["aux_loss"].dtype)}
+        dtype = state["aux_loss"].dtype
+        new_state = {**new_state, "aux_loss": penalty.astype(dtype)}
     return y, new_state
 
 
 def refuse_mask(layer: Layer, mask: Mask) -> None:
     """Raises ValueError if there is a mask and the layer refuses masks."""
-    if layer.masking == "refuse" and any(m is not None for m in jax.tree.leaves(mask)):
+    # Leaves do not include None.
+    if layer.masking == "refuse" and jax.tree.leaves(mask):
         raise ValueError(
             f"expected inputs without a mask, since {type(layer).__name__} mixes or drops time "
             "steps, received a mask (from Embedding(mask_zero=True) or Masking); use a layer "
@@ -143,7 +145,8 @@ def init_child(
     x: Tree,
 ) -> tuple[Params, State]:
     """Fresh weights of the child called `name`; its key depends only on `key` and the name."""
-    return initialize(layer, random.fold_in(key, salt(name)), x, name)
+    own_key = random.fold_in(key, salt(name))
+    return initialize(layer, own_key, x, name)
 
 
 def apply_child(
@@ -210,7 +213,8 @@ def applied_spec(
     x: SpecTree,
 ) -> SpecTree:
     """Shapes and dtypes that `layer` returns with these weights; raises if `x` does not fit."""
-    leaves, treedef = jax.tree.flatten(tree.spec((params, state, x)))
+    given = tree.spec((params, state, x))
+    leaves, treedef = jax.tree.flatten(given)
     return _applied_spec(layer, treedef, tuple(leaves))
 
 
@@ -249,7 +253,8 @@ def _weight_spec(
         written.append(tree.names(pair))  # in the order written: JAX sorts dicts
         return pair
 
-    spec = jax.eval_shape(run, random.key(0), treedef.unflatten(leaves))
+    x = treedef.unflatten(leaves)
+    spec = jax.eval_shape(run, random.key(0), x)
     params, state = map(tree.same_order, spec, written[-1])
     return params, state
 
@@ -326,8 +331,11 @@ def walk(
         yield from walk(child, inner, copies + layer.stacked)
 
 
-def unzip(pairs: dict[str, tuple[Any, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """`{name: (a, b)}` -> `{name: a}, {name: b}`."""
-    first = {name: a for name, (a, _) in pairs.items()}
-    second = {name: b for name, (_, b) in pairs.items()}
-    return first, second
+def unzip(pairs: dict[str, tuple[Params, State]]) -> tuple[Params, State]:
+    """`{name: (params, state)}` -> `{name: params}, {name: state}`."""
+    all_params = {}
+    all_state = {}
+    for name, (params, state) in pairs.items():
+        all_params[name] = params
+        all_state[name] = state
+    return all_params, all_state

@@ -74,7 +74,8 @@ class Flow(Layer, loadable=False):
         """`apply` without its checks: the children check their own inputs."""
         x, ctx = carry_mask(x, ctx)
         new = dict(state)
-        return self.flow(x, functools.partial(_visit, params, new, {}, ctx)), new
+        visit = functools.partial(_visit, params, new, {}, ctx)
+        return self.flow(x, visit), new
 
     def apply(
         self,
@@ -91,7 +92,8 @@ class Flow(Layer, loadable=False):
         # `unchecked_apply`, without its frame in the traceback of an error
         x, ctx = carry_mask(x, ctx)
         new = dict(state)
-        return self.flow(x, functools.partial(_visit, params, new, {}, ctx)), new
+        visit = functools.partial(_visit, params, new, {}, ctx)
+        return self.flow(x, visit), new
 
 
 def _visit(
@@ -208,7 +210,7 @@ class Composite(Layer, loadable=False):
             like = tree.spec(x)
             inputs.setdefault(name, (layer, like))
             spec = output_spec_of_child(name, layer, like)
-            return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), spec)
+            return jax.tree.map(_zeros, spec)
 
         # `wire` computes with the outputs of parts, so it runs on traced arrays.
         jax.eval_shape(lambda x: self._run(x, record), tree.spec(x))
@@ -222,7 +224,12 @@ class Composite(Layer, loadable=False):
     ) -> tuple[Tree, State]:
         x, ctx = carry_mask(x, ctx)
         new = dict(state)
-        return self._run(x, functools.partial(_visit, params, new, {}, ctx)), new
+        visit = functools.partial(_visit, params, new, {}, ctx)
+        return self._run(x, visit), new
+
+
+def _zeros(spec: jax.ShapeDtypeStruct) -> Array:
+    return jnp.zeros(spec.shape, spec.dtype)
 
 
 class Wrapper(Layer, loadable=False):

@@ -61,14 +61,19 @@ def put(
     """A copy of `tree` with `branch` at `path`."""
     if not path:
         return branch
-    return {**tree, path[0]: put(tree.get(path[0], {}), path[1:], branch)}
+    name = path[0]
+    inner = tree.get(name, {})
+    return {**tree, name: put(inner, path[1:], branch)}
 
 
 def fill(tree: Branch, leaves: Branch) -> Branch:
     """`tree` with its leaves replaced by those of `leaves`; empty branches are kept."""
     if not isinstance(tree, dict):
         return leaves
-    return {name: fill(branch, leaves.get(name, {})) for name, branch in tree.items()}
+    filled = {}
+    for name, branch in tree.items():
+        filled[name] = fill(branch, leaves.get(name, {}))
+    return filled
 
 
 def same_order(tree: Branch, like: Branch) -> Branch:
@@ -94,13 +99,20 @@ def count(tree: SpecTree) -> int:
 
 def nbytes(tree: SpecTree) -> int:
     """The total size of the leaves in bytes (random keys not counted)."""
-    leaves = jax.tree.leaves(tree)
-    return sum(math.prod(a.shape) * getattr(a.dtype, "itemsize", 0) for a in leaves)
+    total = 0
+    for leaf in jax.tree.leaves(tree):
+        itemsize = getattr(leaf.dtype, "itemsize", 0)
+        total += math.prod(leaf.shape) * itemsize
+    return total
 
 
 def spec(tree: SpecTree) -> SpecTree:
     """Shapes and dtypes of a pytree, without its values."""
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), tree)
+    return jax.tree.map(_spec_of_leaf, tree)
+
+
+def _spec_of_leaf(leaf: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
 
 
 def cast(tree: Tree, dtype: DTypeLike | None) -> Tree:
@@ -123,9 +135,12 @@ def batch_size(tree: SpecTree) -> int:
 
 def resized(tree: SpecTree, size: int) -> SpecTree:
     """Shapes and dtypes of a batch of `size` examples like those in `tree`."""
-    return jax.tree.map(
-        lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), tree
-    )
+
+    def resized_leaf(leaf: jax.Array) -> jax.ShapeDtypeStruct:
+        shape = (size, *leaf.shape[1:])
+        return jax.ShapeDtypeStruct(shape, leaf.dtype)
+
+    return jax.tree.map(resized_leaf, tree)
 
 
 def kind(tree: SpecTree, by_example: bool = False) -> tuple[Any, ...]:
@@ -169,7 +184,10 @@ def checked(
         raise ValueError(
             f"expected {name} like those of the model, received\n  {differences}"
         )
-    arrays = ((path, owned(new[path], leaf.dtype)) for path, leaf in old.items())
+    arrays = []
+    for path, leaf in old.items():
+        array = owned(new[path], leaf.dtype)
+        arrays.append((path, array))
     return fill(now, unflatten(arrays))
 
 
@@ -223,9 +241,11 @@ _SCALES = ("gamma", "beta", "scale", "alpha")
 
 def path_name(path: Iterable[object]) -> str:
     """A path of `jax.tree_util.tree_map_with_path` as a string: `encoder/dense/kernel`."""
-    return "/".join(
-        str(getattr(part, "key", getattr(part, "idx", part))) for part in path
-    )
+    names = []
+    for part in path:
+        index = getattr(part, "idx", part)
+        names.append(str(getattr(part, "key", index)))
+    return "/".join(names)
 
 
 def matches(pattern: str, path: str) -> bool:
@@ -307,7 +327,9 @@ def check_matches(
     idle = [p for p in patterns if p != BIASES_AND_NORMS and not _any(p, paths)]
     if not idle or not paths:
         return
-    near = [x for p in idle for x in difflib.get_close_matches(p, paths, 3, 0.5)]
+    near = []
+    for pattern in idle:
+        near += difflib.get_close_matches(pattern, paths, 3, 0.5)
     examples = ", ".join((near or paths)[:8])
     expected = "to be patterns of weights that learn"
     advice = f"which match none; use paths, e.g. {examples} (see model.params)"

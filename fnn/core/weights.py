@@ -70,14 +70,16 @@ def penalty(layer: Layer, params: Params) -> Array:
     """The sum of the weight regularizers of all layers, over the weights in `params`."""
     total = jnp.zeros(())
     for path, regularizer in _by_field(layer, "regularizer", params):
-        total += jnp.sum(regularizer(tree.get(params, path))).astype(total.dtype)
+        value = jnp.sum(regularizer(tree.get(params, path)))
+        total += value.astype(total.dtype)
     return total
 
 
 def constrain(layer: Layer, params: Params) -> Params:
     """`params` after all weight constraints of the layers."""
     for path, constraint in _by_field(layer, "constraint", params):
-        params = tree.put(params, path, constraint(tree.get(params, path)))
+        weight = constraint(tree.get(params, path))
+        params = tree.put(params, path, weight)
     return params
 
 

@@ -72,7 +72,8 @@ class Penalized(Wrapper, loadable=False):
     ) -> tuple[Tree, State]:
         logits, after = call(self.inner, params, state, x, ctx)
         penalty = activity_penalty(self.penalty, self.end.of(logits), ctx)
-        return logits, {**after, "aux_loss": penalty.astype(state["aux_loss"].dtype)}
+        dtype = state["aux_loss"].dtype
+        return logits, {**after, "aux_loss": penalty.astype(dtype)}
 
 
 class Behind(Wrapper, loadable=False):

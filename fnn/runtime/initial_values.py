@@ -102,10 +102,12 @@ def _draw(
     blocks = []
     with jax.ensure_compile_time_eval(), jax.default_device(device):
         words = np.asarray(random.key_data(key))
-        for start in range(0, size, BLOCK):
-            blocks.append(_block(name, _at(words, start), *limits))
+        for position in range(0, size, BLOCK):
+            block = _block(name, _at(words, position), *limits)
+            blocks.append(block)
     # The empty array is for a size of 0.
-    values = np.concatenate([np.zeros(0, np.float32), *map(np.asarray, blocks)])
+    start = np.zeros(0, np.float32)
+    values = np.concatenate([start, *map(np.asarray, blocks)])
     return values[:size].reshape(shape)
 
 
@@ -141,9 +143,9 @@ def _bits_from_start(
     """The bits of JAX's partitionable threefry: element i is a hash of the key and of i."""
     low = key[2] + lax.iota(np.uint32, shape[0])
     high = key[3] + (low < key[2]).astype(np.uint32)
-    first, second = jnp.split(
-        threefry_2x32((key[0], key[1]), jnp.concatenate([high, low])), 2
-    )
+    counts = jnp.concatenate([high, low])
+    hashed = threefry_2x32((key[0], key[1]), counts)
+    first, second = jnp.split(hashed, 2)
     return first ^ second
 
 

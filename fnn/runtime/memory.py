@@ -43,7 +43,10 @@ def keep_some_freed_memory() -> None:
 def keep_all_freed_memory() -> None:
     """Lets glibc keep all freed memory, of arrays of any size, for later arrays."""
     _set(
-        (_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 2**26), (_ARENA_MAX, 1)
+        (_MMAP_MAX, 0),
+        (_TRIM_THRESHOLD, 2**31 - 1),
+        (_TOP_PAD, 2**26),
+        (_ARENA_MAX, 1),
     )
 
 

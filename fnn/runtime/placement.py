@@ -123,15 +123,28 @@ def prepared(
         return params, x, mask
     if layer.keeps_sharding:
         used = used_by(*(spec[:-1] for spec in specs))
-        params = jax.tree.map(
-            lambda w: place(w, without(spec_of(w) or (), used)), params
-        )
+        params = _not_divided_over(used, params)
     else:
         params = gathered(params)
-        x = jax.tree.map(lambda a: place(a, (spec_of(a) or ())[:1]), x)
+        x = jax.tree.map(_divided_by_example, x)
     if isinstance(mask, tuple):
         return params, x, tuple(map(_mask_like, mask, x))
     return params, x, _mask_like(mask, x)
+
+
+def _not_divided_over(axes: set[str], arrays: Tree) -> Tree:
+    """Arrays gathered along these axes of the mesh."""
+
+    def gather(array: Array) -> Array:
+        spec = spec_of(array) or ()
+        return place(array, without(spec, axes))
+
+    return jax.tree.map(gather, arrays)
+
+
+def _divided_by_example(array: Array) -> Array:
+    spec = spec_of(array) or ()
+    return place(array, spec[:1])
 
 
 def _specs(arrays: Tree) -> list[Spec]:
@@ -158,8 +171,10 @@ def settled(
     wanted: list[Any] = []
 
     def step(carry: Tree, xs: Tree) -> Tree:
-        after = body(carry, jax.tree.map(lambda a: a[0], xs))[0]
-        wanted[:] = [jax.typeof(a).sharding for a in jax.tree.leaves(after)]
+        first = jax.tree.map(lambda a: a[0], xs)
+        after, _ = body(carry, first)
+        leaves = jax.tree.leaves(after)
+        wanted[:] = [jax.typeof(a).sharding for a in leaves]
         return after
 
     leaves, treedef = jax.tree.flatten(carry)
@@ -232,8 +247,7 @@ def beside_copies(
         return index, x
     used = used_by((spec_of(leaves[0]) or ())[:1])
     index = place_like(index, leaves[0])
-    x = jax.tree.map(lambda a: place(a, without(spec_of(a) or (), used)), x)
-    return index, x
+    return index, _not_divided_over(used, x)
 
 
 def reshape(x: Array, shape: tuple[int, ...]) -> Array:
@@ -252,11 +266,13 @@ def matmul(x: Array, kernel: Array) -> Array:
     if not used_by(first, second):
         return jnp.matmul(x, kernel)
     rows = _padded(first or (), x.ndim)[:-1]
-    columns = without((second or (None,))[-1:], used_by(rows))
+    last = (second or (None,))[-1:]
+    columns = without(last, used_by(rows))
     like = kernel
     if first is not None:
         like = x
-    return jnp.matmul(x, kernel, out_sharding=sharding(like, (*rows, *columns)))
+    out_sharding = sharding(like, (*rows, *columns))
+    return jnp.matmul(x, kernel, out_sharding=out_sharding)
 
 
 def einsum(
@@ -282,7 +298,8 @@ def einsum(
     like = kernel
     if first is not None:
         like = x
-    return jnp.einsum(equation, x, kernel, out_sharding=sharding(like, result))
+    out_sharding = sharding(like, result)
+    return jnp.einsum(equation, x, kernel, out_sharding=out_sharding)
 
 
 def _is_concrete(x: object) -> bool:

@@ -85,7 +85,8 @@ class Graph(Flow):
     def _depending_on(self, start: int) -> set[int]:
         """The places whose values depend on the value at `start`."""
         found = {start}
-        for place, (_, _, places) in enumerate(self.steps, len(leaves(self.inputs))):
+        inputs = len(leaves(self.inputs))
+        for place, (_, _, places) in enumerate(self.steps, inputs):
             if not found.isdisjoint(leaves(places)):
                 found.add(place)
         return found
@@ -219,7 +220,8 @@ def connect(inputs: Nodes, outputs: Nodes) -> Graph:
     for output in _leaf_nodes(outputs):
         _collect(output, place, order, seen)
     _sort_as_keras(order, seen)
-    place |= {id(node): len(starts) + index for index, node in enumerate(order)}
+    for index, node in enumerate(order, len(starts)):
+        place[id(node)] = index
     owners = {id(node.owner): node.owner for node in order if node.owner}
     names = dict(zip(owners, unique_names(owners.values()), strict=True))
     steps = []
@@ -227,7 +229,11 @@ def connect(inputs: Nodes, outputs: Nodes) -> Graph:
         assert node.layer is not None  # `_collect` refuses inputs that are not listed
         name = names[id(node.owner)]
         steps.append((name, node.layer, _places(node.parents, place)))
-    return Graph(_places(inputs, place), tuple(steps), _places(outputs, place, list))
+    return Graph(
+        inputs=_places(inputs, place),
+        steps=tuple(steps),
+        outputs=_places(outputs, place, list),
+    )
 
 
 def _leaf_nodes(nodes: Nodes) -> list[Node]:
@@ -254,7 +260,8 @@ def _collect(
                 "leave it out"
             )
         seen.setdefault(id(node), len(seen))
-        missing = [p for p in jax.tree.leaves(node.parents) if id(p) not in place]
+        parents = jax.tree.leaves(node.parents)
+        missing = [parent for parent in parents if id(parent) not in place]
         if id(node) in place:
             stack.pop()
         elif node.layer is None:
@@ -298,7 +305,9 @@ def _places(
     if nodes is None:
         return None
     if isinstance(nodes, dict):
-        items = ((name, _places(nodes[name], place, order)) for name in order(nodes))
+        items = []
+        for name in order(nodes):
+            items.append((name, _places(nodes[name], place, order)))
         return Fields(tuple(items))
     if isinstance(nodes, (tuple, list)):
         return tuple(_places(node, place, order) for node in nodes)

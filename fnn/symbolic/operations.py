@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
-from types import EllipsisType
 from typing import Any, TypeAlias
 
 import jax
@@ -18,6 +16,7 @@ from fnn.core.fields import one_of
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import Masked, attach_mask, joined_mask
 from fnn.core.tree import SpecTree, Tree
+from fnn.symbolic.indexing import as_plain, selector
 
 UNARY = ("negative", "absolute", "bitwise_not")
 SYMBOLS = {
@@ -45,8 +44,6 @@ OPERATORS = {*UNARY, *BINARY, "matmul"}
 MOST_NUMBERS = 10_000
 
 Shape: TypeAlias = tuple[int, ...]
-# What one item of an index selects, as JAX takes it.
-Selector: TypeAlias = int | slice | EllipsisType | None
 
 
 class Operator(Layer):
@@ -114,7 +111,8 @@ def _broadcast(first: Shape, second: Shape) -> bool:
     """Whether shapes have the same number of axes, with equal sizes or sizes of 1."""
     if len(first) != len(second):
         return False
-    return all(a == b or 1 in (a, b) for a, b in zip(first, second, strict=True))
+    pairs = zip(first, second, strict=True)
+    return all(a == b or 1 in (a, b) for a, b in pairs)
 
 
 def _repeats_over(constant: Shape, shape: Shape) -> bool:
@@ -163,7 +161,12 @@ class MatMul(Layer):
                 f"MatMul: expected the last axis of a to be as long as the last but one of b, "
                 f"received shapes {a} and {b}; transpose one, e.g. with Permute"
             )
-        if self.constant is None and (a[0] != b[0] or not _broadcast(a[:-2], b[:-2])):
+        if self.constant is not None:
+            return {}, {}
+        # The axes before the matrices, the batch first.
+        before = a[:-2]
+        others = b[:-2]
+        if before[0] != others[0] or not _broadcast(before, others):
             raise ValueError(
                 f"MatMul: expected one batch size, and axes before the last two that are equally "
                 f"long or 1, received shapes {a} and {b}; use Dot(axes=...) for other products"
@@ -228,9 +231,9 @@ class GetItem(Layer):
         if not isinstance(given, tuple):
             given = (given,)
         try:
-            object.__setattr__(self, "index", tuple(map(_as_plain, given)))
+            object.__setattr__(self, "index", tuple(map(as_plain, given)))
             for item in self.index:
-                _selector(item)
+                selector(item)
         except (TypeError, ValueError) as error:
             expected = "to hold integers, slices, None and ... alone"
             advice = (
@@ -252,7 +255,8 @@ class GetItem(Layer):
         if "..." not in index:
             index = (*index, "...")
         at = index.index("...")
-        items = [*index[:at], *(":",) * (axes - taken), *index[at + 1 :]]
+        whole_axes = [":"] * (axes - taken)
+        items = [*index[:at], *whole_axes, *index[at + 1 :]]
         if items[:1] != [":"]:
             problem = "which does not keep the batch, the first axis, whole"
             raise self._misfit(x, problem, "write : for it, e.g. x[:, 0]")
@@ -277,7 +281,7 @@ class GetItem(Layer):
     def apply(
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Tree, State]:
-        index = tuple(map(_selector, self._by_axis(x)))
+        index = tuple(map(selector, self._by_axis(x)))
         if ctx.mask is None:
             return x[index], state
         steps = index[: ctx.mask.ndim]
@@ -288,40 +292,6 @@ class GetItem(Layer):
                 "padding; use LSTM or GlobalAveragePooling1D, or Unmask() to drop it"
             )
         return Masked(x[index], ctx.mask[steps]), state
-
-
-def _as_plain(item: Any) -> int | str | None:
-    """An item of an index as plain data, which a value can hold; TypeError if it cannot be."""
-    if isinstance(item, slice):
-        start, stop, step = map(_bound, (item.start, item.stop, item.step))
-        if item.step is None:
-            return f"{start}:{stop}"
-        return f"{start}:{stop}:{step}"
-    if isinstance(item, bool):
-        raise TypeError("a boolean is not an index here")
-    if item is None or isinstance(item, str):
-        return item
-    if item is Ellipsis:
-        return "..."
-    return operator.index(item)
-
-
-def _bound(bound: Any) -> str:
-    if bound is None:
-        return ""
-    return str(operator.index(bound))
-
-
-def _selector(item: int | str | None) -> Selector:
-    """ "2:5" -> slice(2, 5); integers and None as they are. ValueError for another string."""
-    if not isinstance(item, str):
-        return item
-    if item == "...":
-        return Ellipsis
-    bounds = item.split(":")
-    if not 2 <= len(bounds) <= 3:
-        raise ValueError(f"{item!r} is not a slice")
-    return slice(*(int(bound) if bound else None for bound in bounds))
 
 
 def _check_bits(layer: Operator, x: SpecTree) -> None:
@@ -388,10 +358,12 @@ def _operands(layer: Operator | MatMul, x: Tree) -> tuple[Tree, Tree]:
     if isinstance(constant, tuple):
         array = np.asarray(constant)
         # The dtype of Python numbers beside x.
-        array = array.astype(jnp.result_type(x.dtype, array.dtype.type(0).item()))
+        number = array.dtype.type(0).item()
+        array = array.astype(jnp.result_type(x.dtype, number))
         if not isinstance(layer, MatMul):
             # The rank of x, since strict JAX does not broadcast arrays of different ranks.
-            array = array.reshape((1,) * (x.ndim - array.ndim) + array.shape)
+            new_axes = (1,) * (x.ndim - array.ndim)
+            array = array.reshape(new_axes + array.shape)
         constant = jnp.asarray(array)
     if layer.reflected:
         return constant, x

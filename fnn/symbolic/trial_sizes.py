@@ -11,10 +11,14 @@ from fnn.core.tree import SpecTree
 
 def differ_in_batch(first: SpecTree, second: SpecTree) -> bool:
     """Whether the specs of inputs at two trial sizes differ in the batch size alone."""
-    pairs = zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
-    return all(
-        a.shape[:1] != b.shape[:1] and a.shape[1:] == b.shape[1:] for a, b in pairs
-    )
+    leaves = jax.tree.leaves(first)
+    others = jax.tree.leaves(second)
+    for leaf, other in zip(leaves, others, strict=True):
+        if leaf.shape[:1] == other.shape[:1]:
+            return False
+        if leaf.shape[1:] != other.shape[1:]:
+            return False
+    return True
 
 
 def merged_shape(
@@ -32,8 +36,11 @@ def merged_shape(
 
 def hide_trial_sizes(error: Exception, other: Exception) -> None:
     """Writes None for each number of an error that differs in the error of the other trial."""
-    if len(error.args) == 1 and isinstance(error.args[0], str) and len(other.args) == 1:
-        error.args = (_with_none(error.args[0], str(other.args[0])),)
+    if len(error.args) == len(other.args) == 1:
+        (message,) = error.args
+        (other_message,) = other.args
+        if isinstance(message, str):
+            error.args = (_with_none(message, str(other_message)),)
     notes = getattr(error, "__notes__", [])
     others = getattr(other, "__notes__", [])
     for index, (note, same) in enumerate(zip(notes, others, strict=False)):
