@@ -10,7 +10,8 @@ from jax.typing import ArrayLike
 
 def float_dtype(*arrays: Array) -> np.dtype:
     """The widest floating-point dtype among these arrays; float32 if none is floating-point."""
-    floats = [a.dtype for a in arrays if jnp.issubdtype(a.dtype, jnp.floating)]
+    dtypes = [array.dtype for array in arrays]
+    floats = [dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)]
     if not floats:
         return jnp.dtype("float32")
     return jnp.result_type(*floats)
@@ -25,7 +26,9 @@ def floating(x: ArrayLike) -> Array:
 
 
 def unit_length(
-    x: Array, axes: int | tuple[int, ...] | None = None, least: float = 1e-12
+    x: Array,
+    axes: int | tuple[int, ...] | None = None,
+    least: float = 1e-12,
 ) -> Array:
     """`x` divided by its L2 norm along `axes`, which is at least sqrt(`least`).
 

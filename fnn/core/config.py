@@ -68,12 +68,13 @@ def from_config(data: Json, custom: Mapping[str, object] | None = None) -> Any:
 
 
 def _dict_from_config(items: Json, custom: Mapping[str, object] | None) -> Fields:
-    pairs = isinstance(items, list) and all(
+    is_valid = isinstance(items, list) and all(
         isinstance(item, list) and len(item) == 2 for item in items
     )
-    if not pairs:
+    if not is_valid:
         raise _damaged("a list of [key, value] for a dict", repr(items))
-    return Fields(tuple((key, from_config(item, custom)) for key, item in items))
+    pairs = tuple((key, from_config(item, custom)) for key, item in items)
+    return Fields(pairs)
 
 
 def _made(cls: type[Value], name: str, given: dict[str, object]) -> Value:
@@ -81,7 +82,8 @@ def _made(cls: type[Value], name: str, given: dict[str, object]) -> Value:
     if cls._open:
         return _restored(cls, given)
     known = {field.name: field.default for field in dataclasses.fields(cls)}
-    needed = {n for n, default in known.items() if default is dataclasses.MISSING}
+    missing = dataclasses.MISSING
+    needed = {name for name, default in known.items() if default is missing}
     if not needed <= set(given) <= set(known):
         raise ValueError(
             f"expected fields of {name} out of {sorted(known)}, and {sorted(needed)} at least, "

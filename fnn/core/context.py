@@ -88,7 +88,8 @@ class Context:
                 "Context(key=None); use Context(train=True, key=jax.random.key(0))"
             )
         check_key(self.key)
-        return random.fold_in(self.key, salt("/".join((*self.path, purpose))))
+        name = "/".join((*self.path, purpose))
+        return random.fold_in(self.key, salt(name))
 
 
 INFERENCE = Context()

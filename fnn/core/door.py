@@ -58,7 +58,8 @@ def _checked(function: Method, check: Callable[..., None], run: Method) -> Metho
     def checked(self: LayerLike, *given: object, **named: object) -> object:
         if not _CONTEXT_FIELDS.isdisjoint(named):
             known = inspect.signature(function).parameters
-            refuse_names(self, {n: v for n, v in named.items() if n not in known})
+            unknown = {n: v for n, v in named.items() if n not in known}
+            refuse_names(self, unknown)
         check(self, *given, **named)
         if self.dtype is not None:
             return run(function, self, *given, **named)
@@ -206,7 +207,8 @@ def _check_arrays(layer: LayerLike, x: Tree, call: str) -> None:
 
 def _check_fit(layer: LayerLike, params: Tree, x: Tree) -> None:
     """Raises the errors of `init` for inputs like `x`, and ValueError for weights that misfit."""
-    if not all(hasattr(leaf, "shape") for leaf in jax.tree.leaves((params, x))):
+    leaves = jax.tree.leaves((params, x))
+    if not all(hasattr(leaf, "shape") for leaf in leaves):
         return
     fresh = _fresh_params(layer, _in_batch(layer, params, x))
     for path, spec in tree.flatten(fresh):
@@ -238,7 +240,8 @@ def _spec_of_params(
         written.append(tree.names(params))  # in the order written: JAX sorts dicts
         return params
 
-    fresh = jax.eval_shape(make, jax.random.key(0), treedef.unflatten(leaves))
+    x = treedef.unflatten(leaves)
+    fresh = jax.eval_shape(make, jax.random.key(0), x)
     return tree.same_order(fresh, written[-1])
 
 
@@ -257,7 +260,8 @@ def _misfit(
     inputs: object = shapes
     if len(shapes) == 1:
         inputs = shapes[0]
-    sizes = [(m, n) for m, n in zip(found, needed, strict=False) if m != n]
+    pairs = zip(found, needed, strict=False)
+    sizes = [(m, n) for m, n in pairs if m != n]
     if len(found) == len(needed) and len(sizes) == 1:
         features, received = sizes[0]
         if any(received in shape for shape in shapes):
@@ -356,7 +360,8 @@ def run_apply(
 ) -> Tree:
     """`apply` of a layer with a dtype: inputs and own weights are cast, children inherit it."""
     inner = with_dtype_of_children(layer)
-    cast = [_cast(inner, n, v) for n, v in zip(_ARGUMENTS, given, strict=False)]
+    pairs = zip(_ARGUMENTS, given, strict=False)
+    cast = [_cast(inner, name, value) for name, value in pairs]
     others = given[len(_ARGUMENTS) :]
     named = {name: _cast(inner, name, value) for name, value in named.items()}
     return function(inner, *cast, *others, **named)

@@ -315,6 +315,13 @@ def _inherit(declared: DataclassField, base: DataclassField, annotation: Hint) -
         declared.metadata = types.MappingProxyType(metadata)
 
 
+def positional(cls: Any, declared: dict[str, DataclassField]) -> list[str]:
+    """The names of the positional arguments of a constructor, in order."""
+    own = [name for name, field in declared.items() if not field.kw_only]
+    keyword = [name for name, field in declared.items() if field.kw_only]
+    return cls._positions(own, keyword)
+
+
 def signature_of(
     cls: type, declared: dict[str, DataclassField], order: list[str]
 ) -> inspect.Signature:

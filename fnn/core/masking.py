@@ -92,14 +92,20 @@ def split_mask(x: Tree) -> tuple[Tree, Mask]:
     if isinstance(x, Masked):
         return x.values, x.mask
     if isinstance(x, (tuple, list)) and any(map(is_masked, x)):
-        pairs = [split_mask(item) for item in x]
-        return tuple(value for value, _ in pairs), tuple(mask for _, mask in pairs)
+        values, masks = zip(*map(split_mask, x), strict=True)
+        return values, masks
     return x, None
 
 
 def strip_masks(x: Tree) -> Tree:
     """`x` with every `Masked` in it replaced by its values."""
-    return jax.tree.map(lambda a: split_mask(a)[0], x, is_leaf=is_masked)
+    return jax.tree.map(_values_of, x, is_leaf=is_masked)
+
+
+def _values_of(leaf: Tree) -> Tree:
+    if isinstance(leaf, Masked):
+        return leaf.values
+    return leaf
 
 
 def attach_mask(x: Tree, mask: Mask) -> Tree:
@@ -152,7 +158,8 @@ def leading(mask: A, ndim: int) -> A:
     >>> leading(jnp.ones((2, 3), bool), 4).shape
     (2, 3, 1, 1)
     """
-    return mask.reshape(*mask.shape, *(1,) * (ndim - mask.ndim))
+    further = (1,) * (ndim - mask.ndim)
+    return mask.reshape(*mask.shape, *further)
 
 
 def combine_masks(masks: Iterable[Array | None]) -> Array | None:

@@ -52,12 +52,17 @@ class Named(Value, loadable=False):
 
         Raises ValueError for a function that is not registered.
         """
-        return {n: to_config(value) for n, value in vars(self).items() if n[0] != "_"}
+        config = {}
+        for name, value in vars(self).items():
+            if name[0] != "_":
+                config[name] = to_config(value)
+        return config
 
     @classmethod
     def from_config(cls, config: Mapping[str, object]) -> Self:
         """The value that `get_config` described."""
-        return cls(**{name: from_config(value) for name, value in config.items()})
+        fields = {name: from_config(value) for name, value in config.items()}
+        return cls(**fields)
 
 
 def function_name(function: object) -> str:
@@ -66,11 +71,12 @@ def function_name(function: object) -> str:
     >>> function_name(jnp.abs), function_name(lambda y_true, y_pred: y_pred)
     ('abs', 'lambda')
     """
-    own = getattr(function, "name", None)
-    if isinstance(own, str):
-        return own
-    known = getattr(function, "__name__", None) or type(function).__name__
-    return snake_case(re.sub(r"\W", "", known))
+    name = getattr(function, "name", None)
+    if isinstance(name, str):
+        return name
+    name = getattr(function, "__name__", None) or type(function).__name__
+    letters = re.sub(r"\W", "", name)
+    return snake_case(letters)
 
 
 def of_kind(

@@ -283,7 +283,8 @@ class Value:
         return twin
 
     def __getstate__(self) -> dict[str, object]:
-        return {n: value for n, value in vars(self).items() if n[:5] != "_fnn_"}
+        held = vars(self).items()
+        return {name: value for name, value in held if name[:5] != "_fnn_"}
 
     def _defaults(self) -> dict[str, object]:
         """The values that are not printed, by field."""
@@ -310,9 +311,7 @@ def _constructor(cls: type[Value]) -> Callable[..., None]:
     Defaults are normalized once, when the first value is made: names may be registered until then.
     """
     declared = {name: f for name, f in cls.__dataclass_fields__.items() if f.init}
-    own = [name for name, field in declared.items() if not field.kw_only]
-    keyword = [name for name, field in declared.items() if field.kw_only]
-    order = cls._positions(own, keyword)
+    order = fields.positional(cls, declared)
     names = tuple(dict.fromkeys((*order, *declared)))
     required = [
         n for n, f in declared.items() if f.default is f.default_factory

@@ -316,6 +316,7 @@ def _origins(wire: _Wire, calls: list[_Call]) -> Iterator[_Origin]:
         if isinstance(end, End):
             yield _Origin(here, end, [wire.part(here)])
             continue
+        # An input that was only moved: its own origin, then the wires on the way.
         for inner, start, chain in _origins(end[0], calls):
             if not inner:  # a single value
                 yield _Origin(here, start, [*chain, *end[1:], wire.part(here)])
@@ -339,8 +340,10 @@ def _moved(end: End, chain: list[_Wire]) -> End:
         return end
     specs = [strip_masks(wire.spec) for wire in chain]
     dtypes = [spec.dtype for spec in specs]
-    separated = end.name == "softmax" and len({spec.shape[-1:] for spec in specs}) > 1
-    exact = all(jnp.promote_types(a, b) == b for a, b in itertools.pairwise(dtypes))
+    classes = {spec.shape[-1:] for spec in specs}
+    separated = end.name == "softmax" and len(classes) > 1
+    steps = itertools.pairwise(dtypes)
+    exact = all(jnp.promote_types(a, b) == b for a, b in steps)
     if separated or not exact:
         return dataclasses.replace(end, name=None)
     if len(set(dtypes)) == 1:

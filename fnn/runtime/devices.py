@@ -171,7 +171,9 @@ def beside(x: Tree, arrays: Tree) -> Tree:
 def distribution_of(batch: Tree, arrays: Tree) -> Distribution | None:
     """The distribution in force, if a batch lies on its mesh and `arrays` are replicated there."""
     distribution = current()
-    if distribution is None or not any(map(distribution.has, jax.tree.leaves(batch))):
+    if distribution is None:
+        return None
+    if not any(map(distribution.has, jax.tree.leaves(batch))):
         return None
     whole = distribution.whole
     if all(a.sharding == whole for a in jax.tree.leaves(arrays)):
@@ -226,8 +228,10 @@ def _can_map(distribution: Distribution, examples: Tree) -> bool:
 
 def _is_free(batch: Tree) -> bool:
     """Whether no array of a batch is traced, or was put on a device by the user."""
-    leaves = jax.tree.leaves(batch)
-    return not any(isinstance(a, jax.core.Tracer) or _is_placed(a) for a in leaves)
+    for leaf in jax.tree.leaves(batch):
+        if isinstance(leaf, jax.core.Tracer) or _is_placed(leaf):
+            return False
+    return True
 
 
 def _is_placed(array: object) -> bool:
