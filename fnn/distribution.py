@@ -1,4 +1,4 @@
-"""Distribution: over which devices training and prediction divide their batches."""
+"""Distribution: the devices over which training and prediction divide batches."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ __all__ = ["use_cpu_cores"]
 
 
 def use_cpu_cores(cores: int | None = None) -> None:
-    """Lets the cores of the CPU work side by side, each on its part of every batch.
+    """Divides each batch over the cores of the CPU, which then work in parallel.
 
-    XLA runs much of a training step on one core: recurrent networks and transformers gain, networks
-    of convolutions, which use all cores anyway, do not (benchmarks/README.md). After this call JAX
-    has one CPU device for each core, and the verbs of `Model` and `fnn.training.fit` divide each
-    batch over them; weights and optimizer state lie whole on each. The results stay those of one
-    device, but for rounding. Memory that has been freed is kept for the next step rather than
-    returned to the system (glibc only). Arrays that you put on devices yourself stay there. Where
-    JAX computes on an accelerator nothing is divided.
+    XLA runs much of a training step on one core. Recurrent networks and transformers become
+    faster; convolutional networks, which use all cores anyway, do not (benchmarks/README.md).
+    After this call JAX has one CPU device for each core, and the methods of `Model` and
+    `fnn.training.fit` divide each batch over them; weights and optimizer state are replicated. The
+    results are those of one device, up to rounding. Freed memory is kept for the next step rather
+    than returned to the system (glibc only). Arrays that you put on devices yourself stay there.
+    On an accelerator nothing is divided.
 
     Call it once, before anything that computes with JAX: it changes what `jax.devices()` returns.
-    `cores`: by default all that this process may use. Raises ValueError for a number that is not
-    among them, and RuntimeError if JAX has started with another number of CPU devices.
+    `cores`: by default all that this process may use. Raises ValueError for a number out of range,
+    and RuntimeError if JAX has started with another number of CPU devices.
 
     >>> use_cpu_cores(8)  # doctest: +SKIP
     >>> len(jax.devices("cpu"))
@@ -62,9 +62,9 @@ def _start_devices(number: int) -> None:
         started = len(jax.local_devices(backend="cpu"))
         if started != number:
             raise RuntimeError(
-                f"use_cpu_cores: JAX has started with {started} CPU device"
-                f"{'s' if started > 1 else ''} and cannot start again with {number}; call "
-                "fnn.use_cpu_cores() right after the imports, before anything computes with JAX"
+                f"use_cpu_cores: JAX has started with {started} CPU device(s) and cannot start "
+                f"again with {number}; call fnn.use_cpu_cores() right after the imports, before "
+                "anything computes with JAX"
             ) from error
 
 

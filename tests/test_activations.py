@@ -109,7 +109,7 @@ def test_get_takes_names_functions_and_none():
     assert activations.get("hard_swish") is activations.hard_swish
     half = functools.partial(activations.threshold, threshold=0.5, default_value=0.0)
     assert activations.get(half) is half
-    with pytest.raises(ValueError, match="received 'rellu'; do you mean 'relu'"):
+    with pytest.raises(ValueError, match="received 'rellu'; did you mean 'relu'"):
         activations.get("rellu")
     with pytest.raises(TypeError, match="expected a name, a function or a value"):
         activations.get(3)

@@ -181,7 +181,7 @@ def test_attention_to_a_memory_looks_at_all_of_it():
     params, state = weights(layer, (X, X))
     with pytest.raises(ValueError, match="expected use_causal_mask not to be set if the values"):
         start_decoding(layer, params, state, 2, 7, coming=(True, False))
-    with pytest.raises(ValueError, match="expected a layer that takes each step by itself"):
+    with pytest.raises(ValueError, match="expected a layer that treats each step alone"):
         start_decoding(layer, params, state, 2, 7, coming=(False, True))
 
 

@@ -247,7 +247,7 @@ def test_one_array_for_several_inputs_is_shown_by_its_shape():
     a, b = Input((5, 3)), Input((5, 3))
     x = np.ones((4, 5, 3), "float32")
     with pytest.raises(
-        ValueError, match=r"of 2 inputs, received one array of shape \(4, 5, 3\); g"
+        ValueError, match=r"of 2 inputs, received one array of shape \(4, 5, 3\); pass"
     ):
         fnn.Model((a, b), Add()([a, b])).predict(x, verbose=0)
     for layer in (TransformerDecoderBlock(3, 1), Add()):

@@ -198,7 +198,7 @@ assert warnings.filters == filters
             "seed to be an integer or None",
         ),
         (lambda: initializers.HeNormal(input_axes=[0]), "to be both given or both None"),
-        (lambda: initializers.get("glorot"), "do you mean 'glorot_"),
+        (lambda: initializers.get("glorot"), "did you mean 'glorot_"),
     ],
 )
 def test_errors_say_what_to_do(make, message):

@@ -7,7 +7,7 @@ import pytest
 
 import fnn
 from fnn import layers as L
-from fnn.keras_names import IDLE
+from fnn.keras_names import IGNORED_ARGUMENTS
 from tests.catalogue import CATALOGUE
 from tests.oracle import keras_rules
 
@@ -50,7 +50,7 @@ def test_what_kerass_constructors_list_is_known():
             twin = getattr(keras.layers, cls.__name__, None)
             listed = inspect.signature(twin.__init__).parameters if twin else ()
         fields = {field.name for field in dataclasses.fields(cls)}
-        answered = {*fields, *IDLE, "layer", "self", "args", "kwargs"}
+        answered = {*fields, *IGNORED_ARGUMENTS, "layer", "self", "args", "kwargs"}
         unknown += [(cls.__name__, name) for name in listed if name not in answered]
     assert not unknown
 
@@ -69,10 +69,10 @@ def test_what_kerass_constructors_list_is_known():
         (lambda: L.LSTM(3, time_major=True), ValueError, r"inputs are \(batch, time, features\)"),
         (lambda: L.Dense(3, batch_input_shape=(2, 5)), ValueError, r"or Input\(batch_shape=...\)"),
         (lambda: L.Dense(unit=3), TypeError, "Dense: expected arguments among units, activation, "
-         ".*received unit=3; do you mean units"),
+         ".*received unit=3; did you mean units"),
         (lambda: L.Dense(3, foo=1), TypeError, "received foo=1; leave it out"),
         (lambda: L.ReLU(negative_slope=0.1, alpha=0.2), TypeError, "received alpha=0.2"),
-        (lambda: fnn.optimizers.Adam(learning=0.1), TypeError, "do you mean learning_rate"),
+        (lambda: fnn.optimizers.Adam(learning=0.1), TypeError, "did you mean learning_rate"),
         (lambda: fnn.losses.Huber(input_length=3), TypeError, "received input_length=3"),
     ],
 )  # fmt: skip

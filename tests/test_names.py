@@ -14,7 +14,7 @@ os.environ["KERAS_BACKEND"] = "jax"
 import pytest
 
 import fnn
-from fnn.keras_names import ABSENT
+from fnn.keras_names import MISSING_NAMES
 from tests.oracle import keras_rules
 
 README = Path(__file__).parents[1] / "README.md"
@@ -52,7 +52,7 @@ def names(part):
 
 def reasons(part):
     """Names that are not here -> why, or what takes their place."""
-    return ABSENT[PARTS[part].__name__]
+    return MISSING_NAMES[PARTS[part].__name__]
 
 
 def split(part):
@@ -96,12 +96,12 @@ def test_every_name_is_here_or_has_a_reason(part):
     assert not without, f"{part} has {without}: write them, or say in fnn/keras_names.py why not"
 
 
-@pytest.mark.parametrize("module", ABSENT)
+@pytest.mark.parametrize("module", MISSING_NAMES)
 def test_a_name_that_is_not_here_says_what_takes_its_place(module):
     found = sys.modules[module]
-    for name, why in ABSENT[module].items():
-        assert name not in vars(found), f"{module}.{name} is here; take it out of ABSENT"
-        with pytest.raises(AttributeError, match=rf"^{module}\.{name} is not here: ") as error:
+    for name, why in MISSING_NAMES[module].items():
+        assert name not in vars(found), f"{module}.{name} is here; take it out of MISSING_NAMES"
+        with pytest.raises(AttributeError, match=rf"^{module}\.{name} is not available: ") as error:
             getattr(found, name)
         assert why in str(error.value)
     with pytest.raises(AttributeError, match=f"^module '{module}' has no attribute 'nothing'$"):
@@ -111,7 +111,7 @@ def test_a_name_that_is_not_here_says_what_takes_its_place(module):
 
 def test_what_takes_the_place_of_a_name_is_there():
     """Every `fnn.a.b` among the reasons."""
-    for names in ABSENT.values():
+    for names in MISSING_NAMES.values():
         for path in re.findall(r"`fnn\.([a-zA-Z_.]+)", " ".join(names.values())):
             found = fnn
             for name in path.split("."):
@@ -127,7 +127,7 @@ def test_python_suggests_names_for_typing_errors_alone(name, suggested):
         capture_output=True, text=True, cwd=README.parent,
     )  # fmt: skip
     assert "AttributeError: " in run.stderr
-    assert (suggested or "is not here: ") in run.stderr
+    assert (suggested or "is not available: ") in run.stderr
     assert ("Did you mean" in run.stderr) == bool(suggested)
 
 

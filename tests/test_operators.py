@@ -212,7 +212,7 @@ WRONG = [
     (lambda: bool(NODE), TypeError, r"<Node .* has no truth value yet; write \(x > 0\) & \(x"),
     (lambda: 0 < NODE < 1, TypeError, r"write \(x > 0\) & \(x < 1\) for `0 < x"),
     (lambda: len(NODE), TypeError, r"<Node .* has no length yet; use x\.shape"),
-    (lambda: list(NODE), TypeError, r"no values to go through yet; use x\[:, 0\] for a part"),
+    (lambda: list(NODE), TypeError, r"no values to iterate over yet; use x\[:, 0\] for a part"),
     (lambda: jnp.sum(NODE), ValueError, r"expected an array, .*Lambda\(lambda x: jnp\.sum\(x, a"),
     (lambda: jnp.ones(4) * NODE, ValueError, r"put a constant array after the node: x \* const"),
     (lambda: np.asarray(NODE), ValueError, "expected an array, received <Node"),

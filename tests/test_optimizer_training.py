@@ -394,7 +394,9 @@ def test_a_pattern_that_fits_no_weight_is_refused():
     for patterns in (("nope/**",), ("**/bias", "nope/**")):
         rule = SGD(weight_decay=0.1, exclude_from_weight_decay=patterns)
         for around in (rule, ByPath({"**": rule}), LossScaleOptimizer(rule)):
-            with pytest.raises(ValueError, match=r"\['nope/\*\*'\]; which fit none.*dense/kernel"):
+            with pytest.raises(
+                ValueError, match=r"\['nope/\*\*'\]; which match none.*dense/kernel"
+            ):
                 fitted(around)
     with pytest.raises(ValueError, match=r"e\.g\. dense_1/bias, dense/bias"):
         fitted(SGD(weight_decay=0.1, exclude_from_weight_decay=("dense_1/bais",)))
@@ -510,7 +512,7 @@ WRONG = [
     (
         lambda: ByPath({"d": "sgd", "**": "sgd"}).init(PARAMS),
         ValueError,
-        r"\['d'\]; which fit none",
+        r"\['d'\]; which match none",
     ),
     (lambda: LossScaleOptimizer(3), TypeError, "expected an optimizer, received 3"),
     (lambda: LossScaleOptimizer("sgd", 0.5), ValueError, "initial_scale to be a number of at le"),

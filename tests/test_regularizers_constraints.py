@@ -112,7 +112,7 @@ def test_orthogonal_penalty_has_a_gradient_where_a_row_is_zero_and_for_one_row()
         (lambda: constraints.MaxNorm(-1), "max_value to be a finite number not below 0"),
         (lambda: constraints.MinMaxNorm(2.0, 1.0), "min_value to be at most max_value=1.0"),
         (lambda: constraints.MinMaxNorm(rate=2.0), "rate to be a number between 0 and 1"),
-        (lambda: constraints.get("maxnorm"), "do you mean 'MaxNorm' or 'max_norm'|'max_norm'"),
+        (lambda: constraints.get("maxnorm"), "did you mean 'MaxNorm' or 'max_norm'|'max_norm'"),
     ],
 )
 def test_errors_say_what_to_do(make, message):

@@ -132,8 +132,8 @@ def test_a_function_of_others_is_saved_by_a_name(tmp_path):
 
     layers = [Dense(2, jax.nn.gelu, input_shape=(4,)), fnn.layers.Lambda(lambda x: 2 * x)]
     model, path = fnn.Sequential(layers), tmp_path / "model.fnn"
-    way = r"put @fnn\.register above its definition, or fnn\.register\(function, 'name'\)"
-    with pytest.raises(ValueError, match=rf"received gelu; give activation='gelu', .*{way}"):
+    way = r"put @fnn\.register above its definition, or call fnn\.register\(function, 'name'\)"
+    with pytest.raises(ValueError, match=rf"received gelu; pass activation='gelu', .*{way}"):
         model.save(path)
     before = dict(registry.TABLE)
     try:

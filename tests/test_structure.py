@@ -119,14 +119,12 @@ def test_a_layer_of_a_model_reads_and_writes_its_weights():
 
 def test_a_layer_in_no_model_says_so():
     with pytest.raises(
-        AttributeError, match="'Dense' object has no attribute 'output': it stands in"
+        AttributeError, match="'Dense' object has no attribute 'output': the layer is in"
     ):
         _ = Dense(3).output
     with pytest.raises(AttributeError, match=r"'Dense' object has no attribute 'nonsense'$"):
         _ = Dense(3).nonsense
-    with pytest.raises(
-        AttributeError, match=r"'kernel': a layer holds no weights; use layer.get_w"
-    ):
+    with pytest.raises(AttributeError, match=r"'kernel': a layer has no weights; use layer.get_w"):
         _ = row().layers[0].kernel
     with pytest.raises(AttributeError, match=r"'to_json': use fnn.core.config.to_config"):
         row().to_json()

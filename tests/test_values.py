@@ -195,7 +195,7 @@ def test_a_field_that_is_no_argument():
 
 def test_a_value_is_made_once():
     layer = Dense(2)
-    with pytest.raises(dataclasses.FrozenInstanceError, match="made already"):
+    with pytest.raises(dataclasses.FrozenInstanceError, match="__init__ cannot be called again"):
         layer.__init__(3)
     assert layer == Dense(2)
 

@@ -1,1 +1,1 @@
-"""What a layer is: the frozen value, its context, its calling, its configuration."""
+"""What a layer is: frozen values, contexts, calls, configs."""

@@ -1,44 +1,60 @@
-"""The argument checks that layers share, and their words."""
+"""Arguments: shared checks of arguments and inputs, and the errors that they raise."""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 
+def _owner(thing: object) -> str:
+    """The name that begins an error message: the string itself, or the class of a value."""
+    if isinstance(thing, str):
+        return thing
+    return type(thing).__name__
+
+
 def wrong(
-    thing: Any, argument: str, expected: str, received: Any, advice: str = ""
+    thing: object,
+    argument: str,
+    expected: str,
+    received: object,
+    advice: str = "",
 ) -> ValueError:
-    """The error for a wrong argument: `Dense: expected units ..., received units=-3; do ...`."""
-    name = thing if isinstance(thing, str) else type(thing).__name__
-    return ValueError(
-        f"{name}: expected {argument} {expected}, received {argument}={shown(received)}"
-        + (f"; {advice}" if advice else "")
+    """The error for a wrong argument: `Dense: expected units ..., received units=-3; use ...`."""
+    message = (
+        f"{_owner(thing)}: "
+        f"expected {argument} {expected}, received {argument}={shown(received)}"
     )
+    if advice:
+        message = f"{message}; {advice}"
+    return ValueError(message)
 
 
-def shown(value: Any, limit: int = 300) -> str:
-    """A value in an error: arrays by dtype and shape, anything else cut short.
+def shown(value: object, limit: int = 300) -> str:
+    """A value for an error message: arrays by dtype and shape, other values shortened.
 
     >>> shown([np.zeros((1000, 16), "float32"), 3])
     '[an array float32[1000, 16], 3]'
     """
     dtype = getattr(value, "dtype", None)
-    if dtype is not None and (
-        value.shape or jnp.issubdtype(dtype, jax.dtypes.prng_key)
-    ):
-        return f"an array {value.dtype}{list(value.shape)}"
+    shape = getattr(value, "shape", ())
+    if dtype is not None and (shape or jnp.issubdtype(dtype, jax.dtypes.prng_key)):
+        return f"an array {dtype}{list(shape)}"
     if isinstance(value, list) and len(value) < 10:
-        text = f"[{', '.join(shown(item, limit) for item in value)}]"
+        string = f"[{', '.join(shown(item, limit) for item in value)}]"
     else:
-        text = repr(value)
-    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+        string = repr(value)
+    if len(string) > limit:
+        return f"{string[: limit - 3]}..."
+    return string
 
 
-def kind_of(x: Any) -> str:
-    """What came in place of other inputs: an array by its shape, a tuple by its length.
+def kind_of(x: object) -> str:
+    """Describes unexpected inputs: an array by its shape, a tuple or list by its length.
 
     >>> kind_of(np.ones((4, 5))), kind_of([1, 2]), kind_of(None)
     ('one array of shape (4, 5)', 'a list of 2', 'None')
@@ -47,29 +63,40 @@ def kind_of(x: Any) -> str:
         return f"one array of shape {tuple(x.shape)}"
     if isinstance(x, (tuple, list)):
         return f"a {type(x).__name__} of {len(x)}"
-    return "None" if x is None else type(x).__name__
+    if x is None:
+        return "None"
+    return type(x).__name__
 
 
-def no_attribute(value: Any, name: str, known: dict[str, str]) -> AttributeError:
-    """The error for an attribute that a value does not have, with what takes its place.
+def no_attribute(
+    value: object,
+    name: str,
+    known: Mapping[str, str],
+) -> AttributeError:
+    """The error for an attribute that a value does not have, with advice from `known`.
 
-    For a property of its own, which came here because its function raised one, that one.
+    If the class has a property of this name, its getter raised an AttributeError, which made
+    Python call `__getattr__`; that error is returned.
     """
     if hasattr(type(value), name):
         try:
             object.__getattribute__(value, name)
         except AttributeError as error:
             return error
-    text = f"{type(value).__name__!r} object has no attribute {name!r}"
-    if name in known:  # without the object, or Python adds what it thinks was meant
-        return AttributeError(f"{text}: {known[name]}")
-    return AttributeError(text, name=name, obj=value)
+    message = f"{type(value).__name__!r} object has no attribute {name!r}"
+    if name in known:
+        # Without `name` and `obj`, since Python would append a suggestion of its own.
+        return AttributeError(f"{message}: {known[name]}")
+    return AttributeError(message, name=name, obj=value)
 
 
 def refuse_methods(
-    cls: type, methods: tuple[str, ...], expected: str, advice: str
+    cls: type,
+    methods: tuple[str, ...],
+    expected: str,
+    advice: str,
 ) -> None:
-    """Raises TypeError for a subclass that writes what Keras's class of that name is made of."""
+    """Raises TypeError for a subclass that defines one of these methods of Keras's class."""
     found = [name for name in methods if name in vars(cls)]
     if found:
         raise TypeError(
@@ -77,30 +104,36 @@ def refuse_methods(
         )
 
 
-def no_cache(thing: Any) -> ValueError:
-    """The error for a layer that cannot go through a sequence a few steps at a time."""
+def no_cache(thing: object) -> ValueError:
+    """The error for a layer that cannot process a sequence a few steps at a time."""
     name = type(thing).__name__
     return ValueError(
-        f"{name}: expected a layer that takes each step by itself or keeps a cache of the steps "
-        f"before, received {thing!r}, which mixes steps without one; use one that looks back "
-        "only (LSTM, Conv1D(padding='causal'), MultiHeadAttention(use_causal_mask=True)), or, if "
-        'no step depends on another in a layer of yours, masking = "pass" or by_step = True'
+        f"{name}: expected a layer that treats each step alone or caches the previous steps, "
+        f"received {thing!r}, which mixes steps and has no cache; use a layer that looks back "
+        "only (LSTM, Conv1D(padding='causal'), MultiHeadAttention(use_causal_mask=True)); if "
+        'the steps of your own layer are independent, set masking = "pass" or by_step = True'
     )
 
 
-def layer(thing: Any, given: Any, place: str) -> None:
-    """Raises TypeError unless what is given at this place is a layer."""
-    if not hasattr(given, "apply") or isinstance(given, type):
-        hint = (
-            f"{given.__name__}(...)" if isinstance(given, type) else "Lambda(function)"
-        )
-        raise TypeError(
-            f"{type(thing).__name__}: expected a layer {place}, received {given!r}; e.g. {hint}"
-        )
+def layer(
+    thing: object,
+    given: object,
+    place: str,
+) -> None:
+    """Raises TypeError unless the value given at this place is a layer."""
+    if hasattr(given, "apply") and not isinstance(given, type):
+        return
+    example = "Lambda(function)"
+    if isinstance(given, type):
+        example = f"{given.__name__}(...)"
+    raise TypeError(
+        f"{type(thing).__name__}: expected a layer {place}, received {given!r}; "
+        f"e.g. {example}"
+    )
 
 
-def layers(thing: Any, argument: str = "layers") -> None:
-    """Checks that this field is a list of layers."""
+def layers(thing: object, argument: str = "layers") -> None:
+    """Raises TypeError unless this field is a list of layers."""
     given = getattr(thing, argument)
     if not isinstance(given, tuple):
         raise TypeError(
@@ -112,64 +145,95 @@ def layers(thing: Any, argument: str = "layers") -> None:
 
 
 def integers(
-    thing: Any, argument: str, length: int, *, minimum: int = 1, value: Any = None
+    thing: object,
+    argument: str,
+    length: int,
+    *,
+    minimum: int = 1,
+    value: object = None,
 ) -> tuple[int, ...]:
-    """The field as a tuple of `length` integers; one number stands for all.
+    """The field as a tuple of `length` integers; a single integer is repeated.
 
     >>> integers("Conv2D", "strides", 2, value=3)
     (3, 3)
     """
-    given = getattr(thing, argument) if value is None else value
-    numbers = given if isinstance(given, tuple) else (given,) * length
-    if len(numbers) != length or any(
-        isinstance(n, bool) or not isinstance(n, int) or n < minimum for n in numbers
-    ):
-        least = f"of at least {minimum}" if minimum else "not below 0"
-        plural = (
-            f"or a tuple of {length} such" if length > 1 else "or a tuple of one such"
-        )
-        raise wrong(thing, argument, f"to be an integer {least} {plural}", given)
-    return numbers
+    given: Any = value
+    if value is None:
+        given = getattr(thing, argument)
+    numbers = given
+    if not isinstance(given, tuple):
+        numbers = (given,) * length
+    if len(numbers) == length and all(_is_integer(n, minimum) for n in numbers):
+        return numbers
+    lower = "not below 0"
+    if minimum:
+        lower = f"of at least {minimum}"
+    count = "one such"
+    if length > 1:
+        count = f"{length} such"
+    expected = f"to be an integer {lower} or a tuple of {count}"
+    raise wrong(thing, argument, expected, given)
 
 
-def rank(thing: Any, x: Any, *ranks: int, layout: str = "") -> None:
-    """Checks in `init` that the inputs have one of these numbers of axes."""
+def _is_integer(value: object, minimum: int) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int):
+        return False
+    return value >= minimum
+
+
+def rank(
+    thing: object,
+    x: object,
+    *ranks: int,
+    layout: str = "",
+) -> None:
+    """Checks in `init` that the inputs are one array with one of these numbers of axes."""
     if not hasattr(x, "shape"):
         raise TypeError(
             f"{type(thing).__name__}: expected one array as input, received {kind_of(x)}; "
             "merge several inputs first, e.g. with Concatenate()"
         )
     if len(x.shape) not in ranks:
-        expected = " or ".join(map(str, ranks))
+        expected = f"{' or '.join(map(str, ranks))} axes"
+        if layout:
+            expected = f"{expected} {layout}"
         raise ValueError(
-            f"{type(thing).__name__}: expected inputs of {expected} axes{layout and ' ' + layout}, "
+            f"{type(thing).__name__}: expected inputs of {expected}, "
             f"received {len(x.shape)} axes, shape {tuple(x.shape)}; "
             f"reshape them, the first axis is the batch"
         )
 
 
-def every_input(thing: Any, inputs: Any, names: tuple[str, ...] = ()) -> None:
-    """Raises TypeError where one of these inputs, by their names, is left out: None."""
+def every_input(
+    thing: object,
+    inputs: Sequence[object],
+    names: tuple[str, ...] = (),
+) -> None:
+    """Raises TypeError if one of the inputs is None."""
     for place, given in enumerate(inputs):
-        if given is None:
-            missing = names[place] if names else f"input {place}"
-            raise TypeError(
-                f"{type(thing).__name__}: expected {missing} to be an array, received None; only "
-                "optional inputs may be left out, give this one"
-            )
+        if given is not None:
+            continue
+        missing = f"input {place}"
+        if names:
+            missing = names[place]
+        raise TypeError(
+            f"{type(thing).__name__}: expected {missing} to be an array, received None; only "
+            "optional inputs may be left out, pass this one"
+        )
 
 
-def minimum_rank(thing: Any, x: Any, minimum: int, layout: str) -> None:
-    """Checks in `init` that the inputs have at least this many axes."""
-    rank(
-        thing,
-        x,
-        *range(minimum, max(minimum, len(getattr(x, "shape", ()))) + 1),
-        layout=layout,
-    )
+def minimum_rank(
+    thing: object,
+    x: object,
+    minimum: int,
+    layout: str,
+) -> None:
+    """Checks in `init` that the inputs are one array with at least this many axes."""
+    most = max(minimum, len(getattr(x, "shape", ())))
+    rank(thing, x, *range(minimum, most + 1), layout=layout)
 
 
-def is_vector(x: Any) -> bool:
+def is_vector(x: object) -> bool:
     """Whether `x` is one array of one axis.
 
     >>> is_vector(np.zeros(3)), is_vector(np.zeros((1, 3))), is_vector((np.zeros(3),))
@@ -178,10 +242,120 @@ def is_vector(x: Any) -> bool:
     return len(getattr(x, "shape", ())) == 1
 
 
-def width(thing: Any, x: Any, expected: int, axis: int = -1) -> None:
-    """Checks in `apply` that the inputs are as wide as those that the weights were made for."""
+def width(
+    thing: object,
+    x: jax.Array,
+    expected: int,
+    axis: int = -1,
+) -> None:
+    """Checks in `apply` that the inputs have as many features as the weights expect."""
     if x.shape[axis] != expected:
         raise ValueError(
             f"{type(thing).__name__}: expected inputs of {expected} features, received "
-            f"{x.shape[axis]} in shape {tuple(x.shape)}; give inputs like those of init"
+            f"{x.shape[axis]} in shape {tuple(x.shape)}; pass inputs like those of init"
         )
+
+
+# The arguments of constructors. `fnn.keras_names` fills these two tables with the arguments
+# of Keras's layers that are not fields.
+# Another name of a field -> (the field, a function that converts the value).
+ARGUMENT_ALIASES: dict[str, tuple[str, Callable[[object], object]]] = {}
+# Arguments without effect -> (the values accepted, None for all; advice for other values).
+IGNORED_ARGUMENTS: dict[str, tuple[tuple[object, ...] | None, str]] = {}
+
+
+def by_name(
+    value: object,
+    order: list[str],
+    given: tuple[object, ...],
+    named: dict[str, object],
+) -> dict[str, object]:
+    """All arguments of a constructor call by name.
+
+    Raises TypeError for too many positional arguments, and for an argument given twice.
+    """
+    owner = type(value).__name__
+    if len(given) > len(order):
+        raise TypeError(
+            f"{owner}: expected at most {len(order)} arguments by position, received "
+            f"{len(given)}; pass the others by name"
+        )
+    by_position = dict(zip(order, given, strict=False))
+    twice = by_position.keys() & named.keys()
+    if twice:
+        raise TypeError(f"{owner} got multiple values for argument {min(twice)!r}")
+    return by_position | named
+
+
+def missing_arguments(owner: str, missing: list[str]) -> TypeError:
+    """The error for required arguments that are missing, with Python's own wording."""
+    *first, last = map(repr, missing)
+    names = last
+    plural = ""
+    if first:
+        comma = "," * (len(first) > 1)
+        names = f"{', '.join(first)}{comma} and {last}"
+        plural = "s"
+    number = f"{len(missing)} required argument{plural}"
+    return TypeError(f"{owner}.__init__() missing {number}: {names}")
+
+
+def by_field(
+    owner: str,
+    fields: tuple[str, ...],
+    named: dict[str, Any],
+) -> dict[str, Any]:
+    """The arguments by field: aliases are translated, ignored arguments are dropped.
+
+    A field called `kwargs` collects all other arguments as pairs of name and value.
+    Raises TypeError for an unknown argument.
+
+    >>> by_field("Dense", ("units", "input_shape"), {"units": 3, "input_dim": 5})
+    {'units': 3, 'input_shape': (5,)}
+    """
+    found: dict[str, Any] = {}
+    others = []
+    for name, value in named.items():
+        field, convert = ARGUMENT_ALIASES.get(name, (name, None))
+        if name in fields:
+            found[name] = value
+        elif convert and field in fields and field not in named:
+            found[field] = convert(value)
+        elif "kwargs" in fields:
+            others.append((name, value))
+        elif name in IGNORED_ARGUMENTS and "input_shape" in fields:  # a layer
+            _check_ignored(owner, name, value)
+        else:
+            raise _unknown_argument(owner, fields, name, value)
+    if others:
+        found["kwargs"] = (*found.get("kwargs", ()), *others)
+    return found
+
+
+def _check_ignored(
+    owner: str,
+    name: str,
+    value: object,
+) -> None:
+    """Raises ValueError for an ignored argument with a value that would have an effect."""
+    accepted, advice = IGNORED_ARGUMENTS[name]
+    if accepted is None or any(value is item for item in accepted):
+        return
+    expected = f"to be {accepted[0]!r}, the only value that fnn supports"
+    raise wrong(owner, name, expected, value, advice)
+
+
+def _unknown_argument(
+    owner: str,
+    fields: tuple[str, ...],
+    name: str,
+    value: object,
+) -> TypeError:
+    close = difflib.get_close_matches(name, fields, 3)
+    advice = "leave it out"
+    if close:
+        advice = f"did you mean {' or '.join(close)}?"
+    return TypeError(
+        f"{owner}: expected arguments among {', '.join(fields) or 'none'}, received "
+        f"{name}={value!r}; {advice}"
+    )

@@ -1,31 +1,39 @@
-"""The few lines of mathematics that leaf layers share."""
+"""Arithmetic: small functions of arrays that layers share."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
+from jax.typing import ArrayLike
 
 
-def float_dtype(*arrays: Any) -> Any:
-    """The widest floating-point dtype among these; float32 if there is none."""
-    floats = [a.dtype for a in arrays if jnp.issubdtype(a.dtype, jnp.floating)]
-    return jnp.result_type(*floats) if floats else jnp.dtype("float32")
+def float_dtype(*arrays: Array) -> np.dtype:
+    """The widest floating-point dtype among these arrays; float32 if none is floating-point."""
+    dtypes = [array.dtype for array in arrays]
+    floats = [dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)]
+    if not floats:
+        return jnp.dtype("float32")
+    return jnp.result_type(*floats)
 
 
-def floating(x: Any) -> Array:
-    """`x` as an array of floating-point numbers, of its own dtype if it has such."""
+def floating(x: ArrayLike) -> Array:
+    """`x` as a floating-point array: its own dtype if that is floating-point, else float32."""
     x = jnp.asarray(x)
-    return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype("float32")
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        return x
+    return x.astype("float32")
 
 
 def unit_length(
-    x: Array, axes: int | tuple[int, ...] | None = None, least: float = 1e-12
+    x: Array,
+    axes: int | tuple[int, ...] | None = None,
+    least: float = 1e-12,
 ) -> Array:
-    """`x` divided by its L2 length along `axes`, at least sqrt(`least`): zeros stay zeros.
+    """`x` divided by its L2 norm along `axes`, which is at least sqrt(`least`).
 
-    Their gradient is finite. A product with the inverse root is faster than division by the root.
+    So zeros stay zeros and their gradient is finite. Multiplying by the inverse root is
+    faster than dividing by the root.
     """
     square = jnp.sum(jnp.square(x), axes, keepdims=True)
     return x * lax.rsqrt(jnp.maximum(square, least))

@@ -1,10 +1,10 @@
-"""Flow, Composite and Wrapper: what layers that are made of layers are made of."""
+"""Base classes of layers that contain layers: Flow, Composite, Wrapper."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -24,37 +24,43 @@ from fnn.core.context import INFERENCE, Context
 from fnn.core.door import check_apply, in_dtype, located, refuse_names, run_apply
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import carry_mask
+from fnn.core.tree import SpecTree, Tree
 
-Visit = Callable[[str, Layer, Any], Any]
+# Runs a child, given its name, the layer and its inputs.
+Visit: TypeAlias = Callable[[str, Layer, Tree], Tree]
 
 
 class Flow(Layer, loadable=False):
-    """A combinator that only wires its children: it writes `flow`, and init and apply follow.
+    """A combinator that only connects its children: its method `flow` defines init and apply.
 
-    `flow(x, visit)` leads `x` through the children: `visit(name, layer, x)` returns what that child
-    makes of `x`, be it arrays (apply), shapes (init) or a row of a summary. A child visited twice
-    has one set of weights; its dropout differs and its auxiliary losses add up. Do not compute
-    with what `visit` returns: it need not be an array.
+    `flow(x, visit)` passes `x` through the children: `visit(name, layer, x)` returns the outputs
+    of a child for `x`: arrays (apply), shapes (init), or a row of a summary. A child visited twice
+    has one set of weights; each visit has its own dropout, and auxiliary losses add up. Do not
+    compute with the outputs of `visit`, since they need not be arrays.
     """
 
     masking = "inside"
 
     @property
     def only_wires(self) -> bool:
-        """True, unless a dtype or an `apply` of its own changes what passes."""
+        """True, unless the layer has a dtype or a subclass defines `apply`."""
         return self.dtype is None and type(self).apply is Flow.apply
 
-    def flow(self, x: Any, visit: Visit) -> Any:
-        """What the children make of `x`, each led through by `visit`."""
+    def flow(self, x: Tree, visit: Visit) -> Tree:
+        """The outputs for `x`, where `visit` runs each child."""
         raise TypeError(
             f"expected {type(self).__name__} to define flow(x, visit), received a class without "
-            "it; return what visit(name, layer, x) makes of x"
+            "it; return the outputs, calling visit(name, layer, x) for each child"
         )
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: Tree) -> tuple[Params, State]:
         pairs: dict[str, tuple[Params, State]] = {}
 
-        def create(name: str, layer: Layer, x: Any) -> Any:
+        def create(
+            name: str,
+            layer: Layer,
+            x: SpecTree,
+        ) -> SpecTree:
             if name not in pairs:
                 pairs[name] = init_child(name, layer, key, x)
             return output_spec_of_child(name, layer, x)
@@ -63,28 +69,31 @@ class Flow(Layer, loadable=False):
         return unzip(pairs)
 
     def unchecked_apply(
-        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
-    ) -> tuple[Any, State]:
-        """What `apply` does after its checks: the children look at their inputs themselves."""
+        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+    ) -> tuple[Tree, State]:
+        """`apply` without its checks: the children check their own inputs."""
         x, ctx = carry_mask(x, ctx)
         new = dict(state)
-        return self.flow(x, functools.partial(_visit, params, new, {}, ctx)), new
+        visit = functools.partial(_visit, params, new, {}, ctx)
+        return self.flow(x, visit), new
 
     def apply(
         self,
         params: Params,
         state: State,
-        x: Any,
+        x: Tree,
         ctx: Context = INFERENCE,
-        **named: Any,
-    ) -> tuple[Any, State]:
+        **named: object,
+    ) -> tuple[Tree, State]:
         refuse_names(self, named)
         check_apply(self, params, state, x, ctx)
         if self.dtype is not None:
             return run_apply(Flow.unchecked_apply, self, params, state, x, ctx)
-        x, ctx = carry_mask(x, ctx)  # as `unchecked_apply`, without a frame of its own
+        # `unchecked_apply`, without its frame in the traceback of an error
+        x, ctx = carry_mask(x, ctx)
         new = dict(state)
-        return self.flow(x, functools.partial(_visit, params, new, {}, ctx)), new
+        visit = functools.partial(_visit, params, new, {}, ctx)
+        return self.flow(x, visit), new
 
 
 def _visit(
@@ -94,21 +103,23 @@ def _visit(
     ctx: Context,
     name: str,
     layer: Layer,
-    x: Any,
-) -> Any:
-    """What the child called `name` makes of `x`; its state is put into `new`.
+    x: Tree,
+) -> Tree:
+    """The outputs of the child called `name` for `x`; its new state is put into `new`.
 
-    `uses` counts the visits of each child: a further one has a key of its own.
+    `uses` counts the visits of each child; every visit after the first has its own random key.
     """
-    use = uses[name] = uses.get(name, -1) + 1
-    part, before, inner = params.get(name, {}), new.get(name, {}), ctx.child(name)
-    inner = inner.repeat(use) if use else inner
-    with (
-        jax.named_scope(name),
-        located(name, layer, x),
-    ):  # `apply_child`, without its two frames
-        apply, part, x, inner = before_call(layer, part, before, x, inner)
-        y, after = apply(part, before, x, inner)
+    use = uses.get(name, -1) + 1
+    uses[name] = use
+    own_params = params.get(name, {})
+    before = new.get(name, {})
+    inner = ctx.child(name)
+    if use:
+        inner = inner.repeat(use)
+    # `apply_child`, without its two frames in the traceback of an error
+    with jax.named_scope(name), located(name, layer, x):
+        apply, own_params, x, inner = before_call(layer, own_params, before, x, inner)
+        y, after = apply(own_params, before, x, inner)
         y, after = after_call(layer, before, after, y, inner)
     if use:
         after = _added_losses(before, after)
@@ -119,26 +130,26 @@ def _visit(
 
 def _added_losses(before: State, after: State) -> State:
     """`after`, with its auxiliary losses added to those of an earlier use in the same call."""
-    return {
-        name: _added_losses(before[name], value)
-        if isinstance(value, dict)
-        else before[name] + value
-        if name == "aux_loss"
-        else value
-        for name, value in after.items()
-    }
+    total = {}
+    for name, value in after.items():
+        total[name] = value
+        if isinstance(value, dict):
+            total[name] = _added_losses(before[name], value)
+        elif name == "aux_loss":
+            total[name] = before[name] + value
+    return total
 
 
 class Composite(Layer, loadable=False):
-    """A layer made of layers: it writes `parts` and `wire`, and everything else follows.
+    """A layer made of layers: it defines `parts` and `wire`, everything else follows.
 
-        parts() -> {name: layer}           what it is made of; called once for a value
-        wire(x, first, second) -> outputs  each part by its name, as a function of arrays
+        parts() -> {name: layer}           the layers inside; called once for a value
+        wire(x, first, second) -> outputs  takes each part by name, as a function of arrays
 
-    `wire` may compute with what the parts return. A part called twice has one set of weights; its
-    dropout differs and its auxiliary losses add up. A mask travels with the values (`Masked`),
-    through parts and operators (`+`, `-`, `*`, `/`); functions of JAX take `x.values`.
-    Raises TypeError where `parts` or `wire` is missing.
+    `wire` may compute with the outputs of the parts. A part called twice has one set of weights;
+    each call has its own dropout, and auxiliary losses add up. A mask travels with the values
+    (`Masked`), through parts and operators (`+`, `-`, `*`, `/`); functions of JAX take `x.values`.
+    Raises TypeError if `parts` or `wire` is missing.
 
     >>> from fnn.layers import Composite, Dense
     >>> class ResidualBlock(Composite):
@@ -161,7 +172,7 @@ class Composite(Layer, loadable=False):
             f"{type(self).__name__} has no method parts, which returns a dict of layers by name"
         )
 
-    def wire(self, x: Any, **parts: Callable[[Any], Any]) -> Any:
+    def wire(self, x: Tree, **parts: Callable[[Tree], Tree]) -> Tree:
         """The outputs for `x`."""
         raise TypeError(
             f"{type(self).__name__} has no method wire, which takes x and an argument for each of "
@@ -170,43 +181,55 @@ class Composite(Layer, loadable=False):
 
     @functools.cached_property
     def _fnn_children(self) -> tuple[tuple[str, Layer], ...]:
-        found = self.parts()
-        for name, layer in found.items():
+        parts = self.parts()
+        for name, layer in parts.items():
             arguments.layer(self, layer, f"as part {name!r}")
         if self.dtype is not None:
-            found = {name: in_dtype(layer, self.dtype) for name, layer in found.items()}
-        return tuple(found.items())
+            parts = {name: in_dtype(layer, self.dtype) for name, layer in parts.items()}
+        return tuple(parts.items())
 
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
         return self._fnn_children
 
-    def _wired(self, x: Any, visit: Visit) -> Any:
+    def _run(self, x: Tree, visit: Visit) -> Tree:
+        """`wire`, where `visit` runs each part."""
         parts = {
             name: functools.partial(visit, name, part)
             for name, part in self._fnn_children
         }
         return self.wire(x, **parts)
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
-        inputs: dict[str, tuple[Layer, Any]] = {}
+    def init(self, key: Array, x: Tree) -> tuple[Params, State]:
+        inputs: dict[str, tuple[Layer, SpecTree]] = {}
 
-        def note(name: str, layer: Layer, x: Any) -> Any:
+        def record(
+            name: str,
+            layer: Layer,
+            x: Tree,
+        ) -> Tree:
             like = tree.spec(x)
             inputs.setdefault(name, (layer, like))
-            made = output_spec_of_child(name, layer, like)
-            return jax.tree.map(lambda spec: jnp.zeros(spec.shape, spec.dtype), made)
+            spec = output_spec_of_child(name, layer, like)
+            return jax.tree.map(_zeros, spec)
 
-        jax.eval_shape(lambda x: self._wired(x, note), tree.spec(x))
-        return unzip(
-            {n: init_child(n, layer, key, like) for n, (layer, like) in inputs.items()}
-        )
+        # `wire` computes with the outputs of parts, so it runs on traced arrays.
+        jax.eval_shape(lambda x: self._run(x, record), tree.spec(x))
+        pairs = {}
+        for name, (layer, like) in inputs.items():
+            pairs[name] = init_child(name, layer, key, like)
+        return unzip(pairs)
 
     def apply(
-        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
-    ) -> tuple[Any, State]:
+        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+    ) -> tuple[Tree, State]:
         x, ctx = carry_mask(x, ctx)
         new = dict(state)
-        return self._wired(x, functools.partial(_visit, params, new, {}, ctx)), new
+        visit = functools.partial(_visit, params, new, {}, ctx)
+        return self._run(x, visit), new
+
+
+def _zeros(spec: jax.ShapeDtypeStruct) -> Array:
+    return jnp.zeros(spec.shape, spec.dtype)
 
 
 class Wrapper(Layer, loadable=False):
@@ -222,21 +245,21 @@ class Wrapper(Layer, loadable=False):
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
         return ((None, self.inner),)
 
-    def inside(self, x: Any) -> Any:
-        """What `inner` is given, or something like it: `fnn.testing` looks at `inner` with it."""
+    def inside(self, x: Tree) -> Tree:
+        """Inputs of `inner` for the inputs `x`, as `fnn.testing` needs to test `inner` alone."""
         return x
 
-    def init(self, key: Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: Array, x: Tree) -> tuple[Params, State]:
         return initialize(self.inner, key, x)
 
     def apply(
-        self, params: Params, state: State, x: Any, ctx: Context = INFERENCE
-    ) -> tuple[Any, State]:
+        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+    ) -> tuple[Tree, State]:
         return call(self.inner, params, state, x, ctx)
 
 
 class PassingWrapper(Wrapper, loadable=False):
-    """A wrapper whose outputs are those of `inner`."""
+    """A wrapper that returns the outputs of `inner`."""
 
     @property
     def ensemble_size(self) -> int:

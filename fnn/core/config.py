@@ -1,21 +1,23 @@
-"""A value <-> a plain dict, by its fields."""
+"""Configs: values as plain JSON data, and back."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from fnn.core import fields
 from fnn.core.registry import TABLE, lookup, unregistered
 from fnn.core.value import Fields, Value
 
+Json: TypeAlias = Any  # None, a number, a string, or a list or dict of these
 
-def to_config(value: Any) -> Any:
-    """`value` as plain JSON data: names from the table, fields, numbers, strings.
 
-    Raises ValueError for what has no name in the table (register it).
+def to_config(value: object) -> Json:
+    """`value` as plain JSON data: registered names, fields, numbers, strings.
+
+    Raises ValueError for a class or function that is not registered.
 
     >>> to_config((1, "same", None))
     [1, 'same', None]
@@ -39,55 +41,65 @@ def to_config(value: Any) -> Any:
     raise unregistered("function", getattr(value, "__name__", None) or repr(value))
 
 
-def from_config(data: Any, custom: Mapping[str, Any] | None = None) -> Any:
+def from_config(data: Json, custom: Mapping[str, object] | None = None) -> Any:
     """The value that `to_config` described; `custom` maps names to classes or functions.
 
-    Looks names up in the table and in `custom`: nothing is imported, nothing executed. Raises
-    ValueError naming what it does not know.
+    Names are looked up in `custom` and among the registered ones: nothing is imported, nothing
+    executed. Raises ValueError for unknown names.
     """
     if isinstance(data, list):
         return tuple(from_config(item, custom) for item in data)
     if not isinstance(data, dict):
         return data
     if not data:
-        raise ValueError(_damaged("a description of a value", "an empty dict"))
-    (kind, name), *described = data.items()
+        raise _damaged("a description of a value", "an empty dict")
+    (kind, name), *others = data.items()
     if kind == "dict":
-        if not isinstance(name, list) or not all(
-            isinstance(i, list) and len(i) == 2 for i in name
-        ):
-            raise ValueError(_damaged("a list of [key, value] for a dict", repr(name)))
-        return Fields(tuple((key, from_config(item, custom)) for key, item in name))
+        return _dict_from_config(name, custom)
     if not isinstance(name, str):
-        raise ValueError(_damaged(f"the name of a {kind}", repr(name)))
+        raise _damaged(f"the name of a {kind}", repr(name))
     found = lookup(kind, name, custom)
-    if not (isinstance(found, type) and issubclass(found, Value)):
-        if described:
-            raise ValueError(
-                _damaged(f"nothing beside the {kind} {name}", repr(described[0][0]))
-            )
-        return found
-    given = {key: from_config(item, custom) for key, item in described}
-    if found._open:
-        return _restored(found, given)
-    known = {f.name: f.default for f in dataclasses.fields(found)}  # type: ignore[arg-type]
-    needed = {n for n, default in known.items() if default is dataclasses.MISSING}
+    if isinstance(found, type) and issubclass(found, Value):
+        given = {key: from_config(item, custom) for key, item in others}
+        return _made(found, name, given)
+    if others:
+        raise _damaged(f"nothing beside the {kind} {name}", repr(others[0][0]))
+    return found
+
+
+def _dict_from_config(items: Json, custom: Mapping[str, object] | None) -> Fields:
+    is_valid = isinstance(items, list) and all(
+        isinstance(item, list) and len(item) == 2 for item in items
+    )
+    if not is_valid:
+        raise _damaged("a list of [key, value] for a dict", repr(items))
+    pairs = tuple((key, from_config(item, custom)) for key, item in items)
+    return Fields(pairs)
+
+
+def _made(cls: type[Value], name: str, given: dict[str, object]) -> Value:
+    """The value of a class with these fields."""
+    if cls._open:
+        return _restored(cls, given)
+    known = {field.name: field.default for field in dataclasses.fields(cls)}
+    missing = dataclasses.MISSING
+    needed = {name for name, default in known.items() if default is missing}
     if not needed <= set(given) <= set(known):
         raise ValueError(
             f"expected fields of {name} out of {sorted(known)}, and {sorted(needed)} at least, "
             f"received {sorted(given)}; the file is damaged or of another version"
         )
-    return found(**given)
+    return cls(**given)
 
 
-def _damaged(expected: str, received: str) -> str:
-    return f"expected {expected}, received {received}; the file is damaged"
+def _damaged(expected: str, received: str) -> ValueError:
+    return ValueError(f"expected {expected}, received {received}; the file is damaged")
 
 
-def _restored(cls: Any, attributes: dict[str, Any]) -> Any:
-    """The value of a class with an `__init__` of its own, which is not run, by its attributes.
+def _restored(cls: type[Value], attributes: dict[str, object]) -> Value:
+    """A value of a class with its own `__init__`, which is not run, from its attributes.
 
-    Raises ValueError for names of methods and ClassVars: a file that has them would replace code.
+    Raises ValueError for names of methods and ClassVars: such a file would replace code.
     """
     made = cls.__new__(cls)
     for name, value in attributes.items():
@@ -97,16 +109,17 @@ def _restored(cls: Any, attributes: dict[str, Any]) -> Any:
                 "file is damaged"
             )
         object.__setattr__(made, name, value)
-        if name in getattr(
-            cls, "__dataclass_fields__", ()
-        ):  # of a base without `__init__`
+        # A field of a base class that has no `__init__` of its own.
+        if name in getattr(cls, "__dataclass_fields__", ()):
             fields.check(made, name, value)
     return made
 
 
 def _holds_data(cls: type, name: str) -> bool:
-    fixed = any(
-        "ClassVar" in str(inspect.get_annotations(c).get(name, "")) for c in cls.__mro__
-    )
-    code = hasattr(inspect.getattr_static(cls, name, None), "__get__")
-    return name.isidentifier() and name[0] != "_" and not fixed and not code
+    """Whether an attribute of this name may be set: it is neither code nor a ClassVar."""
+    annotations = [inspect.get_annotations(c).get(name, "") for c in cls.__mro__]
+    if any("ClassVar" in str(annotation) for annotation in annotations):
+        return False
+    if hasattr(inspect.getattr_static(cls, name, None), "__get__"):
+        return False
+    return name.isidentifier() and name[0] != "_"

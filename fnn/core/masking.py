@@ -1,27 +1,38 @@
-"""Masked: values and the mask that travels with them."""
+"""Masked: values together with their mask, and functions of masks."""
 
 from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeGuard, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
-from fnn.core.context import Context
+from fnn.core.context import Context, LayerLike, Mask
+from fnn.core.tree import Tree
 from fnn.runtime.placement import place_like
 
+A = TypeVar("A", Array, np.ndarray)
 
-def _operator(function: Callable[[Any, Any], Any], reflected: bool = False) -> Any:
-    """The method for an operator: a step of the result is valid where it is in both operands."""
 
-    def method(self: Masked, other: Any) -> Masked:
-        theirs, mask = (other.values, other.mask) if is_masked(other) else (other, None)
-        operands = (theirs, self.values) if reflected else (self.values, theirs)
+def _operator(
+    function: Callable[[Tree, Tree], Tree], reflected: bool = False
+) -> Callable[[Masked, object], Masked]:
+    """The method of an operator: a step of the result is valid if it is in both operands."""
+
+    def method(self: Masked, other: object) -> Masked:
+        values, mask = other, None
+        if is_masked(other):
+            values, mask = other.values, other.mask
+        operands = (self.values, values)
+        if reflected:
+            operands = (values, self.values)
         return Masked(function(*operands), combine_masks((self.mask, mask)))
 
     return method
@@ -32,30 +43,32 @@ def _operator(function: Callable[[Any, Any], Any], reflected: bool = False) -> A
 class Masked:
     """Values `(batch, time, ...)` with `mask` `(batch, time)`, True where a step is valid.
 
-    A mask has the first axes of its values, two at least: `(batch, sentences, words)` beside values
-    `(batch, sentences, words, features)` says which words are valid.
-    A pytree, so it passes through every JAX transform; `+`, `-`, `*` and `/` keep the mask.
-    `Embedding(mask_zero=True)` and `Masking` return it; combinators carry it on; a leaf layer gets
-    plain values and finds the mask in `ctx.mask`; losses and metrics count only the real steps.
+    A mask has the first axes of its values, at least two: for values
+    `(batch, sentences, words, features)` a mask `(batch, sentences, words)` marks the valid words.
+    `Masked` is a pytree, so it passes through every JAX transform; `+`, `-`, `*` and `/` keep the
+    mask. `Embedding(mask_zero=True)` and `Masking` return it and combinators pass it on; a leaf
+    layer receives plain values and reads the mask from `ctx.mask`; losses and metrics count only
+    the valid steps.
 
-    Layers that treat steps one by one (`Dense`) compute the masked ones too, as Keras does: any
-    number may stand there and reaches nothing, but NaN would reach the gradient of their weights
-    (0 * NaN). Where there may be some, put numbers: `jnp.where(mask[..., None], x, 0)`.
+    Layers that treat steps one by one (`Dense`) compute the masked ones too, as Keras does. The
+    values there have no effect if they are finite, but NaN would reach the gradient of the
+    weights (0 * NaN): replace it first, with `jnp.where(mask[..., None], x, 0)`.
 
     >>> Masked(jnp.ones((1, 2, 3)), jnp.array([[True, False]])).shape
     (1, 2, 3)
     """
 
-    values: Any
-    mask: Any
+    values: Tree
+    mask: Mask
 
-    __add__, __radd__ = _operator(operator.add), _operator(operator.add, True)
-    __sub__, __rsub__ = _operator(operator.sub), _operator(operator.sub, True)
-    __mul__, __rmul__ = _operator(operator.mul), _operator(operator.mul, True)
-    __truediv__, __rtruediv__ = (
-        _operator(operator.truediv),
-        _operator(operator.truediv, True),
-    )
+    __add__ = _operator(operator.add)
+    __radd__ = _operator(operator.add, reflected=True)
+    __sub__ = _operator(operator.sub)
+    __rsub__ = _operator(operator.sub, reflected=True)
+    __mul__ = _operator(operator.mul)
+    __rmul__ = _operator(operator.mul, reflected=True)
+    __truediv__ = _operator(operator.truediv)
+    __rtruediv__ = _operator(operator.truediv, reflected=True)
 
     def __neg__(self) -> Masked:
         return Masked(-self.values, self.mask)
@@ -65,37 +78,45 @@ class Masked:
         return self.values.shape
 
     @property
-    def dtype(self) -> Any:
+    def dtype(self) -> jnp.dtype:
         return self.values.dtype
 
 
-def is_masked(x: Any) -> bool:
+def is_masked(x: object) -> TypeGuard[Masked]:
     """Whether `x` is a `Masked` (for `is_leaf`)."""
     return isinstance(x, Masked)
 
 
-def split_mask(x: Any) -> tuple[Any, Any]:
+def split_mask(x: Tree) -> tuple[Tree, Mask]:
     """The plain values of `x` and their masks: `(values, mask or tuple of masks or None)`."""
     if isinstance(x, Masked):
         return x.values, x.mask
     if isinstance(x, (tuple, list)) and any(map(is_masked, x)):
-        pairs = [split_mask(item) for item in x]
-        return tuple(value for value, _ in pairs), tuple(mask for _, mask in pairs)
+        values, masks = zip(*map(split_mask, x), strict=True)
+        return values, masks
     return x, None
 
 
-def strip_masks(x: Any) -> Any:
+def strip_masks(x: Tree) -> Tree:
     """`x` with every `Masked` in it replaced by its values."""
-    return jax.tree.map(lambda a: a.values if is_masked(a) else a, x, is_leaf=is_masked)
+    return jax.tree.map(_values_of, x, is_leaf=is_masked)
 
 
-def attach_mask(x: Any, mask: Array | None) -> Any:
-    """`Masked(x, mask)`, or `x` as it is if there is no mask."""
-    return x if mask is None else Masked(x, mask)
+def _values_of(leaf: Tree) -> Tree:
+    if isinstance(leaf, Masked):
+        return leaf.values
+    return leaf
 
 
-def carry_mask(x: Any, ctx: Context) -> tuple[Any, Context]:
-    """Moves a mask given by the context onto the values, where a combinator carries it."""
+def attach_mask(x: Tree, mask: Mask) -> Tree:
+    """`Masked(x, mask)`; `x` itself if there is no mask."""
+    if mask is None:
+        return x
+    return Masked(x, mask)
+
+
+def carry_mask(x: Tree, ctx: Context) -> tuple[Tree, Context]:
+    """Moves the mask of a context to the values, for a combinator to pass on."""
     if ctx.mask is None:
         return x, ctx
     if isinstance(x, (tuple, list)):
@@ -103,64 +124,85 @@ def carry_mask(x: Any, ctx: Context) -> tuple[Any, Context]:
     return attach_mask(x, ctx.mask), ctx.replace(mask=None)
 
 
-def check_mask(layer: Any, shape: Any, mask: Any) -> None:
-    """Raises ValueError unless a mask of shape `mask` has the first axes of values of this shape.
+def check_mask(
+    layer: LayerLike,
+    shape: Iterable[int],
+    mask: Iterable[int],
+) -> None:
+    """Raises ValueError unless a mask of shape `mask` has the first axes of values of `shape`.
 
-    Two at least, all but the last at most where the layer mixes features; channels are left out.
+    It needs at least two, and not the last one if the layer mixes features. Channels in front are
+    skipped.
     """
-    shape, mask = tuple(shape), tuple(mask)
-    steps = (
-        shape[:1] + shape[2:]
-        if getattr(layer, "data_format", 0) == "channels_first"
-        else shape
-    )
+    shape = tuple(shape)
+    mask = tuple(mask)
+    steps = shape
+    if getattr(layer, "data_format", None) == "channels_first":
+        steps = shape[:1] + shape[2:]
     most = len(shape) - layer.mixes_features
-    if len(mask) < 2 or mask != steps[: len(mask)] or len(mask) > most:
-        combined = ", by jnp.any(mask, axis=-1)" if mask == shape else ""
-        raise ValueError(
-            f"{type(layer).__name__}: expected a mask of the first axes, (batch, time), of inputs "
-            f"of shape {shape}, received a mask of shape {mask}; pass one boolean for each step, "
-            f"of shape {steps[: max(2, len(shape) - 1)]}{combined}, or Unmask() the inputs"
-        )
+    if 2 <= len(mask) <= most and mask == steps[: len(mask)]:
+        return
+    combine = ""
+    if mask == shape:
+        combine = ", by jnp.any(mask, axis=-1)"
+    raise ValueError(
+        f"{type(layer).__name__}: expected a mask of the first axes, (batch, time), of inputs "
+        f"of shape {shape}, received a mask of shape {mask}; pass one boolean for each step, "
+        f"of shape {steps[: max(2, len(shape) - 1)]}{combine}, or Unmask() the inputs"
+    )
 
 
-def leading(mask: Any, ndim: int) -> Any:
-    """A mask over the first axes, with further axes of length 1 up to `ndim`.
+def leading(mask: A, ndim: int) -> A:
+    """A mask of the first axes with further axes of length 1, `ndim` axes in all.
 
     >>> leading(jnp.ones((2, 3), bool), 4).shape
     (2, 3, 1, 1)
     """
-    return mask.reshape(*mask.shape, *(1,) * (ndim - mask.ndim))
+    further = (1,) * (ndim - mask.ndim)
+    return mask.reshape(*mask.shape, *further)
 
 
-def combine_masks(masks: Any) -> Array | None:
-    """The positions that every mask in `masks` calls valid; None where there is no mask at all.
+def combine_masks(masks: Iterable[Array | None]) -> Array | None:
+    """The positions that are valid in every mask; None if there is no mask.
 
     A mask of fewer axes than another holds for all positions along the further ones.
     """
     known = [mask for mask in masks if mask is not None]
-    axes = max((mask.ndim for mask in known), default=0)
+    if not known:
+        return None
+    axes = max(mask.ndim for mask in known)
     aligned = (leading(mask, axes) for mask in known)
-    return functools.reduce(jnp.logical_and, aligned) if known else None
+    return functools.reduce(jnp.logical_and, aligned)
 
 
-def first_axes(mask: Any, axes: int) -> Any:
-    """`mask` over its first `axes` alone; a position is valid if anything in it is.
+def first_axes(mask: Mask, axes: int) -> Mask:
+    """The mask of the first `axes`: a position is valid if any step at it is valid.
 
     >>> first_axes(jnp.array([[[True, False], [False, False]]]), 2).tolist()
     [[True, False]]
     """
-    further = tuple(range(axes, 0 if mask is None else mask.ndim))
-    return mask.any(further) if further else mask
+    if mask is None or mask.ndim <= axes:
+        return mask
+    return mask.any(tuple(range(axes, mask.ndim)))
 
 
-def mask_over(mask: Any, x: Any, axes: int) -> Array:
-    """`mask` for all positions along the first `axes` of `x`; without one, all are valid."""
-    valid = True if mask is None else leading(mask, axes)
+def mask_over(
+    mask: Mask,
+    x: Array,
+    axes: int,
+) -> Array:
+    """`mask` broadcast to the first `axes` of `x`; all True without a mask."""
+    valid: ArrayLike = True
+    if mask is not None:
+        valid = leading(mask, axes)
     return place_like(jnp.broadcast_to(valid, x.shape[:axes]), x)
 
 
-def joined_mask(masks: Any, shape: tuple[int, ...]) -> Array | None:
-    """The mask of outputs of `shape` that several inputs of as many axes spread over."""
-    mask = combine_masks(masks if isinstance(masks, tuple) else (masks,))
-    return None if mask is None else jnp.broadcast_to(mask, shape[: mask.ndim])
+def joined_mask(masks: Mask, shape: tuple[int, ...]) -> Array | None:
+    """The mask of outputs of `shape`, to which several inputs of equal rank broadcast."""
+    if not isinstance(masks, tuple):
+        masks = (masks,)
+    mask = combine_masks(masks)
+    if mask is None:
+        return None
+    return jnp.broadcast_to(mask, shape[: mask.ndim])

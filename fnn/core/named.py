@@ -1,23 +1,25 @@
-"""Named: values that have a name, Keras's where none is given, and a config by fields."""
+"""Named: the base class of values with a name (Keras's by default), and a config by fields."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from fnn.core.calling import snake_case
 from fnn.core.config import from_config, to_config
 from fnn.core.registry import misplaced
 from fnn.core.value import Value
 
+T = TypeVar("T")
+
 
 class Named(Value, loadable=False):
     """A loss, metric or optimizer: `name` is that of its class in Keras unless another is given.
 
-    That is the class in snake case, or what the class has as its attribute `name`. A name given
-    that is the default anyway changes nothing: the values are equal and printed alike.
+    The default is the class name in snake case, or the class attribute `name`. Passing the
+    default name changes nothing: the values are equal and printed alike.
 
     >>> class MeanGap(Named):
     ...     power: float = 1.0
@@ -39,38 +41,50 @@ class Named(Value, loadable=False):
 
     @property
     def default_name(self) -> str:
-        """The name where none is given."""
+        """The name if none is given."""
         return str(type(self).name)
 
-    def _defaults(self) -> dict[str, Any]:
+    def _defaults(self) -> dict[str, object]:
         return {**super()._defaults(), "name": self.default_name}
 
     def get_config(self) -> dict[str, Any]:
-        """The fields as plain data, as in Keras: `type(value).from_config(config)` reads them.
+        """The fields as plain data, as in Keras; `type(value).from_config(config)` reads them.
 
-        Raises ValueError for a function that has no registered name.
+        Raises ValueError for a function that is not registered.
         """
-        return {n: to_config(value) for n, value in vars(self).items() if n[0] != "_"}
+        config = {}
+        for name, value in vars(self).items():
+            if name[0] != "_":
+                config[name] = to_config(value)
+        return config
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
+    def from_config(cls, config: Mapping[str, object]) -> Self:
         """The value that `get_config` described."""
-        return cls(**{name: from_config(value) for name, value in config.items()})
+        fields = {name: from_config(value) for name, value in config.items()}
+        return cls(**fields)
 
 
-def function_name(function: Any) -> str:
-    """Keras's name for a function that stands for a loss or metric.
+def function_name(function: object) -> str:
+    """Keras's name for a function used as a loss or metric.
 
     >>> function_name(jnp.abs), function_name(lambda y_true, y_pred: y_pred)
     ('abs', 'lambda')
     """
-    own = getattr(function, "name", None)
-    known = getattr(function, "__name__", None) or type(function).__name__
-    return own if isinstance(own, str) else snake_case(re.sub(r"\W", "", known))
+    name = getattr(function, "name", None)
+    if isinstance(name, str):
+        return name
+    name = getattr(function, "__name__", None) or type(function).__name__
+    letters = re.sub(r"\W", "", name)
+    return snake_case(letters)
 
 
-def of_kind(kind: str, given: Any, *others: str) -> Any:
-    """`given`, unless it is a value of a kind that is not among these: TypeError.
+def of_kind(
+    kind: str,
+    given: T,
+    *others: str,
+) -> T:
+    """`given`, unless it is a value of another kind: TypeError.
 
     >>> of_kind("loss", jnp.abs) is jnp.abs  # a function may be one
     True

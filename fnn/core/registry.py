@@ -1,4 +1,4 @@
-"""The table of registered names: what a string may stand for."""
+"""Registry: the names that a string or a saved file may refer to."""
 
 from __future__ import annotations
 
@@ -6,25 +6,36 @@ import difflib
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
 
 from fnn.runtime.program_cache import clear_all
 
+Shape: TypeAlias = tuple[int, ...]
+
 # By (kind, name). Nothing outside this table is ever loaded.
 TABLE: dict[tuple[str, str], Any] = {}
-_NAMES: dict[tuple[str, Any], str] = {}  # by (kind, function or class), for `name_of`
+_NAMES: dict[
+    tuple[str, object], str
+] = {}  # by (kind, function or class), for `name_of`
 
 
-def register(thing: Any = None, /, *names: Any, kind: str | None = None) -> Any:
-    """Makes a class or function of yours loadable from a saved model, under its own name.
+def register(
+    thing: Any = None,
+    /,
+    *names: Any,
+    kind: str | None = None,
+) -> Any:
+    """Makes your class or function loadable from a saved model, under its own name.
 
-    A decorator. `names` are further strings that stand for it, the only ones of a function that has
-    no name of its own: `register(lambda x: x / 2, "half")`; `kind` is needed only where a function
-    plays a part that Keras names by string (`kind="activation"`). Registered again, as by a
-    notebook cell that runs twice, the new one counts. Raises ValueError without a name, and for one
-    of fnn's own, which would change what fnn itself makes of it.
+    A decorator. `names` are more strings that stand for it; a function without a name of its own
+    needs one: `register(lambda x: x / 2, "half")`. `kind` is needed only for a function that is
+    passed where Keras accepts a string (`kind="activation"`). Registering a name again, as by a
+    notebook cell that runs twice, replaces the old entry. Raises ValueError without a name, and
+    for a name that fnn itself uses.
 
     >>> @register
     ... def halve(x):
@@ -32,41 +43,51 @@ def register(thing: Any = None, /, *names: Any, kind: str | None = None) -> Any:
     >>> lookup("function", "halve")(3.0)
     1.5
     """
-    if thing is None or isinstance(thing, str):
-        extra = names if thing is None else (thing, *names)
-        return lambda it: register(it, *extra, kind=kind)
+    if thing is None:
+        return lambda it: register(it, *names, kind=kind)
+    if isinstance(thing, str):
+        return lambda it: register(it, thing, *names, kind=kind)
     key = str(kind or getattr(thing, "kind", "function"))
-    own = [
-        name for name in (getattr(thing, "__name__", ""), *names) if name.isidentifier()
-    ]
-    if not own:
-        raise ValueError(
-            f"expected a name for {thing!r}, received none; use fnn.register(function, 'name')"
-        )
-    taken = [
-        name for name in own if not is_ours(thing) and is_ours(TABLE.get((key, name)))
-    ]
-    if taken:
-        raise ValueError(
-            f"expected a name of its own for the {key}, received {taken[0]!r}, which is fnn's; "
-            f"call it e.g. My{taken[0]}"
-        )
-    if any(TABLE.get((key, name), thing) is not thing for name in own):
-        clear_all()  # programs that were made of the old one
-    TABLE.update({(key, name): thing for name in own})
-    for name in own:
+    own_names = _own_names(thing, names, key)
+    if any(TABLE.get((key, name), thing) is not thing for name in own_names):
+        clear_all()  # compiled programs and shapes that the old entry made
+    TABLE.update({(key, name): thing for name in own_names})
+    for name in own_names:
         known = _NAMES.setdefault((key, thing), name)
         if known[:1].isupper() and name[:1].islower():
             _NAMES[key, thing] = name
     return thing
 
 
+def _own_names(
+    thing: object,
+    names: tuple[str, ...],
+    kind: str,
+) -> list[str]:
+    """The names to register. Raises ValueError for none, and for one that fnn itself uses."""
+    given = (getattr(thing, "__name__", ""), *names)
+    own = [name for name in given if name.isidentifier()]
+    if not own:
+        raise ValueError(
+            f"expected a name for {thing!r}, received none; use fnn.register(function, 'name')"
+        )
+    if is_ours(thing):
+        return own
+    for name in own:
+        if is_ours(TABLE.get((kind, name))):
+            raise ValueError(
+                f"expected a new name for the {kind}, received {name!r}, which fnn uses; "
+                f"call it e.g. My{name}"
+            )
+    return own
+
+
 def register_keras_serializable(
     package: str = "Custom", name: str | None = None
 ) -> Any:
-    """`register` by Keras's name for it: a decorator, always with parentheses.
+    """`register` under Keras's name: a decorator, always with parentheses.
 
-    `name` is one more name in place of the only one; `package` changes nothing.
+    `name` is an additional name; `package` has no effect.
 
     >>> @register_keras_serializable(package="mine")
     ... def third(x):
@@ -77,13 +98,13 @@ def register_keras_serializable(
     return register(*filter(None, [name]))
 
 
-def is_ours(thing: Any) -> bool:
-    """Whether a class or function is of fnn itself."""
+def is_ours(thing: object) -> bool:
+    """Whether a class or function is defined in fnn itself."""
     return str(getattr(thing, "__module__", "")).partition(".")[0] == "fnn"
 
 
-def is_from_optax(function: Any) -> bool:
-    """Whether a function is one of optax's, or such a one with arguments (`functools.partial`)."""
+def is_from_optax(function: object) -> bool:
+    """Whether a function is defined in optax; also if wrapped in `functools.partial`."""
     while isinstance(function, functools.partial):
         function = function.func
     return str(getattr(function, "__module__", "")).partition(".")[0] == "optax"
@@ -94,8 +115,8 @@ def names_of(kind: str) -> list[str]:
     return sorted(name for k, name in TABLE if k == kind)
 
 
-def name_of(kind: str, thing: Any) -> str | None:
-    """The first name of a function or class, in lower case if it has one; None if it has none.
+def name_of(kind: str, thing: object) -> str | None:
+    """The first registered name of a function or class, preferably in lower case, or None.
 
     >>> name_of("function", print) is None
     True
@@ -104,33 +125,44 @@ def name_of(kind: str, thing: Any) -> str | None:
         name = _NAMES.get((kind, thing))
     except TypeError:  # not hashable
         return None
-    return name if name is not None and TABLE[kind, name] is thing else None
+    if name is None or TABLE[kind, name] is not thing:
+        return None
+    return name
 
 
-def lookup(kind: str, name: str, custom: Mapping[str, Any] | None = None) -> Any:
-    """What `name` stands for. Raises ValueError with the closest names if it is unknown."""
+def lookup(
+    kind: str,
+    name: str,
+    custom: Mapping[str, object] | None = None,
+) -> Any:
+    """The class or function called `name`. Raises ValueError with the closest names otherwise."""
     if custom and name in custom:
         return custom[name]
     if (kind, name) in TABLE:
         return TABLE[kind, name]
+    if kind in _IN_COMPILE:
+        for other in _IN_COMPILE:
+            if (other, name) in TABLE:
+                raise ValueError(misplaced(kind, other, name))
     known = names_of(kind)
     close = difflib.get_close_matches(name, known, 3) or known
-    for other in _IN_COMPILE if kind in _IN_COMPILE else ():
-        if (other, name) in TABLE:
-            raise ValueError(misplaced(kind, other, name))
     raise ValueError(
         f"expected {_a(kind)} that fnn knows, received {name!r}; "
-        f"do you mean {' or '.join(map(repr, close[:8]))}? (your own: pass it as a value, and "
+        f"did you mean {' or '.join(map(repr, close[:8]))}? (your own: pass it as a value, and "
         "put fnn.register on it to save it)"
     )
 
 
-# Where `compile` takes what, the likeliest meaning of a name first.
+# The arguments of `compile` by kind, the likeliest meaning of a name first.
 _IN_COMPILE = {"loss": "loss={}", "optimizer": "optimizer={}", "metric": "metrics=[{}]"}
 
 
-def misplaced(kind: str, other: str, given: Any) -> str:
-    """The words for what is known, but of another kind than it is given for.
+def misplaced(
+    kind: str,
+    other: str,
+    given: object,
+) -> str:
+    """The error message for a value or a name of another kind than expected.
 
     >>> misplaced("loss", "metric", "accuracy")
     "expected a loss, received 'accuracy', which is a metric; use compile(metrics=['accuracy'])"
@@ -138,35 +170,36 @@ def misplaced(kind: str, other: str, given: Any) -> str:
     advice = ""
     if other in _IN_COMPILE:
         advice = f"; use compile({_IN_COMPILE[other].format(repr(given))})"
-    if (kind, other) == (
-        "metric",
-        "loss",
-    ):  # by its name: as a value it would be a metric
+    if kind == "metric" and other == "loss":  # a loss as a value could be a metric
         advice += f", or for its mean metrics=[fnn.losses.get({given!r})]"
     return f"expected {_a(kind)}, received {given!r}, which is {_a(other)}{advice}"
 
 
 def _a(kind: str) -> str:
-    return f"an {kind}" if kind[:1] in tuple("aeiou") else f"a {kind}"
+    if kind[:1] in tuple("aeiou"):
+        return f"an {kind}"
+    return f"a {kind}"
 
 
 def unregistered(kind: str, name: str) -> ValueError:
-    """The error for what is to be saved and is not in the table."""
-    way = "put @fnn.register above its definition"
-    if kind == "function":  # which may be one of JAX
-        ours = [
-            f"give {k}={known!r}, fnn's own, or " for k, known in TABLE if known == name
-        ]
-        way = f"{''.join(ours[:1])}{way}, or fnn.register(function, 'name') where it is not yours"
+    """The error for saving a class or function that is not registered."""
+    advice = "put @fnn.register above its definition"
+    if kind == "function":
+        advice = f"{advice}, or call fnn.register(function, 'name') if it is not yours"
+        for other, known in TABLE:
+            if known == name:  # a function of JAX, which fnn has too
+                advice = f"pass {other}={name!r}, fnn's own, or {advice}"
+                break
     return ValueError(
-        f"expected a registered {kind} to save, received {name}; {way}, so that a file can name it"
+        f"expected a registered {kind} to save, received {name}; {advice}, so that a saved file "
+        "can refer to it"
     )
 
 
-def keyed(initializer: Callable[..., Any]) -> Callable[..., Any]:
-    """An initializer of (key, shape, dtype); one of (shape, dtype=None), as in Keras, made so.
+def keyed(initializer: Callable[..., Array]) -> Callable[..., Array]:
+    """An initializer of (key, shape, dtype); one of (shape, dtype=None), as in Keras, is wrapped.
 
-    What takes three stays as it is. Raises TypeError for a function of neither form.
+    Raises TypeError for a function that takes neither.
 
     >>> keyed(lambda shape, dtype=None: jnp.ones(shape, dtype))(None, (2,), "float32").tolist()
     [1.0, 1.0]
@@ -178,20 +211,31 @@ def keyed(initializer: Callable[..., Any]) -> Callable[..., Any]:
     first = next(iter(signature.parameters), "")
     if first != "shape" and _takes(signature, 0, 1, 2):
         return initializer
-    if _takes(signature, 0, dtype=1):
-        return lambda key, shape, dtype: jnp.asarray(
-            initializer(shape, dtype=dtype), dtype
+    takes_dtype = _takes(signature, 0, dtype=1)
+    if not takes_dtype and not (first == "shape" and _takes(signature, 0)):
+        raise TypeError(
+            "expected an initializer that is called as (key, shape, dtype), or as (shape, "
+            f"dtype=None), received {initializer!r} of {signature}; e.g. "
+            "lambda key, shape, dtype: 0.01 * jax.random.normal(key, shape, dtype)"
         )
-    if first == "shape" and _takes(signature, 0):
-        return lambda key, shape, dtype: jnp.asarray(initializer(shape), dtype)
-    raise TypeError(
-        "expected an initializer that is called as (key, shape, dtype), or as (shape, dtype=None), "
-        f"received {initializer!r} of {signature}; e.g. "
-        "lambda key, shape, dtype: 0.01 * jax.random.normal(key, shape, dtype)"
-    )
+
+    def with_key(
+        key: Array,
+        shape: Shape,
+        dtype: DTypeLike,
+    ) -> Array:
+        if takes_dtype:
+            return jnp.asarray(initializer(shape, dtype=dtype), dtype)
+        return jnp.asarray(initializer(shape), dtype)
+
+    return with_key
 
 
-def _takes(signature: inspect.Signature, *args: Any, **kwargs: Any) -> bool:
+def _takes(
+    signature: inspect.Signature,
+    *args: object,
+    **kwargs: object,
+) -> bool:
     try:
         signature.bind(*args, **kwargs)
     except TypeError:

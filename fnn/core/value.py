@@ -1,4 +1,4 @@
-"""Value: a frozen dataclass that compares by its fields; what a field may be given."""
+"""Value: a frozen dataclass that is compared by its fields, and its normalization of arguments."""
 
 from __future__ import annotations
 
@@ -6,35 +6,40 @@ import contextlib
 import copy
 import dataclasses
 import functools
-import inspect
 from collections.abc import Callable, Iterator
+from dataclasses import MISSING
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import numpy as np
 
-from fnn.core import fields
+from fnn.core import arguments, fields
+from fnn.core.fields import DataclassField
 from fnn.core.registry import TABLE, is_ours, keyed, lookup, name_of, names_of, register
 
-T = TypeVar("T")
+V = TypeVar("V", bound="Value")
 
 
-def resolve(kind: str, identifier: Any) -> Any:
-    """The value behind a name: an instance for a class, the function for a function.
+def resolve(kind: str, identifier: object) -> Any:
+    """What an identifier stands for: the function or an instance of the class of this name.
 
-    None stays None and anything callable stays as it is, but for initializers in Keras's form,
-    which are given a key to leave aside. Raises ValueError for unknown names and TypeError for what
-    is neither a name nor callable.
+    None and callables are returned as they are, except that an initializer in Keras's form
+    `(shape, dtype)` is wrapped to take a key. Raises ValueError for unknown names, and TypeError
+    for anything that is neither a name nor callable.
     """
     if identifier is None:
         return None
     found = _resolved(kind, identifier)
-    return keyed(found) if kind == "initializer" else found
+    if kind == "initializer":
+        return keyed(found)
+    return found
 
 
-def _resolved(kind: str, identifier: Any) -> Any:
+def _resolved(kind: str, identifier: object) -> Any:
     if isinstance(identifier, str):
         found = lookup(kind, identifier)
-        return found() if isinstance(found, type) else found
+        if isinstance(found, type):
+            return found()
+        return found
     if isinstance(identifier, type) and issubclass(identifier, Value):
         return identifier()
     if isinstance(identifier, Value) or callable(identifier):
@@ -46,37 +51,34 @@ def _resolved(kind: str, identifier: Any) -> Any:
 
 
 def freeze(value: Any) -> Any:
-    """`value` with lists as tuples and NumPy scalars and arrays as plain numbers: hashable.
+    """`value` in hashable form: lists as tuples, NumPy scalars and arrays as Python numbers.
 
     A model becomes its layer, by whose identity `fnn.models` finds the weights again.
     """
-    for way in ("as_layer", "as_value"):  # of a model, of the optimizer of one
-        if hasattr(value, way):
-            return getattr(value, way)()
-    if hasattr(value, "_fields") and isinstance(
-        value, tuple
-    ):  # optax's pairs have names
-        return type(value)(*map(freeze, value))
+    for method in ("as_layer", "as_value"):  # of a model, and of its optimizer
+        if hasattr(value, method):
+            return getattr(value, method)()
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*map(freeze, value))  # a named tuple, e.g. one of optax
     if isinstance(value, (list, tuple)):
         return tuple(map(freeze, value))
     if isinstance(value, dict):
         return Fields(tuple((name, freeze(item)) for name, item in value.items()))
     if isinstance(value, (np.ndarray, np.generic)):
         return freeze(value.tolist())
-    if type(value).__hash__ is None and not isinstance(
-        value, slice
-    ):  # a jax.Array, a set
+    if type(value).__hash__ is None and not isinstance(value, slice):
+        # A jax.Array or a set, for instance.
         raise TypeError(
             "expected plain data (numbers, strings, lists, dicts, functions, values), since values "
-            f"are compared and saved, received {value!r} of type {type(value).__name__}; give "
-            "np.asarray(...) of an array, which becomes a tuple, or close over it in a function"
+            f"are compared and saved, received {value!r} of type {type(value).__name__}; convert "
+            "an array with np.asarray(...), which becomes a tuple, or close over it in a function"
         )
     return value
 
 
 @contextlib.contextmanager
-def _noted(value: Any, field_name: str) -> Iterator[None]:
-    """Adds to an error which field of `value` it is about."""
+def _noted(value: object, field_name: str) -> Iterator[None]:
+    """Adds a note to an error: which field of `value` it is about."""
     try:
         yield
     except (TypeError, ValueError) as error:
@@ -84,52 +86,60 @@ def _noted(value: Any, field_name: str) -> Iterator[None]:
         raise
 
 
-def _canonical(name: str, value: Any) -> Any:
-    """The one form in which a field called `name` holds this value."""
+def _normalized(name: str, value: Any) -> Any:
+    """The form in which a field called `name` holds this value."""
     kind = fields.field_kind(name)
     if kind is not None:
-        return _canonical_of_kind(kind, value)
+        return _normalized_of_kind(kind, value)
     if name == "dtype" and value is not None:
         return fields.dtype_name(value)
-    return value if type(value) in _PLAIN else freeze(value)
+    if type(value) in _PLAIN:
+        return value
+    return freeze(value)
 
 
 _PLAIN = (int, float, bool, str, bytes)
 
 
-def _canonical_of_kind(kind: str, value: Any) -> Any:
-    """A registered function by its name; names and values as they are."""
+def _normalized_of_kind(kind: str, value: Any) -> Any:
+    """A registered function as its name; names and values unchanged."""
     if value is None:
-        return "glorot_uniform" if kind == "initializer" else None  # as in Keras
-    if (
-        isinstance(value, str)
-        and _without_arguments(TABLE.get((kind, value))) is not None
-    ):
+        if kind == "initializer":
+            return "glorot_uniform"  # as in Keras
+        return None
+    if isinstance(value, str):
+        named = TABLE.get((kind, value))
+        if _without_arguments(named) is not None:
+            return value
+    resolve(kind, value)  # raises for an unknown name, at the user's line
+    if isinstance(value, (str, type, Value)):
         return value
-    resolve(kind, value)  # an unknown name is an error at the user's line
-    is_function = not isinstance(value, (str, type, Value))
-    return (name_of(kind, value) if is_function else None) or value
+    return name_of(kind, value) or value
 
 
-def _compared(name: str, value: Any) -> Any:
+def _compared(name: str, value: Any) -> tuple[object, ...]:
     """What a field is compared by: `"he_normal"`, `"HeNormal"` and `HeNormal()` are equal."""
     kind = fields.field_kind(name)
     if kind is None or value is None:
         return fields.typed(freeze(value))
-    thing: Any = TABLE.get((kind, value)) if isinstance(value, str) else value
-    cls: Any = type(thing)
-    if isinstance(thing, Value) and thing == _without_arguments(cls):
-        thing = cls
-    return fields.typed(name_of(kind, thing) or freeze(value))
+    meaning = value
+    if isinstance(value, str):
+        meaning = TABLE.get((kind, value))
+    cls: Any = type(meaning)
+    if isinstance(meaning, Value) and meaning == _without_arguments(cls):
+        meaning = cls
+    return fields.typed(name_of(kind, meaning) or freeze(value))
 
 
 @functools.lru_cache(maxsize=512)
-def _without_arguments(thing: Any) -> Any:
-    """The value of a class with its defaults, None where it needs arguments; a function itself."""
+def _without_arguments(thing: object) -> object:
+    """An instance of a class with its defaults, None if it needs arguments; functions as is."""
     if not isinstance(thing, type):
         return thing
+    if getattr(thing, "_open", False):
+        return None
     try:
-        return None if getattr(thing, "_open", False) else thing()
+        return thing()
     except (TypeError, ValueError):
         return None
 
@@ -148,11 +158,11 @@ def _without_arguments(thing: Any) -> Any:
     ),
 )
 class Value:
-    """A frozen dataclass, made so by subclassing: equal by fields, hashable, printable, savable.
+    """The base class of frozen dataclasses: equal by fields, hashable, printable, savable.
 
     Fields are normalized and checked on construction: lists become tuples, `"relu"` and
     `fnn.activations.relu` are the same; `validate` checks how they go together. A subclass that
-    writes its own `__init__` stays an ordinary open class, compared by its attributes as they are.
+    defines `__init__` is a plain open class, compared by its attributes as they are.
     `loadable=False`: not registered, so saved files cannot refer to it.
 
     >>> class Point(Value):
@@ -163,20 +173,24 @@ class Value:
     """
 
     kind: ClassVar[str] = "value"
-    _open: ClassVar[bool] = False
+    _open: ClassVar[bool] = False  # the class or a base defines `__init__`
+    __dataclass_fields__: ClassVar[dict[str, DataclassField]]
 
-    def __init_subclass__(cls, loadable: bool = True, **kwargs: Any) -> None:
+    # Names of attributes that begin with `_fnn_` are caches: not part of the value. `_sealed`
+    # is set after construction; from then on assignments raise.
+
+    def __init_subclass__(cls, loadable: bool = True, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         cls._open = "__init__" in cls.__dict__ or cls._open
         if not cls._open:
-            _declare_fields(cls)
+            fields.declare(cls)
             cls.__init__ = _constructor(cls)  # type: ignore[method-assign]
         if is_ours(cls) and loadable and not cls.__name__.startswith("_"):
             register(cls)
 
     @classmethod
     def _positions(cls, own: list[str], keyword: list[str]) -> list[str]:
-        """The names of the arguments that may go by position, of fields in their order."""
+        """The names of the positional arguments, given the positional and keyword-only fields."""
         return own
 
     def __post_init__(self) -> None:
@@ -187,33 +201,32 @@ class Value:
     def validate(self) -> None:
         """Raises ValueError for arguments that cannot work. Called once, on construction."""
 
-    def replace(self: T, **changes: Any) -> T:
-        """A copy with some fields changed; of an open class, whose `__init__` is not run again."""
-        if not self._open:  # type: ignore[attr-defined]
-            return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+    def replace(self: V, **changes: object) -> V:
+        """A copy with some fields changed. The `__init__` of an open class is not run again."""
+        if not self._open:
+            return dataclasses.replace(self, **changes)
         changed = copy.copy(self)
         for name, value in changes.items():
             object.__setattr__(changed, name, freeze(value))
         return changed
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         if "_sealed" in vars(self):
-            text = f"{type(self).__name__} is a value, its {name} cannot be assigned; "
-            raise dataclasses.FrozenInstanceError(text + self._instead(name, value))
+            raise dataclasses.FrozenInstanceError(
+                f"{type(self).__name__} is a value, its {name} cannot be assigned; "
+                f"{self._instead(name, value)}"
+            )
         object.__setattr__(self, name, value)
 
-    def _instead(self, name: str, value: Any) -> str:
-        """What to do in place of an assignment."""
+    def _instead(self, name: str, value: object) -> str:
+        """The advice of the error for an assignment."""
         if name not in vars(self):
             return "it has no field of that name"
         return f"{self.kind}.replace({name}={value!r}) makes a changed copy"
 
-    def _key(self) -> tuple[Any, ...]:
-        """What it is compared by: its class, and its attributes with their types.
-
-        What it has found out about itself is under names that begin with `_fnn_`, and stays out.
-        """
-        known: tuple[Any, ...] | None = vars(self).get("_fnn_key")
+    def _key(self) -> tuple[object, ...]:
+        """The key for comparison: the class, and the attributes with their types."""
+        known: tuple[object, ...] | None = vars(self).get("_fnn_key")
         if known is None:
             known = (type(self),)
             for name, value in self._attributes():
@@ -224,14 +237,14 @@ class Value:
         return known
 
     def _attributes(self) -> Iterator[tuple[str, Any]]:
-        """What makes it the value that it is: its fields, or the attributes of an open class.
+        """The attributes that define the value: its fields, or those of an open class.
 
-        Of those that begin with `_` only plain data and values, which change what it computes;
-        others may be notes that it takes.
+        Private attributes of an open class count only if they are plain data or values, which
+        may change what it computes; others may be caches.
         """
         held = vars(self)
         if not self._open:
-            for name in self.__dataclass_fields__:  # type: ignore[attr-defined]
+            for name in self.__dataclass_fields__:
                 if name in held:
                     yield name, held[name]
             return
@@ -254,22 +267,32 @@ class Value:
         return known
 
     @property
-    def _twin(self) -> Any:
-        """An equal value of other objects, the same one each time, for the keys of caches."""
-        twin = vars(self).get("_fnn_twin")
+    def _twin(self: V) -> V:
+        """An equal value made of other objects, always the same one, for the keys of caches.
+
+        So a cache keeps alive neither the user's object nor the weights that belong to it.
+        """
+        held = vars(self)
+        if "_fnn_is_twin" in held:
+            return self
+        twin = held.get("_fnn_twin")
         if twin is None:
-            twin = self if "_fnn_is_twin" in vars(self) else _copied(self)
-            if twin is not self and "_sealed" in vars(self):
+            twin = _copied(self)
+            if "_sealed" in held:
                 object.__setattr__(self, "_fnn_twin", twin)
         return twin
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {n: value for n, value in vars(self).items() if n[:5] != "_fnn_"}
+    def __getstate__(self) -> dict[str, object]:
+        held = vars(self).items()
+        return {name: value for name, value in held if name[:5] != "_fnn_"}
 
-    def _defaults(self) -> dict[str, Any]:
-        """What is not printed."""
-        declared = () if self._open else dataclasses.fields(self)  # type: ignore[arg-type]
-        return {field.name: field.default for field in declared}
+    def _defaults(self) -> dict[str, object]:
+        """The values that are not printed, by field."""
+        if self._open:
+            return {}
+        return {
+            name: field.default for name, field in self.__dataclass_fields__.items()
+        }
 
     def __repr__(self) -> str:
         defaults = self._defaults()
@@ -282,110 +305,74 @@ class Value:
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
-def _declare_fields(cls: Any) -> None:
-    """The fields of a class, whatever its bases call by their names.
-
-    Left alone, dataclasses takes a method or ClassVar of a base for the default of a field that
-    has none, and puts it where that ClassVar stood. A field that is declared again keeps its bound,
-    and goes by keyword if it did: it would come before all that is declared here.
-    """
-    inherited = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
-    known = {field.name: field for field in inherited}
-    for name, annotation in inspect.get_annotations(cls).items():
-        if "ClassVar" in str(annotation):
-            continue
-        given = vars(cls).get(name, dataclasses.MISSING)
-        declared = (
-            given if isinstance(given, dataclasses.Field) else dataclasses.field()
-        )
-        if declared is not given:
-            declared.default = given
-        if name in known:
-            base = known[name]
-            if declared.kw_only is dataclasses.MISSING:
-                declared.kw_only = base.kw_only
-            if str(base.type) == str(annotation):
-                declared.metadata = {**base.metadata, **declared.metadata}
-        if name[0] == "_":
-            raise TypeError(
-                f"{cls.__name__}: fields are what values are compared by, but {name} begins with "
-                "'_'; rename it, or annotate it as a ClassVar"
-            )
-        setattr(cls, name, declared)
-    dataclasses.dataclass(init=False, eq=False, repr=False)(cls)
-    cls.__dataclass_fields__ = {field.name: field for field in dataclasses.fields(cls)}
-
-
-def _constructor(cls: Any) -> Callable[..., None]:
+def _constructor(cls: type[Value]) -> Callable[..., None]:
     """The `__init__` of a class: each argument that is not its default is checked and normalized.
 
     Defaults are normalized once, when the first value is made: names may be registered until then.
     """
     declared = {name: f for name, f in cls.__dataclass_fields__.items() if f.init}
-    signature = fields.signature_of(cls, declared)
-    order = [
-        p.name
-        for p in signature.parameters.values()
-        if p.kind is p.POSITIONAL_OR_KEYWORD
-    ][1:]
+    order = fields.positional(cls, declared)
     names = tuple(dict.fromkeys((*order, *declared)))
     required = [
         n for n, f in declared.items() if f.default is f.default_factory
-    ]  # both MISSING
-    factories = [
-        n for n, f in declared.items() if f.default_factory is not dataclasses.MISSING
-    ]
-    start: dict[str, Any] = {}
+    ]  # MISSING
+    factories = {
+        name: field.default_factory
+        for name, field in declared.items()
+        if field.default_factory is not MISSING
+    }
+    defaults: dict[str, Any] = {}
 
-    def __init__(self: Any, *given: Any, **named: Any) -> None:  # noqa: N807
-        if not start:
-            start.update(_normalized_defaults(declared))
+    def __init__(self: Value, *given: object, **named: Any) -> None:  # noqa: N807
+        if not defaults:
+            defaults.update(_normalized_defaults(declared))
         attributes = self.__dict__
         if "_sealed" in attributes:
             raise dataclasses.FrozenInstanceError(
-                f"{type(self).__name__} is a value, made already"
+                f"{type(self).__name__} is a value, its __init__ cannot be called again"
             )
-        attributes.update(start)
+        attributes.update(defaults)
         if given:
-            named = fields.by_name(self, order, given, named)
-        if not named.keys() <= start.keys():
-            named = fields.in_fields(type(self).__name__, names, named)
+            named = arguments.by_name(self, order, given, named)
+        if not named.keys() <= defaults.keys():
+            named = arguments.by_field(type(self).__name__, names, named)
         for name, value in named.items():
-            if value is not start[name]:
+            if value is not defaults[name]:
                 attributes[name] = _checked(self, declared[name], value)
-        for name in factories:
+        for name, factory in factories.items():
             if name not in named:
-                attributes[name] = _canonical(name, declared[name].default_factory())
-        missing = [name for name in required if attributes[name] is dataclasses.MISSING]
+                attributes[name] = _normalized(name, factory())
+        missing = [name for name in required if attributes[name] is MISSING]
         if missing:
-            raise fields.without(type(self).__name__, missing)
+            raise arguments.missing_arguments(type(self).__name__, missing)
         self.__post_init__()
 
-    __init__.__signature__ = signature  # type: ignore[attr-defined]
+    __init__.__signature__ = fields.signature_of(cls, declared, order)  # type: ignore[attr-defined]
     __init__.__qualname__ = f"{cls.__qualname__}.__init__"
     return __init__
 
 
-def _normalized_defaults(declared: dict[str, dataclasses.Field[Any]]) -> dict[str, Any]:
-    """The normalized default of each field; MISSING where it has none."""
+def _normalized_defaults(declared: dict[str, DataclassField]) -> dict[str, object]:
+    """The normalized default of each field; MISSING if it has none."""
     found = {}
     for name, field in declared.items():
-        is_missing = field.default is dataclasses.MISSING
-        found[name] = field.default if is_missing else _canonical(name, field.default)
+        found[name] = field.default
+        if field.default is not MISSING:
+            found[name] = _normalized(name, field.default)
     return found
 
 
-def _checked(value: Any, field: dataclasses.Field[Any], given: Any) -> Any:
-    """What a field of `value` holds where it was given this. Raises TypeError and ValueError."""
+def _checked(value: Value, field: DataclassField, given: object) -> object:
+    """The normalized argument of a field. Raises TypeError and ValueError."""
     with _noted(value, field.name):
         given = fields.converted(value, field, given)
-        held = _canonical(field.name, given)
+        held = _normalized(field.name, given)
     fields.check(value, field.name, held, field.metadata.get("bound"))
     return held
 
 
 def _copied(value: Any) -> Any:
-    """A copy of a value, and of the values inside it; marked as one that no user holds."""
+    """A copy of a value and of the values in its fields, each marked as a twin."""
     if type(value) is tuple:
         return tuple(map(_copied, value))
     if not isinstance(value, Value):
@@ -398,13 +385,13 @@ def _copied(value: Any) -> Any:
     return twin
 
 
-def _same(value: Any, default: Any) -> bool:
+def _same(value: object, default: object) -> bool:
     default = freeze(default)
     return type(value) is type(default) and fields.typed(value) == fields.typed(default)
 
 
 class Fields(Value):
-    """A dict that is a value: its items in order. `as_dict` gives it back."""
+    """A dict as a value: its items in order. `as_dict` returns the dict."""
 
     items: tuple[tuple[str, Any], ...] = ()
 

@@ -1,8 +1,8 @@
-"""The last softmax or sigmoid of a network, cut off it: losses are computed from logits.
+"""The last softmax or sigmoid of a network, removed so that losses are computed from logits.
 
-A network is a value, so it is read here, from its outputs back, and written again without its last
-activation; layers know nothing of it. What a layer does is recognized by the function that computes
-it, its `apply`: a subclass with an `apply` of its own is left as it is.
+A network is a value, so this package reads it from its outputs back and returns another without
+its last activation; layers know nothing of it. The function `apply` of a layer class identifies
+what the layer does: a subclass with its own `apply` is left as it is.
 """
 
 from fnn.last_activation.leaf import End

@@ -1,16 +1,18 @@
-"""End: the activation that a layer computes last; and the layer without it."""
+"""End: the last activation of a layer; and the layer without it."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
-from fnn.core.layer import Layer, activate
+from fnn.core.layer import Activation as ActivationField
+from fnn.core.layer import Layer, Regularizer, activate
 from fnn.core.masking import attach_mask, split_mask
+from fnn.core.tree import SpecTree, Tree
 from fnn.core.value import resolve
 from fnn.layers import (
     Activation,
@@ -28,13 +30,21 @@ from fnn.layers import (
     Softmax,
 )
 
-# Layers whose outputs are their field `activation` of something. Conv2D has the same `apply` as
-# Conv1D, and so on.
-_DENSE = {layer.apply for layer in (Activation, Dense, EinsumDense)}
-_CONVOLUTIONS = {
-    layer.apply for layer in (Conv1D, Conv1DTranspose, DepthwiseConv1D, SeparableConv1D)
+# Layers that apply their field `activation` last. Conv2D has the same `apply` as Conv1D, and so
+# on.
+_WITH_ACTIVATION = {
+    layer.apply
+    for layer in (
+        Activation,
+        Dense,
+        EinsumDense,
+        Conv1D,
+        Conv1DTranspose,
+        DepthwiseConv1D,
+        SeparableConv1D,
+    )
 }
-# Layers whose outputs are their inputs, in other places at most.
+# Layers that return their inputs, at most in another shape.
 _MOVING = {
     layer.apply for layer in (Identity, ActivityRegularization, Flatten, Reshape)
 }
@@ -49,96 +59,122 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class End:
-    """What an output of a network ends in: the last layer that computes it, and its activation.
+    """How an output of a network is computed last: the layer, and its activation.
 
-    `name` is "softmax" or "sigmoid" where the activation can be cut off; a softmax is then one of
-    the last axis of the output. `dtype` is the one to compute it in, if not that of the logits.
+    `name` is "softmax" or "sigmoid" if the activation can be removed, else None; a softmax is over
+    the last axis of the output. `dtype` is the dtype to compute it in, if not that of the logits.
 
     >>> End(Dense(2, "sigmoid"), "sigmoid", "sigmoid").of(jnp.zeros((1, 2))).tolist()
     [[0.5, 0.5]]
     """
 
     layer: Layer
-    activation: Any
+    activation: ActivationField
     name: str | None = None
     dtype: Any = None
 
-    def of(self, logits: Any) -> Any:
-        """The output, made of the logits (or what is there without a name); a mask stays."""
+    def of(self, logits: Tree) -> Tree:
+        """The output for these logits (without a name, for the output itself); a mask is kept."""
         z, mask = split_mask(logits)
         if self.dtype is None:
             return attach_mask(activate(self.name, z), mask)
-        return attach_mask(
-            activate(self.name, z.astype(self.dtype)).astype(z.dtype), mask
-        )
+        y = activate(self.name, z.astype(self.dtype))
+        return attach_mask(y.astype(z.dtype), mask)
 
     def name_for(self, shape: tuple[int, ...]) -> str | None:
-        """`name`, for outputs of this shape: a softmax over one class has no logits."""
-        return None if self.name == "softmax" and shape[-1:] == (1,) else self.name
+        """`name` for outputs of this shape: None for a softmax over one class."""
+        if self.name == "softmax" and shape[-1:] == (1,):
+            return None
+        return self.name
 
 
-def moves_inputs(layer: Any) -> bool:
-    """Whether the outputs of a layer are its inputs, in other places at most."""
+class Split(NamedTuple):
+    """A layer without its last activation, and that activation."""
+
+    rest: Layer
+    end: End
+
+
+def moves_inputs(layer: Layer) -> bool:
+    """Whether a layer returns its inputs, at most in another shape."""
     apply = type(layer).apply
-    return apply in _MOVING or (
-        apply is Activation.apply and layer.activation in (None, "linear")
+    if apply in _MOVING:
+        return True
+    return apply is Activation.apply and getattr(layer, "activation", None) in (
+        None,
+        "linear",
     )
 
 
-def penalty(layer: Layer) -> Any:
+def penalty(layer: Layer) -> Regularizer:
     """The regularizer of the outputs of a layer, or None."""
     return getattr(layer, "activity_regularizer", None)
 
 
 def split(
-    layer: Any, spec: Callable[[], Any], rank: Callable[[], int]
-) -> tuple[Any, End] | None:
-    """(the layer without the activation that it computes last, that); None if it is not known.
+    layer: Any,
+    spec: Callable[[], SpecTree],
+    rank: Callable[[], int],
+) -> Split | None:
+    """The layer without its last activation, and that; None if the layer is not known.
 
-    `spec()` are the shapes of the inputs, `rank()` is the number of axes of the output.
+    `spec()` returns the shapes of the inputs, `rank()` the number of axes of the output.
     """
-    apply, rest = type(layer).apply, layer
-    if apply in _DENSE or apply in _CONVOLUTIONS:
-        rest, activation = layer.replace(activation=None), layer.activation
+    apply = type(layer).apply
+    if apply in _WITH_ACTIVATION:
+        rest = layer.replace(activation=None)
+        activation = layer.activation
     elif apply is Softmax.apply and not _masks_classes(spec()):
         common = {name: getattr(layer, name) for name in ("name", "trainable", "dtype")}
         rest = Activation(None, **common)
-        activation = functools.partial(
-            resolve("activation", "softmax"), axis=layer.axis
-        )
+        softmax = resolve("activation", "softmax")
+        activation = functools.partial(softmax, axis=layer.axis)
     elif apply is Lambda.apply:
-        options = layer.arguments.as_dict() if layer.arguments else {}
+        options = {}
+        if layer.arguments:
+            options = layer.arguments.as_dict()
         rest = layer.replace(function=_unchanged, arguments=None)
         activation = functools.partial(layer.function, **options)
     else:
         return None
-    return rest, End(layer, activation, _name(activation, rank))
+    return Split(rest, End(layer, activation, _name(activation, rank)))
 
 
-def _unchanged(x: Any) -> Any:
+def _unchanged(x: Tree) -> Tree:
     return x
 
 
-def _masks_classes(inputs: Any) -> bool:
-    """Whether the inputs of a `Softmax` bring a mask of its classes."""
+def _masks_classes(inputs: SpecTree) -> bool:
+    """Whether the inputs of a `Softmax` include a mask of its classes."""
     values, mask = split_mask(inputs)
-    return not hasattr(values, "shape") or (
-        mask is not None and len(mask.shape) == values.ndim
-    )
+    if not hasattr(values, "shape"):
+        return True
+    return mask is not None and len(mask.shape) == values.ndim
 
 
-def _name(activation: Any, rank: Callable[[], int]) -> str | None:
-    """The activation if it is a sigmoid or a softmax of the last axis, by its name; else None."""
+def _name(activation: ActivationField, rank: Callable[[], int]) -> str | None:
+    """ "sigmoid", or "softmax" for one over the last axis; None for other activations."""
     options: dict[str, Any] = {}
     while isinstance(activation, functools.partial) and not activation.args:
-        activation, options = activation.func, {**activation.keywords, **options}
-    functions = {resolve("activation", name): name for name in ("softmax", "sigmoid")}
-    name = activation
-    if not isinstance(activation, str):
-        known = (_NAMES | functions).items()
-        name = next((name for function, name in known if function is activation), None)
+        options = {**activation.keywords, **options}
+        activation = activation.func
+    name = _registered_name(activation)
     axis = options.pop("axis", -1)
-    axis = axis[0] if isinstance(axis, tuple) and len(axis) == 1 else axis
     if name not in ("softmax", "sigmoid") or options:
         return None
-    return name if name == "sigmoid" or axis == -1 or axis == rank() - 1 else None
+    if isinstance(axis, tuple) and len(axis) == 1:
+        axis = axis[0]
+    if name == "sigmoid" or axis == -1 or axis == rank() - 1:
+        return name
+    return None
+
+
+def _registered_name(activation: ActivationField) -> str | None:
+    """The name of an activation given by name, or as one of the functions of these names."""
+    if isinstance(activation, str):
+        return activation
+    functions = {resolve("activation", name): name for name in ("softmax", "sigmoid")}
+    for function, name in (_NAMES | functions).items():
+        if function is activation:
+            return name
+    return None

@@ -6,10 +6,11 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import PyTreeDef
 
 from fnn.core import tree
 from fnn.core.calling import output_spec
@@ -17,32 +18,33 @@ from fnn.core.combining import Flow, Wrapper
 from fnn.core.door import with_dtype_of_children
 from fnn.core.layer import Layer
 from fnn.core.masking import is_masked, strip_masks
+from fnn.core.tree import SpecTree, Tree
 from fnn.last_activation.leaf import End, moves_inputs, penalty, split
 from fnn.last_activation.rewired import Behind, Change, Penalized, Rewired
 from fnn.layers import Ensemble, Identity, Inference, LoRA, Remat, TimeDistributed
 from fnn.runtime.program_cache import small_cache
 from fnn.symbolic.node import Item
 
-Path: TypeAlias = tuple[Any, ...]  # where a value is in nested tuples and dicts
+Path: TypeAlias = tuple[Any, ...]  # the place of a value in nested tuples and dicts
 
-# Layers whose outputs are those of their field `inner` (Frozen has the `apply` of Wrapper).
+# Layers that return the outputs of their field `inner` (Frozen has the `apply` of Wrapper).
 _AROUND = {
     layer.apply
     for layer in (Wrapper, Remat, Inference, TimeDistributed, Ensemble, LoRA)
 }
 
 
-def without_last_activation(layer: Layer, x: Any) -> tuple[Layer, dict[Path, End]]:
-    """(the network without the last softmax or sigmoid of its outputs, what each output ends in).
+def without_last_activation(layer: Layer, x: SpecTree) -> tuple[Layer, dict[Path, End]]:
+    """(the network without the last softmax or sigmoid of its outputs, the ends of its outputs).
 
-    It has the weights of `layer` by the same paths, and returns logits where an `End` has a name:
-    `end.of(logits)` is the output. The ends go by the path of the output (`()` if there is one);
-    of those that are not known there is none. `x` are inputs, or their shapes.
+    The network has the weights of `layer` at the same paths. It returns logits for each output
+    whose `End` has a name: `end.of(logits)` is the output. The ends are given by the path of the
+    output (`()` for a single one); unknown ones are left out. `x` are inputs, or their shapes.
 
-    An activation is found through `Sequential`, graphs, nested models and the wrappers that only
-    run a layer, and through what only moves numbers (`Reshape`, `Flatten`, `Identity`). It is not
-    before `Dropout`, which changes probabilities, before other layers, in a layer or function of
-    your own that computes the activation inside, or with a mask of classes.
+    The activation is found through `Sequential`, graphs, nested models, the wrappers that only
+    run a layer, and layers that only move values (`Reshape`, `Flatten`, `Identity`). It is not
+    found before `Dropout`, which changes probabilities, before other layers, inside your own
+    layers and functions, or with a mask of classes.
 
     >>> layer, ends = without_last_activation(fnn.layers.Dense(3, "softmax"), jnp.ones((2, 4)))
     >>> layer, ends[()].name
@@ -50,10 +52,12 @@ def without_last_activation(layer: Layer, x: Any) -> tuple[Layer, dict[Path, End
     """
     leaves, treedef = jax.tree.flatten(tree.spec(x))
     rest, ends = _without(layer, treedef, tuple(leaves))
-    return layer if rest is None else rest, ends
+    if rest is None:
+        return layer, ends
+    return rest, ends
 
 
-def outputs_by_path(outputs: Any) -> list[tuple[Path, Any]]:
+def outputs_by_path(outputs: Tree) -> list[tuple[Path, Any]]:
     """Each output of a network with its path, in the order of `jax.tree.leaves`.
 
     >>> outputs_by_path((1, {"a": 2}))
@@ -63,265 +67,328 @@ def outputs_by_path(outputs: Any) -> list[tuple[Path, Any]]:
     return [(tuple(map(_plain, keys)), leaf) for keys, leaf in found]
 
 
-def _plain(key: Any) -> Any:
-    """The index of a tuple or the key of a dict; of other containers what JAX has for it."""
+def _plain(key: object) -> object:
+    """The index of a tuple or the key of a dict; for other containers JAX's key object."""
     if isinstance(key, jax.tree_util.SequenceKey):
         return key.idx
-    return key.key if isinstance(key, jax.tree_util.DictKey) else key
+    if isinstance(key, jax.tree_util.DictKey):
+        return key.key
+    return key
 
 
 @small_cache(64)
 def _without(
-    layer: Layer, treedef: Any, leaves: tuple[Any, ...]
+    layer: Layer, treedef: PyTreeDef, leaves: tuple[SpecTree, ...]
 ) -> tuple[Layer | None, dict[Path, End]]:
-    """As `without_last_activation`; None for a network that stays as it is."""
+    """`without_last_activation`, with None for a network that stays as it is."""
     x = treedef.unflatten(leaves)
     inputs = jax.tree.map(lambda spec: _Wire(lambda: spec), x, is_leaf=is_masked)
     rest, ends = _follow(layer, inputs)
-    known = {path: end for path, end in ends.items() if isinstance(end, End)}
-    return None if rest is layer else rest, known
+    if rest is layer:
+        return None, _known(ends)
+    return rest, _known(ends)
 
 
 class _Wire:
-    """What goes from layer to layer, while a network is followed and not run."""
+    """A value between layers while a network is followed without running it."""
 
     def __init__(
-        self, spec: Callable[[], Any], source: _Call | None = None, place: Path = ()
+        self,
+        spec: Callable[[], SpecTree],
+        source: _Call | None = None,
+        place: Path = (),
     ) -> None:
-        self._spec, self.source, self.place = spec, source, place
+        self._spec = spec
+        self.source = source
+        self.place = place
 
     @property
-    def spec(self) -> Any:
-        """Its shape and dtype, found only when it is asked for."""
-        return functools.reduce(lambda spec, key: spec[key], self.place, self._spec())
+    def spec(self) -> SpecTree:
+        """Its shape and dtype, inferred on access only."""
+        spec = self._spec()
+        for key in self.place:
+            spec = spec[key]
+        return spec
 
     @property
-    def shape(self) -> Any:
+    def shape(self) -> tuple[int, ...]:
         return self.spec.shape
 
     @property
-    def dtype(self) -> Any:
+    def dtype(self) -> jnp.dtype:
         return self.spec.dtype
 
     def part(self, path: Path) -> _Wire:
-        """What is at `path` in it, where a layer returns several values."""
+        """The value at `path` in this one, for a layer that returns several values."""
         return _Wire(self._spec, self.source, (*self.place, *path))
 
     def below(self, path: Path) -> Path | None:
-        """`path` of the outputs of its source as one from here; None if it is not on this wire."""
+        """A path in the outputs of the source as a path in this value; None if not inside."""
         size = len(self.place)
-        return path[size:] if path[:size] == self.place else None
+        if path[:size] != self.place:
+            return None
+        return path[size:]
 
 
 class _Call:
-    """A layer at its place in a flow; `calls` are those of the flow, in their order."""
+    """A call of a layer in a flow; `calls` are all calls of the flow, in order."""
 
-    def __init__(self, calls: list[_Call], layer: Layer, x: Any) -> None:
-        self.calls, self.number, self.layer, self.x = calls, len(calls), layer, x
+    def __init__(self, calls: list[_Call], layer: Layer, x: Tree) -> None:
+        self.calls = calls
+        self.number = len(calls)
+        self.layer = layer
+        self.x = x
         self.inputs = _wires(x)
-        self._found: Any = None
+        self._spec: SpecTree = None
 
     @functools.cached_property
-    def followed(self) -> tuple[Layer, _Ends]:
+    def followed(self) -> _Followed:
         return _follow(self.layer, self.x)
 
-    def spec(self) -> Any:
-        """The shape and dtype of its outputs, found in order: a long network needs no recursion."""
+    def spec(self) -> SpecTree:
+        """Shapes and dtypes of the outputs; inferred in order, so without deep recursion."""
         for call in self.calls[: self.number + 1]:
-            if call._found is None:
-                call._found = output_spec(call.layer, _specs(call.x))
-        return self._found
+            if call._spec is None:
+                call._spec = output_spec(call.layer, _specs(call.x))
+        return self._spec
 
 
-# By the path of an output what it ends in; if that is an input which was only moved, this and the
-# wires inside on its way.
+# By the path of an output its end. For an input that was only moved: this wire, then the wires
+# inside, in order.
 _Ends: TypeAlias = dict[Path, End | tuple[_Wire, ...]]
 
-# What is to be made of the logits on a wire, by the number of its call and its path there.
+# The ends of the logits on wires, by the number of their call and their path there.
 _Logits: TypeAlias = dict[tuple[int, Path], End]
 
 
-def _wires(x: Any) -> dict[Path, _Wire]:
-    """The wires in nested tuples and dicts. Raises TypeError for those in anything else."""
+class _Followed(NamedTuple):
+    """A layer without the last activations of its outputs, and the ends of its outputs."""
+
+    layer: Layer
+    ends: _Ends
+
+
+def _known(ends: _Ends) -> dict[Path, End]:
+    """The ends that are activations."""
+    return {path: end for path, end in ends.items() if isinstance(end, End)}
+
+
+def _moved_inputs(ends: _Ends) -> dict[Path, tuple[_Wire, ...]]:
+    """The ends that are inputs, only moved."""
+    return {path: end for path, end in ends.items() if isinstance(end, tuple)}
+
+
+def _wires(x: Tree) -> dict[Path, _Wire]:
+    """The wires in nested tuples and dicts. Raises TypeError for other containers."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(x)
-    found = {
-        tuple(map(_plain, keys)): leaf
-        for keys, leaf in leaves
-        if isinstance(leaf, _Wire)
-    }
-    if any(not isinstance(key, (int, str)) for path in found for key in path):
-        raise TypeError(f"expected tuples and dicts, received {x!r}")
+    found = {}
+    for keys, leaf in leaves:
+        if not isinstance(leaf, _Wire):
+            continue
+        path = tuple(map(_plain, keys))
+        if not all(isinstance(key, (int, str)) for key in path):
+            raise TypeError(f"expected tuples and dicts, received {x!r}")
+        found[path] = leaf
     return found
 
 
-def _specs(x: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf.spec if isinstance(leaf, _Wire) else leaf, x)
+def _specs(x: Tree) -> SpecTree:
+    return jax.tree.map(_spec_of, x)
 
 
-def _follow(layer: Any, x: Any) -> tuple[Layer, _Ends]:
-    """(the layer without the activations that its outputs end in, what these end in)."""
+def _spec_of(leaf: Any) -> SpecTree:
+    if isinstance(leaf, _Wire):
+        return leaf.spec
+    return leaf
+
+
+def _follow(layer: Layer, x: Tree) -> _Followed:
+    """The layer without its last activations. The same object if nothing is removed."""
     running = with_dtype_of_children(layer)
     rest, ends = _follow_running(running, x)
-    return layer if rest is running else rest, ends
+    if rest is running:
+        rest = layer
+    return _Followed(rest, ends)
 
 
-def _follow_running(layer: Any, x: Any) -> tuple[Layer, _Ends]:
+def _follow_running(layer: Any, x: Tree) -> _Followed:
     apply = type(layer).apply
     if apply is Flow.apply:
         return _follow_flow(layer, x)
-    if (
-        layer._open
-    ):  # its class has an __init__ of its own, so that `replace` may not work
-        return layer, {}
+    if layer._open:  # its class has its own `__init__`, so `replace` may not work
+        return _Followed(layer, {})
     if apply is Item.apply:
-        return layer, {
-            (): (x.part((layer.index,)) if isinstance(x, _Wire) else x[layer.index],)
-        }
+        if isinstance(x, _Wire):
+            return _Followed(layer, {(): (x.part((layer.index,)),)})
+        return _Followed(layer, {(): (x[layer.index],)})
     if moves_inputs(layer):
-        return layer, {(): (x,)} if isinstance(x, _Wire) else {}
+        if not isinstance(x, _Wire):
+            return _Followed(layer, {})
+        return _Followed(layer, {(): (x,)})
     if apply in _AROUND:
         return _follow_inner(layer, x)
-    rank = lambda: len(strip_masks(output_spec(layer, _specs(x))).shape)
-    rest, end = split(layer, lambda: _specs(x), rank) or (layer, None)
-    if end is None or end.name is None:
-        return layer, {} if end is None else {(): end}
+    return _follow_leaf(layer, x)
+
+
+def _follow_leaf(layer: Layer, x: Tree) -> _Followed:
+    def rank() -> int:
+        return len(strip_masks(output_spec(layer, _specs(x))).shape)
+
+    found = split(layer, lambda: _specs(x), rank)
+    if found is None:
+        return _Followed(layer, {})
+    rest, end = found
+    if end.name is None:
+        return _Followed(layer, {(): end})
     if penalty(layer) is not None:
-        rest = Penalized(rest.replace(activity_regularizer=None), end, penalty(layer))
-    return rest, {(): end}
+        plain = rest.replace(activity_regularizer=None)
+        rest = Penalized(plain, end, penalty(layer))
+    return _Followed(rest, {(): end})
 
 
-def _follow_inner(layer: Any, x: Any) -> tuple[Layer, _Ends]:
-    step = _Wire(lambda: jax.eval_shape(layer.inside, x.spec))
-    inner, ends = _follow(
-        layer.inner, step if isinstance(layer, TimeDistributed) else x
-    )
-    if penalty(layer.inner) is not None:  # more is done with an input than to move it
-        ends = {path: end for path, end in ends.items() if isinstance(end, End)}
-    return layer if inner is layer.inner else layer.replace(inner=inner), ends
+def _follow_inner(layer: Any, x: Tree) -> _Followed:
+    """Follows the layer inside a wrapper."""
+    if isinstance(layer, TimeDistributed):
+        # `inner` gets one step at a time.
+        outer = x
+        x = _Wire(lambda: jax.eval_shape(layer.inside, outer.spec))
+    inner, ends = _follow(layer.inner, x)
+    if penalty(layer.inner) is not None:
+        # An input with a penalty is not only moved.
+        ends = dict(_known(ends))
+    if inner is layer.inner:
+        return _Followed(layer, ends)
+    return _Followed(layer.replace(inner=inner), ends)
 
 
-def _follow_flow(flow: Any, x: Any) -> tuple[Layer, _Ends]:
+def _follow_flow(flow: Flow, x: Tree) -> _Followed:
     calls: list[_Call] = []
 
-    def visit(name: str, layer: Layer, x: Any) -> _Wire:
-        calls.append(_Call(calls, layer, x))
-        return _Wire(calls[-1].spec, calls[-1])
+    def visit(name: str, layer: Layer, x: Tree) -> _Wire:
+        call = _Call(calls, layer, x)
+        calls.append(call)
+        return _Wire(call.spec, call)
 
     try:
         outputs = _wires(flow.flow(x, visit))
-    except Exception:  # a flow that looks into what it is given
-        return flow, {}
-    found = {
-        (*path, *inner): (end, chain)
-        for path, wire in outputs.items()
-        for inner, end, chain in _origins(wire, calls)
-    }
+    except Exception:  # a flow that computes with values
+        return _Followed(flow, {})
+    origins: dict[Path, _Origin] = {}
+    for path, wire in outputs.items():
+        for origin in _origins(wire, calls):
+            origins[(*path, *origin.path)] = origin
     ends: _Ends = {}
     logits: _Logits = {}
-    for path, (origin, chain) in found.items():
-        if isinstance(origin, End):
-            ends[path] = end = _moved(origin, chain)
+    for path, (_, start, chain) in origins.items():
+        if isinstance(start, End):
+            end = _moved(start, chain)
+            ends[path] = end
             if end.name is not None:
-                own = (wire for wire in chain if wire.source in calls)
-                logits |= {
-                    (wire.source.number, wire.place): end for wire in own if wire.source
-                }
+                for wire in chain:
+                    if wire.source is not None and wire.source in calls:
+                        logits[wire.source.number, wire.place] = end
         elif all(map(_only_moves, calls)):
-            ends[path] = (origin, *chain)
+            ends[path] = (start, *chain)
     changes = tuple(_changes(calls, logits))
     if not changes:
-        return flow, ends
-    return Rewired(flow, changes, trainable=flow.trainable, dtype=flow.dtype), ends
+        return _Followed(flow, ends)
+    rewired = Rewired(flow, changes, trainable=flow.trainable, dtype=flow.dtype)
+    return _Followed(rewired, ends)
 
 
-def _origins(
-    wire: _Wire, calls: list[_Call]
-) -> Iterator[tuple[Path, End | _Wire, list[_Wire]]]:
-    """For each value on a wire: (its path, what it ends in, the wires from there to here).
+class _Origin(NamedTuple):
+    """The origin of a value on a wire, at `path` there: an end, or a wire of the flow's inputs."""
 
-    It ends in a wire, where it is an input of the flow.
-    """
-    if wire.source not in calls:
-        yield (), wire, []
+    path: Path
+    start: End | _Wire
+    chain: list[_Wire]  # the wires from there to this one
+
+
+def _origins(wire: _Wire, calls: list[_Call]) -> Iterator[_Origin]:
+    """The origin of each value on a wire."""
+    if wire.source is None or wire.source not in calls:
+        yield _Origin((), wire, [])
         return
-    for path, end in wire.source.followed[1].items():
+    for path, end in wire.source.followed.ends.items():
         here = wire.below(path)
-        if here is not None and isinstance(end, End):
-            yield here, end, [wire.part(here)]
-        elif here is not None and isinstance(end, tuple):
-            for inner, origin, chain in _origins(end[0], calls):
-                if not inner:  # a single value
-                    yield here, origin, [*chain, *end[1:], wire.part(here)]
+        if here is None:
+            continue
+        if isinstance(end, End):
+            yield _Origin(here, end, [wire.part(here)])
+            continue
+        # An input that was only moved: its own origin, then the wires on the way.
+        for inner, start, chain in _origins(end[0], calls):
+            if not inner:  # a single value
+                yield _Origin(here, start, [*chain, *end[1:], wire.part(here)])
 
 
 def _only_moves(call: _Call) -> bool:
-    """Whether all that a layer does is to move its inputs."""
-    _, ends = call.followed
-    moves = bool(ends) and all(isinstance(end, tuple) for end in ends.values())
-    return moves and penalty(call.layer) is None
+    """Whether a layer only moves its inputs."""
+    ends = call.followed.ends
+    if not ends or len(_moved_inputs(ends)) < len(ends):
+        return False
+    return penalty(call.layer) is None
 
 
 def _moved(end: End, chain: list[_Wire]) -> End:
-    """`end` after the layers that moved its numbers along `chain`.
+    """`end` after the layers that moved its values along `chain`.
 
-    Without a name where the activation cannot be applied there: classes came apart, or the dtype
-    became narrower.
+    Its name is None if the activation cannot be applied afterwards: the classes were separated,
+    or the dtype became narrower.
     """
     if end.name is None or len(chain) == 1:
         return end
     specs = [strip_masks(wire.spec) for wire in chain]
-    together = end.name == "sigmoid" or len({spec.shape[-1:] for spec in specs}) == 1
     dtypes = [spec.dtype for spec in specs]
-    exact = all(jnp.promote_types(a, b) == b for a, b in itertools.pairwise(dtypes))
-    if not together or not exact:
+    classes = {spec.shape[-1:] for spec in specs}
+    separated = end.name == "softmax" and len(classes) > 1
+    steps = itertools.pairwise(dtypes)
+    exact = all(jnp.promote_types(a, b) == b for a, b in steps)
+    if separated or not exact:
         return dataclasses.replace(end, name=None)
-    return (
-        end
-        if len({*dtypes}) == 1
-        else dataclasses.replace(end, dtype=end.dtype or dtypes[0])
-    )
+    if len(set(dtypes)) == 1:
+        return end
+    return dataclasses.replace(end, dtype=end.dtype or dtypes[0])
 
 
 def _changes(calls: list[_Call], logits: _Logits) -> Iterator[Change]:
-    """What to call instead of some layers, so that these wires carry `logits`.
+    """The changes of layers that put `logits` on these wires.
 
-    `logits` gains the other wires that carry some then.
+    `logits` gains the other wires that then have logits.
     """
     for call in calls:
-        layer, number = call.layer, call.number
+        layer = call.layer
         taken = _carried(call.inputs, calls, logits)
-        if any(number == source for source, _ in logits):
+        if any(call.number == source for source, _ in logits):
             rest, ends = call.followed
-            made = {
-                path: end
-                for path, end in ends.items()
-                if isinstance(end, End) and end.name
-            }
+            made = {path: end for path, end in _known(ends).items() if end.name}
             if made:
                 layer = rest
-            else:  # it only moves what it takes
-                moved = {
-                    path: end[0] for path, end in ends.items() if isinstance(end, tuple)
-                }
-                made = _carried(moved, calls, logits)
+            else:  # it only moves its inputs, so it takes logits
+                inputs = {path: end[0] for path, end in _moved_inputs(ends).items()}
+                made = _carried(inputs, calls, logits)
                 taken = {}
                 if penalty(layer) is not None:
                     same = Identity(dtype=layer.dtype)
-                    layer = Penalized(same, logits[number, ()], penalty(layer))
-            logits |= {(number, path): end for path, end in made.items()}
+                    layer = Penalized(same, logits[call.number, ()], penalty(layer))
+            for path, end in made.items():
+                logits[call.number, path] = end
         if taken:
             layer = Behind(layer, tuple(taken.items()))
         if layer is not call.layer:
-            yield Change(number, call.layer, layer)
+            yield Change(call.number, call.layer, layer)
 
 
 def _carried(
     wires: dict[Path, _Wire], calls: list[_Call], logits: _Logits
 ) -> dict[Path, End]:
-    """Where there are logits among `wires`: what is to be made of them, by the path."""
-    return {
-        (*path, *here): end
-        for path, wire in wires.items()
-        for (number, place), end in logits.items()
-        if wire.source is calls[number] and (here := wire.below(place)) is not None
-    }
+    """The ends of the logits among `wires`, by path."""
+    found = {}
+    for path, wire in wires.items():
+        for (number, place), end in logits.items():
+            if wire.source is not calls[number]:
+                continue
+            here = wire.below(place)
+            if here is not None:
+                found[(*path, *here)] = end
+    return found

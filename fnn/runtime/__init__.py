@@ -1,1 +1,1 @@
-"""What the process runs on: devices, files, threads, seeds, caches of programs, warnings."""
+"""The process that fnn runs in: devices, files, memory, threads, seeds, caches, warnings."""

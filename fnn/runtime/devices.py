@@ -1,11 +1,11 @@
-"""Devices that share the work: a batch divided over them, everything else whole on each."""
+"""Devices: batches are divided over them, weights are replicated on each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 from jax import lax
@@ -14,15 +14,16 @@ from jax.sharding import (
     Mesh,
     NamedSharding,
     PartitionSpec,
+    Sharding,
     SingleDeviceSharding,
 )
 
-from fnn.runtime.placement import sharding, spec_of
+from fnn.runtime.placement import Tree, sharding, spec_of
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """A mesh of devices, and the axis of it over which the examples of a batch are divided.
+    """A mesh of devices, and its axis over which the examples of a batch are divided.
 
     >>> mesh = jax.make_mesh((4,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
     >>> Distribution(mesh).room(6)  # for 6 examples on 4 devices
@@ -34,12 +35,12 @@ class Distribution:
 
     @property
     def parts(self) -> int:
-        """Into how many parts a batch is divided."""
+        """The number of parts of a batch."""
         return self.mesh.shape[self.batch_axis]
 
     @property
     def whole(self) -> NamedSharding:
-        """The sharding of what lies whole on each device: weights, state, optimizer."""
+        """The sharding of replicated arrays: weights, state, optimizer state."""
         return NamedSharding(self.mesh, PartitionSpec())
 
     def divided(self, axis: int) -> NamedSharding:
@@ -47,29 +48,30 @@ class Distribution:
         return NamedSharding(self.mesh, PartitionSpec(*(None,) * axis, self.batch_axis))
 
     def room(self, size: int) -> int:
-        """The least number of examples from `size` on that the devices divide."""
+        """The least number of examples, at least `size`, that the devices divide evenly."""
         return -(-size // self.parts) * self.parts
 
-    def has(self, array: Any) -> bool:
+    def has(self, array: object) -> bool:
         """Whether an array lies on this mesh."""
         sharding = getattr(array, "sharding", None)
         return isinstance(sharding, NamedSharding) and sharding.mesh == self.mesh
 
-    def tracing(self) -> AbstractContextManager[Any]:
-        """Within it traced functions know the axis of the batch (`for_each_part`)."""
+    def tracing(self) -> AbstractContextManager[object]:
+        """A context in which traced functions know the axis of the batch (`for_each_part`)."""
         return jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh)
 
-    def keep_whole(self, arrays: Any) -> Any:
-        """Traced arrays, whole on each device."""
+    def keep_whole(self, arrays: Tree) -> Tree:
+        """Traced arrays, constrained to be replicated."""
         return lax.with_sharding_constraint(arrays, self.whole)
 
 
 # A function is called at the first use: it may ask JAX for its devices, which starts JAX.
-_in_force: Distribution | Callable[[], Distribution | None] | None = None
+Choice: TypeAlias = Distribution | Callable[[], Distribution | None] | None
+_in_force: Choice = None
 
 
-def use(distribution: Distribution | Callable[[], Distribution | None] | None) -> None:
-    """Divides batches from now on as this distribution says; None: not at all."""
+def use(distribution: Choice) -> None:
+    """Divides batches by this distribution from now on; None: not at all."""
     global _in_force
     _in_force = distribution
 
@@ -82,120 +84,158 @@ def current() -> Distribution | None:
     return _in_force
 
 
-def divide(batch: Any, weights: Any, axis: int = 0) -> Any:
+def divide(
+    batch: Tree,
+    weights: Tree,
+    axis: int = 0,
+) -> Tree:
     """`batch`, whose examples are along `axis`, over the devices of the distribution in force.
 
-    It stays as it is if any of its arrays, or of the weights that it meets, was put on devices by
-    the user. A number of examples that the devices do not divide stays on one device, or lies whole
-    on each if the weights do.
+    It is returned as it is if the user put any of its arrays, or of the weights, on devices.
+    If the devices do not divide the number of examples evenly, it stays on one device, or is
+    replicated if the weights are.
     """
-    own = current()
-    if own is None or not _is_free(batch):
+    distribution = current()
+    if distribution is None or not _is_free(batch):
         return batch
-    whole, divided, on_mesh = own.whole, own.divided(axis), False
+    # A sharding takes long to make, so once for all leaves.
+    whole = distribution.whole
+    divided = distribution.divided(axis)
+    on_mesh = False
     for leaf in jax.tree.leaves(weights):
         if _is_placed(leaf):
             if leaf.sharding != whole:
                 return batch
             on_mesh = True
-    if all(leaf.shape[axis] % own.parts == 0 for leaf in jax.tree.leaves(batch)):
+    sizes = [leaf.shape[axis] for leaf in jax.tree.leaves(batch)]
+    if all(size % distribution.parts == 0 for size in sizes):
         return jax.device_put(batch, divided)
-    return jax.device_put(batch, whole) if on_mesh else batch
+    if on_mesh:
+        return jax.device_put(batch, whole)
+    return batch
 
 
-def follow(batch: Any, arrays: Any) -> Any:
-    """`arrays` where a batch lies: whole on each device that has a part of it.
+def follow(batch: Tree, arrays: Tree) -> Tree:
+    """`arrays` moved to the devices of a batch: replicated on each device that has a part of it.
 
     Arrays that the user put on devices stay there.
     """
-    own = current()
-    if own is None:
+    distribution = current()
+    if distribution is None:
         return arrays
-    there = next(
-        (leaf.sharding for leaf in jax.tree.leaves(batch) if _is_placed(leaf)), None
-    )
-    whole = own.whole
-    if isinstance(there, NamedSharding) and there.mesh == own.mesh:
-        there, moves = whole, lambda a: not _is_placed(a)
-    elif isinstance(there, NamedSharding | SingleDeviceSharding):
-        moves = lambda a: _is_placed(a) and a.sharding == whole
-        if isinstance(there, NamedSharding):
-            there = NamedSharding(there.mesh, PartitionSpec())
-    else:
+    there = _sharding_of_batch(batch)
+    whole = distribution.whole
+    if isinstance(there, NamedSharding) and there.mesh == distribution.mesh:
+        return _put(arrays, whole, lambda a: not _is_placed(a))
+    if isinstance(there, NamedSharding):
+        there = NamedSharding(there.mesh, PartitionSpec())
+    elif not isinstance(there, SingleDeviceSharding):
         return arrays
-    return jax.tree.map(lambda a: jax.device_put(a, there) if moves(a) else a, arrays)
+    return _put(arrays, there, lambda a: _is_placed(a) and a.sharding == whole)
 
 
-def beside(x: Any, arrays: Any) -> Any:
-    """`arrays`, whole on each device over which `x` is divided.
+def _sharding_of_batch(batch: Tree) -> Sharding | None:
+    """The sharding of the first array that somebody put on devices, if there is one."""
+    for leaf in jax.tree.leaves(batch):
+        if _is_placed(leaf):
+            return leaf.sharding
+    return None
 
-    What lies on a mesh of explicit axes already stays as it is.
+
+def _put(
+    arrays: Tree,
+    place: Sharding,
+    moves: Callable[[Any], bool],
+) -> Tree:
+    """`arrays` with those for which `moves` holds put on the devices of a sharding."""
+
+    def put(array: jax.Array) -> jax.Array:
+        if moves(array):
+            return jax.device_put(array, place)
+        return array
+
+    return jax.tree.map(put, arrays)
+
+
+def beside(x: Tree, arrays: Tree) -> Tree:
+    """`arrays`, replicated on the devices over which `x` is divided.
+
+    Arrays that already lie on a mesh of explicit axes stay as they are.
     """
-    on_mesh = next((a for a in jax.tree.leaves(x) if spec_of(a) is not None), None)
-    if on_mesh is None:
-        return follow(x, arrays)
-    whole = sharding(on_mesh, ())
-    return jax.tree.map(
-        lambda a: a if spec_of(a) is not None else jax.device_put(a, whole), arrays
-    )
+    for leaf in jax.tree.leaves(x):
+        if spec_of(leaf) is not None:
+            return _put(arrays, sharding(leaf, ()), lambda a: spec_of(a) is None)
+    return follow(x, arrays)
 
 
-def distribution_of(batch: Any, arrays: Any) -> Distribution | None:
-    """The distribution in force, if a batch lies on its mesh and `arrays` whole on each device."""
-    own = current()
-    if own is None or not any(map(own.has, jax.tree.leaves(batch))):
+def distribution_of(batch: Tree, arrays: Tree) -> Distribution | None:
+    """The distribution in force, if a batch lies on its mesh and `arrays` are replicated there."""
+    distribution = current()
+    if distribution is None:
         return None
-    whole = own.whole
-    return own if all(a.sharding == whole for a in jax.tree.leaves(arrays)) else None
+    if not any(map(distribution.has, jax.tree.leaves(batch))):
+        return None
+    whole = distribution.whole
+    if all(a.sharding == whole for a in jax.tree.leaves(arrays)):
+        return distribution
+    return None
 
 
-def undivided(arrays: Any) -> Any:
-    """Arrays that the distribution in force has divided, whole on each device."""
-    own = current()
-    if own is None:
+def undivided(arrays: Tree) -> Tree:
+    """`arrays`, replicated if the distribution in force has divided them."""
+    distribution = current()
+    if distribution is None:
         return arrays
-    return jax.tree.map(
-        lambda a: jax.device_put(a, own.whole) if own.has(a) else a, arrays
-    )
+    return _put(arrays, distribution.whole, distribution.has)
 
 
 def for_each_part(
-    function: Callable[[Any, Any], Any], whole: Any, examples: Any
-) -> Any:
+    function: Callable[[Tree, Tree], tuple[Tree, Tree]],
+    whole: Tree,
+    examples: Tree,
+) -> tuple[Tree, Tree]:
     """`function(whole, examples) -> (results by example, other results)`, part by part.
 
-    Where a batch is divided each device computes its own examples by itself, and the gradients by
-    `whole` are added up once, at the end. XLA alone adds them up in each step of a loop. The
-    function must treat examples independently, and must close over no traced array.
+    If the batch is divided, each device computes its own examples, and gradients with respect to
+    `whole` are summed over the devices once, at the end. XLA alone would sum them in each step of
+    a loop. The function must treat examples independently, and must not close over traced arrays.
     """
-    own, mesh = current(), jax.sharding.get_abstract_mesh()
-    leaves = jax.tree.leaves(examples)
-    if (
-        own is None
-        or dict(zip(mesh.axis_names, mesh.axis_types, strict=True)).get(own.batch_axis)
-        is not AxisType.Auto
-        or any(leaf.shape[0] % own.parts for leaf in leaves)
-    ):
+    distribution = current()
+    if distribution is None or not _can_map(distribution, examples):
         return function(whole, examples)
-    along, everywhere = PartitionSpec(own.batch_axis), PartitionSpec()
-    # Without check_vma a gradient is added up where `whole` comes in, so outside of any loop.
+    along = PartitionSpec(distribution.batch_axis)
+    everywhere = PartitionSpec()
+    # Without check_vma a gradient is summed where `whole` comes in, so outside of any loop.
     mapped = jax.shard_map(
         function,
         in_specs=(everywhere, along),
         out_specs=(along, everywhere),
-        axis_names={own.batch_axis},
+        axis_names={distribution.batch_axis},
         check_vma=False,
     )
     return mapped(whole, examples)
 
 
-def _is_free(batch: Any) -> bool:
+def _can_map(distribution: Distribution, examples: Tree) -> bool:
+    """Whether the mesh of this trace has the batch axis, and it divides the examples evenly."""
+    mesh = jax.sharding.get_abstract_mesh()
+    types = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+    if types.get(distribution.batch_axis) is not AxisType.Auto:
+        return False
+    sizes = [leaf.shape[0] for leaf in jax.tree.leaves(examples)]
+    return all(size % distribution.parts == 0 for size in sizes)
+
+
+def _is_free(batch: Tree) -> bool:
     """Whether no array of a batch is traced, or was put on a device by the user."""
-    leaves = jax.tree.leaves(batch)
-    return not any(isinstance(a, jax.core.Tracer) or _is_placed(a) for a in leaves)
+    for leaf in jax.tree.leaves(batch):
+        if isinstance(leaf, jax.core.Tracer) or _is_placed(leaf):
+            return False
+    return True
 
 
-def _is_placed(array: Any) -> bool:
-    """Whether somebody chose the devices of an array: the user, or `divide` and `follow`."""
-    placed = isinstance(array, jax.Array) and not isinstance(array, jax.core.Tracer)
-    return placed and array.committed
+def _is_placed(array: object) -> bool:
+    """Whether the devices of an array were chosen: by the user, or by `divide` and `follow`."""
+    if not isinstance(array, jax.Array) or isinstance(array, jax.core.Tracer):
+        return False
+    return array.committed

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all."""
+"""Files: written completely or not at all."""
 
 from __future__ import annotations
 
@@ -9,28 +9,31 @@ import uuid
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 try:
     import fcntl
-except ImportError:  # of Windows, which has no such locks
+except ImportError:  # on Windows
     fcntl = None  # type: ignore[assignment]
 
 
 def write_whole(
-    path: Any, write: Callable[[Any], Any], *, overwrite: bool = True
+    path: str | os.PathLike[str],
+    write: Callable[[BinaryIO], object],
+    *,
+    overwrite: bool = True,
 ) -> None:
-    """Writes a file so that at any moment the path holds all of the old or all of the new one.
+    """Writes a file so that at any moment the path holds the complete old or new file.
 
-    To a temporary file in the same folder, synced, renamed over the path, the folder synced. It
-    has the permissions of the file that it replaces, else what the umask leaves. Temporary files
-    that killed processes left in the folder are removed. Raises FileExistsError with
-    `overwrite=False`, FileNotFoundError where the folder is missing.
+    A temporary file in the same folder is written, synced and renamed to the path, then the
+    folder is synced. It has the permissions of the file that it replaces, or the default ones.
+    Temporary files of killed processes in the folder are removed. Raises FileExistsError with
+    `overwrite=False`, and FileNotFoundError if the folder is missing.
     """
     target = Path(os.path.expanduser(os.fspath(path)))
     if target.exists() and not overwrite:
         raise FileExistsError(
-            f"expected a free path, received {target}; give overwrite=True"
+            f"expected a free path, received {target}; pass overwrite=True"
         )
     if target.is_dir():
         raise IsADirectoryError(
@@ -61,28 +64,29 @@ def write_whole(
 
 
 def _prefix() -> str:
-    """How the temporary files of this machine begin; locks of another one may not be seen."""
+    """The prefix of temporary files of this machine; locks of another may not be visible."""
     return f".fnn-{zlib.crc32(platform.node().encode()):08x}-"
 
 
-def _temporary(folder: Path) -> Any:
-    """A new file that is locked as long as it is open, so that nobody takes it for left over."""
+def _temporary(folder: Path) -> BinaryIO:
+    """A new file, locked while it is open, so that no other process removes it."""
     while True:
         file = open(folder / f"{_prefix()}{uuid.uuid4().hex}.tmp", "xb")  # noqa: SIM115 - stays open
         if not fcntl:
             return file
-        with contextlib.suppress(
-            OSError
-        ):  # a file system without locks, where nothing is cleaned
+        # Some file systems have no locks; nothing is removed there.
+        with contextlib.suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX)
         if os.fstat(file.fileno()).st_nlink:
             return file
-        file.close()  # it was cleaned away before it was locked
+        file.close()  # another process removed it before it was locked
 
 
 def _clean(folder: Path) -> None:
-    """Removes the temporary files that killed processes left: those that are no longer locked."""
-    for path in folder.glob(f"{_prefix()}*.tmp") if fcntl else ():
+    """Removes the temporary files of killed processes, which are no longer locked."""
+    if not fcntl:
+        return
+    for path in folder.glob(f"{_prefix()}*.tmp"):
         with contextlib.suppress(OSError), open(path, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()

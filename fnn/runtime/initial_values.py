@@ -1,9 +1,9 @@
-"""Initial values of weights and optimizer states, made without a compilation for every shape.
+"""Initial values of weights and optimizer states, made without a compilation for each shape.
 
 XLA compiles a program for each shape that `jax.random` draws and `jnp.zeros` fills: for a network
-with many shapes these compilations took longer than that of its training step. Here a weight is
-drawn in blocks of one size, by one program for all shapes, and filled by NumPy. The values are
-those of `jax.random`, bit for bit.
+with many shapes this took longer than compiling its training step. Here random weights are drawn
+in blocks of one size, by one program for all shapes, and constant ones are filled by NumPy. The
+values equal those of `jax.random`, bit for bit.
 """
 
 from __future__ import annotations
@@ -11,52 +11,76 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax, random
 from jax.extend.random import define_prng_impl, threefry_2x32
+from jax.typing import ArrayLike, DTypeLike
 
-Shape = tuple[int, ...]
+from fnn.runtime.placement import Tree
 
-BLOCK = 2**14  # values: small enough to waste nothing on a bias, 0.1 ms of work
+Shape: TypeAlias = tuple[int, ...]
+Values: TypeAlias = Any  # an Array for a traced key, else a NumPy array
+
+# The number of values of a block: 0.1 ms of work, so little is wasted on a bias.
+BLOCK = 2**14
 
 
-def uniform(key: Array, shape: Shape, dtype: Any, low: float, high: float) -> Any:
+def uniform(
+    key: Array,
+    shape: Shape,
+    dtype: DTypeLike,
+    low: float,
+    high: float,
+) -> Values:
     """`jax.random.uniform`; a NumPy array for a key that is not traced."""
     return _draw("uniform", key, shape, dtype, low, high)
 
 
-def normal(key: Array, shape: Shape, dtype: Any) -> Any:
+def normal(
+    key: Array,
+    shape: Shape,
+    dtype: DTypeLike,
+) -> Values:
     """`jax.random.normal`; a NumPy array for a key that is not traced."""
     return _draw("normal", key, shape, dtype)
 
 
 def truncated_normal(
-    key: Array, shape: Shape, dtype: Any, low: float, high: float
-) -> Any:
+    key: Array,
+    shape: Shape,
+    dtype: DTypeLike,
+    low: float,
+    high: float,
+) -> Values:
     """`jax.random.truncated_normal`; a NumPy array for a key that is not traced."""
     return _draw("truncated_normal", key, shape, dtype, low, high)
 
 
-def filled(key: Array | None, shape: Shape, dtype: Any, value: Any) -> Array:
-    """An array of this shape with one value everywhere, or with values that broadcast to it."""
+def filled(
+    key: Array | None,
+    shape: Shape,
+    dtype: DTypeLike,
+    value: ArrayLike,
+) -> Array:
+    """An array of this shape filled with a value, or with values that broadcast to it."""
     if isinstance(key, jax.core.Tracer):
         return jnp.broadcast_to(jnp.asarray(value, dtype), shape)
     return on_device(np.broadcast_to(np.asarray(value, dtype), shape))
 
 
-def on_device(values: Any, dtype: Any = None) -> Array:
-    """`jnp.asarray`, which would compile a program for the shape of values on the host."""
+def on_device(values: ArrayLike, dtype: DTypeLike | None = None) -> Array:
+    """`jnp.asarray`, without compiling a program for the shape of values on the host."""
     if isinstance(values, Array):
         return jnp.asarray(values, dtype)
     return jax.device_put(np.asarray(values, dtype))
 
 
-def orthonormal(matrix: Any) -> tuple[Any, Any]:
-    """q and r of a matrix, by the LAPACK that JAX uses on CPU, too."""
+def orthonormal(matrix: Values) -> tuple[Values, Values]:
+    """The QR decomposition of a matrix, by the LAPACK routine that JAX uses on CPU."""
     if not isinstance(matrix, np.ndarray):
         return jnp.linalg.qr(matrix)
     from scipy.linalg import qr  # type: ignore[import-untyped]  # comes with JAX
@@ -64,24 +88,33 @@ def orthonormal(matrix: Any) -> tuple[Any, Any]:
     return qr(matrix, mode="economic")
 
 
-def _draw(name: str, key: Array, shape: Shape, dtype: Any, *limits: float) -> Any:
+def _draw(
+    name: str,
+    key: Array,
+    shape: Shape,
+    dtype: DTypeLike,
+    *limits: float,
+) -> Values:
     device = _host(key)
     if device is None or jnp.dtype(dtype) != jnp.float32:
         return _DRAWS[name](key, shape, dtype, *limits)
     size = math.prod(shape)
+    blocks = []
     with jax.ensure_compile_time_eval(), jax.default_device(device):
         words = np.asarray(random.key_data(key))
-        blocks = [
-            _block(name, _at(words, start), *limits) for start in range(0, size, BLOCK)
-        ]
-    values = np.concatenate([np.zeros(0, np.float32), *map(np.asarray, blocks)])
+        for position in range(0, size, BLOCK):
+            block = _block(name, _at(words, position), *limits)
+            blocks.append(block)
+    # The empty array is for a size of 0.
+    start = np.zeros(0, np.float32)
+    values = np.concatenate([start, *map(np.asarray, blocks)])
     return values[:size].reshape(shape)
 
 
 def _host(key: Array) -> jax.Device | None:
-    """Where to draw blocks: the CPU, so that a seed gives the same weights on any device.
+    """The device that draws blocks: the CPU, so a seed gives the same weights on any device.
 
-    None where blocks cannot be drawn: a traced key, another generator, a process without CPU.
+    None if blocks cannot be drawn: a traced key, another generator, a process without CPU.
     """
     if isinstance(key, jax.core.Tracer) or not isinstance(key, Array) or key.shape:
         return None
@@ -89,7 +122,7 @@ def _host(key: Array) -> jax.Device | None:
         return None
     try:
         return jax.local_devices(backend="cpu")[0]
-    except RuntimeError:  # JAX_PLATFORMS without it
+    except RuntimeError:  # JAX_PLATFORMS leaves out the CPU
         return None
 
 
@@ -98,17 +131,21 @@ def _partitionable() -> bool:
 
 
 def _at(words: np.ndarray, start: int) -> np.ndarray:
-    """The two words of a key, and the two of the position at which to start."""
+    """The two words of a key, then the low and the high word of the start position."""
     return np.array([*words, start & 0xFFFFFFFF, start >> 32], np.uint32)
 
 
-def _bits_from_start(key: Array, width: int, shape: Shape) -> Array:
-    """The bits of JAX's partitionable threefry: element i is a hash of the key and i alone."""
+def _bits_from_start(
+    key: Array,
+    width: int,
+    shape: Shape,
+) -> Array:
+    """The bits of JAX's partitionable threefry: element i is a hash of the key and of i."""
     low = key[2] + lax.iota(np.uint32, shape[0])
     high = key[3] + (low < key[2]).astype(np.uint32)
-    first, second = jnp.split(
-        threefry_2x32((key[0], key[1]), jnp.concatenate([high, low])), 2
-    )
+    counts = jnp.concatenate([high, low])
+    hashed = threefry_2x32((key[0], key[1]), counts)
+    first, second = jnp.split(hashed, 2)
     return first ^ second
 
 
@@ -123,63 +160,99 @@ _FROM_START = define_prng_impl(
     tag="fry_from",
 )
 
+
+def _truncated_normal(
+    key: Array,
+    shape: Shape,
+    dtype: DTypeLike,
+    low: float,
+    high: float,
+) -> Array:
+    return random.truncated_normal(key, low, high, shape, dtype)
+
+
 _DRAWS: dict[str, Callable[..., Array]] = {
     "uniform": random.uniform,
     "normal": random.normal,
-    "truncated_normal": lambda key, shape, dtype, low, high: random.truncated_normal(
-        key, low, high, shape, dtype
-    ),
+    "truncated_normal": _truncated_normal,
 }
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _block(name: str, words: Array, *limits: Any) -> Array:
+def _block(
+    name: str,
+    words: Array,
+    *limits: float,
+) -> Array:
     key = random.wrap_key_data(words, impl=_FROM_START)
     return _DRAWS[name](key, (BLOCK,), jnp.float32, *limits)
 
 
-def without_compiling(function: Callable[..., Any], *arguments: Any) -> Any:
-    """`function(*arguments)` where all arrays that it makes are filled with one value each.
+def without_compiling(function: Callable[..., Tree], *arguments: Tree) -> Tree:
+    """`function(*arguments)`, without compiling anything if each array it makes has one value.
 
     So are the states of most optimizers: zeros. A function that computes more is called as it is.
 
     >>> without_compiling(lambda w: {"step": 0, "sum": jnp.zeros_like(w)}, jnp.ones(2))
     {'step': 0, 'sum': Array([0., 0.], dtype=float32)}
     """
-    if any(_is_placed(leaf) for leaf in jax.tree.leaves(arguments)):
+    if any(_is_on_devices(leaf) for leaf in jax.tree.leaves(arguments)):
         return function(*arguments)
-    seen: list[Any] = []
+    # The leaves that the function returns, `_TRACED` for those that the jaxpr computes.
+    returned: list[Any] = []
+    structures = []
 
-    def run(*arguments: Any) -> list[Any]:
+    def run(*arguments: Tree) -> list[Array]:
         leaves, treedef = jax.tree.flatten(function(*arguments))
-        traced = [isinstance(leaf, jax.core.Tracer) for leaf in leaves]
-        kept = [None if t else leaf for t, leaf in zip(traced, leaves, strict=True)]
-        seen.append((treedef, traced, kept))
-        return [leaf for t, leaf in zip(traced, leaves, strict=True) if t]
+        returned[:] = map(_without_tracer, leaves)
+        structures.append(treedef)
+        return [leaf for leaf in leaves if isinstance(leaf, jax.core.Tracer)]
 
     jaxpr = jax.make_jaxpr(run)(*arguments).jaxpr
-    fills = {
-        equation.outvars[0]: equation.invars[0].val
-        for equation in jaxpr.eqns
-        if equation.primitive.name == "broadcast_in_dim"
-        and hasattr(equation.invars[0], "val")
-    }
-    values = [
-        out.val if hasattr(out, "val") else fills.get(out) for out in jaxpr.outvars
-    ]
+    values = _constant_outputs(jaxpr)
     if any(value is None for value in values):
         return function(*arguments)
     made = iter(
         filled(None, out.aval.shape, out.aval.dtype, value)
         for out, value in zip(jaxpr.outvars, values, strict=True)
     )
-    treedef, traced, kept = seen[-1]
-    leaves = [next(made) if t else leaf for t, leaf in zip(traced, kept, strict=True)]
-    return jax.tree.unflatten(treedef, leaves)
+    leaves = []
+    for leaf in returned:
+        if leaf is _TRACED:
+            leaf = next(made)
+        leaves.append(leaf)
+    return jax.tree.unflatten(structures[-1], leaves)
 
 
-def _is_placed(leaf: Any) -> bool:
-    """Whether what is like `leaf` cannot be made on the host: it is traced, or lies divided."""
+_TRACED = object()
+
+
+def _without_tracer(leaf: object) -> object:
+    if isinstance(leaf, jax.core.Tracer):
+        return _TRACED
+    return leaf
+
+
+def _constant_outputs(jaxpr: Any) -> list[Any]:
+    """For each output of a jaxpr its value if it is a broadcast constant, else None."""
+    fills = {}
+    for equation in jaxpr.eqns:
+        if equation.primitive.name != "broadcast_in_dim":
+            continue
+        source = equation.invars[0]
+        if hasattr(source, "val"):
+            fills[equation.outvars[0]] = source.val
+    values = []
+    for out in jaxpr.outvars:
+        if hasattr(out, "val"):
+            values.append(out.val)
+        else:
+            values.append(fills.get(out))
+    return values
+
+
+def _is_on_devices(leaf: object) -> bool:
+    """Whether arrays like `leaf` cannot be made on the host: it is traced, or divided."""
     if isinstance(leaf, jax.core.Tracer):
         return True
     return isinstance(leaf, jax.Array) and len(leaf.sharding.device_set) > 1

@@ -1,4 +1,4 @@
-"""Memory of the process: what is freed is kept for what comes next, within bounds."""
+"""Memory: settings of glibc that keep freed memory for later arrays."""
 
 from __future__ import annotations
 
@@ -7,35 +7,46 @@ import os
 import sys
 
 # Parameters of mallopt (malloc.h of glibc).
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -2, -3, -4, -8
-# What glibc takes from the environment: who sets one of these has chosen.
+_TRIM_THRESHOLD = -1
+_TOP_PAD = -2
+_MMAP_THRESHOLD = -3
+_MMAP_MAX = -4
+_ARENA_MAX = -8
+# Environment variables of glibc; if the user has set one of these, nothing is changed.
 CHOICES = (
-    *("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_"),
-    *("MALLOC_TOP_PAD_", "MALLOC_ARENA_MAX", "GLIBC_TUNABLES"),
+    "MALLOC_TRIM_THRESHOLD_",
+    "MALLOC_MMAP_THRESHOLD_",
+    "MALLOC_MMAP_MAX_",
+    "MALLOC_TOP_PAD_",
+    "MALLOC_ARENA_MAX",
+    "GLIBC_TUNABLES",
 )
 
-KEPT = 2**29  # bytes at the end of each heap
-LARGE = (
-    2**25
-)  # bytes; arrays from here on are taken from the system each time, the most glibc has
+# Bytes of freed memory kept at the end of each heap.
+KEPT = 2**29
+# Bytes from which an array gets memory of its own from the system; the largest that glibc takes.
+LARGE = 2**25
 
 
 def keep_some_freed_memory() -> None:
-    """Lets glibc keep up to 512 MB of freed memory a heap for later arrays of up to 32 MB.
+    """Lets glibc keep up to 512 MB of freed memory per heap for later arrays of up to 32 MB.
 
-    By default it may return such memory to the system at once, and take it anew in the next step:
-    each page is then cleared by the kernel again. Whether it does depends on how the heap happens
-    to lie. For the network `cnn` of `benchmarks/` it doubles the time of a batch. Nothing is set
-    where the user has set it in the environment, or where there is no glibc.
+    By default glibc may return such memory to the system at once and request it again in the next
+    step, when the kernel clears each page again. Whether it does depends on the layout of the
+    heap; for the network `cnn` of `benchmarks/` it doubles the time of a batch. Nothing changes
+    if the user has set an environment variable of `CHOICES`, or without glibc.
     """
     if not any(name in os.environ for name in CHOICES):
         _set((_MMAP_THRESHOLD, LARGE), (_TRIM_THRESHOLD, KEPT))
 
 
 def keep_all_freed_memory() -> None:
-    """Lets glibc keep all freed memory, of arrays of any size, for later ones."""
+    """Lets glibc keep all freed memory, of arrays of any size, for later arrays."""
     _set(
-        (_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 2**26), (_ARENA_MAX, 1)
+        (_MMAP_MAX, 0),
+        (_TRIM_THRESHOLD, 2**31 - 1),
+        (_TOP_PAD, 2**26),
+        (_ARENA_MAX, 1),
     )
 
 

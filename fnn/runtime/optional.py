@@ -1,4 +1,4 @@
-"""Optional packages: imported where they are used, with an error that says how to get them."""
+"""Optional packages: imported where they are used, with an error that says how to install them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def optional(package: str, extra: str) -> Iterator[None]:
-    """Around an import of a package that fnn does not depend on; `extra` installs it with fnn.
+    """A context for importing a package that only the extra `extra` of fnn depends on.
 
-    Raises ImportError, saying what to install.
+    Raises ImportError with the command that installs it.
 
     >>> with optional("matplotlib", extra="plot"):
     ...     from matplotlib.figure import Figure

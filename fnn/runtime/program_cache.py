@@ -1,17 +1,20 @@
-"""The cache of compiled programs: beyond a size that can be set, those unused longest are freed."""
+"""The cache of compiled programs: of limited size, the least recently used are freed."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
 
-PROGRAMS = 24  # kept by default, some MB each
+F = TypeVar("F", bound=Callable[..., Any])
+
+# The default number of programs, some MB each.
+PROGRAMS = 24
 
 
 class ProgramCache:
-    """What functions returned for equal arguments, at most `size` results of all of them together.
+    """Results of functions by their arguments, at most `size` of all functions together.
 
     >>> cache = ProgramCache(size=2)
     >>> upper = cache.cached(lambda text: print("makes", text) or text.upper())
@@ -26,50 +29,47 @@ class ProgramCache:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        # By key (the key again, the result); the one unused longest comes first. There is no lock:
-        # each call of a method of a dict is whole by itself, and a lock stays locked where Ctrl-C
-        # strikes as its block ends. (In an OrderedDict a Ctrl-C while keys are compared becomes
-        # another error.)
-        self._results: dict[Any, tuple[Any, Any]] = {}
+        # key -> (key, result); the least recently used comes first. There is no lock: each call
+        # of a method of a dict is atomic, and a lock would stay locked after Ctrl-C at the end of
+        # its block. (In an OrderedDict Ctrl-C while keys are compared becomes another error.)
+        self._results: dict[Hashable, tuple[Any, Any]] = {}
 
-    def cached(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def cached(self, function: F) -> F:
         """`function`, called once for equal (hashable) arguments while its result is kept.
 
-        It is called with equal values and not with the objects that were given, so that the cache
-        keeps none of these alive, nor what belongs to them (the weights of a model).
+        It is called with copies of the values among its arguments, so that the cache keeps alive
+        neither the user's objects nor what belongs to them (the weights of a model).
         """
 
         @functools.wraps(function)
         def get(*arguments: Any) -> Any:
-            # An equal value of other objects, of what knows how to make it.
-            key = (
-                function,
-                tuple([getattr(given, "_twin", given) for given in arguments]),
-            )
+            # `_twin` of a value is an equal one, made of other objects.
+            twins = tuple([getattr(given, "_twin", given) for given in arguments])
+            key = (function, twins)
             found = self._results.get(key)
             if found is None:
-                found = key, function(*key[1])
+                found = key, function(*twins)
             elif len(self) <= self.size // 2:  # nothing will be dropped soon
                 return found[1]
+            # To the end: the most recently used.
             self._results.pop(found[0], None)
             self._results[found[0]] = found
             self.resize(self.size)
             return found[1]
 
         get.cache_clear = self.clear  # type: ignore[attr-defined]  # as of functools.lru_cache
-        return get
+        return get  # type: ignore[return-value]
 
     def resize(self, size: int) -> None:
-        """Keeps at most `size` results, from here on."""
+        """Keeps at most `size` results from now on."""
         self.size = size
-        with contextlib.suppress(
-            StopIteration, RuntimeError
-        ):  # another thread has changed it
+        # Another thread may change the dict meanwhile.
+        with contextlib.suppress(StopIteration, RuntimeError):
             while len(self._results) > size:
                 self._results.pop(next(iter(self._results)), None)
 
     def clear(self) -> None:
-        """Forgets all results."""
+        """Removes all results."""
         self._results.clear()
 
     def __len__(self) -> int:
@@ -80,14 +80,14 @@ programs = ProgramCache(PROGRAMS)
 _caches = [programs]
 
 
-def small_cache(size: int) -> Callable[[Callable[..., Any]], Any]:
-    """A cache of its own, of that size, for a function whose results hold no programs."""
+def small_cache(size: int) -> Callable[[F], F]:
+    """A decorator: a cache of its own, for a function whose results hold no programs."""
     cache = ProgramCache(size)
     _caches.append(cache)
     return cache.cached
 
 
 def clear_all() -> None:
-    """Forgets all programs, and what was found out about layers and shapes."""
+    """Removes all programs and all cached results about layers and shapes."""
     for cache in _caches:
         cache.clear()

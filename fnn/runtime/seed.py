@@ -1,4 +1,4 @@
-"""The seed of the process: where models that were given none take theirs."""
+"""The seed of the process: the source of keys for models without a seed of their own."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from jax import Array, random
 
 from fnn.runtime.process import check_process
 
+# The seed, None without one, and how many keys were made from it.
 _SEED: dict[str, Any] = {"seed": None, "count": 0}
 
 
 def set_seed(seed: int) -> None:
-    """Makes every model built from here on reproducible: initial weights, shuffling, dropout.
+    """Makes every model built from now on reproducible: initial weights, shuffling, dropout.
 
-    The same seed and the same sequence of models give the same numbers, bit for bit. It touches no
-    random state of Python or NumPy. Raises ValueError unless `seed` is an integer.
+    The same seed and the same sequence of models give the same results, bit for bit. The random
+    states of Python and NumPy are not changed. Raises ValueError unless `seed` is an integer.
 
     >>> def fresh():
     ...     set_seed(7)
@@ -33,7 +34,7 @@ def set_seed(seed: int) -> None:
 
 
 def next_key(seed: int | None = None) -> Array:
-    """The key for a new model: by its own seed, else by `set_seed`, else a fresh one."""
+    """The key of a new model: from its own seed, else from `set_seed`, else a random one."""
     check_process()
     if seed is not None:
         return jax.random.key(seed)

@@ -1,4 +1,4 @@
-"""Settings of JAX that hold in one thread alone, carried over to another."""
+"""Settings of JAX that hold in one thread only, applied in another."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import jax
 
-# What JAX's context managers set, and what changes how arrays are read and computed with. What
-# `jax.config.update` sets holds in every thread.
+# Settings of JAX's context managers that change how arrays are read or computed with. The settings
+# of `jax.config.update` hold in every thread.
 _NAMES = (
     "enable_x64",
     "default_device",
@@ -27,7 +27,7 @@ _NAMES = (
 
 
 class ThreadSettings:
-    """The settings of the thread that makes it, among them the mesh, for use in another one.
+    """The settings of the thread that creates it, with the mesh, for use in another thread.
 
     >>> from concurrent.futures import ThreadPoolExecutor
     >>> def dtype(settings):
@@ -44,7 +44,7 @@ class ThreadSettings:
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """Within it the settings hold."""
+        """A context in which the settings hold."""
         with contextlib.ExitStack() as stack:
             for name, value in self._values.items():
                 if _value(name) != value:

@@ -1,4 +1,4 @@
-"""Warnings that point at the line of the user, not at one of fnn."""
+"""Warnings that point at the user's line, not at one of fnn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _receiver: ContextVar[Callable[[str], object] | None] = ContextVar(
 
 
 def warn(message: str) -> None:
-    """Warns at the nearest line outside of fnn: a call of `fit`, say.
+    """Warns at the nearest line outside of fnn, such as a call of `fit`.
 
     >>> with warnings.catch_warnings(record=True) as found:
     ...     warnings.simplefilter("always")
@@ -29,15 +29,17 @@ def warn(message: str) -> None:
     if receiver is not None:
         receiver(message)
         return
-    level, frame = 1, sys._getframe()
+    level = 1
+    frame = sys._getframe()
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        level, frame = level + 1, frame.f_back
+        level += 1
+        frame = frame.f_back
     warnings.warn(message, stacklevel=level)
 
 
 @contextlib.contextmanager
 def sent_to(receiver: Callable[[str], object]) -> Iterator[None]:
-    """Within it, in a thread that no line of a user has called, warnings go to `receiver`.
+    """A context in which warnings go to `receiver`, for a thread without a line of the user.
 
     >>> with sent_to(print):
     ...     warn("look here")

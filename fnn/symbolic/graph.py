@@ -1,9 +1,9 @@
-"""Graph: layers wired by symbolic calls, with any structure of inputs and outputs."""
+"""Graph: layers connected by symbolic calls, with any structure of inputs and outputs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
 
 import jax
 
@@ -11,17 +11,24 @@ from fnn.core.arguments import kind_of, shown
 from fnn.core.calling import unique_names
 from fnn.core.combining import Flow, Visit
 from fnn.core.layer import Layer
+from fnn.core.tree import Tree
 from fnn.core.value import Fields
 from fnn.symbolic.node import UNCOUNTED, Node
 
+# A structure of integers: an integer, a tuple, `Fields` for a dict, or None for an input left out.
+Places: TypeAlias = Any
+# A node, or a tuple, list or dict of nodes.
+Nodes: TypeAlias = Any
+Step: TypeAlias = tuple[str, Layer, Places]
+
 
 class Graph(Flow):
-    """Layers wired as a directed graph; `connect` writes it from nodes.
+    """Layers connected as a directed graph; `connect` makes it from nodes.
 
-    `inputs` and `outputs` are structures of places (a number, a tuple, or `Fields` for a dict by
-    key; None for an optional input that is left out). A step is (name of the child, the layer, the
-    structure of places of its inputs), and its outputs take the next free place. A layer named in
-    two steps has one set of weights.
+    Each value has a place: the inputs come first, then the outputs of each step. `inputs` and
+    `outputs` are structures of places (an integer, a tuple, `Fields` for a dict; None for an
+    optional input that is left out). A step is (name of the child, the layer, the places of its
+    inputs). A name used in two steps is one layer with one set of weights.
 
     >>> from fnn.layers import Add, Dense
     >>> steps = ("dense", Dense(2, kernel_initializer="ones"), 0), ("add", Add(), (0, 1))
@@ -30,130 +37,145 @@ class Graph(Flow):
     [[3.0, 3.0]]
     """
 
-    inputs: Any = 0
-    steps: tuple[tuple[str, Layer, Any], ...] = ()
-    outputs: Any = 0
+    inputs: Places = 0
+    steps: tuple[Step, ...] = ()
+    outputs: Places = 0
 
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
         return tuple({name: layer for name, layer, _ in self.steps}.items())
 
-    def flow(self, x: Any, visit: Visit) -> Any:
-        values: list[Any] = []
+    def flow(self, x: Tree, visit: Visit) -> Tree:
+        values: list[Tree] = []
         _scatter(self.inputs, x, values)
         for name, layer, places in self.steps:
             values.append(visit(name, layer, gather(places, values)))
         return gather(self.outputs, values)
 
     def cut(self) -> tuple[Graph, Graph]:
-        """(what does without the last input, the rest): the second takes what the first makes.
+        """(the part that does not depend on the last input, the rest).
 
-        The inputs of the second are (a tuple of these values, the last input). Both have the
-        layers under the names that they have here, so the same weights are for both.
+        The inputs of the second are (a tuple of the outputs of the first, the last input). Both
+        use the names of the layers here, so the same weights fit both.
         """
-        inputs, after = leaves(self.inputs), {leaves(self.inputs)[-1]}
-        for place, (_, _, places) in enumerate(self.steps, len(inputs)):
-            if after & {*leaves(places)}:
-                after.add(place)
-        steps = list(enumerate(self.steps, len(inputs)))
-        first = [(place, step) for place, step in steps if place not in after]
-        last = [(place, step) for place, step in steps if place in after]
-        used = {p for _, step in last for p in leaves(step[2])} | {
-            *leaves(self.outputs)
-        }
+        inputs = leaves(self.inputs)
+        steps = dict(enumerate(self.steps, len(inputs)))
+        after = self._depending_on(inputs[-1])
+        first = [place for place in steps if place not in after]
+        last = [place for place in steps if place in after]
+        # The values that the second graph needs from the first.
+        used = {*leaves(self.outputs)}
+        for place in last:
+            used.update(leaves(steps[place][2]))
         passed = sorted(used - after)
-        order = (
-            [*inputs[:-1], *(p for p, _ in first)],
-            [*passed, inputs[-1], *(p for p, _ in last)],
-        )
-        before, rest = (
-            {old: new for new, old in enumerate(places)} for places in order
-        )
+        before = _numbered([*inputs[:-1], *first])
+        rest = _numbered([*passed, inputs[-1], *last])
         return (
             Graph(
-                _at(self.inputs[:-1], before),
-                _moved(first, before),
-                tuple(before[p] for p in passed),
+                inputs=_renumbered(self.inputs[:-1], before),
+                steps=_moved([steps[place] for place in first], before),
+                outputs=tuple(before[place] for place in passed),
             ),
             Graph(
-                (tuple(range(len(passed))), len(passed)),
-                _moved(last, rest),
-                _at(self.outputs, rest),
+                inputs=(tuple(range(len(passed))), len(passed)),
+                steps=_moved([steps[place] for place in last], rest),
+                outputs=_renumbered(self.outputs, rest),
             ),
         )
+
+    def _depending_on(self, start: int) -> set[int]:
+        """The places whose values depend on the value at `start`."""
+        found = {start}
+        inputs = len(leaves(self.inputs))
+        for place, (_, _, places) in enumerate(self.steps, inputs):
+            if not found.isdisjoint(leaves(places)):
+                found.add(place)
+        return found
 
     @property
     def output_names(self) -> list[str]:
-        """For each output the name of the layer that makes it, or `input_<place>`."""
-        first = len(leaves(self.inputs))
-        name = lambda place: (
-            self.steps[place - first][0] if place >= first else f"input_{place}"
-        )
-        return [name(place) for place in leaves(self.outputs)]
+        """For each output the name of the layer that computes it, or `input_<place>`."""
+        inputs = len(leaves(self.inputs))
+        names = [f"input_{place}" for place in range(inputs)]
+        names += [name for name, _, _ in self.steps]
+        return [names[place] for place in leaves(self.outputs)]
 
     @property
     def ensemble_size(self) -> int:
-        """That of the layer which makes the one output."""
-        ends, first = leaves(self.outputs), len(leaves(self.inputs))
-        one = len(ends) == 1 and ends[0] >= first
-        return self.steps[ends[0] - first][1].ensemble_size if one else 0
+        """That of the layer that computes the output, if there is one output."""
+        outputs = leaves(self.outputs)
+        inputs = len(leaves(self.inputs))
+        if len(outputs) != 1 or outputs[0] < inputs:
+            return 0
+        return self.steps[outputs[0] - inputs][1].ensemble_size
 
 
-def leaves(places: Any) -> list[int]:
+def leaves(places: Places) -> list[int]:
     """The places in a structure, in order."""
+    if places is None:
+        return []
     if isinstance(places, Fields):
         return [leaf for _, item in places.items for leaf in leaves(item)]
     if isinstance(places, tuple):
         return [leaf for item in places for leaf in leaves(item)]
-    return [] if places is None else [places]
+    return [places]
 
 
-def map_places(function: Callable[[int], Any], places: Any) -> Any:
-    """The structure of `places` (dicts again for `Fields`) with `function` of each place."""
+def map_places(function: Callable[[int], Tree], places: Places) -> Tree:
+    """The structure of `places`, with dicts for `Fields`, and `function` of each place."""
+    if places is None:
+        return None
     if isinstance(places, Fields):
         return {name: map_places(function, item) for name, item in places.items}
     if isinstance(places, tuple):
         return tuple(map_places(function, item) for item in places)
-    return None if places is None else function(places)
+    return function(places)
 
 
-def _at(places: Any, order: dict[int, int]) -> Any:
-    """The structure of places, by other numbers."""
+def _renumbered(places: Places, order: dict[int, int]) -> Places:
+    """The structure with each place replaced by its new number."""
+    if places is None:
+        return None
     if isinstance(places, Fields):
-        return Fields(tuple((name, _at(item, order)) for name, item in places.items))
+        items = ((name, _renumbered(item, order)) for name, item in places.items)
+        return Fields(tuple(items))
     if isinstance(places, tuple):
-        return tuple(_at(item, order) for item in places)
-    return None if places is None else order[places]
+        return tuple(_renumbered(item, order) for item in places)
+    return order[places]
 
 
-def _moved(steps: Any, order: dict[int, int]) -> tuple[tuple[str, Layer, Any], ...]:
-    """The steps, their inputs at places of other numbers."""
-    return tuple(
-        (name, layer, _at(places, order)) for _, (name, layer, places) in steps
-    )
+def _numbered(places: list[int]) -> dict[int, int]:
+    """Old place -> new place, for places in their new order."""
+    return {old: new for new, old in enumerate(places)}
 
 
-def gather(places: Any, values: list[Any]) -> Any:
-    """The structure of `places` with the value at each."""
+def _moved(steps: list[Step], order: dict[int, int]) -> tuple[Step, ...]:
+    """The steps with their inputs at new places."""
+    moved = []
+    for name, layer, places in steps:
+        moved.append((name, layer, _renumbered(places, order)))
+    return tuple(moved)
+
+
+def gather(places: Places, values: list[Any]) -> Any:
+    """The structure of `places` with the value at each place."""
     return map_places(lambda place: values[place], places)
 
 
-def _scatter(places: Any, x: Any, values: list[Any]) -> None:
-    """Appends the parts of `x` to `values` in the order of the places. Dicts go by key."""
+def _scatter(
+    places: Places,
+    x: Tree,
+    values: list[Tree],
+) -> None:
+    """Appends the parts of `x` to `values` in the order of the places; dicts by key."""
     if isinstance(places, Fields):
-        names = [name for name, _ in places.items]
-        if not isinstance(x, dict) or set(names) - set(x):
-            received = sorted(x) if isinstance(x, dict) else kind_of(x)
-            raise ValueError(
-                f"Graph: expected inputs by the keys {sorted(names)}, received {received}; "
-                "give a dict with all of them"
-            )
+        _check_keys([name for name, _ in places.items], x)
         for name, item in places.items:
             _scatter(item, x[name], values)
     elif isinstance(places, tuple):
         if not isinstance(x, (tuple, list)) or len(x) != len(places):
             raise ValueError(
                 f"Graph: expected a tuple of {len(places)} inputs, received {kind_of(x)}; "
-                "give them in the order of the model's inputs"
+                "pass them in the order of the model's inputs"
             )
         for item, part in zip(places, x, strict=True):
             _scatter(item, part, values)
@@ -161,18 +183,31 @@ def _scatter(places: Any, x: Any, values: list[Any]) -> None:
         values.append(x)
 
 
-def connect(inputs: Any, outputs: Any) -> Graph:
+def _check_keys(names: list[str], x: object) -> None:
+    """Raises ValueError unless `x` is a dict with all these keys."""
+    received: object = kind_of(x)
+    if isinstance(x, dict):
+        if set(names) <= set(x):
+            return
+        received = sorted(x)
+    raise ValueError(
+        f"Graph: expected inputs by the keys {sorted(names)}, received {received}; "
+        "pass a dict with all of them"
+    )
+
+
+def connect(inputs: Nodes, outputs: Nodes) -> Graph:
     """The graph that computes the `outputs` nodes from the `inputs` nodes.
 
-    Both are a node, or a tuple, list or dict of nodes. Raises TypeError for an input that is no
-    node, ValueError if an output needs an input that is not listed.
+    Both are a node, or a tuple, list or dict of nodes. Raises TypeError for an input that is not
+    a node, and ValueError if an output needs an input that is not listed.
 
     >>> from fnn.layers import Dense, Input
     >>> x = Input((4,))
     >>> connect(x, Dense(3)(x)).steps
     (('dense', Dense(units=3), 0),)
     """
-    starts: list[Node] = jax.tree.leaves(inputs, is_leaf=lambda node: node is None)
+    starts = _leaf_nodes(inputs)
     for index, node in enumerate(starts):
         if not isinstance(node, Node):
             raise TypeError(
@@ -182,25 +217,39 @@ def connect(inputs: Any, outputs: Any) -> Graph:
     place = {id(node): index for index, node in enumerate(starts)}
     order: list[Node] = []
     seen: dict[int, int] = {}
-    for output in jax.tree.leaves(outputs, is_leaf=lambda node: node is None):
+    for output in _leaf_nodes(outputs):
         _collect(output, place, order, seen)
     _sort_as_keras(order, seen)
-    place |= {id(node): len(starts) + index for index, node in enumerate(order)}
-    owners: dict[int, Any] = {id(node.owner): node.owner for node in order}
+    for index, node in enumerate(order, len(starts)):
+        place[id(node)] = index
+    owners = {id(node.owner): node.owner for node in order if node.owner}
     names = dict(zip(owners, unique_names(owners.values()), strict=True))
-    steps: Any = tuple(
-        (names[id(node.owner)], node.layer, _places(node.parents, place))
-        for node in order
+    steps = []
+    for node in order:
+        assert node.layer is not None  # `_collect` refuses inputs that are not listed
+        name = names[id(node.owner)]
+        steps.append((name, node.layer, _places(node.parents, place)))
+    return Graph(
+        inputs=_places(inputs, place),
+        steps=tuple(steps),
+        outputs=_places(outputs, place, list),
     )
-    return Graph(_places(inputs, place), steps, _places(outputs, place, list))
+
+
+def _leaf_nodes(nodes: Nodes) -> list[Node]:
+    """The nodes in a structure; what else is in it too, for the caller to refuse."""
+    return jax.tree.leaves(nodes, is_leaf=lambda node: node is None)
 
 
 def _collect(
-    output: Any, place: dict[int, int], order: list[Node], seen: dict[int, int]
+    output: Node,
+    place: dict[int, int],
+    order: list[Node],
+    seen: dict[int, int],
 ) -> None:
-    """Appends to `order` what `output` needs, parents first, without recursion.
+    """Appends to `order` the nodes that `output` needs, parents first, without recursion.
 
-    `place` gains every node that is done, `seen` every node in the order in which it was met.
+    Each node that is done gets an entry in `place`; `seen` numbers the nodes as they are met.
     """
     stack = [output]
     while stack:
@@ -211,7 +260,8 @@ def _collect(
                 "leave it out"
             )
         seen.setdefault(id(node), len(seen))
-        missing = [p for p in jax.tree.leaves(node.parents) if id(p) not in place]
+        parents = jax.tree.leaves(node.parents)
+        missing = [parent for parent in parents if id(parent) not in place]
         if id(node) in place:
             stack.pop()
         elif node.layer is None:
@@ -227,28 +277,38 @@ def _collect(
 
 
 def _sort_as_keras(order: list[Node], seen: dict[int, int]) -> None:
-    """Sorts by the distance to the outputs, so that weights come in the order of Keras."""
+    """Sorts by the distance to the outputs, so that weights come in Keras's order."""
     depth = dict.fromkeys(seen, 0)
     for node in reversed(order):
-        step = 0 if isinstance(node.layer, UNCOUNTED) else 1
+        distance = depth[id(node)]
+        if not isinstance(node.layer, UNCOUNTED):
+            distance += 1
         for parent in jax.tree.leaves(node.parents):
-            depth[id(parent)] = max(depth.get(id(parent), 0), depth[id(node)] + step)
+            depth[id(parent)] = max(depth.get(id(parent), 0), distance)
     made = {id(node): place for place, node in enumerate(order)}
 
     def rank(node: Node) -> tuple[int, bool, int]:
-        uncounted = isinstance(
-            node.layer, UNCOUNTED
-        )  # one may need another at the same depth
-        return -depth[id(node)], uncounted, (made if uncounted else seen)[id(node)]
+        # An uncounted node may need another of the same depth, so these keep their order.
+        if isinstance(node.layer, UNCOUNTED):
+            return -depth[id(node)], True, made[id(node)]
+        return -depth[id(node)], False, seen[id(node)]
 
     order.sort(key=rank)
 
 
-def _places(nodes: Any, place: dict[int, int], order: Any = sorted) -> Any:
+def _places(
+    nodes: Nodes,
+    place: dict[int, int],
+    order: Callable[[Iterable[str]], list[str]] = sorted,
+) -> Places:
+    """The structure of places of these nodes; the keys of dicts in the given order."""
+    if nodes is None:
+        return None
     if isinstance(nodes, dict):
-        return Fields(
-            tuple((name, _places(nodes[name], place, order)) for name in order(nodes))
-        )
+        items = []
+        for name in order(nodes):
+            items.append((name, _places(nodes[name], place, order)))
+        return Fields(tuple(items))
     if isinstance(nodes, (tuple, list)):
         return tuple(_places(node, place, order) for node in nodes)
-    return None if nodes is None else place[id(nodes)]
+    return place[id(nodes)]

@@ -1,35 +1,42 @@
-"""Operators: `x + y`, `x * 2`, `x @ y`, `x[:, 0]` of nodes, each a node of a layer."""
+"""Operators: the methods of nodes behind `x + y`, `x @ y`, `x[:, 0]` and NumPy's functions."""
 
 from __future__ import annotations
 
+import functools
 import inspect
 import numbers
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fnn.core import arguments
+from fnn.core.layer import Layer
 from fnn.symbolic.operations import OPERATORS, SYMBOLS, GetItem, MatMul, Operator
 
 CONSTANTS = (numbers.Number, np.generic, np.ndarray, jax.Array, list, tuple)
 
+# A node, of the class that `fnn.symbolic.node` defines above; or NotImplemented.
+NodeLike: TypeAlias = Any
+
 _PERMUTE = "use Permute(dims)(x), since the batch stays first"
 _RESHAPE = "use Reshape(shape)(x), the shape of one example"
 _JOIN = "use Concatenate(axis=-1)([x, y]), since axis 0 is the batch"
+_FLATTEN = "use Flatten()(x), which keeps the batch"
 
-# Attributes of arrays and functions of NumPy, and what to use on a node in their place.
+
+def _for_all(names: str, advice: str) -> dict[str, str]:
+    return dict.fromkeys(names.split(), advice)
+
+
+# Attributes of arrays and functions of NumPy, with their replacement for a node.
 ADVICE = {
-    **dict.fromkeys(
-        ("transpose", "T", "mT", "swapaxes", "moveaxis", "permute_dims"), _PERMUTE
-    ),
-    **dict.fromkeys(("reshape", "squeeze"), _RESHAPE),
-    **dict.fromkeys(
-        ("concatenate", "concat", "append", "hstack", "vstack", "dstack"), _JOIN
-    ),
-    **dict.fromkeys(("flatten", "ravel"), "use Flatten()(x), which keeps the batch"),
+    **_for_all("transpose T mT swapaxes moveaxis permute_dims", _PERMUTE),
+    **_for_all("reshape squeeze", _RESHAPE),
+    **_for_all("concatenate concat append hstack vstack dstack", _JOIN),
+    **_for_all("flatten ravel", _FLATTEN),
     "stack": "use Concatenate(axis=1)([x[:, None], y[:, None]]), since axis 0 is the batch",
     "dot": "use x @ constant, or Dot(axes=-1)([x, y])",
     "einsum": "use Lambda(lambda pair: jnp.einsum('bi,bi->b', *pair))([x, y])",
@@ -42,44 +49,60 @@ ADVICE = {
     "at": "use Lambda(lambda x: x.at[...].set(...))(x)",
 }
 
-# NumPy's functions that are operators of Python, by the names that layers give them.
+# The NumPy functions of operators that have another name in `OPERATORS`.
 UFUNCS = {"true_divide": "divide", "remainder": "mod", "invert": "bitwise_not"}
 
 
-def combine(name: str, *operands: Any) -> Any:
+def combine(name: str, *operands: object) -> NodeLike:
     """The node of an operator on nodes, or on a node and a constant; NotImplemented for others."""
-    make: Any = MatMul if name == "matmul" else Operator
-    function = () if name == "matmul" else (name,)
+    layer: Callable[..., Layer] = functools.partial(Operator, name)
+    if name == "matmul":
+        layer = MatMul
     constants = [a for a in operands if not isinstance(a, Operators)]
     if not constants:
-        return make(*function)(operands if len(operands) > 1 else operands[0])
-    if not isinstance(constants[0], CONSTANTS):
+        if len(operands) == 1:
+            return layer()(operands[0])
+        return layer()(operands)
+    constant = constants[0]
+    if not isinstance(constant, CONSTANTS):
         return NotImplemented
-    constant, reflected = constants[0], operands[0] is constants[0]
-    constant = np.asarray(constant) if isinstance(constant, jax.Array) else constant
-    return make(*function, constant, reflected)(operands[1 if reflected else 0])
+    first, *others = operands
+    reflected = first is constant
+    node = first
+    if reflected:
+        node = others[0]
+    if isinstance(constant, jax.Array):
+        constant = np.asarray(constant)
+    return layer(constant, reflected)(node)
 
 
-def _operator(name: str, reflected: bool = False) -> Callable[[Any, Any], Any]:
-    """The method for an operator between a node and another or a constant."""
+def _operator(name: str, reflected: bool = False) -> Callable[..., NodeLike]:
+    """The method of an operator between a node and another node or a constant."""
 
-    def method(self: Any, other: Any) -> Any:
-        return combine(name, other, self) if reflected else combine(name, self, other)
+    def method(self: Operators, other: object) -> NodeLike:
+        if reflected:
+            return combine(name, other, self)
+        return combine(name, self, other)
 
     return method
 
 
-def _unary(name: str) -> Callable[[Any], Any]:
-    return lambda self: combine(name, self)
+def _unary(name: str) -> Callable[..., NodeLike]:
+    """The method of an operator on one node."""
+
+    def method(self: Operators) -> NodeLike:
+        return combine(name, self)
+
+    return method
 
 
-def _equality(name: str) -> Callable[[Any, Any], Any]:
-    """With numbers and arrays an operator; with anything else, nodes too, whether it is the same.
+def _equality(name: str) -> Callable[..., NodeLike]:
+    """The method of == or !=: an operator with numbers and arrays, else identity as a bool.
 
-    Nodes are kept in sets and compared with None, so these need an answer that is no node.
+    Nodes are kept in sets and compared with None, which needs a bool.
     """
 
-    def method(self: Any, other: Any) -> Any:
+    def method(self: Operators, other: object) -> NodeLike:
         if isinstance(other, (numbers.Number, np.generic, np.ndarray, jax.Array)):
             return combine(name, self, other)
         return (self is other) == (name == "equal")
@@ -87,100 +110,123 @@ def _equality(name: str) -> Callable[[Any, Any], Any]:
     return method
 
 
-def _ufunc(self: Any, ufunc: Any, method: str, *operands: Any, **named: Any) -> Any:
-    """What NumPy's functions make of nodes: nodes where they are operators, else an error.
+def _ufunc(
+    self: Operators, ufunc: np.ufunc, method: str, *operands: object, **named: object
+) -> NodeLike:
+    """NumPy's universal functions of nodes: a node if the function is an operator, else an error.
 
     So `array + node`, which NumPy computes as `np.add(array, node)`, is an operator too.
     """
     name = UFUNCS.get(ufunc.__name__, ufunc.__name__)
-    plain = method == "__call__" and not named
-    if plain and name == "positive":
-        return self
-    node = combine(name, *operands) if plain and name in OPERATORS else NotImplemented
-    if node is not NotImplemented:
-        return node
-    if method == "__call__" and named and name in SYMBOLS:
-        sides = ("array = array", "x") if "out" in named else ("x", "y")
-        advice = (
-            f"write {f' {SYMBOLS[name]} '.join(sides)}, without {' and '.join(named)}"
-        )
-    elif method == "__call__" and sum(isinstance(a, Operators) for a in operands) == 2:
-        advice = f"use Lambda(lambda pair: jnp.{name}(*pair))([x, y])"
-    else:
-        advice = _of_jax(name if method == "__call__" else "sum")
-    shown = f"np.{ufunc.__name__}" + (f".{method}" if method != "__call__" else "")
+    if method == "__call__" and not named:
+        if name == "positive":
+            return self
+        if name in OPERATORS:
+            node = combine(name, *operands)
+            if node is not NotImplemented:
+                return node
+    shown = f"np.{ufunc.__name__}"
+    if method != "__call__":
+        shown = f"{shown}.{method}"
+    advice = _advice_for_ufunc(name, method, operands, named)
     raise TypeError(
         f"expected arrays for {shown}, received {self!r}, {_SYMBOLIC}; {advice}"
     )
 
 
+def _advice_for_ufunc(
+    name: str, method: str, operands: tuple[object, ...], named: dict[str, object]
+) -> str:
+    """The replacement for a call of a universal function that is not an operator."""
+    if method != "__call__":
+        return _advice_of_jax("sum")
+    if named and name in SYMBOLS:
+        left, right = "x", "y"
+        if "out" in named:
+            left, right = "array = array", "x"
+        return f"write {left} {SYMBOLS[name]} {right}, without {' and '.join(named)}"
+    if sum(isinstance(a, Operators) for a in operands) == 2:
+        return f"use Lambda(lambda pair: jnp.{name}(*pair))([x, y])"
+    return _advice_of_jax(name)
+
+
 def _array_function(
-    self: Any, function: Any, types: Any, given: Any, named: Any
-) -> Any:
-    """NumPy's other functions (np.sum, np.concatenate): none computes with a node."""
+    self: Operators,
+    function: Callable[..., object],
+    types: object,
+    given: tuple[object, ...],
+    named: dict[str, object],
+) -> tuple[int | None, ...]:
+    """NumPy's other functions (np.sum, np.concatenate): an error, except for np.shape."""
     if function is np.shape:
         return self.shape
     name = function.__name__
     shown = f"{function.__module__}.{name}".replace("numpy", "np", 1)
-    advice = ADVICE.get(name) or _of_jax(shown.removeprefix("np.")) or _GENERAL
+    advice = (
+        ADVICE.get(name) or _advice_of_jax(shown.removeprefix("np.")) or _ALTERNATIVES
+    )
     raise TypeError(
         f"expected arrays for {shown}, received {self!r}, {_SYMBOLIC}; {advice}"
     )
 
 
 _SYMBOLIC = "a symbolic node, which has no values yet"
-_GENERAL = (
+_ALTERNATIVES = (
     "use operators (x + y, x[:, 0]), a layer (Concatenate, Flatten, Reshape, Permute, Add, "
     "Average, Maximum, Activation), or a function of JAX on each example: "
     "Lambda(lambda x: jnp.sum(x, axis=-1))(x)"
 )
 
 
-def _of_jax(name: str) -> str:
-    """The advice to put a function of JAX into a layer; empty where JAX has none of that name.
+def _advice_of_jax(name: str) -> str:
+    """The advice to put a function of JAX into a layer; empty if JAX has none of that name.
 
-    Where it has an axis, the call names one: by default it would mix the examples of the batch.
+    A call names an axis if the function takes one: the default would mix the examples.
     """
-    found: Any = jnp
+    function: Any = jnp
     for part in name.split("."):
-        found = getattr(found, part, None)
-    if not callable(found):
+        function = getattr(function, part, None)
+    if not callable(function):
         return ""
     ufunc = getattr(np, name, None)
     if getattr(ufunc, "nin", 2) == 1 or name == "round":
         return f"use Lambda(jnp.{name})(x)"
     try:
-        taken = inspect.signature(found).parameters
+        parameters = inspect.signature(function).parameters
     except ValueError:
         return ""
-    needed = [
+    required = [
         p
-        for p in taken.values()
+        for p in parameters.values()
         if p.default is p.empty and p.kind is not p.VAR_KEYWORD
     ]
-    call = "x, ..." if len(needed) > 1 or "axis" not in taken else "x"
-    if "axis" not in taken:
-        return f"use Lambda(lambda x: jnp.{name}({call}))(x)"
+    if "axis" not in parameters:
+        return f"use Lambda(lambda x: jnp.{name}(x, ...))(x)"
+    call = "x"
+    if len(required) > 1:
+        call = "x, ..."
     return f"use Lambda(lambda x: jnp.{name}({call}, axis=-1))(x), any axis but 0, the batch"
 
 
-def _no_array(self: Any, *args: Any, **named: Any) -> Any:
+def _no_array(self: Operators, *args: object, **named: object) -> NoReturn:
     raise ValueError(
-        f"expected an array, received {self!r}, {_SYMBOLIC}; {_GENERAL}; put a constant array "
-        "after the node: x * constant"
+        f"expected an array, received {self!r}, {_SYMBOLIC}; {_ALTERNATIVES}; put a constant "
+        "array after the node: x * constant"
     )
 
 
-def _has_no(what: str, advice: str) -> Callable[..., Any]:
-    def method(self: Any, *given: Any) -> Any:
+def _has_no(noun: str, advice: str) -> Callable[..., NoReturn]:
+    """A method that raises TypeError: nodes have no values, so no truth value, no length."""
+
+    def method(self: Operators, *given: object) -> NoReturn:
         raise TypeError(
-            f"{self!r} is a symbolic node, which has no {what} yet; {advice}"
+            f"{self!r} is a symbolic node, which has no {noun} yet; {advice}"
         )
 
     return method
 
 
-def _power(self: Any, other: Any, modulus: Any = None) -> Any:
+def _power(self: Operators, other: object, modulus: object = None) -> NodeLike:
     if modulus is not None:
         raise TypeError(
             f"pow({self!r}, y, z) takes two arguments of a node; write x**y % z"
@@ -189,15 +235,20 @@ def _power(self: Any, other: Any, modulus: Any = None) -> Any:
 
 
 class Operators:
-    """What makes a node answer to Python's operators and NumPy's functions; `Node` is one."""
+    """The base class of `Node`: Python's operators and NumPy's functions make nodes, or raise."""
 
     is_symbolic = True
 
-    __array_ufunc__, __array_function__ = _ufunc, _array_function
+    if TYPE_CHECKING:
+
+        @property
+        def shape(self) -> tuple[int | None, ...]: ...
+
+    __array_ufunc__ = _ufunc
+    __array_function__ = _array_function
     __array__ = _no_array
-    __jax_array__ = property(
-        _no_array
-    )  # JAX asks whether there is one, and hides what it raises
+    # A property, which raises when JAX looks it up: JAX hides the errors of a call.
+    __jax_array__ = property(_no_array)
 
     __bool__ = _has_no(
         "truth value",
@@ -214,48 +265,62 @@ class Operators:
     )
     __len__ = _has_no("length", "use x.shape")
     __iter__ = _has_no(
-        "values to go through", "use x[:, 0] for a part, x.shape for the shape"
+        "values to iterate over", "use x[:, 0] for a part, x.shape for the shape"
     )
 
-    __add__, __radd__ = _operator("add"), _operator("add", True)
-    __sub__, __rsub__ = _operator("subtract"), _operator("subtract", True)
-    __mul__, __rmul__ = _operator("multiply"), _operator("multiply", True)
-    __truediv__, __rtruediv__ = _operator("divide"), _operator("divide", True)
-    __floordiv__, __rfloordiv__ = (
-        _operator("floor_divide"),
-        _operator("floor_divide", True),
-    )
-    __mod__, __rmod__ = _operator("mod"), _operator("mod", True)
-    __pow__, __rpow__ = _power, _operator("power", True)
-    __matmul__, __rmatmul__ = _operator("matmul"), _operator("matmul", True)
-    __lt__, __le__ = _operator("less"), _operator("less_equal")
-    __gt__, __ge__ = _operator("greater"), _operator("greater_equal")
-    __eq__, __ne__ = _equality("equal"), _equality("not_equal")
+    __add__ = _operator("add")
+    __radd__ = _operator("add", reflected=True)
+    __sub__ = _operator("subtract")
+    __rsub__ = _operator("subtract", reflected=True)
+    __mul__ = _operator("multiply")
+    __rmul__ = _operator("multiply", reflected=True)
+    __truediv__ = _operator("divide")
+    __rtruediv__ = _operator("divide", reflected=True)
+    __floordiv__ = _operator("floor_divide")
+    __rfloordiv__ = _operator("floor_divide", reflected=True)
+    __mod__ = _operator("mod")
+    __rmod__ = _operator("mod", reflected=True)
+    __pow__ = _power
+    __rpow__ = _operator("power", reflected=True)
+    __matmul__ = _operator("matmul")
+    __rmatmul__ = _operator("matmul", reflected=True)
+    __lt__ = _operator("less")
+    __le__ = _operator("less_equal")
+    __gt__ = _operator("greater")
+    __ge__ = _operator("greater_equal")
+    __eq__ = _equality("equal")
+    __ne__ = _equality("not_equal")
     __hash__ = object.__hash__
-    __and__, __rand__ = _operator("bitwise_and"), _operator("bitwise_and", True)
-    __or__, __ror__ = _operator("bitwise_or"), _operator("bitwise_or", True)
-    __xor__, __rxor__ = _operator("bitwise_xor"), _operator("bitwise_xor", True)
-    __neg__, __abs__, __invert__ = (
-        _unary("negative"),
-        _unary("absolute"),
-        _unary("bitwise_not"),
-    )
+    __and__ = _operator("bitwise_and")
+    __rand__ = _operator("bitwise_and", reflected=True)
+    __or__ = _operator("bitwise_or")
+    __ror__ = _operator("bitwise_or", reflected=True)
+    __xor__ = _operator("bitwise_xor")
+    __rxor__ = _operator("bitwise_xor", reflected=True)
+    __neg__ = _unary("negative")
+    __abs__ = _unary("absolute")
+    __invert__ = _unary("bitwise_not")
 
     def __pos__(self) -> Any:
         return self
 
-    def __getitem__(self, index: Any) -> Any:
+    def __getitem__(self, index: object) -> Any:
         return GetItem(index)(self)
 
-    def __setitem__(self, index: Any, value: Any) -> None:
+    def __setitem__(self, index: object, value: object) -> NoReturn:
         raise TypeError(
             f"expected an array to write into, received {self!r}, whose values never change; use "
             "Lambda(lambda x: x.at[...].set(...))(x)"
         )
 
-    if not TYPE_CHECKING:  # a type checker would take every name for one that is there
+    if not TYPE_CHECKING:  # a type checker would accept every name
 
-        def __getattr__(self, name: str) -> Any:
-            """Attributes of arrays, with what a node has in their place."""
-            advice = ADVICE.get(name) or ("" if name.startswith("_") else _of_jax(name))
-            raise arguments.no_attribute(self, name, {name: advice} if advice else {})
+        def __getattr__(self, name: str) -> object:
+            """Raises AttributeError with the replacement for an attribute of arrays."""
+            advice = ADVICE.get(name, "")
+            if not advice and not name.startswith("_"):
+                advice = _advice_of_jax(name)
+            known = {}
+            if advice:
+                known[name] = advice
+            raise arguments.no_attribute(self, name, known)

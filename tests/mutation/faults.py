@@ -154,8 +154,8 @@ ARGUMENTS = [
     Fault(
         "fnn/core/door.py",
         "an error names the expected width twice, and not the width of the inputs",
-        "received {sizes[0][1]} in shape",
-        "received {sizes[0][0]} in shape",
+        "received {received} in shape",
+        "received {features} in shape",
         "tests/test_layer_messages.py::test_apply_alone_checks_its_inputs",
     ),
 ]
