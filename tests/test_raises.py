@@ -154,7 +154,7 @@ CALLBACKS = {
         lambda: train(
             network(metrics=[progress]), X, Y, callbacks=[callbacks.EarlyStopping("progress")]
         ),
-        ValueError, 'whether more is better, received monitor=\'progress\'; give mode="min"',
+        ValueError, 'whether more is better, received monitor=\'progress\'; pass mode="min"',
     ),
 }  # fmt: skip
 
