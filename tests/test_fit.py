@@ -845,7 +845,9 @@ def test_arguments_of_the_loop_that_cannot_work():
     ):
         with pytest.raises(ValueError, match=message):
             fnn.training.fit(step, 0.0, data, batch_size=4, verbose=0, **arguments)
-    with pytest.raises(ValueError, match="expected x with rows, received the single number"):
+    with pytest.raises(
+        ValueError, match="expected x with an axis of examples, received the single number"
+    ):
         model().fit(jnp.float32(1), np.ones(1), verbose=0)
 
 

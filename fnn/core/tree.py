@@ -15,12 +15,8 @@ import numpy as np
 from fnn.core import arguments
 
 Path: TypeAlias = tuple[str, ...]
-Tree: TypeAlias = (
-    Any  # a pytree of arrays: an array, or nested dicts, tuples, lists of them
-)
-SpecTree: TypeAlias = (
-    Any  # a pytree of jax.ShapeDtypeStruct, or of arrays read for their shapes
-)
+Tree: TypeAlias = Any  # a pytree of arrays: an array, or nested dicts, tuples, lists of them
+SpecTree: TypeAlias = Any  # a pytree of jax.ShapeDtypeStruct, or of arrays read for their shapes
 
 
 def flatten(tree: Any, prefix: Path = ()) -> Iterator[tuple[Path, Any]]:
