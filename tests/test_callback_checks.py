@@ -145,7 +145,7 @@ NEVER = {
     "a name in the path": (checkpoint("{accuracy}.fnn"), "in filepath 'accuracy' is not among"),
     "a rate that nobody logs": (
         checkpoint("{learning_rate:.3f}.fnn"),
-        "'learning_rate' is not among .*; put LearningRateScheduler or ReduceLROnPlateau, which log it, before",
+        "'learning_rate' is not among .*; put LearningRateScheduler .*, which log it, before",
     ),
     "a rate that is logged later": (
         lambda: [
