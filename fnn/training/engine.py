@@ -41,14 +41,17 @@ DONATED_BYTES = 2**20
 
 
 class Batches(NamedTuple):
-    """The batches of a dispatch, as the compiled function receives them."""
+    """The batches of a dispatch, as the compiled function receives them.
+
+    `span` has the first batch, the batch after the last, and the number of steps minus
+    that of batches before. `mode` has two flags for a loss that is not finite: whether it
+    ends the dispatch, and whether its step counts all the same.
+    """
 
     chunk: Tree  # batches, stacked along a first axis
     key: Array
-    span: (
-        Array  # first batch, batch after the last, number of steps minus batches before
-    )
-    mode: Array  # for a loss that is not finite: ends the dispatch; counts all the same
+    span: Array | np.ndarray
+    mode: Array | np.ndarray
 
 
 class Results(NamedTuple):
@@ -56,7 +59,7 @@ class Results(NamedTuple):
 
     state: Tree
     tallies: Logs
-    healthy: Flag
+    healthy: Any  # an array or a NumPy bool
 
 
 class Program:
@@ -205,13 +208,14 @@ def _run_steps(
         index, _, _, healthy = carry
         return (index < given.span[1]) & healthy
 
-    carry = (given.span[0], state, tallies, healthy)
-    with _tracing(shared):
+    def run(carry: tuple[Array, Tree, Logs, Array]) -> Any:
         if single:
-            carry = body(carry)
-        else:
-            carry = lax.while_loop(goes_on, body, carry)
-    return _kept_whole(carry[1:], shared)
+            return body(carry)
+        return lax.while_loop(goes_on, body, carry)
+
+    with _tracing(shared):
+        _, *results = run((given.span[0], state, tallies, healthy))
+    return _kept_whole(tuple(results), shared)
 
 
 def _tracing(shared: Distribution | None) -> contextlib.AbstractContextManager[object]:
