@@ -5,16 +5,13 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fnn.optimizers import with_learning_rate
 from fnn.runtime.optional import optional
 from fnn.training.hooks import Callback, Logs
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def learning_rates(callback: Callback) -> dict[str, float]:
@@ -224,8 +221,8 @@ class LearningRateFinder(Callback):
         slopes = np.gradient(losses, np.log(self.rates[first:end]))
         return self.rates[first + int(np.argmin(slopes))]
 
-    def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
-        """A figure of the loss over the rate (needs matplotlib); saved if a path is given."""
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
+        """A matplotlib figure of the loss over the rate; saved if a path is given."""
         with optional("matplotlib", extra="plot"):
             from matplotlib.figure import Figure
 
