@@ -78,7 +78,7 @@ CASES = {
     "dates": (one_unit, (x().astype("datetime64[s]"), np.zeros(64)), ["datetime64", "days"]),
     "float64 too large": (one_unit, (x().astype("float64") * 1e300, np.zeros(64)), ["float32"]),
     "int64 too large": (one_unit, (np.full((64, 10), 2**40), np.zeros(64)), ["int32", str(2**40)]),
-    "no rows axis": (one_unit, (np.float32(3), np.zeros(64)), ["rows", "3"]),
+    "no rows axis": (one_unit, (np.float32(3), np.zeros(64)), ["examples", "3"]),
     "no targets": (one_unit, (x(), None), ["targets", "y=None"]),
     "label inf": (
         three_classes, (x(), np.where(np.arange(64) == 5, np.inf, LABELS)), ["inf at row 5"],

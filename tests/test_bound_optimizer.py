@@ -184,7 +184,7 @@ def test_what_cannot_be_set_says_what_to_do():
         net.optimizer.colour = "red"
     with pytest.raises(AttributeError, match=r"steps is counted by training; assign model\.train_"):
         net.optimizer.iterations.assign(0)
-    with pytest.raises(AttributeError, match=r"does not tell its learning rate; compile with one"):
+    with pytest.raises(AttributeError, match=r"has no readable learning rate; compile with one"):
         network(optax.sgd(0.1)).optimizer.learning_rate  # noqa: B018
     with pytest.raises(ValueError, match="finite learning rate"):
         net.optimizer.learning_rate = -1.0

@@ -145,7 +145,7 @@ NEVER = {
     "a name in the path": (checkpoint("{accuracy}.fnn"), "in filepath 'accuracy' is not among"),
     "a rate that nobody logs": (
         checkpoint("{learning_rate:.3f}.fnn"),
-        "'learning_rate' is not among .*; put LearningRateScheduler or ReduceLROnPlateau before",
+        "'learning_rate' is not among .*; put LearningRateScheduler .*, which log it, before",
     ),
     "a rate that is logged later": (
         lambda: [
@@ -196,7 +196,7 @@ def test_a_direction_that_is_not_known_is_an_error_before_the_first_step():
 def test_a_rate_that_cannot_be_set_is_an_error_before_the_first_step():
     decay = optax.inject_hyperparams(optax.sgd)(optax.exponential_decay(0.1, 10, 0.9))
     for optimizer, message in (
-        (optax.sgd(0.1), "tells its learning rate"),
+        (optax.sgd(0.1), "a readable learning rate"),
         (decay, "a learning rate that can be set"),
     ):
         with pytest.raises(ValueError, match=message):

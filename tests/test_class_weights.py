@@ -310,7 +310,7 @@ WRONG = {
     ),
     "several entries without a softmax": (
         lambda: network([Dense(T)], "mse", X).fit(X, STEPWISE, class_weight=TWO, verbose=0),
-        ValueError, r"tells the class of targets \(6, 4\).*pass sample_weight instead",
+        ValueError, r"determines the class of targets \(6, 4\).*pass sample_weight instead",
     ),
     "no classes": (
         lambda: network([Dense(1)], "mse", X).fit(X, BINARY + 0.5, class_weight=TWO, verbose=0),

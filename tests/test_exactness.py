@@ -99,12 +99,12 @@ def test_predict_gives_every_row_once_in_order():
 
 
 def test_many_steps_a_dispatch_equal_single_ones(monkeypatch):
-    from fnn.training import engine
+    from fnn.training import cost, engine
 
     results = []
     for work in (0.0, 1e12):
         engine._program.cache_clear()
-        monkeypatch.setattr(engine, "WORK_A_DISPATCH", {"default": work})
+        monkeypatch.setattr(cost, "WORK_A_DISPATCH", {"default": work})
         net = model()
         net.fit(*task(), epochs=3, batch_size=BATCH, verbose=0)
         results.append(net.get_weights())

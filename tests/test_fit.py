@@ -720,7 +720,7 @@ def test_as_many_steps_as_there_are_batches_start_over_each_epoch():
 
 
 def test_a_second_ctrl_c_leaves_a_model_whose_state_was_given_away(donating, monkeypatch):
-    from fnn.training import engine
+    from fnn.training import cost, engine
 
     net, plain = model(), model()
     for one in (net, plain):
@@ -734,7 +734,7 @@ def test_a_second_ctrl_c_leaves_a_model_whose_state_was_given_away(donating, mon
         wait(self, 0)
 
     engine._program.cache_clear()
-    monkeypatch.setattr(engine, "STEPS_A_DISPATCH", 1)
+    monkeypatch.setattr(cost, "STEPS_A_DISPATCH", 1)
     monkeypatch.setattr(fnn.training.trainer.Trainer, "_settle", interrupted)
     before = int(net.train_state.step)
     with pytest.raises(KeyboardInterrupt):
@@ -775,12 +775,12 @@ def test_a_batch_of_integers_among_floats_is_cast_where_nothing_is_lost(number):
 def test_batches_before_an_error_of_the_stream_count(
     donated, steps_a_dispatch, monkeypatch, request
 ):
-    from fnn.training import engine
+    from fnn.training import cost, engine
 
     if donated:
         request.getfixturevalue("donating")
     engine._program.cache_clear()
-    monkeypatch.setattr(engine, "STEPS_A_DISPATCH", steps_a_dispatch)
+    monkeypatch.setattr(cost, "STEPS_A_DISPATCH", steps_a_dispatch)
     x, y = task(96)
 
     def stream():
@@ -845,7 +845,9 @@ def test_arguments_of_the_loop_that_cannot_work():
     ):
         with pytest.raises(ValueError, match=message):
             fnn.training.fit(step, 0.0, data, batch_size=4, verbose=0, **arguments)
-    with pytest.raises(ValueError, match="expected x with rows, received the single number"):
+    with pytest.raises(
+        ValueError, match="expected x with an axis of examples, received the single number"
+    ):
         model().fit(jnp.float32(1), np.ones(1), verbose=0)
 
 

@@ -447,7 +447,7 @@ def test_muon_leaves_embeddings_and_vectors_to_adam():
     assert optimizers.Muon(weight_decay=None, adam_weight_decay=None).decays(params) is None
     x = random.normal(size=(6, 4)).astype("float32")
     u, _, v = np.linalg.svd(x, full_matrices=False)
-    near = optimizers.Muon(rms_rate=None, ns_steps=10)._near_orthogonal(x)
+    near = optimizers.Muon(rms_rate=None, ns_steps=10)._orthogonalize(x)
     cosine = (near * (u @ v)).sum() / np.linalg.norm(near) / np.linalg.norm(u @ v)
     assert cosine > 0.97
 

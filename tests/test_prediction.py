@@ -15,7 +15,7 @@ def test_inputs_of_different_lengths_are_refused():
     net = fnn.Model([i, j], i + j)
     x = [np.zeros((50, 1), "float32"), np.zeros((5, 1), "float32")]
     for run in (net.predict, net.predict_on_batch):
-        with pytest.raises(ValueError, match=r"x\[0\] with 50 rows, x\[1\] with 5 rows"):
+        with pytest.raises(ValueError, match=r"x\[0\] with 50 examples, x\[1\] with 5 examples"):
             run(x)
 
 

@@ -78,18 +78,18 @@ MODELS = {
     ),
     "losses for more outputs": (
         lambda: train(two_outputs(loss=["mse"] * 3), X, [Y, Y]),
-        ValueError, "expected loss for 2 outputs .*, received 3; give one for each",
+        ValueError, "expected loss for 2 outputs .*, received 3; pass one for each",
     ),
     "no loss for any output": (
         lambda: train(two_outputs(loss=[None, None]), X, [Y, Y]),
-        ValueError, r"a loss for one of the outputs .*received none; use compile\(loss=",
+        ValueError, r"a loss for one of the outputs .*received none; call compile\(loss=",
     ),
 }  # fmt: skip
 
 DATA = {
     "targets of one output for two": (
         lambda: train(two_outputs(), X, Y),
-        ValueError, "expected y for the 2 outputs .*, received one array; give a list",
+        ValueError, "expected y for the 2 outputs .*, received one array; pass a list",
     ),
     "weights twice": (
         lambda: train(network(), X, Y, sample_weight=np.ones(8), class_weight={1: 1.0}),
@@ -154,7 +154,7 @@ CALLBACKS = {
         lambda: train(
             network(metrics=[progress]), X, Y, callbacks=[callbacks.EarlyStopping("progress")]
         ),
-        ValueError, 'whether more is better, received monitor=\'progress\'; give mode="min"',
+        ValueError, 'whether more is better, received monitor=\'progress\'; pass mode="min"',
     ),
 }  # fmt: skip
 

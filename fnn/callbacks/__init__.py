@@ -1,7 +1,7 @@
-"""Callbacks: what runs between the steps of a training, with Keras's hooks.
+"""Callbacks: code that runs between the steps of a training, with Keras's hooks.
 
-In their examples `model` is one `Dense(1)`, compiled with SGD and "mse", and `x` and `y` are eight
-rows. Each epoch halves the error, so that the losses are 1, 0.25, 0.0625 and so on.
+In the examples `model` is one `Dense(1)`, compiled with SGD and "mse", and `x` and `y`
+hold eight examples. Each epoch halves the error: the losses are 1, 0.25, 0.0625 and so on.
 """
 
 from __future__ import annotations

@@ -1,22 +1,23 @@
-"""Callbacks of a line or two: History, functions as a callback, an end at NaN, averages on test."""
+"""Short callbacks: History, hooks from functions, stopping at NaN, averaged weights in tests."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fnn.core import tree
+from fnn.core.tree import Tree
 from fnn.training.history import History as _History
 from fnn.training.hooks import Callback, Logs
 from fnn.training.step import with_average
 
 
 class History(_History, Callback):
-    """The record of a training as a callback of its own; `fit` returns one anyway.
+    """The record of a training as a separate callback; `fit` returns one anyway.
 
     >>> record = History()
     >>> model.fit(x, y, epochs=2, callbacks=[record], verbose=0)
@@ -30,14 +31,16 @@ class History(_History, Callback):
         _History.__init__(self)
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        self.history, self.epoch, self.learning_rate = {}, [], []
+        self.history = {}
+        self.epoch = []
+        self.learning_rate = []
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         self.record(epoch, logs or {}, getattr(self.model, "learning_rate", None))
 
 
 class LambdaCallback(Callback):
-    """A callback made of functions, one for each hook that matters.
+    """A callback made of functions, one for each hook that is needed.
 
     >>> LambdaCallback(on_epoch_end=lambda epoch, logs: print(epoch)).on_epoch_end(3, {})
     3
@@ -45,7 +48,7 @@ class LambdaCallback(Callback):
 
     HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
 
-    def __init__(self, **hooks: Callable[..., Any]) -> None:
+    def __init__(self, **hooks: Callable[..., object]) -> None:
         super().__init__()
         unknown = sorted(set(hooks) - set(self.HOOKS))
         if unknown:
@@ -57,9 +60,9 @@ class LambdaCallback(Callback):
 
 
 class ProgbarLogger(Callback):
-    """Nothing more: the progress bar belongs to `fit` itself, see its `verbose`.
+    """Does nothing: `fit` itself shows the progress bar, see its argument `verbose`.
 
-    Taken for Keras's sake.
+    It exists for compatibility with Keras.
 
     >>> model.fit(x, y, callbacks=[ProgbarLogger()], verbose=0)  # and no bar
     <History of 1 epochs: loss=1>
@@ -67,12 +70,12 @@ class ProgbarLogger(Callback):
 
 
 class TerminateOnNaN(Callback):
-    """Ends a training quietly at a loss or gradient that is not finite, in place of an error.
+    """Stops the training at a loss or gradient that is not finite, without an error.
 
-    The model keeps its weights of the step before (in Keras they are spoiled); the loss of that
-    epoch is NaN in History. It costs no synchronization: the step itself watches. With
-    `raise_error` a RuntimeError is raised. Where `compile` has guard="ignore" it looks at the loss
-    of each epoch.
+    The model keeps its weights from the step before (in Keras they are lost); the loss
+    of that epoch is NaN in History. There is no synchronization cost: the step itself
+    checks. With `raise_error` a RuntimeError is raised. If the model was compiled with
+    guard="ignore", the callback checks the loss of each epoch.
 
     >>> model.learning_rate = 1e30
     >>> model.fit(x, y, epochs=9, callbacks=[TerminateOnNaN()], verbose=0).epoch
@@ -85,7 +88,7 @@ class TerminateOnNaN(Callback):
         self.raise_error = raise_error
 
     def on_not_finite(self, message: str) -> bool:
-        """Whether the training, which found something not finite, ends without an error."""
+        """Whether a training with a value that is not finite ends without an error."""
         if self.raise_error:
             raise RuntimeError(message)
         print(f"Invalid loss, terminating training: {message}")
@@ -102,11 +105,12 @@ class TerminateOnNaN(Callback):
 
 
 class SwapEMAWeights(Callback):
-    """Puts the running average in place of the weights for validation, evaluate and predict.
+    """Replaces the weights by their running average for validation, evaluate and predict.
 
-    The optimizer keeps it (`use_ema=True`). With `swap_on_epoch` it also stands in the model from
-    the end of an epoch to the begin of the next, for callbacks after this one, such as
-    `ModelCheckpoint`. Raises ValueError for an optimizer without an average.
+    The optimizer keeps the average (`use_ema=True`). With `swap_on_epoch` the model also
+    holds the average from the end of an epoch to the start of the next, for callbacks
+    listed after this one, such as `ModelCheckpoint`. Raises ValueError for an optimizer
+    without an average.
 
     >>> model.compile(fnn.optimizers.SGD(0.125, use_ema=True, ema_momentum=0.5), "mse")
     >>> swap, data = SwapEMAWeights(), (x, y)
@@ -120,39 +124,41 @@ class SwapEMAWeights(Callback):
     def __init__(self, swap_on_epoch: bool = False) -> None:
         super().__init__()
         self.swap_on_epoch = swap_on_epoch
-        self.kept: Any = (
-            None  # the weights themselves, while the average stands in their place
-        )
+        # The weights themselves, while the model holds their average.
+        self.kept: Tree = None
 
     def _require_average(self) -> None:
-        optimizer, slots = self.model.optimizer, self.model.train_state.optimizer
-        if not getattr(optimizer, "averages", False) or slots is None:
+        optimizer = self.model.optimizer
+        averages = getattr(optimizer, "averages", False)
+        if not averages or self.model.train_state.optimizer is None:
             raise ValueError(
                 "SwapEMAWeights: expected an optimizer that has an average of the weights, "
-                f"received {optimizer!r}; use compile it with use_ema=True, and fit"
+                f"received {optimizer!r}; compile with an optimizer with use_ema=True, and fit"
             )
 
     def _swap_in(self) -> None:
-        if self.kept is None:
-            self._require_average()
-            now = self.model.train_state
-            self.kept = now.params
-            self.model.train_state = with_average(
-                self.model.layer, self.model.optimizer, now
-            )
+        if self.kept is not None:
+            return
+        self._require_average()
+        now = self.model.train_state
+        self.kept = now.params
+        averaged = with_average(self.model.layer, self.model.optimizer, now)
+        self.model.train_state = averaged
 
     def _swap_out(self) -> None:
-        if self.kept is not None:
-            now = self.model.train_state
-            kept = jax.tree.map(jnp.asarray, tree.fill(now.params, self.kept))
-            self.model.train_state = now.replace(params=kept)
-            self.kept = None
+        if self.kept is None:
+            return
+        now = self.model.train_state
+        # After resuming, `kept` comes from a file: in another order, as NumPy arrays.
+        kept = jax.tree.map(jnp.asarray, tree.fill(now.params, self.kept))
+        self.model.train_state = now.replace(params=kept)
+        self.kept = None
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self._require_average()
 
     def on_train_end(self, logs: Logs | None = None) -> None:
-        self.kept = None  # after training the model has the average
+        self.kept = None  # after training the model keeps the average
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         self._swap_out()

@@ -1,23 +1,22 @@
-"""Callbacks that look inside a step: norms by path, and a trace of the profiler."""
+"""Callbacks that look inside a step: norms of gradients and weights, profiler traces."""
 
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import jax
 
-from fnn.callbacks.possible import check_writable
+from fnn.callbacks.checks import check_writable
 from fnn.training.hooks import Callback, Logs
 
 
 class GradientStatistics(Callback):
-    """The norms of gradients, updates and weights by path, a mean over the steps of each epoch.
+    """The norms of gradients, updates and weights by path, averaged over each epoch.
 
-    `history` maps a path to `{"gradient": [...], "update": [...], "weight": [...]}`, a number an
-    epoch. They are computed inside the step, which waits for nothing, and do not stand in the logs;
-    a `fit` with this callback compiles a step of its own. Gradients are those before clipping,
-    weights those before the update.
+    `history` maps a path to `{"gradient": [...], "update": [...], "weight": [...]}`, one
+    number per epoch. The norms are computed inside the step, without synchronization,
+    and do not appear in the logs; a `fit` with this callback compiles its own step.
+    Gradients are taken before clipping, weights before the update.
 
     >>> norms = GradientStatistics()
     >>> history = model.fit(x, y, callbacks=[norms], verbose=0)
@@ -25,7 +24,7 @@ class GradientStatistics(Callback):
     {'gradient': 2.0, 'update': 0.25, 'weight': 0.0}
     """
 
-    step_statistics = True  # asks `fit` for a step that logs norms
+    step_statistics = True  # `fit` then uses a step that logs norms
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,42 +34,50 @@ class GradientStatistics(Callback):
         self.history = {}
 
     def on_step_statistics(self, epoch: int, norms: dict[str, float]) -> None:
-        """Takes the norms of an epoch: `gradient_norm/dense/kernel` and the like."""
+        """Records the norms of an epoch: `gradient_norm/dense/kernel` and the like."""
         for name, value in norms.items():
             kind, _, path = name.partition("/")
-            found = self.history.setdefault(path, {})
-            found.setdefault(kind.removesuffix("_norm"), []).append(value)
+            of_path = self.history.setdefault(path, {})
+            of_path.setdefault(kind.removesuffix("_norm"), []).append(value)
 
     def ratios(self) -> dict[str, float]:
-        """The norm of the last update over that of the weight, by path: 1e-3 is usual."""
-        return {
-            path: norms["update"][-1] / max(norms["weight"][-1], 1e-12)
-            for path, norms in self.history.items()
-        }
+        """The norm of the last update divided by that of the weight, by path.
+
+        About 1e-3 is usual.
+        """
+        ratios = {}
+        for path, norms in self.history.items():
+            ratios[path] = norms["update"][-1] / max(norms["weight"][-1], 1e-12)
+        return ratios
 
 
 class Profile(Callback):
-    """A trace of steps `first` to `last` (from 0, over all epochs) by the profiler of JAX.
+    """Traces steps `first` to `last` (from 0, over all epochs) with the profiler of JAX.
 
-    It is written to `log_dir`, for TensorBoard's profile page or xprof; operations stand under the
-    names of their layers. The first step compiles, so it is not a good one to look at. Waits for
-    every batch.
+    The trace is written to `log_dir`, for TensorBoard's profile page or xprof;
+    operations appear under the names of their layers. The first step includes
+    compilation, so trace a later one. Waits for every batch.
 
     Raises ValueError unless 0 <= first <= last.
 
-    >>> profile = Profile("trace", first=5, last=7)  # three steps, past what is compiled at first
+    >>> profile = Profile("trace", first=5, last=7)  # three steps, after compilation
     >>> profile.first, profile.last
     (5, 7)
     """
 
-    def __init__(self, log_dir: Any, first: int = 2, last: int = 4) -> None:
+    def __init__(
+        self, log_dir: str | os.PathLike[str], first: int = 2, last: int = 4
+    ) -> None:
         super().__init__()
         if not 0 <= first <= last:
             raise ValueError(
                 f"Profile: expected 0 <= first <= last, received first={first}, last={last}"
             )
-        self.log_dir, self.first, self.last = os.fspath(log_dir), first, last
-        self._step, self._tracing = 0, False
+        self.log_dir = os.fspath(log_dir)
+        self.first = first
+        self.last = last
+        self._step = 0
+        self._tracing = False
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         check_writable(self, os.path.join(self.log_dir, "trace"))

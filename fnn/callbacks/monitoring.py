@@ -1,33 +1,43 @@
-"""Callbacks that watch one number: early stopping, a lower rate on a plateau."""
+"""Callbacks that monitor a value: early stopping, a lower rate on a plateau."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnn.callbacks.possible import check_log_name
+from fnn.callbacks.checks import check_log_name
 from fnn.callbacks.rates import check_rate_can_be_set, learning_rates, set_learning_rate
 from fnn.core import tree
 from fnn.core.registry import lookup
-from fnn.training.hooks import Callback, Logs
+from fnn.core.tree import Tree
+from fnn.training.hooks import AnyModel, Callback, Logs, RunParams
 from fnn.training.state import TrainState
+
+
+class Monitor(Protocol):
+    """A callback that monitors a value of the logs."""
+
+    monitor: str
+    mode: str
+    model: AnyModel
+    params: RunParams
 
 
 class EarlyStopping(Callback):
     """Stops a training once `monitor` has not improved for `patience` epochs.
 
-    Improved means better than the best by more than `min_delta`; NaN never is. `mode` "auto" asks
-    the metric whether more is better; a loss and an unknown metric of the form `..._loss` go down.
-    With `restore_best_weights` the model ends with the weights of its best epoch, also when the
-    training ran to its end, but not after an error or Ctrl-C. The first epochs, before
-    `start_from_epoch`, do not count, nor do epochs without validation (`validation_freq`) if it is
-    validation that is watched.
-    Raises ValueError if `monitor` is not in the logs, naming those that are; before the first step
-    unless another callback may add it.
+    A value improves if it is better than the best by more than `min_delta`; NaN never
+    does. With `mode` "auto" the metric determines whether higher is better; a loss, and
+    an unknown metric named `..._loss`, should decrease. With `restore_best_weights` the
+    model ends with the weights of its best epoch, also if the training ran to its end,
+    but not after an error or Ctrl-C. Epochs before `start_from_epoch` do not count;
+    neither do epochs without validation (`validation_freq`) if `monitor` is a validation
+    value. Raises ValueError if `monitor` is not in the logs, listing those that are;
+    before the first step unless another callback may add it.
 
     >>> model.learning_rate = 0.0  # nothing improves after the first epoch
     >>> stop = EarlyStopping("loss", patience=2)
@@ -56,18 +66,22 @@ class EarlyStopping(Callback):
     ) -> None:
         super().__init__()
         check_mode("EarlyStopping", mode)
-        self.monitor, self.min_delta, self.patience = monitor, abs(min_delta), patience
-        self.verbose, self.mode, self.baseline = verbose, mode, baseline
-        self.restore_best_weights, self.start_from_epoch = (
-            restore_best_weights,
-            start_from_epoch,
-        )
+        self.monitor = monitor
+        self.min_delta = abs(min_delta)
+        self.patience = patience
+        self.verbose = verbose
+        self.mode = mode
+        self.baseline = baseline
+        self.restore_best_weights = restore_best_weights
+        self.start_from_epoch = start_from_epoch
         self._reset()
 
     def _reset(self) -> None:
-        self.wait, self.stopped_epoch, self.best_epoch = 0, 0, 0
+        self.wait = 0
+        self.stopped_epoch = 0
+        self.best_epoch = 0
         self.best: float | None = None
-        self.best_weights: Any = None
+        self.best_weights: Tree = None
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         check_monitor(self)
@@ -79,7 +93,8 @@ class EarlyStopping(Callback):
             return
         self.wait += 1
         if self._better(value, self.best):
-            self.best, self.best_epoch = value, epoch
+            self.best = value
+            self.best_epoch = epoch
             if self.restore_best_weights:
                 self.best_weights = self._weights()
             if self.baseline is None or self._better(value, self.baseline):
@@ -93,24 +108,25 @@ class EarlyStopping(Callback):
             print(f"Epoch {self.stopped_epoch + 1}: early stopping")
         if self.best_weights is not None and not self.failed:
             if self.verbose:
-                print(
-                    f"Restoring model weights from the best epoch: {self.best_epoch + 1}."
-                )
-            now, best = self.model.train_state, self.best_weights
-            if isinstance(
-                now, TrainState
-            ):  # weights go back, counters and optimizer stay
-                best = tree.fill({"params": now.params, "state": now.state}, best)
-                best = now.replace(**jax.tree.map(jnp.asarray, best))
-            self.model.train_state = best
+                epoch = self.best_epoch + 1
+                print(f"Restoring model weights from the best epoch: {epoch}.")
+            self._restore()
 
-    def _weights(self) -> Any:
+    def _weights(self) -> Tree:
         now = self.model.train_state
-        return (
-            {"params": now.params, "state": now.state}
-            if isinstance(now, TrainState)
-            else now
-        )
+        if not isinstance(now, TrainState):
+            return now
+        return {"params": now.params, "state": now.state}
+
+    def _restore(self) -> None:
+        """Restores the best weights; step counters and optimizer state stay."""
+        now = self.model.train_state
+        best = self.best_weights
+        if isinstance(now, TrainState):
+            # After resuming, weights come from a file: in another order, as NumPy arrays.
+            best = tree.fill({"params": now.params, "state": now.state}, best)
+            best = now.replace(**jax.tree.map(jnp.asarray, best))
+        self.model.train_state = best
 
     def _better(self, value: float, best: float | None) -> bool:
         return improves(value, best, direction(self), self.min_delta)
@@ -119,11 +135,12 @@ class EarlyStopping(Callback):
 class ReduceLROnPlateau(Callback):
     """Multiplies the learning rate by `factor` after `patience` epochs without improvement.
 
-    Improved means better than the best by more than `min_delta`; NaN never is. After a reduction
-    `cooldown` epochs do not count. The rate never falls below `min_lr`; nothing is compiled anew.
-    The rate of the epoch goes into the logs as `learning_rate`. Of `ByPath` every rate is reduced.
-    Raises ValueError if `monitor` is not in the logs, naming those that are; before the first step
-    unless another callback may add it.
+    A value improves if it is better than the best by more than `min_delta`; NaN never
+    does. After a reduction `cooldown` epochs do not count. The rate never falls below
+    `min_lr`; nothing is recompiled. The logs contain the rate of the epoch as
+    `learning_rate`. With `ByPath` every rate is reduced. Raises ValueError if `monitor`
+    is not in the logs, listing those that are; before the first step unless another
+    callback may add it.
 
     >>> reduce = ReduceLROnPlateau("loss", factor=0.5, patience=1, min_delta=9.0)  # none gains 9
     >>> model.fit(x, y, epochs=3, callbacks=[reduce], verbose=0).history["learning_rate"]
@@ -150,18 +167,19 @@ class ReduceLROnPlateau(Callback):
                 f"ReduceLROnPlateau: expected factor between 0 and 1, received {factor!r}; "
                 "e.g. factor=0.1"
             )
-        self.monitor, self.factor, self.patience, self.verbose = (
-            monitor,
-            factor,
-            patience,
-            verbose,
-        )
-        self.mode, self.min_delta, self.cooldown = mode, abs(min_delta), cooldown
+        self.monitor = monitor
+        self.factor = factor
+        self.patience = patience
+        self.verbose = verbose
+        self.mode = mode
+        self.min_delta = abs(min_delta)
+        self.cooldown = cooldown
         self.min_lr = min_lr
         self._reset()
 
     def _reset(self) -> None:
-        self.wait, self.cooldown_counter = 0, 0
+        self.wait = 0
+        self.cooldown_counter = 0
         self.best: float | None = None
 
     def added_logs(self) -> Iterable[str]:
@@ -173,7 +191,8 @@ class ReduceLROnPlateau(Callback):
         self._reset()
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        logs = {} if logs is None else logs
+        if logs is None:
+            logs = {}
         logs.update(learning_rates(self))
         value = monitored(self, logs)
         if value is None:
@@ -181,27 +200,32 @@ class ReduceLROnPlateau(Callback):
         if self.cooldown_counter > 0:
             self.cooldown_counter -= 1
             self.wait = 0
-        way = direction(self)
-        if improves(value, self.best, way, self.min_delta):
-            self.best, self.wait = value, 0
+        if improves(value, self.best, direction(self), self.min_delta):
+            self.best = value
+            self.wait = 0
         elif self.cooldown_counter == 0:
             self.wait += 1
             if self.wait >= self.patience and self._reduce(epoch):
-                self.cooldown_counter, self.wait = self.cooldown, 0
+                self.cooldown_counter = self.cooldown
+                self.wait = 0
 
     def _reduce(self, epoch: int) -> bool:
-        """Lowers every rate that is above the least; whether there was one."""
-        above = {
-            n: r for n, r in learning_rates(self).items() if r > np.float32(self.min_lr)
-        }
-        for name, rate in above.items():
-            set_learning_rate(self, name, max(rate * self.factor, self.min_lr))
+        """Lowers every rate above `min_lr`. Returns whether there was one."""
+        reduced = False
+        # Rates are float32: so is the limit that they are compared with.
+        limit = np.float32(self.min_lr)
+        for name, rate in learning_rates(self).items():
+            if rate <= limit:
+                continue
+            lower = max(rate * self.factor, self.min_lr)
+            set_learning_rate(self, name, lower)
+            reduced = True
             if self.verbose:
                 print(
-                    f"\nEpoch {epoch + 1}: ReduceLROnPlateau reducing {name.replace('_', ' ', 1)} "
-                    f"to {max(rate * self.factor, self.min_lr)}."
+                    f"\nEpoch {epoch + 1}: ReduceLROnPlateau reducing "
+                    f"{name.replace('_', ' ', 1)} to {lower}."
                 )
-        return bool(above)
+        return reduced
 
 
 def check_mode(owner: str, mode: str) -> None:
@@ -212,57 +236,65 @@ def check_mode(owner: str, mode: str) -> None:
         )
 
 
-def improves(value: float, best: float | None, way: str, min_delta: float = 0) -> bool:
-    """Whether `value` is better than `best` by more than `min_delta`; `way` is "max" or "min".
+def improves(
+    value: float, best: float | None, direction: str, min_delta: float = 0
+) -> bool:
+    """Whether `value` is better than `best` by more than `min_delta`.
 
-    NaN is never better than anything, and any number is better than NaN.
+    `direction` is "max" or "min". NaN is never better than anything, and any number is
+    better than NaN.
     """
     if best is None or np.isnan(best):
         return not np.isnan(value)
-    return value - min_delta > best if way == "max" else value + min_delta < best
+    if direction == "max":
+        return value - min_delta > best
+    return value + min_delta < best
 
 
-def check_monitor(callback: Any) -> None:
-    """Raises ValueError before the first step if what a callback monitors cannot be."""
+def check_monitor(callback: EarlyStopping | ReduceLROnPlateau) -> None:
+    """Raises ValueError before the first step if the logs cannot contain the monitored value."""
     check_log_name(callback, callback.monitor, "monitor")
     direction(callback)
 
 
-def monitored(callback: Any, logs: Logs) -> float | None:
-    """The logged number that a callback watches; None after an epoch that was not validated.
+def monitored(callback: Monitor, logs: Logs) -> float | None:
+    """The logged value that a callback monitors; None after an epoch without validation.
 
-    Raises ValueError naming the logs there are, or if it is no single number.
+    Raises ValueError if the logs do not contain it, listing those that exist, or if it
+    is not a single number.
     """
-    owner, monitor = type(callback).__name__, callback.monitor
-    rests = callback.params.get("validated") and not any(
-        n.startswith("val_") for n in logs
-    )
-    if monitor.startswith("val_") and rests:
+    owner = type(callback).__name__
+    monitor = callback.monitor
+    has_validation = any(name.startswith("val_") for name in logs)
+    validated_later = callback.params.get("validated") and not has_validation
+    if monitor.startswith("val_") and validated_later:
         return None
     if monitor not in logs:
         raise ValueError(
-            f"{owner}: expected monitor among {sorted(logs)}, received monitor={monitor!r}; "
-            "give validation_data for the names that start with val_"
+            f"{owner}: expected monitor among {sorted(logs)}, received "
+            f"monitor={monitor!r}; pass validation_data for names that start with val_"
         )
-    if np.ndim(logs[monitor]):
+    value = logs[monitor]
+    if np.ndim(value):
         raise ValueError(
-            f"{owner}: expected a monitor that is one number, received {monitor!r}, which is "
-            f"{logs[monitor]}; average it (F1Score has average='macro')"
+            f"{owner}: expected a monitor that is one number, received {monitor!r}, which "
+            f"is {value}; average it (F1Score has average='macro')"
         )
-    return float(logs[monitor])
+    return float(value)
 
 
-def direction(callback: Any) -> str:
-    """ "max" if more of what a callback monitors is better, else "min"."""
-    monitor, mode, model = callback.monitor, callback.mode, callback.model
-    if mode != "auto":
-        return mode
-    name = monitor.removeprefix("val_")
+def direction(callback: Monitor) -> str:
+    """ "max" if higher values of what a callback monitors are better, else "min"."""
+    if callback.mode != "auto":
+        return callback.mode
+    name = callback.monitor.removeprefix("val_")
     if name.endswith("loss"):
         return "min"
-    known = model.metric_directions() if hasattr(model, "metric_directions") else {}
-    if known.get(name):
-        return known[name]
+    model = callback.model
+    if hasattr(model, "metric_directions"):
+        known = model.metric_directions().get(name)
+        if known:
+            return known
     try:
         found = getattr(lookup("metric", name), "direction", None)
     except ValueError:
@@ -270,7 +302,7 @@ def direction(callback: Any) -> str:
     if found not in ("min", "max"):
         raise ValueError(
             f"{type(callback).__name__}: expected a metric that says whether more is better, "
-            f"received monitor={monitor!r}; "
-            'give mode="min" or mode="max"'
+            f"received monitor={callback.monitor!r}; "
+            'pass mode="min" or mode="max"'
         )
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -14,33 +15,38 @@ from fnn.training.hooks import Callback, Logs
 
 
 def learning_rates(callback: Callback) -> dict[str, float]:
-    """The rate now, as it stands in logs: `learning_rate`, or one for each pattern of `ByPath`."""
+    """The current rate by its name in logs: `learning_rate`, or one per pattern of `ByPath`."""
     found = getattr(callback.model, "learning_rate", None)
-    rates = (
-        {f"_{name}": rate for name, rate in found.items()}
-        if isinstance(found, dict)
-        else {}
-    )
-    rates = {
-        name: rate for name, rate in (rates or {"": found}).items() if rate is not None
-    }
+    if not isinstance(found, dict):
+        found = {"": found}
+    rates = {}
+    for pattern, rate in found.items():
+        name = "learning_rate"
+        if pattern:
+            name = f"learning_rate_{pattern}"
+        if rate is not None:
+            rates[name] = float(rate)
     if not rates:
+        optimizer = getattr(callback.model, "optimizer", callback.model)
         raise ValueError(
-            f"{type(callback).__name__}: expected a model whose optimizer tells its learning rate, "
-            f"received {getattr(callback.model, 'optimizer', callback.model)!r}; use compile with "
-            "an optimizer of fnn.optimizers, or with optax.inject_hyperparams"
+            f"{type(callback).__name__}: expected a model whose optimizer has a readable "
+            f"learning rate, received {optimizer!r}; compile with an optimizer of "
+            "fnn.optimizers, or with optax.inject_hyperparams"
         )
-    return {f"learning_rate{name}": float(rate) for name, rate in rates.items()}
+    return rates
 
 
 def set_learning_rate(callback: Callback, name: str, value: float) -> None:
     """Sets one of the rates, by its name in `learning_rates`."""
     pattern = name.removeprefix("learning_rate").removeprefix("_")
-    callback.model.learning_rate = {pattern: value} if pattern else value
+    rate: float | dict[str, float] = value
+    if pattern:
+        rate = {pattern: value}
+    callback.model.learning_rate = rate
 
 
 def check_rate_can_be_set(callback: Callback) -> None:
-    """Raises ValueError unless the model has a learning rate, and one that can be set."""
+    """Raises ValueError unless the model has a learning rate that can be set."""
     learning_rates(callback)
     state = getattr(callback.model.train_state, "optimizer", None)
     if state is not None:
@@ -50,17 +56,19 @@ def check_rate_can_be_set(callback: Callback) -> None:
 class LearningRateScheduler(Callback):
     """Sets the learning rate before each epoch to `schedule(epoch, rate)`, or `schedule(epoch)`.
 
-    `epoch` counts from 0, `rate` is the one before; it is passed if `schedule` can take it, even to
-    an argument with a default. It goes into the logs as `learning_rate`.
-    A function of the step belongs into the optimizer: `Adam(fnn.schedules.CosineDecay(...))`.
-    Raises ValueError for what is no number.
+    `epoch` counts from 0, `rate` is the current rate; it is passed if `schedule` accepts
+    two arguments, even if the second has a default. The logs contain the rate as
+    `learning_rate`. A function of the step belongs in the optimizer:
+    `Adam(fnn.schedules.CosineDecay(...))`. Raises ValueError if the schedule does not
+    return a number.
 
     >>> schedule = LearningRateScheduler(lambda epoch, rate: rate if epoch < 10 else 0.9 * rate)
     """
 
     def __init__(self, schedule: Callable[..., Any], verbose: int = 0) -> None:
         super().__init__()
-        self.schedule, self.verbose = schedule, verbose
+        self.schedule = schedule
+        self.verbose = verbose
         self._takes_rate = _takes_two(schedule)
 
     def added_logs(self) -> Iterable[str]:
@@ -68,9 +76,10 @@ class LearningRateScheduler(Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         for name, rate in learning_rates(self).items():
-            new = (
-                self.schedule(epoch, rate) if self._takes_rate else self.schedule(epoch)
-            )
+            arguments: tuple[float, ...] = (epoch,)
+            if self._takes_rate:
+                arguments = (epoch, rate)
+            new = self.schedule(*arguments)
             if np.ndim(new) or np.asarray(new).dtype.kind not in "fiu":
                 raise ValueError(
                     "LearningRateScheduler: expected a number from schedule, received "
@@ -89,10 +98,11 @@ class LearningRateScheduler(Callback):
 
 
 def _takes_two(schedule: Callable[..., Any]) -> bool:
-    """Whether a function can be called with two arguments, as Keras calls it where it can."""
+    """Whether a function can be called with two arguments, as Keras calls it if possible."""
     try:
         signature = inspect.signature(schedule)
-    except ValueError:  # a builtin function, `max` say, has none
+    except ValueError:
+        # Some builtin functions, such as `max`, have no signature.
         return True
     try:
         signature.bind(0, 0.0)
@@ -102,12 +112,13 @@ def _takes_two(schedule: Callable[..., Any]) -> bool:
 
 
 class LearningRateFinder(Callback):
-    """Raises the learning rate from step to step, to see where the loss falls and where it breaks.
+    """Raises the learning rate step by step, to find where the loss falls and where it diverges.
 
-    Give it to `fit` alone, with enough epochs for `steps` batches: it ends the training after them,
-    or once the smoothed loss is `diverged` times its least. The model is then as it was before.
-    `rates` and `losses` (smoothed) are what was found, `suggestion` the rate where the loss falls
-    fastest, `plot()` a figure of it. Source: Smith 2017, Cyclical Learning Rates, section 3.3.
+    Pass it to `fit` as the only callback, with enough epochs for `steps` batches. It
+    ends the training after them, or once the smoothed loss is `diverged` times its
+    minimum. The model is then restored. The results are `rates` and `losses` (smoothed),
+    `suggestion`, the rate where the loss falls fastest, and `plot()`, a figure.
+    Source: Smith 2017, Cyclical Learning Rates, section 3.3.
 
     >>> finder = LearningRateFinder(steps=50)
     >>> finder.rates, finder.losses
@@ -123,53 +134,68 @@ class LearningRateFinder(Callback):
         diverged: float = 4.0,
     ) -> None:
         super().__init__()
-        if (
-            not 0 < lowest < highest
-            or steps < 2
-            or not 0 <= smoothing < 1
-            or not diverged > 1
-        ):
+        possible = (
+            0 < lowest < highest and steps >= 2 and 0 <= smoothing < 1 and diverged > 1
+        )
+        if not possible:
             raise ValueError(
-                "LearningRateFinder: expected 0 < lowest < highest, steps of at least 2, smoothing "
-                f"in [0, 1) and diverged above 1, received lowest={lowest}, highest={highest}, "
-                f"steps={steps}, smoothing={smoothing}, diverged={diverged}"
+                "LearningRateFinder: expected 0 < lowest < highest, steps of at least 2, "
+                "smoothing in [0, 1) and diverged above 1, received "
+                f"lowest={lowest}, highest={highest}, steps={steps}, "
+                f"smoothing={smoothing}, diverged={diverged}"
             )
         self.planned = np.geomspace(lowest, highest, steps)
-        self.smoothing, self.diverged = smoothing, diverged
+        self.smoothing = smoothing
+        self.diverged = diverged
         self.rates: list[float] = []
         self.losses: list[float] = []
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        self.rates, self.losses, self._mean, self._before = [], [], 0.0, 0.0
+        self.rates = []
+        self.losses = []
+        self._mean = 0.0  # the running mean of the loss, biased towards 0
+        self._sum_before = 0.0  # the sum of the losses of the epoch, one step ago
         self._start = self.model.train_state
-        self._set()
+        self._set_next_rate()
 
-    def _set(self) -> None:
+    def _set_next_rate(self) -> None:
         for name in learning_rates(self):
             set_learning_rate(self, name, float(self.planned[len(self.rates)]))
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         if self.model.stop_training:
             return
-        # The logs hold the mean of the rows of the epoch so far; the last batch may be a short one.
-        rows, size = self.params.get("rows"), self.params.get("batch_size", 1)
-        seen, seen_before = (
-            min(n * size, rows or n * size) for n in (batch + 1, batch)
-        )
-        total = seen * (logs or {})["loss"]
-        loss = (total - (self._before if batch else 0.0)) / (seen - seen_before)
-        self._before = total
+        loss = self._batch_loss(batch, (logs or {})["loss"])
         self._mean = self.smoothing * self._mean + (1 - self.smoothing) * loss
         self.rates.append(float(self.planned[len(self.rates)]))
-        self.losses.append(self._mean / (1 - self.smoothing ** len(self.rates)))
-        broken = not self.losses[-1] <= self.diverged * min(self.losses)  # NaN too
-        if broken or len(self.rates) == len(self.planned):
+        bias_correction = 1 - self.smoothing ** len(self.rates)
+        self.losses.append(self._mean / bias_correction)
+        # Written with `not` so that NaN counts as diverged.
+        diverged = not self.losses[-1] <= self.diverged * min(self.losses)
+        if diverged or len(self.rates) == len(self.planned):
             self.model.stop_training = True
         else:
-            self._set()
+            self._set_next_rate()
+
+    def _batch_loss(self, batch: int, mean_so_far: float) -> float:
+        """The loss of this batch alone: logs hold the mean over the epoch so far."""
+        size = self.params.get("batch_size", 1)
+        seen_before = batch * size
+        seen = seen_before + size
+        examples = self.params.get("rows")
+        if examples:
+            # The last batch may be short.
+            seen_before = min(seen_before, examples)
+            seen = min(seen, examples)
+        total = seen * mean_so_far
+        total_before = 0.0
+        if batch:
+            total_before = self._sum_before
+        self._sum_before = total
+        return (total - total_before) / (seen - seen_before)
 
     def on_not_finite(self, message: str) -> bool:
-        """A loss that is not finite is an end like any other."""
+        """A loss that is not finite ends the search without an error."""
         return True
 
     def on_train_end(self, logs: Logs | None = None) -> None:
@@ -177,33 +203,34 @@ class LearningRateFinder(Callback):
 
     @property
     def suggestion(self) -> float:
-        """The rate where the loss falls fastest (per factor of the rate), before its least.
+        """The rate where the loss falls fastest (per factor of the rate), before its minimum.
 
-        The first tenth is left out: there one noisy batch is all that there is.
+        The first tenth of the steps is ignored: there the smoothed loss depends on very
+        few batches.
         """
         if len(self.losses) < 3:
             raise ValueError(
-                f"LearningRateFinder: expected a test of 3 steps at least, received "
-                f"{len(self.losses)}; use model.fit(x, y, epochs=..., callbacks=[finder])"
+                f"LearningRateFinder: expected a search of at least 3 steps, received "
+                f"{len(self.losses)}; call model.fit(x, y, epochs=..., callbacks=[finder])"
             )
         first = len(self.losses) // 10
-        end = max(int(np.argmin(self.losses[first:])) + first + 1, first + 3)
-        slopes = np.gradient(
-            np.array(self.losses[first:end]), np.log(self.rates[first:end])
-        )
+        minimum = first + int(np.argmin(self.losses[first:]))
+        # A slope needs a few points, even if the minimum is at the start.
+        end = max(minimum + 1, first + 3)
+        losses = np.array(self.losses[first:end])
+        slopes = np.gradient(losses, np.log(self.rates[first:end]))
         return self.rates[first + int(np.argmin(slopes))]
 
-    def plot(self, path: Any = None) -> Any:
-        """A figure of loss over rate (needs matplotlib); saved if a path is given."""
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
+        """A matplotlib figure of the loss over the rate; saved if a path is given."""
         with optional("matplotlib", extra="plot"):
             from matplotlib.figure import Figure
 
         figure = Figure(figsize=(6, 4), layout="constrained")
         axes = figure.subplots()
         axes.plot(self.rates, self.losses)
-        axes.axvline(
-            self.suggestion, linestyle=":", label=f"suggestion {self.suggestion:.2g}"
-        )
+        label = f"suggestion {self.suggestion:.2g}"
+        axes.axvline(self.suggestion, linestyle=":", label=label)
         axes.set(xscale="log", xlabel="learning rate", ylabel="loss, smoothed")
         axes.legend()
         if path is not None:

@@ -16,9 +16,8 @@ from jax.typing import DTypeLike
 from fnn.core import arguments
 
 Path: TypeAlias = tuple[str, ...]
-Tree: TypeAlias = (
-    Any  # a pytree of arrays: an array, or nested dicts, tuples, lists of them
-)
+# A pytree of arrays: an array, or nested dicts, tuples, lists of them.
+Tree: TypeAlias = Any
 # A pytree of jax.ShapeDtypeStruct, or of arrays of which only the shapes are read.
 SpecTree: TypeAlias = Any
 # In the functions below a branch is a pytree of nested dicts; its leaves are not dicts.

@@ -1,4 +1,4 @@
-"""Optimizers, by Keras's names, over optax, and `get`, which resolves them."""
+"""Optimizers with Keras's names, built on optax, and `get`, which finds one by name."""
 
 from __future__ import annotations
 

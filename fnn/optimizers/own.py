@@ -1,10 +1,10 @@
-"""Keras's optimizers that optax lacks or defines otherwise: Nadam, Ftrl, Muon, schedule-free."""
+"""Keras's optimizers that optax lacks or defines differently: Nadam, Ftrl, Muon, schedule-free."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import field
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,27 +13,35 @@ from jax import Array
 
 from fnn.core.arguments import wrong
 from fnn.core.fields import fraction, not_negative, positive
+from fnn.core.tree import Tree
+from fnn.optimizers.optimizer import LearningRate, State
 from fnn.optimizers.rule import Rule, missing_params
 
 
-def _full(params: Any, value: Any = 0.0) -> Any:
-    """A tree like the weights of one value, in float32 at least: so much its sums need."""
-    return jax.tree.map(
-        lambda p: jnp.full(p.shape, value, jnp.promote_types(p.dtype, "float32")),
-        params,
-    )
+def _full(params: Tree, value: float = 0.0) -> Tree:
+    """A tree like the weights filled with a value, in float32 at least: sums need it."""
+
+    def fill(p: Array) -> Array:
+        return jnp.full(p.shape, value, jnp.promote_types(p.dtype, "float32"))
+
+    return jax.tree.map(fill, params)
 
 
-def _mean(decay: float, old: Any, new: Any) -> Any:
-    """The running mean with one more tree in it."""
-    return jax.tree.map(lambda a, b: a + (b - a) * (1 - decay), old, new)
+def _mean(decay: float, old: Tree, new: Tree) -> Tree:
+    """The running means of the leaves after one more tree."""
+
+    def move(mean: Array, value: Array) -> Array:
+        return mean + (value - mean) * (1 - decay)
+
+    return jax.tree.map(move, old, new)
 
 
 class Nadam(Rule):
-    """Adam that looks one step ahead, its momentum rising from half of `beta_1` to all of it.
+    """Adam with Nesterov momentum, which rises from about half of `beta_1` to `beta_1`.
 
-    The momentum schedule `beta_1 (1 - 0.96 ** t / 2)` is that of Keras and of the paper; optax's
-    nadam has none. Source: Dozat 2016, Incorporating Nesterov Momentum into Adam, algorithm 2.
+    The momentum schedule `beta_1 (1 - 0.96 ** t / 2)` is that of Keras and of the paper;
+    optax's nadam has none.
+    Source: Dozat 2016, Incorporating Nesterov Momentum into Adam, algorithm 2.
 
     >>> optimizer, w = Nadam(0.1), jnp.zeros(2)
     >>> updates, state = optimizer.update(jnp.array([3.0, -0.5]), optimizer.init(w), w)
@@ -41,24 +49,25 @@ class Nadam(Rule):
     [-0.1063, 0.1063]
     """
 
-    learning_rate: Any = 0.001
+    learning_rate: LearningRate = 0.001
     beta_1: float = fraction(default=0.9)
     beta_2: float = fraction(default=0.999)
     epsilon: float = positive(default=1e-7)
 
-    def direction(self) -> Any:
-        def init(params: Any) -> Any:
-            one, zero = jnp.ones(()), jnp.zeros((), jnp.int32)
+    def direction(self) -> optax.GradientTransformation:
+        def init(params: Tree) -> State:
             return {
-                "step": zero,
+                "step": jnp.zeros((), jnp.int32),
                 "m": _full(params),
                 "v": _full(params),
-                "product": one,
+                "product": jnp.ones(()),  # of the momentum of all steps so far
             }
 
         return optax.GradientTransformation(init, self._scale)
 
-    def _scale(self, grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def _scale(
+        self, grads: Tree, state: State, params: Tree = None
+    ) -> tuple[Tree, State]:
         step = optax.safe_increment(state["step"]).astype("float32")
         now = self.beta_1 * (1 - 0.5 * 0.96**step)
         ahead = self.beta_1 * (1 - 0.5 * 0.96 ** (step + 1))
@@ -82,9 +91,9 @@ class Nadam(Rule):
 class Ftrl(Rule):
     """Follow the regularized leader: Adagrad's steps, with weights set to 0 by an l1 penalty.
 
-    It takes weights to start at 0: one that has had no gradient becomes 0 in the first update.
-    For wide sparse linear models. Source: McMahan et al. 2013, Ad Click Prediction, algorithm 1;
-    the shrinkage is an l2 penalty on the gradient alone.
+    For wide sparse linear models. The rule assumes that weights start at 0: a weight that
+    has had no gradient becomes 0 in the first update. The shrinkage is an l2 penalty on
+    the gradient only. Source: McMahan et al. 2013, Ad Click Prediction, algorithm 1.
 
     >>> optimizer, w = Ftrl(0.5, l1_regularization_strength=1.0), jnp.zeros(2)
     >>> updates, state = optimizer.update(jnp.array([3.0, -0.5]), optimizer.init(w), w)
@@ -92,7 +101,7 @@ class Ftrl(Rule):
     [0.3315, 0.0]
     """
 
-    learning_rate: Any = 0.001
+    learning_rate: LearningRate = 0.001
     learning_rate_power: float = -0.5
     initial_accumulator_value: float = not_negative(default=0.1)
     l1_regularization_strength: float = not_negative(default=0.0)
@@ -102,74 +111,71 @@ class Ftrl(Rule):
 
     def validate(self) -> None:
         if not self.learning_rate_power <= 0:
-            raise wrong(
-                self,
-                "learning_rate_power",
-                "not to be above 0",
-                self.learning_rate_power,
-            )
+            power = self.learning_rate_power
+            raise wrong(self, "learning_rate_power", "not to be above 0", power)
 
-    def rule(self) -> Any:
+    def rule(self) -> optax.GradientTransformationExtraArgs:
         start = self.initial_accumulator_value
 
-        def init(params: Any) -> Any:
+        def init(params: Tree) -> State:
             return {"sums": _full(params, start), "linear": _full(params)}
 
         return self.at_rate(init, self._descend)
 
     def _descend(
-        self, grads: Any, state: Any, params: Any, rate: Any
-    ) -> tuple[Any, Any]:
+        self, grads: Tree, state: State, params: Tree, rate: Array
+    ) -> tuple[Tree, State]:
         if params is None:
             raise missing_params(self, "the rule needs")
-        l1, power = self.l1_regularization_strength, -self.learning_rate_power
+        power = -self.learning_rate_power
+        l1 = self.l1_regularization_strength
         l2 = self.l2_regularization_strength + self.beta / (2 * rate)
+        shrinkage = self.l2_shrinkage_regularization_strength
 
         def step(
             g: Array, p: Array, total: Array, linear: Array
         ) -> tuple[Array, Array, Array]:
-            new = total + jnp.square(g)
-            sigma = (new**power - total**power) / rate
-            linear = (
-                linear
-                + g
-                + 2 * self.l2_shrinkage_regularization_strength * p
-                - sigma * p
-            )
+            new_total = total + jnp.square(g)
+            sigma = (new_total**power - total**power) / rate
+            linear = linear + g + 2 * shrinkage * p - sigma * p
+            # 0 where |linear| <= l1: the weight becomes exactly 0.
             pulled = jnp.clip(linear, -l1, l1) - linear
-            return pulled / (new**power / rate + 2 * l2) - p, new, linear
+            update = pulled / (new_total**power / rate + 2 * l2) - p
+            return update, new_total, linear
 
-        updates, sums, linear = _each(
+        updates, sums, linear = _map_leaves(
             step, grads, params, state["sums"], state["linear"]
         )
         return updates, {"sums": sums, "linear": linear}
 
 
-def _each(function: Any, first: Any, *rest: Any) -> Any:
-    """Trees of what `function` returns for each leaf: one tree for each of its results."""
+def _map_leaves(
+    function: Callable[..., tuple[Array, ...]], first: Tree, *rest: Tree
+) -> tuple[Tree, ...]:
+    """`jax.tree.map` of a function with several results: one tree for each result."""
     leaves, treedef = jax.tree.flatten(first)
-    results = [
-        function(*row) for row in zip(leaves, *map(jax.tree.leaves, rest), strict=True)
-    ]
+    columns = [leaves, *map(jax.tree.leaves, rest)]
+    results = [function(*row) for row in zip(*columns, strict=True)]
     return tuple(
         jax.tree.unflatten(treedef, column) for column in zip(*results, strict=True)
     )
 
 
 class ScheduleFreeAdamW(Rule):
-    """Adam whose weights are an average over all steps: it needs no learning rate schedule.
+    """Adam with weights averaged over all steps: it needs no learning rate schedule.
 
-    The weights trained are y = beta_1 x + (1 - beta_1) z: z takes Adam's steps, x is the mean of z.
-    `weight_decay` applies to y. Source: Defazio et al. 2024, The Road Less Scheduled, algorithm 1.
+    The trained weights are y = beta_1 x + (1 - beta_1) z, where z takes Adam's steps and
+    x is the mean of z. `weight_decay` applies to y.
+    Source: Defazio et al. 2024, The Road Less Scheduled, algorithm 1.
 
     >>> optimizer, w, g = ScheduleFreeAdamW(0.1), jnp.zeros(1), jnp.ones(1)
     >>> first, state = optimizer.update(g, optimizer.init(w), w)
-    >>> second, state = optimizer.update(g, state, w + first)  # z goes on by 0.1, its mean by 0.05
+    >>> second, state = optimizer.update(g, state, w + first)  # z moves by 0.1, its mean by 0.05
     >>> round(first.item(), 3), round(second.item(), 3)
     (-0.1, -0.055)
     """
 
-    learning_rate: Any = 0.0025
+    learning_rate: LearningRate = 0.0025
     beta_1: float = fraction(default=0.9)
     beta_2: float = fraction(default=0.999)
     epsilon: float = positive(default=1e-8)
@@ -181,17 +187,17 @@ class ScheduleFreeAdamW(Rule):
         if not isinstance(self.warmup_steps, int) or self.warmup_steps < 0:
             raise wrong(self, "warmup_steps", "to be an integer", self.warmup_steps)
 
-    def rule(self) -> Any:
-        def init(params: Any) -> Any:
-            # sums make a copy, as they must: the weights may be donated
+    def rule(self) -> optax.GradientTransformationExtraArgs:
+        def init(params: Tree) -> State:
+            # The sum makes a copy: the weights themselves may be donated.
             z = jax.tree.map(jnp.add, _full(params), params)
             return {"step": jnp.zeros((), jnp.int32), "z": z, "v": _full(params)}
 
         return self.at_rate(init, self._descend)
 
     def _descend(
-        self, grads: Any, state: Any, params: Any, rate: Any
-    ) -> tuple[Any, Any]:
+        self, grads: Tree, state: State, params: Tree, rate: Array
+    ) -> tuple[Tree, State]:
         if params is None:
             raise missing_params(self, "the rule needs")
         step = optax.safe_increment(state["step"]).astype("float32")
@@ -206,18 +212,19 @@ class ScheduleFreeAdamW(Rule):
             x = (1 - 1 / step) * x + z / step
             return (1 - beta) * z + beta * x - y, z
 
-        updates, z = _each(move, grads, params, state["z"], v)
+        updates, z = _map_leaves(move, grads, params, state["z"], v)
         return updates, {"step": optax.safe_increment(state["step"]), "z": z, "v": v}
 
 
 class Muon(Rule):
-    """Momentum made orthogonal, for matrices; Adam for the rest.
+    """Orthogonalized momentum for matrices; Adam for all other weights.
 
-    The update of a matrix is U V^T of its momentum U S V^T, near enough, by `ns_steps` of a
-    Newton-Schulz iteration, times sqrt(longer side) * `rms_rate`. Weights of other than 2
-    axes, those with "embedding" in their path (`exclude_embeddings`) and those whose path matches a
-    pattern of `exclude_layers` take Adam's step, at `adam_lr_ratio` times the learning rate: that
-    of `Adam` here, which differs from Keras's where gradients are as small as epsilon.
+    The update of a matrix with momentum U S V^T is approximately U V^T, computed by
+    `ns_steps` of a Newton-Schulz iteration, times sqrt(longer side) * `rms_rate`. Adam's
+    step, at `adam_lr_ratio` times the learning rate, applies to weights that do not have
+    2 axes, to those with "embedding" in their path (`exclude_embeddings`), and to those
+    whose path matches a regular expression in `exclude_layers`. As in `Adam`, it differs
+    from Keras where gradients are as small as epsilon.
     Source: Jordan et al. 2024, Muon; Liu et al. 2025, Muon is Scalable, section 2.
 
     >>> optimizer = Muon(1.0, weight_decay=None, adam_weight_decay=None, rms_rate=None)
@@ -227,7 +234,7 @@ class Muon(Rule):
     [-0.7, -1.1]
     """
 
-    learning_rate: Any = 0.001
+    learning_rate: LearningRate = 0.001
     adam_beta_1: float = fraction(default=0.9)
     adam_beta_2: float = fraction(default=0.999)
     adam_weight_decay: float | None = not_negative(default=0.004)
@@ -244,48 +251,58 @@ class Muon(Rule):
     nesterov: bool = field(default=True, kw_only=True)
     rms_rate: float | None = field(default=0.2, kw_only=True)
 
-    def labels(self, params: Any) -> Any:
+    def labels(self, params: Tree) -> Tree:
         """The rule of each weight, "muon" or "adam"."""
 
-        def label(path: Any, weight: Any) -> str:
+        def label(path: tuple[object, ...], weight: Array) -> str:
             name = "/".join(str(getattr(part, "key", part)) for part in path)
-            excluded = any(
-                re.search(pattern, name) for pattern in self.exclude_layers or ()
-            )
-            embedding = self.exclude_embeddings and "embedding" in name.lower()
-            matrix = len(weight.shape) == 2
-            return "muon" if matrix and not excluded and not embedding else "adam"
+            if len(weight.shape) != 2:
+                return "adam"
+            if self.exclude_embeddings and "embedding" in name.lower():
+                return "adam"
+            for pattern in self.exclude_layers or ():
+                if re.search(pattern, name):
+                    return "adam"
+            return "muon"
 
         return jax.tree_util.tree_map_with_path(label, params)
 
-    def decays(self, params: Any) -> Any:
+    def decays(self, params: Tree) -> Tree:
         if not self.weight_decay and not self.adam_weight_decay:
             return None
-        of = {"muon": self.weight_decay or 0.0, "adam": self.adam_weight_decay or 0.0}
-        return jax.tree.map(of.__getitem__, self.labels(params))
+        decay_of_label = {
+            "muon": self.weight_decay or 0.0,
+            "adam": self.adam_weight_decay or 0.0,
+        }
+        return jax.tree.map(decay_of_label.__getitem__, self.labels(params))
 
-    def direction(self) -> Any:
-        adam = optax.scale_by_adam(self.adam_beta_1, self.adam_beta_2, self.epsilon)
+    def direction(self) -> optax.GradientTransformation:
+        adam = optax.chain(
+            optax.scale_by_adam(self.adam_beta_1, self.adam_beta_2, self.epsilon),
+            optax.scale(self.adam_lr_ratio),
+        )
         muon = optax.chain(
-            optax.trace(self.momentum, self.nesterov), optax.stateless(self._orthogonal)
+            optax.trace(self.momentum, self.nesterov),
+            optax.stateless(self._orthogonalize_all),
         )
-        return optax.multi_transform(
-            {"adam": optax.chain(adam, optax.scale(self.adam_lr_ratio)), "muon": muon},
-            self.labels,
-        )
+        return optax.multi_transform({"adam": adam, "muon": muon}, self.labels)
 
-    def _orthogonal(self, updates: Any, params: Any) -> Any:
-        return jax.tree.map(self._near_orthogonal, updates)
+    def _orthogonalize_all(self, updates: Tree, params: Tree) -> Tree:
+        return jax.tree.map(self._orthogonalize, updates)
 
-    def _near_orthogonal(self, x: Array) -> Array:
+    def _orthogonalize(self, x: Array) -> Array:
+        """The nearest matrix with orthonormal rows or columns, approximately, scaled."""
         wide = x.shape[-2] <= x.shape[-1]
-        length = jnp.sqrt(jnp.square(x).sum((-2, -1), keepdims=True))
-        y = x / (length + 1e-7)
-        y = y if wide else jnp.swapaxes(y, -2, -1)
+        # Singular values must be at most 1 for the iteration to converge.
+        norm = jnp.sqrt(jnp.square(x).sum((-2, -1), keepdims=True))
+        y = x / (norm + 1e-7)
+        if not wide:
+            y = jnp.swapaxes(y, -2, -1)  # (shorter, longer): the smaller Gram matrix
         for _ in range(self.ns_steps):
-            gram = y @ jnp.swapaxes(y, -2, -1)
+            gram = y @ jnp.swapaxes(y, -2, -1)  # (shorter, shorter)
             y = self.muon_a * y + (self.muon_b * gram + self.muon_c * gram @ gram) @ y
-        y = y if wide else jnp.swapaxes(y, -2, -1)
+        if not wide:
+            y = jnp.swapaxes(y, -2, -1)  # the shape of x again
         if self.rms_rate is None:
             return y
         return y * (max(x.shape) ** 0.5 * self.rms_rate)

@@ -1,26 +1,31 @@
-"""The learning rate in the state of an optimizer: read, and set without compiling anew."""
+"""The learning rate in an optimizer's state: read it, and set it without recompiling."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fnn.core.tree import path_name
+from fnn.core.tree import Tree, path_name
 from fnn.optimizers.bound import plain
 from fnn.runtime.initial_values import on_device
 
+T = TypeVar("T")
+Rates: TypeAlias = Any  # an array, a dict of them by pattern or by path, or None
 
-def current_learning_rate(optimizer: Any, state: Any) -> Any:
-    """The learning rate of the next step, as an array; None where it is not known (plain optax).
 
-    It is looked for in all of the state: inside `optax.chain`, `optax.masked` and the like too. Of
-    `ByPath` there is a dict, with the rate of each pattern; of other states that hold several, a
-    dict by their place. `optimizer` is asked where the state holds none.
+def current_learning_rate(optimizer: Any, state: Tree) -> Rates:
+    """The learning rate of the next step, as an array; None if it is unknown (plain optax).
+
+    The whole state is searched, also inside `optax.chain`, `optax.masked` and the like.
+    For `ByPath` the result is a dict with the rate of each pattern; for other states
+    that hold several rates, a dict by their paths. If the state holds no rate,
+    `optimizer.learning_rate` counts.
 
     >>> from fnn.optimizers import SGD
     >>> current_learning_rate(SGD(0.5), SGD(0.5).init({})).item()
@@ -29,49 +34,58 @@ def current_learning_rate(optimizer: Any, state: Any) -> Any:
     own = getattr(optimizer, "learning_rate", None)
     if callable(own) and isinstance(state, dict) and "scheduled" in state:
         return optimizer.rate_at(state, state["step"])
-    found = _found(state)
+    found = _rates_in(state)
     if found is None and isinstance(own, (int, float)):
         return on_device(own, jnp.float32)
     return found
 
 
-def _found(state: Any) -> Any:
+def _rates_in(state: Tree) -> Rates:
+    """The rate anywhere in a state, a dict by path of several, None if there is none."""
     rates = {}
-    for path, part in jax.tree_util.tree_leaves_with_path(state, is_leaf=_tells):
-        rate = _rate_of(part) if _tells(part) else None
+    leaves = jax.tree_util.tree_leaves_with_path(state, is_leaf=_may_hold_rate)
+    for path, part in leaves:
+        if not _may_hold_rate(part):
+            continue
+        rate = _rate_of(part)
         if rate is not None:
             rates[path_name(path)] = rate
-    return next(iter(rates.values())) if len(rates) == 1 else rates or None
+    if len(rates) == 1:
+        return next(iter(rates.values()))
+    return rates or None
 
 
-def _tells(state: Any) -> bool:
+def _may_hold_rate(state: Tree) -> bool:
     """Whether this is the state of an optimizer of fnn, or of `optax.inject_hyperparams`."""
     return is_own(state) or "learning_rate" in getattr(state, "hyperparams", ())
 
 
-def is_own(state: Any) -> bool:
-    """Whether this is the state of an optimizer of fnn: a dict in which a step or rate stands."""
+def is_own(state: Tree) -> bool:
+    """Whether this is the state of an optimizer of fnn: a dict with a step or a rate."""
     if not isinstance(state, dict):
         return False
     known = (state.get("step"), state.get("learning_rate"))
     return any(getattr(leaf, "shape", None) == () for leaf in known)
 
 
-def _rate_of(state: Any) -> Any:
+def _rate_of(state: Tree) -> Rates:
+    """The rate in a state that may hold one."""
     if not isinstance(state, dict):
         return jnp.asarray(state.hyperparams["learning_rate"])
     if "rules" in state:
-        return {name: _found(part) for name, part in state["rules"].items()}
-    return _found(state["inner"]) if "inner" in state else state.get("learning_rate")
+        return {name: _rates_in(part) for name, part in state["rules"].items()}
+    if "inner" in state:
+        return _rates_in(state["inner"])
+    return state.get("learning_rate")
 
 
-def with_learning_rate(state: Any, value: Any) -> Any:
-    """The optimizer state with another learning rate; nothing is compiled anew.
+def with_learning_rate(state: Tree, value: Any) -> Tree:
+    """The optimizer state with another learning rate; nothing is recompiled.
 
-    Every rate in the state becomes this number; for the state of `ByPath` a dict sets those of the
-    patterns in it. It also takes the place of an fnn schedule, from then on. Raises ValueError for
-    what is no finite number of at least 0, and where the state holds no rate (plain optax) or one
-    that a schedule of optax sets anew in every step.
+    Every rate in the state becomes this number. For the state of `ByPath` a dict sets
+    the rates of the patterns in it. The number also replaces an fnn schedule from then
+    on. Raises ValueError unless it is a finite number of at least 0; also if the state
+    holds no rate (plain optax), or one that a schedule of optax sets in every step.
 
     >>> from fnn.optimizers import SGD
     >>> with_learning_rate(SGD(0.5).init({}), 0.25)["learning_rate"].item()
@@ -80,67 +94,82 @@ def with_learning_rate(state: Any, value: Any) -> Any:
     value = plain(value)
     if not isinstance(value, dict):
         value = _checked(value)
-    held = [part for part in jax.tree.leaves(state, is_leaf=_tells) if _tells(part)]
-    if all(_rate_of(part) is None for part in held):
+    leaves = jax.tree.leaves(state, is_leaf=_may_hold_rate)
+    holders = [part for part in leaves if _may_hold_rate(part)]
+    if all(_rate_of(part) is None for part in holders):
         raise ValueError(
-            "expected an optimizer state that holds a learning rate, received one without (plain "
-            "optax, or an optimizer that computes its own updates); make the optimizer with "
-            "fnn.optimizers or optax.inject_hyperparams"
+            "expected an optimizer state that holds a learning rate, received one without "
+            "(plain optax, or an optimizer that computes its own updates); make the optimizer "
+            "with fnn.optimizers or optax.inject_hyperparams"
         )
-    change = lambda part: _with_rate(part, value) if _tells(part) else part
-    return jax.tree.map(change, state, is_leaf=_tells)
+
+    def change(part: Tree) -> Tree:
+        if not _may_hold_rate(part):
+            return part
+        return _with_rate(part, value)
+
+    return jax.tree.map(change, state, is_leaf=_may_hold_rate)
 
 
-def _with_rate(state: Any, value: Any) -> Any:
+def _with_rate(state: Tree, value: Any) -> Tree:
+    """A state that may hold a rate, with another rate."""
     if isinstance(state, dict) and "rules" in state:
         return {**state, "rules": _with_rates(state["rules"], value)}
     if isinstance(state, dict) and "inner" in state:
         return {**state, "inner": with_learning_rate(state["inner"], value)}
     if isinstance(value, dict):
         raise ValueError(
-            f"expected one learning rate, received {value!r}; give a number"
+            f"expected one learning rate, received {value!r}; pass a number"
         )
     if isinstance(state, dict):
         if "learning_rate" not in state:
             return state
-        scheduled = {"scheduled": jnp.zeros((), bool)} if "scheduled" in state else {}
-        return {**state, "learning_rate": on_device(value, jnp.float32), **scheduled}
+        changed = {**state, "learning_rate": on_device(value, jnp.float32)}
+        if "scheduled" in state:
+            changed["scheduled"] = jnp.zeros((), bool)
+        return changed
+
     if "learning_rate" in getattr(state, "hyperparams_states", ()):
         raise ValueError(
             "expected a learning rate that can be set, received one that a schedule inside "
-            "optax.inject_hyperparams sets in every step; give inject_hyperparams a number, or "
-            "the schedule to an optimizer of fnn.optimizers"
+            "optax.inject_hyperparams sets in every step; pass inject_hyperparams a number, "
+            "or the schedule to an optimizer of fnn.optimizers"
         )
     old = jnp.asarray(state.hyperparams["learning_rate"])
-    changed = {**state.hyperparams, "learning_rate": on_device(value, old.dtype)}
-    return state._replace(hyperparams=changed)
+    rate = on_device(value, old.dtype)
+    return state._replace(hyperparams={**state.hyperparams, "learning_rate": rate})
 
 
-def _with_rates(rules: dict[str, Any], value: Any) -> dict[str, Any]:
-    """The states of `ByPath` with other rates: one for those that hold one, or by pattern."""
-    told = [name for name, part in rules.items() if _found(part) is not None]
-    rates = value if isinstance(value, dict) else dict.fromkeys(told, value)
+def _with_rates(rules: Mapping[str, Tree], value: Any) -> dict[str, Tree]:
+    """The states of `ByPath` with other rates: one number for all, or a dict by pattern."""
+    rates = value
+    if not isinstance(value, dict):
+        holders = [name for name, part in rules.items() if _rates_in(part) is not None]
+        rates = dict.fromkeys(holders, value)
     if not set(rates) <= set(rules):
         raise ValueError(
             f"expected learning rates by the patterns {list(rules)}, received {list(rates)}; "
-            "give a number for all, or a dict of some of these"
+            "pass a number for all, or a dict of some of these"
         )
-    return {
-        **rules,
-        **{n: with_learning_rate(rules[n], rate) for n, rate in rates.items()},
-    }
+    changed = dict(rules)
+    for name, rate in rates.items():
+        changed[name] = with_learning_rate(rules[name], rate)
+    return changed
 
 
-def _checked(value: Any) -> Any:
-    if isinstance(value, jax.core.Tracer):
+def _checked(value: T) -> T:
+    """The value itself. Raises ValueError unless it is a finite number of at least 0."""
+    if isinstance(value, jax.core.Tracer) or _is_rate(value):
         return value
-    number = (
-        isinstance(value, (int, float, np.generic, np.ndarray, Array))
-        and np.ndim(value) == 0
+    raise ValueError(
+        f"expected a finite learning rate of at least 0, received {value!r}; e.g. "
+        "model.learning_rate = 1e-4"
     )
-    if isinstance(value, bool) or not number or not 0 <= float(value) < math.inf:
-        raise ValueError(
-            f"expected a finite learning rate of at least 0, received {value!r}; e.g. "
-            "model.learning_rate = 1e-4"
-        )
-    return value
+
+
+def _is_rate(value: object) -> bool:
+    if isinstance(value, bool):
+        return False
+    if not isinstance(value, (int, float, np.generic, np.ndarray, Array)):
+        return False
+    return np.ndim(value) == 0 and 0 <= float(value) < math.inf

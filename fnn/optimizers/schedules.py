@@ -1,4 +1,4 @@
-"""The schedules of `fnn.schedules`, where Keras has them: in `optimizers.schedules`."""
+"""The schedules of `fnn.schedules` under Keras's name, `optimizers.schedules`."""
 
 from __future__ import annotations
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 
 from fnn.core import tree
+from fnn.core.tree import Tree
 
 
-def expand_updates(updates: Any, params: Any) -> Any:
-    """Updates as `get_updates` returns them, as a tree like `params`: zeros where none is given.
+def expand_updates(updates: Tree, params: Tree) -> Tree:
+    """Updates as `get_updates` returns them, as a tree like `params`; missing ones are zeros.
 
-    A list has one for each of `jax.tree.leaves(params)`, in that order. Raises TypeError for what
-    is neither a dict by path nor such a list, ValueError for a path that is no weight, a list of
-    another length and an update of another shape.
+    A list holds one update for each of `jax.tree.leaves(params)`, in that order. Raises
+    TypeError for anything but a dict by path, a tree like `params` or such a list;
+    ValueError for a path that is not a weight, a list of another length and an update of
+    another shape.
 
     >>> expand_updates({"dense/bias": 1.0}, {"dense": {"bias": 0.0, "kernel": 0.0}})
     {'dense': {'bias': 1.0, 'kernel': 0.0}}
@@ -29,8 +31,8 @@ def expand_updates(updates: Any, params: Any) -> Any:
     unknown = [path for path in given if path not in known and given[path] is not None]
     if unknown:
         raise ValueError(
-            f"expected updates of weights, received {unknown}, which are none; name them by "
-            f"path: {', '.join(list(known)[:8])}"
+            f"expected updates of weights, received {unknown}, which are not weights; name "
+            f"them by path: {', '.join(list(known)[:8])}"
         )
     return tree.unflatten(
         (path, _expanded(name, given.get(name), weight))
@@ -38,37 +40,48 @@ def expand_updates(updates: Any, params: Any) -> Any:
     )
 
 
-def _updates_by_path(updates: Any, params: Any) -> dict[str, Any]:
+def _updates_by_path(updates: Tree, params: Tree) -> Mapping[str, Tree]:
     if isinstance(updates, (list, tuple)):
         count = len(jax.tree.leaves(params))
         if len(updates) != count:
             raise ValueError(
                 f"expected a list of an update for each of {count} weights, received "
-                f"{len(updates)}; give all, in the order of jax.tree.leaves(params), or a dict "
-                "by path"
+                f"{len(updates)}; give all, in the order of jax.tree.leaves(params), or a "
+                "dict by path"
             )
         updates = jax.tree.unflatten(jax.tree.structure(params), updates)
     found = dict(tree.flatten(updates))
-    odd = [
-        path for path in found if not path or not all(isinstance(n, str) for n in path)
-    ]
-    if odd and updates is not None:
-        received = f"the key {odd[0][-1]!r}" if odd[0] else f"{type(updates).__name__}"
-        raise TypeError(
-            f"expected updates as a dict by path or a tree like params, received {received}; "
-            'return e.g. {"dense/kernel": update}'
-        )
+    for path in found:
+        # The path of a leaf alone is empty: then `updates` is not a dict at all.
+        if updates is not None and (
+            not path or not all(isinstance(name, str) for name in path)
+        ):
+            received = type(updates).__name__
+            if path:
+                received = f"the key {path[-1]!r}"
+            raise TypeError(
+                "expected updates as a dict by path or a tree like params, received "
+                f'{received}; return e.g. {{"dense/kernel": update}}'
+            )
     return {"/".join(path): leaf for path, leaf in found.items() if path}
 
 
-def _expanded(name: str, update: Any, weight: Any) -> Any:
+def _expanded(name: str, update: Tree, weight: Tree) -> Tree:
+    """The update of one weight, of its shape or a number; zeros for None."""
     if update is None:
-        return jax.tree.map(jnp.zeros_like, weight) if hasattr(weight, "shape") else 0.0
-    shape = getattr(update, "shape", () if isinstance(update, (int, float)) else None)
+        if not hasattr(weight, "shape"):
+            return 0.0
+        return jax.tree.map(jnp.zeros_like, weight)
+
+    shape = getattr(update, "shape", None)
+    if isinstance(update, (int, float)):
+        shape = ()
     if shape not in ((), jnp.shape(weight)):
-        received = type(update).__name__ if shape is None else shape
+        received: object = shape
+        if shape is None:
+            received = type(update).__name__
         raise ValueError(
-            f"expected an update of shape {jnp.shape(weight)} for {name}, received {received}; "
-            "return what is to be added to the weight"
+            f"expected an update of shape {jnp.shape(weight)} for {name}, received "
+            f"{received}; return the change to add to the weight"
         )
     return update

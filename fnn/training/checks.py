@@ -1,9 +1,9 @@
-"""Checks of data before the first step: kinds of arrays, lengths, NaN, values out of range."""
+"""Checks of data before the first step: dtypes, lengths, NaN, values out of range."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,11 @@ from fnn.core.calling import walk
 from fnn.core.combining import Flow
 from fnn.core.door import check_numbers
 from fnn.core.layer import Layer
+from fnn.core.tree import Tree
 from fnn.runtime.program_cache import small_cache
 from fnn.symbolic.operators import Operators
+
+Array: TypeAlias = np.ndarray | jax.Array
 
 
 class TrainingError(FloatingPointError):
@@ -30,24 +33,26 @@ class TrainingError(FloatingPointError):
     """
 
 
-# NumPy's dtypes that JAX computes in whatever its settings are.
-_READY = {
+# The dtypes of NumPy in which JAX computes whatever its settings are.
+_WORKING_DTYPES = {
     np.dtype(name) for name in ("float32", "int32", "uint8", "bool", "float16", "int8")
 }
+_EXTENDED_FLOATS = ("bfloat16", "float8_e4m3fn")
 
 
-def as_array(name: str, value: Any) -> Any:
-    """`value` as a numeric array (NumPy, or JAX as it is), in a dtype that JAX computes in.
+def as_array(name: str, value: Any) -> Array:
+    """`value` as a numeric array (NumPy, or JAX as it is), in a dtype in which JAX computes.
 
-    Raises TypeError for strings, objects, dates and complex numbers, and ValueError for ragged
-    lists and for numbers that do not fit 32 bits.
+    Raises TypeError for strings, objects, dates and complex numbers; ValueError for
+    ragged lists and for numbers that do not fit 32 bits.
     """
     if isinstance(value, jax.Array) and value.ndim and value.dtype.kind != "c":
         return value
-    if type(value) is np.ndarray and value.dtype in _READY and value.ndim:
+    if type(value) is np.ndarray and value.dtype in _WORKING_DTYPES and value.ndim:
         return value
     if isinstance(value, Operators):
-        value.__array__()  # which says what to do
+        # Raises the error for symbolic tensors.
+        value.__array__()
     if hasattr(value, "to_numpy"):  # pandas, polars
         value = value.to_numpy()
     if hasattr(value, "detach"):  # torch
@@ -57,141 +62,160 @@ def as_array(name: str, value: Any) -> Any:
     except ValueError as error:
         raise ValueError(
             f"expected {name} as an array of numbers of one shape, received a ragged list; "
-            "pad the rows to one length"
+            "pad the examples to one length"
         ) from error
-    if array.dtype.kind not in "fiub" and array.dtype.name not in (
-        "bfloat16",
-        "float8_e4m3fn",
-    ):
-        raise TypeError(_wrong_kind(name, array))
+    is_number = array.dtype.kind in "fiub" or array.dtype.name in _EXTENDED_FLOATS
+    if not is_number:
+        raise TypeError(_wrong_dtype(name, array))
     if array.ndim == 0:
         raise ValueError(
-            f"expected {name} with rows, received the single number {array}"
+            f"expected {name} with an axis of examples, received the single number {array}"
         )
     return _in_working_dtype(name, array)
 
 
-def _wrong_kind(name: str, array: np.ndarray) -> str:
-    row, first = _first_that_is_no_number(array)
-    advice = {
-        "U": "turn strings into numbers first, e.g. by np.unique(y, return_inverse=True)",
-        "S": "decode and turn strings into numbers first",
-        "O": "turn it into numbers, rows of one length, no None, then np.asarray(x, 'float32')",
-        "M": "turn dates into numbers, e.g. days since a start",
-        "m": "turn durations into numbers, e.g. seconds",
-        "c": "split complex numbers into real and imaginary parts",
-    }.get(array.dtype.kind, "convert it to numbers")
+# How to turn the kinds of dtypes into numbers.
+_CONVERSIONS = {
+    "U": "turn strings into numbers first, e.g. by np.unique(y, return_inverse=True)",
+    "S": "decode and turn strings into numbers first",
+    "O": (
+        "turn it into numbers, examples of one length, no None, then "
+        "np.asarray(x, 'float32')"
+    ),
+    "M": "turn dates into numbers, e.g. days since a start",
+    "m": "turn durations into numbers, e.g. seconds",
+    "c": "split complex numbers into real and imaginary parts",
+}
+
+
+def _wrong_dtype(name: str, array: np.ndarray) -> str:
+    row, item = _first_not_a_number(array)
+    advice = _CONVERSIONS.get(array.dtype.kind, "convert it to numbers")
     return (
-        f"expected {name} to hold numbers, received dtype {array.dtype}, {first!r} in row {row}; "
-        f"{advice}"
+        f"expected {name} to hold numbers, received dtype {array.dtype}, {item!r} in row "
+        f"{row}; {advice}"
     )
 
 
-def _first_that_is_no_number(array: np.ndarray) -> tuple[int, Any]:
-    """(its row, it); of an array that holds numbers in another dtype, the first of them."""
-    rows = array if array.ndim else array[None]
+def _first_not_a_number(array: np.ndarray) -> tuple[int, object]:
+    """The first item that is not a number, with its row; else the very first item."""
+    rows = np.atleast_1d(array)
     for row, items in enumerate(rows):
         for item in np.ravel(items):
-            if isinstance(item, str) or not np.issubdtype(
-                np.asarray(item).dtype, np.number
-            ):
+            if not np.issubdtype(np.asarray(item).dtype, np.number):
                 return row, item
-    return 0, array.reshape(-1)[0] if array.size else None
+    first = None
+    if array.size:
+        first = array.reshape(-1)[0]
+    return 0, first
 
 
 def _in_working_dtype(name: str, array: np.ndarray) -> np.ndarray:
+    """The array in a dtype that JAX keeps. Raises ValueError for values that do not fit."""
     target = jax.dtypes.canonicalize_dtype(array.dtype.newbyteorder("="))
     if target == array.dtype:
         return array
     if array.dtype.kind in "iu" and array.size:
-        limits, low, high = np.iinfo(target), array.min(), array.max()
-        if low < limits.min or high > limits.max:
-            worst = low if low < limits.min else high
-            raise ValueError(
-                f"expected the integers of {name} to fit {target}, received {worst}; "
-                "renumber them, or set jax_enable_x64"
-            )
+        limits = np.iinfo(target)
+        for extreme in (array.min(), array.max()):
+            if not limits.min <= extreme <= limits.max:
+                raise ValueError(
+                    f"expected the integers of {name} to fit {target}, received {extreme}; "
+                    "renumber them, or set jax_enable_x64"
+                )
     with np.errstate(over="ignore"):
         converted = array.astype(target)
-    if (
-        array.dtype.kind == "f"
-        and not np.isfinite(converted).all()
-        and np.isfinite(array).all()
-    ):
+    if array.dtype.kind != "f" or np.isfinite(converted).all():
+        return converted
+    if np.isfinite(array).all():
         raise ValueError(
-            f"expected the numbers of {name} to fit {target}, received {np.abs(array).max():g}; "
-            "scale them down"
+            f"expected the numbers of {name} to fit {target}, received "
+            f"{np.abs(array).max():g}; scale them down"
         )
     return converted
 
 
-def rows_of(arrays: dict[str, Any]) -> int:
-    """The common number of rows. Raises ValueError, by the names, for different numbers."""
-    lengths = {
-        f"{name}{jax.tree_util.keystr(path)}": len(leaf)
-        for name, part in arrays.items()
-        for path, leaf in jax.tree_util.tree_leaves_with_path(part)
-    }
+def rows_of(arrays: Mapping[str, Tree]) -> int:
+    """The common number of examples. Raises ValueError, with the names, if they differ."""
+    lengths = {}
+    for name, part in arrays.items():
+        for path, leaf in jax.tree_util.tree_leaves_with_path(part):
+            lengths[f"{name}{jax.tree_util.keystr(path)}"] = len(leaf)
     if len(set(lengths.values())) > 1:
-        shown = ", ".join(f"{name} with {n} rows" for name, n in lengths.items())
+        shown = ", ".join(f"{name} with {n} examples" for name, n in lengths.items())
         raise ValueError(
-            f"expected arrays with the same number of rows, received {shown}"
+            f"expected arrays with the same number of examples, received {shown}"
         )
     return next(iter(lengths.values()), 0)
 
 
-def finite(name: str, array: Any, columns: Any = None) -> None:
-    """Raises ValueError if there is a NaN, naming rows and, in a table, the column."""
+def finite(name: str, array: Array, columns: Sequence[object] | None = None) -> None:
+    """Raises ValueError for NaN, with the rows and, in a table, the columns."""
     if isinstance(array, jax.core.Tracer) or not np.size(array):
         return
     if not jnp.issubdtype(array.dtype, jnp.floating):
         return
-    least = (
-        array if array.dtype.kind == "f" else array.astype(np.float32)
-    ).min()  # NaN wins
-    if least == least:
+    if not _may_hold_nan(array):
         return
-    bad = np.isnan(
-        np.asarray(array, np.float32) if array.dtype != np.float64 else array
-    )
-    if not bad.any():
+    if array.dtype != np.float64:
+        array = np.asarray(array, np.float32)
+    is_nan = np.isnan(array)
+    if not is_nan.any():
         return
-    rows = np.flatnonzero(bad.reshape(len(bad), -1).any(axis=1))
-    shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
-    where = ""
-    if bad.ndim == 2:
-        numbers = np.flatnonzero(bad.any(axis=0))[:5]
-        titles = [repr(columns[i]) if columns is not None else str(i) for i in numbers]
-        where = f" of column{'s' if len(titles) > 1 else ''} {', '.join(titles)}"
+    rows = np.flatnonzero(is_nan.reshape(len(is_nan), -1).any(axis=1))
+    shown = ", ".join(map(str, rows[:5]))
+    if len(rows) > 5:
+        shown += ", ..."
+    place = f"{_plural('row', len(rows))} {shown}"
+    if is_nan.ndim == 2:
+        titles = []
+        for number in np.flatnonzero(is_nan.any(axis=0))[:5]:
+            title = str(number)
+            if columns is not None:
+                title = repr(columns[number])
+            titles.append(title)
+        place += f" of {_plural('column', len(titles))} {', '.join(titles)}"
     raise ValueError(
-        f"expected numbers in {name}, received NaN in row{'s' if len(rows) > 1 else ''} "
-        f"{shown}{where}; fill or drop them (checks=False in compile lets them pass)"
+        f"expected numbers in {name}, received NaN in {place}; fill or drop them "
+        "(checks=False in compile accepts them)"
     )
 
 
-def check_guard(guard: Any) -> None:
-    """Raises ValueError for what is no way to deal with a loss that is not finite."""
+def _may_hold_nan(array: Array) -> bool:
+    """Whether the minimum is NaN, which it is if any element is: the fastest test."""
+    if array.dtype.kind != "f":
+        array = array.astype(np.float32)
+    least = array.min()
+    return bool(least != least)
+
+
+def _plural(noun: str, count: int) -> str:
+    if count == 1:
+        return noun
+    return f"{noun}s"
+
+
+def check_guard(guard: object) -> None:
+    """Raises ValueError unless this is a known reaction to a loss that is not finite."""
     if guard not in ("raise", "skip", "ignore"):
         raise ValueError(
             f'expected guard "raise", "skip" or "ignore", received {guard!r}'
         )
 
 
-def whole_number(name: str, value: Any, minimum: int) -> int:
+def whole_number(name: str, value: object, minimum: int) -> int:
     """`value` as an int. Raises ValueError unless it is an integer of at least `minimum`."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, np.integer))
-        or value < minimum
-    ):
-        raise ValueError(
-            f"expected {name} as an integer of at least {minimum}, received {value!r}"
-        )
-    return int(value)
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        number = int(value)
+        if number >= minimum:
+            return number
+    raise ValueError(
+        f"expected {name} as an integer of at least {minimum}, received {value!r}"
+    )
 
 
-def positive_if_given(**numbers: Any) -> None:
-    """Raises ValueError for one of these arguments that is neither None nor an integer above 0."""
+def positive_if_given(**numbers: object) -> None:
+    """Raises ValueError unless each of these arguments is None or an integer above 0."""
     for name, value in numbers.items():
         if value is not None:
             whole_number(name, value, 1)
@@ -199,23 +223,28 @@ def positive_if_given(**numbers: Any) -> None:
 
 def finite_weights(name: str, weight: np.ndarray) -> None:
     """Raises ValueError for weights that are negative, NaN or infinite."""
-    right = (weight >= 0) & (weight < np.inf)  # NaN is neither
-    if not right.all():
+    valid = (weight >= 0) & (weight < np.inf)  # False for NaN
+    if not valid.all():
         raise ValueError(
-            f"expected {name} of at least 0 and finite, received {weight[~right][0]:g}; clip or "
-            "drop it"
+            f"expected {name} of at least 0 and finite, received {weight[~valid][0]:g}; "
+            "clip or drop it"
         )
 
 
 def validation_times(often: Any) -> Callable[[int], bool]:
-    """Whether to validate after an epoch (from 0), by Keras's `validation_freq`."""
-    listed = isinstance(often, (list, tuple, set))
-    for number in often if listed else [often]:
-        whole_number("validation_freq", number, 1)
-    return lambda epoch: epoch + 1 in often if listed else (epoch + 1) % often == 0
+    """A function that says whether to validate after an epoch (from 0).
+
+    `often` is Keras's `validation_freq`: a number of epochs, or the epochs (from 1).
+    """
+    if isinstance(often, (list, tuple, set)):
+        for number in often:
+            whole_number("validation_freq", number, 1)
+        return lambda epoch: epoch + 1 in often
+    whole_number("validation_freq", often, 1)
+    return lambda epoch: (epoch + 1) % often == 0
 
 
-def sample_weight(name: str, weight: Any) -> None:
+def sample_weight(name: str, weight: Array) -> None:
     """Raises ValueError for weights that are negative, NaN, infinite, or all zero."""
     array = np.asarray(weight)
     finite_weights(name, array)
@@ -223,7 +252,7 @@ def sample_weight(name: str, weight: Any) -> None:
         raise ValueError(f"expected {name} with a weight above 0, received only zeros")
 
 
-def input_values(layer: Layer, x: Any) -> None:
+def input_values(layer: Layer, x: Tree) -> None:
     """Lets each layer that reads an input directly check its values (`Embedding`: ids in range)."""
     if _checks_values(layer):
         _visit("", layer, x)
@@ -234,10 +263,9 @@ def _checks_values(layer: Layer) -> bool:
     return any(hasattr(inner, "check_values") for _, inner, _ in walk(layer))
 
 
-def _visit(name: str, layer: Layer, x: Any) -> Any:
-    if not any(
-        isinstance(leaf, (np.ndarray, jax.Array)) for leaf in jax.tree.leaves(x)
-    ):
+def _visit(name: str, layer: Layer, x: Tree) -> type[_Computed]:
+    """Checks the inputs of a layer, if they are known. Its outputs are not."""
+    if not _holds_arrays(jax.tree.leaves(x)):
         return _Computed
     if isinstance(layer, Flow):
         return layer.flow(x, _visit)
@@ -248,5 +276,9 @@ def _visit(name: str, layer: Layer, x: Any) -> Any:
     return _Computed
 
 
+def _holds_arrays(leaves: Iterable[object]) -> bool:
+    return any(isinstance(leaf, (np.ndarray, jax.Array)) for leaf in leaves)
+
+
 class _Computed:
-    """Stands for what a layer made: not known before it runs."""
+    """Stands for the outputs of a layer, which are not known before it runs."""

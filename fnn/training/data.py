@@ -1,10 +1,10 @@
-"""Arrays as chunks of equal batches on the device, shuffled by seed and epoch alone."""
+"""Arrays as chunks of equal batches on the device, shuffled by seed and epoch only."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -13,34 +13,41 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from fnn.core import tree
+from fnn.core.tree import SpecTree, Tree
 from fnn.runtime.program_cache import small_cache
 
+Array: TypeAlias = np.ndarray | jax.Array
 Poll = Callable[[], None]
-GATHERED_BYTES = 2**24  # so much is gathered ahead of the steps that use it
-RESIDENT_BYTES = 2**30  # arrays up to this size stay on the device for the whole of fit
+GATHERED_BYTES = 2**24  # bytes gathered ahead of the steps that use them
+RESIDENT_BYTES = 2**30  # arrays up to this size stay on the device during fit
+
+
+def _never(argument: object) -> bool:
+    return False
 
 
 class ArrayData:
-    """Arrays with a common number of rows, cut into batches; shuffled anew each epoch.
+    """Arrays with a common number of examples, cut into batches; reshuffled each epoch.
 
-    `remainder="pad"`: the last batch is filled up and batches are `(arrays, rows)`, `rows` False
-    where a row is filling. `remainder="drop"`: batches are the arrays; rows that do not fill a
-    batch are left out (other ones each epoch). Without `keep` the arrays are read where they are,
-    and must not change until the pass is over. Where `apart` (of the spec of a batch) is True, or
-    `runs_apart` (of its number of examples), a batch that is not full comes as a chunk of its own:
-    at its own size, or padded to a power of two, so that there are few programs.
+    `remainder="pad"`: the last batch is padded, and batches are `(arrays, valid)`, where
+    `valid` is False for padding. `remainder="drop"`: batches are the arrays; examples
+    that do not fill a batch are left out (different ones each epoch). Without `keep` the
+    arrays are read in place, and must not change until the pass is over. If `apart` (of
+    the spec of a batch) or `runs_apart` (of its number of examples) is True, an
+    incomplete batch is a separate chunk: at its own size with `apart`, else padded to a
+    power of two, so that there are few programs.
     """
 
     def __init__(
         self,
-        arrays: Any,
+        arrays: Tree,
         batch_size: int,
         *,
-        shuffle: Any = False,
-        seed: Any = 0,
+        shuffle: bool | str = False,
+        seed: int | list[int] = 0,
         remainder: str = "drop",
         keep: bool = True,
-        apart: Callable[[Any], bool] = lambda spec: False,
+        apart: Callable[[SpecTree], bool] = _never,
     ) -> None:
         if not isinstance(shuffle, (bool, np.bool_)) and shuffle != "batch":
             raise ValueError(
@@ -50,55 +57,57 @@ class ArrayData:
         leaves = jax.tree.leaves(arrays)
         self.count = len(leaves[0])
         self.pad = remainder == "pad"
-        self.batch_size = batch_size if self.pad else min(batch_size, self.count)
-        self.steps = (
-            -(-self.count // self.batch_size)
-            if self.pad
-            else self.count // self.batch_size
-        )
-        self.room = (
-            self.batch_size
-        )  # more where batches are padded to a size that devices divide
-        self.shuffle, self.seed, self.apart = shuffle, seed, apart
-        self.runs_apart: Callable[[int], bool] = lambda valid: False
+        self.batch_size = batch_size
+        self.steps = -(-self.count // batch_size)
+        if not self.pad:
+            self.batch_size = min(batch_size, self.count)
+            self.steps = self.count // self.batch_size
+        # The padded size of a batch: larger if several devices must divide it.
+        self.room = self.batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.apart = apart
+        self.runs_apart: Callable[[int], bool] = _never
         on_device = all(isinstance(leaf, jax.Array) for leaf in leaves)
         self.resident = on_device or (keep and tree.nbytes(arrays) <= RESIDENT_BYTES)
-        self.arrays = jax.tree.map(_own_copy, arrays) if self.resident else arrays
+        self.arrays = arrays
+        if self.resident:
+            self.arrays = jax.tree.map(_own_copy, arrays)
         self._order: tuple[int, np.ndarray] | None = None
 
     def chunk_size(self, capacity: int) -> int:
-        """How many batches to gather at once: what a dispatch takes, more if they are small.
+        """How many batches to gather at once: the size of a dispatch, more if they are small.
 
-        Fewer if they are large, or if there are not so many (up to a power of two, so that data of
-        another length seldom needs another compilation).
+        Fewer if they are large, or if there are not that many (rounded up to a power of
+        two, so that data of another length rarely needs another compilation).
         """
-        batch = tree.nbytes(self.arrays) * self.batch_size // max(self.count, 1)
-        fitting = max(GATHERED_BYTES // max(batch, 1), 1)
-        if not self.resident:  # each dispatch copies its own chunk
+        batch_bytes = tree.nbytes(self.arrays) * self.batch_size // max(self.count, 1)
+        fitting = max(GATHERED_BYTES // max(batch_bytes, 1), 1)
+        if not self.resident:
+            # Each dispatch copies its own chunk: no need to gather more.
             return min(capacity, fitting)
         return min(max(capacity, 8), fitting, 1 << (self.steps - 1).bit_length())
 
-    def batch_spec(self) -> Any:
+    def batch_spec(self) -> SpecTree:
         """Shapes and dtypes of one batch."""
-        spec = jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct((self.room, *a.shape[1:]), a.dtype),
-            self.arrays,
-        )
-        return (
-            (spec, jax.ShapeDtypeStruct((self.room,), np.bool_)) if self.pad else spec
-        )
+        spec = tree.resized(self.arrays, self.room)
+        if not self.pad:
+            return spec
+        return spec, jax.ShapeDtypeStruct((self.room,), np.bool_)
 
     def order(self, number: int) -> np.ndarray:
-        """The rows in the order of this pass over them. It depends on seed and number alone."""
+        """The indices of the examples in the order of a pass, given its number.
+
+        The order depends on the seed and the number only.
+        """
         if not self.shuffle:
             return np.arange(self.count)
         generator = np.random.default_rng([*np.atleast_1d(self.seed).tolist(), number])
         if self.shuffle == "batch":
-            whole = self.count // self.batch_size * self.batch_size
-            blocks = generator.permutation(
-                np.arange(whole).reshape(-1, self.batch_size)
-            )
-            return np.concatenate([blocks.reshape(-1), np.arange(whole, self.count)])
+            complete = self.count // self.batch_size * self.batch_size
+            blocks = np.arange(complete).reshape(-1, self.batch_size)
+            shuffled = generator.permutation(blocks).reshape(-1)
+            return np.concatenate([shuffled, np.arange(complete, self.count)])
         return generator.permutation(self.count)
 
     def chunks(
@@ -107,39 +116,41 @@ class ArrayData:
         capacity: int,
         steps: int | None = None,
         poll: Poll | None = None,
-    ) -> Iterator[tuple[Any, int]]:
-        """(chunk, number of real batches in it): `capacity` batches stacked along a first axis.
+    ) -> Iterator[tuple[Tree, int]]:
+        """(chunk, its number of batches): `capacity` batches stacked along a first axis.
 
-        An epoch of `steps` batches goes on where the last one ended; passes over the rows follow
-        each other, each in its own order.
+        An epoch of `steps` batches continues where the last one ended; passes over the
+        examples follow each other, each in its own order.
         """
         total = steps or self.steps
-        ragged = self.count % self.batch_size if self.pad else 0
-        apart = bool(ragged) and (
+        ragged = 0
+        if self.pad:
+            ragged = self.count % self.batch_size
+        separate = bool(ragged) and (
             self.runs_apart(ragged) or self.apart(self.batch_spec())
         )
         done = 0
         while done < total:
             batch = epoch * total + done
-            full = self.steps - 1 - batch % self.steps  # batches before the ragged one
-            count = min(capacity, total - done, full if apart else total)
+            count = min(capacity, total - done)
+            if separate:
+                complete = self.steps - 1 - batch % self.steps  # before the ragged one
+                count = min(count, complete)
             if count:
-                index, rows = self._numbers(batch, count, capacity)
+                index, valid = self._indices(batch, count, capacity)
             else:
-                places = (
-                    ragged
-                    if self.apart(self.batch_spec())
-                    else 1 << (ragged - 1).bit_length()
-                )
-                index, rows = (a[:, :places] for a in self._numbers(batch, 1, 1))
+                index, valid = self._ragged_indices(batch, ragged)
+                count = 1
             chunk = take(self.arrays, index)
-            yield ((chunk, rows) if self.pad else chunk), count or 1
-            done += count or 1
+            if self.pad:
+                chunk = chunk, valid
+            yield chunk, count
+            done += count
 
-    def _numbers(
+    def _indices(
         self, batch: int, count: int, capacity: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The numbers of the examples in `count` batches from this one on, and which are valid.
+        """The indices of the examples in `count` batches from this one on, and which are valid.
 
         Both have the shape `(capacity, room)`; batches from `count` on are padding.
         """
@@ -149,116 +160,148 @@ class ArrayData:
         while done < count:
             number, within = divmod(batch + done, self.steps)
             several = min(count - done, self.steps - within)
-            place = slice(
-                within * self.batch_size, (within + several) * self.batch_size
-            )
-            found = self._pass(number)[place]
+            first = within * self.batch_size
+            found = self._pass(number)[first : first + several * self.batch_size]
             for array, values in ((index, found), (valid, True)):
                 array[done : done + several].reshape(-1)[: len(found)] = values
             done += several
-        more = (0, 0), (0, self.room - self.batch_size)
-        return (
-            (np.pad(index, more), np.pad(valid, more)) if more[1][1] else (index, valid)
-        )
+        missing = self.room - self.batch_size
+        if not missing:
+            return index, valid
+        widths = ((0, 0), (0, missing))
+        return np.pad(index, widths), np.pad(valid, widths)
+
+    def _ragged_indices(self, batch: int, ragged: int) -> tuple[np.ndarray, np.ndarray]:
+        """`_indices` of one incomplete batch, at its own size or padded to a power of two."""
+        size = ragged
+        if not self.apart(self.batch_spec()):
+            size = 1 << (ragged - 1).bit_length()
+        index, valid = self._indices(batch, 1, 1)
+        return index[:, :size], valid[:, :size]
 
     def _pass(self, number: int) -> np.ndarray:
-        """`order(number)`, kept while it is the pass under way."""
+        """`order(number)`, cached for the current pass."""
         if self._order is None or self._order[0] != number:
             self._order = number, self.order(number)
         return self._order[1]
 
 
-def key_numbers(key: Any) -> list[int]:
-    """The numbers of a random key, for the seed of the shuffling."""
+def key_numbers(key: jax.Array) -> list[int]:
+    """The numbers of a random key, as the seed of the shuffling."""
     return [int(n) for n in np.asarray(jax.random.key_data(key)).reshape(-1)]
 
 
-def lies_on_several(tree: Any) -> bool:
-    """Whether any array of a pytree lies on several devices."""
+def lies_on_several(tree: Tree) -> bool:
+    """Whether any array of a pytree is on several devices."""
     return any(map(_on_several, jax.tree.leaves(tree)))
 
 
-def _on_several(leaf: Any) -> bool:
-    known = isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer)
-    return known and len(leaf.sharding.device_set) > 1
+def _on_several(leaf: object) -> bool:
+    if not isinstance(leaf, jax.Array) or isinstance(leaf, jax.core.Tracer):
+        return False
+    return len(leaf.sharding.device_set) > 1
 
 
-def _own_copy(array: Any) -> Any:
-    """A device array that shares no memory with the caller's: what he changes later is not seen."""
+def _own_copy(array: Array) -> jax.Array:
+    """A device array that shares no memory with the caller's, who may change it later."""
     if isinstance(array, jax.Array):
         return array
     return jax.device_put(np.array(array, copy=True, order="C"))
 
 
-def take(arrays: Any, index: np.ndarray) -> Any:
-    """The examples with these numbers, of arrays on devices or on the host.
+def take(arrays: Tree, index: np.ndarray) -> Tree:
+    """The examples with these indices, from arrays on devices or on the host.
 
-    On CPU NumPy reads the memory of a device, and nothing is compiled. What lies on several devices
-    stays divided as it was; a batch that its devices do not divide is whole on each of them.
+    On CPU NumPy reads the memory of the device, and nothing is compiled. Arrays divided
+    over several devices stay divided; a batch that the devices do not divide evenly is
+    replicated.
     """
     treedef: Any
     leaves, treedef = jax.tree.flatten(arrays)
     on_device = [isinstance(leaf, jax.Array) and _stays(leaf) for leaf in leaves]
-    found = _take_on_host(
-        [leaf for d, leaf in zip(on_device, leaves, strict=True) if not d], index
-    )
-    chosen = [leaf for d, leaf in zip(on_device, leaves, strict=True) if d]
-    if chosen:
-        specs = (
-            jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=_divided(a)) for a in chosen
+    from_host = []
+    from_device = []
+    for leaf, on in zip(leaves, on_device, strict=True):
+        if on:
+            from_device.append(leaf)
+        else:
+            from_host.append(leaf)
+
+    from_host = _take_on_host(from_host, index)
+    if from_device:
+        specs = tuple(
+            jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=_mesh_sharding(a))
+            for a in from_device
         )
-        chosen = _taking(tuple(specs), index.shape)(chosen, index)
-    parts = iter(found), iter(chosen)
-    return treedef.unflatten([next(parts[d]) for d in on_device])
+        from_device = _taking(specs, index.shape)(from_device, index)
+    parts = iter(from_host), iter(from_device)
+    return treedef.unflatten([next(parts[on]) for on in on_device])
 
 
 def _stays(array: jax.Array) -> bool:
-    """Whether examples are taken on the devices where an array lies, and not by NumPy."""
+    """Whether examples are taken on the devices of an array, rather than by NumPy."""
     return array.committed or jax.default_backend() != "cpu"
 
 
-def _divided(array: Any) -> Any:
-    """The sharding of an array over a mesh; None on one device or the host."""
-    sharding = getattr(array, "sharding", None)
-    return sharding if isinstance(sharding, NamedSharding) else None
+def _mesh_sharding(array: jax.Array) -> NamedSharding | None:
+    """The sharding of an array over a mesh; None on one device."""
+    sharding = array.sharding
+    if not isinstance(sharding, NamedSharding):
+        return None
+    return sharding
 
 
-@small_cache(16)  # apart from the programs of steps, which are worth more
-def _taking(specs: tuple[Any, ...], shape: tuple[int, ...]) -> Any:
-    wanted = [_of_index(spec.sharding, shape) for spec in specs]
+# A small cache of its own, so that these do not displace the programs of steps.
+@small_cache(16)
+def _taking(
+    specs: tuple[jax.ShapeDtypeStruct, ...], shape: tuple[int, ...]
+) -> Callable[[list[jax.Array], np.ndarray], list[jax.Array]]:
+    """The compiled function that takes examples with an index of this shape."""
+    shardings = [_result_sharding(spec.sharding, shape) for spec in specs]
 
-    def from_one(array: Any, index: Any, sharding: Any) -> Any:
+    def take_one(
+        array: jax.Array, index: jax.Array, sharding: NamedSharding | None
+    ) -> jax.Array:
         if sharding is not None and AxisType.Explicit in sharding.mesh.axis_types:
             return array.at[index].get(mode="clip", out_sharding=sharding)
         found = jnp.take(array, index, axis=0, mode="clip")
-        return (
-            found if sharding is None else lax.with_sharding_constraint(found, sharding)
-        )
+        if sharding is None:
+            return found
+        return lax.with_sharding_constraint(found, sharding)
 
-    def from_all(arrays: Any, index: Any) -> Any:
-        pairs = zip(arrays, wanted, strict=True)
-        return [from_one(array, index, sharding) for array, sharding in pairs]
+    def take_all(arrays: list[jax.Array], index: jax.Array) -> list[jax.Array]:
+        pairs = zip(arrays, shardings, strict=True)
+        return [take_one(array, index, sharding) for array, sharding in pairs]
 
-    return jax.jit(from_all)
+    return jax.jit(take_all)
 
 
-def _of_index(sharding: Any, shape: tuple[int, ...]) -> Any:
-    """The sharding of what an index of this shape takes from an array: along its last axis."""
+def _result_sharding(sharding: Any, shape: tuple[int, ...]) -> NamedSharding | None:
+    """The sharding of the examples taken with an index of this shape.
+
+    They are divided along the last axis of the index as the examples of the array are.
+    """
     if sharding is None:
         return None
-    first, *others = sharding.spec or (None,)
-    names = () if first is None else first if isinstance(first, tuple) else (first,)
+    examples, *others = sharding.spec or (None,)
+    names: tuple[str, ...] = ()
+    if isinstance(examples, tuple):
+        names = examples
+    elif examples is not None:
+        names = (examples,)
     if shape[-1] % math.prod(sharding.mesh.shape[name] for name in names):
-        first = None
-    spec = PartitionSpec(*(None,) * (len(shape) - 1), first, *others)
-    return NamedSharding(sharding.mesh, spec)
+        examples = None
+    leading = (None,) * (len(shape) - 1)
+    return NamedSharding(sharding.mesh, PartitionSpec(*leading, examples, *others))
 
 
-def _take_on_host(arrays: Any, index: np.ndarray) -> Any:
+def _take_on_host(arrays: list[Array], index: np.ndarray) -> list[np.ndarray]:
     flat = index.reshape(-1)
-    if (np.diff(flat) == 1).all():  # neighbours: no copy
-        place = slice(flat[0], flat[-1] + 1)
-        take = lambda a: np.asarray(a)[place].reshape(*index.shape, *a.shape[1:])
-    else:
-        take = lambda a: np.asarray(a)[index]
-    return jax.tree.map(take, arrays)
+    if not (np.diff(flat) == 1).all():
+        return [np.asarray(array)[index] for array in arrays]
+    # Consecutive examples: a view, no copy.
+    place = slice(flat[0], flat[-1] + 1)
+    found = []
+    for array in arrays:
+        found.append(np.asarray(array)[place].reshape(*index.shape, *array.shape[1:]))
+    return found

@@ -1,38 +1,46 @@
-"""Diagnosis: where in a network a number that is not finite appears first."""
+"""Diagnosis: the place in a network where values first become NaN or infinite."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from fnn.core import tree, weights
 from fnn.core.calling import apply_child, call
 from fnn.core.combining import Flow
 from fnn.core.context import Context
-from fnn.core.layer import Layer
+from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import carry_mask
+from fnn.core.tree import Tree
+from fnn.training.state import TrainState
 
 
-def is_finite(values: Any) -> bool:
+def is_finite(values: Tree) -> bool:
     """Whether every floating-point number in a pytree is finite."""
-    leaves = [
-        a for a in jax.tree.leaves(values) if jnp.issubdtype(a.dtype, jnp.floating)
-    ]
-    return all(bool(jnp.isfinite(leaf).all()) for leaf in leaves)
+    for leaf in jax.tree.leaves(values):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            continue
+        if not jnp.isfinite(leaf).all():
+            return False
+    return True
 
 
 def first_not_finite(
-    layer: Layer, params: Any, state: Any, x: Any, ctx: Context
+    layer: Layer, params: Params, state: State, x: Tree, ctx: Context
 ) -> str | None:
     """The path of the first layer with outputs that are not finite; None if all are."""
     if not isinstance(layer, Flow):
         y, _ = call(layer, params, state, x, ctx)
-        return None if is_finite(y) else "/".join(ctx.path) or type(layer).__name__
+        if is_finite(y):
+            return None
+        return "/".join(ctx.path) or type(layer).__name__
     found: list[str] = []
 
-    def visit(name: str, child: Layer, x: Any) -> Any:
+    def visit(name: str, child: Layer, x: Tree) -> Tree:
         y, _ = apply_child(name, child, params, state, x, ctx)
         if not found and not is_finite(y):
             inner = first_not_finite(
@@ -43,22 +51,35 @@ def first_not_finite(
 
     x, ctx = carry_mask(x, ctx)
     layer.flow(x, visit)
-    return found[0] if found else None
+    if not found:
+        return None
+    return found[0]
 
 
-def diagnose(layer: Layer, loss: Any, now: Any, batch: Any, key: Any) -> str:
-    """In words what is not finite first: inputs, a layer's outputs, the loss, a gradient, updates.
+def diagnose(
+    layer: Layer,
+    loss: Callable[..., tuple[Array, Any]],
+    now: TrainState,
+    batch: tuple[dict[str, Tree], Array],
+    key: Array,
+) -> str:
+    """Describes what becomes NaN or infinite first.
 
-    `loss(params, now, batch, key) -> (loss, more)`, as `make_loss` makes it.
+    The inputs, a layer's outputs, the loss, a gradient, or the updates. The loss is that
+    of `make_loss`: `loss(params, now, batch, key) -> (loss, more)`.
     """
-    loss_of = lambda params: loss(params, now, batch, key)[0]
-    arrays, rows = batch
+
+    def loss_of(params: Params) -> Array:
+        value, _ = loss(params, now, batch, key)
+        return value
+
+    arrays, valid = batch
     if not is_finite(arrays["x"]):
         return "the inputs"
-    ctx = Context(train=True, key=key, rows=rows)
-    at = first_not_finite(layer, now.params, now.state, arrays["x"], ctx)
-    if at is not None:
-        return f"the outputs of layer {at}"
+    ctx = Context(train=True, key=key, rows=valid)
+    path = first_not_finite(layer, now.params, now.state, arrays["x"], ctx)
+    if path is not None:
+        return f"the outputs of layer {path}"
     learning, _ = weights.split(layer, now.params)
     value, grads = jax.value_and_grad(loss_of)(learning)
     if not is_finite(value):

@@ -1,12 +1,11 @@
-"""The engine: a step function traced once and compiled to run one or many steps a dispatch."""
+"""The engine: a step function traced once and compiled to run one or many steps per dispatch."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import math
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -14,176 +13,231 @@ import numpy as np
 from jax import Array, lax, random
 
 from fnn.core import tree
+from fnn.core.tree import SpecTree, Tree
 from fnn.metrics import Mean
 from fnn.runtime.devices import Distribution, beside, distribution_of
 from fnn.runtime.program_cache import programs, small_cache
+from fnn.training.cost import operations, runs_apart, steps_a_dispatch
 from fnn.training.state import Tally, add
 
-Step = Callable[[Any, Any, Array], tuple[Any, dict[str, Any]]]
+__all__ = [
+    "Program",
+    "Step",
+    "operations",
+    "program",
+    "runs_apart",
+    "steps_a_dispatch",
+    "tallied",
+]
 
-# The most work that goes into one dispatch, in floating-point operations and in steps. Memory for
-# temporaries is taken from the system once a dispatch, which is a quarter of the time of a small
-# transformer's step on CPU; a second or so of work keeps Ctrl-C and the progress line prompt. The
-# numbers were measured (benchmarks/README.md). They depend on the program and the platform alone,
-# never on a clock, since the choice must not change from run to run: results are bit for bit equal.
-WORK_A_DISPATCH = {"cpu": 1e11, "default": 6.4e10}
-STEPS_A_DISPATCH = 32
-# A last batch that is not full gets a program of its own, where padding it would take more than
-# this many operations (some 50 ms on a CPU with two cores): then a second compilation pays off
-# after some passes over the data.
-WORK_OF_A_PROGRAM = 4e9
+Step: TypeAlias = Callable[[Tree, Tree, Array], tuple[Tree, dict[str, Any]]]
+Logs: TypeAlias = dict[str, Any]  # accumulators (`Tally`) by name
+Flag: TypeAlias = Array | np.bool_ | bool
 
-# A state of this size is donated to its step; a smaller one stays safer. Without it a network with
-# a state of 2.7 MB took 1.2 times as long a step (wall time; benchmarks/README.md has it as cnn).
+# A state of this size is donated to its step; a smaller one is not, which is safer.
+# Without donation a network with a state of 2.7 MB took 1.2 times as long per step (wall
+# time; cnn in benchmarks/README.md).
 DONATED_BYTES = 2**20
 
 
 class Batches(NamedTuple):
-    """What a dispatch runs, as its compiled function gets it."""
+    """The batches of a dispatch, as the compiled function receives them.
 
-    chunk: Any  # batches, stacked along a first axis
+    `span` has the first batch, the batch after the last, and the number of steps minus
+    that of batches before. `mode` has two flags for a loss that is not finite: whether it
+    ends the dispatch, and whether its step counts all the same.
+    """
+
+    chunk: Tree  # batches, stacked along a first axis
     key: Array
-    span: Any  # the first batch, the one after the last, and how far steps are ahead of batches
-    mode: Any  # of a loss that is not finite: whether it ends the dispatch, whether its step counts
+    span: Array | np.ndarray
+    mode: Array | np.ndarray
+
+
+class Results(NamedTuple):
+    """The results of a dispatch. `healthy` is False after a loss that was not finite."""
+
+    state: Tree
+    tallies: Logs
+    healthy: Any  # an array or a NumPy bool
 
 
 class Program:
-    """One step function for states and batches of one shape, compiled.
+    """One step function, compiled for states and batches of one shape.
 
-    `capacity` is how many batches a dispatch takes at most (`steps_a_dispatch`).
+    `capacity` is the largest number of batches per dispatch (`steps_a_dispatch`).
     """
 
     def __init__(
         self,
         step: Step,
-        state: Any,
-        batch: Any,
+        state: SpecTree,
+        batch: SpecTree,
         key: Array,
         read_only: bool,
         capacity: int | None = None,
     ) -> None:
         self._made_for = step, state, key, read_only
         self.batch_size = tree.batch_size(batch)
-        # A function of its own: what JAX compiles for it is freed with the program.
-        inner = jax.jit(lambda *given: step(*given), inline=True)
+
+        # A function of its own, so that what JAX compiles is freed with the program.
+        def own_step(*arguments: Any) -> Any:
+            return step(*arguments)
+
+        inner = jax.jit(own_step, inline=True)
         traced = inner.trace(*jax.tree.map(_spec, (state, batch, key)))
+        jaxpr = traced.jaxpr.jaxpr
         self.logs = traced.out_info[1]
-        self.work = operations(_open(traced.jaxpr))
-        self.capacity = capacity or steps_a_dispatch(_open(traced.jaxpr))
+        self.work = operations(jaxpr)
+        self.capacity = capacity or steps_a_dispatch(jaxpr)
         self.is_large = not read_only and tree.nbytes(state) >= DONATED_BYTES
-        run = functools.partial(
-            _run_read_only if read_only else _run_steps, inner, self.capacity == 1
-        )
+        run_steps = _run_steps
+        if read_only:
+            run_steps = _run_read_only
+        run = functools.partial(run_steps, inner, self.capacity == 1)
         self._run = jax.jit(run, static_argnums=(4, 5))
         self._run_donating = jax.jit(run, donate_argnums=0, static_argnums=(4, 5))
 
-    def of_size(self, chunk: Any) -> Program:
-        """This program, or for batches of another size one of their own.
+    def of_size(self, chunk: Tree) -> Program:
+        """This program, or another one for batches of another size.
 
-        JAX keeps all that it compiled for a function; the cache of programs drops a size again.
+        A separate program can be freed: the cache of programs drops unused ones, while
+        JAX keeps everything that it compiled for a function.
         """
         if jax.tree.leaves(chunk)[0].shape[1] == self.batch_size:
             return self
         step, state, key, read_only = self._made_for
-        batch = jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), chunk
-        )
+
+        def one(array: Array) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(array.shape[1:], array.dtype)
+
+        batch = jax.tree.map(one, chunk)
         return program(step, state, batch, key, read_only, self.capacity)
 
     def runs_apart(self, valid: int) -> bool:
-        """Whether a batch of so few examples gets a program of its own, in place of padding."""
+        """Whether a batch of so few examples gets a program of its own instead of padding."""
         return runs_apart(self.work, valid, self.batch_size)
 
-    def zeros(self) -> Any:
-        """Empty sums for the logs of the step."""
+    def zeros(self) -> Logs:
+        """Empty accumulators for the logs of the step."""
         return jax.tree.map(lambda spec: np.zeros(spec.shape, spec.dtype), self.logs)
 
     def __call__(
         self,
-        state: Any,
-        tallies: Any,
-        chunk: Any,
+        state: Tree,
+        tallies: Logs,
+        chunk: Tree,
         key: Array,
         *,
         first: int,
         count: int,
         number: int,
-        healthy: Any = True,
+        healthy: Flag = True,
         guard: str = "raise",
         donate: bool = False,
-    ) -> tuple[Any, Any, Any]:
+    ) -> Results:
         """Runs `count` batches of `chunk` from batch `first`: (state, tallies, healthy).
 
-        `number` is the number of the first step since training began; it selects the randomness.
-        A step whose loss is not finite leaves the state as it was; with `guard="raise"` no later
-        step runs either, and `healthy` is False. A single step without `donate` returns its new
-        state even then: the caller still has the old one, and choosing between the two takes 5 % of
-        the time of a convolutional network.
+        `number` is the number of the first step since training began; it selects the
+        random numbers. A step whose loss is not finite leaves the state unchanged; with
+        `guard="raise"` no later step runs either, and `healthy` is False. An undonated
+        single step returns its new state even if the loss is not finite: the caller still
+        has the old one, and choosing between the two takes 5 % of the time of a
+        convolutional network.
         """
-        span = np.array([first, first + count, number - first], np.int64).astype(
-            np.int32
-        )
+        # Via int64, since negative numbers may be out of range for smaller dtypes.
+        span = np.array([first, first + count, number - first], np.int64)
         mode = np.array([guard == "raise", guard == "ignore"])
-        healthy = np.True_ if healthy is True else healthy
+        if healthy is True:
+            healthy = np.True_
         state, tallies, key, healthy = beside(chunk, (state, tallies, key, healthy))
-        run = self._run_donating if donate else self._run
-        batches, shared = Batches(chunk, key, span, mode), distribution_of(chunk, state)
-        return run(
-            state, tallies, healthy, batches, self.chooses(guard, donate), shared
-        )
+        batches = Batches(chunk, key, span.astype(np.int32), mode)
+        run = self._run
+        if donate:
+            run = self._run_donating
+        chooses = self.chooses(guard, donate)
+        shared = distribution_of(chunk, state)
+        return Results(*run(state, tallies, healthy, batches, chooses, shared))
 
     def chooses(self, guard: str, donate: bool) -> bool:
-        """Whether a state that comes back has none of the steps that are not to be taken."""
+        """Whether a returned state never includes a step with a loss that is not finite."""
         return donate or self.capacity > 1 or guard == "skip"
 
 
-def _one(step: Step, state: Any, given: Batches, index: Any) -> Any:
-    """(state, logs) after the batch of this index."""
-    batch = jax.tree.map(
-        lambda a: lax.dynamic_index_in_dim(a, index, keepdims=False), given.chunk
-    )
+def _one(step: Step, state: Tree, given: Batches, index: Array) -> tuple[Tree, Logs]:
+    """(state, logs) after the batch with this index."""
+
+    def take(array: Array) -> Array:
+        return lax.dynamic_index_in_dim(array, index, keepdims=False)
+
+    batch = jax.tree.map(take, given.chunk)
     return step(state, batch, random.fold_in(given.key, index + given.span[2]))
 
 
 def _run_steps(
     step: Step,
     single: bool,
-    state: Any,
-    tallies: Any,
-    healthy: Any,
+    state: Tree,
+    tallies: Logs,
+    healthy: Array,
     given: Batches,
     chooses: bool,
     shared: Distribution | None,
-) -> tuple[Any, Any, Any]:
-    sticky, ignore = given.mode[0], given.mode[1]
+) -> tuple[Tree, Logs, Array]:
+    """The body of a compiled dispatch of training steps."""
+    stops, ignores = given.mode[0], given.mode[1]
 
-    def body(carry: Any) -> Any:
+    def body(carry: tuple[Array, Tree, Logs, Array]) -> Any:
         index, state, tallies, healthy = carry
         new, logs = _one(step, state, given, index)
-        finite = _is_finite(logs) | ignore
+        finite = _is_finite(logs) | ignores
         after = new, add(tallies, logs)
         if chooses:
             commit = _computed_once(healthy & finite)
-            pick = lambda n, o: n if n is o else jnp.where(commit, n, o)
-            after = jax.tree.map(pick, after, (state, tallies))
-        state, tallies = after
-        return index + 1, state, tallies, healthy & (finite | ~sticky)
 
-    carry = (given.span[0], state, tallies, healthy)
-    with shared.tracing() if shared else contextlib.nullcontext():
+            def choose(new: Array, old: Array) -> Array:
+                if new is old:
+                    return new
+                return jnp.where(commit, new, old)
+
+            after = jax.tree.map(choose, after, (state, tallies))
+        state, tallies = after
+        return index + 1, state, tallies, healthy & (finite | ~stops)
+
+    def goes_on(carry: tuple[Array, Tree, Logs, Array]) -> Array:
+        index, _, _, healthy = carry
+        return (index < given.span[1]) & healthy
+
+    def run(carry: tuple[Array, Tree, Logs, Array]) -> Any:
         if single:
-            carry = body(carry)
-        else:
-            carry = lax.while_loop(lambda c: (c[0] < given.span[1]) & c[3], body, carry)
-    return shared.keep_whole(carry[1:]) if shared else carry[1:]
+            return body(carry)
+        return lax.while_loop(goes_on, body, carry)
+
+    with _tracing(shared):
+        _, *results = run((given.span[0], state, tallies, healthy))
+    return _kept_whole(tuple(results), shared)
+
+
+def _tracing(shared: Distribution | None) -> contextlib.AbstractContextManager[object]:
+    if shared is None:
+        return contextlib.nullcontext()
+    return shared.tracing()
+
+
+def _kept_whole(arrays: Tree, shared: Distribution | None) -> Tree:
+    """The results, replicated on each device of a mesh."""
+    if shared is None:
+        return arrays
+    return shared.keep_whole(arrays)
 
 
 def _computed_once(condition: Array) -> Array:
-    """`condition`, which XLA would compute again in the kernel of every leaf that depends on it.
+    """`condition`, computed once instead of in the kernel of every leaf that depends on it.
 
-    XLA repeats what is cheap, however long the chain: here sums over all gradients, once for each
-    weight and moment. A square root is not cheap by its count (and a barrier is gone by then). It
-    made the program of a transformer three times as small, and its compilation a third shorter.
+    XLA repeats cheap computations, however long their chain: here sums over all
+    gradients, once for each weight and moment. It does not count a square root as cheap.
+    (A barrier is removed before.) This made the program of a transformer three times
+    smaller, and its compilation a third shorter.
     """
     return lax.sqrt(condition.astype(jnp.float32)) > 0.5
 
@@ -191,46 +245,50 @@ def _computed_once(condition: Array) -> Array:
 def _run_read_only(
     step: Step,
     single: bool,
-    state: Any,
-    tallies: Any,
-    healthy: Any,
+    state: Tree,
+    tallies: Logs,
+    healthy: Array,
     given: Batches,
     chooses: bool,
     shared: Distribution | None,
-) -> tuple[Any, Any, Any]:
-    def body(index: Any, tallies: Any) -> Any:
-        return add(tallies, _one(step, state, given, index)[1])
+) -> tuple[Tree, Logs, Array]:
+    """The body of a compiled dispatch of steps that change only the accumulators."""
 
-    loop = lambda: lax.fori_loop(given.span[0], given.span[1], body, tallies)
-    tallies = body(given.span[0], tallies) if single else loop()
-    return None, shared.keep_whole(tallies) if shared else tallies, healthy
+    def body(index: Array, tallies: Logs) -> Logs:
+        _, logs = _one(step, state, given, index)
+        return add(tallies, logs)
 
-
-def _spec(leaf: Any) -> Any:
-    if jax.dtypes.issubdtype(getattr(leaf, "dtype", np.float32), jax.dtypes.extended):
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)  # a random key
-    return jax.ShapeDtypeStruct(
-        np.shape(leaf) if not hasattr(leaf, "shape") else leaf.shape,
-        jax.dtypes.canonicalize_dtype(
-            getattr(leaf, "dtype", None) or np.asarray(leaf).dtype
-        ),
-    )
+    if single:
+        tallies = body(given.span[0], tallies)
+    else:
+        tallies = lax.fori_loop(given.span[0], given.span[1], body, tallies)
+    return None, _kept_whole(tallies, shared), healthy
 
 
-def _is_finite(logs: dict[str, Any]) -> Array:
-    """Whether the loss of this step is a finite number (True for a step that logs no loss)."""
+def _spec(leaf: Any) -> jax.ShapeDtypeStruct:
+    """Shape and dtype of an array, a number or a random key, as JAX computes with it."""
+    dtype = getattr(leaf, "dtype", None)
+    if dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
+        return jax.ShapeDtypeStruct(leaf.shape, dtype)  # a random key
+    if dtype is None:
+        dtype = np.asarray(leaf).dtype
+    return jax.ShapeDtypeStruct(np.shape(leaf), jax.dtypes.canonicalize_dtype(dtype))
+
+
+def _is_finite(logs: Logs) -> Array:
+    """Whether the loss of a step is finite (True for a step that logs no loss)."""
     loss = logs.get("loss")
-    leaves = jax.tree.leaves(loss.sums if isinstance(loss, Tally) else loss)
-    return jnp.all(
-        jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in leaves] or [True])
-    )
+    if isinstance(loss, Tally):
+        loss = loss.sums
+    finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(loss)]
+    return jnp.all(jnp.array(finite or [True]))
 
 
 @programs.cached
 def _program(
     step: Step,
     treedef: Any,
-    leaves: tuple[Any, ...],
+    leaves: tuple[jax.ShapeDtypeStruct, ...],
     read_only: bool,
     capacity: int | None,
 ) -> Program:
@@ -240,8 +298,8 @@ def _program(
 
 def program(
     step: Step,
-    state: Any,
-    batch: Any,
+    state: Tree,
+    batch: SpecTree,
     key: Array,
     read_only: bool = False,
     capacity: int | None = None,
@@ -253,11 +311,11 @@ def program(
 
 @small_cache(64)
 def tallied(step: Step) -> Step:
-    """`step` with every plain number in its logs turned into a mean over its batches."""
+    """`step` with every plain number in its logs replaced by a mean over its batches."""
 
-    def run(state: Any, batch: Any, key: Array) -> tuple[Any, dict[str, Any]]:
+    def run(state: Tree, batch: Tree, key: Array) -> tuple[Tree, Logs]:
         returned = step(state, batch, key)
-        if not (isinstance(returned, tuple) and len(returned) == 2):
+        if not isinstance(returned, tuple) or len(returned) != 2:
             raise _no_logs(returned)
         state, logs = returned
         if not isinstance(logs, dict):
@@ -267,13 +325,13 @@ def tallied(step: Step) -> Step:
     return run
 
 
-def _no_logs(returned: Any) -> TypeError:
+def _no_logs(returned: object) -> TypeError:
     found = type(returned).__name__
     if isinstance(returned, tuple):
         found = f"({', '.join(type(part).__name__ for part in returned)})"
     return TypeError(
-        f"step must return (state, logs), logs a dict of numbers, but returned {found}; return "
-        '(state, {"loss": loss}), or (state, {}) where there is nothing to log'
+        f"step must return (state, logs), logs a dict of numbers, but returned {found}; "
+        'return (state, {"loss": loss}), or (state, {}) if there is nothing to log'
     )
 
 
@@ -282,74 +340,8 @@ def _as_tally(name: str, value: Any) -> Tally:
         return value
     if jnp.ndim(value):
         raise ValueError(
-            f"expected one number for {name!r} in the logs of a step, received an array of shape "
-            f"{jnp.shape(value)}; log its mean"
+            f"expected one number for {name!r} in the logs of a step, received an array of "
+            f"shape {jnp.shape(value)}; log its mean"
         )
-    return Tally(
-        Mean(), {"total": jnp.asarray(value, jnp.float32), "count": jnp.ones(())}
-    )
-
-
-def steps_a_dispatch(jaxpr: Any) -> int:
-    """How many steps should go into one dispatch on this platform, judged by the program.
-
-    One on CPU where there is a convolution (inside a loop it is 9 to 23 times slower there), else
-    as many as `WORK_A_DISPATCH` and `STEPS_A_DISPATCH` allow.
-    """
-    platform = jax.default_backend()
-    if platform == "cpu" and any(
-        e.primitive.name == "conv_general_dilated" for e in equations(jaxpr)
-    ):
-        return 1
-    work = WORK_A_DISPATCH.get(platform, WORK_A_DISPATCH["default"])
-    return int(min(max(work / max(operations(jaxpr), 1.0), 1), STEPS_A_DISPATCH))
-
-
-def runs_apart(work: float, valid: int, size: int) -> bool:
-    """Whether padding `valid` examples to a batch of `size`, which takes `work`, wastes too much.
-
-    >>> runs_apart(1e9, 1, 256), runs_apart(6e9, 44, 256)
-    (False, True)
-    """
-    return work * (1 - valid / size) > WORK_OF_A_PROGRAM
-
-
-def _open(value: Any) -> Any:
-    """A program without what it closes over, where these come as a pair."""
-    return getattr(value, "jaxpr", value)
-
-
-def _inner(equation: Any) -> Iterator[Any]:
-    for value in jax.tree.leaves(
-        tuple(equation.params.values()), is_leaf=lambda v: hasattr(v, "eqns")
-    ):
-        inner = _open(value)
-        if hasattr(inner, "eqns"):
-            yield inner
-
-
-def equations(jaxpr: Any) -> Iterator[Any]:
-    """Every equation of a program, those inside loops and calls too."""
-    for equation in jaxpr.eqns:
-        yield equation
-        for inner in _inner(equation):
-            yield from equations(inner)
-
-
-def operations(jaxpr: Any) -> float:
-    """About how many floating-point operations a program takes."""
-    total = 0.0
-    for equation in jaxpr.eqns:
-        size = sum(math.prod(getattr(v.aval, "shape", ())) for v in equation.outvars)
-        name, inside = equation.primitive.name, list(_inner(equation))
-        if inside:
-            total += equation.params.get("length", 1) * sum(map(operations, inside))
-        elif name == "dot_general":
-            (contracted, _), _ = equation.params["dimension_numbers"]
-            shape = equation.invars[0].aval.shape
-            total += 2 * size * math.prod(shape[axis] for axis in contracted)
-        elif name == "conv_general_dilated":
-            total += 2 * size * math.prod(equation.invars[1].aval.shape[1:])
-        else:
-            total += size
-    return total
+    total = jnp.asarray(value, jnp.float32)
+    return Tally(Mean(), {"total": total, "count": jnp.ones(())})

@@ -1,36 +1,49 @@
-"""Callback: the moments of a training that a user's code can hook into."""
+"""Callback: hooks into a training, and the list that calls them."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from fnn.core.tree import Tree
+
 Logs = dict[str, Any]
+AnyModel: TypeAlias = Any  # a Model, or the Run of a training without one
+AnyCallback: TypeAlias = Any  # a Callback, or another object with its methods
+RunParams: TypeAlias = dict[str, Any]  # `Callback.params`
+Counters: TypeAlias = dict[str, Tree]  # the `resumed` attributes of a callback by name
 
 
 class Callback:
-    """Does something at moments of `fit`, `evaluate` and `predict`: override the hooks you need.
+    """Code that runs during `fit`, `evaluate` and `predict`: override the hooks you need.
 
-    `self.model` is the model; in a training without a `Model` it is the run, whose `train_state` is
-    the state. `self.params` has "epochs", "steps", "verbose", "batch_size", "rows", "validated"
-    (whether there is validation) and "logs" (the names that the logs will have, None if other
-    callbacks may add some). At `on_train_batch_end` the model
-    has this step's weights, and what is assigned to it in a hook counts from the next step on.
-    Overriding a batch hook makes fit wait for every batch; the other hooks cost nothing. The last
-    hook of a run is called after an error or Ctrl-C too; `self.failed` then is True.
+    `self.model` is the model. In a training without a `Model` it is the run, whose
+    `train_state` is the state. `self.params` has "epochs", "steps", "verbose",
+    "batch_size", "rows" (the number of examples), "validated" (whether there is
+    validation) and "logs" (the names that the logs will have, None if other callbacks may
+    add some). At `on_train_batch_end` the model has the weights of this step, and what a
+    hook assigns to it takes effect at the next step. Overriding a batch hook makes fit
+    wait for every batch; the other hooks cost nothing. The last hook of a run is also
+    called after an error or Ctrl-C; `self.failed` is then True.
 
-    A callback may also have: `resumed`, in its class, a tuple of the names of its counters, numbers
-    or None (of patience, say), arrays or nested dicts of them, which go into `TrainState.callbacks`
-    after each epoch and come back from there where a training goes on; `on_epoch_recorded(epoch)`,
-    called when they are in; `resumes = True`, to be warned where a resumed training is set up
-    differently; `unused`, a tuple of hooks for which this object has no use; `added_logs()`, the
-    names that it puts into the logs of an epoch; `on_not_finite(message)`, asked before fit raises
-    over a loss that is not finite, True to end the training in its place; `step_statistics = True`,
-    for a step that measures the norms of gradients, updates and weights, given to
-    `on_step_statistics(epoch, norms)` after each epoch.
+    A callback may also have these attributes:
+
+    `resumed`          in the class, a tuple of the names of its counters (of patience, for
+                       example): numbers, None, arrays or nested dicts of arrays. They are
+                       saved in `TrainState.callbacks` after each epoch, and restored from
+                       there when a training is resumed
+    `on_epoch_recorded(epoch)`  called once they are saved
+    `resumes = True`   warns if a resumed training is set up differently
+    `unused`           a tuple of hooks that this object does not need
+    `added_logs()`     the names that it adds to the logs of an epoch
+    `on_not_finite(message)`  called before fit raises an error for a loss that is not
+                       finite; True ends the training without the error
+    `step_statistics = True`  for a step that measures the norms of gradients, updates and
+                       weights, passed to `on_step_statistics(epoch, norms)` after each
+                       epoch
 
     >>> class Say(Callback):
     ...     def on_epoch_end(self, epoch, logs=None):
@@ -38,14 +51,14 @@ class Callback:
     """
 
     def __init__(self) -> None:
-        self.model: Any = None
-        self.params: dict[str, Any] = {}
+        self.model: AnyModel = None
+        self.params: RunParams = {}
         self.failed = False
 
-    def set_model(self, model: Any) -> None:
+    def set_model(self, model: AnyModel) -> None:
         self.model = model
 
-    def set_params(self, params: dict[str, Any]) -> None:
+    def set_params(self, params: RunParams) -> None:
         self.params = params
 
     def on_train_begin(self, logs: Logs | None = None) -> None: ...
@@ -83,17 +96,20 @@ class Callback:
     def on_predict_batch_end(self, batch: int, logs: Logs | None = None) -> None: ...
 
 
-def as_list(callbacks: Any) -> list[Any]:
+def as_list(callbacks: AnyCallback | Iterable[AnyCallback]) -> list[AnyCallback]:
     """One callback, several or None, as a list."""
     if callbacks is None:
         return []
-    return list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
+    if isinstance(callbacks, Iterable):
+        return list(callbacks)
+    return [callbacks]
 
 
 class CallbackList:
-    """Several callbacks called in order as one.
+    """Several callbacks, called in order like one.
 
-    It tells each its model and the parameters. Raises TypeError for what is no callback.
+    It sets the model and the parameters of each. Raises TypeError for anything that is
+    not a callback.
 
     >>> say = fnn.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: print(epoch, logs))
     >>> CallbackList([say, say], model=None, params={}).call("on_epoch_end", 0, {"loss": 0.5})
@@ -101,31 +117,40 @@ class CallbackList:
     0 {'loss': 0.5}
     """
 
-    def __init__(self, callbacks: Any, model: Any, params: dict[str, Any]) -> None:
-        self.callbacks, self.model = as_list(callbacks), model
-        self._begun: dict[str, list[Any]] = {}
+    def __init__(
+        self,
+        callbacks: AnyCallback | Iterable[AnyCallback],
+        model: AnyModel,
+        params: RunParams,
+    ) -> None:
+        self.callbacks = as_list(callbacks)
+        self.model = model
+        # For each kind of run, the callbacks whose begin hook has been called.
+        self._begun: dict[str, list[AnyCallback]] = {}
         for callback in self.callbacks:
             if not hasattr(callback, "on_epoch_end") or isinstance(callback, type):
                 raise TypeError(
-                    f"expected callbacks, received {callback!r}; subclass fnn.callbacks.Callback"
+                    f"expected callbacks, received {callback!r}; subclass "
+                    "fnn.callbacks.Callback"
                 )
             callback.set_model(model)
             callback.set_params(params)
 
-    def set_logs(self, params: dict[str, Any], names: frozenset[str] | None) -> None:
-        """Tells each callback the names of the logs that reach it; None if that is not known."""
+    def set_logs(self, params: RunParams, names: frozenset[str] | None) -> None:
+        """Passes each callback the names of the logs it will get; None if they are unknown."""
         for callback in self.callbacks:
             callback.set_params({**params, "logs": names})
-            if names is not None and callable(getattr(callback, "added_logs", None)):
-                names |= frozenset(callback.added_logs())
+            added_logs = getattr(callback, "added_logs", None)
+            if names is not None and callable(added_logs):
+                names |= frozenset(added_logs())
 
-    def call(self, hook: str, *arguments: Any) -> None:
+    def call(self, hook: str, *arguments: object) -> None:
         """Calls one hook of every callback."""
         for callback in self.callbacks:
             getattr(callback, hook)(*arguments)
 
-    def call_optional(self, hook: str, *arguments: Any) -> list[Any]:
-        """Calls a hook that not every callback has. Returns the answers."""
+    def call_optional(self, hook: str, *arguments: object) -> list[Any]:
+        """Calls a hook of the callbacks that have it. Returns the results."""
         having = [callback for callback in self.callbacks if hasattr(callback, hook)]
         return [getattr(callback, hook)(*arguments) for callback in having]
 
@@ -139,14 +164,13 @@ class CallbackList:
     def end(self, what: str, logs: Logs, error: BaseException | None = None) -> None:
         """Calls `on_<what>_end` of every callback that has begun, even if one raises.
 
-        What is raised here is raised when all were called; on the way out after an `error` it
-        becomes a note of that one.
+        An exception of a hook is raised after all hooks were called. If there already is
+        an `error`, it becomes a note of that error instead.
         """
         raised: BaseException | None = error
         begun = self._begun.get(what, [])
-        while (
-            begun
-        ):  # after a second Ctrl-C, in the midst of this, it goes on with the rest
+        # Popping lets a call after a second Ctrl-C continue with the rest.
+        while begun:
             callback = begun.pop(0)
             try:
                 callback.failed = error is not None
@@ -155,50 +179,49 @@ class CallbackList:
                 if raised is None:
                     raised = another
                 else:
-                    raised.add_note(
-                        f"on_{what}_end of {type(callback).__name__}: {another!r}"
-                    )
+                    owner = type(callback).__name__
+                    raised.add_note(f"on_{what}_end of {owner}: {another!r}")
         if raised is not error:
             assert raised is not None
             raise raised
 
     @property
-    def counters(self) -> dict[str, dict[str, Any]]:
-        """What is in the attributes that callbacks call `resumed`, where that is not None.
+    def counters(self) -> dict[str, Counters]:
+        """The `resumed` attributes of the callbacks, except those that are None.
 
-        Raises TypeError for what a file of numbers cannot hold.
+        Raises TypeError for values that a file of numbers cannot hold.
         """
-        return {
-            owner: _recorded(
-                owner, {name: getattr(callback, name) for name in callback.resumed}
-            )
-            for owner, callback in self._resumable()
-        }
+        counters = {}
+        for owner, callback in self._resumable():
+            values = {name: getattr(callback, name) for name in callback.resumed}
+            counters[owner] = _recorded(owner, values)
+        return counters
 
     @counters.setter
-    def counters(self, counters: dict[str, dict[str, Any]]) -> None:
+    def counters(self, counters: dict[str, Counters]) -> None:
         for owner, callback in self._resumable():
             saved = counters.get(owner, {})
-            for name in set(callback.resumed) & set(
-                saved
-            ):  # a file may hold any other names
-                place = f"{owner}.{name}"
-                setattr(
-                    callback,
-                    name,
-                    _restored(place, saved[name], getattr(callback, name)),
-                )
+            # Names in a file that the callback does not list are ignored.
+            for name in set(callback.resumed) & set(saved):
+                fresh = getattr(callback, name)
+                value = _restored(f"{owner}.{name}", saved[name], fresh)
+                setattr(callback, name, value)
 
-    def _resumable(self) -> list[tuple[str, Any]]:
-        """The callbacks that have counters, by class, and number where there are several."""
-        found, seen = [], Counter[str]()
+    def _resumable(self) -> list[tuple[str, AnyCallback]]:
+        """The callbacks with counters, by class name, numbered if a class occurs twice."""
+        found = []
+        seen = Counter[str]()
         for callback in self.callbacks:
             names = getattr(type(callback), "resumed", None)
-            # An attribute of that name which a user's class has for itself means nothing here.
-            if isinstance(names, (tuple, list)) and callback.resumed is names:
-                name = type(callback).__name__
-                found.append((f"{name}_{seen[name]}" if seen[name] else name, callback))
-                seen[name] += 1
+            # A user's class may use the name `resumed` for something else.
+            if not isinstance(names, (tuple, list)) or callback.resumed is not names:
+                continue
+            name = type(callback).__name__
+            number = seen[name]
+            seen[name] += 1
+            if number:
+                name = f"{name}_{number}"
+            found.append((name, callback))
         return found
 
     def watches(self, *hooks: str) -> bool:
@@ -209,60 +232,60 @@ class CallbackList:
 
     @property
     def adds_logs(self) -> bool:
-        """Whether a callback that is not fnn's own may put further names into the logs."""
-        hooks = ("on_epoch_end", "on_train_batch_end", "on_batch_end")
-        return any(
-            _uses(callback, hook) and not _is_ours(callback, hook)
-            for callback in self.callbacks
-            for hook in hooks
-        )
-
-
-def _uses(callback: Any, hook: str) -> bool:
-    """Whether a callback overrides a hook, in its class or by an attribute, and has use for it."""
-    own = getattr(getattr(callback, hook, None), "__func__", None)
-    unused = getattr(callback, "unused", ()) if _is_ours(callback, hook) else ()
-    if isinstance(unused, tuple) and hook in unused:
+        """Whether a callback that is not fnn's own may add names to the logs."""
+        for callback in self.callbacks:
+            for hook in ("on_epoch_end", "on_train_batch_end", "on_batch_end"):
+                if _uses(callback, hook) and not _is_own(callback, hook):
+                    return True
         return False
-    return own is not getattr(Callback, hook)
 
 
-def _is_ours(callback: Any, hook: str) -> bool:
-    """Whether the hook of a callback is a function of fnn's, not of a subclass of a user's."""
-    return str(getattr(getattr(callback, hook, None), "__module__", "")).startswith(
-        "fnn."
-    )
+def _uses(callback: AnyCallback, hook: str) -> bool:
+    """Whether a callback overrides a hook, in its class or by an attribute, and needs it."""
+    if _is_own(callback, hook):
+        unused = getattr(callback, "unused", ())
+        if isinstance(unused, tuple) and hook in unused:
+            return False
+    function = getattr(getattr(callback, hook, None), "__func__", None)
+    return function is not getattr(Callback, hook)
 
 
-def _recorded(place: str, value: Any) -> Any:
-    """A counter as the state holds it: an array, or dicts of arrays without what is None."""
+def _is_own(callback: AnyCallback, hook: str) -> bool:
+    """Whether the hook of a callback is a function of fnn, not of a user's subclass."""
+    module = getattr(getattr(callback, hook, None), "__module__", "")
+    return str(module).startswith("fnn.")
+
+
+def _recorded(place: str, value: Any) -> Tree:
+    """A counter as the state holds it: an array, or dicts of arrays without None."""
     if isinstance(value, dict):
-        found = {name: item for name, item in value.items() if item is not None}
-        return {
-            name: _recorded(f"{place}.{name}", item) for name, item in found.items()
-        }
+        recorded = {}
+        for name, item in value.items():
+            if item is not None:
+                recorded[name] = _recorded(f"{place}.{name}", item)
+        return recorded
     if isinstance(value, (int, float)):
         return np.float64(value)
-    if hasattr(value, "shape") and getattr(value, "dtype", None) not in (
-        None,
-        np.dtype(object),
-    ):
+    dtype = getattr(value, "dtype", None)
+    if hasattr(value, "shape") and dtype not in (None, np.dtype(object)):
         return value
     raise TypeError(
-        f"{place} is {value!r}, but what a callback calls `resumed` must be a number, None, an "
-        "array or nested dicts of arrays; make an array of it, or leave its name out of `resumed`"
+        f"{place} is {value!r}, but an attribute that a callback lists in `resumed` must be "
+        "a number, None, an array or nested dicts of arrays; make an array of it, or remove "
+        "its name from `resumed`"
     )
 
 
-def _restored(place: str, saved: Any, fresh: Any) -> Any:
+def _restored(place: str, saved: Tree, fresh: object) -> Any:
     """A saved counter as the callback has it; `fresh` is its value before any training."""
-    number = isinstance(fresh, (int, float))
-    single = not isinstance(saved, dict) and np.ndim(saved) == 0
-    if number and not single:
-        raise ValueError(
-            f"the saved state has no number for {place}; it is damaged or of another callback: "
-            "start anew without it"
-        )
-    if not single:
-        return saved
-    return (type(fresh) if number else float)(saved)
+    is_number = not isinstance(saved, dict) and np.ndim(saved) == 0
+    if isinstance(fresh, (int, float)):
+        if not is_number:
+            raise ValueError(
+                f"the saved state has no number for {place}; it is damaged or of another "
+                "callback: start over without it"
+            )
+        return type(fresh)(saved)
+    if is_number:
+        return float(saved)
+    return saved

@@ -8,16 +8,19 @@ import signal
 import threading
 from collections.abc import Callable
 from types import CodeType, FrameType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., object])
+Handler: TypeAlias = (
+    Any  # what `signal.getsignal` returns: a function, an enum, or None
+)
 
-
-# The functions of C: those of the module look each handler up among enums, and that takes longer
-# than the prediction of one example.
-_set_handler, _handler = inspect.unwrap(signal.signal), inspect.unwrap(signal.getsignal)
+# The C functions: the wrappers in `signal` convert each handler to an enum, which takes
+# longer than the prediction of one example.
+_set_handler = inspect.unwrap(signal.signal)
+_get_handler = inspect.unwrap(signal.getsignal)
 
 
 class Interrupt:
@@ -25,9 +28,8 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.requested = False
-        self.raised = (
-            False  # at once; C code may have dropped it or made another error of it
-        )
+        # Raised at once; C code may have dropped it or replaced it by another error.
+        self.raised = False
 
     def poll(self) -> None:
         if self.requested:
@@ -39,77 +41,81 @@ _UNINTERRUPTED: set[CodeType] = set()
 
 
 def uninterrupted(function: F) -> F:
-    """A function in which no second Ctrl-C strikes: it would leave a lock or a handler behind."""
+    """A function that a second Ctrl-C does not interrupt: a lock or handler would remain."""
     _UNINTERRUPTED.add(function.__code__)
     return function
 
 
 class _Deferral:
-    """Between enter and exit the first Ctrl-C only asks to stop.
+    """A context in which the first Ctrl-C only requests to stop.
 
-    It could otherwise strike inside a call that C code makes, where Python drops it or turns it
-    into another error. A second one before `poll` raises at once, and once more at the exit where
-    that happens to it; but not while handlers are changed, or the old one would not come back.
+    Otherwise it could arrive in Python code called from C code, which drops it or turns
+    it into another error. A second Ctrl-C before `poll` raises at once, and again at the
+    exit in case C code dropped it; but not while handlers are changed, or the old handler
+    would not be restored.
     """
 
     current: Interrupt | None = None  # of the outermost block of the main thread
 
     @uninterrupted
     def __enter__(self) -> Interrupt:
-        before = _handler(signal.SIGINT)
-        ignored = (
-            before == signal.SIG_IGN or before is None
-        )  # the user, or C code, wants it so
-        main = threading.current_thread() is threading.main_thread()
-        self.before: Any = None
-        if main and _Deferral.current is not None:
+        before = _get_handler(signal.SIGINT)
+        # Set by the user, or by C code.
+        ignored = before == signal.SIG_IGN or before is None
+        is_main = threading.current_thread() is threading.main_thread()
+        self.before: Handler = None
+        if is_main and _Deferral.current is not None:
             return _Deferral.current
         interrupt = Interrupt()
-        if main and not ignored:
+        if is_main and not ignored:
             _set_handler(signal.SIGINT, functools.partial(_handle, interrupt, before))
-            self.before, _Deferral.current = (
-                before,
-                interrupt,
-            )  # no Ctrl-C strikes in between
+            # No Ctrl-C raises in between, since this function is uninterrupted.
+            self.before = before
+            _Deferral.current = interrupt
         return interrupt
 
     @uninterrupted
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+    def __exit__(
+        self, kind: object, error: BaseException | None, traceback: object
+    ) -> None:
         if self.before is None:
             return
-        interrupt, _Deferral.current = _Deferral.current, None
+        interrupt = _Deferral.current
+        _Deferral.current = None
         _set_handler(signal.SIGINT, self.before)
         if interrupt is None or isinstance(error, KeyboardInterrupt):
             return
-        if (
-            interrupt.requested or interrupt.raised
-        ):  # after the last step, or beside an error
+        # Pressed after the last step, or while an error was raised.
+        if interrupt.requested or interrupt.raised:
             raise KeyboardInterrupt from error
 
 
 def _handle(
-    interrupt: Interrupt, before: Any, number: int, frame: FrameType | None
+    interrupt: Interrupt, before: Handler, number: int, frame: FrameType | None
 ) -> None:
+    """The handler of Ctrl-C in a block; calls the user's handler too."""
     if callable(before) and before is not signal.default_int_handler:
         before(number, frame)
     if interrupt.requested and not _is_uninterrupted(frame):
-        interrupt.requested, interrupt.raised = False, True
+        interrupt.requested = False
+        interrupt.raised = True
         raise KeyboardInterrupt
     interrupt.requested = True
 
 
 def _is_uninterrupted(frame: FrameType | None) -> bool:
+    """Whether an uninterrupted function is running."""
     while frame is not None and frame.f_code not in _UNINTERRUPTED:
         frame = frame.f_back
     return frame is not None
 
 
 def interruptible() -> _Deferral:
-    """A block in which Ctrl-C is noted, and raised where `poll` is called or at the end.
+    """A block in which Ctrl-C is recorded, and raised at the next `poll` or at the end.
 
-    A handler of the user's is called as well, and every handler is back afterwards. In another
-    thread than the main one signals do not arrive, and nothing is installed. Inside another such
-    block it is that one.
+    A handler of the user is called too, and is restored afterwards. In other threads than
+    the main one signals do not arrive, and nothing is installed. A block inside another
+    uses the outer one.
 
     >>> with interruptible() as interrupt:
     ...     interrupt.poll()  # between two steps
@@ -118,7 +124,7 @@ def interruptible() -> _Deferral:
 
 
 def deferring(function: Callable[P, T]) -> Callable[P, T]:
-    """A function that notes Ctrl-C and raises KeyboardInterrupt at a step boundary or its end."""
+    """A function in which Ctrl-C raises KeyboardInterrupt at a step boundary or its end."""
 
     @functools.wraps(function)
     def run(*given: P.args, **named: P.kwargs) -> T:

@@ -1,7 +1,8 @@
-"""Objective: the losses and metrics of a model, resolved against its outputs and targets."""
+"""Objective: the losses and metrics of a model, matched to its outputs and targets."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,16 +13,17 @@ from jax import Array
 from fnn import losses as losses_module
 from fnn import metrics as metrics_module
 from fnn.core.masking import leading, split_mask
+from fnn.core.tree import SpecTree, Tree
 from fnn.core.value import Value
-from fnn.losses import checks
+from fnn.losses import Loss, checks
 from fnn.metrics import Metric
 from fnn.training.state import Tally
 
 
 class OutputGoal(Value, loadable=False):
-    """What one output is trained and measured by: a loss, its weight, and metrics.
+    """The loss of one output, its weight, and the metrics of that output.
 
-    A metric is (its name in the logs, the metric, whether sample weights count).
+    A metric is (its name in the logs, the metric, whether it uses sample weights).
     """
 
     name: str = ""
@@ -31,19 +33,18 @@ class OutputGoal(Value, loadable=False):
 
 
 class WeightedLosses(Metric, loadable=False):
-    """The loss of a model: the mean of each output's loss by its weight, and the penalties."""
+    """The loss of a model: the weighted sum of the mean loss of each output, plus penalties."""
 
     weights: tuple[float, ...] = (1.0,)
 
-    def result(self, sums: Any) -> Array:
+    def result(self, sums: Tree) -> Array:
         *outputs, penalty = (total / jnp.maximum(count, 1e-12) for total, count in sums)
-        return sum(
-            (w * mean for w, mean in zip(self.weights, outputs, strict=True)), penalty
-        )
+        weighted = (w * m for w, m in zip(self.weights, outputs, strict=True))
+        return sum(weighted, penalty)
 
 
 class MemberMean(Metric, loadable=False):
-    """The mean of a metric over networks whose outputs stand side by side along axis 1."""
+    """The mean of a metric over an ensemble, whose members are along axis 1 of the outputs."""
 
     metric: Any = None
 
@@ -51,27 +52,32 @@ class MemberMean(Metric, loadable=False):
     def direction(self) -> str | None:  # type: ignore[override]
         return self.metric.direction
 
-    def update(self, sums: Any, y_true: Any, y_pred: Any, weight: Any = None) -> Any:
-        one = lambda y: self.metric.update(self.metric.init(), y_true, y, weight)
-        return jax.tree.map(jnp.add, sums, jax.vmap(one, in_axes=1)(y_pred))
+    def update(
+        self, sums: Tree, y_true: Tree, y_pred: Array, weight: Array | None = None
+    ) -> Tree:
+        def sums_of_one(y: Array) -> Tree:
+            return self.metric.update(self.metric.init(), y_true, y, weight)
 
-    def init(self, y_true: Any = None, y_pred: Any = None) -> Any:
+        of_batch = jax.vmap(sums_of_one, in_axes=1)(y_pred)  # (members, ...)
+        return jax.tree.map(jnp.add, sums, of_batch)
+
+    def init(self, y_true: Tree = None, y_pred: Tree = None) -> Tree:
         return self.metric.init()
 
-    def result(self, sums: Any) -> Array:
+    def result(self, sums: Tree) -> Array:
         return jax.vmap(self.metric.result)(sums).mean(0)
 
 
 class Objective(Value, loadable=False):
-    """The goals of all outputs, in the order of the outputs' leaves.
+    """The losses and metrics of all outputs, in the order of the outputs' leaves.
 
-    Of an ensemble of `members` networks each is trained as it would be alone: the loss that is
-    differentiated is the sum of theirs, the one that is logged their mean.
+    In an ensemble of `members` networks each is trained as it would be alone: the
+    differentiated loss is the sum over members, the logged one is their mean.
 
     >>> objective = Objective((OutputGoal("output", fnn.losses.MeanSquaredError()),))
-    >>> outputs, rows = [jnp.array([[3.0], [9.0]])], jnp.array([True, False])  # one row is padding
+    >>> outputs, valid = [jnp.array([[3.0], [9.0]])], jnp.array([True, False])  # one is padding
     >>> batch = {"x": None, "y": (jnp.zeros((2, 1)),), "weight": ()}
-    >>> loss, logs = objective.evaluate(outputs, [None], batch, rows, jnp.zeros(()))
+    >>> loss, logs = objective.evaluate(outputs, [None], batch, valid, jnp.zeros(()))
     >>> loss.item(), logs["loss"].result.item()
     (9.0, 9.0)
     """
@@ -84,136 +90,210 @@ class Objective(Value, loadable=False):
 
     @property
     def several(self) -> bool:
-        """Whether more than one output has a loss, so that each is logged."""
+        """Whether more than one output has a loss: each of them is then logged."""
         return sum(goal.loss is not None for goal in self.goals) > 1
 
     def evaluate(
-        self, outputs: Any, bare: Any, batch: Any, rows: Array, penalty: Array
+        self,
+        outputs: Sequence[Tree],
+        logits: Sequence[Array | None],
+        batch: Mapping[str, Any],
+        valid: Array,
+        penalty: Array,
     ) -> tuple[Array, dict[str, Tally]]:
-        """The loss of one batch and the tallies of everything that is logged.
+        """The loss of one batch, and the accumulators of all logs.
 
-        `outputs` are the leaves of the model's outputs, and `bare` where the loss goes through
-        logits those in the form that it takes (else None).
+        `outputs` are the leaves of the model's outputs; `logits` the values for losses
+        that are computed from logits (else None); `valid` marks the examples that are not
+        padding.
         """
-        total, sums, logs, size = penalty, [], {}, max(self.members, 1)
+        loss = penalty
+        members = max(self.members, 1)
+        sums: list[tuple[Array, Array]] = []
+        logs: dict[str, Tally] = {}
         for index, goal in enumerate(self.goals):
             y_pred, mask = split_mask(outputs[index])
-            if mask is not None and self.members:
-                mask = mask[:, 0]  # it came with the inputs, which all members share
-            y_true = batch["y"][index] if batch["y"] else None
-            weight = batch["weight"][index] if batch["weight"] else None
-            valid = rows if mask is None else leading(rows, mask.ndim) & mask
+            y_true = _entry(batch["y"], index)
+            weight = _entry(batch["weight"], index)
+            counted = self._counted(valid, mask)
             if goal.loss is not None:
-                pair = self._totals(
-                    goal.loss, y_true, y_pred, bare[index], weight, valid
+                total, count = self._totals(
+                    goal.loss, y_true, y_pred, logits[index], weight, counted
                 )
-                total += size * goal.weight * pair[0] / jnp.maximum(pair[1], 1e-12)
-                sums.append(pair)
+                scale = members * goal.weight
+                loss += scale * total / jnp.maximum(count, 1e-12)
+                sums.append((total, count))
                 if self.several:
-                    mean = WeightedLosses()
-                    logs[f"{goal.name}_loss"] = Tally(
-                        mean, (pair, (jnp.zeros(()), jnp.ones(())))
-                    )
-            for label, metric, weighted in goal.metrics:
-                chosen = _metric_weight(weight if weighted else None, valid)
-                logs[label] = Tally(
-                    metric, metric.update(metric.init(), y_true, y_pred, chosen)
-                )
-        count = jnp.sum(rows, dtype=jnp.float32)
+                    logs[f"{goal.name}_loss"] = _tally_of_loss(total, count)
+            logs.update(_metric_tallies(goal, y_true, y_pred, weight, counted))
+
+        count = jnp.sum(valid, dtype=jnp.float32)
         weights = tuple(goal.weight for goal in self.goals if goal.loss is not None)
-        logs["loss"] = Tally(
-            WeightedLosses(weights=weights), (*sums, (penalty / size * count, count))
-        )
-        return total, logs
+        sums.append((penalty / members * count, count))
+        logs["loss"] = Tally(WeightedLosses(weights=weights), tuple(sums))
+        return loss, logs
+
+    def _counted(self, valid: Array, mask: Array | None) -> Array:
+        """Which examples, or steps of examples, count in losses and metrics."""
+        if mask is None:
+            return valid
+        if self.members:
+            mask = mask[:, 0]  # all members share the mask of the inputs
+        return leading(valid, mask.ndim) & mask
 
     def _totals(
-        self, loss: Any, y_true: Any, y_pred: Any, bare: Any, weight: Any, valid: Any
+        self,
+        loss: Loss,
+        y_true: Tree,
+        y_pred: Array,
+        logits: Array | None,
+        weight: Array | None,
+        counted: Array,
     ) -> tuple[Array, Array]:
-        """(total, count) of one loss, over all members."""
-        if bare is not None:
-            loss, y_pred = loss.on_logits(), bare
-        one = lambda y: loss.totals(y_true, y, weight, valid)
-        pair = jax.vmap(one, in_axes=1)(y_pred) if self.members else one(y_pred)
-        total, count = (jnp.sum(jnp.asarray(part, jnp.float32)) for part in pair)
+        """The sum and the count of one loss, over all members."""
+        if logits is not None:
+            loss = loss.on_logits()
+            y_pred = logits
+
+        def totals_of_one(y: Array) -> tuple[Array, Array]:
+            return loss.totals(y_true, y, weight, counted)
+
+        totals = totals_of_one
+        if self.members:
+            totals = jax.vmap(totals_of_one, in_axes=1)  # (members,) each
+        total, count = totals(y_pred)
+        total = jnp.sum(jnp.asarray(total, jnp.float32))
+        count = jnp.sum(jnp.asarray(count, jnp.float32))
         return total, count
 
 
-def entries(objective: Objective, loss: Tally) -> Array | None:
-    """How many entries the loss of a batch is a mean over; of several losses, how many rows.
+def _entry(parts: Sequence[Any], index: int) -> Any:
+    """The targets or weights of an output; None if there are none at all."""
+    if not parts:
+        return None
+    return parts[index]
 
-    None where every loss is a sum: gradients of several batches are then added. Those of several
-    losses under different masks would each need a sum and a count of their own.
+
+def _tally_of_loss(total: Array, count: Array) -> Tally:
+    """The accumulator of the loss of a single output, without penalty."""
+    no_penalty = (jnp.zeros(()), jnp.ones(()))
+    return Tally(WeightedLosses(), ((total, count), no_penalty))
+
+
+def _metric_tallies(
+    goal: OutputGoal,
+    y_true: Tree,
+    y_pred: Array,
+    weight: Array | None,
+    counted: Array,
+) -> dict[str, Tally]:
+    """The accumulators of the metrics of one output, by their names in the logs."""
+    tallies = {}
+    for name, metric, weighted in goal.metrics:
+        used = None
+        if weighted:
+            used = weight
+        metric_weight = _metric_weight(used, counted)
+        sums = metric.update(metric.init(), y_true, y_pred, metric_weight)
+        tallies[name] = Tally(metric, sums)
+    return tallies
+
+
+def entries(objective: Objective, loss: Tally) -> Array | None:
+    """The number of entries in the loss of a batch; with several losses, of examples.
+
+    None if every loss is a sum: gradients of several batches are then added. (Several
+    losses under different masks would each need a sum and a count of their own.)
     """
     losses = [goal.loss for goal in objective.goals if goal.loss is not None]
-    if losses and all(
-        getattr(one, "reduction", "") in ("sum", "none", None) for one in losses
-    ):
+    sums = ("sum", "none", None)
+    if losses and all(getattr(one, "reduction", "") in sums for one in losses):
         return None
-    *outputs, (_, rows) = loss.sums
-    return outputs[0][1] if len(outputs) == 1 else rows
+    *outputs, (_, examples) = loss.sums
+    if len(outputs) == 1:
+        return outputs[0][1]
+    return examples
 
 
-def _metric_weight(weight: Array | None, valid: Array) -> Array:
-    """Sample weights with zeros where a row or step is not real."""
-    real = valid.astype(jnp.float32)
+def _metric_weight(weight: Array | None, counted: Array) -> Array:
+    """Sample weights with zeros for examples and steps that do not count."""
+    counts = counted.astype(jnp.float32)
     if weight is None:
-        return real
-    axes = max(weight.ndim, real.ndim)
-    return leading(weight, axes) * leading(real, axes)
+        return counts
+    axes = max(weight.ndim, counts.ndim)
+    return leading(weight, axes) * leading(counts, axes)
 
 
 def resolve_objective(
-    compiled: dict[str, Any],
+    compiled: Mapping[str, Any],
     names: list[str],
-    y_specs: Any,
-    output_specs: list[Any],
+    y_specs: SpecTree,
+    output_specs: Sequence[SpecTree],
     members: int = 0,
 ) -> Objective:
-    """The objective that `compile` described, now that shapes of targets and outputs are known.
+    """The objective for the arguments of `compile`, given the shapes of targets and outputs.
 
-    The shapes are those of one network; `members` says of how many there are outputs.
-    Raises ValueError where they do not fit: names of outputs, numbers of losses, shapes.
+    The shapes are those of one network; `members` is the number of networks of an
+    ensemble. Raises ValueError for names, numbers of losses or shapes that do not match.
     """
     losses = _per_output(compiled["loss"], names, "loss")
     weights = _per_output(compiled["loss_weights"], names, "loss_weights")
     plain = _per_output_list(compiled["metrics"], names, "metrics")
     weighted = _per_output_list(compiled["weighted_metrics"], names, "weighted_metrics")
-    goals, taken = [], set[str]()
+    goals = []
+    taken: set[str] = set()
     for index, name in enumerate(names):
         y_pred, _ = split_mask(output_specs[index])
-        y_true = y_specs[index] if y_specs else None
-        loss = losses_module.get(losses[index], y_true, y_pred)
-        if loss is not None and y_true is None:
-            raise ValueError(
-                f"expected targets for the output {name!r}, since it has the loss {loss!r}, "
-                "received y=None; call fit(x, y)"
-            )
-        if loss is not None:
-            loss.check(y_true, y_pred)
-        prefix = f"{name}_" if len(names) > 1 else ""
-        entries = []
+        y_true = _entry(y_specs, index)
+        loss = _resolve_loss(losses[index], name, y_true, y_pred)
+        prefix = ""
+        if len(names) > 1:
+            prefix = f"{name}_"
+        metrics = []
         for identifiers, by_weight in ((plain[index], False), (weighted[index], True)):
             for identifier in identifiers:
                 metric = metrics_module.get(identifier, y_true, y_pred)
                 metric.check(y_true, y_pred)
-                label = _free_label(prefix, metric.name, taken, by_weight)
-                metric = MemberMean(metric) if members else metric
-                entries.append((label, metric, by_weight))
-        weight = 1.0 if weights[index] is None else float(weights[index])
-        goals.append(OutputGoal(name, loss, weight, tuple(entries)))
+                label = _free_label(prefix, str(metric.name), taken, by_weight)
+                if members:
+                    metric = MemberMean(metric)
+                metrics.append((label, metric, by_weight))
+        weight = 1.0
+        if weights[index] is not None:
+            weight = float(weights[index])
+        goals.append(OutputGoal(name, loss, weight, tuple(metrics)))
+
     if all(goal.loss is None for goal in goals) and compiled["loss"] is not None:
         raise ValueError(
-            f"expected a loss for one of the outputs {names}, received none; use compile(loss=...)"
+            f"expected a loss for one of the outputs {names}, received none; call "
+            "compile(loss=...)"
         )
     return Objective(tuple(goals), members)
 
 
-def _free_label(prefix: str, name: Any, taken: set[str], weighted: bool) -> str:
-    """The key of a metric in the logs, Keras's, where none has it yet."""
+def _resolve_loss(
+    identifier: object, name: str, y_true: SpecTree, y_pred: SpecTree
+) -> Loss | None:
+    """The loss of one output. Raises ValueError if it does not match targets and output."""
+    loss = losses_module.get(identifier, y_true, y_pred)
+    if loss is None:
+        return None
+    if y_true is None:
+        raise ValueError(
+            f"expected targets for the output {name!r}, since it has the loss {loss!r}, "
+            "received y=None; call fit(x, y)"
+        )
+    loss.check(y_true, y_pred)
+    return loss
+
+
+def _free_label(prefix: str, name: str, taken: set[str], weighted: bool) -> str:
+    """The name of a metric in the logs: Keras's, with a number if it is taken."""
     label = f"{prefix}{name}"
     if label in taken and weighted:
         label = f"{prefix}weighted_{name}"
-    chosen, number = label, 0
+    chosen = label
+    number = 0
     while chosen in taken or chosen == "loss":
         number += 1
         chosen = f"{label}_{number}"
@@ -222,26 +302,27 @@ def _free_label(prefix: str, name: Any, taken: set[str], weighted: bool) -> str:
 
 
 def _per_output(given: Any, names: list[str], argument: str) -> list[Any]:
+    """An argument of `compile` for each output; a single value counts for all."""
     if isinstance(given, dict):
         unknown = sorted(set(given) - set(names))
         if unknown:
             raise ValueError(
-                f"expected {argument} by the names of the outputs {names}, received {unknown}; "
-                "name the output layers, or use these names"
+                f"expected {argument} by the names of the outputs {names}, received "
+                f"{unknown}; name the output layers, or use these names"
             )
         return [given.get(name) for name in names]
     if isinstance(given, (list, tuple)):
         if len(given) != len(names):
             raise ValueError(
-                f"expected {argument} for {len(names)} outputs {names}, received {len(given)}; "
-                "give one for each, or a dict by these names"
+                f"expected {argument} for {len(names)} outputs {names}, received "
+                f"{len(given)}; pass one for each, or a dict by these names"
             )
         return list(given)
     return [given] * len(names)
 
 
 def _per_output_list(given: Any, names: list[str], argument: str) -> list[list[Any]]:
-    """Metrics output by output. A flat list measures every output, unless there is one for each."""
+    """The metrics of each output. A flat list is for every output, unless the lengths match."""
     if given is None:
         return [[] for _ in names]
     if isinstance(given, (list, tuple)):
@@ -250,32 +331,36 @@ def _per_output_list(given: Any, names: list[str], argument: str) -> list[list[A
             return [list(given)]
         if not nested and len(given) != len(names):
             return [list(given) for _ in names]
-    found = _per_output(given, names, argument)
-    as_list = lambda v: (
-        [] if v is None else list(v) if isinstance(v, (list, tuple)) else [v]
-    )
-    return [as_list(item) for item in found]
+    return [_as_list(item) for item in _per_output(given, names, argument)]
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    return [value]
 
 
 def check_values(
-    objective: Objective, y: Any, output_specs: list[Any], usual: bool
+    objective: Objective, y: Tree, output_specs: Sequence[SpecTree], usual: bool
 ) -> None:
-    """Raises ValueError for targets whose values cannot be right (labels out of range, ...).
+    """Raises ValueError for targets with impossible values (labels out of range, ...).
 
-    `usual=False` lets any numbers pass, but no labels out of range.
+    `usual=False` accepts any values except labels out of range.
     """
     for goal, y_true, spec in zip(objective.goals, y, output_specs, strict=True):
         if y_true is None:
             continue
-        labels, y_pred = np.asarray(y_true), split_mask(spec)[0]
+        targets = np.asarray(y_true)
+        y_pred, _ = split_mask(spec)
         if goal.loss is not None and (usual or goal.loss.targets == "labels"):
-            goal.loss.check_targets(labels, y_pred)
+            goal.loss.check_targets(targets, y_pred)
         for _, metric, _ in goal.metrics:
-            if metric.targets == "labels":
-                ignored = getattr(metric, "ignore_class", None)
-                real = (
-                    labels
-                    if ignored is None
-                    else np.where(labels == ignored, 0, labels)
-                )
-                checks.labels(metric, real, y_pred.shape[-1])
+            if metric.targets != "labels":
+                continue
+            labels = targets
+            ignored = getattr(metric, "ignore_class", None)
+            if ignored is not None:
+                labels = np.where(targets == ignored, 0, targets)
+            checks.labels(metric, labels, y_pred.shape[-1])

@@ -1,4 +1,4 @@
-"""Ragged batches: whether one may be padded to full size, or must run at its own."""
+"""Whether an incomplete batch may be padded to full size, or must run at its own size."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax import Array
 
 from fnn.core import tree, weights
-from fnn.core.layer import Layer
+from fnn.core.layer import Layer, Params, State
+from fnn.core.tree import SpecTree, Tree
 from fnn.runtime.program_cache import small_cache
 from fnn.training.independence import why_mixed
 from fnn.training.objective import Objective
@@ -17,11 +19,11 @@ from fnn.training.step import make_eval_step, make_loss, predict_function
 
 
 def why_not_padded(
-    layer: Layer, objective: Objective, now: TrainState, batch: Any
+    layer: Layer, objective: Objective, now: TrainState, batch: SpecTree
 ) -> str | None:
-    """Why padding a training batch would change loss, metrics or weights; None if it does not.
+    """Why padding a training batch would change loss, metrics or weights; None if not.
 
-    `batch` is that of a step, `(arrays, rows)`, or its shapes.
+    `batch` is the batch of a step, `(arrays, valid)`, or its shapes.
 
     >>> mean = fnn.layers.Lambda(lambda a: a - a.mean(axis=0, keepdims=True))
     >>> from fnn.training.objective import OutputGoal
@@ -33,60 +35,82 @@ def why_not_padded(
     >>> why_not_padded(fnn.layers.ReLU(), Objective((goal,)), now, batch)
     """
     state = tree.spec((now.params, now.state, bare(now).key))
-    return _why("train", layer, objective, *_frozen((state, batch)))
+    return _why("train", layer, objective, *_hashable((state, batch)))
 
 
 def why_not_padded_in_evaluation(
-    layer: Layer, objective: Objective, now: TrainState, batch: Any
+    layer: Layer, objective: Objective, now: TrainState, batch: SpecTree
 ) -> str | None:
     """`why_not_padded` for a batch of `evaluate`."""
     state = tree.spec((now.params, now.state, now.key))
-    return _why("eval", layer, objective, *_frozen((state, batch)))
+    return _why("eval", layer, objective, *_hashable((state, batch)))
 
 
 def why_not_padded_in_prediction(
-    layer: Layer, params: Any, state: Any, x: Any
+    layer: Layer, params: Params, state: State, x: SpecTree
 ) -> str | None:
     """`why_not_padded` for a batch of `predict`."""
-    return _why("predict", layer, None, *_frozen(((params, state, None), x)))
+    return _why("predict", layer, None, *_hashable(((params, state, None), x)))
 
 
-def _frozen(given: Any) -> tuple[Any, tuple[Any, ...]]:
-    leaves, treedef = jax.tree.flatten(tree.spec(given))
+def _hashable(arrays: SpecTree) -> tuple[Any, tuple[jax.ShapeDtypeStruct, ...]]:
+    """Structure, shapes and dtypes as keys of a cache."""
+    leaves, treedef = jax.tree.flatten(tree.spec(arrays))
     return treedef, tuple(leaves)
 
 
 @small_cache(64)
 def _why(
-    kind: str, layer: Layer, objective: Any, treedef: Any, leaves: tuple[Any, ...]
+    kind: str,
+    layer: Layer,
+    objective: Objective | None,
+    treedef: Any,
+    leaves: tuple[jax.ShapeDtypeStruct, ...],
 ) -> str | None:
-    if weights.is_stateful(layer):  # its states have the size of a full batch
+    if weights.is_stateful(layer):
+        # Its states have the size of a full batch.
         return None
     state, batch = treedef.unflatten(leaves)
     size = tree.batch_size(batch)
-    # Two examples stand for any number: a program that is another one for few examples, or that
-    # knows their number, differs from that of a full batch.
-    other = tree.resized(batch, 2 if size != 2 else 3)
+    # Two examples stand for any number: a program that differs for few examples, or that
+    # depends on their number, differs from that of a full batch.
+    smaller = 2
+    if size == 2:
+        smaller = 3
+    other = tree.resized(batch, smaller)
     run = _forward(kind, layer, objective)
     if kind == "predict":
         return why_mixed(run, (state, batch), (state, other))
-    full, less = (state, *batch), (state, *other)
-    return why_mixed(run, full, less, valid=2, differentiated=kind == "train")
+    return why_mixed(
+        run,
+        (state, *batch),
+        (state, *other),
+        valid=2,
+        differentiated=kind == "train",
+    )
 
 
-def _forward(kind: str, layer: Layer, objective: Any) -> Callable[..., Any]:
-    """What a step computes of a batch, before any derivative."""
+def _forward(
+    kind: str, layer: Layer, objective: Objective | None
+) -> Callable[..., Tree]:
+    """The function of a batch that a step computes, before any derivative."""
     if kind == "predict":
         predict = predict_function(layer)
         return lambda state, x: predict(*state[:2], x)
+    assert objective is not None
     if kind == "eval":
         evaluate = make_eval_step(layer, objective)
-        return lambda state, arrays, rows: evaluate(state[:2], (arrays, rows), state[2])
+        return lambda state, arrays, valid: evaluate(
+            state[:2], (arrays, valid), state[2]
+        )
     loss = make_loss(layer, objective)
 
-    def train(state: Any, arrays: Any, rows: Any) -> Any:
-        params, now, key = state
+    def train(
+        state: tuple[Params, State, Array], arrays: dict[str, Tree], valid: Array
+    ) -> Tree:
+        params, layer_state, key = state
         learning, _ = weights.split(layer, params)
-        return loss(learning, TrainState(params, now, None, key), (arrays, rows), key)
+        now = TrainState(params, layer_state, None, key)
+        return loss(learning, now, (arrays, valid), key)
 
     return train

@@ -1,8 +1,9 @@
-"""TrainState: everything that training changes, as one pytree; Tally: sums that become a number."""
+"""TrainState: everything that training changes, as one pytree; Tally: a metric's accumulator."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,56 +12,61 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fnn.metrics import exact
+from fnn.core.tree import Tree
+from fnn.metrics import Metric, exact
 from fnn.runtime.program_cache import programs
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrainState:
-    """What is in it survives; what is not does not.
+    """Everything that training changes.
 
-    `params` learn, `state` moves (running averages), `optimizer` is the optimizer's own state,
-    `key` the source of all randomness, `step` and `epoch` count what has been trained, so that
-    the same key gives the same shuffling and dropout wherever the training goes on. `callbacks`
-    holds the counters of the callbacks of a training that has not come to its end, by callback
-    and name; steps do not see it.
+    `params` are the weights, `state` holds running averages and the like, `optimizer` is
+    the state of the optimizer, `key` the source of all randomness. `step` and `epoch`
+    count what has been trained, so that the same key gives the same shuffling and dropout
+    when a training is continued elsewhere. `callbacks` holds the counters of the
+    callbacks of an unfinished training, by callback and name; steps do not receive it.
 
     >>> state = TrainState({"w": jnp.ones(2)}, {}, {}, jax.random.key(0))
     >>> int(state.replace(step=state.step + 1).step), int(state.step)  # a new one; this stays
     (1, 0)
     """
 
-    params: Any
-    state: Any
-    optimizer: Any
+    params: Tree
+    state: Tree
+    optimizer: Tree
     key: Array
-    step: Any = field(default_factory=lambda: np.int32(0))
-    epoch: Any = field(default_factory=lambda: np.int32(0))
-    callbacks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    step: Array | np.int32 = field(default_factory=lambda: np.int32(0))
+    epoch: Array | np.int32 = field(default_factory=lambda: np.int32(0))
+    callbacks: dict[str, dict[str, Tree]] = field(default_factory=dict)
 
     def replace(self, **changes: Any) -> TrainState:
         """This state with some fields changed."""
         return dataclasses.replace(self, **changes)
 
 
-def bare(state: Any) -> Any:
-    """`state` as steps see it: without the counters of callbacks, which would compile anew."""
-    return state.replace(callbacks={}) if isinstance(state, TrainState) else state
+def bare(state: Tree) -> Tree:
+    """`state` without the counters of callbacks, which would cause a recompilation."""
+    if not isinstance(state, TrainState):
+        return state
+    return state.replace(callbacks={})
 
 
-def dressed(state: Any, counters: dict[str, dict[str, Any]]) -> Any:
-    """`state` with the counters of callbacks, if it is one that holds them."""
-    return state.replace(callbacks=counters) if isinstance(state, TrainState) else state
+def dressed(state: Tree, counters: dict[str, dict[str, Tree]]) -> Tree:
+    """`state` with the counters of callbacks, if it is a `TrainState`."""
+    if not isinstance(state, TrainState):
+        return state
+    return state.replace(callbacks=counters)
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Tally:
-    """The sums of one metric over some rows. Tallies add; `result` is the number they stand for.
+    """The accumulated sums of one metric over some examples; `result` is its value.
 
-    `lost` is what rounding has taken from `sums` in the additions so far (`metrics.exact.add`), so
-    that the mean over millions of batches is as right as that over one.
+    `lost` is the rounding error of `sums` so far (`metrics.exact.add`), so that the mean
+    over millions of batches is as accurate as that over one.
 
     >>> mean = fnn.metrics.Mean()
     >>> tally = lambda values: Tally(mean, mean.update(mean.init(), jnp.array(values)))
@@ -68,9 +74,9 @@ class Tally:
     1.0
     """
 
-    metric: Any = field(metadata={"static": True})
-    sums: Any = None
-    lost: Any = None
+    metric: Metric = field(metadata={"static": True})
+    sums: Tree = None
+    lost: Tree = None
 
     def __post_init__(self) -> None:
         if self.lost is None:
@@ -81,38 +87,49 @@ class Tally:
         return self.metric.result(jax.tree.map(jnp.add, self.sums, self.lost))
 
 
-def add(first: Any, second: Any) -> Any:
-    """The sum of two trees of tallies."""
-    return jax.tree.map(_added, first, second, is_leaf=lambda a: isinstance(a, Tally))
+def add(first: Tree, second: Tree) -> Tree:
+    """The sum of two trees of accumulators."""
+    return jax.tree.map(_add, first, second, is_leaf=_is_tally)
 
 
-def _added(first: Tally, second: Tally) -> Tally:
+def _is_tally(value: object) -> bool:
+    return isinstance(value, Tally)
+
+
+def _add(first: Tally, second: Tally) -> Tally:
     sums, lost = exact.add(first.sums, first.lost, second.sums)
     return Tally(first.metric, sums, jax.tree.map(jnp.add, lost, second.lost))
 
 
-def results(tallies: dict[str, Any]) -> dict[str, Array]:
-    """The number that each tally stands for, in one dispatch."""
+def results(tallies: Mapping[str, Tally]) -> dict[str, Array]:
+    """The value of each accumulator, in one dispatch."""
     leaves, treedef = jax.tree.flatten(tallies)
-    return _results(treedef, tuple((np.shape(leaf), leaf.dtype) for leaf in leaves))(
-        tallies
-    )
+    specs = tuple((np.shape(leaf), leaf.dtype) for leaf in leaves)
+    return _results(treedef, specs)(tallies)
 
 
 @programs.cached
-def _results(treedef: Any, leaves: tuple[Any, ...]) -> Any:
-    return jax.jit(
-        lambda tallies: {name: tally.result for name, tally in tallies.items()}
-    )
+def _results(
+    treedef: Any, specs: tuple[Any, ...]
+) -> Callable[[Mapping[str, Tally]], dict[str, Array]]:
+    """The compiled function for accumulators of this structure, shapes and dtypes."""
+
+    def compute(tallies: Mapping[str, Tally]) -> dict[str, Array]:
+        return {name: tally.result for name, tally in tallies.items()}
+
+    return jax.jit(compute)
 
 
-def numbers(tallies: dict[str, Any]) -> dict[str, Any]:
-    """The results by name in alphabetical order: Python floats, arrays of metrics that give such.
+def numbers(tallies: Mapping[str, Tally]) -> dict[str, Any]:
+    """The results by name in alphabetical order: Python floats, or arrays if not scalar.
 
     Waits for the device.
     """
     values = jax.device_get(results(tallies))
-    return {
-        name: values[name] if values[name].ndim else float(values[name])
-        for name in sorted(values)
-    }
+    found = {}
+    for name in sorted(values):
+        value = values[name]
+        if not value.ndim:
+            value = float(value)
+        found[name] = value
+    return found

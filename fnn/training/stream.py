@@ -2,82 +2,103 @@
 
 from __future__ import annotations
 
-import contextlib
-import queue
-import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fnn.core import tree
-from fnn.runtime.thread_settings import ThreadSettings
-from fnn.runtime.warning import sent_to, warn
+from fnn.core.tree import SpecTree, Tree
+from fnn.runtime.warning import warn
 from fnn.training.data import Poll, lies_on_several
+from fnn.training.read_ahead import ReadAhead
+
+Source: TypeAlias = Any  # an iterable, a callable that returns one, or a sequence
+
+
+def _never(spec: SpecTree) -> bool:
+    return False
+
+
+class Chunk(NamedTuple):
+    """Batches stacked along a first axis; or one batch alone, not stacked."""
+
+    arrays: Tree
+    batches: int
+    is_alone: bool = False
 
 
 class StreamData:
     """Batches from an iterable, a callable that returns one, or a sequence with a length.
 
-    `prepare(batch)` turns what comes into arrays. Every batch is copied, so the source may use its
-    buffers again. A batch smaller than the first is filled up with `remainder="pad"`, where batches
-    are `(arrays, rows)`, and left out with "drop". `steps` batches make a pass; None: everything.
-    With `goes_on` a pass starts where the last one ended, and the source is opened again whenever
-    it comes to its end; else each pass starts from the beginning. An iterator cannot start over.
-    Where `apart` (of the spec of a batch) is True a batch smaller than the first comes as a chunk
-    of its own, not filled.
+    `prepare(batch)` turns an item of the source into arrays. Every batch is copied, so
+    the source may reuse its buffers. A batch smaller than the first is padded with
+    `remainder="pad"`, where batches are `(arrays, valid)`, and left out with "drop". A
+    pass has `steps` batches, or all if None. With `goes_on` a pass starts where the last
+    one ended, and the source is reopened whenever it ends; else each pass starts from the
+    beginning. An iterator cannot restart. If `apart` (of the spec of a batch) is True, a
+    batch smaller than the first is a chunk of its own, without padding.
     """
 
     shuffle = False
 
     def __init__(
         self,
-        source: Any,
-        prepare: Callable[[Any], Any],
+        source: Source,
+        prepare: Callable[[Any], Tree],
         *,
         remainder: str = "drop",
         steps: int | None = None,
         goes_on: bool = False,
-        apart: Callable[[Any], bool] = lambda spec: False,
+        apart: Callable[[SpecTree], bool] = _never,
     ) -> None:
-        self.source, self.prepare, self.pad = source, prepare, remainder == "pad"
-        self.once, self.apart = isinstance(source, Iterator), apart
-        self.wanted, self.goes_on = steps, goes_on and steps is not None
+        self.source = source
+        self.prepare = prepare
+        self.pad = remainder == "pad"
+        self.apart = apart
+        self.once = isinstance(source, Iterator)
+        self.wanted = steps
+        self.goes_on = goes_on and steps is not None
         self.steps = steps
         if steps is None and hasattr(source, "__len__"):
             self.steps = len(source)
-        self._batches: Iterator[Any] | None = None
-        self._peeked: list[Any] = []
-        self._spec: Any = None
-        self.batch_size = self.room = 0  # room: as in `ArrayData`
+        self.batch_size = 0
+        self.room = 0  # the padded size of a batch, as in `ArrayData`
+        self._batches: Iterator[Tree] | None = None
+        self._peeked: list[Tree] = []
+        self._spec: SpecTree = None
 
     def chunk_size(self, capacity: int) -> int:
-        """How many batches to wait for: what a dispatch takes."""
+        """How many batches to wait for: as many as a dispatch takes."""
         return capacity
 
-    def batch_spec(self) -> Any:
-        """Shapes and dtypes of one batch, read off the first, which is not lost."""
+    def batch_spec(self) -> SpecTree:
+        """Shapes and dtypes of one batch, those of the first, which is still returned later."""
         if self._spec is None:
-            first = self._next()
-            if first is None:
-                raise ValueError(
-                    "expected batches, received an empty stream; check its source"
-                )
-            if not lies_on_several(first):
-                first = jax.tree.map(lambda a: np.array(a, copy=True), first)
-            self._peeked.append(first)
-            self._spec = tree.spec(first)
-            self.batch_size = self.room = len(jax.tree.leaves(first)[0])
+            self._peek()
         if not self.pad:
             return self._spec
-        return tree.resized(self._spec, self.room), jax.ShapeDtypeStruct(
-            (self.room,), np.bool_
-        )
+        valid = jax.ShapeDtypeStruct((self.room,), np.bool_)
+        return tree.resized(self._spec, self.room), valid
 
-    def first(self) -> Any:
-        """The first batch, which is not lost."""
+    def _peek(self) -> None:
+        """Reads the first batch, and takes the shapes and dtypes from it."""
+        first = self._next()
+        if first is None:
+            raise ValueError(
+                "expected batches, received an empty stream; check its source"
+            )
+        if not lies_on_several(first):
+            first = jax.tree.map(_copy, first)
+        self._peeked.append(first)
+        self._spec = tree.spec(first)
+        self.batch_size = tree.batch_size(first)
+        self.room = self.batch_size
+
+    def first(self) -> Tree:
+        """The first batch, which is still returned later."""
         self.batch_spec()
         return self._peeked[0]
 
@@ -87,112 +108,123 @@ class StreamData:
         capacity: int,
         steps: int | None = None,
         poll: Poll | None = None,
-    ) -> Iterator[tuple[Any, int]]:
-        """(chunk, number of real batches in it), read ahead in a thread."""
+    ) -> Iterator[tuple[Tree, int]]:
+        """(chunk, its number of batches), read ahead in a thread."""
         self.batch_spec()
         with ReadAhead(self._chunks(capacity, self.wanted or steps)) as ahead:
-            for chunk, count in ahead.items(poll):
-                # Made here, since `apart` may look at a model, which is not for two threads.
-                yield (
-                    (self._of_one(chunk.batch, capacity) if count == 0 else chunk),
-                    count or 1,
-                )
+            for chunk in ahead.items(poll):
+                arrays = chunk.arrays
+                if chunk.is_alone:
+                    # Not in the thread: `apart` may look at a model, which is not
+                    # thread-safe.
+                    arrays = self._chunk_of_one(arrays, capacity)
+                yield arrays, chunk.batches
 
-    def _chunks(self, capacity: int, steps: int | None) -> Iterator[tuple[Any, int]]:
-        done, ended, failure = 0, False, None
+    def _chunks(self, capacity: int, steps: int | None) -> Iterator[Chunk]:
+        """The chunks of a pass. An error of the source is raised after those before it."""
+        done = 0
+        ended = False
+        failure: Exception | None = None
         while not ended and (steps is None or done < steps):
-            wanted = capacity if steps is None else min(capacity, steps - done)
-            chunk, count, alone = self._empty(capacity), 0, None
+            wanted = capacity
+            if steps is not None:
+                wanted = min(capacity, steps - done)
+            arrays = self._empty(capacity)
+            count = 0
+            alone: Tree = None
             while count < wanted and not ended and alone is None:
                 try:
-                    batch = self._next(anew=self.goes_on and not self.once)
-                    if batch is not None:
-                        batch = self._alike(batch, done + count)
-                except Exception as error:  # the batches before it count
-                    batch, failure = None, error
-                ended = batch is None
-                if batch is not None and (
-                    tree.batch_size(batch) < self.batch_size or lies_on_several(batch)
-                ):
+                    batch = self._next_alike(done + count)
+                except Exception as error:
+                    batch = None
+                    failure = error
+                if batch is None:
+                    ended = True
+                elif self._stands_alone(batch):
                     alone = batch
-                elif batch is not None:
-                    self._write(batch, chunk, count)
+                else:
+                    self._write(batch, arrays, count)
                     count += 1
             if count:
                 done += count
-                yield jax.device_put(chunk), count
+                yield Chunk(jax.device_put(arrays), count)
             if alone is not None:
                 done += 1
-                yield _Alone(jax.tree.map(_kept, alone)), 0
+                yield Chunk(jax.tree.map(_own, alone), 1, is_alone=True)
+
         if failure is not None:
             raise failure
         if not self.goes_on:
             self._rewind()
         if ended and self.wanted:
             raise ValueError(
-                f"expected {steps} batches in a pass, received {done} and the end of the data; "
-                "ask for fewer steps, or give a stream that starts again"
+                f"expected {steps} batches in a pass, received {done} and the end of the "
+                "data; pass fewer steps, or a stream that restarts"
             )
 
+    def _stands_alone(self, batch: Tree) -> bool:
+        """Whether a batch is not stacked with others."""
+        return tree.batch_size(batch) < self.batch_size or lies_on_several(batch)
+
     def _rewind(self) -> None:
-        """Lets the next pass start from the beginning; an iterator goes on, it cannot do else."""
+        """Lets the next pass start from the beginning; an iterator can only continue."""
         if self.wanted is None and self._batches is not None:
-            next(self._batches, None)  # nothing comes, but the source sees its end
+            # Nothing comes, but the source reaches its end: `on_epoch_end` is called.
+            next(self._batches, None)
         if not self.once:
             self._batches = None
 
-    def _next(self, anew: bool = False) -> Any:
-        """The next batch, None at the end; with `anew` that of a source that starts over."""
+    def _next_alike(self, number: int) -> Tree:
+        """The next batch of a pass, in the dtypes of the first; None at the end."""
+        batch = self._next(reopen=self.goes_on and not self.once)
+        if batch is None:
+            return None
+        return self._alike(batch, number)
+
+    def _next(self, reopen: bool = False) -> Tree:
+        """The next batch, None at the end; with `reopen` the source then starts over."""
         if self._peeked:
             return self._peeked.pop()
         if self._batches is None:
             self._batches = self._open()
         batch = next(self._batches, None)
-        if batch is None and anew:
+        if batch is None and reopen:
             self._batches = None
             return self._next()
         return batch
 
-    def _open(self) -> Iterator[Any]:
+    def _open(self) -> Iterator[Tree]:
+        """The batches of the source as arrays, from the beginning."""
         source = self.source
-        if (
-            callable(source)
-            and not isinstance(source, Iterable)
-            and not _is_sequence(source)
-        ):
+        is_iterable = isinstance(source, Iterable) or _is_sequence(source)
+        if callable(source) and not is_iterable:
             source = source()
-        items = (
-            (source[i] for i in range(len(source)))
-            if _is_sequence(source)
-            else iter(source)
-        )
-        for number, batch in enumerate(items):
+        for number, batch in enumerate(_items(source)):
             try:
                 arrays = self.prepare(batch)
             except Exception as error:
                 error.add_note(f"in batch {number} of the stream")
                 raise
-            rows = len(jax.tree.leaves(arrays)[0])
-            if not rows:
+            size = len(jax.tree.leaves(arrays)[0])
+            if not size:
                 warn(f"batch {number} of the stream is empty and left out")
-            if rows and (self.pad or not self.batch_size or rows == self.batch_size):
+                continue
+            if self.pad or not self.batch_size or size == self.batch_size:
                 yield arrays
         if hasattr(source, "on_epoch_end"):
             source.on_epoch_end()
 
-    def _empty(self, capacity: int) -> Any:
-        """Zeros for `capacity` batches of full size: arrays, or (arrays, rows)."""
-        return jax.tree.map(
-            lambda s: np.zeros((capacity, *s.shape), s.dtype), self.batch_spec()
-        )
+    def _empty(self, capacity: int) -> Tree:
+        """Zeros for `capacity` batches of full size: arrays, or (arrays, valid)."""
 
-    def _alike(self, batch: Any, number: int) -> Any:
-        """`batch` in the dtypes of the first. Raises ValueError if it is not like that one."""
-        like = lambda a: a.shape[1:]
-        structures: list[Any] = [jax.tree.structure(a) for a in (batch, self._spec)]
-        if structures[0] != structures[1] or jax.tree.map(like, batch) != jax.tree.map(
-            like, self._spec
-        ):
+        def zeros(spec: jax.ShapeDtypeStruct) -> np.ndarray:
+            return np.zeros((capacity, *spec.shape), spec.dtype)
+
+        return jax.tree.map(zeros, self.batch_spec())
+
+    def _alike(self, batch: Tree, number: int) -> Tree:
+        """`batch` in the dtypes of the first. Raises ValueError if it differs otherwise."""
+        if _shapes_of_examples(batch) != _shapes_of_examples(self._spec):
             raise self._unlike(batch, number)
         count = tree.batch_size(batch)
         if count > self.batch_size:
@@ -201,125 +233,87 @@ class StreamData:
                 f"{self.batch_size}; give the largest batch first"
             )
 
-        def cast(a: Any, spec: Any) -> Any:
-            if a.dtype == spec.dtype:
-                return a
-            a = np.asarray(a)
-            with np.errstate(all="ignore"):
-                converted = a.astype(spec.dtype)
-            floats = all(jnp.issubdtype(d, jnp.floating) for d in (a.dtype, spec.dtype))
-            kept = (
-                np.isfinite(converted) | ~np.isfinite(a) if floats else converted == a
-            )
-            if not kept.all():
+        def cast(array: Any, spec: jax.ShapeDtypeStruct) -> Any:
+            if array.dtype == spec.dtype:
+                return array
+            converted = _converted(np.asarray(array), spec.dtype)
+            if converted is None:
                 raise self._unlike(batch, number)
             return converted
 
         return jax.tree.map(cast, batch, self._spec)
 
-    def _unlike(self, batch: Any, number: int) -> ValueError:
+    def _unlike(self, batch: Tree, number: int) -> ValueError:
         return ValueError(
             f"batch {number} of the stream is {tree.describe(batch)} and the first was "
-            f"{tree.describe(self._spec)}; give every batch the same arrays, shapes and dtypes"
+            f"{tree.describe(self._spec)}; give every batch the same arrays, shapes and "
+            "dtypes"
         )
 
-    def _of_one(self, batch: Any, capacity: int) -> Any:
-        """A chunk of one batch: as it lies on devices, at its own size, or padded."""
-        if lies_on_several(batch) or self.apart(self.batch_spec()):
-            whole = (
-                (batch, np.ones(tree.batch_size(batch), np.bool_))
-                if self.pad
-                else batch
-            )
-            return jax.tree.map(lambda a: a[None], whole)
-        chunk = self._empty(capacity)
-        self._write(batch, chunk, 0)
-        return chunk
+    def _chunk_of_one(self, batch: Tree, capacity: int) -> Tree:
+        """A chunk of one batch: as it is on devices, at its own size, or padded."""
+        if not lies_on_several(batch) and not self.apart(self.batch_spec()):
+            chunk = self._empty(capacity)
+            self._write(batch, chunk, 0)
+            return chunk
+        if self.pad:
+            batch = batch, np.ones(tree.batch_size(batch), np.bool_)
+        return jax.tree.map(lambda a: a[None], batch)  # (1, examples, ...)
 
-    def _write(self, batch: Any, chunk: Any, at: int) -> None:
-        """Copies a batch to its place in a chunk: what the source does to it then is not seen.
+    def _write(self, batch: Tree, chunk: Tree, position: int) -> None:
+        """Copies a batch into a chunk, so that the source may reuse its memory.
 
-        It is filled up with copies of an example, from which nothing odd is computed.
+        Padding is a copy of an example: no NaN or infinity is computed from it.
         """
-        arrays, rows = chunk if self.pad else (chunk, None)
+        arrays = chunk
+        if self.pad:
+            arrays, valid = chunk
+            valid[position, : tree.batch_size(batch)] = True
         count = tree.batch_size(batch)
-        for whole, part in zip(
-            jax.tree.leaves(arrays), jax.tree.leaves(batch), strict=True
-        ):
-            whole[at, :count] = part
-            whole[at, count:] = part[:1]
-        if rows is not None:
-            rows[at, :count] = True
+        pairs = zip(jax.tree.leaves(arrays), jax.tree.leaves(batch), strict=True)
+        for whole, part in pairs:
+            whole[position, :count] = part
+            whole[position, count:] = part[:1]
 
 
-class _Alone(NamedTuple):
-    """A batch that is a chunk by itself."""
-
-    batch: Any
-
-
-def _kept(array: Any) -> Any:
-    """A copy of an array that its source may change; what lies on several devices stays there."""
-    return array if lies_on_several(array) else np.array(array, copy=True)
+def _items(source: Source) -> Iterator[Any]:
+    if _is_sequence(source):
+        return (source[i] for i in range(len(source)))
+    return iter(source)
 
 
-def _is_sequence(source: Any) -> bool:
+def _is_sequence(source: Source) -> bool:
     return hasattr(source, "__getitem__") and hasattr(source, "__len__")
 
 
-class ReadAhead:
-    """Runs an iterator in a thread, a few items ahead; closed when the `with` block is left.
+def _shapes_of_examples(batch: Tree) -> tuple[Any, list[tuple[int, ...]]]:
+    """The structure of a batch, and the shapes of its leaves without the first axis."""
+    leaves, treedef = jax.tree.flatten(batch)
+    return treedef, [leaf.shape[1:] for leaf in leaves]
 
-    There the settings of JAX are those of the thread that made this, which says the warnings.
-    """
 
-    def __init__(self, iterator: Iterator[Any], depth: int = 2) -> None:
-        self._queue: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
-        self._stop, self._settings = threading.Event(), ThreadSettings()
-        self._thread = threading.Thread(
-            target=self._work, args=(iterator,), daemon=True
-        )
+def _converted(array: np.ndarray, dtype: Any) -> np.ndarray | None:
+    """The array in another dtype; None if values do not fit."""
+    with np.errstate(all="ignore"):
+        converted = array.astype(dtype)
+    if jnp.issubdtype(array.dtype, jnp.floating) and jnp.issubdtype(
+        dtype, jnp.floating
+    ):
+        # Rounding is fine, overflow is not.
+        fits = np.isfinite(converted) | ~np.isfinite(array)
+    else:
+        fits = converted == array
+    if not fits.all():
+        return None
+    return converted
 
-    def __enter__(self) -> ReadAhead:
-        self._thread.start()
-        return self
 
-    def __exit__(self, *error: Any) -> None:
-        self._stop.set()
-        self._thread.join(timeout=1)
+def _own(array: Any) -> Any:
+    """A copy of an array that its source may change; arrays on several devices stay there."""
+    if lies_on_several(array):
+        return array
+    return _copy(array)
 
-    def items(self, poll: Poll | None = None) -> Iterator[Any]:
-        """The items, in order; an exception of the iterator is raised here."""
-        while True:
-            if poll is not None:
-                poll()
-            with contextlib.suppress(queue.Empty):
-                kind, value = self._queue.get(timeout=0.1)
-                if kind == "end":
-                    return
-                if kind == "error":
-                    raise value
-                if kind == "warning":
-                    warn(value)
-                else:
-                    yield value
 
-    def _work(self, iterator: Iterator[Any]) -> None:
-        try:
-            with (
-                self._settings.applied(),
-                sent_to(lambda text: self._put("warning", text)),
-            ):
-                for item in iterator:
-                    if not self._put("item", item):
-                        return
-            self._put("end", None)
-        except BaseException as error:  # handed to the thread that reads
-            self._put("error", error)
-
-    def _put(self, kind: str, value: Any) -> bool:
-        while not self._stop.is_set():
-            with contextlib.suppress(queue.Full):
-                self._queue.put((kind, value), timeout=0.1)
-                return True
-        return False
+def _copy(array: Any) -> np.ndarray:
+    return np.array(array, copy=True)

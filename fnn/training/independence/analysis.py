@@ -1,8 +1,8 @@
-"""The analysis: a program at two batch sizes, walked side by side from inputs to outputs."""
+"""The analysis: one program traced at two batch sizes, walked side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +11,14 @@ import numpy as np
 from jax.extend import source_info_util
 from jax.extend.core import Literal
 
+from fnn.core.tree import SpecTree
 from fnn.training.independence import jaxprs, products, slices  # noqa: F401 - register rules
+from fnn.training.independence.jaxprs import Equation, Program, Variable
 from fnn.training.independence.loops import LOOPS
 from fnn.training.independence.rules import RULES, Operation
 from fnn.training.independence.values import (
     Each,
+    Fill,
     Mixed,
     Mixes,
     Same,
@@ -24,7 +27,10 @@ from fnn.training.independence.values import (
     joined,
 )
 
-CALLS = {  # by name: the parameter that holds the program called
+Shape = tuple[int, ...]
+
+# The parameter of a primitive that holds the program it calls.
+CALLS = {
     "jit": "jaxpr",
     "pjit": "jaxpr",
     "closed_call": "call_jaxpr",
@@ -36,31 +42,34 @@ CALLS = {  # by name: the parameter that holds the program called
     "custom_vjp_call": "call_jaxpr",
 }
 CUSTOM = ("custom_jvp_call", "custom_vjp_call")
-OTHERWISE = "the program is another one at another batch size"
+OTHERWISE = "the program differs at another batch size"
 
 
 def why_mixed(
     function: Callable[..., Any],
-    full: tuple[Any, ...],
-    other: tuple[Any, ...],
+    full: tuple[SpecTree, ...],
+    other: tuple[SpecTree, ...],
     *,
     valid: int | None = None,
     differentiated: bool = False,
 ) -> str | None:
     """Why the examples of a batch affect each other in `function`; None if they do not.
 
-    `full` and `other` are its arguments, or their shapes, at two batch sizes; the axes that differ
-    carry the examples. `valid` is the position of the argument that is False at filling.
+    `full` and `other` are its arguments, or their shapes, at two batch sizes; the axes
+    that differ hold the examples. `valid` is the position of the argument that is False
+    at padding.
 
-    None promises: where a batch of the size of `other` is filled up to that of `full`, behind its
-    examples, outputs without an axis for examples are the same, and so are the others at the
-    examples. With `differentiated` the same holds for the gradient: custom derivatives
-    (`jax.custom_vjp`) are then looked at, too. Random numbers need not be the same. The filling
-    may hold any numbers from which no NaN or infinity is computed: copies of examples are safe.
+    None guarantees the following. If a batch of the size of `other` is padded to that of
+    `full`, behind its examples, then outputs without an axis of examples are the same,
+    and so are the others at the examples. With `differentiated` the same holds for the
+    gradient: custom derivatives (`jax.custom_vjp`) are then analyzed too. Random numbers
+    may differ. The padding may hold any numbers from which no NaN or infinity is
+    computed: copies of examples are safe.
 
-    The converse is not promised: what is not known to keep examples apart is found mixed. If
-    `other` has one example, that is more often so, since an axis of length 1 is broadcast by
-    other operations. Raises ValueError if the batch sizes are equal.
+    The converse is not guaranteed: a program is found mixed if it is not known to keep
+    examples separate. That is more frequent if `other` has one example, since an axis of
+    length 1 is broadcast by other operations. Raises ValueError if the batch sizes are
+    equal.
 
     >>> full, other = (jax.ShapeDtypeStruct((size, 3), "float32") for size in (8, 5))
     >>> why_mixed(lambda x: x - x.mean(axis=1, keepdims=True), (full,), (other,))
@@ -72,147 +81,179 @@ def why_mixed(
     program = jax.make_jaxpr(function)(*full)
     try:
         twin = jax.make_jaxpr(function)(*other)
-    except Exception as error:  # of any kind: the function is a user's
+    except Exception as error:
+        # Any exception: the function is a user's.
         return f"the program cannot be run on {sizes[1]} examples: {error}"
-    leaves = (
-        (number, leaf)
-        for number, arg in enumerate(full)
-        for leaf in jax.tree.leaves(arg)
-    )
-    fills = [0 if number == valid else None for number, _ in leaves]
     analysis = _Analysis(sizes, differentiated)
-    given = zip(program.jaxpr.invars, twin.jaxpr.invars, fills, strict=True)
+    inputs = zip(
+        program.jaxpr.invars, twin.jaxpr.invars, _fills(full, valid), strict=True
+    )
     values = [
-        analysis.argument(a.aval.shape, b.aval.shape, fill) for a, b, fill in given
+        analysis.argument(a.aval.shape, b.aval.shape, fill) for a, b, fill in inputs
     ]
     try:
         results = analysis.run(program, twin, values)
     except Mixes as finding:
         return str(finding)
     shapes = [variable.aval.shape for variable in program.jaxpr.outvars]
-    found = [(analysis.effect, ()), *zip(results, shapes, strict=True)]
-    reasons = (_why_no_output(value, shape, sizes[0]) for value, shape in found)
-    return next((reason for reason in reasons if reason), None)
+    outputs: list[tuple[Value, Shape]] = [(analysis.effect, ())]
+    outputs.extend(zip(results, shapes, strict=True))
+    for value, shape in outputs:
+        reason = _why_not_separable(value, shape, sizes[0])
+        if reason:
+            return reason
+    return None
 
 
-def _batch_sizes(full: Any, other: Any) -> tuple[int, int]:
+def _fills(arguments: tuple[SpecTree, ...], valid: int | None) -> Iterator[Fill]:
+    """The value at padding of each leaf of the arguments: False for `valid`."""
+    for position, argument in enumerate(arguments):
+        fill = None
+        if position == valid:
+            fill = 0
+        for _ in jax.tree.leaves(argument):
+            yield fill
+
+
+def _batch_sizes(full: SpecTree, other: SpecTree) -> tuple[int, int]:
+    """The first two sizes of an axis that differ."""
     for a, b in zip(jax.tree.leaves(full), jax.tree.leaves(other), strict=True):
         for sizes in zip(np.shape(a), np.shape(b), strict=True):
             if sizes[0] != sizes[1]:
                 return sizes
     raise ValueError(
-        "expected arguments of two batch sizes, received the same shapes twice; pass those of "
-        "another size as `other`"
+        "expected arguments of two batch sizes, received the same shapes twice; pass those "
+        "of another size as `other`"
     )
 
 
-def _why_no_output(value: Value, shape: Any, batch: int) -> str | None:
+def _why_not_separable(value: Value, shape: Shape, batch: int) -> str | None:
     """Why an output cannot be cut to the examples: they must be along its first axis."""
     if isinstance(value, Mixed):
-        return f"{value.reason} at {value.where}" if value.where else value.reason
+        if value.where:
+            return f"{value.reason} at {value.where}"
+        return value.reason
     if isinstance(value, Each) and (value.axis != 0 or shape[0] != batch):
         return f"an output of shape {shape} has its examples elsewhere than along the first axis"
     return None
 
 
-def _located(equation: Any, value: Value) -> Value:
-    """The value; the innermost line of a user's that made it mixed is noted."""
+def _located(equation: Equation, value: Value) -> Value:
+    """The value; if it is mixed, with the innermost line of user code responsible."""
     if not isinstance(value, Mixed) or value.where:
         return value
     where = source_info_util.summarize(equation.source_info)
-    return replace(value, where=where.strip() if ":" in where else "")
+    if ":" not in where:
+        return value
+    return replace(value, where=where.strip())
+
+
+def _check_equal(condition: bool) -> None:
+    """Raises Mixes unless the two programs are equal in this respect."""
+    if not condition:
+        raise Mixes(OTHERWISE)
+
+
+class _Values:
+    """The values of the variables of two programs, each with its twin in the other."""
+
+    def __init__(self, constant: Callable[[Any, Any], Value]) -> None:
+        self._constant = constant
+        self._known: dict[Variable, tuple[Variable, Value]] = {}
+
+    def write(
+        self,
+        variables: Sequence[Variable],
+        twins: Sequence[Variable],
+        values: Sequence[Value],
+    ) -> None:
+        _check_equal(len(variables) == len(twins) == len(values))
+        pairs = zip(twins, values, strict=True)
+        self._known.update(zip(variables, pairs, strict=True))
+
+    def read(self, variable: Variable, twin: Variable) -> Value:
+        if isinstance(variable, Literal) and isinstance(twin, Literal):
+            return self._constant(variable.val, twin.val)
+        _check_equal(not isinstance(variable, Literal))
+        expected, value = self._known[variable]
+        _check_equal(expected is twin)
+        return value
 
 
 class _Analysis:
-    """What holds of each variable of two programs that should be the same but for sizes."""
+    """Finds the value of each variable of a program, given it at two batch sizes."""
 
     def __init__(
         self, sizes: tuple[int, int], differentiated: bool, one_example: bool = False
     ) -> None:
-        self.sizes, self.differentiated, self.one_example = (
-            sizes,
-            differentiated,
-            one_example,
-        )
-        self.effect: Value = (
-            Same()
-        )  # Mixed where filling is seen by more than the results
-        self.known: dict[Any, list[Value]] = {}
-        self.kept: list[Any] = []  # programs in `known`, so that no other gets their id
+        self.sizes = sizes
+        self.differentiated = differentiated
+        self.one_example = one_example
+        # Mixed if padding is visible in other ways than by the results.
+        self.effect: Value = Same()
+        self._results_of: dict[Any, list[Value]] = {}
+        # Keeps the programs in `_results_of` alive, so that ids stay unique.
+        self._programs: list[tuple[Program, Program]] = []
 
-    def argument(self, shape: Any, twin: Any, fill: Any = None) -> Value:
-        """What holds of an array that is given, in two shapes."""
-        axes = [axis for axis, size in enumerate(shape) if size != twin[axis]]
-        return self._fitting(Each(axes[0], 1, fill) if axes else Same(), shape, twin)
+    def argument(self, shape: Shape, twin: Shape, fill: Fill = None) -> Value:
+        """The value of an argument, given its two shapes."""
+        value: Value = Same()
+        for axis, size in enumerate(shape):
+            if size != twin[axis]:
+                value = Each(axis, 1, fill)
+                break
+        return self._fitting(value, shape, twin)
 
-    def run(self, full: Any, other: Any, values: list[Value]) -> list[Value]:
-        """What holds of the results of a program, given what holds of its arguments."""
+    def run(self, full: Program, other: Program, values: list[Value]) -> list[Value]:
+        """The values of the results of a program, given those of its arguments."""
         key = id(full), id(other), tuple(values)
-        if key not in self.known:
-            self.kept.append((full, other))
-            self.known[key] = self._walk(full, other, values)
-        return self.known[key]
+        if key not in self._results_of:
+            self._programs.append((full, other))
+            self._results_of[key] = self._walk(full, other, values)
+        return self._results_of[key]
 
-    def _walk(self, full: Any, other: Any, values: list[Value]) -> list[Value]:
+    def _walk(self, full: Program, other: Program, values: list[Value]) -> list[Value]:
         program, twin = jaxprs.opened(full), jaxprs.opened(other)
-        variables: dict[Any, tuple[Any, Value]] = {}
-
-        def write(names: Any, twins: Any, found: list[Value]) -> None:
-            if not len(names) == len(twins) == len(found):
-                raise Mixes(OTHERWISE)
-            variables.update(zip(names, zip(twins, found, strict=True), strict=True))
-
-        def read(name: Any, twin: Any) -> Value:
-            if isinstance(name, Literal) and isinstance(twin, Literal):
-                return self._constant(name.val, twin.val)
-            expected, value = (
-                (None, None) if isinstance(name, Literal) else variables[name]
-            )
-            if value is None or expected is not twin:
-                raise Mixes(OTHERWISE)
-            return value
-
+        known = _Values(self._constant)
         pairs = zip(jaxprs.constants(full), jaxprs.constants(other), strict=False)
-        write(
-            program.constvars, twin.constvars, [self._constant(a, b) for a, b in pairs]
-        )
-        write(program.invars, twin.invars, values)
+        constants = [self._constant(a, b) for a, b in pairs]
+        known.write(program.constvars, twin.constvars, constants)
+        known.write(program.invars, twin.invars, values)
+
         equations, others = jaxprs.needed(program), jaxprs.needed(twin)
-        if len(equations) != len(others):
-            raise Mixes(OTHERWISE)
+        _check_equal(len(equations) == len(others))
         for one, two in zip(equations, others, strict=True):
-            parts = [
-                (e.primitive.name, len(e.invars), len(e.outvars)) for e in (one, two)
-            ]
-            if parts[0] != parts[1]:
-                raise Mixes(OTHERWISE)
+            _check_equal(one.primitive.name == two.primitive.name)
+            _check_equal(len(one.invars) == len(two.invars))
+            _check_equal(len(one.outvars) == len(two.outvars))
             op = Operation(one, two, self.sizes, (program, twin))
-            write(
-                one.outvars,
-                two.outvars,
-                self._results(op, list(map(read, one.invars, two.invars))),
-            )
-        return list(map(read, program.outvars, twin.outvars))
+            operands = list(map(known.read, one.invars, two.invars))
+            known.write(one.outvars, two.outvars, self._results(op, operands))
+        return list(map(known.read, program.outvars, twin.outvars))
 
     def _constant(self, a: Any, b: Any) -> Value:
-        """What holds of a constant, given it at both sizes."""
+        """The value of a constant, given it at both sizes."""
         if a is b:
             return Same(jaxprs.scalar(a))
         first, second = jaxprs.on_host(a), jaxprs.on_host(b)
         if first.dtype != second.dtype or first.ndim != second.ndim:
             return Mixed("a constant depends on the batch size")
         value = self.argument(first.shape, second.shape)
-        if isinstance(value, Each):  # the entries of the examples that both have
-            shared = tuple(
-                slice(min(pair)) for pair in zip(first.shape, second.shape, strict=True)
-            )
+        if isinstance(value, Each):
+            # Compare the entries of the examples that both have.
+            shapes = zip(first.shape, second.shape, strict=True)
+            shared = tuple(slice(min(pair)) for pair in shapes)
             first, second = first[shared], second[shared]
         if not np.array_equal(first, second, equal_nan=first.dtype.kind in "fc"):
-            shown = f": {a} or {b}" if first.ndim == 0 else ""
-            return Mixed(f"a constant depends on the batch size{shown}")
-        return Same(jaxprs.scalar(a)) if isinstance(value, Same) else value
+            reason = "a constant depends on the batch size"
+            if first.ndim == 0:
+                reason += f": {a} or {b}"
+            return Mixed(reason)
+        if isinstance(value, Same):
+            return Same(jaxprs.scalar(a))
+        return value
 
-    def _fitting(self, value: Value, shape: Any, twin: Any) -> Value:
+    def _fitting(self, value: Value, shape: Shape, twin: Shape) -> Value:
         """The value, or Mixed if the shapes at the two sizes contradict it."""
         if isinstance(value, Mixed):
             return value
@@ -220,29 +261,32 @@ class _Analysis:
             return Mixed(OTHERWISE)
         axes = [axis for axis, size in enumerate(shape) if size != twin[axis]]
         if not isinstance(value, Each):
-            return Mixed("a shape depends on the batch size") if axes else value
-        one, two = (size * (value.after or 1) for size in self.sizes)
+            if axes:
+                return Mixed("a shape depends on the batch size")
+            return value
+        after = value.after or 1
+        full_size, other_size = self.sizes[0] * after, self.sizes[1] * after
         size = shape[value.axis]
-        if axes != [value.axis] or size % one or size // one * two != twin[value.axis]:
-            return Mixed(
-                "a shape depends on the batch size otherwise than by its examples"
-            )
+        # Both sizes must be the same multiple of the batch size.
+        multiple = size // full_size
+        fits = size % full_size == 0 and multiple * other_size == twin[value.axis]
+        if axes != [value.axis] or not fits:
+            return Mixed("a shape depends on the batch size other than by its examples")
         return value
 
     def _results(self, op: Operation, values: list[Value]) -> list[Value]:
-        """What holds of the results of one equation."""
+        """The values of the results of one equation."""
         try:
-            if not op.same_ranks():
-                raise Mixes(OTHERWISE)
+            _check_equal(op.same_ranks())
             results = self._found(op, values)
         except (Mixes, LookupError, AttributeError, ValueError) as finding:
-            # What is no Mixes is a parameter unlike those that the rules know.
+            # Others than Mixes come from parameters that the rules do not know.
             results = [Mixed(f"{finding} ({op.name})")] * len(op.full.outvars)
-        pairs = zip(results, op.full.outvars, op.other.outvars, strict=True)
-        fitting = (
-            self._fitting(value, a.aval.shape, b.aval.shape) for value, a, b in pairs
-        )
-        return [_located(op.full, value) for value in fitting]
+        fitting = []
+        for value, a, b in zip(results, op.full.outvars, op.other.outvars, strict=True):
+            fitted = self._fitting(value, a.aval.shape, b.aval.shape)
+            fitting.append(_located(op.full, fitted))
+        return fitting
 
     def _found(self, op: Operation, values: list[Value]) -> list[Value]:
         if any(isinstance(value, Single) for value in values):
@@ -250,80 +294,89 @@ class _Analysis:
         if op.name in CALLS:
             name = CALLS[op.name]
             results = self.run(op.params[name], op.other.params[name], values)
-            custom = self.differentiated and op.name in CUSTOM
-            return self._with_derivative(op, values, results) if custom else results
+            if self.differentiated and op.name in CUSTOM:
+                return self._with_derivative(op, values, results)
+            return results
         if op.name in LOOPS:
             return LOOPS[op.name](self, op, values)
-        alike = all(isinstance(value, Same) for value in values)
-        if op.full.effects and (self.one_example or not alike):
-            seen = _located(
-                op.full, Mixed(f"filling is seen outside of the program ({op.name})")
-            )
-            self.effect = joined(self.effect, seen)
-        mixed = next((value for value in values if isinstance(value, Mixed)), None)
-        if mixed is not None:
-            return [mixed] * len(op.full.outvars)
+        all_same = all(isinstance(value, Same) for value in values)
+        if op.full.effects and (self.one_example or not all_same):
+            seen = Mixed(f"padding is seen outside of the program ({op.name})")
+            self.effect = joined(self.effect, _located(op.full, seen))
+        for value in values:
+            if isinstance(value, Mixed):
+                return [value] * len(op.full.outvars)
         op.check_parameters()
-        if op.name in RULES:
-            found = RULES[op.name](op, values)
-            return found if isinstance(found, list) else [found] * len(op.full.outvars)
-        if not alike:
-            raise Mixes("it is not known to keep examples apart")
-        return [Same()] * len(op.full.outvars)
+        if op.name not in RULES:
+            if not all_same:
+                raise Mixes("it is not known to keep examples apart")
+            return [Same()] * len(op.full.outvars)
+        found = RULES[op.name](op, values)
+        if isinstance(found, list):
+            return found
+        return [found] * len(op.full.outvars)
 
     def _of_one_example(self, op: Operation, values: list[Value]) -> list[Value]:
         """In a loop over examples: one of them, combined with what is the same for all."""
-        if any(isinstance(value, (Each, Mixed)) for value in values):
-            raise Mixes("one example is combined with others")
+        operands: list[Value] = []
+        for value in values:
+            if isinstance(value, (Each, Mixed)):
+                raise Mixes("one example is combined with others")
+            if isinstance(value, Single):
+                value = Same()
+            operands.append(value)
         inner = _Analysis(self.sizes, self.differentiated, one_example=True)
-        results = inner._results(
-            op, [Same() if isinstance(v, Single) else v for v in values]
-        )
+        results = inner._results(op, operands)
         self.effect = joined(self.effect, inner.effect)
         return [Single() if isinstance(value, Same) else value for value in results]
 
     def _with_derivative(
         self, op: Operation, values: list[Value], results: list[Value]
     ) -> list[Value]:
-        """The results of a function with a custom derivative, which must keep examples apart too.
+        """The results of a function whose custom derivative must keep examples separate too.
 
-        Where the results do not depend on filling, the true derivative with respect to it is 0
-        everywhere. So a custom one gets cotangents that are 0 there, and must return such.
+        If the results do not depend on padding, the true derivative with respect to it is
+        0. So a custom derivative receives cotangents that are 0 there, and must return
+        cotangents that are 0 there.
         """
         if self.one_example:
-            raise Mixes(
-                "a custom derivative in a loop over examples is not looked into"
-            )
+            raise Mixes("a custom derivative in a loop over examples is not analyzed")
         if any(isinstance(value, Mixed) for value in (*values, *results)):
             return results
         results = [replace(value, fill=None) for value in results]
-        (program, inputs, floats), (twin, *_) = map(
-            jaxprs.pullback, op.programs, (op.full, op.other)
-        )
-        known = dict(zip(op.full.outvars, results, strict=True))
-        known |= {
-            v: b for v, b in zip(op.full.invars, values, strict=True) if v in inputs
-        }
-        expected = [known[v] for v in floats]
-        expected += [_at_filling(known[v], 0) for v in inputs if jaxprs.is_float(v)]
-        cotangents = [_at_filling(known[v], 0) for v in floats]
+        full = jaxprs.pullback(op.programs[0], op.full)
+        other = jaxprs.pullback(op.programs[1], op.other)
+        known: dict[Variable, Value] = dict(zip(op.full.outvars, results, strict=True))
+        for variable, value in zip(op.full.invars, values, strict=True):
+            if variable in full.inputs:
+                known[variable] = value
+
+        inputs = [known[v] for v in full.inputs]
+        cotangents = [_with_fill(known[v], 0) for v in full.results]
+        expected = [known[v] for v in full.results]
+        for variable in full.inputs:
+            if jaxprs.is_float(variable):
+                expected.append(_with_fill(known[variable], 0))
         backward = _Analysis(self.sizes, False)
-        found = backward.run(program, twin, [*(known[v] for v in inputs), *cotangents])
+        found = backward.run(full.program, other.program, [*inputs, *cotangents])
         for want, got in zip(expected, found, strict=True):
             if isinstance(got, Mixed):
                 raise Mixes(f"in the derivative, {got.reason}")
             if not _implies(got, want):
-                raise Mixes("in the derivative, filling reaches the examples")
+                raise Mixes("in the derivative, padding reaches the examples")
         return results
 
 
-def _at_filling(value: Value, fill: Any) -> Value:
-    return replace(value, fill=fill if isinstance(value, Each) else None)
+def _with_fill(value: Value, fill: Fill) -> Value:
+    """The value with another fill, which only examples have."""
+    if not isinstance(value, Each):
+        fill = None
+    return replace(value, fill=fill)
 
 
 def _implies(got: Value, want: Value) -> bool:
-    """Whether an array of which `got` is known is as `want` says."""
+    """Whether an array with the value `got` has the value `want`."""
     if not isinstance(got, Each) or not isinstance(want, Each):
         return isinstance(got, Same) and isinstance(want, Same)
-    alike = None in (got.after, want.after) or got.after == want.after
-    return got.axis == want.axis and alike and want.fill in (None, got.fill)
+    same_after = None in (got.after, want.after) or got.after == want.after
+    return got.axis == want.axis and same_after and want.fill in (None, got.fill)

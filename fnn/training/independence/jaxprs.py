@@ -1,28 +1,36 @@
-"""Parts of traced programs: their constants, the equations that matter, parameters compared."""
+"""Parts of traced programs: constants, the equations that matter, comparison of parameters."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 
+# The types of JAX's programs are not public: a `Jaxpr` or `ClosedJaxpr`, a `JaxprEqn`, a
+# `Var` or `Literal`.
+Program: TypeAlias = Any
+Equation: TypeAlias = Any
+Variable: TypeAlias = Any
 
-def opened(program: Any) -> Any:
+
+def opened(program: Program) -> Program:
     """The program without its constants."""
     return getattr(program, "jaxpr", program)
 
 
-def constants(program: Any) -> Any:
+def constants(program: Program) -> Sequence[object]:
     """The constants of a program, in the order of its `constvars`."""
     return getattr(program, "consts", ())
 
 
-def needed(program: Any) -> list[Any]:
-    """The equations that the results are computed from, and those with effects."""
-    wanted, found = {v for v in program.outvars if not isinstance(v, Literal)}, []
+def needed(program: Program) -> list[Equation]:
+    """The equations from which the results are computed, and those with effects."""
+    wanted = {v for v in program.outvars if not isinstance(v, Literal)}
+    found = []
     for equation in reversed(program.eqns):
         if equation.effects or not wanted.isdisjoint(equation.outvars):
             found.append(equation)
@@ -32,22 +40,26 @@ def needed(program: Any) -> list[Any]:
 
 def on_host(constant: Any) -> np.ndarray:
     """A constant as a NumPy array; of a random key its key data."""
-    return np.asarray(jax.random.key_data(constant) if _is_key(constant) else constant)
+    if _is_key(constant):
+        constant = jax.random.key_data(constant)
+    return np.asarray(constant)
 
 
-def scalar(constant: Any) -> Any:
+def scalar(constant: Any) -> object:
     """The value of a scalar; None for other constants and for NaN."""
     if np.ndim(constant) or _is_key(constant):
         return None
     value = np.asarray(constant).item()
-    return value if value == value else None
+    if value != value:
+        return None
+    return value
 
 
-def _is_key(constant: Any) -> bool:
+def _is_key(constant: object) -> bool:
     return jnp.issubdtype(getattr(constant, "dtype", float), jax.dtypes.prng_key)
 
 
-def is_float(variable: Any) -> bool:
+def is_float(variable: Variable) -> bool:
     """Whether a variable has a gradient."""
     return jnp.issubdtype(variable.aval.dtype, jnp.inexact)
 
@@ -63,36 +75,51 @@ def equal(a: Any, b: Any) -> bool:
     return a is b or bool(a == b)
 
 
-def pullback(program: Any, equation: Any) -> tuple[Any, list[Any], list[Any]]:
-    """One equation run forward and backward: (the traced program, its inputs, its results).
+class Pullback(NamedTuple):
+    """One equation run forward and backward, as a traced program.
 
-    The program takes the values of `inputs` and the cotangents of `results`, variables of the
-    equation, and returns the results and the cotangents of the inputs. Integers have none.
+    The program takes the values of `inputs` and the cotangents of `results`, variables of
+    the equation, and returns the results and the cotangents of the inputs. Integers have
+    none.
     """
+
+    program: Program
+    inputs: list[Variable]
+    results: list[Variable]
+
+
+def pullback(program: Program, equation: Equation) -> Pullback:
+    """The pullback of one equation of a program."""
     inputs = list({v: None for v in equation.invars if not isinstance(v, Literal)})
-    results = [
-        v for v in equation.outvars if is_float(v) and type(v).__name__ != "DropVar"
-    ]
+    results = []
+    for variable in equation.outvars:
+        is_dropped = type(variable).__name__ == "DropVar"
+        if is_float(variable) and not is_dropped:
+            results.append(variable)
     alone = program.replace(
         constvars=[], invars=inputs, outvars=results, eqns=[equation]
     )
     compute = jaxpr_as_fun(ClosedJaxpr(alone, []))
-    numbers = [number for number, v in enumerate(inputs) if is_float(v)]
+    positions = [i for i, variable in enumerate(inputs) if is_float(variable)]
 
-    def pull(values: list[Any], cotangents: list[Any]) -> Any:
-        def of_floats(*floats: Any) -> Any:
-            return compute(*_replaced(values, numbers, floats))
+    def pull(values: list[jax.Array], cotangents: list[jax.Array]) -> Any:
+        def of_floats(*floats: jax.Array) -> Any:
+            return compute(*_replaced(values, positions, floats))
 
-        found, back = jax.vjp(of_floats, *(values[number] for number in numbers))
+        found, back = jax.vjp(of_floats, *(values[i] for i in positions))
         return found, back(cotangents)
 
-    specs = [
-        [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in part]
-        for part in (inputs, results)
-    ]
-    return jax.make_jaxpr(pull)(*specs), inputs, results
+    traced = jax.make_jaxpr(pull)(_specs(inputs), _specs(results))
+    return Pullback(traced, inputs, results)
 
 
-def _replaced(values: list[Any], numbers: list[int], others: Any) -> list[Any]:
-    changed = dict(zip(numbers, others, strict=True))
-    return [changed.get(number, value) for number, value in enumerate(values)]
+def _specs(variables: Iterable[Variable]) -> list[jax.ShapeDtypeStruct]:
+    return [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in variables]
+
+
+def _replaced(
+    values: list[jax.Array], positions: list[int], others: Iterable[jax.Array]
+) -> list[jax.Array]:
+    """`values` with others at these positions."""
+    changed = dict(zip(positions, others, strict=True))
+    return [changed.get(i, value) for i, value in enumerate(values)]

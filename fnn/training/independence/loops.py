@@ -1,12 +1,12 @@
-"""Which loops and branches keep examples apart: their bodies are looked at like other programs."""
+"""Rules for loops and branches: their bodies are analyzed like other programs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Protocol, TypeAlias
 
-from fnn.training.independence.jaxprs import opened
+from fnn.training.independence.jaxprs import Program, Variable, opened
 from fnn.training.independence.rules import Operation
 from fnn.training.independence.values import (
     Each,
@@ -19,8 +19,20 @@ from fnn.training.independence.values import (
 )
 
 
+class Analysis(Protocol):
+    """The part of the analysis that loops use."""
+
+    sizes: tuple[int, int]
+
+    def run(self, full: Program, other: Program, values: list[Value]) -> list[Value]:
+        """The values of the results of a program, given those of its arguments."""
+
+
+LoopRule: TypeAlias = Callable[[Analysis, Operation, list[Value]], list[Value]]
+
+
 def _joined(many: list[list[Value]]) -> list[Value]:
-    """What holds of results that come from any of several programs."""
+    """The values of results that come from any of several programs."""
     first, *others = many
     for other in others:
         first = list(map(joined, first, other))
@@ -30,7 +42,7 @@ def _joined(many: list[list[Value]]) -> list[Value]:
 def _fixed_point(
     body: Callable[[list[Value]], list[Value]], carry: list[Value]
 ) -> list[Value]:
-    """What holds of the carry before every iteration."""
+    """The values of the carry that hold before every iteration."""
     while True:
         after = list(map(joined, carry, body(carry)))
         if after == carry:
@@ -38,7 +50,7 @@ def _fixed_point(
         carry = after
 
 
-def _cond(analysis: Any, op: Operation, values: list[Value]) -> list[Value]:
+def _cond(analysis: Analysis, op: Operation, values: list[Value]) -> list[Value]:
     index, *operands = values
     if isinstance(index, Mixed):
         return [index] * len(op.full.outvars)
@@ -46,85 +58,102 @@ def _cond(analysis: Any, op: Operation, values: list[Value]) -> list[Value]:
     return _joined([analysis.run(*pair, operands) for pair in pairs])
 
 
-def _while(analysis: Any, op: Operation, values: list[Value]) -> list[Value]:
-    first, second = op.params["cond_nconsts"], op.params["body_nconsts"]
-    seen, used, carry = (
-        values[:first],
-        values[first : first + second],
-        values[first + second :],
-    )
-    program = lambda name: (op.params[name], op.other.params[name])
-    carry = _fixed_point(
-        lambda now: analysis.run(*program("body_jaxpr"), [*used, *now]), carry
-    )
-    (goes_on,) = analysis.run(*program("cond_jaxpr"), [*seen, *carry])
-    return [goes_on] * len(carry) if isinstance(goes_on, Mixed) else carry
+def _while(analysis: Analysis, op: Operation, values: list[Value]) -> list[Value]:
+    # The operands are the constants of the condition, those of the body, and the carry.
+    first = op.params["cond_nconsts"]
+    last = first + op.params["body_nconsts"]
+    of_condition = values[:first]
+    of_body = values[first:last]
+
+    def body(carry: list[Value]) -> list[Value]:
+        full, other = op.params["body_jaxpr"], op.other.params["body_jaxpr"]
+        return analysis.run(full, other, [*of_body, *carry])
+
+    carry = _fixed_point(body, values[last:])
+    full, other = op.params["cond_jaxpr"], op.other.params["cond_jaxpr"]
+    (condition,) = analysis.run(full, other, [*of_condition, *carry])
+    if isinstance(condition, Mixed):
+        return [condition] * len(carry)
+    return carry
 
 
-def _scan(analysis: Any, op: Operation, values: list[Value]) -> list[Value]:
-    first, last = _parts(op)
-    constants, carry, slices = values[:first], values[first:last], values[last:]
+def _scan(analysis: Analysis, op: Operation, values: list[Value]) -> list[Value]:
+    first, last = _carry_bounds(op)
+    constants = values[:first]
+    carry = values[first:last]
+    scanned = values[last:]
     if op.params["length"] != op.other.params["length"]:
-        return _over_examples(analysis, op, constants, carry, slices)
-    if any(isinstance(value, Each) and value.axis == 0 for value in slices):
+        return _over_examples(analysis, op, constants, carry, scanned)
+    if any(isinstance(value, Each) and value.axis == 0 for value in scanned):
         raise Mixes("a loop goes over a part of the batch")
-    inner = [_moved(value, -1) for value in slices]
-    program = op.params["jaxpr"], op.other.params["jaxpr"]
-    body = lambda now: analysis.run(*program, [*constants, *now, *inner])
-    carry = _fixed_point(lambda now: body(now)[: len(carry)], carry)
-    return [*carry, *(_moved(value, 1) for value in body(carry)[len(carry) :])]
+    slices = [_moved(value, -1) for value in scanned]
+
+    def body(carry: list[Value]) -> list[Value]:
+        full, other = op.params["jaxpr"], op.other.params["jaxpr"]
+        return analysis.run(full, other, [*constants, *carry, *slices])
+
+    length = len(carry)
+    carry = _fixed_point(lambda carry: body(carry)[:length], carry)
+    stacked = body(carry)[length:]
+    return [*carry, *(_moved(value, 1) for value in stacked)]
 
 
-def _parts(op: Operation) -> tuple[int, int]:
+def _carry_bounds(op: Operation) -> tuple[int, int]:
     """Where the carry of a scan begins and ends among its operands.
 
-    What is scanned, and what is stacked, has an axis more than in the body. The parameters that
-    tell the parts apart have changed with JAX 0.11.
+    Scanned operands and stacked results have one axis more than in the body. (The
+    parameters that give the numbers of operands have changed with JAX 0.11.)
     """
     body = opened(op.params["jaxpr"])
-    shorter = lambda a, b: a.aval.ndim > b.aval.ndim
-    scanned = sum(map(shorter, op.full.invars, body.invars))
-    stacked = sum(map(shorter, op.full.outvars, body.outvars))
+    scanned = sum(map(_has_more_axes, op.full.invars, body.invars))
+    stacked = sum(map(_has_more_axes, op.full.outvars, body.outvars))
     last = len(op.full.invars) - scanned
     return last - (len(op.full.outvars) - stacked), last
 
 
+def _has_more_axes(a: Variable, b: Variable) -> bool:
+    return a.aval.ndim > b.aval.ndim
+
+
 def _moved(value: Value, by: int) -> Value:
-    return replace(value, axis=value.axis + by) if isinstance(value, Each) else value
+    """The value with the axis of the examples moved."""
+    if not isinstance(value, Each):
+        return value
+    return replace(value, axis=value.axis + by)
 
 
 def _over_examples(
-    analysis: Any,
+    analysis: Analysis,
     op: Operation,
     constants: list[Value],
     carry: list[Value],
-    slices: list[Value],
+    scanned: list[Value],
 ) -> list[Value]:
-    """A loop with an iteration for each example, as `jax.lax.map` makes it."""
+    """A loop with an iteration per example, like that of `jax.lax.map`."""
     lengths = op.params["length"], op.other.params["length"]
     if carry or lengths != analysis.sizes:
         raise Mixes("a loop over the examples carries something from one to the next")
-    mixed = next((value for value in slices if isinstance(value, Mixed)), None)
-    if mixed is not None:
-        return [mixed] * len(op.full.outvars)
-    if any(not isinstance(value, Each) or value.axis != 0 for value in slices):
+    for value in scanned:
+        if isinstance(value, Mixed):
+            return [value] * len(op.full.outvars)
+    if any(not isinstance(value, Each) or value.axis != 0 for value in scanned):
         raise Mixes("a loop over the examples goes over something else, too")
-    inner: list[Value] = [Single()] * len(slices)
-    found = analysis.run(
-        op.params["jaxpr"], op.other.params["jaxpr"], [*constants, *inner]
-    )
-    return [Each(0) if isinstance(v, (Same, Single)) else _no_axis(v) for v in found]
+    slices: list[Value] = [Single()] * len(scanned)
+    full, other = op.params["jaxpr"], op.other.params["jaxpr"]
+    found = analysis.run(full, other, [*constants, *slices])
+    return list(map(_stacked, found))
 
 
-def _no_axis(value: Value) -> Value:
-    return (
-        Mixed("a loop over the examples returns the whole batch each time")
-        if (isinstance(value, Each))
-        else value
-    )
+def _stacked(value: Value) -> Value:
+    """The value of the results of all iterations, one per example."""
+    if isinstance(value, (Same, Single)):
+        return Each(0)
+    if isinstance(value, Each):
+        return Mixed("a loop over the examples returns the whole batch each time")
+    return value
 
 
-LOOPS: dict[str, Callable[[Any, Operation, list[Value]], list[Value]]] = {
+LOOPS: dict[str, LoopRule] = {
     "cond": _cond,
     "while": _while,
     "scan": _scan,

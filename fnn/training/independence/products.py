@@ -1,8 +1,6 @@
-"""Which products, windows and matrix operations keep examples apart, by primitive."""
+"""Rules for products, convolutions, windows and matrix operations."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from fnn.training.independence.rules import (
     RULES,
@@ -12,52 +10,66 @@ from fnn.training.independence.rules import (
     place_of,
     rule,
 )
-from fnn.training.independence.values import Each, Mixes, Same, Value, aligned, placed
+from fnn.training.independence.values import (
+    Each,
+    Fill,
+    Mixes,
+    Same,
+    Value,
+    aligned,
+    placed,
+)
 
 
-def _zero_if_any(values: list[Value]) -> Any:
-    return (
-        0
-        if any(value.fill is not None and value.fill == 0 for value in values)
-        else None
-    )
+def _zero_if_any(values: list[Value]) -> Fill:
+    """The fill of a product: 0 if one of its factors is 0 at padding."""
+    if any(value.fill is not None and value.fill == 0 for value in values):
+        return 0
+    return None
 
 
 @rule("dot_general")
 def _dot(op: Operation, values: list[Value]) -> Value:
+    left, right = values
+    if isinstance(left, Each) and isinstance(right, Each):
+        return _dot_of_examples(op, left, right)
+    for side, value in enumerate(values):
+        if isinstance(value, Each):
+            return _dot_with_constant(op, value, side, _zero_if_any(values))
+    return Same(_zero_if_any(values))
+
+
+def _dot_of_examples(op: Operation, left: Each, right: Each) -> Value:
+    """The product of two arrays of examples."""
     contracted, batched = op.params["dimension_numbers"]
-    fill = _zero_if_any(values)
-    sides = [side for side in (0, 1) if isinstance(values[side], Each)]
-    if not sides:
-        return Same(fill)
-    place = [value.axis if isinstance(value, Each) else -1 for value in values]
-    if len(sides) == 2 and place[0] in contracted[0]:
-        if (
-            contracted[0].index(place[0]) != place_of(contracted[1], place[1])
-            or fill is None
-        ):
+    fill = _zero_if_any([left, right])
+    # The same examples of both, with their positions as the axis.
+    if left.axis in contracted[0]:
+        position = contracted[0].index(left.axis)
+        # A sum over examples is right only if padding adds 0 to it.
+        if position != place_of(contracted[1], right.axis) or fill is None:
             raise Mixes("a product sums over the examples")
-        aligned(Each(0, value.after) for value in values if isinstance(value, Each))
+        aligned((Each(0, left.after), Each(0, right.after)))
         return Same()
-    if len(sides) == 2 and place[0] in batched[0]:
-        number = batched[0].index(place[0])
-        if number != place_of(batched[1], place[1]):
+    if left.axis in batched[0]:
+        position = batched[0].index(left.axis)
+        if position != place_of(batched[1], right.axis):
             raise Mixes("a product combines every example with every other")
-        return placed(
-            (Each(number, v.after) for v in values if isinstance(v, Each)), fill
-        )
-    if len(sides) == 2:
-        raise Mixes("a product combines every example with every other")
-    side = sides[0]
+        return placed((Each(position, left.after), Each(position, right.after)), fill)
+    raise Mixes("a product combines every example with every other")
+
+
+def _dot_with_constant(op: Operation, value: Each, side: int, fill: Fill) -> Value:
+    """The product of an array of examples (0: left, 1: right) with another array."""
+    contracted, batched = op.params["dimension_numbers"]
     bound = (*contracted[side], *batched[side])
-    if place[side] in bound:
+    if value.axis in bound:
         raise Mixes("a product sums over the examples")
+    # The result has the batch axes, the free axes of the left, those of the right.
     free = [axis for axis in range(len(op.shape(side))) if axis not in bound]
     first = len(batched[0])
     if side == 1:
         first += len(op.shape(0)) - len(contracted[0]) - len(batched[0])
-    value = values[side]
-    assert isinstance(value, Each)
     return Each(first + free.index(value.axis), value.after, fill)
 
 
@@ -75,33 +87,33 @@ def _convolution(op: Operation, values: list[Value]) -> Value:
     return Each(spec.out_spec[0], images.after, fill)
 
 
+# The parameters of a window that covers one entry along an axis.
+_SINGLE_WINDOW: dict[str, object] = {
+    "window_dimensions": 1,
+    "window_strides": 1,
+    "padding": (0, 0),
+    "base_dilation": 1,
+    "window_dilation": 1,
+}
+
+
 @rule("reduce_window", "reduce_window_sum", "reduce_window_max", "reduce_window_min")
 @rule("select_and_gather_add")
 def _window(op: Operation, values: list[Value]) -> Value | list[Value]:
-    place, params = aligned(values) or Same(), op.params
+    place = aligned(values) or Same()
     if isinstance(place, Each):
-        plain = {
-            "window_dimensions": 1,
-            "window_strides": 1,
-            "padding": (0, 0),
-            "base_dilation": 1,
-            "window_dilation": 1,
-        }
-        if any(
-            params[name][place.axis] != one
-            for name, one in plain.items()
-            if name in params
-        ):
-            raise Mixes("a window reaches over several examples")
+        for name, single in _SINGLE_WINDOW.items():
+            if name in op.params and op.params[name][place.axis] != single:
+                raise Mixes("a window reaches over several examples")
     return [place] * len(op.full.outvars)
 
 
 def _trailing(core: int) -> Rule:
-    """Operations on matrices, vectors ... that lie along the last `core` axes."""
+    """A rule for operations on the last `core` axes: vectors, matrices and so on."""
 
     def kept(op: Operation, values: list[Value]) -> list[Value]:
         place = aligned(values) or Same()
-        ndim = max(map(len, map(op.shape, range(len(values)))))
+        ndim = max(len(op.shape(operand)) for operand in range(len(values)))
         apart(place, *range(ndim - core, ndim))
         return [place] * len(op.full.outvars)
 

@@ -1,16 +1,18 @@
-"""Which operations keep examples apart, by primitive: where they are in the results."""
+"""Rules for primitives that keep examples separate: the position of examples in the results."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from fnn.training.independence import jaxprs
+from fnn.training.independence.jaxprs import Equation, Program, Variable
 from fnn.training.independence.values import (
     ELEMENTWISE,
     Each,
+    Fill,
     Mixes,
     Same,
     Value,
@@ -20,7 +22,7 @@ from fnn.training.independence.values import (
     placed,
 )
 
-# Parameters that follow the shapes, which rules look at, and others that change no result.
+# Parameters that follow the shapes, which the rules check, and those that change no result.
 OF_SHAPES = {
     "reps",
     "shape",
@@ -30,20 +32,20 @@ OF_SHAPES = {
     "slice_sizes",
     "sizes",
 }
-ASIDE = {"sharding", "out_sharding", "update_jaxpr", "update_consts"}
+IGNORED = {"sharding", "out_sharding", "update_jaxpr", "update_consts"}
 
 
 @dataclass(frozen=True)
 class Operation:
-    """An equation of the program at the full batch size, and its twin at the other size.
+    """An equation of the program at the full batch size, and the same one at the other size.
 
-    `programs` are the two that they are part of.
+    `programs` are the two programs that contain them.
     """
 
-    full: Any
-    other: Any
+    full: Equation
+    other: Equation
     sizes: tuple[int, int]
-    programs: tuple[Any, Any]
+    programs: tuple[Program, Program]
 
     @property
     def name(self) -> str:
@@ -63,48 +65,51 @@ class Operation:
 
     def varying(self, number: int = 0) -> list[int]:
         """The axes of a result whose size depends on the batch size."""
-        twin = self.other.outvars[number].aval.shape
-        return [
-            axis for axis, size in enumerate(self.result(number)) if size != twin[axis]
-        ]
+        sizes = zip(
+            self.result(number), self.other.outvars[number].aval.shape, strict=True
+        )
+        return [axis for axis, (full, other) in enumerate(sizes) if full != other]
+
+    def _pairs(self) -> Iterator[tuple[Variable, Variable]]:
+        """Operands and results at the full size, each with itself at the other size."""
+        full = (*self.full.invars, *self.full.outvars)
+        other = (*self.other.invars, *self.other.outvars)
+        return zip(full, other, strict=True)
 
     def same_ranks(self) -> bool:
         """Whether operands and results have as many axes at both sizes."""
-        ours, theirs = ((*e.invars, *e.outvars) for e in (self.full, self.other))
-        return all(
-            a.aval.ndim == b.aval.ndim for a, b in zip(ours, theirs, strict=True)
-        )
+        return all(a.aval.ndim == b.aval.ndim for a, b in self._pairs())
 
     def check_parameters(self) -> None:
-        """Raises Mixes if more than sizes differs between the two, as far as can be known."""
-        ours, theirs = ((*e.invars, *e.outvars) for e in (self.full, self.other))
-        varies = any(
-            a.aval.shape != b.aval.shape for a, b in zip(ours, theirs, strict=True)
-        )
-        aside = ASIDE | OF_SHAPES if varies and self.name in RULES else ASIDE
+        """Raises Mixes if a parameter other than a size differs, as far as can be known."""
+        varies = any(a.aval.shape != b.aval.shape for a, b in self._pairs())
+        ignored = IGNORED
+        if varies and self.name in RULES:
+            ignored = IGNORED | OF_SHAPES
         for name, value in self.params.items():
-            if name not in aside and not jaxprs.equal(value, self.other.params[name]):
+            if name not in ignored and not jaxprs.equal(value, self.other.params[name]):
                 raise Mixes(f"the parameter {name} depends on the batch size")
 
     def ratio(self, axis: int, number: int = 0) -> int:
-        """How many times the batch size an axis of a result is, 1 if it is no multiple."""
+        """The size of an axis of a result divided by the batch size; 1 if not a multiple."""
         return max(self.result(number)[axis] // self.sizes[0], 1)
 
-    def new_axis(self, fill: Any, after: int | None = None) -> Value:
-        """The result of an operation that makes the axis of the examples.
+    def new_axis(self, fill: Fill, after: int | None = None) -> Value:
+        """The result of an operation that creates the axis of the examples.
 
-        Its entries are equal unless `after` says how it is laid out.
+        Its entries are equal unless `after` is given, the size of its part per example.
         """
         axes = self.varying()
         if not axes:
             return Same(fill)
         if len(axes) > 1:
             raise Mixes("several axes depend on the batch size")
-        ratio = self.ratio(axes[0])
-        return Each(axes[0], 1 if ratio == 1 else after, fill)
+        if self.ratio(axes[0]) == 1:
+            after = 1
+        return Each(axes[0], after, fill)
 
 
-Rule = Callable[[Operation, list[Value]], Value | list[Value]]
+Rule: TypeAlias = Callable[[Operation, list[Value]], Value | list[Value]]
 RULES: dict[str, Rule] = {}
 
 
@@ -118,24 +123,25 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
     return register
 
 
-def without(value: Value, axes: Any, fill: Any = None) -> Value:
-    """A value after axes are gone, none of which carries examples."""
+def without(value: Value, axes: Sequence[int], fill: Fill = None) -> Value:
+    """The value after these axes are removed. Raises Mixes if one holds the examples."""
     if not isinstance(value, Each):
         return Same(fill)
     if value.axis in axes:
         raise Mixes("examples are combined along their axis")
-    return replace(
-        value, axis=value.axis - sum(axis < value.axis for axis in axes), fill=fill
-    )
+    removed_before = sum(axis < value.axis for axis in axes)
+    return replace(value, axis=value.axis - removed_before, fill=fill)
 
 
-def place_of(axes: Any, axis: int) -> int:
-    """Where an axis is among others, -1 if it is not."""
-    return tuple(axes).index(axis) if axis in axes else -1
+def place_of(axes: Sequence[int], axis: int) -> int:
+    """The position of an axis among others, -1 if it is not one of them."""
+    if axis not in axes:
+        return -1
+    return tuple(axes).index(axis)
 
 
 def apart(value: Value, *axes: int) -> Value:
-    """The value itself. Raises Mixes if it carries examples along one of the axes."""
+    """The value itself. Raises Mixes if its examples are along one of the axes."""
     if isinstance(value, Each) and value.axis in axes:
         raise Mixes("examples are combined along their axis")
     return value
@@ -156,8 +162,9 @@ def _unchanged(op: Operation, values: list[Value]) -> list[Value]:
 @rule("iota")
 def _iota(op: Operation, values: list[Value]) -> Value:
     axes = op.varying()
-    along = bool(axes) and axes[0] == op.params["dimension"]
-    return op.new_axis(None, op.ratio(axes[0]) if along else None)
+    if axes and axes[0] == op.params["dimension"]:
+        return op.new_axis(None, op.ratio(axes[0]))
+    return op.new_axis(None)
 
 
 @rule("broadcast_in_dim")
@@ -170,24 +177,24 @@ def _broadcast(op: Operation, values: list[Value]) -> Value:
 
 @rule("tile")
 def _tile(op: Operation, values: list[Value]) -> Value:
-    value, reps, twin = values[0], op.params["reps"], op.other.params["reps"]
-    if reps == twin:
-        return value  # copies of a batch come before it in its axis
+    value = values[0]
+    if op.params["reps"] == op.other.params["reps"]:
+        # Copies of the batch are `before` it in its axis.
+        return value
     if isinstance(value, Each):
         raise Mixes("how often examples are repeated depends on the batch size")
     axis = op.varying()[0]
-    return op.new_axis(
-        value.fill, op.shape(0)[axis] if axis < len(op.shape(0)) else None
-    )
+    shape = op.shape(0)
+    if axis >= len(shape):
+        return op.new_axis(value.fill)
+    return op.new_axis(value.fill, shape[axis])
 
 
 @rule("random_bits", "random_split")
 def _random(op: Operation, values: list[Value]) -> Value:
-    return (
-        replace(values[0], fill=None)
-        if isinstance(values[0], Each)
-        else op.new_axis(None)
-    )
+    if isinstance(values[0], Each):
+        return replace(values[0], fill=None)
+    return op.new_axis(None)
 
 
 @rule("random_wrap", "random_unwrap", "random_seed", "random_clone")
@@ -197,18 +204,21 @@ def _key(op: Operation, values: list[Value]) -> Value:
 
 @rule("reshape")
 def _reshape(op: Operation, values: list[Value]) -> Value:
-    value, axes = values[0], op.varying()
+    value = values[0]
+    axes = op.varying()
     if not isinstance(value, Each):
         return value
     if op.params.get("dimensions") is not None or len(axes) != 1:
         raise Mixes("a reshape takes examples apart")
-    shape, axis, batch = op.shape(0), axes[0], op.sizes[0]
+    shape = op.shape(0)
+    axis = axes[0]
     following = math.prod(op.result()[axis + 1 :])
-    ratio = max(shape[value.axis] // batch, 1)
-    for after in (ratio, 1) if value.after is None else (value.after,):
-        block = after * math.prod(
-            shape[value.axis + 1 :]
-        )  # entries of one example that adjoin
+    afters: tuple[int, ...] = (max(shape[value.axis] // op.sizes[0], 1), 1)
+    if value.after is not None:
+        afters = (value.after,)
+    for after in afters:
+        # The number of consecutive entries of one example.
+        block = after * math.prod(shape[value.axis + 1 :])
         if following and block % following == 0 and block:
             return Each(axis, block // following, value.fill)
     raise Mixes("a reshape takes examples apart")
@@ -232,17 +242,23 @@ def _transpose(op: Operation, values: list[Value]) -> Value:
 )
 @rule("reduce_xor", "argmax", "argmin")
 def _reduction(op: Operation, values: list[Value]) -> Value:
-    value, axes, fill = values[0], op.params["axes"], values[0].fill
+    value = values[0]
+    fill = value.fill
+    axes = op.params["axes"]
     no_change = neutral(op.name, op.full.invars[0].aval.dtype)
     if isinstance(value, Each) and value.axis in axes:
         if fill is None or fill != no_change:
             raise Mixes("examples are combined along their axis")
         return Same()
-    some = all(op.shape(0)[axis] for axis in axes)
+    if fill is None or op.name in ("argmax", "argmin", "reduce_xor"):
+        return without(value, axes)
+    is_empty = not all(op.shape(0)[axis] for axis in axes)
+    # Whether reducing copies of the fill gives the fill.
     idempotent = op.name in ("reduce_max", "reduce_min", "reduce_and", "reduce_or")
-    known = some and fill is not None and (idempotent or fill == no_change or fill == 0)
-    known = known and not op.name.startswith("arg") and op.name != "reduce_xor"
-    return without(value, axes, fill if known else None)
+    keeps_fill = idempotent or fill in (no_change, 0)
+    if is_empty or not keeps_fill:
+        return without(value, axes)
+    return without(value, axes, fill)
 
 
 @rule("reduce")
@@ -254,8 +270,9 @@ def _any_reduction(op: Operation, values: list[Value]) -> list[Value]:
 @rule("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
 def _cumulative(op: Operation, values: list[Value]) -> Value:
     value = apart(values[0], op.params["axis"])
-    keeps = value.fill == 0 and op.name != "cumlogsumexp"
-    return value if keeps else replace(value, fill=None)
+    if value.fill == 0 and op.name != "cumlogsumexp":
+        return value
+    return replace(value, fill=None)
 
 
 @rule("sort")

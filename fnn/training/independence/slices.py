@@ -1,13 +1,14 @@
-"""Which operations that take arrays apart or join them keep examples apart, by primitive."""
+"""Rules for padding, joining, slicing, gather and scatter."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from fnn.training.independence.rules import Operation, place_of, rule
 from fnn.training.independence.values import (
     Each,
+    Fill,
     Mixes,
     Same,
     Value,
@@ -27,89 +28,102 @@ def _pad(op: Operation, values: list[Value]) -> Value:
 
 @rule("concatenate")
 def _concatenate(op: Operation, values: list[Value]) -> Value:
-    place, axis = aligned(values), op.params["dimension"]
-    if place is not None and place.axis == axis and place.after is None:
-        raise Mixes(
-            "arrays of different sizes are joined along the axis of the examples"
-        )
-    if (
-        place is not None
-        and place.axis == axis
-        and not all(
-            isinstance(value, Each) and value.after == place.after for value in values
-        )
-    ):
-        raise Mixes("other entries are joined along the axis of the examples")
+    place = aligned(values)
+    if place is not None and place.axis == op.params["dimension"]:
+        if place.after is None:
+            raise Mixes(
+                "arrays of different sizes are joined along the axis of the examples"
+            )
+        for value in values:
+            if not isinstance(value, Each) or value.after != place.after:
+                raise Mixes("other entries are joined along the axis of the examples")
     return placed(values, common_fill(values))
 
 
 @rule("stack")
 def _stack(op: Operation, values: list[Value]) -> Value:
-    value, axis = placed(values, common_fill(values)), op.params["axis"]
-    moved = isinstance(value, Each) and value.axis >= axis
-    return (
-        replace(value, axis=value.axis + 1)
-        if moved and isinstance(value, Each)
-        else value
-    )
+    value = placed(values, common_fill(values))
+    if isinstance(value, Each) and value.axis >= op.params["axis"]:
+        return replace(value, axis=value.axis + 1)
+    return value
 
 
-def _between(value: Each, at: int, twin: int, sizes: tuple[int, int]) -> bool:
-    """Whether a position along the axis of the examples is between batches, the same ones."""
-    one, two = (size * (value.after or 1) for size in sizes)
-    return at % one == 0 and at // one * two == twin
+def _is_boundary(
+    value: Each, position: int, other: int, sizes: tuple[int, int]
+) -> bool:
+    """Whether a position along the axis of the examples is between copies of the batch.
+
+    `other` is the position at the other batch size; it must be between the same copies.
+    """
+    after = value.after or 1
+    full_size = sizes[0] * after
+    other_size = sizes[1] * after
+    return position % full_size == 0 and position // full_size * other_size == other
 
 
 @rule("slice")
 def _slice(op: Operation, values: list[Value]) -> Value:
-    value, twin = values[0], op.other.params
+    value = values[0]
     result: Value = value
-    starts, limits = op.params["start_indices"], op.params["limit_indices"]
-    for axis, (first, last) in enumerate(zip(starts, limits, strict=True)):
-        bounds = twin["start_indices"][axis], twin["limit_indices"][axis]
+    other = op.other.params
+    bounds = zip(op.params["start_indices"], op.params["limit_indices"], strict=True)
+    other_bounds = zip(other["start_indices"], other["limit_indices"], strict=True)
+    for axis, (here, there) in enumerate(zip(bounds, other_bounds, strict=True)):
         if isinstance(value, Each) and axis == value.axis:
-            strides = op.params["strides"]
-            plain = strides is None or strides[axis] == 1
-            if first == bounds[0] == 0 and last == bounds[1] <= (value.after or 1):
-                result = Same()  # the first example is never filling
-            elif not plain or not all(
-                _between(value, *pair, op.sizes)
-                for pair in zip((first, last), bounds, strict=True)
-            ):
-                raise Mixes("some examples are taken out of the batch")
-        elif (first, last) != bounds:
+            result = _slice_of_examples(op, value, here, there)
+        elif here != there:
             raise Mixes("a slice depends on the batch size")
     return result
 
 
+def _slice_of_examples(
+    op: Operation, value: Each, bounds: tuple[int, int], other: tuple[int, int]
+) -> Value:
+    """A slice along the axis of the examples: of whole batches, or of the first example."""
+    first, last = bounds
+    if first == other[0] == 0 and last == other[1] <= (value.after or 1):
+        return Same()  # the first example is never padding
+    strides = op.params["strides"]
+    if strides is not None and strides[value.axis] != 1:
+        raise Mixes("some examples are taken out of the batch")
+    for pair in zip(bounds, other, strict=True):
+        if not _is_boundary(value, *pair, op.sizes):
+            raise Mixes("some examples are taken out of the batch")
+    return value
+
+
 @rule("split")
 def _split(op: Operation, values: list[Value]) -> list[Value]:
-    value, axis = values[0], op.params["axis"]
-    sizes, twin = op.params["sizes"], op.other.params["sizes"]
-    if isinstance(value, Each) and value.axis == axis:
-        if not all(
-            _between(value, *pair, op.sizes) for pair in zip(sizes, twin, strict=True)
-        ):
-            raise Mixes("some examples are taken out of the batch")
-    elif sizes != twin:
+    value = values[0]
+    sizes, others = op.params["sizes"], op.other.params["sizes"]
+    if isinstance(value, Each) and value.axis == op.params["axis"]:
+        for pair in zip(sizes, others, strict=True):
+            if not _is_boundary(value, *pair, op.sizes):
+                raise Mixes("some examples are taken out of the batch")
+    elif sizes != others:
         raise Mixes("a slice depends on the batch size")
     return [value] * len(op.full.outvars)
 
 
-def _full_along(value: Value, shape: Any, sizes: Any, twin: Any) -> None:
-    """Raises Mixes unless slices of `sizes` take the whole axis of the examples."""
-    axis = value.axis if isinstance(value, Each) else None
-    for number, (size, other) in enumerate(zip(sizes, twin, strict=True)):
-        if number == axis and size != shape[axis]:
-            raise Mixes("some examples are taken out of the batch")
-        if number != axis and size != other:
+def _require_all_examples(
+    value: Value, shape: Sequence[int], sizes: Sequence[int], others: Sequence[int]
+) -> None:
+    """Raises Mixes unless slices of `sizes` take the whole axis of the examples.
+
+    `others` are the sizes of the slices at the other batch size.
+    """
+    for axis, (size, other) in enumerate(zip(sizes, others, strict=True)):
+        if isinstance(value, Each) and axis == value.axis:
+            if size != shape[axis]:
+                raise Mixes("some examples are taken out of the batch")
+        elif size != other:
             raise Mixes("a slice depends on the batch size")
 
 
 @rule("dynamic_slice")
 def _dynamic_slice(op: Operation, values: list[Value]) -> Value:
-    sizes, twin = op.params["slice_sizes"], op.other.params["slice_sizes"]
-    _full_along(values[0], op.shape(0), sizes, twin)
+    sizes, others = op.params["slice_sizes"], op.other.params["slice_sizes"]
+    _require_all_examples(values[0], op.shape(0), sizes, others)
     return values[0]
 
 
@@ -124,56 +138,59 @@ def _dynamic_update_slice(op: Operation, values: list[Value]) -> Value:
     return placed((operand, update), common_fill((operand, update)))
 
 
-def _window_axes(ndim: int, *bound: Any) -> list[int]:
-    """The axes of an operand along which slices of a gather or scatter extend."""
+def _window_axes(ndim: int, *bound: Sequence[int]) -> list[int]:
+    """The axes of an operand that the slices of a gather or scatter have too."""
     return [axis for axis in range(ndim) if not any(axis in axes for axes in bound)]
 
 
 @rule("gather")
 def _gather(op: Operation, values: list[Value]) -> Value:
     operand, indices = values
-    numbers, ndim = op.params["dimension_numbers"], len(op.shape(0))
-    filled = "FILL" in str(op.params["mode"]).upper()
-    fill = None if filled else operand.fill
-    batches = [
-        axis for axis in range(len(op.result())) if axis not in numbers.offset_dims
-    ]
+    numbers = op.params["dimension_numbers"]
+    fill = operand.fill
+    if "FILL" in str(op.params["mode"]).upper():
+        fill = None
     window = _window_axes(
-        ndim, numbers.collapsed_slice_dims, numbers.operand_batching_dims
+        len(op.shape(0)), numbers.collapsed_slice_dims, numbers.operand_batching_dims
     )
-    _slice_sizes(op, operand)
+    _check_slice_sizes(op, operand)
     if isinstance(operand, Each) and operand.axis in window:
+        # Whole examples are taken, along the axis of the examples.
         if isinstance(indices, Each) or operand.axis in numbers.start_index_map:
             raise Mixes("examples are looked up by an index")
-        return Each(
-            numbers.offset_dims[window.index(operand.axis)], operand.after, fill
-        )
+        axis = numbers.offset_dims[window.index(operand.axis)]
+        return Each(axis, operand.after, fill)
     if isinstance(indices, Each):
         if indices.axis == len(op.shape(1)) - 1:
             raise Mixes("examples are the components of an index")
         if isinstance(operand, Each):
-            pair = numbers.operand_batching_dims, numbers.start_indices_batching_dims
-            _batched(operand, indices, *pair)
+            _require_same_example(
+                operand,
+                indices,
+                numbers.operand_batching_dims,
+                numbers.start_indices_batching_dims,
+            )
+        ndim = len(op.result())
+        batches = [axis for axis in range(ndim) if axis not in numbers.offset_dims]
         return Each(batches[indices.axis], indices.after, fill)
     if isinstance(operand, Each):
         raise Mixes("examples are looked up by an index")
     return Same()
 
 
-def _slice_sizes(op: Operation, operand: Value) -> None:
-    """Raises Mixes unless slices have one size, or take in the whole axis of the examples."""
-    sizes, twin = op.params["slice_sizes"], op.other.params["slice_sizes"]
-    for axis, (size, other) in enumerate(zip(sizes, twin, strict=True)):
-        whole = (
-            isinstance(operand, Each)
-            and axis == operand.axis
-            and size == op.shape(0)[axis]
-        )
+def _check_slice_sizes(op: Operation, operand: Value) -> None:
+    """Raises Mixes unless slices have one size, or take the whole axis of the examples."""
+    sizes, others = op.params["slice_sizes"], op.other.params["slice_sizes"]
+    for axis, (size, other) in enumerate(zip(sizes, others, strict=True)):
+        is_examples = isinstance(operand, Each) and axis == operand.axis
+        whole = is_examples and size == op.shape(0)[axis]
         if size != other and not whole:
             raise Mixes("how much is looked up depends on the batch size")
 
 
-def _batched(operand: Each, other: Each, axes: Any, other_axes: Any) -> None:
+def _require_same_example(
+    operand: Each, other: Each, axes: Sequence[int], other_axes: Sequence[int]
+) -> None:
     """Raises Mixes unless example i of one is combined with example i of the other."""
     place = place_of(axes, operand.axis)
     if place < 0 or place != place_of(other_axes, other.axis):
@@ -199,35 +216,43 @@ def _scatter(op: Operation, values: list[Value]) -> Value:
     numbers = op.params["dimension_numbers"]
     windows = numbers.update_window_dims
     batches = [axis for axis in range(len(op.shape(2))) if axis not in windows]
-    if isinstance(indices, Each):  # index i belongs to update i
-        _batched(indices, updates, range(len(op.shape(1)) - 1), batches)
+    if isinstance(indices, Each):
+        # Index i belongs to update i.
+        _require_same_example(indices, updates, range(len(op.shape(1)) - 1), batches)
     if isinstance(operand, Same):
+        # A sum over examples is right only if padding adds 0 to it.
         adds = op.name in ("scatter-add", "scatter_add", "scatter-sub", "scatter_sub")
         if not adds or updates.fill != 0 or updates.axis in windows:
             raise Mixes("examples are collected in one array")
         return Same()
     assert isinstance(operand, Each)
-    fill = (
-        common_fill((operand, updates))
-        if op.name == "scatter"
-        else _sum_of_zeros(op, values)
+    result = Each(
+        operand.axis, operand.after or updates.after, _scatter_fill(op, values)
     )
     inserted, paired = numbers.inserted_window_dims, numbers.operand_batching_dims
     window = _window_axes(len(op.shape(0)), inserted, paired)
     if operand.axis in window:
-        aside = operand.axis not in numbers.scatter_dims_to_operand_dims
-        beside = place_of(windows, updates.axis) == window.index(operand.axis)
+        unindexed = operand.axis not in numbers.scatter_dims_to_operand_dims
+        matching = place_of(windows, updates.axis) == window.index(operand.axis)
         whole = op.shape(2)[updates.axis] == op.shape(0)[operand.axis]
-        if isinstance(indices, Each) or not (aside and beside and whole):
+        if isinstance(indices, Each) or not (unindexed and matching and whole):
             raise Mixes("examples are written to by an index")
         aligned((Each(0, operand.after), Each(0, updates.after)))
-        return Each(operand.axis, operand.after or updates.after, fill)
+        return result
     if not isinstance(indices, Each):
         raise Mixes("examples are written to by an index")
-    _batched(operand, indices, paired, numbers.scatter_indices_batching_dims)
-    return Each(operand.axis, operand.after or updates.after, fill)
+    _require_same_example(
+        operand, indices, paired, numbers.scatter_indices_batching_dims
+    )
+    return result
 
 
-def _sum_of_zeros(op: Operation, values: list[Value]) -> Any:
-    zeros = values[0].fill == values[2].fill == 0
-    return 0 if zeros and op.name in ("scatter-add", "scatter_add") else None
+def _scatter_fill(op: Operation, values: list[Value]) -> Fill:
+    """The value at padding after a scatter: 0 after a sum of zeros, say."""
+    operand, _, updates = values
+    if op.name == "scatter":
+        return common_fill((operand, updates))
+    adds = op.name in ("scatter-add", "scatter_add")
+    if adds and operand.fill == updates.fill == 0:
+        return 0
+    return None

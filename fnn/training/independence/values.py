@@ -1,4 +1,4 @@
-"""What can be known of an array: which axis carries examples, and what is at filling."""
+"""Abstract values of arrays: which axis holds the examples, and the values at padding."""
 
 from __future__ import annotations
 
@@ -10,56 +10,59 @@ from typing import Any, TypeAlias
 import jax.numpy as jnp
 import numpy as np
 
+Fill: TypeAlias = Any  # the value of all entries at padding, a number; None if unknown
+
 
 class Mixes(Exception):  # noqa: N818 - a finding rather than an error
-    """An operation combines several examples, or is not known not to."""
+    """An operation combines several examples, or may do so."""
 
 
 @dataclass(frozen=True)
 class Same:
-    """The same array whatever the filling holds and however many examples the batch has.
+    """The same array for any padding and any number of examples in the batch.
 
-    `fill` is the value of every entry, if it is known.
+    `fill` is the value of every entry, if known.
     """
 
-    fill: Any = None
+    fill: Fill = None
 
 
 @dataclass(frozen=True)
 class Each:
-    """An array with an axis of size `before * batch * after`: entry i depends on example i alone.
+    """An array with an axis of examples: entry i depends on example i only.
 
-    `before` and `after` are 1 unless the axis was merged with others: `(B, T)` reshaped to
-    `(B * T,)` has `after` T. It is None if the entries along the axis are equal, so that any fits.
-    `fill` is the value of every entry at filling, if it is known.
+    The axis has the size `before * batch * after`. `before` and `after` are 1 unless the
+    axis was merged with others: `(B, T)` reshaped to `(B * T,)` has `after` T. It is None
+    if the entries along the axis are equal, so that any value is right. `fill` is the
+    value of every entry at padding, if known.
     """
 
     axis: int
     after: int | None = 1
-    fill: Any = None
+    fill: Fill = None
 
 
 @dataclass(frozen=True)
 class Single:
-    """Inside a loop over the examples: depends on the example of this iteration alone."""
+    """Inside a loop over the examples: depends on the example of this iteration only."""
 
-    fill: Any = None
+    fill: Fill = None
 
 
 @dataclass(frozen=True)
 class Mixed:
-    """Depends on several examples, filling included, or on the batch size."""
+    """Depends on several examples, including padding, or on the batch size."""
 
     reason: str
     where: str = ""
-    fill: Any = None
+    fill: Fill = None
 
 
 Value: TypeAlias = Same | Each | Single | Mixed
 
 
 def aligned(values: Iterable[Value]) -> Each | None:
-    """Where the examples are in arrays of one shape, without `fill`; None if there are none.
+    """The position of the examples in arrays of one shape, without `fill`; None if none.
 
     Raises Mixes if they are in different places.
     """
@@ -70,23 +73,30 @@ def aligned(values: Iterable[Value]) -> Each | None:
     afters = {value.after for value in found} - {None}
     if len(axes) > 1 or len(afters) > 1:
         raise Mixes("the operands have their examples in different places")
-    return Each(axes.pop(), afters.pop() if afters else None)
+    after = None
+    if afters:
+        after = afters.pop()
+    return Each(axes.pop(), after)
 
 
-def placed(values: Iterable[Value], fill: Any) -> Value:
-    """The result of an operation that leaves the examples where its operands have them."""
+def placed(values: Iterable[Value], fill: Fill) -> Value:
+    """The result of an operation that keeps the examples at their position."""
     place = aligned(values)
-    return Same(fill) if place is None else replace(place, fill=fill)
+    if place is None:
+        return Same(fill)
+    return replace(place, fill=fill)
 
 
-def common_fill(values: Iterable[Value]) -> Any:
+def common_fill(values: Iterable[Value]) -> Fill:
     """The fill of all values if it is the same, else None."""
     fills = {value.fill for value in values}
-    return fills.pop() if len(fills) == 1 else None
+    if len(fills) != 1:
+        return None
+    return fills.pop()
 
 
 def joined(a: Value, b: Value) -> Value:
-    """What holds of an array that is either `a` or `b`, as after a branch or an iteration."""
+    """The value of an array that is either `a` or `b`, as after a branch or an iteration."""
     if a == b or isinstance(a, Mixed):
         return a
     if isinstance(b, Mixed):
@@ -99,11 +109,17 @@ def joined(a: Value, b: Value) -> Value:
         return Mixed(str(finding))
 
 
-def _same(a: Any) -> Any:
+def _same(a: np.ndarray) -> np.ndarray:
     return a
 
 
-# Elementwise operations, with a NumPy twin where it is worth computing what filling holds.
+def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    if a.dtype.kind in "iu":
+        return a // b
+    return a / b
+
+
+# Elementwise operations with their NumPy equivalents, to compute the values at padding.
 FOLDED: dict[str, Callable[..., Any]] = {
     "abs": np.abs,
     "add": np.add,
@@ -113,7 +129,7 @@ FOLDED: dict[str, Callable[..., Any]] = {
     "convert_element_type": _same,
     "copy": _same,
     "copy_p": _same,
-    "div": lambda a, b: a // b if a.dtype.kind in "iu" else a / b,
+    "div": _divide,
     "eq": np.equal,
     "exp": np.exp,
     "expm1": np.expm1,
@@ -142,6 +158,7 @@ FOLDED: dict[str, Callable[..., Any]] = {
     "tanh": np.tanh,
     "xor": np.bitwise_xor,
 }
+# Elementwise operations whose values at padding are not computed.
 _OTHERS = """
 acos acosh asin asinh atan atan2 atanh bessel_i0e bessel_i1e bitcast_convert_type cbrt clamp clz
 complex conj cos cosh digamma eq_to erf erf_inv erfc exp2 igamma igamma_grad_a igammac imag
@@ -156,47 +173,70 @@ ELEMENTWISE = {
 
 
 def folded(
-    name: str, params: Any, values: list[Value], dtypes: list[Any], result: Any
-) -> Any:
-    """What filling holds after an elementwise operation, None if that is not known.
+    name: str,
+    params: dict[str, Any],
+    values: list[Value],
+    dtypes: list[np.dtype],
+    result: np.dtype,
+) -> Fill:
+    """The value at padding after an elementwise operation, None if unknown.
 
-    A product with 0 is 0, and so is 0 divided by a number, since filling is to hold numbers that
-    lead to no NaN or infinity.
+    A product with 0 is 0, and so is 0 divided by a number, since padding must hold
+    numbers that lead to no NaN or infinity.
     """
     fills = [value.fill for value in values]
     if name == "integer_pow":
-        return fills[0] if fills[0] in (0, 1) and params["y"] > 0 else None
+        if fills[0] in (0, 1) and params["y"] > 0:
+            return fills[0]
+        return None
     if name in ("mul", "and") and any(fill is not None and fill == 0 for fill in fills):
         return 0
     if name == "or" and any(fill is True for fill in fills):
         return True
     if name == "div" and fills[1] == 0:
-        return None  # of either sign
+        return None  # infinity of either sign
     if name == "div" and fills[0] == 0:
         return 0
     if name == "select_n":
-        return common_fill(values[1:]) if fills[0] is None else fills[1 + int(fills[0])]
+        if fills[0] is None:
+            return common_fill(values[1:])
+        return fills[1 + int(fills[0])]
     if name not in FOLDED or any(fill is None for fill in fills):
         return None
     with np.errstate(all="ignore"):
         operands = map(np.asarray, fills, dtypes)
         value = FOLDED[name](*operands).astype(result).item()
-    return value if value == value else None  # NaN is not equal to itself
+    if value != value:
+        return None  # NaN
+    return value
 
 
 @functools.cache
-def neutral(name: str, dtype: Any) -> Any:
-    """The value that changes no reduction called `name`; None if there is none."""
-    boolean = dtype == np.dtype(bool)
-    info: Any = np.iinfo if jnp.issubdtype(dtype, jnp.integer) else None
+def neutral(name: str, dtype: np.dtype) -> Fill:
+    """The neutral element of the reduction `name`; None if there is none."""
     if name in ("reduce_sum", "reduce_or", "reduce_xor"):
         return 0
     if name == "reduce_prod":
         return 1
     if name == "reduce_and":
-        return True if boolean else -1
+        if dtype == np.dtype(bool):
+            return True
+        return -1
     if name == "reduce_max":
-        return False if boolean else info(dtype).min if info else -np.inf
+        return _extreme(dtype, smallest=True)
     if name == "reduce_min":
-        return True if boolean else info(dtype).max if info else np.inf
+        return _extreme(dtype, smallest=False)
     return None
+
+
+def _extreme(dtype: np.dtype, smallest: bool) -> Fill:
+    """The smallest or the largest value of a dtype."""
+    if dtype == np.dtype(bool):
+        return not smallest
+    low, high = -np.inf, np.inf
+    if jnp.issubdtype(dtype, jnp.integer):
+        limits = np.iinfo(dtype)
+        low, high = limits.min, limits.max
+    if smallest:
+        return low
+    return high
