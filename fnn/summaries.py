@@ -39,10 +39,17 @@ class Row(NamedTuple):
     cells: dict[str, str]
 
 
-class Model(Protocol):
-    """What a summary reads of a model."""
+class HasInputs(Protocol):
+    """A network: its input nodes."""
 
-    _inputs: Tree
+    inputs: Tree
+
+
+class Model(Protocol):
+    """The parts of a model that a summary reads."""
+
+    @property
+    def _network(self) -> HasInputs: ...
 
     @property
     def name(self) -> str: ...

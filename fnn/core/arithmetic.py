@@ -5,7 +5,6 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.typing import ArrayLike
 
 
 def float_dtype(*arrays: Array) -> np.dtype:
@@ -17,12 +16,12 @@ def float_dtype(*arrays: Array) -> np.dtype:
     return jnp.result_type(*floats)
 
 
-def floating(x: ArrayLike) -> Array:
+def floating(x: object) -> Array:
     """`x` as a floating-point array: its own dtype if that is floating-point, else float32."""
-    x = jnp.asarray(x)
-    if jnp.issubdtype(x.dtype, jnp.floating):
-        return x
-    return x.astype("float32")
+    array = jnp.asarray(x)
+    if jnp.issubdtype(array.dtype, jnp.floating):
+        return array
+    return array.astype("float32")
 
 
 def unit_length(

@@ -331,7 +331,7 @@ class Rule(Optimizer, loadable=False):
         if decays is None or not patterns:
             return decays
 
-        def unless_excluded(path: object, decay: float) -> float:
+        def unless_excluded(path: tuple[object, ...], decay: float) -> float:
             if matches_any(patterns, path_name(path)):
                 return 0.0
             return decay

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, TypeAlias
 
 import jax
@@ -116,7 +116,7 @@ class ArrayData:
         capacity: int,
         steps: int | None = None,
         poll: Poll | None = None,
-    ) -> Iterator[tuple[Tree, int]]:
+    ) -> Generator[tuple[Tree, int]]:
         """(chunk, its number of batches): `capacity` batches stacked along a first axis.
 
         An epoch of `steps` batches continues where the last one ended; passes over the

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from numpy.typing import ArrayLike
 
 from fnn import losses as losses_module
 from fnn import metrics as metrics_module
@@ -53,7 +54,7 @@ class MemberMean(Metric, loadable=False):
         return self.metric.direction
 
     def update(
-        self, sums: Tree, y_true: Tree, y_pred: Array, weight: Array | None = None
+        self, sums: Tree, y_true: Tree, y_pred: Tree, weight: ArrayLike | None = None
     ) -> Tree:
         def sums_of_one(y: Array) -> Tree:
             return self.metric.update(self.metric.init(), y_true, y, weight)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -108,7 +108,7 @@ class StreamData:
         capacity: int,
         steps: int | None = None,
         poll: Poll | None = None,
-    ) -> Iterator[tuple[Tree, int]]:
+    ) -> Generator[tuple[Tree, int]]:
         """(chunk, its number of batches), read ahead in a thread."""
         self.batch_spec()
         with ReadAhead(self._chunks(capacity, self.wanted or steps)) as ahead:
