@@ -33,6 +33,9 @@ def plan_of(
     program, weights = feed.program, feed.weights
     program.ensure_optimizer_state()
     layer, optimizer = weights.network.layer, program.optimizer
+    end_training = None
+    if getattr(optimizer, "averages", False):
+        end_training = functools.partial(with_average, layer, optimizer)
     norms = any(getattr(callback, "step_statistics", False) for callback in callbacks)
     return Plan(
         step=program.train_step(objective, norms),
@@ -44,7 +47,7 @@ def plan_of(
         guard=program.guard,
         diagnose=functools.partial(diagnose, layer, make_loss(layer, objective)),
         end_epoch=make_flush(layer, optimizer),
-        end_training=functools.partial(with_average, layer, optimizer),
+        end_training=end_training,
         recipe=program.recipe(objective),
         **given,
     )

@@ -101,8 +101,9 @@ class Weights:
     def now(self, state: TrainState) -> None:
         self._watched = None
         self._placed = None
-        # What followers hold is older than `state`, which wins.
-        self.take_assigned()
+        if self.followers:
+            # What they hold is older than `state`, which wins.
+            self.take_assigned()
         self._now = state
         for share in self.shares:
             share.push(state)

@@ -49,7 +49,7 @@ class ProgramCache:
             found = self._results.get(key)
             if found is None:
                 found = key, function(*twins)
-            elif len(self) <= self.size // 2:  # nothing will be dropped soon
+            elif len(self._results) <= self.size // 2:  # nothing will be dropped soon
                 return found[1]
             # To the end: the most recently used.
             self._results.pop(found[0], None)

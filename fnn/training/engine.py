@@ -71,21 +71,18 @@ class Program:
     def __init__(
         self,
         step: Step,
-        state: SpecTree,
-        batch: SpecTree,
-        key: Array,
+        treedef: Tree,
+        leaves: tuple[jax.ShapeDtypeStruct, ...],
         read_only: bool,
         capacity: int | None = None,
     ) -> None:
+        state, batch, key = treedef.unflatten(leaves)
         self._made_for = step, state, key, read_only
         self.batch_size = tree.batch_size(batch)
 
         # A function of its own, so that what JAX compiles is freed with the program.
-        def own_step(*arguments: Any) -> Any:
-            return step(*arguments)
-
-        inner = jax.jit(own_step, inline=True)
-        traced = inner.trace(*jax.tree.map(_spec, (state, batch, key)))
+        inner = jax.jit(functools.partial(step), inline=True)
+        traced = inner.trace(state, batch, key)
         jaxpr = traced.jaxpr.jaxpr
         self.logs = traced.out_info[1]
         self.work = operations(jaxpr)
@@ -120,7 +117,9 @@ class Program:
 
     def zeros(self) -> Logs:
         """Empty accumulators for the logs of the step."""
-        return jax.tree.map(lambda spec: np.zeros(spec.shape, spec.dtype), self.logs)
+        specs, treedef = jax.tree.flatten(self.logs)
+        zeros = [np.zeros(spec.shape, spec.dtype) for spec in specs]
+        return jax.tree.unflatten(treedef, zeros)
 
     def __call__(
         self,
@@ -284,16 +283,7 @@ def _is_finite(logs: Logs) -> Array:
     return jnp.all(jnp.array(finite or [True]))
 
 
-@programs.cached
-def _program(
-    step: Step,
-    treedef: Any,
-    leaves: tuple[jax.ShapeDtypeStruct, ...],
-    read_only: bool,
-    capacity: int | None,
-) -> Program:
-    state, batch, key = treedef.unflatten(leaves)
-    return Program(step, state, batch, key, read_only, capacity)
+_cached_program = programs.cached(Program)
 
 
 def program(
@@ -305,8 +295,14 @@ def program(
     capacity: int | None = None,
 ) -> Program:
     """The compiled program of `step`; equal steps on equal shapes share one."""
-    leaves, treedef = jax.tree.flatten(jax.tree.map(_spec, (state, batch, key)))
-    return _program(step, treedef, tuple(leaves), read_only, capacity)
+    leaves, treedef = jax.tree.flatten((state, batch, key))
+    specs = []
+    for leaf in leaves:
+        if isinstance(leaf, jax.Array):
+            specs.append(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype))
+        else:
+            specs.append(_spec(leaf))
+    return _cached_program(step, treedef, tuple(specs), read_only, capacity)
 
 
 @small_cache(64)

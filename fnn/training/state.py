@@ -104,8 +104,8 @@ def _add(first: Tally, second: Tally) -> Tally:
 def results(tallies: Mapping[str, Tally]) -> dict[str, Array]:
     """The value of each accumulator, in one dispatch."""
     leaves, treedef = jax.tree.flatten(tallies)
-    specs = tuple((np.shape(leaf), leaf.dtype) for leaf in leaves)
-    return _results(treedef, specs)(tallies)
+    specs = [(leaf.shape, leaf.dtype) for leaf in leaves]
+    return _results(treedef, tuple(specs))(tallies)
 
 
 @programs.cached
