@@ -31,7 +31,7 @@ COUNT_COLUMN = (
 NARROWEST = 4  # characters in a column whose cells are wrapped
 
 
-class Row(NamedTuple):
+class _Row(NamedTuple):
     """A layer in the table: its name, how deep it is inside others, its cells by column."""
 
     name: str
@@ -45,7 +45,7 @@ class HasInputs(Protocol):
     inputs: Tree
 
 
-class Model(Protocol):
+class _Model(Protocol):
     """The parts of a model that a summary reads."""
 
     @property
@@ -59,7 +59,7 @@ class Model(Protocol):
 
 
 def summary(
-    model: Model,
+    model: _Model,
     line_length: int | None = None,
     positions: Sequence[float] | None = None,
     print_fn: Callable[[str], object] | None = None,
@@ -149,7 +149,7 @@ class _Network:
 
     def __init__(self, layer: Layer, inputs: Tree, nested: bool) -> None:
         self.nested = nested
-        self.rows: list[Row] = []
+        self.rows: list[_Row] = []
         self.calls: dict[tree.Path, int] = {}  # how often each layer has been called
         # Shapes and dtypes only: no weight is made.
         trial = jax.tree.map(lambda node: node.spec, inputs)
@@ -203,7 +203,7 @@ class _Network:
             CONNECTED: sources,
             **self._counts(path, call),
         }
-        self.rows.append(Row(title, depth, cells))
+        self.rows.append(_Row(title, depth, cells))
         inner = _inside(layer)
         if self.nested and inner is not None:
             # Nodes without names: only the outermost layers show where inputs come from.
@@ -247,7 +247,7 @@ def _input_name(number: int) -> str:
     return f"input_layer_{number}"
 
 
-def _input_row(name: str, node: Node) -> Row:
+def _input_row(name: str, node: Node) -> _Row:
     cells = {
         NAME: f"{name} (Input)",
         SHAPE: str(node.shape),
@@ -255,7 +255,7 @@ def _input_row(name: str, node: Node) -> Row:
         CONNECTED: "-",
         TRAINABLE: "-",
     }
-    return Row(name, 0, cells)
+    return _Row(name, 0, cells)
 
 
 def _specs(x: Tree) -> tuple[SpecTree, SpecTree]:
@@ -298,7 +298,7 @@ def _label(node: Node) -> str:
     return f"{node.name}[0]"
 
 
-def _in_range(rows: list[Row], layer_range: Sequence[str] | None) -> list[Row]:
+def _in_range(rows: list[_Row], layer_range: Sequence[str] | None) -> list[_Row]:
     """The rows from the first match of one pattern to the last match of the other."""
     if layer_range is None:
         return rows
@@ -351,7 +351,7 @@ def _widths_up_to(positions: Sequence[float], count: int, length: int) -> list[i
 
 
 def _table(
-    columns: list[str], rows: list[Row], length: int, positions: Sequence[float] | None
+    columns: list[str], rows: list[_Row], length: int, positions: Sequence[float] | None
 ) -> list[str]:
     """The lines of a table of at most `length` characters."""
     cells = []
@@ -372,7 +372,7 @@ def _table(
     ]
 
 
-def _cell(row: Row, title: str) -> str:
+def _cell(row: _Row, title: str) -> str:
     if title == NAME:
         return "  " * row.depth + row.cells[NAME]
     return row.cells[title]
