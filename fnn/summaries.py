@@ -39,17 +39,11 @@ class _Row(NamedTuple):
     cells: dict[str, str]
 
 
-class HasInputs(Protocol):
-    """A network: its input nodes."""
-
-    inputs: Tree
-
-
 class _Model(Protocol):
     """The parts of a model that a summary reads."""
 
     @property
-    def _network(self) -> HasInputs: ...
+    def _network(self) -> Any: ...  # with the nodes of its `inputs`
 
     @property
     def name(self) -> str: ...

@@ -7,6 +7,7 @@ from typing import TypeAlias
 import jax
 import numpy as np
 
+from fnn.core import tree
 from fnn.core.tree import SpecTree, Tree
 from fnn.models.network import Network
 from fnn.models.program import Program
@@ -100,7 +101,7 @@ class Feed:
                 "expected sample_weight or class_weight, received both; multiply them yourself"
             )
         arrays = self.arrays(x, y, weight)
-        if not checks.rows_of(arrays):
+        if not tree.batch_size(arrays):
             raise ValueError(
                 "expected samples, received an empty batch or empty arrays"
             )
@@ -139,7 +140,7 @@ class Feed:
             _require_none(y=y, sample_weight=weight, class_weight=classes)
             return self._stream(x, steps, train)
         arrays, objective = self.goals(x, y, weight, classes)
-        count = checks.rows_of(arrays)
+        count = tree.batch_size(arrays)
         if batch_size is None and steps and count > 1:
             batch_size = -(-count // steps)
 

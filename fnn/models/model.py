@@ -25,7 +25,7 @@ from fnn.symbolic.node import Node, symbolic_call
 from fnn.training import checks, evaluation, inputs
 from fnn.training.history import History
 from fnn.training.hooks import Callback, CallbackList, as_list
-from fnn.training.interrupt import deferring
+from fnn.training.interrupt import deferring, interruptible
 from fnn.training.loop import train
 from fnn.training.one_batch import run_one_batch
 from fnn.training.state import bare
@@ -158,7 +158,6 @@ class Model(Attributes):
 
     # -- training --------------------------------------------------------------------------------
 
-    @deferring
     def fit(
         self,
         x: Tree = None,
@@ -191,7 +190,7 @@ class Model(Attributes):
         """
         self._program.require("fit")
         callbacks = as_list(callbacks)
-        with self._weights.training:
+        with interruptible(), self._weights.training:
             if validation_split and validation_data is None:
                 split = self._feed.split(x, y, sample_weight, validation_split)
                 x, y, sample_weight, validation_data = split

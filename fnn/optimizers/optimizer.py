@@ -16,7 +16,7 @@ from jax import Array
 from fnn.core.named import Named, of_kind
 from fnn.core.tree import Tree
 from fnn.core.value import resolve
-from fnn.optimizers.bound import unbound
+from fnn.optimizers.bound import BoundOptimizer, unbound
 from fnn.optimizers.rates import is_own
 from fnn.runtime.initial_values import without_compiling
 
@@ -179,7 +179,8 @@ def without_rate(optimizer: AnyOptimizer) -> AnyOptimizer:
     >>> without_rate(SGD(0.5)) == without_rate(SGD(0.1))
     True
     """
-    optimizer = unbound(optimizer)
+    if type(optimizer) is BoundOptimizer:
+        optimizer = optimizer.as_value()
     if not isinstance(optimizer, Optimizer):
         return optimizer
     cached = vars(optimizer).get("_fnn_without_rate")

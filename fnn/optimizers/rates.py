@@ -64,8 +64,11 @@ def is_own(state: Tree) -> bool:
     """Whether this is the state of an optimizer of fnn: a dict with a step or a rate."""
     if not isinstance(state, dict):
         return False
-    known = (state.get("step"), state.get("learning_rate"))
-    return any(getattr(leaf, "shape", None) == () for leaf in known)
+    shapes = [
+        getattr(state.get("step"), "shape", None),
+        getattr(state.get("learning_rate"), "shape", None),
+    ]
+    return () in shapes
 
 
 def _rate_of(state: Tree) -> Rates:
