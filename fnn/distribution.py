@@ -62,9 +62,9 @@ def _start_devices(number: int) -> None:
         started = len(jax.local_devices(backend="cpu"))
         if started != number:
             raise RuntimeError(
-                f"use_cpu_cores: JAX has started with {started} CPU device(s) and cannot start "
-                f"again with {number}; call fnn.use_cpu_cores() right after the imports, before "
-                "anything computes with JAX"
+                f"use_cpu_cores: the number of CPU devices of JAX is {started} since it started, "
+                f"and cannot become {number}; call fnn.use_cpu_cores() right after the imports, "
+                "before anything computes with JAX"
             ) from error
 
 

@@ -226,7 +226,7 @@ def test_a_layer_is_frozen_as_its_error_says():
     with pytest.raises(AttributeError) as error:
         layer.units = 5
     assert eval(advice(error, r"layer\.replace\(.*?\)"), names).units == 5
-    with pytest.raises(AttributeError, match=r"its kernel cannot be assigned; a layer holds no"):
+    with pytest.raises(AttributeError, match=r"its kernel cannot be assigned; a layer has no"):
         layer.kernel = X
     with pytest.raises(AttributeError, match=r"its colour cannot be .*; it has no field of that"):
         layer.colour = "red"

@@ -447,9 +447,7 @@ def test_use_cpu_cores_divides_over_all_of_them(eight_cores):
 
 
 def test_use_cpu_cores_must_come_before_jax_starts(eight_cores):
-    message = (
-        r"JAX has started with 8 CPU device\(s\) and cannot start again with 2; call fnn\.use_cpu"
-    )
+    message = r"devices of JAX is 8 since it started, and cannot become 2; call fnn\.use_cpu"
     with pytest.raises(RuntimeError, match=message):
         fnn.use_cpu_cores(2)
     assert devices.current() is None
