@@ -218,7 +218,7 @@ def unpack_batch(batch: Data) -> tuple[Data, Data, Data]:
     return batch, None, None
 
 
-def split_validation(arrays: Arrays, share: float) -> tuple[Data, Data]:
+def split_validation(arrays: Arrays, fraction: float) -> tuple[Data, Data]:
     """The examples to train on, and the last fraction of them to validate on.
 
     Examples are taken in their order, before shuffling. Each part is (x, y,
@@ -226,12 +226,12 @@ def split_validation(arrays: Arrays, share: float) -> tuple[Data, Data]:
     """
     count = len(jax.tree.leaves(arrays)[0])
     first = 0
-    if isinstance(share, (int, float, np.number)) and 0 < share < 1:
-        first = int(np.floor(count * (1 - share)))
+    if isinstance(fraction, (int, float, np.number)) and 0 < fraction < 1:
+        first = int(np.floor(count * (1 - fraction)))
     if first in (0, count):
         raise ValueError(
             "expected validation_split as a fraction that leaves examples on both sides of "
-            f"{count}, received {share!r}; pass e.g. validation_split=0.2"
+            f"{count}, received {fraction!r}; pass e.g. validation_split=0.2"
         )
     return _slice(arrays, 0, first), _slice(arrays, first, count)
 
