@@ -10,7 +10,8 @@ import jax
 import pytest
 
 import fnn
-from tests.compiling import HAS_OLDER_EMITTERS, OLDER_EMITTERS
+from tests.helpers.compiling import HAS_OLDER_EMITTERS, OLDER_EMITTERS
+from tests.helpers.oracle import keras_rules
 
 if HAS_OLDER_EMITTERS:
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {OLDER_EMITTERS}"
@@ -82,6 +83,14 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture
 def key():
     return jax.random.key(0)
+
+
+@pytest.fixture(scope="session")
+def keras():
+    with keras_rules():
+        import keras
+
+        return keras
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ import fnn
 from fnn import callbacks
 from fnn.layers import Dense
 from fnn.optimizers import SGD, Adam, ByPath
-from tests.oracle import keras_rules
+from tests.helpers.oracle import keras_rules
 
 
 def task(rows=64, seed=0):

@@ -45,8 +45,8 @@ from fnn.layers import (
     Sequential,
 )
 from fnn.runtime.seed import next_key
-from tests.catalogue import jit
-from tests.oracle import keras_rules
+from tests.helpers.catalogue import jit
+from tests.helpers.oracle import keras_rules
 
 # -- values --------------------------------------------------------------------------------------
 

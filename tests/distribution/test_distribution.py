@@ -21,9 +21,9 @@ from fnn import layers as L
 from fnn.core.context import Context
 from fnn.runtime import devices, memory
 from fnn.training import engine
-from tests.counting import compilations
-from tests.distribution.test_sharded_data import note
-from tests.training.test_resume import Kill
+from tests.helpers.counting import compilations
+from tests.helpers.killing import Kill
+from tests.helpers.sharding import note
 
 EXAMPLES = 42
 

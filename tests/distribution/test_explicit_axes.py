@@ -15,7 +15,7 @@ from fnn.runtime.placement import without
 from fnn.training.objective import Objective, OutputGoal
 from fnn.training.state import TrainState
 from fnn.training.step import init_optimizer, make_train_step
-from tests.catalogue import CATALOGUE, KEY
+from tests.helpers.catalogue import CATALOGUE, KEY
 
 DATA, MODEL = 4, 2
 BATCH = 8

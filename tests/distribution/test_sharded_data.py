@@ -8,6 +8,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import fnn
 from fnn.layers import Dense
+from tests.helpers.sharding import note
 
 EXAMPLES, BATCH = 64, 16
 KINDS = {"automatic": AxisType.Auto, "explicit": AxisType.Explicit}
@@ -31,16 +32,6 @@ class Seen(fnn.Layer):
     def apply(self, params, state, x, ctx=fnn.INFERENCE):
         note(x, self.parts)
         return x, state
-
-
-def note(x, found):
-    """Puts into `found` how many examples of `x` each device has."""
-
-    def look(sharding):
-        found.append(sharding.shard_shape(x.shape)[0])
-
-    if isinstance(x, jax.core.Tracer):
-        jax.debug.inspect_array_sharding(x, callback=look)
 
 
 def data():

@@ -12,7 +12,7 @@ from fnn.core.tree import flatten
 from fnn.testing.comparing import PromiseError
 from fnn.testing.examples import a_later_step_changes_nothing_earlier as no_step_looks_ahead
 from fnn.testing.subject import Subject, is_float, plain
-from tests.catalogue import CATALOGUE
+from tests.helpers.catalogue import CATALOGUE
 
 MASKS = {"pass": "stays on", "use": "is read", "inside": "goes inside", "refuse": "is refused"}
 KERAS, LOOP, NUMPY = "Keras", "its definition, as a loop", "NumPy"

@@ -2,7 +2,7 @@
 
 import fnn
 from fnn.keras_names import ABSENT
-from tests.oracle import keras_rules
+from tests.helpers.oracle import keras_rules
 
 PARTS = {  # Keras's module -> where its names are here
     "keras": fnn,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from fnn.core.calling import weight_spec
 from fnn.core.tree import flatten
-from tests.catalogue import CATALOGUE
+from tests.helpers.catalogue import CATALOGUE
 
 FILE = Path(__file__).parents[1] / "layers" / "trees.txt"
 

@@ -20,8 +20,8 @@ from fnn.core.masking import Masked, strip_masks
 from fnn.last_activation import without_last_activation
 from fnn.layers import BatchNormalization, Dense, Dropout
 from fnn.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
-from tests.catalogue import CATALOGUE, jit
-from tests.oracle import keras_rules
+from tests.helpers.catalogue import CATALOGUE, jit
+from tests.helpers.oracle import keras_rules
 
 X = np.random.default_rng(0).normal(0, 3, (2, 4, 3, 5)).astype("float32")
 

@@ -14,8 +14,8 @@ from fnn.core import tree
 from fnn.core.calling import call, weight_spec
 from fnn.core.context import INFERENCE
 from fnn.core.masking import attach_mask, split_mask
-from tests.catalogue import jit
-from tests.oracle import keras_rules
+from tests.helpers.catalogue import jit
+from tests.helpers.oracle import keras_rules
 
 DRAWS = settings(max_examples=15, deadline=None, derandomize=True)
 CALL_ARGUMENTS = ("use_causal_mask", "return_attention_scores")

@@ -10,8 +10,8 @@ from fnn.core.layer import Layer
 from fnn.core.masking import Masked, is_masked
 from fnn.testing.checking import check
 from fnn.testing.promises import PROPERTIES
-from tests import catalogue
-from tests.catalogue import CATALOGUE
+from tests.helpers import catalogue
+from tests.helpers.catalogue import CATALOGUE
 
 each_row = pytest.mark.parametrize("case", CATALOGUE, ids=[case.id for case in CATALOGUE])
 
@@ -44,7 +44,7 @@ def test_every_layer_has_a_row():
     public = {thing for thing in vars(fnn.layers).values() if isinstance(thing, type)}
     layers = {thing for thing in public if issubclass(thing, Layer)}
     missing = layers - {type(case.layer) for case in CATALOGUE} - {Layer, fnn.layers.Composite}
-    assert not missing, f"tests/catalogue.py has no row for {sorted(map(str, missing))}"
+    assert not missing, f"tests/helpers/catalogue.py has no row for {sorted(map(str, missing))}"
 
 
 REFUSING = [case for case in CATALOGUE if case.layer.masking == "refuse"]

@@ -38,8 +38,8 @@ from fnn.layers import (
     TimeDistributed,
 )
 from fnn.symbolic.graph import connect
-from tests.catalogue import jit
-from tests.oracle import keras_rules
+from tests.helpers.catalogue import jit
+from tests.helpers.oracle import keras_rules
 
 X = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
 STEPS = np.random.default_rng(1).normal(size=(2, 4, 3)).astype("float32")

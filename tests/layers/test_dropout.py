@@ -23,7 +23,7 @@ from fnn.layers.dropout import (
 from fnn.layers.recurrent import LSTM, SimpleRNN
 from fnn.layers.simple import ActivityRegularization
 from fnn.regularizers import L2
-from tests.oracle import keras_rules
+from tests.helpers.oracle import keras_rules
 
 IMAGES = np.random.default_rng(0).normal(size=(64, 5, 6, 7)).astype("float32")
 RANDOM = [

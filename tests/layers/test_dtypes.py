@@ -13,7 +13,7 @@ from fnn.core.context import INFERENCE
 from fnn.core.layer import Layer
 from fnn.core.tree import cast
 from fnn.testing.subject import Subject, is_float, jit
-from tests.catalogue import CATALOGUE, SEQUENCE
+from tests.helpers.catalogue import CATALOGUE, SEQUENCE
 
 COMBINATORS = [case for case in CATALOGUE if case.layer.children()]
 # What they multiply in float32 whatever their dtype: the router, and the power iterations.

@@ -8,8 +8,8 @@ import pytest
 import fnn
 from fnn import layers as L
 from fnn.keras_names import IDLE
-from tests.catalogue import CATALOGUE
-from tests.oracle import keras_rules
+from tests.helpers.catalogue import CATALOGUE
+from tests.helpers.oracle import keras_rules
 
 SAME = [
     (lambda: L.Dense(3, input_dim=5), lambda: L.Dense(3, input_shape=(5,))),

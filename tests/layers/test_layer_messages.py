@@ -17,7 +17,7 @@ from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import field_kind, hints
 from fnn.core.masking import Masked, strip_masks
 from fnn.layers.shared.recurrence import OverTime
-from tests.catalogue import CATALOGUE
+from tests.helpers.catalogue import CATALOGUE
 
 FORM = re.compile(r"expected .* received ", re.DOTALL)
 

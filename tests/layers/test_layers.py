@@ -10,7 +10,7 @@ from fnn import layers as L
 from fnn.core.calling import call, initialize
 from fnn.core.context import INFERENCE, Context, salt
 from fnn.core.masking import Masked, strip_masks
-from tests.oracle import keras_rules
+from tests.helpers.oracle import keras_rules
 
 KEY = jax.random.key(0)
 

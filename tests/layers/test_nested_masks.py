@@ -12,8 +12,8 @@ from fnn import layers as L
 from fnn.core.calling import call, initialize
 from fnn.core.context import INFERENCE, Context
 from fnn.core.masking import Masked, combine_masks, is_masked, strip_masks
-from tests.catalogue import jit
-from tests.oracle import keras_rules
+from tests.helpers.catalogue import jit
+from tests.helpers.oracle import keras_rules
 
 # (documents, sentences, words): short sentences, a sentence and a document of padding alone.
 DOCUMENTS = np.array(

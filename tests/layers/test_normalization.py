@@ -19,7 +19,7 @@ from fnn.layers.normalization import (
     RMSNormalization,
     UnitNormalization,
 )
-from tests.oracle import keras_rules
+from tests.helpers.oracle import keras_rules
 
 X = np.random.default_rng(0).normal(1, 3, (4, 3, 6, 8)).astype("float32")
 SEED = np.random.default_rng(1).normal(size=X.shape).astype("float32")

@@ -19,8 +19,8 @@ from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer
 from fnn.core.masking import Masked, attach_mask, split_mask, strip_masks
 from fnn.layers.shared import recurrence
-from tests.catalogue import jit
-from tests.oracle import keras_rules
+from tests.helpers.catalogue import jit
+from tests.helpers.oracle import keras_rules
 
 KEY = jax.random.key(0)
 TRAINING = Context(train=True, key=jax.random.key(3))

@@ -8,7 +8,7 @@ from fnn.core.calling import call, output_spec
 from fnn.core.context import INFERENCE
 from fnn.core.masking import Masked
 from fnn.layers import LSTM, Embedding, Input, Reverse, Sequential
-from tests.catalogue import KEY
+from tests.helpers.catalogue import KEY
 
 STEPS = np.random.default_rng(0).normal(size=(2, 5, 3)).astype("float32")
 MASK = np.array([[1, 1, 1, 0, 0], [1, 0, 1, 1, 1]], bool)

@@ -13,7 +13,7 @@ from fnn.core.masking import Masked
 from fnn.layers import Dense, Input, ReversibleEmbedding, Sequential
 from fnn.networks import generate
 from fnn.testing.subject import jit
-from tests.oracle import keras_rules
+from tests.helpers.oracle import keras_rules
 
 IDS = np.array([[3, 1, 0], [4, 4, 2]], "int32")
 VECTORS = np.random.default_rng(0).normal(size=(2, 3, 4)).astype("float32")

@@ -9,7 +9,7 @@ import fnn
 from fnn import layers as L
 from fnn.core.masking import strip_masks
 from fnn.testing.subject import jit
-from tests.catalogue import CATALOGUE, Case
+from tests.helpers.catalogue import CATALOGUE, Case
 
 # Layers whose arithmetic is by entry or along the last axis, and those made of such.
 CLASSES = {

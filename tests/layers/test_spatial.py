@@ -16,8 +16,8 @@ from fnn.core.calling import call, initialize, output_spec, weight_spec
 from fnn.core.context import INFERENCE
 from fnn.core.masking import Masked
 from fnn.layers import depthwise
-from tests.catalogue import Case, jit
-from tests.layers import test_keras_layers
+from tests.helpers.catalogue import Case, jit
+from tests.helpers.keras_twins import assert_equals_keras
 
 FEW = settings(max_examples=10, deadline=None, derandomize=True)
 dimensions = pytest.mark.parametrize("spatial", [1, 2, 3])
@@ -199,7 +199,7 @@ def test_transposed_convolution_with_output_padding(spatial, data):
         output_padding=tuple(data.draw(st.integers(0, s - 1)) for s in strides),
     )
     case = Case(layer, (2, *each(data.draw, 2, 4, spatial), 2))
-    test_keras_layers.test_layer_equals_keras(case, train=False)
+    assert_equals_keras(case, train=False)
 
 
 @pytest.mark.parametrize("spatial", [1, 2])
@@ -327,7 +327,7 @@ def test_conv_lstm(spatial, data):
     layer = of("ConvLSTM{}D", spatial)(2, **named)
     _, *shape = shape_for(layer, sizes, 2)
     case = Case(layer, (2, data.draw(st.integers(1, 3)), *shape))
-    test_keras_layers.test_layer_equals_keras(case, train=False)
+    assert_equals_keras(case, train=False)
 
 
 @dimensions

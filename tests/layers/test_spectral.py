@@ -20,7 +20,7 @@ from fnn.layers import (
     SpectralNormalization,
 )
 from fnn.testing.subject import jit
-from tests.oracle import keras_rules
+from tests.helpers.oracle import keras_rules
 
 ROWS = np.random.default_rng(0).normal(size=(4, 6)).astype("float32")
 IMAGES = np.random.default_rng(1).normal(size=(2, 5, 5, 3)).astype("float32")

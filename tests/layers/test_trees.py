@@ -9,9 +9,9 @@ import difflib
 import jax
 
 from fnn.core.layer import Layer
-from tests.catalogue import Case
 from tests.generate.readme import ADVICE
 from tests.generate.trees import FILE, text, tree
+from tests.helpers.catalogue import Case
 
 
 def test_the_weights_are_those_of_the_file():

@@ -13,7 +13,7 @@ from fnn.core.context import INFERENCE
 from fnn.core.masking import strip_masks
 from fnn.core.tree import cast
 from fnn.testing.subject import is_float, jit
-from tests.catalogue import CATALOGUE
+from tests.helpers.catalogue import CATALOGUE
 
 
 def floats(values):

@@ -14,7 +14,7 @@ from fnn.core.config import from_config, to_config
 from fnn.losses import FunctionLoss, Loss
 from fnn.losses.logits import in_form
 from fnn.losses.targets import align, blank, spread
-from tests.oracle import keras_rules
+from tests.helpers.oracle import keras_rules
 
 random = np.random.default_rng(0)
 
@@ -101,14 +101,6 @@ TABLE = [
     ("Circle", {"gamma": 8.0, "remove_diagonal": False}, np.array([0, 0, 1, 1]), unit(4, 3)),
 ]
 NAMES = [f"{name}-{arguments}" for name, arguments, *_ in TABLE]
-
-
-@pytest.fixture(scope="module")
-def keras():
-    with keras_rules():
-        import keras
-
-        return keras
 
 
 @pytest.mark.parametrize(("name", "arguments", "y_true", "y_pred"), TABLE, ids=NAMES)

@@ -27,7 +27,7 @@ from fnn.metrics import (
 )
 from fnn.metrics.accumulator import accumulator_of
 from fnn.training.state import Tally, add
-from tests.metrics.test_metrics import (
+from tests.helpers.metric_examples import (
     CLASSES,
     MANY,
     NUMBERED,

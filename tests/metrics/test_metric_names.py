@@ -14,7 +14,7 @@ import pytest
 import fnn
 from fnn import losses, metrics, optimizers
 from fnn.core.config import from_config, to_config
-from tests.oracle import keras_rules
+from tests.helpers.oracle import keras_rules
 
 # What an argument without a default is given.
 NEEDED = {

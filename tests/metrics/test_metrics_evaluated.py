@@ -7,7 +7,7 @@ import pytest
 
 from fnn import Sequential, metrics
 from fnn.layers import Activation, Masking
-from tests.losses.test_loss_metric_properties import (
+from tests.helpers.loss_metric_rows import (
     FLAT,
     METRICS,
     Batch,
@@ -16,20 +16,12 @@ from tests.losses.test_loss_metric_properties import (
     close,
     yes_no,
 )
-from tests.oracle import keras_rules
+from tests.helpers.oracle import keras_rules
 
 VALUES = ("Mean", "Sum")  # these take no targets, so that they are no metrics of a model
 EVALUATED = [row for row in METRICS if row.name not in VALUES]
 WITHOUT_FEATURES = (classes, yes_no)
 MASKED = [row for row in EVALUATED if row.shapes != FLAT and row.make not in WITHOUT_FEATURES]
-
-
-@pytest.fixture(scope="module")
-def keras():
-    with keras_rules():
-        import keras
-
-        return keras
 
 
 @functools.cache

@@ -224,7 +224,7 @@ def test_a_model_without_weights_is_not_saved(tmp_path):
 def test_results_of_a_dict_of_outputs_come_in_the_order_of_keras():
     import keras
 
-    from tests.oracle import keras_rules
+    from tests.helpers.oracle import keras_rules
 
     names = []
     for library in (fnn, keras):

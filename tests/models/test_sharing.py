@@ -14,7 +14,7 @@ import fnn
 from fnn import Input, Model, Sequential
 from fnn.core.calling import output_spec
 from fnn.layers import Dense, Ensemble, Frozen, Residual
-from tests.oracle import keras_rules
+from tests.helpers.oracle import keras_rules
 
 X = np.random.default_rng(0).normal(size=(64, 6)).astype("float32")
 

@@ -8,7 +8,7 @@ import pytest
 
 import fnn
 from fnn.layers import GRU, LSTM, Dense, Input
-from tests.oracle import keras_rules
+from tests.helpers.oracle import keras_rules
 
 BATCH = 4
 

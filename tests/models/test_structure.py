@@ -10,7 +10,7 @@ import pytest
 import fnn
 from fnn.core.combining import Flow
 from fnn.layers import LSTM, Add, BatchNormalization, Dense, Dropout, Residual
-from tests.oracle import keras_rules
+from tests.helpers.oracle import keras_rules
 
 X = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
 

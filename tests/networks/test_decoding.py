@@ -12,7 +12,7 @@ from fnn.core.context import INFERENCE
 from fnn.core.masking import Masked, strip_masks
 from fnn.networks import generate, start_decoding
 from fnn.symbolic.graph import connect
-from tests.catalogue import Case, jit
+from tests.helpers.catalogue import Case, jit
 
 
 def drawn(*shape, seed=0):

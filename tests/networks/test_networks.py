@@ -15,8 +15,8 @@ from fnn.core import tree
 from fnn.core.calling import call, initialize, output_spec, weight_spec
 from fnn.core.context import INFERENCE
 from fnn.core.weights import in_order
-from tests.catalogue import jit
-from tests.oracle import keras_rules
+from tests.helpers.catalogue import jit
+from tests.helpers.oracle import keras_rules
 
 EXPECTED = re.compile(r"expected .* received ", re.DOTALL)
 

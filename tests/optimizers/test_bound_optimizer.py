@@ -14,8 +14,8 @@ import fnn
 from fnn import callbacks
 from fnn.layers import Dense
 from fnn.optimizers import SGD, Adam, ByPath, LossScaleOptimizer
-from tests.counting import compilations
-from tests.oracle import keras_rules
+from tests.helpers.counting import compilations
+from tests.helpers.oracle import keras_rules
 
 
 def task():

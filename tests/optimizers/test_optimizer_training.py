@@ -17,8 +17,8 @@ from fnn.core.config import from_config, to_config
 from fnn.core.tree import matches, path_name
 from fnn.layers import Dense, Embedding
 from fnn.optimizers import SGD, Adam, ByPath, LossScaleOptimizer, current_learning_rate
-from tests.counting import compilations
-from tests.oracle import keras_rules
+from tests.helpers.counting import compilations
+from tests.helpers.oracle import keras_rules
 
 
 def task(rows=28, seed=0):

@@ -21,8 +21,8 @@ from fnn.optimizers import (
     with_learning_rate,
 )
 from fnn.schedules import CosineDecay, ExponentialDecay
-from tests.compiling import usual_jit
-from tests.oracle import keras_rules
+from tests.helpers.compiling import usual_jit
+from tests.helpers.oracle import keras_rules
 
 random = np.random.default_rng(0)
 PARAMS = {
@@ -84,14 +84,6 @@ TABLE = [
 ]
 NAMES = [f"{name}-{arguments}" for name, arguments in TABLE]
 ALL = sorted({name for name, _ in TABLE})
-
-
-@pytest.fixture(scope="module")
-def keras():
-    with keras_rules():
-        import keras
-
-        return keras
 
 
 def run(optimizer, params=PARAMS, grads=GRADS):

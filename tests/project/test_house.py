@@ -358,6 +358,19 @@ def test_the_readme_shows_every_module_with_its_line():
     assert not missing, f"{ADVICE}: the README's map lacks\n" + "\n".join(missing)
 
 
+def test_no_test_module_imports_another():
+    """What several of them use is in tests/helpers."""
+    breaches = [
+        f"{file.relative_to(ROOT)}:{node.lineno} imports {node.module}"
+        for file in sorted((ROOT / "tests").rglob("*.py"))
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        for name in (*str(node.module).split("."), *(alias.name for alias in node.names))
+        if name.startswith("test_") and str(node.module).startswith("tests")
+    ]
+    assert not breaches, "\n".join(breaches)
+
+
 def test_import_is_light_and_starts_no_backend():
     """In a fresh process, since this one has imported everything."""
     script = f"""

@@ -11,8 +11,8 @@ import pytest
 import fnn
 from fnn.runtime import initial_values
 from fnn.runtime.initial_values import BLOCK, filled, on_device, orthonormal, without_compiling
-from tests.compiling import run_as_users_do
-from tests.counting import compilations
+from tests.helpers.compiling import run_as_users_do
+from tests.helpers.counting import compilations
 
 SHAPES = [(), (0,), (1,), (7, 3), (BLOCK - 1,), (BLOCK,), (2, BLOCK + 5), (3, 3, 16, 64)]
 DRAWS = {

@@ -28,7 +28,7 @@ from fnn.layers import BatchNormalization, Conv1D, Dense, Dropout, Embedding
 from fnn.saving import tensors
 from fnn.saving.archive import FileError
 from fnn.saving.tensors import CHECKSUM
-from tests.catalogue import CATALOGUE
+from tests.helpers.catalogue import CATALOGUE
 
 MEMBERS = ("manifest.json", "config.json", "weights.safetensors")
 

@@ -19,7 +19,7 @@ import fnn
 from fnn.layers import BatchNormalization, Concatenate, Dense, Dropout, Embedding
 from fnn.saving import archive
 from fnn.saving.archive import FileError
-from tests.oracle import keras_rules
+from tests.helpers.oracle import keras_rules
 
 ROOT = Path(__file__).parents[2]
 

@@ -31,7 +31,7 @@ from fnn.layers import (
     Softmax,
 )
 from fnn.symbolic.graph import connect
-from tests.oracle import keras_rules
+from tests.helpers.oracle import keras_rules
 
 X = np.random.default_rng(0).normal(size=(4, 6, 3)).astype("float32")
 REAL = np.array([[1, 1, 0, 1, 0, 0], [1] * 6, [0, 1, 1, 1, 1, 1], [1, 0, 0, 0, 0, 0]], bool)

@@ -15,8 +15,8 @@ from fnn.core.context import INFERENCE
 from fnn.core.masking import Masked
 from fnn.layers import GetItem, Input, LeakyReLU, MatMul, Operator, Unmask
 from fnn.symbolic.graph import connect
-from tests.catalogue import jit
-from tests.oracle import keras_rules
+from tests.helpers.catalogue import jit
+from tests.helpers.oracle import keras_rules
 
 X, Y, V = (
     np.random.default_rng(seed).uniform(0.5, 2, shape).astype("float32")

@@ -8,7 +8,7 @@ import pytest
 
 import fnn
 from fnn.layers import Dense, Embedding, Flatten, Reshape
-from tests.counting import compilations
+from tests.helpers.counting import compilations
 
 
 def x(rows=64, width=10):

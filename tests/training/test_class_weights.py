@@ -9,7 +9,7 @@ import pytest
 import fnn
 from fnn import losses
 from fnn.layers import Dense, Embedding, Ensemble, Input, Reshape
-from tests.oracle import keras_rules
+from tests.helpers.oracle import keras_rules
 
 N, T, K = 6, 4, 3
 generator = np.random.default_rng(0)

@@ -25,7 +25,7 @@ from fnn.layers import (
     TimeDistributed,
     TransformerDecoderBlock,
 )
-from tests.counting import compilations
+from tests.helpers.counting import compilations
 
 X = np.ones((6, 4), "float32")
 LABELS, BITS = np.arange(6) % 3, np.arange(6) % 2

@@ -9,7 +9,7 @@ import pytest
 
 import fnn
 from fnn.layers import Add, Concatenate, Dense, Dropout
-from tests.oracle import keras_rules
+from tests.helpers.oracle import keras_rules
 
 
 def task(rows=100, seed=0):

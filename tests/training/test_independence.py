@@ -20,8 +20,8 @@ from fnn.training.independence import why_mixed
 from fnn.training.objective import MemberMean, Objective, OutputGoal
 from fnn.training.state import TrainState
 from fnn.training.step import make_eval_step, make_loss, make_predict_step
-from tests.catalogue import CATALOGUE, jit
-from tests.losses.test_loss_metric_properties import LOSSES, METRICS
+from tests.helpers.catalogue import CATALOGUE, jit
+from tests.helpers.loss_metric_rows import LOSSES, METRICS
 
 FULL, OTHER = 8, 5
 KEY = jax.eval_shape(lambda: jax.random.key(0))

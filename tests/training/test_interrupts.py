@@ -31,7 +31,13 @@ def sigint():
 
 def interrupted(verb, signals, units):
     done = subprocess.run(
-        [sys.executable, ROOT / "tests" / "interrupted.py", verb, str(signals), str(units)],
+        [
+            sys.executable,
+            ROOT / "tests" / "helpers" / "interrupted.py",
+            verb,
+            str(signals),
+            str(units),
+        ],
         capture_output=True,
         text=True,
         timeout=600,

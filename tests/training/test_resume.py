@@ -15,7 +15,8 @@ from fnn import callbacks
 from fnn.layers import Dense, Dropout
 from fnn.optimizers import Adam
 from fnn.saving.tensors import FileError
-from tests.oracle import keras_rules
+from tests.helpers.killing import Kill
+from tests.helpers.oracle import keras_rules
 
 
 def task(rows=64, seed=0):
@@ -39,22 +40,6 @@ class Logs(callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         logs["score"] = self.series[epoch]
-
-
-class Kill(callbacks.Callback):
-    """Ends the process, as far as the training is concerned, before or after a backup."""
-
-    def __init__(self, epoch=None, hook="epoch_begin"):
-        super().__init__()
-        self.epoch, self.hook = epoch, hook
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if self.hook == "epoch_begin" and epoch == self.epoch:
-            raise KeyboardInterrupt
-
-    def on_epoch_recorded(self, epoch):
-        if self.hook == "epoch_recorded" and epoch == self.epoch:
-            raise KeyboardInterrupt
 
 
 def trained(given, net=None, epochs=5, **arguments):

@@ -14,7 +14,7 @@ import fnn.models.model
 from fnn.layers import BatchNormalization, Dense, Dropout
 from fnn.runtime.program_cache import PROGRAMS, ProgramCache, programs
 from fnn.training.data import ArrayData
-from tests.counting import compilations
+from tests.helpers.counting import compilations
 
 ROOT = Path(__file__).parents[2]
 

@@ -25,7 +25,7 @@ def run_as_users_do(code):
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "XLA_FLAGS": flags},
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
     )
