@@ -12,6 +12,8 @@ from fnn import activations
 from fnn.core.registry import names_of
 from tests.helpers.oracle import keras_rules
 
+pytestmark = pytest.mark.slow
+
 # (name, arguments); every name that Keras knows must be here.
 CASES = [
     *((name, {}) for name in names_of("activation") if name != "threshold"),

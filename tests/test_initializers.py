@@ -18,6 +18,8 @@ from fnn.core.registry import names_of
 from fnn.initializers.windows import WINDOWS, window
 from tests.helpers.oracle import keras_rules
 
+pytestmark = pytest.mark.slow
+
 SHAPES = [(7,), (7, 5), (3, 7, 5), (3, 2, 7, 5), (2, 3, 2, 7, 5), ()]
 SCALED = ["GlorotUniform", "GlorotNormal", "HeUniform", "HeNormal", "LecunUniform", "LecunNormal"]
 RANDOM = [

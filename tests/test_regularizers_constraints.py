@@ -12,6 +12,8 @@ from fnn.core.config import from_config, to_config
 from fnn.core.registry import names_of
 from tests.helpers.oracle import keras_rules
 
+pytestmark = pytest.mark.slow
+
 W = np.random.default_rng(0).normal(0, 2, (5, 4)).astype("float32")
 KERNEL = np.random.default_rng(1).normal(0, 2, (3, 3, 5, 4)).astype("float32")
 

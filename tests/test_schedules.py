@@ -12,6 +12,8 @@ from fnn import schedules
 from fnn.core.config import from_config, to_config
 from tests.helpers.oracle import keras_rules
 
+pytestmark = pytest.mark.slow
+
 # (class, arguments): each curve equals that of Keras
 TABLE = [
     ("ExponentialDecay", (0.1, 20, 0.7)),

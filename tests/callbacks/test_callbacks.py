@@ -18,6 +18,8 @@ from fnn.layers import Dense
 from fnn.optimizers import SGD, Adam, ByPath
 from tests.helpers.oracle import keras_rules
 
+pytestmark = [pytest.mark.slow, pytest.mark.optimized]
+
 
 def task(rows=64, seed=0):
     x = np.random.default_rng(seed).normal(size=(rows, 4)).astype("float32")

@@ -25,6 +25,8 @@ from tests.helpers.counting import compilations
 from tests.helpers.killing import Kill
 from tests.helpers.sharding import note
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = 42
 
 

@@ -17,6 +17,8 @@ from fnn.training.state import TrainState
 from fnn.training.step import init_optimizer, make_train_step
 from tests.helpers.catalogue import CATALOGUE, KEY
 
+pytestmark = pytest.mark.slow
+
 DATA, MODEL = 4, 2
 BATCH = 8
 each_row = pytest.mark.parametrize("case", CATALOGUE, ids=[case.id for case in CATALOGUE])

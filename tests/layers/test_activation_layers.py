@@ -23,6 +23,8 @@ from fnn.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softm
 from tests.helpers.catalogue import CATALOGUE, jit
 from tests.helpers.oracle import keras_rules
 
+pytestmark = pytest.mark.slow
+
 X = np.random.default_rng(0).normal(0, 3, (2, 4, 3, 5)).astype("float32")
 
 CASES = [

@@ -37,6 +37,8 @@ from tests.helpers.attention_calls import (
 from tests.helpers.catalogue import jit
 from tests.helpers.oracle import keras_rules
 
+pytestmark = pytest.mark.slow
+
 CALL_ARGUMENTS = ("use_causal_mask", "return_attention_scores")
 
 

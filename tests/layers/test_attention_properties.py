@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +17,8 @@ from fnn.core.context import INFERENCE
 from fnn.core.masking import attach_mask, split_mask
 from tests.helpers.catalogue import jit
 from tests.helpers.oracle import keras_rules
+
+pytestmark = pytest.mark.slow
 
 DRAWS = settings(max_examples=15, deadline=None, derandomize=True)
 CALL_ARGUMENTS = ("use_causal_mask", "return_attention_scores")

@@ -13,6 +13,8 @@ from fnn.testing.promises import PROPERTIES
 from tests.helpers import catalogue
 from tests.helpers.catalogue import CATALOGUE
 
+pytestmark = pytest.mark.slow
+
 each_row = pytest.mark.parametrize("case", CATALOGUE, ids=[case.id for case in CATALOGUE])
 
 

@@ -41,6 +41,8 @@ from fnn.symbolic.graph import connect
 from tests.helpers.catalogue import jit
 from tests.helpers.oracle import keras_rules
 
+pytestmark = pytest.mark.slow
+
 X = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
 STEPS = np.random.default_rng(1).normal(size=(2, 4, 3)).astype("float32")
 IDS = np.array([[3, 1, 2, 0], [4, 0, 0, 0], [1, 1, 5, 2]], "int32")

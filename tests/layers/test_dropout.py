@@ -25,6 +25,8 @@ from fnn.layers.simple import ActivityRegularization
 from fnn.regularizers import L2
 from tests.helpers.oracle import keras_rules
 
+pytestmark = pytest.mark.slow
+
 IMAGES = np.random.default_rng(0).normal(size=(64, 5, 6, 7)).astype("float32")
 RANDOM = [
     (Dropout(0.3), IMAGES),

@@ -15,6 +15,8 @@ from fnn.core.tree import cast
 from fnn.testing.subject import Subject, is_float, jit
 from tests.helpers.catalogue import CATALOGUE, SEQUENCE
 
+pytestmark = pytest.mark.slow
+
 COMBINATORS = [case for case in CATALOGUE if case.layer.children()]
 # What they multiply in float32 whatever their dtype: the router, and the power iterations.
 IN_FULL = (L.MixtureOfExperts, L.SpectralNormalization)

@@ -25,6 +25,8 @@ from fnn.layers import (
 )
 from fnn.testing.subject import jit
 
+pytestmark = pytest.mark.slow
+
 X = np.random.default_rng(0).normal(size=(4, 6, 3)).astype("float32")
 MASK = np.random.default_rng(1).random((4, 6)) > 0.3
 ROWS = np.array([True, True, False, True])

@@ -16,6 +16,8 @@ from tests.helpers.attention_calls import RELATIVES
 from tests.helpers.catalogue import CATALOGUE
 from tests.helpers.keras_twins import OURS, assert_equals_keras
 
+pytestmark = pytest.mark.slow
+
 
 def moves(case):
     """Whether training changes a state of the layer: then its numbers can be those of Keras."""

@@ -12,6 +12,8 @@ from fnn.core.context import INFERENCE, Context, salt
 from fnn.core.masking import Masked, strip_masks
 from tests.helpers.oracle import keras_rules
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 
 

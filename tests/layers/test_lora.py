@@ -25,6 +25,8 @@ from fnn.layers import (
 from fnn.networks import gpt
 from fnn.testing.subject import jit
 
+pytestmark = pytest.mark.slow
+
 X = np.random.default_rng(0).normal(size=(4, 6)).astype("float32")
 STEPS = np.random.default_rng(1).normal(size=(2, 5, 6)).astype("float32")
 IMAGES = np.random.default_rng(2).normal(size=(2, 5, 5, 3)).astype("float32")

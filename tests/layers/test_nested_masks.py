@@ -15,6 +15,8 @@ from fnn.core.masking import Masked, combine_masks, is_masked, strip_masks
 from tests.helpers.catalogue import jit
 from tests.helpers.oracle import keras_rules
 
+pytestmark = pytest.mark.slow
+
 # (documents, sentences, words): short sentences, a sentence and a document of padding alone.
 DOCUMENTS = np.array(
     [

@@ -21,6 +21,8 @@ from fnn.layers.normalization import (
 )
 from tests.helpers.oracle import keras_rules
 
+pytestmark = pytest.mark.slow
+
 X = np.random.default_rng(0).normal(1, 3, (4, 3, 6, 8)).astype("float32")
 SEED = np.random.default_rng(1).normal(size=X.shape).astype("float32")
 TRAIN = Context(train=True)

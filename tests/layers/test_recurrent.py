@@ -22,6 +22,8 @@ from fnn.layers.shared import recurrence
 from tests.helpers.catalogue import jit
 from tests.helpers.oracle import keras_rules
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 TRAINING = Context(train=True, key=jax.random.key(3))
 quick = settings(max_examples=15, deadline=None, derandomize=True)

@@ -15,6 +15,8 @@ from fnn.networks import generate
 from fnn.testing.subject import jit
 from tests.helpers.oracle import keras_rules
 
+pytestmark = pytest.mark.slow
+
 IDS = np.array([[3, 1, 0], [4, 4, 2]], "int32")
 VECTORS = np.random.default_rng(0).normal(size=(2, 3, 4)).astype("float32")
 

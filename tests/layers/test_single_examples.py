@@ -11,6 +11,8 @@ from fnn.core.masking import strip_masks
 from fnn.testing.subject import jit
 from tests.helpers.catalogue import CATALOGUE, Case
 
+pytestmark = pytest.mark.slow
+
 # Layers whose arithmetic is by entry or along the last axis, and those made of such.
 CLASSES = {
     *(L.Dense, L.GatedDense, L.EinsumDense, L.MatMul, L.MixtureOfExperts, L.Embedding),

@@ -19,6 +19,8 @@ from fnn.layers import depthwise
 from tests.helpers.catalogue import Case, jit
 from tests.helpers.keras_twins import assert_equals_keras
 
+pytestmark = pytest.mark.slow
+
 FEW = settings(max_examples=10, deadline=None, derandomize=True)
 dimensions = pytest.mark.parametrize("spatial", [1, 2, 3])
 

@@ -22,6 +22,8 @@ from fnn.layers import (
 from fnn.testing.subject import jit
 from tests.helpers.oracle import keras_rules
 
+pytestmark = pytest.mark.slow
+
 ROWS = np.random.default_rng(0).normal(size=(4, 6)).astype("float32")
 IMAGES = np.random.default_rng(1).normal(size=(2, 5, 5, 3)).astype("float32")
 IDS = np.array([[1, 4, 0], [2, 2, 3]], "int32")

@@ -24,6 +24,8 @@ from fnn.layers import (
 )
 from fnn.testing.subject import jit
 
+pytestmark = pytest.mark.slow
+
 X = np.random.default_rng(0).normal(size=(4, 6)).astype("float32")
 BLOCK = Residual(Sequential([Dense(6, "tanh"), BatchNormalization()]))
 NETWORK = Sequential([Dense(6), *3 * [BLOCK], Dropout(0.4), Dropout(0.4), *2 * [BLOCK], Dense(2)])

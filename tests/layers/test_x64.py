@@ -15,6 +15,8 @@ from fnn.core.tree import cast
 from fnn.testing.subject import is_float, jit
 from tests.helpers.catalogue import CATALOGUE
 
+pytestmark = pytest.mark.slow
+
 
 def floats(values):
     return [a for a in jax.tree.leaves(strip_masks(values)) if is_float(a)]

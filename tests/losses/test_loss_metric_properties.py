@@ -5,6 +5,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +20,8 @@ from tests.helpers.loss_metric_rows import (
     spoken,
 )
 from tests.helpers.oracle import keras_rules
+
+pytestmark = pytest.mark.slow
 
 FEW, FEWER = (  # each is tried with all reductions, or weights: a loss is half a second to compile
     settings(max_examples=examples, deadline=None, derandomize=True, database=None)

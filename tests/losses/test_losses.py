@@ -16,6 +16,8 @@ from fnn.losses.logits import in_form
 from fnn.losses.targets import align, blank, spread
 from tests.helpers.oracle import keras_rules
 
+pytestmark = pytest.mark.slow
+
 random = np.random.default_rng(0)
 
 

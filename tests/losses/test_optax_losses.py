@@ -15,7 +15,10 @@ from fnn.core.config import from_config, to_config
 from fnn.losses import FunctionLoss, OptaxLoss
 from fnn.losses.from_optax import is_from_optax
 
-pytestmark = pytest.mark.filterwarnings("ignore:The function convex_kl_divergence is deprecated")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:The function convex_kl_divergence is deprecated"),
+]
 
 random = np.random.default_rng(0)
 LOGITS = random.normal(size=(6, 3)).astype("float32")

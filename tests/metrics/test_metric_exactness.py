@@ -37,6 +37,8 @@ from tests.helpers.metric_examples import (
     compiled,
 )
 
+pytestmark = pytest.mark.slow
+
 random = np.random.default_rng(5)
 ROWS = 96
 SIZES = [12, 4, 12, 12, 4, 12, 12, 4, 12, 12]  # ten unequal batches, two compilations

@@ -16,6 +16,8 @@ from fnn import losses, metrics, optimizers
 from fnn.core.config import from_config, to_config
 from tests.helpers.oracle import keras_rules
 
+pytestmark = pytest.mark.slow
+
 # What an argument without a default is given.
 NEEDED = {
     "fn": lambda y_true, y_pred: abs(y_true - y_pred),

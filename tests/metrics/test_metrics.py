@@ -30,6 +30,8 @@ from tests.helpers.metric_examples import (
 )
 from tests.helpers.oracle import keras_rules
 
+pytestmark = pytest.mark.slow
+
 # each with weights, the first of each class without too
 CASES = [(*row, True) for row in TABLE] + [(*row, False) for row in ONE_EACH]
 CUTS = [(0, 3), (3, 6), (6, 9)]  # batches of one size are one compilation

@@ -18,6 +18,8 @@ from tests.helpers.loss_metric_rows import (
 )
 from tests.helpers.oracle import keras_rules
 
+pytestmark = pytest.mark.slow
+
 VALUES = ("Mean", "Sum")  # these take no targets, so that they are no metrics of a model
 EVALUATED = [row for row in METRICS if row.name not in VALUES]
 WITHOUT_FEATURES = (classes, yes_no)

@@ -10,6 +10,8 @@ import fnn
 from fnn.layers import GRU, LSTM, Dense, Input
 from tests.helpers.oracle import keras_rules
 
+pytestmark = pytest.mark.slow
+
 BATCH = 4
 
 

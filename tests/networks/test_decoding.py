@@ -14,6 +14,8 @@ from fnn.networks import generate, start_decoding
 from fnn.symbolic.graph import connect
 from tests.helpers.catalogue import Case, jit
 
+pytestmark = pytest.mark.slow
+
 
 def drawn(*shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), "float32")

@@ -18,6 +18,8 @@ from fnn.core.weights import in_order
 from tests.helpers.catalogue import jit
 from tests.helpers.oracle import keras_rules
 
+pytestmark = [pytest.mark.slow, pytest.mark.optimized]
+
 EXPECTED = re.compile(r"expected .* received ", re.DOTALL)
 
 

@@ -20,6 +20,8 @@ from fnn.optimizers import SGD, Adam, ByPath, LossScaleOptimizer, current_learni
 from tests.helpers.counting import compilations
 from tests.helpers.oracle import keras_rules
 
+pytestmark = pytest.mark.slow
+
 
 def task(rows=28, seed=0):
     x = np.random.default_rng(seed).normal(size=(rows, 4)).astype("float32")

@@ -24,6 +24,8 @@ from fnn.schedules import CosineDecay, ExponentialDecay
 from tests.helpers.compiling import usual_jit
 from tests.helpers.oracle import keras_rules
 
+pytestmark = pytest.mark.slow
+
 random = np.random.default_rng(0)
 PARAMS = {
     "dense": {

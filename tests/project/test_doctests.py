@@ -11,6 +11,8 @@ import pytest
 
 import fnn
 
+pytestmark = pytest.mark.slow
+
 MODULES = ["fnn", *(module.name for module in pkgutil.walk_packages(fnn.__path__, "fnn."))]
 
 

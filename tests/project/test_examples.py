@@ -10,6 +10,8 @@ import pytest
 
 from examples import custom_optimizer, gan, mlp, mnist
 
+pytestmark = [pytest.mark.slow, pytest.mark.optimized]
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 

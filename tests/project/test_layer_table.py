@@ -5,6 +5,8 @@ import pytest
 from tests.generate.layer_table import classes, oracle, section
 from tests.generate.readme import ADVICE, shown
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("cls", classes(), ids=lambda cls: cls.__name__)
 def test_every_layer_has_an_oracle(cls):

@@ -9,6 +9,8 @@ import jax
 import numpy as np
 import pytest
 
+pytestmark = [pytest.mark.slow, pytest.mark.optimized]
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)

@@ -8,6 +8,8 @@ import fnn
 from fnn.layers import Dense, Dropout, Ensemble, Input, Spread
 from fnn.layers import Sequential as Stack
 
+pytestmark = pytest.mark.slow
+
 X = np.random.default_rng(0).normal(size=(50, 4)).astype("float32")
 LABELS = np.random.default_rng(1).integers(0, 3, 50)
 MEMBER = Stack([Dense(8, "relu", kernel_regularizer="l2"), Dense(3, "softmax")])
