@@ -2,6 +2,8 @@
 
 import gc
 import os
+import shutil
+import sys
 from pathlib import Path
 
 os.environ["KERAS_BACKEND"] = "jax"
@@ -19,6 +21,24 @@ if HAS_OLDER_EMITTERS:
 jax.config.update("jax_traceback_in_locations_limit", 0)  # shown nowhere, and takes time
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# What takes long to compile is kept in the virtual environment, so that a second run finds it. (A
+# file that another process is still writing is an error of JAX's, ignored in pyproject.toml.)
+COMPILED, MOST_COMPILED, WORTH_KEEPING = Path(sys.prefix, "compiled"), 2**30, 0.1
+if sys.prefix != sys.base_prefix and not jax.config.jax_compilation_cache_dir:
+    jax.config.update("jax_compilation_cache_dir", str(COMPILED))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH_KEEPING)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+# Tracing makes many objects that live on, through which Python would search for dead ones.
+gc.set_threshold(50_000, 20, 20)
+
+
+def pytest_sessionstart(session):
+    """Empties the folder of what was compiled where it has grown too large."""
+    alone = "PYTEST_XDIST_WORKER" not in os.environ
+    if alone and sum(file.stat().st_size for file in COMPILED.glob("*")) > MOST_COMPILED:
+        shutil.rmtree(COMPILED)
 
 
 @pytest.fixture
@@ -51,9 +71,8 @@ def mappings():
 
 @pytest.fixture(autouse=True, scope="module")
 def cheap_compilation(request):
-    """Programs that run once are compiled without the costly optimizations."""
-    marked = request.node.get_closest_marker
-    cheap = bool(marked("slow")) and not marked("optimized")
+    """Programs that run a few times are compiled without the costly optimizations."""
+    cheap = not request.node.get_closest_marker("optimized")
     jax.config.update("jax_disable_most_optimizations", cheap)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

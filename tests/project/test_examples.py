@@ -16,12 +16,10 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
-@pytest.mark.slow
 def test_mlp_tells_tumours_apart():
     assert mlp.main(verbose=0) > 0.95
 
 
-@pytest.mark.slow
 def test_an_optimizer_of_ones_own_learns_as_well_as_adam():
     errors = custom_optimizer.main()
     assert max(errors.values()) < 50  # the mean as a guess is off by 66
@@ -43,14 +41,12 @@ def test_sign_descent_is_what_optax_calls_so():
         states = [state for _, state in results]
 
 
-@pytest.mark.slow
 def test_the_gan_draws_a_ring():
     off, fewest = gan.main(verbose=0)
     assert off < 0.1  # a point in the middle is off by 1
     assert fewest > 50  # 167 if they were even
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("real", [True, False], ids=["mnist", "digits"])
 def test_the_demo_reads_digits(real, monkeypatch, tmp_path, capsys):
     from matplotlib.image import imread
@@ -71,7 +67,6 @@ def test_an_example_does_nothing_on_import(path, capsys):
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.slow
 def test_the_benchmark_writes_its_table(tmp_path):
     (tmp_path / "README.md").write_text(
         "before\n<!-- training: begin -->\nold\n<!-- training: end -->\nafter\n"
