@@ -113,11 +113,14 @@ def imports(name):
                 yield (submodule if known else node.module), node.lineno
 
 
+@functools.cache
 def own_imports(name):
     """What a file imports of fnn, without the `fnn.`: `(module, line)`."""
-    for module, line in imports(name):
-        if unit(module) == "fnn":
-            yield module.removeprefix("fnn").removeprefix(".") or "__init__", line
+    return [
+        (module.removeprefix("fnn").removeprefix(".") or "__init__", line)
+        for module, line in imports(name)
+        if unit(module) == "fnn"
+    ]
 
 
 def test_every_module_has_a_floor():
@@ -156,6 +159,7 @@ def test_leaf_layers_do_not_know_each_other():
     assert not breaches, "\n".join(breaches)
 
 
+@functools.cache
 def modules_behind(name):
     """Every module that a file imports, or that these import: not the packages they lie in."""
     seen, waiting = set(), [name]

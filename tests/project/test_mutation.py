@@ -38,6 +38,7 @@ OUTCOMES = {  # what is changed into what, the options of pytest, whether it is 
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_the_script_says_what_becomes_of_a_fault(outcome, tmp_path):
     old, new, options, found, said = OUTCOMES[outcome]

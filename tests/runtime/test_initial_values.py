@@ -32,6 +32,7 @@ def check_draws():
         np.testing.assert_array_equal(drawn, expected(key, shape, "float32"), f"{name}{shape}")
 
 
+@pytest.mark.slow
 def test_draws_are_those_of_jax_bit_for_bit():
     run_as_users_do("from tests.runtime.test_initial_values import check_draws; check_draws()")
 

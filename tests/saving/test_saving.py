@@ -319,6 +319,7 @@ def writing(path):
     return child
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_left_is_removed_and_nothing_of_a_living_one(tmp_path):
     killed, living = writing(tmp_path / "killed"), writing(tmp_path / "living")
     killed.kill()

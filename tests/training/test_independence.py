@@ -23,6 +23,8 @@ from fnn.training.step import make_eval_step, make_loss, make_predict_step
 from tests.helpers.catalogue import CATALOGUE, jit
 from tests.helpers.loss_metric_rows import LOSSES, METRICS
 
+pytestmark = pytest.mark.optimized  # else a maximum may equal none of its entries
+
 FULL, OTHER = 8, 5
 KEY = jax.eval_shape(lambda: jax.random.key(0))
 
@@ -339,6 +341,7 @@ ONE_SIZE = [case for case in CATALOGUE if getattr(case.layer, "stateful", False)
 OTHERS = [case for case in CATALOGUE if case not in ONE_SIZE]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", OTHERS, ids=lambda case: case.id)
 def test_layers_keep_examples_apart(case):
     expected = None
@@ -393,6 +396,7 @@ def reasons(goals, row):
                 yield of_objective(goals, y_true, y_pred, masked=masked, weighted=weighted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", LOSSES, ids=str)
 def test_losses_keep_examples_apart(row):
     for reduction in ("sum_over_batch_size", "mean_with_sample_weight", "none"):
@@ -402,6 +406,7 @@ def test_losses_keep_examples_apart(row):
             assert (reason is not None) == (row.name in MIXING_LOSSES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", [r for r in METRICS if r.name not in ("Mean", "Sum")], ids=str)
 def test_metrics_keep_examples_apart(row):
     metric = getattr(metrics, row.name)(**row.arguments)
@@ -506,6 +511,7 @@ def of_steps(layer, x, loss, y_true, metric="mae", members=0):
     yield why_mixed(predict, *((*weights, batch[0]["x"]) for batch in batches))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_keep_examples_apart(name):
     layer, x = NETWORKS[name]
@@ -667,12 +673,14 @@ def assert_filling_changes_nothing(steps):
     return True
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None, derandomize=True, database=None)
 @given(STEPS_OF_PROGRAMS)
 def test_drawn_programs_found_independent_are_so(steps):
     assert_filling_changes_nothing(steps)
 
 
+@pytest.mark.slow
 def test_many_drawn_programs_are_found_independent():
     each = [assert_filling_changes_nothing([(operation, 1)]) for operation in OPERATIONS]
     assert sum(each) > len(OPERATIONS) / 2
@@ -766,9 +774,18 @@ def assert_as_without_filling(make, layer, loss, metric):
     check(weight)
 
 
-@pytest.mark.parametrize("metric", FUNCTIONS)
-@pytest.mark.parametrize("loss", FUNCTIONS)
-@pytest.mark.parametrize("name", USED_LAYERS)
+# Where one of layer, loss and metric mixes examples, and every pair of them.
+TRIPLES = [
+    (name, loss, metric)
+    for i, name in enumerate(USED_LAYERS)
+    for j, loss in enumerate(FUNCTIONS)
+    for k, metric in enumerate(FUNCTIONS)
+    if [i, j, k].count(0) >= 2 or k == (i + j) % len(FUNCTIONS)
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "loss", "metric"), TRIPLES)
 def test_filling_reaches_no_weight_and_no_number(name, loss, metric):
     assert_as_without_filling(*USED_LAYERS[name], loss, metric)
 
@@ -785,6 +802,7 @@ OF_LAYERS = [
 ]
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None, derandomize=True, database=None)
 @given(
     st.lists(st.sampled_from(OF_LAYERS), min_size=1, max_size=3),

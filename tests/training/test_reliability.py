@@ -129,6 +129,7 @@ print(hashlib.sha256(b"".join(w.tobytes() for w in net.get_weights())).hexdigest
 """
 
 
+@pytest.mark.slow
 def test_two_processes_with_one_seed_end_bit_for_bit_alike():
     outcomes = {
         subprocess.run(
@@ -252,6 +253,7 @@ for name, verb in verbs.items():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_process_forked_after_jax_ran_gets_an_error_at_once():
     done = subprocess.run(
@@ -276,6 +278,7 @@ def test_another_process_than_the_first_is_refused(monkeypatch):
         model().predict(task()[0], verbose=0)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_workers_forked_for_data_do_not_hang_training():
     done = subprocess.run(
@@ -309,6 +312,7 @@ for made, data in ((model, x), (graph, ids)):
 """
 
 
+@pytest.mark.slow
 def test_nothing_keeps_a_tracer(tmp_path):
     environment = {**os.environ, "JAX_CHECK_TRACER_LEAKS": "1"}
     command = [sys.executable, "-c", "import sys\n" + LEAKS, str(tmp_path)]
