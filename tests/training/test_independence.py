@@ -803,7 +803,7 @@ OF_LAYERS = [
 
 
 @pytest.mark.slow
-@settings(max_examples=12, deadline=None, derandomize=True, database=None)
+@settings(max_examples=8, deadline=None, derandomize=True, database=None)
 @given(
     st.lists(st.sampled_from(OF_LAYERS), min_size=1, max_size=3),
     st.sampled_from(FUNCTIONS),
