@@ -14,7 +14,8 @@ from benchmarks.peers import fnn as fnn_peer
 from benchmarks.peers import hand, hand_scan
 from benchmarks.workloads import WORKLOADS
 
-NETWORKS = ["mlp", "cnn", "lstm", "gpt", pytest.param("resnet", marks=pytest.mark.slow)]
+SLOW = ("cnn", "lstm", "gpt", "resnet")
+NETWORKS = ["mlp", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 
 
 def renamed(params, **names):
