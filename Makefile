@@ -1,7 +1,7 @@
 # Every target does its own set-up: it needs make and a Python of at least 3.11, nothing else.
 #   make demo             train a network on handwritten digits, write demo.png
 #   make test             formatting, lint, types, the whole test suite
-#   make quick            the same without the slow tests, under 3 minutes
+#   make quick            the same without the slow tests, under 2 minutes
 #   make lint             formatting, lint and types alone
 #   make benchmark        fnn against its peers, written into benchmarks/README.md
 #   make benchmark-check  the ratios beside their bounds; fails where one is exceeded

@@ -1,7 +1,9 @@
-"""Strict JAX for every test: several devices, no silent broadcasting of ranks; what is slow."""
+"""Strict JAX for every test: several devices, no silent broadcasting of ranks."""
 
 import gc
 import os
+import shutil
+import sys
 from pathlib import Path
 
 os.environ["KERAS_BACKEND"] = "jax"
@@ -10,7 +12,8 @@ import jax
 import pytest
 
 import fnn
-from tests.compiling import HAS_OLDER_EMITTERS, OLDER_EMITTERS
+from tests.helpers.compiling import HAS_OLDER_EMITTERS, OLDER_EMITTERS
+from tests.helpers.oracle import keras_rules
 
 if HAS_OLDER_EMITTERS:
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {OLDER_EMITTERS}"
@@ -19,69 +22,36 @@ jax.config.update("jax_traceback_in_locations_limit", 0)  # shown nowhere, and t
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# Whole files that `make quick` leaves out: tables of properties and parity, minutes of compiling.
-SLOW_FILES = {
-    "test_activation_layers",
-    "test_activations",
-    "test_attention",
-    "test_attention_properties",
-    "test_callbacks",
-    "test_catalogue",
-    "test_check_layer",
-    "test_combinators",
-    "test_decoding",
-    "test_distribution",
-    "test_doctests",
-    "test_dropout",
-    "test_dtypes",
-    "test_ensembles",
-    "test_examples",
-    "test_experts",
-    "test_explicit_axes",
-    "test_initializers",
-    "test_keras_layers",
-    "test_layer_table",
-    "test_layers",
-    "test_lora",
-    "test_loss_metric_properties",
-    "test_losses",
-    "test_metric_exactness",
-    "test_metric_names",
-    "test_metrics",
-    "test_metrics_evaluated",
-    "test_nested_masks",
-    "test_networks",
-    "test_normalization",
-    "test_notebooks",
-    "test_optax_losses",
-    "test_optimizer_training",
-    "test_optimizers",
-    "test_readme",
-    "test_recurrent",
-    "test_regularizers_constraints",
-    "test_reversible_embedding",
-    "test_schedules",
-    "test_single_examples",
-    "test_spatial",
-    "test_spectral",
-    "test_stacking",
-    "test_stateful",
-    "test_x64",
-}
+# What takes long to compile is kept in the virtual environment, so that a second run finds it. (A
+# file that another process is still writing is an error of JAX's, ignored in pyproject.toml.)
+COMPILED, MOST_COMPILED, WORTH_KEEPING = Path(sys.prefix, "compiled"), 2**30, 0.1
+if sys.prefix != sys.base_prefix and not jax.config.jax_compilation_cache_dir:
+    jax.config.update("jax_compilation_cache_dir", str(COMPILED))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH_KEEPING)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
-# Of these the ones that do more than compile many small programs.
-LONG_RUNS = {"test_callbacks", "test_examples", "test_networks", "test_notebooks", "test_readme"}
+# Tracing makes many objects that live on, through which Python would search for dead ones.
+gc.set_threshold(50_000, 20, 20)
 
 
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if item.path.stem in SLOW_FILES:
-            item.add_marker(pytest.mark.slow)
+def pytest_sessionstart(session):
+    """Empties the folder of what was compiled where it has grown too large."""
+    alone = "PYTEST_XDIST_WORKER" not in os.environ
+    if alone and sum(file.stat().st_size for file in COMPILED.glob("*")) > MOST_COMPILED:
+        shutil.rmtree(COMPILED)
 
 
 @pytest.fixture
 def key():
     return jax.random.key(0)
+
+
+@pytest.fixture(scope="session")
+def keras():
+    with keras_rules():
+        import keras
+
+        return keras
 
 
 @pytest.fixture(autouse=True)
@@ -101,8 +71,8 @@ def mappings():
 
 @pytest.fixture(autouse=True, scope="module")
 def cheap_compilation(request):
-    """Programs that run once are compiled without the costly optimizations."""
-    cheap = request.path.stem in SLOW_FILES - LONG_RUNS
+    """Programs that run a few times are compiled without the costly optimizations."""
+    cheap = not request.node.get_closest_marker("optimized")
     jax.config.update("jax_disable_most_optimizations", cheap)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

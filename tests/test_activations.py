@@ -10,7 +10,9 @@ import pytest
 
 from fnn import activations
 from fnn.core.registry import names_of
-from tests.oracle import keras_rules
+from tests.helpers.oracle import keras_rules
+
+pytestmark = pytest.mark.slow
 
 # (name, arguments); every name that Keras knows must be here.
 CASES = [

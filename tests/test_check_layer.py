@@ -15,6 +15,8 @@ from fnn.core.masking import Masked
 from fnn.testing import check_layer
 from fnn.testing.promises import PROPERTIES
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__)
 SEQUENCE = jnp.ones((4, 6, 3))
 

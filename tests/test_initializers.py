@@ -16,7 +16,9 @@ from fnn import initializers
 from fnn.core.config import from_config, to_config
 from fnn.core.registry import names_of
 from fnn.initializers.windows import WINDOWS, window
-from tests.oracle import keras_rules
+from tests.helpers.oracle import keras_rules
+
+pytestmark = pytest.mark.slow
 
 SHAPES = [(7,), (7, 5), (3, 7, 5), (3, 2, 7, 5), (2, 3, 2, 7, 5), ()]
 SCALED = ["GlorotUniform", "GlorotNormal", "HeUniform", "HeNormal", "LecunUniform", "LecunNormal"]

@@ -10,7 +10,9 @@ import pytest
 from fnn import constraints, regularizers
 from fnn.core.config import from_config, to_config
 from fnn.core.registry import names_of
-from tests.oracle import keras_rules
+from tests.helpers.oracle import keras_rules
+
+pytestmark = pytest.mark.slow
 
 W = np.random.default_rng(0).normal(0, 2, (5, 4)).astype("float32")
 KERNEL = np.random.default_rng(1).normal(0, 2, (3, 3, 5, 4)).astype("float32")

@@ -10,7 +10,9 @@ import pytest
 
 from fnn import schedules
 from fnn.core.config import from_config, to_config
-from tests.oracle import keras_rules
+from tests.helpers.oracle import keras_rules
+
+pytestmark = pytest.mark.slow
 
 # (class, arguments): each curve equals that of Keras
 TABLE = [
@@ -32,14 +34,6 @@ TABLE = [
     ("CosineDecayRestarts", (0.1, 7, 1.5, 0.9)),
 ]
 NAMES = [f"{name}{arguments}" for name, arguments in TABLE]
-
-
-@pytest.fixture(scope="module")
-def keras():
-    with keras_rules():
-        import keras
-
-        return keras
 
 
 @pytest.mark.parametrize(("name", "arguments"), TABLE, ids=NAMES)

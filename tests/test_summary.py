@@ -19,7 +19,7 @@ from fnn.layers import (
     Residual,
     Sequential,
 )
-from tests.oracle import keras_rules
+from tests.helpers.oracle import keras_rules
 
 
 def text(model, **options):

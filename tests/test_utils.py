@@ -9,7 +9,7 @@ import pytest
 
 import fnn
 from fnn import utils
-from tests.oracle import keras_rules
+from tests.helpers.oracle import keras_rules
 
 X = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
 RAGGED = [[1], [2, 3], [4, 5, 6, 7], []]

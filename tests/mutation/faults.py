@@ -14,7 +14,7 @@ class Fault(NamedTuple):
 
 
 def _property(name: str, rows: str) -> str:
-    return f"tests/test_catalogue.py::test_property -k '{name} and {rows}'"
+    return f"tests/layers/test_catalogue.py::test_property -k '{name} and {rows}'"
 
 
 PROPERTIES = [
@@ -119,7 +119,7 @@ ARGUMENTS = [
         "the range of a number is not checked: a field has no bound",
         "    momentum: float = fraction(default=0.99)\n",
         "    momentum: float = 0.99\n",
-        "tests/test_layer_messages.py::test_no_field_holds_a_number_out_of_its_range"
+        "tests/layers/test_layer_messages.py::test_no_field_holds_a_number_out_of_its_range"
         " -k BatchNormalization",
     ),
     Fault(
@@ -127,7 +127,7 @@ ARGUMENTS = [
         "a field that takes anything: it is annotated Any",
         "    synchronized: bool = False",
         "    synchronized: Any = False",
-        "tests/test_layer_messages.py::test_no_field_holds_what_it_is_not_for"
+        "tests/layers/test_layer_messages.py::test_no_field_holds_what_it_is_not_for"
         " -k BatchNormalization",
     ),
     Fault(
@@ -135,28 +135,29 @@ ARGUMENTS = [
         "a bound holds for the first number of a tuple alone",
         "self.holds(item) for item in flat(held))",
         "self.holds(item) for item in flat(held)[:1])",
-        "tests/test_layer_messages.py::test_no_field_holds_a_number_out_of_its_range -k Conv2D",
+        "tests/layers/test_layer_messages.py"
+        "::test_no_field_holds_a_number_out_of_its_range -k Conv2D",
     ),
     Fault(
         "fnn/core/layer.py",
         "a field that every layer inherits takes anything",
         "    trainable: bool = field(default=True, kw_only=True)",
         "    trainable: Any = field(default=True, kw_only=True)",
-        "tests/test_layer_messages.py::test_no_field_holds_what_it_is_not_for -k Dense",
+        "tests/layers/test_layer_messages.py::test_no_field_holds_what_it_is_not_for -k Dense",
     ),
     Fault(
         "fnn/core/arguments.py",
         "an error says what was expected, and not what came",
         '{argument} {expected}, received {argument}={shown(received)}"',
         '{argument} {expected}"',
-        "tests/test_layer_messages.py::test_wrong_argument",
+        "tests/layers/test_layer_messages.py::test_wrong_argument",
     ),
     Fault(
         "fnn/core/door.py",
         "an error names the expected width twice, and not the width of the inputs",
         "received {received} in shape",
         "received {features} in shape",
-        "tests/test_layer_messages.py::test_apply_alone_checks_its_inputs",
+        "tests/layers/test_layer_messages.py::test_apply_alone_checks_its_inputs",
     ),
 ]
 
@@ -168,21 +169,21 @@ HOUSE = [
         "an import that goes up, inside a function, where it hides the cycle",
         "    rates = jax.tree.leaves(",
         "    from fnn.models import Model  # noqa: F401\n\n    rates = jax.tree.leaves(",
-        "tests/test_house.py -k 'imports or training'",
+        "tests/project/test_house.py -k 'imports or training'",
     ),
     Fault(
         "fnn/layers/dense.py",
         "a function that has grown to 60 lines",
         '        y = matmul(x, params["kernel"])  # (..., units)\n',
         '        y = matmul(x, params["kernel"])  # (..., units)\n' + _MANY_LINES,
-        "tests/test_house.py -k small",
+        "tests/project/test_house.py -k small",
     ),
     Fault(
         "fnn/layers/dense.py",
         "a module that begins without a sentence that says what it holds",
         '"""Dense: a fully connected layer."""\n\n',
         "",
-        "tests/test_house.py -k 'one_line or readme'",
+        "tests/project/test_house.py -k 'one_line or readme'",
     ),
 ]
 
@@ -192,28 +193,30 @@ LAYERS = [
         "the first carry of a scan as it is: on a mesh its sharding is not that of the next",
         "carry = settled(body, (first, start, memory), by_time)",
         "carry = first, start, memory",
-        "tests/test_explicit_axes.py::test_every_layer_takes_divided_weights -k SimpleRNN",
+        "tests/distribution/test_explicit_axes.py"
+        "::test_every_layer_takes_divided_weights -k SimpleRNN",
     ),
     Fault(
         "fnn/layers/normalization.py",
         "the default epsilon of PyTorch and not that of Keras",
         "    axis: int | Axes = -1\n    epsilon: float = not_negative(default=1e-3)",
         "    axis: int | Axes = -1\n    epsilon: float = not_negative(default=1e-5)",
-        "tests/test_keras_layers.py::test_arguments_are_those_of_keras -k LayerNormalization",
+        "tests/layers/test_keras_layers.py"
+        "::test_arguments_are_those_of_keras -k LayerNormalization",
     ),
     Fault(
         "fnn/layers/pooling.py",
         "uneven padding has its odd position in front, not at the end",
         "pads.append((total // 2, total - total // 2))",
         "pads.append((total - total // 2, total // 2))",
-        "tests/test_keras_layers.py::test_layer_equals_keras -k Pooling",
+        "tests/layers/test_keras_layers.py::test_layer_equals_keras -k Pooling",
     ),
     Fault(
         "fnn/layers/shared/recurrence.py",
         "a masked step repeats the output, but its state moves on",
         "y, new = where_examples(valid, (y, new), (before, old))",
         "y = where_examples(valid, y, before)",
-        "tests/test_keras_layers.py::test_layer_equals_keras -k 'LSTM and masked'",
+        "tests/layers/test_keras_layers.py::test_layer_equals_keras -k 'LSTM and masked'",
     ),
 ]
 
@@ -223,35 +226,36 @@ TRAINING = [
         "any known filling passes for one that changes no sum",
         "if fill is None or fill != no_change:",
         "if fill is None:",
-        "tests/test_independence.py::test_programs_that_mix_examples",
+        "tests/training/test_independence.py::test_programs_that_mix_examples",
     ),
     Fault(
         "fnn/losses/crossentropy.py",
         "wrong axis: targets are smoothed by the number of examples",
         "t = smooth(t, label_smoothing, t.shape[axis])",
         "t = smooth(t, label_smoothing, t.shape[0])",
-        "tests/test_losses.py::test_value_and_gradient_equal_keras -k CategoricalCrossentropy",
+        "tests/losses/test_losses.py"
+        "::test_value_and_gradient_equal_keras -k CategoricalCrossentropy",
     ),
     Fault(
         "fnn/losses/loss.py",
         "the masked values are left out of the sum and counted in the mean",
         "count = counted.sum().astype(values.dtype)",
         "count = jnp.full((), values.size, values.dtype)",
-        "tests/test_losses.py -k 'not_valid or mask'",
+        "tests/losses/test_losses.py -k 'not_valid or mask'",
     ),
     Fault(
         "fnn/metrics/confusion.py",
         "counts in the order of the sorted thresholds, not in that of the given ones",
         "return counts[1:][np.argsort(order)], counts[0]",
         "return counts[1:], counts[0]",
-        "tests/test_metrics.py::test_batches_equal_keras -k 'Precision or Negatives'",
+        "tests/metrics/test_metrics.py::test_batches_equal_keras -k 'Precision or Negatives'",
     ),
     Fault(
         "fnn/optimizers/own.py",
         "off by one in the bias correction: steps counted from 0",
         "return look / (jnp.sqrt(v / (1 - self.beta_2**step)) + self.epsilon)",
         "return look / (jnp.sqrt(v / (1 - self.beta_2 ** (step + 1))) + self.epsilon)",
-        "tests/test_optimizers.py::test_ten_steps_equal_keras -k Nadam",
+        "tests/optimizers/test_optimizers.py::test_ten_steps_equal_keras -k Nadam",
     ),
     Fault(
         "fnn/training/data.py",
@@ -259,49 +263,50 @@ TRAINING = [
         "array[done : done + several].reshape(-1)[: len(found)] = values",
         "array[done : done + several].reshape(-1)[: len(found)] = values\n"
         "            valid[done : done + several] = True",
-        "tests/test_exactness.py -k reference",
+        "tests/training/test_exactness.py -k reference",
     ),
     Fault(
         "fnn/training/data.py",
         "every epoch has the order of the first: its number is not in the seed",
         "np.random.default_rng([*np.atleast_1d(self.seed).tolist(), number])",
         "np.random.default_rng(np.atleast_1d(self.seed).tolist())",
-        "tests/test_exactness.py -k shuffling",
+        "tests/training/test_exactness.py -k shuffling",
     ),
     Fault(
         "fnn/training/class_weights.py",
         "a class without a weight weighs 0, not 1",
         "table.get(int(one), 1.0)",
         "table.get(int(one), 0.0)",
-        "tests/test_class_weights.py::test_each_target_weighs_what_its_class_does -k labels",
+        "tests/training/test_class_weights.py"
+        "::test_each_target_weighs_what_its_class_does -k labels",
     ),
     Fault(
         "fnn/training/resume.py",
         "off by one: the epoch that has ended is recorded, and trained again",
         '"epoch": np.int64(epoch + 1)',
         '"epoch": np.int64(epoch)',
-        "tests/test_resume.py -k 'straight or interrupted'",
+        "tests/training/test_resume.py -k 'straight or interrupted'",
     ),
     Fault(
         "fnn/callbacks/monitoring.py",
         "patience of one epoch more: above in place of at least",
         "elif self.wait >= self.patience and epoch > 0:",
         "elif self.wait > self.patience and epoch > 0:",
-        "tests/test_callbacks.py::test_decisions_are_those_of_keras -k EarlyStopping",
+        "tests/callbacks/test_callbacks.py::test_decisions_are_those_of_keras -k EarlyStopping",
     ),
     Fault(
         "fnn/saving/tensors.py",
         "the checksum covers names, dtypes and shapes, and no values",
         "        total.update(array.reshape(-1).view(np.uint8).data)\n",
         "",
-        "tests/test_hostile_files.py -k 'flipped_bit or checksum'",
+        "tests/saving/test_hostile_files.py -k 'flipped_bit or checksum'",
     ),
     Fault(
         "fnn/core/layer.py",
         "an error advises a method that the model does not have",
         "call model.{'unfreeze' if value else 'freeze'}(layer), and compile again",
         "call model.{'thaw' if value else 'freeze'}(layer), and compile again",
-        "tests/test_advice.py -k 'frozen or names_in_a_message'",
+        "tests/project/test_advice.py -k 'frozen or names_in_a_message'",
     ),
 ]
 

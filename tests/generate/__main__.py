@@ -1,0 +1,20 @@
+"""Writes anew what is made from the code: parts of the README, and the file of weights.
+
+`python -m tests.generate` does it, and a test fails where it is due; `git diff` shows what changed.
+"""
+
+import os
+
+os.environ["KERAS_BACKEND"] = "jax"
+
+import jax
+
+from tests.generate import layer_table, modules, names, trees
+from tests.generate.readme import show
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+modules.write()
+show("names", names.section())
+show("layers", layer_table.section())
+trees.FILE.write_text(trees.text())

@@ -1,0 +1,56 @@
+"""The files of fnn, and the map of them in the README."""
+
+import ast
+import functools
+import re
+from pathlib import Path
+
+from tests.generate.readme import README
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted((ROOT / "fnn").rglob("*.py"))
+MODULES = {str(file.relative_to(ROOT / "fnn")): file for file in FILES}
+
+
+@functools.cache
+def source(name):
+    return MODULES[name].read_text()
+
+
+@functools.cache
+def parse(name):
+    return ast.parse(source(name))
+
+
+def caption(name):
+    """The first line of a module's docstring."""
+    return (ast.get_docstring(parse(name)) or "").partition("\n")[0]
+
+
+def is_package_root(name):
+    return name.endswith("__init__.py")
+
+
+def tree_map():
+    """The map of the modules that the README shows: a line each, its name and its caption."""
+    width = max(len(Path(name).name) + 4 * name.count("/") for name in MODULES) + 6
+    folders = sorted({"."} | {str(Path(name).parent) for name in MODULES})
+    rows = []
+    for folder in folders:
+        depth = 0 if folder == "." else folder.count("/") + 1
+        root = "__init__.py" if folder == "." else f"{folder}/__init__.py"
+        title = "fnn/" if folder == "." else f"{Path(folder).name}/"
+        rows.append(f"{'    ' * depth + title:<{width}}{caption(root)}")
+        for name in sorted(MODULES):
+            if str(Path(name).parent) == folder and not is_package_root(name):
+                indented = "    " * (depth + 1) + Path(name).name
+                rows.append(f"{indented:<{width}}{caption(name)}")
+    return "\n".join(rows)
+
+
+def write():
+    """Puts the map into the README."""
+    text = README.read_text()
+    README.write_text(
+        re.sub(r"(?<=```\n)fnn/ .*?(?=```)", lambda _: tree_map() + "\n", text, flags=re.S)
+    )

@@ -1,0 +1,75 @@
+"""The names of Keras and where they are here, for the README."""
+
+import fnn
+from fnn.keras_names import MISSING_NAMES
+from tests.helpers.oracle import keras_rules
+
+PARTS = {  # Keras's module -> where its names are here
+    "keras": fnn,
+    "keras.layers": fnn.layers,
+    "keras.activations": fnn.activations,
+    "keras.initializers": fnn.initializers,
+    "keras.regularizers": fnn.regularizers,
+    "keras.constraints": fnn.constraints,
+    "keras.losses": fnn.losses,
+    "keras.metrics": fnn.metrics,
+    "keras.optimizers": fnn.optimizers,
+    "keras.optimizers.schedules": fnn.schedules,
+    "keras.callbacks": fnn.callbacks,
+    "keras.models": fnn.models,
+    "keras.saving": fnn.saving,
+    "keras.datasets": fnn.datasets,
+    "keras.distribution": fnn.distribution,
+    "keras.utils": fnn.utils,
+}
+
+
+def names(part):
+    """The public names of one of Keras's modules."""
+    with keras_rules():
+        import keras
+
+        module = keras
+        for name in part.split(".")[1:]:
+            module = getattr(module, name)
+        return [name for name in dir(module) if name[0] != "_" and name != "src"]
+
+
+def reasons(part):
+    """Names that are not here -> why, or what takes their place."""
+    return MISSING_NAMES[PARTS[part].__name__]
+
+
+def split(part):
+    """(names that are here, names that are not)."""
+    found = names(part)
+    here = [name for name in found if hasattr(PARTS[part], name)]
+    return here, [name for name in found if name not in here]
+
+
+def own(part):
+    """What this module has and Keras's has not."""
+    known = set(names(part))
+    return [name for name in getattr(PARTS[part], "__all__", []) if name not in known]
+
+
+def section():
+    """The README's section of names."""
+    lines = ["", "## Names of Keras", ""]
+    for part, module in PARTS.items():
+        here, missing = split(part)
+        lines += [f"**`{part}`**, {len(here)} of {len(here) + len(missing)} names in"]
+        lines[-1] += f" `{module.__name__}`{': ' if here else ''}{', '.join(here)}."
+        if own(part):
+            lines[-1] += f" Beyond Keras: {', '.join(own(part))}."
+        lines += [""]
+    lines += ["| not here | why |", "|---|---|"]
+    groups = {}
+    for part in PARTS:
+        for name in split(part)[1]:
+            where = groups.setdefault(reasons(part)[name], {})
+            where.setdefault(part.removeprefix("keras."), []).append(name)
+    for why, missing in groups.items():
+        shown = "; ".join(f"`{part}`: {', '.join(found)}" for part, found in missing.items())
+        lines += [f"| {shown} | {why} |"]
+    return "\n".join([*lines, "", ""])

@@ -1,0 +1,63 @@
+"""Every property of `fnn.testing` over every row of the catalogue; and that it is complete."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import fnn.layers
+from fnn.core.layer import Layer
+from fnn.core.masking import Masked, is_masked
+from fnn.testing.checking import check
+from fnn.testing.promises import PROPERTIES
+from tests.helpers import catalogue
+from tests.helpers.catalogue import CATALOGUE
+
+pytestmark = pytest.mark.slow
+
+each_row = pytest.mark.parametrize("case", CATALOGUE, ids=[case.id for case in CATALOGUE])
+
+
+LOOKING_AHEAD = "a_later_step_changes_nothing_earlier"
+PAIRS = [  # row by row, so that what is compiled for a row serves all its properties
+    pytest.param(name, case, id=f"{name}-{case.id}")
+    for case in CATALOGUE
+    for name in PROPERTIES
+    if name not in case.without and (case.causal or name != LOOKING_AHEAD)
+]
+
+
+@pytest.mark.parametrize(("name", "case"), PAIRS)
+def test_property(name, case):
+    check(name, case)
+
+
+@each_row
+def test_repr_evaluates_back(case):
+    names = {**vars(fnn.layers), **vars(fnn.core.config), **vars(catalogue)}
+    assert eval(repr(case.layer), names) == case.layer
+
+
+def test_ids_are_unique():
+    assert len({case.id for case in CATALOGUE}) == len(CATALOGUE)
+
+
+def test_every_layer_has_a_row():
+    public = {thing for thing in vars(fnn.layers).values() if isinstance(thing, type)}
+    layers = {thing for thing in public if issubclass(thing, Layer)}
+    missing = layers - {type(case.layer) for case in CATALOGUE} - {Layer, fnn.layers.Composite}
+    assert not missing, f"tests/helpers/catalogue.py has no row for {sorted(map(str, missing))}"
+
+
+REFUSING = [case for case in CATALOGUE if case.layer.masking == "refuse"]
+
+
+@pytest.mark.parametrize("case", REFUSING, ids=[case.id for case in REFUSING])
+def test_a_mask_that_would_be_lost_is_refused(case):
+    masked = jax.tree.map(all_real, case.x, is_leaf=is_masked)
+    with pytest.raises(ValueError, match=r"expected inputs without a mask.*Unmask\(\) to drop it"):
+        case.run(*case.weights, masked)
+
+
+def all_real(x):
+    return Masked(x, jnp.asarray(np.ones(x.shape[:2], bool)))

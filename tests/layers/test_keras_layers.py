@@ -1,0 +1,156 @@
+"""Every layer of the catalogue against Keras, run live: signature, weights, outputs, gradients."""
+
+import dataclasses
+import inspect
+from pathlib import Path
+
+import pytest
+
+from fnn import layers as L
+from fnn.core import tree
+from fnn.core.calling import weight_spec
+from fnn.core.fields import field_kind
+from fnn.core.layer import Layer
+from fnn.layers import Conv3DTranspose
+from tests.helpers.attention_calls import RELATIVES
+from tests.helpers.catalogue import CATALOGUE
+from tests.helpers.keras_twins import OURS, assert_equals_keras
+
+pytestmark = pytest.mark.slow
+
+
+def moves(case):
+    """Whether training changes a state of the layer: then its numbers can be those of Keras."""
+    state = weight_spec(case.layer, case.x)[1]
+    return any(path[-1] != "aux_loss" for path, _ in tree.flatten(state)) and case.trains
+
+
+TWINS = [case for case in CATALOGUE if case.keras is not None]
+# In training where something moves: dropout draws other random numbers than Keras. Not where Keras
+# moves the averages of a `TimeDistributed` once a step: here all steps are one batch, by NumPy in
+# test_combinators.py.
+RUNS = [
+    pytest.param(case, train, id=f"{'training' if train else 'inference'}-{case.id}")
+    for case in TWINS
+    for train in (False, True)
+    if not train or (moves(case) and not isinstance(case.layer, L.TimeDistributed))
+]
+CLASSES = sorted({type(case.layer) for case in TWINS if case.keras == "same"}, key=str)
+# Of Keras's arguments fnn leaves out: what wrappers do, what JAX decides, arrays in a value.
+LEFT_OUT = {
+    "weights",
+    "lora_rank",
+    "lora_alpha",
+    "quantization_config",
+    "gptq_unpacked_column_size",
+    "use_cudnn",
+    "name",
+    "dtype",
+}
+
+
+@pytest.mark.parametrize(("case", "train"), RUNS)
+def test_layer_equals_keras(case, train):
+    assert_equals_keras(case, train)
+
+
+# What is compared live: here and, since attention is called in another way there, in its own test.
+LIVE = [case.layer for case in TWINS] + [layer for layer, _ in RELATIVES.values()]
+# Layers of Keras that stand in none of these, and the test that compares them instead.
+ELSEWHERE = {
+    # in training alone: at inference Keras reads a kernel that it wrote over
+    "SpectralNormalization": "test_spectral.py::test_training_is_that_of_keras",
+}
+# Options that cannot show in such a comparison, and what shows them.
+FLASH = "test_attention.py::test_flash_attention_is_the_same_attention"
+PENALTY = "test_attention.py::test_every_projection_is_penalized"
+BATCH = "test_normalization.py::test_the_batch_is_one_on_several_devices"
+BACK = "test_reversible_embedding.py::test_back_and_forth_are_those_of_keras"
+UNSEEN = {
+    "seed": "test_dropout.py::test_key_path_and_seed_decide_the_noise",
+    "stateful": "test_recurrent.py::test_stateful_equals_keras",
+    "BatchNormalization.synchronized": BATCH,
+    "MultiHeadAttention.flash_attention": FLASH,
+    "GroupedQueryAttention.flash_attention": FLASH,
+    # Keras takes it and leaves it out
+    "SimpleRNN.activity_regularizer": "test_dropout.py::test_the_penalty_leaves_masked_steps_out",
+    "MultiHeadAttention.activity_regularizer": PENALTY,
+    "GroupedQueryAttention.activity_regularizer": PENALTY,
+    "ReversibleEmbedding.reverse_dtype": BACK,
+    "ReversibleEmbedding.logit_soft_cap": BACK,
+    # Keras takes the mask of steps for one of columns
+    "ConvLSTM1D.zero_output_for_mask": "test_recurrent.py::test_conv_lstm_of_one_pixel_is_lstm",
+    "ConvLSTM2D.zero_output_for_mask": "test_recurrent.py::test_conv_lstm_of_one_pixel_is_lstm",
+    "ConvLSTM3D.zero_output_for_mask": "test_recurrent.py::test_conv_lstm_of_one_pixel_is_lstm",
+}
+OWN_OPTIONS = {  # fnn's own, and what is taken and not read
+    ("MultiHeadAttention", "position"),
+    ("GroupedQueryAttention", "position"),
+    ("Lambda", "output_shape"),
+    ("ActivityRegularization", "l1"),  # by default it does nothing
+    ("ActivityRegularization", "l2"),
+}
+
+
+def test_every_layer_that_keras_has_too_is_compared_with_it():
+    import keras
+
+    theirs = {name for name, value in vars(keras.layers).items() if inspect.isclass(value)}
+    both = {
+        cls
+        for name, cls in vars(L).items()
+        if name in theirs and inspect.isclass(cls) and issubclass(cls, Layer) and cls is not Layer
+    }
+    missing = {cls.__name__ for cls in both - set(map(type, LIVE))}
+    assert missing == set(ELSEWHERE)
+    assert len(both) >= 90
+
+
+def test_the_tests_named_here_are_there():
+    for name in (*ELSEWHERE.values(), *UNSEEN.values()):
+        file, _, function = name.partition("::")
+        assert f"\ndef {function}(" in Path(__file__).with_name(file).read_text(), name
+
+
+def options():
+    """(class, field) of what the layers compared live can be given, but for weights' own."""
+    for cls in sorted({type(layer) for layer in LIVE}, key=str):
+        for field in dataclasses.fields(cls):
+            of_weights = field_kind(field.name) in ("initializer", "regularizer", "constraint")
+            of_weights &= field.name != "activity_regularizer"
+            ours = field.name in OURS or (cls.__name__, field.name) in OWN_OPTIONS
+            if field.default is not dataclasses.MISSING and not of_weights and not ours:
+                yield cls, field
+
+
+def test_every_option_is_compared_with_keras_as_it_is_by_default_and_otherwise():
+    missing = []
+    for cls, field in options():
+        given = [getattr(layer, field.name) for layer in LIVE if type(layer) is cls]
+        default = {repr(value) == repr(field.default) for value in given}
+        name = f"{cls.__name__}.{field.name}"
+        if default != {True, False} and not {field.name, name} & UNSEEN.keys():
+            missing.append(name)
+    assert not missing
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_arguments_are_those_of_keras(cls):
+    """Names, order and defaults."""
+    import keras
+
+    theirs = inspect.signature(getattr(keras.layers, cls.__name__).__init__).parameters
+    theirs = {
+        name: parameter.default
+        for name, parameter in theirs.items()
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and name not in {"self", *LEFT_OUT}
+    }
+    missing = dataclasses.MISSING
+    mine = {
+        field.name: inspect.Parameter.empty if field.default is missing else field.default
+        for field in dataclasses.fields(cls)
+        if not field.kw_only
+    }
+    if cls is not Conv3DTranspose:  # Keras has another order there than in 1D and 2D
+        assert list(mine) == list(theirs)
+    assert mine == theirs

@@ -1,0 +1,78 @@
+"""Every metric of Keras in `compile` and `evaluate`: a padded batch, sample weights, masks."""
+
+import functools
+
+import numpy as np
+import pytest
+
+from fnn import Sequential, metrics
+from fnn.layers import Activation, Masking
+from tests.helpers.loss_metric_rows import (
+    FLAT,
+    METRICS,
+    Batch,
+    classes,
+    classes_of,
+    close,
+    yes_no,
+)
+from tests.helpers.oracle import keras_rules
+
+pytestmark = pytest.mark.slow
+
+VALUES = ("Mean", "Sum")  # these take no targets, so that they are no metrics of a model
+EVALUATED = [row for row in METRICS if row.name not in VALUES]
+WITHOUT_FEATURES = (classes, yes_no)
+MASKED = [row for row in EVALUATED if row.shapes != FLAT and row.make not in WITHOUT_FEATURES]
+
+
+@functools.cache
+def evaluated(make, masked):
+    """What a model says of one kind of targets, by all metrics for it, and the data it has seen.
+
+    It returns what it is given; its last batch is half padding. With a mask it leaves out steps
+    that hold zeros alone.
+    """
+    rng = np.random.default_rng(3)
+    steps = (4,) if masked or make in WITHOUT_FEATURES else ()
+    shape = (10, *steps, 3)
+    y_true, x = make(rng, shape)
+    weight = rng.integers(0, 4, len(x)).astype("float32")
+    valid = rng.uniform(size=shape[:-1]) < 0.7 if masked else np.ones(shape[:-1], bool)
+    given = np.where(valid[..., None], x, 0) if masked else x
+    rows = [row for row in (MASKED if masked else EVALUATED) if row.make is make]
+    own = lambda end: [
+        getattr(metrics, row.name)(**row.arguments, name=f"{row} {end}") for row in rows
+    ]
+    model = Sequential([Masking() if masked else Activation("linear")])
+    model.compile(metrics=own("plain"), weighted_metrics=own("weighted"))
+    logs = model.evaluate(given, y_true, 4, sample_weight=weight, verbose=0, return_dict=True)
+    found = model.predict(given, verbose=0)
+    np.testing.assert_array_equal(found, given)
+    # Keras, without a network here, makes NaN of zeros that should be shares, at weight 0 too
+    return logs, Batch(y_true, x, [None, weight], valid, [])
+
+
+@pytest.mark.parametrize(
+    ("row", "masked"),
+    [*((row, False) for row in EVALUATED), *((row, True) for row in MASKED)],
+    ids=lambda value: "masked" * value if isinstance(value, bool) else str(value),
+)
+def test_an_evaluated_metric_is_that_of_keras_over_all_that_is_real(keras, row, masked):
+    logs, batch = evaluated(row.make, masked)
+    for end, weight in zip(("plain", "weighted"), batch.weights, strict=True):
+        real = batch.valid.astype("float32")
+        with keras_rules():
+            oracle = getattr(keras.metrics, row.name)(**row.arguments)
+            weight = real if weight is None else real * batch.each(weight)
+            oracle.update_state(batch.y_true, batch.y_pred, sample_weight=weight)
+            expected = np.asarray(oracle.result())
+        close([np.asarray(logs[f"{row} {end}"])], [expected])
+
+
+def test_every_metric_of_keras_is_evaluated(keras):
+    with keras_rules():
+        wanted = classes_of(keras.metrics) - {"Metric"}  # from which the others are made
+    assert {row.name for row in EVALUATED} == wanted - set(VALUES)
+    flat = {row.name for row in EVALUATED} - {row.name for row in MASKED}
+    assert flat == {"Accuracy", "BinaryIoU", "FBetaScore", "F1Score", "IoU", "MeanIoU", "R2Score"}

@@ -1,0 +1,57 @@
+"""Every example in a docstring of fnn runs and shows what it says."""
+
+import doctest
+import importlib
+import pkgutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import fnn
+
+pytestmark = pytest.mark.slow
+
+MODULES = ["fnn", *(module.name for module in pkgutil.walk_packages(fnn.__path__, "fnn."))]
+
+
+def small_training():
+    """The `model`, `x` and `y` of the examples of callbacks: its loss is a quarter each epoch."""
+    dense = fnn.layers.Dense(1, kernel_initializer="zeros", input_shape=(1,))
+    model = fnn.Sequential([dense], seed=0)
+    model.compile(fnn.optimizers.SGD(0.125), "mse")
+    return {"model": model, "x": np.ones((8, 1), "float32"), "y": np.ones((8, 1), "float32")}
+
+
+def stand_ins(folder):
+    """Files of three images where those of MNIST and Fashion-MNIST would be."""
+    for name in ("mnist", "fashion_mnist"):
+        (folder / name).mkdir(parents=True)
+        for images, labels in (fnn.datasets.TRAIN, fnn.datasets.TEST):
+            sizes = (3, 28, 28)
+            header = bytes([0, 0, 8, 3]) + b"".join(n.to_bytes(4, "big") for n in sizes)
+            (folder / name / images).write_bytes(header + bytes(3 * 28 * 28))
+            (folder / name / labels).write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 3, 0, 1, 2]))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples(name, tmp_path, monkeypatch):
+    """Each in a folder of its own, as a script of a user (whose classes are not fnn's)."""
+    stand_ins(tmp_path / "data")
+    monkeypatch.setenv("FNN_DATA", str(tmp_path / "data"))
+    module = importlib.import_module(name)
+    names = {**vars(module), "jax": jax, "jnp": jnp, "np": np, "fnn": fnn, "__name__": "__main__"}
+    finder = doctest.DocTestFinder()
+    runner = doctest.DocTestRunner(
+        verbose=False, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+    )
+    failures = []
+    for number, example in enumerate(finder.find(module, name, globs=names)):
+        if name.startswith("fnn.callbacks") and example.examples:
+            example.globs.update(small_training())
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        runner.run(example, out=failures.append)
+    assert not runner.summarize(verbose=False).failed, "".join(failures)

@@ -1,0 +1,137 @@
+"""The examples do what they say; the benchmark runs."""
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from examples import custom_optimizer, gan, mlp, mnist
+
+pytestmark = [pytest.mark.slow, pytest.mark.optimized]
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+def test_mlp_tells_tumours_apart():
+    assert mlp.main(verbose=0) > 0.95
+
+
+def test_an_optimizer_of_ones_own_learns_as_well_as_adam():
+    errors = custom_optimizer.main()
+    assert max(errors.values()) < 50  # the mean as a guess is off by 66
+
+
+def test_sign_descent_is_what_optax_calls_so():
+    import jax.numpy as jnp
+    import numpy as np
+    import optax
+
+    ours = custom_optimizer.SignDescent(0.01, momentum=0.5)
+    theirs = optax.chain(optax.ema(0.5, debias=False), optax.scale_by_sign(), optax.scale(-0.01))
+    params = {"w": jnp.array([1.0, -2.0, 3.0])}
+    states = [ours.init(params), theirs.init(params)]
+    for grads in ([1.0, -1.0, 0.0], [-3.0, 0.5, 1.0], [0.1, 0.1, -2.0]):
+        grads = {"w": jnp.array(grads)}
+        results = [rule.update(grads, s) for rule, s in zip((ours, theirs), states, strict=True)]
+        np.testing.assert_allclose(results[0][0]["w"], results[1][0]["w"])
+        states = [state for _, state in results]
+
+
+def test_the_gan_draws_a_ring():
+    off, fewest = gan.main(verbose=0)
+    assert off < 0.1  # a point in the middle is off by 1
+    assert fewest > 50  # 167 if they were even
+
+
+@pytest.mark.parametrize("real", [True, False], ids=["mnist", "digits"])
+def test_the_demo_reads_digits(real, monkeypatch, tmp_path, capsys):
+    from matplotlib.image import imread
+
+    if real and not (mnist.SHARED / "mnist").is_dir():
+        pytest.skip("the real MNIST files are not here")
+    monkeypatch.setenv("FNN_DATA", str(mnist.SHARED if real else tmp_path))
+    assert mnist.main(tmp_path / "demo.png") > 0.97
+    picture = imread(tmp_path / "demo.png")
+    assert picture.shape[0] > 1000
+    assert picture[..., :3].std() > 0.05
+    assert "test accuracy" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_does_nothing_on_import(path, capsys):
+    assert "main" in runpy.run_path(str(path), run_name="imported")
+    assert capsys.readouterr().out == ""
+
+
+def test_the_benchmark_writes_its_table(tmp_path):
+    (tmp_path / "README.md").write_text(
+        "before\n<!-- training: begin -->\nold\n<!-- training: end -->\nafter\n"
+    )
+    options = ["--quick", "--workload=mlp", "--peers=hand,fnn", f"--folder={tmp_path}"]
+    command = [sys.executable, "-m", "benchmarks.training", *options]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    readme = (tmp_path / "README.md").read_text()
+    assert readme.startswith("before\n<!-- training: begin -->\n### mlp")
+    assert readme.endswith("<!-- training: end -->\nafter\n")
+    assert "old" not in readme
+    peers = json.loads((tmp_path / "training.json").read_text())["mlp"]["peers"]
+    for peer in ("hand", "fnn"):
+        assert len(peers[peer]["rounds"]) == 2
+        assert all(r["cpu"] > 0 and r["wall"] > 0 for r in peers[peer]["rounds"])
+        assert 0 < peers[peer]["rounds"][-1]["loss"] < 1.5
+        assert peers[peer]["memory"] > 50
+    assert "| JAX by hand |" in readme
+    assert "| **fnn** |" in readme
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--workload=vgg", "expected a workload of mlp"),
+        ("--peers=mxnet", "expected a peer of hand"),
+    ],
+)
+def test_the_benchmark_names_what_it_knows(argument, message, capsys):
+    from benchmarks import training
+
+    with pytest.raises(SystemExit):
+        training.main([argument])
+    assert message in capsys.readouterr().err
+
+
+def test_ratios_are_medians_round_by_round():
+    from benchmarks import report
+
+    def peer(*cpu):
+        rounds = [{"cpu": c, "wall": 2 * c, "loss": 0.5} for c in cpu]
+        return {"rounds": rounds, "first": 1.0, "imported": 0.5, "memory": 100.0}
+
+    hand, fnn = peer(1.0, 2.0, 4.0), peer(1.5, 3.0, 4.0)
+    assert report.ratio(fnn, hand, "cpu") == "1.50"
+    assert report.ratio(fnn, None, "cpu") == ""
+    assert report.milliseconds(fnn, "cpu", 100) == pytest.approx(30)
+    peers = {"hand": hand, "fnn": fnn, "torch": {"skip": "not installed"}}
+    machine = {"date": "today", "cpu": "2 cores", "versions": "jax 1"}
+    assert report.fastest(peers, ("hand", "hand_scan", "torch"), "cpu") == "hand"
+    assert report.fastest(peers, ("torch",), "cpu") is None
+    text = report.table("mlp", {"steps": 100, "machine": machine, "peers": peers})
+    assert "| **fnn** | 30 | 1.50 | 1.50 | 60 | 1.50 | 1.50 | 1.0 | 0.5 | 100 | 0.5 |" in text
+    assert "| PyTorch | not measured: not installed |" in text
+
+
+def test_the_table_of_cores_has_a_row_for_each_form():
+    from benchmarks import cores
+
+    def peer(*wall):
+        return {"rounds": [{"cpu": 2 * w, "wall": w} for w in wall], "memory": 100.4}
+
+    peers = {"fnn": peer(1.0, 2.0, 4.0), "fnn_cores": peer(0.5, 1.0, 3.0), "torch": {"skip": "no"}}
+    assert cores.rows("lstm", {"steps": 100, "peers": peers}) == [
+        "| lstm | one device | 20 | 1.00 | 40 | 1.00 | 100 |",
+        "| lstm | `use_cpu_cores()` | 10 | 0.50 | 20 | 0.50 | 100 |",
+        "| lstm | PyTorch | not measured: no |||||",
+    ]

@@ -1,0 +1,66 @@
+"""Keras's names: each is here, or stands in the README with the reason why not."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+import fnn
+from fnn.keras_names import MISSING_NAMES
+from tests.generate.names import PARTS, names, reasons, section, split
+from tests.generate.readme import ADVICE, README, shown
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_name_is_here_or_has_a_reason(part):
+    without = [name for name in split(part)[1] if name not in reasons(part)]
+    assert not without, f"{part} has {without}: write them, or say in fnn/keras_names.py why not"
+
+
+@pytest.mark.parametrize("module", MISSING_NAMES)
+def test_a_name_that_is_not_here_says_what_takes_its_place(module):
+    found = sys.modules[module]
+    for name, why in MISSING_NAMES[module].items():
+        assert name not in vars(found), f"{module}.{name} is here; take it out of MISSING_NAMES"
+        with pytest.raises(AttributeError, match=rf"^{module}\.{name} is not available: ") as error:
+            getattr(found, name)
+        assert why in str(error.value)
+    with pytest.raises(AttributeError, match=f"^module '{module}' has no attribute 'nothing'$"):
+        found.nothing  # noqa: B018
+    assert not hasattr(found, "__wrapped__")
+
+
+def test_what_takes_the_place_of_a_name_is_there():
+    """Every `fnn.a.b` among the reasons."""
+    for absent in MISSING_NAMES.values():
+        for path in re.findall(r"`fnn\.([a-zA-Z_.]+)", " ".join(absent.values())):
+            found = fnn
+            for name in path.split("."):
+                found = getattr(found, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "suggested"), [("layers.Dens", "Did you mean: 'Dense'?"), ("applications", None)]
+)
+def test_python_suggests_names_for_typing_errors_alone(name, suggested):
+    run = subprocess.run(
+        [sys.executable, "-c", f"import fnn; fnn.{name}"],
+        capture_output=True, text=True, cwd=README.parent,
+    )  # fmt: skip
+    assert "AttributeError: " in run.stderr
+    assert (suggested or "is not available: ") in run.stderr
+    assert ("Did you mean" in run.stderr) == bool(suggested)
+
+
+def test_second_names_are_of_the_same_classes():
+    import keras
+
+    for name in names("keras.layers"):
+        first = getattr(getattr(keras.layers, name), "__name__", name)
+        if first != name and hasattr(keras.layers, first):
+            assert getattr(fnn.layers, name) is getattr(fnn.layers, first), name
+
+
+def test_the_readme_lists_the_names():
+    assert shown("names") == section(), ADVICE
