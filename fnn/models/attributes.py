@@ -116,7 +116,7 @@ class Attributes:
 
     def count_params(self) -> int:
         """The number of scalars in all weights, running averages included."""
-        return sum(entry.array.size for entry in self._weights.entries())
+        return self._weights.count()
 
     def reset_states(self) -> None:
         """Sets the states that recurrent layers with `stateful=True` carry on back to zeros."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from fnn.core.tree import Tree
+from fnn.models.feed import Data, Feed
 from fnn.training import checks, evaluation, inputs
 from fnn.training.diagnosis import diagnose
 from fnn.training.hooks import Callback, CallbackList
@@ -14,15 +15,11 @@ from fnn.training.objective import Objective
 from fnn.training.step import make_flush, make_loss, with_average
 from fnn.training.trainer import Plan
 
-if TYPE_CHECKING:
-    from fnn.models.feed import Data, Feed
-    from fnn.models.model import Model
-
 Validate: TypeAlias = Callable[[int, CallbackList], dict[str, float]]
 
 
 def plan_of(
-    model: Model,
+    model: object,
     feed: Feed,
     data: Data,
     objective: Objective,

@@ -6,8 +6,7 @@ import numpy as np
 
 from fnn.core.layer import Layer
 from fnn.core.tree import Path, Tree
-from fnn.models.sharing import owner_of
-from fnn.models.weights import Weights
+from fnn.models.sharing import Weights, owner_of
 
 
 class _Place:
@@ -44,7 +43,7 @@ class _Place:
         self.weights.set(arrays, self.path)
 
     def count_params(self) -> int:
-        return sum(entry.array.size for entry in self.weights.entries(self.path))
+        return self.weights.count(self.path)
 
 
 _NAMES = "input", "output", "get_weights", "set_weights", "count_params"

@@ -4,23 +4,44 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import jax
+import numpy as np
 
 from fnn.core import tree
 from fnn.core.calling import walk
 from fnn.core.layer import Layer
 from fnn.core.tree import Path, Tree
 from fnn.core.value import Fields
+from fnn.models.network import Network
 from fnn.symbolic.node import Node, input_specs
 from fnn.training.state import TrainState
 
-if TYPE_CHECKING:
-    from fnn.models.weights import Weights
-
 T = TypeVar("T", bound=Layer)
 Change = Callable[[Layer], Layer]
+
+
+class Weights(Protocol):
+    """The weights of a network (`fnn.models.weights`), as far as sharing needs them."""
+
+    network: Network
+    now: TrainState
+    shares: tuple[Share, ...]
+
+    @property
+    def built(self) -> bool: ...
+
+    @property
+    def followers(self) -> weakref.WeakSet[Self]: ...
+
+    def as_layer(self) -> Layer: ...
+
+    def get(self, place: Path = ()) -> list[np.ndarray]: ...
+
+    def set(self, arrays: list[Tree], place: Path = ()) -> None: ...
+
+    def count(self, place: Path = ()) -> int: ...
 
 
 class Owner:

@@ -268,6 +268,10 @@ class Weights:
             if path[: len(place)] == place
         ]
 
+    def count(self, place: Path = ()) -> int:
+        """The number of scalars in the weights of the layer at path `place`."""
+        return sum(entry.array.size for entry in self.entries(place))
+
     def get(self, place: Path = ()) -> list[np.ndarray]:
         """The weights of the layer at path `place` as NumPy arrays."""
         return [np.asarray(entry.array) for entry in self.entries(place)]

@@ -103,12 +103,12 @@ def test_many_steps_a_dispatch_equal_single_ones(monkeypatch):
 
     results = []
     for work in (0.0, 1e12):
-        engine._program.cache_clear()
+        engine._cached_program.cache_clear()
         monkeypatch.setattr(cost, "WORK_A_DISPATCH", {"default": work})
         net = model()
         net.fit(*task(), epochs=3, batch_size=BATCH, verbose=0)
         results.append(net.get_weights())
-    engine._program.cache_clear()
+    engine._cached_program.cache_clear()
     for one, many in zip(*results, strict=True):
         np.testing.assert_allclose(one, many, rtol=1e-6, atol=1e-6)
 

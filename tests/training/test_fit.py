@@ -594,10 +594,10 @@ def test_the_first_number_that_is_not_finite_is_located():
 def donating(monkeypatch):
     from fnn.training import engine
 
-    engine._program.cache_clear()
+    engine._cached_program.cache_clear()
     monkeypatch.setattr(engine, "DONATED_BYTES", 0)
     yield
-    engine._program.cache_clear()
+    engine._cached_program.cache_clear()
 
 
 def test_large_states_are_donated_with_the_same_results(donating):
@@ -733,7 +733,7 @@ def test_a_second_ctrl_c_leaves_a_model_whose_state_was_given_away(donating, mon
             raise KeyboardInterrupt
         wait(self, 0)
 
-    engine._program.cache_clear()
+    engine._cached_program.cache_clear()
     monkeypatch.setattr(cost, "STEPS_A_DISPATCH", 1)
     monkeypatch.setattr(fnn.training.trainer.Trainer, "_settle", interrupted)
     before = int(net.train_state.step)
@@ -779,7 +779,7 @@ def test_batches_before_an_error_of_the_stream_count(
 
     if donated:
         request.getfixturevalue("donating")
-    engine._program.cache_clear()
+    engine._cached_program.cache_clear()
     monkeypatch.setattr(cost, "STEPS_A_DISPATCH", steps_a_dispatch)
     x, y = task(96)
 
@@ -795,7 +795,7 @@ def test_batches_before_an_error_of_the_stream_count(
     assert int(net.train_state.step) == 2
     for a, b in zip(plain.get_weights(), net.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)
-    engine._program.cache_clear()
+    engine._cached_program.cache_clear()
 
 
 def test_few_large_batches_are_not_gathered_many_times(monkeypatch):

@@ -160,7 +160,7 @@ def test_any_optax_transformation_trains_as_it_is(optimizer):
 def test_tied_weights_are_given_once_and_train(monkeypatch):
     from fnn.training import engine
 
-    engine._program.cache_clear()
+    engine._cached_program.cache_clear()
     monkeypatch.setattr(engine, "DONATED_BYTES", 0)
     net = fnn.Sequential([Dense(4, input_shape=(4,)), Dense(4)], seed=0)
     net.compile("adam", "mse")
@@ -170,7 +170,7 @@ def test_tied_weights_are_given_once_and_train(monkeypatch):
     net.params = {"dense": same, "dense_1": same}  # the same arrays twice, then donated
     net.fit(task()[0], task()[0], verbose=0)
     assert all(np.isfinite(w).all() for w in net.get_weights())
-    engine._program.cache_clear()
+    engine._cached_program.cache_clear()
 
 
 def test_models_in_a_loop_leave_nothing_behind():
