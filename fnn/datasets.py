@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
-from fnn.runtime.files import write_whole
+from fnn.runtime.files import write_atomically
 from fnn.runtime.optional import optional
 
 Pair: TypeAlias = tuple[np.ndarray, np.ndarray]
@@ -310,5 +310,5 @@ def _store(path: Path, data: bytes, expected: str) -> Path:
             f"{len(data)} bytes; it was not kept, try again or put a good file into {path.parent}"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda file: file.write(data))
+    write_atomically(path, lambda file: file.write(data))
     return path

@@ -17,7 +17,7 @@ from fnn.callbacks.checks import check_log_name, check_writable, names_in
 from fnn.callbacks.monitoring import check_mode, direction, improves, monitored
 from fnn.core import tree
 from fnn.core.config import to_config
-from fnn.runtime.files import write_whole
+from fnn.runtime.files import write_atomically
 from fnn.runtime.warning import warn
 from fnn.saving import tensors
 from fnn.saving.tensors import FileError
@@ -295,7 +295,7 @@ def write_training(path: Path, state: TrainState) -> None:
     """Writes the state of a training to a safetensors file, with a checksum."""
     arrays = {name: _on_host(leaf) for name, leaf in _leaves_by_path(state).items()}
     data = tensors.encode(arrays)
-    write_whole(path, lambda file: file.write(data))
+    write_atomically(path, lambda file: file.write(data))
 
 
 def read_training(path: Path, now: TrainState) -> TrainState:

@@ -12,8 +12,8 @@ from jax import Array, lax, random
 from jax.tree_util import PyTreeDef
 
 from fnn.core import tree
+from fnn.core.checks import check_apply, inner_apply, located, run_apply
 from fnn.core.context import Context, Mask, salt
-from fnn.core.door import check_apply, inner_apply, located, run_apply
 from fnn.core.layer import Layer, Params, Regularizer, State
 from fnn.core.masking import Masked, combine_masks, is_masked, leading, split_mask
 from fnn.core.tree import Path, SpecTree, Tree

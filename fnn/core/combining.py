@@ -20,8 +20,8 @@ from fnn.core.calling import (
     output_spec_of_child,
     unzip,
 )
+from fnn.core.checks import check_apply, in_dtype, located, refuse_names, run_apply
 from fnn.core.context import INFERENCE, Context
-from fnn.core.door import check_apply, in_dtype, located, refuse_names, run_apply
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import carry_mask
 from fnn.core.tree import SpecTree, Tree

@@ -12,8 +12,8 @@ import numpy as np
 from jax import Array, random
 
 from fnn.core import arguments
+from fnn.core.checks import check_pair
 from fnn.core.context import INFERENCE, Context, salt
-from fnn.core.door import check_pair
 from fnn.core.fields import field_kind
 from fnn.core.tree import Tree
 from fnn.core.value import Value, resolve

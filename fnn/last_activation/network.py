@@ -14,8 +14,8 @@ from jax.tree_util import PyTreeDef
 
 from fnn.core import tree
 from fnn.core.calling import output_spec
+from fnn.core.checks import with_dtype_of_children
 from fnn.core.combining import Flow, Wrapper
-from fnn.core.door import with_dtype_of_children
 from fnn.core.layer import Layer
 from fnn.core.masking import is_masked, strip_masks
 from fnn.core.tree import SpecTree, Tree

@@ -64,12 +64,12 @@ class Feed:
         if type(x) is np.ndarray and network.takes_as_it_is == (x.shape, x.dtype):
             check_process()
             if self.program.checks_values:
-                checks.finite("x", x)
+                checks.check_finite("x", x)
             checks.input_values(network.layer, x)
             return x
         x = self.inputs(x)
         if not hasattr(x, "shape"):
-            checks.rows_of({"x": x})
+            checks.example_count({"x": x})
         network = self.weights.network
         network.check_accepts(x)
         checks.input_values(network.layer, x)
@@ -84,7 +84,7 @@ class Feed:
         targets = inputs.as_targets(y, names, self.program.checks_values)
         weights = inputs.as_weights(weight, targets, names)
         arrays = {"x": x, "y": targets, "weight": weights}
-        checks.rows_of(arrays)
+        checks.example_count(arrays)
         return arrays
 
     def resolve(self, arrays: Arrays) -> Objective:
@@ -135,7 +135,7 @@ class Feed:
         `keep`: small arrays stay on the device from one pass to the next.
         """
         if steps is not None:
-            checks.whole_number("steps", steps, 1)
+            checks.as_integer("steps", steps, 1)
         if inputs.is_stream(x):
             _require_none(y=y, sample_weight=weight, class_weight=classes)
             return self._stream(x, steps, train)
@@ -178,7 +178,7 @@ class Feed:
             return self._mixes(objectives[0], spec, train)
 
         stream = StreamData(
-            x, prepare, remainder="pad", steps=steps, goes_on=train, apart=mixes
+            x, prepare, remainder="pad", steps=steps, continues=train, apart=mixes
         )
         # For which the first batch is prepared.
         stream.batch_spec()
@@ -243,7 +243,7 @@ def checked_batch_size(given: int | None) -> int:
     """The batch size, 32 if none is given. Raises for what is not a positive integer."""
     if given is None:
         return 32
-    return checks.whole_number("batch_size", given, 1)
+    return checks.as_integer("batch_size", given, 1)
 
 
 def _free_batch(array: Tree) -> Node:

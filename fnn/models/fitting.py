@@ -61,7 +61,7 @@ def validation(
     """The function that validates after an epoch, if it is due; None without validation data."""
     if given is None:
         return None
-    checks.positive_if_given(validation_steps=steps, validation_batch_size=batch_size)
+    checks.check_positive(validation_steps=steps, validation_batch_size=batch_size)
     if inputs.is_stream(given):
         if isinstance(given, Iterator) and epochs > 1 and steps is None:
             raise ValueError(

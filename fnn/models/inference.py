@@ -15,7 +15,7 @@ from fnn.core.tree import SpecTree, Tree
 from fnn.models.feed import Feed, checked_batch_size, pads, room_for
 from fnn.models.weights import Weights
 from fnn.runtime.devices import current
-from fnn.training.data import lies_on_several
+from fnn.training.data import is_on_several_devices
 from fnn.training.engine import runs_apart
 from fnn.training.hooks import CallbackList
 from fnn.training.interrupt import interruptible
@@ -132,7 +132,7 @@ class Prediction:
         """How many batches go into one dispatch."""
         now = self.weights.now
         # Batches on several devices are divided over them one by one.
-        several = current() is not None or lies_on_several((self.x, now.params))
+        several = current() is not None or is_on_several_devices((self.x, now.params))
         watched = callbacks.watches("on_predict_begin", *PREDICT_HOOKS)
         if self.count <= self.size or several or watched:
             return 1

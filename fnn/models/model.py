@@ -28,7 +28,7 @@ from fnn.training.hooks import Callback, CallbackList, as_list
 from fnn.training.interrupt import deferring, interruptible
 from fnn.training.loop import train
 from fnn.training.one_batch import run_one_batch
-from fnn.training.state import bare
+from fnn.training.state import without_counters
 
 Verbose: TypeAlias = str | int
 Callbacks: TypeAlias = Callback | Iterable[Callback] | None
@@ -204,7 +204,7 @@ class Model(Attributes):
                 shuffle=shuffle,
                 train=True,
             )
-            due = checks.validation_times(validation_freq)
+            due = checks.validation_schedule(validation_freq)
             size = (
                 batch_size if validation_batch_size is None else validation_batch_size
             )
@@ -272,7 +272,7 @@ class Model(Attributes):
         with weights.training:
             arrays, objective = self._feed.goals(x, y, sample_weight, class_weight)
             program.ensure_optimizer_state()
-            now = bare(weights.now)
+            now = without_counters(weights.now)
             step = program.train_step(objective)
             weights.now, logs = run_one_batch(step, now, arrays, now, program.guard)
         return self._as_result(logs, return_dict)
@@ -341,12 +341,12 @@ class Model(Attributes):
         callbacks: Callbacks,
     ) -> Tree:
         if steps is not None:
-            checks.whole_number("steps", steps, 1)
+            checks.as_integer("steps", steps, 1)
         if inputs.is_stream(x):
             listen = functools.partial(self._listening, callbacks, verbose)
             return inference.predict_stream(self._feed, x, steps, listen, verbose)
         x = self._feed.checked_inputs(x)
-        if not checks.rows_of({"x": x}):
+        if not checks.example_count({"x": x}):
             checked_batch_size(batch_size)
             return inference.empty_outputs(self._weights, x)
         prediction = inference.Prediction(self._feed, x, batch_size, steps)

@@ -12,9 +12,9 @@ from jax import Array, lax, random
 
 from fnn.core import arguments
 from fnn.core.calling import call
+from fnn.core.checks import located
 from fnn.core.combining import Flow
 from fnn.core.context import INFERENCE
-from fnn.core.door import located
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import strip_masks
 from fnn.core.tree import Tree

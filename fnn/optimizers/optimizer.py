@@ -214,13 +214,13 @@ def _held_rate(state: State) -> Array | None:
     return held
 
 
-def stays_finite(optimizer: AnyOptimizer) -> bool:
+def keeps_finite(optimizer: AnyOptimizer) -> bool:
     """Whether finite gradients give finite updates: then no check of updates is needed.
 
     True for optimizers of fnn, whose inner optimizers are all of fnn too.
     """
     package = type(optimizer).__module__.partition(".")[0]
-    return package == "fnn" and all(map(stays_finite, optimizer.inner))
+    return package == "fnn" and all(map(keeps_finite, optimizer.inner))
 
 
 def loss_scale(state: State) -> Array | None:
@@ -252,7 +252,7 @@ def _features_in(state: State) -> Iterator[str]:
         yield from _features_in((part.get("inner"), *part.get("rules", {}).values()))
 
 
-def start(optimizer: AnyOptimizer, params: Tree) -> State:
+def init_state(optimizer: AnyOptimizer, params: Tree) -> State:
     """The state of an optimizer of fnn or optax before the first step.
 
     Raises ValueError for an optimizer that training cannot use correctly.

@@ -20,8 +20,8 @@ from fnn.optimizers.optimizer import (
     State,
     Weight,
     get,
+    init_state,
     run_update,
-    start,
     with_rate_of,
     without_rate,
 )
@@ -86,7 +86,7 @@ class ByPath(Optimizer):
         check_matches(self, "rules", tuple(parts), list(_by_path(params)))
         rules = {}
         for name, rule in self.optimizers.items():
-            rules[name] = start(rule, parts[name])
+            rules[name] = init_state(rule, parts[name])
         return {"step": jnp.zeros((), jnp.int32), "rules": rules}
 
     def update(
@@ -235,7 +235,7 @@ class LossScaleOptimizer(Optimizer):
             "step": jnp.zeros((), jnp.int32),
             "loss_scale": jnp.asarray(self.initial_scale, jnp.float32),
             "good_steps": jnp.zeros((), jnp.int32),
-            "inner": start(self.inner_optimizer, params),
+            "inner": init_state(self.inner_optimizer, params),
         }
 
     def update(

@@ -17,7 +17,7 @@ except ImportError:  # on Windows
     fcntl = None  # type: ignore[assignment]
 
 
-def write_whole(
+def write_atomically(
     path: str | os.PathLike[str],
     write: Callable[[BinaryIO], object],
     *,

@@ -18,7 +18,7 @@ import numpy as np
 
 from fnn.core import tree
 from fnn.core.layer import Params, State
-from fnn.runtime.files import write_whole
+from fnn.runtime.files import write_atomically
 from fnn.saving.description import Describable, describe
 from fnn.saving.tensors import (
     HEADER_LIMIT,
@@ -83,7 +83,7 @@ def save_model(
             archive.writestr(CONFIG, config)
             archive.writestr(WEIGHTS, weights)
 
-    write_whole(path, write, overwrite=overwrite)
+    write_atomically(path, write, overwrite=overwrite)
 
 
 def save_weights(
@@ -93,7 +93,7 @@ def save_weights(
 ) -> None:
     """Writes the weights of `model` as a safetensors file."""
     data = _encoded_weights(model)
-    write_whole(path, lambda file: file.write(data), overwrite=overwrite)
+    write_atomically(path, lambda file: file.write(data), overwrite=overwrite)
 
 
 def _encoded_weights(model: Model) -> bytes:

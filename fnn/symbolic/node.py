@@ -13,8 +13,8 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from fnn.core.calling import output_spec
+from fnn.core.checks import located
 from fnn.core.context import INFERENCE, Context
-from fnn.core.door import located
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import Masked, check_mask, strip_masks
 from fnn.core.tree import SpecTree, Tree

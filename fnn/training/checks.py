@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core.calling import walk
+from fnn.core.checks import check_numbers
 from fnn.core.combining import Flow
-from fnn.core.door import check_numbers
 from fnn.core.layer import Layer
 from fnn.core.tree import Tree
 from fnn.runtime.program_cache import small_cache
@@ -135,7 +135,7 @@ def _in_working_dtype(name: str, array: np.ndarray) -> np.ndarray:
     return converted
 
 
-def rows_of(arrays: Mapping[str, Tree]) -> int:
+def example_count(arrays: Mapping[str, Tree]) -> int:
     """The common number of examples. Raises ValueError, with the names, if they differ."""
     lengths = {}
     for name, part in arrays.items():
@@ -149,7 +149,9 @@ def rows_of(arrays: Mapping[str, Tree]) -> int:
     return next(iter(lengths.values()), 0)
 
 
-def finite(name: str, array: Array, columns: Sequence[object] | None = None) -> None:
+def check_finite(
+    name: str, array: Array, columns: Sequence[object] | None = None
+) -> None:
     """Raises ValueError for NaN, with the rows and, in a table, the columns."""
     if isinstance(array, jax.core.Tracer) or not np.size(array):
         return
@@ -203,7 +205,7 @@ def check_guard(guard: object) -> None:
         )
 
 
-def whole_number(name: str, value: object, minimum: int) -> int:
+def as_integer(name: str, value: object, minimum: int) -> int:
     """`value` as an int. Raises ValueError unless it is an integer of at least `minimum`."""
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
         number = int(value)
@@ -214,11 +216,11 @@ def whole_number(name: str, value: object, minimum: int) -> int:
     )
 
 
-def positive_if_given(**numbers: object) -> None:
+def check_positive(**numbers: object) -> None:
     """Raises ValueError unless each of these arguments is None or an integer above 0."""
     for name, value in numbers.items():
         if value is not None:
-            whole_number(name, value, 1)
+            as_integer(name, value, 1)
 
 
 def finite_weights(name: str, weight: np.ndarray) -> None:
@@ -231,16 +233,16 @@ def finite_weights(name: str, weight: np.ndarray) -> None:
         )
 
 
-def validation_times(often: Any) -> Callable[[int], bool]:
+def validation_schedule(often: Any) -> Callable[[int], bool]:
     """A function that says whether to validate after an epoch (from 0).
 
     `often` is Keras's `validation_freq`: a number of epochs, or the epochs (from 1).
     """
     if isinstance(often, (list, tuple, set)):
         for number in often:
-            whole_number("validation_freq", number, 1)
+            as_integer("validation_freq", number, 1)
         return lambda epoch: epoch + 1 in often
-    whole_number("validation_freq", often, 1)
+    as_integer("validation_freq", often, 1)
     return lambda epoch: (epoch + 1) % often == 0
 
 

@@ -17,26 +17,26 @@ Equation: TypeAlias = Any  # a `jax.extend.core.JaxprEqn`
 # responsive. The numbers were measured (benchmarks/README.md). They depend on the program
 # and the platform only, never on a clock: the choice must be the same in every run, so
 # that results are bitwise equal.
-WORK_A_DISPATCH = {"cpu": 1e11, "default": 6.4e10}
-STEPS_A_DISPATCH = 32
+WORK_PER_DISPATCH = {"cpu": 1e11, "default": 6.4e10}
+STEPS_PER_DISPATCH = 32
 # An incomplete last batch gets a program of its own if padding it would take more than
 # this many operations (some 50 ms on a CPU with two cores): a second compilation then
 # pays off after a few passes over the data.
-WORK_OF_A_PROGRAM = 4e9
+WORK_OF_OWN_PROGRAM = 4e9
 
 
-def steps_a_dispatch(jaxpr: Jaxpr) -> int:
+def steps_per_dispatch(jaxpr: Jaxpr) -> int:
     """How many steps to run per dispatch on this platform, estimated from the program.
 
     One on CPU if there is a convolution (9 to 23 times slower inside a loop there), else
-    as many as `WORK_A_DISPATCH` and `STEPS_A_DISPATCH` allow.
+    as many as `WORK_PER_DISPATCH` and `STEPS_PER_DISPATCH` allow.
     """
     platform = jax.default_backend()
     if platform == "cpu" and _convolves(jaxpr):
         return 1
-    work = WORK_A_DISPATCH.get(platform, WORK_A_DISPATCH["default"])
+    work = WORK_PER_DISPATCH.get(platform, WORK_PER_DISPATCH["default"])
     steps = work / max(operations(jaxpr), 1.0)
-    return int(min(max(steps, 1), STEPS_A_DISPATCH))
+    return int(min(max(steps, 1), STEPS_PER_DISPATCH))
 
 
 def runs_apart(work: float, valid: int, size: int) -> bool:
@@ -45,7 +45,7 @@ def runs_apart(work: float, valid: int, size: int) -> bool:
     >>> runs_apart(1e9, 1, 256), runs_apart(6e9, 44, 256)
     (False, True)
     """
-    return work * (1 - valid / size) > WORK_OF_A_PROGRAM
+    return work * (1 - valid / size) > WORK_OF_OWN_PROGRAM
 
 
 def _convolves(jaxpr: Jaxpr) -> bool:

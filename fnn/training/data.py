@@ -191,7 +191,7 @@ def key_numbers(key: jax.Array) -> list[int]:
     return [int(n) for n in np.asarray(jax.random.key_data(key)).reshape(-1)]
 
 
-def lies_on_several(tree: Tree) -> bool:
+def is_on_several_devices(tree: Tree) -> bool:
     """Whether any array of a pytree is on several devices."""
     return any(map(_on_several, jax.tree.leaves(tree)))
 

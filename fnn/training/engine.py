@@ -17,8 +17,8 @@ from fnn.core.tree import SpecTree, Tree
 from fnn.metrics import Mean
 from fnn.runtime.devices import Distribution, beside, distribution_of
 from fnn.runtime.program_cache import programs, small_cache
-from fnn.training.cost import operations, runs_apart, steps_a_dispatch
-from fnn.training.state import Tally, add
+from fnn.training.cost import operations, runs_apart, steps_per_dispatch
+from fnn.training.state import Accumulator, add
 
 __all__ = [
     "Program",
@@ -26,12 +26,12 @@ __all__ = [
     "operations",
     "program",
     "runs_apart",
-    "steps_a_dispatch",
-    "tallied",
+    "steps_per_dispatch",
+    "with_accumulators",
 ]
 
 Step: TypeAlias = Callable[[Tree, Tree, Array], tuple[Tree, dict[str, Any]]]
-Logs: TypeAlias = dict[str, Any]  # accumulators (`Tally`) by name
+Logs: TypeAlias = dict[str, Any]  # accumulators (`Accumulator`) by name
 Flag: TypeAlias = Array | np.bool_ | bool
 
 # A state of this size is donated to its step; a smaller one is not, which is safer.
@@ -58,14 +58,14 @@ class Results(NamedTuple):
     """The results of a dispatch. `healthy` is False after a loss that was not finite."""
 
     state: Tree
-    tallies: Logs
+    accumulators: Logs
     healthy: Any  # an array or a NumPy bool
 
 
 class Program:
     """One step function, compiled for states and batches of one shape.
 
-    `capacity` is the largest number of batches per dispatch (`steps_a_dispatch`).
+    `capacity` is the largest number of batches per dispatch (`steps_per_dispatch`).
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Program:
         jaxpr = traced.jaxpr.jaxpr
         self.logs = traced.out_info[1]
         self.work = operations(jaxpr)
-        self.capacity = capacity or steps_a_dispatch(jaxpr)
+        self.capacity = capacity or steps_per_dispatch(jaxpr)
         self.is_large = not read_only and tree.nbytes(state) >= DONATED_BYTES
         run_steps = _run_steps
         if read_only:
@@ -124,7 +124,7 @@ class Program:
     def __call__(
         self,
         state: Tree,
-        tallies: Logs,
+        accumulators: Logs,
         chunk: Tree,
         key: Array,
         *,
@@ -135,7 +135,7 @@ class Program:
         guard: str = "raise",
         donate: bool = False,
     ) -> Results:
-        """Runs `count` batches of `chunk` from batch `first`: (state, tallies, healthy).
+        """Runs `count` batches of `chunk` from batch `first`: (state, accumulators, healthy).
 
         `number` is the number of the first step since training began; it selects the
         random numbers. A step whose loss is not finite leaves the state unchanged; with
@@ -149,14 +149,16 @@ class Program:
         mode = np.array([guard == "raise", guard == "ignore"])
         if healthy is True:
             healthy = np.True_
-        state, tallies, key, healthy = beside(chunk, (state, tallies, key, healthy))
+        state, accumulators, key, healthy = beside(
+            chunk, (state, accumulators, key, healthy)
+        )
         batches = Batches(chunk, key, span.astype(np.int32), mode)
         run = self._run
         if donate:
             run = self._run_donating
         chooses = self.chooses(guard, donate)
         shared = distribution_of(chunk, state)
-        return Results(*run(state, tallies, healthy, batches, chooses, shared))
+        return Results(*run(state, accumulators, healthy, batches, chooses, shared))
 
     def chooses(self, guard: str, donate: bool) -> bool:
         """Whether a returned state never includes a step with a loss that is not finite."""
@@ -177,7 +179,7 @@ def _run_steps(
     step: Step,
     single: bool,
     state: Tree,
-    tallies: Logs,
+    accumulators: Logs,
     healthy: Array,
     given: Batches,
     chooses: bool,
@@ -187,10 +189,10 @@ def _run_steps(
     stops, ignores = given.mode[0], given.mode[1]
 
     def body(carry: tuple[Array, Tree, Logs, Array]) -> Any:
-        index, state, tallies, healthy = carry
+        index, state, accumulators, healthy = carry
         new, logs = _one(step, state, given, index)
         finite = _is_finite(logs) | ignores
-        after = new, add(tallies, logs)
+        after = new, add(accumulators, logs)
         if chooses:
             commit = _computed_once(healthy & finite)
 
@@ -199,21 +201,21 @@ def _run_steps(
                     return new
                 return jnp.where(commit, new, old)
 
-            after = jax.tree.map(choose, after, (state, tallies))
-        state, tallies = after
-        return index + 1, state, tallies, healthy & (finite | ~stops)
+            after = jax.tree.map(choose, after, (state, accumulators))
+        state, accumulators = after
+        return index + 1, state, accumulators, healthy & (finite | ~stops)
 
-    def goes_on(carry: tuple[Array, Tree, Logs, Array]) -> Array:
+    def continues(carry: tuple[Array, Tree, Logs, Array]) -> Array:
         index, _, _, healthy = carry
         return (index < given.span[1]) & healthy
 
     def run(carry: tuple[Array, Tree, Logs, Array]) -> Any:
         if single:
             return body(carry)
-        return lax.while_loop(goes_on, body, carry)
+        return lax.while_loop(continues, body, carry)
 
     with _tracing(shared):
-        _, *results = run((given.span[0], state, tallies, healthy))
+        _, *results = run((given.span[0], state, accumulators, healthy))
     return _kept_whole(tuple(results), shared)
 
 
@@ -245,7 +247,7 @@ def _run_read_only(
     step: Step,
     single: bool,
     state: Tree,
-    tallies: Logs,
+    accumulators: Logs,
     healthy: Array,
     given: Batches,
     chooses: bool,
@@ -253,15 +255,15 @@ def _run_read_only(
 ) -> tuple[Tree, Logs, Array]:
     """The body of a compiled dispatch of steps that change only the accumulators."""
 
-    def body(index: Array, tallies: Logs) -> Logs:
+    def body(index: Array, accumulators: Logs) -> Logs:
         _, logs = _one(step, state, given, index)
-        return add(tallies, logs)
+        return add(accumulators, logs)
 
     if single:
-        tallies = body(given.span[0], tallies)
+        accumulators = body(given.span[0], accumulators)
     else:
-        tallies = lax.fori_loop(given.span[0], given.span[1], body, tallies)
-    return None, _kept_whole(tallies, shared), healthy
+        accumulators = lax.fori_loop(given.span[0], given.span[1], body, accumulators)
+    return None, _kept_whole(accumulators, shared), healthy
 
 
 def _spec(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -277,7 +279,7 @@ def _spec(leaf: Any) -> jax.ShapeDtypeStruct:
 def _is_finite(logs: Logs) -> Array:
     """Whether the loss of a step is finite (True for a step that logs no loss)."""
     loss = logs.get("loss")
-    if isinstance(loss, Tally):
+    if isinstance(loss, Accumulator):
         loss = loss.sums
     finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(loss)]
     return jnp.all(jnp.array(finite or [True]))
@@ -306,7 +308,7 @@ def program(
 
 
 @small_cache(64)
-def tallied(step: Step) -> Step:
+def with_accumulators(step: Step) -> Step:
     """`step` with every plain number in its logs replaced by a mean over its batches."""
 
     def run(state: Tree, batch: Tree, key: Array) -> tuple[Tree, Logs]:
@@ -316,7 +318,9 @@ def tallied(step: Step) -> Step:
         state, logs = returned
         if not isinstance(logs, dict):
             raise _no_logs(returned)
-        return state, {name: _as_tally(name, value) for name, value in logs.items()}
+        return state, {
+            name: _as_accumulator(name, value) for name, value in logs.items()
+        }
 
     return run
 
@@ -331,8 +335,8 @@ def _no_logs(returned: object) -> TypeError:
     )
 
 
-def _as_tally(name: str, value: Any) -> Tally:
-    if isinstance(value, Tally):
+def _as_accumulator(name: str, value: Any) -> Accumulator:
+    if isinstance(value, Accumulator):
         return value
     if jnp.ndim(value):
         raise ValueError(
@@ -340,4 +344,4 @@ def _as_tally(name: str, value: Any) -> Tally:
             f"shape {jnp.shape(value)}; log its mean"
         )
     total = jnp.asarray(value, jnp.float32)
-    return Tally(Mean(), {"total": total, "count": jnp.ones(())})
+    return Accumulator(Mean(), {"total": total, "count": jnp.ones(())})

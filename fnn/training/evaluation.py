@@ -12,7 +12,7 @@ from fnn.training.data import ArrayData
 from fnn.training.hooks import CallbackList
 from fnn.training.interrupt import Interrupt, interruptible
 from fnn.training.progress import Progress
-from fnn.training.state import numbers
+from fnn.training.state import result_values
 
 if TYPE_CHECKING:
     from fnn.training.stream import StreamData
@@ -71,7 +71,7 @@ def evaluate(
             run = _Evaluation(program, now.key, callbacks, progress, interrupt)
             sums = run.over(chunks, (now.params, now.state))
             # Waits for the device.
-            logs = numbers(sums.accumulated)
+            logs = result_values(sums.accumulated)
             progress.reached(sums.done)
             if carry is not None:
                 carry(sums.weighted[1])
@@ -122,7 +122,7 @@ class _Evaluation:
                 window = Window(placed, at, min(stride, count - at))
                 sums = self._advance(sums, window)
                 if self.progress.reached(sums.done):
-                    self.progress.update(sums.done, numbers(sums.accumulated))
+                    self.progress.update(sums.done, result_values(sums.accumulated))
                 self.interrupt.poll()
                 if model.stop_evaluating:
                     return sums
@@ -149,7 +149,7 @@ class _Evaluation:
         )
         done = sums.done + window.size
         if self.watched:
-            logs = numbers(accumulated)
+            logs = result_values(accumulated)
             self.callbacks.call("on_test_batch_end", done - 1, logs)
         if after is None:
             after = weighted

@@ -12,7 +12,7 @@ from fnn.core import tree
 from fnn.core.tree import Tree
 from fnn.symbolic.node import Node
 from fnn.training import checks
-from fnn.training.data import lies_on_several, take
+from fnn.training.data import is_on_several_devices, take
 
 # {"x": ..., "y": (one per output, ...), "weight": (one per output, ...)}
 Arrays: TypeAlias = dict[str, Any]
@@ -47,7 +47,7 @@ def as_inputs(x: Data, several: bool, name: str = "x", finite: bool = True) -> T
             return parts[0]
     array = checks.as_array(name, x)
     if finite:
-        checks.finite(name, array, getattr(x, "columns", None))
+        checks.check_finite(name, array, getattr(x, "columns", None))
     return array
 
 
@@ -160,7 +160,7 @@ def as_targets(
             label = f"y[{name!r}]"
         array = checks.as_array(label, part)
         if finite:
-            checks.finite(label, array, getattr(part, "columns", None))
+            checks.check_finite(label, array, getattr(part, "columns", None))
         targets.append(array)
     return tuple(targets)
 
@@ -240,7 +240,7 @@ def _slice(arrays: Arrays, first: int, last: int) -> Data:
     """(x, y, sample_weight) of the examples from `first` up to `last`."""
 
     def cut(array: checks.Array) -> checks.Array:
-        if lies_on_several(array):
+        if is_on_several_devices(array):
             return take(array, np.arange(first, last))
         return array[first:last]
 

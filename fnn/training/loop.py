@@ -13,14 +13,14 @@ from fnn.core import tree
 from fnn.core.tree import Tree
 from fnn.runtime.process import check_process
 from fnn.training import engine
-from fnn.training.checks import as_array, check_guard, rows_of, whole_number
+from fnn.training.checks import as_array, as_integer, check_guard, example_count
 from fnn.training.data import ArrayData
 from fnn.training.engine import Step
 from fnn.training.history import History
 from fnn.training.hooks import Callback, CallbackList, as_list
 from fnn.training.interrupt import interruptible
 from fnn.training.resume import Resume
-from fnn.training.state import bare
+from fnn.training.state import without_counters
 from fnn.training.stream import StreamData
 from fnn.training.trainer import Plan, Trainer, shown
 
@@ -87,7 +87,7 @@ def fit(
     run = Run(jax.tree.map(tree.owned, state))
     source = _as_source(data, batch_size, shuffle, seed, steps_per_epoch)
     plan = Plan(
-        step=engine.tallied(_checked_step(step)),
+        step=engine.with_accumulators(_checked_step(step)),
         data=source,
         run=run,
         weights=run,
@@ -142,14 +142,14 @@ def _as_source(
     data: Tree, batch_size: int, shuffle: bool | str, seed: int, steps: int | None
 ) -> ArrayData | StreamData:
     if steps is not None:
-        whole_number("steps_per_epoch", steps, 1)
+        as_integer("steps_per_epoch", steps, 1)
     leaves = jax.tree.leaves(data)
     if not leaves or not all(map(_is_array, leaves)):
-        return StreamData(data, _as_batch, steps=steps, goes_on=True)
+        return StreamData(data, _as_batch, steps=steps, continues=True)
     arrays = jax.tree.map(lambda a: as_array("data", a), data)
-    if not rows_of({"data": arrays}):
+    if not example_count({"data": arrays}):
         raise ValueError("expected data with examples, received none; check the arrays")
-    whole_number("batch_size", batch_size, 1)
+    as_integer("batch_size", batch_size, 1)
     return ArrayData(arrays, batch_size, shuffle=shuffle, seed=seed)
 
 
@@ -166,8 +166,8 @@ def _as_batch(batch: Tree) -> Tree:
 
 def train(plan: Plan) -> History:
     """Runs a plan: every epoch, between the hooks of callbacks, which end after errors too."""
-    whole_number("epochs", plan.epochs, 0)
-    whole_number("initial_epoch", plan.initial_epoch, 0)
+    as_integer("epochs", plan.epochs, 0)
+    as_integer("initial_epoch", plan.initial_epoch, 0)
     params = _parameters(plan)
     model = None if isinstance(plan.run, Run) else plan.run
     shown_params = {name: params[name] for name in ("verbose", "epochs", "steps")}
@@ -177,7 +177,7 @@ def train(plan: Plan) -> History:
     _check_restarts(plan)
     with interruptible() as interrupt:
         program = engine.program(
-            plan.step, bare(plan.now), plan.data.batch_spec(), plan.key
+            plan.step, without_counters(plan.now), plan.data.batch_spec(), plan.key
         )
         trainer = Trainer(plan, program, callbacks, interrupt)
         resume = Resume(plan, callbacks)
@@ -198,7 +198,7 @@ def train(plan: Plan) -> History:
                 interrupt.poll()
             if plan.end_training is not None and plan.epochs > plan.initial_epoch:
                 plan.now = plan.end_training(plan.now)
-            plan.now = bare(plan.now)
+            plan.now = without_counters(plan.now)
         except BaseException as error:
             callbacks.end("train", {}, error)
             raise

@@ -18,7 +18,7 @@ from fnn.core.tree import SpecTree, Tree
 from fnn.core.value import Value
 from fnn.losses import Loss, checks
 from fnn.metrics import Metric
-from fnn.training.state import Tally
+from fnn.training.state import Accumulator
 
 
 class OutputGoal(Value, loadable=False):
@@ -101,7 +101,7 @@ class Objective(Value, loadable=False):
         batch: Mapping[str, Any],
         valid: Array,
         penalty: Array,
-    ) -> tuple[Array, dict[str, Tally]]:
+    ) -> tuple[Array, dict[str, Accumulator]]:
         """The loss of one batch, and the accumulators of all logs.
 
         `outputs` are the leaves of the model's outputs; `logits` the values for losses
@@ -111,7 +111,7 @@ class Objective(Value, loadable=False):
         loss = penalty
         members = max(self.members, 1)
         sums: list[tuple[Array, Array]] = []
-        logs: dict[str, Tally] = {}
+        logs: dict[str, Accumulator] = {}
         for index, goal in enumerate(self.goals):
             y_pred, mask = split_mask(outputs[index])
             y_true = _entry(batch["y"], index)
@@ -131,7 +131,7 @@ class Objective(Value, loadable=False):
         count = jnp.sum(valid, dtype=jnp.float32)
         weights = tuple(goal.weight for goal in self.goals if goal.loss is not None)
         sums.append((penalty / members * count, count))
-        logs["loss"] = Tally(WeightedLosses(weights=weights), tuple(sums))
+        logs["loss"] = Accumulator(WeightedLosses(weights=weights), tuple(sums))
         return loss, logs
 
     def _counted(self, valid: Array, mask: Array | None) -> Array:
@@ -175,10 +175,10 @@ def _entry(parts: Sequence[Any], index: int) -> Any:
     return parts[index]
 
 
-def _tally_of_loss(total: Array, count: Array) -> Tally:
+def _tally_of_loss(total: Array, count: Array) -> Accumulator:
     """The accumulator of the loss of a single output, without penalty."""
     no_penalty = (jnp.zeros(()), jnp.ones(()))
-    return Tally(WeightedLosses(), ((total, count), no_penalty))
+    return Accumulator(WeightedLosses(), ((total, count), no_penalty))
 
 
 def _metric_tallies(
@@ -187,20 +187,20 @@ def _metric_tallies(
     y_pred: Array,
     weight: Array | None,
     counted: Array,
-) -> dict[str, Tally]:
+) -> dict[str, Accumulator]:
     """The accumulators of the metrics of one output, by their names in the logs."""
-    tallies = {}
+    accumulators = {}
     for name, metric, weighted in goal.metrics:
         used = None
         if weighted:
             used = weight
         metric_weight = _metric_weight(used, counted)
         sums = metric.update(metric.init(), y_true, y_pred, metric_weight)
-        tallies[name] = Tally(metric, sums)
-    return tallies
+        accumulators[name] = Accumulator(metric, sums)
+    return accumulators
 
 
-def entries(objective: Objective, loss: Tally) -> Array | None:
+def entry_count(objective: Objective, loss: Accumulator) -> Array | None:
     """The number of entries in the loss of a batch; with several losses, of examples.
 
     None if every loss is a sum: gradients of several batches are then added. (Several

@@ -10,8 +10,8 @@ import numpy as np
 from fnn.core.tree import Tree
 from fnn.runtime.devices import divide
 from fnn.training import engine
-from fnn.training.checks import TrainingError, rows_of
-from fnn.training.state import TrainState, numbers
+from fnn.training.checks import TrainingError, example_count
+from fnn.training.state import TrainState, result_values
 
 
 def run_one_batch(
@@ -25,7 +25,7 @@ def run_one_batch(
 
     Raises TrainingError for a loss that is not finite, with guard="raise".
     """
-    count = rows_of(arrays)
+    count = example_count(arrays)
     if count == 0:
         raise ValueError("expected samples, received an empty batch; check the data")
     batch = jax.tree.map(_owned, (arrays, np.ones(count, bool)))
@@ -47,7 +47,7 @@ def run_one_batch(
             "expected a finite loss and finite gradients, received NaN or infinity at step "
             f"{int(now.step)}; the model is as it was; lower the learning rate"
         )
-    return state, numbers(sums)
+    return state, result_values(sums)
 
 
 def _owned(array: Tree) -> Tree:

@@ -44,7 +44,7 @@ class Predictor:
         self._measured: tuple[int, float] | None = None
 
     def capacity(self, params: Tree, state: Tree, batch: SpecTree) -> int:
-        """How many batches go into one dispatch (`engine.steps_a_dispatch`)."""
+        """How many batches go into one dispatch (`engine.steps_per_dispatch`)."""
         return self._measure(params, state, batch)[0]
 
     def work(self, params: Tree, state: Tree, batch: SpecTree) -> float:
@@ -54,7 +54,7 @@ class Predictor:
     def _measure(self, params: Tree, state: Tree, batch: SpecTree) -> tuple[int, float]:
         if self._measured is None:
             traced = self.step.trace(params, state, batch)
-            capacity = engine.steps_a_dispatch(traced.jaxpr.jaxpr)
+            capacity = engine.steps_per_dispatch(traced.jaxpr.jaxpr)
             outputs = traced.out_info[0]
             capacity = min(capacity, _most_together(batch, outputs))
             self._measured = capacity, engine.operations(traced.jaxpr.jaxpr)

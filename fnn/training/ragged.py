@@ -14,7 +14,7 @@ from fnn.core.tree import SpecTree, Tree
 from fnn.runtime.program_cache import small_cache
 from fnn.training.independence import why_mixed
 from fnn.training.objective import Objective
-from fnn.training.state import TrainState, bare
+from fnn.training.state import TrainState, without_counters
 from fnn.training.step import make_eval_step, make_loss, predict_function
 
 
@@ -34,7 +34,7 @@ def why_not_padded(
     'examples are combined along their axis'
     >>> why_not_padded(fnn.layers.ReLU(), Objective((goal,)), now, batch)
     """
-    state = tree.spec((now.params, now.state, bare(now).key))
+    state = tree.spec((now.params, now.state, without_counters(now).key))
     return _why("train", layer, objective, *_hashable((state, batch)))
 
 

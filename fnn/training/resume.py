@@ -14,7 +14,7 @@ from fnn.core.tree import Tree
 from fnn.runtime.warning import warn
 from fnn.training.data import key_numbers
 from fnn.training.hooks import AnyModel, CallbackList
-from fnn.training.state import TrainState, dressed
+from fnn.training.state import TrainState, with_counters
 
 Plan: TypeAlias = Any  # a `fnn.training.trainer.Plan`
 Record: TypeAlias = Mapping[str, np.ndarray | np.generic]
@@ -53,7 +53,7 @@ class Resume:
         if self.typed:
             self.own = now.callbacks.get(FIT, {})
             others = {name: part for name, part in now.callbacks.items() if name != FIT}
-            plan.now = dressed(now, others)
+            plan.now = with_counters(now, others)
             self.epochs_before = int(now.epoch)
             self.key_before = now.key
         self.fingerprint: Record = {}

@@ -1,4 +1,4 @@
-"""TrainState: everything that training changes, as one pytree; Tally: a metric's accumulator."""
+"""TrainState: everything that training changes, as one pytree; Accumulator: sums of a metric."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ class TrainState:
         return dataclasses.replace(self, **changes)
 
 
-def bare(state: Tree) -> Tree:
+def without_counters(state: Tree) -> Tree:
     """`state` without the counters of callbacks, which would cause a recompilation."""
     if not isinstance(state, TrainState):
         return state
     return state.replace(callbacks={})
 
 
-def dressed(state: Tree, counters: dict[str, dict[str, Tree]]) -> Tree:
+def with_counters(state: Tree, counters: dict[str, dict[str, Tree]]) -> Tree:
     """`state` with the counters of callbacks, if it is a `TrainState`."""
     if not isinstance(state, TrainState):
         return state
@@ -62,15 +62,15 @@ def dressed(state: Tree, counters: dict[str, dict[str, Tree]]) -> Tree:
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Tally:
+class Accumulator:
     """The accumulated sums of one metric over some examples; `result` is its value.
 
     `lost` is the rounding error of `sums` so far (`metrics.exact.add`), so that the mean
     over millions of batches is as accurate as that over one.
 
     >>> mean = fnn.metrics.Mean()
-    >>> tally = lambda values: Tally(mean, mean.update(mean.init(), jnp.array(values)))
-    >>> add(tally([0.0, 0.0]), tally([3.0])).result.item()  # of three numbers, not of two means
+    >>> sums = lambda values: Accumulator(mean, mean.update(mean.init(), jnp.array(values)))
+    >>> add(sums([0.0, 0.0]), sums([3.0])).result.item()  # of three numbers, not of two means
     1.0
     """
 
@@ -89,43 +89,43 @@ class Tally:
 
 def add(first: Tree, second: Tree) -> Tree:
     """The sum of two trees of accumulators."""
-    return jax.tree.map(_add, first, second, is_leaf=_is_tally)
+    return jax.tree.map(_add, first, second, is_leaf=_is_accumulator)
 
 
-def _is_tally(value: object) -> bool:
-    return isinstance(value, Tally)
+def _is_accumulator(value: object) -> bool:
+    return isinstance(value, Accumulator)
 
 
-def _add(first: Tally, second: Tally) -> Tally:
+def _add(first: Accumulator, second: Accumulator) -> Accumulator:
     sums, lost = exact.add(first.sums, first.lost, second.sums)
-    return Tally(first.metric, sums, jax.tree.map(jnp.add, lost, second.lost))
+    return Accumulator(first.metric, sums, jax.tree.map(jnp.add, lost, second.lost))
 
 
-def results(tallies: Mapping[str, Tally]) -> dict[str, Array]:
+def results(accumulators: Mapping[str, Accumulator]) -> dict[str, Array]:
     """The value of each accumulator, in one dispatch."""
-    leaves, treedef = jax.tree.flatten(tallies)
+    leaves, treedef = jax.tree.flatten(accumulators)
     specs = [(leaf.shape, leaf.dtype) for leaf in leaves]
-    return _results(treedef, tuple(specs))(tallies)
+    return _results(treedef, tuple(specs))(accumulators)
 
 
 @programs.cached
 def _results(
     treedef: Any, specs: tuple[Any, ...]
-) -> Callable[[Mapping[str, Tally]], dict[str, Array]]:
+) -> Callable[[Mapping[str, Accumulator]], dict[str, Array]]:
     """The compiled function for accumulators of this structure, shapes and dtypes."""
 
-    def compute(tallies: Mapping[str, Tally]) -> dict[str, Array]:
-        return {name: tally.result for name, tally in tallies.items()}
+    def compute(accumulators: Mapping[str, Accumulator]) -> dict[str, Array]:
+        return {name: accumulator.result for name, accumulator in accumulators.items()}
 
     return jax.jit(compute)
 
 
-def numbers(tallies: Mapping[str, Tally]) -> dict[str, Any]:
+def result_values(accumulators: Mapping[str, Accumulator]) -> dict[str, Any]:
     """The results by name in alphabetical order: Python floats, or arrays if not scalar.
 
     Waits for the device.
     """
-    values = jax.device_get(results(tallies))
+    values = jax.device_get(results(accumulators))
     found = {}
     for name in sorted(values):
         value = values[name]

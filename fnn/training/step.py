@@ -21,10 +21,10 @@ from fnn.last_activation import End, outputs_by_path, without_last_activation
 from fnn.losses.logits import in_form
 from fnn.metrics import Mean
 from fnn.optimizers import expand_updates, loss_scale, run_update
-from fnn.optimizers.optimizer import Optimizer, start, stays_finite, without_rate
+from fnn.optimizers.optimizer import Optimizer, init_state, keeps_finite, without_rate
 from fnn.runtime.program_cache import programs, small_cache
-from fnn.training.objective import Objective, entries
-from fnn.training.state import Tally, TrainState
+from fnn.training.objective import Objective, entry_count
+from fnn.training.state import Accumulator, TrainState
 
 T = TypeVar("T")
 OutputPath: TypeAlias = tuple[
@@ -86,7 +86,7 @@ def make_loss(layer: Layer, objective: Objective) -> Callable[..., Tree]:
 
     def loss_of(
         params: Tree, now: TrainState, batch: Tree, key: Array
-    ) -> tuple[Array, tuple[Tree, dict[str, Tally]]]:
+    ) -> tuple[Array, tuple[Tree, dict[str, Accumulator]]]:
         arrays, rows = batch
         _, fixed = weights.split(layer, now.params)
         whole = weights.merge(now.params, params, fixed)
@@ -141,7 +141,7 @@ def make_train_step(
 
     def train_step(
         now: TrainState, batch: Tree, key: Array
-    ) -> tuple[TrainState, dict[str, Tally]]:
+    ) -> tuple[TrainState, dict[str, Accumulator]]:
         learning, _ = weights.split(layer, now.params)
         # A partial function is no frame of its own in a traceback.
         loss_of = functools.partial(objective_of, now=now, batch=batch, key=key)
@@ -158,13 +158,13 @@ def make_train_step(
             scale = loss_scale(now.optimizer)
             gradient = _value_and_grad(loss_of, scale)
             (loss, (state, logs)), grads = gradient(learning)
-            count = entries(objective, logs["loss"])
+            count = entry_count(objective, logs["loss"])
             logs = _spoil(logs, grads, scale)
             extra = {"value": loss, "grad": grads, "value_fn": value_of}
             updates, after = run_update(
                 optimizer, grads, now.optimizer, learning, weight=count, **extra
             )
-        if not stays_finite(optimizer):
+        if not keeps_finite(optimizer):
             logs = _spoil(logs, updates, None)
         if norms:
             logs = {**logs, **_norms(grads, updates, learning)}
@@ -192,7 +192,7 @@ def _value_and_grad(loss_of: Loss, scale: Array | None) -> Callable[[Tree], Tree
     return value_and_grad
 
 
-def _norms(gradients: Tree, updates: Tree, params: Tree) -> dict[str, Tally]:
+def _norms(gradients: Tree, updates: Tree, params: Tree) -> dict[str, Accumulator]:
     """The norm of each gradient, update and weight, by name and path."""
     logs = {}
     for name, whole in zip(NORMS, (gradients, updates, params), strict=True):
@@ -200,7 +200,7 @@ def _norms(gradients: Tree, updates: Tree, params: Tree) -> dict[str, Tally]:
             if path:
                 norm = jnp.sqrt(jnp.sum(jnp.square(leaf.astype(jnp.float32))))
                 sums = {"total": norm, "count": jnp.ones(())}
-                logs["/".join((name, *path))] = Tally(Mean(), sums)
+                logs["/".join((name, *path))] = Accumulator(Mean(), sums)
     return logs
 
 
@@ -269,8 +269,8 @@ def _same_types(new: TrainState, old: TrainState) -> TrainState:
 
 
 def _spoil(
-    logs: dict[str, Tally], grads: Tree, scale: Array | None
-) -> dict[str, Tally]:
+    logs: dict[str, Accumulator], grads: Tree, scale: Array | None
+) -> dict[str, Accumulator]:
     """The logs with a loss that is not finite if any gradient (or update) is not.
 
     Infinity in gradients of a loss scaled by more than 1 is left to the optimizer.
@@ -284,7 +284,7 @@ def _spoil(
         nothing = jnp.where(scale > 1, 0, nothing)
     loss = logs["loss"]
     sums = jax.tree.map(lambda total: total + nothing, loss.sums)
-    return {**logs, "loss": Tally(loss.metric, sums)}
+    return {**logs, "loss": Accumulator(loss.metric, sums)}
 
 
 def _updates_itself(optimizer: object) -> bool:
@@ -304,7 +304,7 @@ def init_optimizer(layer: Layer, optimizer: Optimizer, params: Tree) -> Tree:
     if _updates_itself(optimizer):
         return {}
     learning, _ = weights.split(layer, params)
-    return start(optimizer, learning)
+    return init_state(optimizer, learning)
 
 
 @small_cache(64)
@@ -325,7 +325,7 @@ def make_eval_step(layer: Layer, objective: Objective) -> Callable[..., Tree]:
 
     def eval_step(
         weighted: Tree, batch: Tree, key: Array
-    ) -> tuple[Tree, dict[str, Tally]]:
+    ) -> tuple[Tree, dict[str, Accumulator]]:
         params, state = weighted
         arrays, rows = batch
         outputs, logits, after = forward(params, state, arrays["x"], Context(rows=rows))

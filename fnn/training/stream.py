@@ -12,7 +12,7 @@ import numpy as np
 from fnn.core import tree
 from fnn.core.tree import SpecTree, Tree
 from fnn.runtime.warning import warn
-from fnn.training.data import Poll, lies_on_several
+from fnn.training.data import Poll, is_on_several_devices
 from fnn.training.read_ahead import ReadAhead
 
 Source: TypeAlias = Any  # an iterable, a callable that returns one, or a sequence
@@ -36,7 +36,7 @@ class StreamData:
     `prepare(batch)` turns an item of the source into arrays. Every batch is copied, so
     the source may reuse its buffers. A batch smaller than the first is padded with
     `remainder="pad"`, where batches are `(arrays, valid)`, and left out with "drop". A
-    pass has `steps` batches, or all if None. With `goes_on` a pass starts where the last
+    pass has `steps` batches, or all if None. With `continues` a pass starts where the last
     one ended, and the source is reopened whenever it ends; else each pass starts from the
     beginning. An iterator cannot restart. If `apart` (of the spec of a batch) is True, a
     batch smaller than the first is a chunk of its own, without padding.
@@ -51,7 +51,7 @@ class StreamData:
         *,
         remainder: str = "drop",
         steps: int | None = None,
-        goes_on: bool = False,
+        continues: bool = False,
         apart: Callable[[SpecTree], bool] = _never,
     ) -> None:
         self.source = source
@@ -60,7 +60,7 @@ class StreamData:
         self.apart = apart
         self.once = isinstance(source, Iterator)
         self.wanted = steps
-        self.goes_on = goes_on and steps is not None
+        self.continues = continues and steps is not None
         self.steps = steps
         if steps is None and hasattr(source, "__len__"):
             self.steps = len(source)
@@ -90,7 +90,7 @@ class StreamData:
             raise ValueError(
                 "expected batches, received an empty stream; check its source"
             )
-        if not lies_on_several(first):
+        if not is_on_several_devices(first):
             first = jax.tree.map(_copy, first)
         self._peeked.append(first)
         self._spec = tree.spec(first)
@@ -154,7 +154,7 @@ class StreamData:
 
         if failure is not None:
             raise failure
-        if not self.goes_on:
+        if not self.continues:
             self._rewind()
         if ended and self.wanted:
             raise ValueError(
@@ -164,7 +164,7 @@ class StreamData:
 
     def _stands_alone(self, batch: Tree) -> bool:
         """Whether a batch is not stacked with others."""
-        return tree.batch_size(batch) < self.batch_size or lies_on_several(batch)
+        return tree.batch_size(batch) < self.batch_size or is_on_several_devices(batch)
 
     def _rewind(self) -> None:
         """Lets the next pass start from the beginning; an iterator can only continue."""
@@ -176,7 +176,7 @@ class StreamData:
 
     def _next_alike(self, number: int) -> Tree:
         """The next batch of a pass, in the dtypes of the first; None at the end."""
-        batch = self._next(reopen=self.goes_on and not self.once)
+        batch = self._next(reopen=self.continues and not self.once)
         if batch is None:
             return None
         return self._alike(batch, number)
@@ -252,7 +252,7 @@ class StreamData:
 
     def _chunk_of_one(self, batch: Tree, capacity: int) -> Tree:
         """A chunk of one batch: as it is on devices, at its own size, or padded."""
-        if not lies_on_several(batch) and not self.apart(self.batch_spec()):
+        if not is_on_several_devices(batch) and not self.apart(self.batch_spec()):
             chunk = self._empty(capacity)
             self._write(batch, chunk, 0)
             return chunk
@@ -310,7 +310,7 @@ def _converted(array: np.ndarray, dtype: Any) -> np.ndarray | None:
 
 def _own(array: Any) -> Any:
     """A copy of an array that its source may change; arrays on several devices stay there."""
-    if lies_on_several(array):
+    if is_on_several_devices(array):
         return array
     return _copy(array)
 

@@ -21,7 +21,12 @@ from fnn.training.data import ArrayData
 from fnn.training.hooks import Callback, CallbackList
 from fnn.training.interrupt import Interrupt
 from fnn.training.progress import Progress
-from fnn.training.state import TrainState, bare, dressed, numbers
+from fnn.training.state import (
+    TrainState,
+    result_values,
+    with_counters,
+    without_counters,
+)
 from fnn.training.step import NORMS
 from fnn.training.stream import StreamData
 
@@ -132,12 +137,12 @@ class Trainer:
         self._prepare()
         self.progress.begin(epoch, plan.epochs)
         self._run_all(plan.data.chunk_size(self.program.capacity), position)
-        ended = bare(plan.now)
+        ended = without_counters(plan.now)
         if isinstance(ended, TrainState):
             ended = ended.replace(epoch=np.int32(position + 1))
         if plan.end_epoch is not None:
             ended = plan.end_epoch(ended)
-        plan.now = dressed(ended, self.counters)
+        plan.now = with_counters(ended, self.counters)
         logs = self._logs(epoch)
         if plan.validate is not None and self.done:
             found = plan.validate(epoch, self.callbacks)
@@ -149,7 +154,7 @@ class Trainer:
 
     def _logs(self, epoch: int) -> dict[str, float]:
         """The logs of the epoch; norms of gradients go to the callbacks that asked for them."""
-        measured = numbers(self.settled) if self.done else {}
+        measured = result_values(self.settled) if self.done else {}
         logs = shown(measured)
         norms = {name: value for name, value in measured.items() if name not in logs}
         if norms:
@@ -169,12 +174,12 @@ class Trainer:
         self.accumulated = self.program.zeros()
         self.settled = self.accumulated
         self.healthy: Tree = np.True_
-        self.state = bare(plan.now)
+        self.state = without_counters(plan.now)
         # The state after the last complete step; None if its memory is gone.
         self.last: Tree = self.state
         if self.consumes:
             kept = jax.tree.map(_on_host, self.state)
-            plan.now = dressed(kept, self.counters)
+            plan.now = with_counters(kept, self.counters)
             self.state = self.last = _copied(self.state)
 
     def _run_all(self, size: int, position: int) -> None:
@@ -223,14 +228,14 @@ class Trainer:
     def _dispatch_watched(self, program: engine.Program, chunk: Tree, at: int) -> None:
         """Runs one batch between the hooks of callbacks, which may change the state."""
         self.callbacks.call("on_train_batch_begin", self.done, {})
-        self.state = bare(self.plan.now)
+        self.state = without_counters(self.plan.now)
         if self.donate:
             self.state = _copied(self.state)
         self._dispatch(program, chunk, at, 1)
         self._settle(0)
-        logs = shown(numbers(self.accumulated))
+        logs = shown(result_values(self.accumulated))
         self.callbacks.call("on_train_batch_end", self.done - 1, logs)
-        self.last = bare(self.plan.now)
+        self.last = without_counters(self.plan.now)
 
     def _dispatch(
         self, program: engine.Program, chunk: Tree, at: int, size: int
@@ -274,7 +279,7 @@ class Trainer:
                 self._refuse(self._not_finite(oldest))
                 return
             if self.progress.reached(oldest.done):
-                logs = shown(numbers(oldest.accumulated))
+                logs = shown(result_values(oldest.accumulated))
                 self.progress.update(oldest.done, logs)
 
     def _wait_for(self, dispatch: Dispatch) -> bool:
@@ -324,10 +329,10 @@ class Trainer:
         """Shows the state after the last complete step; if it is lost, the copy on the host."""
         plan = self.plan
         if self.lost:
-            kept = jax.tree.map(jnp.asarray, bare(plan.now))
-            plan.now = dressed(kept, self.counters)
+            kept = jax.tree.map(jnp.asarray, without_counters(plan.now))
+            plan.now = with_counters(kept, self.counters)
         else:
-            plan.now = dressed(self.last, self.counters)
+            plan.now = with_counters(self.last, self.counters)
 
     def _not_finite(self, bad: Dispatch) -> str:
         """The error message for a dispatch with a loss that is not finite."""

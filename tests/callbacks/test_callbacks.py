@@ -671,7 +671,7 @@ def test_what_fails_late_in_evaluate_puts_the_weights_back(monkeypatch):
     net, _ = fitted([], optimizer=Adam(0.1, use_ema=True))
     weights = net.get_weights()
 
-    def failing(tallies):
+    def failing(accumulators):
         raise RuntimeError("late")
 
     monkeypatch.setattr("fnn.training.evaluation.numbers", failing)

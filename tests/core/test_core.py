@@ -24,9 +24,9 @@ from fnn.core.calling import (
     walk,
     weight_spec,
 )
+from fnn.core.checks import located
 from fnn.core.config import from_config, to_config
 from fnn.core.context import INFERENCE, Context
-from fnn.core.door import located
 from fnn.core.masking import Masked, attach_mask, combine_masks, split_mask, strip_masks
 from fnn.core.registry import lookup, names_of, register
 from fnn.core.value import Fields, Value, resolve
@@ -740,7 +740,7 @@ def test_weights_are_in_the_order_of_keras():
         shapes = [w.shape for w in theirs.get_weights()]
         names = [v.path.split("/")[-1] for v in theirs.weights]
     assert [w.shape for w in ours.get_weights()] == shapes
-    assert [path[-1] for _, path, _ in ours._in_order()] == names
+    assert [entry.path[-1] for entry in ours._weights.entries()] == names
 
 
 def test_weights_are_listed_as_the_layers_make_them():

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import fnn
+from fnn.core.checks import check_pair
 from fnn.core.context import INFERENCE, Context
-from fnn.core.door import check_pair
 from fnn.layers import Activation, Dense, Dropout, Input, Lambda, Residual, Sequential
 
 KEY, X = jax.random.key(0), jnp.ones((8, 3))

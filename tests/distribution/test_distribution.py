@@ -141,9 +141,9 @@ def parts(monkeypatch):
             shape = a.sharding.shard_shape(a.shape) if isinstance(a, jax.Array) else a.shape
             found.add(shape[axis])
 
-    def called(self, state, tallies, chunk, *rest, **named):
+    def called(self, state, accumulators, chunk, *rest, **named):
         look(chunk, 1)
-        return call(self, state, tallies, chunk, *rest, **named)
+        return call(self, state, accumulators, chunk, *rest, **named)
 
     def predicted(self, x):
         result = placed(self, x)

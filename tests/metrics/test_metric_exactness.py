@@ -26,7 +26,7 @@ from fnn.metrics import (
     exact,
 )
 from fnn.metrics.accumulator import accumulator_of
-from fnn.training.state import Tally, add
+from fnn.training.state import Accumulator, add
 from tests.helpers.metric_examples import (
     CLASSES,
     MANY,
@@ -369,10 +369,10 @@ def test_the_stateful_face_of_keras():
 
 
 def test_a_mean_over_millions_of_batches_is_as_right_as_over_one():
-    tally = lambda value: Tally(Mean(), {"total": value, "count": jnp.ones(())})
+    accumulator = lambda value: Accumulator(Mean(), {"total": value, "count": jnp.ones(())})
     tenth = jnp.float32(0.1)
-    more = lambda _, sums: add(sums, {"loss": tally(tenth)})
-    start = {"loss": tally(tenth)}
+    more = lambda _, sums: add(sums, {"loss": accumulator(tenth)})
+    start = {"loss": accumulator(tenth)}
     whole = jax.jit(lambda: jax.lax.fori_loop(1, 2_000_000, more, start))()
     assert whole["loss"].result == tenth
     plain = jax.lax.fori_loop(0, 2_000_000, lambda _, total: total + tenth, jnp.float32(0))

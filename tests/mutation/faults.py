@@ -153,7 +153,7 @@ ARGUMENTS = [
         "tests/layers/test_layer_messages.py::test_wrong_argument",
     ),
     Fault(
-        "fnn/core/door.py",
+        "fnn/core/checks.py",
         "an error names the expected width twice, and not the width of the inputs",
         "received {received} in shape",
         "received {features} in shape",

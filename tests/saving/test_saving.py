@@ -297,7 +297,7 @@ def test_a_kill_while_saving_leaves_a_whole_file(tmp_path):
 
 WRITING = """
 import sys, time
-from fnn.runtime.files import write_whole
+from fnn.runtime.files import write_atomically
 
 def slowly(file):
     file.write(b"half")
@@ -306,7 +306,7 @@ def slowly(file):
     sys.stdin.readline()
     file.write(b" and whole")
 
-write_whole(sys.argv[1], slowly)
+write_atomically(sys.argv[1], slowly)
 """
 
 
@@ -327,7 +327,7 @@ def test_what_a_killed_process_left_is_removed_and_nothing_of_a_living_one(tmp_p
     mine = tmp_path / ".fnn-notes.tmp"
     mine.write_text("of a user")
     assert len(list(tmp_path.glob(".fnn-*-*.tmp"))) == 2
-    fnn.runtime.files.write_whole(tmp_path / "new", lambda file: file.write(b"new"))
+    fnn.runtime.files.write_atomically(tmp_path / "new", lambda file: file.write(b"new"))
     assert len(list(tmp_path.glob(".fnn-*-*.tmp"))) == 1
     living.communicate("go on\n")
     assert living.returncode == 0
@@ -346,7 +346,7 @@ def test_a_temporary_file_that_is_cleaned_before_it_is_locked_is_made_again(tmp_
         lock(file, how)
 
     monkeypatch.setattr(files.fcntl, "flock", late)
-    files.write_whole(tmp_path / "new", lambda file: file.write(b"new"))
+    files.write_atomically(tmp_path / "new", lambda file: file.write(b"new"))
     assert len(set(asked)) == 2
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("new", b"new")]
 
@@ -362,7 +362,7 @@ def test_files_are_written_where_there_are_no_locks(fault, tmp_path, monkeypatch
         monkeypatch.setattr(files, "fcntl", None)
     else:
         monkeypatch.setattr(files.fcntl, "flock", refuse)
-    files.write_whole(tmp_path / "new", lambda file: file.write(b"new"))
+    files.write_atomically(tmp_path / "new", lambda file: file.write(b"new"))
     assert (tmp_path / "new").read_bytes() == b"new"
     assert len(list(tmp_path.iterdir())) == 2  # nobody can tell whose the old one is
 

@@ -104,7 +104,7 @@ def test_many_steps_a_dispatch_equal_single_ones(monkeypatch):
     results = []
     for work in (0.0, 1e12):
         engine._cached_program.cache_clear()
-        monkeypatch.setattr(cost, "WORK_A_DISPATCH", {"default": work})
+        monkeypatch.setattr(cost, "WORK_PER_DISPATCH", {"default": work})
         net = model()
         net.fit(*task(), epochs=3, batch_size=BATCH, verbose=0)
         results.append(net.get_weights())

@@ -734,7 +734,7 @@ def test_a_second_ctrl_c_leaves_a_model_whose_state_was_given_away(donating, mon
         wait(self, 0)
 
     engine._cached_program.cache_clear()
-    monkeypatch.setattr(cost, "STEPS_A_DISPATCH", 1)
+    monkeypatch.setattr(cost, "STEPS_PER_DISPATCH", 1)
     monkeypatch.setattr(fnn.training.trainer.Trainer, "_settle", interrupted)
     before = int(net.train_state.step)
     with pytest.raises(KeyboardInterrupt):
@@ -771,16 +771,16 @@ def test_a_batch_of_integers_among_floats_is_cast_where_nothing_is_lost(number):
 
 
 @pytest.mark.parametrize("donated", [False, True])
-@pytest.mark.parametrize("steps_a_dispatch", [1, 32])
+@pytest.mark.parametrize("steps_per_dispatch", [1, 32])
 def test_batches_before_an_error_of_the_stream_count(
-    donated, steps_a_dispatch, monkeypatch, request
+    donated, steps_per_dispatch, monkeypatch, request
 ):
     from fnn.training import cost, engine
 
     if donated:
         request.getfixturevalue("donating")
     engine._cached_program.cache_clear()
-    monkeypatch.setattr(cost, "STEPS_A_DISPATCH", steps_a_dispatch)
+    monkeypatch.setattr(cost, "STEPS_PER_DISPATCH", steps_per_dispatch)
     x, y = task(96)
 
     def stream():

@@ -16,7 +16,7 @@ import pytest
 import fnn
 from fnn.layers import Dense
 from fnn.training.interrupt import interruptible
-from fnn.training.state import Tally
+from fnn.training.state import Accumulator
 
 ROOT = Path(__file__).parents[2]
 
@@ -243,7 +243,7 @@ class PressesTwice:
 
 def test_ctrl_c_that_c_code_turns_into_another_error_is_not_lost():
     def structure():
-        return jax.tree.structure(Tally(PressesTwice(), (), ()))
+        return jax.tree.structure(Accumulator(PressesTwice(), (), ()))
 
     with pytest.raises(KeyboardInterrupt) as found, interruptible():
         assert structure() == structure()

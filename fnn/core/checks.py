@@ -1,4 +1,4 @@
-"""Input checks for every layer's init and apply, located errors, and the dtype of a layer."""
+"""Checks: inputs of init and apply against the weights, located errors, the dtype policy."""
 
 from __future__ import annotations
 
