@@ -394,6 +394,6 @@ def _lines(cells: tuple[str, ...], widths: list[int]) -> list[str]:
 
 
 def _indent(text: str, width: int) -> str:
-    """The spaces at the start of a text, as far as the column has room for them."""
+    """The spaces at the start of a line, as far as the column has room for them."""
     spaces = len(text) - len(text.lstrip())
     return " " * min(spaces, max(width - NARROWEST, 0))

@@ -54,7 +54,7 @@ class Attributes:
 
     @property
     def train_state(self) -> TrainState:
-        """Everything that training changes, as one pytree. Training goes on from what is assigned.
+        """Everything that training changes, as one pytree; assign one to continue from it.
 
         An array assigned inside its dicts counts too, as with `params`.
         """

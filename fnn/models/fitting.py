@@ -73,7 +73,7 @@ def validation(
         x, y, weight = inputs.unpack_batch(given)
         data, objective = feed.data(x, y, weight, batch_size=batch_size)
     step = feed.program.eval_step(objective)
-    # The states of stateful layers are dropped: training goes on from its own.
+    # The states of stateful layers are dropped: training continues from its own.
     carry = _dropped if feed.weights.network.is_stateful else None
 
     def validate(epoch: int, callbacks: CallbackList) -> dict[str, float]:

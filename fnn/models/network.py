@@ -155,9 +155,9 @@ class Network:
             return children[name]
         if index is not None and -len(children) <= index < len(children):
             return list(children.values())[index]
-        asked = name if index is None else index
+        wanted = name if index is None else index
         raise ValueError(
-            f"expected one of the {len(children)} layers {list(children)}, received {asked!r}"
+            f"expected one of the {len(children)} layers {list(children)}, received {wanted!r}"
         )
 
     @functools.cached_property

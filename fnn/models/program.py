@@ -84,9 +84,9 @@ class Program:
         outputs = network.output_specs(arrays["x"])
         arguments = self.require("fit")
         shapes = network.output_names, tree.spec(arrays["y"]), outputs
-        asked = *shapes, network.layer.ensemble_size
-        if self._resolved is None or self._resolved[0] != asked:
-            self._resolved = asked, resolve_objective(arguments, *asked)
+        key = *shapes, network.layer.ensemble_size
+        if self._resolved is None or self._resolved[0] != key:
+            self._resolved = key, resolve_objective(arguments, *key)
         objective = self._resolved[1]
         if self._endings_checked != (network, objective):
             # Which warns once.
