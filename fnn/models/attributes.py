@@ -1,4 +1,4 @@
-"""Attributes: what Keras lets one ask of a model: weights, layers, nodes, shapes, names."""
+"""Attributes: the attributes of a model as in Keras: weights, layers, nodes, shapes, names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fnn.core.calling import walk
 from fnn.core.layer import Layer
 from fnn.core.tree import Tree
 from fnn.models import sharing
-from fnn.models.network import Network
+from fnn.models.network import Network, nodes_of_shape
 from fnn.models.program import Program
 from fnn.models.weights import Weights
 from fnn.optimizers.bound import BoundOptimizer
@@ -51,6 +51,10 @@ class Attributes:
     def built(self) -> bool:
         """Whether the weights have been made."""
         return self._weights.built
+
+    def build(self, input_shape: Tree) -> None:
+        """Makes the weights for inputs of this shape, the batch included: `(None, 28, 28, 1)`."""
+        self._weights.build_for(nodes_of_shape(input_shape))
 
     @property
     def train_state(self) -> TrainState:
@@ -143,6 +147,10 @@ class Attributes:
         """The name of the model."""
         return self._network.name
 
+    @name.setter
+    def name(self, name: str) -> None:
+        self._weights.network = self._network.with_name(name)
+
     @property
     def layers(self) -> list[Layer]:
         """The layers directly inside, in order."""
@@ -187,7 +195,7 @@ class Attributes:
             if id(layer) not in inside:
                 raise ValueError(
                     f"expected layers of {self.name!r}, received {layer!r}, which is not one of "
-                    "its objects (they are others after freeze); give names, or model.layers"
+                    "its objects (freeze replaces them); pass names, or objects of model.layers"
                 )
             changed = layer.replace(trainable=trainable)
             owner = sharing.owner_of(layer)
@@ -269,7 +277,7 @@ class Attributes:
     def output_names(self) -> list[str]:
         """The names of the outputs: the keys of a dict, or the names of their layers."""
         self._weights.now  # noqa: B018 - raises while the shape of the inputs is not known
-        return self._network.output_names
+        return list(self._network.output_names)
 
     # -- files -----------------------------------------------------------------------------------
 

@@ -73,7 +73,7 @@ class Feed:
         network = self.weights.network
         network.check_accepts(x)
         checks.input_values(network.layer, x)
-        if x is given and type(x) is np.ndarray:
+        if x is given and type(x) is np.ndarray and checks.is_working_dtype(x.dtype):
             network.takes_as_it_is = x.shape, x.dtype
         return x
 
@@ -86,11 +86,6 @@ class Feed:
         arrays = {"x": x, "y": targets, "weight": weights}
         checks.example_count(arrays)
         return arrays
-
-    def resolve(self, arrays: Arrays) -> Objective:
-        """The objective for these arrays, after all checks of their shapes and values."""
-        checks.input_values(self.weights.network.layer, arrays["x"])
-        return self.program.resolve(arrays)
 
     def goals(
         self, x: Tree, y: Tree, weight: Tree, classes: Tree = None
@@ -105,7 +100,7 @@ class Feed:
             raise ValueError(
                 "expected samples, received an empty batch or empty arrays"
             )
-        objective = self.resolve(arrays)
+        objective = self.program.resolve(arrays)
         if classes is not None:
             network = self.weights.network
             outputs = network.output_specs(arrays["x"])
@@ -168,10 +163,9 @@ class Feed:
         def prepare(batch: Tree) -> Arrays:
             arrays = self.arrays(*inputs.unpack_batch(batch))
             if objectives:
-                checks.input_values(self.weights.network.layer, arrays["x"])
-                self.program.check_targets(objectives[0], arrays)
+                self.program.check_values(objectives[0], arrays)
             else:
-                objectives.append(self.resolve(arrays))
+                objectives.append(self.program.resolve(arrays))
             return arrays
 
         def mixes(spec: SpecTree) -> bool:
@@ -180,7 +174,7 @@ class Feed:
         stream = StreamData(
             x, prepare, remainder="pad", steps=steps, continues=train, apart=mixes
         )
-        # For which the first batch is prepared.
+        # Prepares the first batch.
         stream.batch_spec()
         self._make_room(stream)
         return stream, objectives[0]

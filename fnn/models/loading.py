@@ -18,11 +18,11 @@ def load(
 ) -> Any:
     """The model that `model.save(path)` wrote, compiled as it was if all of that has names.
 
-    Only names that fnn knows, that were registered (`fnn.register`) or that `custom_objects` has
-    are looked up; nothing is imported, nothing in the file is executed. Every byte is checked
-    before a weight is used, and the weights have to be those of the network before anything of
-    their size is allocated. Raises FileError, a ValueError, for a file that is damaged, newer, not
-    by fnn, or of a network that cannot be made here, as with a name that is not known.
+    Only names of fnn, registered names (`fnn.register`) and names in `custom_objects` are looked
+    up; nothing is imported and nothing in the file is executed. Every byte is checked before a
+    weight is used, and the weights must fit the network before memory is allocated for them.
+    Raises FileError, a ValueError, for a file that is damaged, newer than this version, not
+    written by fnn, or whose network cannot be made, for instance because a name is unknown.
 
     >>> model = fnn.Sequential([fnn.layers.Dense(1, input_shape=(2,))])
     >>> model.save("model.fnn")

@@ -17,7 +17,7 @@ from fnn.core.tree import Tree
 from fnn.models import fitting, inference, sharing
 from fnn.models.attributes import Attributes
 from fnn.models.feed import Feed, checked_batch_size
-from fnn.models.network import Network, nodes_of_shape
+from fnn.models.network import Network
 from fnn.models.program import Program
 from fnn.models.weights import Weights
 from fnn.symbolic.graph import connect
@@ -106,18 +106,23 @@ class Model(Attributes):
             "step(state, batch, key) -> (state, logs) to fnn.training.fit",
         )
 
+    def __getstate__(self) -> dict[str, object]:
+        """A copy has parts of its own: the same weights, which it shares with no other model."""
+        weights = copy.copy(self._weights)
+        program = self._program.copy_for(weights)
+        own = {
+            "_weights": weights,
+            "_program": program,
+            "_feed": Feed(weights, program),
+        }
+        return {**vars(self), **own, "_used_as": None}
+
     def __setstate__(self, state: dict[str, object]) -> None:
         vars(self).update(state)
         if self.history is not None:
             # A copy has a record of its own, which refers to the copy.
             self.history = copy.copy(self.history)
             self.history.model = self
-
-    def build(self, input_shape: Tree) -> None:
-        """Makes the weights for inputs of this shape, the batch included: `(None, 28, 28, 1)`."""
-        self._weights.build_for(nodes_of_shape(input_shape))
-
-    # -- compiling -------------------------------------------------------------------------------
 
     @deferring
     def compile(
@@ -139,7 +144,7 @@ class Model(Attributes):
 
         `guard`: at a loss or gradient that is not finite, "raise" stops before that step, "skip"
         leaves the step out, "ignore" continues. `checks=False` accepts NaN in the data, and
-        targets that are no probabilities (such as a one-hot target times an advantage).
+        targets that do not sum to 1 (such as a one-hot target times an advantage).
         `run_eagerly`, `steps_per_execution`, `jit_compile` and `auto_scale_loss` are accepted for
         compatibility with Keras and change nothing: steps are always compiled.
 
@@ -288,7 +293,7 @@ class Model(Attributes):
         """Loss and metrics of one batch."""
         self._program.require("test_on_batch")
         arrays = self._feed.arrays(x, y, sample_weight)
-        step = self._program.eval_step(self._feed.resolve(arrays))
+        step = self._program.eval_step(self._program.resolve(arrays))
         now = self._weights.now
         before = now.params, now.state
         (_, state), logs = run_one_batch(step, before, arrays, now, "ignore")

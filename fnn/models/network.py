@@ -25,8 +25,8 @@ from fnn.training.step import output_leaves
 class Network:
     """A layer and the nodes of its inputs, None while their shapes are not known.
 
-    It never changes: a model whose layer or inputs change gets another network, so everything
-    that is computed here once stays right.
+    Layer, inputs and name never change: a model in which they do gets another network. So what
+    is computed from them once stays right.
     """
 
     def __init__(self, layer: Layer, inputs: Tree, name: str) -> None:
@@ -49,6 +49,10 @@ class Network:
     def with_inputs(self, inputs: Tree) -> Network:
         """The network of the same layer with other inputs."""
         return Network(self.layer, inputs, self.name)
+
+    def with_name(self, name: str) -> Network:
+        """The network of the same layer and inputs with another name."""
+        return Network(self.layer, self.inputs, name)
 
     # -- inputs and weights ----------------------------------------------------------------------
 

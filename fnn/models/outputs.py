@@ -16,9 +16,8 @@ def refuse_none(layer: Layer, x: Any) -> None:
     """Raises ValueError, naming the layer that made it, if an output for `x` is None."""
     try:
         place = _first_none(output_spec(layer, x))
-    except (
-        Exception
-    ):  # is raised where outputs are needed, with the sizes that are given there
+    except Exception:
+        # It is raised where outputs are needed, with the sizes of the data.
         return
     if place is None:
         return

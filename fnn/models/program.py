@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
@@ -15,9 +16,10 @@ from fnn.models.weights import Weights
 from fnn.optimizers import current_learning_rate, with_learning_rate
 from fnn.optimizers.bound import LiveRates, is_bound, plain
 from fnn.optimizers.optimizer import Optimizer, with_rate_of, without_rate
-from fnn.training import endings
+from fnn.training import checks, endings
 from fnn.training.checks import check_guard
-from fnn.training.objective import Objective, check_values, resolve_objective
+from fnn.training.objective import Objective, resolve_objective
+from fnn.training.objective import check_values as check_target_values
 from fnn.training.step import init_optimizer, make_eval_step, make_train_step
 
 Step: TypeAlias = Callable[..., Tree]
@@ -50,12 +52,19 @@ class Program:
         self.objective = None
         self._resolved = None
         self._described = None
+        self._endings_checked = None
         self._rates = ()
         network = self.weights.network
         self.weights.refresh_inner_models()
         # Other weights may learn in a network that has changed.
         if not keeps_state or self.weights.network is not network:
             self.weights.forget_optimizer()
+
+    def copy_for(self, weights: Weights) -> Program:
+        """The same program for other weights of the same network."""
+        program = copy.copy(self)
+        program.weights = weights
+        return program
 
     def require(self, call: str) -> dict[str, object]:
         """The arguments of `compile`. Raises RuntimeError before it."""
@@ -89,19 +98,20 @@ class Program:
             self._resolved = key, resolve_objective(arguments, *key)
         objective = self._resolved[1]
         if self._endings_checked != (network, objective):
-            # Which warns once.
+            # It warns once for each `compile`.
             endings.check(objective, outputs, network.last_activations(arrays["x"]))
-        self.check_targets(objective, arrays)
+        self.check_values(objective, arrays)
         self.objective = objective
         self._endings_checked = network, objective
         return objective
 
-    def check_targets(self, objective: Objective, arrays: dict[str, Tree]) -> None:
-        """Raises for targets that cannot be right, such as labels out of range."""
+    def check_values(self, objective: Objective, arrays: dict[str, Tree]) -> None:
+        """Raises for ids and targets that cannot be right, such as labels out of range."""
+        checks.input_values(self.weights.network.layer, arrays["x"])
         if arrays["y"]:
             self.require("fit and evaluate")
             outputs = self.weights.network.output_specs(arrays["x"])
-            check_values(objective, arrays["y"], outputs, self.checks_values)
+            check_target_values(objective, arrays["y"], outputs, self.checks_values)
 
     @property
     def metrics_names(self) -> list[str]:
@@ -143,7 +153,7 @@ class Program:
         return make_eval_step(self.weights.network.layer, objective)
 
     def recipe(self, objective: Objective) -> dict[str, str]:
-        """What the weights after a training depend on beside its data, which is no metric."""
+        """What determines the weights after a training beside its data; metrics do not."""
         if self._described is None or self._described[0] is not objective:
             losses = [(goal.name, goal.loss, goal.weight) for goal in objective.goals]
             goals = repr((without_rate(self.optimizer), losses))

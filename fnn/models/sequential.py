@@ -69,14 +69,20 @@ class Sequential(Model):
         if weights.built:
             weights.now  # noqa: B018 - takes over what was assigned in the layers of before
         layer = self.layer.replace(layers=layers)
-        self._start = next((i for i in given if isinstance(i, Node)), self._start)
-        inputs = self._start
+        start = next((item for item in given if isinstance(item, Node)), self._start)
+        inputs = start
         first: Layer | None = layer
         while first is not None and inputs is None:
             inputs = sharing.stated_inputs(first)
             first = next((child for _, child in first.children()), None)
+        before = weights.network
         weights.network = Network(layer, inputs, self.name)
-        if inputs is not None and layers:
-            weights.build()
-        else:
+        if inputs is None or not layers:
             weights.forget()
+        else:
+            try:
+                weights.build()
+            except BaseException:
+                weights.network = before
+                raise
+        self._start = start

@@ -127,6 +127,7 @@ class Share:
         self.layer = layer
         self.owner = owner
         self.place = place  # the path in the owner
+        self.owner_layer = owner.network.layer  # when the share was made
         self._seen: tuple[Tree, Tree] = (None, None)
 
     def fits(self, now: TrainState) -> bool:
@@ -191,9 +192,11 @@ def _inside_copies(path: Path, weights: Weights) -> ValueError:
 
 
 def claim(weights: Weights) -> None:
-    """Makes these weights the owner of the layers of their network that have none."""
+    """Makes these weights the owner of the layers of their network that have no weights yet."""
     for path, layer, copies in walk(weights.network.layer):
-        if path and not copies and owner_of(layer) is None:
+        owner = owner_of(layer)
+        is_free = owner is None or owner.weights is None or not owner.weights.built
+        if path and not copies and is_free:
             Owner(weights, path).mark(layer)
 
 
@@ -215,10 +218,12 @@ def refreshed(weights: Weights) -> Layer:
     if weights.built:
         now = weights.now
         for share in weights.shares:
-            changed = not share.place and share.owner.network.layer != share.layer
+            current = share.owner.network.layer
+            changed = not share.place and current != share.owner_layer
             if changed and share.fits(now):
                 swaps[id(share.layer)] = share.owner.as_layer()
                 share.layer = swaps[id(share.layer)]
+                share.owner_layer = current
     return swapped(weights.network.layer, swaps)
 
 

@@ -52,28 +52,24 @@ class Weights:
     part with it, and each takes what the other has at its next use.
     """
 
-    def __init__(self, network: Network, seed: int | None = None) -> None:
+    def __init__(
+        self, network: Network, seed: int | None = None, key: jax.Array | None = None
+    ) -> None:
         self.network = network
-        self.key = next_key(seed)
+        self.key = next_key(seed) if key is None else key
         self.shares: tuple[sharing.Share, ...] = ()
         self.followers: weakref.WeakSet[Weights] = weakref.WeakSet()
         self.training = Training(network.name)
         self._now: TrainState | None = None
+        self._pulling = False
         self._watched: Watched | None = None
         self._placed: Placed | None = None
         self._as_layer: Callable[[], Layer | None] | None = None
 
-    def __getstate__(self) -> dict[str, Tree]:
+    def __reduce__(self) -> tuple[Callable[..., Weights], tuple[Tree, ...]]:
         """A copy has the same weights and shares them with no other model."""
         now = self.now if self.built else None
-        return {"network": self.network, "key": self.key, "now": now}
-
-    def __setstate__(self, state: dict[str, Tree]) -> None:
-        self.__init__(state["network"])  # type: ignore[misc]
-        self.key = state["key"]
-        self._now = state["now"]
-        if self.built:
-            sharing.claim(self)
+        return _restored, (self.network, self.key, now)
 
     # -- all of them -----------------------------------------------------------------------------
 
@@ -93,8 +89,8 @@ class Weights:
             )
         if self._watched is not None or self.followers:
             self.take_assigned()
-        for share in self.shares:
-            self._now = share.pull(self._now)
+        if self.shares:
+            self._pull()
         return self._now
 
     @now.setter
@@ -119,8 +115,21 @@ class Weights:
         self.now = state
         self._watch()
 
+    def _pull(self) -> None:
+        """Takes the parts that other weights own from these."""
+        self._pulling = True
+        try:
+            for share in self.shares:
+                assert self._now is not None
+                self._now = share.pull(self._now)
+        finally:
+            self._pulling = False
+
     def take_assigned(self) -> None:
         """Takes over what users assigned inside the dicts of these weights and of followers."""
+        if self._pulling:
+            # An owner asks its followers, and this one has just looked.
+            return
         for follower in tuple(self.followers):
             follower.take_assigned()
         if self._watched is None or self._now is None:
@@ -325,6 +334,15 @@ class Weights:
         if distribution_of(x, weights) is not None:
             self._placed = Placed(now, *weights)
         return *weights, x
+
+
+def _restored(network: Network, key: jax.Array, now: TrainState | None) -> Weights:
+    """Weights from the parts of a copy or pickle."""
+    weights = Weights(network, key=key)
+    if now is not None:
+        weights.now = now
+        sharing.claim(weights)
+    return weights
 
 
 class Training:

@@ -40,6 +40,11 @@ _WORKING_DTYPES = {
 _EXTENDED_FLOATS = ("bfloat16", "float8_e4m3fn")
 
 
+def is_working_dtype(dtype: np.dtype) -> bool:
+    """Whether JAX computes in this NumPy dtype whatever its settings are."""
+    return dtype in _WORKING_DTYPES
+
+
 def as_array(name: str, value: Any) -> Array:
     """`value` as a numeric array (NumPy, or JAX as it is), in a dtype in which JAX computes.
 

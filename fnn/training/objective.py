@@ -125,8 +125,8 @@ class Objective(Value, loadable=False):
                 loss += scale * total / jnp.maximum(count, 1e-12)
                 sums.append((total, count))
                 if self.several:
-                    logs[f"{goal.name}_loss"] = _tally_of_loss(total, count)
-            logs.update(_metric_tallies(goal, y_true, y_pred, weight, counted))
+                    logs[f"{goal.name}_loss"] = _accumulated_loss(total, count)
+            logs.update(_accumulated_metrics(goal, y_true, y_pred, weight, counted))
 
         count = jnp.sum(valid, dtype=jnp.float32)
         weights = tuple(goal.weight for goal in self.goals if goal.loss is not None)
@@ -175,13 +175,13 @@ def _entry(parts: Sequence[Any], index: int) -> Any:
     return parts[index]
 
 
-def _tally_of_loss(total: Array, count: Array) -> Accumulator:
+def _accumulated_loss(total: Array, count: Array) -> Accumulator:
     """The accumulator of the loss of a single output, without penalty."""
     no_penalty = (jnp.zeros(()), jnp.ones(()))
     return Accumulator(WeightedLosses(), ((total, count), no_penalty))
 
 
-def _metric_tallies(
+def _accumulated_metrics(
     goal: OutputGoal,
     y_true: Tree,
     y_pred: Array,

@@ -311,7 +311,7 @@ class Trainer:
             when = "at the start of this epoch"
         size = tree.nbytes(tree.spec(self.plan.now)) / 2**20
         error.add_note(
-            f"in a training step with batches of {self.plan.data.batch_size} rows and "
+            f"in a training step with batches of {self.plan.data.batch_size} examples and "
             f"{size:.1f} MiB of weights and optimizer state; the model is as it was {when}"
         )
 
