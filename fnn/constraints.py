@@ -26,7 +26,8 @@ def get(identifier: object) -> Callable[[Array], Array] | None:
     >>> get("non_neg")
     NonNeg()
     """
-    return resolve("constraint", identifier)
+    found: Callable[[Array], Array] | None = resolve("constraint", identifier)
+    return found
 
 
 class Constraint(Value, loadable=False):

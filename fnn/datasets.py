@@ -66,7 +66,8 @@ class _Dataset(Protocol):
 def _as_in_keras(load: Any) -> _Dataset:
     """Adds Keras's form of the call, `mnist.load_data()`: there `mnist` is a module."""
     load.load_data = load
-    return load
+    dataset: _Dataset = load
+    return dataset
 
 
 @_as_in_keras

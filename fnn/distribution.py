@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import jax
 from jax.sharding import AxisType
@@ -56,8 +57,9 @@ def _available_cores() -> int:
 
 
 def _start_devices(number: int) -> None:
+    update: Callable[[str, int], None] = jax.config.update
     try:
-        jax.config.update("jax_num_cpu_devices", number)
+        update("jax_num_cpu_devices", number)
     except RuntimeError as error:
         started = len(jax.local_devices(backend="cpu"))
         if started != number:

@@ -20,7 +20,8 @@ def get(identifier: object) -> Callable[[Array], Array] | None:
     >>> get("l2")
     L2()
     """
-    return resolve("regularizer", identifier)
+    found: Callable[[Array], Array] | None = resolve("regularizer", identifier)
+    return found
 
 
 class Regularizer(Value, loadable=False):

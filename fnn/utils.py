@@ -52,7 +52,8 @@ def to_categorical(x: ArrayLike, num_classes: int | None = None) -> np.ndarray:
             f"{numbers.min()} to {numbers.max()}; pass the number of classes instead of "
             f"{num_classes=}, or renumber the classes"
         )
-    return np.eye(count)[numbers]  # (..., count)
+    one_hot: np.ndarray = np.eye(count)[numbers]  # (..., count)
+    return one_hot
 
 
 def normalize(x: ArrayLike, axis: int = -1, order: float = 2) -> np.ndarray | jax.Array:
@@ -71,7 +72,8 @@ def normalize(x: ArrayLike, axis: int = -1, order: float = 2) -> np.ndarray | ja
         xp = jnp
     array = xp.asarray(x)
     norm = xp.linalg.norm(array, order, axis, keepdims=True)  # size 1 along `axis`
-    return array / xp.where(norm == 0, 1, norm)
+    normalized: np.ndarray | jax.Array = array / xp.where(norm == 0, 1, norm)
+    return normalized
 
 
 def pad_sequences(

@@ -89,4 +89,5 @@ def get(identifier: object) -> Callable[..., Array]:
     """
     if identifier is None:
         return linear
-    return resolve("activation", identifier)
+    found: Callable[..., Array] = resolve("activation", identifier)
+    return found

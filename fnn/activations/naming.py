@@ -34,6 +34,7 @@ def activation(
             _, *further = bound.arguments.items()
             return x.activated_by(named_activation, dict(further))
 
-        return register(named_activation, *names, kind="activation")
+        register(named_activation, *names, kind="activation")
+        return named_activation
 
     return decorate

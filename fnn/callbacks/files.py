@@ -315,13 +315,15 @@ def read_training(path: Path, now: TrainState) -> TrainState:
     def restore(place: object, leaf: Array) -> Array | np.generic:
         value = found[_path_string(place)]
         if _is_key(leaf):
-            return random.wrap_key_data(jnp.asarray(value), impl=random.key_impl(leaf))
+            data = jnp.asarray(value)
+            key: Array = random.wrap_key_data(data, impl=random.key_impl(leaf))
+            return key
         if isinstance(leaf, np.generic):
             return value
         # A copy, since JAX may use the memory of the file's buffer as it is.
         return jnp.array(np.array(value, copy=True))
 
-    restored = jax.tree_util.tree_map_with_path(restore, now)
+    restored: TrainState = jax.tree_util.tree_map_with_path(restore, now)
     return restored.replace(callbacks=counters)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import jax
 
@@ -99,4 +100,5 @@ class Profile(Callback):
     def _stop(self) -> None:
         if self._tracing:
             self._tracing = False
-            jax.profiler.stop_trace()
+            stop: Callable[[], None] = jax.profiler.stop_trace
+            stop()

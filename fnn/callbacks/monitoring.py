@@ -292,13 +292,14 @@ def direction(callback: Monitor) -> str:
         return "min"
     model = callback.model
     if hasattr(model, "metric_directions"):
-        known = model.metric_directions().get(name)
+        known: str | None = model.metric_directions().get(name)
         if known:
             return known
     try:
-        found = getattr(lookup("metric", name), "direction", None)
+        metric = lookup("metric", name)
     except ValueError:
-        found = None
+        metric = None
+    found: str | None = getattr(metric, "direction", None)
     if found not in ("min", "max"):
         raise ValueError(
             f"{type(callback).__name__}: expected a metric that says whether more is better, "

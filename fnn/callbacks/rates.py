@@ -179,10 +179,10 @@ class LearningRateFinder(Callback):
 
     def _batch_loss(self, batch: int, mean_so_far: float) -> float:
         """The loss of this batch alone: logs hold the mean over the epoch so far."""
-        size = self.params.get("batch_size", 1)
+        size: int = self.params.get("batch_size", 1)
         seen_before = batch * size
         seen = seen_before + size
-        examples = self.params.get("rows")
+        examples: int | None = self.params.get("rows")
         if examples:
             # The last batch may be short.
             seen_before = min(seen_before, examples)

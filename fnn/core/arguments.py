@@ -160,7 +160,7 @@ def integers(
     given: Any = value
     if value is None:
         given = getattr(thing, argument)
-    numbers = given
+    numbers: tuple[int, ...] = given
     if not isinstance(given, tuple):
         numbers = (given,) * length
     if len(numbers) == length and all(_is_integer(n, minimum) for n in numbers):

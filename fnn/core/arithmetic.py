@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.typing import DTypeLike
+
+# The limits of dtypes: functions that JAX does not annotate.
+finfo: Callable[[DTypeLike], jnp.finfo] = jnp.finfo
+iinfo: Callable[[DTypeLike], jnp.iinfo] = jnp.iinfo
 
 
 def float_dtype(*arrays: Array) -> np.dtype:

@@ -48,9 +48,10 @@ def check_pair(cls: Any) -> None:
 def inner_apply(layer: LayerLike) -> Method:
     """The `apply` of a class without its checks; `apply` itself if it was replaced later."""
     cls: Any = type(layer)
-    if cls.apply is cls.checked_apply:
-        return cls.unchecked_apply
-    return cls.apply
+    apply: Method = cls.apply
+    if apply is cls.checked_apply:
+        apply = cls.unchecked_apply
+    return apply
 
 
 def _checked(function: Method, check: Callable[..., None], run: Method) -> Method:
@@ -249,7 +250,7 @@ def _in_batch(layer: LayerLike, params: Tree, x: Tree) -> Tree:
     """`x`, or the shapes of a batch of one if it is a single example."""
     if not layer.is_example(params, x):
         return x
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape), a.dtype), x)
+    return jax.tree.map(lambda a: tree.array_spec((1, *a.shape), a.dtype), x)
 
 
 def _misfit(

@@ -88,7 +88,9 @@ class Flow(Layer, loadable=False):
         refuse_names(self, named)
         check_apply(self, params, state, x, ctx)
         if self.dtype is not None:
-            return run_apply(Flow.unchecked_apply, self, params, state, x, ctx)
+            result: tuple[Tree, State]
+            result = run_apply(Flow.unchecked_apply, self, params, state, x, ctx)
+            return result
         # `unchecked_apply`, without its frame in the traceback of an error
         x, ctx = carry_mask(x, ctx)
         new = dict(state)

@@ -82,7 +82,9 @@ class Bound(NamedTuple):
 
 def _spatial(cls: type) -> int:
     """How many spatial axes the inputs of a layer class have."""
-    return cls.spatial  # type: ignore[attr-defined]  # only such classes use `per_axis`
+    # Only classes with this attribute use `per_axis`.
+    axes: int = cls.spatial  # type: ignore[attr-defined]
+    return axes
 
 
 def flat(held: object) -> tuple[object, ...]:
@@ -319,7 +321,8 @@ def positional(cls: Any, declared: dict[str, DataclassField]) -> list[str]:
     """The names of the positional arguments of a constructor, in order."""
     own = [name for name, field in declared.items() if not field.kw_only]
     keyword = [name for name, field in declared.items() if field.kw_only]
-    return cls._positions(own, keyword)
+    positions: list[str] = cls._positions(own, keyword)
+    return positions
 
 
 def signature_of(

@@ -15,7 +15,7 @@ from fnn.core import arguments
 from fnn.core.checks import check_pair
 from fnn.core.context import INFERENCE, Context, salt
 from fnn.core.fields import field_kind
-from fnn.core.tree import Tree
+from fnn.core.tree import Tree, array_spec
 from fnn.core.value import Value, resolve
 from fnn.runtime.program_cache import small_cache
 
@@ -178,7 +178,8 @@ class Layer(Value, loadable=False):
 
     def weight(self, stem: str, key: Array, shape: tuple[int, ...]) -> Array:
         """A fresh weight by the field `<stem>_initializer`; its key depends on its name."""
-        initializer = resolve("initializer", getattr(self, f"{stem}_initializer"))
+        identifier = getattr(self, f"{stem}_initializer")
+        initializer: Callable[..., Array] = resolve("initializer", identifier)
         name = self.weight_names.get(stem, stem)
         return initializer(random.fold_in(key, salt(name)), shape, self.weight_dtype)
 
@@ -247,18 +248,18 @@ def _weights_of(layer: Layer) -> int:
             return params, state
         return layer.apply({}, {}, x, Context(train=True))[1]
 
-    trial = jax.ShapeDtypeStruct((2, 2, 2, 2), jnp.float32)
+    trial = array_spec((2, 2, 2, 2), jnp.float32)
     return len(jax.tree.leaves(jax.eval_shape(run, trial)))
 
 
 def activate(activation: Activation, y: Array) -> Array:
     """Applies an activation: a name, a function or a layer without weights; None: `y` itself."""
     function = resolve("activation", activation)
-    if function is None:
-        return y
     if isinstance(function, Layer):
-        return function.apply({}, {}, y)[0]
-    return function(y)
+        y = function.apply({}, {}, y)[0]
+    elif function is not None:
+        y = function(y)
+    return y
 
 
 def along(vector: Array, ndim: int, axis: int = -1) -> Array:

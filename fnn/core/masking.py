@@ -75,11 +75,13 @@ class Masked:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.values.shape
+        shape: tuple[int, ...] = self.values.shape
+        return shape
 
     @property
     def dtype(self) -> jnp.dtype:
-        return self.values.dtype
+        dtype: jnp.dtype = self.values.dtype
+        return dtype
 
 
 def is_masked(x: object) -> TypeGuard[Masked]:
@@ -175,7 +177,7 @@ def combine_masks(masks: Iterable[Array | None]) -> Array | None:
     return functools.reduce(jnp.logical_and, aligned)
 
 
-def first_axes(mask: Mask, axes: int) -> Mask:
+def first_axes(mask: Array | None, axes: int) -> Array | None:
     """The mask of the first `axes`: a position is valid if any step at it is valid.
 
     >>> first_axes(jnp.array([[[True, False], [False, False]]]), 2).tolist()

@@ -23,6 +23,9 @@ SpecTree: TypeAlias = Any
 # In the functions below a branch is a pytree of nested dicts; its leaves are not dicts.
 Branch: TypeAlias = Any
 
+# The constructor, which JAX does not annotate: array_spec(shape, dtype).
+array_spec: Callable[..., jax.ShapeDtypeStruct] = jax.ShapeDtypeStruct
+
 
 def flatten(tree: Branch, prefix: Path = ()) -> Iterator[tuple[Path, Any]]:
     """Every (path, leaf) of nested dicts, in the order in which the dicts hold them."""
@@ -110,7 +113,7 @@ def spec(tree: SpecTree) -> SpecTree:
 
 
 def _spec_of_leaf(leaf: jax.Array) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+    return array_spec(leaf.shape, leaf.dtype)
 
 
 def cast(tree: Tree, dtype: DTypeLike | None) -> Tree:
@@ -126,9 +129,11 @@ def cast(tree: Tree, dtype: DTypeLike | None) -> Tree:
 
 def batch_size(tree: SpecTree) -> int:
     """The number of examples of a batch: the length of the first axis of its leaves."""
-    if hasattr(tree, "shape"):
-        return tree.shape[0]
-    return jax.tree.leaves(tree)[0].shape[0]
+    first = tree
+    if not hasattr(tree, "shape"):
+        first = jax.tree.leaves(tree)[0]
+    size: int = first.shape[0]
+    return size
 
 
 def resized(tree: SpecTree, size: int) -> SpecTree:
@@ -136,7 +141,7 @@ def resized(tree: SpecTree, size: int) -> SpecTree:
 
     def resized_leaf(leaf: jax.Array) -> jax.ShapeDtypeStruct:
         shape = (size, *leaf.shape[1:])
-        return jax.ShapeDtypeStruct(shape, leaf.dtype)
+        return array_spec(shape, leaf.dtype)
 
     return jax.tree.map(resized_leaf, tree)
 
@@ -230,7 +235,8 @@ def owned(array: Any, dtype: DTypeLike | None = None) -> jax.Array:
     if isinstance(array, jax.Array):
         return jnp.asarray(array, dtype)
     # Not `jnp.asarray`, which compiles a program for each shape.
-    return jax.device_put(np.array(array, dtype, copy=True))
+    copied: jax.Array = jax.device_put(np.array(array, dtype, copy=True))
+    return copied
 
 
 BIASES_AND_NORMS = "biases_and_norms"

@@ -275,7 +275,7 @@ class Value:
         held = vars(self)
         if "_fnn_is_twin" in held:
             return self
-        twin = held.get("_fnn_twin")
+        twin: V | None = held.get("_fnn_twin")
         if twin is None:
             twin = _copied(self)
             if "_sealed" in held:

@@ -36,7 +36,8 @@ def merge(
 ) -> Params:
     """The union of the two trees that `split` made of a tree like `like`."""
     leaves = [*tree.flatten(first), *tree.flatten(second)]
-    return tree.fill(like, tree.unflatten(leaves))
+    merged: Params = tree.fill(like, tree.unflatten(leaves))
+    return merged
 
 
 def _by_field(

@@ -37,7 +37,8 @@ def get(identifier: object) -> Callable[..., Array] | None:
     >>> get("he_normal")
     HeNormal()
     """
-    return resolve("initializer", identifier)
+    found: Callable[..., Array] | None = resolve("initializer", identifier)
+    return found
 
 
 # Keras's other names for the same classes.

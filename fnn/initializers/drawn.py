@@ -35,7 +35,8 @@ class RandomNormal(Initializer):
         dtype: DTypeLike = jnp.float32,
     ) -> Array:
         key = draw_key(self, key)
-        return self.mean + self.stddev * normal(key, shape, dtype)
+        values: Array = self.mean + self.stddev * normal(key, shape, dtype)
+        return values
 
 
 class RandomUniform(Initializer):
@@ -57,7 +58,8 @@ class RandomUniform(Initializer):
         dtype: DTypeLike = jnp.float32,
     ) -> Array:
         key = draw_key(self, key)
-        return uniform(key, shape, dtype, self.minval, self.maxval)
+        values: Array = uniform(key, shape, dtype, self.minval, self.maxval)
+        return values
 
 
 class TruncatedNormal(Initializer):
@@ -82,7 +84,8 @@ class TruncatedNormal(Initializer):
     ) -> Array:
         key = draw_key(self, key)
         drawn = truncated_normal(key, shape, dtype, -2.0, 2.0)
-        return self.mean + self.stddev * drawn
+        values: Array = self.mean + self.stddev * drawn
+        return values
 
 
 class Orthogonal(Initializer):
@@ -119,4 +122,5 @@ class Orthogonal(Initializer):
         q = q * along(sign(r.diagonal()), 2)
         if rows < columns:
             q = q.T  # (rows, columns)
-        return (self.gain * q).reshape(shape).astype(dtype)
+        values: Array = (self.gain * q).reshape(shape).astype(dtype)
+        return values

@@ -162,7 +162,7 @@ class STFT(Initializer):
                 f"shape {values.shape}; give a name or {frame} values"
             )
         if self.scaling == "density":
-            return values / jnp.linalg.norm(values, 2)
-        if self.scaling == "spectrum":
-            return values / jnp.linalg.norm(values, 1)
+            values = values / jnp.linalg.norm(values, 2)
+        elif self.scaling == "spectrum":
+            values = values / jnp.linalg.norm(values, 1)
         return values

@@ -52,15 +52,18 @@ class VarianceScaling(Initializer):
             fan = (fan_in + fan_out) / 2
         stddev = math.sqrt(self.scale / max(1.0, fan))  # an empty weight has fan 0
         key = draw_key(self, key)
+        values: Array
         if self.distribution == "uniform":
             # The variance of a uniform distribution is limit**2 / 3.
             limit = math.sqrt(3.0) * stddev
-            return uniform(key, shape, dtype, -limit, limit)
-        if self.distribution == "untruncated_normal":
-            return stddev * normal(key, shape, dtype)
-        # Truncation lowers the standard deviation, which the division restores.
-        drawn = truncated_normal(key, shape, dtype, -2.0, 2.0)
-        return stddev / TRUNCATED_STDDEV * drawn
+            values = uniform(key, shape, dtype, -limit, limit)
+        elif self.distribution == "untruncated_normal":
+            values = stddev * normal(key, shape, dtype)
+        else:
+            # Truncation lowers the standard deviation, which the division restores.
+            drawn = truncated_normal(key, shape, dtype, -2.0, 2.0)
+            values = stddev / TRUNCATED_STDDEV * drawn
+        return values
 
 
 class _Scaled(Initializer):

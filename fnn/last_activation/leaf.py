@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
+from jax import Array
 
 from fnn.core.layer import Activation as ActivationField
 from fnn.core.layer import Layer, Regularizer, activate
@@ -49,7 +50,7 @@ _MOVING = {
     layer.apply for layer in (Identity, ActivityRegularization, Flatten, Reshape)
 }
 
-_NAMES = {
+_NAMES: dict[Callable[..., Array], str] = {
     jax.nn.softmax: "softmax",
     jax.nn.sigmoid: "sigmoid",
     jax.scipy.special.softmax: "softmax",
@@ -173,8 +174,10 @@ def _registered_name(activation: ActivationField) -> str | None:
     """The name of an activation given by name, or as one of the functions of these names."""
     if isinstance(activation, str):
         return activation
-    functions = {resolve("activation", name): name for name in ("softmax", "sigmoid")}
-    for function, name in (_NAMES | functions).items():
+    names = dict(_NAMES)
+    for name in ("softmax", "sigmoid"):
+        names[resolve("activation", name)] = name
+    for function, name in names.items():
         if function is activation:
             return name
     return None

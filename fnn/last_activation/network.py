@@ -112,11 +112,13 @@ class _Wire:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.spec.shape
+        shape: tuple[int, ...] = self.spec.shape
+        return shape
 
     @property
     def dtype(self) -> jnp.dtype:
-        return self.spec.dtype
+        dtype: jnp.dtype = self.spec.dtype
+        return dtype
 
     def part(self, path: Path) -> _Wire:
         """The value at `path` in this one, for a layer that returns several values."""

@@ -8,6 +8,7 @@ from jax import Array
 
 from fnn.activations import relu
 from fnn.core import arguments
+from fnn.core.arithmetic import finfo
 from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import not_negative
 from fnn.core.layer import Activation as ActivationLike
@@ -127,7 +128,8 @@ class PReLU(Layer):
         return {}
 
     def is_example(self, params: Params, x: Tree) -> bool:
-        return len(getattr(x, "shape", ())) == params["alpha"].ndim
+        alpha: Array = params["alpha"]
+        return len(getattr(x, "shape", ())) == alpha.ndim
 
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         arguments.minimum_rank(self, x, 2, "(batch, ...)")
@@ -238,7 +240,7 @@ class Softmax(Layer):
         if valid is None:
             return jax.nn.softmax(x, self.axis), state
         # The lowest finite number, not -inf: if all is masked, the gradient is 0 and not NaN.
-        logits = jnp.where(valid, x, jnp.finfo(x.dtype).min)
+        logits = jnp.where(valid, x, finfo(x.dtype).min)
         y = jax.nn.softmax(logits, self.axis)
         return jnp.where(valid, y, 0), state
 

@@ -15,7 +15,7 @@ from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import fraction, positive, random_seed
 from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
 from fnn.core.masking import attach_mask, combine_masks, strip_masks
-from fnn.core.tree import SpecTree, Tree
+from fnn.core.tree import SpecTree, Tree, array_spec
 from fnn.layers.einsum import EinsumDense
 from fnn.layers.shared.attending import (
     AttentionLayer,
@@ -148,10 +148,8 @@ class _HeadAttention(AttentionLayer):
             "key": inputs.key,
             "gate": query,
             "value": inputs.value,
-            "position": jax.ShapeDtypeStruct((*steps, heads, size), query.dtype),
-            "attention_output": jax.ShapeDtypeStruct(
-                (*steps, heads, value_size), query.dtype
-            ),
+            "position": array_spec((*steps, heads, size), query.dtype),
+            "attention_output": array_spec((*steps, heads, value_size), query.dtype),
         }
         children = self._children(query.shape[-1])
         params, states = unzip(
@@ -183,7 +181,8 @@ class _HeadAttention(AttentionLayer):
             y, penalties[name] = apply_child(
                 name, children[name], params, child_states, attach_mask(a, mask), ctx
             )
-            return strip_masks(y)
+            values: Array = strip_masks(y)
+            return values
 
         query = zero_masked_steps(inputs.query, masks.query)
         value = zero_masked_steps(inputs.value, masks.value)

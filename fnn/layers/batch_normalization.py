@@ -148,7 +148,7 @@ class BatchNormalization(Layer):
         """The moving averages after this batch."""
 
         def moved(name: str, batch: Array, momentum: float) -> Array:
-            average = momentum * state[name] + (1 - momentum) * batch
+            average: Array = momentum * state[name] + (1 - momentum) * batch
             return average.astype(state[name].dtype)
 
         new = {"moving_mean": moved("moving_mean", mean, self.momentum)}

@@ -20,7 +20,7 @@ from fnn.core.layer import (
     State,
     add_bias,
 )
-from fnn.core.tree import SpecTree
+from fnn.core.tree import SpecTree, array_spec
 from fnn.layers.shared.gates import LSTMStep, Shape, States
 from fnn.layers.shared.recurrence import OverTime
 from fnn.layers.shared.spatial import (
@@ -79,7 +79,7 @@ class _ConvLSTM(LSTMStep, OverTime):
         rank = self.spatial + 3
         arguments.rank(self, sequences, rank, layout="(batch, time, ...), images each")
         shape = (sequences.shape[0], *sequences.shape[2:])
-        step = jax.ShapeDtypeStruct(shape, sequences.dtype)
+        step = array_spec(shape, sequences.dtype)
         window: Shape = ()
         if self.padding == "valid":
             window = reach(*numbers(self, "kernel_size", "dilation_rate"))
@@ -94,7 +94,7 @@ class _ConvLSTM(LSTMStep, OverTime):
     def initial_states(self, x: SpecTree) -> States:
         # A state has the size of the inputs convolved with the kernel of one gate.
         window_and_channels = self.kernel_shapes(x)[0][:-1]
-        kernel = jax.ShapeDtypeStruct((*window_and_channels, self.filters), x.dtype)
+        kernel = array_spec((*window_and_channels, self.filters), x.dtype)
         shape = jax.eval_shape(self._convolve_inputs, x, kernel).shape
         return (jnp.zeros(shape),) * self.state_count
 

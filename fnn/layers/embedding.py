@@ -206,7 +206,8 @@ def _look_up(
     )
     if mask_zero:
         mask = combine_masks((mask, x != 0))
-    return attach_mask(y, mask)
+    result: Array | Masked = attach_mask(y, mask)
+    return result
 
 
 def _sharding_of_rows(table: Array, x: Array) -> NamedSharding | None:

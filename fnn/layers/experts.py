@@ -16,7 +16,7 @@ from fnn.core.context import INFERENCE, Context, salt
 from fnn.core.fields import not_negative, positive
 from fnn.core.layer import Initializer, Layer, Params, State
 from fnn.core.masking import Masked, attach_mask, leading, split_mask
-from fnn.core.tree import SpecTree, Tree
+from fnn.core.tree import SpecTree, Tree, array_spec
 from fnn.layers.shared.statistics import at_least_float32
 from fnn.runtime.placement import place, place_like
 
@@ -88,8 +88,8 @@ class MixtureOfExperts(Layer):
 
     def inside(self, x: Tree) -> Array:
         """The tokens, (tokens, features)."""
-        x, _ = split_mask(x)
-        return x.reshape(-1, x.shape[-1])
+        values: Array = split_mask(x)[0]
+        return values.reshape(-1, values.shape[-1])
 
     def is_example(self, params: Params, x: Tree) -> bool:
         return arguments.is_vector(x)
@@ -98,7 +98,7 @@ class MixtureOfExperts(Layer):
         arguments.minimum_rank(self, x, 2, "(batch, ..., features)")
         number = math.prod(x.shape[:-1])
         features = x.shape[-1]
-        tokens = jax.ShapeDtypeStruct((number, features), x.dtype)
+        tokens = array_spec((number, features), x.dtype)
         y = output_spec(self.expert, tokens)
         shape = getattr(y, "shape", ())
         if isinstance(y, Masked) or shape[:1] != (number,):

@@ -133,14 +133,15 @@ class Attention(_PlainAttention):
         return params, {}
 
     def scores(self, params: Params, query: Array, key: Array) -> Array:
-        scale = params.get("scale", 1)
+        scale: Array | int = params.get("scale", 1)
         if self.score_mode == "dot":
             # (batch, queries, keys)
             return jnp.einsum("bqd,bkd->bqk", query, key) * scale
         query = query[:, :, None]  # (batch, queries, 1, features)
         key = key[:, None]  # (batch, 1, keys, features)
         pairs = jnp.tanh(scale * (query + key))  # (batch, queries, keys, features)
-        return params["concat_score_weight"] * pairs.sum(-1)  # (batch, queries, keys)
+        weight: Array = params["concat_score_weight"]
+        return weight * pairs.sum(-1)  # (batch, queries, keys)
 
 
 class AdditiveAttention(_PlainAttention):
@@ -176,5 +177,6 @@ class AdditiveAttention(_PlainAttention):
         key = key[:, None]  # (batch, 1, keys, features)
         pairs = jnp.tanh(query + key)  # (batch, queries, keys, features)
         if self.use_scale:
-            return pairs @ params["scale"]  # (batch, queries, keys)
+            scale: Array = params["scale"]
+            return pairs @ scale  # (batch, queries, keys)
         return pairs.sum(-1)  # (batch, queries, keys)

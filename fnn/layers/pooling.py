@@ -93,7 +93,8 @@ def _reduce_windows(x: Array, windows: Windows, reduction: Reduction) -> Array:
         pads[axis] = pad
     # A NumPy scalar, since JAX differentiates this reduction only for a known constant.
     empty = np.asarray(reduction.fill, x.dtype)
-    return lax.reduce_window(x, empty, reduction.combine, sizes, strides, pads)
+    y: Array = lax.reduce_window(x, empty, reduction.combine, sizes, strides, pads)
+    return y
 
 
 _reduce_windows_apart = jax.custom_jvp(_reduce_windows, nondiff_argnums=(1, 2))

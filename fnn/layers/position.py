@@ -162,9 +162,9 @@ def angles(
     # Half precision cannot count to 300.
     exact = jnp.promote_types(x.dtype, jnp.float32)
     start = state.get("index", 0)
-    position = (start + jnp.arange(x.shape[1])).astype(exact)  # (time,)
+    position: Array = (start + jnp.arange(x.shape[1])).astype(exact)  # (time,)
     exponent = -2 / features * jnp.arange(number).astype(exact)  # (number,)
-    rate = longest**exponent
+    rate: Array = longest**exponent
     return position[:, None] * rate[None]
 
 

@@ -191,7 +191,7 @@ class RNN(OverTime):
             return None
         y = jax.eval_shape(step, x, states, memory)[0]
         # Keras takes the first state of the last cell for the last output.
-        first = jax.tree.leaves(_last_states(self._cell, states))[0]
+        first: Array = jax.tree.leaves(_last_states(self._cell, states))[0]
         if first.shape == y.shape:
             return first.astype(y.dtype)
         return jnp.zeros(y.shape, y.dtype)
@@ -239,7 +239,8 @@ def _combine_losses(
             return combine(b, a)
         return a
 
-    return jax.tree_util.tree_map_with_path(combined, before, after)
+    state: State = jax.tree_util.tree_map_with_path(combined, before, after)
+    return state
 
 
 def _last_states(cell: Layer, states: States) -> States:

@@ -35,9 +35,9 @@ def enlarged(layer: Spatial, x: Array, interpolation: str = "nearest") -> Array:
     shape = list(x.shape)
     for axis, factor in factors:
         shape[axis] *= factor
-    return jax.image.resize(
-        x, shape, interpolation
-    )  # (batch, *new positions, channels)
+    # (batch, *new positions, channels)
+    y: Array = jax.image.resize(x, shape, interpolation)
+    return y
 
 
 class _UpSampling(Layer):

@@ -23,7 +23,7 @@ from fnn.core.masking import (
     is_masked,
     split_mask,
 )
-from fnn.core.tree import SpecTree, Tree
+from fnn.core.tree import SpecTree, Tree, array_spec
 from fnn.runtime.placement import beside_copies
 
 
@@ -124,7 +124,8 @@ class Remat(PassingWrapper):
         ) -> tuple[Tree, State]:
             return call(self.inner, params, state, x, ctx)
 
-        return jax.checkpoint(run)(params, state, x, ctx)
+        result: tuple[Tree, State] = jax.checkpoint(run)(params, state, x, ctx)
+        return result
 
 
 class Inference(PassingWrapper):
@@ -169,7 +170,7 @@ class TimeDistributed(Wrapper):
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         values = self._values(x)
         shape = (values.shape[0], *values.shape[2:])  # (batch, ...)
-        step = jax.ShapeDtypeStruct(shape, values.dtype)
+        step = array_spec(shape, values.dtype)
         return initialize(self.inner, key, step)
 
     def apply(

@@ -143,7 +143,7 @@ def info_nce(
     similarity = y @ t.T / temperature  # (batch, batch)
     if valid is not None:
         similarity = jnp.where(valid[None, :], similarity, _LOG_ZERO)
-    own = jnp.diagonal(similarity)  # (batch,)
+    own: Array = jnp.diagonal(similarity)  # (batch,)
     return jax.nn.logsumexp(similarity, axis=1) - own
 
 

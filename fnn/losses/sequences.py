@@ -44,13 +44,14 @@ def ctc(
     step_padding = jnp.zeros(logits.shape[:2])  # (batch, time)
     if valid is not None:
         step_padding = ~valid
-    return optax.ctc_loss(
+    loss: Array = optax.ctc_loss(
         logits,
         step_padding.astype(logits.dtype),
         labels,
         label_padding.astype(logits.dtype),
         blank_id=0,
     )
+    return loss
 
 
 class CTC(Loss):

@@ -197,7 +197,9 @@ def call_on_valid(
     for _ in range(entries.ndim):
         each_entry = jax.vmap(each_entry)
     all_valid = entries.all()
-    return jax.lax.cond(all_valid, whole_batch, each_entry, y_true, y_pred)
+    values: Array
+    values = jax.lax.cond(all_valid, whole_batch, each_entry, y_true, y_pred)
+    return values
 
 
 def add_feature_axis(y_pred: Array, *weights: Array | None) -> Array:

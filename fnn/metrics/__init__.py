@@ -195,7 +195,8 @@ def get(
         name = identifier
         if identifier.lower() in BY_SHAPE:
             name = _by_shape(identifier, y_true_spec, y_pred_spec)
-        return resolve("metric", name).replace(name=identifier)
+        metric: Metric = resolve("metric", name)
+        return metric.replace(name=identifier)
     found = of_kind("metric", resolve("metric", identifier), "loss")
     if isinstance(found, Metric):
         return found

@@ -21,7 +21,7 @@ def accuracy(y_true: ArrayLike, y_pred: ArrayLike) -> Array:
     [1.0, 0.0]
     """
     y_pred = jnp.asarray(y_pred)
-    aligned = align(jnp.asarray(y_true), y_pred)
+    aligned: Array = align(jnp.asarray(y_true), y_pred)
     return (aligned == y_pred).astype("float32")
 
 
@@ -34,7 +34,7 @@ def binary_accuracy(
     [1.0, 1.0, 0.0]
     """
     y_pred = jnp.asarray(y_pred)
-    aligned = align(jnp.asarray(y_true), y_pred)
+    aligned: Array = align(jnp.asarray(y_true), y_pred)
     return (aligned == (y_pred > threshold)).astype("float32")
 
 
@@ -56,7 +56,7 @@ def sparse_categorical_accuracy(y_true: ArrayLike, y_pred: ArrayLike) -> Array:
     [1.0, 0.0]
     """
     y_pred = jnp.asarray(y_pred)
-    labels = align(class_numbers(y_true), y_pred, sparse=True)
+    labels: Array = align(class_numbers(y_true), y_pred, sparse=True)
     predicted = jnp.argmax(y_pred, -1)  # (...)
     return (labels == predicted).astype("float32")
 
@@ -88,7 +88,7 @@ def sparse_top_k_categorical_accuracy(
     [1.0, 0.0]
     """
     y_pred = jnp.asarray(y_pred)
-    labels = align(class_numbers(y_true), y_pred, sparse=True)
+    labels: Array = align(class_numbers(y_true), y_pred, sparse=True)
     labels = labels[..., None]  # (..., 1)
     if from_sorted_ids:
         among_first = labels == y_pred[..., :k]  # (..., k)

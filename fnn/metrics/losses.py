@@ -70,7 +70,8 @@ class MeanOfLoss(Metric, loadable=False):
     def goal(self) -> Loss:
         """The loss."""
         fields = {name: v for name, v in vars(self).items() if name[0] != "_"}
-        return resolve("loss", self.loss_name).replace(**fields)
+        loss: Loss = resolve("loss", self.loss_name)
+        return loss.replace(**fields)
 
     @property
     def targets(self) -> Targets:  # type: ignore[override]

@@ -15,7 +15,7 @@ from fnn.core import tree, weights
 from fnn.core.calling import applied_spec, output_spec, weight_spec
 from fnn.core.combining import Flow
 from fnn.core.layer import Layer
-from fnn.core.tree import SpecTree, Tree
+from fnn.core.tree import SpecTree, Tree, array_spec
 from fnn.last_activation import End, outputs_by_path, without_last_activation
 from fnn.symbolic.node import Item, Node, free_shape, input_specs, symbolic_call
 from fnn.training.prediction import Predictor, predictor
@@ -235,4 +235,4 @@ def nodes_of_shape(shape: Tree) -> Tree:
 
 def _of_one_member(spec: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     batch, _, *shape = spec.shape
-    return jax.ShapeDtypeStruct((batch, *shape), spec.dtype)
+    return array_spec((batch, *shape), spec.dtype)

@@ -220,7 +220,8 @@ class Program:
         state = self.weights.now.optimizer if self.weights.built else None
         if state is None:
             state = self._state_for_no_weights()
-        return with_rate_of(optimizer, state)
+        current: Optimizer = with_rate_of(optimizer, state)
+        return current
 
     def is_compiled_with(self, optimizer: object) -> bool:
         """Whether this is the current optimizer, whatever its learning rate."""

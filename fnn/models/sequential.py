@@ -48,7 +48,8 @@ class Sequential(Model):
 
     @property
     def _row(self) -> tuple[Layer, ...]:
-        return self.layer.layers  # type: ignore[attr-defined]
+        layers: tuple[Layer, ...] = self.layer.layers  # type: ignore[attr-defined]
+        return layers
 
     def _become(self, given: Iterable[Tree]) -> None:
         """This model with the given layers, models and `Input` in a row, whatever it was before."""

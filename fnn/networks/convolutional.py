@@ -111,7 +111,9 @@ def _conv_and_norm(
     padding: str = "valid",
 ) -> Node:
     conv = Conv2D(filters, size, strides=strides, padding=padding, name=f"{name}_conv")
-    return BatchNormalization(epsilon=1.001e-5, name=f"{name}_bn")(conv(x))
+    normalization = BatchNormalization(epsilon=1.001e-5, name=f"{name}_bn")
+    y: Node = normalization(conv(x))
+    return y
 
 
 def _residual(
@@ -144,7 +146,8 @@ def _residual(
         if not last:
             y = Activation("relu", name=f"{name}_{number}_relu")(y)
     y = Add(name=f"{name}_add")([x, y])
-    return Activation("relu", name=f"{name}_out")(y)
+    out: Node = Activation("relu", name=f"{name}_out")(y)
+    return out
 
 
 def unet(

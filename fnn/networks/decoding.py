@@ -228,7 +228,9 @@ def generate(
             f"generate: expected at least one step, received steps={steps}; e.g. steps=100"
         )
     temperature = jnp.float32(temperature)
-    return _generate(layer, steps, params, state, given, prompt, temperature, key)
+    tokens: Array
+    tokens = _generate(layer, steps, params, state, given, prompt, temperature, key)
+    return tokens
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

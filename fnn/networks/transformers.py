@@ -119,7 +119,8 @@ def encoder_decoder(
     def embed(vocabulary: int, ids: Node) -> Node:
         x = Embedding(vocabulary, width, SMALL, mask_zero=True)(ids)
         x = SinusoidalPosition()(x)
-        return Dropout(dropout)(x)
+        dropped: Node = Dropout(dropout)(x)
+        return dropped
 
     memory = embed(source_size, source)  # (batch, steps, width)
     block = TransformerEncoderBlock(width, heads, dropout=dropout)

@@ -188,7 +188,8 @@ class BoundOptimizer:
             return rate
 
         def read() -> Number:
-            return model.learning_rate
+            number: Number = model.learning_rate
+            return number
 
         def write(value: Number) -> None:
             model.learning_rate = value

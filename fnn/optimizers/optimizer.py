@@ -97,7 +97,7 @@ class Optimizer(Named, loadable=False):
 
     def rate_at(self, state: State, step: Array | int) -> Array:
         """The learning rate of a step: the schedule's, unless a number was set instead."""
-        held = state["learning_rate"]
+        held: Array = state["learning_rate"]
         rate = getattr(self, "learning_rate", None)
         if not callable(rate):
             return held
@@ -307,7 +307,8 @@ def run_update(
         accepted = {name: value for name, value in extra.items() if name in parameters}
     if "weight" in parameters:
         accepted = {**accepted, "weight": weight}
-    return optimizer.update(grads, state, params, **accepted)
+    result: tuple[Tree, State] = optimizer.update(grads, state, params, **accepted)
+    return result
 
 
 def get(identifier: object) -> AnyOptimizer:

@@ -76,7 +76,8 @@ class Nadam(Rule):
         v = _mean(self.beta_2, state["v"], jax.tree.map(jnp.square, grads))
 
         def direction(g: Array, m: Array, v: Array) -> Array:
-            look = ahead * m / (1 - product * ahead) + (1 - now) * g / (1 - product)
+            momentum = ahead * m / (1 - product * ahead)
+            look: Array = momentum + (1 - now) * g / (1 - product)
             return look / (jnp.sqrt(v / (1 - self.beta_2**step)) + self.epsilon)
 
         updates = jax.tree.map(direction, grads, m, v)
@@ -305,4 +306,5 @@ class Muon(Rule):
             y = jnp.swapaxes(y, -2, -1)  # the shape of x again
         if self.rms_rate is None:
             return y
-        return y * (max(x.shape) ** 0.5 * self.rms_rate)
+        factor: float = max(x.shape) ** 0.5 * self.rms_rate
+        return y * factor

@@ -160,7 +160,7 @@ class Rule(Optimizer, loadable=False):
         return optax.GradientTransformationExtraArgs(init, update)
 
     def _constant_rate(self) -> float:
-        rate = self.learning_rate
+        rate: float | Callable[..., Array] | None = self.learning_rate
         if callable(rate) or rate is None:
             raise ValueError(
                 f"{type(self).__name__}: the learning rate of its rule is not a number, so "
@@ -240,11 +240,12 @@ class Rule(Optimizer, loadable=False):
         def wait() -> tuple[Tree, State]:
             return jax.tree.map(jnp.zeros_like, grads), state
 
-        return jax.lax.cond(
+        result: tuple[Tree, State] = jax.lax.cond(
             count >= self.gradient_accumulation_steps,
             lambda: self._release(grads, state, params),
             wait,
         )
+        return result
 
     def _release(self, like: Tree, state: State, params: Tree) -> tuple[Tree, State]:
         """The update by the accumulated gradients, and the state with none left."""
@@ -274,7 +275,9 @@ class Rule(Optimizer, loadable=False):
         def keep() -> tuple[Tree, State]:
             return zeros, state
 
-        return jax.lax.cond(state["accumulated"]["count"] > 0, release, keep)
+        waiting: Array = state["accumulated"]["count"] > 0
+        result: tuple[Tree, State] = jax.lax.cond(waiting, release, keep)
+        return result
 
     def without_rate(self) -> Rule:
         if callable(self.learning_rate):
@@ -288,7 +291,7 @@ class Rule(Optimizer, loadable=False):
 
     def _step(self, grads: Tree, state: State, params: Tree) -> tuple[Tree, State]:
         """One update: clipping, weight decay, the rule, the average of the weights."""
-        rate = state["learning_rate"]
+        rate: Array = state["learning_rate"]
         rule = self.rule()
         clipped = self._clip(grads)
         decays = self._decays(params)

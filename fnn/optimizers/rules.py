@@ -275,6 +275,8 @@ class Adafactor(Rule):
         ) -> tuple[Tree, State]:
             step = state[0].count.astype("float32") + 1
             limited = jnp.minimum(rate, jax.lax.rsqrt(step))
-            return unlimited.update(grads, state, params, learning_rate=limited)
+            result: tuple[Tree, State]
+            result = unlimited.update(grads, state, params, learning_rate=limited)
+            return result
 
         return self.at_rate(unlimited.init, descend)

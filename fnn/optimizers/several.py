@@ -75,7 +75,8 @@ class ByPath(Optimizer):
     @property
     def optimizers(self) -> dict[str, AnyOptimizer]:
         """The optimizers by their patterns."""
-        return self.rules.as_dict()
+        rules: dict[str, AnyOptimizer] = self.rules.as_dict()
+        return rules
 
     @property
     def inner(self) -> tuple[AnyOptimizer, ...]:
@@ -121,7 +122,8 @@ class ByPath(Optimizer):
             leaves = _by_path(params)
 
             def value_fn(part: Part) -> Array:
-                return extra["value_fn"](_whole({**leaves, **part}, params))
+                value: Array = extra["value_fn"](_whole({**leaves, **part}, params))
+                return value
 
             more["value_fn"] = value_fn
         return more
@@ -246,7 +248,7 @@ class LossScaleOptimizer(Optimizer):
         weight: Weight = 1.0,
         **extra: Any,
     ) -> tuple[Tree, State]:
-        scale = state["loss_scale"]
+        scale: Array = state["loss_scale"]
         good_steps = state["good_steps"] + 1
         finite = [jnp.isfinite(g).all() for g in jax.tree.leaves(grads)]
         all_finite = jnp.array(finite).all()

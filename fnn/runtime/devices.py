@@ -8,17 +8,15 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import jax
-from jax import lax
 from jax.sharding import (
     AxisType,
     Mesh,
     NamedSharding,
-    PartitionSpec,
     Sharding,
     SingleDeviceSharding,
 )
 
-from fnn.runtime.placement import Tree, sharding, spec_of
+from fnn.runtime.placement import Tree, constrain, partition, sharding, spec_of
 
 
 @dataclass(frozen=True)
@@ -36,16 +34,17 @@ class Distribution:
     @property
     def parts(self) -> int:
         """The number of parts of a batch."""
-        return self.mesh.shape[self.batch_axis]
+        parts: int = self.mesh.shape[self.batch_axis]
+        return parts
 
     @property
     def whole(self) -> NamedSharding:
         """The sharding of replicated arrays: weights, state, optimizer state."""
-        return NamedSharding(self.mesh, PartitionSpec())
+        return NamedSharding(self.mesh, partition())
 
     def divided(self, axis: int) -> NamedSharding:
         """The sharding of arrays whose examples are along `axis`."""
-        return NamedSharding(self.mesh, PartitionSpec(*(None,) * axis, self.batch_axis))
+        return NamedSharding(self.mesh, partition(*(None,) * axis, self.batch_axis))
 
     def room(self, size: int) -> int:
         """The least number of examples, at least `size`, that the devices divide evenly."""
@@ -62,7 +61,7 @@ class Distribution:
 
     def keep_whole(self, arrays: Tree) -> Tree:
         """Traced arrays, constrained to be replicated."""
-        return lax.with_sharding_constraint(arrays, self.whole)
+        return constrain(arrays, self.whole)
 
 
 # A function is called at the first use: it may ask JAX for its devices, which starts JAX.
@@ -128,7 +127,7 @@ def follow(batch: Tree, arrays: Tree) -> Tree:
     if isinstance(there, NamedSharding) and there.mesh == distribution.mesh:
         return _put(arrays, whole, lambda a: not _is_placed(a))
     if isinstance(there, NamedSharding):
-        there = NamedSharding(there.mesh, PartitionSpec())
+        there = NamedSharding(there.mesh, partition())
     elif not isinstance(there, SingleDeviceSharding):
         return arrays
     return _put(arrays, there, lambda a: _is_placed(a) and a.sharding == whole)
@@ -138,7 +137,8 @@ def _sharding_of_batch(batch: Tree) -> Sharding | None:
     """The sharding of the first array that somebody put on devices, if there is one."""
     for leaf in jax.tree.leaves(batch):
         if _is_placed(leaf):
-            return leaf.sharding
+            found: Sharding = leaf.sharding
+            return found
     return None
 
 
@@ -151,7 +151,7 @@ def _put(
 
     def put(array: jax.Array) -> jax.Array:
         if moves(array):
-            return jax.device_put(array, place)
+            array = jax.device_put(array, place)
         return array
 
     return jax.tree.map(put, arrays)
@@ -203,8 +203,8 @@ def for_each_part(
     distribution = current()
     if distribution is None or not _can_map(distribution, examples):
         return function(whole, examples)
-    along = PartitionSpec(distribution.batch_axis)
-    everywhere = PartitionSpec()
+    along = partition(distribution.batch_axis)
+    everywhere = partition()
     # Without check_vma a gradient is summed where `whole` comes in, so outside of any loop.
     mapped = jax.shard_map(
         function,

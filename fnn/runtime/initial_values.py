@@ -76,7 +76,8 @@ def on_device(values: ArrayLike, dtype: DTypeLike | None = None) -> Array:
     """`jnp.asarray`, without compiling a program for the shape of values on the host."""
     if isinstance(values, Array):
         return jnp.asarray(values, dtype)
-    return jax.device_put(np.asarray(values, dtype))
+    placed: Array = jax.device_put(np.asarray(values, dtype))
+    return placed
 
 
 def orthonormal(matrix: Values) -> tuple[Values, Values]:
@@ -85,7 +86,8 @@ def orthonormal(matrix: Values) -> tuple[Values, Values]:
         return jnp.linalg.qr(matrix)
     from scipy.linalg import qr  # type: ignore[import-untyped]  # comes with JAX
 
-    return qr(matrix, mode="economic")
+    q, r = qr(matrix, mode="economic")
+    return q, r
 
 
 def _draw(
@@ -127,7 +129,7 @@ def _host(key: Array) -> jax.Device | None:
 
 
 def _partitionable() -> bool:
-    return jax.config.jax_threefry_partitionable  # type: ignore[attr-defined]
+    return bool(jax.config.jax_threefry_partitionable)  # type: ignore[attr-defined]
 
 
 def _at(words: np.ndarray, start: int) -> np.ndarray:

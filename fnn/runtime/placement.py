@@ -20,6 +20,11 @@ Tree: TypeAlias = Any  # a pytree of arrays
 Entry: TypeAlias = str | tuple[str, ...] | None
 Spec: TypeAlias = tuple[Any, ...]
 
+# Functions that JAX does not annotate.
+partition: Callable[..., PartitionSpec] = PartitionSpec
+reshard: Callable[[Array, NamedSharding], Array] = jax.sharding.reshard
+constrain: Callable[[Array, NamedSharding], Array] = lax.with_sharding_constraint
+
 
 def spec_of(x: Array | jax.ShapeDtypeStruct) -> Spec | None:
     """How `x` is divided over a mesh of explicit axes; None if it lies on no such mesh."""
@@ -47,7 +52,7 @@ def place(x: Array, spec: Spec) -> Array:
     wanted = _padded(spec, len(x.shape))
     if spec_of(x) in (None, wanted):
         return x
-    return jax.sharding.reshard(x, sharding(x, wanted))
+    return reshard(x, sharding(x, wanted))
 
 
 def gathered(arrays: Tree) -> Tree:
@@ -65,12 +70,12 @@ def place_like(x: Array, like: Array) -> Array:
     on_mesh = like
     if spec_of(like) is None:
         on_mesh = x
-    return jax.sharding.reshard(x, sharding(on_mesh, spec))
+    return reshard(x, sharding(on_mesh, spec))
 
 
 def sharding(like: Array, spec: Spec) -> NamedSharding:
     """The sharding `spec` on the mesh of an array."""
-    return NamedSharding(_mesh_of(like), PartitionSpec(*spec))
+    return NamedSharding(_mesh_of(like), partition(*spec))
 
 
 def _mesh_of(x: Any) -> Any:
@@ -190,7 +195,7 @@ def settled(
 def _resharded(array: Array, wanted: NamedSharding) -> Array:
     if jax.typeof(array).sharding == wanted:
         return array
-    return jax.sharding.reshard(array, wanted)
+    return reshard(array, wanted)
 
 
 def by_batch_and_heads(*arrays: Array) -> tuple[Array, ...]:
@@ -222,8 +227,8 @@ def on_each_device(function: Callable[[Array], Array], x: Array) -> Array:
     spec = spec_of(x)
     if spec is not None:
         return place(function(place(x, ())), spec[:1])
-    y = function(lax.with_sharding_constraint(x, whole))
-    return lax.with_sharding_constraint(y, whole)
+    y = function(constrain(x, whole))
+    return constrain(y, whole)
 
 
 def whole_copies(params: Tree) -> Tree:

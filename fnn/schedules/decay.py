@@ -10,6 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from fnn.core.arguments import wrong
+from fnn.core.arithmetic import iinfo
 from fnn.core.fields import positive
 from fnn.core.value import Value
 
@@ -119,12 +120,12 @@ class PiecewiseConstantDecay(Schedule):
     def __call__(self, step: ArrayLike) -> Array:
         step = jnp.asarray(step)
         is_integer = jnp.issubdtype(step.dtype, jnp.integer)
-        rate = jnp.float32(self.values[0])
+        rate: Array = jnp.float32(self.values[0])
         pairs = zip(self.boundaries, self.values[1:], strict=True)
         for boundary, value in pairs:
             limit = float(boundary)
             if is_integer:  # the boundary must fit into the dtype of the step
-                limit = min(boundary, jnp.iinfo(step.dtype).max)
+                limit = min(boundary, iinfo(step.dtype).max)
             rate = jnp.where(step > limit, jnp.float32(value), rate)
         return rate
 

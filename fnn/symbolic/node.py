@@ -17,7 +17,7 @@ from fnn.core.checks import located
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import Masked, check_mask, strip_masks
-from fnn.core.tree import SpecTree, Tree
+from fnn.core.tree import SpecTree, Tree, array_spec
 from fnn.layers.activation import Activation
 from fnn.layers.simple import Lambda
 from fnn.layers.wrappers import Inference
@@ -100,20 +100,26 @@ class Node(Operators):
 
     @property
     def dtype(self) -> np.dtype:
-        return jax.tree.leaves(self.spec)[0].dtype
+        dtype: np.dtype = jax.tree.leaves(self.spec)[0].dtype
+        return dtype
 
     def __getitem__(self, index: Any) -> Node:
         if isinstance(self.spec, dict):  # a layer whose outputs are a dict
-            return symbolic_call(Item(index), (self,), {})
-        return super().__getitem__(index)
+            item: Node = symbolic_call(Item(index), (self,), {})
+            return item
+        part: Node = super().__getitem__(index)
+        return part
 
     def activated_by(
         self, function: Callable[..., Array], arguments: dict[str, object]
     ) -> Node:
         """The node of a function of arrays, with these arguments beside the array."""
+        node: Node
         if arguments:
-            return Lambda(function, arguments=arguments)(self)
-        return Activation(function)(self)
+            node = Lambda(function, arguments=arguments)(self)
+        else:
+            node = Activation(function)(self)
+        return node
 
     def __repr__(self) -> str:
         if self.layer:
@@ -142,7 +148,7 @@ def input_specs(
                 sizes.append(batch)
             else:
                 sizes.append(other)
-        specs.append(jax.ShapeDtypeStruct(tuple(sizes), jnp.dtype(dtype)))
+        specs.append(array_spec(tuple(sizes), jnp.dtype(dtype)))
     return tuple(specs)
 
 

@@ -255,15 +255,15 @@ def inputs_like(x: SpecTree, key: Array) -> Tree:
     def varied(a: Any) -> Array:
         if isinstance(a, jax.ShapeDtypeStruct):
             a = jnp.zeros(a.shape, a.dtype)
-        a = jnp.asarray(a)
-        if not is_float(a):
+        array = jnp.asarray(a)
+        if not is_float(array):
             # Integers may be class numbers or ids.
-            return a
-        first = a.ravel()[0]
-        if bool(jnp.all(a == first)):
-            values = draw(size=a.shape)
-            return jnp.asarray(values, a.dtype)
-        return a
+            return array
+        first = array.ravel()[0]
+        if bool(jnp.all(array == first)):
+            values = draw(size=array.shape)
+            return jnp.asarray(values, array.dtype)
+        return array
 
     def with_mask(a: Any) -> Tree:
         if not is_masked(a):

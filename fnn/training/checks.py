@@ -275,7 +275,8 @@ def _visit(name: str, layer: Layer, x: Tree) -> type[_Computed]:
     if not _holds_arrays(jax.tree.leaves(x)):
         return _Computed
     if isinstance(layer, Flow):
-        return layer.flow(x, _visit)
+        outputs: type[_Computed] = layer.flow(x, _visit)
+        return outputs
     check_numbers(layer, x)
     for path, child in layer.children():
         if path is None:

@@ -9,11 +9,11 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding
 
 from fnn.core import tree
-from fnn.core.tree import SpecTree, Tree
+from fnn.core.tree import SpecTree, Tree, array_spec
+from fnn.runtime.placement import constrain, partition
 from fnn.runtime.program_cache import small_cache
 
 Array: TypeAlias = np.ndarray | jax.Array
@@ -93,7 +93,7 @@ class ArrayData:
         spec = tree.resized(self.arrays, self.room)
         if not self.pad:
             return spec
-        return spec, jax.ShapeDtypeStruct((self.room,), np.bool_)
+        return spec, array_spec((self.room,), np.bool_)
 
     def order(self, number: int) -> np.ndarray:
         """The indices of the examples in the order of a pass, given its number.
@@ -206,7 +206,8 @@ def _own_copy(array: Array) -> jax.Array:
     """A device array that shares no memory with the caller's, who may change it later."""
     if isinstance(array, jax.Array):
         return array
-    return jax.device_put(np.array(array, copy=True, order="C"))
+    copied: jax.Array = jax.device_put(np.array(array, copy=True, order="C"))
+    return copied
 
 
 def take(arrays: Tree, index: np.ndarray) -> Tree:
@@ -230,7 +231,7 @@ def take(arrays: Tree, index: np.ndarray) -> Tree:
     from_host = _take_on_host(from_host, index)
     if from_device:
         specs = tuple(
-            jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=_mesh_sharding(a))
+            array_spec(a.shape, a.dtype, sharding=_mesh_sharding(a))
             for a in from_device
         )
         from_device = _taking(specs, index.shape)(from_device, index)
@@ -267,7 +268,7 @@ def _taking(
         found = jnp.take(array, index, axis=0, mode="clip")
         if sharding is None:
             return found
-        return lax.with_sharding_constraint(found, sharding)
+        return constrain(found, sharding)
 
     def take_all(arrays: list[jax.Array], index: jax.Array) -> list[jax.Array]:
         pairs = zip(arrays, shardings, strict=True)
@@ -292,7 +293,7 @@ def _result_sharding(sharding: Any, shape: tuple[int, ...]) -> NamedSharding | N
     if shape[-1] % math.prod(sharding.mesh.shape[name] for name in names):
         examples = None
     leading = (None,) * (len(shape) - 1)
-    return NamedSharding(sharding.mesh, PartitionSpec(*leading, examples, *others))
+    return NamedSharding(sharding.mesh, partition(*leading, examples, *others))
 
 
 def _take_on_host(arrays: list[Array], index: np.ndarray) -> list[np.ndarray]:

@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array, lax, random
 
 from fnn.core import tree
-from fnn.core.tree import SpecTree, Tree
+from fnn.core.tree import SpecTree, Tree, array_spec
 from fnn.metrics import Mean
 from fnn.runtime.devices import Distribution, beside, distribution_of
 from fnn.runtime.program_cache import programs, small_cache
@@ -106,7 +106,7 @@ class Program:
         step, state, key, read_only = self._made_for
 
         def one(array: Array) -> jax.ShapeDtypeStruct:
-            return jax.ShapeDtypeStruct(array.shape[1:], array.dtype)
+            return array_spec(array.shape[1:], array.dtype)
 
         batch = jax.tree.map(one, chunk)
         return program(step, state, batch, key, read_only, self.capacity)
@@ -119,7 +119,8 @@ class Program:
         """Empty accumulators for the logs of the step."""
         specs, treedef = jax.tree.flatten(self.logs)
         zeros = [np.zeros(spec.shape, spec.dtype) for spec in specs]
-        return jax.tree.unflatten(treedef, zeros)
+        accumulators: Logs = jax.tree.unflatten(treedef, zeros)
+        return accumulators
 
     def __call__(
         self,
@@ -169,7 +170,8 @@ def _one(step: Step, state: Tree, given: Batches, index: Array) -> tuple[Tree, L
     """(state, logs) after the batch with this index."""
 
     def take(array: Array) -> Array:
-        return lax.dynamic_index_in_dim(array, index, keepdims=False)
+        taken: Array = lax.dynamic_index_in_dim(array, index, keepdims=False)
+        return taken
 
     batch = jax.tree.map(take, given.chunk)
     return step(state, batch, random.fold_in(given.key, index + given.span[2]))
@@ -216,7 +218,8 @@ def _run_steps(
 
     with _tracing(shared):
         _, *results = run((given.span[0], state, accumulators, healthy))
-    return _kept_whole(tuple(results), shared)
+    kept: tuple[Tree, Logs, Array] = _kept_whole(tuple(results), shared)
+    return kept
 
 
 def _tracing(shared: Distribution | None) -> contextlib.AbstractContextManager[object]:
@@ -257,7 +260,8 @@ def _run_read_only(
 
     def body(index: Array, accumulators: Logs) -> Logs:
         _, logs = _one(step, state, given, index)
-        return add(accumulators, logs)
+        added: Logs = add(accumulators, logs)
+        return added
 
     if single:
         accumulators = body(given.span[0], accumulators)
@@ -270,10 +274,10 @@ def _spec(leaf: Any) -> jax.ShapeDtypeStruct:
     """Shape and dtype of an array, a number or a random key, as JAX computes with it."""
     dtype = getattr(leaf, "dtype", None)
     if dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
-        return jax.ShapeDtypeStruct(leaf.shape, dtype)  # a random key
+        return array_spec(leaf.shape, dtype)  # a random key
     if dtype is None:
         dtype = np.asarray(leaf).dtype
-    return jax.ShapeDtypeStruct(np.shape(leaf), jax.dtypes.canonicalize_dtype(dtype))
+    return array_spec(np.shape(leaf), jax.dtypes.canonicalize_dtype(dtype))
 
 
 def _is_finite(logs: Logs) -> Array:
@@ -301,7 +305,7 @@ def program(
     specs = []
     for leaf in leaves:
         if isinstance(leaf, jax.Array):
-            specs.append(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype))
+            specs.append(array_spec(leaf.shape, leaf.dtype))
         else:
             specs.append(_spec(leaf))
     return _cached_program(step, treedef, tuple(specs), read_only, capacity)

@@ -241,7 +241,8 @@ def _slice(arrays: Arrays, first: int, last: int) -> Data:
 
     def cut(array: checks.Array) -> checks.Array:
         if is_on_several_devices(array):
-            return take(array, np.arange(first, last))
+            taken: checks.Array = take(array, np.arange(first, last))
+            return taken
         return array[first:last]
 
     part = jax.tree.map(cut, arrays)

@@ -41,7 +41,8 @@ class WeightedLosses(Metric, loadable=False):
     def result(self, sums: Tree) -> Array:
         *outputs, penalty = (total / jnp.maximum(count, 1e-12) for total, count in sums)
         weighted = (w * m for w, m in zip(self.weights, outputs, strict=True))
-        return sum(weighted, penalty)
+        total: Array = sum(weighted, penalty)
+        return total
 
 
 class MemberMean(Metric, loadable=False):
@@ -51,7 +52,8 @@ class MemberMean(Metric, loadable=False):
 
     @property
     def direction(self) -> str | None:  # type: ignore[override]
-        return self.metric.direction
+        direction: str | None = self.metric.direction
+        return direction
 
     def update(
         self, sums: Tree, y_true: Tree, y_pred: Tree, weight: ArrayLike | None = None
@@ -66,7 +68,8 @@ class MemberMean(Metric, loadable=False):
         return self.metric.init()
 
     def result(self, sums: Tree) -> Array:
-        return jax.vmap(self.metric.result)(sums).mean(0)
+        of_members: Array = jax.vmap(self.metric.result)(sums)  # (members,)
+        return of_members.mean(0)
 
 
 class Objective(Value, loadable=False):
@@ -211,9 +214,10 @@ def entry_count(objective: Objective, loss: Accumulator) -> Array | None:
     if losses and all(getattr(one, "reduction", "") in sums for one in losses):
         return None
     *outputs, (_, examples) = loss.sums
+    entries: Array = examples
     if len(outputs) == 1:
-        return outputs[0][1]
-    return examples
+        entries = outputs[0][1]
+    return entries
 
 
 def _metric_weight(weight: Array | None, counted: Array) -> Array:

@@ -108,7 +108,8 @@ def _loop(
 
     spec = jax.eval_shape(step, params, state, batch_at(0))[0]
     outputs = jax.tree.map(empty, spec)
-    return lax.fori_loop(0, count, body, (outputs, state))
+    result: tuple[Tree, Tree] = lax.fori_loop(0, count, body, (outputs, state))
+    return result
 
 
 @programs.cached

@@ -147,7 +147,8 @@ def make_train_step(
         loss_of = functools.partial(objective_of, now=now, batch=batch, key=key)
 
         def value_of(params: Tree) -> Array:
-            return loss_of(params)[0]
+            value: Array = loss_of(params)[0]
+            return value
 
         if _updates_itself(optimizer):
             _, (state, logs) = loss_of(learning)
@@ -265,7 +266,8 @@ def _same_types(new: TrainState, old: TrainState) -> TrainState:
             return new.astype(old.dtype)
         return new
 
-    return jax.tree.map(cast, new, old)
+    state: TrainState = jax.tree.map(cast, new, old)
+    return state
 
 
 def _spoil(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core import tree
-from fnn.core.tree import SpecTree, Tree
+from fnn.core.tree import SpecTree, Tree, array_spec
 from fnn.runtime.warning import warn
 from fnn.training.data import Poll, is_on_several_devices
 from fnn.training.read_ahead import ReadAhead
@@ -80,7 +80,7 @@ class StreamData:
             self._peek()
         if not self.pad:
             return self._spec
-        valid = jax.ShapeDtypeStruct((self.room,), np.bool_)
+        valid = array_spec((self.room,), np.bool_)
         return tree.resized(self._spec, self.room), valid
 
     def _peek(self) -> None:

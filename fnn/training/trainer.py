@@ -288,7 +288,8 @@ class Trainer:
             healthy = bool(dispatch.healthy)
             taken_by_next = self.consumes and self.flight
             if not taken_by_next:
-                jax.block_until_ready(dispatch.state)
+                wait: Callable[[Tree], Tree] = jax.block_until_ready
+                wait(dispatch.state)
         except Exception as error:
             if self.consumes:
                 self.last = None

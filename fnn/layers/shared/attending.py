@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn.core import arguments
+from fnn.core.arithmetic import finfo
 from fnn.core.context import Context
 from fnn.core.layer import Layer, State
 from fnn.core.masking import combine_masks, leading
@@ -235,7 +236,7 @@ def attention_weights(
         return jax.nn.softmax(scores)
     # The lowest finite number rather than -inf: a query without any allowed key then has a
     # gradient of 0, not NaN.
-    lowest = jnp.finfo(scores.dtype).min
+    lowest = finfo(scores.dtype).min
     weights = jax.nn.softmax(jnp.where(allowed, scores, lowest))
     if never_empty:
         return weights

@@ -108,7 +108,8 @@ def attend_fused(
 
     fused = jax.custom_vjp(forward)
     fused.defvjp(forward_and_inputs, gradients_of)
-    return fused(q, k, v)
+    y: Array = fused(q, k, v)
+    return y
 
 
 def _vmap_as_batch(function: Callable[..., Tree]) -> Callable[..., Tree]:

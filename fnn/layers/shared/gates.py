@@ -148,11 +148,12 @@ class GatedStep(Layer, loadable=False):
 
     def project(self, params: Params, x: Array) -> Array:
         """The part of the gates that depends on the inputs alone, (batch, gates * units)."""
-        return x @ params["kernel"]
+        projected: Array = x @ params["kernel"]
+        return projected
 
     def preactivation(self, params: Params, projected: Array, h: Array) -> Array:
         """The gates before their activations, (batch, gates * units)."""
-        z = projected + h @ params["recurrent_kernel"]
+        z: Array = projected + h @ params["recurrent_kernel"]
         if self.use_bias:
             z = add_bias(z, params["bias"])
         return z
@@ -224,7 +225,8 @@ class LSTMStep(GatedStep, loadable=False):
             return fresh
         forget = slice(width // 4, width // 2)
         if isinstance(fresh, jax.core.Tracer):
-            return fresh.at[forget].set(1)
+            changed: Array = fresh.at[forget].set(1)
+            return changed
         values = np.array(fresh)  # on the host: nothing to compile
         values[forget] = 1
         return on_device(values)

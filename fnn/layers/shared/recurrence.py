@@ -14,7 +14,7 @@ from fnn.core.arithmetic import float_dtype
 from fnn.core.context import INFERENCE, Context
 from fnn.core.layer import Layer, Params, State
 from fnn.core.masking import attach_mask, first_axes, leading
-from fnn.core.tree import SpecTree, Tree, cast
+from fnn.core.tree import SpecTree, Tree, array_spec, cast
 from fnn.runtime.devices import for_each_part
 from fnn.runtime.placement import settled
 
@@ -220,7 +220,7 @@ class OverTime(Layer, loadable=False):
             raise arguments.wrong(self, "go_backwards", expected, True)
         if self.stateful:
             return {}
-        step = jax.ShapeDtypeStruct((batch, 1), self.weight_dtype)
+        step = array_spec((batch, 1), self.weight_dtype)
         start = cast(self.initial_states(step), self.weight_dtype)
         return {**_named(start), "index": jnp.array(0)}
 
@@ -377,12 +377,12 @@ def _step_mask(ctx: Context) -> Array | None:
 
 def _updated(kept: State, last: States, ctx: Context) -> State:
     """The kept states after a call; padding examples keep theirs."""
-    new = {}
+    new: State = {}
     for name, leaf in _named(last).items():
         new[name] = leaf.astype(kept[name].dtype)
-    if ctx.rows is None:
-        return new
-    return where_examples(ctx.rows, new, kept)
+    if ctx.rows is not None:
+        new = where_examples(ctx.rows, new, kept)
+    return new
 
 
 def _named(states: States) -> State:
@@ -397,4 +397,4 @@ def _named(states: States) -> State:
 def _one_step(sequences: SpecTree) -> jax.ShapeDtypeStruct:
     """Shape and dtype of one step of the inputs, (batch, ...)."""
     shape = (sequences.shape[0], *sequences.shape[2:])
-    return jax.ShapeDtypeStruct(shape, sequences.dtype)
+    return array_spec(shape, sequences.dtype)

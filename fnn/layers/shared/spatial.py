@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn.core import arguments
+from fnn.core.arithmetic import iinfo
 from fnn.core.tree import SpecTree
 from fnn.runtime.placement import on_each_device
 
@@ -144,7 +145,7 @@ def lowest(x: Array) -> float | int:
     """The smallest value of the dtype of `x`."""
     if jnp.issubdtype(x.dtype, jnp.floating):
         return -jnp.inf
-    return jnp.iinfo(x.dtype).min
+    return iinfo(x.dtype).min
 
 
 def reduce_axis(

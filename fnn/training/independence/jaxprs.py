@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 
+from fnn.core.tree import array_spec
+
 # The types of JAX's programs are not public: a `Jaxpr` or `ClosedJaxpr`, a `JaxprEqn`, a
 # `Var` or `Literal`.
 Program: TypeAlias = Any
@@ -114,7 +116,7 @@ def pullback(program: Program, equation: Equation) -> Pullback:
 
 
 def _specs(variables: Iterable[Variable]) -> list[jax.ShapeDtypeStruct]:
-    return [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in variables]
+    return [array_spec(v.aval.shape, v.aval.dtype) for v in variables]
 
 
 def _replaced(

@@ -112,7 +112,7 @@ def _carry_bounds(op: Operation) -> tuple[int, int]:
 
 
 def _has_more_axes(a: Variable, b: Variable) -> bool:
-    return a.aval.ndim > b.aval.ndim
+    return bool(a.aval.ndim > b.aval.ndim)
 
 
 def _moved(value: Value, by: int) -> Value:

@@ -49,11 +49,13 @@ class Operation:
 
     @property
     def name(self) -> str:
-        return self.full.primitive.name
+        name: str = self.full.primitive.name
+        return name
 
     @property
     def params(self) -> dict[str, Any]:
-        return self.full.params
+        params: dict[str, Any] = self.full.params
+        return params
 
     def shape(self, operand: int) -> tuple[int, ...]:
         """The shape of an operand at the full batch size."""

@@ -115,8 +115,10 @@ def _same(a: np.ndarray) -> np.ndarray:
 
 def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if a.dtype.kind in "iu":
-        return a // b
-    return a / b
+        floored: np.ndarray = a // b
+        return floored
+    quotient: np.ndarray = a / b
+    return quotient
 
 
 # Elementwise operations with their NumPy equivalents, to compute the values at padding.
