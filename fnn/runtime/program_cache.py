@@ -54,7 +54,8 @@ class ProgramCache:
             # To the end: the most recently used.
             self._results.pop(found[0], None)
             self._results[found[0]] = found
-            self.resize(self.size)
+            if len(self._results) > self.size:
+                self.resize(self.size)
             return found[1]
 
         get.cache_clear = self.clear  # type: ignore[attr-defined]  # as of functools.lru_cache
