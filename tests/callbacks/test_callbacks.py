@@ -674,7 +674,7 @@ def test_what_fails_late_in_evaluate_puts_the_weights_back(monkeypatch):
     def failing(accumulators):
         raise RuntimeError("late")
 
-    monkeypatch.setattr("fnn.training.evaluation.numbers", failing)
+    monkeypatch.setattr("fnn.training.evaluation.result_values", failing)
     with pytest.raises(RuntimeError, match="late"):
         net.evaluate(*task(), callbacks=[callbacks.SwapEMAWeights()], verbose=0)
     assert same(weights, net.get_weights())

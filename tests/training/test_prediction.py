@@ -7,7 +7,7 @@ import pytest
 
 import fnn
 from fnn.layers import AveragePooling1D, AveragePooling2D, Dense, Embedding, Lambda
-from fnn.training import engine
+from fnn.training import cost
 
 
 def test_inputs_of_different_lengths_are_refused():
@@ -159,7 +159,7 @@ def test_optimizer_states_lie_as_their_weights():
 @pytest.mark.parametrize("work", [0.0, 4e9])
 def test_a_last_batch_is_padded_only_where_that_costs_little(work, monkeypatch):
     """One that would be mostly padding, of a network of much work, has a program of its own."""
-    monkeypatch.setattr(engine, "WORK_OF_OWN_PROGRAM", work)
+    monkeypatch.setattr(cost, "WORK_OF_OWN_PROGRAM", work)
     sizes = []
 
     def look(a):
