@@ -15,6 +15,7 @@ import numpy as np
 from fnn.core import arguments, fields
 from fnn.core.fields import DataclassField
 from fnn.core.registry import TABLE, is_ours, keyed, lookup, name_of, names_of, register
+from fnn.runtime.program_cache import interned
 
 V = TypeVar("V", bound="Value")
 
@@ -67,7 +68,6 @@ def freeze(value: Any) -> Any:
     if isinstance(value, (np.ndarray, np.generic)):
         return freeze(value.tolist())
     if type(value).__hash__ is None and not isinstance(value, slice):
-        # A jax.Array or a set, for instance.
         raise TypeError(
             "expected plain data (numbers, strings, lists, dicts, functions, values), since values "
             f"are compared and saved, received {value!r} of type {type(value).__name__}; convert "
@@ -268,18 +268,18 @@ class Value:
 
     @property
     def _twin(self: V) -> V:
-        """An equal value made of other objects, always the same one, for the keys of caches.
+        """An equal value made of other objects, the same one for all equal values.
 
-        So a cache keeps alive neither the user's object nor the weights that belong to it.
+        It is the key of caches, which so keep no object of the user alive, nor its weights.
         """
         held = vars(self)
         if "_fnn_is_twin" in held:
             return self
-        twin: V | None = held.get("_fnn_twin")
-        if twin is None:
-            twin = _copied(self)
-            if "_sealed" in held:
-                object.__setattr__(self, "_fnn_twin", twin)
+        if "_sealed" not in held:
+            return _copied(self)  # type: ignore[no-any-return]
+        if "_fnn_twin" not in held:
+            object.__setattr__(self, "_fnn_twin", interned(self, _copied))
+        twin: V = held["_fnn_twin"]
         return twin
 
     def __getstate__(self) -> dict[str, object]:

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
+import weakref
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
+T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 # The default number of programs, some MB each.
 PROGRAMS = 24
+
+
+class _Result:
+    """A result, and when it was last used, counted in uses of the cache."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        # Not dropped before its first use.
+        self.last_use: float = math.inf
 
 
 class ProgramCache:
@@ -29,10 +41,11 @@ class ProgramCache:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        # key -> (key, result); the least recently used comes first. There is no lock: each call
-        # of a method of a dict is atomic, and a lock would stay locked after Ctrl-C at the end of
-        # its block. (In an OrderedDict Ctrl-C while keys are compared becomes another error.)
-        self._results: dict[Hashable, tuple[Any, Any]] = {}
+        # There is no lock: each call of a method of a dict is atomic, and a lock would stay locked
+        # after Ctrl-C at the end of its block. (In an OrderedDict Ctrl-C while keys are compared
+        # becomes another error.)
+        self._results: dict[Hashable, _Result] = {}
+        self._uses = 0
 
     def cached(self, function: F) -> F:
         """`function`, called once for equal (hashable) arguments while its result is kept.
@@ -48,15 +61,13 @@ class ProgramCache:
             key = (function, twins)
             found = self._results.get(key)
             if found is None:
-                found = key, function(*twins)
-            elif len(self._results) <= self.size // 2:  # nothing will be dropped soon
-                return found[1]
-            # To the end: the most recently used.
-            self._results.pop(found[0], None)
-            self._results[found[0]] = found
-            if len(self._results) > self.size:
-                self.resize(self.size)
-            return found[1]
+                found = _Result(function(*twins))
+                self._results[key] = found
+                if len(self._results) > self.size:
+                    self.resize(self.size)
+            self._uses += 1
+            found.last_use = self._uses
+            return found.value
 
         get.cache_clear = self.clear  # type: ignore[attr-defined]  # as of functools.lru_cache
         return get  # type: ignore[return-value]
@@ -65,9 +76,10 @@ class ProgramCache:
         """Keeps at most `size` results from now on."""
         self.size = size
         # Another thread may change the dict meanwhile.
-        with contextlib.suppress(StopIteration, RuntimeError):
+        with contextlib.suppress(KeyError, RuntimeError, ValueError):
             while len(self._results) > size:
-                self._results.pop(next(iter(self._results)), None)
+                oldest = min(self._results, key=lambda key: self._results[key].last_use)
+                del self._results[oldest]
 
     def clear(self) -> None:
         """Removes all results."""
@@ -75,6 +87,28 @@ class ProgramCache:
 
     def __len__(self) -> int:
         return len(self._results)
+
+
+_interned: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+
+
+def interned(value: T, make: Callable[[T], T]) -> T:
+    """The same object for all equal values: `make(value)` for the first of them.
+
+    Caches then find it by identity. It is gone when nothing else refers to it.
+
+    >>> class Point(fnn.core.value.Value):
+    ...     x: int
+    >>> one = interned(Point(1), fnn.core.value.Value.replace)
+    >>> interned(Point(1), fnn.core.value.Value.replace) is one
+    True
+    """
+    known = _interned.get(value)
+    found: T | None = None if known is None else known()
+    if found is None:
+        found = make(value)
+        _interned[found] = weakref.ref(found)
+    return found
 
 
 programs = ProgramCache(PROGRAMS)

@@ -47,17 +47,17 @@ class TrainState:
 
 
 def without_counters(state: Tree) -> Tree:
-    """`state` without the counters of callbacks, which would cause a recompilation."""
-    if not isinstance(state, TrainState):
-        return state
-    return state.replace(callbacks={})
+    """`state` as steps see it: counters of callbacks would compile the step again."""
+    if isinstance(state, TrainState) and state.callbacks:
+        return state.replace(callbacks={})
+    return state
 
 
-def with_counters(state: Tree, counters: dict[str, dict[str, Tree]]) -> Tree:
+def with_counters(state: Tree, counters: dict[str, dict[str, Any]]) -> Tree:
     """`state` with the counters of callbacks, if it is a `TrainState`."""
-    if not isinstance(state, TrainState):
-        return state
-    return state.replace(callbacks=counters)
+    if isinstance(state, TrainState) and (state.callbacks or counters):
+        return state.replace(callbacks=counters)
+    return state
 
 
 @jax.tree_util.register_dataclass

@@ -114,11 +114,11 @@ DATA = {
 STREAMS = {
     "targets beside a stream": (
         lambda: train(network(), batches((X, Y)), Y),
-        ValueError, r"a stream to bring its own targets and weights, received \['y'\] beside",
+        ValueError, r"a stream must bring its own targets and weights, but \['y'\] came beside",
     ),
     "a part of a stream": (
         lambda: train(network(), batches((X, Y)), validation_split=0.5),
-        ValueError, "expected arrays for validation_split, received a stream.*validation_data",
+        ValueError, "validation_split needs arrays, but x is a stream.*validation_data",
     ),
     "validation that ends": (
         lambda: train(network(), X, Y, validation_data=iter([(X, Y)]), epochs=2),
