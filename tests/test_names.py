@@ -36,6 +36,7 @@ PARTS = {  # Keras's module -> where its names are here
     "keras.datasets": fnn.datasets,
     "keras.distribution": fnn.distribution,
     "keras.utils": fnn.utils,
+    "keras.ops": fnn.ops,
 }
 
 

@@ -223,7 +223,7 @@ def unique_names(layers: Iterable[Layer]) -> list[str]:
     for layer in layers:
         name = layer.name
         while name is None or (not layer.name and name in taken):
-            base = snake_case(type(layer).__name__)
+            base = snake_case(layer.named_after)
             number = counts[base] = counts.get(base, -1) + 1
             name = f"{base}_{number}" if number else base
         taken.add(name)
