@@ -51,7 +51,6 @@ _SHORT = {
 # By module: names -> what to use. Those that Keras has now stand in the README, too.
 ABSENT: dict[str, dict[str, str]] = {
     "fnn": {
-        "random": "`jax.random`, with a key for each call",
         "backend": "the backend is JAX itself: `jax` and `jax.numpy`",
         "config": "`jax.config`, and the arguments of each layer",
         "applications": "`fnn.networks`, functions that return a network; without trained weights",

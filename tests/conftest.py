@@ -53,6 +53,7 @@ SLOW_FILES = {
     "test_networks",
     "test_normalization",
     "test_notebooks",
+    "test_ops",
     "test_optax_losses",
     "test_optimizer_training",
     "test_optimizers",

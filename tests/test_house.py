@@ -26,7 +26,7 @@ core
 schedules
 activations initializers regularizers constraints losses optimizers
 metrics
-datasets utils visualization
+datasets random utils visualization
 layers
 symbolic
 ops
@@ -56,7 +56,7 @@ COMPOSITE = {
 # What a leaf layer may stand on: what a layer is, and mathematics.
 BELOW_LAYERS = {"runtime", "core", "activations", "initializers", "regularizers"}
 CORE_FILES, MODULES_OF_DENSE = 16, 12
-OPTAX = {"optimizers", "schedules", "losses", "training"}
+OPTAX = {"optimizers", "schedules", "losses", "training", "ops"}
 FORBIDDEN = {"pickle", "importlib", "marshal", "yaml", "shelve", "dill", "cloudpickle"}
 REQUIRED = {"fnn", "jax", "jaxlib", "numpy", "optax", "safetensors"} | {"scipy"}  # JAX needs it
 LAZY = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -172,14 +171,13 @@ def array(x: Tree, dtype: Tree = None) -> Array:
 def vectorize(
     pyfunc: Callable[..., Tree], *, excluded: Tree = None, signature: str | None = None
 ) -> Callable[..., Tree]:
-    """A function of arrays that applies `pyfunc` to their elements."""
+    """A function of arrays that applies `pyfunc` to their elements.
+
+    >>> vectorize(lambda x: x + 1)(jnp.arange(2)).tolist()
+    [1, 2]
+    """
     if not callable(pyfunc):
         raise ValueError(
             f"vectorize: expected a function, received {pyfunc!r}; e.g. jnp.square"
         )
     return jnp.vectorize(pyfunc, excluded=excluded or frozenset(), signature=signature)
-
-
-def is_tensor(x: object) -> bool:
-    """Whether `x` is an array of JAX."""
-    return isinstance(x, jax.Array)

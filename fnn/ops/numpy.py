@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from fnn.ops import arrays, reordering
+from fnn.ops import arrays, control, reordering
 from fnn.ops.dtypes import as_float, as_floats, each_array, in_float32, to_float32
 from fnn.ops.table import Table, functions, keeps_lists, rows
 
@@ -80,7 +80,6 @@ _REDUCTIONS: Table = {
     "trapezoid(y, x=None, dx=1.0, axis=-1)": jnp.trapezoid,
     "corrcoef(x)": as_float(jnp.corrcoef),
     "size(x)": jnp.size,
-    "ndim(x)": jnp.ndim,
 }
 
 _PRODUCTS: Table = {
@@ -133,7 +132,7 @@ _SHAPES: Table = {
 _ORDER: Table = {
     "argpartition(x, kth, axis=-1)": reordering.argpartition,
     "argsort(x, axis=-1)": reordering.argsort,
-    "digitize(x, bins)": jnp.digitize,
+    "digitize(x, bins)": reordering.digitize,
     "nonzero(x)": jnp.nonzero,
     "searchsorted(sorted_sequence, values, side='left')": reordering.searchsorted,
     "sort(x, axis=-1)": jnp.sort,
@@ -163,11 +162,12 @@ _MADE: Table = {
         jnp.logspace
     ),
     "vander(x, N=None, increasing=False)": jnp.vander,
-    "vectorize(pyfunc, *, excluded=None, signature=None)": arrays.vectorize,
 }
 
-_MODULE = functions(
-    __name__, _ELEMENTS | _REDUCTIONS | _PRODUCTS | _SHAPES | _ORDER | _MADE
-)
+# These ask about an array or take a function: on nodes they make no layer.
+_PLAIN: Table = {"ndim": control.ndim, "vectorize": arrays.vectorize}
+
+_ROWS = _ELEMENTS | _REDUCTIONS | _PRODUCTS | _SHAPES | _ORDER | _MADE
+_MODULE = functions(__name__, _ROWS) | _PLAIN
 globals().update(_MODULE)
 __all__ = list(_MODULE)

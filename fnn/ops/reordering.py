@@ -51,6 +51,11 @@ def argsort(x: Array, axis: int | None = -1) -> Array:
     return jnp.argsort(x, axis=axis if x.ndim else None)
 
 
+def digitize(x: Array, bins: Tree) -> Array:
+    """The interval between increasing bounds in which each element lies."""
+    return jnp.digitize(x, jnp.asarray(bins))
+
+
 def searchsorted(sorted_sequence: Array, values: Array, side: str = "left") -> Array:
     """Positions at which values belong into a sorted sequence."""
     if sorted_sequence.ndim != 1:

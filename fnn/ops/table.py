@@ -26,7 +26,7 @@ _NAMES_OF_ARRAYS = (
     "x x1 x2 y a b inputs images image1 image2 volumes kernel depthwise_kernel "
     "pointwise_kernel target output target_length output_length sequence_lengths mean "
     "variance offset scale query value bias mask data segment_ids indices values "
-    "updates condition weights sorted_sequence bins q gamma beta coordinates transform "
+    "updates condition weights sorted_sequence q gamma beta coordinates transform "
     "start_points end_points targets predictions translation array abs_ angle"
 )
 _ARRAYS = frozenset(_NAMES_OF_ARRAYS.split())
@@ -216,6 +216,8 @@ class _Row:
         )
         for name in self.arrays.intersection(named):
             named[name] = self.convert(named[name])
+        if isinstance(named.get("axis"), list):  # JAX wants it hashable
+            named["axis"] = tuple(named["axis"])
         return self.compute(*args, **self.differing | named)
 
     def in_order(

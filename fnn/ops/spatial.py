@@ -1,0 +1,372 @@
+"""Convolution, pooling, patches and blocks: what `nn` and `image` have over axes of space."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from fnn.core.tree import Tree
+
+Sizes = int | tuple[int, ...]
+LAST, FIRST = "channels_last", "channels_first"
+
+
+def is_last(data_format: str | None) -> bool:
+    """Whether channels are the last axis. Raises ValueError for an unknown format."""
+    if data_format not in (LAST, FIRST, None):
+        raise ValueError(
+            f"expected data_format to be '{LAST}' or '{FIRST}', received {data_format!r}"
+        )
+    return data_format != FIRST
+
+
+def per_axis(sizes: Sizes, count: int) -> tuple[int, ...]:
+    """One number for each of `count` axes."""
+    return (sizes,) * count if isinstance(sizes, int) else tuple(sizes)
+
+
+def _padding(padding: str) -> str:
+    if padding.lower() not in ("valid", "same"):
+        raise ValueError(
+            f"expected padding to be 'valid' or 'same', received {padding!r}"
+        )
+    return padding.upper()
+
+
+def _whole(sizes: Sizes, count: int, channels_last: bool) -> tuple[int, ...]:
+    """Sizes for all axes of an array, 1 for those of the batch and the channels."""
+    inner = per_axis(sizes, count)
+    return (1, *inner, 1) if channels_last else (1, 1, *inner)
+
+
+def _windows(
+    inputs: Array, pool_size: Sizes, strides: Sizes | None, data_format: str | None
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    count, last = inputs.ndim - 2, is_last(data_format)
+    window = _whole(pool_size, count, last)
+    return window, window if strides is None else _whole(strides, count, last)
+
+
+def max_pool(
+    inputs: Array,
+    pool_size: Sizes,
+    strides: Sizes | None = None,
+    padding: str = "valid",
+    data_format: str | None = None,
+) -> Array:
+    """The largest element in each window along the axes of space."""
+    window, steps = _windows(inputs, pool_size, strides, data_format)
+    return lax.reduce_window(
+        inputs, -jnp.inf, lax.max, window, steps, _padding(padding)
+    )
+
+
+def average_pool(
+    inputs: Array,
+    pool_size: Sizes,
+    strides: Sizes | None = None,
+    padding: str = "valid",
+    data_format: str | None = None,
+) -> Array:
+    """The mean of each window along the axes of space, padding not counted."""
+    window, steps = _windows(inputs, pool_size, strides, data_format)
+    sums = lax.reduce_window(inputs, 0.0, lax.add, window, steps, _padding(padding))
+    if _padding(padding) == "VALID":
+        return sums / math.prod(window)
+    shape = [n if size > 1 else 1 for n, size in zip(inputs.shape, window, strict=True)]
+    ones = jnp.ones(shape, inputs.dtype)
+    return sums / lax.reduce_window(ones, 0.0, lax.add, window, steps, "SAME")
+
+
+def _adaptive(
+    inputs: Array,
+    output_size: Sizes,
+    data_format: str | None,
+    pool: Callable[[Array, int, int], Array],
+) -> Array:
+    """Windows of two sizes along each axis, in each place the one that Keras takes."""
+    if inputs.ndim not in (3, 4, 5):
+        raise ValueError(
+            f"expected inputs with 1, 2 or 3 axes of space, received shape {inputs.shape}"
+        )
+    last = is_last(data_format)
+    y = inputs if last else jnp.moveaxis(inputs, 1, -1)
+    sizes = per_axis(output_size, inputs.ndim - 2)
+    for axis, size in enumerate(sizes, 1):
+        length = y.shape[axis]
+        small = math.ceil(length / size)
+        starts = [math.floor(place * length / size) for place in range(size)]
+        ends = [math.ceil(place * length / size) for place in range(1, size + 1)]
+        # Windows of both sizes from each start, one behind the other along the axis.
+        both = jnp.concatenate([pool(y, axis, small), pool(y, axis, small + 1)], axis)
+        shift = length - small + 1
+        pairs = zip(starts, ends, strict=True)
+        places = [s + shift * (e - s == small + 1) for s, e in pairs]
+        y = jnp.take(both, jnp.asarray(places), axis=axis)
+    return y if last else jnp.moveaxis(y, -1, 1)
+
+
+def _window_along(inputs: Array, axis: int, size: int) -> tuple[int, ...]:
+    return tuple(size if place == axis else 1 for place in range(inputs.ndim))
+
+
+def adaptive_average_pool(
+    inputs: Array, output_size: Sizes, data_format: str | None = None
+) -> Array:
+    """Means of windows of whatever size gives the output its size."""
+
+    def pool(x: Array, axis: int, size: int) -> Array:
+        window, ones = _window_along(x, axis, size), (1,) * x.ndim
+        return lax.reduce_window(x, 0.0, lax.add, window, ones, "VALID") / size
+
+    return _adaptive(inputs, output_size, data_format, pool)
+
+
+def adaptive_max_pool(
+    inputs: Array, output_size: Sizes, data_format: str | None = None
+) -> Array:
+    """The largest elements in windows of whatever size gives the output its size."""
+
+    def pool(x: Array, axis: int, size: int) -> Array:
+        window, ones = _window_along(x, axis, size), (1,) * x.ndim
+        return lax.reduce_window(x, -jnp.inf, lax.max, window, ones, "VALID")
+
+    return _adaptive(inputs, output_size, data_format, pool)
+
+
+def _dimensions(count: int, channels_last: bool) -> lax.ConvDimensionNumbers:
+    """Where the batch, the channels and space stand; kernels are `(*space, in, out)`."""
+    space = tuple(range(count))
+    if channels_last:
+        inputs = (0, count + 1, *(axis + 1 for axis in space))
+    else:
+        inputs = (0, 1, *(axis + 2 for axis in space))
+    return lax.ConvDimensionNumbers(inputs, (count + 1, count, *space), inputs)
+
+
+def conv(
+    inputs: Array,
+    kernel: Array,
+    strides: Sizes = 1,
+    padding: str = "valid",
+    data_format: str | None = None,
+    dilation_rate: Sizes = 1,
+) -> Array:
+    """Convolution over 1, 2 or 3 axes of space, in groups if the kernel has fewer inputs."""
+    count, last = inputs.ndim - 2, is_last(data_format)
+    channels, wanted = inputs.shape[-1 if last else 1], kernel.shape[-2]
+    if channels % wanted:
+        raise ValueError(
+            f"conv: expected channels that {wanted} divides, the inputs of the kernel, "
+            f"received {channels}; use a kernel of shape (*sizes, {channels}, outputs)"
+        )
+    y = lax.conv_general_dilated(
+        inputs.astype(kernel.dtype),
+        kernel,
+        per_axis(strides, count),
+        _padding(padding),
+        rhs_dilation=per_axis(dilation_rate, count),
+        dimension_numbers=_dimensions(count, last),
+        feature_group_count=channels // wanted,
+    )
+    if 0 in y.shape and 0 not in inputs.shape:
+        raise ValueError(
+            f"conv: expected inputs as large as the kernel, received shape {inputs.shape} "
+            f"for a kernel of shape {kernel.shape}; use padding='same'"
+        )
+    return y
+
+
+def _check_channels(name: str, inputs: Array, wanted: int, last: bool) -> int:
+    channels: int = inputs.shape[-1 if last else 1]
+    if channels != wanted:
+        raise ValueError(
+            f"{name}: expected inputs of {wanted} channels, as the kernel has, received "
+            f"{channels} in shape {inputs.shape}; change the kernel or data_format"
+        )
+    return channels
+
+
+def depthwise_conv(
+    inputs: Array,
+    kernel: Array,
+    strides: Sizes = 1,
+    padding: str = "valid",
+    data_format: str | None = None,
+    dilation_rate: Sizes = 1,
+) -> Array:
+    """Convolution of each channel by itself; the kernel is `(*sizes, channels, multiplier)`."""
+    count, last = inputs.ndim - 2, is_last(data_format)
+    channels = _check_channels("depthwise_conv", inputs, kernel.shape[-2], last)
+    # (*sizes, channels, multiplier) -> (*sizes, 1, channels * multiplier)
+    kernel = kernel.reshape(*kernel.shape[:-2], 1, -1)
+    return lax.conv_general_dilated(
+        inputs,
+        kernel,
+        per_axis(strides, count),
+        _padding(padding),
+        rhs_dilation=per_axis(dilation_rate, count),
+        dimension_numbers=_dimensions(count, last),
+        feature_group_count=channels,
+    )
+
+
+def separable_conv(
+    inputs: Array,
+    depthwise_kernel: Array,
+    pointwise_kernel: Array,
+    strides: Sizes = 1,
+    padding: str = "valid",
+    data_format: str | None = None,
+    dilation_rate: Sizes = 1,
+) -> Array:
+    """Convolution of each channel by itself, then of each place by itself."""
+    y = depthwise_conv(
+        inputs, depthwise_kernel, strides, padding, data_format, dilation_rate
+    )
+    return conv(y, pointwise_kernel, 1, "valid", data_format, dilation_rate)
+
+
+def _transposed_padding(
+    size: int, stride: int, padding: str, output_padding: int | None
+) -> tuple[int, int]:
+    """What is added in front of and behind an axis between the strided elements."""
+    if padding == "VALID":
+        extra = max(stride - size, 0) if output_padding is None else output_padding
+        return size - 1, size - 1 + extra
+    total = stride + size - 2
+    if output_padding is not None:
+        total = size + size % 2 - 2 + output_padding
+    front = min(total - total // 2, size - 1)
+    return front, total - front
+
+
+def conv_transpose(
+    inputs: Array,
+    kernel: Array,
+    strides: Sizes = 1,
+    padding: str = "valid",
+    output_padding: Sizes | None = None,
+    data_format: str | None = None,
+    dilation_rate: Sizes = 1,
+) -> Array:
+    """The transpose of a convolution; the kernel is `(*sizes, outputs, inputs)`."""
+    count, last = inputs.ndim - 2, is_last(data_format)
+    _check_channels("conv_transpose", inputs, kernel.shape[-1], last)
+    steps, rates = per_axis(strides, count), per_axis(dilation_rate, count)
+    extra: Tree = (None,) * count
+    if output_padding is not None:
+        extra = per_axis(output_padding, count)
+    sizes = [(n - 1) * rate + 1 for n, rate in zip(kernel.shape, rates, strict=False)]
+    pads = [
+        _transposed_padding(size, step, _padding(padding), more)
+        for size, step, more in zip(sizes, steps, extra, strict=True)
+    ]
+    return lax.conv_transpose(
+        inputs,
+        kernel,
+        steps,
+        pads,
+        rhs_dilation=rates,
+        dimension_numbers=_dimensions(count, last),
+        transpose_kernel=True,
+    )
+
+
+def unfold(
+    x: Array,
+    kernel_size: Sizes,
+    dilation: Sizes = 1,
+    padding: Sizes = 0,
+    stride: Sizes = 1,
+) -> Array:
+    """Patches of images (batch, channels, height, width), one in each column."""
+    if x.ndim != 4:
+        raise ValueError(f"unfold: expected an array of four axes, received {x.shape}")
+    pads = [(0, 0), (0, 0), *((n, n) for n in per_axis(padding, 2))]
+    # (batch, channels * size, rows, columns)
+    patches = lax.conv_general_dilated_patches(
+        jnp.pad(x, pads),
+        per_axis(kernel_size, 2),
+        per_axis(stride, 2),
+        "VALID",
+        rhs_dilation=per_axis(dilation, 2),
+        dimension_numbers=("NCHW", "OIHW", "NCHW"),
+    )
+    return patches.reshape(*patches.shape[:2], -1)
+
+
+def fold(
+    x: Array,
+    output_size: Sizes,
+    kernel_size: Sizes,
+    dilation: Sizes = 1,
+    padding: Sizes = 0,
+    stride: Sizes = 1,
+) -> Array:
+    """Images from their patches, the opposite of `unfold`: overlapping elements add up."""
+    if x.ndim != 3:
+        raise ValueError(f"fold: expected an array of three axes, received {x.shape}")
+    sizes, window = per_axis(output_size, 2), per_axis(kernel_size, 2)
+    rates, pads, steps = (per_axis(n, 2) for n in (dilation, padding, stride))
+    counts = [
+        (size + 2 * pad - rate * (n - 1) - 1) // step + 1
+        for size, pad, rate, n, step in zip(
+            sizes, pads, rates, window, steps, strict=True
+        )
+    ]
+    batch, features, _ = x.shape
+    y = x.reshape(batch, features, *counts)
+    # (features, channels, height, width) -> (height, width, features, channels)
+    kernel = jnp.eye(features, dtype=x.dtype).reshape(features, -1, *window)
+    kernel = jnp.flip(kernel.transpose(2, 3, 0, 1), axis=(0, 1))
+    y = lax.conv_transpose(
+        y,
+        kernel,
+        steps,
+        "VALID",
+        rhs_dilation=rates,
+        dimension_numbers=("NCHW", "HWIO", "NCHW"),
+    )
+    ends = [size + pad for size, pad in zip(sizes, pads, strict=True)]
+    return y[:, :, pads[0] : ends[0], pads[1] : ends[1]]
+
+
+def _check_block(name: str, block_size: int) -> None:
+    if block_size < 2:
+        raise ValueError(
+            f"{name}: expected block_size of 2 or more, received {block_size}"
+        )
+
+
+def depth_to_space(x: Array, block_size: int, data_format: str = LAST) -> Array:
+    """Move channels into blocks of space: (h, w, n * n * c) -> (n * h, n * w, c)."""
+    _check_block("depth_to_space", block_size)
+    n = block_size
+    if is_last(data_format):
+        batch, height, width, channels = x.shape
+        y = x.reshape(batch, height, width, n, n, -1).transpose(0, 1, 3, 2, 4, 5)
+        return y.reshape(batch, height * n, width * n, channels // n**2)
+    batch, channels, height, width = x.shape
+    y = x.reshape(batch, -1, n, n, height, width).transpose(0, 1, 4, 2, 5, 3)
+    return y.reshape(batch, channels // n**2, height * n, width * n)
+
+
+def space_to_depth(x: Array, block_size: int, data_format: str = LAST) -> Array:
+    """Move blocks of space into channels: (n * h, n * w, c) -> (h, w, n * n * c)."""
+    _check_block("space_to_depth", block_size)
+    n = block_size
+    if is_last(data_format):
+        batch, height, width, channels = x.shape
+        y = x.reshape(batch, height // n, n, width // n, n, channels)
+        return y.transpose(0, 1, 3, 2, 4, 5).reshape(
+            batch, height // n, width // n, channels * n**2
+        )
+    batch, channels, height, width = x.shape
+    y = x.reshape(batch, channels, height // n, n, width // n, n)
+    return y.transpose(0, 1, 3, 5, 2, 4).reshape(
+        batch, channels * n**2, height // n, width // n
+    )
