@@ -249,3 +249,29 @@ def test_functions_that_return_functions():
         return x, lambda upstream: 2 * upstream
 
     assert jax.grad(doubled)(3.0) == 2
+
+
+def saved_cases():
+    """The first call of each operation that a file can describe: no functions, some arrays."""
+    seen = set()
+    for case in traced_cases():
+        name, given = case.values
+        functions = any(callable(leaf) for leaf in jax.tree.leaves(given))
+        if name in OPERATIONS and name not in seen and not functions:
+            seen.add(name)
+            yield name, given
+
+
+def test_a_model_of_all_operations_goes_through_a_file(tmp_path):
+    inputs, outputs = {}, []
+    for name, row in saved_cases():
+        arrays = arrays_of(row)
+        nodes = [fnn.Input(batch_shape=a.shape, dtype=a.dtype) for a in arrays]
+        inputs |= {f"{name}_{place}": node for place, node in enumerate(nodes)}
+        args, kwargs = with_arrays(row, nodes)
+        outputs += jax.tree.leaves(ours(name)(*args, **kwargs))
+    model = fnn.Model(inputs, outputs)
+    model.save(tmp_path / "all.fnn")
+    again = fnn.load(tmp_path / "all.fnn")
+    assert again.layer == model.layer
+    assert len(again.layer.steps) > 280

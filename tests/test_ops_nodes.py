@@ -131,6 +131,26 @@ def test_operations_may_go_over_the_batch():
     np.testing.assert_allclose(run(fnn.Model(x, ops.mean(x, 0)), X), X.mean(0))
 
 
+def test_a_short_batch_is_no_other_where_an_operation_goes_over_it():
+    x = fnn.Input((4,))
+    model = fnn.Model(x, ops.subtract(x, ops.mean(x, 0, keepdims=True)))
+    rows = np.arange(20, dtype="float32").reshape(5, 4)
+    parts = [part - part.mean(0) for part in (rows[:3], rows[3:])]
+    found = model.predict(rows, batch_size=3, verbose=0)
+    np.testing.assert_allclose(found, np.concatenate(parts))
+
+
+def test_functions_are_saved_by_their_names(tmp_path):
+    x = fnn.Input((4,))
+    model = fnn.Model(x, fnn.layers.Lambda(ops.relu)(ops.vectorized_map(ops.softplus, x)))
+    again = through_a_file(model, tmp_path)
+    np.testing.assert_array_equal(run(again, X), run(model, X))
+    nameless = fnn.Model(x, ops.map(lambda row: row * 2, x))
+    np.testing.assert_array_equal(run(nameless, X), X * 2)
+    with pytest.raises(ValueError, match="expected a registered function to save"):
+        nameless.save(tmp_path / "nameless.fnn")
+
+
 def test_a_layer_may_be_called_again():
     x, y = fnn.Input((4,)), fnn.Input((2,))
     layer = first_layer(fnn.Model(x, ops.sum(x, axis=1)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from fnn.core.tree import Tree
@@ -121,6 +120,11 @@ def matmul(x1: Array, x2: Array) -> Array:
 
 def einsum(subscripts: str, *operands: Tree, **kwargs: Tree) -> Array:
     """Sum products of elements, as the subscripts of Einstein's notation say."""
+    if kwargs.get("optimize") not in (None, True, False, "auto", "greedy"):
+        raise ValueError(
+            "einsum: expected optimize to be 'auto', 'greedy', True or False, received "
+            f"{kwargs['optimize']!r}"
+        )
     arrays = [jnp.asarray(x) for x in operands]
     kwargs["preferred_element_type"] = _int8_sums(*arrays)
     return jnp.einsum(subscripts, *arrays, **kwargs)
@@ -146,7 +150,7 @@ def arange(
     return jnp.arange(start, stop, step=step, dtype=dtype)
 
 
-# The dtype of each number of Python alone.
+# The dtype of each number of Python alone; a later one holds those before it.
 _OF_PYTHON = {bool: "bool", int: "int32", float: FLOAT, complex: "complex64"}
 
 
@@ -160,7 +164,7 @@ def result_type(*dtypes: Tree) -> str:
     python = [dtype(0) for dtype in dtypes if dtype in _OF_PYTHON]
     if known:
         return str(jnp.result_type(*known, *python))
-    return str(np.result_type(*(_OF_PYTHON[dtype] for dtype in dtypes)))
+    return [name for kind, name in _OF_PYTHON.items() if kind in dtypes][-1]
 
 
 def array(x: Tree, dtype: Tree = None) -> Array:

@@ -11,6 +11,7 @@ from jax import Array, lax
 
 from fnn.core.fields import dtype_name
 from fnn.core.tree import Tree
+from fnn.ops.operation import MOST_PARTS
 from fnn.ops.table import keeps_lists
 from fnn.symbolic.node import Node
 
@@ -237,6 +238,11 @@ def scatter_update(
 
 def unstack(x: Array, num: int | None = None, axis: int = 0) -> list[Array]:
     """A list of the parts of an array along an axis."""
+    if x.shape[axis] > MOST_PARTS:
+        raise ValueError(
+            f"unstack: expected an axis of at most {MOST_PARTS}, received shape {x.shape}; "
+            "use map or scan"
+        )
     return [
         lax.index_in_dim(x, place, axis, keepdims=False)
         for place in range(x.shape[axis])

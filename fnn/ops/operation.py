@@ -12,7 +12,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context
@@ -20,7 +19,7 @@ from fnn.core.fields import dtype_name
 from fnn.core.layer import Layer, Params, State
 from fnn.core.tree import Tree
 from fnn.core.value import Fields, Value
-from fnn.symbolic.node import Node, symbolic_call
+from fnn.symbolic.node import Node, differ_in_batch, symbolic_call
 
 
 class Known(NamedTuple):
@@ -32,6 +31,10 @@ class Known(NamedTuple):
 
 # By name. A file names an operation of this table; nothing else is ever run.
 OPERATIONS: dict[str, Known] = {}
+
+# Arguments by which a program grows: a file must not make one that is never built.
+_COUNTS = {"indices_or_sections", "beam_width", "top_paths"}
+MOST_PARTS = 10_000
 
 # Python's types as dtypes, as Keras reads them.
 _PYTHON_DTYPES: dict[object, str] = {float: "float32", int: "int32", bool: "bool"}
@@ -176,8 +179,8 @@ class Operation(Layer):
     """A function of `fnn.ops` as a layer: its name, and its arguments with places for inputs.
 
     What `ops.concatenate([x, y], axis=-1)` makes of nodes. Masks are dropped, as in Keras. Several
-    outputs are a tuple, in the order of `jax.tree.leaves`. An operation along the axis of the batch
-    (`ops.mean(x, 0)`) sees the rows that pad the last batch, too.
+    outputs are a tuple, in the order of `jax.tree.leaves`. An operation may go along the axis of
+    the batch, as `ops.mean(x, 0)` does.
     Raises ValueError for a name that is not in the table and for arguments that it does not have.
     """
 
@@ -197,6 +200,10 @@ class Operation(Layer):
         if not set(names) <= set(known.signature.parameters):
             expected = f"to be among {', '.join(known.signature.parameters)}"
             raise arguments.wrong(self, "arguments", expected, names)
+        for name, item in self.arguments.items:
+            if name in _COUNTS and isinstance(item, int) and item > MOST_PARTS:
+                expected = f"to hold {name} of at most {MOST_PARTS}"
+                raise arguments.wrong(self, "arguments", expected, item)
         places = {p for _, item in self.arguments.items for p in _places(item)}
         if not places or places != set(range(len(places))):
             expected = "to hold the places 0, 1, ... of the inputs"
@@ -238,7 +245,22 @@ def on_nodes(name: str, given: tuple[Tree, ...], named: dict[str, Tree]) -> Tree
     arguments = {n: held(value, inputs) for n, value in bound.arguments.items()}
     layer = Operation(name, Fields(tuple(arguments.items())))
     made = symbolic_call(layer, tuple(inputs), {})
+    nodes = made if isinstance(made, tuple) else (made,)
+    for node in nodes:
+        # An operation may mix the batch, and fit its inputs at the first trial size by chance.
+        node.fixed_but_for_batch = differ_in_batch(*node.specs)
     if not isinstance(made, tuple):
         return made
-    result: Array = jax.eval_shape(layer.compute, *(node.spec for node in inputs))
-    return jax.tree.unflatten(jax.tree.structure(result), made)
+    first, second = (_structure(layer, inputs, trial) for trial in (0, 1))
+    if first != second:
+        raise ValueError(
+            f"{name}: expected results whose number is known, received one for each "
+            "example of a batch of any size; give Input a batch_size"
+        )
+    return jax.tree.unflatten(first, made)
+
+
+def _structure(layer: Operation, inputs: list[Node], trial: int) -> Tree:
+    """The structure of the results for inputs of one of the trial sizes."""
+    specs = [node.specs[trial] for node in inputs]
+    return jax.tree.structure(jax.eval_shape(layer.compute, *specs))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 import jax.scipy.signal
-import numpy as np
 from jax import Array, lax
 
 from fnn.core.tree import Tree
@@ -70,9 +69,9 @@ def irfft(x: Tree, fft_length: int | None = None) -> Array:
 def extract_sequences(x: Array, sequence_length: int, sequence_stride: int) -> Array:
     """Frames along the last axis.   (..., time) -> (..., frames, sequence_length)"""
     count = (x.shape[-1] - sequence_length) // sequence_stride + 1
-    starts = np.arange(max(count, 0)) * sequence_stride
-    places = starts[:, None] + np.arange(sequence_length)[None, :]
-    return jnp.take(x, jnp.asarray(places), axis=-1)
+    starts = jnp.arange(max(count, 0)) * sequence_stride
+    places = starts[:, None] + jnp.arange(sequence_length)[None, :]
+    return jnp.take(x, places, axis=-1)
 
 
 # A window is a - (1 - a) * cos(...), of these a.
@@ -90,8 +89,8 @@ def _window(window: Tree, length: int, fft_length: int, dtype: Tree) -> Tree:
                 f"{window!r}"
             )
         level = _WINDOWS[window]
-        angles = 2 * np.pi * np.arange(length) / length
-        window = level - (1 - level) * np.cos(angles)
+        angles = 2 * jnp.pi * jnp.arange(length, dtype=dtype) / length
+        window = level - (1 - level) * jnp.cos(angles)
     values = jnp.asarray(window, dtype)
     if values.shape != (length,):
         raise ValueError(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn.core.tree import Tree
+from fnn.ops.operation import MOST_PARTS
 
 Sizes = int | tuple[int, ...]
 LAST, FIRST = "channels_last", "channels_first"
@@ -95,6 +96,10 @@ def _adaptive(
     last = is_last(data_format)
     y = inputs if last else jnp.moveaxis(inputs, 1, -1)
     sizes = per_axis(output_size, inputs.ndim - 2)
+    if max(sizes) > MOST_PARTS:
+        raise ValueError(
+            f"expected output_size of at most {MOST_PARTS}, received {output_size}"
+        )
     for axis, size in enumerate(sizes, 1):
         length = y.shape[axis]
         small = math.ceil(length / size)

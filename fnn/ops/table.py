@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fnn.core.registry import register
 from fnn.core.tree import Tree
 from fnn.ops.operation import OPERATIONS, Known, on_nodes
 from fnn.symbolic.node import Node
@@ -71,6 +72,7 @@ def functions(home: str, table: Mapping[str, Function]) -> dict[str, Function]:
         function.__doc__ = _sentence(name, compute)
         function.__signature__ = signature  # type: ignore[attr-defined]
         OPERATIONS[name] = Known(signature, function)
+        register(function)  # for layers that hold it, like Lambda
         made[name] = function
     return made
 

@@ -51,7 +51,7 @@ class Node(Operators):
         self.fixed_but_for_batch: bool = (
             all(node.fixed_but_for_batch for node in jax.tree.leaves(parents))
             if layer
-            else _differ_in_batch(*specs)
+            else differ_in_batch(*specs)
         )
         self.source: Any = (
             None  # the model that brings weights along, kept alive until then
@@ -115,7 +115,7 @@ class Node(Operators):
         return f"<Node {self.shape} {made}>"
 
 
-def _differ_in_batch(first: Any, second: Any) -> bool:
+def differ_in_batch(first: Any, second: Any) -> bool:
     """Whether the specs of inputs at two trial sizes differ in the size of the batch alone."""
     pairs = zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
     return all(
