@@ -10,6 +10,8 @@ from jax import Array
 from fnn.core.tree import Tree
 from fnn.ops.dtypes import FLOAT
 
+_BOOL = jnp.dtype(bool)
+
 
 def trunc(x: Array) -> Array:
     """Round each element toward zero."""
@@ -26,7 +28,7 @@ def round_to(x: Array, decimals: int = 0) -> Array:
 
 def clip(x: Array, x_min: Tree, x_max: Tree) -> Array:
     """Limit each element to an interval."""
-    x = x.astype("int32") if x.dtype == bool else x
+    x = x.astype("int32") if x.dtype == _BOOL else x
     return jnp.clip(x, x_min, x_max)
 
 

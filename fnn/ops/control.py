@@ -173,6 +173,8 @@ def convert_to_tensor(
 @keeps_lists
 def cast(x: Tree, dtype: Tree) -> Array:
     """The numbers in another dtype."""
+    if isinstance(x, jax.Array):
+        return x if x.dtype == dtype else x.astype(dtype)
     return jnp.asarray(x, dtype)
 
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from fnn.ops import arrays, control, reordering
 from fnn.ops.dtypes import as_float, as_floats, each_array, in_float32, to_float32
-from fnn.ops.table import Table, functions, keeps_lists, rows
+from fnn.ops.table import Table, functions, keeps_lists, rows, takes_any
 
 _ELEMENTS: Table = {
     **rows(
@@ -45,7 +45,7 @@ _ELEMENTS: Table = {
     "isclose(x1, x2, rtol=1e-05, atol=1e-08, equal_nan=False)": jnp.isclose,
     "allclose(x1, x2, rtol=1e-05, atol=1e-08, equal_nan=False)": jnp.allclose,
     "isin(x1, x2, assume_unique=False, invert=False)": jnp.isin,
-    "where(condition, x1=None, x2=None)": arrays.where,
+    "where(condition, x1=None, x2=None)": takes_any(arrays.where),
     "select(condlist, choicelist, default=0)": arrays.select,
     "unravel_index(indices, shape)": jnp.unravel_index,
 }

@@ -43,6 +43,12 @@ def keeps_lists(function: Function) -> Function:
     return function
 
 
+def takes_any(function: Function) -> Function:
+    """Marks a function that hands its arguments to functions of JAX as they are."""
+    function.takes_any = True  # type: ignore[attr-defined]
+    return function
+
+
 def rows(
     arguments: str,
     names: str,
@@ -200,27 +206,39 @@ class _Row:
         self.later = tuple(optional)
         self.allowed = frozenset(optional)
         self.differing = _differing_defaults(optional, compute)
-        self.is_ours = behind.startswith("fnn")
+        self.is_ours = behind.startswith("fnn") and not hasattr(compute, "takes_any")
         self.convert = _array if self.is_ours else _list_as_array
-        self.arrays = _ARRAYS
-        if hasattr(compute, "keeps_lists"):
-            self.arrays = frozenset()
+        arrays = frozenset() if hasattr(compute, "keeps_lists") else _ARRAYS
+        self.places = [p for p, n in enumerate(self.needed) if n in arrays]
+        self.named_arrays = arrays & self.allowed
 
     def call(self, args: tuple[Tree, ...], named: dict[str, Tree]) -> Tree:
         """The result for any arguments: nodes, lists, and others by position or name."""
-        if _holds_node(args) or _holds_node(named):
-            return on_nodes(self.name, args, named)
+        convertible = self.is_ours
+        for value in (*args, *named.values()):
+            kind = type(value)
+            if kind not in _PLAIN:
+                if _holds_node(value):
+                    return on_nodes(self.name, args, named)
+                convertible = convertible or kind is list or kind is tuple
         if len(args) != len(self.needed) or not self.allowed.issuperset(named):
             args, named = self.in_order(args, named)
-        args = tuple(
-            self.convert(value) if name in self.arrays else value
-            for name, value in zip(self.needed, args, strict=True)
-        )
-        for name in self.arrays.intersection(named):
-            named[name] = self.convert(named[name])
-        if isinstance(named.get("axis"), list):  # JAX wants it hashable
-            named["axis"] = tuple(named["axis"])
+        if convertible:
+            args = self.converted(args, named)
         return self.compute(*args, **self.differing | named)
+
+    def converted(
+        self, args: tuple[Tree, ...], named: dict[str, Tree]
+    ) -> tuple[Tree, ...]:
+        """The arguments by position, arrays made of lists; in `named` they are replaced."""
+        values = list(args)
+        for place in self.places:
+            values[place] = self.convert(values[place])
+        for name in self.named_arrays.intersection(named):
+            named[name] = self.convert(named[name])
+        if type(named.get("axis")) is list:  # JAX wants it hashable
+            named["axis"] = tuple(named["axis"])
+        return tuple(values)
 
     def in_order(
         self, args: tuple[Tree, ...], named: dict[str, Tree]
@@ -242,19 +260,29 @@ class _Row:
 
 
 def _of_fixed_number(row: _Row) -> Function:
-    """The function of a row; a call with all arrays by position takes the short way."""
+    """The function of a row; calls with numbers and arrays alone take short ways."""
     count, compute, differing = len(row.needed), row.compute, row.differing
-    allowed, other_call = row.allowed, row.call
+    allowed, later, other_call = row.allowed, row.later, row.call
     # Functions of fnn get arrays of JAX; those of JAX make them of what they are given.
-    fitting = _JAX_TYPES if row.is_ours else _PLAIN
+    arrays = row.places if row.is_ours else []
+    has_short_ways = not (row.is_ours and row.named_arrays)
 
     def function(*args: Tree, **named: Tree) -> Tree:
-        if len(args) != count or not fitting.issuperset(map(type, args)):
+        number = len(args)
+        if number < count or not _PLAIN.issuperset(map(type, args)):
             return other_call(args, named)
-        if not named:
+        for place in arrays:
+            if type(args[place]) not in _JAX_TYPES:
+                return other_call(args, named)
+        if number == count and not named:
             return compute(*args, **differing)
-        if fitting.issuperset(map(type, named.values())) and allowed.issuperset(named):
+        if not has_short_ways or not _PLAIN.issuperset(map(type, named.values())):
+            return other_call(args, named)
+        if number == count and allowed.issuperset(named):
             return compute(*args, **differing | named)
-        return other_call(args, named)
+        if named or number > count + len(later):
+            return other_call(args, named)
+        by_place = dict(zip(later, args[count:], strict=False))
+        return compute(*args[:count], **differing | by_place)
 
     return function
