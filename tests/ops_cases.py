@@ -106,6 +106,8 @@ each(
     lambda d: call(d.f(3, 4, low=1), d.f(4, low=1)),
 )
 CASES["power"] = CASES["power"][1:]
+for name in ("arctan2", "logaddexp"):  # see `KERAS_FAULTS` in test_ops
+    CASES[name][2] = lambda d: call(2.5, d.f(low=1))
 each("logaddexp2 heaviside nextafter", lambda d: call(d.f(), d.f()))
 each("logical_and logical_or logical_xor", lambda d: call(d.array(), d.array("bool")))
 each(

@@ -24,14 +24,25 @@ NO_ARRAYS = {"custom_gradient", "vectorize"}
 BY_VALUES = {"nonzero", "bincount", "convert_to_numpy", "is_tensor", "dtype", "shape"}
 # Values of their own: what memory holds.
 NO_VALUES = {"empty", "empty_like"}
-# Known differences from Keras, its own faults.
+# Known differences from Keras, its own faults. By name, all calls:
 KERAS_FAULTS = {
     # Its threshold adds up running sums, so that the result does not sum to one.
     "sparsemax",
 }
-# Its last two numbers, which should divide, shift the image by the number of the channel.
+# In some calls, which are left out of the cases:
+# - `max_pool` and `average_pool` without strides raise; here the strides are the size.
+# - `gaussian_blur` without data_format takes channels first, all others its default, last.
+# - `arctan2` and `logaddexp` take a number of Python as float32, all others as weak.
+# - `argmax` and `argmin` on a CPU take 0.0 for larger than -0.0, elsewhere for equal.
+# - `affine_transform` adds c0 and c1 times the number of the channel to the coordinates.
+# - `elastic_transform` of one image in a batch loses the axis of the batch in its noise.
+# - `top_k` returns a list on JAX, a tuple on its other backends.
+# - Lists as `xs` of `hstack`, or as an array of `outer`, raise; a list of axes in most sums, too.
+# On nodes its own rules of shapes and dtypes are sometimes not those of its results (`abs` of
+# complex numbers, `slogdet`, `multi_hot`); here nodes have the shapes and dtypes of the results.
 # It needs sizes that it computes with arrays.
 UNTRACED_IN_KERAS = {"elastic_transform", "rearrange"}
+# Its coordinates depend on c0 and c1, see above.
 GRADIENT_FAULTS = {*KERAS_FAULTS, "affine_transform"}
 
 

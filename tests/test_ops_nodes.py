@@ -1,6 +1,8 @@
 """Operations on nodes: the layers they make, their names, files, mixed calls, and errors."""
 
+import itertools
 import json
+import random
 import zipfile
 
 import jax
@@ -14,6 +16,7 @@ from fnn.core.config import from_config, to_config
 from fnn.layers import Dense, Embedding
 from fnn.ops.operation import OPERATIONS, Constant
 from fnn.saving.archive import FileError
+from tests import test_hostile_files as hostile
 
 
 @pytest.fixture(autouse=True)
@@ -254,7 +257,7 @@ def test_hostile_descriptions_are_refused(entry, tmp_path):
     with pytest.raises((ValueError, TypeError), match="expected"):
         from_config({"layer": "Operation", **entry})
     x = fnn.Input((4,))
-    path, hostile = tmp_path / "model.fnn", tmp_path / "hostile.fnn"
+    path, other = tmp_path / "model.fnn", tmp_path / "hostile.fnn"
     fnn.Model(x, Dense(2)(ops.add(x, 1))).save(path)
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
@@ -263,11 +266,28 @@ def test_hostile_descriptions_are_refused(entry, tmp_path):
     assert steps[0][1]["operation"] == "add"
     steps[0][1] = {"layer": "Operation", **entry}
     changed = json.dumps(config)
-    with zipfile.ZipFile(hostile, "w", zipfile.ZIP_STORED) as archive:
+    with zipfile.ZipFile(other, "w", zipfile.ZIP_STORED) as archive:
         for name, data in members.items():
             archive.writestr(name, changed if name == "config.json" else data)
     with pytest.raises(FileError):
-        fnn.load(hostile)
+        fnn.load(other)
+
+
+def test_changed_files_load_or_are_refused(tmp_path):
+    """One value of the description is another: nothing runs but operations of the table."""
+    x = fnn.Input((4,))
+    joined = ops.concatenate([x, ops.add(x, np.ones((1, 4), "float32"))], axis=-1)
+    left, right = ops.split(joined, [2], axis=1)
+    path = tmp_path / "model.fnn"
+    fnn.Model(x, [ops.where(left > 0, left, np.inf), ops.get_item(right, (..., 0))]).save(path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(members["config.json"])
+    cases = list(itertools.product(hostile.nodes(config), [*hostile.WRONG, "sum", "map", "eye"]))
+    for at, value in random.Random(0).sample(cases, 250):
+        changed = hostile.described(members, lambda _, a=at, v=value: hostile.put(config, a, v))
+        path.write_bytes(changed)
+        hostile.loads_or_is_refused(path)
 
 
 def test_constants_are_compared_by_content():

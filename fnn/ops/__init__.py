@@ -1,4 +1,11 @@
-"""Keras's functions of arrays; on symbolic nodes each makes a layer."""
+"""Keras's functions of arrays; on symbolic nodes each makes a layer.
+
+>>> fnn.ops.concatenate([[1, 2], [3]]).tolist()
+[1, 2, 3]
+>>> x = fnn.Input((4,))
+>>> fnn.ops.concatenate([x, fnn.ops.square(x)], axis=-1).shape
+(None, 8)
+"""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING

@@ -28,13 +28,14 @@ def ctc_loss(
     logits = output.astype(jnp.promote_types(output.dtype, "float32"))
     missing = _after(output_length.astype("int32"), logits.shape[1])
     padded = _after(target_length.astype("int32"), target.shape[1])
-    return optax.ctc_loss(
+    loss = optax.ctc_loss(
         logits,
         missing.astype(logits.dtype),
         target.astype("int32"),
         padded.astype(logits.dtype),
         blank_id=mask_index,
     )
+    return loss.astype(logits.dtype)
 
 
 def ctc_decode(
