@@ -213,6 +213,21 @@ def test_arrays_of_a_trace_are_no_constants():
         ops.add(x, np.array(["a"], dtype=object))
 
 
+def test_functions_get_nodes_as_operands_alone():
+    x, choice = fnn.Input((4,)), fnn.Input(batch_shape=(), dtype="int32")
+    branches = [lambda x: x + 1, lambda x: x * 2]
+    model = fnn.Model([choice, x], ops.switch(choice, branches, x))
+    np.testing.assert_array_equal(run(model, jnp.asarray(1), X), X * 2)
+    with pytest.raises(TypeError, match="uses a symbolic node from outside; hand the node over"):
+        ops.cond(ops.greater(choice, 0), lambda: x, lambda: x)
+
+
+def test_a_summary_names_operations(capsys):
+    x = fnn.Input((4,))
+    fnn.Model(x, Dense(2)(ops.concatenate([x, x]))).summary()
+    assert "concatenate" in capsys.readouterr().out
+
+
 def test_arrays_have_the_program_of_jax():
     def program(function, *given):
         return str(jax.make_jaxpr(function)(*given))

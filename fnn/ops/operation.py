@@ -49,6 +49,9 @@ class Place(Value):
         if self.index < 0:
             raise arguments.wrong(self, "index", "to be 0 or more", self.index)
 
+    def __repr__(self) -> str:
+        return f"inputs[{self.index}]"
+
 
 class Constant(Value):
     """An array among the arguments of an operation: its dtype, shape and bytes in base64.
@@ -142,7 +145,20 @@ def held(value: Tree, inputs: list[Node]) -> Tree:
         return Dots()
     if isinstance(value, (np.dtype, type)):
         return _PYTHON_DTYPES.get(value) or dtype_name(value)
+    _refuse_nodes_inside(value)
     return value
+
+
+def _refuse_nodes_inside(function: Tree) -> None:
+    """Raises TypeError for a function that uses a node from outside of it."""
+    cells = getattr(function, "__closure__", None) or ()
+    for cell in cells:
+        if isinstance(cell.cell_contents, Node):
+            raise TypeError(
+                f"expected a function of its arguments, received {function}, which uses a "
+                "symbolic node from outside; hand the node over as an operand, as switch "
+                "takes them"
+            )
 
 
 def restored(value: Tree, inputs: Sequence[Tree]) -> Tree:

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fnn.core.registry import register
+from fnn.core.registry import TABLE
 from fnn.core.tree import Tree
 from fnn.ops.operation import OPERATIONS, Known, on_nodes
 from fnn.symbolic.node import Node
@@ -78,7 +78,8 @@ def functions(home: str, table: Mapping[str, Function]) -> dict[str, Function]:
         function.__doc__ = _sentence(name, compute)
         function.__signature__ = signature  # type: ignore[attr-defined]
         OPERATIONS[name] = Known(signature, function)
-        register(function)  # for layers that hold it, like Lambda
+        # For layers that hold it, like Lambda; plain names are left to functions of users.
+        TABLE["function", f"ops.{name}"] = function
         made[name] = function
     return made
 
