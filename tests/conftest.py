@@ -57,6 +57,7 @@ SLOW_FILES = {
     "test_optax_losses",
     "test_optimizer_training",
     "test_optimizers",
+    "test_random",
     "test_readme",
     "test_recurrent",
     "test_regularizers_constraints",

@@ -89,7 +89,9 @@ def bincount(
         )
     if x.ndim < 2:
         return jnp.bincount(x, weights, minlength)
-    lines = [None] * len(x) if weights is None else list(weights)
+    lines = [None] * len(x)
+    if weights is not None:
+        lines = list(weights)
     counts = [
         jnp.bincount(row, line, minlength) for row, line in zip(x, lines, strict=True)
     ]

@@ -12,7 +12,7 @@ from jax import Array, lax
 
 from fnn.core.tree import Tree
 from fnn.ops.control import saturate_cast
-from fnn.ops.spatial import Sizes, conv, is_last, per_axis
+from fnn.ops.spatial import Sizes, conv, is_last, per_axis, to_channels_last
 
 Methods = Literal["linear", "bilinear", "cubic", "bicubic", "lanczos3", "lanczos5"]
 _RESIZE = ("bilinear", "nearest", "lanczos3", "lanczos5", "bicubic")
@@ -28,8 +28,31 @@ def check_images(name: str, images: Array) -> None:
         )
 
 
+def as_batch(images: Array) -> Array:
+    """A batch of images; of one image a batch of one."""
+    if images.ndim == 4:
+        return images
+    return images[None]
+
+
 def _channel_axis(data_format: str | None) -> int:
-    return -1 if is_last(data_format) else -3
+    if is_last(data_format):
+        return -1
+    return -3
+
+
+def _first_of_space(images: Array, data_format: str | None) -> int:
+    """The axis of the height; the next is that of the width."""
+    if is_last(data_format):
+        return images.ndim - 3
+    return images.ndim - 2
+
+
+def _float_dtype(images: Array) -> Tree:
+    """The dtype of images of floats, float32 for others."""
+    if jnp.issubdtype(images.dtype, jnp.floating):
+        return images.dtype
+    return jnp.dtype("float32")
 
 
 def rgb_to_grayscale(images: Array, data_format: str | None = None) -> Array:
@@ -44,9 +67,7 @@ def rgb_to_grayscale(images: Array, data_format: str | None = None) -> Array:
         )
     if channels == 1:
         return images
-    dtype = jnp.promote_types(images.dtype, jnp.bfloat16)
-    if not jnp.issubdtype(images.dtype, jnp.floating):
-        dtype = jnp.dtype("float32")
+    dtype = _float_dtype(images)
     weights = jnp.asarray([0.2989, 0.5870, 0.1140], dtype)
     gray = jnp.tensordot(images.astype(dtype), weights, axes=(axis, -1))
     return jnp.expand_dims(gray, axis).astype(images.dtype)
@@ -147,7 +168,7 @@ def resize(
         raise ValueError(
             "resize: expected crop_to_aspect_ratio or pad_to_aspect_ratio, received both"
         )
-    first = images.ndim - 3 if is_last(data_format) else images.ndim - 2
+    first = _first_of_space(images, data_format)
     axes, target = (first, first + 1), (size[0], size[1])
     source = images
     if crop_to_aspect_ratio:
@@ -224,7 +245,7 @@ def pad_images(
 ) -> Array:
     """Images with zeros around them."""
     check_images("pad_images", images)
-    first = images.ndim - 3 if is_last(data_format) else images.ndim - 2
+    first = _first_of_space(images, data_format)
     height, width = images.shape[first : first + 2]
     rows = _third(top_padding, bottom_padding, target_height, height)
     columns = _third(left_padding, right_padding, target_width, width)
@@ -246,7 +267,7 @@ def crop_images(
 ) -> Array:
     """Images without their borders."""
     check_images("crop_images", images)
-    first = images.ndim - 3 if is_last(data_format) else images.ndim - 2
+    first = _first_of_space(images, data_format)
     height, width = images.shape[first : first + 2]
     given = (
         (top_cropping, bottom_cropping, target_height, height, first),
@@ -337,16 +358,14 @@ def ssim(
     """How alike images are in structure, 1 for equal ones (Wang et al. 2004)."""
     check_images("ssim", image1)
     check_images("ssim", image2)
-    dtype = jnp.promote_types(image1.dtype, jnp.bfloat16)
-    if not jnp.issubdtype(image1.dtype, jnp.floating):
-        dtype = jnp.dtype("float32")
+    dtype = _float_dtype(image1)
     weights = gaussian(filter_size, filter_sigma, dtype)
     kernel = jnp.outer(weights, weights)[:, :, None, None]
 
     def planes(image: Array) -> Array:
         """(batch * channels, height, width, 1)"""
-        batch = image.astype(dtype) if image.ndim == 4 else image.astype(dtype)[None]
-        batch = jnp.moveaxis(batch, -1, 1) if is_last(data_format) else batch
+        batch = to_channels_last(as_batch(image.astype(dtype)), data_format)
+        batch = jnp.moveaxis(batch, -1, 1)  # (batch, channels, height, width)
         return batch.reshape(-1, *batch.shape[2:], 1)
 
     mean: Callable[[Array], Array] = lambda x: conv(x, kernel)
@@ -359,4 +378,6 @@ def ssim(
     below = (mean_a * mean_a + mean_b * mean_b + c1) * (variances + c2)
     channels = image1.shape[_channel_axis(data_format)]
     found = jnp.mean(above / below, axis=(1, 2, 3)).reshape(-1, channels).mean(axis=-1)
-    return (found if image1.ndim == 4 else found[0]).astype(image1.dtype)
+    if image1.ndim == 3:
+        found = found[0]
+    return found.astype(image1.dtype)

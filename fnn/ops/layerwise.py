@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
@@ -165,6 +163,24 @@ def _beside(weights: Array | None, x: Array, axes: list[int]) -> Array | None:
     return weights.astype(x.dtype).reshape(shape)
 
 
+def _sorted_axes(axis: Axes) -> list[int]:
+    if isinstance(axis, int):
+        return [axis]
+    return sorted(axis)
+
+
+def _or_epsilon(epsilon: float | None) -> float:
+    if epsilon is None:
+        return EPSILON
+    return epsilon
+
+
+def _with_an_axis(x: Array) -> Array:
+    if x.ndim:
+        return x
+    return x[None]
+
+
 def _in_float32(x: Array) -> Array:
     return x.astype(jnp.promote_types(x.dtype, FLOAT))
 
@@ -185,15 +201,17 @@ def layer_normalization(
         )
     x = jnp.asarray(x)
     y = _in_float32(x)
-    axes = sorted([axis] if isinstance(axis, int) else axis)
+    axes = _sorted_axes(axis)
     scale, shift = (
         None if w is None else _beside(jnp.asarray(w), y, axes) for w in (gamma, beta)
     )
     mean, variance = moments(y, tuple(axes), keepdims=True)
-    factor = lax.rsqrt(variance + (EPSILON if epsilon is None else epsilon))
+    factor = lax.rsqrt(variance + _or_epsilon(epsilon))
     if by_variance:
         y = y * factor
-        return (y if scale is None else y * scale).astype(x.dtype)
+        if scale is not None:
+            y = y * scale
+        return y.astype(x.dtype)
     if scale is not None:
         factor = factor * scale
     rest = -mean * factor
@@ -206,10 +224,10 @@ def rms_normalization(
     x: Array, scale: Array | None = None, axis: Axes = -1, epsilon: float | None = None
 ) -> Array:
     """x / sqrt(mean(x ** 2) + epsilon) * scale, over the given axes."""
-    y = _in_float32(x if x.ndim else x[None])
-    axes = sorted([axis] if isinstance(axis, int) else axis)
+    y = _in_float32(_with_an_axis(x))
+    axes = _sorted_axes(axis)
     squares = jnp.mean(jnp.square(y), axis=tuple(axes), keepdims=True)
-    y = y * lax.rsqrt(squares + (EPSILON if epsilon is None else epsilon))
+    y = y * lax.rsqrt(squares + _or_epsilon(epsilon))
     if scale is not None:
         scale = scale.astype(y.dtype)
         # Leading axes of 1, as NumPy broadcasts.
@@ -225,8 +243,8 @@ def normalize(
         raise ValueError(
             f"normalize: expected order to be an integer of 1 or more, received {order!r}"
         )
-    least = EPSILON if epsilon is None else epsilon
-    x = x if x.ndim else x[None]
+    least = _or_epsilon(epsilon)
+    x = _with_an_axis(x)
     if order == 2:
         squares = jnp.sum(jnp.square(x), axis=axis, keepdims=True)
         return x * jnp.minimum(lax.rsqrt(squares), 1.0 / least)
@@ -309,13 +327,15 @@ def dot_product_attention(
         )
     dtype = jnp.result_type(query, key, value)
     query, key, value = (a.astype(dtype) for a in (query, key, value))
+    if bias is not None:
+        bias = bias.astype(dtype)
     return jax.nn.dot_product_attention(
         query,
         key,
         value,
-        bias=None if bias is None else bias.astype(dtype),
+        bias=bias,
         mask=mask,
-        scale=1 / math.sqrt(query.shape[-1]) if scale is None else scale,
+        scale=scale,
         is_causal=is_causal,
         implementation="cudnn" if flash_attention else "xla",
     )

@@ -26,7 +26,29 @@ def is_last(data_format: str | None) -> bool:
 
 def per_axis(sizes: Sizes, count: int) -> tuple[int, ...]:
     """One number for each of `count` axes."""
-    return (sizes,) * count if isinstance(sizes, int) else tuple(sizes)
+    if isinstance(sizes, int):
+        return (sizes,) * count
+    return tuple(sizes)
+
+
+def to_channels_last(batch: Array, data_format: str | None) -> Array:
+    """The batch with its channels in the last axis.   -> (batch, *space, channels)"""
+    if is_last(data_format):
+        return batch
+    return jnp.moveaxis(batch, 1, -1)
+
+
+def from_channels_last(batch: Array, data_format: str | None) -> Array:
+    """The batch with its channels where the format has them."""
+    if is_last(data_format):
+        return batch
+    return jnp.moveaxis(batch, -1, 1)
+
+
+def _channels(inputs: Array, channels_last: bool) -> int:
+    if channels_last:
+        return inputs.shape[-1]
+    return inputs.shape[1]
 
 
 def _padding(padding: str) -> str:
@@ -37,18 +59,22 @@ def _padding(padding: str) -> str:
     return padding.upper()
 
 
-def _whole(sizes: Sizes, count: int, channels_last: bool) -> tuple[int, ...]:
+def _all_axes(sizes: Sizes, count: int, channels_last: bool) -> tuple[int, ...]:
     """Sizes for all axes of an array, 1 for those of the batch and the channels."""
     inner = per_axis(sizes, count)
-    return (1, *inner, 1) if channels_last else (1, 1, *inner)
+    if channels_last:
+        return (1, *inner, 1)
+    return (1, 1, *inner)
 
 
 def _windows(
     inputs: Array, pool_size: Sizes, strides: Sizes | None, data_format: str | None
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     count, last = inputs.ndim - 2, is_last(data_format)
-    window = _whole(pool_size, count, last)
-    return window, window if strides is None else _whole(strides, count, last)
+    window = _all_axes(pool_size, count, last)
+    if strides is None:
+        return window, window
+    return window, _all_axes(strides, count, last)
 
 
 def max_pool(
@@ -93,8 +119,7 @@ def _adaptive(
         raise ValueError(
             f"expected inputs with 1, 2 or 3 axes of space, received shape {inputs.shape}"
         )
-    last = is_last(data_format)
-    y = inputs if last else jnp.moveaxis(inputs, 1, -1)
+    y = to_channels_last(inputs, data_format)
     sizes = per_axis(output_size, inputs.ndim - 2)
     if max(sizes) > MOST_PARTS:
         raise ValueError(
@@ -111,7 +136,7 @@ def _adaptive(
         pairs = zip(starts, ends, strict=True)
         places = [s + shift * (e - s == small + 1) for s, e in pairs]
         y = jnp.take(both, jnp.asarray(places), axis=axis)
-    return y if last else jnp.moveaxis(y, -1, 1)
+    return from_channels_last(y, data_format)
 
 
 def _window_along(inputs: Array, axis: int, size: int) -> tuple[int, ...]:
@@ -162,7 +187,7 @@ def conv(
 ) -> Array:
     """Convolution over 1, 2 or 3 axes of space, in groups if the kernel has fewer inputs."""
     count, last = inputs.ndim - 2, is_last(data_format)
-    channels, wanted = inputs.shape[-1 if last else 1], kernel.shape[-2]
+    channels, wanted = _channels(inputs, last), kernel.shape[-2]
     if channels % wanted:
         raise ValueError(
             f"conv: expected channels that {wanted} divides, the inputs of the kernel, "
@@ -186,7 +211,7 @@ def conv(
 
 
 def _check_channels(name: str, inputs: Array, wanted: int, last: bool) -> int:
-    channels: int = inputs.shape[-1 if last else 1]
+    channels = _channels(inputs, last)
     if channels != wanted:
         raise ValueError(
             f"{name}: expected inputs of {wanted} channels, as the kernel has, received "
@@ -240,7 +265,9 @@ def _transposed_padding(
 ) -> tuple[int, int]:
     """What is added in front of and behind an axis between the strided elements."""
     if padding == "VALID":
-        extra = max(stride - size, 0) if output_padding is None else output_padding
+        extra = output_padding
+        if extra is None:
+            extra = max(stride - size, 0)
         return size - 1, size - 1 + extra
     total = stride + size - 2
     if output_padding is not None:

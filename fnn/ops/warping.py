@@ -11,8 +11,8 @@ import jax.scipy.ndimage
 from jax import Array, lax
 
 from fnn.core.tree import Tree
-from fnn.ops.images import check_images, gaussian
-from fnn.ops.spatial import is_last
+from fnn.ops.images import as_batch, check_images, gaussian
+from fnn.ops.spatial import from_channels_last, to_channels_last
 from fnn.random import Seed, draw_key
 
 _ORDERS = {"nearest": 0, "bilinear": 1}
@@ -35,14 +35,15 @@ def _order(name: str, interpolation: str, fill_mode: str = "constant") -> int:
 def _as_batch(name: str, images: Array, data_format: str | None) -> Array:
     """(batch, height, width, channels)"""
     check_images(name, images)
-    batch = images if images.ndim == 4 else images[None]
-    return batch if is_last(data_format) else jnp.moveaxis(batch, 1, -1)
+    return to_channels_last(as_batch(images), data_format)
 
 
 def _as_given(batch: Array, images: Array, data_format: str | None) -> Array:
     """The layout of `images` again."""
-    batch = batch if is_last(data_format) else jnp.moveaxis(batch, -1, 1)
-    return batch if images.ndim == 4 else batch[0]
+    found = from_channels_last(batch, data_format)
+    if images.ndim == 3:
+        return found[0]
+    return found
 
 
 def map_coordinates(
