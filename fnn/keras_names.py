@@ -51,8 +51,6 @@ _ALIASES = {
 # By module: name -> what to use instead. The README lists those that Keras has now.
 MISSING_NAMES: dict[str, dict[str, str]] = {
     "fnn": {
-        "ops": "functions of `jax.numpy`, `jax.nn` and `jax.lax`",
-        "random": "`jax.random`, with a key for each call",
         "backend": "the backend is JAX: `jax` and `jax.numpy`",
         "config": "`jax.config`, and the arguments of each layer",
         "applications": "`fnn.networks`, functions that return networks; without trained weights",

@@ -305,8 +305,8 @@ def _free_name(
     taken: set[str],
     counts: dict[str, int],
 ) -> str:
-    """The next name of the layer's class that is not taken."""
-    base = snake_case(type(layer).__name__)
+    """The next name like that of the layer's class that is not taken."""
+    base = snake_case(layer.named_after)
     while True:
         number = counts.get(base, 0)
         counts[base] = number + 1

@@ -172,6 +172,11 @@ class Layer(Value, loadable=False):
         return 0
 
     @property
+    def named_after(self) -> str:
+        """What its default name among its siblings is made of: the name of its class."""
+        return type(self).__name__
+
+    @property
     def only_wires(self) -> bool:
         """Whether the outputs are those of the children, as `flow` connects them."""
         return False

@@ -21,6 +21,12 @@ PARTS = {  # Keras's module -> where its names are here
     "keras.datasets": fnn.datasets,
     "keras.distribution": fnn.distribution,
     "keras.utils": fnn.utils,
+    "keras.ops": fnn.ops,
+    "keras.ops.image": fnn.ops.image,
+    "keras.ops.linalg": fnn.ops.linalg,
+    "keras.ops.nn": fnn.ops.nn,
+    "keras.ops.numpy": fnn.ops.numpy,
+    "keras.random": fnn.random,
 }
 
 

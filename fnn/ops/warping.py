@@ -1,0 +1,227 @@
+"""Images looked up at other coordinates, and filters over them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import jax.scipy.ndimage
+from jax import Array, lax
+
+from fnn.core.tree import Tree
+from fnn.ops.images import as_batch, check_images, gaussian
+from fnn.ops.spatial import from_channels_last, to_channels_last
+from fnn.random import Seed, draw_key
+
+_ORDERS = {"nearest": 0, "bilinear": 1}
+_FILL_MODES = ("constant", "nearest", "wrap", "mirror", "reflect")
+
+
+# With arrays as coordinates, which its annotation leaves out.
+_look_up: Callable[..., Array] = jax.scipy.ndimage.map_coordinates
+
+
+def _order(name: str, interpolation: str, fill_mode: str = "constant") -> int:
+    if interpolation not in _ORDERS or fill_mode not in _FILL_MODES:
+        raise ValueError(
+            f"{name}: expected interpolation 'nearest' or 'bilinear' and fill_mode among "
+            f"{', '.join(_FILL_MODES)}, received {interpolation!r} and {fill_mode!r}"
+        )
+    return _ORDERS[interpolation]
+
+
+def _as_batch(name: str, images: Array, data_format: str | None) -> Array:
+    """(batch, height, width, channels)"""
+    check_images(name, images)
+    return to_channels_last(as_batch(images), data_format)
+
+
+def _as_given(batch: Array, images: Array, data_format: str | None) -> Array:
+    """The layout of `images` again."""
+    found = from_channels_last(batch, data_format)
+    if images.ndim == 3:
+        return found[0]
+    return found
+
+
+def map_coordinates(
+    inputs: Array,
+    coordinates: Array,
+    order: int,
+    fill_mode: str = "constant",
+    fill_value: float = 0,
+) -> Array:
+    """The array at coordinates between its elements, of order 0 (nearest) or 1 (linear)."""
+    if coordinates.ndim < 2 or coordinates.shape[0] != inputs.ndim:
+        raise ValueError(
+            f"map_coordinates: expected coordinates of shape ({inputs.ndim}, ...), a row for "
+            f"each axis, received {coordinates.shape}"
+        )
+    if order not in (0, 1) or fill_mode not in _FILL_MODES:
+        raise ValueError(
+            f"map_coordinates: expected order 0 or 1 and fill_mode among "
+            f"{', '.join(_FILL_MODES)}, received {order} and {fill_mode!r}"
+        )
+    return _look_up(inputs, coordinates, order, fill_mode, fill_value)
+
+
+def affine_transform(
+    images: Array,
+    transform: Array,
+    interpolation: str = "bilinear",
+    fill_mode: str = "constant",
+    fill_value: float = 0,
+    data_format: str | None = None,
+) -> Array:
+    """Images turned, scaled, sheared and moved, by eight numbers each.
+
+    The output at (x, y) is the input at (a0 x + a1 y + a2, b0 x + b1 y + b2); c0 and c1 are 0.
+    """
+    order = _order("affine_transform", interpolation, fill_mode)
+    batch = _as_batch("affine_transform", images, data_format)
+    if transform.ndim not in (1, 2):
+        raise ValueError(
+            "affine_transform: expected a transform of 8 numbers, or one for each image, "
+            f"received shape {transform.shape}"
+        )
+    a0, a1, a2, b0, b1, b2 = (transform[..., place] for place in range(6))
+    zeros, ones = jnp.zeros_like(a0), jnp.ones_like(a0)
+    # Coordinates are (row, column, channel): rows follow from b, columns from a.
+    matrix = jnp.stack(
+        [
+            jnp.stack([b1, b0, zeros], axis=-1),
+            jnp.stack([a1, a0, zeros], axis=-1),
+            jnp.stack([zeros, zeros, ones], axis=-1),
+        ],
+        axis=-2,
+    )
+    shift = jnp.stack([b2, a2, zeros], axis=-1)
+    size = len(batch)
+    matrix = jnp.broadcast_to(matrix, (size, 3, 3))
+    shift = jnp.broadcast_to(shift, (size, 3))
+    grid = jnp.indices(batch.shape[1:]).astype(
+        matrix.dtype
+    )  # (3, height, width, channels)
+    places = jnp.einsum("bij,jhwc->bihwc", matrix, grid)
+    places = places + shift[:, :, None, None, None]
+    look_up = functools.partial(_look_up, order=order, mode=fill_mode, cval=fill_value)
+    return _as_given(jax.vmap(look_up)(batch, places), images, data_format)
+
+
+def _homography(start: Array, end: Array) -> Array:
+    """The eight numbers that map four end points onto four start points."""
+    x, y = end[..., 0], end[..., 1]  # (batch, 4)
+    zeros, ones = jnp.zeros_like(x), jnp.ones_like(x)
+    start_x, start_y = start[..., 0], start[..., 1]
+    of_x = [x, y, ones, zeros, zeros, zeros, -start_x * x, -start_x * y]
+    of_y = [zeros, zeros, zeros, x, y, ones, -start_y * x, -start_y * y]
+    rows = jnp.concatenate([jnp.stack(of_x, -1), jnp.stack(of_y, -1)], axis=1)
+    targets = jnp.concatenate([start_x, start_y], axis=-1)
+    result: Array = jnp.linalg.solve(rows, targets[..., None])[..., 0]
+    return result
+
+
+def perspective_transform(
+    images: Array,
+    start_points: Array,
+    end_points: Array,
+    interpolation: str = "bilinear",
+    fill_value: float = 0,
+    data_format: str | None = None,
+) -> Array:
+    """Images whose four start points (x, y) move to the end points."""
+    order = _order("perspective_transform", interpolation)
+    batch = _as_batch("perspective_transform", images, data_format)
+    shape = start_points.shape
+    if shape != end_points.shape or shape[-2:] != (4, 2) or len(shape) > 3:
+        raise ValueError(
+            "perspective_transform: expected start and end points of shape (4, 2), or "
+            f"(batch, 4, 2), received {shape} and {end_points.shape}"
+        )
+    start, end = (
+        points.astype("float32").reshape(-1, 4, 2)
+        for points in (start_points, end_points)
+    )
+    numbers = jnp.broadcast_to(_homography(start, end), (len(batch), 8))
+    height, width = batch.shape[1:3]
+    y, x = jnp.indices((height, width)).astype("float32")
+
+    def look_up(image: Array, n: Array) -> Array:
+        scale = n[6] * x + n[7] * y + 1.0
+        columns = (n[0] * x + n[1] * y + n[2]) / scale
+        rows = (n[3] * x + n[4] * y + n[5]) / scale
+        of_plane = functools.partial(_look_up, order=order, cval=fill_value)
+
+        def plane(channel: Array) -> Array:
+            return of_plane(channel, jnp.stack([rows, columns]))
+
+        return jax.vmap(plane, in_axes=-1, out_axes=-1)(image)
+
+    return _as_given(jax.vmap(look_up)(batch, numbers), images, data_format)
+
+
+def _filtered(batch: Array, kernel: Array) -> Array:
+    """Each channel convolved with one kernel (height, width), at the same size."""
+    channels = batch.shape[-1]
+    kernel = jnp.tile(kernel[:, :, None, None], (1, 1, 1, channels))
+    return lax.conv_general_dilated(
+        batch,
+        kernel,
+        (1, 1),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=channels,
+    )
+
+
+def gaussian_blur(
+    images: Array,
+    kernel_size: tuple[int, int] = (3, 3),
+    sigma: Tree = (1.0, 1.0),
+    data_format: str | None = None,
+) -> Array:
+    """Images, each element a mean of those around it with Gaussian weights."""
+    batch = _as_batch("gaussian_blur", images, data_format)
+    width, height = (
+        gaussian(size, jnp.asarray(one, batch.dtype), batch.dtype)
+        for size, one in zip(kernel_size, sigma, strict=True)
+    )
+    return _as_given(_filtered(batch, jnp.outer(height, width)), images, data_format)
+
+
+def sobel_edges(images: Array, data_format: str | None = None) -> Array:
+    """How images change along y and x, in a new last axis."""
+    batch = _as_batch("sobel_edges", images, data_format)
+    along_x = jnp.asarray([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], batch.dtype)
+    edges = (_filtered(batch, along_x.T), _filtered(batch, along_x))
+    return jnp.stack([_as_given(e, images, data_format) for e in edges], axis=-1)
+
+
+def elastic_transform(
+    images: Array,
+    alpha: float = 20.0,
+    sigma: float = 5.0,
+    interpolation: str = "bilinear",
+    fill_mode: str = "reflect",
+    fill_value: float = 0.0,
+    seed: Seed = None,
+    data_format: str | None = None,
+) -> Array:
+    """Images with smooth random shifts of each element."""
+    order = _order("elastic_transform", interpolation, fill_mode)
+    batch = _as_batch("elastic_transform", images, data_format)
+    size, height, width = batch.shape[:3]
+    window = int(6 * sigma) | 1
+    # Keras draws the shifts along both axes from one key: they are equal.
+    noise = jax.random.normal(draw_key(seed), (size, height, width), batch.dtype)
+    weights = gaussian(window, jnp.asarray(sigma, batch.dtype), batch.dtype)
+    kernel = jnp.outer(weights, weights)
+    shift = _filtered((noise * sigma)[..., None], kernel)[..., 0] * alpha
+    y, x = jnp.indices((height, width))
+    places = jnp.stack([y[None] + shift, x[None] + shift], axis=1)
+    look_up = functools.partial(_look_up, order=order, mode=fill_mode, cval=fill_value)
+    planes = jax.vmap(look_up, in_axes=(-1, None), out_axes=-1)
+    found = jax.vmap(planes)(batch, places).astype(images.dtype)
+    return _as_given(found, images, data_format)

@@ -1,0 +1,290 @@
+"""`fnn.ops` beside Keras: the values, dtypes and shapes of every function, eager and traced."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fnn
+from fnn.core.config import from_config, to_config
+from fnn.ops.operation import OPERATIONS
+from tests.helpers.ops_cases import CASES, Draw
+from tests.helpers.oracle import keras_rules
+
+with keras_rules():
+    import keras
+
+pytestmark = pytest.mark.slow
+
+# Names that return what is no array, or that make arrays of sizes alone.
+NO_ARRAYS = {"custom_gradient", "vectorize"}
+# The shape of the result depends on values: not under jit, nor on nodes.
+BY_VALUES = {"nonzero", "bincount", "convert_to_numpy", "is_tensor", "dtype", "shape"}
+# Values of their own: what memory holds.
+NO_VALUES = {"empty", "empty_like"}
+# Known differences from Keras, its own faults. By name, all calls:
+KERAS_FAULTS = {
+    # Its threshold adds up running sums, so that the result does not sum to one.
+    "sparsemax",
+}
+# In some calls, which are left out of the cases:
+# - `max_pool` and `average_pool` without strides raise; here the strides are the size.
+# - `gaussian_blur` without data_format takes channels first, all others its default, last.
+# - `arctan2` and `logaddexp` take a number of Python as float32, all others as weak.
+# - `argmax` and `argmin` on a CPU take 0.0 for larger than -0.0, elsewhere for equal.
+# - `affine_transform` adds c0 and c1 times the number of the channel to the coordinates.
+# - `elastic_transform` of one image in a batch loses the axis of the batch in its noise.
+# - `top_k` returns a list on JAX, a tuple on its other backends.
+# - Lists as `xs` of `hstack`, or as an array of `outer`, raise; a list of axes in most sums, too.
+# On nodes its own rules of shapes and dtypes are sometimes not those of its results (`abs` of
+# complex numbers, `slogdet`, `multi_hot`); here nodes have the shapes and dtypes of the results.
+# It needs sizes that it computes with arrays.
+UNTRACED_IN_KERAS = {"elastic_transform", "rearrange"}
+# Its coordinates depend on c0 and c1, see above.
+GRADIENT_FAULTS = {*KERAS_FAULTS, "affine_transform"}
+
+
+# No gradient in JAX itself.
+WITHOUT_GRADIENT = {"eig", "while_loop", "nextafter", "lu_factor", "svd", "qr", "segment_prod"}
+
+
+@pytest.fixture(autouse=True)
+def broadcasting_as_in_keras():
+    with keras_rules():
+        yield
+
+
+def ours(name):
+    return getattr(fnn.ops, name, None) or getattr(fnn.ops.image, name)
+
+
+def theirs(name):
+    return getattr(keras.ops, name, None) or getattr(keras.ops.image, name)
+
+
+def public(module):
+    return [name for name in dir(module) if name[0] != "_" and callable(getattr(module, name))]
+
+
+def all_names():
+    parts = [keras.ops, keras.ops.image, keras.ops.linalg, keras.ops.nn, keras.ops.numpy]
+    return {name for part in parts for name in public(part)}
+
+
+def tolerance(dtype):
+    if dtype in (jnp.bfloat16, jnp.float16):
+        return 2e-2
+    return 2e-5 if dtype in (jnp.float32, jnp.complex64) else 0
+
+
+def check(found, expected, name="", values=True):
+    """The same structure, shapes, dtypes and numbers."""
+    found_leaves, found_tree = jax.tree.flatten(found)
+    leaves, tree = jax.tree.flatten(expected)
+    if name != "top_k":  # a list in Keras's JAX backend, a tuple in all others
+        assert found_tree == tree
+    for a, b in zip(found_leaves, leaves, strict=True):
+        if not hasattr(b, "dtype"):
+            assert a == b
+            continue
+        assert (a.dtype, a.shape) == (b.dtype, b.shape)
+        if not values:
+            continue
+        near = tolerance(b.dtype)
+        wide = [np.asarray(x).astype(complex if b.dtype.kind == "c" else float) for x in (a, b)]
+        np.testing.assert_allclose(*wide, rtol=near, atol=near)
+
+
+@pytest.mark.parametrize("part", ["", "image", "linalg", "nn", "numpy"])
+def test_every_name_is_here_with_a_case(part):
+    module = getattr(keras.ops, part) if part else keras.ops
+    here = getattr(fnn.ops, part) if part else fnn.ops
+    for name in public(module):
+        assert callable(getattr(here, name)), name
+        assert CASES.get(name), f"no case for {name}"
+    assert set(CASES) == all_names()
+
+
+def test_signatures_are_those_of_keras():
+    import inspect
+
+    for name in all_names():
+        shown = [
+            [(p.name, p.kind, p.default) for p in inspect.signature(f).parameters.values()]
+            for f in (ours(name), theirs(name))
+        ]
+        assert shown[0] == shown[1], name
+
+
+@pytest.mark.parametrize("name", sorted(set(CASES) - NO_ARRAYS - KERAS_FAULTS))
+def test_values_are_those_of_keras(name):
+    @settings(max_examples=3, deadline=None, database=None, derandomize=True)
+    @given(st.integers(0, 9), st.integers(0, 4), st.integers(0, 1))
+    def compare(seed, place, shape):
+        for make in CASES[name]:
+            args, kwargs = make(Draw(seed, place, shape))
+            expected = theirs(name)(*args, **kwargs)
+            check(ours(name)(*args, **kwargs), expected, name, name not in NO_VALUES)
+
+    compare()
+
+
+def is_array(x):
+    return isinstance(x, np.ndarray) and x.ndim > 0
+
+
+def with_arrays(given, arrays):
+    """The arguments with other arrays in the places of theirs."""
+    leaves, tree = jax.tree.flatten(given)
+    rest = iter(arrays)
+    return tree.unflatten([next(rest) if is_array(x) else x for x in leaves])
+
+
+def arrays_of(given):
+    return [x for x in jax.tree.leaves(given) if is_array(x)]
+
+
+def traced_cases():
+    for name, makes in sorted(CASES.items()):
+        if name in BY_VALUES | NO_ARRAYS | NO_VALUES:
+            continue
+        for number, make in enumerate(makes):
+            given = make(Draw(0))
+            by_values = name == "unique" and "size" not in given[1]
+            by_values |= name == "where" and len(given[0]) == 1
+            if arrays_of(given) and not by_values:
+                yield pytest.param(name, given, id=f"{name}-{number}")
+
+
+def closed(name, given):
+    """The function of the arrays alone."""
+
+    def run(*arrays):
+        args, kwargs = with_arrays(given, arrays)
+        return ours(name)(*args, **kwargs)
+
+    return run
+
+
+# Constants in these places are no arrays to trace: sizes and places.
+STATIC = {"repeat", "slice"}
+
+
+@pytest.mark.parametrize(("name", "given"), [*traced_cases()])
+def test_under_jit_and_on_nodes_the_values_are_the_same(name, given):
+    arrays = arrays_of(given)
+    expected = closed(name, given)(*arrays)
+    if name not in STATIC and name != "jvp":
+        check(jax.jit(closed(name, given))(*arrays), expected, name)
+    if name in OPERATIONS:
+        on_nodes(name, given, arrays, expected)
+
+
+def as_numbers(expected):
+    """Numbers of Python as arrays: what they are in a graph."""
+    return jax.tree.map(lambda x: x if hasattr(x, "dtype") else jnp.asarray(x), expected)
+
+
+def on_nodes(name, given, arrays, expected):
+    """As a layer of a model, all arrays inputs, then the first alone; and from its config."""
+    for count in {len(arrays), 1}:
+        inputs = [fnn.Input(batch_shape=a.shape, dtype=a.dtype) for a in arrays[:count]]
+        args, kwargs = with_arrays(given, [*inputs, *arrays[count:]])
+        made = ours(name)(*args, **kwargs)
+        nodes, structure = jax.tree.flatten(made)
+        assert structure == jax.tree.structure(expected)
+        for node, leaf in zip(nodes, jax.tree.leaves(as_numbers(expected)), strict=True):
+            assert (node.shape, node.dtype) == (leaf.shape, leaf.dtype)
+        model = fnn.Model(inputs, nodes)
+        found = model.layer.apply({}, {}, tuple(arrays[:count]))[0]
+        check(structure.unflatten(found), as_numbers(expected), name)
+        if not any(callable(leaf) for leaf in jax.tree.leaves(given)):
+            config = json.dumps(to_config(model.layer), allow_nan=False)
+            again = from_config(json.loads(config))
+            assert again == model.layer
+            assert hash(again) == hash(model.layer)
+
+
+def floating(arrays):
+    return [place for place, a in enumerate(arrays) if a.dtype == np.float32]
+
+
+def gradient_cases():
+    for case in traced_cases():
+        name, given = case.values
+        if floating(arrays_of(given)) and name not in GRADIENT_FAULTS | WITHOUT_GRADIENT:
+            yield case
+
+
+def total(result):
+    parts = [
+        x for x in jax.tree.leaves(result) if jnp.issubdtype(jnp.asarray(x).dtype, jnp.inexact)
+    ]
+    numbers = [jnp.abs(p) if jnp.iscomplexobj(p) else p.astype("float32") for p in parts]
+    weights = [jnp.cos(jnp.arange(p.size, dtype="float32")).reshape(p.shape) for p in numbers]
+    return sum((w * p).sum() for w, p in zip(weights, numbers, strict=True))
+
+
+@pytest.mark.parametrize(("name", "given"), [*gradient_cases()])
+def test_gradients_are_those_of_keras(name, given):
+    arrays = arrays_of(given)
+
+    def gradient(function):
+        def run(some):
+            whole = list(arrays)
+            for place, value in zip(floating(arrays), some, strict=True):
+                whole[place] = value
+            args, kwargs = with_arrays(given, whole)
+            return jnp.asarray(total(function(*args, **kwargs)), "float32")
+
+        return jax.grad(run)
+
+    given_floats = [jnp.asarray(arrays[place]) for place in floating(arrays)]
+    own, expected = gradient(ours(name)), gradient(theirs(name))
+    programs = []
+    if name not in UNTRACED_IN_KERAS:  # equal programs need no run
+        programs = [str(jax.make_jaxpr(f)(given_floats)) for f in (own, expected)]
+    if not programs or programs[0] != programs[1]:
+        check(own(given_floats), expected(given_floats), name)
+
+
+def test_functions_that_return_functions():
+    x = np.arange(3.0, dtype="float32")
+    plus = fnn.ops.vectorize(lambda a, b: a + b)
+    np.testing.assert_array_equal(plus(x, x), keras.ops.vectorize(lambda a, b: a + b)(x, x))
+
+    @fnn.ops.custom_gradient
+    def doubled(x):
+        return x, lambda upstream: 2 * upstream
+
+    assert jax.grad(doubled)(3.0) == 2
+
+
+def saved_cases():
+    """The first call of each operation that a file can describe: no functions, some arrays."""
+    seen = set()
+    for case in traced_cases():
+        name, given = case.values
+        functions = any(callable(leaf) for leaf in jax.tree.leaves(given))
+        if name in OPERATIONS and name not in seen and not functions:
+            seen.add(name)
+            yield name, given
+
+
+def test_a_model_of_all_operations_goes_through_a_file(tmp_path):
+    inputs, outputs = {}, []
+    for name, row in saved_cases():
+        arrays = arrays_of(row)
+        nodes = [fnn.Input(batch_shape=a.shape, dtype=a.dtype) for a in arrays]
+        inputs |= {f"{name}_{place}": node for place, node in enumerate(nodes)}
+        args, kwargs = with_arrays(row, nodes)
+        outputs += jax.tree.leaves(ours(name)(*args, **kwargs))
+    model = fnn.Model(inputs, outputs)
+    model.save(tmp_path / "all.fnn")
+    again = fnn.load(tmp_path / "all.fnn")
+    assert again.layer == model.layer
+    assert len(again.layer.steps) > 280
