@@ -36,8 +36,8 @@ def gpt(
     """Probabilities of the next token.   (batch, time) ids -> (batch, time, vocabulary)
 
     `depth` blocks of `width`, compiled once, for at most `context` steps. Train it with targets one
-    step ahead and "sparse_categorical_crossentropy"; `generate` continues a text
-    (Radford et al. 2019).
+    step ahead and "sparse_categorical_crossentropy"; `generate` continues a
+    sequence of ids (Radford et al. 2019).
 
     >>> network = gpt(vocabulary=65, width=32, depth=2, heads=4, context=16)
     >>> ids = jnp.zeros((2, 16), int)

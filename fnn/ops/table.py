@@ -19,7 +19,7 @@ from fnn.symbolic.node import Node
 Function = Callable[..., Tree]
 Table = dict[str, Function]  # signature in Keras's words -> what computes it
 
-# Types that are no node and hold none, as they have come: a call looks its arguments up here.
+# Types of arguments seen so far that neither are nodes nor contain any, for a fast check.
 _PLAIN: set[type] = {bool, int, float, str, type(None)}
 
 # Arguments that are arrays wherever they stand: lists and numbers are made arrays.
@@ -33,7 +33,7 @@ _NAMES_OF_ARRAYS = (
 _ARRAYS = frozenset(_NAMES_OF_ARRAYS.split())
 
 
-# Types of JAX's arrays and tracers, as they have come.
+# Types of JAX's arrays and tracers seen so far.
 _JAX_TYPES: set[type] = set()
 
 
@@ -109,7 +109,7 @@ def _parsed(text: str) -> tuple[str, inspect.Signature]:
 
 
 def _first_sentence(function: object) -> str:
-    """The first sentence of a docstring; of an alias that of the function it stands for."""
+    """The first sentence of a docstring; for an alias, that of the aliased function."""
     text = (inspect.getdoc(function) or "").partition("\n\n")[0].replace("\n", " ")
     alias = re.fullmatch(r"Alias of :func:`jax\.(numpy|nn)\.(\w+)`\.?", text)
     if alias:
@@ -165,7 +165,7 @@ def _function(name: str, signature: inspect.Signature, compute: Function) -> Fun
 
 
 def _of_any_number(name: str, compute: Function) -> Function:
-    """A function with `*args` or keyword-only arguments: they go on as they come."""
+    """A function with `*args` or keyword-only arguments, which are passed on unchanged."""
 
     def function(*args: Tree, **named: Tree) -> Tree:
         if _holds_node(args) or _holds_node(named):
@@ -192,7 +192,7 @@ def _differing_defaults(
 class _Row:
     """A row of the table whose arguments have a fixed number, ready to be called.
 
-    Arguments without a default go on by position, the others by name.
+    Arguments without a default are passed on by position, the others by name.
     """
 
     def __init__(
