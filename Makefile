@@ -2,6 +2,8 @@
 #   make demo             train a network on handwritten digits, write demo.png
 #   make test             formatting, lint, types, the whole test suite
 #   make quick            the same without the slow tests, under 2 minutes
+#   make thorough         what the test suite shows by a sample, in full: kills, mutants, networks
+#   make peers            install PyTorch, transformers and ONNX, which `make test` then compares with
 #   make lint             formatting, lint and types alone
 #   make benchmark        fnn against its peers, written into benchmarks/README.md
 #   make benchmark-check  the ratios beside their bounds; fails where one is exceeded
@@ -16,7 +18,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WORKERS ?= logical
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test quick lint benchmark benchmark-check clean
+.PHONY: demo test quick thorough peers lint benchmark benchmark-check clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/demo.stamp
@@ -26,7 +28,12 @@ test: lint
 	$(PYTEST)
 
 quick: lint
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not thorough"
+
+thorough: $(VENV)/test.stamp
+	$(PYTEST) -m thorough
+
+peers: $(VENV)/peers.stamp
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
@@ -38,7 +45,9 @@ benchmark: $(VENV)/benchmark.stamp
 	$(BIN)/python -m benchmarks.inference
 	$(BIN)/python -m benchmarks.layers
 	$(BIN)/python -m benchmarks.depth
+	$(BIN)/python -m benchmarks.streaming
 	$(BIN)/python -m benchmarks.cores
+	$(BIN)/python -m benchmarks.augmentation
 
 benchmark-check: $(VENV)/benchmark.stamp
 	$(BIN)/python -m benchmarks.check $(CHECK)
@@ -55,6 +64,7 @@ $(VENV)/pyvenv.cfg:
 
 $(VENV)/demo.stamp: EXTRAS := datasets,plot
 $(VENV)/test.stamp: EXTRAS := test
+$(VENV)/peers.stamp: EXTRAS := peers
 $(VENV)/benchmark.stamp: EXTRAS := datasets,benchmark
 $(VENV)/%.stamp: pyproject.toml | $(VENV)/pyvenv.cfg
 	@echo "installing fnn[$(EXTRAS)] into $(VENV)"

@@ -42,6 +42,7 @@ BOUNDS = (
     Bound(("*/predict_one",), 0.1, ("keras",)),
     Bound(("cnn/fit",), 1.03, report.HAND, ("wall",)),
     Bound(("lstm/fit",), 1.0, report.HAND),
+    Bound(("resnet/fit",), 1.03, ("hand",)),
     Bound(("gpt/fit", "gpt12/fit"), 1.0, ("hand_scan", "flax")),
     Bound(("*/first",), 1.2, ("hand",)),
     Bound(("*",), 1.0, ("keras",)),

@@ -9,13 +9,17 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.core import arguments
+from fnn.core.config import Configurable, serializers
 from fnn.core.fields import fraction, not_negative
 from fnn.core.registry import register
-from fnn.core.value import Value, resolve
+from fnn.core.value import resolve
 
 Axis: TypeAlias = int | tuple[int, ...]
 
 EPSILON = 1e-7  # no division by 0: a weight of zeros stays zero
+
+
+serialize, deserialize = serializers("constraint")
 
 
 def get(identifier: object) -> Callable[[Array], Array] | None:
@@ -30,7 +34,7 @@ def get(identifier: object) -> Callable[[Array], Array] | None:
     return found
 
 
-class Constraint(Value, loadable=False):
+class Constraint(Configurable, loadable=False):
     """A limit on a weight: a value, called as `constraint(weight) -> weight` after every update.
 
     Any function of one array is a constraint too. Norms are over `axis`: with 0 for the kernel of

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.core.tree import Tree
+from fnn.runtime.scope import scoped_key
 from fnn.runtime.seed import next_key
 
 __all__ = [
@@ -56,7 +57,10 @@ class SeedGenerator:
         return jnp.asarray([self._seed, self._count], "uint32")
 
     def next(self, ordered: bool = True) -> Array:
-        """The two words of a key; the next call returns others."""
+        """The two words of a key; the next call returns others. In `call` those of the context."""
+        scoped = scoped_key()
+        if scoped is not None:
+            return jax.random.key_data(scoped)
         words = self.state
         self._count += 1
         return words
@@ -94,6 +98,10 @@ def draw_key(seed: int | SeedGenerator | Array | None) -> Array:
             return seed
         result: Array = jax.random.wrap_key_data(seed, impl="threefry2x32")
         return result
+    if seed is None or isinstance(seed, SeedGenerator):
+        scoped = scoped_key()
+        if scoped is not None:
+            return scoped
     if seed is None:
         key = next_key()
         if isinstance(key, jax.core.Tracer):

@@ -7,9 +7,12 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jax import Array
 
+from fnn.core.config import Configurable, serializers
 from fnn.core.fields import not_negative, one_of
 from fnn.core.registry import register
-from fnn.core.value import Value, resolve
+from fnn.core.value import resolve
+
+serialize, deserialize = serializers("regularizer")
 
 
 def get(identifier: object) -> Callable[[Array], Array] | None:
@@ -24,7 +27,7 @@ def get(identifier: object) -> Callable[[Array], Array] | None:
     return found
 
 
-class Regularizer(Value, loadable=False):
+class Regularizer(Configurable, loadable=False):
     """A penalty added to the loss: a value, called as `regularizer(weight) -> scalar`.
 
     Any function of one array is a regularizer too. The penalty on a weight does not depend on the

@@ -5,38 +5,26 @@ from __future__ import annotations
 import itertools
 import re
 import shutil
-import textwrap
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import jax
 
-from fnn.core import tree, weights
+from fnn.core import tree, tying, weights
 from fnn.core.calling import output_spec, weight_spec
 from fnn.core.combining import Flow
 from fnn.core.layer import Layer
 from fnn.core.tree import SpecTree, Tree
+from fnn.runtime.tables import CONNECTED, COUNT, NAME, SHAPE, TRAINABLE, Row, table
 from fnn.symbolic.graph import Graph, leaves
-from fnn.symbolic.node import Item, Node
+from fnn.symbolic.input_layer import InputLayer
+from fnn.symbolic.node import Node, input_name
+from fnn.symbolic.parts import Item
 
-NAME = "Layer (type)"
-SHAPE = "Output Shape"
-COUNT = "Param #"
-CONNECTED = "Connected to"
-TRAINABLE = "Trainable"
+__all__ = ["describe", "size", "summary"]
 
-COUNT_COLUMN = (
-    2  # the column of COUNT, whose numbers are right-aligned and never wrapped
-)
-NARROWEST = 4  # characters in a column whose cells are wrapped
-
-
-class _Row(NamedTuple):
-    """A layer in the table: its name, how deep it is inside others, its cells by column."""
-
-    name: str
-    depth: int
-    cells: dict[str, str]
+# The layers that `call` of a model calls, by name, and the inputs of each.
+Inner: TypeAlias = Callable[[SpecTree], dict[str, tuple[Layer, SpecTree]]]
 
 
 class _Model(Protocol):
@@ -70,7 +58,8 @@ def summary(
     layers from the first match of one to the last match of the other are shown. `print_fn` gets the
     whole table as one string. If the network is not a chain of layers, a column `Connected to`
     shows where inputs come from: the layer, which of its calls, which of its outputs.
-    Raises ValueError for a model that does not know its input shape.
+    While the shape of the inputs is not known, those of the outputs are shown as `?`.
+    Raises ValueError for patterns that match nothing, and for positions that do not fit.
 
     >>> model = fnn.Sequential([fnn.layers.Dense(2, input_shape=(3,))], name="small")
     >>> model.summary(show_trainable=True)
@@ -84,12 +73,10 @@ def summary(
      Trainable params: 8 (32.00 B)
      Non-trainable params: 0 (0.00 B)
     """
-    if model._network.inputs is None:
-        raise ValueError(
-            f"expected the model {model.name!r} to know its input shape, but it does not; "
-            "give input_shape=(...) to its first layer, or call model.build((None, 10))"
-        )
-    network = _Network(model.layer, model._network.inputs, expand_nested)
+    inputs = model._network.inputs
+    network: _Network | _Unknown = _Unknown(model.layer)
+    if inputs is not None:
+        network = _Network(model.layer, inputs, expand_nested)
     columns = [NAME, SHAPE, COUNT]
     if network.branches:
         columns.append(CONNECTED)
@@ -97,8 +84,8 @@ def summary(
         columns.append(TRAINABLE)
     rows = _in_range(network.rows, layer_range)
     length = line_length or shutil.get_terminal_size().columns
-    table = _table(columns, rows, length, positions)
-    lines = [f'Model: "{model.name}"', *table, *network.totals()]
+    shown = table(columns, rows, length, positions)
+    lines = [f'Model: "{model.name}"', *shown, *network.totals()]
     show = print_fn or print
     show("\n".join(lines))
 
@@ -109,7 +96,7 @@ def describe(model: Any) -> str:
     >>> fnn.Sequential([fnn.layers.Dense(2, input_shape=(3,))], name="small")
     <Sequential "small": 1 layer, 8 parameters>
     """
-    layers = sum(not isinstance(layer, Item) for layer in model.layers)
+    layers = sum(not isinstance(layer, InputLayer) for layer in model.layers)
     layers_shown = "1 layer"
     if layers != 1:
         layers_shown = f"{layers} layers"
@@ -134,6 +121,22 @@ def size(count: int) -> str:
     return f"{amount:.2f} {units[0]}"
 
 
+class _Unknown:
+    """The rows of a network while the shape of its inputs is not known."""
+
+    branches = False
+
+    def __init__(self, layer: Layer) -> None:
+        self.rows = []
+        for name, child in layer.children() or ((layer.name, layer),):
+            title = _title(name or "", child)
+            cells = {NAME: title, SHAPE: "?", COUNT: "0 (unbuilt)", TRAINABLE: "-"}
+            self.rows.append(Row(name or "", 0, cells))
+
+    def totals(self) -> list[str]:
+        return _totals({}, {}, {})
+
+
 class _Network:
     """The rows of a network, in the order in which its layers run, inferred from shapes alone.
 
@@ -143,16 +146,19 @@ class _Network:
 
     def __init__(self, layer: Layer, inputs: Tree, nested: bool) -> None:
         self.nested = nested
-        self.rows: list[_Row] = []
+        self.rows: list[Row] = []
         self.calls: dict[tree.Path, int] = {}  # how often each layer has been called
         # Shapes and dtypes only: no weight is made.
         trial = jax.tree.map(lambda node: node.spec, inputs)
         self.params, self.state = weight_spec(layer, trial)
+        self.ties = tying.everywhere(layer)
         self.learning, self.fixed = weights.split(layer, self.params)
-        inner = _inside(layer)
+        inner = inside(layer)
         self.branches = isinstance(inner, Graph) and not _is_chain(inner)
         starts = self._starts(inputs, isinstance(inner, Graph))
-        if inner is None:
+        if hasattr(layer, "inner_inputs"):
+            self._list(layer.inner_inputs, *_specs(inputs))
+        elif inner is None:
             self._visit("", type(layer).__name__, layer, starts, (), 0)
         else:
             self._follow(inner, starts, (), 0)
@@ -162,7 +168,7 @@ class _Network:
         unnamed = itertools.count()
 
         def start(node: Node) -> Node:
-            name = node.name or _input_name(next(unnamed))
+            name = node.name or input_name(next(unnamed))
             if shown:
                 self.rows.append(_input_row(name, node))
             return Node(None, (), node.specs, f"{name}[0]")
@@ -176,6 +182,16 @@ class _Network:
             return self._visit(name, name, layer, x, (*path, name), depth)
 
         inner.flow(x, visit)
+
+    def _list(self, inner_inputs: Inner, first: SpecTree, second: SpecTree) -> None:
+        """Adds the rows of the layers that `call` of a model calls, in the order of attributes."""
+        others = inner_inputs(second)
+        for name, (layer, like) in inner_inputs(first).items():
+            other = like
+            if name in others:
+                other = others[name][1]
+            nodes = jax.tree.map(lambda *specs: Node(None, (), specs), like, other)
+            self._visit(name, name, layer, nodes, (name,), 0)
 
     def _visit(
         self, name: str, title: str, layer: Layer, x: Tree, path: tree.Path, depth: int
@@ -197,8 +213,8 @@ class _Network:
             CONNECTED: sources,
             **self._counts(path, call),
         }
-        self.rows.append(_Row(title, depth, cells))
-        inner = _inside(layer)
+        self.rows.append(Row(title, depth, cells))
+        inner = inside(layer)
         if self.nested and inner is not None:
             # Nodes without names: only the outermost layers show where inputs come from.
             starts = jax.tree.map(lambda *specs: Node(None, (), specs), first, second)
@@ -207,8 +223,10 @@ class _Network:
 
     def _counts(self, path: tree.Path, call: int) -> dict[str, str]:
         """The cells on the parameters at `path`, which are counted at the first call only."""
-        params = tree.get(self.params, path)
-        state = tree.get(self.state, path)
+        params, state, learning = (
+            tying.take(part, path, self.ties)
+            for part in (self.params, self.state, self.learning)
+        )
         count = tree.count((params, state))
         shown = f"{count:,}"
         if call:
@@ -216,32 +234,30 @@ class _Network:
         trainable = "-"
         if count:
             trainable = "N"
-            if tree.count(tree.get(self.learning, path)):
+            if tree.count(learning):
                 trainable = "Y"
         return {COUNT: shown, TRAINABLE: trainable}
 
     def totals(self) -> list[str]:
         """The lines below the table."""
-        parts = {
-            "Total params": (self.params, self.state),
-            "Trainable params": self.learning,
-            "Non-trainable params": (self.fixed, self.state),
-        }
-        lines = []
-        for title, part in parts.items():
-            memory = size(tree.nbytes(part))
-            lines.append(f" {title}: {tree.count(part):,} ({memory})")
-        return lines
+        everything, fixed = (self.params, self.state), (self.fixed, self.state)
+        return _totals(everything, self.learning, fixed)
 
 
-def _input_name(number: int) -> str:
-    """Keras's names of inputs: `input_layer`, `input_layer_1`, ..."""
-    if number == 0:
-        return "input_layer"
-    return f"input_layer_{number}"
+def _totals(everything: SpecTree, learning: SpecTree, fixed: SpecTree) -> list[str]:
+    parts = {
+        "Total params": everything,
+        "Trainable params": learning,
+        "Non-trainable params": fixed,
+    }
+    lines = []
+    for title, part in parts.items():
+        memory = size(tree.nbytes(part))
+        lines.append(f" {title}: {tree.count(part):,} ({memory})")
+    return lines
 
 
-def _input_row(name: str, node: Node) -> _Row:
+def _input_row(name: str, node: Node) -> Row:
     cells = {
         NAME: f"{name} (Input)",
         SHAPE: str(node.shape),
@@ -249,7 +265,7 @@ def _input_row(name: str, node: Node) -> _Row:
         CONNECTED: "-",
         TRAINABLE: "-",
     }
-    return _Row(name, 0, cells)
+    return Row(name, 0, cells)
 
 
 def _specs(x: Tree) -> tuple[SpecTree, SpecTree]:
@@ -260,13 +276,14 @@ def _specs(x: Tree) -> tuple[SpecTree, SpecTree]:
 
 
 def _title(name: str, layer: Layer) -> str:
-    title = f"{name} ({type(layer).__name__})"
+    kind = getattr(layer, "class_name", type(layer).__name__)
+    title = f"{name} ({kind})"
     if not layer.trainable:
         title += " (frozen)"
     return title
 
 
-def _inside(layer: Layer) -> Flow | None:
+def inside(layer: Layer) -> Flow | None:
     """The combinator whose children are shown: `layer`, or what it wraps at the same path."""
     while not isinstance(layer, Flow):
         children = layer.children()
@@ -292,7 +309,7 @@ def _label(node: Node) -> str:
     return f"{node.name}[0]"
 
 
-def _in_range(rows: list[_Row], layer_range: Sequence[str] | None) -> list[_Row]:
+def _in_range(rows: list[Row], layer_range: Sequence[str] | None) -> list[Row]:
     """The rows from the first match of one pattern to the last match of the other."""
     if layer_range is None:
         return rows
@@ -311,89 +328,3 @@ def _in_range(rows: list[_Row], layer_range: Sequence[str] | None) -> list[_Row]
     later = [i for i in outermost if i > max(last)]
     stop = min(later, default=len(rows))
     return rows[min(first) : stop]
-
-
-def _widths(cells: list[list[str]], room: int) -> list[int]:
-    """The widths of columns: those of their cells, with the widest narrowed until all have room.
-
-    The column of numbers keeps its width.
-    """
-    widths = [max(map(len, column)) for column in cells]
-    wrapped = [i for i in range(len(widths)) if i != COUNT_COLUMN]
-    # A character at a time, always from the widest column.
-    while sum(widths) > room:
-        widest = max(wrapped, key=lambda i: widths[i])
-        if widths[widest] <= NARROWEST:
-            break
-        widths[widest] -= 1
-    return widths
-
-
-def _widths_up_to(positions: Sequence[float], count: int, length: int) -> list[int]:
-    """The widths of `count` columns that end at `positions`."""
-    scale = 1
-    if positions[-1] <= 1:  # fractions of the line
-        scale = length - 1
-    ends = [int(position * scale) for position in positions]
-    widths = [end - start - 3 for start, end in itertools.pairwise([0, *ends])]
-    if len(widths) != count or min(widths) < 1:
-        raise ValueError(
-            f"summary: expected the ends of {count} columns as positions, each at least 4 after "
-            f"the one before, received {positions!r} on lines of {length}; e.g. line_length=120"
-        )
-    return widths
-
-
-def _table(
-    columns: list[str], rows: list[_Row], length: int, positions: Sequence[float] | None
-) -> list[str]:
-    """The lines of a table of at most `length` characters."""
-    cells = []
-    for title in columns:
-        cells.append([title, *(_cell(row, title) for row in rows)])
-    if positions:
-        widths = _widths_up_to(positions, len(columns), length)
-    else:
-        borders = 3 * len(columns) + 1
-        widths = _widths(cells, length - borders)
-    head, *body = (_lines(row, widths) for row in zip(*cells, strict=True))
-    return [
-        _rule("┌┬┐", widths),
-        *head,
-        _rule("├┼┤", widths),
-        *itertools.chain.from_iterable(body),
-        _rule("└┴┘", widths),
-    ]
-
-
-def _cell(row: _Row, title: str) -> str:
-    if title == NAME:
-        return "  " * row.depth + row.cells[NAME]
-    return row.cells[title]
-
-
-def _rule(corners: str, widths: list[int]) -> str:
-    """A horizontal line; `corners` are its left, middle and right characters."""
-    left, middle, right = list(corners)
-    return left + middle.join("─" * (width + 2) for width in widths) + right
-
-
-def _lines(cells: tuple[str, ...], widths: list[int]) -> list[str]:
-    """The lines of one row, whose cells are wrapped to these widths."""
-    wrapped = []
-    for text, width in zip(cells, widths, strict=True):
-        indent = _indent(text, width)
-        wrapped.append(textwrap.wrap(text, width, subsequent_indent=indent))
-    lines = []
-    for parts in itertools.zip_longest(*wrapped, fillvalue=""):
-        aligned = list(map(str.ljust, parts, widths))
-        number = parts[COUNT_COLUMN]
-        aligned[COUNT_COLUMN] = number.rjust(widths[COUNT_COLUMN])
-        lines.append("│ " + " │ ".join(aligned) + " │")
-    return lines
-
-
-def _indent(text: str, width: int) -> str:
-    """The spaces at the start of a line, as far as the column has room for them."""
-    spaces = len(text) - len(text.lstrip())
-    return " " * min(spaces, max(width - NARROWEST, 0))

@@ -12,7 +12,7 @@ import jax
 import pytest
 
 import fnn
-from tests.helpers.compiling import HAS_OLDER_EMITTERS, OLDER_EMITTERS
+from tests.helpers.compiling import HAS_OLDER_EMITTERS, OLDER_EMITTERS, share_contexts
 from tests.helpers.oracle import keras_rules
 
 if HAS_OLDER_EMITTERS:
@@ -72,6 +72,7 @@ def mappings():
 @pytest.fixture(autouse=True, scope="module")
 def cheap_compilation(request):
     """Programs that run a few times are compiled without the costly optimizations."""
+    share_contexts()
     cheap = not request.node.get_closest_marker("optimized")
     jax.config.update("jax_disable_most_optimizations", cheap)
     yield

@@ -11,7 +11,7 @@ import pytest
 
 import fnn
 from fnn import layers as L
-from fnn.core.masking import Masked
+from fnn.core.context import Masked
 from fnn.testing import check_layer
 from fnn.testing.promises import PROPERTIES
 
@@ -247,7 +247,12 @@ BROKEN = [  # (layer, the promise, what else must break with it, words of the me
     (ComparedByIdentity(), "equality_and_hash", [], ["a copy to be equal", "__eq__"]),
     (NotRegistered(), ROUND, [], ["@fnn.register", "received NotRegistered"]),
     (HoldsAFunction(lambda x: 2 * x), ROUND, [], ["a registered function", "received <lambda>"]),
-    (NoiseInInference(), KEY, "all", ["no error, received ValueError: expected a key", "if ctx."]),
+    (
+        NoiseInInference(),
+        KEY,
+        "all",
+        ["no error, received NeedsKeyError: expected a key", "if ctx."],
+    ),
     (
         WeightsByTheNumbers(),
         SHAPES,

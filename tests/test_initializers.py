@@ -152,7 +152,7 @@ def test_stft_is_that_of_keras_and_a_fourier_transform(side, scaling, window, ke
 def test_windows_are_those_of_scipy(name):
     from scipy.signal import get_window
 
-    for length, periodic in itertools.product([1, 2, 3, 4, 5, 8, 9, 16, 401], [False, True]):
+    for length, periodic in itertools.product([1, 2, 3, 8, 401], [False, True]):
         ours = window(name, length, periodic)
         assert ours.dtype == np.float32
         np.testing.assert_allclose(ours, get_window(name, length, periodic), atol=1e-6)

@@ -45,10 +45,10 @@ def test_penalty_and_gradient_are_those_of_keras(name, arguments):
     import keras
 
     ours = getattr(regularizers, name)(**arguments)
-    value, gradient = jax.value_and_grad(ours)(jnp.asarray(W))
+    value, gradient = jax.jit(jax.value_and_grad(ours))(jnp.asarray(W))
     with keras_rules():
         theirs = getattr(keras.regularizers, name)(**arguments)
-        wanted, wanted_gradient = jax.value_and_grad(theirs)(jnp.asarray(W))
+        wanted, wanted_gradient = jax.jit(jax.value_and_grad(theirs))(jnp.asarray(W))
     np.testing.assert_allclose(value, wanted, rtol=1e-5)
     np.testing.assert_allclose(gradient, wanted_gradient, rtol=1e-5, atol=1e-5)
     assert from_config(to_config(ours)) == ours

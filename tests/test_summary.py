@@ -274,8 +274,3 @@ def test_ten_billion_parameters_are_summed_up_without_memory():
     assert total > 8.8e9
     assert f" Total params: {total:,} " in network.totals()[0]
     assert network.rows[1].cells[summaries.COUNT] == f"{blocks * each:,}"
-
-
-def test_a_model_of_unknown_shape_says_what_to_do():
-    with pytest.raises(ValueError, match=r"to know its input shape.*model\.build\(\(None, 10\)\)"):
-        fnn.Sequential([Dense(3)]).summary()

@@ -37,10 +37,12 @@ from fnn.activations.squashing import (
     tanh_shrink,
     threshold,
 )
+from fnn.core.config import serializers
 from fnn.core.value import resolve
 
 __all__ = [
     "celu",
+    "deserialize",
     "elu",
     "exponential",
     "gelu",
@@ -59,6 +61,7 @@ __all__ = [
     "relu",
     "relu6",
     "selu",
+    "serialize",
     "sigmoid",
     "silu",
     "soft_shrink",
@@ -77,6 +80,9 @@ __all__ = [
 
 swish = silu
 hard_swish = hard_silu
+
+
+serialize, deserialize = serializers("activation")
 
 
 def get(identifier: object) -> Callable[..., Array]:

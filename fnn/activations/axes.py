@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array, nn
 
 from fnn.activations.naming import activation
-from fnn.core.layer import along
+from fnn.core.context import along
 
 
 @activation()

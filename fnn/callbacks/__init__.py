@@ -6,6 +6,7 @@ hold eight examples. Each epoch halves the error: the losses are 1, 0.25, 0.0625
 
 from __future__ import annotations
 
+from fnn.callbacks.backups import BackupAndRestore, OrbaxCheckpoint
 from fnn.callbacks.basic import (
     History,
     LambdaCallback,
@@ -13,10 +14,11 @@ from fnn.callbacks.basic import (
     SwapEMAWeights,
     TerminateOnNaN,
 )
-from fnn.callbacks.files import BackupAndRestore, ModelCheckpoint
+from fnn.callbacks.files import ModelCheckpoint
 from fnn.callbacks.inspection import GradientStatistics, Profile
 from fnn.callbacks.monitoring import EarlyStopping, ReduceLROnPlateau
 from fnn.callbacks.rates import LearningRateFinder, LearningRateScheduler
+from fnn.callbacks.remote import RemoteMonitor
 from fnn.callbacks.writing import CSVLogger, JSONLogger, TensorBoard
 from fnn.training.hooks import Callback, CallbackList
 
@@ -33,9 +35,11 @@ __all__ = [
     "LearningRateFinder",
     "LearningRateScheduler",
     "ModelCheckpoint",
+    "OrbaxCheckpoint",
     "Profile",
     "ProgbarLogger",
     "ReduceLROnPlateau",
+    "RemoteMonitor",
     "SwapEMAWeights",
     "TensorBoard",
     "TerminateOnNaN",

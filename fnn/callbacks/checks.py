@@ -11,13 +11,17 @@ from pathlib import Path
 from fnn.training.hooks import Callback
 
 
-def check_log_name(callback: Callback, name: str, argument: str) -> None:
+def check_log_name(
+    callback: Callback,
+    name: str,
+    argument: str,
+) -> None:
     """Raises ValueError if the logs of an epoch cannot contain this name.
 
     Accepts any name if another callback may add logs.
     """
     owner = type(callback).__name__
-    logs = callback.params.get("logs")
+    logs = callback.details.get("logs")
     if logs is None or name in logs:
         return
     advice = ""
@@ -65,3 +69,15 @@ def check_writable(callback: Callback, path: str | os.PathLike[str]) -> None:
             f"{owner}: cannot write {target}, since {folder} takes no files "
             f"({error.strerror}); pass another path",
         ) from error
+
+
+def batches_between_saves(owner: str, save_freq: object) -> int:
+    """The number of batches for a `save_freq`; 0 for "epoch"."""
+    if save_freq == "epoch":
+        return 0
+    if isinstance(save_freq, bool) or not isinstance(save_freq, int) or save_freq <= 0:
+        raise ValueError(
+            f'{owner}: expected save_freq as "epoch" or a number of batches, '
+            f"received {save_freq!r}"
+        )
+    return save_freq

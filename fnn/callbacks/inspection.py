@@ -67,7 +67,10 @@ class Profile(Callback):
     """
 
     def __init__(
-        self, log_dir: str | os.PathLike[str], first: int = 2, last: int = 4
+        self,
+        log_dir: str | os.PathLike[str],
+        first: int = 2,
+        last: int = 4,
     ) -> None:
         super().__init__()
         if not 0 <= first <= last:

@@ -12,9 +12,9 @@ import numpy as np
 from fnn.callbacks.checks import check_log_name
 from fnn.callbacks.rates import check_rate_can_be_set, learning_rates, set_learning_rate
 from fnn.core import tree
-from fnn.core.registry import lookup
 from fnn.core.tree import Tree
 from fnn.training.hooks import AnyModel, Callback, Logs, RunParams
+from fnn.training.monitor import direction_of, improves
 from fnn.training.state import TrainState
 
 
@@ -24,7 +24,7 @@ class Monitor(Protocol):
     monitor: str
     mode: str
     model: AnyModel
-    params: RunParams
+    details: RunParams
 
 
 class EarlyStopping(Callback):
@@ -236,21 +236,6 @@ def check_mode(owner: str, mode: str) -> None:
         )
 
 
-def improves(
-    value: float, best: float | None, direction: str, min_delta: float = 0
-) -> bool:
-    """Whether `value` is better than `best` by more than `min_delta`.
-
-    `direction` is "max" or "min". NaN is never better than anything, and any number is
-    better than NaN.
-    """
-    if best is None or np.isnan(best):
-        return not np.isnan(value)
-    if direction == "max":
-        return value - min_delta > best
-    return value + min_delta < best
-
-
 def check_monitor(callback: EarlyStopping | ReduceLROnPlateau) -> None:
     """Raises ValueError before the first step if the logs cannot contain the monitored value."""
     check_log_name(callback, callback.monitor, "monitor")
@@ -266,7 +251,7 @@ def monitored(callback: Monitor, logs: Logs) -> float | None:
     owner = type(callback).__name__
     monitor = callback.monitor
     has_validation = any(name.startswith("val_") for name in logs)
-    validated_later = callback.params.get("validated") and not has_validation
+    validated_later = callback.details.get("validated") and not has_validation
     if monitor.startswith("val_") and validated_later:
         return None
     if monitor not in logs:
@@ -285,25 +270,5 @@ def monitored(callback: Monitor, logs: Logs) -> float | None:
 
 def direction(callback: Monitor) -> str:
     """ "max" if higher values of what a callback monitors are better, else "min"."""
-    if callback.mode != "auto":
-        return callback.mode
-    name = callback.monitor.removeprefix("val_")
-    if name.endswith("loss"):
-        return "min"
-    model = callback.model
-    if hasattr(model, "metric_directions"):
-        known: str | None = model.metric_directions().get(name)
-        if known:
-            return known
-    try:
-        metric = lookup("metric", name)
-    except ValueError:
-        metric = None
-    found: str | None = getattr(metric, "direction", None)
-    if found not in ("min", "max"):
-        raise ValueError(
-            f"{type(callback).__name__}: expected a metric that says whether more is better, "
-            f"received monitor={callback.monitor!r}; "
-            'pass mode="min" or mode="max"'
-        )
-    return found
+    owner = type(callback).__name__
+    return direction_of(owner, callback.monitor, callback.mode, callback.model)

@@ -36,7 +36,11 @@ def learning_rates(callback: Callback) -> dict[str, float]:
     return rates
 
 
-def set_learning_rate(callback: Callback, name: str, value: float) -> None:
+def set_learning_rate(
+    callback: Callback,
+    name: str,
+    value: float,
+) -> None:
     """Sets one of the rates, by its name in `learning_rates`."""
     pattern = name.removeprefix("learning_rate").removeprefix("_")
     rate: float | dict[str, float] = value
@@ -179,10 +183,10 @@ class LearningRateFinder(Callback):
 
     def _batch_loss(self, batch: int, mean_so_far: float) -> float:
         """The loss of this batch alone: logs hold the mean over the epoch so far."""
-        size: int = self.params.get("batch_size", 1)
+        size: int = self.details.get("batch_size", 1)
         seen_before = batch * size
         seen = seen_before + size
-        examples: int | None = self.params.get("rows")
+        examples: int | None = self.details.get("rows")
         if examples:
             # The last batch may be short.
             seen_before = min(seen_before, examples)

@@ -82,7 +82,7 @@ class CSVLogger(Callback):
         columns = self._columns()
         if not columns:
             return
-        missing = _without_column(self.params.get("logs") or (), columns)
+        missing = _without_column(self.details.get("logs") or (), columns)
         if missing:
             raise ValueError(
                 f"CSVLogger: {self.path} has the columns {columns}, but the logs of this "
@@ -300,7 +300,12 @@ def _batches_between_writes(update_freq: object) -> int:
     return update_freq
 
 
-def _write_scalars(writer: Writer, name: str, value: object, step: int) -> None:
+def _write_scalars(
+    writer: Writer,
+    name: str,
+    value: object,
+    step: int,
+) -> None:
     """Writes a number, or each element of an array under its index; skips strings."""
     if np.ndim(value):  # type: ignore[arg-type]
         for index, element in np.ndenumerate(np.asarray(value)):

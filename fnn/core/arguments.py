@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -34,6 +35,22 @@ def wrong(
     return ValueError(message)
 
 
+def wrong_inputs(
+    thing: object,
+    expected: str,
+    x: Any,
+    advice: str,
+) -> ValueError:
+    """The error for inputs: `Conv1D: expected inputs of ..., received ...; use ...`."""
+    received = kind_of(x)
+    if isinstance(x, (tuple, list)):
+        arrays = jax.tree.leaves(x, is_leaf=lambda a: a is None)
+        received = f"shapes {[getattr(a, 'shape', None) for a in arrays]}"
+    return ValueError(
+        f"{_owner(thing)}: expected inputs {expected}, received {received}; {advice}"
+    )
+
+
 def shown(value: object, limit: int = 300) -> str:
     """A value for an error message: arrays by dtype and shape, other values shortened.
 
@@ -44,6 +61,7 @@ def shown(value: object, limit: int = 300) -> str:
     shape = getattr(value, "shape", ())
     if dtype is not None and (shape or jnp.issubdtype(dtype, jax.dtypes.prng_key)):
         return f"an array {dtype}{list(shape)}"
+    # Item by item, since the numbers of one array would hide the other items.
     if isinstance(value, list) and len(value) < 10:
         string = f"[{', '.join(shown(item, limit) for item in value)}]"
     else:
@@ -90,20 +108,6 @@ def no_attribute(
     return AttributeError(message, name=name, obj=value)
 
 
-def refuse_methods(
-    cls: type,
-    methods: tuple[str, ...],
-    expected: str,
-    advice: str,
-) -> None:
-    """Raises TypeError for a subclass that defines one of these methods of Keras's class."""
-    found = [name for name in methods if name in vars(cls)]
-    if found:
-        raise TypeError(
-            f"{cls.__name__}: expected {expected}, received a method {found[0]}; {advice}"
-        )
-
-
 def no_cache(thing: object) -> ValueError:
     """The error for a layer that cannot process a sequence a few steps at a time."""
     name = type(thing).__name__
@@ -132,9 +136,12 @@ def layer(
     )
 
 
-def layers(thing: object, argument: str = "layers") -> None:
-    """Raises TypeError unless this field is a list of layers."""
-    given = getattr(thing, argument)
+def layers(
+    thing: object,
+    given: object,
+    argument: str,
+) -> None:
+    """Raises TypeError unless this argument is a list of layers."""
     if not isinstance(given, tuple):
         raise TypeError(
             f"{type(thing).__name__}: expected {argument} to be a list of layers, received "
@@ -181,27 +188,72 @@ def _is_integer(value: object, minimum: int) -> bool:
     return value >= minimum
 
 
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """What a class declares about a field, or about its inputs, beyond annotations and bounds.
+
+    `holds` takes the value, and its inputs if the rule is about them. The strings may name both:
+    "to divide units={self.units}", "of {x.shape}".
+    """
+
+    subject: str  # a field, or "inputs"
+    holds: Callable[..., object]
+    expected: str
+    advice: str = ""
+    error: type[Exception] = ValueError
+
+    def __call__(self, value: object, *inputs: Any) -> None:
+        """Raises its error unless the rule holds for a value, and its inputs."""
+        if self.holds(value, *inputs):
+            return
+        named = dict(zip(("self", "x"), (value, *inputs), strict=False))
+        expected = self.expected.format(**named)
+        advice = self.advice.format(**named)
+        if self.subject == "inputs":
+            error = wrong_inputs(value, expected, inputs[0], advice)
+        else:
+            held = getattr(value, self.subject)
+            error = wrong(value, self.subject, expected, held, advice)
+        raise self.error(*error.args)
+
+
+def check_inputs(layer: Any, x: Any) -> None:
+    """Raises the errors of the `input_layout` and the `input_rules` of a layer."""
+    layout: str = layer.input_layout
+    if layout:
+        first = x
+        # Of several inputs, as of a layer of time and its states, the first has this layout.
+        if layer.input_names and isinstance(x, (tuple, list)) and x:
+            first = x[0]
+        rank(layer, first, layout)
+    for rule in layer.input_rules:
+        rule(layer, x)
+
+
 def rank(
     thing: object,
     x: object,
-    *ranks: int,
-    layout: str = "",
+    layout: str,
 ) -> None:
-    """Checks in `init` that the inputs are one array with one of these numbers of axes."""
+    """Raises an error unless `x` is an array with the axes named in `layout`, "..." for any.
+
+    >>> rank("Dense", np.ones((2, 3, 5)), "(batch, ..., features)")
+    """
     if not hasattr(x, "shape"):
         raise TypeError(
-            f"{type(thing).__name__}: expected one array as input, received {kind_of(x)}; "
+            f"{_owner(thing)}: expected one array as input, received {kind_of(x)}; "
             "merge several inputs first, e.g. with Concatenate()"
         )
-    if len(x.shape) not in ranks:
-        expected = f"{' or '.join(map(str, ranks))} axes"
-        if layout:
-            expected = f"{expected} {layout}"
-        raise ValueError(
-            f"{type(thing).__name__}: expected inputs of {expected}, "
-            f"received {len(x.shape)} axes, shape {tuple(x.shape)}; "
-            f"reshape them, the first axis is the batch"
-        )
+    # "..." stands for any number of axes, none included.
+    names = layout.strip("()").split(", ")
+    named = len(names) - names.count("...")
+    received = len(x.shape)
+    if received == named or (received > named and "..." in names):
+        return
+    raise ValueError(
+        f"{_owner(thing)}: expected inputs of {named} axes {layout}, received {received} axes, "
+        f"shape {tuple(x.shape)}; reshape them, the first axis is the batch"
+    )
 
 
 def every_input(
@@ -222,15 +274,12 @@ def every_input(
         )
 
 
-def minimum_rank(
-    thing: object,
-    x: object,
-    minimum: int,
-    layout: str,
-) -> None:
-    """Checks in `init` that the inputs are one array with at least this many axes."""
-    most = max(minimum, len(getattr(x, "shape", ())))
-    rank(thing, x, *range(minimum, most + 1), layout=layout)
+def input_spec(thing: Any, x: object) -> None:
+    """Raises ValueError unless the inputs of a layer fit its `input_spec`, if it has one."""
+    specs = thing.input_spec
+    if specs is not None:
+        first = jax.tree.leaves(specs)[0]
+        first.check(thing, specs, x)
 
 
 def is_vector(x: object) -> bool:
@@ -240,20 +289,6 @@ def is_vector(x: object) -> bool:
     (True, False, False)
     """
     return len(getattr(x, "shape", ())) == 1
-
-
-def width(
-    thing: object,
-    x: jax.Array,
-    expected: int,
-    axis: int = -1,
-) -> None:
-    """Checks in `apply` that the inputs have as many features as the weights expect."""
-    if x.shape[axis] != expected:
-        raise ValueError(
-            f"{type(thing).__name__}: expected inputs of {expected} features, received "
-            f"{x.shape[axis]} in shape {tuple(x.shape)}; pass inputs like those of init"
-        )
 
 
 # The arguments of constructors. `fnn.keras_names` fills these two tables with the arguments
@@ -280,6 +315,7 @@ def by_name(
             f"{owner}: expected at most {len(order)} arguments by position, received "
             f"{len(given)}; pass the others by name"
         )
+    # Fewer are given than there are fields: the others have defaults or names.
     by_position = dict(zip(order, given, strict=False))
     twice = by_position.keys() & named.keys()
     if twice:
@@ -339,7 +375,7 @@ def _check_ignored(
 ) -> None:
     """Raises ValueError for an ignored argument with a value that would have an effect."""
     accepted, advice = IGNORED_ARGUMENTS[name]
-    if accepted is None or any(value is item for item in accepted):
+    if accepted is None or (type(value), value) in [(type(a), a) for a in accepted]:
         return
     expected = f"to be {accepted[0]!r}, the only value that fnn supports"
     raise wrong(owner, name, expected, value, advice)
@@ -351,6 +387,7 @@ def _unknown_argument(
     name: str,
     value: object,
 ) -> TypeError:
+    # Most unknown arguments are misspelled.
     close = difflib.get_close_matches(name, fields, 3)
     advice = "leave it out"
     if close:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Iterable, Iterator
 
 import jax
@@ -12,13 +11,23 @@ from jax import Array, lax, random
 from jax.tree_util import PyTreeDef
 
 from fnn.core import tree
-from fnn.core.checks import check_apply, inner_apply, located, run_apply
-from fnn.core.context import Context, Mask, salt
+from fnn.core.arguments import check_inputs
+from fnn.core.checks import Method, check_apply, inner_apply, located, run_apply
+from fnn.core.context import (
+    Context,
+    Mask,
+    Masked,
+    combine_masks,
+    is_masked,
+    leading,
+    salt,
+    split_mask,
+)
 from fnn.core.layer import Layer, Params, Regularizer, State
-from fnn.core.masking import Masked, combine_masks, is_masked, leading, split_mask
+from fnn.core.registry import snake_case
 from fnn.core.tree import Path, SpecTree, Tree
 from fnn.core.value import resolve
-from fnn.runtime.placement import prepared
+from fnn.runtime.placement import on_automatic_axes, prepared
 from fnn.runtime.program_cache import small_cache
 
 
@@ -76,7 +85,17 @@ def before_call(
     apply = inner_apply(layer)
     if layer.dtype is not None:
         apply = functools.partial(run_apply, apply)
+    if layer.automatic_axes:
+        apply = functools.partial(_on_automatic_axes, apply)
     return functools.partial(apply, layer), params, x, ctx
+
+
+def _on_automatic_axes(
+    apply: Method, layer: Layer, params: Params, state: State, x: Tree, ctx: Context
+) -> tuple[Tree, State]:
+    run = functools.partial(apply, layer)
+    result: tuple[Tree, State] = on_automatic_axes(run, (params, state, x, ctx), x)
+    return result
 
 
 def after_call(
@@ -185,15 +204,31 @@ def _output_spec(
     leaves: tuple[SpecTree, ...],
 ) -> SpecTree:
     x = treedef.unflatten(leaves)
+    if layer.runs_on_host(x):
+        if layer.with_strings == "refuse":
+            return layer.host_spec(x)  # type: ignore[attr-defined]
+        return tree.spec_of_strings(layer, x)
     if layer.only_wires:
+        check_inputs(layer, split_mask(x)[0])
         # No trace of its own: those of its children are cached, from when they were initialized.
         return layer.flow(x, output_spec_of_child)  # type: ignore[attr-defined]
+    if tree.has_strings(leaves):
+        return output_spec(_around_strings(layer), x)
 
     def run(x: Tree) -> Tree:
-        params, state = initialize(layer, random.key(0), x)
-        return call(layer, params, state, x, Context())[0]
+        key = random.key(0)
+        params, state = initialize(layer, key, x)
+        return call(layer, params, state, x, Context(key=key))[0]
 
     return jax.eval_shape(run, x)
+
+
+def _around_strings(layer: Layer) -> Layer:
+    """The layer inside a wrapper that takes strings. Raises TypeError for other layers."""
+    children = layer.children()
+    if len(children) == 1 and children[0][0] is None:
+        return children[0][1]
+    raise tree.refuse_strings(layer)
 
 
 def output_spec_of_child(
@@ -229,7 +264,7 @@ def _applied_spec(
         state: State,
         x: Tree,
     ) -> Tree:
-        return call(layer, params, state, x, Context())[0]
+        return call(layer, params, state, x, Context(key=random.key(0)))[0]
 
     return jax.eval_shape(run, *treedef.unflatten(leaves))
 
@@ -254,7 +289,7 @@ def _weight_spec(
         return pair
 
     x = treedef.unflatten(leaves)
-    spec = jax.eval_shape(run, random.key(0), x)
+    spec = tree.shapes_of(run, random.key(0), x)
     params, state = map(tree.same_order, spec, written[-1])
     return params, state
 
@@ -272,18 +307,13 @@ def init_copies(
     return params, state
 
 
-def snake_case(name: str) -> str:
-    """Keras's default name for a class: `MaxPooling2D` -> `max_pooling2d`."""
-    return re.sub(r"(?<=.)(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", "_", name).lower()
-
-
 def unique_names(layers: Iterable[Layer]) -> list[str]:
     """The names of sibling layers: their own, or `dense`, `dense_1`, ... by class.
 
     Raises ValueError if two siblings have the same name of their own.
     """
     layers = list(layers)
-    own = [layer.name for layer in layers if layer.name]
+    own = [layer.own_name for layer in layers if layer.own_name]
     twice = {name for name in own if own.count(name) > 1}
     if twice:
         raise ValueError(
@@ -294,7 +324,7 @@ def unique_names(layers: Iterable[Layer]) -> list[str]:
     counts: dict[str, int] = {}
     names = []
     for layer in layers:
-        name = layer.name or _free_name(layer, taken, counts)
+        name = layer.own_name or _free_name(layer, taken, counts)
         taken.add(name)
         names.append(name)
     return names

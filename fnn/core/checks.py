@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 import inspect
 import operator
@@ -11,15 +10,22 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fnn.core import arguments, tree
-from fnn.core.context import Context, LayerLike, Mask, check_key
-from fnn.core.masking import check_mask, leading, split_mask
+from fnn.core.context import (
+    Context,
+    LayerLike,
+    Mask,
+    check_key,
+    check_mask,
+    is_key,
+    leading,
+    split_mask,
+)
 from fnn.core.tree import Path, SpecTree, Tree
 from fnn.core.value import Fields
-from fnn.runtime.program_cache import small_cache
+from fnn.runtime.program_cache import shallow, small_cache
 
 Method: TypeAlias = Callable[..., Any]
 L = TypeVar("L", bound=LayerLike)
@@ -98,19 +104,14 @@ def _belongs_in_context(layer: LayerLike, name: str, value: object) -> TypeError
 
 def check_init(layer: LayerLike, key: object = None, x: Tree = None) -> None:
     """Raises TypeError for arguments that `init` cannot take."""
-    if key is not None and not _is_key(key):
+    if key is not None and not is_key(key):
         raise TypeError(
             f"{type(layer).__name__}: expected a key of jax.random, received {_shown(key)}; use "
             "init(jax.random.key(0), x)"
         )
     _check_arrays(layer, x, "init(key, {})")
-
-
-def _is_key(key: object) -> bool:
-    dtype = getattr(key, "dtype", None)
-    if dtype is None:
-        return False
-    return jnp.issubdtype(dtype, jax.dtypes.prng_key) or dtype == jnp.uint32
+    arguments.check_inputs(layer, split_mask(x)[0])
+    arguments.input_spec(layer, x)
 
 
 def check_apply(
@@ -134,7 +135,11 @@ def check_apply(
     _check_arrays(layer, x, "apply(params, state, {})")
     _check_masks(layer, x, mask)
     # The children of a combinator check their own inputs.
-    if x is not None and layer.masking != "inside":
+    if layer.masking == "inside":
+        arguments.check_inputs(layer, split_mask(x)[0])
+        arguments.input_spec(layer, x)
+    elif x is not None:
+        arguments.input_spec(layer, x)
         _check_fit(layer, params, x)
         check_numbers(layer, x, mask)
 
@@ -161,9 +166,7 @@ def _check_masks(layer: LayerLike, x: Tree, given: Mask) -> None:
     if not isinstance(masks, tuple):
         values, masks = (values,), (masks,)
     for array, mask in zip(values, masks, strict=False):
-        first = array
-        if isinstance(array, (tuple, list)):
-            first = array[0]
+        first: Any = next(iter(jax.tree.leaves(array)), None)
         if hasattr(mask, "shape") and hasattr(first, "shape"):
             check_mask(layer, first.shape, mask.shape)
 
@@ -209,7 +212,7 @@ def _check_arrays(layer: LayerLike, x: Tree, call: str) -> None:
 def _check_fit(layer: LayerLike, params: Tree, x: Tree) -> None:
     """Raises the errors of `init` for inputs like `x`, and ValueError for weights that misfit."""
     leaves = jax.tree.leaves((params, x))
-    if not all(hasattr(leaf, "shape") for leaf in leaves):
+    if not all(hasattr(leaf, "shape") for leaf in leaves) or tree.has_strings(x):
         return
     fresh = _fresh_params(layer, _in_batch(layer, params, x))
     for path, spec in tree.flatten(fresh):
@@ -236,13 +239,13 @@ def _spec_of_params(
 ) -> SpecTree:
     written = []
 
-    def make(key: jax.Array, x: Tree) -> Tree:
-        params = layer.init(key, x)[0]
+    def make(x: Tree) -> Tree:
+        params = layer.init(jax.random.key(0), x)[0]
         written.append(tree.names(params))  # in the order written: JAX sorts dicts
         return params
 
     x = treedef.unflatten(leaves)
-    fresh = jax.eval_shape(make, jax.random.key(0), x)
+    fresh = jax.eval_shape(make, x)
     return tree.same_order(fresh, written[-1])
 
 
@@ -314,7 +317,8 @@ Dense(dtype='float32', units=3)))
         new = in_dtype(value, layer.dtype)
         if new is not value:
             changed[name] = new
-    return _with_attributes(layer, changed)
+    made: L = _with_attributes(layer, changed)
+    return made
 
 
 def in_dtype(value: Any, dtype: str | None) -> Any:
@@ -336,13 +340,12 @@ def in_dtype(value: Any, dtype: str | None) -> Any:
     return _with_attributes(value, {"dtype": dtype})
 
 
-def _with_attributes(layer: L, attributes: dict[str, object]) -> L:
+def _with_attributes(layer: Any, attributes: dict[str, object]) -> Any:
     """A copy with some attributes changed; `__init__` is not run, a class may have its own."""
     if not attributes:
         return layer
-    changed = copy.copy(layer)
-    for name, value in attributes.items():
-        object.__setattr__(changed, name, value)
+    changed = shallow(layer)
+    vars(changed).update(attributes)
     return changed
 
 
@@ -372,7 +375,7 @@ def _cast(layer: LayerLike, name: str, value: Tree) -> Tree:
     """The argument `name` of `apply` in the dtype of the layer."""
     if name == "params":
         return _cast_own(layer, value)
-    if name == "x":
+    if name == "x" and layer.casts_inputs:
         return tree.cast(value, layer.dtype)
     return value
 
@@ -389,9 +392,7 @@ def _cast_own(layer: LayerLike, params: Tree) -> Tree:
         if names:
             return params
         return tree.cast(params, layer.dtype)
-    own = {}
-    for name, weight in params.items():
-        own[name] = weight
-        if name not in names:
-            own[name] = tree.cast(weight, layer.dtype)
+    own = dict(params)
+    for name in params.keys() - names:
+        own[name] = tree.cast(params[name], layer.dtype)
     return own

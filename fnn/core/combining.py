@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import field
 from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.core import arguments, tree
+from fnn.core import arguments, tree, tying
 from fnn.core.calling import (
     after_call,
     before_call,
@@ -21,10 +22,10 @@ from fnn.core.calling import (
     unzip,
 )
 from fnn.core.checks import check_apply, in_dtype, located, refuse_names, run_apply
-from fnn.core.context import INFERENCE, Context
+from fnn.core.context import INFERENCE, Context, carry_mask
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masking import carry_mask
 from fnn.core.tree import SpecTree, Tree
+from fnn.core.tying import Ties
 
 # Runs a child, given its name, the layer and its inputs.
 Visit: TypeAlias = Callable[[str, Layer, Tree], Tree]
@@ -37,14 +38,34 @@ class Flow(Layer, loadable=False):
     of a child for `x`: arrays (apply), shapes (init), or a row of a summary. A child visited twice
     has one set of weights; each visit has its own dropout, and auxiliary losses add up. Do not
     compute with the outputs of `visit`, since they need not be arrays.
+
+    `ties` are pairs of paths (a place, a place before it) whose weights are the same. The trees of
+    weights have those of the first place. Models find them: places of one layer object.
     """
 
     masking = "inside"
+
+    ties: Ties = field(default=(), kw_only=True)
+
+    @property
+    def inner_ties(self) -> Ties:  # type: ignore[override]
+        """`ties`, under the name that all layers have."""
+        return self.ties
 
     @property
     def only_wires(self) -> bool:
         """True, unless the layer has a dtype or a subclass defines `apply`."""
         return self.dtype is None and type(self).apply is Flow.apply
+
+    @functools.cached_property
+    def _fnn_training_alone(self) -> bool:
+        layers = [layer for _, layer in self.children()]
+        return bool(layers) and all(layer.training_alone for layer in layers)
+
+    @property
+    def training_alone(self) -> bool:  # type: ignore[override]
+        """Whether all children run as in training when they are called without `training`."""
+        return self._fnn_training_alone
 
     def flow(self, x: Tree, visit: Visit) -> Tree:
         """The outputs for `x`, where `visit` runs each child."""
@@ -66,15 +87,18 @@ class Flow(Layer, loadable=False):
             return output_spec_of_child(name, layer, x)
 
         self.flow(x, create)
-        return unzip(pairs)
+        params, state = unzip(pairs)
+        return tying.gathered(params, self.ties), tying.gathered(state, self.ties)
 
     def unchecked_apply(
         self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
     ) -> tuple[Tree, State]:
         """`apply` without its checks: the children check their own inputs."""
         x, ctx = carry_mask(x, ctx)
+        if self.ties:
+            return self._tied(params, state, x, ctx)
         new = dict(state)
-        visit = functools.partial(_visit, params, new, {}, ctx)
+        visit = functools.partial(visit_child, params, new, {}, ctx)
         return self.flow(x, visit), new
 
     def apply(
@@ -93,12 +117,24 @@ class Flow(Layer, loadable=False):
             return result
         # `unchecked_apply`, without its frame in the traceback of an error
         x, ctx = carry_mask(x, ctx)
+        if self.ties:
+            return self._tied(params, state, x, ctx)
         new = dict(state)
-        visit = functools.partial(_visit, params, new, {}, ctx)
+        visit = functools.partial(visit_child, params, new, {}, ctx)
         return self.flow(x, visit), new
 
+    def _tied(
+        self, params: Params, state: State, x: Tree, ctx: Context
+    ) -> tuple[Tree, State]:
+        def apply(params: Params, state: State) -> tuple[Tree, State]:
+            new = dict(state)
+            visit = functools.partial(visit_child, params, new, {}, ctx)
+            return self.flow(x, visit), new
 
-def _visit(
+        return tying.run(self.ties, apply, params, state)
+
+
+def visit_child(
     params: Params,
     new: State,
     uses: dict[str, int],
@@ -226,7 +262,7 @@ class Composite(Layer, loadable=False):
     ) -> tuple[Tree, State]:
         x, ctx = carry_mask(x, ctx)
         new = dict(state)
-        visit = functools.partial(_visit, params, new, {}, ctx)
+        visit = functools.partial(visit_child, params, new, {}, ctx)
         return self._run(x, visit), new
 
 
@@ -241,8 +277,10 @@ class Wrapper(Layer, loadable=False):
 
     inner: Layer
 
-    def validate(self) -> None:
-        arguments.layer(self, self.inner, "as inner")
+    @property
+    def holds_objects(self) -> bool:  # type: ignore[override]
+        """Whether the weights are those of `inner`, which may stand elsewhere too."""
+        return not self.stacked
 
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
         return ((None, self.inner),)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -20,6 +21,7 @@ from fnn.core import arguments
 T = TypeVar("T")
 Hint: TypeAlias = Any  # an annotation: a class, a union, `tuple[int, ...]`
 DataclassField: TypeAlias = dataclasses.Field[Any]
+Convert: TypeAlias = Callable[[Any], object]
 _UNSET: Any = MISSING  # an argument of `dataclasses.field` that is left out
 
 # The kind of thing that a field holds, by the last part of its name.
@@ -38,6 +40,8 @@ def check(value: object, name: str, held: object, bound: Bound | None = None) ->
     """Raises ValueError unless `held` fits the annotation and the bound of a field."""
     cls: Any = type(value)
     hint = hints(cls).get(name, Any)
+    if _holds_layers(hint):
+        _check_layers(value, name, held, hint)
     if not fits(held, hint):
         raise arguments.wrong(value, name, f"to be {words(hint)}", held)
     if bound is None or bound.allows(cls, held):
@@ -47,6 +51,28 @@ def check(value: object, name: str, held: object, bound: Bound | None = None) ->
         advice = f"e.g. {cls.__name__}({name}={bound.example!r})"
     expected = f"to be {bound.description(cls, hint)}"
     raise arguments.wrong(value, name, expected, held, advice)
+
+
+@functools.cache
+def _holds_layers(hint: Hint) -> bool:
+    """Whether an annotation stands for layers: one or a list, perhaps or None."""
+    if isinstance(hint, type):
+        return getattr(hint, "kind", None) == "layer"
+    if typing.get_origin(hint) not in (*_UNIONS, tuple, Sequence):
+        return False
+    parts = set(typing.get_args(hint)) - {_NONE, Ellipsis}
+    return all(map(_holds_layers, parts))
+
+
+def _check_layers(value: object, name: str, held: object, hint: Hint) -> None:
+    """Raises TypeError unless `held` is the layer or the list of layers that a field needs."""
+    parts = typing.get_args(hint)
+    takes_one = typing.get_origin(hint) in _UNIONS or not parts
+    takes_list = not takes_one or any(map(typing.get_args, parts))
+    if takes_list and (isinstance(held, tuple) or not takes_one):
+        arguments.layers(value, held, name)
+    elif held is not None or _NONE not in parts:
+        arguments.layer(value, held, f"as {name}")
 
 
 class Bound(NamedTuple):
@@ -94,10 +120,11 @@ def flat(held: object) -> tuple[object, ...]:
     return sum(map(flat, held), ())
 
 
-def _bounded(default: T, kw_only: bool, bound: Bound) -> T:
-    return dataclasses.field(
-        default=default, kw_only=kw_only, metadata={"bound": bound}
-    )
+def _bounded(
+    default: T, kw_only: bool, bound: Bound, convert: Convert | None = None
+) -> T:
+    metadata = {"bound": bound, "convert": convert}
+    return dataclasses.field(default=default, kw_only=kw_only, metadata=metadata)
 
 
 _POSITIVE = Bound("above 0", lambda v: 0 < v < math.inf, 32)
@@ -110,8 +137,10 @@ _SEED = Bound("from 0 to 2**32 - 1", lambda v: 0 <= v < 2**32)
 # what the field holds.
 
 
-def positive(*, default: T = _UNSET, kw_only: bool = _UNSET) -> T:
-    """A field of finite numbers above 0.
+def positive(
+    *, default: T = _UNSET, kw_only: bool = _UNSET, convert: Convert | None = None
+) -> T:
+    """A field of finite numbers above 0. `convert` is applied to an argument first.
 
     >>> class Scale(fnn.Layer):
     ...     factor: float = positive(default=1.0)
@@ -120,7 +149,7 @@ def positive(*, default: T = _UNSET, kw_only: bool = _UNSET) -> T:
     ValueError: Scale: expected factor to be a finite number above 0, received factor=-2.0; \
 e.g. Scale(factor=32)
     """
-    return _bounded(default, kw_only, _POSITIVE)
+    return _bounded(default, kw_only, _POSITIVE, convert)
 
 
 def not_negative(*, default: T = _UNSET, kw_only: bool = _UNSET) -> T:
@@ -172,16 +201,6 @@ def _has_numbers(hint: Hint) -> bool:
     return hint in (int, float) or any(map(_has_numbers, typing.get_args(hint)))
 
 
-def dtype_name(dtype: Any) -> str:
-    """`jnp.float32`, `np.dtype("float32")` and `"float32"` -> `"float32"`."""
-    try:
-        return str(np.dtype(dtype))
-    except TypeError as error:
-        raise ValueError(
-            f"expected the name of a dtype, received {dtype!r}; e.g. dtype='bfloat16'"
-        ) from error
-
-
 def typed(value: object) -> tuple[object, ...]:
     """A value with its types, for comparison: 2, 2.0 and True compute in different dtypes.
 
@@ -207,6 +226,7 @@ def hints(cls: type) -> dict[str, Hint]:
 
 
 _NONE: Hint = types.NoneType
+_UNIONS: tuple[Hint, ...] = (types.UnionType, typing.Union)
 
 
 def _is_number(value: object) -> bool:
@@ -237,7 +257,7 @@ def fits(value: object, hint: Hint) -> bool:
         return _PLAIN[hint][1](value)
     origin: Hint = typing.get_origin(hint)
     parts = typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
+    if origin in _UNIONS:
         return any(fits(value, part) for part in parts)
     if origin is not tuple:
         return True
@@ -260,7 +280,7 @@ def words(hint: Hint) -> str:
         return _PLAIN[hint][0]
     origin: Hint = typing.get_origin(hint)
     parts = typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
+    if origin in _UNIONS:
         *first, last = [words(part) for part in parts]
         comma = "," * (" and " in first[-1])
         return f"{', '.join(first)}{comma} or {last}"
@@ -342,9 +362,8 @@ def signature_of(
             default = field.default_factory
         if default is MISSING:
             default = inspect.Parameter.empty
-        parameters.append(
-            inspect.Parameter(name, kind, default=default, annotation=field.type)
-        )
+        options = {"default": default, "annotation": field.type}
+        parameters.append(inspect.Parameter(name, kind, **options))
     if parameters[-1].name == "kwargs":
         parameters[-1] = inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)
     try:
@@ -366,3 +385,13 @@ def as_declared(cls: type, shared: tuple[str, ...], own: list[str]) -> list[str]
     declared = [name for base in bases for name in inspect.get_annotations(base)]
     places = [name for name in declared if name in own or name in shared]
     return list(dict.fromkeys([*places, *shared]))
+
+
+@contextlib.contextmanager
+def noted(value: object, field_name: str) -> Iterator[None]:
+    """Adds a note to an error: which field of `value` it is about."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        error.add_note(f"as {field_name} of {type(value).__name__}")
+        raise

@@ -12,12 +12,15 @@ import numpy as np
 from jax import Array, random
 
 from fnn.core import arguments
-from fnn.core.checks import check_pair
-from fnn.core.context import INFERENCE, Context, salt
+from fnn.core.arguments import Rule
+from fnn.core.checks import check_init, check_pair
+from fnn.core.config import Configurable
+from fnn.core.context import INFERENCE, Context, Defaults, salt
 from fnn.core.fields import field_kind
-from fnn.core.tree import Tree, array_spec
-from fnn.core.value import Value, resolve
-from fnn.runtime.program_cache import small_cache
+from fnn.core.registry import snake_case
+from fnn.core.tree import Path, SpecTree, Tree, array_spec, has_strings
+from fnn.core.value import resolve
+from fnn.runtime.program_cache import Copied, changes, small_cache
 
 Params: TypeAlias = dict[str, Any]
 State: TypeAlias = dict[str, Any]
@@ -35,7 +38,11 @@ def _not_known(layer: Layer, name: str) -> object:
     return NotImplemented
 
 
-class Layer(Value, loadable=False):
+def _unheard(*given: object) -> None:
+    """The default of hooks that nothing above has set."""
+
+
+class Layer(Copied, Configurable, loadable=False):
     """A pure function with weights, described by its fields; it never holds an array.
 
     Subclass it, declare the fields, define two methods:
@@ -47,8 +54,10 @@ class Layer(Value, loadable=False):
     the layer has none. Layers of several inputs take a tuple. Shapes, configuration and equality
     follow from the fields and from running the two methods abstractly; no other method is needed.
 
-    `name`         the name within its parent; Keras's default (`dense`, `dense_1`) if None
-    `trainable`    False: the weights stay fixed and batch statistics are not updated
+    `name`         the name within its parent; Keras's default (`dense`, `dense_1`) if None;
+                   reads as the name in its model
+    `trainable`    False: the weights stay fixed and batch statistics are not updated; it can be
+                   assigned later, and counts for every model with the layer from its next call on
     `dtype`        the dtype to compute in: inputs and weights are cast to it, and layers inside
                    inherit it unless they have their own; None: that of weights and inputs
     `input_shape`  the shape of one example; a `Sequential` that starts with it is built at once
@@ -75,21 +84,56 @@ class Layer(Value, loadable=False):
     on_nodes: ClassVar[Callable[[Layer, tuple[object, ...], dict[str, object]], Tree]]
     # Answers for an attribute that a model knows, or NotImplemented; set by `fnn.models`.
     on_attribute: ClassVar[Callable[[Layer, str], object]] = staticmethod(_not_known)
+    # Called with each new class, before anything else; set by `fnn.subclassing`.
+    on_subclass: ClassVar[Callable[[type], None]] = staticmethod(_unheard)
+    # Calls the layer on arrays; set by `fnn.models`.
+    on_arrays: ClassVar[Callable[[Layer, tuple[object, ...], dict[str, object]], Tree]]
+    # Told of a field assigned, asked about the network of a model: by `fnn.models`.
+    on_assigned: ClassVar[Callable[[Layer, str], None]] = staticmethod(_unheard)
+    is_of_model: ClassVar[Callable[[Layer], bool | None]] = staticmethod(_unheard)
+    # Whether layers inside are told apart as objects; places inside with the weights of others.
+    holds_objects: ClassVar[bool] = False
+    inner_ties: ClassVar[tuple[tuple[Path, Path], ...]] = ()
+    # What layers that do not say have as dtype and data format; set by `fnn.config`.
+    settings: ClassVar[Defaults]
+    # The fields that can be assigned after construction: none changes the weights.
+    assignable: ClassVar[tuple[str, ...]] = ("trainable", "activation")
     masking: ClassVar[Masking] = "refuse"
+    # On strings, which only the host has: "move" if the outputs are elements of the inputs, "run"
+    # if `apply` takes arrays of NumPy too.
+    with_strings: ClassVar[Literal["refuse", "move", "run"]] = "refuse"
     # The weights of the children have a leading axis: one entry for each copy.
     stacked: ClassVar[bool] = False
     # The layer can compute with weights and features that are divided over devices.
     keeps_sharding: ClassVar[bool] = False
+    # JAX divides the operations of the layer over devices, on explicit axes too.
+    automatic_axes: ClassVar[bool] = False
     # The names of weights that are not the stem of their field `<stem>_initializer`.
     weight_names: ClassVar[dict[str, str]] = {}
+    # The axes of the inputs, or of the first of them: "(batch, ..., features)"; "" for any.
+    input_layout: ClassVar[str] = ""
+    # What `init` requires of its inputs beyond that, and what decoding requires of the fields:
+    # each raises ValueError.
+    input_rules: ClassVar[tuple[Callable[[Any, Any], object], ...]] = ()
+    cache_rules: ClassVar[tuple[Rule, ...]] = ()
     # The names of the inputs of a layer of several inputs, in order.
     input_names: ClassVar[tuple[str, ...]] = ()
     # The fields that Keras takes as arguments of the call.
     call_fields: ClassVar[tuple[str, ...]] = ()
+    # The layer may draw random numbers in inference too.
+    may_draw: ClassVar[bool] = False
+    # Called on arrays without `training`, outside of a model, it runs as in training.
+    training_alone: ClassVar[bool] = False
     # The layer mixes the last axis of its inputs, so a mask does not have this axis.
     mixes_features: ClassVar[bool] = False
+    # With a dtype, floating-point inputs are cast to it.
+    casts_inputs: ClassVar[bool] = True
+    # A function of nodes, which Keras does not count as a layer.
+    is_operation: ClassVar[bool] = False
     # Advice for attributes that layers have in other libraries.
     attribute_advice: ClassVar[dict[str, str]] = {}
+    # An `InputSpec` of the inputs, or a list of them, if the layer has checks of its own.
+    input_spec: ClassVar[Any] = None
     # Each step of the outputs depends on one step only; None: if masking is "pass".
     by_step: ClassVar[bool | None] = None
 
@@ -99,21 +143,18 @@ class Layer(Value, loadable=False):
     input_shape: tuple[int | None, ...] | None = field(default=None, kw_only=True)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
+        Layer.on_subclass(cls)
         super().__init_subclass__(**kwargs)
-        for keras_name, own_name in (("call", "apply"), ("build", "init")):
-            if keras_name in cls.__dict__ and cls.apply is Layer.apply:
-                raise TypeError(
-                    f"{cls.__name__}: expected the pair init(key, x) and apply(params, state, x, "
-                    f"ctx), received a method {keras_name}; write {own_name} instead: it takes "
-                    "weights as params and returns new ones, and stores nothing on self"
-                )
         check_pair(cls)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.name is not None and (not self.name or "/" in self.name):
+        name = self.own_name
+        if name is not None and (not name or "/" in name):
             expected = "to be a string without '/', or None"
-            raise arguments.wrong(self, "name", expected, self.name)
+            raise arguments.wrong(self, "name", expected, name)
+        if vars(self).get("data_format", "") is None and Layer.settings.channels_first:
+            object.__setattr__(self, "data_format", "channels_first")
         for name, value in vars(self).items():
             if isinstance(value, Layer) and field_kind(name) == "activation":
                 _require_function(self, name, value)
@@ -123,6 +164,7 @@ class Layer(Value, loadable=False):
 
     def init(self, key: Array, x: Tree) -> tuple[Params, State]:
         """Fresh weights and state for inputs like `x`."""
+        check_init(self, key, x)
         return {}, {}
 
     def apply(
@@ -146,9 +188,7 @@ class Layer(Value, loadable=False):
         by_step = self.by_step
         if by_step is None:
             by_step = self.masking == "pass"
-        axes = getattr(self, "axis", -1)
-        if not isinstance(axes, tuple):
-            axes = (axes,)
+        axes = np.atleast_1d(getattr(self, "axis", -1)).tolist()
         mixes_time = not {1, -2}.isdisjoint(axes)
         if by_step and not mixes_time:
             return {}
@@ -161,6 +201,10 @@ class Layer(Value, loadable=False):
         one. `init` takes batches only.
         """
         return False
+
+    def runs_on_host(self, x: SpecTree) -> bool:
+        """Whether NumPy computes the outputs for inputs like `x`, ahead of compiled programs."""
+        return self.with_strings != "refuse" and has_strings(x)
 
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
         """The layers inside, by name. A child named None shares the path of its parent."""
@@ -188,16 +232,71 @@ class Layer(Value, loadable=False):
         name = self.weight_names.get(stem, stem)
         return initializer(random.fold_in(key, salt(name)), shape, self.weight_dtype)
 
+    def weight_rules(self, part: str) -> dict[str, object]:
+        """The regularizer or constraint (`part`) of each own weight: field `<stem>_<part>`."""
+        rules = {}
+        for name in self.__dataclass_fields__:
+            stem, _, end = name.rpartition("_")
+            if end == part:
+                rules[self.weight_names.get(stem, stem)] = getattr(self, name)
+        return rules
+
     @property
     def weight_dtype(self) -> np.dtype:
-        """float64 for a float64 layer, else float32: weights keep full precision."""
+        """float64 for a float64 layer, else `fnn.config.floatx()`: full precision in any case."""
         if self.dtype == "float64":
             return jnp.dtype("float64")
+        if self.dtype is None:
+            return jnp.dtype(Layer.settings.floatx)
         return jnp.dtype("float32")
 
-    def _instead(self, name: str, value: object) -> str:
+    @property
+    def variable_dtype(self) -> str:
+        """The dtype of the weights, by Keras's name."""
+        return str(self.weight_dtype)
+
+    @property
+    def compute_dtype(self) -> str:
+        """The dtype that the layer computes in, by Keras's name."""
+        return self.dtype or Layer.settings.floatx
+
+    @property
+    def own_name(self) -> str | None:
+        """The name that the layer was given; `name` is the name in its model if there is none."""
+        given: str | None = vars(self).get("name")
+        return given
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Changes a layer in place by one of the fields in `assignable`, as in Keras.
+
+        Everything that contains the layer changes with it. The fields are checked as on
+        construction. `trainable` reaches the layers inside.
+        """
+        held = vars(self)
+        if name in self.assignable and ("_sealed" in held or name in held):
+            self._change(name, value)
+            return
+        super().__setattr__(name, value)
+        if name == "trainable":  # of a class with its own `__init__`
+            changes.note()
+
+    def _change(self, name: str, value: object) -> None:
+        held = vars(self)
+        if "_fnn_is_twin" in held:
+            raise arguments.wrong(self, name, "to stay as it is in a cache", value)
+        held[name] = vars(self.replace(**{name: value}))[name]
         if name == "trainable":
-            return f"call model.{'unfreeze' if value else 'freeze'}(layer), and compile again"
+            for _, child in self.children():
+                child.trainable = self.trainable  # type: ignore[misc]
+        else:
+            # The parts of a composite layer follow from its fields.
+            held.pop("_fnn_children", None)
+        changes.note()
+        Layer.on_assigned(self, name)
+
+    def _instead(self, name: str, value: object) -> str:
+        if hasattr(value, "shape"):
+            return f"use layer.{name}.assign(value), once the layer has weights"
         if name in self.attribute_advice:
             return self.attribute_advice[name]
         return super()._instead(name, value)
@@ -207,13 +306,17 @@ class Layer(Value, loadable=False):
         return iter((self.init, self.apply))
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
-        """A node of a graph: this layer on symbolic inputs (`Input`).
+        """On symbolic inputs (`Input`) a node of a graph, on arrays the outputs, with weights kept.
 
         `training=False` runs it as in inference, `mask=m` gives the inputs a mask; other names are
         those of inputs (`initial_state=[h, c]`) and the arguments of Keras's call
-        (`use_causal_mask=True`). Raises TypeError for anything else.
+        (`use_causal_mask=True`). On arrays the weights are made at the first call and kept beside
+        the layer, as in Keras; the pure form is `init, apply = layer`.
         """
-        return Layer.on_nodes(self, inputs, named)
+        for leaf in jax.tree.leaves((inputs, named)):
+            if getattr(leaf, "is_symbolic", False):
+                return Layer.on_nodes(self, inputs, named)
+        return Layer.on_arrays(self, inputs, named)
 
     if not TYPE_CHECKING:  # a type checker would accept every name
 
@@ -224,6 +327,27 @@ class Layer(Value, loadable=False):
                 if found is not NotImplemented:
                     return found
             raise arguments.no_attribute(self, name, self.attribute_advice)
+
+
+class _Name:
+    """`layer.name`: as given, else that in its model, else Keras's default for its class."""
+
+    def __get__(self, layer: Layer | None, owner: type) -> str | None:
+        if layer is None:
+            return None
+        if layer.own_name is not None:
+            return layer.own_name
+        known = Layer.on_attribute(layer, "name")
+        if isinstance(known, str):
+            return known
+        return snake_case(layer.named_after)
+
+    def __set__(self, layer: Layer, name: str | None) -> None:
+        vars(layer)["name"] = name
+
+
+# Only now, since a dataclass reads the default of a field from the class.
+Layer.name = _Name()  # type: ignore[assignment]
 
 
 def _require_function(owner: Layer, name: str, layer: Layer) -> None:
@@ -265,16 +389,3 @@ def activate(activation: Activation, y: Array) -> Array:
     elif function is not None:
         y = function(y)
     return y
-
-
-def along(vector: Array, ndim: int, axis: int = -1) -> Array:
-    """`vector` reshaped to broadcast along one axis of an array of `ndim` axes."""
-    # Strict JAX does not broadcast arrays of different ranks by itself.
-    shape = [1] * ndim
-    shape[axis] = vector.shape[0]
-    return vector.reshape(shape)
-
-
-def add_bias(y: Array, bias: Array, axis: int = -1) -> Array:
-    """`y` plus one number for each channel along `axis`."""
-    return y + along(bias, y.ndim, axis)

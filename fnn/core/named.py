@@ -1,21 +1,19 @@
-"""Named: the base class of values with a name (Keras's by default), and a config by fields."""
+"""Configurable: the base class of values with a config; Named: of those with a name, too."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import field
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
-from fnn.core.calling import snake_case
-from fnn.core.config import from_config, to_config
-from fnn.core.registry import misplaced
+from fnn.core.config import Configurable
+from fnn.core.registry import misplaced, snake_case
 from fnn.core.value import Value
 
 T = TypeVar("T")
 
 
-class Named(Value, loadable=False):
+class Named(Configurable, loadable=False):
     """A loss, metric or optimizer: `name` is that of its class in Keras unless another is given.
 
     The default is the class name in snake case, or the class attribute `name`. Passing the
@@ -46,23 +44,6 @@ class Named(Value, loadable=False):
 
     def _defaults(self) -> dict[str, object]:
         return {**super()._defaults(), "name": self.default_name}
-
-    def get_config(self) -> dict[str, Any]:
-        """The fields as plain data, as in Keras; `type(value).from_config(config)` reads them.
-
-        Raises ValueError for a function that is not registered.
-        """
-        config = {}
-        for name, value in vars(self).items():
-            if name[0] != "_":
-                config[name] = to_config(value)
-        return config
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, object]) -> Self:
-        """The value that `get_config` described."""
-        fields = {name: from_config(value) for name, value in config.items()}
-        return cls(**fields)
 
 
 def function_name(function: object) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+import re
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar, Token
+from typing import Any, TypeAlias, TypeVar
 
 import jax.numpy as jnp
 from jax import Array
@@ -15,12 +17,20 @@ from jax.typing import DTypeLike
 from fnn.runtime.program_cache import clear_all
 
 Shape: TypeAlias = tuple[int, ...]
+T = TypeVar("T")
 
-# By (kind, name). Nothing outside this table is ever loaded.
+# By (kind, name). Nothing outside these tables is ever loaded.
 TABLE: dict[tuple[str, str], Any] = {}
 _NAMES: dict[
     tuple[str, object], str
 ] = {}  # by (kind, function or class), for `name_of`
+
+# The names of modules, classes and fields in configs: `fnn.runtime.keras_objects`, set by `fnn`.
+SCHEMA: Any = None
+
+# What users give names of any kind: for the process, and in `custom_object_scope`.
+CUSTOM: dict[str, Any] = {}
+_SCOPES: ContextVar[tuple[Mapping[str, Any], ...]] = ContextVar("scopes", default=())
 
 
 def register(
@@ -53,6 +63,7 @@ def register(
         clear_all()  # compiled programs and shapes that the old entry made
     TABLE.update({(key, name): thing for name in own_names})
     for name in own_names:
+        # Of several names the lower-case one is saved and printed.
         known = _NAMES.setdefault((key, thing), name)
         if known[:1].isupper() and name[:1].islower():
             _NAMES[key, thing] = name
@@ -84,18 +95,99 @@ def _own_names(
 
 def register_keras_serializable(
     package: str = "Custom", name: str | None = None
-) -> Any:
+) -> Callable[[T], T]:
     """`register` under Keras's name: a decorator, always with parentheses.
 
-    `name` is an additional name; `package` has no effect.
+    The registered name is `package>name`, the name by default that of the function or class.
+    In saved files the name stands alone, unless fnn has something of that name.
 
     >>> @register_keras_serializable(package="mine")
     ... def third(x):
     ...     return x / 3
-    >>> lookup("function", "third")(3.0)
-    1.0
+    >>> lookup("function", "third")(3.0), get_registered_name(third)
+    (1.0, 'mine>third')
     """
-    return register(*filter(None, [name]))
+
+    def decorate(thing: T) -> T:
+        kind = str(getattr(thing, "kind", "function"))
+        own = getattr(thing, "__name__", "")
+        full = f"{package}>{name or own}"
+        if not is_ours(TABLE.get((kind, own))):
+            register(thing, *filter(None, [name]))
+        CUSTOM[full] = TABLE[kind, full] = thing
+        _NAMES.setdefault((kind, thing), full)
+        return thing
+
+    return decorate
+
+
+class CustomObjectScope:
+    """In a `with` block, names stand for your classes and functions, as strings and in files.
+
+    `custom_objects` is a dict from names to them. Scopes may be nested; the innermost counts.
+
+    >>> with CustomObjectScope({"double": lambda x: 2 * x}):
+    ...     fnn.activations.get("double")(1.5)
+    3.0
+    """
+
+    def __init__(self, custom_objects: Mapping[str, Any] | None) -> None:
+        self.custom_objects = dict(custom_objects or {})
+        self._tokens: list[Token[tuple[Mapping[str, Any], ...]]] = []
+
+    def __enter__(self) -> CustomObjectScope:
+        self._tokens.append(_SCOPES.set((self.custom_objects, *_SCOPES.get())))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        _SCOPES.reset(self._tokens.pop())
+
+
+custom_object_scope = CustomObjectScope
+
+
+def get_custom_objects() -> dict[str, Any]:
+    """The dict of names of the whole process; what is added to it is found by its name.
+
+    >>> get_custom_objects()["half"] = lambda x: x / 2
+    >>> fnn.activations.get("half")(3.0)
+    1.5
+    >>> del get_custom_objects()["half"]
+    """
+    return CUSTOM
+
+
+def get_registered_name(obj: Any) -> str:
+    """`package>name` of what `register_keras_serializable` registered, else its own name.
+
+    >>> get_registered_name(fnn.layers.Dense)
+    'Dense'
+    """
+    for full, thing in CUSTOM.items():
+        if thing is obj:
+            return full
+    return str(obj.__name__)
+
+
+def get_registered_object(
+    name: str,
+    custom_objects: Mapping[str, Any] | None = None,
+    module_objects: Mapping[str, Any] | None = None,
+) -> Any:
+    """What the name stands for, in a scope, registered or in one of the dicts, or None.
+
+    >>> get_registered_object("f", {"f": len}) is len, get_registered_object("nobody")
+    (True, None)
+    """
+    return _found(name, (*_SCOPES.get(), CUSTOM, custom_objects, module_objects))
+
+
+def _found(name: str, places: Iterable[Mapping[str, Any] | None]) -> Any:
+    """What the first of these dicts that has the name has there, or None."""
+    for place in places:
+        if place and name in place:
+            return place[name]
+    return None
 
 
 def is_ours(thing: object) -> bool:
@@ -125,9 +217,11 @@ def name_of(kind: str, thing: object) -> str | None:
         name = _NAMES.get((kind, thing))
     except TypeError:  # not hashable
         return None
-    if name is None or TABLE[kind, name] is not thing:
-        return None
-    return name
+    if name is None or TABLE[kind, name] is thing:
+        return name
+    # It was registered again, for something else; one with the package may be left.
+    names = (n for (k, n), known in TABLE.items() if k == kind and known is thing)
+    return next(names, None)
 
 
 def lookup(
@@ -136,8 +230,10 @@ def lookup(
     custom: Mapping[str, object] | None = None,
 ) -> Any:
     """The class or function called `name`. Raises ValueError with the closest names otherwise."""
-    if custom and name in custom:
-        return custom[name]
+    # Names of the user come first: they may replace those of fnn.
+    own = _found(name, (custom, *_SCOPES.get(), CUSTOM))
+    if own is not None:
+        return own
     if (kind, name) in TABLE:
         return TABLE[kind, name]
     if kind in _IN_COMPILE:
@@ -148,9 +244,39 @@ def lookup(
     close = difflib.get_close_matches(name, known, 3) or known
     raise ValueError(
         f"expected {_a(kind)} that fnn knows, received {name!r}; "
-        f"did you mean {' or '.join(map(repr, close[:8]))}? (your own: pass it as a value, and "
-        "put fnn.register on it to save it)"
+        f"did you mean {' or '.join(map(repr, close[:8]))}? (your own: pass it as a value, or "
+        f"put fnn.register on it; when loading, pass custom_objects={{{name!r}: ...}})"
     )
+
+
+def described(
+    kind: str | None,
+    data: Mapping[str, Any],
+    custom: Mapping[str, object] | None = None,
+) -> Any:
+    """What Keras's form `{"module", "class_name", "config", "registered_name"}` describes.
+
+    The module tells the kind, if it is not given. Raises ValueError for an unknown name.
+
+    >>> described("loss", {"class_name": "Huber", "config": {"delta": 2.0}})
+    Huber(delta=2.0)
+    """
+    name, config = data["class_name"], data.get("config")
+    if name == "function":
+        name, config = config, {}
+    elif data.get("registered_name") in CUSTOM:
+        name = data["registered_name"]
+    parts = str(data.get("module")).split(".")
+    by_part = {home.rpartition(".")[2]: other for other, home in SCHEMA.MODULES.items()}
+    # The last part counts: schedules are a module of `optimizers`.
+    for part in reversed(parts[1:]):
+        kind = kind or by_part.get(part)
+    kinds = [kind] if kind else [k for k in SCHEMA.MODULES if (k, name) in TABLE]
+    found = lookup((*kinds, "layer")[0], name, custom)
+    if not isinstance(found, type):
+        return found
+    with CustomObjectScope(custom):
+        return found.from_config(config or {})  # type: ignore[attr-defined]
 
 
 # The arguments of `compile` by kind, the likeliest meaning of a name first.
@@ -241,3 +367,21 @@ def _takes(
     except TypeError:
         return False
     return True
+
+
+def snake_case(name: str) -> str:
+    """Keras's default name for a class: `MaxPooling2D` -> `max_pooling2d`."""
+    return re.sub(r"(?<=.)(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", "_", name).lower()
+
+
+@functools.lru_cache(maxsize=512)
+def without_arguments(thing: object) -> object:
+    """An instance of a class with its defaults, None if it needs arguments; functions as is."""
+    if not isinstance(thing, type):
+        return thing
+    if getattr(thing, "_open", False):
+        return None
+    try:
+        return thing()
+    except (TypeError, ValueError):
+        return None

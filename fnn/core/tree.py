@@ -1,10 +1,9 @@
-"""Tree: pytrees of weights and their paths: list, get, put, match patterns, count."""
+"""Tree: pytrees of weights and their paths: list, get, put, count; shapes and dtypes."""
 
 from __future__ import annotations
 
-import difflib
+import dataclasses
 import math
-import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -12,8 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-
-from fnn.core import arguments
 
 Path: TypeAlias = tuple[str, ...]
 # A pytree of arrays: an array, or nested dicts, tuples, lists of them.
@@ -23,8 +20,118 @@ SpecTree: TypeAlias = Any
 # In the functions below a branch is a pytree of nested dicts; its leaves are not dicts.
 Branch: TypeAlias = Any
 
-# The constructor, which JAX does not annotate: array_spec(shape, dtype).
-array_spec: Callable[..., jax.ShapeDtypeStruct] = jax.ShapeDtypeStruct
+Spec: TypeAlias = jax.ShapeDtypeStruct
+numeric_spec: Callable[..., Spec] = Spec  # which JAX does not annotate
+
+
+@dataclasses.dataclass(frozen=True)
+class StringSpec:
+    """The shape of an array of strings, which JAX does not compute with.
+
+    `free` stands for the sizes that are not known from it: the number of words of a string.
+    """
+
+    shape: tuple[int, ...]
+    free: int = 97
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(str)
+
+
+STRINGS = ("U", "S", "O", "T")  # the kinds of NumPy's dtypes
+
+
+def is_string(dtype: Any) -> bool:
+    """Whether arrays of this dtype hold strings: `"string"`, and NumPy's str, bytes and object."""
+    if isinstance(dtype, str):
+        return dtype == "string"
+    return getattr(dtype, "kind", "") in STRINGS
+
+
+def array_spec(shape: Sequence[int], dtype: DTypeLike, **options: Any) -> Spec:
+    """Shape and dtype of an array; the options are those of `jax.ShapeDtypeStruct`."""
+    kind = getattr(dtype, "kind", "")
+    if kind in STRINGS or (not kind and is_string(dtype)):
+        return StringSpec(tuple(shape))  # type: ignore[return-value]
+    return numeric_spec(shape, dtype, **options)
+
+
+class TrialStrings(np.ndarray):
+    """Empty strings in place of those of a `StringSpec`, in a run on shapes."""
+
+
+def shapes_of(function: Callable[..., Any], *arguments: SpecTree) -> SpecTree:
+    """`jax.eval_shape` of a function that may also take strings, which JAX does not trace."""
+    leaves, treedef = jax.tree.flatten(arguments)
+    numbers = [leaf for leaf in leaves if not isinstance(leaf, StringSpec)]
+
+    def run(*given: Any) -> Any:
+        others = iter(given)
+        filled = []
+        for leaf in leaves:
+            if isinstance(leaf, StringSpec):
+                filled.append(np.full(leaf.shape, "").view(TrialStrings))
+            else:
+                filled.append(next(others))
+        return function(*jax.tree.unflatten(treedef, filled))
+
+    return jax.eval_shape(run, *numbers)
+
+
+def trial(tree: SpecTree) -> Tree:
+    """Empty strings and zeros of these shapes, as arrays of NumPy."""
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), tree)
+
+
+def has_strings(tree: SpecTree) -> bool:
+    """Whether one of the arrays or specs in a pytree is of strings."""
+    leaves = jax.tree.leaves(tree)
+    return any(is_string(getattr(leaf, "dtype", None)) for leaf in leaves)
+
+
+def spec_of_strings(layer: Any, x: SpecTree) -> SpecTree:
+    """The outputs of a layer that moves strings, or that NumPy runs on them."""
+    made = spec(on_strings(layer, trial(x)))
+    return jax.tree.map(lambda leaf: array_spec(leaf.shape, leaf.dtype), made)
+
+
+def on_strings(layer: Any, x: Tree) -> Tree:
+    """The outputs of such a layer for arrays of NumPy."""
+    if layer.with_strings == "run":
+        return _run_on_strings(layer, x)
+    treedef: Any
+    leaves, treedef = jax.tree.flatten(x)
+    if not all(is_string(leaf.dtype) for leaf in leaves):
+        raise refuse_strings(layer)
+    # It moves the numbers of the strings.
+    ends = np.cumsum([leaf.size for leaf in leaves])
+    numbers = np.split(np.arange(ends[-1], dtype=np.int32), ends[:-1])
+    shaped = [
+        number.reshape(leaf.shape) for number, leaf in zip(numbers, leaves, strict=True)
+    ]
+    moved, _ = layer.apply({}, {}, treedef.unflatten(shaped))
+    strings = np.concatenate([leaf.reshape(-1) for leaf in leaves])
+    return jax.tree.map(lambda places: strings[np.asarray(places)], moved)
+
+
+def _run_on_strings(layer: Any, x: Tree) -> Tree:
+    try:
+        y, _ = type(layer).unchecked_apply(layer, {}, {}, x)
+    except TypeError as error:
+        raise TypeError(
+            f"{type(layer).__name__}: expected a function of NumPy for strings, received {layer}; "
+            "use those of numpy and numpy.char"
+        ) from error
+    return jax.tree.map(np.asarray, y)
+
+
+def refuse_strings(layer: Any) -> TypeError:
+    """The error for a layer that computes with numbers alone."""
+    return TypeError(
+        f"{type(layer).__name__}: expected numbers, received strings; put a layer that takes "
+        "strings before it, not inside it: StringLookup, TextVectorization or Hashing"
+    )
 
 
 def flatten(tree: Branch, prefix: Path = ()) -> Iterator[tuple[Path, Any]]:
@@ -65,6 +172,19 @@ def put(
     name = path[0]
     inner = tree.get(name, {})
     return {**tree, name: put(inner, path[1:], branch)}
+
+
+def union(first: Branch, second: Branch) -> Branch:
+    """`first` with the branches of `second` that it does not have.
+
+    >>> union({"a": {"x": 1}}, {"a": {"x": 5, "y": 2}, "b": 3})
+    {'a': {'x': 1, 'y': 2}, 'b': 3}
+    """
+    both = {**second, **first}
+    for name in first.keys() & second.keys():
+        if isinstance(first[name], dict):
+            both[name] = union(first[name], second[name])
+    return {name: both[name] for name in (*first, *second)}
 
 
 def fill(tree: Branch, leaves: Branch) -> Branch:
@@ -112,7 +232,9 @@ def spec(tree: SpecTree) -> SpecTree:
     return jax.tree.map(_spec_of_leaf, tree)
 
 
-def _spec_of_leaf(leaf: jax.Array) -> jax.ShapeDtypeStruct:
+def _spec_of_leaf(leaf: Any) -> Any:
+    if isinstance(leaf, StringSpec):
+        return leaf
     return array_spec(leaf.shape, leaf.dtype)
 
 
@@ -162,7 +284,8 @@ def describe(tree: SpecTree) -> str:
 
 def _describe_leaf(leaf: object) -> str:
     if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
-        return f"{leaf.dtype}{list(leaf.shape)}"
+        name = "string" if is_string(leaf.dtype) else leaf.dtype
+        return f"{name}{list(leaf.shape)}"
     return type(leaf).__name__
 
 
@@ -239,10 +362,6 @@ def owned(array: Any, dtype: DTypeLike | None = None) -> jax.Array:
     return copied
 
 
-BIASES_AND_NORMS = "biases_and_norms"
-_SCALES = ("gamma", "beta", "scale", "alpha")
-
-
 def path_name(path: Iterable[object]) -> str:
     """A path of `jax.tree_util.tree_map_with_path` as a string: `encoder/dense/kernel`."""
     names = []
@@ -252,93 +371,19 @@ def path_name(path: Iterable[object]) -> str:
     return "/".join(names)
 
 
-def matches(pattern: str, path: str) -> bool:
-    """Whether a path matches: `*` is any part of one name, `**` any number of names.
+def dtype_name(dtype: Any) -> str:
+    """`jnp.float32`, `np.dtype("float32")` and `"float32"` -> `"float32"`.
 
-    "biases_and_norms" matches weights called `...bias`, `gamma`, `beta`, `scale`, or `alpha` as
-    the slopes of PReLU: those that do not multiply into sums. Embeddings are not among them.
-
-    >>> matches("encoder/**", "encoder/dense/kernel"), matches("*/bias", "encoder/dense/bias")
-    (True, False)
-    >>> matches("**/bias", "dense/bias"), matches("biases_and_norms", "layer_normalization/gamma")
-    (True, True)
+    Of a policy of Keras, the dtype to compute in: "mixed_bfloat16" -> "bfloat16".
     """
-    if pattern == BIASES_AND_NORMS:
-        name = path.rpartition("/")[2]
-        return name.endswith("bias") or name in _SCALES
-    return _match(pattern.split("/"), path.split("/"), "**", _matches_name)
-
-
-def _matches_name(pattern: str, name: str) -> bool:
-    return pattern == "*" or _match(pattern, name, "*", operator.eq)
-
-
-def _match(
-    pattern: Sequence[str],
-    items: Sequence[str],
-    star: str,
-    same: Callable[[str, str], bool],
-) -> bool:
-    """Whether `pattern` matches all `items`, where `star` matches any number of them.
-
-    Takes at most len(pattern) * len(items) comparisons, whatever the pattern: only the last star
-    is tried again, with one more item.
-    """
-    at, place = 0, 0  # the next part of the pattern, the next item
-    last, tried = -1, 0  # the last star, and the item after those that it matches
-    while place < len(items):
-        if at < len(pattern) and pattern[at] == star:
-            last, tried = at, place
-            at += 1
-        elif at < len(pattern) and same(pattern[at], items[place]):
-            at += 1
-            place += 1
-        elif last >= 0:
-            tried += 1
-            at, place = last + 1, tried
-        else:
-            return False
-    return all(part == star for part in pattern[at:])
-
-
-def matches_any(patterns: tuple[str, ...], path: str) -> bool:
-    """Whether a path matches one of the patterns."""
-    return any(matches(pattern, path) for pattern in patterns)
-
-
-def check_patterns(
-    thing: object,
-    argument: str,
-    patterns: object,
-) -> None:
-    """Raises ValueError unless `patterns` is a tuple of patterns of paths."""
-    if isinstance(patterns, tuple) and all(isinstance(p, str) and p for p in patterns):
-        return
-    expected = "to be patterns of paths"
-    raise arguments.wrong(thing, argument, expected, patterns, 'e.g. ("**/bias",)')
-
-
-def check_matches(
-    thing: object,
-    argument: str,
-    patterns: tuple[str, ...],
-    paths: list[str],
-) -> None:
-    """Raises ValueError for patterns that match no path, suggesting similar paths.
-
-    "biases_and_norms" may match none.
-    """
-    idle = [p for p in patterns if p != BIASES_AND_NORMS and not _any(p, paths)]
-    if not idle or not paths:
-        return
-    near = []
-    for pattern in idle:
-        near += difflib.get_close_matches(pattern, paths, 3, 0.5)
-    examples = ", ".join((near or paths)[:8])
-    expected = "to be patterns of weights that learn"
-    advice = f"which match none; use paths, e.g. {examples} (see model.params)"
-    raise arguments.wrong(thing, argument, expected, idle, advice)
-
-
-def _any(pattern: str, paths: list[str]) -> bool:
-    return any(matches(pattern, path) for path in paths)
+    dtype = getattr(dtype, "compute_dtype", dtype)
+    if isinstance(dtype, str):
+        dtype = dtype.removeprefix("mixed_")
+    if is_string(dtype):
+        return "string"
+    try:
+        return str(np.dtype(dtype))
+    except TypeError as error:
+        raise ValueError(
+            f"expected the name of a dtype, received {dtype!r}; e.g. dtype='bfloat16'"
+        ) from error

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING
-from typing import Any, ClassVar, TypeVar, dataclass_transform
+from typing import Any, ClassVar, Self, TypeAlias, TypeVar, dataclass_transform
 
 import numpy as np
 
-from fnn.core import arguments, fields
+from fnn.core import arguments, fields, registry
 from fnn.core.fields import DataclassField
-from fnn.core.registry import TABLE, is_ours, keyed, lookup, name_of, names_of, register
-from fnn.runtime.program_cache import interned
+from fnn.core.registry import TABLE, is_ours, lookup, name_of, without_arguments
+from fnn.core.tree import dtype_name
+from fnn.runtime.program_cache import changes, interned, shallow
 
 V = TypeVar("V", bound="Value")
+Known: TypeAlias = dict[int, Any]
 
 
 def resolve(kind: str, identifier: object) -> Any:
@@ -31,23 +30,25 @@ def resolve(kind: str, identifier: object) -> Any:
         return None
     found = _resolved(kind, identifier)
     if kind == "initializer":
-        return keyed(found)
+        return registry.keyed(found)
     return found
 
 
 def _resolved(kind: str, identifier: object) -> Any:
     if isinstance(identifier, str):
-        found = lookup(kind, identifier)
-        if isinstance(found, type):
-            return found()
-        return found
+        identifier = lookup(kind, identifier)
+        if isinstance(identifier, type):
+            return identifier()
+    Value.on_foreign(identifier)
     if isinstance(identifier, type) and issubclass(identifier, Value):
         return identifier()
     if isinstance(identifier, Value) or callable(identifier):
         return identifier
+    if isinstance(identifier, dict) and "class_name" in identifier:
+        return registry.described(kind, identifier)
     raise TypeError(
         f"expected a name, a function or a value for the {kind}, received {identifier!r} of type "
-        f"{type(identifier).__name__}; e.g. one of {', '.join(names_of(kind)[:6])}"
+        f"{type(identifier).__name__}; e.g. one of {', '.join(registry.names_of(kind)[:6])}"
     )
 
 
@@ -56,6 +57,8 @@ def freeze(value: Any) -> Any:
 
     A model becomes its layer, by whose identity `fnn.models` finds the weights again.
     """
+    if issubclass(type(value), Value):
+        return value
     for method in ("as_layer", "as_value"):  # of a model, and of its optimizer
         if hasattr(value, method):
             return getattr(value, method)()
@@ -67,6 +70,7 @@ def freeze(value: Any) -> Any:
         return Fields(tuple((name, freeze(item)) for name, item in value.items()))
     if isinstance(value, (np.ndarray, np.generic)):
         return freeze(value.tolist())
+    Value.on_foreign(value)
     if type(value).__hash__ is None and not isinstance(value, slice):
         raise TypeError(
             "expected plain data (numbers, strings, lists, dicts, functions, values), since values "
@@ -76,23 +80,13 @@ def freeze(value: Any) -> Any:
     return value
 
 
-@contextlib.contextmanager
-def _noted(value: object, field_name: str) -> Iterator[None]:
-    """Adds a note to an error: which field of `value` it is about."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        error.add_note(f"as {field_name} of {type(value).__name__}")
-        raise
-
-
 def _normalized(name: str, value: Any) -> Any:
     """The form in which a field called `name` holds this value."""
     kind = fields.field_kind(name)
     if kind is not None:
         return _normalized_of_kind(kind, value)
     if name == "dtype" and value is not None:
-        return fields.dtype_name(value)
+        return dtype_name(value)
     if type(value) in _PLAIN:
         return value
     return freeze(value)
@@ -109,15 +103,17 @@ def _normalized_of_kind(kind: str, value: Any) -> Any:
         return None
     if isinstance(value, str):
         named = TABLE.get((kind, value))
-        if _without_arguments(named) is not None:
+        if without_arguments(named) is not None:
             return value
-    resolve(kind, value)  # raises for an unknown name, at the user's line
+    meaning = resolve(kind, value)  # raises for an unknown name, at the user's line
+    if isinstance(value, dict):
+        return meaning
     if isinstance(value, (str, type, Value)):
         return value
     return name_of(kind, value) or value
 
 
-def _compared(name: str, value: Any) -> tuple[object, ...]:
+def compared_field(name: str, value: Any) -> tuple[object, ...]:
     """What a field is compared by: `"he_normal"`, `"HeNormal"` and `HeNormal()` are equal."""
     kind = fields.field_kind(name)
     if kind is None or value is None:
@@ -126,22 +122,9 @@ def _compared(name: str, value: Any) -> tuple[object, ...]:
     if isinstance(value, str):
         meaning = TABLE.get((kind, value))
     cls: Any = type(meaning)
-    if isinstance(meaning, Value) and meaning == _without_arguments(cls):
+    if isinstance(meaning, Value) and meaning == without_arguments(cls):
         meaning = cls
     return fields.typed(name_of(kind, meaning) or freeze(value))
-
-
-@functools.lru_cache(maxsize=512)
-def _without_arguments(thing: object) -> object:
-    """An instance of a class with its defaults, None if it needs arguments; functions as is."""
-    if not isinstance(thing, type):
-        return thing
-    if getattr(thing, "_open", False):
-        return None
-    try:
-        return thing()
-    except (TypeError, ValueError):
-        return None
 
 
 @dataclass_transform(
@@ -161,9 +144,8 @@ class Value:
     """The base class of frozen dataclasses: equal by fields, hashable, printable, savable.
 
     Fields are normalized and checked on construction: lists become tuples, `"relu"` and
-    `fnn.activations.relu` are the same; `validate` checks how they go together. A subclass that
-    defines `__init__` is a plain open class, compared by its attributes as they are.
-    `loadable=False`: not registered, so saved files cannot refer to it.
+    `fnn.activations.relu` are the same. A subclass that defines `__init__` is a plain open class,
+    compared by its attributes. `loadable=False`: not registered, so saved files cannot refer to it.
 
     >>> class Point(Value):
     ...     x: int
@@ -173,7 +155,12 @@ class Value:
     """
 
     kind: ClassVar[str] = "value"
+    # Raises TypeError for objects of another library; set by `fnn.keras_names`.
+    on_foreign: ClassVar[Callable[[object], None]] = staticmethod(lambda _: None)
+    # How the fields must go together; `validate` checks what rules cannot say.
+    field_rules: ClassVar[tuple[Callable[[Any], object], ...]] = ()
     _open: ClassVar[bool] = False  # the class or a base defines `__init__`
+    rebuilds: ClassVar[bool] = False  # saved by `get_config`, not by its attributes
     __dataclass_fields__: ClassVar[dict[str, DataclassField]]
 
     # Names of attributes that begin with `_fnn_` are caches: not part of the value. `_sealed`
@@ -186,7 +173,7 @@ class Value:
             fields.declare(cls)
             cls.__init__ = _constructor(cls)  # type: ignore[method-assign]
         if is_ours(cls) and loadable and not cls.__name__.startswith("_"):
-            register(cls)
+            registry.register(cls)
 
     @classmethod
     def _positions(cls, own: list[str], keyword: list[str]) -> list[str]:
@@ -194,6 +181,8 @@ class Value:
         return own
 
     def __post_init__(self) -> None:
+        for rule in self.field_rules:
+            rule(self)
         self.validate()
         if not self._open:
             object.__setattr__(self, "_sealed", True)
@@ -204,8 +193,9 @@ class Value:
     def replace(self: V, **changes: object) -> V:
         """A copy with some fields changed. The `__init__` of an open class is not run again."""
         if not self._open:
-            return dataclasses.replace(self, **changes)
-        changed = copy.copy(self)
+            held = {name: item for name, item in vars(self).items() if name[0] != "_"}
+            return type(self)(**held | changes)
+        changed = shallow(self)
         for name, value in changes.items():
             object.__setattr__(changed, name, freeze(value))
         return changed
@@ -226,15 +216,16 @@ class Value:
 
     def _key(self) -> tuple[object, ...]:
         """The key for comparison: the class, and the attributes with their types."""
-        known: tuple[object, ...] | None = vars(self).get("_fnn_key")
-        if known is None:
-            known = (type(self),)
+        memory = self.__dict__.get("_fnn_memory", changes.NO_MEMORY)
+        if memory["count"] != changes.now:
+            memory = changes.new_memory(self)
+        if "key" not in memory:
+            key: tuple[object, ...] = (type(self),)
             for name, value in self._attributes():
-                with _noted(self, name):
-                    known += (name, _compared(name, value))
-            if "_sealed" in vars(self):
-                object.__setattr__(self, "_fnn_key", known)
-        return known
+                with fields.noted(self, name):
+                    key += (name, compared_field(name, value))
+            memory["key"] = key
+        return memory["key"]  # type: ignore[no-any-return]
 
     def _attributes(self) -> Iterator[tuple[str, Any]]:
         """The attributes that define the value: its fields, or those of an open class.
@@ -259,12 +250,12 @@ class Value:
         return self is other or self._key() == other._key()
 
     def __hash__(self) -> int:
-        known: int | None = self.__dict__.get("_fnn_hash")
-        if known is None:
-            known = hash(self._key())
-            if "_sealed" in self.__dict__:
-                object.__setattr__(self, "_fnn_hash", known)
-        return known
+        memory = self.__dict__.get("_fnn_memory", changes.NO_MEMORY)
+        if memory["count"] != changes.now:
+            memory = changes.new_memory(self)
+        if "hash" not in memory:
+            memory["hash"] = hash(self._key())
+        return memory["hash"]  # type: ignore[no-any-return]
 
     @property
     def _twin(self: V) -> V:
@@ -276,15 +267,25 @@ class Value:
         if "_fnn_is_twin" in held:
             return self
         if "_sealed" not in held:
-            return _copied(self)  # type: ignore[no-any-return]
-        if "_fnn_twin" not in held:
-            object.__setattr__(self, "_fnn_twin", interned(self, _copied))
-        twin: V = held["_fnn_twin"]
+            return separate(self)  # type: ignore[no-any-return]
+        memory = self.__dict__.get("_fnn_memory", changes.NO_MEMORY)
+        if memory["count"] != changes.now:
+            memory = changes.new_memory(self)
+        if "twin" not in memory:
+            memory["twin"] = interned(self, separate)
+        return memory["twin"]  # type: ignore[no-any-return]
+
+    def _apart(self, known: Known) -> Self:
+        """A copy of this value and of the values in its fields, marked as a twin."""
+        twin = shallow(self)
+        for name, item in vars(self).items():
+            if name[0] != "_":
+                object.__setattr__(twin, name, separate(item, known))
+        object.__setattr__(twin, "_fnn_is_twin", True)
         return twin
 
     def __getstate__(self) -> dict[str, object]:
-        held = vars(self).items()
-        return {name: value for name, value in held if name[:5] != "_fnn_"}
+        return {n: v for n, v in vars(self).items() if n[:5] != "_fnn_"}
 
     def _defaults(self) -> dict[str, object]:
         """The values that are not printed, by field."""
@@ -313,9 +314,8 @@ def _constructor(cls: type[Value]) -> Callable[..., None]:
     declared = {name: f for name, f in cls.__dataclass_fields__.items() if f.init}
     order = fields.positional(cls, declared)
     names = tuple(dict.fromkeys((*order, *declared)))
-    required = [
-        n for n, f in declared.items() if f.default is f.default_factory
-    ]  # MISSING
+    # Both are MISSING.
+    required = [n for n, f in declared.items() if f.default is f.default_factory]
     factories = {
         name: field.default_factory
         for name, field in declared.items()
@@ -364,25 +364,23 @@ def _normalized_defaults(declared: dict[str, DataclassField]) -> dict[str, objec
 
 def _checked(value: Value, field: DataclassField, given: object) -> object:
     """The normalized argument of a field. Raises TypeError and ValueError."""
-    with _noted(value, field.name):
+    with fields.noted(value, field.name):
         given = fields.converted(value, field, given)
         held = _normalized(field.name, given)
     fields.check(value, field.name, held, field.metadata.get("bound"))
     return held
 
 
-def _copied(value: Any) -> Any:
-    """A copy of a value and of the values in its fields, each marked as a twin."""
+def separate(value: Any, known: Known | None = None) -> Any:
+    """A copy of a value and of those in its fields, each marked as a twin; one of each object."""
+    known = {} if known is None else known
     if type(value) is tuple:
-        return tuple(map(_copied, value))
+        return tuple([separate(item, known) for item in value])
     if not isinstance(value, Value):
         return value
-    twin = copy.copy(value)
-    for name, item in vars(value).items():
-        if name[0] != "_":
-            object.__setattr__(twin, name, _copied(item))
-    object.__setattr__(twin, "_fnn_is_twin", True)
-    return twin
+    if id(value) not in known:
+        known[id(value)] = value._apart(known)
+    return known[id(value)]
 
 
 def _same(value: object, default: object) -> bool:
@@ -393,7 +391,7 @@ def _same(value: object, default: object) -> bool:
 class Fields(Value):
     """A dict as a value: its items in order. `as_dict` returns the dict."""
 
-    items: tuple[tuple[str, Any], ...] = ()
+    items: tuple[tuple[Any, Any], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         return dict(self.items)

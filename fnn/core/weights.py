@@ -1,24 +1,28 @@
-"""Functions of weights by layer: trainable ones, penalties, constraints, Keras's order."""
+"""Weights: by layer (trainable ones, penalties, constraints, order), and by patterns."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator
+import difflib
+import operator
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.core import tree
+from fnn.core import arguments, tree, tying
 from fnn.core.calling import walk
 from fnn.core.layer import Layer, Params, State
 from fnn.core.tree import Path
 from fnn.core.value import resolve
 
+BIASES_AND_NORMS = "biases_and_norms"
+_SCALES = ("gamma", "beta", "scale", "alpha")
+
 
 def split(layer: Layer, params: Params) -> tuple[Params, Params]:
     """`params` as two trees: trainable weights, and weights inside a frozen layer."""
-    frozen = [path for path, inner, _ in walk(layer) if not inner.trainable]
+    frozen = frozen_paths(layer)
     learned: list[tuple[Path, Array]] = []
     fixed: list[tuple[Path, Array]] = []
     for path, leaf in tree.flatten(params):
@@ -27,6 +31,11 @@ def split(layer: Layer, params: Params) -> tuple[Params, Params]:
         else:
             learned.append((path, leaf))
     return tree.unflatten(learned), tree.unflatten(fixed)
+
+
+def frozen_paths(layer: Layer) -> list[Path]:
+    """The paths of the layers inside whose weights stay fixed."""
+    return [path for path, inner, _ in walk(layer) if not inner.trainable]
 
 
 def merge(
@@ -40,25 +49,18 @@ def merge(
     return merged
 
 
-def _by_field(
+def _rules(
     layer: Layer,
     part: str,
     params: Params,
 ) -> Iterator[tuple[Path, Callable[[Array], Array]]]:
-    """(path of a weight, the value of its layer's field `<weight>_<part>`), if it has one.
+    """(path of a weight, its regularizer or constraint), for weights that have one.
 
     The function is vectorized for copies of a layer, whose weights are stacked.
     """
     for path, inner, copies in walk(layer):
-        if not dataclasses.is_dataclass(inner):
-            continue
         weights = tree.get(params, path)
-        for field in dataclasses.fields(inner):
-            stem, _, end = field.name.rpartition("_")
-            if end != part:
-                continue
-            name = inner.weight_names.get(stem, stem)
-            identifier = getattr(inner, field.name)
+        for name, identifier in inner.weight_rules(part).items():
             if identifier is None or name not in weights:
                 continue
             function = resolve(part, identifier)
@@ -70,15 +72,20 @@ def _by_field(
 def penalty(layer: Layer, params: Params) -> Array:
     """The sum of the weight regularizers of all layers, over the weights in `params`."""
     total = jnp.zeros(())
-    for path, regularizer in _by_field(layer, "regularizer", params):
-        value = jnp.sum(regularizer(tree.get(params, path)))
+    for _, value in penalties(layer, params):
         total += value.astype(total.dtype)
     return total
 
 
+def penalties(layer: Layer, params: Params) -> Iterator[tuple[Path, Array]]:
+    """(path, value of its regularizer) of each weight that has one."""
+    for path, regularizer in _rules(layer, "regularizer", params):
+        yield path, jnp.sum(regularizer(tree.get(params, path)))
+
+
 def constrain(layer: Layer, params: Params) -> Params:
     """`params` after all weight constraints of the layers."""
-    for path, constraint in _by_field(layer, "constraint", params):
+    for path, constraint in _rules(layer, "constraint", params):
         weight = constraint(tree.get(params, path))
         params = tree.put(params, path, weight)
     return params
@@ -87,10 +94,18 @@ def constrain(layer: Layer, params: Params) -> Params:
 def auxiliary(state: State) -> Array:
     """The sum of all state leaves named `aux_loss`."""
     total = jnp.zeros(())
-    for path, leaf in tree.flatten(state):
-        if path and path[-1] == "aux_loss":
-            total += jnp.sum(leaf)
+    for loss in auxiliaries(state):
+        total += loss
     return total
+
+
+def auxiliaries(state: State) -> list[Array]:
+    """The state leaves named `aux_loss`, each summed."""
+    return [
+        jnp.sum(leaf)
+        for path, leaf in tree.flatten(state)
+        if path and path[-1] == "aux_loss"
+    ]
 
 
 def is_stateful(layer: Layer) -> bool:
@@ -107,15 +122,21 @@ def in_order(
     layer: Layer,
     params: Params,
     state: State,
+    place: Path = (),
 ) -> list[tuple[str, Path]]:
     """The places of all weights in Keras's order: by layer, trainable weights before state.
 
     Each is ("params" or "state", path). `params` and `state` are in the order of creation.
+    With `place` only those of the layer at that path, also where they are tied to other places.
     """
     order: dict[tuple[str, Path], None] = {}
     parts = (("params", params), ("state", state))
+    ties = tying.everywhere(layer)
     for path, inner, _ in walk(layer):
+        if path[: len(place)] != place:
+            continue
         children = {name for name, _ in inner.children()}
+        path = tying.first_place(path, ties)
         for part, weights in parts:
             branch = tree.get(weights, path)
             if not isinstance(branch, dict):
@@ -127,6 +148,101 @@ def in_order(
     # Weights that belong to no layer of `walk`.
     for part, weights in parts:
         for path, _ in tree.flatten(weights):
-            if path and is_weight(path[-1]):
+            if path and path[: len(place)] == place and is_weight(path[-1]):
                 order.setdefault((part, path), None)
     return list(order)
+
+
+# -- patterns --------------------------------------------------------------------------------------
+
+
+def matches(pattern: str, path: str) -> bool:
+    """Whether a path matches: `*` is any part of one name, `**` any number of names.
+
+    "biases_and_norms" matches weights called `...bias`, `gamma`, `beta`, `scale`, or `alpha` as
+    the slopes of PReLU: those that do not multiply into sums. Embeddings are not among them.
+
+    >>> matches("encoder/**", "encoder/dense/kernel"), matches("*/bias", "encoder/dense/bias")
+    (True, False)
+    >>> matches("**/bias", "dense/bias"), matches("biases_and_norms", "layer_normalization/gamma")
+    (True, True)
+    """
+    if pattern == BIASES_AND_NORMS:
+        name = path.rpartition("/")[2]
+        return name.endswith("bias") or name in _SCALES
+    return _match(pattern.split("/"), path.split("/"), "**", _matches_name)
+
+
+def _matches_name(pattern: str, name: str) -> bool:
+    return pattern == "*" or _match(pattern, name, "*", operator.eq)
+
+
+def _match(
+    pattern: Sequence[str],
+    items: Sequence[str],
+    star: str,
+    same: Callable[[str, str], bool],
+) -> bool:
+    """Whether `pattern` matches all `items`, where `star` matches any number of them.
+
+    Takes at most len(pattern) * len(items) comparisons, whatever the pattern: only the last star
+    is tried again, with one more item.
+    """
+    at, place = 0, 0  # the next part of the pattern, the next item
+    last, tried = -1, 0  # the last star, and the item after those that it matches
+    while place < len(items):
+        if at < len(pattern) and pattern[at] == star:
+            last, tried = at, place
+            at += 1
+        elif at < len(pattern) and same(pattern[at], items[place]):
+            at += 1
+            place += 1
+        elif last >= 0:
+            tried += 1
+            at, place = last + 1, tried
+        else:
+            return False
+    return all(part == star for part in pattern[at:])
+
+
+def matches_any(patterns: tuple[str, ...], path: str) -> bool:
+    """Whether a path matches one of the patterns."""
+    return any(matches(pattern, path) for pattern in patterns)
+
+
+def check_patterns(
+    thing: object,
+    argument: str,
+    patterns: object,
+) -> None:
+    """Raises ValueError unless `patterns` is a tuple of patterns of paths."""
+    if isinstance(patterns, tuple) and all(isinstance(p, str) and p for p in patterns):
+        return
+    expected = "to be patterns of paths"
+    raise arguments.wrong(thing, argument, expected, patterns, 'e.g. ("**/bias",)')
+
+
+def check_matches(
+    thing: object,
+    argument: str,
+    patterns: tuple[str, ...],
+    paths: list[str],
+) -> None:
+    """Raises ValueError for patterns that match no path, suggesting similar paths.
+
+    "biases_and_norms" may match none.
+    """
+    idle = [p for p in patterns if p != BIASES_AND_NORMS and not _any(p, paths)]
+    if not idle or not paths:
+        return
+    near = []
+    for pattern in idle:
+        near += difflib.get_close_matches(pattern, paths, 3, 0.5)
+    examples = ", ".join((near or paths)[:8])
+    expected = "to be patterns of weights that learn"
+    advice = f"which match none; use paths, e.g. {examples} (see model.params)"
+    raise arguments.wrong(thing, argument, expected, idle, advice)
+
+
+def _any(pattern: str, paths: list[str]) -> bool:
+    return any(matches(pattern, path) for path in paths)

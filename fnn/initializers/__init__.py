@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from jax import Array
 
-from fnn.core.calling import snake_case
-from fnn.core.registry import register
+from fnn.core.config import serializers
+from fnn.core.registry import register, snake_case
 from fnn.core.value import resolve
 from fnn.initializers.drawn import (
     Orthogonal,
@@ -27,6 +27,8 @@ from fnn.initializers.scaling import (
     VarianceScaling,
 )
 from fnn.initializers.scaling import compute_fans as compute_fans
+
+serialize, deserialize = serializers("initializer")
 
 
 def get(identifier: object) -> Callable[..., Array] | None:

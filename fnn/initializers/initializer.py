@@ -10,13 +10,13 @@ from typing import Any, Protocol
 from jax import Array, random
 
 from fnn.core import arguments
-from fnn.core.value import Value
+from fnn.core.config import Configurable
 from fnn.runtime.initial_values import on_device
 
 Shape = tuple[int, ...]
 
 
-class Initializer(Value, loadable=False):
+class Initializer(Configurable, loadable=False):
     """The rule for initial weights: a value, called as `initializer(key, shape, dtype)`.
 
     A function with these arguments is an initializer too, as is a function of `(shape, dtype=None)`

@@ -120,7 +120,11 @@ def _taylor(
     return total / peak
 
 
-def _tukey(distance: Array, size: int, tapered: float = 0.5) -> Array:
+def _tukey(
+    distance: Array,
+    size: int,
+    tapered: float = 0.5,
+) -> Array:
     # 0 at the ends, 1 where the flat part begins.
     from_end = (1 - distance / (size - 1)) / tapered
     taper = (1 - jnp.cos(math.pi * from_end)) / 2

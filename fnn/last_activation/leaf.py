@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import jax
 from jax import Array
 
+from fnn.core.context import attach_mask, split_mask
 from fnn.core.layer import Activation as ActivationField
 from fnn.core.layer import Layer, Regularizer, activate
-from fnn.core.masking import attach_mask, split_mask
 from fnn.core.tree import SpecTree, Tree
 from fnn.core.value import resolve
 from fnn.layers import (
@@ -126,7 +126,8 @@ def split(
         rest = layer.replace(activation=None)
         activation = layer.activation
     elif apply is Softmax.apply and not _masks_classes(spec()):
-        common = {name: getattr(layer, name) for name in ("name", "trainable", "dtype")}
+        common = {"name": layer.own_name}
+        common |= {name: getattr(layer, name) for name in ("trainable", "dtype")}
         rest = Activation(None, **common)
         softmax = resolve("activation", "softmax")
         activation = functools.partial(softmax, axis=layer.axis)

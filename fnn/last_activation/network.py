@@ -16,14 +16,14 @@ from fnn.core import tree
 from fnn.core.calling import output_spec
 from fnn.core.checks import with_dtype_of_children
 from fnn.core.combining import Flow, Wrapper
+from fnn.core.context import is_masked, strip_masks
 from fnn.core.layer import Layer
-from fnn.core.masking import is_masked, strip_masks
 from fnn.core.tree import SpecTree, Tree
 from fnn.last_activation.leaf import End, moves_inputs, penalty, split
 from fnn.last_activation.rewired import Behind, Change, Penalized, Rewired
 from fnn.layers import Ensemble, Identity, Inference, LoRA, Remat, TimeDistributed
 from fnn.runtime.program_cache import small_cache
-from fnn.symbolic.node import Item
+from fnn.symbolic.parts import Item
 
 Path: TypeAlias = tuple[Any, ...]  # the place of a value in nested tuples and dicts
 
@@ -294,7 +294,9 @@ def _follow_flow(flow: Flow, x: Tree) -> _Followed:
     changes = tuple(_changes(calls, logits))
     if not changes:
         return _Followed(flow, ends)
-    rewired = Rewired(flow, changes, trainable=flow.trainable, dtype=flow.dtype)
+    rewired = Rewired(
+        flow, changes, ties=flow.ties, trainable=flow.trainable, dtype=flow.dtype
+    )
     return _Followed(rewired, ends)
 
 

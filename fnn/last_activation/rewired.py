@@ -68,7 +68,11 @@ class Penalized(Wrapper, loadable=False):
         return params, {**state, "aux_loss": jnp.zeros(())}
 
     def apply(
-        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
         logits, after = call(self.inner, params, state, x, ctx)
         penalty = activity_penalty(self.penalty, self.end.of(logits), ctx)
@@ -82,7 +86,11 @@ class Behind(Wrapper, loadable=False):
     ends: Any
 
     def apply(
-        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
         for path, end in self.ends:
             x = _with(x, path, end.of)

@@ -3,6 +3,7 @@
 # ruff: noqa: F401 - this module only collects names
 
 from fnn.core.combining import Composite
+from fnn.core.config import serializers
 from fnn.core.layer import Layer
 from fnn.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
 from fnn.layers.adaptive_pooling import (
@@ -46,6 +47,7 @@ from fnn.layers.global_pooling import (
     GlobalMaxPooling2D,
     GlobalMaxPooling3D,
 )
+from fnn.layers.jax_layer import FlaxLayer, JaxLayer
 from fnn.layers.lora import LoRA
 from fnn.layers.masks import Masking, Unmask
 from fnn.layers.merging import (
@@ -95,7 +97,14 @@ from fnn.layers.repeat import Repeat
 from fnn.layers.reshaping import Flatten, Permute, RepeatVector, Reshape, Reverse
 from fnn.layers.rnn import RNN, StackedRNNCells
 from fnn.layers.sequential import Sequential
-from fnn.layers.simple import ActivityRegularization, Identity, Lambda, Rescaling
+from fnn.layers.shared.input_spec import InputSpec
+from fnn.layers.simple import (
+    ActivityRegularization,
+    Bias,
+    Identity,
+    Lambda,
+    Rescaling,
+)
 from fnn.layers.spectral import SpectralNormalization
 from fnn.layers.stacking import stack, unstack
 from fnn.layers.transformer import (
@@ -114,8 +123,54 @@ from fnn.layers.wrappers import (
     Residual,
     Spread,
     TimeDistributed,
+    Training,
 )
+from fnn.preprocessing.augmentation import (
+    AugMix,
+    CutMix,
+    MixUp,
+    RandAugment,
+    RandomBrightness,
+    RandomColorDegeneration,
+    RandomColorJitter,
+    RandomContrast,
+    RandomCrop,
+    RandomFlip,
+    RandomHue,
+    RandomPerspective,
+    RandomRotation,
+    RandomSaturation,
+    RandomSharpness,
+    RandomShear,
+    RandomTranslation,
+    RandomZoom,
+)
+from fnn.preprocessing.discretization import Discretization
+from fnn.preprocessing.encoding import CategoryEncoding
+from fnn.preprocessing.hashing import HashedCrossing, Hashing
+from fnn.preprocessing.images import (
+    AutoContrast,
+    CenterCrop,
+    ContrastLimitedAdaptiveHistogramEqualization,
+    Equalization,
+    MaxNumBoundingBoxes,
+    RandomElasticTransform,
+    RandomErasing,
+    RandomGaussianBlur,
+    RandomGrayscale,
+    RandomInvert,
+    RandomPosterization,
+    Resizing,
+    Solarization,
+)
+from fnn.preprocessing.lookups import IntegerLookup, StringLookup
+from fnn.preprocessing.normalization import Normalization
+from fnn.preprocessing.pipeline import Pipeline
+from fnn.preprocessing.sounds import MelSpectrogram, STFTSpectrogram
+from fnn.preprocessing.text import TextVectorization
+from fnn.subclassing.wrapper import Wrapper
 from fnn.symbolic.graph import Graph
+from fnn.symbolic.input_layer import InputLayer
 from fnn.symbolic.node import Input
 from fnn.symbolic.operations import GetItem, MatMul, Operator
 
@@ -141,11 +196,12 @@ Convolution3DTranspose = Conv3DTranspose
 SeparableConvolution1D = SeparableConv1D
 SeparableConvolution2D = SeparableConv2D
 GroupQueryAttention = GroupedQueryAttention
+serialize, deserialize = serializers("layer")
 
 # `from fnn.layers import *` imports the same names as `from keras.layers import *`: layers and
 # functions of layers. `Sequential` is left out, since it would hide the model of that name.
 __all__ = sorted(
     name
     for name, thing in globals().items()
-    if name[0] != "_" and callable(thing) and name != "Sequential"
+    if name[0] != "_" and callable(thing) and name not in ("Sequential", "serializers")
 )

@@ -8,8 +8,9 @@ from jax import Array
 
 from fnn.activations import relu
 from fnn.core import arguments
+from fnn.core.arguments import Rule
 from fnn.core.arithmetic import finfo
-from fnn.core.context import INFERENCE, Context
+from fnn.core.context import INFERENCE, Context, combine_masks, leading
 from fnn.core.fields import not_negative
 from fnn.core.layer import Activation as ActivationLike
 from fnn.core.layer import (
@@ -21,9 +22,8 @@ from fnn.core.layer import (
     State,
     activate,
 )
-from fnn.core.masking import combine_masks, leading
 from fnn.core.tree import SpecTree, Tree
-from fnn.layers.shared.statistics import axes_of, check_axis
+from fnn.layers.shared.statistics import HAS_AXES, NAMES_AXES
 
 
 class Activation(Layer):
@@ -114,13 +114,28 @@ class PReLU(Layer):
     """
 
     masking = "pass"
+    input_layout = "(batch, features, ...)"
+    input_rules = (
+        Rule(
+            "shared_axes",
+            lambda layer, x: all(
+                axis and -len(x.shape) < axis < len(x.shape) for axis in layer._shared()
+            ),
+            "to be axes of the inputs {x.shape} other than the batch, 0",
+        ),
+    )
 
     alpha_initializer: Initializer = "Zeros"
     alpha_regularizer: Regularizer = None
     alpha_constraint: Constraint = None
     shared_axes: int | tuple[int, ...] | None = None
 
-    def cache(self, params: Params, batch: int, length: int) -> State:
+    def cache(
+        self,
+        params: Params,
+        batch: int,
+        length: int,
+    ) -> State:
         """An empty state. Raises ValueError if each step has its own alpha."""
         if params["alpha"].ndim > 1 and 1 not in self._shared():
             expected = "to hold 1, since otherwise each step has its own alpha"
@@ -132,13 +147,8 @@ class PReLU(Layer):
         return len(getattr(x, "shape", ())) == alpha.ndim
 
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        arguments.minimum_rank(self, x, 2, "(batch, ...)")
         shape = list(x.shape)
         for axis in self._shared():
-            if axis == 0 or not -len(shape) < axis < len(shape):
-                given = tuple(x.shape)
-                expected = f"to be axes of the inputs {given} other than the batch, 0"
-                raise arguments.wrong(self, "shared_axes", expected, self.shared_axes)
             shape[axis] = 1
         alpha = self.weight("alpha", key, tuple(shape[1:]))  # without the batch
         return {"alpha": alpha}, {}
@@ -188,6 +198,17 @@ class ELU(Layer):
         return jax.nn.elu(x, self.alpha), state
 
 
+def _arrays(x: Tree) -> tuple[Array, ...]:
+    return tuple(x) if isinstance(x, (tuple, list)) else (x,)
+
+
+def _broadcasts(x: Array, mask: Array | None = None) -> bool:
+    if mask is None:
+        return True
+    pairs = zip(reversed(mask.shape), reversed(x.shape), strict=False)
+    return len(mask.shape) <= len(x.shape) and all(m in (1, n) for m, n in pairs)
+
+
 class Softmax(Layer):
     """exp(x) / sum(exp(x)) along `axis`, one or several.   same shape -> same shape
 
@@ -204,18 +225,19 @@ class Softmax(Layer):
 
     masking = "pass"
     input_names = ("inputs", "mask")
+    input_layout = "(batch, ...)"
+    field_rules = (NAMES_AXES,)
+    input_rules = (
+        lambda layer, x: HAS_AXES(layer, _arrays(x)[0]),
+        Rule(
+            "inputs",
+            lambda layer, x: _broadcasts(*_arrays(x)),
+            "with a mask that broadcasts to inputs of shape {x[0].shape}",
+            "give each axis of the mask its size or 1",
+        ),
+    )
 
     axis: int | tuple[int, ...] = -1
-
-    def validate(self) -> None:
-        check_axis(self)
-
-    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        if isinstance(x, (tuple, list)):
-            x, mask = x
-            _check_mask_shape(mask.shape, x.shape)
-        axes_of(self, x)
-        return {}, {}
 
     def apply(
         self,
@@ -227,7 +249,6 @@ class Softmax(Layer):
         valid = None
         if isinstance(x, (tuple, list)):
             x, mask = x
-            _check_mask_shape(mask.shape, x.shape)
             valid = _expanded(mask, x.ndim)
         steps = ctx.mask
         if isinstance(steps, tuple):
@@ -251,13 +272,3 @@ def _expanded(mask: Array, ndim: int) -> Array:
         mask = mask > 0.5
     new_axes = (1,) * (ndim - mask.ndim)
     return mask.reshape(new_axes + mask.shape)  # (1, ..., *mask axes)
-
-
-def _check_mask_shape(mask: tuple[int, ...], inputs: tuple[int, ...]) -> None:
-    """Raises ValueError unless shape `mask` broadcasts to shape `inputs`."""
-    pairs = zip(reversed(mask), reversed(inputs), strict=False)
-    if len(mask) > len(inputs) or any(m not in (1, n) for m, n in pairs):
-        raise ValueError(
-            "Softmax: expected a mask that broadcasts to inputs of shape "
-            f"{tuple(inputs)}, received shape {tuple(mask)}; give each axis its size or 1"
-        )

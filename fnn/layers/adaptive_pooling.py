@@ -10,14 +10,13 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn.core.arithmetic import floating
-from fnn.core.context import INFERENCE, Context
+from fnn.core.context import INFERENCE, Context, along
 from fnn.core.fields import one_of, per_axis
-from fnn.core.layer import Layer, Params, State, along
-from fnn.core.tree import SpecTree
+from fnn.core.layer import Params, State
 from fnn.layers.shared.spatial import (
     DATA_FORMATS,
     PerAxis,
-    check_inputs,
+    Spatial,
     lowest,
     numbers,
     reduce_axis,
@@ -81,16 +80,11 @@ def mean(x: Array, axis: int, number: int) -> Array:
     return total / along(sizes, total.ndim, axis)
 
 
-class _AdaptivePooling(Layer):
-    spatial: ClassVar[int]
+class _AdaptivePooling(Spatial):
     pool: ClassVar[Callable[..., Array]]  # (x, axis, number of windows) -> outputs
 
     output_size: PerAxis = per_axis()
     data_format: str | None = one_of(DATA_FORMATS, default=None)
-
-    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        check_inputs(self, x)
-        return {}, {}
 
     def apply(
         self,

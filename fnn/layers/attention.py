@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from fnn.core import arguments
+from fnn.core.arguments import Rule
 from fnn.core.calling import apply_child, init_child, unzip
-from fnn.core.context import INFERENCE, Context
+from fnn.core.context import INFERENCE, Context, attach_mask, combine_masks, strip_masks
 from fnn.core.fields import fraction, positive, random_seed
 from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
-from fnn.core.masking import attach_mask, combine_masks, strip_masks
+from fnn.core.registry import register
 from fnn.core.tree import SpecTree, Tree, array_spec
 from fnn.layers.einsum import EinsumDense
 from fnn.layers.shared.attending import (
     AttentionLayer,
     Shape,
     append_to_cache,
-    check_inputs,
+    check_query_and_value,
+    check_shapes,
     fold,
     pair_mask,
     score_shape,
@@ -34,6 +36,13 @@ from fnn.layers.shared.fused_attention import attend_fast
 from fnn.runtime.placement import by_batch_and_heads
 
 
+def as_tuple(given: object) -> object:
+    """An integer as a tuple of one; anything else as it is."""
+    if isinstance(given, int):
+        return (given,)
+    return given
+
+
 class _HeadAttention(AttentionLayer):
     """The children project queries, keys and values; this class attends.
 
@@ -42,6 +51,30 @@ class _HeadAttention(AttentionLayer):
     """
 
     input_names = ("query", "value", "key", "attention_mask")
+    field_rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "flash_attention",
+            lambda layer: not layer.flash_attention or _may_be_fused(layer),
+            "not to be True with dropout, returned scores or another value size",
+        ),
+        Rule(
+            "activity_regularizer",
+            lambda layer: (
+                not (layer.return_attention_scores and layer.activity_regularizer)
+            ),
+            "to be None with return_attention_scores=True",
+        ),
+    )
+    input_rules = (check_query_and_value, check_shapes)
+    cache_rules = (
+        Rule(
+            "use_causal_mask",
+            lambda layer: (
+                layer.use_causal_mask and layer.attention_axes in (None, (1,))
+            ),
+            "to be True (over time alone), since later steps are not known yet",
+        ),
+    )
     keeps_sharding = True
 
     # Fields that the subclasses declare. Annotations here would make them fields of this
@@ -52,7 +85,7 @@ class _HeadAttention(AttentionLayer):
         def sizes(self) -> tuple[int, int, int, int]: ...
 
         @property
-        def output_shape(self) -> int | Shape | None: ...
+        def output_shape(self) -> Shape | None: ...
 
         @property
         def sliding_window(self) -> int | None: ...
@@ -72,23 +105,6 @@ class _HeadAttention(AttentionLayer):
         @property
         def position(self) -> Layer | None: ...
 
-    def validate(self) -> None:
-        if self.position is not None:
-            arguments.layer(self, self.position, "as position")
-        _, _, size, value_size = self.sizes
-        if self.flash_attention and (
-            self.dropout or self.return_attention_scores or size != value_size
-        ):
-            expected = (
-                "not to be True with dropout, returned scores or another value size"
-            )
-            raise arguments.wrong(self, "flash_attention", expected, True)
-        if self.return_attention_scores and self.activity_regularizer is not None:
-            expected = "to be None with return_attention_scores=True"
-            raise arguments.wrong(
-                self, "activity_regularizer", expected, self.activity_regularizer
-            )
-
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
         # Only the output projection depends on the width of the query, unknown here.
         return tuple(self._children(None).items())
@@ -105,8 +121,6 @@ class _HeadAttention(AttentionLayer):
             children["gate"] = gate
         children["value"] = self._projection(project, (groups, value_size), "bc")
         width = self.output_shape or (query_width,)
-        if isinstance(width, int):
-            width = (width,)
         letters = "defghijklm"[: len(width)]
         children["attention_output"] = self._projection(
             f"...bc,bc{letters}->...{letters}", width, letters
@@ -140,7 +154,6 @@ class _HeadAttention(AttentionLayer):
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         heads, _, size, value_size = self.sizes
         inputs = split_inputs(x)
-        check_inputs(self, inputs, heads)
         query = inputs.query
         steps = query.shape[:-1]
         specs = {
@@ -161,9 +174,7 @@ class _HeadAttention(AttentionLayer):
         state = {name: part for name, part in states.items() if jax.tree.leaves(part)}
         if "position" in state:
             expected = "to be a layer without state, since it runs on queries and keys"
-            advice = (
-                f"remove its {sorted(state['position'])} (an activity_regularizer?)"
-            )
+            advice = f"remove its {[*state['position']]} (an activity_regularizer?)"
             raise arguments.wrong(self, "position", expected, self.position, advice)
         return params, state
 
@@ -248,15 +259,7 @@ class _HeadAttention(AttentionLayer):
         """The state with which this layer processes a sequence a few steps at a time.
 
         It holds the keys and values of `length` steps, and how many steps it has seen.
-        Raises ValueError unless attention is causal, over a single axis of time.
         """
-        if not self.use_causal_mask or self.attention_axes not in (None, (1,)):
-            expected = (
-                "to be True (over time alone), since later steps are not known yet"
-            )
-            raise arguments.wrong(
-                self, "use_causal_mask", expected, self.use_causal_mask
-            )
 
         def empty(kernel: Array) -> Array:  # (width, heads, size)
             shape = (batch, length, *kernel.shape[1:])
@@ -268,6 +271,11 @@ class _HeadAttention(AttentionLayer):
             "cached_mask": jnp.zeros((batch, length), bool),
             "index": jnp.array(0),
         }
+
+
+def _may_be_fused(layer: _HeadAttention) -> bool:
+    _, _, size, value_size = layer.sizes
+    return not (layer.dropout or layer.return_attention_scores or size != value_size)
 
 
 class MultiHeadAttention(_HeadAttention):
@@ -309,8 +317,8 @@ class MultiHeadAttention(_HeadAttention):
     value_dim: int | None = positive(default=None)
     dropout: float = fraction(default=0.0)
     use_bias: bool = True
-    output_shape: int | tuple[int, ...] | None = None
-    attention_axes: int | tuple[int, ...] | None = None
+    output_shape: Shape | None = positive(default=None, convert=as_tuple)
+    attention_axes: Shape | None = field(default=None, metadata={"convert": as_tuple})
     sliding_window: int | None = positive(default=None)
     flash_attention: bool | None = None
     kernel_initializer: Initializer = "glorot_uniform"
@@ -325,15 +333,6 @@ class MultiHeadAttention(_HeadAttention):
     use_causal_mask: bool = field(default=False, kw_only=True)
     return_attention_scores: bool = field(default=False, kw_only=True)
     position: Layer | None = field(default=None, kw_only=True)
-
-    def validate(self) -> None:
-        for name in ("output_shape", "attention_axes"):
-            given = getattr(self, name)
-            if isinstance(given, int):
-                object.__setattr__(self, name, (given,))
-        if isinstance(self.output_shape, tuple):
-            arguments.integers(self, "output_shape", len(self.output_shape))
-        super().validate()
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
@@ -358,6 +357,15 @@ class GroupedQueryAttention(_HeadAttention):
     """
 
     output_shape = attention_axes = None
+    field_rules = (
+        *_HeadAttention.field_rules,
+        Rule(
+            "num_key_value_heads",
+            lambda layer: layer.num_query_heads % layer.num_key_value_heads == 0,
+            "to divide num_query_heads={self.num_query_heads}",
+        ),
+    )
+
     head_dim: int = positive()
     num_query_heads: int = positive()
     num_key_value_heads: int = positive()
@@ -378,15 +386,11 @@ class GroupedQueryAttention(_HeadAttention):
     return_attention_scores: bool = field(default=False, kw_only=True)
     position: Layer | None = field(default=None, kw_only=True)
 
-    def validate(self) -> None:
-        if self.num_query_heads % self.num_key_value_heads:
-            expected = f"to divide num_query_heads={self.num_query_heads}"
-            raise arguments.wrong(
-                self, "num_key_value_heads", expected, self.num_key_value_heads
-            )
-        super().validate()
-
     @property
     def sizes(self) -> tuple[int, int, int, int]:
         size = self.head_dim
         return self.num_query_heads, self.num_key_value_heads, size, size
+
+
+# Its name in configs of Keras.
+register(GroupedQueryAttention, "GroupQueryAttention")

@@ -9,23 +9,15 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fnn.core import arguments
+from fnn.core.arguments import Rule
 from fnn.core.arithmetic import float_dtype
-from fnn.core.context import INFERENCE, Context
+from fnn.core.context import INFERENCE, Context, along, leading
 from fnn.core.fields import fraction, not_negative
-from fnn.core.layer import (
-    Constraint,
-    Initializer,
-    Layer,
-    Params,
-    Regularizer,
-    State,
-    along,
-)
-from fnn.core.masking import leading
+from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
 from fnn.core.tree import SpecTree
 from fnn.core.value import Fields
 from fnn.layers.shared.statistics import (
+    HAS_AXES,
     at_least_float32,
     axes_of,
     gamma_beta,
@@ -57,6 +49,15 @@ class BatchNormalization(Layer):
     """
 
     masking = "pass"
+    input_layout = "(batch, ...)"
+    field_rules = (
+        Rule(
+            "renorm_clipping",
+            lambda layer: _are_bounds(layer.renorm_clipping),
+            'to be a dict of "rmin" <= "rmax" and "dmax" >= 0',
+        ),
+    )
+    input_rules = (HAS_AXES,)
 
     axis: int = -1
     momentum: float = fraction(default=0.99)
@@ -75,9 +76,6 @@ class BatchNormalization(Layer):
     renorm_clipping: Mapping[str, float] | Fields | None = None
     renorm_momentum: float = fraction(default=0.99)
     synchronized: bool = False
-
-    def validate(self) -> None:
-        self._check_clipping()
 
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         (axis,) = axes_of(self, x)
@@ -119,12 +117,13 @@ class BatchNormalization(Layer):
                 r, shift = self._correction(state, *batch)
                 scale = scale * r
             state = self._moved(state, *batch)
-        # Factors and shifts are combined by channel first, to go through the array only once.
+        # Factors and shifts, each (channels,), are combined first, to go through the array once.
         gamma = params.get("gamma", 1)
         scale = scale * gamma
         shift = shift * gamma
-        shift = shift + params.get("beta", 0) - offset * scale
-        y = values - along(center, x.ndim, axis)
+        beta = params.get("beta", 0)
+        shift = shift + beta - offset * scale
+        y = values - along(center, x.ndim, axis)  # the shape of x
         y = y * along(scale, x.ndim, axis)
         y = y + along(shift, x.ndim, axis)
         return y.astype(float_dtype(x)), state
@@ -136,7 +135,7 @@ class BatchNormalization(Layer):
         variance: Array,
     ) -> tuple[Array, Array]:
         """The factor r and the shift d from the batch's normalization to the moving one."""
-        bounds = self._bounds()
+        bounds = _bounds(self.renorm_clipping)
         moving = jnp.maximum(state["renorm_stddev"], self.epsilon**0.5)
         r = jnp.sqrt(variance + self.epsilon) / moving
         d = (mean - state["renorm_mean"]) / moving
@@ -144,7 +143,12 @@ class BatchNormalization(Layer):
         dmax = bounds.get("dmax", math.inf)
         return r, jnp.clip(d, -dmax, dmax)
 
-    def _moved(self, state: State, mean: Array, variance: Array) -> State:
+    def _moved(
+        self,
+        state: State,
+        mean: Array,
+        variance: Array,
+    ) -> State:
         """The moving averages after this batch."""
 
         def moved(name: str, batch: Array, momentum: float) -> Array:
@@ -165,26 +169,22 @@ class BatchNormalization(Layer):
         new["renorm_stddev"] = moved("renorm_stddev", stddev, self.renorm_momentum)
         return new
 
-    def _bounds(self) -> dict[str, float]:
-        """The items of `renorm_clipping` that are not None."""
-        if not isinstance(self.renorm_clipping, Fields):
-            return {}
-        given = self.renorm_clipping.as_dict().items()
-        return {name: bound for name, bound in given if bound is not None}
 
-    def _check_clipping(self) -> None:
-        right = isinstance(self.renorm_clipping, Fields | None)
-        if right:
-            bounds = self._bounds()
-            rmin = bounds.get("rmin", -math.inf)
-            rmax = bounds.get("rmax", math.inf)
-            right = set(bounds) <= {"rmin", "rmax", "dmax"}
-            right &= rmin <= rmax
-            right &= bounds.get("dmax", 0) >= 0
-        if not right:
-            given = self.renorm_clipping
-            expected = 'to be a dict of "rmin" <= "rmax" and "dmax" >= 0'
-            raise arguments.wrong(self, "renorm_clipping", expected, given)
+def _bounds(clipping: object) -> dict[str, float]:
+    """The items of `renorm_clipping` that are not None."""
+    if not isinstance(clipping, Fields):
+        return {}
+    given = clipping.as_dict().items()
+    return {name: bound for name, bound in given if bound is not None}
+
+
+def _are_bounds(clipping: object) -> bool:
+    bounds = _bounds(clipping)
+    known = {"rmin", "rmax", "dmax"}
+    if not isinstance(clipping, Fields | None) or set(bounds) - known:
+        return False
+    ordered = bounds.get("rmin", -math.inf) <= bounds.get("rmax", math.inf)
+    return ordered and bounds.get("dmax", 0) >= 0
 
 
 class _Moments(NamedTuple):
@@ -195,7 +195,11 @@ class _Moments(NamedTuple):
     variance: Array  # biased
 
 
-def _moments(x: Array, axis: int, valid: Array | None) -> _Moments:
+def _moments(
+    x: Array,
+    axis: int,
+    valid: Array | None,
+) -> _Moments:
     """Mean and variance of the valid entries over all axes but `axis`, in one pass.
 
     mean(x^2) - mean(x)^2 would lose all digits if the mean is large. Values are therefore centered
@@ -222,9 +226,10 @@ def _moments(x: Array, axis: int, valid: Array | None) -> _Moments:
         center = mean_of_first()
     else:
         center = lax.cond(valid[first].all(), mean_of_first, mean_of_all)
-    center = lax.stop_gradient(center)
-    centered = zeros_elsewhere(x - along(center, x.ndim, axis), valid)
-    offset = mean(centered, axes, valid, False)
+    center = lax.stop_gradient(center)  # (channels,)
+    centered = x - along(center, x.ndim, axis)  # the shape of x
+    centered = zeros_elsewhere(centered, valid)
+    offset = mean(centered, axes, valid, False)  # (channels,)
     square = mean(jnp.square(centered), axes, valid, False)
     variance = jnp.maximum(square - jnp.square(offset), 0)
     return _Moments(center, offset, variance)

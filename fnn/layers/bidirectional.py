@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.core import arguments
-from fnn.core.calling import apply_child, init_child, snake_case, unzip
-from fnn.core.context import INFERENCE, Context
+from fnn.core.arguments import Rule
+from fnn.core.calling import apply_child, init_child, unzip
+from fnn.core.context import (
+    INFERENCE,
+    Context,
+    attach_mask,
+    carry_mask,
+    is_masked,
+    split_mask,
+)
 from fnn.core.fields import one_of
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masking import attach_mask, carry_mask, is_masked, split_mask
+from fnn.core.registry import snake_case
 from fnn.core.tree import SpecTree, Tree
 from fnn.layers.shared.recurrence import OverTime
 
@@ -27,6 +36,24 @@ MERGES: dict[str | None, Callable[[Array, Array], Tree]] = {
 }
 
 
+_RECURRENT = (
+    "to be a recurrent layer",
+    "e.g. Bidirectional(LSTM(4)), or RNN(cell) for your own cell",
+)
+
+
+def _backward(layer: Bidirectional) -> Layer:
+    return layer._given_backward or layer.inner
+
+
+def _like_inner(name: str) -> Rule:
+    return Rule(
+        "backward_layer",
+        lambda layer: getattr(_backward(layer), name) == getattr(layer.inner, name),
+        f"to have {name}={{self.inner.{name}}} like inner",
+    )
+
+
 class Bidirectional(Layer):
     """`inner` run forward and backward, outputs merged.   (batch, time, ...) -> (batch, 2 units)
 
@@ -35,7 +62,7 @@ class Bidirectional(Layer):
     2 units); masked steps are 0, as in Keras. `backward_layer` is by default `inner` with the
     opposite `go_backwards`. `return_state` returns (outputs, the states of the forward layer, those
     of the backward layer); initial states come in the same order. Children: `forward_lstm`,
-    `backward_lstm`, by class.
+    `backward_lstm`, by class; `forward_layer` and `backward_layer` are these layers.
     Raises TypeError for an argument that is not a layer. Raises ValueError unless both layers are
     recurrent, have opposite `go_backwards` and equal `return_sequences`, `return_state` and
     `stateful`; for an odd number of initial states; and for outputs of different widths unless they
@@ -52,68 +79,77 @@ class Bidirectional(Layer):
     masking = "inside"
     by_step = False
     input_names = ("sequences", "initial_state")
+    field_rules = (
+        Rule("inner", lambda layer: isinstance(layer.inner, OverTime), *_RECURRENT),
+        Rule(
+            "backward_layer",
+            lambda layer: isinstance(layer._given_backward, OverTime | None),
+            *_RECURRENT,
+        ),
+        _like_inner("return_sequences"),
+        _like_inner("return_state"),
+        _like_inner("stateful"),
+        Rule(
+            "backward_layer",
+            lambda layer: (
+                not layer._given_backward
+                or layer._given_backward.go_backwards != layer.inner.go_backwards
+            ),
+            "to read in the opposite direction of inner",
+            "use backward_layer.replace(go_backwards={self._opposite})",
+        ),
+    )
+    input_rules = (
+        Rule(
+            "inputs",
+            lambda _, x: len(jax.tree.leaves(x)) % 2 == 1,
+            "with equally many initial states for both layers",
+            "pass the states that return_state=True returns",
+        ),
+    )
 
     inner: Layer
     merge_mode: str | None = one_of(tuple(MERGES), default="concat")
     backward_layer: Layer | None = None
 
-    def validate(self) -> None:
-        for argument, layer in (
-            ("inner", self.inner),
-            ("backward_layer", self.backward_layer),
-        ):
-            if layer is not None:
-                arguments.layer(self, layer, f"as {argument}")
-            if not isinstance(layer, OverTime | None):
-                expected = "to be a recurrent layer"
-                advice = "e.g. Bidirectional(LSTM(4)), or RNN(cell) for your own cell"
-                raise arguments.wrong(self, argument, expected, layer, advice)
-        forward, backward = self._layers()
-        for name in ("return_sequences", "return_state", "stateful"):
-            value = getattr(forward, name)
-            if value != getattr(backward, name):
-                expected = f"to have {name}={value} like inner"
-                raise arguments.wrong(
-                    self, "backward_layer", expected, self.backward_layer
-                )
-        if forward.go_backwards == backward.go_backwards:
-            expected = "to read in the opposite direction of inner"
-            advice = (
-                f"use backward_layer.replace(go_backwards={not forward.go_backwards})"
-            )
-            raise arguments.wrong(
-                self, "backward_layer", expected, self.backward_layer, advice
-            )
+    @property
+    def _given_backward(self) -> Any:
+        return vars(self)["backward_layer"]
+
+    @property
+    def _opposite(self) -> bool:
+        assert isinstance(self.inner, OverTime)  # `field_rules` say so
+        return not self.inner.go_backwards
 
     def _layers(self) -> tuple[OverTime, OverTime]:
         """The layers that read forward and backward; masked steps of sequences are 0."""
         forward = self.inner
-        backward = self.backward_layer
-        assert isinstance(forward, OverTime)  # `validate` raises otherwise
+        backward = self._given_backward
+        assert isinstance(forward, OverTime)  # `field_rules` say so
         if backward is None:
-            backward = forward.replace(go_backwards=not forward.go_backwards)
+            backward = forward.replace(go_backwards=self._opposite)
         assert isinstance(backward, OverTime)
         return (
             forward.replace(zero_output_for_mask=forward.return_sequences),
             backward.replace(zero_output_for_mask=backward.return_sequences),
         )
 
-    def children(self) -> tuple[tuple[str, OverTime], ...]:
+    @functools.cached_property
+    def _fnn_children(self) -> tuple[tuple[str, OverTime], ...]:
+        """The children by name; made once for a value."""
         forward, backward = self._layers()
         return (
             (f"forward_{_base_name(forward)}", forward),
             (f"backward_{_base_name(backward)}", backward),
         )
 
+    def children(self) -> tuple[tuple[str, OverTime], ...]:
+        return self._fnn_children
+
     def _split(self, x: Tree) -> tuple[Tree, Tree]:
         """The inputs of each child: the sequences, and its half of the initial states."""
         sequences, *initial = jax.tree.leaves(x, is_leaf=is_masked)
         half = len(initial) // 2
-        if 2 * half != len(initial):
-            raise ValueError(
-                "Bidirectional: expected equally many initial states for both layers, received "
-                f"{len(initial)} in all; pass the states that return_state=True returns"
-            )
         if not initial:
             return sequences, sequences
         return (sequences, *initial[:half]), (sequences, *initial[half:])
@@ -126,7 +162,11 @@ class Bidirectional(Layer):
         return unzip(pairs)
 
     def apply(
-        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
         x, ctx = carry_mask(x, ctx)
         outputs = []
@@ -162,5 +202,25 @@ class Bidirectional(Layer):
             )
 
 
+class _Direction:
+    """`forward_layer` and `backward_layer`: the layer whose weights the direction has."""
+
+    def __init__(self, index: int) -> None:
+        self._index = index
+
+    def __get__(self, layer: Bidirectional | None, owner: type) -> Layer | None:
+        if layer is None:
+            return None
+        return layer.children()[self._index][1]
+
+    def __set__(self, layer: Bidirectional, value: object) -> None:
+        vars(layer)["backward_layer"] = value
+
+
+# Only now, since a dataclass reads the default of a field from the class.
+Bidirectional.forward_layer = _Direction(0)  # type: ignore[attr-defined]
+Bidirectional.backward_layer = _Direction(1)  # type: ignore[assignment]
+
+
 def _base_name(layer: Layer) -> str:
-    return layer.name or snake_case(type(layer).__name__)
+    return layer.own_name or snake_case(type(layer).__name__)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import jax
 from jax import Array
 
-from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import fraction, positive, random_seed
 from fnn.core.layer import (
@@ -25,6 +24,7 @@ class _Cell(GatedStep):
     """A single step as a layer: (inputs, states) -> (outputs, new states)."""
 
     input_names = ("inputs", "states")
+    input_layout = "(batch, features)"
 
     @property
     def state_size(self) -> int | tuple[int, ...]:
@@ -34,21 +34,24 @@ class _Cell(GatedStep):
 
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         x, *states = jax.tree.leaves(x)
-        arguments.rank(self, x, 2, layout="(batch, features)")
         zeros = jax.eval_shape(lambda: self.initial_states(x))
         fill_states(self, zeros, states, needed=True)
         return self.init_weights(key, x)
 
     def apply(
-        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
+        in_list = isinstance(x[1], (tuple, list))
         x, *given = jax.tree.leaves(x)
         states = tuple(given)  # each (batch, units)
-        self.check_width(params, x)
         scales = self.dropout_scales(x, states, ctx)
         project, step = self.step_functions(params, scales, ctx)
         y, new, _ = step(project(x), states, {})
-        if self.state_count == 1:
+        if self.state_count == 1 and not in_list:
             return (y, y), state
         return (y, new), state
 

@@ -3,43 +3,46 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.core import arguments
+from fnn.core.arguments import Rule
+from fnn.core.context import add_bias
 from fnn.core.fields import fraction, one_of, per_axis, positive, random_seed
-from fnn.core.layer import (
-    Activation,
-    Constraint,
-    Initializer,
-    Params,
-    Regularizer,
-    State,
-    add_bias,
-)
+from fnn.core.layer import Activation, Constraint, Initializer, Params, Regularizer
 from fnn.core.tree import SpecTree, array_spec
 from fnn.layers.shared.gates import LSTMStep, Shape, States
-from fnn.layers.shared.recurrence import OverTime
+from fnn.layers.shared.recurrence import OverTime, one_step
 from fnn.layers.shared.spatial import (
     DATA_FORMATS,
+    WINDOW_FITS,
+    Spatial,
     channel_axis,
-    check_inputs,
     convolve,
+    layout,
     numbers,
-    reach,
 )
 
 
-class _ConvLSTM(LSTMStep, OverTime):
+class _ConvLSTM(Spatial, LSTMStep, OverTime):
     """`LSTMStep` with convolutions in place of the products, and images as states.
 
     Inputs of a step are (batch, *positions, channels), states (batch, *positions, filters).
     """
 
-    spatial: ClassVar[int]
+    input_rules = (
+        lambda layer, x: WINDOW_FITS(layer, one_step(jax.tree.leaves(x)[0])),
+    )
+    cache_rules = (
+        *OverTime.cache_rules,
+        Rule(
+            "stateful",
+            lambda layer: layer.stateful,
+            "to be True, since init knows the size of the images and a cache does not",
+        ),
+    )
 
     filters: int = positive()
     kernel_size: int | tuple[int, ...] = per_axis()
@@ -75,43 +78,27 @@ class _ConvLSTM(LSTMStep, OverTime):
     def gate_axis(self) -> int:
         return channel_axis(self)
 
-    def check_sequences(self, sequences: SpecTree) -> None:
-        rank = self.spatial + 3
-        arguments.rank(self, sequences, rank, layout="(batch, time, ...), images each")
-        shape = (sequences.shape[0], *sequences.shape[2:])
-        step = array_spec(shape, sequences.dtype)
-        window: Shape = ()
-        if self.padding == "valid":
-            window = reach(*numbers(self, "kernel_size", "dilation_rate"))
-        check_inputs(self, step, window)
-
-    def check_width(self, params: Params, x: Array) -> None:
-        axis = -1
-        if channel_axis(self) == 1:
-            axis = 2  # the sequences have an axis of time before the channels
-        arguments.width(self, x, params["kernel"].shape[-2], axis)
+    @property
+    def input_layout(self) -> str:  # type: ignore[override]
+        return layout(self, "time")
 
     def initial_states(self, x: SpecTree) -> States:
         # A state has the size of the inputs convolved with the kernel of one gate.
-        window_and_channels = self.kernel_shapes(x)[0][:-1]
-        kernel = array_spec((*window_and_channels, self.filters), x.dtype)
+        kernel_shape, _ = self.kernel_shapes(x)
+        kernel = array_spec((*kernel_shape[:-1], self.filters), x.dtype)
         shape = jax.eval_shape(self._convolve_inputs, x, kernel).shape
         return (jnp.zeros(shape),) * self.state_count
-
-    def cache(self, params: Params, batch: int, length: int) -> State:
-        """Nothing if `stateful`; else raises ValueError, as the size of the images is unknown."""
-        if not self.stateful:
-            expected = "to be True, since init knows the size of the images and a cache does not"
-            raise arguments.wrong(self, "stateful", expected, False)
-        return super().cache(params, batch, length)
 
     def kernel_shapes(self, x: SpecTree) -> tuple[Shape, Shape]:
         (window,) = numbers(self, "kernel_size")
         channels = x.shape[channel_axis(self)]
         width = self.gate_count * self.filters
-        return (*window, channels, width), (*window, self.filters, width)
+        kernel = *window, channels, width
+        recurrent_kernel = *window, self.filters, width
+        return kernel, recurrent_kernel
 
     def _convolve_inputs(self, x: Array, kernel: Array) -> Array:
+        """(batch, *positions, channels) -> (batch, *new positions, filters of the kernel)."""
         strides, dilation = numbers(self, "strides", "dilation_rate")
         return convolve(
             x,
@@ -130,14 +117,16 @@ class _ConvLSTM(LSTMStep, OverTime):
     def preactivation(self, params: Params, x: Array, h: Array) -> Array:
         """The gates before their activations, (batch, *positions, 4 * filters)."""
         axis = channel_axis(self)
-        recurrent = convolve(
+        # "SAME" with strides 1: a state keeps its size.
+        recurrent = convolve(  # (batch, *new positions, 4 * filters)
             h,
             params["recurrent_kernel"],
             axis,
             strides=(1,) * self.spatial,
             padding="SAME",
         )
-        z = self._convolve_inputs(x, params["kernel"]) + recurrent
+        z = self._convolve_inputs(x, params["kernel"])
+        z = z + recurrent
         if self.use_bias:
             z = add_bias(z, params["bias"], axis)
         return z

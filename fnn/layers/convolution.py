@@ -2,40 +2,57 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.core import arguments
-from fnn.core.context import INFERENCE, Context
+from fnn.core.arguments import Rule
+from fnn.core.context import INFERENCE, Context, add_bias
 from fnn.core.fields import one_of, per_axis, positive
 from fnn.core.layer import (
     Activation,
     Constraint,
     Initializer,
-    Layer,
     Params,
     Regularizer,
     State,
     activate,
-    add_bias,
 )
 from fnn.core.tree import SpecTree
 from fnn.layers.shared.spatial import (
     DATA_FORMATS,
+    WINDOW_FITS,
     Padding,
     PerAxis,
+    Spatial,
     channel_axis,
-    check_inputs,
     convolve,
     numbers,
     reach,
 )
 
 
-class _Conv(Layer):
-    spatial: ClassVar[int]
+class _Conv(Spatial):
+    field_rules = (
+        Rule(
+            "padding",
+            lambda conv: conv.padding != "causal" or conv.spatial == 1,
+            "to be one of 'valid', 'same'; only Conv1D can be causal",
+        ),
+        Rule(
+            "filters",
+            lambda conv: conv.filters % conv.groups == 0,
+            "to be a multiple of groups={self.groups}",
+        ),
+    )
+    input_rules = (
+        WINDOW_FITS,
+        Rule(
+            "inputs",
+            lambda conv, x: x.shape[channel_axis(conv)] % conv.groups == 0,
+            "with a number of channels that is a multiple of groups={self.groups}",
+            "choose groups that divide it",
+        ),
+    )
 
     filters: int = positive()
     kernel_size: PerAxis = per_axis()
@@ -54,27 +71,10 @@ class _Conv(Layer):
     kernel_constraint: Constraint = None
     bias_constraint: Constraint = None
 
-    def validate(self) -> None:
-        if self.padding == "causal" and self.spatial > 1:
-            expected = "to be one of 'valid', 'same'; only Conv1D can be causal"
-            raise arguments.wrong(self, "padding", expected, self.padding)
-        if self.filters % self.groups:
-            expected = f"to be a multiple of groups={self.groups}"
-            raise arguments.wrong(self, "filters", expected, self.filters)
-
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        window, dilation = numbers(self, "kernel_size", "dilation_rate")
-        smallest: tuple[int, ...] = ()
-        if self.padding == "valid":
-            smallest = reach(window, dilation)
-        check_inputs(self, x, smallest)
+        (window,) = numbers(self, "kernel_size")
         channels = x.shape[channel_axis(self)]
-        if channels % self.groups:
-            raise ValueError(
-                f"{type(self).__name__}: expected the number of input channels to be a multiple of "
-                f"groups={self.groups}, received {channels} in shape {tuple(x.shape)}; choose "
-                "groups that divide it"
-            )
+        # Each filter sees the channels of its group alone.
         shape = (*window, channels // self.groups, self.filters)
         params = {"kernel": self.weight("kernel", key, shape)}
         if self.use_bias:
@@ -96,9 +96,8 @@ class _Conv(Layer):
             padding = [(reach(window, dilation)[0] - 1, 0)]
         if "cached_inputs" in state:  # decoding: the past inputs stand for the padding
             past = state["cached_inputs"]
-            x = jnp.concatenate(
-                [past.astype(x.dtype), x], 1
-            )  # (batch, past + steps, channels)
+            past_and_now = past.astype(x.dtype), x
+            x = jnp.concatenate(past_and_now, 1)  # (batch, past + steps, channels)
             padding = "VALID"
             kept = x.shape[1] - past.shape[1]
             latest = x[:, kept:]  # (batch, past, channels)
@@ -115,6 +114,11 @@ class _Conv(Layer):
         if self.use_bias:
             y = add_bias(y, params["bias"], channels)
         return activate(self.activation, y), state
+
+
+def _reaches(conv: _Conv) -> int:
+    """How many steps the window of a `Conv1D` covers."""
+    return reach(*numbers(conv, "kernel_size", "dilation_rate"))[0]
 
 
 class Conv1D(_Conv):
@@ -135,27 +139,30 @@ class Conv1D(_Conv):
     """
 
     spatial = 1
+    cache_rules = (
+        Rule(
+            "padding",
+            lambda conv: conv.padding == "causal" or _reaches(conv) == 1,
+            "to be 'causal', since a step cannot see later ones",
+        ),
+        Rule(
+            "strides",
+            lambda conv: conv.strides in (1, (1,)),
+            "to be 1, an output for each step",
+        ),
+        Rule(
+            "data_format",
+            lambda conv: channel_axis(conv) == -1,
+            "to be 'channels_last', steps before channels",
+        ),
+    )
 
     def cache(self, params: Params, batch: int, length: int) -> State:
-        """The last inputs that the next window covers, zeros at first.
-
-        Raises ValueError unless the padding is causal, the strides are 1 and channels come last.
-        """
-        window, strides, dilation = numbers(
-            self, "kernel_size", "strides", "dilation_rate"
-        )
-        (covered,) = reach(window, dilation)
-        if self.padding != "causal" and covered > 1:
-            expected = "to be 'causal', since a step cannot see later ones"
-            raise arguments.wrong(self, "padding", expected, self.padding)
-        if strides != (1,):
-            expected = "to be 1, an output for each step"
-            raise arguments.wrong(self, "strides", expected, self.strides)
-        if channel_axis(self) != -1:
-            expected = "to be 'channels_last', steps before channels"
-            raise arguments.wrong(self, "data_format", expected, self.data_format)
+        """The last inputs that the next window covers, zeros at first."""
+        covered = _reaches(self)
         kernel = params["kernel"]
-        shape = batch, covered - 1, kernel.shape[-2] * self.groups
+        channels = kernel.shape[-2] * self.groups
+        shape = batch, covered - 1, channels
         return {"cached_inputs": jnp.zeros(shape, kernel.dtype)}
 
 

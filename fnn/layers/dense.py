@@ -5,7 +5,7 @@ from __future__ import annotations
 from jax import Array
 
 from fnn.core import arguments
-from fnn.core.context import INFERENCE, Context
+from fnn.core.context import INFERENCE, Context, add_bias
 from fnn.core.fields import positive
 from fnn.core.layer import (
     Activation,
@@ -16,7 +16,6 @@ from fnn.core.layer import (
     Regularizer,
     State,
     activate,
-    add_bias,
 )
 from fnn.core.tree import SpecTree, Tree
 from fnn.runtime.placement import matmul
@@ -40,6 +39,7 @@ class Dense(Layer):
     masking = "pass"
     mixes_features = True
     keeps_sharding = True
+    input_layout = "(batch, ..., features)"
 
     units: int = positive()
     activation: Activation = None
@@ -56,7 +56,6 @@ class Dense(Layer):
         return arguments.is_vector(x)
 
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        arguments.minimum_rank(self, x, 2, "(batch, ..., features)")
         features = x.shape[-1]
         kernel = self.weight("kernel", key, (features, self.units))
         params = {"kernel": kernel}

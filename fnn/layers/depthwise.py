@@ -4,34 +4,31 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fnn.core import arguments
-from fnn.core.context import INFERENCE, Context
+from fnn.core.context import INFERENCE, Context, add_bias
 from fnn.core.fields import one_of, per_axis, positive
 from fnn.core.layer import (
     Activation,
     Constraint,
     Initializer,
-    Layer,
     Params,
     Regularizer,
     State,
     activate,
-    add_bias,
 )
 from fnn.core.tree import SpecTree
 from fnn.layers.shared.spatial import (
     DATA_FORMATS,
+    WINDOW_FITS,
     PerAxis,
     Shape,
     Spatial,
     channel_axis,
-    check_inputs,
     convolve,
     numbers,
     reach,
@@ -45,37 +42,33 @@ from fnn.layers.shared.spatial import (
 FEW_OFFSETS = 49
 
 
-class Depthwise(Spatial, Protocol):
+class _Depthwise(Spatial, loadable=False):
     """A layer with the fields of a depthwise convolution."""
 
-    @property
-    def padding(self) -> str: ...
+    input_rules = (WINDOW_FITS,)
 
-    @property
-    def depth_multiplier(self) -> int: ...
+    if TYPE_CHECKING:
+
+        @property
+        def padding(self) -> str: ...
+
+        @property
+        def depth_multiplier(self) -> int: ...
 
 
-def kernel_shape(layer: Depthwise, x: SpecTree) -> Shape:
-    """The shape of a depthwise kernel for `x`: (*window, channels, depth_multiplier).
-
-    Checks the inputs of `init` too.
-    """
-    window, dilation = numbers(layer, "kernel_size", "dilation_rate")
-    smallest: Shape = ()
-    if layer.padding == "valid":
-        smallest = reach(window, dilation)
-    check_inputs(layer, x, smallest)
+def kernel_shape(layer: _Depthwise, x: SpecTree) -> Shape:
+    """The shape of a depthwise kernel for `x`: (*window, channels, depth_multiplier)."""
+    (window,) = numbers(layer, "kernel_size")
     return (*window, x.shape[channel_axis(layer)], layer.depth_multiplier)
 
 
-def depthwise(layer: Depthwise, x: Array, kernel: Array) -> Array:
+def depthwise(layer: _Depthwise, x: Array, kernel: Array) -> Array:
     """Each channel of `x` convolved with its own kernels.
 
     (batch, *positions, channels) -> (batch, *new positions, channels * depth_multiplier)
     """
     *window, channels, multiplier = kernel.shape
     axis = channel_axis(layer)
-    arguments.width(layer, x, channels, axis)
     strides, dilation = numbers(layer, "strides", "dilation_rate")
     padding = layer.padding.upper()
     if jax.default_backend() == "cpu" and math.prod(window) <= FEW_OFFSETS:
@@ -86,11 +79,13 @@ def depthwise(layer: Depthwise, x: Array, kernel: Array) -> Array:
         pads[positions.start : positions.stop] = lax.padtype_to_pads(
             sizes, covered, strides, padding
         )
-        x = jnp.pad(x, pads)
+        x = jnp.pad(x, pads)  # (batch, *padded positions, channels)
         return _by_offset(x, kernel, axis % x.ndim, positions, strides, dilation)
+    # Each channel is a group, with one input and `multiplier` outputs.
+    kernel = kernel.reshape(*window, 1, channels * multiplier)
     return convolve(
         x,
-        kernel.reshape(*window, 1, channels * multiplier),
+        kernel,
         axis,
         strides=strides,
         padding=padding,
@@ -115,7 +110,8 @@ def _by_offset(
     dtype = jnp.result_type(x, kernel)
     wide = jnp.promote_types(dtype, jnp.float32)  # a convolution sums in float32 too
     x = jnp.repeat(x, multiplier, axis).astype(wide)  # channels * multiplier at `axis`
-    weights = kernel.reshape(*window, -1).astype(wide)
+    weights = kernel.reshape(*window, -1)  # (*window, channels * multiplier)
+    weights = weights.astype(wide)
     by_channel = [1] * x.ndim
     by_channel[axis] = -1
     covered = reach(tuple(window), dilation)
@@ -130,16 +126,16 @@ def _by_offset(
             count = x.shape[place] - covered[i] + 1  # of window positions with stride 1
             last[place] = start + count
             step[place] = strides[i]
-        shifted = lax.slice(x, first, last, step)
+        shifted = lax.slice(
+            x, first, last, step
+        )  # (batch, *new positions, channels * multiplier)
         total += shifted * weights[offset].reshape(by_channel)
     return jnp.asarray(total).astype(dtype)
 
 
-class _DepthwiseConv(Layer):
+class _DepthwiseConv(_Depthwise):
     # The fields `depthwise_...` belong to the weight `kernel`.
     weight_names = {"depthwise": "kernel"}
-    spatial: ClassVar[int]
-
     kernel_size: PerAxis = per_axis()
     strides: PerAxis = per_axis(default=1)
     padding: str = one_of(("valid", "same"), default="valid")
@@ -171,6 +167,7 @@ class _DepthwiseConv(Layer):
         x: Array,
         ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
+        # (batch, *new positions, channels * depth_multiplier)
         y = depthwise(self, x, params["kernel"])
         if self.use_bias:
             y = add_bias(y, params["bias"], channel_axis(self))
@@ -216,10 +213,8 @@ class DepthwiseConv2D(_DepthwiseConv):
     dilation_rate: PerAxis = per_axis(default=(1, 1))
 
 
-class _SeparableConv(Layer):
+class _SeparableConv(_Depthwise):
     weight_names = {"depthwise": "depthwise_kernel", "pointwise": "pointwise_kernel"}
-    spatial: ClassVar[int]
-
     filters: int = positive()
     kernel_size: PerAxis = per_axis()
     strides: PerAxis = per_axis(default=1)
@@ -243,7 +238,9 @@ class _SeparableConv(Layer):
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         shape = kernel_shape(self, x)
         depthwise = self.weight("depthwise", key, shape)
-        window = (1,) * self.spatial
+        window = (
+            1,
+        ) * self.spatial  # the second kernel mixes the channels of one position
         channels = shape[-2] * shape[-1]
         shape = (*window, channels, self.filters)
         pointwise = self.weight("pointwise", key, shape)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import jax.numpy as jnp
 from jax import Array, random
 
 from fnn.core import arguments
+from fnn.core.arguments import Rule
 from fnn.core.context import INFERENCE, Context
-from fnn.core.fields import fraction, not_negative, one_of, random_seed
+from fnn.core.fields import fraction, not_negative, one_of, positive, random_seed
 from fnn.core.layer import Layer, Params, State
 from fnn.core.tree import SpecTree
 from fnn.layers.shared.dropping import drop, seeded_key
-from fnn.layers.shared.spatial import DATA_FORMATS, check_inputs, spatial_axes
+from fnn.layers.shared.spatial import DATA_FORMATS, Spatial, spatial_axes
 
 # Every layer here is the identity in inference and at rate 0, and then needs no key. A `seed` is
 # folded into the key of the call. Unlike in Keras it does not replace that key, since there is no
@@ -28,6 +29,18 @@ class WithNoiseShape(Protocol):
 
     @property
     def noise_shape(self) -> NoiseShape: ...
+
+
+BELOW_ONE = Rule(
+    "rate",
+    lambda layer: layer.rate < 1,
+    "to be below 1",
+    "use Dropout(1.0) to drop everything",
+)
+
+
+def _check_noise_shape(layer: WithNoiseShape, x: SpecTree) -> None:
+    _noise_shape(layer, x.shape, batch=False)
 
 
 class Dropout(Layer):
@@ -45,18 +58,12 @@ class Dropout(Layer):
     """
 
     masking = "pass"
+    input_layout = "(batch, ...)"
+    input_rules = (_check_noise_shape,)
 
     rate: float = fraction()
-    noise_shape: NoiseShape = None
+    noise_shape: NoiseShape = positive(default=None)
     seed: int | None = random_seed(default=None)
-
-    def validate(self) -> None:
-        _check_noise_shape(self)
-
-    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        arguments.minimum_rank(self, x, 1, "(batch, ...)")
-        _noise_shape(self, x.shape, batch=False)
-        return {}, {}
 
     def apply(
         self,
@@ -70,15 +77,9 @@ class Dropout(Layer):
         return y, state
 
 
-class _SpatialDropout(Layer):
+class _SpatialDropout(Spatial):
     masking = "pass"
-    spatial: ClassVar[int]
-
     rate: float = fraction()
-
-    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        check_inputs(self, x)
-        return {}, {}
 
     def apply(
         self,
@@ -160,12 +161,10 @@ class GaussianDropout(Layer):
     """
 
     masking = "pass"
+    field_rules = (BELOW_ONE,)
 
     rate: float = fraction()
     seed: int | None = random_seed(default=None)
-
-    def validate(self) -> None:
-        _check_below_one(self, self.rate)
 
     def apply(
         self,
@@ -230,19 +229,13 @@ class AlphaDropout(Layer):
     """
 
     masking = "pass"
+    input_layout = "(batch, ...)"
+    field_rules = (BELOW_ONE,)
+    input_rules = (_check_noise_shape,)
 
     rate: float = fraction()
-    noise_shape: NoiseShape = None
+    noise_shape: NoiseShape = positive(default=None)
     seed: int | None = random_seed(default=None)
-
-    def validate(self) -> None:
-        _check_noise_shape(self)
-        _check_below_one(self, self.rate)
-
-    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        arguments.minimum_rank(self, x, 1, "(batch, ...)")
-        _noise_shape(self, x.shape, batch=False)
-        return {}, {}
 
     def apply(
         self,
@@ -286,16 +279,3 @@ def _noise_shape(
         expected = f"to have 1, None or the size for each axis of the inputs {sizes}"
         raise arguments.wrong(layer, "noise_shape", expected, given)
     return tuple(n or size for n, size in pairs)
-
-
-def _check_noise_shape(layer: WithNoiseShape) -> None:
-    sizes = layer.noise_shape or ()
-    if any(n is not None and n < 1 for n in sizes):
-        expected = "to be a tuple of integers of at least 1, or None for an axis"
-        raise arguments.wrong(layer, "noise_shape", expected, sizes)
-
-
-def _check_below_one(layer: Layer, rate: float) -> None:
-    if rate == 1:
-        advice = "use Dropout(1.0) to drop everything"
-        raise arguments.wrong(layer, "rate", "to be below 1", 1, advice)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import string
-from collections.abc import Sequence
 from dataclasses import field
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from jax import Array
 
-from fnn.core import arguments
-from fnn.core.context import INFERENCE, Context
+from fnn.core.arguments import Rule
+from fnn.core.context import INFERENCE, Context, attach_mask
+from fnn.core.fields import positive
 from fnn.core.layer import (
     Activation,
     Constraint,
@@ -22,11 +23,11 @@ from fnn.core.layer import (
     State,
     activate,
 )
-from fnn.core.masking import attach_mask
 from fnn.core.tree import SpecTree, Tree
 from fnn.core.value import resolve
 from fnn.runtime.placement import einsum
 
+Shape: TypeAlias = tuple[int, ...]
 Dots: TypeAlias = Literal["left", "right", ""]  # where the equation has its dots
 
 EQUATION = re.compile(
@@ -41,6 +42,45 @@ class Equation(NamedTuple):
     kernel: str
     outputs: str
     dots: Dots
+
+
+@functools.lru_cache(maxsize=256)
+def parse(equation: str) -> Equation | None:
+    """The parts of an equation; None for another form."""
+    found = EQUATION.fullmatch(equation.replace(" ", ""))
+    if found is None:
+        return None
+    left, x, right, kernel, left_out, y, right_out = found.groups()
+    if (left, right) != (left_out, right_out) or (left and right):
+        return None
+    if left:
+        return Equation(x, kernel, y, "left")
+    if right:
+        return Equation(x, kernel, y, "right")
+    return Equation(x, kernel, y, "")
+
+
+def _names_each_once(
+    x: str,
+    kernel: str,
+    y: str,
+    _: Dots,
+) -> bool:
+    if not set(y) <= set(x + kernel) or not set(kernel) <= set(x + y):
+        return False
+    return all(len(set(part)) == len(part) for part in (x, kernel, y))
+
+
+def _keeps_steps(
+    x: str,
+    _: str,
+    y: str,
+    dots: Dots,
+) -> bool:
+    # On the left, the steps are among the dots, or the first of several named axes.
+    if dots == "left":
+        return len(x) == 1 or x[0] == y[0]
+    return x[:2] == y[:2]
 
 
 class EinsumDense(Layer):
@@ -60,10 +100,68 @@ class EinsumDense(Layer):
     """
 
     masking = "use"
+    by_step = True  # but for equations that `cache_rules` name
     keeps_sharding = True
+    input_layout = "(batch, ...)"
+    field_rules = (
+        Rule(
+            "equation",
+            lambda layer: parse(layer.equation) is not None,
+            "to be like 'ab,bc->ac', '...ab,bc->...ac' or 'ab...,bc->ac...'",
+        ),
+        Rule(
+            "equation",
+            lambda layer: _names_each_once(*layer._parts),
+            "to name each axis at most once in a part, those of the outputs in inputs or "
+            "kernel, and those of the kernel in inputs or outputs",
+        ),
+        Rule(
+            "output_shape",
+            lambda layer: len(layer._shape()) == len(layer._sized),
+            "to have a positive integer or None for each axis of {self._sized!r}",
+        ),
+        Rule(
+            "bias_axes",
+            lambda layer: (
+                layer.bias_axes is None
+                or (
+                    layer.bias_axes
+                    and set(layer.bias_axes) <= set(layer._parts.outputs)
+                )
+            ),
+            "to be axes of the outputs {self._parts.outputs!r}, or None for no bias",
+        ),
+    )
+    input_rules = (
+        Rule(
+            "inputs",
+            lambda layer, x: layer._fits(len(x.shape)),
+            "with the axes {self._parts.inputs!r} of {self.equation!r}",
+            "change the equation, or reshape the inputs",
+        ),
+        Rule(
+            "inputs",
+            lambda layer, x: not layer._differing(x.shape),
+            "with the sizes of output_shape={self.output_shape} along the axes of "
+            "{self.equation!r} that they share with the outputs",
+            "set None in output_shape",
+        ),
+        Rule(
+            "output_shape",
+            lambda layer, x: None not in layer._kernel_shape(x.shape),
+            "to have the sizes that are not known from the inputs",
+        ),
+    )
+    cache_rules = (
+        Rule(
+            "equation",
+            lambda layer: _keeps_steps(*layer._parts),
+            "to keep the steps in place, since they come a few at a time",
+        ),
+    )
 
     equation: str
-    output_shape: int | tuple[int | None, ...]
+    output_shape: int | tuple[int | None, ...] = positive()
     activation: Activation = None
     bias_axes: str | None = None
     kernel_initializer: Initializer = "glorot_uniform"
@@ -74,104 +172,65 @@ class EinsumDense(Layer):
     bias_constraint: Constraint = None
     activity_regularizer: Regularizer = field(default=None, kw_only=True)
 
-    def validate(self) -> None:
-        x, kernel, y, dots = self._parts()
-        new_in_outputs = set(y) - set(x + kernel)
-        only_in_kernel = set(kernel) - set(x + y)
-        repeats = any(len(set(part)) < len(part) for part in (x, kernel, y))
-        if new_in_outputs or only_in_kernel or repeats:
-            expected = (
-                "to name each axis at most once in a part, those of the outputs in inputs or "
-                "kernel, and those of the kernel in inputs or outputs"
-            )
-            raise arguments.wrong(self, "equation", expected, self.equation)
-        named = _sized_axes(y, dots)
-        shape = self._shape()
-        if len(shape) != len(named) or not all(map(_is_size, shape)):
-            expected = f"to have a positive integer or None for each axis of {named!r}"
-            raise arguments.wrong(self, "output_shape", expected, self.output_shape)
-        if self.bias_axes is None:
-            return
-        if not self.bias_axes or not set(self.bias_axes) <= set(y):
-            expected = f"to be axes of the outputs {y!r}, or None for no bias"
-            raise arguments.wrong(self, "bias_axes", expected, self.bias_axes)
-
     def _shape(self) -> tuple[int | None, ...]:
         if isinstance(self.output_shape, tuple):
             return self.output_shape
         return (self.output_shape,)
 
+    @property
     def _parts(self) -> Equation:
-        """The parts of the equation; raises ValueError for another form."""
-        found = EQUATION.fullmatch(str(self.equation).replace(" ", ""))
-        if found is not None:
-            left, x, right, kernel, left_out, y, right_out = found.groups()
-            if (left, right) == (left_out, right_out) and not (left and right):
-                if left:
-                    return Equation(x, kernel, y, "left")
-                if right:
-                    return Equation(x, kernel, y, "right")
-                return Equation(x, kernel, y, "")
-        expected = "to be like 'ab,bc->ac', '...ab,bc->...ac' or 'ab...,bc->ac...'"
-        raise arguments.wrong(self, "equation", expected, self.equation)
+        parts = parse(self.equation)
+        assert parts is not None  # `field_rules` say so
+        return parts
 
-    def _sizes(
-        self, shape: tuple[int, ...]
-    ) -> tuple[dict[str, int], dict[str, int | None]]:
-        """The sizes of the axes of inputs and outputs, by letter."""
-        x, _, y, dots = self._parts()
-        too_few = len(shape) < len(x)
-        too_many = not dots and len(shape) > len(x)
-        if too_few or too_many:
-            raise ValueError(
-                f"EinsumDense: expected inputs with the axes {x!r} of {self.equation!r}, received "
-                f"shape {tuple(shape)}; change the equation, or reshape the inputs"
-            )
+    @property
+    def _sized(self) -> str:
+        """The axes of the outputs whose sizes are in `output_shape`: all but the batch."""
+        _, _, y, dots = self._parts
+        if dots == "left":
+            return y
+        return y[1:]
+
+    def _fits(self, axes: int) -> bool:
+        x, _, _, dots = self._parts
+        return axes == len(x) or (bool(dots) and axes > len(x))
+
+    def _input_sizes(self, shape: Shape) -> dict[str, int]:
+        """The sizes of the axes of the inputs, by letter."""
+        x, _, _, dots = self._parts
         if dots == "left":
             shape = shape[len(shape) - len(x) :]
-        inputs = dict(zip(x, shape, strict=False))
-        outputs: dict[str, int | None] = {}
-        if dots != "left":  # the first axis is the batch
-            outputs[y[0]] = inputs.get(y[0])
-        sized = _sized_axes(y, dots)
-        outputs |= dict(zip(sized, self._shape(), strict=True))
-        for letter in set(x) & set(y):
-            if outputs[letter] not in (None, inputs[letter]):
-                raise ValueError(
-                    f"EinsumDense: expected inputs with axis {letter!r} of size "
-                    f"{outputs[letter]}, received {inputs[letter]} in shape {tuple(shape)}; "
-                    "set None in output_shape"
-                )
-        for letter, size in outputs.items():
-            outputs[letter] = size or inputs.get(letter)
-        return inputs, outputs
+        return dict(zip(x, shape, strict=False))
+
+    def _differing(self, shape: Shape) -> bool:
+        """Whether `output_shape` has another size than the inputs along an axis of both."""
+        inputs = self._input_sizes(shape)
+        pairs = zip(self._sized, self._shape(), strict=True)
+        return any(size not in (None, inputs.get(n, size)) for n, size in pairs)
+
+    def _sizes(self, shape: Shape) -> dict[str, int | None]:
+        """The sizes of the axes of inputs and outputs, by letter."""
+        given = dict(zip(self._sized, self._shape(), strict=True))
+        return {**given, **self._input_sizes(shape)}
+
+    def _kernel_shape(self, shape: Shape) -> tuple[int | None, ...]:
+        sizes = self._sizes(shape)
+        return tuple(sizes[letter] for letter in self._parts.kernel)
 
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        arguments.minimum_rank(self, x, 1, "(batch, ...)")
-        _, kernel, y, dots = self._parts()
-        inputs, outputs = self._sizes(x.shape)
-        sizes: dict[str, int | None] = {**inputs, **outputs}
-        shape = self._known([sizes[letter] for letter in kernel])
+        inputs, kernel, y, dots = self._parts
+        sizes: dict[str, Any] = self._sizes(x.shape)
+        shape: Any = self._kernel_shape(x.shape)
         layer = self._with_axes(kernel, y)
         params = {"kernel": layer.weight("kernel", key, shape)}
         if self.bias_axes is not None:
             # From the first axis with a bias on; 1 for the axes without a bias.
             first = min(map(y.index, self.bias_axes))
-            shape = self._known(
-                [outputs[n] if n in self.bias_axes else 1 for n in y[first:]]
-            )
+            shape = tuple(sizes[n] if n in self.bias_axes else 1 for n in y[first:])
             if dots == "right":
                 shape += (1,) * (len(x.shape) - len(inputs))
             params["bias"] = self.weight("bias", key, shape)
         return params, {}
-
-    def _known(self, sizes: Sequence[int | None]) -> tuple[int, ...]:
-        """The sizes; raises ValueError if one is missing in `output_shape` and the inputs."""
-        known = tuple(size for size in sizes if size is not None)
-        if len(known) < len(sizes):
-            expected = "to have the sizes that are not known from the inputs"
-            raise arguments.wrong(self, "output_shape", expected, self.output_shape)
-        return known
 
     def _with_axes(self, kernel: str, y: str) -> EinsumDense:
         """This layer with an initializer that knows which axes of the kernel are outputs."""
@@ -184,7 +243,11 @@ class EinsumDense(Layer):
         return self.replace(kernel_initializer=initializer)
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
         # (batch, ...), the named axes as in the equation
         letters = self._letters(x.ndim)
@@ -198,31 +261,18 @@ class EinsumDense(Layer):
 
     def _letters(self, axes: int) -> tuple[str, str, str]:
         """A letter for each axis of inputs, kernel and outputs, those of the dots included."""
-        x, kernel, y, dots = self._parts()
+        x, kernel, y, dots = self._parts
         unused = [letter for letter in string.ascii_letters if letter not in x + kernel]
         more = "".join(unused[: axes - len(x)])
         if dots == "left":
             return more + x, kernel, more + y
         return x + more, kernel, y + more
 
-    def cache(self, params: Params, batch: int, length: int) -> State:
-        """Nothing; raises ValueError for an equation that mixes or moves the steps."""
-        x, _, y, dots = self._parts()
-        moves = x[:2] != y[:2]
-        if (
-            dots == "left"
-        ):  # the steps are among the dots, or the first of several named axes
-            moves = len(x) > 1 and x[0] != y[0]
-        if moves:
-            expected = "to keep the steps in place, since they come a few at a time"
-            raise arguments.wrong(self, "equation", expected, self.equation)
-        return {}
-
     def _mask(self, x: Array, mask: Array | None) -> Array | None:
         """The mask; raises ValueError unless the outputs have the steps of the inputs."""
         if mask is None:
             return None
-        letters, _, y, dots = self._parts()
+        letters, _, y, dots = self._parts
         masked = mask.ndim  # how many named axes have a mask
         if dots == "left":
             masked = max(mask.ndim - (x.ndim - len(letters)), 0)
@@ -232,16 +282,3 @@ class EinsumDense(Layer):
                 "moves the steps, received a mask; use Unmask() first to drop it"
             )
         return mask
-
-
-def _sized_axes(y: str, dots: Dots) -> str:
-    """The axes of the outputs whose sizes are in `output_shape`: all but the batch."""
-    if dots == "left":
-        return y
-    return y[1:]
-
-
-def _is_size(size: object) -> bool:
-    if size is None:
-        return True
-    return isinstance(size, int) and not isinstance(size, bool) and size >= 1

@@ -8,12 +8,26 @@ from jax import Array, random
 from jax.sharding import NamedSharding
 
 from fnn.core import arguments
-from fnn.core.context import INFERENCE, Context, salt
+from fnn.core.arguments import Rule
+from fnn.core.context import (
+    INFERENCE,
+    Context,
+    Masked,
+    attach_mask,
+    combine_masks,
+    salt,
+)
 from fnn.core.fields import one_of, positive
 from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
-from fnn.core.masking import Masked, attach_mask, combine_masks
 from fnn.core.tree import SpecTree, Tree
 from fnn.runtime.placement import sharding, spec_of, used_by, without
+
+CAN_BE_MASKED = Rule(
+    "inputs",
+    lambda layer, x: not layer.mask_zero or _are_vectors(x) or len(x.shape) > 1,
+    "to be ids (batch, time) or of more axes with mask_zero=True",
+    "set mask_zero=False",
+)
 
 
 class Embedding(Layer):
@@ -35,6 +49,8 @@ class Embedding(Layer):
     masking = "use"
     by_step = True
     keeps_sharding = True
+    input_layout = "(batch, ...)"
+    input_rules = (CAN_BE_MASKED,)
 
     input_dim: int = positive()
     output_dim: int = positive()
@@ -47,13 +63,22 @@ class Embedding(Layer):
         """Raises ValueError for ids that are not in the table."""
         _check_values(self, x)
 
+    def compute_mask(self, inputs: Tree, mask: Tree = None) -> Tree:
+        """The mask of the outputs for ids, of arrays or nodes; None without `mask_zero`."""
+        if not self.mask_zero:
+            return None
+        return inputs != 0
+
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        _check_ids(self, x)
         shape = (self.input_dim, self.output_dim)
         return {"embeddings": self.weight("embeddings", key, shape)}, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
         return _look_up(params["embeddings"], x, ctx.mask, self.mask_zero), state
 
@@ -80,6 +105,17 @@ class ReversibleEmbedding(Layer):
 
     masking = "use"
     by_step = True
+    input_layout = "(batch, ...)"
+    input_rules = (
+        CAN_BE_MASKED,
+        Rule(
+            "inputs",
+            lambda layer, x: not _are_vectors(x) or x.shape[-1] == layer.output_dim,
+            "to be ids (integers), or vectors of {self.output_dim} features to turn into logits, "
+            "not {x.dtype}",
+            'use Input(..., dtype="int32") for ids',
+        ),
+    )
 
     input_dim: int = positive()
     output_dim: int = positive()
@@ -96,16 +132,9 @@ class ReversibleEmbedding(Layer):
     def __call__(self, x: Tree, reverse: bool = False) -> Tree:
         """A node of a graph; `reverse` says that `x` are vectors. Both directions share weights."""
         if hasattr(x, "dtype") and reverse != _are_vectors(x):
-            expected = "ids (integers)"
-            if reverse:
-                expected = "vectors (float32)"
-            advice = (
-                'Input(..., dtype="int32") for ids, layer(x, reverse=True) for vectors'
-            )
-            raise ValueError(
-                f"ReversibleEmbedding: expected {expected} with reverse={reverse}, received "
-                f"{x.dtype} of shape {x.shape}; use {advice}"
-            )
+            expected = f"to be {not reverse} for inputs of {x.dtype}, shape {x.shape}"
+            advice = 'use Input(..., dtype="int32") for ids, layer(x, reverse=True) for vectors'
+            raise arguments.wrong(self, "reverse", expected, reverse, advice)
         return super().__call__(x)
 
     def check_values(self, x: np.ndarray) -> None:
@@ -114,14 +143,6 @@ class ReversibleEmbedding(Layer):
             _check_values(self, x)
 
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        if not _are_vectors(x):
-            _check_ids(self, x)
-        elif not x.shape or x.shape[-1] != self.output_dim:
-            raise ValueError(
-                f"ReversibleEmbedding: expected ids (integers), or vectors of "
-                f"{self.output_dim} features to turn into logits, received {x.dtype} of shape "
-                f'{tuple(x.shape)}; use Input(..., dtype="int32") for ids'
-            )
         shape = (self.input_dim, self.output_dim)
         params = {"embeddings": self.weight("embeddings", key, shape)}
         if not self.tie_weights:
@@ -132,7 +153,11 @@ class ReversibleEmbedding(Layer):
         return params, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
         if not _are_vectors(x):
             return _look_up(params["embeddings"], x, ctx.mask, self.mask_zero), state
@@ -172,16 +197,6 @@ def _check_values(layer: Embedding | ReversibleEmbedding, x: np.ndarray) -> None
         raise ValueError(
             f"{name}: expected ids that are integers, received {x[not_integer][0]}"
             "; pass class numbers as they are, not scaled"
-        )
-
-
-def _check_ids(layer: Embedding | ReversibleEmbedding, x: SpecTree) -> None:
-    """Checks the shape of ids in `init`; raises ValueError if they cannot be masked."""
-    arguments.minimum_rank(layer, x, 1, "(batch, ...)")
-    if layer.mask_zero and len(x.shape) < 2:
-        raise ValueError(
-            f"{type(layer).__name__}: expected ids (batch, time) or of more axes with "
-            f"mask_zero=True, received shape {tuple(x.shape)}; set mask_zero=False"
         )
 
 

@@ -11,11 +11,19 @@ import numpy as np
 from jax import Array, lax, random
 
 from fnn.core import arguments, tree
+from fnn.core.arguments import Rule
 from fnn.core.calling import call, init_copies, output_spec
-from fnn.core.context import INFERENCE, Context, salt
+from fnn.core.context import (
+    INFERENCE,
+    Context,
+    Masked,
+    attach_mask,
+    leading,
+    salt,
+    split_mask,
+)
 from fnn.core.fields import not_negative, positive
 from fnn.core.layer import Initializer, Layer, Params, State
-from fnn.core.masking import Masked, attach_mask, leading, split_mask
 from fnn.core.tree import SpecTree, Tree, array_spec
 from fnn.layers.shared.statistics import at_least_float32
 from fnn.runtime.placement import place, place_like
@@ -59,7 +67,23 @@ class MixtureOfExperts(Layer):
     """
 
     masking = "use"
+    by_step = True
     stacked = True
+    input_layout = "(batch, ..., features)"
+    field_rules = (
+        Rule(
+            "top_k",
+            lambda layer: layer.top_k <= layer.experts,
+            "to be at most experts={self.experts}",
+        ),
+    )
+    cache_rules = (
+        Rule(
+            "capacity_factor",
+            lambda layer: layer.capacity_factor is None,
+            "to be None, since all steps together share the capacity",
+        ),
+    )
 
     expert: Layer
     experts: int = positive(default=8)
@@ -67,21 +91,6 @@ class MixtureOfExperts(Layer):
     capacity_factor: float | None = positive(default=None)
     balance: float = not_negative(default=0.01)
     router_initializer: Initializer = "glorot_uniform"
-
-    def validate(self) -> None:
-        arguments.layer(self, self.expert, "as expert")
-        if self.top_k > self.experts:
-            expected = f"to be at most experts={self.experts}"
-            raise arguments.wrong(self, "top_k", expected, self.top_k)
-
-    def cache(self, params: Params, batch: int, length: int) -> State:
-        """Nothing, as tokens are independent; raises ValueError if they compete for capacity."""
-        if self.capacity_factor is not None:
-            expected = "to be None, since all steps together share the capacity"
-            raise arguments.wrong(
-                self, "capacity_factor", expected, self.capacity_factor
-            )
-        return {}
 
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
         return (("experts", self.expert),)
@@ -95,7 +104,6 @@ class MixtureOfExperts(Layer):
         return arguments.is_vector(x)
 
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        arguments.minimum_rank(self, x, 2, "(batch, ..., features)")
         number = math.prod(x.shape[:-1])
         features = x.shape[-1]
         tokens = array_spec((number, features), x.dtype)
@@ -114,7 +122,11 @@ class MixtureOfExperts(Layer):
         return params, {"aux_loss": jnp.zeros(()), "experts": expert_states}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
         tokens = x.reshape(-1, x.shape[-1])  # (tokens, features)
         valid = _valid_tokens(x, ctx)  # (tokens,)
@@ -239,7 +251,12 @@ class MixtureOfExperts(Layer):
         tokens = empty.at[chosen, positions].set(every_token, mode="drop")
         return Queues(positions, tokens)
 
-    def _imbalance(self, probabilities: Array, choices: Array, valid: Array) -> Array:
+    def _imbalance(
+        self,
+        probabilities: Array,
+        choices: Array,
+        valid: Array,
+    ) -> Array:
         """The auxiliary loss: `balance` if all experts are used equally, else more."""
         count = jnp.maximum(valid.sum(), 1)
         fraction = choices.sum((0, 1)) / (count * self.top_k)  # (experts,)

@@ -10,12 +10,11 @@ from jax import Array
 
 from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import one_of
-from fnn.core.layer import Layer, Params, State
-from fnn.core.tree import SpecTree
+from fnn.core.layer import Params, State
 from fnn.layers.shared.spatial import (
     DATA_FORMATS,
+    Spatial,
     channel_axis,
-    check_inputs,
     lowest,
     spatial_axes,
 )
@@ -63,16 +62,11 @@ def global_average(
     return mean
 
 
-class _GlobalPooling(Layer):
-    spatial: ClassVar[int]
+class _GlobalPooling(Spatial):
     pool: ClassVar[Callable[..., Array]]  # (x, axes, keepdims, mask) -> outputs
 
     data_format: str | None = one_of(DATA_FORMATS, default=None)
     keepdims: bool = False
-
-    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        check_inputs(self, x)
-        return {}, {}
 
     def apply(
         self,

@@ -12,11 +12,11 @@ from jax import Array, lax, random
 from fnn.core import arguments, tree, weights
 from fnn.core.calling import apply_child, walk
 from fnn.core.combining import Flow, Visit
-from fnn.core.context import INFERENCE, Context, salt
+from fnn.core.context import INFERENCE, Context, carry_mask, salt
 from fnn.core.fields import not_negative, positive
 from fnn.core.layer import Initializer, Layer, Params, State
-from fnn.core.masking import carry_mask
-from fnn.core.tree import SpecTree, Tree, check_patterns, matches_any
+from fnn.core.tree import SpecTree, Tree
+from fnn.core.weights import check_patterns, matches_any
 from fnn.layers.wrappers import Frozen
 
 
@@ -60,7 +60,6 @@ class LoRA(Flow):
     b_initializer: Initializer = "zeros"
 
     def validate(self) -> None:
-        arguments.layer(self, self.inner, "as inner")
         check_patterns(self, "patterns", self.patterns)
 
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
@@ -100,11 +99,9 @@ class LoRA(Flow):
             if matches and weight.ndim - copies >= 2:
                 chosen.append(Kernel(path, weight.shape, copies))
         if not chosen:
-            names = ["/".join(path) for path, _ in tree.flatten(params)]
-            known = ", ".join(names) or "no weights"
-            expected = (
-                f"to match a trainable weight with at least two axes, out of {known}"
-            )
+            known = ", ".join("/".join(path) for path, _ in tree.flatten(params))
+            expected = "to match a trainable weight with at least two axes, out of "
+            expected += known or "no weights"
             raise arguments.wrong(self, "patterns", expected, self.patterns)
         return chosen
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.core import arguments
-from fnn.core.context import INFERENCE, Context
+from fnn.core.context import INFERENCE, Context, Masked, combine_masks
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masking import Masked, combine_masks
-from fnn.core.tree import SpecTree, Tree
+from fnn.core.tree import Tree
 
 
 class Masking(Layer):
@@ -29,14 +27,20 @@ class Masking(Layer):
     masking = "use"
     by_step = True
 
+    input_layout = "(batch, time, features, ...)"
+
     mask_value: float = 0.0
 
-    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        arguments.minimum_rank(self, x, 3, "(batch, time, features, ...)")
-        return {}, {}
+    def compute_mask(self, inputs: Array, mask: Array | None = None) -> Array:
+        """The mask of the outputs for an array."""
+        return jnp.any(jnp.asarray(inputs) != self.mask_value, -1)
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Masked, State]:
         valid = jnp.any(x != self.mask_value, -1)  # (batch, time)
         y = jnp.where(valid[..., None], x, jnp.zeros_like(x))
@@ -57,6 +61,10 @@ class Unmask(Layer):
     by_step = True
 
     def apply(
-        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
         return x, state

@@ -10,22 +10,27 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.core import arguments
-from fnn.core.context import INFERENCE, Context
+from fnn.core.arguments import Rule
+from fnn.core.context import (
+    INFERENCE,
+    Context,
+    Masked,
+    attach_mask,
+    combine_masks,
+    joined_mask,
+    mask_over,
+)
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masking import Masked, attach_mask, combine_masks, leading, mask_over
 from fnn.core.tree import SpecTree, Tree
 
 Shapes: TypeAlias = list[tuple[int, ...]]
 Masks: TypeAlias = Array | tuple[Array | None, ...] | None
 
 
-def shapes_of(
-    layer: Layer,
-    inputs: SpecTree,
-    exactly: int | None = None,
-) -> Shapes:
+def shapes_of(layer: Layer, inputs: SpecTree) -> Shapes:
     """The shapes of the inputs, a tuple of arrays of one batch size."""
     name = type(layer).__name__
+    exactly = getattr(layer, "number", None)
     wanted = "arrays"
     if exactly is not None:
         wanted = f"{exactly} arrays"
@@ -64,6 +69,11 @@ def aligned(shapes: Shapes) -> Shapes:
     return padded
 
 
+def _broadcast(shapes: Shapes) -> bool:
+    by_axis = zip(*aligned(shapes), strict=True)
+    return all(len(set(sizes) - {1}) <= 1 for sizes in by_axis)
+
+
 def broadcast_masks(
     masks: Masks,
     shapes: Shapes,
@@ -84,12 +94,7 @@ def broadcast_masks(
         batch, *rest = mask.shape
         new_axes = (1,) * (len(shape) - x.ndim)
         known.append(mask.reshape(batch, *new_axes, *rest))
-    most = max((mask.ndim for mask in known), default=0)
-    full = []
-    for mask in known:
-        mask = leading(mask, most)  # (batch, ..., 1, ...)
-        full.append(jnp.broadcast_to(mask, y.shape[:most]))
-    return combine_masks(full)
+    return joined_mask(tuple(known), y.shape)
 
 
 class _Merge(Layer):
@@ -97,22 +102,20 @@ class _Merge(Layer):
     masking = "use"
     by_step = True
     number: ClassVar[int | None] = None  # of inputs; None: any
+    input_rules = (
+        shapes_of,
+        Rule(
+            "inputs",
+            lambda _, x: _broadcast([a.shape for a in x]),
+            "of equal shapes (or 1 where they repeat)",
+            "bring them to one width first, e.g. by Dense",
+        ),
+    )
 
     @staticmethod
     def merge(arrays: list[Array]) -> Array:
         """The output for arrays of equally many axes."""
         raise NotImplementedError
-
-    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        shapes = shapes_of(self, x, self.number)
-        by_axis = zip(*aligned(shapes), strict=True)
-        distinct = [set(sizes) - {1} for sizes in by_axis]
-        if any(len(sizes) > 1 for sizes in distinct):
-            raise ValueError(
-                f"{type(self).__name__}: expected inputs of equal shapes (or 1 where they repeat), "
-                f"received shapes {shapes}; bring them to one width first, e.g. by Dense"
-            )
-        return {}, {}
 
     def apply(
         self,
@@ -121,7 +124,7 @@ class _Merge(Layer):
         x: Tree,
         ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
-        shapes = aligned(shapes_of(self, x, self.number))
+        shapes = aligned(shapes_of(self, x))
         pairs = zip(x, shapes, strict=True)
         arrays = [a.reshape(shape) for a, shape in pairs]  # each (batch, ..., features)
         y = self.merge(arrays)
@@ -218,48 +221,47 @@ class Minimum(_Merge):
         return functools.reduce(jnp.minimum, arrays)
 
 
+def _concatenate(shapes: Shapes, axis: int) -> bool:
+    ndim = len(shapes[0])
+    if not axis % ndim or not -ndim <= axis < ndim or {*map(len, shapes)} != {ndim}:
+        return False
+    n = axis % ndim
+    return len({(*shape[:n], None, *shape[n + 1 :]) for shape in shapes}) == 1
+
+
 class Concatenate(Layer):
     """The inputs one after the other along `axis`.   (a, b, ...) -> one array
 
     The batch is axis 0. Along time (axis 1), and along any other axis of the masks, masks are
     concatenated too; an input without a mask is valid everywhere. Along other axes a step is valid
     if it is valid in all inputs (in Keras: in any).
-    Raises TypeError for anything but a tuple, ValueError for shapes that differ along other axes,
-    and for axis 0.
+    Raises TypeError for anything but a tuple, ValueError for axis 0 and shapes that do not match.
 
     >>> Concatenate().apply({}, {}, (jnp.ones((1, 2)), jnp.ones((1, 3))))[0].shape
     (1, 5)
     """
 
     masking = "use"
+    with_strings = "move"
     by_step = True  # except along time
+    field_rules = (
+        Rule("axis", lambda layer: layer.axis != 0, "to be an integer other than 0"),
+    )
+    input_rules = (
+        shapes_of,
+        Rule(
+            "inputs",
+            lambda layer, x: _concatenate([a.shape for a in x], layer.axis),
+            "of equal shapes except along axis {self.axis}",
+            "reshape or pad them first",
+        ),
+    )
 
     axis: int = -1
-
-    def validate(self) -> None:
-        if self.axis == 0:
-            expected = "to be an integer other than 0"
-            raise arguments.wrong(self, "axis", expected, self.axis)
 
     def is_example(self, params: Params, x: Tree) -> bool:
         several = isinstance(x, (tuple, list))
         return self.axis == -1 and several and all(map(arguments.is_vector, x))
-
-    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        shapes = shapes_of(self, x)
-        ndim = len(shapes[0])
-        axis = self.axis % ndim
-        fits = axis > 0 and -ndim < self.axis < ndim
-        fits &= all(len(shape) == ndim for shape in shapes)
-        other_sizes = set()
-        for shape in shapes:
-            other_sizes.add((*shape[:axis], *shape[axis + 1 :]))
-        if not fits or len(other_sizes) > 1:
-            raise ValueError(
-                f"Concatenate: expected inputs of equal shapes except along axis {self.axis}, "
-                f"received shapes {shapes}; reshape or pad them first"
-            )
-        return {}, {}
 
     def apply(
         self,
@@ -282,6 +284,13 @@ class Concatenate(Layer):
         return Masked(y, jnp.concatenate(full, axis)), state
 
 
+def _are_of_one_size(shapes: Shapes, axes: tuple[int, ...]) -> bool:
+    pairs = list(zip(shapes, axes, strict=True))
+    if not all(-len(shape) < axis < len(shape) for shape, axis in pairs):
+        return False
+    return len({shape[axis] for shape, axis in pairs}) == 1
+
+
 class Dot(Layer):
     """The sum of products along one axis of each input.   (a, b) -> (batch, other axes of a, of b)
 
@@ -294,20 +303,28 @@ class Dot(Layer):
     [[3.0], [3.0]]
     """
 
+    number = 2
+    field_rules = (
+        Rule(
+            "axes",
+            lambda layer: len(layer._both()) == 2,
+            "to be an integer or two",
+            "e.g. Dot(axes=(2, 1))",
+        ),
+        Rule("axes", lambda layer: 0 not in layer._both(), "to leave out 0, the batch"),
+    )
+    input_rules = (
+        shapes_of,
+        Rule(
+            "inputs",
+            lambda layer, x: _are_of_one_size([a.shape for a in x], layer._both()),
+            "of equal size along axes={self.axes}",
+            "choose axes of one size, the batch is axis 0",
+        ),
+    )
+
     axes: int | tuple[int, ...]
     normalize: bool = False
-
-    def validate(self) -> None:
-        both = self._both()
-        if len(both) != 2:
-            expected, advice = "to be an integer or two", "e.g. Dot(axes=(2, 1))"
-            raise arguments.wrong(self, "axes", expected, self.axes, advice)
-        if 0 in both:
-            raise arguments.wrong(self, "axes", "to leave out 0, the batch", self.axes)
-
-    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        self._axes_of(x)
-        return {}, {}
 
     def apply(
         self,
@@ -316,8 +333,8 @@ class Dot(Layer):
         x: Tree,
         ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
-        axis_a, axis_b = self._axes_of(x)
         a, b = x
+        axis_a, axis_b = (n % y.ndim for n, y in zip(self._both(), x, strict=True))
         if self.normalize:
             a = unit_length(a, axis_a)
             b = unit_length(b, axis_b)
@@ -338,22 +355,6 @@ class Dot(Layer):
         if isinstance(self.axes, tuple):
             return self.axes
         return (self.axes, self.axes)
-
-    def _axes_of(self, x: SpecTree) -> tuple[int, int]:
-        """The summed axis of each input, counted from the front."""
-        shapes = shapes_of(self, x, 2)
-        pairs = list(zip(self._both(), shapes, strict=True))
-        sizes = set()
-        inside = [-len(shape) < axis < len(shape) for axis, shape in pairs]
-        if all(inside):
-            sizes = {shape[axis] for axis, shape in pairs}
-        if len(sizes) != 1:
-            raise ValueError(
-                f"Dot: expected two inputs of equal size along axes={self.axes}, received shapes "
-                f"{shapes}; choose axes of one size, the batch is axis 0"
-            )
-        first, second = (axis % len(shape) for axis, shape in pairs)
-        return first, second
 
 
 def unit_length(x: Array, axis: int) -> Array:

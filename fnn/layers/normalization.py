@@ -7,18 +7,19 @@ from dataclasses import field
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fnn.core import arguments
+from fnn.core.arguments import Rule
 from fnn.core.arithmetic import float_dtype, unit_length
 from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import not_negative
 from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
 from fnn.core.tree import SpecTree
 from fnn.layers.shared.statistics import (
+    HAS_AXES,
+    NAMES_AXES,
     Axes,
     at_least_float32,
     axes_of,
     center,
-    check_axis,
     gamma_beta,
     mean,
     scale_shift,
@@ -47,6 +48,9 @@ class LayerNormalization(Layer):
     """
 
     masking = "pass"
+    input_layout = "(batch, ...)"
+    field_rules = (NAMES_AXES,)
+    input_rules = (HAS_AXES,)
 
     axis: int | Axes = -1
     epsilon: float = not_negative(default=1e-3)
@@ -59,9 +63,6 @@ class LayerNormalization(Layer):
     beta_constraint: Constraint = None
     gamma_constraint: Constraint = None
     rms_scaling: bool = field(default=False, kw_only=True)
-
-    def validate(self) -> None:
-        check_axis(self)
 
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         shape = tuple(x.shape[axis] for axis in axes_of(self, x))
@@ -106,6 +107,30 @@ class GroupNormalization(Layer):
 
     masking = "pass"
     by_step = False  # the statistics are over all steps
+    input_layout = "(batch, ...)"
+    field_rules = (
+        Rule(
+            "groups",
+            lambda layer: layer.groups > 0 or layer.groups == -1,
+            "to be an integer above 0, or -1 for one per channel",
+        ),
+    )
+    input_rules = (
+        HAS_AXES,
+        Rule(
+            "axis",
+            lambda layer, x: axes_of(layer, x) != (0,),
+            "to be that of the channels and not of the batch, 0",
+        ),
+        Rule(
+            "groups",
+            lambda layer, x: (
+                layer.groups == -1 or x.shape[layer.axis] % layer.groups == 0
+            ),
+            "to divide the channels of inputs of shape {x.shape}",
+            "use fewer groups, or -1 for one per channel",
+        ),
+    )
 
     groups: int = 32
     axis: int = -1
@@ -119,21 +144,9 @@ class GroupNormalization(Layer):
     beta_constraint: Constraint = None
     gamma_constraint: Constraint = None
 
-    def validate(self) -> None:
-        if self.groups == 0 or self.groups < -1:
-            expected = "to be an integer above 0, or -1 for one per channel"
-            raise arguments.wrong(self, "groups", expected, self.groups)
-
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         (axis,) = axes_of(self, x)
         channels = x.shape[axis]
-        if axis == 0:
-            expected = "to be that of the channels and not of the batch, 0"
-            raise arguments.wrong(self, "axis", expected, self.axis)
-        if self.groups != -1 and channels % self.groups:
-            advice = "use fewer groups, or -1 for one per channel"
-            expected = f"to divide the {channels} channels of the inputs"
-            raise arguments.wrong(self, "groups", expected, self.groups, advice)
         return gamma_beta(self, key, (channels,)), {}
 
     def apply(
@@ -158,11 +171,11 @@ class GroupNormalization(Layer):
             return a.reshape(*before, parts, size, *after)
 
         valid = valid_entries(ctx, x.ndim, range(1, x.ndim))
-        values = grouped(zeros_elsewhere(at_least_float32(x), valid))
+        values = grouped(zeros_elsewhere(at_least_float32(x), valid))  # one axis more
         # All axes but the batch and the groups, which are at `axis` now.
         axes = tuple(i for i in range(1, values.ndim) if i != axis)
         if valid is not None:
-            valid = grouped(valid)
+            valid = grouped(valid)  # (batch, ..., 1, 1, ...)
         y = standardize(values, axes, self.epsilon, valid)
         y = y.reshape(x.shape)  # the groups side by side again
         y = scale_shift(y, params, (axis,))
@@ -182,12 +195,12 @@ class RMSNormalization(Layer):
     """
 
     masking = "pass"
+    input_layout = "(batch, ...)"
+    field_rules = (NAMES_AXES,)
+    input_rules = (HAS_AXES,)
 
     axis: int | Axes = -1
     epsilon: float = not_negative(default=1e-6)
-
-    def validate(self) -> None:
-        check_axis(self)
 
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         shape = tuple(x.shape[axis] for axis in axes_of(self, x))
@@ -223,15 +236,11 @@ class UnitNormalization(Layer):
     """
 
     masking = "pass"
+    input_layout = "(batch, ...)"
+    field_rules = (NAMES_AXES,)
+    input_rules = (HAS_AXES,)
 
     axis: int | Axes = -1
-
-    def validate(self) -> None:
-        check_axis(self)
-
-    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        axes_of(self, x)
-        return {}, {}
 
     def apply(
         self,

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, TypeAlias
+import functools
+from typing import Any, TypeAlias
 
 import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn.core import arguments
+from fnn.core.arguments import Rule
 from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import one_of
-from fnn.core.layer import Layer, Params, State
+from fnn.core.layer import Params, State
 from fnn.core.tree import SpecTree
 from fnn.layers.shared.spatial import (
     DATA_FORMATS,
     Spatial,
-    check_inputs,
     spatial_axes,
 )
 
-# One number, or one or two for each axis: `validate` checks what an annotation cannot say.
+# One number, or one or two for each axis: `field_rules` check what an annotation cannot say.
 Edges: TypeAlias = Any
 Pairs: TypeAlias = tuple[tuple[int, int], ...]
 
@@ -58,18 +59,17 @@ def enlarge(
     return lax.pad(x, zero, config)  # (batch, *new positions, channels)
 
 
-class _ZeroPadding(Layer):
-    spatial: ClassVar[int]
+def _remains(layer: Spatial, x: SpecTree) -> bool:
+    sizes = [x.shape[axis] for axis in spatial_axes(layer)]
+    cut = map(sum, pairs(layer, "cropping"))
+    return all(size > count for size, count in zip(sizes, cut, strict=True))
+
+
+class _ZeroPadding(Spatial):
+    field_rules = (functools.partial(pairs, argument="padding"),)
 
     padding: Edges = 1
     data_format: str | None = one_of(DATA_FORMATS, default=None)
-
-    def validate(self) -> None:
-        pairs(self, "padding")
-
-    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        check_inputs(self, x)
-        return {}, {}
 
     def apply(
         self,
@@ -126,24 +126,13 @@ class ZeroPadding3D(_ZeroPadding):
     padding: Edges = ((1, 1), (1, 1), (1, 1))
 
 
-class _Cropping(Layer):
-    spatial: ClassVar[int]
+class _Cropping(Spatial):
+    field_rules = (functools.partial(pairs, argument="cropping"),)
+    input_rules = (
+        Rule("inputs", _remains, "larger than cropping={self.cropping!r}", "crop less"),
+    )
 
     cropping: Edges = (1, 1)
-
-    def validate(self) -> None:
-        pairs(self, "cropping")
-
-    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        check_inputs(self, x)
-        sizes = tuple(x.shape[axis] for axis in spatial_axes(self))
-        cut = map(sum, pairs(self, "cropping"))
-        if any(count >= size for count, size in zip(cut, sizes, strict=True)):
-            raise ValueError(
-                f"{type(self).__name__}: expected inputs larger than cropping={self.cropping!r}, "
-                f"received {sizes} in shape {tuple(x.shape)}; crop less"
-            )
-        return {}, {}
 
     def apply(
         self,

@@ -7,18 +7,18 @@ from dataclasses import field
 import jax.numpy as jnp
 from jax import Array, random
 
-from fnn.core import arguments
-from fnn.core.context import INFERENCE, Context, salt
+from fnn.core.arguments import Rule
+from fnn.core.context import INFERENCE, Context, attach_mask, combine_masks, salt
 from fnn.core.fields import fraction, one_of, random_seed
 from fnn.core.layer import Params, State
-from fnn.core.masking import attach_mask, combine_masks
 from fnn.core.tree import SpecTree, Tree
 from fnn.initializers.scaling import GlorotUniform
 from fnn.layers.shared.attending import (
     AttentionLayer,
     attention_weights,
     band_mask,
-    check_inputs,
+    check_query_and_value,
+    check_shapes,
     split_inputs,
     zero_masked_steps,
 )
@@ -30,33 +30,40 @@ class _PlainAttention(AttentionLayer):
 
     input_names = ("query", "value", "key")
     attention_axes = (1,)
+    input_rules = (
+        check_query_and_value,
+        Rule(
+            "inputs",
+            lambda _, x: x[3:] == () and len(x[0].shape) == 3,
+            "to be (query, value) or (query, value, key), each (batch, time, features)",
+            "use MultiHeadAttention for more axes and other masks",
+        ),
+        check_shapes,
+        Rule(
+            "inputs",
+            lambda _, x: (
+                split_inputs(x).query.shape[-1] == split_inputs(x).key.shape[-1]
+            ),
+            "with equally many features in query and key",
+            "bring them to the same width first, e.g. by Dense",
+        ),
+    )
 
-    def scores(self, params: Params, query: Array, key: Array) -> Array:
+    def scores(
+        self,
+        params: Params,
+        query: Array,
+        key: Array,
+    ) -> Array:
         """The similarity of each query to each key, (batch, queries, keys)."""
         raise NotImplementedError
 
-    def check(self, x: SpecTree) -> SpecTree:
-        """Returns the query. Raises ValueError for inputs that do not fit together."""
-        inputs = split_inputs(x)
-        query, value, key, mask = inputs
-        arguments.every_input(self, (query, value), self.input_names)
-        if mask is not None or len(query.shape) != 3:
-            raise ValueError(
-                f"{type(self).__name__}: expected (query, value) or (query, value, key), each "
-                f"(batch, time, features), received {len(x)} inputs, the first of shape "
-                f"{tuple(query.shape)}; use MultiHeadAttention for more axes and other masks"
-            )
-        check_inputs(self, inputs)
-        if query.shape[-1] != key.shape[-1]:
-            raise ValueError(
-                f"{type(self).__name__}: expected query and key with equally many features, "
-                f"received shapes {tuple(query.shape)} and {tuple(key.shape)}; bring them to the "
-                "same width first, e.g. by Dense"
-            )
-        return query
-
     def apply(
-        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
         inputs = split_inputs(x)
         masks = split_inputs(ctx.mask)
@@ -124,7 +131,6 @@ class Attention(_PlainAttention):
     return_attention_scores: bool = field(default=False, kw_only=True)
 
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        self.check(x)
         params: Params = {}
         if self.use_scale:
             params["scale"] = jnp.ones((), self.weight_dtype)
@@ -132,7 +138,12 @@ class Attention(_PlainAttention):
             params["concat_score_weight"] = jnp.ones((), self.weight_dtype)
         return params, {}
 
-    def scores(self, params: Params, query: Array, key: Array) -> Array:
+    def scores(
+        self,
+        params: Params,
+        query: Array,
+        key: Array,
+    ) -> Array:
         scale: Array | int = params.get("scale", 1)
         if self.score_mode == "dot":
             # (batch, queries, keys)
@@ -164,15 +175,20 @@ class AdditiveAttention(_PlainAttention):
     return_attention_scores: bool = field(default=False, kw_only=True)
 
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        query = self.check(x)
         if not self.use_scale:
             return {}, {}
         initializer = GlorotUniform()
         key = random.fold_in(key, salt("scale"))
-        scale = initializer(key, (query.shape[-1],), self.weight_dtype)
+        features = split_inputs(x).query.shape[-1]
+        scale = initializer(key, (features,), self.weight_dtype)
         return {"scale": scale}, {}
 
-    def scores(self, params: Params, query: Array, key: Array) -> Array:
+    def scores(
+        self,
+        params: Params,
+        query: Array,
+        key: Array,
+    ) -> Array:
         query = query[:, :, None]  # (batch, queries, 1, features)
         key = key[:, None]  # (batch, 1, keys, features)
         pairs = jnp.tanh(query + key)  # (batch, queries, keys, features)

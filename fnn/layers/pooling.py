@@ -13,15 +13,15 @@ import numpy as np
 from jax import Array, lax
 
 from fnn.core.arithmetic import floating
-from fnn.core.context import INFERENCE, Context
+from fnn.core.context import INFERENCE, Context, along
 from fnn.core.fields import one_of, per_axis
-from fnn.core.layer import Layer, Params, State, along
-from fnn.core.tree import SpecTree
+from fnn.core.layer import Params, State
 from fnn.layers.shared.spatial import (
     DATA_FORMATS,
+    WINDOW_FITS,
     PerAxis,
     Shape,
-    check_inputs,
+    Spatial,
     lowest,
     numbers,
     reduce_axis,
@@ -184,8 +184,10 @@ def average_windows(
     return (total / count).astype(dtype)
 
 
-class _Pooling(Layer):
-    spatial: ClassVar[int]
+class _Pooling(Spatial):
+    window_field = "pool_size"
+    input_rules = (WINDOW_FITS,)
+
     pool: ClassVar[
         Callable[..., Array]
     ]  # (x, axes, window, strides, padding) -> outputs
@@ -194,13 +196,6 @@ class _Pooling(Layer):
     strides: PerAxis | None = per_axis(default=None)
     padding: str = one_of(("valid", "same"), default="valid")
     data_format: str | None = one_of(DATA_FORMATS, default=None)
-
-    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        smallest: Shape = ()
-        if self.padding == "valid":
-            (smallest,) = numbers(self, "pool_size")
-        check_inputs(self, x, smallest, "pool_size")
-        return {}, {}
 
     def apply(
         self,

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn.core import arguments
+from fnn.core.arguments import Rule
 from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import positive
 from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
@@ -27,6 +28,15 @@ class PositionEmbedding(Layer):
     """
 
     masking = "pass"
+    input_layout = "(batch, time, features)"
+    input_rules = (
+        Rule(
+            "inputs",
+            lambda layer, x: x.shape[1] <= layer.sequence_length,
+            "of at most {self.sequence_length} steps",
+            "make sequence_length larger",
+        ),
+    )
 
     sequence_length: int = positive()
     embeddings_initializer: Initializer = "uniform"
@@ -34,33 +44,32 @@ class PositionEmbedding(Layer):
     embeddings_constraint: Constraint = None
 
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        arguments.rank(self, x, 3, layout="(batch, time, features)")
-        self._require_length(x)
         shape = (self.sequence_length, x.shape[-1])
         return {"embeddings": self.weight("embeddings", key, shape)}, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         start = state.get("index", 0)
         # (time, features)
         vectors = lax.dynamic_slice_in_dim(params["embeddings"], start, x.shape[1])
         return x + vectors[None], advance(state, x)
 
-    def _require_length(self, x: SpecTree) -> None:
-        if x.shape[1] > self.sequence_length:
-            raise ValueError(
-                f"PositionEmbedding: expected at most {self.sequence_length} steps, received "
-                f"{x.shape[1]} in shape {tuple(x.shape)}; make sequence_length larger"
-            )
-
-    def cache(self, params: Params, batch: int, length: int) -> State:
+    def cache(
+        self,
+        params: Params,
+        batch: int,
+        length: int,
+    ) -> State:
         """The position of the next step; raises ValueError for too many steps."""
         if length > self.sequence_length:
             expected = f"to be at least {length}, the number of steps to decode"
-            raise arguments.wrong(
-                self, "sequence_length", expected, self.sequence_length
-            )
+            given = self.sequence_length
+            raise arguments.wrong(self, "sequence_length", expected, given)
         return {"index": jnp.array(0)}
 
 
@@ -77,15 +86,16 @@ class SinusoidalPosition(Layer):
     """
 
     masking = "pass"
+    input_layout = "(batch, time, features)"
 
     max_wavelength: float = positive(default=10000.0)
 
-    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        arguments.rank(self, x, 3, layout="(batch, time, features)")
-        return {}, {}
-
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         features = x.shape[-1]
         pairs = (features + 1) // 2
@@ -97,7 +107,12 @@ class SinusoidalPosition(Layer):
         waves = waves[None, :, :features]  # (1, time, features)
         return x + waves.astype(x.dtype), advance(state, x)
 
-    def cache(self, params: Params, batch: int, length: int) -> State:
+    def cache(
+        self,
+        params: Params,
+        batch: int,
+        length: int,
+    ) -> State:
         """The position of the next step."""
         return {"index": jnp.array(0)}
 
@@ -108,6 +123,8 @@ class RotaryEmbedding(Layer):
     For inputs (batch, time, ..., features), features i and i + features / 2 are rotated by
     position / scaling_factor / max_wavelength**(2i / features). The product of a query and a key
     then depends only on their distance: `MultiHeadAttention(..., position=RotaryEmbedding())`.
+    `scaled_wavelengths` (shortest, longest) are those, in steps, between which `scaling_factor`
+    gradually takes effect, as in Llama 3.1; by default it holds for all.
     Raises ValueError for an odd number of features (Su et al. 2021, section 3.2.2; the same pairs
     as in GPT-NeoX, Llama and KerasHub).
 
@@ -117,25 +134,37 @@ class RotaryEmbedding(Layer):
     """
 
     masking = "pass"
+    input_layout = "(batch, time, ..., features)"
+    input_rules = (
+        Rule(
+            "inputs",
+            lambda _, x: x.shape[-1] % 2 == 0,
+            "with an even number of features",
+            "choose another key_dim",
+        ),
+    )
+    field_rules = (
+        Rule(
+            "scaled_wavelengths",
+            lambda layer: _are_increasing(layer.scaled_wavelengths),
+            "to be two numbers, the first below the second",
+        ),
+    )
 
     max_wavelength: float = positive(default=10000.0)
     scaling_factor: float = positive(default=1.0)
-
-    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        arguments.minimum_rank(self, x, 3, "(batch, time, ..., features)")
-        if x.shape[-1] % 2:
-            raise ValueError(
-                f"RotaryEmbedding: expected an even number of features, received {x.shape[-1]} in "
-                f"shape {tuple(x.shape)}; choose another key_dim"
-            )
-        return {}, {}
+    scaled_wavelengths: tuple[float, float] | None = positive(default=None)
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         half = x.shape[-1] // 2
         angle = angles(state, x, half, 2 * half, self.max_wavelength)  # (time, half)
-        angle = angle / self.scaling_factor
+        angle = angle * self._scale(half)[None].astype(angle.dtype)
         between = (1,) * (x.ndim - 3)
         angle = angle.reshape(1, x.shape[1], *between, half)  # (1, time, ..., half)
         sin = jnp.sin(angle).astype(x.dtype)
@@ -146,9 +175,30 @@ class RotaryEmbedding(Layer):
         y = jnp.concatenate([rotated_a, rotated_b], -1)  # the shape of x
         return y, advance(state, x)
 
-    def cache(self, params: Params, batch: int, length: int) -> State:
+    def _scale(self, half: int) -> Array:
+        """What the angle of each pair is multiplied by, (half,)."""
+        scaled = jnp.full(half, 1 / self.scaling_factor)
+        if self.scaled_wavelengths is None:
+            return scaled
+        shortest, longest = self.scaled_wavelengths
+        wavelengths = 2 * jnp.pi * self.max_wavelength ** (jnp.arange(half) / half)
+        # 1 up to the shortest, 0 from the longest on
+        kept = (1 / wavelengths - 1 / longest) / (1 / shortest - 1 / longest)
+        kept = jnp.clip(kept, 0, 1)
+        return kept + (1 - kept) * scaled
+
+    def cache(
+        self,
+        params: Params,
+        batch: int,
+        length: int,
+    ) -> State:
         """The position of the next step."""
         return {"index": jnp.array(0)}
+
+
+def _are_increasing(bounds: tuple[float, ...] | None) -> bool:
+    return bounds is None or (len(bounds) == 2 and bounds[0] < bounds[1])
 
 
 def angles(

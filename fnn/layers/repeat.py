@@ -6,12 +6,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fnn.core import arguments, tree
+from fnn.core import tree
 from fnn.core.calling import call, init_copies, output_spec
-from fnn.core.context import INFERENCE, Context
+from fnn.core.context import INFERENCE, Context, carry_mask
 from fnn.core.fields import positive
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masking import carry_mask
 from fnn.core.tree import SpecTree, Tree
 from fnn.runtime.placement import settled, whole_copies
 
@@ -37,9 +36,6 @@ class Repeat(Layer):
     inner: Layer
     times: int = positive(default=1)
 
-    def validate(self) -> None:
-        arguments.layer(self, self.inner, "as inner")
-
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
         return ((None, self.inner),)
 
@@ -55,7 +51,11 @@ class Repeat(Layer):
         return init_copies(self.inner, key, self.times, x)
 
     def apply(
-        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
         x, ctx = carry_mask(x, ctx)
 

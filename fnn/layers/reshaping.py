@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.core import arguments
-from fnn.core.context import INFERENCE, Context
+from fnn.core.arguments import Rule
+from fnn.core.context import INFERENCE, Context, attach_mask
 from fnn.core.fields import one_of, positive
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masking import attach_mask
 from fnn.core.tree import SpecTree, Tree
 from fnn.runtime.placement import reshape
 
@@ -27,13 +27,13 @@ class Flatten(Layer):
     (2, 12)
     """
 
+    with_strings = "move"
+
+    input_layout = "(batch, ...)"
+
     data_format: str | None = one_of(
         (None, "channels_last", "channels_first"), default=None
     )
-
-    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        arguments.minimum_rank(self, x, 1, "(batch, ...)")
-        return {}, {}
 
     def apply(
         self,
@@ -48,6 +48,26 @@ class Flatten(Layer):
         return x.reshape(batch, math.prod(rest)), state
 
 
+def _filled(shape: tuple[int, ...], x: SpecTree) -> tuple[int, ...]:
+    """`shape` with the size that is left for -1, if an example of `x` is to fill it."""
+    known = math.prod(n for n in shape if n != -1)
+    inferred = math.prod(x.shape[1:]) // max(known, 1)
+    return tuple(inferred if n == -1 else n for n in shape)
+
+
+def _check_size(layer: Reshape, x: SpecTree) -> None:
+    """Raises ValueError unless examples have as many values as the new shape."""
+    shape = layer.target_shape
+    size = math.prod(x.shape[1:])
+    if math.prod(_filled(shape, x)) == size:
+        return
+    known = math.prod(n for n in shape if n != -1)
+    wanted = f"{'a multiple of ' * (-1 in shape)}{known} values"
+    expected = f"whose examples have {wanted}, to fill target_shape={shape}"
+    advice = f"choose a target_shape of {size} values, without the batch"
+    raise arguments.wrong_inputs(layer, expected, x, advice)
+
+
 class Reshape(Layer):
     """Each example in another shape.   (batch, ...) -> (batch, *target_shape)
 
@@ -58,19 +78,23 @@ class Reshape(Layer):
     (5, 2, 3)
     """
 
+    with_strings = "move"
+
+    input_layout = "(batch, ...)"
+    field_rules = (
+        Rule(
+            "target_shape",
+            lambda layer: (
+                min(layer.target_shape, default=0) >= -1
+                and layer.target_shape.count(-1) <= 1
+            ),
+            "to be a tuple of integers with at most one -1",
+            "e.g. Reshape((28, 28, 1)), without the batch",
+        ),
+    )
+    input_rules = (_check_size,)
+
     target_shape: tuple[int, ...]
-
-    def validate(self) -> None:
-        shape = self.target_shape
-        if any(n < -1 for n in shape) or shape.count(-1) > 1:
-            expected = "to be a tuple of integers with at most one -1"
-            advice = "e.g. Reshape((28, 28, 1)), without the batch"
-            raise arguments.wrong(self, "target_shape", expected, shape, advice)
-
-    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        arguments.minimum_rank(self, x, 1, "(batch, ...)")
-        self._new_shape(x)
-        return {}, {}
 
     def apply(
         self,
@@ -79,31 +103,8 @@ class Reshape(Layer):
         x: Array,
         ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
-        shape = (x.shape[0], *self._new_shape(x))
+        shape = (x.shape[0], *_filled(self.target_shape, x))
         return reshape(x, shape), state  # stays divided over the batch, on a mesh
-
-    def _new_shape(self, x: SpecTree) -> tuple[int, ...]:
-        """`target_shape` with the inferred size in place of -1."""
-        size = math.prod(x.shape[1:])
-        known = math.prod(n for n in self.target_shape if n != -1)
-        wanted = str(known)
-        fits = size == known
-        inferred = 0
-        if -1 in self.target_shape:
-            wanted = f"a multiple of {known}"
-            if known:  # else a size in the shape is 0, and so is the inferred one
-                inferred, rest = divmod(size, known)
-                fits = rest == 0
-        if not fits:
-            raise ValueError(
-                f"Reshape: expected inputs whose examples have {wanted} values, to fill "
-                f"target_shape={self.target_shape}, received {size} in shape {tuple(x.shape)}; "
-                f"choose a target_shape of {size} values, without the batch"
-            )
-        shape = list(self.target_shape)
-        if -1 in shape:
-            shape[shape.index(-1)] = inferred
-        return tuple(shape)
 
 
 class Permute(Layer):
@@ -116,18 +117,23 @@ class Permute(Layer):
     (5, 4, 3)
     """
 
+    with_strings = "move"
+
+    field_rules = (
+        Rule(
+            "dims",
+            lambda layer: sorted(layer.dims) == list(range(1, len(layer.dims) + 1)),
+            "to be a permutation of the axes 1, 2, ...",
+            "e.g. Permute((2, 1)), without the batch",
+        ),
+    )
+
     dims: tuple[int, ...]
 
-    def validate(self) -> None:
-        axes = list(range(1, len(self.dims) + 1))
-        if sorted(self.dims) != axes:
-            expected = "to be a permutation of the axes 1, 2, ..."
-            advice = "e.g. Permute((2, 1)), without the batch"
-            raise arguments.wrong(self, "dims", expected, self.dims, advice)
-
-    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        arguments.rank(self, x, len(self.dims) + 1)
-        return {}, {}
+    @property
+    def input_layout(self) -> str:  # type: ignore[override]
+        axes = (f"axis {axis}" for axis in sorted(self.dims))
+        return f"({', '.join(['batch', *axes])})"
 
     def apply(
         self,
@@ -152,22 +158,24 @@ class Reverse(Layer):
 
     masking = "use"
     by_step = True  # except along time
+    input_layout = "(batch, time, ...)"
+    field_rules = (
+        Rule(
+            "axis",
+            lambda layer: layer.axis != 0,
+            "to be an integer other than 0, which is the batch",
+            "e.g. Reverse(axis=1)",
+        ),
+    )
+    input_rules = (
+        Rule(
+            "axis",
+            lambda layer, x: -len(x.shape) < layer.axis < len(x.shape),
+            "to be an axis after the batch of inputs of shape {x.shape}",
+        ),
+    )
 
     axis: int = 1
-
-    def validate(self) -> None:
-        if self.axis == 0:
-            expected = "to be an integer other than 0, which is the batch"
-            advice = "e.g. Reverse(axis=1)"
-            raise arguments.wrong(self, "axis", expected, self.axis, advice)
-
-    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        arguments.minimum_rank(self, x, 2, "(batch, time, ...)")
-        if not -len(x.shape) < self.axis < len(x.shape):
-            shape = tuple(x.shape)
-            expected = f"to be an axis after the batch of inputs of shape {shape}"
-            raise arguments.wrong(self, "axis", expected, self.axis)
-        return {}, {}
 
     def apply(
         self,
@@ -192,11 +200,11 @@ class RepeatVector(Layer):
     (2, 3, 5)
     """
 
-    n: int = positive()
+    with_strings = "move"
 
-    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        arguments.rank(self, x, 2, layout="(batch, features)")
-        return {}, {}
+    input_layout = "(batch, features)"
+
+    n: int = positive()
 
     def apply(
         self,

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.core import arguments, tree
+from fnn.core import tree
+from fnn.core.arguments import Rule
 from fnn.core.calling import (
     apply_child,
     call,
@@ -31,6 +32,19 @@ from fnn.layers.shared.recurrence import (
 )
 
 
+def _check_cells(layer: RNN | StackedRNNCells) -> None:
+    """Raises ValueError for a cell without sizes of its states or `get_initial_state`."""
+    cells = layer.cells if isinstance(layer, StackedRNNCells) else (layer._cell,)
+    for cell in cells:
+        sizes = jax.tree.leaves(_state_size(cell))
+        known = sizes and all(isinstance(size, int) and size > 0 for size in sizes)
+        if not known and not hasattr(cell, "get_initial_state"):
+            raise ValueError(
+                f"{type(layer).__name__}: expected a cell with state_size, the width of its state "
+                f"or a tuple of widths, received {cell!r}; define it, or use LSTMCell, GRUCell, ..."
+            )
+
+
 class StackedRNNCells(Layer):
     """Several cells as one cell: each gets the outputs of the one before.
 
@@ -47,14 +61,12 @@ class StackedRNNCells(Layer):
     by_step = False
     input_names = ("inputs", "states")
 
-    cells: Sequence[Layer]
+    field_rules = (
+        Rule("cells", lambda layer: layer.cells, "to hold at least one"),
+        _check_cells,
+    )
 
-    def validate(self) -> None:
-        arguments.layers(self, "cells")
-        if not self.cells:
-            raise arguments.wrong(self, "cells", "to hold at least one", self.cells)
-        for cell in self.cells:
-            _check_cell(self, cell)
+    cells: Sequence[Layer]
 
     def children(self) -> tuple[tuple[str, Layer], ...]:
         return tuple(zip(unique_names(self.cells), self.cells, strict=True))
@@ -65,7 +77,7 @@ class StackedRNNCells(Layer):
 
     def get_initial_state(self, batch_size: int) -> States:
         """The states of each cell before the first step."""
-        return tuple(_initial_states(cell, batch_size) for cell in self.cells)
+        return tuple(initial_states(cell, batch_size) for cell in self.cells)
 
     def _split(self, x: Tree) -> tuple[Tree, States]:
         """The inputs of a step, and the states of each cell."""
@@ -83,16 +95,21 @@ class StackedRNNCells(Layer):
         return unzip(pairs)
 
     def apply(
-        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
         x, states = self._split(x)
         new_states = []
         new_state: State = {}
         for (name, cell), old in zip(self.children(), states, strict=True):
             # x becomes the outputs of this cell, (batch, ...)
-            (x, new), new_state[name] = apply_child(
+            results, new_state[name] = apply_child(
                 name, cell, params, state, (x, old), ctx
             )
+            x, new = _outputs_and_states(cell, results, old)
             new_states.append(new)
         return (x, tuple(new_states)), new_state
 
@@ -120,6 +137,9 @@ class RNN(OverTime):
     [[0.75, 0.75, 0.75]]
     """
 
+    input_layout = "(batch, time, features, ...)"
+    field_rules = (_check_cells,)
+
     cell: Layer | Sequence[Layer]
     return_sequences: bool = False
     return_state: bool = False
@@ -127,11 +147,6 @@ class RNN(OverTime):
     stateful: bool = False
     unroll: bool = False
     zero_output_for_mask: bool = False
-
-    def validate(self) -> None:
-        if not isinstance(self.cell, tuple):
-            arguments.layer(self, self.cell, "as cell")
-        _check_cell(self, self._cell)
 
     @property
     def _cell(self) -> Layer:
@@ -142,21 +157,23 @@ class RNN(OverTime):
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
         return ((None, self._cell),)
 
-    def check_sequences(self, sequences: SpecTree) -> None:
-        arguments.minimum_rank(self, sequences, 3, "(batch, time, features, ...)")
-
     def initial_states(self, x: SpecTree) -> States:
-        return _initial_states(self._cell, x.shape[0])
+        return initial_states(self._cell, x.shape[0])
 
     def init_weights(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         states = jax.eval_shape(lambda: self.initial_states(x))
         return initialize(self._cell, key, (x, states))
 
     def step_functions(
-        self, params: Params, scales: Tree, ctx: Context
+        self,
+        params: Params,
+        scales: Tree,
+        ctx: Context,
     ) -> StepFunctions:
         def step(
-            x: Array, states: States, memory: State
+            x: Array,
+            states: States,
+            memory: State,
         ) -> tuple[Array, States, State]:
             results, after = call(self._cell, params, memory, (x, states), ctx)
             after = _combine_losses(jnp.add, memory, after)
@@ -166,15 +183,18 @@ class RNN(OverTime):
         return StepFunctions(lambda x: x, step)
 
     def apply(
-        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
         in_parts = "index" in state  # a sequence that comes a few steps at a time
         if in_parts and ctx.mask is not None and not _outputs_its_state(self._cell):
             raise ValueError(
-                "RNN: expected no mask for a sequence that comes a few steps at a time, since a "
-                f"masked step repeats the last output, which {self._cell!r} does not keep in its "
-                "states, received a mask; use Unmask() first to drop it, or use LSTM, GRU or "
-                "SimpleRNN"
+                f"RNN: expected no mask for a few steps at a time, since {self._cell!r} does not "
+                "keep its last output, which a masked step repeats, received a mask; use Unmask() "
+                "first to drop it, or use LSTM, GRU or SimpleRNN"
             )
         # Steps add their auxiliary losses to these zeros.
         state = _combine_losses(jnp.subtract, state, state)
@@ -202,18 +222,7 @@ def _state_size(cell: Layer) -> Tree:
     return getattr(cell, "state_size", None)
 
 
-def _check_cell(owner: Layer, cell: Layer) -> None:
-    """Raises ValueError for a layer without sizes of its states or `get_initial_state`."""
-    sizes = jax.tree.leaves(_state_size(cell))
-    known = sizes and all(isinstance(size, int) and size > 0 for size in sizes)
-    if not known and not hasattr(cell, "get_initial_state"):
-        raise ValueError(
-            f"{type(owner).__name__}: expected a cell with state_size, the width of its state or "
-            f"a tuple of widths, received {cell!r}; define it, or use LSTMCell, GRUCell, ..."
-        )
-
-
-def _initial_states(cell: Layer, batch: int) -> States:
+def initial_states(cell: Layer, batch: int) -> States:
     """The states that the cell starts from: its own, or zeros."""
     own = getattr(cell, "get_initial_state", None)
     if own is not None:
@@ -230,11 +239,17 @@ def _as_tuples(states: States) -> States:
 
 
 def _combine_losses(
-    combine: Callable[[Array, Array], Array], before: State, after: State
+    combine: Callable[[Array, Array], Array],
+    before: State,
+    after: State,
 ) -> State:
     """`after`, with `combine(before, after)` in place of its auxiliary losses."""
 
-    def combined(path: tuple[jax.tree_util.DictKey, ...], b: Array, a: Array) -> Array:
+    def combined(
+        path: tuple[jax.tree_util.DictKey, ...],
+        b: Array,
+        a: Array,
+    ) -> Array:
         if path[-1].key == "aux_loss":
             return combine(b, a)
         return a
@@ -258,12 +273,16 @@ def _outputs_its_state(cell: Layer) -> bool:
 
 
 def _outputs_and_states(
-    cell: Layer, results: Tree, old: States
+    cell: Layer,
+    results: Tree,
+    old: States,
 ) -> tuple[Array, States]:
     """The results of a cell; raises ValueError unless its new states are like the old ones."""
     if isinstance(results, (tuple, list)) and len(results) == 2:
         y = results[0]
         new = _as_tuples(results[1])
+        if isinstance(new, tuple) and len(new) == 1 and not isinstance(old, tuple):
+            new = new[0]  # a list of one state, as in Keras
         if _shapes(new) == _shapes(old):
             return y, new
     raise ValueError(

@@ -1,4 +1,4 @@
-"""Simple layers: Identity, ActivityRegularization, Rescaling, Lambda."""
+"""Simple layers: Identity, Bias, ActivityRegularization, Rescaling, Lambda."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fnn.core import arguments
+from fnn.core.arguments import Rule
 from fnn.core.arithmetic import float_dtype
-from fnn.core.context import INFERENCE, Context
-from fnn.core.layer import Layer, Params, State
-from fnn.core.masking import Masked
+from fnn.core.context import INFERENCE, Context, Masked, add_bias
+from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
 from fnn.core.tree import SpecTree, Tree
 from fnn.core.value import Fields
 from fnn.regularizers import L1L2
@@ -37,6 +36,37 @@ class Identity(Layer):
         ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
         return x, state
+
+
+class Bias(Layer):
+    """x + bias, learned.   (batch, ..., features) -> same shape
+
+    For what has none of its own, such as the logits of a `ReversibleEmbedding`.
+    Weights: `bias (features,)`.
+
+    >>> init, apply = Bias()
+    >>> init(jax.random.key(0), jnp.ones((2, 3)))[0]["bias"].shape
+    (3,)
+    """
+
+    masking = "pass"
+    input_layout = "(batch, ..., features)"
+
+    bias_initializer: Initializer = "zeros"
+    bias_regularizer: Regularizer = None
+    bias_constraint: Constraint = None
+
+    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
+        return {"bias": self.weight("bias", key, (x.shape[-1],))}, {}
+
+    def apply(
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
+    ) -> tuple[Array, State]:
+        return add_bias(x, params["bias"]), state
 
 
 class ActivityRegularization(Layer):
@@ -74,8 +104,29 @@ class ActivityRegularization(Layer):
         return x, state
 
 
-# A number or a nested tuple of numbers: `validate` checks what an annotation cannot say.
+# A number or a nested tuple of numbers: `_is_numeric` checks what an annotation cannot say.
 Numbers: TypeAlias = Any
+
+
+def _is_numeric(argument: str) -> Rule:
+    def holds(layer: Layer) -> bool:
+        try:
+            array = np.asarray(getattr(layer, argument))
+        except ValueError:  # nested lists of different lengths
+            return False
+        return array.dtype.kind in "iuf" and bool(np.isfinite(array).all())
+
+    return Rule(argument, holds, "to be a finite number or a list of them")
+
+
+def _broadcasts(argument: str) -> Rule:
+    def holds(layer: Layer, x: SpecTree) -> bool:
+        shape = np.shape(getattr(layer, argument))
+        pairs = zip(reversed(shape), reversed(x.shape), strict=False)
+        return len(shape) <= len(x.shape) and all(n in (1, m) for n, m in pairs)
+
+    expected = "to have the last axes of the inputs of shape {x.shape}"
+    return Rule(argument, holds, expected, "give one number, or one for each channel")
 
 
 class Rescaling(Layer):
@@ -90,36 +141,11 @@ class Rescaling(Layer):
     """
 
     masking = "pass"
+    field_rules = (_is_numeric("scale"), _is_numeric("offset"))
+    input_rules = (_broadcasts("scale"), _broadcasts("offset"))
 
     scale: Numbers
     offset: Numbers = 0.0
-
-    def validate(self) -> None:
-        for argument in ("scale", "offset"):
-            value = getattr(self, argument)
-            try:
-                array = np.asarray(value)
-                fits = array.dtype.kind in "iuf" and np.isfinite(array).all()
-            except ValueError:  # nested lists of different lengths
-                fits = False
-            if not fits:
-                expected = "to be a finite number or a list of them"
-                raise arguments.wrong(self, argument, expected, value)
-
-    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        inputs = tuple(x.shape)
-        for argument in ("scale", "offset"):
-            shape = np.shape(getattr(self, argument))
-            last = inputs[len(inputs) - len(shape) :]
-            fits = len(shape) <= len(inputs)
-            if not fits or any(
-                n not in (1, m) for n, m in zip(shape, last, strict=True)
-            ):
-                raise ValueError(
-                    f"Rescaling: expected inputs whose last axes are those of {argument} of shape "
-                    f"{shape}, received shape {inputs}; give one number, or one for each channel"
-                )
-        return {}, {}
 
     def apply(
         self,
@@ -141,6 +167,9 @@ class Rescaling(Layer):
         return y, state
 
 
+_FUNCTION = ("to be a function", "e.g. Lambda(jnp.square)", TypeError)
+
+
 class Lambda(Layer):
     """function(x, **arguments): any function of the inputs as a layer, without weights.
 
@@ -148,11 +177,27 @@ class Lambda(Layer):
     the inputs is an error. `output_shape` is not needed, since shapes are inferred. To save the
     layer, put `fnn.register` on the function. A layer with weights or randomness, or with another
     result in training, is a subclass of `Layer`.
-    Raises TypeError for anything but a function, and for a function of NumPy.
+    On strings, in a network that takes them, it runs on the host: a function of NumPy.
+    Raises TypeError for anything but a function, and for a function of NumPy on numbers.
 
     >>> Lambda(jnp.square).apply({}, {}, jnp.arange(3.0))[0].tolist()
     [0.0, 1.0, 4.0]
     """
+
+    with_strings = "run"
+    field_rules = (
+        Rule("function", lambda layer: callable(layer.function), *_FUNCTION),
+        Rule(
+            "mask", lambda layer: layer.mask is None or callable(layer.mask), *_FUNCTION
+        ),
+        Rule(
+            "arguments",
+            lambda layer: isinstance(layer.arguments, Fields | None),
+            "to be a dict",
+            "e.g. Lambda(jnp.sum, arguments=dict(axis=1))",
+            TypeError,
+        ),
+    )
 
     function: Callable[..., Tree]
     output_shape: object = None
@@ -164,22 +209,6 @@ class Lambda(Layer):
         if self.mask is None:
             return "refuse"
         return "use"
-
-    def validate(self) -> None:
-        functions: dict[str, object] = {"function": self.function}
-        if self.mask is not None:
-            functions["mask"] = self.mask
-        for name, value in functions.items():
-            if not callable(value):
-                raise TypeError(
-                    f"Lambda: expected {name} to be a function, received {name}={value!r}; "
-                    "e.g. Lambda(jnp.square)"
-                )
-        if self.arguments is not None and not isinstance(self.arguments, Fields):
-            raise TypeError(
-                "Lambda: expected arguments to be a dict, received "
-                f"arguments={self.arguments!r}; e.g. Lambda(jnp.sum, arguments={{'axis': 1}})"
-            )
 
     def apply(
         self,

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import Array, lax, random
 
 from fnn.core import arguments
+from fnn.core.arguments import Rule
 from fnn.core.arithmetic import unit_length
 from fnn.core.calling import call, walk
 from fnn.core.combining import Wrapper
@@ -15,6 +16,12 @@ from fnn.core.layer import Params, State
 from fnn.core.tree import SpecTree, Tree
 from fnn.initializers.drawn import TruncatedNormal
 from fnn.runtime.placement import place
+
+
+def _has_one_kernel(layer: Wrapper) -> bool:
+    # Layers at the empty path have their weights where `inner` has its own.
+    same_path = [layer for path, layer, _ in walk(layer.inner) if not path]
+    return not any(layer.stacked for layer in same_path)
 
 
 class SpectralNormalization(Wrapper):
@@ -39,25 +46,23 @@ class SpectralNormalization(Wrapper):
     True
     """
 
-    power_iterations: int = positive(default=1)
+    field_rules = (
+        Rule(
+            "inner",
+            _has_one_kernel,
+            "to be a layer with one kernel, not one for each copy",
+            "e.g. Repeat(SpectralNormalization(layer), 3)",
+        ),
+    )
 
-    def validate(self) -> None:
-        arguments.layer(self, self.inner, "as inner")
-        # Layers at the empty path have their weights where `inner` has its own.
-        same_path = [layer for path, layer, _ in walk(self.inner) if not path]
-        if any(layer.stacked for layer in same_path):
-            raise ValueError(
-                f"SpectralNormalization: expected a layer with one kernel, received {self.inner!r} "
-                "with one for each copy; e.g. Repeat(SpectralNormalization(layer), 3)"
-            )
+    power_iterations: int = positive(default=1)
 
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         params, state = super().init(key, x)
         if not {"kernel", "embeddings"} & set(params):
-            raise ValueError(
-                "SpectralNormalization: expected a layer with a weight 'kernel' or 'embeddings', "
-                f"received {self.inner!r} with {sorted(params)}; wrap the layers inside it"
-            )
+            expected = "to be a layer with a weight 'kernel' or 'embeddings'"
+            advice = f"wrap the layers inside it, which has {sorted(params)}"
+            raise arguments.wrong(self, "inner", expected, self.inner, advice)
         kernel = params[_kernel_name(params)]
         draw = TruncatedNormal(stddev=0.02)
         key = random.fold_in(key, salt("vector_u"))

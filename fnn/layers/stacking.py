@@ -23,7 +23,11 @@ class _Block(NamedTuple):
     state: State
 
 
-def stack(layer: Layer, params: Params, state: State) -> tuple[Layer, Params, State]:
+def stack(
+    layer: Layer,
+    params: Params,
+    state: State,
+) -> tuple[Layer, Params, State]:
     """(layer, params, state) with consecutive equal layers as one `Repeat`, weights stacked.
 
     For a network whose blocks were written, or saved, one by one: it then compiles as fast as a
@@ -48,7 +52,11 @@ def stack(layer: Layer, params: Params, state: State) -> tuple[Layer, Params, St
     return _joined(layer, [_stacked(run) for run in runs])
 
 
-def unstack(layer: Layer, params: Params, state: State) -> tuple[Layer, Params, State]:
+def unstack(
+    layer: Layer,
+    params: Params,
+    state: State,
+) -> tuple[Layer, Params, State]:
     """(layer, params, state) with each `Repeat` of the `Sequential` as separate layers.
 
     Use it to inspect, change or leave out a single copy, and for files with separate blocks. The
@@ -67,12 +75,22 @@ def unstack(layer: Layer, params: Params, state: State) -> tuple[Layer, Params, 
     return _joined(layer, blocks)
 
 
-def _blocks(function: str, layer: Layer, params: Params, state: State) -> list[_Block]:
+def _blocks(
+    function: str,
+    layer: Layer,
+    params: Params,
+    state: State,
+) -> list[_Block]:
     """The children of a Sequential with their weights; `function` is named in the error."""
     if not isinstance(layer, Sequential):
         raise TypeError(
             f"{function}: expected a Sequential, received {layer!r}; pass model.layer of a "
             "model, or the Sequential inside a network, with its own params and state"
+        )
+    if layer.order is not None:
+        raise ValueError(
+            f"{function}: expected layers with weights of their own, received a Sequential in "
+            "which some run several times; make an equal layer for each place"
         )
     blocks = []
     for name, child in layer.children():
@@ -82,7 +100,7 @@ def _blocks(function: str, layer: Layer, params: Params, state: State) -> list[_
 
 
 def _nameless(layer: Layer) -> Layer:
-    if layer.name is None:
+    if layer.own_name is None:
         return layer
     return layer.replace(name=None)
 

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jax import Array, random
 
 from fnn.core import arguments
+from fnn.core.arguments import Rule
 from fnn.core.combining import Flow, Visit
-from fnn.core.context import INFERENCE, Context
+from fnn.core.context import INFERENCE, Context, add_bias
 from fnn.core.fields import fraction, not_negative, positive
 from fnn.core.layer import (
     Activation,
@@ -22,7 +23,6 @@ from fnn.core.layer import (
     Regularizer,
     State,
     activate,
-    add_bias,
 )
 from fnn.core.tree import SpecTree, Tree
 from fnn.layers.attention import MultiHeadAttention
@@ -47,6 +47,7 @@ class GatedDense(Layer):
     """
 
     masking = "pass"
+    input_layout = "(batch, ..., features)"
 
     units: int = positive()
     activation: Activation = "silu"
@@ -63,7 +64,6 @@ class GatedDense(Layer):
         return arguments.is_vector(x)
 
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        arguments.minimum_rank(self, x, 2, "(batch, ..., features)")
         # Each half is drawn separately, with the scale of a layer of `units`.
         shape = (x.shape[-1], self.units)
         halves = [self.weight("kernel", half, shape) for half in random.split(key)]
@@ -84,6 +84,14 @@ class GatedDense(Layer):
 
 class _Block(Flow):
     """Attention and dense layers, each with normalization, dropout and a residual connection."""
+
+    field_rules = (
+        Rule(
+            "num_heads",
+            lambda block: block.units % block.num_heads == 0,
+            "to divide units={self.units}",
+        ),
+    )
 
     # Fields that the subclasses declare. Annotations here would make them fields of this
     # class, and the first arguments of every constructor.
@@ -112,13 +120,6 @@ class _Block(Flow):
 
         @property
         def position(self) -> Layer | None: ...
-
-    def validate(self) -> None:
-        if self.position is not None:
-            arguments.layer(self, self.position, "as position")
-        if self.units % self.num_heads:
-            expected = f"to divide units={self.units}"
-            raise arguments.wrong(self, "num_heads", expected, self.num_heads)
 
     @functools.cached_property
     def _fnn_children(self) -> Children:
@@ -248,6 +249,15 @@ class TransformerDecoderBlock(_Block):
     """
 
     input_names = ("inputs", "memory")
+    input_rules = (
+        Rule(
+            "inputs",
+            lambda _, x: isinstance(x, (tuple, list)) and len(x) == 2,
+            "to be a tuple (inputs, memory)",
+            "use TransformerEncoderBlock(use_causal_mask=True) without a memory",
+            TypeError,
+        ),
+    )
 
     units: int = positive()
     num_heads: int = positive()
@@ -268,12 +278,6 @@ class TransformerDecoderBlock(_Block):
         }
 
     def flow(self, x: Tree, visit: Visit) -> Tree:
-        if not isinstance(x, (tuple, list)) or len(x) != 2:
-            raise TypeError(
-                "TransformerDecoderBlock: expected a tuple (inputs, memory), received "
-                f"{arguments.kind_of(x)}; use TransformerEncoderBlock(use_causal_mask=True) "
-                "without a memory"
-            )
         x, memory = x
         attention = functools.partial(self._run, visit, "attention")
 

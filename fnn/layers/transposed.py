@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.core import arguments
-from fnn.core.context import INFERENCE, Context
+from fnn.core.arguments import Rule
+from fnn.core.context import INFERENCE, Context, add_bias
 from fnn.core.fields import one_of, per_axis, positive
 from fnn.core.layer import (
     Activation,
     Constraint,
     Initializer,
-    Layer,
     Params,
     Regularizer,
     State,
     activate,
-    add_bias,
 )
 from fnn.core.tree import SpecTree
 from fnn.layers.shared.spatial import (
     DATA_FORMATS,
     PerAxis,
+    Spatial,
     channel_axis,
-    check_inputs,
     convolve,
     numbers,
     reach,
@@ -59,8 +55,21 @@ def transposed_padding(
     return before, total - before
 
 
-class _ConvTranspose(Layer):
-    spatial: ClassVar[int]
+def _adds_less_than_strides(layer: _ConvTranspose) -> bool:
+    if layer.output_padding is None:
+        return True
+    extra, strides = numbers(layer, "output_padding", "strides")
+    return all(added < stride for added, stride in zip(extra, strides, strict=True))
+
+
+class _ConvTranspose(Spatial):
+    field_rules = (
+        Rule(
+            "output_padding",
+            _adds_less_than_strides,
+            "to be less than strides={self.strides}",
+        ),
+    )
 
     filters: int = positive()
     kernel_size: PerAxis = per_axis()
@@ -79,19 +88,10 @@ class _ConvTranspose(Layer):
     kernel_constraint: Constraint = None
     bias_constraint: Constraint = None
 
-    def validate(self) -> None:
-        if self.output_padding is not None:
-            (strides,) = numbers(self, "strides")
-            (extra,) = numbers(self, "output_padding")
-            pairs = zip(extra, strides, strict=True)
-            if any(added >= stride for added, stride in pairs):
-                expected = f"to be less than strides={strides}"
-                raise arguments.wrong(self, "output_padding", expected, extra)
-
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        check_inputs(self, x)
         (window,) = numbers(self, "kernel_size")
         channels = x.shape[channel_axis(self)]
+        # Filters before channels: it is the kernel of the convolution whose gradient this is.
         shape = (*window, self.filters, channels)
         params = {"kernel": self.weight("kernel", key, shape)}
         if self.use_bias:
@@ -117,6 +117,7 @@ class _ConvTranspose(Layer):
             for k, s, d, more in zip(window, strides, dilation, extra, strict=True)
         ]
         # As in the gradient of a convolution: spread-out inputs, convolved with the flipped kernel.
+        # (*window, filters, channels)
         kernel = jnp.flip(params["kernel"], range(self.spatial))
         y = convolve(  # (batch, *new positions, filters)
             x,

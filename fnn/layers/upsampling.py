@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import one_of, per_axis
-from fnn.core.layer import Layer, Params, State
-from fnn.core.tree import SpecTree
+from fnn.core.layer import Params, State
 from fnn.layers.shared.spatial import (
     DATA_FORMATS,
     PerAxis,
     Spatial,
-    check_inputs,
     numbers,
     spatial_axes,
 )
@@ -24,7 +20,11 @@ from fnn.layers.shared.spatial import (
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5")
 
 
-def enlarged(layer: Spatial, x: Array, interpolation: str = "nearest") -> Array:
+def enlarged(
+    layer: Spatial,
+    x: Array,
+    interpolation: str = "nearest",
+) -> Array:
     """`x` with each axis of positions longer by the factor in the field `size`."""
     (size,) = numbers(layer, "size")
     factors = list(zip(spatial_axes(layer), size, strict=True))
@@ -40,14 +40,8 @@ def enlarged(layer: Spatial, x: Array, interpolation: str = "nearest") -> Array:
     return y
 
 
-class _UpSampling(Layer):
-    spatial: ClassVar[int]
-
+class _UpSampling(Spatial):
     size: PerAxis = per_axis(default=2)
-
-    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        check_inputs(self, x)
-        return {}, {}
 
     def apply(
         self,

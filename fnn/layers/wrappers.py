@@ -9,13 +9,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.core import arguments
+from fnn.core.arguments import Rule
 from fnn.core.calling import call, init_copies, initialize, unique_names
 from fnn.core.combining import Flow, PassingWrapper, Visit, Wrapper
-from fnn.core.context import INFERENCE, Context
-from fnn.core.fields import positive
-from fnn.core.layer import Layer, Params, State
-from fnn.core.masking import (
+from fnn.core.context import (
+    INFERENCE,
+    Context,
     Masked,
     attach_mask,
     carry_mask,
@@ -23,6 +22,8 @@ from fnn.core.masking import (
     is_masked,
     split_mask,
 )
+from fnn.core.fields import positive
+from fnn.core.layer import Layer, Params, State
 from fnn.core.tree import SpecTree, Tree, array_spec
 from fnn.runtime.placement import beside_copies
 
@@ -39,7 +40,11 @@ class Residual(Wrapper):
     """
 
     def apply(
-        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
         y, state = call(self.inner, params, state, x, ctx)
         inputs, _ = split_mask(x)
@@ -67,9 +72,6 @@ class Parallel(Flow):
     merge: Layer | None = None
 
     def validate(self) -> None:
-        arguments.layers(self)
-        if self.merge is not None:
-            arguments.layer(self, self.merge, "as merge")
         unique_names(self._all)
 
     @property
@@ -114,7 +116,11 @@ class Remat(PassingWrapper):
     """
 
     def apply(
-        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
         def run(
             params: Params,
@@ -140,9 +146,39 @@ class Inference(PassingWrapper):
     """
 
     def apply(
-        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
         ctx = ctx.replace(train=False)
+        return call(self.inner, params, state, x, ctx)
+
+
+class Training(PassingWrapper):
+    """Runs `inner` as in training, also in inference: Monte Carlo dropout.
+
+    Keras's `layer(x, training=True)`. It needs a key where `inner` draws random numbers; models
+    have one for each call, which moves on.
+
+    >>> from fnn.layers import Dropout
+    >>> ctx = fnn.Context(key=jax.random.key(1))
+    >>> outputs, _ = Training(Dropout(0.5)).apply({}, {}, jnp.ones((1, 64)), ctx)
+    >>> sorted(set(outputs[0].tolist()))
+    [0.0, 2.0]
+    """
+
+    may_draw = True
+
+    def apply(
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        ctx: Context = INFERENCE,
+    ) -> tuple[Tree, State]:
+        ctx = ctx.replace(train=True)
         return call(self.inner, params, state, x, ctx)
 
 
@@ -161,6 +197,7 @@ class TimeDistributed(Wrapper):
     """
 
     by_step = True
+    input_layout = "(batch, time, features, ...)"
 
     def inside(self, x: Tree) -> Tree:
         """The first step."""
@@ -168,17 +205,21 @@ class TimeDistributed(Wrapper):
         return jax.tree.map(lambda a: a[:, 0], values)
 
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        values = self._values(x)
+        values, _ = split_mask(x)
         shape = (values.shape[0], *values.shape[2:])  # (batch, ...)
         step = array_spec(shape, values.dtype)
         return initialize(self.inner, key, step)
 
     def apply(
-        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
         x, ctx = carry_mask(x, ctx)
         values, mask = split_mask(x)
-        batch, time = self._values(x).shape[:2]
+        batch, time = values.shape[:2]
 
         def fold(a: Array) -> Array:  # (batch, time, ...) -> (batch * time, ...)
             return a.reshape(batch * time, *a.shape[2:])
@@ -202,11 +243,6 @@ class TimeDistributed(Wrapper):
             y = jax.tree.map(lambda a: attach_mask(a, mask), y)
         return y, state
 
-    def _values(self, x: Tree) -> Tree:
-        values, _ = split_mask(x)
-        arguments.minimum_rank(self, values, 3, "(batch, time, features, ...)")
-        return values
-
 
 class Ensemble(Layer):
     """`members` networks of the same architecture, trained together in one `vmap`.
@@ -228,9 +264,6 @@ class Ensemble(Layer):
     inner: Layer
     members: int = positive(default=2)
 
-    def validate(self) -> None:
-        arguments.layer(self, self.inner, "as inner")
-
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
         return ((None, self.inner),)
 
@@ -246,9 +279,17 @@ class Ensemble(Layer):
         return init_copies(self.inner, key, self.members, x)
 
     def apply(
-        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
-        def member(index: Array, params: Params, state: State) -> tuple[Tree, State]:
+        def member(
+            index: Array,
+            params: Params,
+            state: State,
+        ) -> tuple[Tree, State]:
             return call(self.inner, params, state, x, ctx.repeat(index))
 
         # Outputs are (batch, members, ...); weights and states are (members, ...).
@@ -273,15 +314,22 @@ class Spread(Wrapper):
     ((1, 2), (1, 2))
     """
 
-    def validate(self) -> None:
-        if not isinstance(self.inner, Ensemble):
-            raise TypeError(
-                f"Spread: expected an Ensemble as inner, received {self.inner!r}; "
-                "use Spread(Ensemble(layer, 5))"
-            )
+    field_rules = (
+        Rule(
+            "inner",
+            lambda layer: isinstance(layer.inner, Ensemble),
+            "to be an Ensemble",
+            "use Spread(Ensemble(layer, 5))",
+            TypeError,
+        ),
+    )
 
     def apply(
-        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
         y, state = call(self.inner, params, state, x, ctx)
         mean = _over_members(lambda a: a.mean(1), y)

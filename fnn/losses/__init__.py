@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnn.core.config import serializers
 from fnn.core.named import of_kind
 from fnn.core.registry import is_from_optax, register
 from fnn.core.value import resolve
@@ -72,6 +73,11 @@ from fnn.losses.targets import HasShape
 
 __all__ = [
     "CTC",
+    "KLD",
+    "MAE",
+    "MAPE",
+    "MSE",
+    "MSLE",
     "BinaryCrossentropy",
     "BinaryFocalCrossentropy",
     "CategoricalCrossentropy",
@@ -108,6 +114,7 @@ __all__ = [
     "circle",
     "cosine_similarity",
     "ctc",
+    "deserialize",
     "dice",
     "get",
     "hinge",
@@ -115,7 +122,9 @@ __all__ = [
     "info_nce",
     "kl_divergence",
     "kld",
+    "kullback_leibler_divergence",
     "log_cosh",
+    "logcosh",
     "mae",
     "mape",
     "mean_absolute_error",
@@ -125,6 +134,7 @@ __all__ = [
     "mse",
     "msle",
     "poisson",
+    "serialize",
     "sparse_categorical_crossentropy",
     "squared_hinge",
     "triplet",
@@ -137,6 +147,9 @@ mape = mean_absolute_percentage_error
 msle = mean_squared_logarithmic_error
 bce = binary_crossentropy
 kld = kl_divergence
+MSE, MAE, MAPE, MSLE, KLD = mse, mae, mape, msle, kld
+kullback_leibler_divergence = kl_divergence
+logcosh = log_cosh
 
 _CLASSES: Functions = {}
 for _module in (
@@ -165,6 +178,9 @@ for _function, _class in _CLASSES.items():
     register(_class, _function.__name__)
 for _name, _function in _SHORT.items():
     register(_CLASSES[_function], _name, _name.upper())
+
+
+serialize, deserialize = serializers("loss")
 
 
 def get(

@@ -8,6 +8,7 @@ import numpy as np
 
 from fnn.core.arguments import wrong
 from fnn.losses.targets import HasShape, Shape, aligned_shape
+from fnn.runtime.row_numbers import row_number
 from fnn.runtime.warning import warn
 
 
@@ -73,7 +74,10 @@ def finite(loss: TakesTargets, y_true: np.ndarray) -> None:
 
 
 def distributions(
-    loss: TakesTargets, y_true: np.ndarray, y_pred: HasShape, axis: int
+    loss: TakesTargets,
+    y_true: np.ndarray,
+    y_pred: HasShape,
+    axis: int,
 ) -> None:
     """Checks that targets are at least 0, and warns unless they sum to 1 over the classes.
 
@@ -181,7 +185,7 @@ def first_row(found: np.ndarray) -> int:
     """The index along the first axis of the first True."""
     if not found.ndim:
         return 0
-    return int(np.argwhere(found)[0][0])
+    return row_number(int(np.argwhere(found)[0][0]))
 
 
 def _first(y_true: np.ndarray, found: np.ndarray) -> str:

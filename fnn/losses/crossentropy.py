@@ -16,8 +16,9 @@ from fnn.core.fields import fraction
 from fnn.core.tree import SpecTree
 from fnn.losses import checks
 from fnn.losses.logits import Form
-from fnn.losses.loss import EPSILON, Functions, Loss, pair
+from fnn.losses.loss import Functions, Loss, pair
 from fnn.losses.targets import class_numbers
+from fnn.runtime.settings import epsilon
 
 
 def binary_crossentropy(
@@ -42,7 +43,7 @@ def binary_crossentropy(
         log_p = jax.nn.log_sigmoid(p)
         log_not_p = jax.nn.log_sigmoid(-p)
     else:
-        p = jnp.clip(p, EPSILON, 1 - EPSILON)
+        p = jnp.clip(p, epsilon(), 1 - epsilon())
         log_p = jnp.log(p)
         log_not_p = jnp.log(1 - p)
     values = -t * log_p - (1 - t) * log_not_p
@@ -115,7 +116,7 @@ def log_probabilities(
     if from_logits:
         return jax.nn.log_softmax(p, axis)
     p = p / p.sum(axis, keepdims=True)
-    p = jnp.clip(p, EPSILON, 1 - EPSILON)
+    p = jnp.clip(p, epsilon(), 1 - epsilon())
     return jnp.log(p)
 
 

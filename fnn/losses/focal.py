@@ -15,8 +15,9 @@ from fnn.core.tree import SpecTree
 from fnn.losses import checks
 from fnn.losses.crossentropy import binary_crossentropy, log_probabilities, pick, smooth
 from fnn.losses.logits import Form
-from fnn.losses.loss import EPSILON, Functions, Loss, pair
+from fnn.losses.loss import Functions, Loss, pair
 from fnn.losses.targets import class_numbers
+from fnn.runtime.settings import epsilon
 
 
 def binary_focal_crossentropy(
@@ -79,7 +80,9 @@ def categorical_focal_crossentropy(
 
 
 def categorical_generalized_cross_entropy(
-    y_true: ArrayLike, y_pred: ArrayLike, q: float
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    q: float,
 ) -> Array:
     """(1 - p ** q) / q of the true class, given by its number.   (...), (..., classes) -> (...)
 
@@ -97,7 +100,7 @@ def categorical_generalized_cross_entropy(
 def _power(x: Array, exponent: float) -> Array:
     """x ** exponent with a finite gradient at 0, also for exponents below 1."""
     if exponent < 1:
-        x = jnp.maximum(x, EPSILON)
+        x = jnp.maximum(x, epsilon())
     return jnp.power(x, exponent)
 
 

@@ -34,9 +34,6 @@ from fnn.losses.targets import (
 )
 from fnn.runtime.placement import gathered
 
-# Keras's `epsilon()`: keeps logarithms and quotients finite.
-EPSILON = 1e-7
-
 REDUCTIONS = (
     "sum_over_batch_size",
     "mean",
@@ -92,6 +89,9 @@ class Loss(Named, loadable=False):
 
     @classmethod
     def _positions(cls, own: list[str], keyword: list[str]) -> list[str]:
+        if "_positions" in vars(cls):
+            # Keras's base class has another order than its losses.
+            return ["name", "reduction", "dtype"]
         return as_declared(cls, ("reduction", "name", "dtype"), own)
 
     def call(self, y_true: Tree, y_pred: Tree) -> Array:

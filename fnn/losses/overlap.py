@@ -9,7 +9,8 @@ from jax import Array
 from numpy.typing import ArrayLike
 
 from fnn.core.fields import not_negative
-from fnn.losses.loss import EPSILON, Functions, Loss, pair
+from fnn.losses.loss import Functions, Loss, pair
+from fnn.runtime.settings import epsilon
 
 Axis = int | tuple[int, ...] | None
 
@@ -32,7 +33,7 @@ def dice(
     both = jnp.sum(t * p, axis)
     size_t = jnp.sum(t, axis)
     size_p = jnp.sum(p, axis)
-    return 1 - 2 * both / (size_t + size_p + EPSILON)
+    return 1 - 2 * both / (size_t + size_p + epsilon())
 
 
 def tversky(
@@ -57,7 +58,7 @@ def tversky(
     false_positives = jnp.sum((1 - t) * p, axis)
     false_negatives = jnp.sum(t * (1 - p), axis)
     total = both + alpha * false_positives + beta * false_negatives
-    return 1 - both / (total + EPSILON)
+    return 1 - both / (total + epsilon())
 
 
 class Dice(Loss):

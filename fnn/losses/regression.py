@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 from fnn.core.fields import positive
 from fnn.core.tree import SpecTree
 from fnn.losses import checks
-from fnn.losses.loss import EPSILON, Functions, Loss, pair
+from fnn.losses.loss import Functions, Loss, pair
+from fnn.runtime.settings import epsilon
 
 
 def mean_squared_error(y_true: ArrayLike, y_pred: ArrayLike) -> Array:
@@ -45,7 +46,7 @@ def mean_absolute_percentage_error(y_true: ArrayLike, y_pred: ArrayLike) -> Arra
     [50.0, 100.0]
     """
     t, y = pair(y_true, y_pred)
-    scale = jnp.maximum(jnp.abs(t), EPSILON)
+    scale = jnp.maximum(jnp.abs(t), epsilon())
     relative = (t - y) / scale
     return 100 * jnp.abs(relative).mean(-1)  # (...)
 
@@ -58,8 +59,8 @@ def mean_squared_logarithmic_error(y_true: ArrayLike, y_pred: ArrayLike) -> Arra
     [5.3019, 5.3019]
     """
     t, y = pair(y_true, y_pred)
-    t = jnp.maximum(t, EPSILON)
-    y = jnp.maximum(y, EPSILON)
+    t = jnp.maximum(t, epsilon())
+    y = jnp.maximum(y, epsilon())
     log_y = jnp.log(y + 1)
     log_t = jnp.log(t + 1)
     return jnp.square(log_y - log_t).mean(-1)  # (...)
@@ -105,7 +106,7 @@ def poisson(y_true: ArrayLike, y_pred: ArrayLike) -> Array:
     [1.0, 0.6137]
     """
     t, y = pair(y_true, y_pred)
-    values = y - t * jnp.log(y + EPSILON)
+    values = y - t * jnp.log(y + epsilon())
     return values.mean(-1)  # (...)
 
 

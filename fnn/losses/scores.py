@@ -11,7 +11,8 @@ from fnn.core.arithmetic import unit_length
 from fnn.core.tree import SpecTree
 from fnn.losses import checks
 from fnn.losses.logits import Form
-from fnn.losses.loss import EPSILON, Functions, Loss, pair
+from fnn.losses.loss import Functions, Loss, pair
+from fnn.runtime.settings import epsilon
 
 
 def cosine_similarity(
@@ -41,8 +42,8 @@ def kl_divergence(y_true: ArrayLike, y_pred: ArrayLike) -> Array:
     (0.5108, 0.3681)
     """
     t, y = pair(y_true, y_pred)
-    t = jnp.clip(t, EPSILON, 1)
-    y = jnp.clip(y, EPSILON, 1)
+    t = jnp.clip(t, epsilon(), 1)
+    y = jnp.clip(y, epsilon(), 1)
     return jnp.sum(t * jnp.log(t / y), -1)  # (...)
 
 
@@ -136,7 +137,7 @@ class _KLDivergenceOfLogs(KLDivergence, loadable=False):
     """The same loss of log y: sum(t (log t - log y))."""
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
-        t = jnp.clip(y_true, EPSILON, 1)
+        t = jnp.clip(y_true, epsilon(), 1)
         ratio = jnp.log(t) - y_pred
         return jnp.sum(t * ratio, -1)
 

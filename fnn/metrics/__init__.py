@@ -2,12 +2,44 @@
 
 from __future__ import annotations
 
-from fnn.core.calling import snake_case
+from fnn.core.config import serializers
 from fnn.core.named import function_name, of_kind
-from fnn.core.registry import is_from_optax, lookup, names_of, register
+from fnn.core.registry import is_from_optax, lookup, names_of, register, snake_case
 from fnn.core.value import resolve
-from fnn.losses import OptaxLoss
+from fnn.losses import (
+    KLD,
+    MAE,
+    MAPE,
+    MSE,
+    MSLE,
+    OptaxLoss,
+    bce,
+    binary_crossentropy,
+    binary_focal_crossentropy,
+    categorical_crossentropy,
+    categorical_focal_crossentropy,
+    categorical_hinge,
+    hinge,
+    huber,
+    kl_divergence,
+    kld,
+    kullback_leibler_divergence,
+    log_cosh,
+    logcosh,
+    mae,
+    mape,
+    mean_absolute_error,
+    mean_absolute_percentage_error,
+    mean_squared_error,
+    mean_squared_logarithmic_error,
+    mse,
+    msle,
+    poisson,
+    sparse_categorical_crossentropy,
+    squared_hinge,
+)
 from fnn.losses.targets import HasShape
+from fnn.metrics import subclassed  # noqa: F401 - sets a hook
 from fnn.metrics.accuracy import (
     Accuracy,
     BinaryAccuracy,
@@ -84,6 +116,11 @@ from fnn.metrics.regression import (
 
 __all__ = [
     "AUC",
+    "KLD",
+    "MAE",
+    "MAPE",
+    "MSE",
+    "MSLE",
     "Accuracy",
     "BinaryAccuracy",
     "BinaryCrossentropy",
@@ -135,13 +172,39 @@ __all__ = [
     "TrueNegatives",
     "TruePositives",
     "accuracy",
+    "bce",
     "binary_accuracy",
+    "binary_crossentropy",
+    "binary_focal_crossentropy",
     "categorical_accuracy",
+    "categorical_crossentropy",
+    "categorical_focal_crossentropy",
+    "categorical_hinge",
     "concordance_correlation",
+    "deserialize",
     "get",
+    "hinge",
+    "huber",
+    "kl_divergence",
+    "kld",
+    "kullback_leibler_divergence",
+    "log_cosh",
+    "logcosh",
+    "mae",
+    "mape",
+    "mean_absolute_error",
+    "mean_absolute_percentage_error",
+    "mean_squared_error",
+    "mean_squared_logarithmic_error",
+    "mse",
+    "msle",
     "pearson_correlation",
+    "poisson",
+    "serialize",
     "sparse_categorical_accuracy",
+    "sparse_categorical_crossentropy",
     "sparse_top_k_categorical_accuracy",
+    "squared_hinge",
     "top_k_categorical_accuracy",
 ]
 
@@ -173,6 +236,9 @@ for _name in names_of("metric"):
 for _name, _class in _SHORT.items():
     register(_class, _name, _name.upper())
 register(Accuracy, "acc")
+
+
+serialize, deserialize = serializers("metric")
 
 
 def get(

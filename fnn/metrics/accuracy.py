@@ -26,7 +26,9 @@ def accuracy(y_true: ArrayLike, y_pred: ArrayLike) -> Array:
 
 
 def binary_accuracy(
-    y_true: ArrayLike, y_pred: ArrayLike, threshold: float = 0.5
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    threshold: float = 0.5,
 ) -> Array:
     """1 where the target is `y_pred > threshold`.   (...), (...) -> (...)
 
@@ -62,7 +64,9 @@ def sparse_categorical_accuracy(y_true: ArrayLike, y_pred: ArrayLike) -> Array:
 
 
 def top_k_categorical_accuracy(
-    y_true: ArrayLike, y_pred: ArrayLike, k: int = 5
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    k: int = 5,
 ) -> Array:
     """1 where the true class is in the top k.   (..., classes), (..., classes) -> (...)
 

@@ -12,6 +12,7 @@ from jax import Array
 from numpy.typing import ArrayLike
 
 from fnn.core.arguments import wrong
+from fnn.core.registry import lookup
 from fnn.core.tree import SpecTree, Tree
 from fnn.core.value import resolve
 from fnn.losses import Loss
@@ -76,7 +77,8 @@ class MeanOfLoss(Metric, loadable=False):
     @property
     def targets(self) -> Targets:  # type: ignore[override]
         """The targets that the loss takes."""
-        return self.goal.targets
+        loss: type[Loss] = lookup("loss", self.loss_name)
+        return loss.targets
 
     def check(self, y_true: SpecTree, y_pred: SpecTree) -> None:
         self.goal.check(y_true, y_pred)
@@ -127,6 +129,10 @@ class LossMetric(MeanOfLoss):
     @property
     def default_name(self) -> str:
         return str(self.loss.name)
+
+    @property
+    def targets(self) -> Targets:  # type: ignore[override]
+        return self.loss.targets
 
     @property
     def goal(self) -> Loss:

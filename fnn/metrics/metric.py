@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import field
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
@@ -12,7 +13,6 @@ import jax.numpy as jnp
 from jax import Array
 from numpy.typing import ArrayLike
 
-from fnn.core import arguments
 from fnn.core.fields import as_declared
 from fnn.core.named import Named
 from fnn.core.tree import SpecTree, Tree
@@ -28,8 +28,9 @@ from fnn.losses.targets import (
     repeat_for_batch,
     spread,
 )
-from fnn.metrics.accumulator import accumulator_of
+from fnn.metrics.accumulator import Accumulator, accumulator_of, masked_weight
 from fnn.runtime.placement import gathered
+from fnn.variables import Variable, value_of
 
 Sums: TypeAlias = dict[str, Array]
 # The same as for losses.
@@ -44,24 +45,26 @@ class Batch(NamedTuple):
     weight: Array | None
 
 
-def _accumulated(metric: Metric) -> Sums:
-    """The sums that `update_state` keeps for this object; zeros before the first batch."""
-    sums: Sums | None = accumulator_of(metric).sums
-    if sums is None:
-        return metric.init()
-    return sums
-
-
 def _sums_optional(result: Callable[..., Array]) -> Callable[..., Array]:
     """`result(self, sums)` that by default takes the sums kept by `update_state`."""
 
     @functools.wraps(result)
     def with_default(metric: Metric, sums: Sums | None = None) -> Array:
         if sums is None:
-            sums = _accumulated(metric)
+            sums = metric._accumulator.sums
         return result(metric, sums)
 
     return with_default
+
+
+def _needs_sums(result: Callable[..., Array]) -> bool:
+    """Whether this is a function of (self, sums) that cannot be called without sums."""
+    parameters = [*inspect.signature(result).parameters.values()]
+    return len(parameters) > 1 and parameters[1].default is parameters[1].empty
+
+
+def _as_it_is(cls: type[Metric]) -> None:
+    """The default of `Metric.on_subclass`: the class has pure functions already."""
 
 
 class Metric(Named, loadable=False):
@@ -89,11 +92,15 @@ class Metric(Named, loadable=False):
     A hand-written loop may use Keras's stateful interface: `update_state(y_true, y_pred)`,
     `result()`, both at once `metric(y_true, y_pred)`, and `reset_state()`. Its sums (`variables`)
     are stored outside the metric, which stays a value: they are not compared, printed, copied or
-    saved, and `fit` does not use them. This interface does not work inside `jit`.
+    saved, and `fit` does not use them. Inside `jit`, `stateless_update_state`,
+    `stateless_result` and `stateless_reset_state` take and return the values of `variables`.
 
     >>> bias.update_state(jnp.zeros(2), jnp.array([3.0, 4.0]))
     >>> bias.result().item(), bias([0.0], [5.0]).item(), bias == Bias()
     (3.5, 4.0, True)
+
+    A class may also be written in Keras's way, with `add_weight`, `update_state(y_true, y_pred,
+    sample_weight=None)`, `result()` and `reset_state()`; the pure functions are made from these.
     """
 
     kind: ClassVar[str] = "metric"
@@ -101,30 +108,25 @@ class Metric(Named, loadable=False):
     direction: ClassVar[str | None] = None
     # Needs the whole batch, even if it is spread over several devices.
     gathers: ClassVar[bool] = False
+    # The sums of two batches add up to those of both.
+    adds: ClassVar[bool] = True
+    # The hook that adapts classes in Keras's way; set by `fnn.metrics.subclassed`.
+    on_subclass: ClassVar[Callable[[type[Metric]], None]] = staticmethod(_as_it_is)
 
     dtype: str | None = field(default=None, kw_only=True)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
+        Metric.on_subclass(cls)
         super().__init_subclass__(**kwargs)
-        arguments.refuse_methods(
-            cls,
-            (
-                "update_state",
-                "reset_state",
-                "reset_states",
-                "add_weight",
-                "add_variable",
-            ),
-            "values(y_true, y_pred), or init, update and result",
-            "return zeros from init() (instead of calling add_weight), the new sums from "
-            "update(sums, y_true, y_pred, weight), and the number from result(sums)",
-        )
         # Every `result` may be called without an argument, as in Keras.
-        if "result" in vars(cls):
+        if "result" in vars(cls) and _needs_sums(vars(cls)["result"]):
             cls.result = _sums_optional(vars(cls)["result"])  # type: ignore[method-assign]
 
     @classmethod
     def _positions(cls, own: list[str], keyword: list[str]) -> list[str]:
+        if "_positions" in vars(cls):
+            # Keras's base class has another order than its metrics.
+            return ["dtype", "name"]
         return as_declared(cls, ("name", "dtype"), own)
 
     def values(self, y_true: Tree, y_pred: Tree) -> Array:
@@ -163,32 +165,75 @@ class Metric(Named, loadable=False):
         """
         return divide(sums["total"], sums["count"])
 
+    @property
+    def _accumulator(self) -> Accumulator:
+        """The sums that `update_state` keeps for this object."""
+        return accumulator_of(self, self.init)
+
     def update_state(
         self,
         *batch: Tree,
         sample_weight: ArrayLike | None = None,
+        **named: Tree,
     ) -> None:
         """Adds a batch, `(y_true, y_pred)` as for `update`, to the sums kept for this object."""
-        if sample_weight is not None:
-            batch = (*batch, sample_weight)
         # The rounding error of each batch is kept beside the sums.
-        zeros = self.init()
-        more = self.update(zeros, *batch)
-        accumulator_of(self).add(more, zeros)
+        more = call_update(self.update, self.init(), batch, sample_weight, named)
+        self._accumulator.add(more)
 
-    def __call__(self, *batch: Tree, sample_weight: ArrayLike | None = None) -> Array:
+    def __call__(
+        self,
+        *batch: Tree,
+        sample_weight: ArrayLike | None = None,
+        **named: Tree,
+    ) -> Array:
         """`update_state`, then `result()`: the metric over all batches so far."""
-        self.update_state(*batch, sample_weight=sample_weight)
+        if sample_weight is not None:
+            named["sample_weight"] = sample_weight
+        self.update_state(*batch, **named)
         return self.result()
 
     @property
-    def variables(self) -> list[Array]:
-        """The current sums that `update_state` keeps."""
-        return jax.tree.leaves(_accumulated(self))
+    def variables(self) -> list[Variable]:
+        """The sums that `update_state` keeps."""
+        return [*self._accumulator.variables]
 
     def reset_state(self) -> None:
         """Resets the sums that `update_state` keeps."""
-        accumulator_of(self).reset()
+        self._accumulator.reset()
+
+    def stateless_update_state(
+        self,
+        metric_variables: Sequence[Tree],
+        *batch: Tree,
+        **named: Tree,
+    ) -> list[Array]:
+        """The values of the variables after `update_state`, from those before; nothing is kept.
+
+        Raises ValueError unless there is one value for each of `variables`.
+        """
+        sums = self._sums(metric_variables)
+        weight = named.pop("sample_weight", None)
+        return jax.tree.leaves(call_update(self.update, sums, batch, weight, named))
+
+    def stateless_result(self, metric_variables: Sequence[Tree]) -> Array:
+        """`result` for these values of the variables."""
+        return self.result(self._sums(metric_variables))
+
+    def stateless_reset_state(self) -> list[Array]:
+        """The values of the variables before the first batch."""
+        return jax.tree.leaves(self.init())
+
+    def _sums(self, metric_variables: Sequence[Tree]) -> Tree:
+        """The sums from a list of their values."""
+        given = [jnp.asarray(value_of(value)) for value in metric_variables]
+        zeros, structure = jax.tree.flatten(self.init())
+        if len(given) != len(zeros):
+            raise ValueError(
+                f"{type(self).__name__}: expected the values of its {len(zeros)} variables, "
+                f"received {len(given)}; start with stateless_reset_state()"
+            )
+        return jax.tree.unflatten(structure, given)
 
     def prepare(
         self,
@@ -229,6 +274,28 @@ class Metric(Named, loadable=False):
             return
         sparse = self.targets == "labels"
         checks.shapes(self, y_true.shape, y_pred.shape, sparse=sparse)
+
+
+def call_update(
+    update: Callable[..., Tree],
+    sums: Tree,
+    batch: tuple[Tree, ...],
+    weight: Tree,
+    named: dict[str, Tree],
+) -> Tree:
+    """`update` with the arguments of Keras's `update_state`."""
+    if len(batch) > 2:
+        weight = batch[2]
+        batch = batch[:2]
+    y_pred = named.get("y_pred")
+    if len(batch) > 1:
+        y_pred = batch[1]
+    weight = masked_weight(y_pred, weight)
+    if named:
+        return update(sums, *batch, **named, weight=weight)
+    if weight is not None:
+        batch = (*batch, weight)
+    return update(sums, *batch)
 
 
 def add_mean(

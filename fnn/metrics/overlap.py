@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import field
 from typing import ClassVar
 
@@ -14,8 +15,7 @@ from fnn.core.fields import one_of, positive
 from fnn.core.tree import SpecTree, Tree
 from fnn.losses.targets import Shape, class_numbers
 from fnn.metrics.metric import Metric, Sums, add, divide, weights_like
-
-_EPSILON = 1e-7
+from fnn.runtime.settings import epsilon
 
 
 class _FScore(Metric, loadable=False):
@@ -86,13 +86,13 @@ class _FScore(Metric, loadable=False):
         hits = sums["true_positives"]
         support = sums["support"]
         square = self.beta**2
-        precision = hits / (hits + sums["false_positives"] + _EPSILON)
-        recall = hits / (hits + sums["false_negatives"] + _EPSILON)
+        precision = hits / (hits + sums["false_positives"] + epsilon())
+        recall = hits / (hits + sums["false_negatives"] + epsilon())
         product = (1 + square) * precision * recall
-        scores = product / (square * precision + recall + _EPSILON)
+        scores = product / (square * precision + recall + epsilon())
         if self.average == "weighted":
             weighted = (scores * support).sum()
-            return weighted / (support.sum() + _EPSILON)
+            return weighted / (support.sum() + epsilon())
         if self.average is None:
             return scores
         return scores.mean()
@@ -164,9 +164,9 @@ class _IoU(Metric):
         """The number of classes."""
         raise NotImplementedError
 
-    def selected(self) -> tuple[int, ...]:
+    def selected(self) -> Sequence[int]:
         """The classes over which the mean is taken."""
-        return tuple(range(self.classes()))
+        return range(self.classes())
 
     def _class_numbers(self, y: Array, sparse: bool) -> Array:
         if sparse:
@@ -217,6 +217,8 @@ class _IoU(Metric):
     def validate(self) -> None:
         selected = self.selected()
         classes = self.classes()
+        if isinstance(selected, range):
+            return  # all of them
         if any(not 0 <= c < classes for c in selected):
             expected = f"to lie in 0..{classes - 1}"
             raise wrong(self, "target_class_ids", expected, selected)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 import numpy as np
@@ -14,25 +13,40 @@ from fnn.core import arguments
 from fnn.core.calling import walk
 from fnn.core.layer import Layer
 from fnn.core.tree import Tree
-from fnn.models import sharing
-from fnn.models.network import Network, nodes_of_shape
-from fnn.models.program import Program
-from fnn.models.weights import Weights
+from fnn.models.network import Network
+from fnn.models.outputs import as_tuple
+from fnn.models.variables import WeightVariable, losses, seed_variable, variables
+from fnn.models.wiring import nodes_of_shape, output_shape_for
 from fnn.optimizers.bound import BoundOptimizer
-from fnn.saving import archive
-from fnn.symbolic.node import Node
+from fnn.symbolic.input_layer import InputLayer
+from fnn.symbolic.node import Node, symbolic_call
 from fnn.training.state import TrainState
 
-Filename: TypeAlias = str | os.PathLike[str]
+# Beside each other in the bases of `Model`: flat groups of its methods.
+if TYPE_CHECKING:
+    from fnn.models.described import Described
+    from fnn.models.policies import Policies
+    from fnn.models.stored import Stored
+
+    class _Beside(Described, Policies, Stored):
+        pass
+else:
+    _Beside = object
 
 
-class Attributes:
+def _as_it_is(layer: Layer) -> Any:
+    """The default of `Attributes.as_shown`."""
+    return layer
+
+
+class Attributes(_Beside):
     """The attributes and small methods of a model, each answered by its network or its weights."""
 
     attribute_advice: ClassVar[dict[str, str]] = {}  # for attributes of other libraries
 
-    _weights: Weights
-    _program: Program
+    # The model that a layer inside stands for, or the layer; set by `fnn.models.owned`.
+    as_shown: ClassVar[Callable[[Layer], Any]] = staticmethod(_as_it_is)
+
     # Keeps the layer that other networks use, so that it stays the same object.
     _used_as: Layer | None = None
 
@@ -60,8 +74,12 @@ class Attributes:
     def train_state(self) -> TrainState:
         """Everything that training changes, as one pytree; assign one to continue from it.
 
-        An array assigned inside its dicts counts too, as with `params`.
+        Its leaves are arrays, for Orbax, `jax.tree` and pickle as they are. It is complete, with
+        the state of the optimizer, as soon as the model is built and compiled. An array assigned
+        inside its dicts counts too, as with `params`.
         """
+        if self.built and self._program.arguments is not None:
+            self._program.complete()
         return self._weights.shown
 
     @train_state.setter
@@ -94,6 +112,8 @@ class Attributes:
 
     def get_weights(self) -> list[np.ndarray]:
         """All weights as NumPy arrays, layer by layer, `params` before `state`."""
+        if not self.built:
+            return [weight.numpy() for weight in self.weights]
         return self._weights.get()
 
     def set_weights(self, arrays: list[Tree]) -> None:
@@ -104,19 +124,52 @@ class Attributes:
         self._weights.set(arrays)
 
     @property
-    def weights(self) -> list[jax.Array]:
-        """All weights as arrays on the device, in the order of `get_weights`."""
-        return [entry.array for entry in self._weights.entries()]
+    def weights(self) -> list[WeightVariable]:
+        """All weights in the order of `get_weights`; `assign` of one changes the model.
+
+        >>> model = fnn.Sequential([fnn.layers.Dense(2, input_shape=(4,))], name="net")
+        >>> model.weights[1].assign([1.0, 2.0])
+        >>> [w.path for w in model.weights], model.params["dense"]["bias"].tolist()
+        (['net/dense/kernel', 'net/dense/bias'], [1.0, 2.0])
+        """
+        return self._listed("weights", None)
+
+    def _listed(self, name: str, learned: bool | None) -> list[WeightVariable]:
+        """The weights, as `variables` has them; before they are made those of layers inside."""
+        if self.built:
+            return variables(self._weights, learned=learned)
+        made = [weight for layer in self.layers for weight in getattr(layer, name)]
+        return list({id(weight): weight for weight in made}.values())
 
     @property
-    def trainable_weights(self) -> list[jax.Array]:
+    def trainable_weights(self) -> list[WeightVariable]:
         """The weights that gradients change: neither of frozen layers nor running averages."""
-        return [array for array, learns in self._weights.with_learning() if learns]
+        return self._listed("trainable_weights", True)
 
     @property
-    def non_trainable_weights(self) -> list[jax.Array]:
+    def non_trainable_weights(self) -> list[WeightVariable]:
         """The weights of frozen layers, and running averages."""
-        return [array for array, learns in self._weights.with_learning() if not learns]
+        return self._listed("non_trainable_weights", False)
+
+    trainable_variables = trainable_weights
+
+    @property
+    def variables(self) -> list[WeightVariable]:
+        """All weights, and the state of the random numbers if the model draws any."""
+        return [*self.weights, *self._seed()]
+
+    @property
+    def non_trainable_variables(self) -> list[WeightVariable]:
+        """Those that gradients do not change, and the state of the random numbers."""
+        return [*self.non_trainable_weights, *self._seed()]
+
+    def _seed(self) -> list[WeightVariable]:
+        return seed_variable(self._weights) if self.built else []
+
+    @property
+    def losses(self) -> list[jax.Array]:
+        """What layers add to the loss: regularizers of weights, and the rest of the last step."""
+        return losses(self._weights)
 
     def count_params(self) -> int:
         """The number of scalars in all weights, running averages included."""
@@ -152,29 +205,41 @@ class Attributes:
         self._weights.network = self._network.with_name(name)
 
     @property
-    def layers(self) -> list[Layer]:
-        """The layers directly inside, in order."""
-        return self._network.layers
+    def layers(self) -> list[Any]:
+        """The layers directly inside, in Keras's order; those of a graph begin with its inputs."""
+        return [type(self).as_shown(layer) for layer in self._network.layers]
 
-    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+    @property
+    def operations(self) -> list[Layer]:
+        """`layers`, and the operations on nodes between them (`x + y`, `fnn.ops`)."""
+        return self._network.operations
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Any:
         """The layer of that name or at that index. Raises ValueError with the names there are."""
-        return self._network.get_layer(name, index)
+        return type(self).as_shown(self._network.get_layer(name, index))
 
     @property
     def trainable(self) -> bool:
-        """False: training changes no weight of this model. Compile again after setting it."""
+        """False: training changes no weight of this model. Setting it reaches all layers inside.
+
+        Models that contain this one, or one of its layers, follow.
+        """
         return self.layer.trainable
 
     @trainable.setter
     def trainable(self, trainable: bool) -> None:
-        self._weights.change_layer(self.layer.replace(trainable=bool(trainable)))
+        self._set_all_trainable(bool(trainable))
+
+    def _set_all_trainable(self, trainable: bool) -> None:
+        for layer in (self.layer, self._weights.used_as):
+            if layer is not None:
+                layer.trainable = bool(trainable)  # type: ignore[misc]
 
     def freeze(self, *layers: Layer | str) -> None:
         """Keeps the weights of these layers, and batch statistics in them, as they are.
 
-        What Keras does by `layer.trainable = False` for layers of a model. Layers are given by
-        name or as the objects in `model.layers`. Compile again afterwards. Raises ValueError for
-        a layer that is not in the model.
+        Short for `layer.trainable = False` for several layers of a model, given by name or as
+        the objects in `model.layers`. Raises ValueError for a layer that is not in the model.
 
         >>> model = fnn.Sequential([fnn.layers.Dense(2, input_shape=(4,)), fnn.layers.Dense(1)])
         >>> model.freeze(*model.layers[:-1])
@@ -189,20 +254,21 @@ class Attributes:
 
     def _set_trainable(self, chosen: tuple[Layer | str, ...], trainable: bool) -> None:
         inside = {id(layer) for path, layer, _ in walk(self.layer) if path}
-        swaps = {}
+        found = []
         for one in chosen:
-            layer = self.get_layer(one) if isinstance(one, str) else one
+            layer: Any = self.get_layer(one) if isinstance(one, str) else one
+            if isinstance(layer, InputLayer):
+                continue
+            if isinstance(layer, Attributes):
+                layer = layer.as_layer()
             if id(layer) not in inside:
                 raise ValueError(
                     f"expected layers of {self.name!r}, received {layer!r}, which is not one of "
-                    "its objects (freeze replaces them); pass names, or objects of model.layers"
+                    "its objects; pass names, or objects of model.layers"
                 )
-            changed = layer.replace(trainable=trainable)
-            owner = sharing.owner_of(layer)
-            if owner is not None:
-                owner.mark(changed)
-            swaps[id(layer)] = changed
-        self._weights.change_layer(sharing.swapped(self.layer, swaps))
+            found.append(layer)
+        for layer in found:
+            layer.trainable = trainable
 
     # -- optimizer and metrics -------------------------------------------------------------------
 
@@ -273,33 +339,22 @@ class Attributes:
         """The shape of the outputs, None for free sizes."""
         return self._network.output_shape
 
+    def compute_output_shape(self, input_shape: Tree) -> Tree:
+        """The shape of the outputs for inputs of this shape, None for free sizes."""
+        return output_shape_for(self.layer, input_shape)
+
     @property
     def output_names(self) -> list[str]:
         """The names of the outputs: the keys of a dict, or the names of their layers."""
         self._weights.now  # noqa: B018 - raises while the shape of the inputs is not known
         return list(self._network.output_names)
 
-    # -- files -----------------------------------------------------------------------------------
-
-    def save(self, path: Filename, overwrite: bool = True) -> None:
-        """Writes the network and its weights into one file, whole or not at all.
-
-        A zip of JSON and safetensors for `fnn.load`, whatever the file is called: a script may
-        keep the name "best.keras", but Keras cannot read the file. It does not hold the state of
-        the optimizer (`callbacks.BackupAndRestore` keeps it). Raises ValueError for a function or
-        layer without a registered name, FileExistsError with `overwrite=False`.
-        """
-        archive.save_model(self, path, overwrite=overwrite)
-
-    def save_weights(self, path: Filename, overwrite: bool = True) -> None:
-        """Writes the weights alone, as a safetensors file with a checksum, whatever its name."""
-        archive.save_weights(self, path, overwrite=overwrite)
-
-    def load_weights(self, path: Filename) -> None:
-        """Takes the weights of a file by `save_weights` or `save`, verified. All or nothing.
-
-        Raises FileError, a ValueError, that lists every missing, unexpected or misshapen path.
-        """
-        archive.load_weights(self, path)
+    def _symbolic(self, given: tuple[Tree, ...], named: dict[str, object]) -> Tree:
+        if not self.built:
+            self._weights.build_for(as_tuple(given[0]) if len(given) == 1 else given)
+        result = symbolic_call(self.as_layer(), given, named)
+        for node in jax.tree.leaves(result):
+            node.source = self
+        return result
 
     summary, __repr__ = summaries.summary, summaries.describe

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TypeAlias
 
 import jax
@@ -9,15 +10,20 @@ import numpy as np
 
 from fnn.core import tree
 from fnn.core.tree import SpecTree, Tree
+from fnn.data.batches import Batches
+from fnn.data.splits import Split
 from fnn.models.network import Network
 from fnn.models.program import Program
 from fnn.models.weights import Weights
+from fnn.preprocessing.host_layer import has_free_lengths
 from fnn.runtime.devices import current
 from fnn.runtime.process import check_process
 from fnn.symbolic.node import Node, input_specs
-from fnn.training import checks, inputs
+from fnn.training import checks, examples, inputs, sources
 from fnn.training.class_weights import class_weights
 from fnn.training.data import ArrayData, key_numbers
+from fnn.training.examples import Collector
+from fnn.training.lazy import reads_lazily
 from fnn.training.objective import Objective
 from fnn.training.ragged import (
     why_not_padded,
@@ -39,70 +45,113 @@ class Feed:
 
     # -- arrays ----------------------------------------------------------------------------------
 
-    def inputs(self, x: Tree, several: bool = False) -> Tree:
+    def inputs(
+        self,
+        x: Tree,
+        several: bool = False,
+        lazy: bool = False,
+        in_stream: bool = False,
+    ) -> Tree:
+        """`x` as arrays for the compiled part: what runs on the host has run.
+
+        With `lazy`, examples of large arrays are read when a batch needs them.
+        """
+        x = self.given(x, several, lazy)
+        return self.weights.network.on_host(x, lazy, in_stream)
+
+    def given(self, x: Tree, several: bool = False, lazy: bool = False) -> Tree:
         """`x` as arrays in the structure of the network's inputs, with the right number of axes."""
         check_process()
-        nodes = self.weights.network.inputs
+        network = self.weights.network
+        nodes = network.inputs
         built = self.weights.built
         several = several or isinstance(nodes, (tuple, dict))
         if built and not several:
             inputs.refuse_several(x, nodes)
         if not built:
             several = several or inputs.are_arrays(x)
-        x = inputs.as_inputs(x, several, finite=self.program.checks_values)
+        strings = network.takes_strings
+        finite = self.program.checks_values
+        x = inputs.as_inputs(x, several, finite=finite, lazy=lazy, strings=strings)
         if not built:
             self.weights.build_for(jax.tree.map(_free_batch, x))
-            nodes = self.weights.network.inputs
-        x = inputs.by_node(x, nodes)
-        inputs.check_axes(x, nodes)
+            network = self.weights.network
+            nodes = network.inputs
+        x = inputs.with_axes(inputs.by_node(x, nodes), nodes)
+        network.check_given(x, self.weights.now.state)
         return x
 
-    def checked_inputs(self, x: Tree) -> Tree:
+    def checked_inputs(
+        self, x: Tree, lazy: bool = False, in_stream: bool = False
+    ) -> Tree:
         """`inputs`, with shapes and values that the network accepts."""
         given = x
-        network = self.weights.network
-        if type(x) is np.ndarray and network.takes_as_it_is == (x.shape, x.dtype):
+        network = self.weights.network.compiled
+        is_array = type(x) is np.ndarray or isinstance(x, jax.Array)
+        known = is_array and network.takes_as_it_is == (x.shape, x.dtype)
+        if known and not (lazy and reads_lazily(x)):
             check_process()
             if self.program.checks_values:
                 checks.check_finite("x", x)
-            checks.input_values(network.layer, x)
+            network.check_values(x)
             return x
-        x = self.inputs(x)
+        x = self.inputs(x, lazy=lazy, in_stream=in_stream)
         if not hasattr(x, "shape"):
             checks.example_count({"x": x})
-        network = self.weights.network
+        network = self.weights.network.compiled
         network.check_accepts(x)
-        checks.input_values(network.layer, x)
-        if x is given and type(x) is np.ndarray and checks.is_working_dtype(x.dtype):
+        network.check_values(x)
+        if x is given and is_array and checks.is_working_dtype(x.dtype):
             network.takes_as_it_is = x.shape, x.dtype
         return x
 
-    def arrays(self, x: Tree, y: Tree = None, weight: Tree = None) -> Arrays:
+    def arrays(
+        self,
+        x: Tree,
+        y: Tree = None,
+        weight: Tree = None,
+        lazy: bool = False,
+        in_stream: bool = False,
+    ) -> Arrays:
         """What a step takes: inputs, targets and sample weights, of equal length."""
-        x = self.inputs(x)
-        names = self.weights.network.output_names
-        targets = inputs.as_targets(y, names, self.program.checks_values)
+        arrays = self.given_arrays(x, y, weight, lazy)
+        x = self.weights.network.on_host(arrays["x"], lazy, in_stream)
+        return {**arrays, "x": x}
+
+    def given_arrays(self, x: Tree, y: Tree, weight: Tree, lazy: bool) -> Arrays:
+        """`arrays`, before what runs on the host has run."""
+        x = self.given(x, lazy=lazy)
+        network = self.weights.network
+        names, outputs = network.output_names, network.output_structure
+        y, weight = inputs.flat(y, outputs), inputs.flat(weight, outputs)
+        targets = inputs.as_targets(y, names, self.program.checks_values, lazy)
         weights = inputs.as_weights(weight, targets, names)
         arrays = {"x": x, "y": targets, "weight": weights}
         checks.example_count(arrays)
         return arrays
 
     def goals(
-        self, x: Tree, y: Tree, weight: Tree, classes: Tree = None
+        self,
+        x: Tree,
+        y: Tree,
+        weight: Tree,
+        classes: Tree = None,
+        train: bool = True,
+        lazy: bool = False,
     ) -> tuple[Arrays, Objective]:
         """(arrays, objective) for training or evaluation; `classes` are class weights."""
         if classes is not None and weight is not None:
             raise ValueError(
                 "expected sample_weight or class_weight, received both; multiply them yourself"
             )
-        arrays = self.arrays(x, y, weight)
+        arrays = self.arrays(x, y, weight, lazy)
         if not tree.batch_size(arrays):
             raise ValueError(
                 "expected samples, received an empty batch or empty arrays"
             )
         objective = self.program.resolve(arrays)
         if classes is not None:
-            network = self.weights.network
+            network = self.weights.network.compiled
             outputs = network.output_specs(arrays["x"])
             ends = network.last_activations(arrays["x"])
             arrays["weight"] = class_weights(
@@ -131,10 +180,11 @@ class Feed:
         """
         if steps is not None:
             checks.as_integer("steps", steps, 1)
-        if inputs.is_stream(x):
+        x, y, weight = self.readable(x, y, weight)
+        if sources.is_stream(x):
             _require_none(y=y, sample_weight=weight, class_weight=classes)
-            return self._stream(x, steps, train)
-        arrays, objective = self.goals(x, y, weight, classes)
+            return self._stream(x, batch_size, steps, train, bool(shuffle))
+        arrays, objective = self.goals(x, y, weight, classes, train, lazy=True)
         count = tree.batch_size(arrays)
         if batch_size is None and steps and count > 1:
             batch_size = -(-count // steps)
@@ -155,13 +205,19 @@ class Feed:
         return data, objective
 
     def _stream(
-        self, x: Tree, steps: int | None, train: bool
+        self,
+        x: Tree,
+        batch_size: int | None,
+        steps: int | None,
+        train: bool,
+        shuffle: bool,
     ) -> tuple[Data, Objective]:
         """(a stream of batches, objective); reads and checks the first batch."""
+        seed = key_numbers(self.weights.key) if shuffle else None
         objectives: list[Objective] = []
 
         def prepare(batch: Tree) -> Arrays:
-            arrays = self.arrays(*inputs.unpack_batch(batch))
+            arrays = self.arrays(*self._unpack(batch), in_stream=True)
             if objectives:
                 self.program.check_values(objectives[0], arrays)
             else:
@@ -172,26 +228,73 @@ class Feed:
             return self._mixes(objectives[0], spec, train)
 
         stream = StreamData(
-            x, prepare, remainder="pad", steps=steps, continues=train, apart=mixes
+            *self._source(x, batch_size),
+            prepare,
+            remainder="pad",
+            steps=steps,
+            continues=train,
+            apart=mixes,
+            seed=seed,
+            varies=has_free_lengths(self.weights.network.layer),
         )
         # Prepares the first batch.
         stream.batch_spec()
         self._make_room(stream)
         return stream, objectives[0]
 
-    def stream_of_inputs(self, x: Tree, steps: int | None) -> StreamData:
+    def stream_of_inputs(
+        self, x: Tree, batch_size: int | None, steps: int | None
+    ) -> StreamData:
         """A stream of batches for `predict`; targets and weights in it are left out."""
 
         def prepare(batch: Tree) -> Tree:
-            return self.checked_inputs(inputs.unpack_batch(batch)[0])
+            names = self.weights.network.names_of_data
+            given = sources.unpack_batch(batch, names)[0]
+            return self.checked_inputs(given, in_stream=True)
 
         def mixes(spec: SpecTree) -> bool:
             return not pads(self.weights, spec[0])
 
-        stream = StreamData(x, prepare, remainder="pad", steps=steps, apart=mixes)
+        source, collect = self._source(x, batch_size)
+        stream = StreamData(
+            source,
+            collect,
+            prepare,
+            remainder="pad",
+            steps=steps,
+            apart=mixes,
+            varies=has_free_lengths(self.weights.network.layer),
+        )
         stream.batch_spec()
         self._make_room(stream)
         return stream
+
+    def _source(self, x: Tree, batch_size: int | None) -> tuple[Tree, Collector]:
+        """A source of batches, or of examples by their numbers, and what collects others."""
+        size = checked_batch_size(batch_size)
+        source = examples.as_batches(x, self._is_example, size)
+        is_example = functools.partial(self._is_example, unless_batch=True)
+        return source, Collector(is_example, size)
+
+    def _is_example(self, item: Tree, unless_batch: bool = False) -> bool:
+        """Whether an item of a stream is a single example, rather than a batch."""
+        parts = self._unpack(item)
+        nodes = self.weights.network.inputs
+        if nodes is None:
+            return examples.is_example(parts)
+        return examples.is_example_of(parts, nodes, unless_batch)
+
+    def _unpack(self, batch: Tree) -> tuple[Tree, Tree, Tree]:
+        """(x, y, sample_weight) of a batch or an example, which may be a dict by names."""
+        names = self.weights.network.names_of_data
+        return sources.unpack_batch(batch, names, self.program.needs_targets)
+
+    def readable(self, x: Tree, y: Tree = None, weight: Tree = None) -> list[Tree]:
+        """Data of other libraries in forms that the rest of fnn reads."""
+        x, y, weight = map(sources.readable, (x, y, weight))
+        if not hasattr(x, "columns"):
+            return [x, y, weight]
+        return sources.by_column(x, y, weight, self.weights.network.names_of_data)
 
     def _make_room(self, data: Data) -> None:
         """Pads batches to a size that the devices divide, where padding changes nothing."""
@@ -204,24 +307,32 @@ class Feed:
     def _mixes(self, objective: Objective, spec: SpecTree, train: bool) -> bool:
         """Whether padding a batch would change what is computed from its examples."""
         why = why_not_padded if train else why_not_padded_in_evaluation
-        layer = self.weights.network.layer
+        layer = self.weights.network.compiled.layer
         return why(layer, objective, self.weights.now, spec) is not None
 
     def split(
-        self, x: Tree, y: Tree, weight: Tree, fraction: float
+        self, x: Tree, y: Tree, weight: Tree, split: float | Split
     ) -> tuple[Tree, ...]:
-        """(x, y, sample_weight, validation data): the last `fraction` of the examples."""
-        if inputs.is_stream(x):
+        """(x, y, sample_weight, validation data): a fraction are the last examples."""
+        if isinstance(x, Batches):
+            _require_none(y=y, sample_weight=weight)
+            if not isinstance(split, Split):
+                split = Split(split, shuffle=False)
+            train, valid = split(x)
+            return train, None, None, valid
+        if sources.is_stream(x):
             raise ValueError(
-                "validation_split needs arrays, but x is a stream of batches; pass validation_data"
+                "validation_split needs arrays or a stream of fnn.data that is made by index, but "
+                f"x is a {type(x).__name__}; pass validation_data"
             )
-        first, last = inputs.split_validation(self.arrays(x, y, weight), fraction)
+        arrays = self.given_arrays(x, y, weight, lazy=True)
+        first, last = inputs.split_validation(arrays, split)
         return (*first, last)
 
 
 def pads(weights: Weights, batch: SpecTree) -> bool:
     """Whether fewer examples may be padded to a batch like this one in `predict`."""
-    now, layer = weights.now, weights.network.layer
+    now, layer = weights.now, weights.network.compiled.layer
     return why_not_padded_in_prediction(layer, now.params, now.state, batch) is None
 
 

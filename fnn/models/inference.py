@@ -10,11 +10,12 @@ import numpy as np
 
 from fnn.core import tree
 from fnn.core.calling import applied_spec
-from fnn.core.masking import strip_masks
+from fnn.core.context import strip_masks
 from fnn.core.tree import SpecTree, Tree
 from fnn.models.feed import Feed, checked_batch_size, pads, room_for
 from fnn.models.weights import Weights
 from fnn.runtime.devices import current
+from fnn.runtime.memory import LARGE
 from fnn.training.data import is_on_several_devices
 from fnn.training.engine import runs_apart
 from fnn.training.hooks import CallbackList
@@ -29,6 +30,7 @@ from fnn.training.prediction import (
 )
 
 Verbose: TypeAlias = str | int
+SMALLEST_PART = 32  # examples of a batch that is divided
 POWERS_OF_TWO = {1, 2, 4, 8, 16, 32}  # numbers of examples that `predict` runs unpadded
 
 
@@ -37,10 +39,11 @@ def forward(weights: Weights, x: Tree) -> Tree:
 
     They do not under a transformation of JAX, whose traced arrays hold no numbers yet.
     """
-    program = weights.network.predictor(x)
+    network = weights.network
+    program = network.compiled.predictor(x)
     params, state, x = weights.placed(x)
-    outputs, state = program.step(params, state, x)
-    if weights.network.is_stateful:
+    outputs, state = program.step(params, state, x, *weights.inference_key())
+    if network.is_stateful:
         traced = any(
             isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(state)
         )
@@ -60,7 +63,7 @@ def owned(x: Tree) -> Tree:
 
 def fits_at_once(weights: Weights, x: object, batch_size: int | None) -> bool:
     """Whether the last program takes `x` as it is: an array like the one that came before."""
-    if type(x) is not np.ndarray or not weights.network.has_just_predicted(x):
+    if type(x) is not np.ndarray or not weights.network.compiled.has_just_predicted(x):
         return False
     if len(x) not in POWERS_OF_TWO or weights.network.is_stateful:
         return False
@@ -76,16 +79,25 @@ def at_once(feed: Feed, x: np.ndarray) -> Tree:
 class Prediction:
     """One call of `predict` over arrays: the size of batches, their padding, the pieces.
 
-    A piece is what one dispatch takes: several small batches, or one.
+    A piece is what one dispatch takes: several small batches, or one. On CPU, `shown` examples
+    are a batch to the user, but may run in smaller ones, of `size`: arrays so large that glibc
+    takes them anew from the system each time cost more than the calls. `watched` batches stay.
     """
 
     def __init__(
-        self, feed: Feed, x: Tree, batch_size: int | None, steps: int | None
+        self,
+        feed: Feed,
+        x: Tree,
+        batch_size: int | None,
+        steps: int | None,
+        watched: bool = False,
     ) -> None:
         self.weights = feed.weights
-        self.network = feed.weights.network
+        self.network = feed.weights.network.compiled
         self.x = x
         self.count = tree.batch_size(x)
+        if batch_size is None and steps:
+            batch_size = -(-self.count // steps)
         self.size = checked_batch_size(batch_size)
         stateful = self.network.is_stateful
         if stateful:
@@ -95,6 +107,9 @@ class Prediction:
         if self.count < self.size and not stateful:
             # A power of two: few compilations for any number of examples.
             self.size = 1 << (self.count - 1).bit_length()
+        self.shown = self.size
+        if not watched and not stateful:
+            self.size = self._size_in_memory()
         batch = tree.resized(x, self.size)
         self.remainder = self.count % self.size
         self.padded = stateful or not self.remainder or pads(self.weights, batch)
@@ -109,8 +124,13 @@ class Prediction:
 
     @property
     def batches(self) -> int:
-        """The number of batches."""
-        return -(-self.count // self.size)
+        """The number of batches, as the user counts them."""
+        return -(-self.count // self.shown)
+
+    @property
+    def fits_at_once(self) -> bool:
+        """Whether one dispatch takes all examples."""
+        return self.count <= self.size
 
     def at_once(self) -> Tree:
         """The outputs for examples that fit into one batch."""
@@ -126,7 +146,22 @@ class Prediction:
         capacity = self._capacity(batch, callbacks)
         cut = pieces(self.x, self.count, self.size, capacity, end, self.room)
         run = _runner(self.weights, batch, self.size)
-        return predict(run, cut, self.size, callbacks, verbose, self.batches)
+        return predict(run, cut, self.shown, callbacks, verbose, self.batches)
+
+    def _size_in_memory(self) -> int:
+        """The size of batches that have no array of `LARGE` bytes, on CPU."""
+        if jax.default_backend() != "cpu" or self.size in POWERS_OF_TWO:
+            return self.size
+        now = self.weights.now
+        several = current() is not None or is_on_several_devices((self.x, now.params))
+        if several or self.network.draws_in_inference:
+            return self.size
+        batch = tree.resized(self.x, self.size)
+        largest = self.network.predictor(batch).largest(now.params, now.state, batch)
+        parts = 1 << (largest // LARGE).bit_length()
+        if parts == 1 or not pads(self.weights, batch):
+            return self.size
+        return max(self.size // parts, SMALLEST_PART)
 
     def _capacity(self, batch: SpecTree, callbacks: CallbackList) -> int:
         """How many batches go into one dispatch."""
@@ -134,13 +169,16 @@ class Prediction:
         # Batches on several devices are divided over them one by one.
         several = current() is not None or is_on_several_devices((self.x, now.params))
         watched = callbacks.watches("on_predict_begin", *PREDICT_HOOKS)
-        if self.count <= self.size or several or watched:
+        draws = self.network.draws_in_inference
+        if self.count <= self.size or several or watched or draws:
             return 1
         return self.network.predictor(batch).capacity(now.params, now.state, batch)
 
     def _last_runs_apart(self, batch: SpecTree) -> bool:
         """Whether a last batch of few examples gets a program of its own."""
         if not self.remainder or not self.padded or self.network.is_stateful:
+            return False
+        if self.network.draws_in_inference:
             return False
         if self.room != self.size:
             return False
@@ -162,12 +200,13 @@ class Prediction:
 def predict_stream(
     feed: Feed,
     x: Tree,
+    batch_size: int | None,
     steps: int | None,
     listen: Callable[[int | None], CallbackList],
     verbose: Verbose,
 ) -> Tree:
     """The outputs for all batches of a stream, joined; `listen(steps)` makes the callbacks."""
-    stream = feed.stream_of_inputs(x, steps)
+    stream = feed.stream_of_inputs(x, batch_size, steps)
     batch, _ = stream.batch_spec()
     with interruptible() as interrupt:
         # The interrupt of the whole call of `predict`.
@@ -187,7 +226,7 @@ def _runner(weights: Weights, batch: Tree, size: int) -> Run:
 
     Pieces hold whole batches like `batch`, or are one batch of fewer examples.
     """
-    network = weights.network
+    network = weights.network.compiled
     whole = network.predictor(batch)
 
     def run(x: Tree, valid: int) -> Tree:
@@ -197,7 +236,7 @@ def _runner(weights: Weights, batch: Tree, size: int) -> Run:
             count = np.int32(-(-valid // size))
             outputs, state = program.loop(params, state, x, count, size)
         else:
-            outputs, state = program.step(params, state, x)
+            outputs, state = program.step(params, state, x, *weights.inference_key())
         if network.is_stateful:
             weights.keep_state(state)
         return outputs
@@ -208,5 +247,5 @@ def _runner(weights: Weights, batch: Tree, size: int) -> Run:
 def empty_outputs(weights: Weights, x: Tree) -> Tree:
     """The outputs for no examples."""
     now = weights.now
-    spec = applied_spec(weights.network.layer, now.params, now.state, x)
+    spec = applied_spec(weights.network.compiled.layer, now.params, now.state, x)
     return jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), strip_masks(spec))

@@ -4,38 +4,48 @@ from __future__ import annotations
 
 import copy
 import functools
+import weakref
 from collections.abc import Iterable
 from typing import TypeAlias
 
 import jax
 import numpy as np
 
-from fnn.core import arguments
-from fnn.core.calling import snake_case
 from fnn.core.layer import Layer
+from fnn.core.registry import snake_case
 from fnn.core.tree import Tree
-from fnn.models import fitting, inference, sharing
+from fnn.data.splits import Split
+from fnn.models import cells, fitting, inference, scoped, sharing
 from fnn.models.attributes import Attributes
+from fnn.models.described import Described
 from fnn.models.feed import Feed, checked_batch_size
+from fnn.models.files import Files
 from fnn.models.network import Network
+from fnn.models.outputs import as_given, as_tuple, without_a_list_of_one
+from fnn.models.policies import Policies
 from fnn.models.program import Program
+from fnn.models.steps import Steps
+from fnn.models.stored import Stored
 from fnn.models.weights import Weights
+from fnn.runtime.keras_objects import refuse_keras
+from fnn.runtime.program_cache import Copied
+from fnn.subclassing import running_frame
 from fnn.symbolic.graph import connect
-from fnn.symbolic.node import Node, symbolic_call
-from fnn.training import checks, evaluation, inputs
+from fnn.symbolic.node import Node
+from fnn.training import checks, evaluation, sources
+from fnn.training.checkpoint import CheckpointLike, saver_of
 from fnn.training.history import History
-from fnn.training.hooks import Callback, CallbackList, as_list
+from fnn.training.hooks import as_list
 from fnn.training.interrupt import deferring, interruptible
-from fnn.training.loop import train
+from fnn.training.loop import Callbacks, train
 from fnn.training.one_batch import run_one_batch
-from fnn.training.state import without_counters
+from fnn.training.progress import Progress
+from fnn.training.state import in_order, without_counters
 
 Verbose: TypeAlias = str | int
-Callbacks: TypeAlias = Callback | Iterable[Callback] | None
-Logs: TypeAlias = dict[str, float]
 
 
-class Model(Attributes):
+class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
     """A network and its current weights, with Keras's methods to train and use it.
 
     `Model(inputs, outputs)` takes symbolic nodes in any structure, `Model(layer)` any layer, with
@@ -68,8 +78,8 @@ class Model(Attributes):
         seed: int | None = None,
     ) -> None:
         if outputs is not None:
-            inputs = _as_tuple(inputs)
-            layer: Layer = connect(inputs, _as_tuple(outputs))
+            inputs = as_tuple(inputs)
+            layer: Layer = sharing.tied(connect(inputs, without_a_list_of_one(outputs)))
         elif isinstance(inputs, Model):
             layer = inputs.as_layer()
             inputs = sharing.stated_inputs(layer)
@@ -77,13 +87,15 @@ class Model(Attributes):
             layer = sharing.apart(inputs)
             inputs = sharing.stated_inputs(layer)
         else:
+            refuse_keras(inputs)
             raise TypeError(
                 f"Model: expected a layer, or inputs and outputs of a graph, received {inputs!r}; "
                 "e.g. x = Input((10,)), then Model(x, Dense(3)(x))"
             )
         if name is not None:
             layer = layer.replace(name=name)
-        self._set_up(layer, inputs, layer.name or snake_case(type(self).__name__), seed)
+        name = layer.own_name or snake_case(type(self).__name__)
+        self._set_up(layer, inputs, name, seed)
         if inputs is not None:
             self._weights.build()
 
@@ -91,20 +103,13 @@ class Model(Attributes):
         self, layer: Layer, inputs: Tree, name: str, seed: int | None = None
     ) -> None:
         """The parts of a model: a network, its weights (none yet), and a program (none yet)."""
-        self._weights = Weights(Network(layer, inputs, name), seed)
-        self._program = Program(self._weights)
-        self._feed = Feed(self._weights, self._program)
+        self._take_parts(Weights(Network(layer, inputs, name), seed))
 
-    def __init_subclass__(cls, **kwargs: object) -> None:
-        super().__init_subclass__(**kwargs)
-        arguments.refuse_methods(
-            cls,
-            ("call", "train_step", "test_step", "predict_step"),
-            "a network that is a value, and steps that are pure functions",
-            "write a function that returns Model(inputs, outputs), or a subclass of Layer with "
-            "init and apply for Model(layer); in place of train_step give a pure "
-            "step(state, batch, key) -> (state, logs) to fnn.training.fit",
-        )
+    def _take_parts(self, weights: Weights) -> None:
+        self._weights = weights
+        weights.user = weakref.ref(self)
+        self._program = Program(weights)
+        self._feed = Feed(weights, self._program)
 
     def __getstate__(self) -> dict[str, object]:
         """A copy has parts of its own: the same weights, which it shares with no other model."""
@@ -119,8 +124,9 @@ class Model(Attributes):
 
     def __setstate__(self, state: dict[str, object]) -> None:
         vars(self).update(state)
+        if "_weights" in state:
+            self._weights.user = weakref.ref(self)
         if self.history is not None:
-            # A copy has a record of its own, which refers to the copy.
             self.history = copy.copy(self.history)
             self.history.model = self
 
@@ -145,8 +151,7 @@ class Model(Attributes):
         `guard`: at a loss or gradient that is not finite, "raise" stops before that step, "skip"
         leaves the step out, "ignore" continues. `checks=False` accepts NaN in the data, and
         targets that do not sum to 1 (such as a one-hot target times an advantage).
-        `run_eagerly`, `steps_per_execution`, `jit_compile` and `auto_scale_loss` are accepted for
-        compatibility with Keras and change nothing: steps are always compiled.
+        `run_eagerly`, `steps_per_execution`, `jit_compile`, `auto_scale_loss` have no effect.
 
         A new optimizer starts afresh. `compile(model.optimizer, ...)` keeps its state (moments,
         number of steps) and the learning rate that was set. Raises ValueError for unknown names.
@@ -171,7 +176,7 @@ class Model(Attributes):
         epochs: int = 1,
         verbose: Verbose = "auto",
         callbacks: Callbacks = None,
-        validation_split: float = 0.0,
+        validation_split: float | Split = 0.0,
         validation_data: Tree = None,
         shuffle: bool | str = True,
         class_weight: Tree = None,
@@ -181,24 +186,30 @@ class Model(Attributes):
         validation_steps: int | None = None,
         validation_batch_size: int | None = None,
         validation_freq: int | Iterable[int] = 1,
+        *,
+        checkpoint: CheckpointLike = None,
+        resume: bool = False,
     ) -> History:
         """Trains on arrays or on a stream of batches for `epochs` passes. Returns the History.
 
-        Arguments are Keras's. `class_weight` is a dict from class to weight (1 for a class that
-        is left out), or a dict of such dicts by output name; the loss and the last activation
-        tell which class a target has, also for each step or pixel.
+        Arguments are Keras's; `validation_split` may be an `fnn.data.split`. `class_weight` is a
+        dict from class to weight (1 for one that is left out), or a dict of such dicts by output;
+        the loss and the last activation tell the class of a target, also for each step or pixel.
 
-        The last batch is padded, and padding has no weight, so every example counts once per
-        epoch. Data that fits stays on the device. Ctrl-C ends training after a complete step and
-        keeps its weights; after any error the model is as it was before the step.
-        Raises ValueError for data that cannot be right, before the first step.
+        The last batch is padded, without weight, so every example counts once per epoch. Data that
+        fits stays on the device; memmaps, sparse matrices and arrays above 256 MB are read batch by
+        batch. Ctrl-C ends training after a step; after an error the model is as before the step.
+        The training is saved in `checkpoint`, a folder or an `fnn.training.Checkpoint`, and with
+        `resume` continues from there. Raises ValueError for bad data.
         """
         self._program.require("fit")
-        callbacks = as_list(callbacks)
-        with interruptible(), self._weights.training:
-            if validation_split and validation_data is None:
-                split = self._feed.split(x, y, sample_weight, validation_split)
-                x, y, sample_weight, validation_data = split
+        epochs, steps_per_epoch = fitting.limited(epochs, steps_per_epoch)
+        saver = saver_of(checkpoint, resume)
+        progress = Progress.of_fit(verbose)
+        with interruptible(), self._weights.training, progress:
+            x, y, sample_weight, validation_data = fitting.split(
+                self._feed, x, y, sample_weight, validation_data, validation_split
+            )
             data, objective = self._feed.data(
                 x,
                 y,
@@ -210,24 +221,24 @@ class Model(Attributes):
                 train=True,
             )
             due = checks.validation_schedule(validation_freq)
-            size = (
-                batch_size if validation_batch_size is None else validation_batch_size
-            )
+            sizes = validation_batch_size, batch_size
             validate = fitting.validation(
-                self._feed, validation_data, size, validation_steps, due, epochs
+                self._feed, validation_data, sizes, validation_steps, due, epochs
             )
             plan = fitting.plan_of(
                 self,
                 self._feed,
                 data,
                 objective,
-                callbacks,
+                as_list(callbacks),
                 epochs=epochs,
                 initial_epoch=initial_epoch,
                 steps=steps_per_epoch,
                 verbose=verbose,
                 validate=validate,
                 validates=due,
+                progress=progress,
+                saver=saver,
             )
             return train(plan)
 
@@ -248,17 +259,18 @@ class Model(Attributes):
         Exact for any batch size: sums over examples, divided once. The weights stay as they are.
         """
         self._program.require("evaluate")
+        steps = fitting.limited_steps(steps)
         data, objective = self._feed.data(
             x, y, sample_weight, batch_size=batch_size, steps=steps, keep=False
         )
         logs = evaluation.evaluate(
             self._program.eval_step(objective),
-            self._weights,
+            self._program.evaluated,
             data,
-            callbacks=self._listening(callbacks, verbose, data.steps),
+            callbacks=fitting.listening(self, callbacks, verbose, data.steps),
             verbose=verbose,
             steps=steps,
-            carry=self._weights.keep_state if self._network.is_stateful else None,
+            carry=self._program.carry(keeps=True),
         )
         return self._as_result(logs, return_dict)
 
@@ -277,9 +289,10 @@ class Model(Attributes):
         with weights.training:
             arrays, objective = self._feed.goals(x, y, sample_weight, class_weight)
             program.ensure_optimizer_state()
-            now = without_counters(weights.now)
+            holder = program.holder
+            now = without_counters(holder.now)
             step = program.train_step(objective)
-            weights.now, logs = run_one_batch(step, now, arrays, now, program.guard)
+            holder.now, logs = run_one_batch(step, now, arrays, now, program.guard)
         return self._as_result(logs, return_dict)
 
     @deferring
@@ -292,27 +305,20 @@ class Model(Attributes):
     ) -> Tree:
         """Loss and metrics of one batch."""
         self._program.require("test_on_batch")
-        arrays = self._feed.arrays(x, y, sample_weight)
-        step = self._program.eval_step(self._program.resolve(arrays))
-        now = self._weights.now
+        arrays, objective = self._feed.goals(x, y, sample_weight, train=False)
+        step = self._program.eval_step(objective)
+        now = self._program.evaluated.now
         before = now.params, now.state
         (_, state), logs = run_one_batch(step, before, arrays, now, "ignore")
-        if self._network.is_stateful:
-            self._weights.keep_state(state)
+        keep = self._program.carry(keeps=True)
+        if keep is not None:
+            keep(state)
         return self._as_result(logs, return_dict)
 
-    def _as_result(self, logs: Logs, return_dict: bool) -> Tree:
+    def _as_result(self, logs: dict[str, float], return_dict: bool) -> Tree:
         if return_dict:
             return logs
-        ordered = [logs[name] for name in self.metrics_names]
-        if len(ordered) == 1:
-            return ordered[0]
-        return ordered
-
-    def _listening(
-        self, callbacks: Callbacks, verbose: Verbose, steps: int | None
-    ) -> CallbackList:
-        return CallbackList(callbacks, self, {"verbose": verbose, "steps": steps})
+        return in_order(logs, self.metrics_names)
 
     # -- inference -------------------------------------------------------------------------------
 
@@ -330,6 +336,7 @@ class Model(Attributes):
         layers carry their state from batch to batch and call to call, until `reset_states`.
         """
         self.stop_predicting = False
+        steps = fitting.limited_steps(steps)
         plain = not verbose and steps is None and callbacks is None
         if plain and inference.fits_at_once(self._weights, x, batch_size):
             # JAX traces nothing here, so Ctrl-C may strike at any line.
@@ -347,17 +354,21 @@ class Model(Attributes):
     ) -> Tree:
         if steps is not None:
             checks.as_integer("steps", steps, 1)
-        if inputs.is_stream(x):
-            listen = functools.partial(self._listening, callbacks, verbose)
-            return inference.predict_stream(self._feed, x, steps, listen, verbose)
-        x = self._feed.checked_inputs(x)
+        x = self._feed.readable(x)[0]
+        if sources.is_stream(x):
+            listen = functools.partial(fitting.listening, self, callbacks, verbose)
+            return inference.predict_stream(
+                self._feed, x, batch_size, steps, listen, verbose
+            )
+        x = self._feed.checked_inputs(x, lazy=True)
         if not checks.example_count({"x": x}):
             checked_batch_size(batch_size)
             return inference.empty_outputs(self._weights, x)
-        prediction = inference.Prediction(self._feed, x, batch_size, steps)
-        if prediction.batches == 1 and callbacks is None and not verbose:
+        watched = callbacks is not None
+        prediction = inference.Prediction(self._feed, x, batch_size, steps, watched)
+        if prediction.fits_at_once and callbacks is None and not verbose:
             return prediction.at_once()
-        listening = self._listening(callbacks, verbose, prediction.batches)
+        listening = fitting.listening(self, callbacks, verbose, prediction.batches)
         return prediction.run(listening, verbose)
 
     @deferring
@@ -368,33 +379,22 @@ class Model(Attributes):
 
     def __call__(self, *given: Tree, **named: object) -> Tree:
         """A node of a graph for symbolic inputs; for arrays the outputs, on the device."""
-        if any(isinstance(leaf, Node) for leaf in jax.tree.leaves(given)):
+        plain = len(given) == 1 and isinstance(given[0], (np.ndarray, jax.Array))
+        if not plain and any(isinstance(one, Node) for one in jax.tree.leaves(given)):
             return self._symbolic(given, named)
-        for name, value in named.items():
-            if value is not None and value is not False:
-                raise TypeError(
-                    f"a model called on arrays runs as in inference, but {name}= was "
-                    "passed too; use apply(params, state, x, Context(train=True, key=key)) of "
-                    "model.layer, which takes masks as Masked(x, mask)"
-                )
-        several = len(given) > 1
-        if several or type(given[0]) is not np.ndarray:
-            x = self._feed.inputs(given if several else given[0], several)
-            checks.input_values(self.layer, x)
-        else:
+        if named.get("training") is None and self.layer.training_alone:
+            named["training"] = True
+        is_inside = running_frame() is not None
+        in_place = is_inside or scoped.holds(self._weights)
+        if in_place or named.keys() - {"training"} or named.get("training"):
+            if not self.built and not is_inside:
+                self._feed.inputs(given[0], False)
+            given = as_given(self._network.inputs, given)
+            return cells.on_arrays(self.as_layer(), given, named)
+        if plain:
             x = self._feed.checked_inputs(given[0])
+        else:
+            several = len(given) > 1
+            x = self._feed.inputs(given if several else given[0], several)
+            self._network.compiled.check_values(x)
         return inference.forward(self._weights, inference.owned(x))
-
-    def _symbolic(self, given: tuple[Tree, ...], named: dict[str, object]) -> Tree:
-        if not self.built:
-            self._weights.build_for(_as_tuple(given[0]) if len(given) == 1 else given)
-        result = symbolic_call(self.as_layer(), given, named)
-        for node in jax.tree.leaves(result):
-            node.source = self
-        return result
-
-
-def _as_tuple(nodes: Tree) -> Tree:
-    if isinstance(nodes, list):
-        return tuple(nodes)
-    return nodes

@@ -1,4 +1,4 @@
-"""Checks of the outputs of a model: an error names the layer that returned None."""
+"""Outputs: the structure of the outputs of a model, and the error for outputs that are None."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import jax
 
 from fnn.core.calling import output_spec, output_spec_of_child
 from fnn.core.combining import Flow
+from fnn.core.context import is_masked
 from fnn.core.layer import Layer
-from fnn.symbolic.node import UNCOUNTED
+from fnn.symbolic.parts import UNCOUNTED
 
 
 def refuse_none(layer: Layer, x: Any) -> None:
@@ -45,3 +46,62 @@ def _first_none(outputs: Any) -> str | None:
     )
     places = [jax.tree_util.keystr(path) for path, leaf in pairs if leaf is None]
     return None if not places else places[0] and f" at {places[0]}"
+
+
+def names_of_inputs(nodes: Any) -> list[str | None]:
+    """The names of inputs that are not nested; None for one that has none."""
+    if isinstance(nodes, dict):
+        return list(nodes)
+    if isinstance(nodes, tuple):
+        return [getattr(node, "name", None) for node in nodes]
+    return [nodes.name]
+
+
+def names_of_outputs(outputs: Any, names: list[str]) -> list[str]:
+    """The names of outputs: the keys of a dict, or those of their layers (`names`, if known)."""
+    count = len(jax.tree.leaves(outputs, is_leaf=is_masked))
+    if isinstance(outputs, dict) and len(outputs) == count:
+        return sorted(outputs)
+    if len(names) == count:
+        return nested_names(outputs, names)
+    if count == 1:
+        return ["output"]
+    return [f"output_{index}" for index in range(count)]
+
+
+def nested_names(outputs: Any, names: list[str]) -> list[str]:
+    """The names of outputs, given those of their layers: as in Keras with the path inside.
+
+    >>> nested_names({"g": 1, "h": (2, 3)}, ["u", "v", "w"])
+    ['g', 'h/v', 'h/w']
+    """
+    pairs = jax.tree_util.tree_leaves_with_path(outputs, is_leaf=is_masked)
+    found = []
+    for (path, _), name in zip(pairs, names, strict=True):
+        if path and isinstance(path[-1], jax.tree_util.DictKey):
+            name = str(path[-1].key)
+        parents = [str(getattr(key, "key", getattr(key, "idx", key))) for key in path]
+        found.append("/".join([*parents[:-1], name]))
+    return found
+
+
+def as_tuple(nodes: Any) -> Any:
+    """A list of nodes as a tuple."""
+    if isinstance(nodes, list):
+        return tuple(nodes)
+    return nodes
+
+
+def as_given(nodes: Any, given: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments of a call: an array as a tuple, for inputs that are a list of one."""
+    is_one = isinstance(nodes, tuple) and len(nodes) == len(given) == 1
+    if is_one and hasattr(given[0], "shape"):
+        return (given,)
+    return given
+
+
+def without_a_list_of_one(outputs: Any) -> Any:
+    """The output alone of a list or tuple of one, as in Keras."""
+    if isinstance(outputs, (list, tuple)) and len(outputs) == 1:
+        return outputs[0]
+    return outputs

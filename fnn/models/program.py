@@ -5,35 +5,56 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from fnn import losses, metrics, optimizers
 from fnn.core import tree
-from fnn.core.tree import Tree
+from fnn.core.tree import Path, Tree
 from fnn.core.value import Fields
+from fnn.models.compiled import Compiled
 from fnn.models.network import Network
+from fnn.models.optimizer_lists import OptimizerLists
+from fnn.models.variables import keys_of, variable
 from fnn.models.weights import Weights
 from fnn.optimizers import current_learning_rate, with_learning_rate
 from fnn.optimizers.bound import LiveRates, is_bound, plain
-from fnn.optimizers.optimizer import Optimizer, with_rate_of, without_rate
-from fnn.training import checks, endings
+from fnn.optimizers.optimizer import (
+    Optimizer,
+    with_rate_of,
+    without_rate,
+)
+from fnn.subclassing import objects
+from fnn.training import endings, inputs
 from fnn.training.checks import check_guard
+from fnn.training.diagnosis import diagnose
 from fnn.training.objective import Objective, resolve_objective
 from fnn.training.objective import check_values as check_target_values
-from fnn.training.step import init_optimizer, make_eval_step, make_train_step
+from fnn.training.plan import Holder
+from fnn.training.state import log_name
+from fnn.training.step import (
+    init_optimizer,
+    make_eval_step,
+    make_loss,
+    make_train_step,
+    output_leaves,
+)
+from fnn.training.targets import target_specs
 
 Step: TypeAlias = Callable[..., Tree]
 
 
-class Program:
+class Program(OptimizerLists):
     """What `compile` was given, and what follows from it for the network of some weights."""
 
     def __init__(self, weights: Weights) -> None:
         self.weights = weights
         self.arguments: dict[str, object] | None = None  # of compile; None before
         self.objective: Objective | None = None  # for the last data
+        self._compiled: Compiled | None = None
         # Learning rates that were set before there were weights.
         self._rates: tuple[object, ...] = ()
+        # The paths of frozen layers for which the optimizer has a state; None: it is not known.
+        self._frozen: list[Path] | None = None
         self._resolved: tuple[object, Objective] | None = None
         self._described: tuple[Objective, str] | None = None
         self._endings_checked: tuple[Network, Objective] | None = None
@@ -43,12 +64,14 @@ class Program:
     ) -> None:
         """Takes the arguments of `compile`. Raises ValueError for unknown names."""
         check_guard(guard)
+        objects.look()
         keeps_state = is_bound(optimizer, self)
         arguments = {"optimizer": optimizers.get(optimizer)}
         arguments |= {name: _copied(goal) for name, goal in goals.items()}
         arguments |= {"guard": guard, "checks": checks}
         _check_names(arguments)
         self.arguments = arguments
+        self._compiled = Compiled(arguments)
         self.objective = None
         self._resolved = None
         self._described = None
@@ -85,17 +108,56 @@ class Program:
         """Whether data is checked for NaN and for targets that are no probabilities."""
         return self.arguments is None or bool(self.arguments["checks"])
 
+    @property
+    def needs_targets(self) -> bool:
+        """Whether there is a loss to compute from targets."""
+        return self.arguments is not None and self.arguments["loss"] is not None
+
+    @property
+    def compiled(self) -> Compiled:
+        """Losses and metrics for batches in Keras's form. Raises RuntimeError before `compile`."""
+        self.require("compute_loss")
+        assert self._compiled is not None
+        return self._compiled
+
+    @property
+    def trackers(self) -> list[Any]:
+        """The metrics that `compile` made; none before."""
+        if self._compiled is None:
+            return []
+        return self._compiled.trackers
+
+    def output_names(self, y_pred: Tree) -> list[str]:
+        """The names of the outputs, given them or their shapes."""
+        if isinstance(y_pred, dict):
+            return sorted(y_pred)
+        names = []
+        if self.weights.network.inputs is not None:
+            names = self.weights.network.output_names
+        count = len(output_leaves(y_pred))
+        if len(names) == count:
+            return names
+        return [f"output_{index}" for index in range(count)]
+
     # -- losses and metrics ----------------------------------------------------------------------
 
     def resolve(self, arrays: dict[str, Tree]) -> Objective:
         """The objective for the arrays of a step, after all checks of shapes and values."""
-        network = self.weights.network
+        whole = self.weights.network
+        network = whole.compiled
         outputs = network.output_specs(arrays["x"])
         arguments = self.require("fit")
-        shapes = network.output_names, tree.spec(arrays["y"]), outputs
+        names = whole.output_names
+        targets = tree.spec(arrays["y"])
+        if network.moves_targets:
+            targets = target_specs(network.layer, arrays["x"], arrays["y"])
+        shapes = names, targets, outputs
         key = *shapes, network.layer.ensemble_size
         if self._resolved is None or self._resolved[0] != key:
-            self._resolved = key, resolve_objective(arguments, *key)
+            flat = dict(arguments)
+            for name in ("loss", "loss_weights"):
+                flat[name] = inputs.flat(arguments[name], network.output_structure)
+            self._resolved = key, resolve_objective(flat, *key)
         objective = self._resolved[1]
         if self._endings_checked != (network, objective):
             # It warns once for each `compile`.
@@ -107,17 +169,17 @@ class Program:
 
     def check_values(self, objective: Objective, arrays: dict[str, Tree]) -> None:
         """Raises for ids and targets that cannot be right, such as labels out of range."""
-        checks.input_values(self.weights.network.layer, arrays["x"])
+        network = self.weights.network.compiled
+        network.check_values(arrays["x"])
         if arrays["y"]:
-            self.require("fit and evaluate")
-            outputs = self.weights.network.output_specs(arrays["x"])
+            outputs = network.output_specs(arrays["x"])
             check_target_values(objective, arrays["y"], outputs, self.checks_values)
 
     @property
     def metrics_names(self) -> list[str]:
         """The names of the numbers that `evaluate` returns, in Keras's order."""
         goals = self.objective.goals if self.objective else ()
-        labels = [label for goal in goals for label, _, _ in goal.metrics]
+        labels = [log_name(label) for goal in goals for label, _, _ in goal.metrics]
         if self.objective is None or len(goals) < 2:
             return ["loss", *labels]
         names = []
@@ -134,23 +196,51 @@ class Program:
         """For each metric whether more ("max") or less ("min") is better."""
         goals = self.objective.goals if self.objective else ()
         return {
-            label: metric.direction
+            log_name(label): metric.direction
             for goal in goals
             for label, metric, _ in goal.metrics
         }
+
+    # -- for `fitting` ---------------------------------------------------------------------------
+
+    @property
+    def holder(self) -> Holder:
+        """What holds the state that the step of training changes."""
+        return self.weights
+
+    @property
+    def evaluated(self) -> Holder:
+        """What holds the state that the step of evaluation reads."""
+        return self.weights
+
+    # Called before each epoch, if a class has it.
+    begin_epoch: Callable[[], None] | None = None
+
+    def diagnosis(self, objective: Objective) -> Callable[..., str] | None:
+        """What names the layer in which NaN first appeared."""
+        layer = self.weights.network.compiled.layer
+        return functools.partial(diagnose, layer, make_loss(layer, objective))
+
+    def carry(self, keeps: bool) -> Callable[[Tree], None] | None:
+        """What gets the state after an evaluation, and keeps it or not; None if it is the same."""
+        if not self.weights.network.is_stateful:
+            return None
+        if keeps:
+            return self.weights.keep_state
+        return _dropped
 
     # -- steps -----------------------------------------------------------------------------------
 
     def train_step(self, objective: Objective, norms: bool = False) -> Step:
         """The pure step of training; with `norms` it logs those of gradients and weights."""
-        layer = self.weights.network.layer
+        layer = self.weights.network.compiled.layer
         if norms:
             return make_train_step(layer, objective, self.optimizer, norms)
         return make_train_step(layer, objective, self.optimizer)
 
     def eval_step(self, objective: Objective) -> Step:
         """The pure step of evaluation."""
-        return make_eval_step(self.weights.network.layer, objective)
+        return make_eval_step(self.weights.network.compiled.layer, objective)
 
     def recipe(self, objective: Objective) -> dict[str, str]:
         """What determines the weights after a training beside its data; metrics do not."""
@@ -170,15 +260,34 @@ class Program:
         """The optimizer as a value, with the learning rate that it was compiled with."""
         return self.require("optimizer")["optimizer"]  # type: ignore[return-value]
 
-    def ensure_optimizer_state(self) -> None:
+    def complete(self) -> None:
         """Makes the optimizer's state if there is none."""
+        if self.weights.now.optimizer is None:
+            self.ensure_optimizer_state()
+
+    def ensure_optimizer_state(self) -> None:
+        """Makes the optimizer's state if there is none, or if other weights learn now."""
+        network = self.weights.network
+        frozen = network.frozen_paths
+        if self._frozen not in (None, frozen):
+            self.weights.forget_optimizer()
+        self._frozen = frozen
         now = self.weights.now
         if now.optimizer is None:
-            state = init_optimizer(
-                self.weights.network.layer, self.optimizer, now.params
-            )
+            self._fit_optimizer_to_weights()
+            state = init_optimizer(network.layer, self.optimizer, now.params)
             state = functools.reduce(with_learning_rate, self._rates, state)
             self.weights.shown = now.replace(optimizer=state)
+
+    def _fit_optimizer_to_weights(self) -> None:
+        if isinstance(self.optimizer, Optimizer):
+            keys = keys_of(self.weights, learned=True)
+            learning = {
+                "/".join(path): variable(self.weights, p, path) for p, path in keys
+            }
+            optimizer = self.optimizer.for_weights(learning)
+            if optimizer is not self.optimizer:
+                self.require("fit")["optimizer"] = optimizer
 
     def optimizer_state(self) -> Tree:
         """The state of the optimizer; while there are no weights, its state for none."""
@@ -233,6 +342,10 @@ class Program:
         if isinstance(state, dict) and "step" in state:
             return state["step"]
         return self.weights.now.step
+
+
+def _dropped(state: Tree) -> None:
+    """Keeps no state: that of stateful layers after a validation."""
 
 
 def _check_names(arguments: dict[str, object]) -> None:

@@ -10,14 +10,15 @@ from fnn.layers.sequential import Sequential as SequentialLayer
 from fnn.models import sharing
 from fnn.models.model import Model
 from fnn.models.network import Network
+from fnn.symbolic.input_layer import InputLayer
 from fnn.symbolic.node import Node
 
 
 class Sequential(Model):
     """A model of layers in a row; `add` and `pop` change it, `input_shape` or `Input` builds it.
 
-    Layers keep their weights when others come or go. Raises ValueError for one layer object at two
-    places: it would have one set of weights in Keras, and here two.
+    Layers keep their weights when others come or go. One layer object at several places has one
+    set of weights: `[Dense(8)] * 3`.
 
     >>> model = Sequential([fnn.layers.Dense(2, input_shape=(4,))], seed=0)
     >>> model.add(fnn.layers.Dense(1))
@@ -32,8 +33,8 @@ class Sequential(Model):
     ) -> None:
         whole = SequentialLayer()
         if isinstance(layers, SequentialLayer):
-            whole, layers = layers, sharing.apart(layers).layers
-        super().__init__(whole.replace(layers=()), name=name, seed=seed)
+            whole, layers = layers, sharing.apart(layers).row
+        super().__init__(whole.replace(layers=(), order=None), name=name, seed=seed)
         self._become(layers or ())
 
     def add(self, layer: Layer | Model | Node) -> None:
@@ -48,28 +49,32 @@ class Sequential(Model):
 
     @property
     def _row(self) -> tuple[Layer, ...]:
-        layers: tuple[Layer, ...] = self.layer.layers  # type: ignore[attr-defined]
-        return layers
+        row: tuple[Layer, ...] = self._whole.row  # type: ignore[attr-defined]
+        return row
+
+    @property
+    def _whole(self) -> Layer:
+        """The layers in a row, as one layer."""
+        return self.layer
+
+    def _network_of(self, whole: Layer, inputs: Tree) -> Network:
+        """The network for these layers in a row."""
+        return Network(whole, inputs, self.name)
 
     def _become(self, given: Iterable[Tree]) -> None:
         """This model with the given layers, models and `Input` in a row, whatever it was before."""
-        given = tuple(given)
-        layers = tuple(item for item in given if not isinstance(item, Node))
-        twice = [
-            layer
-            for i, layer in enumerate(layers)
-            if any(layer is a for a in layers[:i])
-        ]
-        if twice:
-            raise ValueError(
-                f"expected a layer object for each place, received {twice[0]!r} at several; use "
-                "layer.replace() for an equal one with weights of its own, or a graph, where "
-                "one object has one set of weights"
-            )
+        given = tuple(_start_of(item) for item in given)
+        row = [item for item in given if not isinstance(item, Node)]
+        # One layer object at several places has one set of weights.
+        layers = list({id(layer): layer for layer in row}.values())
+        order = None
+        if len(layers) < len(row):
+            numbers = {id(layer): number for number, layer in enumerate(layers)}
+            order = tuple(numbers[id(layer)] for layer in row)
         weights = self._weights
         if weights.built:
             weights.now  # noqa: B018 - takes over what was assigned in the layers of before
-        layer = self.layer.replace(layers=layers)
+        layer = sharing.tied(self._whole.replace(layers=layers, order=order, ties=()))
         start = next((item for item in given if isinstance(item, Node)), self._start)
         inputs = start
         first: Layer | None = layer
@@ -77,7 +82,7 @@ class Sequential(Model):
             inputs = sharing.stated_inputs(first)
             first = next((child for _, child in first.children()), None)
         before = weights.network
-        weights.network = Network(layer, inputs, self.name)
+        weights.network = self._network_of(layer, inputs)
         if inputs is None or not layers:
             weights.forget()
         else:
@@ -87,3 +92,10 @@ class Sequential(Model):
                 weights.network = before
                 raise
         self._start = start
+
+
+def _start_of(item: Tree) -> Tree:
+    """The node of an `InputLayer`; anything else as it is."""
+    if isinstance(item, InputLayer):
+        return item.output
+    return item

@@ -2,35 +2,47 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Protocol, Self, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import jax
 import numpy as np
 
-from fnn.core import tree
+from fnn.core import tree, tying
 from fnn.core.calling import walk
+from fnn.core.context import strip_masks
 from fnn.core.layer import Layer
 from fnn.core.tree import Path, Tree
-from fnn.core.value import Fields
+from fnn.core.tying import Ties
 from fnn.models.network import Network
+from fnn.runtime.program_cache import KEPT, shallow
+from fnn.subclassing.copies import swapped, with_inner
 from fnn.symbolic.node import Node, input_specs
 from fnn.training.state import TrainState
+from fnn.variables import Variable
 
 T = TypeVar("T", bound=Layer)
-Change = Callable[[Layer], Layer]
 
 
 class Weights(Protocol):
     """The weights of a network (`fnn.models.weights`), as far as sharing needs them."""
 
-    network: Network
     now: TrainState
+    key: jax.Array
     shares: tuple[Share, ...]
+    user: Callable[[], object] | None
+    variables: weakref.WeakValueDictionary[Any, Any]
+
+    @property
+    def network(self) -> Network: ...
 
     @property
     def built(self) -> bool: ...
+
+    @property
+    def used_as(self) -> Layer | None: ...
 
     @property
     def followers(self) -> weakref.WeakSet[Self]: ...
@@ -43,6 +55,10 @@ class Weights(Protocol):
 
     def count(self, place: Path = ()) -> int: ...
 
+    def part_with(self, path: Path) -> str | None: ...
+
+    def reset_recurrent_states(self, place: Path = ()) -> None: ...
+
 
 class Owner:
     """The weights to which a layer object belongs, and its path there.
@@ -50,6 +66,9 @@ class Owner:
     It keeps the weights alive only for a model used as a layer (`keeps`), so that they outlive a
     model that was made in place: `Sequential([Residual(Sequential([...]))])`.
     """
+
+    # Gives a layer from a pickle its weights; set by `fnn.models.cells`.
+    on_kept: ClassVar[Callable[[Layer], None]]
 
     def __init__(self, weights: Weights, path: Path, keeps: bool = False) -> None:
         self._weights = weakref.ref(weights)
@@ -97,20 +116,35 @@ _owners = _Owners()
 
 def owner_of(layer: Layer) -> Owner | None:
     """The owner of a layer object, None if its weights are gone."""
+    if KEPT in vars(layer):
+        Owner.on_kept(layer)
     owner = _owners.get(layer)
     if owner is None or owner.weights is None:
         return None
     return owner
 
 
+def forget_kept(network: Network) -> None:
+    """Called for the layers of a model from a pickle, which has their weights."""
+    for _, layer, _ in walk(network.layer):
+        vars(layer).pop(KEPT, None)
+
+
 def stated_inputs(layer: Layer) -> Tree:
-    """The nodes that a layer starts from: those of its model, or by its `input_shape`."""
+    """The nodes that a layer starts from: those of its model, by its `input_shape` or place."""
     owner = owner_of(layer)
     if owner is not None and owner.kept is not None:
         return owner.kept.network.inputs
-    if layer.input_shape is None:
+    if layer.input_shape is not None:
+        return Node(None, (), input_specs((None, *layer.input_shape)))
+    if owner is None or owner.weights is None or not owner.weights.built:
         return None
-    return Node(None, (), input_specs((None, *layer.input_shape)))
+    # A layer of a model takes what it takes there.
+    calls = owner.weights.network.wiring.calls
+    if id(layer) not in calls:
+        return None
+    taken = calls[id(layer)][0]
+    return jax.tree.map(lambda node: Node(None, (), strip_masks(node.specs)), taken)
 
 
 # -- weights that two networks share -------------------------------------------------------------
@@ -134,14 +168,18 @@ class Share:
         """Whether the owner still has the weights that are in `now`, and no others."""
         if not self.owner.built:
             return False
-        theirs = _parts(self.owner.now, self.place)
-        return bool(_shapes(theirs) == _shapes(_parts(now, self.path)))
+        theirs = _parts(self.owner.now, self.place, self._ties)
+        return _covers(theirs, _parts(now, self.path))
+
+    @property
+    def _ties(self) -> Ties:
+        return self.owner.network.ties
 
     def pull(self, now: TrainState) -> TrainState:
         """`now` with the weights of the owner."""
         if not self.owner.built:
             return now
-        found = _parts(self.owner.now, self.place)
+        found = _parts(self.owner.now, self.place, self._ties)
         if found[0] is self._seen[0] and found[1] is self._seen[1]:
             return now
         self._seen = found
@@ -152,12 +190,12 @@ class Share:
         if not self.owner.built:
             return
         held = self.owner.now
-        given = _with_parts(held, self.place, _parts(now, self.path))
+        given = _with_parts(held, self.place, _parts(now, self.path), self._ties)
         before = jax.tree.leaves((held.params, held.state))
         after = jax.tree.leaves((given.params, given.state))
         if any(new is not old for old, new in zip(before, after, strict=True)):
             self.owner.now = given
-        self._seen = _parts(self.owner.now, self.place)
+        self._seen = _parts(self.owner.now, self.place, self._ties)
 
 
 def shares(weights: Weights, fresh: TrainState) -> Iterator[Share]:
@@ -167,6 +205,7 @@ def shares(weights: Weights, fresh: TrainState) -> Iterator[Share]:
     with weights inside copies (`Repeat`, `Ensemble`), which would each need their own.
     """
     done: list[Path] = []
+    ties = weights.network.ties
     for path, layer, copies in walk(weights.network.layer):
         owner = owner_of(layer)
         if owner is None or owner.weights is None or owner.weights is weights:
@@ -177,9 +216,9 @@ def shares(weights: Weights, fresh: TrainState) -> Iterator[Share]:
             if not owner.path:
                 raise _inside_copies(path, owner.weights)
             continue
-        theirs = _parts(owner.weights.now, owner.path)
+        theirs = _parts(owner.weights.now, owner.path, owner.weights.network.ties)
         mine = _parts(fresh, path)
-        if jax.tree.leaves(mine) and _shapes(theirs) == _shapes(mine):
+        if jax.tree.leaves(mine) and _covers(theirs, mine, path, ties):
             done.append(path)
             yield Share(path, layer, owner.weights, owner.path)
 
@@ -191,18 +230,24 @@ def _inside_copies(path: Path, weights: Weights) -> ValueError:
     )
 
 
-def claim(weights: Weights) -> None:
-    """Makes these weights the owner of the layers of their network that have no weights yet."""
-    for path, layer, copies in walk(weights.network.layer):
+def claim(weights: Weights, of: Layer | None = None) -> None:
+    """Makes these weights the owner of the layers of their network that have no weights yet.
+
+    `of`: an equal layer of other objects, whose layers inside are meant.
+    """
+    for path, layer, copies in _places(weights, of):
         owner = owner_of(layer)
         is_free = owner is None or owner.weights is None or not owner.weights.built
+        if owner is not None and owner.kept is not None and is_free:
+            # A model that gets no weights here, since `call` does not use it, stays its own.
+            is_free = _parts(weights.now, path) != (None, None)
         if path and not copies and is_free:
             Owner(weights, path).mark(layer)
 
 
 def keep(weights: Weights, before: TrainState, fresh: TrainState) -> TrainState:
     """`fresh` with the weights from `before` of layers that were there before."""
-    for path, layer, _ in walk(weights.network.layer):
+    for path, layer, _ in _places(weights):
         owner = owner_of(layer)
         if path and owner is not None and owner.weights is weights:
             old = _parts(before, owner.path)
@@ -216,31 +261,45 @@ def refreshed(weights: Weights) -> Layer:
     """The layer with the models inside as they are now: others of their weights may learn."""
     swaps = {}
     if weights.built:
-        now = weights.now
+        state = weights.now
         for share in weights.shares:
             current = share.owner.network.layer
             changed = not share.place and current != share.owner_layer
-            if changed and share.fits(now):
+            if changed and share.fits(state):
                 swaps[id(share.layer)] = share.owner.as_layer()
                 share.layer = swaps[id(share.layer)]
                 share.owner_layer = current
-    return swapped(weights.network.layer, swaps)
+    now: Layer = swapped(weights.network.layer, swaps)
+    return now
 
 
-def _parts(now: TrainState, path: Path) -> tuple[Tree, Tree]:
+def _places(
+    weights: Weights, of: Layer | None = None
+) -> Iterator[tuple[Path, Layer, int]]:
+    """`walk` over a network, without the places that have the weights of others."""
+    network = weights.network
+    for path, layer, copies in walk(network.layer if of is None else of):
+        if tying.first_place(path, network.ties) == path:
+            yield path, layer, copies
+
+
+def _parts(now: TrainState, path: Path, ties: Ties = ()) -> tuple[Tree, Tree]:
     """Params and state at a path; None where there are none."""
-    return tree.get(now.params, path) or None, tree.get(now.state, path) or None
+    params = tying.take(now.params, path, ties)
+    return params or None, tying.take(now.state, path, ties) or None
 
 
-def _with_parts(now: TrainState, path: Path, parts: tuple[Tree, Tree]) -> TrainState:
+def _with_parts(
+    now: TrainState, path: Path, parts: tuple[Tree, Tree], ties: Ties = ()
+) -> TrainState:
     """`now` with the weights at a path replaced, in dicts of its own."""
-    params, state = _parts(now, path)
+    params, state = _parts(now, path, ties)
     if params is not None:
         params = _replaced(params, parts[0])
-        now = now.replace(params=tree.put(now.params, path, params))
+        now = now.replace(params=tying.give(now.params, path, params, ties))
     if state is not None:
         state = _replaced(state, parts[1])
-        now = now.replace(state=tree.put(now.state, path, state))
+        now = now.replace(state=tying.give(now.state, path, state, ties))
     return now
 
 
@@ -258,51 +317,61 @@ def _shapes(parts: tuple[Tree, Tree]) -> Tree:
     return jax.tree.map(lambda array: (array.shape, array.dtype), parts)
 
 
+def _covers(
+    theirs: tuple[Tree, Tree],
+    mine: tuple[Tree, Tree],
+    path: Path = (),
+    ties: Ties = (),
+) -> bool:
+    """Whether one layer has the weights of another, which may be tied to other places in part."""
+    for their, own in zip(_shapes(theirs), _shapes(mine), strict=True):
+        found, wanted = dict(tree.flatten(their)), dict(tree.flatten(own))
+        for place in found.keys() - wanted.keys():
+            whole = (*path, *place)
+            if tying.first_place(whole, ties) != whole:
+                del found[place]
+        if found != wanted:
+            return False
+    return True
+
+
 # -- other objects, equal layers -----------------------------------------------------------------
 
 
-def swapped(layer: Layer, swaps: dict[int, Layer]) -> Layer:
-    """`layer` with some of the layers inside replaced, by the id of the object."""
-    if not swaps:
-        return layer
-    if id(layer) in swaps:
-        return swaps[id(layer)]
-    return _with_inner(layer, lambda inner: swapped(inner, swaps))
+def apart(layer: T, known: dict[int, Layer] | None = None, models: bool = False) -> T:
+    """An equal layer of other objects throughout, which belong to no model.
 
-
-def apart(layer: T, known: dict[int, Layer] | None = None) -> T:
-    """An equal layer of other objects throughout, which belong to no model; models inside stay."""
+    Models inside stay, unless `models`.
+    """
     known = {} if known is None else known
+    if id(layer) in known:
+        return known[id(layer)]  # type: ignore[return-value]
+    if isinstance(layer, Variable):
+        known[id(layer)] = copy.copy(layer)
+        return known[id(layer)]
     owner = owner_of(layer)
-    if owner is not None and not owner.path:
+    if owner is not None and not owner.path and not models:
         return layer
-    if id(layer) not in known:
-        copied = _with_inner(layer, lambda inner: apart(inner, known))
-        known[id(layer)] = copied.replace()
-    return known[id(layer)]  # type: ignore[return-value]
+    copied = with_inner(layer, lambda inner: apart(inner, known, models))
+    if copied is layer:
+        copied = shallow(layer)
+    known[id(layer)] = copied
+    return copied
 
 
-def _with_inner(layer: T, change: Change) -> T:
-    """`layer` with `change` made to each layer that it holds; itself if none changes."""
-    changes = {}
-    for name, value in vars(layer).items():
-        if name[0] != "_":
-            new = _changed(value, change)
-            if new is not value:
-                changes[name] = new
-    if not changes:
+def tied(layer: Layer) -> Layer:
+    """A network of layers that a user has connected, with one set of weights for each object."""
+    ties = tying.find(layer.children())
+    if not ties:
         return layer
-    return layer.replace(**changes)
+    return layer.replace(ties=ties)
 
 
-def _changed(value: Tree, change: Change) -> Tree:
-    if isinstance(value, Layer):
-        return change(value)
-    if isinstance(value, Fields):
-        items = _changed(value.items, change)
-        return value if items is value.items else Fields(items)
-    if isinstance(value, tuple):
-        new = tuple(_changed(item, change) for item in value)
-        if any(a is not b for a, b in zip(new, value, strict=True)):
-            return new
-    return value
+def _is_of_model(layer: Layer) -> bool:
+    owner = owner_of(layer)
+    if owner is None or owner.weights is None:
+        return False
+    return owner.weights.used_as is layer
+
+
+Layer.is_of_model = staticmethod(_is_of_model)

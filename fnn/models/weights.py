@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -14,16 +14,16 @@ import numpy as np
 from jax import random
 
 from fnn.core import tree
-from fnn.core import weights as core_weights
 from fnn.core.calling import initialize
 from fnn.core.context import salt
 from fnn.core.layer import Layer
 from fnn.core.tree import Path, Tree
-from fnn.models import sharing, watching
+from fnn.models import scoped, sharing, watching
 from fnn.models.network import Network
 from fnn.models.outputs import refuse_none
 from fnn.models.watching import Shown, Watched
 from fnn.runtime.devices import beside, current, distribution_of, divide, undivided
+from fnn.runtime.program_cache import changes
 from fnn.runtime.seed import next_key
 from fnn.training.interrupt import uninterrupted
 from fnn.training.state import TrainState
@@ -55,16 +55,20 @@ class Weights:
     def __init__(
         self, network: Network, seed: int | None = None, key: jax.Array | None = None
     ) -> None:
-        self.network = network
+        self._network = network
         self.key = next_key(seed) if key is None else key
         self.shares: tuple[sharing.Share, ...] = ()
         self.followers: weakref.WeakSet[Weights] = weakref.WeakSet()
+        self.variables: weakref.WeakValueDictionary[tuple[str, Path], object] = (
+            weakref.WeakValueDictionary()
+        )
         self.training = Training(network.name)
         self._now: TrainState | None = None
         self._pulling = False
         self._watched: Watched | None = None
         self._placed: Placed | None = None
         self._as_layer: Callable[[], Layer | None] | None = None
+        self.user: Callable[[], object] | None = None  # the model of these weights
 
     def __reduce__(self) -> tuple[Callable[..., Weights], tuple[Tree, ...]]:
         """A copy has the same weights and shares them with no other model."""
@@ -72,6 +76,17 @@ class Weights:
         return _restored, (self.network, self.key, now)
 
     # -- all of them -----------------------------------------------------------------------------
+
+    @property
+    def network(self) -> Network:
+        """The network with its layers as they are now: they may be changed in place."""
+        if self._network.changes != changes.now:
+            self._network = self._network.current()
+        return self._network
+
+    @network.setter
+    def network(self, network: Network) -> None:
+        self._network = network
 
     @property
     def built(self) -> bool:
@@ -127,8 +142,7 @@ class Weights:
 
     def take_assigned(self) -> None:
         """Takes over what users assigned inside the dicts of these weights and of followers."""
-        if self._pulling:
-            # An owner asks its followers, and this one has just looked.
+        if self._pulling:  # An owner asks its followers, and this one has just looked.
             return
         for follower in tuple(self.followers):
             follower.take_assigned()
@@ -183,16 +197,24 @@ class Weights:
         checked = tree.checked("state", state, self.now.state)
         self.now = self.now.replace(state=checked)
 
-    def reset_recurrent_states(self) -> None:
-        """Sets the states that recurrent layers with `stateful=True` keep back to zeros."""
+    def reset_recurrent_states(self, place: Path = ()) -> None:
+        """Sets the states that recurrent layers at path `place` keep back to zeros."""
         now = self.now
-        self.now = now.replace(
-            state=jax.tree_util.tree_map_with_path(_reset, now.state)
-        )
+        reset = jax.tree_util.tree_map_with_path(_reset, tree.get(now.state, place))
+        self.now = now.replace(state=tree.put(now.state, place, reset))
 
     def keep_state(self, state: Tree) -> None:
         """Keeps the state of stateful layers after an inference."""
         self.shown = self.now.replace(state=undivided(state))
+
+    def inference_key(self) -> tuple[jax.Array, ...]:
+        """The key of the next inference, which moves on; nothing for networks that draw none."""
+        if not self.network.draws_in_inference:
+            return ()
+        now = self.now
+        key, own = random.split(now.key)
+        self.now = now.replace(key=key)
+        return (own,)
 
     # -- making them -----------------------------------------------------------------------------
 
@@ -208,15 +230,16 @@ class Weights:
 
     def build(self) -> None:
         """Makes the weights; under a transformation of JAX they are arrays, too."""
+        scoped.refuse_new(self)
         init_key = random.fold_in(self.key, salt("init"))
         eager: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
         if isinstance(init_key, jax.core.Tracer):
             eager = jax.ensure_compile_time_eval()
         with eager:
             init_key = random.fold_in(self.key, salt("init"))
-            trial = self.network.trial()
-            params, state = initialize(self.network.layer, init_key, trial)
-            refuse_none(self.network.layer, trial)
+            part, trial = self.network.compiled, self.network.compiled.trial()
+            params, state = initialize(part.layer, init_key, trial)
+            refuse_none(part.layer, trial)
             self.start_from(params, state)
 
     def start_from(self, params: Tree, state: Tree) -> None:
@@ -233,14 +256,9 @@ class Weights:
         sharing.claim(self)
 
     def forget(self) -> None:
-        """Back to no weights, for a network whose inputs are not known any more."""
+        """Back to no weights, when the inputs of the network are not known any more."""
         self._now = None
         self._watched = None
-
-    def change_layer(self, layer: Layer) -> None:
-        """Takes an equal layer in which other weights learn: the optimizer starts afresh."""
-        self.network = self.network.with_layer(layer)
-        self.forget_optimizer()
 
     def forget_optimizer(self) -> None:
         """Drops the optimizer's state, which is made again when training starts."""
@@ -253,15 +271,19 @@ class Weights:
         if layer is not self.network.layer:
             self.network = self.network.with_layer(layer)
 
+    @property
+    def used_as(self) -> Layer | None:
+        """The layer that `as_layer` returned last, while something refers to it."""
+        return None if self._as_layer is None else self._as_layer()
+
     def as_layer(self) -> Layer:
         """The layer of the network, for use inside another one, which shares these weights."""
-        known = None if self._as_layer is None else self._as_layer()
+        known = self.used_as
         if known is not None and known == self.network.layer:
             return known
         layer = self.network.layer.replace()
         sharing.Owner(self, (), keeps=True).mark(layer)
-        # The table of owners keeps these weights for as long as the layer is used. A strong
-        # reference from here would keep both for ever.
+        # Weak: the table of owners keeps these weights for as long as the layer is used.
         self._as_layer = weakref.ref(layer)
         return layer
 
@@ -273,9 +295,20 @@ class Weights:
         trees = {"params": params, "state": state}
         return [
             Entry(part, path, tree.get(trees[part], path))
-            for part, path in core_weights.in_order(self.network.layer, params, state)
-            if path[: len(place)] == place
+            for part, path in self.network.weight_places(place)
         ]
+
+    def part_with(self, path: Path) -> str | None:
+        """The part, "params" or "state", in which an array is at this path.
+
+        It takes over no changes: any attribute of a layer may be looked for here.
+        """
+        for part in ("params", "state"):
+            branch = tree.get(getattr(self._now, part, {}), path[:-1])
+            found = branch.get(path[-1]) if isinstance(branch, dict) else None
+            if found is not None and not isinstance(found, dict):
+                return part
+        return None
 
     def count(self, place: Path = ()) -> int:
         """The number of scalars in the weights of the layer at path `place`."""
@@ -307,13 +340,6 @@ class Weights:
             trees[entry.part] = tree.put(trees[entry.part], entry.path, owned)
         self.now = self.now.replace(**trees)
 
-    def with_learning(self) -> Iterator[tuple[jax.Array, bool]]:
-        """Every weight, and whether training changes it by gradients."""
-        learning, _ = core_weights.split(self.network.layer, self.now.params)
-        paths = {path for path, _ in tree.flatten(learning)}
-        for entry in self.entries():
-            yield entry.array, entry.part == "params" and entry.path in paths
-
     # -- devices ---------------------------------------------------------------------------------
 
     def placed(self, x: Tree) -> tuple[Tree, Tree, Tree]:
@@ -338,6 +364,7 @@ class Weights:
 
 def _restored(network: Network, key: jax.Array, now: TrainState | None) -> Weights:
     """Weights from the parts of a copy or pickle."""
+    sharing.forget_kept(network)
     weights = Weights(network, key=key)
     if now is not None:
         weights.now = now

@@ -4,5 +4,7 @@
 
 from fnn.networks.convolutional import lenet, resnet, unet
 from fnn.networks.decoding import generate, start_decoding
+from fnn.networks.hugging_face import from_hugging_face
+from fnn.networks.language import bert, gpt2, llama
 from fnn.networks.plain import lstm_classifier, mlp
-from fnn.networks.transformers import encoder_decoder, gpt, vit
+from fnn.networks.transformers import encoder_decoder, gpt, vit, whisper_encoder

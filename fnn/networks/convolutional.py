@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fnn.core import arguments
+from fnn.core.layer import Activation as ActivationLike
 from fnn.core.layer import Layer
 from fnn.layers import (
     Activation,
@@ -56,6 +57,21 @@ class _Stages(NamedTuple):
     bottleneck: bool  # three convolutions in a block instead of two
 
 
+class _Version(NamedTuple):
+    """What differs between Keras's ResNet and torchvision's."""
+
+    use_bias: bool  # in convolutions
+    epsilon: float
+    strided: int  # the convolution of a bottleneck that has the stride
+    padding: str  # of convolutions with strides
+
+
+VERSIONS = {
+    "v1": _Version(True, 1.001e-5, strided=1, padding="same"),
+    "v1.5": _Version(False, 1e-5, strided=2, padding="both sides"),
+}
+
+
 STAGES = {  # by depth
     18: _Stages((2, 2, 2, 2), bottleneck=False),
     34: _Stages((3, 4, 6, 3), bottleneck=False),
@@ -69,13 +85,18 @@ def resnet(
     depth: int = 50,
     classes: int = 1000,
     shape: tuple[int | None, int | None, int] = (224, 224, 3),
+    *,
+    version: str = "v1",
+    classifier_activation: ActivationLike = "softmax",
 ) -> Layer:
     """Class probabilities of an image.   (batch, *shape) -> (batch, classes)
 
     Blocks have two convolutions for `depth` 18 and 34, and are bottlenecks of three for 50, 101 and
     152. Names and layout of the layers are those of `keras.applications` (which lacks 18 and 34),
     with the stride of a bottleneck in its first convolution, so weights can be copied by path.
-    Raises ValueError for another depth (He et al. 2016, table 1).
+    `version="v1.5"` is torchvision's: the stride is in the second convolution, convolutions have
+    no biases, and those with strides are padded on both sides.
+    Raises ValueError for another depth or version (He et al. 2016, table 1).
 
     >>> network, x = resnet(18, classes=5, shape=(32, 32, 3)), jnp.ones((1, 32, 32, 3))
     >>> fnn.core.calling.output_spec(network, x).shape
@@ -83,10 +104,14 @@ def resnet(
     """
     if depth not in STAGES:
         raise arguments.wrong("resnet", "depth", f"to be one of {tuple(STAGES)}", depth)
+    if version not in VERSIONS:
+        expected = f"to be one of {tuple(VERSIONS)}"
+        raise arguments.wrong("resnet", "version", expected, version)
+    how = VERSIONS[version]
     blocks, bottleneck = STAGES[depth]
     inputs = Input(shape)
     x = ZeroPadding2D(3, name="conv1_pad")(inputs)
-    x = _conv_and_norm(x, "conv1", 64, 7, strides=2)  # half the size
+    x = _conv_and_norm(x, how, "conv1", 64, 7, strides=2)  # half the size
     x = Activation("relu", name="conv1_relu")(x)
     x = ZeroPadding2D(1, name="pool1_pad")(x)
     x = MaxPooling2D(3, strides=2, name="pool1_pool")(x)  # a quarter of the size
@@ -97,27 +122,40 @@ def resnet(
             # The first block of each later stage halves the size.
             strides = 2 if stage > 0 and first else 1
             name = f"conv{stage + 2}_block{index + 1}"
-            x = _residual(x, filters, strides, bottleneck, first, name)
+            x = _residual(x, how, filters, strides, bottleneck, first, name)
     x = GlobalAveragePooling2D(name="avg_pool")(x)
-    return connect(inputs, Dense(classes, "softmax", name="predictions")(x))
+    classifier = Dense(classes, classifier_activation, name="predictions")
+    return connect(inputs, classifier(x))
 
 
 def _conv_and_norm(
     x: Node,
+    how: _Version,
     name: str,
     filters: int,
     size: int,
     strides: int = 1,
     padding: str = "valid",
 ) -> Node:
-    conv = Conv2D(filters, size, strides=strides, padding=padding, name=f"{name}_conv")
-    normalization = BatchNormalization(epsilon=1.001e-5, name=f"{name}_bn")
+    if padding != "valid" and strides > 1 and how.padding == "both sides":
+        x = ZeroPadding2D(size // 2, name=f"{name}_pad")(x)
+        padding = "valid"
+    conv = Conv2D(
+        filters,
+        size,
+        strides=strides,
+        padding=padding,
+        use_bias=how.use_bias,
+        name=f"{name}_conv",
+    )
+    normalization = BatchNormalization(epsilon=how.epsilon, name=f"{name}_bn")
     y: Node = normalization(conv(x))
     return y
 
 
 def _residual(
     x: Node,
+    how: _Version,
     filters: int,
     strides: int,
     bottleneck: bool,
@@ -127,20 +165,23 @@ def _residual(
     """relu(x + convolutions(x)); the first block of a stage changes the shape of x to fit."""
     sizes: tuple[int, ...] = (3, 3)
     outputs = filters
+    strided = 1
     if bottleneck:
         sizes = (1, 3, 1)
+        strided = how.strided
         outputs = 4 * filters
     y = x
     if x.shape[-1] != outputs or (first and (strides > 1 or bottleneck)):
-        x = _conv_and_norm(x, f"{name}_0", outputs, 1, strides)
+        x = _conv_and_norm(x, how, f"{name}_0", outputs, 1, strides)
     for number, size in enumerate(sizes, 1):
         last = number == len(sizes)
         y = _conv_and_norm(
             y,
+            how,
             f"{name}_{number}",
             outputs if last else filters,
             size,
-            strides if number == 1 else 1,
+            strides if number == strided else 1,
             "same",
         )
         if not last:

@@ -14,14 +14,13 @@ from fnn.core import arguments
 from fnn.core.calling import call
 from fnn.core.checks import located
 from fnn.core.combining import Flow
-from fnn.core.context import INFERENCE
+from fnn.core.context import INFERENCE, strip_masks
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masking import strip_masks
 from fnn.core.tree import Tree
 from fnn.last_activation import without_last_activation
 from fnn.layers.shared.recurrence import OverTime
 from fnn.symbolic.graph import Graph, gather, leaves
-from fnn.symbolic.node import Item
+from fnn.symbolic.parts import Item
 
 # Nested like the inputs or outputs of a layer: True for those that come a few steps at a time,
 # False for those that are passed as a whole.
@@ -101,7 +100,11 @@ def _start(
     outputs: Coming = coming
     for name, child in layer.children():
 
-        def start_child(params: Params, state: State, child: Layer = child) -> State:
+        def start_child(
+            params: Params,
+            state: State,
+            child: Layer = child,
+        ) -> State:
             nonlocal outputs
             state, outputs = _start(child, params, state, coming, batch, length)
             return state
@@ -128,7 +131,11 @@ def _start_flow(
     new = dict(state)
     visited: set[str] = set()
 
-    def visit(name: str, child: Layer, coming: Coming) -> Coming:
+    def visit(
+        name: str,
+        child: Layer,
+        coming: Coming,
+    ) -> Coming:
         child_params = params.get(name, {})
         child_state = state.get(name, {})
         with located(name, child, coming):
@@ -169,6 +176,8 @@ def _start_leaf(
             return state, True
         if not query:
             raise arguments.no_cache(layer)
+    for rule in layer.cache_rules:
+        rule(layer)
     state = {**state, **layer.cache(params, batch, length)}
     if not isinstance(layer, OverTime):
         return state, True
@@ -257,7 +266,9 @@ def _generate(
     state = start_decoding(decoder, params, state, batch, length, coming)
 
     def next_token(
-        state: State, tokens: Array, step: Array | int
+        state: State,
+        tokens: Array,
+        step: Array | int,
     ) -> tuple[Array, State]:
         logits, state = _last_logits(decoder, params, state, given, tokens)
         if key is None:

@@ -1,11 +1,14 @@
-"""Transformers: GPT for text, ViT for images, encoder-decoder for translation."""
+"""Transformers: GPT, ViT for images, Whisper's encoder of speech, encoder-decoder."""
 
 from __future__ import annotations
 
-from fnn.core.layer import Layer
+from fnn.core import arguments
+from fnn.core.layer import Activation, Layer
 from fnn.initializers.drawn import RandomNormal
 from fnn.layers import (
+    Conv1D,
     Conv2D,
+    Cropping1D,
     Dense,
     Dropout,
     Embedding,
@@ -18,6 +21,7 @@ from fnn.layers import (
     SinusoidalPosition,
     TransformerDecoderBlock,
     TransformerEncoderBlock,
+    ZeroPadding1D,
 )
 from fnn.symbolic.graph import connect
 from fnn.symbolic.node import Input, Node
@@ -65,30 +69,92 @@ def vit(
     heads: int,
     classes: int,
     dropout: float = 0.0,
+    *,
+    pooling: str = "mean",
+    intermediate_dim: int | None = None,
+    activation: Activation = "gelu",
+    epsilon: float = 1e-5,
+    classifier_activation: Activation = "softmax",
 ) -> Layer:
     """Class probabilities of an image, from its patches.   (batch, *shape) -> (batch, classes)
 
-    The patches, `patch` pixels wide and high, are the steps of a transformer; the mean of its
-    outputs is classified. Pixels at the right and bottom that do not fill a patch are left out
-    (Dosovitskiy et al. 2021; the mean: Beyer et al. 2022).
+    The patches, `patch` pixels wide and high, are the steps of a transformer. Classified is the
+    mean of its outputs or, with `pooling="token"`, that of an additional first step: a class token,
+    which is part of its learned position. Pixels at the right and bottom that do not fill a patch
+    are left out. With `pooling="token"`, `epsilon=1e-12` and `classifier_activation=None` it is
+    the network of Hugging Face.
+    Raises ValueError for another `pooling` (Dosovitskiy et al. 2021; the mean: Beyer et al. 2022).
 
     >>> network = vit((8, 8, 3), patch=4, width=16, depth=1, heads=2, classes=10)
     >>> x = jnp.ones((2, 8, 8, 3))
     >>> fnn.core.calling.output_spec(network, x).shape
     (2, 10)
     """
+    if pooling not in ("mean", "token"):
+        raise arguments.wrong("vit", "pooling", 'to be "mean" or "token"', pooling)
     height, breadth, _ = shape
     steps = (height // patch) * (breadth // patch)
+    token: list[Layer] = []
+    pooled: list[Layer] = [GlobalAveragePooling1D()]
+    if pooling == "token":
+        token = [ZeroPadding1D((1, 0))]
+        pooled = [Cropping1D((0, steps)), Reshape((width,))]
+    block = TransformerEncoderBlock(
+        width,
+        heads,
+        intermediate_dim,
+        dropout=dropout,
+        activation=activation,
+        epsilon=epsilon,
+    )
     return Sequential(
         [
             Conv2D(width, patch, strides=patch, name="patches"),
             Reshape((steps, width)),
-            PositionEmbedding(steps, SMALL),
+            *token,
+            PositionEmbedding(steps + len(token), SMALL),
             Dropout(dropout),
-            Repeat(TransformerEncoderBlock(width, heads, dropout=dropout), depth),
-            LayerNormalization(epsilon=1e-5),
-            GlobalAveragePooling1D(),
-            Dense(classes, "softmax"),
+            Repeat(block, depth),
+            LayerNormalization(epsilon=epsilon),
+            *pooled,
+            Dense(classes, classifier_activation),
+        ]
+    )
+
+
+def whisper_encoder(
+    mels: int = 80,
+    width: int = 384,
+    depth: int = 4,
+    heads: int = 6,
+    context: int = 1500,
+    intermediate_dim: int | None = None,
+    dropout: float = 0.0,
+    activation: Activation = "gelu",
+) -> Layer:
+    """Features of speech.   (batch, 2 * context, mels) spectra -> (batch, context, width)
+
+    The defaults are those of Whisper "tiny"; sequences may be shorter, but are 30 seconds in
+    published weights (Radford et al. 2022, section 2.2).
+
+    >>> network = whisper_encoder(mels=8, width=16, depth=1, heads=2, context=5)
+    >>> fnn.core.calling.output_spec(network, jnp.ones((2, 10, 8))).shape
+    (2, 5, 16)
+    """
+    block = TransformerEncoderBlock(
+        width, heads, intermediate_dim, dropout=dropout, activation=activation
+    )
+    conv1 = Conv1D(width, 3, padding="same", activation="gelu", name="conv1")
+    conv2 = Conv1D(width, 3, strides=2, activation="gelu", name="conv2")
+    return Sequential(
+        [
+            conv1,
+            ZeroPadding1D(1),  # on both sides, unlike padding="same" with strides
+            conv2,
+            PositionEmbedding(context, SMALL, name="positions"),
+            Dropout(dropout),
+            Repeat(block, depth, name="blocks"),
+            LayerNormalization(epsilon=1e-5, name="norm"),
         ]
     )
 

@@ -26,7 +26,11 @@ def round_to(x: Array, decimals: int = 0) -> Array:
     return (jnp.round(x.astype(FLOAT) * factor) / factor).astype(x.dtype)
 
 
-def clip(x: Array, x_min: Tree, x_max: Tree) -> Array:
+def clip(
+    x: Array,
+    x_min: Tree,
+    x_max: Tree,
+) -> Array:
     """Limit each element to an interval."""
     x = x.astype("int32") if x.dtype == _BOOL else x
     return jnp.clip(x, x_min, x_max)
@@ -52,7 +56,11 @@ def ldexp(x1: Array, x2: Array) -> Array:
     return jnp.ldexp(x1, x2)
 
 
-def where(condition: Array, x1: Tree = None, x2: Tree = None) -> Tree:
+def where(
+    condition: Array,
+    x1: Tree = None,
+    x2: Tree = None,
+) -> Tree:
     """Elements of `x1` where the condition holds and of `x2` elsewhere; or where it holds."""
     if (x1 is None) != (x2 is None):
         raise ValueError(
@@ -62,7 +70,11 @@ def where(condition: Array, x1: Tree = None, x2: Tree = None) -> Tree:
     return jnp.where(condition, x1, x2)
 
 
-def select(condlist: Tree, choicelist: Tree, default: Tree = 0) -> Array:
+def select(
+    condlist: Tree,
+    choicelist: Tree,
+    default: Tree = 0,
+) -> Array:
     """Elements of the first array of `choicelist` whose condition holds."""
     if not condlist or not choicelist:
         raise ValueError(
@@ -79,7 +91,10 @@ def count_nonzero(x: Array, axis: Tree = None) -> Array:
 
 
 def bincount(
-    x: Array, weights: Array | None = None, minlength: int = 0, sparse: bool = False
+    x: Array,
+    weights: Array | None = None,
+    minlength: int = 0,
+    sparse: bool = False,
 ) -> Array:
     """Count each value of an array of integers, in each row of a matrix."""
     if sparse:
@@ -98,7 +113,11 @@ def bincount(
     return jnp.stack(counts)
 
 
-def histogram(x: Array, bins: int = 10, range: Tree = None) -> tuple[Array, Array]:
+def histogram(
+    x: Array,
+    bins: int = 10,
+    range: Tree = None,
+) -> tuple[Array, Array]:
     """Count the elements in intervals of one width; and the edges of these."""
     if x.ndim > 1:
         raise ValueError(
@@ -122,7 +141,11 @@ def matmul(x1: Array, x2: Array) -> Array:
     return jnp.matmul(x1, x2, preferred_element_type=_int8_sums(x1, x2))
 
 
-def einsum(subscripts: str, *operands: Tree, **kwargs: Tree) -> Array:
+def einsum(
+    subscripts: str,
+    *operands: Tree,
+    **kwargs: Tree,
+) -> Array:
     """Sum products of elements, as the subscripts of Einstein's notation say."""
     if kwargs.get("optimize") not in (None, True, False, "auto", "greedy"):
         raise ValueError(
@@ -145,7 +168,10 @@ def _dtype_of(number: Tree) -> Tree:
 
 
 def arange(
-    start: Tree, stop: Tree = None, step: Tree = None, dtype: Tree = None
+    start: Tree,
+    stop: Tree = None,
+    step: Tree = None,
+    dtype: Tree = None,
 ) -> Array:
     """Numbers from `start` to below `stop`, `step` apart."""
     if dtype is None:
@@ -177,7 +203,10 @@ def array(x: Tree, dtype: Tree = None) -> Array:
 
 
 def vectorize(
-    pyfunc: Callable[..., Tree], *, excluded: Tree = None, signature: str | None = None
+    pyfunc: Callable[..., Tree],
+    *,
+    excluded: Tree = None,
+    signature: str | None = None,
 ) -> Callable[..., Tree]:
     """A function of arrays that applies `pyfunc` to their elements.
 

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from fnn.core.fields import dtype_name
-from fnn.core.tree import Tree
+from fnn.core.tree import Tree, dtype_name
 from fnn.ops.operation import MOST_PARTS
 from fnn.ops.table import keeps_lists
 from fnn.symbolic.node import Node
@@ -21,12 +20,20 @@ Function = Callable[..., Tree]
 _custom_gradient: Callable[[Function], Function] = jax.custom_gradient
 
 
-def cond(pred: Tree, true_fn: Function, false_fn: Function) -> Tree:
+def cond(
+    pred: Tree,
+    true_fn: Function,
+    false_fn: Function,
+) -> Tree:
     """The result of one of two functions without arguments."""
     return lax.cond(pred, true_fn, false_fn)
 
 
-def switch(index: Tree, branches: Sequence[Function], *operands: Tree) -> Tree:
+def switch(
+    index: Tree,
+    branches: Sequence[Function],
+    *operands: Tree,
+) -> Tree:
     """The result of one of several functions of the operands."""
     return lax.switch(index, branches, *operands)
 
@@ -60,7 +67,12 @@ def while_loop(
     return values if several else values[0]
 
 
-def fori_loop(lower: Tree, upper: Tree, body_fun: Function, init_val: Tree) -> Tree:
+def fori_loop(
+    lower: Tree,
+    upper: Tree,
+    body_fun: Function,
+    init_val: Tree,
+) -> Tree:
     """Applies `body_fun(i, value)` for each i from `lower` to below `upper`."""
     return lax.fori_loop(lower, upper, body_fun, init_val)
 
@@ -82,7 +94,10 @@ def scan(
 
 
 def associative_scan(
-    f: Function, elems: Tree, reverse: bool = False, axis: int = 0
+    f: Function,
+    elems: Tree,
+    reverse: bool = False,
+    axis: int = 0,
 ) -> Tree:
     """Combines the elements along an axis with all before them, by an associative function."""
     return lax.associative_scan(f, elems, reverse, axis)
@@ -162,7 +177,10 @@ def convert_to_numpy(x: Tree) -> np.ndarray:
 
 @keeps_lists
 def convert_to_tensor(
-    x: Tree, dtype: Tree = None, sparse: bool | None = None, ragged: bool | None = None
+    x: Tree,
+    dtype: Tree = None,
+    sparse: bool | None = None,
+    ragged: bool | None = None,
 ) -> Array:
     """An array of JAX, of a dtype if one is given."""
     if sparse or ragged:
@@ -203,7 +221,11 @@ def saturate_cast(x: Array, dtype: Tree) -> Array:
     return jnp.clip(x, least, most).astype(wanted)
 
 
-def slice_of(inputs: Array, start_indices: Tree, shape: Tree) -> Array:
+def slice_of(
+    inputs: Array,
+    start_indices: Tree,
+    shape: Tree,
+) -> Array:
     """The part of an array that starts there and has this shape; -1 goes to the end."""
     sizes = [
         inputs.shape[axis] - start_indices[axis] if size == -1 else size
@@ -212,12 +234,20 @@ def slice_of(inputs: Array, start_indices: Tree, shape: Tree) -> Array:
     return lax.dynamic_slice(inputs, start_indices, sizes)
 
 
-def slice_update(inputs: Array, start_indices: Tree, updates: Array) -> Array:
+def slice_update(
+    inputs: Array,
+    start_indices: Tree,
+    updates: Array,
+) -> Array:
     """The array with a part of it replaced, from the given place on."""
     return lax.dynamic_update_slice(inputs, updates, start_indices)
 
 
-def scatter(indices: Array, values: Array, shape: Tree) -> Array:
+def scatter(
+    indices: Array,
+    values: Array,
+    shape: Tree,
+) -> Array:
     """Zeros with values added at the places that the rows of indices name."""
     places = tuple(jnp.moveaxis(indices, -1, 0))
     return jnp.zeros(shape, values.dtype).at[places].add(values)
@@ -228,7 +258,10 @@ _UPDATES = {None: "set", "add": "add", "max": "max", "min": "min", "mul": "multi
 
 
 def scatter_update(
-    inputs: Array, indices: Array, updates: Array, reduction: str | None = None
+    inputs: Array,
+    indices: Array,
+    updates: Array,
+    reduction: str | None = None,
 ) -> Array:
     """The array with elements replaced, or combined, at the places of the rows of indices."""
     name = None if reduction is None else reduction.lower()
@@ -242,7 +275,11 @@ def scatter_update(
     return result
 
 
-def unstack(x: Array, num: int | None = None, axis: int = 0) -> list[Array]:
+def unstack(
+    x: Array,
+    num: int | None = None,
+    axis: int = 0,
+) -> list[Array]:
     """A list of the parts of an array along an axis."""
     if x.shape[axis] > MOST_PARTS:
         raise ValueError(

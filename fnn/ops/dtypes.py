@@ -28,7 +28,11 @@ def as_float(function: Function) -> Function:
     """The function of an array, of integers and booleans as float32."""
 
     @functools.wraps(function)
-    def on_floats(x: Tree, *others: Tree, **named: Tree) -> Tree:
+    def on_floats(
+        x: Tree,
+        *others: Tree,
+        **named: Tree,
+    ) -> Tree:
         return function(floats(x), *others, **named)
 
     return on_floats
@@ -50,7 +54,11 @@ def in_float32(function: Function) -> Function:
     """The function, its argument `dtype` float32 where it is None."""
 
     @functools.wraps(function)
-    def made(*given: Tree, dtype: Tree = None, **named: Tree) -> Tree:
+    def made(
+        *given: Tree,
+        dtype: Tree = None,
+        **named: Tree,
+    ) -> Tree:
         return function(*given, dtype=dtype or FLOAT, **named)
 
     return keeps_lists(made)
@@ -70,7 +78,11 @@ def each_array(function: Function) -> Function:
     """The function of a list of arrays, in which lists and numbers are made arrays."""
 
     @functools.wraps(function)
-    def on_arrays(xs: Tree, *others: Tree, **named: Tree) -> Tree:
+    def on_arrays(
+        xs: Tree,
+        *others: Tree,
+        **named: Tree,
+    ) -> Tree:
         if isinstance(xs, (list, tuple)):
             xs = [x if isinstance(x, jax.Array) else jnp.asarray(x) for x in xs]
         return function(xs, *others, **named)

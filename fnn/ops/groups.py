@@ -47,13 +47,21 @@ segment_min = _segments(jax.ops.segment_min, "The smallest")
 segment_prod = _segments(jax.ops.segment_prod, "The product")
 
 
-def top_k(x: Array, k: int, sorted: bool = True) -> tuple[Array, Array]:
+def top_k(
+    x: Array,
+    k: int,
+    sorted: bool = True,
+) -> tuple[Array, Array]:
     """The largest elements along the last axis, and where they stand."""
     values, places = lax.top_k(x, k)
     return values, places
 
 
-def in_top_k(targets: Array, predictions: Array, k: int) -> Array:
+def in_top_k(
+    targets: Array,
+    predictions: Array,
+    k: int,
+) -> Array:
     """Whether the predictions of the target classes are among the k largest."""
     own = jnp.take_along_axis(predictions, targets[..., None], axis=-1)
     own = jnp.where(jnp.isnan(own), -jnp.inf, own)
@@ -97,7 +105,11 @@ def _groups(pattern: str) -> list[list[str]]:
     return [re.findall(r"\w+", part) for part in parts]
 
 
-def rearrange(tensor: Tree, pattern: str, **axes_lengths: int) -> Array:
+def rearrange(
+    tensor: Tree,
+    pattern: str,
+    **axes_lengths: int,
+) -> Array:
     """Axes in another order, split and joined, as a pattern like "b h w c -> b (h w) c" says."""
     tensor = jnp.asarray(tensor)
     before, arrow, after = pattern.partition("->")

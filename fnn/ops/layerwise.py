@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn.core.arithmetic import finfo
-from fnn.core.layer import along
+from fnn.core.context import along
 from fnn.core.tree import Tree
 from fnn.ops.dtypes import FLOAT
+from fnn.runtime.settings import epsilon
 
-EPSILON = 1e-7  # as in Keras
 Axes = int | tuple[int, ...]
 
 
@@ -68,7 +68,7 @@ def _log_probabilities(output: Array, from_logits: bool, axis: int) -> Array:
     if from_logits:
         return jax.nn.log_softmax(output, axis=axis)
     output = output / jnp.sum(output, axis, keepdims=True)
-    return jnp.log(jnp.clip(output, EPSILON, 1.0 - EPSILON))
+    return jnp.log(jnp.clip(output, epsilon(), 1.0 - epsilon()))
 
 
 def categorical_crossentropy(
@@ -106,7 +106,7 @@ def binary_crossentropy(
     if from_logits:
         of_one, of_zero = jax.nn.log_sigmoid(output), jax.nn.log_sigmoid(-output)
         return -1.0 * target * of_one - (1.0 - target) * of_zero
-    output = jnp.clip(output, EPSILON, 1.0 - EPSILON)
+    output = jnp.clip(output, epsilon(), 1.0 - epsilon())
     return -(target * jnp.log(output) + (1.0 - target) * jnp.log(1.0 - output))
 
 
@@ -170,10 +170,10 @@ def _sorted_axes(axis: Axes) -> list[int]:
     return sorted(axis)
 
 
-def _or_epsilon(epsilon: float | None) -> float:
-    if epsilon is None:
-        return EPSILON
-    return epsilon
+def _or_epsilon(given: float | None) -> float:
+    if given is None:
+        return epsilon()
+    return given
 
 
 def _with_an_axis(x: Array) -> Array:

@@ -28,7 +28,11 @@ def _check_square(name: str, x: Array) -> None:
         )
 
 
-def _check_system(name: str, a: Array, b: Array) -> None:
+def _check_system(
+    name: str,
+    a: Array,
+    b: Array,
+) -> None:
     _check_square(name, a)
     if not b.ndim:
         raise ValueError(
@@ -92,7 +96,11 @@ def inv(x: Array) -> Array:
     return result
 
 
-def lstsq(a: Array, b: Array, rcond: float | None = None) -> Array:
+def lstsq(
+    a: Array,
+    b: Array,
+    rcond: float | None = None,
+) -> Array:
     """The solution of a @ x = b with the least squared error."""
     return jnp.linalg.lstsq(a, b, rcond=rcond)[0]
 
@@ -135,20 +143,31 @@ def solve(a: Array, b: Array) -> Array:
     return result
 
 
-def solve_triangular(a: Array, b: Array, lower: bool = False) -> Array:
+def solve_triangular(
+    a: Array,
+    b: Array,
+    lower: bool = False,
+) -> Array:
     """The solution of a @ x = b for a triangular matrix."""
     _check_system("solve_triangular", a, b)
     return jax.scipy.linalg.solve_triangular(a, b, lower=lower)
 
 
-def svd(x: Array, full_matrices: bool = True, compute_uv: bool = True) -> Tree:
+def svd(
+    x: Array,
+    full_matrices: bool = True,
+    compute_uv: bool = True,
+) -> Tree:
     """The singular values of a matrix, with the matrices of singular vectors around them."""
     check_matrix("svd", x)
     return jnp.linalg.svd(x, full_matrices=full_matrices, compute_uv=compute_uv)
 
 
 def jvp(
-    fun: Callable[..., Tree], primals: Tree, tangents: Tree, has_aux: bool = False
+    fun: Callable[..., Tree],
+    primals: Tree,
+    tangents: Tree,
+    has_aux: bool = False,
 ) -> Tree:
     """The value of a function and its derivative along tangents."""
     return jax.jvp(fun, tuple(primals), tuple(tangents), has_aux=has_aux)

@@ -15,9 +15,8 @@ import numpy as np
 
 from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context
-from fnn.core.fields import dtype_name
 from fnn.core.layer import Layer, Params, State
-from fnn.core.tree import Tree
+from fnn.core.tree import Tree, dtype_name
 from fnn.core.value import Fields, Value
 from fnn.symbolic.node import Node, symbolic_call
 from fnn.symbolic.trial_sizes import differ_in_batch
@@ -202,6 +201,7 @@ class Operation(Layer):
     """
 
     masking = "use"
+    is_operation = True
 
     operation: str
     arguments: Fields
@@ -242,7 +242,11 @@ class Operation(Layer):
         return known.function(*bound.args, **bound.kwargs)
 
     def apply(
-        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
         y = self.compute(*(x if self._fnn_count > 1 else (x,)))
         leaves, structure = jax.tree.flatten(y)
@@ -255,7 +259,11 @@ class Operation(Layer):
         return f"ops.{self.operation}({', '.join(shown)})"
 
 
-def on_nodes(name: str, given: tuple[Tree, ...], named: dict[str, Tree]) -> Tree:
+def on_nodes(
+    name: str,
+    given: tuple[Tree, ...],
+    named: dict[str, Tree],
+) -> Tree:
     """The nodes that an operation makes of nodes, in the structure of its results."""
     bound = OPERATIONS[name].signature.bind(*given, **named)
     inputs: list[Node] = []
@@ -277,7 +285,11 @@ def on_nodes(name: str, given: tuple[Tree, ...], named: dict[str, Tree]) -> Tree
     return jax.tree.unflatten(first, made)
 
 
-def _structure(layer: Operation, inputs: list[Node], trial: int) -> Tree:
+def _structure(
+    layer: Operation,
+    inputs: list[Node],
+    trial: int,
+) -> Tree:
     """The structure of the results for inputs of one of the trial sizes."""
     specs = [node.specs[trial] for node in inputs]
     return jax.tree.structure(jax.eval_shape(layer.compute, *specs))

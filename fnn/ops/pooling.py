@@ -19,7 +19,11 @@ from fnn.ops.spatial import (
 )
 
 
-def _all_axes(sizes: Sizes, count: int, channels_last: bool) -> tuple[int, ...]:
+def _all_axes(
+    sizes: Sizes,
+    count: int,
+    channels_last: bool,
+) -> tuple[int, ...]:
     """Sizes for all axes of an array, 1 for those of the batch and the channels."""
     inner = per_axis(sizes, count)
     if channels_last:
@@ -28,7 +32,10 @@ def _all_axes(sizes: Sizes, count: int, channels_last: bool) -> tuple[int, ...]:
 
 
 def _windows(
-    inputs: Array, pool_size: Sizes, strides: Sizes | None, data_format: str | None
+    inputs: Array,
+    pool_size: Sizes,
+    strides: Sizes | None,
+    data_format: str | None,
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     count, last = inputs.ndim - 2, is_last(data_format)
     window = _all_axes(pool_size, count, last)
@@ -102,16 +109,26 @@ def _adaptive(
     return from_channels_last(y, data_format)
 
 
-def _window_along(inputs: Array, axis: int, size: int) -> tuple[int, ...]:
+def _window_along(
+    inputs: Array,
+    axis: int,
+    size: int,
+) -> tuple[int, ...]:
     return tuple(size if place == axis else 1 for place in range(inputs.ndim))
 
 
 def adaptive_average_pool(
-    inputs: Array, output_size: Sizes, data_format: str | None = None
+    inputs: Array,
+    output_size: Sizes,
+    data_format: str | None = None,
 ) -> Array:
     """Means of windows of whatever size gives the output its size."""
 
-    def pool(x: Array, axis: int, size: int) -> Array:
+    def pool(
+        x: Array,
+        axis: int,
+        size: int,
+    ) -> Array:
         window, ones = _window_along(x, axis, size), (1,) * x.ndim
         result: Array = lax.reduce_window(x, 0.0, lax.add, window, ones, "VALID") / size
         return result
@@ -120,11 +137,17 @@ def adaptive_average_pool(
 
 
 def adaptive_max_pool(
-    inputs: Array, output_size: Sizes, data_format: str | None = None
+    inputs: Array,
+    output_size: Sizes,
+    data_format: str | None = None,
 ) -> Array:
     """The largest elements in windows of whatever size gives the output its size."""
 
-    def pool(x: Array, axis: int, size: int) -> Array:
+    def pool(
+        x: Array,
+        axis: int,
+        size: int,
+    ) -> Array:
         window, ones = _window_along(x, axis, size), (1,) * x.ndim
         result: Array = lax.reduce_window(x, -jnp.inf, lax.max, window, ones, "VALID")
         return result

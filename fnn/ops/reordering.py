@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from fnn.core.tree import Tree
 
 
-def split(x: Array, indices_or_sections: Tree, axis: int = 0) -> list[Array]:
+def split(
+    x: Array,
+    indices_or_sections: Tree,
+    axis: int = 0,
+) -> list[Array]:
     """Split an array into a list of parts along an axis."""
     if isinstance(indices_or_sections, list):
         indices_or_sections = tuple(indices_or_sections)
@@ -25,10 +30,32 @@ def meshgrid(*x: Tree, indexing: str = "xy") -> list[Array]:
     return list(jnp.meshgrid(*map(jnp.asarray, x), indexing=indexing))
 
 
+# So many times an axis may be repeated on a side; JAX adds an operation for each.
+_MOST_REPEATS = 100
+
+
+def check_repeats(name: str, x: Array, pad_width: Tree, mode: str) -> None:
+    """Raises ValueError for pads that repeat an axis very often."""
+    if mode not in ("reflect", "symmetric", "wrap"):
+        return
+    shape = np.shape(x)
+    widths = np.broadcast_to(np.asarray(pad_width, object), (len(shape), 2))
+    for size, width in zip(shape, widths.max(-1), strict=True):
+        if width > _MOST_REPEATS * max(size, 1):
+            raise ValueError(
+                f"{name}: expected at most {_MOST_REPEATS} repeats of an axis on a side, received "
+                f"an axis of size {size} to be extended by {width}; pad less"
+            )
+
+
 def pad(
-    x: Array, pad_width: Tree, mode: str = "constant", constant_values: Tree = None
+    x: Array,
+    pad_width: Tree,
+    mode: str = "constant",
+    constant_values: Tree = None,
 ) -> Array:
     """Add elements at the ends of the axes."""
+    check_repeats("pad", x, pad_width, mode)
     if constant_values is None:
         return jnp.pad(x, pad_width, mode=mode)
     if mode != "constant":
@@ -39,7 +66,11 @@ def pad(
     return jnp.pad(x, pad_width, mode=mode, constant_values=constant_values)
 
 
-def argpartition(x: Array, kth: int, axis: int | None = -1) -> Array:
+def argpartition(
+    x: Array,
+    kth: int,
+    axis: int | None = -1,
+) -> Array:
     """Positions that put the smallest `kth` elements first."""
     if axis is None:
         return jnp.argpartition(x.reshape(-1), kth, axis=0)
@@ -56,7 +87,11 @@ def digitize(x: Array, bins: Tree) -> Array:
     return jnp.digitize(x, jnp.asarray(bins))
 
 
-def searchsorted(sorted_sequence: Array, values: Array, side: str = "left") -> Array:
+def searchsorted(
+    sorted_sequence: Array,
+    values: Array,
+    side: str = "left",
+) -> Array:
     """Positions at which values belong into a sorted sequence."""
     if sorted_sequence.ndim != 1:
         raise ValueError(

@@ -63,7 +63,10 @@ def ctc_decode(
 
 
 def _greedy(
-    inputs: Array, lengths: Array, merge_repeated: bool, blank: int
+    inputs: Array,
+    lengths: Array,
+    merge_repeated: bool,
+    blank: int,
 ) -> tuple[Array, Array]:
     ended = _after(lengths, inputs.shape[1])
     labels = jnp.where(ended, blank, jnp.argmax(inputs, axis=-1))  # (batch, time)
@@ -88,7 +91,11 @@ class Beam(NamedTuple):
 
 
 def _beam_search(
-    inputs: Array, lengths: Array, width: int, top_paths: int, blank: int
+    inputs: Array,
+    lengths: Array,
+    width: int,
+    top_paths: int,
+    blank: int,
 ) -> tuple[Array, Array]:
     classes = inputs.shape[-1]
     # Of equal scores the sort keeps the last: reversed classes make it the first.
@@ -118,7 +125,12 @@ def _beam_search(
     return jnp.transpose(paths, (1, 0, 2)), found
 
 
-def _started(row: Array, time: int, width: int, blank: int) -> Beam:
+def _started(
+    row: Array,
+    time: int,
+    width: int,
+    blank: int,
+) -> Beam:
     """The likeliest first labels."""
     number = min(row.shape[0], width)
     best = jnp.argsort(row)[-number:]
@@ -128,7 +140,11 @@ def _started(row: Array, time: int, width: int, blank: int) -> Beam:
     return Beam(paths, scores, paths[:, 0] == PAD)
 
 
-def _extended(beam: Beam, row: Array, blank: int) -> Beam:
+def _extended(
+    beam: Beam,
+    row: Array,
+    blank: int,
+) -> Beam:
     """Each sequence with each class behind it."""
     classes, number = row.shape[0], beam.scores.shape[0]
     paths = jnp.repeat(beam.paths, classes, axis=0)  # (2 * width * classes, time)
@@ -159,7 +175,11 @@ def _merged(places: Array, scores: Array) -> Array:
     return jnp.log(sums) + most
 
 
-def _pruned(beam: Beam, classes: int, width: int) -> Beam:
+def _pruned(
+    beam: Beam,
+    classes: int,
+    width: int,
+) -> Beam:
     """The likeliest sequences."""
     paths, places = _unique(beam.paths, 2 * classes * width)
     in_label = _merged(places, jnp.where(beam.masked, -jnp.inf, beam.scores))

@@ -7,6 +7,7 @@ import jax.scipy.signal
 from jax import Array, lax
 
 from fnn.core.tree import Tree
+from fnn.ops.reordering import check_repeats
 from fnn.ops.table import keeps_lists
 
 Pair = tuple[Array, Array]
@@ -66,7 +67,11 @@ def irfft(x: Tree, fft_length: int | None = None) -> Array:
     return jnp.fft.irfft(_complex("irfft", x), n=fft_length)
 
 
-def extract_sequences(x: Array, sequence_length: int, sequence_stride: int) -> Array:
+def extract_sequences(
+    x: Array,
+    sequence_length: int,
+    sequence_stride: int,
+) -> Array:
     """Frames along the last axis.   (..., time) -> (..., frames, sequence_length)"""
     count = (x.shape[-1] - sequence_length) // sequence_stride + 1
     starts = jnp.arange(max(count, 0)) * sequence_stride
@@ -78,7 +83,12 @@ def extract_sequences(x: Array, sequence_length: int, sequence_stride: int) -> A
 _WINDOWS = {"hann": 0.5, "hamming": 0.54}
 
 
-def _window(window: Tree, length: int, fft_length: int, dtype: Tree) -> Tree:
+def _window(
+    window: Tree,
+    length: int,
+    fft_length: int,
+    dtype: Tree,
+) -> Tree:
     """The window of one frame, with zeros around it up to the length of the transform."""
     if window is None:
         return jnp.ones(fft_length, dtype)
@@ -128,7 +138,9 @@ def stft(
         )
     if center:
         ends = (fft_length // 2, fft_length // 2)
-        x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [ends], mode="reflect")
+        pads = [(0, 0)] * (x.ndim - 1) + [ends]
+        check_repeats("stft", x, pads, "reflect")
+        x = jnp.pad(x, pads, mode="reflect")
     values = _window(window, sequence_length, fft_length, x.dtype)
     found = jax.scipy.signal.stft(
         x,

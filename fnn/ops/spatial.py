@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn.core.tree import Tree
+from fnn.runtime.settings import settings
 
 Sizes = int | tuple[int, ...]
 LAST, FIRST = "channels_last", "channels_first"
@@ -17,7 +18,7 @@ def is_last(data_format: str | None) -> bool:
         raise ValueError(
             f"expected data_format to be '{LAST}' or '{FIRST}', received {data_format!r}"
         )
-    return data_format != FIRST
+    return (data_format or settings.image_data_format) != FIRST
 
 
 def per_axis(sizes: Sizes, count: int) -> tuple[int, ...]:
@@ -99,7 +100,12 @@ def conv(
     return y
 
 
-def _check_channels(name: str, inputs: Array, wanted: int, last: bool) -> int:
+def _check_channels(
+    name: str,
+    inputs: Array,
+    wanted: int,
+    last: bool,
+) -> int:
     channels = _channels(inputs, last)
     if channels != wanted:
         raise ValueError(
@@ -150,7 +156,10 @@ def separable_conv(
 
 
 def _transposed_padding(
-    size: int, stride: int, padding: str, output_padding: int | None
+    size: int,
+    stride: int,
+    padding: str,
+    output_padding: int | None,
 ) -> tuple[int, int]:
     """What is added in front of and behind an axis between the strided elements."""
     if padding == "VALID":
@@ -263,7 +272,11 @@ def _check_block(name: str, block_size: int) -> None:
         )
 
 
-def depth_to_space(x: Array, block_size: int, data_format: str = LAST) -> Array:
+def depth_to_space(
+    x: Array,
+    block_size: int,
+    data_format: str = LAST,
+) -> Array:
     """Move channels into blocks of space: (h, w, n * n * c) -> (n * h, n * w, c)."""
     _check_block("depth_to_space", block_size)
     n = block_size
@@ -276,7 +289,11 @@ def depth_to_space(x: Array, block_size: int, data_format: str = LAST) -> Array:
     return y.reshape(batch, channels // n**2, height * n, width * n)
 
 
-def space_to_depth(x: Array, block_size: int, data_format: str = LAST) -> Array:
+def space_to_depth(
+    x: Array,
+    block_size: int,
+    data_format: str = LAST,
+) -> Array:
     """Move blocks of space into channels: (n * h, n * w, c) -> (h, w, n * n * c)."""
     _check_block("space_to_depth", block_size)
     n = block_size

@@ -14,7 +14,9 @@ import jax.numpy as jnp
 from fnn.core.registry import TABLE
 from fnn.core.tree import Tree
 from fnn.ops.operation import OPERATIONS, Known, on_nodes
+from fnn.runtime.keras_objects import refuse_keras
 from fnn.symbolic.node import Node
+from fnn.variables import ArrayLike, value_of
 
 Function = Callable[..., Tree]
 Table = dict[str, Function]  # signature in Keras's words -> what computes it
@@ -30,7 +32,7 @@ _NAMES_OF_ARRAYS = (
     "updates condition weights sorted_sequence q gamma beta coordinates transform "
     "start_points end_points targets predictions translation array abs_ angle"
 )
-_ARRAYS = frozenset(_NAMES_OF_ARRAYS.split())
+ARRAYS = frozenset(_NAMES_OF_ARRAYS.split())
 
 
 # Types of JAX's arrays and tracers seen so far.
@@ -141,8 +143,19 @@ def _holds_node(value: Tree) -> bool:
         return any(map(_holds_node, value))
     if isinstance(value, dict):
         return any(map(_holds_node, value.values()))
-    _PLAIN.add(kind)
+    if not isinstance(value, ArrayLike):
+        refuse_keras(value)
+        _PLAIN.add(kind)
     return False
+
+
+def _values(value: Tree) -> Tree:
+    """An argument with the arrays of variables in their place."""
+    if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
+        return type(value)(map(_values, value))
+    if type(value) is dict:
+        return {name: _values(item) for name, item in value.items()}
+    return value_of(value)
 
 
 def _array(value: Tree) -> Tree:
@@ -157,7 +170,11 @@ def _list_as_array(value: Tree) -> Tree:
     return jnp.asarray(value) if isinstance(value, (list, tuple)) else value
 
 
-def _function(name: str, signature: inspect.Signature, compute: Function) -> Function:
+def _function(
+    name: str,
+    signature: inspect.Signature,
+    compute: Function,
+) -> Function:
     kinds = {p.kind for p in signature.parameters.values()}
     if kinds - {inspect.Parameter.POSITIONAL_OR_KEYWORD}:
         return _of_any_number(name, compute)
@@ -170,7 +187,7 @@ def _of_any_number(name: str, compute: Function) -> Function:
     def function(*args: Tree, **named: Tree) -> Tree:
         if _holds_node(args) or _holds_node(named):
             return on_nodes(name, args, named)
-        return compute(*args, **named)
+        return compute(*_values(args), **_values(named))
 
     return function
 
@@ -196,7 +213,10 @@ class _Row:
     """
 
     def __init__(
-        self, name: str, signature: inspect.Signature, compute: Function
+        self,
+        name: str,
+        signature: inspect.Signature,
+        compute: Function,
     ) -> None:
         empty = inspect.Parameter.empty
         parameters = signature.parameters.items()
@@ -209,19 +229,23 @@ class _Row:
         self.differing = _differing_defaults(optional, compute)
         self.is_ours = behind.startswith("fnn") and not hasattr(compute, "takes_any")
         self.convert = _array if self.is_ours else _list_as_array
-        arrays = frozenset() if hasattr(compute, "keeps_lists") else _ARRAYS
+        arrays = frozenset() if hasattr(compute, "keeps_lists") else ARRAYS
         self.places = [p for p, n in enumerate(self.needed) if n in arrays]
         self.named_arrays = arrays & self.allowed
 
     def call(self, args: tuple[Tree, ...], named: dict[str, Tree]) -> Tree:
         """The result for any arguments: nodes, lists, and others by position or name."""
         convertible = self.is_ours
+        special = False
         for value in (*args, *named.values()):
             kind = type(value)
             if kind not in _PLAIN:
                 if _holds_node(value):
                     return on_nodes(self.name, args, named)
                 convertible = convertible or kind is list or kind is tuple
+                special = True
+        if special:
+            args, named = _values(args), _values(named)
         if len(args) != len(self.needed) or not self.allowed.issuperset(named):
             args, named = self.in_order(args, named)
         if convertible:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 
 import jax
@@ -23,7 +22,11 @@ _FILL_MODES = ("constant", "nearest", "wrap", "mirror", "reflect")
 _look_up: Callable[..., Array] = jax.scipy.ndimage.map_coordinates
 
 
-def _order(name: str, interpolation: str, fill_mode: str = "constant") -> int:
+def _order(
+    name: str,
+    interpolation: str,
+    fill_mode: str = "constant",
+) -> int:
     if interpolation not in _ORDERS or fill_mode not in _FILL_MODES:
         raise ValueError(
             f"{name}: expected interpolation 'nearest' or 'bilinear' and fill_mode among "
@@ -32,13 +35,21 @@ def _order(name: str, interpolation: str, fill_mode: str = "constant") -> int:
     return _ORDERS[interpolation]
 
 
-def _as_batch(name: str, images: Array, data_format: str | None) -> Array:
+def _as_batch(
+    name: str,
+    images: Array,
+    data_format: str | None,
+) -> Array:
     """(batch, height, width, channels)"""
     check_images(name, images)
     return to_channels_last(as_batch(images), data_format)
 
 
-def _as_given(batch: Array, images: Array, data_format: str | None) -> Array:
+def _as_given(
+    batch: Array,
+    images: Array,
+    data_format: str | None,
+) -> Array:
     """The layout of `images` again."""
     found = from_channels_last(batch, data_format)
     if images.ndim == 3:
@@ -67,6 +78,78 @@ def map_coordinates(
     return _look_up(inputs, coordinates, order, fill_mode, fill_value)
 
 
+def _mirrored(index: Array, size: int) -> Array:
+    """d c b | a b c d | c b a"""
+    last = size - 1
+    return jnp.abs((index + last) % (2 * last) - last)
+
+
+def _reflected(index: Array, size: int) -> Array:
+    """d c b a | a b c d | d c b a"""
+    index = index % (2 * size)
+    return jnp.minimum(index, 2 * size - 1 - index)
+
+
+# The index inside an axis of some size that an index outside it stands for.
+_INSIDE: dict[str, Callable[[Array, int], Array]] = {
+    "constant": lambda index, size: jnp.clip(index, 0, size - 1),
+    "nearest": lambda index, size: jnp.clip(index, 0, size - 1),
+    "wrap": lambda index, size: index % size,
+    "mirror": _mirrored,
+    "reflect": _reflected,
+}
+
+
+def _neighbours(places: Array, order: int) -> list[tuple[Array, Array]]:
+    """The (indices, weights) of the elements around places on one axis."""
+    if order == 0:
+        nearest = lax.round(places)
+        return [(nearest.astype("int32"), jnp.ones_like(places))]
+    below = jnp.floor(places)
+    weight = places - below
+    index = below.astype("int32")
+    return [(index, 1 - weight), (index + 1, weight)]
+
+
+def sampled(
+    batch: Array,
+    rows: Array,
+    columns: Array,
+    order: int,
+    fill_mode: str = "constant",
+    fill_value: float = 0,
+) -> Array:
+    """The pixels of each image at places between its own, of order 0 (nearest) or 1 (linear).
+
+    `batch` is (batch, height, width, channels); `rows` and `columns` are (batch, ...), or
+    (1, ...) if they are the same for all images. Returns (batch, ..., channels).
+    """
+    size, height, width, channels = batch.shape
+    pixels = batch.reshape(size, height * width, channels)
+    shape = (size, *rows.shape[1:])
+    rows, columns = jnp.broadcast_to(rows, shape), jnp.broadcast_to(columns, shape)
+
+    def take(image: Array, index: Array) -> Array:
+        return image.at[index].get(mode="promise_in_bounds")
+
+    inside = _INSIDE[fill_mode]
+    total: Array | float = 0.0
+    # Whole pixels are gathered: channels lie side by side, and share their indices.
+    for row, row_weight in _neighbours(rows, order):
+        for column, column_weight in _neighbours(columns, order):
+            index = inside(row, height) * width + inside(column, width)
+            part = jax.vmap(take)(pixels, index)  # (batch, ..., channels)
+            if fill_mode == "constant":
+                held = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+                part = jnp.where(
+                    held[..., None], part, jnp.asarray(fill_value, part.dtype)
+                )
+            total = total + (row_weight * column_weight)[..., None] * part
+    if jnp.issubdtype(batch.dtype, jnp.integer):
+        total = lax.round(jnp.asarray(total))
+    return jnp.asarray(total).astype(batch.dtype)
+
+
 def affine_transform(
     images: Array,
     transform: Array,
@@ -86,31 +169,17 @@ def affine_transform(
             "affine_transform: expected a transform of 8 numbers, or one for each image, "
             f"received shape {transform.shape}"
         )
-    a0, a1, a2, b0, b1, b2 = (transform[..., place] for place in range(6))
-    zeros, ones = jnp.zeros_like(a0), jnp.ones_like(a0)
-    # Coordinates are (row, column, channel): rows follow from b, columns from a.
-    matrix = jnp.stack(
-        [
-            jnp.stack([b1, b0, zeros], axis=-1),
-            jnp.stack([a1, a0, zeros], axis=-1),
-            jnp.stack([zeros, zeros, ones], axis=-1),
-        ],
-        axis=-2,
-    )
-    shift = jnp.stack([b2, a2, zeros], axis=-1)
-    size = len(batch)
-    matrix = jnp.broadcast_to(matrix, (size, 3, 3))
-    shift = jnp.broadcast_to(shift, (size, 3))
-    grid = jnp.indices(batch.shape[1:]).astype(
-        matrix.dtype
-    )  # (3, height, width, channels)
-    places = jnp.einsum("bij,jhwc->bihwc", matrix, grid)
-    places = places + shift[:, :, None, None, None]
-    look_up = functools.partial(_look_up, order=order, mode=fill_mode, cval=fill_value)
-    return _as_given(jax.vmap(look_up)(batch, places), images, data_format)
+    height, width = batch.shape[1:3]
+    y, x = jnp.indices((height, width), dtype=transform.dtype)[:, None]
+    numbers = transform.reshape(-1, 8, 1, 1)  # one column for each image, or for all
+    a0, a1, a2, b0, b1, b2 = (numbers[:, place] for place in range(6))
+    rows = (y * b1 + x * b0) + b2
+    columns = (y * a1 + x * a0) + a2
+    found = sampled(batch, rows, columns, order, fill_mode, fill_value)
+    return _as_given(found, images, data_format)
 
 
-def _homography(start: Array, end: Array) -> Array:
+def homography(start: Array, end: Array) -> Array:
     """The eight numbers that map four end points onto four start points."""
     x, y = end[..., 0], end[..., 1]  # (batch, 4)
     zeros, ones = jnp.zeros_like(x), jnp.ones_like(x)
@@ -144,22 +213,15 @@ def perspective_transform(
         points.astype("float32").reshape(-1, 4, 2)
         for points in (start_points, end_points)
     )
-    numbers = jnp.broadcast_to(_homography(start, end), (len(batch), 8))
+    numbers = homography(start, end).reshape(-1, 8, 1, 1)
+    n = [numbers[:, place] for place in range(8)]
     height, width = batch.shape[1:3]
-    y, x = jnp.indices((height, width)).astype("float32")
-
-    def look_up(image: Array, n: Array) -> Array:
-        scale = n[6] * x + n[7] * y + 1.0
-        columns = (n[0] * x + n[1] * y + n[2]) / scale
-        rows = (n[3] * x + n[4] * y + n[5]) / scale
-        of_plane = functools.partial(_look_up, order=order, cval=fill_value)
-
-        def plane(channel: Array) -> Array:
-            return of_plane(channel, jnp.stack([rows, columns]))
-
-        return jax.vmap(plane, in_axes=-1, out_axes=-1)(image)
-
-    return _as_given(jax.vmap(look_up)(batch, numbers), images, data_format)
+    y, x = jnp.indices((height, width), dtype="float32")[:, None]
+    scale = n[6] * x + n[7] * y + 1.0
+    columns = (n[0] * x + n[1] * y + n[2]) / scale
+    rows = (n[3] * x + n[4] * y + n[5]) / scale
+    found = sampled(batch, rows, columns, order, "constant", fill_value)
+    return _as_given(found, images, data_format)
 
 
 def _filtered(batch: Array, kernel: Array) -> Array:
@@ -219,9 +281,6 @@ def elastic_transform(
     weights = gaussian(window, jnp.asarray(sigma, batch.dtype), batch.dtype)
     kernel = jnp.outer(weights, weights)
     shift = _filtered((noise * sigma)[..., None], kernel)[..., 0] * alpha
-    y, x = jnp.indices((height, width))
-    places = jnp.stack([y[None] + shift, x[None] + shift], axis=1)
-    look_up = functools.partial(_look_up, order=order, mode=fill_mode, cval=fill_value)
-    planes = jax.vmap(look_up, in_axes=(-1, None), out_axes=-1)
-    found = jax.vmap(planes)(batch, places).astype(images.dtype)
-    return _as_given(found, images, data_format)
+    y, x = jnp.indices((height, width), dtype=batch.dtype)[:, None]
+    found = sampled(batch, y + shift, x + shift, order, fill_mode, fill_value)
+    return _as_given(found.astype(images.dtype), images, data_format)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from fnn.core.config import serializers
 from fnn.core.registry import lookup, names_of, register
-from fnn.optimizers import schedules
+from fnn.optimizers import schedules, subclassed  # noqa: F401 - sets a hook
+from fnn.optimizers.maps import MultiOptimizer, OptimizerMap
 from fnn.optimizers.optimizer import (
     Optimizer,
     get,
@@ -41,21 +43,27 @@ __all__ = [
     "Lamb",
     "Lion",
     "LossScaleOptimizer",
+    "MultiOptimizer",
     "Muon",
     "Nadam",
     "Optimizer",
+    "OptimizerMap",
     "RMSprop",
     "Rule",
     "ScheduleFreeAdamW",
     "current_learning_rate",
+    "deserialize",
     "expand_updates",
     "get",
     "loss_scale",
     "run_update",
     "schedules",
+    "serialize",
     "with_learning_rate",
 ]
 
 for _name in names_of("optimizer"):
     if _name not in ("Optimizer", "Rule"):
         register(lookup("optimizer", _name), _name.lower())
+
+serialize, deserialize = serializers("optimizer")

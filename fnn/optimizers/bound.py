@@ -57,7 +57,11 @@ class LiveNumber(NDArrayOperatorsMixin):
         return jax.numpy.asarray(self._read())
 
     def __array_ufunc__(
-        self, ufunc: np.ufunc, method: str, *inputs: object, **named: Any
+        self,
+        ufunc: np.ufunc,
+        method: str,
+        *inputs: object,
+        **named: Any,
     ) -> Any:
         if any(isinstance(target, LiveNumber) for target in named.get("out", ())):
             # `rate *= 0.5` computes a plain number, which the assignment then sets.
@@ -198,7 +202,15 @@ class BoundOptimizer:
 
     @property
     def iterations(self) -> LiveNumber:
-        """The number of steps made; for an optax optimizer, the model's count."""
+        """The number of updates made; for an optax optimizer, the model's count of steps.
+
+        As in Keras, several steps whose gradients are accumulated make one update.
+        """
+        each = getattr(self._optimizer, "gradient_accumulation_steps", None) or 1
+
+        def read() -> Number:
+            made: Number = self._model.iterations() // each
+            return made
 
         def refuse(value: Number) -> None:
             raise AttributeError(
@@ -206,7 +218,27 @@ class BoundOptimizer:
                 "continue from another state"
             )
 
-        return LiveNumber(self._model.iterations, refuse)
+        return LiveNumber(read, refuse)
+
+    def build(self, variables: Any) -> None:
+        """Makes the state, if there is none: that for the weights of the model."""
+        self._model.ensure_optimizer_state()
+
+    @property
+    def variables(self) -> Any:
+        """The state: the step, the learning rate and the rest, as variables of the model."""
+        return self._model.optimizer_variables()
+
+    def stateless_apply(
+        self,
+        optimizer_variables: Any,
+        grads: Any,
+        trainable_variables: Any,
+    ) -> Any:
+        """(values of the weights, values of `variables`) after one step; nothing is kept."""
+        return self._model.stateless_apply(
+            optimizer_variables, grads, trainable_variables
+        )
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:

@@ -35,7 +35,11 @@ def check_accumulation(optimizer: object, steps: object) -> None:
         raise wrong(optimizer, "gradient_accumulation_steps", expected, steps)
 
 
-def check_overwriting(optimizer: object, every: object, use_ema: bool) -> None:
+def check_overwriting(
+    optimizer: object,
+    every: object,
+    use_ema: bool,
+) -> None:
     """Raises ValueError unless this is None, or an integer above 0 and there is an average."""
     if every is None:
         return

@@ -18,7 +18,9 @@ from fnn.core.tree import Tree
 from fnn.core.value import resolve
 from fnn.optimizers.bound import BoundOptimizer, unbound
 from fnn.optimizers.rates import is_own
+from fnn.optimizers.stateful import Stateful
 from fnn.runtime.initial_values import without_compiling
+from fnn.runtime.keras_objects import refuse_keras
 
 State: TypeAlias = Any  # the state of an optimizer: a pytree; for fnn's own, a dict
 LearningRate: TypeAlias = Any  # a number, or a schedule: a function of the step
@@ -41,7 +43,11 @@ SHARED = (
 )
 
 
-class Optimizer(Named, loadable=False):
+def _as_it_is(cls: type[Optimizer]) -> None:
+    """The default of `Optimizer.on_subclass`: the class is pure already."""
+
+
+class Optimizer(Stateful, Named, loadable=False):
     """Turns gradients into updates: `init(params) -> state`, `update(grads, state, params)`.
 
     It is an optax transformation: `updates, state = optimizer.update(grads, state,
@@ -64,11 +70,20 @@ class Optimizer(Named, loadable=False):
     ...         return jax.tree.map(lambda g: -self.learning_rate * g, grads)
     >>> Descent(0.5).get_updates(lambda params: params["w"] ** 2, {"w": 3.0})["w"].item()
     -3.0
+
+    A class may also be written in Keras's way, with `build(variables)` and
+    `update_step(gradient, variable, learning_rate)`; the pure pair is made from these.
     """
 
     kind: ClassVar[str] = "optimizer"
+    # The hook that adapts classes in Keras's way; set by `fnn.optimizers.subclassed`.
+    on_subclass: ClassVar[Callable[[type[Optimizer]], None]] = staticmethod(_as_it_is)
 
     learning_rate: LearningRate = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        Optimizer.on_subclass(cls)
+        super().__init_subclass__(**kwargs)
 
     @classmethod
     def _positions(cls, own: list[str], keyword: list[str]) -> list[str]:
@@ -104,7 +119,11 @@ class Optimizer(Named, loadable=False):
         return jnp.where(state["scheduled"], jnp.asarray(rate(step), jnp.float32), held)
 
     def update(
-        self, grads: Tree, state: State, params: Tree = None, **extra: Any
+        self,
+        grads: Tree,
+        state: State,
+        params: Tree = None,
+        **extra: Any,
     ) -> tuple[Tree, State]:
         """(updates to add, new state)."""
         raise TypeError(
@@ -126,6 +145,10 @@ class Optimizer(Named, loadable=False):
     def averages(self) -> bool:
         """Whether the state holds a running average of the weights, for `average`."""
         return any(getattr(rule, "averages", False) for rule in self.inner)
+
+    def for_weights(self, weights: Mapping[str, Any]) -> Optimizer:
+        """This optimizer, once the weights (by path, with Keras's attributes) are known."""
+        return self
 
     def flush(self, state: State, params: Tree) -> tuple[Tree, State]:
         """(updates, new state) from gradients waiting in the state; for the end of an epoch."""
@@ -323,7 +346,10 @@ def get(identifier: object) -> AnyOptimizer:
     """
     if isinstance(identifier, str):
         return resolve("optimizer", identifier.lower())
+    if isinstance(identifier, dict):
+        return resolve("optimizer", identifier)
     given = unbound(identifier)
+    refuse_keras(given)
     if isinstance(given, type):
         given = given()
     found = of_kind("optimizer", given)

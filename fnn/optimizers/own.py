@@ -27,7 +27,11 @@ def _full(params: Tree, value: float = 0.0) -> Tree:
     return jax.tree.map(fill, params)
 
 
-def _mean(decay: float, old: Tree, new: Tree) -> Tree:
+def _mean(
+    decay: float,
+    old: Tree,
+    new: Tree,
+) -> Tree:
     """The running means of the leaves after one more tree."""
 
     def move(mean: Array, value: Array) -> Array:
@@ -66,7 +70,10 @@ class Nadam(Rule):
         return optax.GradientTransformation(init, self._scale)
 
     def _scale(
-        self, grads: Tree, state: State, params: Tree = None
+        self,
+        grads: Tree,
+        state: State,
+        params: Tree = None,
     ) -> tuple[Tree, State]:
         step = optax.safe_increment(state["step"]).astype("float32")
         now = self.beta_1 * (1 - 0.5 * 0.96**step)
@@ -75,7 +82,11 @@ class Nadam(Rule):
         m = _mean(self.beta_1, state["m"], grads)
         v = _mean(self.beta_2, state["v"], jax.tree.map(jnp.square, grads))
 
-        def direction(g: Array, m: Array, v: Array) -> Array:
+        def direction(
+            g: Array,
+            m: Array,
+            v: Array,
+        ) -> Array:
             momentum = ahead * m / (1 - product * ahead)
             look: Array = momentum + (1 - now) * g / (1 - product)
             return look / (jnp.sqrt(v / (1 - self.beta_2**step)) + self.epsilon)
@@ -124,7 +135,11 @@ class Ftrl(Rule):
         return self.at_rate(init, self._descend)
 
     def _descend(
-        self, grads: Tree, state: State, params: Tree, rate: Array
+        self,
+        grads: Tree,
+        state: State,
+        params: Tree,
+        rate: Array,
     ) -> tuple[Tree, State]:
         if params is None:
             raise missing_params(self, "the rule needs")
@@ -134,7 +149,10 @@ class Ftrl(Rule):
         shrinkage = self.l2_shrinkage_regularization_strength
 
         def step(
-            g: Array, p: Array, total: Array, linear: Array
+            g: Array,
+            p: Array,
+            total: Array,
+            linear: Array,
         ) -> tuple[Array, Array, Array]:
             new_total = total + jnp.square(g)
             sigma = (new_total**power - total**power) / rate
@@ -151,7 +169,9 @@ class Ftrl(Rule):
 
 
 def _map_leaves(
-    function: Callable[..., tuple[Array, ...]], first: Tree, *rest: Tree
+    function: Callable[..., tuple[Array, ...]],
+    first: Tree,
+    *rest: Tree,
 ) -> tuple[Tree, ...]:
     """`jax.tree.map` of a function with several results: one tree for each result."""
     leaves, treedef = jax.tree.flatten(first)
@@ -197,7 +217,11 @@ class ScheduleFreeAdamW(Rule):
         return self.at_rate(init, self._descend)
 
     def _descend(
-        self, grads: Tree, state: State, params: Tree, rate: Array
+        self,
+        grads: Tree,
+        state: State,
+        params: Tree,
+        rate: Array,
     ) -> tuple[Tree, State]:
         if params is None:
             raise missing_params(self, "the rule needs")
@@ -207,7 +231,12 @@ class ScheduleFreeAdamW(Rule):
         v = _mean(self.beta_2, state["v"], jax.tree.map(jnp.square, grads))
         beta = self.beta_1
 
-        def move(g: Array, y: Array, z: Array, v: Array) -> tuple[Array, Array]:
+        def move(
+            g: Array,
+            y: Array,
+            z: Array,
+            v: Array,
+        ) -> tuple[Array, Array]:
             x = (y - (1 - beta) * z) / beta
             z = z - rate * g / (jnp.sqrt(v / (1 - self.beta_2**step)) + self.epsilon)
             x = (1 - 1 / step) * x + z / step

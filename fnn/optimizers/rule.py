@@ -12,7 +12,8 @@ import optax
 from jax import Array
 
 from fnn.core.fields import fraction, not_negative, positive
-from fnn.core.tree import Tree, check_matches, check_patterns, matches_any, path_name
+from fnn.core.tree import Tree, path_name
+from fnn.core.weights import check_matches, check_patterns, matches_any
 from fnn.optimizers.checks import (
     check_accumulation,
     check_clipping,

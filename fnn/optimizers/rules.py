@@ -271,7 +271,10 @@ class Adafactor(Rule):
         unlimited = super().rule()
 
         def descend(
-            grads: Tree, state: State, params: Tree, rate: Array
+            grads: Tree,
+            state: State,
+            params: Tree,
+            rate: Array,
         ) -> tuple[Tree, State]:
             step = state[0].count.astype("float32") + 1
             limited = jnp.minimum(rate, jax.lax.rsqrt(step))

@@ -13,6 +13,8 @@ from fnn.schedules import (
     PolynomialDecay,
     Schedule,
     WarmupStableDecay,
+    deserialize,
+    serialize,
 )
 
 __all__ = [
@@ -26,4 +28,6 @@ __all__ = [
     "PolynomialDecay",
     "Schedule",
     "WarmupStableDecay",
+    "deserialize",
+    "serialize",
 ]

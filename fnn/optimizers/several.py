@@ -12,8 +12,9 @@ from jax import Array
 
 from fnn.core.arguments import wrong
 from fnn.core.fields import positive
-from fnn.core.tree import Tree, check_matches, check_patterns, matches, path_name
+from fnn.core.tree import Tree, path_name
 from fnn.core.value import Fields
+from fnn.core.weights import check_matches, check_patterns, matches
 from fnn.optimizers.optimizer import (
     AnyOptimizer,
     Optimizer,
@@ -31,46 +32,11 @@ Part: TypeAlias = dict[str, Array]  # some leaves of a tree, by path
 PartStep: TypeAlias = Callable[[str, AnyOptimizer, State, Part], tuple[Part, State]]
 
 
-class ByPath(Optimizer):
-    """One optimizer per pattern of paths: the first pattern that a weight matches decides.
-
-    `rules` is a dict of pattern -> optimizer (fnn's, optax's, a name). In a pattern `*`
-    stands for any part of one name, `**` for any number of names, and
-    "biases_and_norms" for biases and the weights of normalization layers. Clipping by
-    global norm, accumulation and averages work per optimizer, over its own weights. An
-    optimizer that evaluates the loss itself (optax.lbfgs) does so with the weights of the
-    others fixed. The learning rate is a dict by pattern;
-    `model.learning_rate = {"encoder/**": 1e-5}` changes one entry. Raises ValueError for
-    weights that match no pattern and for patterns that match no weight.
-
-    >>> from fnn.optimizers import SGD
-    >>> optimizer = ByPath({"**/bias": SGD(1.0), "**": SGD(0.5)})
-    >>> weights = {"dense": {"bias": jnp.ones(1), "kernel": jnp.ones(1)}}
-    >>> optimizer.update(weights, optimizer.init(weights), weights)[0]["dense"]["kernel"].tolist()
-    [-0.5]
-    """
+class Several(Optimizer, loadable=False):
+    """Optimizers by name, each with the weights whose paths `_rule_for` gives to its name."""
 
     learning_rate: ClassVar[None] = None  # type: ignore[misc]  # each rule has its own
     rules: Any  # type: ignore[misc]
-
-    def validate(self) -> None:
-        rules: dict[str, AnyOptimizer] = {}
-        if isinstance(self.rules, Fields):
-            rules = self.rules.as_dict()
-        if not rules:
-            raise wrong(
-                self, "rules", "to be a dict of optimizers by pattern", self.rules,
-                'e.g. ByPath({"**/bias": "sgd", "**": "adam"})',
-            )  # fmt: skip
-        check_patterns(self, "rules", tuple(rules))
-        found = {name: get(rule) for name, rule in rules.items()}
-        for rule in found.values():
-            if isinstance(rule, LossScaleOptimizer):
-                raise ValueError(
-                    "ByPath: expected optimizers without loss scaling, since there is one "
-                    f"loss, received {rule!r}; use LossScaleOptimizer(ByPath(...))"
-                )
-        object.__setattr__(self, "rules", Fields(tuple(found.items())))
 
     @property
     def optimizers(self) -> dict[str, AnyOptimizer]:
@@ -84,7 +50,7 @@ class ByPath(Optimizer):
 
     def init(self, params: Tree) -> State:
         parts = self._parts(params)
-        check_matches(self, "rules", tuple(parts), list(_by_path(params)))
+        self._check_rules(list(_by_path(params)))
         rules = {}
         for name, rule in self.optimizers.items():
             rules[name] = init_state(rule, parts[name])
@@ -149,11 +115,15 @@ class ByPath(Optimizer):
         averaged, _ = self._each(step, state, params)
         return averaged
 
-    def without_rate(self) -> ByPath:
+    def without_rate(self) -> Several:
+        if not self.optimizers:
+            return self
         rules = tuple((name, without_rate(rule)) for name, rule in self.rules.items)
         return self._changed(rules=Fields(rules))
 
-    def with_rate_of(self, state: State) -> ByPath:
+    def with_rate_of(self, state: State) -> Several:
+        if not self.optimizers:
+            return self
         rules = tuple(
             (name, with_rate_of(rule, state["rules"][name]))
             for name, rule in self.rules.items
@@ -176,14 +146,69 @@ class ByPath(Optimizer):
         """The leaves of a tree, by path, for each pattern."""
         parts: dict[str, Part] = {name: {} for name in self.optimizers}
         for path, leaf in _by_path(whole).items():
-            own = next((name for name in parts if matches(name, path)), None)
-            if own is None:
-                raise ValueError(
-                    "ByPath: expected an optimizer for every weight, but none of the "
-                    f'patterns {list(parts)} matches {path}; add "**" as the last one'
-                )
-            parts[own][path] = leaf
+            parts[self._rule_for(path)][path] = leaf
         return parts
+
+    def _rule_for(self, path: str) -> str:
+        """The name of the rule of a weight."""
+        raise NotImplementedError
+
+    def _check_rules(self, paths: list[str]) -> None:
+        """Raises ValueError for a rule without a weight, if each needs one."""
+
+
+class ByPath(Several):
+    """One optimizer per pattern of paths: the first pattern that a weight matches decides.
+
+    `rules` is a dict of pattern -> optimizer (fnn's, optax's, a name). In a pattern `*`
+    stands for any part of one name, `**` for any number of names, and
+    "biases_and_norms" for biases and the weights of normalization layers. Clipping by
+    global norm, accumulation and averages work per optimizer, over its own weights. An
+    optimizer that evaluates the loss itself (optax.lbfgs) does so with the weights of the
+    others fixed. The learning rate is a dict by pattern;
+    `model.learning_rate = {"encoder/**": 1e-5}` changes one entry. Raises ValueError for
+    weights that match no pattern and for patterns that match no weight.
+
+    >>> from fnn.optimizers import SGD
+    >>> optimizer = ByPath({"**/bias": SGD(1.0), "**": SGD(0.5)})
+    >>> weights = {"dense": {"bias": jnp.ones(1), "kernel": jnp.ones(1)}}
+    >>> optimizer.update(weights, optimizer.init(weights), weights)[0]["dense"]["kernel"].tolist()
+    [-0.5]
+    """
+
+    learning_rate: ClassVar[None] = None  # type: ignore[misc]  # each rule has its own
+    rules: Any  # type: ignore[misc]
+
+    def validate(self) -> None:
+        rules: dict[str, AnyOptimizer] = {}
+        if isinstance(self.rules, Fields):
+            rules = self.rules.as_dict()
+        if not rules:
+            raise wrong(
+                self, "rules", "to be a dict of optimizers by pattern", self.rules,
+                'e.g. ByPath({"**/bias": "sgd", "**": "adam"})',
+            )  # fmt: skip
+        check_patterns(self, "rules", tuple(rules))
+        found = {name: get(rule) for name, rule in rules.items()}
+        for rule in found.values():
+            if isinstance(rule, LossScaleOptimizer):
+                raise ValueError(
+                    "ByPath: expected optimizers without loss scaling, since there is one "
+                    f"loss, received {rule!r}; use LossScaleOptimizer(ByPath(...))"
+                )
+        object.__setattr__(self, "rules", Fields(tuple(found.items())))
+
+    def _rule_for(self, path: str) -> str:
+        for pattern in self.optimizers:
+            if matches(pattern, path):
+                return pattern
+        raise ValueError(
+            "ByPath: expected an optimizer for every weight, but none of the "
+            f'patterns {list(self.optimizers)} matches {path}; add "**" as the last one'
+        )
+
+    def _check_rules(self, paths: list[str]) -> None:
+        check_matches(self, "rules", tuple(self.optimizers), paths)
 
 
 def _by_path(whole: Tree) -> Part:

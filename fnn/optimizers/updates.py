@@ -66,7 +66,11 @@ def _updates_by_path(updates: Tree, params: Tree) -> Mapping[str, Tree]:
     return {"/".join(path): leaf for path, leaf in found.items() if path}
 
 
-def _expanded(name: str, update: Tree, weight: Tree) -> Tree:
+def _expanded(
+    name: str,
+    update: Tree,
+    weight: Tree,
+) -> Tree:
     """The update of one weight, of its shape or a number; zeros for None."""
     if update is None:
         if not hasattr(weight, "shape"):

@@ -7,6 +7,7 @@ functions here leave arrays and operations as they are.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
@@ -229,6 +230,30 @@ def on_each_device(function: Callable[[Array], Array], x: Array) -> Array:
         return place(function(place(x, ())), spec[:1])
     y = function(constrain(x, whole))
     return constrain(y, whole)
+
+
+def on_automatic_axes(
+    function: Callable[..., Tree], given: tuple[Tree, ...], x: Tree
+) -> Tree:
+    """`function(*given)` with axes that JAX divides by itself, each result divided like `x`.
+
+    For functions whose operations JAX refuses on explicit axes: gathers, vmap, convolutions.
+    Results with another first axis than `x` are replicated.
+    """
+    first = jax.tree.leaves(x)[0]
+    axis = (spec_of(first) or ())[:1]
+    if not used_by(axis):
+        return function(*given)
+
+    def like_x(result: jax.ShapeDtypeStruct) -> NamedSharding:
+        if result.shape[:1] == first.shape[:1]:
+            return sharding(first, axis)
+        return sharding(first, ())
+
+    automatic = jax.sharding.auto_axes(function)
+    whole = functools.partial(automatic, out_sharding=sharding(first, ()))
+    places = jax.tree.map(like_x, jax.eval_shape(whole, *given))
+    return automatic(*given, out_sharding=places)
 
 
 def whole_copies(params: Tree) -> Tree:

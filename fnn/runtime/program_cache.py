@@ -1,15 +1,20 @@
-"""The cache of compiled programs: of limited size, the least recently used are freed."""
+"""Caches: compiled programs, what is remembered about values, and when it is out of date."""
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import math
 import weakref
 from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
+
+import jax
 
 T = TypeVar("T")
+# The attribute of a layer from a pickle with the weights that it had.
+KEPT = "_fnn_kept"
 F = TypeVar("F", bound=Callable[..., Any])
 
 # The default number of programs, some MB each.
@@ -57,8 +62,13 @@ class ProgramCache:
         @functools.wraps(function)
         def get(*arguments: Any) -> Any:
             # `_twin` of a value is an equal one, made of other objects.
-            twins = tuple([getattr(given, "_twin", given) for given in arguments])
-            key = (function, twins)
+            # Not a comprehension, which is a call of its own: this runs in every step.
+            equal = []
+            for given in arguments:
+                equal.append(getattr(given, "_twin", given))
+            twins = tuple(equal)
+            # With it, the same arguments have results of other dtypes.
+            key = (function, twins, jax.config.jax_enable_x64)  # type: ignore[attr-defined]
             found = self._results.get(key)
             if found is None:
                 found = _Result(function(*twins))
@@ -126,3 +136,73 @@ def clear_all() -> None:
     """Removes all programs and all cached results about layers and shapes."""
     for cache in _caches:
         cache.clear()
+
+
+class Changes:
+    """The number of changes so far of layers in place, and the memories of values.
+
+    Most values never change; a layer does by `layer.trainable = ...`, and then every value that
+    contains it is another one too. A memory is up to date if its "count" is `now`.
+    """
+
+    # The memory of a value about which nothing is remembered yet.
+    NO_MEMORY: ClassVar[dict[str, Any]] = {"count": -1}
+
+    def __init__(self) -> None:
+        self.now = 0
+
+    def note(self) -> None:
+        """Notes a change: nothing that is remembered about any value counts any more."""
+        self.now += 1
+
+    def new_memory(self, value: object) -> dict[str, Any]:
+        """An empty memory of a value; one under construction does not keep it."""
+        memory = {"count": self.now}
+        if "_sealed" in value.__dict__:
+            object.__setattr__(value, "_fnn_memory", memory)
+        return memory
+
+
+changes = Changes()
+
+
+def shallow(value: T) -> T:
+    """A copy of a value that has the same attributes, without its caches."""
+    copied = object.__new__(type(value))
+    held = vars(value).items()
+    vars(copied).update({name: item for name, item in held if name[:5] != "_fnn_"})
+    return copied
+
+
+class Copied:
+    """Copies and pickles of layers and models: those of layers have their weights, too."""
+
+    # Told of (original, copy); asked for what a pickle holds beside the fields, None for nothing.
+    # Set by `fnn.models`.
+    on_copied: ClassVar[Callable[[Any, Any], None]]
+    on_pickled: ClassVar[Callable[[Any], Any]]
+
+    def __copy__(self) -> Self:
+        return copy.deepcopy(self)
+
+    def __deepcopy__(self, memo: dict[Any, Any]) -> Self:
+        outermost = memo.setdefault("fnn", self) is self
+        copied: Any = object.__new__(type(self))
+        memo[id(self)] = copied
+        state = copy.deepcopy(self.__getstate__(), memo)
+        if hasattr(copied, "__setstate__"):
+            copied.__setstate__(state)
+        else:
+            vars(copied).update(state)
+        if outermost:
+            del memo["fnn"]
+            Copied.on_copied(self, copied)
+        return copied  # type: ignore[no-any-return]
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        made: Any = super().__reduce_ex__(protocol)
+        make, arguments, state, *others = made
+        kept = Copied.on_pickled(self)
+        if kept is not None:
+            state = {**state, KEPT: kept}
+        return make, arguments, state, *others

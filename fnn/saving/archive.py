@@ -2,57 +2,50 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
-import io
 import json
-import os
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import IO, Any, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from typing import IO, Protocol
 
 import jax
 import numpy as np
 
 from fnn.core import tree
-from fnn.core.layer import Params, State
+from fnn.core.tree import Tree
 from fnn.runtime.files import write_atomically
-from fnn.saving.description import Describable, describe
+from fnn.runtime.version import VERSION
+from fnn.runtime.warning import warn
+from fnn.saving import formats, tensors, tree_files, trees, weights, zips
+from fnn.saving.description import Describable, describe, left_out
+from fnn.saving.formats import Opened
+from fnn.saving.reading import refused
+from fnn.saving.report import LoadReport
 from fnn.saving.tensors import (
     HEADER_LIMIT,
-    PIECE,
     FileError,
     FilePath,
-    Tensor,
     Tensors,
     damaged,
-    encode,
     parse,
 )
+from fnn.saving.weights import Weighted
+from fnn.saving.zips import Zip
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 CONFIG = "config.json"
 WEIGHTS = "weights.safetensors"
-MEMBERS = (MANIFEST, CONFIG, WEIGHTS)
+# The state of the training; files of format 1 have none.
+TRAINING = "training.safetensors"
+NEEDED = {MANIFEST, CONFIG, WEIGHTS}
 
 
-class HasWeights(Protocol):
-    """The weights of a model: its train state."""
-
-    @property
-    def params(self) -> Params: ...
-
-    @property
-    def state(self) -> State: ...
-
-
-class Model(Describable, Protocol):
+class Model(Describable, Weighted, Protocol):
     """A model (`fnn.Model`, which this package must not import)."""
 
-    train_state: Any
+    def training_record(self) -> Tree: ...
+
+    def take_training(self, record: Tree) -> None: ...
 
 
 def save_model(
@@ -60,146 +53,108 @@ def save_model(
     path: FilePath,
     overwrite: bool = True,
 ) -> None:
-    """Writes the network, the weights and the `compile` arguments, like `model.save`.
+    """Writes the network, the weights and all of the training, like `model.save`.
 
     >>> model = fnn.Sequential([fnn.layers.Dense(1, input_shape=(2,))])
     >>> fnn.models.save_model(model, "model.fnn")
     >>> fnn.models.load_model("model.fnn").count_params()
     3
     """
+    known = formats.of_name(path, "models", formats.FNN)
+    assert known.save_model is not None
+    known.save_model(model, path, overwrite)
+
+
+def check_model(model: Model, path: FilePath) -> None:
+    """Raises ValueError for what a file of this name cannot hold of a model."""
+    known = formats.of_name(path, "models", formats.FNN)
+    if known.check_model is not None:
+        known.check_model(model)
+
+
+def _check(model: Model) -> None:
+    """Raises ValueError for a layer, or an argument of `compile`, without a registered name."""
+    describe(model)
+    missing = left_out(model)
+    if missing:
+        raise ValueError(f"{_incomplete(missing)}, or save the weights alone")
+
+
+def _incomplete(missing: Mapping[str, str]) -> str:
+    names = ", ".join(missing)
+    return (
+        f"expected compile arguments with registered names to save, received "
+        f"{', '.join(missing.values())}; call fnn.register({names}, 'name') before, or pass "
+        f"custom_objects with {names} to fnn.load"
+    )
+
+
+def _save(model: Model, path: FilePath, overwrite: bool) -> None:
     # Raises an error if there are no weights yet.
-    model.train_state  # noqa: B018
-    config = json.dumps(describe(model), indent=1, allow_nan=False).encode()
-    weights = _encoded_weights(model)
-    digests = {
-        CONFIG: hashlib.sha256(config).hexdigest(),
-        WEIGHTS: hashlib.sha256(weights).hexdigest(),
-    }
-    manifest = {"format": "fnn", "version": FORMAT, "sha256": digests}
+    arrays = weights.stored(model)
+    described = describe(model)
+    described["versions"] = {"fnn": VERSION, "jax": jax.__version__}
+    config = json.dumps(described, indent=1, allow_nan=False).encode()
+    record = model.training_record()
+    missing = left_out(model)
+    if missing:
+        warn(f"{path} is not complete: {_incomplete(missing)}")
+    digests: dict[str, str] = {}
+
+    def write_manifest(file: IO[bytes]) -> None:
+        manifest = {"format": "fnn", "version": FORMAT, "sha256": digests}
+        file.write(json.dumps(manifest).encode())
 
     def write(file: IO[bytes]) -> None:
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-            archive.writestr(MANIFEST, json.dumps(manifest).encode())
-            archive.writestr(CONFIG, config)
-            archive.writestr(WEIGHTS, weights)
+        members: dict[str, Callable[[IO[bytes]], object]] = {
+            CONFIG: lambda member: member.write(config),
+            WEIGHTS: lambda member: tensors.write(member, arrays, checksum=False),
+            TRAINING: lambda member: tree_files.write(member, record, checksum=False),
+        }
+        hashed = {name: _hashed(name, members[name], digests) for name in members}
+        # The last one: then all digests are known.
+        zips.write(file, {**hashed, MANIFEST: write_manifest})
 
     write_atomically(path, write, overwrite=overwrite)
 
 
-def save_weights(
-    model: Model,
-    path: FilePath,
-    overwrite: bool = True,
-) -> None:
-    """Writes the weights of `model` as a safetensors file."""
-    data = _encoded_weights(model)
-    write_atomically(path, lambda file: file.write(data), overwrite=overwrite)
+def _hashed(
+    name: str, write: Callable[[IO[bytes]], object], digests: dict[str, str]
+) -> Callable[[IO[bytes]], None]:
+    """`write`, which also notes the SHA-256 of what it has written."""
+
+    def write_hashed(file: IO[bytes]) -> None:
+        hashing = _Hashing(file)
+        write(hashing)  # type: ignore[arg-type]
+        digests[name] = hashing.total.hexdigest()
+
+    return write_hashed
 
 
-def _encoded_weights(model: Model) -> bytes:
-    return encode(named(model.train_state))
+class _Hashing:
+    """A file that takes the SHA-256 of what is written into it."""
 
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.total = hashlib.sha256()
 
-def load_weights(model: Model, path: FilePath) -> None:
-    """Loads into `model` the weights of a file written by `save_weights` or `save`.
-
-    Safetensors files of other programs are read if names and shapes match the model. They have no
-    checksum, so damage to their values cannot be detected: a warning is logged (logger `fnn`).
-    """
-    with _open(path) as file:
-        start = file.read(16)
-        # A zip file: `save_model` wrote it.
-        if start[:2] == b"PK":
-            with _saved_in(file, path) as saved:
-                return assign(model, saved.weights(model.train_state))
-        if start[8:9] != b"{":
-            _reject_foreign(path, start, [])
-        file.seek(0)
-        # Shapes are compared before memory is allocated.
-        tensors = Tensors(file, file.size, path)
-        _check_weights(tensors.tensors, model.train_state, path)
-        assign(model, tensors.load())
-
-
-class _BoundedReader(io.BufferedReader):
-    """A file whose `read` never allocates more than the file holds or a header may take."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path))
-        self.size = os.fstat(self.fileno()).st_size
-
-    def read(self, size: int | None = -1) -> bytes:
-        left = max(self.size - self.tell(), 0)
-        if size is None or size < 0:
-            size = left
-        size = min(size, left)
-        if size > HEADER_LIMIT:
-            raise ValueError(f"{size} bytes, where {HEADER_LIMIT} are allowed")
-        return super().read(size)
-
-
-def _open(path: FilePath) -> _BoundedReader:
-    """The file at `path`. Raises FileNotFoundError or IsADirectoryError if it is not a file."""
-    target = Path(os.path.expanduser(os.fspath(path)))
-    if target.is_dir():
-        raise IsADirectoryError(
-            f"expected the path of a file, received the folder {target}"
-        )
-    if not target.is_file():
-        raise FileNotFoundError(
-            f"expected a file, received {target}, where there is none"
-        )
-    return _BoundedReader(target)
-
-
-_FROM_KERAS = (
-    "written by Keras; load it there, build the same layers in fnn, and call "
-    "model.set_weights(keras_model.get_weights())"
-)
-_WEIGHTS_ONLY = (
-    "which holds weights and no network; create the model, then call "
-    "model.load_weights(path)"
-)
-_FROM_NUMPY = (
-    "written by NumPy; load it by np.load, then call model.set_weights(arrays)"
-)
-_FROM_TORCH = (
-    "written by PyTorch; save its tensors with safetensors, or call "
-    "model.set_weights(arrays)"
-)
-
-
-def _reject_foreign(
-    path: FilePath,
-    start: bytes,
-    members: list[str],
-) -> None:
-    """Raises FileError for a file of another program, or of weights only."""
-    found = _foreign(start, members)
-    if found:
-        raise FileError(f"expected a file written by fnn, received {path}, {found}")
-
-
-def _foreign(start: bytes, members: list[str]) -> str:
-    if start.startswith(b"\x89HDF\r\n\x1a\n") or "metadata.json" in members:
-        return _FROM_KERAS
-    header_size = int.from_bytes(start[:8], "little")
-    if start[8:9] == b"{" and header_size <= HEADER_LIMIT:
-        return _WEIGHTS_ONLY
-    if start.startswith(b"\x93NUMPY") or any(m.endswith(".npy") for m in members):
-        return _FROM_NUMPY
-    if any(m.endswith("data.pkl") for m in members):
-        return _FROM_TORCH
-    return ""
+    def write(self, data: bytes) -> int:
+        self.total.update(data)
+        return self.file.write(data)
 
 
 class SavedModel:
     """An open file written by `save_model`: reads `config` at once, `weights` when called."""
 
-    def __init__(self, archive: zipfile.ZipFile, path: FilePath) -> None:
+    def __init__(self, archive: Zip, path: FilePath) -> None:
         self.archive = archive
         self.path = path
-        self._check_members(archive.infolist())
+        names = set(archive.names)
+        if names - {TRAINING} != NEEDED:
+            expected = ", ".join((*sorted(NEEDED), TRAINING))
+            received = f"{archive.names!r:.200}"
+            problem = f"expected the members {expected}, received {received}"
+            raise damaged(path, problem)
         manifest = parse(archive.read(MANIFEST))
         if manifest.get("format") != "fnn":
             raise damaged(path, "it is not a file of fnn")
@@ -215,151 +170,59 @@ class SavedModel:
         self._verify(CONFIG)
         self.config = parse(archive.read(CONFIG))
 
-    def _check_members(self, infos: list[zipfile.ZipInfo]) -> None:
-        names = tuple(info.filename for info in infos)
-        if names != MEMBERS:
-            received = f"{names!r:.200}"
-            raise damaged(
-                self.path,
-                f"expected the members {MEMBERS} in this order, received {received}",
-            )
-        # Compressed members could be much larger than the file.
-        for info in infos:
-            stored = info.compress_type == zipfile.ZIP_STORED
-            if not stored or info.file_size != info.compress_size:
-                problem = f"expected {info.filename} to be stored uncompressed"
-                raise damaged(self.path, problem)
-            if info.flag_bits & 1:
-                raise damaged(self.path, f"{info.filename} is encrypted")
-
     def _verify(self, name: str) -> None:
-        total = hashlib.sha256()
-        with self.archive.open(name) as member:
-            # In pieces: weights may not fit twice into memory.
-            while piece := member.read(PIECE):
-                total.update(piece)
-        if total.hexdigest() != self.digests[name]:
+        if self.archive.digest(name) != self.digests[name]:
             raise damaged(self.path, f"the checksum of {name} differs")
 
-    def weights(self, like: HasWeights) -> dict[str, np.ndarray]:
-        """The arrays by their paths.
-
-        Raises FileError if names, shapes or dtypes differ from `like`, before it allocates memory
-        for them.
-        """
-        size = self.archive.getinfo(WEIGHTS).file_size
+    def load_weights(
+        self, model: Weighted, skip_mismatch: bool = False, strict: bool = True
+    ) -> LoadReport:
+        """Loads the weights into `model`; see `fnn.saving.weights.take`."""
+        size = self.archive.size(WEIGHTS)
         # The file may be longer by its header at most.
-        if size > tree.nbytes(named(like)) + HEADER_LIMIT:
+        most = tree.nbytes(weights.named(model.train_state)) + HEADER_LIMIT
+        if size > most and not model.stores_own and strict and not skip_mismatch:
             problem = f"its {size} bytes of weights are more than its network has"
             raise damaged(self.path, problem)
         self._verify(WEIGHTS)
         with self.archive.open(WEIGHTS) as member:
-            tensors = Tensors(member, size, self.path)
-            _check_weights(tensors.tensors, like, self.path)
-            # The checksum in the manifest was verified above.
-            return tensors.load("optional")
+            found = Tensors(member, size, self.path)
 
+            def load(names: Iterable[str]) -> dict[str, np.ndarray]:
+                # The checksum in the manifest was verified above.
+                return found.load("optional")
 
-@contextlib.contextmanager
-def opened(path: FilePath) -> Iterator[SavedModel]:
-    """The saved model in a file. Raises FileError if its config is damaged."""
-    with _open(path) as file, _saved_in(file, path) as saved:
-        yield saved
-
-
-@contextlib.contextmanager
-def _saved_in(file: _BoundedReader, path: FilePath) -> Iterator[SavedModel]:
-    """The saved model in an open file."""
-    with refused(path):
-        file.seek(0)
-        start = file.read(16)
-        _reject_foreign(path, start, [])
-        with zipfile.ZipFile(file) as archive:
-            _reject_foreign(path, start, archive.namelist())
-            yield SavedModel(archive, path)
-
-
-def unmakeable(path: FilePath, problem: str) -> FileError:
-    """The error for an undamaged file whose network cannot be created."""
-    return FileError(
-        f"expected a network that can be created, received {path}, which fails: {problem}"
-    )
-
-
-@contextlib.contextmanager
-def refused(
-    path: FilePath,
-    error_for: Callable[[FilePath, str], FileError] = damaged,
-) -> Iterator[None]:
-    """Turns any exception caused by the content of a file into a FileError."""
-    try:
-        yield
-    except FileError:
-        raise
-    except RecursionError as error:
-        raise error_for(path, "it is nested too deep") from error
-    except Exception as error:
-        # Errors of the disk are passed on.
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:
-            raise
-        raise error_for(path, _shown(error)) from error
-
-
-def _shown(error: Exception) -> str:
-    name = type(error).__name__
-    if not str(error):
-        return name
-    if isinstance(error, ValueError):
-        return str(error)
-    return f"{name}: {error}"
-
-
-def named(weights: HasWeights) -> dict[str, jax.Array]:
-    """Every leaf of params and state by its path in a file."""
-    found = {}
-    for part in ("params", "state"):
-        for path, leaf in tree.flatten(getattr(weights, part)):
-            found[_name(part, path)] = leaf
-    return found
-
-
-def _name(part: str, path: tree.Path) -> str:
-    return "/".join((part, *path))
-
-
-def _check_weights(
-    found: Mapping[str, Tensor],
-    weights: HasWeights,
-    path: FilePath,
-) -> None:
-    """Raises FileError listing every difference of names, shapes and dtypes."""
-    wanted = named(weights)
-    lines = [f"{name}: missing in the file" for name in wanted if name not in found]
-    lines += [f"{name}: not in the model" for name in found if name not in wanted]
-    for name in wanted.keys() & found.keys():
-        ours = wanted[name]
-        theirs = found[name]
-        if tuple(ours.shape) != theirs.shape or ours.dtype != theirs.dtype:
-            lines.append(
-                f"{name}: expected {ours.dtype}{list(ours.shape)}, "
-                f"found {theirs.dtype}{list(theirs.shape)}"
+            return weights.take(
+                model, found.tensors, load, self.path, skip_mismatch, strict
             )
-    if lines:
-        raise FileError(
-            f"expected weights for this model in {path}, received differences:\n  "
-            + "\n  ".join(sorted(lines))
-        )
+
+    def load_training(self, model: Model) -> None:
+        """Lets `model` continue the training; a file of format 1 says nothing of it."""
+        if TRAINING not in self.archive.names:
+            return
+        self._verify(TRAINING)
+        with self.archive.open(TRAINING) as member:
+            found = Tensors(member, self.archive.size(TRAINING), self.path)
+            packed = tree_files.read(found, "optional")
+        with refused(self.path):
+            model.take_training(trees.unpack(*packed))
 
 
-def assign(model: Model, weights: dict[str, np.ndarray]) -> None:
-    """Sets the weights of `model`, given by their paths."""
-    now = model.train_state
-    parts = {}
-    for part in ("params", "state"):
-        branch = getattr(now, part)
-        leaves = [
-            (path, tree.owned(weights[_name(part, path)]))
-            for path, _ in tree.flatten(branch)
-        ]
-        parts[part] = tree.fill(branch, tree.unflatten(leaves))
-    model.train_state = now.replace(**parts)
+def of_zip(opened: Opened) -> SavedModel:
+    """The saved model in an open file. Raises FileError if its config is damaged."""
+    archive = opened.zip
+    if archive is None:
+        archive = Zip(opened.file, opened.path)
+    archive.check_stored()
+    return SavedModel(archive, opened.path)
+
+
+def _load_weights(
+    model: Weighted, opened: Opened, skip_mismatch: bool, strict: bool
+) -> LoadReport:
+    return of_zip(opened).load_weights(model, skip_mismatch, strict)
+
+
+formats.FNN.save_model = _save
+formats.FNN.check_model = _check
+formats.FNN.load_weights = _load_weights

@@ -11,6 +11,8 @@ from fnn.core.tree import SpecTree
 from fnn.symbolic.node import Node, input_specs
 
 KEYS = {"class", "name", "layer", "inputs", "compile"}
+# In place of an argument of `compile` that has no registered name: the name to give it by.
+LEFT_OUT = "left_out"
 
 
 class HasInputs(Protocol):
@@ -41,8 +43,12 @@ class Describable(Protocol):
     def _program(self) -> HasArguments: ...
 
 
+class LeftOutError(ValueError):
+    """An argument of `compile` that a file does not hold, and nobody has given."""
+
+
 def describe(model: Describable) -> dict[str, object]:
-    """`model` without its weights. Raises ValueError for objects without a registered name."""
+    """`model` without its weights. Raises ValueError for layers without a registered name."""
     return {
         "class": type(model).__name__,
         "name": model.name,
@@ -52,7 +58,17 @@ def describe(model: Describable) -> dict[str, object]:
     }
 
 
+def left_out(model: Describable) -> dict[str, str]:
+    """What `compile` was given that has no registered name: how it looks, by its name in files."""
+    found: dict[str, str] = {}
+    for argument, value in (model._program.arguments or {}).items():
+        _plain(value, argument, found)
+    return found
+
+
 def _describe_inputs(inputs: SpecTree) -> object:
+    if inputs is None:
+        return None
     if isinstance(inputs, tuple):
         return [_describe_inputs(item) for item in inputs]
     if isinstance(inputs, dict):
@@ -65,28 +81,35 @@ def _describe_inputs(inputs: SpecTree) -> object:
 
 
 def _compile_config(compiled: dict[str, Any] | None) -> dict[str, object] | None:
-    """The arguments of `compile`; None if one of them has no registered name."""
+    """The arguments of `compile`."""
     if compiled is None:
         return None
-    try:
-        return {name: _plain(value) for name, value in compiled.items()}
-    except ValueError:
-        return None
+    return {name: _plain(value, name, {}) for name, value in compiled.items()}
 
 
-def _plain(value: object) -> object:
+def _plain(value: object, argument: str, missing: dict[str, str]) -> object:
+    """An argument of `compile` as plain data; what has no registered name goes to `missing`."""
     if isinstance(value, dict):
         # `from_plain` takes other dicts for registered objects.
-        named = {name: _plain(item) for name, item in value.items()}
+        named = {n: _plain(item, argument, missing) for n, item in value.items()}
         return {"by": named}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return to_config(value)
+    is_named_tuple = hasattr(value, "_fields")  # an optimizer of optax
+    if isinstance(value, (list, tuple)) and not is_named_tuple:
+        return [_plain(item, argument, missing) for item in value]
+    try:
+        return to_config(value)
+    except ValueError:
+        name = str(getattr(value, "__name__", argument))
+        if not name.isidentifier() or name in missing:
+            name = argument
+        missing[name] = f"{argument}={value!r:.60}"
+        return {LEFT_OUT: name}
 
 
 def check(described: dict[str, object]) -> None:
     """Raises ValueError unless `described` is the description of a model."""
-    if described.keys() != KEYS:
+    # Later versions say by which versions they were written.
+    if described.keys() - {"versions"} != KEYS:
         raise ValueError(
             f"expected the keys {sorted(KEYS)}, received {sorted(described)}"
         )
@@ -128,6 +151,15 @@ def from_plain(value: object, custom: Mapping[str, Any] | None) -> Any:
     if isinstance(value, dict) and list(value) == ["by"]:
         named = value["by"]
         return {name: from_plain(item, custom) for name, item in named.items()}
+    if isinstance(value, dict) and list(value) == [LEFT_OUT]:
+        return _given(value[LEFT_OUT], custom)
     if isinstance(value, list):
         return [from_plain(item, custom) for item in value]
     return from_config(value, custom)
+
+
+def _given(name: str, custom: Mapping[str, Any] | None) -> Any:
+    """What a file does not hold, as the user gave it. Raises LeftOutError if there is none."""
+    if not isinstance(name, str) or name not in (custom or {}):
+        raise LeftOutError(name)
+    return (custom or {})[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import math
@@ -14,8 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# In the metadata of the header, which other programs ignore.
+# In the metadata of the header, which other programs ignore: the checksum, the names of dtypes that
+# the format does not have, and the structure of a tree.
 CHECKSUM = "fnn_sha256"
+EXTENDED = "fnn_dtypes"
+STRUCTURE = "fnn_tree"
 # The limit of the format.
 HEADER_LIMIT = 100_000_000
 # How many bytes are read at a time.
@@ -35,6 +39,17 @@ DTYPES: dict[str, np.dtype[Any]] = {
         "F8_E5M2": jnp.float8_e5m2,
     }.items()
 }  # fmt: skip
+
+
+_CODES = {dtype: code for code, dtype in DTYPES.items()}
+# The others, whose arrays are stored as bytes (U8) with one more axis.
+_OTHERS = """
+complex128 int2 uint2 int4 uint4 float4_e2m1fn float8_e3m4 float8_e4m3 float8_e8m0fnu
+float8_e4m3fnuz float8_e5m2fnuz float8_e4m3b11fnuz
+"""
+OTHER_DTYPES: dict[str, np.dtype[Any]] = {
+    name: np.dtype(getattr(jnp, name)) for name in _OTHERS.split() if hasattr(jnp, name)
+}
 
 
 class FileError(ValueError):
@@ -78,22 +93,91 @@ def _finite(number: str) -> float:
 
 def encode(arrays: Mapping[str, np.ndarray | jax.Array]) -> bytes:
     """The bytes of a safetensors file of the arrays, with their checksum in the header."""
-    from safetensors.numpy import save
-
-    # Copied from the device once, for the checksum and for the file.
-    on_host = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    metadata = {"format": "fnn", CHECKSUM: _checksum(on_host)}
-    return save(on_host, metadata=metadata)
+    file = io.BytesIO()
+    write(file, arrays)
+    return file.getvalue()
 
 
-def _checksum(arrays: Mapping[str, np.ndarray]) -> str:
+def write(
+    file: IO[bytes],
+    arrays: Mapping[str, np.ndarray | jax.Array],
+    metadata: Mapping[str, str] | None = None,
+    checksum: bool = True,
+) -> None:
+    """Writes a safetensors file, one array at a time: only that one is copied to the host.
+
+    With a `checksum` of names and values every array is copied twice.
+    Raises ValueError for a dtype that arrays of JAX do not have, such as strings.
+    """
+    notes = {"format": "fnn", **(metadata or {})}
+    entries: dict[str, Any] = {}
+    others = {}
+    at = 0
+    for name in _order(arrays):
+        array = arrays[name]
+        dtype, shape = np.dtype(array.dtype), list(array.shape)
+        code = _CODES.get(dtype.newbyteorder("<"))
+        end = at + math.prod(shape) * dtype.itemsize
+        if code is None:
+            others[name] = _other_name(name, dtype)
+            code, shape = "U8", [*shape, dtype.itemsize]
+        entries[name] = {"dtype": code, "shape": shape, "data_offsets": [at, end]}
+        at = end
+    if others:
+        notes[EXTENDED] = json.dumps(others)
+    if checksum:
+        notes[CHECKSUM] = _checksum(arrays)
+    header = json.dumps({"__metadata__": notes, **entries}, separators=(",", ":"))
+    data = header.encode()
+    # Arrays begin at a multiple of 8 bytes.
+    data += b" " * (-len(data) % 8)
+    file.write(len(data).to_bytes(8, "little"))
+    file.write(data)
+    for name in entries:
+        _write_array(file, on_host(arrays[name]))
+
+
+def _order(arrays: Mapping[str, np.ndarray | jax.Array]) -> list[str]:
+    """Wide dtypes first, so that every array is aligned."""
+    return sorted(arrays, key=lambda name: (-arrays[name].dtype.itemsize, name))
+
+
+def _other_name(name: str, dtype: np.dtype[Any]) -> str:
+    if OTHER_DTYPES.get(dtype.name) != dtype:
+        raise ValueError(f"expected an array of numbers at {name}, received {dtype}")
+    return dtype.name
+
+
+def on_host(array: np.ndarray | jax.Array) -> np.ndarray:
+    """An array in C order and little endian; a copy is dropped as soon as it is not used."""
+    if isinstance(array, jax.Array) and array.is_fully_addressable:
+        # The array itself would keep its copy on the host: another one of the same buffers.
+        shards = [shard.data for shard in array.addressable_shards]
+        array = jax.make_array_from_single_device_arrays(
+            array.shape, array.sharding, shards
+        )
+    found = np.asarray(array, order="C")
+    return found.astype(found.dtype.newbyteorder("<"), copy=False)
+
+
+def _bytes_of(array: np.ndarray) -> np.ndarray:
+    return array.reshape(-1).view(np.uint8)
+
+
+def _write_array(file: IO[bytes], array: np.ndarray) -> None:
+    data = _bytes_of(array)
+    for start in range(0, len(data), PIECE):
+        file.write(data[start : start + PIECE].data)
+
+
+def _checksum(arrays: Mapping[str, np.ndarray | jax.Array]) -> str:
     """SHA-256 of names, dtypes, shapes and values; the order in the file does not matter."""
     total = hashlib.sha256()
     for name in sorted(arrays):
-        array = arrays[name]
+        array = on_host(arrays[name])
         described = [name, str(array.dtype), list(array.shape)]
         total.update(json.dumps(described).encode())
-        total.update(array.reshape(-1).view(np.uint8).data)
+        total.update(_bytes_of(array).data)
     return total.hexdigest()
 
 
@@ -126,10 +210,29 @@ class Tensors:
             self.tensors = {
                 name: _tensor(name, entry) for name, entry in header.entries.items()
             }
-            self._check_places(size - 8 - header.length)
+            self._extend(self.metadata.get(EXTENDED, "{}"))
+            # Where the arrays begin.
+            self.start = 8 + header.length
+            self._check_places(size - self.start)
         except (ValueError, TypeError, EOFError, RecursionError) as error:
             problem = f"its weights: {error or type(error).__name__}"
             raise damaged(path, problem) from error
+
+    def _extend(self, noted: str) -> None:
+        """Gives arrays that are stored as bytes their dtype and shape."""
+        for name, dtype in parse(noted.encode()).items():
+            stored = self.tensors.get(name)
+            if not isinstance(dtype, str) or dtype not in OTHER_DTYPES:
+                raise ValueError(
+                    f"{name!r:.40} has dtype {dtype!r:.40}, which is unknown"
+                )
+            known = OTHER_DTYPES[dtype]
+            if stored is None or (stored.dtype, *stored.shape[-1:]) != (
+                np.uint8,
+                known.itemsize,
+            ):
+                raise ValueError(f"{name!r:.40} has no bytes of {dtype}")
+            self.tensors[name] = stored._replace(dtype=known, shape=stored.shape[:-1])
 
     def _check_places(self, size: int) -> None:
         """Raises ValueError unless the arrays fill the file without gaps and overlaps."""
@@ -163,10 +266,10 @@ class Tensors:
         expected = self._expected_checksum(checksum)
         # Linux may grant more memory than there is, and end the process later.
         total = sum(tensor.end - tensor.start for tensor in self.tensors.values())
-        memory = _memory()
-        if total > memory:
+        most = memory()
+        if total > most:
             raise FileError(
-                f"expected weights that fit into the memory of this machine ({memory} "
+                f"expected weights that fit into the memory of this machine ({most} "
                 f"bytes), received {self.path} with {total} bytes of them"
             )
         arrays = {name: self._load(tensor) for name, tensor in self._in_order()}
@@ -178,9 +281,9 @@ class Tensors:
         expected = self.metadata.get(CHECKSUM)
         if expected is not None:
             return expected
-        # fnn writes only the format and the checksum: any other entry is a checksum
-        # whose name is damaged.
-        if self.metadata.get("format") == "fnn" and len(self.metadata) > 1:
+        # Any other entry than those of fnn is a checksum whose name is damaged.
+        known = {"format", EXTENDED, STRUCTURE}
+        if self.metadata.get("format") == "fnn" and self.metadata.keys() - known:
             raise damaged(self.path, "the checksum of its weights is missing")
         if checksum == "required":
             raise FileError(
@@ -203,7 +306,7 @@ class Tensors:
             # ValueError: huge sizes whose product is 0.
             raise damaged(self.path, f"its weights: {error}") from error
         # Read in pieces into the array, without a second copy of it.
-        data = array.reshape(-1).view(np.uint8)
+        data = _bytes_of(array)
         for at in range(0, len(data), PIECE):
             piece = data[at : at + PIECE]
             try:
@@ -287,7 +390,7 @@ def _are_sizes(given: object) -> TypeGuard[list[int]]:
     return all(type(n) is int and 0 <= n < 2**63 for n in given)
 
 
-def _memory() -> int:
+def memory() -> int:
     """The memory of the machine in bytes; practically unlimited if unknown."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

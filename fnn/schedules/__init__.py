@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnn.core.config import serializers
 from fnn.schedules.decay import (
     CosineDecay,
     CosineDecayRestarts,
@@ -25,4 +26,8 @@ __all__ = [
     "PolynomialDecay",
     "Schedule",
     "WarmupStableDecay",
+    "deserialize",
+    "serialize",
 ]
+
+serialize, deserialize = serializers("schedule")

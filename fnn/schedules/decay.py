@@ -11,11 +11,11 @@ from jax.typing import ArrayLike
 
 from fnn.core.arguments import wrong
 from fnn.core.arithmetic import iinfo
+from fnn.core.config import Configurable
 from fnn.core.fields import positive
-from fnn.core.value import Value
 
 
-class Schedule(Value, loadable=False):
+class Schedule(Configurable, loadable=False):
     """A learning rate that depends on the step.   step -> float32
 
     Subclass it, list the fields, write `__call__(step)`; the step is an int32 array that counts

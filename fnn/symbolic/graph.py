@@ -12,23 +12,32 @@ from fnn.core.calling import unique_names
 from fnn.core.combining import Flow, Visit
 from fnn.core.layer import Layer
 from fnn.core.tree import Tree
-from fnn.core.value import Fields
-from fnn.symbolic.node import UNCOUNTED, Node
+from fnn.core.value import Fields, Value
+from fnn.runtime.keras_objects import refuse_keras
+from fnn.symbolic.node import Node
+from fnn.symbolic.parts import UNCOUNTED
 
-# A structure of integers: an integer, a tuple, `Fields` for a dict, or None for an input left out.
+# A structure of integers: an integer, a tuple, `Fields` for a dict, `Listed` for a list, or None
+# for an input left out.
 Places: TypeAlias = Any
 # A node, or a tuple, list or dict of nodes.
 Nodes: TypeAlias = Any
 Step: TypeAlias = tuple[str, Layer, Places]
 
 
+class Listed(Value):
+    """A list in a structure of places; a tuple there stands for a tuple."""
+
+    items: tuple[Any, ...] = ()
+
+
 class Graph(Flow):
     """Layers connected as a directed graph; `connect` makes it from nodes.
 
     Each value has a place: the inputs come first, then the outputs of each step. `inputs` and
-    `outputs` are structures of places (an integer, a tuple, `Fields` for a dict; None for an
-    optional input that is left out). A step is (name of the child, the layer, the places of its
-    inputs). A name used in two steps is one layer with one set of weights.
+    `outputs` are structures of places (an integer, a tuple, `Fields` for a dict, `Listed` for a
+    list; None for an optional input that is left out). A step is (name of the child, the layer,
+    the places of its inputs). A name used in two steps is one layer with one set of weights.
 
     >>> from fnn.layers import Add, Dense
     >>> steps = ("dense", Dense(2, kernel_initializer="ones"), 0), ("add", Add(), (0, 1))
@@ -91,6 +100,35 @@ class Graph(Flow):
                 found.add(place)
         return found
 
+    def with_inputs(self) -> list[int | str]:
+        """The numbers of the inputs and the names of the children, in Keras's order of layers.
+
+        That is by the distance to the outputs, then as they are met on the way from there.
+        """
+        inputs = len(leaves(self.inputs))
+        parents = {n: leaves(step[2]) for n, step in enumerate(self.steps, inputs)}
+        depth = dict.fromkeys(range(inputs + len(self.steps)), 0)
+        for place in reversed(parents):
+            counts = not isinstance(self.steps[place - inputs][1], UNCOUNTED)
+            for parent in parents[place]:
+                depth[parent] = max(depth[parent], depth[place] + counts)
+        met: dict[int, int] = {}
+        # Dicts by their sorted keys, as JAX and Keras have them.
+        waiting = jax.tree.leaves(map_places(lambda place: place, self.outputs))[::-1]
+        while waiting:
+            place = waiting.pop()
+            if place not in met:
+                met[place] = len(met)
+                waiting += reversed(parents.get(place, []))
+        found: dict[int | str, tuple[int, int]] = {}
+        for place in depth:
+            name: int | str = place
+            if place >= inputs:
+                name = self.steps[place - inputs][0]
+            rank = -depth[place], met.get(place, len(depth))
+            found[name] = min(rank, found.get(name, rank))
+        return sorted(found, key=lambda name: found[name])
+
     @property
     def output_names(self) -> list[str]:
         """For each output the name of the layer that computes it, or `input_<place>`."""
@@ -115,17 +153,21 @@ def leaves(places: Places) -> list[int]:
         return []
     if isinstance(places, Fields):
         return [leaf for _, item in places.items for leaf in leaves(item)]
+    if isinstance(places, Listed):
+        places = places.items
     if isinstance(places, tuple):
         return [leaf for item in places for leaf in leaves(item)]
     return [places]
 
 
 def map_places(function: Callable[[int], Tree], places: Places) -> Tree:
-    """The structure of `places`, with dicts for `Fields`, and `function` of each place."""
+    """The structure of `places`, with dicts and lists, and `function` of each place."""
     if places is None:
         return None
     if isinstance(places, Fields):
         return {name: map_places(function, item) for name, item in places.items}
+    if isinstance(places, Listed):
+        return [map_places(function, item) for item in places.items]
     if isinstance(places, tuple):
         return tuple(map_places(function, item) for item in places)
     return function(places)
@@ -138,6 +180,8 @@ def _renumbered(places: Places, order: dict[int, int]) -> Places:
     if isinstance(places, Fields):
         items = ((name, _renumbered(item, order)) for name, item in places.items)
         return Fields(tuple(items))
+    if isinstance(places, Listed):
+        return Listed(_renumbered(places.items, order))
     if isinstance(places, tuple):
         return tuple(_renumbered(item, order) for item in places)
     return order[places]
@@ -199,8 +243,9 @@ def _check_keys(names: list[str], x: object) -> None:
 def connect(inputs: Nodes, outputs: Nodes) -> Graph:
     """The graph that computes the `outputs` nodes from the `inputs` nodes.
 
-    Both are a node, or a tuple, list or dict of nodes. Raises TypeError for an input that is not
-    a node, and ValueError if an output needs an input that is not listed.
+    Both are a node, or a tuple, list or dict of nodes; outputs keep their structure. Raises
+    TypeError for an input that is not a node, and ValueError if an output needs an input that is
+    not listed.
 
     >>> from fnn.layers import Dense, Input
     >>> x = Input((4,))
@@ -210,6 +255,7 @@ def connect(inputs: Nodes, outputs: Nodes) -> Graph:
     starts = _leaf_nodes(inputs)
     for index, node in enumerate(starts):
         if not isinstance(node, Node):
+            refuse_keras(node)
             raise TypeError(
                 f"Graph: expected every input to be a symbolic node (from Input), received "
                 f"{shown(node)} at position {index}; leave it out, or make an Input for it"
@@ -255,6 +301,7 @@ def _collect(
     while stack:
         node = stack[-1]
         if not isinstance(node, Node):
+            refuse_keras(node)
             raise TypeError(
                 f"Graph: expected symbolic outputs (a layer called on Input), received {node!r}; "
                 "leave it out"
@@ -301,7 +348,10 @@ def _places(
     place: dict[int, int],
     order: Callable[[Iterable[str]], list[str]] = sorted,
 ) -> Places:
-    """The structure of places of these nodes; the keys of dicts in the given order."""
+    """The structure of places of these nodes; the keys of dicts in the given order.
+
+    `order=list` is that of outputs, whose lists stay lists.
+    """
     if nodes is None:
         return None
     if isinstance(nodes, dict):
@@ -310,5 +360,8 @@ def _places(
             items.append((name, _places(nodes[name], place, order)))
         return Fields(tuple(items))
     if isinstance(nodes, (tuple, list)):
-        return tuple(_places(node, place, order) for node in nodes)
+        places = tuple(_places(node, place, order) for node in nodes)
+        if isinstance(nodes, list) and order is list:
+            return Listed(places)
+        return places
     return place[id(nodes)]

@@ -12,20 +12,24 @@ import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
+from fnn.core import arguments, tree
 from fnn.core.calling import output_spec
 from fnn.core.checks import located
-from fnn.core.context import INFERENCE, Context
-from fnn.core.layer import Layer, Params, State
-from fnn.core.masking import Masked, check_mask, strip_masks
-from fnn.core.tree import SpecTree, Tree, array_spec
+from fnn.core.context import Masked, check_mask, strip_masks
+from fnn.core.layer import Layer
+from fnn.core.tree import SpecTree, StringSpec, Tree, array_spec
 from fnn.layers.activation import Activation
 from fnn.layers.simple import Lambda
-from fnn.layers.wrappers import Inference
+from fnn.layers.wrappers import Inference, Training
+from fnn.runtime.keras_objects import refuse_keras
+from fnn.runtime.settings import settings
 from fnn.symbolic.operators import Operators
+from fnn.symbolic.parts import Item, TakeMask, WithMask
+from fnn.symbolic.rematerializing import in_scope
 from fnn.symbolic.trial_sizes import differ_in_batch, hide_trial_sizes, merged_shape
 
 # Shapes are inferred at two trial sizes of each unknown axis; sizes that differ are unknown.
-SIZES = ((3, 97), (5, 103))  # (batch, any other axis)
+SIZES = ((3, 97), (5, 239))  # (batch, any other axis)
 
 
 class Node(Operators):
@@ -99,9 +103,20 @@ class Node(Operators):
         return free_shape(*self.specs)
 
     @property
-    def dtype(self) -> np.dtype:
-        dtype: np.dtype = jax.tree.leaves(self.spec)[0].dtype
+    def dtype(self) -> Any:
+        """The dtype, that of the first of several values; "string" for strings, as in Keras."""
+        dtype = jax.tree.leaves(self.spec)[0].dtype
+        if tree.is_string(dtype):
+            return "string"
         return dtype
+
+    @property
+    def _keras_mask(self) -> Node | None:
+        """The node of the mask that the values have, as in Keras; None without a mask."""
+        if not isinstance(self.spec, Masked):
+            return None
+        node: Node = symbolic_call(TakeMask(), (self,), {})
+        return node
 
     def __getitem__(self, index: Any) -> Node:
         if isinstance(self.spec, dict):  # a layer whose outputs are a dict
@@ -129,6 +144,13 @@ class Node(Operators):
         return f"<Node {self.shape} Input>"
 
 
+def input_name(number: int) -> str:
+    """Keras's names of inputs: `input_layer`, `input_layer_1`, ..."""
+    if number == 0:
+        return "input_layer"
+    return f"input_layer_{number}"
+
+
 def free_shape(first: SpecTree, second: SpecTree) -> Any:
     """The shape of two specs, with None for sizes that differ; for a pytree one of shapes."""
     return jax.tree.map(merged_shape, strip_masks(first), strip_masks(second))
@@ -138,7 +160,7 @@ def input_specs(
     shape: Sequence[int | None], dtype: DTypeLike = "float32"
 ) -> tuple[jax.ShapeDtypeStruct, ...]:
     """The specs of a batch of inputs at the trial sizes; None in `shape` is an unknown size."""
-    specs = []
+    specs: list[Any] = []
     for batch, other in SIZES:
         sizes = []
         for axis, size in enumerate(shape):
@@ -148,7 +170,10 @@ def input_specs(
                 sizes.append(batch)
             else:
                 sizes.append(other)
-        specs.append(array_spec(tuple(sizes), jnp.dtype(dtype)))
+        if tree.is_string(dtype):
+            specs.append(StringSpec(tuple(sizes), free=other))
+        else:
+            specs.append(array_spec(tuple(sizes), jnp.dtype(dtype)))
     return tuple(specs)
 
 
@@ -184,7 +209,7 @@ def Input(  # noqa: N802 - Keras's name
             "Input: expected integers or None in shape, received "
             f"{sizes!r}; e.g. Input(shape=(28, 28, 1))"
         )
-    return Node(None, (), input_specs(sizes, dtype or "float32"), name)
+    return Node(None, (), input_specs(sizes, dtype or settings.floatx), name)
 
 
 def _plain_size(size: Any) -> Any:
@@ -201,10 +226,11 @@ def symbolic_call(
     Named inputs are put in the order of `layer.input_names`; `training`, `mask` and the layer's
     `call_fields` change how this call runs. Raises TypeError for arrays and other names.
     """
-    run, named = _configured(layer, named)
-    x = _as_one_input(layer, inputs, named)
+    run, x = bound_call(layer, inputs, named)
     leaves = jax.tree.leaves(x)
     if not leaves or not all(isinstance(leaf, Node) for leaf in leaves):
+        for leaf in leaves:
+            refuse_keras(leaf)
         types = sorted({type(leaf).__name__ for leaf in leaves})
         raise TypeError(
             f"{type(layer).__name__}: expected symbolic inputs (from Input), received "
@@ -212,16 +238,36 @@ def symbolic_call(
             "on arrays call params, state = layer.init(key, x), then layer.apply(params, state, "
             "x), or put the layer into a Model"
         )
-    node = Node(run, x, (), owner=layer)
+    arguments.input_spec(layer, x)
+    run = in_scope(run, lambda: jax.tree.map(lambda node: node.spec, x))
+    return nodes_of(run, x, layer)
+
+
+def nodes_of(layer: Layer, x: Tree, owner: Layer | None = None) -> Any:
+    """The node, or one for each output, of a layer on nodes as its `apply` takes them."""
+    node = Node(layer, x, (), owner=owner or layer)
     node._specs = (_first_spec(node),)
     if not node.fixed_but_for_batch:
         # Infers the second spec too: an input may fit a layer by chance, at the first size.
         node.specs  # noqa: B018
     if not isinstance(node.spec, (tuple, list)):
         return node
-    # A tuple, so that several outputs unpack: y, h, c = lstm(x)
+    # One node each, so that several outputs unpack: y, h, c = lstm(x)
     items = [Node(Item(i), node, (spec,)) for i, spec in enumerate(node.spec)]
-    return tuple(items)
+    return type(node.spec)(items)
+
+
+def bound_call(
+    layer: Layer, inputs: tuple[Tree, ...], named: dict[str, Tree]
+) -> tuple[Layer, Tree]:
+    """(the layer as a call with these arguments runs it, its inputs as `apply` takes them)."""
+    bind = getattr(layer, "bind_call", None)
+    if bind is not None:
+        # A class in Keras's way, whose `call` has a signature of its own.
+        bound: tuple[Layer, Tree] = bind(inputs, named)
+        return bound
+    run, named = _configured(layer, named)
+    return run, _as_one_input(layer, inputs, named)
 
 
 def _first_spec(node: Node) -> SpecTree:
@@ -247,15 +293,13 @@ def _configured(
     if fields:
         run = layer.replace(**fields)
     training = named.get("training")
-    if training is False:
-        run = Inference(run)
-    elif training is not None:
-        raise TypeError(
-            f"{type(layer).__name__}: expected training=False, which runs it as in inference, or "
-            f"None, received training={training!r}; leave it out: fit trains, and for random "
-            "outputs (Monte Carlo dropout) call layer.apply(params, state, x, Context(train=True, "
-            "key=key)), once for each key"
-        )
+    if training is not None:
+        if not isinstance(training, (bool, int)):
+            raise TypeError(
+                f"{type(layer).__name__}: expected training to be True, False or None, received "
+                f"training={training!r}"
+            )
+        run = Training(run) if training else Inference(run)
     used = {*fields, "training"}
     return run, {name: value for name, value in named.items() if name not in used}
 
@@ -320,51 +364,13 @@ def _masked(layer: Layer, x: Tree, masks: dict[str, Tree]) -> Tree:
             )
         if isinstance(mask, Node) and isinstance(parts[place], Node):
             check_mask(layer, parts[place].shape, mask.shape)
-        parts[place] = symbolic_call(WithMask(), (parts[place], mask), {})
+        if isinstance(parts[place], Node):
+            parts[place] = symbolic_call(WithMask(), (parts[place], mask), {})
+        else:
+            parts[place] = Masked(strip_masks(parts[place]), jnp.asarray(mask, bool))
     if isinstance(x, tuple):
         return tuple(parts)
     return parts[0]
 
-
-class Item(Layer):
-    """Selects one of several values.   (a, b, ...) or {key: a, ...} -> the one at `index`"""
-
-    masking = "inside"
-
-    index: int | str
-
-    def apply(
-        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
-    ) -> tuple[Tree, State]:
-        return x[self.index], state
-
-
-class WithMask(Layer):
-    """Adds a mask, True where a step is valid.   (values, mask) -> Masked(values, mask)
-
-    `layer(x, mask=mask)` applies it to `x` before the layer; it replaces a mask that `x` has.
-    Raises ValueError unless the mask has the first axes of the values, at least two.
-    """
-
-    masking = "use"
-
-    def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
-        values, mask = x
-        check_mask(self, values.shape, mask.shape)
-        return {}, {}
-
-    def apply(
-        self,
-        params: Params,
-        state: State,
-        x: tuple[Array, Array],
-        ctx: Context = INFERENCE,
-    ) -> tuple[Masked, State]:
-        values, mask = x
-        return Masked(values, mask.astype(bool)), state
-
-
-# Keras has no layers for what these do, so they do not count in its order of layers.
-UNCOUNTED = (Item, WithMask)
 
 Layer.on_nodes = staticmethod(symbolic_call)

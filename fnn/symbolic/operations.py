@@ -11,10 +11,9 @@ import numpy as np
 from jax import Array
 
 from fnn.core import arguments
-from fnn.core.context import INFERENCE, Context
+from fnn.core.context import INFERENCE, Context, Masked, attach_mask, joined_mask
 from fnn.core.fields import one_of
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masking import Masked, attach_mask, joined_mask
 from fnn.core.tree import SpecTree, Tree
 from fnn.symbolic.indexing import as_plain, selector
 
@@ -40,6 +39,15 @@ SYMBOLS = {
 BINARY = tuple(SYMBOLS)
 OPERATORS = {*UNARY, *BINARY, "matmul"}
 
+# The functions that have another name in Keras.
+KERAS_NAMES = {
+    "bitwise_and": "logical_and",
+    "bitwise_not": "logical_not",
+    "bitwise_or": "logical_or",
+    "bitwise_xor": "logical_xor",
+    "divide": "true_divide",
+}
+
 # The most elements of a constant, since they are compared, hashed and saved one by one.
 MOST_NUMBERS = 10_000
 
@@ -61,11 +69,16 @@ class Operator(Layer):
     """
 
     masking = "use"
+    is_operation = True
     by_step = True
 
     function: str = one_of((*BINARY, *UNARY))
     constant: Any = None
     reflected: bool = False
+
+    @property
+    def named_after(self) -> str:
+        return KERAS_NAMES.get(self.function, self.function)
 
     def validate(self) -> None:
         _check_constant(self)
@@ -134,9 +147,14 @@ class MatMul(Layer):
     """
 
     masking = "use"
+    is_operation = True
 
     constant: Any = None
     reflected: bool = False
+
+    @property
+    def named_after(self) -> str:
+        return "matmul"
 
     def validate(self) -> None:
         _check_constant(self)
@@ -223,6 +241,8 @@ class GetItem(Layer):
     """
 
     masking = "use"
+    with_strings = "move"
+    is_operation = True
 
     index: Any
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from fnn.core import arguments
 from fnn.core.layer import Layer
+from fnn.runtime.keras_objects import is_called_by_keras, refuse_keras
 from fnn.symbolic.operations import OPERATORS, SYMBOLS, GetItem, MatMul, Operator
 
 CONSTANTS = (numbers.Number, np.generic, np.ndarray, jax.Array, list, tuple)
@@ -65,6 +66,7 @@ def combine(name: str, *operands: object) -> NodeLike:
         return layer()(operands)
     constant = constants[0]
     if not isinstance(constant, CONSTANTS):
+        refuse_keras(constant)
         return NotImplemented
     first, *others = operands
     reflected = first is constant
@@ -111,7 +113,11 @@ def _equality(name: str) -> Callable[..., NodeLike]:
 
 
 def _ufunc(
-    self: Operators, ufunc: np.ufunc, method: str, *operands: object, **named: object
+    self: Operators,
+    ufunc: np.ufunc,
+    method: str,
+    *operands: object,
+    **named: object,
 ) -> NodeLike:
     """NumPy's universal functions of nodes: a node if the function is an operator, else an error.
 
@@ -135,7 +141,10 @@ def _ufunc(
 
 
 def _advice_for_ufunc(
-    name: str, method: str, operands: tuple[object, ...], named: dict[str, object]
+    name: str,
+    method: str,
+    operands: tuple[object, ...],
+    named: dict[str, object],
 ) -> str:
     """The replacement for a call of a universal function that is not an operator."""
     if method != "__call__":
@@ -209,6 +218,11 @@ def _advice_of_jax(name: str) -> str:
 
 
 def _no_array(self: Operators, *args: object, **named: object) -> NoReturn:
+    if is_called_by_keras():
+        raise TypeError(
+            f"expected a node or array of Keras, received {self!r} of fnn; import the layer or "
+            "function that was called on it from fnn.layers or fnn.ops"
+        )
     raise ValueError(
         f"expected an array, received {self!r}, {_SYMBOLIC}; {_ALTERNATIVES}; put a constant "
         "array after the node: x * constant"

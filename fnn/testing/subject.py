@@ -17,9 +17,8 @@ from numpy.typing import ArrayLike
 
 from fnn.core.calling import call, initialize
 from fnn.core.combining import Flow
-from fnn.core.context import Context
+from fnn.core.context import Context, Masked, is_masked, leading, strip_masks
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masking import Masked, is_masked, leading, strip_masks
 from fnn.core.tree import SpecTree, Tree
 
 Weights = tuple[Params, State]
@@ -68,10 +67,10 @@ class Subject:
         def with_noise(a: Array) -> Array:
             if not is_float(a):
                 return a
-            size = jnp.abs(a)
-            size = jnp.where(a == 0, 1, size)
+            weight = np.asarray(a)  # NumPy compiles nothing
+            size = np.where(weight == 0, 1, np.abs(weight))
             noise = 0.1 * size * draw(size=a.shape)
-            return (a + noise).astype(a.dtype)
+            return jnp.asarray(weight + noise, a.dtype)
 
         return jax.tree.map(with_noise, params), state
 
@@ -116,7 +115,17 @@ class Subject:
         return {}
 
     def program(self, train: bool) -> Program:
-        """The traced program of `run`."""
+        """The program of `run`, traced once for each mode."""
+        if train not in self._programs:
+            self._programs[train] = self.traced(train)
+        return self._programs[train]
+
+    @functools.cached_property
+    def _programs(self) -> dict[bool, Program]:
+        return {}
+
+    def traced(self, train: bool) -> Program:
+        """The program of `run`, traced now."""
 
         def run(
             params: Params,

@@ -1,5 +1,6 @@
 """From a layer to a trained layer: steps, data, the loop."""
 
+from fnn.training.checkpoint import Checkpoint
 from fnn.training.checks import TrainingError
 from fnn.training.history import History
 from fnn.training.loop import fit
@@ -9,6 +10,7 @@ from fnn.training.step import make_eval_step, make_predict_step, make_train_step
 
 __all__ = [
     "Accumulator",
+    "Checkpoint",
     "History",
     "Objective",
     "TrainState",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -14,10 +15,18 @@ from fnn.core.checks import check_numbers
 from fnn.core.combining import Flow
 from fnn.core.layer import Layer
 from fnn.core.tree import Tree
-from fnn.runtime.program_cache import small_cache
+from fnn.runtime.frames import array_of_frame
+from fnn.runtime.keras_objects import refuse_keras
+from fnn.runtime.row_numbers import row_number
 from fnn.symbolic.operators import Operators
+from fnn.training.lazy import (
+    LazyArray,
+    by_rows,
+    is_sparse,
+    reads_lazily,
+)
 
-Array: TypeAlias = np.ndarray | jax.Array
+Array: TypeAlias = Any  # a NumPy or JAX array, or a `LazyArray`
 
 
 class TrainingError(FloatingPointError):
@@ -45,38 +54,91 @@ def is_working_dtype(dtype: np.dtype) -> bool:
     return dtype in _WORKING_DTYPES
 
 
-def as_array(name: str, value: Any) -> Array:
+def as_array(name: str, value: Any, lazy: bool = False, strings: bool = False) -> Array:
     """`value` as a numeric array (NumPy, or JAX as it is), in a dtype in which JAX computes.
 
-    Raises TypeError for strings, objects, dates and complex numbers; ValueError for
-    ragged lists and for numbers that do not fit 32 bits.
+    With `lazy`, sparse matrices, memmaps and large arrays become a `LazyArray`. With `strings`,
+    strings and integers of any size stay as they are: layers on the host read them. Raises
+    TypeError for strings, objects, dates and complex numbers; ValueError for ragged lists
+    and for numbers that do not fit 32 bits.
     """
+    if isinstance(value, LazyArray):
+        return value if lazy else value[:]
+    if hasattr(value, "to_numpy"):  # pandas, polars
+        value = array_of_frame(value)
+    if lazy and reads_lazily(value) and not (strings and _may_be_read_on_host(value)):
+        return _as_lazy(name, value)
     if isinstance(value, jax.Array) and value.ndim and value.dtype.kind != "c":
         return value
     if type(value) is np.ndarray and value.dtype in _WORKING_DTYPES and value.ndim:
         return value
+    if is_sparse(value):
+        value = value.toarray()
     if isinstance(value, Operators):
         # Raises the error for symbolic tensors.
         value.__array__()
-    if hasattr(value, "to_numpy"):  # pandas, polars
-        value = value.to_numpy()
     if hasattr(value, "detach"):  # torch
         value = value.detach().cpu().numpy()
     try:
         array = np.asarray(value)
     except ValueError as error:
+        refuse_keras(value)
+        raise _ragged(name, value) from error
+    if strings and array.ndim and _may_be_read_on_host(array):
+        return array
+    if strings and not array.ndim and array.dtype.kind in "USO":
         raise ValueError(
-            f"expected {name} as an array of numbers of one shape, received a ragged list; "
-            "pad the examples to one length"
-        ) from error
-    is_number = array.dtype.kind in "fiub" or array.dtype.name in _EXTENDED_FLOATS
-    if not is_number:
+            f"expected {name} with an axis of examples, received the single string "
+            f"{array.item()!r}; pass a list, [{array.item()!r}]"
+        )
+    if not _holds_numbers(array.dtype):
+        if array.dtype == object and array.ndim == 1 and _ragged_rows(array):
+            raise _ragged(name, array)
         raise TypeError(_wrong_dtype(name, array))
     if array.ndim == 0:
         raise ValueError(
             f"expected {name} with an axis of examples, received the single number {array}"
         )
     return _in_working_dtype(name, array)
+
+
+def _may_be_read_on_host(array: Any) -> bool:
+    """Whether these are strings, or integers, which layers on the host read too."""
+    return array.dtype.kind in "USOTiu"
+
+
+def _holds_numbers(dtype: np.dtype) -> bool:
+    return dtype.kind in "fiub" or dtype.name in _EXTENDED_FLOATS
+
+
+def _as_lazy(name: str, value: Any) -> LazyArray:
+    if not _holds_numbers(value.dtype):
+        raise TypeError(_wrong_dtype(name, value[:1]))
+
+    def convert(part: np.ndarray) -> np.ndarray:
+        return _in_working_dtype(name, part)
+
+    return LazyArray(by_rows(value), convert)
+
+
+def _ragged(name: str, value: Iterable[Any]) -> ValueError:
+    return ValueError(
+        f"expected {name} as an array of numbers of one shape, received a ragged list"
+        f"{_ragged_rows(value)}; pad the examples to one length"
+    )
+
+
+def _ragged_rows(value: Iterable[Any]) -> str:
+    """Which rows of a ragged list or array of objects differ, as part of a message."""
+    shapes: list[Any] = []
+    for row, item in enumerate(value):
+        try:
+            shapes.append(np.shape(item))
+        except ValueError:
+            return f": row {row} is ragged"
+        if shapes[-1] != shapes[0] and shapes[0]:
+            return f": row 0 has shape {shapes[0]} and row {row} has {shapes[-1]}"
+    return ""
 
 
 # How to turn the kinds of dtypes into numbers.
@@ -157,7 +219,13 @@ def example_count(arrays: Mapping[str, Tree]) -> int:
 def check_finite(
     name: str, array: Array, columns: Sequence[object] | None = None
 ) -> None:
-    """Raises ValueError for NaN, with the rows and, in a table, the columns."""
+    """Raises ValueError for NaN, with the rows and, in a table, the columns.
+
+    The examples of a `LazyArray` are checked when they are read.
+    """
+    if isinstance(array, LazyArray):
+        array.check_later(lambda part: check_finite(name, part, columns))
+        return
     if isinstance(array, jax.core.Tracer) or not np.size(array):
         return
     if not jnp.issubdtype(array.dtype, jnp.floating):
@@ -170,7 +238,7 @@ def check_finite(
     if not is_nan.any():
         return
     rows = np.flatnonzero(is_nan.reshape(len(is_nan), -1).any(axis=1))
-    shown = ", ".join(map(str, rows[:5]))
+    shown = ", ".join(str(row_number(row)) for row in rows[:5])
     if len(rows) > 5:
         shown += ", ..."
     place = f"{_plural('row', len(rows))} {shown}"
@@ -190,6 +258,9 @@ def check_finite(
 
 def _may_hold_nan(array: Array) -> bool:
     """Whether the minimum is NaN, which it is if any element is: the fastest test."""
+    if jax.default_backend() == "cpu":
+        # NumPy reads the memory of a JAX array; JAX would dispatch a program.
+        array = np.asarray(array)
     if array.dtype.kind != "f":
         array = array.astype(np.float32)
     least = array.min()
@@ -261,12 +332,11 @@ def sample_weight(name: str, weight: Array) -> None:
 
 def input_values(layer: Layer, x: Tree) -> None:
     """Lets each layer that reads an input directly check its values (`Embedding`: ids in range)."""
-    if _checks_values(layer):
-        _visit("", layer, x)
+    _visit("", layer, x)
 
 
-@small_cache(64)
-def _checks_values(layer: Layer) -> bool:
+def any_checks_values(layer: Layer) -> bool:
+    """Whether a layer inside checks the values of its input."""
     return any(hasattr(inner, "check_values") for _, inner, _ in walk(layer))
 
 
@@ -277,15 +347,22 @@ def _visit(name: str, layer: Layer, x: Tree) -> type[_Computed]:
     if isinstance(layer, Flow):
         outputs: type[_Computed] = layer.flow(x, _visit)
         return outputs
-    check_numbers(layer, x)
+    _check_numbers(layer, x)
     for path, child in layer.children():
         if path is None:
             _visit(name, child, x)
     return _Computed
 
 
+def _check_numbers(layer: Layer, x: Tree) -> None:
+    if isinstance(x, LazyArray):
+        x.check_later(functools.partial(check_numbers, layer))
+    else:
+        check_numbers(layer, x)
+
+
 def _holds_arrays(leaves: Iterable[object]) -> bool:
-    return any(isinstance(leaf, (np.ndarray, jax.Array)) for leaf in leaves)
+    return any(isinstance(leaf, (np.ndarray, jax.Array, LazyArray)) for leaf in leaves)
 
 
 class _Computed:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from fnn.core import tree
-from fnn.core.masking import strip_masks
+from fnn.core.context import strip_masks
 from fnn.core.tree import SpecTree
 from fnn.last_activation import End
 from fnn.losses import Loss
@@ -82,7 +82,9 @@ def _by_output(given: Any, names: list[str]) -> tuple[dict[Any, Any] | None, ...
 
 
 def _table(
-    given: Mapping[Any, Any], label: str, classes: int | None
+    given: Mapping[Any, Any],
+    label: str,
+    classes: int | None,
 ) -> dict[int, float]:
     """`given` with integer keys and float values, checked.
 
@@ -121,7 +123,11 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float, np.number, np.bool_))
 
 
-def _weights(table: Mapping[int, float], classes: np.ndarray, label: str) -> np.ndarray:
+def _weights(
+    table: Mapping[int, float],
+    classes: np.ndarray,
+    label: str,
+) -> np.ndarray:
     """The weight of each target by its class."""
     present, places = np.unique(classes, return_inverse=True)
     by_class = np.array([table.get(int(one), 1.0) for one in present], np.float32)
@@ -138,7 +144,10 @@ class Classes(NamedTuple):
 
 
 def classes_of(
-    y: np.ndarray, goal: OutputGoal, spec: SpecTree, activation: str | None
+    y: np.ndarray,
+    goal: OutputGoal,
+    spec: SpecTree,
+    activation: str | None,
 ) -> Classes:
     """The class of each target, and the number of classes.
 

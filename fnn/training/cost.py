@@ -39,13 +39,28 @@ def steps_per_dispatch(jaxpr: Jaxpr) -> int:
     return int(min(max(steps, 1), STEPS_PER_DISPATCH))
 
 
-def runs_apart(work: float, valid: int, size: int) -> bool:
+def runs_apart(
+    work: float,
+    valid: int,
+    size: int,
+) -> bool:
     """Whether padding `valid` examples to a batch of `size`, which takes `work`, wastes too much.
 
     >>> runs_apart(1e9, 1, 256), runs_apart(6e9, 44, 256)
     (False, True)
     """
     return work * (1 - valid / size) > WORK_OF_OWN_PROGRAM
+
+
+def largest_array(jaxpr: Jaxpr) -> int:
+    """The bytes of the largest array that a program computes, as far as its equations show."""
+    sizes = [
+        math.prod(variable.aval.shape) * variable.aval.dtype.itemsize
+        for equation in equations(jaxpr)
+        for variable in equation.outvars
+        if isinstance(variable.aval, jax.core.ShapedArray)
+    ]
+    return max(sizes, default=0)
 
 
 def _convolves(jaxpr: Jaxpr) -> bool:

@@ -15,8 +15,9 @@ from fnn.core import tree
 from fnn.core.tree import SpecTree, Tree, array_spec
 from fnn.runtime.placement import constrain, partition
 from fnn.runtime.program_cache import small_cache
+from fnn.training.lazy import LazyArray
 
-Array: TypeAlias = np.ndarray | jax.Array
+Array: TypeAlias = np.ndarray | jax.Array | LazyArray
 Poll = Callable[[], None]
 GATHERED_BYTES = 2**24  # bytes gathered ahead of the steps that use them
 RESIDENT_BYTES = 2**30  # arrays up to this size stay on the device during fit
@@ -69,9 +70,13 @@ class ArrayData:
         self.apart = apart
         self.runs_apart: Callable[[int], bool] = _never
         on_device = all(isinstance(leaf, jax.Array) for leaf in leaves)
-        self.resident = on_device or (keep and tree.nbytes(arrays) <= RESIDENT_BYTES)
+        self.resident = on_device or (keep and _may_reside(arrays))
         self.arrays = arrays
+        self._lazy: list[
+            LazyArray
+        ] = []  # checked as they are read, but used on a device
         if self.resident:
+            self._lazy = [leaf for leaf in leaves if isinstance(leaf, LazyArray)]
             self.arrays = jax.tree.map(_own_copy, arrays)
         self._order: tuple[int, np.ndarray] | None = None
 
@@ -116,11 +121,13 @@ class ArrayData:
         capacity: int,
         steps: int | None = None,
         poll: Poll | None = None,
+        start: int = 0,
     ) -> Generator[tuple[Tree, int]]:
         """(chunk, its number of batches): `capacity` batches stacked along a first axis.
 
         An epoch of `steps` batches continues where the last one ended; passes over the
-        examples follow each other, each in its own order.
+        examples follow each other, each in its own order. `start` batches of the epoch are
+        left out.
         """
         total = steps or self.steps
         ragged = 0
@@ -129,7 +136,7 @@ class ArrayData:
         separate = bool(ragged) and (
             self.runs_apart(ragged) or self.apart(self.batch_spec())
         )
-        done = 0
+        done = start
         while done < total:
             batch = epoch * total + done
             count = min(capacity, total - done)
@@ -141,11 +148,19 @@ class ArrayData:
             else:
                 index, valid = self._ragged_indices(batch, ragged)
                 count = 1
+            for array in self._lazy:
+                array.check(index)
             chunk = take(self.arrays, index)
             if self.pad:
                 chunk = chunk, valid
             yield chunk, count
             done += count
+
+    def place(self, done: int | None) -> None:
+        """Nothing: the number of an epoch and that of a batch in it tell which batch is next."""
+
+    def move_to(self, place: None, epoch: int, batch: int) -> None:
+        """Nothing, as `place`."""
 
     def _indices(
         self, batch: int, count: int, capacity: int
@@ -202,10 +217,24 @@ def _on_several(leaf: object) -> bool:
     return len(leaf.sharding.device_set) > 1
 
 
+def _may_reside(arrays: Tree) -> bool:
+    """Whether arrays are copied to the device as a whole.
+
+    A `LazyArray` is only if it is in memory, and if the device is not the host.
+    """
+    lazy = [leaf for leaf in jax.tree.leaves(arrays) if isinstance(leaf, LazyArray)]
+    if lazy and jax.default_backend() == "cpu":
+        return False
+    in_memory = all(array.in_memory for array in lazy)
+    return in_memory and tree.nbytes(arrays) <= RESIDENT_BYTES
+
+
 def _own_copy(array: Array) -> jax.Array:
     """A device array that shares no memory with the caller's, who may change it later."""
     if isinstance(array, jax.Array):
         return array
+    if isinstance(array, LazyArray):
+        array = array.unchecked()
     copied: jax.Array = jax.device_put(np.array(array, copy=True, order="C"))
     return copied
 
@@ -298,11 +327,12 @@ def _result_sharding(sharding: Any, shape: tuple[int, ...]) -> NamedSharding | N
 
 def _take_on_host(arrays: list[Array], index: np.ndarray) -> list[np.ndarray]:
     flat = index.reshape(-1)
-    if not (np.diff(flat) == 1).all():
-        return [np.asarray(array)[index] for array in arrays]
-    # Consecutive examples: a view, no copy.
-    place = slice(flat[0], flat[-1] + 1)
     found = []
+    # Consecutive examples: a view, no copy.
+    place: np.ndarray | slice = flat
+    if (np.diff(flat) == 1).all():
+        place = slice(flat[0], flat[-1] + 1)
     for array in arrays:
-        found.append(np.asarray(array)[place].reshape(*index.shape, *array.shape[1:]))
+        source = array if isinstance(array, LazyArray) else np.asarray(array)
+        found.append(source[place].reshape(*index.shape, *array.shape[1:]))
     return found

@@ -9,12 +9,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.core import tree, weights
+from fnn.core import tree, tying, weights
 from fnn.core.calling import apply_child, call
 from fnn.core.combining import Flow
-from fnn.core.context import Context
+from fnn.core.context import Context, carry_mask
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masking import carry_mask
 from fnn.core.tree import Tree
 from fnn.training.state import TrainState
 
@@ -39,6 +38,7 @@ def first_not_finite(
             return None
         return "/".join(ctx.path) or type(layer).__name__
     found: list[str] = []
+    params, state = (tying.filled(part, layer.ties) for part in (params, state))
 
     def visit(name: str, child: Layer, x: Tree) -> Tree:
         y, _ = apply_child(name, child, params, state, x, ctx)

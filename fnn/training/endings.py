@@ -28,7 +28,9 @@ _ABOVE_ONE = ("relu", "relu6", "softplus", "exponential")
 
 
 def check(
-    objective: Objective, outputs: Sequence[SpecTree], ends: Sequence[End | None]
+    objective: Objective,
+    outputs: Sequence[SpecTree],
+    ends: Sequence[End | None],
 ) -> None:
     """Compares the end of each output with what its loss and metrics expect.
 
@@ -59,7 +61,11 @@ def check(
                 _warn_of_other_values(inner, goal.name, end)
 
 
-def _refuse_logits(value: object, output: str, activation: str) -> None:
+def _refuse_logits(
+    value: object,
+    output: str,
+    activation: str,
+) -> None:
     """Raises ValueError if a loss or metric expects logits."""
     if getattr(value, "from_logits", False):
         raise ValueError(
@@ -69,7 +75,11 @@ def _refuse_logits(value: object, output: str, activation: str) -> None:
         )
 
 
-def _warn_of_other_values(value: Any, output: str, end: End) -> None:
+def _warn_of_other_values(
+    value: Any,
+    output: str,
+    end: End,
+) -> None:
     """Warns if a loss or metric expects probabilities and the output has other values."""
     form = getattr(value, "logits", None)
     if form is None:

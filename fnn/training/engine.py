@@ -13,12 +13,13 @@ import numpy as np
 from jax import Array, lax, random
 
 from fnn.core import tree
-from fnn.core.tree import SpecTree, Tree, array_spec
+from fnn.core.tree import SpecTree, Tree, array_spec, numeric_spec
 from fnn.metrics import Mean
 from fnn.runtime.devices import Distribution, beside, distribution_of
 from fnn.runtime.program_cache import programs, small_cache
+from fnn.training.commit import committed
 from fnn.training.cost import operations, runs_apart, steps_per_dispatch
-from fnn.training.state import Accumulator, add
+from fnn.training.state import Accumulator, Waiting, add
 
 __all__ = [
     "Program",
@@ -79,6 +80,7 @@ class Program:
         state, batch, key = treedef.unflatten(leaves)
         self._made_for = step, state, key, read_only
         self.batch_size = tree.batch_size(batch)
+        self.shapes = [leaf.shape for leaf in jax.tree.leaves(batch)]
 
         # A function of its own, so that what JAX compiles is freed with the program.
         inner = jax.jit(functools.partial(step), inline=True)
@@ -96,12 +98,12 @@ class Program:
         self._run_donating = jax.jit(run, donate_argnums=0, static_argnums=(4, 5))
 
     def of_size(self, chunk: Tree) -> Program:
-        """This program, or another one for batches of another size.
+        """This program, or another one for batches of another size or other lengths.
 
         A separate program can be freed: the cache of programs drops unused ones, while
         JAX keeps everything that it compiled for a function.
         """
-        if jax.tree.leaves(chunk)[0].shape[1] == self.batch_size:
+        if [leaf.shape[1:] for leaf in jax.tree.leaves(chunk)] == self.shapes:
             return self
         step, state, key, read_only = self._made_for
 
@@ -109,7 +111,10 @@ class Program:
             return array_spec(array.shape[1:], array.dtype)
 
         batch = jax.tree.map(one, chunk)
-        return program(step, state, batch, key, read_only, self.capacity)
+        capacity = None
+        if tree.batch_size(batch) != self.batch_size:
+            capacity = self.capacity
+        return program(step, state, batch, key, read_only, capacity)
 
     def runs_apart(self, valid: int) -> bool:
         """Whether a batch of so few examples gets a program of its own instead of padding."""
@@ -117,10 +122,15 @@ class Program:
 
     def zeros(self) -> Logs:
         """Empty accumulators for the logs of the step."""
-        specs, treedef = jax.tree.flatten(self.logs)
-        zeros = [np.zeros(spec.shape, spec.dtype) for spec in specs]
-        accumulators: Logs = jax.tree.unflatten(treedef, zeros)
-        return accumulators
+        zeros: Logs = {}
+        for name, part in self.logs.items():
+            if isinstance(part, Waiting):
+                zeros[name] = part.start
+                continue
+            specs, treedef = jax.tree.flatten(part)
+            arrays = [np.zeros(spec.shape, spec.dtype) for spec in specs]
+            zeros[name] = jax.tree.unflatten(treedef, arrays)
+        return zeros
 
     def __call__(
         self,
@@ -166,19 +176,19 @@ class Program:
         return donate or self.capacity > 1 or guard == "skip"
 
 
-def _one(step: Step, state: Tree, given: Batches, index: Array) -> tuple[Tree, Logs]:
-    """(state, logs) after the batch with this index."""
+def _inputs(state: Tree, given: Batches, index: Array) -> tuple[Tree, Tree, Array]:
+    """What the step takes for the batch with this index: (state, batch, key)."""
 
     def take(array: Array) -> Array:
         taken: Array = lax.dynamic_index_in_dim(array, index, keepdims=False)
         return taken
 
     batch = jax.tree.map(take, given.chunk)
-    return step(state, batch, random.fold_in(given.key, index + given.span[2]))
+    return state, batch, random.fold_in(given.key, index + given.span[2])
 
 
 def _run_steps(
-    step: Step,
+    step: Any,
     single: bool,
     state: Tree,
     accumulators: Logs,
@@ -192,20 +202,23 @@ def _run_steps(
 
     def body(carry: tuple[Array, Tree, Logs, Array]) -> Any:
         index, state, accumulators, healthy = carry
-        new, logs = _one(step, state, given, index)
-        finite = _is_finite(logs) | ignores
-        after = new, add(accumulators, logs)
+        inputs = _inputs(state, given, index)
+
+        def commits(logs: Logs) -> Array:
+            return _computed_once(healthy & (_is_finite(logs) | ignores))
+
         if chooses:
-            commit = _computed_once(healthy & finite)
-
-            def choose(new: Array, old: Array) -> Array:
-                if new is old:
-                    return new
-                return jnp.where(commit, new, old)
-
-            after = jax.tree.map(choose, after, (state, accumulators))
-        state, accumulators = after
-        return index + 1, state, accumulators, healthy & (finite | ~stops)
+            state, logs, commit = committed(step.trace(*inputs), inputs, commits)
+            added = jax.tree.map(
+                functools.partial(jnp.where, commit),
+                add(accumulators, logs),
+                accumulators,
+            )
+        else:
+            state, logs = step(*inputs)
+            added = add(accumulators, logs)
+        finite = _is_finite(logs) | ignores
+        return index + 1, state, added, healthy & (finite | ~stops)
 
     def continues(carry: tuple[Array, Tree, Logs, Array]) -> Array:
         index, _, _, healthy = carry
@@ -259,7 +272,7 @@ def _run_read_only(
     """The body of a compiled dispatch of steps that change only the accumulators."""
 
     def body(index: Array, accumulators: Logs) -> Logs:
-        _, logs = _one(step, state, given, index)
+        _, logs = step(*_inputs(state, given, index))
         added: Logs = add(accumulators, logs)
         return added
 
@@ -274,10 +287,10 @@ def _spec(leaf: Any) -> jax.ShapeDtypeStruct:
     """Shape and dtype of an array, a number or a random key, as JAX computes with it."""
     dtype = getattr(leaf, "dtype", None)
     if dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
-        return array_spec(leaf.shape, dtype)  # a random key
+        return numeric_spec(leaf.shape, dtype)  # a random key
     if dtype is None:
         dtype = np.asarray(leaf).dtype
-    return array_spec(np.shape(leaf), jax.dtypes.canonicalize_dtype(dtype))
+    return numeric_spec(np.shape(leaf), jax.dtypes.canonicalize_dtype(dtype))
 
 
 def _is_finite(logs: Logs) -> Array:
@@ -305,7 +318,7 @@ def program(
     specs = []
     for leaf in leaves:
         if isinstance(leaf, jax.Array):
-            specs.append(array_spec(leaf.shape, leaf.dtype))
+            specs.append(numeric_spec(leaf.shape, leaf.dtype))
         else:
             specs.append(_spec(leaf))
     return _cached_program(step, treedef, tuple(specs), read_only, capacity)
@@ -339,8 +352,8 @@ def _no_logs(returned: object) -> TypeError:
     )
 
 
-def _as_accumulator(name: str, value: Any) -> Accumulator:
-    if isinstance(value, Accumulator):
+def _as_accumulator(name: str, value: Any) -> Accumulator | Waiting:
+    if isinstance(value, (Accumulator, Waiting)):
         return value
     if jnp.ndim(value):
         raise ValueError(

@@ -15,8 +15,8 @@ from fnn.training.progress import Progress
 from fnn.training.state import result_values
 
 if TYPE_CHECKING:
+    from fnn.training.plan import Holder
     from fnn.training.stream import StreamData
-    from fnn.training.trainer import Holder
 
 
 class Window(NamedTuple):

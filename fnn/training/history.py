@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,9 @@ import jax
 import numpy as np
 
 from fnn.training.hooks import AnyModel, Logs, RunParams
+
+# What a file holds of it, and of which types.
+_KEPT: dict[str, Any] = {"history": {}, "epoch": [], "learning_rate": [], "params": {}}
 
 
 class History:
@@ -54,7 +58,12 @@ class History:
         """The state of a copy or a pickle: without the model, which sets itself again."""
         return {**vars(self), "_model": None}
 
-    def record(self, epoch: int, logs: Logs, rate: Any = None) -> None:
+    def record(
+        self,
+        epoch: int,
+        logs: Logs,
+        rate: Any = None,
+    ) -> None:
         """Adds the logs of one epoch, and the learning rate after it."""
         self.epoch.append(epoch)
         self.learning_rate.append(jax.tree.map(float, rate))
@@ -63,6 +72,33 @@ class History:
                 # A live learning rate would keep changing, and cannot be pickled.
                 value = np.asarray(value).item()
             self.history.setdefault(name, []).append(value)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record as dicts, lists and numbers, for a file, as it is now."""
+        return {name: copy.deepcopy(getattr(self, name)) for name in _KEPT}
+
+    @classmethod
+    def from_dict(cls, record: Any, model: AnyModel = None) -> History:
+        """The history of such a record. Raises ValueError if it is none."""
+        history = cls(model=model)
+        history.restore(record)
+        history.params = record["params"]
+        return history
+
+    def restore(self, record: Any) -> None:
+        """Takes the epochs of an earlier training, which this one goes on with.
+
+        Raises ValueError if `record` is not what `as_dict` returns.
+        """
+        kinds = {name: type(value) for name, value in _KEPT.items()}
+        found = {}
+        if isinstance(record, dict):
+            found = {name: type(value) for name, value in record.items()}
+        if found != kinds:
+            raise ValueError(f"expected the record of a training, received {found}")
+        record = copy.deepcopy(record)
+        self.history, self.epoch = record["history"], record["epoch"]
+        self.learning_rate = record["learning_rate"]
 
     def __repr__(self) -> str:
         last = [f"{name}={_short(v[-1])}" for name, v in self.history.items()]

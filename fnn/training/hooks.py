@@ -17,24 +17,28 @@ RunParams: TypeAlias = dict[str, Any]  # `Callback.params`
 Counters: TypeAlias = dict[str, Tree]  # the `resumed` attributes of a callback by name
 
 
+# The entries of `Callback.params`, as in Keras.
+SHOWN = ("verbose", "epochs", "steps")
+
+
 class Callback:
     """Code that runs during `fit`, `evaluate` and `predict`: override the hooks you need.
 
     `self.model` is the model. In a training without a `Model` it is the run, whose
-    `train_state` is the state. `self.params` has "epochs", "steps", "verbose",
-    "batch_size", "rows" (the number of examples), "validated" (whether there is
-    validation) and "logs" (the names that the logs will have, None if other callbacks may
-    add some). At `on_train_batch_end` the model has the weights of this step, and what a
-    hook assigns to it takes effect at the next step. Overriding a batch hook makes fit
-    wait for every batch; the other hooks cost nothing. The last hook of a run is also
-    called after an error or Ctrl-C; `self.failed` is then True.
+    `train_state` is the state. `self.params` has "epochs", "steps" and "verbose";
+    `self.details` has "batch_size", "rows" (the number of examples), "validated" (whether
+    there is validation) and "logs" (the names that the logs will have, None if other
+    callbacks may add some). At `on_train_batch_end` the model has the weights of this step,
+    and what a hook assigns to it takes effect at the next step. Overriding a batch hook
+    makes fit wait for every batch; the other hooks cost nothing. The last hook of a run is
+    also called after an error or Ctrl-C; `self.failed` is then True.
 
     A callback may also have these attributes:
 
     `resumed`          in the class, a tuple of the names of its counters (of patience, for
                        example): numbers, None, arrays or nested dicts of arrays. They are
-                       saved in `TrainState.callbacks` after each epoch, and restored from
-                       there when a training is resumed
+                       saved in `TrainState.callbacks` after each epoch, and in checkpoints,
+                       and restored from there when a training is resumed
     `on_epoch_recorded(epoch)`  called once they are saved
     `resumes = True`   warns if a resumed training is set up differently
     `unused`           a tuple of hooks that this object does not need
@@ -53,6 +57,7 @@ class Callback:
     def __init__(self) -> None:
         self.model: AnyModel = None
         self.params: RunParams = {}
+        self.details: RunParams = {}
         self.failed = False
 
     def set_model(self, model: AnyModel) -> None:
@@ -134,12 +139,14 @@ class CallbackList:
                     "fnn.callbacks.Callback"
                 )
             callback.set_model(model)
-            callback.set_params(params)
+            callback.set_params({n: v for n, v in params.items() if n in SHOWN})
+            callback.details = params
+        self._counting = self._with_counters()
 
     def set_logs(self, params: RunParams, names: frozenset[str] | None) -> None:
         """Passes each callback the names of the logs it will get; None if they are unknown."""
         for callback in self.callbacks:
-            callback.set_params({**params, "logs": names})
+            callback.details = {**params, "logs": names}
             added_logs = getattr(callback, "added_logs", None)
             if names is not None and callable(added_logs):
                 names |= frozenset(added_logs())
@@ -161,7 +168,12 @@ class CallbackList:
             getattr(callback, f"on_{what}_begin")({})
             self._begun[what].append(callback)
 
-    def end(self, what: str, logs: Logs, error: BaseException | None = None) -> None:
+    def end(
+        self,
+        what: str,
+        logs: Logs,
+        error: BaseException | None = None,
+    ) -> None:
         """Calls `on_<what>_end` of every callback that has begun, even if one raises.
 
         An exception of a hook is raised after all hooks were called. If there already is
@@ -192,14 +204,14 @@ class CallbackList:
         Raises TypeError for values that a file of numbers cannot hold.
         """
         counters = {}
-        for owner, callback in self._resumable():
+        for owner, callback in self._counting:
             values = {name: getattr(callback, name) for name in callback.resumed}
             counters[owner] = _recorded(owner, values)
         return counters
 
     @counters.setter
     def counters(self, counters: dict[str, Counters]) -> None:
-        for owner, callback in self._resumable():
+        for owner, callback in self._counting:
             saved = counters.get(owner, {})
             # Names in a file that the callback does not list are ignored.
             for name in set(callback.resumed) & set(saved):
@@ -207,7 +219,7 @@ class CallbackList:
                 value = _restored(f"{owner}.{name}", saved[name], fresh)
                 setattr(callback, name, value)
 
-    def _resumable(self) -> list[tuple[str, AnyCallback]]:
+    def _with_counters(self) -> list[tuple[str, AnyCallback]]:
         """The callbacks with counters, by class name, numbered if a class occurs twice."""
         found = []
         seen = Counter[str]()
@@ -276,7 +288,11 @@ def _recorded(place: str, value: Any) -> Tree:
     )
 
 
-def _restored(place: str, saved: Tree, fresh: object) -> Any:
+def _restored(
+    place: str,
+    saved: Tree,
+    fresh: object,
+) -> Any:
     """A saved counter as the callback has it; `fresh` is its value before any training."""
     is_number = not isinstance(saved, dict) and np.ndim(saved) == 0
     if isinstance(fresh, (int, float)):

@@ -2,50 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeAlias
 
 import jax
 import numpy as np
 
 from fnn.core import tree
+from fnn.core.context import is_masked
 from fnn.core.tree import Tree
 from fnn.symbolic.node import Node
 from fnn.training import checks
 from fnn.training.data import is_on_several_devices, take
+from fnn.training.lazy import LazyArray
+from fnn.training.sources import Data
 
 # {"x": ..., "y": (one per output, ...), "weight": (one per output, ...)}
 Arrays: TypeAlias = dict[str, Any]
-Data: TypeAlias = Any  # data as a user passes it: arrays, frames, lists, dicts, None
+Rows: TypeAlias = slice | np.ndarray  # the numbers of some examples
 
 
-def is_stream(x: Data) -> bool:
-    """Whether `x` yields batches one by one, rather than being arrays."""
-    if x is None or isinstance(x, (dict, str, list, tuple)):
-        return False
-    if hasattr(x, "shape") or hasattr(x, "to_numpy"):
-        return False
-    return isinstance(x, Iterable) or callable(x) or hasattr(x, "__getitem__")
+def as_inputs(
+    x: Data,
+    several: bool,
+    name: str = "x",
+    finite: bool = True,
+    lazy: bool = False,
+    strings: bool = False,
+) -> Tree:
+    """The inputs of a network as arrays, in a tuple or dict if there are several.
 
-
-def as_inputs(x: Data, several: bool, name: str = "x", finite: bool = True) -> Tree:
-    """The inputs of a network as numeric arrays, in a tuple or dict if there are several."""
+    They are numbers, or with `strings` also strings, for a network that takes them.
+    """
     if isinstance(x, dict):
         arrays = {}
         for key, part in x.items():
-            arrays[key] = as_inputs(part, False, f"{name}[{key!r}]", finite)
+            nested, label = are_arrays(part), f"{name}[{key!r}]"
+            arrays[key] = as_inputs(part, nested, label, finite, lazy, strings)
         return arrays
     if isinstance(x, (list, tuple)):
         single = len(x) == 1 and hasattr(x[0], "shape")
         if several or single:
             parts = tuple(
-                as_inputs(part, False, f"{name}[{i}]", finite)
+                as_inputs(part, are_arrays(part), f"{name}[{i}]", finite, lazy, strings)
                 for i, part in enumerate(x)
             )
             if several:
                 return parts
             return parts[0]
-    array = checks.as_array(name, x)
+    array = checks.as_array(name, x, lazy, strings)
     if finite:
         checks.check_finite(name, array, getattr(x, "columns", None))
     return array
@@ -102,21 +107,34 @@ def by_node(x: Tree, nodes: Node | tuple[Node, ...]) -> Tree:
     return x
 
 
-def check_axes(x: Tree, nodes: Tree) -> None:
-    """Raises ValueError for inputs with another number of axes than the model was built for.
+def with_axes(x: Tree, nodes: Tree) -> Tree:
+    """`x` with the number of axes that the model was built for, as in Keras.
 
-    A layer such as `Dense` would accept them, and compute something else.
+    A last axis of size 1 is added or removed. Raises ValueError for other differences: a layer
+    such as `Dense` would accept them, and compute something else.
     """
-    arrays = jax.tree.leaves(x)
+    arrays, treedef = jax.tree.flatten(x)
     shapes = [node.shape for node in jax.tree.leaves(nodes)]
     if len(arrays) != len(shapes):
-        return
-    for array, shape in zip(arrays, shapes, strict=True):
-        if len(array.shape) != len(shape):
-            raise ValueError(
-                f"expected inputs of shape {shape}, for which the model was built, received "
-                f"{tuple(array.shape)}; pass one array with an example along the first axis"
-            )
+        return x
+    if list(map(np.ndim, arrays)) == list(map(len, shapes)):
+        return x
+    fitting = map(_with_axes, arrays, shapes)
+    return jax.tree.unflatten(treedef, fitting)
+
+
+def _with_axes(array: checks.Array, shape: tuple[int | None, ...]) -> checks.Array:
+    missing = len(shape) - len(array.shape)
+    if missing == 1 and shape[-1] == 1:
+        return array.reshape(*array.shape, 1)
+    if missing == -1 and array.shape[-1] == 1:
+        return array.reshape(*array.shape[:-1])
+    if missing:
+        raise ValueError(
+            f"expected inputs of shape {shape}, for which the model was built, received "
+            f"{tuple(array.shape)}; pass one array with an example along the first axis"
+        )
+    return array
 
 
 def by_output(value: Data, names: Sequence[str], argument: str) -> tuple[Data, ...]:
@@ -144,8 +162,56 @@ def by_output(value: Data, names: Sequence[str], argument: str) -> tuple[Data, .
     return (value,)
 
 
+def flat(value: Data, outputs: Tree) -> Data:
+    """`value` as a list with one item per output, if it has the structure of nested outputs.
+
+    >>> flat({"a": [1, 2], "b": 3}, {"a": (0, 0), "b": 0})
+    [1, 2, 3]
+    """
+    if hasattr(outputs, "shape"):
+        return value
+    is_nested = any(map(_is_structure, _parts(outputs) or ()))
+    found = is_nested and _flat(value, outputs)
+    return found or value
+
+
+def _flat(value: Data, outputs: Tree) -> list[Data] | None:
+    """None if the structures differ."""
+    if not _is_structure(outputs):
+        return [value]
+    if value is None:
+        return [None] * len(jax.tree.leaves(outputs, is_leaf=is_masked))
+    names, parts = _keys(outputs), _parts(outputs)
+    if not _is_structure(value) or not set(_keys(value)) <= set(names):
+        return None
+    given = dict(zip(_keys(value), _parts(value), strict=True))
+    found: list[Data] = []
+    for name, part in zip(names, parts, strict=True):
+        inside = _flat(given.get(name), part)
+        if inside is None:
+            return None
+        found += inside
+    return found
+
+
+def _is_structure(value: Tree) -> bool:
+    return isinstance(value, (dict, list, tuple)) and not is_masked(value)
+
+
+def _keys(structure: Tree) -> list[Any]:
+    if isinstance(structure, dict):
+        return sorted(structure)
+    return list(range(len(structure)))
+
+
+def _parts(structure: Tree) -> list[Any]:
+    if not _is_structure(structure):
+        return []
+    return [structure[key] for key in _keys(structure)]
+
+
 def as_targets(
-    y: Data, names: Sequence[str], finite: bool = True
+    y: Data, names: Sequence[str], finite: bool = True, lazy: bool = False
 ) -> tuple[checks.Array | None, ...]:
     """The targets, one array per output; an empty tuple if there are none."""
     if y is None:
@@ -158,7 +224,7 @@ def as_targets(
         label = "y"
         if len(names) > 1:
             label = f"y[{name!r}]"
-        array = checks.as_array(label, part)
+        array = checks.as_array(label, part, lazy)
         if finite:
             checks.check_finite(label, array, getattr(part, "columns", None))
         targets.append(array)
@@ -200,50 +266,49 @@ def _is_for_all_outputs(sample_weight: Data, names: Sequence[str]) -> bool:
     return isinstance(sample_weight[0], (int, float, np.number))
 
 
-def unpack_batch(batch: Data) -> tuple[Data, Data, Data]:
-    """An item of a stream as (x, y, sample_weight).
+class Split(Protocol):
+    """A way to split examples in two, such as `fnn.data.split(0.2, stratify=True)`."""
 
-    It may be `(x,)`, `(x, y)`, `(x, y, sample_weight)` or x alone.
-    """
-    if isinstance(batch, (tuple, list)):
-        if not 1 <= len(batch) <= 3:
-            raise ValueError(
-                "expected batches (x,), (x, y) or (x, y, sample_weight), received "
-                f"{len(batch)} items; put several inputs into one tuple: ((x1, x2), y)"
-            )
-        x, y, sample_weight = [*batch, None, None][:3]
-        return x, y, sample_weight
-    if batch is None:
-        raise TypeError("expected batches (x, y), received None; check the generator")
-    return batch, None, None
+    def indices(self, count: int, targets: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The numbers of the examples in each part."""
 
 
-def split_validation(arrays: Arrays, fraction: float) -> tuple[Data, Data]:
-    """The examples to train on, and the last fraction of them to validate on.
-
-    Examples are taken in their order, before shuffling. Each part is (x, y,
-    sample_weight).
-    """
+def split_validation(arrays: Arrays, split: float | Split) -> tuple[Data, Data]:
+    """The examples to train on, and those to validate on. Each part is (x, y, sample_weight)."""
     count = len(jax.tree.leaves(arrays)[0])
+    train, valid = split_rows(count, split, arrays["y"])
+    return _part(arrays, train), _part(arrays, valid)
+
+
+def split_rows(count: int, split: float | Split, targets: Tree) -> tuple[Rows, Rows]:
+    """The examples to train on, and those to validate on.
+
+    A fraction takes the last examples in their order, before shuffling.
+    """
+    if hasattr(split, "indices"):
+        leaves = jax.tree.leaves(targets)
+        return split.indices(count, leaves[0] if len(leaves) == 1 else None)
     first = 0
-    if isinstance(fraction, (int, float, np.number)) and 0 < fraction < 1:
-        first = int(np.floor(count * (1 - fraction)))
+    if isinstance(split, (int, float, np.number)) and 0 < split < 1:
+        first = int(np.floor(count * (1 - split)))
     if first in (0, count):
         raise ValueError(
             "expected validation_split as a fraction that leaves examples on both sides of "
-            f"{count}, received {fraction!r}; pass e.g. validation_split=0.2"
+            f"{count}, received {split!r}; pass e.g. validation_split=0.2"
         )
-    return _slice(arrays, 0, first), _slice(arrays, first, count)
+    return slice(0, first), slice(first, count)
 
 
-def _slice(arrays: Arrays, first: int, last: int) -> Data:
-    """(x, y, sample_weight) of the examples from `first` up to `last`."""
+def _part(arrays: Arrays, rows: Rows) -> Data:
+    """(x, y, sample_weight) of some examples."""
 
     def cut(array: checks.Array) -> checks.Array:
+        if isinstance(array, LazyArray):
+            return array.part(rows)
         if is_on_several_devices(array):
-            taken: checks.Array = take(array, np.arange(first, last))
+            taken: checks.Array = take(array, np.arange(len(array))[rows])
             return taken
-        return array[first:last]
+        return array[rows]
 
     part = jax.tree.map(cut, arrays)
     return part["x"], list(part["y"]) or None, list(part["weight"]) or None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import CodeType, FrameType
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
@@ -23,18 +24,30 @@ _set_handler = inspect.unwrap(signal.signal)
 _get_handler = inspect.unwrap(signal.getsignal)
 
 
+TERMINATED = 128 + signal.SIGTERM  # the exit status of a process that SIGTERM ended
+
+
 class Interrupt:
-    """Whether Ctrl-C was pressed. `poll()` raises KeyboardInterrupt if so, once."""
+    """Whether Ctrl-C was pressed. `poll()` raises KeyboardInterrupt if so, once.
+
+    It raises SystemExit after SIGTERM, in a block of `terminable`.
+    """
 
     def __init__(self) -> None:
         self.requested = False
+        self.terminated = False
         # Raised at once; C code may have dropped it or replaced it by another error.
         self.raised = False
+        self.at_boundary: BaseException | None = None  # what `poll` has raised
 
     def poll(self) -> None:
+        if self.terminated:
+            self.at_boundary = SystemExit(TERMINATED)
+            raise self.at_boundary
         if self.requested:
             self.requested = False
-            raise KeyboardInterrupt
+            self.at_boundary = KeyboardInterrupt()
+            raise self.at_boundary
 
 
 _UNINTERRUPTED: set[CodeType] = set()
@@ -76,7 +89,10 @@ class _Deferral:
 
     @uninterrupted
     def __exit__(
-        self, kind: object, error: BaseException | None, traceback: object
+        self,
+        kind: object,
+        error: BaseException | None,
+        traceback: object,
     ) -> None:
         if self.before is None:
             return
@@ -91,7 +107,10 @@ class _Deferral:
 
 
 def _handle(
-    interrupt: Interrupt, before: Handler, number: int, frame: FrameType | None
+    interrupt: Interrupt,
+    before: Handler,
+    number: int,
+    frame: FrameType | None,
 ) -> None:
     """The handler of Ctrl-C in a block; calls the user's handler too."""
     if callable(before) and before is not signal.default_int_handler:
@@ -121,6 +140,33 @@ def interruptible() -> _Deferral:
     ...     interrupt.poll()  # between two steps
     """
     return _Deferral()
+
+
+@contextlib.contextmanager
+def terminable(interrupt: Interrupt, wanted: bool = True) -> Iterator[None]:
+    """A block in which SIGTERM, if `wanted`, ends the training at the next `poll`.
+
+    At the end of the block the signal is sent again, so that the process ends as by SIGTERM, or
+    the user's handler runs.
+    """
+    before = _get_handler(signal.SIGTERM)
+    is_main = threading.current_thread() is threading.main_thread()
+    # Ignored by the user, or set by C code.
+    if not wanted or not is_main or before in (signal.SIG_IGN, None):
+        yield
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        interrupt.terminated = True
+
+    _set_handler(signal.SIGTERM, note)
+    try:
+        yield
+    finally:
+        _set_handler(signal.SIGTERM, before)
+        if interrupt.terminated:
+            interrupt.terminated = False
+            signal.raise_signal(signal.SIGTERM)
 
 
 def deferring(function: Callable[P, T]) -> Callable[P, T]:

@@ -13,16 +13,22 @@ from fnn.core import tree
 from fnn.core.tree import Tree
 from fnn.runtime.process import check_process
 from fnn.training import engine
+from fnn.training.checkpoint import CheckpointLike, saver_of
 from fnn.training.checks import as_array, as_integer, check_guard, example_count
 from fnn.training.data import ArrayData
 from fnn.training.engine import Step
+from fnn.training.examples import Collector, as_batches, is_example
 from fnn.training.history import History
-from fnn.training.hooks import Callback, CallbackList, as_list
-from fnn.training.interrupt import interruptible
+from fnn.training.hooks import SHOWN, Callback, CallbackList, as_list
+from fnn.training.interrupt import interruptible, terminable
+from fnn.training.lazy import is_sparse
+from fnn.training.plan import Plan
+from fnn.training.progress import COMPILING, Progress
 from fnn.training.resume import Resume
-from fnn.training.state import without_counters
+from fnn.training.sources import readable
+from fnn.training.state import log_names, without_counters
 from fnn.training.stream import StreamData
-from fnn.training.trainer import Plan, Trainer, shown
+from fnn.training.trainer import Trainer, shown
 
 Callbacks: TypeAlias = Callback | Iterable[Callback] | None
 
@@ -60,6 +66,8 @@ def fit(
     verbose: str | int = "auto",
     validate: Callable[[Tree], dict[str, float]] | None = None,
     guard: str = "raise",
+    checkpoint: CheckpointLike = None,
+    resume: bool = False,
 ) -> tuple[Tree, History]:
     """Trains any state with any pure step: `step(state, batch, key) -> (state, logs)`.
 
@@ -70,7 +78,8 @@ def fit(
     averaged over the epoch; the one called "loss" is watched: `guard` "raise" stops at the first
     that is not finite, "skip" leaves such a step out, "ignore" continues. `validate(state)` is
     called after every epoch, and its numbers are logged with the prefix `val_`. The step is
-    compiled once; it must not depend on anything else.
+    compiled once; it must not depend on anything else. The training is saved to `checkpoint`, a
+    folder or a `Checkpoint`, and with `resume` continues from the newest one there.
 
     Returns the state and the History. An exception, Ctrl-C too, carries the state of the last
     complete step as `error.train_state`.
@@ -85,6 +94,7 @@ def fit(
     check_process()
     check_guard(guard)
     run = Run(jax.tree.map(tree.owned, state))
+    progress = Progress.of_fit(verbose)
     source = _as_source(data, batch_size, shuffle, seed, steps_per_epoch)
     plan = Plan(
         step=engine.with_accumulators(_checked_step(step)),
@@ -99,9 +109,12 @@ def fit(
         verbose=verbose,
         guard=guard,
         validate=_validation(validate, run),
+        progress=progress,
+        saver=saver_of(checkpoint, resume),
     )
     try:
-        history = train(plan)
+        with progress:
+            history = train(plan)
         return run.train_state, history
     except BaseException as error:
         error.train_state = run.train_state  # type: ignore[attr-defined]
@@ -143,25 +156,43 @@ def _as_source(
 ) -> ArrayData | StreamData:
     if steps is not None:
         as_integer("steps_per_epoch", steps, 1)
+    as_integer("batch_size", batch_size, 1)
+    data = jax.tree.map(readable, data)
     leaves = jax.tree.leaves(data)
     if not leaves or not all(map(_is_array, leaves)):
-        return StreamData(data, _as_batch, steps=steps, continues=True)
-    arrays = jax.tree.map(lambda a: as_array("data", a), data)
+        source = as_batches(data, _is_example, batch_size)
+        collect = Collector(_is_example, batch_size)
+        order = [seed] if shuffle else None
+        return StreamData(
+            source, collect, _as_batch, steps=steps, continues=True, seed=order
+        )
+    arrays = jax.tree.map(lambda a: as_array("data", a, lazy=True), data)
     if not example_count({"data": arrays}):
         raise ValueError("expected data with examples, received none; check the arrays")
-    as_integer("batch_size", batch_size, 1)
     return ArrayData(arrays, batch_size, shuffle=shuffle, seed=seed)
 
 
 def _is_array(leaf: object) -> bool:
-    return hasattr(leaf, "shape") and hasattr(leaf, "dtype")
+    return hasattr(leaf, "shape") and (
+        hasattr(leaf, "dtype") or hasattr(leaf, "to_numpy")
+    )
+
+
+def _is_example(item: Tree) -> bool:
+    return is_example((item, None, None))
 
 
 def _as_batch(batch: Tree) -> Tree:
     """A batch of a stream as arrays, which stay on the device if they are there."""
-    return jax.tree.map(
-        lambda a: a if isinstance(a, jax.Array) else np.asarray(a), batch
-    )
+
+    def as_array_of_batch(leaf: Tree) -> Tree:
+        if isinstance(leaf, jax.Array):
+            return leaf
+        if is_sparse(leaf):
+            return leaf.toarray()
+        return np.asarray(leaf)
+
+    return jax.tree.map(as_array_of_batch, batch)
 
 
 def train(plan: Plan) -> History:
@@ -170,40 +201,64 @@ def train(plan: Plan) -> History:
     as_integer("initial_epoch", plan.initial_epoch, 0)
     params = _parameters(plan)
     model = None if isinstance(plan.run, Run) else plan.run
-    shown_params = {name: params[name] for name in ("verbose", "epochs", "steps")}
+    shown_params = {name: params[name] for name in SHOWN}
     history = plan.run.history = History(shown_params, model)
     callbacks = CallbackList(plan.callbacks, plan.run, params)
     plan.run.stop_training = False
     _check_restarts(plan)
-    with interruptible() as interrupt:
-        program = engine.program(
-            plan.step, without_counters(plan.now), plan.data.batch_spec(), plan.key
-        )
-        trainer = Trainer(plan, program, callbacks, interrupt)
-        resume = Resume(plan, callbacks)
-        callbacks.set_logs(params, _names_of_logs(plan, trainer, params["validated"]))
+    resume = Resume(plan, callbacks)
+    with interruptible() as interrupt, terminable(interrupt, bool(resume.savers)):
+        now = without_counters(plan.weights.now)
+        if plan.progress is not None:
+            plan.progress.stage(COMPILING)
+        program = engine.program(plan.step, now, plan.data.batch_spec(), plan.key)
+        trainer = Trainer(plan, program, callbacks, interrupt, resume)
+        names = _names_of_logs(plan, trainer, params["validated"])
+        callbacks.set_logs(params, names)
         try:
             callbacks.begin("train")
-            first = resume.first_epoch()
+            first = resume.first_epoch(program.zeros, names)
             trainer.start(first)
-            for epoch in range(first, plan.epochs):
-                if plan.run.stop_training:
-                    break
-                callbacks.call("on_epoch_begin", epoch, {})
-                logs = trainer.epoch(epoch)
-                callbacks.call("on_epoch_end", epoch, logs)
-                history.record(epoch, logs, getattr(plan.run, "learning_rate", None))
-                resume.record(epoch)
-                callbacks.call_optional("on_epoch_recorded", epoch)
-                interrupt.poll()
+            last = _epochs(trainer, first, history)
             if plan.end_training is not None and plan.epochs > plan.initial_epoch:
-                plan.now = plan.end_training(plan.now)
-            plan.now = without_counters(plan.now)
+                plan.weights.now = plan.end_training(plan.weights.now)
+            plan.weights.now = without_counters(plan.weights.now)
+            if resume.savers:
+                resume.close()
         except BaseException as error:
+            trainer.progress.stop()
+            _save_interrupted(trainer, error)
             callbacks.end("train", {}, error)
             raise
-        callbacks.end("train", {})
+        callbacks.end("train", last)
     return history
+
+
+def _epochs(trainer: Trainer, first: int, history: History) -> dict[str, Any]:
+    """Runs the epochs of a training from this one on. Returns the logs of the last."""
+    plan, resume = trainer.plan, trainer.resume
+    last: dict[str, Any] = {}
+    for epoch in range(first, plan.epochs):
+        if plan.run.stop_training and not resume.is_inside_epoch:
+            break
+        last, logs = trainer.watched_epoch(epoch)
+        history.record(epoch, logs, getattr(plan.run, "learning_rate", None))
+        resume.record(epoch)
+        if resume.savers:
+            resume.save_after(trainer.end_epoch(epoch + 1, logs))
+        trainer.callbacks.call_optional("on_epoch_recorded", epoch)
+        trainer.interrupt.poll()
+    return last
+
+
+def _save_interrupted(trainer: Trainer, error: BaseException) -> None:
+    """Saves a training that Ctrl-C or SIGTERM has ended between two steps."""
+    try:
+        at_boundary = error is trainer.interrupt.at_boundary
+        if trainer.saves and at_boundary and trainer.is_whole:
+            trainer.resume.save_last(trainer.snapshot())
+    finally:
+        trainer.resume.close()
 
 
 def _parameters(plan: Plan) -> dict[str, Any]:
@@ -228,7 +283,7 @@ def _names_of_logs(
     """The names that the logs of an epoch will have; None if that cannot be known."""
     if trainer.callbacks.adds_logs or (validated and isinstance(plan.run, Run)):
         return None
-    names = frozenset(shown(trainer.program.logs))
+    names = frozenset(shown(dict.fromkeys(log_names(trainer.program.logs))))
     if validated:
         names |= {f"val_{name}" for name in names}
     return names

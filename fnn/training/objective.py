@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,16 +10,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from numpy.typing import ArrayLike
 
 from fnn import losses as losses_module
 from fnn import metrics as metrics_module
-from fnn.core.masking import leading, split_mask
+from fnn.core import tree
+from fnn.core.context import leading, split_mask
 from fnn.core.tree import SpecTree, Tree
 from fnn.core.value import Value
 from fnn.losses import Loss, checks
 from fnn.metrics import Metric
-from fnn.training.state import Accumulator
+from fnn.training.lazy import LazyArray
+from fnn.training.members import MemberMean
+from fnn.training.state import LOSS_METRIC, Accumulator, Logs, Waiting
 
 
 class OutputGoal(Value, loadable=False):
@@ -43,33 +46,6 @@ class WeightedLosses(Metric, loadable=False):
         weighted = (w * m for w, m in zip(self.weights, outputs, strict=True))
         total: Array = sum(weighted, penalty)
         return total
-
-
-class MemberMean(Metric, loadable=False):
-    """The mean of a metric over an ensemble, whose members are along axis 1 of the outputs."""
-
-    metric: Any = None
-
-    @property
-    def direction(self) -> str | None:  # type: ignore[override]
-        direction: str | None = self.metric.direction
-        return direction
-
-    def update(
-        self, sums: Tree, y_true: Tree, y_pred: Tree, weight: ArrayLike | None = None
-    ) -> Tree:
-        def sums_of_one(y: Array) -> Tree:
-            return self.metric.update(self.metric.init(), y_true, y, weight)
-
-        of_batch = jax.vmap(sums_of_one, in_axes=1)(y_pred)  # (members, ...)
-        return jax.tree.map(jnp.add, sums, of_batch)
-
-    def init(self, y_true: Tree = None, y_pred: Tree = None) -> Tree:
-        return self.metric.init()
-
-    def result(self, sums: Tree) -> Array:
-        of_members: Array = jax.vmap(self.metric.result)(sums)  # (members,)
-        return of_members.mean(0)
 
 
 class Objective(Value, loadable=False):
@@ -104,7 +80,7 @@ class Objective(Value, loadable=False):
         batch: Mapping[str, Any],
         valid: Array,
         penalty: Array,
-    ) -> tuple[Array, dict[str, Accumulator]]:
+    ) -> tuple[Array, Logs]:
         """The loss of one batch, and the accumulators of all logs.
 
         `outputs` are the leaves of the model's outputs; `logits` the values for losses
@@ -114,7 +90,7 @@ class Objective(Value, loadable=False):
         loss = penalty
         members = max(self.members, 1)
         sums: list[tuple[Array, Array]] = []
-        logs: dict[str, Accumulator] = {}
+        logs: Logs = {}
         for index, goal in enumerate(self.goals):
             y_pred, mask = split_mask(outputs[index])
             y_true = _entry(batch["y"], index)
@@ -129,7 +105,9 @@ class Objective(Value, loadable=False):
                 sums.append((total, count))
                 if self.several:
                     logs[f"{goal.name}_loss"] = _accumulated_loss(total, count)
-            logs.update(_accumulated_metrics(goal, y_true, y_pred, weight, counted))
+            logs.update(
+                _accumulated_metrics(goal, y_true, y_pred, weight, valid, counted, mask)
+            )
 
         count = jnp.sum(valid, dtype=jnp.float32)
         weights = tuple(goal.weight for goal in self.goals if goal.loss is not None)
@@ -189,18 +167,42 @@ def _accumulated_metrics(
     y_true: Tree,
     y_pred: Array,
     weight: Array | None,
+    valid: Array,
     counted: Array,
-) -> dict[str, Accumulator]:
+    mask: Array | None,
+) -> Logs:
     """The accumulators of the metrics of one output, by their names in the logs."""
-    accumulators = {}
+    accumulators: Logs = {}
     for name, metric, weighted in goal.metrics:
         used = None
         if weighted:
             used = weight
+        if not metric.adds:
+            accumulators[name] = _waiting(metric, y_true, y_pred, used, valid, mask)
+            continue
         metric_weight = _metric_weight(used, counted)
         sums = metric.update(metric.init(), y_true, y_pred, metric_weight)
         accumulators[name] = Accumulator(metric, sums)
     return accumulators
+
+
+def _waiting(
+    metric: Metric,
+    y_true: Tree,
+    y_pred: Array,
+    weight: Array | None,
+    valid: Array,
+    mask: Array | None,
+) -> Waiting:
+    """A batch for a metric in Keras's way, which gets weights only where the user gave some.
+
+    Where it then counts padding, `ragged` finds that out, and an incomplete batch is not padded.
+    """
+    if weight is not None:
+        weight = _metric_weight(weight, valid)
+    if mask is not None:
+        mask = leading(valid, mask.ndim) & mask
+    return Waiting(metric, (y_true, y_pred, weight, mask))
 
 
 def entry_count(objective: Objective, loss: Accumulator) -> Array | None:
@@ -298,6 +300,8 @@ def _free_label(prefix: str, name: str, taken: set[str], weighted: bool) -> str:
     if label in taken and weighted:
         label = f"{prefix}weighted_{name}"
     chosen = label
+    if label == "loss" and LOSS_METRIC not in taken:
+        chosen = LOSS_METRIC
     number = 0
     while chosen in taken or chosen == "loss":
         number += 1
@@ -355,17 +359,30 @@ def check_values(
     `usual=False` accepts any values except labels out of range.
     """
     for goal, y_true, spec in zip(objective.goals, y, output_specs, strict=True):
-        if y_true is None:
-            continue
-        targets = np.asarray(y_true)
         y_pred, _ = split_mask(spec)
-        if goal.loss is not None and (usual or goal.loss.targets == "labels"):
-            goal.loss.check_targets(targets, y_pred)
-        for _, metric, _ in goal.metrics:
-            if metric.targets != "labels":
-                continue
-            labels = targets
-            ignored = getattr(metric, "ignore_class", None)
-            if ignored is not None:
-                labels = np.where(targets == ignored, 0, targets)
-            checks.labels(metric, labels, y_pred.shape[-1])
+        if isinstance(y_true, LazyArray):
+            y_true.check_later(functools.partial(_check_part, goal, y_pred, usual))
+        elif y_true is not None:
+            _check_targets(goal, y_pred, usual, np.asarray(y_true))
+
+
+def _check_part(
+    goal: OutputGoal, y_pred: SpecTree, usual: bool, targets: np.ndarray
+) -> None:
+    """Checks the targets of some examples of an output."""
+    _check_targets(goal, tree.resized(y_pred, len(targets)), usual, targets)
+
+
+def _check_targets(
+    goal: OutputGoal, y_pred: SpecTree, usual: bool, targets: np.ndarray
+) -> None:
+    if goal.loss is not None and (usual or goal.loss.targets == "labels"):
+        goal.loss.check_targets(targets, y_pred)
+    for _, metric, _ in goal.metrics:
+        if metric.targets != "labels":
+            continue
+        labels = targets
+        ignored = getattr(metric, "ignore_class", None)
+        if ignored is not None:
+            labels = np.where(targets == ignored, 0, targets)
+        checks.labels(metric, labels, y_pred.shape[-1])

@@ -17,6 +17,7 @@ from fnn.core.layer import Layer
 from fnn.core.tree import SpecTree, Tree
 from fnn.runtime.program_cache import programs
 from fnn.training import engine
+from fnn.training.cost import largest_array
 from fnn.training.data import GATHERED_BYTES, take
 from fnn.training.hooks import CallbackList
 from fnn.training.interrupt import interruptible
@@ -31,6 +32,14 @@ LARGE_PIECE = 2**18  # bytes of inputs and outputs: some milliseconds of work
 PREDICT_HOOKS = "on_predict_batch_begin", "on_predict_batch_end"
 
 
+class Measured(NamedTuple):
+    """What the program for a batch is like, as far as its equations show."""
+
+    capacity: int
+    work: float
+    largest: int
+
+
 class Predictor:
     """The compiled forward function for batches of one kind, or for several small ones at once.
 
@@ -41,23 +50,50 @@ class Predictor:
         self.step = jax.jit(predict_function(layer))
         loop = functools.partial(_loop, self.step, weights.is_stateful(layer))
         self.loop = jax.jit(loop, static_argnums=4)
-        self._measured: tuple[int, float] | None = None
+        self._measured: Measured | None = None
 
-    def capacity(self, params: Tree, state: Tree, batch: SpecTree) -> int:
+    def capacity(
+        self,
+        params: Tree,
+        state: Tree,
+        batch: SpecTree,
+    ) -> int:
         """How many batches go into one dispatch (`engine.steps_per_dispatch`)."""
-        return self._measure(params, state, batch)[0]
+        return self._measure(params, state, batch).capacity
 
-    def work(self, params: Tree, state: Tree, batch: SpecTree) -> float:
+    def work(
+        self,
+        params: Tree,
+        state: Tree,
+        batch: SpecTree,
+    ) -> float:
         """About how many floating-point operations a batch takes."""
-        return self._measure(params, state, batch)[1]
+        return self._measure(params, state, batch).work
 
-    def _measure(self, params: Tree, state: Tree, batch: SpecTree) -> tuple[int, float]:
+    def largest(
+        self,
+        params: Tree,
+        state: Tree,
+        batch: SpecTree,
+    ) -> int:
+        """The bytes of the largest array that is computed for a batch."""
+        return self._measure(params, state, batch).largest
+
+    def _measure(
+        self,
+        params: Tree,
+        state: Tree,
+        batch: SpecTree,
+    ) -> Measured:
         if self._measured is None:
             traced = self.step.trace(params, state, batch)
             capacity = engine.steps_per_dispatch(traced.jaxpr.jaxpr)
             outputs = traced.out_info[0]
             capacity = min(capacity, _most_together(batch, outputs))
-            self._measured = capacity, engine.operations(traced.jaxpr.jaxpr)
+            program = traced.jaxpr.jaxpr
+            self._measured = Measured(
+                capacity, engine.operations(program), largest_array(program)
+            )
         return self._measured
 
 
@@ -123,7 +159,12 @@ def predictor(layer: Layer, kind: object) -> Predictor:
 
 
 def pieces(
-    x: Tree, count: int, size: int, capacity: int, end: int, room: int = 0
+    x: Tree,
+    count: int,
+    size: int,
+    capacity: int,
+    end: int,
+    room: int = 0,
 ) -> Generator[Piece]:
     """The first `count` examples of arrays, cut for dispatches: (examples, number of valid ones).
 
@@ -145,7 +186,12 @@ def pieces(
         yield _cut(x, even, count - even, end), count - even
 
 
-def _cut(x: Tree, first: int, valid: int, size: int) -> Tree:
+def _cut(
+    x: Tree,
+    first: int,
+    valid: int,
+    size: int,
+) -> Tree:
     """`valid` examples from index `first` on, padded to `size` by copies of the last."""
 
     def part(array: Tree) -> Tree:
@@ -173,7 +219,7 @@ def predict(
     verbose: str | int = 0,
     total: int | None = None,
 ) -> Tree:
-    """The outputs of `run` over pieces of batches of `size`, joined, as NumPy arrays.
+    """The outputs of `run` over pieces, joined, as NumPy arrays; progress is in batches of `size`.
 
     A callback that sets `model.stop_predicting` ends it after the batch.
     """
@@ -214,7 +260,11 @@ class _Flight:
     """
 
     def __init__(
-        self, run: Run, size: int, callbacks: CallbackList, progress: Progress
+        self,
+        run: Run,
+        size: int,
+        callbacks: CallbackList,
+        progress: Progress,
     ) -> None:
         self.run = run
         self.size = size
@@ -223,7 +273,8 @@ class _Flight:
         self.watched = callbacks.watches(*PREDICT_HOOKS)
         self.flight: deque[_Dispatched] = deque()
         self.parts: list[Tree] = []
-        self.done = 0  # batches
+        self.examples = 0  # fetched
+        self.done = 0  # batches of them
 
     def dispatch(self, piece: Tree, valid: int) -> None:
         """Runs a piece, and fetches older ones where too many are on the device."""
@@ -252,7 +303,8 @@ class _Flight:
         while len(self.flight) > ahead:
             oldest = self.flight.popleft()
             self.parts.append(_on_host(oldest.outputs, oldest.valid, oldest.padded))
-            self.done += -(-oldest.valid // self.size)
+            self.examples += oldest.valid
+            self.done = -(-self.examples // self.size)
             if self.watched:
                 logs = {"outputs": self.parts[-1]}
                 self.callbacks.call("on_predict_batch_end", self.done - 1, logs)
@@ -269,14 +321,22 @@ def predict_at_once(run: Run, piece: Piece) -> Tree:
     return jax.tree.map(np.copy, outputs)
 
 
-def _on_host(outputs: Tree, valid: int, padded: bool) -> Tree:
+def _on_host(
+    outputs: Tree,
+    valid: int,
+    padded: bool,
+) -> Tree:
     """Outputs as NumPy arrays; of a padded batch those of the valid examples."""
     if isinstance(outputs, jax.Array):
         return _fetched(outputs, valid, padded)
     return jax.tree.map(lambda a: _fetched(a, valid, padded), outputs)
 
 
-def _fetched(output: Array, valid: int, padded: bool) -> np.ndarray:
+def _fetched(
+    output: Array,
+    valid: int,
+    padded: bool,
+) -> np.ndarray:
     if not output.ndim:
         raise ValueError(
             "predict joins the outputs of batches, and the network returns a single number for a "

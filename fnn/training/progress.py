@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
 
+from fnn.runtime.settings import settings
+
 WIDTH = 20
 FULL = "━"
 EMPTY = "─"
+CHECKING = "checking the data"
+COMPILING = "compiling"
+LONG_STAGE = 10.0  # seconds after which a stage is written to a file too
 INTERVAL = 0.1  # seconds between updates, so that output never slows a training down
 
 
@@ -51,6 +58,8 @@ def bar(
     each: float | None,
     values: Mapping[str, float],
     ended: bool = False,
+    width: int = WIDTH,
+    unit: str = "step",
 ) -> str:
     """One line: `40/250 ━━━━━━━━━━━━━━━━━━━━ 2s 8ms/step - accuracy: 0.9010 - loss: 0.3120`.
 
@@ -59,14 +68,14 @@ def bar(
     """
     line = f"{done:7d}/Unknown"
     if total is not None:
-        full = WIDTH * done // max(total, 1)
+        full = width * min(done, total) // max(total, 1)
         count = f"{done:{len(str(total))}d}/{total}"
-        line = f"{count} {FULL * full}{EMPTY * (WIDTH - full)}"
+        line = f"{count} {FULL * full}{EMPTY * (width - full)}"
     if each is not None:
         seconds = elapsed
         if total is not None and not ended:
             seconds = each * (total - done)
-        line += f" {duration(seconds)} {step_time(each)}/step"
+        line += f" {duration(seconds)} {step_time(each)}/{unit}"
     return line + _listed(values)
 
 
@@ -82,59 +91,145 @@ class Progress:
 
     The time of a step is measured over the steps after the first dispatch, if there are
     any, since the first may include compilation; the time of the run includes everything,
-    as in Keras.
+    as in Keras, from the moment when this object was made. Before its steps a run may have
+    stages (`stage`): a bar names the current one; with "auto" in a file, one that takes
+    long gets a line, and the final line their times.
     """
+
+    width = WIDTH
+    unit = "step"  # what is counted
+    interval = INTERVAL
 
     def __init__(self, verbose: int | str, total: int | None) -> None:
         self.mode = _mode(verbose)
         self.total = total
+        self._logs_stages = verbose == "auto" and self.mode == 2
+        self._stages: list[tuple[str, float]] = []  # and when each began
+        self._timer: threading.Timer | None = None
         self.start = time.perf_counter()
         self.last = self.start
+        self._since = self.start  # when the steps, or their compilation, began
         # The number of steps of the first dispatch, and when it ended.
         self._first: tuple[int, float] | None = None
         self._each: float | None = None
         self._spent = 0.0
         self._length = 0
 
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, kind: object, *error: object) -> None:
+        self.stop()
+
+    @classmethod
+    def of_fit(cls, verbose: int | str) -> Progress:
+        """The progress of a call of `fit`, which begins by checking its data."""
+        progress = cls(verbose, None)
+        progress.stage(CHECKING)
+        return progress
+
+    def stage(self, name: str) -> None:
+        """The run now does this; the steps themselves are a stage without name."""
+        if self._timer is not None:
+            self._cancel_timer()
+        now = time.perf_counter()
+        self._stages.append((name, now))
+        if name:
+            self._since = now
+        if self.mode == 1:
+            line = name
+            if self.total is not None:
+                line = f"{self._bar(0, 0.0, None, {})} {name}".rstrip()
+            self._line(line)
+        elif self._logs_stages and name:
+            self._timer = threading.Timer(LONG_STAGE, self._write, [f"{name} ...\n"])
+            self._timer.daemon = True
+            self._timer.start()
+
+    def steps_run(self) -> None:
+        """Ends the last stage before the steps."""
+        if self._stages and self._stages[-1][0]:
+            self.stage("")
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def begin(self, epoch: int = 0, epochs: int = 1) -> None:
         """`Epoch 1/10`, if there are several, and an empty bar while the steps compile."""
         if self.mode and epochs > 1:
+            if self._length:
+                self._write(f"\r{' ' * self._length}\r")
+                self._length = 0
             self._write(f"Epoch {epoch + 1}/{epochs}\n")
         if self.mode == 1:
-            self._line(bar(0, self.total, 0.0, None, {}))
+            line = self._bar(0, 0.0, None, {})
+            if self._stages:
+                line += f" {self._stages[-1][0]}"
+            self._line(line)
 
     def reached(self, done: int) -> bool:
         """Measures the time after `done` steps. Returns whether to draw an update."""
         now = time.perf_counter()
-        self._spent = now - self.start
+        self._spent = now - self._since
         if self._first is None:
             self._first = (done, now)
         count, since = self._first
         if done > count:
             self._each = (now - since) / (done - count)
-        return self.mode == 1 and now - self.last >= INTERVAL
+        return self.mode == 1 and now - self.last >= self.interval
 
     def update(self, done: int, values: Mapping[str, float]) -> None:
         """Draws the bar over the last one."""
         self.last = time.perf_counter()
-        self._line(bar(done, self.total, self.last - self.start, self._each, values))
+        self._line(self._bar(done, self.last - self.start, self._each, values))
 
     def end(self, done: int, values: Mapping[str, float]) -> None:
         """Writes the final line, which stays."""
         elapsed = time.perf_counter() - self.start
-        total = self.total or done
+        self.total = self.total or done
         each = self._each
         if each is None:
             each = self._spent / max(done, 1)
         if self.mode == 1:
-            self._line(bar(done, total, elapsed, each, values, ended=True), whole=True)
+            line = self._bar(done, elapsed, each, values, ended=True)
+            self._line(line, whole=True)
             self._write("\n")
+            self._length = 0
         elif self.mode == 2:
-            times = f"{duration(elapsed)} - {step_time(each)}/step"
-            self._write(f"{done}/{total} - {times}{_listed(values)}\n")
+            times = duration(elapsed) + self._preparation()
+            times += f" - {step_time(each)}/{self.unit}"
+            self._write(f"{done}/{self.total} - {times}{_listed(values)}\n")
+
+    def _preparation(self) -> str:
+        """The times of the stages before the steps: ` (checking 2s, compiling 8s)`."""
+        if not self._logs_stages:
+            return ""
+        ends = [since for _, since in self._stages[1:]]
+        shown = []
+        for (name, since), end in zip(self._stages, ends, strict=False):
+            if end - since >= 1:
+                shown.append(f"{name} {duration(end - since)}")
+        if not shown:
+            return ""
+        return f" ({', '.join(shown)})"
+
+    def _bar(
+        self,
+        done: int,
+        elapsed: float,
+        each: float | None,
+        values: Mapping[str, float],
+        ended: bool = False,
+    ) -> str:
+        return bar(
+            done, self.total, elapsed, each, values, ended, self.width, self.unit
+        )
 
     def stop(self) -> None:
         """Leaves the line of a bar that will not be completed."""
+        self._cancel_timer()
         if self.mode == 1 and self._length:
             self._write("\n")
             self._length = 0
@@ -153,6 +248,9 @@ class Progress:
         self._length = len(text)
 
     def _write(self, text: str) -> None:
+        if not settings.interactive_logging:
+            logging.getLogger("fnn").info(text.strip())
+            return
         with contextlib.suppress(Exception):
             try:
                 sys.stdout.write(text)
@@ -163,7 +261,7 @@ class Progress:
 
 def _mode(verbose: int | str) -> int:
     if verbose == "auto":
-        if _can_draw_over():
+        if _can_draw_over() and settings.interactive_logging:
             return 1
         return 2
     if verbose in (0, 1, 2):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,12 +15,20 @@ from fnn.core.tree import SpecTree, Tree
 from fnn.runtime.program_cache import small_cache
 from fnn.training.independence import why_mixed
 from fnn.training.objective import Objective
-from fnn.training.state import TrainState, without_counters
+from fnn.training.state import TrainState, begun, without_counters
 from fnn.training.step import make_eval_step, make_loss, predict_function
 
 
+@functools.cache
+def _key_spec() -> SpecTree:
+    return jax.eval_shape(lambda: jax.random.key(0))
+
+
 def why_not_padded(
-    layer: Layer, objective: Objective, now: TrainState, batch: SpecTree
+    layer: Layer,
+    objective: Objective,
+    now: TrainState,
+    batch: SpecTree,
 ) -> str | None:
     """Why padding a training batch would change loss, metrics or weights; None if not.
 
@@ -39,7 +48,10 @@ def why_not_padded(
 
 
 def why_not_padded_in_evaluation(
-    layer: Layer, objective: Objective, now: TrainState, batch: SpecTree
+    layer: Layer,
+    objective: Objective,
+    now: TrainState,
+    batch: SpecTree,
 ) -> str | None:
     """`why_not_padded` for a batch of `evaluate`."""
     state = tree.spec((now.params, now.state, now.key))
@@ -47,10 +59,13 @@ def why_not_padded_in_evaluation(
 
 
 def why_not_padded_in_prediction(
-    layer: Layer, params: Params, state: State, x: SpecTree
+    layer: Layer,
+    params: Params,
+    state: State,
+    x: SpecTree,
 ) -> str | None:
     """`why_not_padded` for a batch of `predict`."""
-    return _why("predict", layer, None, *_hashable(((params, state, None), x)))
+    return _why("predict", layer, None, *_hashable(((params, state, _key_spec()), x)))
 
 
 def _hashable(arrays: SpecTree) -> tuple[Any, tuple[jax.ShapeDtypeStruct, ...]]:
@@ -91,26 +106,39 @@ def _why(
 
 
 def _forward(
-    kind: str, layer: Layer, objective: Objective | None
+    kind: str,
+    layer: Layer,
+    objective: Objective | None,
 ) -> Callable[..., Tree]:
     """The function of a batch that a step computes, before any derivative."""
     if kind == "predict":
         predict = predict_function(layer)
-        return lambda state, x: predict(*state[:2], x)
+        # The key is for networks that draw random numbers in inference too.
+        return lambda state, x: predict(*state[:2], x, state[2])
     assert objective is not None
     if kind == "eval":
         evaluate = make_eval_step(layer, objective)
-        return lambda state, arrays, valid: evaluate(
-            state[:2], (arrays, valid), state[2]
-        )
+
+        def evaluated(
+            state: tuple[Params, State, Array],
+            arrays: dict[str, Tree],
+            valid: Array,
+        ) -> Tree:
+            after, logs = evaluate(state[:2], (arrays, valid), state[2])
+            return after, begun(logs)
+
+        return evaluated
     loss = make_loss(layer, objective)
 
     def train(
-        state: tuple[Params, State, Array], arrays: dict[str, Tree], valid: Array
+        state: tuple[Params, State, Array],
+        arrays: dict[str, Tree],
+        valid: Array,
     ) -> Tree:
         params, layer_state, key = state
         learning, _ = weights.split(layer, params)
         now = TrainState(params, layer_state, None, key)
-        return loss(learning, now, (arrays, valid), key)
+        value, (after, logs) = loss(learning, now, (arrays, valid), key)
+        return value, after, begun(logs)
 
     return train

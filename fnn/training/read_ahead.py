@@ -26,6 +26,7 @@ class ReadAhead(Generic[T]):
         # Pairs of a kind ("item", "warning", "error", "end") and a value.
         self._queue: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
         self._stop = threading.Event()
+        self._is_waiting = False  # the reader, for an item
         self._settings = ThreadSettings()
         self._thread = threading.Thread(
             target=self._work, args=(iterator,), daemon=True
@@ -39,6 +40,11 @@ class ReadAhead(Generic[T]):
         self._stop.set()
         self._thread.join(timeout=1)
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether the reader waits for an item, and none is there."""
+        return self._is_waiting and self._queue.empty()
+
     def items(self, poll: Poll | None = None) -> Iterator[T]:
         """The items, in order; an exception of the iterator is raised here."""
         while True:
@@ -46,7 +52,9 @@ class ReadAhead(Generic[T]):
                 poll()
             with contextlib.suppress(queue.Empty):
                 # The timeout lets `poll` notice Ctrl-C while the source is slow.
+                self._is_waiting = True
                 kind, value = self._queue.get(timeout=0.1)
+                self._is_waiting = False
                 if kind == "end":
                     return
                 if kind == "error":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,13 @@ from jax import Array
 from fnn.core.tree import Tree
 from fnn.metrics import Metric, exact
 from fnn.runtime.program_cache import programs
+
+Logs: TypeAlias = dict[str, Any]  # `Accumulator` or `Waiting` by name
+
+
+def count(number: int) -> np.ndarray:
+    """A counter of steps or epochs as an array on the host."""
+    return np.asarray(number, np.int32)
 
 
 @jax.tree_util.register_dataclass
@@ -37,8 +44,8 @@ class TrainState:
     state: Tree
     optimizer: Tree
     key: Array
-    step: Array | np.int32 = field(default_factory=lambda: np.int32(0))
-    epoch: Array | np.int32 = field(default_factory=lambda: np.int32(0))
+    step: Array | np.ndarray = field(default_factory=lambda: count(0))
+    epoch: Array | np.ndarray = field(default_factory=lambda: count(0))
     callbacks: dict[str, dict[str, Tree]] = field(default_factory=dict)
 
     def replace(self, **changes: Any) -> TrainState:
@@ -54,10 +61,14 @@ def without_counters(state: Tree) -> Tree:
 
 
 def with_counters(state: Tree, counters: dict[str, dict[str, Any]]) -> Tree:
-    """`state` with the counters of callbacks, if it is a `TrainState`."""
+    """`state` with the counters of callbacks, if it is a `TrainState`: arrays, no scalars."""
     if isinstance(state, TrainState) and (state.callbacks or counters):
-        return state.replace(callbacks=counters)
+        return state.replace(callbacks=jax.tree.map(_as_array, counters))
     return state
+
+
+def _as_array(leaf: Any) -> Any:
+    return np.asarray(leaf) if isinstance(leaf, np.generic) else leaf
 
 
 @jax.tree_util.register_dataclass
@@ -80,23 +91,79 @@ class Accumulator:
 
     def __post_init__(self) -> None:
         if self.lost is None:
-            object.__setattr__(self, "lost", exact.nothing_lost(self.sums))
+            lost: Tree = ()
+            if self.metric.adds:
+                lost = exact.nothing_lost(self.sums)
+            object.__setattr__(self, "lost", lost)
 
     @property
-    def result(self) -> Array:
-        return self.metric.result(jax.tree.map(jnp.add, self.sums, self.lost))
+    def result(self) -> Array | dict[str, Array]:
+        sums = self.sums
+        if self.metric.adds:
+            sums = jax.tree.map(jnp.add, sums, self.lost)
+        return self.metric.result(sums)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Waiting:
+    """A batch for a metric whose sums do not add up: it is updated where the batch is added.
+
+    `batch` holds targets, predictions, weights or None, and the mask of the predictions or None.
+    """
+
+    metric: Metric = field(metadata={"static": True})
+    batch: tuple[Tree, Tree, Array | None, Array | None] = (None, None, None, None)
+
+    @property
+    def start(self) -> Accumulator:
+        """The accumulator before this batch, if it is the first one."""
+        y_true, y_pred, *_ = self.batch
+        return Accumulator(self.metric, self.metric.init(y_true, y_pred))
+
+    def after(self, first: Accumulator) -> Accumulator:
+        """The accumulator with this batch."""
+        y_true, y_pred, weight, mask = self.batch
+        update: Callable[..., Tree] = self.metric.update
+        sums = update(first.sums, y_true, y_pred, weight=weight, mask=mask)
+        return Accumulator(first.metric, sums)
 
 
 def add(first: Tree, second: Tree) -> Tree:
-    """The sum of two trees of accumulators."""
-    return jax.tree.map(_add, first, second, is_leaf=_is_accumulator)
+    """The sum of two trees of accumulators; `Waiting` may stand in the second one."""
+    return jax.tree.map(_add, first, second, is_leaf=is_accumulator)
 
 
-def _is_accumulator(value: object) -> bool:
-    return isinstance(value, Accumulator)
+def begun(logs: Tree) -> Tree:
+    """Logs with an accumulator of one batch in place of each `Waiting`."""
+    return jax.tree.map(_begun, logs, is_leaf=is_accumulator)
 
 
-def _add(first: Accumulator, second: Accumulator) -> Accumulator:
+def is_accumulator(value: object) -> bool:
+    """Whether this is the accumulator of a metric, or a batch that waits for it."""
+    return isinstance(value, (Accumulator, Waiting))
+
+
+def log_names(logs: Logs) -> list[str]:
+    """The names of the results of the logs of a step, or of their shapes."""
+    names = []
+    for name, part in logs.items():
+        found: Tree = None
+        if isinstance(part, Waiting):
+            found = jax.eval_shape(lambda part=part: part.start.result)
+        names += [*found] if isinstance(found, dict) else [name]
+    return names
+
+
+def _begun(part: Accumulator | Waiting) -> Accumulator:
+    if isinstance(part, Waiting):
+        return part.after(part.start)
+    return part
+
+
+def _add(first: Accumulator, second: Accumulator | Waiting) -> Accumulator:
+    if isinstance(second, Waiting):
+        return second.after(first)
     sums, lost = exact.add(first.sums, first.lost, second.sums)
     return Accumulator(first.metric, sums, jax.tree.map(jnp.add, lost, second.lost))
 
@@ -115,9 +182,26 @@ def _results(
     """The compiled function for accumulators of this structure, shapes and dtypes."""
 
     def compute(accumulators: Mapping[str, Accumulator]) -> dict[str, Array]:
-        return {name: accumulator.result for name, accumulator in accumulators.items()}
+        found: dict[str, Array] = {}
+        for name, accumulator in accumulators.items():
+            result = accumulator.result
+            if isinstance(result, dict):
+                # Of a metric of several numbers, as in Keras.
+                found.update(result)
+            else:
+                found[name] = result
+        return found
 
     return jax.jit(compute)
+
+
+# The name in a step of a metric called "loss", which takes the place of the loss in logs.
+LOSS_METRIC = "loss/metric"
+
+
+def log_name(name: str) -> str:
+    """The name in logs of an accumulator of a step."""
+    return name.removesuffix("/metric")
 
 
 def result_values(accumulators: Mapping[str, Accumulator]) -> dict[str, Any]:
@@ -132,4 +216,18 @@ def result_values(accumulators: Mapping[str, Accumulator]) -> dict[str, Any]:
         if not value.ndim:
             value = float(value)
         found[name] = value
+    if LOSS_METRIC in found:
+        found["loss"] = found.pop(LOSS_METRIC)
     return found
+
+
+def in_order(logs: Mapping[str, Any], names: list[str]) -> Any:
+    """The results of these names as a list, or the only one; then others, alphabetically.
+
+    Others are of metrics of several numbers, which have names of their own.
+    """
+    known = [name for name in names if name in logs]
+    ordered = [logs[name] for name in (*known, *sorted(logs.keys() - {*known}))]
+    if len(ordered) == 1:
+        return ordered[0]
+    return ordered

@@ -8,14 +8,14 @@ from typing import TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
 from fnn.core import tree, weights
 from fnn.core.calling import call
-from fnn.core.context import Context
+from fnn.core.context import Context, is_masked, split_mask, strip_masks
 from fnn.core.layer import Layer
-from fnn.core.masking import is_masked, split_mask, strip_masks
 from fnn.core.tree import Tree
 from fnn.last_activation import End, outputs_by_path, without_last_activation
 from fnn.losses.logits import in_form
@@ -24,12 +24,14 @@ from fnn.optimizers import expand_updates, loss_scale, run_update
 from fnn.optimizers.optimizer import Optimizer, init_state, keeps_finite, without_rate
 from fnn.runtime.program_cache import programs, small_cache
 from fnn.training.objective import Objective, entry_count
-from fnn.training.state import Accumulator, TrainState
+from fnn.training.state import Accumulator, Logs, TrainState
+from fnn.training.targets import call_with_targets, moves_targets
 
 T = TypeVar("T")
 OutputPath: TypeAlias = tuple[
     object, ...
 ]  # where an output is in nested tuples and dicts
+Batch: TypeAlias = dict[str, Tree]  # "x", "y" and "weight"
 Loss: TypeAlias = Callable[[Tree], tuple[Array, Tree]]  # params -> (loss, more)
 
 
@@ -48,17 +50,28 @@ class Forward:
 
     def __init__(self, layer: Layer, objective: Objective) -> None:
         self.layer = layer
+        self.moves_targets = moves_targets(layer)
         self.forms = [getattr(goal.loss, "logits", None) for goal in objective.goals]
 
     def __call__(
-        self, params: Tree, state: Tree, x: Tree, ctx: Context
-    ) -> tuple[list[Tree], list[Array | None], Tree]:
-        """(outputs, the logits for each loss or None, state after)."""
+        self, params: Tree, state: Tree, arrays: Batch, ctx: Context
+    ) -> tuple[list[Tree], list[Array | None], Tree, Batch]:
+        """(outputs, the logits for each loss or None, state after, arrays with their targets).
+
+        Layers of images may have changed the targets.
+        """
+        x = arrays["x"]
         layer = self.layer
         ends: dict[OutputPath, End] = {}
         if any(self.forms):
             layer, ends = without_last_activation(layer, x)
-        result, state = call(layer, params, state, x, ctx)
+        targets = arrays["y"]
+        if self.moves_targets:
+            result, state, targets = call_with_targets(
+                layer, params, state, x, targets, ctx
+            )
+        else:
+            result, state = call(layer, params, state, x, ctx)
         outputs = []
         logits: list[Array | None] = []
         for form, (path, y) in zip(self.forms, outputs_by_path(result), strict=True):
@@ -73,7 +86,7 @@ class Forward:
                 logits.append(in_form(form, name, split_mask(y)[0]))
             else:
                 logits.append(None)
-        return outputs, logits, state
+        return outputs, logits, state, {**arrays, "y": targets}
 
 
 @small_cache(64)
@@ -86,12 +99,12 @@ def make_loss(layer: Layer, objective: Objective) -> Callable[..., Tree]:
 
     def loss_of(
         params: Tree, now: TrainState, batch: Tree, key: Array
-    ) -> tuple[Array, tuple[Tree, dict[str, Accumulator]]]:
+    ) -> tuple[Array, tuple[Tree, Logs]]:
         arrays, rows = batch
         _, fixed = weights.split(layer, now.params)
         whole = weights.merge(now.params, params, fixed)
         ctx = Context(train=True, key=key, rows=rows)
-        outputs, logits, state = forward(whole, now.state, arrays["x"], ctx)
+        outputs, logits, state, arrays = forward(whole, now.state, arrays, ctx)
         penalty = weights.penalty(layer, params) + weights.auxiliary(state)
         loss, logs = objective.evaluate(outputs, logits, arrays, rows, penalty)
         return loss, (state, logs)
@@ -139,9 +152,7 @@ def make_train_step(
     """
     objective_of = make_loss(layer, objective)
 
-    def train_step(
-        now: TrainState, batch: Tree, key: Array
-    ) -> tuple[TrainState, dict[str, Accumulator]]:
+    def train_step(now: TrainState, batch: Tree, key: Array) -> tuple[TrainState, Logs]:
         learning, _ = weights.split(layer, now.params)
         # A partial function is no frame of its own in a traceback.
         loss_of = functools.partial(objective_of, now=now, batch=batch, key=key)
@@ -170,11 +181,17 @@ def make_train_step(
         if norms:
             logs = {**logs, **_norms(grads, updates, learning)}
         new = _updated(layer, now, learning, updates)
-        step = optax.safe_increment(now.step)
+        step = next_step(now.step)
         new = new.replace(state=state, optimizer=after, step=step)
-        return _same_types(new, now), logs
+        return same_types(new, now), logs
 
     return train_step
+
+
+def next_step(step: Array | np.ndarray) -> Array:
+    """The number of the step after this one; the largest integer stays."""
+    after: Array = optax.safe_increment(step)
+    return after
 
 
 def _value_and_grad(loss_of: Loss, scale: Array | None) -> Callable[[Tree], Tree]:
@@ -193,7 +210,7 @@ def _value_and_grad(loss_of: Loss, scale: Array | None) -> Callable[[Tree], Tree
     return value_and_grad
 
 
-def _norms(gradients: Tree, updates: Tree, params: Tree) -> dict[str, Accumulator]:
+def _norms(gradients: Tree, updates: Tree, params: Tree) -> Logs:
     """The norm of each gradient, update and weight, by name and path."""
     logs = {}
     for name, whole in zip(NORMS, (gradients, updates, params), strict=True):
@@ -208,21 +225,26 @@ def _norms(gradients: Tree, updates: Tree, params: Tree) -> dict[str, Accumulato
 def _updated(
     layer: Layer, now: TrainState, learning: Tree, updates: Tree
 ) -> TrainState:
-    """The state with updates added to the trainable weights, and constraints applied.
+    """The state with updates added to the trainable weights, and constraints applied."""
+    _, fixed = weights.split(layer, now.params)
+    learned = moved(layer, learning, updates)
+    return now.replace(params=weights.merge(now.params, learned, fixed))
+
+
+def moved(layer: Layer, learning: Tree, updates: Tree) -> Tree:
+    """The trainable weights with updates added, and constraints applied.
 
     A weight that has not moved is not constrained: its gradient was accumulated only, or left
     out, and a constraint that moves part of the way would move it again in every step.
     """
-    _, fixed = weights.split(layer, now.params)
-    moved = optax.apply_updates(learning, updates)
+    after = optax.apply_updates(learning, updates)
 
     def pick(constrained: Array, moved: Array, update: Array) -> Array:
         if constrained is moved:
             return moved
         return jnp.where(jnp.any(update != 0), constrained, moved)
 
-    learned = jax.tree.map(pick, weights.constrain(layer, moved), moved, updates)
-    return now.replace(params=weights.merge(now.params, learned, fixed))
+    return jax.tree.map(pick, weights.constrain(layer, after), after, updates)
 
 
 @_shared
@@ -241,7 +263,7 @@ def make_flush(
         learning, _ = weights.split(layer, now.params)
         updates, after = optimizer.flush(now.optimizer, learning)
         new = _updated(layer, now, learning, updates)
-        return _same_types(new.replace(optimizer=after), now)
+        return same_types(new.replace(optimizer=after), now)
 
     return flush
 
@@ -258,7 +280,7 @@ def with_average(layer: Layer, optimizer: Optimizer, now: TrainState) -> TrainSt
     return now.replace(params=weights.merge(now.params, average, fixed))
 
 
-def _same_types(new: TrainState, old: TrainState) -> TrainState:
+def same_types(new: TrainState, old: TrainState) -> TrainState:
     """`new` in the dtypes of `old`: the next step takes the same dtypes as this one."""
 
     def cast(new: Array, old: Array) -> Array:
@@ -270,9 +292,7 @@ def _same_types(new: TrainState, old: TrainState) -> TrainState:
     return state
 
 
-def _spoil(
-    logs: dict[str, Accumulator], grads: Tree, scale: Array | None
-) -> dict[str, Accumulator]:
+def _spoil(logs: Logs, grads: Tree, scale: Array | None) -> Logs:
     """The logs with a loss that is not finite if any gradient (or update) is not.
 
     Infinity in gradients of a loss scaled by more than 1 is left to the optimizer.
@@ -325,12 +345,11 @@ def make_eval_step(layer: Layer, objective: Objective) -> Callable[..., Tree]:
     """
     forward = Forward(layer, objective)
 
-    def eval_step(
-        weighted: Tree, batch: Tree, key: Array
-    ) -> tuple[Tree, dict[str, Accumulator]]:
+    def eval_step(weighted: Tree, batch: Tree, key: Array) -> tuple[Tree, Logs]:
         params, state = weighted
         arrays, rows = batch
-        outputs, logits, after = forward(params, state, arrays["x"], Context(rows=rows))
+        ctx = Context(key=key, rows=rows)
+        outputs, logits, after, arrays = forward(params, state, arrays, ctx)
         learning, _ = weights.split(layer, params)
         penalty = weights.penalty(layer, learning) + weights.auxiliary(after)
         _, logs = objective.evaluate(outputs, logits, arrays, rows, penalty)
@@ -340,10 +359,15 @@ def make_eval_step(layer: Layer, objective: Objective) -> Callable[..., Tree]:
 
 
 def predict_function(layer: Layer) -> Callable[..., Tree]:
-    """The pure function `step(params, state, x) -> (outputs without masks, state)`."""
+    """The pure function `step(params, state, x) -> (outputs without masks, state)`.
 
-    def predict_step(params: Tree, state: Tree, x: Tree) -> tuple[Tree, Tree]:
-        outputs, state = call(layer, params, state, x, Context())
+    A network that draws random numbers in inference takes a key after `x`.
+    """
+
+    def predict_step(
+        params: Tree, state: Tree, x: Tree, key: Array | None = None
+    ) -> tuple[Tree, Tree]:
+        outputs, state = call(layer, params, state, x, Context(key=key))
         return strip_masks(outputs), state
 
     return predict_step

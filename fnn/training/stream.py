@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fnn.core import tree
 from fnn.core.tree import SpecTree, Tree, array_spec
 from fnn.runtime.warning import warn
+from fnn.training.alike import alike
 from fnn.training.data import Poll, is_on_several_devices
+from fnn.training.examples import Collector
+from fnn.training.places import Loader, Orders, Place, Places, called
 from fnn.training.read_ahead import ReadAhead
 
+CHUNK_BYTES = 2**21  # sent to the device at once, in a fraction of a millisecond
 Source: TypeAlias = Any  # an iterable, a callable that returns one, or a sequence
 
 
@@ -33,13 +36,17 @@ class Chunk(NamedTuple):
 class StreamData:
     """Batches from an iterable, a callable that returns one, or a sequence with a length.
 
-    `prepare(batch)` turns an item of the source into arrays. Every batch is copied, so
-    the source may reuse its buffers. A batch smaller than the first is padded with
-    `remainder="pad"`, where batches are `(arrays, valid)`, and left out with "drop". A
-    pass has `steps` batches, or all if None. With `continues` a pass starts where the last
-    one ended, and the source is reopened whenever it ends; else each pass starts from the
-    beginning. An iterator cannot restart. If `apart` (of the spec of a batch) is True, a
-    batch smaller than the first is a chunk of its own, without padding.
+    `collect` makes batches of single examples, and `prepare(batch)` arrays of a batch.
+    Every batch is copied, so the source may reuse its buffers. A batch smaller than the
+    first is padded with `remainder="pad"`, where batches are `(arrays, valid)`, and left
+    out with "drop". A pass has `steps` batches, or all if None. With `continues` a pass
+    starts where the last one ended, and the source is reopened whenever it ends; else each
+    pass starts from the beginning. An iterator cannot restart. With a `seed`, a source with
+    a method `in_order(indices)` (`fnn.utils.PyDataset`) or `shuffled(generator)`
+    (`Examples`) is read in a new order in each pass. If `apart` (of the spec of a batch) is
+    True, a batch smaller than the first is a chunk of its own, without padding. Batches of a source
+    with `has_several_shapes` (`fnn.data.bucket`), and with `varies`, may differ in the shape of
+    their examples; each is a chunk.
     """
 
     shuffle = False
@@ -47,41 +54,66 @@ class StreamData:
     def __init__(
         self,
         source: Source,
+        collect: Collector,
         prepare: Callable[[Any], Tree],
         *,
         remainder: str = "drop",
         steps: int | None = None,
         continues: bool = False,
         apart: Callable[[SpecTree], bool] = _never,
+        seed: list[int] | None = None,
+        varies: bool = False,
     ) -> None:
         self.source = source
+        self.collect = collect
         self.prepare = prepare
         self.pad = remainder == "pad"
         self.apart = apart
         self.once = isinstance(source, Iterator)
+        self.varies = varies or getattr(source, "has_several_shapes", False)
         self.wanted = steps
         self.continues = continues and steps is not None
         self.steps = steps
         if steps is None and hasattr(source, "__len__"):
             self.steps = len(source)
+        elif steps is None and hasattr(source, "num_batches"):
+            self.steps = source.num_batches
         self.batch_size = 0
         self.room = 0  # the padded size of a batch, as in `ArrayData`
         self._batches: Iterator[Tree] | None = None
-        self._peeked: list[Tree] = []
+        self._peeked: list[tuple[Tree, int]] = []  # with what `_read` is after it
         self._spec: SpecTree = None
+        self._orders = Orders(source, seed)
+        self._loader = Loader(source)
+        self._pass: int = getattr(source, "passes", 0)
+        self._read = 0  # batches of this pass, those that are left out too
+        # For a resumed training: whether `_read` batches are still to be read, and how many more
+        # to leave out.
+        self._behind = False
+        self._skipped = 0
+        self.places = Places()
 
     def chunk_size(self, capacity: int) -> int:
-        """How many batches to wait for: as many as a dispatch takes."""
-        return capacity
+        """The most batches in a chunk: as many as a dispatch takes, fewer if they are large.
+
+        A chunk goes to the device as a whole, also if it has few batches because no more
+        were there when the device was free.
+        """
+        batch_bytes = max(tree.nbytes(self.batch_spec()), 1)
+        return min(capacity, max(CHUNK_BYTES // batch_bytes, 1))
 
     def batch_spec(self) -> SpecTree:
         """Shapes and dtypes of one batch, those of the first, which is still returned later."""
         if self._spec is None:
             self._peek()
+        return self._padded(self._spec)
+
+    def _padded(self, spec: SpecTree) -> SpecTree:
+        """The spec of a batch of full size as `chunks` gives it."""
         if not self.pad:
-            return self._spec
+            return spec
         valid = array_spec((self.room,), np.bool_)
-        return tree.resized(self._spec, self.room), valid
+        return tree.resized(spec, self.room), valid
 
     def _peek(self) -> None:
         """Reads the first batch, and takes the shapes and dtypes from it."""
@@ -92,7 +124,10 @@ class StreamData:
             )
         if not is_on_several_devices(first):
             first = jax.tree.map(_copy, first)
-        self._peeked.append(first)
+        self._peeked.append((first, self._read))
+        self._read = 0
+        if self.wanted is None:
+            self.steps = self.collect.batches(self.steps)
         self._spec = tree.spec(first)
         self.batch_size = tree.batch_size(first)
         self.room = self.batch_size
@@ -100,7 +135,7 @@ class StreamData:
     def first(self) -> Tree:
         """The first batch, which is still returned later."""
         self.batch_spec()
-        return self._peeked[0]
+        return self._peeked[0][0]
 
     def chunks(
         self,
@@ -108,10 +143,18 @@ class StreamData:
         capacity: int,
         steps: int | None = None,
         poll: Poll | None = None,
+        start: int = 0,
     ) -> Generator[tuple[Tree, int]]:
-        """(chunk, its number of batches), read ahead in a thread."""
+        """(chunk, its number of batches), read ahead in a thread, after `start` batches."""
         self.batch_spec()
-        with ReadAhead(self._chunks(capacity, self.wanted or steps)) as ahead:
+        self.places.clear()
+        ahead: ReadAhead[Chunk]
+        ahead = ReadAhead(
+            self._chunks(
+                capacity, self.wanted or steps, lambda: ahead.is_awaited, start
+            )
+        )
+        with ahead:
             for chunk in ahead.items(poll):
                 arrays = chunk.arrays
                 if chunk.is_alone:
@@ -120,19 +163,87 @@ class StreamData:
                     arrays = self._chunk_of_one(arrays, capacity)
                 yield arrays, chunk.batches
 
-    def _chunks(self, capacity: int, steps: int | None) -> Iterator[Chunk]:
-        """The chunks of a pass. An error of the source is raised after those before it."""
-        done = 0
+    # -- the position ----------------------------------------------------------------------------
+
+    def place(self, done: int | None) -> Place | None:
+        """The position after this many batches of the epoch, or at its end (None)."""
+        if not self.places.wanted:
+            return None
+        if done is None:
+            return self._place()
+        return self.places.after(done)
+
+    def _place(self) -> Place:
+        """The position of the next batch that is read."""
+        state = self._loader.state(begun=self._read > 0)
+        seed = self._orders.seed
+        return Place(self._pass, self._read, state, seed, self._skipped)
+
+    def move_to(self, place: Place | None, epoch: int, batch: int) -> None:
+        """Continues at a place that a training had reached, after batch `batch` of an epoch.
+
+        Warns if the batches after it may not be those of the uninterrupted training.
+        """
+        if place is None or not (epoch or batch):
+            return
+        known = self._loader.is_saved
+        returns = known or self._reads_by_number
+        if not known and not self._orders.is_known:
+            self._orders.warn_of(epoch, place.batch + place.skip)
+        if returns or not self.once:
+            self._peeked.clear()
+            self._batches = None
+        self._pass, self._read = place.number, place.batch
+        self._skipped = place.skip
+        self._behind = not returns
+        self._loader.wanted = place.state
+        self._orders.seed = place.seed
+
+    @property
+    def _reads_by_number(self) -> bool:
+        """Whether batches can be left out without reading them."""
+        return self._orders.by_number and not self.collect.collects
+
+    def _skip(self) -> None:
+        """Reads what was trained on before, as far as a resumed training could not return."""
+        reopen = self.continues and not self.once
+        if self._behind:
+            reached, self._read = self._read, 0
+            self._behind = False
+            while self._read < reached and self._next() is not None:
+                pass
+        for _ in range(self._skipped):
+            self._next(reopen)
+        self._skipped = 0
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def _chunks(
+        self,
+        capacity: int,
+        steps: int | None,
+        is_awaited: Callable[[], bool],
+        done: int = 0,
+    ) -> Iterator[Chunk]:
+        """The chunks of a pass. An error of the source is raised after those before it.
+
+        A chunk that is awaited is not filled up: the device would idle meanwhile.
+        """
         ended = False
         failure: Exception | None = None
+        self._skip()
         while not ended and (steps is None or done < steps):
             wanted = capacity
             if steps is not None:
                 wanted = min(capacity, steps - done)
             arrays = self._empty(capacity)
+            if self.places.wanted:
+                self.places.note(done, self._place())
             count = 0
             alone: Tree = None
             while count < wanted and not ended and alone is None:
+                if count and is_awaited():
+                    break
                 try:
                     batch = self._next_alike(done + count)
                 except Exception as error:
@@ -157,14 +268,22 @@ class StreamData:
         if not self.continues:
             self._rewind()
         if ended and self.wanted:
-            raise ValueError(
-                f"expected {steps} batches in a pass, received {done} and the end of the "
-                "data; pass fewer steps, or a stream that restarts"
-            )
+            self._refuse_end(done)
+
+    def _refuse_end(self, done: int) -> None:
+        """An error for training that lacks batches, a warning for other passes."""
+        message = (
+            f"expected {self.wanted} batches in a pass, received {done} and the end of the "
+            "data; pass fewer steps, or a stream that restarts"
+        )
+        if self.continues:
+            raise ValueError(message)
+        warn(message)
 
     def _stands_alone(self, batch: Tree) -> bool:
         """Whether a batch is not stacked with others."""
-        return tree.batch_size(batch) < self.batch_size or is_on_several_devices(batch)
+        is_smaller = tree.batch_size(batch) < self.batch_size
+        return self.varies or is_smaller or is_on_several_devices(batch)
 
     def _rewind(self) -> None:
         """Lets the next pass start from the beginning; an iterator can only continue."""
@@ -172,34 +291,42 @@ class StreamData:
             # Nothing comes, but the source reaches its end: `on_epoch_end` is called.
             next(self._batches, None)
         if not self.once:
-            self._batches = None
+            self._next_pass()
+
+    def _next_pass(self) -> None:
+        self._batches = None
+        self._pass += 1
+        self._read = 0
+        self._loader.end()
 
     def _next_alike(self, number: int) -> Tree:
         """The next batch of a pass, in the dtypes of the first; None at the end."""
         batch = self._next(reopen=self.continues and not self.once)
         if batch is None:
             return None
-        return self._alike(batch, number)
+        return alike(batch, self._spec, number, self.varies)
 
     def _next(self, reopen: bool = False) -> Tree:
         """The next batch, None at the end; with `reopen` the source then starts over."""
         if self._peeked:
-            return self._peeked.pop()
+            batch, self._read = self._peeked.pop()
+            return batch
         if self._batches is None:
             self._batches = self._open()
         batch = next(self._batches, None)
         if batch is None and reopen:
-            self._batches = None
+            self._next_pass()
             return self._next()
         return batch
 
     def _open(self) -> Iterator[Tree]:
         """The batches of the source as arrays, from the beginning."""
-        source = self.source
-        is_iterable = isinstance(source, Iterable) or _is_sequence(source)
-        if callable(source) and not is_iterable:
-            source = source()
-        for number, batch in enumerate(_items(source)):
+        source = called(self.source)
+        if hasattr(source, "on_epoch_begin"):
+            source.on_epoch_begin()
+        batches = self.collect(self._items(source))
+        for number, batch in enumerate(batches, self._read):
+            self._read = number + 1
             try:
                 arrays = self.prepare(batch)
             except Exception as error:
@@ -214,46 +341,23 @@ class StreamData:
         if hasattr(source, "on_epoch_end"):
             source.on_epoch_end()
 
+    def _items(self, source: Source) -> Iterator[Any]:
+        """The items of this pass, from where a resumed training returns to."""
+        if self._reads_by_number and not self._loader.is_saved:
+            return self._orders.items(self._pass, self._read)
+        self._orders.begin(source, self._pass)
+        return self._loader.items(source)
+
     def _empty(self, capacity: int) -> Tree:
         """Zeros for `capacity` batches of full size: arrays, or (arrays, valid)."""
-
-        def zeros(spec: jax.ShapeDtypeStruct) -> np.ndarray:
-            return np.zeros((capacity, *spec.shape), spec.dtype)
-
-        return jax.tree.map(zeros, self.batch_spec())
-
-    def _alike(self, batch: Tree, number: int) -> Tree:
-        """`batch` in the dtypes of the first. Raises ValueError if it differs otherwise."""
-        if _shapes_of_examples(batch) != _shapes_of_examples(self._spec):
-            raise self._unlike(batch, number)
-        count = tree.batch_size(batch)
-        if count > self.batch_size:
-            raise ValueError(
-                f"batch {number} of the stream holds {count} examples and the first held "
-                f"{self.batch_size}; give the largest batch first"
-            )
-
-        def cast(array: Any, spec: jax.ShapeDtypeStruct) -> Any:
-            if array.dtype == spec.dtype:
-                return array
-            converted = _converted(np.asarray(array), spec.dtype)
-            if converted is None:
-                raise self._unlike(batch, number)
-            return converted
-
-        return jax.tree.map(cast, batch, self._spec)
-
-    def _unlike(self, batch: Tree, number: int) -> ValueError:
-        return ValueError(
-            f"batch {number} of the stream is {tree.describe(batch)} and the first was "
-            f"{tree.describe(self._spec)}; give every batch the same arrays, shapes and "
-            "dtypes"
-        )
+        return _zeros(capacity, self.batch_spec())
 
     def _chunk_of_one(self, batch: Tree, capacity: int) -> Tree:
         """A chunk of one batch: as it is on devices, at its own size, or padded."""
         if not is_on_several_devices(batch) and not self.apart(self.batch_spec()):
             chunk = self._empty(capacity)
+            if self.varies:
+                chunk = _zeros(1, self._padded(tree.spec(batch)))
             self._write(batch, chunk, 0)
             return chunk
         if self.pad:
@@ -276,36 +380,9 @@ class StreamData:
             whole[position, count:] = part[:1]
 
 
-def _items(source: Source) -> Iterator[Any]:
-    if _is_sequence(source):
-        return (source[i] for i in range(len(source)))
-    return iter(source)
-
-
-def _is_sequence(source: Source) -> bool:
-    return hasattr(source, "__getitem__") and hasattr(source, "__len__")
-
-
-def _shapes_of_examples(batch: Tree) -> tuple[Any, list[tuple[int, ...]]]:
-    """The structure of a batch, and the shapes of its leaves without the first axis."""
-    leaves, treedef = jax.tree.flatten(batch)
-    return treedef, [leaf.shape[1:] for leaf in leaves]
-
-
-def _converted(array: np.ndarray, dtype: Any) -> np.ndarray | None:
-    """The array in another dtype; None if values do not fit."""
-    with np.errstate(all="ignore"):
-        converted = array.astype(dtype)
-    if jnp.issubdtype(array.dtype, jnp.floating) and jnp.issubdtype(
-        dtype, jnp.floating
-    ):
-        # Rounding is fine, overflow is not.
-        fits = np.isfinite(converted) | ~np.isfinite(array)
-    else:
-        fits = converted == array
-    if not fits.all():
-        return None
-    return converted
+def _zeros(capacity: int, batch: SpecTree) -> Tree:
+    """Zeros for `capacity` batches, stacked."""
+    return jax.tree.map(lambda s: np.zeros((capacity, *s.shape), s.dtype), batch)
 
 
 def _own(array: Any) -> Any:

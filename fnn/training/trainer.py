@@ -6,7 +6,6 @@ import dataclasses
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -16,86 +15,31 @@ from fnn.core import tree
 from fnn.core.tree import Tree
 from fnn.runtime.devices import divide
 from fnn.training import engine
+from fnn.training.checkpoint import Snapshot
 from fnn.training.checks import TrainingError
-from fnn.training.data import ArrayData
-from fnn.training.hooks import Callback, CallbackList
+from fnn.training.copies import copied, on_host
+from fnn.training.hooks import CallbackList, Logs
 from fnn.training.interrupt import Interrupt
+from fnn.training.plan import Dispatch, Plan
 from fnn.training.progress import Progress
+from fnn.training.resume import Resume
 from fnn.training.state import (
     TrainState,
+    count,
     result_values,
     with_counters,
     without_counters,
 )
 from fnn.training.step import NORMS
-from fnn.training.stream import StreamData
-
-
-class Holder(Protocol):
-    """Holds the state of a training: the weights of a model, or a `Run`."""
-
-    now: Tree
-
-
-def always(epoch: int) -> bool:
-    """True for every epoch."""
-    return True
-
-
-@dataclasses.dataclass
-class Plan:
-    """One training: its data, its step and what happens around it."""
-
-    step: engine.Step
-    data: ArrayData | StreamData
-    run: Any  # what callbacks get as their model: a Model or a Run
-    weights: Holder
-    callbacks: list[Callback]
-    key: jax.Array
-    epochs: int
-    initial_epoch: int
-    steps: int | None  # per epoch; None: all of the data
-    verbose: str | int
-    guard: str
-    validate: Callable[[int, CallbackList], dict[str, float]] | None
-    validates: Callable[[int], bool] = always  # whether `validate` runs after an epoch
-    # Names the layer in which NaN first appeared: (state, batch, key) -> name.
-    diagnose: Callable[[TrainState, Tree, jax.Array], str] | None = None
-    # Change the state at the end of an epoch, and at the end of the training.
-    end_epoch: Callable[[TrainState], TrainState] | None = None
-    end_training: Callable[[TrainState], TrainState] | None = None
-    # Strings that tell whether a resumed training has the same optimizer, losses and network.
-    recipe: dict[str, str] = dataclasses.field(default_factory=dict)
-
-    @property
-    def now(self) -> Tree:
-        """The state after the last complete step."""
-        return self.weights.now
-
-    @now.setter
-    def now(self, state: Tree) -> None:
-        self.weights.now = state
-
-
-class Dispatch(NamedTuple):
-    """Steps in flight: what they will return, and what they were given."""
-
-    state: Tree
-    accumulated: Tree
-    healthy: Tree
-    done: int  # batches of the epoch, these included
-    chunk: Tree
-    number: int  # of the first of these steps
-    at: int  # index of its batch in the chunk
 
 
 class Trainer:
     """The epochs of one training: dispatches chunks, commits complete steps, calls callbacks.
 
-    A dispatch is committed to `plan.now` when its results have arrived, so that an error of the
-    device, which is reported late, never reaches the model. A large state is donated to the step,
-    which saves memory and time. During an epoch `plan.now` is then a copy on the host from the
-    start of the epoch, to which the model returns if a step fails.
+    A dispatch is committed to `plan.weights.now` when its results have arrived, so that an error
+    of the device, which is reported late, never reaches the model. A large state is donated to the
+    step, which saves memory and time. During an epoch `plan.weights.now` is then the state at its
+    start, to which the model returns if a step fails.
     """
 
     def __init__(
@@ -104,11 +48,19 @@ class Trainer:
         program: engine.Program,
         callbacks: CallbackList,
         interrupt: Interrupt,
+        resume: Resume,
     ) -> None:
         self.plan = plan
         self.program = program
         self.callbacks = callbacks
         self.interrupt = interrupt
+        self.resume = resume
+        self.saves = bool(resume.savers)
+        self.epoch_number = 0
+        # The training at the last boundary of an epoch; None while steps run.
+        self.boundary: Snapshot | None = None
+        # The state after the last complete step; None if its memory is gone.
+        self.last: Tree = None
         self.number = 0  # of the next step
         self.passes = 0  # over the data before this training
         # Whether a callback watches single batches.
@@ -122,37 +74,57 @@ class Trainer:
         # callback that watches batches does not change the program: it gets a copy of the state.
         self.donate = program.is_large
         self.consumes = self.donate and not self.each
+        self.progress = Progress(0, None)
 
     def start(self, first: int) -> None:
         """Takes the number of the next step and of the next pass over the data from the state."""
-        now = self.plan.now
+        now = self.plan.weights.now
         if isinstance(now, TrainState):
             self.number = int(now.step)
             self.passes = int(now.epoch) - first
+        snapshot = self.resume.snapshot
+        if snapshot is not None:
+            # Steps that were left out (guard="skip") have numbers too.
+            self.number = snapshot.step
+        if self.saves:
+            self.end_epoch(first)
 
-    def epoch(self, epoch: int) -> dict[str, float]:
-        """One pass over the data. Returns its logs."""
+    def watched_epoch(self, epoch: int) -> tuple[Logs, Logs]:
+        """Its logs before and after the hooks of callbacks, which may add the learning rate."""
+        self.callbacks.call("on_epoch_begin", epoch, {})
+        logs = self.epoch(epoch)
+        before = dict(logs)
+        self.callbacks.call("on_epoch_end", epoch, logs)
+        self.progress.end(self.done, logs)
+        return before, logs
+
+    def epoch(self, epoch: int) -> Logs:
+        """One pass over the data. Returns its logs, which `progress` does not show yet."""
         plan = self.plan
+        self.epoch_number = epoch
         position = self.passes + epoch
+        if plan.begin_epoch is not None:
+            plan.begin_epoch()
         self._prepare()
         self.progress.begin(epoch, plan.epochs)
         self._run_all(plan.data.chunk_size(self.program.capacity), position)
-        ended = without_counters(plan.now)
+        if self.saves:
+            self.boundary = self.snapshot()
+        ended = without_counters(plan.weights.now)
         if isinstance(ended, TrainState):
-            ended = ended.replace(epoch=np.int32(position + 1))
+            ended = ended.replace(epoch=count(position + 1))
         if plan.end_epoch is not None:
             ended = plan.end_epoch(ended)
-        plan.now = with_counters(ended, self.counters)
+        plan.weights.now = with_counters(ended, self.counters)
         logs = self._logs(epoch)
         if plan.validate is not None and self.done:
             found = plan.validate(epoch, self.callbacks)
             logs.update({f"val_{name}": value for name, value in found.items()})
             # Keras's order.
             logs = dict(sorted(logs.items()))
-        self.progress.end(self.done, logs)
         return logs
 
-    def _logs(self, epoch: int) -> dict[str, float]:
+    def _logs(self, epoch: int) -> Logs:
         """The logs of the epoch; norms of gradients go to the callbacks that asked for them."""
         measured = result_values(self.settled) if self.done else {}
         logs = shown(measured)
@@ -164,28 +136,40 @@ class Trainer:
         return logs
 
     def _prepare(self) -> None:
-        """Resets counters and queue; keeps a copy on the host of a state that will be donated."""
+        """Resets counters and queue; keeps on the host a state whose copy will be donated."""
         plan = self.plan
-        self.progress = Progress(plan.verbose, plan.steps or plan.data.steps)
+        self.progress = plan.progress or Progress(plan.verbose, None)
+        self.progress.total = plan.steps or plan.data.steps
+        plan.progress = None
         self.flight: deque[Dispatch] = deque()
         self.done = 0
         self.refused = False
-        self.counters = self.callbacks.counters
         self.accumulated = self.program.zeros()
+        if self.saves:
+            self._continue_epoch()
+        self.counters = self.callbacks.counters
         self.settled = self.accumulated
         self.healthy: Tree = np.True_
-        self.state = without_counters(plan.now)
-        # The state after the last complete step; None if its memory is gone.
-        self.last: Tree = self.state
+        self.state = without_counters(plan.weights.now)
+        self.last = self.state
         if self.consumes:
-            kept = jax.tree.map(_on_host, self.state)
-            plan.now = with_counters(kept, self.counters)
-            self.state = self.last = _copied(self.state)
+            kept = jax.tree.map(on_host, self.state)
+            plan.weights.now = with_counters(kept, self.counters)
+            self.state = self.last = copied(self.state)
+
+    def _continue_epoch(self) -> None:
+        """Takes up the epoch that a resumed training was in; its hooks have begun it again."""
+        snapshot = self.resume.take_up()
+        if snapshot is not None:
+            self.plan.weights.now = snapshot.state
+            self.done = snapshot.batch
+            self.accumulated = snapshot.sums
 
     def _run_all(self, size: int, position: int) -> None:
         """Trains on every batch of the pass with this number, in chunks of `size`."""
         plan = self.plan
-        chunks = plan.data.chunks(position, size, plan.steps, self.interrupt.poll)
+        self.boundary = None
+        chunks = plan.data.chunks(position, size, plan.steps, self._poll, self.done)
         try:
             for chunk, count in self._until_error(chunks):
                 self._dispatch_all(divide(chunk, self.state, axis=1), count)
@@ -220,22 +204,70 @@ class Trainer:
                 at += 1
             else:
                 size = min(count - at, self.program.capacity)
+                if self.saves:
+                    size = min(size, self.resume.steps_left(self.number))
                 self._dispatch(program, chunk, at, size)
                 at += size
-                self._settle(0 if self.interrupt.requested else 1)
-            self.interrupt.poll()
+                self._settle(1)
+            if self.saves:
+                self._save_if_due()
+            self._poll()
+
+    def _poll(self) -> None:
+        """Ends the training if that was requested, after the steps in flight."""
+        interrupt = self.interrupt
+        if interrupt.requested or interrupt.terminated:
+            self._settle(0)
+            interrupt.poll()
+
+    def _save_if_due(self) -> None:
+        ends = self.done == (self.plan.steps or self.plan.data.steps)
+        if not self.resume.is_due(self.number, ends):
+            return
+        self._settle(0)
+        if self.refused:
+            return
+        snapshot = self.snapshot()
+        if self.resume.wants_logs:
+            logs = shown(result_values(self.settled))
+            snapshot = dataclasses.replace(snapshot, logs=logs)
+        self.resume.save(snapshot)
+
+    def snapshot(self) -> Snapshot:
+        """The training after the last complete step."""
+        if self.boundary is not None:
+            return self.boundary
+        return Snapshot(
+            self.last,
+            self.epoch_number,
+            self.done,
+            self.number,
+            sums=self.settled,
+            counters=self.callbacks.counters,
+            place=self.plan.data.place(self.done),
+        )
+
+    def end_epoch(self, epoch: int, logs: Logs | None = None) -> Snapshot:
+        """The training after the epoch before this one, with its logs."""
+        state = without_counters(self.plan.weights.now)
+        counters = self.callbacks.counters
+        place = self.plan.data.place(None)
+        self.boundary = Snapshot(
+            state, epoch, 0, self.number, counters=counters, place=place, logs=logs
+        )
+        return self.boundary
 
     def _dispatch_watched(self, program: engine.Program, chunk: Tree, at: int) -> None:
         """Runs one batch between the hooks of callbacks, which may change the state."""
         self.callbacks.call("on_train_batch_begin", self.done, {})
-        self.state = without_counters(self.plan.now)
+        self.state = without_counters(self.plan.weights.now)
         if self.donate:
-            self.state = _copied(self.state)
+            self.state = copied(self.state)
         self._dispatch(program, chunk, at, 1)
         self._settle(0)
         logs = shown(result_values(self.accumulated))
         self.callbacks.call("on_train_batch_end", self.done - 1, logs)
-        self.last = without_counters(self.plan.now)
+        self.last = without_counters(self.plan.weights.now)
 
     def _dispatch(
         self, program: engine.Program, chunk: Tree, at: int, size: int
@@ -257,6 +289,7 @@ class Trainer:
         except Exception as error:
             self._add_note(error)
             raise
+        self.progress.steps_run()
         self.state, self.accumulated, self.healthy = result
         self.done += size
         self.number += size
@@ -308,16 +341,16 @@ class Trainer:
 
     def _add_note(self, error: Exception) -> None:
         when = "before this step"
-        if self.lost:
+        if self.is_lost:
             when = "at the start of this epoch"
-        size = tree.nbytes(tree.spec(self.plan.now)) / 2**20
+        size = tree.nbytes(tree.spec(self.plan.weights.now)) / 2**20
         error.add_note(
             f"in a training step with batches of {self.plan.data.batch_size} examples and "
             f"{size:.1f} MiB of weights and optimizer state; the model is as it was {when}"
         )
 
     @property
-    def lost(self) -> bool:
+    def is_lost(self) -> bool:
         """Whether the last state was donated to a step that did not finish."""
         if self.last is None:
             return True
@@ -326,14 +359,19 @@ class Trainer:
         leaves = jax.tree.leaves(self.last)
         return any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in leaves)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether there is a `snapshot`."""
+        return self.boundary is not None or not self.is_lost
+
     def _publish(self) -> None:
         """Shows the state after the last complete step; if it is lost, the copy on the host."""
         plan = self.plan
-        if self.lost:
-            kept = jax.tree.map(jnp.asarray, without_counters(plan.now))
-            plan.now = with_counters(kept, self.counters)
+        if self.donate and self.is_lost:
+            kept = jax.tree.map(jnp.asarray, without_counters(plan.weights.now))
+            plan.weights.now = with_counters(kept, self.counters)
         else:
-            plan.now = with_counters(self.last, self.counters)
+            plan.weights.now = with_counters(self.last, self.counters)
 
     def _not_finite(self, bad: Dispatch) -> str:
         """The error message for a dispatch with a loss that is not finite."""
@@ -360,31 +398,3 @@ def shown(measured: dict[str, Tree]) -> dict[str, Tree]:
         for name, value in measured.items()
         if name.partition("/")[0] not in NORMS
     }
-
-
-def _copied(state: Tree) -> Tree:
-    """A copy on the device; nothing is compiled for it on one device."""
-
-    def copied(array: Tree, copy: Tree) -> Tree:
-        # For a random key on several devices `device_put` returns another name for the memory
-        # of the first one, which is gone after a donation.
-        if _is_shared_key(array):
-            return array.copy()
-        return copy
-
-    return jax.tree.map(copied, state, jax.device_put(state, may_alias=False))
-
-
-def _is_key(leaf: Tree) -> bool:
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended)
-
-
-def _is_shared_key(leaf: Tree) -> bool:
-    return _is_key(leaf) and len(leaf.sharding.device_set) > 1
-
-
-def _on_host(leaf: Tree) -> Tree:
-    """A copy on the host; a random key stays, since steps do not change it."""
-    if _is_key(leaf):
-        return leaf
-    return np.array(leaf, copy=True)

@@ -233,6 +233,7 @@ WRITERS = {
     "BackupAndRestore": lambda path: callbacks.BackupAndRestore(path),
     "CSVLogger": lambda path: callbacks.CSVLogger(path / "log.csv"),
     "JSONLogger": lambda path: callbacks.JSONLogger(path / "log.jsonl"),
+    "OrbaxCheckpoint": lambda path: callbacks.OrbaxCheckpoint(path),
     "TensorBoard": lambda path: callbacks.TensorBoard(path),
     "Profile": lambda path: callbacks.Profile(path),
 }
@@ -356,9 +357,11 @@ EVERY = {
     "LearningRateFinder": lambda path: callbacks.LearningRateFinder(steps=5),
     "LearningRateScheduler": lambda path: callbacks.LearningRateScheduler(halved),
     "ModelCheckpoint": lambda path: callbacks.ModelCheckpoint(path / "a.fnn", save_freq=3),
+    "OrbaxCheckpoint": lambda path: callbacks.OrbaxCheckpoint(path / "orbax", save_freq=3),
     "Profile": lambda path: callbacks.Profile(path / "trace", 0, 1),
     "ProgbarLogger": lambda path: callbacks.ProgbarLogger(),
     "ReduceLROnPlateau": lambda path: callbacks.ReduceLROnPlateau("loss"),
+    "RemoteMonitor": lambda path: callbacks.RemoteMonitor("http://localhost:1"),
     "SwapEMAWeights": lambda path: callbacks.SwapEMAWeights(),
     "TensorBoard": lambda path: callbacks.TensorBoard(path / "board", update_freq=2),
     "TerminateOnNaN": lambda path: callbacks.TerminateOnNaN(),
@@ -374,7 +377,9 @@ def test_every_callback_is_copied_below():
     assert set(EVERY) == set(callbacks.__all__) - {"CallbackList"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", COPIES)
+@pytest.mark.filterwarnings("ignore:RemoteMonitor. could not reach")
 @pytest.mark.parametrize("kind", EVERY)
 def test_a_callback_can_be_copied_before_and_after_training(kind, way, tmp_path):
     given = COPIES[way](EVERY[kind](tmp_path))

@@ -569,7 +569,9 @@ WRONG = [
     (late(callbacks.ModelCheckpoint("{accuracy}")), "expected names in filepath among"),
     (monitored(callbacks.ModelCheckpoint("a", save_best_only=True)), "monitor 'val_loss' is not"),
     (lambda: callbacks.BackupAndRestore(""), "expected a folder, received an empty backup_dir"),
-    (lambda: callbacks.BackupAndRestore("a", save_freq=3), 'expected save_freq="epoch"'),
+    (lambda: callbacks.BackupAndRestore("a", save_freq=0), 'expected save_freq as "epoch" or a'),
+    (lambda: callbacks.OrbaxCheckpoint("a", mode="up"), "OrbaxCheckpoint: expected mode"),
+    (lambda: callbacks.OrbaxCheckpoint("a", "val_loss", 0, True, "min", 3), "not after a batch"),
     (lambda: callbacks.TensorBoard(write_images=True), "not supported, received write_images"),
     (lambda: callbacks.TensorBoard(update_freq="often"), "TensorBoard: expected update_freq as"),
     (lambda: callbacks.LearningRateFinder(1.0, 0.1), "expected 0 < lowest < highest"),
@@ -601,9 +603,9 @@ def test_a_state_without_a_model_can_be_watched_too(tmp_path):
     data = np.full(64, 3.0, "float32")
     fnn.training.fit(step, jnp.zeros(()), data, epochs=2, callbacks=given, verbose=0)
     assert len(path.read_text().splitlines()) == 3
-    for refused in (callbacks.ModelCheckpoint("a.fnn"), callbacks.BackupAndRestore(tmp_path)):
-        with pytest.raises(TypeError, match="expected a Model in training, received Run"):
-            fnn.training.fit(step, jnp.zeros(()), data, callbacks=[refused], verbose=0)
+    refused = callbacks.ModelCheckpoint("a.fnn")
+    with pytest.raises(TypeError, match="expected a Model in training, received Run"):
+        fnn.training.fit(step, jnp.zeros(()), data, callbacks=[refused], verbose=0)
 
 
 def test_a_backup_takes_only_its_own_file_away(tmp_path):

@@ -20,12 +20,18 @@ KERAS, LOOP, NUMPY = "Keras", "its definition, as a loop", "NumPy"
 ORACLES = {
     **dict.fromkeys(("MultiHeadAttention", "GroupedQueryAttention", "Attention"), KERAS),
     **dict.fromkeys(("AdditiveAttention", "EinsumDense", "ActivityRegularization"), KERAS),
-    **dict.fromkeys(("SpectralNormalization", "TimeDistributed"), KERAS),
-    **dict.fromkeys(("Operator", "MatMul", "GetItem"), KERAS),
+    **dict.fromkeys(("SpectralNormalization", "TimeDistributed", "RandomCrop"), KERAS),
+    **dict.fromkeys(("Operator", "MatMul", "GetItem", "Wrapper", "JaxLayer"), KERAS),
+    **dict.fromkeys(("Pipeline", "RandomCrop"), KERAS),
+    **dict.fromkeys(("FlaxLayer", "Training"), LOOP),
     **dict.fromkeys(("Sequential", "Graph", "Parallel", "Residual", "Repeat", "Remat"), LOOP),
-    **dict.fromkeys(("Frozen", "Inference", "Ensemble", "Spread", "MixtureOfExperts"), LOOP),
+    **dict.fromkeys(
+        ("InputLayer", "Frozen", "Inference", "Ensemble", "Spread", "MixtureOfExperts"), LOOP
+    ),
     **dict.fromkeys(("LoRA", "Reverse", "PositionEmbedding", "SinusoidalPosition"), NUMPY),
-    **dict.fromkeys(("RotaryEmbedding", "GatedDense", "Unmask"), NUMPY),
+    **dict.fromkeys(("RotaryEmbedding", "GatedDense", "Unmask", "Bias"), NUMPY),
+    **dict.fromkeys(("Hashing", "HashedCrossing", "IntegerLookup", "StringLookup"), KERAS),
+    "TextVectorization": KERAS,
     **dict.fromkeys(("TransformerEncoderBlock", "TransformerDecoderBlock"), NUMPY),
 }
 ABOVE = """

@@ -17,7 +17,7 @@ import numpy as np
 
 from fnn import layers as L
 from fnn.core.calling import initialize, weight_spec
-from fnn.core.masking import Masked
+from fnn.core.context import Masked
 from fnn.core.registry import register
 from fnn.symbolic.graph import connect
 from fnn.testing.subject import Subject, jit  # noqa: F401 - other tests take jit from here
@@ -90,14 +90,19 @@ def same_mask(x, mask):
 
 SEQUENCE, IMAGE, VOLUME = (3, 6, 4), (3, 6, 7, 4), (3, 4, 5, 6, 2)
 SERIES, FILM = (3, 4, 6, 2), (3, 4, 5, 6, 3)  # sequences of what has steps, or of images
+COLORS = (3, 4, 5, 3)  # images of three channels
 SMALL, SMALL_4, FILM_3D = (
     (2, 2, 3, 4, 3),
     (2, 3, 4, 3, 4),
     (2, 2, 3, 3, 4, 2),
 )  # volumes, and a sequence of such
+# The outputs do not depend on the inputs smoothly, and have a dtype of their own.
+NO_FLOATS = ["bfloat16", "gradients_are_finite"]
 CLIPPING = {"rmin": 0.5, "rmax": 2.0, "dmax": 0.3}
 # A stateful layer keeps a state for each row, so it takes batches of one size only.
 OF_ONE_BATCH_SIZE = ["an_example_alone_is_as_in_the_batch", "padded_rows_change_nothing"]
+# The outputs go in steps, so their gradient is zero.
+STEPS = ["gradients_are_finite"]
 # One step, which repeats along those of the other input, and is padding in one example.
 ONE_STEP = Masked((3, 1, 4), jnp.asarray([[True], [False], [True]])), SEQUENCE
 
@@ -105,6 +110,13 @@ CATALOGUE = [
     Case(L.Dense(5), (3, 4)),
     Case(L.Dense(5, "relu", use_bias=False, activity_regularizer="l2"), SEQUENCE),
     Case(L.Dense(5, activity_regularizer="l2"), masked(SEQUENCE), id="Dense penalized", keras=None),
+    # learned from data, and encoded
+    Case(L.Normalization(mean=[1.0, 0.5, -2.0], variance=[4.0, 0.25, 1.0]), (5, 3)),
+    Case(L.Normalization(1, invert=True), SEQUENCE, keras=None),
+    Case(L.Discretization([-0.5, 0.0, 1.0]), (3, 4), without=NO_FLOATS),
+    Case(L.Discretization([-0.5, 1.0], output_mode="multi_hot"), (3, 4), without=NO_FLOATS),
+    Case(L.CategoryEncoding(6, "count"), ids((3, 4), 6), without=["bfloat16"]),
+    Case(L.CategoryEncoding(6, "one_hot"), ids((3, 1), 6), without=["bfloat16"]),
     # convolution
     Case(L.Conv1D(5, 3), SEQUENCE),
     Case(L.Conv1D(5, 2, strides=2, padding="same", activation="relu"), SEQUENCE),
@@ -302,9 +314,54 @@ CATALOGUE = [
     Case(L.Unmask(), masked(SEQUENCE), keras=None, without=["masked_steps_change_nothing"]),
     # simple
     Case(L.Identity(), masked(SEQUENCE)),
+    Case(L.InputLayer(batch_shape=(None, None, 4)), masked(SEQUENCE), keras=None),
+    Case(L.RandomFlip("horizontal"), IMAGE),
+    Case(L.RandomRotation(0.2, "constant", fill_value=1.0), IMAGE),
+    Case(L.RandomTranslation(0.2, (-0.3, 0.1), data_format="channels_first"), IMAGE),
+    Case(L.RandomZoom(0.3, interpolation="nearest"), IMAGE),
+    Case(L.RandomCrop(2, 2, seed=1), IMAGE, keras=None),
+    Case(L.RandomShear(0.3, 0.1), IMAGE),
+    Case(L.RandomPerspective(1.0, 0.4), IMAGE),
+    Case(L.RandomBrightness(0.2, (-1, 1)), IMAGE),
+    Case(L.RandomContrast(0.4, (-2, 2)), IMAGE),
+    Case(L.RandomSaturation(0.4, (-2, 2)), COLORS),
+    Case(L.RandomHue(0.4, (-2, 2)), COLORS),
+    Case(L.RandomSharpness(0.9, (-2, 2)), IMAGE),
+    Case(L.RandomColorDegeneration(0.9, (-2, 2)), COLORS),
+    Case(L.RandomColorJitter((-2, 2), 0.1, 0.2, 0.3, 0.4), COLORS),
+    Case(L.CutMix(), IMAGE),
+    Case(L.MixUp(), IMAGE),
+    Case(L.Bias(), masked(SEQUENCE), keras=None, causal=True),
     Case(L.Rescaling(1 / 255), IMAGE),
     Case(L.Rescaling(1 / 255, offset=-0.5), IMAGE),
     Case(L.Rescaling([1.0, 2.0, 3.0, 4.0], [0.5]), SEQUENCE),
+    # images and sounds
+    Case(L.Resizing(3, 5), IMAGE),
+    Case(L.Resizing(8, 5, "bicubic", pad_to_aspect_ratio=True, fill_value=0.5), IMAGE),
+    Case(L.CenterCrop(3, 4), IMAGE),
+    Case(L.MaxNumBoundingBoxes(2), IMAGE),
+    Case(L.AutoContrast((-3, 3)), IMAGE),
+    Case(L.Equalization((-3, 3), bins=9), IMAGE, without=STEPS),
+    Case(
+        L.ContrastLimitedAdaptiveHistogramEqualization((-3, 3), tile_grid_size=(2, 3)),
+        IMAGE,
+        without=STEPS,
+    ),
+    Case(L.Solarization(0.3, 0.4, (-3, 3)), IMAGE),
+    Case(L.RandomGrayscale(), (3, 6, 7, 3)),
+    Case(L.RandomInvert(value_range=(-3, 3)), IMAGE),
+    Case(L.RandomPosterization(5, (-3, 3)), IMAGE, without=STEPS),
+    Case(L.RandomErasing(value_range=(-3, 3)), IMAGE),
+    Case(L.RandomGaussianBlur(value_range=(-3, 3)), IMAGE),
+    Case(L.RandomElasticTransform(value_range=(-3, 3)), IMAGE),
+    Case(L.RandAugment((-3, 3)), (3, 6, 7, 3)),
+    Case(L.AugMix((-3, 3), 2, 2), (3, 6, 7, 3)),
+    Case(L.Pipeline([L.Resizing(5, 5), L.CenterCrop(3, 4)]), IMAGE, keras=None),
+    # decibels are relative to the loudest of the batch
+    Case(L.MelSpectrogram(16, 4, num_mel_bins=5), (3, 40), without=OF_ONE_BATCH_SIZE[:1]),
+    Case(L.MelSpectrogram(16, 4, num_mel_bins=5, power_to_db=False), (3, 40)),
+    Case(L.STFTSpectrogram("magnitude", 8, fft_length=8), (3, 30, 2)),
+    Case(L.STFTSpectrogram("real", 8, expand_dims=True, padding="same"), (3, 30, 2)),
     Case(L.Lambda(doubled, arguments={"times": 3}), SEQUENCE),
     Case(L.Lambda(doubled, mask=same_mask), masked(SEQUENCE)),
     # operators of nodes: their twins in Keras are in test_operators.py
@@ -652,3 +709,10 @@ CATALOGUE = [
         causal=True,
     ),
 ]
+
+# Of each class the rows that are also run where a trace of the others says enough: its first, and
+# the first with a mask.
+COMPILED = {
+    (type(case.layer), any(isinstance(given, Masked) for given in case.inputs)): case
+    for case in reversed(CATALOGUE)
+}.values()

@@ -8,7 +8,7 @@ import numpy as np
 
 from fnn.core import tree
 from fnn.core.calling import weight_spec
-from fnn.core.masking import attach_mask, is_masked, split_mask, strip_masks
+from fnn.core.context import attach_mask, is_masked, split_mask, strip_masks
 from fnn.core.value import Fields
 from tests.helpers.catalogue import jit
 from tests.helpers.oracle import keras_rules
@@ -29,6 +29,11 @@ def twin(case):
         }
         fields = {n: v.as_dict() if isinstance(v, Fields) else v for n, v in fields.items()}
         layer = getattr(keras.layers, type(case.layer).__name__)(**fields)
+    return built(layer, case)
+
+
+def built(layer, case):
+    """A layer of Keras, built for the inputs of a row."""
     plain = strip_masks(case.x)
     shapes = jax.tree.map(lambda a: a.shape, plain, is_leaf=lambda a: hasattr(a, "shape"))
     if isinstance(plain, tuple):
@@ -132,10 +137,13 @@ def assert_same(received, expected):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
-def assert_equals_keras(case, train):
-    """Names of weights, outputs, states, gradients by weights and inputs."""
+def assert_equals_keras(case, train, layer=None):
+    """Names of weights, outputs, states, gradients by weights and inputs.
+
+    `layer` is the layer of Keras, by default the twin; it is built here.
+    """
     with keras_rules():
-        layer = twin(case)
+        layer = built(layer, case) if layer is not None else twin(case)
         paths, weights = ordered(case)
         assert [v.name for v in layer.weights] == [path[-1] for path in paths]
         layer.set_weights([np.asarray(w) for w in weights])

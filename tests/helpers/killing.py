@@ -17,3 +17,20 @@ class Kill(callbacks.Callback):
     def on_epoch_recorded(self, epoch):
         if self.hook == "epoch_recorded" and epoch == self.epoch:
             raise KeyboardInterrupt
+
+
+class Killed(Exception):  # noqa: N818 - as if the process were gone
+    """What KillAfter raises."""
+
+
+class KillAfter(callbacks.Callback):
+    """Ends a training in the middle of step `number` of this call, from 1; None: never."""
+
+    def __init__(self, number=None):
+        super().__init__()
+        self.number, self.seen = number, 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.seen += 1
+        if self.seen == self.number:
+            raise Killed

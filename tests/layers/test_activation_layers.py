@@ -14,13 +14,13 @@ import fnn
 from fnn import activations, constraints, initializers, regularizers  # noqa: F401 - their names
 from fnn.core.calling import call, initialize, output_spec
 from fnn.core.config import from_config, to_config
-from fnn.core.context import INFERENCE, Context
+from fnn.core.context import INFERENCE, Context, Masked, strip_masks
 from fnn.core.fields import field_kind
-from fnn.core.masking import Masked, strip_masks
 from fnn.last_activation import without_last_activation
 from fnn.layers import BatchNormalization, Dense, Dropout
 from fnn.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
 from tests.helpers.catalogue import CATALOGUE, jit
+from tests.helpers.compiling import with_gradients
 from tests.helpers.oracle import keras_rules
 
 pytestmark = pytest.mark.slow
@@ -63,12 +63,11 @@ def test_outputs_and_gradients_are_those_of_keras(name, arguments, key):
         def keras_call(weights, x):
             return theirs.stateless_call(weights, [], x)[0]
 
-        wanted, pull = jax.vjp(keras_call, weights, X)
         seed = np.random.default_rng(1).normal(size=X.shape).astype("float32")
-        wanted_gradients = pull(seed)
+        wanted, wanted_gradients = with_gradients(keras_call, seed, weights, X)
     params = dict(zip(params, weights, strict=True))
-    value, pull = jax.vjp(lambda params, x: layer.apply(params, state, x)[0], params, X)
-    gradients = pull(seed)
+    ours = lambda params, x: layer.apply(params, state, x)[0]
+    value, gradients = with_gradients(ours, seed, params, X)
     np.testing.assert_allclose(value, wanted, rtol=1e-5, atol=1e-5)
     for ours, wanted in zip(
         jax.tree.leaves(gradients), jax.tree.leaves(wanted_gradients), strict=True

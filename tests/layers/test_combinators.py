@@ -12,8 +12,7 @@ import fnn
 from fnn.core import tree, weights
 from fnn.core.calling import call, initialize, output_spec, weight_spec
 from fnn.core.config import from_config, to_config
-from fnn.core.context import INFERENCE, Context
-from fnn.core.masking import Masked
+from fnn.core.context import INFERENCE, Context, Masked
 from fnn.layers import (
     LSTM,
     ActivityRegularization,
@@ -453,7 +452,9 @@ def test_where_all_members_agree_the_spread_is_zero_and_so_is_its_gradient():
     assert not any((g != 0).any() for g in jax.tree.leaves(gradients))
     mean, deviation = layer(Input((3,)))
     assert mean.shape == deviation.shape == (None, 2)
-    with pytest.raises(TypeError, match=r"Spread: expected an Ensemble as inner, received Dense"):
+    with pytest.raises(
+        TypeError, match=r"Spread: expected inner to be an Ensemble, received inner=Dense"
+    ):
         Spread(Dense(2))
 
 

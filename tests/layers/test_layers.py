@@ -8,8 +8,7 @@ import pytest
 from fnn import Input, initializers
 from fnn import layers as L
 from fnn.core.calling import call, initialize
-from fnn.core.context import INFERENCE, Context, salt
-from fnn.core.masking import Masked, strip_masks
+from fnn.core.context import INFERENCE, Context, Masked, salt, strip_masks
 from tests.helpers.oracle import keras_rules
 
 pytestmark = pytest.mark.slow
@@ -230,7 +229,7 @@ def weighed(pool, x):
         y = pool(x)
         return jnp.vdot(random(*y.shape), y), y
 
-    (_, y), gradient = jax.value_and_grad(total, has_aux=True)(x)
+    (_, y), gradient = jax.jit(jax.value_and_grad(total, has_aux=True))(x)
     return y, gradient
 
 

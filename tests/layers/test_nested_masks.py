@@ -10,8 +10,7 @@ import pytest
 import fnn
 from fnn import layers as L
 from fnn.core.calling import call, initialize
-from fnn.core.context import INFERENCE, Context
-from fnn.core.masking import Masked, combine_masks, is_masked, strip_masks
+from fnn.core.context import INFERENCE, Context, Masked, combine_masks, is_masked, strip_masks
 from tests.helpers.catalogue import jit
 from tests.helpers.oracle import keras_rules
 
@@ -99,6 +98,16 @@ def encoder(name):
     return L.Sequential([inner, L.LSTM(3)]) if name == "nested" else inner
 
 
+@functools.cache
+def readers(name):
+    """The encoder of a sentence and of its document, compiled once for both kinds of inputs."""
+    layers = [L.Dense(4, "tanh"), encoder(name).replace(name="time_distributed")]
+    reader, last = L.Sequential(layers), L.LSTM(2)
+    encode = lambda params, state, words: call(reader, params, state, words, INFERENCE)[0]
+    decode = lambda params, encoded: call(last, params["lstm"], {}, encoded, INFERENCE)[0]
+    return jit(encode), jit(decode)
+
+
 @pytest.mark.parametrize("first", ["Embedding", "Masking"])
 @pytest.mark.parametrize("name", ENCODERS)
 def test_documents_are_read_as_without_padding(name, first):
@@ -112,15 +121,11 @@ def test_documents_are_read_as_without_padding(name, first):
         params["embedding"]["embeddings"] = jnp.asarray(TABLE)
     y = run(layer, x, params, state)
     assert bool(jnp.isfinite(y).all())
-    reader = L.Sequential([L.Dense(4, "tanh"), inner.replace(name="time_distributed")])
+    encode, decode = readers(name)
     for document, read in zip(DOCUMENTS[:2], y, strict=False):
-        encoded = [
-            call(reader, params, state, jnp.asarray(TABLE[words[words != 0]][None]), INFERENCE)[0]
-            for words in document
-            if words.any()
-        ]
-        expected = call(L.LSTM(2), params["lstm"], {}, jnp.stack(encoded, 1), INFERENCE)[0]
-        close(read, expected[0])
+        sentences = [jnp.asarray(TABLE[words[words != 0]][None]) for words in document]
+        encoded = [encode(params, state, words) for words in sentences if words.size]
+        close(read, decode(params, jnp.stack(encoded, 1))[0])
 
 
 @pytest.mark.parametrize("name", ENCODERS)

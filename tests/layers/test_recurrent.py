@@ -15,9 +15,8 @@ import fnn
 from fnn import layers as L
 from fnn.core import tree
 from fnn.core.calling import call, initialize, output_spec, weight_spec
-from fnn.core.context import INFERENCE, Context
+from fnn.core.context import INFERENCE, Context, Masked, attach_mask, split_mask, strip_masks
 from fnn.core.layer import Layer
-from fnn.core.masking import Masked, attach_mask, split_mask, strip_masks
 from fnn.layers.shared import recurrence
 from tests.helpers.catalogue import jit
 from tests.helpers.oracle import keras_rules
@@ -477,7 +476,7 @@ class Forgetful(Layer):
 
     def apply(self, params, state, x, ctx=INFERENCE):
         h = x[1]
-        return [h, (h, [h]), (h, h[:, :2])][self.result], state
+        return [h, (h, [h, h]), (h, h[:, :2])][self.result], state
 
 
 WRONG = [
@@ -536,7 +535,7 @@ WRONG_INPUTS = [
     (L.RNN(Forgetful()), SEQUENCE, "a pair (outputs, new states)"),
     (L.RNN(Forgetful(1)), SEQUENCE, "return e.g. (h, h) for one state"),
     (L.RNN(Forgetful(2)), SEQUENCE, "float32[5, 2]"),
-    (L.Bidirectional(L.LSTM(3)), (SEQUENCE, STATE), "received 1 in all"),
+    (L.Bidirectional(L.LSTM(3)), (SEQUENCE, STATE), "received shapes [(5, 7, 2), (5, 3)]"),
     (L.Bidirectional(L.LSTM(3)), (SEQUENCE, STATE, STATE), "received [(5, 3)]"),
     (
         L.Bidirectional(L.GRU(3), "sum", L.GRU(1, go_backwards=True)),

@@ -8,8 +8,7 @@ import pytest
 import fnn
 from fnn.core import tree
 from fnn.core.calling import call, weight_spec
-from fnn.core.context import INFERENCE
-from fnn.core.masking import Masked
+from fnn.core.context import INFERENCE, Masked
 from fnn.layers import Dense, Input, ReversibleEmbedding, Sequential
 from fnn.networks import generate
 from fnn.testing.subject import jit
@@ -112,20 +111,15 @@ def test_the_kind_of_the_inputs_decides():
     layer, ids = ReversibleEmbedding(5, 4), Input((4,), dtype="int32")
     assert layer(ids).shape == (None, 4, 4)
     assert layer(layer(ids), reverse=True).shape == (None, 4, 5)
-    with pytest.raises(ValueError, match=r"expected ids .* with reverse=False, received float32"):
+    with pytest.raises(ValueError, match=r"expected reverse to be True for inputs of float32"):
         layer(Input((4,)))  # as wide as a vector
-    with pytest.raises(ValueError, match=r"expected vectors .* with reverse=True, received int32"):
+    with pytest.raises(ValueError, match=r"expected reverse to be False for inputs of int32"):
         layer(ids, reverse=True)
-    for arrays in (IDS, [1, 2]):
-        with pytest.raises(TypeError, match=r"expected symbolic inputs \(from Input\), received"):
-            layer(arrays)
-    message = (
-        r"or vectors of 4 features to turn into logits, received float32 of shape \(2, 3\); use"
-    )
+    message = r"or vectors of 4 features .*, not float32, received one array of shape \(2, 3\)"
     with pytest.raises(ValueError, match=message):
         weight_spec(Sequential([layer]), np.ones((2, 3), "float32"))
     with pytest.raises(
-        ValueError, match=r"vectors of 4 features .* received float32 of shape \(.*3\)"
+        ValueError, match=r"vectors of 4 features .* not float32, received one array of shape .*3\)"
     ):
         call(layer, *made(layer, IDS), VECTORS[..., :3], INFERENCE)
     with pytest.raises(ValueError, match=r"ids \(batch, time\) .* mask_zero=True, received"):

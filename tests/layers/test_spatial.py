@@ -1,6 +1,7 @@
 """Convolution, pooling and padding over drawn shapes and arguments, against loops in NumPy."""
 
 import dataclasses
+import functools
 import itertools
 import re
 
@@ -13,9 +14,9 @@ from hypothesis import strategies as st
 
 from fnn import layers as L
 from fnn.core.calling import call, initialize, output_spec, weight_spec
-from fnn.core.context import INFERENCE
-from fnn.core.masking import Masked
+from fnn.core.context import INFERENCE, Masked
 from fnn.layers import depthwise
+from fnn.layers.shared import spatial as spatial_functions
 from tests.helpers.catalogue import Case, jit
 from tests.helpers.keras_twins import assert_equals_keras
 
@@ -491,9 +492,9 @@ def test_inputs_that_no_window_fits_into_are_refused(cls):
     x = spec(layer)
     with pytest.raises(ValueError, match="expected inputs of at least") as error:
         output_spec(layer, x)
-    sevens, sixes = (7,) * layer.spatial, (6,) * layer.spatial
+    sevens = (7,) * layer.spatial
     assert f"{cls.__name__}: expected inputs of at least {sevens}" in str(error.value)
-    assert f"received {sixes} in shape {x.shape}; use padding='same'" in str(error.value)
+    assert f"received one array of shape {x.shape}; use padding='same'" in str(error.value)
     assert f"a smaller {field}" in str(error.value)
     output_spec(layer.replace(padding="same"), x)
 
@@ -525,8 +526,46 @@ def test_a_depthwise_convolution_is_the_same_by_either_way(monkeypatch, layer, s
 
         grouped = re.search(r"feature_group_count=[2-9]", str(jax.make_jaxpr(total)(params, x)))
         assert bool(grouped) == (few == 0 or jax.default_backend() != "cpu")
-        both.append(jax.value_and_grad(total, (0, 1))(params, x))
+        both.append(jax.jit(jax.value_and_grad(total, (0, 1)))(params, x))
     tolerance = 1e-5 if dtype == "float32" else 2e-2
     for a, b in zip(*map(jax.tree.leaves, both), strict=True):
         a, b = np.asarray(a, "float32"), np.asarray(b, "float32")
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * np.abs(b).max())
+
+
+@pytest.mark.parametrize(
+    ("sizes", "window", "strides", "dilation", "padding"),
+    [
+        ((2, 2), (3, 3), 1, 1, "same"),
+        ((1, 1), (3, 3), 1, 1, "same"),
+        ((4, 4), (3, 3), 2, 1, "same"),
+        ((3, 3), (3, 3), 1, 1, "valid"),
+        ((5, 6), (1, 1), 2, 1, "valid"),
+        ((3, 4), (1, 5), 1, 1, "same"),
+        ((3, 3), (2, 2), 1, 3, "same"),
+    ],
+)
+def test_a_product_is_the_convolution_of_xla(
+    sizes, window, strides, dilation, padding, monkeypatch
+):
+    """Forward and backward, where `convolve` chooses a product of patches on CPU."""
+    layer = L.Conv2D(3, window, strides, padding, dilation_rate=dilation)
+    x = jax.random.normal(jax.random.key(0), (2, *sizes, 4))
+    params, state = layer.init(jax.random.key(1), x)
+
+    def run(params, x):
+        y = layer.apply(params, state, x)[0]
+        return jnp.sin(y).sum(), y
+
+    def results():
+        found = jax.jit(jax.value_and_grad(run, (0, 1), has_aux=True))
+        return found.trace(params, x).jaxpr, jax.tree.leaves(found(params, x))
+
+    program, product = results()
+    assert "conv_general_dilated" not in str(program)
+    run = functools.partial(run)
+    monkeypatch.setattr(spatial_functions, "_is_product", lambda *given: False)
+    program, wanted = results()
+    assert "conv_general_dilated" in str(program)
+    for found, expected in zip(product, wanted, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

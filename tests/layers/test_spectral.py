@@ -171,19 +171,19 @@ def test_weights_are_named_as_in_keras():
             (
                 lambda cls=cls: SpectralNormalization(cls(Dense(6), 2)),
                 ValueError,
-                f"with one kernel, received {cls.__name__}.*with one for each copy; e",
+                f"with one kernel, not one for each copy, received inner={cls.__name__}.*; e",
             )
             for cls in (Repeat, Ensemble)
         ),
         (
             lambda: weight_spec(SpectralNormalization(MultiHeadAttention(2, 3)), IMAGES),
             ValueError,
-            r"a weight 'kernel' or 'embeddings', received MultiHeadAttention.*\['attention_output'",
+            r"a weight 'kernel' or 'embeddings', received inner=MultiHead.*\['attention_output'",
         ),
         (
             lambda: weight_spec(SpectralNormalization(Sequential([Dense(3)])), ROWS),
             ValueError,
-            r"or 'embeddings', received Sequential.*with \['dense'\]; wrap the layers inside it",
+            r"or 'embeddings', received inner=Sequential.*; wrap the layers inside it, which has",
         ),
     ],
 )

@@ -139,7 +139,12 @@ def test_the_mean_by_weights_divides_by_their_sum(keras):
     assert found == 3.25
 
 
-@pytest.mark.parametrize("name", sorted(n for n in losses.__all__ if n[0].islower()))
+FUNCTIONS = {n for n in losses.__all__ if n[0].islower()} - {"serialize", "deserialize"}
+# The other capital names are short names of functions (MSE).
+OF_LOSSES = [n for n in losses.__all__ if inspect.isclass(getattr(losses, n))]
+
+
+@pytest.mark.parametrize("name", sorted(FUNCTIONS))
 def test_functions_have_keras_arguments_and_numbers(keras, name):
     ours = getattr(losses, name)
     oracle = getattr(keras.losses, ours.__name__, None)
@@ -156,7 +161,7 @@ def test_functions_have_keras_arguments_and_numbers(keras, name):
     ]
 
 
-@pytest.mark.parametrize("name", sorted(n for n in losses.__all__ if n[0].isupper()))
+@pytest.mark.parametrize("name", sorted(OF_LOSSES))
 def test_classes_have_keras_arguments(keras, name):
     oracle = getattr(keras.losses, name, None)
     if oracle is None:

@@ -130,13 +130,20 @@ def test_a_model_inside_whose_layers_come_or_go_shares_those_that_stay(change):
     np.testing.assert_array_equal(predicted(outer), outputs)
 
 
-def test_one_layer_object_at_two_places_of_a_row_is_refused():
+def test_one_layer_object_at_several_places_of_a_row_has_one_set_of_weights():
     layer = Dense(6)
-    with pytest.raises(
-        ValueError, match=r"a layer object for each place, received Dense\(units=6\)"
-    ):
-        Sequential([Input((6,)), layer, layer])
-    Sequential([Input((6,)), layer, layer.replace()])
+    model = trained(Sequential([Input((6,)), layer, layer, layer.replace()], seed=0))
+    assert len(model.layers) == 3
+    assert len(model.get_weights()) == 4
+    y = X
+    for kernel, bias in (model.get_weights()[:2], model.get_weights()[:2], model.get_weights()[2:]):
+        y = y @ kernel + bias
+    np.testing.assert_allclose(predicted(model), y, rtol=1e-5, atol=1e-6)
+    model.pop()
+    model.pop()
+    assert model.layers == [layer]
+    model.add(layer)
+    assert len(model.get_weights()) == 2
 
 
 def test_a_layer_with_other_shapes_or_without_a_living_model_starts_anew():
@@ -231,7 +238,9 @@ def test_a_layer_knows_no_model():
     assert layer.get_weights()[0].shape == (6, 6)  # by a table beside it
     names = {field.name for field in dataclasses.fields(layer)}
     private = {name: value for name, value in vars(layer).items() if name not in names}
-    assert {type(value) for value in private.values()} <= {bool, int, tuple, Dense}
+    memory = private.pop("_fnn_memory")
+    assert {type(value) for value in private.values()} <= {bool, int}
+    assert {type(value) for value in memory.values()} <= {int, tuple, Dense}
 
 
 def test_a_graph_made_in_place_keeps_its_inputs_and_weights():

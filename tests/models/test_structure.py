@@ -117,6 +117,28 @@ def test_a_layer_of_a_model_reads_and_writes_its_weights():
         first.set_weights([np.ones((2, 2)), np.zeros(6)])
 
 
+def test_a_layer_has_lists_of_its_weights_and_each_by_name():
+    model = row()
+    first, norm, last = model.layers
+    assert first.built
+    assert first.kernel is first.weights[0] is model.weights[0]
+    assert [w.shape for w in norm.trainable_variables] == [(6,), (6,)]
+    assert [w.shape for w in norm.non_trainable_weights] == [(6,), (6,)]
+    first.kernel.assign(np.ones((4, 6)))
+    assert float(model.params["first"]["kernel"].sum()) == 24
+    last.trainable = False
+    assert (last.trainable_weights, len(last.non_trainable_variables)) == ([], 2)
+
+
+def test_a_layer_without_weights_has_none_and_is_not_built():
+    layer = Dense(3, kernel_regularizer="l2")
+    assert (layer.built, layer.weights, layer.losses) == (False, [], [])
+    layer(np.ones((1, 2)))
+    kernel = np.asarray(layer.kernel)
+    assert layer.built
+    np.testing.assert_allclose(layer.losses, [0.01 * (kernel**2).sum()], rtol=1e-6)
+
+
 def test_a_layer_in_no_model_says_so():
     with pytest.raises(
         AttributeError, match="'Dense' object has no attribute 'output': the layer is in"
@@ -124,20 +146,21 @@ def test_a_layer_in_no_model_says_so():
         _ = Dense(3).output
     with pytest.raises(AttributeError, match=r"'Dense' object has no attribute 'nonsense'$"):
         _ = Dense(3).nonsense
-    with pytest.raises(AttributeError, match=r"'kernel': a layer has no weights; use layer.get_w"):
-        _ = row().layers[0].kernel
-    with pytest.raises(AttributeError, match=r"'to_json': use fnn.core.config.to_config"):
-        row().to_json()
+    with pytest.raises(AttributeError, match=r"'kernel': the layer has no weights yet; call it"):
+        _ = Dense(3).kernel
     inside = fnn.Sequential([Residual(Dense(4, input_shape=(4,)))])
     with pytest.raises(AttributeError, match=r"directly inside 'sequential', received Dense"):
         _ = inside.layers[0].children()[0][1].output
 
 
-def test_what_a_layer_answers_is_no_part_of_it():
+def test_a_layer_is_copied_with_its_weights_and_without_its_model():
     model = row()
     copy = pickle.loads(pickle.dumps(model.layers[0]))
     assert copy == model.layers[0] == Dense(6, "relu", name="first", input_shape=(4,))
-    assert not hasattr(copy, "output")
+    kernel, bias = model.layers[0].get_weights()
+    model.layers[0].set_weights([kernel + 1, bias])
+    np.testing.assert_array_equal(copy.get_weights()[0], kernel)
+    assert copy.output is not model.layers[0].output
     params, state = copy.init(jax.random.key(0), jnp.ones((1, 4)))
     assert copy.apply(params, state, jnp.ones((1, 4)))[0].shape == (1, 6)
 
@@ -285,12 +308,10 @@ def test_a_model_of_a_pure_network_has_layers_and_weights_of_its_own():
     assert abs(alike[1].layers[1].get_weights()[0] - 1).max() > 1e-3
 
 
-def test_a_model_called_on_arrays_runs_as_in_inference_and_says_so():
+def test_a_model_called_on_arrays_runs_as_in_inference():
     model = row()
     np.testing.assert_array_equal(model(X, training=False), model(X))
-    with pytest.raises(TypeError, match="as in inference, but training= was passed too; use apply"):
-        model(X, training=True)
-    with pytest.raises(TypeError, match="mask= was passed too"):
+    with pytest.raises(ValueError, match="expected a mask of the first axes"):
         model(X, mask=np.ones((8, 4), bool))
 
 

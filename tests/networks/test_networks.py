@@ -259,10 +259,10 @@ def test_decoder_block_equals_numpy():
     close(run(layer, p, masked), decoder_block(p, x, memory, real))
 
 
-def turned(a):
-    """`RotaryEmbedding` of (steps, features)."""
+def turned(a, slower=1):
+    """`RotaryEmbedding` of (steps, features); the angle of each pair is divided by `slower`."""
     half = a.shape[-1] // 2
-    angles = np.arange(len(a))[:, None] * 10000.0 ** (-np.arange(half) / half)
+    angles = np.arange(len(a))[:, None] * 10000.0 ** (-np.arange(half) / half) / slower
     z = (a[:, :half] + 1j * a[:, half:]) * np.exp(1j * angles)
     return np.concatenate([z.real, z.imag], -1)
 
@@ -279,6 +279,13 @@ def decoder_normalized_after(p, x, memory):
     return norm(p["feedforward_norm"], h + feedforward(p, h))
 
 
+def between(wavelength):
+    """The factor of Llama 3.1 for an angle, as transformers computes it."""
+    length, low, high, factor = 628.0, 1.0, 12.56, 4.0
+    smooth = (length / wavelength - low) / (high - low)
+    return (1 - smooth) / factor + smooth
+
+
 ROTARY = {"position": L.RotaryEmbedding()}
 STEPS = drawn(2, 4, 8)
 OWN = [
@@ -292,7 +299,13 @@ OWN = [
     ),
     (L.GatedDense(3), STEPS, lambda p, x: (lambda g, v: g * sigmoid(g) * v)(*halves(p, x))),
     (L.PositionEmbedding(9), STEPS, lambda p, x: x + p["embeddings"][:4]),
+    (L.Bias(), STEPS, lambda p, x: x + p["bias"]),
     (L.RotaryEmbedding(), STEPS, lambda p, x: np.stack([turned(a) for a in x])),
+    (  # of wavelengths 6.3, 62.8, 628.3 and 6283
+        L.RotaryEmbedding(scaling_factor=4.0, scaled_wavelengths=(50.0, 628.0)),
+        STEPS,
+        lambda p, x: np.stack([turned(a, [1, 1 / between(20 * np.pi), 4, 4]) for a in x]),
+    ),
 ]
 
 
@@ -515,6 +528,12 @@ def test_unet_equals_keras():
     [
         networks.gpt(9, 4, 1, 2, 5),
         networks.vit((4, 4, 1), 2, 4, 1, 2, 3),
+        networks.vit((4, 4, 1), 2, 4, 1, 2, 3, pooling="token", classifier_activation=None),
+        networks.gpt2(9, 4, 1, 2, 5),
+        networks.llama(9, 8, 1, 4, 2, 5),
+        networks.bert(9, 4, 1, 2, 5, head="tokens"),
+        networks.whisper_encoder(3, 4, 1, 2, 5),
+        networks.resnet(50, 3, (32, 32, 3), version="v1.5"),
         networks.encoder_decoder((5, 6), 4, 1, 2),
         networks.resnet(18, 3, (32, 32, 3)),
         networks.unet((4, 4, 1), 2, 2, 1),
@@ -535,6 +554,10 @@ WRONG = [
     (lambda: L.EinsumDense("ab,bc->ac", (3, 4)), "output_shape=(3, 4)"),
     (lambda: L.EinsumDense("ab,bc->ac", 0), "output_shape=0"),
     (lambda: L.EinsumDense("ab,bc->ac", 3, bias_axes="b"), "bias_axes='b'"),
+    (lambda: networks.resnet(50, version="v3"), "version='v3'"),
+    (lambda: networks.vit((8, 8, 3), 4, 8, 1, 2, 3, pooling="max"), "pooling='max'"),
+    (lambda: networks.bert(9, 8, 1, 2, head="words"), "head='words'"),
+    (lambda: L.RotaryEmbedding(scaled_wavelengths=(8.0, 2.0)), "(8.0, 2.0)"),
     (lambda: L.PositionEmbedding(0), "sequence_length=0"),
     (lambda: L.PositionEmbedding(4).cache({}, 1, 5), "sequence_length=4"),
     (lambda: L.SinusoidalPosition(0), "max_wavelength=0"),
@@ -545,7 +568,7 @@ WRONG = [
     (lambda: networks.mlp([]), "units=0"),
     (lambda: initialize(L.EinsumDense("ab,bc->ac", 3), KEY, spec(2, 3, 4)), "'ab'"),
     (lambda: initialize(L.EinsumDense("ab,bc->ac", None), KEY, spec(2, 3)), "an integer or a"),
-    (lambda: initialize(L.EinsumDense("abc,cd->abd", (4, 5)), KEY, spec(2, 3, 6)), "size 4"),
+    (lambda: initialize(L.EinsumDense("abc,cd->abd", (4, 5)), KEY, spec(2, 3, 6)), "(4, 5)"),
     (lambda: initialize(L.PositionEmbedding(4), KEY, spec(2, 5, 3)), "at most 4"),
     (lambda: initialize(L.PositionEmbedding(4), KEY, spec(2, 5)), "3 axes"),
     (lambda: initialize(L.SinusoidalPosition(), KEY, spec(2, 5)), "3 axes"),

@@ -14,7 +14,8 @@ import pytest
 import fnn
 from fnn import optimizers
 from fnn.core.config import from_config, to_config
-from fnn.core.tree import matches, path_name
+from fnn.core.tree import path_name
+from fnn.core.weights import matches
 from fnn.layers import Dense, Embedding
 from fnn.optimizers import SGD, Adam, ByPath, LossScaleOptimizer, current_learning_rate
 from tests.helpers.counting import compilations

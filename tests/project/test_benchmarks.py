@@ -12,7 +12,7 @@ from benchmarks.inference_peers import fnn as verbs
 from benchmarks.inference_peers import hand as hand_verbs
 from benchmarks.peers import fnn as fnn_peer
 from benchmarks.peers import hand, hand_scan
-from benchmarks.workloads import WORKLOADS
+from benchmarks.workloads import RESNET, WORKLOADS
 
 SLOW = ("cnn", "lstm", "gpt", "resnet")
 NETWORKS = ["mlp", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
@@ -93,6 +93,7 @@ def _as_users_run(request):
 def test_by_hand_and_fnn_compute_the_same(workload, monkeypatch):
     for peer in (hand, fnn_peer):  # one block computes what four compute
         monkeypatch.setitem(peer.NETWORKS, "gpt", partial(peer.gpt, 1))
+    monkeypatch.setitem(RESNET, "size", 32)
     x, y = WORKLOADS[workload].examples(5)
     model, written = verbs.network(workload), hand.NETWORKS[workload]()
     model(x)

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import fnn
+from fnn.datasets.idx_images import TEST, TRAIN
+from tests.helpers import dataset_files
 
 pytestmark = pytest.mark.slow
 
@@ -25,10 +27,11 @@ def small_training():
 
 
 def stand_ins(folder):
-    """Files of three images where those of MNIST and Fashion-MNIST would be."""
+    """Small files where those of the datasets would be."""
+    dataset_files.write_all(folder)
     for name in ("mnist", "fashion_mnist"):
         (folder / name).mkdir(parents=True)
-        for images, labels in (fnn.datasets.TRAIN, fnn.datasets.TEST):
+        for images, labels in (TRAIN, TEST):
             sizes = (3, 28, 28)
             header = bytes([0, 0, 8, 3]) + b"".join(n.to_bytes(4, "big") for n in sizes)
             (folder / name / images).write_bytes(header + bytes(3 * 28 * 28))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from examples import custom_optimizer, gan, mlp, mnist
+from examples import custom_optimizer, gan, mlp, mnist, tabular, text
 
 pytestmark = [pytest.mark.slow, pytest.mark.optimized]
 
@@ -59,6 +59,37 @@ def test_the_demo_reads_digits(real, monkeypatch, tmp_path, capsys):
     assert picture.shape[0] > 1000
     assert picture[..., :3].std() > 0.05
     assert "test accuracy" in capsys.readouterr().out
+
+
+def has_a_picture(path):
+    from matplotlib.image import imread
+
+    picture = imread(path)
+    return min(picture.shape[:2]) > 400 and picture[..., :3].std() > 0.05
+
+
+def test_survivors_are_found_from_raw_columns(tmp_path):
+    table, survived = tabular.load()
+    assert len(survived) == 1309
+    assert survived.sum() == 500
+    assert {len(column) for column in table.values()} == {1309}
+    assert table["title"][:3].tolist() == ["Miss", "Master", "Miss"]
+    scores = tabular.main(epochs=6, out=tmp_path / "tabular.png", folds=2)
+    for accuracy, area in scores.values():
+        assert accuracy > 0.75  # 0.62 have died
+        assert area > 0.8
+    assert has_a_picture(tmp_path / "tabular.png")
+
+
+def test_modules_are_found_from_sentences(tmp_path, capsys):
+    (train, _), (tested, classes) = text.load()
+    assert not set(train) & set(tested)
+    assert len(set(classes)) == len(text.MODULES)
+    ours, linear = text.main(epochs=3, out=tmp_path / "text.png", limit=1200, verbose=0)
+    assert ours > 0.2  # the most frequent module has less
+    assert linear > 0.4
+    assert has_a_picture(tmp_path / "text.png")
+    assert "1200 sentences to train on" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

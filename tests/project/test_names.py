@@ -8,7 +8,8 @@ import pytest
 
 import fnn
 from fnn.keras_names import MISSING_NAMES
-from tests.generate.names import PARTS, names, reasons, section, split
+from tests.generate.names import PARTS, modules, names, reasons, section, split
+from tests.generate.names import shown as shown_name
 from tests.generate.readme import ADVICE, README, shown
 
 
@@ -31,6 +32,19 @@ def test_a_name_that_is_not_here_says_what_takes_its_place(module):
     assert not hasattr(found, "__wrapped__")
 
 
+def test_every_module_of_keras_is_in_the_table():
+    """It is one of those whose names are listed, or it is a name that is not here."""
+    left = set(modules()) - set(PARTS) - {f"keras.{name}" for name in reasons("keras")}
+    assert not left
+
+
+def test_few_names_are_not_here():
+    """Those of modules that are not here count, too."""
+    shown_names = [shown_name(part, name) for part in PARTS for name in split(part)[1]]
+    counts = [int((re.findall(r"\((\d+) names\)", name) or [1])[0]) for name in shown_names]
+    assert sum(counts) <= 30, shown_names
+
+
 def test_what_takes_the_place_of_a_name_is_there():
     """Every `fnn.a.b` among the reasons."""
     for absent in MISSING_NAMES.values():
@@ -40,8 +54,19 @@ def test_what_takes_the_place_of_a_name_is_there():
                 found = getattr(found, name)
 
 
+@pytest.mark.parametrize("module", MISSING_NAMES)
+def test_an_import_of_a_name_that_is_not_here_gives_the_same_advice(module):
+    for name, why in MISSING_NAMES[module].items():
+        with pytest.raises(ImportError, match=rf"^{module}\.{name} is not available: ") as error:
+            exec(f"from {module} import {name}")
+        assert why in str(error.value)
+        assert not isinstance(error.value, AttributeError)
+    with pytest.raises(ImportError, match=f"^cannot import name 'nothing' from '{module}'"):
+        exec(f"from {module} import nothing")
+
+
 @pytest.mark.parametrize(
-    ("name", "suggested"), [("layers.Dens", "Did you mean: 'Dense'?"), ("applications", None)]
+    ("name", "suggested"), [("layers.Dens", "Did you mean: 'Dense'?"), ("SymbolicScope", None)]
 )
 def test_python_suggests_names_for_typing_errors_alone(name, suggested):
     run = subprocess.run(

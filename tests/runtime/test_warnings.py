@@ -82,6 +82,48 @@ def too_few_batches(path):
     compiled().fit(X, Y, callbacks=[saver], verbose=0)
 
 
+def more_epochs_than_allowed(path):
+    fnn.config.set_max_epochs(1)
+    try:
+        compiled().fit(X, Y, epochs=2, verbose=0)
+    finally:
+        fnn.config.set_max_epochs(None)
+
+
+def more_steps_than_allowed(path):
+    fnn.config.set_max_steps_per_epoch(1)
+    try:
+        compiled().fit(X, Y, batch_size=4, verbose=0)
+    finally:
+        fnn.config.set_max_steps_per_epoch(None)
+
+
+def no_server(path):
+    remote = callbacks.RemoteMonitor("http://localhost:1")
+    compiled().fit(X, Y, callbacks=[remote], verbose=0)
+
+
+def no_transparency_in_jpeg(path):
+    pytest.importorskip("PIL")
+    fnn.utils.save_img(path / "a.jpg", np.zeros((2, 2, 4)))
+
+
+def an_unreadable_image(path):
+    pytest.importorskip("PIL")
+    (path / "a").mkdir()
+    (path / "a/1.png").write_bytes(b"no image")
+    fnn.utils.save_img(path / "a/2.png", np.zeros((2, 2, 3)))
+    list(fnn.data.image_folder(path, 2, unreadable="skip"))
+
+
+def transforms_of_no_power_of_2(path):
+    fnn.layers.STFTSpectrogram(frame_length=8, fft_length=12)
+
+
+def an_argument_without_a_name(path):
+    compiled(loss=lambda y, p: (y - p) ** 2).save(path / "a.fnn")
+
+
 # What warns, the file of fnn that it is in, and what it says.
 WARNS = [
     (other_settings, "training/resume.py", "set up differently"),
@@ -92,6 +134,13 @@ WARNS = [
     (an_empty_batch, "training/stream.py", "batch 0 of the stream is empty"),
     (an_empty_batch_later, "training/stream.py", "batch 1 of the stream is empty"),
     (too_few_batches, "callbacks/files.py", "nothing was saved, since save_freq=1000"),
+    (more_epochs_than_allowed, "models/fitting.py", "2 epochs are limited to 1"),
+    (more_steps_than_allowed, "models/fitting.py", "the steps are limited to 1"),
+    (no_server, "callbacks/remote.py", "could not reach the server at http://localhost:1"),
+    (an_unreadable_image, "data/labelled_files.py", "1.png cannot be read and is left out"),
+    (no_transparency_in_jpeg, "data/images.py", "JPEG has no transparency"),
+    (an_argument_without_a_name, "saving/archive.py", "a.fnn is not complete"),
+    (transforms_of_no_power_of_2, "preprocessing/sounds.py", "fft_length=12 is no power of 2"),
 ]
 
 
@@ -102,8 +151,20 @@ def test_it_points_at_the_line_of_the_user(run, _, message, tmp_path):
     assert [warning.filename for warning in found] == [__file__]
 
 
-# One has two warnings, the other passes on those of a thread.
-AGAIN = ("training/stream.py", "training/read_ahead.py")
+# One has two warnings, as has `models/fitting.py`; one passes on those of a thread; those of
+# changes inside `call` are in `tests/subclassing`.
+AGAIN = ("training/stream.py", "training/read_ahead.py", "subclassing/methods.py")
+# What warns of files, checkpoints and applications is run by their own tests.
+ELSEWHERE = {
+    "applications/application.py",
+    "applications/mobilenet.py",
+    "models/files.py",
+    "models/loading.py",
+    "saving/keras/files.py",
+    "saving/savers.py",
+    "saving/weights.py",
+    "training/places.py",
+}
 
 
 def test_every_warning_is_among_these():
@@ -115,8 +176,11 @@ def test_every_warning_is_among_these():
     ]
     (direct,) = [path for path, name in calls if name != "warn"]
     assert direct == "runtime/warning.py"
-    places = [path for path, name in calls if name == "warn" and path not in AGAIN]
-    assert sorted(places) == sorted({path for _, path, _ in WARNS} - {"training/stream.py"})
+    known = {*AGAIN, *ELSEWHERE}
+    places = [path for path, name in calls if name == "warn" and path not in known]
+    assert sorted(places) == sorted(
+        [*{path for _, path, _ in WARNS} - {"training/stream.py"}, "models/fitting.py"]
+    )
 
 
 def test_a_checkpoint_counts_on_in_the_next_fit(tmp_path):

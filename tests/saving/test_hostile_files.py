@@ -16,14 +16,15 @@ import pytest
 from safetensors.numpy import load_file, save, save_file
 
 import fnn
-from fnn.callbacks.files import read_training, write_training
 from fnn.core import tree
 from fnn.core.calling import output_spec, weight_spec
 from fnn.core.config import from_config, to_config
 from fnn.layers import BatchNormalization, Conv1D, Dense, Dropout, Embedding
-from fnn.saving import tensors
-from fnn.saving.archive import FileError
-from fnn.saving.tensors import CHECKSUM
+from fnn.saving import tensors, tree_files
+from fnn.saving.backups import FileStore
+from fnn.saving.savers import Saver
+from fnn.saving.tensors import CHECKSUM, FileError
+from fnn.training.checkpoint import Snapshot
 from tests.helpers.catalogue import CATALOGUE
 from tests.helpers.hostile import (
     WRONG,
@@ -113,7 +114,8 @@ ZIPS = {
 
 
 def test_the_members_of_another_archive_are_named(members, tmp_path):
-    refused(of_names(members, *MEMBERS[::-1]), tmp_path, "in this order, received .'weights.safe")
+    found = r"training.safetensors, received \('manifest.json', 'config.json', 'other'\)"
+    refused(of_names(members, *MEMBERS[:2], "other"), tmp_path, found)
 
 
 @pytest.mark.parametrize("case", ZIPS)
@@ -174,6 +176,45 @@ def test_manifests_of_wrong_types(manifest, members, tmp_path):
     refused(data, tmp_path, "damaged or not a saved model")
 
 
+# -- the training --------------------------------------------------------------------------------
+
+
+def of_tree(tree):
+    file = io.BytesIO()
+    tree_files.write(file, tree, checksum=False)
+    return file.getvalue()
+
+
+def of_structure(structure):
+    return save({"a": np.ones(3)}, metadata={"format": "fnn", "fnn_tree": structure})
+
+
+TRAININGS = {
+    "of another program": (save({"a": np.ones(3)}), "structure of its tree is missing"),
+    "no JSON": (of_structure("[1"), "structure of its tree"),
+    "no tree": (of_structure("{}"), "structure of its tree"),
+    "nested deep": (of_structure('{"tree":' + '{"list":[' * 9999), "RecursionError"),
+    "nested deep and whole": (
+        of_structure('{"tree":' + '{"list":[' * 900 + "]}" * 900 + "}"),
+        "too deep|structure|counts",
+    ),
+    "a name that is not there": (of_structure('{"tree": {"jax": "b"}}'), "array 'b'"),
+    "of other types": (of_tree([1, 2]), "TypeError"),
+    "without parts": (of_tree({"counts": None}), "key: missing in the file"),
+    "an array for a key": (
+        of_tree({"counts": {"key": np.zeros(2, "uint32"), "step": 1, "epoch": 1}}),
+        r"key: expected key<fry>\[\], found uint32\[2\]",
+    ),
+    "cut": (of_tree({"a": np.ones(9)})[:-4], "ends 4 bytes early"),
+}
+
+
+@pytest.mark.parametrize("case", TRAININGS)
+def test_trainings_that_are_not_ours(case, members, tmp_path):
+    data, match = TRAININGS[case]
+    refused(packed({**members, "training.safetensors": data}), tmp_path, match)
+
+
 # -- the description -----------------------------------------------------------------------------
 
 NAMES = [
@@ -227,7 +268,10 @@ def test_a_file_replaces_no_code_of_a_class_with_its_own_init(name):
             return 2 * x
 
     assert from_config({"layer": "Own", "units": 3}, {"Own": Own}).units == 3
-    with pytest.raises(ValueError, match=f"expected attributes of Own that hold data, .*{name}"):
+    with pytest.raises(
+        ValueError,
+        match=f"(hold data|arguments of Own), .*{name}",
+    ):
         from_config({"layer": "Own", "units": 3, name: "x"}, {"Own": Own})
 
 
@@ -528,22 +572,61 @@ def test_every_flipped_bit_of_a_weights_file_is_noticed(model, tmp_path):
 
 def test_a_backup_has_a_checksum(model, tmp_path):
     path = tmp_path / "training.safetensors"
-    write_training(path, model.train_state)
+    saver = Saver(FileStore(tmp_path), background=False)
+    state = model.train_state
+    saver.save(Snapshot(state))
     data = path.read_bytes()
-    read_training(path, model.train_state)
     for at in range(0, len(data), 3):
         flipped = bytearray(data)
         flipped[at] ^= 1 << at % 8
         path.write_bytes(flipped)
         try:
-            found = read_training(path, model.train_state)
+            found = saver.newest(Snapshot(state)).state
         except FileError:
             continue
         for a, b in zip(jax.tree.leaves(found.params), jax.tree.leaves(model.params), strict=True):
             np.testing.assert_array_equal(a, b)
     save_file(load_file_of(data, tmp_path), path)
     with pytest.raises(FileError, match=r"with a checksum, .*an older fnn .*; remove it to start"):
-        read_training(path, model.train_state)
+        saver.newest(Snapshot(state))
+
+
+def changed(described, *path, to):
+    """JSON with another value at a place."""
+    if not path:
+        return to
+    return {**described, path[0]: changed(described[path[0]], *path[1:], to=to)}
+
+
+JSON_OF_OTHERS = {
+    "a number as a string": (("epoch",), "1"),
+    "a negative number": (("step",), -1),
+    "no counters": (("counters",), None),
+    "counters of arrays that are not there": (("counters",), {"EarlyStopping": {"wait": "x"}}),
+    "a place of another form": (("place",), {"nowhere": 1}),
+    "a value of an unknown kind": (("history",), {"$": "code", "value": "1"}),
+    "an array of objects": (
+        ("history",),
+        {"$": "array", "dtype": "|O", "shape": [1], "value": "AAAAAAAAAAA="},
+    ),
+    "keys as a list": (("keys",), []),
+}
+
+
+@pytest.mark.parametrize("case", JSON_OF_OTHERS)
+def test_json_of_another_form_is_an_error_of_the_file(case, model, tmp_path):
+    store = FileStore(tmp_path)
+    saver = Saver(store, background=False)
+    state = model.train_state
+    saver.save(Snapshot(state))
+    described, arrays = store.describe("training.safetensors")
+    path, value = JSON_OF_OTHERS[case]
+    store.write("training.safetensors", dict(arrays), changed(described, *path, to=value))
+    with pytest.raises(FileError, match="received JSON of another form"):
+        saver.newest(Snapshot(state))
+    store.write("training.safetensors", dict(arrays), {**described, "format": 2})
+    with pytest.raises(FileError, match="received format 2 of a newer fnn; upgrade"):
+        saver.newest(Snapshot(state))
 
 
 def load_file_of(data, tmp_path):
@@ -563,10 +646,14 @@ def test_files_of_other_kinds_are_named(model, tmp_path):
         archive.writestr("m/data.pkl", b"")
     with pytest.raises(FileError, match=r"holds weights and no network; .*load_weights\(path"):
         fnn.load(weights)
+    with pytest.raises(FileError, match=r"m.npz, written by NumPy, which holds arrays"):
+        fnn.load(arrays)
+    with pytest.raises(
+        FileError, match=r"received arr_0, arr_1, .*NumPy, and pass them to model.set_weights"
+    ):
+        model.load_weights(arrays)
     for load in (fnn.load, model.load_weights):
-        with pytest.raises(FileError, match=r"m.npz, written by NumPy; load it by np.load"):
-            load(arrays)
-        with pytest.raises(FileError, match=r"m.pt, written by PyTorch; save its tensors"):
+        with pytest.raises(FileError, match=r"m.pt, written by PyTorch; load it there"):
             load(torch)
         with pytest.raises(IsADirectoryError, match="received the folder"):
             load(tmp_path)

@@ -86,6 +86,7 @@ def test_inputs_and_outputs_have_any_structure(form):
     outputs = first + linear(params["second"], Z), first
     expected = {
         "dict": dict(zip(("sum", "first"), outputs, strict=True)),
+        "list": list(outputs),
         "nested": {"pair": outputs},
     }.get(form, outputs)
     assert jax.tree.structure(y) == jax.tree.structure(expected)
@@ -263,7 +264,6 @@ def test_one_array_for_several_inputs_is_shown_by_its_shape():
 @pytest.mark.parametrize(
     ("called", "message"),
     [
-        (lambda: Dense(3)(X), r"expected symbolic inputs \(from Input\), received ndarray; on arr"),
         (lambda: Dense(3)(), "received nothing"),
         (lambda: Add()([Input((3,)), X]), "received Node, ndarray"),
         (

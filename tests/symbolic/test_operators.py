@@ -11,8 +11,7 @@ import pytest
 import fnn
 from fnn.core.calling import call
 from fnn.core.config import from_config, to_config
-from fnn.core.context import INFERENCE
-from fnn.core.masking import Masked
+from fnn.core.context import INFERENCE, Masked
 from fnn.layers import GetItem, Input, LeakyReLU, MatMul, Operator, Unmask
 from fnn.symbolic.graph import connect
 from tests.helpers.catalogue import jit
@@ -108,7 +107,7 @@ def test_a_model_of_operators_is_trained_and_saved(tmp_path):
     model.save(tmp_path / "model.fnn")
     again = fnn.load(tmp_path / "model.fnn")
     np.testing.assert_array_equal(again.predict(X, verbose=0), model.predict(X, verbose=0))
-    assert list(model.params)[:3] == ["dense", "operator", "operator_1"]
+    assert list(model.params)[:3] == ["dense", "multiply", "add"]
 
 
 def test_a_constant_takes_the_dtype_of_the_inputs():

@@ -143,6 +143,7 @@ def softmax(z):
     return e / e.sum(-1, keepdims=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_each_target_weighs_what_its_class_does(case):
     last, loss, x, y, table, values, classes = CASES[case]

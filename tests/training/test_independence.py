@@ -14,8 +14,7 @@ import fnn
 from fnn import layers as L
 from fnn import losses, metrics, networks
 from fnn.core.calling import call, weight_spec
-from fnn.core.context import Context
-from fnn.core.masking import Masked
+from fnn.core.context import Context, Masked
 from fnn.training.independence import why_mixed
 from fnn.training.objective import MemberMean, Objective, OutputGoal
 from fnn.training.state import TrainState
@@ -340,16 +339,32 @@ def trained_and_not(layer, x):
 ONE_SIZE = [case for case in CATALOGUE if getattr(case.layer, "stateful", False)]
 OTHERS = [case for case in CATALOGUE if case not in ONE_SIZE]
 
+# What the analysis cannot tell of, so that a last batch runs at its own size: one more compilation.
+UNRESOLVED = {
+    fnn.layers.RandomPerspective: "the parameter jaxprs depends on the batch size",
+    fnn.layers.ContrastLimitedAdaptiveHistogramEqualization: "a reshape takes examples apart",
+    fnn.layers.RandAugment: "examples are collected in one array",
+    fnn.layers.AugMix: "examples are collected in one array",
+    fnn.layers.MelSpectrogram: "examples are looked up by an index",
+}
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", OTHERS, ids=lambda case: case.id)
 def test_layers_keep_examples_apart(case):
-    expected = None
+    if isinstance(case.layer, (fnn.layers.MixUp, fnn.layers.CutMix)):
+        # They mix examples in training, and only there.
+        alone, trained = trained_and_not(case.layer, case.x)
+        assert alone is None
+        assert trained.startswith("examples are combined along their axis")
+        return
+    expected = UNRESOLVED.get(type(case.layer))
     if getattr(case.layer, "capacity_factor", None):
         # Tokens queue for places at their experts, and are fetched by the numbers of these.
         expected = "a constant depends on the batch size: 48 or 30"
-    for reason in trained_and_not(case.layer, case.x):
-        assert reason is None if expected is None else reason.startswith(expected)
+    reasons = [reason for reason in trained_and_not(case.layer, case.x) if reason is not None]
+    assert bool(reasons) == (expected is not None)
+    assert all(reason.startswith(expected) for reason in reasons)
 
 
 def test_stateful_layers_have_one_batch_size():
@@ -674,7 +689,7 @@ def assert_filling_changes_nothing(steps):
 
 
 @pytest.mark.slow
-@settings(max_examples=80, deadline=None, derandomize=True, database=None)
+@settings(max_examples=40, deadline=None, derandomize=True, database=None)
 @given(STEPS_OF_PROGRAMS)
 def test_drawn_programs_found_independent_are_so(steps):
     assert_filling_changes_nothing(steps)
@@ -739,12 +754,13 @@ def parts(*arrays):
 
 def mean_over_batches(function, weight, x, y):
     """The mean of a function of batches, each counting by its size."""
-    pairs = [(jnp.mean(function(b, a @ weight)), len(a)) for a, b in parts(x, y)]
+    mean = jax.jit(lambda a, b: jnp.mean(function(b, a @ weight)))
+    pairs = [(mean(a, b), len(a)) for a, b in parts(x, y)]
     return sum(value * count for value, count in pairs) / EXAMPLES
 
 
 def trained_without_filling(weight, layer, loss, x, y):
-    slope = jax.grad(lambda w, a, b: jnp.mean(loss(b, layer(a @ w))))
+    slope = jax.jit(jax.grad(lambda w, a, b: jnp.mean(loss(b, layer(a @ w)))))
     for a, b in parts(x, y):
         weight = weight - RATE * slope(weight, a, b)
     return weight
@@ -803,7 +819,7 @@ OF_LAYERS = [
 
 
 @pytest.mark.slow
-@settings(max_examples=8, deadline=None, derandomize=True, database=None)
+@settings(max_examples=4, deadline=None, derandomize=True, database=None)
 @given(
     st.lists(st.sampled_from(OF_LAYERS), min_size=1, max_size=3),
     st.sampled_from(FUNCTIONS),

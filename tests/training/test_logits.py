@@ -11,8 +11,7 @@ import fnn
 from fnn import losses
 from fnn.core.calling import call, initialize
 from fnn.core.combining import Flow
-from fnn.core.context import INFERENCE, Context
-from fnn.core.masking import Masked
+from fnn.core.context import INFERENCE, Context, Masked
 from fnn.last_activation import outputs_by_path, without_last_activation
 from fnn.layers import (
     Activation,
@@ -60,8 +59,8 @@ def loss_of(layer, goals, targets):
 
     def run(z):
         params, state = initialize(layer, jax.random.key(0), z)
-        outputs, bare, _ = Forward(layer, objective)(params, state, z, REST)
-        batch = {"y": targets, "weight": None}
+        batch = {"x": z, "y": targets, "weight": None}
+        outputs, bare, _, batch = Forward(layer, objective)(params, state, batch, REST)
         rows = jnp.ones(len(z), bool)
         return objective.evaluate(outputs, bare, batch, rows, jnp.zeros(()))[0]
 
@@ -117,6 +116,7 @@ ENDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ENDS)
 def test_a_softmax_is_seen_through(end):
     same(ENDS[end], SPARSE, WRONG, sparse)

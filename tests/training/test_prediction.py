@@ -2,12 +2,16 @@
 
 import jax
 import jax.numpy as jnp
+import keras
 import numpy as np
 import pytest
 
 import fnn
+from fnn.callbacks import Callback
 from fnn.layers import AveragePooling1D, AveragePooling2D, Dense, Embedding, Lambda
+from fnn.models import inference
 from fnn.training import cost
+from tests.helpers.oracle import keras_rules
 
 
 def test_inputs_of_different_lengths_are_refused():
@@ -149,7 +153,8 @@ def test_optimizer_states_lie_as_their_weights():
     net = fnn.Sequential([Dense(8, input_shape=(4,), use_bias=False)])
     net.compile("adam", "mse")
     kernel = jax.device_put(np.ones((4, 8), "float32"), columns)
-    net.train_state = net.train_state.replace(params={"dense": {"kernel": kernel}})
+    divided = {"dense": {"kernel": kernel}}
+    net.train_state = net.train_state.replace(params=divided, optimizer=None)
     assert float(net.learning_rate) > 0  # makes the state of the optimizer
     moments = [a for a in jax.tree.leaves(net.train_state.optimizer) if a.shape == (4, 8)]
     assert len(moments) == 2
@@ -176,3 +181,55 @@ def test_a_last_batch_is_padded_only_where_that_costs_little(work, monkeypatch):
     sizes.clear()
     assert net.evaluate(x, y, batch_size=32, verbose=0) == pytest.approx(0, abs=1e-9)
     assert (8 in predicted, 8 in sizes) == (work == 0, work == 0)  # the next power of two
+
+
+@pytest.mark.parametrize(("rows", "steps", "size"), [(100, 2, None), (100, 3, None), (70, 2, 16)])
+def test_steps_divide_the_examples_as_in_keras(rows, steps, size):
+    x = np.random.default_rng(0).normal(size=(rows, 3)).astype("float32")
+    with keras_rules():
+        theirs = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        expected = theirs.predict(x, batch_size=size, steps=steps, verbose=0)
+        weights = theirs.get_weights()
+    ours = fnn.Sequential([fnn.Input((3,)), Dense(2)])
+    ours.set_weights(weights)
+    found = ours.predict(x, batch_size=size, steps=steps, verbose=0)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_large_arrays_are_made_of_fewer_examples_at_a_time(monkeypatch, capsys):
+    model = fnn.Sequential([fnn.Input((4,)), Dense(32, "relu"), Dense(2)])
+    x = np.random.default_rng(0).random((300, 4), dtype="float32")
+    expected = model.predict(x, batch_size=200)
+    capsys.readouterr()
+    # 200 rows of 32 floats are 25,600 bytes, so two halves of 100 rows stay below.
+    monkeypatch.setattr(inference, "LARGE", 20_000)
+    sizes = []
+    cut = inference.pieces
+    monkeypatch.setattr(
+        inference,
+        "pieces",
+        lambda x, count, size, *rest: sizes.append(size) or cut(x, count, size, *rest),
+    )
+    np.testing.assert_allclose(model.predict(x, batch_size=200, verbose=1), expected, rtol=1e-6)
+    assert sizes == [100]
+    assert "2/2" in capsys.readouterr().out
+    # The examples of one batch, as of several.
+    np.testing.assert_allclose(model.predict(x, batch_size=300), expected, rtol=1e-6)
+    assert sizes[1:] == [150]
+
+
+def test_batches_stay_whole_where_someone_looks_at_them(monkeypatch):
+    x = np.arange(120, dtype="float32").reshape(60, 2)
+    model = fnn.Sequential([fnn.Input((2,)), Lambda(lambda a: a - a.mean(0, keepdims=True))])
+    expected = np.concatenate([part - part.mean(0) for part in (x[:40], x[40:])])
+    monkeypatch.setattr(inference, "LARGE", 100)
+    np.testing.assert_allclose(model.predict(x, batch_size=40), expected, atol=1e-5)
+
+    class Counting(Callback):
+        def on_predict_batch_end(self, batch, logs):
+            seen.append(logs["outputs"].shape)
+
+    seen = []
+    dense = fnn.Sequential([fnn.Input((2,)), Dense(3)])
+    dense.predict(x, batch_size=40, callbacks=[Counting()])
+    assert seen == [(40, 3), (20, 3)]

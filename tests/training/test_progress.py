@@ -186,9 +186,9 @@ def test_what_is_shown_while_the_first_steps_compile(clock, monkeypatch):
 def test_an_empty_bar_stands_before_the_first_dispatch(monkeypatch):
     out = Terminal()
     fit(out, monkeypatch)
-    first = out.getvalue().split("\r")
-    assert first[0] == "Epoch 1/2\n"
-    assert first[1] == " 0/10 " + progress.EMPTY * 20
+    drawn = [line.rstrip(" ") for line in out.getvalue().split("\r")]
+    assert drawn[:5] == ["", "checking the data", "compiling", "", "Epoch 1/2\n"]
+    assert drawn[5:7] == [f" 0/10 {progress.EMPTY * 20} compiling", f" 0/10 {progress.EMPTY * 20}"]
     for run in ("evaluate", "predict"):
         out = Terminal()
         monkeypatch.setattr(sys, "stdout", out)
@@ -198,3 +198,53 @@ def test_an_empty_bar_stands_before_the_first_dispatch(monkeypatch):
         getattr(model, run)(x, *([x[:, :1]] if run == "evaluate" else []))
         assert out.getvalue().startswith("\r0/2 " + progress.EMPTY * 20 + "\r")
         assert out.getvalue().endswith("\n")
+
+
+def prepared(verbose, clock):
+    """The progress of a run that checks for 3 seconds, compiles for 8 and runs 10 steps in 1."""
+    shown = Progress(verbose, None)
+    with shown:
+        shown.stage("checking the data")
+        clock[0] += 3.0
+        shown.stage("compiling")
+        shown.total = 10
+        shown.begin()
+        clock[0] += 8.0
+        for done in (1, 11):
+            shown.steps_run()
+            shown.reached(min(done, 10))
+            clock[0] += 0.5
+        shown.end(10, {})
+
+
+@pytest.mark.parametrize(
+    ("verbose", "times"),
+    [("auto", "12s (checking the data 3s, compiling 8s)"), (2, "12s"), (0, "")],
+)
+def test_the_time_counts_from_the_call_of_fit(verbose, times, clock, monkeypatch):
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    prepared(verbose, clock)
+    assert out.getvalue() == (f"10/10 - {times} - 56ms/step\n" if times else "")
+
+
+@pytest.mark.parametrize(("verbose", "told"), [("auto", "compiling ...\n"), (2, "")])
+def test_a_file_is_told_what_takes_long(verbose, told, monkeypatch):
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(progress, "LONG_STAGE", 0.01)
+    with Progress(verbose, 10) as shown:
+        shown.stage("compiling")
+        end = time.perf_counter() + 5
+        while out.getvalue() != told and time.perf_counter() < end:
+            time.sleep(0.01)
+        shown.steps_run()
+        time.sleep(0.05)
+    assert out.getvalue() == told
+
+
+def test_data_that_is_refused_leaves_a_line_of_its_own(monkeypatch):
+    out = Terminal()
+    with pytest.raises(ValueError, match="axis of examples"):
+        fit(out, monkeypatch, sample_weight=3.0)
+    assert out.getvalue() == "\rchecking the data\n"

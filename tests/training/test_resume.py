@@ -14,8 +14,10 @@ import fnn
 from fnn import callbacks
 from fnn.layers import Dense, Dropout
 from fnn.optimizers import Adam
+from fnn.saving import tensors
+from fnn.saving.backups import FileStore
 from fnn.saving.tensors import FileError
-from tests.helpers.killing import Kill
+from tests.helpers.killing import Kill, KillAfter, Killed
 from tests.helpers.oracle import keras_rules
 
 
@@ -46,7 +48,7 @@ def trained(given, net=None, epochs=5, **arguments):
     """The model after a training, interrupted or not, and its history."""
     net = network() if net is None else net
     arguments = {"batch_size": 16, "verbose": 0, **arguments}
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt, Killed):
         net.fit(*task(), epochs=epochs, callbacks=given, **arguments)
     return net
 
@@ -102,6 +104,7 @@ class Rates(callbacks.Callback):
 ORDERS = list(itertools.permutations(["backup", *watchers()]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS[::17], ids=lambda order: order[0] + "-" + order[-1])
 @pytest.mark.parametrize("kill", [1, 3])
 def test_every_order_of_callbacks_ends_with_the_same_bits(order, kill, tmp_path):
@@ -191,6 +194,40 @@ def test_a_backup_without_checksum_is_called_older_not_damaged(tmp_path):
         np.testing.assert_array_equal(a, b)
     path.unlink()
     assert trained([callbacks.BackupAndRestore(tmp_path)], net).history.epoch == [0, 1, 2, 3, 4]
+
+
+def test_a_backup_without_the_position_in_the_data_is_called_older(tmp_path):
+    trained([callbacks.BackupAndRestore(tmp_path), Kill(2)])
+    path = tmp_path / "training.safetensors"
+    arrays = tensors.load(path)
+    del arrays["training.json"]
+    path.write_bytes(tensors.encode(arrays))
+    with pytest.raises(FileError, match=r"one of an older fnn, .*; remove it to start over"):
+        trained([callbacks.BackupAndRestore(tmp_path)])
+
+
+@pytest.mark.parametrize("frequency", [1, 3, False])
+def test_a_backup_inside_an_epoch_goes_on_there(frequency, tmp_path):
+    straight = trained([callbacks.BackupAndRestore(tmp_path, frequency)])
+    trained([callbacks.BackupAndRestore(tmp_path, frequency), KillAfter(8)])
+    seen = KillAfter()
+    resumed = trained([callbacks.BackupAndRestore(tmp_path, frequency), seen])
+    assert seen.seen == {1: 13, 3: 14, False: 20}[frequency]  # of 5 epochs with 4 steps
+    assert_equal_states(resumed, straight)
+    assert not tmp_path.exists()
+
+
+def test_of_two_backups_the_one_before_is_used_if_the_newest_is_damaged(tmp_path):
+    straight = trained([])
+    backup = lambda: callbacks.BackupAndRestore(tmp_path, 1, double_checkpoint=True)
+    trained([backup(), KillAfter(8)])
+    path = tmp_path / "training.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    seen = KillAfter()
+    with pytest.warns(UserWarning, match=r"training.safetensors in .* is damaged and was set as"):
+        resumed = trained([backup(), seen])
+    assert seen.seen == 14
+    assert_equal_states(resumed, straight)
 
 
 def test_the_same_model_goes_on_after_a_part_that_was_finished(tmp_path):
@@ -316,6 +353,8 @@ def test_attributes_of_a_users_callback_mean_nothing_to_fit(value, tmp_path):
 
 
 def test_a_stream_goes_on_without_a_comparison_of_its_data(tmp_path):
+    """What an iterator gives in another process nobody knows: a warning says so."""
+
     def run(kill):
         x, y = task()
         batches = lambda: ((x[i : i + 16], y[i : i + 16]) for i in range(0, 64, 16))
@@ -326,25 +365,27 @@ def test_a_stream_goes_on_without_a_comparison_of_its_data(tmp_path):
 
     straight = run(None)
     run(2)
-    assert_equal_states(run(None), straight)
+    with pytest.warns(UserWarning, match=r"in epoch 3 it starts again from its beginning: the re"):
+        resumed = run(None)
+    assert_equal_states(resumed, straight)
 
 
 def test_a_backup_sets_counters_and_nothing_else(tmp_path):
     """A file may hold any names; those of methods and attributes are not touched."""
-    from fnn.callbacks.files import read_training, write_training
-
+    store = FileStore(tmp_path)
     given = [callbacks.EarlyStopping("loss"), callbacks.BackupAndRestore(tmp_path), Kill(2)]
-    net = trained(given)
-    path = tmp_path / "training.safetensors"
-    state = read_training(path, net.train_state)
-    own = {**state.callbacks["EarlyStopping"], "on_epoch_end": np.float64(1)}
-    write_training(path, state.replace(callbacks={**state.callbacks, "EarlyStopping": own}))
+    trained(given)
+    described, arrays = store.describe("training.safetensors")
+    arrays["callbacks/EarlyStopping/on_epoch_end"] = np.ones(())
+    own = described["counters"]["EarlyStopping"]
+    own["on_epoch_end"] = "callbacks/EarlyStopping/on_epoch_end"
+    store.write("training.safetensors", arrays, described)
     stop = callbacks.EarlyStopping("loss", patience=9)
     trained([stop, callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False)])
     assert "on_epoch_end" not in vars(stop)
 
-    own = {**own, "wait": np.zeros(3)}
-    write_training(path, state.replace(callbacks={**state.callbacks, "EarlyStopping": own}))
+    arrays[own["wait"]] = np.zeros(3)
+    store.write("training.safetensors", arrays, described)
     with pytest.raises(ValueError, match=r"no number for EarlyStopping\.wait; it is damaged"):
         trained([callbacks.EarlyStopping("loss"), callbacks.BackupAndRestore(tmp_path)])
 

@@ -11,9 +11,8 @@ from jax import Array, lax
 
 from fnn.core import arguments
 from fnn.core.arithmetic import finfo
-from fnn.core.context import Context
+from fnn.core.context import Context, combine_masks, leading
 from fnn.core.layer import Layer, State
-from fnn.core.masking import combine_masks, leading
 from fnn.core.tree import SpecTree, Tree
 from fnn.layers.shared.dropping import drop
 
@@ -93,7 +92,11 @@ def step_axes(layer: AttentionLayer, ndim: int) -> Axes:
 # with the batch, and the attended ones into a single axis.
 
 
-def fold(a: Array, axes: Axes, positions: int) -> Array:
+def fold(
+    a: Array,
+    axes: Axes,
+    positions: int,
+) -> Array:
     """(batch, *positions, ...) -> (batch * other positions, positions in `axes`, ...).
 
     >>> fold(jnp.ones((2, 3, 4, 5)), (2,), positions=2).shape
@@ -108,7 +111,12 @@ def fold(a: Array, axes: Axes, positions: int) -> Array:
     return moved.reshape(batch, steps, *a.shape[positions + 1 :])
 
 
-def unfold(a: Array, shape: Shape, axes: Axes, positions: int) -> Array:
+def unfold(
+    a: Array,
+    shape: Shape,
+    axes: Axes,
+    positions: int,
+) -> Array:
     """The inverse of `fold`: back to `shape`, (batch, *positions, ...)."""
     trailing = range(positions + 1, len(shape))
     order = (0, *other_axes(axes, positions), *axes, *trailing)
@@ -137,14 +145,22 @@ def score_shape(
     return (query[0], *other, heads, *queries, *keys)
 
 
-def full_mask_shape(mask: Shape, axes: Axes, scores: Shape) -> Shape:
+def full_mask_shape(
+    mask: Shape,
+    axes: Axes,
+    scores: Shape,
+) -> Shape:
     """The shape `mask` with as many axes as `scores`: new ones of length 1 before the queries."""
     first_query = max(len(mask) - 2 * len(axes), 0)
     new = (1,) * (len(scores) - len(mask))
     return (*mask[:first_query], *new, *mask[first_query:])
 
 
-def fold_mask(mask: Array, axes: Axes, scores: Shape) -> Array:
+def fold_mask(
+    mask: Array,
+    axes: Axes,
+    scores: Shape,
+) -> Array:
     """A mask of scores as booleans (batch * other positions, heads or 1, queries, keys)."""
     shape = full_mask_shape(mask.shape, axes, scores)
     first_query = len(scores) - 2 * len(axes)
@@ -225,7 +241,9 @@ def band_mask(
 
 
 def attention_weights(
-    scores: Array, allowed: Array | None, never_empty: bool = False
+    scores: Array,
+    allowed: Array | None,
+    never_empty: bool = False,
 ) -> Array:
     """The softmax of the scores of the allowed keys, the last axis; zeros for the others.
 
@@ -308,11 +326,16 @@ def append_to_cache(
     return state["cached_key"], state["cached_value"], state["cached_mask"], state
 
 
-def check_inputs(layer: AttentionLayer, inputs: SpecTree, heads: int = 1) -> None:
-    """Raises TypeError for a missing query or value, ValueError for shapes that do not fit."""
-    query, value, key, mask = inputs
+def check_query_and_value(layer: AttentionLayer, x: SpecTree) -> None:
+    """Raises TypeError for a missing query or value."""
+    query, value, _, _ = split_inputs(x)
     arguments.every_input(layer, (query, value), ("query", "value"))
-    arguments.minimum_rank(layer, query, 3, "(batch, time, features)")
+
+
+def check_shapes(layer: AttentionLayer, x: SpecTree) -> None:
+    """Raises ValueError for query, value, key and mask of shapes that do not fit together."""
+    query, value, key, mask = split_inputs(x)
+    arguments.rank(layer, query, "(batch, time, ..., features)")
     shapes = (tuple(query.shape), tuple(value.shape), tuple(key.shape))
     axes = step_axes(layer, len(shapes[0]))
     if not _fit_together(*shapes, axes):
@@ -322,11 +345,17 @@ def check_inputs(layer: AttentionLayer, inputs: SpecTree, heads: int = 1) -> Non
         )
     if mask is not None:
         positions = len(shapes[0]) - 2
+        heads, *_ = getattr(layer, "sizes", (1,))
         scores = score_shape(shapes[0], shapes[1], heads, axes, positions)
         _check_attention_mask(layer, tuple(mask.shape), axes, scores)
 
 
-def _fit_together(query: Shape, value: Shape, key: Shape, axes: Axes) -> bool:
+def _fit_together(
+    query: Shape,
+    value: Shape,
+    key: Shape,
+    axes: Axes,
+) -> bool:
     """Whether the shapes agree on everything but the number of queries and the features."""
     if not len(query) == len(value) == len(key):
         return False

@@ -32,7 +32,11 @@ def drop(
     return jnp.where(kept, x / (1 - rate), 0)
 
 
-def seeded_key(layer: Layer, ctx: Context, purpose: str = "") -> Array:
+def seeded_key(
+    layer: Layer,
+    ctx: Context,
+    purpose: str = "",
+) -> Array:
     """The random key of this call, combined with the `seed` of the layer if it has one."""
     key = ctx.random_key(purpose)
     seed = getattr(layer, "seed", None)

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fnn.core.context import Context
-from fnn.core.masking import combine_masks
+from fnn.core.context import Context, combine_masks
 from fnn.core.tree import Tree
 from fnn.layers.shared.attending import AttentionLayer, attend, band_mask
+from fnn.runtime.settings import settings
 
 # All arrays q, k and v here are (batch, steps, heads, size).
 
@@ -52,12 +52,18 @@ def attend_fast(
             return run_fused(q, k, v), None
         return attend_masked(q, k, v, allowed), None
 
-    def attend_plain(q: Array, k: Array, v: Array) -> tuple[Array, Array]:
+    def attend_plain(
+        q: Array,
+        k: Array,
+        v: Array,
+    ) -> tuple[Array, Array]:
         # With a built-in mask, each step may attend to itself.
         return attend(layer, q, k, v, allowed, ctx, never_empty=built_in)
 
     needs_weights = layer.return_attention_scores or (ctx.train and layer.dropout)
     may_fuse = fused is None and built_in and not needs_weights
+    if settings.flash_attention is False:
+        may_fuse = False
     if may_fuse and has_fused_kernel(q, k, v):
 
         def outputs_alone(*arrays: Array) -> Array:
@@ -83,7 +89,11 @@ def attend_fused(
     if window is not None:
         left_window = window - 1
 
-    def attend_once(q: Array, k: Array, v: Array) -> Array:
+    def attend_once(
+        q: Array,
+        k: Array,
+        v: Array,
+    ) -> Array:
         return jax.nn.dot_product_attention(
             q,
             k,
@@ -93,7 +103,12 @@ def attend_fused(
             local_window_size=left_window,
         )
 
-    def gradients(q: Array, k: Array, v: Array, dy: Array) -> Tree:
+    def gradients(
+        q: Array,
+        k: Array,
+        v: Array,
+        dy: Array,
+    ) -> Tree:
         return jax.vjp(attend_once, q, k, v)[1](dy)
 
     # JAX cannot vmap the kernel where only some of the arrays have the mapped axis.
@@ -118,7 +133,9 @@ def _vmap_as_batch(function: Callable[..., Tree]) -> Callable[..., Tree]:
 
     @mapped.def_vmap
     def over_axis(
-        size: int, is_mapped: Sequence[bool], *arrays: Array
+        size: int,
+        is_mapped: Sequence[bool],
+        *arrays: Array,
     ) -> tuple[Tree, Tree]:
         batches = []
         for a, has_axis in zip(arrays, is_mapped, strict=True):
@@ -135,7 +152,12 @@ def _vmap_as_batch(function: Callable[..., Tree]) -> Callable[..., Tree]:
     return mapped
 
 
-def attend_masked(q: Array, k: Array, v: Array, allowed: Array) -> Array:
+def attend_masked(
+    q: Array,
+    k: Array,
+    v: Array,
+    allowed: Array,
+) -> Array:
     """As `attend_fused` with any mask (batch or 1, heads or 1, queries, keys)."""
     y = jax.nn.dot_product_attention(q, k, v, mask=allowed, implementation="cudnn")
     # (batch or 1, heads or 1, queries) -> (batch or 1, queries, heads or 1, 1)
@@ -143,7 +165,11 @@ def attend_masked(q: Array, k: Array, v: Array, allowed: Array) -> Array:
     return jnp.where(not_empty, y, 0)
 
 
-def has_fused_kernel(q: Array, k: Array, v: Array) -> bool:
+def has_fused_kernel(
+    q: Array,
+    k: Array,
+    v: Array,
+) -> bool:
     """Whether cuDNN has a kernel for these arrays and every local GPU can run it."""
 
     def gradients(*arrays: Array) -> Tree:

@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fnn.core import arguments
-from fnn.core.context import Context
-from fnn.core.layer import Activation, Layer, Params, State, activate, add_bias
+from fnn.core.context import Context, add_bias
+from fnn.core.layer import Activation, Layer, Params, State, activate
 from fnn.core.tree import SpecTree
 from fnn.core.value import resolve
 from fnn.layers.shared.dropping import drop
@@ -141,10 +140,6 @@ class GatedStep(Layer, loadable=False):
             return new[0], new, memory
 
         return StepFunctions(project, step)
-
-    def check_width(self, params: Params, x: Array) -> None:
-        """Raises ValueError unless the inputs have as many features as in `init`."""
-        arguments.width(self, x, params["kernel"].shape[0])
 
     def project(self, params: Params, x: Array) -> Array:
         """The part of the gates that depends on the inputs alone, (batch, gates * units)."""

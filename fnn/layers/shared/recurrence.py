@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fnn.core import arguments
+from fnn.core.arguments import Rule
 from fnn.core.arithmetic import float_dtype
-from fnn.core.context import INFERENCE, Context
+from fnn.core.context import INFERENCE, Context, attach_mask, first_axes, leading
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masking import attach_mask, first_axes, leading
 from fnn.core.tree import SpecTree, Tree, array_spec, cast
 from fnn.runtime.devices import for_each_part
 from fnn.runtime.placement import settled
@@ -82,6 +81,14 @@ class OverTime(Layer, loadable=False):
 
     masking = "use"
     input_names = ("sequences", "initial_state")
+    input_layout = "(batch, time, features)"
+    cache_rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "go_backwards",
+            lambda layer: not layer.go_backwards,
+            "to be False, since the last step is not known yet",
+        ),
+    )
 
     # Fields that the subclasses declare. Annotations here would make them fields of this
     # class, and the first arguments of every constructor.
@@ -123,13 +130,6 @@ class OverTime(Layer, loadable=False):
         """
         raise NotImplementedError
 
-    def check_sequences(self, sequences: SpecTree) -> None:
-        """Checks the inputs of `init`; raises ValueError for inputs that do not fit."""
-        arguments.rank(self, sequences, 3, layout="(batch, time, features)")
-
-    def check_width(self, params: Params, x: Array) -> None:
-        """Raises ValueError unless the inputs have as many features as in `init`."""
-
     @property
     def independent_examples(self) -> bool:
         """Whether several devices may run a part of the batch each.
@@ -155,8 +155,7 @@ class OverTime(Layer, loadable=False):
 
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         sequences, *given = jax.tree.leaves(x)
-        self.check_sequences(sequences)
-        step = _one_step(sequences)
+        step = one_step(sequences)
         # Only a stateful layer needs the values of the states here.
         if self.stateful:
             start = self.initial_states(step)
@@ -173,10 +172,9 @@ class OverTime(Layer, loadable=False):
     ) -> tuple[Tree, State]:
         sequences, *given = jax.tree.leaves(x)  # (batch, time, ...)
         mask = _step_mask(ctx)  # (batch, time)
-        self.check_width(params, sequences)
         dtype = self.dtype or float_dtype(sequences, *jax.tree.leaves(params))
         sequences = cast(sequences, dtype)
-        step = _one_step(sequences)
+        step = one_step(sequences)  # (batch, ...)
         fresh = self.initial_states(step)
         kept, index, memory = self._split_state(state, fresh)
         self._check_batch(kept, sequences)
@@ -212,12 +210,8 @@ class OverTime(Layer, loadable=False):
     def cache(self, params: Params, batch: int, length: int) -> State:
         """The states before the first step, and the number of steps seen so far.
 
-        Nothing for a `stateful` layer, which keeps its states anyway. Raises ValueError for
-        `go_backwards`.
+        Nothing for a `stateful` layer, which keeps its states anyway.
         """
-        if self.go_backwards:
-            expected = "to be False, since the last step is not known yet"
-            raise arguments.wrong(self, "go_backwards", expected, True)
         if self.stateful:
             return {}
         step = array_spec((batch, 1), self.weight_dtype)
@@ -293,9 +287,9 @@ def scan_steps(
     if layer.go_backwards:
         sequences = jnp.flip(sequences, 1)
         if mask is not None:
-            mask = jnp.flip(mask, 1)
-    x = _one_step(sequences)
-    first = layer.initial_output(functions.step, x, start, memory)
+            mask = jnp.flip(mask, 1)  # (batch, time), as the sequences
+    x = one_step(sequences)
+    first = layer.initial_output(functions.step, x, start, memory)  # (batch, ...)
 
     def prepare(inputs: StepInputs) -> StepInputs:
         x, valid = inputs
@@ -311,7 +305,7 @@ def scan_steps(
     ) -> tuple[Carry, Array | None]:
         return advance(carry, prepare(inputs))
 
-    by_time = _by_time(sequences, mask)
+    by_time = _by_time(sequences, mask)  # (time, batch, ...)
     body = prepare_and_advance
     if all_steps_at_once():
         body = advance
@@ -321,7 +315,7 @@ def scan_steps(
         body, carry, by_time, unroll=bool(layer.unroll)
     )
     if y is None:
-        y = jax.tree.leaves(last)[0]
+        y = jax.tree.leaves(last)[0]  # (batch, ...)
     if outputs is not None:
         # (time, batch, ...) -> (batch, time, ...)
         y = attach_mask(jnp.swapaxes(outputs, 0, 1), mask)
@@ -330,10 +324,10 @@ def scan_steps(
 
 def _by_time(sequences: Array, mask: Array | None) -> StepInputs:
     """The inputs with time in front, (time, batch, ...), as lax.scan needs them."""
-    x = jnp.swapaxes(sequences, 0, 1)
+    x = jnp.swapaxes(sequences, 0, 1)  # (time, batch, ...)
     if mask is None:
         return StepInputs(x, None)
-    return StepInputs(x, mask.T)
+    return StepInputs(x, mask.T)  # (time, batch)
 
 
 def _advance(
@@ -394,7 +388,7 @@ def _named(states: States) -> State:
     return named
 
 
-def _one_step(sequences: SpecTree) -> jax.ShapeDtypeStruct:
+def one_step(sequences: SpecTree) -> jax.ShapeDtypeStruct:
     """Shape and dtype of one step of the inputs, (batch, ...)."""
     shape = (sequences.shape[0], *sequences.shape[2:])
     return array_spec(shape, sequences.dtype)

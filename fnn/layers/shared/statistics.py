@@ -11,10 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fnn.core import arguments
-from fnn.core.context import Context
+from fnn.core.arguments import Rule
+from fnn.core.context import Context, combine_masks, leading
 from fnn.core.layer import Params
-from fnn.core.masking import combine_masks, leading
 from fnn.core.tree import SpecTree
 
 Axes: TypeAlias = tuple[int, ...]
@@ -36,10 +35,19 @@ class Affine(Protocol):
     @property
     def center(self) -> bool: ...
 
-    def weight(self, stem: str, key: Array, shape: tuple[int, ...]) -> Array: ...
+    def weight(
+        self,
+        stem: str,
+        key: Array,
+        shape: tuple[int, ...],
+    ) -> Array: ...
 
 
-def gamma_beta(layer: Affine, key: Array, shape: tuple[int, ...]) -> Params:
+def gamma_beta(
+    layer: Affine,
+    key: Array,
+    shape: tuple[int, ...],
+) -> Params:
     """The weight `gamma` if the layer scales and the weight `beta` if it centers."""
     params = {}
     if layer.scale:
@@ -49,7 +57,11 @@ def gamma_beta(layer: Affine, key: Array, shape: tuple[int, ...]) -> Params:
     return params
 
 
-def valid_entries(ctx: Context, ndim: int, axes: Iterable[int]) -> Array | None:
+def valid_entries(
+    ctx: Context,
+    ndim: int,
+    axes: Iterable[int],
+) -> Array | None:
     """A mask of the entries that count in a mean over `axes`; None if all count.
 
     It broadcasts over inputs of `ndim` axes. A mask is used only if one of its own axes is among
@@ -86,7 +98,7 @@ def mean(
     # A mask of size 1 along an axis stands for all entries along it.
     broadcast = [axis for axis in axes if valid.shape[axis] == 1]
     repeats = math.prod(x.shape[axis] for axis in broadcast)
-    count = valid.sum(axes, keepdims=keepdims) * repeats
+    count = valid.sum(axes, keepdims=keepdims) * repeats  # of the shape of `total`
     total = x.sum(axes, keepdims=keepdims)  # size 1 along `axes`, or without them
     return total / jnp.maximum(count, 1)
 
@@ -102,7 +114,7 @@ def center(
     x is centered once and not again inside `var`, which would cost a sixth of the time of a
     transformer's training step.
     """
-    centered = zeros_elsewhere(x - mean(x, axes, valid), valid)
+    centered = zeros_elsewhere(x - mean(x, axes, valid), valid)  # of the shape of x
     variance = mean(jnp.square(centered), axes, valid)  # size 1 along `axes`
     return centered, lax.rsqrt(variance + epsilon)
 
@@ -121,7 +133,11 @@ def standardize(
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
-def _standardize(x: Array, axes: Axes, epsilon: float) -> Array:
+def _standardize(
+    x: Array,
+    axes: Axes,
+    epsilon: float,
+) -> Array:
     centered, factor = center(x, axes, epsilon, None)
     return centered * factor
 
@@ -164,7 +180,7 @@ def scale_shift(
         shape[axis] = y.shape[axis]
     # `shape` broadcasts: the sizes of y along `axes`, 1 elsewhere.
     if scale in params:
-        y = y * params[scale].reshape(shape)
+        y = y * params[scale].reshape(shape)  # (1, ..., channels, ..., 1)
     if "beta" in params:
         y = y + params["beta"].reshape(shape)
     return y
@@ -176,25 +192,21 @@ def at_least_float32(x: Array) -> Array:
 
 
 def axes_of(layer: WithAxis, x: SpecTree) -> Axes:
-    """The axes of the layer as numbers from 0, in ascending order."""
-    arguments.minimum_rank(layer, x, 1, "(batch, ...)")
-    given = _as_tuple(layer.axis)
+    """The axes of the layer as numbers from 0, in ascending order, each once."""
     ndim = len(x.shape)
-    inside = [axis for axis in given if -ndim <= axis < ndim]
-    # Fewer than given if an axis is out of range, or the same as another (-1 and 2).
-    axes = sorted({axis % ndim for axis in inside})
-    if len(axes) != len(given):
-        shape = tuple(x.shape)
-        expected = f"to be axes of the inputs, which have shape {shape}, each once"
-        raise arguments.wrong(layer, "axis", expected, layer.axis)
-    return tuple(axes)
+    inside = [axis for axis in _as_tuple(layer.axis) if -ndim <= axis < ndim]
+    return tuple(sorted({axis % ndim for axis in inside}))
 
 
-def check_axis(layer: WithAxis) -> None:
-    """Raises ValueError for an empty tuple of axes."""
-    if layer.axis == ():
-        expected = "to be an integer or a tuple of integers"
-        raise arguments.wrong(layer, "axis", expected, layer.axis)
+NAMES_AXES = Rule(
+    "axis", lambda layer: layer.axis != (), "to be an integer or a tuple of integers"
+)
+# Fewer than given if an axis is out of range, or the same as another (-1 and 2).
+HAS_AXES = Rule(
+    "axis",
+    lambda layer, x: len(axes_of(layer, x)) == len(_as_tuple(layer.axis)),
+    "to be axes of the inputs, which have shape {x.shape}, each once",
+)
 
 
 def _as_tuple(axis: int | Axes) -> Axes:

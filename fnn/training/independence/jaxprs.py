@@ -120,7 +120,9 @@ def _specs(variables: Iterable[Variable]) -> list[jax.ShapeDtypeStruct]:
 
 
 def _replaced(
-    values: list[jax.Array], positions: list[int], others: Iterable[jax.Array]
+    values: list[jax.Array],
+    positions: list[int],
+    others: Iterable[jax.Array],
 ) -> list[jax.Array]:
     """`values` with others at these positions."""
     changed = dict(zip(positions, others, strict=True))

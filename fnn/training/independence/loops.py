@@ -24,7 +24,12 @@ class Analysis(Protocol):
 
     sizes: tuple[int, int]
 
-    def run(self, full: Program, other: Program, values: list[Value]) -> list[Value]:
+    def run(
+        self,
+        full: Program,
+        other: Program,
+        values: list[Value],
+    ) -> list[Value]:
         """The values of the results of a program, given those of its arguments."""
 
 
@@ -50,7 +55,11 @@ def _fixed_point(
         carry = after
 
 
-def _cond(analysis: Analysis, op: Operation, values: list[Value]) -> list[Value]:
+def _cond(
+    analysis: Analysis,
+    op: Operation,
+    values: list[Value],
+) -> list[Value]:
     index, *operands = values
     if isinstance(index, Mixed):
         return [index] * len(op.full.outvars)
@@ -58,7 +67,11 @@ def _cond(analysis: Analysis, op: Operation, values: list[Value]) -> list[Value]
     return _joined([analysis.run(*pair, operands) for pair in pairs])
 
 
-def _while(analysis: Analysis, op: Operation, values: list[Value]) -> list[Value]:
+def _while(
+    analysis: Analysis,
+    op: Operation,
+    values: list[Value],
+) -> list[Value]:
     # The operands are the constants of the condition, those of the body, and the carry.
     first = op.params["cond_nconsts"]
     last = first + op.params["body_nconsts"]
@@ -77,7 +90,11 @@ def _while(analysis: Analysis, op: Operation, values: list[Value]) -> list[Value
     return carry
 
 
-def _scan(analysis: Analysis, op: Operation, values: list[Value]) -> list[Value]:
+def _scan(
+    analysis: Analysis,
+    op: Operation,
+    values: list[Value],
+) -> list[Value]:
     first, last = _carry_bounds(op)
     constants = values[:first]
     carry = values[first:last]

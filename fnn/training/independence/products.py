@@ -39,7 +39,11 @@ def _dot(op: Operation, values: list[Value]) -> Value:
     return Same(_zero_if_any(values))
 
 
-def _dot_of_examples(op: Operation, left: Each, right: Each) -> Value:
+def _dot_of_examples(
+    op: Operation,
+    left: Each,
+    right: Each,
+) -> Value:
     """The product of two arrays of examples."""
     contracted, batched = op.params["dimension_numbers"]
     fill = _zero_if_any([left, right])
@@ -59,7 +63,12 @@ def _dot_of_examples(op: Operation, left: Each, right: Each) -> Value:
     raise Mixes("a product combines every example with every other")
 
 
-def _dot_with_constant(op: Operation, value: Each, side: int, fill: Fill) -> Value:
+def _dot_with_constant(
+    op: Operation,
+    value: Each,
+    side: int,
+    fill: Fill,
+) -> Value:
     """The product of an array of examples (0: left, 1: right) with another array."""
     contracted, batched = op.params["dimension_numbers"]
     bound = (*contracted[side], *batched[side])

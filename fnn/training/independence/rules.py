@@ -125,7 +125,11 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
     return register
 
 
-def without(value: Value, axes: Sequence[int], fill: Fill = None) -> Value:
+def without(
+    value: Value,
+    axes: Sequence[int],
+    fill: Fill = None,
+) -> Value:
     """The value after these axes are removed. Raises Mixes if one holds the examples."""
     if not isinstance(value, Each):
         return Same(fill)

@@ -49,7 +49,10 @@ def _stack(op: Operation, values: list[Value]) -> Value:
 
 
 def _is_boundary(
-    value: Each, position: int, other: int, sizes: tuple[int, int]
+    value: Each,
+    position: int,
+    other: int,
+    sizes: tuple[int, int],
 ) -> bool:
     """Whether a position along the axis of the examples is between copies of the batch.
 
@@ -77,7 +80,10 @@ def _slice(op: Operation, values: list[Value]) -> Value:
 
 
 def _slice_of_examples(
-    op: Operation, value: Each, bounds: tuple[int, int], other: tuple[int, int]
+    op: Operation,
+    value: Each,
+    bounds: tuple[int, int],
+    other: tuple[int, int],
 ) -> Value:
     """A slice along the axis of the examples: of whole batches, or of the first example."""
     first, last = bounds
@@ -106,7 +112,10 @@ def _split(op: Operation, values: list[Value]) -> list[Value]:
 
 
 def _require_all_examples(
-    value: Value, shape: Sequence[int], sizes: Sequence[int], others: Sequence[int]
+    value: Value,
+    shape: Sequence[int],
+    sizes: Sequence[int],
+    others: Sequence[int],
 ) -> None:
     """Raises Mixes unless slices of `sizes` take the whole axis of the examples.
 
@@ -189,7 +198,10 @@ def _check_slice_sizes(op: Operation, operand: Value) -> None:
 
 
 def _require_same_example(
-    operand: Each, other: Each, axes: Sequence[int], other_axes: Sequence[int]
+    operand: Each,
+    other: Each,
+    axes: Sequence[int],
+    other_axes: Sequence[int],
 ) -> None:
     """Raises Mixes unless example i of one is combined with example i of the other."""
     place = place_of(axes, operand.axis)

@@ -1,0 +1,203 @@
+"""Rewriting: programs in the operations that jax2onnx converts, with the same results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
+
+from fnn.training.independence.jaxprs import Equation, Program, constants, opened
+
+# Calls whose programs are written out in their place.
+CALLS = {
+    "checkpoint",
+    "closed_call",
+    "core_call",
+    "custom_jvp_call",
+    "custom_vjp_call",
+    "custom_vjp_call_jaxpr",
+    "jit",
+    "pjit",
+    "remat2",
+}
+POOLED = (
+    2  # axes that ONNX Runtime pools at a time, with those of examples and channels
+)
+
+
+def rewritten(
+    function: Callable[..., Sequence[Array]],
+) -> Callable[..., Sequence[Array]]:
+    """A function of arrays with the same results, in operations that jax2onnx knows."""
+
+    def run(*arrays: Array) -> Sequence[Array]:
+        traced = jax.make_jaxpr(function)(*arrays)
+        return _apart(arrays, _run(traced.jaxpr, traced.consts, arrays))
+
+    return run
+
+
+def _apart(arrays: Sequence[Array], results: Sequence[Any]) -> tuple[Array, ...]:
+    """The results, with a copy of each that is an input or another result: all have names."""
+    known = {id(array) for array in arrays}
+    made = []
+    for result in results:
+        made.append(jnp.copy(result) if id(result) in known else result)
+        known.add(id(result))
+    return tuple(made)
+
+
+def _run(program: Program, held: Sequence[Any], given: Sequence[Any]) -> list[Any]:
+    """The results of a program with constants `held`, equation by equation."""
+    values = dict(zip(program.constvars, held, strict=True))
+    values.update(zip(program.invars, given, strict=True))
+
+    def value(variable: Any) -> Any:
+        if isinstance(variable, Literal):
+            return variable.val
+        return values[variable]
+
+    for equation in program.eqns:
+        results = _results(program, equation, [value(v) for v in equation.invars])
+        values.update(zip(equation.outvars, results, strict=True))
+    return [value(v) for v in program.outvars]
+
+
+def _results(program: Program, equation: Equation, given: list[Any]) -> Sequence[Any]:
+    name, parameters = equation.primitive.name, equation.params
+    rule = RULES.get(name)
+    if rule is not None:
+        changed = rule(*given, **parameters)
+        if changed is not None:
+            return [changed]
+    if name in CALLS:
+        inner = parameters.get("jaxpr", parameters.get("call_jaxpr"))
+        return _run(opened(inner), constants(inner), given)
+    return _as_it_is(program, equation, given)
+
+
+def _as_it_is(program: Program, equation: Equation, given: list[Any]) -> Sequence[Any]:
+    """The results of one equation; None for those that nothing uses."""
+    pairs = zip(equation.invars, given, strict=True)
+    inputs = {v: value for v, value in pairs if not isinstance(v, Literal)}
+    used = [v for v in equation.outvars if type(v).__name__ != "DropVar"]
+    alone = program.replace(
+        constvars=[], invars=list(inputs), outvars=used, eqns=[equation]
+    )
+    found = dict(
+        zip(used, jaxpr_as_fun(ClosedJaxpr(alone, []))(*inputs.values()), strict=True)
+    )
+    return [found.get(v) for v in equation.outvars]
+
+
+def _pad(
+    x: Array, fill: Array, *, padding_config: Sequence[tuple[int, int, int]]
+) -> Any:
+    """`lax.pad` by concatenation; None for padding between elements."""
+    if any(between for _, _, between in padding_config):
+        return None
+    for axis, (before, after, _) in enumerate(padding_config):
+        length = x.shape[axis]
+        if before < 0 or after < 0:
+            end = length + min(after, 0)
+            x = lax.slice_in_dim(x, max(-before, 0), end, axis=axis)
+        parts = [_filled(x, axis, before, fill), x, _filled(x, axis, after, fill)]
+        kept = [part for part in parts if part is not None]
+        if len(kept) > 1:
+            x = lax.concatenate(kept, axis)
+    return x
+
+
+def _filled(x: Array, axis: int, count: int, fill: Array) -> Array | None:
+    """`count` entries of `fill` along an axis of `x`."""
+    if count <= 0:
+        return None
+    shape = (*x.shape[:axis], count, *x.shape[axis + 1 :])
+    return jnp.broadcast_to(jnp.reshape(fill, (1,) * x.ndim), shape)
+
+
+def _reduce_window_max(x: Array, **parameters: Any) -> Array:
+    """Maxima of windows along at most two axes at a time, the other axes joined into one."""
+    window = parameters["window_dimensions"]
+    settings = zip(
+        window,
+        parameters["window_strides"],
+        parameters["padding"],
+        parameters["window_dilation"],
+        strict=True,
+    )
+    trivial = (1, 1, (0, 0), 1)
+    axes = [
+        i
+        for i, one in enumerate(settings)
+        if (*one[:2], tuple(one[2]), one[3]) != trivial
+    ]
+    for first in range(0, len(axes), POOLED):
+        x = _max_along(x, axes[first : first + POOLED], parameters)
+    return x
+
+
+def _max_along(x: Array, axes: list[int], parameters: dict[str, Any]) -> Array:
+    others = [axis for axis in range(x.ndim) if axis not in axes]
+    order = [*others, *axes]
+    front = [x.shape[axis] for axis in others]
+    x = jnp.transpose(x, order).reshape(-1, *(x.shape[axis] for axis in axes))
+
+    def along(name: str, default: Any) -> tuple[Any, ...]:
+        return (default, *(parameters[name][axis] for axis in axes))
+
+    x = lax.reduce_window(
+        x,
+        _lowest(x),
+        lax.max,
+        along("window_dimensions", 1),
+        along("window_strides", 1),
+        along("padding", (0, 0)),
+        window_dilation=along("window_dilation", 1),
+    )
+    x = x.reshape(*front, *x.shape[1:])
+    back = [order.index(axis) for axis in range(x.ndim)]
+    return jnp.transpose(x, back)
+
+
+def _lowest(x: Array) -> Any:
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        return jnp.asarray(-jnp.inf, x.dtype)
+    return np.iinfo(x.dtype).min
+
+
+def _convolution(x: Array, kernel: Array, **parameters: Any) -> Array | None:
+    """A convolution whose kernel has one of the two usual orders of axes; None if it has."""
+    numbers = parameters["dimension_numbers"]
+    order = numbers.rhs_spec  # the axes (outputs, inputs, *positions)
+    last = kernel.ndim - 1
+    positions_first = (last, last - 1, *range(last - 1))
+    if order in (tuple(range(kernel.ndim)), positions_first):
+        return None
+    kernel = jnp.transpose(kernel, (*order[2:], order[1], order[0]))
+    numbers = lax.ConvDimensionNumbers(
+        numbers.lhs_spec, positions_first, numbers.out_spec
+    )
+    known = ("window_strides", "padding", "lhs_dilation", "rhs_dilation")
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        **{name: parameters[name] for name in known},
+        dimension_numbers=numbers,
+        feature_group_count=parameters["feature_group_count"],
+        precision=parameters["precision"],
+        preferred_element_type=parameters["preferred_element_type"],
+    )
+
+
+RULES: dict[str, Callable[..., Any]] = {
+    "conv_general_dilated": _convolution,
+    "pad": _pad,
+    "reduce_window_max": _reduce_window_max,
+    "stop_gradient": lambda x, **parameters: x,
+}

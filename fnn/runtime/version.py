@@ -1,0 +1,3 @@
+"""Version: that of fnn."""
+
+VERSION = "0.1.0"

@@ -1,0 +1,64 @@
+"""Writing HDF5 files by h5py, with a checksum that Keras does not look at."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fnn.runtime.optional import optional
+from fnn.saving.keras import hdf5
+from fnn.saving.keras.hdf5 import Group
+from fnn.saving.tensors import FileError, FilePath
+
+# An attribute of the root, as in the header of safetensors files.
+CHECKSUM = "fnn_sha256"
+
+
+def to_bytes(write: Callable[[Any], None], checksum: bool = True) -> bytes:
+    """The bytes of a file that `write(file)` fills through h5py."""
+    with optional("h5py", extra="hdf5"):
+        import h5py
+    target = io.BytesIO()
+    with h5py.File(target, "w") as file:
+        write(file)
+    if checksum:
+        digest = _digest(hdf5.read(target, target.getbuffer().nbytes))
+        with h5py.File(target, "r+") as file:
+            file.attrs[CHECKSUM] = digest
+    return target.getvalue()
+
+
+def verify(root: Group, path: FilePath) -> None:
+    """Raises FileError if a file that fnn wrote has changed; those of Keras have no checksum."""
+    expected = root.attributes.get(CHECKSUM)
+    if expected is None:
+        return
+    if any(dataset.filters for _, dataset in root.datasets()):
+        raise FileError(
+            f"expected {path} as fnn wrote it, received it compressed, which takes its checksum "
+            f"its meaning; delete the attribute {CHECKSUM!r} by h5py to load it"
+        )
+    if expected != _digest(root):
+        raise FileError(
+            f"expected {path} as fnn wrote it, received it damaged or changed: its checksum "
+            f"differs; if the change is meant, delete the attribute {CHECKSUM!r} by h5py"
+        )
+
+
+def _digest(root: Group) -> str:
+    """SHA-256 of names, dtypes, shapes and values, and of the attributes of the root."""
+    total = hashlib.sha256()
+    for name in sorted(root.attributes):
+        if name != CHECKSUM:
+            total.update(f"{name}={root.attributes[name]!r};".encode())
+    for path, dataset in sorted(root.datasets(), key=lambda item: item[0]):
+        described = f"{path}:{dataset.dtype}{list(dataset.shape)};"
+        total.update(described.encode())
+        total.update(
+            np.ascontiguousarray(dataset.read()).reshape(-1).view(np.uint8).data
+        )
+    return total.hexdigest()

@@ -1,0 +1,108 @@
+"""Networks of fnn.applications have Keras's arguments, layers and weights."""
+
+import inspect
+from types import ModuleType
+
+import keras
+import pytest
+
+import fnn
+from tests.generate.applications import FILE, NETWORKS, row, text
+from tests.helpers.applications import ours, without_drawing
+
+ROWS = {line.split()[0]: line for line in FILE.read_text().splitlines()}
+MODULES = [
+    name for name, found in vars(keras.applications).items() if isinstance(found, ModuleType)
+]
+FEATURES = {  # channels without classifier
+    "VGG16": 512,
+    "ResNet50": 2048,
+    "ResNet50V2": 2048,
+    "DenseNet121": 1024,
+    "InceptionV3": 2048,
+    "InceptionResNetV2": 1536,
+    "Xception": 2048,
+    "MobileNet": 1024,
+    "MobileNetV2": 1280,
+    "MobileNetV3Small": 576,
+    "EfficientNetB0": 1280,
+    "EfficientNetV2B0": 1280,
+    "ConvNeXtTiny": 768,
+}
+
+
+def test_the_networks_are_those_of_keras():
+    theirs = {name for name, found in vars(keras.applications).items() if callable(found)}
+    assert set(NETWORKS) == theirs
+    assert len(theirs) == 40
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_arguments_and_defaults_are_those_of_keras(name):
+    found = inspect.signature(getattr(fnn.applications, name)).parameters.values()
+    expected = inspect.signature(getattr(keras.applications, name)).parameters.values()
+    assert [(p.name, p.default) for p in found] == [(p.name, p.default) for p in expected]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_have_the_names_of_keras(module):
+    expected = {name for name in vars(getattr(keras.applications, module)) if name[0] != "_"}
+    found = getattr(fnn.applications, module)
+    # Keras has no names of networks in its mobilenet_v3.
+    assert expected <= set(found.__all__)
+    for name in expected:
+        one = getattr(found, name)
+        assert one.__name__ == name
+        assert one.__doc__
+
+
+SMALLEST = ["VGG16", "ResNet50", "MobileNet", "MobileNetV3Small", "ConvNeXtTiny", "Xception"]
+
+
+def sample(names):
+    """The smallest in `make test`, all in `make thorough`: others take long to build."""
+    marks = {name: () if name in SMALLEST else pytest.mark.thorough for name in names}
+    return [pytest.param(name, marks=mark) for name, mark in marks.items()]
+
+
+@pytest.mark.parametrize("name", sample(NETWORKS))
+def test_layers_and_weights_are_those_of_keras(name):
+    """By names and shapes in order, as recorded from Keras."""
+    with without_drawing():
+        assert row(name, ours(name)) == ROWS[name]
+
+
+@pytest.mark.thorough
+def test_the_record_is_that_of_keras_now():
+    assert text() == FILE.read_text()
+
+
+@pytest.mark.parametrize("name", sample(FEATURES))
+@pytest.mark.filterwarnings("ignore:.*images have 1 or 3 channels")
+def test_sizes_and_channels_of_images_may_be_others(name):
+    with without_drawing():
+        model = ours(name, include_top=False, input_shape=(None, None, 4))
+    assert model.input_shape == (None, None, None, 4)
+    assert model.output_shape == (None, None, None, FEATURES[name])
+
+
+@pytest.mark.parametrize("name", sample(FEATURES))
+def test_pooling_gives_one_vector_an_image(name):
+    with without_drawing():
+        model = ours(name, include_top=False, input_shape=(None, None, 1), pooling="max")
+    assert model.output_shape == (None, FEATURES[name])
+
+
+FIRST = ["VGG16", "ResNet50V2", "InceptionV3", "Xception"]
+FIRST += ["MobileNet", "MobileNetV2", "MobileNetV3Small", "EfficientNetB0", "EfficientNetV2B0"]
+
+
+@pytest.mark.parametrize("name", sample(FIRST))
+def test_channels_may_come_first(name):
+    fnn.config.set_image_data_format("channels_first")
+    try:
+        with without_drawing():
+            model = ours(name, include_top=False, input_shape=(3, 123, 123))
+    finally:
+        fnn.config.set_image_data_format("channels_last")
+    assert model.output_shape[:2] == (None, FEATURES[name])

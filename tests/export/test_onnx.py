@@ -1,0 +1,94 @@
+"""ONNX: programs in other operations have the same results; ONNX Runtime gives them too."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+import fnn
+from fnn.export.rewriting import rewritten
+from tests.helpers.exported import NETWORKS, dense
+
+X = np.random.default_rng(0).normal(size=(2, 7, 6, 5, 3)).astype("float32")
+
+
+def pool(x, window, strides, padding, dilation):
+    return lax.reduce_window(
+        x, -jnp.inf, lax.max, window, strides, padding, window_dilation=dilation
+    )
+
+
+def convolve(x, order):
+    kernel = jnp.asarray(X[0, :3, :3, :3, :])  # (3, 3, 3, 3)
+    return lax.conv_general_dilated(x, kernel, (2, 1), "SAME", dimension_numbers=order)
+
+
+FUNCTIONS = {
+    "pooling along one axis": lambda x: pool(
+        x, (1, 3, 1, 1, 1), (1, 2, 1, 1, 1), "SAME", (1, 2, 1, 1, 1)
+    ),
+    "pooling along three axes": lambda x: pool(
+        x, (1, 2, 3, 2, 1), (1, 2, 1, 3, 1), "SAME", (1,) * 5
+    ),
+    "pooling of integers": lambda x: lax.reduce_window(
+        x.astype("int32"), -(2**31), lax.max, (1, 2, 2, 1, 1), (1,) * 5, "VALID"
+    ),
+    "padding": lambda x: lax.pad(
+        x, 1.5, [(0, 0, 0), (2, 1, 0), (-1, 3, 0), (-1, -2, 0), (0, 0, 0)]
+    ),
+    "padding between": lambda x: lax.pad(x, 0.0, [(0, 0, 0), (1, 0, 2), *[(0, 0, 0)] * 3]),
+    "a kernel with outputs before inputs": lambda x: convolve(
+        x[:, :, :, 0], ("NHWC", "HWOI", "NHWC")
+    ),
+    "a kernel in the usual order": lambda x: convolve(x[:, :, :, 0], ("NHWC", "HWIO", "NHWC")),
+    "calls and loops": lambda x: lax.fori_loop(
+        0, 3, lambda i, y: jax.jit(jnp.sin)(y) + i, jax.nn.relu(jax.checkpoint(jnp.cos)(x))
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FUNCTIONS)
+def test_a_rewritten_program_has_the_same_results(case):
+    function = FUNCTIONS[case]
+    (found,) = rewritten(lambda x: (function(x),))(jnp.asarray(X))
+    np.testing.assert_allclose(found, function(jnp.asarray(X)), rtol=1e-6, atol=1e-6)
+    names = str(jax.make_jaxpr(rewritten(lambda x: (function(x),)))(X))
+    if case == "padding":
+        assert "pad[" not in names
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", NETWORKS, ids=lambda make: make.__name__)
+def test_onnx_runtime_gives_what_predict_gives(make, tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("jax2onnx")
+    model, x = make()
+    model.export(tmp_path / "m.onnx", format="onnx", verbose=False)
+    session = runtime.InferenceSession(tmp_path / "m.onnx")
+    for count in (1, 5):
+        some = jax.tree.map(lambda array: array[:count], x)  # noqa: B023
+        names = [one.name for one in session.get_inputs()]
+        arrays = jax.tree.leaves(some)
+        found = session.run(None, dict(zip(names, arrays, strict=True)))
+        wanted = jax.tree.leaves(model.predict(some, verbose=0))
+        for one, other in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_a_file_holds_one_endpoint(tmp_path):
+    model, _ = dense()
+    archive = fnn.export.ExportArchive("onnx")
+    archive.add_endpoint("one", model)
+    archive.add_endpoint("two", model)
+    with pytest.raises(ValueError, match=r"expected one endpoint.*\['one', 'two'\]"):
+        archive.write_out(tmp_path / "m.onnx")
+
+
+@pytest.mark.slow
+def test_an_operation_that_the_format_lacks_is_named(tmp_path):
+    pytest.importorskip("jax2onnx")
+    model = fnn.Sequential([fnn.layers.Conv3D(2, 2, input_shape=(3, 3, 3, 1))])
+    with pytest.raises(ValueError, match=r"Unsupported conv layouts.*this format lacks"):
+        model.export(tmp_path / "m.onnx", format="onnx", verbose=False)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,181 @@
+"""Networks of fnn.applications and of Keras with the same weights, and what they compute."""
+
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import fnn
+from tests.helpers.catalogue import jit
+from tests.helpers.oracle import keras_rules
+
+# Where the smallest images are larger than 32 x 32.
+SIDES = {"Xception": 71, "InceptionV3": 75, "InceptionResNetV2": 75}
+TRIES = 3
+
+
+def of_keras(name, /, **arguments):
+    """Keras's network with kernels of zeros, its layers named as in a session of its own."""
+    with keras_rules():
+        import keras
+
+        keras.backend.clear_session()
+        scaling = keras.initializers.VarianceScaling
+        zeros = lambda self, shape, dtype=None: np.zeros(shape, dtype or "float32")
+        # What Keras draws is compiled for each shape, and not needed here.
+        with mock.patch.object(scaling, "__call__", zeros):
+            return getattr(keras.applications, name)(weights=None, **arguments)
+
+
+def ours(name, /, **arguments):
+    return getattr(fnn.applications, name)(weights=None, **arguments)
+
+
+def weights(layer, path=()):
+    """(path of names, variable) of a network: names of layers, then that of the weight.
+
+    Keras's own paths have the names of scopes too, and a weight of LayerScale has none.
+    """
+    inside = getattr(layer, "layers", ())
+    for one in inside:
+        yield from weights(one, (*path, one.name))
+    if not inside:
+        for variable in layer.weights:
+            name = variable.name
+            if name.startswith("variable"):
+                name = "gamma"
+            yield "/".join((*path, name)), variable
+
+
+def drawn(path, shape, random, gain=1.0):
+    """Weights with which the outputs of deep networks neither vanish nor explode.
+
+    `gain` is how much the kernels enlarge the variance.
+    """
+    name = path.rpartition("/")[2]
+    if name == "count":
+        return np.asarray(1)
+    if name in ("gamma", "moving_variance", "variance"):
+        return random.uniform(0.5, 1.0, shape).astype("float32")
+    if name in ("beta", "bias", "moving_mean", "mean"):
+        return random.uniform(-0.2, 0.2, shape).astype("float32")
+    fan_in = max(1, int(np.prod(shape[:-1])))
+    if shape[-1] == 1 and len(shape) == 4:  # depthwise
+        fan_in = int(np.prod(shape[:2]))
+    return (random.normal(size=shape) * (gain / fan_in) ** 0.5).astype("float32")
+
+
+def pair(name, /, gain=1.0, **arguments):
+    """(ours, Keras's) with the same random weights, carried over by layer name."""
+    with without_drawing():
+        mine = ours(name, **arguments)
+    theirs = of_keras(name, **arguments)
+    random = np.random.default_rng(0)
+    with keras_rules():
+        for path, variable in weights(theirs):
+            variable.assign(drawn(path, tuple(variable.shape), random, gain))
+        for layer in theirs.layers:
+            if hasattr(layer, "finalize_state"):
+                layer.finalize_state()  # Normalization computes with copies
+            if layer.weights:
+                mine.get_layer(layer.name).set_weights(layer.get_weights())
+    return mine, theirs
+
+
+def objective(y):
+    """The sum of the outputs times fixed random numbers."""
+    factors = np.random.default_rng(2).normal(size=y.shape).astype("float32")
+    return jnp.vdot(factors, y)
+
+
+def program_of_keras(model):
+    """Images -> (outputs, {path: gradient}) in inference, compiled once."""
+    trained = [jnp.asarray(v.value) for v in model.trainable_variables]
+    others = [jnp.asarray(v.value) for v in model.non_trainable_variables]
+    names = {id(variable): path for path, variable in weights(model)}
+    paths = [names[id(variable)] for variable in model.trainable_variables]
+
+    def value(trained, x):
+        y, _ = model.stateless_call(trained, others, x, training=False)
+        return objective(y), y
+
+    run = jit(jax.grad(value, has_aux=True))
+
+    def results(x):
+        with keras_rules():
+            gradients, y = run(trained, x)
+        return y, dict(zip(paths, gradients, strict=True))
+
+    return results
+
+
+def our_program(model):
+    """Images -> (outputs, {path: gradient}) in inference, compiled once."""
+
+    def value(params, x):
+        y, _ = model.layer.apply(params, model.state, x)
+        return objective(y), y
+
+    run = jit(jax.grad(value, has_aux=True))
+
+    def results(x):
+        gradients, y = run(model.params, x)
+        return y, {"/".join(path): a for path, a in fnn.core.tree.flatten(gradients)}
+
+    return results
+
+
+def difference(received, expected):
+    """The largest one, relative to the largest number expected."""
+    assert received.shape == expected.shape
+    received, expected = np.asarray(received), np.asarray(expected)
+    largest = np.abs(expected).max()
+    assert np.isfinite(received).all()
+    assert largest > 0
+    return np.abs(received - expected).max() / largest
+
+
+# By the start of the name: scale of the images, gain of the kernels. With them the outputs of the
+# network depend on the image, and gradients reach its first layers.
+SCALES = {
+    "EfficientNetB": (255.0, 3.0),
+    "EfficientNetV2": (255.0, 2.0),
+    "ConvNeXt": (255.0, 1.0),
+    "MobileNetV3": (255.0, 2.0),
+    "MobileNet": (1.0, 2.0),
+}
+
+
+def assert_equals_keras(name, /, tolerance=1e-4, **arguments):
+    """Outputs, and gradients of a scalar with respect to all weights.
+
+    Where the input of a ReLU is zero but for rounding, the two may give the gradient of either
+    side, so gradients that differ are compared for other images too.
+    """
+    side = SIDES.get(name, 32)
+    shape = (side, side, 3)
+    arguments = {"classes": 3, "classifier_activation": None, "input_shape": shape, **arguments}
+    known = [found for start, found in SCALES.items() if name.startswith(start)]
+    scale, gain = (*known, (1.0, 1.0))[0]
+    mine, theirs = pair(name, gain=gain, **arguments)
+    run, run_theirs = our_program(mine), program_of_keras(theirs)
+    images = lambda seed: np.random.default_rng(seed).uniform(-1, 1, (1, *shape))
+    before = run((scale * images(TRIES)).astype("float32"))[0]
+    for seed in range(TRIES):
+        x = (scale * images(seed)).astype("float32")
+        (y, found), (expected, gradients) = run(x), run_theirs(x)
+        assert difference(y, expected) < tolerance
+        assert difference(before, expected) > tolerance  # another image, other outputs
+        assert found.keys() == gradients.keys()
+        far = {path: difference(found[path], gradients[path]) for path in gradients}
+        far = {path: number for path, number in far.items() if number > tolerance}
+        if not far:
+            return
+    raise AssertionError(f"gradients of {name} that differ, whatever the images: {far}")
+
+
+def without_drawing():
+    """Inside, the kernels of our networks are zeros, as those of Keras here are."""
+    zeros = lambda name, key, shape, dtype, *limits: np.zeros(shape, dtype)
+    return mock.patch.object(fnn.runtime.initial_values, "_draw", zeros)
