@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from fnn.core.tree import Tree
 from fnn.export.archive import Endpoint, ExportArchive
@@ -26,14 +29,28 @@ def write(archive: ExportArchive, path: str | os.PathLike[str], options: Any) ->
             f"{list(archive.endpoints)}; write an archive for each"
         )
     (endpoint,) = archive.endpoints.values()
-    with optional("jax2onnx", extra="onnx"):
+    with _as_it_was(jnp), optional("jax2onnx", extra="onnx"):
         import jax2onnx
+        from jax2onnx.plugins.plugin_system import import_all_plugins
+
+        import_all_plugins()
 
     def convert(shapes: tuple[Tree, ...]) -> Any:
         return _converted(archive, endpoint, shapes, jax2onnx.to_onnx)
 
-    data = archive.traced(endpoint, convert).SerializeToString()
+    with _as_it_was(jnp):
+        data = archive.traced(endpoint, convert).SerializeToString()
     write_atomically(path, lambda file: file.write(data))
+
+
+@contextmanager
+def _as_it_was(module: ModuleType) -> Iterator[None]:
+    """Takes back what jax2onnx puts in place of jax's functions, as its narrower `cumsum`."""
+    before = dict(vars(module))
+    try:
+        yield
+    finally:
+        vars(module).update(before)
 
 
 def _converted(

@@ -92,3 +92,13 @@ def test_an_operation_that_the_format_lacks_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"Unsupported conv layouts.*this format lacks"):
         model.export(tmp_path / "m.onnx", format="onnx", verbose=False)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_jax_is_afterwards_as_it_was(tmp_path):
+    pytest.importorskip("jax2onnx")
+    before = dict(vars(jnp))
+    model, _ = dense()
+    model.export(tmp_path / "x.onnx", format="onnx")
+    assert [name for name in before if vars(jnp)[name] is not before[name]] == []
+    np.testing.assert_allclose(jnp.cumsum(X, 1), X.cumsum(1), rtol=1e-5, atol=1e-5)

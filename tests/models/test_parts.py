@@ -2,10 +2,8 @@
 
 import gc
 import inspect
-import sys
 import traceback
 import weakref
-from collections import Counter
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +16,7 @@ from fnn.models.network import Network
 from fnn.models.program import Program
 from fnn.models.weights import Weights
 from fnn.models.wiring import nodes_of_shape
+from tests.helpers.compiling import run_as_users_do
 
 X = np.linspace(-1, 1, 24, dtype="float32").reshape(6, 4)
 ROW = fnn.layers.Sequential((Dense(3), BatchNormalization(), Dense(2, name="last")))
@@ -149,32 +148,33 @@ def test_few_classes_stand_between_a_class_and_the_base_of_its_kind(base):
 
 FUNCTIONS_OF_A_FIT, FRAMES_TO_THE_FIRST_TRACE = 342, 12
 
+COUNTED = """
+import sys
+from collections import Counter
+import numpy as np
+import fnn
+from fnn.layers import Dense
 
-def small():
-    # Of sizes that no other test has: finding a program of an equal model compares the two.
-    model = fnn.Sequential([Dense(41, "relu", input_shape=(4,)), Dense(1)], seed=0)
-    model.compile("adam", "mse", metrics=["mae"])
-    return model, np.ones((256, 4), "float32"), np.ones((256, 1), "float32")
+model = fnn.Sequential([Dense(41, "relu", input_shape=(4,)), Dense(1)], seed=0)
+model.compile("adam", "mse", metrics=["mae"])
+x, y = np.ones((256, 4), "float32"), np.ones((256, 1), "float32")
+model.fit(x, y, batch_size=32, verbose=0)
+calls = []
+
+def count(frame, event, argument):
+    if event == "call" and "/fnn/" in frame.f_code.co_filename:
+        calls.append(frame.f_code.co_qualname)
+
+sys.setprofile(count)
+model.fit(x, y, batch_size=32, verbose=0)
+sys.setprofile(None)
+assert 50 < len(calls) <= LIMIT, (len(calls), Counter(calls).most_common(20))
+"""
 
 
 def test_a_fit_of_8_batches_calls_few_functions_of_fnn():
-    model, x, y = small()
-    model.fit(x, y, batch_size=32, verbose=0)
-    calls = []
-
-    def count(frame, event, argument):
-        if event == "call" and "/fnn/" in frame.f_code.co_filename:
-            calls.append(frame.f_code.co_qualname)
-
-    gc.collect()
-    gc.disable()  # layers of other tests that go meanwhile call a function of fnn, too
-    sys.setprofile(count)
-    try:
-        model.fit(x, y, batch_size=32, verbose=0)
-    finally:
-        sys.setprofile(None)
-        gc.enable()
-    assert len(calls) <= FUNCTIONS_OF_A_FIT, Counter(calls).most_common(20)
+    # Alone in a process: what other tests left in the caches costs calls to look through.
+    run_as_users_do(COUNTED.replace("LIMIT", str(FUNCTIONS_OF_A_FIT)))
 
 
 def test_few_frames_stand_between_fit_and_the_first_trace():

@@ -251,7 +251,8 @@ class Golden(fnn.Model):
 @pytest.mark.parametrize("name", ["sequential", "functional", "uncompiled", "subclassed"])
 def test_files_of_version_0_1_0_load(name, caplog):
     expected = json.loads((FILES / "expected.json").read_text())[f"{name}-1.fnn"]
-    model = fnn.load(FILES / f"{name}-1.fnn")
+    # Other tests register classes called Net, too, and version 0.1.0 wrote no package.
+    model = fnn.load(FILES / f"{name}-1.fnn", {"Net": Golden})
     x = {"a": X, "b": np.arange(40).reshape(8, 5) % 7} if name == "functional" else X
     found = model.predict(x, verbose=0)
     jax.tree.map(
