@@ -437,8 +437,8 @@ def test_a_stateful_network_keeps_its_states(shared):
 
 @pytest.fixture
 def eight_cores(monkeypatch, shared):
-    monkeypatch.setattr(distribution, "_available_cores", lambda: 8)
-    monkeypatch.setattr(distribution, "keep_all_freed_memory", lambda: None)
+    monkeypatch.setattr(distribution.cores, "_available_cores", lambda: 8)
+    monkeypatch.setattr(distribution.cores, "keep_all_freed_memory", lambda: None)
 
 
 def test_use_cpu_cores_divides_over_all_of_them(eight_cores):
@@ -462,9 +462,9 @@ def test_use_cpu_cores_wants_cores_that_there_are(eight_cores, cores):
 
 
 def test_one_core_or_an_accelerator_divides_nothing(monkeypatch):
-    assert distribution._over_cores(1) is None
+    assert distribution.cores._over_cores(1) is None
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert distribution._over_cores(8) is None
+    assert distribution.cores._over_cores(8) is None
 
 
 @pytest.mark.parametrize(
