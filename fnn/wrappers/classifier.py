@@ -44,26 +44,28 @@ class Classifier(ClassifierMixin, Estimator):
 
     def _encoded(self, y: np.ndarray) -> np.ndarray:
         check_classification_targets(y)
-        classes, codes = np.unique(y, return_inverse=True)
-        if len(classes) == 1:
-            raise ValueError(
-                f"expected labels of at least two classes, received the one class {classes[0]!r}; "
-                "pass examples of another class too"
-            )
         if self.warm_start and hasattr(self, "model_"):
-            classes, codes = self.classes_, self._codes(y)
-        self.classes_ = classes
-        return np.eye(len(classes), dtype="float32")[codes]
+            codes = self._known(y)
+        else:
+            self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) == 1:
+            raise ValueError(
+                f"expected labels of at least two classes, received one class, {y[0]!r}; pass "
+                "examples of another class too"
+            )
+        one_hot: np.ndarray = np.eye(len(self.classes_), dtype="float32")[codes]
+        return one_hot
 
-    def _codes(self, y: np.ndarray) -> np.ndarray:
+    def _known(self, y: np.ndarray) -> np.ndarray:
         """The numbers of labels among the classes of the `fit` before."""
-        unknown = set(np.unique(y)) - set(self.classes_)
+        unknown = np.setdiff1d(y, self.classes_).tolist()
         if unknown:
             raise ValueError(
-                f"expected labels among {list(self.classes_)} with warm_start=True, received "
-                f"{sorted(unknown)} too; use warm_start=False for other classes"
+                f"expected labels among {self.classes_.tolist()} with warm_start=True, received "
+                f"{unknown} too; use warm_start=False for other classes"
             )
-        return np.searchsorted(self.classes_, y)
+        codes: np.ndarray = np.searchsorted(self.classes_, y)
+        return codes
 
     def predict(self, X: Any) -> np.ndarray:
         """The class with the largest output, for each example."""
