@@ -46,7 +46,7 @@ datasets
 applications
 keras_names
 __init__
-run_script serving
+run_script serving command_line
 __main__
 """
 FLOORS = {
@@ -71,7 +71,7 @@ COMPOSITE = {
 # What a leaf layer may stand on: what a layer is, and mathematics.
 BELOW_LAYERS = {"runtime", "core", "activations", "initializers", "regularizers"}
 CORE_FILES, MODULES_OF_DENSE = 16, 12  # with the names that fields have in Keras's configs
-OPTAX = {"optimizers", "schedules", "losses", "training", "ops"}
+OPTAX = {"optimizers", "schedules", "losses", "training", "ops"} | {"command_line"}  # its version
 FORBIDDEN = {"pickle", "importlib", "marshal", "yaml", "shelve", "dill", "cloudpickle"}
 UNSAFE = {"extract", "extractall", "system", "popen", "unsafe_load", "unpack_archive"}
 # Members of downloaded archives are unpacked after a check of their names.
