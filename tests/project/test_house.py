@@ -36,7 +36,7 @@ ops
 preprocessing
 backend subclassing
 last_activation
-training summaries testing
+training summaries testing explain
 saving
 data export
 callbacks distribution
