@@ -93,7 +93,9 @@ def by_first(function: Callable[[], Plain]) -> Plain:
 @functools.cache
 def mesh() -> Mesh:
     """All devices along one axis, those of a process side by side."""
-    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    devices = sorted(
+        jax.devices(), key=lambda device: (device.process_index, device.id)
+    )
     return Mesh(np.array(devices), ("batch",), axis_types=(AxisType.Auto,))
 
 
