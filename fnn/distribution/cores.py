@@ -8,7 +8,7 @@ from collections.abc import Callable
 import jax
 from jax.sharding import AxisType
 
-from fnn.runtime.devices import Distribution, use
+from fnn.runtime.layouts import Distribution, use
 from fnn.runtime.memory import keep_all_freed_memory
 
 

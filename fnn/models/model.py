@@ -15,22 +15,23 @@ from fnn.core.layer import Layer
 from fnn.core.registry import snake_case
 from fnn.core.tree import Tree
 from fnn.data.splits import Split
-from fnn.models import cells, fitting, inference, scoped, sharing
+from fnn.models import cells, fitting, inference, scoped
 from fnn.models.attributes import Attributes
+from fnn.models.constructing import layer_and_inputs
 from fnn.models.described import Described
 from fnn.models.feed import Feed, checked_batch_size
 from fnn.models.files import Files
+from fnn.models.laid_out import distributed, on_devices
 from fnn.models.network import Network
-from fnn.models.outputs import as_given, as_tuple, without_a_list_of_one
+from fnn.models.outputs import as_given
 from fnn.models.policies import Policies
 from fnn.models.program import Program
 from fnn.models.steps import Steps
 from fnn.models.stored import Stored
 from fnn.models.weights import Weights
-from fnn.runtime.keras_objects import refuse_keras
+from fnn.runtime.layouts import Distribution
 from fnn.runtime.program_cache import Copied
 from fnn.subclassing import running_frame
-from fnn.symbolic.graph import connect
 from fnn.symbolic.node import Node
 from fnn.training import checks, evaluation, sources
 from fnn.training.checkpoint import CheckpointLike, saver_of
@@ -77,21 +78,7 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
         name: str | None = None,
         seed: int | None = None,
     ) -> None:
-        if outputs is not None:
-            inputs = as_tuple(inputs)
-            layer: Layer = sharing.tied(connect(inputs, without_a_list_of_one(outputs)))
-        elif isinstance(inputs, Model):
-            layer = inputs.as_layer()
-            inputs = sharing.stated_inputs(layer)
-        elif isinstance(inputs, Layer):
-            layer = sharing.apart(inputs)
-            inputs = sharing.stated_inputs(layer)
-        else:
-            refuse_keras(inputs)
-            raise TypeError(
-                f"Model: expected a layer, or inputs and outputs of a graph, received {inputs!r}; "
-                "e.g. x = Input((10,)), then Model(x, Dense(3)(x))"
-            )
+        layer, inputs = layer_and_inputs(inputs, outputs)
         if name is not None:
             layer = layer.replace(name=name)
         name = layer.own_name or snake_case(type(self).__name__)
@@ -145,12 +132,14 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
         *,
         guard: str = "raise",
         checks: bool = True,
+        distribution: Distribution | None = None,
     ) -> None:
         """Sets optimizer, losses and metrics: names, functions or values, for one output or each.
 
         `guard`: at a loss or gradient that is not finite, "raise" stops before that step, "skip"
         leaves the step out, "ignore" continues. `checks=False` accepts NaN in the data, and
         targets that do not sum to 1 (such as a one-hot target times an advantage).
+        `distribution`: a value of `fnn.distribution`, for several devices (docs/guides/devices.md).
         `run_eagerly`, `steps_per_execution`, `jit_compile`, `auto_scale_loss` have no effect.
 
         A new optimizer starts afresh. `compile(model.optimizer, ...)` keeps its state (moments,
@@ -165,6 +154,7 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
             metrics=metrics,
             weighted_metrics=weighted_metrics,
         )
+        self._program.distribute(distribution)
 
     # -- training --------------------------------------------------------------------------------
 
@@ -206,7 +196,8 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
         epochs, steps_per_epoch = fitting.limited(epochs, steps_per_epoch)
         saver = saver_of(checkpoint, resume)
         progress = Progress.of_fit(verbose)
-        with interruptible(), self._weights.training, progress:
+        devices = on_devices(self._weights, self._program.distribution)
+        with interruptible(), self._weights.training, devices, progress:
             x, y, sample_weight, validation_data = fitting.split(
                 self._feed, x, y, sample_weight, validation_data, validation_split
             )
@@ -243,6 +234,7 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
             return train(plan)
 
     @deferring
+    @distributed
     def evaluate(
         self,
         x: Tree = None,
@@ -275,6 +267,7 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
         return self._as_result(logs, return_dict)
 
     @deferring
+    @distributed
     def train_on_batch(
         self,
         x: Tree,
@@ -296,6 +289,7 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
         return self._as_result(logs, return_dict)
 
     @deferring
+    @distributed
     def test_on_batch(
         self,
         x: Tree,
@@ -322,6 +316,7 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
 
     # -- inference -------------------------------------------------------------------------------
 
+    @distributed
     def predict(
         self,
         x: Tree,
@@ -372,6 +367,7 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
         return prediction.run(listening, verbose)
 
     @deferring
+    @distributed
     def predict_on_batch(self, x: Tree) -> Tree:
         """The outputs for one batch, as NumPy arrays."""
         outputs = inference.forward(self._weights, self._feed.checked_inputs(x))
