@@ -95,7 +95,7 @@ def _put_free(leaf: Any, place: Any) -> Any:
 
 def _put_ours(leaf: Any, place: Any, before: Any) -> Any:
     """An array in its place, also one that the distribution before has put in its own."""
-    if is_committed(leaf) and leaf.sharding != before:
+    if is_committed(leaf) and not leaf.sharding.is_equivalent_to(before, leaf.ndim):
         return leaf
     return jax.device_put(leaf, place)
 

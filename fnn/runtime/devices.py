@@ -8,7 +8,6 @@ from typing import Any
 import jax
 from jax.sharding import (
     AxisType,
-    Mesh,
     NamedSharding,
     Sharding,
     SingleDeviceSharding,
@@ -117,13 +116,12 @@ def shared(batch: Tree, arrays: Tree) -> Shared | None:
     return Shared(distribution, tuple(leaf.sharding for leaf in leaves))
 
 
-def _mesh_of_batch(batch: Tree) -> Mesh | None:
+def _mesh_of_batch(batch: Tree) -> object:
     """The mesh on which the first array lies that lies on one."""
     for leaf in jax.tree.leaves(batch):
         found = getattr(leaf, "sharding", None)
         if isinstance(found, NamedSharding):
-            mesh: Mesh = found.mesh
-            return mesh
+            return found.mesh
     return None
 
 

@@ -445,7 +445,7 @@ def test_use_cpu_cores_divides_over_all_of_them(eight_cores):
     for _ in range(2):  # JAX has started with eight devices
         fnn.use_cpu_cores()
         fnn.use_cpu_cores(8)
-    assert layouts.current() == over(8)
+    assert layouts.current() == distribution.DataParallel()
 
 
 def test_use_cpu_cores_must_come_before_jax_starts(eight_cores):
