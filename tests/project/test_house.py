@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.generate.documents import ADVICE, shown
 from tests.generate.modules import (
     MODULES,
     ROOT,
     caption,
     parse,
+    section,
     source,
-    tree_map,
 )
-from tests.generate.readme import ADVICE
 
 # The house from the ground up, a floor a line, as DESIGN.md draws it (its floors 3 and 4 have two
 # steps each): a module imports from lower floors, or from its own package.
@@ -36,7 +36,7 @@ ops
 preprocessing
 backend subclassing
 last_activation
-training summaries testing
+training summaries testing explain
 saving
 data export
 callbacks distribution
@@ -403,11 +403,8 @@ def test_public_names_show_an_example(part):
     assert not silent, f"no example (>>> ...) in the docstring of {', '.join(silent)}"
 
 
-def test_the_readme_shows_every_module_with_its_line():
-    readme = (ROOT / "README.md").read_text()
-    shown = [" ".join(line.split()) for line in readme.splitlines()]
-    missing = [line for line in tree_map().splitlines() if " ".join(line.split()) not in shown]
-    assert not missing, f"{ADVICE}: the README's map lacks\n" + "\n".join(missing)
+def test_the_documentation_shows_every_module_with_its_line():
+    assert shown("files") == section(), ADVICE
 
 
 def test_no_test_module_imports_another():
