@@ -16,6 +16,7 @@ from jax.sharding import (
     SingleDeviceSharding,
 )
 
+from fnn.runtime import processes
 from fnn.runtime.placement import Tree, constrain, partition, sharding, spec_of
 
 
@@ -76,11 +77,20 @@ def use(distribution: Choice) -> None:
 
 
 def current() -> Distribution | None:
-    """The distribution in force, if there is one."""
+    """The distribution in force, if there is one; by default over the devices of all processes."""
     global _in_force
     if _in_force is not None and not isinstance(_in_force, Distribution):
         _in_force = _in_force()
+    if _in_force is None and jax.distributed.is_initialized():
+        return over_processes()
     return _in_force
+
+
+def over_processes() -> Distribution | None:
+    """The distribution of batches over the devices of all processes, if there are several."""
+    if not processes.are_several():
+        return None
+    return Distribution(processes.mesh())
 
 
 def divide(
@@ -108,9 +118,9 @@ def divide(
             on_mesh = True
     sizes = [leaf.shape[axis] for leaf in jax.tree.leaves(batch)]
     if all(size % distribution.parts == 0 for size in sizes):
-        return jax.device_put(batch, divided)
+        return processes.put(batch, divided)
     if on_mesh:
-        return jax.device_put(batch, whole)
+        return processes.put(batch, whole)
     return batch
 
 
@@ -151,7 +161,7 @@ def _put(
 
     def put(array: jax.Array) -> jax.Array:
         if moves(array):
-            array = jax.device_put(array, place)
+            array = processes.put(array, place)
         return array
 
     return jax.tree.map(put, arrays)
