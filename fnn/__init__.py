@@ -55,6 +55,7 @@ from fnn.runtime.memory import keep_some_freed_memory as _keep_some_freed_memory
 from fnn.runtime.seed import set_seed
 from fnn.runtime.version import VERSION
 from fnn.scopes import device, name_scope
+from fnn.summaries import show
 from fnn.symbolic.inputs import KerasTensor
 from fnn.symbolic.node import Input
 from fnn.symbolic.rematerializing import RematScope, remat
@@ -132,6 +133,7 @@ __all__ = [
     "saving",
     "schedules",
     "set_seed",
+    "show",
     "training",
     "tree",
     "use_cpu_cores",
