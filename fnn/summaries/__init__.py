@@ -2,6 +2,5 @@
 
 from fnn.summaries.pages import layer_html, model_html, show
 from fnn.summaries.sizes import size
-from fnn.summaries.table import describe, inside, summary
+from fnn.summaries.table import describe, summary
 
-__all__ = ["describe", "inside", "layer_html", "model_html", "show", "size", "summary"]
