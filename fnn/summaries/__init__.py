@@ -3,4 +3,3 @@
 from fnn.summaries.pages import layer_html, model_html, show
 from fnn.summaries.sizes import size
 from fnn.summaries.table import describe, summary
-

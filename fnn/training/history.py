@@ -14,8 +14,7 @@ import jax
 import numpy as np
 
 from fnn.training.hooks import AnyModel, Logs, RunParams
-from fnn.visualization.curves import plot_history
-from fnn.visualization.figures import as_svg
+from fnn.visualization.curves import history_svg, plot_history
 
 # What a file holds of it, and of which types.
 _KEPT: dict[str, Any] = {"history": {}, "epoch": [], "learning_rate": [], "params": {}}
@@ -122,7 +121,7 @@ class History:
         if len(self.epoch) < 2:
             return shown
         with contextlib.suppress(ImportError):  # without matplotlib, the numbers alone
-            shown += as_svg(self.plot)
+            shown += history_svg(self)
         return shown
 
     def __repr__(self) -> str:

@@ -13,6 +13,7 @@ from fnn.visualization.figures import (
     WIDEST,
     Axes,
     Figure,
+    as_svg,
     finish,
     new_figure,
 )
@@ -37,19 +38,14 @@ def plot_history(
     >>> [axes.get_title() for axes in figure.axes]
     ['Loss']
     """
-    given: Any = getattr(history, "history", history)
-    curves: Curves = dict(given)
-    names = [name.removeprefix("val_") for name in curves]
-    names = list(dict.fromkeys(names))  # each once
-    names.sort(key=lambda name: name != "loss")  # the loss first, others in their order
+    curves = _curves(history)
+    names = _names(curves)
     count = max(map(len, curves.values()), default=0)
     if not count:
         raise ValueError(
             f"expected a history with at least one epoch, received {curves!r}; call fit first"
         )
-    columns = min(len(names), 3)
-    rows = math.ceil(len(names) / columns)
-    size = (min(4.4 * columns, WIDEST), 2.9 * rows)  # in inches
+    rows, columns, size = _grid(len(names))
     figure, panels = new_figure(figure, rows, columns, size)
     epochs = getattr(history, "epoch", ()) or range(count)
     epochs = [epoch + 1 for epoch in epochs]  # shown from 1
@@ -58,6 +54,32 @@ def plot_history(
     for axes in panels[len(names) :]:
         axes.remove()
     return finish(figure, path)
+
+
+def history_svg(history: object) -> str:
+    """The curves as SVG for a page, in the color of its text."""
+    _, _, size = _grid(len(_names(_curves(history))))
+    return as_svg(lambda figure: plot_history(history, figure=figure), size)
+
+
+def _curves(history: object) -> Curves:
+    given: Any = getattr(history, "history", history)
+    return dict(given)
+
+
+def _names(curves: Curves) -> list[str]:
+    """The metrics, each once: the loss first, others in their order."""
+    names = [name.removeprefix("val_") for name in curves]
+    names = list(dict.fromkeys(names))
+    names.sort(key=lambda name: name != "loss")
+    return names
+
+
+def _grid(panels: int) -> tuple[int, int, tuple[float, float]]:
+    """(rows, columns, size in inches)."""
+    columns = min(panels, 3)
+    rows = math.ceil(panels / max(columns, 1))
+    return rows, columns, (min(4.4 * columns, WIDEST), 2.9 * rows)
 
 
 def _draw_curves(

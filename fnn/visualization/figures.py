@@ -48,20 +48,23 @@ def finish(figure: Figure, path: str | Path | None) -> Figure:
     return figure
 
 
-def as_svg(draw: Callable[[], Figure]) -> str:
+def as_svg(draw: Callable[[Figure], object], size: tuple[float, float]) -> str:
     """A figure as SVG in the color of the text around it, on the background of the page."""
     with optional("matplotlib", extra="plot"):
         from matplotlib import rc_context
+        from matplotlib.figure import Figure as NewFigure
 
-    settings: Any = {}
+    settings: Any = {"axes.facecolor": "none"}
     for part in ("text", "xtick", "ytick"):
         settings[f"{part}.color"] = _INK
     for part in ("labelcolor", "edgecolor"):
         settings[f"axes.{part}"] = _INK
-    settings["axes.facecolor"] = "none"
+    # Not by pyplot: if it chose its backend in here, that would be undone at the end.
     with rc_context(settings):
+        figure = NewFigure(figsize=size, layout="constrained")
+        draw(figure)
         file = io.StringIO()
-        draw().savefig(file, format="svg", transparent=True, metadata={"Date": None})
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     text = file.getvalue()
     text = text[text.index("<svg") :].replace(_INK, "currentColor")
     style = 'style="max-width: 100%; height: auto"'
