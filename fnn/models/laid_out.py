@@ -76,10 +76,12 @@ def lay_out(weights: Weights, distribution: Distribution) -> None:
     else:
         old = shardings(before, now.params, name), shardings(before, now.state, name)
         moved = jax.tree.map(_put_ours, held, places, old)
-    key = now.key
-    if is_committed(key):
-        key = jax.device_put(key, distribution.whole)
-    now = now.replace(params=moved[0], state=moved[1], key=key)
+    others = [now.key, now.step, now.epoch]
+    for i, leaf in enumerate(others):
+        if is_committed(leaf):
+            others[i] = jax.device_put(leaf, distribution.whole)
+    key, step, epoch = others
+    now = TrainState(*moved, now.optimizer, key, step, epoch, now.callbacks)
     if now.optimizer is not None:
         now = now.replace(optimizer=beside_params(now.optimizer, now.params))
     weights.layout = distribution
