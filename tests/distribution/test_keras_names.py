@@ -26,7 +26,7 @@ LAYOUTS = {
 
 def refused():
     """Raises in both libraries; the messages of fnn are in `test_wrong_arguments_are_named`."""
-    return pytest.raises(ValueError, match="[a-z]")
+    return pytest.raises(ValueError, match=r"[a-z]")
 
 
 class Weight:
