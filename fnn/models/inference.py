@@ -24,6 +24,7 @@ from fnn.training.prediction import (
     PREDICT_HOOKS,
     Piece,
     Run,
+    in_full,
     pieces,
     predict,
     predict_at_once,
@@ -248,4 +249,5 @@ def empty_outputs(weights: Weights, x: Tree) -> Tree:
     """The outputs for no examples."""
     now = weights.now
     spec = applied_spec(weights.network.compiled.layer, now.params, now.state, x)
-    return jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), strip_masks(spec))
+    zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), strip_masks(spec))
+    return jax.tree.map(in_full, zeros)

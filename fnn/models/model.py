@@ -17,10 +17,10 @@ from fnn.core.tree import Tree
 from fnn.data.splits import Split
 from fnn.models import cells, fitting, inference, scoped
 from fnn.models.attributes import Attributes
-from fnn.models.constructing import layer_and_inputs
 from fnn.models.described import Described
 from fnn.models.feed import Feed, checked_batch_size
 from fnn.models.files import Files
+from fnn.models.given import layer_of
 from fnn.models.laid_out import distributed, on_devices
 from fnn.models.network import Network
 from fnn.models.outputs import as_given
@@ -40,6 +40,7 @@ from fnn.training.hooks import as_list
 from fnn.training.interrupt import deferring, interruptible
 from fnn.training.loop import Callbacks, train
 from fnn.training.one_batch import run_one_batch
+from fnn.training.prediction import in_full
 from fnn.training.progress import Progress
 from fnn.training.state import in_order, without_counters
 
@@ -53,7 +54,8 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
     weights of its own each time. `model.layer` is the pure network (`init, apply = model.layer`);
     `model.params` and `model.state` are its current weights. They are made as soon as the shape of
     the inputs is known: at once for nodes, else at the first data or `build`. `seed` makes weights,
-    shuffling and dropout reproducible (`fnn.set_seed` does so for all models).
+    shuffling and dropout reproducible (`fnn.set_seed` does so for all models). `dtype` is what the
+    layers compute in that have no dtype of their own: "mixed_bfloat16".
 
     A model used as a layer inside another one shares its weights with it. Raises TypeError for
     what is no layer, ValueError for nodes that do not connect.
@@ -77,10 +79,9 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
         *,
         name: str | None = None,
         seed: int | None = None,
+        dtype: str | None = None,
     ) -> None:
-        layer, inputs = layer_and_inputs(inputs, outputs)
-        if name is not None:
-            layer = layer.replace(name=name)
+        layer, inputs = layer_of(inputs, outputs, name, dtype)
         name = layer.own_name or snake_case(type(self).__name__)
         self._set_up(layer, inputs, name, seed)
         if inputs is not None:
@@ -140,7 +141,8 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
         leaves the step out, "ignore" continues. `checks=False` accepts NaN in the data, and
         targets that do not sum to 1 (such as a one-hot target times an advantage).
         `distribution`: a value of `fnn.distribution`, for several devices (docs/guides/devices.md).
-        `run_eagerly`, `steps_per_execution`, `jit_compile`, `auto_scale_loss` have no effect.
+        `run_eagerly`, `steps_per_execution`, `jit_compile` have no effect. A model that computes in
+        float16 trains with a `LossScaleOptimizer`, unless `auto_scale_loss=False`.
 
         A new optimizer starts afresh. `compile(model.optimizer, ...)` keeps its state (moments,
         number of steps) and the learning rate that was set. Raises ValueError for unknown names.
@@ -148,7 +150,7 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
         self._program.compile(
             guard,
             checks,
-            optimizer,
+            self._scaling(optimizer, auto_scale_loss),
             loss=loss,
             loss_weights=loss_weights,
             metrics=metrics,
@@ -327,8 +329,9 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
     ) -> Tree:
         """The outputs for all examples, as NumPy arrays in the structure of the outputs.
 
-        Needs no compile. Empty input returns empty arrays. The weights stay as they are. Stateful
-        layers carry their state from batch to batch and call to call, until `reset_states`.
+        Half precision comes as float32. Needs no compile. Empty input returns empty arrays. The
+        weights stay as they are. Stateful layers carry their state from batch to batch and call to
+        call, until `reset_states`.
         """
         self.stop_predicting = False
         steps = fitting.limited_steps(steps)
@@ -371,7 +374,7 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
     def predict_on_batch(self, x: Tree) -> Tree:
         """The outputs for one batch, as NumPy arrays."""
         outputs = inference.forward(self._weights, self._feed.checked_inputs(x))
-        return jax.tree.map(np.asarray, outputs)
+        return jax.tree.map(lambda y: in_full(np.asarray(y)), outputs)
 
     def __call__(self, *given: Tree, **named: object) -> Tree:
         """A node of a graph for symbolic inputs; for arrays the outputs, on the device."""

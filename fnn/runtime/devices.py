@@ -13,6 +13,7 @@ from jax.sharding import (
     SingleDeviceSharding,
 )
 
+from fnn.runtime import processes
 from fnn.runtime.layouts import Distribution, Shared, current
 from fnn.runtime.placement import Tree, partition, sharding, spec_of
 
@@ -42,9 +43,9 @@ def divide(
             on_mesh = True
     sizes = [leaf.shape[axis] for leaf in jax.tree.leaves(batch)]
     if all(size % distribution.parts == 0 for size in sizes):
-        return jax.device_put(batch, divided)
+        return processes.put(batch, divided)
     if on_mesh:
-        return jax.device_put(batch, whole)
+        return processes.put(batch, whole)
     return batch
 
 
@@ -85,7 +86,7 @@ def _put(
 
     def put(array: jax.Array) -> jax.Array:
         if moves(array):
-            array = jax.device_put(array, place)
+            array = processes.put(array, place)
         return array
 
     return jax.tree.map(put, arrays)

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 
+from fnn.runtime import processes
 from fnn.runtime.placement import Entry, Tree, constrain, partition
 
 # For each axis of an array: what divides it. Axes that are left out are not divided.
@@ -186,11 +187,13 @@ def use(distribution: Choice) -> None:
 
 
 def current() -> Distribution | None:
-    """The distribution in force, if there is one."""
+    """The distribution in force, if there is one; by default over the devices of all processes."""
     global _in_force
     scoped = _scoped.get()
     if scoped is not None:
         return scoped
     if _in_force is not None and not isinstance(_in_force, Distribution):
         _in_force = _in_force()
+    if _in_force is None and processes.are_several():
+        return Distribution(processes.mesh())
     return _in_force
