@@ -138,7 +138,7 @@ class Trainer:
     def _prepare(self) -> None:
         """Resets counters and queue; keeps on the host a state whose copy will be donated."""
         plan = self.plan
-        self.progress = plan.progress or Progress(plan.verbose, None)
+        self.progress = plan.progress or Progress(plan.verbose, None, self.progress)
         self.progress.total = plan.steps or plan.data.steps
         plan.progress = None
         self.flight: deque[Dispatch] = deque()
