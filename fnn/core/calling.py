@@ -179,7 +179,9 @@ def activity_penalty(
         examples = output.shape[0]
         if ctx.rows is not None:
             examples = jnp.maximum(ctx.rows.sum(), 1)
-        total += regularizer(output) / examples
+        # In float32 at least: a sum of squares overflows in float16.
+        wide = output.astype(jnp.promote_types(output.dtype, jnp.float32))
+        total += regularizer(wide) / examples
     return total
 
 

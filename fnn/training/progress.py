@@ -177,15 +177,19 @@ class Progress:
         if self._cell is not None:
             self._cell.begin(epoch, epochs)
         elif self.mode and epochs > 1:
-            if self._length:
-                self._write(f"\r{' ' * self._length}\r")
-                self._length = 0
-            self._write(f"Epoch {epoch + 1}/{epochs}\n")
+            self.note(f"Epoch {epoch + 1}/{epochs}")
         if self.mode == 1:
             line = self._bar(0, 0.0, None, {})
             if self._stages:
                 line += f" {self._stages[-1][0]}"
             self._line(line)
+
+    def note(self, text: str) -> None:
+        """Writes a line, in place of what is drawn."""
+        if self._length:
+            self._write(f"\r{' ' * self._length}\r")
+            self._length = 0
+        self._write(f"{text}\n")
 
     def reached(self, done: int) -> bool:
         """Measures the time after `done` steps. Returns whether to draw an update."""
