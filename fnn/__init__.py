@@ -45,7 +45,7 @@ from fnn.keras_names import install as _install_keras_names
 from fnn.layers import InputSpec
 from fnn.losses import Loss
 from fnn.metrics import Metric
-from fnn.models import Function, Model, Sequential, load
+from fnn.models import Function, Model, Sequential, cross_validate, fit_many, load
 from fnn.optimizers import Optimizer
 from fnn.preprocessing import image as _image  # noqa: F401 - Keras's names
 from fnn.preprocessing import sequence as _sequence  # noqa: F401
@@ -106,6 +106,7 @@ __all__ = [
     "callbacks",
     "config",
     "constraints",
+    "cross_validate",
     "data",
     "datasets",
     "device",
@@ -114,6 +115,7 @@ __all__ = [
     "dtype_policies",
     "explain",
     "export",
+    "fit_many",
     "initializers",
     "layers",
     "load",

@@ -21,12 +21,18 @@ EMPTY = "─"
 CHECKING = "checking the data"
 COMPILING = "compiling"
 LONG_STAGE = 10.0  # seconds after which a stage is written to a file too
+SHOWN_NUMBERS = 8
 INTERVAL = 0.1  # seconds between updates, so that output never slows a training down
 
 
 def number(value: Any) -> str:
-    """A metric as Keras prints it: four decimals, or scientific if those would all be 0."""
-    if getattr(value, "ndim", 0):  # one number per class, for example
+    """A metric as Keras prints it: four decimals, or scientific if those would all be 0.
+
+    Many numbers (one per class, or per member) are shown as the least and the greatest.
+    """
+    if getattr(value, "ndim", 0):
+        if value.size > SHOWN_NUMBERS:
+            return f"[{number(value.min())} ... {number(value.max())}]"
         return f"[{' '.join(map(number, value.ravel().tolist()))}]"
     if abs(value) > 1e-3 or value == 0:
         return f"{value:.4f}"

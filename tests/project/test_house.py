@@ -41,7 +41,7 @@ saving
 data export
 callbacks distribution
 models
-networks utils distillation
+networks utils distillation wrappers
 datasets
 applications
 keras_names
