@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from fnn.core.tree import Tree
+from fnn.runtime.processes import say
 from fnn.runtime.warning import warn
 from fnn.saving import snapshots
 from fnn.saving.snapshots import Arrays, Json, Leaf, Specs
@@ -292,7 +293,7 @@ class Saver:
         if self.best is not None and self.best.only and not better:
             return
         if self.says:
-            print(f"\nsaving {name} in {self.store.folder}")
+            say(f"\nsaving {name} in {self.store.folder}")
         leaves, described = snapshots.stored(snapshot, self.weights_only)
         arrays = {n: _on_host(leaf, self.background) for n, leaf in leaves.items()}
         self._saved, self._since = name, time.monotonic()

@@ -11,8 +11,10 @@ import numpy as np
 
 from fnn.core import tree
 from fnn.core.tree import Tree
+from fnn.runtime import processes
 from fnn.runtime.process import check_process
 from fnn.training import engine
+from fnn.training.agreement import check_agreement
 from fnn.training.checkpoint import CheckpointLike, saver_of
 from fnn.training.checks import as_array, as_integer, check_guard, example_count
 from fnn.training.data import ArrayData
@@ -206,6 +208,10 @@ def train(plan: Plan) -> History:
     callbacks = CallbackList(plan.callbacks, plan.run, params)
     plan.run.stop_training = False
     _check_restarts(plan)
+    if jax.distributed.is_initialized():
+        check_agreement(plan)
+    elif "launch" not in processes.looked:
+        processes.warn_if_alone()
     resume = Resume(plan, callbacks)
     with interruptible() as interrupt, terminable(interrupt, bool(resume.savers)):
         now = without_counters(plan.weights.now)

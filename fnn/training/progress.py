@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from fnn.runtime.processes import writes
 from fnn.runtime.settings import settings
 
 WIDTH = 20
@@ -260,6 +261,8 @@ class Progress:
 
 
 def _mode(verbose: int | str) -> int:
+    if verbose in ("auto", 1, 2) and not writes():
+        return 0
     if verbose == "auto":
         if _can_draw_over() and settings.interactive_logging:
             return 1
