@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import re
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -13,7 +15,7 @@ import time
 import jax
 from jax._src import distributed
 
-from fnn.runtime.processes import client
+from fnn.runtime.processes import client, value_of
 
 _BEAT, _HOST, _END = "fnn/beat/", "fnn/host/", "fnn/end"
 _DONE = "done"  # the last beat of a process that has come to its end
@@ -25,6 +27,19 @@ _AGAIN = (
     "Start all processes again; with fit(..., checkpoint='folder', resume=True) the training "
     "continues from the newest checkpoint."
 )
+
+# JAX aborts a process at once when the first one is gone, before Python could say why. This runs
+# beside it: it reads until the process is gone, and prints the message unless it was told not to.
+_WITNESS = """
+import signal, socket, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+if not sys.stdin.read():
+    host, port = sys.argv[1].rsplit(":", 1)
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), 5).close()
+    except OSError:
+        sys.stderr.write(sys.argv[2])
+"""
 
 
 class Watch:
@@ -45,25 +60,17 @@ class Watch:
         ] = {}  # the last beats, and when they came
         self._is_over = threading.Event()
         self.client.key_value_set(f"{_HOST}{self.number}", socket.gethostname())
+        first = f"{self.name(0)}, which connects the others, has stopped"
+        address = str(distributed.global_state.coordinator_address)
+        command = [sys.executable, "-S", "-c", _WITNESS, address, self._message(first)]
+        self._witness = subprocess.Popen(command, stdin=subprocess.PIPE)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         atexit.register(self._at_exit)
 
     def name(self, process: int) -> str:
         """A process and its host, for messages."""
-        host = "an unknown host"
-        try:
-            host = self.client.key_value_try_get(f"{_HOST}{process}")
-        except jax.errors.JaxRuntimeError:
-            if process == self.number:
-                host = socket.gethostname()
-            elif process == 0:
-                host = self._coordinator
-        return f"process {process} on {host}"
-
-    @property
-    def _coordinator(self) -> str:
-        return str(distributed.global_state.coordinator_address)
+        return f"process {process} on {value_of(f'{_HOST}{process}')}"
 
     def _run(self) -> None:
         beat = 0
@@ -76,9 +83,9 @@ class Watch:
                 end = self._end_of_all()
             except jax.errors.JaxRuntimeError:
                 # The first process answers at any time, as long as it is there.
-                end = f"{self.name(0)}, which connects the others, has stopped"
+                return
             if end is not None and not self._is_over.is_set():
-                self._end(end)
+                self._leave(end)
 
     def _send(self, beat: str) -> None:
         self.client.key_value_set(f"{_BEAT}{self.number}", beat, allow_overwrite=True)
@@ -102,30 +109,33 @@ class Watch:
                 raise
 
     def _end_of_all(self) -> str | None:
-        """Why the computation ends, if it does within `interval` seconds."""
+        """The message with which this process ends, if it does within `interval` seconds."""
         try:
             found: str = self.client.blocking_key_value_get(
                 _END, int(1000 * self.interval)
             )
-            return found
+            return self._message(found)
         except jax.errors.JaxRuntimeError as error:
             if "DEADLINE_EXCEEDED" in str(error):
                 return None
             raise
 
-    def _end(self, reason: str) -> None:
-        sys.stderr.write(
-            f"\nfnn: {reason}, so {self.name(self.number)} ends too. {_AGAIN}\n"
-        )
-        self._leave()
+    def _message(self, reason: str) -> str:
+        return f"\nfnn: {reason}, so {self.name(self.number)} ends too. {_AGAIN}\n"
 
-    def _leave(self) -> None:
+    def _leave(self, message: str = "") -> None:
         """Ends this process; the first one a little later, so that the others hear of it."""
+        self._dismiss_witness()
+        sys.stderr.write(message)
         sys.stdout.flush()
         sys.stderr.flush()
         if self.number == 0:
             time.sleep(1)
         os._exit(1)
+
+    def _dismiss_witness(self) -> None:
+        with contextlib.suppress(OSError):
+            self._witness.communicate(b"over")
 
     def _at_exit(self) -> None:
         error = getattr(sys, "last_value", None)
@@ -133,6 +143,7 @@ class Watch:
             self._is_over.set()
             self._send(_DONE)
             self._thread.join()
+            self._dismiss_witness()
             return
         if _OF_OTHERS.match(str(error)):
             # The thread ends this process as soon as it is known which one has stopped.
