@@ -17,6 +17,7 @@ import jax
 import numpy as np
 from jax import random
 from jax._src import distributed
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, Sharding
 
 from fnn.runtime.placement import Tree, partition
@@ -26,6 +27,7 @@ Plain: TypeAlias = Any  # what JSON holds
 
 WAIT = 1000  # milliseconds of one look for a value; Ctrl-C is noticed in between
 _rounds = itertools.count()
+_looks = itertools.count()
 
 
 def are_several() -> bool:
@@ -124,6 +126,18 @@ def by_first(function: Callable[[], Plain]) -> Plain:
     if failure is not None:
         raise OSError(*failure)
     return found
+
+
+def are_terminated() -> bool:
+    """Whether all processes end here, since one received SIGTERM; each asks after every dispatch.
+
+    JAX has taken over the signal. It finds out which question all have yet to ask, and says yes
+    to that one.
+    """
+    if distributed.global_state.preemption_sync_manager is None:
+        return False
+    reached: bool = multihost_utils.reached_preemption_sync_point(next(_looks))
+    return reached
 
 
 # -- arrays ----------------------------------------------------------------------------------------

@@ -190,9 +190,6 @@ def _restored(described: Json, arrays: Arrays, like: Snapshot) -> Snapshot:
     sums = None
     if described["batch"] and like.sums is not None:
         sums = _filled(SUMS, like.sums, arrays)
-    place = None
-    if described["place"] is not None:
-        place = Place(**from_plain(described["place"]))
     return Snapshot(
         _filled(STATE, like.state, arrays),
         _count(described["epoch"]),
@@ -201,11 +198,22 @@ def _restored(described: Json, arrays: Arrays, like: Snapshot) -> Snapshot:
         sums=sums,
         counters=_counters(described["counters"], arrays),
         stopped=described["stopped"],
-        place=place,
+        place=_place(described),
         record=from_plain(described["record"]),
         history=from_plain(described["history"]),
         logs=from_plain(described["logs"]),
     )
+
+
+def _place(described: Json) -> Place | None:
+    """The position of this process in its stream; None where there is none."""
+    place = described["place"]
+    places = described.get("places", [place])
+    if len(places) == jax.process_count():
+        place = places[jax.process_index()]
+    if place is None:
+        return None
+    return Place(**from_plain(place))
 
 
 def _count(value: object) -> int:

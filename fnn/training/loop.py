@@ -29,8 +29,9 @@ from fnn.training.progress import COMPILING, Progress
 from fnn.training.resume import Resume
 from fnn.training.sources import readable
 from fnn.training.state import log_names, without_counters
+from fnn.training.step import shown
 from fnn.training.stream import StreamData
-from fnn.training.trainer import Trainer, shown
+from fnn.training.trainer import Trainer
 
 Callbacks: TypeAlias = Callback | Iterable[Callback] | None
 
@@ -213,7 +214,9 @@ def train(plan: Plan) -> History:
     elif "launch" not in processes.looked:
         processes.warn_if_alone()
     resume = Resume(plan, callbacks)
-    with interruptible() as interrupt, terminable(interrupt, bool(resume.savers)):
+    # Several processes end after the same step (`Trainer`), with or without a saver.
+    ends_alone = bool(resume.savers) and not jax.distributed.is_initialized()
+    with interruptible() as interrupt, terminable(interrupt, ends_alone):
         now = without_counters(plan.weights.now)
         if plan.progress is not None:
             plan.progress.stage(COMPILING)
@@ -261,6 +264,9 @@ def _save_interrupted(trainer: Trainer, error: BaseException) -> None:
     """Saves a training that Ctrl-C or SIGTERM has ended between two steps."""
     try:
         at_boundary = error is trainer.interrupt.at_boundary
+        if jax.distributed.is_initialized():
+            # Ctrl-C ends processes after different steps.
+            at_boundary &= isinstance(error, SystemExit)
         if trainer.saves and at_boundary and trainer.is_whole:
             trainer.resume.save_last(trainer.snapshot())
     finally:
