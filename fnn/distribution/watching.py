@@ -13,9 +13,8 @@ import threading
 import time
 
 import jax
-from jax._src import distributed
 
-from fnn.runtime.processes import client, value_of
+from fnn.runtime.processes import client, connection, value_of
 
 _BEAT, _HOST, _END = "fnn/beat/", "fnn/host/", "fnn/end"
 _DONE = "done"  # the last beat of a process that has come to its end
@@ -53,7 +52,7 @@ class Watch:
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
         self.interval = min(1.0, timeout / 10)
-        self.number: int = distributed.global_state.process_id
+        self.number: int = connection().process_id
         self.client = client()
         self._seen: dict[
             str, tuple[str, float]
@@ -61,7 +60,7 @@ class Watch:
         self._is_over = threading.Event()
         self.client.key_value_set(f"{_HOST}{self.number}", socket.gethostname())
         first = f"{self.name(0)}, which connects the others, has stopped"
-        address = str(distributed.global_state.coordinator_address)
+        address = str(connection().coordinator_address)
         command = [sys.executable, "-S", "-c", _WITNESS, address, self._message(first)]
         self._witness = subprocess.Popen(command, stdin=subprocess.PIPE)
         self._thread = threading.Thread(target=self._run, daemon=True)

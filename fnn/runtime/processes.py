@@ -16,7 +16,6 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 from jax import random
-from jax._src import distributed
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, Sharding
 
@@ -73,9 +72,16 @@ def say(text: str) -> None:
 # -- agreements ------------------------------------------------------------------------------------
 
 
+def connection() -> Any:
+    """What `jax.distributed.initialize` has set up: its `client` keeps values by name."""
+    # JAX has no public name for it; its functions for several hosts use it, too.
+    utilities: Any = multihost_utils
+    return utilities.distributed.global_state
+
+
 def client() -> Any:
     """The connection to the first process, which keeps values by name."""
-    return distributed.global_state.client
+    return connection().client
 
 
 def value_of(name: str) -> str:
@@ -134,7 +140,7 @@ def are_terminated() -> bool:
     JAX has taken over the signal. It finds out which question all have yet to ask, and says yes
     to that one.
     """
-    if distributed.global_state.preemption_sync_manager is None:
+    if connection().preemption_sync_manager is None:
         return False
     reached: bool = multihost_utils.reached_preemption_sync_point(next(_looks))
     return reached

@@ -214,9 +214,7 @@ def train(plan: Plan) -> History:
     elif "launch" not in processes.looked:
         processes.warn_if_alone()
     resume = Resume(plan, callbacks)
-    # Several processes end after the same step (`Trainer`), with or without a saver.
-    ends_alone = bool(resume.savers) and not jax.distributed.is_initialized()
-    with interruptible() as interrupt, terminable(interrupt, ends_alone):
+    with interruptible() as interrupt, terminable(interrupt, bool(resume.savers)):
         now = without_counters(plan.weights.now)
         if plan.progress is not None:
             plan.progress.stage(COMPILING)

@@ -274,9 +274,7 @@ class StreamData:
                     count += 1
             if count:
                 done += count
-                if self.hosts == 1:
-                    arrays = jax.device_put(arrays)
-                yield Chunk(arrays, count)
+                yield Chunk(arrays if self.hosts > 1 else jax.device_put(arrays), count)
             if alone is not None:
                 done += 1
                 yield Chunk(jax.tree.map(own, alone), 1, is_alone=True)

@@ -31,7 +31,7 @@ CALLS = [
 def test_processes_are_connected_as_by_keras(keras, given, environment, monkeypatch):
     calls = []
 
-    def connect(coordinator_address=None, num_processes=None, process_id=None):
+    def connect(coordinator_address=None, num_processes=None, process_id=None, **patience):
         calls.append((coordinator_address, num_processes, process_id))
 
     monkeypatch.setattr(jax.distributed, "initialize", connect)
