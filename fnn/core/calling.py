@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Iterable, Iterator
 
 import jax
@@ -22,6 +23,7 @@ from fnn.core.context import (
     leading,
     salt,
     split_mask,
+    strip_masks,
 )
 from fnn.core.layer import Layer, Params, Regularizer, State
 from fnn.core.registry import snake_case
@@ -29,6 +31,9 @@ from fnn.core.tree import Path, SpecTree, Tree
 from fnn.core.value import resolve
 from fnn.runtime.placement import on_automatic_axes, prepared
 from fnn.runtime.program_cache import small_cache
+
+# What a recorded call puts into the state of a layer and reads there; no layer has such a name.
+OUTPUT, OFFSET = "/output", "/offset"
 
 
 def initialize(
@@ -87,6 +92,8 @@ def before_call(
         apply = functools.partial(run_apply, apply)
     if layer.automatic_axes:
         apply = functools.partial(_on_automatic_axes, apply)
+    if ctx.record:
+        apply = functools.partial(_recording, apply)
     return functools.partial(apply, layer), params, x, ctx
 
 
@@ -96,6 +103,25 @@ def _on_automatic_axes(
     run = functools.partial(apply, layer)
     result: tuple[Tree, State] = on_automatic_axes(run, (params, state, x, ctx), x)
     return result
+
+
+def _recording(
+    apply: Method, layer: Layer, params: Params, state: State, x: Tree, ctx: Context
+) -> tuple[Tree, State]:
+    """Runs a layer, and puts its outputs into its state, as OUTPUT.
+
+    What is there as OFFSET is added to the outputs before: the gradient with respect to an offset
+    of zeros is that with respect to the outputs.
+    """
+    own = {n: v for n, v in state.items() if n not in (OFFSET, OUTPUT)}
+    # A leaf layer that runs others knows what is in their states.
+    inner = ctx.replace(record=layer.masking == "inside")
+    y, new = apply(layer, params, own, x, inner)
+    if OFFSET in state:
+        y = jax.tree.map(operator.add, y, state[OFFSET], is_leaf=is_masked)
+        # Kept for another use of the layer in the same call.
+        new = {**new, OFFSET: state[OFFSET]}
+    return y, {**new, OUTPUT: strip_masks(y)}
 
 
 def after_call(
@@ -153,7 +179,9 @@ def activity_penalty(
         examples = output.shape[0]
         if ctx.rows is not None:
             examples = jnp.maximum(ctx.rows.sum(), 1)
-        total += regularizer(output) / examples
+        # In float32 at least: a sum of squares overflows in float16.
+        wide = output.astype(jnp.promote_types(output.dtype, jnp.float32))
+        total += regularizer(wide) / examples
     return total
 
 

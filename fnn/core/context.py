@@ -7,6 +7,7 @@ import functools
 import operator
 import zlib
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, TypeGuard, TypeVar
 
@@ -68,6 +69,7 @@ class Context:
     `rows`    True where an example of the batch is valid, `(batch,)`; the others are padding
     `path`    the names of the layers around this one, outermost first (static)
     `frozen`  this layer does not learn: batch statistics are not updated (static)
+    `record`  layers inside put their outputs into their state, as `fnn.explain` reads them (static)
 
     A combinator passes `ctx.child(name)` to each child. It has no mask, since masks travel with
     the values (`Masked`).
@@ -82,6 +84,7 @@ class Context:
     rows: Array | None = None
     path: tuple[str, ...] = field(default=(), metadata={"static": True})
     frozen: bool = field(default=False, metadata={"static": True})
+    record: bool = field(default=False, metadata={"static": True})
 
     def child(self, name: str) -> Context:
         """The context of the child called `name`."""
@@ -120,9 +123,24 @@ class Defaults(Protocol):
     """The settings of the process that layers read."""
 
     floatx: str
+    policy_dtype: str | None
 
     @property
     def channels_first(self) -> bool: ...
+    @property
+    def dtype_of_new_layers(self) -> str | None: ...
+    def without_policy(self) -> AbstractContextManager[None]: ...
+
+
+def take_defaults(layer: LayerLike, settings: Defaults) -> None:
+    """Sets the fields of a new layer that it leaves to the settings of the process."""
+    held = vars(layer)
+    if held.get("data_format", "") is None and settings.channels_first:
+        held["data_format"] = "channels_first"
+    if settings.policy_dtype is None or not layer.follows_policy:
+        return
+    if held.get("dtype") is None:
+        held["dtype"] = settings.dtype_of_new_layers
 
 
 class LayerLike(Protocol):
@@ -134,6 +152,8 @@ class LayerLike(Protocol):
     def mixes_features(self) -> bool: ...
     @property
     def casts_inputs(self) -> bool: ...
+    @property
+    def follows_policy(self) -> bool: ...
     @property
     def dtype(self) -> str | None: ...
     def init(self, key: Array, x: Tree) -> tuple[Tree, Tree]: ...

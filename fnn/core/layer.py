@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
@@ -15,7 +16,7 @@ from fnn.core import arguments
 from fnn.core.arguments import Rule
 from fnn.core.checks import check_init, check_pair
 from fnn.core.config import Configurable
-from fnn.core.context import INFERENCE, Context, Defaults, salt
+from fnn.core.context import INFERENCE, Context, Defaults, salt, take_defaults
 from fnn.core.fields import field_kind
 from fnn.core.registry import snake_case
 from fnn.core.tree import Path, SpecTree, Tree, array_spec, has_strings
@@ -128,6 +129,8 @@ class Layer(Copied, Configurable, loadable=False):
     mixes_features: ClassVar[bool] = False
     # With a dtype, floating-point inputs are cast to it.
     casts_inputs: ClassVar[bool] = True
+    # Without a dtype of its own, the layer has that of the policy in force.
+    follows_policy: ClassVar[bool] = True
     # A function of nodes, which Keras does not count as a layer.
     is_operation: ClassVar[bool] = False
     # Advice for attributes that layers have in other libraries.
@@ -153,14 +156,17 @@ class Layer(Copied, Configurable, loadable=False):
         if name is not None and (not name or "/" in name):
             expected = "to be a string without '/', or None"
             raise arguments.wrong(self, "name", expected, name)
-        if vars(self).get("data_format", "") is None and Layer.settings.channels_first:
-            object.__setattr__(self, "data_format", "channels_first")
+        take_defaults(self, Layer.settings)
         for name, value in vars(self).items():
             if isinstance(value, Layer) and field_kind(name) == "activation":
                 _require_function(self, name, value)
         if any(size is not None and size < 0 for size in self.input_shape or ()):
             expected = "to be sizes that are not negative, or None for any size"
             raise arguments.wrong(self, "input_shape", expected, self.input_shape)
+
+    @staticmethod
+    def without_policy() -> AbstractContextManager[None]:
+        return Layer.settings.without_policy()
 
     def init(self, key: Array, x: Tree) -> tuple[Params, State]:
         """Fresh weights and state for inputs like `x`."""

@@ -15,22 +15,23 @@ from fnn.core.layer import Layer
 from fnn.core.registry import snake_case
 from fnn.core.tree import Tree
 from fnn.data.splits import Split
-from fnn.models import cells, fitting, inference, scoped, sharing
+from fnn.models import cells, fitting, inference, scoped
 from fnn.models.attributes import Attributes
 from fnn.models.described import Described
 from fnn.models.feed import Feed, checked_batch_size
 from fnn.models.files import Files
+from fnn.models.given import layer_of
+from fnn.models.laid_out import distributed, on_devices
 from fnn.models.network import Network
-from fnn.models.outputs import as_given, as_tuple, without_a_list_of_one
+from fnn.models.outputs import as_given
 from fnn.models.policies import Policies
 from fnn.models.program import Program
 from fnn.models.steps import Steps
 from fnn.models.stored import Stored
 from fnn.models.weights import Weights
-from fnn.runtime.keras_objects import refuse_keras
+from fnn.runtime.layouts import Distribution
 from fnn.runtime.program_cache import Copied
 from fnn.subclassing import running_frame
-from fnn.symbolic.graph import connect
 from fnn.symbolic.node import Node
 from fnn.training import checks, evaluation, sources
 from fnn.training.checkpoint import CheckpointLike, saver_of
@@ -39,6 +40,7 @@ from fnn.training.hooks import as_list
 from fnn.training.interrupt import deferring, interruptible
 from fnn.training.loop import Callbacks, train
 from fnn.training.one_batch import run_one_batch
+from fnn.training.prediction import in_full
 from fnn.training.progress import Progress
 from fnn.training.state import in_order, without_counters
 
@@ -52,7 +54,8 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
     weights of its own each time. `model.layer` is the pure network (`init, apply = model.layer`);
     `model.params` and `model.state` are its current weights. They are made as soon as the shape of
     the inputs is known: at once for nodes, else at the first data or `build`. `seed` makes weights,
-    shuffling and dropout reproducible (`fnn.set_seed` does so for all models).
+    shuffling and dropout reproducible (`fnn.set_seed` does so for all models). `dtype` is what the
+    layers compute in that have no dtype of their own: "mixed_bfloat16".
 
     A model used as a layer inside another one shares its weights with it. Raises TypeError for
     what is no layer, ValueError for nodes that do not connect.
@@ -76,24 +79,9 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
         *,
         name: str | None = None,
         seed: int | None = None,
+        dtype: str | None = None,
     ) -> None:
-        if outputs is not None:
-            inputs = as_tuple(inputs)
-            layer: Layer = sharing.tied(connect(inputs, without_a_list_of_one(outputs)))
-        elif isinstance(inputs, Model):
-            layer = inputs.as_layer()
-            inputs = sharing.stated_inputs(layer)
-        elif isinstance(inputs, Layer):
-            layer = sharing.apart(inputs)
-            inputs = sharing.stated_inputs(layer)
-        else:
-            refuse_keras(inputs)
-            raise TypeError(
-                f"Model: expected a layer, or inputs and outputs of a graph, received {inputs!r}; "
-                "e.g. x = Input((10,)), then Model(x, Dense(3)(x))"
-            )
-        if name is not None:
-            layer = layer.replace(name=name)
+        layer, inputs = layer_of(inputs, outputs, name, dtype)
         name = layer.own_name or snake_case(type(self).__name__)
         self._set_up(layer, inputs, name, seed)
         if inputs is not None:
@@ -145,13 +133,16 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
         *,
         guard: str = "raise",
         checks: bool = True,
+        distribution: Distribution | None = None,
     ) -> None:
         """Sets optimizer, losses and metrics: names, functions or values, for one output or each.
 
         `guard`: at a loss or gradient that is not finite, "raise" stops before that step, "skip"
         leaves the step out, "ignore" continues. `checks=False` accepts NaN in the data, and
         targets that do not sum to 1 (such as a one-hot target times an advantage).
-        `run_eagerly`, `steps_per_execution`, `jit_compile`, `auto_scale_loss` have no effect.
+        `distribution`: a value of `fnn.distribution`, for several devices (docs/guides/devices.md).
+        `run_eagerly`, `steps_per_execution`, `jit_compile` have no effect. A model that computes in
+        float16 trains with a `LossScaleOptimizer`, unless `auto_scale_loss=False`.
 
         A new optimizer starts afresh. `compile(model.optimizer, ...)` keeps its state (moments,
         number of steps) and the learning rate that was set. Raises ValueError for unknown names.
@@ -159,12 +150,13 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
         self._program.compile(
             guard,
             checks,
-            optimizer,
+            self._scaling(optimizer, auto_scale_loss),
             loss=loss,
             loss_weights=loss_weights,
             metrics=metrics,
             weighted_metrics=weighted_metrics,
         )
+        self._program.distribute(distribution)
 
     # -- training --------------------------------------------------------------------------------
 
@@ -206,7 +198,8 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
         epochs, steps_per_epoch = fitting.limited(epochs, steps_per_epoch)
         saver = saver_of(checkpoint, resume)
         progress = Progress.of_fit(verbose)
-        with interruptible(), self._weights.training, progress:
+        devices = on_devices(self._weights, self._program.distribution)
+        with interruptible(), self._weights.training, devices, progress:
             x, y, sample_weight, validation_data = fitting.split(
                 self._feed, x, y, sample_weight, validation_data, validation_split
             )
@@ -243,6 +236,7 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
             return train(plan)
 
     @deferring
+    @distributed
     def evaluate(
         self,
         x: Tree = None,
@@ -275,6 +269,7 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
         return self._as_result(logs, return_dict)
 
     @deferring
+    @distributed
     def train_on_batch(
         self,
         x: Tree,
@@ -296,6 +291,7 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
         return self._as_result(logs, return_dict)
 
     @deferring
+    @distributed
     def test_on_batch(
         self,
         x: Tree,
@@ -322,6 +318,7 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
 
     # -- inference -------------------------------------------------------------------------------
 
+    @distributed
     def predict(
         self,
         x: Tree,
@@ -332,8 +329,9 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
     ) -> Tree:
         """The outputs for all examples, as NumPy arrays in the structure of the outputs.
 
-        Needs no compile. Empty input returns empty arrays. The weights stay as they are. Stateful
-        layers carry their state from batch to batch and call to call, until `reset_states`.
+        Half precision comes as float32. Needs no compile. Empty input returns empty arrays. The
+        weights stay as they are. Stateful layers carry their state from batch to batch and call to
+        call, until `reset_states`.
         """
         self.stop_predicting = False
         steps = fitting.limited_steps(steps)
@@ -372,10 +370,11 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
         return prediction.run(listening, verbose)
 
     @deferring
+    @distributed
     def predict_on_batch(self, x: Tree) -> Tree:
         """The outputs for one batch, as NumPy arrays."""
         outputs = inference.forward(self._weights, self._feed.checked_inputs(x))
-        return jax.tree.map(np.asarray, outputs)
+        return jax.tree.map(lambda y: in_full(np.asarray(y)), outputs)
 
     def __call__(self, *given: Tree, **named: object) -> Tree:
         """A node of a graph for symbolic inputs; for arrays the outputs, on the device."""

@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array, random
 
 from fnn.core.tree import Tree
+from fnn.runtime.processes import put
 from fnn.saving.report import compare
 from fnn.saving.tensors import FileError
 from fnn.training.checkpoint import Snapshot
@@ -238,14 +239,14 @@ def _as(like: Leaf, value: np.ndarray | Array) -> Leaf:
     """A stored array as the leaf that it was, where `like` is: on devices, or on the host."""
     if _is_key(like):
         key = random.wrap_key_data(jnp.asarray(value), impl=random.key_impl(like))
-        return jax.device_put(key, like.sharding) if like.committed else key
+        return put(key, like.sharding) if like.committed else key
     if isinstance(value, jax.Array):
         return value
     if isinstance(like, jax.Array):
         # A copy, since JAX may use the memory of NumPy as it is.
         copied = np.array(value, copy=True)
         if like.committed:
-            return jax.device_put(copied, like.sharding)
+            return put(copied, like.sharding)
         return jax.device_put(copied)
     if isinstance(like, np.ndarray):
         return value

@@ -13,7 +13,7 @@ from jax.sharding import AxisType, NamedSharding
 
 from fnn.core import tree
 from fnn.core.tree import SpecTree, Tree, array_spec
-from fnn.runtime.devices import current
+from fnn.runtime.layouts import current
 from fnn.runtime.placement import constrain, partition
 from fnn.runtime.processes import from_parts, is_global, put
 from fnn.runtime.program_cache import small_cache

@@ -346,6 +346,17 @@ def _fetched(
     if jax.distributed.is_initialized():
         # Of all processes, in each.
         output = local(output)
+    array = in_full(np.asarray(output))
     if padded:
-        return np.asarray(output)[:valid]
-    return np.asarray(output)
+        return array[:valid]
+    return array
+
+
+_HALVES = (np.dtype("float16"), np.dtype(jnp.bfloat16))
+
+
+def in_full(array: np.ndarray) -> np.ndarray:
+    """An array in half precision as float32, which NumPy and those after it compute with."""
+    if array.dtype in _HALVES:
+        return array.astype(np.float32)
+    return array

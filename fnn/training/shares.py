@@ -10,7 +10,7 @@ import numpy as np
 
 from fnn.core import tree
 from fnn.core.tree import SpecTree, Tree
-from fnn.runtime.devices import current
+from fnn.runtime.layouts import current
 from fnn.runtime.processes import exchanged, hosts, joined
 from fnn.training.data import is_on_several_devices
 
