@@ -4,8 +4,10 @@ usage: together.py SCENARIO PROCESS PROCESSES PORT DEVICES FOLDER. Writes what i
 FOLDER/found-PROCESS.json.
 """
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -144,11 +146,11 @@ def checkpoints():
     if PROCESSES == 2:
         for folder, data in ((saved, (x, y)), (FOLDER / "parts", (Sized(),))):
             checkpoint = Checkpoint(folder, every_steps=2)
-            try:
-                model().fit(*data, batch_size=8, epochs=4, verbose=0, checkpoint=checkpoint,
-                            callbacks=[Stop()])  # fmt: skip
-            except KeyboardInterrupt:
-                pass
+            given = {"checkpoint": checkpoint, "callbacks": [Stop()]}
+            with contextlib.suppress(KeyboardInterrupt):
+                model().fit(*data, batch_size=8, epochs=4, verbose=0, **given)
+        if PROCESS == 0:  # others wait for it before they go on
+            shutil.copytree(saved, FOLDER / "first")
     found = {}
     for name, given in (("straight", {}), ("resumed", {"checkpoint": saved, "resume": True})):
         net = model()
@@ -174,7 +176,6 @@ def mistakes():
         net.compile("sgd", "sparse_categorical_crossentropy")
         data, more = (x + (name == "data") * PROCESS, y), {}
         if name == "streams":
-            data = ([[x[:4, : 3 + PROCESS]], [y[:4]]],)
             net = fnn.Sequential([Dense(3)])
             net.compile("sgd", "mse")
             data = (lambda: iter([(x[:4, : 3 + PROCESS], x[:4, :3])]),)
@@ -193,7 +194,7 @@ class End(callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         time.sleep(0.05)
-        if epoch != 3 or PROCESS != int(SCENARIO[0]):
+        if epoch != 3 or int(SCENARIO[0]) != PROCESS:
             return
         if SCENARIO[2:] == "raise":
             raise ArithmeticError("of its own")
