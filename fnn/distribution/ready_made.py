@@ -14,6 +14,7 @@ from fnn.distribution.rules import Largest, Mapped, Table, for_transformers
 from fnn.runtime import layouts
 from fnn.runtime.layouts import Axes, Weight
 from fnn.runtime.placement import used_by
+from fnn.runtime.processes import put
 from fnn.training import laying_out
 
 
@@ -63,7 +64,7 @@ class Distribution(layouts.Distribution):
 
         Raises ValueError of JAX for a number of examples that they do not divide evenly.
         """
-        return jax.device_put(batch, self.divided(0))
+        return put(batch, self.divided(0))
 
     # -- by Keras's names ------------------------------------------------------------------------
 

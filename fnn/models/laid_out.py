@@ -16,6 +16,7 @@ from fnn.core.layer import Layer
 from fnn.core.tree import SpecTree, Tree, path_name
 from fnn.models.network import Network
 from fnn.runtime.layouts import Distribution, current
+from fnn.runtime.processes import put
 from fnn.training.laying_out import beside_params, is_committed, shardings
 from fnn.training.state import TrainState
 
@@ -90,7 +91,7 @@ def lay_out(weights: Weights, distribution: Distribution) -> None:
     others = [now.key, now.step, now.epoch]
     for i, leaf in enumerate(others):
         if is_committed(leaf):
-            others[i] = jax.device_put(leaf, distribution.whole)
+            others[i] = put(leaf, distribution.whole)
     key, step, epoch = others
     params, state = moved
     now = now.replace(params=params, state=state, key=key, step=step, epoch=epoch)
@@ -104,20 +105,20 @@ def _put_free(leaf: Any, place: Any) -> Any:
     """An array in its place, unless the user put it on devices."""
     if is_committed(leaf):
         return leaf
-    return jax.device_put(leaf, place)
+    return put(leaf, place)
 
 
 def _put_ours(leaf: Any, place: Any, before: Any) -> Any:
     """An array in its place, also one that the distribution before has put in its own."""
     if is_committed(leaf) and not leaf.sharding.is_equivalent_to(before, leaf.ndim):
         return leaf
-    return jax.device_put(leaf, place)
+    return put(leaf, place)
 
 
 def beside(old: Array, new: Array) -> Array:
     """A new value of a weight on the devices of the old one, if these were chosen."""
     if is_committed(old) and not is_committed(new):
-        new = jax.device_put(new, old.sharding)
+        new = put(new, old.sharding)
     return new
 
 
