@@ -319,8 +319,9 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
     ) -> Tree:
         """The outputs for all examples, as NumPy arrays in the structure of the outputs.
 
-        Half precision comes as float32. Needs no compile. Empty input returns empty arrays. The weights stay as they are. Stateful
-        layers carry their state from batch to batch and call to call, until `reset_states`.
+        Needs no compile. Half precision is returned as float32. Empty input returns empty arrays.
+        The weights stay as they are. Stateful layers carry their state from batch to batch and
+        call to call, until `reset_states`.
         """
         self.stop_predicting = False
         steps = fitting.limited_steps(steps)
