@@ -34,8 +34,14 @@ def split(layer: Layer, params: Params) -> tuple[Params, Params]:
 
 
 def frozen_paths(layer: Layer) -> list[Path]:
-    """The paths of the layers inside whose weights stay fixed."""
-    return [path for path, inner, _ in walk(layer) if not inner.trainable]
+    """The paths of the layers, and of single weights, that stay fixed."""
+    frozen = []
+    for path, inner, _ in walk(layer):
+        if not inner.trainable:
+            frozen.append(path)
+        if hasattr(type(inner), "fixed_weights"):
+            frozen += [(*path, *fixed) for fixed in inner.fixed_weights()]
+    return frozen
 
 
 def merge(

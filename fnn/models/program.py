@@ -83,6 +83,14 @@ class Program(OptimizerLists):
         if not keeps_state or self.weights.network is not network:
             self.weights.forget_optimizer()
 
+    def forget_network(self) -> None:
+        """Called when the weights have got another network."""
+        self.objective = None
+        self._resolved = None
+        self._described = None
+        self._endings_checked = None
+        self._frozen = None
+
     def copy_for(self, weights: Weights) -> Program:
         """The same program for other weights of the same network."""
         program = copy.copy(self)
