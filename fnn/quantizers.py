@@ -114,7 +114,10 @@ class Int8QuantizationConfig(Configurable):
             object.__setattr__(self, "activation_quantizer", AbsMaxQuantizer())
         elif given is not None and given.replace(axis=None) != AbsMaxQuantizer():
             raise wrong(
-                self, "activation_quantizer", "to be AbsMaxQuantizer() or None", given
+                self,
+                "activation_quantizer",
+                "to be fnn.quantizers.AbsMaxQuantizer() or None",
+                given,
             )
         if self.weight_quantizer is not None:
             raise wrong(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import operator
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +41,8 @@ def frozen_paths(layer: Layer) -> list[Path]:
         if not inner.trainable:
             frozen.append(path)
         if hasattr(type(inner), "fixed_weights"):
-            frozen += [(*path, *fixed) for fixed in inner.fixed_weights()]
+            quantized: Any = inner
+            frozen += [(*path, *fixed) for fixed in quantized.fixed_weights()]
     return frozen
 
 

@@ -86,7 +86,7 @@ class Policies:
         scales = isinstance(found, LossScaleOptimizer)
         if not auto_scale_loss or scales or self.compute_dtype != "float16":
             return optimizer
-        return LossScaleOptimizer(found)
+        return LossScaleOptimizer(inner_optimizer=found)
 
     @property
     def compiled(self) -> bool:

@@ -60,8 +60,8 @@ def _check(weights: Weights) -> None:
         )
     if weights.shares or weights.followers:
         raise ValueError(
-            f"quantize: the model {name!r} shares weights with another model; quantize a copy, "
-            "copy.copy(model)"
+            f"quantize: the model {name!r} shares weights with another model; quantize a copy of "
+            "it"
         )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import fnn
 from fnn import layers as L
-from fnn.optimizers import SGD, Adam, LossScaleOptimizer
+from fnn.optimizers import SGD, LossScaleOptimizer
 from tests.helpers.oracle import keras_rules
 from tests.helpers.policies import operands, policy
 
@@ -142,13 +142,13 @@ def test_loss_scaling_has_the_numbers_of_keras(keras):
     steps = [[3.0, 4.0]] * 4 + [[np.inf, 1.0], [np.nan, 1.0]] + [[2.0, -1.0]] * 6
     with keras_rules():
         theirs = keras.optimizers.LossScaleOptimizer(
-            keras.optimizers.Adam(0.1), initial_scale=64.0, dynamic_growth_steps=3
+            keras.optimizers.SGD(0.125, 0.5), initial_scale=64.0, dynamic_growth_steps=3
         )
         theirs.build([keras.Variable(start)])
         variables, held = [v.value for v in theirs.variables], [start]
         names = [v.name for v in theirs.variables]
         fresh = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD())
-    ours = LossScaleOptimizer(Adam(0.1), 64.0, 3)
+    ours = LossScaleOptimizer(SGD(0.125, 0.5), 64.0, 3)
     weight, state = jnp.asarray(start), ours.init(start)
     scales = set()
     for gradient in steps:
@@ -161,7 +161,7 @@ def test_loss_scaling_has_the_numbers_of_keras(keras):
         now = dict(zip(names, variables, strict=True))
         assert state["loss_scale"] == now["dynamic_scale"]
         assert state["good_steps"] == now["step_counter"]
-        np.testing.assert_allclose(weight, held[0], rtol=1e-5)  # the rounding of float32
+        np.testing.assert_allclose(weight, held[0], rtol=1e-6)
         scales.add(scale)
     assert scales >= {64.0, 128.0, 32.0}
     default = LossScaleOptimizer(SGD())
@@ -239,3 +239,28 @@ def test_float64_everywhere():
     given = [sys.executable, "-c", IN_FLOAT64]
     done = subprocess.run(given, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+# -- networks ------------------------------------------------------------------------------------
+
+NETWORKS = {
+    "mlp": ((lambda **o: fnn.networks.mlp([4, 3], **o)), np.zeros((2, 5), "float32")),
+    "lstm_classifier": (
+        lambda **o: fnn.networks.lstm_classifier(4, 3, **o),
+        np.zeros((2, 5, 4), "float32"),
+    ),
+    "gpt": (lambda **o: fnn.networks.gpt(9, 8, 2, 2, 6, **o), np.zeros((2, 6), "int32")),
+    "lenet": (lambda **o: fnn.networks.lenet(3, **o), np.zeros((2, 28, 28, 1), "float32")),
+}
+
+
+@pytest.mark.parametrize(("make", "x"), NETWORKS.values(), ids=NETWORKS)
+def test_functions_of_networks_take_a_dtype_or_the_policy(make, x):
+    with policy("mixed_bfloat16"):
+        made_under, exact = make(), make(dtype="float32")
+    for network, dtype in ((make(dtype="bfloat16"), "bfloat16"), (made_under, "bfloat16"),
+                           (exact, "float32"), (make(), "float32")):  # fmt: skip
+        weights = jax.eval_shape(network.init, jax.random.key(0), x)
+        assert dtypes(weights) == {"float32"}
+        program = jax.make_jaxpr(network.apply)(*weights, x).jaxpr
+        assert operands(program, "dot_general", "conv_general_dilated") == {dtype}

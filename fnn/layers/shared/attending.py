@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -16,6 +15,7 @@ from fnn.core.context import Context, combine_masks, leading
 from fnn.core.layer import Layer, State
 from fnn.core.tree import SpecTree, Tree
 from fnn.layers.shared.dropping import drop
+from fnn.layers.shared.products import product
 
 Shape: TypeAlias = tuple[int, ...]
 Axes: TypeAlias = tuple[int, ...]
@@ -285,10 +285,10 @@ def attend(
         per_group = heads // groups
         q = q.reshape(n, t, groups, per_group, size)
         # (batch, groups, heads of a group, queries, keys)
-        scores = _scores("ntgrd,nsgd->ngrts", q, k)
+        scores = product("ntgrd,nsgd->ngrts", q, k)
     else:  # no group axis of length 1: it would cost XLA a copy of the scores
         # (batch, heads, queries, keys)
-        scores = _scores("nthd,nshd->nhts", q, k)
+        scores = product("nthd,nshd->nhts", q, k)
     # (batch, heads, queries, keys)
     scores = scores.reshape(n, heads, t, s) / math.sqrt(size)
     weights = attention_weights(scores, allowed, never_empty).astype(v.dtype)
@@ -302,31 +302,6 @@ def attend(
     y = jnp.einsum("ngrts,nsge->ntgre", dropped, v)
     # (batch, queries, heads, value size)
     return y.reshape(n, t, heads, v.shape[-1]), weights
-
-
-def _scores(equation: str, q: Array, k: Array) -> Array:
-    """The product of queries and keys, in float32 at least."""
-    if q.dtype == k.dtype and q.dtype in (jnp.bfloat16, jnp.float16):
-        return _wide_product(equation, q, k)
-    exact = jnp.promote_types(q.dtype, jnp.float32)
-    return jnp.einsum(equation, q, k, preferred_element_type=exact)
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _wide_product(equation: str, q: Array, k: Array) -> Array:
-    return jnp.einsum(equation, q, k, preferred_element_type=jnp.float32)
-
-
-@_wide_product.defjvp
-def _wide_product_jvp(
-    equation: str, primals: tuple[Array, Array], tangents: tuple[Array, Array]
-) -> tuple[Array, Array]:
-    """The derivative by products in half precision; JAX's own has one operand in float32."""
-    q, k = primals
-    dq, dk = tangents
-    dy = jnp.einsum(equation, dq, k) + jnp.einsum(equation, q, dk)
-    y = _wide_product(equation, q, k)
-    return y, dy.astype(y.dtype)
 
 
 def append_to_cache(
