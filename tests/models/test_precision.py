@@ -264,3 +264,23 @@ def test_functions_of_networks_take_a_dtype_or_the_policy(make, x):
         assert dtypes(weights) == {"float32"}
         program = jax.make_jaxpr(network.apply)(*weights, x).jaxpr
         assert operands(program, "dot_general", "conv_general_dilated") == {dtype}
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(("workload", "steps"), [("cnn", 60), ("gpt", 6)])
+def test_bfloat16_reaches_the_loss_of_float32(workload, steps):
+    """The networks of the benchmarks, fewer steps and a shorter gpt."""
+    from benchmarks.peers.fnn import LOSSES, NETWORKS, gpt
+    from benchmarks.workloads import WORKLOADS
+
+    x, y = WORKLOADS[workload].examples(WORKLOADS[workload].batch * steps)
+    losses = []
+    for name in ("float32", "mixed_bfloat16"):
+        fnn.set_seed(0)
+        with policy(name):
+            model = gpt(1) if workload == "gpt" else NETWORKS[workload]()
+        model.compile(fnn.optimizers.Adam(1e-3), LOSSES[workload])
+        history = model.fit(x, y, WORKLOADS[workload].batch, 2, verbose=0).history["loss"]
+        assert history[-1] < 0.97 * history[0]
+        losses.append(history[-1])
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
