@@ -13,6 +13,7 @@ from fnn import (
     distillation,
     distribution,
     dtype_policies,
+    explain,
     export,
     initializers,
     layers,
@@ -44,7 +45,7 @@ from fnn.keras_names import install as _install_keras_names
 from fnn.layers import InputSpec
 from fnn.losses import Loss
 from fnn.metrics import Metric
-from fnn.models import Function, Model, Sequential, load
+from fnn.models import Function, Model, Sequential, cross_validate, fit_many, load
 from fnn.optimizers import Optimizer
 from fnn.preprocessing import image as _image  # noqa: F401 - Keras's names
 from fnn.preprocessing import sequence as _sequence  # noqa: F401
@@ -52,6 +53,7 @@ from fnn.quantizers import Quantizer
 from fnn.regularizers import Regularizer
 from fnn.runtime.memory import keep_some_freed_memory as _keep_some_freed_memory
 from fnn.runtime.seed import set_seed
+from fnn.runtime.tracebacks import install as _shorten_tracebacks
 from fnn.runtime.version import VERSION
 from fnn.scopes import device, name_scope
 from fnn.symbolic.inputs import KerasTensor
@@ -103,13 +105,16 @@ __all__ = [
     "callbacks",
     "config",
     "constraints",
+    "cross_validate",
     "data",
     "datasets",
     "device",
     "distillation",
     "distribution",
     "dtype_policies",
+    "explain",
     "export",
+    "fit_many",
     "initializers",
     "layers",
     "load",
@@ -140,3 +145,4 @@ __all__ = [
 
 _install_keras_names()
 _keep_some_freed_memory()
+_shorten_tracebacks()

@@ -9,6 +9,7 @@ import jax
 from fnn.core.layer import Layer
 from fnn.dtype_policies import DTypePolicy, get
 from fnn.runtime.settings import epsilon, settings
+from fnn.runtime.tracebacks import is_filtering
 
 __all__ = [
     "backend",
@@ -237,7 +238,7 @@ def is_interactive_logging_enabled() -> bool:
 
 
 def enable_traceback_filtering() -> None:
-    """Leaves the frames of JAX out of the tracebacks of errors, as at first.
+    """Shows uncaught errors without the frames of fnn and JAX, as at first.
 
     >>> enable_traceback_filtering()
     """
@@ -245,7 +246,11 @@ def enable_traceback_filtering() -> None:
 
 
 def disable_traceback_filtering() -> None:
-    """Shows the frames of JAX in the tracebacks of errors; those of fnn are always shown.
+    """Shows uncaught errors with all frames, those of fnn and JAX included.
+
+    While they are left out, what a program catches still has all frames of fnn; they are left
+    out of what Python and IPython show at the end. JAX_TRACEBACK_FILTERING=off in the
+    environment does the same from the start.
 
     >>> disable_traceback_filtering()
     >>> is_traceback_filtering_enabled()
@@ -264,12 +269,12 @@ def _jax_setting(name: str) -> object:
 
 
 def is_traceback_filtering_enabled() -> bool:
-    """Whether tracebacks leave out the frames of JAX.
+    """Whether uncaught errors are shown without the frames of fnn and JAX.
 
     >>> is_traceback_filtering_enabled()
     True
     """
-    return _jax_setting("jax_traceback_filtering") != "off"
+    return is_filtering()
 
 
 # -- limits of a training ------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import operator
 from collections.abc import Callable, Iterable, Iterator
 
 import jax
@@ -22,6 +24,7 @@ from fnn.core.context import (
     leading,
     salt,
     split_mask,
+    strip_masks,
 )
 from fnn.core.layer import Layer, Params, Regularizer, State
 from fnn.core.registry import snake_case
@@ -29,6 +32,9 @@ from fnn.core.tree import Path, SpecTree, Tree
 from fnn.core.value import resolve
 from fnn.runtime.placement import on_automatic_axes, prepared
 from fnn.runtime.program_cache import small_cache
+
+# What a recorded call puts into the state of a layer and reads there; no layer has such a name.
+OUTPUT, OFFSET = "/output", "/offset"
 
 
 def initialize(
@@ -55,10 +61,14 @@ def call(
     x: Tree,
     ctx: Context,
     name: str | None = None,
+    fresh: bool = False,
 ) -> tuple[Tree, State]:
-    """`layer.apply` with the features of every layer: masks, freezing, activity regularizer."""
+    """`layer.apply` with the features of every layer: masks, freezing, activity regularizer.
+
+    `fresh` weights come from `init` for these inputs, so they fit.
+    """
     with located(name, layer, x):
-        apply, params, x, ctx = before_call(layer, params, state, x, ctx)
+        apply, params, x, ctx = before_call(layer, params, state, x, ctx, fresh)
         y, new_state = apply(params, state, x, ctx)
         return after_call(layer, state, new_state, y, ctx)
 
@@ -69,6 +79,7 @@ def before_call(
     state: State,
     x: Tree,
     ctx: Context,
+    fresh: bool = False,
 ) -> tuple[Callable[..., tuple[Tree, State]], Params, Tree, Context]:
     """(function to call, weights, inputs, context): checked, masks moved to the context."""
     if not layer.trainable:
@@ -81,12 +92,14 @@ def before_call(
         refuse_mask(layer, mask)
         params, x, mask = prepared(layer, params, x, mask)
         ctx = ctx.replace(mask=mask)
-    check_apply(layer, params, state, x, ctx)
+    check_apply(layer, params, state, x, ctx, fresh)
     apply = inner_apply(layer)
     if layer.dtype is not None:
         apply = functools.partial(run_apply, apply)
     if layer.automatic_axes:
         apply = functools.partial(_on_automatic_axes, apply)
+    if ctx.record:
+        apply = functools.partial(_recording, apply)
     return functools.partial(apply, layer), params, x, ctx
 
 
@@ -96,6 +109,25 @@ def _on_automatic_axes(
     run = functools.partial(apply, layer)
     result: tuple[Tree, State] = on_automatic_axes(run, (params, state, x, ctx), x)
     return result
+
+
+def _recording(
+    apply: Method, layer: Layer, params: Params, state: State, x: Tree, ctx: Context
+) -> tuple[Tree, State]:
+    """Runs a layer, and puts its outputs into its state, as OUTPUT.
+
+    What is there as OFFSET is added to the outputs before: the gradient with respect to an offset
+    of zeros is that with respect to the outputs.
+    """
+    own = {n: v for n, v in state.items() if n not in (OFFSET, OUTPUT)}
+    # A leaf layer that runs others knows what is in their states.
+    inner = ctx.replace(record=layer.masking == "inside")
+    y, new = apply(layer, params, own, x, inner)
+    if OFFSET in state:
+        y = jax.tree.map(operator.add, y, state[OFFSET], is_leaf=is_masked)
+        # Kept for another use of the layer in the same call.
+        new = {**new, OFFSET: state[OFFSET]}
+    return y, {**new, OUTPUT: strip_masks(y)}
 
 
 def after_call(
@@ -196,7 +228,22 @@ def output_spec(layer: Layer, x: SpecTree) -> SpecTree:
     (2, 3)
     """
     leaves, treedef = jax.tree.flatten(tree.spec(x))
+    nameless = _nameless(layer)
+    if nameless is not layer:
+        # The error for inputs that do not fit shows the layer with its name, below.
+        with contextlib.suppress(Exception):
+            return _output_spec(nameless, treedef, tuple(leaves))
     return _output_spec(layer, treedef, tuple(leaves))
+
+
+def _nameless(layer: Layer) -> Layer:
+    """The layer without its name, so that those of equal blocks are traced once.
+
+    Not for a class with its own `__init__` or layers inside, which may use it.
+    """
+    if layer.own_name is None or layer._open or layer.children():
+        return layer
+    return layer.replace(name=None)
 
 
 @small_cache(4096)  # equal layers on equal shapes are traced once
@@ -220,7 +267,7 @@ def _output_spec(
     def run(x: Tree) -> Tree:
         key = random.key(0)
         params, state = initialize(layer, key, x)
-        return call(layer, params, state, x, Context(key=key))[0]
+        return call(layer, params, state, x, Context(key=key), fresh=True)[0]
 
     return jax.eval_shape(run, x)
 

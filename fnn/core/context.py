@@ -70,6 +70,7 @@ class Context:
     `path`    the names of the layers around this one, outermost first (static)
     `frozen`  this layer does not learn: batch statistics are not updated (static)
     `stored`  computes with weights that are stored in eight bits, set by `Quantized` (static)
+    `record`  layers inside put their outputs into their state, as `fnn.explain` reads them (static)
 
     A combinator passes `ctx.child(name)` to each child. It has no mask, since masks travel with
     the values (`Masked`).
@@ -85,6 +86,7 @@ class Context:
     path: tuple[str, ...] = field(default=(), metadata={"static": True})
     frozen: bool = field(default=False, metadata={"static": True})
     stored: Any = field(default=None, metadata={"static": True})
+    record: bool = field(default=False, metadata={"static": True})
 
     def child(self, name: str) -> Context:
         """The context of the child called `name`."""

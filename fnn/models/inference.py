@@ -14,7 +14,7 @@ from fnn.core.context import strip_masks
 from fnn.core.tree import SpecTree, Tree
 from fnn.models.feed import Feed, checked_batch_size, pads, room_for
 from fnn.models.weights import Weights
-from fnn.runtime.devices import current
+from fnn.runtime.layouts import current
 from fnn.runtime.memory import LARGE
 from fnn.training.data import is_on_several_devices
 from fnn.training.engine import runs_apart

@@ -13,7 +13,9 @@ from jax.sharding import AxisType, NamedSharding
 
 from fnn.core import tree
 from fnn.core.tree import SpecTree, Tree, array_spec
+from fnn.runtime.layouts import current
 from fnn.runtime.placement import constrain, partition
+from fnn.runtime.processes import from_parts, is_global, put
 from fnn.runtime.program_cache import small_cache
 from fnn.training.lazy import LazyArray
 
@@ -86,7 +88,7 @@ class ArrayData:
         Fewer if they are large, or if there are not that many (rounded up to a power of
         two, so that data of another length rarely needs another compilation).
         """
-        batch_bytes = tree.nbytes(self.arrays) * self.batch_size // max(self.count, 1)
+        batch_bytes = tree.nbytes(self.batch_spec())
         fitting = max(GATHERED_BYTES // max(batch_bytes, 1), 1)
         if not self.resident:
             # Each dispatch copies its own chunk: no need to gather more.
@@ -130,9 +132,7 @@ class ArrayData:
         left out.
         """
         total = steps or self.steps
-        ragged = 0
-        if self.pad:
-            ragged = self.count % self.batch_size
+        ragged = self._ragged()
         separate = bool(ragged) and (
             self.runs_apart(ragged) or self.apart(self.batch_spec())
         )
@@ -150,11 +150,20 @@ class ArrayData:
                 count = 1
             for array in self._lazy:
                 array.check(index)
-            chunk = take(self.arrays, index)
+            if jax.distributed.is_initialized():
+                chunk, valid = _shares(self.arrays, index, valid)
+            else:
+                chunk = take(self.arrays, index)
             if self.pad:
                 chunk = chunk, valid
             yield chunk, count
             done += count
+
+    def _ragged(self) -> int:
+        """The number of examples in an incomplete last batch; 0 if there is none."""
+        if not self.pad:
+            return 0
+        return self.count % self.batch_size
 
     def place(self, done: int | None) -> None:
         """Nothing: the number of an epoch and that of a batch in it tell which batch is next."""
@@ -266,6 +275,29 @@ def take(arrays: Tree, index: np.ndarray) -> Tree:
         from_device = _taking(specs, index.shape)(from_device, index)
     parts = iter(from_host), iter(from_device)
     return treedef.unflatten([next(parts[on]) for on in on_device])
+
+
+def _shares(arrays: Tree, index: np.ndarray, valid: np.ndarray) -> tuple[Tree, Array]:
+    """(the examples with these indices, `valid`) on the devices of several processes.
+
+    Each process reads the examples of its own devices; all of them if the devices do not divide
+    a batch evenly.
+    """
+    distribution = current()
+    if distribution is None:
+        return take(arrays, index), valid
+    sharding = distribution.divided(1)
+    if index.shape[1] % distribution.parts:
+        sharding = distribution.whole
+
+    def share(array: Array) -> jax.Array:
+        if is_global(array):
+            found: jax.Array = take(array, index)
+            return found
+        shape = (*index.shape, *array.shape[1:])
+        return from_parts(shape, sharding, lambda where: take(array, index[where[:2]]))
+
+    return jax.tree.map(share, arrays), put(valid, sharding)
 
 
 def _stays(array: jax.Array) -> bool:

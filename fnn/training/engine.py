@@ -15,7 +15,8 @@ from jax import Array, lax, random
 from fnn.core import tree
 from fnn.core.tree import SpecTree, Tree, array_spec, numeric_spec
 from fnn.metrics import Mean
-from fnn.runtime.devices import Distribution, beside, distribution_of
+from fnn.runtime.devices import beside, shared
+from fnn.runtime.layouts import Shared
 from fnn.runtime.program_cache import programs, small_cache
 from fnn.training.commit import committed
 from fnn.training.cost import operations, runs_apart, steps_per_dispatch
@@ -168,8 +169,8 @@ class Program:
         if donate:
             run = self._run_donating
         chooses = self.chooses(guard, donate)
-        shared = distribution_of(chunk, state)
-        return Results(*run(state, accumulators, healthy, batches, chooses, shared))
+        over = shared(chunk, state)
+        return Results(*run(state, accumulators, healthy, batches, chooses, over))
 
     def chooses(self, guard: str, donate: bool) -> bool:
         """Whether a returned state never includes a step with a loss that is not finite."""
@@ -184,7 +185,11 @@ def _inputs(state: Tree, given: Batches, index: Array) -> tuple[Tree, Tree, Arra
         return taken
 
     batch = jax.tree.map(take, given.chunk)
-    return state, batch, random.fold_in(given.key, index + given.span[2])
+    number = index + given.span[2]
+    if given.key.ndim:
+        # The keys of several members.
+        return state, batch, jax.vmap(random.fold_in, (0, None))(given.key, number)
+    return state, batch, random.fold_in(given.key, number)
 
 
 def _run_steps(
@@ -195,7 +200,7 @@ def _run_steps(
     healthy: Array,
     given: Batches,
     chooses: bool,
-    shared: Distribution | None,
+    over: Shared | None,
 ) -> tuple[Tree, Logs, Array]:
     """The body of a compiled dispatch of training steps."""
     stops, ignores = given.mode[0], given.mode[1]
@@ -205,7 +210,7 @@ def _run_steps(
         inputs = _inputs(state, given, index)
 
         def commits(logs: Logs) -> Array:
-            return _computed_once(healthy & (_is_finite(logs) | ignores))
+            return computed_once(healthy & (is_finite(logs) | ignores))
 
         if chooses:
             state, logs, commit = committed(step.trace(*inputs), inputs, commits)
@@ -217,7 +222,7 @@ def _run_steps(
         else:
             state, logs = step(*inputs)
             added = add(accumulators, logs)
-        finite = _is_finite(logs) | ignores
+        finite = is_finite(logs) | ignores
         return index + 1, state, added, healthy & (finite | ~stops)
 
     def continues(carry: tuple[Array, Tree, Logs, Array]) -> Array:
@@ -229,26 +234,20 @@ def _run_steps(
             return body(carry)
         return lax.while_loop(continues, body, carry)
 
-    with _tracing(shared):
-        _, *results = run((given.span[0], state, accumulators, healthy))
-    kept: tuple[Tree, Logs, Array] = _kept_whole(tuple(results), shared)
-    return kept
+    with _tracing(over):
+        _, state, *results = run((given.span[0], state, accumulators, healthy))
+    if over is None:
+        return state, *results
+    return over.keep(state), *over.keep_whole(results)
 
 
-def _tracing(shared: Distribution | None) -> contextlib.AbstractContextManager[object]:
-    if shared is None:
+def _tracing(over: Shared | None) -> contextlib.AbstractContextManager[object]:
+    if over is None:
         return contextlib.nullcontext()
-    return shared.tracing()
+    return over.distribution.tracing()
 
 
-def _kept_whole(arrays: Tree, shared: Distribution | None) -> Tree:
-    """The results, replicated on each device of a mesh."""
-    if shared is None:
-        return arrays
-    return shared.keep_whole(arrays)
-
-
-def _computed_once(condition: Array) -> Array:
+def computed_once(condition: Array) -> Array:
     """`condition`, computed once instead of in the kernel of every leaf that depends on it.
 
     XLA repeats cheap computations, however long their chain: here sums over all
@@ -267,7 +266,7 @@ def _run_read_only(
     healthy: Array,
     given: Batches,
     chooses: bool,
-    shared: Distribution | None,
+    over: Shared | None,
 ) -> tuple[Tree, Logs, Array]:
     """The body of a compiled dispatch of steps that change only the accumulators."""
 
@@ -280,7 +279,9 @@ def _run_read_only(
         accumulators = body(given.span[0], accumulators)
     else:
         accumulators = lax.fori_loop(given.span[0], given.span[1], body, accumulators)
-    return None, _kept_whole(accumulators, shared), healthy
+    if over is not None:
+        accumulators = over.keep_whole(accumulators)
+    return None, accumulators, healthy
 
 
 def _spec(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -293,7 +294,7 @@ def _spec(leaf: Any) -> jax.ShapeDtypeStruct:
     return numeric_spec(np.shape(leaf), jax.dtypes.canonicalize_dtype(dtype))
 
 
-def _is_finite(logs: Logs) -> Array:
+def is_finite(logs: Logs) -> Array:
     """Whether the loss of a step is finite (True for a step that logs no loss)."""
     loss = logs.get("loss")
     if isinstance(loss, Accumulator):

@@ -19,12 +19,18 @@ EMPTY = "─"
 CHECKING = "checking the data"
 COMPILING = "compiling"
 LONG_STAGE = 10.0  # seconds after which a stage is written to a file too
+SHOWN_NUMBERS = 8
 INTERVAL = 0.1  # seconds between updates, so that output never slows a training down
 
 
 def number(value: Any) -> str:
-    """A metric as Keras prints it: four decimals, or scientific if those would all be 0."""
-    if getattr(value, "ndim", 0):  # one number per class, for example
+    """A metric as Keras prints it: four decimals, or scientific if those would all be 0.
+
+    Many numbers (one per class, or per member) are shown as the least and the greatest.
+    """
+    if getattr(value, "ndim", 0):
+        if value.size > SHOWN_NUMBERS:
+            return f"[{number(value.min())} ... {number(value.max())}]"
         return f"[{' '.join(map(number, value.ravel().tolist()))}]"
     if abs(value) > 1e-3 or value == 0:
         return f"{value:.4f}"
@@ -159,15 +165,19 @@ class Progress:
     def begin(self, epoch: int = 0, epochs: int = 1) -> None:
         """`Epoch 1/10`, if there are several, and an empty bar while the steps compile."""
         if self.mode and epochs > 1:
-            if self._length:
-                self._write(f"\r{' ' * self._length}\r")
-                self._length = 0
-            self._write(f"Epoch {epoch + 1}/{epochs}\n")
+            self.note(f"Epoch {epoch + 1}/{epochs}")
         if self.mode == 1:
             line = self._bar(0, 0.0, None, {})
             if self._stages:
                 line += f" {self._stages[-1][0]}"
             self._line(line)
+
+    def note(self, text: str) -> None:
+        """Writes a line, in place of what is drawn."""
+        if self._length:
+            self._write(f"\r{' ' * self._length}\r")
+            self._length = 0
+        self._write(f"{text}\n")
 
     def reached(self, done: int) -> bool:
         """Measures the time after `done` steps. Returns whether to draw an update."""

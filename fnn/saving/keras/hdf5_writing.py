@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -33,10 +34,17 @@ def to_bytes(write: Callable[[Any], None], checksum: bool = True) -> bytes:
 
 
 def verify(root: Group, path: FilePath) -> None:
-    """Raises FileError if a file that fnn wrote has changed; those of Keras have no checksum."""
-    expected = root.attributes.get(CHECKSUM)
-    if expected is None:
+    """Raises FileError if a file that fnn wrote has changed; those of Keras have no checksum.
+
+    An attribute that looks like a checksum is one, whatever its name, which may be damaged.
+    """
+    attributes = root.attributes.items()
+    found = [
+        value for name, value in attributes if name == CHECKSUM or _is_digest(value)
+    ]
+    if not found:
         return
+    expected = found[0]
     if any(dataset.filters for _, dataset in root.datasets()):
         raise FileError(
             f"expected {path} as fnn wrote it, received it compressed, which takes its checksum "
@@ -47,6 +55,10 @@ def verify(root: Group, path: FilePath) -> None:
             f"expected {path} as fnn wrote it, received it damaged or changed: its checksum "
             f"differs; if the change is meant, delete the attribute {CHECKSUM!r} by h5py"
         )
+
+
+def _is_digest(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 
 def _digest(root: Group) -> str:

@@ -127,6 +127,7 @@ def class_of(function: str) -> str:
 # By class; of several names of one function, such as `swish`, the first in its module.
 _FUNCTIONS = {class_of(name): name for name in reversed(OPERATIONS)}
 _FUNCTIONS |= {class_of(name): name for name in MODULE_OF}
+_OPERATIONS = {"GetItem", *_FUNCTIONS}
 
 
 def in_call(function: str) -> list[str]:
@@ -135,6 +136,20 @@ def in_call(function: str) -> list[str]:
         return _IN_CALL[function].split()
     parameters = OPERATIONS[function].signature.parameters
     return [name for name in parameters if name in ARRAYS]
+
+
+def is_operation(entry: Mapping[str, Any]) -> bool:
+    """Whether the entry of a graph is an operation, not a layer.
+
+    Legacy files of Keras 3 do not say the module; an operation there has no `trainable`.
+
+    >>> is_operation({"class_name": "Add", "config": {"name": "add"}})
+    True
+    """
+    module, config = entry.get("module"), entry.get("config")
+    if module is not None or not isinstance(config, dict):
+        return str(module).startswith(HOME)
+    return entry.get("class_name") in _OPERATIONS and "trainable" not in config
 
 
 # -- from Keras ----------------------------------------------------------------------------------
