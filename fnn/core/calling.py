@@ -27,8 +27,12 @@ from fnn.core.layer import Layer, Params, Regularizer, State
 from fnn.core.registry import snake_case
 from fnn.core.tree import Path, SpecTree, Tree
 from fnn.core.value import resolve
+from fnn.runtime.patterns import matches_any
 from fnn.runtime.placement import on_automatic_axes, prepared
 from fnn.runtime.program_cache import small_cache
+
+# The entry of a state with the outputs of its layer, where the context keeps them.
+KEPT = "kept_outputs"
 
 
 def initialize(
@@ -74,6 +78,8 @@ def before_call(
     if not layer.trainable:
         params = lax.stop_gradient(params)
         ctx = ctx.replace(frozen=True)
+    elif layer.frozen_weights:
+        params = _partly_fixed(layer, params)
     if layer.masking != "inside":
         x, mask = split_mask(x)
         if mask is None:
@@ -87,7 +93,26 @@ def before_call(
         apply = functools.partial(run_apply, apply)
     if layer.automatic_axes:
         apply = functools.partial(_on_automatic_axes, apply)
-    return functools.partial(apply, layer), params, x, ctx
+    run = functools.partial(apply, layer)
+    if ctx.remat and _is_chosen(layer, ctx.remat, ctx.path):
+        # The layers inside are computed again with it: once, not once more each.
+        return jax.checkpoint(run), params, x, ctx.replace(remat=())
+    return run, params, x, ctx
+
+
+def _partly_fixed(layer: Layer, params: Params) -> Params:
+    """The weights without gradients for those that are fixed."""
+    for name in layer.frozen_weights:
+        path = tuple(name.split("/"))
+        params = tree.put(params, path, lax.stop_gradient(tree.get(params, path)))
+    return params
+
+
+def _is_chosen(layer: Layer, patterns: tuple[str, ...], path: Path) -> bool:
+    """Whether the layer at a path is one that patterns mean: of a wrapper, the one inside."""
+    if any(name is None for name, _ in layer.children()):
+        return False
+    return matches_any(patterns, "/".join(path))
 
 
 def _on_automatic_axes(
@@ -117,6 +142,10 @@ def after_call(
         penalty = activity_penalty(regularizer, y, ctx)
         dtype = state["aux_loss"].dtype
         new_state = {**new_state, "aux_loss": penalty.astype(dtype)}
+    if ctx.kept and ctx.path and matches_any(ctx.kept, "/".join(ctx.path)):
+        # One entry for each call of the layer.
+        outputs = (*state.get(KEPT, ()), y)
+        new_state = {**new_state, KEPT: outputs}
     return y, new_state
 
 

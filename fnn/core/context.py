@@ -68,6 +68,8 @@ class Context:
     `rows`    True where an example of the batch is valid, `(batch,)`; the others are padding
     `path`    the names of the layers around this one, outermost first (static)
     `frozen`  this layer does not learn: batch statistics are not updated (static)
+    `remat`   patterns of paths of layers whose values the backward pass computes again (static)
+    `kept`    patterns of paths of layers whose outputs are put into the state (static)
 
     A combinator passes `ctx.child(name)` to each child. It has no mask, since masks travel with
     the values (`Masked`).
@@ -82,6 +84,8 @@ class Context:
     rows: Array | None = None
     path: tuple[str, ...] = field(default=(), metadata={"static": True})
     frozen: bool = field(default=False, metadata={"static": True})
+    remat: tuple[str, ...] = field(default=(), metadata={"static": True})
+    kept: tuple[str, ...] = field(default=(), metadata={"static": True})
 
     def child(self, name: str) -> Context:
         """The context of the child called `name`."""

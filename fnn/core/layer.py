@@ -58,6 +58,7 @@ class Layer(Copied, Configurable, loadable=False):
                    reads as the name in its model
     `trainable`    False: the weights stay fixed and batch statistics are not updated; it can be
                    assigned later, and counts for every model with the layer from its next call on
+    `frozen_weights` the names of single weights that stay fixed (`model.freeze` sets it)
     `dtype`        the dtype to compute in: inputs and weights are cast to it, and layers inside
                    inherit it unless they have their own; None: that of weights and inputs
     `input_shape`  the shape of one example; a `Sequential` that starts with it is built at once
@@ -97,7 +98,11 @@ class Layer(Copied, Configurable, loadable=False):
     # What layers that do not say have as dtype and data format; set by `fnn.config`.
     settings: ClassVar[Defaults]
     # The fields that can be assigned after construction: none changes the weights.
-    assignable: ClassVar[tuple[str, ...]] = ("trainable", "activation")
+    assignable: ClassVar[tuple[str, ...]] = (
+        "trainable",
+        "activation",
+        "frozen_weights",
+    )
     masking: ClassVar[Masking] = "refuse"
     # On strings, which only the host has: "move" if the outputs are elements of the inputs, "run"
     # if `apply` takes arrays of NumPy too.
@@ -139,6 +144,7 @@ class Layer(Copied, Configurable, loadable=False):
 
     name: str | None = field(default=None, kw_only=True)
     trainable: bool = field(default=True, kw_only=True)
+    frozen_weights: tuple[str, ...] = field(default=(), kw_only=True)
     dtype: str | None = field(default=None, kw_only=True)
     input_shape: tuple[int | None, ...] | None = field(default=None, kw_only=True)
 
@@ -277,7 +283,10 @@ class Layer(Copied, Configurable, loadable=False):
             self._change(name, value)
             return
         super().__setattr__(name, value)
-        if name == "trainable":  # of a class with its own `__init__`
+        if name in (
+            "trainable",
+            "frozen_weights",
+        ):  # of a class with its own `__init__`
             changes.note()
 
     def _change(self, name: str, value: object) -> None:

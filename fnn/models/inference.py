@@ -14,6 +14,7 @@ from fnn.core.context import strip_masks
 from fnn.core.tree import SpecTree, Tree
 from fnn.models.feed import Feed, checked_batch_size, pads, room_for
 from fnn.models.weights import Weights
+from fnn.runtime.compilations import active
 from fnn.runtime.devices import current
 from fnn.runtime.memory import LARGE
 from fnn.training.data import is_on_several_devices
@@ -40,6 +41,7 @@ def forward(weights: Weights, x: Tree) -> Tree:
     They do not under a transformation of JAX, whose traced arrays hold no numbers yet.
     """
     network = weights.network
+    active.set(weights.compilations)
     program = network.compiled.predictor(x)
     params, state, x = weights.placed(x)
     outputs, state = program.step(params, state, x, *weights.inference_key())
@@ -227,6 +229,7 @@ def _runner(weights: Weights, batch: Tree, size: int) -> Run:
     Pieces hold whole batches like `batch`, or are one batch of fewer examples.
     """
     network = weights.network.compiled
+    active.set(weights.compilations)
     whole = network.predictor(batch)
 
     def run(x: Tree, valid: int) -> Tree:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import weakref
 from collections.abc import Callable
 from typing import NamedTuple
@@ -21,11 +20,12 @@ from fnn.core.tree import Path, Tree
 from fnn.models import scoped, sharing, watching
 from fnn.models.network import Network
 from fnn.models.outputs import refuse_none
+from fnn.models.training_lock import TrainingLock
 from fnn.models.watching import Shown, Watched
+from fnn.runtime.compilations import CompilationLog
 from fnn.runtime.devices import beside, current, distribution_of, divide, undivided
 from fnn.runtime.program_cache import changes
 from fnn.runtime.seed import next_key
-from fnn.training.interrupt import uninterrupted
 from fnn.training.state import TrainState
 
 
@@ -62,7 +62,8 @@ class Weights:
         self.variables: weakref.WeakValueDictionary[tuple[str, Path], object] = (
             weakref.WeakValueDictionary()
         )
-        self.training = Training(network.name)
+        self.compilations = CompilationLog()
+        self.training = TrainingLock(network.name, self.compilations)
         self._now: TrainState | None = None
         self._pulling = False
         self._watched: Watched | None = None
@@ -370,26 +371,6 @@ def _restored(network: Network, key: jax.Array, now: TrainState | None) -> Weigh
         weights.now = now
         sharing.claim(weights)
     return weights
-
-
-class Training:
-    """A block of code in which no other training of the same weights begins."""
-
-    def __init__(self, name: str) -> None:
-        self._lock = threading.Lock()
-        self._name = name
-
-    @uninterrupted
-    def __enter__(self) -> None:
-        if not self._lock.acquire(blocking=False):
-            raise RuntimeError(
-                f"the model {self._name!r} is already training, in a callback or another thread; "
-                "wait until it has finished"
-            )
-
-    @uninterrupted
-    def __exit__(self, *error: object) -> None:
-        self._lock.release()
 
 
 def _reset(path: tuple[jax.tree_util.DictKey, ...], leaf: jax.Array) -> jax.Array:

@@ -11,6 +11,7 @@ import numpy as np
 
 from fnn.core import tree
 from fnn.core.tree import Tree
+from fnn.runtime.compilations import active
 from fnn.runtime.process import check_process
 from fnn.training import engine
 from fnn.training.checkpoint import CheckpointLike, saver_of
@@ -22,6 +23,7 @@ from fnn.training.history import History
 from fnn.training.hooks import SHOWN, Callback, CallbackList, as_list
 from fnn.training.interrupt import interruptible, terminable
 from fnn.training.lazy import is_sparse
+from fnn.training.plain_logs import with_accumulators
 from fnn.training.plan import Plan
 from fnn.training.progress import COMPILING, Progress
 from fnn.training.resume import Resume
@@ -93,11 +95,12 @@ def fit(
     """
     check_process()
     check_guard(guard)
+    active.set(None)  # the step is no model's
     run = Run(jax.tree.map(tree.owned, state))
     progress = Progress.of_fit(verbose)
     source = _as_source(data, batch_size, shuffle, seed, steps_per_epoch)
     plan = Plan(
-        step=engine.with_accumulators(_checked_step(step)),
+        step=with_accumulators(_checked_step(step)),
         data=source,
         run=run,
         weights=run,
