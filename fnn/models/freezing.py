@@ -36,8 +36,11 @@ def freeze(weights: Weights, pattern: str, frozen: bool) -> None:
         call = "freeze" if frozen else "unfreeze"
         check_matches(call, "layers", (pattern,), paths, "weights")
     fixed = _fixed(weights, places)
-    fixed = fixed | chosen if frozen else fixed - chosen
-    _check_averages(weights, places, fixed)
+    if frozen:
+        fixed |= chosen
+        _check_averages(weights, places, fixed)
+    else:
+        fixed -= chosen
     _assign(weights, places, fixed)
 
 
