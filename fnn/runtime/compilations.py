@@ -136,11 +136,9 @@ def note(
     log = active.get()
     if log is None:
         return
-    signature = {
-        _path_name(path): f"{leaf.dtype}{list(leaf.shape)}"
-        for path, leaf in jax.tree_util.tree_leaves_with_path(parts)
-    }
-    signature |= {name: str(value) for name, value in values.items()}
+    signature = {name: str(value) for name, value in values.items()}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(parts):
+        signature[_path_name(path)] = f"{leaf.dtype}{list(leaf.shape)}"
     log.check(program, signature)
     _traced.set(_Traced(log, program, signature, time.perf_counter() - took))
 

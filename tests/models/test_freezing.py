@@ -87,7 +87,9 @@ def test_optimizers_remat_and_freeze_understand_a_pattern_alike(pattern):
     excluded = {"weight_decay": 0.5, "exclude_from_weight_decay": pattern}
 
     def moved(optimizer, value):
-        updates, _ = optimizer.update(ones, optimizer.init(params), jax.tree.map(np.ones_like, ones))
+        updates, _ = optimizer.update(
+            ones, optimizer.init(params), jax.tree.map(np.ones_like, ones)
+        )
         leaves = jax.tree_util.tree_leaves_with_path(updates)
         named = {"/".join(part.key for part in path): leaf for path, leaf in leaves}
         return [path for path in ALL if np.allclose(named[path], value)]
@@ -96,11 +98,7 @@ def test_optimizers_remat_and_freeze_understand_a_pattern_alike(pattern):
     assert moved(fnn.optimizers.SGD(1.0, **excluded), -1.0) == chosen
     labels = fnn.optimizers.Muon(exclude_layers=(pattern,)).labels(params)
     kernels = [path for path in ALL if path.endswith("kernel")]
-    by_adam = [
-        path
-        for path in kernels
-        if _at(labels, path) == "adam"
-    ]
+    by_adam = [path for path in kernels if _at(labels, path) == "adam"]
     assert by_adam == [path for path in kernels if path in chosen]
 
 

@@ -60,7 +60,6 @@ def test_less_is_kept_and_the_numbers_are_the_same():
     # The values inside each block are gone, what stays is its input.
     assert residual_bytes(again) < 0.5 * residual_bytes(plain)
     assert residual_bytes(again) == residual_bytes(by_layer)
-    assert temporary_bytes(again) < 0.7 * temporary_bytes(plain)
     losses = [
         model.fit(X, X[:, :1], batch_size=64, epochs=3, verbose=0).history["loss"]
         for model in (plain, again)
@@ -99,6 +98,8 @@ def test_each_copy_in_repeat_is_computed_again():
 
     plain, again = model(), model(remat=["blocks"])
     assert residual_bytes(again) < 0.5 * residual_bytes(plain)
+    # (Of blocks that are not in a loop, XLA on CPU computes what is the same once, and keeps it.)
+    assert temporary_bytes(again) < 0.7 * temporary_bytes(plain)
     found = [one.fit(X, X[:, :1], verbose=0).history["loss"] for one in (plain, again)]
     np.testing.assert_allclose(*found, rtol=1e-6)
 
@@ -126,7 +127,9 @@ def test_dropout_batch_statistics_and_subclassed_models_stay_the_same():
 
 def test_a_pattern_that_matches_no_layer_is_an_error(tmp_path):
     model = compiled(network(), remat="block/**")
-    with pytest.raises(ValueError, match=r"compile: expected remat to be patterns of layers.*blocks"):
+    with pytest.raises(
+        ValueError, match=r"compile: expected remat to be patterns of layers.*blocks"
+    ):
         model.fit(X, X[:, :1], verbose=0)
     with pytest.raises(ValueError, match="remat to be patterns of paths, received remat=3"):
         model.compile("sgd", "mse", remat=3)
