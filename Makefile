@@ -4,6 +4,7 @@
 #   make quick            the same without the slow tests, under 2 minutes
 #   make thorough         what the test suite shows by a sample, in full: kills, mutants, networks
 #   make peers            install PyTorch, transformers and ONNX, which `make test` then compares with
+#   make docs             the documentation, with its notebooks run, into build/docs
 #   make lint             formatting, lint and types alone
 #   make benchmark        fnn against its peers, written into benchmarks/README.md
 #   make benchmark-check  the ratios beside their bounds; fails where one is exceeded
@@ -18,7 +19,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WORKERS ?= logical
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test quick thorough peers lint benchmark benchmark-check clean
+.PHONY: demo test quick thorough peers docs lint benchmark benchmark-check clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/demo.stamp
@@ -34,6 +35,10 @@ thorough: $(VENV)/test.stamp
 	$(PYTEST) -m thorough
 
 peers: $(VENV)/peers.stamp
+
+docs: $(VENV)/docs.stamp
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo "open build/docs/index.html"
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
@@ -65,6 +70,7 @@ $(VENV)/pyvenv.cfg:
 $(VENV)/demo.stamp: EXTRAS := datasets,plot
 $(VENV)/test.stamp: EXTRAS := test
 $(VENV)/peers.stamp: EXTRAS := peers
+$(VENV)/docs.stamp: EXTRAS := docs
 $(VENV)/benchmark.stamp: EXTRAS := datasets,benchmark
 $(VENV)/%.stamp: pyproject.toml | $(VENV)/pyvenv.cfg
 	@echo "installing fnn[$(EXTRAS)] into $(VENV)"

@@ -13,6 +13,7 @@ from fnn import (
     distillation,
     distribution,
     dtype_policies,
+    explain,
     export,
     initializers,
     layers,
@@ -52,6 +53,7 @@ from fnn.quantizers import Quantizer
 from fnn.regularizers import Regularizer
 from fnn.runtime.memory import keep_some_freed_memory as _keep_some_freed_memory
 from fnn.runtime.seed import set_seed
+from fnn.runtime.tracebacks import install as _shorten_tracebacks
 from fnn.runtime.version import VERSION
 from fnn.scopes import device, name_scope
 from fnn.symbolic.inputs import KerasTensor
@@ -109,6 +111,7 @@ __all__ = [
     "distillation",
     "distribution",
     "dtype_policies",
+    "explain",
     "export",
     "initializers",
     "layers",
@@ -140,3 +143,4 @@ __all__ = [
 
 _install_keras_names()
 _keep_some_freed_memory()
+_shorten_tracebacks()

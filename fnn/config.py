@@ -13,6 +13,7 @@ from jax.experimental.compilation_cache import (
 from fnn.core.layer import Layer
 from fnn.dtype_policies import DTypePolicy, get
 from fnn.runtime.settings import epsilon, settings
+from fnn.runtime.tracebacks import is_filtering
 
 __all__ = [
     "backend",
@@ -45,6 +46,7 @@ __all__ = [
 ]
 
 Layer.settings = settings
+POLICIES = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
 
 
 def backend() -> str:
@@ -109,6 +111,8 @@ def set_floatx(value: str) -> None:
             "start Python with the environment variable JAX_ENABLE_X64=1"
         )
     settings.change(floatx=value)
+    if settings.policy_dtype is None:
+        settings.dtype_policy = value
 
 
 def dtype_policy() -> DTypePolicy:
@@ -117,24 +121,33 @@ def dtype_policy() -> DTypePolicy:
     >>> dtype_policy()
     DTypePolicy()
     """
-    return DTypePolicy(settings.floatx)
+    return DTypePolicy(settings.dtype_policy)
 
 
 def set_dtype_policy(policy: str | DTypePolicy) -> None:
-    """Sets the policy of new layers: "float32", or "float64" (see `set_floatx`).
+    """Sets the policy of new layers that have no dtype of their own.
 
-    Raises ValueError for others: mixed precision for all layers does not exist yet.
+    "float32"; "mixed_bfloat16" or "mixed_float16": layers compute in half precision, with weights,
+    statistics, softmax and losses in float32; "float64" (see `set_floatx`). Layers keep the policy
+    they were made under. With "mixed_float16" `compile` adds a `LossScaleOptimizer`.
+    Raises ValueError for others: weights keep full precision, and layers are quantized after
+    training, by `model.quantize`.
 
+    >>> set_dtype_policy("mixed_bfloat16")
+    >>> layer = fnn.layers.Dense(3)
+    >>> layer.compute_dtype, layer.variable_dtype
+    ('bfloat16', 'float32')
     >>> set_dtype_policy("float32")
     """
     found = get(policy)
-    if found.name not in ("float32", "float64"):
+    if found.name not in POLICIES:
         raise ValueError(
-            f'expected the policy "float32" or "float64", received {found.name!r}; mixed '
-            "precision for the whole process is not implemented yet, pass "
-            f'dtype="{found.compute_dtype}" to the outermost layer, which those inside inherit'
+            f"expected one of the policies {list(POLICIES)}, received {found.name!r}; weights "
+            'keep full precision, compute in half precision by set_dtype_policy("mixed_bfloat16")'
         )
-    set_floatx(found.name)
+    set_floatx(found.variable_dtype)
+    mixed = found.compute_dtype if found.name.startswith("mixed") else None
+    settings.dtype_policy, settings.policy_dtype = found.name, mixed
 
 
 # -- images --------------------------------------------------------------------------------------
@@ -230,7 +243,7 @@ def is_interactive_logging_enabled() -> bool:
 
 
 def enable_traceback_filtering() -> None:
-    """Leaves the frames of JAX out of the tracebacks of errors, as at first.
+    """Shows uncaught errors without the frames of fnn and JAX, as at first.
 
     >>> enable_traceback_filtering()
     """
@@ -238,7 +251,11 @@ def enable_traceback_filtering() -> None:
 
 
 def disable_traceback_filtering() -> None:
-    """Shows the frames of JAX in the tracebacks of errors; those of fnn are always shown.
+    """Shows uncaught errors with all frames, those of fnn and JAX included.
+
+    While they are left out, what a program catches still has all frames of fnn; they are left
+    out of what Python and IPython show at the end. JAX_TRACEBACK_FILTERING=off in the
+    environment does the same from the start.
 
     >>> disable_traceback_filtering()
     >>> is_traceback_filtering_enabled()
@@ -261,12 +278,12 @@ def _jax_setting(name: str) -> object:
 
 
 def is_traceback_filtering_enabled() -> bool:
-    """Whether tracebacks leave out the frames of JAX.
+    """Whether uncaught errors are shown without the frames of fnn and JAX.
 
     >>> is_traceback_filtering_enabled()
     True
     """
-    return _jax_setting("jax_traceback_filtering") != "off"
+    return is_filtering()
 
 
 # -- limits of a training ------------------------------------------------------------------------

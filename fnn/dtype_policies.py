@@ -12,6 +12,7 @@ from fnn.core.config import Configurable, deserialize_keras_object
 from fnn.core.config import serialize_keras_object as serialize
 from fnn.core.layer import Layer
 from fnn.core.tree import dtype_name
+from fnn.runtime.settings import settings
 
 __all__ = [
     "AWQDTypePolicy",
@@ -292,7 +293,7 @@ def get(identifier: object) -> DTypePolicy:
     ('float16', DTypePolicy())
     """
     if identifier is None:
-        return DTypePolicy()
+        return DTypePolicy(settings.dtype_policy)
     if isinstance(identifier, DTypePolicy):
         return identifier
     if isinstance(identifier, dict):

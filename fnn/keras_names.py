@@ -37,14 +37,6 @@ MISSING_NAMES: dict[str, dict[str, str]] = {
         "differentiated together; load its weights by `model.set_weights`",
     },
     "fnn.optimizers": {"legacy": LEGACY},
-    "fnn.distribution": {
-        "distribute_tensor": "`jax.device_put` with a `jax.sharding.NamedSharding`",
-        **_for_all(
-            "DataParallel DeviceMesh LayoutMap ModelParallel TensorLayout distribution "
-            "set_distribution",
-            f"{NOT_YET}: arrays that `jax.device_put` divides stay divided",
-        ),
-    },
     "fnn.saving": {
         "KerasFileEditor": "`model.load_weights` takes what fits with `strict=False`, and "
         "reports the rest; h5py changes files",

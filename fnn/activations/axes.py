@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import Array, nn
 
 from fnn.activations.naming import activation
+from fnn.core.arithmetic import exactly
 from fnn.core.context import along
 
 
@@ -17,7 +20,7 @@ def softmax(x: Array, axis: int | tuple[int, ...] = -1) -> Array:
     >>> softmax(jnp.zeros((1, 4))).tolist()
     [[0.25, 0.25, 0.25, 0.25]]
     """
-    return nn.softmax(x, axis)
+    return exactly(functools.partial(nn.softmax, axis=axis), x)
 
 
 @activation()
@@ -27,7 +30,7 @@ def log_softmax(x: Array, axis: int | tuple[int, ...] = -1) -> Array:
     >>> log_softmax(jnp.array([0.0, 1000.0])).tolist()  # where softmax is 0.0
     [-1000.0, 0.0]
     """
-    return nn.log_softmax(x, axis)
+    return exactly(functools.partial(nn.log_softmax, axis=axis), x)
 
 
 @activation()

@@ -31,6 +31,17 @@ def floating(x: object) -> Array:
     return array.astype("float32")
 
 
+def exactly(function: Callable[[Array], Array], x: Array) -> Array:
+    """`function(x)` computed in float32 at least, in the dtype of `x`.
+
+    For sums of exponentials, of which bfloat16 keeps two or three digits.
+    """
+    y = function(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        return y.astype(x.dtype)
+    return y
+
+
 def unit_length(
     x: Array,
     axes: int | tuple[int, ...] | None = None,

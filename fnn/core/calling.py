@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Iterable, Iterator
 
 import jax
@@ -15,13 +16,15 @@ from fnn.core.arguments import check_inputs
 from fnn.core.checks import Method, check_apply, inner_apply, located, run_apply
 from fnn.core.context import (
     Context,
-    Mask,
     Masked,
     combine_masks,
     is_masked,
     leading,
+    refuse_mask,
     salt,
     split_mask,
+    strip_masks,
+    without_gradients,
 )
 from fnn.core.layer import Layer, Params, Regularizer, State
 from fnn.core.registry import snake_case
@@ -31,8 +34,8 @@ from fnn.runtime.patterns import matches_any
 from fnn.runtime.placement import on_automatic_axes, prepared
 from fnn.runtime.program_cache import small_cache
 
-# The entry of a state with the outputs of its layer, where the context keeps them.
-KEPT = "kept_outputs"
+# What a recorded call puts into the state of a layer and reads there; no layer has such a name.
+OUTPUT, OFFSET = "/output", "/offset"
 
 
 def initialize(
@@ -78,8 +81,8 @@ def before_call(
     if not layer.trainable:
         params = lax.stop_gradient(params)
         ctx = ctx.replace(frozen=True)
-    elif layer.frozen_weights:
-        params = _partly_fixed(layer, params)
+    elif layer.fixed_weights:
+        params = without_gradients(params, layer.fixed_weights)
     if layer.masking != "inside":
         x, mask = split_mask(x)
         if mask is None:
@@ -93,26 +96,19 @@ def before_call(
         apply = functools.partial(run_apply, apply)
     if layer.automatic_axes:
         apply = functools.partial(_on_automatic_axes, apply)
+    if ctx.record:
+        apply = functools.partial(_recording, apply)
     run = functools.partial(apply, layer)
-    if ctx.remat and _is_chosen(layer, ctx.remat, ctx.path):
-        # The layers inside are computed again with it: once, not once more each.
+    if ctx.remat and _is_recomputed(layer, ctx):
+        # Once, not once more for each layer inside.
         return jax.checkpoint(run), params, x, ctx.replace(remat=())
     return run, params, x, ctx
 
 
-def _partly_fixed(layer: Layer, params: Params) -> Params:
-    """The weights without gradients for those that are fixed."""
-    for name in layer.frozen_weights:
-        path = tuple(name.split("/"))
-        params = tree.put(params, path, lax.stop_gradient(tree.get(params, path)))
-    return params
-
-
-def _is_chosen(layer: Layer, patterns: tuple[str, ...], path: Path) -> bool:
-    """Whether the layer at a path is one that patterns mean: of a wrapper, the one inside."""
-    if any(name is None for name, _ in layer.children()):
-        return False
-    return matches_any(patterns, "/".join(path))
+def _is_recomputed(layer: Layer, ctx: Context) -> bool:
+    """Whether the patterns of a context mean this layer: of a wrapper, the one inside."""
+    is_around = any(name is None for name, _ in layer.children())
+    return not is_around and matches_any(ctx.remat, "/".join(ctx.path))
 
 
 def _on_automatic_axes(
@@ -121,6 +117,25 @@ def _on_automatic_axes(
     run = functools.partial(apply, layer)
     result: tuple[Tree, State] = on_automatic_axes(run, (params, state, x, ctx), x)
     return result
+
+
+def _recording(
+    apply: Method, layer: Layer, params: Params, state: State, x: Tree, ctx: Context
+) -> tuple[Tree, State]:
+    """Runs a layer, and puts its outputs into its state, as OUTPUT.
+
+    What is there as OFFSET is added to the outputs before: the gradient with respect to an offset
+    of zeros is that with respect to the outputs.
+    """
+    own = {n: v for n, v in state.items() if n not in (OFFSET, OUTPUT)}
+    # A leaf layer that runs others knows what is in their states.
+    inner = ctx.replace(record=layer.masking == "inside")
+    y, new = apply(layer, params, own, x, inner)
+    if OFFSET in state:
+        y = jax.tree.map(operator.add, y, state[OFFSET], is_leaf=is_masked)
+        # Kept for another use of the layer in the same call.
+        new = {**new, OFFSET: state[OFFSET]}
+    return y, {**new, OUTPUT: strip_masks(y)}
 
 
 def after_call(
@@ -142,22 +157,7 @@ def after_call(
         penalty = activity_penalty(regularizer, y, ctx)
         dtype = state["aux_loss"].dtype
         new_state = {**new_state, "aux_loss": penalty.astype(dtype)}
-    if ctx.kept and ctx.path and matches_any(ctx.kept, "/".join(ctx.path)):
-        # One entry for each call of the layer.
-        outputs = (*state.get(KEPT, ()), y)
-        new_state = {**new_state, KEPT: outputs}
     return y, new_state
-
-
-def refuse_mask(layer: Layer, mask: Mask) -> None:
-    """Raises ValueError if there is a mask and the layer refuses masks."""
-    # Leaves do not include None.
-    if layer.masking == "refuse" and jax.tree.leaves(mask):
-        raise ValueError(
-            f"expected inputs without a mask, since {type(layer).__name__} mixes or drops time "
-            "steps, received a mask (from Embedding(mask_zero=True) or Masking); use a layer "
-            "that reads the mask first (LSTM, GlobalAveragePooling1D), or Unmask() to drop it"
-        )
 
 
 def activity_penalty(
@@ -182,7 +182,9 @@ def activity_penalty(
         examples = output.shape[0]
         if ctx.rows is not None:
             examples = jnp.maximum(ctx.rows.sum(), 1)
-        total += regularizer(output) / examples
+        # In float32 at least: a sum of squares overflows in float16.
+        wide = output.astype(jnp.promote_types(output.dtype, jnp.float32))
+        total += regularizer(wide) / examples
     return total
 
 
@@ -392,9 +394,6 @@ def walk(
 
 def unzip(pairs: dict[str, tuple[Params, State]]) -> tuple[Params, State]:
     """`{name: (params, state)}` -> `{name: params}, {name: state}`."""
-    all_params = {}
-    all_state = {}
-    for name, (params, state) in pairs.items():
-        all_params[name] = params
-        all_state[name] = state
-    return all_params, all_state
+    params = {name: own for name, (own, _) in pairs.items()}
+    state = {name: own for name, (_, own) in pairs.items()}
+    return params, state

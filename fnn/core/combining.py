@@ -44,6 +44,8 @@ class Flow(Layer, loadable=False):
     """
 
     masking = "inside"
+    # The children cast their inputs; one of them may take numbers in full precision.
+    casts_inputs = False
 
     ties: Ties = field(default=(), kw_only=True)
 
@@ -219,7 +221,8 @@ class Composite(Layer, loadable=False):
 
     @functools.cached_property
     def _fnn_children(self) -> tuple[tuple[str, Layer], ...]:
-        parts = self.parts()
+        with self.without_policy():
+            parts = self.parts()
         for name, layer in parts.items():
             arguments.layer(self, layer, f"as part {name!r}")
         if self.dtype is not None:
@@ -300,6 +303,8 @@ class Wrapper(Layer, loadable=False):
 
 class PassingWrapper(Wrapper, loadable=False):
     """A wrapper that returns the outputs of `inner`."""
+
+    casts_inputs = False
 
     @property
     def ensemble_size(self) -> int:

@@ -119,7 +119,8 @@ def _made(cls: type[Value], name: str, given: dict[str, object]) -> Value:
             f"expected fields of {name} out of {sorted(known)}, and {sorted(needed)} at least, "
             f"received {sorted(given)}; the file is damaged or of another version"
         )
-    return cls(**given)
+    with cls.without_policy():
+        return cls(**given)
 
 
 def _rebuilt(cls: Any, config: dict[str, object]) -> Value:

@@ -7,15 +7,17 @@ import functools
 import operator
 import zlib
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, TypeGuard, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, random
+from jax import Array, lax, random
 from jax.typing import ArrayLike
 
+from fnn.core import tree
 from fnn.core.tree import Tree
 from fnn.runtime.placement import place_like
 
@@ -69,7 +71,7 @@ class Context:
     `path`    the names of the layers around this one, outermost first (static)
     `frozen`  this layer does not learn: batch statistics are not updated (static)
     `remat`   patterns of paths of layers whose values the backward pass computes again (static)
-    `kept`    patterns of paths of layers whose outputs are put into the state (static)
+    `record`  layers inside put their outputs into their state, as `fnn.explain` reads them (static)
 
     A combinator passes `ctx.child(name)` to each child. It has no mask, since masks travel with
     the values (`Masked`).
@@ -85,7 +87,7 @@ class Context:
     path: tuple[str, ...] = field(default=(), metadata={"static": True})
     frozen: bool = field(default=False, metadata={"static": True})
     remat: tuple[str, ...] = field(default=(), metadata={"static": True})
-    kept: tuple[str, ...] = field(default=(), metadata={"static": True})
+    record: bool = field(default=False, metadata={"static": True})
 
     def child(self, name: str) -> Context:
         """The context of the child called `name`."""
@@ -120,13 +122,36 @@ class Context:
 INFERENCE = Context()
 
 
+def without_gradients(params: Tree, names: tuple[str, ...]) -> Tree:
+    """The weights of a layer, of which some (by path within it) get no gradient."""
+    for name in names:
+        path = tuple(name.split("/"))
+        params = tree.put(params, path, lax.stop_gradient(tree.get(params, path)))
+    return params
+
+
 class Defaults(Protocol):
     """The settings of the process that layers read."""
 
     floatx: str
+    policy_dtype: str | None
 
     @property
     def channels_first(self) -> bool: ...
+    @property
+    def dtype_of_new_layers(self) -> str | None: ...
+    def without_policy(self) -> AbstractContextManager[None]: ...
+
+
+def take_defaults(layer: LayerLike, settings: Defaults) -> None:
+    """Sets the fields of a new layer that it leaves to the settings of the process."""
+    held = vars(layer)
+    if held.get("data_format", "") is None and settings.channels_first:
+        held["data_format"] = "channels_first"
+    if settings.policy_dtype is None or not layer.follows_policy:
+        return
+    if held.get("dtype") is None:
+        held["dtype"] = settings.dtype_of_new_layers
 
 
 class LayerLike(Protocol):
@@ -138,6 +163,8 @@ class LayerLike(Protocol):
     def mixes_features(self) -> bool: ...
     @property
     def casts_inputs(self) -> bool: ...
+    @property
+    def follows_policy(self) -> bool: ...
     @property
     def dtype(self) -> str | None: ...
     def init(self, key: Array, x: Tree) -> tuple[Tree, Tree]: ...
@@ -276,6 +303,17 @@ def check_mask(
         f"of shape {shape}, received a mask of shape {mask}; pass one boolean for each step, "
         f"of shape {steps[: max(2, len(shape) - 1)]}{combine}, or Unmask() the inputs"
     )
+
+
+def refuse_mask(layer: LayerLike, mask: Mask) -> None:
+    """Raises ValueError if there is a mask and the layer refuses masks."""
+    # Leaves do not include None.
+    if layer.masking == "refuse" and jax.tree.leaves(mask):
+        raise ValueError(
+            f"expected inputs without a mask, since {type(layer).__name__} mixes or drops time "
+            "steps, received a mask (from Embedding(mask_zero=True) or Masking); use a layer "
+            "that reads the mask first (LSTM, GlobalAveragePooling1D), or Unmask() to drop it"
+        )
 
 
 def leading(mask: A, ndim: int) -> A:

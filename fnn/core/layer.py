@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
@@ -15,7 +16,7 @@ from fnn.core import arguments
 from fnn.core.arguments import Rule
 from fnn.core.checks import check_init, check_pair
 from fnn.core.config import Configurable
-from fnn.core.context import INFERENCE, Context, Defaults, salt
+from fnn.core.context import INFERENCE, Context, Defaults, salt, take_defaults
 from fnn.core.fields import field_kind
 from fnn.core.registry import snake_case
 from fnn.core.tree import Path, SpecTree, Tree, array_spec, has_strings
@@ -58,7 +59,6 @@ class Layer(Copied, Configurable, loadable=False):
                    reads as the name in its model
     `trainable`    False: the weights stay fixed and batch statistics are not updated; it can be
                    assigned later, and counts for every model with the layer from its next call on
-    `frozen_weights` the names of single weights that stay fixed (`model.freeze` sets it)
     `dtype`        the dtype to compute in: inputs and weights are cast to it, and layers inside
                    inherit it unless they have their own; None: that of weights and inputs
     `input_shape`  the shape of one example; a `Sequential` that starts with it is built at once
@@ -98,11 +98,7 @@ class Layer(Copied, Configurable, loadable=False):
     # What layers that do not say have as dtype and data format; set by `fnn.config`.
     settings: ClassVar[Defaults]
     # The fields that can be assigned after construction: none changes the weights.
-    assignable: ClassVar[tuple[str, ...]] = (
-        "trainable",
-        "activation",
-        "frozen_weights",
-    )
+    assignable: ClassVar[tuple[str, ...]] = ("trainable", "activation", "fixed_weights")
     masking: ClassVar[Masking] = "refuse"
     # On strings, which only the host has: "move" if the outputs are elements of the inputs, "run"
     # if `apply` takes arrays of NumPy too.
@@ -117,8 +113,7 @@ class Layer(Copied, Configurable, loadable=False):
     weight_names: ClassVar[dict[str, str]] = {}
     # The axes of the inputs, or of the first of them: "(batch, ..., features)"; "" for any.
     input_layout: ClassVar[str] = ""
-    # What `init` requires of its inputs beyond that, and what decoding requires of the fields:
-    # each raises ValueError.
+    # Rules for the inputs of `init`, and for the fields in decoding: each raises ValueError.
     input_rules: ClassVar[tuple[Callable[[Any, Any], object], ...]] = ()
     cache_rules: ClassVar[tuple[Rule, ...]] = ()
     # The names of the inputs of a layer of several inputs, in order.
@@ -133,6 +128,8 @@ class Layer(Copied, Configurable, loadable=False):
     mixes_features: ClassVar[bool] = False
     # With a dtype, floating-point inputs are cast to it.
     casts_inputs: ClassVar[bool] = True
+    # Without a dtype of its own, the layer has that of the policy in force.
+    follows_policy: ClassVar[bool] = True
     # A function of nodes, which Keras does not count as a layer.
     is_operation: ClassVar[bool] = False
     # Advice for attributes that layers have in other libraries.
@@ -144,7 +141,7 @@ class Layer(Copied, Configurable, loadable=False):
 
     name: str | None = field(default=None, kw_only=True)
     trainable: bool = field(default=True, kw_only=True)
-    frozen_weights: tuple[str, ...] = field(default=(), kw_only=True)
+    fixed_weights: tuple[str, ...] = field(default=(), kw_only=True)
     dtype: str | None = field(default=None, kw_only=True)
     input_shape: tuple[int | None, ...] | None = field(default=None, kw_only=True)
 
@@ -159,14 +156,17 @@ class Layer(Copied, Configurable, loadable=False):
         if name is not None and (not name or "/" in name):
             expected = "to be a string without '/', or None"
             raise arguments.wrong(self, "name", expected, name)
-        if vars(self).get("data_format", "") is None and Layer.settings.channels_first:
-            object.__setattr__(self, "data_format", "channels_first")
+        take_defaults(self, Layer.settings)
         for name, value in vars(self).items():
             if isinstance(value, Layer) and field_kind(name) == "activation":
                 _require_function(self, name, value)
         if any(size is not None and size < 0 for size in self.input_shape or ()):
             expected = "to be sizes that are not negative, or None for any size"
             raise arguments.wrong(self, "input_shape", expected, self.input_shape)
+
+    @staticmethod
+    def without_policy() -> AbstractContextManager[None]:
+        return Layer.settings.without_policy()
 
     def init(self, key: Array, x: Tree) -> tuple[Params, State]:
         """Fresh weights and state for inputs like `x`."""
@@ -285,7 +285,7 @@ class Layer(Copied, Configurable, loadable=False):
         super().__setattr__(name, value)
         if name in (
             "trainable",
-            "frozen_weights",
+            "fixed_weights",
         ):  # of a class with its own `__init__`
             changes.note()
 

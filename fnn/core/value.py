@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import MISSING
 from typing import Any, ClassVar, Self, TypeAlias, TypeVar, dataclass_transform
 
@@ -118,9 +119,7 @@ def compared_field(name: str, value: Any) -> tuple[object, ...]:
     kind = fields.field_kind(name)
     if kind is None or value is None:
         return fields.typed(freeze(value))
-    meaning = value
-    if isinstance(value, str):
-        meaning = TABLE.get((kind, value))
+    meaning = TABLE.get((kind, value)) if isinstance(value, str) else value
     cls: Any = type(meaning)
     if isinstance(meaning, Value) and meaning == without_arguments(cls):
         meaning = cls
@@ -160,6 +159,8 @@ class Value:
     # How the fields must go together; `validate` checks what rules cannot say.
     field_rules: ClassVar[tuple[Callable[[Any], object], ...]] = ()
     _open: ClassVar[bool] = False  # the class or a base defines `__init__`
+    # Copies and values from files are made in this block.
+    without_policy: ClassVar[Callable[[], AbstractContextManager[None]]] = nullcontext
     rebuilds: ClassVar[bool] = False  # saved by `get_config`, not by its attributes
     __dataclass_fields__: ClassVar[dict[str, DataclassField]]
 
@@ -194,7 +195,8 @@ class Value:
         """A copy with some fields changed. The `__init__` of an open class is not run again."""
         if not self._open:
             held = {name: item for name, item in vars(self).items() if name[0] != "_"}
-            return type(self)(**held | changes)
+            with self.without_policy():
+                return type(self)(**held | changes)
         changed = shallow(self)
         for name, value in changes.items():
             object.__setattr__(changed, name, freeze(value))

@@ -36,7 +36,7 @@ def frozen_paths(layer: Layer) -> list[Path]:
     for path, inner, _ in walk(layer):
         if not inner.trainable:
             found.append(path)
-        found += [(*path, *name.split("/")) for name in inner.frozen_weights]
+        found += [(*path, *name.split("/")) for name in inner.fixed_weights]
     return found
 
 

@@ -29,7 +29,7 @@ def write(archive: ExportArchive, path: str | os.PathLike[str], options: Any) ->
             f"{list(archive.endpoints)}; write an archive for each"
         )
     (endpoint,) = archive.endpoints.values()
-    with _as_it_was(jnp), optional("jax2onnx", extra="onnx"):
+    with optional("jax2onnx", extra="onnx"), _as_it_was(jnp):
         import jax2onnx
         from jax2onnx.plugins.plugin_system import import_all_plugins
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -9,7 +11,7 @@ from jax import Array
 from fnn.activations import relu
 from fnn.core import arguments
 from fnn.core.arguments import Rule
-from fnn.core.arithmetic import finfo
+from fnn.core.arithmetic import exactly, finfo
 from fnn.core.context import INFERENCE, Context, combine_masks, leading
 from fnn.core.fields import not_negative
 from fnn.core.layer import Activation as ActivationLike
@@ -258,11 +260,12 @@ class Softmax(Layer):
             if valid is not None:
                 steps = valid & steps
             valid = steps
+        softmax = functools.partial(jax.nn.softmax, axis=self.axis)
         if valid is None:
-            return jax.nn.softmax(x, self.axis), state
+            return exactly(softmax, x), state
         # The lowest finite number, not -inf: if all is masked, the gradient is 0 and not NaN.
         logits = jnp.where(valid, x, finfo(x.dtype).min)
-        y = jax.nn.softmax(logits, self.axis)
+        y = exactly(softmax, logits)
         return jnp.where(valid, y, 0), state
 
 

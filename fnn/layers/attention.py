@@ -147,9 +147,10 @@ class _HeadAttention(AttentionLayer):
         if not self.use_bias:
             bias_axes = None
         options = {name: getattr(self, name) for name in names}
-        return EinsumDense(
-            equation, shape, activation, bias_axes, **options, dtype=self.dtype
-        )
+        with self.without_policy():
+            return EinsumDense(
+                equation, shape, activation, bias_axes, **options, dtype=self.dtype
+            )
 
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         heads, _, size, value_size = self.sizes

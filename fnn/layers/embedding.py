@@ -48,6 +48,7 @@ class Embedding(Layer):
 
     masking = "use"
     by_step = True
+    casts_inputs = False  # ids above 256 are not exact in bfloat16
     keeps_sharding = True
     input_layout = "(batch, ...)"
     input_rules = (CAN_BE_MASKED,)

@@ -64,10 +64,12 @@ class LoRA(Flow):
         check_patterns(self, "patterns", self.patterns)
 
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
-        return (("inner", Frozen(self.inner)),)
+        with self.without_policy():
+            return (("inner", Frozen(self.inner)),)
 
     def flow(self, x: Tree, visit: Visit) -> Tree:
-        return visit("inner", Frozen(self.inner), x)
+        ((_, frozen),) = self.children()
+        return visit("inner", frozen, x)
 
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         params, state = super().init(key, x)

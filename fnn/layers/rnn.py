@@ -151,7 +151,8 @@ class RNN(OverTime):
     @property
     def _cell(self) -> Layer:
         if isinstance(self.cell, Sequence):
-            return StackedRNNCells(self.cell)
+            with self.without_policy():
+                return StackedRNNCells(self.cell)
         return self.cell
 
     def children(self) -> tuple[tuple[str | None, Layer], ...]:

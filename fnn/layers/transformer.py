@@ -124,7 +124,8 @@ class _Block(Flow):
     @functools.cached_property
     def _fnn_children(self) -> Children:
         """The children by name; made once for a value."""
-        return self._make_children()
+        with self.without_policy():
+            return self._make_children()
 
     def _make_children(self) -> Children:
         raise NotImplementedError

@@ -199,6 +199,7 @@ class TimeDistributed(Wrapper):
     """
 
     by_step = True
+    casts_inputs = False
     input_layout = "(batch, time, features, ...)"
 
     def inside(self, x: Tree) -> Tree:
@@ -262,6 +263,7 @@ class Ensemble(Layer):
 
     masking = "inside"
     stacked = True
+    casts_inputs = False
 
     inner: Layer
     members: int = positive(default=2)

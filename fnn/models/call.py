@@ -33,7 +33,9 @@ class ModelCall(KerasLayer):
 
     def __init__(self, model: Any) -> None:
         made = vars(model)
-        super().__init__(name=made.get("_fnn_name"), trainable=model.trainable)
+        name, dtype = made.get("_fnn_name"), made.get("_dtype_given")
+        with self.without_policy():
+            super().__init__(name=name, trainable=model.trainable, dtype=dtype)
         held = {
             "_subject": _subject(model),
             # The arguments of the first call, if it had more than one.

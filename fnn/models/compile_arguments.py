@@ -7,8 +7,10 @@ from typing import Any
 
 from fnn import losses, metrics
 from fnn.core.arguments import wrong
+from fnn.core.calling import walk
+from fnn.core.layer import Layer
 from fnn.core.tree import Tree
-from fnn.core.weights import as_patterns, check_patterns
+from fnn.core.weights import as_patterns, check_matches, check_patterns
 from fnn.training.objective import Objective
 from fnn.training.own_objective import FORM
 
@@ -22,6 +24,19 @@ def checked_remat(patterns: object) -> object:
     patterns = as_patterns(patterns or ())
     check_patterns("compile", "remat", patterns)
     return patterns
+
+
+def with_remat(objective: Objective, arguments: Any, layer: Layer) -> Objective:
+    """The objective with the layers to compute again in the backward pass.
+
+    Raises ValueError for patterns that match no layer.
+    """
+    patterns: tuple[str, ...] = arguments["remat"]
+    if not patterns:
+        return objective
+    paths = ["/".join(path) for path, *_ in walk(layer) if path]
+    check_matches("compile", "remat", patterns, paths, "layers")
+    return objective.replace(remat=patterns)
 
 
 def own_objective(arguments: dict[str, object]) -> Objective | None:

@@ -16,7 +16,7 @@ from fnn.models.network import Network
 from fnn.models.program import Program
 from fnn.models.weights import Weights
 from fnn.preprocessing.host_layer import has_free_lengths
-from fnn.runtime.devices import current
+from fnn.runtime.layouts import current
 from fnn.runtime.process import check_process
 from fnn.symbolic.node import Node, input_specs
 from fnn.training import checks, examples, inputs, sources
@@ -300,6 +300,8 @@ class Feed:
         """Pads batches to a size that the devices divide, where padding changes nothing."""
         size = data.batch_size
         data.room = size
+        if current() is None:
+            return
         room = room_for(self.weights.network, size)
         if room != size and not data.apart(data.batch_spec()):
             data.room = room

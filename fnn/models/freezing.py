@@ -73,7 +73,7 @@ def _check_averages(weights: Weights, places: list[Key], fixed: set[Key]) -> Non
 
 
 def _assign(weights: Weights, places: list[Key], fixed: set[Key]) -> None:
-    """Sets `trainable` and `frozen_weights` of all layers, outermost first."""
+    """Sets `trainable` and `fixed_weights` of all layers, outermost first."""
     owners: dict[Key, tuple[Path, int]] = {}
     layers = list(walk(weights.network.layer))
     for number, (path, _, _) in enumerate(layers):
@@ -94,8 +94,8 @@ def _assign(weights: Weights, places: list[Key], fixed: set[Key]) -> None:
         for one in {id(one): one for one in _same(weights, layer)}.values():
             if one.trainable != learns:
                 one.trainable = learns
-            if one.frozen_weights != tuple(single):
-                one.frozen_weights = tuple(single)
+            if one.fixed_weights != tuple(single):
+                one.fixed_weights = tuple(single)
 
 
 def _same(weights: Weights, layer: Layer) -> list[Any]:

@@ -15,7 +15,7 @@ from fnn.core.tree import SpecTree, Tree
 from fnn.models.feed import Feed, checked_batch_size, pads, room_for
 from fnn.models.weights import Weights
 from fnn.runtime.compilations import active
-from fnn.runtime.devices import current
+from fnn.runtime.layouts import current
 from fnn.runtime.memory import LARGE
 from fnn.training.data import is_on_several_devices
 from fnn.training.engine import runs_apart
@@ -25,6 +25,7 @@ from fnn.training.prediction import (
     PREDICT_HOOKS,
     Piece,
     Run,
+    in_full,
     pieces,
     predict,
     predict_at_once,
@@ -251,4 +252,5 @@ def empty_outputs(weights: Weights, x: Tree) -> Tree:
     """The outputs for no examples."""
     now = weights.now
     spec = applied_spec(weights.network.compiled.layer, now.params, now.state, x)
-    return jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), strip_masks(spec))
+    zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), strip_masks(spec))
+    return jax.tree.map(in_full, zeros)

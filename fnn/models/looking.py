@@ -12,12 +12,13 @@ from jax import Array
 
 from fnn.core import tree
 from fnn.core import weights as core_weights
-from fnn.core.calling import KEPT, call, walk
-from fnn.core.context import Context, strip_masks
+from fnn.core.calling import OUTPUT, call, walk
+from fnn.core.context import Context
 from fnn.core.layer import Layer
 from fnn.core.tree import Tree
 from fnn.core.weights import as_patterns, check_matches, check_patterns
 from fnn.models.feed import Feed, checked_batch_size
+from fnn.runtime.patterns import matches_any
 from fnn.runtime.program_cache import programs
 from fnn.training.objective import Objective
 from fnn.training.step import make_eval_step
@@ -46,12 +47,18 @@ def intermediates(
     run = _kept_outputs(layer, patterns)
     key = feed.weights.inference_key()
     now = feed.weights.now
-    parts = []
+    parts: list[dict[str, Tree]] = []
     for batch in _batches(x, batch_size):
         parts.append(jax.device_get(run(now.params, now.state, batch, *key)))
     if not parts:
         raise ValueError(
             "intermediates: expected examples, received none; check the data"
+        )
+    hidden = [path for path in copies if matches_any(patterns, path)]
+    if not parts[0]:
+        raise ValueError(
+            f"intermediates: {', '.join(hidden)} run inside a layer that does not show their "
+            "outputs (an RNN, for example); name that layer"
         )
     # Stacked copies come before the examples.
     return {
@@ -72,18 +79,24 @@ def _kept_outputs(
     def run(
         params: Tree, state: Tree, x: Tree, key: Array | None = None
     ) -> dict[str, Tree]:
-        ctx = Context(key=key, kept=patterns)
+        ctx = Context(key=key, record=True)
         _, after = call(layer, params, state, x, ctx)
-        found = {}
-        for path, leaf in tree.flatten(after):
-            if path[-1:] == (KEPT,):
-                outputs = [strip_masks(output) for output in leaf]
-                found["/".join(path[:-1])] = (
-                    outputs[0] if len(outputs) == 1 else outputs
-                )
-        return found
+        return {
+            path: outputs
+            for path, outputs in _outputs(after)
+            if path and matches_any(patterns, path)
+        }
 
     return jax.jit(run)
+
+
+def _outputs(state: Tree, around: str = "") -> Iterator[tuple[str, Tree]]:
+    """(path of a layer, its outputs) for each layer that a call has recorded."""
+    for name, branch in state.items():
+        if name == OUTPUT:
+            yield around, branch
+        elif isinstance(branch, dict):
+            yield from _outputs(branch, f"{around}/{name}" if around else name)
 
 
 # -- single examples -----------------------------------------------------------------------------

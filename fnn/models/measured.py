@@ -76,9 +76,9 @@ class Measured(_Beside):
         """The outputs of the layers whose paths match, by path, as NumPy arrays.
 
         Patterns are those of `freeze`: "encoder/*", "**/dense_1", a name. It computes as `predict`
-        does, once for all layers. A layer that is called several times has a list of outputs; in
-        `Repeat` they have a leading axis, one entry for each copy. Raises ValueError for a pattern
-        that matches no layer.
+        does, once for all layers. Of a layer that is called several times they are the outputs of
+        the last call; in `Repeat` they have a leading axis, one entry for each copy. Raises
+        ValueError for a pattern that matches no layer, or only layers inside an RNN and the like.
 
         >>> rows = [fnn.layers.Dense(4, name="first", input_shape=(3,)), fnn.layers.ReLU()]
         >>> model = fnn.Sequential(rows)

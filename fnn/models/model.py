@@ -15,15 +15,17 @@ from fnn.core.layer import Layer
 from fnn.core.registry import snake_case
 from fnn.core.tree import Tree
 from fnn.data.splits import Split
-from fnn.models import cells, fitting, inference, scoped, sharing
+from fnn.models import cells, fitting, inference, scoped
 from fnn.models.attributes import Attributes
 from fnn.models.described import Described
 from fnn.models.feed import Feed, checked_batch_size
 from fnn.models.files import Files
+from fnn.models.given import layer_of
+from fnn.models.laid_out import distributed, on_devices
 from fnn.models.measured import Measured
 from fnn.models.network import Network
 from fnn.models.one_batch import OneBatch
-from fnn.models.outputs import as_given, as_tuple, without_a_list_of_one
+from fnn.models.outputs import as_given
 from fnn.models.own_data import StepFeed
 from fnn.models.policies import Policies
 from fnn.models.program import Program
@@ -31,10 +33,9 @@ from fnn.models.steps import Steps
 from fnn.models.stored import Stored
 from fnn.models.weights import Weights
 from fnn.runtime.compilations import active
-from fnn.runtime.keras_objects import refuse_keras
+from fnn.runtime.layouts import Distribution
 from fnn.runtime.program_cache import Copied
 from fnn.subclassing import running_frame
-from fnn.symbolic.graph import connect
 from fnn.symbolic.node import Node
 from fnn.training import checks, evaluation, sources
 from fnn.training.checkpoint import CheckpointLike, saver_of
@@ -66,7 +67,8 @@ class Model(
     weights of its own each time. `model.layer` is the pure network (`init, apply = model.layer`);
     `model.params` and `model.state` are its current weights. They are made as soon as the shape of
     the inputs is known: at once for nodes, else at the first data or `build`. `seed` makes weights,
-    shuffling and dropout reproducible (`fnn.set_seed` does so for all models).
+    shuffling and dropout reproducible (`fnn.set_seed` does so for all models). `dtype` is what the
+    layers compute in that have no dtype of their own: "mixed_bfloat16".
 
     A model used as a layer inside another one shares its weights with it. Raises TypeError for
     what is no layer, ValueError for nodes that do not connect.
@@ -90,24 +92,9 @@ class Model(
         *,
         name: str | None = None,
         seed: int | None = None,
+        dtype: str | None = None,
     ) -> None:
-        if outputs is not None:
-            inputs = as_tuple(inputs)
-            layer: Layer = sharing.tied(connect(inputs, without_a_list_of_one(outputs)))
-        elif isinstance(inputs, Model):
-            layer = inputs.as_layer()
-            inputs = sharing.stated_inputs(layer)
-        elif isinstance(inputs, Layer):
-            layer = sharing.apart(inputs)
-            inputs = sharing.stated_inputs(layer)
-        else:
-            refuse_keras(inputs)
-            raise TypeError(
-                f"Model: expected a layer, or inputs and outputs of a graph, received {inputs!r}; "
-                "e.g. x = Input((10,)), then Model(x, Dense(3)(x))"
-            )
-        if name is not None:
-            layer = layer.replace(name=name)
+        layer, inputs = layer_of(inputs, outputs, name, dtype)
         name = layer.own_name or snake_case(type(self).__name__)
         self._set_up(layer, inputs, name, seed)
         if inputs is not None:
@@ -162,13 +149,16 @@ class Model(
         objective: Objective | None = None,
         remat: str | Sequence[str] = (),
         max_compiles: int | None = None,
+        distribution: Distribution | None = None,
     ) -> None:
         """Sets optimizer, losses and metrics: names, functions or values, for one output or each.
 
         `guard`: at a loss or gradient that is not finite, "raise" stops before that step, "skip"
         leaves the step out, "ignore" continues. `checks=False` accepts NaN in the data, and
         targets that do not sum to 1 (such as a one-hot target times an advantage).
-        `run_eagerly`, `steps_per_execution`, `jit_compile`, `auto_scale_loss` have no effect.
+        `distribution`: a value of `fnn.distribution`, for several devices (docs/guides/devices.md).
+        `run_eagerly`, `steps_per_execution`, `jit_compile` have no effect. A model that computes in
+        float16 trains with a `LossScaleOptimizer`, unless `auto_scale_loss=False`.
 
         `objective`: a pure function `f(apply, params, state, batch, ctx) -> (loss, (state, logs))`
         in place of loss and metrics. `apply(params, state, x)` is the network, in training or not
@@ -186,7 +176,7 @@ class Model(
         self._program.compile(
             guard,
             checks,
-            optimizer,
+            self._scaling(optimizer, auto_scale_loss),
             loss=loss,
             loss_weights=loss_weights,
             metrics=metrics,
@@ -197,6 +187,7 @@ class Model(
         )
         if objective is not None:
             self._feed = StepFeed(self._weights, self._program)
+        self._program.distribute(distribution)
 
     # -- training --------------------------------------------------------------------------------
 
@@ -238,7 +229,8 @@ class Model(
         epochs, steps_per_epoch = fitting.limited(epochs, steps_per_epoch)
         saver = saver_of(checkpoint, resume)
         progress = Progress.of_fit(verbose)
-        with interruptible(), self._weights.training, progress:
+        devices = on_devices(self._weights, self._program.distribution)
+        with interruptible(), self._weights.training, devices, progress:
             x, y, sample_weight, validation_data = fitting.split(
                 self._feed, x, y, sample_weight, validation_data, validation_split
             )
@@ -275,6 +267,7 @@ class Model(
             return train(plan)
 
     @deferring
+    @distributed
     def evaluate(
         self,
         x: Tree = None,
@@ -309,6 +302,7 @@ class Model(
 
     # -- inference -------------------------------------------------------------------------------
 
+    @distributed
     def predict(
         self,
         x: Tree,
@@ -319,8 +313,9 @@ class Model(
     ) -> Tree:
         """The outputs for all examples, as NumPy arrays in the structure of the outputs.
 
-        Needs no compile. Empty input returns empty arrays. The weights stay as they are. Stateful
-        layers carry their state from batch to batch and call to call, until `reset_states`.
+        Half precision comes as float32. Needs no compile. Empty input returns empty arrays. The
+        weights stay as they are. Stateful layers carry their state from batch to batch and call to
+        call, until `reset_states`.
         """
         self.stop_predicting = False
         steps = fitting.limited_steps(steps)

@@ -9,9 +9,11 @@ import numpy as np
 
 from fnn.core.tree import Tree
 from fnn.models import inference
+from fnn.models.laid_out import distributed
 from fnn.runtime.compilations import active
 from fnn.training.interrupt import deferring
 from fnn.training.one_batch import run_one_batch
+from fnn.training.prediction import in_full
 from fnn.training.state import in_order, without_counters
 
 if TYPE_CHECKING:  # beside each other in the bases of `Model`
@@ -27,6 +29,7 @@ class OneBatch(_Beside):
     _feed: Feed
 
     @deferring
+    @distributed
     def train_on_batch(
         self,
         x: Tree,
@@ -48,6 +51,7 @@ class OneBatch(_Beside):
         return self._as_result(logs, return_dict)
 
     @deferring
+    @distributed
     def test_on_batch(
         self,
         x: Tree,
@@ -74,7 +78,8 @@ class OneBatch(_Beside):
         return in_order(logs, self.metrics_names)
 
     @deferring
+    @distributed
     def predict_on_batch(self, x: Tree) -> Tree:
         """The outputs for one batch, as NumPy arrays."""
         outputs = inference.forward(self._weights, self._feed.checked_inputs(x))
-        return jax.tree.map(np.asarray, outputs)
+        return jax.tree.map(lambda y: in_full(np.asarray(y)), outputs)

@@ -20,6 +20,7 @@ from fnn.training.data import ArrayData, key_numbers
 from fnn.training.hooks import CallbackList
 from fnn.training.objective import Objective
 from fnn.training.places import called, in_order
+from fnn.training.prediction import in_full
 from fnn.training.stream import StreamData
 
 
@@ -186,7 +187,7 @@ def own_predictions(
         callbacks.call("on_predict_batch_begin", number, {})
         arrays = feed.own_arrays(batch)
         outputs = program.predict_step()(feed.weights.now, arrays)
-        found.append(jax.tree.map(np.asarray, outputs))
+        found.append(jax.tree.map(lambda y: in_full(np.asarray(y)), outputs))
         callbacks.call("on_predict_batch_end", number, {"outputs": found[-1]})
     callbacks.end("predict", {})
     return jax.tree.map(lambda *parts: np.concatenate(parts), *found)

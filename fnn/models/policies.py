@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from fnn import dtype_policies
+from fnn import dtype_policies, optimizers
 from fnn.core.layer import Layer
 from fnn.dtype_policies import DTypePolicy
 from fnn.models.program import Program
+from fnn.optimizers import LossScaleOptimizer
 
 
 class Policies:
@@ -22,6 +23,10 @@ class Policies:
     @property
     def layer(self) -> Layer:
         """The pure network."""
+        raise NotImplementedError
+
+    def as_layer(self) -> Layer:
+        """The layer for use inside another network, with these weights."""
         raise NotImplementedError
 
     @property
@@ -40,6 +45,14 @@ class Policies:
         return self.dtype_policy.variable_dtype
 
     dtype = variable_dtype
+
+    def _scaling(self, optimizer: object, auto_scale_loss: bool) -> object:
+        """The optimizer, with loss scaling if the model computes in float16."""
+        found = optimizers.get(optimizer)
+        scales = isinstance(found, LossScaleOptimizer)
+        if not auto_scale_loss or scales or self.compute_dtype != "float16":
+            return optimizer
+        return LossScaleOptimizer(found)
 
     @property
     def compiled(self) -> bool:

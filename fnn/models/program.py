@@ -9,19 +9,20 @@ from typing import Any, TypeAlias
 
 from fnn import optimizers
 from fnn.core import tree
-from fnn.core.calling import walk
 from fnn.core.tree import Path, Tree
 from fnn.core.value import Fields
-from fnn.core.weights import check_matches
+from fnn.distribution.ready_made import check_distribution
 from fnn.models.compile_arguments import (
     NO_EXTRA,
     check_names,
     checked_remat,
     copied,
     own_objective,
+    with_remat,
 )
 from fnn.models.compiled import Compiled
 from fnn.models.freezing import carried_over
+from fnn.models.laid_out import lay_out
 from fnn.models.network import Network
 from fnn.models.optimizer_lists import OptimizerLists
 from fnn.models.variables import keys_of, variable
@@ -33,10 +34,12 @@ from fnn.optimizers.optimizer import (
     with_rate_of,
     without_rate,
 )
+from fnn.runtime.layouts import Distribution
 from fnn.subclassing import objects
 from fnn.training import endings, inputs
 from fnn.training.checks import check_guard
 from fnn.training.diagnosis import diagnose
+from fnn.training.laying_out import beside_params
 from fnn.training.objective import Objective, resolve_objective
 from fnn.training.objective import check_values as check_target_values
 from fnn.training.plan import Holder
@@ -59,9 +62,9 @@ class Program(OptimizerLists):
     def __init__(self, weights: Weights) -> None:
         self.weights = weights
         self.arguments: dict[str, object] | None = None  # of compile; None before
+        self.distribution: Distribution | None = None
         self.objective: Objective | None = None  # for the last data
-        # That of `compile(objective=...)`.
-        self.own_objective: Objective | None = None
+        self.own_objective: Objective | None = None  # of `compile(objective=...)`
         self._compiled: Compiled | None = None
         # Learning rates that were set before there were weights.
         self._rates: tuple[object, ...] = ()
@@ -98,6 +101,14 @@ class Program(OptimizerLists):
         # Other weights may learn in a network that has changed.
         if not keeps_state or self.weights.network is not network:
             self.weights.forget_optimizer()
+
+    def distribute(self, distribution: Distribution | None) -> None:
+        """Takes the distribution that `compile` was given; the weights move to its devices."""
+        self.distribution = distribution
+        if distribution is not None:
+            check_distribution(distribution)
+            if self.weights.built:
+                lay_out(self.weights, distribution)
 
     def copy_for(self, weights: Weights) -> Program:
         """The same program for other weights of the same network."""
@@ -168,7 +179,7 @@ class Program(OptimizerLists):
     def resolve(self, arrays: dict[str, Tree]) -> Objective:
         """The objective for the arrays of a step, after all checks of shapes and values."""
         if self.own_objective is not None:
-            self.objective = self._with_remat(self.own_objective)
+            self.objective = self._complete(self.own_objective)
             return self.objective
         whole = self.weights.network
         network = whole.compiled
@@ -184,7 +195,7 @@ class Program(OptimizerLists):
             flat = dict(arguments)
             for name in ("loss", "loss_weights"):
                 flat[name] = inputs.flat(arguments[name], network.output_structure)
-            self._resolved = key, self._with_remat(resolve_objective(flat, *key))
+            self._resolved = key, self._complete(resolve_objective(flat, *key))
         objective = self._resolved[1]
         if self._endings_checked != (network, objective):
             # It warns once for each `compile`.
@@ -194,16 +205,8 @@ class Program(OptimizerLists):
         self._endings_checked = network, objective
         return objective
 
-    def _with_remat(self, objective: Objective) -> Objective:
-        """The objective with the layers to compute again in the backward pass."""
-        patterns: Any = self.require("fit")["remat"]
-        if not patterns:
-            return objective
-        paths = [
-            "/".join(path) for path, *_ in walk(self.weights.network.layer) if path
-        ]
-        check_matches("compile", "remat", patterns, paths, "layers")
-        return objective.replace(remat=patterns)
+    def _complete(self, objective: Objective) -> Objective:
+        return with_remat(objective, self.arguments, self.weights.network.layer)
 
     def check_values(self, objective: Objective, arrays: dict[str, Tree]) -> None:
         """Raises for ids and targets that cannot be right, such as labels out of range."""
@@ -322,6 +325,7 @@ class Program(OptimizerLists):
         if now.optimizer is None:
             self._fit_optimizer_to_weights()
             state = init_optimizer(network.layer, self.optimizer, now.params)
+            state = beside_params(state, now.params)
             state = functools.reduce(with_learning_rate, self._rates, state)
             if before is not None:
                 state = carried_over(state, before, now.params)

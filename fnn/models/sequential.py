@@ -29,12 +29,18 @@ class Sequential(Model):
     _start: Node | None = None  # an `Input` among the layers
 
     def __init__(
-        self, layers: Tree = None, *, name: str | None = None, seed: int | None = None
+        self,
+        layers: Tree = None,
+        *,
+        name: str | None = None,
+        seed: int | None = None,
+        dtype: str | None = None,
     ) -> None:
         whole = SequentialLayer()
         if isinstance(layers, SequentialLayer):
             whole, layers = layers, sharing.apart(layers).row
-        super().__init__(whole.replace(layers=(), order=None), name=name, seed=seed)
+        whole = whole.replace(layers=(), order=None)
+        super().__init__(whole, name=name, seed=seed, dtype=dtype)
         self._become(layers or ())
 
     def add(self, layer: Layer | Model | Node) -> None:

@@ -12,7 +12,7 @@ import jax
 from fnn.core.context import strip_masks
 from fnn.core.layer import Layer
 from fnn.core.registry import CustomObjectScope, snake_case
-from fnn.core.tree import Path, SpecTree, Tree
+from fnn.core.tree import Path, SpecTree, Tree, dtype_name
 from fnn.models import cells, fitting, sharing
 from fnn.models.call import ModelCall
 from fnn.models.call_weights import CallWeights
@@ -59,6 +59,9 @@ class KerasModel(Methods, Model):
         **named: Any,
     ) -> None:
         vars(self)["_fnn_trainable"] = trainable
+        dtype = dtype or Layer.settings.dtype_of_new_layers
+        if dtype is not None:
+            vars(self)["_dtype_given"] = dtype_name(dtype)
         is_plain = super().__init__.__func__ is Model.__init__  # type: ignore[attr-defined]
         if is_plain and not given and "inputs" not in named:
             name = named.pop("name", None)

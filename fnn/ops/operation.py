@@ -202,6 +202,7 @@ class Operation(Layer):
 
     masking = "use"
     is_operation = True
+    follows_policy = False
 
     operation: str
     arguments: Fields

@@ -117,7 +117,7 @@ def _first_sentence(function: object) -> str:
     if alias:
         module = jnp if alias[1] == "numpy" else jax.nn
         return _first_sentence(getattr(module, alias[2]))
-    return re.sub("``|:\\w+:", "`", text).rstrip(".") + "."
+    return re.sub(r":\w+:`|``", "`", text).rstrip(".") + "."
 
 
 def _sentence(name: str, compute: Function) -> str:

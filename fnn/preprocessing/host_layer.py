@@ -23,6 +23,8 @@ class HostLayer(Layer, loadable=False):
     """
 
     masking = "refuse"
+    # The dtype is that of the outputs, mostly integers or strings.
+    follows_policy = False
     # The inputs are several arrays.
     takes_several: ClassVar[bool] = False
 

@@ -59,6 +59,7 @@ class Normalization(Adapting):
     """
 
     masking = "pass"
+    casts_inputs = False  # it computes in float32 at least
 
     axis: int | tuple[int, ...] | None = -1
     mean: Any = None
@@ -127,7 +128,10 @@ class Normalization(Adapting):
         self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
     ) -> tuple[Array, State]:
         if not jnp.issubdtype(x.dtype, jnp.floating):
-            x = x.astype(self.compute_dtype)
+            x = x.astype(self.weight_dtype)
+        dtype = self.dtype or x.dtype
+        # 1001 - 1000 is 0 in bfloat16.
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if self._is_given:
             mean, variance = self._given(x.shape)
         else:
@@ -137,7 +141,7 @@ class Normalization(Adapting):
             variance = state["variance"].reshape(shape)
         scale = jnp.maximum(jnp.sqrt(variance), settings.epsilon)
         y = x * scale + mean if self.invert else (x - mean) / scale
-        return y.astype(x.dtype), state
+        return y.astype(dtype), state
 
     def _broadcast_shape(self, shape: Shape) -> Shape:
         """The shape of learned arrays, with an axis of size 1 for each that is averaged over."""
@@ -163,7 +167,7 @@ class Normalization(Adapting):
                 expected = f"to broadcast to the axes {self.axis} of inputs {shape}"
                 raise wrong(self, "mean", expected, passed[0])
             sizes[axis] = size
-        dtype = self.compute_dtype
+        dtype = self.weight_dtype
         parts = (jnp.asarray(part, dtype) for part in passed)
         mean, variance = (part.reshape(sizes) for part in parts)
         return mean, variance
@@ -194,7 +198,7 @@ class Normalization(Adapting):
         moments: Moments | None = vars(self).pop("_fnn_moments", None)
         if moments is None:
             return
-        like = array_spec(moments.shape, jnp.dtype(self.compute_dtype))
+        like = array_spec(moments.shape, self.weight_dtype)
         count = np.asarray(min(moments.size, np.iinfo(np.int32).max))
         learned = {"mean": moments.mean, "variance": moments.variance, "count": count}
         Adapting.on_weights(self, like, learned)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+from collections.abc import Iterator
+from contextvars import ContextVar
 
 from fnn.runtime.program_cache import clear_all
 
@@ -16,12 +19,18 @@ def _limit(variable: str) -> int | None:
     return int(given)
 
 
+_ignored = ContextVar("the policy is ignored", default=False)
+
+
 @dataclasses.dataclass
 class Settings:
     """The values that `fnn.config` reads and sets."""
 
     epsilon: float = 1e-7
     floatx: str = "float32"
+    # The name of the dtype policy, and the dtype that it gives to new layers; None: its own.
+    dtype_policy: str = "float32"
+    policy_dtype: str | None = None
     image_data_format: str = "channels_last"
     # None: as the device and the sizes allow.
     flash_attention: bool | None = None
@@ -33,6 +42,25 @@ class Settings:
     def channels_first(self) -> bool:
         """Whether channels come first in layers that do not say."""
         return self.image_data_format == "channels_first"
+
+    @property
+    def dtype_of_new_layers(self) -> str | None:
+        """The dtype of a layer that is made now and does not say; None: that of its inputs."""
+        if self.policy_dtype is None or _ignored.get():
+            return None
+        return self.policy_dtype
+
+    @contextlib.contextmanager
+    def without_policy(self) -> Iterator[None]:
+        """Layers made in this block have the dtype that they are given, or none.
+
+        For copies, files and the parts of a layer: a layer keeps the policy it was made under.
+        """
+        token = _ignored.set(True)
+        try:
+            yield
+        finally:
+            _ignored.reset(token)
 
     def change(self, **values: object) -> None:
         """Sets values that compiled programs depend on, and frees these programs."""

@@ -9,6 +9,7 @@ from jax import Array
 
 from fnn.core import tree, tying
 from fnn.core.calling import weight_spec
+from fnn.core.checks import in_dtype
 from fnn.core.combining import visit_child
 from fnn.core.context import Context, Masked, is_masked, split_mask
 from fnn.core.layer import Layer, Params, State
@@ -142,6 +143,10 @@ class Frame(Scope):
         training = named.pop("training", None)
         inputs, named = jax.tree.map(self._with_mask, (inputs, named))
         layer, x = bound_call(layer, inputs, named)
+        held = vars(self.host)
+        dtype = held.get("dtype") or held.get("_dtype_given")
+        if dtype is not None:
+            layer = in_dtype(layer, dtype)
         ctx = self.ctx
         if training is not None:
             ctx = ctx.replace(train=bool(training))

@@ -20,6 +20,7 @@ class InputLayer(Layer):
     """
 
     masking = "pass"
+    follows_policy = False
 
     shape: tuple[int | None, ...] | None = None
     batch_size: int | None = positive(default=None)

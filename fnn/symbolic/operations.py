@@ -70,6 +70,7 @@ class Operator(Layer):
 
     masking = "use"
     is_operation = True
+    follows_policy = False
     by_step = True
 
     function: str = one_of((*BINARY, *UNARY))
@@ -148,6 +149,7 @@ class MatMul(Layer):
 
     masking = "use"
     is_operation = True
+    follows_policy = False
 
     constant: Any = None
     reflected: bool = False
@@ -243,6 +245,7 @@ class GetItem(Layer):
     masking = "use"
     with_strings = "move"
     is_operation = True
+    follows_policy = False
 
     index: Any
 

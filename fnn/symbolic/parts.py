@@ -14,6 +14,7 @@ class Item(Layer):
 
     masking = "inside"
     is_operation = True
+    follows_policy = False
 
     index: int | str
 
@@ -36,6 +37,7 @@ class WithMask(Layer):
 
     masking = "use"
     is_operation = True
+    follows_policy = False
 
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         values, mask = x
@@ -58,6 +60,7 @@ class TakeMask(Layer):
 
     masking = "use"
     is_operation = True
+    follows_policy = False
 
     def apply(
         self,

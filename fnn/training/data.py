@@ -13,7 +13,9 @@ from jax.sharding import AxisType, NamedSharding
 
 from fnn.core import tree
 from fnn.core.tree import SpecTree, Tree, array_spec
+from fnn.runtime.layouts import current
 from fnn.runtime.placement import constrain, partition
+from fnn.runtime.processes import from_parts, is_global, put
 from fnn.runtime.program_cache import small_cache
 from fnn.training.lazy import LazyArray
 
@@ -150,7 +152,10 @@ class ArrayData:
                 count = 1
             for array in self._lazy:
                 array.check(index)
-            chunk = take(self.arrays, index)
+            if jax.distributed.is_initialized():
+                chunk, valid = _shares(self.arrays, index, valid)
+            else:
+                chunk = take(self.arrays, index)
             if self.pad:
                 chunk = chunk, valid
             yield chunk, count
@@ -266,6 +271,29 @@ def take(arrays: Tree, index: np.ndarray) -> Tree:
         from_device = _taking(specs, index.shape)(from_device, index)
     parts = iter(from_host), iter(from_device)
     return treedef.unflatten([next(parts[on]) for on in on_device])
+
+
+def _shares(arrays: Tree, index: np.ndarray, valid: np.ndarray) -> tuple[Tree, Array]:
+    """(the examples with these indices, `valid`) on the devices of several processes.
+
+    Each process reads the examples of its own devices; all of them if the devices do not divide
+    a batch evenly.
+    """
+    distribution = current()
+    if distribution is None:
+        return take(arrays, index), valid
+    sharding = distribution.divided(1)
+    if index.shape[1] % distribution.parts:
+        sharding = distribution.whole
+
+    def share(array: Array) -> jax.Array:
+        if is_global(array):
+            found: jax.Array = take(array, index)
+            return found
+        shape = (*index.shape, *array.shape[1:])
+        return from_parts(shape, sharding, lambda where: take(array, index[where[:2]]))
+
+    return jax.tree.map(share, arrays), put(valid, sharding)
 
 
 def _stays(array: jax.Array) -> bool:

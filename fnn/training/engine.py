@@ -16,7 +16,8 @@ from jax import Array, lax, random
 from fnn.core import tree
 from fnn.core.tree import SpecTree, Tree, array_spec, numeric_spec
 from fnn.runtime.compilations import name_of, note
-from fnn.runtime.devices import Distribution, beside, distribution_of
+from fnn.runtime.devices import beside, shared
+from fnn.runtime.layouts import Shared
 from fnn.runtime.program_cache import programs
 from fnn.training.commit import committed
 from fnn.training.cost import operations, runs_apart, steps_per_dispatch
@@ -194,8 +195,8 @@ class Program:
         if donate:
             run = self._run_donating
         chooses = self.chooses(guard, donate)
-        shared = distribution_of(chunk, state)
-        return Results(*run(state, accumulators, healthy, batches, chooses, shared))
+        over = shared(chunk, state)
+        return Results(*run(state, accumulators, healthy, batches, chooses, over))
 
     def compiled(self, guard: str) -> Any:
         """The executable for one batch, made from shapes alone; a later call finds it ready."""
@@ -211,7 +212,7 @@ class Program:
             np.True_,
             batches,
             chooses,
-            distribution_of(chunk, state),
+            shared(chunk, state),
         )
         return lowered.compile()
 
@@ -240,10 +241,10 @@ def _run_steps(
     healthy: Array,
     given: Batches,
     chooses: bool,
-    shared: Distribution | None,
+    over: Shared | None,
 ) -> tuple[Tree, Logs, Array]:
     """The body of a compiled dispatch of training steps."""
-    noted(state, given.chunk, chooses=chooses, distribution=shared)
+    noted(state, given.chunk, chooses=chooses, distribution=over)
     stops, ignores = given.mode[0], given.mode[1]
 
     def body(carry: tuple[Array, Tree, Logs, Array]) -> Any:
@@ -275,23 +276,17 @@ def _run_steps(
             return body(carry)
         return lax.while_loop(continues, body, carry)
 
-    with _tracing(shared):
-        _, *results = run((given.span[0], state, accumulators, healthy))
-    kept: tuple[Tree, Logs, Array] = _kept_whole(tuple(results), shared)
-    return kept
+    with _tracing(over):
+        _, state, *results = run((given.span[0], state, accumulators, healthy))
+    if over is None:
+        return state, *results
+    return over.keep(state), *over.keep_whole(results)
 
 
-def _tracing(shared: Distribution | None) -> contextlib.AbstractContextManager[object]:
-    if shared is None:
+def _tracing(over: Shared | None) -> contextlib.AbstractContextManager[object]:
+    if over is None:
         return contextlib.nullcontext()
-    return shared.tracing()
-
-
-def _kept_whole(arrays: Tree, shared: Distribution | None) -> Tree:
-    """The results, replicated on each device of a mesh."""
-    if shared is None:
-        return arrays
-    return shared.keep_whole(arrays)
+    return over.distribution.tracing()
 
 
 def _computed_once(condition: Array) -> Array:
@@ -314,10 +309,10 @@ def _run_read_only(
     healthy: Array,
     given: Batches,
     chooses: bool,
-    shared: Distribution | None,
+    over: Shared | None,
 ) -> tuple[Tree, Logs, Array]:
     """The body of a compiled dispatch of steps that change only the accumulators."""
-    noted(state, given.chunk, distribution=shared)
+    noted(state, given.chunk, distribution=over)
 
     def body(index: Array, accumulators: Logs) -> Logs:
         _, logs = step(*_inputs(state, given, index))
@@ -328,7 +323,9 @@ def _run_read_only(
         accumulators = body(given.span[0], accumulators)
     else:
         accumulators = lax.fori_loop(given.span[0], given.span[1], body, accumulators)
-    return None, _kept_whole(accumulators, shared), healthy
+    if over is not None:
+        accumulators = over.keep_whole(accumulators)
+    return None, accumulators, healthy
 
 
 def _spec(leaf: Any) -> jax.ShapeDtypeStruct:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
@@ -12,6 +13,7 @@ import numpy as np
 from fnn.core import tree
 from fnn.core.tree import Tree
 from fnn.runtime.compilations import active
+from fnn.runtime.layouts import Distribution, current
 from fnn.runtime.process import check_process
 from fnn.training import engine
 from fnn.training.checkpoint import CheckpointLike, saver_of
@@ -22,7 +24,9 @@ from fnn.training.examples import Collector, as_batches, is_example
 from fnn.training.history import History
 from fnn.training.hooks import SHOWN, Callback, CallbackList, as_list
 from fnn.training.interrupt import interruptible, terminable
+from fnn.training.laying_out import place
 from fnn.training.lazy import is_sparse
+from fnn.training.one_device import Mentioned, mention
 from fnn.training.plain_logs import with_accumulators
 from fnn.training.plan import Plan
 from fnn.training.progress import COMPILING, Progress
@@ -70,6 +74,7 @@ def fit(
     guard: str = "raise",
     checkpoint: CheckpointLike = None,
     resume: bool = False,
+    distribution: Distribution | None = None,
 ) -> tuple[Tree, History]:
     """Trains any state with any pure step: `step(state, batch, key) -> (state, logs)`.
 
@@ -81,7 +86,9 @@ def fit(
     that is not finite, "skip" leaves such a step out, "ignore" continues. `validate(state)` is
     called after every epoch, and its numbers are logged with the prefix `val_`. The step is
     compiled once; it must not depend on anything else. The training is saved to `checkpoint`, a
-    folder or a `Checkpoint`, and with `resume` continues from the newest one there.
+    folder or a `Checkpoint`, and with `resume` continues from the newest one there. `distribution`
+    is a value of `fnn.distribution`: batches that the devices divide evenly lie on all of them, and
+    the arrays of the state where its rules say, if you have put none on devices.
 
     Returns the state and the History. An exception, Ctrl-C too, carries the state of the last
     complete step as `error.train_state`.
@@ -96,7 +103,8 @@ def fit(
     check_process()
     check_guard(guard)
     active.set(None)  # the step is no model's
-    run = Run(jax.tree.map(tree.owned, state))
+    state, scope = _on_devices(jax.tree.map(tree.owned, state), distribution)
+    run = Run(state)
     progress = Progress.of_fit(verbose)
     source = _as_source(data, batch_size, shuffle, seed, steps_per_epoch)
     plan = Plan(
@@ -116,12 +124,25 @@ def fit(
         saver=saver_of(checkpoint, resume),
     )
     try:
-        with progress:
+        with progress, scope:
             history = train(plan)
         return run.train_state, history
     except BaseException as error:
         error.train_state = run.train_state  # type: ignore[attr-defined]
         raise
+
+
+def _on_devices(
+    state: Tree, distribution: Distribution | None
+) -> tuple[Tree, contextlib.AbstractContextManager[None]]:
+    """(the state where a distribution wants it, a block in which that is in force)."""
+    if distribution is None:
+        distribution = current()
+    if distribution is None:
+        return state, contextlib.nullcontext()
+    if distribution.rules:
+        state = place(distribution, state)
+    return state, distribution.scope()
 
 
 def _validation(
@@ -213,6 +234,8 @@ def train(plan: Plan) -> History:
     with interruptible() as interrupt, terminable(interrupt, bool(resume.savers)):
         now = without_counters(plan.weights.now)
         if plan.progress is not None:
+            if plan.progress.mode and not Mentioned.once:
+                mention(plan, plan.progress)
             plan.progress.stage(COMPILING)
         program = engine.program(plan.step, now, plan.data.batch_spec(), plan.key)
         trainer = Trainer(plan, program, callbacks, interrupt, resume)

@@ -359,6 +359,17 @@ def _fetched(
             "predict joins the outputs of batches, and the network returns a single number for a "
             "batch; call the model on the array, model(x), or return one output for each example"
         )
+    array = in_full(np.asarray(output))
     if padded:
-        return np.asarray(output)[:valid]
-    return np.asarray(output)
+        return array[:valid]
+    return array
+
+
+_HALVES = (np.dtype("float16"), np.dtype(jnp.bfloat16))
+
+
+def in_full(array: np.ndarray) -> np.ndarray:
+    """An array in half precision as float32, which NumPy and those after it compute with."""
+    if array.dtype in _HALVES:
+        return array.astype(np.float32)
+    return array

@@ -159,15 +159,19 @@ class Progress:
     def begin(self, epoch: int = 0, epochs: int = 1) -> None:
         """`Epoch 1/10`, if there are several, and an empty bar while the steps compile."""
         if self.mode and epochs > 1:
-            if self._length:
-                self._write(f"\r{' ' * self._length}\r")
-                self._length = 0
-            self._write(f"Epoch {epoch + 1}/{epochs}\n")
+            self.note(f"Epoch {epoch + 1}/{epochs}")
         if self.mode == 1:
             line = self._bar(0, 0.0, None, {})
             if self._stages:
                 line += f" {self._stages[-1][0]}"
             self._line(line)
+
+    def note(self, text: str) -> None:
+        """Writes a line, in place of what is drawn."""
+        if self._length:
+            self._write(f"\r{' ' * self._length}\r")
+            self._length = 0
+        self._write(f"{text}\n")
 
     def reached(self, done: int) -> bool:
         """Measures the time after `done` steps. Returns whether to draw an update."""

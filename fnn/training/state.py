@@ -14,6 +14,7 @@ from jax import Array
 
 from fnn.core.tree import Tree
 from fnn.metrics import Metric, exact
+from fnn.runtime.processes import local
 from fnn.runtime.program_cache import programs
 
 Logs: TypeAlias = dict[str, Any]  # `Accumulator` or `Waiting` by name
@@ -209,6 +210,9 @@ def result_values(accumulators: Mapping[str, Accumulator]) -> dict[str, Any]:
 
     Waits for the device.
     """
+    if jax.distributed.is_initialized():
+        # Each process computes them, or none: one may print more often than others.
+        accumulators = local(accumulators)
     values = jax.device_get(results(accumulators))
     found = {}
     for name in sorted(values):

@@ -305,8 +305,7 @@ class Trainer:
     def _settle(self, ahead: int) -> None:
         """Commits the oldest dispatches, for which it waits, until `ahead` are left.
 
-        Whether their losses are finite is read now and then, as to read costs time; at once only
-        where the state may include a step that must not be taken.
+        Losses are checked now and then, since a read costs time, unless the state may be bad.
         """
         while len(self.flight) > ahead:
             oldest = self.flight.popleft()
@@ -340,8 +339,7 @@ class Trainer:
         try:
             wait: Callable[[Tree], Tree] = jax.block_until_ready
             wait(dispatch.healthy)
-            taken_by_next = self.consumes and self.flight
-            if not taken_by_next:
+            if not (self.consumes and self.flight):  # else the next has taken it
                 wait(dispatch.state)
         except Exception as error:
             if self.consumes:

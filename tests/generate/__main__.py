@@ -1,4 +1,4 @@
-"""Writes anew what is made from the code: parts of the README, and the file of weights.
+"""Writes anew what is made from the code: parts of the documentation, and the file of weights.
 
 `python -m tests.generate` does it, and a test fails where it is due; `git diff` shows what changed.
 """
@@ -9,12 +9,14 @@ os.environ["KERAS_BACKEND"] = "jax"
 
 import jax
 
-from tests.generate import layer_table, modules, names, trees
-from tests.generate.readme import show
+from tests.generate import layer_table, modules, names, speed, trees
+from tests.generate.documents import show
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-modules.write()
+show("files", modules.section())
+show("speed", speed.section())
+show("keras", names.summary())
 show("names", names.section())
 show("layers", layer_table.section())
 trees.FILE.write_text(trees.text())

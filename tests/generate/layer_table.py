@@ -1,4 +1,4 @@
-"""The table of layers for the README, made from the layers and the catalogue."""
+"""The table of layers for the documentation, made from the layers and the catalogue."""
 
 import dataclasses
 import re
@@ -117,7 +117,7 @@ def oracle(cls):
 
 
 def section():
-    """The README's section of layers."""
+    """The part of the page of layers."""
     simple = [case for case in CATALOGUE if not case.layer.children()]
     known = {name for case in simple for name in weight_names(case)}
     groups = {}
@@ -125,7 +125,7 @@ def section():
         mask = " or ".join(dict.fromkeys(MASKS[case.layer.masking] for case in rows_of(cls)))
         alike = cls.__module__, weights(cls, known), mask, causal(cls), oracle(cls)
         groups.setdefault(alike, []).append(cls.__name__)
-    lines = ["", "## Layers", ABOVE, "| layer | weights and state | mask | causal | equal to |"]
+    lines = [ABOVE, "| layer | weights and state | mask | causal | equal to |"]
     lines += ["|---|---|---|---|---|"]
     for (_, *cells), names in groups.items():
         lines += [f"| {' | '.join([joined(names), *cells])} |"]

@@ -1,11 +1,8 @@
-"""The files of fnn, and the map of them in the README."""
+"""The files of fnn, and the map of them in the documentation."""
 
 import ast
 import functools
-import re
 from pathlib import Path
-
-from tests.generate.readme import README
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "fnn").rglob("*.py"))
@@ -32,7 +29,7 @@ def is_package_root(name):
 
 
 def tree_map():
-    """The map of the modules that the README shows: a line each, its name and its caption."""
+    """The map of the modules: a line each, its name and its caption."""
     width = max(len(Path(name).name) + 4 * name.count("/") for name in MODULES) + 6
     folders = sorted({"."} | {str(Path(name).parent) for name in MODULES})
     rows = []
@@ -48,9 +45,6 @@ def tree_map():
     return "\n".join(rows)
 
 
-def write():
-    """Puts the map into the README."""
-    text = README.read_text()
-    README.write_text(
-        re.sub(r"(?<=```\n)fnn/ .*?(?=```)", lambda _: tree_map() + "\n", text, flags=re.S)
-    )
+def section():
+    """The map as a part of a page."""
+    return f"\n```\n{tree_map()}\n```\n"

@@ -1,5 +1,6 @@
-"""The names of Keras and where they are here, for the README."""
+"""The names of Keras and where they are here, for the documentation."""
 
+import textwrap
 from types import ModuleType
 
 import fnn
@@ -105,16 +106,32 @@ def own(part):
     return [name for name in getattr(PARTS[part], "__all__", []) if name not in known]
 
 
+def summary():
+    """The part of the README: how many names are here."""
+    sizes = {part: [len(found) for found in split(part)] for part in PARTS}
+    here, missing = (sum(size[i] for size in sizes.values()) for i in (0, 1))
+    shown_parts = ("layers", "losses", "metrics", "optimizers", "callbacks", "ops")
+    several = ", ".join(
+        f"{sizes[f'keras.{name}'][0]} of {sum(sizes[f'keras.{name}'])} in `{name}`"
+        for name in shown_parts
+    )
+    text = (
+        f"Of the {here + missing} names that Keras {of_keras('keras').__version__} offers, {here} "
+        f"are here, with its arguments, order and defaults: {several}."
+    )
+    return "\n".join(["", *textwrap.wrap(text, 118), "", ""])
+
+
 def section():
-    """The README's section of names."""
-    lines = ["", "## Names of Keras", ""]
+    """The part of the page of names."""
+    lines = [""]
     for part, module in PARTS.items():
         here, missing = split(part)
-        lines += [f"**`{part}`**, {len(here)} of {len(here) + len(missing)} names in"]
-        lines[-1] += f" `{module.__name__}`{': ' if here else ''}{', '.join(here)}."
+        count = f"{len(here)} of {len(here) + len(missing)} names in `{module.__name__}`"
+        line = f"**`{part}`**, {count}{': ' if here else ''}{', '.join(here)}."
         if own(part):
-            lines[-1] += f" Beyond Keras: {', '.join(own(part))}."
-        lines += [""]
+            line += f" Beyond Keras: {', '.join(own(part))}."
+        lines += [*textwrap.wrap(line, 100, break_long_words=False), ""]
     lines += ["| not here | why |", "|---|---|"]
     groups = {}
     for part in PARTS:

@@ -92,6 +92,11 @@ def stateless(layer, trainable, others, *args, **named):
 
 
 def theirs(case, layer, train):
+    return results(case, *runner(case, layer, train))
+
+
+def runner(case, layer, train):
+    """The trainable weights of a layer of Keras, and `run(weights, inputs without masks)`."""
     trainable = [jnp.asarray(v.value) for v in layer.trainable_variables]
     others = [jnp.asarray(v.value) for v in layer.non_trainable_variables]
     known = inspect.signature(layer.call).parameters
@@ -113,7 +118,7 @@ def theirs(case, layer, train):
         assert len(dict(moved)) == len(moved)
         return y, dict(moved) | ({"aux_loss": sum(penalties)} if penalties else {})
 
-    return results(case, trainable, run)
+    return trainable, run
 
 
 def ours(case, train):

@@ -14,6 +14,7 @@ from fnn.core.layer import Layer
 from fnn.core.tree import cast
 from fnn.testing.subject import Subject, is_float, jit
 from tests.helpers.catalogue import CATALOGUE, SEQUENCE
+from tests.helpers.policies import operands
 
 pytestmark = pytest.mark.slow
 
@@ -29,26 +30,11 @@ def case_ids(cases):
     return [case.id for case in cases]
 
 
-def equations(program):
-    """All equations of a program, those of the programs inside it too."""
-    for equation in program.eqns:
-        yield equation
-        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=is_program):
-            if is_program(value):
-                yield from equations(getattr(value, "jaxpr", value))
-
-
-def is_program(value):
-    return hasattr(value, "eqns") or hasattr(value, "jaxpr")
-
-
 def products(layer, case):
     """The dtypes of what the layer multiplies as matrices, for inputs and weights in float32."""
     subject = Subject(layer, case.x, case.key)
     program = jax.make_jaxpr(subject.run)(*case.weights, case.x).jaxpr
-    wanted = ("dot_general", "conv_general_dilated")
-    found = [e.invars for e in equations(program) if e.primitive.name in wanted]
-    return {str(a.aval.dtype) for operands in found for a in operands}
+    return operands(program, "dot_general", "conv_general_dilated")
 
 
 def outputs(layer, case):

@@ -9,7 +9,7 @@ import difflib
 import jax
 
 from fnn.core.layer import Layer
-from tests.generate.readme import ADVICE
+from tests.generate.documents import ADVICE
 from tests.generate.trees import FILE, text, tree
 from tests.helpers.catalogue import Case
 

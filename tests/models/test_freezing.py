@@ -70,7 +70,7 @@ def test_a_pattern_freezes_the_weights_that_it_means(pattern):
     assert learning(model) == [path for path in ALL if path not in PATTERNS[pattern]]
     model.unfreeze(pattern)
     assert learning(model) == ALL
-    assert all(not layer.frozen_weights for layer in model.layers)
+    assert all(not layer.fixed_weights for layer in model.layers)
 
 
 @pytest.mark.parametrize("pattern", ["encoder/**", "*/first/*", "**/bias", "**"])
@@ -117,7 +117,7 @@ def test_keras_meaning_of_the_words_of_muon_stays():
         fnn.optimizers.Muon(exclude_layers=("nope/**",)).init(network().params)
 
 
-def test_frozen_weights_have_the_same_bits_afterwards_and_no_state():
+def test_fixed_weights_have_the_same_bits_afterwards_and_no_state():
     model = compiled()
     before = dict(zip([w.path for w in model.weights], model.get_weights(), strict=True))
     model.freeze("encoder/**", "head/bias")
@@ -129,7 +129,7 @@ def test_frozen_weights_have_the_same_bits_afterwards_and_no_state():
     assert jax.tree.map(np.shape, moments) == {"head": {"kernel": (8, 2)}}
 
 
-def test_no_gradient_of_frozen_weights_is_computed():
+def test_no_gradient_of_fixed_weights_is_computed():
     def work(model):
         model.evaluate(X, Y, verbose=0)  # finds the objective
         program = model._program

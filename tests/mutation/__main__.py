@@ -20,7 +20,7 @@ from pathlib import Path
 from tests.mutation.faults import FAULTS, Fault
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("fnn", "tests", "examples", "pyproject.toml", "README.md")
+COPIED = ("fnn", "tests", "examples", "docs", "pyproject.toml", "README.md")
 PYTEST = ("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=no", "-rfE")
 TESTS_FAILED, NO_TESTS = 1, 5  # exit statuses of pytest
 

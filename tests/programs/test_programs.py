@@ -5,7 +5,8 @@ defines `run()`, which returns what is compared: arrays, numbers and strings, in
 weights made on Keras are carried over to fnn, and compared again after `run()`.
 
 Random numbers are given as data where they matter. Most programs train by SGD: Adam places epsilon
-elsewhere here, on purpose (README), and its first steps enlarge the rounding of small gradients.
+elsewhere here, on purpose (docs/moving/keras.md), and its first steps enlarge the rounding of
+small gradients.
 """
 
 import importlib.util
@@ -27,9 +28,10 @@ PROGRAMS = sorted(
 TOLERANCE = 1e-5  # absolute and relative
 
 
-def test_the_readme_counts_them():
-    readme = FOLDER.parents[1].joinpath("README.md").read_text()
-    assert f"`tests/programs/` holds {len(PROGRAMS)} programs" in readme
+@pytest.mark.parametrize("page", ["README.md", "docs/moving/keras.md"])
+def test_the_documentation_counts_them(page):
+    text = FOLDER.parents[1].joinpath(page).read_text()
+    assert f"`tests/programs/` holds {len(PROGRAMS)} programs" in " ".join(text.split())
 
 
 def load(name):

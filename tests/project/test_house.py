@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.generate.documents import ADVICE, shown
 from tests.generate.modules import (
     MODULES,
     ROOT,
     caption,
     parse,
+    section,
     source,
-    tree_map,
 )
-from tests.generate.readme import ADVICE
 
 # The house from the ground up, a floor a line, as DESIGN.md draws it (its floors 3 and 4 have two
 # steps each): a module imports from lower floors, or from its own package.
@@ -36,7 +36,7 @@ ops
 preprocessing
 backend subclassing
 last_activation
-training summaries testing
+training summaries testing explain
 saving
 data export
 callbacks distribution
@@ -46,7 +46,7 @@ datasets
 applications
 keras_names
 __init__
-run_script serving
+run_script serving command_line
 __main__
 """
 FLOORS = {
@@ -71,7 +71,7 @@ COMPOSITE = {
 # What a leaf layer may stand on: what a layer is, and mathematics.
 BELOW_LAYERS = {"runtime", "core", "activations", "initializers", "regularizers"}
 CORE_FILES, MODULES_OF_DENSE = 16, 12  # with the names that fields have in Keras's configs
-OPTAX = {"optimizers", "schedules", "losses", "training", "ops"}
+OPTAX = {"optimizers", "schedules", "losses", "training", "ops"} | {"command_line"}  # its version
 FORBIDDEN = {"pickle", "importlib", "marshal", "yaml", "shelve", "dill", "cloudpickle"}
 UNSAFE = {"extract", "extractall", "system", "popen", "unsafe_load", "unpack_archive"}
 # Members of downloaded archives are unpacked after a check of their names.
@@ -403,11 +403,8 @@ def test_public_names_show_an_example(part):
     assert not silent, f"no example (>>> ...) in the docstring of {', '.join(silent)}"
 
 
-def test_the_readme_shows_every_module_with_its_line():
-    readme = (ROOT / "README.md").read_text()
-    shown = [" ".join(line.split()) for line in readme.splitlines()]
-    missing = [line for line in tree_map().splitlines() if " ".join(line.split()) not in shown]
-    assert not missing, f"{ADVICE}: the README's map lacks\n" + "\n".join(missing)
+def test_the_documentation_shows_every_module_with_its_line():
+    assert shown("files") == section(), ADVICE
 
 
 def test_no_test_module_imports_another():

@@ -1,4 +1,4 @@
-"""Keras's names: each is here, or stands in the README with the reason why not."""
+"""Keras's names: each is here, or stands in the documentation with the reason why not."""
 
 import re
 import subprocess
@@ -8,9 +8,9 @@ import pytest
 
 import fnn
 from fnn.keras_names import MISSING_NAMES
-from tests.generate.names import PARTS, modules, names, reasons, section, split
+from tests.generate.documents import ADVICE, ROOT, shown
+from tests.generate.names import PARTS, modules, names, reasons, section, split, summary
 from tests.generate.names import shown as shown_name
-from tests.generate.readme import ADVICE, README, shown
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -71,7 +71,7 @@ def test_an_import_of_a_name_that_is_not_here_gives_the_same_advice(module):
 def test_python_suggests_names_for_typing_errors_alone(name, suggested):
     run = subprocess.run(
         [sys.executable, "-c", f"import fnn; fnn.{name}"],
-        capture_output=True, text=True, cwd=README.parent,
+        capture_output=True, text=True, cwd=ROOT,
     )  # fmt: skip
     assert "AttributeError: " in run.stderr
     assert (suggested or "is not available: ") in run.stderr
@@ -87,5 +87,6 @@ def test_second_names_are_of_the_same_classes():
             assert getattr(fnn.layers, name) is getattr(fnn.layers, first), name
 
 
-def test_the_readme_lists_the_names():
+def test_the_documentation_lists_the_names():
     assert shown("names") == section(), ADVICE
+    assert shown("keras") == summary(), ADVICE

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn.core import arguments
-from fnn.core.arithmetic import finfo
+from fnn.core.arithmetic import exactly, finfo
 from fnn.core.context import Context, combine_masks, leading
 from fnn.core.layer import Layer, State
 from fnn.core.tree import SpecTree, Tree
@@ -251,11 +251,11 @@ def attention_weights(
     the softmax then has the zeros by itself.
     """
     if allowed is None:
-        return jax.nn.softmax(scores)
+        return exactly(jax.nn.softmax, scores)
     # The lowest finite number rather than -inf: a query without any allowed key then has a
     # gradient of 0, not NaN.
     lowest = finfo(scores.dtype).min
-    weights = jax.nn.softmax(jnp.where(allowed, scores, lowest))
+    weights = exactly(jax.nn.softmax, jnp.where(allowed, scores, lowest))
     if never_empty:
         return weights
     return jnp.where(allowed, weights, 0)

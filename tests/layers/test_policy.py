@@ -1,0 +1,115 @@
+"""The policy mixed_bfloat16 over every layer of the catalogue: dtypes; values beside Keras's."""
+
+import jax
+import numpy as np
+import pytest
+
+from fnn import layers as L
+from fnn.core.calling import weight_spec
+from fnn.core.context import strip_masks
+from fnn.testing.subject import Subject, is_float
+from tests.helpers.catalogue import CATALOGUE, COMPILED, jit
+from tests.helpers.keras_twins import ordered, runner, twin
+from tests.helpers.oracle import keras_rules
+from tests.helpers.policies import equations, operands, policy, remade
+
+pytestmark = pytest.mark.slow
+
+
+def case_ids(cases):
+    return [case.id for case in cases]
+
+
+def floats(values):
+    return [a for a in jax.tree.leaves(strip_masks(values)) if is_float(a)]
+
+
+def dtypes(values):
+    return {str(a.dtype) for a in floats(values)}
+
+
+def under(case):
+    """The row with its layer made under the policy in force."""
+    return Subject(remade(case.layer), case.x, case.key)
+
+
+def traced(subject, case, train=False):
+    run = lambda params, state, x: subject.run(params, state, x, train)
+    return jax.make_jaxpr(run, return_shape=True)(*case.weights, case.x)
+
+
+@pytest.mark.parametrize("case", CATALOGUE, ids=case_ids(CATALOGUE))
+def test_weights_and_state_in_float32_and_outputs_in_bfloat16(case):
+    with policy("mixed_bfloat16"):
+        subject = under(case)
+        assert dtypes(weight_spec(subject.layer, case.x)) <= {"float32"}
+        train = case.trains
+        program, (y, state) = traced(subject, case, train)
+    assert dtypes(state) <= {"float32"}
+    if "bfloat16" not in case.without and subject.layer.follows_policy:
+        assert dtypes(y) <= {"bfloat16"}
+    # the exponentials of softmax, the statistics of norms; those of activations may be halves
+    norms = ("rsqrt", "sqrt", "reduce_sum") if is_norm(case) else ()
+    assert operands(program.jaxpr, *norms) <= {"float32"}
+
+
+def is_norm(case):
+    return "Normalization" in type(case.layer).__name__
+
+
+BEFORE = [case for case in CATALOGUE if case.layer.follows_policy]
+
+
+@pytest.mark.parametrize("case", BEFORE, ids=case_ids(BEFORE))
+def test_layers_made_before_keep_their_dtype(case):
+    with policy("mixed_bfloat16"):
+        program, _ = traced(case, case)
+        assert dtypes(weight_spec(case.layer.replace(), case.x)) <= {"float32"}
+    used = {str(a.aval.dtype) for e in equations(program.jaxpr) for a in (*e.invars, *e.outvars)}
+    assert "bfloat16" not in used
+
+
+def near(received, expected):
+    """Equal within the rounding of bfloat16, which has 8 bits, relative to the largest."""
+    expected = [np.asarray(a, "float32") for a in floats(expected)]
+    for a, b in zip(floats(received), expected, strict=True):
+        scale = max(np.abs(b).max(initial=0), 1e-3)
+        np.testing.assert_allclose(np.asarray(a, "float32"), b, rtol=0, atol=0.04 * scale)
+
+
+SMOOTH = [case for case in COMPILED if "bfloat16" not in case.without and not case.layer.may_draw]
+
+
+@pytest.mark.parametrize("case", SMOOTH, ids=case_ids(SMOOTH))
+def test_values_are_those_of_float32_within_bfloat16(case):
+    with policy("mixed_bfloat16"):
+        subject = under(case)
+
+    def both(params, state, x):
+        return subject.run(params, state, x)[0], case.run(params, state, x)[0]
+
+    near(*jit(both)(*case.weights, case.x))
+
+
+TWINS = [
+    case
+    for case in SMOOTH
+    if case.keras is not None
+    and case.layer.follows_policy
+    and not isinstance(case.layer, L.STFTSpectrogram)  # Keras refuses bfloat16 there
+]
+
+
+@pytest.mark.parametrize("case", TWINS, ids=case_ids(TWINS))
+def test_values_and_dtypes_are_those_of_keras(case, keras):
+    with policy("mixed_bfloat16", keras), keras_rules():
+        layer = twin(case)
+        _, values = ordered(case)
+        subject = under(case)
+        layer.set_weights([np.asarray(w) for w in values])
+        trainable, run = runner(case, layer, train=False)
+        theirs = jit(lambda x: run(trainable, x)[0])(strip_masks(case.x))
+    received = jit(lambda x: subject.run(*case.weights, x)[0])(case.x)
+    near(received, theirs)
+    assert [a.dtype for a in floats(received)] == [a.dtype for a in floats(theirs)]
+    assert {w.dtype for w in layer.weights if "float" in w.dtype} <= {"float32"}
