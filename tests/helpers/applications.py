@@ -194,7 +194,7 @@ def double_precision():
 
     Keras's normalizations would compute in float32, as its `result_type` has no float64 with JAX.
     """
-    double = mock.patch("keras.src.backend.result_type", lambda *dtypes: "float64")
+    double = mock.patch("keras.src.backend.result_type", return_value="float64")
     with keras_rules(), jax.enable_x64(True), double:
         import keras
 
