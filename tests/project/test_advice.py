@@ -123,6 +123,7 @@ FILE = str(Path(tempfile.mkdtemp()) / "weights.safetensors")
 FILLED = {
     "fnn.config.disable_traceback_filtering()": "fnn.config.disable_traceback_filtering",
     'jax.config.update("jax_enable_x64", True)': "jax.config.update",  # it would stay so
+    'fnn.config.set_dtype_policy("mixed_bfloat16")': "fnn.config.set_dtype_policy",  # it would stay
     "fnn.use_cpu_cores()": "fnn.use_cpu_cores",  # JAX runs already; test_distribution calls it
     "Conv1D(padding='causal')": "Conv1D(2, 3, padding='causal')",
     "Embedding(mask_zero=True)": "Embedding(5, 2, mask_zero=True)",
