@@ -123,6 +123,6 @@ def test_targets_of_any_form_are_found_or_passed():
     assert model.estimate(8).flops > 0
     assert model.metrics_names == ["loss"]
     model.compile("sgd", fnn.losses.CTC())
-    with pytest.raises(ValueError, match="labels .* for ctc") as info:
+    with pytest.raises(ValueError, match=r"labels .* for ctc") as info:
         model.estimate(8)
     assert any("pass y, an array" in note for note in info.value.__notes__)
