@@ -70,6 +70,7 @@ class Context:
     `rows`    True where an example of the batch is valid, `(batch,)`; the others are padding
     `path`    the names of the layers around this one, outermost first (static)
     `frozen`  this layer does not learn: batch statistics are not updated (static)
+    `stored`  computes with weights that are stored in eight bits, set by `Quantized` (static)
     `remat`   patterns of paths of layers whose values the backward pass computes again (static)
     `record`  layers inside put their outputs into their state, as `fnn.explain` reads them (static)
 
@@ -86,6 +87,7 @@ class Context:
     rows: Array | None = None
     path: tuple[str, ...] = field(default=(), metadata={"static": True})
     frozen: bool = field(default=False, metadata={"static": True})
+    stored: Any = field(default=None, metadata={"static": True})
     remat: tuple[str, ...] = field(default=(), metadata={"static": True})
     record: bool = field(default=False, metadata={"static": True})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +38,9 @@ def frozen_paths(layer: Layer) -> list[Path]:
         if not inner.trainable:
             found.append(path)
         found += [(*path, *name.split("/")) for name in inner.fixed_weights]
+        if hasattr(type(inner), "integer_weights"):
+            quantized: Any = inner
+            found += [(*path, *name) for name in quantized.integer_weights()]
     return found
 
 

@@ -90,17 +90,21 @@ class Program(OptimizerLists):
         self.weights.compilations.limit(arguments["max_compiles"])
         self.arguments = arguments
         self._compiled = Compiled(arguments)
-        self.objective = None
         self.own_objective = own
-        self._resolved = None
-        self._described = None
-        self._endings_checked = None
+        self.forget_network()
         self._rates = ()
         network = self.weights.network
         self.weights.refresh_inner_models()
         # Other weights may learn in a network that has changed.
         if not keeps_state or self.weights.network is not network:
             self.weights.forget_optimizer()
+
+    def forget_network(self) -> None:
+        """Drops what was worked out for another network or other goals."""
+        self.objective = None
+        self._resolved = None
+        self._described = None
+        self._endings_checked = None
 
     def distribute(self, distribution: Distribution | None) -> None:
         """Takes the distribution that `compile` was given; the weights move to its devices."""

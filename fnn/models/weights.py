@@ -24,6 +24,7 @@ from fnn.models.watching import Shown, Watched
 from fnn.runtime.compilations import CompilationLog
 from fnn.runtime.devices import beside, divide, shared, undivided
 from fnn.runtime.layouts import Distribution, current
+from fnn.runtime.processes import local
 from fnn.runtime.program_cache import changes
 from fnn.runtime.seed import next_key
 from fnn.training.state import TrainState
@@ -318,7 +319,7 @@ class Weights:
 
     def get(self, place: Path = ()) -> list[np.ndarray]:
         """The weights of the layer at path `place` as NumPy arrays."""
-        return [np.asarray(entry.array) for entry in self.entries(place)]
+        return [np.asarray(local(entry.array)) for entry in self.entries(place)]
 
     def set(self, arrays: list[Tree], place: Path = ()) -> None:
         """Replaces the weights of the layer at path `place`, in the order of `get`.

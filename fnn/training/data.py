@@ -88,7 +88,7 @@ class ArrayData:
         Fewer if they are large, or if there are not that many (rounded up to a power of
         two, so that data of another length rarely needs another compilation).
         """
-        batch_bytes = tree.nbytes(self.arrays) * self.batch_size // max(self.count, 1)
+        batch_bytes = tree.nbytes(self.batch_spec())
         fitting = max(GATHERED_BYTES // max(batch_bytes, 1), 1)
         if not self.resident:
             # Each dispatch copies its own chunk: no need to gather more.
@@ -132,9 +132,7 @@ class ArrayData:
         left out.
         """
         total = steps or self.steps
-        ragged = 0
-        if self.pad:
-            ragged = self.count % self.batch_size
+        ragged = self._ragged()
         separate = bool(ragged) and (
             self.runs_apart(ragged) or self.apart(self.batch_spec())
         )
@@ -153,13 +151,17 @@ class ArrayData:
             for array in self._lazy:
                 array.check(index)
             if jax.distributed.is_initialized():
-                chunk, valid = _shares(self.arrays, index, valid)
+                chunk = _shares(self.arrays, valid, index)
             else:
-                chunk = take(self.arrays, index)
-            if self.pad:
-                chunk = chunk, valid
-            yield chunk, count
+                chunk = take(self.arrays, index), valid
+            yield chunk if self.pad else chunk[0], count
             done += count
+
+    def _ragged(self) -> int:
+        """The number of examples in an incomplete last batch; 0 if there is none."""
+        if not self.pad:
+            return 0
+        return self.count % self.batch_size
 
     def place(self, done: int | None) -> None:
         """Nothing: the number of an epoch and that of a batch in it tell which batch is next."""
@@ -273,7 +275,7 @@ def take(arrays: Tree, index: np.ndarray) -> Tree:
     return treedef.unflatten([next(parts[on]) for on in on_device])
 
 
-def _shares(arrays: Tree, index: np.ndarray, valid: np.ndarray) -> tuple[Tree, Array]:
+def _shares(arrays: Tree, valid: np.ndarray, index: np.ndarray) -> tuple[Tree, Tree]:
     """(the examples with these indices, `valid`) on the devices of several processes.
 
     Each process reads the examples of its own devices; all of them if the devices do not divide

@@ -235,7 +235,11 @@ def _inputs(state: Tree, given: Batches, index: Array) -> tuple[Tree, Tree, Arra
         return taken
 
     batch = jax.tree.map(take, given.chunk)
-    return state, batch, random.fold_in(given.key, index + given.span[2])
+    number = index + given.span[2]
+    if given.key.ndim:
+        # The keys of several members.
+        return state, batch, jax.vmap(random.fold_in, (0, None))(given.key, number)
+    return state, batch, random.fold_in(given.key, number)
 
 
 def _run_steps(
@@ -258,7 +262,7 @@ def _run_steps(
         inputs = _inputs(state, given, index)
 
         def commits(logs: Logs) -> Array:
-            return _computed_once(healthy & (_is_finite(logs) | ignores))
+            return computed_once(healthy & (is_finite(logs) | ignores))
 
         if chooses:
             state, logs, commit = committed(step.trace(*inputs), inputs, commits)
@@ -270,7 +274,7 @@ def _run_steps(
         else:
             state, logs = step(*inputs)
             added = add(accumulators, logs)
-        finite = _is_finite(logs) | ignores
+        finite = is_finite(logs) | ignores
         return index + 1, state, added, healthy & (finite | ~stops)
 
     def continues(carry: tuple[Array, Tree, Logs, Array]) -> Array:
@@ -295,7 +299,7 @@ def _tracing(over: Shared | None) -> contextlib.AbstractContextManager[object]:
     return over.distribution.tracing()
 
 
-def _computed_once(condition: Array) -> Array:
+def computed_once(condition: Array) -> Array:
     """`condition`, computed once instead of in the kernel of every leaf that depends on it.
 
     XLA repeats cheap computations, however long their chain: here sums over all
@@ -344,7 +348,7 @@ def _spec(leaf: Any) -> jax.ShapeDtypeStruct:
     return numeric_spec(np.shape(leaf), jax.dtypes.canonicalize_dtype(dtype))
 
 
-def _is_finite(logs: Logs) -> Array:
+def is_finite(logs: Logs) -> Array:
     """Whether the loss of a step is finite (True for a step that logs no loss)."""
     loss = logs.get("loss")
     if isinstance(loss, Accumulator):

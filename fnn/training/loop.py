@@ -12,10 +12,12 @@ import numpy as np
 
 from fnn.core import tree
 from fnn.core.tree import Tree
+from fnn.runtime import processes
 from fnn.runtime.compilations import active
 from fnn.runtime.layouts import Distribution, current
 from fnn.runtime.process import check_process
 from fnn.training import engine
+from fnn.training.agreement import check_agreement
 from fnn.training.checkpoint import CheckpointLike, saver_of
 from fnn.training.checks import as_array, as_integer, check_guard, example_count
 from fnn.training.data import ArrayData
@@ -33,8 +35,9 @@ from fnn.training.progress import COMPILING, Progress
 from fnn.training.resume import Resume
 from fnn.training.sources import readable
 from fnn.training.state import log_names, without_counters
+from fnn.training.step import shown
 from fnn.training.stream import StreamData
-from fnn.training.trainer import Trainer, shown
+from fnn.training.trainer import Trainer
 
 Callbacks: TypeAlias = Callback | Iterable[Callback] | None
 
@@ -230,6 +233,10 @@ def train(plan: Plan) -> History:
     callbacks = CallbackList(plan.callbacks, plan.run, params)
     plan.run.stop_training = False
     _check_restarts(plan)
+    if jax.distributed.is_initialized():
+        check_agreement(plan)
+    elif "launch" not in processes.looked:
+        processes.warn_if_alone()
     resume = Resume(plan, callbacks)
     with interruptible() as interrupt, terminable(interrupt, bool(resume.savers)):
         now = without_counters(plan.weights.now)
@@ -281,6 +288,9 @@ def _save_interrupted(trainer: Trainer, error: BaseException) -> None:
     """Saves a training that Ctrl-C or SIGTERM has ended between two steps."""
     try:
         at_boundary = error is trainer.interrupt.at_boundary
+        if jax.distributed.is_initialized():
+            # Ctrl-C ends processes after different steps.
+            at_boundary &= isinstance(error, SystemExit)
         if trainer.saves and at_boundary and trainer.is_whole:
             trainer.resume.save_last(trainer.snapshot())
     finally:
