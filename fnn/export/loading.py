@@ -33,7 +33,7 @@ class Endpoint:
     >>> model = fnn.Sequential([fnn.layers.Dense(1, input_shape=(3,))])
     >>> model.export("dense", verbose=False)
     >>> fnn.export.load("dense").endpoints["serve"]
-    Endpoint(input_0: float32 (any, 3) -> dense: float32 (any, 1))
+    Endpoint(input_0: float32 (any, 3) -> output: float32 (any, 1))
     """
 
     def __init__(

@@ -16,8 +16,9 @@ from fnn.core.context import INFERENCE, Context, carry_mask, salt
 from fnn.core.fields import not_negative, positive
 from fnn.core.layer import Initializer, Layer, Params, State
 from fnn.core.tree import SpecTree, Tree
-from fnn.core.weights import check_patterns, matches_any
+from fnn.core.weights import check_patterns
 from fnn.layers.wrappers import Frozen
+from fnn.runtime.patterns import matches_any
 
 
 class Kernel(NamedTuple):

@@ -84,7 +84,7 @@ class Quantized(PassingWrapper):
             params = tree.put(params, tuple(outer), branch) if outer else branch
         return params
 
-    def fixed_weights(self) -> Iterator[Path]:
+    def integer_weights(self) -> Iterator[Path]:
         for path, _, _ in self._stored():
             yield path
             yield (*path[:-1], f"{path[-1]}_scale")

@@ -64,6 +64,9 @@ class Objective(Value, loadable=False):
 
     goals: tuple[OutputGoal, ...] = ()
     members: int = 0
+    # A function of the user's in place of the goals; layers to compute again in the backward pass.
+    function: Any = None
+    remat: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.goals)

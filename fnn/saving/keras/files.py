@@ -263,7 +263,7 @@ def root_of(opened: Opened, model: Any = None) -> Group:
     """The tree of an HDF5 file, or of that in a `.keras` file for `model`."""
     if opened.zip is None:
         root = hdf5.read(opened.file, opened.file.size)
-        verify(root, opened.path)
+        verify(root, opened.path, opened.file)
         return root
     if WEIGHTS not in opened.zip.names:
         raise damaged(opened.path, f"it has no {WEIGHTS}")

@@ -9,6 +9,7 @@ import numpy as np
 
 from fnn import ops
 from fnn.core.layer import Layer
+from fnn.core.registry import TABLE
 from fnn.core.tree import Tree
 from fnn.ops.operation import OPERATIONS, Operation, restored
 from fnn.ops.table import ARRAYS
@@ -141,15 +142,23 @@ def in_call(function: str) -> list[str]:
 def is_operation(entry: Mapping[str, Any]) -> bool:
     """Whether the entry of a graph is an operation, not a layer.
 
-    Legacy files of Keras 3 do not say the module; an operation there has no `trainable`.
+    Legacy files of Keras 3 do not say the module. An operation there has no `trainable`; one with
+    the name of a layer, such as Add, takes two arguments in place of a list.
 
-    >>> is_operation({"class_name": "Add", "config": {"name": "add"}})
+    >>> is_operation({"class_name": "Relu", "config": {"name": "relu"}})
     True
     """
     module, config = entry.get("module"), entry.get("config")
+    name = entry.get("class_name")
     if module is not None or not isinstance(config, dict):
         return str(module).startswith(HOME)
-    return entry.get("class_name") in _OPERATIONS and "trainable" not in config
+    if name not in _OPERATIONS or "trainable" in config:
+        return False
+    calls = entry.get("inbound_nodes")
+    first = calls[0] if isinstance(calls, list) and calls else {}
+    args = first.get("args") if isinstance(first, dict) else None
+    is_list = isinstance(args, list) and len(args) == 1
+    return ("layer", name) not in TABLE or not is_list
 
 
 # -- from Keras ----------------------------------------------------------------------------------
