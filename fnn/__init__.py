@@ -45,7 +45,7 @@ from fnn.keras_names import install as _install_keras_names
 from fnn.layers import InputSpec
 from fnn.losses import Loss
 from fnn.metrics import Metric
-from fnn.models import Function, Model, Sequential, load
+from fnn.models import Function, Model, Sequential, cross_validate, fit_many, load
 from fnn.optimizers import Optimizer
 from fnn.preprocessing import image as _image  # noqa: F401 - Keras's names
 from fnn.preprocessing import sequence as _sequence  # noqa: F401
@@ -56,6 +56,7 @@ from fnn.runtime.seed import set_seed
 from fnn.runtime.tracebacks import install as _shorten_tracebacks
 from fnn.runtime.version import VERSION
 from fnn.scopes import device, name_scope
+from fnn.summaries import show
 from fnn.symbolic.inputs import KerasTensor
 from fnn.symbolic.node import Input
 from fnn.symbolic.rematerializing import RematScope, remat
@@ -105,6 +106,7 @@ __all__ = [
     "callbacks",
     "config",
     "constraints",
+    "cross_validate",
     "data",
     "datasets",
     "device",
@@ -113,6 +115,7 @@ __all__ = [
     "dtype_policies",
     "explain",
     "export",
+    "fit_many",
     "initializers",
     "layers",
     "load",
@@ -133,6 +136,7 @@ __all__ = [
     "saving",
     "schedules",
     "set_seed",
+    "show",
     "training",
     "tree",
     "use_cpu_cores",

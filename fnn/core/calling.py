@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import operator
 from collections.abc import Callable, Iterable, Iterator
@@ -16,19 +17,21 @@ from fnn.core.arguments import check_inputs
 from fnn.core.checks import Method, check_apply, inner_apply, located, run_apply
 from fnn.core.context import (
     Context,
-    Mask,
     Masked,
     combine_masks,
     is_masked,
     leading,
+    refuse_mask,
     salt,
     split_mask,
     strip_masks,
+    without_gradients,
 )
 from fnn.core.layer import Layer, Params, Regularizer, State
 from fnn.core.registry import snake_case
 from fnn.core.tree import Path, SpecTree, Tree
 from fnn.core.value import resolve
+from fnn.runtime.patterns import matches_any
 from fnn.runtime.placement import on_automatic_axes, prepared
 from fnn.runtime.program_cache import small_cache
 
@@ -60,10 +63,14 @@ def call(
     x: Tree,
     ctx: Context,
     name: str | None = None,
+    fresh: bool = False,
 ) -> tuple[Tree, State]:
-    """`layer.apply` with the features of every layer: masks, freezing, activity regularizer."""
+    """`layer.apply` with the features of every layer: masks, freezing, activity regularizer.
+
+    `fresh` weights come from `init` for these inputs, so they fit.
+    """
     with located(name, layer, x):
-        apply, params, x, ctx = before_call(layer, params, state, x, ctx)
+        apply, params, x, ctx = before_call(layer, params, state, x, ctx, fresh)
         y, new_state = apply(params, state, x, ctx)
         return after_call(layer, state, new_state, y, ctx)
 
@@ -74,11 +81,14 @@ def before_call(
     state: State,
     x: Tree,
     ctx: Context,
+    fresh: bool = False,
 ) -> tuple[Callable[..., tuple[Tree, State]], Params, Tree, Context]:
     """(function to call, weights, inputs, context): checked, masks moved to the context."""
     if not layer.trainable:
         params = lax.stop_gradient(params)
         ctx = ctx.replace(frozen=True)
+    elif layer.fixed_weights:
+        params = without_gradients(params, layer.fixed_weights)
     if layer.masking != "inside":
         x, mask = split_mask(x)
         if mask is None:
@@ -86,7 +96,7 @@ def before_call(
         refuse_mask(layer, mask)
         params, x, mask = prepared(layer, params, x, mask)
         ctx = ctx.replace(mask=mask)
-    check_apply(layer, params, state, x, ctx)
+    check_apply(layer, params, state, x, ctx, fresh)
     apply = inner_apply(layer)
     if layer.dtype is not None:
         apply = functools.partial(run_apply, apply)
@@ -94,7 +104,17 @@ def before_call(
         apply = functools.partial(_on_automatic_axes, apply)
     if ctx.record:
         apply = functools.partial(_recording, apply)
-    return functools.partial(apply, layer), params, x, ctx
+    run = functools.partial(apply, layer)
+    if ctx.remat and _is_recomputed(layer, ctx):
+        # Once, not once more for each layer inside.
+        return jax.checkpoint(run), params, x, ctx.replace(remat=())
+    return run, params, x, ctx
+
+
+def _is_recomputed(layer: Layer, ctx: Context) -> bool:
+    """Whether the patterns of a context mean this layer: of a wrapper, the one inside."""
+    is_around = any(name is None for name, _ in layer.children())
+    return not is_around and matches_any(ctx.remat, "/".join(ctx.path))
 
 
 def _on_automatic_axes(
@@ -144,17 +164,6 @@ def after_call(
         dtype = state["aux_loss"].dtype
         new_state = {**new_state, "aux_loss": penalty.astype(dtype)}
     return y, new_state
-
-
-def refuse_mask(layer: Layer, mask: Mask) -> None:
-    """Raises ValueError if there is a mask and the layer refuses masks."""
-    # Leaves do not include None.
-    if layer.masking == "refuse" and jax.tree.leaves(mask):
-        raise ValueError(
-            f"expected inputs without a mask, since {type(layer).__name__} mixes or drops time "
-            "steps, received a mask (from Embedding(mask_zero=True) or Masking); use a layer "
-            "that reads the mask first (LSTM, GlobalAveragePooling1D), or Unmask() to drop it"
-        )
 
 
 def activity_penalty(
@@ -222,7 +231,22 @@ def output_spec(layer: Layer, x: SpecTree) -> SpecTree:
     (2, 3)
     """
     leaves, treedef = jax.tree.flatten(tree.spec(x))
+    nameless = _nameless(layer)
+    if nameless is not layer:
+        # The error for inputs that do not fit shows the layer with its name, below.
+        with contextlib.suppress(Exception):
+            return _output_spec(nameless, treedef, tuple(leaves))
     return _output_spec(layer, treedef, tuple(leaves))
+
+
+def _nameless(layer: Layer) -> Layer:
+    """The layer without its name, so that those of equal blocks are traced once.
+
+    Not for a class with its own `__init__` or layers inside, which may use it.
+    """
+    if layer.own_name is None or layer._open or layer.children():
+        return layer
+    return layer.replace(name=None)
 
 
 @small_cache(4096)  # equal layers on equal shapes are traced once
@@ -246,7 +270,7 @@ def _output_spec(
     def run(x: Tree) -> Tree:
         key = random.key(0)
         params, state = initialize(layer, key, x)
-        return call(layer, params, state, x, Context(key=key))[0]
+        return call(layer, params, state, x, Context(key=key), fresh=True)[0]
 
     return jax.eval_shape(run, x)
 
@@ -391,9 +415,6 @@ def walk(
 
 def unzip(pairs: dict[str, tuple[Params, State]]) -> tuple[Params, State]:
     """`{name: (params, state)}` -> `{name: params}, {name: state}`."""
-    all_params = {}
-    all_state = {}
-    for name, (params, state) in pairs.items():
-        all_params[name] = params
-        all_state[name] = state
-    return all_params, all_state
+    params = {name: own for name, (own, _) in pairs.items()}
+    state = {name: own for name, (_, own) in pairs.items()}
+    return params, state

@@ -14,9 +14,10 @@ from typing import Any, Protocol, TypeAlias, TypeGuard, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, random
+from jax import Array, lax, random
 from jax.typing import ArrayLike
 
+from fnn.core import tree
 from fnn.core.tree import Tree
 from fnn.runtime.placement import place_like
 
@@ -69,6 +70,8 @@ class Context:
     `rows`    True where an example of the batch is valid, `(batch,)`; the others are padding
     `path`    the names of the layers around this one, outermost first (static)
     `frozen`  this layer does not learn: batch statistics are not updated (static)
+    `stored`  computes with weights that are stored in eight bits, set by `Quantized` (static)
+    `remat`   patterns of paths of layers whose values the backward pass computes again (static)
     `record`  layers inside put their outputs into their state, as `fnn.explain` reads them (static)
 
     A combinator passes `ctx.child(name)` to each child. It has no mask, since masks travel with
@@ -84,6 +87,8 @@ class Context:
     rows: Array | None = None
     path: tuple[str, ...] = field(default=(), metadata={"static": True})
     frozen: bool = field(default=False, metadata={"static": True})
+    stored: Any = field(default=None, metadata={"static": True})
+    remat: tuple[str, ...] = field(default=(), metadata={"static": True})
     record: bool = field(default=False, metadata={"static": True})
 
     def child(self, name: str) -> Context:
@@ -117,6 +122,14 @@ class Context:
 
 
 INFERENCE = Context()
+
+
+def without_gradients(params: Tree, names: tuple[str, ...]) -> Tree:
+    """The weights of a layer, of which some (by path within it) get no gradient."""
+    for name in names:
+        path = tuple(name.split("/"))
+        params = tree.put(params, path, lax.stop_gradient(tree.get(params, path)))
+    return params
 
 
 class Defaults(Protocol):
@@ -292,6 +305,17 @@ def check_mask(
         f"of shape {shape}, received a mask of shape {mask}; pass one boolean for each step, "
         f"of shape {steps[: max(2, len(shape) - 1)]}{combine}, or Unmask() the inputs"
     )
+
+
+def refuse_mask(layer: LayerLike, mask: Mask) -> None:
+    """Raises ValueError if there is a mask and the layer refuses masks."""
+    # Leaves do not include None.
+    if layer.masking == "refuse" and jax.tree.leaves(mask):
+        raise ValueError(
+            f"expected inputs without a mask, since {type(layer).__name__} mixes or drops time "
+            "steps, received a mask (from Embedding(mask_zero=True) or Masking); use a layer "
+            "that reads the mask first (LSTM, GlobalAveragePooling1D), or Unmask() to drop it"
+        )
 
 
 def leading(mask: A, ndim: int) -> A:

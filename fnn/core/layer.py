@@ -87,8 +87,9 @@ class Layer(Copied, Configurable, loadable=False):
     on_attribute: ClassVar[Callable[[Layer, str], object]] = staticmethod(_not_known)
     # Called with each new class, before anything else; set by `fnn.subclassing`.
     on_subclass: ClassVar[Callable[[type], None]] = staticmethod(_unheard)
-    # Calls the layer on arrays; set by `fnn.models`.
+    # Calls the layer on arrays, and shows it in a notebook as HTML; set by `fnn.models`.
     on_arrays: ClassVar[Callable[[Layer, tuple[object, ...], dict[str, object]], Tree]]
+    as_html: ClassVar[Callable[[Layer], str]]
     # Told of a field assigned, asked about the network of a model: by `fnn.models`.
     on_assigned: ClassVar[Callable[[Layer, str], None]] = staticmethod(_unheard)
     is_of_model: ClassVar[Callable[[Layer], bool | None]] = staticmethod(_unheard)
@@ -98,7 +99,7 @@ class Layer(Copied, Configurable, loadable=False):
     # What layers that do not say have as dtype and data format; set by `fnn.config`.
     settings: ClassVar[Defaults]
     # The fields that can be assigned after construction: none changes the weights.
-    assignable: ClassVar[tuple[str, ...]] = ("trainable", "activation")
+    assignable: ClassVar[tuple[str, ...]] = ("trainable", "activation", "fixed_weights")
     masking: ClassVar[Masking] = "refuse"
     # On strings, which only the host has: "move" if the outputs are elements of the inputs, "run"
     # if `apply` takes arrays of NumPy too.
@@ -113,8 +114,7 @@ class Layer(Copied, Configurable, loadable=False):
     weight_names: ClassVar[dict[str, str]] = {}
     # The axes of the inputs, or of the first of them: "(batch, ..., features)"; "" for any.
     input_layout: ClassVar[str] = ""
-    # What `init` requires of its inputs beyond that, and what decoding requires of the fields:
-    # each raises ValueError.
+    # Rules for the inputs of `init`, and for the fields in decoding: each raises ValueError.
     input_rules: ClassVar[tuple[Callable[[Any, Any], object], ...]] = ()
     cache_rules: ClassVar[tuple[Rule, ...]] = ()
     # The names of the inputs of a layer of several inputs, in order.
@@ -142,6 +142,7 @@ class Layer(Copied, Configurable, loadable=False):
 
     name: str | None = field(default=None, kw_only=True)
     trainable: bool = field(default=True, kw_only=True)
+    fixed_weights: tuple[str, ...] = field(default=(), kw_only=True)
     dtype: str | None = field(default=None, kw_only=True)
     input_shape: tuple[int | None, ...] | None = field(default=None, kw_only=True)
 
@@ -283,7 +284,10 @@ class Layer(Copied, Configurable, loadable=False):
             self._change(name, value)
             return
         super().__setattr__(name, value)
-        if name == "trainable":  # of a class with its own `__init__`
+        if name in (
+            "trainable",
+            "fixed_weights",
+        ):  # of a class with its own `__init__`
             changes.note()
 
     def _change(self, name: str, value: object) -> None:
@@ -306,6 +310,9 @@ class Layer(Copied, Configurable, loadable=False):
         if name in self.attribute_advice:
             return self.attribute_advice[name]
         return super()._instead(name, value)
+
+    def _repr_html_(self) -> str:
+        return Layer.as_html(self)
 
     def __iter__(self) -> Iterator[Callable[..., Any]]:
         """`init, apply = layer`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,6 +14,7 @@ from fnn.core import arguments
 from fnn.core.calling import walk
 from fnn.core.layer import Layer
 from fnn.core.tree import Tree
+from fnn.models.freezing import freeze, is_pattern
 from fnn.models.network import Network
 from fnn.models.outputs import as_tuple
 from fnn.models.variables import WeightVariable, losses, seed_variable, variables
@@ -46,6 +48,9 @@ class Attributes(_Beside):
 
     # The model that a layer inside stands for, or the layer; set by `fnn.models.owned`.
     as_shown: ClassVar[Callable[[Layer], Any]] = staticmethod(_as_it_is)
+
+    # `plot_model` of `fnn.utils`, which sets it.
+    as_picture: ClassVar[Callable[..., Any]]
 
     # Keeps the layer that other networks use, so that it stays the same object.
     _used_as: Layer | None = None
@@ -239,23 +244,33 @@ class Attributes(_Beside):
         """Keeps the weights of these layers, and batch statistics in them, as they are.
 
         Short for `layer.trainable = False` for several layers of a model, given by name or as
-        the objects in `model.layers`. Raises ValueError for a layer that is not in the model.
+        the objects in `model.layers`. A pattern of paths chooses layers and single weights at any
+        depth: "encoder/**" all inside `encoder`, "**/bias" all biases (`*` is any part of a name,
+        `**` any number of names, as in `ByPath`). It takes effect at the next call of `fit`; the
+        optimizer has no state for frozen weights, and keeps that of all others. Raises ValueError
+        for a layer that is not in the model, and for a pattern that matches nothing.
 
         >>> model = fnn.Sequential([fnn.layers.Dense(2, input_shape=(4,)), fnn.layers.Dense(1)])
         >>> model.freeze(*model.layers[:-1])
         >>> [layer.trainable for layer in model.layers]
         [False, True]
+        >>> model.freeze("**/bias")
+        >>> [weight.path for weight in model.trainable_weights]
+        ['sequential/dense_1/kernel']
         """
         self._set_trainable(layers, False)
 
     def unfreeze(self, *layers: Layer | str) -> None:
-        """Lets training change the weights of these layers again; the opposite of `freeze`."""
+        """Lets training change these weights again, named as for `freeze`."""
         self._set_trainable(layers, True)
 
     def _set_trainable(self, chosen: tuple[Layer | str, ...], trainable: bool) -> None:
         inside = {id(layer) for path, layer, _ in walk(self.layer) if path}
         found = []
+        patterns = [one for one in chosen if isinstance(one, str) and is_pattern(one)]
         for one in chosen:
+            if isinstance(one, str) and one in patterns:
+                continue
             layer: Any = self.get_layer(one) if isinstance(one, str) else one
             if isinstance(layer, InputLayer):
                 continue
@@ -269,6 +284,8 @@ class Attributes(_Beside):
             found.append(layer)
         for layer in found:
             layer.trainable = trainable
+        for pattern in patterns:
+            freeze(self._weights, pattern, not trainable)
 
     # -- optimizer and metrics -------------------------------------------------------------------
 
@@ -357,4 +374,25 @@ class Attributes(_Beside):
             node.source = self
         return result
 
+    def plot(
+        self,
+        to_file: str | os.PathLike[str] | None = None,
+        show_shapes: bool = True,
+        show_layer_names: bool = True,
+        **options: Any,
+    ) -> Any:
+        """A picture of the graph, which a notebook shows; `to_file` saves it (svg, png, pdf, dot).
+
+        It is `fnn.utils.plot_model` with shapes and names, and takes its other arguments. Raises
+        ValueError for a model that does not know its input shape.
+
+        >>> model = fnn.Sequential([fnn.layers.Dense(2, input_shape=(3,), name="last")])
+        >>> "last (Dense)" in model.plot().svg
+        True
+        """
+        return type(self).as_picture(
+            self, to_file, show_shapes, show_layer_names=show_layer_names, **options
+        )
+
     summary, __repr__ = summaries.summary, summaries.describe
+    _repr_html_ = summaries.model_html

@@ -14,6 +14,7 @@ from fnn.core.context import strip_masks
 from fnn.core.tree import SpecTree, Tree
 from fnn.models.feed import Feed, checked_batch_size, pads, room_for
 from fnn.models.weights import Weights
+from fnn.runtime.compilations import active
 from fnn.runtime.layouts import current
 from fnn.runtime.memory import LARGE
 from fnn.runtime.processes import is_global, local
@@ -43,6 +44,7 @@ def forward(weights: Weights, x: Tree) -> Tree:
     processes each computes for itself, unless the batch lies on devices of others.
     """
     network = weights.network
+    active.set(weights.compilations)
     program = network.compiled.predictor(x)
     params, state, x = _placed_alone(weights, x)
     outputs, state = program.step(params, state, x, *weights.inference_key())
@@ -239,6 +241,7 @@ def _runner(weights: Weights, batch: Tree, size: int, alone: bool = False) -> Ru
     Pieces hold whole batches like `batch`, or are one batch of fewer examples.
     """
     network = weights.network.compiled
+    active.set(weights.compilations)
     whole = network.predictor(batch)
 
     def run(x: Tree, valid: int) -> Tree:

@@ -19,8 +19,9 @@ from fnn.core.tree import Path, Tree
 from fnn.models import laid_out, scoped, sharing, watching
 from fnn.models.network import Network
 from fnn.models.outputs import refuse_none
-from fnn.models.training_lock import Training
+from fnn.models.training_lock import TrainingLock
 from fnn.models.watching import Shown, Watched
+from fnn.runtime.compilations import CompilationLog
 from fnn.runtime.devices import beside, divide, shared, undivided
 from fnn.runtime.layouts import Distribution, current
 from fnn.runtime.processes import local
@@ -62,7 +63,8 @@ class Weights:
         self.variables: weakref.WeakValueDictionary[tuple[str, Path], object] = (
             weakref.WeakValueDictionary()
         )
-        self.training = Training(network.name)
+        self.compilations = CompilationLog()
+        self.training = TrainingLock(network.name, self.compilations)
         self._now: TrainState | None = None
         self._pulling = False
         self._watched: Watched | None = None

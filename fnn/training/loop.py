@@ -13,6 +13,7 @@ import numpy as np
 from fnn.core import tree
 from fnn.core.tree import Tree
 from fnn.runtime import processes
+from fnn.runtime.compilations import active
 from fnn.runtime.layouts import Distribution, current
 from fnn.runtime.process import check_process
 from fnn.training import engine
@@ -28,6 +29,7 @@ from fnn.training.interrupt import interruptible, terminable
 from fnn.training.laying_out import place
 from fnn.training.lazy import is_sparse
 from fnn.training.one_device import Mentioned, mention
+from fnn.training.plain_logs import with_accumulators
 from fnn.training.plan import Plan
 from fnn.training.progress import COMPILING, Progress
 from fnn.training.resume import Resume
@@ -103,12 +105,13 @@ def fit(
     """
     check_process()
     check_guard(guard)
+    active.set(None)  # the step is no model's
     state, scope = _on_devices(jax.tree.map(tree.owned, state), distribution)
     run = Run(state)
     progress = Progress.of_fit(verbose)
     source = _as_source(data, batch_size, shuffle, seed, steps_per_epoch)
     plan = Plan(
-        step=engine.with_accumulators(_checked_step(step)),
+        step=with_accumulators(_checked_step(step)),
         data=source,
         run=run,
         weights=run,

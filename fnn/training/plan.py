@@ -54,8 +54,8 @@ class Plan:
     # Called at the start of an epoch.
     begin_epoch: Callable[[], None] | None = None
     # Change the state at the end of an epoch, and at the end of the training.
-    end_epoch: Callable[[TrainState], TrainState] | None = None
-    end_training: Callable[[TrainState], TrainState] | None = None
+    end_epoch: Callable[[Tree], Tree] | None = None
+    end_training: Callable[[Tree], Tree] | None = None
     # Strings that tell whether a resumed training has the same optimizer, losses and network.
     recipe: dict[str, str] = dataclasses.field(default_factory=dict)
     # What saves the training, beside the savers of callbacks.
