@@ -21,7 +21,7 @@ html_theme = "furo"
 html_title = "fnn"
 html_static_path = ["_static"]
 html_css_files = ["fnn.css"]
-html_show_sphinx = html_show_sourcelink = False
+html_show_sphinx = html_show_sourcelink = html_show_copyright = False
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
@@ -35,6 +35,9 @@ nb_merge_streams = True
 default_role = "code"  # docstrings write `code` between single backticks
 autodoc_typehints = "none"  # the signature without its types fits a line
 autodoc_member_order = "alphabetical"
+autodoc_inherit_docstrings = (
+    False  # a method that only carries out its base's is not listed
+)
 autodoc_default_options = {"members": True}
 python_use_unqualified_type_names = True
 

@@ -56,6 +56,7 @@ from fnn.runtime.seed import set_seed
 from fnn.runtime.tracebacks import install as _shorten_tracebacks
 from fnn.runtime.version import VERSION
 from fnn.scopes import device, name_scope
+from fnn.summaries import show
 from fnn.symbolic.inputs import KerasTensor
 from fnn.symbolic.node import Input
 from fnn.symbolic.rematerializing import RematScope, remat
@@ -135,6 +136,7 @@ __all__ = [
     "saving",
     "schedules",
     "set_seed",
+    "show",
     "training",
     "tree",
     "use_cpu_cores",

@@ -137,7 +137,8 @@ def set_dtype_policy(policy: str | DTypePolicy) -> None:
     if found.name not in POLICIES:
         raise ValueError(
             f"expected one of the policies {list(POLICIES)}, received {found.name!r}; weights "
-            'keep full precision, compute in half precision by set_dtype_policy("mixed_bfloat16")'
+            "keep full precision, compute in half precision by "
+            'fnn.config.set_dtype_policy("mixed_bfloat16")'
         )
     set_floatx(found.variable_dtype)
     mixed = found.compute_dtype if found.name.startswith("mixed") else None

@@ -6,7 +6,6 @@ import dis
 import sys
 from collections.abc import Callable
 from types import FrameType, ModuleType
-from typing import NoReturn
 
 from fnn import utils
 from fnn.core import arguments, registry
@@ -29,7 +28,6 @@ MISSING_NAMES: dict[str, dict[str, str]] = {
         "legacy": LEGACY,
         "load_model": "`fnn.load`",
         "SymbolicScope": "every layer is a pure pair of `init` and `apply`",
-        "wrappers": NOT_YET,
     },
     "fnn.layers": {
         "TFSMLayer": "its files hold programs of TensorFlow, which JAX cannot run",
@@ -37,22 +35,14 @@ MISSING_NAMES: dict[str, dict[str, str]] = {
         "differentiated together; load its weights by `model.set_weights`",
     },
     "fnn.optimizers": {"legacy": LEGACY},
-    "fnn.distribution": {
-        "distribute_tensor": "`jax.device_put` with a `jax.sharding.NamedSharding`",
-        **_for_all(
-            "DataParallel DeviceMesh LayoutMap ModelParallel TensorLayout distribution "
-            "set_distribution",
-            f"{NOT_YET}: arrays that `jax.device_put` divides stay divided",
-        ),
-    },
     "fnn.saving": {
         "KerasFileEditor": "`model.load_weights` takes what fits with `strict=False`, and "
         "reports the rest; h5py changes files",
     },
     "fnn.quantizers": _for_all(
         "AWQConfig Float8QuantizationConfig GPTQConfig Int4QuantizationConfig "
-        "Int8QuantizationConfig QuantizationConfig",
-        "layers and models have no `quantize` here; quantize arrays by these functions",
+        "QuantizationConfig",
+        '`model.quantize("int8")` is the only mode',
     ),
     "fnn.visualization": _for_all(
         "draw_bounding_boxes draw_segmentation_masks plot_bounding_box_gallery "
@@ -158,8 +148,12 @@ def install() -> None:
         vars(sys.modules[module])["__getattr__"] = _getter(module, names)
 
 
-def _getter(module: str, names: dict[str, str]) -> Callable[[str], NoReturn]:
-    def getter(name: str) -> NoReturn:
+def _getter(module: str, names: dict[str, str]) -> Callable[[str], ModuleType]:
+    def getter(name: str) -> ModuleType:
+        if (module, name) == ("fnn", "wrappers"):
+            import fnn.wrappers  # now, since it needs scikit-learn
+
+            return fnn.wrappers
         if name not in names:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         message = f"{module}.{name} is not available: {names[name]}"

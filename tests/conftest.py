@@ -12,6 +12,7 @@ import jax
 import pytest
 
 import fnn
+from fnn.training.one_device import Mentioned
 from tests.helpers.compiling import HAS_OLDER_EMITTERS, OLDER_EMITTERS, share_contexts
 from tests.helpers.oracle import keras_rules
 
@@ -21,6 +22,7 @@ if HAS_OLDER_EMITTERS:
 jax.config.update("jax_traceback_in_locations_limit", 0)  # shown nowhere, and takes time
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+Mentioned.once = True  # that there are 8 devices; what `fit` prints is the same in each test
 
 # What takes long to compile is kept in the virtual environment, so that a second run finds it. (A
 # file that another process is still writing is an error of JAX's, ignored in pyproject.toml.)

@@ -19,6 +19,8 @@ from fnn.layers import (
     Residual,
     Sequential,
 )
+from fnn.runtime.tables import COUNT
+from fnn.summaries.table import ListedNetwork
 from tests.helpers.oracle import keras_rules
 
 
@@ -266,11 +268,28 @@ def test_ten_billion_parameters_are_summed_up_without_memory():
     net = Sequential([Dense(width), Repeat(block, blocks), Dense(64000)])
     jax.block_until_ready(jnp.zeros(()))
     before, began = len(jax.live_arrays()), time.perf_counter()
-    network = summaries._Network(net, Input((width,)), nested=False)
+    network = ListedNetwork(net, Input((width,)), nested=False)
     assert time.perf_counter() - began < 5
     assert len(jax.live_arrays()) <= before + 1  # the key of the abstract run
     each = 2 * 4 * width**2 + 5 * width
     total = width**2 + width + blocks * each + 64000 * (width + 1)
     assert total > 8.8e9
     assert f" Total params: {total:,} " in network.totals()[0]
-    assert network.rows[1].cells[summaries.COUNT] == f"{blocks * each:,}"
+    assert network.rows[1].cells[COUNT] == f"{blocks * each:,}"
+
+
+def test_the_policy_is_shown(capsys):
+    row = [fnn.layers.Dense(3, input_shape=(4,)), fnn.layers.Dense(2, dtype="float32")]
+    model = fnn.Sequential(row, dtype="mixed_bfloat16")
+    model.summary()
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == " Dtype policy: mixed_bfloat16; float32 in dense_1"
+    fnn.Sequential([fnn.layers.Dense(3, input_shape=(4,), dtype="float16")]).summary()
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == " Dtype policy: float32; mixed_float16 in dense"
+    model = fnn.Sequential([fnn.layers.Dense(3, input_shape=(4,))])
+    model.summary()
+    assert "policy" not in capsys.readouterr().out
+    model.quantize("int8")
+    model.summary()
+    assert capsys.readouterr().out.splitlines()[-1] == " Dtype policy: int8_from_float32"

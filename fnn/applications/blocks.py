@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
-from fnn.applications.application import channel_axis
+from typing import Any
+
 from fnn.core.layer import Layer
+from fnn.layers import BatchNormalization, ZeroPadding2D
+from fnn.runtime.settings import settings
 from fnn.symbolic.node import Node
+
+
+def channel_axis() -> int:
+    """The axis of the channels of a batch of images, as `fnn.config` says.
+
+    >>> channel_axis()
+    3
+    """
+    return 1 if settings.channels_first else 3
+
+
+def normalization(name: str | None = None, **given: Any) -> BatchNormalization:
+    """A batch normalization of the channels.
+
+    >>> normalization(epsilon=1e-5).axis
+    3
+    """
+    return BatchNormalization(axis=channel_axis(), name=name, **given)
 
 
 def through(x: Node, *layers: Layer) -> Node:
@@ -40,16 +61,17 @@ def multiple_of_eight(width: float) -> int:
     return rounded
 
 
-def padding_to_halve(x: Node, window: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Padding of images for a convolution with strides of 2.
+def padded_to_halve(x: Node, window: int, name: str) -> Node:
+    """x with the padding for a convolution with strides of 2.
 
     It is one less on the first side where the size is even or unknown.
 
-    >>> padding_to_halve(fnn.Input((8, 9, 3)), 5)
+    >>> padded_to_halve(fnn.Input((8, 9, 3)), 5, "pad").owner.padding
     ((1, 2), (2, 2))
     """
     half = window // 2
     shape = list(x.shape[1:])
     del shape[channel_axis() - 1]
     height, width = (size or 0 for size in shape)
-    return (half - 1 + height % 2, half), (half - 1 + width % 2, half)
+    padding = ((half - 1 + height % 2, half), (half - 1 + width % 2, half))
+    return through(x, ZeroPadding2D(padding, name=name))

@@ -5,18 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
-from fnn.applications.application import (
-    Arguments,
-    Shape,
-    Weights,
-    assembled,
-    member,
-    pooled,
-)
+from fnn import layers
+from fnn.applications.application import assembled, member
 from fnn.applications.blocks import through
+from fnn.applications.heads import pooled
 from fnn.applications.imagenet_utils import (
     CLASSES,
     DEVIATION_OF_RGB,
@@ -24,21 +18,12 @@ from fnn.applications.imagenet_utils import (
     decode_predictions,
     preprocessing,
 )
+from fnn.applications.keras_arguments import Arguments, Shape, Weights
 from fnn.applications.published import Published, files
 from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import fraction, positive
-from fnn.core.layer import Activation as ActivationLike
-from fnn.core.layer import Layer, Params, State
+from fnn.core.layer import Activation, Layer, Params, State
 from fnn.core.tree import SpecTree
-from fnn.layers import (
-    Activation,
-    Conv2D,
-    Dense,
-    GlobalAveragePooling2D,
-    LayerNormalization,
-    Normalization,
-    Sequential,
-)
 from fnn.layers.shared.dropping import drop
 from fnn.models import Model
 from fnn.symbolic.node import Node
@@ -115,8 +100,6 @@ class StochasticDepth(Layer):
 class _Design(NamedTuple):
     depth: int  # blocks of the third stage; the others have three
     width: int  # channels of the first stage, doubled in each later one
-    drop_path_rate: float = 0.0  # of the last block; that of the first is 0
-    layer_scale_init_value: float | None = 1e-6
 
 
 def _convnext(
@@ -129,7 +112,7 @@ def _convnext(
     input_shape: Shape | None = None,
     pooling: str | None = None,
     classes: int = CLASSES,
-    classifier_activation: ActivationLike = "softmax",
+    classifier_activation: Activation = "softmax",
     name: str | None = None,
 ) -> Model:
     name = name or facts.name
@@ -138,66 +121,58 @@ def _convnext(
     def body(x: Node) -> Node:
         if include_preprocessing and x.shape[-1] == 3:
             layer = f"{name}_prestem_normalization"
-            x = Normalization(mean=MEAN, variance=VARIANCE, name=layer)(x)
+            norm = layers.Normalization(mean=MEAN, variance=VARIANCE, name=layer)
+            x = through(x, norm)
         return _features(x, design, name)
 
     return assembled(given, facts, body, _classifier, _without_classifier)
 
 
 def _features(x: Node, design: _Design, name: str) -> Node:
-    depths = (3, 3, design.depth, 3)
-    rates = iter(np.linspace(0.0, design.drop_path_rate, sum(depths)).tolist())
-    for stage, depth in enumerate(depths):
+    for stage, depth in enumerate((3, 3, design.depth, 3)):
         width = design.width * 2**stage
         x = _smaller(width, stage, name)(x)
         for index in range(depth):
-            prefix = f"{name}_stage_{stage}_block_{index}"
-            x = _block(x, next(rates), design.layer_scale_init_value, prefix)
+            x = x + through(x, *_branch(width, f"{name}_stage_{stage}_block_{index}"))
     return x
 
 
-def _norm(name: str | None = None) -> LayerNormalization:
-    return LayerNormalization(epsilon=1e-6, name=name)
+def _norm(name: str | None = None) -> Layer:
+    return layers.LayerNormalization(epsilon=1e-6, name=name)
 
 
-def _smaller(width: int, stage: int, name: str) -> Sequential:
+def _smaller(width: int, stage: int, name: str) -> Layer:
     """Layers that halve the size of the images, or quarter it before the first stage."""
     if stage == 0:
-        conv = Conv2D(width, 4, 4, name=f"{name}_stem_conv")
+        conv = layers.Conv2D(width, 4, 4, name=f"{name}_stem_conv")
         norm = _norm(f"{name}_stem_layernorm")
-        return Sequential([conv, norm], name=f"{name}_stem")
-    norm = _norm(f"{name}_downsampling_layernorm_{stage - 1}")
-    conv = Conv2D(width, 2, 2, name=f"{name}_downsampling_conv_{stage - 1}")
-    return Sequential([norm, conv], name=f"{name}_downsampling_block_{stage - 1}")
+        return layers.Sequential([conv, norm], name=f"{name}_stem")
+    prefix, number = f"{name}_downsampling", stage - 1
+    norm = _norm(f"{prefix}_layernorm_{number}")
+    conv = layers.Conv2D(width, 2, 2, name=f"{prefix}_conv_{number}")
+    return layers.Sequential([norm, conv], name=f"{prefix}_block_{number}")
 
 
-def _block(x: Node, rate: float, scale: float | None, prefix: str) -> Node:
-    width = x.shape[-1]
+def _branch(width: int, prefix: str) -> tuple[Layer, ...]:
     name = f"{prefix}_depthwise_conv"
-    layers: list[Layer] = [
-        Conv2D(width, 7, padding="same", groups=width, name=name),
+    return (
+        layers.Conv2D(width, 7, padding="same", groups=width, name=name),
         _norm(f"{prefix}_layernorm"),
-        Dense(4 * width, name=f"{prefix}_pointwise_conv_1"),
-        Activation("gelu", name=f"{prefix}_gelu"),
-        Dense(width, name=f"{prefix}_pointwise_conv_2"),
-    ]
-    if scale is not None:
-        layers.append(LayerScale(scale, width, name=f"{prefix}_layer_scale"))
-    if rate > 0:
-        layers.append(StochasticDepth(rate, name=f"{prefix}_stochastic_depth"))
-    else:
-        layers.append(Activation("linear", name=f"{prefix}_identity"))
-    y: Node = x + through(x, *layers)
-    return y
+        layers.Dense(4 * width, name=f"{prefix}_pointwise_conv_1"),
+        layers.Activation("gelu", name=f"{prefix}_gelu"),
+        layers.Dense(width, name=f"{prefix}_pointwise_conv_2"),
+        LayerScale(1e-6, width, name=f"{prefix}_layer_scale"),
+        layers.Activation("linear", name=f"{prefix}_identity"),
+    )
 
 
 def _classifier(x: Node, given: Arguments) -> Node:
     prefix, activation = f"{given.name}_head", given.classifier_activation
     return through(
         x,
-        GlobalAveragePooling2D(name=f"{prefix}_gap"),
+        layers.GlobalAveragePooling2D(name=f"{prefix}_gap"),
         _norm(f"{prefix}_layernorm"),
-        Dense(given.classes, activation=activation, name=f"{prefix}_dense"),
+        layers.Dense(given.classes, activation, name=f"{prefix}_dense"),
     )
 
 

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
-from fnn.applications.application import (
-    Application,
-    application,
-    normalization,
-    pooled_by_name,
-)
+from fnn import layers
+from fnn.applications.application import application
+from fnn.applications.blocks import normalization, through
+from fnn.applications.heads import pooled_by_name
 from fnn.applications.imagenet_utils import decode_predictions, preprocessing
+from fnn.applications.keras_arguments import Application
 from fnn.applications.published import published
-from fnn.layers import (
-    Activation,
-    AveragePooling2D,
-    Concatenate,
-    Conv2D,
-    MaxPooling2D,
-    ZeroPadding2D,
-)
+from fnn.core.layer import Layer
 from fnn.symbolic.node import Node
 
 __all__ = [
@@ -41,42 +34,47 @@ def features(x: Node, blocks: tuple[int, ...]) -> Node:
     >>> features(fnn.Input((64, 64, 3)), (2, 2)).shape
     (None, 8, 8, 128)
     """
-    x = ZeroPadding2D(3)(x)
-    x = Conv2D(64, 7, strides=2, use_bias=False, name="conv1_conv")(x)
-    x = _normalized(x, "conv1_bn", "conv1_relu")
-    x = ZeroPadding2D(1)(x)
-    x = MaxPooling2D(3, strides=2, name="pool1")(x)
+    x = through(
+        x,
+        layers.ZeroPadding2D(3),
+        _conv(64, "conv1_conv", 7, strides=2),
+        *_normalized("conv1_bn", "conv1_relu"),
+        layers.ZeroPadding2D(1),
+        layers.MaxPooling2D(3, strides=2, name="pool1"),
+    )
     channels = 64
     for block, number in enumerate(blocks, 2):
         if block > 2:
             channels //= 2
-            x = _transition(x, channels, f"pool{block - 1}")
+            name = f"pool{block - 1}"
+            conv = _conv(channels, f"{name}_conv")
+            x = through(x, *_normalized(f"{name}_bn", f"{name}_relu"), conv)
+            x = through(x, layers.AveragePooling2D(2, name=f"{name}_pool"))
         for index in range(1, number + 1):
             x = _grown(x, f"conv{block}_block{index}")
         channels += number * GROWTH
-    return _normalized(x, "bn", "relu")
+    return through(x, *_normalized("bn", "relu"))
 
 
-def _normalized(x: Node, name: str, name_of_relu: str) -> Node:
-    x = normalization(name, epsilon=1.001e-5)(x)
-    y: Node = Activation("relu", name=name_of_relu)(x)
-    return y
+def _conv(filters: int, name: str, window: int = 1, **given: Any) -> Layer:
+    return layers.Conv2D(filters, window, use_bias=False, name=name, **given)
 
 
-def _transition(x: Node, channels: int, name: str) -> Node:
-    x = _normalized(x, f"{name}_bn", f"{name}_relu")
-    x = Conv2D(channels, 1, use_bias=False, name=f"{name}_conv")(x)
-    y: Node = AveragePooling2D(2, name=f"{name}_pool")(x)
-    return y
+def _normalized(name: str, name_of_relu: str) -> tuple[Layer, Layer]:
+    relu = layers.Activation("relu", name=name_of_relu)
+    return normalization(name, epsilon=1.001e-5), relu
 
 
 def _grown(x: Node, name: str) -> Node:
     """x with the channels of one more layer."""
-    y = _normalized(x, f"{name}_0_bn", f"{name}_0_relu")
-    y = Conv2D(4 * GROWTH, 1, use_bias=False, name=f"{name}_1_conv")(y)
-    y = _normalized(y, f"{name}_1_bn", f"{name}_1_relu")
-    y = Conv2D(GROWTH, 3, padding="same", use_bias=False, name=f"{name}_2_conv")(y)
-    joined: Node = Concatenate(name=f"{name}_concat")([x, y])
+    y = through(
+        x,
+        *_normalized(f"{name}_0_bn", f"{name}_0_relu"),
+        _conv(4 * GROWTH, f"{name}_1_conv"),
+        *_normalized(f"{name}_1_bn", f"{name}_1_relu"),
+        _conv(GROWTH, f"{name}_2_conv", 3, padding="same"),
+    )
+    joined: Node = layers.Concatenate(name=f"{name}_concat")([x, y])
     return joined
 
 

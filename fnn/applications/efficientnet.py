@@ -7,13 +7,8 @@ from functools import partial
 
 import numpy as np
 
-from fnn.applications.application import (
-    Application,
-    application,
-    channel_axis,
-    pooled_by_name,
-)
-from fnn.applications.blocks import channels, through
+from fnn.applications.application import application
+from fnn.applications.blocks import channel_axis, channels, through
 from fnn.applications.efficientnet_design import (
     Block,
     Design,
@@ -21,11 +16,13 @@ from fnn.applications.efficientnet_design import (
     facts_of,
     features,
 )
+from fnn.applications.heads import pooled_by_name
 from fnn.applications.imagenet_utils import (
     DEVIATION_OF_RGB,
     decode_predictions,
     preprocessing,
 )
+from fnn.applications.keras_arguments import Application
 from fnn.layers import Normalization, Rescaling
 from fnn.symbolic.node import Node
 

@@ -5,27 +5,18 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from fnn.applications.application import (
-    Arguments,
+from fnn import layers
+from fnn.applications.blocks import (
     channel_axis,
+    channels,
     normalization,
+    padded_to_halve,
+    through,
 )
-from fnn.applications.blocks import channels, padding_to_halve, through
+from fnn.applications.keras_arguments import Arguments
 from fnn.applications.published import Published, files
 from fnn.core.layer import Layer
 from fnn.initializers.scaling import VarianceScaling
-from fnn.layers import (
-    Activation,
-    Add,
-    Conv2D,
-    Dense,
-    DepthwiseConv2D,
-    Dropout,
-    GlobalAveragePooling2D,
-    Multiply,
-    Reshape,
-    ZeroPadding2D,
-)
 from fnn.symbolic.node import Node
 
 STORAGE = "https://storage.googleapis.com/keras-applications"
@@ -110,19 +101,19 @@ def _padded(x: Node, window: int, name: str, design: Design) -> tuple[Node, str]
     """x as a layer with strides of 2 takes it, and the padding that is left to the layer."""
     if design.version == 2:
         return x, "same"
-    return ZeroPadding2D(padding_to_halve(x, window), name=name)(x), "valid"
+    return padded_to_halve(x, window, name), "valid"
 
 
 def _conv(
     filters: int, name: str, window: int = 1, strides: int = 1, padding: str = "same"
-) -> Conv2D:
-    conv = Conv2D(filters, window, strides, padding, use_bias=False, name=name)
+) -> layers.Conv2D:
+    conv = layers.Conv2D(filters, window, strides, padding, use_bias=False, name=name)
     return conv.replace(kernel_initializer=CONV_INITIALIZER)
 
 
 def _norm(prefix: str, design: Design) -> tuple[Layer, Layer]:
     norm = normalization(f"{prefix}bn", momentum=design.momentum)
-    return norm, Activation("swish", name=f"{prefix}activation")
+    return norm, layers.Activation("swish", name=f"{prefix}activation")
 
 
 def _block(x: Node, block: Block, rate: float, prefix: str, design: Design) -> Node:
@@ -145,8 +136,10 @@ def _block(x: Node, block: Block, rate: float, prefix: str, design: Design) -> N
         x = through(x, activation)
     if block.strides == 1 and narrow == block.filters:
         if rate > 0:
-            x = Dropout(rate, noise_shape=(None, 1, 1, 1), name=f"{prefix}drop")(x)
-        x = Add(name=f"{prefix}add")([x, inputs])
+            x = layers.Dropout(rate, noise_shape=(None, 1, 1, 1), name=f"{prefix}drop")(
+                x
+            )
+        x = layers.Add(name=f"{prefix}add")([x, inputs])
     return x
 
 
@@ -156,7 +149,7 @@ def _depthwise(x: Node, block: Block, prefix: str, design: Design) -> Node:
         x, padding = _padded(x, block.window, f"{name}_pad", design)
     if design.version == 2:
         name = f"{name}2"
-    layer = DepthwiseConv2D(
+    layer = layers.DepthwiseConv2D(
         block.window,
         block.strides,
         padding,
@@ -176,22 +169,22 @@ def _excited(x: Node, narrow: int, prefix: str) -> Node:
     expand = _conv(wide, f"{prefix}se_expand")
     y = through(
         x,
-        GlobalAveragePooling2D(name=f"{prefix}se_squeeze"),
-        Reshape(tuple(shape), name=f"{prefix}se_reshape"),
+        layers.GlobalAveragePooling2D(name=f"{prefix}se_squeeze"),
+        layers.Reshape(tuple(shape), name=f"{prefix}se_reshape"),
         reduce.replace(use_bias=True, activation="swish"),
         expand.replace(use_bias=True, activation="sigmoid"),
     )
-    z: Node = Multiply(name=f"{prefix}se_excite")([x, y])
+    z: Node = layers.Multiply(name=f"{prefix}se_excite")([x, y])
     return z
 
 
 def classifier(x: Node, given: Arguments, dropout: float) -> Node:
     """The mean over the image, dropout, and a dense layer."""
-    dense = Dense(
+    dense = layers.Dense(
         given.classes,
         activation=given.classifier_activation,
         kernel_initializer=DENSE_INITIALIZER,
         name="predictions",
     )
-    drop = Dropout(dropout, name="top_dropout")
-    return through(x, GlobalAveragePooling2D(name="avg_pool"), drop, dense)
+    drop = layers.Dropout(dropout, name="top_dropout")
+    return through(x, layers.GlobalAveragePooling2D(name="avg_pool"), drop, dense)

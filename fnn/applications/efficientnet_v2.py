@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from fnn.applications.application import (
-    Arguments,
-    Shape,
-    Weights,
-    assembled,
-    channel_axis,
-    member,
-    pooled_by_name,
-)
-from fnn.applications.blocks import channels
+from fnn.applications.application import assembled, member
+from fnn.applications.blocks import channel_axis, channels, through
 from fnn.applications.efficientnet_design import (
     Block,
     Design,
@@ -21,6 +13,7 @@ from fnn.applications.efficientnet_design import (
     facts_of,
     features,
 )
+from fnn.applications.heads import pooled_by_name
 from fnn.applications.imagenet_utils import (
     CLASSES,
     DEVIATION_OF_RGB,
@@ -28,6 +21,7 @@ from fnn.applications.imagenet_utils import (
     decode_predictions,
     preprocessing,
 )
+from fnn.applications.keras_arguments import Arguments, Shape, Weights
 from fnn.applications.published import Published
 from fnn.core.layer import Activation
 from fnn.layers import Normalization, Rescaling
@@ -110,12 +104,10 @@ def _scaled(
 
 def _preprocessed(x: Node, is_base: bool) -> Node:
     if not is_base or channels(x) != 3:
-        y: Node = Rescaling(1 / 128, offset=-1.0)(x)
-        return y
-    x = Rescaling(1 / 255)(x)
+        return through(x, Rescaling(1 / 128, offset=-1.0))
     variance = [deviation**2 for deviation in DEVIATION_OF_RGB]
-    y = Normalization(channel_axis(), list(MEAN_OF_RGB), variance)(x)
-    return y
+    norm = Normalization(channel_axis(), list(MEAN_OF_RGB), variance)
+    return through(x, Rescaling(1 / 255), norm)
 
 
 def _published(kind: str, size: int) -> Published:

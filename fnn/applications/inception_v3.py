@@ -3,34 +3,45 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from fnn.applications.application import (
-    application,
-    channel_axis,
-    normalization,
-)
+from fnn import layers
+from fnn.applications.application import application
+from fnn.applications.blocks import channel_axis, normalization, through
 from fnn.applications.imagenet_utils import decode_predictions, preprocessing
 from fnn.applications.published import published
-from fnn.layers import Activation, AveragePooling2D, Concatenate, Conv2D, MaxPooling2D
 from fnn.symbolic.node import Node
 
 __all__ = ["InceptionV3", "decode_predictions", "preprocess_input"]
 
 preprocess_input = preprocessing("tf")
 
-Sizes: TypeAlias = int | tuple[int, int]
-# "average", "max" (which halves the size), or a convolution: (filters, kernel size).
-Step: TypeAlias = str | tuple[int, Sizes]
 
-WIDE, HIGH = (1, 7), (7, 1)
+class Conv(NamedTuple):
+    """relu(normalization(convolution(x)))"""
+
+    filters: int
+    window: int | tuple[int, int]
+    strides: int = 1
+    padding: str = "same"
+
+
+class Join(NamedTuple):
+    """The channels of all branches."""
+
+    branches: tuple[Branch, ...]
+    name: str | None = None
+
+
+Step: TypeAlias = "Conv | Join | str"  # "mean", or "max", which halves the size
+Branch: TypeAlias = "tuple[Step, ...]"
 
 
 class Builder:
     """Adds layers, those without a name numbered in the order in which they are added, as in Keras.
 
     >>> build = Builder()
-    >>> build.branch(fnn.Input((75, 75, 3)), (8, 1), "max", (8, 3)).owner.name
+    >>> build.steps(fnn.Input((75, 75, 3)), (Conv(8, 1), "max", Conv(8, 3))).owner.name
     'activation_1'
     """
 
@@ -41,56 +52,109 @@ class Builder:
         """`kind`, `kind_1`, ..."""
         number = self._counts[kind]
         self._counts[kind] += 1
-        if number == 0:
-            return kind
-        return f"{kind}_{number}"
+        return f"{kind}_{number}" if number else kind
 
-    def stem(self, x: Node) -> Node:
-        """The first layers, which make the image eight times smaller."""
-        x = self.halved(x, 32)
-        x = self.convolved(x, 32, 3, padding="valid")
-        x = self.branch(x, (64, 3), "max", (80, 1))
-        x = self.convolved(x, 192, 3, padding="valid")
-        return self.branch(x, "max")
-
-    def branch(self, x: Node, *steps: Step) -> Node:
-        """Poolings and convolutions, one after the other."""
+    def steps(self, x: Node, steps: Branch) -> Node:
+        """x after these steps, one after the other."""
         for step in steps:
-            if step == "average":
-                name = self.name("average_pooling2d")
-                x = AveragePooling2D(3, strides=1, padding="same", name=name)(x)
+            if isinstance(step, Join):
+                x = self._joined([self.steps(x, one) for one in step.branches], step)
+            elif isinstance(step, Conv):
+                conv = layers.Conv2D(*step, use_bias=False, name=self.name("conv2d"))
+                norm = normalization(self.name("batch_normalization"), scale=False)
+                relu = layers.Activation("relu", name=self.name("activation"))
+                x = through(x, conv, norm, relu)
             elif step == "max":
-                name = self.name("max_pooling2d")
-                x = MaxPooling2D(3, strides=2, name=name)(x)
-            elif isinstance(step, tuple):
-                x = self.convolved(x, *step)
+                x = layers.MaxPooling2D(3, 2, name=self.name("max_pooling2d"))(x)
+            else:
+                name = self.name("average_pooling2d")
+                x = layers.AveragePooling2D(3, 1, "same", name=name)(x)
         return x
 
-    def halved(self, x: Node, filters: int) -> Node:
-        """A convolution that halves the size."""
-        return self.convolved(x, filters, 3, strides=2, padding="valid")
-
-    def convolved(
-        self,
-        x: Node,
-        filters: int,
-        size: Sizes,
-        strides: int = 1,
-        padding: str = "same",
-    ) -> Node:
-        """relu(normalization(convolution(x)))"""
-        name = self.name("conv2d")
-        x = Conv2D(filters, size, strides, padding, use_bias=False, name=name)(x)
-        x = normalization(self.name("batch_normalization"), scale=False)(x)
-        y: Node = Activation("relu", name=self.name("activation"))(x)
+    def _joined(self, branches: list[Node], join: Join) -> Node:
+        name = join.name or self.name("concatenate")
+        y: Node = layers.Concatenate(channel_axis(), name=name)(branches)
         return y
 
-    def joined(self, branches: list[Node], name: str | None) -> Node:
-        """The channels of all branches."""
-        if name is None:
-            name = self.name("concatenate")
-        y: Node = Concatenate(axis=channel_axis(), name=name)(branches)
-        return y
+
+def half(filters: int) -> Conv:
+    """A convolution that halves the size.
+
+    >>> half(8).strides
+    2
+    """
+    return Conv(filters, 3, 2, "valid")
+
+
+def _of_5x5(name: str, filters: int) -> Join:
+    return Join(
+        (
+            (Conv(64, 1),),
+            (Conv(48, 1), Conv(64, 5)),
+            (Conv(64, 1), Conv(96, 3), Conv(96, 3)),
+            ("mean", Conv(filters, 1)),
+        ),
+        name,
+    )
+
+
+def _of_7x7(name: str, filters: int) -> Join:
+    wide, high = Conv(filters, WIDE), Conv(filters, HIGH)
+    return Join(
+        (
+            (Conv(192, 1),),
+            (Conv(filters, 1), wide, Conv(192, HIGH)),
+            (Conv(filters, 1), high, wide, high, Conv(192, WIDE)),
+            ("mean", Conv(192, 1)),
+        ),
+        name,
+    )
+
+
+def _split(name: str, inner: str) -> Join:
+    both = ((Conv(384, (1, 3)),), (Conv(384, (3, 1)),))
+    return Join(
+        (
+            (Conv(320, 1),),
+            (Conv(384, 1), Join(both, inner)),
+            (Conv(448, 1), Conv(384, 3), Join(both)),
+            ("mean", Conv(192, 1)),
+        ),
+        name,
+    )
+
+
+WIDE, HIGH = (1, 7), (7, 1)
+STEM: Branch = (  # makes the image eight times smaller
+    half(32),
+    Conv(32, 3, padding="valid"),
+    Conv(64, 3),
+    "max",
+    Conv(80, 1),
+    Conv(192, 3, padding="valid"),
+    "max",
+)
+FEATURES: Branch = (
+    *STEM,
+    _of_5x5("mixed0", 32),
+    _of_5x5("mixed1", 64),
+    _of_5x5("mixed2", 64),
+    Join(((half(384),), (Conv(64, 1), Conv(96, 3), half(96)), ("max",)), "mixed3"),
+    _of_7x7("mixed4", 128),
+    _of_7x7("mixed5", 160),
+    _of_7x7("mixed6", 160),
+    _of_7x7("mixed7", 192),
+    Join(
+        (
+            (Conv(192, 1), half(320)),
+            (Conv(192, 1), Conv(192, WIDE), Conv(192, HIGH), half(192)),
+            ("max",),
+        ),
+        "mixed8",
+    ),
+    _split("mixed9", "mixed9_0"),
+    _split("mixed10", "mixed9_1"),
+)
 
 
 def features(x: Node) -> Node:
@@ -99,63 +163,7 @@ def features(x: Node) -> Node:
     >>> features(fnn.Input((75, 75, 3))).shape
     (None, 1, 1, 2048)
     """
-    build = Builder()
-    x = build.stem(x)
-    for number, filters in enumerate((32, 64, 64)):
-        x = build.joined(_branches_5x5(build, x, filters), f"mixed{number}")
-    halves = [
-        build.halved(x, 384),
-        build.halved(build.branch(x, (64, 1), (96, 3)), 96),
-        build.branch(x, "max"),
-    ]
-    x = build.joined(halves, "mixed3")
-    for number, filters in enumerate((128, 160, 160, 192), 4):
-        x = build.joined(_branches_7x7(build, x, filters), f"mixed{number}")
-    halves = [
-        build.halved(build.branch(x, (192, 1)), 320),
-        build.halved(build.branch(x, (192, 1), (192, WIDE), (192, HIGH)), 192),
-        build.branch(x, "max"),
-    ]
-    x = build.joined(halves, "mixed8")
-    for index in range(2):
-        x = build.joined(
-            _split_branches(build, x, f"mixed9_{index}"), f"mixed{9 + index}"
-        )
-    return x
-
-
-def _branches_5x5(build: Builder, x: Node, filters: int) -> list[Node]:
-    return [
-        build.branch(x, (64, 1)),
-        build.branch(x, (48, 1), (64, 5)),
-        build.branch(x, (64, 1), (96, 3), (96, 3)),
-        build.branch(x, "average", (filters, 1)),
-    ]
-
-
-def _branches_7x7(build: Builder, x: Node, filters: int) -> list[Node]:
-    twice: list[Step] = [(filters, HIGH), (filters, WIDE), (filters, HIGH)]
-    return [
-        build.branch(x, (192, 1)),
-        build.branch(x, (filters, 1), (filters, WIDE), (192, HIGH)),
-        build.branch(x, (filters, 1), *twice, (192, WIDE)),
-        build.branch(x, "average", (192, 1)),
-    ]
-
-
-def _split_branches(build: Builder, x: Node, name: str) -> list[Node]:
-    return [
-        build.branch(x, (320, 1)),
-        _split(build, build.branch(x, (384, 1)), name),
-        _split(build, build.branch(x, (448, 1), (384, 3)), None),
-        build.branch(x, "average", (192, 1)),
-    ]
-
-
-def _split(build: Builder, x: Node, name: str | None) -> Node:
-    wide = build.branch(x, (384, (1, 3)))
-    high = build.branch(x, (384, (3, 1)))
-    return build.joined([wide, high], name)
+    return Builder().steps(x, FEATURES)
 
 
 InceptionV3 = application(

@@ -4,30 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 
-from fnn.applications.application import (
-    Arguments,
-    Shape,
-    Weights,
-    assembled,
-    channel_axis,
-    normalization,
-)
-from fnn.applications.blocks import through
+from fnn import layers
+from fnn.applications.application import assembled
+from fnn.applications.blocks import channel_axis, normalization, through
 from fnn.applications.imagenet_utils import CLASSES, decode_predictions, preprocessing
+from fnn.applications.keras_arguments import Arguments, Shape, Weights
 from fnn.applications.published import Published, files
 from fnn.core import arguments
-from fnn.core.layer import Activation as ActivationLike
-from fnn.core.layer import Layer
-from fnn.layers import (
-    Activation,
-    Conv2D,
-    DepthwiseConv2D,
-    Dropout,
-    GlobalAveragePooling2D,
-    ReLU,
-    Reshape,
-    ZeroPadding2D,
-)
+from fnn.core.layer import Activation, Layer
 from fnn.models import Model
 from fnn.runtime.warning import warn
 from fnn.symbolic.node import Node
@@ -50,7 +34,7 @@ def MobileNet(  # noqa: N802 - Keras's name
     input_tensor: Node | None = None,
     pooling: str | None = None,
     classes: int = CLASSES,
-    classifier_activation: ActivationLike = "softmax",
+    classifier_activation: Activation = "softmax",
     name: str | None = None,
 ) -> Model:
     """MobileNet, with Keras's arguments, layers and weights.
@@ -119,37 +103,42 @@ def trained_size(
 
 
 def _features(x: Node, alpha: float, depth_multiplier: int) -> Node:
-    x = through(x, _conv(32 * alpha, "conv1", 3, 2), *_norm_and_relu("conv1"))
+    x = through(x, *_convolved(32 * alpha, "conv1", 3, 2))
+    filters = 64
     for number in range(1, 14):  # table 1 of the paper
         strides, padding = 1, "same"
         if number in (2, 4, 6, 12):
-            strides, padding = 2, "valid"
-            x = ZeroPadding2D(((0, 1), (0, 1)), name=f"conv_pad_{number}")(x)
+            strides, padding, filters = 2, "valid", 2 * filters
+            pad = layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"conv_pad_{number}")
+            x = through(x, pad)
         name = f"conv_dw_{number}"
-        layer = DepthwiseConv2D(
+        depthwise = layers.DepthwiseConv2D(
             3, strides, padding, depth_multiplier, use_bias=False, name=name
         )
-        x = through(x, layer, *_norm_and_relu(name))
-        name = f"conv_pw_{number}"
-        filters = 64 * 2 ** sum(number >= first for first in (2, 4, 6, 12))
-        x = through(x, _conv(filters * alpha, name), *_norm_and_relu(name))
+        x = through(x, depthwise, *_norm_and_relu(name))
+        x = through(x, *_convolved(filters * alpha, f"conv_pw_{number}"))
     return x
 
 
-def _conv(filters: float, name: str, window: int = 1, strides: int = 1) -> Conv2D:
-    return Conv2D(int(filters), window, strides, "same", use_bias=False, name=name)
+def _convolved(
+    filters: float, name: str, window: int = 1, strides: int = 1
+) -> tuple[Layer, ...]:
+    conv = layers.Conv2D(
+        int(filters), window, strides, "same", use_bias=False, name=name
+    )
+    return conv, *_norm_and_relu(name)
 
 
 def _norm_and_relu(name: str) -> tuple[Layer, Layer]:
-    return normalization(f"{name}_bn"), ReLU(6.0, name=f"{name}_relu")
+    return normalization(f"{name}_bn"), layers.ReLU(6.0, name=f"{name}_relu")
 
 
 def _classifier(x: Node, given: Arguments, dropout: float) -> Node:
     return through(
         x,
-        GlobalAveragePooling2D(keepdims=True),
-        Dropout(dropout, name="dropout"),
-        Conv2D(given.classes, 1, padding="same", name="conv_preds"),
-        Reshape((given.classes,), name="reshape_2"),
-        Activation(given.classifier_activation, name="predictions"),
+        layers.GlobalAveragePooling2D(keepdims=True),
+        layers.Dropout(dropout, name="dropout"),
+        layers.Conv2D(given.classes, 1, padding="same", name="conv_preds"),
+        layers.Reshape((given.classes,), name="reshape_2"),
+        layers.Activation(given.classifier_activation, name="predictions"),
     )

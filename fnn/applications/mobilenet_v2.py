@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple, TypeAlias
 
-from fnn.applications.application import (
-    Arguments,
-    Shape,
-    Weights,
-    assembled,
-    normalization,
-    predictions,
-)
+from fnn import layers
+from fnn.applications.application import assembled
 from fnn.applications.blocks import (
     channels,
     multiple_of_eight,
-    padding_to_halve,
+    normalization,
+    padded_to_halve,
     through,
 )
+from fnn.applications.heads import classifier
 from fnn.applications.imagenet_utils import CLASSES, decode_predictions, preprocessing
+from fnn.applications.keras_arguments import Arguments, Shape, Weights
 from fnn.applications.mobilenet import check_published, trained_size
 from fnn.applications.published import Published, files
 from fnn.core.layer import Activation, Layer
-from fnn.layers import (
-    Add,
-    Conv2D,
-    DepthwiseConv2D,
-    GlobalAveragePooling2D,
-    ReLU,
-    ZeroPadding2D,
-)
 from fnn.models import Model
 from fnn.symbolic.node import Node
 
@@ -81,61 +72,88 @@ def MobileNetV2(  # noqa: N802 - Keras's name
     model = name or f"mobilenetv2_{alpha:0.2f}_{height}"
     facts = Published("MobileNetV2", model, *remotes, size)
     given = given._replace(name=model)
-    return assembled(given, facts, partial(_features, alpha=alpha), _classifier)
+    top = partial(classifier, name=None)
+    return assembled(given, facts, partial(_features, alpha=alpha), top)
 
 
 def _features(x: Node, alpha: float) -> Node:
-    conv = _conv(multiple_of_eight(32 * alpha), "Conv1", 3, 2)
-    x = through(x, conv, _norm("bn_Conv1"), _relu("Conv1_relu"))
+    first = conv(multiple_of_eight(32 * alpha), "Conv1", 3, 2)
+    x = through(x, first, norm("bn_Conv1"), layers.ReLU(6.0, name="Conv1_relu"))
     number = 0
     for expansion, filters, blocks, strides in STAGES:
-        width = multiple_of_eight(int(filters * alpha))
-        for _ in range(blocks):
-            x = _block(x, expansion, width, strides, number)
-            strides = 1
+        filters = multiple_of_eight(int(filters * alpha))
+        for index in range(blocks):
+            prefix = f"block_{number}_" if number else "expanded_conv_"
+            width = expansion * channels(x) if number else 0
+            block = Inverted(prefix, width, filters, strides=1 if index else strides)
+            x = inverted(x, block, _normalized, f"{prefix}pad")
             number += 1
-    conv = _conv(multiple_of_eight(1280 * max(alpha, 1.0)), "Conv_1")
-    return through(x, conv, _norm("Conv_1_bn"), _relu("out_relu"))
+    last = conv(multiple_of_eight(1280 * max(alpha, 1.0)), "Conv_1")
+    return through(x, last, norm("Conv_1_bn"), layers.ReLU(6.0, name="out_relu"))
 
 
-def _conv(filters: int, name: str, window: int = 1, strides: int = 1) -> Conv2D:
-    return Conv2D(filters, window, strides, "same", use_bias=False, name=name)
+def _normalized(layer: Layer) -> Normalized:
+    relu = layers.ReLU(6.0, name=f"{layer.name}_relu")
+    return layer, norm(f"{layer.name}_BN"), relu
 
 
-def _norm(name: str) -> Layer:
-    return normalization(name, momentum=0.999)
+class Inverted(NamedTuple):
+    """A residual block that is wide inside and narrow outside."""
+
+    prefix: str  # of the names of its layers
+    width: int  # channels inside; 0 for those of its inputs
+    filters: int
+    window: int = 3
+    strides: int = 1
 
 
-def _relu(name: str) -> ReLU:
-    return ReLU(6.0, name=name)
+Normalized: TypeAlias = tuple[Layer, Layer, Layer]
 
 
-def _block(x: Node, expansion: int, filters: int, strides: int, number: int) -> Node:
-    inputs = x
-    prefix = f"block_{number}_"
-    if number == 0:
-        prefix = "expanded_conv_"
-    else:
-        name = f"{prefix}expand"
-        conv = _conv(expansion * channels(x), name)
-        x = through(x, conv, _norm(f"{name}_BN"), _relu(f"{name}_relu"))
-    padding = "same"
-    if strides == 2:
+def inverted(
+    x: Node,
+    block: Inverted,
+    normalized: Callable[[Layer], Normalized],
+    pad: str,
+    excited: Callable[[Node], Node] | None = None,
+) -> Node:
+    """x wider, convolved channel by channel, narrow again, plus x where the shapes allow it.
+
+    `normalized` adds a normalization and an activation to a convolution, `pad` is the name of the
+    padding, `excited` comes before x gets narrow.
+    """
+    inputs, prefix, padding = x, block.prefix, "same"
+    if block.width:
+        x = through(x, *normalized(conv(block.width, f"{prefix}expand")))
+    if block.strides == 2:
         padding = "valid"
-        x = ZeroPadding2D(padding_to_halve(x, 3), name=f"{prefix}pad")(x)
+        x = padded_to_halve(x, block.window, pad)
     name = f"{prefix}depthwise"
-    x = through(
-        x,
-        DepthwiseConv2D(3, strides, padding, use_bias=False, name=name),
-        _norm(f"{name}_BN"),
-        _relu(f"{name}_relu"),
-        _conv(filters, f"{prefix}project"),
-        _norm(f"{prefix}project_BN"),
+    depthwise = layers.DepthwiseConv2D(
+        block.window, block.strides, padding, use_bias=False, name=name
     )
-    if channels(inputs) == filters and strides == 1:
-        x = Add(name=f"{prefix}add")([inputs, x])
+    x = through(x, *normalized(depthwise))
+    if excited:
+        x = excited(x)
+    x = through(x, *normalized(conv(block.filters, f"{prefix}project"))[:2])
+    if block.strides == 1 and channels(inputs) == block.filters:
+        x = layers.Add(name=f"{prefix}add")([inputs, x])
     return x
 
 
-def _classifier(x: Node, given: Arguments) -> Node:
-    return predictions(GlobalAveragePooling2D()(x), given)
+def conv(filters: int, name: str, window: int = 1, strides: int = 1) -> Layer:
+    """A convolution without bias.
+
+    >>> conv(8, "a", 3, 2).strides
+    2
+    """
+    return layers.Conv2D(filters, window, strides, "same", use_bias=False, name=name)
+
+
+def norm(name: str) -> Layer:
+    """A batch normalization with the momentum of this family.
+
+    >>> norm("a").momentum
+    0.999
+    """
+    return normalization(name, momentum=0.999)

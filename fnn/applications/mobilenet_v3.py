@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import partial
 
-from fnn.applications.application import (
-    Arguments,
-    Shape,
-    Weights,
-    assembled,
-    member,
-    normalization,
-    pooled_by_name,
-)
-from fnn.applications.blocks import (
-    channels,
-    multiple_of_eight,
-    padding_to_halve,
-    through,
-)
+from fnn import layers
+from fnn.applications.application import assembled, member
+from fnn.applications.blocks import channels, multiple_of_eight, through
 from fnn.applications.checksums import CHECKSUMS
+from fnn.applications.heads import pooled_by_name
 from fnn.applications.imagenet_utils import CLASSES, decode_predictions, preprocessing
+from fnn.applications.keras_arguments import Arguments, Shape, Weights
+from fnn.applications.mobilenet_v2 import Inverted, Normalized, conv, inverted, norm
 from fnn.applications.published import Published, files
 from fnn.core import arguments
-from fnn.core.layer import Activation as ActivationLike
-from fnn.core.layer import Layer
-from fnn.layers import (
-    Activation,
-    Add,
-    Conv2D,
-    DepthwiseConv2D,
-    Dropout,
-    Flatten,
-    GlobalAveragePooling2D,
-    Multiply,
-    ReLU,
-    Rescaling,
-    ZeroPadding2D,
-)
+from fnn.core.layer import Activation, Layer
 from fnn.models import Model
 from fnn.symbolic.node import Node
 
@@ -51,50 +28,39 @@ __all__ = [
 preprocess_input = preprocessing(None)
 
 
-class _Block(NamedTuple):
-    expansion: float
-    filters: int
-    window: int = 3
-    strides: int = 1
-    excites: bool = False
-    swish: bool = False  # instead of relu
-
-
-class _Design(NamedTuple):
-    size: str
-    blocks: tuple[_Block, ...]
-    width: int  # of the last layer before the classifier
-
-
-# Tables 1 and 2 of the paper.
-LARGE = (
-    _Block(1, 16),
-    _Block(4, 24, strides=2),
-    _Block(3, 24),
-    _Block(3, 40, 5, strides=2, excites=True),
-    *[_Block(3, 40, 5, excites=True)] * 2,
-    _Block(6, 80, strides=2, swish=True),
-    _Block(2.5, 80, swish=True),
-    *[_Block(2.3, 80, swish=True)] * 2,
-    *[_Block(6, 112, excites=True, swish=True)] * 2,
-    _Block(6, 160, 5, strides=2, excites=True, swish=True),
-    *[_Block(6, 160, 5, excites=True, swish=True)] * 2,
-)
-SMALL = (
-    _Block(1, 16, strides=2, excites=True),
-    _Block(72 / 16, 24, strides=2),
-    _Block(88 / 24, 24),
-    _Block(4, 40, 5, strides=2, excites=True, swish=True),
-    *[_Block(6, 40, 5, excites=True, swish=True)] * 2,
-    *[_Block(3, 48, 5, excites=True, swish=True)] * 2,
-    _Block(6, 96, 5, strides=2, excites=True, swish=True),
-    *[_Block(6, 96, 5, excites=True, swish=True)] * 2,
-)
+# Of each block: expansion, filters, window, strides, whether channels are excited, whether the
+# activation is hard_swish instead of relu. Tables 1 and 2 of the paper.
+BLOCKS = {
+    "Large": [
+        (1, 16, 3, 1, False, False),
+        (4, 24, 3, 2, False, False),
+        (3, 24, 3, 1, False, False),
+        (3, 40, 5, 2, True, False),
+        *[(3, 40, 5, 1, True, False)] * 2,
+        (6, 80, 3, 2, False, True),
+        (2.5, 80, 3, 1, False, True),
+        *[(2.3, 80, 3, 1, False, True)] * 2,
+        *[(6, 112, 3, 1, True, True)] * 2,
+        (6, 160, 5, 2, True, True),
+        *[(6, 160, 5, 1, True, True)] * 2,
+    ],
+    "Small": [
+        (1, 16, 3, 2, True, False),
+        (72 / 16, 24, 3, 2, False, False),
+        (88 / 24, 24, 3, 1, False, False),
+        (4, 40, 5, 2, True, True),
+        *[(6, 40, 5, 1, True, True)] * 2,
+        *[(3, 48, 5, 1, True, True)] * 2,
+        (6, 96, 5, 2, True, True),
+        *[(6, 96, 5, 1, True, True)] * 2,
+    ],
+}
+WIDTHS = {"Large": 1280, "Small": 1024}  # of the last layer before the classifier
 
 
 def _mobilenet_v3(
     facts: Published,
-    design: _Design,
+    size: str,
     input_shape: Shape | None = None,
     alpha: float = 1.0,
     minimalistic: bool = False,
@@ -104,31 +70,32 @@ def _mobilenet_v3(
     classes: int = CLASSES,
     pooling: str | None = None,
     dropout_rate: float = 0.2,
-    classifier_activation: ActivationLike = "softmax",
+    classifier_activation: Activation = "softmax",
     include_preprocessing: bool = True,
     name: str | None = None,
 ) -> Model:
     given = Arguments.among(locals())
-    facts = _published(design.size, alpha, minimalistic)
+    facts = _published(size, alpha, minimalistic)
     if weights == "imagenet" and facts.with_top.name not in CHECKSUMS:
         expected = 'to be 1 (or 0.75 if not minimalistic) with weights="imagenet"'
         raise arguments.wrong(facts.title, "alpha", expected, alpha)
 
     def body(x: Node) -> Node:
         if include_preprocessing:
-            x = Rescaling(1 / 127.5, -1.0)(x)
-        return _features(x, design.blocks, alpha, not minimalistic)
+            x = through(x, layers.Rescaling(1 / 127.5, -1.0))
+        return _features(x, size, alpha, minimalistic)
 
     def top(x: Node, given: Arguments) -> Node:
+        width = multiple_of_eight(WIDTHS[size] * max(alpha, 1))
         return through(
             x,
-            GlobalAveragePooling2D(keepdims=True),
-            Conv2D(multiple_of_eight(design.width * max(alpha, 1)), 1, name="conv_2"),
+            layers.GlobalAveragePooling2D(keepdims=True),
+            layers.Conv2D(width, 1, name="conv_2"),
             _activation(not minimalistic),
-            *[Dropout(dropout_rate)] * (dropout_rate > 0),
-            Conv2D(given.classes, 1, name="logits"),
-            Flatten(),
-            Activation(given.classifier_activation, name="predictions"),
+            *[layers.Dropout(dropout_rate)] * (dropout_rate > 0),
+            layers.Conv2D(given.classes, 1, name="logits"),
+            layers.Flatten(),
+            layers.Activation(given.classifier_activation, name="predictions"),
         )
 
     return assembled(given, facts, body, top, pooled_by_name)
@@ -142,74 +109,48 @@ def _published(size: str, alpha: float = 1.0, minimalistic: bool = False) -> Pub
     return Published(title, title, *remotes, any_size=True)
 
 
-def _features(x: Node, blocks: tuple[_Block, ...], alpha: float, swish: bool) -> Node:
-    x = through(x, _conv(16, "conv", 3, 2), _norm("conv_bn"), _activation(swish))
-    for number, block in enumerate(blocks):
-        block = block._replace(filters=multiple_of_eight(block.filters * alpha))
-        if not swish:  # minimalistic
-            block = block._replace(window=3, excites=False, swish=False)
-        x = _inverted(x, block, number)
-    conv = _conv(multiple_of_eight(6 * channels(x)), "conv_1")
-    return through(x, conv, _norm("conv_1_bn"), _activation(swish))
+def _features(x: Node, size: str, alpha: float, minimalistic: bool) -> Node:
+    outer = partial(_normalized, swish=not minimalistic)
+    x = through(x, *outer(conv(16, "conv", 3, 2)))
+    for number, block in enumerate(BLOCKS[size]):
+        expansion, filters, window, strides, excites, swish = block
+        if minimalistic:
+            window, excites, swish = 3, False, False
+        prefix = f"expanded_conv_{number}_" if number else "expanded_conv_"
+        width = multiple_of_eight(channels(x) * expansion) if number else 0
+        filters = multiple_of_eight(filters * alpha)
+        excited = partial(_excited, prefix=f"{prefix}squeeze_excite_")
+        x = inverted(
+            x,
+            Inverted(prefix, width, filters, window, strides),
+            partial(_normalized, swish=swish),
+            f"{prefix}depthwise_pad",
+            excited if excites else None,
+        )
+    return through(x, *outer(conv(multiple_of_eight(6 * channels(x)), "conv_1")))
 
 
-def _conv(filters: int, name: str, window: int = 1, strides: int = 1) -> Conv2D:
-    return Conv2D(filters, window, strides, "same", use_bias=False, name=name)
-
-
-def _norm(name: str) -> Layer:
-    return normalization(name, momentum=0.999)
+def _normalized(layer: Layer, swish: bool) -> Normalized:
+    return layer, norm(f"{layer.name}_bn"), _activation(swish)
 
 
 def _activation(swish: bool) -> Layer:
-    return Activation("hard_swish") if swish else ReLU()
-
-
-def _inverted(x: Node, block: _Block, number: int) -> Node:
-    """The block: wider, convolved channel by channel, narrow again, added to its inputs."""
-    inputs = x
-    width = multiple_of_eight(channels(x) * block.expansion)
-    prefix = "expanded_conv_"
-    if number > 0:
-        prefix = f"expanded_conv_{number}_"
-        name = f"{prefix}expand"
-        x = through(
-            x, _conv(width, name), _norm(f"{name}_bn"), _activation(block.swish)
-        )
-    name, padding = f"{prefix}depthwise", "same"
-    if block.strides == 2:
-        padding = "valid"
-        x = ZeroPadding2D(padding_to_halve(x, block.window), name=f"{name}_pad")(x)
-    layer = DepthwiseConv2D(
-        block.window, block.strides, padding, use_bias=False, name=name
-    )
-    x = through(x, layer, _norm(f"{name}_bn"), _activation(block.swish))
-    if block.excites:
-        x = _excited(x, f"{prefix}squeeze_excite_")
-    name = f"{prefix}project"
-    x = through(x, _conv(block.filters, name), _norm(f"{name}_bn"))
-    if block.strides == 1 and channels(inputs) == block.filters:
-        x = Add(name=f"{prefix}add")([inputs, x])
-    return x
+    return layers.Activation("hard_swish") if swish else layers.ReLU()
 
 
 def _excited(x: Node, prefix: str) -> Node:
     """x with each channel times a factor between 0 and 1 that all channels decide."""
     y = through(
         x,
-        GlobalAveragePooling2D(keepdims=True, name=f"{prefix}avg_pool"),
-        Conv2D(multiple_of_eight(channels(x) / 4), 1, name=f"{prefix}conv"),
-        ReLU(name=f"{prefix}relu"),
-        Conv2D(channels(x), 1, name=f"{prefix}conv_1"),
+        layers.GlobalAveragePooling2D(keepdims=True, name=f"{prefix}avg_pool"),
+        layers.Conv2D(multiple_of_eight(channels(x) / 4), 1, name=f"{prefix}conv"),
+        layers.ReLU(name=f"{prefix}relu"),
+        layers.Conv2D(channels(x), 1, name=f"{prefix}conv_1"),
     )
-    y = ReLU(6.0)(y + 3.0) * (1 / 6)  # hard_sigmoid
-    z: Node = Multiply(name=f"{prefix}mul")([x, y])
+    y = layers.ReLU(6.0)(y + 3.0) * (1 / 6)  # hard_sigmoid
+    z: Node = layers.Multiply(name=f"{prefix}mul")([x, y])
     return z
 
 
-MobileNetV3Large = member(
-    _mobilenet_v3, _published("Large"), _Design("Large", LARGE, 1280)
-)
-MobileNetV3Small = member(
-    _mobilenet_v3, _published("Small"), _Design("Small", SMALL, 1024)
-)
+MobileNetV3Large = member(_mobilenet_v3, _published("Large"), "Large")
+MobileNetV3Small = member(_mobilenet_v3, _published("Small"), "Small")

@@ -5,35 +5,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-from fnn.applications.application import (
-    Arguments,
-    Shape,
-    Weights,
-    assembled,
-    member,
-    normalization,
-    predictions,
-)
-from fnn.applications.blocks import padding_to_halve, through
+from fnn import layers
+from fnn.applications.application import assembled, member
+from fnn.applications.blocks import normalization, padded_to_halve, through
+from fnn.applications.heads import classifier
 from fnn.applications.imagenet_utils import CLASSES, decode_predictions, preprocessing
+from fnn.applications.keras_arguments import Arguments, Shape, Weights
 from fnn.applications.published import Published, files
 from fnn.core import arguments
-from fnn.core.layer import Activation as ActivationLike
-from fnn.core.layer import Layer
-from fnn.layers import (
-    Activation,
-    Add,
-    AveragePooling2D,
-    Concatenate,
-    Conv2D,
-    Cropping2D,
-    GlobalAveragePooling2D,
-    MaxPooling2D,
-    SeparableConv2D,
-    ZeroPadding2D,
-)
+from fnn.core.layer import Activation, Layer
 from fnn.models import Model
 from fnn.symbolic.node import Node
 
@@ -43,12 +25,39 @@ preprocess_input = preprocessing("tf")
 
 
 class _Design(NamedTuple):
-    filters: (
-        int  # of a cell of the first stage; twice and four times that in the next ones
-    )
+    filters: int  # of a cell of the first stage, doubled in each later one
     blocks: int  # cells of each stage that keep the size
     stem_filters: int
     skip_reduction: bool  # whether the cell after a reduction skips over it
+
+
+# A term of a sum: (operation, window, inputs, name). The inputs are "x", the outputs of the cell
+# before ("before"), "padded" x, or the sum of that number.
+Term: TypeAlias = tuple[str, int, str | int, str]
+
+# The sums of both kinds of cells, with Keras's names (figure 4 of the paper).
+CELLS: dict[str, tuple[tuple[Term, Term, str | None], ...]] = {
+    "normal": (
+        (("conv", 5, "x", "left1"), ("conv", 3, "before", "right1"), "add_1"),
+        (("conv", 5, "before", "left2"), ("conv", 3, "before", "right2"), "add_2"),
+        (("mean", 3, "x", "left3"), ("same", 1, "before", ""), "add_3"),
+        (("mean", 3, "before", "left4"), ("mean", 3, "before", "right4"), "add_4"),
+        (("conv", 3, "x", "left5"), ("same", 1, "x", ""), "add_5"),
+    ),
+    "reduction": (  # halves the size
+        (("conv/2", 5, "x", "left1"), ("conv/2", 7, "before", "right1"), "add_1"),
+        (("max/2", 3, "padded", "left2"), ("conv/2", 7, "before", "right2"), "add_2"),
+        (("mean/2", 3, "padded", "left3"), ("conv/2", 5, "before", "right3"), "add3"),
+        (("same", 1, 2, ""), ("mean", 3, 1, "left4"), None),
+        (("conv", 3, 1, "left4"), ("max/2", 3, "padded", "right5"), "add4"),
+    ),
+}
+OUTPUTS = {"normal": ("before", 1, 2, 3, 4, 5), "reduction": (2, 3, 4, 5)}
+POOLINGS = {
+    "mean": layers.AveragePooling2D(3, 1, "same"),
+    "mean/2": layers.AveragePooling2D(3, 2),
+    "max/2": layers.MaxPooling2D(3, 2),
+}
 
 
 def _nasnet(
@@ -60,7 +69,7 @@ def _nasnet(
     input_tensor: Node | None = None,
     pooling: str | None = None,
     classes: int = CLASSES,
-    classifier_activation: ActivationLike = "softmax",
+    classifier_activation: Activation = "softmax",
     name: str | None = None,
 ) -> Model:
     if input_shape is None and input_tensor is None:
@@ -70,13 +79,8 @@ def _nasnet(
         expected = "to have a known height and width"
         raise arguments.wrong(facts.title, "input_shape", expected, input_shape)
     given = Arguments.among(locals())
-    return assembled(given, facts, partial(_features, design=design), _classifier)
-
-
-class _Cell(NamedTuple):
-    filters: int
-    block: str  # the end of the names of its layers
-    numbers: Iterator[int]  # of the activations in all cells
+    top = partial(classifier, name=None)
+    return assembled(given, facts, partial(_features, design=design), top)
 
 
 def _features(x: Node, design: _Design) -> Node:
@@ -84,58 +88,91 @@ def _features(x: Node, design: _Design) -> Node:
     before = None
     numbers = itertools.count()
     for number in (1, 2):
-        cell = _Cell(design.filters * number // 4, f"stem_{number}", numbers)
-        x, before = _reduction(x, before, cell), x
+        cell = _Cell(
+            "reduction", design.filters * number // 4, f"stem_{number}", numbers
+        )
+        x, before = cell.outputs(x, before), x
     for level in range(3):
         width = design.filters * 2**level
         first = level * design.blocks
         if level > 0:
-            inputs = x
-            x = _reduction(inputs, before, _Cell(width, f"reduce_{first}", numbers))
+            cell = _Cell("reduction", width, f"reduce_{first}", numbers)
+            inputs, x = x, cell.outputs(x, before)
             first += 1
             if not design.skip_reduction:
                 before = inputs
         for number in range(first, first + design.blocks):
-            x, before = _normal(x, before, _Cell(width, str(number), numbers)), x
+            cell = _Cell("normal", width, str(number), numbers)
+            x, before = cell.outputs(x, before), x
     return through(x, _relu(numbers))
 
 
-def _classifier(x: Node, given: Arguments) -> Node:
-    return predictions(GlobalAveragePooling2D()(x), given)
+class _Cell(NamedTuple):
+    kind: str
+    filters: int
+    block: str  # the end of the names of its layers
+    numbers: Iterator[int]  # of the activations in all cells
+
+    def outputs(self, x: Node, before: Node | None) -> Node:
+        """Sums of values of `x` and of the inputs of the cell before, joined."""
+        kind, block = self.kind, self.block
+        values: dict[str | int, Node] = {"before": _adjusted(before, x, self)}
+        conv, norm = (f"{kind}_{layer}_1_{block}" for layer in ("conv", "bn"))
+        x = through(x, _relu(self.numbers), _conv(self.filters, conv), _norm(norm))
+        values["x"] = x
+        if kind == "reduction":
+            values["padded"] = padded_to_halve(x, 3, f"reduction_pad_1_{block}")
+        for number, (left, right, name) in enumerate(CELLS[kind], 1):
+            terms = [self.term(values, left), self.term(values, right)]
+            add = layers.Add(name=name and f"{kind}_{name}_{block}")
+            values[number] = add(terms)
+        join = layers.Concatenate(name=f"{kind}_concat_{block}")
+        y: Node = join([values[key] for key in OUTPUTS[kind]])
+        return y
+
+    def term(self, values: dict[str | int, Node], term: Term) -> Node:
+        operation, window, inputs, name = term
+        x, name = values[inputs], f"{self.kind}_{name}_{self.block}"
+        if operation == "same":
+            return x
+        if operation in POOLINGS:
+            return through(x, POOLINGS[operation].replace(name=name))
+        return _separable(x, window, name, self, strides=1 + operation.endswith("/2"))
 
 
-def _relu(numbers: Iterator[int]) -> Activation:
+def _relu(numbers: Iterator[int]) -> Layer:
     """Named in the order of creation, as in Keras; by default it is that of the graph."""
     number = next(numbers)
-    return Activation("relu", name=f"activation_{number}" if number else "activation")
+    name = f"activation_{number}" if number else "activation"
+    return layers.Activation("relu", name=name)
 
 
 def _norm(name: str) -> Layer:
     return normalization(name, momentum=0.9997)
 
 
-def _conv(filters: int, name: str, window: int = 1, strides: int = 1) -> Conv2D:
-    conv = Conv2D(filters, window, strides, use_bias=False, name=name)
+def _conv(filters: int, name: str, window: int = 1, strides: int = 1) -> Layer:
+    conv = layers.Conv2D(filters, window, strides, use_bias=False, name=name)
     return conv.replace(kernel_initializer="he_normal")
 
 
-def _separable(x: Node, window: int, name: str, cell: _Cell, strides: int = 1) -> Node:
+def _separable(x: Node, window: int, name: str, cell: _Cell, strides: int) -> Node:
     """Two separable convolutions, each after relu and before batch normalization."""
-    name = f"{name}_{cell.block}"
-    x = _relu(cell.numbers)(x)
+    x = through(x, _relu(cell.numbers))
     padding = "same"
     if strides == 2:
         padding = "valid"
-        pads = padding_to_halve(x, window)
-        x = ZeroPadding2D(pads, name=f"separable_conv_1_pad_{name}")(x)
-
-    def layers(number: int, strides: int, padding: str) -> tuple[Layer, Layer]:
+        x = padded_to_halve(x, window, f"separable_conv_1_pad_{name}")
+    for number in (1, 2):
         prefix = f"separable_conv_{number}_"
-        layer = SeparableConv2D(cell.filters, window, strides, padding, use_bias=False)
-        return layer.replace(name=f"{prefix}{name}"), _norm(f"{prefix}bn_{name}")
-
-    x = through(x, *layers(1, strides, padding), _relu(cell.numbers))
-    return through(x, *layers(2, 1, "same"))
+        conv = layers.SeparableConv2D(
+            cell.filters, window, strides, padding, use_bias=False, name=prefix + name
+        )
+        x = through(x, conv, _norm(f"{prefix}bn_{name}"))
+        if number == 1:
+            x = through(x, _relu(cell.numbers))
+        strides, padding = 1, "same"
+    return x
 
 
 def _adjusted(before: Node | None, x: Node, cell: _Cell) -> Node:
@@ -144,85 +181,23 @@ def _adjusted(before: Node | None, x: Node, cell: _Cell) -> Node:
     if before is None:
         return x
     if before.shape[-2] != x.shape[-2]:
-        before = Activation("relu", name=f"adjust_relu_1_{block}")(before)
-        shifted = through(
-            before, ZeroPadding2D(((0, 1), (0, 1))), Cropping2D(((1, 0), (1, 0)))
+        before = through(
+            before, layers.Activation("relu", name=f"adjust_relu_1_{block}")
         )
+        pad = layers.ZeroPadding2D(((0, 1), (0, 1)))
+        shifted = through(before, pad, layers.Cropping2D(((1, 0), (1, 0))))
         halves = []
         for number, y in enumerate((before, shifted), 1):
-            pool = AveragePooling2D(1, 2, name=f"adjust_avg_pool_{number}_{block}")
+            name = f"adjust_avg_pool_{number}_{block}"
             conv = _conv(cell.filters // 2, f"adjust_conv_{number}_{block}")
-            halves.append(through(y, pool, conv))
-        before = Concatenate()(halves)
+            halves.append(through(y, layers.AveragePooling2D(1, 2, name=name), conv))
+        before = layers.Concatenate()(halves)
     elif before.shape[-1] != cell.filters:
         conv = _conv(cell.filters, f"adjust_conv_projection_{block}")
         before = through(before, _relu(cell.numbers), conv)
     else:
         return before
     return through(before, _norm(f"adjust_bn_{block}"))
-
-
-def _projected(x: Node, kind: str, cell: _Cell) -> Node:
-    conv = _conv(cell.filters, f"{kind}_conv_1_{cell.block}")
-    return through(x, _relu(cell.numbers), conv, _norm(f"{kind}_bn_1_{cell.block}"))
-
-
-def _added(x: Node, y: Node, name: str | None = None) -> Node:
-    z: Node = Add(name=name)([x, y])
-    return z
-
-
-def _normal(x: Node, before: Node | None, cell: _Cell) -> Node:
-    """The cell that keeps the size (figure 4 of the paper)."""
-    before = _adjusted(before, x, cell)
-    h = _projected(x, "normal", cell)
-
-    def separable(x: Node, window: int, name: str) -> Node:
-        return _separable(x, window, f"normal_{name}", cell)
-
-    def average(x: Node, name: str) -> Node:
-        name = f"normal_{name}_{cell.block}"
-        return through(x, AveragePooling2D(3, 1, "same", name=name))
-
-    pairs = [
-        (separable(h, 5, "left1"), separable(before, 3, "right1")),
-        (separable(before, 5, "left2"), separable(before, 3, "right2")),
-        (average(h, "left3"), before),
-        (average(before, "left4"), average(before, "right4")),
-        (separable(h, 3, "left5"), h),
-    ]
-    parts = [before]
-    for number, pair in enumerate(pairs, 1):
-        parts.append(_added(*pair, f"normal_add_{number}_{cell.block}"))
-    y: Node = Concatenate(name=f"normal_concat_{cell.block}")(parts)
-    return y
-
-
-def _reduction(x: Node, before: Node | None, cell: _Cell) -> Node:
-    """The cell that halves the size (figure 4 of the paper)."""
-    before = _adjusted(before, x, cell)
-    h = _projected(x, "reduction", cell)
-
-    def name(part: str) -> str:
-        return f"reduction_{part}_{cell.block}"
-
-    def separable(x: Node, window: int, part: str, strides: int = 2) -> Node:
-        return _separable(x, window, f"reduction_{part}", cell, strides)
-
-    padded = ZeroPadding2D(padding_to_halve(h, 3), name=name("pad_1"))(h)
-    left, right = separable(h, 5, "left1"), separable(before, 7, "right1")
-    first = _added(left, right, name("add_1"))
-    left = MaxPooling2D(3, 2, name=name("left2"))(padded)
-    second = _added(left, separable(before, 7, "right2"), name("add_2"))
-    left = AveragePooling2D(3, 2, name=name("left3"))(padded)
-    third = _added(left, separable(before, 5, "right3"), name("add3"))
-    left = AveragePooling2D(3, 1, "same", name=name("left4"))(first)
-    fourth = _added(second, left)
-    left = separable(first, 3, "left4", strides=1)
-    right = MaxPooling2D(3, 2, name=name("right5"))(padded)
-    fifth = _added(left, right, name("add4"))
-    y: Node = Concatenate(name=name("concat"))([second, third, fourth, fifth])
-    return y
 
 
 def _published(size: str, pixels: int) -> Published:

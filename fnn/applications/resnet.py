@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 
-from fnn.applications.application import (
-    Application,
-    application,
-    normalization,
-    pooled_by_name,
-)
+from fnn import layers
+from fnn.applications.application import application
+from fnn.applications.blocks import normalization, through
+from fnn.applications.heads import pooled_by_name
 from fnn.applications.imagenet_utils import decode_predictions, preprocessing
+from fnn.applications.keras_arguments import Application
 from fnn.applications.published import published
-from fnn.layers import Activation, Add, Conv2D, MaxPooling2D, ZeroPadding2D
+from fnn.core.layer import Layer
 from fnn.symbolic.node import Node
 
 __all__ = [
@@ -25,90 +24,81 @@ __all__ = [
 
 preprocess_input = preprocessing("caffe")
 
-EPSILON = 1.001e-5
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
 def features(x: Node, blocks: tuple[int, ...], activations_first: bool) -> Node:
     """The layers before the classifier: four stages of `blocks` residual blocks.
 
+    The first block of a stage changes the channels; it halves the size too, which with
+    `activations_first` the last one does.
+
     >>> features(fnn.Input((64, 64, 3)), (1, 1, 1, 1), activations_first=False).shape
     (None, 2, 2, 2048)
     """
-    x = ZeroPadding2D(3, name="conv1_pad")(x)
-    x = Conv2D(64, 7, strides=2, name="conv1_conv")(x)
+    block = _block_v2 if activations_first else _block
+    whole, halving = (3, -1) if activations_first else (0, 0)  # a stage, a block
+    x = through(x, layers.ZeroPadding2D(3, name="conv1_pad"))
+    x = through(x, layers.Conv2D(64, 7, strides=2, name="conv1_conv"))
     if not activations_first:
-        x = _normalized(x, "conv1")
-    x = ZeroPadding2D(1, name="pool1_pad")(x)
-    x = MaxPooling2D(3, strides=2, name="pool1_pool")(x)
+        x = through(x, *_normalized("conv1"))
+    x = through(x, layers.ZeroPadding2D(1, name="pool1_pad"))
+    x = through(x, layers.MaxPooling2D(3, strides=2, name="pool1_pool"))
     for stage, number in enumerate(blocks):
-        filters = 64 * 2**stage
-        name = f"conv{stage + 2}"
-        if activations_first:
-            strides = 1 if stage == 3 else 2
-            x = _stage_v2(x, filters, number, strides, name)
-        else:
-            strides = 1 if stage == 0 else 2
-            x = _stage(x, filters, number, strides, name)
+        for index in range(number):
+            halves = stage != whole and index == halving % number
+            name = f"conv{stage + 2}_block{index + 1}"
+            x = block(x, 64 * 2**stage, 2 if halves else 1, name, changes=index == 0)
     if activations_first:
-        x = _normalized(x, "post")
+        x = through(x, *_normalized("post"))
     return x
 
 
-def _normalized(x: Node, name: str) -> Node:
-    x = normalization(f"{name}_bn", epsilon=EPSILON)(x)
-    y: Node = Activation("relu", name=f"{name}_relu")(x)
-    return y
+def _norm(name: str) -> Layer:
+    return normalization(f"{name}_bn", epsilon=1.001e-5)
 
 
-def _stage(x: Node, filters: int, blocks: int, strides: int, name: str) -> Node:
-    """The first block of the stage changes size and channels."""
-    x = _block(x, filters, strides, f"{name}_block1", changes=True)
-    for number in range(2, blocks + 1):
-        x = _block(x, filters, 1, f"{name}_block{number}", changes=False)
-    return x
+def _normalized(name: str) -> tuple[Layer, Layer]:
+    return _norm(name), layers.Activation("relu", name=f"{name}_relu")
 
 
 def _block(x: Node, filters: int, strides: int, name: str, changes: bool) -> Node:
     """relu(x + convolutions(x))"""
-    shortcut = x
+    wide, shortcut = 4 * filters, x
     if changes:
-        shortcut = Conv2D(4 * filters, 1, strides=strides, name=f"{name}_0_conv")(x)
-        shortcut = normalization(f"{name}_0_bn", epsilon=EPSILON)(shortcut)
-    x = Conv2D(filters, 1, strides=strides, name=f"{name}_1_conv")(x)
-    x = _normalized(x, f"{name}_1")
-    x = Conv2D(filters, 3, padding="same", name=f"{name}_2_conv")(x)
-    x = _normalized(x, f"{name}_2")
-    x = Conv2D(4 * filters, 1, name=f"{name}_3_conv")(x)
-    x = normalization(f"{name}_3_bn", epsilon=EPSILON)(x)
-    x = Add(name=f"{name}_add")([shortcut, x])
-    y: Node = Activation("relu", name=f"{name}_out")(x)
-    return y
-
-
-def _stage_v2(x: Node, filters: int, blocks: int, strides: int, name: str) -> Node:
-    """The first block of the stage changes the channels, the last one the size."""
-    x = _block_v2(x, filters, 1, f"{name}_block1", changes=True)
-    for number in range(2, blocks):
-        x = _block_v2(x, filters, 1, f"{name}_block{number}", changes=False)
-    return _block_v2(x, filters, strides, f"{name}_block{blocks}", changes=False)
+        conv = layers.Conv2D(wide, 1, strides, name=f"{name}_0_conv")
+        shortcut = through(x, conv, _norm(f"{name}_0"))
+    x = through(
+        x,
+        layers.Conv2D(filters, 1, strides, name=f"{name}_1_conv"),
+        *_normalized(f"{name}_1"),
+        layers.Conv2D(filters, 3, padding="same", name=f"{name}_2_conv"),
+        *_normalized(f"{name}_2"),
+        layers.Conv2D(wide, 1, name=f"{name}_3_conv"),
+        _norm(f"{name}_3"),
+    )
+    x = layers.Add(name=f"{name}_add")([shortcut, x])
+    return through(x, layers.Activation("relu", name=f"{name}_out"))
 
 
 def _block_v2(x: Node, filters: int, strides: int, name: str, changes: bool) -> Node:
     """x + convolutions(relu(x))"""
-    shortcut = x
-    x = _normalized(x, f"{name}_preact")
+    wide, shortcut = 4 * filters, x
+    x = through(x, *_normalized(f"{name}_preact"))
     if changes:
-        shortcut = Conv2D(4 * filters, 1, strides=strides, name=f"{name}_0_conv")(x)
+        shortcut = through(x, layers.Conv2D(wide, 1, strides, name=f"{name}_0_conv"))
     elif strides > 1:
-        shortcut = MaxPooling2D(1, strides=strides)(shortcut)
-    x = Conv2D(filters, 1, use_bias=False, name=f"{name}_1_conv")(x)
-    x = _normalized(x, f"{name}_1")
-    x = ZeroPadding2D(1, name=f"{name}_2_pad")(x)
-    x = Conv2D(filters, 3, strides, use_bias=False, name=f"{name}_2_conv")(x)
-    x = _normalized(x, f"{name}_2")
-    x = Conv2D(4 * filters, 1, name=f"{name}_3_conv")(x)
-    y: Node = Add(name=f"{name}_out")([shortcut, x])
+        shortcut = through(shortcut, layers.MaxPooling2D(1, strides))
+    x = through(
+        x,
+        layers.Conv2D(filters, 1, use_bias=False, name=f"{name}_1_conv"),
+        *_normalized(f"{name}_1"),
+        layers.ZeroPadding2D(1, name=f"{name}_2_pad"),
+        layers.Conv2D(filters, 3, strides, use_bias=False, name=f"{name}_2_conv"),
+        *_normalized(f"{name}_2"),
+        layers.Conv2D(wide, 1, name=f"{name}_3_conv"),
+    )
+    y: Node = layers.Add(name=f"{name}_out")([shortcut, x])
     return y
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from fnn.applications.application import (
-    Application,
-    Arguments,
-    application,
-    predictions,
-)
+from fnn import layers
+from fnn.applications.application import application
+from fnn.applications.blocks import through
+from fnn.applications.heads import predictions
 from fnn.applications.imagenet_utils import decode_predictions, preprocessing
+from fnn.applications.keras_arguments import Application, Arguments
 from fnn.applications.published import published
-from fnn.layers import Conv2D, Dense, Flatten, MaxPooling2D
 from fnn.symbolic.node import Node
 
 __all__ = ["VGG16", "decode_predictions", "preprocess_input"]
@@ -28,25 +26,19 @@ def features(x: Node, convolutions: tuple[int, ...]) -> Node:
     """
     for block, number in enumerate(convolutions, 1):
         filters = min(64 * 2 ** (block - 1), 512)
+        conv = layers.Conv2D(filters, 3, padding="same", activation="relu")
         for index in range(1, number + 1):
-            name = f"block{block}_conv{index}"
-            x = Conv2D(filters, 3, padding="same", activation="relu", name=name)(x)
-        x = MaxPooling2D(2, name=f"block{block}_pool")(x)
+            x = through(x, conv.replace(name=f"block{block}_conv{index}"))
+        x = through(x, layers.MaxPooling2D(2, name=f"block{block}_pool"))
     return x
 
 
 def _classifier(x: Node, given: Arguments) -> Node:
-    x = Flatten(name="flatten")(x)
-    x = Dense(4096, activation="relu", name="fc1")(x)
-    x = Dense(4096, activation="relu", name="fc2")(x)
-    return predictions(x, given)
+    wide = [layers.Dense(4096, "relu", name=name) for name in ("fc1", "fc2")]
+    return predictions(through(x, layers.Flatten(name="flatten"), *wide), given)
 
 
-def vgg(
-    title: str,
-    convolutions: tuple[int, ...],
-    module: str,
-) -> Application:
+def vgg(title: str, convolutions: tuple[int, ...], module: str) -> Application:
     """The function of a VGG network."""
     name = title.lower()
     facts = published(title, name, name)

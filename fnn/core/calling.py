@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import operator
 from collections.abc import Callable, Iterable, Iterator
@@ -60,10 +61,14 @@ def call(
     x: Tree,
     ctx: Context,
     name: str | None = None,
+    fresh: bool = False,
 ) -> tuple[Tree, State]:
-    """`layer.apply` with the features of every layer: masks, freezing, activity regularizer."""
+    """`layer.apply` with the features of every layer: masks, freezing, activity regularizer.
+
+    `fresh` weights come from `init` for these inputs, so they fit.
+    """
     with located(name, layer, x):
-        apply, params, x, ctx = before_call(layer, params, state, x, ctx)
+        apply, params, x, ctx = before_call(layer, params, state, x, ctx, fresh)
         y, new_state = apply(params, state, x, ctx)
         return after_call(layer, state, new_state, y, ctx)
 
@@ -74,6 +79,7 @@ def before_call(
     state: State,
     x: Tree,
     ctx: Context,
+    fresh: bool = False,
 ) -> tuple[Callable[..., tuple[Tree, State]], Params, Tree, Context]:
     """(function to call, weights, inputs, context): checked, masks moved to the context."""
     if not layer.trainable:
@@ -86,7 +92,7 @@ def before_call(
         refuse_mask(layer, mask)
         params, x, mask = prepared(layer, params, x, mask)
         ctx = ctx.replace(mask=mask)
-    check_apply(layer, params, state, x, ctx)
+    check_apply(layer, params, state, x, ctx, fresh)
     apply = inner_apply(layer)
     if layer.dtype is not None:
         apply = functools.partial(run_apply, apply)
@@ -222,7 +228,22 @@ def output_spec(layer: Layer, x: SpecTree) -> SpecTree:
     (2, 3)
     """
     leaves, treedef = jax.tree.flatten(tree.spec(x))
+    nameless = _nameless(layer)
+    if nameless is not layer:
+        # The error for inputs that do not fit shows the layer with its name, below.
+        with contextlib.suppress(Exception):
+            return _output_spec(nameless, treedef, tuple(leaves))
     return _output_spec(layer, treedef, tuple(leaves))
+
+
+def _nameless(layer: Layer) -> Layer:
+    """The layer without its name, so that those of equal blocks are traced once.
+
+    Not for a class with its own `__init__` or layers inside, which may use it.
+    """
+    if layer.own_name is None or layer._open or layer.children():
+        return layer
+    return layer.replace(name=None)
 
 
 @small_cache(4096)  # equal layers on equal shapes are traced once
@@ -246,7 +267,7 @@ def _output_spec(
     def run(x: Tree) -> Tree:
         key = random.key(0)
         params, state = initialize(layer, key, x)
-        return call(layer, params, state, x, Context(key=key))[0]
+        return call(layer, params, state, x, Context(key=key), fresh=True)[0]
 
     return jax.eval_shape(run, x)
 

@@ -120,9 +120,10 @@ def check_apply(
     state: Tree = None,
     x: Tree = None,
     ctx: Context | None = None,
+    fresh: bool = False,
     **_: object,
 ) -> None:
-    """Raises TypeError and ValueError for arguments that `apply` cannot take."""
+    """Raises TypeError and ValueError for what `apply` cannot take; `fresh` weights fit."""
     mask = None
     if ctx is not None:
         _check_context(layer, ctx)
@@ -140,7 +141,8 @@ def check_apply(
         arguments.input_spec(layer, x)
     elif x is not None:
         arguments.input_spec(layer, x)
-        _check_fit(layer, params, x)
+        if not fresh:
+            _check_fit(layer, params, x)
         check_numbers(layer, x, mask)
 
 

@@ -69,6 +69,7 @@ class Context:
     `rows`    True where an example of the batch is valid, `(batch,)`; the others are padding
     `path`    the names of the layers around this one, outermost first (static)
     `frozen`  this layer does not learn: batch statistics are not updated (static)
+    `stored`  computes with weights that are stored in eight bits, set by `Quantized` (static)
     `record`  layers inside put their outputs into their state, as `fnn.explain` reads them (static)
 
     A combinator passes `ctx.child(name)` to each child. It has no mask, since masks travel with
@@ -84,6 +85,7 @@ class Context:
     rows: Array | None = None
     path: tuple[str, ...] = field(default=(), metadata={"static": True})
     frozen: bool = field(default=False, metadata={"static": True})
+    stored: Any = field(default=None, metadata={"static": True})
     record: bool = field(default=False, metadata={"static": True})
 
     def child(self, name: str) -> Context:

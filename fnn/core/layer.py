@@ -87,8 +87,9 @@ class Layer(Copied, Configurable, loadable=False):
     on_attribute: ClassVar[Callable[[Layer, str], object]] = staticmethod(_not_known)
     # Called with each new class, before anything else; set by `fnn.subclassing`.
     on_subclass: ClassVar[Callable[[type], None]] = staticmethod(_unheard)
-    # Calls the layer on arrays; set by `fnn.models`.
+    # Calls the layer on arrays, and shows it in a notebook as HTML; set by `fnn.models`.
     on_arrays: ClassVar[Callable[[Layer, tuple[object, ...], dict[str, object]], Tree]]
+    as_html: ClassVar[Callable[[Layer], str]]
     # Told of a field assigned, asked about the network of a model: by `fnn.models`.
     on_assigned: ClassVar[Callable[[Layer, str], None]] = staticmethod(_unheard)
     is_of_model: ClassVar[Callable[[Layer], bool | None]] = staticmethod(_unheard)
@@ -306,6 +307,9 @@ class Layer(Copied, Configurable, loadable=False):
         if name in self.attribute_advice:
             return self.attribute_advice[name]
         return super()._instead(name, value)
+
+    def _repr_html_(self) -> str:
+        return Layer.as_html(self)
 
     def __iter__(self) -> Iterator[Callable[..., Any]]:
         """`init, apply = layer`."""

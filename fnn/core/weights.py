@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import operator
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,8 +35,15 @@ def split(layer: Layer, params: Params) -> tuple[Params, Params]:
 
 
 def frozen_paths(layer: Layer) -> list[Path]:
-    """The paths of the layers inside whose weights stay fixed."""
-    return [path for path, inner, _ in walk(layer) if not inner.trainable]
+    """The paths of the layers, and of single weights, that stay fixed."""
+    frozen = []
+    for path, inner, _ in walk(layer):
+        if not inner.trainable:
+            frozen.append(path)
+        if hasattr(type(inner), "fixed_weights"):
+            quantized: Any = inner
+            frozen += [(*path, *fixed) for fixed in quantized.fixed_weights()]
+    return frozen
 
 
 def merge(

@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable
 
 import jax
-from jax.sharding import AxisType
 
-from fnn.runtime.devices import Distribution, use
+from fnn.distribution.ready_made import DataParallel
+from fnn.runtime.layouts import Distribution, use
 from fnn.runtime.memory import keep_all_freed_memory
 
 
@@ -71,7 +71,4 @@ def _start_devices(number: int) -> None:
 def _over_cores(number: int) -> Distribution | None:
     if number == 1 or jax.default_backend() != "cpu":
         return None
-    devices = jax.local_devices(backend="cpu")[:number]
-    return Distribution(
-        jax.make_mesh((number,), ("batch",), (AxisType.Auto,), devices=devices)
-    )
+    return DataParallel(devices=jax.local_devices(backend="cpu")[:number])

@@ -27,7 +27,7 @@ ELSEWHERE = {
 def export_model(
     model: Any,
     filepath: str | os.PathLike[str],
-    format: str = "stablehlo",
+    format: str | None = None,
     verbose: bool | None = None,
     input_signature: Tree = None,
     output_names: Sequence[str] = (),
@@ -35,17 +35,28 @@ def export_model(
 ) -> None:
     """Writes a program of `model`, like `model.export`.
 
+    Without a `format` the name of the file tells it: `.onnx` is ONNX, any other a folder of
+    StableHLO. Raises ValueError for an unknown format, or one that does not fit the name.
+
     >>> model = fnn.Sequential([fnn.layers.Dense(1, input_shape=(3,))])
     >>> fnn.export.export_model(model, "dense", verbose=False)
     >>> sorted(os.listdir("dense"))
     ['serve.stablehlo', 'signature.json', 'weights.safetensors']
     """
+    is_onnx = os.fspath(filepath).lower().endswith(".onnx")
+    if format is None:
+        format = "onnx" if is_onnx else "stablehlo"
     if format in ELSEWHERE:
         raise ValueError(f"format={format!r} is not written here; {ELSEWHERE[format]}")
     if format not in ExportArchive.writers:
         known = sorted(ExportArchive.writers.keys() - {"saved_model"})
         raise ValueError(
             f"expected a format of {known}, received {format!r}; stablehlo programs are run by JAX"
+        )
+    if is_onnx and format != "onnx":
+        raise ValueError(
+            f"expected the name of a folder for format={format!r}, received {filepath}; leave "
+            "format out to write ONNX, or choose a name without .onnx"
         )
     archive = ExportArchive(format)
     archive.add_endpoint(

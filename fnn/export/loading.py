@@ -32,8 +32,8 @@ class Endpoint:
 
     >>> model = fnn.Sequential([fnn.layers.Dense(1, input_shape=(3,))])
     >>> model.export("dense", verbose=False)
-    >>> print(fnn.export.load("dense").endpoints["serve"].inputs[0])
-    input_0: float32 (any, 3)
+    >>> fnn.export.load("dense").endpoints["serve"]
+    Endpoint(input_0: float32 (any, 3) -> output: float32 (any, 1))
     """
 
     def __init__(
@@ -70,6 +70,10 @@ class Endpoint:
         arrays = [_fitting(a, s) for a, s in zip(leaves, self.inputs, strict=True)]
         _check_examples(arrays, self.inputs)
         return self._run(self._weights, *jax.tree.unflatten(self._structure, arrays))
+
+    def __repr__(self) -> str:
+        inputs, outputs = (", ".join(map(str, s)) for s in (self.inputs, self.outputs))
+        return f"Endpoint({inputs} -> {outputs})"
 
 
 def _shown(arguments: tuple[Tree, ...]) -> str:
@@ -111,6 +115,10 @@ class Exported:
     def __call__(self, *arguments: Tree) -> Tree:
         """The outputs of the first endpoint."""
         return next(iter(self.endpoints.values()))(*arguments)
+
+    def __repr__(self) -> str:
+        shown = (f"{name}={one!r}" for name, one in self.endpoints.items())
+        return f"Exported({', '.join(shown)})"
 
     def __getattr__(self, name: str) -> Endpoint:
         found = self.__dict__.get("endpoints", {}).get(name)

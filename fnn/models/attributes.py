@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -46,6 +47,9 @@ class Attributes(_Beside):
 
     # The model that a layer inside stands for, or the layer; set by `fnn.models.owned`.
     as_shown: ClassVar[Callable[[Layer], Any]] = staticmethod(_as_it_is)
+
+    # `plot_model` of `fnn.utils`, which sets it.
+    as_picture: ClassVar[Callable[..., Any]]
 
     # Keeps the layer that other networks use, so that it stays the same object.
     _used_as: Layer | None = None
@@ -357,4 +361,25 @@ class Attributes(_Beside):
             node.source = self
         return result
 
+    def plot(
+        self,
+        to_file: str | os.PathLike[str] | None = None,
+        show_shapes: bool = True,
+        show_layer_names: bool = True,
+        **options: Any,
+    ) -> Any:
+        """A picture of the graph, which a notebook shows; `to_file` saves it (svg, png, pdf, dot).
+
+        It is `fnn.utils.plot_model` with shapes and names, and takes its other arguments. Raises
+        ValueError for a model that does not know its input shape.
+
+        >>> model = fnn.Sequential([fnn.layers.Dense(2, input_shape=(3,), name="last")])
+        >>> "last (Dense)" in model.plot().svg
+        True
+        """
+        return type(self).as_picture(
+            self, to_file, show_shapes, show_layer_names=show_layer_names, **options
+        )
+
     summary, __repr__ = summaries.summary, summaries.describe
+    _repr_html_ = summaries.model_html

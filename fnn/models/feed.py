@@ -16,7 +16,7 @@ from fnn.models.network import Network
 from fnn.models.program import Program
 from fnn.models.weights import Weights
 from fnn.preprocessing.host_layer import has_free_lengths
-from fnn.runtime.devices import current
+from fnn.runtime.layouts import current
 from fnn.runtime.process import check_process
 from fnn.symbolic.node import Node, input_specs
 from fnn.training import checks, examples, inputs, sources
@@ -30,6 +30,7 @@ from fnn.training.ragged import (
     why_not_padded_in_evaluation,
     why_not_padded_in_prediction,
 )
+from fnn.training.shares import room_for_hosts
 from fnn.training.stream import StreamData
 
 Data: TypeAlias = ArrayData | StreamData
@@ -264,6 +265,7 @@ class Feed:
             steps=steps,
             apart=mixes,
             varies=has_free_lengths(self.weights.network.layer),
+            shared=False,
         )
         stream.batch_spec()
         self._make_room(stream)
@@ -300,7 +302,11 @@ class Feed:
         """Pads batches to a size that the devices divide, where padding changes nothing."""
         size = data.batch_size
         data.room = size
+        if current() is None:
+            return
         room = room_for(self.weights.network, size)
+        if isinstance(data, StreamData) and data.hosts > 1:
+            room = room_for_hosts(data)
         if room != size and not data.apart(data.batch_spec()):
             data.room = room
 

@@ -21,6 +21,7 @@ from fnn.models.described import Described
 from fnn.models.feed import Feed, checked_batch_size
 from fnn.models.files import Files
 from fnn.models.given import layer_of
+from fnn.models.laid_out import distributed, on_devices
 from fnn.models.network import Network
 from fnn.models.outputs import as_given
 from fnn.models.policies import Policies
@@ -28,6 +29,7 @@ from fnn.models.program import Program
 from fnn.models.steps import Steps
 from fnn.models.stored import Stored
 from fnn.models.weights import Weights
+from fnn.runtime.layouts import Distribution
 from fnn.runtime.program_cache import Copied
 from fnn.subclassing import running_frame
 from fnn.symbolic.node import Node
@@ -131,12 +133,14 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
         *,
         guard: str = "raise",
         checks: bool = True,
+        distribution: Distribution | None = None,
     ) -> None:
         """Sets optimizer, losses and metrics: names, functions or values, for one output or each.
 
         `guard`: at a loss or gradient that is not finite, "raise" stops before that step, "skip"
         leaves the step out, "ignore" continues. `checks=False` accepts NaN in the data, and
         targets that do not sum to 1 (such as a one-hot target times an advantage).
+        `distribution`: a value of `fnn.distribution`, for several devices (docs/guides/devices.md).
         `run_eagerly`, `steps_per_execution`, `jit_compile` have no effect. A model that computes in
         float16 trains with a `LossScaleOptimizer`, unless `auto_scale_loss=False`.
 
@@ -152,6 +156,7 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
             metrics=metrics,
             weighted_metrics=weighted_metrics,
         )
+        self._program.distribute(distribution)
 
     # -- training --------------------------------------------------------------------------------
 
@@ -193,7 +198,8 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
         epochs, steps_per_epoch = fitting.limited(epochs, steps_per_epoch)
         saver = saver_of(checkpoint, resume)
         progress = Progress.of_fit(verbose)
-        with interruptible(), self._weights.training, progress:
+        devices = on_devices(self._weights, self._program.distribution)
+        with interruptible(), self._weights.training, devices, progress:
             x, y, sample_weight, validation_data = fitting.split(
                 self._feed, x, y, sample_weight, validation_data, validation_split
             )
@@ -230,6 +236,7 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
             return train(plan)
 
     @deferring
+    @distributed
     def evaluate(
         self,
         x: Tree = None,
@@ -262,6 +269,7 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
         return self._as_result(logs, return_dict)
 
     @deferring
+    @distributed
     def train_on_batch(
         self,
         x: Tree,
@@ -283,6 +291,7 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
         return self._as_result(logs, return_dict)
 
     @deferring
+    @distributed
     def test_on_batch(
         self,
         x: Tree,
@@ -309,6 +318,7 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
 
     # -- inference -------------------------------------------------------------------------------
 
+    @distributed
     def predict(
         self,
         x: Tree,
@@ -319,8 +329,9 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
     ) -> Tree:
         """The outputs for all examples, as NumPy arrays in the structure of the outputs.
 
-        Half precision comes as float32. Needs no compile. Empty input returns empty arrays. The weights stay as they are. Stateful
-        layers carry their state from batch to batch and call to call, until `reset_states`.
+        Half precision comes as float32. Needs no compile. Empty input returns empty arrays. The
+        weights stay as they are. Stateful layers carry their state from batch to batch and call to
+        call, until `reset_states`.
         """
         self.stop_predicting = False
         steps = fitting.limited_steps(steps)
@@ -359,6 +370,7 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
         return prediction.run(listening, verbose)
 
     @deferring
+    @distributed
     def predict_on_batch(self, x: Tree) -> Tree:
         """The outputs for one batch, as NumPy arrays."""
         outputs = inference.forward(self._weights, self._feed.checked_inputs(x))

@@ -106,7 +106,7 @@ class StepProgram(Program):
     def copy_for_model(self, weights: Weights, model: Steps) -> StepProgram:
         """The same program for a copy of the model."""
         program = StepProgram(weights, model)
-        program.arguments = self.arguments
+        program.arguments, program.distribution = self.arguments, self.distribution
         program._rates, program._frozen = self._rates, self._frozen
         program.objective = self.objective
         program._compiled = self._compiled and type(self._compiled)(

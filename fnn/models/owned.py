@@ -16,7 +16,7 @@ from fnn.layers.shared.recurrence import OverTime
 from fnn.models import cells, inner, stored
 from fnn.models.attributes import Attributes
 from fnn.models.lists import Lists, Values
-from fnn.models.sharing import Weights, owner_of
+from fnn.models.sharing import Weights, owner_of, stated_inputs
 from fnn.models.variables import (
     WeightVariable,
     losses,
@@ -28,6 +28,7 @@ from fnn.models.variables import (
 from fnn.models.wiring import output_shape_for
 from fnn.subclassing import KerasLayer, running_frame
 from fnn.subclassing.tracking import variables_in
+from fnn.summaries import layer_html
 from fnn.variables import Variable
 
 
@@ -219,6 +220,12 @@ def _before_weights(layer: Layer, name: str) -> object:
     return NotImplemented
 
 
+def page(layer: Layer) -> str:
+    """The HTML of a layer, with shapes if it stands in a model or knows its input shape."""
+    return layer_html(layer, stated_inputs(layer))
+
+
 Layer.on_attribute = staticmethod(answer)
+Layer.as_html = staticmethod(page)
 Layer.on_assigned = staticmethod(follow)
 Attributes.as_shown = staticmethod(inner.as_model)

@@ -11,7 +11,9 @@ from fnn import losses, metrics, optimizers
 from fnn.core import tree
 from fnn.core.tree import Path, Tree
 from fnn.core.value import Fields
+from fnn.distribution.ready_made import check_distribution
 from fnn.models.compiled import Compiled
+from fnn.models.laid_out import lay_out
 from fnn.models.network import Network
 from fnn.models.optimizer_lists import OptimizerLists
 from fnn.models.variables import keys_of, variable
@@ -23,10 +25,12 @@ from fnn.optimizers.optimizer import (
     with_rate_of,
     without_rate,
 )
+from fnn.runtime.layouts import Distribution
 from fnn.subclassing import objects
 from fnn.training import endings, inputs
 from fnn.training.checks import check_guard
 from fnn.training.diagnosis import diagnose
+from fnn.training.laying_out import beside_params
 from fnn.training.objective import Objective, resolve_objective
 from fnn.training.objective import check_values as check_target_values
 from fnn.training.plan import Holder
@@ -49,6 +53,7 @@ class Program(OptimizerLists):
     def __init__(self, weights: Weights) -> None:
         self.weights = weights
         self.arguments: dict[str, object] | None = None  # of compile; None before
+        self.distribution: Distribution | None = None
         self.objective: Objective | None = None  # for the last data
         self._compiled: Compiled | None = None
         # Learning rates that were set before there were weights.
@@ -72,16 +77,28 @@ class Program(OptimizerLists):
         _check_names(arguments)
         self.arguments = arguments
         self._compiled = Compiled(arguments)
-        self.objective = None
-        self._resolved = None
-        self._described = None
-        self._endings_checked = None
+        self.forget_network()
         self._rates = ()
         network = self.weights.network
         self.weights.refresh_inner_models()
         # Other weights may learn in a network that has changed.
         if not keeps_state or self.weights.network is not network:
             self.weights.forget_optimizer()
+
+    def forget_network(self) -> None:
+        """Drops what was worked out for another network or other goals."""
+        self.objective = None
+        self._resolved = None
+        self._described = None
+        self._endings_checked = None
+
+    def distribute(self, distribution: Distribution | None) -> None:
+        """Takes the distribution that `compile` was given; the weights move to its devices."""
+        self.distribution = distribution
+        if distribution is not None:
+            check_distribution(distribution)
+            if self.weights.built:
+                lay_out(self.weights, distribution)
 
     def copy_for(self, weights: Weights) -> Program:
         """The same program for other weights of the same network."""
@@ -276,6 +293,7 @@ class Program(OptimizerLists):
         if now.optimizer is None:
             self._fit_optimizer_to_weights()
             state = init_optimizer(network.layer, self.optimizer, now.params)
+            state = beside_params(state, now.params)
             state = functools.reduce(with_learning_rate, self._rates, state)
             self.weights.shown = now.replace(optimizer=state)
 

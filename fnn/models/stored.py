@@ -128,7 +128,7 @@ class Stored:
     def export(
         self,
         filepath: str | os.PathLike[str],
-        format: str = "stablehlo",
+        format: str | None = None,
         verbose: bool | None = None,
         input_signature: Tree = None,
         **kwargs: Any,
@@ -136,8 +136,9 @@ class Stored:
         """Writes the model in inference as a program that runs without its layers.
 
         "stablehlo": a folder for `fnn.export.load` or JAX alone, for CPU, CUDA and TPU;
-        "tf_saved_model": a folder for TensorFlow; "onnx": a file for ONNX Runtime. The number of
-        examples is free. `input_signature` sets other shapes or dtypes than those of the inputs.
+        "tf_saved_model": a folder for TensorFlow; "onnx": a file for ONNX Runtime, the default for
+        a name that ends in `.onnx`, as "stablehlo" is for any other. The number of examples is
+        free. `input_signature` sets other shapes or dtypes than those of the inputs.
         An export cannot be trained and is read by versions of its library near to the one that
         wrote it: keep the saved model too.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import weakref
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,18 +13,19 @@ import numpy as np
 from jax import random
 
 from fnn.core import tree
-from fnn.core.calling import initialize
 from fnn.core.context import salt
 from fnn.core.layer import Layer
 from fnn.core.tree import Path, Tree
-from fnn.models import scoped, sharing, watching
+from fnn.models import laid_out, scoped, sharing, watching
 from fnn.models.network import Network
 from fnn.models.outputs import refuse_none
+from fnn.models.training_lock import Training
 from fnn.models.watching import Shown, Watched
-from fnn.runtime.devices import beside, current, distribution_of, divide, undivided
+from fnn.runtime.devices import beside, divide, shared, undivided
+from fnn.runtime.layouts import Distribution, current
+from fnn.runtime.processes import local
 from fnn.runtime.program_cache import changes
 from fnn.runtime.seed import next_key
-from fnn.training.interrupt import uninterrupted
 from fnn.training.state import TrainState
 
 
@@ -67,6 +67,7 @@ class Weights:
         self._pulling = False
         self._watched: Watched | None = None
         self._placed: Placed | None = None
+        self.layout: Distribution | None = None  # what laid out these weights last
         self._as_layer: Callable[[], Layer | None] | None = None
         self.user: Callable[[], object] | None = None  # the model of these weights
 
@@ -165,7 +166,7 @@ class Weights:
         # Models that share layers may have taken over other weights meanwhile.
         now = self.now
         params, state = watching.merged((now.params, now.state), before, given)
-        self.now = now.replace(params=params, state=state)
+        self.now = laid_out.with_params(now.replace(state=state), params)
         self._watch().follow(watched, assigned, self.network.weight_specs)
 
     def _watch(self) -> Watched:
@@ -190,7 +191,7 @@ class Weights:
     def set_params(self, params: Tree) -> None:
         """Replaces the params by a tree like them. Raises ValueError naming what differs."""
         checked = tree.checked("params", params, self.now.params)
-        self.now = self.now.replace(params=checked)
+        self.now = laid_out.with_params(self.now, checked)
 
     def set_state(self, state: Tree) -> None:
         """Replaces the state by a tree like it. Raises ValueError naming what differs."""
@@ -238,7 +239,7 @@ class Weights:
         with eager:
             init_key = random.fold_in(self.key, salt("init"))
             part, trial = self.network.compiled, self.network.compiled.trial()
-            params, state = initialize(part.layer, init_key, trial)
+            params, state = laid_out.made(self, part.layer, init_key, trial)
             refuse_none(part.layer, trial)
             self.start_from(params, state)
 
@@ -316,7 +317,7 @@ class Weights:
 
     def get(self, place: Path = ()) -> list[np.ndarray]:
         """The weights of the layer at path `place` as NumPy arrays."""
-        return [np.asarray(entry.array) for entry in self.entries(place)]
+        return [np.asarray(local(entry.array)) for entry in self.entries(place)]
 
     def set(self, arrays: list[Tree], place: Path = ()) -> None:
         """Replaces the weights of the layer at path `place`, in the order of `get`.
@@ -336,8 +337,8 @@ class Weights:
             )
         trees = {"params": self.now.params, "state": self.now.state}
         for entry, new in zip(old, arrays, strict=True):
-            owned = tree.owned(new, entry.array.dtype)
-            trees[entry.part] = tree.put(trees[entry.part], entry.path, owned)
+            placed = laid_out.beside(entry.array, tree.owned(new, entry.array.dtype))
+            trees[entry.part] = tree.put(trees[entry.part], entry.path, placed)
         self.now = self.now.replace(**trees)
 
     # -- devices ---------------------------------------------------------------------------------
@@ -357,7 +358,7 @@ class Weights:
         x = divide(x, weights)
         weights = beside(x, weights)
         self._placed = None
-        if distribution_of(x, weights) is not None:
+        if shared(x, weights) is not None:
             self._placed = Placed(now, *weights)
         return *weights, x
 
@@ -370,26 +371,6 @@ def _restored(network: Network, key: jax.Array, now: TrainState | None) -> Weigh
         weights.now = now
         sharing.claim(weights)
     return weights
-
-
-class Training:
-    """A block of code in which no other training of the same weights begins."""
-
-    def __init__(self, name: str) -> None:
-        self._lock = threading.Lock()
-        self._name = name
-
-    @uninterrupted
-    def __enter__(self) -> None:
-        if not self._lock.acquire(blocking=False):
-            raise RuntimeError(
-                f"the model {self._name!r} is already training, in a callback or another thread; "
-                "wait until it has finished"
-            )
-
-    @uninterrupted
-    def __exit__(self, *error: object) -> None:
-        self._lock.release()
 
 
 def _reset(path: tuple[jax.tree_util.DictKey, ...], leaf: jax.Array) -> jax.Array:

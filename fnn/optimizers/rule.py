@@ -23,6 +23,7 @@ from fnn.optimizers.checks import (
 )
 from fnn.optimizers.clipping import clip_by_global_norm, clip_by_norm, clip_by_value
 from fnn.optimizers.optimizer import LearningRate, Optimizer, State, Weight
+from fnn.runtime.settings import settings
 
 Descent: TypeAlias = Callable[[Tree, State, Tree, Array], tuple[Tree, State]]
 
@@ -156,7 +157,7 @@ class Rule(Optimizer, loadable=False):
             rate = learning_rate
             if rate is None:
                 rate = self._constant_rate()
-            return descend(grads, state, params, jnp.asarray(rate, jnp.float32))
+            return descend(grads, state, params, jnp.asarray(rate, settings.floatx))
 
         return optax.GradientTransformationExtraArgs(init, update)
 

@@ -1,96 +1,21 @@
-"""Devices: batches are divided over them, weights are replicated on each."""
+"""Devices: batches are divided over those of the distribution in force."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 from jax.sharding import (
     AxisType,
-    Mesh,
     NamedSharding,
     Sharding,
     SingleDeviceSharding,
 )
 
 from fnn.runtime import processes
-from fnn.runtime.placement import Tree, constrain, partition, sharding, spec_of
-
-
-@dataclass(frozen=True)
-class Distribution:
-    """A mesh of devices, and its axis over which the examples of a batch are divided.
-
-    >>> mesh = jax.make_mesh((4,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
-    >>> Distribution(mesh).room(6)  # for 6 examples on 4 devices
-    8
-    """
-
-    mesh: Mesh
-    batch_axis: str = "batch"
-
-    @property
-    def parts(self) -> int:
-        """The number of parts of a batch."""
-        parts: int = self.mesh.shape[self.batch_axis]
-        return parts
-
-    @property
-    def whole(self) -> NamedSharding:
-        """The sharding of replicated arrays: weights, state, optimizer state."""
-        return NamedSharding(self.mesh, partition())
-
-    def divided(self, axis: int) -> NamedSharding:
-        """The sharding of arrays whose examples are along `axis`."""
-        return NamedSharding(self.mesh, partition(*(None,) * axis, self.batch_axis))
-
-    def room(self, size: int) -> int:
-        """The least number of examples, at least `size`, that the devices divide evenly."""
-        return -(-size // self.parts) * self.parts
-
-    def has(self, array: object) -> bool:
-        """Whether an array lies on this mesh."""
-        sharding = getattr(array, "sharding", None)
-        return isinstance(sharding, NamedSharding) and sharding.mesh == self.mesh
-
-    def tracing(self) -> AbstractContextManager[object]:
-        """A context in which traced functions know the axis of the batch (`for_each_part`)."""
-        return jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh)
-
-    def keep_whole(self, arrays: Tree) -> Tree:
-        """Traced arrays, constrained to be replicated."""
-        return constrain(arrays, self.whole)
-
-
-# A function is called at the first use: it may ask JAX for its devices, which starts JAX.
-Choice: TypeAlias = Distribution | Callable[[], Distribution | None] | None
-_in_force: Choice = None
-
-
-def use(distribution: Choice) -> None:
-    """Divides batches by this distribution from now on; None: not at all."""
-    global _in_force
-    _in_force = distribution
-
-
-def current() -> Distribution | None:
-    """The distribution in force, if there is one; by default over the devices of all processes."""
-    global _in_force
-    if _in_force is not None and not isinstance(_in_force, Distribution):
-        _in_force = _in_force()
-    if _in_force is None and jax.distributed.is_initialized():
-        return over_processes()
-    return _in_force
-
-
-def over_processes() -> Distribution | None:
-    """The distribution of batches over the devices of all processes, if there are several."""
-    if not processes.are_several():
-        return None
-    return Distribution(processes.mesh())
+from fnn.runtime.layouts import Distribution, Shared, current
+from fnn.runtime.placement import Tree, partition, sharding, spec_of
 
 
 def divide(
@@ -100,9 +25,9 @@ def divide(
 ) -> Tree:
     """`batch`, whose examples are along `axis`, over the devices of the distribution in force.
 
-    It is returned as it is if the user put any of its arrays, or of the weights, on devices.
-    If the devices do not divide the number of examples evenly, it stays on one device, or is
-    replicated if the weights are.
+    It is returned as it is if the user put any of its arrays on devices, or a weight on others
+    than these. If the devices do not divide the number of examples evenly, it stays on one
+    device, or is replicated if the weights lie on the mesh.
     """
     distribution = current()
     if distribution is None or not _is_free(batch):
@@ -113,7 +38,7 @@ def divide(
     on_mesh = False
     for leaf in jax.tree.leaves(weights):
         if _is_placed(leaf):
-            if leaf.sharding != whole:
+            if not distribution.has(leaf):
                 return batch
             on_mesh = True
     sizes = [leaf.shape[axis] for leaf in jax.tree.leaves(batch)]
@@ -127,7 +52,7 @@ def divide(
 def follow(batch: Tree, arrays: Tree) -> Tree:
     """`arrays` moved to the devices of a batch: replicated on each device that has a part of it.
 
-    Arrays that the user put on devices stay there.
+    Arrays that lie on the mesh of the distribution, or that the user put on devices, stay there.
     """
     distribution = current()
     if distribution is None:
@@ -140,7 +65,7 @@ def follow(batch: Tree, arrays: Tree) -> Tree:
         there = NamedSharding(there.mesh, partition())
     elif not isinstance(there, SingleDeviceSharding):
         return arrays
-    return _put(arrays, there, lambda a: _is_placed(a) and a.sharding == whole)
+    return _put(arrays, there, distribution.has)
 
 
 def _sharding_of_batch(batch: Tree) -> Sharding | None:
@@ -178,16 +103,26 @@ def beside(x: Tree, arrays: Tree) -> Tree:
     return follow(x, arrays)
 
 
-def distribution_of(batch: Tree, arrays: Tree) -> Distribution | None:
-    """The distribution in force, if a batch lies on its mesh and `arrays` are replicated there."""
+def shared(batch: Tree, arrays: Tree) -> Shared | None:
+    """The distribution in force, if a batch and all `arrays` lie on its mesh."""
+    there = _mesh_of_batch(batch)
+    if there is None:
+        return None
     distribution = current()
-    if distribution is None:
+    if distribution is None or distribution.mesh != there:
         return None
-    if not any(map(distribution.has, jax.tree.leaves(batch))):
+    leaves = jax.tree.leaves(arrays)
+    if not all(map(distribution.has, leaves)):
         return None
-    whole = distribution.whole
-    if all(a.sharding == whole for a in jax.tree.leaves(arrays)):
-        return distribution
+    return Shared(distribution, tuple(leaf.sharding for leaf in leaves))
+
+
+def _mesh_of_batch(batch: Tree) -> object:
+    """The mesh on which the first array lies that lies on one."""
+    for leaf in jax.tree.leaves(batch):
+        found = getattr(leaf, "sharding", None)
+        if isinstance(found, NamedSharding):
+            return found.mesh
     return None
 
 
@@ -248,4 +183,7 @@ def _is_placed(array: object) -> bool:
     """Whether the devices of an array were chosen: by the user, or by `divide` and `follow`."""
     if not isinstance(array, jax.Array) or isinstance(array, jax.core.Tracer):
         return False
+    if jax.distributed.is_initialized() and array.is_fully_addressable:
+        # Several processes compute with arrays on the devices of all.
+        return array.committed and not processes.are_several()
     return array.committed

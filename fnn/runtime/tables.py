@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import textwrap
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 NAME = "Layer (type)"
 SHAPE = "Output Shape"
@@ -20,11 +20,16 @@ NARROWEST = 4  # characters in a column whose cells are wrapped
 
 
 class Row(NamedTuple):
-    """A layer in the table: its name, how deep it is inside others, its cells by column."""
+    """A layer in the table: its name, how deep it is inside others, its cells by column.
+
+    For HTML also the layer, and the shapes of its weights as a tree.
+    """
 
     name: str
     depth: int
     cells: dict[str, str]
+    layer: object = None
+    weights: Any = ()
 
 
 def _widths(cells: list[list[str]], room: int) -> list[int]:

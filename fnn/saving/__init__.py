@@ -16,10 +16,12 @@ from fnn.saving import checkpoints  # noqa: F401 - opens the folders of `Checkpo
 from fnn.saving.archive import save_model
 from fnn.saving.keras import files as _keras_files  # noqa: F401 - registers its formats
 from fnn.saving.pytorch.loading import load_pytorch
+from fnn.saving.tensors import FileError
 from fnn.saving.weights import load_weights, save_weights
 
 __all__ = [
     "CustomObjectScope",
+    "FileError",
     "custom_object_scope",
     "deserialize_keras_object",
     "get_custom_objects",

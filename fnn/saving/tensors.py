@@ -53,7 +53,7 @@ OTHER_DTYPES: dict[str, np.dtype[Any]] = {
 
 
 class FileError(ValueError):
-    """A file is damaged, has another format, or does not fit the model."""
+    """A file is damaged, has another format, or does not fit the model; a ValueError."""
 
 
 def damaged(path: FilePath, problem: str) -> FileError:

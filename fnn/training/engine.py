@@ -15,7 +15,8 @@ from jax import Array, lax, random
 from fnn.core import tree
 from fnn.core.tree import SpecTree, Tree, array_spec, numeric_spec
 from fnn.metrics import Mean
-from fnn.runtime.devices import Distribution, beside, distribution_of
+from fnn.runtime.devices import beside, shared
+from fnn.runtime.layouts import Shared
 from fnn.runtime.program_cache import programs, small_cache
 from fnn.training.commit import committed
 from fnn.training.cost import operations, runs_apart, steps_per_dispatch
@@ -168,8 +169,8 @@ class Program:
         if donate:
             run = self._run_donating
         chooses = self.chooses(guard, donate)
-        shared = distribution_of(chunk, state)
-        return Results(*run(state, accumulators, healthy, batches, chooses, shared))
+        over = shared(chunk, state)
+        return Results(*run(state, accumulators, healthy, batches, chooses, over))
 
     def chooses(self, guard: str, donate: bool) -> bool:
         """Whether a returned state never includes a step with a loss that is not finite."""
@@ -199,7 +200,7 @@ def _run_steps(
     healthy: Array,
     given: Batches,
     chooses: bool,
-    shared: Distribution | None,
+    over: Shared | None,
 ) -> tuple[Tree, Logs, Array]:
     """The body of a compiled dispatch of training steps."""
     stops, ignores = given.mode[0], given.mode[1]
@@ -233,23 +234,17 @@ def _run_steps(
             return body(carry)
         return lax.while_loop(continues, body, carry)
 
-    with _tracing(shared):
-        _, *results = run((given.span[0], state, accumulators, healthy))
-    kept: tuple[Tree, Logs, Array] = _kept_whole(tuple(results), shared)
-    return kept
+    with _tracing(over):
+        _, state, *results = run((given.span[0], state, accumulators, healthy))
+    if over is None:
+        return state, *results
+    return over.keep(state), *over.keep_whole(results)
 
 
-def _tracing(shared: Distribution | None) -> contextlib.AbstractContextManager[object]:
-    if shared is None:
+def _tracing(over: Shared | None) -> contextlib.AbstractContextManager[object]:
+    if over is None:
         return contextlib.nullcontext()
-    return shared.tracing()
-
-
-def _kept_whole(arrays: Tree, shared: Distribution | None) -> Tree:
-    """The results, replicated on each device of a mesh."""
-    if shared is None:
-        return arrays
-    return shared.keep_whole(arrays)
+    return over.distribution.tracing()
 
 
 def computed_once(condition: Array) -> Array:
@@ -271,7 +266,7 @@ def _run_read_only(
     healthy: Array,
     given: Batches,
     chooses: bool,
-    shared: Distribution | None,
+    over: Shared | None,
 ) -> tuple[Tree, Logs, Array]:
     """The body of a compiled dispatch of steps that change only the accumulators."""
 
@@ -284,7 +279,9 @@ def _run_read_only(
         accumulators = body(given.span[0], accumulators)
     else:
         accumulators = lax.fori_loop(given.span[0], given.span[1], body, accumulators)
-    return None, _kept_whole(accumulators, shared), healthy
+    if over is not None:
+        accumulators = over.keep_whole(accumulators)
+    return None, accumulators, healthy
 
 
 def _spec(leaf: Any) -> jax.ShapeDtypeStruct:

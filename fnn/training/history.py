@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import weakref
 from collections.abc import Callable
+from html import escape
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
 from fnn.training.hooks import AnyModel, Logs, RunParams
+from fnn.visualization.curves import history_svg, plot_history
 
 # What a file holds of it, and of which types.
 _KEPT: dict[str, Any] = {"history": {}, "epoch": [], "learning_rate": [], "params": {}}
@@ -99,6 +103,26 @@ class History:
         record = copy.deepcopy(record)
         self.history, self.epoch = record["history"], record["epoch"]
         self.learning_rate = record["learning_rate"]
+
+    def plot(self, path: str | Path | None = None, *, figure: Any = None) -> Any:
+        """A figure with a panel for each metric: `fnn.visualization.plot_history`.
+
+        Raises ValueError before the first epoch, ImportError without matplotlib.
+
+        >>> history = History()
+        >>> history.record(0, {"loss": 0.5, "val_loss": 0.75})
+        >>> [axes.get_title() for axes in history.plot().axes]
+        ['Loss']
+        """
+        return plot_history(self, path, figure=figure)
+
+    def _repr_html_(self) -> str:
+        shown = f"<div>{escape(repr(self)[1:-1])}</div>"
+        if len(self.epoch) < 2:
+            return shown
+        with contextlib.suppress(ImportError):  # without matplotlib, the numbers alone
+            shown += history_svg(self)
+        return shown
 
     def __repr__(self) -> str:
         last = [f"{name}={_short(v[-1])}" for name, v in self.history.items()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
@@ -11,8 +12,11 @@ import numpy as np
 
 from fnn.core import tree
 from fnn.core.tree import Tree
+from fnn.runtime import processes
+from fnn.runtime.layouts import Distribution, current
 from fnn.runtime.process import check_process
 from fnn.training import engine
+from fnn.training.agreement import check_agreement
 from fnn.training.checkpoint import CheckpointLike, saver_of
 from fnn.training.checks import as_array, as_integer, check_guard, example_count
 from fnn.training.data import ArrayData
@@ -21,14 +25,17 @@ from fnn.training.examples import Collector, as_batches, is_example
 from fnn.training.history import History
 from fnn.training.hooks import SHOWN, Callback, CallbackList, as_list
 from fnn.training.interrupt import interruptible, terminable
+from fnn.training.laying_out import place
 from fnn.training.lazy import is_sparse
+from fnn.training.one_device import Mentioned, mention
 from fnn.training.plan import Plan
 from fnn.training.progress import COMPILING, Progress
 from fnn.training.resume import Resume
 from fnn.training.sources import readable
 from fnn.training.state import log_names, without_counters
+from fnn.training.step import shown
 from fnn.training.stream import StreamData
-from fnn.training.trainer import Trainer, shown
+from fnn.training.trainer import Trainer
 
 Callbacks: TypeAlias = Callback | Iterable[Callback] | None
 
@@ -68,6 +75,7 @@ def fit(
     guard: str = "raise",
     checkpoint: CheckpointLike = None,
     resume: bool = False,
+    distribution: Distribution | None = None,
 ) -> tuple[Tree, History]:
     """Trains any state with any pure step: `step(state, batch, key) -> (state, logs)`.
 
@@ -79,7 +87,9 @@ def fit(
     that is not finite, "skip" leaves such a step out, "ignore" continues. `validate(state)` is
     called after every epoch, and its numbers are logged with the prefix `val_`. The step is
     compiled once; it must not depend on anything else. The training is saved to `checkpoint`, a
-    folder or a `Checkpoint`, and with `resume` continues from the newest one there.
+    folder or a `Checkpoint`, and with `resume` continues from the newest one there. `distribution`
+    is a value of `fnn.distribution`: batches that the devices divide evenly lie on all of them, and
+    the arrays of the state where its rules say, if you have put none on devices.
 
     Returns the state and the History. An exception, Ctrl-C too, carries the state of the last
     complete step as `error.train_state`.
@@ -93,7 +103,8 @@ def fit(
     """
     check_process()
     check_guard(guard)
-    run = Run(jax.tree.map(tree.owned, state))
+    state, scope = _on_devices(jax.tree.map(tree.owned, state), distribution)
+    run = Run(state)
     progress = Progress.of_fit(verbose)
     source = _as_source(data, batch_size, shuffle, seed, steps_per_epoch)
     plan = Plan(
@@ -113,12 +124,25 @@ def fit(
         saver=saver_of(checkpoint, resume),
     )
     try:
-        with progress:
+        with progress, scope:
             history = train(plan)
         return run.train_state, history
     except BaseException as error:
         error.train_state = run.train_state  # type: ignore[attr-defined]
         raise
+
+
+def _on_devices(
+    state: Tree, distribution: Distribution | None
+) -> tuple[Tree, contextlib.AbstractContextManager[None]]:
+    """(the state where a distribution wants it, a block in which that is in force)."""
+    if distribution is None:
+        distribution = current()
+    if distribution is None:
+        return state, contextlib.nullcontext()
+    if distribution.rules:
+        state = place(distribution, state)
+    return state, distribution.scope()
 
 
 def _validation(
@@ -206,10 +230,16 @@ def train(plan: Plan) -> History:
     callbacks = CallbackList(plan.callbacks, plan.run, params)
     plan.run.stop_training = False
     _check_restarts(plan)
+    if jax.distributed.is_initialized():
+        check_agreement(plan)
+    elif "launch" not in processes.looked:
+        processes.warn_if_alone()
     resume = Resume(plan, callbacks)
     with interruptible() as interrupt, terminable(interrupt, bool(resume.savers)):
         now = without_counters(plan.weights.now)
         if plan.progress is not None:
+            if plan.progress.mode and not Mentioned.once:
+                mention(plan, plan.progress)
             plan.progress.stage(COMPILING)
         program = engine.program(plan.step, now, plan.data.batch_spec(), plan.key)
         trainer = Trainer(plan, program, callbacks, interrupt, resume)
@@ -255,6 +285,9 @@ def _save_interrupted(trainer: Trainer, error: BaseException) -> None:
     """Saves a training that Ctrl-C or SIGTERM has ended between two steps."""
     try:
         at_boundary = error is trainer.interrupt.at_boundary
+        if jax.distributed.is_initialized():
+            # Ctrl-C ends processes after different steps.
+            at_boundary &= isinstance(error, SystemExit)
         if trainer.saves and at_boundary and trainer.is_whole:
             trainer.resume.save_last(trainer.snapshot())
     finally:

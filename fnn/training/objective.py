@@ -144,9 +144,9 @@ class Objective(Value, loadable=False):
         if self.members:
             totals = jax.vmap(totals_of_one, in_axes=1)  # (members,) each
         total, count = totals(y_pred)
-        total = jnp.sum(jnp.asarray(total, jnp.float32))
-        count = jnp.sum(jnp.asarray(count, jnp.float32))
-        return total, count
+        # float64 stays: the gradient passes through the total.
+        exact = jnp.promote_types(jnp.result_type(total), jnp.float32)
+        return jnp.sum(jnp.asarray(total, exact)), jnp.sum(jnp.asarray(count, exact))
 
 
 def _entry(parts: Sequence[Any], index: int) -> Any:

@@ -15,6 +15,7 @@ from jax import Array, lax
 from fnn.core import tree, weights
 from fnn.core.layer import Layer
 from fnn.core.tree import SpecTree, Tree
+from fnn.runtime.processes import local
 from fnn.runtime.program_cache import programs
 from fnn.training import engine
 from fnn.training.cost import largest_array
@@ -342,6 +343,9 @@ def _fetched(
             "predict joins the outputs of batches, and the network returns a single number for a "
             "batch; call the model on the array, model(x), or return one output for each example"
         )
+    if jax.distributed.is_initialized():
+        # Of all processes, in each.
+        output = local(output)
     array = in_full(np.asarray(output))
     if padded:
         return array[:valid]

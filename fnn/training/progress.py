@@ -1,4 +1,4 @@
-"""Progress: Keras's bar in a terminal or notebook, one line per epoch elsewhere."""
+"""Progress: a bar in a terminal, one for all epochs in a notebook, a line per epoch elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from fnn.runtime.notebook import is_notebook
+from fnn.runtime.processes import writes
 from fnn.runtime.settings import settings
+from fnn.training.updated_line import UpdatedLine
 
 WIDTH = 20
 FULL = "━"
@@ -93,7 +96,8 @@ class Progress:
     """Shows the progress of a run over batches. Never raises, even if the output is closed.
 
     `verbose`: 0 nothing, 1 a bar, 2 one line at the end, "auto" a bar in a terminal or a
-    notebook and one line per epoch in a file or pipe.
+    notebook and one line per epoch in a file or pipe. In a notebook a single line is redrawn for
+    all epochs, so that a long training does not fill the page.
 
     The time of a step is measured over the steps after the first dispatch, if there are
     any, since the first may include compilation; the time of the run includes everything,
@@ -106,7 +110,9 @@ class Progress:
     unit = "step"  # what is counted
     interval = INTERVAL
 
-    def __init__(self, verbose: int | str, total: int | None) -> None:
+    def __init__(
+        self, verbose: int | str, total: int | None, before: Progress | None = None
+    ) -> None:
         self.mode = _mode(verbose)
         self.total = total
         self._logs_stages = verbose == "auto" and self.mode == 2
@@ -120,6 +126,17 @@ class Progress:
         self._each: float | None = None
         self._spent = 0.0
         self._length = 0
+        # The line in a notebook, which goes on from that of the epoch before.
+        self._cell: UpdatedLine | None = None
+        if before is not None:
+            self._cell = before._cell
+        if (
+            self.mode == 1
+            and self._cell is None
+            and settings.interactive_logging
+            and is_notebook()
+        ):
+            self._cell = UpdatedLine()
 
     def __enter__(self) -> Progress:
         return self
@@ -164,16 +181,22 @@ class Progress:
 
     def begin(self, epoch: int = 0, epochs: int = 1) -> None:
         """`Epoch 1/10`, if there are several, and an empty bar while the steps compile."""
-        if self.mode and epochs > 1:
-            if self._length:
-                self._write(f"\r{' ' * self._length}\r")
-                self._length = 0
-            self._write(f"Epoch {epoch + 1}/{epochs}\n")
+        if self._cell is not None:
+            self._cell.begin(epoch, epochs)
+        elif self.mode and epochs > 1:
+            self.note(f"Epoch {epoch + 1}/{epochs}")
         if self.mode == 1:
             line = self._bar(0, 0.0, None, {})
             if self._stages:
                 line += f" {self._stages[-1][0]}"
             self._line(line)
+
+    def note(self, text: str) -> None:
+        """Writes a line, in place of what is drawn."""
+        if self._length:
+            self._write(f"\r{' ' * self._length}\r")
+            self._length = 0
+        self._write(f"{text}\n")
 
     def reached(self, done: int) -> bool:
         """Measures the time after `done` steps. Returns whether to draw an update."""
@@ -201,8 +224,7 @@ class Progress:
         if self.mode == 1:
             line = self._bar(done, elapsed, each, values, ended=True)
             self._line(line, whole=True)
-            self._write("\n")
-            self._length = 0
+            self._end_line()
         elif self.mode == 2:
             times = duration(elapsed) + self._preparation()
             times += f" - {step_time(each)}/{self.unit}"
@@ -236,12 +258,22 @@ class Progress:
     def stop(self) -> None:
         """Leaves the line of a bar that will not be completed."""
         self._cancel_timer()
-        if self.mode == 1 and self._length:
+        if self._cell is not None:
+            self._cell.draw()
+        elif self.mode == 1 and self._length:
+            self._end_line()
+
+    def _end_line(self) -> None:
+        """Leaves the line as it is; a notebook goes on with the same one."""
+        if self._cell is None:
             self._write("\n")
             self._length = 0
 
     def _line(self, text: str, whole: bool = False) -> None:
         """Draws a line over the last one; cut to the width of the terminal unless `whole`."""
+        if self._cell is not None:
+            self._cell.show(text, whole)
+            return
         width = max(shutil.get_terminal_size().columns - 1, 1)
         # A line that wraps could not be drawn over.
         if len(text) > width and not whole:
@@ -266,6 +298,8 @@ class Progress:
 
 
 def _mode(verbose: int | str) -> int:
+    if verbose in ("auto", 1, 2) and not writes():
+        return 0
     if verbose == "auto":
         if _can_draw_over() and settings.interactive_logging:
             return 1

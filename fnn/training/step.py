@@ -188,6 +188,15 @@ def make_train_step(
     return train_step
 
 
+def shown(measured: dict[str, Tree]) -> dict[str, Tree]:
+    """The entries for logs: all but the norms of single weights."""
+    return {
+        name: value
+        for name, value in measured.items()
+        if name.partition("/")[0] not in NORMS
+    }
+
+
 def next_step(step: Array | np.ndarray) -> Array:
     """The number of the step after this one; the largest integer stays."""
     after: Array = optax.safe_increment(step)

@@ -13,6 +13,7 @@ import numpy as np
 
 from fnn.core import tree
 from fnn.core.tree import Tree
+from fnn.runtime import processes
 from fnn.runtime.devices import divide
 from fnn.training import engine
 from fnn.training.checkpoint import Snapshot
@@ -30,7 +31,7 @@ from fnn.training.state import (
     with_counters,
     without_counters,
 )
-from fnn.training.step import NORMS
+from fnn.training.step import shown
 
 
 class Trainer:
@@ -138,7 +139,7 @@ class Trainer:
     def _prepare(self) -> None:
         """Resets counters and queue; keeps on the host a state whose copy will be donated."""
         plan = self.plan
-        self.progress = plan.progress or Progress(plan.verbose, None)
+        self.progress = plan.progress or Progress(plan.verbose, None, self.progress)
         self.progress.total = plan.steps or plan.data.steps
         plan.progress = None
         self.flight: deque[Dispatch] = deque()
@@ -211,6 +212,8 @@ class Trainer:
                 self._settle(1)
             if self.saves:
                 self._save_if_due()
+            if jax.distributed.is_initialized() and processes.are_terminated():
+                self.interrupt.terminated = True
             self._poll()
 
     def _poll(self) -> None:
@@ -389,12 +392,3 @@ class Trainer:
             "the model is as it was before that step; lower the learning rate or scale the "
             'inputs (guard="skip" leaves such steps out)'
         )
-
-
-def shown(measured: dict[str, Tree]) -> dict[str, Tree]:
-    """The entries for logs: all but the norms of single weights."""
-    return {
-        name: value
-        for name, value in measured.items()
-        if name.partition("/")[0] not in NORMS
-    }

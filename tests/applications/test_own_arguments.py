@@ -216,18 +216,6 @@ def test_stochastic_depth_drops_whole_examples():
         np.testing.assert_array_equal(twin(x, training=False), x)
 
 
-def test_stochastic_depth_is_in_a_convnext_where_it_is_asked_for():
-    convnext = fnn.applications.convnext
-    facts = convnext._published("Tiny")
-    design = convnext._Design(1, 4, drop_path_rate=0.5, layer_scale_init_value=None)
-    network = convnext.member(convnext._convnext, facts, design)
-    with without_drawing():
-        model = network(weights=None, **SMALL)
-    rates = [one.drop_path_rate for one in model.layers if isinstance(one, StochasticDepth)]
-    np.testing.assert_allclose(rates, np.linspace(0, 0.5, 10)[1:])
-    assert not any(isinstance(one, LayerScale) for one in model.layers)
-
-
 @pytest.mark.parametrize("layer", [LayerScale(0.5, 3), StochasticDepth(0.5)], ids=str)
 def test_the_layers_of_convnext_are_saved_by_name(layer):
     assert from_config(to_config(layer)) == layer

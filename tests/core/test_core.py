@@ -787,6 +787,26 @@ def test_an_equal_layer_on_equal_shapes_is_traced_once():
     assert len(traced) == 2 * once + 1
 
 
+def test_layers_that_differ_in_name_alone_are_traced_once():
+    traced = []
+
+    class Halved(fnn.Layer):
+        def apply(self, params, state, x, ctx=INFERENCE):
+            traced.append(x.shape)
+            if x.shape[-1] % 2:
+                raise ValueError("an even number of features is needed")
+            return x[..., ::2], state
+
+    x = fnn.Input((8,))
+    Halved(name="first")(x)
+    once = len(traced)
+    Halved(name="second")(x)
+    assert len(traced) == once
+    with pytest.raises(ValueError, match="an even number") as caught:
+        Halved(name="third")(fnn.Input((7,)))
+    assert "third" in "".join(caught.value.__notes__)
+
+
 def test_shapes_need_no_memory_and_no_device():
     before = len(jax.live_arrays())
     spec = output_spec(

@@ -20,7 +20,7 @@ from fnn import callbacks, distribution, networks
 from fnn import layers as L
 from fnn.core.context import Context
 from fnn.models.weights import Weights
-from fnn.runtime import devices, memory
+from fnn.runtime import layouts, memory
 from fnn.training import engine
 from tests.helpers.counting import compilations
 from tests.helpers.killing import Kill
@@ -34,14 +34,14 @@ EXAMPLES = 42
 @functools.cache
 def over(number):
     mesh = jax.make_mesh((number,), ("batch",), (AxisType.Auto,), devices=jax.devices()[:number])
-    return devices.Distribution(mesh)
+    return layouts.Distribution(mesh)
 
 
 @pytest.fixture(params=[2])
 def shared(request):
     """A function that puts the distribution over several devices in force."""
-    yield lambda: devices.use(lambda: over(request.param))
-    devices.use(None)
+    yield lambda: layouts.use(lambda: over(request.param))
+    layouts.use(None)
 
 
 def mlp(width, dropout=0.0):
@@ -220,7 +220,7 @@ def test_a_step_of_your_own_is_divided(shared):
         return w - 0.1 * slope, {"loss": value}
 
     for size in (16, 15):
-        for choose in (lambda: devices.use(None), shared):
+        for choose in (lambda: layouts.use(None), shared):
             choose()
             found.clear()
             w, history = fnn.training.fit(
@@ -445,14 +445,14 @@ def test_use_cpu_cores_divides_over_all_of_them(eight_cores):
     for _ in range(2):  # JAX has started with eight devices
         fnn.use_cpu_cores()
         fnn.use_cpu_cores(8)
-    assert devices.current() == over(8)
+    assert layouts.current() == distribution.DataParallel()
 
 
 def test_use_cpu_cores_must_come_before_jax_starts(eight_cores):
     message = r"devices of JAX is 8 since it started, and cannot become 2; call fnn\.use_cpu"
     with pytest.raises(RuntimeError, match=message):
         fnn.use_cpu_cores(2)
-    assert devices.current() is None
+    assert layouts.current() is None
 
 
 @pytest.mark.parametrize("cores", [0, -1, 9, 1.5, True, "2"])

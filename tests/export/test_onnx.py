@@ -102,3 +102,20 @@ def test_jax_is_afterwards_as_it_was(tmp_path):
     model.export(tmp_path / "x.onnx", format="onnx")
     assert [name for name in before if vars(jnp)[name] is not before[name]] == []
     np.testing.assert_allclose(jnp.cumsum(X, 1), X.cumsum(1), rtol=1e-5, atol=1e-5)
+
+
+def test_a_name_that_ends_in_onnx_is_written_as_onnx(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("jax2onnx")
+    model, _ = dense()
+    model.export(tmp_path / "model.onnx", verbose=False)
+    assert onnx.load(tmp_path / "model.onnx").graph.input
+    fnn.export.export_model(model, tmp_path / "folder", verbose=False)
+    assert (tmp_path / "folder" / "serve.stablehlo").is_file()
+
+
+def test_another_format_under_the_name_of_onnx_is_refused(tmp_path):
+    model, _ = dense()
+    with pytest.raises(ValueError, match="expected the name of a folder for format='stablehlo'"):
+        model.export(tmp_path / "model.onnx", "stablehlo")
+    assert not (tmp_path / "model.onnx").exists()

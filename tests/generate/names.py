@@ -43,6 +43,7 @@ PARTS = {  # Keras's module -> where its names are here
     "keras.distillation": fnn.distillation,
     "keras.export": fnn.export,
     "keras.visualization": fnn.visualization,
+    "keras.wrappers": fnn.wrappers,
 }
 
 

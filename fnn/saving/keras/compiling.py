@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from fnn.core.config import deserialize_keras_object, serialize_keras_object
-from fnn.core.registry import CustomObjectScope
+from fnn.core.registry import TABLE, CustomObjectScope
+from fnn.runtime.keras_objects import MODULES
 from fnn.schedules import InverseTimeDecay
 
 _ARGUMENTS = ("optimizer", "loss", "loss_weights", "metrics", "weighted_metrics")
+_KINDS = {"optimizer": "optimizer", "loss": "loss"}
+_KINDS |= {"metrics": "metric", "weighted_metrics": "metric"}
 # Arguments of fnn alone, and their defaults, at which they are left out.
 _OWN = {"guard": "raise", "checks": True}
 # Arguments of Keras 2's optimizers that had no effect on the numbers.
@@ -52,7 +55,28 @@ def compile_from_keras(
 def _read(argument: str, value: Any) -> Any:
     if argument == "optimizer":
         value = _optimizer(value)
-    return deserialize_keras_object(_goals(value))
+    try:
+        return deserialize_keras_object(_of_kind(_KINDS.get(argument), _goals(value)))
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; it is the {argument} of compile, which compile=False leaves out"
+        ) from error
+
+
+def _of_kind(kind: str | None, value: Any) -> Any:
+    """Objects that fnn does not have with the module of `kind`, so that errors name it."""
+    if isinstance(value, (list, tuple)):
+        return [_of_kind(kind, item) for item in value]
+    if not isinstance(value, dict) or kind is None:
+        return value
+    if "class_name" not in value:
+        return {name: _of_kind(kind, item) for name, item in value.items()}
+    name = value["class_name"]
+    if name == "function":
+        name = value.get("config")
+    if any((other, name) in TABLE for other in MODULES):
+        return value
+    return {**value, "module": MODULES[kind]}
 
 
 def _optimizer(value: Any) -> Any:

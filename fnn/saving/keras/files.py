@@ -29,7 +29,7 @@ from fnn.saving.keras.configs import compile_to_keras, network_to_keras
 from fnn.saving.keras.hdf5 import Dataset, Group
 from fnn.saving.keras.hdf5_writing import to_bytes, verify
 from fnn.saving.keras.layout import Holder, holders
-from fnn.saving.keras.optimizers import OptimizerState
+from fnn.saving.keras.optimizers import OptimizerState, UnlikeError
 from fnn.saving.report import LoadReport
 from fnn.saving.tensors import FileError, FilePath, damaged, parse
 from fnn.saving.weights import OWN, Weighted, named, take
@@ -71,7 +71,10 @@ def holders_of(model: Any) -> list[Holder]:
 
 
 def optimizer_of(model: Any) -> OptimizerState | None:
-    """The state of the optimizer of a compiled model; None if Keras has no such optimizer."""
+    """The state of the optimizer of a compiled model; None if Keras has no such optimizer.
+
+    Warns if Keras has the optimizer, with a state that cannot be converted.
+    """
     program = model._program
     if program.arguments is None:
         return None
@@ -84,8 +87,11 @@ def optimizer_of(model: Any) -> OptimizerState | None:
             shapes[path] = weight.shape
     try:
         return OptimizerState(program.optimizer, model.train_state.optimizer, shapes)
+    except UnlikeError as error:
+        warn(f"{error}; it starts afresh: save the model as .fnn to keep it")
     except ValueError:
-        return None
+        pass  # the arguments of compile are left out too, with a warning
+    return None
 
 
 # -- writing ---------------------------------------------------------------------------------------
@@ -166,6 +172,7 @@ def _save_hdf5(model: Model, path: FilePath, overwrite: bool) -> None:
         file.attrs["training_config"] = _json(_training_config(compiled))
         state = optimizer_of(model)
         if state is not None:
+            _warn_of_accumulation(state)
             arrays = {f"variable_{n}": a for n, a in enumerate(state.arrays())}
             legacy.write_list(file.create_group("optimizer_weights"), arrays)
 
@@ -213,6 +220,7 @@ def _write_weights(file: Any, model: Model) -> None:
             keras_weights.put(group, own, array)
     state = optimizer_of(model)
     if state is not None:
+        _warn_of_accumulation(state)
         for place, arrays in state.groups():
             group = file.require_group(f"optimizer/{place}vars")
             for number, array in enumerate(arrays):
@@ -224,6 +232,16 @@ def _write_legacy(file: Any, model: Model) -> None:
     own = legacy.own_weights(model.layer, specs_of(model), layers)
     file.attrs["keras_version"] = KERAS_VERSION.encode()
     legacy.write(file, layers, own, _on_host(model))
+
+
+def _warn_of_accumulation(state: OptimizerState) -> None:
+    """Warns of what Keras's files do not hold of an optimizer that accumulates gradients."""
+    if state.is_within_accumulation:
+        warn(
+            "the file does not say how many gradients wait in the optimizer, or of how many "
+            "updates it has made: training that continues from it differs slightly; save the "
+            "model as .fnn to continue exactly"
+        )
 
 
 def _warn_of_division(model: Model) -> None:
@@ -245,7 +263,7 @@ def root_of(opened: Opened, model: Any = None) -> Group:
     """The tree of an HDF5 file, or of that in a `.keras` file for `model`."""
     if opened.zip is None:
         root = hdf5.read(opened.file, opened.file.size)
-        verify(root, opened.path)
+        verify(root, opened.path, opened.file)
         return root
     if WEIGHTS not in opened.zip.names:
         raise damaged(opened.path, f"it has no {WEIGHTS}")
@@ -354,7 +372,8 @@ def load_optimizer(model: Any, root: Group) -> None:
         new = state.with_arrays([keras_weights.Entry(d).read() for d in arrays])
     except ValueError as error:
         warn(
-            f"the optimizer starts afresh, since its state in the file does not fit: {error}"
+            "the weights are loaded, but not the state of the optimizer, which starts afresh: that "
+            f"in the file does not fit: {error}"
         )
         return
     model.train_state = model.train_state.replace(optimizer=new)

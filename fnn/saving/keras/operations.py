@@ -9,6 +9,7 @@ import numpy as np
 
 from fnn import ops
 from fnn.core.layer import Layer
+from fnn.core.registry import TABLE
 from fnn.core.tree import Tree
 from fnn.ops.operation import OPERATIONS, Operation, restored
 from fnn.ops.table import ARRAYS
@@ -127,6 +128,7 @@ def class_of(function: str) -> str:
 # By class; of several names of one function, such as `swish`, the first in its module.
 _FUNCTIONS = {class_of(name): name for name in reversed(OPERATIONS)}
 _FUNCTIONS |= {class_of(name): name for name in MODULE_OF}
+_OPERATIONS = {"GetItem", *_FUNCTIONS}
 
 
 def in_call(function: str) -> list[str]:
@@ -135,6 +137,28 @@ def in_call(function: str) -> list[str]:
         return _IN_CALL[function].split()
     parameters = OPERATIONS[function].signature.parameters
     return [name for name in parameters if name in ARRAYS]
+
+
+def is_operation(entry: Mapping[str, Any]) -> bool:
+    """Whether the entry of a graph is an operation, not a layer.
+
+    Legacy files of Keras 3 do not say the module. An operation there has no `trainable`; one with
+    the name of a layer, such as Add, takes two arguments in place of a list.
+
+    >>> is_operation({"class_name": "Relu", "config": {"name": "relu"}})
+    True
+    """
+    module, config = entry.get("module"), entry.get("config")
+    name = entry.get("class_name")
+    if module is not None or not isinstance(config, dict):
+        return str(module).startswith(HOME)
+    if name not in _OPERATIONS or "trainable" in config:
+        return False
+    calls = entry.get("inbound_nodes")
+    first = calls[0] if isinstance(calls, list) and calls else {}
+    args = first.get("args") if isinstance(first, dict) else None
+    is_list = isinstance(args, list) and len(args) == 1
+    return ("layer", name) not in TABLE or not is_list
 
 
 # -- from Keras ----------------------------------------------------------------------------------

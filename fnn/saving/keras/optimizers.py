@@ -39,8 +39,13 @@ _GROUPS: dict[str, tuple[tuple[str, ...], ...]] = {
 _WITH_RATE = {("SGD", "trace"): -1.0, ("RMSprop", "trace"): 1.0}
 # The variables of loss scaling come before those of the optimizer inside.
 _OF_SCALING = 4
+_WAITING = ("accumulated", "count")
 # Counters of the updates in a state.
 _COUNTERS = ("count", "step", "updates")
+
+
+class UnlikeError(ValueError):
+    """Keras has the optimizer, with another state."""
 
 
 class Place(NamedTuple):
@@ -120,8 +125,9 @@ class OptimizerState:
         elif part == "v":
             return Place((), 0.0, shape)
         elif len(shape) > 2:
-            raise ValueError(
-                "Adafactor's state for weights of 3 axes and more differs from Keras's"
+            raise UnlikeError(
+                "the state of Adafactor is left out, since that for weights of 3 axes and more "
+                "differs from Keras's"
             )
         elif shape[0] > shape[1]:  # the longer axis is the one of the columns
             part = {"v_row": "v_col", "v_col": "v_row"}[part]
@@ -161,6 +167,34 @@ class OptimizerState:
             place.shape or () if not place.names else np.shape(self.leaves[place.names])
             for place in self.places
         ]
+
+    @property
+    def is_within_accumulation(self) -> bool:
+        """Whether gradients wait for others, or updates were made of fewer than there should be.
+
+        Keras's variables have the number of steps alone.
+        """
+        held = {n[:-2]: leaf for n, leaf in self.leaves.items() if n[-2:] == _WAITING}
+        return any(
+            int(waiting) or self._made(within) != self._updates(within)
+            for within, waiting in held.items()
+        )
+
+    def _made(self, within: Names) -> int:
+        """The number of updates that as many steps make, if each is of equally many gradients."""
+        optimizer = self.optimizer
+        if within:  # inside a LossScaleOptimizer
+            optimizer = optimizer.inner_optimizer
+        step = int(self.leaves[*within, "step"])
+        return step // (optimizer.gradient_accumulation_steps or 1)
+
+    def _updates(self, within: Names) -> int:
+        """The number of updates that the rule has counted."""
+        inside = (*within, "rule")
+        for names, leaf in self.leaves.items():
+            if names[: len(inside)] == inside and names[-1] == "count":
+                return int(leaf)
+        return self._made(within)
 
     def groups(self) -> list[tuple[str, list[np.ndarray]]]:
         """(path, values) of the optimizer and of the one inside, as Keras stores both."""

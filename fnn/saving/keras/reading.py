@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+import jax
+
 from fnn.core import tying
 from fnn.core.calling import output_spec, unique_names
 from fnn.core.config import deserialize_keras_object
@@ -18,7 +20,7 @@ from fnn.layers.sequential import Sequential
 from fnn.layers.wrappers import Inference, Training
 from fnn.saving.keras.dtypes import without_plain_dtypes
 from fnn.saving.keras.keras2 import modern
-from fnn.saving.keras.operations import HOME, call_from_keras
+from fnn.saving.keras.operations import call_from_keras, is_operation
 from fnn.saving.keras.structures import (
     check_size,
     described_tensor,
@@ -35,8 +37,15 @@ GRAPHS = ("Functional", "Model")
 MOST_LEVELS = 50  # of models inside of models, which are read by recursion
 
 # Layers to which Keras gives `training=False` in a config, whatever the call said.
-_RECURRENT: tuple[str, ...] = ("LSTM", "GRU", "SimpleRNN", "RNN")
-_RECURRENT += ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
+_RECURRENT = [
+    "LSTM",
+    "GRU",
+    "SimpleRNN",
+    "RNN",
+    "ConvLSTM1D",
+    "ConvLSTM2D",
+    "ConvLSTM3D",
+]
 
 
 class KerasNetwork(NamedTuple):
@@ -295,7 +304,7 @@ class _Graph:
             )
         self.classes[name] = class_name
         with _naming(name, class_name):
-            if str(entry.get("module")).startswith(HOME):
+            if is_operation(entry):
                 self.layers[name] = _item(entry, "config", dict)
             else:
                 self.layers[name] = _layer(entry, self.level)
@@ -357,16 +366,14 @@ class _Graph:
         if not any(True for _ in tensors_in((call.args, call.kwargs))):
             raise ValueError("expected a call on tensors, received constants alone")
 
-        def filled(value: Any) -> Any:
-            return _filled(value, self)
-
-        args = [filled(item) for item in call.args]
-        kwargs = {name: filled(item) for name, item in call.kwargs.items()}
+        args = [_filled(item, self) for item in call.args]
+        kwargs = {name: _filled(item, self) for name, item in call.kwargs.items()}
         if isinstance(layer, dict):
             return call_from_keras(self.classes[call.name], layer, args, kwargs)
         if self.classes[call.name] in _RECURRENT and not kwargs.get("training"):
             kwargs.pop("training", None)
-        kwargs = {name: item for name, item in kwargs.items() if item is not None}
+        # Not None, nor a structure of it, such as the masks of several inputs.
+        kwargs = {name: item for name, item in kwargs.items() if jax.tree.leaves(item)}
         return symbolic_call(layer, tuple(args), kwargs)
 
 

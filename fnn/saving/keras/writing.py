@@ -190,9 +190,11 @@ class _Writer:
     def start(self, inputs: Tree) -> Tree:
         """Takes the inputs. Returns the places in the structure of the inputs."""
         taken = {name for name, _, _ in self.graph.steps}
-        nodes = jax.tree.leaves(inputs)
-        for number, node in enumerate(nodes):
-            name = node.name
+        nodes = jax.tree_util.tree_leaves_with_path(inputs)
+        for number, (path, node) in enumerate(nodes):
+            # In a dict by its key: a model of Keras finds its inputs by their names.
+            key = getattr(path[-1], "key", None) if path else None
+            name = node.name or key
             while name is None or name in taken:
                 name, number = input_name(number), number + 1
             taken.add(name)

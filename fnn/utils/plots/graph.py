@@ -15,7 +15,7 @@ from fnn.core.combining import Flow
 from fnn.core.layer import Layer
 from fnn.core.tree import SpecTree, Tree
 from fnn.models.sharing import stated_inputs
-from fnn.summaries import inside
+from fnn.summaries.table import inside
 from fnn.symbolic.graph import Graph
 from fnn.symbolic.node import free_shape, input_name
 from fnn.symbolic.parts import Item, WithMask

@@ -1,4 +1,4 @@
-"""Summaries: a network as a table of layers, output shapes and numbers of parameters."""
+"""Table: the rows of a network, and `model.summary()`, which prints them or shows them as HTML."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import jax
+import jax.numpy as jnp
 
+from fnn import dtype_policies
 from fnn.core import tree, tying, weights
 from fnn.core.calling import output_spec, weight_spec
 from fnn.core.combining import Flow
 from fnn.core.layer import Layer
 from fnn.core.tree import SpecTree, Tree
+from fnn.runtime.notebook import Page, display, is_notebook
 from fnn.runtime.tables import CONNECTED, COUNT, NAME, SHAPE, TRAINABLE, Row, table
+from fnn.summaries.html import html_table
+from fnn.summaries.sizes import size
 from fnn.symbolic.graph import Graph, leaves
 from fnn.symbolic.input_layer import InputLayer
 from fnn.symbolic.node import Node, input_name
 from fnn.symbolic.parts import Item
-
-__all__ = ["describe", "size", "summary"]
 
 # The layers that `call` of a model calls, by name, and the inputs of each.
 Inner: TypeAlias = Callable[[SpecTree], dict[str, tuple[Layer, SpecTree]]]
@@ -38,6 +41,9 @@ class _Model(Protocol):
 
     @property
     def layer(self) -> Layer: ...
+
+    @property
+    def dtype_policy(self) -> dtype_policies.DTypePolicy: ...
 
 
 def summary(
@@ -57,8 +63,10 @@ def summary(
     `show_trainable` whether a layer has weights that learn. `layer_range` is two patterns: only the
     layers from the first match of one to the last match of the other are shown. `print_fn` gets the
     whole table as one string. If the network is not a chain of layers, a column `Connected to`
-    shows where inputs come from: the layer, which of its calls, which of its outputs.
-    While the shape of the inputs is not known, those of the outputs are shown as `?`.
+    shows where inputs come from: the layer, which of its calls, which of its outputs. A notebook
+    shows an HTML table, unless one of `line_length`, `positions`, `print_fn` is given.
+    While the shape of the inputs is not known, those of the outputs are shown as `?`. A last line
+    has the dtype policy, and which layers have another one, unless all is float32.
     Raises ValueError for patterns that match nothing, and for positions that do not fit.
 
     >>> model = fnn.Sequential([fnn.layers.Dense(2, input_shape=(3,))], name="small")
@@ -74,9 +82,9 @@ def summary(
      Non-trainable params: 0 (0.00 B)
     """
     inputs = model._network.inputs
-    network: _Network | _Unknown = _Unknown(model.layer)
+    network: ListedNetwork | UnknownNetwork = UnknownNetwork(model.layer)
     if inputs is not None:
-        network = _Network(model.layer, inputs, expand_nested)
+        network = ListedNetwork(model.layer, inputs, expand_nested)
     columns = [NAME, SHAPE, COUNT]
     if network.branches:
         columns.append(CONNECTED)
@@ -85,9 +93,14 @@ def summary(
     rows = _in_range(network.rows, layer_range)
     length = line_length or shutil.get_terminal_size().columns
     shown = table(columns, rows, length, positions)
-    lines = [f'Model: "{model.name}"', *shown, *network.totals()]
-    show = print_fn or print
-    show("\n".join(lines))
+    below = [*network.totals(), *_policies(model)]
+    text = "\n".join([f'Model: "{model.name}"', *shown, *below])
+    if print_fn is None and line_length is None and positions is None and is_notebook():
+        html = html_table(f'Model: "{model.name}"', columns, rows, below)
+        display(Page(text, html))
+    else:
+        show = print_fn or print
+        show(text)
 
 
 def describe(model: Any) -> str:
@@ -107,21 +120,7 @@ def describe(model: Any) -> str:
     return f'<{type(model).__name__} "{model.name}": {layers_shown}, {parameters}>'
 
 
-def size(count: int) -> str:
-    """A number of bytes with its unit.
-
-    >>> size(1536), size(9)
-    ('1.50 KB', '9.00 B')
-    """
-    amount = float(count)
-    units = ["B", "KB", "MB", "GB", "TB"]
-    while amount >= 1024 and len(units) > 1:
-        amount /= 1024
-        units.pop(0)
-    return f"{amount:.2f} {units[0]}"
-
-
-class _Unknown:
+class UnknownNetwork:
     """The rows of a network while the shape of its inputs is not known."""
 
     branches = False
@@ -131,13 +130,13 @@ class _Unknown:
         for name, child in layer.children() or ((layer.name, layer),):
             title = _title(name or "", child)
             cells = {NAME: title, SHAPE: "?", COUNT: "0 (unbuilt)", TRAINABLE: "-"}
-            self.rows.append(Row(name or "", 0, cells))
+            self.rows.append(Row(name or "", 0, cells, child))
 
     def totals(self) -> list[str]:
         return _totals({}, {}, {})
 
 
-class _Network:
+class ListedNetwork:
     """The rows of a network, in the order in which its layers run, inferred from shapes alone.
 
     Nodes go through the network in place of arrays; the name of a node is that of the layer that
@@ -213,13 +212,21 @@ class _Network:
             CONNECTED: sources,
             **self._counts(path, call),
         }
-        self.rows.append(Row(title, depth, cells))
+        self.rows.append(Row(title, depth, cells, layer, self._weights(path, call)))
         inner = inside(layer)
         if self.nested and inner is not None:
             # Nodes without names: only the outermost layers show where inputs come from.
             starts = jax.tree.map(lambda *specs: Node(None, (), specs), first, second)
             self._follow(inner, starts, path, depth + 1)
         return made
+
+    def _weights(self, path: tree.Path, call: int) -> SpecTree:
+        """(params, state) at `path`, at the first call only."""
+        if call:
+            return ()
+        return tuple(
+            tying.take(part, path, self.ties) for part in (self.params, self.state)
+        )
 
     def _counts(self, path: tree.Path, call: int) -> dict[str, str]:
         """The cells on the parameters at `path`, which are counted at the first call only."""
@@ -255,6 +262,22 @@ def _totals(everything: SpecTree, learning: SpecTree, fixed: SpecTree) -> list[s
         memory = size(tree.nbytes(part))
         lines.append(f" {title}: {tree.count(part):,} ({memory})")
     return lines
+
+
+def _policies(model: _Model) -> list[str]:
+    """The line with the dtype policy, and the layers with another one; none for float32."""
+    name = model.dtype_policy.name
+    others: dict[str, list[str]] = {}
+    for child, layer in (inside(model.layer) or model.layer).children():
+        if layer.dtype is None or not jnp.issubdtype(layer.dtype, jnp.floating):
+            continue
+        own = dtype_policies.of_layer(layer).name
+        if own != name.rpartition("_from_")[2]:
+            others.setdefault(own, []).append(str(child))
+    if name == "float32" and not others:
+        return []
+    shown = [f"{own} in {', '.join(names)}" for own, names in others.items()]
+    return [f" Dtype policy: {'; '.join([name, *shown])}"]
 
 
 def _input_row(name: str, node: Node) -> Row:
