@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import NoReturn
 
 import jax
+from jax.experimental.compilation_cache import (
+    compilation_cache as compilation_cache_of_jax,
+)
 
 from fnn.core.layer import Layer
 from fnn.dtype_policies import DTypePolicy, get
@@ -13,6 +17,7 @@ from fnn.runtime.tracebacks import is_filtering
 
 __all__ = [
     "backend",
+    "compilation_cache",
     "disable_flash_attention",
     "disable_interactive_logging",
     "disable_traceback_filtering",
@@ -31,6 +36,7 @@ __all__ = [
     "max_epochs",
     "max_steps_per_epoch",
     "set_backend",
+    "set_compilation_cache",
     "set_dtype_policy",
     "set_epsilon",
     "set_floatx",
@@ -137,7 +143,8 @@ def set_dtype_policy(policy: str | DTypePolicy) -> None:
     if found.name not in POLICIES:
         raise ValueError(
             f"expected one of the policies {list(POLICIES)}, received {found.name!r}; weights "
-            'keep full precision, compute in half precision by set_dtype_policy("mixed_bfloat16")'
+            "keep full precision, compute in half precision by "
+            'fnn.config.set_dtype_policy("mixed_bfloat16")'
         )
     set_floatx(found.variable_dtype)
     mixed = found.compute_dtype if found.name.startswith("mixed") else None
@@ -260,7 +267,11 @@ def disable_traceback_filtering() -> None:
 
 
 def _filter_tracebacks(mode: str) -> None:
-    jax.config.update("jax_traceback_filtering", mode)  # type: ignore[no-untyped-call]
+    _set_jax("jax_traceback_filtering", mode)
+
+
+def _set_jax(name: str, value: object) -> None:
+    jax.config.update(name, value)  # type: ignore[no-untyped-call]
 
 
 def _jax_setting(name: str) -> object:
@@ -313,6 +324,40 @@ def set_max_steps_per_epoch(max_steps_per_epoch: int | None) -> None:
     >>> set_max_steps_per_epoch(None)
     """
     settings.max_steps_per_epoch = max_steps_per_epoch
+
+
+# -- compilations --------------------------------------------------------------------------------
+
+
+def compilation_cache() -> str | None:
+    """The folder in which compiled programs are kept, None if they are not.
+
+    >>> isinstance(compilation_cache(), str | None)
+    True
+    """
+    folder: str | None = _jax_setting("jax_compilation_cache_dir")  # type: ignore[assignment]
+    return folder
+
+
+def set_compilation_cache(folder: str | os.PathLike[str] | None) -> None:
+    """Keeps compiled programs in a folder, where later processes find them; None ends that.
+
+    For all programs of this process that take 0.1 s or more to compile, those of JAX alone too
+    (JAX keeps those from 1 s on). They are found again on the same kind of device, with the same
+    versions of JAX and XLA. The folder grows: remove it when it is too large.
+
+    >>> before = compilation_cache()
+    >>> set_compilation_cache("programs")
+    >>> compilation_cache()
+    'programs'
+    >>> set_compilation_cache(before)
+    """
+    if folder is not None:
+        folder = os.fspath(folder)
+    _set_jax("jax_compilation_cache_dir", folder)
+    _set_jax("jax_persistent_cache_min_compile_time_secs", 0.1)
+    # JAX looks at the folder once only.
+    compilation_cache_of_jax.reset_cache()
 
 
 # -- what is not here ----------------------------------------------------------------------------

@@ -41,8 +41,8 @@ MISSING_NAMES: dict[str, dict[str, str]] = {
     },
     "fnn.quantizers": _for_all(
         "AWQConfig Float8QuantizationConfig GPTQConfig Int4QuantizationConfig "
-        "Int8QuantizationConfig QuantizationConfig",
-        "layers and models have no `quantize` here; quantize arrays by these functions",
+        "QuantizationConfig",
+        '`model.quantize("int8")` is the only mode',
     ),
     "fnn.visualization": _for_all(
         "draw_bounding_boxes draw_segmentation_masks plot_bounding_box_gallery "

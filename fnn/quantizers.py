@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
+from fnn.core.arguments import wrong
 from fnn.core.arithmetic import finfo
 from fnn.core.config import Configurable, serializers
 from fnn.core.registry import register
@@ -89,6 +90,40 @@ class AbsMaxQuantizer(Quantizer):
 
 
 register(AbsMaxQuantizer, "abs_max_quantizer")
+
+
+class Int8QuantizationConfig(Configurable):
+    """How `model.quantize(config=...)` stores weights: as int8, with the maximum as 127.
+
+    `activation_quantizer` None keeps the inputs of products as they are; by default they are
+    quantized row by row. Raises ValueError for other quantizers than `AbsMaxQuantizer`.
+
+    >>> Int8QuantizationConfig(activation_quantizer=None).mode
+    'int8'
+    """
+
+    kind = "quantizer"
+    mode: ClassVar[str] = "int8"
+
+    weight_quantizer: Any = None
+    activation_quantizer: Any = "default"
+
+    def validate(self) -> None:
+        given = self.activation_quantizer
+        if given == "default":
+            object.__setattr__(self, "activation_quantizer", AbsMaxQuantizer())
+        elif given is not None and given.replace(axis=None) != AbsMaxQuantizer():
+            raise wrong(
+                self,
+                "activation_quantizer",
+                "to be fnn.quantizers.AbsMaxQuantizer() or None",
+                given,
+            )
+        if self.weight_quantizer is not None:
+            raise wrong(
+                self, "weight_quantizer", "to be None: the maximum is 127",
+                self.weight_quantizer,
+            )  # fmt: skip
 
 
 def abs_max_quantize(

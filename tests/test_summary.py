@@ -276,3 +276,20 @@ def test_ten_billion_parameters_are_summed_up_without_memory():
     assert total > 8.8e9
     assert f" Total params: {total:,} " in network.totals()[0]
     assert network.rows[1].cells[COUNT] == f"{blocks * each:,}"
+
+
+def test_the_policy_is_shown(capsys):
+    row = [fnn.layers.Dense(3, input_shape=(4,)), fnn.layers.Dense(2, dtype="float32")]
+    model = fnn.Sequential(row, dtype="mixed_bfloat16")
+    model.summary()
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == " Dtype policy: mixed_bfloat16; float32 in dense_1"
+    fnn.Sequential([fnn.layers.Dense(3, input_shape=(4,), dtype="float16")]).summary()
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == " Dtype policy: float32; mixed_float16 in dense"
+    model = fnn.Sequential([fnn.layers.Dense(3, input_shape=(4,))])
+    model.summary()
+    assert "policy" not in capsys.readouterr().out
+    model.quantize("int8")
+    model.summary()
+    assert capsys.readouterr().out.splitlines()[-1] == " Dtype policy: int8_from_float32"

@@ -11,6 +11,7 @@ import numpy as np
 
 from fnn.core import tree
 from fnn.core.tree import Tree
+from fnn.runtime.processes import say
 from fnn.training.history import History as _History
 from fnn.training.hooks import Callback, Logs
 from fnn.training.step import with_average
@@ -91,7 +92,7 @@ class TerminateOnNaN(Callback):
         """Whether a training with a value that is not finite ends without an error."""
         if self.raise_error:
             raise RuntimeError(message)
-        print(f"Invalid loss, terminating training: {message}")
+        say(f"Invalid loss, terminating training: {message}")
         self.model.stop_training = True
         return True
 

@@ -8,6 +8,7 @@ import string
 import tempfile
 from pathlib import Path
 
+from fnn.runtime.processes import writes
 from fnn.training.hooks import Callback
 
 
@@ -49,8 +50,10 @@ def check_writable(callback: Callback, path: str | os.PathLike[str]) -> None:
     """Raises OSError unless a file can be written at this path.
 
     Nothing is left behind. Missing folders are not created; the check is then whether
-    the closest existing folder accepts files.
+    the closest existing folder accepts files. Only a process that writes files is checked.
     """
+    if not writes():
+        return
     target = Path(os.path.expanduser(os.fspath(path)))
     owner = type(callback).__name__
     if target.is_dir():

@@ -12,6 +12,7 @@ from fnn.callbacks.checks import (
     names_in,
 )
 from fnn.callbacks.monitoring import check_mode, direction, monitored
+from fnn.runtime.processes import say, writes
 from fnn.runtime.warning import warn
 from fnn.saving.archive import check_model
 from fnn.training.hooks import Callback, Logs
@@ -159,7 +160,8 @@ class ModelCheckpoint(Callback):
             self.best = value
             message += f"{self.monitor} improved from {before} to {value:.5f}, "
         self._print(f"{message}saving model to {path}")
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        if writes():
+            os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         if self.save_weights_only:
             self.model.save_weights(path, overwrite=True)
         else:
@@ -167,7 +169,7 @@ class ModelCheckpoint(Callback):
 
     def _print(self, message: str) -> None:
         if self.verbose:
-            print(message)
+            say(message)
 
 
 def _require_model(callback: Callback) -> None:

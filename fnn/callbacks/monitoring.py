@@ -13,6 +13,7 @@ from fnn.callbacks.checks import check_log_name
 from fnn.callbacks.rates import check_rate_can_be_set, learning_rates, set_learning_rate
 from fnn.core import tree
 from fnn.core.tree import Tree
+from fnn.runtime.processes import say
 from fnn.training.hooks import AnyModel, Callback, Logs, RunParams
 from fnn.training.monitor import direction_of, improves
 from fnn.training.state import TrainState
@@ -105,11 +106,11 @@ class EarlyStopping(Callback):
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         if self.stopped_epoch and self.verbose:
-            print(f"Epoch {self.stopped_epoch + 1}: early stopping")
+            say(f"Epoch {self.stopped_epoch + 1}: early stopping")
         if self.best_weights is not None and not self.failed:
             if self.verbose:
                 epoch = self.best_epoch + 1
-                print(f"Restoring model weights from the best epoch: {epoch}.")
+                say(f"Restoring model weights from the best epoch: {epoch}.")
             self._restore()
 
     def _weights(self) -> Tree:
@@ -221,7 +222,7 @@ class ReduceLROnPlateau(Callback):
             set_learning_rate(self, name, lower)
             reduced = True
             if self.verbose:
-                print(
+                say(
                     f"\nEpoch {epoch + 1}: ReduceLROnPlateau reducing "
                     f"{name.replace('_', ' ', 1)} to {lower}."
                 )

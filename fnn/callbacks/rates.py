@@ -11,6 +11,7 @@ import numpy as np
 
 from fnn.optimizers import with_learning_rate
 from fnn.runtime.optional import optional
+from fnn.runtime.processes import say
 from fnn.training.hooks import Callback, Logs
 
 
@@ -91,7 +92,7 @@ class LearningRateScheduler(Callback):
                 )
             set_learning_rate(self, name, float(new))
             if self.verbose:
-                print(
+                say(
                     f"\nEpoch {epoch + 1}: LearningRateScheduler setting "
                     f"{name.replace('_', ' ', 1)} to {float(new)}."
                 )

@@ -7,7 +7,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -27,6 +27,8 @@ class RemoteMonitor(Callback):
     >>> monitor.body(0, {"loss": 0.5})
     b'{"epoch": 0, "loss": 0.5}'
     """
+
+    first_process_only: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -62,6 +62,8 @@ class CSVLogger(Callback):
     ['epoch,loss,val_loss', '0,1.0,NA', '1,0.25,NA']
     """
 
+    first_process_only: ClassVar[bool] = True
+
     def __init__(
         self,
         filename: str | os.PathLike[str],
@@ -151,6 +153,8 @@ class JSONLogger(Callback):
     {"epoch": 1, "loss": 0.25}
     """
 
+    first_process_only: ClassVar[bool] = True
+
     def __init__(self, filename: str | os.PathLike[str]) -> None:
         super().__init__()
         self.path = Path(os.path.expanduser(os.fspath(filename)))
@@ -193,6 +197,8 @@ class TensorBoard(Callback):
     """
 
     resumed: ClassVar[tuple[str, ...]] = ("batches",)
+
+    first_process_only: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -17,19 +17,21 @@ from fnn.core.arguments import check_inputs
 from fnn.core.checks import Method, check_apply, inner_apply, located, run_apply
 from fnn.core.context import (
     Context,
-    Mask,
     Masked,
-    activity_penalty,
     combine_masks,
     is_masked,
+    leading,
+    refuse_mask,
     salt,
     split_mask,
     strip_masks,
+    without_gradients,
 )
-from fnn.core.layer import Layer, Params, State
+from fnn.core.layer import Layer, Params, Regularizer, State
 from fnn.core.registry import snake_case
 from fnn.core.tree import Path, SpecTree, Tree
 from fnn.core.value import resolve
+from fnn.runtime.patterns import matches_any
 from fnn.runtime.placement import on_automatic_axes, prepared
 from fnn.runtime.program_cache import small_cache
 
@@ -85,6 +87,8 @@ def before_call(
     if not layer.trainable:
         params = lax.stop_gradient(params)
         ctx = ctx.replace(frozen=True)
+    elif layer.fixed_weights:
+        params = without_gradients(params, layer.fixed_weights)
     if layer.masking != "inside":
         x, mask = split_mask(x)
         if mask is None:
@@ -100,7 +104,17 @@ def before_call(
         apply = functools.partial(_on_automatic_axes, apply)
     if ctx.record:
         apply = functools.partial(_recording, apply)
-    return functools.partial(apply, layer), params, x, ctx
+    run = functools.partial(apply, layer)
+    if ctx.remat and _is_recomputed(layer, ctx):
+        # Once, not once more for each layer inside.
+        return jax.checkpoint(run), params, x, ctx.replace(remat=())
+    return run, params, x, ctx
+
+
+def _is_recomputed(layer: Layer, ctx: Context) -> bool:
+    """Whether the patterns of a context mean this layer: of a wrapper, the one inside."""
+    is_around = any(name is None for name, _ in layer.children())
+    return not is_around and matches_any(ctx.remat, "/".join(ctx.path))
 
 
 def _on_automatic_axes(
@@ -146,21 +160,38 @@ def after_call(
         y = Masked(y, mask)
     regularizer = getattr(layer, "activity_regularizer", None)
     if regularizer is not None:
-        penalty = activity_penalty(resolve("regularizer", regularizer), y, ctx)
+        penalty = activity_penalty(regularizer, y, ctx)
         dtype = state["aux_loss"].dtype
         new_state = {**new_state, "aux_loss": penalty.astype(dtype)}
     return y, new_state
 
 
-def refuse_mask(layer: Layer, mask: Mask) -> None:
-    """Raises ValueError if there is a mask and the layer refuses masks."""
-    # Leaves do not include None.
-    if layer.masking == "refuse" and jax.tree.leaves(mask):
-        raise ValueError(
-            f"expected inputs without a mask, since {type(layer).__name__} mixes or drops time "
-            "steps, received a mask (from Embedding(mask_zero=True) or Masking); use a layer "
-            "that reads the mask first (LSTM, GlobalAveragePooling1D), or Unmask() to drop it"
-        )
+def activity_penalty(
+    activity_regularizer: Regularizer,
+    y: Tree,
+    ctx: Context,
+) -> Array:
+    """The regularizer of the valid steps of `y`, averaged over the valid examples of the batch.
+
+    Each example has the same weight, however many of its steps are valid. Without a mask this is
+    Keras's definition.
+    """
+    regularizer = resolve("regularizer", activity_regularizer)
+    total = jnp.zeros(())
+    for part in jax.tree.leaves(y, is_leaf=is_masked):
+        output, mask = split_mask(part)
+        for valid in (ctx.rows, mask):
+            if valid is not None:
+                # (batch, time, 1, ...), to broadcast to the outputs
+                valid = leading(valid.astype(bool), output.ndim)
+                output = jnp.where(valid, output, 0)
+        examples = output.shape[0]
+        if ctx.rows is not None:
+            examples = jnp.maximum(ctx.rows.sum(), 1)
+        # In float32 at least: a sum of squares overflows in float16.
+        wide = output.astype(jnp.promote_types(output.dtype, jnp.float32))
+        total += regularizer(wide) / examples
+    return total
 
 
 def init_child(
@@ -384,9 +415,6 @@ def walk(
 
 def unzip(pairs: dict[str, tuple[Params, State]]) -> tuple[Params, State]:
     """`{name: (params, state)}` -> `{name: params}, {name: state}`."""
-    all_params = {}
-    all_state = {}
-    for name, (params, state) in pairs.items():
-        all_params[name] = params
-        all_state[name] = state
-    return all_params, all_state
+    params = {name: own for name, (own, _) in pairs.items()}
+    state = {name: own for name, (_, own) in pairs.items()}
+    return params, state

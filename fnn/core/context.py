@@ -14,9 +14,10 @@ from typing import Any, Protocol, TypeAlias, TypeGuard, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, random
+from jax import Array, lax, random
 from jax.typing import ArrayLike
 
+from fnn.core import tree
 from fnn.core.tree import Tree
 from fnn.runtime.placement import place_like
 
@@ -69,6 +70,8 @@ class Context:
     `rows`    True where an example of the batch is valid, `(batch,)`; the others are padding
     `path`    the names of the layers around this one, outermost first (static)
     `frozen`  this layer does not learn: batch statistics are not updated (static)
+    `stored`  computes with weights that are stored in eight bits, set by `Quantized` (static)
+    `remat`   patterns of paths of layers whose values the backward pass computes again (static)
     `record`  layers inside put their outputs into their state, as `fnn.explain` reads them (static)
 
     A combinator passes `ctx.child(name)` to each child. It has no mask, since masks travel with
@@ -84,6 +87,8 @@ class Context:
     rows: Array | None = None
     path: tuple[str, ...] = field(default=(), metadata={"static": True})
     frozen: bool = field(default=False, metadata={"static": True})
+    stored: Any = field(default=None, metadata={"static": True})
+    remat: tuple[str, ...] = field(default=(), metadata={"static": True})
     record: bool = field(default=False, metadata={"static": True})
 
     def child(self, name: str) -> Context:
@@ -117,6 +122,14 @@ class Context:
 
 
 INFERENCE = Context()
+
+
+def without_gradients(params: Tree, names: tuple[str, ...]) -> Tree:
+    """The weights of a layer, of which some (by path within it) get no gradient."""
+    for name in names:
+        path = tuple(name.split("/"))
+        params = tree.put(params, path, lax.stop_gradient(tree.get(params, path)))
+    return params
 
 
 class Defaults(Protocol):
@@ -294,6 +307,17 @@ def check_mask(
     )
 
 
+def refuse_mask(layer: LayerLike, mask: Mask) -> None:
+    """Raises ValueError if there is a mask and the layer refuses masks."""
+    # Leaves do not include None.
+    if layer.masking == "refuse" and jax.tree.leaves(mask):
+        raise ValueError(
+            f"expected inputs without a mask, since {type(layer).__name__} mixes or drops time "
+            "steps, received a mask (from Embedding(mask_zero=True) or Masking); use a layer "
+            "that reads the mask first (LSTM, GlobalAveragePooling1D), or Unmask() to drop it"
+        )
+
+
 def leading(mask: A, ndim: int) -> A:
     """A mask of the first axes with further axes of length 1, `ndim` axes in all.
 
@@ -361,30 +385,3 @@ def along(vector: Array, ndim: int, axis: int = -1) -> Array:
 def add_bias(y: Array, bias: Array, axis: int = -1) -> Array:
     """`y` plus one number for each channel along `axis`."""
     return y + along(bias, y.ndim, axis)
-
-
-def activity_penalty(
-    regularizer: Callable[[Array], Array],
-    y: Tree,
-    ctx: Context,
-) -> Array:
-    """The regularizer of the valid steps of `y`, averaged over the valid examples of the batch.
-
-    Each example has the same weight, however many of its steps are valid. Without a mask this is
-    Keras's definition.
-    """
-    total = jnp.zeros(())
-    for part in jax.tree.leaves(y, is_leaf=is_masked):
-        output, mask = split_mask(part)
-        for valid in (ctx.rows, mask):
-            if valid is not None:
-                # (batch, time, 1, ...), to broadcast to the outputs
-                valid = leading(valid.astype(bool), output.ndim)
-                output = jnp.where(valid, output, 0)
-        examples = output.shape[0]
-        if ctx.rows is not None:
-            examples = jnp.maximum(ctx.rows.sum(), 1)
-        # In float32 at least: a sum of squares overflows in float16.
-        wide = output.astype(jnp.promote_types(output.dtype, jnp.float32))
-        total += regularizer(wide) / examples
-    return total

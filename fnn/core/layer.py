@@ -99,7 +99,7 @@ class Layer(Copied, Configurable, loadable=False):
     # What layers that do not say have as dtype and data format; set by `fnn.config`.
     settings: ClassVar[Defaults]
     # The fields that can be assigned after construction: none changes the weights.
-    assignable: ClassVar[tuple[str, ...]] = ("trainable", "activation")
+    assignable: ClassVar[tuple[str, ...]] = ("trainable", "activation", "fixed_weights")
     masking: ClassVar[Masking] = "refuse"
     # On strings, which only the host has: "move" if the outputs are elements of the inputs, "run"
     # if `apply` takes arrays of NumPy too.
@@ -114,8 +114,7 @@ class Layer(Copied, Configurable, loadable=False):
     weight_names: ClassVar[dict[str, str]] = {}
     # The axes of the inputs, or of the first of them: "(batch, ..., features)"; "" for any.
     input_layout: ClassVar[str] = ""
-    # What `init` requires of its inputs beyond that, and what decoding requires of the fields:
-    # each raises ValueError.
+    # Rules for the inputs of `init`, and for the fields in decoding: each raises ValueError.
     input_rules: ClassVar[tuple[Callable[[Any, Any], object], ...]] = ()
     cache_rules: ClassVar[tuple[Rule, ...]] = ()
     # The names of the inputs of a layer of several inputs, in order.
@@ -143,6 +142,7 @@ class Layer(Copied, Configurable, loadable=False):
 
     name: str | None = field(default=None, kw_only=True)
     trainable: bool = field(default=True, kw_only=True)
+    fixed_weights: tuple[str, ...] = field(default=(), kw_only=True)
     dtype: str | None = field(default=None, kw_only=True)
     input_shape: tuple[int | None, ...] | None = field(default=None, kw_only=True)
 
@@ -284,7 +284,10 @@ class Layer(Copied, Configurable, loadable=False):
             self._change(name, value)
             return
         super().__setattr__(name, value)
-        if name == "trainable":  # of a class with its own `__init__`
+        if name in (
+            "trainable",
+            "fixed_weights",
+        ):  # of a class with its own `__init__`
             changes.note()
 
     def _change(self, name: str, value: object) -> None:

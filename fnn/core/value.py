@@ -195,7 +195,7 @@ class Value:
         """A copy with some fields changed. The `__init__` of an open class is not run again."""
         if not self._open:
             held = {name: item for name, item in vars(self).items() if name[0] != "_"}
-            with self.without_policy():
+            with type(self).without_policy():
                 return type(self)(**held | changes)
         changed = shallow(self)
         for name, value in changes.items():

@@ -1,10 +1,10 @@
-"""Weights: by layer (trainable ones, penalties, constraints, order), and by patterns."""
+"""Weights: by layer (trainable ones, penalties, constraints, order); checks of patterns."""
 
 from __future__ import annotations
 
 import difflib
-import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +15,7 @@ from fnn.core.calling import walk
 from fnn.core.layer import Layer, Params, State
 from fnn.core.tree import Path
 from fnn.core.value import resolve
-
-BIASES_AND_NORMS = "biases_and_norms"
-_SCALES = ("gamma", "beta", "scale", "alpha")
+from fnn.runtime.patterns import BIASES_AND_NORMS, matches
 
 
 def split(layer: Layer, params: Params) -> tuple[Params, Params]:
@@ -34,8 +32,16 @@ def split(layer: Layer, params: Params) -> tuple[Params, Params]:
 
 
 def frozen_paths(layer: Layer) -> list[Path]:
-    """The paths of the layers inside whose weights stay fixed."""
-    return [path for path, inner, _ in walk(layer) if not inner.trainable]
+    """The paths of the layers, and of single weights, that stay fixed."""
+    found: list[Path] = []
+    for path, inner, _ in walk(layer):
+        if not inner.trainable:
+            found.append(path)
+        found += [(*path, *name.split("/")) for name in inner.fixed_weights]
+        if hasattr(type(inner), "integer_weights"):
+            quantized: Any = inner
+            found += [(*path, *name) for name in quantized.integer_weights()]
+    return found
 
 
 def merge(
@@ -156,58 +162,13 @@ def in_order(
 # -- patterns --------------------------------------------------------------------------------------
 
 
-def matches(pattern: str, path: str) -> bool:
-    """Whether a path matches: `*` is any part of one name, `**` any number of names.
-
-    "biases_and_norms" matches weights called `...bias`, `gamma`, `beta`, `scale`, or `alpha` as
-    the slopes of PReLU: those that do not multiply into sums. Embeddings are not among them.
-
-    >>> matches("encoder/**", "encoder/dense/kernel"), matches("*/bias", "encoder/dense/bias")
-    (True, False)
-    >>> matches("**/bias", "dense/bias"), matches("biases_and_norms", "layer_normalization/gamma")
-    (True, True)
-    """
-    if pattern == BIASES_AND_NORMS:
-        name = path.rpartition("/")[2]
-        return name.endswith("bias") or name in _SCALES
-    return _match(pattern.split("/"), path.split("/"), "**", _matches_name)
-
-
-def _matches_name(pattern: str, name: str) -> bool:
-    return pattern == "*" or _match(pattern, name, "*", operator.eq)
-
-
-def _match(
-    pattern: Sequence[str],
-    items: Sequence[str],
-    star: str,
-    same: Callable[[str, str], bool],
-) -> bool:
-    """Whether `pattern` matches all `items`, where `star` matches any number of them.
-
-    Takes at most len(pattern) * len(items) comparisons, whatever the pattern: only the last star
-    is tried again, with one more item.
-    """
-    at, place = 0, 0  # the next part of the pattern, the next item
-    last, tried = -1, 0  # the last star, and the item after those that it matches
-    while place < len(items):
-        if at < len(pattern) and pattern[at] == star:
-            last, tried = at, place
-            at += 1
-        elif at < len(pattern) and same(pattern[at], items[place]):
-            at += 1
-            place += 1
-        elif last >= 0:
-            tried += 1
-            at, place = last + 1, tried
-        else:
-            return False
-    return all(part == star for part in pattern[at:])
-
-
-def matches_any(patterns: tuple[str, ...], path: str) -> bool:
-    """Whether a path matches one of the patterns."""
-    return any(matches(pattern, path) for pattern in patterns)
+def as_patterns(patterns: object) -> object:
+    """A single pattern as a tuple of one, a list as a tuple."""
+    if isinstance(patterns, str):
+        return (patterns,)
+    if isinstance(patterns, list):
+        return tuple(patterns)
+    return patterns
 
 
 def check_patterns(
@@ -227,8 +188,11 @@ def check_matches(
     argument: str,
     patterns: tuple[str, ...],
     paths: list[str],
+    kind: str = "weights that learn",
 ) -> None:
     """Raises ValueError for patterns that match no path, suggesting similar paths.
+
+    `kind` says what the paths are of: "weights that learn", "weights" or "layers".
 
     "biases_and_norms" may match none.
     """
@@ -239,8 +203,9 @@ def check_matches(
     for pattern in idle:
         near += difflib.get_close_matches(pattern, paths, 3, 0.5)
     examples = ", ".join((near or paths)[:8])
-    expected = "to be patterns of weights that learn"
-    advice = f"which match none; use paths, e.g. {examples} (see model.params)"
+    expected = f"to be patterns of {kind}"
+    where = "model.summary()" if kind == "layers" else "model.params"
+    advice = f"which match none; use paths, e.g. {examples} (see {where})"
     raise arguments.wrong(thing, argument, expected, idle, advice)
 
 

@@ -7,6 +7,7 @@ from fnn.distribution.mesh import (
     TensorLayout,
     distribute_tensor,
 )
+from fnn.distribution.pipelining import pipeline
 from fnn.distribution.processes import get_device_count, initialize, list_devices
 from fnn.distribution.ready_made import (
     FSDP,
@@ -32,6 +33,7 @@ __all__ = [
     "get_device_count",
     "initialize",
     "list_devices",
+    "pipeline",
     "set_distribution",
     "use_cpu_cores",
 ]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Callable
 
 import jax
+
+from fnn.distribution.watching import Watch
 
 # Where a launcher may put what `initialize` is not given; the names are Keras's.
 _VARIABLES = "KERAS_DISTRIBUTION_"
@@ -42,14 +46,23 @@ def initialize(
     job_addresses: str | None = None,
     num_processes: int | None = None,
     process_id: int | None = None,
+    *,
+    timeout: float = 100,
 ) -> None:
     """Connects this process with the others of one computation, by `jax.distributed`.
+
+    Each process runs the same program. After this `jax.devices()` has the devices of all, `fit`,
+    `evaluate` and `predict` are one computation over them, which every process must call, and
+    the first process alone prints and writes files. Give every process the same arrays, of which it
+    reads its part, or a stream of its own examples.
 
     `job_addresses` has the "address:port" of each process, separated by commas, or that of the
     first alone; `process_id` is this one's number, from 0. What is None is taken from the variables
     `KERAS_DISTRIBUTION_JOB_ADDRESSES`, `..._NUM_PROCESSES` and `..._PROCESS_ID` of the environment,
-    else found by JAX (SLURM, TPU pods). Call it before anything computes. Raises ValueError for
-    another number of addresses than processes.
+    else found by JAX (SLURM, TPU pods). Call it before anything computes. When a process stops, or
+    has sent no sign of life for `timeout` seconds, the others end with status 1 and a message that
+    names it and its host. Raises ValueError for another number of addresses than processes, and for
+    a `timeout` that is not positive.
 
     >>> initialize("10.0.0.1:1234,10.0.0.2:1234", num_processes=2, process_id=0)  # doctest: +SKIP
     """
@@ -67,4 +80,13 @@ def initialize(
                 f"initialize: expected an address for each of {num_processes} processes, received "
                 f"{addresses!r}; give one for each, or that of the first process alone"
             )
-    jax.distributed.initialize(coordinator, num_processes, process_id)
+    if isinstance(timeout, bool) or not timeout > 0:
+        raise ValueError(
+            f"initialize: timeout must be a positive number of seconds, got {timeout!r}"
+        )
+    connect: Callable[..., None] = jax.distributed.initialize
+    # JAX ends a process without naming others; it waits a little longer.
+    patience = math.ceil(timeout) + 30
+    connect(coordinator, num_processes, process_id, heartbeat_timeout_seconds=patience)
+    if jax.distributed.is_initialized():
+        Watch(timeout)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from jax.sharding import Mesh
 
-from fnn.core.weights import check_matches, matches
+from fnn.core.weights import check_matches
 from fnn.distribution.mesh import LayoutMap
 from fnn.runtime.layouts import Axes, Shape, Weight
+from fnn.runtime.patterns import matches
 from fnn.runtime.placement import used_by
 
 

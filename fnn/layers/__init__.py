@@ -92,6 +92,7 @@ from fnn.layers.pooling import (
     MaxPooling3D,
 )
 from fnn.layers.position import PositionEmbedding, RotaryEmbedding, SinusoidalPosition
+from fnn.layers.quantized import Quantized
 from fnn.layers.recurrent import GRU, LSTM, SimpleRNN
 from fnn.layers.repeat import Repeat
 from fnn.layers.reshaping import Flatten, Permute, RepeatVector, Reshape, Reverse

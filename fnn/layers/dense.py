@@ -70,7 +70,11 @@ class Dense(Layer):
         x: Array,
         ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
-        y = matmul(x, params["kernel"])  # (..., units)
+        if "kernel_scale" in params:
+            axes = "abcdefghijklm"[: x.ndim - 1]
+            y = ctx.stored.einsum(x, params, (f"{axes}y", "yz", f"{axes}z"))
+        else:
+            y = matmul(x, params["kernel"])  # (..., units)
         if self.use_bias:
             y = add_bias(y, params["bias"])  # (units,), for every position
         return activate(self.activation, y), state

@@ -172,6 +172,12 @@ class EinsumDense(Layer):
     bias_constraint: Constraint = None
     activity_regularizer: Regularizer = field(default=None, kw_only=True)
 
+    @property
+    def summed_axes(self) -> tuple[int, ...]:
+        """The axes of the kernel that are summed over."""
+        _, kernel, y, _ = self._parts
+        return tuple(i for i, letter in enumerate(kernel) if letter not in y)
+
     def _shape(self) -> tuple[int | None, ...]:
         if isinstance(self.output_shape, tuple):
             return self.output_shape
@@ -251,7 +257,10 @@ class EinsumDense(Layer):
     ) -> tuple[Tree, State]:
         # (batch, ...), the named axes as in the equation
         letters = self._letters(x.ndim)
-        y = einsum(self.equation, x, params["kernel"], letters)
+        if "kernel_scale" in params:
+            y = ctx.stored.einsum(x, params, letters)
+        else:
+            y = einsum(self.equation, x, params["kernel"], letters)
         if "bias" in params:
             bias = params["bias"]
             before = (1,) * (y.ndim - bias.ndim)

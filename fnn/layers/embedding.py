@@ -81,7 +81,11 @@ class Embedding(Layer):
         x: Array,
         ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
-        return _look_up(params["embeddings"], x, ctx.mask, self.mask_zero), state
+        if "embeddings_scale" not in params:
+            return _look_up(params["embeddings"], x, ctx.mask, self.mask_zero), state
+        rows = ctx.stored.rows(params, lambda table: _look_up(table, x, None, False))
+        mask = _mask_of(x, ctx.mask, self.mask_zero)
+        return attach_mask(rows, mask), state
 
 
 class ReversibleEmbedding(Layer):
@@ -216,14 +220,18 @@ def _look_up(
     # (batch, ..., output_dim)
     y = rows.get(
         mode="fill",
-        fill_value=jnp.nan,
+        fill_value=jnp.nan if jnp.issubdtype(table.dtype, jnp.floating) else 0,
         wrap_negative_indices=False,
         out_sharding=_sharding_of_rows(table, x),
     )
-    if mask_zero:
-        mask = combine_masks((mask, x != 0))
-    result: Array | Masked = attach_mask(y, mask)
+    result: Array | Masked = attach_mask(y, _mask_of(x, mask, mask_zero))
     return result
+
+
+def _mask_of(x: Array, mask: Array | None, mask_zero: bool) -> Array | None:
+    if mask_zero:
+        return combine_masks((mask, x != 0))
+    return mask
 
 
 def _sharding_of_rows(table: Array, x: Array) -> NamedSharding | None:

@@ -16,8 +16,9 @@ from fnn.core.context import INFERENCE, Context, carry_mask, salt
 from fnn.core.fields import not_negative, positive
 from fnn.core.layer import Initializer, Layer, Params, State
 from fnn.core.tree import SpecTree, Tree
-from fnn.core.weights import check_patterns, matches_any
+from fnn.core.weights import check_patterns
 from fnn.layers.wrappers import Frozen
+from fnn.runtime.patterns import matches_any
 
 
 class Kernel(NamedTuple):
@@ -35,7 +36,8 @@ class LoRA(Flow):
     statistics). For each kernel `(..., out)`, under `lora` and its path: `a (..., rank)`, random,
     and `b (rank, out)`, zeros, so that the initial outputs are those of `inner`. `alpha` is `rank`
     by default. `patterns` selects the weights to change, among the trainable weights of `inner`
-    with at least two axes: `("**/attention/**",)` for attention only.
+    with at least two axes, and the int8 ones of `Quantized`: `("**/attention/**",)` for attention
+    only.
 
     `LoRA(model, rank=8)` takes over the trained weights of a model. Insert other weights with
     `params = {**params, "inner": pretrained}`. `merge` adds the trained changes to the weights of
@@ -91,10 +93,11 @@ class LoRA(Flow):
 
     def _chosen(self, params: Params) -> list[Kernel]:
         """The weights to change; raises ValueError if there are none."""
-        trainable, _ = weights.split(self.inner, params)
+        trainable, fixed = weights.split(self.inner, params)
         layers = [(path, copies) for path, _, copies in walk(self.inner)]
         chosen = []
-        for path, weight in tree.flatten(trainable):
+        eight_bits = [(p, w) for p, w in tree.flatten(fixed) if w.dtype == "int8"]
+        for path, weight in (*tree.flatten(trainable), *eight_bits):
             around = [n for outer, n in layers if path[: len(outer)] == outer]
             copies = max(around)
             matches = matches_any(self.patterns, "/".join(path))
@@ -130,6 +133,9 @@ class LoRA(Flow):
             pair = tree.get(lora, path)
             product = _over_copies(jnp.matmul, pair["b"].ndim - 2)
             change = scale * product(pair["a"], pair["b"])  # (*copies, ..., out)
+            if kernel.dtype == "int8":  # added to the outputs of the quantized kernel
+                path = (*path[:-1], f"{path[-1]}_change")
+                kernel = jnp.zeros((), change.dtype)
             params = tree.put(params, path, kernel + change.astype(kernel.dtype))
         return params
 

@@ -130,6 +130,8 @@ class Remat(PassingWrapper):
         ) -> tuple[Tree, State]:
             return call(self.inner, params, state, x, ctx)
 
+        # `compile(remat=...)` adds nothing inside.
+        ctx = ctx.replace(remat=())
         result: tuple[Tree, State] = jax.checkpoint(run)(params, state, x, ctx)
         return result
 

@@ -14,6 +14,7 @@ from fnn.core import arguments
 from fnn.core.calling import walk
 from fnn.core.layer import Layer
 from fnn.core.tree import Tree
+from fnn.models.freezing import freeze, is_pattern
 from fnn.models.network import Network
 from fnn.models.outputs import as_tuple
 from fnn.models.variables import WeightVariable, losses, seed_variable, variables
@@ -243,23 +244,33 @@ class Attributes(_Beside):
         """Keeps the weights of these layers, and batch statistics in them, as they are.
 
         Short for `layer.trainable = False` for several layers of a model, given by name or as
-        the objects in `model.layers`. Raises ValueError for a layer that is not in the model.
+        the objects in `model.layers`. A pattern of paths chooses layers and single weights at any
+        depth: "encoder/**" all inside `encoder`, "**/bias" all biases (`*` is any part of a name,
+        `**` any number of names, as in `ByPath`). It takes effect at the next call of `fit`; the
+        optimizer has no state for frozen weights, and keeps that of all others. Raises ValueError
+        for a layer that is not in the model, and for a pattern that matches nothing.
 
         >>> model = fnn.Sequential([fnn.layers.Dense(2, input_shape=(4,)), fnn.layers.Dense(1)])
         >>> model.freeze(*model.layers[:-1])
         >>> [layer.trainable for layer in model.layers]
         [False, True]
+        >>> model.freeze("**/bias")
+        >>> [weight.path for weight in model.trainable_weights]
+        ['sequential/dense_1/kernel']
         """
         self._set_trainable(layers, False)
 
     def unfreeze(self, *layers: Layer | str) -> None:
-        """Lets training change the weights of these layers again; the opposite of `freeze`."""
+        """Lets training change these weights again, named as for `freeze`."""
         self._set_trainable(layers, True)
 
     def _set_trainable(self, chosen: tuple[Layer | str, ...], trainable: bool) -> None:
         inside = {id(layer) for path, layer, _ in walk(self.layer) if path}
         found = []
+        patterns = [one for one in chosen if isinstance(one, str) and is_pattern(one)]
         for one in chosen:
+            if isinstance(one, str) and one in patterns:
+                continue
             layer: Any = self.get_layer(one) if isinstance(one, str) else one
             if isinstance(layer, InputLayer):
                 continue
@@ -273,6 +284,8 @@ class Attributes(_Beside):
             found.append(layer)
         for layer in found:
             layer.trainable = trainable
+        for pattern in patterns:
+            freeze(self._weights, pattern, not trainable)
 
     # -- optimizer and metrics -------------------------------------------------------------------
 

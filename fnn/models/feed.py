@@ -30,6 +30,7 @@ from fnn.training.ragged import (
     why_not_padded_in_evaluation,
     why_not_padded_in_prediction,
 )
+from fnn.training.shares import room_for_hosts
 from fnn.training.stream import StreamData
 
 Data: TypeAlias = ArrayData | StreamData
@@ -264,6 +265,7 @@ class Feed:
             steps=steps,
             apart=mixes,
             varies=has_free_lengths(self.weights.network.layer),
+            shared=False,
         )
         stream.batch_spec()
         self._make_room(stream)
@@ -303,6 +305,8 @@ class Feed:
         if current() is None:
             return
         room = room_for(self.weights.network, size)
+        if isinstance(data, StreamData) and data.hosts > 1:
+            room = room_for_hosts(data)
         if room != size and not data.apart(data.batch_spec()):
             data.room = room
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from fnn.core.tree import Tree
 from fnn.models.compiled import metrics_in
+from fnn.runtime.processes import local
 from fnn.runtime.warning import warn
 from fnn.saving import archive, trees, weights
 from fnn.saving.report import LoadReport
@@ -77,7 +78,7 @@ class Files:
 
     def training_record(self: Any) -> dict[str, Tree]:
         """All that a file needs beside the weights for the training to continue."""
-        now = self.train_state
+        now = local(self.train_state)
         metrics = {m.name: [v.value for v in m.variables] for m in metrics_in(self)}
         return {
             "counts": {"key": now.key, "step": now.step, "epoch": now.epoch},

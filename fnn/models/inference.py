@@ -14,8 +14,10 @@ from fnn.core.context import strip_masks
 from fnn.core.tree import SpecTree, Tree
 from fnn.models.feed import Feed, checked_batch_size, pads, room_for
 from fnn.models.weights import Weights
+from fnn.runtime.compilations import active
 from fnn.runtime.layouts import current
 from fnn.runtime.memory import LARGE
+from fnn.runtime.processes import is_global, local
 from fnn.training.data import is_on_several_devices
 from fnn.training.engine import runs_apart
 from fnn.training.hooks import CallbackList
@@ -38,11 +40,13 @@ POWERS_OF_TWO = {1, 2, 4, 8, 16, 32}  # numbers of examples that `predict` runs 
 def forward(weights: Weights, x: Tree) -> Tree:
     """The outputs for a batch, on the device; stateful layers keep their state after it.
 
-    They do not under a transformation of JAX, whose traced arrays hold no numbers yet.
+    They do not under a transformation of JAX, whose traced arrays hold no numbers yet. Of several
+    processes each computes for itself, unless the batch lies on devices of others.
     """
     network = weights.network
+    active.set(weights.compilations)
     program = network.compiled.predictor(x)
-    params, state, x = weights.placed(x)
+    params, state, x = _placed_alone(weights, x)
     outputs, state = program.step(params, state, x, *weights.inference_key())
     if network.is_stateful:
         traced = any(
@@ -51,6 +55,14 @@ def forward(weights: Weights, x: Tree) -> Tree:
         if not traced:
             weights.keep_state(state)
     return outputs
+
+
+def _placed_alone(weights: Weights, x: Tree) -> tuple[Tree, Tree, Tree]:
+    """`weights.placed(x)`, in arrays of this process if that is one of several."""
+    if not jax.distributed.is_initialized() or any(map(is_global, jax.tree.leaves(x))):
+        return weights.placed(x)
+    now = weights.now
+    return *local((now.params, now.state)), x
 
 
 def owned(x: Tree) -> Tree:
@@ -217,21 +229,23 @@ def predict_stream(
         for (arrays, valid), _ in chunks:
             yield jax.tree.map(lambda a: a[0], arrays), int(valid.sum())
 
-    run = _runner(feed.weights, batch, stream.batch_size)
+    # Each of several processes has examples of its own, as many as there are.
+    run = _runner(feed.weights, batch, stream.batch_size, alone=True)
     callbacks = listen(stream.steps)
     return predict(run, batches(), stream.batch_size, callbacks, verbose, stream.steps)
 
 
-def _runner(weights: Weights, batch: Tree, size: int) -> Run:
+def _runner(weights: Weights, batch: Tree, size: int, alone: bool = False) -> Run:
     """The function that dispatches a piece, with the weights of that moment.
 
     Pieces hold whole batches like `batch`, or are one batch of fewer examples.
     """
     network = weights.network.compiled
+    active.set(weights.compilations)
     whole = network.predictor(batch)
 
     def run(x: Tree, valid: int) -> Tree:
-        params, state, x = weights.placed(x)
+        params, state, x = _placed_alone(weights, x) if alone else weights.placed(x)
         program = whole if tree.batch_size(x) >= size else network.predictor(x)
         if valid > size:
             count = np.int32(-(-valid // size))

@@ -6,7 +6,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import jax
 from jax import Array
@@ -14,15 +14,27 @@ from jax import Array
 from fnn.core.calling import initialize, weight_spec
 from fnn.core.layer import Layer
 from fnn.core.tree import SpecTree, Tree, path_name
+from fnn.models.network import Network
 from fnn.runtime.layouts import Distribution, current
+from fnn.runtime.processes import put
 from fnn.training.laying_out import beside_params, is_committed, shardings
 from fnn.training.state import TrainState
 
-if TYPE_CHECKING:
-    from fnn.models.weights import Weights
-
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class Weights(Protocol):
+    """What this file needs of `fnn.models.weights.Weights`."""
+
+    now: TrainState
+    layout: Distribution | None  # what laid out these weights last
+
+    @property
+    def network(self) -> Network: ...
+
+    @property
+    def built(self) -> bool: ...
 
 
 def made(weights: Weights, layer: Layer, key: Array, x: SpecTree) -> tuple[Tree, Tree]:
@@ -76,10 +88,13 @@ def lay_out(weights: Weights, distribution: Distribution) -> None:
     else:
         old = shardings(before, now.params, name), shardings(before, now.state, name)
         moved = jax.tree.map(_put_ours, held, places, old)
-    key = now.key
-    if is_committed(key):
-        key = jax.device_put(key, distribution.whole)
-    now = now.replace(params=moved[0], state=moved[1], key=key)
+    others = [now.key, now.step, now.epoch]
+    for i, leaf in enumerate(others):
+        if is_committed(leaf):
+            others[i] = put(leaf, distribution.whole)
+    key, step, epoch = others
+    params, state = moved
+    now = now.replace(params=params, state=state, key=key, step=step, epoch=epoch)
     if now.optimizer is not None:
         now = now.replace(optimizer=beside_params(now.optimizer, now.params))
     weights.layout = distribution
@@ -90,20 +105,20 @@ def _put_free(leaf: Any, place: Any) -> Any:
     """An array in its place, unless the user put it on devices."""
     if is_committed(leaf):
         return leaf
-    return jax.device_put(leaf, place)
+    return put(leaf, place)
 
 
 def _put_ours(leaf: Any, place: Any, before: Any) -> Any:
     """An array in its place, also one that the distribution before has put in its own."""
     if is_committed(leaf) and not leaf.sharding.is_equivalent_to(before, leaf.ndim):
         return leaf
-    return jax.device_put(leaf, place)
+    return put(leaf, place)
 
 
 def beside(old: Array, new: Array) -> Array:
     """A new value of a weight on the devices of the old one, if these were chosen."""
     if is_committed(old) and not is_committed(new):
-        new = jax.device_put(new, old.sharding)
+        new = put(new, old.sharding)
     return new
 
 

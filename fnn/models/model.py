@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 import jax
@@ -22,13 +22,17 @@ from fnn.models.feed import Feed, checked_batch_size
 from fnn.models.files import Files
 from fnn.models.given import layer_of
 from fnn.models.laid_out import distributed, on_devices
+from fnn.models.measured import Measured
 from fnn.models.network import Network
+from fnn.models.one_batch import OneBatch
 from fnn.models.outputs import as_given
+from fnn.models.own_data import StepFeed
 from fnn.models.policies import Policies
 from fnn.models.program import Program
 from fnn.models.steps import Steps
 from fnn.models.stored import Stored
 from fnn.models.weights import Weights
+from fnn.runtime.compilations import active
 from fnn.runtime.layouts import Distribution
 from fnn.runtime.program_cache import Copied
 from fnn.subclassing import running_frame
@@ -39,15 +43,24 @@ from fnn.training.history import History
 from fnn.training.hooks import as_list
 from fnn.training.interrupt import deferring, interruptible
 from fnn.training.loop import Callbacks, train
-from fnn.training.one_batch import run_one_batch
-from fnn.training.prediction import in_full
 from fnn.training.progress import Progress
-from fnn.training.state import in_order, without_counters
 
 Verbose: TypeAlias = str | int
+# f(apply, params, state, batch, ctx) -> (loss, (state, logs))
+Objective: TypeAlias = Callable[..., tuple[jax.Array, tuple[Tree, dict[str, Tree]]]]
 
 
-class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
+class Model(
+    OneBatch,
+    Measured,
+    Steps,
+    Attributes,
+    Described,
+    Policies,
+    Stored,
+    Files,
+    Copied,
+):
     """A network and its current weights, with Keras's methods to train and use it.
 
     `Model(inputs, outputs)` takes symbolic nodes in any structure, `Model(layer)` any layer, with
@@ -106,7 +119,7 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
         own = {
             "_weights": weights,
             "_program": program,
-            "_feed": Feed(weights, program),
+            "_feed": type(self._feed)(weights, program),
         }
         return {**vars(self), **own, "_used_as": None}
 
@@ -133,6 +146,9 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
         *,
         guard: str = "raise",
         checks: bool = True,
+        objective: Objective | None = None,
+        remat: str | Sequence[str] = (),
+        max_compiles: int | None = None,
         distribution: Distribution | None = None,
     ) -> None:
         """Sets optimizer, losses and metrics: names, functions or values, for one output or each.
@@ -143,6 +159,16 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
         `distribution`: a value of `fnn.distribution`, for several devices (docs/guides/devices.md).
         `run_eagerly`, `steps_per_execution`, `jit_compile` have no effect. A model that computes in
         float16 trains with a `LossScaleOptimizer`, unless `auto_scale_loss=False`.
+
+        `objective`: a pure function `f(apply, params, state, batch, ctx) -> (loss, (state, logs))`
+        in place of loss and metrics. `apply(params, state, x)` is the network, in training or not
+        as `ctx` says; `batch` is x, (x, y) or (x, y, sample_weight) as passed to `fit`, of any
+        structure; `logs` is a dict of numbers. Penalties of layers are added to the loss. Saved by
+        its registered name (`fnn.register`).
+        `remat`: patterns of paths of layers, such as "blocks/**" (each layer in `blocks`), whose
+        values the backward pass computes again: less memory, more time, the same numbers.
+        `max_compiles`: an error where the program of training, of evaluation or of prediction
+        would be compiled more often, with the reason (see `compilations`).
 
         A new optimizer starts afresh. `compile(model.optimizer, ...)` keeps its state (moments,
         number of steps) and the learning rate that was set. Raises ValueError for unknown names.
@@ -155,7 +181,12 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
             loss_weights=loss_weights,
             metrics=metrics,
             weighted_metrics=weighted_metrics,
+            objective=objective,
+            remat=remat,
+            max_compiles=max_compiles,
         )
+        if objective is not None:
+            self._feed = StepFeed(self._weights, self._program)
         self._program.distribute(distribution)
 
     # -- training --------------------------------------------------------------------------------
@@ -254,6 +285,7 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
         """
         self._program.require("evaluate")
         steps = fitting.limited_steps(steps)
+        active.set(self._weights.compilations)
         data, objective = self._feed.data(
             x, y, sample_weight, batch_size=batch_size, steps=steps, keep=False
         )
@@ -267,54 +299,6 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
             carry=self._program.carry(keeps=True),
         )
         return self._as_result(logs, return_dict)
-
-    @deferring
-    @distributed
-    def train_on_batch(
-        self,
-        x: Tree,
-        y: Tree = None,
-        sample_weight: Tree = None,
-        class_weight: Tree = None,
-        return_dict: bool = False,
-    ) -> Tree:
-        """One step on one batch. Returns loss and metrics of this batch alone."""
-        program, weights = self._program, self._weights
-        program.require("train_on_batch")
-        with weights.training:
-            arrays, objective = self._feed.goals(x, y, sample_weight, class_weight)
-            program.ensure_optimizer_state()
-            holder = program.holder
-            now = without_counters(holder.now)
-            step = program.train_step(objective)
-            holder.now, logs = run_one_batch(step, now, arrays, now, program.guard)
-        return self._as_result(logs, return_dict)
-
-    @deferring
-    @distributed
-    def test_on_batch(
-        self,
-        x: Tree,
-        y: Tree = None,
-        sample_weight: Tree = None,
-        return_dict: bool = False,
-    ) -> Tree:
-        """Loss and metrics of one batch."""
-        self._program.require("test_on_batch")
-        arrays, objective = self._feed.goals(x, y, sample_weight, train=False)
-        step = self._program.eval_step(objective)
-        now = self._program.evaluated.now
-        before = now.params, now.state
-        (_, state), logs = run_one_batch(step, before, arrays, now, "ignore")
-        keep = self._program.carry(keeps=True)
-        if keep is not None:
-            keep(state)
-        return self._as_result(logs, return_dict)
-
-    def _as_result(self, logs: dict[str, float], return_dict: bool) -> Tree:
-        if return_dict:
-            return logs
-        return in_order(logs, self.metrics_names)
 
     # -- inference -------------------------------------------------------------------------------
 
@@ -368,13 +352,6 @@ class Model(Steps, Attributes, Described, Policies, Stored, Files, Copied):
             return prediction.at_once()
         listening = fitting.listening(self, callbacks, verbose, prediction.batches)
         return prediction.run(listening, verbose)
-
-    @deferring
-    @distributed
-    def predict_on_batch(self, x: Tree) -> Tree:
-        """The outputs for one batch, as NumPy arrays."""
-        outputs = inference.forward(self._weights, self._feed.checked_inputs(x))
-        return jax.tree.map(lambda y: in_full(np.asarray(y)), outputs)
 
     def __call__(self, *given: Tree, **named: object) -> Tree:
         """A node of a graph for symbolic inputs; for arrays the outputs, on the device."""

@@ -1,4 +1,4 @@
-"""Own data: batches in the structures that a user passed, for a class that overrides its steps."""
+"""Own data: batches in the structures that a user passed, for steps and objectives of its own."""
 
 from __future__ import annotations
 
@@ -25,9 +25,7 @@ from fnn.training.stream import StreamData
 
 
 class StepFeed(Feed):
-    """The data of a model whose class may override its steps: targets of any structure."""
-
-    program: StepProgram
+    """The data of a model that may have a step or an objective of its own: of any structure."""
 
     def own_arrays(
         self, x: Tree, y: Tree = None, weight: Tree = None, lazy: bool = False
@@ -36,12 +34,12 @@ class StepFeed(Feed):
         parts = {"x": x, "y": y, "weight": weight}
         arrays = {name: _as_arrays(name, part, lazy) for name, part in parts.items()}
         if not self.weights.built:
-            self.program.model._build_from((arrays["x"],), {})  # type: ignore[attr-defined]
+            self.program.build_from(self, arrays["x"])
         checks.example_count(arrays)
         return arrays
 
     def _own(self, train: bool) -> bool:
-        return self.program.own("train_step" if train else "test_step")
+        return self.program.takes_any("train_step" if train else "test_step")
 
     def goals(
         self,
@@ -57,8 +55,7 @@ class StepFeed(Feed):
         if classes is not None:
             weight = _class_weights(classes, y)
         arrays = self.own_arrays(x, y, weight, lazy)
-        self._resolve(arrays)
-        return arrays, NO_GOALS
+        return arrays, self._resolve(arrays)
 
     def _unpack(self, batch: Tree) -> tuple[Tree, Tree, Tree]:
         if self._own(True) or self._own(False):
@@ -66,16 +63,19 @@ class StepFeed(Feed):
             return sources.unpack_batch(batch)
         return super()._unpack(batch)
 
-    def _resolve(self, arrays: Arrays) -> None:
-        """Finds the compiled metrics for these arrays, where the model has outputs."""
+    def _resolve(self, arrays: Arrays) -> Objective:
+        """The objective; finds the compiled metrics for these arrays, if the model has outputs."""
+        if self.program.own_objective is not None:
+            return self.program.resolve(arrays)
         network = self.weights.network
         given = self.program.compiled
         wants = given.arguments["loss"] is not None or len(given.trackers) > 1
         if not wants or arrays["y"] is None or network.inputs is None:
-            return
+            return NO_GOALS
         y_pred = network.output_spec(as_tuples(arrays["x"]))
         names = self.program.output_names(y_pred)
         given.resolve(arrays["y"], y_pred, names)
+        return NO_GOALS
 
     def data(
         self,
@@ -104,7 +104,7 @@ class StepFeed(Feed):
             )
         x, y, weight = self.readable(x, y, weight)
         if sources.is_stream(x):
-            return self._own_stream(x, batch_size, steps, train), NO_GOALS
+            return self._own_stream(x, batch_size, steps, train)
         arrays, objective = self.goals(x, y, weight, classes, train, lazy=True)
         count = tree.batch_size(arrays)
         if batch_size is None and steps and count > 1:
@@ -125,10 +125,12 @@ class StepFeed(Feed):
 
     def _own_stream(
         self, x: Tree, batch_size: int | None, steps: int | None, train: bool
-    ) -> StreamData:
+    ) -> tuple[Data, Objective]:
+        objectives: list[Objective] = []
+
         def prepare(batch: Tree) -> Arrays:
             arrays = self.own_arrays(*sources.unpack_batch(batch))
-            self._resolve(arrays)
+            objectives[:] = [self._resolve(arrays)]
             return arrays
 
         stream = StreamData(
@@ -140,7 +142,7 @@ class StepFeed(Feed):
             apart=_always,
         )
         stream.batch_spec()
-        return stream
+        return stream, objectives[0]
 
     def own_inputs(
         self, x: Tree, batch_size: int | None, steps: int | None
@@ -169,6 +171,8 @@ def own_predictions(
     listen: Callable[[int | None], CallbackList],
 ) -> Tree:
     """The outputs of `predict_step` of the class for all batches, joined."""
+    program = feed.program
+    assert isinstance(program, StepProgram)
     batches: Iterator[Tree]
     if sources.is_stream(x):
         batches = feed.own_inputs(x, batch_size, steps)
@@ -182,7 +186,7 @@ def own_predictions(
     for number, batch in enumerate(batches):
         callbacks.call("on_predict_batch_begin", number, {})
         arrays = feed.own_arrays(batch)
-        outputs = feed.program.predict_step()(feed.weights.now, arrays)
+        outputs = program.predict_step()(feed.weights.now, arrays)
         found.append(jax.tree.map(lambda y: in_full(np.asarray(y)), outputs))
         callbacks.call("on_predict_batch_end", number, {"outputs": found[-1]})
     callbacks.end("predict", {})

@@ -14,7 +14,6 @@ from jax import Array
 from fnn.core.tree import SpecTree, Tree
 from fnn.metrics import Metric
 from fnn.models.compiled import metrics_in
-from fnn.models.feed import Arrays
 from fnn.models.lists import Lists
 from fnn.models.program import Program
 from fnn.models.scoped import Given
@@ -22,6 +21,7 @@ from fnn.models.steps import Steps
 from fnn.models.weights import Weights
 from fnn.runtime.scope import Scope
 from fnn.training.objective import Objective
+from fnn.training.own_objective import packed
 from fnn.training.plan import Holder
 from fnn.training.state import TrainState, Waiting
 from fnn.training.step import next_step, same_types
@@ -109,6 +109,7 @@ class StepProgram(Program):
         program.arguments, program.distribution = self.arguments, self.distribution
         program._rates, program._frozen = self._rates, self._frozen
         program.objective = self.objective
+        program.own_objective = self.own_objective
         program._compiled = self._compiled and type(self._compiled)(
             self._compiled.arguments
         )
@@ -130,6 +131,24 @@ class StepProgram(Program):
         return overrides(model, step) or (
             step != "predict_step" and bool(metrics_in(model))
         )
+
+    def takes_any(self, step: str) -> bool:
+        return super().takes_any(step) or self.own(step)
+
+    def build_from(self, feed: object, x: Tree) -> None:
+        self.model._build_from((x,), {})  # type: ignore[attr-defined]
+
+    def compile(
+        self, guard: str, checks: bool, optimizer: object, **goals: object
+    ) -> None:
+        extra = [name for name in ("objective", "remat") if goals.get(name)]
+        if extra and self.own("train_step"):
+            raise ValueError(
+                f"{type(self.model).__name__} computes its training step itself, so "
+                f"compile({extra[0]}=...) would have no effect; leave it out, and use "
+                "fnn.remat(layer) or the loss that you want inside the class"
+            )
+        super().compile(guard, checks, optimizer, **goals)
 
     # -- for `fitting` ---------------------------------------------------------------------------
 
@@ -238,14 +257,6 @@ FORMS = {
 }
 
 
-def packed(arrays: Arrays) -> Tree:
-    """A batch as Keras packs it: x alone, (x, y) or (x, y, sample_weight)."""
-    x, y, weight = arrays["x"], arrays["y"], arrays["weight"]
-    if y is None and weight is None:
-        return (x,) if isinstance(x, (tuple, list)) else x
-    return (x, y) if weight is None else (x, y, weight)
-
-
 class Randomness(Scope):
     """A block in which random functions draw from one key, another number for each request."""
 
@@ -309,6 +320,7 @@ def _test(reference: Callable[[], Any], program: Program) -> Step:
         )
         return (params, kept.state), _latest(logs)
 
+    test_step.program = "evaluation"  # type: ignore[attr-defined]
     return test_step
 
 

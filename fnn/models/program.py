@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from fnn import losses, metrics, optimizers
+from fnn import optimizers
 from fnn.core import tree
 from fnn.core.tree import Path, Tree
 from fnn.core.value import Fields
 from fnn.distribution.ready_made import check_distribution
+from fnn.models.compile_arguments import (
+    NO_EXTRA,
+    check_names,
+    checked_remat,
+    copied,
+    own_objective,
+    with_remat,
+)
 from fnn.models.compiled import Compiled
+from fnn.models.freezing import carried_over
 from fnn.models.laid_out import lay_out
 from fnn.models.network import Network
 from fnn.models.optimizer_lists import OptimizerLists
@@ -55,10 +64,11 @@ class Program(OptimizerLists):
         self.arguments: dict[str, object] | None = None  # of compile; None before
         self.distribution: Distribution | None = None
         self.objective: Objective | None = None  # for the last data
+        self.own_objective: Objective | None = None  # of `compile(objective=...)`
         self._compiled: Compiled | None = None
         # Learning rates that were set before there were weights.
         self._rates: tuple[object, ...] = ()
-        # The paths of frozen layers for which the optimizer has a state; None: it is not known.
+        # What is frozen while the optimizer has its state, by path; None: it is not known.
         self._frozen: list[Path] | None = None
         self._resolved: tuple[object, Objective] | None = None
         self._described: tuple[Objective, str] | None = None
@@ -72,21 +82,29 @@ class Program(OptimizerLists):
         objects.look()
         keeps_state = is_bound(optimizer, self)
         arguments = {"optimizer": optimizers.get(optimizer)}
-        arguments |= {name: _copied(goal) for name, goal in goals.items()}
+        arguments |= {name: copied(goal) for name, goal in (NO_EXTRA | goals).items()}
         arguments |= {"guard": guard, "checks": checks}
-        _check_names(arguments)
+        arguments["remat"] = checked_remat(arguments["remat"])
+        check_names(arguments)
+        own = own_objective(arguments)
+        self.weights.compilations.limit(arguments["max_compiles"])
         self.arguments = arguments
         self._compiled = Compiled(arguments)
-        self.objective = None
-        self._resolved = None
-        self._described = None
-        self._endings_checked = None
+        self.own_objective = own
+        self.forget_network()
         self._rates = ()
         network = self.weights.network
         self.weights.refresh_inner_models()
         # Other weights may learn in a network that has changed.
         if not keeps_state or self.weights.network is not network:
             self.weights.forget_optimizer()
+
+    def forget_network(self) -> None:
+        """Drops what was worked out for another network or other goals."""
+        self.objective = None
+        self._resolved = None
+        self._described = None
+        self._endings_checked = None
 
     def distribute(self, distribution: Distribution | None) -> None:
         """Takes the distribution that `compile` was given; the weights move to its devices."""
@@ -120,6 +138,14 @@ class Program(OptimizerLists):
     def checks_values(self) -> bool:
         """Whether data is checked for NaN and for targets that are no probabilities."""
         return self.arguments is None or bool(self.arguments["checks"])
+
+    def takes_any(self, step: str) -> bool:
+        """Whether the step of this name takes data of any structure."""
+        return self.own_objective is not None
+
+    def build_from(self, feed: Any, x: Tree) -> None:
+        """Makes the weights for the first data, if these are what the network takes."""
+        feed.given(x)
 
     @property
     def needs_targets(self) -> bool:
@@ -156,6 +182,9 @@ class Program(OptimizerLists):
 
     def resolve(self, arrays: dict[str, Tree]) -> Objective:
         """The objective for the arrays of a step, after all checks of shapes and values."""
+        if self.own_objective is not None:
+            self.objective = self._complete(self.own_objective)
+            return self.objective
         whole = self.weights.network
         network = whole.compiled
         outputs = network.output_specs(arrays["x"])
@@ -170,7 +199,7 @@ class Program(OptimizerLists):
             flat = dict(arguments)
             for name in ("loss", "loss_weights"):
                 flat[name] = inputs.flat(arguments[name], network.output_structure)
-            self._resolved = key, resolve_objective(flat, *key)
+            self._resolved = key, self._complete(resolve_objective(flat, *key))
         objective = self._resolved[1]
         if self._endings_checked != (network, objective):
             # It warns once for each `compile`.
@@ -179,6 +208,9 @@ class Program(OptimizerLists):
         self.objective = objective
         self._endings_checked = network, objective
         return objective
+
+    def _complete(self, objective: Objective) -> Objective:
+        return with_remat(objective, self.arguments, self.weights.network.layer)
 
     def check_values(self, objective: Objective, arrays: dict[str, Tree]) -> None:
         """Raises for ids and targets that cannot be right, such as labels out of range."""
@@ -259,7 +291,10 @@ class Program(OptimizerLists):
         """What determines the weights after a training beside its data; metrics do not."""
         if self._described is None or self._described[0] is not objective:
             losses = [(goal.name, goal.loss, goal.weight) for goal in objective.goals]
-            goals = repr((without_rate(self.optimizer), losses))
+            described: tuple[object, ...] = without_rate(self.optimizer), losses
+            if objective.function is not None:
+                described += (getattr(objective.function, "__qualname__", "objective"),)
+            goals = repr(described)
             self._described = objective, goals
         return {
             "goals": self._described[1],
@@ -279,10 +314,15 @@ class Program(OptimizerLists):
             self.ensure_optimizer_state()
 
     def ensure_optimizer_state(self) -> None:
-        """Makes the optimizer's state if there is none, or if other weights learn now."""
+        """Makes the optimizer's state if there is none, or if other weights learn now.
+
+        What it holds of weights that learn before and after, it keeps.
+        """
         network = self.weights.network
         frozen = network.frozen_paths
+        before: Tree = None
         if self._frozen not in (None, frozen):
+            before = self.weights.now.optimizer
             self.weights.forget_optimizer()
         self._frozen = frozen
         now = self.weights.now
@@ -291,6 +331,8 @@ class Program(OptimizerLists):
             state = init_optimizer(network.layer, self.optimizer, now.params)
             state = beside_params(state, now.params)
             state = functools.reduce(with_learning_rate, self._rates, state)
+            if before is not None:
+                state = carried_over(state, before, now.params)
             self.weights.shown = now.replace(optimizer=state)
 
     def _fit_optimizer_to_weights(self) -> None:
@@ -360,34 +402,3 @@ class Program(OptimizerLists):
 
 def _dropped(state: Tree) -> None:
     """Keeps no state: that of stateful layers after a validation."""
-
-
-def _check_names(arguments: dict[str, object]) -> None:
-    """Raises for unknown losses and metrics, at the line of `compile`."""
-    modules = {"loss": losses, "metrics": metrics, "weighted_metrics": metrics}
-    for part, module in modules.items():
-        for identifier in _flat(arguments[part]):
-            by_shape = (
-                isinstance(identifier, str) and identifier.lower() in module.BY_SHAPE
-            )
-            if not by_shape:
-                module.get(identifier)
-
-
-def _copied(given: Tree) -> Tree:
-    """`given` with lists and dicts of its own, so that later changes by the caller are not seen."""
-    if isinstance(given, dict):
-        return {name: _copied(item) for name, item in given.items()}
-    if isinstance(given, list):
-        return [_copied(item) for item in given]
-    return given
-
-
-def _flat(given: Tree) -> Iterator[object]:
-    if isinstance(given, dict):
-        given = list(given.values())
-    if isinstance(given, (list, tuple)):
-        for item in given:
-            yield from _flat(item)
-    elif given is not None:
-        yield given

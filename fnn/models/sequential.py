@@ -10,6 +10,7 @@ from fnn.layers.sequential import Sequential as SequentialLayer
 from fnn.models import sharing
 from fnn.models.model import Model
 from fnn.models.network import Network
+from fnn.models.wiring import body_of
 from fnn.symbolic.input_layer import InputLayer
 from fnn.symbolic.node import Node
 
@@ -55,7 +56,8 @@ class Sequential(Model):
 
     @property
     def _row(self) -> tuple[Layer, ...]:
-        row: tuple[Layer, ...] = self._whole.row  # type: ignore[attr-defined]
+        whole = body_of(self._whole)
+        row: tuple[Layer, ...] = whole.row  # type: ignore[attr-defined]
         return row
 
     @property
@@ -69,6 +71,11 @@ class Sequential(Model):
 
     def _become(self, given: Iterable[Tree]) -> None:
         """This model with the given layers, models and `Input` in a row, whatever it was before."""
+        if self.quantization_mode is not None:
+            raise ValueError(
+                f"the model {self.name!r} is quantized, so its layers stay; add layers before "
+                "quantize"
+            )
         given = tuple(_start_of(item) for item in given)
         row = [item for item in given if not isinstance(item, Node)]
         # One layer object at several places has one set of weights.

@@ -1,18 +1,23 @@
-"""Training lock: no two trainings of the same weights at a time."""
+"""TrainingLock: one training of the same weights at a time."""
 
 from __future__ import annotations
 
 import threading
 
+from fnn.runtime.compilations import CompilationLog, active
 from fnn.training.interrupt import uninterrupted
 
 
-class Training:
-    """A block of code in which no other training of the same weights begins."""
+class TrainingLock:
+    """A block of code in which no other training of the same weights begins.
 
-    def __init__(self, name: str) -> None:
+    What is compiled in it is logged in `compilations`.
+    """
+
+    def __init__(self, name: str, compilations: CompilationLog) -> None:
         self._lock = threading.Lock()
         self._name = name
+        self._compilations = compilations
 
     @uninterrupted
     def __enter__(self) -> None:
@@ -21,6 +26,7 @@ class Training:
                 f"the model {self._name!r} is already training, in a callback or another thread; "
                 "wait until it has finished"
             )
+        active.set(self._compilations)
 
     @uninterrupted
     def __exit__(self, *error: object) -> None:

@@ -19,10 +19,12 @@ from fnn.core.tree import Path, Tree
 from fnn.models import laid_out, scoped, sharing, watching
 from fnn.models.network import Network
 from fnn.models.outputs import refuse_none
-from fnn.models.training_lock import Training
+from fnn.models.training_lock import TrainingLock
 from fnn.models.watching import Shown, Watched
+from fnn.runtime.compilations import CompilationLog
 from fnn.runtime.devices import beside, divide, shared, undivided
 from fnn.runtime.layouts import Distribution, current
+from fnn.runtime.processes import local
 from fnn.runtime.program_cache import changes
 from fnn.runtime.seed import next_key
 from fnn.training.state import TrainState
@@ -61,7 +63,8 @@ class Weights:
         self.variables: weakref.WeakValueDictionary[tuple[str, Path], object] = (
             weakref.WeakValueDictionary()
         )
-        self.training = Training(network.name)
+        self.compilations = CompilationLog()
+        self.training = TrainingLock(network.name, self.compilations)
         self._now: TrainState | None = None
         self._pulling = False
         self._watched: Watched | None = None
@@ -316,7 +319,7 @@ class Weights:
 
     def get(self, place: Path = ()) -> list[np.ndarray]:
         """The weights of the layer at path `place` as NumPy arrays."""
-        return [np.asarray(entry.array) for entry in self.entries(place)]
+        return [np.asarray(local(entry.array)) for entry in self.entries(place)]
 
     def set(self, arrays: list[Tree], place: Path = ()) -> None:
         """Replaces the weights of the layer at path `place`, in the order of `get`.

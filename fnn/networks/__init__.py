@@ -1,4 +1,7 @@
-"""Networks: short functions that return layers."""
+"""Networks: short functions that return layers.
+
+Each takes `dtype`, what its layers compute in: "bfloat16". By default they follow the policy.
+"""
 
 # ruff: noqa: F401 - this module only collects names
 

@@ -22,11 +22,13 @@ from fnn.layers import (
     Sequential,
     ZeroPadding2D,
 )
+from fnn.networks.dtypes import takes_dtype
 from fnn.symbolic.graph import connect
 from fnn.symbolic.node import Input, Node
 
 
-def lenet(classes: int = 10) -> Layer:
+@takes_dtype
+def lenet(classes: int = 10, *, dtype: str | None = None) -> Layer:
     """LeNet-5.   (batch, height, width, channels) -> (batch, classes)
 
     The common variant with average pooling, tanh and softmax. Inputs of 28 x 28 are padded to
@@ -81,6 +83,7 @@ STAGES = {  # by depth
 }
 
 
+@takes_dtype
 def resnet(
     depth: int = 50,
     classes: int = 1000,
@@ -88,6 +91,7 @@ def resnet(
     *,
     version: str = "v1",
     classifier_activation: ActivationLike = "softmax",
+    dtype: str | None = None,
 ) -> Layer:
     """Class probabilities of an image.   (batch, *shape) -> (batch, classes)
 
@@ -191,11 +195,14 @@ def _residual(
     return out
 
 
+@takes_dtype
 def unet(
     shape: tuple[int, int, int],
     classes: int,
     width: int = 64,
     depth: int = 4,
+    *,
+    dtype: str | None = None,
 ) -> Layer:
     """Class probabilities of every pixel.   (batch, *shape) -> (batch, h, w, classes)
 

@@ -25,6 +25,7 @@ from fnn.layers import (
     TransformerEncoderBlock,
     Unmask,
 )
+from fnn.networks.dtypes import takes_dtype
 from fnn.networks.transformers import SMALL
 from fnn.symbolic.graph import connect
 from fnn.symbolic.node import Input, Node
@@ -32,6 +33,7 @@ from fnn.symbolic.node import Input, Node
 GELU_BY_TANH = Lambda(gelu, arguments={"approximate": True})
 
 
+@takes_dtype
 def gpt2(
     vocabulary: int = 50257,
     width: int = 768,
@@ -42,6 +44,8 @@ def gpt2(
     dropout: float = 0.1,
     activation: Activation = GELU_BY_TANH,
     epsilon: float = 1e-5,
+    *,
+    dtype: str | None = None,
 ) -> Layer:
     """Logits of the next token.   (batch, time) ids -> (batch, time, vocabulary)
 
@@ -74,6 +78,7 @@ def gpt2(
     return connect(ids, embedding(x, reverse=True))
 
 
+@takes_dtype
 def llama(
     vocabulary: int = 32000,
     width: int = 4096,
@@ -87,6 +92,8 @@ def llama(
     activation: Activation = "silu",
     use_bias: bool = False,
     epsilon: float = 1e-6,
+    *,
+    dtype: str | None = None,
 ) -> Layer:
     """Logits of the next token.   (batch, time) ids -> (batch, time, vocabulary)
 
@@ -131,6 +138,7 @@ def llama(
 HEADS = "features", "tokens", "classes"
 
 
+@takes_dtype
 def bert(
     vocabulary: int = 30522,
     width: int = 768,
@@ -145,6 +153,7 @@ def bert(
     *,
     head: str = "features",
     classes: int = 2,
+    dtype: str | None = None,
 ) -> Layer:
     """An encoder of text, with a head.   (ids, segments), (batch, time) each -> by `head`
 

@@ -6,13 +6,17 @@ from collections.abc import Sequence
 
 from fnn.core.layer import Activation, Layer
 from fnn.layers import LSTM, Dense, Dropout, Flatten, Sequential
+from fnn.networks.dtypes import takes_dtype
 
 
+@takes_dtype
 def mlp(
     widths: Sequence[int],
     activation: Activation = "relu",
     output_activation: Activation = None,
     dropout: float = 0.0,
+    *,
+    dtype: str | None = None,
 ) -> Layer:
     """Dense layers of the given widths.   (batch, ...) -> (batch, widths[-1])
 
@@ -32,11 +36,14 @@ def mlp(
     return Sequential([*layers, Dense(outputs, output_activation)])
 
 
+@takes_dtype
 def lstm_classifier(
     units: int,
     classes: int,
     depth: int = 1,
     dropout: float = 0.0,
+    *,
+    dtype: str | None = None,
 ) -> Layer:
     """Class probabilities of a sequence.   (batch, time, features) -> (batch, classes)
 

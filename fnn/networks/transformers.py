@@ -23,12 +23,14 @@ from fnn.layers import (
     TransformerEncoderBlock,
     ZeroPadding1D,
 )
+from fnn.networks.dtypes import takes_dtype
 from fnn.symbolic.graph import connect
 from fnn.symbolic.node import Input, Node
 
 SMALL = RandomNormal(stddev=0.02)  # for embeddings (Radford et al. 2018, section 4.1)
 
 
+@takes_dtype
 def gpt(
     vocabulary: int,
     width: int,
@@ -36,6 +38,8 @@ def gpt(
     heads: int,
     context: int,
     dropout: float = 0.0,
+    *,
+    dtype: str | None = None,
 ) -> Layer:
     """Probabilities of the next token.   (batch, time) ids -> (batch, time, vocabulary)
 
@@ -61,6 +65,7 @@ def gpt(
     )
 
 
+@takes_dtype
 def vit(
     shape: tuple[int, int, int],
     patch: int,
@@ -75,6 +80,7 @@ def vit(
     activation: Activation = "gelu",
     epsilon: float = 1e-5,
     classifier_activation: Activation = "softmax",
+    dtype: str | None = None,
 ) -> Layer:
     """Class probabilities of an image, from its patches.   (batch, *shape) -> (batch, classes)
 
@@ -122,6 +128,7 @@ def vit(
     )
 
 
+@takes_dtype
 def whisper_encoder(
     mels: int = 80,
     width: int = 384,
@@ -131,6 +138,8 @@ def whisper_encoder(
     intermediate_dim: int | None = None,
     dropout: float = 0.0,
     activation: Activation = "gelu",
+    *,
+    dtype: str | None = None,
 ) -> Layer:
     """Features of speech.   (batch, 2 * context, mels) spectra -> (batch, context, width)
 
@@ -159,12 +168,15 @@ def whisper_encoder(
     )
 
 
+@takes_dtype
 def encoder_decoder(
     vocabularies: tuple[int, int],
     width: int,
     depth: int,
     heads: int,
     dropout: float = 0.0,
+    *,
+    dtype: str | None = None,
 ) -> Layer:
     """Probabilities of the next token of a translation.   (source, target) ids -> as `gpt`
 

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Self, TypeAlias
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import Array
 
@@ -21,6 +20,7 @@ from fnn.optimizers.rates import is_own
 from fnn.optimizers.stateful import Stateful
 from fnn.runtime.initial_values import without_compiling
 from fnn.runtime.keras_objects import refuse_keras
+from fnn.runtime.settings import settings
 
 State: TypeAlias = Any  # the state of an optimizer: a pytree; for fnn's own, a dict
 LearningRate: TypeAlias = Any  # a number, or a schedule: a function of the step
@@ -107,7 +107,7 @@ class Optimizer(Stateful, Named, loadable=False):
             state["scheduled"] = jnp.ones((), bool)
             rate = rate(step)
         if rate is not None:
-            state["learning_rate"] = jnp.asarray(rate, jnp.float32)
+            state["learning_rate"] = jnp.asarray(rate, settings.floatx)
         return state
 
     def rate_at(self, state: State, step: Array | int) -> Array:
@@ -116,7 +116,7 @@ class Optimizer(Stateful, Named, loadable=False):
         rate = getattr(self, "learning_rate", None)
         if not callable(rate):
             return held
-        return jnp.where(state["scheduled"], jnp.asarray(rate(step), jnp.float32), held)
+        return jnp.where(state["scheduled"], jnp.asarray(rate(step), held.dtype), held)
 
     def update(
         self,
@@ -170,7 +170,7 @@ class Optimizer(Stateful, Named, loadable=False):
             return self
         if callable(own) and state["scheduled"]:
             return self
-        if not callable(own) and held == np.float32(own):
+        if not callable(own) and held == held.dtype.type(own):
             return self
         return self._changed(learning_rate=held.item())
 

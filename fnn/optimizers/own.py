@@ -13,9 +13,11 @@ from jax import Array
 
 from fnn.core.arguments import wrong
 from fnn.core.fields import fraction, not_negative, positive
-from fnn.core.tree import Tree
+from fnn.core.tree import Tree, path_name
+from fnn.core.weights import check_matches
 from fnn.optimizers.optimizer import LearningRate, State
 from fnn.optimizers.rule import Rule, missing_params
+from fnn.runtime.patterns import BIASES_AND_NORMS, matches
 
 
 def _full(params: Tree, value: float = 0.0) -> Tree:
@@ -246,6 +248,12 @@ class ScheduleFreeAdamW(Rule):
         return updates, {"step": optax.safe_increment(state["step"]), "z": z, "v": v}
 
 
+def _is_glob(pattern: str) -> bool:
+    """Whether this is a pattern of whole paths, which no regular expression looks like."""
+    stars = "**" in pattern or "/*" in pattern or pattern.startswith("*")
+    return stars or pattern == BIASES_AND_NORMS
+
+
 class Muon(Rule):
     """Orthogonalized momentum for matrices; Adam for all other weights.
 
@@ -253,8 +261,10 @@ class Muon(Rule):
     `ns_steps` of a Newton-Schulz iteration, times sqrt(longer side) * `rms_rate`. Adam's
     step, at `adam_lr_ratio` times the learning rate, applies to weights that do not have
     2 axes, to those with "embedding" in their path (`exclude_embeddings`), and to those
-    whose path matches a regular expression in `exclude_layers`. As in `Adam`, it differs
-    from Keras where gradients are as small as epsilon.
+    that `exclude_layers` names: by patterns such as `decoder/**`, which `ByPath` takes too
+    (`init` raises ValueError for one that matches no weight), or by regular expressions, found
+    anywhere in a path, as in Keras. As in `Adam`, it differs from Keras where gradients are as
+    small as epsilon.
     Source: Jordan et al. 2024, Muon; Liu et al. 2025, Muon is Scalable, section 2.
 
     >>> optimizer = Muon(1.0, weight_decay=None, adam_weight_decay=None, rms_rate=None)
@@ -291,11 +301,20 @@ class Muon(Rule):
             if self.exclude_embeddings and "embedding" in name.lower():
                 return "adam"
             for pattern in self.exclude_layers or ():
-                if re.search(pattern, name):
+                if matches(pattern, name):
+                    return "adam"
+                if not _is_glob(pattern) and re.search(pattern, name):
                     return "adam"
             return "muon"
 
         return jax.tree_util.tree_map_with_path(label, params)
+
+    def init(self, params: Tree) -> State:
+        leaves = jax.tree_util.tree_leaves_with_path(params)
+        globs = tuple(filter(_is_glob, self.exclude_layers or ()))
+        paths = [path_name(path) for path, _ in leaves]
+        check_matches(self, "exclude_layers", globs, paths)
+        return super().init(params)
 
     def decays(self, params: Tree) -> Tree:
         if not self.weight_decay and not self.adam_weight_decay:

@@ -14,6 +14,7 @@ from jax import Array
 from fnn.core.tree import Tree, path_name
 from fnn.optimizers.bound import plain
 from fnn.runtime.initial_values import on_device
+from fnn.runtime.settings import settings
 
 T = TypeVar("T")
 Rates: TypeAlias = Any  # an array, a dict of them by pattern or by path, or None
@@ -36,7 +37,7 @@ def current_learning_rate(optimizer: Any, state: Tree) -> Rates:
         return optimizer.rate_at(state, state["step"])
     found = _rates_in(state)
     if found is None and isinstance(own, (int, float)):
-        return on_device(own, jnp.float32)
+        return on_device(own, settings.floatx)
     return found
 
 
@@ -127,7 +128,10 @@ def _with_rate(state: Tree, value: Any) -> Tree:
     if isinstance(state, dict):
         if "learning_rate" not in state:
             return state
-        changed = {**state, "learning_rate": on_device(value, jnp.float32)}
+        changed = {
+            **state,
+            "learning_rate": on_device(value, state["learning_rate"].dtype),
+        }
         if "scheduled" in state:
             changed["scheduled"] = jnp.zeros((), bool)
         return changed

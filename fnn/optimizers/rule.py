@@ -13,7 +13,7 @@ from jax import Array
 
 from fnn.core.fields import fraction, not_negative, positive
 from fnn.core.tree import Tree, path_name
-from fnn.core.weights import check_matches, check_patterns, matches_any
+from fnn.core.weights import as_patterns, check_matches, check_patterns
 from fnn.optimizers.checks import (
     check_accumulation,
     check_clipping,
@@ -23,15 +23,10 @@ from fnn.optimizers.checks import (
 )
 from fnn.optimizers.clipping import clip_by_global_norm, clip_by_norm, clip_by_value
 from fnn.optimizers.optimizer import LearningRate, Optimizer, State, Weight
+from fnn.runtime.patterns import matches_any
+from fnn.runtime.settings import settings
 
 Descent: TypeAlias = Callable[[Tree, State, Tree, Array], tuple[Tree, State]]
-
-
-def _as_patterns(patterns: object) -> object:
-    """A single pattern as a tuple of one."""
-    if isinstance(patterns, str):
-        return (patterns,)
-    return patterns
 
 
 class Rule(Optimizer, loadable=False):
@@ -82,7 +77,7 @@ class Rule(Optimizer, loadable=False):
     learning_rate: LearningRate = 0.001
     weight_decay: float | None = not_negative(default=None, kw_only=True)
     exclude_from_weight_decay: tuple[str, ...] = field(
-        default=(), kw_only=True, metadata={"convert": _as_patterns}
+        default=(), kw_only=True, metadata={"convert": as_patterns}
     )
     clipnorm: float | None = positive(default=None, kw_only=True)
     clipvalue: float | None = positive(default=None, kw_only=True)
@@ -156,7 +151,7 @@ class Rule(Optimizer, loadable=False):
             rate = learning_rate
             if rate is None:
                 rate = self._constant_rate()
-            return descend(grads, state, params, jnp.asarray(rate, jnp.float32))
+            return descend(grads, state, params, jnp.asarray(rate, settings.floatx))
 
         return optax.GradientTransformationExtraArgs(init, update)
 

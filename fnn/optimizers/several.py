@@ -14,7 +14,7 @@ from fnn.core.arguments import wrong
 from fnn.core.fields import positive
 from fnn.core.tree import Tree, path_name
 from fnn.core.value import Fields
-from fnn.core.weights import check_matches, check_patterns, matches
+from fnn.core.weights import check_matches, check_patterns
 from fnn.optimizers.optimizer import (
     AnyOptimizer,
     Optimizer,
@@ -26,6 +26,7 @@ from fnn.optimizers.optimizer import (
     with_rate_of,
     without_rate,
 )
+from fnn.runtime.patterns import matches
 
 Part: TypeAlias = dict[str, Array]  # some leaves of a tree, by path
 # A function of (pattern, optimizer, its state, its leaves) -> (leaves, its new state).

@@ -183,4 +183,7 @@ def _is_placed(array: object) -> bool:
     """Whether the devices of an array were chosen: by the user, or by `divide` and `follow`."""
     if not isinstance(array, jax.Array) or isinstance(array, jax.core.Tracer):
         return False
+    if jax.distributed.is_initialized() and array.is_fully_addressable:
+        # Several processes compute with arrays on the devices of all.
+        return array.committed and not processes.are_several()
     return array.committed

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from fnn.runtime import processes
+
 try:
     import fcntl
 except ImportError:  # on Windows
@@ -23,15 +25,19 @@ def write_atomically(
     write: Callable[[BinaryIO], object],
     *,
     overwrite: bool = True,
+    everywhere: bool = False,
 ) -> None:
     """Writes a file so that at any moment the path holds the complete old or new file.
 
     A temporary file in the same folder is written, synced and renamed to the path, then the
     folder is synced. It has the permissions of the file that it replaces, or the default ones.
     Temporary files of killed processes in the folder are removed. Where the path is a symbolic
-    link, the file behind it is replaced. Raises FileExistsError with `overwrite=False`,
+    link, the file behind it is replaced. Of several processes of a computation the first one
+    writes, unless `everywhere`. Raises FileExistsError with `overwrite=False`,
     FileNotFoundError if the folder is missing, and OSError, naming the path, for a full disk.
     """
+    if not (everywhere or processes.writes()):
+        return
     target = Path(os.path.expanduser(os.fspath(path)))
     if target.is_symlink():
         target = target.resolve()
@@ -76,8 +82,11 @@ def write_folder(
 
     `write(folder)` fills a temporary folder beside it, which is synced and renamed to the path.
     A folder there is replaced if it is empty or `replaces(folder)` is true. Raises FileExistsError
-    for another one and for a file, FileNotFoundError if the folder around it is missing.
+    for another one and for a file, FileNotFoundError if the folder around it is missing. Of
+    several processes of a computation the first one writes.
     """
+    if not processes.writes():
+        return
     target = Path(os.path.expanduser(os.fspath(path))).absolute()
     if not target.parent.is_dir():
         raise FileNotFoundError(

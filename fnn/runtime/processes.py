@@ -9,21 +9,24 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import os
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import jax
 import numpy as np
 from jax import random
-from jax._src import distributed
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, Sharding
 
 from fnn.runtime.placement import Tree, partition
+from fnn.runtime.warning import warn
 
 Plain: TypeAlias = Any  # what JSON holds
 
 WAIT = 1000  # milliseconds of one look for a value; Ctrl-C is noticed in between
 _rounds = itertools.count()
+_looks = itertools.count()
 
 
 def are_several() -> bool:
@@ -36,12 +39,49 @@ def writes() -> bool:
     return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
+# Variables in which launchers say how many processes they have started.
+_LAUNCHED = (
+    "SLURM_STEP_NUM_TASKS",
+    "SLURM_NTASKS",
+    "OMPI_COMM_WORLD_SIZE",
+    "KERAS_DISTRIBUTION_NUM_PROCESSES",
+)
+looked: set[str] = set()
+
+
+def warn_if_alone() -> None:
+    """Warns, once, of several processes that were started but not connected."""
+    looked.add("launch")
+    for name in _LAUNCHED:
+        number = os.environ.get(name, "")
+        if number.isdecimal() and int(number) > 1 and not are_several():
+            warn(
+                f"{name}={number} says that this program runs in {number} processes, but they are "
+                "not connected: each trains a model of its own; call "
+                "fnn.distribution.initialize() before anything computes, to train one together"
+            )
+            return
+
+
+def say(text: str) -> None:
+    """Prints a line in the process that does so for all."""
+    if writes():
+        print(text)
+
+
 # -- agreements ------------------------------------------------------------------------------------
+
+
+def connection() -> Any:
+    """What `jax.distributed.initialize` has set up: its `client` keeps values by name."""
+    # JAX has no public name for it; its functions for several hosts use it, too.
+    utilities: Any = multihost_utils
+    return utilities.distributed.global_state
 
 
 def client() -> Any:
     """The connection to the first process, which keeps values by name."""
-    return distributed.global_state.client
+    return connection().client
 
 
 def value_of(name: str) -> str:
@@ -53,6 +93,13 @@ def value_of(name: str) -> str:
         except jax.errors.JaxRuntimeError as error:
             if "DEADLINE_EXCEEDED" not in str(error):
                 raise
+
+
+def from_first(name: str, make: Callable[[], Plain]) -> Plain:
+    """A value that the first process makes, and the others take as soon as it is there."""
+    if writes():
+        client().key_value_set(f"fnn/{name}", json.dumps(make()))
+    return json.loads(value_of(f"fnn/{name}"))
 
 
 def exchanged(value: Plain) -> list[Plain]:
@@ -87,6 +134,18 @@ def by_first(function: Callable[[], Plain]) -> Plain:
     return found
 
 
+def are_terminated() -> bool:
+    """Whether all processes end here, since one received SIGTERM; each asks after every dispatch.
+
+    JAX has taken over the signal. It finds out which question all have yet to ask, and says yes
+    to that one.
+    """
+    if connection().preemption_sync_manager is None:
+        return False
+    reached: bool = multihost_utils.reached_preemption_sync_point(next(_looks))
+    return reached
+
+
 # -- arrays ----------------------------------------------------------------------------------------
 
 
@@ -108,12 +167,14 @@ def put(arrays: Tree, sharding: Sharding) -> Tree:
 
 def _put(array: Any, sharding: Sharding) -> jax.Array:
     if is_global(array):
-        return jax.device_put(array, sharding)
+        moved: jax.Array = jax.device_put(array, sharding)
+        return moved
     if isinstance(array, jax.Array) and jax.dtypes.issubdtype(
         array.dtype, jax.dtypes.prng_key
     ):
         data = _put(random.key_data(array), sharding)
-        return random.wrap_key_data(data, impl=random.key_impl(array))
+        key: jax.Array = random.wrap_key_data(data, impl=random.key_impl(array))
+        return key
     values = np.asarray(array)
     values = values.astype(jax.dtypes.canonicalize_dtype(values.dtype), copy=False)
     return from_parts(values.shape, sharding, lambda where: values[where])
@@ -125,6 +186,20 @@ def from_parts(
     """An array of this shape, of which each process makes the parts for its own devices."""
     array: jax.Array = jax.make_array_from_callback(shape, sharding, part)
     return array
+
+
+def joined(sharding: Sharding, part: np.ndarray, axis: int) -> jax.Array:
+    """The array of which each process has a part, joined along an axis in their order."""
+    shape = list(part.shape)
+    shape[axis] *= hosts(sharding)
+    join: Callable[..., jax.Array] = jax.make_array_from_process_local_data
+    return join(sharding, part, tuple(shape))
+
+
+def hosts(sharding: Sharding) -> int:
+    """The number of processes among whose devices an array lies."""
+    devices: Any = sharding.device_set
+    return len({device.process_index for device in devices})
 
 
 def is_global(array: object) -> bool:

@@ -9,6 +9,7 @@ import jax
 from jax import Array, random
 
 from fnn.runtime.process import check_process
+from fnn.runtime.processes import are_several, from_first
 
 # The seed, None without one, and how many keys were made from it.
 _SEED: dict[str, Any] = {"seed": None, "count": 0}
@@ -34,10 +35,16 @@ def set_seed(seed: int) -> None:
 
 
 def next_key(seed: int | None = None) -> Array:
-    """The key of a new model: from its own seed, else from `set_seed`, else a random one."""
+    """The key of a new model: from its own seed, else from `set_seed`, else a random one.
+
+    Several processes that make the same models get the same random keys.
+    """
     check_process()
     if seed is not None:
         return jax.random.key(seed)
+    if _SEED["seed"] is None and are_several():
+        number = from_first("seed", lambda: int.from_bytes(os.urandom(4), "big"))
+        _SEED.update(seed=number, count=0)
     if _SEED["seed"] is None:
         return jax.random.key(int.from_bytes(os.urandom(4), "big"))
     _SEED["count"] += 1

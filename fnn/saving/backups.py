@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from fnn.runtime.files import write_atomically
+from fnn.runtime.processes import local, writes
 from fnn.saving import tensors
 from fnn.saving.snapshots import Arrays, Json, Leaf, Specs
 from fnn.saving.tensors import FileError
@@ -54,7 +55,10 @@ class FileStore:
         return {found: np.asarray(arrays[found]) for found in like}
 
     def write(self, name: str, arrays: Arrays, described: Json) -> None:
-        """Writes the file; durable when it returns."""
+        """Writes the file; durable when it returns. Of several processes the first one does."""
+        arrays = local(arrays)
+        if not writes():
+            return
         text = json.dumps(described, allow_nan=False).encode()
         data = tensors.encode({**arrays, JSON: np.frombuffer(text, np.uint8)})
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -66,6 +70,8 @@ class FileStore:
 
     def remove(self, name: str) -> None:
         """Removes a file."""
+        if not writes():
+            return
         (self.folder / name).unlink(missing_ok=True)
 
     def set_aside(self, name: str) -> str:
@@ -78,5 +84,7 @@ class FileStore:
         """Removes the files, and the folder if nothing else is in it."""
         for name in self.names():
             self.remove(name)
+        if not writes():
+            return
         with contextlib.suppress(OSError):
             self.folder.rmdir()

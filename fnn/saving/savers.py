@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import threading
 import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-import jax
 import numpy as np
 
 from fnn.core.tree import Tree
+from fnn.runtime.processes import (
+    are_several,
+    by_first,
+    exchanged,
+    is_global,
+    local,
+    say,
+    writes,
+)
 from fnn.runtime.warning import warn
 from fnn.saving import snapshots
 from fnn.saving.snapshots import Arrays, Json, Leaf, Specs
@@ -144,13 +153,18 @@ class Saver:
 
     def begin(self, run: AnyModel, names: frozenset[str] | None) -> None:
         """Checks the place, and the log that is monitored, before the first step."""
-        self.store.begin()
-        if jax.process_count() > 1:
+        by_first(self.store.begin)
+        if are_several():
             # Processes that save together meet in the calls of Orbax, in one order.
             self.background = False
+            if self.every_minutes is not None:
+                raise ValueError(
+                    "expected every_steps or every_epochs with several processes, whose "
+                    f"clocks differ, received every_minutes={self.every_minutes}; leave it out"
+                )
         self._since = time.monotonic()
         self._saved = None
-        found = self.store.names()
+        found = self._names()
         if found and self.resume is False:
             raise FileExistsError(
                 f"expected a folder without checkpoints, received {self.store.folder} with "
@@ -198,12 +212,13 @@ class Saver:
             return None
         damaged: dict[str, FileError] = {}
         found = self._newest_whole(like, damaged)
+        _check_agreement(found, self.store.folder)
         if found is None:
             if damaged:
                 raise self._none_is_whole(damaged)
             return None
         for name, error in damaged.items():
-            aside = self.store.set_aside(name)
+            aside = by_first(functools.partial(self.store.set_aside, name))
             warn(
                 f"the checkpoint {name} in {self.store.folder} is damaged and was set aside as "
                 f"{aside}; training continues from {snapshots.at(found)}: {error}"
@@ -214,7 +229,7 @@ class Saver:
         self, like: Snapshot, damaged: dict[str, FileError]
     ) -> Snapshot | None:
         """The newest snapshot that can be read; the errors of others are put into `damaged`."""
-        for name in reversed(self.store.names()):
+        for name in reversed(self._names()):
             try:
                 described, specs = self.store.describe(name)
             except FileError as error:
@@ -229,6 +244,11 @@ class Saver:
                 continue
             return snapshots.restored(described, arrays, like, path)
         return None
+
+    def _names(self) -> list[str]:
+        """The snapshots that the first process sees."""
+        found: list[str] = by_first(self.store.names)
+        return found
 
     def _none_is_whole(self, damaged: dict[str, FileError]) -> FileError:
         if len(damaged) == 1:
@@ -292,9 +312,12 @@ class Saver:
         if self.best is not None and self.best.only and not better:
             return
         if self.says:
-            print(f"\nsaving {name} in {self.store.folder}")
+            say(f"\nsaving {name} in {self.store.folder}")
         leaves, described = snapshots.stored(snapshot, self.weights_only)
         arrays = {n: _on_host(leaf, self.background) for n, leaf in leaves.items()}
+        if are_several():
+            # Each process may read a stream of its own.
+            described["places"] = exchanged(described["place"])
         self._saved, self._since = name, time.monotonic()
         if not self.background:
             self._write(name, arrays, described)
@@ -316,7 +339,7 @@ class Saver:
 
     def _remove_others(self, newest: str) -> None:
         """Removes what neither is among the newest nor the best; what was written is durable."""
-        if self.keep is None:
+        if self.keep is None or not writes():
             return
         names = [name for name in self.store.names() if name != newest]
         if not self.resumes:
@@ -352,13 +375,26 @@ class Saver:
             self.store.end()
 
 
+def _check_agreement(found: Snapshot | None, folder: Any) -> None:
+    """Raises FileError if the processes have not found the same snapshot."""
+    at = exchanged(found and snapshots.at(found))
+    for process, other in enumerate(at):
+        if other != at[0]:
+            raise FileError(
+                f"expected the same checkpoints for all processes in {folder}, received {at[0]} in "
+                f"process 0 and {other} in process {process}; pass a folder that all hosts share"
+            )
+
+
 def _on_host(leaf: Leaf, copy: bool) -> Leaf:
     """An array on the host, as a copy if the state may change before it is written.
 
     An array of which this process has only a part stays on the devices.
     """
-    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-        return leaf
+    if is_global(leaf):
+        if not leaf.is_fully_replicated:
+            return leaf
+        leaf = local(leaf)
     if copy:
         return np.array(leaf, copy=True)
     return np.asarray(leaf)

@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array, random
 
 from fnn.core.tree import Tree
+from fnn.runtime.processes import put
 from fnn.saving.report import compare
 from fnn.saving.tensors import FileError
 from fnn.training.checkpoint import Snapshot
@@ -190,9 +191,6 @@ def _restored(described: Json, arrays: Arrays, like: Snapshot) -> Snapshot:
     sums = None
     if described["batch"] and like.sums is not None:
         sums = _filled(SUMS, like.sums, arrays)
-    place = None
-    if described["place"] is not None:
-        place = Place(**from_plain(described["place"]))
     return Snapshot(
         _filled(STATE, like.state, arrays),
         _count(described["epoch"]),
@@ -201,11 +199,22 @@ def _restored(described: Json, arrays: Arrays, like: Snapshot) -> Snapshot:
         sums=sums,
         counters=_counters(described["counters"], arrays),
         stopped=described["stopped"],
-        place=place,
+        place=_place(described),
         record=from_plain(described["record"]),
         history=from_plain(described["history"]),
         logs=from_plain(described["logs"]),
     )
+
+
+def _place(described: Json) -> Place | None:
+    """The position of this process in its stream; None where there is none."""
+    place = described["place"]
+    places = described.get("places", [place])
+    if len(places) == jax.process_count():
+        place = places[jax.process_index()]
+    if place is None:
+        return None
+    return Place(**from_plain(place))
 
 
 def _count(value: object) -> int:
@@ -230,14 +239,14 @@ def _as(like: Leaf, value: np.ndarray | Array) -> Leaf:
     """A stored array as the leaf that it was, where `like` is: on devices, or on the host."""
     if _is_key(like):
         key = random.wrap_key_data(jnp.asarray(value), impl=random.key_impl(like))
-        return jax.device_put(key, like.sharding) if like.committed else key
+        return put(key, like.sharding) if like.committed else key
     if isinstance(value, jax.Array):
         return value
     if isinstance(like, jax.Array):
         # A copy, since JAX may use the memory of NumPy as it is.
         copied = np.array(value, copy=True)
         if like.committed:
-            return jax.device_put(copied, like.sharding)
+            return put(copied, like.sharding)
         return jax.device_put(copied)
     if isinstance(like, np.ndarray):
         return value

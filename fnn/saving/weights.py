@@ -11,6 +11,7 @@ import numpy as np
 from fnn.core import tree
 from fnn.core.layer import Params, State
 from fnn.runtime.files import write_atomically
+from fnn.runtime.processes import local
 from fnn.runtime.warning import warn
 from fnn.saving import formats, npz, tensors
 from fnn.saving.formats import Opened
@@ -56,7 +57,7 @@ def named(weights: HasWeights) -> dict[str, jax.Array]:
 def stored(model: Weighted) -> dict[str, jax.Array | np.ndarray]:
     """All that a file of weights holds: every weight, and what classes store themselves."""
     own = {OWN + name: array for name, array in model.own_stores().items()}
-    return {**named(model.train_state), **own}
+    return {**local(named(model.train_state)), **own}
 
 
 def save_weights(model: Weighted, path: FilePath, overwrite: bool = True) -> None:

@@ -3,3 +3,5 @@
 from fnn.summaries.pages import layer_html, model_html, show
 from fnn.summaries.sizes import size
 from fnn.summaries.table import describe, summary
+
+__all__ = ["describe", "layer_html", "model_html", "show", "size", "summary"]

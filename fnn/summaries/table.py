@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import jax
+import jax.numpy as jnp
 
+from fnn import dtype_policies
 from fnn.core import tree, tying, weights
 from fnn.core.calling import output_spec, weight_spec
 from fnn.core.combining import Flow
@@ -40,6 +42,9 @@ class _Model(Protocol):
     @property
     def layer(self) -> Layer: ...
 
+    @property
+    def dtype_policy(self) -> dtype_policies.DTypePolicy: ...
+
 
 def summary(
     model: _Model,
@@ -60,7 +65,8 @@ def summary(
     whole table as one string. If the network is not a chain of layers, a column `Connected to`
     shows where inputs come from: the layer, which of its calls, which of its outputs. A notebook
     shows an HTML table, unless one of `line_length`, `positions`, `print_fn` is given.
-    While the shape of the inputs is not known, those of the outputs are shown as `?`.
+    While the shape of the inputs is not known, those of the outputs are shown as `?`. A last line
+    has the dtype policy, and which layers have another one, unless all is float32.
     Raises ValueError for patterns that match nothing, and for positions that do not fit.
 
     >>> model = fnn.Sequential([fnn.layers.Dense(2, input_shape=(3,))], name="small")
@@ -87,10 +93,10 @@ def summary(
     rows = _in_range(network.rows, layer_range)
     length = line_length or shutil.get_terminal_size().columns
     shown = table(columns, rows, length, positions)
-    lines = [f'Model: "{model.name}"', *shown, *network.totals()]
-    text = "\n".join(lines)
+    below = [*network.totals(), *_policies(model)]
+    text = "\n".join([f'Model: "{model.name}"', *shown, *below])
     if print_fn is None and line_length is None and positions is None and is_notebook():
-        html = html_table(f'Model: "{model.name}"', columns, rows, network.totals())
+        html = html_table(f'Model: "{model.name}"', columns, rows, below)
         display(Page(text, html))
     else:
         show = print_fn or print
@@ -256,6 +262,22 @@ def _totals(everything: SpecTree, learning: SpecTree, fixed: SpecTree) -> list[s
         memory = size(tree.nbytes(part))
         lines.append(f" {title}: {tree.count(part):,} ({memory})")
     return lines
+
+
+def _policies(model: _Model) -> list[str]:
+    """The line with the dtype policy, and the layers with another one; none for float32."""
+    name = model.dtype_policy.name
+    others: dict[str, list[str]] = {}
+    for child, layer in (inside(model.layer) or model.layer).children():
+        if layer.dtype is None or not jnp.issubdtype(layer.dtype, jnp.floating):
+            continue
+        own = dtype_policies.of_layer(layer).name
+        if own != name.rpartition("_from_")[2]:
+            others.setdefault(own, []).append(str(child))
+    if name == "float32" and not others:
+        return []
+    shown = [f"{own} in {', '.join(names)}" for own, names in others.items()]
+    return [f" Dtype policy: {'; '.join([name, *shown])}"]
 
 
 def _input_row(name: str, node: Node) -> Row:

@@ -6,10 +6,13 @@ import jax
 import numpy as np
 
 from fnn.core.tree import Tree
+from fnn.runtime.processes import is_global
 
 
 def copied(state: Tree) -> Tree:
     """A copy on the device; nothing is compiled for it on one device."""
+    if any(map(is_global, jax.tree.leaves(state))):
+        return jax.tree.map(lambda array: array.copy(), state)
 
     def copied_leaf(array: Tree, copy: Tree) -> Tree:
         # For a random key on several devices `device_put` returns another name for the memory
@@ -30,7 +33,10 @@ def _is_shared_key(leaf: Tree) -> bool:
 
 
 def on_host(leaf: Tree) -> Tree:
-    """A copy on the host, unless it is there; a random key stays, since steps do not change it."""
-    if jax.default_backend() == "cpu" or _is_key(leaf):
+    """A copy on the host, unless it is there; a random key stays, since steps do not change it.
+
+    So does an array of several processes, of which none may have all.
+    """
+    if jax.default_backend() == "cpu" or _is_key(leaf) or is_global(leaf):
         return leaf
     return np.array(leaf, copy=True)

@@ -151,12 +151,10 @@ class ArrayData:
             for array in self._lazy:
                 array.check(index)
             if jax.distributed.is_initialized():
-                chunk, valid = _shares(self.arrays, index, valid)
+                chunk = _shares(self.arrays, valid, index)
             else:
-                chunk = take(self.arrays, index)
-            if self.pad:
-                chunk = chunk, valid
-            yield chunk, count
+                chunk = take(self.arrays, index), valid
+            yield chunk if self.pad else chunk[0], count
             done += count
 
     def _ragged(self) -> int:
@@ -277,7 +275,7 @@ def take(arrays: Tree, index: np.ndarray) -> Tree:
     return treedef.unflatten([next(parts[on]) for on in on_device])
 
 
-def _shares(arrays: Tree, index: np.ndarray, valid: np.ndarray) -> tuple[Tree, Array]:
+def _shares(arrays: Tree, valid: np.ndarray, index: np.ndarray) -> tuple[Tree, Tree]:
     """(the examples with these indices, `valid`) on the devices of several processes.
 
     Each process reads the examples of its own devices; all of them if the devices do not divide

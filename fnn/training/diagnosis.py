@@ -15,6 +15,7 @@ from fnn.core.combining import Flow
 from fnn.core.context import Context, carry_mask
 from fnn.core.layer import Layer, Params, State
 from fnn.core.tree import Tree
+from fnn.training.plan import Dispatch, Plan
 from fnn.training.state import TrainState
 
 
@@ -88,3 +89,26 @@ def diagnose(
     if not bad:
         return "the updates of the optimizer"
     return f"the gradient of {', '.join(bad[:4])}"
+
+
+def not_finite(plan: Plan, last: Tree, dispatches: list[Dispatch]) -> str:
+    """The error message for a loss that is not finite, in one of these dispatches.
+
+    `last` is the state before the step, which has its number.
+    """
+    where = f"one of the steps up to {dispatches[-1].done}"
+    if isinstance(last, TrainState):
+        step = int(last.step)
+        where = f"step {step}"
+        if plan.diagnose is not None:
+            first = dispatches[0]
+            bad = [one for one in dispatches if one.number <= step][-1:] or [first]
+            index = bad[0].at + step - bad[0].number
+            batch = jax.tree.map(lambda a: a[index], bad[0].chunk)
+            key = jax.random.fold_in(plan.key, step)
+            where += f", first in {plan.diagnose(last, batch, key)}"
+    return (
+        f"expected a finite loss and finite gradients, received NaN or infinity at {where}; "
+        "the model is as it was before that step; lower the learning rate or scale the "
+        'inputs (guard="skip" leaves such steps out)'
+    )

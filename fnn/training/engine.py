@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -14,10 +15,10 @@ from jax import Array, lax, random
 
 from fnn.core import tree
 from fnn.core.tree import SpecTree, Tree, array_spec, numeric_spec
-from fnn.metrics import Mean
+from fnn.runtime.compilations import name_of, note
 from fnn.runtime.devices import beside, shared
 from fnn.runtime.layouts import Shared
-from fnn.runtime.program_cache import programs, small_cache
+from fnn.runtime.program_cache import programs
 from fnn.training.commit import committed
 from fnn.training.cost import operations, runs_apart, steps_per_dispatch
 from fnn.training.state import Accumulator, Waiting, add
@@ -29,7 +30,6 @@ __all__ = [
     "program",
     "runs_apart",
     "steps_per_dispatch",
-    "with_accumulators",
 ]
 
 Step: TypeAlias = Callable[[Tree, Tree, Array], tuple[Tree, dict[str, Any]]]
@@ -64,6 +64,20 @@ class Results(NamedTuple):
     healthy: Any  # an array or a NumPy bool
 
 
+class _Noted(NamedTuple):
+    """What the log of compilations says of a program: its kind, what its step is made from."""
+
+    kind: str
+    values: dict[str, object]
+    took: float  # seconds to trace the step
+
+    def __call__(self, state: Tree, chunk: Tree, **static: object) -> None:
+        parts: dict[str, Tree] = {"batch": chunk}
+        if isinstance(chunk, tuple) and len(chunk) == 2 and isinstance(chunk[0], dict):
+            parts = chunk[0]  # of a model
+        note(self.kind, {**parts, "state": state}, {**self.values, **static}, self.took)
+
+
 class Program:
     """One step function, compiled for states and batches of one shape.
 
@@ -78,8 +92,10 @@ class Program:
         read_only: bool,
         capacity: int | None = None,
     ) -> None:
+        began = time.perf_counter()
         state, batch, key = treedef.unflatten(leaves)
         self._made_for = step, state, key, read_only
+        self._batch = batch
         self.batch_size = tree.batch_size(batch)
         self.shapes = [leaf.shape for leaf in jax.tree.leaves(batch)]
 
@@ -94,9 +110,19 @@ class Program:
         run_steps = _run_steps
         if read_only:
             run_steps = _run_read_only
-        run = functools.partial(run_steps, inner, self.capacity == 1)
-        self._run = jax.jit(run, static_argnums=(4, 5))
-        self._run_donating = jax.jit(run, donate_argnums=0, static_argnums=(4, 5))
+        kind = getattr(step, "program", "training")
+        values = getattr(step, "made_from", {"step": id(step)})
+        noted = _Noted(kind, values, time.perf_counter() - began)
+
+        def compiled(donates: bool) -> Any:
+            note = noted._replace(values={**values, "donation": donates})
+            run = functools.partial(run_steps, note, inner, self.capacity == 1)
+            run.__name__ = name_of(kind)  # type: ignore[attr-defined]
+            donated = (0,) if donates else ()
+            return jax.jit(run, donate_argnums=donated, static_argnums=(4, 5))
+
+        self._run = compiled(False)
+        self._run_donating = compiled(True)
 
     def of_size(self, chunk: Tree) -> Program:
         """This program, or another one for batches of another size or other lengths.
@@ -172,6 +198,24 @@ class Program:
         over = shared(chunk, state)
         return Results(*run(state, accumulators, healthy, batches, chooses, over))
 
+    def compiled(self, guard: str) -> Any:
+        """The executable for one batch, made from shapes alone; a later call finds it ready."""
+        _, state, key, _ = self._made_for
+        chunk = jax.tree.map(lambda a: array_spec((1, *a.shape), a.dtype), self._batch)
+        span, mode = np.zeros(3, np.int32), np.zeros(2, bool)
+        batches = Batches(chunk, key, span, mode)
+        run = self._run_donating if self.is_large else self._run
+        chooses = self.chooses(guard, self.is_large)
+        lowered = run.lower(
+            state,
+            self.zeros(),
+            np.True_,
+            batches,
+            chooses,
+            shared(chunk, state),
+        )
+        return lowered.compile()
+
     def chooses(self, guard: str, donate: bool) -> bool:
         """Whether a returned state never includes a step with a loss that is not finite."""
         return donate or self.capacity > 1 or guard == "skip"
@@ -193,6 +237,7 @@ def _inputs(state: Tree, given: Batches, index: Array) -> tuple[Tree, Tree, Arra
 
 
 def _run_steps(
+    noted: _Noted,
     step: Any,
     single: bool,
     state: Tree,
@@ -203,6 +248,7 @@ def _run_steps(
     over: Shared | None,
 ) -> tuple[Tree, Logs, Array]:
     """The body of a compiled dispatch of training steps."""
+    noted(state, given.chunk, chooses=chooses, distribution=over)
     stops, ignores = given.mode[0], given.mode[1]
 
     def body(carry: tuple[Array, Tree, Logs, Array]) -> Any:
@@ -259,6 +305,7 @@ def computed_once(condition: Array) -> Array:
 
 
 def _run_read_only(
+    noted: _Noted,
     step: Step,
     single: bool,
     state: Tree,
@@ -269,6 +316,7 @@ def _run_read_only(
     over: Shared | None,
 ) -> tuple[Tree, Logs, Array]:
     """The body of a compiled dispatch of steps that change only the accumulators."""
+    noted(state, given.chunk, distribution=over)
 
     def body(index: Array, accumulators: Logs) -> Logs:
         _, logs = step(*_inputs(state, given, index))
@@ -323,43 +371,3 @@ def program(
         else:
             specs.append(_spec(leaf))
     return _cached_program(step, treedef, tuple(specs), read_only, capacity)
-
-
-@small_cache(64)
-def with_accumulators(step: Step) -> Step:
-    """`step` with every plain number in its logs replaced by a mean over its batches."""
-
-    def run(state: Tree, batch: Tree, key: Array) -> tuple[Tree, Logs]:
-        returned = step(state, batch, key)
-        if not isinstance(returned, tuple) or len(returned) != 2:
-            raise _no_logs(returned)
-        state, logs = returned
-        if not isinstance(logs, dict):
-            raise _no_logs(returned)
-        return state, {
-            name: _as_accumulator(name, value) for name, value in logs.items()
-        }
-
-    return run
-
-
-def _no_logs(returned: object) -> TypeError:
-    found = type(returned).__name__
-    if isinstance(returned, tuple):
-        found = f"({', '.join(type(part).__name__ for part in returned)})"
-    return TypeError(
-        f"step must return (state, logs), logs a dict of numbers, but returned {found}; "
-        'return (state, {"loss": loss}), or (state, {}) if there is nothing to log'
-    )
-
-
-def _as_accumulator(name: str, value: Any) -> Accumulator | Waiting:
-    if isinstance(value, (Accumulator, Waiting)):
-        return value
-    if jnp.ndim(value):
-        raise ValueError(
-            f"expected one number for {name!r} in the logs of a step, received an array of "
-            f"shape {jnp.shape(value)}; log its mean"
-        )
-    total = jnp.asarray(value, jnp.float32)
-    return Accumulator(Mean(), {"total": total, "count": jnp.ones(())})

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
+import jax
 import numpy as np
 
 from fnn.core.tree import Tree
@@ -41,6 +42,8 @@ class Callback:
                        and restored from there when a training is resumed
     `on_epoch_recorded(epoch)`  called once they are saved
     `resumes = True`   warns if a resumed training is set up differently
+    `first_process_only = True`  in the class, for one that writes files or sends messages: of
+                       several processes its hooks run in the first one alone
     `unused`           a tuple of hooks that this object does not need
     `added_logs()`     the names that it adds to the logs of an epoch
     `on_not_finite(message)`  called before fit raises an error for a loss that is not
@@ -141,6 +144,10 @@ class CallbackList:
             callback.set_model(model)
             callback.set_params({n: v for n, v in params.items() if n in SHOWN})
             callback.details = params
+        # Those whose hooks run: one process writes the files of several.
+        self.called = self.callbacks
+        if jax.distributed.is_initialized() and jax.process_index():
+            self.called = [one for one in self.callbacks if not _is_for_one(one)]
         self._counting = self._with_counters()
 
     def set_logs(self, params: RunParams, names: frozenset[str] | None) -> None:
@@ -153,18 +160,18 @@ class CallbackList:
 
     def call(self, hook: str, *arguments: object) -> None:
         """Calls one hook of every callback."""
-        for callback in self.callbacks:
+        for callback in self.called:
             getattr(callback, hook)(*arguments)
 
     def call_optional(self, hook: str, *arguments: object) -> list[Any]:
         """Calls a hook of the callbacks that have it. Returns the results."""
-        having = [callback for callback in self.callbacks if hasattr(callback, hook)]
+        having = [callback for callback in self.called if hasattr(callback, hook)]
         return [getattr(callback, hook)(*arguments) for callback in having]
 
     def begin(self, what: str) -> None:
         """Calls `on_<what>_begin` of every callback."""
         self._begun[what] = []
-        for callback in self.callbacks:
+        for callback in self.called:
             getattr(callback, f"on_{what}_begin")({})
             self._begun[what].append(callback)
 
@@ -250,6 +257,11 @@ class CallbackList:
                 if _uses(callback, hook) and not _is_own(callback, hook):
                     return True
         return False
+
+
+def _is_for_one(callback: AnyCallback) -> bool:
+    """Whether the hooks of a callback run in the first of several processes alone."""
+    return getattr(type(callback), "first_process_only", False) is True
 
 
 def _uses(callback: AnyCallback, hook: str) -> bool:

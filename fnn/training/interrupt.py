@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from types import CodeType, FrameType
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
+import jax
+
 P = ParamSpec("P")
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., object])
@@ -152,7 +154,10 @@ def terminable(interrupt: Interrupt, wanted: bool = True) -> Iterator[None]:
     before = _get_handler(signal.SIGTERM)
     is_main = threading.current_thread() is threading.main_thread()
     # Ignored by the user, or set by C code.
-    if not wanted or not is_main or before in (signal.SIG_IGN, None):
+    unheard = before in (signal.SIG_IGN, None)
+    # JAX's own: several processes end after the same step (`Trainer`).
+    unheard |= jax.distributed.is_initialized()
+    if not wanted or not is_main or unheard:
         yield
         return
 

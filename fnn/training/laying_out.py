@@ -10,6 +10,7 @@ from jax.sharding import NamedSharding, Sharding
 from fnn.core.tree import SpecTree, Tree, path_name
 from fnn.runtime.layouts import Distribution, Weight
 from fnn.runtime.placement import partition
+from fnn.runtime.processes import put
 
 
 def shardings(
@@ -37,12 +38,12 @@ def shardings(
 def place(distribution: Distribution, arrays: Tree) -> Tree:
     """A pytree on the devices of a distribution; arrays that the user put on devices stay there."""
 
-    def put(array: Any, sharding: NamedSharding) -> Any:
+    def put_free(array: Any, sharding: NamedSharding) -> Any:
         if is_committed(array):
             return array
-        return jax.device_put(array, sharding)
+        return put(array, sharding)
 
-    return jax.tree.map(put, arrays, shardings(distribution, arrays))
+    return jax.tree.map(put_free, arrays, shardings(distribution, arrays))
 
 
 def is_committed(array: object) -> bool:
@@ -87,4 +88,4 @@ def _replicated(sharding: Sharding) -> Sharding:
 def _put(leaf: Any, sharding: Sharding) -> Any:
     if is_committed(leaf) and leaf.sharding == sharding:
         return leaf
-    return jax.device_put(leaf, sharding)
+    return put(leaf, sharding)

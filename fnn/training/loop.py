@@ -12,9 +12,12 @@ import numpy as np
 
 from fnn.core import tree
 from fnn.core.tree import Tree
+from fnn.runtime import processes
+from fnn.runtime.compilations import active
 from fnn.runtime.layouts import Distribution, current
 from fnn.runtime.process import check_process
 from fnn.training import engine
+from fnn.training.agreement import check_agreement
 from fnn.training.checkpoint import CheckpointLike, saver_of
 from fnn.training.checks import as_array, as_integer, check_guard, example_count
 from fnn.training.data import ArrayData
@@ -26,13 +29,15 @@ from fnn.training.interrupt import interruptible, terminable
 from fnn.training.laying_out import place
 from fnn.training.lazy import is_sparse
 from fnn.training.one_device import Mentioned, mention
+from fnn.training.plain_logs import with_accumulators
 from fnn.training.plan import Plan
 from fnn.training.progress import COMPILING, Progress
 from fnn.training.resume import Resume
 from fnn.training.sources import readable
 from fnn.training.state import log_names, without_counters
+from fnn.training.step import shown
 from fnn.training.stream import StreamData
-from fnn.training.trainer import Trainer, shown
+from fnn.training.trainer import Trainer
 
 Callbacks: TypeAlias = Callback | Iterable[Callback] | None
 
@@ -100,12 +105,13 @@ def fit(
     """
     check_process()
     check_guard(guard)
+    active.set(None)  # the step is no model's
     state, scope = _on_devices(jax.tree.map(tree.owned, state), distribution)
     run = Run(state)
     progress = Progress.of_fit(verbose)
     source = _as_source(data, batch_size, shuffle, seed, steps_per_epoch)
     plan = Plan(
-        step=engine.with_accumulators(_checked_step(step)),
+        step=with_accumulators(_checked_step(step)),
         data=source,
         run=run,
         weights=run,
@@ -227,6 +233,10 @@ def train(plan: Plan) -> History:
     callbacks = CallbackList(plan.callbacks, plan.run, params)
     plan.run.stop_training = False
     _check_restarts(plan)
+    if jax.distributed.is_initialized():
+        check_agreement(plan)
+    elif "launch" not in processes.looked:
+        processes.warn_if_alone()
     resume = Resume(plan, callbacks)
     with interruptible() as interrupt, terminable(interrupt, bool(resume.savers)):
         now = without_counters(plan.weights.now)
@@ -278,6 +288,9 @@ def _save_interrupted(trainer: Trainer, error: BaseException) -> None:
     """Saves a training that Ctrl-C or SIGTERM has ended between two steps."""
     try:
         at_boundary = error is trainer.interrupt.at_boundary
+        if jax.distributed.is_initialized():
+            # Ctrl-C ends processes after different steps.
+            at_boundary &= isinstance(error, SystemExit)
         if trainer.saves and at_boundary and trainer.is_whole:
             trainer.resume.save_last(trainer.snapshot())
     finally:

@@ -64,6 +64,9 @@ class Objective(Value, loadable=False):
 
     goals: tuple[OutputGoal, ...] = ()
     members: int = 0
+    # A function of the user's in place of the goals; layers to compute again in the backward pass.
+    function: Any = None
+    remat: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.goals)
@@ -144,9 +147,9 @@ class Objective(Value, loadable=False):
         if self.members:
             totals = jax.vmap(totals_of_one, in_axes=1)  # (members,) each
         total, count = totals(y_pred)
-        total = jnp.sum(jnp.asarray(total, jnp.float32))
-        count = jnp.sum(jnp.asarray(count, jnp.float32))
-        return total, count
+        # float64 stays: the gradient passes through the total.
+        exact = jnp.promote_types(jnp.result_type(total), jnp.float32)
+        return jnp.sum(jnp.asarray(total, exact)), jnp.sum(jnp.asarray(count, exact))
 
 
 def _entry(parts: Sequence[Any], index: int) -> Any:

@@ -142,6 +142,12 @@ class Orders:
         return (self.by_number and own) or self._own_seed
 
     @property
+    def is_common(self) -> bool:
+        """Whether several processes read the same batches: those of Grain's are divided by it."""
+        module = type(self.source).__module__
+        return self.by_number and not module.startswith("grain")
+
+    @property
     def seed(self) -> Any:
         """What the order depends on, beside the number of the pass."""
         if self._own_seed:

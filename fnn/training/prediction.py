@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections import deque
 from collections.abc import Callable, Generator
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,8 @@ from jax import Array, lax
 from fnn.core import tree, weights
 from fnn.core.layer import Layer
 from fnn.core.tree import SpecTree, Tree
+from fnn.runtime.compilations import name_of, note
+from fnn.runtime.processes import local
 from fnn.runtime.program_cache import programs
 from fnn.training import engine
 from fnn.training.cost import largest_array
@@ -47,9 +50,9 @@ class Predictor:
     """
 
     def __init__(self, layer: Layer) -> None:
-        self.step = jax.jit(predict_function(layer))
+        self.step = jax.jit(_noted(predict_function(layer), layer))
         loop = functools.partial(_loop, self.step, weights.is_stateful(layer))
-        self.loop = jax.jit(loop, static_argnums=4)
+        self.loop = jax.jit(_noted(loop, layer), static_argnums=4)
         self._measured: Measured | None = None
 
     def capacity(
@@ -95,6 +98,21 @@ class Predictor:
                 capacity, engine.operations(program), largest_array(program)
             )
         return self._measured
+
+
+def _noted(function: Callable[..., Tree], layer: Layer) -> Callable[..., Tree]:
+    """The function, whose compilations the log of a model shows."""
+
+    def noted(params: Tree, state: Tree, x: Tree, *others: Any) -> Tree:
+        began = time.perf_counter()
+        result = function(params, state, x, *others)
+        # Afterwards, since a loop traces the program for one batch inside.
+        took = time.perf_counter() - began
+        note("prediction", {"x": x, "params": params}, {"network": layer}, took)
+        return result
+
+    noted.__name__ = name_of("prediction")
+    return noted
 
 
 def _most_together(batch: SpecTree, outputs: SpecTree) -> int:
@@ -342,6 +360,9 @@ def _fetched(
             "predict joins the outputs of batches, and the network returns a single number for a "
             "batch; call the model on the array, model(x), or return one output for each example"
         )
+    if jax.distributed.is_initialized():
+        # Of all processes, in each.
+        output = local(output)
     array = in_full(np.asarray(output))
     if padded:
         return array[:valid]

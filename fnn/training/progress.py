@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fnn.runtime.notebook import is_notebook
+from fnn.runtime.processes import writes
 from fnn.runtime.settings import settings
 from fnn.training.updated_line import UpdatedLine
 
@@ -297,6 +298,8 @@ class Progress:
 
 
 def _mode(verbose: int | str) -> int:
+    if verbose in ("auto", 1, 2) and not writes():
+        return 0
     if verbose == "auto":
         if _can_draw_over() and settings.interactive_logging:
             return 1

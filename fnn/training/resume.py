@@ -32,15 +32,16 @@ _DESCRIPTIONS = {
     "examples": "the number of examples",
     "steps": "steps_per_epoch",
     "shuffle": "shuffle",
+    "hosts": "the number of processes with a stream each",
     "data": "the training data",
     "seed": "the seed",
     "goals": "the optimizer or loss",
     "network": "the network",
 }
 # The entries without which the position in an epoch means nothing.
-_POSITION = ("batch_size", "examples", "steps", "shuffle")
+_POSITION = ("batch_size", "examples", "steps", "shuffle", "hosts")
 # The entries whose values are shown in a warning; others are checksums.
-_SHOWN = ("batch_size", "examples", "steps")
+_SHOWN = ("batch_size", "examples", "steps", "hosts")
 
 
 class Resume:
@@ -307,6 +308,8 @@ def _fingerprint(plan: Plan) -> Record:
     }
     if not isinstance(plan.weights.now, TrainState):
         found["seed"] = _hash(str(key_numbers(plan.key)))
+    if isinstance(data, StreamData):
+        found["hosts"] = np.int64(data.hosts)
     if isinstance(data, ArrayData):
         found["examples"] = np.int64(data.count)
         found["data"] = _hash_of_arrays(data.arrays)

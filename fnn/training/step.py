@@ -24,6 +24,7 @@ from fnn.optimizers import expand_updates, loss_scale, run_update
 from fnn.optimizers.optimizer import Optimizer, init_state, keeps_finite, without_rate
 from fnn.runtime.program_cache import programs, small_cache
 from fnn.training.objective import Objective, entry_count
+from fnn.training.own_objective import run_own
 from fnn.training.state import Accumulator, Logs, TrainState
 from fnn.training.targets import call_with_targets, moves_targets
 
@@ -103,7 +104,9 @@ def make_loss(layer: Layer, objective: Objective) -> Callable[..., Tree]:
         arrays, rows = batch
         _, fixed = weights.split(layer, now.params)
         whole = weights.merge(now.params, params, fixed)
-        ctx = Context(train=True, key=key, rows=rows)
+        ctx = Context(train=True, key=key, rows=rows, remat=objective.remat)
+        if objective.function is not None:
+            return run_own(layer, objective, (whole, params), now.state, arrays, ctx)
         outputs, logits, state, arrays = forward(whole, now.state, arrays, ctx)
         penalty = weights.penalty(layer, params) + weights.auxiliary(state)
         loss, logs = objective.evaluate(outputs, logits, arrays, rows, penalty)
@@ -185,7 +188,25 @@ def make_train_step(
         new = new.replace(state=state, optimizer=after, step=step)
         return same_types(new, now), logs
 
-    return train_step
+    made_from = {"network": layer, "objective": objective, "optimizer": optimizer}
+    return _described(train_step, "training", **made_from, norms=norms)
+
+
+def _described(
+    step: Callable[..., Tree], program: str, **values: object
+) -> Callable[..., Tree]:
+    """The step, with what the log of compilations says of its program and its origin."""
+    step.program, step.made_from = program, values  # type: ignore[attr-defined]
+    return step
+
+
+def shown(measured: dict[str, Tree]) -> dict[str, Tree]:
+    """The entries for logs: all but the norms of single weights."""
+    return {
+        name: value
+        for name, value in measured.items()
+        if name.partition("/")[0] not in NORMS
+    }
 
 
 def next_step(step: Array | np.ndarray) -> Array:
@@ -349,13 +370,17 @@ def make_eval_step(layer: Layer, objective: Objective) -> Callable[..., Tree]:
         params, state = weighted
         arrays, rows = batch
         ctx = Context(key=key, rows=rows)
-        outputs, logits, after, arrays = forward(params, state, arrays, ctx)
         learning, _ = weights.split(layer, params)
+        if objective.function is not None:
+            given = params, learning
+            _, (after, logs) = run_own(layer, objective, given, state, arrays, ctx)
+            return (params, after), logs
+        outputs, logits, after, arrays = forward(params, state, arrays, ctx)
         penalty = weights.penalty(layer, learning) + weights.auxiliary(after)
         _, logs = objective.evaluate(outputs, logits, arrays, rows, penalty)
         return (params, after), logs
 
-    return eval_step
+    return _described(eval_step, "evaluation", network=layer, objective=objective)
 
 
 def predict_function(layer: Layer) -> Callable[..., Tree]:

@@ -12,10 +12,12 @@ from fnn.core import tree
 from fnn.core.tree import SpecTree, Tree, array_spec
 from fnn.runtime.warning import warn
 from fnn.training.alike import alike
+from fnn.training.chunks import copied, own, write, zeros
 from fnn.training.data import Poll, is_on_several_devices
 from fnn.training.examples import Collector
 from fnn.training.places import Loader, Orders, Place, Places, called
 from fnn.training.read_ahead import ReadAhead
+from fnn.training.shares import agreed_size, agreed_steps, hosts_of, together
 
 CHUNK_BYTES = 2**21  # sent to the device at once, in a fraction of a millisecond
 Source: TypeAlias = Any  # an iterable, a callable that returns one, or a sequence
@@ -63,6 +65,7 @@ class StreamData:
         apart: Callable[[SpecTree], bool] = _never,
         seed: list[int] | None = None,
         varies: bool = False,
+        shared: bool = True,
     ) -> None:
         self.source = source
         self.collect = collect
@@ -79,6 +82,10 @@ class StreamData:
         elif steps is None and hasattr(source, "num_batches"):
             self.steps = source.num_batches
         self.batch_size = 0
+        # How many processes read batches of their own, each a part of a batch of all.
+        self.hosts = 1
+        # All processes run the same steps in each dispatch, so it is not made of what is there.
+        self._is_one_of_several = shared and jax.distributed.is_initialized()
         self.room = 0  # the padded size of a batch, as in `ArrayData`
         self._batches: Iterator[Tree] | None = None
         self._peeked: list[tuple[Tree, int]] = []  # with what `_read` is after it
@@ -106,14 +113,15 @@ class StreamData:
         """Shapes and dtypes of one batch, those of the first, which is still returned later."""
         if self._spec is None:
             self._peek()
-        return self._padded(self._spec)
+        return self._padded(self._spec, self.room)
 
-    def _padded(self, spec: SpecTree) -> SpecTree:
-        """The spec of a batch of full size as `chunks` gives it."""
+    def _padded(self, spec: SpecTree, room: int) -> SpecTree:
+        """The spec of a batch with room for so many examples, as `chunks` gives it."""
+        if room != tree.batch_size(spec) or self.pad:
+            spec = tree.resized(spec, room)
         if not self.pad:
             return spec
-        valid = array_spec((self.room,), np.bool_)
-        return tree.resized(spec, self.room), valid
+        return spec, array_spec((room,), np.bool_)
 
     def _peek(self) -> None:
         """Reads the first batch, and takes the shapes and dtypes from it."""
@@ -123,13 +131,16 @@ class StreamData:
                 "expected batches, received an empty stream; check its source"
             )
         if not is_on_several_devices(first):
-            first = jax.tree.map(_copy, first)
+            first = jax.tree.map(copied, first)
         self._peeked.append((first, self._read))
         self._read = 0
         if self.wanted is None:
             self.steps = self.collect.batches(self.steps)
         self._spec = tree.spec(first)
         self.batch_size = tree.batch_size(first)
+        if self._is_one_of_several and not self._orders.is_common:
+            self.hosts = hosts_of(first, self.varies)
+            self.batch_size = self.hosts * agreed_size(self._spec, self.pad, self.hosts)
         self.room = self.batch_size
 
     def first(self) -> Tree:
@@ -148,14 +159,19 @@ class StreamData:
         """(chunk, its number of batches), read ahead in a thread, after `start` batches."""
         self.batch_spec()
         self.places.clear()
+        total = self.wanted or steps
+        if self.hosts > 1:
+            total = agreed_steps(total, self.pad)
         ahead: ReadAhead[Chunk]
         ahead = ReadAhead(
-            self._chunks(
-                capacity, self.wanted or steps, lambda: ahead.is_awaited, start
-            )
+            self._chunks(capacity, total, lambda: ahead.is_awaited, start)
         )
         with ahead:
-            for chunk in ahead.items(poll):
+            chunks = ahead.items(poll)
+            if self.hosts > 1:
+                yield from together(self, chunks, capacity, total, start)
+                return
+            for chunk in chunks:
                 arrays = chunk.arrays
                 if chunk.is_alone:
                     # Not in the thread: `apart` may look at a model, which is not
@@ -242,7 +258,7 @@ class StreamData:
             count = 0
             alone: Tree = None
             while count < wanted and not ended and alone is None:
-                if count and is_awaited():
+                if count and not self._is_one_of_several and is_awaited():
                     break
                 try:
                     batch = self._next_alike(done + count)
@@ -254,14 +270,14 @@ class StreamData:
                 elif self._stands_alone(batch):
                     alone = batch
                 else:
-                    self._write(batch, arrays, count)
+                    write(batch, arrays, count, self.pad)
                     count += 1
             if count:
                 done += count
-                yield Chunk(jax.device_put(arrays), count)
+                yield Chunk(arrays if self.hosts > 1 else jax.device_put(arrays), count)
             if alone is not None:
                 done += 1
-                yield Chunk(jax.tree.map(_own, alone), 1, is_alone=True)
+                yield Chunk(jax.tree.map(own, alone), 1, is_alone=True)
 
         if failure is not None:
             raise failure
@@ -282,6 +298,8 @@ class StreamData:
 
     def _stands_alone(self, batch: Tree) -> bool:
         """Whether a batch is not stacked with others."""
+        if self.hosts > 1:
+            return False
         is_smaller = tree.batch_size(batch) < self.batch_size
         return self.varies or is_smaller or is_on_several_devices(batch)
 
@@ -336,7 +354,8 @@ class StreamData:
             if not size:
                 warn(f"batch {number} of the stream is empty and left out")
                 continue
-            if self.pad or not self.batch_size or size == self.batch_size:
+            full = self.batch_size // self.hosts
+            if self.pad or not full or size == full:
                 yield arrays
         if hasattr(source, "on_epoch_end"):
             source.on_epoch_end()
@@ -348,49 +367,18 @@ class StreamData:
         self._orders.begin(source, self._pass)
         return self._loader.items(source)
 
-    def _empty(self, capacity: int) -> Tree:
-        """Zeros for `capacity` batches of full size: arrays, or (arrays, valid)."""
-        return _zeros(capacity, self.batch_spec())
-
     def _chunk_of_one(self, batch: Tree, capacity: int) -> Tree:
         """A chunk of one batch: as it is on devices, at its own size, or padded."""
         if not is_on_several_devices(batch) and not self.apart(self.batch_spec()):
             chunk = self._empty(capacity)
             if self.varies:
-                chunk = _zeros(1, self._padded(tree.spec(batch)))
-            self._write(batch, chunk, 0)
+                chunk = zeros(1, self._padded(tree.spec(batch), self.room))
+            write(batch, chunk, 0, self.pad)
             return chunk
         if self.pad:
             batch = batch, np.ones(tree.batch_size(batch), np.bool_)
         return jax.tree.map(lambda a: a[None], batch)  # (1, examples, ...)
 
-    def _write(self, batch: Tree, chunk: Tree, position: int) -> None:
-        """Copies a batch into a chunk, so that the source may reuse its memory.
-
-        Padding is a copy of an example: no NaN or infinity is computed from it.
-        """
-        arrays = chunk
-        if self.pad:
-            arrays, valid = chunk
-            valid[position, : tree.batch_size(batch)] = True
-        count = tree.batch_size(batch)
-        pairs = zip(jax.tree.leaves(arrays), jax.tree.leaves(batch), strict=True)
-        for whole, part in pairs:
-            whole[position, :count] = part
-            whole[position, count:] = part[:1]
-
-
-def _zeros(capacity: int, batch: SpecTree) -> Tree:
-    """Zeros for `capacity` batches, stacked."""
-    return jax.tree.map(lambda s: np.zeros((capacity, *s.shape), s.dtype), batch)
-
-
-def _own(array: Any) -> Any:
-    """A copy of an array that its source may change; arrays on several devices stay there."""
-    if is_on_several_devices(array):
-        return array
-    return _copy(array)
-
-
-def _copy(array: Any) -> np.ndarray:
-    return np.array(array, copy=True)
+    def _empty(self, capacity: int) -> Tree:
+        """Zeros for `capacity` batches of full size: arrays, or (arrays, valid)."""
+        return zeros(capacity, self._padded(self._spec, self.room // self.hosts))

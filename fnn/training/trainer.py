@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
@@ -13,15 +14,17 @@ import numpy as np
 
 from fnn.core import tree
 from fnn.core.tree import Tree
+from fnn.runtime import processes
 from fnn.runtime.devices import divide
 from fnn.training import engine
 from fnn.training.checkpoint import Snapshot
 from fnn.training.checks import TrainingError
 from fnn.training.copies import copied, on_host
+from fnn.training.diagnosis import not_finite
 from fnn.training.hooks import CallbackList, Logs
 from fnn.training.interrupt import Interrupt
 from fnn.training.plan import Dispatch, Plan
-from fnn.training.progress import Progress
+from fnn.training.progress import INTERVAL, Progress
 from fnn.training.resume import Resume
 from fnn.training.state import (
     TrainState,
@@ -30,7 +33,7 @@ from fnn.training.state import (
     with_counters,
     without_counters,
 )
-from fnn.training.step import NORMS
+from fnn.training.step import shown
 
 
 class Trainer:
@@ -59,11 +62,11 @@ class Trainer:
         self.epoch_number = 0
         # The training at the last boundary of an epoch; None while steps run.
         self.boundary: Snapshot | None = None
-        # The state after the last complete step; None if its memory is gone.
-        self.last: Tree = None
+        self.last: Tree = (
+            None  # after the last complete step; None if its memory is gone
+        )
         self.number = 0  # of the next step
         self.passes = 0  # over the data before this training
-        # Whether a callback watches single batches.
         self.each = callbacks.watches(
             "on_batch_begin",
             "on_batch_end",
@@ -142,6 +145,8 @@ class Trainer:
         self.progress.total = plan.steps or plan.data.steps
         plan.progress = None
         self.flight: deque[Dispatch] = deque()
+        self.unread: list[Dispatch] = []  # committed, their losses not looked at yet
+        self.read = time.perf_counter()  # when the last was looked at
         self.done = 0
         self.refused = False
         self.accumulated = self.program.zeros()
@@ -211,6 +216,8 @@ class Trainer:
                 self._settle(1)
             if self.saves:
                 self._save_if_due()
+            if jax.distributed.is_initialized() and processes.are_terminated():
+                self.interrupt.terminated = True
             self._poll()
 
     def _poll(self) -> None:
@@ -299,36 +306,49 @@ class Trainer:
             self.last = self.state
 
     def _settle(self, ahead: int) -> None:
-        """Commits the oldest dispatches, whose results it waits for, until `ahead` are left."""
+        """Commits the oldest dispatches, for which it waits, until `ahead` are left.
+
+        Losses are checked now and then, since a read costs time, unless the state may be bad.
+        """
         while len(self.flight) > ahead:
             oldest = self.flight.popleft()
-            healthy = self._wait_for(oldest)
+            self._wait_for(oldest)
+            self.unread.append(oldest._replace(state=None, accumulated=None))
+            shows = self.progress.reached(oldest.done)
+            later = ahead and not shows and self._may_read_later()
+            healthy = later or bool(oldest.healthy)
             if healthy or self.program.chooses(self.plan.guard, self.donate):
                 self.settled = oldest.accumulated
                 if not self.consumes:
                     self.last = oldest.state
                     self._publish()
             if not healthy:
-                self._refuse(self._not_finite(oldest))
+                self._refuse(not_finite(self.plan, self.last, self.unread))
                 return
-            if self.progress.reached(oldest.done):
+            if later:
+                continue
+            self.unread.clear()
+            self.read = time.perf_counter()
+            if shows:
                 logs = shown(result_values(oldest.accumulated))
                 self.progress.update(oldest.done, logs)
 
-    def _wait_for(self, dispatch: Dispatch) -> bool:
-        """Whether all its losses are finite. Errors of the device are raised here."""
+    def _may_read_later(self) -> bool:
+        is_safe = self.program.chooses(self.plan.guard, self.donate)
+        return is_safe and time.perf_counter() - self.read < INTERVAL
+
+    def _wait_for(self, dispatch: Dispatch) -> None:
+        """Waits for its results. Errors of the device are raised here."""
         try:
-            healthy = bool(dispatch.healthy)
-            taken_by_next = self.consumes and self.flight
-            if not taken_by_next:
-                wait: Callable[[Tree], Tree] = jax.block_until_ready
+            wait: Callable[[Tree], Tree] = jax.block_until_ready
+            wait(dispatch.healthy)
+            if not (self.consumes and self.flight):  # else the next has taken it
                 wait(dispatch.state)
         except Exception as error:
             if self.consumes:
                 self.last = None
             self._add_note(error)
             raise
-        return healthy
 
     def _refuse(self, message: str) -> None:
         """Ends the training: without an error if a callback handles it."""
@@ -372,29 +392,3 @@ class Trainer:
             plan.weights.now = with_counters(kept, self.counters)
         else:
             plan.weights.now = with_counters(self.last, self.counters)
-
-    def _not_finite(self, bad: Dispatch) -> str:
-        """The error message for a dispatch with a loss that is not finite."""
-        where = f"one of the steps up to {bad.done}"
-        if isinstance(self.last, TrainState):
-            step = int(self.last.step)
-            where = f"step {step}"
-            if self.plan.diagnose is not None:
-                index = bad.at + step - bad.number
-                batch = jax.tree.map(lambda a: a[index], bad.chunk)
-                key = jax.random.fold_in(self.plan.key, step)
-                where += f", first in {self.plan.diagnose(self.last, batch, key)}"
-        return (
-            f"expected a finite loss and finite gradients, received NaN or infinity at {where}; "
-            "the model is as it was before that step; lower the learning rate or scale the "
-            'inputs (guard="skip" leaves such steps out)'
-        )
-
-
-def shown(measured: dict[str, Tree]) -> dict[str, Tree]:
-    """The entries for logs: all but the norms of single weights."""
-    return {
-        name: value
-        for name, value in measured.items()
-        if name.partition("/")[0] not in NORMS
-    }

@@ -163,7 +163,11 @@ def _fetched(
         print(f"{path} has another checksum than expected: it is downloaded again")
     path.parent.mkdir(parents=True, exist_ok=True)
     print(f"Downloading data from {origin}")
-    write_atomically(path, lambda file: _download(file, path, origin, checksum))
+    write_atomically(
+        path,
+        lambda file: _download(file, path, origin, checksum),
+        everywhere=True,
+    )
     return path, True
 
 

@@ -21,6 +21,7 @@ from fnn.data.labelled_files import (
     targets_of,
 )
 from fnn.data.sounds import read_sound, resampled
+from fnn.runtime.processes import say
 
 Stream: TypeAlias = FileBatches | list[FileBatches]
 
@@ -205,7 +206,7 @@ class _Files(NamedTuple):
             classes = ""
             if files.names is not None:
                 classes = f" belonging to {len(files.names)} classes"
-            print(f"Found {len(files.paths)} files{classes}.")
+            say(f"Found {len(files.paths)} files{classes}.")
         return files
 
 
@@ -256,10 +257,10 @@ class _Parts:
         first = count - int(self.fraction * count)
         parts = []
         if self.subset != "validation":
-            print(f"Using {first} files for training.")
+            say(f"Using {first} files for training.")
             parts.append((slice(0, first), self.seed))
         if self.subset != "training":
-            print(f"Using {count - first} files for validation.")
+            say(f"Using {count - first} files for validation.")
             seed = None if self.subset == "both" else self.seed
             parts.append((slice(first, count), seed))
         return parts

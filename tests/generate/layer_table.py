@@ -32,6 +32,7 @@ ORACLES = {
     **dict.fromkeys(("RotaryEmbedding", "GatedDense", "Unmask", "Bias"), NUMPY),
     **dict.fromkeys(("Hashing", "HashedCrossing", "IntegerLookup", "StringLookup"), KERAS),
     "TextVectorization": KERAS,
+    "Quantized": KERAS,
     **dict.fromkeys(("TransformerEncoderBlock", "TransformerDecoderBlock"), NUMPY),
 }
 ABOVE = """

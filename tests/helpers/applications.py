@@ -194,9 +194,9 @@ def double_precision():
 
     Keras's normalizations and means would compute in float32: its `result_type` has no float64.
     """
-    double = lambda *dtypes: "float64"
-    of_layers = mock.patch("keras.src.backend.result_type", double)
-    of_functions = mock.patch("keras.src.backend.common.dtypes.result_type", double)
+    double = {"return_value": "float64"}
+    of_layers = mock.patch("keras.src.backend.result_type", **double)
+    of_functions = mock.patch("keras.src.backend.common.dtypes.result_type", **double)
     with keras_rules(), jax.enable_x64(True), of_layers, of_functions:
         import keras
 

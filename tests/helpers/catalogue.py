@@ -624,6 +624,7 @@ CATALOGUE = [
         IMAGE,
         keras=None,
     ),
+    Case(L.Quantized(L.Sequential([L.Dense(4), L.Repeat(L.Dense(4), 2)])), (3, 4), keras=None),
     Case(
         L.LoRA(L.Sequential([L.Dense(4), L.Dropout(0.3), L.Repeat(L.Dense(4), 2)]), 2, alpha=3.0),
         masked(SEQUENCE),

@@ -1,4 +1,4 @@
-"""The policy mixed_bfloat16 over every layer of the catalogue: dtypes; values beside Keras's."""
+"""The policy mixed_bfloat16 over every layer of the catalogue: dtypes, values, live Keras."""
 
 import jax
 import numpy as np

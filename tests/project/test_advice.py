@@ -122,6 +122,7 @@ FILE = str(Path(tempfile.mkdtemp()) / "weights.safetensors")
 # Code with a hole in it, or that leaves out what the reader has -> what runs.
 FILLED = {
     'jax.config.update("jax_enable_x64", True)': "jax.config.update",  # it would stay so
+    'fnn.config.set_dtype_policy("mixed_bfloat16")': "fnn.config.set_dtype_policy",  # it would stay
     "fnn.use_cpu_cores()": "fnn.use_cpu_cores",  # JAX runs already; test_distribution calls it
     "Conv1D(padding='causal')": "Conv1D(2, 3, padding='causal')",
     "Embedding(mask_zero=True)": "Embedding(5, 2, mask_zero=True)",

@@ -65,11 +65,12 @@ LISTS_OF_NAMES = {
 COMPOSITE = {
     "attention": {"einsum"},
     "lora": {"wrappers"},
+    "quantized": {"dense", "einsum", "embedding"},
     "stacking": {"repeat", "sequential"},
     "transformer": {"attention", "dense", "dropout", "merging", "normalization"},
 }
 # What a leaf layer may stand on: what a layer is, and mathematics.
-BELOW_LAYERS = {"runtime", "core", "activations", "initializers", "regularizers"}
+BELOW_LAYERS = {"runtime", "core", "activations", "initializers", "regularizers", "quantizers"}
 CORE_FILES, MODULES_OF_DENSE = 16, 12  # with the names that fields have in Keras's configs
 OPTAX = {"optimizers", "schedules", "losses", "training", "ops"} | {"command_line"}  # its version
 FORBIDDEN = {"pickle", "importlib", "marshal", "yaml", "shelve", "dill", "cloudpickle"}

@@ -207,7 +207,7 @@ def test_a_model_in_a_model_brings_its_weights_along():
     np.testing.assert_array_equal(again.get_weights()[0], outer.get_weights()[0])
 
 
-def test_frozen_weights_stay_and_have_no_slots():
+def test_fixed_weights_stay_and_have_no_slots():
     base = fnn.Sequential([Dense(3, input_shape=(4,))], seed=0)
     base.trainable = False
     net = fnn.Sequential([base, Dense(1)], seed=1)

@@ -14,7 +14,13 @@ _ARGUMENTS = ("optimizer", "loss", "loss_weights", "metrics", "weighted_metrics"
 _KINDS = {"optimizer": "optimizer", "loss": "loss"}
 _KINDS |= {"metrics": "metric", "weighted_metrics": "metric"}
 # Arguments of fnn alone, and their defaults, at which they are left out.
-_OWN = {"guard": "raise", "checks": True}
+_OWN = {
+    "guard": "raise",
+    "checks": True,
+    "objective": None,
+    "remat": (),
+    "max_compiles": None,
+}
 # Arguments of Keras 2's optimizers that had no effect on the numbers.
 _DROPPED = ("is_legacy_optimizer", "jit_compile", "decay", "lr")
 

@@ -1,0 +1,230 @@
+"""One of several processes that compute together; run by test_several_processes.py.
+
+usage: together.py SCENARIO PROCESS PROCESSES PORT DEVICES FOLDER. Writes what it found to
+FOLDER/found-PROCESS.json.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+SCENARIO, FOLDER = sys.argv[1], Path(sys.argv[6])
+PROCESS, PROCESSES, PORT, DEVICES = map(int, sys.argv[2:6])
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", DEVICES)
+
+import fnn  # noqa: E402 - after the number of devices
+from fnn import callbacks, metrics  # noqa: E402
+from fnn.layers import BatchNormalization, Dense, Dropout  # noqa: E402
+from fnn.training import Checkpoint  # noqa: E402
+
+BATCH, EXAMPLES, TIMEOUT = 16, 45, 6
+x = np.random.default_rng(0).normal(size=(EXAMPLES, 5)).astype("float32")
+y = np.random.default_rng(1).integers(0, 3, EXAMPLES)
+
+
+def model(optimizer="adam", units=12, **compiled):
+    layers = [Dense(units, "relu", input_shape=(5,)), Dropout(0.3), BatchNormalization()]
+    made = fnn.Sequential([*layers, Dense(3, "softmax")], seed=0)
+    made.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"], **compiled)
+    return made
+
+
+class Share:
+    """The batches of which each process has a part; the last one is smaller."""
+
+    def __init__(self, last=EXAMPLES):
+        self.last = last
+
+    def __iter__(self):
+        size = BATCH // PROCESSES
+        for first in range(PROCESS * size, self.last, BATCH):
+            part = slice(first, min(first + size, first // BATCH * BATCH + BATCH, self.last))
+            yield x[part], y[part]
+
+
+class Sized(Share):
+    def __len__(self):
+        return sum(1 for _ in self)
+
+
+def arrays():
+    """The verbs on arrays, of which each process reads its part."""
+    net = model()
+    loss = fnn.losses.SparseCategoricalCrossentropy()
+    net.compile("adam", loss, metrics=["accuracy", metrics.SparseTopKCategoricalAccuracy(2)])
+    history = net.fit(x, y, BATCH, 3, verbose=2, validation_data=(x[:22], y[:22])).history
+    found = {"history": history, "evaluate": net.evaluate(x, y, BATCH, verbose=0)}
+    found["predict"] = net.predict(x, BATCH, verbose=0)
+    found["batches"] = [net.train_on_batch(x[:size], y[:size]) for size in (8, 6)]
+    found["tested"] = net.test_on_batch(x[:8], y[:8])
+    found["weights"] = net.get_weights()
+    # Each process for itself: no other one need call it.
+    if PROCESS == 0:
+        found["alone"] = [np.asarray(net(x[:7])), net.predict_on_batch(x[:8])]
+    return found
+
+
+def large():
+    """States that are donated; weights divided over the devices of all processes."""
+    found = {}
+    momentum = fnn.optimizers.SGD(0.05, momentum=0.9)
+    for name in ("replicated", "divided"):
+        over = fnn.distribution.FSDP() if name == "divided" else None
+        net = model(momentum, 512, distribution=over)
+        found[name] = net.fit(x, y, 8, 2, verbose=0).history["loss"]
+        found[name] += net.fit(x, y, 8, 1, verbose=0).history["loss"]
+        found[f"{name} weights"] = [float(np.abs(w).sum()) for w in net.get_weights()]
+        net.save(FOLDER / f"{name}.fnn")
+    return found
+
+
+def streams():
+    found = {}
+    for name, source in (("unknown", Share()), ("known", Sized())):
+        net = model()
+        history = net.fit(source, epochs=2, verbose=0).history
+        evaluated = net.evaluate(source, verbose=0)
+        found[name] = history, evaluated, net.get_weights()
+        assert net.predict(source, verbose=0).shape == (sum(len(b[0]) for b in source), 3)
+    net = model()  # of the last batch the last processes have nothing
+    found["uneven"] = [net.evaluate(s(33), verbose=0) for s in (Share, Sized)]
+    found["uneven"] += [net.fit(s(33), verbose=0).history["accuracy"] for s in (Share, Sized)]
+    return found
+
+
+def step(w, batch, key):
+    loss, slope = jax.value_and_grad(lambda w: ((batch @ w) ** 2).mean())(w)
+    return w - 0.1 * slope, {"loss": loss}
+
+
+def own_steps():
+    """`fnn.training.fit`, also with batches that the devices do not divide."""
+    start, found = np.ones((5, 2), "float32"), {}
+    for size in (8, 7):
+        w, history = fnn.training.fit(step, start, x, batch_size=size, epochs=2, verbose=0)
+        found[str(size)] = history.history["loss"], np.asarray(w)
+    parts = lambda: (batch for batch, _ in Share(32))
+    w, history = fnn.training.fit(step, start, parts, epochs=2, verbose=0)
+    return {**found, "parts": [history.history["loss"], np.asarray(w)]}
+
+
+def writers():
+    """Each process is given a folder of its own."""
+    own = FOLDER / f"of-{PROCESS}"
+    own.mkdir()
+    net = model()
+    stopping = callbacks.EarlyStopping("loss", min_delta=9, patience=1, verbose=1)
+    writing = [
+        callbacks.CSVLogger(own / "log.csv"), callbacks.JSONLogger(own / "log.jsonl"),
+        callbacks.ModelCheckpoint(own / "{epoch}.fnn", verbose=1), stopping,
+        callbacks.BackupAndRestore(FOLDER / "backup", delete_checkpoint=False),
+    ]  # fmt: skip
+    history = net.fit(x, y, BATCH, epochs=5, verbose=1, callbacks=writing)
+    net.save(own / "model.fnn")
+    net.save_weights(own / "weights.npz")
+    return {"epochs": history.epoch, "files": sorted(path.name for path in own.iterdir())}
+
+
+class Stop(callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        if self.model.train_state.step == 8:
+            raise KeyboardInterrupt
+
+
+def checkpoints():
+    """Two processes save a training that ends in the middle; all numbers of them continue it."""
+    saved = FOLDER / "saved"
+    if PROCESSES == 2:
+        for folder, data in ((saved, (x, y)), (FOLDER / "parts", (Sized(),))):
+            checkpoint = Checkpoint(folder, every_steps=2)
+            given = {"checkpoint": checkpoint, "callbacks": [Stop()]}
+            with contextlib.suppress(KeyboardInterrupt):
+                model().fit(*data, batch_size=8, epochs=4, verbose=0, **given)
+        if PROCESS == 0:  # others wait for it before they go on
+            shutil.copytree(saved, FOLDER / "first")
+    found = {}
+    for name, given in (("straight", {}), ("resumed", {"checkpoint": saved, "resume": True})):
+        net = model()
+        history = net.fit(x, y, batch_size=8, epochs=4, verbose=0, **given).history
+        found[name] = history, net.get_weights()
+    if PROCESSES == 2:
+        resumed = {"checkpoint": FOLDER / "parts", "resume": True}
+        for name, given in (("parts", {}), ("parts resumed", resumed)):
+            history = model().fit(Sized(), epochs=4, verbose=0, **given).history
+            found[name] = history["loss"]
+    return found
+
+
+def mistakes():
+    """What differs between processes is an error in each, before the first step."""
+    calls = {
+        "weights": lambda: fnn.Sequential([Dense(3, input_shape=(5,))], seed=PROCESS),
+        "data": model, "arguments": model, "streams": model, "minutes": model,
+    }  # fmt: skip
+    found = {}
+    for name, make in calls.items():
+        net = make()
+        net.compile("sgd", "sparse_categorical_crossentropy")
+        data, more = (x + (name == "data") * PROCESS, y), {}
+        if name == "streams":
+            net = fnn.Sequential([Dense(3)])
+            net.compile("sgd", "mse")
+            data = (lambda: iter([(x[:4, : 3 + PROCESS], x[:4, :3])]),)
+        if name == "minutes":
+            more["checkpoint"] = Checkpoint(FOLDER / "minutes", every_minutes=1)
+        try:
+            net.fit(*data, epochs=1 + (name == "arguments") * PROCESS, verbose=0, **more)
+        except ValueError as error:
+            found[name] = str(error)
+    unseeded = fnn.Sequential([Dense(3, input_shape=(5,))])
+    return {**found, "unseeded": float(np.abs(unseeded.get_weights()[0]).sum())}
+
+
+class End(callbacks.Callback):
+    """Ends this process as told by the name of the scenario: `1 kill`."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        time.sleep(0.05)
+        if epoch != 3 or int(SCENARIO[0]) != PROCESS:
+            return
+        if SCENARIO[2:] == "raise":
+            raise ArithmeticError("of its own")
+        os.kill(os.getpid(), {"kill": signal.SIGKILL, "terminate": signal.SIGTERM}[SCENARIO[2:]])
+
+
+def ended():
+    net = model()
+    checkpoint = Checkpoint(FOLDER / "saved", every_epochs=None)
+    if SCENARIO[2:] != "terminate":
+        checkpoint = None
+    net.fit(x, y, BATCH, epochs=1000, verbose=0, callbacks=[End()], checkpoint=checkpoint)
+
+
+TOGETHER = (arrays, large, streams, own_steps, writers, checkpoints)
+
+
+def plain(found):
+    return jax.tree.map(lambda leaf: getattr(leaf, "tolist", lambda: leaf)(), found)
+
+
+if __name__ == "__main__":
+    if PROCESSES > 1:
+        fnn.distribution.initialize(f"127.0.0.1:{PORT}", PROCESSES, PROCESS, timeout=TIMEOUT)
+    found = {}
+    if SCENARIO == "together":
+        for part in TOGETHER:
+            found[part.__name__] = plain(part())
+        if PROCESSES > 1:
+            found["mistakes"] = mistakes()
+    else:
+        ended()
+    (FOLDER / f"found-{PROCESS}.json").write_text(json.dumps(found))

@@ -1,0 +1,117 @@
+"""`model.estimate`: what a step costs, before any data is there, against what it costs then."""
+
+import jax
+import numpy as np
+import pytest
+
+import fnn
+from fnn.layers import Conv2D, Dense, Embedding, Flatten
+from fnn.training import engine
+from fnn.training.state import without_counters
+
+
+def dense():
+    model = fnn.Sequential([Dense(256, "relu", input_shape=(64,)), Dense(10, "softmax")], seed=0)
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model, np.ones((64, 64), "float32"), np.zeros(64, int)
+
+
+def conv():
+    rows = [Conv2D(8, 3, activation="relu", input_shape=(12, 12, 3)), Flatten(), Dense(1)]
+    model = fnn.Sequential(rows, seed=0)
+    model.compile("sgd", "mse")
+    return model, np.ones((64, 12, 12, 3), "float32"), np.zeros((64, 1), "float32")
+
+
+def measured(model, x, y):
+    """(operations, bytes) of the program that `fit` has compiled for this batch."""
+    size = len(x)
+    arrays = {"x": x, "y": (y.astype(np.int32 if y.ndim == 1 else np.float32),), "weight": ()}
+    step = model._program.train_step(model._program.objective)
+    state = without_counters(model.train_state)
+    program = engine.program(step, state, (arrays, np.ones(size, bool)), state.key)
+    chunk = jax.tree.map(lambda a: np.asarray(a)[None], (arrays, np.ones(size, bool)))
+    batches = engine.Batches(chunk, state.key, np.zeros(3, np.int32), np.zeros(2, bool))
+    run = program._run_donating if program.is_large else program._run
+    given = state, program.zeros(), np.True_, batches, program.chooses("raise", program.is_large)
+    compiled = run.lower(*given, None).compile()
+    memory = compiled.memory_analysis()
+    used = memory.argument_size_in_bytes + memory.output_size_in_bytes
+    used += memory.temp_size_in_bytes - memory.alias_size_in_bytes
+    return compiled.cost_analysis()["flops"], used
+
+
+@pytest.mark.parametrize("make", [dense, conv])
+def test_an_estimate_is_what_the_step_of_fit_costs(make):
+    model, x, y = make()
+    before = model.estimate(64)
+    model.fit(x, y, batch_size=64, verbose=0)
+    flops, used = measured(model, x, y)
+    assert before.batch_size == 64
+    assert before.flops == pytest.approx(flops, rel=0.1)
+    assert before.peak_bytes == pytest.approx(used, rel=0.1)
+    weights = sum(array.nbytes for array in model.get_weights())
+    assert before.peak_bytes > weights + x.nbytes
+    # `fit` finds it compiled: the time is that of the one compilation that there was.
+    (compilation,) = model.compilations
+    assert before.compile_seconds == pytest.approx(compilation.seconds, rel=0.1)
+    assert model.estimate(64).compile_seconds == pytest.approx(compilation.seconds)
+
+
+def test_operations_are_those_of_the_products():
+    model, _, _ = dense()
+    products = 2 * 64 * (64 * 256 + 256 * 10)
+    by_hand = 3 * products - 2 * 64 * 64 * 256  # no gradient by the inputs
+    assert model.estimate(64).flops == pytest.approx(by_hand, rel=0.2)
+    model.freeze("dense/**")
+    assert model.estimate(64).flops < 0.6 * by_hand
+
+
+def test_the_largest_batch_fits_and_a_larger_one_does_not():
+    model, _, _ = dense()
+    memory = 12e6
+    found = model.estimate(32, memory=memory)
+    largest = found.largest_batch
+    assert model.estimate(largest).peak_bytes <= memory
+    assert model.estimate(int(1.1 * largest)).peak_bytes > memory
+    assert model.estimate(32, memory=1000).largest_batch == 0
+    assert f"largest batch {largest}" in str(found)
+    assert model.estimate(32).largest_batch is None  # a CPU does not say how much it has
+    # The programs that were only looked at are not among the compilations.
+    assert len(model.compilations) < 5
+
+
+def test_shapes_that_are_not_known_are_passed():
+    model = fnn.Sequential([fnn.Input((None,)), Embedding(50, 4), fnn.layers.LSTM(3), Dense(1)])
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="free sizes besides the number of examples; pass x"):
+        model.estimate(8)
+    ids = np.zeros((1, 7), "int32")
+    short, long = (model.estimate(8, x=np.repeat(ids, n, 1)).flops for n in (1, 3))
+    assert short < long
+    with pytest.raises(RuntimeError, match="estimate needs a compiled model"):
+        fnn.Sequential([Dense(1, input_shape=(2,))]).estimate(8)
+    unbuilt = fnn.Sequential([Dense(1)])
+    unbuilt.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="has no weights yet"):
+        unbuilt.estimate(8)
+    assert unbuilt.estimate(8, x=np.ones((1, 5))).flops > 8 * 5 * 2
+
+
+def test_targets_of_any_form_are_found_or_passed():
+    def objective(apply, params, state, batch, ctx):
+        x, y = batch
+        outputs, state = apply(params, state, x)
+        return ((outputs - y["far"]) ** 2).mean(), (state, {})
+
+    model = fnn.Sequential([Dense(3, input_shape=(4,))], seed=0)
+    model.compile("sgd", objective=objective)
+    assert model.estimate(8, y={"far": np.zeros((1, 3), "float32")}).flops > 8 * 4 * 3 * 2
+    model = fnn.Sequential([Dense(3, "softmax", input_shape=(4,))], seed=0)
+    model.compile("sgd", "categorical_crossentropy")
+    assert model.estimate(8).flops > 0
+    assert model.metrics_names == ["loss"]
+    model.compile("sgd", fnn.losses.CTC())
+    with pytest.raises(ValueError, match=r"labels .* for ctc") as info:
+        model.estimate(8)
+    assert any("pass y, an array" in note for note in info.value.__notes__)
