@@ -227,16 +227,14 @@ def train(plan: Plan) -> History:
     as_integer("epochs", plan.epochs, 0)
     as_integer("initial_epoch", plan.initial_epoch, 0)
     params = _parameters(plan)
-    model = None if isinstance(plan.run, Run) else plan.run
-    history = History({name: params[name] for name in SHOWN}, model)
+    shown = {name: params[name] for name in SHOWN}
+    history = History(shown, None if isinstance(plan.run, Run) else plan.run)
     plan.run.history = history
     callbacks = CallbackList(plan.callbacks, plan.run, params)
     plan.run.stop_training = False
     _check_restarts(plan)
-    if jax.distributed.is_initialized():
+    if jax.distributed.is_initialized() or not processes.looked:
         check_agreement(plan)
-    elif "launch" not in processes.looked:
-        processes.warn_if_alone()
     resume = Resume(plan, callbacks)
     with interruptible() as interrupt, terminable(interrupt, bool(resume.savers)):
         now = without_counters(plan.weights.now)

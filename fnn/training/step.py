@@ -14,9 +14,8 @@ from jax import Array
 
 from fnn.core import tree, weights
 from fnn.core.calling import call
-from fnn.core.context import Context
+from fnn.core.context import Context, is_masked, split_mask
 from fnn.core.layer import Layer
-from fnn.core.masks import is_masked, split_mask
 from fnn.core.tree import Tree
 from fnn.last_activation import End, outputs_by_path, without_last_activation
 from fnn.losses.logits import in_form
