@@ -18,16 +18,16 @@ from fnn.core.checks import Method, check_apply, inner_apply, located, run_apply
 from fnn.core.context import (
     Context,
     Masked,
+    activity_penalty,
     combine_masks,
     is_masked,
-    leading,
     refuse_mask,
     salt,
     split_mask,
     strip_masks,
     without_gradients,
 )
-from fnn.core.layer import Layer, Params, Regularizer, State
+from fnn.core.layer import Layer, Params, State
 from fnn.core.registry import snake_case
 from fnn.core.tree import Path, SpecTree, Tree
 from fnn.core.value import resolve
@@ -160,38 +160,10 @@ def after_call(
         y = Masked(y, mask)
     regularizer = getattr(layer, "activity_regularizer", None)
     if regularizer is not None:
-        penalty = activity_penalty(regularizer, y, ctx)
+        penalty = activity_penalty(resolve("regularizer", regularizer), y, ctx)
         dtype = state["aux_loss"].dtype
         new_state = {**new_state, "aux_loss": penalty.astype(dtype)}
     return y, new_state
-
-
-def activity_penalty(
-    activity_regularizer: Regularizer,
-    y: Tree,
-    ctx: Context,
-) -> Array:
-    """The regularizer of the valid steps of `y`, averaged over the valid examples of the batch.
-
-    Each example has the same weight, however many of its steps are valid. Without a mask this is
-    Keras's definition.
-    """
-    regularizer = resolve("regularizer", activity_regularizer)
-    total = jnp.zeros(())
-    for part in jax.tree.leaves(y, is_leaf=is_masked):
-        output, mask = split_mask(part)
-        for valid in (ctx.rows, mask):
-            if valid is not None:
-                # (batch, time, 1, ...), to broadcast to the outputs
-                valid = leading(valid.astype(bool), output.ndim)
-                output = jnp.where(valid, output, 0)
-        examples = output.shape[0]
-        if ctx.rows is not None:
-            examples = jnp.maximum(ctx.rows.sum(), 1)
-        # In float32 at least: a sum of squares overflows in float16.
-        wide = output.astype(jnp.promote_types(output.dtype, jnp.float32))
-        total += regularizer(wide) / examples
-    return total
 
 
 def init_child(

@@ -385,3 +385,30 @@ def along(vector: Array, ndim: int, axis: int = -1) -> Array:
 def add_bias(y: Array, bias: Array, axis: int = -1) -> Array:
     """`y` plus one number for each channel along `axis`."""
     return y + along(bias, y.ndim, axis)
+
+
+def activity_penalty(
+    regularizer: Callable[[Array], Array],
+    y: Tree,
+    ctx: Context,
+) -> Array:
+    """The regularizer of the valid steps of `y`, averaged over the valid examples of the batch.
+
+    Each example has the same weight, however many of its steps are valid. Without a mask this is
+    Keras's definition.
+    """
+    total = jnp.zeros(())
+    for part in jax.tree.leaves(y, is_leaf=is_masked):
+        output, mask = split_mask(part)
+        for valid in (ctx.rows, mask):
+            if valid is not None:
+                # (batch, time, 1, ...), to broadcast to the outputs
+                valid = leading(valid.astype(bool), output.ndim)
+                output = jnp.where(valid, output, 0)
+        examples = output.shape[0]
+        if ctx.rows is not None:
+            examples = jnp.maximum(ctx.rows.sum(), 1)
+        # In float32 at least: a sum of squares overflows in float16.
+        wide = output.astype(jnp.promote_types(output.dtype, jnp.float32))
+        total += regularizer(wide) / examples
+    return total

@@ -63,6 +63,13 @@ def largest_array(jaxpr: Jaxpr) -> int:
     return max(sizes, default=0)
 
 
+def has_loops(jaxpr: Jaxpr) -> bool:
+    """Whether there are loops, whose body XLA counts once in its analysis of cost."""
+    return any(
+        equation.primitive.name in ("scan", "while") for equation in equations(jaxpr)
+    )
+
+
 def _convolves(jaxpr: Jaxpr) -> bool:
     return any(
         equation.primitive.name == "conv_general_dilated"

@@ -67,6 +67,17 @@ def test_operations_are_those_of_the_products():
     assert model.estimate(64).flops < 0.6 * by_hand
 
 
+def test_loops_count_as_often_as_they_run():
+    def flops(layer):
+        model = fnn.Sequential([layer, Dense(1)], seed=0)
+        model.build((None, 64))
+        model.compile("sgd", "mse")
+        return model.estimate(32).flops
+
+    rows = fnn.layers.Sequential([Dense(64, "tanh") for _ in range(6)])
+    assert flops(fnn.layers.Repeat(Dense(64, "tanh"), 6)) == pytest.approx(flops(rows), rel=0.2)
+
+
 def test_the_largest_batch_fits_and_a_larger_one_does_not():
     model, _, _ = dense()
     memory = 12e6
@@ -112,6 +123,6 @@ def test_targets_of_any_form_are_found_or_passed():
     assert model.estimate(8).flops > 0
     assert model.metrics_names == ["loss"]
     model.compile("sgd", fnn.losses.CTC())
-    with pytest.raises(ValueError, match="labels .* for ctc") as info:
+    with pytest.raises(ValueError, match=r"labels .* for ctc") as info:
         model.estimate(8)
     assert any("pass y, an array" in note for note in info.value.__notes__)

@@ -267,7 +267,7 @@ def test_functions_of_networks_take_a_dtype_or_the_policy(make, x):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize(("workload", "steps"), [("cnn", 60), ("gpt", 6)])
+@pytest.mark.parametrize(("workload", "steps"), [("cnn", 20), ("gpt", 6)])
 def test_bfloat16_reaches_the_loss_of_float32(workload, steps):
     """The networks of the benchmarks, fewer steps and a shorter gpt."""
     from benchmarks.peers.fnn import LOSSES, NETWORKS, gpt
