@@ -25,10 +25,11 @@ _ADVICE = {
 def check_agreement(plan: Plan) -> None:
     """Raises ValueError if weights, arrays or numbers of steps differ between the processes.
 
-    Warns of processes that were started together but not connected.
+    Warns, once, of processes that were started together but not connected.
     """
     if not are_several():
-        return warn_if_alone()
+        warn_if_alone()
+        return
     found = exchanged(_described(plan))
     for process, others in enumerate(found):
         for name, advice in _ADVICE.items():

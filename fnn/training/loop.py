@@ -34,8 +34,7 @@ from fnn.training.plan import Plan
 from fnn.training.progress import COMPILING, Progress
 from fnn.training.resume import Resume
 from fnn.training.sources import readable
-from fnn.training.state import log_names, without_counters
-from fnn.training.step import shown
+from fnn.training.state import log_names, shown, without_counters
 from fnn.training.stream import StreamData
 from fnn.training.trainer import Trainer
 
@@ -227,13 +226,13 @@ def train(plan: Plan) -> History:
     as_integer("epochs", plan.epochs, 0)
     as_integer("initial_epoch", plan.initial_epoch, 0)
     params = _parameters(plan)
-    shown = {name: params[name] for name in SHOWN}
-    history = History(shown, None if isinstance(plan.run, Run) else plan.run)
-    plan.run.history = history
+    model = None if isinstance(plan.run, Run) else plan.run
+    shown_params = {name: params[name] for name in SHOWN}
+    history = plan.run.history = History(shown_params, model)
     callbacks = CallbackList(plan.callbacks, plan.run, params)
     plan.run.stop_training = False
     _check_restarts(plan)
-    if jax.distributed.is_initialized() or not processes.looked:
+    if jax.distributed.is_initialized() or "launch" not in processes.looked:
         check_agreement(plan)
     resume = Resume(plan, callbacks)
     with interruptible() as interrupt, terminable(interrupt, bool(resume.savers)):
