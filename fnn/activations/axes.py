@@ -9,8 +9,7 @@ import jax.numpy as jnp
 from jax import Array, nn
 
 from fnn.activations.naming import activation
-from fnn.core.arithmetic import exactly
-from fnn.core.context import along
+from fnn.runtime.arithmetic import along, exactly
 
 
 @activation()

@@ -76,9 +76,8 @@ class Penalized(Wrapper, loadable=False):
         ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
         logits, after = call(self.inner, params, state, x, ctx)
-        penalty = activity_penalty(
-            resolve("regularizer", self.penalty), self.end.of(logits), ctx
-        )
+        regularizer = resolve("regularizer", self.penalty)
+        penalty = activity_penalty(regularizer, self.end.of(logits), ctx)
         dtype = state["aux_loss"].dtype
         return logits, {**after, "aux_loss": penalty.astype(dtype)}
 

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 
 from fnn import dtype_policies
-from fnn.core.context import strip_masks
 from fnn.core.layer import Layer
+from fnn.core.masks import strip_masks
 from fnn.core.tree import Path, Tree
 from fnn.core.weights import is_weight
 from fnn.layers.shared.recurrence import OverTime
@@ -226,6 +226,6 @@ def page(layer: Layer) -> str:
 
 
 Layer.on_attribute = staticmethod(answer)
-Layer.as_html = staticmethod(page)
+Layer._repr_html_ = page
 Layer.on_assigned = staticmethod(follow)
 Attributes.as_shown = staticmethod(inner.as_model)

@@ -228,8 +228,8 @@ def train(plan: Plan) -> History:
     as_integer("initial_epoch", plan.initial_epoch, 0)
     params = _parameters(plan)
     model = None if isinstance(plan.run, Run) else plan.run
-    shown_params = {name: params[name] for name in SHOWN}
-    history = plan.run.history = History(shown_params, model)
+    history = History({name: params[name] for name in SHOWN}, model)
+    plan.run.history = history
     callbacks = CallbackList(plan.callbacks, plan.run, params)
     plan.run.stop_training = False
     _check_restarts(plan)

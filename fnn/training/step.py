@@ -14,15 +14,16 @@ from jax import Array
 
 from fnn.core import tree, weights
 from fnn.core.calling import call
-from fnn.core.context import Context, is_masked, split_mask, strip_masks
+from fnn.core.context import Context
 from fnn.core.layer import Layer
+from fnn.core.masks import is_masked, split_mask
 from fnn.core.tree import Tree
 from fnn.last_activation import End, outputs_by_path, without_last_activation
 from fnn.losses.logits import in_form
 from fnn.metrics import Mean
 from fnn.optimizers import expand_updates, loss_scale, run_update
 from fnn.optimizers.optimizer import Optimizer, init_state, keeps_finite, without_rate
-from fnn.runtime.program_cache import programs, small_cache
+from fnn.runtime.program_cache import small_cache
 from fnn.training.objective import Objective, entry_count
 from fnn.training.own_objective import run_own
 from fnn.training.state import Accumulator, Logs, TrainState
@@ -380,29 +381,3 @@ def make_eval_step(layer: Layer, objective: Objective) -> Callable[..., Tree]:
         return (params, after), logs
 
     return _described(eval_step, "evaluation", network=layer, objective=objective)
-
-
-def predict_function(layer: Layer) -> Callable[..., Tree]:
-    """The pure function `step(params, state, x) -> (outputs without masks, state)`.
-
-    A network that draws random numbers in inference takes a key after `x`.
-    """
-
-    def predict_step(
-        params: Tree, state: Tree, x: Tree, key: Array | None = None
-    ) -> tuple[Tree, Tree]:
-        outputs, state = call(layer, params, state, x, Context(key=key))
-        return strip_masks(outputs), state
-
-    return predict_step
-
-
-@programs.cached
-def make_predict_step(layer: Layer) -> Callable[..., Tree]:
-    """`predict_function`, compiled.
-
-    >>> layer, x = fnn.layers.Dense(1, kernel_initializer="ones"), jnp.ones((2, 3))
-    >>> make_predict_step(layer)(*layer.init(jax.random.key(0), x), x)[0].tolist()
-    [[3.0], [3.0]]
-    """
-    return jax.jit(predict_function(layer))

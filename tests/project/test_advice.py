@@ -15,7 +15,8 @@ import pytest
 
 import fnn
 from fnn.core.combining import Flow
-from fnn.core.context import INFERENCE, Context, Masked
+from fnn.core.context import INFERENCE, Context
+from fnn.core.masks import Masked
 from fnn.layers import Dense
 
 ROOT = Path(__file__).parents[2]
