@@ -35,9 +35,8 @@ from fnn import (
     utils,
     visualization,
 )
-from fnn.core.context import INFERENCE, Context
+from fnn.core.context import INFERENCE, Context, Masked
 from fnn.core.layer import Layer
-from fnn.core.masks import Masked
 from fnn.core.registry import register
 from fnn.distribution import use_cpu_cores
 from fnn.dtype_policies import DTypePolicy, FloatDTypePolicy

@@ -11,9 +11,8 @@ from jax import Array, lax, random
 
 from fnn.core import tree
 from fnn.core.calling import call, walk
-from fnn.core.context import Context
+from fnn.core.context import Context, strip_masks
 from fnn.core.layer import Layer
-from fnn.core.masks import strip_masks
 from fnn.core.tree import Path, Tree
 from fnn.last_activation import without_last_activation
 from fnn.runtime.recording import OFFSET, OUTPUT

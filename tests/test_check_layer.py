@@ -11,7 +11,7 @@ import pytest
 
 import fnn
 from fnn import layers as L
-from fnn.core.masks import Masked
+from fnn.core.context import Masked
 from fnn.testing import check_layer
 from fnn.testing.promises import PROPERTIES
 

@@ -7,8 +7,7 @@ import pytest
 
 import fnn
 from fnn import explain
-from fnn.core.context import INFERENCE, Context
-from fnn.core.masks import strip_masks
+from fnn.core.context import INFERENCE, Context, strip_masks
 from fnn.layers import (
     BatchNormalization,
     Conv2D,

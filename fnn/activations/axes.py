@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax import Array, nn
 
 from fnn.activations.naming import activation
-from fnn.runtime.arithmetic import along, exactly
+from fnn.runtime.arithmetic import exactly
+from fnn.runtime.placement import along
 
 
 @activation()

@@ -16,13 +16,17 @@ from fnn.core.arguments import check_inputs
 from fnn.core.checks import Method, check_apply, inner_apply, located, run_apply
 from fnn.core.context import (
     Context,
+    Masked,
     activity_penalty,
+    combine_masks,
+    is_masked,
     refuse_mask,
     salt,
+    split_mask,
+    strip_masks,
     without_gradients,
 )
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masks import Masked, combine_masks, is_masked, split_mask, strip_masks
 from fnn.core.registry import snake_case
 from fnn.core.tree import Path, SpecTree, Tree
 from fnn.core.value import resolve

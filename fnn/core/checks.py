@@ -13,8 +13,16 @@ import jax
 import numpy as np
 
 from fnn.core import arguments, tree
-from fnn.core.context import Context, LayerLike, check_key, check_mask, is_key
-from fnn.core.masks import Mask, leading, split_mask
+from fnn.core.context import (
+    Context,
+    LayerLike,
+    Mask,
+    check_key,
+    check_mask,
+    is_key,
+    leading,
+    split_mask,
+)
 from fnn.core.tree import Path, SpecTree, Tree
 from fnn.core.value import Fields
 from fnn.runtime.program_cache import shallow, small_cache

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 
-from fnn.core.masks import strip_masks
+from fnn.core.context import strip_masks
 from fnn.core.tree import Tree
 from fnn.export.signature import shapes_for_jax, signature_of, specs_in
 from fnn.runtime.settings import settings

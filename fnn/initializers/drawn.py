@@ -12,8 +12,8 @@ from jax.typing import DTypeLike
 
 from fnn.core.fields import random_seed
 from fnn.initializers.initializer import Initializer, Shape, check_shape, draw_key
-from fnn.runtime.arithmetic import along
 from fnn.runtime.initial_values import normal, orthonormal, truncated_normal, uniform
+from fnn.runtime.placement import along
 
 
 class RandomNormal(Initializer):

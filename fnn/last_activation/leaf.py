@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import jax
 from jax import Array
 
+from fnn.core.context import attach_mask, split_mask
 from fnn.core.layer import Activation as ActivationField
 from fnn.core.layer import Layer, Regularizer, activate
-from fnn.core.masks import attach_mask, split_mask
 from fnn.core.tree import SpecTree, Tree
 from fnn.core.value import resolve
 from fnn.layers import (

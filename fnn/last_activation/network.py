@@ -16,8 +16,8 @@ from fnn.core import tree
 from fnn.core.calling import output_spec
 from fnn.core.checks import with_dtype_of_children
 from fnn.core.combining import Flow, Wrapper
+from fnn.core.context import is_masked, strip_masks
 from fnn.core.layer import Layer
-from fnn.core.masks import is_masked, strip_masks
 from fnn.core.tree import SpecTree, Tree
 from fnn.last_activation.leaf import End, moves_inputs, penalty, split
 from fnn.last_activation.rewired import Behind, Change, Penalized, Rewired

@@ -11,7 +11,7 @@ from jax import Array
 from fnn.activations import relu
 from fnn.core import arguments
 from fnn.core.arguments import Rule
-from fnn.core.context import INFERENCE, Context
+from fnn.core.context import INFERENCE, Context, combine_masks, leading
 from fnn.core.fields import not_negative
 from fnn.core.layer import Activation as ActivationLike
 from fnn.core.layer import (
@@ -23,7 +23,6 @@ from fnn.core.layer import (
     State,
     activate,
 )
-from fnn.core.masks import combine_masks, leading
 from fnn.core.tree import SpecTree, Tree
 from fnn.layers.shared.statistics import HAS_AXES, NAMES_AXES
 from fnn.runtime.arithmetic import exactly, finfo

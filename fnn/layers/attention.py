@@ -12,10 +12,9 @@ from jax import Array
 from fnn.core import arguments
 from fnn.core.arguments import Rule
 from fnn.core.calling import apply_child, init_child, unzip
-from fnn.core.context import INFERENCE, Context
+from fnn.core.context import INFERENCE, Context, attach_mask, combine_masks, strip_masks
 from fnn.core.fields import fraction, positive, random_seed
 from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
-from fnn.core.masks import attach_mask, combine_masks, strip_masks
 from fnn.core.registry import register
 from fnn.core.tree import SpecTree, Tree, array_spec
 from fnn.layers.einsum import EinsumDense

@@ -10,10 +10,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn.core.arguments import Rule
-from fnn.core.context import INFERENCE, Context
+from fnn.core.context import INFERENCE, Context, leading
 from fnn.core.fields import fraction, not_negative
 from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
-from fnn.core.masks import leading
 from fnn.core.tree import SpecTree
 from fnn.core.value import Fields
 from fnn.layers.shared.statistics import (
@@ -25,8 +24,8 @@ from fnn.layers.shared.statistics import (
     valid_entries,
     zeros_elsewhere,
 )
-from fnn.runtime.arithmetic import along, float_dtype
-from fnn.runtime.placement import spec_of, used_by
+from fnn.runtime.arithmetic import float_dtype
+from fnn.runtime.placement import along, spec_of, used_by
 
 
 class BatchNormalization(Layer):

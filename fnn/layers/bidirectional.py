@@ -12,10 +12,16 @@ from jax import Array
 
 from fnn.core.arguments import Rule
 from fnn.core.calling import apply_child, init_child, unzip
-from fnn.core.context import INFERENCE, Context, carry_mask
+from fnn.core.context import (
+    INFERENCE,
+    Context,
+    attach_mask,
+    carry_mask,
+    is_masked,
+    split_mask,
+)
 from fnn.core.fields import one_of
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masks import attach_mask, is_masked, split_mask
 from fnn.core.registry import snake_case
 from fnn.core.tree import SpecTree, Tree
 from fnn.layers.shared.recurrence import OverTime

@@ -23,7 +23,7 @@ from fnn.layers.shared.spatial import (
     layout,
     numbers,
 )
-from fnn.runtime.arithmetic import add_bias
+from fnn.runtime.placement import add_bias
 
 
 class _ConvLSTM(Spatial, LSTMStep, OverTime):

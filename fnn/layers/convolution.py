@@ -29,7 +29,7 @@ from fnn.layers.shared.spatial import (
     numbers,
     reach,
 )
-from fnn.runtime.arithmetic import add_bias
+from fnn.runtime.placement import add_bias
 
 
 class _Conv(Spatial):

@@ -18,8 +18,7 @@ from fnn.core.layer import (
     activate,
 )
 from fnn.core.tree import SpecTree, Tree
-from fnn.runtime.arithmetic import add_bias
-from fnn.runtime.placement import matmul
+from fnn.runtime.placement import add_bias, matmul
 
 
 class Dense(Layer):

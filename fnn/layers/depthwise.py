@@ -34,7 +34,7 @@ from fnn.layers.shared.spatial import (
     reach,
     spatial_axes,
 )
-from fnn.runtime.arithmetic import add_bias
+from fnn.runtime.placement import add_bias
 
 # On CPU, a window of up to this many positions is convolved as a sum of shifted products. Median
 # CPU time of XLA's grouped convolution, as a multiple of this sum, forward and with gradients: 14

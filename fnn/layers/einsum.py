@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from jax import Array
 
 from fnn.core.arguments import Rule
-from fnn.core.context import INFERENCE, Context
+from fnn.core.context import INFERENCE, Context, attach_mask
 from fnn.core.fields import positive
 from fnn.core.layer import (
     Activation,
@@ -23,7 +23,6 @@ from fnn.core.layer import (
     State,
     activate,
 )
-from fnn.core.masks import attach_mask
 from fnn.core.tree import SpecTree, Tree
 from fnn.core.value import resolve
 from fnn.runtime.placement import einsum

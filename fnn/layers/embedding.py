@@ -9,10 +9,16 @@ from jax.sharding import NamedSharding
 
 from fnn.core import arguments
 from fnn.core.arguments import Rule
-from fnn.core.context import INFERENCE, Context, salt
+from fnn.core.context import (
+    INFERENCE,
+    Context,
+    Masked,
+    attach_mask,
+    combine_masks,
+    salt,
+)
 from fnn.core.fields import one_of, positive
 from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
-from fnn.core.masks import Masked, attach_mask, combine_masks
 from fnn.core.tree import SpecTree, Tree
 from fnn.runtime.placement import sharding, spec_of, used_by, without
 

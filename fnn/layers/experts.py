@@ -13,10 +13,17 @@ from jax import Array, lax, random
 from fnn.core import arguments, tree
 from fnn.core.arguments import Rule
 from fnn.core.calling import call, init_copies, output_spec
-from fnn.core.context import INFERENCE, Context, salt
+from fnn.core.context import (
+    INFERENCE,
+    Context,
+    Masked,
+    attach_mask,
+    leading,
+    salt,
+    split_mask,
+)
 from fnn.core.fields import not_negative, positive
 from fnn.core.layer import Initializer, Layer, Params, State
-from fnn.core.masks import Masked, attach_mask, leading, split_mask
 from fnn.core.tree import SpecTree, Tree, array_spec
 from fnn.layers.shared.statistics import at_least_float32
 from fnn.runtime.placement import place, place_like

@@ -5,9 +5,8 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.core.context import INFERENCE, Context
+from fnn.core.context import INFERENCE, Context, Masked, combine_masks
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masks import Masked, combine_masks
 from fnn.core.tree import Tree
 
 

@@ -11,9 +11,16 @@ from jax import Array
 
 from fnn.core import arguments
 from fnn.core.arguments import Rule
-from fnn.core.context import INFERENCE, Context
+from fnn.core.context import (
+    INFERENCE,
+    Context,
+    Masked,
+    attach_mask,
+    combine_masks,
+    joined_mask,
+    mask_over,
+)
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masks import Masked, attach_mask, combine_masks, joined_mask, mask_over
 from fnn.core.tree import SpecTree, Tree
 
 Shapes: TypeAlias = list[tuple[int, ...]]

@@ -8,10 +8,9 @@ import jax.numpy as jnp
 from jax import Array, random
 
 from fnn.core.arguments import Rule
-from fnn.core.context import INFERENCE, Context, salt
+from fnn.core.context import INFERENCE, Context, attach_mask, combine_masks, salt
 from fnn.core.fields import fraction, one_of, random_seed
 from fnn.core.layer import Params, State
-from fnn.core.masks import attach_mask, combine_masks
 from fnn.core.tree import SpecTree, Tree
 from fnn.initializers.scaling import GlorotUniform
 from fnn.layers.shared.attending import (

@@ -26,7 +26,8 @@ from fnn.layers.shared.spatial import (
     reduce_axis,
     spatial_axes,
 )
-from fnn.runtime.arithmetic import along, floating
+from fnn.runtime.arithmetic import floating
+from fnn.runtime.placement import along
 
 Pads: TypeAlias = tuple[tuple[int, int], ...]
 

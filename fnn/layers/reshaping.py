@@ -9,10 +9,9 @@ from jax import Array
 
 from fnn.core import arguments
 from fnn.core.arguments import Rule
-from fnn.core.context import INFERENCE, Context
+from fnn.core.context import INFERENCE, Context, attach_mask
 from fnn.core.fields import one_of, positive
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masks import attach_mask
 from fnn.core.tree import SpecTree, Tree
 from fnn.runtime.placement import reshape
 

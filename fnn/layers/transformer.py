@@ -30,7 +30,7 @@ from fnn.layers.dense import Dense
 from fnn.layers.dropout import Dropout
 from fnn.layers.merging import Add
 from fnn.layers.normalization import LayerNormalization
-from fnn.runtime.arithmetic import add_bias
+from fnn.runtime.placement import add_bias
 
 Children: TypeAlias = dict[str, Layer]
 

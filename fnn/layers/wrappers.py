@@ -12,10 +12,18 @@ from jax import Array
 from fnn.core.arguments import Rule
 from fnn.core.calling import call, init_copies, initialize, unique_names
 from fnn.core.combining import Flow, PassingWrapper, Visit, Wrapper
-from fnn.core.context import INFERENCE, Context, carry_mask
+from fnn.core.context import (
+    INFERENCE,
+    Context,
+    Masked,
+    attach_mask,
+    carry_mask,
+    combine_masks,
+    is_masked,
+    split_mask,
+)
 from fnn.core.fields import positive
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masks import Masked, attach_mask, combine_masks, is_masked, split_mask
 from fnn.core.tree import SpecTree, Tree, array_spec
 from fnn.runtime.placement import beside_copies
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 from numpy.typing import ArrayLike
 
-from fnn.core.masks import leading
+from fnn.core.context import leading
 from fnn.core.tree import Tree
 from fnn.runtime.placement import place_like
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.core.masks import leading
+from fnn.core.context import leading
 from fnn.core.tree import Tree
 from fnn.metrics import exact
 from fnn.runtime.scope import scopes

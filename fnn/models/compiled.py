@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.core import tree
-from fnn.core.masks import leading, split_mask
+from fnn.core.context import leading, split_mask
 from fnn.core.tree import SpecTree, Tree
 from fnn.metrics import Mean, Metric
 from fnn.subclassing.tracking import attributes

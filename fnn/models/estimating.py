@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from fnn.core import tree
-from fnn.core.masks import split_mask
+from fnn.core.context import split_mask
 from fnn.core.tree import SpecTree, Tree, array_spec
 from fnn.models.feed import Arrays, Feed, checked_batch_size
 from fnn.models.own_data import StepFeed

@@ -10,7 +10,7 @@ import numpy as np
 
 from fnn.core import tree
 from fnn.core.calling import applied_spec
-from fnn.core.masks import strip_masks
+from fnn.core.context import strip_masks
 from fnn.core.tree import SpecTree, Tree
 from fnn.models.feed import Feed, checked_batch_size, pads, room_for
 from fnn.models.weights import Weights

@@ -8,8 +8,8 @@ import jax
 
 from fnn.core.calling import output_spec, output_spec_of_child
 from fnn.core.combining import Flow
+from fnn.core.context import is_masked
 from fnn.core.layer import Layer
-from fnn.core.masks import is_masked
 from fnn.symbolic.parts import UNCOUNTED
 
 

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 
 from fnn import dtype_policies
+from fnn.core.context import strip_masks
 from fnn.core.layer import Layer
-from fnn.core.masks import strip_masks
 from fnn.core.tree import Path, Tree
 from fnn.core.weights import is_weight
 from fnn.layers.shared.recurrence import OverTime

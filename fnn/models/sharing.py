@@ -12,8 +12,8 @@ import numpy as np
 
 from fnn.core import tree, tying
 from fnn.core.calling import walk
+from fnn.core.context import strip_masks
 from fnn.core.layer import Layer
-from fnn.core.masks import strip_masks
 from fnn.core.tree import Path, Tree
 from fnn.core.tying import Ties
 from fnn.models.network import Network

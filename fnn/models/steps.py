@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.core import weights as core_weights
-from fnn.core.masks import Masked, is_masked, strip_masks
+from fnn.core.context import Masked, is_masked, strip_masks
 from fnn.core.tree import Tree
 from fnn.models.compiled import metrics_in
 from fnn.models.lists import Lists, Values

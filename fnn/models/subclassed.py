@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import jax
 
+from fnn.core.context import strip_masks
 from fnn.core.layer import Layer
-from fnn.core.masks import strip_masks
 from fnn.core.registry import CustomObjectScope, snake_case
 from fnn.core.tree import Path, SpecTree, Tree, dtype_name
 from fnn.models import cells, fitting, sharing

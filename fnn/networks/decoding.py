@@ -14,9 +14,8 @@ from fnn.core import arguments
 from fnn.core.calling import call
 from fnn.core.checks import located
 from fnn.core.combining import Flow
-from fnn.core.context import INFERENCE
+from fnn.core.context import INFERENCE, strip_masks
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masks import strip_masks
 from fnn.core.tree import Tree
 from fnn.last_activation import without_last_activation
 from fnn.layers.shared.recurrence import OverTime

@@ -8,7 +8,8 @@ from jax import Array, lax
 
 from fnn.core.tree import Tree
 from fnn.ops.dtypes import FLOAT
-from fnn.runtime.arithmetic import along, finfo
+from fnn.runtime.arithmetic import finfo
+from fnn.runtime.placement import along
 from fnn.runtime.settings import epsilon
 
 Axes = int | tuple[int, ...]

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fnn.core.masks import Masked, is_masked
+from fnn.core.context import Masked, is_masked
 from fnn.core.tree import Tree
 from fnn.subclassing.frame import Frame
 from fnn.subclassing.methods import Methods

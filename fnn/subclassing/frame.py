@@ -11,9 +11,8 @@ from fnn.core import tree, tying
 from fnn.core.calling import weight_spec
 from fnn.core.checks import in_dtype
 from fnn.core.combining import visit_child
-from fnn.core.context import Context
+from fnn.core.context import Context, Masked, is_masked, split_mask
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masks import Masked, is_masked, split_mask
 from fnn.core.tree import Path, SpecTree, Tree
 from fnn.core.tying import Ties
 from fnn.runtime.scope import Scope, scopes

@@ -10,9 +10,15 @@ from jax import Array, random
 
 from fnn.core import arguments, tree, tying
 from fnn.core.calling import init_child
-from fnn.core.context import INFERENCE, Context, carry_mask, salt
+from fnn.core.context import (
+    INFERENCE,
+    Context,
+    carry_mask,
+    is_masked,
+    salt,
+    strip_masks,
+)
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masks import is_masked, strip_masks
 from fnn.core.tree import Path, SpecTree, Tree
 from fnn.runtime.program_cache import changes, shallow
 from fnn.subclassing.calls import run

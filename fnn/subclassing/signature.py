@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from fnn.core import arguments
-from fnn.core.masks import Masked
+from fnn.core.context import Masked
 from fnn.core.tree import Tree
 from fnn.core.value import Fields, Value
 from fnn.variables import value_of

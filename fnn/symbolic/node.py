@@ -15,9 +15,8 @@ from jax.typing import DTypeLike
 from fnn.core import arguments, tree
 from fnn.core.calling import output_spec
 from fnn.core.checks import located
-from fnn.core.context import check_mask
+from fnn.core.context import Masked, check_mask, strip_masks
 from fnn.core.layer import Layer
-from fnn.core.masks import Masked, strip_masks
 from fnn.core.tree import SpecTree, StringSpec, Tree, array_spec
 from fnn.layers.activation import Activation
 from fnn.layers.simple import Lambda

@@ -11,10 +11,9 @@ import numpy as np
 from jax import Array
 
 from fnn.core import arguments
-from fnn.core.context import INFERENCE, Context
+from fnn.core.context import INFERENCE, Context, Masked, attach_mask, joined_mask
 from fnn.core.fields import one_of
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masks import Masked, attach_mask, joined_mask
 from fnn.core.tree import SpecTree, Tree
 from fnn.symbolic.indexing import as_plain, selector
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from jax import Array
 
-from fnn.core.context import INFERENCE, Context, check_mask
+from fnn.core.context import INFERENCE, Context, Masked, check_mask
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masks import Masked
 from fnn.core.tree import SpecTree, Tree
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 
 from fnn.core import tree
-from fnn.core.masks import is_masked
+from fnn.core.context import is_masked
 from fnn.core.tree import SpecTree, Tree
 
 

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from fnn.core.context import Masked, is_masked, leading, split_mask
 from fnn.core.layer import Params, State
-from fnn.core.masks import Masked, is_masked, leading, split_mask
 from fnn.core.tree import Tree, describe
 from fnn.testing.comparing import PromiseError, same
 from fnn.testing.promises import promise

@@ -17,9 +17,8 @@ from numpy.typing import ArrayLike
 
 from fnn.core.calling import call, initialize
 from fnn.core.combining import Flow
-from fnn.core.context import Context
+from fnn.core.context import Context, Masked, is_masked, leading, strip_masks
 from fnn.core.layer import Layer, Params, State
-from fnn.core.masks import Masked, is_masked, leading, strip_masks
 from fnn.core.tree import SpecTree, Tree
 
 Weights = tuple[Params, State]

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from fnn.core import tree
-from fnn.core.masks import strip_masks
+from fnn.core.context import strip_masks
 from fnn.core.tree import SpecTree
 from fnn.last_activation import End
 from fnn.losses import Loss

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from fnn.core import tree
-from fnn.core.masks import is_masked
+from fnn.core.context import is_masked
 from fnn.core.tree import Tree
 from fnn.symbolic.node import Node
 from fnn.training import checks

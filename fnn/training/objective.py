@@ -14,7 +14,7 @@ from jax import Array
 from fnn import losses as losses_module
 from fnn import metrics as metrics_module
 from fnn.core import tree
-from fnn.core.masks import leading, split_mask
+from fnn.core.context import leading, split_mask
 from fnn.core.tree import SpecTree, Tree
 from fnn.core.value import Value
 from fnn.losses import Loss, checks

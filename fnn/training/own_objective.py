@@ -10,9 +10,8 @@ from jax import Array
 
 from fnn.core import weights
 from fnn.core.calling import call
-from fnn.core.context import Context
+from fnn.core.context import Context, strip_masks
 from fnn.core.layer import Layer
-from fnn.core.masks import strip_masks
 from fnn.core.tree import Tree
 from fnn.metrics import Mean
 from fnn.training.objective import Objective, WeightedLosses

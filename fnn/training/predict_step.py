@@ -8,9 +8,8 @@ import jax
 from jax import Array
 
 from fnn.core.calling import call
-from fnn.core.context import Context
+from fnn.core.context import Context, strip_masks
 from fnn.core.layer import Layer
-from fnn.core.masks import strip_masks
 from fnn.core.tree import Tree
 from fnn.runtime.program_cache import programs
 

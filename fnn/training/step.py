@@ -14,9 +14,8 @@ from jax import Array
 
 from fnn.core import tree, weights
 from fnn.core.calling import call
-from fnn.core.context import Context
+from fnn.core.context import Context, is_masked, split_mask
 from fnn.core.layer import Layer
-from fnn.core.masks import is_masked, split_mask
 from fnn.core.tree import Tree
 from fnn.last_activation import End, outputs_by_path, without_last_activation
 from fnn.losses.logits import in_form
@@ -26,7 +25,7 @@ from fnn.optimizers.optimizer import Optimizer, init_state, keeps_finite, withou
 from fnn.runtime.program_cache import small_cache
 from fnn.training.objective import Objective, entry_count
 from fnn.training.own_objective import run_own
-from fnn.training.state import Accumulator, Logs, TrainState
+from fnn.training.state import NORMS, Accumulator, Logs, TrainState
 from fnn.training.targets import call_with_targets, moves_targets
 
 T = TypeVar("T")
@@ -125,9 +124,6 @@ def _shared(make: Callable[..., T]) -> Callable[..., T]:
     return cached
 
 
-NORMS = ("gradient_norm", "update_norm", "weight_norm")
-
-
 @_shared
 def make_train_step(
     layer: Layer, objective: Objective, optimizer: Optimizer, norms: bool = False
@@ -197,15 +193,6 @@ def _described(
     """The step, with what the log of compilations says of its program and its origin."""
     step.program, step.made_from = program, values  # type: ignore[attr-defined]
     return step
-
-
-def shown(measured: dict[str, Tree]) -> dict[str, Tree]:
-    """The entries for logs: all but the norms of single weights."""
-    return {
-        name: value
-        for name, value in measured.items()
-        if name.partition("/")[0] not in NORMS
-    }
 
 
 def next_step(step: Array | np.ndarray) -> Array:

@@ -26,8 +26,15 @@ from fnn.core.calling import (
 )
 from fnn.core.checks import located
 from fnn.core.config import from_config, to_config
-from fnn.core.context import INFERENCE, Context
-from fnn.core.masks import Masked, attach_mask, combine_masks, split_mask, strip_masks
+from fnn.core.context import (
+    INFERENCE,
+    Context,
+    Masked,
+    attach_mask,
+    combine_masks,
+    split_mask,
+    strip_masks,
+)
 from fnn.core.registry import lookup, names_of, register
 from fnn.core.value import Fields, Value, resolve
 from fnn.layers import (

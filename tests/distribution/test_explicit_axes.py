@@ -9,8 +9,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 import fnn
 from fnn import layers as L
 from fnn.core.calling import call, initialize, weight_spec
-from fnn.core.context import Context
-from fnn.core.masks import strip_masks
+from fnn.core.context import Context, strip_masks
 from fnn.runtime.placement import without
 from fnn.training.objective import Objective, OutputGoal
 from fnn.training.state import TrainState

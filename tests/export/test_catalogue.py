@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import fnn
-from fnn.core.masks import is_masked, strip_masks
+from fnn.core.context import is_masked, strip_masks
 from fnn.export.stablehlo import exported
 from fnn.training.step import make_predict_step
 from tests.helpers.catalogue import CATALOGUE

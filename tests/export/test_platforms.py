@@ -12,8 +12,7 @@ import fnn
 from fnn import layers as L
 from fnn import optimizers
 from fnn.core.calling import call, weight_spec
-from fnn.core.context import Context
-from fnn.core.masks import strip_masks
+from fnn.core.context import Context, strip_masks
 from fnn.training import engine
 from fnn.training.objective import Objective, OutputGoal
 from fnn.training.state import TrainState

@@ -6,7 +6,7 @@ import numpy as np
 
 from fnn import layers as L
 from fnn.core.calling import weight_spec
-from fnn.core.masks import attach_mask
+from fnn.core.context import attach_mask
 
 
 def drawn(*shape, seed=0):

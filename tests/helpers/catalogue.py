@@ -17,7 +17,7 @@ import numpy as np
 
 from fnn import layers as L
 from fnn.core.calling import initialize, weight_spec
-from fnn.core.masks import Masked
+from fnn.core.context import Masked
 from fnn.core.registry import register
 from fnn.symbolic.graph import connect
 from fnn.testing.subject import Subject, jit  # noqa: F401 - other tests take jit from here

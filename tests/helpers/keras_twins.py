@@ -8,7 +8,7 @@ import numpy as np
 
 from fnn.core import tree
 from fnn.core.calling import weight_spec
-from fnn.core.masks import attach_mask, is_masked, split_mask, strip_masks
+from fnn.core.context import attach_mask, is_masked, split_mask, strip_masks
 from fnn.core.value import Fields
 from tests.helpers.catalogue import jit
 from tests.helpers.oracle import keras_rules

@@ -8,8 +8,7 @@ from torch import nn
 
 from fnn.core import tree
 from fnn.core.calling import call
-from fnn.core.context import INFERENCE
-from fnn.core.masks import strip_masks
+from fnn.core.context import INFERENCE, strip_masks
 from fnn.saving.pytorch.loading import filled
 from fnn.saving.pytorch.rules import plan
 

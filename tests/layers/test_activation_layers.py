@@ -14,9 +14,8 @@ import fnn
 from fnn import activations, constraints, initializers, regularizers  # noqa: F401 - their names
 from fnn.core.calling import call, initialize, output_spec
 from fnn.core.config import from_config, to_config
-from fnn.core.context import INFERENCE, Context
+from fnn.core.context import INFERENCE, Context, Masked, strip_masks
 from fnn.core.fields import field_kind
-from fnn.core.masks import Masked, strip_masks
 from fnn.last_activation import without_last_activation
 from fnn.layers import BatchNormalization, Dense, Dropout
 from fnn.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax

@@ -12,8 +12,7 @@ import fnn
 from fnn import layers as L
 from fnn.core import tree
 from fnn.core.calling import call, initialize, output_spec, weight_spec
-from fnn.core.context import INFERENCE, Context
-from fnn.core.masks import Masked, split_mask, strip_masks
+from fnn.core.context import INFERENCE, Context, Masked, split_mask, strip_masks
 from fnn.core.tree import cast
 from fnn.core.weights import constrain, penalty
 from fnn.networks import generate, start_decoding

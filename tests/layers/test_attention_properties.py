@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from fnn import layers as L
 from fnn.core import tree
 from fnn.core.calling import call, weight_spec
-from fnn.core.context import INFERENCE
-from fnn.core.masks import attach_mask, split_mask
+from fnn.core.context import INFERENCE, attach_mask, split_mask
 from tests.helpers.catalogue import jit
 from tests.helpers.oracle import keras_rules
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import fnn.layers
+from fnn.core.context import Masked, is_masked
 from fnn.core.layer import Layer
-from fnn.core.masks import Masked, is_masked
 from fnn.preprocessing.host_layer import HostLayer
 from fnn.testing.checking import check
 from fnn.testing.promises import PROPERTIES

@@ -12,8 +12,7 @@ import fnn
 from fnn.core import tree, weights
 from fnn.core.calling import call, initialize, output_spec, weight_spec
 from fnn.core.config import from_config, to_config
-from fnn.core.context import INFERENCE, Context
-from fnn.core.masks import Masked
+from fnn.core.context import INFERENCE, Context, Masked
 from fnn.layers import (
     LSTM,
     ActivityRegularization,

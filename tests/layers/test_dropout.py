@@ -8,8 +8,7 @@ import pytest
 import fnn
 from fnn import activations, regularizers  # noqa: F401 - their names
 from fnn.core.calling import call, initialize, output_spec
-from fnn.core.context import Context
-from fnn.core.masks import Masked
+from fnn.core.context import Context, Masked
 from fnn.layers import Attention, SimpleRNNCell
 from fnn.layers.dropout import (
     AlphaDropout,

@@ -10,8 +10,7 @@ import pytest
 import fnn
 from fnn.core import weights
 from fnn.core.calling import call, weight_spec
-from fnn.core.context import INFERENCE, Context
-from fnn.core.masks import Masked
+from fnn.core.context import INFERENCE, Context, Masked
 from fnn.layers import (
     LSTM,
     BatchNormalization,

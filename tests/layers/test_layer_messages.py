@@ -13,9 +13,8 @@ import pytest
 import fnn
 from fnn import layers as L
 from fnn.core.calling import call, initialize, output_spec, weight_spec
-from fnn.core.context import INFERENCE, Context
+from fnn.core.context import INFERENCE, Context, Masked, strip_masks
 from fnn.core.fields import field_kind, hints
-from fnn.core.masks import Masked, strip_masks
 from fnn.layers.shared.recurrence import OverTime
 from fnn.preprocessing.images.base import BaseImagePreprocessingLayer
 from tests.helpers.catalogue import CATALOGUE

@@ -8,8 +8,7 @@ import pytest
 from fnn import Input, initializers
 from fnn import layers as L
 from fnn.core.calling import call, initialize
-from fnn.core.context import INFERENCE, Context, salt
-from fnn.core.masks import Masked, strip_masks
+from fnn.core.context import INFERENCE, Context, Masked, salt, strip_masks
 from tests.helpers.oracle import keras_rules
 
 pytestmark = pytest.mark.slow

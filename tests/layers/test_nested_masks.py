@@ -10,8 +10,7 @@ import pytest
 import fnn
 from fnn import layers as L
 from fnn.core.calling import call, initialize
-from fnn.core.context import INFERENCE, Context
-from fnn.core.masks import Masked, combine_masks, is_masked, strip_masks
+from fnn.core.context import INFERENCE, Context, Masked, combine_masks, is_masked, strip_masks
 from tests.helpers.catalogue import jit
 from tests.helpers.oracle import keras_rules
 

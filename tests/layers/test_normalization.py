@@ -10,8 +10,7 @@ import pytest
 from fnn import constraints, initializers, regularizers  # noqa: F401 - their names
 from fnn.core.calling import call, initialize, output_spec
 from fnn.core.config import from_config, to_config
-from fnn.core.context import INFERENCE, Context
-from fnn.core.masks import Masked
+from fnn.core.context import INFERENCE, Context, Masked
 from fnn.layers.batch_normalization import BatchNormalization
 from fnn.layers.normalization import (
     GroupNormalization,

@@ -6,7 +6,7 @@ import pytest
 
 from fnn import layers as L
 from fnn.core.calling import weight_spec
-from fnn.core.masks import strip_masks
+from fnn.core.context import strip_masks
 from fnn.testing.subject import Subject, is_float
 from tests.helpers.catalogue import CATALOGUE, COMPILED, jit
 from tests.helpers.keras_twins import ordered, runner, twin

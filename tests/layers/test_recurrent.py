@@ -15,9 +15,8 @@ import fnn
 from fnn import layers as L
 from fnn.core import tree
 from fnn.core.calling import call, initialize, output_spec, weight_spec
-from fnn.core.context import INFERENCE, Context
+from fnn.core.context import INFERENCE, Context, Masked, attach_mask, split_mask, strip_masks
 from fnn.core.layer import Layer
-from fnn.core.masks import Masked, attach_mask, split_mask, strip_masks
 from fnn.layers.shared import recurrence
 from tests.helpers.catalogue import jit
 from tests.helpers.oracle import keras_rules

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from fnn.core.calling import call, output_spec
-from fnn.core.context import INFERENCE
-from fnn.core.masks import Masked
+from fnn.core.context import INFERENCE, Masked
 from fnn.layers import LSTM, Embedding, Input, Reverse, Sequential
 from tests.helpers.catalogue import KEY
 

@@ -8,8 +8,7 @@ import pytest
 import fnn
 from fnn.core import tree
 from fnn.core.calling import call, weight_spec
-from fnn.core.context import INFERENCE
-from fnn.core.masks import Masked
+from fnn.core.context import INFERENCE, Masked
 from fnn.layers import Dense, Input, ReversibleEmbedding, Sequential
 from fnn.networks import generate
 from fnn.testing.subject import jit

@@ -7,7 +7,7 @@ import pytest
 
 import fnn
 from fnn import layers as L
-from fnn.core.masks import strip_masks
+from fnn.core.context import strip_masks
 from fnn.testing.subject import jit
 from tests.helpers.catalogue import CATALOGUE, Case
 

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from fnn import layers as L
 from fnn.core.calling import call, initialize, output_spec, weight_spec
-from fnn.core.context import INFERENCE
-from fnn.core.masks import Masked
+from fnn.core.context import INFERENCE, Masked
 from fnn.layers import depthwise
 from fnn.layers.shared import spatial as spatial_functions
 from tests.helpers.catalogue import Case, jit

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from fnn.core.calling import call, weight_spec
-from fnn.core.context import INFERENCE
-from fnn.core.masks import strip_masks
+from fnn.core.context import INFERENCE, strip_masks
 from fnn.core.tree import cast
 from fnn.testing.subject import is_float, jit
 from tests.helpers.catalogue import CATALOGUE, COMPILED

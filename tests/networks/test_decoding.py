@@ -8,8 +8,7 @@ import pytest
 from fnn import layers as L
 from fnn import networks
 from fnn.core.calling import call, weight_spec
-from fnn.core.context import INFERENCE
-from fnn.core.masks import Masked, strip_masks
+from fnn.core.context import INFERENCE, Masked, strip_masks
 from fnn.networks import generate, start_decoding
 from fnn.symbolic.graph import connect
 from tests.helpers.catalogue import Case, jit

@@ -15,8 +15,7 @@ import pytest
 
 import fnn
 from fnn.core.combining import Flow
-from fnn.core.context import INFERENCE, Context
-from fnn.core.masks import Masked
+from fnn.core.context import INFERENCE, Context, Masked
 from fnn.layers import Dense
 
 ROOT = Path(__file__).parents[2]
@@ -215,7 +214,6 @@ FILLED = {
         "('b', 'dense/bias', 'tensor')])"
     ),
     # Methods to write, and the pieces of what they return.
-    "_encoded(y)": "fnn.wrappers.Classifier._encoded",
     "error.mean()": "y_pred.mean()",
     "f(apply, params, state, batch, ctx)": "[]",
     "fnn.distribution.initialize()": "fnn.distribution.initialize",  # it waits for the others
@@ -236,8 +234,6 @@ FILLED = {
 # Code that shows what was written.
 SHOWN = {
     "Context(key=None)",
-    "Endpoint(PLACE -> PLACE)",
-    "Exported(PLACE)",
 }
 
 

@@ -10,8 +10,7 @@ import pytest
 import fnn
 from fnn.core.calling import call
 from fnn.core.config import from_config, to_config
-from fnn.core.context import INFERENCE, Context
-from fnn.core.masks import Masked
+from fnn.core.context import INFERENCE, Context, Masked
 from fnn.layers import (
     LSTM,
     Add,

@@ -11,8 +11,7 @@ import pytest
 import fnn
 from fnn.core.calling import call
 from fnn.core.config import from_config, to_config
-from fnn.core.context import INFERENCE
-from fnn.core.masks import Masked
+from fnn.core.context import INFERENCE, Masked
 from fnn.layers import GetItem, Input, LeakyReLU, MatMul, Operator, Unmask
 from fnn.symbolic.graph import connect
 from tests.helpers.catalogue import jit

@@ -14,8 +14,7 @@ import fnn
 from fnn import layers as L
 from fnn import losses, metrics, networks
 from fnn.core.calling import call, weight_spec
-from fnn.core.context import Context
-from fnn.core.masks import Masked
+from fnn.core.context import Context, Masked
 from fnn.training.independence import why_mixed
 from fnn.training.objective import MemberMean, Objective, OutputGoal
 from fnn.training.predict_step import make_predict_step

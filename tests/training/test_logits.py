@@ -11,8 +11,7 @@ import fnn
 from fnn import losses
 from fnn.core.calling import call, initialize
 from fnn.core.combining import Flow
-from fnn.core.context import INFERENCE, Context
-from fnn.core.masks import Masked
+from fnn.core.context import INFERENCE, Context, Masked
 from fnn.last_activation import outputs_by_path, without_last_activation
 from fnn.layers import (
     Activation,

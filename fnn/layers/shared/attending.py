@@ -10,9 +10,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn.core import arguments
-from fnn.core.context import Context
+from fnn.core.context import Context, combine_masks, leading
 from fnn.core.layer import Layer, State
-from fnn.core.masks import combine_masks, leading
 from fnn.core.tree import SpecTree, Tree
 from fnn.layers.shared.dropping import drop
 from fnn.layers.shared.products import product

@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fnn.core.context import Context
-from fnn.core.masks import combine_masks
+from fnn.core.context import Context, combine_masks
 from fnn.core.tree import Tree
 from fnn.layers.shared.attending import AttentionLayer, attend, band_mask
 from fnn.runtime.settings import settings

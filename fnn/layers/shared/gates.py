@@ -15,8 +15,8 @@ from fnn.core.tree import SpecTree
 from fnn.core.value import resolve
 from fnn.layers.shared.dropping import drop
 from fnn.layers.shared.recurrence import StepFunctions
-from fnn.runtime.arithmetic import add_bias
 from fnn.runtime.initial_values import on_device
+from fnn.runtime.placement import add_bias
 
 Shape: TypeAlias = tuple[int, ...]
 States: TypeAlias = tuple[Array, ...]  # each (batch, units)

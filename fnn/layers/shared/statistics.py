@@ -12,9 +12,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn.core.arguments import Rule
-from fnn.core.context import Context
+from fnn.core.context import Context, combine_masks, leading
 from fnn.core.layer import Params
-from fnn.core.masks import combine_masks, leading
 from fnn.core.tree import SpecTree
 
 Axes: TypeAlias = tuple[int, ...]

@@ -7,8 +7,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array, random
 
+from fnn.core.context import leading
 from fnn.core.fields import positive, random_seed
-from fnn.core.masks import leading
 from fnn.core.tree import Tree
 from fnn.preprocessing.augmentation.geometric import Factor
 from fnn.preprocessing.images.base import BaseImagePreprocessingLayer, Transformation

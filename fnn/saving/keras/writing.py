@@ -9,8 +9,8 @@ from typing import Any
 import jax
 
 from fnn.core.config import serialize_keras_object
+from fnn.core.context import strip_masks
 from fnn.core.layer import Layer
-from fnn.core.masks import strip_masks
 from fnn.core.tree import Tree, is_string
 from fnn.layers.sequential import Sequential
 from fnn.layers.wrappers import Inference, Training
