@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import fnn
-from fnn.layers import Conv2D, Dense, DepthwiseConv2D, Embedding, Flatten
+from fnn.layers import Conv2D, Dense, Embedding, Flatten
 from fnn.training import engine
 from fnn.training.cost import operations
 from fnn.training.state import without_counters
@@ -74,7 +74,6 @@ def test_operations_are_those_of_the_products():
         Conv2D(24, (3, 5)),
         Conv2D(24, 3, groups=3),
         Conv2D(24, 3, data_format="channels_first"),
-        DepthwiseConv2D(3, use_bias=False),
     ],
 )
 def test_operations_of_convolutions(layer):
