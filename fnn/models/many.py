@@ -84,8 +84,9 @@ def fit_many(
     not finite `guard="raise"` ends that member before the step: its history ends with NaN and the
     others continue.
 
-    It pays for small networks of dense or recurrent layers, and on accelerators; XLA computes
-    convolutions of several members slowly on CPU. Raises ValueError for streams, callbacks,
+    One program is compiled for all members, and on several devices they train side by side. On
+    one CPU a step of several members takes about as long as their steps one after the other, and
+    longer with convolutions, which XLA computes slowly for several members. Raises ValueError for streams, callbacks,
     stateful recurrent layers and models with a `train_step` of their own.
 
     >>> model = fnn.Sequential([fnn.layers.Dense(1, input_shape=(2,))])

@@ -113,8 +113,10 @@ def operations(jaxpr: Jaxpr) -> float:
             shape = equation.invars[0].aval.shape
             total += 2 * size * math.prod(shape[axis] for axis in contracted)
         elif name == "conv_general_dilated":
+            # An output is a sum over the kernel, whose axes are in any order, of one feature.
             kernel = equation.invars[1].aval.shape
-            total += 2 * size * math.prod(kernel[1:])
+            features = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
+            total += 2 * size * math.prod(kernel) / max(features, 1)
         else:
             total += size
     return total

@@ -29,9 +29,7 @@ from fnn.training.state import NORMS, Accumulator, Logs, TrainState
 from fnn.training.targets import call_with_targets, moves_targets
 
 T = TypeVar("T")
-OutputPath: TypeAlias = tuple[
-    object, ...
-]  # where an output is in nested tuples and dicts
+OutputPath: TypeAlias = tuple[object, ...]  # of an output in nested tuples and dicts
 Batch: TypeAlias = dict[str, Tree]  # "x", "y" and "weight"
 Loss: TypeAlias = Callable[[Tree], tuple[Array, Tree]]  # params -> (loss, more)
 
@@ -334,8 +332,9 @@ def init_optimizer(layer: Layer, optimizer: Optimizer, params: Tree) -> Tree:
     """The state of the optimizer for the trainable weights."""
     if _updates_itself(optimizer):
         return {}
-    learning, _ = weights.split(layer, params)
-    return init_state(optimizer, learning)
+    learning, fixed = weights.split(layer, params)
+    with weights.beside(fixed):
+        return init_state(optimizer, learning)
 
 
 @small_cache(64)
