@@ -217,6 +217,8 @@ def local(arrays: Tree) -> Tree:
     A replicated array is not copied. One that is divided between processes is gathered, for which
     each process must call this.
     """
+    if not jax.distributed.is_initialized():
+        return arrays  # as they are: a map would sort the keys of dicts
     return jax.tree.map(_local, arrays)
 
 

@@ -128,15 +128,14 @@ def test_equal_values_stay_interchangeable_in_caches():
         twin.trainable = True
 
 
-def test_the_optimizer_starts_anew_when_other_weights_learn():
+def test_the_optimizer_goes_on_when_other_weights_learn():
+    """It keeps its moments of the weights that still learn; tests/models/test_freezing.py."""
     model = network(fnn)
     model.compile("adam", "mse")
-    model.fit(X, X[:, :2], verbose=0)
-    model.layers[0].trainable = False
-    model.fit(X, X[:, :2], verbose=0)  # without `compile`, too
-    assert int(model.optimizer.iterations) == 1
-    model.fit(X, X[:, :2], verbose=0)
-    assert int(model.optimizer.iterations) == 2
+    for steps, trainable in ((1, True), (2, False), (3, False)):
+        model.layers[0].trainable = trainable
+        model.fit(X, X[:, :2], verbose=0)  # without `compile`, too
+        assert int(model.optimizer.iterations) == steps
 
 
 def test_layers_inside_layers_are_frozen_with_them():
