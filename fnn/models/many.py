@@ -86,8 +86,8 @@ def fit_many(
 
     One program is compiled for all members, and on several devices they train side by side. On
     one CPU a step of several members takes about as long as their steps one after the other, and
-    longer with convolutions, which XLA computes slowly for several members. Raises ValueError for streams, callbacks,
-    stateful recurrent layers and models with a `train_step` of their own.
+    longer with convolutions, which XLA computes slowly for several members. Raises ValueError for
+    streams, callbacks, stateful recurrent layers and models with a `train_step` of their own.
 
     >>> model = fnn.Sequential([fnn.layers.Dense(1, input_shape=(2,))])
     >>> model.compile("sgd", "mse")
