@@ -184,8 +184,8 @@ class ByPath(Distribution):
     pattern that matches decides. In a pattern `*` stands for any part of one name, `**` for any
     number of names, as in `fnn.optimizers.ByPath`. Other weights are replicated. `batch_dim_name`
     is the first axis of the mesh by default. Raises ValueError for rules of another form, for axes
-    that the mesh does not have, and at the first use for patterns that match no weight, and for weights that the devices
-    do not divide evenly.
+    that the mesh does not have, and at the first use for patterns that match no weight, and for
+    weights that the devices do not divide evenly.
 
     >>> mesh = fnn.distribution.DeviceMesh((2, 4), ("data", "model"))
     >>> columns = fnn.distribution.ByPath(mesh, {"**/kernel": (None, "model")})

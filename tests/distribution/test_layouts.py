@@ -393,6 +393,21 @@ def test_other_networks_over_a_grid(make, shape):
     close(*results)
 
 
+def test_a_model_inside_another_moves_to_the_mesh_of_that():
+    inner = perceptron(distribution=D.ByPath(grid(), {"dense/kernel": (None, "model")}))
+    alone = perceptron()
+    losses = []
+    for model, given in ((inner, {"distribution": D.FSDP(min_size=8)}), (alone, {})):
+        outer = fnn.Model(L.LoRA(model, rank=2), seed=0)
+        outer.compile("adam", "mse", **given)
+        history = outer.fit(X, Y, batch_size=16, epochs=2, verbose=0)
+        losses.append(history.history["loss"])
+        if given:
+            meshes = {leaf.sharding.mesh.axis_names for leaf in jax.tree.leaves(outer.params)}
+            assert meshes == {("batch",)}
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
 # -- mistakes ------------------------------------------------------------------------------------
 
 
