@@ -1,7 +1,12 @@
 """Two networks against each other: a generator learns to draw points from a ring.
 
 A training that `compile` does not know: two networks, two losses, two optimizers. It is one pure
-step over one pytree, and `fnn.training.fit` runs it like any other.
+step over one pytree, and `fnn.training.fit` runs it like any other (Goodfellow et al. 2014).
+
+The baseline is a normal distribution with the mean and covariance of the points.
+
+In full (about 10 s of one core): points of the network are 0.030 off the circle on average, with at
+least 143 of 2000 in each twelfth of it; those of the normal distribution are 0.397 off.
 """
 
 import jax
@@ -11,6 +16,7 @@ import optax
 from jax import random
 
 import fnn
+from examples import common
 from fnn.layers import Dense, Sequential
 
 NOISE = 8
@@ -83,9 +89,32 @@ def ring(count, rng):
     )
 
 
-def main(epochs=100, verbose=0):
+def judged(points):
+    """How far points are from the circle on average, and the fewest in a twelfth of it."""
+    off = float(abs(np.linalg.norm(points, axis=1) - 1).mean())
+    turns = np.arctan2(points[:, 1], points[:, 0]) / (2 * np.pi) + 0.5
+    sectors = np.floor(turns * 12).astype(int) % 12
+    return off, int(np.bincount(sectors, minlength=12).min())
+
+
+def draw(path, sets, history):
+    """The points of each set, and both losses by epoch."""
+    figure = common.new_figure(13, 3.8)
+    *places, last = figure.subplots(1, 4)
+    for axes, (name, points) in zip(places, sets.items(), strict=True):
+        axes.scatter(*points.T, s=2)
+        axes.set(title=name, xlim=(-2, 2), ylim=(-2, 2), aspect="equal")
+    for name in ("critic_loss", "generator_loss"):
+        last.plot(history[name], label=name.replace("_", " "))
+    last.set(xlabel="epoch", title="losses")
+    last.legend()
+    common.write(figure, path)
+
+
+def main(epochs=100, out="gan.png", verbose="auto"):
+    """Returns what `judged` says of the network's points, and of those of the baseline."""
     points = ring(4096, np.random.default_rng(0))
-    state, _ = fnn.training.fit(
+    state, history = fnn.training.fit(
         step,
         start(random.key(0)),
         points,
@@ -94,14 +123,18 @@ def main(epochs=100, verbose=0):
         verbose=verbose,
     )
     made = np.asarray(generate(state["generator"][0], random.key(1), 2000))
-    off = float(abs(np.linalg.norm(made, axis=1) - 1).mean())
-    sectors = np.floor((np.arctan2(made[:, 1], made[:, 0]) + np.pi) / (2 * np.pi) * 12)
-    fewest = int(np.bincount(sectors.astype(int) % 12, minlength=12).min())
-    print(
-        f"2000 points, on average {off:.3f} off the circle, at least {fewest} in each twelfth"
+    normal = np.random.default_rng(1).multivariate_normal(
+        points.mean(axis=0), np.cov(points.T), 2000
     )
-    return off, fewest
+    sets = {"the data": points[:2000], "network": made, "normal distribution": normal}
+    for name, some in sets.items():
+        off, fewest = judged(some)
+        print(
+            f"{name}: {off:.3f} off the circle, at least {fewest} of 2000 in each twelfth"
+        )
+    draw(out, sets, history.history)
+    return judged(made), judged(normal)
 
 
 if __name__ == "__main__":
-    main()
+    common.run(main)

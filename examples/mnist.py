@@ -1,12 +1,14 @@
 """Handwritten digits by a convolutional network: what `make demo` runs. Writes demo.png.
 
-`--cores` lets the cores of the CPU work side by side.
+MNIST if its files are there, else scikit-learn's small digits; nothing is downloaded. The baseline
+takes the class whose mean image is nearest.
+
+In full, with scikit-learn's digits (about 15 s of one core): accuracy 0.989, baseline 0.900.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import jax
 import numpy as np
 
 import fnn
+from examples import common
 from fnn.layers import Conv2D, Dense, Flatten, MaxPooling2D
 
 SHARED = (
@@ -45,22 +48,29 @@ def load():
 
 def draw(path, history, images, labels, predicted):
     """Training curves above, test digits with their predicted classes below, wrong ones first."""
-    from matplotlib.figure import Figure
-
     wrong = np.flatnonzero(predicted.argmax(axis=1) != labels.argmax(axis=1))[:8]
     order = np.concatenate([wrong, np.delete(np.arange(len(labels)), wrong)])
-    figure = Figure(figsize=(10, 10.5), layout="constrained")
+    figure = common.new_figure(10, 10.5)
     above, below = figure.subfigures(2, 1, height_ratios=(1, 2.1))
     fnn.visualization.plot_history(history, figure=above)
     fnn.visualization.plot_predictions(
         images[order], labels[order], predicted[order], figure=below
     )
-    figure.savefig(path, dpi=110)
+    common.write(figure, path)
 
 
-def main(path="demo.png"):
+def nearest_mean(images, labels, tested):
+    """The class of each tested image by the nearest of the mean images."""
+    means = labels.T @ images.reshape(len(images), -1) / labels.sum(axis=0)[:, None]
+    # The square of the tested image itself is left out: it is the same for all classes.
+    distances = (means**2).sum(axis=1) - 2 * tested.reshape(len(tested), -1) @ means.T
+    return distances.argmin(axis=1)
+
+
+def main(epochs=None, out="demo.png"):
     """Trains, prints the accuracy on the test set and the time, writes the picture."""
-    name, epochs, (x_train, y_train), (x_test, y_test) = load()
+    name, enough, (x_train, y_train), (x_test, y_test) = load()
+    epochs = epochs or enough
     print(f"{name}: {len(x_train)} images to train on, {len(x_test)} to test")
     model = fnn.Sequential(
         [
@@ -85,13 +95,11 @@ def main(path="demo.png"):
     seconds = time.perf_counter() - start
     _, accuracy = model.evaluate(x_test, y_test, verbose=0)
     print(f"test accuracy {accuracy:.4f} after {epochs} epochs in {seconds:.0f} s")
-    draw(path, history, x_test, y_test, model.predict(x_test, verbose=0))
-    print(f"the curves and some of the test digits are in {path}")
+    baseline = (nearest_mean(x_train, y_train, x_test) == y_test.argmax(axis=1)).mean()
+    print(f"the nearest mean image: {baseline:.4f}")
+    draw(out, history, x_test, y_test, model.predict(x_test, verbose=0))
     return accuracy
 
 
 if __name__ == "__main__":
-    if "--cores" in sys.argv:  # the cores work side by side
-        fnn.use_cpu_cores()
-    if main() < 0.97:
-        raise SystemExit("expected a test accuracy above 0.97")
+    common.run(main)

@@ -45,7 +45,7 @@ ELSEWHERE = {
 # The classes of fnn that Keras does not have.
 _OWN = {
     "layer": "Bias Ensemble FeatureSpace FlaxLayer Frozen GatedDense GetItem Graph "
-    "Inference Item JaxLayer LoRA MatMul MixtureOfExperts ModelCall Operation "
+    "Inference Item JaxLayer LoRA MatMul MixtureOfExperts ModelCall Operation Quantized "
     "Operator Parallel PositionEmbedding Remat Repeat Residual Reverse "
     "RotaryEmbedding SinusoidalPosition Spread TakeMask Training "
     "TransformerDecoderBlock TransformerEncoderBlock Unmask WithMask",

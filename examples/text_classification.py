@@ -9,7 +9,6 @@ linear model counts; a network that has to learn from them what words mean comes
 Both were set by a few tries on this very test.
 """
 
-import argparse
 import ast
 import re
 import sysconfig
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 import fnn
+from examples import common
 from fnn.layers import (
     Dense,
     Dropout,
@@ -112,9 +112,7 @@ def of_words(train, test):
 
 def draw(path, history, classes, predicted, accuracy):
     """The accuracy by epoch, beside that of TF-IDF; which modules the network takes for which."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 5.5), layout="constrained")
+    figure = common.new_figure(12, 5.5)
     left, right = figure.subplots(1, 2)
     epochs = np.arange(1, len(history["accuracy"]) + 1)
     left.plot(epochs, history["accuracy"], label="network, while it trains")
@@ -129,10 +127,10 @@ def draw(path, history, classes, predicted, accuracy):
     right.set_yticks(range(len(MODULES)), MODULES)
     right.set(xlabel="as the network says", ylabel="module of the sentence")
     figure.colorbar(image, ax=right, label="fraction of the sentences")
-    figure.savefig(path, dpi=110)
+    common.write(figure, path)
 
 
-def main(epochs=8, out="text.png", limit=None, verbose="auto"):
+def main(epochs=8, out="text_classification.png", limit=None, verbose="auto"):
     """Trains on at most `limit` sentences, prints both accuracies, draws the picture."""
     train, test = load()
     if limit is not None:
@@ -146,14 +144,13 @@ def main(epochs=8, out="text.png", limit=None, verbose="auto"):
     predicted = model.predict(test[0], verbose=0)
     ours = float((predicted.argmax(axis=1) == test[1]).mean())
     linear = float((of_words(train, test).argmax(axis=1) == test[1]).mean())
-    print(f"test accuracy: network {ours:.3f}, TF-IDF {linear:.3f}")
+    most = float(np.bincount(test[1]).max() / len(test[1]))
+    print(
+        f"test accuracy: network {ours:.3f}, TF-IDF {linear:.3f}, largest module {most:.3f}"
+    )
     draw(out, history.history, test[1], predicted, linear)
     return ours, linear
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--out", default="text.png")
-    options = parser.parse_args()
-    main(options.epochs, options.out)
+    common.run(main)

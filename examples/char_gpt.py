@@ -1,0 +1,167 @@
+"""A small GPT that writes Python: characters of the standard library's own sources.
+
+It trains on some modules and is tested on others; nothing is downloaded. `fnn.networks.generate`
+then continues a line of code with a key-value cache, and the program compares the time with that
+of computing all previous characters again for each new one.
+
+In full (about two minutes of one core): 2.26 bits per character of the other modules; counting
+which character follows each pair of characters gives 2.74.
+"""
+
+import sysconfig
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import fnn
+from examples import common
+from fnn.networks import generate, gpt
+
+TRAIN = (
+    *(
+        "argparse",
+        "ast",
+        "calendar",
+        "code",
+        "configparser",
+        "copy",
+        "csv",
+        "dataclasses",
+    ),
+    *(
+        "difflib",
+        "enum",
+        "fractions",
+        "functools",
+        "gettext",
+        "heapq",
+        "inspect",
+        "ipaddress",
+    ),
+    *(
+        "optparse",
+        "pathlib",
+        "pickle",
+        "random",
+        "shutil",
+        "socket",
+        "statistics",
+        "tarfile",
+    ),
+)
+TEST = ("textwrap", "threading", "tokenize", "zipfile")
+CONTEXT = 64  # characters that the network looks at
+PROMPT = "    def __init__(self, "
+
+
+def read(modules):
+    """The sources of modules as bytes, one after the other; those that Python lacks left out."""
+    folder = Path(sysconfig.get_paths()["stdlib"])
+    files = [folder / f"{name}.py" for name in modules]
+    text = "\n".join(file.read_text("utf-8") for file in files if file.exists())
+    return np.frombuffer(text.encode("ascii", "ignore"), np.uint8).astype("int32")
+
+
+def sequences(ids):
+    """Inputs (n, CONTEXT) and targets, which are one character ahead."""
+    count = (len(ids) - 1) // CONTEXT
+    return tuple(
+        ids[start : start + count * CONTEXT].reshape(count, CONTEXT) for start in (0, 1)
+    )
+
+
+def bits_by_counts(train, test):
+    """Bits per character of the baseline: each character given the two before it, by counting."""
+    counts = np.full((128, 128, 128), 0.05)
+    np.add.at(counts, (train[:-2], train[1:-1], train[2:]), 1)
+    probabilities = counts / counts.sum(axis=-1, keepdims=True)
+    return float(-np.log2(probabilities[test[:-2], test[1:-1], test[2:]]).mean())
+
+
+def recompute(layer, params, state, prompt, steps):
+    """The most probable continuation without a cache: all characters again for each new one."""
+    ids = jnp.zeros((1, prompt.shape[1] + steps), "int32")
+    ids = ids.at[:, : prompt.shape[1]].set(prompt)
+
+    def append(position, ids):
+        probabilities, _ = layer.apply(params, state, ids)
+        return ids.at[:, position].set(probabilities[:, position - 1].argmax(axis=-1))
+
+    return jax.lax.fori_loop(prompt.shape[1], ids.shape[1], append, ids)
+
+
+def seconds(function, *arguments):
+    """The result of a call, and the time of a second call, which compiles nothing."""
+    result = jax.block_until_ready(function(*arguments))
+    start = time.perf_counter()
+    jax.block_until_ready(function(*arguments))
+    return np.asarray(result), time.perf_counter() - start
+
+
+def draw(path, history, baseline, written):
+    """Bits per character by epoch, and what the network writes."""
+    figure = common.new_figure(12, 5)
+    left, right = figure.subplots(1, 2)
+    for name, label in (("loss", "training"), ("val_loss", "other modules")):
+        bits = np.array(history.history[name]) / np.log(2)
+        left.plot(np.arange(1, len(bits) + 1), bits, "o-", label=f"network, {label}")
+    left.axhline(baseline, color="0.5", linestyle="--", label="counts of triples")
+    left.set(
+        xlabel="epoch", ylabel="bits per character", xticks=range(1, len(bits) + 1)
+    )
+    left.legend()
+    right.axis("off")
+    right.text(
+        0, 1, written, family="monospace", fontsize=8, va="top", parse_math=False
+    )
+    common.write(figure, path)
+
+
+def main(epochs=2, out="char_gpt.png", limit=None, verbose="auto"):
+    """Trains on `limit` sequences at most. Returns bits per character: network, then baseline."""
+    train, test = read(TRAIN), read(TEST)
+    x, y = (part[:limit] for part in sequences(train))
+    model = fnn.Model(
+        gpt(vocabulary=128, width=96, depth=2, heads=4, context=CONTEXT), seed=0
+    )
+    steps = epochs * -(-len(x) // 32)
+    model.compile(
+        fnn.optimizers.AdamW(fnn.schedules.CosineDecay(3e-3, steps), weight_decay=0.01),
+        loss="sparse_categorical_crossentropy",
+    )
+    held_out = tuple(part[:limit] for part in sequences(test))
+    history = model.fit(
+        x, y, batch_size=32, epochs=epochs, validation_data=held_out, verbose=verbose
+    )
+    ours, baseline = (
+        history.history["val_loss"][-1] / np.log(2),
+        bits_by_counts(train, test),
+    )
+    print(
+        f"bits per character of other modules: network {ours:.2f}, triples {baseline:.2f}"
+    )
+
+    prompt = np.frombuffer(PROMPT.encode(), np.uint8).astype("int32")[None]
+    trained = model.layer, model.params, model.state, prompt, CONTEXT - prompt.shape[1]
+    cached, fast = seconds(generate, *trained)
+    again, slow = seconds(jax.jit(recompute, static_argnums=(0, 4)), *trained)
+    equal = (cached == again).mean()
+    print(
+        f"{fast * 1e3:.0f} ms with a key-value cache, {slow * 1e3:.0f} ms without, "
+        f"{equal:.0%} equal"
+    )
+    many = np.repeat(prompt, 8, axis=0)
+    sampled = generate(*trained[:3], many, trained[4], 0.6, jax.random.key(0))
+    written = "\n\n".join(
+        bytes(row.astype("uint8")).decode() for row in np.asarray(sampled)
+    )
+    print(written)
+    draw(out, history, baseline, written)
+    return ours, baseline
+
+
+if __name__ == "__main__":
+    common.run(main)
