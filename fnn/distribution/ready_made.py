@@ -9,6 +9,7 @@ import jax
 from jax.sharding import Mesh
 
 from fnn.core.tree import SpecTree, Tree
+from fnn.core.weights import check_patterns
 from fnn.distribution.mesh import Device, DeviceMesh, LayoutMap, TensorLayout, mesh_of
 from fnn.distribution.rules import Largest, Mapped, Table, for_transformers
 from fnn.runtime import layouts
@@ -182,9 +183,9 @@ class ByPath(Distribution):
     `rules` is a dict from pattern to axes of the mesh, for the last axes of the weight; the first
     pattern that matches decides. In a pattern `*` stands for any part of one name, `**` for any
     number of names, as in `fnn.optimizers.ByPath`. Other weights are replicated. `batch_dim_name`
-    is the first axis of the mesh by default. Raises ValueError for axes that the mesh does not
-    have, and at the first use for patterns that match no weight, and for weights that the devices
-    do not divide evenly.
+    is the first axis of the mesh by default. Raises ValueError for rules of another form, for axes
+    that the mesh does not have, and at the first use for patterns that match no weight, and for
+    weights that the devices do not divide evenly.
 
     >>> mesh = fnn.distribution.DeviceMesh((2, 4), ("data", "model"))
     >>> columns = fnn.distribution.ByPath(mesh, {"**/kernel": (None, "model")})
@@ -203,6 +204,7 @@ class ByPath(Distribution):
     ) -> None:
         mesh = mesh_of(device_mesh)
         batch_axis = batch_dim_name or mesh.axis_names[0]
+        _check_rules(rules)
         _check_axes("ByPath", mesh, batch_axis, *used_by(*rules.values()))
         table = Table(tuple((pattern, tuple(axes)) for pattern, axes in rules.items()))
         super().__init__(mesh, batch_axis, (table,))
@@ -272,6 +274,33 @@ class ModelParallel(Distribution):
         _check_axes("ModelParallel", mesh, batch_axis)
         super().__init__(mesh, batch_axis, (Mapped(layout_map),))
         vars(self)["auto_shard_dataset"] = auto_shard_dataset
+
+
+def _check_rules(rules: object) -> None:
+    """Raises ValueError unless `rules` has a tuple of axes for each pattern, each axis once."""
+    received = rules
+    if isinstance(rules, Mapping):
+        check_patterns("ByPath", "rules", tuple(rules))
+        wrong = [axes for axes in rules.values() if not _is_axes(axes)]
+        if not wrong:
+            return
+        received = wrong[0]
+    raise ValueError(
+        "ByPath: expected rules as a dict from patterns to tuples of axes of the mesh, or None, "
+        f"each axis once, received {received!r}; e.g. {{'**/kernel': (None, 'model')}}"
+    )
+
+
+def _is_axes(axes: object) -> bool:
+    if not isinstance(axes, (tuple, list)):
+        return False
+    names: list[object] = []
+    for entry in axes:
+        names += entry if isinstance(entry, tuple) else [entry]
+    named = [name for name in names if name is not None]
+    return all(isinstance(name, str) for name in named) and len(set(named)) == len(
+        named
+    )
 
 
 def _check_axes(name: str, mesh: Mesh, *axes: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 import jax
 from jax import Array
+from jax.sharding import Mesh, NamedSharding
 
 from fnn.core.calling import initialize, weight_spec
 from fnn.core.layer import Layer
@@ -67,6 +68,13 @@ def _shardings(
     return places
 
 
+def lay_out_new(weights: Weights) -> None:
+    """Lays out weights that were just made: those of models inside may lie on another mesh."""
+    distribution = current()
+    if distribution is not None:
+        lay_out(weights, distribution)
+
+
 def lay_out(weights: Weights, distribution: Distribution) -> None:
     """Puts weights, state and optimizer state where a distribution wants them.
 
@@ -79,7 +87,8 @@ def lay_out(weights: Weights, distribution: Distribution) -> None:
     now = weights.now
     held = now.params, now.state
     known = before == distribution
-    if known and all(map(is_committed, jax.tree.leaves(held))):
+    leaves = jax.tree.leaves(held)
+    if known and all(_stays(leaf, distribution.mesh) for leaf in leaves):
         return
     name = weights.network.name
     places = _shardings(distribution, name, held)
@@ -102,10 +111,24 @@ def lay_out(weights: Weights, distribution: Distribution) -> None:
 
 
 def _put_free(leaf: Any, place: Any) -> Any:
-    """An array in its place, unless the user put it on devices."""
-    if is_committed(leaf):
+    """An array in its place, unless it stays where the user put it."""
+    if _stays(leaf, place.mesh):
         return leaf
     return put(leaf, place)
+
+
+def _stays(leaf: Any, mesh: Mesh) -> bool:
+    """Whether an array lies where the user put it, and a program on this mesh can use it there.
+
+    On a mesh of other axes over the same devices, as that of a model inside, it cannot: a program
+    has one mesh.
+    """
+    if not is_committed(leaf):
+        return False
+    if not isinstance(leaf.sharding, NamedSharding):
+        return True
+    other = leaf.sharding
+    return other.mesh.shape == mesh.shape or other.device_set != set(mesh.devices.flat)
 
 
 def _put_ours(leaf: Any, place: Any, before: Any) -> Any:

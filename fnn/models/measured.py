@@ -55,7 +55,8 @@ class Measured(_Beside):
         with weights, optimizer state and one batch; further batches on the device come on top.
         `compile_seconds` is the time it took. With `memory`, in bytes, `largest_batch` is the
         largest batch size that needs no more (0 if none does); the default is the memory of the
-        device, where it says how much it has.
+        device, where it says how much it has. A distribution is left out: all is that of one device
+        with the whole batch and all weights.
 
         `x` and `y` are arrays, or shapes, of any number of examples, where the shapes of inputs
         are not known (`None` in `Input`), or targets not those that the loss takes by its outputs.

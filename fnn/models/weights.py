@@ -244,6 +244,7 @@ class Weights:
             params, state = laid_out.made(self, part.layer, init_key, trial)
             refuse_none(part.layer, trial)
             self.start_from(params, state)
+            laid_out.lay_out_new(self)
 
     def start_from(self, params: Tree, state: Tree) -> None:
         """Begins with these weights, except for layers that already have some."""

@@ -393,6 +393,21 @@ def test_other_networks_over_a_grid(make, shape):
     close(*results)
 
 
+def test_a_model_inside_another_moves_to_the_mesh_of_that():
+    inner = perceptron(distribution=D.ByPath(grid(), {"dense/kernel": (None, "model")}))
+    alone = perceptron()
+    losses = []
+    for model, given in ((inner, {"distribution": D.FSDP(min_size=8)}), (alone, {})):
+        outer = fnn.Model(L.LoRA(model, rank=2), seed=0)
+        outer.compile("adam", "mse", **given)
+        history = outer.fit(X, Y, batch_size=16, epochs=2, verbose=0)
+        losses.append(history.history["loss"])
+        if given:
+            meshes = {leaf.sharding.mesh.axis_names for leaf in jax.tree.leaves(outer.params)}
+            assert meshes == {("batch",)}
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
 # -- mistakes ------------------------------------------------------------------------------------
 
 
@@ -423,6 +438,10 @@ def test_tensor_parallel_needs_a_transformer():
         (lambda: D.FSDP(min_size=0), "min_size must be a positive integer"),
         (lambda: D.TensorParallel(D.DeviceMesh((8,), ("x",))), r"received \['model'\]"),
         (lambda: D.ByPath(grid(), {"a": ("b",)}), r"received \['b'\]"),
+        (lambda: D.ByPath(grid(), ["a"]), r"rules as a dict .* received \['a'\]"),
+        (lambda: D.ByPath(grid(), {"a": "model"}), "to tuples of axes .* received 'model'"),
+        (lambda: D.ByPath(grid(), {"a": ("data", "data")}), "each axis once"),
+        (lambda: D.ByPath(grid(), {1: ("data",)}), "rules to be patterns of paths"),
         (lambda: D.DataParallel(8), "expected device_mesh as a DeviceMesh"),
         (lambda: D.DataParallel() & D.FSDP(grid()), "over one mesh and one axis"),
         (lambda: D.DeviceMesh((2,), ("cpu", "x")), "a shape with a name for each axis"),

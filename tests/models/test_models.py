@@ -89,7 +89,7 @@ def test_a_copy_is_by_itself():
 def test_loading_draws_no_weights(tmp_path, monkeypatch):
     model = network()
     model.save(tmp_path / "model.fnn")
-    monkeypatch.setattr(fnn.models.weights, "initialize", None)
+    monkeypatch.setattr(fnn.models.laid_out, "initialize", None)
     again = fnn.load(tmp_path / "model.fnn")
     jax.tree.map(np.testing.assert_array_equal, again.get_weights(), model.get_weights())
 

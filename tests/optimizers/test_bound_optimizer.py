@@ -325,9 +325,10 @@ def test_compiling_with_the_optimizer_of_the_model_keeps_its_state():
     net.compile(held, "mse")  # one of the past
     assert int(net.optimizer.iterations) == 0
     net.fit(x, y, **arguments)
+    counted = int(net.optimizer.iterations)
     net.freeze(net.layers[0])
-    net.compile(net.optimizer, "mse")  # its moments of what no longer learns go, the rest stays
-    assert int(net.optimizer.iterations) == 4
+    net.compile(net.optimizer, "mse")  # counters stay, as in Keras
+    assert int(net.optimizer.iterations) == counted > 0
     again = network(net.optimizer)
     assert int(again.optimizer.iterations) == 0
 
