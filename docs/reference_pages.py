@@ -22,6 +22,7 @@ FURTHER = [
     "serving",
     "testing",
     "utils.bounding_boxes",
+    "wrappers",
 ]
 
 

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 from jax import Array, lax, random
 
 from fnn.core import tree
-from fnn.core.calling import OFFSET, OUTPUT, call, walk
+from fnn.core.calling import call, walk
 from fnn.core.context import Context, strip_masks
 from fnn.core.layer import Layer
 from fnn.core.tree import Path, Tree
 from fnn.last_activation import without_last_activation
+from fnn.runtime.recording import OFFSET, OUTPUT
 
 __all__ = [
     "activation_statistics",

@@ -13,10 +13,10 @@ from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 from fnn.core.arguments import wrong
-from fnn.core.arithmetic import finfo
 from fnn.core.config import Configurable, serializers
 from fnn.core.registry import register
 from fnn.core.value import resolve
+from fnn.runtime.arithmetic import finfo
 
 Axis: TypeAlias = int | Sequence[int] | None
 Range: TypeAlias = tuple[int, int]

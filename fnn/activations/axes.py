@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax import Array, nn
 
 from fnn.activations.naming import activation
-from fnn.core.arithmetic import exactly
-from fnn.core.context import along
+from fnn.runtime.arithmetic import exactly
+from fnn.runtime.placement import along
 
 
 @activation()

@@ -17,7 +17,7 @@ import optax
 from fnn.command_line.errors import one_line_errors
 from fnn.config import dtype_policy
 from fnn.runtime.version import VERSION
-from fnn.summaries import size
+from fnn.summaries.sizes import size
 
 DESCRIPTION = """\
 Prints the versions of fnn and of what it stands on, the devices that JAX finds, the cache of

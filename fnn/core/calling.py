@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import operator
 from collections.abc import Callable, Iterable, Iterator
 
 import jax
@@ -18,25 +17,23 @@ from fnn.core.checks import Method, check_apply, inner_apply, located, run_apply
 from fnn.core.context import (
     Context,
     Masked,
+    activity_penalty,
     combine_masks,
     is_masked,
-    leading,
     refuse_mask,
     salt,
     split_mask,
     strip_masks,
     without_gradients,
 )
-from fnn.core.layer import Layer, Params, Regularizer, State
+from fnn.core.layer import Layer, Params, State
 from fnn.core.registry import snake_case
 from fnn.core.tree import Path, SpecTree, Tree
 from fnn.core.value import resolve
 from fnn.runtime.patterns import matches_any
 from fnn.runtime.placement import on_automatic_axes, prepared
 from fnn.runtime.program_cache import small_cache
-
-# What a recorded call puts into the state of a layer and reads there; no layer has such a name.
-OUTPUT, OFFSET = "/output", "/offset"
+from fnn.runtime.recording import recording
 
 
 def initialize(
@@ -103,7 +100,7 @@ def before_call(
     if layer.automatic_axes:
         apply = functools.partial(_on_automatic_axes, apply)
     if ctx.record:
-        apply = functools.partial(_recording, apply)
+        apply = functools.partial(recording, strip_masks, is_masked, apply)
     run = functools.partial(apply, layer)
     if ctx.remat and _is_recomputed(layer, ctx):
         # Once, not once more for each layer inside.
@@ -125,25 +122,6 @@ def _on_automatic_axes(
     return result
 
 
-def _recording(
-    apply: Method, layer: Layer, params: Params, state: State, x: Tree, ctx: Context
-) -> tuple[Tree, State]:
-    """Runs a layer, and puts its outputs into its state, as OUTPUT.
-
-    What is there as OFFSET is added to the outputs before: the gradient with respect to an offset
-    of zeros is that with respect to the outputs.
-    """
-    own = {n: v for n, v in state.items() if n not in (OFFSET, OUTPUT)}
-    # A leaf layer that runs others knows what is in their states.
-    inner = ctx.replace(record=layer.masking == "inside")
-    y, new = apply(layer, params, own, x, inner)
-    if OFFSET in state:
-        y = jax.tree.map(operator.add, y, state[OFFSET], is_leaf=is_masked)
-        # Kept for another use of the layer in the same call.
-        new = {**new, OFFSET: state[OFFSET]}
-    return y, {**new, OUTPUT: strip_masks(y)}
-
-
 def after_call(
     layer: Layer,
     state: State,
@@ -160,38 +138,10 @@ def after_call(
         y = Masked(y, mask)
     regularizer = getattr(layer, "activity_regularizer", None)
     if regularizer is not None:
-        penalty = activity_penalty(regularizer, y, ctx)
+        penalty = activity_penalty(resolve("regularizer", regularizer), y, ctx)
         dtype = state["aux_loss"].dtype
         new_state = {**new_state, "aux_loss": penalty.astype(dtype)}
     return y, new_state
-
-
-def activity_penalty(
-    activity_regularizer: Regularizer,
-    y: Tree,
-    ctx: Context,
-) -> Array:
-    """The regularizer of the valid steps of `y`, averaged over the valid examples of the batch.
-
-    Each example has the same weight, however many of its steps are valid. Without a mask this is
-    Keras's definition.
-    """
-    regularizer = resolve("regularizer", activity_regularizer)
-    total = jnp.zeros(())
-    for part in jax.tree.leaves(y, is_leaf=is_masked):
-        output, mask = split_mask(part)
-        for valid in (ctx.rows, mask):
-            if valid is not None:
-                # (batch, time, 1, ...), to broadcast to the outputs
-                valid = leading(valid.astype(bool), output.ndim)
-                output = jnp.where(valid, output, 0)
-        examples = output.shape[0]
-        if ctx.rows is not None:
-            examples = jnp.maximum(ctx.rows.sum(), 1)
-        # In float32 at least: a sum of squares overflows in float16.
-        wide = output.astype(jnp.promote_types(output.dtype, jnp.float32))
-        total += regularizer(wide) / examples
-    return total
 
 
 def init_child(

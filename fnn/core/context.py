@@ -174,6 +174,54 @@ class LayerLike(Protocol):
     def children(self) -> tuple[tuple[str | None, LayerLike], ...]: ...
 
 
+def carry_mask(x: Tree, ctx: Context) -> tuple[Tree, Context]:
+    """Moves the mask of a context to the values, for a combinator to pass on."""
+    if ctx.mask is None:
+        return x, ctx
+    if isinstance(x, (tuple, list)):
+        return tuple(map(attach_mask, x, ctx.mask)), ctx.replace(mask=None)
+    return attach_mask(x, ctx.mask), ctx.replace(mask=None)
+
+
+def check_mask(
+    layer: LayerLike,
+    shape: Iterable[int],
+    mask: Iterable[int],
+) -> None:
+    """Raises ValueError unless a mask of shape `mask` has the first axes of values of `shape`.
+
+    It needs at least two, and not the last one if the layer mixes features. Channels in front are
+    skipped.
+    """
+    shape = tuple(shape)
+    mask = tuple(mask)
+    steps = shape
+    if getattr(layer, "data_format", None) == "channels_first":
+        steps = shape[:1] + shape[2:]
+    most = len(shape) - layer.mixes_features
+    if 2 <= len(mask) <= most and mask == steps[: len(mask)]:
+        return
+    combine = ""
+    if mask == shape:
+        combine = ", by jnp.any(mask, axis=-1)"
+    raise ValueError(
+        f"{type(layer).__name__}: expected a mask of the first axes, (batch, time), of inputs "
+        f"of shape {shape}, received a mask of shape {mask}; pass one boolean for each step, "
+        f"of shape {steps[: max(2, len(shape) - 1)]}{combine}, or Unmask() the inputs"
+    )
+
+
+def refuse_mask(layer: LayerLike, mask: Mask) -> None:
+    """Raises ValueError if there is a mask and the layer refuses masks."""
+    # Leaves do not include None.
+    if layer.masking == "refuse" and jax.tree.leaves(mask):
+        raise ValueError(
+            f"expected inputs without a mask, since {type(layer).__name__} mixes or drops time "
+            "steps, received a mask (from Embedding(mask_zero=True) or Masking); use a layer "
+            "that reads the mask first (LSTM, GlobalAveragePooling1D), or Unmask() to drop it"
+        )
+
+
 def _operator(
     function: Callable[[Tree, Tree], Tree], reflected: bool = False
 ) -> Callable[[Masked, object], Masked]:
@@ -258,9 +306,7 @@ def strip_masks(x: Tree) -> Tree:
 
 
 def _values_of(leaf: Tree) -> Tree:
-    if isinstance(leaf, Masked):
-        return leaf.values
-    return leaf
+    return leaf.values if isinstance(leaf, Masked) else leaf
 
 
 def attach_mask(x: Tree, mask: Mask) -> Tree:
@@ -268,54 +314,6 @@ def attach_mask(x: Tree, mask: Mask) -> Tree:
     if mask is None:
         return x
     return Masked(x, mask)
-
-
-def carry_mask(x: Tree, ctx: Context) -> tuple[Tree, Context]:
-    """Moves the mask of a context to the values, for a combinator to pass on."""
-    if ctx.mask is None:
-        return x, ctx
-    if isinstance(x, (tuple, list)):
-        return tuple(map(attach_mask, x, ctx.mask)), ctx.replace(mask=None)
-    return attach_mask(x, ctx.mask), ctx.replace(mask=None)
-
-
-def check_mask(
-    layer: LayerLike,
-    shape: Iterable[int],
-    mask: Iterable[int],
-) -> None:
-    """Raises ValueError unless a mask of shape `mask` has the first axes of values of `shape`.
-
-    It needs at least two, and not the last one if the layer mixes features. Channels in front are
-    skipped.
-    """
-    shape = tuple(shape)
-    mask = tuple(mask)
-    steps = shape
-    if getattr(layer, "data_format", None) == "channels_first":
-        steps = shape[:1] + shape[2:]
-    most = len(shape) - layer.mixes_features
-    if 2 <= len(mask) <= most and mask == steps[: len(mask)]:
-        return
-    combine = ""
-    if mask == shape:
-        combine = ", by jnp.any(mask, axis=-1)"
-    raise ValueError(
-        f"{type(layer).__name__}: expected a mask of the first axes, (batch, time), of inputs "
-        f"of shape {shape}, received a mask of shape {mask}; pass one boolean for each step, "
-        f"of shape {steps[: max(2, len(shape) - 1)]}{combine}, or Unmask() the inputs"
-    )
-
-
-def refuse_mask(layer: LayerLike, mask: Mask) -> None:
-    """Raises ValueError if there is a mask and the layer refuses masks."""
-    # Leaves do not include None.
-    if layer.masking == "refuse" and jax.tree.leaves(mask):
-        raise ValueError(
-            f"expected inputs without a mask, since {type(layer).__name__} mixes or drops time "
-            "steps, received a mask (from Embedding(mask_zero=True) or Masking); use a layer "
-            "that reads the mask first (LSTM, GlobalAveragePooling1D), or Unmask() to drop it"
-        )
 
 
 def leading(mask: A, ndim: int) -> A:
@@ -374,14 +372,28 @@ def joined_mask(masks: Mask, shape: tuple[int, ...]) -> Array | None:
     return jnp.broadcast_to(mask, shape[: mask.ndim])
 
 
-def along(vector: Array, ndim: int, axis: int = -1) -> Array:
-    """`vector` reshaped to broadcast along one axis of an array of `ndim` axes."""
-    # Strict JAX does not broadcast arrays of different ranks by itself.
-    shape = [1] * ndim
-    shape[axis] = vector.shape[0]
-    return vector.reshape(shape)
+def activity_penalty(
+    regularizer: Callable[[Array], Array],
+    y: Tree,
+    ctx: Context,
+) -> Array:
+    """The regularizer of the valid steps of `y`, averaged over the valid examples of the batch.
 
-
-def add_bias(y: Array, bias: Array, axis: int = -1) -> Array:
-    """`y` plus one number for each channel along `axis`."""
-    return y + along(bias, y.ndim, axis)
+    Each example has the same weight, however many of its steps are valid. Without a mask this is
+    Keras's definition.
+    """
+    total = jnp.zeros(())
+    for part in jax.tree.leaves(y, is_leaf=is_masked):
+        output, mask = split_mask(part)
+        for valid in (ctx.rows, mask):
+            if valid is not None:
+                # (batch, time, 1, ...), to broadcast to the outputs
+                valid = leading(valid.astype(bool), output.ndim)
+                output = jnp.where(valid, output, 0)
+        examples = output.shape[0]
+        if ctx.rows is not None:
+            examples = jnp.maximum(ctx.rows.sum(), 1)
+        # In float32 at least: a sum of squares overflows in float16.
+        wide = output.astype(jnp.promote_types(output.dtype, jnp.float32))
+        total += regularizer(wide) / examples
+    return total

@@ -89,7 +89,7 @@ class Layer(Copied, Configurable, loadable=False):
     on_subclass: ClassVar[Callable[[type], None]] = staticmethod(_unheard)
     # Calls the layer on arrays, and shows it in a notebook as HTML; set by `fnn.models`.
     on_arrays: ClassVar[Callable[[Layer, tuple[object, ...], dict[str, object]], Tree]]
-    as_html: ClassVar[Callable[[Layer], str]]
+    _repr_html_: ClassVar[Callable[[Layer], str]]
     # Told of a field assigned, asked about the network of a model: by `fnn.models`.
     on_assigned: ClassVar[Callable[[Layer, str], None]] = staticmethod(_unheard)
     is_of_model: ClassVar[Callable[[Layer], bool | None]] = staticmethod(_unheard)
@@ -307,12 +307,7 @@ class Layer(Copied, Configurable, loadable=False):
     def _instead(self, name: str, value: object) -> str:
         if hasattr(value, "shape"):
             return f"use layer.{name}.assign(value), once the layer has weights"
-        if name in self.attribute_advice:
-            return self.attribute_advice[name]
-        return super()._instead(name, value)
-
-    def _repr_html_(self) -> str:
-        return Layer.as_html(self)
+        return self.attribute_advice.get(name) or super()._instead(name, value)
 
     def __iter__(self) -> Iterator[Callable[..., Any]]:
         """`init, apply = layer`."""

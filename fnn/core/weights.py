@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import jax
@@ -161,6 +163,22 @@ def in_order(
 
 # -- patterns --------------------------------------------------------------------------------------
 
+# The paths of weights that an optimizer does not see, since they are frozen.
+_unseen: ContextVar[tuple[str, ...]] = ContextVar("unseen", default=())
+
+
+@contextlib.contextmanager
+def beside(fixed: Params) -> Iterator[None]:
+    """Inside, patterns of weights may match these frozen weights instead of those that learn.
+
+    So an optimizer stays valid when weights are frozen.
+    """
+    token = _unseen.set(tuple("/".join(path) for path, _ in tree.flatten(fixed)))
+    try:
+        yield
+    finally:
+        _unseen.reset(token)
+
 
 def as_patterns(patterns: object) -> object:
     """A single pattern as a tuple of one, a list as a tuple."""
@@ -188,14 +206,14 @@ def check_matches(
     argument: str,
     patterns: tuple[str, ...],
     paths: list[str],
-    kind: str = "weights that learn",
+    kind: str = "weights",
 ) -> None:
     """Raises ValueError for patterns that match no path, suggesting similar paths.
 
-    `kind` says what the paths are of: "weights that learn", "weights" or "layers".
-
-    "biases_and_norms" may match none.
+    `kind` says what the paths are of, "weights" or "layers". "biases_and_norms" may match none.
     """
+    if paths and kind == "weights":
+        paths = [*paths, *_unseen.get()]
     idle = [p for p in patterns if p != BIASES_AND_NORMS and not _any(p, paths)]
     if not idle or not paths:
         return

@@ -33,7 +33,7 @@ class Endpoint:
     >>> model = fnn.Sequential([fnn.layers.Dense(1, input_shape=(3,))])
     >>> model.export("dense", verbose=False)
     >>> fnn.export.load("dense").endpoints["serve"]
-    Endpoint(input_0: float32 (any, 3) -> output: float32 (any, 1))
+    <Endpoint input_0: float32 (any, 3) -> output: float32 (any, 1)>
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Endpoint:
 
     def __repr__(self) -> str:
         inputs, outputs = (", ".join(map(str, s)) for s in (self.inputs, self.outputs))
-        return f"Endpoint({inputs} -> {outputs})"
+        return f"<Endpoint {inputs} -> {outputs}>"
 
 
 def _shown(arguments: tuple[Tree, ...]) -> str:
@@ -117,8 +117,7 @@ class Exported:
         return next(iter(self.endpoints.values()))(*arguments)
 
     def __repr__(self) -> str:
-        shown = (f"{name}={one!r}" for name, one in self.endpoints.items())
-        return f"Exported({', '.join(shown)})"
+        return f"<Exported {self.endpoints}>"
 
     def __getattr__(self, name: str) -> Endpoint:
         found = self.__dict__.get("endpoints", {}).get(name)

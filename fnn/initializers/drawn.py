@@ -10,10 +10,10 @@ import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
-from fnn.core.context import along
 from fnn.core.fields import random_seed
 from fnn.initializers.initializer import Initializer, Shape, check_shape, draw_key
 from fnn.runtime.initial_values import normal, orthonormal, truncated_normal, uniform
+from fnn.runtime.placement import along
 
 
 class RandomNormal(Initializer):

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.core.calling import activity_penalty, call
+from fnn.core.calling import call
 from fnn.core.combining import Flow, Visit, Wrapper
-from fnn.core.context import INFERENCE, Context
+from fnn.core.context import INFERENCE, Context, activity_penalty
 from fnn.core.layer import Layer, Params, State
 from fnn.core.tree import Tree
+from fnn.core.value import resolve
 
 
 class Change(NamedTuple):
@@ -75,7 +76,8 @@ class Penalized(Wrapper, loadable=False):
         ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
         logits, after = call(self.inner, params, state, x, ctx)
-        penalty = activity_penalty(self.penalty, self.end.of(logits), ctx)
+        regularizer = resolve("regularizer", self.penalty)
+        penalty = activity_penalty(regularizer, self.end.of(logits), ctx)
         dtype = state["aux_loss"].dtype
         return logits, {**after, "aux_loss": penalty.astype(dtype)}
 

@@ -11,7 +11,6 @@ from jax import Array
 from fnn.activations import relu
 from fnn.core import arguments
 from fnn.core.arguments import Rule
-from fnn.core.arithmetic import exactly, finfo
 from fnn.core.context import INFERENCE, Context, combine_masks, leading
 from fnn.core.fields import not_negative
 from fnn.core.layer import Activation as ActivationLike
@@ -26,6 +25,7 @@ from fnn.core.layer import (
 )
 from fnn.core.tree import SpecTree, Tree
 from fnn.layers.shared.statistics import HAS_AXES, NAMES_AXES
+from fnn.runtime.arithmetic import exactly, finfo
 
 
 class Activation(Layer):

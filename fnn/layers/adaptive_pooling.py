@@ -9,8 +9,7 @@ from typing import ClassVar, NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fnn.core.arithmetic import floating
-from fnn.core.context import INFERENCE, Context, along
+from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import one_of, per_axis
 from fnn.core.layer import Params, State
 from fnn.layers.shared.spatial import (
@@ -22,6 +21,8 @@ from fnn.layers.shared.spatial import (
     reduce_axis,
     spatial_axes,
 )
+from fnn.runtime.arithmetic import floating
+from fnn.runtime.placement import along
 
 
 class Windows(NamedTuple):

@@ -10,8 +10,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn.core.arguments import Rule
-from fnn.core.arithmetic import float_dtype
-from fnn.core.context import INFERENCE, Context, along, leading
+from fnn.core.context import INFERENCE, Context, leading
 from fnn.core.fields import fraction, not_negative
 from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
 from fnn.core.tree import SpecTree
@@ -25,7 +24,8 @@ from fnn.layers.shared.statistics import (
     valid_entries,
     zeros_elsewhere,
 )
-from fnn.runtime.placement import spec_of, used_by
+from fnn.runtime.arithmetic import float_dtype
+from fnn.runtime.placement import along, spec_of, used_by
 
 
 class BatchNormalization(Layer):

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.core.arguments import Rule
-from fnn.core.context import add_bias
 from fnn.core.fields import fraction, one_of, per_axis, positive, random_seed
 from fnn.core.layer import Activation, Constraint, Initializer, Params, Regularizer
 from fnn.core.tree import SpecTree, array_spec
@@ -24,6 +23,7 @@ from fnn.layers.shared.spatial import (
     layout,
     numbers,
 )
+from fnn.runtime.placement import add_bias
 
 
 class _ConvLSTM(Spatial, LSTMStep, OverTime):

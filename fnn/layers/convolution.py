@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.core.arguments import Rule
-from fnn.core.context import INFERENCE, Context, add_bias
+from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import one_of, per_axis, positive
 from fnn.core.layer import (
     Activation,
@@ -29,6 +29,7 @@ from fnn.layers.shared.spatial import (
     numbers,
     reach,
 )
+from fnn.runtime.placement import add_bias
 
 
 class _Conv(Spatial):

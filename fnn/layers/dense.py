@@ -5,7 +5,7 @@ from __future__ import annotations
 from jax import Array
 
 from fnn.core import arguments
-from fnn.core.context import INFERENCE, Context, add_bias
+from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import positive
 from fnn.core.layer import (
     Activation,
@@ -18,7 +18,7 @@ from fnn.core.layer import (
     activate,
 )
 from fnn.core.tree import SpecTree, Tree
-from fnn.runtime.placement import matmul
+from fnn.runtime.placement import add_bias, matmul
 
 
 class Dense(Layer):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fnn.core.context import INFERENCE, Context, add_bias
+from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import one_of, per_axis, positive
 from fnn.core.layer import (
     Activation,
@@ -34,6 +34,7 @@ from fnn.layers.shared.spatial import (
     reach,
     spatial_axes,
 )
+from fnn.runtime.placement import add_bias
 
 # On CPU, a window of up to this many positions is convolved as a sum of shifted products. Median
 # CPU time of XLA's grouped convolution, as a multiple of this sum, forward and with gradients: 14

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn.core.arguments import Rule
-from fnn.core.arithmetic import float_dtype, unit_length
 from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import not_negative
 from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
@@ -27,6 +26,7 @@ from fnn.layers.shared.statistics import (
     valid_entries,
     zeros_elsewhere,
 )
+from fnn.runtime.arithmetic import float_dtype, unit_length
 from fnn.runtime.initial_values import filled
 
 

@@ -12,8 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from fnn.core.arithmetic import floating
-from fnn.core.context import INFERENCE, Context, along
+from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import one_of, per_axis
 from fnn.core.layer import Params, State
 from fnn.layers.shared.spatial import (
@@ -27,6 +26,8 @@ from fnn.layers.shared.spatial import (
     reduce_axis,
     spatial_axes,
 )
+from fnn.runtime.arithmetic import floating
+from fnn.runtime.placement import along
 
 Pads: TypeAlias = tuple[tuple[int, int], ...]
 

@@ -11,12 +11,13 @@ import numpy as np
 from jax import Array
 
 from fnn.core.arguments import Rule
-from fnn.core.arithmetic import float_dtype
-from fnn.core.context import INFERENCE, Context, Masked, add_bias
+from fnn.core.context import INFERENCE, Context, Masked
 from fnn.core.layer import Constraint, Initializer, Layer, Params, Regularizer, State
 from fnn.core.tree import SpecTree, Tree
 from fnn.core.value import Fields
 from fnn.regularizers import L1L2
+from fnn.runtime.arithmetic import float_dtype
+from fnn.runtime.placement import add_bias
 
 
 class Identity(Layer):

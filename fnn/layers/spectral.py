@@ -7,7 +7,6 @@ from jax import Array, lax, random
 
 from fnn.core import arguments
 from fnn.core.arguments import Rule
-from fnn.core.arithmetic import unit_length
 from fnn.core.calling import call, walk
 from fnn.core.combining import Wrapper
 from fnn.core.context import INFERENCE, Context, salt
@@ -15,6 +14,7 @@ from fnn.core.fields import positive
 from fnn.core.layer import Params, State
 from fnn.core.tree import SpecTree, Tree
 from fnn.initializers.drawn import TruncatedNormal
+from fnn.runtime.arithmetic import unit_length
 from fnn.runtime.placement import place
 
 

@@ -12,7 +12,7 @@ from jax import Array, random
 from fnn.core import arguments
 from fnn.core.arguments import Rule
 from fnn.core.combining import Flow, Visit
-from fnn.core.context import INFERENCE, Context, add_bias
+from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import fraction, not_negative, positive
 from fnn.core.layer import (
     Activation,
@@ -30,6 +30,7 @@ from fnn.layers.dense import Dense
 from fnn.layers.dropout import Dropout
 from fnn.layers.merging import Add
 from fnn.layers.normalization import LayerNormalization
+from fnn.runtime.placement import add_bias
 
 Children: TypeAlias = dict[str, Layer]
 

@@ -11,13 +11,13 @@ from jax import Array
 from numpy.typing import ArrayLike
 
 from fnn.core.arguments import wrong
-from fnn.core.arithmetic import floating
 from fnn.core.fields import fraction
 from fnn.core.tree import SpecTree
 from fnn.losses import checks
 from fnn.losses.logits import Form
 from fnn.losses.loss import Functions, Loss, pair
 from fnn.losses.targets import class_numbers
+from fnn.runtime.arithmetic import floating
 from fnn.runtime.settings import epsilon
 
 

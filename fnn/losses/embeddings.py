@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from jax import Array
 from numpy.typing import ArrayLike
 
-from fnn.core.arithmetic import floating, unit_length
 from fnn.core.fields import not_negative, positive
 from fnn.core.tree import SpecTree
 from fnn.losses.loss import Functions, Loss, pair
 from fnn.losses.targets import HasShape, class_numbers
+from fnn.runtime.arithmetic import floating, unit_length
 
 # Used in place of log(0): finite, so that gradients are finite too.
 _LOG_ZERO = -1e9

@@ -9,7 +9,6 @@ from jax import Array
 from numpy.typing import ArrayLike
 
 from fnn.core.arguments import wrong
-from fnn.core.arithmetic import floating
 from fnn.core.fields import fraction, not_negative
 from fnn.core.tree import SpecTree
 from fnn.losses import checks
@@ -17,6 +16,7 @@ from fnn.losses.crossentropy import binary_crossentropy, log_probabilities, pick
 from fnn.losses.logits import Form
 from fnn.losses.loss import Functions, Loss, pair
 from fnn.losses.targets import class_numbers
+from fnn.runtime.arithmetic import floating
 from fnn.runtime.settings import epsilon
 
 

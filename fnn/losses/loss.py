@@ -12,7 +12,6 @@ import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike
 
-from fnn.core.arithmetic import floating
 from fnn.core.fields import as_declared, one_of
 from fnn.core.named import Named, function_name
 from fnn.core.tree import SpecTree, Tree
@@ -32,6 +31,7 @@ from fnn.losses.targets import (
     repeat_for_batch,
     spread,
 )
+from fnn.runtime.arithmetic import floating
 from fnn.runtime.placement import gathered
 
 REDUCTIONS = (

@@ -7,11 +7,11 @@ import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike
 
-from fnn.core.arithmetic import unit_length
 from fnn.core.tree import SpecTree
 from fnn.losses import checks
 from fnn.losses.logits import Form
 from fnn.losses.loss import Functions, Loss, pair
+from fnn.runtime.arithmetic import unit_length
 from fnn.runtime.settings import epsilon
 
 

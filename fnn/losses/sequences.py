@@ -8,10 +8,10 @@ import optax
 from jax import Array
 from numpy.typing import ArrayLike
 
-from fnn.core.arithmetic import floating
 from fnn.core.tree import SpecTree
 from fnn.losses.loss import Functions, Loss
 from fnn.losses.targets import class_numbers
+from fnn.runtime.arithmetic import floating
 
 
 def ctc(

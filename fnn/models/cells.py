@@ -13,13 +13,7 @@ import numpy as np
 
 from fnn.core import tree, tying
 from fnn.core.calling import call, output_spec, walk, weight_spec
-from fnn.core.context import (
-    Context,
-    Masked,
-    NeedsKeyError,
-    is_masked,
-    strip_masks,
-)
+from fnn.core.context import Context, Masked, NeedsKeyError, is_masked, strip_masks
 from fnn.core.layer import Layer, Params, State
 from fnn.core.registry import snake_case
 from fnn.core.tree import Path, Tree

@@ -104,14 +104,16 @@ def _cost(feed: Feed, size: int, x: SpecTree, y: Tree) -> _Cost:
     batch = tree.spec(arrays), array_spec((size,), bool)
     state = without_counters(program.holder.now)
     step = program.train_step(objective)
-    compiled = engine.program(step, state, batch, weights.now.key).compiled(
-        program.guard
-    )
+    program_of_step = engine.program(step, state, batch, weights.now.key)
+    compiled = program_of_step.compiled(program.guard)
     seconds = time.perf_counter() - began
     memory = compiled.memory_analysis()
     peak = memory.argument_size_in_bytes + memory.output_size_in_bytes
     peak += memory.temp_size_in_bytes - memory.alias_size_in_bytes
-    return _Cost(float(compiled.cost_analysis()["flops"]), int(peak), seconds)
+    flops = float(compiled.cost_analysis()["flops"])
+    if program_of_step.has_loops:
+        flops = max(flops, program_of_step.work)
+    return _Cost(flops, int(peak), seconds)
 
 
 def _goals(feed: Feed, x: SpecTree, y: Tree) -> tuple[Arrays, Objective]:

@@ -12,7 +12,7 @@ from jax import Array
 
 from fnn.core import tree
 from fnn.core import weights as core_weights
-from fnn.core.calling import OUTPUT, call, walk
+from fnn.core.calling import call, walk
 from fnn.core.context import Context
 from fnn.core.layer import Layer
 from fnn.core.tree import Tree
@@ -20,6 +20,7 @@ from fnn.core.weights import as_patterns, check_matches, check_patterns
 from fnn.models.feed import Feed, checked_batch_size
 from fnn.runtime.patterns import matches_any
 from fnn.runtime.program_cache import programs
+from fnn.runtime.recording import OUTPUT
 from fnn.training.objective import Objective
 from fnn.training.step import make_eval_step
 

@@ -20,8 +20,8 @@ from fnn.training.history import History
 from fnn.training.hooks import CallbackList
 from fnn.training.loop import Run
 from fnn.training.many import make_many_eval_step, mesh_for, over_members, stacked
+from fnn.training.predict_step import predict_function
 from fnn.training.state import TrainState, without_counters
-from fnn.training.step import predict_function
 
 Devices: TypeAlias = Sequence[jax.Device] | None
 Logs: TypeAlias = dict[str, Any]  # arrays by name, the members along their first axis

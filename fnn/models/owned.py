@@ -226,6 +226,6 @@ def page(layer: Layer) -> str:
 
 
 Layer.on_attribute = staticmethod(answer)
-Layer.as_html = staticmethod(page)
+Layer._repr_html_ = page
 Layer.on_assigned = staticmethod(follow)
 Attributes.as_shown = staticmethod(inner.as_model)

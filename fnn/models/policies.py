@@ -62,7 +62,7 @@ class Policies:
 
         >>> model = fnn.Sequential([fnn.layers.Dense(8, input_shape=(64,))])
         >>> model.quantize("int8")
-        >>> model.layers[0].kernel.dtype.name, model.dtype_policy.name
+        >>> str(model.layers[0].kernel.dtype), model.dtype_policy.name
         ('int8', 'int8_from_float32')
         """
         quantizing.quantize(self._weights, mode, config, filters)

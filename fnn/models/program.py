@@ -239,12 +239,7 @@ class Program(OptimizerLists):
     @property
     def metric_directions(self) -> dict[str, str | None]:
         """For each metric whether more ("max") or less ("min") is better."""
-        goals = self.objective.goals if self.objective else ()
-        return {
-            log_name(label): metric.direction
-            for goal in goals
-            for label, metric, _ in goal.metrics
-        }
+        return self.objective.directions if self.objective else {}
 
     # -- for `fitting` ---------------------------------------------------------------------------
 

@@ -10,10 +10,10 @@ import jax.image
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fnn.core.arithmetic import finfo
 from fnn.core.tree import Tree
 from fnn.ops.control import saturate_cast
 from fnn.ops.spatial import Sizes, conv, is_last, per_axis, to_channels_last
+from fnn.runtime.arithmetic import finfo
 
 Methods = Literal["linear", "bilinear", "cubic", "bicubic", "lanczos3", "lanczos5"]
 _RESIZE = ("bilinear", "nearest", "lanczos3", "lanczos5", "bicubic")

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fnn.core.arithmetic import finfo
-from fnn.core.context import along
 from fnn.core.tree import Tree
 from fnn.ops.dtypes import FLOAT
+from fnn.runtime.arithmetic import finfo
+from fnn.runtime.placement import along
 from fnn.runtime.settings import epsilon
 
 Axes = int | tuple[int, ...]

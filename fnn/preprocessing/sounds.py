@@ -9,7 +9,6 @@ from jax import Array, lax, random
 
 from fnn.core import arguments
 from fnn.core.arguments import Rule
-from fnn.core.arithmetic import float_dtype
 from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import not_negative, one_of, positive
 from fnn.core.layer import Layer, Params, State
@@ -18,6 +17,7 @@ from fnn.initializers.fixed import STFT
 from fnn.layers.shared.spatial import DATA_FORMATS
 from fnn.ops.signal import stft
 from fnn.ops.spatial import is_last
+from fnn.runtime.arithmetic import float_dtype
 from fnn.runtime.settings import settings
 from fnn.runtime.warning import warn
 

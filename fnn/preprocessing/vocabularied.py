@@ -121,7 +121,8 @@ class Vocabularied(Adapting, HostLayer, loadable=False):
         config = {}
         for name in self._configured():
             value = vars(self)[name]
-            if value is None and is_left_out(type(self), name):
+            is_default = value == self._defaults().get(name)
+            if is_left_out(type(self), name) and is_default:
                 continue
             if isinstance(value, Vocabulary):
                 value = value.as_dict()

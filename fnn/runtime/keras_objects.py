@@ -45,7 +45,7 @@ ELSEWHERE = {
 # The classes of fnn that Keras does not have.
 _OWN = {
     "layer": "Bias Ensemble FeatureSpace FlaxLayer Frozen GatedDense GetItem Graph "
-    "Inference Item JaxLayer LoRA MatMul MixtureOfExperts ModelCall Operation "
+    "Inference Item JaxLayer LoRA MatMul MixtureOfExperts ModelCall Operation Quantized "
     "Operator Parallel PositionEmbedding Remat Repeat Residual Reverse "
     "RotaryEmbedding SinusoidalPosition Spread TakeMask Training "
     "TransformerDecoderBlock TransformerEncoderBlock Unmask WithMask",
@@ -61,7 +61,8 @@ _FIELD_NAMES = {"inner": "layer", "rules": "optimizer_map"}
 # Fields that Keras's classes do not have: they are left out of a config at their default.
 OWN_FIELDS = frozenset(
     {
-        *("exact", "exclude_from_weight_decay", "input_shape", "learned", "order"),
+        *("exact", "exclude_from_weight_decay", "fixed_weights", "input_shape"),
+        *("learned", "order"),
         *("position", "return_attention_scores", "ties", "use_causal_mask"),
     }
 )

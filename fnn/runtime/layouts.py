@@ -194,6 +194,10 @@ def current() -> Distribution | None:
         return scoped
     if _in_force is not None and not isinstance(_in_force, Distribution):
         _in_force = _in_force()
-    if _in_force is None and processes.are_several():
+    if (
+        _in_force is None
+        and jax.distributed.is_initialized()
+        and processes.are_several()
+    ):
         return Distribution(processes.mesh())
     return _in_force

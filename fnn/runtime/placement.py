@@ -305,6 +305,19 @@ def matmul(x: Array, kernel: Array) -> Array:
     return jnp.matmul(x, kernel, out_sharding=out_sharding)
 
 
+def along(vector: Array, ndim: int, axis: int = -1) -> Array:
+    """`vector` reshaped to broadcast along one axis of an array of `ndim` axes."""
+    # Strict JAX does not broadcast arrays of different ranks by itself.
+    shape = [1] * ndim
+    shape[axis] = vector.shape[0]
+    return vector.reshape(shape)
+
+
+def add_bias(y: Array, bias: Array, axis: int = -1) -> Array:
+    """`y` plus one number for each channel along `axis`."""
+    return y + along(bias, y.ndim, axis)
+
+
 def einsum(
     equation: str,
     x: Array,

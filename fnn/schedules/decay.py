@@ -10,9 +10,9 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from fnn.core.arguments import wrong
-from fnn.core.arithmetic import iinfo
 from fnn.core.config import Configurable
 from fnn.core.fields import positive
+from fnn.runtime.arithmetic import iinfo
 
 
 class Schedule(Configurable, loadable=False):

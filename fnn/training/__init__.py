@@ -5,8 +5,9 @@ from fnn.training.checks import TrainingError
 from fnn.training.history import History
 from fnn.training.loop import fit
 from fnn.training.objective import Objective
+from fnn.training.predict_step import make_predict_step
 from fnn.training.state import Accumulator, TrainState
-from fnn.training.step import make_eval_step, make_predict_step, make_train_step
+from fnn.training.step import make_eval_step, make_train_step
 
 __all__ = [
     "Accumulator",

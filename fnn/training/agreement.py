@@ -10,7 +10,7 @@ import numpy as np
 from jax import random
 
 from fnn.core.tree import Tree
-from fnn.runtime.processes import exchanged, is_global
+from fnn.runtime.processes import are_several, exchanged, is_global, warn_if_alone
 from fnn.training.data import ArrayData, take
 from fnn.training.plan import Plan
 
@@ -23,7 +23,13 @@ _ADVICE = {
 
 
 def check_agreement(plan: Plan) -> None:
-    """Raises ValueError if weights, arrays or numbers of steps differ between the processes."""
+    """Raises ValueError if weights, arrays or numbers of steps differ between the processes.
+
+    Warns, once, of processes that were started together but not connected.
+    """
+    if not are_several():
+        warn_if_alone()
+        return
     found = exchanged(_described(plan))
     for process, others in enumerate(found):
         for name, advice in _ADVICE.items():

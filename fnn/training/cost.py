@@ -63,6 +63,13 @@ def largest_array(jaxpr: Jaxpr) -> int:
     return max(sizes, default=0)
 
 
+def has_loops(jaxpr: Jaxpr) -> bool:
+    """Whether there are loops, whose body XLA counts once in its analysis of cost."""
+    return any(
+        equation.primitive.name in ("scan", "while") for equation in equations(jaxpr)
+    )
+
+
 def _convolves(jaxpr: Jaxpr) -> bool:
     return any(
         equation.primitive.name == "conv_general_dilated"
@@ -106,8 +113,10 @@ def operations(jaxpr: Jaxpr) -> float:
             shape = equation.invars[0].aval.shape
             total += 2 * size * math.prod(shape[axis] for axis in contracted)
         elif name == "conv_general_dilated":
+            # An output is a sum over the kernel, whose axes are in any order, of one feature.
             kernel = equation.invars[1].aval.shape
-            total += 2 * size * math.prod(kernel[1:])
+            features = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
+            total += 2 * size * math.prod(kernel) / max(features, 1)
         else:
             total += size
     return total

@@ -71,6 +71,8 @@ class ArrayData:
         self.seed = seed
         self.apart = apart
         self.runs_apart: Callable[[int], bool] = _never
+        # Of several orders: how many, and whether their last batches are of one size.
+        self.copies, self.ends_alike = 1, True
         on_device = all(isinstance(leaf, jax.Array) for leaf in leaves)
         self.resident = on_device or (keep and _may_reside(arrays))
         self.arrays = arrays
@@ -88,7 +90,8 @@ class ArrayData:
         Fewer if they are large, or if there are not that many (rounded up to a power of
         two, so that data of another length rarely needs another compilation).
         """
-        batch_bytes = tree.nbytes(self.batch_spec())
+        of_all = tree.nbytes(self.arrays) * self.copies
+        batch_bytes = of_all * self.room // max(self.count, 1)
         fitting = max(GATHERED_BYTES // max(batch_bytes, 1), 1)
         if not self.resident:
             # Each dispatch copies its own chunk: no need to gather more.
@@ -132,7 +135,7 @@ class ArrayData:
         left out.
         """
         total = steps or self.steps
-        ragged = self._ragged()
+        ragged = self.count % self.batch_size if self.pad and self.ends_alike else 0
         separate = bool(ragged) and (
             self.runs_apart(ragged) or self.apart(self.batch_spec())
         )
@@ -156,12 +159,6 @@ class ArrayData:
                 chunk = take(self.arrays, index), valid
             yield chunk if self.pad else chunk[0], count
             done += count
-
-    def _ragged(self) -> int:
-        """The number of examples in an incomplete last batch; 0 if there is none."""
-        if not self.pad:
-            return 0
-        return self.count % self.batch_size
 
     def place(self, done: int | None) -> None:
         """Nothing: the number of an epoch and that of a batch in it tell which batch is next."""

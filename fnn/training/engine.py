@@ -20,7 +20,12 @@ from fnn.runtime.devices import beside, shared
 from fnn.runtime.layouts import Shared
 from fnn.runtime.program_cache import programs
 from fnn.training.commit import committed
-from fnn.training.cost import operations, runs_apart, steps_per_dispatch
+from fnn.training.cost import (
+    has_loops,
+    operations,
+    runs_apart,
+    steps_per_dispatch,
+)
 from fnn.training.state import Accumulator, Waiting, add
 
 __all__ = [
@@ -105,6 +110,7 @@ class Program:
         jaxpr = traced.jaxpr.jaxpr
         self.logs = traced.out_info[1]
         self.work = operations(jaxpr)
+        self.has_loops = has_loops(jaxpr)
         self.capacity = capacity or steps_per_dispatch(jaxpr)
         self.is_large = not read_only and tree.nbytes(state) >= DONATED_BYTES
         run_steps = _run_steps

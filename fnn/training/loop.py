@@ -34,8 +34,7 @@ from fnn.training.plan import Plan
 from fnn.training.progress import COMPILING, Progress
 from fnn.training.resume import Resume
 from fnn.training.sources import readable
-from fnn.training.state import log_names, without_counters
-from fnn.training.step import shown
+from fnn.training.state import log_names, shown, without_counters
 from fnn.training.stream import StreamData
 from fnn.training.trainer import Trainer
 
@@ -233,10 +232,8 @@ def train(plan: Plan) -> History:
     callbacks = CallbackList(plan.callbacks, plan.run, params)
     plan.run.stop_training = False
     _check_restarts(plan)
-    if jax.distributed.is_initialized():
+    if jax.distributed.is_initialized() or "launch" not in processes.looked:
         check_agreement(plan)
-    elif "launch" not in processes.looked:
-        processes.warn_if_alone()
     resume = Resume(plan, callbacks)
     with interruptible() as interrupt, terminable(interrupt, bool(resume.savers)):
         now = without_counters(plan.weights.now)

@@ -103,6 +103,9 @@ class ManyData(ArrayData):
         size = orders[0].batch_size
         super().__init__(arrays, size, remainder="pad", apart=lambda batch: mixes)
         self.orders = orders
+        self.copies = len(orders)
+        # If their last batches differ in size, all are padded.
+        self.ends_alike = len({order.count for order in orders}) == 1
         self.count = max(order.count for order in orders)
         self.steps = max(order.steps for order in orders)
         self.first_pass = first_pass
@@ -128,12 +131,6 @@ class ManyData(ArrayData):
     ) -> Generator[tuple[Tree, int]]:
         epoch += self.first_pass
         yield from super().chunks(epoch, capacity, steps, poll, start)
-
-    def _ragged(self) -> int:
-        if len({order.count for order in self.orders}) > 1:
-            # Their last batches differ in size, so all are padded.
-            return 0
-        return super()._ragged()
 
     def _indices(
         self, batch: int, count: int, capacity: int

@@ -21,7 +21,7 @@ from fnn.losses import Loss, checks
 from fnn.metrics import Metric
 from fnn.training.lazy import LazyArray
 from fnn.training.members import MemberMean
-from fnn.training.state import LOSS_METRIC, Accumulator, Logs, Waiting
+from fnn.training.state import LOSS_METRIC, Accumulator, Logs, Waiting, log_name
 
 
 class OutputGoal(Value, loadable=False):
@@ -75,6 +75,15 @@ class Objective(Value, loadable=False):
     def several(self) -> bool:
         """Whether more than one output has a loss: each of them is then logged."""
         return sum(goal.loss is not None for goal in self.goals) > 1
+
+    @property
+    def directions(self) -> dict[str, str | None]:
+        """For each metric whether more ("max") or less ("min") is better."""
+        return {
+            log_name(label): metric.direction
+            for goal in self.goals
+            for label, metric, _ in goal.metrics
+        }
 
     def evaluate(
         self,

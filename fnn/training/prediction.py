@@ -24,8 +24,8 @@ from fnn.training.cost import largest_array
 from fnn.training.data import GATHERED_BYTES, take
 from fnn.training.hooks import CallbackList
 from fnn.training.interrupt import interruptible
+from fnn.training.predict_step import predict_function
 from fnn.training.progress import Progress
-from fnn.training.step import predict_function
 
 # (examples, how many of them are valid) -> outputs
 Run: TypeAlias = Callable[[Tree, int], Tree]

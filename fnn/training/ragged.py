@@ -15,8 +15,9 @@ from fnn.core.tree import SpecTree, Tree
 from fnn.runtime.program_cache import small_cache
 from fnn.training.independence import why_mixed
 from fnn.training.objective import Objective
+from fnn.training.predict_step import predict_function
 from fnn.training.state import TrainState, begun, without_counters
-from fnn.training.step import make_eval_step, make_loss, predict_function
+from fnn.training.step import make_eval_step, make_loss
 
 
 @functools.cache

@@ -196,6 +196,19 @@ def _results(
     return jax.jit(compute)
 
 
+# What `make_train_step(norms=True)` logs for each weight: "gradient_norm/dense/kernel".
+NORMS = ("gradient_norm", "update_norm", "weight_norm")
+
+
+def shown(measured: dict[str, Tree]) -> dict[str, Tree]:
+    """The entries for logs: all but the norms of single weights."""
+    return {
+        name: value
+        for name, value in measured.items()
+        if name.partition("/")[0] not in NORMS
+    }
+
+
 # The name in a step of a metric called "loss", which takes the place of the loss in logs.
 LOSS_METRIC = "loss/metric"
 

@@ -14,7 +14,7 @@ from jax import Array
 
 from fnn.core import tree, weights
 from fnn.core.calling import call
-from fnn.core.context import Context, is_masked, split_mask, strip_masks
+from fnn.core.context import Context, is_masked, split_mask
 from fnn.core.layer import Layer
 from fnn.core.tree import Tree
 from fnn.last_activation import End, outputs_by_path, without_last_activation
@@ -22,16 +22,14 @@ from fnn.losses.logits import in_form
 from fnn.metrics import Mean
 from fnn.optimizers import expand_updates, loss_scale, run_update
 from fnn.optimizers.optimizer import Optimizer, init_state, keeps_finite, without_rate
-from fnn.runtime.program_cache import programs, small_cache
+from fnn.runtime.program_cache import small_cache
 from fnn.training.objective import Objective, entry_count
 from fnn.training.own_objective import run_own
-from fnn.training.state import Accumulator, Logs, TrainState
+from fnn.training.state import NORMS, Accumulator, Logs, TrainState
 from fnn.training.targets import call_with_targets, moves_targets
 
 T = TypeVar("T")
-OutputPath: TypeAlias = tuple[
-    object, ...
-]  # where an output is in nested tuples and dicts
+OutputPath: TypeAlias = tuple[object, ...]  # of an output in nested tuples and dicts
 Batch: TypeAlias = dict[str, Tree]  # "x", "y" and "weight"
 Loss: TypeAlias = Callable[[Tree], tuple[Array, Tree]]  # params -> (loss, more)
 
@@ -126,9 +124,6 @@ def _shared(make: Callable[..., T]) -> Callable[..., T]:
     return cached
 
 
-NORMS = ("gradient_norm", "update_norm", "weight_norm")
-
-
 @_shared
 def make_train_step(
     layer: Layer, objective: Objective, optimizer: Optimizer, norms: bool = False
@@ -198,15 +193,6 @@ def _described(
     """The step, with what the log of compilations says of its program and its origin."""
     step.program, step.made_from = program, values  # type: ignore[attr-defined]
     return step
-
-
-def shown(measured: dict[str, Tree]) -> dict[str, Tree]:
-    """The entries for logs: all but the norms of single weights."""
-    return {
-        name: value
-        for name, value in measured.items()
-        if name.partition("/")[0] not in NORMS
-    }
 
 
 def next_step(step: Array | np.ndarray) -> Array:
@@ -346,8 +332,9 @@ def init_optimizer(layer: Layer, optimizer: Optimizer, params: Tree) -> Tree:
     """The state of the optimizer for the trainable weights."""
     if _updates_itself(optimizer):
         return {}
-    learning, _ = weights.split(layer, params)
-    return init_state(optimizer, learning)
+    learning, fixed = weights.split(layer, params)
+    with weights.beside(fixed):
+        return init_state(optimizer, learning)
 
 
 @small_cache(64)
@@ -381,29 +368,3 @@ def make_eval_step(layer: Layer, objective: Objective) -> Callable[..., Tree]:
         return (params, after), logs
 
     return _described(eval_step, "evaluation", network=layer, objective=objective)
-
-
-def predict_function(layer: Layer) -> Callable[..., Tree]:
-    """The pure function `step(params, state, x) -> (outputs without masks, state)`.
-
-    A network that draws random numbers in inference takes a key after `x`.
-    """
-
-    def predict_step(
-        params: Tree, state: Tree, x: Tree, key: Array | None = None
-    ) -> tuple[Tree, Tree]:
-        outputs, state = call(layer, params, state, x, Context(key=key))
-        return strip_masks(outputs), state
-
-    return predict_step
-
-
-@programs.cached
-def make_predict_step(layer: Layer) -> Callable[..., Tree]:
-    """`predict_function`, compiled.
-
-    >>> layer, x = fnn.layers.Dense(1, kernel_initializer="ones"), jnp.ones((2, 3))
-    >>> make_predict_step(layer)(*layer.init(jax.random.key(0), x), x)[0].tolist()
-    [[3.0], [3.0]]
-    """
-    return jax.jit(predict_function(layer))

@@ -30,10 +30,10 @@ from fnn.training.state import (
     TrainState,
     count,
     result_values,
+    shown,
     with_counters,
     without_counters,
 )
-from fnn.training.step import shown
 
 
 class Trainer:

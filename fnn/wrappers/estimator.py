@@ -70,8 +70,8 @@ class Estimator(BaseEstimator):
     def _encoded(self, y: np.ndarray) -> np.ndarray:
         """The targets that the model is trained on."""
         raise NotImplementedError(
-            f"{type(self).__name__} defines no _encoded(y), which returns targets; define it, or "
-            "use Classifier, Regressor or Transformer"
+            f"{type(self).__name__} does not know what its targets are; use Classifier, Regressor "
+            "or Transformer"
         )
 
     def _model_for(self, X: Any, y: np.ndarray) -> Any:

@@ -26,12 +26,13 @@ class Ended:
 
     def __init__(self, folder, running):
         self.folder = folder
-        self.outputs = [process.communicate(timeout=600)[0] for process in running]
+        pairs = [process.communicate(timeout=600) for process in running]
+        self.printed, self.errors = zip(*pairs, strict=True)
         self.status = [process.returncode for process in running]
 
     @functools.cached_property
     def found(self):
-        assert not any(self.status), "\n".join(self.outputs)
+        assert not any(self.status), "\n".join(self.errors)
         count = len(self.status)
         paths = [self.folder / f"found-{number}.json" for number in range(count)]
         return [json.loads(path.read_text()) for path in paths]
@@ -47,7 +48,7 @@ def run(folder, scenario, count, devices=1):
     for number in range(count):
         numbers = map(str, (number, count, port, devices))
         command = [sys.executable, "-m", "tests.helpers.together", scenario, *numbers, folder]
-        output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        output = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         running.append(subprocess.Popen(command, cwd=ROOT, **output))
     return Ended(folder, running)
 
@@ -103,7 +104,7 @@ def test_every_process_has_the_numbers_of_one(count, part, one, request):
 def test_one_process_prints_and_writes(two):
     lines = [
         [line for line in output.splitlines() if line and not line.startswith("[Gloo]")]
-        for output in two.outputs
+        for output in two.printed
     ]
     for said in ("Epoch 3/3", "early stopping", "saving model to"):
         assert any(said in line for line in lines[0])
@@ -166,11 +167,11 @@ def test_when_a_process_stops_the_others_end_and_name_it(scenario, tmp_path):
     other = 1 - int(scenario[0])
     reason = ENDS[scenario].format(HOST)
     message = f"fnn: {reason}, so process {other} on {HOST} ends too. Start all processes again"
-    assert message in ended.outputs[other]
+    assert message in ended.errors[other]
 
 
 def test_sigterm_to_one_process_ends_all_after_the_same_step(tmp_path):
     ended = run(tmp_path, "1 terminate", 2)
-    assert ended.status == [128 + signal.SIGTERM] * 2, ended.outputs
+    assert ended.status == [128 + signal.SIGTERM] * 2, ended.errors
     (saved,) = fnn.training.Checkpoint(tmp_path / "saved").describe()
     assert saved["step"] > 0

@@ -356,7 +356,7 @@ def test_inputs_that_do_not_fit_are_refused(tmp_path):
 def test_what_is_loaded_shows_its_inputs_and_outputs(tmp_path):
     model = fnn.Sequential([L.Dense(2, input_shape=(3,), name="out")])
     model.export(tmp_path / "out", verbose=False)
-    shown = "Endpoint(input_0: float32 (any, 3) -> output: float32 (any, 2))"
+    shown = "<Endpoint input_0: float32 (any, 3) -> output: float32 (any, 2)>"
     loaded = fnn.export.load(tmp_path / "out")
     assert repr(loaded.serve) == shown
-    assert repr(loaded) == f"Exported(serve={shown})"
+    assert repr(loaded) == f"<Exported {{'serve': {shown}}}>"

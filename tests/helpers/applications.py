@@ -192,10 +192,11 @@ def assert_equals_keras(name, /, tolerance=1e-4, **arguments):
 def double_precision():
     """Both libraries make and compute float64 inside.
 
-    Keras's normalizations would compute in float32, as its `result_type` has no float64 with JAX.
+    Keras's normalizations and means would compute in float32: its `result_type` has no float64.
     """
-    double = mock.patch("keras.src.backend.result_type", return_value="float64")
-    with keras_rules(), jax.enable_x64(True), double:
+    types = ("keras.src.backend.result_type", "keras.src.backend.common.dtypes.result_type")
+    of_layers, of_functions = (mock.patch(name, return_value="float64") for name in types)
+    with keras_rules(), jax.enable_x64(True), of_layers, of_functions:
         import keras
 
         before = keras.config.floatx(), fnn.config.floatx()

@@ -14,7 +14,7 @@ from tests.helpers.catalogue import jit
 from tests.helpers.oracle import keras_rules
 
 IN_CALL = {"use_causal_mask", "return_attention_scores"}  # what Keras takes in the call
-OURS = {"name", "trainable", "dtype", "input_shape"}
+OURS = {"fixed_weights", "name", "trainable", "dtype", "input_shape"}
 
 
 def twin(case):

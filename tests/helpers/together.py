@@ -89,7 +89,12 @@ def large():
 
 def streams():
     found = {}
-    for name, source in (("unknown", Share()), ("known", Sized())):
+    sources = {"unknown": Share(), "known": Sized()}
+    with contextlib.suppress(ImportError):
+        import grain
+
+        sources["grain"] = grain.MapDataset.source(list(Share()))
+    for name, source in sources.items():
         net = model()
         history = net.fit(source, epochs=2, verbose=0).history
         evaluated = net.evaluate(source, verbose=0)

@@ -42,7 +42,7 @@ def test_float64(case):
             return sum((jnp.sum(a**2) for a in floats(y)), 0.0), (y, new)
 
         def run(params, state, x):
-            learned = jax.grad(objective, has_aux=True)(params, state, x)
+            learned = jax.grad(objective, has_aux=True, allow_int=True)(params, state, x)
             return *learned, call(case.layer, *given, INFERENCE)
 
         execute = jit if case in COMPILED else traced

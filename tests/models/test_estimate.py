@@ -7,6 +7,7 @@ import pytest
 import fnn
 from fnn.layers import Conv2D, Dense, Embedding, Flatten
 from fnn.training import engine
+from fnn.training.cost import operations
 from fnn.training.state import without_counters
 
 
@@ -65,6 +66,36 @@ def test_operations_are_those_of_the_products():
     assert model.estimate(64).flops == pytest.approx(by_hand, rel=0.2)
     model.freeze("dense/**")
     assert model.estimate(64).flops < 0.6 * by_hand
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Conv2D(24, (3, 5)),
+        Conv2D(24, 3, groups=3),
+        Conv2D(24, 3, data_format="channels_first"),
+    ],
+)
+def test_operations_of_convolutions(layer):
+    """Two for each element of the kernel at each place where it is."""
+    x = np.zeros((4, 12, 12, 12), "float32")
+    params, state = layer.init(jax.random.key(0), x)
+    y, _ = layer.apply(params, state, x)
+    filters = y.shape[1 if layer.data_format == "channels_first" else 3]
+    by_hand = 2 * y.size * params["kernel"].size / filters
+    program = jax.make_jaxpr(layer.apply)(params, state, x).jaxpr
+    assert operations(program) == pytest.approx(by_hand, rel=0.07)
+
+
+def test_loops_count_as_often_as_they_run():
+    def flops(layer):
+        model = fnn.Sequential([layer, Dense(1)], seed=0)
+        model.build((None, 64))
+        model.compile("sgd", "mse")
+        return model.estimate(32).flops
+
+    rows = fnn.layers.Sequential([Dense(64, "tanh") for _ in range(6)])
+    assert flops(fnn.layers.Repeat(Dense(64, "tanh"), 6)) == pytest.approx(flops(rows), rel=0.2)
 
 
 def test_the_largest_batch_fits_and_a_larger_one_does_not():

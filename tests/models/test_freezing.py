@@ -6,6 +6,7 @@ import pytest
 
 import fnn
 from fnn.layers import BatchNormalization, Dense
+from fnn.optimizers import AdamW, ByPath, LossScaleOptimizer, Muon
 from fnn.runtime.patterns import matches
 from fnn.training.cost import operations
 from fnn.training.step import make_train_step
@@ -210,6 +211,31 @@ def test_a_subclassed_model_freezes_by_its_attributes():
     fit(model)
     same = [np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True)]
     assert same == [True, True, False, True]
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        ByPath({"encoder/**": AdamW(1e-2), "**": "sgd"}),
+        ByPath({"**/kernel": AdamW(exclude_from_weight_decay=FIRST + "/**"), "**": "sgd"}),
+        LossScaleOptimizer(AdamW(exclude_from_weight_decay=["encoder/**", "**/bias"])),
+        Muon(exclude_layers=("encoder/**",)),
+    ],
+    ids=lambda optimizer: type(optimizer).__name__,
+)
+def test_patterns_of_optimizers_may_match_frozen_weights_alone(optimizer):
+    model = network()
+    model.freeze("encoder/**")
+    model.compile(optimizer, "mse")
+    before = model.get_weights()
+    fit(model)
+    model.unfreeze(f"{FIRST}/**")
+    fit(model)
+    same = [np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True)]
+    assert same == [False] * 2 + [True] * 6 + [False] * 2
+    model.compile(AdamW(exclude_from_weight_decay=["encodr/**"]), "mse")
+    with pytest.raises(ValueError, match=r"encodr.*which match none; use paths"):
+        fit(model)
 
 
 def test_a_pattern_that_matches_nothing_is_an_error_with_near_ones():

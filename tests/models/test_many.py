@@ -175,12 +175,17 @@ def test_learning_rates_from_the_weights_of_the_model():
 def test_all_members_share_one_compilation_which_other_rates_do_not_repeat():
     model = model_of(DROPOUT)
     given = {"epochs": 1, "verbose": 0, "devices": ONE}
-    fnn.fit_many(model, X, LABELS, seeds=range(4), **given)
-    with jax.log_compiles(), pytest.MonkeyPatch.context() as patch:
-        seen = []
-        patch.setattr("jax._src.interpreters.pxla.logger.log", lambda *a: seen.append(a))
+    fnn.fit_many(model, X, LABELS, seeds=range(4), learning_rates=[0.2] * 4, **given)
+    compiled = []
+    listen = lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
         fnn.fit_many(model, X, LABELS, seeds=range(4, 8), learning_rates=[0.1] * 4, **given)
-    assert not [one for one in seen if "many" in str(one)]
+        assert not compiled
+        fnn.fit_many(model, X, LABELS, seeds=range(5), **given)  # other shapes: once more
+        assert compiled
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
 
 
 # -- folds -----------------------------------------------------------------------------------------

@@ -7,12 +7,13 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import check, inference, training
+from benchmarks import accelerator, check, inference, many, training, workloads
 from benchmarks.inference_peers import fnn as verbs
 from benchmarks.inference_peers import hand as hand_verbs
 from benchmarks.peers import fnn as fnn_peer
 from benchmarks.peers import hand, hand_scan
 from benchmarks.workloads import RESNET, WORKLOADS
+from fnn import config
 
 SLOW = ("cnn", "lstm", "gpt", "resnet")
 NETWORKS = ["mlp", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
@@ -217,3 +218,77 @@ def test_inference_writes_its_table(tmp_path, capsys):
     text = (tmp_path / "README.md").read_text()
     assert text.startswith("<!-- inference: begin -->\n### Inference, mlp: 10-16-1\n")
     assert "| `predict` | 10000 | 256 |" in text
+
+
+# -- accelerator and many --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sizes(monkeypatch):
+    """The sizes of the workloads, which a case changes, as they were afterwards."""
+    for group in (workloads.GPT, workloads.LSTM, workloads.RESNET):
+        for name, value in group.items():
+            monkeypatch.setitem(group, name, value)
+
+
+CASES = [
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("cnn", "lstm", "gpt", "predict")),
+    pytest.param("resnet", marks=pytest.mark.thorough),
+]
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.usefixtures("sizes", "_as_users_run")
+def test_the_accelerator_benchmark_runs_on_cpu(name):
+    """As `--small`: a few steps of each peer, everything tiny."""
+    found = {peer: accelerator.measured(peer, name, small=True) for peer in ("hand", "fnn")}
+    for one in found.values():
+        assert 0 < one["step"] < one["first"]
+    assert found["hand"]["operations"] == found["fnn"]["operations"]
+    text = accelerator.table({name: found}, "NVIDIA H200", {"date": "d", "versions": "v"})
+    assert text.count("\n") == 7
+    assert "| **fnn** | " in text
+    assert " % |" in text
+    assert config.dtype_policy().name == "float32"
+
+
+@pytest.mark.usefixtures("sizes", "_as_users_run")
+def test_operations_and_peaks_of_the_accelerator_benchmark():
+    """Multiplications and additions, counted by hand; those of ResNet-50 as published."""
+    products = 26 * 26 * 32 * 9 + 11 * 11 * 64 * 9 * 32 + 1600 * 128 + 128 * 10
+    case = accelerator.CASES["cnn"]
+    size = accelerator.sized(case, small=True)
+    assert accelerator.operations_of(case, size) == 3 * 2 * size.batch * products
+    case = accelerator.CASES["resnet"]
+    size = accelerator.sized(case, small=False)
+    each = accelerator.operations_of(case, size) / size.batch / 6
+    assert each == pytest.approx(3.86e9, rel=0.02)  # multiplications (He et al. 2015, table 1)
+    kinds = {"NVIDIA A100-SXM4-40GB": 312, "TPU v5 lite": 197, "TPU v5p": 459, "TPU v6 lite": 918}
+    for kind, teraflops in kinds.items():
+        assert accelerator.peak(kind, half=True) == 1e12 * teraflops
+    assert accelerator.peak("cpu", half=True) is None
+
+
+def test_an_accelerator_benchmark_without_time_says_so(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(accelerator, "device_kind", lambda: "cpu")
+    accelerator.main(["--small", "--minutes", "0", "--folder", str(tmp_path)])
+    text = (tmp_path / "README.md").read_text()
+    assert text.count("not measured: no time was left") == 20
+    accelerator.main(["--only", "cnn", "--minutes", "0", "--folder", str(tmp_path / "part")])
+    assert not (tmp_path / "part").exists()
+    assert "| **fnn** | not measured" in capsys.readouterr().out
+
+
+@pytest.mark.thorough
+def test_an_accelerator_benchmark_in_processes(capsys):
+    accelerator.main(["--small", "--only", "predict", "--peers", "hand", "fnn", "flax"])
+    text = capsys.readouterr().out
+    assert "| **fnn** | not measured" not in text
+    assert "| Flax NNX | not measured: " in text
+
+
+@pytest.mark.slow
+def test_many_writes_its_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(many, "NETWORKS", {"mlp": many.NETWORKS["mlp, 64 units"]})
+    many.main(["--quick", "--members", "2", "--folder", str(tmp_path)])
+    assert "| mlp | 2 | " in (tmp_path / "README.md").read_text()

@@ -154,12 +154,14 @@ def test_it_points_at_the_line_of_the_user(run, _, message, tmp_path):
 # One has two warnings, as has `models/fitting.py`; one passes on those of a thread; those of
 # changes inside `call` are in `tests/subclassing`.
 AGAIN = ("training/stream.py", "training/read_ahead.py", "subclassing/methods.py")
-# What warns of files, checkpoints and applications is run by their own tests.
+# What warns of files, checkpoints, applications, members and processes has tests beside theirs.
 ELSEWHERE = {
-    "applications/application.py",
+    "applications/keras_arguments.py",
     "applications/mobilenet.py",
     "models/files.py",
     "models/loading.py",
+    "models/many.py",
+    "runtime/processes.py",
     "saving/keras/files.py",
     "saving/savers.py",
     "saving/weights.py",

@@ -17,8 +17,9 @@ from fnn.core.calling import call, weight_spec
 from fnn.core.context import Context, Masked
 from fnn.training.independence import why_mixed
 from fnn.training.objective import MemberMean, Objective, OutputGoal
+from fnn.training.predict_step import make_predict_step
 from fnn.training.state import TrainState
-from fnn.training.step import make_eval_step, make_loss, make_predict_step
+from fnn.training.step import make_eval_step, make_loss
 from tests.helpers.catalogue import CATALOGUE, jit
 from tests.helpers.loss_metric_rows import LOSSES, METRICS
 

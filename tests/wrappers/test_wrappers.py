@@ -353,7 +353,7 @@ def test_arguments_are_those_of_keras():
         ),
         (
             lambda: fnn.wrappers.estimator.Estimator(network).fit(X, NAMES),
-            NotImplementedError, "Estimator defines no _encoded",
+            NotImplementedError, "Estimator does not know what its targets are",
         ),
     ],
 )  # fmt: skip

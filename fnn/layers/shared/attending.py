@@ -10,12 +10,12 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn.core import arguments
-from fnn.core.arithmetic import exactly, finfo
 from fnn.core.context import Context, combine_masks, leading
 from fnn.core.layer import Layer, State
 from fnn.core.tree import SpecTree, Tree
 from fnn.layers.shared.dropping import drop
 from fnn.layers.shared.products import product
+from fnn.runtime.arithmetic import exactly, finfo
 
 Shape: TypeAlias = tuple[int, ...]
 Axes: TypeAlias = tuple[int, ...]

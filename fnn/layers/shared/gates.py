@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fnn.core.context import Context, add_bias
+from fnn.core.context import Context
 from fnn.core.layer import Activation, Layer, Params, State, activate
 from fnn.core.tree import SpecTree
 from fnn.core.value import resolve
 from fnn.layers.shared.dropping import drop
 from fnn.layers.shared.recurrence import StepFunctions
 from fnn.runtime.initial_values import on_device
+from fnn.runtime.placement import add_bias
 
 Shape: TypeAlias = tuple[int, ...]
 States: TypeAlias = tuple[Array, ...]  # each (batch, units)

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn.core.arguments import Rule
-from fnn.core.arithmetic import float_dtype
 from fnn.core.context import INFERENCE, Context, attach_mask, first_axes, leading
 from fnn.core.layer import Layer, Params, State
 from fnn.core.tree import SpecTree, Tree, array_spec, cast
+from fnn.runtime.arithmetic import float_dtype
 from fnn.runtime.devices import for_each_part
 from fnn.runtime.placement import settled
 

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn.core.arguments import Rule
-from fnn.core.arithmetic import iinfo
 from fnn.core.layer import Layer
 from fnn.core.tree import SpecTree
+from fnn.runtime.arithmetic import iinfo
 from fnn.runtime.placement import on_each_device
 
 Shape: TypeAlias = tuple[int, ...]

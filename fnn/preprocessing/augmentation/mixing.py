@@ -7,13 +7,13 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array, random
 
-from fnn.core.arithmetic import float_dtype
 from fnn.core.context import leading
 from fnn.core.fields import positive, random_seed
 from fnn.core.tree import Tree
 from fnn.preprocessing.augmentation.geometric import Factor
 from fnn.preprocessing.images.base import BaseImagePreprocessingLayer, Transformation
 from fnn.random import Seed
+from fnn.runtime.arithmetic import float_dtype
 
 
 class Mixing(BaseImagePreprocessingLayer, loadable=False):

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.core import arguments
-from fnn.core.arithmetic import float_dtype
 from fnn.core.context import INFERENCE, Context
 from fnn.core.fields import one_of
 from fnn.core.layer import Layer, Params, State
@@ -19,6 +18,7 @@ from fnn.layers.shared.dropping import seeded_key
 from fnn.layers.shared.spatial import DATA_FORMATS
 from fnn.preprocessing.images import boxes
 from fnn.random import Seed, draw_key
+from fnn.runtime.arithmetic import float_dtype
 
 IMAGES, MASKS = "images", "segmentation masks"
 Range = tuple[float, float]

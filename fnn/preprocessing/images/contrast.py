@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn.core import arguments
-from fnn.core.arithmetic import float_dtype
 from fnn.core.fields import positive, random_seed
 from fnn.core.tree import Tree
 from fnn.ops.spatial import from_channels_last, is_last, to_channels_last
@@ -20,6 +19,7 @@ from fnn.preprocessing.images.base import (
     per_image,
 )
 from fnn.random import Seed
+from fnn.runtime.arithmetic import float_dtype
 
 BYTES = (0, 255)
 

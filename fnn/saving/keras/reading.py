@@ -37,15 +37,8 @@ GRAPHS = ("Functional", "Model")
 MOST_LEVELS = 50  # of models inside of models, which are read by recursion
 
 # Layers to which Keras gives `training=False` in a config, whatever the call said.
-_RECURRENT = [
-    "LSTM",
-    "GRU",
-    "SimpleRNN",
-    "RNN",
-    "ConvLSTM1D",
-    "ConvLSTM2D",
-    "ConvLSTM3D",
-]
+_RECURRENT: tuple[str, ...] = ("LSTM", "GRU", "SimpleRNN", "RNN")
+_RECURRENT += ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
 
 
 class KerasNetwork(NamedTuple):

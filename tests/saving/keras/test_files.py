@@ -9,6 +9,7 @@ import pytest
 
 import fnn
 from fnn.layers import BatchNormalization, Dense, Embedding, StringLookup, TextVectorization
+from fnn.saving import reading
 from fnn.saving.tensors import FileError
 from tests.helpers.keras_files import (
     assert_near,
@@ -169,6 +170,15 @@ def test_training_goes_on_from_a_legacy_file(keras, tmp_path):
     for model in (ours, again):
         model.fit(x, y, epochs=2, **FIT)
         assert_near(model.get_weights(), by_keras(theirs.get_weights), 2e-5)
+
+
+def test_weights_may_be_larger_than_a_header(tmp_path, monkeypatch):
+    """`.keras` files hold all weights in one member."""
+    model = fnn.Sequential([fnn.layers.Dense(1024, input_shape=(600,))])
+    model.save(tmp_path / "model.keras")
+    monkeypatch.setattr(reading, "HEADER_LIMIT", 2**20)
+    loaded = fnn.load(tmp_path / "model.keras")
+    assert_near(loaded.get_weights(), model.get_weights(), 0)
 
 
 def test_a_rate_that_was_set_and_a_schedule_go_on(keras, tmp_path):
