@@ -24,8 +24,8 @@ TRAIN = """
     argparse ast calendar cgi code configparser copy csv dataclasses difflib enum fractions
     functools gettext heapq inspect ipaddress optparse pathlib pickle random shutil socket
     statistics tarfile
-""".split()
-TEST = ["textwrap", "threading", "tokenize", "zipfile"]
+"""
+TEST = "textwrap threading tokenize zipfile"
 CONTEXT = 64  # characters that the network looks at
 PROMPT = "    def __init__(self, "
 
@@ -33,7 +33,7 @@ PROMPT = "    def __init__(self, "
 def read(modules):
     """The sources of modules as bytes, one after the other; those that Python lacks left out."""
     folder = Path(sysconfig.get_paths()["stdlib"])
-    files = [folder / f"{name}.py" for name in modules]
+    files = [folder / f"{name}.py" for name in modules.split()]
     text = "\n".join(file.read_text("utf-8") for file in files if file.exists())
     return np.frombuffer(text.encode("ascii", "ignore"), np.uint8).astype("int32")
 

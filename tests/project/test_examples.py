@@ -106,7 +106,7 @@ def test_modules_are_found_from_sentences(picture, capsys):
 
 
 def test_a_gpt_writes_with_a_cache_what_it_writes_without(picture, capsys):
-    assert not set(char_gpt.TRAIN) & set(char_gpt.TEST)
+    assert not set(char_gpt.TRAIN.split()) & set(char_gpt.TEST.split())
     ours, baseline = char_gpt.main(epochs=2, out=picture, limit=640, verbose=0)
     assert ours < 5  # 7 bits if all characters were as likely
     assert 2 < baseline < 4
