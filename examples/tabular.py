@@ -8,6 +8,7 @@ boosting has fewer, smaller and slower trees, which suits so few rows.
 In full (a minute of one core): accuracy 0.817 and area under the ROC curve 0.863 for the network,
 0.798 and 0.853 for gradient boosting as scikit-learn has it by default, 0.810 and 0.863 for the
 smaller one. The standard deviation between folds is 0.02, so network and smaller trees are equal.
+Who says of all that they died has an accuracy of 0.618.
 """
 
 import csv
@@ -177,6 +178,7 @@ def main(epochs=30, out="tabular.png", folds=5, verbose=0):
     for name, (accuracy, area) in means.items():
         between = np.std(scores[name], axis=0)[0]
         print(f"{name}: accuracy {accuracy:.3f} (+- {between:.3f}), area {area:.3f}")
+    print(f"all died: accuracy {1 - survived.mean():.3f}")
     draw(out, table, survived, predicted)
     return means
 

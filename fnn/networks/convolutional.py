@@ -202,13 +202,16 @@ def unet(
     width: int = 64,
     depth: int = 4,
     *,
+    normalize: bool = False,
     dtype: str | None = None,
 ) -> Layer:
     """Class probabilities of every pixel.   (batch, *shape) -> (batch, h, w, classes)
 
     It halves the size and doubles the channels `depth` times, from `width` channels on, and then
     goes back up; on the way up, each level is concatenated with the level of the same size on the
-    way down. Convolutions are padded, so outputs have the size of the inputs.
+    way down. Convolutions are padded, so outputs have the size of the inputs. With `normalize`
+    batch normalization follows each 3x3 convolution, which the paper did not have: without it, the
+    lower levels learn slowly.
     Raises ValueError for a size that cannot be halved `depth` times (Ronneberger et al. 2015).
 
     >>> network, x = unet((8, 8, 3), classes=2, width=4, depth=2), jnp.ones((1, 8, 8, 3))
@@ -221,7 +224,11 @@ def unet(
 
     def convolve_twice(x: Node, filters: int) -> Node:
         for _ in range(2):
-            x = Conv2D(filters, 3, padding="same", activation="relu")(x)
+            if normalize:
+                x = Conv2D(filters, 3, padding="same", use_bias=False)(x)
+                x = Activation("relu")(BatchNormalization()(x))
+            else:
+                x = Conv2D(filters, 3, padding="same", activation="relu")(x)
         return x
 
     x = inputs = Input(shape)

@@ -523,6 +523,24 @@ def test_unet_equals_keras():
     close(run(network, params, x), expected)
 
 
+def test_a_normalized_unet_is_a_plain_one_once_the_statistics_are_folded_in():
+    x = drawn(2, 8, 12, 2)
+    plain, normalized = (
+        networks.unet((8, 12, 2), classes=3, width=2, depth=2, normalize=n) for n in (False, True)
+    )
+    params = random_params(normalized, x)
+    state = jax.tree.map(lambda s: abs(drawn(*s.shape)) + 0.5, state_of(normalized, x))
+    folded = dict(params)
+    for name in [name for name in params if name.startswith("batch_normalization")]:
+        conv = name.replace("batch_normalization", "conv2d")
+        scale = params[name]["gamma"] / np.sqrt(state[name]["moving_variance"] + 1e-3)
+        bias = params[name]["beta"] - state[name]["moving_mean"] * scale
+        folded[conv] = {"kernel": params[conv]["kernel"] * scale, "bias": bias}
+        del folded[name]
+    assert len(params) - len(folded) == 10
+    close(normalized.apply(params, state, x)[0], run(plain, folded, x))
+
+
 @pytest.mark.parametrize(
     "network",
     [

@@ -16,11 +16,13 @@ from examples import (
     distributed,
     gan,
     mnist,
+    segmentation,
     sequence_to_sequence,
     speech_commands,
     tabular,
     text_classification,
     time_series,
+    transfer_learning,
     vae,
 )
 
@@ -104,7 +106,7 @@ def test_modules_are_found_from_sentences(picture, capsys):
 
 
 def test_a_gpt_writes_with_a_cache_what_it_writes_without(picture, capsys):
-    assert not set(char_gpt.TRAIN) & set(char_gpt.TEST)
+    assert not set(char_gpt.TRAIN.split()) & set(char_gpt.TEST.split())
     ours, baseline = char_gpt.main(epochs=2, out=picture, limit=640, verbose=0)
     assert ours < 5  # 7 bits if all characters were as likely
     assert 2 < baseline < 4
@@ -149,6 +151,12 @@ def test_the_vae_makes_digits(picture):
     assert bound < independent
 
 
+def test_frozen_features_learn_from_few_images(picture):
+    scores = transfer_learning.main(epochs=10, out=picture, draws=1, verbose=0)
+    assert set(scores) == {"new head", "fine-tuned", "from scratch", "linear"}
+    assert max(scores["new head"], scores["fine-tuned"]) > 0.3  # 0.2 by chance
+
+
 def test_dates_are_rewritten(picture):
     import datetime
 
@@ -163,6 +171,12 @@ def test_dates_are_rewritten(picture):
     ours, nearest = sequence_to_sequence.main(epochs=2, out=picture, examples=640, verbose=0)
     assert ours > 0.25  # one of eleven characters; the dashes alone are 0.2
     assert 0.5 < nearest < 1
+
+
+def test_cells_are_segmented(picture):
+    overlaps = segmentation.main(epochs=2, out=picture, examples=64, verbose=0)
+    assert 0 < overlaps[0] < 1
+    assert overlaps[1] > overlaps[2]  # pixels beat a mask that is all background
 
 
 def test_a_distribution_changes_memory_and_not_the_losses(picture):
