@@ -1,6 +1,7 @@
 """Saved models with members that were changed, and what loading them may do."""
 
 import contextlib
+import encodings.cp437  # noqa: F401  of zip files: Python imports it when it reads the first
 import hashlib
 import io
 import json
