@@ -72,14 +72,15 @@ def lay_out_new(weights: Weights) -> None:
     """Lays out weights that were just made: those of models inside may lie on another mesh."""
     distribution = current()
     if distribution is not None:
-        lay_out(weights, distribution)
+        lay_out(weights, distribution, new=True)
 
 
-def lay_out(weights: Weights, distribution: Distribution) -> None:
+def lay_out(weights: Weights, distribution: Distribution, new: bool = False) -> None:
     """Puts weights, state and optimizer state where a distribution wants them.
 
     Arrays that the user put on devices stay there. Without rules nothing moves before a batch is
-    divided: batches that cannot be leave the weights on one device.
+    divided: batches that cannot be leave the weights on one device. `new` weights are those of a
+    model that was just made, which may have taken over some of models inside.
     """
     before = weights.layout
     if not distribution.rules and (before is None or not before.rules):
@@ -87,13 +88,17 @@ def lay_out(weights: Weights, distribution: Distribution) -> None:
     now = weights.now
     held = now.params, now.state
     known = before == distribution
-    leaves = jax.tree.leaves(held)
-    if known and all(_stays(leaf, distribution.mesh) for leaf in leaves):
+    stays: Callable[[Any], bool] = is_committed
+    if new or not _lie_on_one_mesh(now.params):
+        stays = functools.partial(_can_stay, distribution.mesh)
+    if known and all(map(stays, jax.tree.leaves(held))):
         return
     name = weights.network.name
     places = _shardings(distribution, name, held)
     if before is None or known:
-        moved = jax.tree.map(_put_free, held, places)
+        moved = jax.tree.map(
+            lambda leaf, place: leaf if stays(leaf) else put(leaf, place), held, places
+        )
     else:
         old = shardings(before, now.params, name), shardings(before, now.state, name)
         moved = jax.tree.map(_put_ours, held, places, old)
@@ -110,15 +115,8 @@ def lay_out(weights: Weights, distribution: Distribution) -> None:
     weights.now = now
 
 
-def _put_free(leaf: Any, place: Any) -> Any:
-    """An array in its place, unless it stays where the user put it."""
-    if _stays(leaf, place.mesh):
-        return leaf
-    return put(leaf, place)
-
-
-def _stays(leaf: Any, mesh: Mesh) -> bool:
-    """Whether an array lies where the user put it, and a program on this mesh can use it there.
+def _can_stay(mesh: Mesh, leaf: Any) -> bool:
+    """Whether an array lies where somebody put it, and a program on this mesh can use it there.
 
     On a mesh of other axes over the same devices, as that of a model inside, it cannot: a program
     has one mesh.
@@ -129,6 +127,14 @@ def _stays(leaf: Any, mesh: Mesh) -> bool:
         return True
     other = leaf.sharding
     return other.mesh.shape == mesh.shape or other.device_set != set(mesh.devices.flat)
+
+
+def _lie_on_one_mesh(params: Tree) -> bool:
+    """Whether somebody put all weights on one mesh: they can be computed with there."""
+    leaves = jax.tree.leaves(params)
+    if not all(map(is_committed, leaves)):
+        return False
+    return len({getattr(leaf.sharding, "mesh", leaf.sharding) for leaf in leaves}) == 1
 
 
 def _put_ours(leaf: Any, place: Any, before: Any) -> Any:
