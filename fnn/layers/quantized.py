@@ -20,6 +20,7 @@ from fnn.layers.dense import Dense
 from fnn.layers.einsum import EinsumDense
 from fnn.layers.embedding import Embedding
 from fnn.layers.shared import eight_bits
+from fnn.runtime.placement import gathered
 
 
 class Stored(NamedTuple):
@@ -69,7 +70,8 @@ class Quantized(PassingWrapper):
         ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
         ctx = ctx.replace(stored=eight_bits.EightBits(self.int8_inputs))
-        return call(self.inner, params, state, x, ctx)
+        # The scales of a divided weight would be divided along another axis than the product.
+        return call(self.inner, gathered(params), state, x, ctx)
 
     def quantize(self, params: Params) -> Params:
         """The weights of `inner`, with those that are stored in eight bits quantized."""
