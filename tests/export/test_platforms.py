@@ -79,7 +79,9 @@ def gradients(layer, params, state, x, key):
         [a if real else b for a, b, real in zip(floats, others, places, strict=True)]
     )
     outputs, _ = call(layer, params, state, plain, Context(key=key))
-    return strip_masks(outputs), jax.value_and_grad(loss, (0, 1), has_aux=True)(params, floats)
+    return strip_masks(outputs), jax.value_and_grad(loss, (0, 1), True, allow_int=True)(
+        params, floats
+    )
 
 
 def in_parts(x):

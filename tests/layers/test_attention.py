@@ -56,7 +56,8 @@ def keras_twin(layer, x):
     """The Keras layer with the same arguments, and how to call it on such inputs."""
     import keras
 
-    ours = {*CALL_ARGUMENTS, "position", "name", "trainable", "dtype", "input_shape"}
+    ours = {*CALL_ARGUMENTS, "position", "name", "trainable", "fixed_weights", "dtype"}
+    ours |= {"input_shape"}
     fields = {n: v for n, v in vars(layer).items() if n[0] != "_" and n not in ours}
     name = type(layer).__name__.replace("GroupedQuery", "GroupQuery")
     twin = getattr(keras.layers, name)(**fields)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 DRAWS = settings(max_examples=15, deadline=None, derandomize=True)
 CALL_ARGUMENTS = ("use_causal_mask", "return_attention_scores")
-OURS = {*CALL_ARGUMENTS, "position", "name", "trainable", "dtype", "input_shape"}
+OURS = {*CALL_ARGUMENTS, "fixed_weights", "position", "name", "trainable", "dtype", "input_shape"}
 sizes, steps, groups = st.integers(1, 4), st.integers(1, 5), st.integers(1, 3)
 
 
