@@ -28,7 +28,7 @@ class DeviceMesh:
     of the places in `shape`, or that of the axes not that of the names.
 
     >>> mesh = fnn.distribution.DeviceMesh((2, 4), ("data", "model"))
-    >>> mesh.devices[0, 1], dict(mesh.backend_mesh.shape)
+    >>> str(mesh.devices[0, 1]), dict(mesh.backend_mesh.shape)
     ('cpu:1', {'data': 2, 'model': 4})
     """
 
