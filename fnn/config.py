@@ -348,12 +348,12 @@ def set_compilation_cache(folder: str | os.PathLike[str] | None) -> None:
 
     >>> before = compilation_cache()
     >>> set_compilation_cache("programs")
-    >>> compilation_cache()
-    'programs'
+    >>> compilation_cache().endswith("programs")  # with the folders that it is in
+    True
     >>> set_compilation_cache(before)
     """
     if folder is not None:
-        folder = os.fspath(folder)
+        folder = os.path.abspath(folder)  # also after a change of the working folder
     _set_jax("jax_compilation_cache_dir", folder)
     _set_jax("jax_persistent_cache_min_compile_time_secs", 0.1)
     # JAX looks at the folder once only.

@@ -7,7 +7,7 @@ import pytest
 import fnn
 from fnn.core.context import is_masked, strip_masks
 from fnn.export.stablehlo import exported
-from fnn.training.step import make_predict_step
+from fnn.training.predict_step import make_predict_step
 from tests.helpers.catalogue import CATALOGUE
 
 pytestmark = pytest.mark.thorough

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+import fnn
 from tests.generate import speed
 from tests.generate.documents import ADVICE, DOCS, README, ROOT, shown
 
@@ -40,6 +41,7 @@ def test_the_programs_of_a_page_run(page, tmp_path, monkeypatch):
         "use_cpu_cores|jax_num_cpu_devices|distributed", "".join(map("".join, programs(page)))
     ):
         return run_alone(page)
+    monkeypatch.setattr(fnn.config, "set_compilation_cache", print)  # that of the tests stays
     names = {"__name__": "page"}
     with jax.numpy_rank_promotion("allow"):  # as a user has it
         for code, output in programs(page):
