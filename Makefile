@@ -1,7 +1,7 @@
 # Every target does its own set-up: it needs make and a Python of at least 3.11, nothing else.
 #   make demo             train a network on handwritten digits, write demo.png
 #   make test             formatting, lint, types, the whole test suite
-#   make quick            the same without the slow tests, under 2 minutes
+#   make quick            the same without the slow tests
 #   make thorough         what the test suite shows by a sample, in full: kills, mutants, networks
 #   make peers            install PyTorch, transformers and ONNX, which `make test` then compares with
 #   make docs             the documentation, with its notebooks run, into build/docs
