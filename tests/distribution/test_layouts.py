@@ -114,6 +114,7 @@ def test_tensor_parallel_divides_heads_columns_rows_and_embeddings():
         "feedforward_down/kernel": (None, "model"),
     }
     expected = {"embedding/embeddings": ("model",)}
+    expected |= {"dense/kernel": (None, "model"), "dense/bias": ("model",)}
     expected |= {f"repeat/{name}": axes for name, axes in block.items()}
     assert specs(model.params) == expected
     moments = specs(model.train_state.optimizer)
@@ -125,7 +126,20 @@ def test_tensor_parallel_divides_heads_columns_rows_and_embeddings():
 def test_both_divide_what_the_other_leaves():
     found = specs(trained("momentum", "fsdp and tensor parallel")[3].params)
     assert found["repeat/feedforward_up/kernel"] == (None, "data", "model")
-    assert found["dense/kernel"] == (None, "data")
+    assert found["dense/kernel"] == ("data", "model")
+
+
+def test_logits_by_the_embedding_are_divided_over_the_vocabulary():
+    """The table that ids and logits share, and the loss of one device."""
+    losses = []
+    for chosen in (None, D.TensorParallel(grid())):
+        layer = networks.llama(VOCABULARY, 16, 1, 4, intermediate_dim=24, tied=True)
+        model = fnn.Model(layer, seed=0)
+        loss = fnn.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(SGD(0.1), loss, distribution=chosen)
+        losses.append(model.fit(ids(0), ids(1), 14, 2, verbose=0).history["loss"])
+    assert specs(model.params)["embedding/embeddings"] == ("model",)
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
 
 
 # -- memory --------------------------------------------------------------------------------------
@@ -422,7 +436,7 @@ def test_a_weight_that_devices_do_not_divide_is_named():
     message = r"divides dense_2/kernel of shape \(32, 3\) by .*4 devices do not divide axis 1 of 3"
     with pytest.raises(ValueError, match=message):
         perceptron(distribution=D.ByPath(grid(), rules))
-    with pytest.raises(ValueError, match="the weight has only 1 axes"):
+    with pytest.raises(ValueError, match="it has only 1 axes"):
         perceptron(distribution=D.ByPath(grid(), {"dense/bias": (None, "model")}))
 
 
