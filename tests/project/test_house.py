@@ -131,7 +131,9 @@ def test_the_picture_shows_the_floors():
 
 def test_every_module_has_a_floor():
     missing = {unit(dotted(name)) for name in MODULES} - set(FLOORS)
-    assert not missing, f"new units {sorted(missing)}: give each a floor in tests/generate/floors.py"
+    assert not missing, (
+        f"new units {sorted(missing)}: give each a floor in tests/generate/floors.py"
+    )
 
 
 def test_imports_go_down():
