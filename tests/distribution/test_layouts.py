@@ -287,18 +287,22 @@ def test_a_distribution_of_compile_comes_before_that_in_force():
 
 def test_weights_move_to_another_distribution():
     optimizer = SGD(0.01, momentum=0.9)
-    model, alone = perceptron(optimizer, D.FSDP(min_size=32)), perceptron(optimizer)
+    model, alone = perceptron(optimizer, D.DataParallel()), perceptron(optimizer)
     layouts_ = [
         None,
+        D.FSDP(min_size=32),
         D.ByPath(grid(), {"**/kernel": (None, None)}),
         D.FSDP(devices=jax.devices()[:4], min_size=32),
     ]
+    specs = []
     for chosen in layouts_:
         if chosen is not None:
             model.compile(model.optimizer, "mse", distribution=chosen)
         for one in (model, alone):
-            one.fit(X, Y, batch_size=7, verbose=0)
+            one.fit(X, Y, batch_size=8, verbose=0)
         close(model.get_weights(), alone.get_weights())
+        specs.append(kernel_spec(model))
+    assert specs == [(), (None, "batch"), (), (None, "batch")]
     assert len(model.layers[0].kernel.value.devices()) == 4
 
 
