@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fnn
-from fnn.applications.application import application
+from fnn.applications.application import Parts, application
 from fnn.applications.published import published
 from fnn.layers import Conv2D, Dense
 from tests.helpers.applications import pair, without_drawing
@@ -50,7 +50,7 @@ def test_a_number_is_no_input_shape():
 def test_published_weights_without_a_checksum_are_taken_where_keras_keeps_them(tiny, tmp_path):
     _, first, file, remote = tiny
     unknown = published("Tiny", "tiny", "tiny", size=32)
-    network = application(unknown, Conv2D(4, 3, strides=16, name="conv"), __name__)
+    network = application(unknown, Parts(Conv2D(4, 3, strides=16, name="conv")), __name__)
     with pytest.raises(FileNotFoundError, match=f"{remote.name} .*no checksum is known"):
         network()
     folder = tmp_path / "keras" / "models"
@@ -100,14 +100,14 @@ def tiny(tmp_path, monkeypatch):
     """A network whose file of weights lies in a folder, its own weights, and the file."""
     monkeypatch.setenv("FNN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    body = Conv2D(4, 3, strides=16, name="conv")
+    parts = Parts(Conv2D(4, 3, strides=16, name="conv"))
     facts = published("Tiny", "tiny", "tiny", size=32)
-    first = application(facts, body, __name__)(weights=None)
+    first = application(facts, parts, __name__)(weights=None)
     file = tmp_path / "published.safetensors"
     first.save_weights(file)
     checksum = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
     remote = facts.with_top._replace(url=f"file://{file}", checksum=checksum)
-    return application(facts._replace(with_top=remote), body, __name__), first, file, remote
+    return application(facts._replace(with_top=remote), parts, __name__), first, file, remote
 
 
 def assert_same(model, expected):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fnn
-from fnn.applications.convnext import LayerScale, StochasticDepth
+from fnn.applications.keras_layers import LayerScale, StochasticDepth
 from fnn.core.config import from_config, to_config
 from tests.helpers.applications import (
     assert_equals_keras,
