@@ -40,7 +40,8 @@ def _mobilenet(
 ) -> Model:
     """`alpha` scales the number of filters of all layers, `depth_multiplier` those of the depthwise
     convolutions, `dropout` is the rate before the classifier. Weights are published for `alpha`
-    0.25, 0.5, 0.75, 1 and square images of 128, 160, 192 and 224.
+    0.25, 0.5, 0.75, 1 and square images of 128, 160, 192 and 224. Keras publishes no checksum of
+    them, so a download, over HTTPS, is checked by its length alone, with a warning.
     """
     given = Arguments(**named)
     check_published(given, facts.title, "alpha", alpha, tuple(ALPHAS))

@@ -57,7 +57,8 @@ def _mobilenet_v2(
     **named: Unpack[Given],
 ) -> Model:
     """`alpha` scales the number of filters of all layers. Weights are published for `alpha` 0.35,
-    0.5, 0.75, 1, 1.3, 1.4 and square images of 96, 128, 160, 192 and 224.
+    0.5, 0.75, 1, 1.3, 1.4 and square images of 96, 128, 160, 192 and 224. Keras publishes no
+    checksum of them, so a download, over HTTPS, is checked by its length alone, with a warning.
     """
     given = Arguments(**named)
     check_published(given, facts.title, "alpha", alpha, ALPHAS)

@@ -40,7 +40,7 @@ def files(
     def remote(end: str) -> Remote:
         name = f"{stem}{end}.h5"
         there = f"{remote_stem}{end.replace('_', '-')}.h5" if remote_stem else name
-        return Remote(name, f"{folder}/{there}", CHECKSUMS.get(name, ""))
+        return Remote(name, f"{folder}/{there}", CHECKSUMS.get(name))
 
     return remote(""), remote(end)
 

@@ -93,7 +93,7 @@ def objective(y):
 
 
 def compiled(run, model):
-    """As one program, or operation by operation: programs of large networks take 20 GB to compile."""
+    """As one program, or operation by operation: those of large networks take 20 GB."""
     return jit(run) if model.count_params() < LARGE else run
 
 
