@@ -17,7 +17,7 @@ from fnn.applications.keras_arguments import (
     image_shape,
     path_of_weights,
 )
-from fnn.applications.published import Published
+from fnn.applications.published import PARAMETERS, Published
 from fnn.core.layer import Activation
 from fnn.models import Model
 from fnn.symbolic.node import Input, Node
@@ -125,6 +125,9 @@ def documentation(facts: Published) -> str:
     `input_tensor` is a node to start from. Images are at least {facts.least} pixels wide and high;
     prepare them by `preprocess_input` of the same module.
     Raises ValueError for arguments that do not fit together or to the weights.
+
+    >>> fnn.applications.{facts.title}(weights=None).count_params()
+    {PARAMETERS.get(facts.title)}
     """
 
 
