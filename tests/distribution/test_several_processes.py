@@ -203,6 +203,11 @@ def test_what_happens_in_one_process_alone_is_known_in_all(two):
         ends = {name: found["one alone"][name] for name in ("on_epoch_end", "on_train_batch_end")}
         assert ends == {"on_epoch_end": [[0, 1], 6], "on_train_batch_end": [[0], 2]}
         assert found["one alone"]["nan"] == [0]
+    waited = "process 0 has waited 1 s at evaluate with 8 examples for process 1"
+    assert waited in two.errors[0]
+    late = two.found[0]["one alone"]["late"]
+    assert "expected process 1 at evaluate with 8 examples" in late
+    assert "has come to the end of its program" in late
 
 
 ENDS = {

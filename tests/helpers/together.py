@@ -21,6 +21,7 @@ import numpy as np
 import fnn
 from fnn import callbacks, metrics
 from fnn.layers import BatchNormalization, Dense, Dropout
+from fnn.runtime import processes
 from fnn.training import Checkpoint
 from tests.helpers.compiling import share_contexts
 
@@ -241,6 +242,17 @@ def alone():
     return {**found, "nan": ended.epoch}
 
 
+def late():
+    """What process 0 hears when it waits for process 1, which has ended."""
+    net = model()
+    processes.PATIENCE = 1
+    if PROCESS == 0:
+        return said(lambda: net.evaluate(x[:8], y[:8], verbose=0))
+    while "has waited" not in (FOLDER / "errors-0").read_text():
+        time.sleep(0.02)
+    return None
+
+
 class StopOne(callbacks.Callback):
     """Ends the training after the epoch or batch 1, in process 1 alone."""
 
@@ -302,7 +314,7 @@ def run(port, devices):
             found[part.__name__] = plain(part())
         if PROCESSES == 2:
             found["mistakes"] = mistakes()
-            found["one alone"] = plain(alone())
+            found["one alone"] = plain(alone()) | {"late": late()}
     else:
         ended()
     (FOLDER / f"found-{PROCESS}.json").write_text(json.dumps(found))
