@@ -273,7 +273,7 @@ def _misfit(
         if any(got in shape for shape in shapes):
             return (
                 f"expected inputs of {features} features, received {got} in shape {inputs}; "
-                f"pass {features} features, or {'/'.join(path)} of shape {needed} for {got} features"
+                f"pass {features} features, or {'/'.join(path)} of shape {needed} for {got}"
             )
     return (
         f"expected {'/'.join(path)} of shape {needed} for inputs of shape {inputs}, received "
