@@ -57,9 +57,11 @@ def test_a_notebook_runs(path, request):
     # Without the names of the notebooks before it.
     notebook.cells.insert(0, type(code[0])({**code[0], "id": "reset", "source": "%reset -f"}))
     kernel = new_kernel() if alone else request.getfixturevalue("shared_kernel")
+    run = client(notebook, timeout=300, km=kernel)
     try:
-        client(notebook, timeout=300, km=kernel).execute()
+        run.execute()
     finally:
+        run.kc.stop_channels()
         if alone:
             kernel.shutdown_kernel(now=True)
     assert all(cell.execution_count for cell in code)
