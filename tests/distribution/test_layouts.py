@@ -111,6 +111,7 @@ def test_tensor_parallel_divides_heads_columns_rows_and_embeddings():
         "feedforward_down/kernel": (None, "model"),
     }
     expected = {"embedding/embeddings": ("model",)}
+    expected |= {"dense/kernel": (None, "model"), "dense/bias": ("model",)}
     expected |= {f"repeat/{name}": axes for name, axes in block.items()}
     assert specs(model.params) == expected
     moments = specs(model.train_state.optimizer)
@@ -122,7 +123,20 @@ def test_tensor_parallel_divides_heads_columns_rows_and_embeddings():
 def test_both_divide_what_the_other_leaves():
     found = specs(trained("fsdp and tensor parallel")[3].params)
     assert found["repeat/feedforward_up/kernel"] == (None, "data", "model")
-    assert found["dense/kernel"] == (None, "data")
+    assert found["dense/kernel"] == ("data", "model")
+
+
+def test_logits_by_the_embedding_are_divided_over_the_vocabulary():
+    """The table that ids and logits share, and the loss of one device."""
+    losses = []
+    for chosen in (None, D.TensorParallel(grid())):
+        layer = networks.llama(VOCABULARY, 16, 1, 4, intermediate_dim=24, tied=True)
+        model = fnn.Model(layer, seed=0)
+        loss = fnn.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(SGD(0.1), loss, distribution=chosen)
+        losses.append(model.fit(ids(0), ids(1), 14, 2, verbose=0).history["loss"])
+    assert specs(model.params)["embedding/embeddings"] == ("model",)
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
 
 
 # -- memory --------------------------------------------------------------------------------------
@@ -270,18 +284,22 @@ def test_a_distribution_of_compile_comes_before_that_in_force():
 
 def test_weights_move_to_another_distribution():
     optimizer = SGD(0.01, momentum=0.9)
-    model, alone = perceptron(optimizer, D.FSDP(min_size=32)), perceptron(optimizer)
+    model, alone = perceptron(optimizer, D.DataParallel()), perceptron(optimizer)
     layouts_ = [
         None,
+        D.FSDP(min_size=32),
         D.ByPath(grid(), {"**/kernel": (None, None)}),
         D.FSDP(devices=jax.devices()[:4], min_size=32),
     ]
+    specs = []
     for chosen in layouts_:
         if chosen is not None:
             model.compile(model.optimizer, "mse", distribution=chosen)
         for one in (model, alone):
-            one.fit(X, Y, batch_size=7, verbose=0)
+            one.fit(X, Y, batch_size=8, verbose=0)
         close(model.get_weights(), alone.get_weights())
+        specs.append(kernel_spec(model))
+    assert specs == [(), (None, "batch"), (), (None, "batch")]
     assert len(model.layers[0].kernel.value.devices()) == 4
 
 
@@ -419,7 +437,7 @@ def test_a_weight_that_devices_do_not_divide_is_named():
     message = r"divides dense_2/kernel of shape \(32, 3\) by .*4 devices do not divide axis 1 of 3"
     with pytest.raises(ValueError, match=message):
         perceptron(distribution=D.ByPath(grid(), rules))
-    with pytest.raises(ValueError, match="the weight has only 1 axes"):
+    with pytest.raises(ValueError, match="it has only 1 axes"):
         perceptron(distribution=D.ByPath(grid(), {"dense/bias": (None, "model")}))
 
 

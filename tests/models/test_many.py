@@ -7,6 +7,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 
 import fnn
 from fnn import layers as L
+from fnn.distribution import FSDP, DataParallel
 from fnn.training import many
 
 RNG = np.random.default_rng(0)
@@ -261,6 +262,18 @@ def test_more_members_than_devices():
     agree(members[8], alone)
     assert members.predict(X).shape == (9, 50, 3)
     assert members.evaluate(X, LABELS)["loss"].shape == (9,)
+
+
+def test_a_distribution_of_the_model_gives_the_devices_of_the_members():
+    model = model_of(DROPOUT)
+    model.compile("adam", **CROSSENTROPY, distribution=DataParallel(devices=jax.devices()[:3]))
+    members = fnn.fit_many(model, X, LABELS, seeds=range(5), verbose=0)
+    assert list(members.mesh.devices.flat) == jax.devices()[:3]
+    alone = model_of(DROPOUT, seed=4)
+    alone.fit(X, LABELS, verbose=0)
+    agree(members[4], alone)
+    with FSDP().scope(), pytest.raises(ValueError, match="divides weights: <FSDP over"):
+        fnn.fit_many(model_of(DROPOUT), X, LABELS, seeds=range(5), verbose=0)
 
 
 # -- losses that are not finite --------------------------------------------------------------------
