@@ -103,8 +103,8 @@ def main(epochs=30, out="tabular.png", folds=5):
     left, right = figure.subfigures(1, 2)
     axes, scores = left.subplots(), {}
     for name, values in predicted.items():
-        right = float(((values > 0.5) == survived).mean())
-        scores[name] = right, float(roc_auc_score(survived, values))
+        accuracy = float(((values > 0.5) == survived).mean())
+        scores[name] = accuracy, float(roc_auc_score(survived, values))
         print("{}: accuracy {:.3f}, area {:.3f}".format(name, *scores[name]))
         RocCurveDisplay.from_predictions(survived, values, name=name, ax=axes)
     print(f"all died: accuracy {1 - survived.mean():.3f}")
