@@ -59,7 +59,7 @@ class Published(NamedTuple):
     """What Keras publishes of a network: its names, sizes of images, files of weights."""
 
     title: str  # of the function: "ResNet50"
-    name: str  # of the model, if the user does not choose another
+    name: str  # of the model, if the user does not choose another; "" if its arguments make it
     with_top: Remote
     without_top: Remote
     size: int = 224  # of images
@@ -68,20 +68,25 @@ class Published(NamedTuple):
     any_size: bool = False  # whether the classifier too takes images of other sizes
 
 
-def files(folder: str, stem: str, end: str = "_notop") -> tuple[Remote, Remote]:
+def files(
+    folder: str, stem: str, end: str = "_notop", remote_stem: str = ""
+) -> tuple[Remote, Remote]:
     """The files of weights with classifier, and without; `end` is in the name of the latter.
 
-    `folder` is one of Keras's storage, or an address.
+    `folder` is one of Keras's storage, or an address. `remote_stem` is there in place of `stem`,
+    with "-" in place of "_", where the files have other names there than in Keras's cache.
 
     >>> [file.name for file in files("convnext", "convnext_tiny")]
     ['convnext_tiny.h5', 'convnext_tiny_notop.h5']
     """
-    names = f"{stem}.h5", f"{stem}{end}.h5"
     folder = urljoin(STORAGE, folder)
-    with_top, without_top = (
-        Remote(name, f"{folder}/{name}", CHECKSUMS.get(name, "")) for name in names
-    )
-    return with_top, without_top
+
+    def remote(end: str) -> Remote:
+        name = f"{stem}{end}.h5"
+        there = f"{remote_stem}{end.replace('_', '-')}.h5" if remote_stem else name
+        return Remote(name, f"{folder}/{there}", CHECKSUMS.get(name))
+
+    return remote(""), remote(end)
 
 
 def published(title: str, name: str, folder: str, **sizes: Any) -> Published:
