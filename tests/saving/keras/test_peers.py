@@ -194,14 +194,27 @@ def test_a_legacy_file_with_a_short_name_of_a_loss_is_read_by_keras(keras, tmp_p
     assert_near(received, model.evaluate(x, x[:, :1], verbose=0))
 
 
-def test_a_layer_with_other_outputs_in_keras_is_warned_of(tmp_path):
-    inner = fnn.layers.SpectralNormalization(fnn.layers.Dense(2))
-    model = fnn.Sequential([inner], name="m")
-    model.build((None, 3))
-    with pytest.warns(UserWarning, match="divides its kernel in inference too"):
-        model.save(tmp_path / "a.keras")
-    with pytest.warns(UserWarning, match="divides its kernel in inference too"):
-        fnn.load(tmp_path / "a.keras")
+def test_spectral_normalization_is_trained_and_read_as_in_keras(keras, tmp_path):
+    x = np.random.default_rng(0).normal(size=(8, 3)).astype("float32")
+
+    def build(k):
+        layer = k.layers.SpectralNormalization(k.layers.Dense(2))
+        model = k.Sequential([k.Input((3,)), layer])
+        model.compile(k.optimizers.SGD(0.1), "mse")
+        return model
+
+    def trained(model):
+        model.fit(x, x[:, :2], epochs=3, verbose=0)
+        return model.predict(x, verbose=0)
+
+    theirs = by_keras(build, keras)
+    by_keras(theirs.save, tmp_path / "a.keras")
+    expected = by_keras(trained, theirs)
+    ours = fnn.load(tmp_path / "a.keras")
+    assert_near(trained(ours), expected)
+    ours.save(tmp_path / "b.keras")
+    again = by_keras(keras.saving.load_model, tmp_path / "b.keras")
+    assert_near(by_keras(again.predict, x, verbose=0), expected)
 
 
 def test_grouped_query_attention_goes_both_ways(keras, tmp_path):
