@@ -135,3 +135,13 @@ ONE_EACH = [row for i, row in enumerate(TABLE) if row[0] not in {r[0] for r in T
 @functools.cache
 def compiled(metric):
     return jax.jit(metric.update)
+
+
+@functools.cache
+def _compiled_result(metric):
+    return jax.jit(metric.result)
+
+
+def result(metric, sums):
+    """`metric.result(sums)` as one program: operation by operation it would be one for each."""
+    return _compiled_result(metric)(sums)

@@ -25,6 +25,7 @@ from tests.helpers.metric_examples import (
     one_hot,
     probabilities,
     random,
+    result,
     uniform,
     yes_no,
 )
@@ -44,7 +45,7 @@ def measure(metric, y_true, y_pred, weight=None, cuts=CUTS):
     for start, stop in cuts:
         w = None if weight is None else weight[start:stop]
         sums = update(sums, y_true[start:stop], y_pred[start:stop], w)
-    return metric.result(sums)
+    return result(metric, sums)
 
 
 @pytest.mark.parametrize(
