@@ -23,7 +23,7 @@ from fnn.applications.keras_arguments import (
     image_shape,
     path_of_weights,
 )
-from fnn.applications.published import Published
+from fnn.applications.published import PARAMETERS, Published
 from fnn.models import Model
 from fnn.symbolic.node import Input, Node
 from fnn.utils import get_source_inputs
@@ -115,6 +115,9 @@ def documentation(facts: Published, own: str) -> str:
     `input_tensor` is a node to start from. Images are at least {facts.least} pixels wide and high;
     prepare them by `preprocess_input` of the same module.{own}
     Raises ValueError for arguments that do not fit together or to the weights.
+
+    >>> fnn.applications.{facts.title}(weights=None).count_params()
+    {PARAMETERS.get(facts.title)}
     """
 
 

@@ -54,7 +54,7 @@ def strings(file):
 
 # No messages: the tables of `fnn.ops` (signatures), styles of pages, the program of a watcher.
 SILENT = ("ops/core", "ops/image", "ops/linalg", "ops/nn", "ops/numpy")
-SILENT += ("summaries/html", "distribution/watching")
+SILENT += ("summaries/html", "distribution/watching", "ops/examples", "ops/numpy_examples")
 FILES = sorted({*(ROOT / "fnn").rglob("*.py")} - {ROOT / f"fnn/{name}.py" for name in SILENT})
 TEXTS = [(f"{f.relative_to(ROOT)}:{n}", text) for f in FILES for n, text in strings(f)]
 CODE = sorted({code for _, text in TEXTS for code in CALL.findall(text)})
