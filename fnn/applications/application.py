@@ -176,9 +176,8 @@ def assembled(
     if not given.include_top:
         top = without_top
     outputs = top(body(images), given)
-    inputs = images
-    if given.input_tensor is not None:
-        inputs = get_source_inputs(images)  # a list
+    sources = get_source_inputs(images)
+    inputs = sources[0] if len(sources) == 1 else sources
     model = Model(inputs, outputs, name=given.name)
     if path is not None:
         model.load_weights(path)

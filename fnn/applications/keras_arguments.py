@@ -93,12 +93,13 @@ def path_of_weights(given: Arguments, facts: Published) -> Path | None:
     if given.weights == "imagenet":
         remote = facts.with_top if given.include_top else facts.without_top
         return file_of("models", remote, remote.name, kind="models")
+    expected = 'to be None, "imagenet" or the path of a file'
+    if not isinstance(given.weights, (str, os.PathLike)):
+        raise arguments.wrong(facts.title, "weights", expected, given.weights)
     path = Path(given.weights).expanduser()
     if not path.is_file():
-        raise ValueError(
-            f'{facts.title}: expected weights to be None, "imagenet" or the path of a file, '
-            f"received {given.weights!r}; no such file is there"
-        )
+        advice = "no such file is there"
+        raise arguments.wrong(facts.title, "weights", expected, given.weights, advice)
     return path
 
 

@@ -13,13 +13,15 @@ import fnn
 from fnn.applications.application import Parts, application
 from fnn.applications.published import published
 from fnn.layers import Conv2D, Dense
-from tests.helpers.applications import pair, without_drawing
+from tests.helpers.applications import ours, pair, without_drawing
 from tests.helpers.oracle import keras_rules
 
 WRONG = [
     ({"pooling": "mean"}, "expected pooling to be None"),
     ({"weights": "imagenet", "classes": 10}, "expected classes to be 1000"),
-    ({"weights": "nowhere.h5"}, "expected weights to be None, "),
+    ({"weights": "nowhere.h5"}, "expected weights to be None, .*; no such file is there"),
+    ({"weights": 3}, "expected weights to be None, .* received weights=3"),
+    ({"weights": b"nowhere.h5"}, "expected weights to be None, "),
     ({"weights": "imagenet", "classifier_activation": "relu"}, "expected classifier_activation"),
     ({"weights": "imagenet", "input_shape": (64, 64, 3)}, r"to be \(224, 224, 3\)"),
     (
@@ -99,6 +101,7 @@ def test_a_network_begins_at_a_node():
     with without_drawing():
         model = fnn.applications.VGG16(weights=None, include_top=False, input_tensor=x)
     assert [layer.name for layer in model.layers][:3] == ["start", "before", "block1_conv1"]
+    assert model.input_shape == (None, 200, 200, 4)  # one input, not a list of one, as in Keras
     assert model.output_shape == (None, 3, 3, 512)
 
 
@@ -108,6 +111,8 @@ def test_positional_arguments_are_in_keras_order():
     with without_drawing():
         model = fnn.applications.VGG16(False, None, None, (32, 32, 3), "avg", name="mine")
     assert (model.name, model.output_shape) == ("mine", (None, 512))
+    with pytest.raises(TypeError, match=r"VGG16: .*'topless'; its arguments are include_top, w"):
+        fnn.applications.VGG16(topless=True)
 
 
 @pytest.fixture
@@ -190,20 +195,28 @@ def check_files(name, folder, **arguments):
     mine, theirs = pair(name, **arguments)
     for file in keras_files(theirs, folder):
         with without_drawing():
-            loaded = getattr(fnn.applications, name)(weights=file, **arguments)
+            loaded = ours(name, weights=file, **arguments)
         assert_same(loaded, mine)
 
 
 @pytest.mark.slow
 def test_files_of_keras_are_read(tmp_path):
-    check_files("DenseNet121", tmp_path, include_top=False)
+    check_files("DenseNetSmall", tmp_path, include_top=False)
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(
     "name",
     [
-        *("VGG16", "ResNet50", "ResNet50V2", "InceptionV3", "InceptionResNetV2", "Xception"),
+        *(
+            "VGG16",
+            "DenseNet121",
+            "ResNet50",
+            "ResNet50V2",
+            "InceptionV3",
+            "InceptionResNetV2",
+            "Xception",
+        ),
         *("MobileNet", "MobileNetV2", "MobileNetV3Small", "MobileNetV3Large", "NASNetMobile"),
         *("EfficientNetB0", "EfficientNetV2B0", "ConvNeXtTiny"),
     ],

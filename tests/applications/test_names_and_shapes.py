@@ -1,7 +1,9 @@
 """Networks of fnn.applications have Keras's arguments, layers and weights."""
 
+import ast
 import doctest
 import inspect
+from pathlib import Path
 from types import ModuleType
 
 import keras
@@ -36,6 +38,32 @@ def test_the_networks_are_those_of_keras():
     theirs = {name for name, found in vars(keras.applications).items() if callable(found)}
     assert set(NETWORKS) == theirs
     assert len(theirs) == 40
+
+
+# Modules that no network has to itself.
+SHARED = {"application", "blocks", "branches", "checksums", "heads", "imagenet_utils"}
+SHARED |= {"__init__", "keras_arguments", "keras_layers", "published"}
+
+
+def test_the_networks_take_few_lines():
+    """Lines with code, imports included: neither blank nor of a comment or a docstring alone."""
+    paths = Path(fnn.applications.__file__).parent.glob("*.py")
+    lines = {path.stem: code_lines(path.read_text()) for path in paths if path.stem not in SHARED}
+    assert sum(lines.values()) <= 1200, lines
+
+
+def code_lines(text):
+    strings = [
+        node
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    ]
+    without = {line for node in strings for line in range(node.lineno, node.end_lineno + 1)}
+    lines = [line.strip() for line in text.splitlines()]
+    return sum(
+        bool(line) and line[0] != "#" and number not in without
+        for number, line in enumerate(lines, 1)
+    )
 
 
 @pytest.mark.parametrize("name", NETWORKS)

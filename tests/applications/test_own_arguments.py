@@ -182,8 +182,15 @@ def test_weights_of_another_size_are_warned_of(name, monkeypatch, tmp_path):
         network((64, 64, 3), include_top=False)
 
 
-@pytest.mark.parametrize("size", [128, 100])
-@pytest.mark.parametrize("name", ["MobileNet", "MobileNetV2"])
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("MobileNet", 128),
+        ("MobileNetV2", 100),
+        pytest.param("MobileNet", 100, marks=pytest.mark.thorough),
+        pytest.param("MobileNetV2", 128, marks=pytest.mark.thorough),
+    ],
+)
 def test_the_size_of_images_is_in_the_name_as_in_keras(name, size):
     arguments = {"alpha": 0.5, "input_shape": (size, size, 3), "include_top": False}
     with without_drawing():

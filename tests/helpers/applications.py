@@ -10,12 +10,14 @@ import numpy as np
 import fnn
 from tests.helpers.catalogue import jit
 from tests.helpers.oracle import keras_rules
+from tests.helpers.small_networks import OURS
+from tests.helpers.small_networks import theirs as small_one_of_keras
 
 # Where the smallest images are larger than 32 x 32.
 SIDES = {"Xception": 71, "InceptionV3": 75, "InceptionResNetV2": 75}
 ROUNDING = 1e-9  # what may differ in float64
 VISIBLE = 1e-4  # what another image changes, at least
-LARGE = 25_000_000  # weights
+DEEP = 300  # layers
 
 
 def of_keras(name, /, **arguments):
@@ -28,11 +30,13 @@ def of_keras(name, /, **arguments):
         zeros = lambda self, shape, dtype=None: np.zeros(shape, dtype or "float32")
         # What Keras draws is compiled for each shape, and not needed here.
         with mock.patch.object(scaling, "__call__", zeros):
-            return getattr(keras.applications, name)(weights=None, **arguments)
+            network = getattr(keras.applications, name, None) or small_one_of_keras(keras, name)
+            return network(weights=None, **arguments)
 
 
-def ours(name, /, **arguments):
-    return getattr(fnn.applications, name)(weights=None, **arguments)
+def ours(name, /, weights=None, **arguments):
+    network = getattr(fnn.applications, name, None) or OURS[name]
+    return network(weights=weights, **arguments)
 
 
 def weights(layer, path=()):
@@ -93,8 +97,8 @@ def objective(y):
 
 
 def compiled(run, model):
-    """As one program, or operation by operation: those of large networks take 20 GB."""
-    return jit(run) if model.count_params() < LARGE else run
+    """As one program, or operation by operation: those of deep networks take 20 GB."""
+    return jit(run) if len(model.layers) < DEEP else run
 
 
 def program_of_keras(model):
