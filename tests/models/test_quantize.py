@@ -92,7 +92,7 @@ def test_a_row_of_layers_in_files(tmp_path):
     np.testing.assert_array_equal(loaded(np.eye(4)), model(np.eye(4)))
     with pytest.raises(ValueError, match="is quantized, and fnn writes no Keras files"):
         model.save(tmp_path / "row.keras")
-    with pytest.raises(ValueError, match="Quantized has layers inside .*save it as .fnn"):
+    with pytest.raises(ValueError, match=r"Quantized has layers inside .*save it as \.fnn"):
         model.save_weights(tmp_path / "row.weights.h5")
 
 

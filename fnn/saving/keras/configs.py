@@ -53,7 +53,7 @@ def network_to_keras(
         entry: dict[str, Any] = serialize_keras_object(model)
         if strict and getattr(model, "quantization_mode", None) is not None:
             raise ValueError(
-                f"the model {model.name!r} is quantized, and fnn writes no Keras files of quantized "
+                f"the model {model.name!r} is quantized, and fnn writes no Keras files of such "
                 "models; save it as .fnn, or as .keras before quantize"
             )
         if strict and str(entry.get("module")).startswith(("fnn", "keras")):
