@@ -88,6 +88,9 @@ def lay_out(weights: Weights, distribution: Distribution, new: bool = False) -> 
     """
     before = weights.layout
     if not distribution.rules and (before is None or not before.rules):
+        weights.layout = (
+            distribution  # training may replicate them: that is no user's choice
+        )
         return
     now = weights.now
     held = now.params, now.state
