@@ -103,11 +103,15 @@ class Distribution(layouts.Distribution):
 
     def get_tensor_layout(self, path: str) -> TensorLayout | None:
         """The layout that a `LayoutMap` has for the output of a layer, "dense/output"."""
-        return None if self.outputs is None else self.outputs.layouts[path]
+        found = self.outputs
+        return found.layouts[path] if isinstance(found, Mapped) else None
 
     @property
-    def outputs(self) -> Mapped | None:
-        return next((rule for rule in self.rules if isinstance(rule, Mapped)), None)
+    def outputs(self) -> Mapped | Largest | None:
+        chosen: list[Mapped | Largest] = []
+        for kind in (Mapped, Largest):
+            chosen += [rule for rule in self.rules if isinstance(rule, kind)]
+        return next(iter(chosen), None)
 
     def __repr__(self) -> str:
         axes = dict(self.mesh.shape)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-from jax.sharding import AxisType, Mesh
+from jax import Array
+from jax.sharding import AxisType, Mesh, PartitionSpec
 
 from fnn.core.context import Masked, is_masked
 from fnn.core.tree import Tree
@@ -16,7 +17,7 @@ from fnn.core.weights import check_matches
 from fnn.distribution.mesh import LayoutMap, TensorLayout, distribute_tensor
 from fnn.runtime.layouts import Axes, Shape, Weight
 from fnn.runtime.patterns import matches, matches_any
-from fnn.runtime.placement import used_by
+from fnn.runtime.placement import constrain, partition, used_by
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,24 @@ class Largest:
 
     def check(self, names: Sequence[str], divided: Sequence[str]) -> None:
         """Nothing: weights may all be small."""
+
+    def lay_out(self, path: str, y: Tree) -> Tree:
+        """An output with its examples divided, so that XLA gathers weights instead of these."""
+        mesh = jax.sharding.get_abstract_mesh()
+        if (
+            mesh.empty
+            or AxisType.Manual in mesh.axis_types
+            or self.axis not in mesh.axis_names
+        ):
+            return y
+
+        def place(output: Array) -> Array:
+            if not output.ndim or output.shape[0] % mesh.shape[self.axis]:
+                return output
+            others = (PartitionSpec.UNCONSTRAINED,) * (output.ndim - 1)
+            return constrain(output, partition(self.axis, *others))
+
+        return jax.tree.map(place, y)
 
 
 @dataclass(frozen=True)

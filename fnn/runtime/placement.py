@@ -24,7 +24,9 @@ Spec: TypeAlias = tuple[Any, ...]
 # Functions that JAX does not annotate.
 partition: Callable[..., PartitionSpec] = PartitionSpec
 reshard: Callable[[Array, NamedSharding], Array] = jax.sharding.reshard
-constrain: Callable[[Array, NamedSharding], Array] = lax.with_sharding_constraint
+constrain: Callable[[Array, NamedSharding | PartitionSpec], Array] = (
+    lax.with_sharding_constraint
+)
 spec_with_sharding: Callable[..., jax.ShapeDtypeStruct] = jax.ShapeDtypeStruct
 make_user_context: Callable[[object], Any] = jax.make_user_context
 

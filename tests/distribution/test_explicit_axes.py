@@ -1,5 +1,7 @@
 """Layers on a mesh whose axes are explicit: batches and weights on several devices."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -173,14 +175,19 @@ COMMON = {
 }
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("name", COMMON)
-def test_divided_weights_give_what_one_device_gives(name, rule):
+@functools.cache
+def on_one_device(name):
     layer, x = COMMON[name]
     problem = Problem(layer, x)
     params, state = initialize(layer, KEY, problem.x)
     run = jax.jit(problem.gradient)
-    expected = run(params, problem.inputs, state, problem.others, KEY)
+    return problem, params, state, run, run(params, problem.inputs, state, problem.others, KEY)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", COMMON)
+def test_divided_weights_give_what_one_device_gives(name, rule):
+    problem, params, state, run, expected = on_one_device(name)
     with jax.set_mesh(mesh()):
         given = put(params, RULES[rule]), put(problem.inputs, BY_BATCH), put(state, WHOLE)
         received = run(*given, put(problem.others, BY_BATCH), put(KEY, WHOLE))

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import functools
 import pickle
+import re
 
 import jax
 import jax.numpy as jnp
@@ -174,6 +175,22 @@ def test_fsdp_keeps_an_eighth_on_each_device():
             for device in jax.devices():
                 assert whole / 8 <= bytes_of(part, device) < whole / 8 * 1.05
         model.fit(X, Y, verbose=0)
+
+
+def test_fsdp_gathers_the_weights_of_one_block_and_no_examples():
+    """What the devices send each other in a loop over three blocks, forward and backward."""
+    layer, chosen = L.Repeat(L.TransformerEncoderBlock(16, 2), 3), D.FSDP(min_size=16)
+    x = jax.ShapeDtypeStruct((24, 5, 16), jnp.float32, sharding=chosen.divided(0))
+    params, _ = jax.eval_shape(lambda key: layer.init(key, x), jax.random.key(0))
+    lay = lambda a, place: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=place)
+    params = jax.tree.map(lay, params, chosen.shardings(params))
+    loss = lambda params, x: jnp.square(layer.apply(params, {}, x)[0]).mean()
+    with chosen.scope(), chosen.tracing():
+        program = jax.jit(jax.grad(loss)).lower(params, x).compile().as_text()
+    sent = re.findall(r"f32\[([\d,]*)\]\S* (?:all-gather|all-to-all|collective-permute)\(", program)
+    blocks = {",".join(map(str, leaf.shape[1:])) for leaf in jax.tree.leaves(params)}
+    assert "16,64" in sent
+    assert {*sent} <= blocks
 
 
 def test_weights_are_created_where_they_belong(monkeypatch):
