@@ -263,9 +263,7 @@ def _misfit(
 ) -> str:
     """The error message for a weight of another shape than these inputs need."""
     shapes = [tuple(a.shape) for a in jax.tree.leaves(x)]
-    inputs: object = shapes
-    if len(shapes) == 1:
-        inputs = shapes[0]
+    inputs: object = shapes[0] if len(shapes) == 1 else shapes
     pairs = zip(found, needed, strict=False)
     sizes = [(m, n) for m, n in pairs if m != n]
     if len(found) == len(needed) and len(sizes) == 1:

@@ -14,6 +14,9 @@ from fnn.models import Sequential
 from fnn.optimizers import Optimizer
 
 
+pytestmark = pytest.mark.optimized
+
+
 def linear_task(rows, seed=0):
     x = np.random.default_rng(seed).normal(size=(rows, 10))
     return x, (x.sum(axis=1) > 0).astype(int)
