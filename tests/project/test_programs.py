@@ -13,7 +13,6 @@ from fnn.layers import Conv2D, Dense, Flatten, Input, Lambda, MaxPooling2D
 from fnn.models import Sequential
 from fnn.optimizers import Optimizer
 
-
 pytestmark = pytest.mark.optimized
 
 
