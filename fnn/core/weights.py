@@ -144,6 +144,7 @@ def in_order(
         if path[: len(place)] != place:
             continue
         children = {name for name, _ in inner.children()}
+        shared = getattr(inner, "shared_with_inner", ())
         path = tying.first_place(path, ties)
         for part, weights in parts:
             branch = tree.get(weights, path)
@@ -151,6 +152,8 @@ def in_order(
                 continue
             for name, leaf in branch.items():
                 is_own = name not in children and not isinstance(leaf, dict)
+                if shared and part == "params":
+                    is_own = name in shared
                 if is_own and is_weight(name):
                     order[part, (*path, name)] = None
     # Weights that belong to no layer of `walk`.

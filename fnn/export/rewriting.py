@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,9 +26,12 @@ CALLS = {
     "pjit",
     "remat2",
 }
-POOLED = (
-    2  # axes that ONNX Runtime pools at a time, with those of examples and channels
-)
+# The axes that ONNX Runtime pools at a time, and those that jax2onnx convolves along, beside those
+# of examples and channels.
+POOLED = CONVOLVED = 2
+# Parameters of a convolution.
+PER_AXIS = ("window_strides", "padding", "lhs_dilation", "rhs_dilation")
+OF_ALL_AXES = ("feature_group_count", "precision", "preferred_element_type")
 
 
 def rewritten(
@@ -174,6 +178,8 @@ def _lowest(x: Array) -> Any:
 def _convolution(x: Array, kernel: Array, **parameters: Any) -> Array | None:
     """A convolution whose kernel has one of the two usual orders of axes; None if it has."""
     numbers = parameters["dimension_numbers"]
+    if kernel.ndim > 2 + CONVOLVED and parameters["batch_group_count"] == 1:
+        return _convolution_of_slices(x, kernel, **parameters)
     order = numbers.rhs_spec  # the axes (outputs, inputs, *positions)
     last = kernel.ndim - 1
     positions_first = (last, last - 1, *range(last - 1))
@@ -183,16 +189,62 @@ def _convolution(x: Array, kernel: Array, **parameters: Any) -> Array | None:
     numbers = lax.ConvDimensionNumbers(
         numbers.lhs_spec, positions_first, numbers.out_spec
     )
-    known = ("window_strides", "padding", "lhs_dilation", "rhs_dilation")
     return lax.conv_general_dilated(
         x,
         kernel,
-        **{name: parameters[name] for name in known},
+        **{name: parameters[name] for name in (*PER_AXIS, *OF_ALL_AXES)},
         dimension_numbers=numbers,
-        feature_group_count=parameters["feature_group_count"],
-        precision=parameters["precision"],
-        preferred_element_type=parameters["preferred_element_type"],
     )
+
+
+def _convolution_of_slices(x: Array, kernel: Array, **parameters: Any) -> Array:
+    """A convolution along n axes as the sum of some along n - 1, one a slice of the kernel."""
+    numbers = parameters["dimension_numbers"]
+    batch, channels, *positions = numbers.lhs_spec
+    x = jnp.transpose(x, (batch, *positions, channels))
+    outputs, inputs, *positions = numbers.rhs_spec
+    kernel = jnp.transpose(kernel, (*positions, inputs, outputs))
+    x = _spaced(x, parameters["lhs_dilation"][0])
+    padding = [(0, 0, 0), (*parameters["padding"][0], 0), *[(0, 0, 0)] * (x.ndim - 2)]
+    x = _pad(x, jnp.zeros((), x.dtype), padding_config=padding)
+    stride, dilation = parameters["window_strides"][0], parameters["rhs_dilation"][0]
+    reach = dilation * (len(kernel) - 1) + 1
+    count = (x.shape[1] - reach) // stride + 1  # positions along the first axis
+
+    def along_others(n: int) -> Array:
+        start = n * dilation
+        end = start + (count - 1) * stride + 1
+        slices = lax.slice_in_dim(x, start, end, stride, axis=1)
+        options = {name: parameters[name][1:] for name in PER_AXIS}
+        return lax.conv_general_dilated(
+            slices.reshape(-1, *x.shape[2:]),
+            kernel[n],
+            **options,
+            **{name: parameters[name] for name in OF_ALL_AXES},
+            dimension_numbers=_channels_last(x.ndim - 3),
+        )
+
+    y = functools.reduce(jnp.add, map(along_others, range(len(kernel))))
+    y = y.reshape(x.shape[0], count, *y.shape[1:])
+    batch, channels, *positions = numbers.out_spec
+    back = np.argsort((batch, *positions, channels))
+    return jnp.transpose(y, tuple(back.tolist()))
+
+
+def _channels_last(count: int) -> tuple[str, str, str]:
+    """The order of axes of a convolution along so many."""
+    positions = "DHW"[-count:]
+    return f"N{positions}C", f"{positions}IO", f"N{positions}C"
+
+
+def _spaced(x: Array, step: int) -> Array:
+    """Zeros between the entries along axis 1, which are then `step` apart."""
+    if step == 1:
+        return x
+    zeros = jnp.zeros((x.shape[0], x.shape[1], step - 1, *x.shape[2:]), x.dtype)
+    spread = lax.concatenate([x[:, :, None], zeros], 2)
+    spread = spread.reshape(x.shape[0], -1, *x.shape[2:])
+    return lax.slice_in_dim(spread, 0, (x.shape[1] - 1) * step + 1, axis=1)
 
 
 RULES: dict[str, Callable[..., Any]] = {

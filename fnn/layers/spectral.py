@@ -25,23 +25,24 @@ def _has_one_kernel(layer: Wrapper) -> bool:
 
 
 class SpectralNormalization(Wrapper):
-    """`inner` with its kernel divided by an estimate of its largest singular value.
+    """`inner` with its kernel divided by an estimate of its largest singular value in training.
 
     The layer then makes no input much longer. It computes W / sigma, where sigma = v W u^T after
     `power_iterations` times v = u W^T / |u W^T| and u = v W / |v W|; all axes of the kernel but the
     last count as one. Weights: those of `inner`, at the same paths; state: `vector_u (1, last
     axis)`, updated in training, so that one iteration a step is enough.
 
-    Keras overwrites the kernel with the quotient in training and does not divide in inference. Here
-    `kernel` is only changed by the optimizer, and inference divides too, by the sigma of the stored
-    vector, which it does not update. No gradient goes through u and v.
+    Inference computes with the kernel as it is stored, as in Keras. Only the optimizer changes
+    `kernel`, as in Keras's `fit` on JAX, so that the outputs of inference are not those of training
+    (on TensorFlow and PyTorch Keras stores the quotient at each step of training); with
+    `Training(SpectralNormalization(layer))` inference divides too. No gradient goes through u, v.
     Raises ValueError unless `power_iterations` is a positive integer and `inner` itself has a
     weight `kernel` or `embeddings` (Miyato et al. 2018, section 2.1 and appendix A).
 
     >>> from fnn.layers import Dense
     >>> layer = SpectralNormalization(Dense(3), power_iterations=9)
     >>> params, state = layer.init(jax.random.key(0), jnp.eye(3))
-    >>> y, _ = layer.apply(params, state, jnp.eye(3))
+    >>> y, _ = layer.apply(params, state, jnp.eye(3), fnn.Context(train=True))
     >>> bool(abs(jnp.linalg.norm(y, 2) - 1) < 0.05)
     True
     """
@@ -55,11 +56,14 @@ class SpectralNormalization(Wrapper):
         ),
     )
 
+    # Weights of `inner`, at the same path, that Keras counts as the wrapper's own.
+    shared_with_inner = ("kernel", "embeddings")
+
     power_iterations: int = positive(default=1)
 
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         params, state = super().init(key, x)
-        if not {"kernel", "embeddings"} & set(params):
+        if not set(self.shared_with_inner) & set(params):
             expected = "to be a layer with a weight 'kernel' or 'embeddings'"
             advice = f"wrap the layers inside it, which has {sorted(params)}"
             raise arguments.wrong(self, "inner", expected, self.inner, advice)
@@ -79,17 +83,22 @@ class SpectralNormalization(Wrapper):
     ) -> tuple[Tree, State]:
         inner_state = dict(state)
         vector = inner_state.pop("vector_u")  # (1, last axis)
+        if ctx.train:
+            params, updated = self._divided(params, vector)
+            if not ctx.frozen:
+                vector = updated
+        y, inner_state = call(self.inner, params, inner_state, x, ctx)
+        return y, {**inner_state, "vector_u": vector}
+
+    def _divided(self, params: Params, vector: Array) -> tuple[Params, Array]:
+        """The weights with the kernel divided, and the vector after the power iterations."""
         name = _kernel_name(params)
         kernel = params[name].astype(vector.dtype)
         sigma, updated = largest_singular_value(kernel, vector, self.power_iterations)
         is_zero = jnp.all(kernel == 0)  # sigma is 0 then, and stays out of the quotient
         divided = kernel / jnp.where(is_zero, 1, sigma)
         divided = divided.astype(params[name].dtype)
-        if ctx.train and not ctx.frozen:
-            vector = jnp.where(is_zero, vector, updated)
-        params = {**params, name: divided}
-        y, inner_state = call(self.inner, params, inner_state, x, ctx)
-        return y, {**inner_state, "vector_u": vector}
+        return {**params, name: divided}, jnp.where(is_zero, vector, updated)
 
 
 def _kernel_name(params: Params) -> str:

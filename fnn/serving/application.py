@@ -36,6 +36,9 @@ class Limits(NamedTuple):
     max_queue: int = 4096  # examples that wait
     max_body: int = 2**24  # bytes
     body_seconds: float = 30.0  # in which a body must arrive
+    max_programs: int = (
+        128  # one for each shape of a batch; before more, all are dropped
+    )
 
 
 class HTTPError(Exception):
@@ -84,7 +87,7 @@ class Application:
         self.limits = limits or Limits()
         self.metrics = Metrics()
         self.ready = ready
-        self.served = Served(model, self.limits.max_batch)
+        self.served = Served(model, self.limits.max_batch, self.limits.max_programs)
         self.held = 0  # bytes of bodies
         self.batcher = Batcher(
             self.served.run,

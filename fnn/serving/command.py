@@ -103,6 +103,7 @@ def main(arguments: list[str]) -> None:
         max_queue=given.max_queue,
         max_body=int(given.max_body * 2**20),
         body_seconds=given.body_timeout,
+        max_programs=given.max_programs,
     )
     try:
         serve(
@@ -134,6 +135,12 @@ def _parser() -> argparse.ArgumentParser:
         ("max-queue", _positive, 4096, "examples that may wait; more are answered 503"),
         ("max-body", float, 16.0, "megabytes of a body; larger ones are answered 413"),
         ("body-timeout", float, 30.0, "seconds in which a body must arrive"),
+        (
+            "max-programs",
+            _positive,
+            128,
+            "compiled programs, one for each shape of a batch",
+        ),
         ("max-connections", _positive, 512, "open connections; more are answered 503"),
         ("grace", _positive, 30, "seconds to finish open requests after SIGTERM"),
     ):

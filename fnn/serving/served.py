@@ -13,6 +13,7 @@ import fnn
 from fnn.core import tree
 from fnn.export.signature import Spec, is_spec, outputs_of, signature_of, specs_in
 from fnn.models.feed import pads
+from fnn.runtime import program_cache
 
 Arrays = list[np.ndarray]
 
@@ -22,7 +23,9 @@ class Served:
 
     `inputs` and `outputs` are their names, shapes and dtypes, in order. `takes_batches`: examples
     of several requests may be joined and padded, since each output depends on its own example
-    alone. Raises FileError for a file that is not a model, ValueError for a model without weights
+    alone. A program is compiled for each shape of a batch; before there are more than `programs`,
+    all are dropped, so that requests of ever new lengths do not fill the memory.
+    Raises FileError for a file that is not a model, ValueError for a model without weights
     or with a state that calls leave behind.
 
     >>> model = fnn.Sequential([fnn.layers.Dense(2, input_shape=(3,))], name="dense")
@@ -31,13 +34,16 @@ class Served:
     ('dense', 'input_0: float32 (any, 3)', (5, 2))
     """
 
-    def __init__(self, model: Any, most: int = 32) -> None:
+    def __init__(self, model: Any, most: int = 32, programs: int = 128) -> None:
         self.name = str(getattr(model, "name", model))
         if isinstance(model, (str, os.PathLike)):
             self.name = os.path.splitext(os.path.basename(model))[0]
             model = fnn.load(model, compile=False)
         self.model = model
         self.most = most
+        self.programs = programs
+        # The shapes of the batches whose programs are kept.
+        self.shapes: set[tuple[tuple[int, ...], ...]] = set()
         self.output_names: Sequence[str] = model.output_names  # raises without weights
         (signature,) = signature_of((model.input,))
         self.inputs = specs_in(signature)
@@ -54,12 +60,20 @@ class Served:
 
     def run(self, arrays: Arrays) -> Arrays:
         """The outputs for a batch, which is not divided."""
+        self._note_shapes(arrays)
         x = jax.tree.unflatten(self.structure, arrays)
         outputs = self.model.predict(x, batch_size=len(arrays[0]), verbose=0)
         if not self.outputs:
             found = outputs_of(outputs, self.output_names)
             self.outputs = [one._replace(shape=(None, *one.shape[1:])) for one in found]
         return jax.tree.leaves(outputs)
+
+    def _note_shapes(self, arrays: Arrays) -> None:
+        shapes = tuple(array.shape for array in arrays)
+        if shapes not in self.shapes and len(self.shapes) >= self.programs:
+            program_cache.programs.clear()
+            self.shapes.clear()
+        self.shapes.add(shapes)
 
     def warm_up(self) -> None:
         """Compiles the program of every size of a batch, where the other sizes are fixed.

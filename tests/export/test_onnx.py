@@ -7,8 +7,9 @@ import pytest
 from jax import lax
 
 import fnn
+from fnn import layers as L
 from fnn.export.rewriting import rewritten
-from tests.helpers.exported import NETWORKS, dense
+from tests.helpers.exported import NETWORKS, dense, numbers
 
 X = np.random.default_rng(0).normal(size=(2, 7, 6, 5, 3)).astype("float32")
 
@@ -22,6 +23,20 @@ def pool(x, window, strides, padding, dilation):
 def convolve(x, order):
     kernel = jnp.asarray(X[0, :3, :3, :3, :])  # (3, 3, 3, 3)
     return lax.conv_general_dilated(x, kernel, (2, 1), "SAME", dimension_numbers=order)
+
+
+def convolve_volumes(x, strides, gaps, dilation):
+    kernel = jnp.asarray(X[0, :3, :2, :3, :])  # (3, 2, 3, 3), one input for each output
+    return lax.conv_general_dilated(
+        jnp.moveaxis(x, -1, 1),
+        kernel[:, :, :, None],
+        strides,
+        [(2, 1), (0, 1), (1, 1)],
+        lhs_dilation=gaps,
+        rhs_dilation=dilation,
+        dimension_numbers=("NCDHW", "DHWIO", "NDHWC"),
+        feature_group_count=3,
+    )
 
 
 FUNCTIONS = {
@@ -42,6 +57,10 @@ FUNCTIONS = {
         x[:, :, :, 0], ("NHWC", "HWOI", "NHWC")
     ),
     "a kernel in the usual order": lambda x: convolve(x[:, :, :, 0], ("NHWC", "HWIO", "NHWC")),
+    "a convolution of volumes": lambda x: convolve_volumes(x, (2, 1, 1), (1, 1, 1), (2, 1, 1)),
+    "a transposed convolution of volumes": lambda x: convolve_volumes(
+        x, (1, 1, 1), (3, 2, 1), (1, 1, 1)
+    ),
     "calls and loops": lambda x: lax.fori_loop(
         0, 3, lambda i, y: jax.jit(jnp.sin)(y) + i, jax.nn.relu(jax.checkpoint(jnp.cos)(x))
     ),
@@ -58,8 +77,14 @@ def test_a_rewritten_program_has_the_same_results(case):
         assert "pad[" not in names
 
 
+def volumes():
+    rows = [L.Conv3D(2, 2, 2, "same", activation="tanh", input_shape=(5, 4, 3, 1))]
+    rows += [L.Conv3DTranspose(2, 2, 2), L.MaxPooling3D(2)]
+    return fnn.Sequential(rows, seed=0), numbers(5, 5, 4, 3, 1)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("make", NETWORKS, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [*NETWORKS, volumes], ids=lambda make: make.__name__)
 def test_onnx_runtime_gives_what_predict_gives(make, tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("jax2onnx")
@@ -88,8 +113,8 @@ def test_a_file_holds_one_endpoint(tmp_path):
 @pytest.mark.slow
 def test_an_operation_that_the_format_lacks_is_named(tmp_path):
     pytest.importorskip("jax2onnx")
-    model = fnn.Sequential([fnn.layers.Conv3D(2, 2, input_shape=(3, 3, 3, 1))])
-    with pytest.raises(ValueError, match=r"Unsupported conv layouts.*this format lacks"):
+    model = fnn.Sequential([L.Lambda(jnp.linalg.svd, input_shape=(3, 3))])
+    with pytest.raises(ValueError, match=r"svd.*this format lacks"):
         model.export(tmp_path / "m.onnx", format="onnx", verbose=False)
     assert not list(tmp_path.iterdir())
 

@@ -618,12 +618,12 @@ CATALOGUE = [
     Case(
         L.SpectralNormalization(L.Dense(5, "tanh")),
         masked(SEQUENCE),
-        keras=None,
+        keras=lambda k: k.SpectralNormalization(k.Dense(5, "tanh")),
     ),
     Case(
         L.SpectralNormalization(L.Conv2D(5, 3), power_iterations=2),
         IMAGE,
-        keras=None,
+        keras=lambda k: k.SpectralNormalization(k.Conv2D(5, 3), 2),
     ),
     Case(L.Quantized(L.Sequential([L.Dense(4), L.Repeat(L.Dense(4), 2)])), (3, 4), keras=None),
     Case(

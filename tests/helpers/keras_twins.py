@@ -10,15 +10,16 @@ from fnn.core import tree
 from fnn.core.calling import weight_spec
 from fnn.core.context import attach_mask, is_masked, split_mask, strip_masks
 from fnn.core.value import Fields
+from fnn.core.weights import in_order
 from tests.helpers.catalogue import jit
-from tests.helpers.oracle import keras_rules
+from tests.helpers.oracle import keras_rules, random_weights_unset
 
 IN_CALL = {"use_causal_mask", "return_attention_scores"}  # what Keras takes in the call
 OURS = {"fixed_weights", "name", "trainable", "dtype", "input_shape"}
 
 
 def twin(case):
-    """The Keras layer with the same arguments and `case.weights`."""
+    """The Keras layer with the same arguments, to be given `case.weights`."""
     import keras
 
     if case.keras != "same":
@@ -33,12 +34,13 @@ def twin(case):
 
 
 def built(layer, case):
-    """A layer of Keras, built for the inputs of a row."""
+    """A layer of Keras, built for the inputs of a row, to be given its weights."""
     plain = strip_masks(case.x)
     shapes = jax.tree.map(lambda a: a.shape, plain, is_leaf=lambda a: hasattr(a, "shape"))
     if isinstance(plain, tuple):
         shapes = shapes[0] if takes_states(layer) else list(shapes)
-    layer.build(shapes)
+    with random_weights_unset():
+        layer.build(shapes)
     return layer
 
 
@@ -48,13 +50,10 @@ def takes_states(layer):
 
 
 def ordered(case):
-    """(paths, weights) in the order in which the layer made them: params, then state."""
-    pairs = [
-        (path, tree.get(part, path))
-        for part, made in zip(case.weights, weight_spec(case.layer, case.x), strict=True)
-        for path, _ in tree.flatten(made)
-        if path[-1] != "aux_loss"  # a loss of Keras's, where it is no weight
-    ]
+    """(paths, weights) in the order of `get_weights`, which is Keras's."""
+    parts = dict(zip(("params", "state"), case.weights, strict=True))
+    order = in_order(case.layer, *weight_spec(case.layer, case.x))
+    pairs = [(path, tree.get(parts[part], path)) for part, path in order]
     return [path for path, _ in pairs], [weight for _, weight in pairs]
 
 

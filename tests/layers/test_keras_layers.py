@@ -58,8 +58,6 @@ def test_layer_equals_keras(case, train):
 LIVE = [case.layer for case in TWINS] + [layer for layer, _ in RELATIVES.values()]
 # Layers of Keras that stand in none of these, and the test that compares them instead.
 ELSEWHERE = {
-    # in training alone: at inference Keras reads a kernel that it wrote over
-    "SpectralNormalization": "test_spectral.py::test_training_is_that_of_keras",
     "JaxLayer": "test_jax_layer.py::test_a_function_with_weights_trains_as_in_keras",
     "FlaxLayer": "test_jax_layer.py::test_a_module_of_flax",
     "InputLayer": "../symbolic/test_inputs.py::test_input_layers_start_models_as_in_keras",

@@ -28,12 +28,14 @@ from fnn.training.checkpoint import Snapshot
 from tests.helpers.catalogue import CATALOGUE
 from tests.helpers.hostile import (
     WRONG,
+    allocated,
     described,
     harmless,
     loads_or_is_refused,
     nodes,
     packed,
     put,
+    resident,
 )
 
 MEMBERS = ("manifest.json", "config.json", "weights.safetensors")
@@ -348,8 +350,7 @@ def integers(data, at=()):
         yield from integers(data[key], (*at, key))
 
 
-@pytest.mark.slow
-def test_no_layer_computes_before_its_shapes_are_known():
+def large_layers():
     """Every integer of every row of the catalogue, and every axis of its inputs, made large."""
     cases = {}
     for case in CATALOGUE:
@@ -366,12 +367,25 @@ def test_no_layer_computes_before_its_shapes_are_known():
                     large = [*leaves]
                     large[i] = jax.ShapeDtypeStruct(shape, leaf.dtype)
                     cases.setdefault((kind, i, axis), (config, structure.unflatten(large)))
+    return cases.values()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("peak", [resident, pytest.param(allocated, marks=pytest.mark.thorough)])
+def test_no_layer_computes_before_its_shapes_are_known(peak):
+    cases = large_layers()
     assert len(cases) > 500
-    for config, x in cases.values():
-        with harmless(seconds=4), contextlib.suppress(Exception):
+    for config, x in cases:
+        with harmless(seconds=4, peak_of=peak), contextlib.suppress(Exception):
             layer = from_config(config)
             weight_spec(layer, tree.spec(x))
             output_spec(layer, tree.spec(x))
+
+
+def test_memory_that_is_written_is_seen():
+    for peak in (resident, allocated):
+        with pytest.raises(AssertionError), harmless(peak_of=peak):
+            np.ones(8_000_000)
 
 
 @pytest.mark.parametrize("start", [b"", b"PK\3\4", struct.pack("<Q", 2**40) + b"{"])

@@ -270,33 +270,34 @@ def test_a_newer_format_says_so(saved, tmp_path):
 
 
 KILLED = """
-import sys, fnn, numpy as np
-path, value = sys.argv[1], float(sys.argv[2])
-model = fnn.Sequential([fnn.layers.Dense(700, input_shape=(700,))])
-model.set_weights([np.full_like(w, value) for w in model.get_weights()])
-print("ready", flush=True)
-while True:
-    model.save(path)
+import os, sys, fnn, numpy as np
+for number in range(8):
+    child = os.fork()  # before JAX has threads
+    if not child:
+        model = fnn.Sequential([fnn.layers.Dense(700, input_shape=(700,))])
+        model.set_weights([np.full_like(w, number) for w in model.get_weights()])
+        print(os.getpid(), flush=True)
+        while True:
+            model.save(sys.argv[1])
+    os.waitpid(child, 0)
 """
 
 
 @pytest.mark.slow
 def test_a_kill_while_saving_leaves_a_whole_file(tmp_path):
     path, generator = tmp_path / "model.fnn", random.Random(0)
-    for number in range(8):
-        child = subprocess.Popen(
-            [sys.executable, "-c", KILLED, str(path), str(number)], stdout=subprocess.PIPE, cwd=ROOT
-        )
-        child.stdout.readline()
-        time.sleep(0.05 if number == 0 else 0)
-        while not path.exists():
-            time.sleep(0.01)
-        time.sleep(generator.uniform(0, 0.06))
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        child.stdout.close()
-        weights = fnn.load(path).get_weights()[0]
-        assert len(np.unique(weights)) == 1
+    arguments = [sys.executable, "-W", "ignore", "-c", KILLED, str(path)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, cwd=ROOT) as parent:
+        for number in range(8):
+            child = int(parent.stdout.readline())
+            time.sleep(0.05 if number == 0 else 0)
+            while not path.exists():
+                time.sleep(0.01)
+            time.sleep(generator.uniform(0, 0.06))
+            os.kill(child, signal.SIGKILL)
+            weights = fnn.load(path).get_weights()[0]
+            assert len(np.unique(weights)) == 1
+        assert parent.wait() == 0
 
 
 WRITING = """

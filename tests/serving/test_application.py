@@ -285,6 +285,25 @@ def test_nothing_is_compiled_at_a_request():
     assert not asyncio.run(whole())
 
 
+def test_at_most_so_many_programs_of_ever_new_lengths_are_kept():
+    model = fnn.Sequential([L.Dense(2, input_shape=(None, 3))], seed=0)
+    kernel, _ = model.get_weights()
+    served = Served(model, programs=3)
+
+    def compiles(length):
+        x = numbers(1, length, 3)
+        with compilations() as compiled:
+            (found,) = served.run([x])
+        np.testing.assert_allclose(found, x @ kernel, atol=1e-5)
+        return bool(compiled)
+
+    lengths = [1, 2, 3, 1, 3, 4, 1, 4, 2, 3]
+    assert [compiles(n) for n in lengths] == [
+        *(True, True, True, False, False),
+        *(True, True, False, True, True),  # before the fourth and the seventh all are dropped
+    ]
+
+
 def test_models_that_cannot_be_served_are_refused(tmp_path):
     stateful = fnn.Sequential([L.Input(batch_shape=(2, 3, 1)), L.GRU(2, stateful=True)])
     with pytest.raises(ValueError, match="is stateful, so that an answer would depend"):

@@ -38,6 +38,10 @@ def server(saved):
         yield found
 
 
+def test_without_a_host_only_this_machine_reaches_it(server):
+    assert server[0].startswith("http://127.0.0.1:")
+
+
 async def of_client(address, number, model_input):
     """The outputs that one client gets on one connection, one request after the other."""
     reader, writer = await asyncio.open_connection(*address)

@@ -1,5 +1,6 @@
 """A training that is saved inside an epoch and resumed equals one that was not interrupted."""
 
+import contextlib
 import errno
 import os
 import shutil
@@ -696,6 +697,52 @@ def test_a_folder_that_cannot_be_written_is_an_error_before_the_first_step(tmp_p
     with pytest.raises(OSError, match=r"cannot save checkpoints in .*file.*; pass another folder"):
         trained(tmp_path / "file" / "run")
     assert Checkpoint(tmp_path / "~" / ".." / "run with ö").describe() == []
+
+
+@contextlib.contextmanager
+def largest_file(size):
+    """Files may have so many bytes: what a disk that is full does to every writer, Orbax's too."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@NOISE
+def test_what_the_disk_does_not_take_is_a_warning_and_no_checkpoint(tmp_path):
+    saver = Saver(OrbaxStore(tmp_path), background=False)
+    first, second = np.random.default_rng(0).normal(size=(2, 10_000))
+    saver.save(Snapshot({"w": first}, step=1))
+    with largest_file(20_000), pytest.warns(UserWarning, match="could not be saved in .*continues"):
+        saver.save(Snapshot({"w": second}, step=2))
+    assert saver.store.names() == ["epoch-0-step-1"]
+    np.testing.assert_array_equal(saver.newest(Snapshot({"w": second})).state["w"], first)
+    saver.save(Snapshot({"w": second}, step=3))  # there is room again
+    np.testing.assert_array_equal(saver.newest(Snapshot({"w": first})).state["w"], second)
+
+
+@contextlib.contextmanager
+def without_privileges():
+    """Root may write everywhere."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_a_folder_that_may_only_be_read_is_an_error_that_names_it(tmp_path):
+    folder = tmp_path / "shut"
+    folder.mkdir(0o500)
+    with without_privileges(), pytest.raises(PermissionError, match="cannot save checkpoints in"):
+        OrbaxStore(folder).begin()
 
 
 def test_two_trainings_do_not_save_in_one_folder(tmp_path, monkeypatch):

@@ -13,11 +13,9 @@ import numpy as np
 
 from fnn.core import tree
 from fnn.core import weights as weights_of
-from fnn.core.calling import walk
 from fnn.core.registry import is_ours, lookup, snake_case
 from fnn.core.tree import Path, SpecTree, Tree
 from fnn.core.weights import is_weight
-from fnn.layers.spectral import SpectralNormalization
 from fnn.runtime.files import write_atomically
 from fnn.runtime.warning import warn
 from fnn.saving import formats, zips
@@ -203,7 +201,6 @@ def _full_names(loss: Any) -> Any:
 
 
 def _on_host(model: Model) -> dict[str, np.ndarray]:
-    _warn_of_division(model)
     return {name: np.asarray(leaf) for name, leaf in named(model.train_state).items()}
 
 
@@ -242,18 +239,6 @@ def _warn_of_accumulation(state: OptimizerState) -> None:
             "updates it has made: training that continues from it differs slightly; save the "
             "model as .fnn to continue exactly"
         )
-
-
-def _warn_of_division(model: Model) -> None:
-    """Warns of layers that have the same weights in Keras, and other outputs."""
-    for _, layer, _ in walk(model.layer):
-        if isinstance(layer, SpectralNormalization):
-            warn(
-                "SpectralNormalization divides its kernel in inference too, which Keras does only "
-                "in training: the outputs of the model differ from Keras's; save it as .fnn to "
-                "keep them"
-            )
-            return
 
 
 # -- reading ---------------------------------------------------------------------------------------
@@ -299,7 +284,6 @@ def load_from(
     by_name: bool = False,
 ) -> LoadReport:
     """Loads into `model` the weights of a file of Keras; see `fnn.saving.weights.take`."""
-    _warn_of_division(model)
     now = named(model.train_state)
     # What a call leaves for the next one is no weight in Keras.
     found: dict[str, Any] = {

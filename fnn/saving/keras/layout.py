@@ -46,8 +46,6 @@ _ATTRIBUTES: dict[str, dict[str, tuple[str, ...]]] = {
 _AROUND = {"RNN": "cell", "TimeDistributed": "layer", "SpectralNormalization": "layer"}
 _IN_ORDER = {"Bidirectional": ("forward_layer", "backward_layer")}
 _IN_LISTS = {"StackedRNNCells": "cells", "Pipeline": "layers"}
-# Layers with weights of the layer inside among their own, by name; one of these.
-_OF_INNER = {"SpectralNormalization": ("kernel", "embeddings")}
 
 
 class Holder(NamedTuple):
@@ -113,7 +111,7 @@ class _Walk:
         self.seen.add((path, kind))
         inner = list(children(layer))
         if any(child.name is None for child in inner):
-            own = self._own_around(kind, path)
+            own = self._own_around(layer, path)
         else:
             own = self._own(path, {child.name for child in inner})
         cell = _IN_A_CELL.get(kind)
@@ -154,11 +152,12 @@ class _Walk:
                         found.append((part, (*path, name)))
         return tuple(key for key in found if key not in self.around)
 
-    def _own_around(self, kind: str, path: Path) -> tuple[Key, ...]:
+    def _own_around(self, layer: Layer, path: Path) -> tuple[Key, ...]:
         """The weights of a layer around another one, whose weights are at the same path."""
-        if kind not in _OF_INNER:
+        shared = getattr(layer, "shared_with_inner", ())
+        if not shared:
             return ()
-        own = [key for key in self._own(path, set()) if key[1][-1] in _OF_INNER[kind]]
+        own = [key for key in self._own(path, set()) if key[1][-1] in shared]
         vector = "state", (*path, "vector_u")
         self.around.add(vector)
         return (*own, vector)
