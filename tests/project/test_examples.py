@@ -166,9 +166,9 @@ def test_the_vae_makes_digits(picture):
 
 
 def test_frozen_features_learn_from_few_images(picture):
-    scores = transfer_learning.main(epochs=5, out=picture, draws=1, verbose=0)
+    scores = transfer_learning.main(epochs=10, out=picture, draws=1, verbose=0)
     assert set(scores) == {"new head", "fine-tuned", "from scratch", "linear"}
-    assert max(scores["new head"], scores["fine-tuned"]) > 0.25  # 0.2 by chance
+    assert max(scores["new head"], scores["fine-tuned"]) > 0.3  # 0.2 by chance
 
 
 def test_dates_are_rewritten(picture):

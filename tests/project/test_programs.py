@@ -13,6 +13,8 @@ from fnn.layers import Conv2D, Dense, Flatten, Input, Lambda, MaxPooling2D
 from fnn.models import Sequential
 from fnn.optimizers import Optimizer
 
+pytestmark = pytest.mark.optimized
+
 
 def linear_task(rows, seed=0):
     x = np.random.default_rng(seed).normal(size=(rows, 10))
