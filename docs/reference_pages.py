@@ -41,11 +41,16 @@ def names(module):
         listed = [
             name
             for name, thing in vars(module).items()
-            if name[0] != "_" and getattr(thing, "__module__", "").startswith("fnn")
+            if name[0] != "_" and _is_of_users(getattr(thing, "__module__", ""))
         ]
     return sorted(
         name for name in listed if not isinstance(getattr(module, name), ModuleType)
     )
+
+
+def _is_of_users(home):
+    """Whether a module without `__all__` offers what comes from there, and not only uses it."""
+    return home.startswith("fnn") and not home.startswith(("fnn.core", "fnn.models"))
 
 
 def _kind(thing):

@@ -38,12 +38,11 @@ def read(modules):
     return np.frombuffer(text.encode("ascii", "ignore"), np.uint8).astype("int32")
 
 
-def sequences(ids):
-    """Inputs (n, CONTEXT) and targets, which are one character ahead."""
-    count = (len(ids) - 1) // CONTEXT
-    return tuple(
-        ids[start : start + count * CONTEXT].reshape(count, CONTEXT) for start in (0, 1)
-    )
+def sequences(ids, limit):
+    """At most `limit` inputs (n, CONTEXT), and targets, which are one character ahead."""
+    count = (len(ids) - 1) // CONTEXT * CONTEXT
+    x, y = (ids[first : first + count].reshape(-1, CONTEXT) for first in (0, 1))
+    return x[:limit], y[:limit]
 
 
 def bits_by_counts(train, test):
@@ -56,13 +55,12 @@ def bits_by_counts(train, test):
 
 def recompute(layer, params, state, prompt, steps):
     """The most probable continuation without a cache: all characters again for each new one."""
-    ids = jnp.zeros((1, prompt.shape[1] + steps), "int32")
-    ids = ids.at[:, : prompt.shape[1]].set(prompt)
 
     def append(position, ids):
         probabilities, _ = layer.apply(params, state, ids)
         return ids.at[:, position].set(probabilities[:, position - 1].argmax(axis=-1))
 
+    ids = jnp.pad(prompt, ((0, 0), (0, steps)))
     return jax.lax.fori_loop(prompt.shape[1], ids.shape[1], append, ids)
 
 
@@ -74,65 +72,45 @@ def seconds(function, *arguments):
     return np.asarray(result), time.perf_counter() - start
 
 
-def draw(path, history, baseline, written):
-    """Bits per character by epoch, and what the network writes."""
-    figure = common.new_figure(12, 5)
-    left, right = figure.subplots(1, 2)
-    for name, label in (("loss", "training"), ("val_loss", "other modules")):
-        bits = np.array(history.history[name]) / np.log(2)
-        left.plot(np.arange(1, len(bits) + 1), bits, "o-", label=f"network, {label}")
-    left.axhline(baseline, color="0.5", linestyle="--", label="counts of triples")
-    left.set(
-        xlabel="epoch", ylabel="bits per character", xticks=range(1, len(bits) + 1)
-    )
-    left.legend()
-    right.axis("off")
-    right.text(
-        0, 1, written, family="monospace", fontsize=8, va="top", parse_math=False
-    )
-    common.write(figure, path)
+def write(model):
+    """What the trained model makes of PROMPT, eight times; compares cache and no cache."""
+    prompt = np.frombuffer(PROMPT.encode(), np.uint8).astype("int32")[None]
+    steps = CONTEXT - prompt.shape[1]
+    cached, fast = seconds(generate, model, prompt, steps)
+    plain = jax.jit(recompute, static_argnums=(0, 4))
+    again, slow = seconds(plain, model.layer, model.params, model.state, prompt, steps)
+    equal = (cached == again).mean()
+    print(f"{fast * 1e3:.0f} ms with a key-value cache, {slow * 1e3:.0f} ms without,")
+    print(f"{equal:.0%} equal")
+    many = np.repeat(prompt, 8, axis=0)
+    sampled = generate(model, many, steps, temperature=0.6, key=jax.random.key(0))
+    return "\n\n".join(bytes(row.astype("uint8")).decode() for row in np.array(sampled))
 
 
 def main(epochs=2, out="char_gpt.png", limit=None, verbose="auto"):
     """Trains on `limit` sequences at most. Returns bits per character: network, then baseline."""
     train, test = read(TRAIN), read(TEST)
-    x, y = (part[:limit] for part in sequences(train))
-    model = fnn.Model(
-        gpt(vocabulary=128, width=96, depth=2, heads=4, context=CONTEXT), seed=0
-    )
-    steps = epochs * -(-len(x) // 32)
-    model.compile(
-        fnn.optimizers.AdamW(fnn.schedules.CosineDecay(3e-3, steps), weight_decay=0.01),
-        loss="sparse_categorical_crossentropy",
-    )
-    held_out = tuple(part[:limit] for part in sequences(test))
-    history = model.fit(
-        x, y, batch_size=32, epochs=epochs, validation_data=held_out, verbose=verbose
-    )
-    ours, baseline = (
-        history.history["val_loss"][-1] / np.log(2),
-        bits_by_counts(train, test),
-    )
-    print(
-        f"bits per character of other modules: network {ours:.2f}, triples {baseline:.2f}"
-    )
-
-    prompt = np.frombuffer(PROMPT.encode(), np.uint8).astype("int32")[None]
-    trained = model.layer, model.params, model.state, prompt, CONTEXT - prompt.shape[1]
-    cached, fast = seconds(generate, *trained)
-    again, slow = seconds(jax.jit(recompute, static_argnums=(0, 4)), *trained)
-    equal = (cached == again).mean()
-    print(
-        f"{fast * 1e3:.0f} ms with a key-value cache, {slow * 1e3:.0f} ms without, "
-        f"{equal:.0%} equal"
-    )
-    many = np.repeat(prompt, 8, axis=0)
-    sampled = generate(*trained[:3], many, trained[4], 0.6, jax.random.key(0))
-    written = "\n\n".join(
-        bytes(row.astype("uint8")).decode() for row in np.asarray(sampled)
-    )
+    x, y = sequences(train, limit)
+    network = gpt(vocabulary=128, width=96, depth=2, heads=4, context=CONTEXT)
+    model = fnn.Model(network, seed=0)
+    rate = fnn.schedules.CosineDecay(3e-3, epochs * -(-len(x) // 32))
+    optimizer = fnn.optimizers.AdamW(rate, weight_decay=0.01)
+    model.compile(optimizer, loss="sparse_categorical_crossentropy")
+    held_out = sequences(test, limit)
+    options = {"validation_data": held_out, "epochs": epochs, "verbose": verbose}
+    history = model.fit(x, y, batch_size=32, **options).history
+    bits = {name: np.divide(losses, np.log(2)) for name, losses in history.items()}
+    ours, baseline = float(bits["val_loss"][-1]), bits_by_counts(train, test)
+    print(f"bits per character: network {ours:.2f}, triples {baseline:.2f}")
+    written = write(model)
     print(written)
-    draw(out, history, baseline, written)
+    figure = common.new_figure(12, 5)
+    left, right = figure.subfigures(1, 2)
+    curves = bits["loss"], bits["val_loss"]
+    common.draw_epochs(left, "bits per character", *curves, counts_of_triples=baseline)
+    font = {"family": "monospace", "fontsize": 8, "parse_math": False}
+    right.text(0, 0.95, written, va="top", **font)
+    common.write(figure, out)
     return ours, baseline
 
 

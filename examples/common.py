@@ -38,6 +38,15 @@ def write(figure, path):
     print(f"the picture is in {path}")
 
 
+def draw_epochs(figure, title, training, test, **baselines):
+    """A metric by epoch, while training and on what is tested; baselines are dashed lines."""
+    curves = {title: training, f"val_{title}": test}
+    axes = fnn.visualization.plot_history(curves, figure=figure).axes[0]
+    for name, value in baselines.items():
+        axes.axhline(value, color="0.5", linestyle="--", label=name.replace("_", " "))
+    axes.legend()
+
+
 def show_images(axes, images, title):
     """Images (rows, columns, height, width), from 0 to 1, as one picture."""
     framed = np.pad(images, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=1)

@@ -31,13 +31,9 @@ def load():
 
 def train(where, data, epochs, verbose):
     """A model that was trained on the devices of a distribution, and the loss of each epoch."""
-    layers = [
-        Dense(512, "relu"),
-        Dropout(0.3),
-        Dense(512, "relu"),
-        Dense(10, "softmax"),
-    ]
-    model = fnn.Sequential([fnn.Input((64,)), *layers], seed=0)
+    hidden = Dense(512, "relu"), Dropout(0.3), Dense(512, "relu")
+    layers = [fnn.Input((64,)), *hidden, Dense(10, "softmax")]
+    model = fnn.Sequential(layers, seed=0)
     model.compile(
         "adam",
         "sparse_categorical_crossentropy",
@@ -104,17 +100,13 @@ def main(epochs=8, out="distributed.png", verbose="auto"):
         model, losses[name] = train(where, data, epochs, verbose)
         scores[name] = model.evaluate(*test, verbose=0)[1]
         held[name] = megabytes(model.params)
-        print(
-            f"{name}: {scores[name]:.3f} of the test, {held[name]:.2f} MB on a device"
-        )
+        print(f"{name}: accuracy {scores[name]:.3f}, {held[name]:.2f} MB on a device")
     scores["linear"] = linear(data, test)
     print(f"linear: {scores['linear']:.3f}")
     far = max(
         np.abs(np.subtract(losses["one device"], x)).max() for x in losses.values()
     )
-    print(
-        f"{len(jax.devices())} devices; the losses of an epoch differ by at most {far:.1e}"
-    )
+    print(f"{len(jax.devices())} devices; losses differ by at most {far:.1e}")
     draw(out, losses, held, model.params["dense_1"]["kernel"])
     return losses, scores, held
 

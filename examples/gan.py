@@ -36,57 +36,46 @@ def judge(weights, points):
 
 
 def critic_loss(weights, real, fake):
-    return (
-        jax.nn.softplus(-judge(weights, real)) + jax.nn.softplus(judge(weights, fake))
-    ).mean()
+    of_real = jax.nn.softplus(-judge(weights, real))
+    return (of_real + jax.nn.softplus(judge(weights, fake))).mean()
 
 
 def generator_loss(weights, judges, key, count):
     return jax.nn.softplus(-judge(judges, generate(weights, key, count))).mean()
 
 
-def improve(loss, weights, moments, *arguments):
-    """One step of the optimizer on one network."""
-    params, state = weights
+def improve(loss, network, *arguments):
+    """One step of the optimizer on one network: its weights, and the moments of the optimizer."""
+    (params, state), moments = network
     value, gradient = jax.value_and_grad(lambda p: loss((p, state), *arguments))(params)
     updates, moments = optimizer.update(gradient, moments, params)
-    return (optax.apply_updates(params, updates), state), moments, value
+    return ((optax.apply_updates(params, updates), state), moments), value
 
 
 def step(state, real, key):
     """Both networks, one after the other.   (state, points, key) -> (state, logs)"""
-    (makes, makes_moments), (judges, judges_moments) = (
-        state["generator"],
-        state["critic"],
-    )
+    maker, judges = state["generator"], state["critic"]
     first, second = random.split(key)
-    fake = generate(makes, first, len(real))
-    judges, judges_moments, c = improve(critic_loss, judges, judges_moments, real, fake)
-    makes, makes_moments, g = improve(
-        generator_loss, makes, makes_moments, judges, second, len(real)
-    )
-    state = {"generator": (makes, makes_moments), "critic": (judges, judges_moments)}
-    return state, {"generator_loss": g, "critic_loss": c}
+    fake = generate(maker[0], first, len(real))
+    judges, c = improve(critic_loss, judges, real, fake)
+    maker, g = improve(generator_loss, maker, judges[0], second, len(real))
+    logs = {"generator_loss": g, "critic_loss": c}
+    return {"generator": maker, "critic": judges}, logs
 
 
 def start(key):
     """Fresh networks, each with the moments of its optimizer."""
-    makes, judges = (
-        generator.init(key, jnp.zeros((1, NOISE))),
-        critic.init(key, jnp.zeros((1, 2))),
-    )
-    return {
-        "generator": (makes, optimizer.init(makes[0])),
-        "critic": (judges, optimizer.init(judges[0])),
-    }
+    makes = generator.init(key, jnp.zeros((1, NOISE)))
+    judges = critic.init(key, jnp.zeros((1, 2)))
+    networks = {"generator": makes, "critic": judges}
+    return {name: (both, optimizer.init(both[0])) for name, both in networks.items()}
 
 
 def ring(count, rng):
     """Points near the circle of radius 1."""
     angle, radius = rng.uniform(0, 2 * np.pi, count), rng.normal(1, 0.05, count)
-    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).astype(
-        "float32"
-    )
+    points = radius * np.cos(angle), radius * np.sin(angle)
+    return np.stack(points, axis=1).astype("float32")
 
 
 def judged(points):
@@ -105,7 +94,7 @@ def draw(path, sets, history):
         axes.scatter(*points.T, s=2)
         axes.set(title=name, xlim=(-2, 2), ylim=(-2, 2), aspect="equal")
     for name in ("critic_loss", "generator_loss"):
-        last.plot(history[name], label=name.replace("_", " "))
+        last.plot(history[name], label=name)
     last.set(xlabel="epoch", title="losses")
     last.legend()
     common.write(figure, path)
@@ -114,24 +103,15 @@ def draw(path, sets, history):
 def main(epochs=100, out="gan.png", verbose="auto"):
     """Returns what `judged` says of the network's points, and of those of the baseline."""
     points = ring(4096, np.random.default_rng(0))
-    state, history = fnn.training.fit(
-        step,
-        start(random.key(0)),
-        points,
-        batch_size=128,
-        epochs=epochs,
-        verbose=verbose,
-    )
+    options = {"batch_size": 128, "epochs": epochs, "verbose": verbose}
+    state, history = fnn.training.fit(step, start(random.key(0)), points, **options)
     made = np.asarray(generate(state["generator"][0], random.key(1), 2000))
-    normal = np.random.default_rng(1).multivariate_normal(
-        points.mean(axis=0), np.cov(points.T), 2000
-    )
+    shape = points.mean(axis=0), np.cov(points.T)
+    normal = np.random.default_rng(1).multivariate_normal(*shape, 2000)
     sets = {"the data": points[:2000], "network": made, "normal distribution": normal}
     for name, some in sets.items():
         off, fewest = judged(some)
-        print(
-            f"{name}: {off:.3f} off the circle, at least {fewest} of 2000 in each twelfth"
-        )
+        print(f"{name}: {off:.3f} off the circle, at least {fewest} in each twelfth")
     draw(out, sets, history.history)
     return judged(made), judged(normal)
 

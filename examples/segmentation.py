@@ -69,9 +69,8 @@ def by_pixels(images, masks, tested):
 
     x, y = features(images), masks.reshape(-1)
     chosen = np.random.default_rng(0).permutation(len(x))[:20_000]
-    model = LogisticRegression(class_weight="balanced", max_iter=300).fit(
-        x[chosen], y[chosen]
-    )
+    model = LogisticRegression(class_weight="balanced", max_iter=300)
+    model.fit(x[chosen], y[chosen])
     return model.predict(features(tested)).reshape(tested.shape[:-1])
 
 
@@ -96,9 +95,8 @@ def main(epochs=14, out="segmentation.png", examples=600, verbose="auto"):
     """Returns the mean intersection over union: U-Net, pixels, all background."""
     images, masks = load(examples, seed=0)
     tested, true = load(100, seed=1)
-    network = fnn.networks.unet(
-        (SIZE, SIZE, 1), classes=len(CLASSES), width=8, depth=3, normalize=True
-    )
+    options = {"classes": len(CLASSES), "width": 8, "depth": 3, "normalize": True}
+    network = fnn.networks.unet((SIZE, SIZE, 1), **options)
     flips = RandomFlip("horizontal_and_vertical")
     model = fnn.Sequential([fnn.Input((SIZE, SIZE, 1)), flips, network], seed=0)
     steps = epochs * -(-examples // 16)
@@ -111,11 +109,8 @@ def main(epochs=14, out="segmentation.png", examples=600, verbose="auto"):
     found = model.predict(tested, verbose=0).argmax(axis=-1)
     pixels = by_pixels(images, masks, tested)
     overlaps = [mean_overlap(true, x) for x in (found, pixels, np.zeros_like(true))]
-    print(
-        "intersection over union: U-Net {:.3f}, pixels {:.3f}, background {:.3f}".format(
-            *overlaps
-        )
-    )
+    ours, others, least = (f"{overlap:.3f}" for overlap in overlaps)
+    print(f"intersection over union: U-Net {ours}, pixels {others}, background {least}")
     draw(out, tested, {"true": true, "U-Net": found, "pixels": pixels})
     return overlaps
 

@@ -17,41 +17,30 @@ import numpy as np
 
 import fnn
 from examples import common
+from fnn.layers import TextVectorization
 from fnn.networks import encoder_decoder, generate
 
 LETTERS = " ,./-0123456789abcdefghijklmnopqrstuvwxyz"
-SOURCE, TARGET, START = (
-    32,
-    10,
-    1,
-)  # characters of both, and the id that a target begins with
-FORMATS = (
-    "%d.%m.%Y",
-    "{d} %B %Y",
-    "%B {s}, %Y",
-    "%a, {s} of %B %Y",
-    "{d} %b. %y",
-    "%y/%m/%d",
-)
+SOURCE, TARGET = 32, 10  # characters of a string and of a date
+START = 1  # the id that a target begins with; those of characters follow
+FORMATS = ["%d.%m.%Y", "{d} %B %Y", "%B {s}, %Y", "%a, {s} of %B %Y", "{d} %b. %y"]
+FORMATS += ["%y/%m/%d"]
 
 
 def spell(date, form):
     """The date in one of the forms, in small letters."""
-    ending = {1: "st", 2: "nd", 3: "rd"}.get(
-        date.day % 10 if date.day not in (11, 12, 13) else 0
-    )
-    form = form.replace("{d}", str(date.day)).replace(
-        "{s}", f"{date.day}{ending or 'th'}"
-    )
+    last = 0 if date.day in (11, 12, 13) else date.day % 10
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(last, "th")
+    form = form.replace("{d}", str(date.day)).replace("{s}", f"{date.day}{ending}")
     return date.strftime(form).lower()
 
 
 def encode(strings, length):
-    """Ids (n, length) of characters from 2 on, padded with 0."""
-    ids = np.zeros((len(strings), length), "int32")
-    for row, string in zip(ids, strings, strict=True):
-        row[: len(string)] = [LETTERS.index(letter) + 2 for letter in string]
-    return ids
+    """Ids (n, length) of characters, padded with 0."""
+    options = {"split": "character", "output_sequence_length": length}
+    vectorize = TextVectorization(None, standardize=None, **options)
+    vectorize.set_vocabulary(list(LETTERS))
+    return np.asarray(vectorize(np.array(strings, object)), "int32")
 
 
 def encode_pairs(pairs):
@@ -70,10 +59,8 @@ def load(count=6000, tested=500):
     first = datetime.date(1950, 1, 1)
     days = rng.permutation(36_500)[: count + tested]
     dates = [first + datetime.timedelta(days=int(day)) for day in days]
-    pairs = [
-        (spell(date, FORMATS[rng.integers(len(FORMATS))]), date.isoformat())
-        for date in dates
-    ]
+    form = lambda: FORMATS[rng.integers(len(FORMATS))]
+    pairs = [(spell(date, form()), date.isoformat()) for date in dates]
     return pairs[:count], pairs[count:]
 
 
@@ -92,28 +79,14 @@ def nearest(pairs, written):
     return [pairs[index][1] for index in np.asarray(likeness.argmax(axis=1)).ravel()]
 
 
-def draw(path, history, right, forms, lines):
-    """Accuracy of single characters by epoch, of whole dates by form, and some answers."""
-    figure = common.new_figure(13, 4)
-    left, middle, text = figure.subplots(1, 3)
-    epochs = np.arange(1, len(history["accuracy"]) + 1)
-    left.plot(epochs, history["accuracy"], label="training")
-    left.plot(epochs, history["val_accuracy"], label="test")
-    left.set(xlabel="epoch", ylabel="accuracy of the next character")
-    left.legend()
-    names = sorted(set(forms))
-    scores = [
-        np.mean([ok for ok, form in zip(right, forms, strict=True) if form == n])
-        for n in names
-    ]
-    middle.barh(names, scores)
-    middle.set(
-        xlabel="fraction of whole dates",
-        xlim=(0, 1),
-        title="by the length of the string",
-    )
-    text.axis("off")
-    text.text(0, 1, "\n".join(lines), family="monospace", fontsize=8, va="top")
+def draw(path, history, baseline, lines):
+    """Accuracy of the next character by epoch, and some answers."""
+    figure = common.new_figure(11, 4)
+    left, right = figure.subfigures(1, 2)
+    curves = history["accuracy"], history["val_accuracy"]
+    title = "accuracy of the next character"
+    common.draw_epochs(left, title, *curves, most_similar_example=baseline)
+    right.text(0, 0.95, "\n".join(lines), family="monospace", fontsize=8, va="top")
     common.write(figure, path)
 
 
@@ -121,38 +94,26 @@ def main(epochs=15, out="sequence_to_sequence.png", examples=6000, verbose="auto
     """Returns the fractions of characters that are right: network, then baseline."""
     pairs, tested = load(examples)
     (source, target), (asked, wanted) = encode_pairs(pairs), encode_pairs(tested)
-    size = len(LETTERS) + 2
-    model = fnn.Model(encoder_decoder((size, size), width=64, depth=2, heads=4), seed=0)
-    steps = epochs * -(-len(source) // 64)
-    model.compile(
-        fnn.optimizers.Adam(fnn.schedules.CosineDecay(3e-3, steps)),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-    )
-    history = model.fit(
-        (source, shifted(target)),
-        target,
-        batch_size=64,
-        epochs=epochs,
-        validation_data=((asked, shifted(wanted)), wanted),
-        verbose=verbose,
-    )
+    sizes = (len(LETTERS) + 2,) * 2
+    model = fnn.Model(encoder_decoder(sizes, width=64, depth=2, heads=4), seed=0)
+    rate = fnn.schedules.CosineDecay(3e-3, epochs * -(-len(source) // 64))
+    loss = "sparse_categorical_crossentropy"
+    model.compile(fnn.optimizers.Adam(rate), loss, metrics=["accuracy"])
+    held_out = (asked, shifted(wanted)), wanted
+    options = {"validation_data": held_out, "epochs": epochs, "verbose": verbose}
+    history = model.fit((source, shifted(target)), target, batch_size=64, **options)
     begin = np.full((len(asked), 1), START)
-    trained = model.layer, model.params, model.state
-    made = np.asarray(generate(*trained, (asked, begin), TARGET))[:, 1:]
-    right = (made == wanted).all(axis=1)
+    made = np.asarray(generate(model, (asked, begin), TARGET))[:, 1:]
     copied = encode(nearest(pairs, [written for written, _ in tested]), TARGET)
-    scores = [float((ids == wanted).mean()) for ids in (made, copied)]
-    print(
-        f"characters that are right: network {scores[0]:.4f}, most similar {scores[1]:.4f}"
-    )
-    print(f"whole dates: network {right.mean():.3f}")
+    ours, baseline = (float((ids == wanted).mean()) for ids in (made, copied))
+    whole = (made == wanted).all(axis=1).mean()
+    print(f"characters that are right: network {ours:.4f}, most similar {baseline:.4f}")
+    print(f"whole dates: network {whole:.3f}")
     lines = [
-        f"{decode(a):29}{decode(b)}" for a, b in zip(asked[:20], made, strict=False)
+        f"{decode(a):29}{decode(b)}" for a, b in zip(asked[:20], made[:20], strict=True)
     ]
-    forms = [f"{len(written):2}" for written, _ in tested]
-    draw(out, history.history, right, forms, lines)
-    return scores
+    draw(out, history.history, baseline, lines)
+    return ours, baseline
 
 
 if __name__ == "__main__":

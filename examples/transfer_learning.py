@@ -47,14 +47,9 @@ def load():
 
 def new_base(seed):
     """The layers that are to be kept, from images to features."""
-    layers = [
-        fnn.Input((SIZE, SIZE, 1)),
-        Conv2D(32, 3, activation="relu", padding="same"),
-        MaxPooling2D(2),
-        Conv2D(64, 3, activation="relu", padding="same"),
-        Conv2D(128, 3, activation="relu", padding="same"),
-        GlobalMaxPooling2D(),
-    ]
+    convolution = lambda filters: Conv2D(filters, 3, activation="relu", padding="same")
+    layers = [convolution(32), MaxPooling2D(2), convolution(64), convolution(128)]
+    layers = [fnn.Input((SIZE, SIZE, 1)), *layers, GlobalMaxPooling2D()]
     return fnn.Sequential(layers, seed=seed)
 
 
@@ -67,24 +62,15 @@ def with_head(base, seed, dropout=0.0):
 
 def train(model, data, rate, epochs, verbose=0):
     """Trains what is not frozen."""
-    model.compile(
-        fnn.optimizers.Adam(rate),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-    )
-    return model.fit(*data, epochs=epochs, verbose=verbose).history["accuracy"]
-
-
-def accuracy(model, data):
-    return model.evaluate(*data, verbose=0)[1]
+    loss = "sparse_categorical_crossentropy"
+    model.compile(fnn.optimizers.Adam(rate), loss, metrics=["accuracy"])
+    model.fit(*data, epochs=epochs, verbose=verbose)
 
 
 def pick(data, rng):
     """FEW examples of each class."""
-    numbers = [
-        rng.choice(np.flatnonzero(data[1] == c), FEW, replace=False) for c in range(5)
-    ]
-    chosen = np.concatenate(numbers)
+    of_class = [np.flatnonzero(data[1] == number) for number in range(5)]
+    chosen = np.concatenate([rng.choice(n, FEW, replace=False) for n in of_class])
     return data[0][chosen], data[1][chosen]
 
 
@@ -92,39 +78,22 @@ def compare(learned, few, test, seed, epochs):
     """The accuracies of four ways to learn from few examples, by name."""
     from sklearn.linear_model import LogisticRegression
 
+    accuracy = lambda model: model.evaluate(*test, verbose=0)[1]
     base = new_base(seed)
     base.set_weights(learned.get_weights())
     base.trainable = False
     model = with_head(base, seed)
     train(model, few, 0.01, epochs)
-    found = {"new head": accuracy(model, test)}
+    found = {"new head": accuracy(model)}
     base.trainable = True
     train(model, few, 3e-4, epochs)
-    found["fine-tuned"] = accuracy(model, test)
+    found["fine-tuned"] = accuracy(model)
     fresh = with_head(new_base(seed), seed)
     train(fresh, few, 1e-3, 2 * epochs)
-    found["from scratch"] = accuracy(fresh, test)
+    found["from scratch"] = accuracy(fresh)
     flat = lambda x: x.reshape(len(x), -1)
     linear = LogisticRegression(max_iter=500).fit(flat(few[0]), few[1])
-    found["linear"] = linear.score(flat(test[0]), test[1])
-    return found
-
-
-def draw(path, few, results):
-    """The few images on the left, the accuracy of each way on the right."""
-    figure = common.new_figure(11, 4)
-    left, right = figure.subplots(1, 2, width_ratios=(2, 3))
-    common.show_images(
-        left, few[0].reshape(5, FEW, SIZE, SIZE), "all that is seen of five digits"
-    )
-    names = list(results[0])
-    values = np.array([[found[name] for name in names] for found in results])
-    right.barh(names, values.mean(axis=0), color=["C0", "C0", "0.7", "0.7"])
-    for line, name in zip(values.T, names, strict=True):
-        right.plot(line, [name] * len(line), "k.", alpha=0.6)
-    right.invert_yaxis()
-    right.set(xlabel="accuracy on the test set (dots: single draws)", xlim=(0, 1))
-    common.write(figure, path)
+    return found | {"linear": linear.score(flat(test[0]), test[1])}
 
 
 def main(epochs=50, out="transfer_learning.png", draws=5, verbose="auto"):
@@ -133,16 +102,17 @@ def main(epochs=50, out="transfer_learning.png", draws=5, verbose="auto"):
     learned = new_base(0)
     train(with_head(learned, 0, dropout=0.3), many, 1e-3, -(-epochs // 5), verbose)
     few = [pick(rest, np.random.default_rng(seed)) for seed in range(draws)]
-    results = [
-        compare(learned, data, test, seed, epochs) for seed, data in enumerate(few)
-    ]
-    means = {
-        name: float(np.mean([found[name] for found in results])) for name in results[0]
-    }
-    print(
-        "accuracy:", ", ".join(f"{name} {value:.3f}" for name, value in means.items())
-    )
-    draw(out, few[0], results)
+    found = [compare(learned, few[n], test, n, epochs) for n in range(draws)]
+    means = {name: float(np.mean([each[name] for each in found])) for name in found[0]}
+    print("accuracy:", ", ".join(f"{name} {mean:.3f}" for name, mean in means.items()))
+    figure = common.new_figure(11, 4)
+    left, right = figure.subplots(1, 2, width_ratios=(2, 3))
+    images = few[0][0].reshape(5, FEW, SIZE, SIZE)
+    common.show_images(left, images, "all that is seen of five digits")
+    right.barh(list(means), means.values(), color=["C0", "C0", "0.7", "0.7"])
+    right.invert_yaxis()
+    right.set(xlabel="accuracy on the test set", xlim=(0, 1))
+    common.write(figure, out)
     return means
 
 

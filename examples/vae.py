@@ -43,11 +43,9 @@ def negative_bound(params, images, key):
     """Minus the evidence lower bound on the log likelihood, in nats per image."""
     mean, log_variance = encode(params, images)
     codes = mean + jnp.exp(log_variance / 2) * random.normal(key, mean.shape)
-    pixels = optax.sigmoid_binary_cross_entropy(decode(params, codes), images).sum(
-        axis=-1
-    )
+    pixels = optax.sigmoid_binary_cross_entropy(decode(params, codes), images)
     divergence = (jnp.exp(log_variance) + mean**2 - 1 - log_variance).sum(axis=-1) / 2
-    return (pixels + divergence).mean()
+    return (pixels.sum(axis=-1) + divergence).mean()
 
 
 def step(state, images, key):
@@ -107,13 +105,10 @@ def main(epochs=100, out="vae.png", verbose="auto"):
     ours, baseline = (float(((x - test) ** 2).mean()) for x in (rebuilt, components))
     print(f"squared error of the pixels: VAE {ours:.4f}, components {baseline:.4f}")
     mean = train.mean(axis=0).clip(1e-4, 1 - 1e-4)
-    independent = (
-        -(test * np.log(mean) + (1 - test) * np.log(1 - mean)).sum(axis=1).mean()
-    )
+    likelihoods = test * np.log(mean) + (1 - test) * np.log(1 - mean)
+    independent = -likelihoods.sum(axis=1).mean()
     nats = float(bound(params, test, random.key(1))), float(independent)
-    print(
-        f"nats per image: VAE at most {nats[0]:.1f}, independent pixels {nats[1]:.1f}"
-    )
+    print(f"nats: VAE at most {nats[0]:.1f}, independent pixels {nats[1]:.1f}")
     noise = random.normal(random.key(2), (64, CODE))
     samples = np.asarray(jax.nn.sigmoid(decode(params, noise)))
     draw(out, (test, rebuilt, components), samples)

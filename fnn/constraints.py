@@ -19,7 +19,7 @@ Axis: TypeAlias = int | tuple[int, ...]
 EPSILON = 1e-7  # no division by 0: a weight of zeros stays zero
 
 
-serialize, deserialize = serializers("constraint")
+serialize, deserialize = serializers("constraint", __name__, "MaxNorm(1.0)")
 
 
 def get(identifier: object) -> Callable[[Array], Array] | None:

@@ -23,7 +23,7 @@ Range: TypeAlias = tuple[int, int]
 
 EPSILON = 1e-7  # no division by 0
 
-serialize, deserialize = serializers("quantizer")
+serialize, deserialize = serializers("quantizer", __name__, "AbsMaxQuantizer()")
 
 
 def get(identifier: object) -> object:

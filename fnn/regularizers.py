@@ -12,7 +12,7 @@ from fnn.core.fields import not_negative, one_of
 from fnn.core.registry import register
 from fnn.core.value import resolve
 
-serialize, deserialize = serializers("regularizer")
+serialize, deserialize = serializers("regularizer", __name__, "L2(0.5)")
 
 
 def get(identifier: object) -> Callable[[Array], Array] | None:

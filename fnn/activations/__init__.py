@@ -82,7 +82,7 @@ swish = silu
 hard_swish = hard_silu
 
 
-serialize, deserialize = serializers("activation")
+serialize, deserialize = serializers("activation", __name__, "relu")
 
 
 def get(identifier: object) -> Callable[..., Array]:

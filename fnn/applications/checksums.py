@@ -1,4 +1,7 @@
-"""Checksums: MD5 or SHA-256 of the files of weights that Keras publishes."""
+"""Checksums: MD5 or SHA-256 of the files of weights that Keras publishes.
+
+Keras has none of the files of MobileNet and MobileNetV2.
+"""
 
 from __future__ import annotations
 

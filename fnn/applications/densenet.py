@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from fnn import layers
-from fnn.applications.application import application
-from fnn.applications.blocks import normalization, through
+from fnn.applications.application import Application, Parts, application
+from fnn.applications.blocks import conv, normalization, relu, through
 from fnn.applications.heads import pooled_by_name
 from fnn.applications.imagenet_utils import decode_predictions, preprocessing
-from fnn.applications.keras_arguments import Application
 from fnn.applications.published import published
 from fnn.core.layer import Layer
 from fnn.symbolic.node import Node
@@ -37,7 +35,7 @@ def features(x: Node, blocks: tuple[int, ...]) -> Node:
     x = through(
         x,
         layers.ZeroPadding2D(3),
-        _conv(64, "conv1_conv", 7, strides=2),
+        conv(64, "conv1_conv", 7, 2, "valid"),
         *_normalized("conv1_bn", "conv1_relu"),
         layers.ZeroPadding2D(1),
         layers.MaxPooling2D(3, strides=2, name="pool1"),
@@ -47,22 +45,20 @@ def features(x: Node, blocks: tuple[int, ...]) -> Node:
         if block > 2:
             channels //= 2
             name = f"pool{block - 1}"
-            conv = _conv(channels, f"{name}_conv")
-            x = through(x, *_normalized(f"{name}_bn", f"{name}_relu"), conv)
-            x = through(x, layers.AveragePooling2D(2, name=f"{name}_pool"))
+            x = through(
+                x,
+                *_normalized(f"{name}_bn", f"{name}_relu"),
+                conv(channels, f"{name}_conv"),
+                layers.AveragePooling2D(2, name=f"{name}_pool"),
+            )
         for index in range(1, number + 1):
             x = _grown(x, f"conv{block}_block{index}")
         channels += number * GROWTH
     return through(x, *_normalized("bn", "relu"))
 
 
-def _conv(filters: int, name: str, window: int = 1, **given: Any) -> Layer:
-    return layers.Conv2D(filters, window, use_bias=False, name=name, **given)
-
-
 def _normalized(name: str, name_of_relu: str) -> tuple[Layer, Layer]:
-    relu = layers.Activation("relu", name=name_of_relu)
-    return normalization(name, epsilon=1.001e-5), relu
+    return normalization(name, epsilon=1.001e-5), relu(name_of_relu)
 
 
 def _grown(x: Node, name: str) -> Node:
@@ -70,12 +66,11 @@ def _grown(x: Node, name: str) -> Node:
     y = through(
         x,
         *_normalized(f"{name}_0_bn", f"{name}_0_relu"),
-        _conv(4 * GROWTH, f"{name}_1_conv"),
+        conv(4 * GROWTH, f"{name}_1_conv"),
         *_normalized(f"{name}_1_bn", f"{name}_1_relu"),
-        _conv(GROWTH, f"{name}_2_conv", 3, padding="same"),
+        conv(GROWTH, f"{name}_2_conv", 3),
     )
-    joined: Node = layers.Concatenate(name=f"{name}_concat")([x, y])
-    return joined
+    return through([x, y], layers.Concatenate(name=f"{name}_concat"))
 
 
 def densenet(blocks: tuple[int, ...]) -> Application:
@@ -83,8 +78,8 @@ def densenet(blocks: tuple[int, ...]) -> Application:
     title = f"DenseNet{2 * sum(blocks) + len(blocks) + 1}"
     name = title.lower()
     facts = published(title, name, "densenet", channels_first=False)
-    body = partial(features, blocks=blocks)
-    return application(facts, body, __name__, without_top=pooled_by_name)
+    parts = Parts(partial(features, blocks=blocks), without_top=pooled_by_name)
+    return application(facts, parts, __name__)
 
 
 DenseNet121 = densenet((6, 12, 24, 16))

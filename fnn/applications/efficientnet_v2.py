@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any, Unpack
 
-from fnn.applications.application import assembled, member
+from fnn.applications.application import family
 from fnn.applications.blocks import channel_axis, channels, through
-from fnn.applications.efficientnet_design import (
-    Block,
-    Design,
-    classifier,
-    facts_of,
-    features,
-)
-from fnn.applications.heads import pooled_by_name
+from fnn.applications.efficientnet import Block, Design, efficientnet, facts_of
 from fnn.applications.imagenet_utils import (
-    CLASSES,
     DEVIATION_OF_RGB,
     MEAN_OF_RGB,
     decode_predictions,
     preprocessing,
 )
-from fnn.applications.keras_arguments import Arguments, Shape, Weights
+from fnn.applications.keras_arguments import Arguments, Given
 from fnn.applications.published import Published
-from fnn.core.layer import Activation
 from fnn.layers import Normalization, Rescaling
 from fnn.models import Model
 from fnn.symbolic.node import Node
@@ -42,6 +34,10 @@ __all__ = [
 
 preprocess_input = preprocessing(None)
 
+ORDER = (
+    "include_top weights input_tensor input_shape pooling classes classifier_activation"
+    " include_preprocessing name"
+)
 BASE = (
     Block(3, 1, 16, 1, 1, fused=True),
     Block(3, 2, 32, 4, 2, fused=True),
@@ -78,31 +74,23 @@ LARGE = (
 )
 
 
-def _scaled(
+@family(ORDER)
+def _version_2(
     facts: Published,
     design: Design,
-    include_top: bool = True,
-    weights: Weights = "imagenet",
-    input_tensor: Node | None = None,
-    input_shape: Shape | None = None,
-    pooling: str | None = None,
-    classes: int = CLASSES,
-    classifier_activation: Activation = "softmax",
+    *args: Any,
     include_preprocessing: bool = True,
-    name: str | None = None,
+    **named: Unpack[Given],
 ) -> Model:
-    given = Arguments.among(locals())
-
-    def body(x: Node) -> Node:
-        if include_preprocessing:
-            x = _preprocessed(x, is_base=design.blocks is BASE)
-        return features(x, design)
-
-    top = partial(classifier, dropout=0.2)
-    return assembled(given, facts, body, top, pooled_by_name)
+    """`include_preprocessing=False` leaves out the layers that scale images from 0 to 255."""
+    is_base = design.blocks is BASE
+    scaled = partial(_scaled, scales=include_preprocessing, is_base=is_base)
+    return efficientnet(Arguments(**named), facts, design, scaled)
 
 
-def _preprocessed(x: Node, is_base: bool) -> Node:
+def _scaled(x: Node, scales: bool, is_base: bool) -> Node:
+    if not scales:
+        return x
     if not is_base or channels(x) != 3:
         return through(x, Rescaling(1 / 128, offset=-1.0))
     variance = [deviation**2 for deviation in DEVIATION_OF_RGB]
@@ -110,14 +98,10 @@ def _preprocessed(x: Node, is_base: bool) -> Node:
     return through(x, Rescaling(1 / 255), norm)
 
 
-def _published(kind: str, size: int) -> Published:
-    return facts_of(f"EfficientNetV2{kind}", f"efficientnetv2-{kind.lower()}", size)
-
-
-EfficientNetV2B0 = member(_scaled, _published("B0", 224), Design(2, 32, BASE))
-EfficientNetV2B1 = member(_scaled, _published("B1", 240), Design(2, 32, BASE, 1.0, 1.1))
-EfficientNetV2B2 = member(_scaled, _published("B2", 260), Design(2, 32, BASE, 1.1, 1.2))
-EfficientNetV2B3 = member(_scaled, _published("B3", 300), Design(2, 32, BASE, 1.2, 1.4))
-EfficientNetV2S = member(_scaled, _published("S", 384), Design(2, 24, SMALL))
-EfficientNetV2M = member(_scaled, _published("M", 480), Design(2, 24, MEDIUM))
-EfficientNetV2L = member(_scaled, _published("L", 480), Design(2, 32, LARGE))
+EfficientNetV2B0 = _version_2(facts_of("V2B0", 224), Design(2, 32, BASE))
+EfficientNetV2B1 = _version_2(facts_of("V2B1", 240), Design(2, 32, BASE, 1.0, 1.1))
+EfficientNetV2B2 = _version_2(facts_of("V2B2", 260), Design(2, 32, BASE, 1.1, 1.2))
+EfficientNetV2B3 = _version_2(facts_of("V2B3", 300), Design(2, 32, BASE, 1.2, 1.4))
+EfficientNetV2S = _version_2(facts_of("V2S", 384), Design(2, 24, SMALL))
+EfficientNetV2M = _version_2(facts_of("V2M", 480), Design(2, 24, MEDIUM))
+EfficientNetV2L = _version_2(facts_of("V2L", 480), Design(2, 32, LARGE))

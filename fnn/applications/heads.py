@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fnn.applications.blocks import through
 from fnn.applications.keras_arguments import Arguments
 from fnn.layers import Dense, GlobalAveragePooling2D, GlobalMaxPooling2D
@@ -13,10 +15,11 @@ def classifier(x: Node, given: Arguments, name: str | None = "avg_pool") -> Node
     return predictions(GlobalAveragePooling2D(name=name)(x), given)
 
 
-def predictions(x: Node, given: Arguments) -> Node:
+def predictions(x: Node, given: Arguments, **options: Any) -> Node:
     """The last dense layer of a classifier."""
     activation = given.classifier_activation
-    return through(x, Dense(given.classes, activation, name="predictions"))
+    dense = Dense(given.classes, activation, name="predictions", **options)
+    return through(x, dense)
 
 
 def pooled(x: Node, given: Arguments) -> Node:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, TypeAlias, TypedDict
 
 from fnn import activations
 from fnn.applications.blocks import channel_axis
@@ -14,7 +14,6 @@ from fnn.applications.published import Published
 from fnn.core import arguments
 from fnn.core.layer import Activation
 from fnn.datasets.finding import file_of
-from fnn.models import Model
 from fnn.runtime.keras_objects import refuse_keras
 from fnn.runtime.settings import settings
 from fnn.runtime.warning import warn
@@ -24,8 +23,21 @@ Shape: TypeAlias = Sequence[int | None]
 Weights: TypeAlias = str | os.PathLike[str] | None
 
 
+class Given(TypedDict, total=False):
+    """The arguments of Keras that all networks have, as a user gives them by name."""
+
+    include_top: bool
+    weights: Weights
+    input_tensor: Node | None
+    input_shape: Shape | None
+    pooling: str | None
+    classes: int
+    classifier_activation: Activation
+    name: str | None
+
+
 class Arguments(NamedTuple):
-    """The arguments of Keras that all networks have."""
+    """The same, with their defaults."""
 
     include_top: bool = True
     weights: Weights = "imagenet"
@@ -35,31 +47,6 @@ class Arguments(NamedTuple):
     classes: int = CLASSES
     classifier_activation: Activation = "softmax"
     name: str | None = None
-
-    @classmethod
-    def among(cls, values: Mapping[str, Any]) -> Arguments:
-        """Those among the arguments of a function, its `locals()`.
-
-        >>> Arguments.among({"alpha": 0.5, "classes": 10}).classes
-        10
-        """
-        return cls(**{name: values[name] for name in cls._fields if name in values})
-
-
-class Application(Protocol):
-    """A function that returns a network, with Keras's arguments."""
-
-    def __call__(
-        self,
-        include_top: bool = True,
-        weights: Weights = "imagenet",
-        input_tensor: Node | None = None,
-        input_shape: Shape | None = None,
-        pooling: str | None = None,
-        classes: int = CLASSES,
-        classifier_activation: Activation = "softmax",
-        name: str | None = ...,
-    ) -> Model: ...
 
 
 def check(given: Arguments, facts: Published) -> None:
@@ -113,6 +100,47 @@ def path_of_weights(given: Arguments, facts: Published) -> Path | None:
             f"received {given.weights!r}; no such file is there"
         )
     return path
+
+
+def check_published(
+    given: Arguments,
+    title: str,
+    argument: str,
+    received: float,
+    allowed: tuple[float, ...],
+) -> None:
+    """Raises ValueError if no weights are published for an argument."""
+    if given.weights == "imagenet" and received not in allowed:
+        expected = f'to be one of {allowed} with weights="imagenet"'
+        raise arguments.wrong(title, argument, expected, received)
+
+
+def trained_size(
+    title: str, given: Arguments, sizes: tuple[int, ...]
+) -> tuple[int, int | None]:
+    """(size of the images that published weights are for, height in the name of the model).
+
+    The size is that of the images if it is among `sizes`, else 224, with a warning.
+
+    >>> trained_size("MobileNet", Arguments(input_shape=(160, 160, 3)), (128, 160))
+    (160, 160)
+    """
+    height: int | None = None
+    if given.input_shape:
+        sides = list(given.input_shape)
+        del sides[channel_axis() - 1]
+        height = sides[0]
+        if sides == [height, height] and height in sizes:
+            return height, height
+    elif given.include_top:
+        return 224, 224
+    if given.weights != "imagenet":
+        return 224, height
+    warn(
+        f"{title}: published weights are for square images of {sizes} pixels; for images of "
+        f"shape {given.input_shape}, those of 224 are loaded"
+    )
+    return 224, 224
 
 
 def image_shape(given: Arguments, facts: Published) -> tuple[int | None, ...]:

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import Any, Unpack
 
 from fnn import layers
-from fnn.applications.application import assembled
+from fnn.applications.application import assembled, family
 from fnn.applications.blocks import (
+    Inverted,
+    Normalized,
     channels,
+    conv,
+    inverted,
     multiple_of_eight,
     normalization,
-    padded_to_halve,
     through,
 )
 from fnn.applications.heads import classifier
-from fnn.applications.imagenet_utils import CLASSES, decode_predictions, preprocessing
-from fnn.applications.keras_arguments import Arguments, Shape, Weights
-from fnn.applications.mobilenet import check_published, trained_size
+from fnn.applications.imagenet_utils import decode_predictions, preprocessing
+from fnn.applications.keras_arguments import (
+    Arguments,
+    Given,
+    check_published,
+    trained_size,
+)
 from fnn.applications.published import Published, files
-from fnn.core.layer import Activation, Layer
+from fnn.core.layer import Layer
 from fnn.models import Model
 from fnn.symbolic.node import Node
 
@@ -42,38 +48,29 @@ ALPHAS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)  # with published weights
 SIZES = (96, 128, 160, 192, 224)
 
 
-def MobileNetV2(  # noqa: N802 - Keras's name
-    input_shape: Shape | None = None,
+@family("input_shape alpha")
+def _mobilenet_v2(
+    facts: Published,
+    sizes: tuple[int, ...],
+    *args: Any,
     alpha: float = 1.0,
-    include_top: bool = True,
-    weights: Weights = "imagenet",
-    input_tensor: Node | None = None,
-    pooling: str | None = None,
-    classes: int = CLASSES,
-    classifier_activation: Activation = "softmax",
-    name: str | None = None,
+    **named: Unpack[Given],
 ) -> Model:
-    """MobileNetV2, with Keras's arguments, layers and weights.
-
-    (batch, 224, 224, 3) -> (batch, 1000) with all defaults.
-    `alpha` scales the number of filters of all layers. Other arguments are as in `VGG16`. Weights
-    are published for `alpha` 0.35, 0.5, 0.75, 1, 1.3, 1.4 and square images of 96, 128, 160, 192
-    and 224. Raises ValueError for arguments that do not fit together or to the weights.
-
-    >>> model = fnn.applications.MobileNetV2((32, 32, 3), 0.35, weights=None, classes=5)
-    >>> model.output_shape
-    (None, 5)
+    """`alpha` scales the number of filters of all layers. Weights are published for `alpha` 0.35,
+    0.5, 0.75, 1, 1.3, 1.4 and square images of 96, 128, 160, 192 and 224. Keras publishes no
+    checksum of them, so a download, over HTTPS, is checked by its length alone, with a warning.
     """
-    given = Arguments.among(locals())
-    check_published(given, "MobileNetV2", "alpha", alpha, ALPHAS)
-    size, height = trained_size("MobileNetV2", given, SIZES)
+    given = Arguments(**named)
+    check_published(given, facts.title, "alpha", alpha, ALPHAS)
+    size, height = trained_size(facts.title, given, sizes)
+    given = given._replace(name=given.name or f"mobilenetv2_{alpha:0.2f}_{height}")
+    body, top = partial(_features, alpha=alpha), partial(classifier, name=None)
+    return assembled(given, _published(alpha, size), body, top)
+
+
+def _published(alpha: float = 1.0, size: int = 224) -> Published:
     stem = f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{float(alpha)}_{size}"
-    remotes = files("mobilenet_v2", stem, "_no_top")
-    model = name or f"mobilenetv2_{alpha:0.2f}_{height}"
-    facts = Published("MobileNetV2", model, *remotes, size)
-    given = given._replace(name=model)
-    top = partial(classifier, name=None)
-    return assembled(given, facts, partial(_features, alpha=alpha), top)
+    return Published("MobileNetV2", "", *files("mobilenet_v2", stem, "_no_top"), size)
 
 
 def _features(x: Node, alpha: float) -> Node:
@@ -97,59 +94,6 @@ def _normalized(layer: Layer) -> Normalized:
     return layer, norm(f"{layer.name}_BN"), relu
 
 
-class Inverted(NamedTuple):
-    """A residual block that is wide inside and narrow outside."""
-
-    prefix: str  # of the names of its layers
-    width: int  # channels inside; 0 for those of its inputs
-    filters: int
-    window: int = 3
-    strides: int = 1
-
-
-Normalized: TypeAlias = tuple[Layer, Layer, Layer]
-
-
-def inverted(
-    x: Node,
-    block: Inverted,
-    normalized: Callable[[Layer], Normalized],
-    pad: str,
-    excited: Callable[[Node], Node] | None = None,
-) -> Node:
-    """x wider, convolved channel by channel, narrow again, plus x where the shapes allow it.
-
-    `normalized` adds a normalization and an activation to a convolution, `pad` is the name of the
-    padding, `excited` comes before x gets narrow.
-    """
-    inputs, prefix, padding = x, block.prefix, "same"
-    if block.width:
-        x = through(x, *normalized(conv(block.width, f"{prefix}expand")))
-    if block.strides == 2:
-        padding = "valid"
-        x = padded_to_halve(x, block.window, pad)
-    name = f"{prefix}depthwise"
-    depthwise = layers.DepthwiseConv2D(
-        block.window, block.strides, padding, use_bias=False, name=name
-    )
-    x = through(x, *normalized(depthwise))
-    if excited:
-        x = excited(x)
-    x = through(x, *normalized(conv(block.filters, f"{prefix}project"))[:2])
-    if block.strides == 1 and channels(inputs) == block.filters:
-        x = layers.Add(name=f"{prefix}add")([inputs, x])
-    return x
-
-
-def conv(filters: int, name: str, window: int = 1, strides: int = 1) -> Layer:
-    """A convolution without bias.
-
-    >>> conv(8, "a", 3, 2).strides
-    2
-    """
-    return layers.Conv2D(filters, window, strides, "same", use_bias=False, name=name)
-
-
 def norm(name: str) -> Layer:
     """A batch normalization with the momentum of this family.
 
@@ -157,3 +101,6 @@ def norm(name: str) -> Layer:
     0.999
     """
     return normalization(name, momentum=0.999)
+
+
+MobileNetV2 = _mobilenet_v2(_published(), SIZES)

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any, Unpack
 
 from fnn import layers
-from fnn.applications.application import assembled, member
-from fnn.applications.blocks import channels, multiple_of_eight, through
+from fnn.applications.application import assembled, family
+from fnn.applications.blocks import (
+    Inverted,
+    Normalized,
+    channels,
+    conv,
+    inverted,
+    multiple_of_eight,
+    through,
+)
 from fnn.applications.checksums import CHECKSUMS
 from fnn.applications.heads import pooled_by_name
-from fnn.applications.imagenet_utils import CLASSES, decode_predictions, preprocessing
-from fnn.applications.keras_arguments import Arguments, Shape, Weights
-from fnn.applications.mobilenet_v2 import Inverted, Normalized, conv, inverted, norm
+from fnn.applications.imagenet_utils import decode_predictions, preprocessing
+from fnn.applications.keras_arguments import Arguments, Given
+from fnn.applications.mobilenet_v2 import norm
 from fnn.applications.published import Published, files
 from fnn.core import arguments
-from fnn.core.layer import Activation, Layer
+from fnn.core.layer import Layer
 from fnn.models import Model
 from fnn.symbolic.node import Node
 
@@ -27,7 +36,10 @@ __all__ = [
 
 preprocess_input = preprocessing(None)
 
-
+ORDER = (
+    "input_shape alpha minimalistic include_top weights input_tensor classes pooling dropout_rate"
+    " classifier_activation include_preprocessing name"
+)
 # Of each block: expansion, filters, window, strides, whether channels are excited, whether the
 # activation is hard_swish instead of relu. Tables 1 and 2 of the paper.
 BLOCKS = {
@@ -58,25 +70,25 @@ BLOCKS = {
 WIDTHS = {"Large": 1280, "Small": 1024}  # of the last layer before the classifier
 
 
+@family(ORDER)
 def _mobilenet_v3(
     facts: Published,
     size: str,
-    input_shape: Shape | None = None,
+    *args: Any,
     alpha: float = 1.0,
     minimalistic: bool = False,
-    include_top: bool = True,
-    weights: Weights = "imagenet",
-    input_tensor: Node | None = None,
-    classes: int = CLASSES,
-    pooling: str | None = None,
     dropout_rate: float = 0.2,
-    classifier_activation: Activation = "softmax",
     include_preprocessing: bool = True,
-    name: str | None = None,
+    **named: Unpack[Given],
 ) -> Model:
-    given = Arguments.among(locals())
+    """`alpha` scales the number of filters of all layers, `minimalistic` leaves out squeeze and
+    excitation, hard swish and windows of 5, `dropout_rate` is the rate before the classifier.
+    `include_preprocessing=False` leaves out the layer that scales images from 0 to 255. Weights are
+    published for `alpha` 0.75 and 1, if minimalistic for 1.
+    """
+    given = Arguments(**named)
     facts = _published(size, alpha, minimalistic)
-    if weights == "imagenet" and facts.with_top.name not in CHECKSUMS:
+    if given.weights == "imagenet" and facts.with_top.name not in CHECKSUMS:
         expected = 'to be 1 (or 0.75 if not minimalistic) with weights="imagenet"'
         raise arguments.wrong(facts.title, "alpha", expected, alpha)
 
@@ -148,9 +160,8 @@ def _excited(x: Node, prefix: str) -> Node:
         layers.Conv2D(channels(x), 1, name=f"{prefix}conv_1"),
     )
     y = layers.ReLU(6.0)(y + 3.0) * (1 / 6)  # hard_sigmoid
-    z: Node = layers.Multiply(name=f"{prefix}mul")([x, y])
-    return z
+    return through([x, y], layers.Multiply(name=f"{prefix}mul"))
 
 
-MobileNetV3Large = member(_mobilenet_v3, _published("Large"), "Large")
-MobileNetV3Small = member(_mobilenet_v3, _published("Small"), "Small")
+MobileNetV3Large = _mobilenet_v3(_published("Large"), "Large")
+MobileNetV3Small = _mobilenet_v3(_published("Small"), "Small")

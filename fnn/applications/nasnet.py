@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, Unpack
 
 from fnn import layers
-from fnn.applications.application import assembled, member
-from fnn.applications.blocks import normalization, padded_to_halve, through
+from fnn.applications.application import assembled, family
+from fnn.applications.blocks import (
+    Names,
+    conv,
+    normalization,
+    padded_to_halve,
+    relu,
+    through,
+)
 from fnn.applications.heads import classifier
-from fnn.applications.imagenet_utils import CLASSES, decode_predictions, preprocessing
-from fnn.applications.keras_arguments import Arguments, Shape, Weights
+from fnn.applications.imagenet_utils import decode_predictions, preprocessing
+from fnn.applications.keras_arguments import Arguments, Given
 from fnn.applications.published import Published, files
 from fnn.core import arguments
-from fnn.core.layer import Activation, Layer
+from fnn.core.layer import Layer
 from fnn.models import Model
 from fnn.symbolic.node import Node
 
@@ -53,6 +58,7 @@ CELLS: dict[str, tuple[tuple[Term, Term, str | None], ...]] = {
     ),
 }
 OUTPUTS = {"normal": ("before", 1, 2, 3, 4, 5), "reduction": (2, 3, 4, 5)}
+_conv = partial(conv, kernel_initializer="he_normal")
 POOLINGS = {
     "mean": layers.AveragePooling2D(3, 1, "same"),
     "mean/2": layers.AveragePooling2D(3, 2),
@@ -60,65 +66,58 @@ POOLINGS = {
 }
 
 
+@family("input_shape")
 def _nasnet(
-    facts: Published,
-    design: _Design,
-    input_shape: Shape | None = None,
-    include_top: bool = True,
-    weights: Weights = "imagenet",
-    input_tensor: Node | None = None,
-    pooling: str | None = None,
-    classes: int = CLASSES,
-    classifier_activation: Activation = "softmax",
-    name: str | None = None,
+    facts: Published, design: _Design, *args: Any, **named: Unpack[Given]
 ) -> Model:
-    if input_shape is None and input_tensor is None:
-        input_shape = (facts.size, facts.size, 3)
-    elif input_shape is not None and None in input_shape:
+    given = Arguments(**named)
+    shape = given.input_shape
+    if shape is None and given.input_tensor is None:
+        given = given._replace(input_shape=(facts.size, facts.size, 3))
+    elif shape is not None and None in shape:
         # Where two cells of different size meet, the sizes decide which layers there are.
         expected = "to have a known height and width"
-        raise arguments.wrong(facts.title, "input_shape", expected, input_shape)
-    given = Arguments.among(locals())
+        raise arguments.wrong(facts.title, "input_shape", expected, shape)
     top = partial(classifier, name=None)
     return assembled(given, facts, partial(_features, design=design), top)
 
 
 def _features(x: Node, design: _Design) -> Node:
-    x = through(x, _conv(design.stem_filters, "stem_conv1", 3, 2), _norm("stem_bn1"))
+    stem = _conv(design.stem_filters, "stem_conv1", 3, 2, "valid")
+    x = through(x, stem, _norm("stem_bn1"))
     before = None
-    numbers = itertools.count()
+    names = Names()
     for number in (1, 2):
-        cell = _Cell(
-            "reduction", design.filters * number // 4, f"stem_{number}", numbers
-        )
+        width = design.filters * number // 4
+        cell = _Cell("reduction", width, f"stem_{number}", names)
         x, before = cell.outputs(x, before), x
     for level in range(3):
         width = design.filters * 2**level
         first = level * design.blocks
         if level > 0:
-            cell = _Cell("reduction", width, f"reduce_{first}", numbers)
+            cell = _Cell("reduction", width, f"reduce_{first}", names)
             inputs, x = x, cell.outputs(x, before)
             first += 1
             if not design.skip_reduction:
                 before = inputs
         for number in range(first, first + design.blocks):
-            cell = _Cell("normal", width, str(number), numbers)
+            cell = _Cell("normal", width, str(number), names)
             x, before = cell.outputs(x, before), x
-    return through(x, _relu(numbers))
+    return through(x, _relu(names))
 
 
 class _Cell(NamedTuple):
     kind: str
     filters: int
     block: str  # the end of the names of its layers
-    numbers: Iterator[int]  # of the activations in all cells
+    names: Names  # of the activations in all cells
 
     def outputs(self, x: Node, before: Node | None) -> Node:
         """Sums of values of `x` and of the inputs of the cell before, joined."""
         kind, block = self.kind, self.block
         values: dict[str | int, Node] = {"before": _adjusted(before, x, self)}
         conv, norm = (f"{kind}_{layer}_1_{block}" for layer in ("conv", "bn"))
-        x = through(x, _relu(self.numbers), _conv(self.filters, conv), _norm(norm))
+        x = through(x, _relu(self.names), _conv(self.filters, conv), _norm(norm))
         values["x"] = x
         if kind == "reduction":
             values["padded"] = padded_to_halve(x, 3, f"reduction_pad_1_{block}")
@@ -126,9 +125,8 @@ class _Cell(NamedTuple):
             terms = [self.term(values, left), self.term(values, right)]
             add = layers.Add(name=name and f"{kind}_{name}_{block}")
             values[number] = add(terms)
-        join = layers.Concatenate(name=f"{kind}_concat_{block}")
-        y: Node = join([values[key] for key in OUTPUTS[kind]])
-        return y
+        outputs = [values[key] for key in OUTPUTS[kind]]
+        return through(outputs, layers.Concatenate(name=f"{kind}_concat_{block}"))
 
     def term(self, values: dict[str | int, Node], term: Term) -> Node:
         operation, window, inputs, name = term
@@ -140,25 +138,17 @@ class _Cell(NamedTuple):
         return _separable(x, window, name, self, strides=1 + operation.endswith("/2"))
 
 
-def _relu(numbers: Iterator[int]) -> Layer:
-    """Named in the order of creation, as in Keras; by default it is that of the graph."""
-    number = next(numbers)
-    name = f"activation_{number}" if number else "activation"
-    return layers.Activation("relu", name=name)
+def _relu(names: Names) -> Layer:
+    return relu(names.new("activation"))
 
 
 def _norm(name: str) -> Layer:
     return normalization(name, momentum=0.9997)
 
 
-def _conv(filters: int, name: str, window: int = 1, strides: int = 1) -> Layer:
-    conv = layers.Conv2D(filters, window, strides, use_bias=False, name=name)
-    return conv.replace(kernel_initializer="he_normal")
-
-
 def _separable(x: Node, window: int, name: str, cell: _Cell, strides: int) -> Node:
     """Two separable convolutions, each after relu and before batch normalization."""
-    x = through(x, _relu(cell.numbers))
+    x = through(x, _relu(cell.names))
     padding = "same"
     if strides == 2:
         padding = "valid"
@@ -170,7 +160,7 @@ def _separable(x: Node, window: int, name: str, cell: _Cell, strides: int) -> No
         )
         x = through(x, conv, _norm(f"{prefix}bn_{name}"))
         if number == 1:
-            x = through(x, _relu(cell.numbers))
+            x = through(x, _relu(cell.names))
         strides, padding = 1, "same"
     return x
 
@@ -181,9 +171,7 @@ def _adjusted(before: Node | None, x: Node, cell: _Cell) -> Node:
     if before is None:
         return x
     if before.shape[-2] != x.shape[-2]:
-        before = through(
-            before, layers.Activation("relu", name=f"adjust_relu_1_{block}")
-        )
+        before = through(before, relu(f"adjust_relu_1_{block}"))
         pad = layers.ZeroPadding2D(((0, 1), (0, 1)))
         shifted = through(before, pad, layers.Cropping2D(((1, 0), (1, 0))))
         halves = []
@@ -194,7 +182,7 @@ def _adjusted(before: Node | None, x: Node, cell: _Cell) -> Node:
         before = layers.Concatenate()(halves)
     elif before.shape[-1] != cell.filters:
         conv = _conv(cell.filters, f"adjust_conv_projection_{block}")
-        before = through(before, _relu(cell.numbers), conv)
+        before = through(before, _relu(cell.names), conv)
     else:
         return before
     return through(before, _norm(f"adjust_bn_{block}"))
@@ -202,14 +190,9 @@ def _adjusted(before: Node | None, x: Node, cell: _Cell) -> Node:
 
 def _published(size: str, pixels: int) -> Published:
     name = f"nasnet_{size.lower()}"
-    remotes = [
-        file._replace(url=file.url.replace("nasnet_", "NASNet-").replace("_", "-"))
-        for file in files("nasnet", name, "_no_top")
-    ]
-    with_top, without_top = remotes
-    title = f"NASNet{size}"
-    return Published(title, name, with_top, without_top, pixels, channels_first=False)
+    remotes = files("nasnet", name, "_no_top", f"NASNet-{size.lower()}")
+    return Published(f"NASNet{size}", name, *remotes, pixels, channels_first=False)
 
 
-NASNetLarge = member(_nasnet, _published("Large", 331), _Design(168, 6, 96, True))
-NASNetMobile = member(_nasnet, _published("Mobile", 224), _Design(44, 4, 32, False))
+NASNetLarge = _nasnet(_published("Large", 331), _Design(168, 6, 96, True))
+NASNetMobile = _nasnet(_published("Mobile", 224), _Design(44, 4, 32, False))

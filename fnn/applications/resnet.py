@@ -5,11 +5,10 @@ from __future__ import annotations
 from functools import partial
 
 from fnn import layers
-from fnn.applications.application import application
-from fnn.applications.blocks import normalization, through
+from fnn.applications.application import Application, Parts, application
+from fnn.applications.blocks import conv, normalization, relu, through
 from fnn.applications.heads import pooled_by_name
 from fnn.applications.imagenet_utils import decode_predictions, preprocessing
-from fnn.applications.keras_arguments import Application
 from fnn.applications.published import published
 from fnn.core.layer import Layer
 from fnn.symbolic.node import Node
@@ -59,15 +58,15 @@ def _norm(name: str) -> Layer:
 
 
 def _normalized(name: str) -> tuple[Layer, Layer]:
-    return _norm(name), layers.Activation("relu", name=f"{name}_relu")
+    return _norm(name), relu(f"{name}_relu")
 
 
 def _block(x: Node, filters: int, strides: int, name: str, changes: bool) -> Node:
     """relu(x + convolutions(x))"""
     wide, shortcut = 4 * filters, x
     if changes:
-        conv = layers.Conv2D(wide, 1, strides, name=f"{name}_0_conv")
-        shortcut = through(x, conv, _norm(f"{name}_0"))
+        widened = layers.Conv2D(wide, 1, strides, name=f"{name}_0_conv")
+        shortcut = through(x, widened, _norm(f"{name}_0"))
     x = through(
         x,
         layers.Conv2D(filters, 1, strides, name=f"{name}_1_conv"),
@@ -77,8 +76,7 @@ def _block(x: Node, filters: int, strides: int, name: str, changes: bool) -> Nod
         layers.Conv2D(wide, 1, name=f"{name}_3_conv"),
         _norm(f"{name}_3"),
     )
-    x = layers.Add(name=f"{name}_add")([shortcut, x])
-    return through(x, layers.Activation("relu", name=f"{name}_out"))
+    return through([shortcut, x], layers.Add(name=f"{name}_add"), relu(f"{name}_out"))
 
 
 def _block_v2(x: Node, filters: int, strides: int, name: str, changes: bool) -> Node:
@@ -91,15 +89,14 @@ def _block_v2(x: Node, filters: int, strides: int, name: str, changes: bool) -> 
         shortcut = through(shortcut, layers.MaxPooling2D(1, strides))
     x = through(
         x,
-        layers.Conv2D(filters, 1, use_bias=False, name=f"{name}_1_conv"),
+        conv(filters, f"{name}_1_conv"),
         *_normalized(f"{name}_1"),
         layers.ZeroPadding2D(1, name=f"{name}_2_pad"),
-        layers.Conv2D(filters, 3, strides, use_bias=False, name=f"{name}_2_conv"),
+        conv(filters, f"{name}_2_conv", 3, strides, "valid"),
         *_normalized(f"{name}_2"),
         layers.Conv2D(wide, 1, name=f"{name}_3_conv"),
     )
-    y: Node = layers.Add(name=f"{name}_out")([shortcut, x])
-    return y
+    return through([shortcut, x], layers.Add(name=f"{name}_out"))
 
 
 def residual(depth: int, module: str, version: str = "") -> Application:
@@ -107,7 +104,7 @@ def residual(depth: int, module: str, version: str = "") -> Application:
     title = f"ResNet{depth}{version}"
     facts = published(title, title.lower(), "resnet")
     body = partial(features, blocks=DEPTHS[depth], activations_first=version == "V2")
-    return application(facts, body, module, without_top=pooled_by_name)
+    return application(facts, Parts(body, without_top=pooled_by_name), module)
 
 
 ResNet50 = residual(50, __name__)

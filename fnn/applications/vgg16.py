@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 from fnn import layers
-from fnn.applications.application import application
+from fnn.applications.application import Application, Parts, application
 from fnn.applications.blocks import through
 from fnn.applications.heads import predictions
 from fnn.applications.imagenet_utils import decode_predictions, preprocessing
-from fnn.applications.keras_arguments import Application, Arguments
+from fnn.applications.keras_arguments import Arguments
 from fnn.applications.published import published
 from fnn.symbolic.node import Node
 
@@ -42,8 +42,8 @@ def vgg(title: str, convolutions: tuple[int, ...], module: str) -> Application:
     """The function of a VGG network."""
     name = title.lower()
     facts = published(title, name, name)
-    body = partial(features, convolutions=convolutions)
-    return application(facts, body, module, _classifier)
+    parts = Parts(partial(features, convolutions=convolutions), _classifier)
+    return application(facts, parts, module)
 
 
 VGG16 = vgg("VGG16", (2, 2, 3, 3, 3), __name__)

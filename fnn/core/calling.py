@@ -31,7 +31,7 @@ from fnn.core.registry import snake_case
 from fnn.core.tree import Path, SpecTree, Tree
 from fnn.core.value import resolve
 from fnn.runtime.patterns import matches_any
-from fnn.runtime.placement import on_automatic_axes, prepared
+from fnn.runtime.placement import on_automatic_axes, outputs_of_layers, prepared
 from fnn.runtime.program_cache import small_cache
 from fnn.runtime.recording import recording
 
@@ -129,8 +129,11 @@ def after_call(
     y: Tree,
     ctx: Context,
 ) -> tuple[Tree, State]:
-    """(outputs with their mask, the state with the penalty of the activity regularizer)."""
+    """(outputs with their layout and mask, the state with the penalty of the regularizer)."""
     mask = ctx.mask
+    outputs = outputs_of_layers.value
+    if outputs is not None:
+        y = outputs.lay_out("/".join(ctx.path), y)
     passes = layer.masking == "pass" and mask is not None
     if passes and not isinstance(y, Masked):
         if isinstance(mask, tuple):

@@ -273,7 +273,8 @@ def _misfit(
         if any(received in shape for shape in shapes):
             return (
                 f"expected inputs of {features} features, received {received} in shape {inputs}; "
-                f"pass inputs like those of init, or {'/'.join(path)} of shape {needed} for these"
+                f"pass inputs of {features} features, or weights made for {received} "
+                f"({'/'.join(path)} of shape {needed})"
             )
     return (
         f"expected {'/'.join(path)} of shape {needed} for inputs of shape {inputs}, received "

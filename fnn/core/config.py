@@ -240,12 +240,8 @@ _FORMS: dict[str, tuple[Any, Callable[[Any], Json], Callable[[Any], Any]]] = {
 
 
 def _builtin(kind: str, name: str) -> Json:
-    return {
-        "module": "builtins",
-        "class_name": kind,
-        "config": name,
-        "registered_name": kind,
-    }
+    form = {"module": "builtins", "class_name": kind, "config": name}
+    return form | {"registered_name": kind}
 
 
 def _by_class(obj: Any) -> Json:
@@ -255,10 +251,8 @@ def _by_class(obj: Any) -> Json:
     module: str | None = None
     # Keras reads a class without `registered_name` from its module.
     if name not in CUSTOM and is_ours(cls):
-        registered, module = (
-            None,
-            registry.SCHEMA.home_of(str(getattr(obj, "kind", "")), cls.__name__),
-        )
+        registered = None
+        module = registry.SCHEMA.home_of(str(getattr(obj, "kind", "")), cls.__name__)
     return {
         "module": module,
         "class_name": registry.SCHEMA.name_in_keras(cls),
@@ -369,11 +363,11 @@ class Configurable(Value, loadable=False):
 
 
 def serializers(
-    kind: str,
+    kind: str, home: str, shown: str
 ) -> tuple[Callable[[Any], Json], Callable[..., Any]]:
-    """The functions `serialize` and `deserialize` of the module of a kind.
+    """The functions `serialize` and `deserialize` of a kind, whose docstrings show a value.
 
-    >>> serialize, deserialize = serializers("regularizer")
+    >>> serialize, deserialize = serializers("regularizer", "fnn.regularizers", "L2(0.5)")
     >>> deserialize(serialize(fnn.regularizers.L2(0.5))), deserialize("l2")
     (L2(l2=0.5), L2())
     """
@@ -396,4 +390,8 @@ def serializers(
         with CustomObjectScope(custom_objects):
             return resolve(kind, config)
 
+    value, form = f"{home}.{shown}", f"{home}.serialize({home}.{shown})"
+    example = f"\n\n>>> {home}.deserialize({form}) == {value}\nTrue\n"
+    for function in (serialize, deserialize):
+        function.__module__, function.__doc__ = home, f"{function.__doc__}{example}"
     return serialize, deserialize

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from fnn.runtime.warning import warn
 from fnn.utils.files import get_file, has_checksum
 
 
@@ -15,12 +16,13 @@ class Remote(NamedTuple):
     """A file of a dataset: its name in the cache, its address, and its checksum.
 
     The checksum is the SHA-256, or the MD5 where nothing else is known. Without one (""), the file
-    is not downloaded, and is taken as it is where it lies.
+    is not downloaded, and is taken as it is where it lies. With None, whoever publishes the file
+    gives no checksum: it is downloaded with a warning, and only its length is checked.
     """
 
     name: str
     url: str
-    checksum: str
+    checksum: str | None
 
 
 def given_folder(dataset: str) -> Path | None:
@@ -98,7 +100,13 @@ def downloaded(
     paths, failed = [], []
     folder = cache_folder(dataset)
     for remote in remotes:
-        if not remote.checksum and not (folder / remote.name).is_file():
+        is_there = (folder / remote.name).is_file()
+        if remote.checksum is None and not is_there:
+            warn(
+                f"{remote.name} is published without a checksum, so only its length is checked; if "
+                f"you have a copy that you trust, put it into {folder} and call this again"
+            )
+        if remote.checksum == "" and not is_there:
             failed.append(
                 f"{remote.name} ({remote.url}: not downloaded, since no checksum is known for it)"
             )

@@ -102,11 +102,12 @@ class Distribution(layouts.Distribution):
         return TensorLayout(tuple(self.sharding(weight).spec), self.device_mesh)
 
     def get_tensor_layout(self, path: str) -> TensorLayout | None:
-        """The layout that a `LayoutMap` has for an output of a layer; fnn leaves these to JAX."""
-        for rule in self.rules:
-            if isinstance(rule, Mapped):
-                return rule.layouts[path]
-        return None
+        """The layout that a `LayoutMap` has for the output of a layer, "dense/output"."""
+        return None if self.outputs is None else self.outputs.layouts[path]
+
+    @property
+    def outputs(self) -> Mapped | None:
+        return next((rule for rule in self.rules if isinstance(rule, Mapped)), None)
 
     def __repr__(self) -> str:
         axes = dict(self.mesh.shape)
@@ -214,8 +215,9 @@ class TensorParallel(Distribution):
     """Divides the transformer blocks over the axis "model", batches over another one.
 
     Of attention each device has some of the heads, of the feed-forward layers some of the columns
-    and then of the rows, of embeddings some of the vocabulary. Names are those of
-    `TransformerEncoderBlock`, `TransformerDecoderBlock`, `MultiHeadAttention` and `Embedding`.
+    and then of the rows, of embeddings and of the logits that a last `Dense` makes some of the
+    vocabulary. Names are those of `TransformerEncoderBlock`, `TransformerDecoderBlock`,
+    `MultiHeadAttention` and `Embedding`, and "dense" for a layer outside of all others.
     What the devices do not divide evenly is replicated. `axis` renames "model"; `batch_dim_name`
     is the first other axis by default, and without one batches are replicated. Raises ValueError
     for axes that the mesh does not have, and at the first use for a network of which nothing
@@ -244,9 +246,10 @@ class TensorParallel(Distribution):
 class ModelParallel(Distribution):
     """Divides weights as a `LayoutMap` says, and batches along an axis of its mesh, as in Keras.
 
-    `batch_dim_name` is the first axis of the mesh by default. The map has layouts of weights;
-    those that it has for outputs of layers change nothing, since JAX finds them. Raises ValueError
-    without a map, and at the first use for weights that the devices do not divide evenly.
+    `batch_dim_name` is the first axis of the mesh by default. The map has layouts of weights, and
+    for paths such as "dense/output" layouts of the outputs of layers; other outputs lie as JAX
+    chooses. Raises ValueError without a map, and at the first use for weights and outputs that the
+    devices do not divide evenly; an output whose examples they do not divide has them replicated.
 
     >>> mesh = fnn.distribution.DeviceMesh((2, 4), ("batch", "model"))
     >>> layout_map = fnn.distribution.LayoutMap(mesh)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from jax.sharding import Mesh
+import jax
+from jax.sharding import AxisType, Mesh
 
+from fnn.core.context import Masked, is_masked
+from fnn.core.tree import Tree
 from fnn.core.weights import check_matches
-from fnn.distribution.mesh import LayoutMap
+from fnn.distribution.mesh import LayoutMap, TensorLayout, distribute_tensor
 from fnn.runtime.layouts import Axes, Shape, Weight
-from fnn.runtime.patterns import matches
+from fnn.runtime.patterns import matches, matches_any
 from fnn.runtime.placement import used_by
 
 
@@ -40,7 +44,7 @@ class Largest:
         _, place = max(free)
         return (*axes[:place], self.axis, *axes[place + 1 :])
 
-    def check(self, names: Sequence[str], divided: int) -> None:
+    def check(self, names: Sequence[str], divided: Sequence[str]) -> None:
         """Nothing: weights may all be small."""
 
 
@@ -71,11 +75,14 @@ class Table:
                 )
         return axes
 
-    def check(self, names: Sequence[str], divided: int) -> None:
+    def check(self, names: Sequence[str], divided: Sequence[str]) -> None:
+        patterns = tuple(pattern for pattern, _ in self.patterns)
         if not self.lenient:
-            patterns = tuple(pattern for pattern, _ in self.patterns)
             check_matches("ByPath", "rules", patterns, list(names))
-        elif not divided:
+            return
+        # Any network may have a layer like the last one of a transformer.
+        blocks = tuple(pattern for pattern in patterns if pattern not in LOGITS)
+        if not any(matches_any(blocks, name) for name in divided):
             raise ValueError(
                 "TensorParallel divides attention, feed-forward layers and embeddings of "
                 "transformers over the axis 'model', but divides no weight of this network: it "
@@ -105,20 +112,56 @@ class Mapped:
             f"{wrong}; give other axes"
         )
 
-    def check(self, names: Sequence[str], divided: int) -> None:
+    def check(self, names: Sequence[str], divided: Sequence[str]) -> None:
         """Nothing: a map may be made for several networks."""
+
+    def lay_out(self, path: str, y: Tree) -> Tree:
+        """The output of the layer with this path, divided if the map has a layout for it.
+
+        Raises ValueError if the devices do not divide it evenly, but for its examples: a batch
+        that they do not divide is replicated.
+        """
+        layout = self.layouts[f"{path}/output"]
+        # Within `shard_map` each device computes with a part of its own.
+        is_part = AxisType.Manual in jax.sharding.get_abstract_mesh().axis_types
+        if layout is None or is_part:
+            return y
+
+        def place(output: Any) -> Any:
+            if is_masked(output):
+                return Masked(place(output.values), output.mask)
+            axes = layout.axes
+            if misfit(axes[:1], output.shape, self.layouts.device_mesh.backend_mesh):
+                axes = (None, *axes[1:])
+            wrong = misfit(axes, output.shape, self.layouts.device_mesh.backend_mesh)
+            if wrong:
+                raise ValueError(
+                    f"LayoutMap: {layout.axes} divides the output of {path} of shape "
+                    f"{output.shape}, but {wrong}; give other axes"
+                )
+            return distribute_tensor(output, TensorLayout(axes, layout.device_mesh))
+
+        return jax.tree.map(place, y, is_leaf=is_masked)
 
 
 def misfit(axes: Axes, shape: Shape, mesh: Mesh) -> str:
     """Why axes of a mesh cannot divide an array of this shape; "" if they can."""
     if len(axes) > len(shape):
-        return f"the weight has only {len(shape)} axes"
+        return f"it has only {len(shape)} axes"
     for place, (size, entry) in enumerate(zip(shape, axes, strict=False)):
         parts = math.prod(mesh.shape[name] for name in used_by((entry,)))
         if size % parts:
             return f"{parts} devices do not divide axis {place} of {size} evenly"
     return ""
 
+
+# Columns of the layer that makes logits of the vocabulary: XLA then sums the probabilities over
+# the devices.
+LOGITS: dict[str, Axes] = {
+    "dense/kernel": (None, "model"),  # (features, vocabulary)
+    "dense/bias": ("model",),
+    "**/reverse_embeddings": (None, "model"),
+}
 
 # Heads of attention, columns and then rows of the feed-forward layers, rows of embeddings: each
 # block then adds up parts of its output over the devices twice (Shoeybi et al. 2019).
@@ -136,6 +179,7 @@ TRANSFORMER: tuple[tuple[str, Axes], ...] = (
     ("**/feedforward_down/kernel", ("model", None)),  # (units, features)
     ("**/position_embedding*/embeddings", ()),
     ("**/embeddings", ("model", None)),  # (vocabulary, features)
+    *LOGITS.items(),
 )
 
 

@@ -28,7 +28,7 @@ from fnn.initializers.scaling import (
 )
 from fnn.initializers.scaling import compute_fans as compute_fans
 
-serialize, deserialize = serializers("initializer")
+serialize, deserialize = serializers("initializer", __name__, "HeNormal(seed=1)")
 
 
 def get(identifier: object) -> Callable[..., Array] | None:

@@ -197,7 +197,7 @@ Convolution3DTranspose = Conv3DTranspose
 SeparableConvolution1D = SeparableConv1D
 SeparableConvolution2D = SeparableConv2D
 GroupQueryAttention = GroupedQueryAttention
-serialize, deserialize = serializers("layer")
+serialize, deserialize = serializers("layer", __name__, "Dense(2)")
 
 # `from fnn.layers import *` imports the same names as `from keras.layers import *`: layers and
 # functions of layers. `Sequential` is left out, since it would hide the model of that name.

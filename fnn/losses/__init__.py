@@ -180,7 +180,7 @@ for _name, _function in _SHORT.items():
     register(_CLASSES[_function], _name, _name.upper())
 
 
-serialize, deserialize = serializers("loss")
+serialize, deserialize = serializers("loss", __name__, "Huber(2.0)")
 
 
 def get(

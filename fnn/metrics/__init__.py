@@ -238,7 +238,9 @@ for _name, _class in _SHORT.items():
 register(Accuracy, "acc")
 
 
-serialize, deserialize = serializers("metric")
+serialize, deserialize = serializers(
+    "metric", __name__, "BinaryAccuracy(threshold=0.7)"
+)
 
 
 def get(

@@ -61,7 +61,19 @@ def own_objective(arguments: dict[str, object]) -> Objective | None:
 
 
 def check_names(arguments: dict[str, object]) -> None:
-    """Raises for unknown losses and metrics, at the line of `compile`."""
+    """Raises for unknown losses and metrics, at the line of `compile`.
+
+    And for loss_weights that are no numbers: metrics, passed by position.
+    """
+    others = [
+        x for x in _flat(arguments["loss_weights"]) if not hasattr(x, "__float__")
+    ]
+    if others:
+        raise wrong(
+            "compile", "loss_weights", "to be numbers", arguments["loss_weights"],
+            "the third argument is loss_weights, as in Keras; pass metrics by name, e.g. "
+            'metrics=["accuracy"]',
+        )  # fmt: skip
     modules = {"loss": losses, "metrics": metrics, "weighted_metrics": metrics}
     for part, module in modules.items():
         for identifier in _flat(arguments[part]):

@@ -13,9 +13,10 @@ import numpy as np
 from fnn.core import tree
 from fnn.core.context import split_mask
 from fnn.core.tree import SpecTree, Tree, array_spec
-from fnn.models.feed import Arrays, Feed, checked_batch_size
+from fnn.models.feed import Arrays, Feed, checked_batch_size, room_for
 from fnn.models.own_data import StepFeed
 from fnn.runtime.compilations import active
+from fnn.runtime.layouts import current
 from fnn.training import engine
 from fnn.training.objective import Objective
 from fnn.training.state import without_counters
@@ -25,19 +26,22 @@ _ATTEMPTS = 8  # compilations in the search for the largest batch
 
 
 class Estimate(NamedTuple):
-    """What a training step with batches of `batch_size` examples costs."""
+    """What a training step with batches of `batch_size` examples costs each device."""
 
     batch_size: int
     flops: float
     peak_bytes: int
     compile_seconds: float
     largest_batch: int | None = None
+    devices: int = 1
 
     def __str__(self) -> str:
         shown = (
             f"batch of {self.batch_size}: {self.flops / 1e9:.3g} GFLOP a step, "
             f"{self.peak_bytes / 2**20:.1f} MiB, compiled in {self.compile_seconds:.1f} s"
         )
+        if self.devices > 1:
+            shown += f" for each of {self.devices} devices"
         if self.largest_batch is not None:
             shown += f"; largest batch {self.largest_batch}"
         return shown
@@ -76,7 +80,13 @@ def estimate(
             return _cost(feed, size, x, y).peak
 
         largest = _largest(peak, memory, size, cost.peak)
-    return Estimate(size, cost.flops, cost.peak, seconds, largest)
+    return Estimate(size, cost.flops, cost.peak, seconds, largest, _device_count())
+
+
+def _device_count() -> int:
+    """The number of devices of the distribution in force."""
+    distribution = current()
+    return 1 if distribution is None else int(distribution.mesh.size)
 
 
 def _inputs(feed: Feed, x: Tree) -> SpecTree:
@@ -98,6 +108,7 @@ def _inputs(feed: Feed, x: Tree) -> SpecTree:
 def _cost(feed: Feed, size: int, x: SpecTree, y: Tree) -> _Cost:
     """The cost of a step with batches of this size: it is compiled, and not run."""
     program, weights = feed.program, feed.weights
+    size = room_for(weights.network, size)
     arrays, objective = _goals(feed, tree.resized(x, size), y)
     program.ensure_optimizer_state()
     began = time.perf_counter()
@@ -105,14 +116,15 @@ def _cost(feed: Feed, size: int, x: SpecTree, y: Tree) -> _Cost:
     state = without_counters(program.holder.now)
     step = program.train_step(objective)
     program_of_step = engine.program(step, state, batch, weights.now.key)
-    compiled = program_of_step.compiled(program.guard)
+    compiled = program_of_step.compiled(program.guard, state)
     seconds = time.perf_counter() - began
     memory = compiled.memory_analysis()
     peak = memory.argument_size_in_bytes + memory.output_size_in_bytes
     peak += memory.temp_size_in_bytes - memory.alias_size_in_bytes
     flops = float(compiled.cost_analysis()["flops"])
     if program_of_step.has_loops:
-        flops = max(flops, program_of_step.work)
+        # The analysis of XLA counts them once.
+        flops = max(flops, program_of_step.work / _device_count())
     return _Cost(flops, int(peak), seconds)
 
 

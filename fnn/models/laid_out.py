@@ -62,7 +62,11 @@ def _shardings(
     leaves = jax.tree_util.tree_leaves_with_path(params)
     leaves += jax.tree_util.tree_leaves_with_path(state)
     names = [path_name(path) for path, _ in leaves]
-    divided = sum(not place.is_fully_replicated for place in jax.tree.leaves(places))
+    divided = [
+        name
+        for name, place in zip(names, jax.tree.leaves(places), strict=True)
+        if not place.is_fully_replicated
+    ]
     for rule in distribution.rules:
         rule.check(names, divided)
     return places
@@ -84,6 +88,9 @@ def lay_out(weights: Weights, distribution: Distribution, new: bool = False) -> 
     """
     before = weights.layout
     if not distribution.rules and (before is None or not before.rules):
+        weights.layout = (
+            distribution  # training may replicate them: that is no user's choice
+        )
         return
     now = weights.now
     held = now.params, now.state

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import random
@@ -22,6 +23,7 @@ from fnn.models.model import Model
 from fnn.models.own_steps import overrides
 from fnn.models.weights import Weights
 from fnn.preprocessing.adapting import Adapting
+from fnn.runtime.layouts import current
 from fnn.runtime.program_cache import small_cache
 from fnn.runtime.seed import next_key
 from fnn.runtime.warning import warn
@@ -76,7 +78,8 @@ def fit_many(
     `learning_rates`  in place of the one that the model was compiled with
     `folds`           an integer k (consecutive parts), a splitter of scikit-learn, or pairs of
                       indices (train, validation); a member is validated on its own part
-    `devices`         over which the members are divided; the default is all of this process
+    `devices`         over which the members are divided; the default is those of the distribution
+                      with which the model was compiled, or all of this process
 
     Other arguments are those of `fit`. Each member becomes what `fit` alone would make of it,
     with the same order of examples and the same random numbers; weights differ by rounding alone
@@ -86,8 +89,10 @@ def fit_many(
 
     One program is compiled for all members, and on several devices they train side by side. On
     one CPU a step of several members takes about as long as their steps one after the other, and
-    longer with convolutions, which XLA computes slowly for several members. Raises ValueError for
-    streams, callbacks, stateful recurrent layers and models with a `train_step` of their own.
+    longer with convolutions, which XLA computes slowly for several members. Each member lies on one
+    device as a whole, so batches are not divided. Raises ValueError for a distribution that
+    divides weights, streams, callbacks, stateful recurrent layers and models with a `train_step`
+    of their own.
 
     >>> model = fnn.Sequential([fnn.layers.Dense(1, input_shape=(2,))])
     >>> model.compile("sgd", "mse")
@@ -97,6 +102,7 @@ def fit_many(
     (3, (3, 2, 1), True)
     """
     _refuse(model, callbacks, folds, validation_data)
+    devices = devices or _devices_of(model)
     feed, program = model._feed, model._program
     progress = Progress.of_fit(verbose)
     with interruptible(), progress:
@@ -177,6 +183,28 @@ def _refuse(
         raise ValueError(
             "each fold has its own validation examples; pass folds or validation_data, not both"
         )
+
+
+def _devices_of(model: Model) -> Devices:
+    """The devices of the distribution that holds for a model; None without one.
+
+    Raises ValueError for one that divides weights: a member lies on one device.
+    """
+    distribution = model._program.distribution or current()
+    if distribution is None:
+        return None
+    if distribution.rules:
+        raise ValueError(
+            f"fit_many divides the members over the devices, each with all its weights, but the "
+            f"distribution of {model.name!r} divides weights: {distribution}; compile with "
+            "fnn.distribution.DataParallel() or without one, or train the members one by one with "
+            "fit"
+        )
+    return [
+        device
+        for device in distribution.mesh.devices.flat
+        if device.process_index == jax.process_index()
+    ]
 
 
 # -- the state -----------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import numpy as np
 from fnn.core.tree import Tree
 from fnn.models import estimating, looking
 from fnn.models.estimating import Estimate
+from fnn.models.laid_out import distributed
 from fnn.runtime.compilations import Compilation
 from fnn.training.interrupt import deferring
 
@@ -41,6 +42,7 @@ class Measured(_Beside):
         """
         return tuple(self._weights.compilations.entries)
 
+    @distributed
     def estimate(
         self,
         batch_size: int = 32,
@@ -55,8 +57,8 @@ class Measured(_Beside):
         with weights, optimizer state and one batch; further batches on the device come on top.
         `compile_seconds` is the time it took. With `memory`, in bytes, `largest_batch` is the
         largest batch size that needs no more (0 if none does); the default is the memory of the
-        device, where it says how much it has. A distribution is left out: all is that of one device
-        with the whole batch and all weights.
+        device, where it says how much it has. With a distribution, all but the batch sizes are the
+        numbers of each device.
 
         `x` and `y` are arrays, or shapes, of any number of examples, where the shapes of inputs
         are not known (`None` in `Input`), or targets not those that the loss takes by its outputs.

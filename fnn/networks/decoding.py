@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias, overload
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from fnn.core.layer import Layer, Params, State
 from fnn.core.tree import Tree
 from fnn.last_activation import without_last_activation
 from fnn.layers.shared.recurrence import OverTime
+from fnn.models import Model
 from fnn.symbolic.graph import Graph, gather, leaves
 from fnn.symbolic.parts import Item
 
@@ -197,20 +198,32 @@ def _require_independent_queries(layer: Layer) -> None:
             raise arguments.wrong(layer, name, expected, value)
 
 
+@overload
 def generate(
-    layer: Layer,
+    network: Model,
+    prompt: Tree,
+    steps: int,
+    temperature: float = 1.0,
+    key: Array | None = None,
+) -> Array: ...
+@overload
+def generate(
+    network: Layer,
     params: Params,
     state: State,
     prompt: Tree,
     steps: int,
     temperature: float = 1.0,
     key: Array | None = None,
-) -> Array:
+) -> Array: ...
+def generate(network: Model | Layer, *arguments: Any, **named: Any) -> Array:
     """`prompt` followed by `steps` generated tokens.   (batch, time) ids -> (batch, time + steps)
 
-    Without a key, each token is the most probable one. With a key it is sampled, with logits
-    divided by `temperature`: below 1 prefers probable tokens, above 1 makes the choice more random.
-    `layer` is a network like `gpt`. For a network like `encoder_decoder`, the prompt is a tuple of
+    Takes a built model, `generate(model, prompt, steps)`, or a layer and its weights, `generate(
+    layer, params, state, prompt, steps)`; then `temperature` and `key`. Without a key, each token
+    is the most probable one. With a key it is sampled, with logits divided by `temperature`: below
+    1 prefers probable tokens, above 1 makes the choice more random.
+    The network is one like `gpt`. For a network like `encoder_decoder`, the prompt is a tuple of
     its inputs, and the last of them is continued: `(source, prompt)` or `(memory, prompt)`; the
     part that depends only on the source is computed once. It compiles once for each shape of the
     prompt and number of steps.
@@ -222,6 +235,22 @@ def generate(
     >>> generate(network, *network.init(jax.random.key(0), prompt), prompt, steps=3).shape
     (1, 6)
     """
+    if isinstance(network, Model):
+        arguments = (network.params, network.state, *arguments)
+        network = network.layer
+    return _continue(network, *arguments, **named)
+
+
+def _continue(
+    layer: Layer,
+    params: Params,
+    state: State,
+    prompt: Tree,
+    steps: int,
+    temperature: float = 1.0,
+    key: Array | None = None,
+) -> Array:
+    """The prompt, checked, and what follows it."""
     given: tuple[Tree, ...] = ()
     if isinstance(prompt, tuple):
         *first, prompt = prompt
@@ -236,9 +265,9 @@ def generate(
         raise ValueError(
             f"generate: expected at least one step, received steps={steps}; e.g. steps=100"
         )
-    temperature = jnp.float32(temperature)
+    heat = jnp.float32(temperature)
     tokens: Array
-    tokens = _generate(layer, steps, params, state, given, prompt, temperature, key)
+    tokens = _generate(layer, steps, params, state, given, prompt, heat, key)
     return tokens
 
 

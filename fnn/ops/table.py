@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from fnn.core.registry import TABLE
 from fnn.core.tree import Tree
+from fnn.ops.examples import EXAMPLES
 from fnn.ops.operation import OPERATIONS, Known, on_nodes
 from fnn.runtime.keras_objects import refuse_keras
 from fnn.symbolic.node import Node
@@ -121,14 +122,14 @@ def _first_sentence(function: object) -> str:
 
 
 def _sentence(name: str, compute: Function) -> str:
-    """The docstring of a function: the first sentence of that of the function behind it."""
+    """The docstring of a function: the first sentence of the one behind it, and an example."""
     behind: Any = inspect.unwrap(compute)
     source = ""
     if str(getattr(behind, "__module__", "")).startswith("jax"):
         source = f" Computed by JAX's `{getattr(behind, '__name__', name)}`."
     return (
         f"{_first_sentence(compute)}\n\nArguments as of `keras.ops.{name}`; nodes make a "
-        f"layer.{source}"
+        f"layer.{source}\n\n{EXAMPLES.get(name, '')}\n"
     )
 
 

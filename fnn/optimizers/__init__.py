@@ -66,4 +66,4 @@ for _name in names_of("optimizer"):
     if _name not in ("Optimizer", "Rule"):
         register(lookup("optimizer", _name), _name.lower())
 
-serialize, deserialize = serializers("optimizer")
+serialize, deserialize = serializers("optimizer", __name__, "SGD(0.5)")

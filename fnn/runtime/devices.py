@@ -15,7 +15,13 @@ from jax.sharding import (
 
 from fnn.runtime import processes
 from fnn.runtime.layouts import Distribution, Shared, current
-from fnn.runtime.placement import Tree, partition, sharding, spec_of
+from fnn.runtime.placement import (
+    Tree,
+    partition,
+    sharding,
+    spec_of,
+    spec_with_sharding,
+)
 
 
 def divide(
@@ -101,6 +107,30 @@ def beside(x: Tree, arrays: Tree) -> Tree:
         if spec_of(leaf) is not None:
             return _put(arrays, sharding(leaf, ()), lambda a: spec_of(a) is None)
     return follow(x, arrays)
+
+
+def as_divided(batch: Tree, arrays: Tree) -> tuple[Tree, Tree]:
+    """The shapes of a dispatch of steps, with the shardings that its arrays would have.
+
+    The examples of `batch` are along its second axis.
+    """
+    distribution = current()
+    if distribution is None:
+        return batch, arrays
+    whole = divided = distribution.whole
+    sizes = [leaf.shape[1] for leaf in jax.tree.leaves(batch)]
+    if all(size % distribution.parts == 0 for size in sizes):
+        divided = distribution.divided(1)
+
+    def on_mesh(array: Any, place: Sharding) -> jax.ShapeDtypeStruct:
+        return spec_with_sharding(array.shape, array.dtype, sharding=place)
+
+    batch = jax.tree.map(lambda leaf: on_mesh(leaf, divided), batch)
+    arrays = jax.tree.map(
+        lambda leaf: on_mesh(leaf, leaf.sharding if distribution.has(leaf) else whole),
+        arrays,
+    )
+    return batch, arrays
 
 
 def shared(batch: Tree, arrays: Tree) -> Shared | None:

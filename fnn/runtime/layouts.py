@@ -14,7 +14,14 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 
 from fnn.runtime import processes
-from fnn.runtime.placement import Entry, Tree, constrain, partition
+from fnn.runtime.placement import (
+    Entry,
+    Outputs,
+    Tree,
+    constrain,
+    outputs_of_layers,
+    partition,
+)
 
 # For each axis of an array: what divides it. Axes that are left out are not divided.
 Axes: TypeAlias = tuple[Entry, ...]
@@ -42,10 +49,10 @@ class Rule(Protocol):
         Raises ValueError if the rule is meant for this weight and cannot divide it.
         """
 
-    def check(self, names: Sequence[str], divided: int) -> None:
+    def check(self, names: Sequence[str], divided: Sequence[str]) -> None:
         """Raises ValueError for a rule that fits none of the weights of a network.
 
-        `divided` is the number of weights that any rule divides.
+        `divided` are the names of the weights that any rule divides.
         """
 
 
@@ -107,6 +114,11 @@ class Distribution:
             axes = rule.divide(weight, axes, self.mesh)
         return NamedSharding(self.mesh, partition(*axes))
 
+    @property
+    def outputs(self) -> Outputs | None:
+        """What lays out the outputs of layers."""
+        return None
+
     def tracing(self) -> AbstractContextManager[object]:
         """A context in which traced functions know the axis of the batch (`for_each_part`)."""
         return jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh)
@@ -116,7 +128,8 @@ class Distribution:
         """In a `with` block of this thread, the distribution in force, whatever `use` has set."""
         token = _scoped.set(self)
         try:
-            yield
+            with outputs_of_layers(self.outputs):
+                yield
         finally:
             _scoped.reset(token)
 
@@ -184,6 +197,7 @@ def use(distribution: Choice) -> None:
     """Divides batches by this distribution from now on; None: not at all."""
     global _in_force
     _in_force = distribution
+    outputs_of_layers.set_global(getattr(distribution, "outputs", None))
 
 
 def current() -> Distribution | None:

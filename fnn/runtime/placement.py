@@ -25,6 +25,20 @@ Spec: TypeAlias = tuple[Any, ...]
 partition: Callable[..., PartitionSpec] = PartitionSpec
 reshard: Callable[[Array, NamedSharding], Array] = jax.sharding.reshard
 constrain: Callable[[Array, NamedSharding], Array] = lax.with_sharding_constraint
+spec_with_sharding: Callable[..., jax.ShapeDtypeStruct] = jax.ShapeDtypeStruct
+make_user_context: Callable[[object], Any] = jax.make_user_context
+
+
+class Outputs(Protocol):
+    """A hashable value that lays out the outputs of layers."""
+
+    def lay_out(self, path: str, y: Tree) -> Tree:
+        """The output of the layer with this path, divided if there is a layout for it."""
+
+
+# What lays out the outputs of layers in this thread, None if nothing does. JAX compiles a function
+# again for another value.
+outputs_of_layers = make_user_context(None)
 
 
 def spec_of(x: Array | jax.ShapeDtypeStruct) -> Spec | None:

@@ -20,10 +20,8 @@ import numpy as np
 CHECKSUM = "fnn_sha256"
 EXTENDED = "fnn_dtypes"
 STRUCTURE = "fnn_tree"
-# The limit of the format.
-HEADER_LIMIT = 100_000_000
-# How many bytes are read at a time.
-PIECE = 2**20
+HEADER_LIMIT = 100_000_000  # of the format
+PIECE = 2**20  # bytes read at a time
 # Files whose arrays have more axes are rejected.
 _MOST_AXES = 32
 
@@ -53,7 +51,11 @@ OTHER_DTYPES: dict[str, np.dtype[Any]] = {
 
 
 class FileError(ValueError):
-    """A file is damaged, has another format, or does not fit the model; a ValueError."""
+    """A file is damaged, has another format, or does not fit the model; a ValueError.
+
+    >>> fnn.saving.FileError("expected a whole file").args
+    ('expected a whole file',)
+    """
 
 
 def damaged(path: FilePath, problem: str) -> FileError:

@@ -61,7 +61,13 @@ def stored(model: Weighted) -> dict[str, jax.Array | np.ndarray]:
 
 
 def save_weights(model: Weighted, path: FilePath, overwrite: bool = True) -> None:
-    """Writes the weights of `model`: as `.npz` if the name ends so, else as safetensors."""
+    """Writes the weights of `model`: as `.npz` if the name ends so, else as safetensors.
+
+    >>> model = fnn.Sequential([fnn.layers.Dense(2, input_shape=(3,))])
+    >>> fnn.saving.save_weights(model, "weights.npz")
+    >>> [(path, array.shape) for path, array in np.load("weights.npz").items()]
+    [('params/dense/kernel', (3, 2)), ('params/dense/bias', (2,))]
+    """
     known = formats.of_name(path, "weights", formats.SAFETENSORS)
     assert known.save_weights is not None
     known.save_weights(model, path, overwrite)
@@ -96,6 +102,13 @@ def load_weights(
 
     Safetensors files of other programs are read if names and shapes match the model. They have no
     checksum, so damage to their values cannot be detected: a warning is logged (logger `fnn`).
+    Raises FileError for a damaged file, and for names or shapes that are not those of the model.
+
+    >>> one, other = (fnn.Sequential([fnn.layers.Dense(2, input_shape=(3,))]) for _ in range(2))
+    >>> fnn.saving.save_weights(one, "weights.safetensors")
+    >>> fnn.saving.load_weights(other, "weights.safetensors")
+    >>> np.array_equal(one.params["dense"]["kernel"], other.params["dense"]["kernel"])
+    True
     """
     named(model.train_state)  # raises if the model has no weights yet
     with formats.opened(path) as opened:

@@ -30,4 +30,4 @@ __all__ = [
     "serialize",
 ]
 
-serialize, deserialize = serializers("schedule")
+serialize, deserialize = serializers("schedule", __name__, "CosineDecay(0.1, 100)")

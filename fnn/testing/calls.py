@@ -19,7 +19,7 @@ from fnn.core.layer import Params, State
 from fnn.core.tree import SpecTree, Tree, cast, describe
 from fnn.testing.comparing import PromiseError, same, same_shapes
 from fnn.testing.promises import promise
-from fnn.testing.subject import Subject, is_float, jit
+from fnn.testing.subject import Subject, is_float, jit, on_host
 
 
 @promise(
@@ -151,7 +151,7 @@ def state_keeps_its_structure(subject: Subject) -> None:
 def bfloat16(subject: Subject) -> None:
     """Outputs of bfloat16 inputs are bfloat16; weights are float32."""
     params, state = subject.weights
-    half_params, half_x = cast((params, subject.x), "bfloat16")
+    half_params, half_x = cast(on_host((params, subject.x)), "bfloat16")
     made = weight_spec(subject.layer, half_x)
     for leaf in _floats(made):
         if leaf.dtype.itemsize < 4:
@@ -236,7 +236,7 @@ def _require_finite(gradient: Array, name: str) -> None:
 def vmap_over_weights(subject: Subject) -> None:
     """It works under jax.vmap over the weights."""
     each = [subject.random_weights(0), subject.random_weights(1)]
-    stacked = jax.tree.map(_stack, *each)
+    stacked = jax.tree.map(_stack, *map(on_host, each))
     keys = jax.random.split(subject.key, 2)
 
     def init(key: Array) -> tuple[Params, State]:
@@ -253,7 +253,7 @@ def vmap_over_weights(subject: Subject) -> None:
         return y
 
     run_all = jit(jax.vmap(run))
-    outputs = run_all(*stacked)
+    outputs = on_host(run_all(*stacked))
     for i, weights in enumerate(each):
         own = operator.itemgetter(i)
         received = jax.tree.map(own, outputs)
@@ -261,5 +261,7 @@ def vmap_over_weights(subject: Subject) -> None:
         same(received, expected, "outputs")
 
 
-def _stack(*leaves: Array) -> Array:
-    return jnp.stack(leaves)
+def _stack(*leaves: Array | np.ndarray) -> Array | np.ndarray:
+    if isinstance(leaves[0], np.ndarray):
+        return np.stack(leaves)
+    return jnp.stack(leaves)  # random keys

@@ -22,6 +22,7 @@ from fnn.testing.subject import (
     is_float,
     jit,
     masked_leaves,
+    on_host,
     plain,
     take,
     where_valid,
@@ -44,8 +45,8 @@ def an_example_alone_is_as_in_the_batch(subject: Subject) -> None:
         return y
 
     each_alone = jit(jax.vmap(alone))
-    outputs = each_alone(subject.x)  # (batch, 1, ...)
-    outputs = jax.tree.map(lambda a: jnp.squeeze(a, 1), outputs)  # (batch, ...)
+    outputs = on_host(each_alone(subject.x))  # (batch, 1, ...)
+    outputs = jax.tree.map(lambda a: a.squeeze(1), outputs)  # (batch, ...)
     expected = subject.outputs(subject.x)
     same(outputs, expected, "outputs")
 
@@ -75,18 +76,16 @@ def _take_examples(x: Tree, indices: np.ndarray) -> Tree:
 def padded_rows_change_nothing(subject: Subject) -> None:
     """Examples that only pad the batch change nothing."""
 
-    def padded(a: Array) -> Array:
-        junk = np.asarray(a[:2])
+    def padded(a: np.ndarray) -> np.ndarray:
+        junk = a[:2]
         if is_float(a):
-            junk = np.full(junk.shape, _JUNK)
-        more = np.concatenate([a, junk])
-        return jnp.asarray(more, a.dtype)
+            junk = np.full_like(junk, _JUNK)
+        return np.concatenate([a, junk])
 
     # Two examples of padding at the end, as in the last batch of an epoch.
     count = subject.batch
-    positions = np.arange(count + 2)
-    rows = jnp.asarray(positions < count)
-    x = jax.tree.map(padded, subject.x)
+    rows = jax.device_put(np.arange(count + 2) < count)
+    x = jax.tree.map(padded, on_host(subject.x))
     for train in subject.modes:
         run = functools.partial(subject.compiled, *subject.weights, train=train)
         outputs, state = run(x, rows=rows)
@@ -128,7 +127,7 @@ def _spoiled(a: Masked) -> Masked:
     return Masked(where_valid(a, _JUNK), a.mask)
 
 
-def _valid(a: Masked) -> Array:
+def _valid(a: Masked) -> np.ndarray:
     return where_valid(a, 0)
 
 
@@ -215,7 +214,7 @@ def a_later_step_changes_nothing_earlier(subject: Subject) -> None:
     # From `cut` on, the steps are exchanged; outputs before it must stay the same.
     for cut in range(1, steps):
 
-        def changed(a: Array, cut: int = cut) -> Array:
+        def changed(a: Array, cut: int = cut) -> Array | np.ndarray:
             is_sequence = a.ndim > 2 and a.shape[1] == steps
             if a is first or is_sequence:
                 return _with_other_steps(a, cut)
@@ -229,11 +228,10 @@ def a_later_step_changes_nothing_earlier(subject: Subject) -> None:
         same(before, expected_before, f"outputs before step {cut}")
 
 
-def _with_other_steps(a: Array, cut: int) -> Array:
+def _with_other_steps(a: Array, cut: int) -> np.ndarray:
     """A sequence whose steps from `cut` on are those of another example."""
     trailing = (1,) * (a.ndim - 2)
     later = np.arange(a.shape[1]) >= cut
     later = later.reshape(1, -1, *trailing)  # (1, time, 1, ...)
     of_another = np.roll(a, 1, axis=0)
-    values = np.where(later, of_another, a)
-    return jnp.asarray(values, a.dtype)
+    return np.where(later, of_another, a)

@@ -70,7 +70,8 @@ class Subject:
             weight = np.asarray(a)  # NumPy compiles nothing
             size = np.where(weight == 0, 1, np.abs(weight))
             noise = 0.1 * size * draw(size=a.shape)
-            return jnp.asarray(weight + noise, a.dtype)
+            noisy: Array = jax.device_put((weight + noise).astype(a.dtype))
+            return noisy
 
         return jax.tree.map(with_noise, params), state
 
@@ -88,10 +89,21 @@ class Subject:
             context = context.replace(key=self.key)
         return call(self.layer, params, state, x, context)
 
-    @functools.cached_property
-    def compiled(self) -> Callable[..., tuple[Tree, State]]:
+    def compiled(
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        train: bool = False,
+        rows: Array | None = None,
+    ) -> tuple[Tree, State]:
         """`run`, compiled once for each mode and shape."""
-        return jit(self.run, static_argnames="train")
+        # A default left out would be another program to JAX than the same value passed.
+        return self._compiled(params, state, x, train, rows)
+
+    @functools.cached_property
+    def _compiled(self) -> Callable[..., tuple[Tree, State]]:
+        return jit(self.run, static_argnums=3)
 
     def outputs(self, x: Tree) -> Tree:
         """The outputs of the compiled layer in inference."""
@@ -241,15 +253,23 @@ def is_float(a: SpecTree) -> bool:
     return jnp.issubdtype(a.dtype, jnp.floating)
 
 
+def on_host(tree: Tree) -> Tree:
+    """The arrays as those of NumPy, whose operations compile nothing; random keys stay."""
+
+    def copied(a: Array) -> Array | np.ndarray:
+        is_key = jnp.issubdtype(a.dtype, jax.dtypes.prng_key)
+        return a if is_key else np.asarray(a)
+
+    return jax.tree.map(copied, tree)
+
+
 def take(
     a: ArrayLike,
     indices: Sequence[int] | np.ndarray,
     axis: int = 0,
-) -> Array:
+) -> np.ndarray:
     """`jnp.take` without compilation."""
-    on_host = np.asarray(a)
-    taken = np.take(on_host, indices, axis)
-    return jnp.asarray(taken)
+    return np.take(np.asarray(a), indices, axis)
 
 
 def inputs_like(x: SpecTree, key: Array) -> Tree:
@@ -299,12 +319,12 @@ def _masked(a: Array) -> Array | Masked:
     return Masked(a, jnp.asarray(mask))
 
 
-def where_valid(a: Masked, otherwise: float) -> Array:
+def where_valid(a: Masked, otherwise: float) -> np.ndarray:
     """The values, with `otherwise` in every masked step."""
     mask = np.asarray(a.mask)
     mask = leading(mask, a.values.ndim)
     values = np.where(mask, a.values, otherwise)
-    return jnp.asarray(values, a.values.dtype)
+    return values.astype(a.values.dtype)
 
 
 def masked_leaves(x: Tree) -> list[Masked]:

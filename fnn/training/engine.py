@@ -16,7 +16,7 @@ from jax import Array, lax, random
 from fnn.core import tree
 from fnn.core.tree import SpecTree, Tree, array_spec, numeric_spec
 from fnn.runtime.compilations import name_of, note
-from fnn.runtime.devices import beside, shared
+from fnn.runtime.devices import as_divided, beside, shared
 from fnn.runtime.layouts import Shared
 from fnn.runtime.program_cache import programs
 from fnn.training.commit import committed
@@ -204,23 +204,22 @@ class Program:
         over = shared(chunk, state)
         return Results(*run(state, accumulators, healthy, batches, chooses, over))
 
-    def compiled(self, guard: str) -> Any:
-        """The executable for one batch, made from shapes alone; a later call finds it ready."""
-        _, state, key, _ = self._made_for
+    def compiled(self, guard: str, state: Tree = None) -> Any:
+        """The executable for one batch, made from shapes alone; a later call finds it ready.
+
+        With a distribution in force, that for each of its devices, as `state` lies on them.
+        """
         chunk = jax.tree.map(lambda a: array_spec((1, *a.shape), a.dtype), self._batch)
+        _, like, key, _ = self._made_for
+        state = like if state is None else state
+        chunk, rest = as_divided(chunk, (state, self.zeros(), key, np.True_))
+        state, zeros, key, healthy = rest
         span, mode = np.zeros(3, np.int32), np.zeros(2, bool)
         batches = Batches(chunk, key, span, mode)
         run = self._run_donating if self.is_large else self._run
         chooses = self.chooses(guard, self.is_large)
-        lowered = run.lower(
-            state,
-            self.zeros(),
-            np.True_,
-            batches,
-            chooses,
-            shared(chunk, state),
-        )
-        return lowered.compile()
+        over = shared(chunk, state)
+        return run.lower(state, zeros, healthy, batches, chooses, over).compile()
 
     def chooses(self, guard: str, donate: bool) -> bool:
         """Whether a returned state never includes a step with a loss that is not finite."""

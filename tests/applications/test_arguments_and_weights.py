@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+from pathlib import Path
 
 import h5py
 import keras
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import fnn
-from fnn.applications.application import application
+from fnn.applications.application import Parts, application
 from fnn.applications.published import published
 from fnn.layers import Conv2D, Dense
 from tests.helpers.applications import pair, without_drawing
@@ -47,16 +48,30 @@ def test_a_number_is_no_input_shape():
         fnn.applications.ResNet50(weights=None, input_shape=64)
 
 
-def test_published_weights_without_a_checksum_are_taken_where_keras_keeps_them(tiny, tmp_path):
+def test_weights_that_keras_publishes_without_a_checksum_are_taken_with_a_warning(tiny, tmp_path):
+    """A copy in Keras's cache is taken without one, as the user put it there."""
     _, first, file, remote = tiny
-    unknown = published("Tiny", "tiny", "tiny", size=32)
-    network = application(unknown, Conv2D(4, 3, strides=16, name="conv"), __name__)
-    with pytest.raises(FileNotFoundError, match=f"{remote.name} .*no checksum is known"):
-        network()
+    facts = published("Tiny", "tiny", "tiny", size=32)
+    assert facts.with_top.checksum is None
+    facts = facts._replace(with_top=remote._replace(checksum=None))
+    network = application(facts, Parts(Conv2D(4, 3, strides=16, name="conv")), __name__)
+    with pytest.warns(UserWarning, match=f"{remote.name} is published without a checksum, so only"):
+        assert_same(network(), first)
+    assert_same(network(), first)  # from the cache of fnn
     folder = tmp_path / "keras" / "models"
     folder.mkdir(parents=True)
     file.rename(folder / remote.name)
+    (tmp_path / "cache" / "models" / remote.name).unlink()
     assert_same(network(), first)
+
+
+def test_keras_publishes_no_checksums_of_the_first_two_mobilenets_alone():
+    """All others are known; where Keras adds one, it is to be taken over."""
+    folder = Path(keras.src.applications.__file__).parent
+    for name in ("mobilenet", "mobilenet_v2"):
+        source = (folder / f"{name}.py").read_text()
+        assert "get_file(" in source
+        assert "hash" not in source
 
 
 def test_an_array_is_no_input_tensor():
@@ -100,14 +115,14 @@ def tiny(tmp_path, monkeypatch):
     """A network whose file of weights lies in a folder, its own weights, and the file."""
     monkeypatch.setenv("FNN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    body = Conv2D(4, 3, strides=16, name="conv")
+    parts = Parts(Conv2D(4, 3, strides=16, name="conv"))
     facts = published("Tiny", "tiny", "tiny", size=32)
-    first = application(facts, body, __name__)(weights=None)
+    first = application(facts, parts, __name__)(weights=None)
     file = tmp_path / "published.safetensors"
     first.save_weights(file)
     checksum = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
     remote = facts.with_top._replace(url=f"file://{file}", checksum=checksum)
-    return application(facts._replace(with_top=remote), body, __name__), first, file, remote
+    return application(facts._replace(with_top=remote), parts, __name__), first, file, remote
 
 
 def assert_same(model, expected):

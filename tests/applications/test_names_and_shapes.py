@@ -1,5 +1,6 @@
 """Networks of fnn.applications have Keras's arguments, layers and weights."""
 
+import doctest
 import inspect
 from types import ModuleType
 
@@ -70,6 +71,18 @@ def test_layers_and_weights_are_those_of_keras(name):
     """By names and shapes in order, as recorded from Keras."""
     with without_drawing():
         assert row(name, ours(name)) == ROWS[name]
+
+
+# The others have examples of their own, which run as all do.
+SHOWS_SIZE = sorted(set(NETWORKS) - {"MobileNet", "MobileNetV2"})
+
+
+@pytest.mark.parametrize("name", SHOWS_SIZE)
+def test_the_example_of_a_network_shows_its_size_in_keras(name):
+    """Its call is the one of the test above, which takes long for most of them."""
+    [example] = doctest.DocTestParser().get_examples(getattr(fnn.applications, name).__doc__)
+    assert example.source == f"fnn.applications.{name}(weights=None).count_params()\n"
+    assert example.want.strip() == ROWS[name].split()[3]
 
 
 @pytest.mark.thorough

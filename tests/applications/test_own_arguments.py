@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fnn
-from fnn.applications.convnext import LayerScale, StochasticDepth
+from fnn.applications.keras_layers import LayerScale, StochasticDepth
 from fnn.core.config import from_config, to_config
 from tests.helpers.applications import (
     assert_equals_keras,
@@ -172,9 +172,11 @@ def test_weights_of_another_size_are_warned_of(name, monkeypatch, tmp_path):
     """The file is that of 224, which is not there."""
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     monkeypatch.setenv("FNN_CACHE", str(tmp_path))
+    monkeypatch.setattr(fnn.applications.published, "STORAGE", f"file://{tmp_path}/")
     network = getattr(fnn.applications, name)
     with (
         pytest.raises(FileNotFoundError, match="224"),
+        pytest.warns(UserWarning, match="224.* is published without a checksum"),
         pytest.warns(UserWarning, match=f"{name}: published weights are for square images"),
     ):
         network((64, 64, 3), include_top=False)

@@ -175,6 +175,60 @@ def test_a_symbolic_node_is_left_alone():
 
 
 @pytest.mark.slow
+def test_outputs_of_layers_lie_as_a_map_says(library):
+    """Over "model", which divides nothing else here."""
+    names = fnn if library is fnn.distribution else keras_of(library)
+    layouts = library.LayoutMap(grid(library))
+    layouts[".*first/output"] = ("model", None)
+    parallel = library.ModelParallel(layout_map=layouts, batch_dim_name="batch")
+    shapes = []
+
+    def look(x):
+        seen = lambda sharding: shapes.append(sharding.shard_shape((16, 8)))
+        jax.debug.inspect_array_sharding(x, callback=seen)
+        return x
+
+    library.set_distribution(parallel)
+    try:
+        layers = [names.layers.Dense(8, name="first"), names.layers.Lambda(look)]
+        model = names.Sequential([names.Input((8,)), *layers])
+        model.compile("sgd", "mse")
+        model.fit(np.ones((16, 8)), np.ones((16, 8)), batch_size=16, verbose=0)
+    finally:
+        library.set_distribution(None)
+    assert shapes == [(4, 8)]
+
+
+def keras_of(library):
+    import keras
+
+    assert library is keras.distribution
+    return keras
+
+
+def test_outputs_that_devices_do_not_divide():
+    """Examples are replicated; another axis is an error. Without the map all is as ever."""
+    library = fnn.distribution
+    layouts = library.LayoutMap(grid(library))
+    layouts["first/output"] = ("batch", "model")
+    parallel = library.ModelParallel(layout_map=layouts)
+    x = np.ones((6, 8), "float32")
+    layer = fnn.layers.Sequential([fnn.layers.Dense(8, name="first")])
+    params, state = layer.init(jax.random.key(0), x)
+    run = jax.jit(lambda x: layer.apply(params, state, x)[0])
+    for examples, axes in ((6, ("batch", "model")), (3, (None, "model"))):
+        expected = run(x[:examples])
+        assert isinstance(expected.sharding, jax.sharding.SingleDeviceSharding)
+        with parallel.scope():
+            found = run(x[:examples])
+        assert tuple(found.sharding.spec) == axes
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    narrow = fnn.layers.Sequential([fnn.layers.Dense(6, name="first")])
+    with parallel.scope(), pytest.raises(ValueError, match="divides the output of first of shape"):
+        narrow.apply(*narrow.init(jax.random.key(0), x), x)
+
+
+@pytest.mark.slow
 def test_a_training_by_a_map_has_the_losses_of_keras(keras):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(32, 16)).astype("float32"), rng.normal(size=(32, 8)).astype("float32")

@@ -9,7 +9,7 @@ os.environ["KERAS_BACKEND"] = "jax"
 
 import jax
 
-from tests.generate import layer_table, modules, names, speed, trees
+from tests.generate import floors, layer_table, modules, names, speed, trees
 from tests.generate.documents import show
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -19,4 +19,5 @@ show("speed", speed.section())
 show("keras", names.summary())
 show("names", names.section())
 show("layers", layer_table.section())
+floors.PICTURE.write_text(floors.picture())
 trees.FILE.write_text(trees.text())

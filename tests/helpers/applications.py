@@ -13,8 +13,9 @@ from tests.helpers.oracle import keras_rules
 
 # Where the smallest images are larger than 32 x 32.
 SIDES = {"Xception": 71, "InceptionV3": 75, "InceptionResNetV2": 75}
-TRIES = 3
-DOUBLE = 1e-9  # the difference of float64 that is rounding
+ROUNDING = 1e-9  # what may differ in float64
+VISIBLE = 1e-4  # what another image changes, at least
+LARGE = 25_000_000  # weights
 
 
 def of_keras(name, /, **arguments):
@@ -91,8 +92,13 @@ def objective(y):
     return jnp.vdot(factors, y)
 
 
+def compiled(run, model):
+    """As one program, or operation by operation: those of large networks take 20 GB."""
+    return jit(run) if model.count_params() < LARGE else run
+
+
 def program_of_keras(model):
-    """Images -> (outputs, {path: gradient}) in inference, compiled once."""
+    """Images -> (outputs, {path: gradient}) in inference."""
     trained = [jnp.asarray(v.value) for v in model.trainable_variables]
     others = [jnp.asarray(v.value) for v in model.non_trainable_variables]
     names = {id(variable): path for path, variable in weights(model)}
@@ -102,7 +108,7 @@ def program_of_keras(model):
         y, _ = model.stateless_call(trained, others, x, training=False)
         return objective(y), y
 
-    run = jit(jax.grad(value, has_aux=True))
+    run = compiled(jax.grad(value, has_aux=True), model)
 
     def results(x):
         with keras_rules():
@@ -113,13 +119,13 @@ def program_of_keras(model):
 
 
 def our_program(model):
-    """Images -> (outputs, {path: gradient}) in inference, compiled once."""
+    """Images -> (outputs, {path: gradient}) in inference."""
 
     def value(params, x):
         y, _ = model.layer.apply(params, model.state, x)
         return objective(y), y
 
-    run = jit(jax.grad(value, has_aux=True))
+    run = compiled(jax.grad(value, has_aux=True), model)
 
     def results(x):
         gradients, y = run(model.params, x)
@@ -142,50 +148,39 @@ def difference(received, expected):
 # network depend on the image, and gradients reach its first layers.
 SCALES = {
     "EfficientNetB": (255.0, 3.0),
-    "EfficientNetV2": (255.0, 2.0),
+    "EfficientNetV2": (255.0, 1.5),
     "ConvNeXt": (255.0, 1.0),
     "MobileNetV3": (255.0, 2.0),
     "MobileNet": (1.0, 2.0),
 }
 
 
-def assert_equals_keras(name, /, tolerance=1e-4, **arguments):
-    """Outputs, and gradients of a scalar with respect to all weights.
+def assert_equals_keras(name, /, **arguments):
+    """Outputs, and gradients of a scalar with respect to all weights, in float64.
 
-    Where the input of a ReLU is zero but for rounding, the two may give the gradient of either
-    side, so gradients that differ are compared for other images too. Where they still differ, as
-    many layers enlarge the rounding, both libraries compute them in float64 as well.
+    In float32 deep networks enlarge the rounding, so that the two differ by it: by up to 2e-2, and
+    where the input of a ReLU is zero but for rounding, they may give the gradient of either side.
     """
     side = SIDES.get(name, 32)
     shape = (side, side, 3)
     arguments = {"classes": 3, "classifier_activation": None, "input_shape": shape, **arguments}
     known = [found for start, found in SCALES.items() if name.startswith(start)]
     scale, gain = (*known, (1.0, 1.0))[0]
-    mine, theirs = pair(name, gain=gain, **arguments)
-    run, run_theirs = our_program(mine), program_of_keras(theirs)
-    images = lambda seed: np.random.default_rng(seed).uniform(-1, 1, (1, *shape))
-    before = run((scale * images(TRIES)).astype("float32"))[0]
-    for seed in range(TRIES):
-        x = (scale * images(seed)).astype("float32")
-        (y, found), (expected, gradients) = run(x), run_theirs(x)
-        assert difference(y, expected) < tolerance
-        assert difference(before, expected) > tolerance  # another image, other outputs
-        assert found.keys() == gradients.keys()
-        far = {path: difference(found[path], gradients[path]) for path in gradients}
-        far = {path: number for path, number in far.items() if number > tolerance}
-        if not far:
-            return
-    assert max(far.values()) < 100 * tolerance, far  # more than rounding
-    del mine, theirs, run, run_theirs
+    images = lambda seed: scale * np.random.default_rng(seed).uniform(-1, 1, (1, *shape))
     with double_precision():
         mine, theirs = pair(name, gain=gain, **arguments)
-        x = scale * images(0)
-        (y, found), (expected, gradients) = our_program(mine)(x), program_of_keras(theirs)(x)
-        assert y.dtype == expected.dtype == "float64"
-        assert difference(y, expected) < DOUBLE
-        assert found.keys() == gradients.keys()
-        far = {path: difference(found[path], gradients[path]) for path in gradients}
-    assert max(far.values()) < DOUBLE, f"gradients of {name} in float64: {far}"
+        run = our_program(mine)
+        other, _ = run(images(1))
+        y, found = run(images(0))
+        del mine, run  # as large as the gradients
+        expected, gradients = program_of_keras(theirs)(images(0))
+    assert y.dtype == expected.dtype == "float64"
+    assert difference(y, expected) < ROUNDING
+    assert difference(other, expected) > VISIBLE
+    assert found.keys() == gradients.keys()
+    far = {path: difference(found[path], gradients[path]) for path in gradients}
+    far = {path: number for path, number in far.items() if number > ROUNDING}
+    assert not far, f"gradients of {name}: {far}"
 
 
 @contextlib.contextmanager

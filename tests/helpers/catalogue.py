@@ -42,7 +42,8 @@ class Case(Subject):
         # Not by initialize: compiling a random generator for each shape takes seconds a row.
         params, state = weight_spec(self.layer, self.x)
         draw = np.random.default_rng(seed).normal
-        params = jax.tree.map(lambda a: jnp.asarray(0.4 * draw(size=a.shape), a.dtype), params)
+        drawn = lambda a: jax.device_put((0.4 * draw(size=a.shape)).astype(a.dtype))
+        params = jax.tree.map(drawn, params)
         if state:
             state = initialize(self.layer, jax.random.key(seed), self.x)[1]
         return params, state
@@ -52,8 +53,8 @@ def _made(value, seed):
     if isinstance(value, Masked):
         return Masked(_made(value.values, seed), value.mask)
     if isinstance(value, tuple):
-        return jnp.asarray(np.random.default_rng(seed).normal(size=value), "float32")
-    return jnp.asarray(value)
+        value = np.random.default_rng(seed).normal(size=value).astype("float32")
+    return jax.device_put(value)
 
 
 def masked(shape):

@@ -1,6 +1,7 @@
 """Sends itself SIGINT at random moments of fit, evaluate and predict; run by test_interrupts.py.
 
-Prints one line of JSON: how many signals were sent, how many ended a call, how many fell between
+The argument and the one line that it prints are JSON: a list of (verb, signals, units), and for
+each of them a dict: how many signals were sent, how many ended a call, how many fell between
 two calls into JAX's own callback of the garbage collector, where Python ignores what is raised,
 and what went wrong.
 """
@@ -19,7 +20,7 @@ import fnn
 from fnn.layers import Dense
 
 
-def main(verb, signals, units):
+def interrupted(verb, signals, units):
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     x = np.random.default_rng(0).normal(size=(3200, 8)).astype("float32")
     y = x.sum(axis=1, keepdims=True)
@@ -64,8 +65,7 @@ def main(verb, signals, units):
     for lost in ignored:
         if lost.exc_type is not KeyboardInterrupt or lost.object.__name__ != "_xla_gc_callback":
             wrong.append(f"ignored: {lost.exc_value!r} in {lost.object!r}")
-    found = {"sent": signals, "ended": ended, "ignored": len(ignored), "wrong": wrong}
-    print(json.dumps(found))
+    return {"sent": signals, "ended": ended, "ignored": len(ignored), "wrong": wrong}
 
 
 def check_against_plain_run(model, start, x, y, wrong, number):
@@ -81,4 +81,4 @@ def check_against_plain_run(model, start, x, y, wrong, number):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    print(json.dumps([interrupted(*case) for case in json.loads(sys.argv[1])]))

@@ -664,6 +664,10 @@ def test_generate_continues_as_the_full_pass_says():
     np.testing.assert_array_equal(draw(1, 1.0), draw(1, 1.0))
     assert (draw(1, 3.0) != draw(2, 3.0)).any()
     np.testing.assert_array_equal(draw(1, 1e-4), made)
+    model = fnn.Model(network)
+    model.build((2, 3))
+    model.params, model.state = params, state
+    np.testing.assert_array_equal(generate(model, prompt, steps=6), made)
 
 
 # errors

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 import fnn
+from fnn.distribution import FSDP
 from fnn.layers import Conv2D, Dense, Embedding, Flatten
+from fnn.runtime.devices import beside, divide, shared
 from fnn.training import engine
 from fnn.training.cost import operations
 from fnn.training.state import without_counters
@@ -32,10 +34,13 @@ def measured(model, x, y):
     state = without_counters(model.train_state)
     program = engine.program(step, state, (arrays, np.ones(size, bool)), state.key)
     chunk = jax.tree.map(lambda a: np.asarray(a)[None], (arrays, np.ones(size, bool)))
-    batches = engine.Batches(chunk, state.key, np.zeros(3, np.int32), np.zeros(2, bool))
+    chunk = divide(chunk, state, 1)
+    rest = state, program.zeros(), state.key, np.True_
+    state, zeros, key, healthy = beside(chunk, rest)
+    batches = engine.Batches(chunk, key, np.zeros(3, np.int32), np.zeros(2, bool))
     run = program._run_donating if program.is_large else program._run
-    given = state, program.zeros(), np.True_, batches, program.chooses("raise", program.is_large)
-    compiled = run.lower(*given, None).compile()
+    given = state, zeros, healthy, batches, program.chooses("raise", program.is_large)
+    compiled = run.lower(*given, shared(chunk, state)).compile()
     memory = compiled.memory_analysis()
     used = memory.argument_size_in_bytes + memory.output_size_in_bytes
     used += memory.temp_size_in_bytes - memory.alias_size_in_bytes
@@ -57,6 +62,25 @@ def test_an_estimate_is_what_the_step_of_fit_costs(make):
     (compilation,) = model.compilations
     assert before.compile_seconds == pytest.approx(compilation.seconds, rel=0.1)
     assert model.estimate(64).compile_seconds == pytest.approx(compilation.seconds)
+
+
+@pytest.mark.slow
+def test_with_a_distribution_the_numbers_are_those_of_a_device():
+    model, x, y = dense()
+    alone = model.estimate(64)
+    model.compile("adam", "sparse_categorical_crossentropy", distribution=FSDP(min_size=512))
+    each = model.estimate(60)  # `fit` pads it to 64
+    assert each.devices == 8
+    assert str(each).endswith("for each of 8 devices")
+    assert each.peak_bytes < alone.peak_bytes / 4
+    assert 0.9 * alone.flops / 8 < each.flops < alone.flops / 4
+    known = model.compilations
+    model.fit(x[:60], y[:60], batch_size=60, verbose=0)
+    assert model.compilations == known
+    with FSDP(min_size=512).scope():
+        flops, used = measured(model, x, y)
+    assert each.peak_bytes == pytest.approx(used, rel=0.1)
+    assert each.flops == pytest.approx(flops, rel=0.1)
 
 
 def test_operations_are_those_of_the_products():

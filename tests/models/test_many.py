@@ -7,6 +7,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 
 import fnn
 from fnn import layers as L
+from fnn.distribution import FSDP, DataParallel
 from fnn.training import many
 
 RNG = np.random.default_rng(0)
@@ -16,7 +17,7 @@ SERIES = RNG.normal(size=(24, 5, 3)).astype("float32")
 IMAGES = RNG.normal(size=(20, 6, 6, 1)).astype("float32")
 WEIGHT = np.linspace(0.5, 2, 50).astype("float32")
 CROSSENTROPY = {"loss": "sparse_categorical_crossentropy", "metrics": ["accuracy"]}
-ONE = jax.devices()[:1]
+ONE, TWO = jax.devices()[:1], jax.devices()[:2]
 
 DROPOUT = L.Sequential(
     [
@@ -102,13 +103,16 @@ CASES = {
 }
 
 
+# Two devices have two members and one (and a copy of it); alone a device has all three.
+PLACES = [("dropout", ONE), ("statistics, weights", None), *[(case, TWO) for case in CASES]]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("devices", [ONE, None], ids=["one device", "several"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "devices"), PLACES)
 def test_each_member_is_trained_as_it_would_be_alone(case, devices):
-    """The last batch is not full; with several devices three of them have a member each."""
+    """The last batch is not full; with all devices three of them have a member each."""
     layer, optimizer, x, y, compiled, given = CASES[case]
-    given = {"batch_size": 16, "epochs": 3, "verbose": 0, "validation_data": (x, y), **given}
+    given = {"batch_size": 16, "epochs": 2, "verbose": 0, "validation_data": (x, y), **given}
     model = model_of(layer, optimizer, 7, **compiled)
     model(x[:2])
     before = jax.tree.map(np.asarray, model.params)
@@ -258,6 +262,18 @@ def test_more_members_than_devices():
     agree(members[8], alone)
     assert members.predict(X).shape == (9, 50, 3)
     assert members.evaluate(X, LABELS)["loss"].shape == (9,)
+
+
+def test_a_distribution_of_the_model_gives_the_devices_of_the_members():
+    model = model_of(DROPOUT)
+    model.compile("adam", **CROSSENTROPY, distribution=DataParallel(devices=jax.devices()[:3]))
+    members = fnn.fit_many(model, X, LABELS, seeds=range(5), verbose=0)
+    assert list(members.mesh.devices.flat) == jax.devices()[:3]
+    alone = model_of(DROPOUT, seed=4)
+    alone.fit(X, LABELS, verbose=0)
+    agree(members[4], alone)
+    with FSDP().scope(), pytest.raises(ValueError, match="divides weights: <FSDP over"):
+        fnn.fit_many(model_of(DROPOUT), X, LABELS, seeds=range(5), verbose=0)
 
 
 # -- losses that are not finite --------------------------------------------------------------------

@@ -11,13 +11,11 @@ from urllib.parse import unquote
 import pytest
 
 from tests.generate.documents import DOCS, ROOT
+from tests.helpers.public import reference_pages
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("sphinx")
 pytest.importorskip("myst_nb")
-sys.path.append(str(DOCS))
-reference_pages = importlib.import_module("reference_pages")
-sys.path.remove(str(DOCS))
 
 
 def test_the_documentation_builds_and_is_whole(tmp_path):
@@ -66,11 +64,11 @@ def every_public_name_is_in_the_reference(site):
         for page in api.glob("*.html")
         for anchor in re.findall(r'id="(fnn\.[\w.]+)"', page.read_text())
     }
-    missing = []
-    for name in reference_pages.modules():
+    missing, pages = [], reference_pages()
+    for name in pages.modules():
         module = importlib.import_module(name)
         page = (api / f"{name}.html").read_text()
-        for public in reference_pages.names(module):
+        for public in pages.names(module):
             described = f"{name}.{public}" in ids or f">{public}<" in page
             if not described:
                 missing.append(f"{name}.{public}")

@@ -1,8 +1,10 @@
-"""Every example in a docstring of fnn runs and shows what it says."""
+"""Every example in a docstring of fnn runs and shows what it says; every public name has one."""
 
 import doctest
 import importlib
 import pkgutil
+import types
+import typing
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ import pytest
 import fnn
 from fnn.datasets.idx_images import TEST, TRAIN
 from tests.helpers import dataset_files
+from tests.helpers.public import public_names
 
 pytestmark = pytest.mark.slow
 
@@ -38,19 +41,38 @@ def stand_ins(folder):
             (folder / name / labels).write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 3, 0, 1, 2]))
 
 
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    stand_ins(folder)
+    return folder
+
+
+def examples_of(module, names):
+    """The examples of a module, also of functions that another module made for it."""
+    finder = doctest.DocTestFinder()
+    found = finder.find(module, module.__name__, globs=names)
+    # Those of networks take long to build: tests/applications compares them with Keras's.
+    if module.__name__.startswith("fnn.applications."):
+        return found
+    for name, thing in vars(module).items():
+        made = isinstance(thing, types.FunctionType) and thing.__module__ == module.__name__
+        if made and thing.__globals__ is not vars(module):
+            found += finder.find(thing, f"{module.__name__}.{name}", module=False, globs=names)
+    return found
+
+
 @pytest.mark.parametrize("name", MODULES)
-def test_examples(name, tmp_path, monkeypatch):
+def test_examples(name, data, tmp_path, monkeypatch):
     """Each in a folder of its own, as a script of a user (whose classes are not fnn's)."""
-    stand_ins(tmp_path / "data")
-    monkeypatch.setenv("FNN_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("FNN_DATA", str(data))
     module = importlib.import_module(name)
     names = {**vars(module), "jax": jax, "jnp": jnp, "np": np, "fnn": fnn, "__name__": "__main__"}
-    finder = doctest.DocTestFinder()
     runner = doctest.DocTestRunner(
         verbose=False, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
     )
     failures = []
-    for number, example in enumerate(finder.find(module, name, globs=names)):
+    for number, example in enumerate(examples_of(module, names)):
         if name.startswith("fnn.callbacks") and example.examples:
             example.globs.update(small_training())
         folder = tmp_path / str(number)
@@ -58,3 +80,13 @@ def test_examples(name, tmp_path, monkeypatch):
         monkeypatch.chdir(folder)
         runner.run(example, out=failures.append)
     assert not runner.summarize(verbose=False).failed, "".join(failures)
+
+
+def test_every_public_name_has_an_example():
+    without = [
+        name
+        for name, thing in public_names()
+        if callable(thing) and typing.get_origin(thing) is None  # a name for a type
+        if ">>>" not in (thing.__doc__ or "")
+    ]
+    assert not without, f"write an example into the docstrings of {without}"

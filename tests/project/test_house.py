@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.generate.documents import ADVICE, shown
+from tests.generate.floors import FLOORS, PICTURE, picture
 from tests.generate.modules import (
     MODULES,
     ROOT,
@@ -20,40 +21,6 @@ from tests.generate.modules import (
     source,
 )
 
-# The house from the ground up, a floor a line, as DESIGN.md draws it (its floors 3 and 4 have two
-# steps each): a module imports from lower floors, or from its own package.
-HOUSE = """
-runtime
-core
-variables
-dtype_policies schedules scopes tree
-activations config initializers regularizers constraints quantizers losses optimizers
-metrics mixed_precision
-random visualization
-layers
-symbolic
-ops
-preprocessing
-backend subclassing
-last_activation
-training summaries testing explain
-saving
-data export
-callbacks distribution
-models
-networks utils distillation wrappers
-datasets
-applications
-keras_names
-__init__
-run_script serving command_line
-__main__
-"""
-FLOORS = {
-    unit: number
-    for number, floor in enumerate(HOUSE.strip().splitlines())
-    for unit in floor.split()
-}
 # What users find in `fnn.layers` are symbolic things too; `fnn.preprocessing` has a few of
 # Keras's names for functions of `fnn.utils`.
 LISTS_OF_NAMES = {
@@ -158,9 +125,15 @@ def own_imports(name):
     ]
 
 
+def test_the_picture_shows_the_floors():
+    assert PICTURE.read_text() == picture(), ADVICE
+
+
 def test_every_module_has_a_floor():
     missing = {unit(dotted(name)) for name in MODULES} - set(FLOORS)
-    assert not missing, f"new units {sorted(missing)}: give each a floor in DESIGN.md and in HOUSE"
+    assert not missing, (
+        f"new units {sorted(missing)}: give each a floor in tests/generate/floors.py"
+    )
 
 
 def test_imports_go_down():

@@ -54,6 +54,10 @@ MODELS = {
         TypeError, r"expected Empty to define flow\(x, visit\)",
     ),
     "guard": (lambda: network(guard="stop"), ValueError, 'expected guard "raise", .*\'stop\''),
+    "metrics as the third argument": (
+        lambda: fnn.Sequential([Dense(1)]).compile("sgd", "mse", ["mae"]),
+        ValueError, r"expected loss_weights to be numbers, received .*'mae'.*pass metrics by name",
+    ),
     "losses for other outputs": (
         lambda: train(two_outputs(loss={"middle": "mse"}), X, [Y, Y]),
         ValueError, r"expected loss by the names of the outputs \['left', 'right'\].*'middle'",

@@ -157,7 +157,7 @@ AGAIN = ("training/stream.py", "training/read_ahead.py", "subclassing/methods.py
 # What warns of files, checkpoints, applications, members and processes has tests beside theirs.
 ELSEWHERE = {
     "applications/keras_arguments.py",
-    "applications/mobilenet.py",
+    "datasets/finding.py",
     "models/files.py",
     "models/loading.py",
     "models/many.py",

@@ -1,5 +1,6 @@
 """Ctrl-C at random moments: the model stays whole, exactly at a step boundary."""
 
+import itertools
 import json
 import linecache
 import os
@@ -29,15 +30,10 @@ def sigint():
     signal.signal(signal.SIGINT, before)
 
 
-def interrupted(verb, signals, units):
+def interrupted(*cases):
+    """What `tests/helpers/interrupted.py` found, for each (verb, signals, units)."""
     done = subprocess.run(
-        [
-            sys.executable,
-            ROOT / "tests" / "helpers" / "interrupted.py",
-            verb,
-            str(signals),
-            str(units),
-        ],
+        [sys.executable, ROOT / "tests" / "helpers" / "interrupted.py", json.dumps(cases)],
         capture_output=True,
         text=True,
         timeout=600,
@@ -49,25 +45,15 @@ def interrupted(verb, signals, units):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def assert_whole(outcome, signals):
-    """Every signal ended a call, but for one that Python dropped outside of fnn's calls."""
-    assert outcome["wrong"] == []
-    assert outcome["sent"] == signals
-    assert outcome["ended"] + outcome["ignored"] == signals
-    assert outcome["ignored"] <= 2
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("verb", "signals", "units"),
-    [("fit", 60, 16), ("fit", 10, 20_000), ("evaluate", 60, 16), ("predict", 60, 16)],
-)
-def test_many_interrupts_leave_a_whole_model(verb, signals, units):
-    assert_whole(interrupted(verb, signals, units), signals)
-
-
-def test_a_few_interrupts_leave_a_whole_model():
-    assert_whole(interrupted("fit", 8, 16), 8)
+def test_many_interrupts_leave_a_whole_model():
+    """Every signal ended a call, but for one that Python dropped outside of fnn's calls."""
+    cases = ("fit", 60, 16), ("fit", 10, 20_000), ("evaluate", 60, 16), ("predict", 60, 16)
+    for (verb, signals, _), found in zip(cases, interrupted(*cases), strict=True):
+        assert found["wrong"] == [], verb
+        assert found["sent"] == signals
+        assert found["ended"] + found["ignored"] == signals
+        assert found["ignored"] <= 2
 
 
 def task():
@@ -195,16 +181,16 @@ def pressed_at(line, again, call):
 
 
 @pytest.mark.parametrize(
-    "again", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.slow)]
+    "twice", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["once", "twice"]
 )
 @pytest.mark.parametrize("verb", CALLS)
-def test_ctrl_c_at_a_line_is_not_lost_and_the_handler_comes_back(verb, again, monkeypatch):
+def test_ctrl_c_at_a_line_is_not_lost_and_the_handler_comes_back(verb, twice, monkeypatch):
     ignored = []
     monkeypatch.setattr(sys, "unraisablehook", ignored.append)
     net, before = compiled(), signal.getsignal(signal.SIGINT)
     net.fit(*task(), verbose=0)
-    line, lost = 1, []
-    while True:
+    line, lost, distances = 1, [], itertools.cycle((1, 5) if twice else (0,))
+    for again in distances:
         came, sent = pressed_at(line, again, lambda: CALLS[verb](net, *task()))
         assert signal.getsignal(signal.SIGINT) is before, f"{verb}: line {line}"
         if not sent:

@@ -1,5 +1,6 @@
 """What must not break: callbacks and streams that fail, saving interrupted, other processes."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -117,29 +118,6 @@ def test_ctrl_c_while_saving_keeps_the_old_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-RUN = """
-import hashlib, numpy as np, fnn
-fnn.set_seed(3)
-net = fnn.Sequential([fnn.layers.Dense(8, "relu", input_shape=(4,)), fnn.layers.Dropout(0.5),
-                      fnn.layers.Dense(1)])
-net.compile("adam", "mse")
-x = np.random.default_rng(0).normal(size=(100, 4))
-net.fit(x, x.sum(axis=1), epochs=3, verbose=0)
-print(hashlib.sha256(b"".join(w.tobytes() for w in net.get_weights())).hexdigest())
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_with_one_seed_end_bit_for_bit_alike():
-    outcomes = {
-        subprocess.run(
-            [sys.executable, "-c", RUN], capture_output=True, text=True, check=True, cwd=ROOT
-        ).stdout
-        for _ in range(2)
-    }
-    assert len(outcomes) == 1
-
-
 @pytest.mark.parametrize(
     "optimizer",
     [
@@ -193,16 +171,43 @@ def test_models_in_a_loop_leave_nothing_behind():
     assert len(jax.live_arrays()) <= before
 
 
-LOADERS = """
-import multiprocessing, warnings
+TRAINED = """
+import hashlib, multiprocessing, os, warnings
 import numpy as np
 import fnn
+from fnn.layers import Dense, Dropout
 
+fnn.set_seed(3)
+net = fnn.Sequential([Dense(8, "relu", input_shape=(4,)), Dropout(0.5), Dense(1)])
+net.compile("adam", "mse")
+x = np.random.default_rng(0).normal(size=(100, 4))
+net.fit(x, x.sum(axis=1), epochs=3, verbose=0)
+print(hashlib.sha256(b"".join(w.tobytes() for w in net.get_weights())).hexdigest())
+"""
+
+
+@functools.cache
+def process_after_training(script):
+    """A hash of the weights of a training in a process of its own, and the output of `script`."""
+    done = subprocess.run(
+        [sys.executable, "-c", TRAINED + script],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    weights, *lines = done.stdout.splitlines()
+    return weights, lines
+
+
+LOADERS = """
 def batch(seed):
     x = np.random.default_rng(seed).normal(size=(16, 4)).astype("float32")
     return x, x.sum(1, keepdims=True)
 
-net = fnn.Sequential([fnn.layers.Dense(1, input_shape=(4,))], seed=0)
+net = fnn.Sequential([Dense(1, input_shape=(4,))], seed=0)
 net.compile("sgd", "mse")
 net.fit(*batch(0), verbose=0)  # JAX runs, with its threads
 with warnings.catch_warnings():
@@ -214,13 +219,8 @@ print(len(log.history["loss"]), int(net.train_state.step))
 
 
 FORKED = """
-import os, sys, traceback, warnings
-import numpy as np
-import fnn
-from fnn.runtime.process import check_process
-
 def model():
-    net = fnn.Sequential([fnn.layers.Dense(1, input_shape=(4,))], seed=0)
+    net = fnn.Sequential([Dense(1, input_shape=(4,))], seed=0)
     net.compile("sgd", "mse")
     return net
 
@@ -256,18 +256,9 @@ for name, verb in verbs.items():
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_process_forked_after_jax_ran_gets_an_error_at_once():
-    done = subprocess.run(
-        [sys.executable, "-c", FORKED],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    outcomes = [line.rpartition(" ") for line in done.stdout.splitlines()]
-    assert len(outcomes) == 9
-    assert {status for _, _, status in outcomes} == {"0"}, done.stdout
+    _, lines = process_after_training(FORKED)
+    assert len(lines) == 9
+    assert {line.rpartition(" ")[2] for line in lines} == {"0"}, lines
 
 
 def test_another_process_than_the_first_is_refused(monkeypatch):
@@ -281,16 +272,14 @@ def test_another_process_than_the_first_is_refused(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_workers_forked_for_data_do_not_hang_training():
-    done = subprocess.run(
-        [sys.executable, "-c", LOADERS],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.split() == ["2", "41"]
+    assert process_after_training(LOADERS)[1] == ["2 41"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_two_processes_with_one_seed_end_bit_for_bit_alike():
+    """What they do after that training is shown above."""
+    assert process_after_training(FORKED)[0] == process_after_training(LOADERS)[0]
 
 
 LEAKS = """

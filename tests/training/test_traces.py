@@ -395,10 +395,12 @@ def grown(first, last):  # MB a model
 run = {"plain": plain, "fnn": fnn_model}[sys.argv[1]]
 jax.config.update("jax_disable_most_optimizations", True)  # as large, in half the time
 grown(2, 5)  # what comes once in a process
-print(grown(10, 26))
+print(grown(10, 20))
 if sys.argv[1] == "fnn":
-    grown(26, 36)  # now the cache is full
-    print(grown(36, 52))
+    import fnn
+    fnn.utils.set_program_cache_size(8)  # now the cache is full
+    grown(20, 23)
+    print(grown(23, 33))
 """
 
 

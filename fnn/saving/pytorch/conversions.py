@@ -91,6 +91,9 @@ class Target(NamedTuple):
     `into` the part of the view, if it is not all of them. `how` says what writing means: "copy",
     "add" to what was copied, or "equal": the tensor is another name of the weight, which is
     compared.
+
+    >>> Target("kernel").how
+    'copy'
     """
 
     weight: str

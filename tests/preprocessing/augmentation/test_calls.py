@@ -85,11 +85,12 @@ def test_jit_and_vmap(layer):
     # Near 0 or 1 a hue may turn to the other end.
     np.testing.assert_allclose(eager, compiled, atol=2e-2)
 
+    @jax.jit
     def one(image, key):
         return layer.apply({}, {}, image, fnn.Context(train=True, key=key))[0]
 
     keys = jax.random.split(jax.random.key(0), 4)
-    each = jax.vmap(one)(IMAGES, keys)
+    each = jax.jit(jax.vmap(one))(IMAGES, keys)
     for index in range(4):
         np.testing.assert_allclose(each[index], one(IMAGES[index], keys[index]), atol=2e-2)
 

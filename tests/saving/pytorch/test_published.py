@@ -189,7 +189,7 @@ def test_generate_writes_the_same_tokens(make, tmp_path):
     expected = module.generate(
         prompt, attention_mask=prompt**0, max_new_tokens=8, do_sample=False, pad_token_id=0
     )
-    made = networks.generate(model.layer, model.params, model.state, IDS[:, :4], steps=8)
+    made = networks.generate(model, IDS[:, :4], steps=8)
     np.testing.assert_array_equal(made, expected)
     assert len(np.unique(made[:, 4:])) > 3
 
