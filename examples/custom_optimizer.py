@@ -1,4 +1,10 @@
-"""An optimizer of one's own: two fields and two pure functions. `fit` takes it like any other."""
+"""An optimizer of one's own: two fields and two pure functions. `fit` takes it like any other.
+
+Signum (Bernstein et al. 2018) trains a small network on scikit-learn's diabetes data: how far the
+disease goes in a year. Nothing is downloaded. The baselines are Adam, and the mean as a guess.
+
+In full (a few seconds): on the test set off by 46 on average, Adam by 44, the mean by 66.
+"""
 
 import jax
 import jax.numpy as jnp

@@ -263,18 +263,15 @@ def _misfit(
 ) -> str:
     """The error message for a weight of another shape than these inputs need."""
     shapes = [tuple(a.shape) for a in jax.tree.leaves(x)]
-    inputs: object = shapes
-    if len(shapes) == 1:
-        inputs = shapes[0]
+    inputs: object = shapes[0] if len(shapes) == 1 else shapes
     pairs = zip(found, needed, strict=False)
     sizes = [(m, n) for m, n in pairs if m != n]
     if len(found) == len(needed) and len(sizes) == 1:
-        features, received = sizes[0]
-        if any(received in shape for shape in shapes):
+        features, got = sizes[0]
+        if any(got in shape for shape in shapes):
             return (
-                f"expected inputs of {features} features, received {received} in shape {inputs}; "
-                f"pass inputs of {features} features, or weights made for {received} "
-                f"({'/'.join(path)} of shape {needed})"
+                f"expected inputs of {features} features, received {got} in shape {inputs}; "
+                f"pass {features} features, or {'/'.join(path)} of shape {needed} for {got}"
             )
     return (
         f"expected {'/'.join(path)} of shape {needed} for inputs of shape {inputs}, received "

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import jax
 
+from fnn.distribution.joining import join
 from fnn.distribution.watching import Watch
 
 # Where a launcher may put what `initialize` is not given; the names are Keras's.
@@ -48,6 +49,7 @@ def initialize(
     process_id: int | None = None,
     *,
     timeout: float = 100,
+    join_timeout: float = 300,
 ) -> None:
     """Connects this process with the others of one computation, by `jax.distributed`.
 
@@ -61,8 +63,9 @@ def initialize(
     `KERAS_DISTRIBUTION_JOB_ADDRESSES`, `..._NUM_PROCESSES` and `..._PROCESS_ID` of the environment,
     else found by JAX (SLURM, TPU pods). Call it before anything computes. When a process stops, or
     has sent no sign of life for `timeout` seconds, the others end with status 1 and a message that
-    names it and its host. Raises ValueError for another number of addresses than processes, and for
-    a `timeout` that is not positive.
+    names it and its host. Raises RuntimeError if not all processes are there after `join_timeout`
+    seconds, with the numbers of those that are missing, and ValueError for another number of
+    addresses than processes, and for a timeout that is not positive.
 
     >>> initialize("10.0.0.1:1234,10.0.0.2:1234", num_processes=2, process_id=0)  # doctest: +SKIP
     """
@@ -80,13 +83,25 @@ def initialize(
                 f"initialize: expected an address for each of {num_processes} processes, received "
                 f"{addresses!r}; give one for each, or that of the first process alone"
             )
-    if isinstance(timeout, bool) or not timeout > 0:
-        raise ValueError(
-            f"initialize: timeout must be a positive number of seconds, got {timeout!r}"
-        )
+    _check_seconds("timeout", timeout)
+    _check_seconds("join_timeout", join_timeout)
+    if coordinator and num_processes is not None and process_id is not None:
+        join(coordinator, num_processes, process_id, join_timeout)
     connect: Callable[..., None] = jax.distributed.initialize
-    # JAX ends a process without naming others; it waits a little longer.
-    patience = math.ceil(timeout) + 30
-    connect(coordinator, num_processes, process_id, heartbeat_timeout_seconds=patience)
+    connect(
+        coordinator,
+        num_processes,
+        process_id,
+        initialization_timeout=math.ceil(join_timeout),
+        # JAX ends a process without naming others; it waits a little longer.
+        heartbeat_timeout_seconds=math.ceil(timeout) + 30,
+    )
     if jax.distributed.is_initialized():
         Watch(timeout)
+
+
+def _check_seconds(name: str, value: float) -> None:
+    if isinstance(value, bool) or not value > 0:
+        raise ValueError(
+            f"initialize: {name} must be a positive number of seconds, got {value!r}"
+        )

@@ -14,10 +14,9 @@ import time
 
 import jax
 
-from fnn.runtime.processes import client, connection, value_of
+from fnn.runtime.processes import BEAT, DONE, client, connection, value_of
 
-_BEAT, _HOST, _END = "fnn/beat/", "fnn/host/", "fnn/end"
-_DONE = "done"  # the last beat of a process that has come to its end
+_HOST, _END = "fnn/host/", "fnn/end"
 # Errors of JAX that another process may have caused begin with one of these.
 _OF_OTHERS = re.compile(
     "(UNKNOWN|UNAVAILABLE|INTERNAL|ABORTED|CANCELLED|DEADLINE_EXCEEDED): "
@@ -87,16 +86,16 @@ class Watch:
                 self._leave(end)
 
     def _send(self, beat: str) -> None:
-        self.client.key_value_set(f"{_BEAT}{self.number}", beat, allow_overwrite=True)
+        self.client.key_value_set(f"{BEAT}{self.number}", beat, allow_overwrite=True)
 
     def _look_at_others(self) -> None:
         now = time.monotonic()
-        for name, beat in self.client.key_value_dir_get(_BEAT):
+        for name, beat in self.client.key_value_dir_get(BEAT):
             last, since = self._seen.get(name, ("", now))
             if beat != last:
                 self._seen[name] = beat, now
-            elif beat != _DONE and now - since > self.timeout:
-                process = self.name(int(name.removeprefix(_BEAT)))
+            elif beat != DONE and now - since > self.timeout:
+                process = self.name(int(name.removeprefix(BEAT)))
                 self._tell(f"{process} has sent no sign of life for {self.timeout:g} s")
 
     def _tell(self, end: str) -> None:
@@ -140,7 +139,7 @@ class Watch:
         error = getattr(sys, "last_value", None)
         if error is None:
             self._is_over.set()
-            self._send(_DONE)
+            self._send(DONE)
             self._thread.join()
             self._dismiss_witness()
             return

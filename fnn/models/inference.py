@@ -31,6 +31,7 @@ from fnn.training.prediction import (
     predict,
     predict_at_once,
 )
+from fnn.training.shares import meet
 
 Verbose: TypeAlias = str | int
 SMALLEST_PART = 32  # examples of a batch that is divided
@@ -109,6 +110,8 @@ class Prediction:
         self.network = feed.weights.network.compiled
         self.x = x
         self.count = tree.batch_size(x)
+        if jax.distributed.is_initialized():
+            meet(f"predict of {self.count} examples")
         if batch_size is None and steps:
             batch_size = -(-self.count // steps)
         self.size = checked_batch_size(batch_size)

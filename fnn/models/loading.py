@@ -13,6 +13,7 @@ from fnn.core.tree import Tree
 from fnn.layers.sequential import Sequential as SequentialLayer
 from fnn.models.model import Model
 from fnn.models.sequential import Sequential
+from fnn.models.wiring import body_of
 from fnn.runtime.warning import warn
 from fnn.saving import archive, description, formats
 from fnn.saving.description import LeftOutError
@@ -105,7 +106,7 @@ def _make(described: dict[str, Any], custom: Mapping[str, Any] | None) -> Any:
         if described["class"] == "Sequential"
         else (Model, Layer)
     )
-    if not isinstance(layer, kind):
+    if not isinstance(body_of(layer), kind):
         raise ValueError(f"expected a {kind.__name__} in it, received {layer!r}")
     inputs = description.inputs_of(described["inputs"])
     return without_arrays(united(layer), inputs, described["name"], cls)

@@ -10,6 +10,7 @@ import functools
 import itertools
 import json
 import os
+import sys
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -25,6 +26,11 @@ from fnn.runtime.warning import warn
 Plain: TypeAlias = Any  # what JSON holds
 
 WAIT = 1000  # milliseconds of one look for a value; Ctrl-C is noticed in between
+PATIENCE = 60  # looks before a line says for whom this process waits
+BEAT, DONE = "fnn/beat/", "done"  # signs of life, by process; the last one at its end
+_SAME_CALLS = (
+    "make the same calls of fit, evaluate and predict in every process, in one order"
+)
 _rounds = itertools.count()
 _looks = itertools.count()
 
@@ -84,15 +90,40 @@ def client() -> Any:
     return connection().client
 
 
-def value_of(name: str) -> str:
-    """The value of a name, as soon as a process has set it."""
-    while True:
+def value_of(name: str, process: int | None = None, what: str = "") -> str:
+    """The value of a name, as soon as a process has set it.
+
+    With a `process`, that is the one which sets it, as soon as it comes to `what`. Raises
+    RuntimeError if it has come to the end of its program instead.
+    """
+    for waits in itertools.count(1):
+        has_ended = process is not None and _has_ended(process)
         try:
             found: str = client().blocking_key_value_get(name, WAIT)
             return found
         except jax.errors.JaxRuntimeError as error:
             if "DEADLINE_EXCEEDED" not in str(error):
                 raise
+        if has_ended:
+            raise RuntimeError(
+                f"expected process {process} at {what}, where this process is, but it has come to "
+                f"the end of its program; {_SAME_CALLS}"
+            )
+        if process is not None and waits == PATIENCE:
+            print(
+                f"fnn: process {jax.process_index()} has waited {PATIENCE} s at {what} for process "
+                f"{process}, which is not there yet; {_SAME_CALLS}",
+                file=sys.stderr,
+            )
+    raise AssertionError("the loop has no end")
+
+
+def _has_ended(process: int) -> bool:
+    try:
+        return bool(client().key_value_try_get(f"{BEAT}{process}") == DONE)
+    except jax.errors.JaxRuntimeError:
+        # Nobody watches over the processes.
+        return False
 
 
 def from_first(name: str, make: Callable[[], Plain]) -> Plain:
@@ -102,23 +133,63 @@ def from_first(name: str, make: Callable[[], Plain]) -> Plain:
     return json.loads(value_of(f"fnn/{name}"))
 
 
-def exchanged(value: Plain) -> list[Plain]:
+def exchanged(value: Plain, what: str) -> list[Plain]:
     """The values of all processes, by their numbers; each calls this, in the same order.
 
-    It takes about a millisecond and no device. Numbers, strings, lists and dicts are values.
+    `what` says in messages where this process is. It takes about a millisecond and no device.
+    Numbers, strings, lists and dicts are values. Raises RuntimeError in each process if one is
+    somewhere else.
     """
     if not are_several():
         return [value]
     number, own = next(_rounds), jax.process_index()
-    client().key_value_set(f"fnn/{number}/{own}", json.dumps(value))
+    client().key_value_set(f"fnn/{number}/{own}", json.dumps([what, value]))
     if number > 1:
         # All have read it: they have set their values of the round after.
         client().key_value_delete(f"fnn/{number - 2}/{own}")
     processes = range(jax.process_count())
-    return [json.loads(value_of(f"fnn/{number}/{process}")) for process in processes]
+    found = [
+        json.loads(value_of(f"fnn/{number}/{process}", process, what))
+        for process in processes
+    ]
+    first = found[0][0]
+    for process, (other, _) in enumerate(found):
+        if other != first:
+            raise RuntimeError(
+                f"expected all processes at the same place, received {first} in process 0 and "
+                f"{other} in process {process}; {_SAME_CALLS}"
+            )
+    return [one for _, one in found]
 
 
-def by_first(function: Callable[[], Plain]) -> Plain:
+def agreed(what: str, function: Callable[[], Plain]) -> list[Plain]:
+    """The results of a function in all processes; an error in one of them is raised in each."""
+    if not are_several():
+        return [function()]
+    found, failure, own = None, None, None
+    try:
+        found = function()
+    except Exception as error:
+        own = error
+        failure = f"{type(error).__name__}: {error}"
+    results = exchanged([found, failure], what)
+    if own is not None:
+        raise own
+    for process, (_, failure) in enumerate(results):
+        if failure is not None:
+            raise RuntimeError(
+                f"expected {what} in each process, received an error in process {process}, "
+                f"{failure}; mend it there"
+            )
+    return [found for found, _ in results]
+
+
+def any_of(flag: bool, what: str) -> bool:
+    """Whether a flag is set in any process; each calls this, in the same order."""
+    return any(exchanged(bool(flag), what))
+
+
+def by_first(what: str, function: Callable[[], Plain]) -> Plain:
     """The result of a function that the first process runs; its OSError is raised in each."""
     found, failure = None, None
     if writes():
@@ -128,7 +199,7 @@ def by_first(function: Callable[[], Plain]) -> Plain:
             if not are_several():
                 raise
             failure = [error.errno or 0, error.strerror or str(error)]
-    found, failure = exchanged([found, failure])[0]
+    found, failure = exchanged([found, failure], what)[0]
     if failure is not None:
         raise OSError(*failure)
     return found

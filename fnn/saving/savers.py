@@ -153,7 +153,7 @@ class Saver:
 
     def begin(self, run: AnyModel, names: frozenset[str] | None) -> None:
         """Checks the place, and the log that is monitored, before the first step."""
-        by_first(self.store.begin)
+        by_first("the folder of checkpoints", self.store.begin)
         if are_several():
             # Processes that save together meet in the calls of Orbax, in one order.
             self.background = False
@@ -218,7 +218,8 @@ class Saver:
                 raise self._none_is_whole(damaged)
             return None
         for name, error in damaged.items():
-            aside = by_first(functools.partial(self.store.set_aside, name))
+            set_aside = functools.partial(self.store.set_aside, name)
+            aside = by_first("a damaged checkpoint", set_aside)
             warn(
                 f"the checkpoint {name} in {self.store.folder} is damaged and was set aside as "
                 f"{aside}; training continues from {snapshots.at(found)}: {error}"
@@ -247,8 +248,7 @@ class Saver:
 
     def _names(self) -> list[str]:
         """The snapshots that the first process sees."""
-        found: list[str] = by_first(self.store.names)
-        return found
+        return list(by_first("the names of checkpoints", self.store.names))
 
     def _none_is_whole(self, damaged: dict[str, FileError]) -> FileError:
         if len(damaged) == 1:
@@ -317,7 +317,7 @@ class Saver:
         arrays = {n: _on_host(leaf, self.background) for n, leaf in leaves.items()}
         if are_several():
             # Each process may read a stream of its own.
-            described["places"] = exchanged(described["place"])
+            described["places"] = exchanged(described["place"], f"checkpoint {name}")
         self._saved, self._since = name, time.monotonic()
         if not self.background:
             self._write(name, arrays, described)
@@ -377,7 +377,7 @@ class Saver:
 
 def _check_agreement(found: Snapshot | None, folder: Any) -> None:
     """Raises FileError if the processes have not found the same snapshot."""
-    at = exchanged(found and snapshots.at(found))
+    at = exchanged(found and snapshots.at(found), "the checkpoint to resume")
     for process, other in enumerate(at):
         if other != at[0]:
             raise FileError(

@@ -10,7 +10,13 @@ import numpy as np
 from jax import random
 
 from fnn.core.tree import Tree
-from fnn.runtime.processes import are_several, exchanged, is_global, warn_if_alone
+from fnn.runtime.processes import (
+    any_of,
+    are_several,
+    exchanged,
+    is_global,
+    warn_if_alone,
+)
 from fnn.training.data import ArrayData, take
 from fnn.training.plan import Plan
 
@@ -30,7 +36,7 @@ def check_agreement(plan: Plan) -> None:
     if not are_several():
         warn_if_alone()
         return
-    found = exchanged(_described(plan))
+    found = exchanged(_described(plan), "the start of a training")
     for process, others in enumerate(found):
         for name, advice in _ADVICE.items():
             if others[name] != found[0][name]:
@@ -38,6 +44,11 @@ def check_agreement(plan: Plan) -> None:
                     f"expected the same {name} in all processes of the training, received others "
                     f"in process {process} than in process 0; {advice}"
                 )
+
+
+def agree_to_stop(run: Any) -> None:
+    """Ends the training of all processes where a callback has ended that of one."""
+    run.stop_training = any_of(run.stop_training, "the end of a step or an epoch")
 
 
 def _described(plan: Plan) -> dict[str, Any]:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+import jax
+
 from fnn.core.tree import Tree
 from fnn.runtime.devices import beside, divide
+from fnn.runtime.processes import any_of
 from fnn.training import engine
 from fnn.training.data import ArrayData
 from fnn.training.hooks import CallbackList
 from fnn.training.interrupt import Interrupt, interruptible
 from fnn.training.progress import Progress
+from fnn.training.shares import meet
 from fnn.training.state import result_values
 
 if TYPE_CHECKING:
@@ -52,6 +56,9 @@ def evaluate(
     before, and `carry` gets the state after the last. A callback that sets
     `model.stop_evaluating` ends it after the batch.
     """
+    if jax.distributed.is_initialized():
+        count = data.count if isinstance(data, ArrayData) else "streamed"
+        meet(f"evaluate with {count} examples")
     callbacks.model.stop_evaluating = False
     now = weights.now
     before = now.params, now.state
@@ -124,13 +131,20 @@ class _Evaluation:
                 if self.progress.reached(sums.done):
                     self.progress.update(sums.done, result_values(sums.accumulated))
                 self.interrupt.poll()
-                if model.stop_evaluating:
+                if self._is_stopped():
                     return sums
         if not sums.done:
             raise ValueError(
                 "expected batches to evaluate, received none; check the data"
             )
         return sums
+
+    def _is_stopped(self) -> bool:
+        """Whether a callback has ended the evaluation; in any process, where they watch it."""
+        stopped = self.callbacks.model.stop_evaluating
+        if self.watched and jax.distributed.is_initialized():
+            return any_of(stopped, "the end of a batch of evaluate")
+        return bool(stopped)
 
     def _advance(self, sums: Sums, window: Window) -> Sums:
         """The sums after one more dispatch."""

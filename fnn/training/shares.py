@@ -11,7 +11,7 @@ import numpy as np
 from fnn.core import tree
 from fnn.core.tree import SpecTree, Tree
 from fnn.runtime.layouts import current
-from fnn.runtime.processes import exchanged, hosts, joined
+from fnn.runtime.processes import agreed, exchanged, hosts, joined
 from fnn.training.data import is_on_several_devices
 
 
@@ -59,7 +59,7 @@ def agreed_size(batch: SpecTree, pads: bool, number: int) -> int:
     that differ, or that the devices of a process do not divide.
     """
     size = tree.batch_size(batch)
-    found = exchanged([size, str(jax.tree.map(_of_example, batch))])
+    found = exchanged([size, str(jax.tree.map(_of_example, batch))], "a stream")
     for process, (_, example) in enumerate(found):
         if example != found[0][1]:
             raise ValueError(
@@ -105,7 +105,8 @@ def agreed_steps(steps: int | None, pads: bool) -> int | None:
 
     With padding the most that one has: the others add batches without valid examples.
     """
-    counts: list[int] = [count for count in exchanged(steps) if count is not None]
+    found = exchanged(steps, "a pass over a stream")
+    counts: list[int] = [count for count in found if count is not None]
     if len(counts) < jax.process_count():
         return None
     return max(counts) if pads else min(counts)
@@ -125,22 +126,42 @@ def together(
     """
     arrays: Tree = None
     while total is None or done < total:
-        chunk = next(chunks, None)
+        if total is None:
+            chunk, counts = _next_of_all(chunks)
+            size = max(counts) if stream.pad else min(counts)
+        else:
+            chunk = next(chunks, None)
+            size = min(capacity, total - done)
+        if not size:
+            return
         count = 0
         if chunk is not None:
             arrays, count = chunk.arrays, chunk.batches
-        if total is None:
-            counts = exchanged(count)
-            agreed = max(counts) if stream.pad else min(counts)
-        else:
-            agreed = min(capacity, total - done)
-        if not agreed:
-            return
-        if count < agreed:
+        if count < size:
             arrays = _with_empty_batches(stream, arrays, count, done)
-        _check_padding(stream, arrays, agreed)
-        yield jax.tree.map(_of_all, arrays), agreed
-        done += agreed
+        _check_padding(stream, arrays, size)
+        yield jax.tree.map(_of_all, arrays), size
+        done += size
+
+
+def _next_of_all(chunks: Iterator[Any]) -> tuple[Any, list[int]]:
+    """The next chunk of this process, if there is one, and the batches in those of all."""
+    chunk = None
+
+    def read() -> int:
+        nonlocal chunk
+        chunk = next(chunks, None)
+        return 0 if chunk is None else chunk.batches
+
+    counts: list[int] = agreed("the next batches of a stream", read)
+    return chunk, counts
+
+
+def meet(what: str) -> None:
+    """Raises RuntimeError if other processes, whose devices this one needs, are elsewhere."""
+    distribution = current()
+    if distribution is not None and hosts(distribution.whole) > 1:
+        exchanged(None, what)
 
 
 def _with_empty_batches(stream: Stream, arrays: Tree, count: int, done: int) -> Tree:

@@ -10,6 +10,7 @@ import numpy as np
 
 from fnn.core import tree
 from fnn.core.tree import SpecTree, Tree, array_spec
+from fnn.runtime.processes import agreed
 from fnn.runtime.warning import warn
 from fnn.training.alike import alike
 from fnn.training.chunks import copied, own, write, zeros
@@ -125,6 +126,21 @@ class StreamData:
 
     def _peek(self) -> None:
         """Reads the first batch, and takes the shapes and dtypes from it."""
+        if self._is_one_of_several:
+            agreed("the first batch of a stream", self._read_first)
+        else:
+            self._read_first()
+        first, _ = self._peeked[0]
+        if self.wanted is None:
+            self.steps = self.collect.batches(self.steps)
+        self._spec = tree.spec(first)
+        self.batch_size = tree.batch_size(first)
+        if self._is_one_of_several and not self._orders.is_common:
+            self.hosts = hosts_of(first, self.varies)
+            self.batch_size = self.hosts * agreed_size(self._spec, self.pad, self.hosts)
+        self.room = self.batch_size
+
+    def _read_first(self) -> None:
         first = self._next()
         if first is None:
             raise ValueError(
@@ -134,14 +150,6 @@ class StreamData:
             first = jax.tree.map(copied, first)
         self._peeked.append((first, self._read))
         self._read = 0
-        if self.wanted is None:
-            self.steps = self.collect.batches(self.steps)
-        self._spec = tree.spec(first)
-        self.batch_size = tree.batch_size(first)
-        if self._is_one_of_several and not self._orders.is_common:
-            self.hosts = hosts_of(first, self.varies)
-            self.batch_size = self.hosts * agreed_size(self._spec, self.pad, self.hosts)
-        self.room = self.batch_size
 
     def first(self) -> Tree:
         """The first batch, which is still returned later."""

@@ -17,6 +17,7 @@ from fnn.core.tree import Tree
 from fnn.runtime import processes
 from fnn.runtime.devices import divide
 from fnn.training import engine
+from fnn.training.agreement import agree_to_stop
 from fnn.training.checkpoint import Snapshot
 from fnn.training.checks import TrainingError
 from fnn.training.copies import copied, on_host
@@ -62,9 +63,8 @@ class Trainer:
         self.epoch_number = 0
         # The training at the last boundary of an epoch; None while steps run.
         self.boundary: Snapshot | None = None
-        self.last: Tree = (
-            None  # after the last complete step; None if its memory is gone
-        )
+        # After the last complete step; None if its memory is gone.
+        self.last: Tree = None
         self.number = 0  # of the next step
         self.passes = 0  # over the data before this training
         self.each = callbacks.watches(
@@ -98,6 +98,8 @@ class Trainer:
         logs = self.epoch(epoch)
         before = dict(logs)
         self.callbacks.call("on_epoch_end", epoch, logs)
+        if jax.distributed.is_initialized():
+            agree_to_stop(self.plan.run)
         self.progress.end(self.done, logs)
         return before, logs
 
@@ -274,6 +276,8 @@ class Trainer:
         self._settle(0)
         logs = shown(result_values(self.accumulated))
         self.callbacks.call("on_train_batch_end", self.done - 1, logs)
+        if jax.distributed.is_initialized():
+            agree_to_stop(self.plan.run)
         self.last = without_counters(self.plan.weights.now)
 
     def _dispatch(
@@ -334,6 +338,8 @@ class Trainer:
                 self.progress.update(oldest.done, logs)
 
     def _may_read_later(self) -> bool:
+        if jax.distributed.is_initialized():
+            return False  # all processes notice after the same step
         is_safe = self.program.chooses(self.plan.guard, self.donate)
         return is_safe and time.perf_counter() - self.read < INTERVAL
 

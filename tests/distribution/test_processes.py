@@ -1,10 +1,15 @@
 """The names of Keras for devices and processes."""
 
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import jax
 import numpy as np
 import pytest
 
 import fnn
+from fnn.distribution.joining import join
 from fnn.runtime import processes
 from tests.helpers.oracle import keras_rules
 
@@ -37,6 +42,7 @@ def test_processes_are_connected_as_by_keras(keras, given, environment, monkeypa
         calls.append((coordinator_address, num_processes, process_id))
 
     monkeypatch.setattr(jax.distributed, "initialize", connect)
+    monkeypatch.setattr(fnn.distribution.processes, "join", lambda *given: None)
     for name, value in environment.items():
         monkeypatch.setenv(f"KERAS_DISTRIBUTION_{name}", value)
     fnn.distribution.initialize(**given)
@@ -54,6 +60,71 @@ def test_an_address_for_each_process():
 def test_the_timeout_is_positive(timeout):
     with pytest.raises(ValueError, match="timeout must be a positive number of seconds, got"):
         fnn.distribution.initialize("a:1", 2, 0, timeout=timeout)
+
+
+@pytest.fixture
+def port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def joined(port, *processes, timeout=30):
+    """What `join` says in each of these (number of processes, number), called at once."""
+
+    def one(count, number):
+        try:
+            return join(f"localhost:{port}", count, number, timeout)
+        except RuntimeError as error:
+            return str(error)
+
+    with ThreadPoolExecutor() as threads:
+        return list(threads.map(one, *zip(*processes, strict=True)))
+
+
+def test_processes_wait_for_each_other(port):
+    assert joined(port, (3, 1), (3, 0), (3, 2)) == [None] * 3
+    # The port is free for JAX.
+    socket.create_server(("", port)).close()
+
+
+def test_a_process_that_never_joins_is_named_in_all_others(port):
+    messages = joined(port, (4, 0), (4, 2), timeout=0.5)
+    for message in messages:
+        assert "waited 0.5 s for all 4 processes, and process 1, 3 has not come" in message
+
+
+def test_an_address_at_which_nobody_is(port):
+    (message,) = joined(port, (2, 1), timeout=0.3)
+    assert f"waited 0.3 s for process 0 at localhost:{port}, which was not reached" in message
+    with pytest.raises(ValueError, match="expected 'address:port' of the first process"):
+        join("localhost", 2, 1, 1)
+
+
+def test_numbers_that_do_not_fit_together(port):
+    different = "process 1 expects 3 processes and process 0 expects 2"
+    assert all(different in message for message in joined(port, (2, 0), (3, 1)))
+    first, *others = sorted(map(str, joined(port, (3, 0), (3, 1), (3, 1), timeout=1)))
+    assert "another process has come as number 1; give each its own" in first
+    assert all("process 2 has not come" in message for message in others)
+    with pytest.raises(ValueError, match="process_id must be between 0 and 1 for 2 processes"):
+        join("localhost:1", 2, 2, 1)
+
+
+def test_a_stranger_at_the_port_is_passed_over(port):
+    def knock():
+        while True:
+            try:
+                with socket.create_connection(("localhost", port)) as connection:
+                    return connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            except OSError:
+                time.sleep(0.01)
+
+    with ThreadPoolExecutor() as threads:
+        first = threads.submit(join, f"localhost:{port}", 2, 0, 30)
+        knock()
+        assert joined(port, (2, 1)) == [None]
+        assert first.result() is None
 
 
 @pytest.mark.parametrize(

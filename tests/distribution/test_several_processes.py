@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import shutil
 import signal
 import socket
@@ -9,12 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 import fnn
 
-pytestmark = pytest.mark.slow  # each process imports JAX and compiles for itself
+pytestmark = pytest.mark.slow  # each process compiles for itself
 thorough = pytest.mark.thorough
 
 ROOT = Path(__file__).parents[2]
@@ -24,52 +26,64 @@ HOST = socket.gethostname()
 class Ended:
     """What processes have left: their exit status, their output, and what they found."""
 
-    def __init__(self, folder, running):
-        self.folder = folder
-        pairs = [process.communicate(timeout=600) for process in running]
-        self.printed, self.errors = zip(*pairs, strict=True)
-        self.status = [process.returncode for process in running]
+    def __init__(self, folder, status):
+        self.folder, self.status = folder, status
+
+    def _texts(self, name):
+        return [path.read_text() for path in sorted(self.folder.glob(f"{name}-*"))]
+
+    @property
+    def printed(self):
+        return self._texts("printed")
+
+    @property
+    def errors(self):
+        return self._texts("errors")
 
     @functools.cached_property
     def found(self):
         assert not any(self.status), "\n".join(self.errors)
-        count = len(self.status)
-        paths = [self.folder / f"found-{number}.json" for number in range(count)]
-        return [json.loads(path.read_text()) for path in paths]
+        return [json.loads(text) for text in self._texts("found")]
 
 
-def run(folder, scenario, count, devices=1):
-    """Runs this many processes of `tests/helpers/together.py` to their end."""
+@pytest.fixture(scope="module")
+def run():
+    """A function that runs processes to their end, which `tests/helpers/together.py` forks."""
     pytest.importorskip("orbax.checkpoint")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    running = []
-    for number in range(count):
-        numbers = map(str, (number, count, port, devices))
-        command = [sys.executable, "-m", "tests.helpers.together", scenario, *numbers, folder]
-        output = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        running.append(subprocess.Popen(command, cwd=ROOT, **output))
-    return Ended(folder, running)
+    compiled = {}
+    if folder := jax.config.jax_compilation_cache_dir:
+        compiled["JAX_COMPILATION_CACHE_DIR"] = folder
+        compiled["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+    command = [sys.executable, "-m", "tests.helpers.together"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, **compiled}, **pipes) as forking:
+
+        def run(folder, scenario, count, devices=1):
+            line = json.dumps([scenario, count, devices, str(folder)])
+            forking.stdin.write(f"{line}\n")
+            forking.stdin.flush()
+            return Ended(folder, json.loads(forking.stdout.readline()))
+
+        yield run
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("two"), "together", 2, devices=2)
+def two(run, tmp_path_factory):
+    return run(tmp_path_factory.mktemp("two"), "together", 2, devices=4)
 
 
 @pytest.fixture(scope="module")
-def one(two, tmp_path_factory):
+def one(run, two, tmp_path_factory):
     """One process, which also continues what two have saved."""
-    return continued(two, tmp_path_factory.mktemp("one"), 1)
+    return continued(run, two, tmp_path_factory.mktemp("one"), 1)
 
 
 @pytest.fixture(scope="module")
-def four(two, tmp_path_factory):
-    return continued(two, tmp_path_factory.mktemp("four"), 4)
+def four(run, two, tmp_path_factory):
+    return continued(run, two, tmp_path_factory.mktemp("four"), 4)
 
 
-def continued(two, folder, count):
+def continued(run, two, folder, count):
     assert two.found
     shutil.copytree(two.folder / "first", folder / "saved")
     return run(folder, "together", count)
@@ -101,12 +115,26 @@ def test_every_process_has_the_numbers_of_one(count, part, one, request):
         assert_close(received, expected)
 
 
+@pytest.mark.parametrize("count", ["two", pytest.param("four", marks=thorough)])
+def test_metrics_of_each_step_are_exact(count, one, request):
+    """More than 20 steps, the last of each epoch incomplete: no example is dropped."""
+    expected = one.found[0]["arrays"]
+    accuracies = [logs["accuracy"] for logs in expected["steps"]]
+    assert len(accuracies) == 21
+    for found in request.getfixturevalue(count).found:
+        received = found["arrays"]
+        assert [logs["accuracy"] for logs in received["steps"]] == accuracies
+        for name in ("accuracy", "val_accuracy"):
+            assert received["history"][name] == expected["history"][name]
+        assert received["evaluate"][1:] == expected["evaluate"][1:]
+
+
 def test_one_process_prints_and_writes(two):
     lines = [
         [line for line in output.splitlines() if line and not line.startswith("[Gloo]")]
         for output in two.printed
     ]
-    for said in ("Epoch 3/3", "early stopping", "saving model to"):
+    for said in ("Epoch 7/7", "early stopping", "saving model to"):
         assert any(said in line for line in lines[0])
     assert not lines[1]
     names = ["1.fnn", "2.fnn", "log.csv", "log.jsonl", "model.fnn", "weights.npz"]
@@ -153,15 +181,46 @@ def test_what_differs_is_an_error_in_each_process(two):
             assert MISTAKES[name] in message
 
 
+ALONE = {
+    "other call": "received evaluate with 8 examples in process 0 and predict of 9 examples in",
+    "other size": "received predict of 8 examples in process 0 and predict of 9 examples in",
+    "no stream": [
+        "an error in process 1, ValueError: expected batches",
+        "received an empty stream",
+    ],
+    "end of stream": ["an error in process 1, OSError: no such file", "no such file"],
+}
+
+
+def test_what_happens_in_one_process_alone_is_known_in_all(two):
+    """Errors are raised in each, and a callback that ends the training of one ends that of all."""
+    for process, found in enumerate(two.found):
+        for name, expected in ALONE.items():
+            message = found["one alone"][name]
+            if isinstance(expected, list):
+                expected = expected[process]
+            assert expected in message
+        ends = {name: found["one alone"][name] for name in ("on_epoch_end", "on_train_batch_end")}
+        assert ends == {"on_epoch_end": [[0, 1], 6], "on_train_batch_end": [[0], 2]}
+        assert found["one alone"]["nan"] == [0]
+    waited = "process 0 has waited 1 s at evaluate with 8 examples for process 1"
+    assert waited in two.errors[0]
+    late = two.found[0]["one alone"]["late"]
+    assert "expected process 1 at evaluate with 8 examples" in late
+    assert "has come to the end of its program" in late
+
+
 ENDS = {
     "1 kill": "process 1 on {} has sent no sign of life for 6 s",
     "0 kill": "process 0 on {}, which connects the others, has stopped",
     "1 raise": "process 1 on {} ended with ArithmeticError: of its own",
+    "1 interrupt": "process 1 on {} ended with KeyboardInterrupt: ",
 }
+WAITING = [pytest.param(scenario, marks=thorough) for scenario in ("1 kill", "1 interrupt")]
 
 
-@pytest.mark.parametrize("scenario", [pytest.param("1 kill", marks=thorough), "0 kill", "1 raise"])
-def test_when_a_process_stops_the_others_end_and_name_it(scenario, tmp_path):
+@pytest.mark.parametrize("scenario", ["0 kill", "1 raise", *WAITING])
+def test_when_a_process_stops_the_others_end_and_name_it(scenario, run, tmp_path):
     ended = run(tmp_path, scenario, 2)
     assert all(ended.status)
     other = 1 - int(scenario[0])
@@ -170,7 +229,7 @@ def test_when_a_process_stops_the_others_end_and_name_it(scenario, tmp_path):
     assert message in ended.errors[other]
 
 
-def test_sigterm_to_one_process_ends_all_after_the_same_step(tmp_path):
+def test_sigterm_to_one_process_ends_all_after_the_same_step(run, tmp_path):
     ended = run(tmp_path, "1 terminate", 2)
     assert ended.status == [128 + signal.SIGTERM] * 2, ended.errors
     (saved,) = fnn.training.Checkpoint(tmp_path / "saved").describe()

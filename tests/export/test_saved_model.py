@@ -8,11 +8,15 @@ import fnn
 from tests.helpers.exported import NETWORKS, dense
 
 pytestmark = pytest.mark.slow
-tf = pytest.importorskip("tensorflow")
+
+
+@pytest.fixture(scope="module")
+def tf():
+    return pytest.importorskip("tensorflow")
 
 
 @pytest.mark.parametrize("make", NETWORKS, ids=lambda make: make.__name__)
-def test_tensorflow_gives_what_predict_gives(make, tmp_path):
+def test_tensorflow_gives_what_predict_gives(make, tf, tmp_path):
     model, x = make()
     model.export(tmp_path / "out", format="tf_saved_model", verbose=False)
     served = tf.saved_model.load(str(tmp_path / "out"))
@@ -27,7 +31,7 @@ def test_tensorflow_gives_what_predict_gives(make, tmp_path):
             np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-def test_an_archive_has_methods_signatures_and_collections(tmp_path):
+def test_an_archive_has_methods_signatures_and_collections(tf, tmp_path):
     model, x = dense()
     archive = fnn.export.ExportArchive("tf_saved_model")
     archive.track(model)

@@ -9,11 +9,12 @@ os.environ["KERAS_BACKEND"] = "jax"
 
 import jax
 
-from tests.generate import floors, layer_table, modules, names, speed, trees
+from tests.generate import examples, floors, layer_table, modules, names, speed, trees
 from tests.generate.documents import show
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+show("examples", examples.section())
 show("files", modules.section())
 show("speed", speed.section())
 show("keras", names.summary())

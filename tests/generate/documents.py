@@ -7,6 +7,7 @@ README, DOCS = ROOT / "README.md", ROOT / "docs"
 PAGES = {
     "keras": README,
     "speed": README,
+    "examples": DOCS / "examples.md",
     "files": DOCS / "files.md",
     "layers": DOCS / "reference" / "layers.md",
     "names": DOCS / "moving" / "keras_names.md",

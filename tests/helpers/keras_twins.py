@@ -12,14 +12,14 @@ from fnn.core.context import attach_mask, is_masked, split_mask, strip_masks
 from fnn.core.value import Fields
 from fnn.core.weights import in_order
 from tests.helpers.catalogue import jit
-from tests.helpers.oracle import keras_rules
+from tests.helpers.oracle import keras_rules, random_weights_unset
 
 IN_CALL = {"use_causal_mask", "return_attention_scores"}  # what Keras takes in the call
 OURS = {"fixed_weights", "name", "trainable", "dtype", "input_shape"}
 
 
 def twin(case):
-    """The Keras layer with the same arguments and `case.weights`."""
+    """The Keras layer with the same arguments, to be given `case.weights`."""
     import keras
 
     if case.keras != "same":
@@ -34,12 +34,13 @@ def twin(case):
 
 
 def built(layer, case):
-    """A layer of Keras, built for the inputs of a row."""
+    """A layer of Keras, built for the inputs of a row, to be given its weights."""
     plain = strip_masks(case.x)
     shapes = jax.tree.map(lambda a: a.shape, plain, is_leaf=lambda a: hasattr(a, "shape"))
     if isinstance(plain, tuple):
         shapes = shapes[0] if takes_states(layer) else list(shapes)
-    layer.build(shapes)
+    with random_weights_unset():
+        layer.build(shapes)
     return layer
 
 

@@ -1,9 +1,11 @@
 """Keras, run live, as the oracle of numbers."""
 
 import contextlib
+import unittest.mock
 import warnings
 
 import jax
+import numpy as np
 
 
 @contextlib.contextmanager
@@ -12,3 +14,24 @@ def keras_rules():
     with jax.numpy_rank_promotion("allow"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+def random_weights_unset():
+    """Inside, layers of Keras start with 0 where they would draw; set their weights afterwards.
+
+    To draw them is a program to compile for each shape.
+    """
+    from keras.src import backend
+    from keras.src.initializers.random_initializers import RandomInitializer
+
+    initialize = backend.Variable._initialize_with_initializer
+
+    def initialized(variable, initializer):
+        if isinstance(initializer, RandomInitializer):
+            zeros = np.zeros(variable._shape, variable._dtype)
+            variable._initialize(jax.device_put(zeros))
+        else:
+            initialize(variable, initializer)
+
+    replaced = "_initialize_with_initializer"
+    return unittest.mock.patch.object(backend.Variable, replaced, initialized)

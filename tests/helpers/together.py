@@ -1,7 +1,8 @@
-"""One of several processes that compute together; run by test_several_processes.py.
+"""Processes that compute together; run by test_several_processes.py.
 
-usage: together.py SCENARIO PROCESS PROCESSES PORT DEVICES FOLDER. Writes what it found to
-FOLDER/found-PROCESS.json.
+One process has imported what all need. For each line of its input, the JSON of [scenario, number of
+processes, devices of each, folder], it forks them, and prints their exit statuses. They write what
+they print to FOLDER/printed-N and FOLDER/errors-N, and what they have found to FOLDER/found-N.json.
 """
 
 import contextlib
@@ -9,6 +10,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -16,17 +18,18 @@ from pathlib import Path
 import jax
 import numpy as np
 
-SCENARIO, FOLDER = sys.argv[1], Path(sys.argv[6])
-PROCESS, PROCESSES, PORT, DEVICES = map(int, sys.argv[2:6])
-jax.config.update("jax_platforms", "cpu")
-jax.config.update("jax_num_cpu_devices", DEVICES)
+import fnn
+from fnn import callbacks, metrics
+from fnn.layers import BatchNormalization, Dense, Dropout
+from fnn.runtime import processes
+from fnn.training import Checkpoint
+from tests.helpers.compiling import share_contexts
 
-import fnn  # noqa: E402 - after the number of devices
-from fnn import callbacks, metrics  # noqa: E402
-from fnn.layers import BatchNormalization, Dense, Dropout  # noqa: E402
-from fnn.training import Checkpoint  # noqa: E402
+with contextlib.suppress(ImportError):
+    import orbax.checkpoint  # noqa: F401 - once for all processes
 
-BATCH, EXAMPLES, TIMEOUT = 16, 45, 6
+SCENARIO, FOLDER, PROCESS, PROCESSES = "", Path(), 0, 0  # of a forked process
+BATCH, EXAMPLES = 16, 45
 x = np.random.default_rng(0).normal(size=(EXAMPLES, 5)).astype("float32")
 y = np.random.default_rng(1).integers(0, 3, EXAMPLES)
 
@@ -61,8 +64,11 @@ def arrays():
     net = model()
     loss = fnn.losses.SparseCategoricalCrossentropy()
     net.compile("adam", loss, metrics=["accuracy", metrics.SparseTopKCategoricalAccuracy(2)])
-    history = net.fit(x, y, BATCH, 3, verbose=2, validation_data=(x[:22], y[:22])).history
-    found = {"history": history, "evaluate": net.evaluate(x, y, BATCH, verbose=0)}
+    steps = []  # 21 of them
+    watch = callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: steps.append(logs))
+    validated = {"validation_data": (x[:22], y[:22]), "callbacks": [watch]}
+    found = {"history": net.fit(x, y, BATCH, 7, verbose=2, **validated).history, "steps": steps}
+    found["evaluate"] = net.evaluate(x, y, BATCH, verbose=0)
     found["predict"] = net.predict(x, BATCH, verbose=0)
     found["batches"] = [net.train_on_batch(x[:size], y[:size]) for size in (8, 6)]
     found["tested"] = net.test_on_batch(x[:8], y[:8])
@@ -80,7 +86,7 @@ def large():
     for name in ("replicated", "divided"):
         over = fnn.distribution.FSDP() if name == "divided" else None
         net = model(momentum, 512, distribution=over)
-        found[name] = net.fit(x, y, 8, 2, verbose=0).history["loss"]
+        found[name] = net.fit(x, y, 8, 3, verbose=0).history["loss"]
         found[name] += net.fit(x, y, 8, 1, verbose=0).history["loss"]
         found[f"{name} weights"] = [float(np.abs(w).sum()) for w in net.get_weights()]
         net.save(FOLDER / f"{name}.fnn")
@@ -157,7 +163,10 @@ def checkpoints():
         if PROCESS == 0:  # others wait for it before they go on
             shutil.copytree(saved, FOLDER / "first")
     found = {}
-    for name, given in (("straight", {}), ("resumed", {"checkpoint": saved, "resume": True})):
+    trainings = {"resumed": {"checkpoint": saved, "resume": True}}
+    if PROCESSES == 1:
+        trainings["straight"] = {}
+    for name, given in trainings.items():
         net = model()
         history = net.fit(x, y, batch_size=8, epochs=4, verbose=0, **given).history
         found[name] = history, net.get_weights()
@@ -186,12 +195,77 @@ def mistakes():
             data = (lambda: iter([(x[:4, : 3 + PROCESS], x[:4, :3])]),)
         if name == "minutes":
             more["checkpoint"] = Checkpoint(FOLDER / "minutes", every_minutes=1)
-        try:
-            net.fit(*data, epochs=1 + (name == "arguments") * PROCESS, verbose=0, **more)
-        except ValueError as error:
-            found[name] = str(error)
+        found[name] = said(
+            lambda net=net, data=data, name=name, more=more: net.fit(
+                *data, epochs=1 + (name == "arguments") * PROCESS, verbose=0, **more
+            )
+        )
     unseeded = fnn.Sequential([Dense(3, input_shape=(5,))])
     return {**found, "unseeded": float(np.abs(unseeded.get_weights()[0]).sum())}
+
+
+def said(call):
+    """The message of the error that a call raises."""
+    try:
+        call()
+    except (OSError, RuntimeError, ValueError) as error:
+        return str(error)
+    return None
+
+
+def alone():
+    """What happens in process 1 alone: errors that it survives, other calls, an end."""
+    net = model()
+
+    def failing():
+        for number, batch in enumerate(Share()):
+            if PROCESS == 1 and number == 2:
+                raise OSError("no such file")
+            yield batch
+
+    evaluate = lambda: net.evaluate(x[:8], y[:8], verbose=0)
+    predict = lambda: net.predict(x[: 8 + PROCESS], verbose=0)
+    found = {
+        "other call": said(predict if PROCESS else evaluate),
+        "other size": said(predict),
+        "no stream": said(lambda: net.fit(Share(EXAMPLES * (1 - PROCESS)), verbose=0)),
+        "end of stream": said(lambda: net.fit(failing, verbose=0)),
+    }
+    for hook in ("on_epoch_end", "on_train_batch_end"):
+        net = model()
+        history = net.fit(x, y, BATCH, 5, verbose=0, callbacks=[StopOne(hook)])
+        found[hook] = history.epoch, int(net.train_state.step)
+    net = model()
+    weights = [np.full_like(weight, np.nan) for weight in net.get_weights()]
+    net.set_weights(weights)
+    ended = net.fit(x, y, BATCH, 5, verbose=0, callbacks=[callbacks.TerminateOnNaN()])
+    return {**found, "nan": ended.epoch}
+
+
+def late():
+    """What process 0 hears when it waits for process 1, which has ended."""
+    net = model()
+    processes.PATIENCE = 1
+    if PROCESS == 0:
+        return said(lambda: net.evaluate(x[:8], y[:8], verbose=0))
+    while "has waited" not in (FOLDER / "errors-0").read_text():
+        time.sleep(0.02)
+    return None
+
+
+class StopOne(callbacks.Callback):
+    """Ends the training after the epoch or batch 1, in process 1 alone."""
+
+    def __init__(self, hook):
+        super().__init__()
+        setattr(self, hook, self.stop)
+
+    def stop(self, number, logs=None):
+        if PROCESS == 1 and number == 1:
+            self.model.stop_training = True
+
+
+SIGNALS = {"kill": signal.SIGKILL, "terminate": signal.SIGTERM, "interrupt": signal.SIGINT}
 
 
 class End(callbacks.Callback):
@@ -203,15 +277,16 @@ class End(callbacks.Callback):
             return
         if SCENARIO[2:] == "raise":
             raise ArithmeticError("of its own")
-        os.kill(os.getpid(), {"kill": signal.SIGKILL, "terminate": signal.SIGTERM}[SCENARIO[2:]])
+        os.kill(os.getpid(), SIGNALS[SCENARIO[2:]])
 
 
 def ended():
-    net = model()
-    checkpoint = Checkpoint(FOLDER / "saved", every_epochs=None)
-    if SCENARIO[2:] != "terminate":
-        checkpoint = None
-    net.fit(x, y, BATCH, epochs=1000, verbose=0, callbacks=[End()], checkpoint=checkpoint)
+    """A training that one process ends."""
+    checkpoint = None
+    if SCENARIO[2:] == "terminate":
+        checkpoint = Checkpoint(FOLDER / "saved", every_epochs=None)
+    given = {"batch_size": 8, "callbacks": [End()], "checkpoint": checkpoint, "verbose": 0}
+    fnn.training.fit(step, np.ones((5, 2), "float32"), x, epochs=100_000, **given)
 
 
 TOGETHER = (arrays, large, streams, own_steps, writers, checkpoints)
@@ -221,15 +296,66 @@ def plain(found):
     return jax.tree.map(lambda leaf: getattr(leaf, "tolist", lambda: leaf)(), found)
 
 
-if __name__ == "__main__":
+def run(port, devices):
+    """What a forked process does."""
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", devices)
+    jax.config.update("jax_disable_most_optimizations", True)
+    jax.config.update("jax_traceback_in_locations_limit", 0)
+    share_contexts()
     if PROCESSES > 1:
-        fnn.distribution.initialize(f"127.0.0.1:{PORT}", PROCESSES, PROCESS, timeout=TIMEOUT)
+        # Short only where it is waited for: on a busy machine the signs of life come late.
+        timeout = 6 if SCENARIO[2:] == "kill" else 100
+        given = {"timeout": timeout, "join_timeout": 3 if SCENARIO == "missing" else 300}
+        fnn.distribution.initialize(f"127.0.0.1:{port}", PROCESSES, PROCESS, **given)
     found = {}
     if SCENARIO == "together":
         for part in TOGETHER:
             found[part.__name__] = plain(part())
-        if PROCESSES > 1:
+        if PROCESSES == 2:
             found["mistakes"] = mistakes()
+            found["one alone"] = plain(alone()) | {"late": late()}
     else:
         ended()
     (FOLDER / f"found-{PROCESS}.json").write_text(json.dumps(found))
+
+
+def fork(scenario, count, devices, folder):
+    """The exit statuses of the processes, after their end."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    children = {}
+    for number in range(count):
+        if scenario == "missing" and number == 1:
+            continue
+        child = os.fork()
+        if not child:
+            begin(scenario, count, Path(folder), number)
+            run(port, devices)
+            sys.exit()
+        children[child] = number
+    statuses = {}
+    until = time.monotonic() + 600
+    while len(statuses) < len(children):
+        for child in children.keys() - statuses.keys():
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                statuses[child] = os.waitstatus_to_exitcode(status)
+            elif time.monotonic() > until:
+                os.kill(child, signal.SIGKILL)
+        time.sleep(0.02)
+    return [statuses[child] for child in children]
+
+
+def begin(scenario, count, folder, number):
+    """Makes a forked process one of a scenario."""
+    globals().update(SCENARIO=scenario, PROCESSES=count, FOLDER=folder, PROCESS=number)
+    for stream, name in ((1, "printed"), (2, "errors")):
+        file = os.open(folder / f"{name}-{number}", os.O_CREAT | os.O_WRONLY)
+        os.dup2(file, stream)
+
+
+if __name__ == "__main__":
+    for line in iter(sys.stdin.readline, ""):
+        print(json.dumps(fork(*json.loads(line))), flush=True)

@@ -34,7 +34,7 @@ from tests.helpers.attention_calls import (
     with_masks,
 )
 from tests.helpers.catalogue import jit
-from tests.helpers.oracle import keras_rules
+from tests.helpers.oracle import keras_rules, random_weights_unset
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +53,7 @@ def objective(y, mask):
 
 
 def keras_twin(layer, x):
-    """The Keras layer with the same arguments, and how to call it on such inputs."""
+    """The Keras layer with the same arguments, and how to call it on weights and such inputs."""
     import keras
 
     ours = {*CALL_ARGUMENTS, "position", "name", "trainable", "fixed_weights", "dtype"}
@@ -61,7 +61,8 @@ def keras_twin(layer, x):
     fields = {n: v for n, v in vars(layer).items() if n[0] != "_" and n not in ours}
     name = type(layer).__name__.replace("GroupedQuery", "GroupQuery")
     twin = getattr(keras.layers, name)(**fields)
-    twin.build(*(a.shape for a in strip_masks(x)[:3] if a is not None))
+    with random_weights_unset():
+        twin.build(*(a.shape for a in strip_masks(x)[:3] if a is not None))
     masks = split_mask(x)[1] or ()
     named = {argument: getattr(layer, argument) for argument in CALL_ARGUMENTS}
 
@@ -213,7 +214,8 @@ def test_attention_without_heads_equals_keras(name, masked):
     with keras_rules():
         fields = {n: v for n, v in vars(layer).items() if n in ("use_scale", "score_mode")}
         twin = getattr(keras.layers, type(layer).__name__)(**fields)
-        twin.build([a.shape for a in ALIKE])
+        with random_weights_unset():
+            twin.build([a.shape for a in ALIKE])
         assert [v.name for v in twin.weights] == [path[-1] for path in paths]
         named = {argument: getattr(layer, argument) for argument in CALL_ARGUMENTS}
         named["mask"] = masks and list(masks)

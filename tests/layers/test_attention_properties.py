@@ -15,7 +15,7 @@ from fnn.core import tree
 from fnn.core.calling import call, weight_spec
 from fnn.core.context import INFERENCE, attach_mask, split_mask
 from tests.helpers.catalogue import jit
-from tests.helpers.oracle import keras_rules
+from tests.helpers.oracle import keras_rules, random_weights_unset
 
 pytestmark = pytest.mark.slow
 
@@ -146,7 +146,7 @@ def in_keras(case):
     fields = {n: v for n, v in vars(case.layer).items() if n[0] != "_" and n not in OURS}
     name = type(case.layer).__name__.replace("GroupedQuery", "GroupQuery")
     given = {name: getattr(case.layer, name) for name in CALL_ARGUMENTS}
-    with keras_rules():
+    with keras_rules(), random_weights_unset():
         twin = getattr(keras.layers, name)(**fields)
         if hasattr(case.layer, "sizes"):
             twin.build(*(a.shape for a in case.inputs))

@@ -522,7 +522,7 @@ def test_weights_of_a_wrong_shape_are_not_taken_for_wrong_inputs():
         ((4, 5), "kernel of shape (4, 3) for inputs of shape (8, 4), received shape (4, 5)"),
         ((4,), "kernel of shape (4, 3) for inputs of shape (8, 4), received shape (4,)"),
         ((6, 3), "inputs of 6 features, received 4 in shape (8, 4)"),  # one or the other
-        ((6, 3), "or weights made for 4 (kernel of shape (4, 3))"),
+        ((6, 3), "pass 6 features, or kernel of shape (4, 3) for 4"),
     ):
         with pytest.raises(ValueError, match="Dense: expected") as error:
             layer.apply({**params, "kernel": jnp.ones(kernel)}, state, x)

@@ -82,6 +82,20 @@ def test_layers_inside_others_are_quantized_to_a_quarter(tmp_path):
     )
 
 
+def test_a_row_of_layers_in_files(tmp_path):
+    model = fnn.Sequential([L.Dense(8, "relu", input_shape=(4,)), L.Dense(3)], seed=0)
+    model.quantize("int8")
+    model.save(tmp_path / "row.fnn")
+    loaded = fnn.load(tmp_path / "row.fnn")
+    assert type(loaded) is fnn.Sequential
+    assert loaded.quantization_mode == "int8"
+    np.testing.assert_array_equal(loaded(np.eye(4)), model(np.eye(4)))
+    with pytest.raises(ValueError, match="is quantized, and fnn writes no Keras files"):
+        model.save(tmp_path / "row.keras")
+    with pytest.raises(ValueError, match=r"Quantized has layers inside .*save it as .fnn"):
+        model.save_weights(tmp_path / "row.weights.h5")
+
+
 def test_each_kernel_is_half_a_step_from_its_integers():
     model = network()
     before = leaves(model)

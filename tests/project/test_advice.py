@@ -52,9 +52,9 @@ def strings(file):
             yield node.lineno, text
 
 
-# No messages: the tables of `fnn.ops` (signatures), styles of pages, the program of a watcher.
+# No messages: signatures and examples of `fnn.ops`, styles of pages, the program of a watcher.
 SILENT = ("ops/core", "ops/image", "ops/linalg", "ops/nn", "ops/numpy")
-SILENT += ("summaries/html", "distribution/watching")
+SILENT += ("ops/examples", "ops/numpy_examples", "summaries/html", "distribution/watching")
 FILES = sorted({*(ROOT / "fnn").rglob("*.py")} - {ROOT / f"fnn/{name}.py" for name in SILENT})
 TEXTS = [(f"{f.relative_to(ROOT)}:{n}", text) for f in FILES for n, text in strings(f)]
 CODE = sorted({code for _, text in TEXTS for code in CALL.findall(text)})

@@ -327,9 +327,11 @@ def test_a_module_says_in_one_line_what_it_holds():
 
 
 def public(tree):
-    """The functions and classes of a module, and the functions of its classes, without `_`."""
+    """The functions and classes of a module without `_`, but for signatures of overloads."""
     for node in tree.body:
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name[0] != "_":
+        if not isinstance(node, (ast.FunctionDef, ast.ClassDef)) or node.name[0] == "_":
+            continue
+        if "overload" not in map(ast.unparse, node.decorator_list):
             yield node.name, node
 
 

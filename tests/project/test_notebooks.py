@@ -1,34 +1,93 @@
-"""Every notebook runs from its first cell to its last, in a fresh kernel."""
+"""Every notebook runs from its first cell to its last, with what the extra `docs` installs."""
 
-from pathlib import Path
+import os
+import re
+import sys
+import tomllib
 
+import jax
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.optimized]
+from tests.generate.documents import ROOT
 
-NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+pytestmark = pytest.mark.slow
+
+FOLDER = ROOT / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+CHOOSES_DEVICES = "jax_num_cpu_devices"  # in a kernel of its own, before JAX starts
+
+
+def read(path):
+    nbformat = pytest.importorskip("nbformat")
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    return notebook
+
+
+def code_of(notebook):
+    return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def new_kernel():
+    manager = pytest.importorskip("jupyter_client").KernelManager(kernel_name="python3")
+    # Programs are kept between runs where those of the tests are.
+    kept = {
+        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir or "",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    }
+    manager.start_kernel(cwd=str(FOLDER), env={**os.environ, **kept})
+    return manager
+
+
+@pytest.fixture(scope="module")
+def shared_kernel():
+    """One process, since starting it and importing JAX takes as long as a notebook."""
+    manager = new_kernel()
+    yield manager
+    manager.shutdown_kernel(now=True)
 
 
 @pytest.mark.filterwarnings("ignore")  # those of the kernel's own machinery
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs(path):
-    import nbformat
-    from nbclient import NotebookClient
-
-    notebook = nbformat.read(path, as_version=4)
-    nbformat.validate(notebook)
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": path.parent}}).execute()
-    assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
+def test_a_notebook_runs(path, request):
+    client = pytest.importorskip("nbclient").NotebookClient
+    notebook = read(path)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    alone = any(CHOOSES_DEVICES in cell.source for cell in code)
+    # Without the names of the notebooks before it.
+    notebook.cells.insert(0, type(code[0])({**code[0], "id": "reset", "source": "%reset -f"}))
+    kernel = new_kernel() if alone else request.getfixturevalue("shared_kernel")
+    run = client(notebook, timeout=300, km=kernel)
+    try:
+        run.execute()
+    finally:
+        run.kc.stop_channels()
+        if alone:
+            kernel.shutdown_kernel(now=True)
+    assert all(cell.execution_count for cell in code)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_is_kept_without_outputs(path):
-    import nbformat
-
-    for cell in nbformat.read(path, as_version=4).cells:
+    for cell in read(path).cells:
         assert not cell.get("outputs")
         assert cell.get("execution_count") is None
 
 
-def test_there_are_notebooks():
-    assert NOTEBOOKS
+def test_make_docs_installs_what_notebooks_import():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    needed = [*project["dependencies"], *extras["docs"]]
+    installed = {"fnn"}
+    for line in needed:
+        name, _, inner = re.match(r"([\w-]+)(\[(.*?)\])?", line).groups()
+        installed.add(name)
+        needed += [more for extra in (inner or "").split(",") if extra for more in extras[extra]]
+    imported = {
+        name
+        for path in NOTEBOOKS
+        for source in code_of(read(path))
+        for name in re.findall(r"^\s*(?:import|from) (\w+)", source, re.MULTILINE)
+    }
+    assert len(imported) > 5
+    assert imported <= installed | sys.stdlib_module_names

@@ -51,6 +51,11 @@ def network_to_keras(
     made = config_to_keras(model)
     if made is None:
         entry: dict[str, Any] = serialize_keras_object(model)
+        if strict and getattr(model, "quantization_mode", None) is not None:
+            raise ValueError(
+                f"the model {model.name!r} is quantized, and fnn writes no Keras files of such "
+                "models; save it as .fnn, or as .keras before quantize"
+            )
         if strict and str(entry.get("module")).startswith(("fnn", "keras")):
             raise ValueError(
                 f"expected a row or graph of layers, which Keras has too, received the model "
