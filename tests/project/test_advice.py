@@ -38,7 +38,7 @@ def words(node):
 
 
 def strings(file):
-    """Every string of a module but docstrings: (line, text)."""
+    """Every string of a module but docstrings and what `serializers` puts into them."""
     tree, left_out = ast.parse(file.read_text()), set()
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
@@ -46,6 +46,8 @@ def strings(file):
             left_out.add(id(body[0].value))
         if isinstance(node, ast.JoinedStr):
             left_out |= {id(part) for part in node.values}
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "serializers":
+            left_out |= {id(part) for part in node.args}
     for node in ast.walk(tree):
         text = None if id(node) in left_out else words(node)
         if text:
