@@ -88,18 +88,39 @@ def put(tree, rule, kind=AxisType.Explicit):
 WHOLE, BY_BATCH = (lambda a: ()), (lambda a: ("data",))
 
 
+def divide(problem, params, state, kind):
+    """The arguments of its function on the mesh, the batch divided."""
+    by_state = BY_BATCH if getattr(problem.layer, "stateful", False) else WHOLE
+    trees = params, problem.inputs, state, problem.others, KEY
+    rules = WHOLE, BY_BATCH, by_state, BY_BATCH, WHOLE
+    return [put(tree, rule, kind) for tree, rule in zip(trees, rules, strict=True)]
+
+
+def assert_numbers_of_one_device(case, *kinds):
+    problem, params, state = problem_of(case)
+    run = jax.jit(problem.gradient)
+    expected = run(params, problem.inputs, state, problem.others, KEY)
+    for kind in kinds:
+        with jax.set_mesh(mesh(kind)):
+            close(run(*divide(problem, params, state, kind)), expected)
+
+
 @each_row
 def test_a_divided_batch_gives_what_one_device_gives(case):
     """The numbers in one row of each class; in the others the types, which say where arrays lie."""
-    problem, params, state = problem_of(case)
-    run = jax.jit(problem.gradient)
-    by_state = BY_BATCH if getattr(case.layer, "stateful", False) else WHOLE
-    given = put(params, WHOLE), put(problem.inputs, BY_BATCH), put(state, by_state)
-    with jax.set_mesh(mesh()):
-        given = *given, put(problem.others, BY_BATCH), put(KEY, WHOLE)
-        received = run(*given) if case in COMPILED else jax.eval_shape(run, *given)
     if case in COMPILED:
-        close(received, run(params, problem.inputs, state, problem.others, KEY))
+        assert_numbers_of_one_device(case, AxisType.Explicit)
+    else:
+        problem, params, state = problem_of(case)
+        with jax.set_mesh(mesh()):
+            jax.eval_shape(problem.gradient, *divide(problem, params, state, AxisType.Explicit))
+
+
+@pytest.mark.thorough
+@each_row
+def test_every_row_has_the_numbers_of_one_device(case):
+    """With axes of both kinds: XLA alone decides where arrays lie on automatic ones."""
+    assert_numbers_of_one_device(case, AxisType.Explicit, AxisType.Auto)
 
 
 # -- weights on several devices --------------------------------------------------------------------
