@@ -110,7 +110,8 @@ def test_a_call_goes_through_the_transformations_of_jax():
 def test_a_model_is_built_under_jit_as_outside():
     first, second = (fnn.Sequential([Dense(3)], seed=0) for _ in range(2))
     np.testing.assert_allclose(jax.jit(first)(X), second(X), rtol=1e-6)
-    jax.tree.map(np.testing.assert_array_equal, first.get_weights(), second.get_weights())
+    for inside, outside in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_allclose(inside, outside, rtol=1e-6)  # another program: it may round
     assert not isinstance(first.train_state.key, jax.core.Tracer)
 
 
