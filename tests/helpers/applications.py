@@ -152,7 +152,7 @@ def difference(received, expected):
 # By the start of the name: scale of the images, gain of the kernels. With them the outputs of the
 # network depend on the image, and gradients reach its first layers.
 SCALES = {
-    "EfficientNetB": (255.0, 3.0),
+    "EfficientNetB": (255.0, 2.5),
     "EfficientNetV2": (255.0, 1.5),
     "ConvNeXt": (255.0, 1.0),
     "MobileNetV3": (255.0, 2.0),
