@@ -162,7 +162,7 @@ ARGUMENTS = [
     Fault(
         "fnn/core/checks.py",
         "an error names the expected width twice, and not the width of the inputs",
-        "received {received} in shape",
+        "received {got} in shape",
         "received {features} in shape",
         "tests/layers/test_layer_messages.py::test_apply_alone_checks_its_inputs",
     ),
