@@ -17,7 +17,7 @@ from tests.helpers.small_networks import theirs as small_one_of_keras
 SIDES = {"Xception": 71, "InceptionV3": 75, "InceptionResNetV2": 75}
 ROUNDING = 1e-9  # what may differ in float64
 VISIBLE = 1e-4  # what another image changes, at least
-DEEP = 300  # layers
+DEEP, SMALL = 300, 10**6  # layers, weights
 
 
 def of_keras(name, /, **arguments):
@@ -98,7 +98,8 @@ def objective(y):
 
 def compiled(run, model):
     """As one program, or operation by operation: those of deep networks take 20 GB."""
-    return jit(run) if len(model.layers) < DEEP else run
+    whole = len(model.layers) < DEEP or model.count_params() < SMALL
+    return jit(run) if whole else run
 
 
 def program_of_keras(model):

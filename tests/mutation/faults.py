@@ -292,7 +292,7 @@ TRAINING = [
         "off by one: the epoch that has ended is recorded, and trained again",
         '"epoch": np.int64(epoch + 1)',
         '"epoch": np.int64(epoch)',
-        "tests/training/test_resume.py -k 'straight or interrupted'",
+        "tests/training/test_resume.py::test_a_state_that_a_callback_restores_says_with_which_epoch_to_go_on",
     ),
     Fault(
         "fnn/callbacks/monitoring.py",

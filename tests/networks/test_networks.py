@@ -15,6 +15,7 @@ from fnn.core import tree
 from fnn.core.calling import call, initialize, output_spec, weight_spec
 from fnn.core.context import INFERENCE
 from fnn.core.weights import in_order
+from tests.helpers.applications import of_keras
 from tests.helpers.catalogue import jit
 from tests.helpers.oracle import keras_rules
 
@@ -447,12 +448,9 @@ def test_lenet_equals_keras():
 
 @pytest.mark.parametrize("depth", [50, 101, 152])
 def test_resnet_has_the_layout_of_keras(depth):
-    import keras
-
     network = networks.resnet(depth)
     params, state = weight_spec(network, spec(1, 224, 224, 3))
-    with keras_rules():
-        twin = getattr(keras.applications, f"ResNet{depth}")(weights=None)
+    twin = of_keras(f"ResNet{depth}")
     shapes = {v.path: v.shape for v in twin.weights}
     mine = {"/".join(path): a.shape for part in (params, state) for path, a in tree.flatten(part)}
     assert mine == shapes

@@ -164,6 +164,27 @@ def test_without_a_seed_the_key_of_the_backup_holds(tmp_path):
     assert_equal_states(other, straight)
 
 
+class KeepState(callbacks.Callback):
+    """A backup of one's own: the state alone, as a user may keep it anywhere."""
+
+    kept = None
+
+    def on_train_begin(self, logs=None):
+        if self.kept is not None:
+            self.model.train_state = self.kept
+
+    def on_epoch_recorded(self, epoch):
+        self.kept = jax.tree.map(jax.numpy.copy, self.model.train_state)
+
+
+def test_a_state_that_a_callback_restores_says_with_which_epoch_to_go_on():
+    straight, keep = trained([]), KeepState()
+    trained([keep, Kill(2)])
+    resumed = trained([keep])
+    assert resumed.history.epoch == [2, 3, 4]
+    assert_equal_states(resumed, straight)
+
+
 @pytest.mark.parametrize("earlier", [0, 2])
 def test_the_same_model_goes_on_where_it_was_interrupted(earlier, tmp_path):
     """As in a notebook: the cell with `fit` is run again after Ctrl-C."""
