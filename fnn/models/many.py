@@ -197,8 +197,8 @@ def _devices_of(model: Model) -> Devices:
         raise ValueError(
             f"fit_many divides the members over the devices, each with all its weights, but the "
             f"distribution of {model.name!r} divides weights: {distribution}; compile with "
-            "fnn.distribution.DataParallel() or without one, pass devices, or train the members one "
-            "by one with fit"
+            "fnn.distribution.DataParallel() or without one, pass devices, or train the members "
+            "one by one with fit"
         )
     return [
         device
