@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import textwrap
 from collections.abc import Callable
 from typing import (
     Any,
@@ -105,7 +106,7 @@ def _signature(
 
 def documentation(facts: Published, own: str) -> str:
     """The docstring of a network; `own` describes what is particular to its family."""
-    own = own and f"\n    {own.replace(chr(10), chr(10) + 4 * ' ')}"
+    own = own and textwrap.indent(f"\n{own}", "    ")
     return f"""{facts.title}, with Keras's arguments, layers and weights.
 
     (batch, {facts.size}, {facts.size}, 3) -> (batch, 1000) with all defaults.

@@ -104,14 +104,14 @@ def channels(x: Node) -> int:
     return number
 
 
-def multiple_of_eight(width: float) -> int:
-    """The multiple of 8 nearest to `width`, but at least 8 and at least 0.9 of `width`.
+def multiple_of_eight(width: float, least: float = 0.9) -> int:
+    """The multiple of 8 nearest to `width`, but at least 8 and at least `least` times `width`.
 
-    >>> multiple_of_eight(20.1), multiple_of_eight(11)
-    (24, 16)
+    >>> multiple_of_eight(20.1), multiple_of_eight(11), multiple_of_eight(11, 0)
+    (24, 16, 8)
     """
     rounded = max(8, int(width + 4) // 8 * 8)
-    if rounded < 0.9 * width:
+    if rounded < least * width:
         rounded += 8
     return rounded
 

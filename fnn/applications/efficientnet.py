@@ -80,10 +80,8 @@ class Design(NamedTuple):
         >>> Design(1, 32, (), 1.1).filters(10), Design(2, 32, (), 1.1).filters(10)
         (16, 8)
         """
-        exact = self.width * number
-        if self.version == 1:
-            return multiple_of_eight(exact)
-        return max(8, int(exact + 4) // 8 * 8)
+        least = 0.9 if self.version == 1 else 0
+        return multiple_of_eight(self.width * number, least)
 
 
 def facts_of(kind: str, size: int) -> Published:

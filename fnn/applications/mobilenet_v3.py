@@ -99,12 +99,13 @@ def _mobilenet_v3(
 
     def top(x: Node, given: Arguments) -> Node:
         width = multiple_of_eight(WIDTHS[size] * max(alpha, 1))
+        drop = [layers.Dropout(dropout_rate)] if dropout_rate > 0 else []
         return through(
             x,
             layers.GlobalAveragePooling2D(keepdims=True),
             layers.Conv2D(width, 1, name="conv_2"),
             _activation(not minimalistic),
-            *[layers.Dropout(dropout_rate)] * (dropout_rate > 0),
+            *drop,
             layers.Conv2D(given.classes, 1, name="logits"),
             layers.Flatten(),
             layers.Activation(given.classifier_activation, name="predictions"),

@@ -7,11 +7,12 @@ the address of the first process that it is there, and the first one answers whe
 from __future__ import annotations
 
 import json
-import select
+import selectors
 import socket
 import time
 
 _PAUSE = 0.2  # seconds between two tries to reach the first process
+_ANSWER = 5.0  # seconds in which a process answers
 
 
 def join(address: str, count: int, number: int, timeout: float) -> None:
@@ -44,16 +45,34 @@ def _gather(port: int, count: int, until: float, timeout: float) -> str:
     """Waits, as the first process, for all others, and answers them. Returns what is wrong."""
     there: dict[int, socket.socket] = {}
     problem = ""
-    with _listening(port) as server:
+    with _listening(port) as server, selectors.DefaultSelector() as incoming:
+        incoming.register(server, selectors.EVENT_READ)
         while len(there) < count - 1 and not problem:
-            if not select.select([server], [], [], max(until - time.monotonic(), 0))[0]:
+            if not incoming.select(max(until - time.monotonic(), 0)):
                 problem = _missing(there, count, timeout)
                 break
             connection, _ = server.accept()
             problem = _greet(connection, there, count)
+            if len(there) == count - 1:
+                _forget_ended(there)
         for connection in there.values():
             _answer(connection, problem)
     return problem
+
+
+def _forget_ended(there: dict[int, socket.socket]) -> None:
+    """Removes processes that came and have ended: the others wait until they come again."""
+    for number, connection in list(there.items()):
+        connection.setblocking(False)
+        try:
+            has_ended = not connection.recv(1)
+        except BlockingIOError:
+            has_ended = False
+        except OSError:
+            has_ended = True
+        connection.settimeout(_ANSWER)
+        if has_ended:
+            there.pop(number).close()
 
 
 def _listening(port: int) -> socket.socket:
@@ -74,11 +93,12 @@ def _greet(
     connection: socket.socket, there: dict[int, socket.socket], count: int
 ) -> str:
     """Takes up a process that has come. Returns what is wrong with it."""
-    connection.settimeout(5)
+    connection.settimeout(_ANSWER)
     try:
-        theirs, number = json.loads(_line(connection))
-        number, theirs = int(number), int(theirs)
-    except (OSError, TypeError, ValueError):
+        theirs, number = map(int, _line(connection).split())
+        if not 0 < number < theirs:
+            raise ValueError
+    except (OSError, ValueError):
         connection.close()  # a stranger at this port
         return ""
     before = there.get(number)
@@ -110,8 +130,10 @@ def _report(
     reason = ""
     while (left := until - time.monotonic()) > 0:
         try:
-            with socket.create_connection((host, port), min(left, 5)) as connection:
-                connection.sendall(json.dumps(own).encode() + b"\n")
+            with socket.create_connection(
+                (host, port), min(left, _ANSWER)
+            ) as connection:
+                connection.sendall(b"%d %d\n" % own)
                 # The first process, which may have come later, answers a little after its time.
                 connection.settimeout(timeout + 10)
                 return str(json.loads(_line(connection)))

@@ -85,7 +85,12 @@ def initialize(
             )
     _check_seconds("timeout", timeout)
     _check_seconds("join_timeout", join_timeout)
-    if coordinator and num_processes is not None and process_id is not None:
+    if (
+        not jax.distributed.is_initialized()  # else JAX refuses the call
+        and coordinator
+        and num_processes is not None
+        and process_id is not None
+    ):
         join(coordinator, num_processes, process_id, join_timeout)
     connect: Callable[..., None] = jax.distributed.initialize
     connect(

@@ -53,9 +53,8 @@ class Watch:
         self.interval = min(1.0, timeout / 10)
         self.number: int = connection().process_id
         self.client = client()
-        self._seen: dict[
-            str, tuple[str, float]
-        ] = {}  # the last beats, and when they came
+        # The last beats, and when they came.
+        self._seen: dict[str, tuple[str, float]] = {}
         self._is_over = threading.Event()
         self.client.key_value_set(f"{_HOST}{self.number}", socket.gethostname())
         first = f"{self.name(0)}, which connects the others, has stopped"

@@ -174,8 +174,8 @@ def _candidates(output: SpecTree) -> Iterator[np.ndarray]:
 
 
 def _memory_of_device() -> float | None:
-    """The bytes that the first device may hold, None if it does not say."""
-    stats: dict[str, Any] = jax.devices()[0].memory_stats() or {}
+    """The bytes that the first device of this process may hold, None if it does not say."""
+    stats: dict[str, Any] = jax.local_devices()[0].memory_stats() or {}
     return stats.get("bytes_limit")
 
 

@@ -110,8 +110,9 @@ class Prediction:
         self.network = feed.weights.network.compiled
         self.x = x
         self.count = tree.batch_size(x)
+        self.meets = False  # other processes, which need the same devices
         if jax.distributed.is_initialized():
-            meet(f"predict of {self.count} examples")
+            self.meets = meet(f"predict of {self.count} examples")
         if batch_size is None and steps:
             batch_size = -(-self.count // steps)
         self.size = checked_batch_size(batch_size)
@@ -145,8 +146,8 @@ class Prediction:
 
     @property
     def fits_at_once(self) -> bool:
-        """Whether one dispatch takes all examples."""
-        return self.count <= self.size
+        """Whether one dispatch takes all examples, and nobody else takes part."""
+        return self.count <= self.size and not self.meets
 
     def at_once(self) -> Tree:
         """The outputs for examples that fit into one batch."""
@@ -162,7 +163,9 @@ class Prediction:
         capacity = self._capacity(batch, callbacks)
         cut = pieces(self.x, self.count, self.size, capacity, end, self.room)
         run = _runner(self.weights, batch, self.size)
-        return predict(run, cut, self.shown, callbacks, verbose, self.batches)
+        return predict(
+            run, cut, self.shown, callbacks, verbose, self.batches, self.meets
+        )
 
     def _size_in_memory(self) -> int:
         """The size of batches that have no array of `LARGE` bytes, on CPU."""

@@ -88,9 +88,8 @@ def lay_out(weights: Weights, distribution: Distribution, new: bool = False) -> 
     """
     before = weights.layout
     if not distribution.rules and (before is None or not before.rules):
-        weights.layout = (
-            distribution  # training may replicate them: that is no user's choice
-        )
+        # Training may replicate them: that is no user's choice.
+        weights.layout = distribution
         return
     now = weights.now
     held = now.params, now.state

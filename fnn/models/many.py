@@ -91,8 +91,8 @@ def fit_many(
     one CPU a step of several members takes about as long as their steps one after the other, and
     longer with convolutions, which XLA computes slowly for several members. Each member lies on one
     device as a whole, so batches are not divided. Raises ValueError for a distribution that
-    divides weights, streams, callbacks, stateful recurrent layers and models with a `train_step`
-    of their own.
+    divides weights, unless `devices` are given, and for streams, callbacks, stateful recurrent
+    layers and models with a `train_step` of their own.
 
     >>> model = fnn.Sequential([fnn.layers.Dense(1, input_shape=(2,))])
     >>> model.compile("sgd", "mse")
@@ -197,8 +197,8 @@ def _devices_of(model: Model) -> Devices:
         raise ValueError(
             f"fit_many divides the members over the devices, each with all its weights, but the "
             f"distribution of {model.name!r} divides weights: {distribution}; compile with "
-            "fnn.distribution.DataParallel() or without one, or train the members one by one with "
-            "fit"
+            "fnn.distribution.DataParallel() or without one, pass devices, or train the members "
+            "one by one with fit"
         )
     return [
         device

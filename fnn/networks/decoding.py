@@ -227,8 +227,8 @@ def generate(network: Model | Layer, *arguments: Any, **named: Any) -> Array:
     its inputs, and the last of them is continued: `(source, prompt)` or `(memory, prompt)`; the
     part that depends only on the source is computed once. It compiles once for each shape of the
     prompt and number of steps.
-    Raises ValueError for a prompt that is not (batch, time), for less than one step, and the errors
-    of `start_decoding`.
+    Raises ValueError for a prompt that is not (batch, time), for less than one step, for a
+    temperature that is not positive, and the errors of `start_decoding`.
 
     >>> from fnn.networks import gpt
     >>> network, prompt = gpt(9, 8, 1, 2, context=6), jnp.array([[1, 2, 3]])
@@ -264,6 +264,11 @@ def _continue(
     if steps < 1:
         raise ValueError(
             f"generate: expected at least one step, received steps={steps}; e.g. steps=100"
+        )
+    if isinstance(temperature, (int, float)) and not temperature > 0:
+        raise ValueError(
+            f"generate: expected a positive temperature, received temperature={temperature}; leave "
+            "out the key for the most probable tokens"
         )
     heat = jnp.float32(temperature)
     tokens: Array

@@ -96,8 +96,8 @@ def value_of(name: str, process: int | None = None, what: str = "") -> str:
     With a `process`, that is the one which sets it, as soon as it comes to `what`. Raises
     RuntimeError if it has come to the end of its program instead.
     """
+    has_ended = False
     for waits in itertools.count(1):
-        has_ended = process is not None and _has_ended(process)
         try:
             found: str = client().blocking_key_value_get(name, WAIT)
             return found
@@ -109,6 +109,8 @@ def value_of(name: str, process: int | None = None, what: str = "") -> str:
                 f"expected process {process} at {what}, where this process is, but it has come to "
                 f"the end of its program; {_SAME_CALLS}"
             )
+        # It may have set the value before its end, so one more look follows.
+        has_ended = process is not None and _has_ended(process)
         if process is not None and waits == PATIENCE:
             print(
                 f"fnn: process {jax.process_index()} has waited {PATIENCE} s at {what} for process "

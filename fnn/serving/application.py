@@ -36,9 +36,7 @@ class Limits(NamedTuple):
     max_queue: int = 4096  # examples that wait
     max_body: int = 2**24  # bytes
     body_seconds: float = 30.0  # in which a body must arrive
-    max_programs: int = (
-        128  # one for each shape of a batch; before more, all are dropped
-    )
+    max_programs: int = 128  # one a shape of a batch; before more, all are dropped
 
 
 class HTTPError(Exception):

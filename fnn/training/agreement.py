@@ -46,9 +46,9 @@ def check_agreement(plan: Plan) -> None:
                 )
 
 
-def agree_to_stop(run: Any) -> None:
-    """Ends the training of all processes where a callback has ended that of one."""
-    run.stop_training = any_of(run.stop_training, "the end of a step or an epoch")
+def agree_to_stop(run: Any, what: str) -> None:
+    """Ends the training of all processes, which are at `what`, if a callback has that of one."""
+    run.stop_training = any_of(run.stop_training, what)
 
 
 def _described(plan: Plan) -> dict[str, Any]:

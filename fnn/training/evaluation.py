@@ -56,9 +56,10 @@ def evaluate(
     before, and `carry` gets the state after the last. A callback that sets
     `model.stop_evaluating` ends it after the batch.
     """
+    are_several = False
     if jax.distributed.is_initialized():
         count = data.count if isinstance(data, ArrayData) else "streamed"
-        meet(f"evaluate with {count} examples")
+        are_several = meet(f"evaluate with {count} examples")
     callbacks.model.stop_evaluating = False
     now = weights.now
     before = now.params, now.state
@@ -76,6 +77,8 @@ def evaluate(
             progress.begin()
             now = weights.now
             run = _Evaluation(program, now.key, callbacks, progress, interrupt)
+            if are_several:
+                run.meet()
             sums = run.over(chunks, (now.params, now.state))
             # Waits for the device.
             logs = result_values(sums.accumulated)
@@ -115,13 +118,16 @@ class _Evaluation:
         self.progress = progress
         self.interrupt = interrupt
         self.watched = callbacks.watches("on_test_batch_begin", "on_test_batch_end")
+        self.each = self.watched or bool(callbacks.model.stop_evaluating)
+        self.meets = False  # other processes, after each batch
+
+    def meet(self) -> None:
+        """Goes batch by batch in all processes where one does, which may end it in all."""
+        self.each = self.meets = any_of(self.each, "the first batch of evaluate")
 
     def over(self, chunks: Iterator[tuple[Tree, int]], weighted: Tree) -> Sums:
         """The sums after all batches."""
-        model = self.callbacks.model
-        stride = self.program.capacity
-        if self.watched or model.stop_evaluating:
-            stride = 1
+        stride = 1 if self.each else self.program.capacity
         sums = Sums(weighted, self.program.zeros(), 0)
         for chunk, count in chunks:
             placed = divide(chunk, sums.weighted, axis=1)
@@ -140,11 +146,11 @@ class _Evaluation:
         return sums
 
     def _is_stopped(self) -> bool:
-        """Whether a callback has ended the evaluation; in any process, where they watch it."""
-        stopped = self.callbacks.model.stop_evaluating
-        if self.watched and jax.distributed.is_initialized():
+        """Whether a callback has ended the evaluation, in any of the processes that meet."""
+        stopped = bool(self.callbacks.model.stop_evaluating)
+        if self.meets:
             return any_of(stopped, "the end of a batch of evaluate")
-        return bool(stopped)
+        return stopped
 
     def _advance(self, sums: Sums, window: Window) -> Sums:
         """The sums after one more dispatch."""

@@ -20,6 +20,13 @@ Counters: TypeAlias = dict[str, Tree]  # the `resumed` attributes of a callback 
 
 # The entries of `Callback.params`, as in Keras.
 SHOWN = ("verbose", "epochs", "steps")
+# The hooks before and after each batch of a training.
+BATCH_HOOKS = (
+    "on_batch_begin",
+    "on_batch_end",
+    "on_train_batch_begin",
+    "on_train_batch_end",
+)
 
 
 class Callback:

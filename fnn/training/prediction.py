@@ -17,7 +17,7 @@ from fnn.core import tree, weights
 from fnn.core.layer import Layer
 from fnn.core.tree import SpecTree, Tree
 from fnn.runtime.compilations import name_of, note
-from fnn.runtime.processes import local
+from fnn.runtime.processes import any_of, local
 from fnn.runtime.program_cache import programs
 from fnn.training import engine
 from fnn.training.cost import largest_array
@@ -236,13 +236,17 @@ def predict(
     callbacks: CallbackList,
     verbose: str | int = 0,
     total: int | None = None,
+    meets: bool = False,
 ) -> Tree:
     """The outputs of `run` over pieces, joined, as NumPy arrays; progress is in batches of `size`.
 
-    A callback that sets `model.stop_predicting` ends it after the batch.
+    A callback that sets `model.stop_predicting` ends it after the batch. With `meets`, other
+    processes predict the same: where a callback watches batches in one, all go batch by batch.
     """
     progress = Progress(verbose, total)
     flight = _Flight(run, size, callbacks, progress)
+    if meets:
+        flight.each = any_of(flight.each, "the first batch of predict")
     with interruptible() as interrupt:
         try:
             callbacks.begin("predict")
@@ -250,7 +254,10 @@ def predict(
             for piece, valid in pieces:
                 flight.dispatch(piece, valid)
                 interrupt.poll()
-                if callbacks.model.stop_predicting:
+                stopped = bool(callbacks.model.stop_predicting)
+                if meets and flight.each:
+                    stopped = any_of(stopped, "the end of a batch of predict")
+                if stopped:
                     break
             flight.fetch(ahead=0)
         except BaseException as error:
@@ -289,6 +296,8 @@ class _Flight:
         self.callbacks = callbacks
         self.progress = progress
         self.watched = callbacks.watches(*PREDICT_HOOKS)
+        # Whether each piece is fetched before the next one is dispatched.
+        self.each = self.watched
         self.flight: deque[_Dispatched] = deque()
         self.parts: list[Tree] = []
         self.examples = 0  # fetched
@@ -301,10 +310,7 @@ class _Flight:
         outputs = self.run(piece, valid)
         padded = valid < tree.batch_size(piece)
         self.flight.append(_Dispatched(outputs, valid, padded))
-        if self.watched:
-            self.fetch(ahead=0)
-        else:
-            self.fetch(ahead=self._most_ahead(piece, outputs))
+        self.fetch(ahead=0 if self.each else self._most_ahead(piece, outputs))
 
     def _most_ahead(self, piece: Tree, outputs: Tree) -> int:
         """How many pieces may be on the device.

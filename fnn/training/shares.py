@@ -157,11 +157,16 @@ def _next_of_all(chunks: Iterator[Any]) -> tuple[Any, list[int]]:
     return chunk, counts
 
 
-def meet(what: str) -> None:
-    """Raises RuntimeError if other processes, whose devices this one needs, are elsewhere."""
+def meet(what: str) -> bool:
+    """Whether this process needs the devices of others, which are at `what`, too.
+
+    Raises RuntimeError if one of them is elsewhere.
+    """
     distribution = current()
-    if distribution is not None and hosts(distribution.whole) > 1:
-        exchanged(None, what)
+    if distribution is None or hosts(distribution.whole) == 1:
+        return False
+    exchanged(None, what)
+    return True
 
 
 def _with_empty_batches(stream: Stream, arrays: Tree, count: int, done: int) -> Tree:

@@ -22,7 +22,7 @@ from fnn.training.checkpoint import Snapshot
 from fnn.training.checks import TrainingError
 from fnn.training.copies import copied, on_host
 from fnn.training.diagnosis import not_finite
-from fnn.training.hooks import CallbackList, Logs
+from fnn.training.hooks import BATCH_HOOKS, CallbackList, Logs
 from fnn.training.interrupt import Interrupt
 from fnn.training.plan import Dispatch, Plan
 from fnn.training.progress import INTERVAL, Progress
@@ -67,12 +67,9 @@ class Trainer:
         self.last: Tree = None
         self.number = 0  # of the next step
         self.passes = 0  # over the data before this training
-        self.each = callbacks.watches(
-            "on_batch_begin",
-            "on_batch_end",
-            "on_train_batch_begin",
-            "on_train_batch_end",
-        )
+        self.each = callbacks.watches(*BATCH_HOOKS)
+        if jax.distributed.is_initialized():  # all go step by step, to meet after each
+            self.each = processes.any_of(self.each, "the first step of a training")
         # A donating program and one that does not donate may differ in the last bits, so a
         # callback that watches batches does not change the program: it gets a copy of the state.
         self.donate = program.is_large
@@ -95,11 +92,13 @@ class Trainer:
     def watched_epoch(self, epoch: int) -> tuple[Logs, Logs]:
         """Its logs before and after the hooks of callbacks, which may add the learning rate."""
         self.callbacks.call("on_epoch_begin", epoch, {})
+        if jax.distributed.is_initialized():
+            agree_to_stop(self.plan.run, "the beginning of an epoch")
         logs = self.epoch(epoch)
         before = dict(logs)
         self.callbacks.call("on_epoch_end", epoch, logs)
         if jax.distributed.is_initialized():
-            agree_to_stop(self.plan.run)
+            agree_to_stop(self.plan.run, "the end of an epoch")
         self.progress.end(self.done, logs)
         return before, logs
 
@@ -277,7 +276,7 @@ class Trainer:
         logs = shown(result_values(self.accumulated))
         self.callbacks.call("on_train_batch_end", self.done - 1, logs)
         if jax.distributed.is_initialized():
-            agree_to_stop(self.plan.run)
+            agree_to_stop(self.plan.run, "the end of a step")
         self.last = without_counters(self.plan.weights.now)
 
     def _dispatch(

@@ -111,20 +111,43 @@ def test_numbers_that_do_not_fit_together(port):
         join("localhost:1", 2, 2, 1)
 
 
-def test_a_stranger_at_the_port_is_passed_over(port):
-    def knock():
-        while True:
-            try:
-                with socket.create_connection(("localhost", port)) as connection:
-                    return connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
-            except OSError:
-                time.sleep(0.01)
+def knock(port, said):
+    """Connects to the first process, as soon as it listens, and leaves after saying this."""
+    while True:
+        try:
+            with socket.create_connection(("localhost", port)) as connection:
+                return connection.sendall(said)
+        except OSError:
+            time.sleep(0.01)
 
+
+STRANGERS = [b"GET / HTTP/1.1\r\n\r\n", b"[" * 3000, b"2 2\n", b"2 -1\n", b"2 0\n", b"2 inf\n"]
+
+
+def test_strangers_at_the_port_are_passed_over(port):
     with ThreadPoolExecutor() as threads:
         first = threads.submit(join, f"localhost:{port}", 2, 0, 30)
-        knock()
+        for said in STRANGERS:
+            knock(port, said)
         assert joined(port, (2, 1)) == [None]
         assert first.result() is None
+
+
+def test_a_process_that_came_and_has_ended_is_missing(port):
+    with ThreadPoolExecutor() as threads:
+        threads.submit(knock, port, b"3 1\n")
+        messages = joined(port, (3, 0), (3, 2), timeout=1)
+    assert all("process 1 has not come" in message for message in messages)
+
+
+def test_a_second_call_is_refused_at_once(monkeypatch):
+    def refuse(*given, **named):
+        raise RuntimeError("only once")
+
+    monkeypatch.setattr(jax.distributed, "initialize", refuse)
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+    with pytest.raises(RuntimeError, match="only once"):
+        fnn.distribution.initialize("localhost:1", 2, 1, join_timeout=0.1)
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,17 @@ ALONE = {
 }
 
 
+# (epochs, steps) of the training that a callback of process 1 ends, whether the evaluation had two
+# batches, the examples of the prediction.
+ENDED_BY = {
+    "on_epoch_begin": [[0, 1], 3],
+    "on_epoch_end": [[0, 1], 6],
+    "on_train_batch_end": [[0], 2],
+    "on_test_batch_end": True,
+    "on_predict_batch_end": 32,
+}
+
+
 def test_what_happens_in_one_process_alone_is_known_in_all(two):
     """Errors are raised in each, and a callback that ends the training of one ends that of all."""
     for process, found in enumerate(two.found):
@@ -200,8 +211,7 @@ def test_what_happens_in_one_process_alone_is_known_in_all(two):
             if isinstance(expected, list):
                 expected = expected[process]
             assert expected in message
-        ends = {name: found["one alone"][name] for name in ("on_epoch_end", "on_train_batch_end")}
-        assert ends == {"on_epoch_end": [[0, 1], 6], "on_train_batch_end": [[0], 2]}
+        assert {name: found["one alone"][name] for name in ENDED_BY} == ENDED_BY
         assert found["one alone"]["nan"] == [0]
     waited = "process 0 has waited 1 s at evaluate with 8 examples for process 1"
     assert waited in two.errors[0]

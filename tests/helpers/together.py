@@ -231,10 +231,14 @@ def alone():
         "no stream": said(lambda: net.fit(Share(EXAMPLES * (1 - PROCESS)), verbose=0)),
         "end of stream": said(lambda: net.fit(failing, verbose=0)),
     }
-    for hook in ("on_epoch_end", "on_train_batch_end"):
+    for hook in ("on_epoch_begin", "on_epoch_end", "on_train_batch_end"):
         net = model()
-        history = net.fit(x, y, BATCH, 5, verbose=0, callbacks=[StopOne(hook)])
+        history = net.fit(x, y, BATCH, 5, verbose=0, callbacks=stop(hook))
         found[hook] = history.epoch, int(net.train_state.step)
+    seen = net.evaluate(x, y, BATCH, verbose=0, callbacks=stop("on_test_batch_end"))
+    found["on_test_batch_end"] = np.allclose(seen, net.evaluate(x[:32], y[:32], BATCH, verbose=0))
+    seen = net.predict(x, BATCH, verbose=0, callbacks=stop("on_predict_batch_end"))
+    found["on_predict_batch_end"] = len(seen)
     net = model()
     weights = [np.full_like(weight, np.nan) for weight in net.get_weights()]
     net.set_weights(weights)
@@ -253,16 +257,16 @@ def late():
     return None
 
 
-class StopOne(callbacks.Callback):
-    """Ends the training after the epoch or batch 1, in process 1 alone."""
+def stop(hook):
+    """Of process 1 alone, a callback that ends what runs after the epoch or batch 1."""
 
-    def __init__(self, hook):
-        super().__init__()
-        setattr(self, hook, self.stop)
+    def end(number, logs=None):
+        if number == 1:
+            for verb in ("training", "evaluating", "predicting"):
+                setattr(one.model, f"stop_{verb}", True)
 
-    def stop(self, number, logs=None):
-        if PROCESS == 1 and number == 1:
-            self.model.stop_training = True
+    one = callbacks.LambdaCallback(**{hook: end})
+    return [one] * PROCESS
 
 
 SIGNALS = {"kill": signal.SIGKILL, "terminate": signal.SIGTERM, "interrupt": signal.SIGINT}

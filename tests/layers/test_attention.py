@@ -762,7 +762,11 @@ def test_wrong_width_is_refused_with_its_path():
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [((drawn(3), 5), "(batch, time)"), ((jnp.ones((1, 2), int), 0), "steps=0")],
+    [
+        ((drawn(3), 5), "(batch, time)"),
+        ((jnp.ones((1, 2), int), 0), "steps=0"),
+        ((jnp.ones((1, 2), int), 2, 0.0), "temperature=0.0"),
+    ],
 )
 def test_generate_refuses_what_it_cannot_continue(arguments, words):
     with pytest.raises(ValueError, match=EXPECTED) as error:
