@@ -26,7 +26,7 @@ APPLICATIONS = {
 
 
 # Times the kernels that keep the size of what they are given; the first that suffices is used.
-GAINS = (1.0, 1.4, 2.0, 2.8, 4.0)
+GAINS = 2.0 ** np.arange(0, 2.1, 0.25)
 
 
 def spread(model, gain):
