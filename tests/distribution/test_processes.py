@@ -135,8 +135,9 @@ def test_strangers_at_the_port_are_passed_over(port):
 
 def test_a_process_that_came_and_has_ended_is_missing(port):
     with ThreadPoolExecutor() as threads:
-        threads.submit(knock, port, b"3 1\n")
-        messages = joined(port, (3, 0), (3, 2), timeout=1)
+        first = threads.submit(joined, port, (3, 0), timeout=1)
+        knock(port, b"3 1\n")
+        messages = joined(port, (3, 2), timeout=1) + first.result()
     assert all("process 1 has not come" in message for message in messages)
 
 
