@@ -108,10 +108,12 @@ class Distribution(layouts.Distribution):
 
     @property
     def outputs(self) -> Mapped | Largest | None:
-        chosen: list[Mapped | Largest] = []
+        """What lays out the outputs of layers: a `LayoutMap`, else FSDP."""
         for kind in (Mapped, Largest):
-            chosen += [rule for rule in self.rules if isinstance(rule, kind)]
-        return next(iter(chosen), None)
+            for rule in self.rules:
+                if isinstance(rule, kind):
+                    return rule
+        return None
 
     def __repr__(self) -> str:
         axes = dict(self.mesh.shape)

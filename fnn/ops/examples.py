@@ -174,7 +174,7 @@ ops.image.ssim(x, x) -> Array(1., dtype=float32)
 
 
 def parsed(text: str) -> dict[str, str]:
-    r"""The examples of a text as they stand in docstrings, by the names of the functions.
+    r"""The examples of a string as they stand in docstrings, by the names of the functions.
 
     >>> parsed("ops.size([1]) -> 1")
     {'size': '>>> fnn.ops.size([1])\n1'}

@@ -96,8 +96,9 @@ def value_of(name: str, process: int | None = None, what: str = "") -> str:
     With a `process`, that is the one which sets it, as soon as it comes to `what`. Raises
     RuntimeError if it has come to the end of its program instead.
     """
-    has_ended = False
-    for waits in itertools.count(1):
+    has_ended, waits = False, 0
+    while True:
+        waits += 1
         try:
             found: str = client().blocking_key_value_get(name, WAIT)
             return found
@@ -117,7 +118,6 @@ def value_of(name: str, process: int | None = None, what: str = "") -> str:
                 f"{process}, which is not there yet; {_SAME_CALLS}",
                 file=sys.stderr,
             )
-    raise AssertionError("the loop has no end")
 
 
 def _has_ended(process: int) -> bool:

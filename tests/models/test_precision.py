@@ -271,8 +271,8 @@ def test_functions_of_networks_take_a_dtype_or_the_policy(make, x):
 def test_bfloat16_reaches_the_loss_of_float32(workload, steps):
     """The networks of the benchmarks, fewer steps and a shorter gpt.
 
-    Some labels of the images are random: without these the loss falls to 0, and a share of it
-    says nothing.
+    Some labels of the images are random: without these the loss falls to 0, and 2 % of that says
+    nothing.
     """
     from benchmarks.peers.fnn import LOSSES, NETWORKS, gpt
     from benchmarks.workloads import WORKLOADS
