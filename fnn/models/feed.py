@@ -89,12 +89,10 @@ class Feed:
         given = x
         network = self.weights.network.compiled
         is_array = type(x) is np.ndarray or isinstance(x, jax.Array)
-        known = is_array and network.takes_as_it_is == (x.shape, x.dtype)
+        known = is_array and network.takes_as_it_is == tree.kind(x)
         if known and not (lazy and reads_lazily(x)):
             check_process()
-            if self.program.checks_values:
-                checks.check_finite("x", x)
-            network.check_values(x)
+            self.check_values(x)
             return x
         x = self.inputs(x, lazy=lazy, in_stream=in_stream)
         if not hasattr(x, "shape"):
@@ -103,8 +101,14 @@ class Feed:
         network.check_accepts(x)
         network.check_values(x)
         if x is given and is_array and checks.is_working_dtype(x.dtype):
-            network.takes_as_it_is = x.shape, x.dtype
+            network.takes_as_it_is = tree.kind(x)
         return x
+
+    def check_values(self, x: Tree) -> None:
+        """Raises ValueError for values of an array that the network does not take."""
+        if self.program.checks_values:
+            checks.check_finite("x", x)
+        self.weights.network.compiled.check_values(x)
 
     def arrays(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
@@ -17,6 +17,7 @@ from fnn.models.weights import Weights
 from fnn.runtime.compilations import active
 from fnn.runtime.layouts import current
 from fnn.runtime.memory import LARGE
+from fnn.runtime.process import check_process
 from fnn.runtime.processes import is_global, local
 from fnn.training.data import is_on_several_devices
 from fnn.training.engine import runs_apart
@@ -26,10 +27,10 @@ from fnn.training.prediction import (
     PREDICT_HOOKS,
     Piece,
     Run,
+    fetched,
     in_full,
     pieces,
     predict,
-    predict_at_once,
 )
 from fnn.training.shares import meet
 
@@ -75,19 +76,31 @@ def owned(x: Tree) -> Tree:
     return jax.tree.map(owned, x)
 
 
-def fits_at_once(weights: Weights, x: object, batch_size: int | None) -> bool:
-    """Whether the last program takes `x` as it is: an array like the one that came before."""
-    if type(x) is not np.ndarray or not weights.network.compiled.has_just_predicted(x):
-        return False
-    if len(x) not in POWERS_OF_TWO or weights.network.is_stateful:
+def as_before(feed: Feed, x: Any, copies: bool = False) -> Tree | None:
+    """The outputs, on the device, for an array like that of the last prediction; None for others.
+
+    The device computes while the values are checked. JAX traces nothing, so Ctrl-C may strike at
+    any line. `copies`: the caller may change the array before the device has read it.
+    """
+    weights = feed.weights
+    network = weights.network.compiled
+    program = network.last_predictor(x)
+    if program is None or network.is_stateful or current() is not None:
+        return None
+    check_process()
+    active.set(weights.compilations)
+    now = weights.now
+    batch = x.copy() if copies else x
+    outputs = program.step(now.params, now.state, batch, *weights.inference_key())[0]
+    feed.check_values(x)
+    return outputs
+
+
+def is_one_batch(x: object, batch_size: int | None) -> bool:
+    """Whether `predict` runs an array as one batch of its own size."""
+    if type(x) is not np.ndarray or not x.ndim or len(x) not in POWERS_OF_TWO:
         return False
     return batch_size is None or (type(batch_size) is int and batch_size >= len(x))
-
-
-def at_once(feed: Feed, x: np.ndarray) -> Tree:
-    """The outputs for a batch that `fits_at_once`, as NumPy arrays."""
-    x = feed.checked_inputs(x)
-    return predict_at_once(_runner(feed.weights, x, len(x)), (x, len(x)))
 
 
 class Prediction:
@@ -152,7 +165,9 @@ class Prediction:
     def at_once(self) -> Tree:
         """The outputs for examples that fit into one batch."""
         (piece,) = pieces(self.x, self.count, self.size, 1, self.end, self.room)
-        return predict_at_once(_runner(self.weights, piece[0], self.size), piece)
+        x, valid = piece
+        outputs = _runner(self.weights, x, self.size)(x, valid)
+        return fetched(outputs, valid, valid < tree.batch_size(x))
 
     def run(self, callbacks: CallbackList, verbose: Verbose) -> Tree:
         """The outputs for all examples, joined."""

@@ -35,6 +35,7 @@ from fnn.models.weights import Weights
 from fnn.runtime.compilations import active
 from fnn.runtime.layouts import Distribution
 from fnn.runtime.program_cache import Copied
+from fnn.runtime.scope import scopes
 from fnn.subclassing import running_frame
 from fnn.symbolic.node import Node
 from fnn.training import checks, evaluation, sources
@@ -43,6 +44,7 @@ from fnn.training.history import History
 from fnn.training.hooks import as_list
 from fnn.training.interrupt import deferring, interruptible
 from fnn.training.loop import Callbacks, train
+from fnn.training.prediction import fetched
 from fnn.training.progress import Progress
 
 Verbose: TypeAlias = str | int
@@ -320,9 +322,10 @@ class Model(
         self.stop_predicting = False
         steps = fitting.limited_steps(steps)
         plain = not verbose and steps is None and callbacks is None
-        if plain and inference.fits_at_once(self._weights, x, batch_size):
-            # JAX traces nothing here, so Ctrl-C may strike at any line.
-            return inference.at_once(self._feed, x)
+        if plain and inference.is_one_batch(x, batch_size):
+            outputs = inference.as_before(self._feed, x)
+            if outputs is not None:
+                return fetched(outputs, len(x), False)
         return self._predict(x, batch_size, verbose, steps, callbacks)
 
     @deferring
@@ -355,6 +358,10 @@ class Model(
 
     def __call__(self, *given: Tree, **named: object) -> Tree:
         """A node of a graph for symbolic inputs; for arrays the outputs, on the device."""
+        if len(given) == 1 and not (named or scopes() or self.layer.training_alone):
+            outputs = inference.as_before(self._feed, given[0], copies=True)
+            if outputs is not None:
+                return outputs
         plain = len(given) == 1 and isinstance(given[0], (np.ndarray, jax.Array))
         if not plain and any(isinstance(one, Node) for one in jax.tree.leaves(given)):
             return self._symbolic(given, named)

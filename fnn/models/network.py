@@ -285,10 +285,14 @@ class Network:
         self._last_predictor = _LastPredictor(kind, weakref.ref(program))
         return program
 
-    def has_just_predicted(self, x: Tree) -> bool:
-        """Whether the last prediction was of a batch with the shapes of `x`."""
+    def last_predictor(self, x: object) -> Predictor | None:
+        """The predictor of the last batch if `x` is a NumPy array like it, taken as it is."""
         last = self._last_predictor
-        return last is not None and last.kind == tree.kind(x)
+        if last is None or type(x) is not np.ndarray:
+            return None
+        if not last.kind == self.takes_as_it_is == tree.kind(x):
+            return None
+        return last.program()
 
     @functools.cached_property
     def names_of_data(self) -> Names:

@@ -11,7 +11,7 @@ from fnn.core.tree import Tree
 from fnn.models import inference
 from fnn.models.laid_out import distributed
 from fnn.runtime.compilations import active
-from fnn.training.interrupt import deferring
+from fnn.training.interrupt import deferring, interruptible
 from fnn.training.one_batch import run_one_batch
 from fnn.training.prediction import in_full
 from fnn.training.state import in_order, without_counters
@@ -77,9 +77,14 @@ class OneBatch(_Beside):
             return logs
         return in_order(logs, self.metrics_names)
 
-    @deferring
     @distributed
     def predict_on_batch(self, x: Tree) -> Tree:
         """The outputs for one batch, as NumPy arrays."""
-        outputs = inference.forward(self._weights, self._feed.checked_inputs(x))
+        outputs = inference.as_before(self._feed, x)
+        if outputs is None:
+            with interruptible():
+                given = self._feed.checked_inputs(x)
+                outputs = inference.forward(self._weights, given)
+        if isinstance(outputs, jax.Array):
+            return in_full(np.asarray(outputs))
         return jax.tree.map(lambda y: in_full(np.asarray(y)), outputs)

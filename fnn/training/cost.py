@@ -32,7 +32,7 @@ def steps_per_dispatch(jaxpr: Jaxpr) -> int:
     as many as `WORK_PER_DISPATCH` and `STEPS_PER_DISPATCH` allow.
     """
     platform = jax.default_backend()
-    if platform == "cpu" and _convolves(jaxpr):
+    if platform == "cpu" and convolves(jaxpr):
         return 1
     work = WORK_PER_DISPATCH.get(platform, WORK_PER_DISPATCH["default"])
     steps = work / max(operations(jaxpr), 1.0)
@@ -70,7 +70,8 @@ def has_loops(jaxpr: Jaxpr) -> bool:
     )
 
 
-def _convolves(jaxpr: Jaxpr) -> bool:
+def convolves(jaxpr: Jaxpr) -> bool:
+    """Whether a program has a convolution."""
     return any(
         equation.primitive.name == "conv_general_dilated"
         for equation in equations(jaxpr)

@@ -15,12 +15,14 @@ from jax import Array, lax, random
 
 from fnn.core import tree
 from fnn.core.tree import SpecTree, Tree, array_spec, numeric_spec
+from fnn.runtime import convolutions
 from fnn.runtime.compilations import name_of, note
 from fnn.runtime.devices import as_divided, beside, shared
 from fnn.runtime.layouts import Shared
 from fnn.runtime.program_cache import programs
 from fnn.training.commit import committed
 from fnn.training.cost import (
+    convolves,
     has_loops,
     operations,
     runs_apart,
@@ -106,7 +108,15 @@ class Program:
 
         # A function of its own, so that what JAX compiles is freed with the program.
         inner = jax.jit(functools.partial(step), inline=True)
-        traced = inner.trace(state, batch, key)
+        with convolutions.watched() as suits:
+            traced = inner.trace(state, batch, key)
+        if suits and all(suits) and not read_only:
+            products = jax.jit(convolutions.with_products(step), inline=True)
+            other = products.trace(state, batch, key)
+            if not convolves(
+                other.jaxpr.jaxpr
+            ):  # in a layer of the user's own, or an operation
+                inner, traced = products, other
         jaxpr = traced.jaxpr.jaxpr
         self.logs = traced.out_info[1]
         self.work = operations(jaxpr)

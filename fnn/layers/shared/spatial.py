@@ -15,6 +15,7 @@ from jax import Array, lax
 from fnn.core.arguments import Rule
 from fnn.core.layer import Layer
 from fnn.core.tree import SpecTree
+from fnn.runtime import convolutions
 from fnn.runtime.arithmetic import iinfo
 from fnn.runtime.placement import on_each_device
 
@@ -126,6 +127,7 @@ def convolve(
     spread: Shape | None = None,
     groups: int = 1,
     kernel_layout: str = "IO",
+    in_loop: bool = False,
 ) -> Array:
     """`x` convolved with `kernel (*window, in / groups, out)`, in the wider of their dtypes.
 
@@ -133,7 +135,7 @@ def convolve(
 
     `channels` is the axis of the channels of `x`. `spread` is the distance between neighboring
     inputs, with zeros between them (a transposed convolution). A kernel of layout "OI" is
-    `(*window, out, in / groups)`.
+    `(*window, out, in / groups)`. In a loop on CPU, XLA's convolution is many times slower.
     """
     # The layouts of XLA: N is the batch, C the channels, I and O the kernel's inputs and outputs.
     positions = "DHW"[-len(strides) :]
@@ -143,15 +145,20 @@ def convolve(
     dtype = jnp.result_type(x, kernel)
     is_plain = (layout[-1], kernel_layout, spread, groups) == ("C", "IO", None, 1)
     is_small = math.prod(kernel.shape[:-2]) <= MOST_OFFSETS
+    suits = False
     if is_plain and is_small and jax.default_backend() == "cpu":
         dilation = dilation or (1,) * len(strides)
         sizes = x.shape[1:-1], reach(kernel.shape[:-2], dilation)
         pads = padding
         if isinstance(pads, str):
             pads = lax.padtype_to_pads(*sizes, strides, pads)
-        if _is_product(*sizes, strides, pads):
+        must = in_loop or _is_product(*sizes, strides, pads)
+        suits = must or _suits(x, kernel, _counts(*sizes, strides, pads))
+        if convolutions.is_product(suits) or must:
             x = jnp.pad(x.astype(dtype), ((0, 0), *pads, (0, 0)))  # positions grow
             return _as_product(x, kernel.astype(dtype), strides, dilation)
+    else:
+        convolutions.is_product(False)
 
     def run(x: Array) -> Array:
         return lax.conv_general_dilated(
@@ -187,6 +194,24 @@ def _is_product(
         window == 1 or min(size, count) < window
         for size, count, window in zip(sizes, counts, covered, strict=True)
     )
+
+
+def _suits(x: Array, kernel: Array, counts: Sequence[int]) -> bool:
+    """Whether a training step takes no longer with a product, forward and backward, on CPU.
+
+    As measured (benchmarks/README.md): with twice as many filters as channels, with few channels,
+    or for small images; there the arithmetic outweighs the memory for patches.
+    """
+    channels, filters = kernel.shape[-2:]
+    if filters > 128 or jnp.result_type(x, kernel) != jnp.float32:
+        return False  # XLA's convolution uses all cores for more filters
+    patches = x.shape[0] * math.prod(counts) * math.prod(kernel.shape[:-1])  # floats
+    if 32 <= 2 * channels <= filters:
+        return patches <= 2**24
+    if channels <= 4:
+        return patches <= 2**21
+    # XLA is fast for multiples of 8 channels.
+    return patches <= 2**19 and (filters >= 32 or channels % 8 > 0)
 
 
 def _counts(

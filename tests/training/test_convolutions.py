@@ -1,0 +1,88 @@
+"""Convolutions on CPU: a step computes them as products where all of them are fast that way."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+import fnn
+from fnn import layers as L
+from fnn.training import engine
+
+SEQUENTIAL = {
+    "digits": ([L.Conv2D(32, 3, activation="relu"), L.MaxPooling2D(), L.Conv2D(64, 3)], (12, 12, 1)),
+    "colors": ([L.Conv2D(16, 3, padding="same", strides=2), L.Conv2D(32, 3)], (9, 9, 3)),
+    "few filters": ([L.Conv2D(6, 5, activation="tanh"), L.Conv2D(16, 5)], (12, 12, 1)),
+    "steps": ([L.Conv1D(64, 3, dilation_rate=2), L.Conv1D(32, 3, padding="causal")], (14, 3)),
+    "in a loop": ([L.ConvLSTM2D(3, 3, padding="same", data_format=None)], (3, 6, 6, 1)),
+}
+KEPT = {
+    "as many filters as channels": ([L.Conv2D(32, 3), L.Conv2D(32, 3)], (34, 34, 3), "float32"),
+    "many filters": ([L.Conv2D(250, 3)], (9, 9, 1), "float32"),
+    "groups": ([L.Conv2D(32, 3), L.Conv2D(32, 3, groups=2)], (9, 9, 3), "float32"),
+    "transposed": ([L.Conv2D(32, 3), L.Conv2DTranspose(4, 3)], (9, 9, 3), "float32"),
+    "half precision": ([L.Conv2D(32, 3)], (9, 9, 3), "bfloat16"),
+    "of the user": (
+        [L.Conv2D(8, 3), L.Lambda(lambda x: lax.conv(x, jnp.ones((2, 7, 1, 1)), (1, 1), "VALID"))],
+        (9, 9, 3),
+        "float32",
+    ),
+}
+
+
+def problem(layers, shape, dtype="float32"):
+    """(a step of gradient descent, weights, 3 batches of 4 examples)."""
+    layer = L.Sequential([*layers, L.GlobalAveragePooling2D() if len(shape) == 3 else L.Flatten()])
+    x = jax.random.normal(jax.random.key(0), (3, 4, *shape), dtype)
+    params, state = layer.init(jax.random.key(1), x[0])
+    params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+
+    def loss(params, x):
+        return jnp.sin(3 * layer.apply(params, state, x)[0]).mean()
+
+    def step(params, x, key):
+        value, gradients = jax.value_and_grad(loss)(params, x)
+        return jax.tree.map(lambda p, g: p - 0.1 * g, params, gradients), {"loss": value}
+
+    return step, params, x
+
+
+def programs(step, params, x):
+    """The programs of training and of evaluation."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    specs = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (params, x[0]))
+    return [engine.program(step, *specs, key, read_only) for read_only in (False, True)]
+
+
+@pytest.mark.parametrize("name", SEQUENTIAL)
+def test_a_step_of_products_has_the_numbers_of_xla(name):
+    """Many steps in a dispatch; the weights are those of a loop over steps with convolutions."""
+    step, params, x = problem(*SEQUENTIAL[name])
+    train, _ = programs(step, params, x)
+    assert train.capacity > 1
+    by_xla, wanted, losses = jax.jit(step), params, []
+    for batch in x:
+        wanted, logs = by_xla(wanted, batch, None)
+        losses.append(logs["loss"])
+    examples = x.reshape(-1, *x.shape[2:])
+    found, history = fnn.training.fit(
+        step, params, examples, batch_size=4, shuffle=False, verbose=0
+    )
+    np.testing.assert_allclose(history.history["loss"], [np.mean(losses)], rtol=1e-5, atol=1e-6)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_a_step_with_another_convolution_keeps_all(name):
+    layers, shape, dtype = KEPT[name]
+    step, params, x = problem(layers, shape, dtype)
+    if name == "as many filters as channels":
+        x = jnp.zeros((1, 32, *shape))  # the patches of a small batch are small
+    assert [one.capacity for one in programs(step, params, x)] == [1, 1]
+
+
+def test_evaluation_keeps_convolutions():
+    train, evaluate = programs(*problem(*SEQUENTIAL["digits"]))
+    assert train.capacity > 1 == evaluate.capacity
