@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from statistics import median
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,25 +27,25 @@ from benchmarks.workloads import WORKLOADS
 class Bound(NamedTuple):
     """In `cases` fnn takes at most `limit` times as long as the fastest of `references`.
 
-    `spare` milliseconds a call are left out of its time.
+    `spare` milliseconds a call, by clock, are left out of its time.
     """
 
     cases: tuple[str, ...]
     limit: float
     references: tuple[str, ...]
     clocks: tuple[str, ...] = ("cpu", "wall")
-    spare: float = 0.0
+    spare: Mapping[str, float] = MappingProxyType({"wall": 0.0, "cpu": 0.0})
 
     def ratios(self, result: dict[str, Any], reference: str, clock: str) -> list[float]:
         """Of fnn to a reference, round by round."""
         rounds = result["fnn"]["rounds"]
-        mine = [{clock: each[clock] - self.spare / 1e3} for each in rounds]
+        mine = [{clock: each[clock] - self.spare[clock] / 1e3} for each in rounds]
         return report.ratios({"rounds": mine}, result[reference], clock)
 
 
 # A method in Python that checks its input takes some microseconds; the jitted call of a batch of
 # the smallest network takes 12. And a device that has slept through them takes longer to wake.
-METHOD = 0.02
+METHOD = {"wall": 0.02, "cpu": 0.04}  # of the thread that waits too
 
 BOUNDS = (
     Bound(("*/predict[0-9]*", "*/evaluate", "*/apply"), 1.03, ("hand",)),
@@ -57,7 +58,7 @@ BOUNDS = (
     Bound(("resnet/fit",), 1.03, ("hand",)),
     Bound(("gpt/fit", "gpt12/fit"), 1.0, ("hand_scan", "flax")),
     Bound(("*/first",), 1.2, ("hand",)),
-    Bound(("*",), 1.03, ("keras",)),
+    Bound(("*/[!f]*", "*/fit"), 1.03, ("keras",)),
 )
 ROUNDS = {"inference": 15, "fit": 9, "first": 3}
 NAMES = [
@@ -99,8 +100,8 @@ def verdicts(name: str, result: dict[str, Any]) -> Iterator[tuple[bool, str]]:
                 low, high = np.quantile(ratios, [0.25, 0.75])
                 end = f"(half of {low:.3f} .. {high:.3f}){'' if met else '  EXCEEDED'}"
                 start = f"    {clock:<4} to {reference:<9} {median(ratios):6.3f}"
-                if bound.spare:
-                    end += f", {bound.spare} ms a call left out"
+                if bound.spare[clock]:
+                    end += f", {bound.spare[clock]} ms a call left out"
                 yield met, f"{start} <= {bound.limit:<4} {end}"
 
 

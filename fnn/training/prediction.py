@@ -318,11 +318,12 @@ class _Flight:
     def _most_ahead(self, piece: Tree, outputs: Tree) -> int:
         """How many pieces may be on the device.
 
-        On CPU large ones run one at a time: two at once compete for cores and memory.
+        On CPU two large ones run at a time: one uses the cores that the other leaves idle, and
+        more would compete for memory.
         """
         bytes_per_piece = max(tree.nbytes((piece, outputs)), 1)
         if bytes_per_piece >= LARGE_PIECE and jax.default_backend() == "cpu":
-            return 0
+            return 1
         return min(max(GATHERED_BYTES // bytes_per_piece, 1), MOST_IN_FLIGHT)
 
     def fetch(self, ahead: int) -> None:
