@@ -11,7 +11,10 @@ from fnn import layers as L
 from fnn.training import engine
 
 SEQUENTIAL = {
-    "digits": ([L.Conv2D(32, 3, activation="relu"), L.MaxPooling2D(), L.Conv2D(64, 3)], (12, 12, 1)),
+    "digits": (
+        [L.Conv2D(32, 3, activation="relu"), L.MaxPooling2D(), L.Conv2D(64, 3)],
+        (12, 12, 1),
+    ),
     "colors": ([L.Conv2D(16, 3, padding="same", strides=2), L.Conv2D(32, 3)], (9, 9, 3)),
     "few filters": ([L.Conv2D(6, 5, activation="tanh"), L.Conv2D(16, 5)], (12, 12, 1)),
     "steps": ([L.Conv1D(64, 3, dilation_rate=2), L.Conv1D(32, 3, padding="causal")], (14, 3)),
