@@ -6,8 +6,7 @@ import contextlib
 import functools
 import itertools
 import weakref
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -52,12 +51,13 @@ class Network:
         # When it was last compared with what it was made for.
         self.changes = changes.now
         self._value = layer._twin
-        # The shape and dtype of the last array that was accepted unchanged.
+        # Of the last array that was accepted unchanged.
         self.takes_as_it_is: tuple[tuple[int, ...], np.dtype] | None = None
         self._accepted: object = None
         self._checks_values: bool | None = None
         self._checked_state: Tree = None  # in which all layers have learned
-        self._last_predictor: _LastPredictor | None = None
+        # Weak: the cache of programs drops those unused.
+        self._last_predictor: tuple[object, weakref.ref[Predictor]] | None = None
         self._last_outputs: tuple[object, SpecTree] | None = None
 
     def __reduce__(self) -> tuple[type[Network], tuple[Layer, Tree, str]]:
@@ -276,23 +276,23 @@ class Network:
     def predictor(self, x: Tree) -> Predictor:
         """The compiled forward function for batches with the shapes of `x`."""
         kind = tree.kind(x)
-        last = self._last_predictor
-        if last is not None and last.kind == kind:
-            program = last.program()
-            if program is not None:
-                return program
-        program = predictor(self.layer, kind)
-        self._last_predictor = _LastPredictor(kind, weakref.ref(program))
+        program = self._last_program(kind)
+        if program is None:
+            program = predictor(self.layer, kind)
+            self._last_predictor = kind, weakref.ref(program)
         return program
 
     def last_predictor(self, x: object) -> Predictor | None:
         """The predictor of the last batch if `x` is a NumPy array like it, taken as it is."""
+        if type(x) is not np.ndarray or tree.kind(x) != self.takes_as_it_is:
+            return None
+        return self._last_program(self.takes_as_it_is)
+
+    def _last_program(self, kind: object) -> Predictor | None:
         last = self._last_predictor
-        if last is None or type(x) is not np.ndarray:
+        if last is None or last[0] != kind:
             return None
-        if not last.kind == self.takes_as_it_is == tree.kind(x):
-            return None
-        return last.program()
+        return last[1]()
 
     @functools.cached_property
     def names_of_data(self) -> Names:
@@ -392,11 +392,6 @@ def _named(layer: Layer) -> Iterator[tuple[str, Layer]]:
             yield name, child
             yield name, as_called(child)
         yield from _named(child)
-
-
-class _LastPredictor(NamedTuple):
-    kind: object
-    program: Callable[[], Predictor | None]  # None after the cache has dropped it
 
 
 def _of_one_member(spec: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:

@@ -78,6 +78,31 @@ def test_a_small_batch_like_the_last_one_is_predicted_from_what_holds_now():
         np.testing.assert_allclose(mixing.predict(x[:count], verbose=0), expected)
 
 
+@pytest.mark.parametrize("verb", ["__call__", "predict_on_batch"])
+def test_a_batch_like_the_last_one_is_computed_from_what_holds_now(verb):
+    """Dispatched before its values are checked, with the weights and the array of that moment."""
+    net = fnn.Sequential([Embedding(9, 2, input_shape=(3,)), Lambda(lambda a: a.sum(1)), Dense(2)])
+    run = getattr(net, verb)
+    x = np.random.default_rng(0).integers(0, 9, (5, 3))
+    by_numpy = lambda x: net.get_weights()[0][x].sum(1) @ net.get_weights()[1]
+    run(x)
+    for _ in range(3):
+        net.set_weights([a + 1 for a in net.get_weights()[:2]] + net.get_weights()[2:])
+        before = x.copy()
+        y = run(x)
+        x[:] = (x + 1) % 9  # after the call it is the caller's own again
+        np.testing.assert_allclose(y, by_numpy(before), rtol=1e-5)
+    x[4, 1] = 9
+    with pytest.raises(ValueError, match="from 0 to 8, received 9"):
+        run(x)
+    x[4, 1] = 0
+    with jax.default_device(jax.devices()[0]), fnn.distribution.DataParallel().scope():
+        np.testing.assert_allclose(run(x), by_numpy(x), rtol=1e-5)
+    scalar = fnn.Sequential([Lambda(jnp.sum, input_shape=(3,))])
+    for _ in range(2):
+        assert float(getattr(scalar, verb)(np.ones((2, 3), "float32"))) == 6
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("strides", [None, 1])
 def test_means_of_large_windows_in_half_precision(dtype, strides):
