@@ -189,6 +189,8 @@ def _is_product(
     For windows wider than inputs or outputs XLA has a plain loop: with 2 x 2 positions, 512
     channels and a window of 3 x 3 it takes 50 times as long.
     """
+    if not _are_known(sizes):
+        return False
     counts = _counts(sizes, covered, strides, pads)
     return all(
         window == 1 or min(size, count) < window
@@ -203,6 +205,8 @@ def _suits(x: Array, kernel: Array, counts: Sequence[int]) -> bool:
     or for small images; there the arithmetic outweighs the memory for patches.
     """
     channels, filters = kernel.shape[-2:]
+    if not _are_known(x.shape):
+        return False
     if filters > 128 or jnp.result_type(x, kernel) != jnp.float32:
         return False  # XLA's convolution uses all cores for more filters
     patches = x.shape[0] * math.prod(counts) * math.prod(kernel.shape[:-1])  # floats
@@ -212,6 +216,11 @@ def _suits(x: Array, kernel: Array, counts: Sequence[int]) -> bool:
         return patches <= 2**21
     # XLA is fast for multiples of 8 channels.
     return patches <= 2**19 and (filters >= 32 or channels % 8 > 0)
+
+
+def _are_known(sizes: Shape) -> bool:
+    """Whether all sizes are numbers: in a program to export they can be free."""
+    return all(isinstance(size, int) for size in sizes)
 
 
 def _counts(
