@@ -120,16 +120,18 @@ def _compile_config(model: Model) -> dict[str, Any] | None:
     """The arguments of `compile`; None, with a warning, if Keras lacks one of them."""
     try:
         config = compile_to_keras(model._program.arguments)
+    except (TypeError, ValueError) as error:
+        reason = f"since Keras has no form for them: {error}"
+    else:
         own = sorted(set(_own_classes(config)))
-    except ValueError as error:
-        config, own = None, [str(error)]
-    if own:
-        warn(
-            "the arguments of compile are left out of the file, since Keras does not have "
-            f"{', '.join(own)}; call compile after loading, or save the model as .fnn"
-        )
-        return None
-    return config
+        if not own:
+            return config
+        reason = f"since Keras does not have {', '.join(own)}"
+    warn(
+        f"the arguments of compile are left out of the file, {reason}; call compile after "
+        "loading, or save the model as .fnn"
+    )
+    return None
 
 
 def _own_classes(config: Any) -> Iterator[str]:

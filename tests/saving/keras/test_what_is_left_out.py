@@ -4,6 +4,7 @@ import h5py
 import jax
 import keras
 import numpy as np
+import optax
 import pytest
 
 import fnn
@@ -61,6 +62,17 @@ def test_a_state_that_keras_has_in_another_form_is_left_out_with_a_warning(tmp_p
         with pytest.warns(UserWarning, match="the state of Adafactor is left out"):
             save(tmp_path / name)
     model.save(tmp_path / "model.fnn")  # without a warning, with the state
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.h5"])
+def test_an_optimizer_of_optax_is_left_out_with_a_warning(tmp_path, name):
+    model = dense(optax.sgd(0.1))
+    said = "compile are left out of the file.*GradientTransformation"
+    with pytest.warns(UserWarning, match=said):
+        model.save(tmp_path / name)
+    again = fnn.load(tmp_path / name)
+    assert not again.compiled
+    np.testing.assert_array_equal(again.predict(X, verbose=0), model.predict(X, verbose=0))
 
 
 @pytest.mark.parametrize("batches", [2, 3, 4])
