@@ -141,6 +141,33 @@ def test_a_model_of_named_inputs_inside_another_goes_both_ways(tmp_path):
     assert names[:2] == ["left", "right"]
 
 
+def nested_outputs(k):
+    x = k.Input((3,))
+    last = [k.layers.Dense(2)(x)]
+    inner = k.Model(x, (k.layers.Dense(1)(x), {"b": last, "a": k.layers.Dense(3)(x)}))
+    start = k.Input((3,))
+    one, named = inner(start)
+    (two,) = named["b"]
+    return k.Model(start, [k.layers.Concatenate()([two, one, named["a"]]), two])
+
+
+def test_a_model_of_nested_outputs_inside_another_goes_both_ways(tmp_path):
+    path, back = tmp_path / "model.keras", tmp_path / "back.keras"
+    with keras_rules():
+        theirs = nested_outputs(keras)
+        theirs.save(path)
+        expected = [np.asarray(y) for y in theirs(X)]
+    model = fnn.load(path)
+    for other in (model, nested_outputs(fnn)):
+        other.set_weights(model.get_weights())
+        other.save(back)
+        with keras_rules():
+            again = keras.models.load_model(back)(X)
+        for found in (other.predict(X, verbose=0), again):
+            for y, wanted in zip(found, expected, strict=True):
+                np.testing.assert_allclose(y, wanted, rtol=1e-5, atol=1e-6)
+
+
 def test_the_error_of_a_file_is_public(tmp_path):
     assert issubclass(fnn.saving.FileError, ValueError)
     (tmp_path / "model.fnn").write_bytes(b"no model")
