@@ -146,13 +146,13 @@ def convolve(
     x, kernel = x.astype(dtype), kernel.astype(dtype)
     form = _Form(layout, kernel_layout, strides, padding, dilation, spread, groups)
     is_fast = is_possible = False
-    if jax.default_backend() == "cpu" and form.may_be_product(kernel):
+    if jax.default_backend() == "cpu" and form.may_be_product(x, kernel):
         form = form.in_numbers(x, kernel)
         counts = form.counts(x, kernel)
         patches = x.shape[0] * math.prod(counts) * math.prod(kernel.shape[:-1])
         if not isinstance(
             patches, int
-        ):  # of a size that is free in an exported program
+        ):  # for any number of examples, in an exported program
             patches = MOST_IN_PATCHES + 1
         is_fast = dtype == jnp.float32 and _is_fast(kernel, patches)
         is_possible = patches <= MOST_IN_PATCHES
@@ -178,11 +178,12 @@ class _Form(NamedTuple):
     spread: Shape | None
     groups: int
 
-    def may_be_product(self, kernel: Array) -> bool:
+    def may_be_product(self, x: Array, kernel: Array) -> bool:
         """Whether there is a product for it, of not too many copies of the image."""
         kind = self.layout[-1], self.kernel_layout, self.spread, self.groups
         is_small = math.prod(kernel.shape[:-2]) <= MOST_OFFSETS
-        return kind == ("C", "IO", None, 1) and is_small
+        is_known = all(isinstance(size, int) for size in x.shape[1:-1])
+        return kind == ("C", "IO", None, 1) and is_small and is_known
 
     def in_numbers(self, x: Array, kernel: Array) -> _Form:
         """With padding and dilation for each axis."""
