@@ -420,6 +420,12 @@ def test_a_token_of_several_lines_is_refused(token, tmp_path):
     model = fnn.Sequential([fnn.Input((1,), dtype="string"), layer, Embedding(9, 2)])
     with pytest.raises(ValueError, match=r"lines of a file, .* the token 'a.*as \.fnn"):
         model.save(tmp_path / "model.keras")
+    saving = fnn.callbacks.ModelCheckpoint(tmp_path / "model.keras", monitor="loss")
+    model.compile("sgd", "mse")
+    x = np.array([["c"], [token]], object)
+    with pytest.raises(ValueError, match="lines of a file"):
+        model.fit(x, np.ones((2, 1, 2)), verbose=0, callbacks=[saving])
+    assert int(model.train_state.step) == 0
     assert not list(tmp_path.iterdir())
     model.save(tmp_path / "model.fnn")
     again = fnn.load(tmp_path / "model.fnn")
