@@ -1,8 +1,9 @@
-"""Convolutions: whether a training step on CPU computes them as products of matrices.
+"""Convolutions: which of them are computed as products of matrices on CPU.
 
-XLA runs many convolutions on one core, and all of them many times slower in a loop. So a step
-whose every convolution is fast as a product has none at all, and runs in loops (`suits` in
-`fnn/layers/shared/spatial.py` says which are).
+XLA runs many convolutions on one core, and their gradients many times slower inside a loop. So in
+a loop all are products (`in_loop`), and a training step whose every convolution is fast as a
+product has none at all, and itself runs in a loop (`with_products`). Which of them are fast that
+way, `fnn/layers/shared/spatial.py` knows.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _seen: ContextVar[list[bool] | None] = ContextVar("seen", default=None)
-_wanted: ContextVar[bool] = ContextVar("wanted", default=False)
+_products: ContextVar[str] = ContextVar("products", default="none")  # or "fast", "all"
 
 
 @contextlib.contextmanager
 def watched() -> Iterator[list[bool]]:
-    """A block that collects, for each convolution that is traced, whether a product suits it."""
+    """A block that collects, for each convolution that is traced, whether a product is fast."""
     seen: list[bool] = []
     token = _seen.set(seen)
     try:
@@ -32,22 +33,31 @@ def watched() -> Iterator[list[bool]]:
 
 
 def with_products(function: Callable[P, T]) -> Callable[P, T]:
-    """The function with products for the convolutions that they suit."""
+    """A function, traced with products for the convolutions that are fast as one."""
+    return _traced_with("fast", function)
 
+
+def in_loop(function: Callable[P, T]) -> Callable[P, T]:
+    """The body of a loop, traced with products for all convolutions that can be one."""
+    return _traced_with("all", function)
+
+
+def _traced_with(products: str, function: Callable[P, T]) -> Callable[P, T]:
     @functools.wraps(function)
     def run(*given: P.args, **named: P.kwargs) -> T:
-        token = _wanted.set(True)
+        token = _products.set(products)
         try:
             return function(*given, **named)
         finally:
-            _wanted.reset(token)
+            _products.reset(token)
 
     return run
 
 
-def is_product(suits: bool) -> bool:
-    """Whether a convolution is to be a product, if one suits it; the block around learns of it."""
+def is_product(fast: bool, possible: bool) -> bool:
+    """Whether to compute a convolution as a product; the block around learns of it."""
+    wanted = _products.get()
     seen = _seen.get()
     if seen is not None:
-        seen.append(suits)
-    return suits and _wanted.get()
+        seen.append(fast or (possible and wanted == "all"))
+    return (fast and wanted != "none") or (possible and wanted == "all")
