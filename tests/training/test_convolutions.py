@@ -9,6 +9,7 @@ from jax import lax
 import fnn
 from fnn import layers as L
 from fnn.training import engine
+from fnn.training.cost import equations
 
 SEQUENTIAL = {
     "digits": (
@@ -89,3 +90,32 @@ def test_a_step_with_another_convolution_keeps_all(name):
 def test_evaluation_keeps_convolutions():
     train, evaluate = programs(*problem(*SEQUENTIAL["digits"]))
     assert train.capacity > 1 == evaluate.capacity
+
+
+def test_a_loop_keeps_no_patches_for_its_backward_pass():
+    """They would take 9 times the memory of the images, for each of the steps."""
+    layer = L.ConvLSTM2D(4, 3, padding="same")
+    x = jnp.zeros((2, 7, 6, 6, 4))
+    params, state = layer.init(jax.random.key(0), x)
+    loss = lambda params: layer.apply(params, state, x)[0].sum()
+    traced = jax.make_jaxpr(jax.grad(loss))(params)
+    loops = [one for one in equations(traced.jaxpr) if one.primitive.name == "scan"]
+    kept = [variable.aval for loop in loops for variable in loop.outvars]
+    assert loops
+    assert max(array.shape[-1] for array in kept) == 4 * 4  # the gates
+
+
+@pytest.mark.parametrize(("window", "traces"), [(3, 2), (1, 1)])
+def test_a_step_is_traced_again_where_it_becomes_another(window, traces):
+    """With windows of one position it has products anyway."""
+    step, params, x = problem([L.Conv2D(32, window)], (9, 9, 1))
+    calls = []
+
+    def counted(*given):
+        calls.append(1)
+        return step(*given)
+
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    specs = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (params, x[0]))
+    engine.program(counted, *specs, key)
+    assert len(calls) == traces

@@ -145,7 +145,6 @@ def convolve(
     dtype = jnp.result_type(x, kernel)
     is_plain = (layout[-1], kernel_layout, spread, groups) == ("C", "IO", None, 1)
     is_small = math.prod(kernel.shape[:-2]) <= MOST_OFFSETS
-    suits = False
     if is_plain and is_small and jax.default_backend() == "cpu":
         dilation = dilation or (1,) * len(strides)
         sizes = x.shape[1:-1], reach(kernel.shape[:-2], dilation)
@@ -153,10 +152,11 @@ def convolve(
         if isinstance(pads, str):
             pads = lax.padtype_to_pads(*sizes, strides, pads)
         must = in_loop or _is_product(*sizes, strides, pads)
-        suits = must or _suits(x, kernel, _counts(*sizes, strides, pads))
-        if convolutions.is_product(suits) or must:
+        suits = _suits(x, kernel, _counts(*sizes, strides, pads))
+        if must or convolutions.is_product(suits):
             x = jnp.pad(x.astype(dtype), ((0, 0), *pads, (0, 0)))  # positions grow
-            return _as_product(x, kernel.astype(dtype), strides, dilation)
+            product = _recomputed_product if in_loop else _as_product
+            return product(x, kernel.astype(dtype), strides, dilation)
     else:
         convolutions.is_product(False)
 
@@ -248,6 +248,10 @@ def _as_product(
         parts.append(x[tuple(at)])  # (batch, *new positions, in)
     patches = jnp.concatenate(parts, axis=-1)  # (..., window * in)
     return patches @ kernel.reshape(-1, filters)  # (batch, *new positions, filters)
+
+
+# In a loop the patches of all turns would be kept for the backward pass.
+_recomputed_product = jax.checkpoint(_as_product, static_argnums=(2, 3))
 
 
 def lowest(x: Array) -> float | int:
