@@ -105,10 +105,17 @@ def test_a_loop_keeps_no_patches_for_its_backward_pass():
     assert max(array.shape[-1] for array in kept) == 4 * 4  # the gates
 
 
-@pytest.mark.parametrize(("window", "traces"), [(3, 2), (1, 1)])
-def test_a_step_is_traced_again_where_it_becomes_another(window, traces):
-    """With windows of one position it has products anyway."""
-    step, params, x = problem([L.Conv2D(32, window)], (9, 9, 1))
+@pytest.mark.parametrize(
+    ("layers", "traces"),
+    [
+        ([L.Conv2D(32, 3)], 1),
+        ([L.Conv2D(32, 1)], 1),  # a product anyway
+        ([L.Conv2D(250, 3)], 2),  # the first trace ends there
+        (KEPT["of the user"][0], 2),
+    ],
+)
+def test_a_step_is_traced_again_where_a_convolution_stays(layers, traces):
+    step, params, x = problem(layers, (9, 9, 3))
     calls = []
 
     def counted(*given):
@@ -117,5 +124,17 @@ def test_a_step_is_traced_again_where_it_becomes_another(window, traces):
 
     key = jax.eval_shape(lambda: jax.random.key(0))
     specs = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (params, x[0]))
-    engine.program(counted, *specs, key)
+    with jax.checking_leaks():  # what an ended trace leaves behind
+        engine.program(counted, *specs, key)
     assert len(calls) == traces
+
+
+def test_what_was_compiled_outside_of_a_step_changes_nothing_inside():
+    """A function of the user's own that JAX has compiled for evaluation, or not."""
+    layer = L.Conv2D(32, 3)
+    params, state = layer.init(jax.random.key(0), jnp.zeros((4, 9, 9, 3)))
+    compiled = jax.jit(lambda x: layer.apply(params, state, x)[0])
+    step, params_of_step, x = problem([L.Lambda(compiled)], (9, 9, 3))
+    compiled(x[0])
+    train, evaluate = programs(step, params_of_step, x)
+    assert train.capacity > 1 == evaluate.capacity
