@@ -193,7 +193,7 @@ def serialize_keras_object(obj: Any) -> Json:
         return obj
     if isinstance(obj, np.generic):
         return obj.item()
-    if isinstance(obj, (list, tuple)):
+    if type(obj) in (list, tuple):  # not a named tuple, such as an optimizer of optax
         return type(obj)(map(serialize_keras_object, obj))
     if isinstance(obj, dict):
         return {key: serialize_keras_object(item) for key, item in obj.items()}
@@ -208,7 +208,7 @@ def serialize_keras_object(obj: Any) -> Json:
     if callable(obj):
         return _builtin("function", _function_name(obj))
     raise TypeError(
-        f"expected plain data, a function or an object with get_config, received {obj!r}; "
+        f"expected plain data, a function or an object with get_config, received {obj!r:.80}; "
         f"define get_config in {type(obj).__name__}"
     )
 

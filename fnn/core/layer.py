@@ -154,8 +154,8 @@ class Layer(Copied, Configurable, loadable=False):
     def __post_init__(self) -> None:
         super().__post_init__()
         name = self.own_name
-        if name is not None and (not name or "/" in name):
-            expected = "to be a string without '/', or None"
+        if name is not None and (not name or "/" in name or not name.isprintable()):
+            expected = "to be a printable string without '/', or None"
             raise arguments.wrong(self, "name", expected, name)
         take_defaults(self, Layer.settings)
         for name, value in vars(self).items():

@@ -16,6 +16,7 @@ from fnn.core.layer import Params, State
 from fnn.core.tree import Tree
 from fnn.distribution.mesh import DeviceMesh, mesh_of
 from fnn.layers.repeat import Repeat
+from fnn.runtime import convolutions
 from fnn.runtime.placement import partition
 
 Apply: TypeAlias = Callable[..., tuple[Array, State]]
@@ -119,6 +120,7 @@ def _stage(
             index, params, state = copy
             return call(layer.inner, params, state, x, moved.repeat(index))[0], None
 
+        step = convolutions.in_loop(step)
         return lax.scan(step, x, (here * own + jnp.arange(own), params, state))[0]
 
     def take_turn(carry: tuple[Array, Array], turn: Array) -> Tree:

@@ -20,6 +20,15 @@ from fnn.runtime.optional import optional
 from fnn.saving import tensors
 from fnn.saving.tensors import FileError, damaged
 
+# What a program, a signature or weights that are missing or damaged raise.
+_FAULTS = (
+    FileNotFoundError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    RecursionError,
+)
 MOST_JSON = 2**24  # bytes of `signature.json`
 PLAIN_NAME = re.compile(r"\w+\.stablehlo")
 
@@ -157,7 +166,7 @@ def load(path: str | os.PathLike[str]) -> Exported:
         return _read(folder)
     except FileError:
         raise
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except _FAULTS as error:
         raise damaged(folder, f"{type(error).__name__}: {error}") from error
 
 

@@ -107,7 +107,6 @@ class _ConvLSTM(Spatial, LSTMStep, OverTime):
             strides=strides,
             padding=self.padding.upper(),
             dilation=dilation,
-            in_loop=True,
         )
 
     def project(self, params: Params, x: Array) -> Array:
@@ -125,7 +124,6 @@ class _ConvLSTM(Spatial, LSTMStep, OverTime):
             axis,
             strides=(1,) * self.spatial,
             padding="SAME",
-            in_loop=True,
         )
         z = self._convolve_inputs(x, params["kernel"])
         z = z + recurrent

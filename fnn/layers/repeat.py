@@ -12,6 +12,7 @@ from fnn.core.context import INFERENCE, Context, carry_mask
 from fnn.core.fields import positive
 from fnn.core.layer import Layer, Params, State
 from fnn.core.tree import SpecTree, Tree
+from fnn.runtime import convolutions
 from fnn.runtime.placement import settled, whole_copies
 
 
@@ -19,9 +20,7 @@ class Repeat(Layer):
     """`times` copies of `inner`, one after the other, in one `lax.scan`.   same shape -> same shape
 
     Each copy has its own weights, stacked along a leading axis (copy i of a weight is
-    `params[...][i]`), and its own random key. The compile time does not grow with `times`. On CPU
-    a convolution inside a scan is slow: repeat dense and attention blocks rather than
-    convolutions.
+    `params[...][i]`), and its own random key. The compile time does not grow with `times`.
     Raises ValueError if `inner` changes the shape or dtype of its inputs.
 
     >>> from fnn.layers import Dense
@@ -68,6 +67,7 @@ class Repeat(Layer):
 
         # The leaves are (times, ...).
         copies = jnp.arange(self.times), whole_copies(params), whole_copies(state)
+        step = convolutions.in_loop(step)
         return lax.scan(step, settled(step, x, copies), copies)
 
 

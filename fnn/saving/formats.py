@@ -74,7 +74,8 @@ _NPY = Format(
     lambda start, members: start.startswith(b"\x93NUMPY"),
     "written by NumPy; load it by np.load, then call model.set_weights(arrays)",
 )
-_NOT_MODELS = (".safetensors", ".npz", ".npy", ".onnx", ".pt", ".pth", ".bin", ".json")
+# Names of files that other programs read.
+_FOREIGN = (".npy", ".onnx", ".pt", ".pth", ".bin", ".json", ".pkl")
 FORMATS = (KERAS, HDF5, FNN, _TORCH, NPZ, _NPY, SAFETENSORS)
 
 
@@ -121,8 +122,8 @@ def of_name(
 ) -> Format:
     """The format of a file of this name that is to hold `kind`.
 
-    Raises ValueError for `.keras` as the name of weights, and for that of weights or of a program
-    as the name of a model: no other program could read it.
+    Raises ValueError for `.keras` as the name of weights, for that of weights as the name of a
+    model, and for that of another library's file as either: no other program could read it.
     """
     name = os.fspath(path).lower()
     for candidate in FORMATS:
@@ -137,7 +138,14 @@ def of_name(
             f"expected a name of a file of weights, received {path}, that of a whole model; use "
             "model.save, or a name that ends in .weights.h5 or .safetensors"
         )
-    if kind == "models" and name.endswith(_NOT_MODELS):
+    if kind == "weights" and name.endswith(_FOREIGN):
+        raise ValueError(
+            f"expected a name of a file of weights, received {path}; name it .safetensors, .npz or "
+            ".weights.h5"
+        )
+    if kind == "models" and name.endswith(
+        (*SAFETENSORS.weights, *NPZ.weights, *_FOREIGN)
+    ):
         raise ValueError(
             f"expected a name of a file of a model, received {path}; name it .fnn or .keras, use "
             "model.save_weights for the weights alone, or model.export for a program"

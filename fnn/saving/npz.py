@@ -30,8 +30,13 @@ class Entry(NamedTuple):
 
 
 def check(arrays: Mapping[str, np.ndarray | jax.Array]) -> None:
-    """Raises ValueError for dtypes that the format does not know."""
+    """Raises ValueError for names that no zip may have and dtypes that the format does not know."""
     for name, array in arrays.items():
+        if not zips.is_plain(name):
+            raise ValueError(
+                f"expected names that are plain paths in an .npz file, received {name!r}; rename "
+                'the layer, or save the weights as "weights.safetensors"'
+            )
         dtype = np.dtype(array.dtype)
         if np.dtype(npy.dtype_to_descr(dtype)) != dtype:
             raise ValueError(

@@ -91,11 +91,16 @@ class Zip:
         return total.hexdigest()
 
 
+def is_plain(name: str) -> bool:
+    """Whether the name of a member leads nowhere else: it is not absolute, and has no `..`."""
+    parts = name.split("/")
+    return not set(parts) & {"", ".", ".."} and not set(name) & set("\\:\0")
+
+
 def _problem(info: zipfile.ZipInfo) -> str:
     """What is wrong with a member; nothing if it may be read."""
     name = info.orig_filename
-    parts = name.rstrip("/").split("/")
-    if any(part in ("", ".", "..") for part in parts) or set(name) & set("\\:\0"):
+    if not is_plain(name.rstrip("/")):
         return f"the name {name!r} of a member is not a plain path"
     if stat.S_ISLNK(info.external_attr >> 16):
         return f"{name} is a link"

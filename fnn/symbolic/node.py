@@ -250,11 +250,15 @@ def nodes_of(layer: Layer, x: Tree, owner: Layer | None = None) -> Any:
     if not node.fixed_but_for_batch:
         # Infers the second spec too: an input may fit a layer by chance, at the first size.
         node.specs  # noqa: B018
+    return _unpacked(node)
+
+
+def _unpacked(node: Node) -> Any:
+    """One node for each of several outputs, so that these unpack: y, (h, c) = layer(x)."""
     if not isinstance(node.spec, (tuple, list)):
         return node
-    # One node each, so that several outputs unpack: y, h, c = lstm(x)
     items = [Node(Item(i), node, (spec,)) for i, spec in enumerate(node.spec)]
-    return type(node.spec)(items)
+    return type(node.spec)(map(_unpacked, items))
 
 
 def bound_call(

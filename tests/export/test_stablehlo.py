@@ -77,6 +77,16 @@ def test_a_signature_sets_sizes_and_dtypes(tmp_path):
         loaded(np.ones((3, 7), "int32"))
 
 
+def test_images_may_have_any_size(tmp_path):
+    row = [L.Conv2D(2, 3, padding="same", input_shape=(None, None, 1)), L.GlobalMaxPooling2D()]
+    model = fnn.Sequential(row)
+    model.export(tmp_path / "out", verbose=False)
+    loaded = fnn.export.load(tmp_path / "out")
+    for size in (2, 5):  # smaller than the window, and larger
+        x = np.random.default_rng(size).normal(size=(3, size, 4, 1)).astype("float32")
+        np.testing.assert_allclose(loaded(x), model.predict(x, verbose=0), atol=1e-6)
+
+
 def test_an_archive_has_several_functions_of_the_same_weights(tmp_path):
     model, x = dense()
     archive = fnn.export.ExportArchive()
@@ -283,7 +293,7 @@ def test_damage_is_an_error(name, written, tmp_path):
         (folder / name).unlink()
         if damage is not None:
             (folder / name).write_bytes(damage)
-        with pytest.raises((FileError, FileNotFoundError)):
+        with pytest.raises(FileError):
             fnn.export.load(folder)
 
 

@@ -11,7 +11,7 @@ WORKLOADS = {
     "cnn": "cnn, 28x28, batch 32",
     "lstm": "LSTM, 128 units, 64 steps, batch 64",
     "gpt": "GPT, 4 blocks of 128, context 128, batch 16",
-    "resnet": "ResNet, batch 32",
+    "resnet": "ResNet-50, 64x64, batch 8",
 }
 
 

@@ -356,7 +356,7 @@ CATALOGUE = [
     Case(L.RandomGaussianBlur(value_range=(-3, 3)), IMAGE),
     Case(L.RandomElasticTransform(value_range=(-3, 3)), IMAGE),
     Case(L.RandAugment((-3, 3)), (3, 6, 7, 3)),
-    Case(L.AugMix((-3, 3), 2, 2), (3, 6, 7, 3)),
+    Case(L.AugMix((-3, 3), 2, 1), (3, 6, 7, 3)),
     Case(L.Pipeline([L.Resizing(5, 5), L.CenterCrop(3, 4)]), IMAGE, keras=None),
     # decibels are relative to the loudest of the batch
     Case(L.MelSpectrogram(16, 4, num_mel_bins=5), (3, 40), without=OF_ONE_BATCH_SIZE[:1]),

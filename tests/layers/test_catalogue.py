@@ -12,7 +12,7 @@ from fnn.preprocessing.host_layer import HostLayer
 from fnn.testing.checking import check
 from fnn.testing.promises import PROPERTIES
 from tests.helpers import catalogue
-from tests.helpers.catalogue import CATALOGUE
+from tests.helpers.catalogue import CATALOGUE, COMPILED
 
 pytestmark = pytest.mark.slow
 
@@ -20,8 +20,25 @@ each_row = pytest.mark.parametrize("case", CATALOGUE, ids=[case.id for case in C
 
 
 LOOKING_AHEAD = "a_later_step_changes_nothing_earlier"
+# Shown in the first rows of a class; of its other rows something else says as much: that inference
+# needs no key and reads no values by the shapes, dtypes in test_policy.py, the independence of
+# examples in test_independence.py.
+IN_FIRST_ROWS = {
+    "inference_needs_no_key",
+    "calls_are_pure",
+    "jit_equals_eager",
+    "bfloat16",
+    "vmap_over_weights",
+    "an_example_alone_is_as_in_the_batch",
+}
+
+
+def marks(name, case):
+    return pytest.mark.thorough if name in IN_FIRST_ROWS and case not in COMPILED else ()
+
+
 PAIRS = [  # row by row, so that what is compiled for a row serves all its properties
-    pytest.param(name, case, id=f"{name}-{case.id}")
+    pytest.param(name, case, id=f"{name}-{case.id}", marks=marks(name, case))
     for case in CATALOGUE
     for name in PROPERTIES
     if name not in case.without and (case.causal or name != LOOKING_AHEAD)

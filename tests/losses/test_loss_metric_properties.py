@@ -19,7 +19,7 @@ from tests.helpers.loss_metric_rows import (
     close,
     spoken,
 )
-from tests.helpers.metric_examples import compiled, result
+from tests.helpers.metric_examples import compiled
 from tests.helpers.oracle import keras_rules
 
 pytestmark = pytest.mark.slow
@@ -153,18 +153,34 @@ def test_every_metric_of_keras_is_drawn(keras):
 
 def of_keras(keras, row, batch, weight, mask):
     """The metric of Keras over the whole batch, whose masks only its means of functions see."""
-    with keras_rules():
-        metric, y_pred = (
-            getattr(keras.metrics, row.name)(**row.arguments),
-            jnp.asarray(batch.y_pred),
-        )
-        if mask is not None and isinstance(metric, keras.metrics.MeanMetricWrapper):
-            keras.src.backend.set_keras_mask(y_pred, mask)
-        elif mask is not None:
-            weight = mask.astype("float32")
-        given = [y_pred] if batch.y_true is None else [batch.y_true, y_pred]
-        metric.update_state(*given, sample_weight=batch.each(weight))
-        return np.asarray(metric.result())
+    metric, y_pred = getattr(keras.metrics, row.name)(**row.arguments), jnp.asarray(batch.y_pred)
+    if mask is not None and isinstance(metric, keras.metrics.MeanMetricWrapper):
+        keras.src.backend.set_keras_mask(y_pred, mask)
+    elif mask is not None:
+        weight = mask.astype("float32")
+    given = [y_pred] if batch.y_true is None else [batch.y_true, y_pred]
+    metric.update_state(*given, sample_weight=batch.each(weight))
+    return metric.result()
+
+
+def over_batches(row, batch, ways):
+    """Our metric by each way to weigh the entries; those that do not count may hold anything."""
+    metric, given = getattr(metrics, row.name)(**row.arguments), []
+    for weight, mask in ways:
+        own = weight if mask is None else mask.astype("float32")
+        y_pred = batch.y_pred if own is None else batch.spoiled(own != 0)
+        compared = [y_pred] if batch.y_true is None else [batch.y_true, y_pred]
+        given.append((compared, [*batch.parts(*compared, own)]))
+
+    def values(given):
+        update = compiled(metric)  # traced once for batches of a size
+        for compared, parts in given:
+            sums = metric.init(*compared)
+            for part in parts:
+                sums = update(sums, *part)
+            yield metric.result(sums)
+
+    return jax.jit(lambda given: [*values(given)])(given)
 
 
 @by_name(METRICS)
@@ -172,13 +188,7 @@ def of_keras(keras, row, batch, weight, mask):
 @given(data=st.data())
 def test_a_metric_over_any_batches_is_that_of_keras_over_one(keras, row, data):
     batch = data.draw(batches(row))
-    metric = getattr(metrics, row.name)(**row.arguments)
-    for weight, mask in [*((w, None) for w in batch.weights), (None, batch.valid)]:
-        expected = of_keras(keras, row, batch, weight, mask)
-        own = weight if mask is None else mask.astype("float32")
-        y_pred = batch.y_pred if own is None else batch.spoiled(own != 0)
-        given = [y_pred] if batch.y_true is None else [batch.y_true, y_pred]
-        sums, update = metric.init(*given), compiled(metric)
-        for part in batch.parts(*given, own):
-            sums = update(sums, *part)
-        close([result(metric, sums)], [expected])
+    ways = [*((w, None) for w in batch.weights), (None, batch.valid)]
+    with keras_rules():
+        expected = [np.asarray(of_keras(keras, row, batch, *way)) for way in ways]
+    close(over_batches(row, batch, ways), expected)

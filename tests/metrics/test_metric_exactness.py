@@ -299,7 +299,8 @@ SOME.append(NEW[0])
 )
 def test_the_stateful_face_gives_the_same_number(name, arguments, y_true, y_pred):
     make = lambda: getattr(metrics, name)(**arguments)
-    metric, weight = make(), np.ones(len(y_pred), "float32")
+    y_true, y_pred = y_true[:8], y_pred[:8]  # two batches of one size, as each is compiled
+    metric, weight = make(), np.ones(8, "float32")
     metric.update_state(y_true[:4], y_pred[:4])
     metric.update_state(y_true[4:], y_pred[4:], sample_weight=weight[4:])
     expected = run(make(), y_true, y_pred, weight, cuts=[4])

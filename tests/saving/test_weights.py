@@ -308,3 +308,21 @@ def test_a_model_is_not_written_under_the_name_of_something_else(name, tmp_path)
     with pytest.raises(ValueError, match=r"name it \.fnn"):
         model.save(tmp_path / name)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["w.pt", "w.BIN", "w.npy", "w.onnx"])
+def test_weights_are_not_written_under_the_name_of_something_else(name, tmp_path):
+    model = fnn.Sequential([fnn.layers.Dense(1, input_shape=(2,))])
+    with pytest.raises(ValueError, match=r"name it \.safetensors, \.npz or \.weights\.h5"):
+        model.save_weights(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a:b", "..", "a\\b"])
+def test_names_that_no_zip_may_have_are_refused_before_writing(name, tmp_path):
+    model = fnn.Sequential([fnn.layers.Dense(1, input_shape=(2,), name=name)])
+    with pytest.raises(ValueError, match="rename the layer, or save the weights as"):
+        model.save_weights(tmp_path / "a.npz")
+    assert not list(tmp_path.iterdir())
+    model.save_weights(tmp_path / "a.safetensors")
+    model.load_weights(tmp_path / "a.safetensors")

@@ -40,6 +40,10 @@ def server(saved):
 
 def test_without_a_host_only_this_machine_reaches_it(server):
     assert server[0].startswith("http://127.0.0.1:")
+    port = int(server[0].rpartition(":")[2])
+    with socket.socket() as other:  # from another address of this machine
+        other.settimeout(1)
+        assert other.connect_ex(("127.0.0.2", port)) != 0
 
 
 async def of_client(address, number, model_input):

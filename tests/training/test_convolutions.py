@@ -78,6 +78,28 @@ def test_a_step_of_products_has_the_numbers_of_xla(name):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
+def test_repeated_convolutions_are_products_where_they_are_trained():
+    """Their gradients are slow in a loop; forward alone, a convolution is not."""
+    inner = L.Conv2D(4, 3, padding="same", activation="tanh")
+    layer, x = L.Repeat(inner, 3), jax.random.normal(jax.random.key(0), (2, 6, 6, 4))
+    params, state = layer.init(jax.random.key(1), x)
+
+    def repeated(params, x):
+        return jnp.sin(layer.apply(params, state, x)[0]).sum()
+
+    def written_out(params, x):
+        for kernel, bias in zip(params["kernel"], params["bias"], strict=True):
+            x = inner.apply({"kernel": kernel, "bias": bias}, {}, x)[0]
+        return jnp.sin(x).sum()
+
+    forward, gradients = jax.jit(repeated), jax.jit(jax.grad(repeated, (0, 1)))
+    assert "stablehlo.convolution" in forward.lower(params, x).as_text()
+    assert "stablehlo.convolution" not in gradients.lower(params, x).as_text()
+    found, wanted = gradients(params, x), jax.grad(written_out, (0, 1))(params, x)
+    for one, other in zip(*map(jax.tree.leaves, (found, wanted)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", KEPT)
 def test_a_step_with_another_convolution_keeps_all(name):
     layers, shape, dtype = KEPT[name]
@@ -134,7 +156,7 @@ def test_what_was_compiled_outside_of_a_step_changes_nothing_inside():
     layer = L.Conv2D(32, 3)
     params, state = layer.init(jax.random.key(0), jnp.zeros((4, 9, 9, 3)))
     compiled = jax.jit(lambda x: layer.apply(params, state, x)[0])
-    step, params_of_step, x = problem([L.Lambda(compiled)], (9, 9, 3))
+    step, params_of_step, x = problem([L.Conv2D(3, 1), L.Lambda(compiled)], (9, 9, 3))
     compiled(x[0])
     train, evaluate = programs(step, params_of_step, x)
     assert train.capacity > 1 == evaluate.capacity

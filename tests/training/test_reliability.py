@@ -304,6 +304,7 @@ for made, data in ((model, x), (graph, ids)):
 @pytest.mark.slow
 def test_nothing_keeps_a_tracer(tmp_path):
     environment = {**os.environ, "JAX_CHECK_TRACER_LEAKS": "1"}
+    environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     command = [sys.executable, "-c", "import sys\n" + LEAKS, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
     assert done.returncode == 0, done.stderr

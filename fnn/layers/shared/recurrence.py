@@ -13,6 +13,7 @@ from fnn.core.arguments import Rule
 from fnn.core.context import INFERENCE, Context, attach_mask, first_axes, leading
 from fnn.core.layer import Layer, Params, State
 from fnn.core.tree import SpecTree, Tree, array_spec, cast
+from fnn.runtime import convolutions
 from fnn.runtime.arithmetic import float_dtype
 from fnn.runtime.devices import for_each_part
 from fnn.runtime.placement import settled
@@ -310,6 +311,7 @@ def scan_steps(
     if all_steps_at_once():
         body = advance
         by_time = jax.vmap(prepare)(by_time)
+    body = convolutions.in_loop(body)
     carry = settled(body, (first, start, memory), by_time)
     (y, last, memory), outputs = lax.scan(
         body, carry, by_time, unroll=bool(layer.unroll)

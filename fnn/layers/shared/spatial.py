@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -114,6 +114,7 @@ def reach(kernel_size: Shape, dilation: Shape) -> Shape:
 
 # A product joins as many shifted copies of the image as the window has positions.
 MOST_OFFSETS = 128
+MOST_IN_PATCHES = 2**26  # numbers in all of them
 
 
 def convolve(
@@ -127,7 +128,6 @@ def convolve(
     spread: Shape | None = None,
     groups: int = 1,
     kernel_layout: str = "IO",
-    in_loop: bool = False,
 ) -> Array:
     """`x` convolved with `kernel (*window, in / groups, out)`, in the wider of their dtypes.
 
@@ -135,7 +135,7 @@ def convolve(
 
     `channels` is the axis of the channels of `x`. `spread` is the distance between neighboring
     inputs, with zeros between them (a transposed convolution). A kernel of layout "OI" is
-    `(*window, out, in / groups)`. In a loop on CPU, XLA's convolution is many times slower.
+    `(*window, out, in / groups)`.
     """
     # The layouts of XLA: N is the batch, C the channels, I and O the kernel's inputs and outputs.
     positions = "DHW"[-len(strides) :]
@@ -143,69 +143,122 @@ def convolve(
     if channels == 1:
         layout = f"NC{positions}"
     dtype = jnp.result_type(x, kernel)
-    is_plain = (layout[-1], kernel_layout, spread, groups) == ("C", "IO", None, 1)
-    is_small = math.prod(kernel.shape[:-2]) <= MOST_OFFSETS
-    if is_plain and is_small and jax.default_backend() == "cpu":
-        dilation = dilation or (1,) * len(strides)
-        sizes = x.shape[1:-1], reach(kernel.shape[:-2], dilation)
-        pads = padding
-        if isinstance(pads, str):
-            pads = lax.padtype_to_pads(*sizes, strides, pads)
-        must = in_loop or _is_product(*sizes, strides, pads)
-        suits = _suits(x, kernel, _counts(*sizes, strides, pads))
-        if must or convolutions.is_product(suits):
-            x = jnp.pad(x.astype(dtype), ((0, 0), *pads, (0, 0)))  # positions grow
-            product = _recomputed_product if in_loop else _as_product
-            return product(x, kernel.astype(dtype), strides, dilation)
-    else:
-        convolutions.is_product(False)
-
-    def run(x: Array) -> Array:
-        return lax.conv_general_dilated(
-            x.astype(dtype),
-            kernel.astype(dtype),
-            strides,
-            padding,
-            lhs_dilation=spread,
-            rhs_dilation=dilation,
-            dimension_numbers=(layout, f"{positions}{kernel_layout}", layout),
-            feature_group_count=groups,
-        )
-
+    x, kernel = x.astype(dtype), kernel.astype(dtype)
+    form = _Form(layout, kernel_layout, strides, padding, dilation, spread, groups)
+    is_fast = is_possible = False
+    if jax.default_backend() == "cpu" and form.may_be_product(x, kernel):
+        form = form.in_numbers(x, kernel)
+        counts = form.counts(x, kernel)
+        patches = x.shape[0] * math.prod(counts) * math.prod(kernel.shape[:-1])
+        if not isinstance(
+            patches, int
+        ):  # for any number of examples, in an exported program
+            patches = MOST_IN_PATCHES + 1
+        is_fast = dtype == jnp.float32 and _is_fast(kernel, patches)
+        is_possible = patches <= MOST_IN_PATCHES
+        if _is_product(x.shape[1:-1], counts, form.covered(kernel)):
+            return _as_product(x, kernel, form)
+        form = form._replace(recomputes=convolutions.is_in_loop())
     # (batch, *positions, in) -> (batch, *new positions, out)
+    if convolutions.is_product(is_fast, is_possible):
+        return _as_product_in_training(x, kernel, form)
     if groups == 1:
-        return run(x)
-    return on_each_device(run, x)
+        return _by_xla(x, kernel, form)
+    return on_each_device(lambda x: _by_xla(x, kernel, form), x)
 
 
-def _is_product(
-    sizes: Shape,
-    covered: Shape,
-    strides: Shape,
-    pads: Sequence[tuple[int, int]],
-) -> bool:
+class _Form(NamedTuple):
+    """How a convolution goes, besides its arrays."""
+
+    layout: str
+    kernel_layout: str
+    strides: Shape
+    padding: Padding
+    dilation: Shape | None
+    spread: Shape | None
+    groups: int
+    recomputes: bool = False  # patches, which a loop would keep for all of its turns
+
+    def may_be_product(self, x: Array, kernel: Array) -> bool:
+        """Whether there is a product for it, of not too many copies of the image."""
+        kind = self.layout[-1], self.kernel_layout, self.spread, self.groups
+        is_small = math.prod(kernel.shape[:-2]) <= MOST_OFFSETS
+        is_known = all(isinstance(size, int) for size in x.shape[1:-1])
+        return kind == ("C", "IO", None, 1) and is_small and is_known
+
+    def in_numbers(self, x: Array, kernel: Array) -> _Form:
+        """With padding and dilation for each axis."""
+        form = self._replace(dilation=self.dilation or (1,) * len(self.strides))
+        pads = self.padding
+        if isinstance(pads, str):
+            sizes = x.shape[1:-1], form.covered(kernel)
+            pads = lax.padtype_to_pads(*sizes, self.strides, pads)
+        return form._replace(padding=tuple((before, after) for before, after in pads))
+
+    def covered(self, kernel: Array) -> Shape:
+        """How many positions a window covers along each axis."""
+        return reach(kernel.shape[:-2], self.dilation or (1,) * len(self.strides))
+
+    def counts(self, x: Array, kernel: Array) -> list[int]:
+        """The number of outputs along each axis; padding is in numbers."""
+        assert not isinstance(self.padding, str)
+        sizes = x.shape[1:-1], self.covered(kernel), self.strides, self.padding
+        return [
+            (size + sum(pad) - window) // stride + 1
+            for size, window, stride, pad in zip(*sizes, strict=True)
+        ]
+
+
+def _by_xla(x: Array, kernel: Array, form: _Form) -> Array:
+    positions = form.layout.strip("NC")
+    kernel_layout = f"{positions}{form.kernel_layout}"
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        form.strides,
+        form.padding,
+        lhs_dilation=form.spread,
+        rhs_dilation=form.dilation,
+        dimension_numbers=(form.layout, kernel_layout, form.layout),
+        feature_group_count=form.groups,
+    )
+
+
+# Forward alone, the convolution of XLA is faster.
+_as_product_in_training = jax.custom_jvp(_by_xla, nondiff_argnums=(2,))
+
+
+@_as_product_in_training.defjvp
+def _product_jvp(
+    form: _Form, primals: tuple[Array, Array], tangents: tuple[Array, Array]
+) -> tuple[Array, Array]:
+    product: Callable[[Array, Array], Array] = functools.partial(_as_product, form=form)
+    if form.recomputes:
+        product = jax.checkpoint(product)
+    return jax.jvp(product, primals, tangents)
+
+
+def _is_product(sizes: Shape, counts: Sequence[int], covered: Shape) -> bool:
     """Whether a product is faster on CPU: for windows of one position, or wider than the image.
 
     For windows wider than inputs or outputs XLA has a plain loop: with 2 x 2 positions, 512
     channels and a window of 3 x 3 it takes 50 times as long.
     """
-    counts = _counts(sizes, covered, strides, pads)
     return all(
         window == 1 or min(size, count) < window
         for size, count, window in zip(sizes, counts, covered, strict=True)
     )
 
 
-def _suits(x: Array, kernel: Array, counts: Sequence[int]) -> bool:
-    """Whether a training step takes no longer with a product, forward and backward, on CPU.
+def _is_fast(kernel: Array, patches: int) -> bool:
+    """Whether a product takes no longer, forward and backward, with so many numbers in patches.
 
     As measured (benchmarks/README.md): with twice as many filters as channels, with few channels,
     or for small images; there the arithmetic outweighs the memory for patches.
     """
     channels, filters = kernel.shape[-2:]
-    if filters > 128 or jnp.result_type(x, kernel) != jnp.float32:
-        return False  # XLA's convolution uses all cores for more filters
-    patches = x.shape[0] * math.prod(counts) * math.prod(kernel.shape[:-1])  # floats
+    if filters > 128:
+        return False  # XLA's convolution uses all cores
     if 32 <= 2 * channels <= filters:
         return patches <= 2**24
     if channels <= 4:
@@ -214,44 +267,22 @@ def _suits(x: Array, kernel: Array, counts: Sequence[int]) -> bool:
     return patches <= 2**19 and (filters >= 32 or channels % 8 > 0)
 
 
-def _counts(
-    sizes: Shape,
-    covered: Shape,
-    strides: Shape,
-    pads: Sequence[tuple[int, int]],
-) -> list[int]:
-    """The number of outputs along each axis."""
-    found = []
-    for size, window, stride, pad in zip(sizes, covered, strides, pads, strict=True):
-        found.append((size + sum(pad) - window) // stride + 1)
-    return found
-
-
-def _as_product(
-    x: Array,
-    kernel: Array,
-    strides: Shape,
-    dilation: Shape,
-) -> Array:
-    """The padded `x` convolved with `kernel` as one product: patches times weights."""
+def _as_product(x: Array, kernel: Array, form: _Form) -> Array:
+    """`x` convolved with `kernel` as one product: patches times weights."""
     *window, _, filters = kernel.shape
-    covered = reach(tuple(window), dilation)
-    none = [(0, 0)] * len(window)
-    counts = _counts(x.shape[1:-1], covered, strides, none)
+    counts = form.counts(x, kernel)
+    dilation = form.dilation or (1,) * len(window)
+    x = jnp.pad(x, ((0, 0), *form.padding, (0, 0)))  # positions grow
     parts = []
     for offset in itertools.product(*map(range, window)):
         at = [slice(None)] * x.ndim
-        steps = zip(offset, dilation, strides, counts, strict=True)
+        steps = zip(offset, dilation, form.strides, counts, strict=True)
         for axis, (index, apart, stride, count) in enumerate(steps, start=1):
             first = index * apart
             at[axis] = slice(first, first + (count - 1) * stride + 1, stride)
         parts.append(x[tuple(at)])  # (batch, *new positions, in)
     patches = jnp.concatenate(parts, axis=-1)  # (..., window * in)
     return patches @ kernel.reshape(-1, filters)  # (batch, *new positions, filters)
-
-
-# In a loop the patches of all turns would be kept for the backward pass.
-_recomputed_product = jax.checkpoint(_as_product, static_argnums=(2, 3))
 
 
 def lowest(x: Array) -> float | int:

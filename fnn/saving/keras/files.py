@@ -109,6 +109,12 @@ def _save_keras(model: Model, path: FilePath, overwrite: bool) -> None:
     write_atomically(path, lambda file: zips.write(file, members), overwrite=overwrite)
 
 
+def _check(model: Model) -> None:
+    """Raises ValueError for what a `.keras` file cannot hold of a model."""
+    config_of(model, beside=("learned",))
+    vocabularies.assets(holders_of(model))
+
+
 def config_of(model: Model, beside: tuple[str, ...] = ()) -> dict[str, Any]:
     """The config by which Keras makes and compiles a model."""
     config = network_to_keras(model, beside=beside)
@@ -120,16 +126,18 @@ def _compile_config(model: Model) -> dict[str, Any] | None:
     """The arguments of `compile`; None, with a warning, if Keras lacks one of them."""
     try:
         config = compile_to_keras(model._program.arguments)
+    except (TypeError, ValueError) as error:
+        reason = f"since Keras has no form for them: {error}"
+    else:
         own = sorted(set(_own_classes(config)))
-    except ValueError as error:
-        config, own = None, [str(error)]
-    if own:
-        warn(
-            "the arguments of compile are left out of the file, since Keras does not have "
-            f"{', '.join(own)}; call compile after loading, or save the model as .fnn"
-        )
-        return None
-    return config
+        if not own:
+            return config
+        reason = f"since Keras does not have {', '.join(own)}"
+    warn(
+        f"the arguments of compile are left out of the file, {reason}; call compile after "
+        "loading, or save the model as .fnn"
+    )
+    return None
 
 
 def _own_classes(config: Any) -> Iterator[str]:
@@ -375,7 +383,8 @@ def read_config(opened: Opened) -> dict[str, Any]:
 
 
 formats.KERAS.save_model = _save_keras
-formats.KERAS.check_model = formats.HDF5.check_model = config_of
+formats.KERAS.check_model = _check
+formats.HDF5.check_model = config_of
 formats.KERAS.load_weights = _load_weights
 formats.HDF5.save_model = _save_hdf5
 formats.HDF5.save_weights = _save_weights

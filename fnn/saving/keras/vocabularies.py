@@ -37,10 +37,32 @@ def assets(holders: Sequence[Holder]) -> dict[str, bytes]:
     found = {}
     for holder in holders:
         if _learned(holder.layer):
-            tokens = holder.layer.get_vocabulary()  # type: ignore[attr-defined]
+            tokens = [*map(str, holder.layer.get_vocabulary())]  # type: ignore[attr-defined]
+            text = "\n".join(tokens)
+            if _tokens_of(text) != tokens:
+                raise ValueError(_not_lines(holder.layer, tokens))
             for place in _places(holder):
-                found[f"{place}/{_FILE}"] = "\n".join(map(str, tokens)).encode()
+                found[f"{place}/{_FILE}"] = text.encode()
     return found
+
+
+def _tokens_of(text: str) -> list[str]:
+    """The tokens that Keras reads in a file: its lines, without empty ones at the end."""
+    tokens = text.splitlines()
+    while tokens and not tokens[-1]:
+        tokens.pop()
+    return tokens
+
+
+def _not_lines(layer: Layer, tokens: Sequence[str]) -> str:
+    """Which token of a vocabulary is no line of a file: one of several lines, or an empty last."""
+    broken = (token for token in tokens if token.splitlines() not in ([token], []))
+    token = next(broken, tokens[-1])
+    return (
+        f"{type(layer).__name__}: expected a vocabulary whose tokens are lines of a file, as "
+        f"Keras has them, received the token {token!r}; leave it out of the data, or save the "
+        "model as .fnn"
+    )
 
 
 def write_weights(file: Any, holder: Holder) -> None:
@@ -63,9 +85,7 @@ def load(
         data = read(f"{holder.place}/{_FILE}")
         if data is None:
             continue
-        tokens: list[Any] = data.decode().splitlines()
-        while tokens and not tokens[-1]:
-            tokens.pop()
+        tokens: list[Any] = _tokens_of(data.decode())
         layer: Any = holder.layer
         if not getattr(layer.lookup(), "is_of_strings", True):
             tokens = [int(token) for token in tokens]

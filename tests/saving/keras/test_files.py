@@ -413,6 +413,25 @@ def test_a_learned_vocabulary_goes_both_ways(keras, tmp_path):
     assert fnn.load(path).layers[0].get_vocabulary() == model.layers[0].get_vocabulary()
 
 
+@pytest.mark.parametrize("token", ["a\nb", "a\u2028b", "a\r"])
+def test_a_token_of_several_lines_is_refused(token, tmp_path):
+    layer = StringLookup()
+    layer.adapt(np.array(["c", token], object))
+    model = fnn.Sequential([fnn.Input((1,), dtype="string"), layer, Embedding(9, 2)])
+    with pytest.raises(ValueError, match=r"lines of a file, .* the token 'a.*as \.fnn"):
+        model.save(tmp_path / "model.keras")
+    saving = fnn.callbacks.ModelCheckpoint(tmp_path / "model.keras", monitor="loss")
+    model.compile("sgd", "mse")
+    x = np.array([["c"], [token]], object)
+    with pytest.raises(ValueError, match="lines of a file"):
+        model.fit(x, np.ones((2, 1, 2)), verbose=0, callbacks=[saving])
+    assert int(model.train_state.step) == 0
+    assert not list(tmp_path.iterdir())
+    model.save(tmp_path / "model.fnn")
+    again = fnn.load(tmp_path / "model.fnn")
+    assert again.layers[0].get_vocabulary() == layer.get_vocabulary()
+
+
 def test_weights_of_tokens_go_both_ways(keras, tmp_path):
     path = tmp_path / "model.keras"
     layer = StringLookup(output_mode="tf_idf", max_tokens=6, pad_to_max_tokens=True)

@@ -4,6 +4,7 @@ import h5py
 import jax
 import keras
 import numpy as np
+import optax
 import pytest
 
 import fnn
@@ -61,6 +62,17 @@ def test_a_state_that_keras_has_in_another_form_is_left_out_with_a_warning(tmp_p
         with pytest.warns(UserWarning, match="the state of Adafactor is left out"):
             save(tmp_path / name)
     model.save(tmp_path / "model.fnn")  # without a warning, with the state
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.h5"])
+def test_an_optimizer_of_optax_is_left_out_with_a_warning(tmp_path, name):
+    model = dense(optax.sgd(0.1))
+    said = "compile are left out of the file.*GradientTransformation"
+    with pytest.warns(UserWarning, match=said):
+        model.save(tmp_path / name)
+    again = fnn.load(tmp_path / name)
+    assert not again.compiled
+    np.testing.assert_array_equal(again.predict(X, verbose=0), model.predict(X, verbose=0))
 
 
 @pytest.mark.parametrize("batches", [2, 3, 4])
@@ -127,6 +139,33 @@ def test_a_model_of_named_inputs_inside_another_goes_both_ways(tmp_path):
         np.testing.assert_allclose(again(x), expected, rtol=1e-5, atol=1e-6)
         names = [layer.name for layer in again.get_layer("inner").layers]
     assert names[:2] == ["left", "right"]
+
+
+def nested_outputs(k):
+    x = k.Input((3,))
+    last = [k.layers.Dense(2)(x)]
+    inner = k.Model(x, (k.layers.Dense(1)(x), {"b": last, "a": k.layers.Dense(3)(x)}))
+    start = k.Input((3,))
+    one, named = inner(start)
+    (two,) = named["b"]
+    return k.Model(start, [k.layers.Concatenate()([two, one, named["a"]]), two])
+
+
+def test_a_model_of_nested_outputs_inside_another_goes_both_ways(tmp_path):
+    path, back = tmp_path / "model.keras", tmp_path / "back.keras"
+    with keras_rules():
+        theirs = nested_outputs(keras)
+        theirs.save(path)
+        expected = [np.asarray(y) for y in theirs(X)]
+    model = fnn.load(path)
+    for other in (model, nested_outputs(fnn)):
+        other.set_weights(model.get_weights())
+        other.save(back)
+        with keras_rules():
+            again = keras.models.load_model(back)(X)
+        for found in (other.predict(X, verbose=0), again):
+            for y, wanted in zip(found, expected, strict=True):
+                np.testing.assert_allclose(y, wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_the_error_of_a_file_is_public(tmp_path):
