@@ -87,6 +87,8 @@ def as_before(feed: Feed, x: Any, copies: bool = False) -> Tree | None:
     program = network.last_predictor(x)
     if program is None or network.is_stateful or current() is not None:
         return None
+    if jax.distributed.is_initialized():  # the weights may lie on devices of others
+        return None
     check_process()
     active.set(weights.compilations)
     now = weights.now

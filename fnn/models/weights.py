@@ -211,11 +211,15 @@ class Weights:
         self.shown = self.now.replace(state=undivided(state))
 
     def inference_key(self) -> tuple[jax.Array, ...]:
-        """The key of the next inference, which moves on; nothing for networks that draw none."""
+        """The key of the next inference, which moves on; nothing for networks that draw none.
+
+        Under a transformation of JAX it moves on while that is traced.
+        """
         if not self.network.draws_in_inference:
             return ()
         now = self.now
-        key, own = random.split(now.key)
+        with jax.ensure_compile_time_eval():
+            key, own = random.split(now.key)
         self.now = now.replace(key=key)
         return (own,)
 

@@ -17,6 +17,7 @@ from fnn.core import tree
 from fnn.core.tree import SpecTree, Tree, array_spec, numeric_spec
 from fnn.runtime import convolutions
 from fnn.runtime.compilations import name_of, note
+from fnn.runtime.convolutions import NoProductError
 from fnn.runtime.devices import as_divided, beside, shared
 from fnn.runtime.layouts import Shared
 from fnn.runtime.program_cache import programs
@@ -108,22 +109,21 @@ class Program:
 
         # A function of its own, so that what JAX compiles is freed with the program.
         inner = jax.jit(functools.partial(step), inline=True)
-        with convolutions.watched() as suits:
+        wanted = not read_only and jax.default_backend() == "cpu"
+        traced = None
+        with contextlib.suppress(NoProductError), convolutions.products(wanted):
             traced = inner.trace(state, batch, key)
-        if suits and all(suits) and not read_only:
-            products = jax.jit(convolutions.with_products(step), inline=True)
-            other = products.trace(state, batch, key)
-            if not convolves(
-                other.jaxpr.jaxpr
-            ):  # in a layer of the user's own, or an operation
-                inner, traced = products, other
+        # One may be of a layer of the user's own, or of an operation.
+        products = wanted and traced is not None and not convolves(traced.jaxpr.jaxpr)
+        if traced is None or products != wanted:
+            traced = inner.trace(state, batch, key)
         jaxpr = traced.jaxpr.jaxpr
         self.logs = traced.out_info[1]
         self.work = operations(jaxpr)
         self.has_loops = has_loops(jaxpr)
         self.capacity = capacity or steps_per_dispatch(jaxpr)
         self.is_large = not read_only and tree.nbytes(state) >= DONATED_BYTES
-        run_steps = _run_steps
+        run_steps: Any = functools.partial(_run_steps, products)
         if read_only:
             run_steps = _run_read_only
         kind = getattr(step, "program", "training")
@@ -252,6 +252,7 @@ def _inputs(state: Tree, given: Batches, index: Array) -> tuple[Tree, Tree, Arra
 
 
 def _run_steps(
+    products: bool,
     noted: _Noted,
     step: Any,
     single: bool,
@@ -295,7 +296,7 @@ def _run_steps(
             return body(carry)
         return lax.while_loop(continues, body, carry)
 
-    with _tracing(over):
+    with convolutions.products(products), _tracing(over):
         _, state, *results = run((given.span[0], state, accumulators, healthy))
     if over is None:
         return state, *results

@@ -9,6 +9,7 @@ from jax import lax
 import fnn
 from fnn import layers as L
 from fnn.training import engine
+from fnn.training.cost import equations
 
 SEQUENTIAL = {
     "digits": (
@@ -110,4 +111,52 @@ def test_a_step_with_another_convolution_keeps_all(name):
 
 def test_evaluation_keeps_convolutions():
     train, evaluate = programs(*problem(*SEQUENTIAL["digits"]))
+    assert train.capacity > 1 == evaluate.capacity
+
+
+def test_a_loop_keeps_no_patches_for_its_backward_pass():
+    """They would take 9 times the memory of the images, for each of the steps."""
+    layer = L.ConvLSTM2D(4, 3, padding="same")
+    x = jnp.zeros((2, 7, 6, 6, 4))
+    params, state = layer.init(jax.random.key(0), x)
+    loss = lambda params: layer.apply(params, state, x)[0].sum()
+    traced = jax.make_jaxpr(jax.grad(loss))(params)
+    loops = [one for one in equations(traced.jaxpr) if one.primitive.name == "scan"]
+    kept = [variable.aval for loop in loops for variable in loop.outvars]
+    assert loops
+    assert max(array.shape[-1] for array in kept) == 4 * 4  # the gates
+
+
+@pytest.mark.parametrize(
+    ("layers", "traces"),
+    [
+        ([L.Conv2D(32, 3)], 1),
+        ([L.Conv2D(32, 1)], 1),  # a product anyway
+        ([L.Conv2D(250, 3)], 2),  # the first trace ends there
+        (KEPT["of the user"][0], 2),
+    ],
+)
+def test_a_step_is_traced_again_where_a_convolution_stays(layers, traces):
+    step, params, x = problem(layers, (9, 9, 3))
+    calls = []
+
+    def counted(*given):
+        calls.append(1)
+        return step(*given)
+
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    specs = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (params, x[0]))
+    with jax.checking_leaks():  # what an ended trace leaves behind
+        engine.program(counted, *specs, key)
+    assert len(calls) == traces
+
+
+def test_what_was_compiled_outside_of_a_step_changes_nothing_inside():
+    """A function of the user's own that JAX has compiled for evaluation, or not."""
+    layer = L.Conv2D(32, 3)
+    params, state = layer.init(jax.random.key(0), jnp.zeros((4, 9, 9, 3)))
+    compiled = jax.jit(lambda x: layer.apply(params, state, x)[0])
+    step, params_of_step, x = problem([L.Conv2D(3, 1), L.Lambda(compiled)], (9, 9, 3))
+    compiled(x[0])
+    train, evaluate = programs(step, params_of_step, x)
     assert train.capacity > 1 == evaluate.capacity

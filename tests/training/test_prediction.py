@@ -8,7 +8,7 @@ import pytest
 
 import fnn
 from fnn.callbacks import Callback
-from fnn.layers import AveragePooling1D, AveragePooling2D, Dense, Embedding, Lambda
+from fnn.layers import AveragePooling1D, AveragePooling2D, Dense, Dropout, Embedding, Lambda
 from fnn.models import inference
 from fnn.training import cost
 from tests.helpers.oracle import keras_rules
@@ -101,6 +101,18 @@ def test_a_batch_like_the_last_one_is_computed_from_what_holds_now(verb):
     scalar = fnn.Sequential([Lambda(jnp.sum, input_shape=(3,))])
     for _ in range(2):
         assert float(getattr(scalar, verb)(np.ones((2, 3), "float32"))) == 6
+
+
+def test_random_numbers_in_inference_leave_no_trace_of_a_transformation():
+    """Each call has its own, also inside of one; afterwards the model is as usable as before."""
+    x = np.ones((4, 9), "float32")
+    node = fnn.Input((9,))
+    net = fnn.Model(node, Dropout(0.5)(node, training=True))
+    net(x)
+    found = jax.jit(lambda scale: (net(x) * scale, net(scale * x)))(1.0)
+    found += jax.vmap(net)(np.stack([x, x]))[0], net(x), net.predict(x, verbose=0)
+    draws = {np.asarray(one).tobytes() for one in found}
+    assert len(draws) == 5
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

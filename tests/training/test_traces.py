@@ -14,6 +14,7 @@ import fnn.models.program
 from fnn.layers import (
     LSTM,
     BatchNormalization,
+    Conv1D,
     Dense,
     Dropout,
     Embedding,
@@ -166,13 +167,26 @@ def in_a_graph():
     return fnn.Model(x, Dense(1)(y[:, :3]))
 
 
+def in_a_row_of_convolutions():
+    image = fnn.layers.Reshape((5, 1))
+    flat = fnn.layers.Flatten()
+    return fnn.Sequential([fnn.Input((5,)), image, Seen(1), Conv1D(32, 3), flat, Dense(1)])
+
+
 def in_a_model_in_a_graph():
     x = fnn.Input((5,))
     return fnn.Model(x, fnn.layers.Add()([in_a_row_of_known_shape()(x), Dense(1)(x)]))
 
 
 @pytest.mark.parametrize(
-    "make", [in_a_row, in_a_row_of_known_shape, in_a_graph, in_a_model_in_a_graph]
+    "make",
+    [
+        in_a_row,
+        in_a_row_of_known_shape,
+        in_a_row_of_convolutions,
+        in_a_graph,
+        in_a_model_in_a_graph,
+    ],
 )
 def test_the_network_is_traced_twice_before_the_first_step(make, seen):
     fnn.utils.clear_session()

@@ -157,8 +157,8 @@ def convolve(
         is_fast = dtype == jnp.float32 and _is_fast(kernel, patches)
         is_possible = patches <= MOST_IN_PATCHES
         if _is_product(x.shape[1:-1], counts, form.covered(kernel)):
-            convolutions.is_product(True, True)
             return _as_product(x, kernel, form)
+        form = form._replace(recomputes=convolutions.is_in_loop())
     # (batch, *positions, in) -> (batch, *new positions, out)
     if convolutions.is_product(is_fast, is_possible):
         return _as_product_in_training(x, kernel, form)
@@ -177,6 +177,7 @@ class _Form(NamedTuple):
     dilation: Shape | None
     spread: Shape | None
     groups: int
+    recomputes: bool = False  # patches, which a loop would keep for all of its turns
 
     def may_be_product(self, x: Array, kernel: Array) -> bool:
         """Whether there is a product for it, of not too many copies of the image."""
@@ -231,7 +232,10 @@ _as_product_in_training = jax.custom_jvp(_by_xla, nondiff_argnums=(2,))
 def _product_jvp(
     form: _Form, primals: tuple[Array, Array], tangents: tuple[Array, Array]
 ) -> tuple[Array, Array]:
-    return jax.jvp(functools.partial(_as_product, form=form), primals, tangents)
+    product: Callable[[Array, Array], Array] = functools.partial(_as_product, form=form)
+    if form.recomputes:
+        product = jax.checkpoint(product)
+    return jax.jvp(product, primals, tangents)
 
 
 def _is_product(sizes: Shape, counts: Sequence[int], covered: Shape) -> bool:
