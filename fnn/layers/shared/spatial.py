@@ -150,9 +150,7 @@ def convolve(
         form = form.in_numbers(x, kernel)
         counts = form.counts(x, kernel)
         patches = x.shape[0] * math.prod(counts) * math.prod(kernel.shape[:-1])
-        if not isinstance(
-            patches, int
-        ):  # for any number of examples, in an exported program
+        if not isinstance(patches, int):  # in a program for any number of examples
             patches = MOST_IN_PATCHES + 1
         is_fast = dtype == jnp.float32 and _is_fast(kernel, patches)
         is_possible = patches <= MOST_IN_PATCHES
