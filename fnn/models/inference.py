@@ -79,21 +79,22 @@ def owned(x: Tree) -> Tree:
 def as_before(feed: Feed, x: Any, copies: bool = False) -> Tree | None:
     """The outputs, on the device, for an array like that of the last prediction; None for others.
 
-    The device computes while the values are checked. JAX traces nothing, so Ctrl-C may strike at
-    any line. `copies`: the caller may change the array before the device has read it.
+    The device computes while the values are checked, so this is only for networks whose inference
+    changes nothing in the model. JAX traces nothing, so Ctrl-C may strike at any line. `copies`:
+    the caller may change the array before the device has read it.
     """
     weights = feed.weights
     network = weights.network.compiled
     program = network.last_predictor(x)
-    if program is None or network.is_stateful or current() is not None:
+    if program is None or network.is_stateful or network.draws_in_inference:
         return None
-    if jax.distributed.is_initialized():  # the weights may lie on devices of others
-        return None
+    if current() is not None or jax.distributed.is_initialized():
+        return None  # arrays may have to lie on several devices, or on those of others
     check_process()
     active.set(weights.compilations)
     now = weights.now
     batch = x.copy() if copies else x
-    outputs = program.step(now.params, now.state, batch, *weights.inference_key())[0]
+    outputs, _ = program.step(now.params, now.state, batch)
     feed.check_values(x)
     return outputs
 

@@ -17,7 +17,6 @@ from fnn.core import tree
 from fnn.core.tree import SpecTree, Tree, array_spec, numeric_spec
 from fnn.runtime import convolutions
 from fnn.runtime.compilations import name_of, note
-from fnn.runtime.convolutions import NoProductError
 from fnn.runtime.devices import as_divided, beside, shared
 from fnn.runtime.layouts import Shared
 from fnn.runtime.program_cache import programs
@@ -111,9 +110,12 @@ class Program:
         inner = jax.jit(functools.partial(step), inline=True)
         wanted = not read_only and jax.default_backend() == "cpu"
         traced = None
-        with contextlib.suppress(NoProductError), convolutions.products(wanted):
+        with (
+            contextlib.suppress(convolutions.NoProductError),
+            convolutions.products(wanted),
+        ):
             traced = inner.trace(state, batch, key)
-        # One may be of a layer of the user's own, or of an operation.
+        # A convolution may be left: of a layer of the user's own, or of an operation.
         products = wanted and traced is not None and not convolves(traced.jaxpr.jaxpr)
         if traced is None or products != wanted:
             traced = inner.trace(state, batch, key)

@@ -222,7 +222,7 @@ def _cut(
         piece = array[first : first + valid]
         if valid == size:
             return piece
-        # By hand: `np.pad` takes ten times as long.
+        # `np.pad` takes ten times as long.
         whole = np.empty((size, *piece.shape[1:]), piece.dtype)
         whole[:valid], whole[valid:] = piece, piece[-1]
         return whole

@@ -176,6 +176,21 @@ def test_a_bound_is_met_or_exceeded_by_the_median_against_the_fastest(monkeypatc
         assert f"{2 - 2 * status} of 2 bounds met" in capsys.readouterr().out
 
 
+def test_what_a_method_in_python_takes_is_left_out_and_said():
+    """Of `call` and `predict_on_batch` to hand-written JAX, and of nothing else."""
+    hand, spare = 50e-6, check.OVERHEAD["cpu"] / 1e3  # seconds; of wall time `rounds` has twice
+    for case, extra, expected in (
+        ("mlp/call", spare, True),
+        ("mlp/predict_on_batch", spare + 0.02 * hand, True),
+        ("mlp/call", spare + 0.04 * hand, False),
+        ("mlp/apply", 0.04 * hand, False),
+    ):
+        result = {"hand": rounds(hand), "fnn": rounds(hand + extra)}
+        met, text = next(iter(check.verdicts(case, result)))
+        assert met is expected, text
+        assert ("left out" in text) == (case != "mlp/apply")
+
+
 def test_a_peer_that_failed_exceeds_its_bounds():
     [(met, text)] = check.verdicts("cnn/call", {"hand": rounds(1.0), "fnn": {"skip": "it failed"}})
     assert not met

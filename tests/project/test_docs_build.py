@@ -28,12 +28,8 @@ def test_the_documentation_builds_and_is_whole(tmp_path):
 
 
 def built(folder):
-    """The folder of the pages, without the outputs of notebooks, which have tests of their own.
-
-    And without each page's own list of its names, which is a third of the time.
-    """
+    """The folder of the pages, without the outputs of notebooks, which have tests of their own."""
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
-    command += ["-D", "toc_object_entries=0"]
     done = subprocess.run(
         [*command, "-d", folder / "trees", DOCS, folder / "html"],
         env={**os.environ, "FNN_DOCS_NOTEBOOKS": "off", "PYTHONPATH": str(ROOT)},

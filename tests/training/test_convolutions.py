@@ -8,6 +8,7 @@ from jax import lax
 
 import fnn
 from fnn import layers as L
+from fnn.layers.shared import spatial
 from fnn.training import engine
 from fnn.training.cost import equations
 
@@ -60,19 +61,24 @@ def programs(step, params, x):
 
 
 @pytest.mark.parametrize("name", SEQUENTIAL)
-def test_a_step_of_products_has_the_numbers_of_xla(name):
+def test_a_step_of_products_has_the_numbers_of_xla(name, monkeypatch):
     """Many steps in a dispatch; the weights are those of a loop over steps with convolutions."""
     step, params, x = problem(*SEQUENTIAL[name])
     train, _ = programs(step, params, x)
     assert train.capacity > 1
-    by_xla, wanted, losses = jax.jit(step), params, []
-    for batch in x:
-        wanted, logs = by_xla(wanted, batch, None)
-        losses.append(logs["loss"])
     examples = x.reshape(-1, *x.shape[2:])
     found, history = fnn.training.fit(
         step, params, examples, batch_size=4, shuffle=False, verbose=0
     )
+    # In a loop over time, convolutions are products in any step.
+    monkeypatch.setattr(spatial, "MOST_IN_PATCHES", -1)
+    monkeypatch.setattr(spatial, "_is_fast", lambda *given: False)
+    step, _, _ = problem(*SEQUENTIAL[name])
+    by_xla, wanted, losses = jax.jit(step), params, []
+    assert "stablehlo.convolution" in by_xla.lower(params, x[0], None).as_text()
+    for batch in x:
+        wanted, logs = by_xla(wanted, batch, None)
+        losses.append(logs["loss"])
     np.testing.assert_allclose(history.history["loss"], [np.mean(losses)], rtol=1e-5, atol=1e-6)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)

@@ -96,8 +96,13 @@ def test_a_batch_like_the_last_one_is_computed_from_what_holds_now(verb):
     with pytest.raises(ValueError, match="from 0 to 8, received 9"):
         run(x)
     x[4, 1] = 0
-    with jax.default_device(jax.devices()[0]), fnn.distribution.DataParallel().scope():
+    with fnn.distribution.DataParallel().scope():
         np.testing.assert_allclose(run(x), by_numpy(x), rtol=1e-5)
+    numbers, x = fnn.Sequential([Dense(1, input_shape=(3,))]), np.ones((4, 3), "float32")
+    getattr(numbers, verb)(x)
+    x[1, 2] = np.nan
+    with pytest.raises(ValueError, match="NaN in row 1"):
+        getattr(numbers, verb)(x)
     scalar = fnn.Sequential([Lambda(jnp.sum, input_shape=(3,))])
     for _ in range(2):
         assert float(getattr(scalar, verb)(np.ones((2, 3), "float32"))) == 6

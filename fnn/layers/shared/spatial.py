@@ -131,7 +131,8 @@ def convolve(
 ) -> Array:
     """`x` convolved with `kernel (*window, in / groups, out)`, in the wider of their dtypes.
 
-    On CPU it is a product of matrices where that is faster (`_is_product`).
+    On CPU it is a product of matrices where that is faster: for small images (`_is_product`), and
+    in training where the step or a loop asks for it (`fnn/runtime/convolutions.py`).
 
     `channels` is the axis of the channels of `x`. `spread` is the distance between neighboring
     inputs, with zeros between them (a transposed convolution). A kernel of layout "OI" is
