@@ -108,17 +108,8 @@ class Program:
 
         # A function of its own, so that what JAX compiles is freed with the program.
         inner = jax.jit(functools.partial(step), inline=True)
-        wanted = not read_only and jax.default_backend() == "cpu"
-        traced = None
-        with (
-            contextlib.suppress(convolutions.NoProductError),
-            convolutions.products(wanted),
-        ):
-            traced = inner.trace(state, batch, key)
-        # A convolution may be left: of a layer of the user's own, or of an operation.
-        products = wanted and traced is not None and not convolves(traced.jaxpr.jaxpr)
-        if traced is None or products != wanted:
-            traced = inner.trace(state, batch, key)
+        products = not read_only and jax.default_backend() == "cpu"
+        traced, products = _traced(inner, (state, batch, key), products)
         jaxpr = traced.jaxpr.jaxpr
         self.logs = traced.out_info[1]
         self.work = operations(jaxpr)
@@ -236,6 +227,20 @@ class Program:
     def chooses(self, guard: str, donate: bool) -> bool:
         """Whether a returned state never includes a step with a loss that is not finite."""
         return donate or self.capacity > 1 or guard == "skip"
+
+
+def _traced(step: Any, given: tuple[Tree, ...], products: bool) -> tuple[Any, bool]:
+    """(a step traced, whether its convolutions are products); again where one has to stay."""
+    if products:
+        with (
+            contextlib.suppress(convolutions.NoProductError),
+            convolutions.products(True),
+        ):
+            traced = step.trace(*given)
+            # One may be of a layer of the user's own, or of an operation.
+            if not convolves(traced.jaxpr.jaxpr):
+                return traced, True
+    return step.trace(*given), False
 
 
 def _inputs(state: Tree, given: Batches, index: Array) -> tuple[Tree, Tree, Array]:
