@@ -101,15 +101,22 @@ class Program:
     ) -> None:
         began = time.perf_counter()
         state, batch, key = treedef.unflatten(leaves)
-        self._made_for = step, state, key, read_only
-        self._batch = batch
+        self._made_for = step, state, batch, key, read_only
         self.batch_size = tree.batch_size(batch)
         self.shapes = [leaf.shape for leaf in jax.tree.leaves(batch)]
 
         # A function of its own, so that what JAX compiles is freed with the program.
         inner = jax.jit(functools.partial(step), inline=True)
-        products = not read_only and jax.default_backend() == "cpu"
-        traced, products = _traced(inner, (state, batch, key), products)
+        # With products alone on CPU; once more, with convolutions, where one has to stay.
+        for products in (not read_only and jax.default_backend() == "cpu", False):
+            with (
+                contextlib.suppress(convolutions.NoProductError),
+                convolutions.products(products),
+            ):
+                traced = inner.trace(state, batch, key)
+                # One may be of a layer of the user's own, or of an operation.
+                if not products or not convolves(traced.jaxpr.jaxpr):
+                    break
         jaxpr = traced.jaxpr.jaxpr
         self.logs = traced.out_info[1]
         self.work = operations(jaxpr)
@@ -141,7 +148,7 @@ class Program:
         """
         if [leaf.shape[1:] for leaf in jax.tree.leaves(chunk)] == self.shapes:
             return self
-        step, state, key, read_only = self._made_for
+        step, state, _, key, read_only = self._made_for
 
         def one(array: Array) -> jax.ShapeDtypeStruct:
             return array_spec(array.shape[1:], array.dtype)
@@ -212,8 +219,8 @@ class Program:
 
         With a distribution in force, that for each of its devices, as `state` lies on them.
         """
-        chunk = jax.tree.map(lambda a: array_spec((1, *a.shape), a.dtype), self._batch)
-        _, like, key, _ = self._made_for
+        _, like, batch, key, _ = self._made_for
+        chunk = jax.tree.map(lambda a: array_spec((1, *a.shape), a.dtype), batch)
         state = like if state is None else state
         chunk, rest = as_divided(chunk, (state, self.zeros(), key, np.True_))
         state, zeros, key, healthy = rest
@@ -227,20 +234,6 @@ class Program:
     def chooses(self, guard: str, donate: bool) -> bool:
         """Whether a returned state never includes a step with a loss that is not finite."""
         return donate or self.capacity > 1 or guard == "skip"
-
-
-def _traced(step: Any, given: tuple[Tree, ...], products: bool) -> tuple[Any, bool]:
-    """(a step traced, whether its convolutions are products); again where one has to stay."""
-    if products:
-        with (
-            contextlib.suppress(convolutions.NoProductError),
-            convolutions.products(True),
-        ):
-            traced = step.trace(*given)
-            # One may be of a layer of the user's own, or of an operation.
-            if not convolves(traced.jaxpr.jaxpr):
-                return traced, True
-    return step.trace(*given), False
 
 
 def _inputs(state: Tree, given: Batches, index: Array) -> tuple[Tree, Tree, Array]:
