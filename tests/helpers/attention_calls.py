@@ -13,6 +13,13 @@ def drawn(*shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), "float32")
 
 
+def put(a, place, value):
+    """A copy with this value in a place."""
+    changed = np.array(a)
+    changed[place] = value
+    return changed
+
+
 def close(received, expected, tolerance=1e-5):
     np.testing.assert_allclose(received, expected, rtol=tolerance, atol=tolerance)
 
@@ -37,7 +44,8 @@ def with_masks(inputs, *masks):
 
 
 MASKED = with_masks(CROSS, REAL_QUERIES, REAL_KEYS)
-ALL_MASKED = with_masks(THREE, REAL_QUERIES, REAL_KEYS, REAL_KEYS[::-1].at[:, 0].set(True))
+OTHER_KEYS = jnp.array([[True, True, False], [True, False, True]])
+ALL_MASKED = with_masks(THREE, REAL_QUERIES, REAL_KEYS, OTHER_KEYS)
 BOX = drawn(2, 3, 4, 6)
 
 
@@ -75,14 +83,14 @@ RELATIVES = {
     "window": (mha(sliding_window=2), SELF),
     "causal window": (mha(sliding_window=2, use_causal_mask=True), SELF),
     "attention_axes": (mha(attention_axes=2), (BOX, BOX)),
-    "attention_axes before others": (mha(attention_axes=(1,)), (BOX, BOX[:, ::-1])),
+    "attention_axes before others": (mha(attention_axes=(1,)), (BOX, np.asarray(BOX)[:, ::-1])),
     "attention_axes, scores": (mha(attention_axes=-2, return_attention_scores=True), (BOX, BOX)),
     "attention_axes, mask": (
         mha(attention_axes=2),
-        (BOX, BOX, None, jnp.asarray(ALLOWED[:, :4]).repeat(2, 2)[..., :4]),
+        (BOX, BOX, None, jnp.asarray(ALLOWED[:, :4].repeat(2, 2)[..., :4])),
     ),
-    "all axes": (mha(), (BOX, BOX[:, :2])),
-    "all axes, scores": (mha(return_attention_scores=True), (BOX, BOX[:, :2])),
+    "all axes": (mha(), (BOX, np.asarray(BOX)[:, :2])),
+    "all axes, scores": (mha(return_attention_scores=True), (BOX, np.asarray(BOX)[:, :2])),
     "grouped, key": (gqa(), THREE),
     "grouped, causal, gate": (gqa(use_gate=True, use_causal_mask=True), SELF),
     "grouped, causal window, masks": (gqa(sliding_window=4, use_causal_mask=True), MASKED),

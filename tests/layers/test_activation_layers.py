@@ -12,7 +12,7 @@ import pytest
 
 import fnn
 from fnn import activations, constraints, initializers, regularizers  # noqa: F401 - their names
-from fnn.core.calling import call, initialize, output_spec
+from fnn.core.calling import call, output_spec, weight_spec
 from fnn.core.config import from_config, to_config
 from fnn.core.context import INFERENCE, Context, Masked, strip_masks
 from fnn.core.fields import field_kind
@@ -52,7 +52,7 @@ def test_outputs_and_gradients_are_those_of_keras(name, arguments, key):
     import keras
 
     layer = CLASSES[name](**arguments)
-    params, state = initialize(layer, key, X)
+    params, state = weight_spec(layer, X)
     with keras_rules():
         theirs = getattr(keras.layers, name)(**arguments)
         theirs.build(X.shape)
@@ -64,10 +64,15 @@ def test_outputs_and_gradients_are_those_of_keras(name, arguments, key):
             return theirs.stateless_call(weights, [], x)[0]
 
         seed = np.random.default_rng(1).normal(size=X.shape).astype("float32")
-        wanted, wanted_gradients = with_gradients(keras_call, seed, weights, X)
-    params = dict(zip(params, weights, strict=True))
-    ours = lambda params, x: layer.apply(params, state, x)[0]
-    value, gradients = with_gradients(ours, seed, params, X)
+        params = dict(zip(params, weights, strict=True))
+        ours = lambda params, x: layer.apply(params, state, x)[0]
+
+        @jax.jit
+        def both(weights, params, x):
+            theirs = with_gradients(keras_call, seed, weights, x)
+            return theirs, with_gradients(ours, seed, params, x)
+
+        (wanted, wanted_gradients), (value, gradients) = both(weights, params, X)
     np.testing.assert_allclose(value, wanted, rtol=1e-5, atol=1e-5)
     for ours, wanted in zip(
         jax.tree.leaves(gradients), jax.tree.leaves(wanted_gradients), strict=True
@@ -93,33 +98,50 @@ def test_softmax_with_a_mask_is_that_of_keras(shape, dtype, key):
 
     mask = (np.random.default_rng(2).random(shape) > 0.4).astype(dtype)
     mask[..., 0, :] = 0  # all masked: no share to anyone
-    value = Softmax().apply({}, {}, (jnp.asarray(X), jnp.asarray(mask)))[0]
+
+    def total(x, mask):
+        y = Softmax().apply({}, {}, (x, mask))[0]
+        return (y**2).sum(), y
+
+    gradient, value = jax.jit(jax.grad(total, has_aux=True))(X, mask)
     with keras_rules():
-        wanted = keras.layers.Softmax()(X, mask=mask)
+        wanted = jax.jit(lambda x, mask: keras.layers.Softmax()(x, mask=mask))(X, mask)
     np.testing.assert_allclose(value, wanted, atol=1e-6)
-    gradient = jax.grad(lambda x: (Softmax().apply({}, {}, (x, mask))[0] ** 2).sum())(X)
     assert np.isfinite(gradient).all()
     assert output_spec(Softmax(), (X, mask)).shape == X.shape
 
 
 def test_softmax_over_time_leaves_masked_steps_out(key):
-    mask = jnp.array([[True, True, False, False], [True, True, True, True]])
-    x = jnp.asarray(X[:, :, 0])  # (batch, time, features)
-    y, _ = call(Softmax(axis=1), {}, {}, Masked(x, mask), Context())
+    mask = np.array([[True, True, False, False], [True, True, True, True]])
+    x = X[:, :, 0]  # (batch, time, features)
+
+    @jax.jit
+    def run(x, mask):
+        y, _ = call(Softmax(axis=1), {}, {}, Masked(x, mask), Context())
+        pair = Masked(x[:, :, 0], mask), jnp.ones((2, 4))
+        pair, _ = call(Softmax(), {}, {}, pair, Context())
+        return y, pair, jax.nn.softmax(x[0, :2], axis=0), jax.nn.softmax(x[1], axis=0)
+
+    y, pair, short, long = run(x, mask)
     np.testing.assert_array_equal(y.mask, mask)
-    np.testing.assert_allclose(y.values[0, :2], jax.nn.softmax(x[0, :2], axis=0), rtol=1e-5)
+    np.testing.assert_allclose(y.values[0, :2], short, rtol=1e-5)
     np.testing.assert_array_equal(y.values[0, 2:], 0)
-    np.testing.assert_allclose(y.values[1], jax.nn.softmax(x[1], axis=0), rtol=1e-5)
-    pair, _ = call(Softmax(), {}, {}, (Masked(x[:, :, 0], mask), jnp.ones((2, 4))), Context())
+    np.testing.assert_allclose(y.values[1], long, rtol=1e-5)
     np.testing.assert_array_equal(pair.values[0, 2:], 0)
     np.testing.assert_allclose(pair.values.sum(1), 1, rtol=1e-5)
 
 
 @pytest.mark.parametrize("layer", [Activation("relu"), ReLU(), LeakyReLU(), PReLU(), ELU()])
 def test_masks_pass(layer, key):
-    mask = jnp.ones((2, 4), bool)
-    params, state = initialize(layer, key, Masked(X, mask))
-    assert call(layer, params, state, Masked(jnp.asarray(X), mask), Context())[0].mask is mask
+    mask = np.ones((2, 4), bool)
+    params, state = weight_spec(layer, Masked(X, mask))
+
+    def run(params, x):
+        y, _ = call(layer, params, state, Masked(x, mask), Context())
+        assert y.mask is mask
+        return y.values
+
+    assert jax.eval_shape(run, params, X).shape == X.shape
 
 
 def test_an_activation_may_be_any_function_and_splits_off():
@@ -199,12 +221,9 @@ def test_a_layer_without_weights_is_an_activation(case, field):
     assert layer != case.layer.replace(**{field: LeakyReLU(0.1)})
     assert from_config(json.loads(json.dumps(to_config(layer)))) == layer
     expected = case.layer.replace(**{field: SLOPE})
-    values = jit(lambda p, s, x: strip_masks(call(layer, p, s, x, INFERENCE)[0]))(
-        *case.weights, case.x
-    )
-    others = jit(lambda p, s, x: strip_masks(call(expected, p, s, x, INFERENCE)[0]))(
-        *case.weights, case.x
-    )
+    run = lambda *given: strip_masks(call(*given, INFERENCE)[0])
+    both = jit(lambda p, s, x: [run(one, p, s, x) for one in (layer, expected)])
+    values, others = both(*case.weights, case.x)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), values, others)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fnn import layers as L
@@ -15,11 +14,12 @@ from fnn.core import tree
 from fnn.core.calling import call, weight_spec
 from fnn.core.context import INFERENCE, attach_mask, split_mask
 from tests.helpers.catalogue import jit
+from tests.helpers.drawn import examples
 from tests.helpers.oracle import keras_rules, random_weights_unset
 
 pytestmark = pytest.mark.slow
 
-DRAWS = settings(max_examples=15, deadline=None, derandomize=True)
+DRAWS = 15
 CALL_ARGUMENTS = ("use_causal_mask", "return_attention_scores")
 OURS = {*CALL_ARGUMENTS, "fixed_weights", "position", "name", "trainable", "dtype", "input_shape"}
 sizes, steps, groups = st.integers(1, 4), st.integers(1, 5), st.integers(1, 3)
@@ -130,23 +130,21 @@ def plain(draw, keras=False):
     return Case(layer, tuple(inputs), tuple(masks))
 
 
-def in_fnn(case):
+def in_fnn(case, params):
     """Outputs, and scores where they are returned; the mask of the queries stays on them."""
-    y, _ = jit(lambda params, x: call(case.layer, params, {}, x, INFERENCE))(case.params, case.x)
+    y, _ = call(case.layer, params, {}, case.x, INFERENCE)
     outputs, *scores = y if case.layer.return_attention_scores else [y]
-    outputs, mask = split_mask(outputs)
-    np.testing.assert_array_equal(mask, case.masks[0])
-    return [outputs, *scores]
+    return [*split_mask(outputs), *scores]
 
 
 def in_keras(case):
-    """What Keras makes of it, given the mask of the values (and that of the keys) by name."""
+    """The layer of Keras, called on weights, and given the masks that it takes by name."""
     import keras
 
     fields = {n: v for n, v in vars(case.layer).items() if n[0] != "_" and n not in OURS}
     name = type(case.layer).__name__.replace("GroupedQuery", "GroupQuery")
     given = {name: getattr(case.layer, name) for name in CALL_ARGUMENTS}
-    with keras_rules(), random_weights_unset():
+    with random_weights_unset():
         twin = getattr(keras.layers, name)(**fields)
         if hasattr(case.layer, "sizes"):
             twin.build(*(a.shape for a in case.inputs))
@@ -156,10 +154,32 @@ def in_keras(case):
         else:
             twin.build([a.shape for a in case.inputs])
             inputs, given["mask"] = {"inputs": list(case.inputs)}, list(case.masks)
-        others = [v.value for v in twin.non_trainable_variables]
-        weights = [tree.get(case.params, path) for path in case.paths]
-        run = lambda weights: twin.stateless_call(weights, others, **inputs, **given)[0]
-        return jax.tree.leaves(jit(run)(weights))
+    others = [v.value for v in twin.non_trainable_variables]
+
+    def run(params):
+        weights = [tree.get(params, path) for path in case.paths]
+        return jax.tree.leaves(twin.stateless_call(weights, others, **inputs, **given)[0])
+
+    return run
+
+
+def compare(strategy, oracle=None):
+    """All examples of a strategy as one program, against `oracle(case)` or else Keras."""
+    cases = examples(strategy, DRAWS)
+    weights = [case.params for case in cases]
+    run = lambda weights: [in_fnn(*pair) for pair in zip(cases, weights, strict=True)]
+    found = jit(run)(weights)
+    if oracle is None:
+        with keras_rules():
+            twins = [in_keras(case) for case in cases]
+            each = lambda weights: [twin(p) for twin, p in zip(twins, weights, strict=True)]
+            expected = jit(each)(weights)
+    else:
+        expected = map(oracle, cases)
+    for case, (outputs, mask, *scores), wanted in zip(cases, found, expected, strict=True):
+        np.testing.assert_array_equal(mask, case.masks[0])
+        for a, b in zip([outputs, *scores], wanted, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5, err_msg=str(case))
 
 
 def shares(scores, allowed):
@@ -207,38 +227,22 @@ def plain_in_numpy(case):
     return [found @ value, *([found] if layer.return_attention_scores else [])]
 
 
-def close(received, expected):
-    assert len(received) == len(expected)
-    for a, b in zip(received, expected, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
-
-
-@DRAWS
-@given(heads())
-def test_heads_equal_numpy(case):
+def test_heads_equal_numpy():
     """With masks that may leave a query nothing to look at."""
-    close(in_fnn(case), [heads_in_numpy(case)])
+    compare(heads(), lambda case: [heads_in_numpy(case)])
 
 
-@DRAWS
-@given(heads(keras=True))
-def test_heads_equal_keras(case):
-    close(in_fnn(case), in_keras(case))
+def test_heads_equal_keras():
+    compare(heads(keras=True))
 
 
-@DRAWS
-@given(boxes())
-def test_heads_over_axes_equal_keras(case):
-    close(in_fnn(case), in_keras(case))
+def test_heads_over_axes_equal_keras():
+    compare(boxes())
 
 
-@DRAWS
-@given(plain())
-def test_plain_attention_equals_numpy(case):
-    close(in_fnn(case), plain_in_numpy(case))
+def test_plain_attention_equals_numpy():
+    compare(plain(), plain_in_numpy)
 
 
-@DRAWS
-@given(plain(keras=True))
-def test_plain_attention_equals_keras(case):
-    close(in_fnn(case), in_keras(case))
+def test_plain_attention_equals_keras():
+    compare(plain(keras=True))

@@ -83,9 +83,20 @@ def run(layer, params, state, x, ctx=INFERENCE):
     return y, after, gradients
 
 
-def forward(layer, params, state, x, ctx=INFERENCE):
+def outputs_of(*calls):
+    """The outputs of each (layer, params, state, inputs), in one program."""
+    layers = [layer for layer, *_ in calls]
+
+    def run(given):
+        pairs = zip(layers, given, strict=True)
+        return [call(layer, *each, INFERENCE)[0] for layer, each in pairs]
+
+    return jit(run)([tuple(given) for _, *given in calls])
+
+
+def forward(*given):
     """The outputs, compiled."""
-    return jit(lambda params, x: call(layer, params, state, x, ctx)[0])(params, x)
+    return outputs_of(given)[0]
 
 
 def linear(p, x):
@@ -144,12 +155,19 @@ DEFINITIONS = {
 def test_a_combinator_is_its_definition(name):
     layer, definition = DEFINITIONS[name]
     params, state = made(layer, X)
-    y, after, gradients = run(layer, params, state, X)
-    close(y, definition(params, X))
-    assert after == state
 
-    loss = lambda params, x: (definition(params, x) ** 2).sum()
-    close(gradients, jit(jax.grad(loss, (0, 1)))(params, X))
+    def loss(params, x, run):
+        y, after = run(params, x)
+        return (y**2).sum(), (y, after)
+
+    graded = jax.grad(loss, (0, 1), has_aux=True)
+    ours = lambda params, x: call(layer, params, state, x, INFERENCE)
+    plain = lambda params, x: (definition(params, x), {})
+    both = lambda params, x: [graded(params, x, run) for run in (ours, plain)]
+    (gradients, (y, after)), (expected_gradients, (expected, _)) = jit(both)(params, X)
+    close(y, expected)
+    assert after == state
+    close(gradients, expected_gradients)
 
 
 @pytest.mark.parametrize("x", [X, (X, X)], ids=["one", "several"])
@@ -354,15 +372,16 @@ def test_time_distributed_is_that_of_keras(masked):
 def test_statistics_over_time_leave_padding_out(key):
     layer = TimeDistributed(BatchNormalization(momentum=0.0))
     mask = np.array([[1, 1, 0, 1], [1, 0, 0, 0]], bool)
-    mask, rows = jnp.asarray(mask), jnp.array([True, False])
+    rows = np.array([True, False])
     params, state = made(layer, STEPS)
-    for real, x, ctx in [
+    given = [
         (np.ones((2, 4), bool), STEPS, train(key)),
         (mask, Masked(STEPS, mask), train(key)),
         (mask & rows[:, None], Masked(STEPS, mask), train(key, rows=rows)),
         (mask, STEPS, train(key, mask=mask)),
-    ]:
-        _, after = call(layer, params, state, x, ctx)
+    ]
+    every = jit(lambda: [call(layer, params, state, x, ctx)[1] for _, x, ctx in given])
+    for (real, *_), after in zip(given, every(), strict=True):
         close(after["moving_mean"], STEPS[real].mean(0))
         close(after["moving_variance"], STEPS[real].var(0))
 
@@ -383,32 +402,34 @@ def test_steps_may_have_masks_of_their_own():
         ]
     )
     params, state = made(texts, words)
-    y = forward(texts, params, state, words)
     first, dense_layer, inner, outer = params
     sentence = Sequential(
         [Embedding(6, 4, name=first), Dense(4, "tanh", name=dense_layer), LSTM(3, name=inner)]
     )
-    for text, lengths in zip((0, 1), ((2, 1), (1,)), strict=True):
-        read = [
-            forward(sentence, params, state, words[text, i][None, :length])
-            for i, length in enumerate(lengths)
-        ]
-        expected = forward(LSTM(2), params[outer], {}, jnp.stack(read, 1))
-        close(y[text : text + 1], expected)
+    real = words[0, 0][None, :2], words[0, 1][None, :1], words[1, 0][None, :1]
+    sentences = [(sentence, params, state, one) for one in real]
+    y, *read = outputs_of((texts, params, state, words), *sentences)
+    read = [np.stack(read[:2], 1), np.stack(read[2:], 1)]
+    expected = outputs_of(*[(LSTM(2), params[outer], {}, text) for text in read])
+    close(y, np.concatenate(expected))
 
 
 def test_an_ensemble_is_its_members_one_by_one(key):
     layer = Ensemble(MIXED, 3)
-    params, state = layer.init(key, X)
+    params, state = jit(layer.init)(key, X)
     kernels = np.asarray(params["dense"]["kernel"])
     assert not np.array_equal(kernels[0], kernels[1])
     ctx = train(jax.random.key(1))
+
+    @functools.partial(jax.grad, has_aux=True)
+    def member(params, i):
+        y, after = call(MIXED, params, copy_of(state, i), X, ctx.repeat(i))
+        return (y**2).sum(), (y, after)
+
     y, after, (gradients, _) = run(layer, params, state, X, ctx)
-    for i in range(3):
-        expected = run(MIXED, *copy_of((params, state), i), X, ctx.repeat(i))
-        close(
-            (y[:, i], copy_of((after, gradients), i)), (expected[0], (expected[1], expected[2][0]))
-        )
+    alone = jit(lambda params: [member(copy_of(params, i), i) for i in range(3)])(params)
+    for i, (gradient, (one, moved)) in enumerate(alone):
+        close((y[:, i], copy_of((after, gradients), i)), (one, (moved, gradient)))
 
 
 def test_an_ensemble_of_a_graph_in_a_sequence(key):
@@ -417,23 +438,20 @@ def test_an_ensemble_of_a_graph_in_a_sequence(key):
     graph = connect(start, Add()((Dense(2)(left), Dense(2)(start))))
     layer = Sequential([Dense(3), Ensemble(graph, 2)])
     params, state = made(layer, X)
-    y, _, _ = run(layer, params, state, X)
     h = linear(params["dense"], X)
-    for i in range(2):
-        expected, _ = call(graph, copy_of(params["ensemble"], i), state["ensemble"], h, INFERENCE)
-        close(y[:, i], expected)
+    members = [(graph, copy_of(params["ensemble"], i), state["ensemble"], h) for i in range(2)]
+    y, *expected = outputs_of((layer, params, state, X), *members)
+    close(y, np.stack(expected, 1))
 
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_the_spread_is_mean_and_deviation_over_members(masked):
     layer = Spread(Ensemble(Parallel([Dense(2, "tanh"), Dense(3)]), 4))
-    mask = jnp.asarray([[1, 1, 0, 1], [1, 0, 0, 0]], bool)
-    x = Masked(jnp.asarray(STEPS), mask) if masked else STEPS
+    mask = np.asarray([[1, 1, 0, 1], [1, 0, 0, 0]], bool)
+    x = Masked(STEPS, mask) if masked else STEPS
     params, state = made(layer, x)
-    (mean, deviation), _ = call(layer, params, state, x, INFERENCE)
-    each = [
-        call(layer.inner.inner, *copy_of((params, state), i), STEPS, INFERENCE)[0] for i in range(4)
-    ]
+    members = [(layer.inner.inner, *copy_of((params, state), i), STEPS) for i in range(4)]
+    (mean, deviation), *each = outputs_of((layer, params, state, x), *members)
     for output in range(2):
         values = [a.values if masked else a for a in (mean[output], deviation[output])]
         close(values[0], np.mean([y[output] for y in each], 0))
@@ -478,21 +496,21 @@ def test_a_mask_passes_through(name):
     """Padding of any length after the real steps leaves every result as it is without padding."""
     layer = Sequential([Embedding(6, 4, mask_zero=True), CARRIERS[name], LSTM(3, unroll=True)])
     params, state = made(layer, IDS)
-    y = forward(layer, params, state, IDS)
     alone = Sequential([Embedding(6, 4), *layer.layers[1:]])
-    for row, length in enumerate((3, 1)):
-        expected = forward(alone, params, state, IDS[row : row + 1, :length])
-        close(y[row : row + 1], expected)
+    real = IDS[:1, :3], IDS[1:2, :1]
+    shorter = [(alone, params, state, ids) for ids in real]
+    y, *expected = outputs_of((layer, params, state, IDS), *shorter)
+    close(y[:2], np.concatenate(expected))
 
 
 def test_masks_through_an_ensemble_reach_each_member():
     layer = Sequential([Embedding(6, 4, mask_zero=True), Ensemble(LSTM(3), 2)])
     params, state = made(layer, IDS)
-    y = forward(layer, params, state, IDS)
     one = Sequential([Embedding(6, 4, mask_zero=True), LSTM(3, name="ensemble")])
-    for i in range(2):
-        member = {**params, "ensemble": copy_of(params["ensemble"], i)}
-        close(y[:, i], forward(one, member, state, IDS))
+    members = [{**params, "ensemble": copy_of(params["ensemble"], i)} for i in range(2)]
+    each = [(one, member, state, IDS) for member in members]
+    y, *expected = outputs_of((layer, params, state, IDS), *each)
+    close(y, np.stack(expected, 1))
 
 
 def test_masks_are_those_of_keras():
@@ -509,7 +527,9 @@ def test_masks_are_those_of_keras():
     params, state = made(layer, IDS)
     with keras_rules():
         twin(model, layer, params, state)
-        expected = np.asarray(model(IDS))
+        weights_of = [v.value for v in model.trainable_variables]
+        others = [v.value for v in model.non_trainable_variables]
+        expected = jit(lambda w, x: model.stateless_call(w, others, x)[0])(weights_of, IDS)
     close(forward(layer, params, state, IDS), expected)
 
 
@@ -581,25 +601,31 @@ def test_nested_combinators_round_trip_through_json():
 @pytest.fixture(scope="module")
 def network():
     params, state = made(NETWORK, X)
-    plain = lambda params, x: NETWORK.apply(params, state, x)[0]
+    plain = jax.jit(lambda params, x: NETWORK.apply(params, state, x)[0])
     return plain, params, np.asarray(plain(params, X))
 
 
 def test_jit_and_eval_shape(network):
     plain, params, y = network
-    close(jit(plain)(params, X), y)
+    close(plain.__wrapped__(params, X), y)  # operation by operation
     assert jax.eval_shape(plain, params, X).shape == y.shape == (4, 3, 2)
     assert output_spec(NETWORK, X).shape == y.shape
 
 
 def test_vmap_over_data_and_over_weights(network):
     plain, params, y = network
-    one_by_one = jit(jax.vmap(lambda x: plain(params, x[None])[0]))(X)
+    half = jax.tree.map(lambda a: np.float32(0.5) * np.asarray(a), params)
+    several = jax.tree.map(lambda *pair: np.stack(pair), params, half)
+
+    @jax.jit
+    def mapped(params, several):
+        one_by_one = jax.vmap(lambda x: plain(params, x[None])[0])(X)
+        return one_by_one, jax.vmap(plain, (0, None))(several, X)
+
+    one_by_one, both = mapped(params, several)
     close(one_by_one, y)
-    several = jax.tree.map(lambda a: jnp.stack([a, 0.5 * a]), params)
-    both = jit(jax.vmap(plain, (0, None)))(several, X)
     close(both[0], y)
-    close(both[1], plain(jax.tree.map(lambda a: 0.5 * a, params), X))
+    close(both[1], plain(half, X))
 
 
 def test_forward_and_reverse_derivatives_agree_with_differences(network):
@@ -608,25 +634,34 @@ def test_forward_and_reverse_derivatives_agree_with_differences(network):
     learns, fixed = weights.split(NETWORK, params)
     direction = jax.tree.map(lambda a: jnp.asarray(draw(size=a.shape), a.dtype), learns)
     loss = lambda learns: (plain(weights.merge(params, learns, fixed), X) ** 2).sum()
-    _, forward = jit(lambda p, d: jax.jvp(loss, (p,), (d,)))(learns, direction)
-    gradient = jit(jax.grad(loss))(learns)
-    reverse = sum(
-        jax.tree.leaves(jax.tree.map(lambda g, d: float((g * d).sum()), gradient, direction))
-    )
-    close(reverse, float(forward))
-    moved = lambda e: float(loss(jax.tree.map(lambda p, d: p + e * d, learns, direction)))
-    difference = (moved(5e-3) - moved(-5e-3)) / 1e-2
+
+    @jax.jit
+    def all_of(learns, direction):
+        _, forward = jax.jvp(loss, (learns,), (direction,))
+        moved = lambda e: loss(jax.tree.map(lambda p, d: p + e * d, learns, direction))
+        return forward, jax.grad(loss)(learns), moved(5e-3), moved(-5e-3)
+
+    forward, gradient, ahead, behind = all_of(learns, direction)
+    products = jax.tree.map(lambda g, d: np.sum(np.asarray(g) * d), gradient, direction)
+    close(sum(jax.tree.leaves(products)), float(forward))
+    difference = (float(ahead) - float(behind)) / 1e-2
     np.testing.assert_allclose(difference, float(forward), rtol=2e-2)  # of differences in float32
 
 
 def test_scan_over_time_and_checkpoint(network):
     plain, params, y = network
-    steps = jnp.stack([X, X + 1])
-    _, scanned = jit(lambda p, s: jax.lax.scan(lambda c, x: (c, plain(p, x)), 0, s))(params, steps)
+    steps = np.stack([X, X + 1])
+    loss = lambda f: lambda p: (f(p, X) ** 2).sum()
+
+    @jax.jit
+    def all_of(params, steps):
+        _, scanned = jax.lax.scan(lambda c, x: (c, plain(params, x)), 0, steps)
+        return scanned, [jax.grad(loss(f))(params) for f in (jax.checkpoint(plain), plain)]
+
+    scanned, gradients = all_of(params, steps)
     close(scanned[0], y)
     close(scanned[1], plain(params, X + 1))
-    loss = lambda f: lambda p: (f(p, X) ** 2).sum()
-    close(jit(jax.grad(loss(jax.checkpoint(plain))))(params), jit(jax.grad(loss(plain)))(params))
+    close(*gradients)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Layers that disturb in training: their rates, their moments, what they drop together."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +24,7 @@ from fnn.layers.dropout import (
 from fnn.layers.recurrent import LSTM, SimpleRNN
 from fnn.layers.simple import ActivityRegularization
 from fnn.regularizers import L2
+from tests.helpers.keras_twins import stateless
 from tests.helpers.oracle import keras_rules
 
 pytestmark = pytest.mark.slow
@@ -38,8 +41,9 @@ RANDOM = [
 ]
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def trained(layer, x, key, rows=None):
-    return layer.apply({}, {}, jnp.asarray(x), Context(train=True, key=key, rows=rows))[0]
+    return layer.apply({}, {}, x, Context(train=True, key=key, rows=rows))[0]
 
 
 @pytest.mark.parametrize(("layer", "x"), RANDOM)
@@ -54,36 +58,40 @@ def test_inference_and_rate_zero_are_the_identity_without_a_key(layer, x):
 
 @pytest.mark.parametrize(("layer", "x"), RANDOM)
 def test_key_path_and_seed_decide_the_noise(layer, x, key):
-    first = trained(layer, x, key)
-    np.testing.assert_array_equal(first, trained(layer, x, key))
-    jitted = jax.jit(lambda x: trained(layer, x, key))(x)
-    np.testing.assert_allclose(first, jitted, rtol=1e-5, atol=1e-6)
+    ctx = Context(train=True, key=key)
+    noise = lambda layer, x, ctx=ctx: layer.apply({}, {}, x, ctx)[0]
+    first = noise(layer, jnp.asarray(x))
+    np.testing.assert_array_equal(first, noise(layer, jnp.asarray(x)))
     seeded = layer.replace(seed=1)
-    others = [
-        trained(layer, x, jax.random.key(1)),
-        trained(seeded, x, key),
-        trained(layer.replace(seed=0), x, key),
-        layer.apply({}, {}, x, Context(train=True, key=key, path=("a",)))[0],
+    np.testing.assert_allclose(first, trained(layer, x, key), rtol=1e-5, atol=1e-6)
+    x = jnp.asarray(x)
+    others = [  # operation by operation: each is compiled once for all of these
+        noise(layer, x, ctx.replace(key=jax.random.key(1))),
+        noise(seeded, x),
+        noise(layer.replace(seed=0), x),
+        noise(layer, x, ctx.replace(path=("a",))),
     ]
     for other in others:
         assert not np.array_equal(first, other)
-    np.testing.assert_array_equal(others[1], trained(seeded, x, key))
+    np.testing.assert_array_equal(others[1], noise(seeded, x))
 
 
 @pytest.mark.parametrize(("layer", "x"), RANDOM)
 def test_gradient_is_finite_and_half_precision_stays(layer, x, key):
-    gradient = jax.grad(lambda x: (trained(layer, x, key) ** 2).sum())(jnp.asarray(x))
+    gradient = jax.jit(jax.grad(lambda x: (trained(layer, x, key) ** 2).sum()))(x)
     assert np.isfinite(gradient).all()
-    assert trained(layer, jnp.asarray(x, "bfloat16"), key).dtype == "bfloat16"
+    half = jax.ShapeDtypeStruct(x.shape, "bfloat16")
+    assert jax.eval_shape(lambda x: trained(layer, x, key), half).dtype == "bfloat16"
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
 def test_dropout_keeps_its_share_and_the_mean(rate, key):
-    y = np.asarray(trained(Dropout(rate), np.ones((400, 500)), key))
+    x = np.ones((400, 500), "float32")
+    draw = lambda x: (trained(Dropout(rate), x, key).sum(), trained(Dropout(rate), x, key))
+    gradient, y = jax.device_get(jax.jit(jax.grad(draw, has_aux=True))(x))
     assert set(np.unique(y)) == {0.0, np.float32(1 / (1 - rate))}
     np.testing.assert_allclose((y == 0).mean(), rate, atol=0.005)  # 4.5 standard errors
     np.testing.assert_allclose(y.mean(), 1, atol=0.03)
-    gradient = jax.grad(lambda x: trained(Dropout(rate), x, key).sum())(jnp.ones((400, 500)))
     np.testing.assert_array_equal(gradient, y)
 
 
@@ -159,12 +167,16 @@ def test_activity_regularization_is_the_penalty_of_keras_a_mean_over_real_rows(k
         theirs(x)
         wanted = float(sum(theirs.losses))
     params, state = initialize(layer, key, x)
-    y, state = call(layer, params, state, jnp.asarray(x), Context(train=True))
+    padded = np.concatenate([x, np.full((2, 3), 99, "float32")])
+
+    @jax.jit
+    def both(x, padded, rows):
+        plain = call(layer, params, state, x, Context(train=True))
+        return plain, call(layer, params, state, padded, Context(train=True, rows=rows))
+
+    (y, after), (_, state) = both(x, padded, np.arange(6) < 4)
     np.testing.assert_array_equal(y, x)
-    np.testing.assert_allclose(state["aux_loss"], wanted, rtol=1e-5)
-    padded = jnp.concatenate([x, jnp.full((2, 3), 99.0)])
-    rows = Context(train=True, rows=jnp.arange(6) < 4)
-    _, state = call(layer, params, state, padded, rows)
+    np.testing.assert_allclose(after["aux_loss"], wanted, rtol=1e-5)
     np.testing.assert_allclose(state["aux_loss"], wanted, rtol=1e-5)
 
 
@@ -190,14 +202,22 @@ def test_the_layer_after_is_the_argument_that_keras_takes_for_any_layer(name, ar
     with keras_rules():
         regularizer = keras.regularizers.L1L2(0.3, 0.2)
         theirs = getattr(keras.layers, name)(**arguments, activity_regularizer=regularizer)
-        theirs(xs[0] if len(xs) == 1 else xs, **({"training": True} if "Batch" in name else {}))
-        wanted = float(sum(theirs.losses))
+        theirs.build(xs[0].shape if len(xs) == 1 else [a.shape for a in xs])
+        values = [[v.value for v in theirs.trainable_variables]]
+        values += [[v.value for v in theirs.non_trainable_variables]]
+        named = {"training": True} if "Batch" in name else {}
+        penalty = jax.jit(lambda x: sum(stateless(theirs, *values, x, **named)[2]))
+
+        wanted = float(penalty(xs[0] if len(xs) == 1 else xs))
     with pytest.raises(ValueError, match=r"put ActivityRegularization\(l1, l2\) after"):
         getattr(fnn.layers, name)(**arguments, activity_regularizer="l2")
     layer = getattr(fnn.layers, name)(**arguments)
     layer = fnn.layers.Sequential([layer, ActivityRegularization(0.3, 0.2)])
-    params, state = initialize(layer, jax.random.key(0), x)
-    _, state = call(layer, params, state, x, Context(train=True))
+
+    def run(key, x):
+        return call(layer, *initialize(layer, key, x), x, Context(train=True))[1]
+
+    state = jax.jit(run)(jax.random.key(0), x)
     received = state["activity_regularization"]["aux_loss"]
     np.testing.assert_allclose(received, wanted, rtol=1e-5)
 
@@ -212,15 +232,15 @@ def test_the_layer_after_is_the_argument_that_keras_takes_for_any_layer(name, ar
 )
 def test_the_penalty_leaves_masked_steps_out(layer, key):
     """It is that of the real steps, over the examples, whatever stands in the others."""
-    mask = jnp.asarray([[True, True, False], [False, True, True]])
-    x = jnp.asarray(IMAGES[0, :2, :3])
-    params, state = initialize(layer, key, x)
+    mask = np.asarray([[True, True, False], [False, True, True]])
+    x = IMAGES[0, :2, :3]
+    params, state = jax.jit(lambda key: initialize(layer, key, x))(key)
+    run = jax.jit(lambda x: call(layer, params, state, x, Context(train=True, key=key)))
     losses = []
     for junk in (0.0, 7.0, -1e3):
-        spoiled = Masked(jnp.where(mask[..., None], x, junk), mask)
-        y, after = call(layer, params, state, spoiled, Context(train=True, key=key))
+        y, after = run(Masked(np.where(mask[..., None], x, np.float32(junk)), mask))
         losses.append(float(after["aux_loss"]))
-    real = np.asarray(y.values)[np.asarray(mask)]
+    real = np.asarray(y.values)[mask]
     np.testing.assert_allclose(losses, [layer.activity_regularizer(real) / 2] * 3, rtol=1e-5)
 
 
@@ -287,14 +307,22 @@ def test_one_rule_drops_everywhere(seed, rate):
         kept = jax.random.bernoulli(key, 1 - rate, shape)
         return np.where(kept, np.float32(1) / np.float32(max(1 - rate, 1e-9)), np.float32(0))
 
-    found = Dropout(rate, seed=seed).apply({}, {}, x, ctx)[0]
-    np.testing.assert_allclose(found, dropped("", (4, 5)), rtol=1e-6)
-    found = SpatialDropout1D(rate, seed=seed).apply({}, {}, x[None], ctx)[0]
-    np.testing.assert_allclose(found[0, 2], dropped("", (1, 1, 5))[0, 0], rtol=1e-6)
     cell = SimpleRNNCell(5, "linear", use_bias=False, dropout=rate, seed=seed)
-    params = {"kernel": jnp.eye(5), "recurrent_kernel": jnp.zeros((5, 5))}
-    found = cell.apply(params, {}, (x, jnp.zeros((4, 5))), ctx)[0][0]
-    np.testing.assert_allclose(found, dropped("dropout", (4, 5)), rtol=1e-6)
+    params = {"kernel": np.eye(5, dtype="f"), "recurrent_kernel": np.zeros((5, 5), "f")}
     attention = Attention(dropout=rate, seed=seed)
-    found = attention.apply({}, {}, (x[:, None], jnp.eye(5)[None].repeat(4, 0)), ctx)[0]
-    np.testing.assert_allclose(found, dropped("dropout", (4, 1, 5)) / 5, rtol=1e-6)
+
+    @jax.jit
+    def every(params, x):
+        values = jnp.broadcast_to(jnp.eye(5), (4, 5, 5))
+        return (
+            Dropout(rate, seed=seed).apply({}, {}, x, ctx)[0],
+            SpatialDropout1D(rate, seed=seed).apply({}, {}, x[None], ctx)[0][0, 2],
+            cell.apply(params, {}, (x, jnp.zeros((4, 5))), ctx)[0][0],
+            attention.apply({}, {}, (x[:, None], values), ctx)[0],
+        )
+
+    plain, spatial, recurrent, attended = every(params, x)
+    np.testing.assert_allclose(plain, dropped("", (4, 5)), rtol=1e-6)
+    np.testing.assert_allclose(spatial, dropped("", (1, 1, 5))[0, 0], rtol=1e-6)
+    np.testing.assert_allclose(recurrent, dropped("dropout", (4, 5)), rtol=1e-6)
+    np.testing.assert_allclose(attended, dropped("dropout", (4, 1, 5)) / 5, rtol=1e-6)

@@ -143,17 +143,18 @@ def test_the_balance_is_least_where_all_share_alike():
 
 def test_each_expert_has_its_own_weights_dropout_and_rows(key):
     layer = MixtureOfExperts(Dense(4), 3)
-    params, _ = layer.init(key, X)
+    params, _ = jit(layer.init)(key, X)
     assert len({kernel.tobytes() for kernel in np.asarray(params["experts"]["kernel"])}) == 3
 
     x, ctx = np.ones((1, 64), "float32"), Context(train=True, key=key)
     dropping = MixtureOfExperts(Dropout(0.5), 3, 3)
-    y, _ = call(dropping, *made(dropping, x), x, ctx)
+    given = made(dropping, x)
+    y, _ = jit(lambda x: call(dropping, *given, x, ctx))(x)
     assert len(np.unique(np.asarray(y).round(4))) > 2  # one draw for all would give two values
 
     layer = MixtureOfExperts(BatchNormalization(momentum=0.0), 3, 1)
     params, state = made(layer, X)
-    _, after = call(layer, params, state, X, ctx)
+    _, after = jit(lambda x: call(layer, params, state, x, ctx))(X)
     tokens = X.reshape(-1, 3)
     best = np.argmax(tokens @ np.asarray(params["router"]), -1)
     for expert in range(3):
@@ -169,7 +170,7 @@ def test_training_counts_the_balance_once(factor):
     model.compile(fnn.optimizers.SGD(0.0), "mse")
     x, y = X.reshape(-1, 3), np.zeros((24, 1), "float32")
     logs = model.fit(x, y, batch_size=24, verbose=0, shuffle=False).history
-    outputs, state = model.layer.apply(model.params, model.state, x)
+    outputs, state = jit(model.layer.apply)(model.params, model.state, x)
     square = float(jnp.square(outputs).mean())
     balance = float(state["residual"]["aux_loss"])
     assert balance > 0.4
@@ -184,8 +185,6 @@ def test_a_padded_last_batch_trains_as_the_real_rows_alone():
     x, y = X.reshape(-1, 3)[:10], np.ones((10, 3), "float32")
     found = []
     for batch_size in (10, 16):
-        model = fnn.Model(layer, seed=0)
-        model.compile(fnn.optimizers.SGD(0.5), "mse")
         padded = fnn.Model(layer, seed=0)
         padded.compile(fnn.optimizers.SGD(0.5), "mse")
         padded.fit(x, y, batch_size=batch_size, epochs=3, verbose=0, shuffle=False)

@@ -1,5 +1,7 @@
 """What a row of the catalogue cannot say: where masks go, dropout along time, what is compiled."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from fnn import Input, initializers
 from fnn import layers as L
 from fnn.core.calling import call, initialize
 from fnn.core.context import INFERENCE, Context, Masked, salt, strip_masks
+from tests.helpers.catalogue import Case, jit
 from tests.helpers.oracle import keras_rules
 
 pytestmark = pytest.mark.slow
@@ -17,14 +20,21 @@ KEY = jax.random.key(0)
 
 
 def random(*shape, seed=0):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), "float32")
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+def with_nan(x):
+    """NaN in a step that `HALF` masks."""
+    x[0, 1] = np.nan
+    return x
 
 
 def run(layer, x, ctx=INFERENCE):
-    return call(layer, *initialize(layer, KEY, x), x, ctx)[0]
+    """The outputs of a fresh layer, in one program."""
+    return jax.jit(lambda x: call(layer, *initialize(layer, KEY, x), x, ctx)[0])(x)
 
 
-HALF = jnp.array([[True, False, True], [False, False, False]])
+HALF = np.array([[True, False, True], [False, False, False]])
 
 
 @pytest.mark.parametrize("keepdims", [False, True])
@@ -34,26 +44,31 @@ HALF = jnp.array([[True, False, True], [False, False, False]])
 @pytest.mark.parametrize("channels_first", [False, True])
 def test_global_pooling_leaves_masked_steps_out(layer, reduce, keepdims, channels_first):
     """Where no step is real the result is 0, and its gradient is finite."""
-    x = random(2, 3, 4).at[0, 1].set(jnp.nan)
     axis = 2 if channels_first else 1
     layer = layer("channels_first" if channels_first else None, keepdims)
-    x = jnp.swapaxes(x, 1, axis)
-    expected = reduce(np.take(np.asarray(x[0]), [0, 2], axis - 1), axis - 1, keepdims=keepdims)
-    y = run(layer, Masked(x, HALF))
+    x = np.swapaxes(with_nan(random(2, 3, 4)), 1, axis)
+    expected = reduce(np.take(x[0], [0, 2], axis - 1), axis - 1, keepdims=keepdims)
+
+    @jax.jit
+    @functools.partial(jax.grad, has_aux=True)
+    def graded(x):
+        y = call(layer, {}, {}, Masked(x, HALF), INFERENCE)[0]
+        return jnp.sum(y**2), y
+
+    gradient, y = graded(x)
     np.testing.assert_allclose(y[0], expected, rtol=1e-6)
     np.testing.assert_array_equal(y[1], np.zeros_like(expected))
-    gradient = jax.grad(lambda x: jnp.sum(run(layer, Masked(x, HALF)) ** 2))(x)
     assert np.isfinite(gradient).all()
     np.testing.assert_array_equal(np.take(np.asarray(gradient[0]), 1, axis - 1), np.zeros(4))
 
 
 def test_averages_of_long_sequences_in_bfloat16_count_right():
-    x = Masked(jnp.ones((1, 700, 2), "bfloat16"), jnp.ones((1, 700), bool))
+    x = Masked(np.ones((1, 700, 2), jnp.bfloat16), np.ones((1, 700), bool))
     assert run(L.GlobalAveragePooling1D(), x).tolist() == [[1.0, 1.0]]
 
 
 def test_a_sum_is_real_where_all_its_inputs_are():
-    other = jnp.array([[True, True, False]] * 2)
+    other = np.array([[True, True, False]] * 2)
     x = random(2, 3, 4)
     y = run(L.Add(), (Masked(x, HALF), Masked(x, other), x))
     np.testing.assert_array_equal(y.mask, HALF & other)
@@ -70,19 +85,24 @@ def test_concatenation_in_time_concatenates_the_masks():
 @pytest.mark.parametrize("layer", [L.Add(), L.Multiply(), L.Maximum(), L.Average()], ids=repr)
 def test_masks_repeat_as_their_values_do(layer):
     """A mask of one step is for all the steps along which its values repeat."""
-    one, many = jnp.ones((3, 1, 4)), jnp.ones((3, 6, 4))
-    short = jnp.asarray([[True], [False], [True]])
-    long = jnp.asarray(np.arange(18).reshape(3, 6) % 4 != 1)
-    for x, real in (
-        ((Masked(one, short), many), jnp.broadcast_to(short, (3, 6))),
-        ((many, Masked(one, short)), jnp.broadcast_to(short, (3, 6))),
+    one, many = np.ones((3, 1, 4), "float32"), np.ones((3, 6, 4), "float32")
+    short = np.asarray([[True], [False], [True]])
+    long = np.arange(18).reshape(3, 6) % 4 != 1
+    given = (
+        ((Masked(one, short), many), np.broadcast_to(short, (3, 6))),
+        ((many, Masked(one, short)), np.broadcast_to(short, (3, 6))),
         ((Masked(one, short), Masked(many, long)), short & long),
-        ((jnp.ones((3, 4)), Masked(many, long)), long),
-    ):
-        y, _ = call(layer, {}, {}, x, INFERENCE)
+        ((np.ones((3, 4), "float32"), Masked(many, long)), long),
+    )
+
+    @jax.jit
+    def every(given):
+        pairs = ((x, tuple(map(strip_masks, x))) for x in given)
+        return [[call(layer, {}, {}, x, INFERENCE)[0] for x in pair] for pair in pairs]
+
+    for (y, single), (_, real) in zip(every([x for x, _ in given]), given, strict=True):
         assert y.shape == (3, 6, 4)
         np.testing.assert_array_equal(y.mask, real)
-        single, _ = call(layer, {}, {}, tuple(map(strip_masks, x)), INFERENCE)
         np.testing.assert_array_equal(y.values, single)
 
 
@@ -106,10 +126,10 @@ def test_the_mask_turns_round_with_the_sequence(layer):
 
 @pytest.mark.parametrize("layer", [L.LSTM(2), L.GRU(2), L.SimpleRNN(2)], ids=repr)
 def test_not_even_nan_in_a_masked_step_reaches_a_gradient(layer):
-    x = random(2, 3, 4).at[0, 1].set(jnp.nan)
-    params, state = initialize(layer, KEY, x)
+    case = Case(layer, with_nan(random(2, 3, 4)))
+    (params, state), x = case.weights, case.x
     loss = lambda params, x: jnp.sum(call(layer, params, state, Masked(x, HALF), INFERENCE)[0] ** 2)
-    gradients = jax.grad(loss, (0, 1))(params, x)
+    gradients = jax.jit(jax.grad(loss, (0, 1)))(params, x)
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradients))
 
 
@@ -118,8 +138,9 @@ TRAINING = Context(train=True, key=jax.random.key(3))
 
 def test_dropout_drops_the_same_features_at_every_step():
     layer = L.SimpleRNN(50, None, False, dropout=0.25, return_sequences=True)
-    params = {"kernel": jnp.eye(50), "recurrent_kernel": jnp.zeros((50, 50))}
-    y, _ = layer.apply(params, {}, jnp.ones((40, 5, 50)), TRAINING)
+    zeros, eye = np.zeros((50, 50), "float32"), np.eye(50, dtype="float32")
+    run = jax.jit(lambda params, x: layer.apply(params, {}, x, TRAINING)[0])
+    y = np.asarray(run({"kernel": eye, "recurrent_kernel": zeros}, np.ones((40, 5, 50), "f")))
     np.testing.assert_array_equal(y, np.broadcast_to(y[:, :1], y.shape))
     np.testing.assert_allclose(np.unique(y), [0, 1 / 0.75], rtol=1e-6)
     assert abs(float(y.mean()) - 1) < 0.05
@@ -127,29 +148,39 @@ def test_dropout_drops_the_same_features_at_every_step():
 
 def test_recurrent_dropout_drops_the_same_units_at_every_step():
     layer = L.SimpleRNN(50, None, False, recurrent_dropout=0.5, return_sequences=True)
-    params = {"kernel": jnp.zeros((3, 50)), "recurrent_kernel": jnp.eye(50)}
-    y, _ = layer.apply(params, {}, (jnp.ones((40, 4, 3)), jnp.ones((40, 50))), TRAINING)
+    params = {"kernel": np.zeros((3, 50), "f"), "recurrent_kernel": np.eye(50, dtype="f")}
+    run = jax.jit(lambda params, x: layer.apply(params, {}, x, TRAINING)[0])
+    y = np.asarray(run(params, (np.ones((40, 4, 3), "f"), np.ones((40, 50), "f"))))
     np.testing.assert_allclose(y, np.stack([y[:, 0] ** n for n in range(1, 5)], 1))
     assert abs(float((y[:, 0] > 0).mean()) - 0.5) < 0.05
 
 
 @pytest.mark.parametrize("layer", [L.LSTM, L.GRU])
 def test_dropout_follows_the_seed_and_the_key(layer):
-    x = random(2, 3, 4)
-    params, state = layer(3).init(KEY, x)
-    draw = lambda seed, key: layer(3, dropout=0.5, recurrent_dropout=0.5, seed=seed).apply(
-        params, state, x, Context(train=True, key=jax.random.key(key))
-    )[0]
-    np.testing.assert_array_equal(draw(1, 1), draw(1, 1))
-    assert not np.array_equal(draw(1, 1), draw(2, 1))
-    assert not np.array_equal(draw(1, 1), draw(1, 2))
-    assert draw(None, 1).sum() != draw(1, 1).sum()
+    case = Case(layer(3), (2, 3, 4))
+    (params, state), x = case.weights, case.x
+
+    dropping = layer(3, dropout=0.5, recurrent_dropout=0.5)
+
+    @jit
+    def draw(key):
+        ctx = Context(train=True, key=key)
+        seeds = 1, 1, 2, None
+        return [dropping.replace(seed=n).apply(params, state, x, ctx)[0] for n in seeds]
+
+    one, again, other, unseeded = draw(jax.random.key(1))
+    np.testing.assert_array_equal(draw(jax.random.key(1))[0], one)
+    np.testing.assert_array_equal(again, one)
+    assert not np.array_equal(one, other)
+    assert not np.array_equal(one, draw(jax.random.key(2))[0])
+    assert np.sum(unseeded) != np.sum(one)
 
 
 def test_dropping_everything_leaves_zeros_and_finite_gradients():
     layer, x = L.LSTM(3, dropout=1.0, use_bias=False), random(2, 3, 4)
-    params, state = layer.init(KEY, x)
-    y, gradient = jax.value_and_grad(lambda x: layer.apply(params, state, x, TRAINING)[0].sum())(x)
+    params, state = Case(layer, x).weights
+    total = lambda x: layer.apply(params, state, x, TRAINING)[0].sum()
+    y, gradient = jax.jit(jax.value_and_grad(total))(x)
     assert y == 0
     assert np.isfinite(gradient).all()
 
@@ -165,11 +196,18 @@ def test_fresh_recurrent_weights():
 
 def test_the_state_goes_on_where_it_ended():
     layer, x = L.LSTM(3, return_state=True), random(2, 6, 4)
-    params, state = layer.init(KEY, x)
-    whole = layer.apply(params, state, x)[0]
-    _, h, c = layer.apply(params, state, x[:, :4])[0]
-    for second in ((x[:, 4:], h, c), (x[:, 4:], [h, c])):
-        for a, b in zip(layer.apply(params, state, second)[0], whole, strict=True):
+    params, state = Case(layer, x).weights
+
+    @jax.jit
+    def parts(params, x):
+        _, h, c = layer.apply(params, state, x[:, :4])[0]
+        seconds = (x[:, 4:], h, c), (x[:, 4:], [h, c])
+        each = [layer.apply(params, state, second)[0] for second in seconds]
+        return layer.apply(params, state, x)[0], each
+
+    whole, each = parts(params, x)
+    for second in each:
+        for a, b in zip(second, whole, strict=True):
             np.testing.assert_allclose(a, b, atol=1e-6)
 
 
@@ -198,8 +236,10 @@ APART = [  # (axes of positions, pool_size, strides): windows that do not overla
 ]
 
 
-@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
-@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize(
+    ("padding", "data_format"),
+    [("valid", "channels_last"), ("same", "channels_last"), ("same", "channels_first")],
+)
 @pytest.mark.parametrize("kind", ["Max", "Average"])
 @pytest.mark.parametrize(("axes", "window", "strides"), APART)
 def test_windows_that_do_not_overlap_are_no_reduce_window(
@@ -212,31 +252,31 @@ def test_windows_that_do_not_overlap_are_no_reduce_window(
     x = random(2, *sizes, 3) if last else random(2, 3, *sizes)
     name, arguments = f"{kind}Pooling{axes}D", (window, strides, padding, data_format)
     layer = getattr(L, name)(*arguments)
-    y, gradient = weighed(lambda x: layer.apply({}, {}, x)[0], x)
+    program = weighed(lambda x: layer.apply({}, {}, x)[0])
+    (_, y), gradient = program(x)
     with keras_rules():
-        expected, slope = weighed(getattr(keras.layers, name)(*arguments), x)
+        (_, expected), slope = weighed(getattr(keras.layers, name)(*arguments))(x)
     np.testing.assert_allclose(y, expected, atol=1e-6)
     np.testing.assert_allclose(gradient, slope, atol=1e-6)
-    program = str(jax.make_jaxpr(jax.grad(lambda x: layer.apply({}, {}, x)[0].sum()))(x))
-    assert "reduce_window" not in program
-    assert "select_and_scatter" not in program
+    traced = str(program.trace(x).jaxpr)
+    assert "reduce_window" not in traced
+    assert "select_and_scatter" not in traced
 
 
-def weighed(pool, x):
-    """What `pool` makes of `x`, and the gradient of its sum with random weights."""
+def weighed(pool):
+    """The program of what `pool` makes of inputs, and the gradient of its weighted sum."""
 
     def total(x):
         y = pool(x)
         return jnp.vdot(random(*y.shape), y), y
 
-    (_, y), gradient = jax.jit(jax.value_and_grad(total, has_aux=True))(x)
-    return y, gradient
+    return jit(jax.value_and_grad(total, has_aux=True))
 
 
 @pytest.mark.parametrize("pool_size", [2, 6])
 def test_equal_largest_values_share_the_gradient(pool_size):
-    x = jnp.zeros((1, pool_size, 1))
-    gradient = jax.grad(lambda x: L.MaxPooling1D(pool_size).apply({}, {}, x)[0].sum())(x)
+    x = np.zeros((1, pool_size, 1), "float32")
+    gradient = jax.jit(jax.grad(lambda x: L.MaxPooling1D(pool_size).apply({}, {}, x)[0].sum()))(x)
     np.testing.assert_allclose(gradient.sum(), 1)
     assert (gradient >= 0).all()
 
@@ -244,11 +284,11 @@ def test_equal_largest_values_share_the_gradient(pool_size):
 @pytest.mark.parametrize("dtype", ["int32", "uint8", "bfloat16"])
 @pytest.mark.parametrize("strides", [None, 1])
 def test_pooling_of_other_dtypes(dtype, strides):
-    x = jnp.array([3, 1, 2], dtype).reshape(1, 3, 1)
-    largest = L.MaxPooling1D(2, strides, padding="same").apply({}, {}, x)[0]
+    x = np.array([3, 1, 2], jnp.dtype(dtype)).reshape(1, 3, 1)
+    pools = [kind(2, strides, padding="same") for kind in (L.MaxPooling1D, L.AveragePooling1D)]
+    largest, mean = jax.jit(lambda x: [pool.apply({}, {}, x)[0] for pool in pools])(x)
     assert largest.dtype == x.dtype
     assert largest.ravel().tolist() == ([3, 2] if strides is None else [3, 2, 2])
-    mean = L.AveragePooling1D(2, strides, padding="same").apply({}, {}, x)[0]
     assert mean.dtype == (x.dtype if dtype == "bfloat16" else jnp.float32)
     assert mean.ravel().tolist() == ([2, 2] if strides is None else [2, 1.5, 2])
 
@@ -256,8 +296,8 @@ def test_pooling_of_other_dtypes(dtype, strides):
 def test_strides_and_dilation_together():
     """Against a loop, since Keras refuses it."""
     layer, x = L.Conv2D(2, 3, strides=2, dilation_rate=2, use_bias=False), random(1, 9, 8, 3)
-    params, state = layer.init(KEY, x)
-    y = layer.apply(params, state, x)[0]
+    params, state = Case(layer, x).weights
+    y = jax.jit(lambda x: layer.apply(params, state, x)[0])(x)
     expected = np.zeros((3, 2, 2))
     for i, j in np.ndindex(3, 2):
         patch = x[0, 2 * i : 2 * i + 5 : 2, 2 * j : 2 * j + 5 : 2]

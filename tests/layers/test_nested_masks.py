@@ -11,8 +11,8 @@ import fnn
 from fnn import layers as L
 from fnn.core.calling import call, initialize
 from fnn.core.context import INFERENCE, Context, Masked, combine_masks, is_masked, strip_masks
-from tests.helpers.catalogue import jit
-from tests.helpers.oracle import keras_rules
+from tests.helpers.catalogue import Case, jit
+from tests.helpers.oracle import keras_rules, random_weights_unset
 
 pytestmark = pytest.mark.slow
 
@@ -39,6 +39,11 @@ def close(received, expected, tolerance=1e-6):
     )
 
 
+def weights(layer, x):
+    """Random weights and a fresh state, without a program for each shape."""
+    return Case(layer, *(x if isinstance(x, tuple) else (x,))).weights
+
+
 def run(layer, x, params=None, state=None, ctx=INFERENCE):
     params, state = ({}, {}) if params is None else (params, state)
     return jit(lambda params, x: call(layer, params, state, x, ctx)[0])(params, x)
@@ -61,7 +66,7 @@ def test_an_embedding_masks_each_word_as_keras_does(layer):
     import keras
 
     layer = layer(6, 4, mask_zero=True)
-    y, _ = call(layer, *initialize(layer, jax.random.key(0), DOCUMENTS), DOCUMENTS, INFERENCE)
+    y, _ = call(layer, *weights(layer, DOCUMENTS), DOCUMENTS, INFERENCE)
     twin = keras.layers.Embedding(6, 4, mask_zero=True)
     np.testing.assert_array_equal(y.mask, twin.compute_mask(DOCUMENTS))
 
@@ -71,7 +76,7 @@ def test_a_mask_of_sentences_and_one_of_words_add_up():
     expected = WORDS & np.asarray(first)[..., None]
     np.testing.assert_array_equal(combine_masks((first, None, jnp.asarray(WORDS))), expected)
     for layer, x in ((L.Masking(), VECTORS), (L.Embedding(6, 4, mask_zero=True), DOCUMENTS)):
-        params, state = initialize(layer, jax.random.key(0), x)
+        params, state = weights(layer, x)
         y, _ = call(layer, params, state, Masked(jnp.asarray(x), first), INFERENCE)
         np.testing.assert_array_equal(y.mask, expected)
 
@@ -99,39 +104,49 @@ def encoder(name):
 
 
 @functools.cache
-def readers(name):
-    """The encoder of a sentence and of its document, compiled once for both kinds of inputs."""
-    layers = [L.Dense(4, "tanh"), encoder(name).replace(name="time_distributed")]
-    reader, last = L.Sequential(layers), L.LSTM(2)
-    encode = lambda params, state, words: call(reader, params, state, words, INFERENCE)[0]
-    decode = lambda params, encoded: call(last, params["lstm"], {}, encoded, INFERENCE)[0]
-    return jit(encode), jit(decode)
+def readings(name):
+    """(outputs for padded documents by what masks them, the outputs for each document alone).
+
+    A document is read sentence by sentence, without padding, and then as the sentences with a word.
+    """
+    inner = encoder(name)
+    rest = [L.Dense(4, "tanh"), L.TimeDistributed(inner), L.LSTM(2)]
+    starts = {"Embedding": L.Embedding(6, 4, mask_zero=True), "Masking": L.Masking()}
+    whole = {first: L.Sequential([start, *rest]) for first, start in starts.items()}
+    reader = L.Sequential([L.Dense(4, "tanh"), inner.replace(name="time_distributed")])
+    params, state = weights(whole["Embedding"], DOCUMENTS)
+    params["embedding"]["embeddings"] = jnp.asarray(TABLE)
+    others = {part: w for part, w in params.items() if part != "embedding"}
+
+    def both(params, others, documents, vectors, sentences):
+        found = {
+            "Embedding": call(whole["Embedding"], params, state, documents, INFERENCE)[0],
+            "Masking": call(whole["Masking"], others, state, vectors, INFERENCE)[0],
+        }
+        encoded = [
+            jnp.concatenate([call(reader, others, state, x, INFERENCE)[0] for x in document])
+            for document in sentences
+        ]
+        return found, call(rest[-1], others["lstm"], {}, jnp.stack(encoded), INFERENCE)[0]
+
+    real = [[words[words != 0] for words in document] for document in DOCUMENTS[:2]]
+    sentences = [[TABLE[words][None] for words in document if words.size] for document in real]
+    return jit(both)(params, others, DOCUMENTS, VECTORS, sentences)
 
 
 @pytest.mark.parametrize("first", ["Embedding", "Masking"])
 @pytest.mark.parametrize("name", ENCODERS)
 def test_documents_are_read_as_without_padding(name, first):
     """Each sentence alone, without its padding; then each document of these that have a word."""
-    inner = encoder(name)
-    start = L.Embedding(6, 4, mask_zero=True) if first == "Embedding" else L.Masking()
-    x = DOCUMENTS if first == "Embedding" else jnp.asarray(VECTORS)
-    layer = L.Sequential([start, L.Dense(4, "tanh"), L.TimeDistributed(inner), L.LSTM(2)])
-    params, state = initialize(layer, jax.random.key(0), x)
-    if first == "Embedding":
-        params["embedding"]["embeddings"] = jnp.asarray(TABLE)
-    y = run(layer, x, params, state)
-    assert bool(jnp.isfinite(y).all())
-    encode, decode = readers(name)
-    for document, read in zip(DOCUMENTS[:2], y, strict=False):
-        sentences = [jnp.asarray(TABLE[words[words != 0]][None]) for words in document]
-        encoded = [encode(params, state, words) for words in sentences if words.size]
-        close(read, decode(params, jnp.stack(encoded, 1))[0])
+    found, alone = readings(name)
+    assert np.isfinite(found[first]).all()
+    close(found[first][:2], alone)
 
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_padding_gives_finite_gradients_whatever_it_holds(name):
     layer = L.Sequential([L.TimeDistributed(encoder(name)), L.GlobalAveragePooling1D()])
-    params, state = initialize(layer, jax.random.key(0), VECTORS)
+    params, state = weights(layer, VECTORS)
 
     def loss(params, values):
         x = Masked(values, jnp.asarray(WORDS))
@@ -139,9 +154,9 @@ def test_padding_gives_finite_gradients_whatever_it_holds(name):
         return (y**2).sum()
 
     gradient = jit(jax.grad(loss))
-    clean = gradient(params, jnp.asarray(VECTORS))
-    assert all(bool(jnp.isfinite(g).all()) for g in jax.tree.leaves(clean))
-    noisy = gradient(params, jnp.where(WORDS[..., None], jnp.asarray(VECTORS), 7.0))
+    clean = gradient(params, VECTORS)
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(clean))
+    noisy = gradient(params, np.where(WORDS[..., None], VECTORS, np.float32(7)))
     close(noisy, clean)
 
 
@@ -151,7 +166,7 @@ def test_batch_statistics_are_over_words():
     )
     x = Masked(jnp.asarray(VECTORS), jnp.asarray(WORDS))
     params, state = initialize(layer, jax.random.key(0), x)
-    _, after = call(layer, params, state, x, Context(train=True))
+    after = jit(lambda x: call(layer, params, state, x, Context(train=True))[1])(x)
     moving = after["batch_normalization"]
     close(moving["moving_mean"], VECTORS[WORDS].mean(0))
     close(moving["moving_variance"], VECTORS[WORDS].var(0))
@@ -162,11 +177,16 @@ def test_a_sequence_of_images_is_masked_by_its_steps():
     film = np.random.default_rng(1).normal(size=(2, 4, 3, 3, 2)).astype("float32")
     film[0, 2:] = film[1, 1] = 0
     layer = L.Sequential([L.Masking(), L.ConvLSTM2D(2, 2)])
-    params, state = initialize(layer, jax.random.key(0), film)
-    alone = L.ConvLSTM2D(2, 2)
-    for row, steps in ((0, [0, 1]), (1, [0, 2, 3])):
-        short, _ = call(alone, params["conv_lstm2d"], {}, film[row : row + 1, steps], INFERENCE)
-        close(run(layer, film, params, state)[row], short[0])
+    params, state = weights(layer, film)
+    alone, rows = L.ConvLSTM2D(2, 2), ([0, 1], [0, 2, 3])
+
+    @jit
+    def both(film, shorter):
+        one = lambda x: call(alone, params["conv_lstm2d"], {}, x, INFERENCE)[0]
+        return call(layer, params, state, film, INFERENCE)[0], [one(x)[0] for x in shorter]
+
+    y, expected = both(film, [film[row : row + 1, steps] for row, steps in enumerate(rows)])
+    close(list(y), expected)
 
 
 # -- where masks go --------------------------------------------------------------------------------
@@ -204,7 +224,7 @@ KEEPING = {
 @pytest.mark.parametrize("name", KEEPING)
 def test_a_mask_of_words_stays_where_the_words_do(name):
     layer, x, expected = KEEPING[name]
-    y = run(layer, x, *initialize(layer, jax.random.key(0), x))
+    y = run(layer, x, *weights(layer, x))
     for part in jax.tree.leaves(y, is_leaf=is_masked):
         np.testing.assert_array_equal(part.mask, expected)
 
@@ -219,7 +239,7 @@ def test_an_operator_spreads_the_mask_of_one_step():
     "layer", [L.EinsumDense("abcd,ce->abed", (3, 2, 4)), L.Flatten(), L.GlobalAveragePooling2D()]
 )
 def test_a_mask_of_words_that_would_be_lost_is_refused(layer):
-    params, state = initialize(layer, jax.random.key(0), NESTED)
+    params, state = weights(layer, NESTED)
     with pytest.raises(ValueError, match=r"expected inputs without a mask.*Unmask\(\)"):
         call(layer, params, state, NESTED, INFERENCE)
 
@@ -289,9 +309,13 @@ def test_time_distributed_over_words_is_that_of_keras(inner):
         k = keras.layers
         start = k.Input((3, 4), dtype="int32")
         embedded = k.Embedding(6, 4, mask_zero=True)(start)
-        twin = keras.Model(start, k.TimeDistributed(made(k))(embedded))
-        expected = np.asarray(twin(read))
-        given = [np.asarray(w) for w in twin.get_weights()]
+        with random_weights_unset():
+            twin = keras.Model(start, k.TimeDistributed(made(k))(embedded))
+        draw = np.random.default_rng(6).normal
+        given = [draw(0, 0.4, v.shape).astype("float32") for v in twin.trainable_variables]
+        others = [v.value for v in twin.non_trainable_variables]
+        run = jit(lambda weights, x: twin.stateless_call(weights, others, x)[0])
+        expected = np.asarray(run(given, read))
     model = fnn.Sequential([L.Embedding(6, 4, mask_zero=True), L.TimeDistributed(made(L))])
     model.build(read.shape)
     model.set_weights(given)
@@ -328,7 +352,7 @@ ANY_AXES = (L.LSTM, L.Bidirectional)  # a step of theirs counts if any of its fe
 def test_a_mask_that_does_not_fit_is_refused(layer, mask, message):
     two = isinstance(layer, (L.Attention, L.AdditiveAttention, L.MultiHeadAttention))
     x, given = ((STEPS, STEPS), (mask, mask)) if two else (STEPS, mask)
-    params, state = initialize(layer, jax.random.key(0), x)
+    params, state = weights(layer, x)
     if mask.ndim == 3 and isinstance(layer, ANY_AXES):
         layer.apply(params, state, x, Context(mask=given))
         return
@@ -360,7 +384,7 @@ def test_a_mask_that_does_not_fit_is_refused_where_the_layer_is_called(layer):
 def test_a_layer_of_its_own_takes_the_mask_of_masked_values_in_a_context():
     x = Masked(jnp.asarray(STEPS), jnp.asarray(STEPS[..., 0] > 0))
     for layer in (L.Dense(2), L.GlobalAveragePooling1D()):
-        params, state = layer.init(jax.random.key(0), STEPS)
+        params, state = weights(layer, STEPS)
         with pytest.raises(
             TypeError, match=r"expected arrays, received Masked values; pass the mas"
         ):

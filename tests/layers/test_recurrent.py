@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fnn
@@ -19,13 +18,13 @@ from fnn.core.context import INFERENCE, Context, Masked, attach_mask, split_mask
 from fnn.core.layer import Layer
 from fnn.layers.shared import recurrence
 from tests.helpers.catalogue import jit
-from tests.helpers.oracle import keras_rules
+from tests.helpers.drawn import examples
+from tests.helpers.oracle import keras_rules, random_weights_unset
 
 pytestmark = pytest.mark.slow
 
 KEY = jax.random.key(0)
 TRAINING = Context(train=True, key=jax.random.key(3))
-quick = settings(max_examples=15, deadline=None, derandomize=True)
 
 
 def random(*shape, seed=0):
@@ -46,10 +45,19 @@ def run(layer, params, x, state=None, ctx=INFERENCE):
     return call(layer, params, {} if state is None else state, x, ctx)
 
 
-def assert_close(received, expected, tolerance=1e-5):
+def run_all(*calls):
+    """What `run` returns for each (layer, params, inputs, state, context), in one program."""
+    layers = [layer for layer, *_ in calls]
+    each = lambda given: [
+        call(n, p, s, x, c) for n, (p, x, s, c) in zip(layers, given, strict=True)
+    ]
+    return jit(each)([tuple(given) for _, *given in calls])
+
+
+def assert_close(received, expected, tolerance=1e-5, shown=""):
     received, expected = jax.tree.leaves(received), jax.tree.leaves(expected)
     for a, b in zip(received, expected, strict=True):
-        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance, err_msg=str(shown))
 
 
 # -- a loop in NumPy over the real steps of one row at a time -------------------------------------
@@ -129,17 +137,21 @@ flags = st.fixed_dictionaries(
 
 
 @pytest.mark.parametrize("kind", STEPS, ids=lambda kind: kind.__name__)
-@quick
-@given(sequences(), flags, st.booleans(), st.booleans())
-def test_layers_equal_a_loop_over_the_real_steps(kind, sequence, flags, from_states, reset_after):
-    (x, mask), layer = sequence, kind(3, **flags)
-    layer = layer.replace(reset_after=reset_after) if kind is L.GRU else layer
-    initial = [random(len(x), 3, seed=9 + i) for i in range(STEPS[kind][1])] if from_states else []
-    params, _ = weights(layer, (x, *initial))
-    y, _ = run(layer, params, (attach_mask(jnp.asarray(x), mask), *initial))
-    outputs, last = loop(layer, params, x, mask, initial)
-    expected = outputs if layer.return_sequences else last[0]
-    assert_close(strip_masks(y), (expected, *last) if layer.return_state else expected)
+def test_layers_equal_a_loop_over_the_real_steps(kind):
+    calls, expected = [], []
+    drawn = st.tuples(sequences(), flags, st.booleans(), st.booleans())
+    for (x, mask), named, from_states, reset_after in examples(drawn, 15):
+        layer = kind(3, **named)
+        layer = layer.replace(reset_after=reset_after) if kind is L.GRU else layer
+        initial = [random(len(x), 3, seed=9 + i) for i in range(STEPS[kind][1] * from_states)]
+        params, _ = weights(layer, (x, *initial))
+        given = attach_mask(jnp.asarray(x), mask)
+        calls.append((layer, params, (given, *initial) if initial else given, {}, INFERENCE))
+        outputs, last = loop(layer, params, x, mask, initial)
+        y = outputs if layer.return_sequences else last[0]
+        expected.append((y, *last) if layer.return_state else y)
+    for (y, _), wanted, (layer, *_) in zip(run_all(*calls), expected, calls, strict=True):
+        assert_close(strip_masks(y), wanted, shown=layer)
 
 
 MERGES = {
@@ -151,43 +163,67 @@ MERGES = {
 }
 
 
-@quick
-@given(sequences(), st.sampled_from([*MERGES]), st.sampled_from([*STEPS]), flags)
-def test_bidirectional_equals_two_loops(sequence, merge_mode, kind, flags):
+def test_bidirectional_equals_two_loops():
     """The backward one skips masked steps too, and its outputs stand at the steps they are of."""
-    (x, mask), inner = sequence, kind(3, **{**flags, "go_backwards": False})
-    layer = L.Bidirectional(inner, merge_mode)
-    params, state = weights(layer, x)
-    y, _ = run(layer, params, attach_mask(jnp.asarray(x), mask), state)
-    expected = []
-    for (name, child), turn in zip(layer.children(), (1, -1), strict=True):
-        outputs, last = loop(child, params[name], x, mask, ())
-        expected.append((outputs[:, ::turn] if inner.return_sequences else last[0], last))
-    (ahead, first), (back, second) = expected
-    merged = MERGES[merge_mode](ahead, back)
-    assert_close(strip_masks(y), (merged, first, second) if inner.return_state else merged)
-    if mask is not None and inner.return_sequences and merge_mode and not inner.return_state:
-        np.testing.assert_array_equal(split_mask(y)[1], mask)
+    calls, expected = [], []
+    merges, kinds = st.sampled_from([*MERGES]), st.sampled_from([*STEPS])
+    rows = examples(st.tuples(sequences(), merges, kinds, flags), 15)
+    for (x, mask), merge_mode, kind, named in rows:
+        inner = kind(3, **{**named, "go_backwards": False})
+        layer = L.Bidirectional(inner, merge_mode)
+        params, state = weights(layer, x)
+        calls.append((layer, params, attach_mask(jnp.asarray(x), mask), state, INFERENCE))
+        found = []
+        for (name, child), turn in zip(layer.children(), (1, -1), strict=True):
+            outputs, last = loop(child, params[name], x, mask, ())
+            found.append((outputs[:, ::turn] if inner.return_sequences else last[0], last))
+        (ahead, first), (back, second) = found
+        merged = MERGES[merge_mode](ahead, back)
+        expected.append((merged, first, second) if inner.return_state else merged)
+    for row, made, wanted, (y, _) in zip(rows, calls, expected, run_all(*calls), strict=True):
+        (_, mask), layer = row[0], made[0]
+        inner = layer.inner
+        assert_close(strip_masks(y), wanted, shown=layer)
+        kept = mask is not None and inner.return_sequences and not inner.return_state
+        if kept and layer.merge_mode:
+            np.testing.assert_array_equal(split_mask(y)[1], mask)
 
 
-@settings(quick, max_examples=6)  # each compiles a Keras layer
-@given(sequences(), st.sampled_from([*MERGES]), st.sampled_from(["LSTM", "GRU"]), flags)
-def test_bidirectional_equals_keras(sequence, merge_mode, kind, flags):
+def test_bidirectional_equals_keras():
     import keras
 
-    (x, mask), flags = sequence, {**flags, "go_backwards": False}
-    layer = L.Bidirectional(getattr(L, kind)(3, **flags), merge_mode)
-    count = 2 * STEPS[getattr(L, kind)][1]
-    initial = [random(len(x), 3, seed=9 + i) for i in range(count)]
-    params, state = weights(layer, (x, *initial))
-    y, _ = run(layer, params, (attach_mask(jnp.asarray(x), mask), *initial), state)
-    with keras_rules():
-        theirs = keras.layers.Bidirectional(getattr(keras.layers, kind)(3, **flags), merge_mode)
-        theirs.build(x.shape)
+    calls, twins = [], []
+    merges, kinds = st.sampled_from([*MERGES]), st.sampled_from(["LSTM", "GRU"])
+    for (x, mask), merge_mode, kind, named in examples(
+        st.tuples(sequences(), merges, kinds, flags), 6
+    ):
+        named = {**named, "go_backwards": False}
+        layer = L.Bidirectional(getattr(L, kind)(3, **named), merge_mode)
+        count = 2 * STEPS[getattr(L, kind)][1]
+        initial = [random(len(x), 3, seed=9 + i) for i in range(count)]
+        params, state = weights(layer, (x, *initial))
+        masked = attach_mask(jnp.asarray(x), mask)
+        calls.append((layer, params, (masked, *initial), state, INFERENCE))
+        with keras_rules(), random_weights_unset():
+            inner = getattr(keras.layers, kind)(3, **named)
+            twin = keras.layers.Bidirectional(inner, merge_mode)
+            twin.build(x.shape)
         names = ("kernel", "recurrent_kernel", "bias")
-        theirs.set_weights([params[child][n] for child, _ in layer.children() for n in names])
-        expected = theirs(x, initial_state=[jnp.asarray(s) for s in initial], mask=mask)
-    assert_close(strip_masks(y), expected)
+        given = [params[child][n] for child, _ in layer.children() for n in names]
+        twins.append((twin, given, x, initial, mask))
+
+    def theirs(every):
+        found = []
+        for (twin, *_, mask), (given, x, initial) in zip(twins, every, strict=True):
+            others = [v.value for v in twin.non_trainable_variables]
+            named = {"initial_state": initial, "mask": mask}
+            found.append(twin.stateless_call(given, others, x, **named)[0])
+        return found
+
+    with keras_rules():
+        expected = jit(theirs)([(given, x, initial) for _, given, x, initial, _ in twins])
+    for (y, _), wanted, (layer, *_) in zip(run_all(*calls), expected, calls, strict=True):
+        assert_close(strip_masks(y), wanted, shown=layer)
 
 
 # -- cells ---------------------------------------------------------------------------------------
@@ -202,20 +238,36 @@ PAIRS = [
 EVERYTHING = {"return_sequences": True, "return_state": True}
 
 
-@pytest.mark.parametrize(("layer", "cell"), PAIRS, ids=repr)
-@pytest.mark.parametrize("ctx", [INFERENCE, TRAINING], ids=["inference", "training"])
+@functools.cache
+def both_made(layer, rnn, *shapes):
+    x = Masked(spec(*shapes[0]), jax.ShapeDtypeStruct(shapes[0][:2], bool))
+    given = (x, *(spec(*shape) for shape in shapes[1:]))
+    return jit(lambda key: [initialize(one, key, given) for one in (layer, rnn)])(KEY)
+
+
+# Without dropout a training step computes what inference does.
+IN_BOTH = [pytest.param(*pair, INFERENCE, id=f"{pair[1]!r}-inference") for pair in PAIRS]
+IN_BOTH += [
+    pytest.param(*pair, TRAINING, id=f"{pair[1]!r}-training")
+    for pair in PAIRS
+    if pair[1].dropout or pair[1].recurrent_dropout
+]
+
+
+@pytest.mark.parametrize(("layer", "cell", "ctx"), IN_BOTH)
 def test_rnn_of_a_cell_is_the_layer_to_the_bit(layer, cell, ctx):
     flags = {"go_backwards": True, **EVERYTHING}
     layer, rnn = layer.replace(**flags), L.RNN(cell, **flags)
     x = Masked(random(3, 4, 2), np.arange(4) >= np.array([0, 2, 4])[:, None])
     states = [random(3, 3, seed=i + 1) for i in range(2 if isinstance(layer, L.LSTM) else 1)]
-    made = initialize(layer, KEY, (x, *states))
-    again = initialize(rnn, KEY, (x, *states))
+    made, again = both_made(layer, rnn, x.shape, *(s.shape for s in states))
     assert list(made[0]) == list(again[0])
     params, state = made
     assert_close(again, made, tolerance=0)
-    for start in (x, (x, *states)):
-        assert_close(run(rnn, params, start, state, ctx), run(layer, params, start, state, ctx), 0)
+    starts = x, (x, *states)
+    calls = [(one, params, start, state, ctx) for one in (rnn, layer) for start in starts]
+    received = run_all(*calls)
+    assert_close(received[:2], received[2:], 0)
 
 
 @pytest.mark.parametrize("cell", [pair[1] for pair in PAIRS], ids=repr)
@@ -356,14 +408,19 @@ stateful = pytest.mark.parametrize(("layer", "shape"), STATEFUL, ids=repr)
 def test_stateful_goes_on_where_the_last_call_ended(layer, shape):
     x = random(*shape)
     params, state = weights(layer, x)
-    whole, after = run(layer, params, x, state)
-    first, between = run(layer, params, x[:, :4], state, TRAINING)
-    second, last = run(layer, params, x[:, 4:], between)
-    assert_close(jnp.concatenate([first, second], 1), whole)
-    assert_close(last, after)
-    assert not np.array_equal(between["rnn_state"], state["rnn_state"])
     afresh = layer.replace(stateful=False)
-    assert_close(whole, run(afresh, params, x, initialize(afresh, KEY, x)[1])[0], 0)
+    fresh = weights(afresh, x)[1]
+
+    def all_of(params, x, state):
+        first, between = call(layer, params, state, x[:, :4], TRAINING)
+        second, last = call(layer, params, between, x[:, 4:], INFERENCE)
+        alike = [call(one, params, s, x, INFERENCE) for one, s in ((layer, state), (afresh, fresh))]
+        return alike, (jnp.concatenate([first, second], 1), last), between
+
+    ((whole, after), (anew, _)), parts, between = jit(all_of)(params, x, state)
+    assert_close(parts, (whole, after))
+    assert not np.array_equal(between["rnn_state"], state["rnn_state"])
+    assert_close(whole, anew, 0)
 
 
 def test_stateful_equals_keras():
@@ -574,27 +631,29 @@ def test_inputs_of_another_width_than_in_init(layer, x, other):
         run(layer, params, other)
 
 
-@pytest.mark.parametrize("masked", [False, True])
+AT_ONCE = [
+    L.LSTM(3, return_sequences=True, dropout=0.3, recurrent_dropout=0.4),
+    L.LSTM(3, "relu", use_bias=False, go_backwards=True, unroll=True),
+    L.GRU(3, return_sequences=True, dropout=0.3, go_backwards=True),
+    L.GRU(3, reset_after=False, return_state=True, recurrent_dropout=0.4),
+    L.SimpleRNN(3, return_sequences=True, dropout=0.3),
+]
+
+
 @pytest.mark.parametrize(
-    "layer",
-    [
-        L.LSTM(3, return_sequences=True, dropout=0.3, recurrent_dropout=0.4),
-        L.LSTM(3, "relu", use_bias=False, go_backwards=True, unroll=True),
-        L.GRU(3, return_sequences=True, dropout=0.3, go_backwards=True),
-        L.GRU(3, reset_after=False, return_state=True, recurrent_dropout=0.4),
-        L.SimpleRNN(3, return_sequences=True, dropout=0.3),
-    ],
-    ids=repr,
+    ("layer", "masked"),
+    [*((layer, True) for layer in AT_ONCE), (AT_ONCE[0], False), (AT_ONCE[2], False)],
 )
 def test_one_product_for_all_steps_gives_what_one_a_step_gives(monkeypatch, layer, masked):
     draw = np.random.default_rng(0).normal
-    x = jnp.asarray(draw(size=(4, 6, 5)), "float32")
+    x = draw(size=(4, 6, 5)).astype("float32")
     mask = np.ones((4, 6), bool)
     mask[0, -2:] = mask[1, 0] = mask[2, 3] = False
-    params, state = layer.init(jax.random.key(0), x)
-    ctx = Context(train=True, key=jax.random.key(1))
+    params, state = weights(layer, x)
+    params = jax.tree.map(lambda a: np.float32(0.5) * a, params)  # no differences of large sums
+    ctx, clean = Context(train=True, key=jax.random.key(1)), x
     if masked:
-        x, ctx = jnp.where(mask[..., None], x, jnp.nan), ctx.replace(mask=jnp.asarray(mask))
+        x, ctx = np.where(mask[..., None], x, np.float32(np.nan)), ctx.replace(mask=mask)
 
     def loss(params, x):
         y = strip_masks(layer.apply(params, state, x, ctx)[0])
@@ -608,8 +667,14 @@ def test_one_product_for_all_steps_gives_what_one_a_step_gives(monkeypatch, laye
     found, counts = [], []
     for at_once in (False, True):
         monkeypatch.setattr(recurrence, "all_steps_at_once", lambda at_once=at_once: at_once)
-        run = lambda params, x: jax.value_and_grad(loss, (0, 1), has_aux=True)(params, x)
-        found.append(jax.jit(run)(params, x))
+
+        def run(params, x, clean, at_once=at_once):  # a new function: JAX keeps what it traced
+            each = jax.vmap(lambda x: layer.apply(params, state, x[None], Context())[0])
+            alone = each(clean) if at_once and masked else ()
+            return jax.value_and_grad(loss, (0, 1), has_aux=True)(params, x), alone
+
+        numbers, alone = jit(run)(params, x, clean)
+        found.append(numbers)
         counts.append(products(jax.make_jaxpr(lambda params, x: loss(params, x)[1])(params, x)))
     assert counts[0] == counts[1] + 1
     for one, other in zip(*map(jax.tree.leaves, found), strict=True):
@@ -617,8 +682,7 @@ def test_one_product_for_all_steps_gives_what_one_a_step_gives(monkeypatch, laye
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
     if masked:
         np.testing.assert_array_equal(np.asarray(found[1][1][1])[~mask], 0)
-    each = jax.vmap(lambda x: layer.apply(params, state, x[None], Context())[0])
-    assert np.isfinite(jax.tree.leaves(strip_masks(each(jnp.nan_to_num(x))))[0]).all()
+    assert all(np.isfinite(y).all() for y in jax.tree.leaves(strip_masks(alone))[:1])
     output_spec(layer, jax.ShapeDtypeStruct((2, 7, 5), "float32"))
 
 

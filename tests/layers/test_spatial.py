@@ -18,11 +18,13 @@ from fnn.core.context import INFERENCE, Masked
 from fnn.layers import depthwise
 from fnn.layers.shared import spatial as spatial_functions
 from tests.helpers.catalogue import Case, jit
+from tests.helpers.drawn import examples
 from tests.helpers.keras_twins import assert_equals_keras
 
 pytestmark = pytest.mark.slow
 
-FEW = settings(max_examples=10, deadline=None, derandomize=True)
+FEW = settings(deadline=None, derandomize=True)
+DRAWS = {1: 10, 2: 7, 3: 5}  # as many axes, at least
 dimensions = pytest.mark.parametrize("spatial", [1, 2, 3])
 
 
@@ -44,32 +46,40 @@ def shape_for(layer, sizes, channels):
     return (2, channels, *sizes) if channels_first(layer) else (2, *sizes, channels)
 
 
-def check(layer, sizes, channels, oracle):
+def check(*rows):
     """Outputs, and gradients along a random direction, are those of `oracle(params, x)`.
 
-    The oracle has channels last and computes in float64; its slope is a difference.
+    A row is (layer, sizes, channels, oracle); all are one program. The oracle has channels last and
+    computes in float64; its slope is a difference.
     """
-    case = Case(layer, shape_for(layer, sizes, channels))
-    (params, _), x = case.weights, case.x
-    exact = jax.tree.map(lambda a: np.asarray(a, "float64"), (params, x))
-    expected = lastly(oracle, layer)(*exact)
+    cases = [Case(layer, shape_for(layer, sizes, n)) for layer, sizes, n, _ in rows]
+    oracles = [lastly(oracle, layer) for layer, _, _, oracle in rows]
+    given = [(case.weights[0], case.x) for case in cases]
+    exact = [jax.tree.map(lambda a: np.asarray(a, "float64"), pair) for pair in given]
+    expected = [oracle(*pair) for oracle, pair in zip(oracles, exact, strict=True)]
     rng = np.random.default_rng(3)
-    cotangent = rng.normal(size=expected.shape).astype("float32")
-    direction = jax.tree.map(lambda a: rng.normal(size=a.shape), exact)
+    cotangents = [rng.normal(size=y.shape).astype("float32") for y in expected]
 
-    def objective(params, x):
-        y = layer.apply(params, {}, x)[0]
-        return jnp.vdot(cotangent, y), y
+    def differentiated(case, cotangent, pair):
+        y, pull = jax.vjp(lambda params, x: case.layer.apply(params, {}, x)[0], *pair)
+        return y, pull(cotangent)
 
-    gradients, y = jit(jax.grad(objective, (0, 1), has_aux=True))(params, x)
-    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
-    values = []
-    for step in (1e-5, -1e-5):
-        moved = jax.tree.map(lambda a, d, step=step: a + step * d, exact, direction)
-        values.append(np.vdot(cotangent, lastly(oracle, layer)(*moved)))
-    products = jax.tree.map(np.vdot, gradients, direction)
-    slope = (values[0] - values[1]) / 2e-5
-    np.testing.assert_allclose(sum(jax.tree.leaves(products)), slope, rtol=1e-4, atol=1e-4)
+    run = lambda *given: [differentiated(*row) for row in zip(cases, *given, strict=True)]
+    found = jit(run)(cotangents, given)
+    for case, oracle, pair, wanted, cotangent, (y, gradients) in zip(
+        cases, oracles, exact, expected, cotangents, found, strict=True
+    ):
+        shown = f"{case.layer} on {case.x.shape}"
+        np.testing.assert_allclose(y, wanted, rtol=1e-5, atol=1e-5, err_msg=shown)
+        direction = jax.tree.map(lambda a: rng.normal(size=a.shape), pair)
+        values = []
+        for step in (1e-5, -1e-5):
+            moved = jax.tree.map(lambda a, d, step=step: a + step * d, pair, direction)
+            values.append(np.vdot(cotangent, oracle(*moved)))
+        products = jax.tree.map(np.vdot, gradients, direction)
+        slope = (values[0] - values[1]) / 2e-5
+        slopes = sum(jax.tree.leaves(products)), slope
+        np.testing.assert_allclose(*slopes, rtol=1e-4, atol=1e-4, err_msg=shown)
 
 
 def lastly(oracle, layer):
@@ -160,16 +170,14 @@ def spread_out(x, kernel, layer):
     return y
 
 
-@dimensions
-@FEW
-@given(st.data())
-def test_convolution(spatial, data):
+@st.composite
+def convolutions(draw, spatial):
     causal = ("causal",) if spatial == 1 else ()
-    named, sizes = windowed(data.draw, spatial, ("valid", "same", *causal))
-    groups, inside, filters = each(data.draw, 1, 2, 3)
-    named |= {"groups": groups, "use_bias": data.draw(st.booleans())}
+    named, sizes = windowed(draw, spatial, ("valid", "same", *causal))
+    groups, inside, filters = each(draw, 1, 2, 3)
+    named |= {"groups": groups, "use_bias": draw(st.booleans())}
     layer = of("Conv{}D", spatial)(groups * filters, **named)
-    check(
+    return (
         layer,
         sizes,
         groups * inside,
@@ -180,13 +188,21 @@ def test_convolution(spatial, data):
 
 
 @dimensions
-@FEW
-@given(st.data())
-def test_transposed_convolution(spatial, data):
-    named, _ = windowed(data.draw, spatial)
+def test_convolution(spatial):
+    check(*examples(convolutions(spatial), DRAWS[spatial]))
+
+
+@st.composite
+def transposed(draw, spatial):
+    named, _ = windowed(draw, spatial)
     layer = of("Conv{}DTranspose", spatial)(3, **named)
-    sizes = each(data.draw, 1, 4, spatial)
-    check(layer, sizes, 2, lambda p, x: spread_out(x, p["kernel"], layer) + p["bias"])
+    sizes = each(draw, 1, 4, spatial)
+    return layer, sizes, 2, lambda p, x: spread_out(x, p["kernel"], layer) + p["bias"]
+
+
+@dimensions
+def test_transposed_convolution(spatial):
+    check(*examples(transposed(spatial), DRAWS[spatial]))
 
 
 @pytest.mark.parametrize("spatial", [1, 2])
@@ -205,13 +221,10 @@ def test_transposed_convolution_with_output_padding(spatial, data):
     assert_equals_keras(case, train=False)
 
 
-@pytest.mark.parametrize("spatial", [1, 2])
-@pytest.mark.parametrize("separable", [False, True])
-@FEW
-@given(st.data())
-def test_depthwise_and_separable_convolution(spatial, separable, data):
-    named, sizes = windowed(data.draw, spatial)
-    channels, multiplier = each(data.draw, 1, 3, 2)
+@st.composite
+def depthwise_or_separable(draw, spatial, separable):
+    named, sizes = windowed(draw, spatial)
+    channels, multiplier = each(draw, 1, 3, 2)
     named["depth_multiplier"] = multiplier
 
     def depthwise(p, x):
@@ -225,7 +238,13 @@ def test_depthwise_and_separable_convolution(spatial, separable, data):
         layer = of("SeparableConv{}D", spatial)(3, **named)
     else:
         layer = of("DepthwiseConv{}D", spatial)(**named)
-    check(layer, sizes, channels, both if separable else depthwise)
+    return layer, sizes, channels, both if separable else depthwise
+
+
+@pytest.mark.parametrize("spatial", [1, 2])
+@pytest.mark.parametrize("separable", [False, True])
+def test_depthwise_and_separable_convolution(spatial, separable):
+    check(*examples(depthwise_or_separable(spatial, separable), DRAWS[spatial]))
 
 
 def pooled(x, bounds, reduce):
@@ -241,16 +260,13 @@ def pooled(x, bounds, reduce):
 kinds = pytest.mark.parametrize(("kind", "reduce"), [("Max", np.max), ("Average", np.mean)])
 
 
-@dimensions
-@kinds
-@FEW
-@given(st.data())
-def test_pooling(spatial, kind, reduce, data):
-    named, sizes = windowed(data.draw, spatial)
+@st.composite
+def poolings(draw, spatial, kind, reduce):
+    named, sizes = windowed(draw, spatial)
     window, padding = named["kernel_size"], named["padding"]
     if padding == "valid":
         sizes = tuple(max(n, k) for n, k in zip(sizes, window, strict=True))
-    strides = data.draw(st.sampled_from([None, window, named["strides"]]))
+    strides = draw(st.sampled_from([None, window, named["strides"]]))
     layer = of(f"{kind}Pooling{{}}D", spatial)(window, strides, padding, named["data_format"])
     bounds = []
     strides = strides or window
@@ -258,21 +274,30 @@ def test_pooling(spatial, kind, reduce, data):
     for n, k, s, (first, last) in zip(sizes, window, strides, before, strict=True):
         starts = [i * s - first for i in range((n + first + last - k) // s + 1)]
         bounds.append([(max(start, 0), min(start + k, n)) for start in starts])
-    check(layer, sizes, 2, lambda _, x: pooled(x, bounds, reduce))
+    return layer, sizes, 2, lambda _, x: pooled(x, bounds, reduce)
 
 
 @dimensions
 @kinds
-@FEW
-@given(st.data())
-def test_adaptive_pooling(spatial, kind, reduce, data):
-    sizes, outputs = each(data.draw, 1, 9, spatial), each(data.draw, 1, 7, spatial)
-    layer = of(f"Adaptive{kind}Pooling{{}}D", spatial)(outputs, data.draw(data_formats))
+def test_pooling(spatial, kind, reduce):
+    check(*examples(poolings(spatial, kind, reduce), DRAWS[spatial]))
+
+
+@st.composite
+def adaptive_poolings(draw, spatial, kind, reduce):
+    sizes, outputs = each(draw, 1, 9, spatial), each(draw, 1, 7, spatial)
+    layer = of(f"Adaptive{kind}Pooling{{}}D", spatial)(outputs, draw(data_formats))
     bounds = [
         [(int(np.floor(i * n / m)), int(np.ceil((i + 1) * n / m))) for i in range(m)]
         for n, m in zip(sizes, outputs, strict=True)
     ]
-    check(layer, sizes, 2, lambda _, x: pooled(x, bounds, reduce))
+    return layer, sizes, 2, lambda _, x: pooled(x, bounds, reduce)
+
+
+@dimensions
+@kinds
+def test_adaptive_pooling(spatial, kind, reduce):
+    check(*examples(adaptive_poolings(spatial, kind, reduce), DRAWS[spatial]))
 
 
 @kinds
@@ -283,38 +308,48 @@ def test_adaptive_pooling_of_more_windows_than_it_can_count(kind, reduce):
         layer.apply({}, {}, np.ones((1, 7, 1), "float32"))
 
 
+@st.composite
+def global_poolings(draw, spatial, kind, reduce):
+    keepdims, axes = draw(st.booleans()), tuple(range(1, spatial + 1))
+    layer = of(f"Global{kind}Pooling{{}}D", spatial)(draw(data_formats), keepdims)
+    sizes = each(draw, 1, 5, spatial)
+    return layer, sizes, 3, lambda _, x: reduce(x, axes, keepdims=keepdims)
+
+
 @dimensions
 @kinds
-@settings(FEW, max_examples=5)
-@given(st.data())
-def test_global_pooling(spatial, kind, reduce, data):
-    keepdims, axes = data.draw(st.booleans()), tuple(range(1, spatial + 1))
-    layer = of(f"Global{kind}Pooling{{}}D", spatial)(data.draw(data_formats), keepdims)
-    sizes = each(data.draw, 1, 5, spatial)
-    check(layer, sizes, 3, lambda _, x: reduce(x, axes, keepdims=keepdims))
+def test_global_pooling(spatial, kind, reduce):
+    check(*examples(global_poolings(spatial, kind, reduce), 5))
+
+
+@st.composite
+def real_steps(draw):
+    """(keepdims, inputs, which of their steps are real: one of each row at least)."""
+    keepdims, steps = draw(st.booleans()), draw(st.integers(1, 5))
+    real = st.lists(st.booleans(), min_size=steps, max_size=steps).filter(any)
+    x = np.random.default_rng(steps).normal(size=(2, steps, 3)).astype("float32")
+    return keepdims, x, np.array([draw(real), draw(real)])
 
 
 @kinds
-@settings(FEW, max_examples=5)
-@given(st.data())
-def test_global_pooling_of_real_steps(kind, reduce, data):
+def test_global_pooling_of_real_steps(kind, reduce):
     """Row by row, over its real steps alone; what stands in the others reaches nothing."""
-    layer = of(f"Global{kind}Pooling{{}}D", 1)(keepdims=data.draw(st.booleans()))
-    steps = data.draw(st.integers(1, 5))
-    real = st.lists(st.booleans(), min_size=steps, max_size=steps).filter(any)
-    mask = np.array([data.draw(real), data.draw(real)])
-    x = np.random.default_rng(steps).normal(size=(2, steps, 3)).astype("float32")
-    expected = [reduce(a[m], 0, keepdims=layer.keepdims) for a, m in zip(x, mask, strict=True)]
-    spoiled = jnp.where(mask[..., None], x, np.nan)
+    rows = examples(real_steps(), 5)
 
-    def total(x):
-        y = call(layer, {}, {}, Masked(x, jnp.asarray(mask)), INFERENCE)[0]
+    def total(x, mask, keepdims):
+        layer = of(f"Global{kind}Pooling{{}}D", 1)(keepdims=keepdims)
+        y = call(layer, {}, {}, Masked(x, mask), INFERENCE)[0]
         return y.sum(), y
 
-    gradient, y = jit(jax.grad(total, has_aux=True))(spoiled)
-    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
-    assert np.isfinite(gradient).all()
-    np.testing.assert_array_equal(np.asarray(gradient)[~mask], 0)
+    graded = jax.grad(total, has_aux=True)
+    run = lambda given: [graded(*pair, row[0]) for pair, row in zip(given, rows, strict=True)]
+    spoiled = [np.where(mask[..., None], x, np.float32(np.nan)) for _, x, mask in rows]
+    found = jit(run)([(bad, mask) for bad, (*_, mask) in zip(spoiled, rows, strict=True)])
+    for (keepdims, x, mask), (gradient, y) in zip(rows, found, strict=True):
+        expected = [reduce(a[m], 0, keepdims=keepdims) for a, m in zip(x, mask, strict=True)]
+        np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+        assert np.isfinite(gradient).all()
+        np.testing.assert_array_equal(np.asarray(gradient)[~mask], 0)
 
 
 @dimensions
@@ -333,15 +368,14 @@ def test_conv_lstm(spatial, data):
     assert_equals_keras(case, train=False)
 
 
-@dimensions
-@settings(FEW, max_examples=4)
-@given(st.data())
-def test_padding_cropping_and_upsampling(spatial, data):
-    sizes, size = each(data.draw, 1, 4, spatial), each(data.draw, 1, 3, spatial)
-    pairs = tuple(each(data.draw, 0, 2, 2) for _ in sizes)
+@st.composite
+def edge_layers(draw, spatial):
+    sizes, size = each(draw, 1, 4, spatial), each(draw, 1, 3, spatial)
+    pairs = tuple(each(draw, 0, 2, 2) for _ in sizes)
     larger = tuple(n + sum(pair) for n, pair in zip(sizes, pairs, strict=True))
     inner = [slice(first, first + n) for (first, _), n in zip(pairs, sizes, strict=True)]
     field = pairs[0] if spatial == 1 else pairs
+    rows = []
     for name, argument, drawn, oracle in (
         ("ZeroPadding", field, sizes, lambda _, x: np.pad(x, [(0, 0), *pairs, (0, 0)])),
         ("Cropping", field, larger, lambda _, x: x[(slice(None), *inner)]),
@@ -349,8 +383,14 @@ def test_padding_cropping_and_upsampling(spatial, data):
     ):
         layer = of(name + "{}D", spatial)(argument)
         if "data_format" in fields(type(layer)):
-            layer = layer.replace(data_format=data.draw(data_formats))
-        check(layer, drawn, 2, oracle)
+            layer = layer.replace(data_format=draw(data_formats))
+        rows.append((layer, drawn, 2, oracle))
+    return rows
+
+
+@dimensions
+def test_padding_cropping_and_upsampling(spatial):
+    check(*itertools.chain(*examples(edge_layers(spatial), 4)))
 
 
 @pytest.mark.parametrize("size", [3, 7])
@@ -453,7 +493,7 @@ def test_every_wrong_number_of_axes_is_counted(cls, data_format):
         layer, data_format = example(cls), "channels_last"
     inner = {1: "steps", 2: "height, width", 3: "depth, height, width"}[layer.spatial]
     layout = f"(batch, channels, {inner})" if "first" in data_format else f"(batch, {inner}, chan"
-    for rank in set(range(7)) - {layer.spatial + 2}:
+    for rank in (0, layer.spatial + 1, layer.spatial + 3):
         shape = (6,) * rank
         with pytest.raises(ValueError, match=f"{cls.__name__}: expected inputs of") as error:
             output_spec(layer, jax.ShapeDtypeStruct(shape, "float32"))
@@ -512,9 +552,8 @@ def test_inputs_that_no_window_fits_into_are_refused(cls):
     ids=str,
 )
 def test_a_depthwise_convolution_is_the_same_by_either_way(monkeypatch, layer, shape, dtype):
-    x = jax.random.normal(jax.random.key(1), shape).astype(dtype)
-    layer = layer.replace(dtype=dtype)
-    params, state = layer.init(jax.random.key(0), x)
+    case = Case(layer.replace(dtype=dtype), shape)
+    layer, x, (params, state) = case.layer, case.x.astype(dtype), case.weights
     both = []
     for few in (49, 0):
         monkeypatch.setattr(depthwise, "FEW_OFFSETS", few)
@@ -524,9 +563,11 @@ def test_a_depthwise_convolution_is_the_same_by_either_way(monkeypatch, layer, s
             assert y.dtype == dtype
             return (y.astype("float32") ** 2).sum()
 
-        grouped = re.search(r"feature_group_count=[2-9]", str(jax.make_jaxpr(total)(params, x)))
+        graded = jax.jit(jax.value_and_grad(total, (0, 1)))
+        program = str(graded.trace(params, x).jaxpr)
+        grouped = re.search(r"feature_group_count=[2-9]", program)
         assert bool(grouped) == (few == 0 or jax.default_backend() != "cpu")
-        both.append(jax.jit(jax.value_and_grad(total, (0, 1)))(params, x))
+        both.append(graded(params, x))
     tolerance = 1e-5 if dtype == "float32" else 2e-2
     for a, b in zip(*map(jax.tree.leaves, both), strict=True):
         a, b = np.asarray(a, "float32"), np.asarray(b, "float32")
@@ -550,8 +591,8 @@ def test_a_product_is_the_convolution_of_xla(
 ):
     """Forward and backward, where `convolve` chooses a product of patches on CPU."""
     layer = L.Conv2D(3, window, strides, padding, dilation_rate=dilation)
-    x = jax.random.normal(jax.random.key(0), (2, *sizes, 4))
-    params, state = layer.init(jax.random.key(1), x)
+    case = Case(layer, (2, *sizes, 4))
+    x, (params, state) = case.x, case.weights
 
     def run(params, x):
         y = layer.apply(params, state, x)[0]

@@ -109,7 +109,7 @@ import time, sys
 import jax, numpy as np
 import fnn
 fnn.config.set_compilation_cache(sys.argv[1] if len(sys.argv) > 1 else FOLDER)
-rows = [fnn.layers.Dense(64, "gelu", input_shape=(32,)) for _ in range(12)]
+rows = [fnn.layers.Dense(64, "gelu", input_shape=(32,)) for _ in range(4)]
 model = fnn.Sequential([*rows, fnn.layers.Dense(1)], seed=0)
 model.compile("adam", "mse")
 hits = []

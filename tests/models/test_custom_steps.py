@@ -126,7 +126,8 @@ DEFAULT_STEPS = (
 def test_training_is_that_of_keras(source, compiles):
     mine, theirs = both_models(source, X)
     compiles = compiles or {"loss": None}
-    assert_same_training(mine, theirs, X, Y, compiles=compiles, epochs=3)
+    count = len(X) if source in (TRAIN_STEP, COMPUTE_LOSS) else 8  # with a last batch, or without
+    assert_same_training(mine, theirs, X[:count], Y[:count], compiles=compiles, epochs=3)
 
 
 VAE = """

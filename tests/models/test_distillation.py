@@ -59,7 +59,8 @@ def test_training_is_that_of_keras(arguments):
 
     def run(model, is_keras):
         compile_with_sgd(model, is_keras, LOSS)
-        fit = {"batch_size": 4, "shuffle": False, "verbose": 0, "epochs": 2}
+        size = 4 if arguments == ARGUMENTS[0] else 5  # with a smaller last batch, or without
+        fit = {"batch_size": size, "shuffle": False, "verbose": 0, "epochs": 2}
         history = model.fit(X, Y, **fit).history
         scores = model.evaluate(X, Y, verbose=0, return_dict=True)
         outputs = model.predict(X, verbose=0)

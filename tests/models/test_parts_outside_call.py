@@ -73,7 +73,7 @@ STEPS = (
 
 def training(model, is_keras):
     """Logs and weights of a teacher trained alone, of all trained, and with a frozen teacher."""
-    fit = {"batch_size": 4, "shuffle": False, "verbose": 0}
+    fit = {"batch_size": 5, "shuffle": False, "verbose": 0}  # Keras compiles for each size
     compile_with_sgd(model.teacher, is_keras, {"loss": "mse"})
     found = [model.teacher.fit(X, Y, **fit).history]
     for trainable in (True, False):

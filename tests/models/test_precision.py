@@ -38,10 +38,12 @@ def dtypes(values):
 
 
 def step_of(model):
-    """The program of a training step."""
+    """The program of a training step, and what the state is after it."""
     step = model._program.train_step(model._program.objective)
-    batch = {"x": X, "y": (Y,), "weight": ()}, jnp.ones(len(X), bool)
-    return jax.make_jaxpr(step)(model.train_state, batch, jax.random.key(0)).jaxpr
+    batch = {"x": X, "y": (Y,), "weight": ()}, np.ones(len(X), bool)
+    made = jax.make_jaxpr(step, return_shape=True)
+    program, (after, _) = made(model.train_state, batch, jax.random.key(0))
+    return program.jaxpr, after
 
 
 @pytest.mark.parametrize("half", ["bfloat16", "float16"])
@@ -49,16 +51,18 @@ def test_a_training_step_multiplies_in_half_precision(half):
     with policy(f"mixed_{half}"):
         model = network()
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    model.fit(X, Y, verbose=0)
-    program = step_of(model)
+    model.evaluate(X, Y, verbose=0)  # now there are weights, and an objective
+    model._program.ensure_optimizer_state()
+    program, after = step_of(model)
     assert operands(program, "dot_general", "conv_general_dilated") == {half}
     # softmax of attention and of the outputs; cross-entropy; norms; penalties and optimizer
     assert operands(program, "exp", "log", "rsqrt", "sqrt", "div") == {"float32"}
-    assert dtypes((model.params, model.state, model.train_state.optimizer)) == {"float32"}
-    assert model(X).dtype == half
-    assert model.predict(X, verbose=0).dtype == model.predict_on_batch(X).dtype == "float32"
+    assert dtypes((after.params, after.state, after.optimizer)) == {"float32"}
+    called, predicted = model(X), model.predict(X, verbose=0)
+    assert called.dtype == half
+    assert predicted.dtype == model.predict_on_batch(X).dtype == "float32"
     assert model.predict(X[:0], verbose=0).dtype == "float32"
-    np.testing.assert_array_equal(model.predict(X, verbose=0), np.asarray(model(X), "float32"))
+    np.testing.assert_array_equal(predicted, np.asarray(called, "float32"))
 
 
 @pytest.mark.slow
@@ -219,7 +223,7 @@ model.compile("adam", "sparse_categorical_crossentropy")
 loss = model.fit(t.X, t.Y, verbose=0).history["loss"][0]
 now = model.train_state
 assert t.dtypes((now.params, now.state, now.optimizer)) == {"float64"}, t.dtypes(now.optimizer)
-program = t.step_of(model)
+program, _ = t.step_of(model)
 names = "dot_general", "conv_general_dilated", "exp", "log", "rsqrt", "sqrt", "div"
 assert t.operands(program, *names) == {"float64"}
 y = model.predict(t.X, verbose=0)

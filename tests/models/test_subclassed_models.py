@@ -15,6 +15,7 @@ from tests.helpers.both_libraries import (
     assert_same_training,
     both_models,
     carried,
+    first,
     normal,
     on_fnn,
     on_keras,
@@ -205,7 +206,8 @@ BLOCKS = """
 def test_training_and_inference_are_those_of_keras(source):
     mine, theirs = both_models(source, X)
     assert mine.count_params() == theirs.count_params()
-    assert_same_training(mine, theirs, X, Y)
+    count = len(X) if source in (PLAIN, LOSSES) else 8  # with a last batch, or without
+    assert_same_training(mine, theirs, X[:count], Y[:count])
 
 
 SEVERAL = """
@@ -230,7 +232,7 @@ SEVERAL = """
 )
 def test_several_inputs(source, x):
     mine, theirs = both_models(source, x)
-    assert_same_training(mine, theirs, x, Y)
+    assert_same_training(mine, theirs, first(x, 8), Y[:8], epochs=1)
 
 
 def test_masks_go_from_layer_to_layer():
@@ -245,9 +247,9 @@ def test_masks_go_from_layer_to_layer():
                 return self.recurrent(x) + (0.0 if mask is None else 1.0)
         model = M()
     """
-    ids = np.random.default_rng(0).integers(0, 7, (10, 6))
+    ids = np.random.default_rng(0).integers(0, 7, (8, 6))
     mine, theirs = both_models(source, ids)
-    assert_same_training(mine, theirs, ids, Y, epochs=1)
+    assert_same_training(mine, theirs, ids, Y[:8], epochs=1)
 
 
 def test_outputs_in_a_tuple_and_a_dict():
