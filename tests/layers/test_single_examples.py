@@ -72,7 +72,7 @@ def marked(case):
     return pytest.param(case, id=case.id, marks=[pytest.mark.thorough] * rare)
 
 
-@pytest.mark.parametrize("case", map(marked, ROWS))
+@pytest.mark.parametrize("case", [marked(case) for case in ROWS])
 def test_examples_one_by_one_are_as_in_a_batch(case):
     params, state = case.weights
     apply = lambda x: strip_masks(case.layer.apply(params, state, x)[0])
