@@ -73,10 +73,10 @@ def compare_gradients(model, x, module, outputs, rules, places=slice(None), tole
     received = {"/".join(path): leaf for path, leaf in tree.flatten(params)}
     expected = dict(mapped(theirs, params, rules))
     assert received.keys() == expected.keys()
-    most = max(np.abs(leaf).max() for leaf in expected.values())
+    most = max(np.abs(np.asarray(leaf)).max() for leaf in expected.values())
     for path, leaf in received.items():
-        leaf = np.asarray(leaf)
-        np.testing.assert_allclose(leaf / most, expected[path] / most, atol=tolerance, err_msg=path)
+        pair = np.asarray(leaf) / most, np.asarray(expected[path]) / most
+        np.testing.assert_allclose(*pair, atol=tolerance, err_msg=path)
     return received_outputs
 
 

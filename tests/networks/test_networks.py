@@ -20,9 +20,9 @@ from tests.helpers.applications import drawn as drawn_for
 from tests.helpers.applications import of_keras
 from tests.helpers.applications import weights as weights_of_keras
 from tests.helpers.catalogue import jit
-from tests.helpers.oracle import keras_rules
+from tests.helpers.oracle import keras_rules, weights_unset
 
-pytestmark = [pytest.mark.slow, pytest.mark.optimized]
+pytestmark = pytest.mark.slow
 
 EXPECTED = re.compile(r"expected .* received ", re.DOTALL)
 
@@ -71,7 +71,7 @@ def test_einsum_dense_equals_keras(equation, shape, bias, inputs):
     params = random_params(layer, x)
     weights = [params[name] for name in ("kernel", "bias") if name in params]
     out = drawn(*output_spec(layer, x).shape)
-    with keras_rules():
+    with keras_rules(), weights_unset():
         twin = keras.layers.EinsumDense(equation, shape, "tanh", bias)
         twin.build(inputs)
         assert [v.shape for v in twin.weights] == [w.shape for w in weights]
@@ -404,7 +404,7 @@ def test_lstm_classifier_equals_keras():
 
     network, x = networks.lstm_classifier(3, classes=2, depth=2), drawn(2, 4, 5)
     p = random_params(network, x)
-    with keras_rules():
+    with keras_rules(), weights_unset():
         last = [keras.layers.LSTM(3), keras.layers.Dense(2, "softmax")]
         twin = keras.Sequential([keras.layers.LSTM(3, return_sequences=True), *last])
         twin.build(x.shape)
@@ -435,7 +435,7 @@ def test_lenet_equals_keras():
 
     network, x = networks.lenet(classes=7), drawn(3, 28, 28, 1)
     params = random_params(network, x)
-    with keras_rules():
+    with keras_rules(), weights_unset():
         twin = Sequential(
             [
                 layers.Input((28, 28, 1)),
@@ -487,7 +487,7 @@ def test_resnet_equals_keras(monkeypatch):
     monkeypatch.setattr(convolutional, "STAGES", few)
     network, x = networks.resnet(50, classes=3, shape=(32, 32, 3)), drawn(2, 32, 32, 3)
     twin, draw = of_keras("ResNetSmall", classes=3, input_shape=(32, 32, 3)), np.random.default_rng(4)
-    with keras_rules():
+    with keras_rules(), weights_unset():
         for path, variable in weights_of_keras(twin):
             variable.assign(drawn_for(path, tuple(variable.shape), draw))
         values = {tuple(v.path.split("/")): np.asarray(v.value) for v in twin.weights}
@@ -530,7 +530,7 @@ def test_unet_equals_keras():
     rise = lambda x, filters, name: layers.Conv2DTranspose(
         filters, 2, strides=2, activation="relu", name=name
     )(x)
-    with keras_rules():
+    with keras_rules(), weights_unset():
         start = layers.Input((8, 12, 2))
         high = convolve(convolve(start, 2), 2)
         middle = convolve(convolve(layers.MaxPooling2D()(high), 4), 4)
