@@ -486,7 +486,10 @@ def test_resnet_equals_keras(monkeypatch):
     few = {50: convolutional._Stages((1, 2), bottleneck=True)}
     monkeypatch.setattr(convolutional, "STAGES", few)
     network, x = networks.resnet(50, classes=3, shape=(32, 32, 3)), drawn(2, 32, 32, 3)
-    twin, draw = of_keras("ResNetSmall", classes=3, input_shape=(32, 32, 3)), np.random.default_rng(4)
+    twin, draw = (
+        of_keras("ResNetSmall", classes=3, input_shape=(32, 32, 3)),
+        np.random.default_rng(4),
+    )
     with keras_rules(), weights_unset():
         for path, variable in weights_of_keras(twin):
             variable.assign(drawn_for(path, tuple(variable.shape), draw))

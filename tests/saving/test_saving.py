@@ -274,7 +274,8 @@ import os, sys, fnn, numpy as np
 for number in range(8):
     child = os.fork()  # before JAX has threads
     if not child:
-        model = fnn.Sequential([fnn.layers.Dense(700, input_shape=(700,), kernel_initializer="zeros")])
+        dense = fnn.layers.Dense(700, kernel_initializer="zeros", input_shape=(700,))
+        model = fnn.Sequential([dense])
         model.set_weights([np.full_like(w, number) for w in model.get_weights()])
         print(os.getpid(), flush=True)
         while True:
