@@ -122,16 +122,11 @@ def test_the_record_is_that_of_keras_now():
 @pytest.mark.filterwarnings("ignore:.*images have 1 or 3 channels")
 def test_sizes_and_channels_of_images_may_be_others(name):
     with without_drawing():
-        model = ours(name, include_top=False, input_shape=(None, None, 4))
+        model = ours(name, include_top=False, input_shape=(None, None, 4), pooling="max")
     assert model.input_shape == (None, None, None, 4)
-    assert model.output_shape == (None, None, None, FEATURES[name])
-
-
-@pytest.mark.parametrize("name", sample(FEATURES))
-def test_pooling_gives_one_vector_an_image(name):
-    with without_drawing():
-        model = ours(name, include_top=False, input_shape=(None, None, 1), pooling="max")
-    assert model.output_shape == (None, FEATURES[name])
+    shapes = [layer.output.shape for layer in model.layers]
+    assert [shape for shape in shapes if len(shape) == 4][-1] == (None, None, None, FEATURES[name])
+    assert model.output_shape == (None, FEATURES[name])  # pooling gives one vector an image
 
 
 FIRST = ["VGG16", "ResNet50V2", "InceptionV3", "Xception"]

@@ -9,8 +9,8 @@ import numpy as np
 
 import fnn
 from tests.helpers.catalogue import jit
-from tests.helpers.oracle import keras_rules
-from tests.helpers.small_networks import OURS
+from tests.helpers.oracle import keras_rules, weights_unset
+from tests.helpers.small_networks import DEEPER, OURS
 from tests.helpers.small_networks import theirs as small_one_of_keras
 
 # Where the smallest images are larger than 32 x 32.
@@ -18,25 +18,23 @@ SIDES = {"Xception": 71, "InceptionV3": 75, "InceptionResNetV2": 75}
 ROUNDING = 1e-9  # what may differ in float64
 VISIBLE = 1e-4  # what another image changes, at least
 DEEP = 300  # layers
+MOST_DRAWN = 999_983  # random numbers for a kernel; a prime, so that no two columns are the same
 SMALL, LARGE = 10**6, 150 * 10**6  # weights
 
 
 def of_keras(name, /, **arguments):
-    """Keras's network with kernels of zeros, its layers named as in a session of its own."""
+    """Keras's network with weights of zeros, its layers named as in a session of its own."""
     with keras_rules():
         import keras
 
         keras.backend.clear_session()
-        scaling = keras.initializers.VarianceScaling
-        zeros = lambda self, shape, dtype=None: np.zeros(shape, dtype or "float32")
-        # What Keras draws is compiled for each shape, and not needed here.
-        with mock.patch.object(scaling, "__call__", zeros):
+        with weights_unset():
             network = getattr(keras.applications, name, None) or small_one_of_keras(keras, name)
             return network(weights=None, **arguments)
 
 
 def ours(name, /, weights=None, **arguments):
-    network = getattr(fnn.applications, name, None) or OURS[name]
+    network = getattr(fnn.applications, name, None) or (OURS | DEEPER)[name]
     return network(weights=weights, **arguments)
 
 
@@ -71,7 +69,8 @@ def drawn(path, shape, random, gain=1.0):
     fan_in = max(1, int(np.prod(shape[:-1])))
     if shape[-1] == 1 and len(shape) == 4:  # depthwise
         fan_in = int(np.prod(shape[:2]))
-    return (random.normal(size=shape) * (gain / fan_in) ** 0.5).astype("float32")
+    numbers = random.normal(size=min(int(np.prod(shape)), MOST_DRAWN))
+    return (np.resize(numbers, shape) * (gain / fan_in) ** 0.5).astype("float32")
 
 
 def pair(name, /, gain=1.0, **arguments):
@@ -82,12 +81,13 @@ def pair(name, /, gain=1.0, **arguments):
     random = np.random.default_rng(0)
     with keras_rules():
         for path, variable in weights(theirs):
-            variable.assign(drawn(path, tuple(variable.shape), random, gain))
+            array = drawn(path, tuple(variable.shape), random, gain)
+            variable.assign(jax.device_put(array.astype(variable.dtype)))
         for layer in theirs.layers:
             if hasattr(layer, "finalize_state"):
                 layer.finalize_state()  # Normalization computes with copies
-            if layer.weights:
-                mine.get_layer(layer.name).set_weights(layer.get_weights())
+        by_name = {layer.name: layer.get_weights() for layer in theirs.layers}
+    mine.set_weights([array for one in mine.layers for array in by_name.get(one.name, ())])
     return mine, theirs
 
 
@@ -104,8 +104,8 @@ def compiled(run, model):
     return jit(run) if whole else run
 
 
-def program_of_keras(model):
-    """Images -> (outputs, {path: gradient}) in inference."""
+def program_of_keras(model, gradients=True):
+    """Images -> (outputs, {path: gradient}) in inference; without `gradients` {} for these."""
     trained = [jnp.asarray(v.value) for v in model.trainable_variables]
     others = [jnp.asarray(v.value) for v in model.non_trainable_variables]
     names = {id(variable): path for path, variable in weights(model)}
@@ -115,28 +115,30 @@ def program_of_keras(model):
         y, _ = model.stateless_call(trained, others, x, training=False)
         return objective(y), y
 
-    run = compiled(jax.grad(value, has_aux=True), model)
+    run = compiled(jax.grad(value, has_aux=True) if gradients else value, model)
 
     def results(x):
         with keras_rules():
-            gradients, y = run(trained, x)
-        return y, dict(zip(paths, gradients, strict=True))
+            found, y = run(trained, x)
+        return y, dict(zip(paths, found, strict=True)) if gradients else {}
 
     return results
 
 
-def our_program(model):
-    """Images -> (outputs, {path: gradient}) in inference."""
+def our_program(model, gradients=True):
+    """Images -> (outputs, {path: gradient}) in inference; without `gradients` {} for these."""
 
     def value(params, x):
         y, _ = model.layer.apply(params, model.state, x)
         return objective(y), y
 
-    run = compiled(jax.grad(value, has_aux=True), model)
+    run = compiled(jax.grad(value, has_aux=True) if gradients else value, model)
 
     def results(x):
-        gradients, y = run(model.params, x)
-        return y, {"/".join(path): a for path, a in fnn.core.tree.flatten(gradients)}
+        found, y = run(model.params, x)
+        if not gradients:
+            return y, {}
+        return y, {"/".join(path): a for path, a in fnn.core.tree.flatten(found)}
 
     return results
 
@@ -162,7 +164,7 @@ SCALES = {
 }
 
 
-def assert_equals_keras(name, /, **arguments):
+def assert_equals_keras(name, /, gradients=True, **arguments):
     """Outputs, and gradients of a scalar with respect to all weights, in float64.
 
     In float32 deep networks enlarge the rounding, so that the two differ by it: by up to 2e-2, and
@@ -176,16 +178,16 @@ def assert_equals_keras(name, /, **arguments):
     images = lambda seed: scale * np.random.default_rng(seed).uniform(-1, 1, (1, *shape))
     with double_precision():
         mine, theirs = pair(name, gain=gain, **arguments)
-        run = our_program(mine)
+        run = our_program(mine, gradients)
         other, _ = run(images(1))
         y, found = run(images(0))
         del mine, run  # as large as the gradients
-        expected, gradients = program_of_keras(theirs)(images(0))
+        expected, wanted = program_of_keras(theirs, gradients)(images(0))
     assert y.dtype == expected.dtype == "float64"
     assert difference(y, expected) < ROUNDING
     assert difference(other, expected) > VISIBLE
-    assert found.keys() == gradients.keys()
-    far = {path: difference(found[path], gradients[path]) for path in gradients}
+    assert found.keys() == wanted.keys()
+    far = {path: difference(found[path], wanted[path]) for path in wanted}
     far = {path: number for path, number in far.items() if number > ROUNDING}
     assert not far, f"gradients of {name}: {far}"
 

@@ -10,7 +10,7 @@ from fnn.core import tree
 from fnn.core.calling import weight_spec
 from fnn.saving.keras import hdf5, weights
 from fnn.saving.keras.layout import holders
-from tests.helpers.oracle import keras_rules
+from tests.helpers.oracle import keras_rules, random_weights_unset
 
 
 def assert_near(received, expected, tolerance=1e-5):
@@ -37,7 +37,8 @@ def twins(build, keras, fnn, seed=3):
     from tests.helpers.keras_networks import inputs_of, randomize
 
     with keras_rules():
-        model = randomize(build(keras), seed)
+        with random_weights_unset():
+            model = randomize(build(keras), seed)
         x = inputs_of(model)
         return model, x, model.predict(x, verbose=0)
 

@@ -35,3 +35,15 @@ def random_weights_unset():
 
     replaced = "_initialize_with_initializer"
     return unittest.mock.patch.object(backend.Variable, replaced, initialized)
+
+
+def weights_unset():
+    """Inside, all weights of Keras's layers start with 0, those that are ones by default too."""
+    from keras.src import backend
+
+    def initialized(variable, initializer):
+        zeros = np.zeros(variable._shape, variable._dtype)
+        variable._initialize(jax.device_put(zeros))
+
+    replaced = "_initialize_with_initializer"
+    return unittest.mock.patch.object(backend.Variable, replaced, initialized)

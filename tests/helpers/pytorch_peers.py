@@ -50,7 +50,8 @@ class Rows:
 def compare_gradients(model, x, module, outputs, rules, places=slice(None), tolerance=1e-4):
     """The gradients of a random sum of outputs, by JAX and by PyTorch, relative to the largest.
 
-    `outputs` are PyTorch's, channels last as here; `places` are those that count.
+    `outputs` are PyTorch's, channels last as here; `places` are those that count. Returns JAX's
+    outputs there.
     """
     weights = np.random.default_rng(1).normal(size=outputs[places].shape).astype("float32")
     module.zero_grad()
@@ -64,17 +65,19 @@ def compare_gradients(model, x, module, outputs, rules, places=slice(None), tole
     def ours(params, state):
         def scalar(params):
             y = strip_masks(call(model.layer, params, state, x, INFERENCE)[0])
-            return jnp.sum(y[places] * weights)
+            return jnp.sum(y[places] * weights), y[places]
 
-        return jax.grad(scalar)(params)
+        return jax.grad(scalar, has_aux=True)(params)
 
-    params = ours(model.params, model.state)
+    params, received_outputs = ours(model.params, model.state)
     received = {"/".join(path): leaf for path, leaf in tree.flatten(params)}
     expected = dict(mapped(theirs, params, rules))
     assert received.keys() == expected.keys()
-    most = max(np.abs(leaf).max() for leaf in expected.values())
+    most = max(np.abs(np.asarray(leaf)).max() for leaf in expected.values())
     for path, leaf in received.items():
-        np.testing.assert_allclose(leaf / most, expected[path] / most, atol=tolerance, err_msg=path)
+        pair = np.asarray(leaf) / most, np.asarray(expected[path]) / most
+        np.testing.assert_allclose(*pair, atol=tolerance, err_msg=path)
+    return received_outputs
 
 
 class Block(nn.Module):
@@ -116,7 +119,7 @@ class ResNet(nn.Module):
         self.conv1 = nn.Conv2d(3, 64, 7, 2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1)
-        width = 64
+        width, self.stages = 64, len(blocks)
         for stage, number in enumerate(blocks):
             filters, made = 64 * 2**stage, []
             for index in range(number):
@@ -128,6 +131,6 @@ class ResNet(nn.Module):
 
     def forward(self, x):
         x = self.maxpool(self.bn1(self.conv1(x)).relu())
-        for stage in range(1, 5):
+        for stage in range(1, self.stages + 1):
             x = getattr(self, f"layer{stage}")(x)
         return self.fc(x.mean((2, 3)))

@@ -17,11 +17,11 @@ pytestmark = pytest.mark.slow
 
 
 def drawn(*shape, seed=0):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), "float32")
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
 
 
 def ids(*shape, below, seed=0):
-    return jnp.asarray(np.random.default_rng(seed).integers(1, below, shape), "int32")
+    return np.random.default_rng(seed).integers(1, below, shape).astype("int32")
 
 
 def weights(layer, x):
@@ -46,7 +46,7 @@ def looking():
 
 
 X, MEMORY = drawn(2, 7, 4), drawn(2, 5, 6, seed=1)
-REAL = jnp.asarray(np.arange(7)[None] != np.array([[0], [3]]))
+REAL = np.arange(7)[None] != np.array([[0], [3]])
 SOURCE, TARGET = ids(2, 5, below=9), ids(2, 7, below=11, seed=1)
 STEPWISE = {  # a layer, all of its inputs, and the place of those that come step by step
     "LSTM": (L.LSTM(3, return_sequences=True), X),
@@ -95,7 +95,7 @@ def test_step_by_step_equals_all_at_once(name):
         )
         y, state = run(state, now)
         outputs.append(strip_masks(y))
-    received = outputs[-1] if expected.ndim == 2 else jnp.concatenate(outputs, 1)
+    received = outputs[-1] if expected.ndim == 2 else np.concatenate(outputs, 1)
     np.testing.assert_allclose(received, expected, rtol=1e-5, atol=1e-5)
     assert run._cache_size() == traced + 1  # one compilation for all steps
 
@@ -104,11 +104,11 @@ def test_several_steps_at_a_time_of_a_convolution_longer_than_they_are():
     layer = L.Conv1D(3, 5, padding="causal")
     params, plain = weights(layer, X)
     state, outputs = start_decoding(layer, params, plain, 2, 7), []
-    for piece in jnp.split(X, (3, 4, 6), axis=1):
+    for piece in np.split(X, (3, 4, 6), axis=1):
         y, state = layer.apply(params, state, piece)
         outputs.append(y)
     expected = layer.apply(params, plain, X)[0]
-    np.testing.assert_allclose(jnp.concatenate(outputs, 1), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(np.concatenate(outputs, 1), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("wrap", [lambda layer: layer, L.Remat], ids=["cut", "whole"])

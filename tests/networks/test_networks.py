@@ -15,11 +15,14 @@ from fnn.core import tree
 from fnn.core.calling import call, initialize, output_spec, weight_spec
 from fnn.core.context import INFERENCE
 from fnn.core.weights import in_order
+from fnn.networks import convolutional
+from tests.helpers.applications import drawn as drawn_for
 from tests.helpers.applications import of_keras
+from tests.helpers.applications import weights as weights_of_keras
 from tests.helpers.catalogue import jit
-from tests.helpers.oracle import keras_rules
+from tests.helpers.oracle import keras_rules, weights_unset
 
-pytestmark = [pytest.mark.slow, pytest.mark.optimized]
+pytestmark = pytest.mark.slow
 
 EXPECTED = re.compile(r"expected .* received ", re.DOTALL)
 
@@ -68,7 +71,7 @@ def test_einsum_dense_equals_keras(equation, shape, bias, inputs):
     params = random_params(layer, x)
     weights = [params[name] for name in ("kernel", "bias") if name in params]
     out = drawn(*output_spec(layer, x).shape)
-    with keras_rules():
+    with keras_rules(), weights_unset():
         twin = keras.layers.EinsumDense(equation, shape, "tanh", bias)
         twin.build(inputs)
         assert [v.shape for v in twin.weights] == [w.shape for w in weights]
@@ -236,9 +239,13 @@ def test_gated_dense_equals_numpy(activation):
 def test_encoder_block_equals_numpy(causal):
     layer, x = L.TransformerEncoderBlock(6, 2, 5, 0.4, use_causal_mask=causal), drawn(2, 4, 6)
     params = random_params(layer, x)
-    close(run(layer, params, x), encoder_block(params, x, causal))
     real = np.array([[True, True, False, True], [False, True, True, True]])
-    y = run(layer, params, fnn.Masked(x, real[:1].repeat(2, 0)))
+    both = lambda params, x: (
+        layer.apply(params, state_of(layer, x), x)[0],
+        call(layer, params, {}, fnn.Masked(x, real[:1].repeat(2, 0)), INFERENCE)[0],
+    )
+    plain, y = jit(both)(params, x)
+    close(plain, encoder_block(params, x, causal))
     expected = encoder_block(params, x, causal, real[:1].repeat(2, 0))
     close(y.values[:, real[0]], expected[:, real[0]])
 
@@ -397,7 +404,7 @@ def test_lstm_classifier_equals_keras():
 
     network, x = networks.lstm_classifier(3, classes=2, depth=2), drawn(2, 4, 5)
     p = random_params(network, x)
-    with keras_rules():
+    with keras_rules(), weights_unset():
         last = [keras.layers.LSTM(3), keras.layers.Dense(2, "softmax")]
         twin = keras.Sequential([keras.layers.LSTM(3, return_sequences=True), *last])
         twin.build(x.shape)
@@ -428,7 +435,7 @@ def test_lenet_equals_keras():
 
     network, x = networks.lenet(classes=7), drawn(3, 28, 28, 1)
     params = random_params(network, x)
-    with keras_rules():
+    with keras_rules(), weights_unset():
         twin = Sequential(
             [
                 layers.Input((28, 28, 1)),
@@ -446,7 +453,10 @@ def test_lenet_equals_keras():
     close(run(network, params, x), expected)
 
 
-@pytest.mark.parametrize("depth", [50, 101, 152])
+DEEPER = [pytest.param(depth, marks=pytest.mark.thorough) for depth in (101, 152)]
+
+
+@pytest.mark.parametrize("depth", [50, *DEEPER])
 def test_resnet_has_the_layout_of_keras(depth):
     network = networks.resnet(depth)
     params, state = weight_spec(network, spec(1, 224, 224, 3))
@@ -466,12 +476,23 @@ def test_small_resnets_have_as_many_weights_as_published(depth, weights):
     assert tree.count(params) - tree.count(biases) == weights
 
 
-def test_resnet_equals_keras():
-    import keras
+def test_deep_resnets_have_as_many_blocks_as_those_of_applications():
+    """Whose weights are counted in their examples, and are as many as Keras's."""
+    for depth, blocks in fnn.applications.resnet.DEPTHS.items():
+        assert convolutional.STAGES[depth] == (blocks, True)
 
+
+def test_resnet_equals_keras(monkeypatch):
+    few = {50: convolutional._Stages((1, 2), bottleneck=True)}
+    monkeypatch.setattr(convolutional, "STAGES", few)
     network, x = networks.resnet(50, classes=3, shape=(32, 32, 3)), drawn(2, 32, 32, 3)
-    with keras_rules():
-        twin = keras.applications.ResNet50(weights=None, classes=3, input_shape=(32, 32, 3))
+    twin, draw = (
+        of_keras("ResNetSmall", classes=3, input_shape=(32, 32, 3)),
+        np.random.default_rng(4),
+    )
+    with keras_rules(), weights_unset():
+        for path, variable in weights_of_keras(twin):
+            variable.assign(drawn_for(path, tuple(variable.shape), draw))
         values = {tuple(v.path.split("/")): np.asarray(v.value) for v in twin.weights}
         trained = [jnp.asarray(v.value) for v in twin.trainable_variables]
         others = [jnp.asarray(v.value) for v in twin.non_trainable_variables]
@@ -486,11 +507,16 @@ def test_resnet_equals_keras():
 def test_unet_joins_every_level():
     network, x = networks.unet((8, 12, 2), classes=3, width=2, depth=2), drawn(1, 8, 12, 2)
     params = random_params(network, x)
-    assert run(network, params, x).shape == (1, 8, 12, 3)
-    close(run(network, params, x).sum(-1), np.ones((1, 8, 12)))
-    value = lambda params: network.apply(params, state_of(network, x), x)[0][..., 0].sum()
-    gradients = jit(jax.grad(value))(params)
-    assert all(bool((g != 0).any()) for g in jax.tree.leaves(gradients))
+    state = state_of(network, x)
+
+    def value(params):
+        y = network.apply(params, state, x)[0]
+        return y[..., 0].sum(), y
+
+    gradients, y = jit(jax.grad(value, has_aux=True))(params)
+    assert y.shape == (1, 8, 12, 3)
+    close(np.asarray(y).sum(-1), np.ones((1, 8, 12)))
+    assert all(np.any(g) for g in jax.tree.leaves(gradients))
     joined = [a.shape for _, a in tree.flatten(params) if a.ndim == 4]
     assert {(3, 3, 8, 4), (3, 3, 4, 2)} <= set(joined)  # twice the channels, after joining
 
@@ -507,7 +533,7 @@ def test_unet_equals_keras():
     rise = lambda x, filters, name: layers.Conv2DTranspose(
         filters, 2, strides=2, activation="relu", name=name
     )(x)
-    with keras_rules():
+    with keras_rules(), weights_unset():
         start = layers.Input((8, 12, 2))
         high = convolve(convolve(start, 2), 2)
         middle = convolve(convolve(layers.MaxPooling2D()(high), 4), 4)
@@ -536,7 +562,8 @@ def test_a_normalized_unet_is_a_plain_one_once_the_statistics_are_folded_in():
         folded[conv] = {"kernel": params[conv]["kernel"] * scale, "bias": bias}
         del folded[name]
     assert len(params) - len(folded) == 10
-    close(normalized.apply(params, state, x)[0], run(plain, folded, x))
+    y = jit(lambda params, state: normalized.apply(params, state, x)[0])(params, state)
+    close(y, run(plain, folded, x))
 
 
 @pytest.mark.parametrize(

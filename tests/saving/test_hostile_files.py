@@ -253,10 +253,10 @@ def every_node(members, tmp_path, part):
 
 
 def test_some_nodes_of_a_description_of_other_types(members, tmp_path):
-    every_node(members, tmp_path, 0.1)
+    every_node(members, tmp_path, 0.25)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_every_node_of_a_description_of_every_type(members, tmp_path):
     every_node(members, tmp_path, 1.0)
 
@@ -379,8 +379,9 @@ def test_no_layer_computes_before_its_shapes_are_known(peak):
     for config, x in cases:
         with harmless(seconds=4, peak_of=peak), contextlib.suppress(Exception):
             layer = from_config(config)
-            weight_spec(layer, tree.spec(x))
-            output_spec(layer, tree.spec(x))
+            if layer.only_wires:
+                weight_spec(layer, tree.spec(x))
+            output_spec(layer, tree.spec(x))  # makes the weights, too
 
 
 def test_memory_that_is_written_is_seen():

@@ -274,7 +274,8 @@ import os, sys, fnn, numpy as np
 for number in range(8):
     child = os.fork()  # before JAX has threads
     if not child:
-        model = fnn.Sequential([fnn.layers.Dense(700, input_shape=(700,))])
+        dense = fnn.layers.Dense(700, kernel_initializer="zeros", input_shape=(700,))
+        model = fnn.Sequential([dense])
         model.set_weights([np.full_like(w, number) for w in model.get_weights()])
         print(os.getpid(), flush=True)
         while True:
@@ -301,7 +302,7 @@ def test_a_kill_while_saving_leaves_a_whole_file(tmp_path):
 
 
 WRITING = """
-import sys, time
+import os, sys
 from fnn.runtime.files import write_atomically
 
 def slowly(file):
@@ -311,31 +312,30 @@ def slowly(file):
     sys.stdin.readline()
     file.write(b" and whole")
 
-write_atomically(sys.argv[1], slowly)
+living = not os.fork()  # before JAX has threads
+write_atomically(sys.argv[1 + living], slowly)
+print("living" if living else "killed", flush=True)
 """
-
-
-def writing(path):
-    """A process in the middle of a write."""
-    pipe = subprocess.PIPE
-    arguments = [sys.executable, "-c", WRITING, str(path)]
-    child = subprocess.Popen(arguments, stdin=pipe, stdout=pipe, text=True, cwd=ROOT)
-    assert child.stdout.readline() == "writing\n"
-    return child
 
 
 @pytest.mark.slow
 def test_what_a_killed_process_left_is_removed_and_nothing_of_a_living_one(tmp_path):
-    killed, living = writing(tmp_path / "killed"), writing(tmp_path / "living")
-    killed.kill()
-    killed.communicate()
+    """Two processes are in the middle of a write; the second is a child of the first."""
+    paths = [str(tmp_path / name) for name in ("killed", "living")]
+    arguments = [sys.executable, "-W", "ignore", "-c", WRITING, *paths]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     mine = tmp_path / ".fnn-notes.tmp"
-    mine.write_text("of a user")
-    assert len(list(tmp_path.glob(".fnn-*-*.tmp"))) == 2
-    fnn.runtime.files.write_atomically(tmp_path / "new", lambda file: file.write(b"new"))
-    assert len(list(tmp_path.glob(".fnn-*-*.tmp"))) == 1
-    living.communicate("go on\n")
-    assert living.returncode == 0
+    with subprocess.Popen(arguments, **pipes, text=True, cwd=ROOT) as first:
+        assert [first.stdout.readline() for _ in range(2)] == ["writing\n"] * 2
+        first.kill()
+        first.wait()
+        mine.write_text("of a user")
+        assert len(list(tmp_path.glob(".fnn-*-*.tmp"))) == 2
+        fnn.runtime.files.write_atomically(tmp_path / "new", lambda file: file.write(b"new"))
+        assert len(list(tmp_path.glob(".fnn-*-*.tmp"))) == 1
+        first.stdin.write("go on\n")
+        first.stdin.flush()
+        assert first.stdout.read() == "living\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == [mine.name, "living", "new"]
     assert (tmp_path / "living").read_bytes() == b"half and whole"
 

@@ -1,6 +1,5 @@
 """Published networks: logits and gradients equal those of transformers and torchvision."""
 
-import jax
 import numpy as np
 import pytest
 
@@ -158,11 +157,8 @@ def test_a_folder_of_hugging_face_is_the_same_network(name, tmp_path):
     module.save_pretrained(tmp_path)
     model = networks.from_hugging_face(tmp_path)
     expected = read(module, x)
-    received = model.predict(x, verbose=0)
-    np.testing.assert_allclose(
-        received[places], expected.detach().numpy()[places], rtol=1e-4, atol=1e-4
-    )
-    compare_gradients(model, x, module, expected, FAMILIES[rules], places)
+    received = compare_gradients(model, x, module, expected, FAMILIES[rules], places)
+    np.testing.assert_allclose(received, expected.detach().numpy()[places], rtol=1e-4, atol=1e-4)
 
 
 def test_bert_without_a_head_has_features_and_their_summary(tmp_path):
@@ -220,7 +216,7 @@ def test_a_state_dict_in_memory_gives_the_weights_of_the_folder(tmp_path):
     assert report.differences["outputs"] < 1e-4
 
 
-@pytest.mark.parametrize(("depth", "blocks"), [(18, (1, 2, 1, 1)), (50, (2, 1, 1, 1))])
+@pytest.mark.parametrize(("depth", "blocks"), [(18, (1, 2)), (50, (2, 1))])
 def test_the_resnet_of_torchvision(depth, blocks, monkeypatch):
     bottleneck = depth == 50
     stages = {depth: convolutional._Stages(blocks, bottleneck)}
@@ -246,6 +242,6 @@ def check_resnet(depth, blocks, bottleneck):
     model.build((None, 33, 32, 3))
     logits = module(torch.tensor(x.transpose(0, 3, 1, 2)))
     report = load_pytorch(model, module.state_dict(), "resnet", reference=(x, logits))
-    scale = float(jax.numpy.abs(logits.detach().numpy()).max())
+    scale = float(np.abs(logits.detach().numpy()).max())
     assert report.differences["outputs"] / scale < 1e-4
     compare_gradients(model, x, module, logits, FAMILIES["resnet"])
