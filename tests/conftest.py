@@ -1,5 +1,6 @@
 """Strict JAX for every test: several devices, no silent broadcasting of ranks."""
 
+import contextlib
 import gc
 import os
 import shutil
@@ -37,10 +38,16 @@ if sys.prefix != sys.base_prefix and not jax.config.jax_compilation_cache_dir:
 gc.set_threshold(50_000, 20, 20)
 
 
+def size_of(file):
+    with contextlib.suppress(FileNotFoundError):  # another run may have removed it
+        return file.stat().st_size
+    return 0
+
+
 def pytest_sessionstart(session):
     """Empties the folder of what was compiled where it has grown too large."""
     alone = "PYTEST_XDIST_WORKER" not in os.environ
-    if alone and sum(file.stat().st_size for file in COMPILED.glob("*")) > MOST_COMPILED:
+    if alone and sum(map(size_of, COMPILED.glob("*"))) > MOST_COMPILED:
         shutil.rmtree(COMPILED, ignore_errors=True)  # another run may be writing there
 
 

@@ -1,5 +1,6 @@
 """`python -m fnn info`, `summary` and `predict`: what they print and write, and their errors."""
 
+import json
 import os
 import re
 import subprocess
@@ -205,22 +206,44 @@ def test_wrong_arguments_are_status_2(capsys):
         assert "usage: python -m fnn" in text
 
 
+# Imports fnn once, and runs each command in a process forked from that, into what reads it.
+THROUGH = """
+import json, os, runpy, subprocess, sys
+import fnn.command_line, fnn.serving
+commands = [("summary two.fnn --line-length 80", "cat"), ("predict one.fnn x.npy out.npy", "cat")]
+found = []
+for command, reader in [*commands, ("summary two.fnn", "true")]:
+    errors = os.open("errors", os.O_CREAT | os.O_TRUNC | os.O_RDWR)
+    given = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    reading = subprocess.Popen([reader], **given)
+    if reader == "true":
+        reading.wait()
+    child = os.fork()
+    if not child:
+        os.dup2(reading.stdin.fileno(), 1)
+        os.dup2(errors, 2)
+        os.close(reading.stdin.fileno())
+        sys.argv = ["fnn", *command.split()]
+        runpy.run_module("fnn", run_name="__main__", alter_sys=True)
+        sys.exit()
+    reading.stdin.close()
+    shown = reading.stdout.read().decode()
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    with open("errors") as file:
+        found.append((status, shown, file.read()))
+print(json.dumps(found))
+"""
+
+
 @pytest.mark.slow
 def test_output_into_a_pipe_is_plain(folder):
     """No colour, no progress bar, no error when the reader stops or the encoding is ASCII."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
-
-    def through(command):
-        shell = f"{sys.executable} -m fnn {command}"
-        return subprocess.run(
-            shell, shell=True, capture_output=True, text=True, env=environment
-        )  # fmt: skip
-
-    ran = through("summary two.fnn --line-length 80")
-    assert ran.returncode == 0
+    command = [sys.executable, "-c", THROUGH]
+    ran = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert ran.stderr == ""
-    assert "? left (Input) " in ran.stdout
-    ran = through("predict one.fnn x.npy out.npy | cat")
-    assert (ran.stdout, ran.stderr) == ("out.npy: float32 (70, 2)\n", "")
-    ran = through("summary two.fnn | true")
-    assert ran.stderr == ""
+    (status, summary, error), predicted, (_, _, stopped) = json.loads(ran.stdout)
+    assert (status, error) == (0, "")
+    assert "? left (Input) " in summary
+    assert predicted == [0, "out.npy: float32 (70, 2)\n", ""]
+    assert stopped == ""

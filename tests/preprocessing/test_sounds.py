@@ -1,7 +1,6 @@
 """Spectrograms: the numbers of Keras, run live."""
 
 import jax
-import jax.numpy as jnp
 import keras
 import numpy as np
 import pytest
@@ -25,7 +24,10 @@ MEL = [
 
 @pytest.mark.parametrize("layer", MEL, ids=repr)
 def test_mel_spectrograms_equal_keras(layer):
-    for x in (SIGNALS, SIGNALS[0], (100 * SIGNALS).astype("int32")):
+    inputs = [SIGNALS]
+    if layer == MEL[0]:
+        inputs += [SIGNALS[0], (100 * SIGNALS).astype("int32")]
+    for x in inputs:
         with keras_rules():
             theirs = twin(layer)(x)
         ours = layer(x)
@@ -35,16 +37,16 @@ def test_mel_spectrograms_equal_keras(layer):
 
 def test_silence_has_a_finite_gradient():
     layer = L.MelSpectrogram(**SMALL)
-    gradient = jax.grad(lambda x: layer.apply({}, {}, x)[0].sum())(jnp.zeros((1, 128)))
-    assert bool(jnp.isfinite(gradient).all())
+    slope = jax.jit(jax.grad(lambda x: layer.apply({}, {}, x)[0].sum()))
+    assert np.isfinite(slope(np.zeros((1, 128), "float32"))).all()
 
 
 def test_examples_that_pad_a_batch_are_not_the_loudest():
     layer = L.MelSpectrogram(**SMALL, top_db=3.0)
-    loud = jnp.asarray(SIGNALS).at[2].multiply(100)
-    ctx = fnn.Context(rows=jnp.asarray([True, True, False]))
-    padded = layer.apply({}, {}, loud, ctx)[0][:2]
-    np.testing.assert_allclose(padded, layer(SIGNALS[:2]), rtol=1e-5)
+    loud = SIGNALS * np.array([[1], [1], [100]], "float32")
+    ctx = fnn.Context(rows=np.asarray([True, True, False]))
+    padded = jax.jit(lambda x: layer.apply({}, {}, x, ctx)[0])(loud)
+    np.testing.assert_allclose(padded[:2], layer(SIGNALS[:2]), rtol=1e-5)
 
 
 SOUNDS = np.random.default_rng(1).normal(size=(3, 60, 2)).astype("float32")

@@ -11,7 +11,7 @@ import fnn
 from fnn import layers as L
 from fnn.preprocessing import augmentation
 
-IMAGES = np.random.default_rng(0).uniform(0, 255, (4, 8, 9, 3)).astype("float32")
+IMAGES = np.random.default_rng(0).uniform(0, 255, (6, 9, 12, 3)).astype("float32")
 CTX = fnn.Context(train=True, key=jax.random.key(1))
 LAYERS = [
     L.RandomFlip(seed=1),
@@ -63,7 +63,7 @@ def test_a_layer_alone_acts_and_its_seed_repeats_it(layer):
 @pytest.mark.parametrize("layer", LAYERS, ids=repr)
 def test_in_inference_images_stay(layer):
     if isinstance(layer, L.RandomCrop):
-        layer = layer.replace(height=8, width=9)
+        layer = layer.replace(height=9, width=12)
     np.testing.assert_array_equal(layer(IMAGES, training=False), IMAGES)
     np.testing.assert_array_equal(layer.apply({}, {}, IMAGES)[0], IMAGES)
 
@@ -79,19 +79,14 @@ def test_integers_become_floats(layer):
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=repr)
-def test_jit_and_vmap(layer):
-    eager, _ = layer.apply({}, {}, IMAGES, CTX)
-    compiled = jax.jit(layer.apply)({}, {}, IMAGES, CTX)[0]
-    # Near 0 or 1 a hue may turn to the other end.
-    np.testing.assert_allclose(eager, compiled, atol=2e-2)
-
+def test_vmap(layer):
     @jax.jit
     def one(image, key):
         return layer.apply({}, {}, image, fnn.Context(train=True, key=key))[0]
 
     keys = jax.random.split(jax.random.key(0), 4)
-    each = jax.jit(jax.vmap(one))(IMAGES, keys)
-    for index in range(4):
+    each = jax.jit(jax.vmap(one))(IMAGES[:4], keys)
+    for index in range(4):  # near 0 or 1 a hue may turn to the other end
         np.testing.assert_allclose(each[index], one(IMAGES[index], keys[index]), atol=2e-2)
 
 
@@ -101,7 +96,7 @@ def test_a_row_of_augmentation_acts_when_it_is_called():
     np.testing.assert_array_equal(model(IMAGES, training=False), IMAGES)
     np.testing.assert_array_equal(model.predict(IMAGES, verbose=0), IMAGES)
     network = fnn.Sequential([L.RandomBrightness((0.1, 0.1)), L.Flatten()])
-    np.testing.assert_array_equal(network(IMAGES), IMAGES.reshape(4, -1))
+    np.testing.assert_array_equal(network(IMAGES), IMAGES.reshape(6, -1))
 
 
 WRONG = [

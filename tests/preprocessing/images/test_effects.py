@@ -7,7 +7,7 @@ import pytest
 
 import fnn
 from fnn import layers as L
-from tests.helpers.keras_images import twin
+from tests.helpers.keras_images import at_once, twin
 from tests.helpers.oracle import keras_rules
 
 IMAGES = np.random.default_rng(0).uniform(0, 255, (6, 9, 12, 3)).astype("float32")
@@ -53,16 +53,22 @@ def test_gray_images():
 @pytest.mark.parametrize("size", [3, (5, 3)])
 def test_blur(size):
     layer = L.RandomGaussianBlur(kernel_size=size, sigma=(0.4, 0.9))
-    drawn = layer.get_random_transformation(IMAGES, seed=KEY)
-    ours = layer.transform_images(jnp.asarray(IMAGES), drawn)
-    for index in range(len(IMAGES)):  # Keras draws one deviation for the whole batch
-        one = {
-            "blur_factor": drawn["blur_factor"][index],
-            "should_apply_blur": drawn["should_apply_blur"][index : index + 1],
-        }
-        with keras_rules():
-            theirs = twin(layer).transform_images(IMAGES[index : index + 1], one)
-        np.testing.assert_allclose(ours[index : index + 1], theirs, atol=2e-3)
+    theirs = twin(layer)
+
+    def run(images):
+        drawn = layer.get_random_transformation(images, seed=KEY)
+        expected = []
+        for index in range(len(images)):  # Keras draws one deviation for the whole batch
+            one = {
+                "blur_factor": drawn["blur_factor"][index],
+                "should_apply_blur": drawn["should_apply_blur"][index : index + 1],
+            }
+            with keras_rules():
+                expected.append(theirs.transform_images(images[index : index + 1], one))
+        return layer.transform_images(images, drawn), expected
+
+    ours, expected = at_once(run, IMAGES)
+    np.testing.assert_allclose(ours, np.concatenate(expected), atol=2e-3)
 
 
 @pytest.mark.parametrize(
@@ -229,12 +235,13 @@ def test_aug_mix_equals_keras(layer):
     drawn = layer.get_random_transformation(IMAGES, seed=KEY)
     received = layer.transform_images(jnp.asarray(IMAGES), drawn)
     theirs = twin(layer)
+    arrays = jax.tree.map(np.asarray, drawn)
+    chains = [
+        [step(layer, arrays, chain, depth) for depth in range(layer.chain_depth)]
+        for chain in range(layer.num_chains)
+    ]
+    chains = [[made for made in chain if made is not None] for chain in chains]
     for image in range(len(IMAGES)):  # Keras draws the weights for the whole batch
-        chains = [
-            [step(layer, drawn, chain, depth) for depth in range(layer.chain_depth)]
-            for chain in range(layer.num_chains)
-        ]
-        chains = [[made for made in chain if made is not None] for chain in chains]
         given = {
             "chain_mixing_weights": drawn["chain_mixing_weights"][:, image],
             "weight_sample": drawn["weight_sample"][image],
@@ -251,20 +258,25 @@ def test_boxes_and_masks_follow_rand_augment():
     layer = L.RandAugment(bounding_box_format="xyxy", seed=2)
     boxes = np.asarray([[[2, 1, 5, 4], [0, 0, 11, 8]]] * 6, "float32")
     masks = (IMAGES[..., :1] > 128).astype("int32")
-    data = {
-        "images": jnp.asarray(IMAGES),
-        "bounding_boxes": {"boxes": boxes, "labels": np.ones((6, 2), "int32")},
-        "segmentation_masks": jnp.asarray(masks),
-    }
-    drawn = layer.get_random_transformation(data, seed=KEY)
+    targets = {"boxes": boxes, "labels": np.ones((6, 2), "int32")}
+    data = {"images": IMAGES, "bounding_boxes": targets, "segmentation_masks": masks}
+
+    @jax.jit
+    def run(data, index):
+        drawn = layer.get_random_transformation(data, seed=KEY)
+        drawn["layer_idxes"] = jnp.broadcast_to(index, 2)
+        expected = {}
+        for name in layer.names:
+            inner, one = layer._fnn_layers[name], data["segmentation_masks"]
+            for _ in range(2):
+                one = inner.transform_segmentation_masks(one, drawn["transforms"][name])
+            expected[name] = one
+        found = layer.transform_segmentation_masks(data["segmentation_masks"], drawn)
+        return found, expected, layer.transform_bounding_boxes(data["bounding_boxes"], drawn)
+
     for index, name in enumerate(layer.names):
-        drawn["layer_idxes"] = jnp.full(2, index)
-        inner = layer._fnn_layers[name]
-        method, expected = layer.transform_segmentation_masks, jnp.asarray(masks)
-        for _ in range(2):
-            expected = inner.transform_segmentation_masks(expected, drawn["transforms"][name])
-        np.testing.assert_array_equal(method(jnp.asarray(masks), drawn), expected)
-        moved = layer.transform_bounding_boxes(data["bounding_boxes"], drawn)
+        found, expected, moved = run(data, index)
+        np.testing.assert_array_equal(found, expected[name])
         assert moved["boxes"].shape == boxes.shape
         assert (np.asarray(moved["boxes"]) == boxes).all() == (index > 2)
 
