@@ -408,13 +408,13 @@ def grown(first, last):  # MB a model
 
 run = {"plain": plain, "fnn": fnn_model}[sys.argv[1]]
 jax.config.update("jax_disable_most_optimizations", True)  # as large, in half the time
-grown(2, 5)  # what comes once in a process
-print(grown(10, 20))
+grown(2, 4)  # what comes once in a process
+print(grown(10, 14))
 if sys.argv[1] == "fnn":
     import fnn
-    fnn.utils.set_program_cache_size(8)  # now the cache is full
-    grown(20, 23)
-    print(grown(23, 33))
+    fnn.utils.set_program_cache_size(4)  # now the cache is full
+    grown(20, 22)
+    print(grown(22, 26))
 """
 
 
