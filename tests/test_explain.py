@@ -7,6 +7,7 @@ import pytest
 
 import fnn
 from fnn import explain
+from fnn.core.calling import weight_spec
 from fnn.core.context import INFERENCE, Context, strip_masks
 from fnn.layers import (
     BatchNormalization,
@@ -31,9 +32,9 @@ def draw(*shape):
 
 def with_weights(layer, x):
     """(layer, params, state) with random weights, biases too."""
-    params, state = jax.jit(layer.init)(jax.random.key(0), x)
+    params, state = weight_spec(layer, x)
     params = jax.tree.map(lambda a: jnp.asarray(0.3 * draw(*a.shape)), params)
-    return layer, params, state
+    return layer, params, jax.tree.map(lambda a: np.ones(a.shape, a.dtype), state)
 
 
 KERNEL, BIAS = draw(5, 3), draw(3)

@@ -1,9 +1,10 @@
 """Kills trainings at random moments and lets them continue; run by test_killed_trainings.py.
 
 usage: killed_trainings.py HOW KILLS FOLDER EPOCHS. HOW is "random" (SIGKILL), "writing" (SIGKILL
-while a checkpoint is half-written) or "terminate" (SIGTERM). Each training is a process of its own,
-forked before JAX starts. Prints one line of JSON: how the processes ended, the epoch and step of the
-newest checkpoint after each kill, and whether the last training ended as one that was not killed.
+while a checkpoint is half-written) or "terminate" (SIGTERM). Each training is a process of its
+own, forked before JAX starts. Prints one line of JSON: how the processes ended, the epoch and step
+of the newest checkpoint after each kill, and whether the last training ended as one that was not
+killed.
 """
 
 import json

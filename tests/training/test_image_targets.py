@@ -44,8 +44,15 @@ def moved(network, x, y, ctx=CTX):
     return outputs, targets
 
 
-@pytest.mark.parametrize("make", [Sequential, graph, nested])
-@pytest.mark.parametrize("layer", [L.MixUp(0.8), L.CutMix()], ids=repr)
+@pytest.mark.parametrize(
+    ("make", "layer"),
+    [
+        (Sequential, L.MixUp(0.8)),
+        (Sequential, L.CutMix()),
+        (graph, L.CutMix()),
+        (nested, L.MixUp(0.8)),
+    ],
+)
 def test_labels_are_mixed_as_the_images(make, layer):
     """Images whose means are their labels: after mixing, too."""
     x = np.broadcast_to(Y.argmax(1).astype("float32")[:, None, None, None], X.shape)
