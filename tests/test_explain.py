@@ -7,6 +7,7 @@ import pytest
 
 import fnn
 from fnn import explain
+from fnn.core.calling import weight_spec
 from fnn.core.context import INFERENCE, Context, strip_masks
 from fnn.layers import (
     BatchNormalization,
@@ -31,9 +32,9 @@ def draw(*shape):
 
 def with_weights(layer, x):
     """(layer, params, state) with random weights, biases too."""
-    params, state = layer.init(jax.random.key(0), x)
+    params, state = weight_spec(layer, x)
     params = jax.tree.map(lambda a: jnp.asarray(0.3 * draw(*a.shape)), params)
-    return layer, params, state
+    return layer, params, jax.tree.map(lambda a: np.ones(a.shape, a.dtype), state)
 
 
 KERNEL, BIAS = draw(5, 3), draw(3)
@@ -70,13 +71,17 @@ def test_saliency_and_smooth_grad_equal_hand_written_ones():
 
     gradient = jax.vmap(jax.grad(score))
     close(explain.saliency(model, X, CLASSES), abs(gradient(X, CLASSES)), rtol=1e-5)
-    key, total = jax.random.key(3), 0
-    width = 0.2 * (X.max(1, keepdims=True) - X.min(1, keepdims=True))
-    for own in jax.random.split(key, 6):
-        noise = jax.random.normal(jax.random.fold_in(own, 0), X.shape)
-        total += gradient(X + width * noise, CLASSES)
+
+    def smoothed(key):
+        total, width = 0, 0.2 * (X.max(1, keepdims=True) - X.min(1, keepdims=True))
+        for own in jax.random.split(key, 6):
+            noise = jax.random.normal(jax.random.fold_in(own, 0), X.shape)
+            total += gradient(X + width * noise, CLASSES)
+        return total / 6
+
+    key = jax.random.key(3)
     found = explain.smooth_grad(model, X, CLASSES, key=key, samples=6, noise=0.2)
-    close(found, total / 6, rtol=1e-4, atol=1e-6)
+    close(found, jax.jit(smoothed)(key), rtol=1e-4, atol=1e-6)
 
 
 def test_saliency_equals_that_of_pytorch():
@@ -135,15 +140,17 @@ def test_grad_cam_equals_a_hand_written_one(name, logits):
             x, _ = children[child].apply(params.get(child, {}), state.get(child, {}), x)
         return x
 
-    features = run(IMAGES, names[:after])
-
     if logits:  # the last layer without its softmax
         children["classes"] = Dense(3, name="classes")
 
     def score(features):
         return run(features, names[after:])[np.arange(3), np.array([1, 2, 0])].sum()
 
-    gradient = jax.grad(score)(features)
+    def by_hand(images):
+        features = run(images, names[:after])
+        return features, jax.grad(score)(features)
+
+    features, gradient = map(np.asarray, jax.jit(by_hand)(IMAGES))
     weights = gradient.mean((1, 2))  # (n, channels)
     expected = np.maximum(np.einsum("nhwc,nc->nhw", features, weights), 0)
     assert expected.max() > 0
@@ -243,12 +250,11 @@ def test_all_of_them_compile_and_take_a_model():
         "activations": lambda m, x, t: explain.activations(m, x),
         "statistics": lambda m, x, t: explain.activation_statistics(m, x),
     }
-    parts = model.layer, model.params, model.state
-    for run in calls.values():
-        eager = run(model, IMAGES, 1)
-        jitted = jax.jit(lambda p, s, x, t, run=run: run((parts[0], p, s), x, t))
-        compiled = jitted(*parts[1:], IMAGES, jnp.array(1))
-        jax.tree.map(lambda a, b: close(a, b, rtol=1e-4, atol=1e-6), eager, compiled)
+    every = lambda m, x, t: {name: run(m, x, t) for name, run in calls.items()}
+    eager = every(model, IMAGES, 1)
+    jitted = jax.jit(lambda p, s, x, t: every((model.layer, p, s), x, t))
+    compiled = jitted(model.params, model.state, IMAGES, np.array(1))
+    jax.tree.map(lambda a, b: close(a, b, rtol=1e-4, atol=1e-6), eager, compiled)
 
 
 def test_a_record_changes_neither_outputs_nor_state():

@@ -1,9 +1,10 @@
 """Kills trainings at random moments and lets them continue; run by test_killed_trainings.py.
 
-usage: killed_trainings.py HOW KILLS FOLDER. HOW is "random" (SIGKILL), "writing" (SIGKILL while a
-checkpoint is half-written) or "terminate" (SIGTERM). Each training is a process of its own, forked
-before JAX starts. Prints one line of JSON: how the processes ended, the epoch and step of the
-newest checkpoint after each kill, and whether the last training ended as one that was not killed.
+usage: killed_trainings.py HOW KILLS FOLDER EPOCHS. HOW is "random" (SIGKILL), "writing" (SIGKILL
+while a checkpoint is half-written) or "terminate" (SIGTERM). Each training is a process of its
+own, forked before JAX starts. Prints one line of JSON: how the processes ended, the epoch and step
+of the newest checkpoint after each kill, and whether the last training ended as one that was not
+killed.
 """
 
 import json
@@ -25,10 +26,10 @@ from fnn.optimizers import Adam
 from fnn.schedules import ExponentialDecay
 from fnn.training import Checkpoint
 
-EPOCHS, STEPS, BATCH = 40, 25, 8
+STEPS, BATCH = 25, 8
 
 
-def train(folder, result, every):
+def train(folder, result, every, epochs):
     """A training that writes its end to a file; `folder` is None for one without checkpoints."""
     jax.config.update("jax_compilation_cache_dir", str(result.parent / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
@@ -45,7 +46,7 @@ def train(folder, result, every):
         x,
         x.sum(axis=1),
         batch_size=BATCH,
-        epochs=EPOCHS,
+        epochs=epochs,
         verbose=0,
         callbacks=[stopping],
         checkpoint=checkpoint,
@@ -110,16 +111,16 @@ def position(folder):
     return max(([int(name[1]), int(name[3])] for name in names), default=[0, 0])
 
 
-def main(how, kills, folder):
+def main(how, kills, folder, epochs):
     chance = random.Random(how)
     outcomes, positions, unfinished = [], [], 0
     for _ in range(kills):
-        child = forked(folder, folder.parent / "killed.json", 2)
+        child = forked(folder, folder.parent / "killed.json", 2, epochs)
         outcomes.append(kill(child, how, folder, chance))
         unfinished += any(folder.glob("*-tmp*"))
         positions.append(position(folder))
-    last = ended(forked(folder, folder.parent / "killed.json", 500))
-    straight = ended(forked(None, folder.parent / "straight.json", None))
+    last = ended(forked(folder, folder.parent / "killed.json", 500, epochs))
+    straight = ended(forked(None, folder.parent / "straight.json", None, epochs))
     results = [(folder.parent / f"{name}.json").read_text() for name in ("killed", "straight")]
     found = {
         "outcomes": outcomes,
@@ -132,4 +133,4 @@ def main(how, kills, folder):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]) / "run")
+    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]) / "run", int(sys.argv[4]))

@@ -24,13 +24,18 @@ class Killed(Exception):  # noqa: N818 - as if the process were gone
 
 
 class KillAfter(callbacks.Callback):
-    """Ends a training in the middle of step `number` of this call, from 1; None: never."""
+    """Ends a training in the middle of step `number` of this call, from 1; None: never.
 
-    def __init__(self, number=None):
+    Calls `look(step)` in the middle of each step before.
+    """
+
+    def __init__(self, number=None, look=None):
         super().__init__()
-        self.number, self.seen = number, 0
+        self.number, self.look, self.seen = number, look, 0
 
     def on_train_batch_end(self, batch, logs=None):
         self.seen += 1
         if self.seen == self.number:
             raise Killed
+        if self.look is not None:
+            self.look(self.seen)

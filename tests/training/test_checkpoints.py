@@ -25,7 +25,7 @@ from fnn.saving.checkpoints import OrbaxStore
 from fnn.saving.savers import Saver
 from fnn.saving.tensors import FileError
 from fnn.schedules import ExponentialDecay
-from fnn.training import Checkpoint
+from fnn.training import Checkpoint, engine
 from fnn.training.checkpoint import Snapshot
 from tests.helpers.killing import KillAfter, Killed
 
@@ -64,10 +64,10 @@ def in_files(monkeypatch):
     monkeypatch.setattr(Checkpoint, "on_opened", staticmethod(opened))
 
 
-def trained(folder, kill=None, *, resume=False, model=None, data=None, **arguments):
+def trained(folder, kill=None, *, resume=False, model=None, data=None, look=None, **arguments):
     """A model after a training, and its callbacks; killed after `kill` steps of this call."""
     model = network() if model is None else model
-    given = [*arguments.pop("callbacks", watchers()), KillAfter(kill)]
+    given = [*arguments.pop("callbacks", watchers()), KillAfter(kill, look)]
     checkpoint = arguments.pop("checkpoint", Checkpoint(folder, every_steps=1))
     x, y = task() if data is None else data
     arguments = {"batch_size": BATCH, "epochs": EPOCHS, "validation_split": 0.2, **arguments}
@@ -78,6 +78,12 @@ def trained(folder, kill=None, *, resume=False, model=None, data=None, **argumen
     except Killed:
         assert kill is not None
     return model, given
+
+
+@pytest.fixture(scope="module")
+def straight():
+    """A training that was neither killed nor saved."""
+    return trained(None, checkpoint=None)
 
 
 def numbers(tree):
@@ -108,27 +114,42 @@ def assert_same_end(first, second):
             assert_equal_trees(getattr(a, name), getattr(b, name))
 
 
-def test_a_training_killed_after_any_step_ends_with_the_same_bits(in_files, tmp_path):
-    straight = trained(tmp_path / "straight")
-    steps = int(straight[0].train_state.step)
+def copying(folder):
+    """Copies of a folder of checkpoints in the middle of each step: what a kill would leave."""
+
+    def look(step):
+        (folder / "straight").mkdir(exist_ok=True)  # before the first checkpoint
+        shutil.copytree(folder / "straight", folder / str(step))
+
+    return look
+
+
+def test_a_training_killed_after_any_step_ends_with_the_same_bits(in_files, straight, tmp_path):
+    found = trained(tmp_path / "straight", look=copying(tmp_path))
+    assert_same_end(straight, found)
+    steps = int(found[0].train_state.step)
     assert steps == 15
-    assert straight[0].history.epoch == [0, 1, 2]
+    assert found[0].history.epoch == [0, 1, 2]
     for step in range(1, steps + 1):
-        folder = tmp_path / str(step)
-        trained(folder, step)
-        resumed = trained(folder, resume=True)
+        resumed = trained(tmp_path / str(step), resume=True)
         assert resumed[1][-1].seen == steps - (step - 1)  # the step of the kill was not saved
         assert_same_end(straight, resumed)
 
 
-def test_saving_changes_no_bit(tmp_path):
-    plain = trained(None, checkpoint=None)
-    assert_same_end(plain, trained(tmp_path))
+@pytest.mark.parametrize("step", [1, 7, 15])
+def test_a_kill_leaves_what_was_saved_before(step, in_files, straight, tmp_path):
+    trained(tmp_path, step)
+    resumed = trained(tmp_path, resume=True)
+    assert resumed[1][-1].seen == 15 - (step - 1)
+    assert_same_end(straight, resumed)
+
+
+def test_saving_changes_no_bit(straight, tmp_path):
+    assert_same_end(straight, trained(tmp_path))
 
 
 @pytest.mark.parametrize("step", [1, 7, 10])
-def test_a_folder_of_orbax_continues_as_exactly(step, tmp_path):
-    straight = trained(None, checkpoint=None)
+def test_a_folder_of_orbax_continues_as_exactly(step, straight, tmp_path):
     checkpoint = Checkpoint(tmp_path, every_steps=3, keep=2)
     trained(tmp_path, step, checkpoint=checkpoint)
     resumed = trained(tmp_path, resume=True, checkpoint=checkpoint)
@@ -217,7 +238,7 @@ SOURCES = {
 def test_a_stream_continues_where_it_was(kind, steps, in_files, tmp_path):
     memory_maps.__defaults__[0][:] = [tmp_path]
 
-    def run(folder, kill=None, resume=False):
+    def run(folder, kill=None, resume=False, look=None):
         data = SOURCES[kind]()
         if not isinstance(data, tuple):
             data = data, None
@@ -225,6 +246,7 @@ def test_a_stream_continues_where_it_was(kind, steps, in_files, tmp_path):
             tmp_path / folder,
             kill,
             resume=resume,
+            look=look,
             model=plain(),
             data=data,
             callbacks=[],
@@ -233,13 +255,13 @@ def test_a_stream_continues_where_it_was(kind, steps, in_files, tmp_path):
             steps_per_epoch=steps,
         )
 
-    straight = run("straight")
+    straight = run("straight", look=copying(tmp_path))
     count = int(straight[0].train_state.step)
     assert count == 3 * (steps or 4)
-    for step in (2, count // 3 + 1, count // 3 + 2, count):
-        folder = f"killed at {step}"
-        run(folder, step)
-        resumed = run(folder, resume=True)
+    run("killed", count // 3 + 2)
+    assert_same_end(straight, run("killed", resume=True))
+    for step in (2, count // 3 + 1, count):
+        resumed = run(str(step), resume=True)
         assert resumed[1][-1].seen == count - (step - 1)
         assert_same_end(straight, resumed)
 
@@ -285,8 +307,10 @@ def test_a_state_that_no_checkpoint_can_hold_is_an_error_before_the_first_step(t
 
 
 def test_a_large_state_that_is_donated_continues_too(tmp_path, monkeypatch):
-    """Above a megabyte its memory is given to the next step, so what is saved is a copy."""
-    x = np.random.default_rng(0).normal(size=(256, 64)).astype("float32")
+    """Its memory is given to the next step, so what is saved is a copy."""
+    engine._cached_program.cache_clear()
+    monkeypatch.setattr(engine, "DONATED_BYTES", 0)
+    x = np.random.default_rng(0).normal(size=(256, 8)).astype("float32")
     save, left = Saver.save, [2]
 
     def killing(saver, snapshot):
@@ -296,19 +320,19 @@ def test_a_large_state_that_is_donated_continues_too(tmp_path, monkeypatch):
             raise Killed
 
     def run(folder, resume=False):
-        model = compiled(Dense(512, "tanh", input_shape=(64,)), Dropout(0.2), Dense(512), Dense(1))
+        model = compiled(Dense(16, "tanh", input_shape=(8,)), Dropout(0.2), Dense(16), Dense(1))
         checkpoint = Checkpoint(tmp_path / folder, every_steps=3)
         arguments = {"epochs": 2, "verbose": 0, "checkpoint": checkpoint, "resume": resume}
         model.fit(x, x[:, :1], batch_size=32, **arguments)
         return model
 
     straight = run("straight")
-    monkeypatch.setattr(Saver, "save", killing)
-    with pytest.raises(Killed):
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Saver, "save", killing)
         run("killed")
-    monkeypatch.undo()
     assert Checkpoint(tmp_path / "killed").describe()[-1]["step"] == 6
     resumed = run("killed", resume=True)
+    engine._cached_program.cache_clear()
     assert_equal_trees(straight.train_state, resumed.train_state)
     assert straight.history.as_dict() == resumed.history.as_dict()
 
@@ -374,7 +398,9 @@ class Send(callbacks.Callback):
 @pytest.mark.parametrize(
     ("kind", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
 )
-def test_a_signal_ends_the_training_after_its_step_and_saves_it(kind, error, in_files, tmp_path):
+def test_a_signal_ends_the_training_after_its_step_and_saves_it(
+    kind, error, in_files, straight, tmp_path
+):
     checkpoint = Checkpoint(tmp_path / "killed")
     received = []
 
@@ -394,7 +420,7 @@ def test_a_signal_ends_the_training_after_its_step_and_saves_it(kind, error, in_
         assert received == [signal.SIGTERM]  # the handler runs when the training is saved
     resumed = trained(None, checkpoint=checkpoint, resume=True)
     assert resumed[1][-1].seen == 15 - 7
-    assert_same_end(trained(None, checkpoint=None), resumed)
+    assert_same_end(straight, resumed)
 
 
 def test_sigterm_is_not_touched_without_a_checkpoint():
@@ -676,8 +702,7 @@ def found_names(folder):
     return {path.name for path in folder.glob("epoch-*-step-*") if "damaged" not in path.name}
 
 
-def test_a_full_disk_is_a_warning_and_keeps_what_was_there(tmp_path, monkeypatch):
-    straight = trained(None, checkpoint=None)
+def test_a_full_disk_is_a_warning_and_keeps_what_was_there(straight, tmp_path, monkeypatch):
     write = OrbaxStore.write
 
     def full(store, name, arrays, described):

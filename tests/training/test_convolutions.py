@@ -8,6 +8,7 @@ from jax import lax
 
 import fnn
 from fnn import layers as L
+from fnn.core.calling import weight_spec
 from fnn.layers.shared import spatial
 from fnn.training import engine
 from fnn.training.cost import equations
@@ -39,9 +40,11 @@ KEPT = {
 def problem(layers, shape, dtype="float32"):
     """(a step of gradient descent, weights, 3 batches of 4 examples)."""
     layer = L.Sequential([*layers, L.GlobalAveragePooling2D() if len(shape) == 3 else L.Flatten()])
-    x = jax.random.normal(jax.random.key(0), (3, 4, *shape), dtype)
-    params, state = layer.init(jax.random.key(1), x[0])
-    params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+    rng, dtype = np.random.default_rng(0), jnp.dtype(dtype)
+    x = rng.normal(size=(3, 4, *shape)).astype(dtype)
+    specs, state = weight_spec(layer, x[0])
+    params = jax.tree.map(lambda a: (0.2 * rng.normal(size=a.shape)).astype(dtype), specs)
+    assert not jax.tree.leaves(state)
 
     def loss(params, x):
         return jnp.sin(3 * layer.apply(params, state, x)[0]).mean()
@@ -74,8 +77,9 @@ def test_a_step_of_products_has_the_numbers_of_xla(name, monkeypatch):
     monkeypatch.setattr(spatial, "MOST_IN_PATCHES", -1)
     monkeypatch.setattr(spatial, "_is_fast", lambda *given: False)
     step, _, _ = problem(*SEQUENTIAL[name])
-    by_xla, wanted, losses = jax.jit(step), params, []
-    assert "stablehlo.convolution" in by_xla.lower(params, x[0], None).as_text()
+    lowered, wanted, losses = jax.jit(step).lower(params, x[0], None), params, []
+    assert "stablehlo.convolution" in lowered.as_text()
+    by_xla = lowered.compile()
     for batch in x:
         wanted, logs = by_xla(wanted, batch, None)
         losses.append(logs["loss"])
@@ -101,7 +105,7 @@ def test_repeated_convolutions_are_products_where_they_are_trained():
     forward, gradients = jax.jit(repeated), jax.jit(jax.grad(repeated, (0, 1)))
     assert "stablehlo.convolution" in forward.lower(params, x).as_text()
     assert "stablehlo.convolution" not in gradients.lower(params, x).as_text()
-    found, wanted = gradients(params, x), jax.grad(written_out, (0, 1))(params, x)
+    found, wanted = gradients(params, x), jax.jit(jax.grad(written_out, (0, 1)))(params, x)
     for one, other in zip(*map(jax.tree.leaves, (found, wanted)), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
@@ -111,7 +115,7 @@ def test_a_step_with_another_convolution_keeps_all(name):
     layers, shape, dtype = KEPT[name]
     step, params, x = problem(layers, shape, dtype)
     if name == "as many filters as channels":
-        x = jnp.zeros((1, 32, *shape))  # the patches of a small batch are small
+        x = np.zeros((1, 32, *shape), "float32")  # the patches of a small batch are small
     assert [one.capacity for one in programs(step, params, x)] == [1, 1]
 
 

@@ -134,32 +134,43 @@ def two_heads(library):
     )
 
 
-@pytest.mark.parametrize("form", ["dict", "list"])
-def test_several_outputs_equal_keras(form):
+LOSSES = {"p": "binary_crossentropy", "q": "sparse_categorical_crossentropy"}
+METRICS = {"p": ["accuracy", "mse"], "q": ["accuracy"]}
+WEIGHTS = {"p": 1.0, "q": 0.3}
+HEADS = {"p": (task()[0][:, :1] > 0).astype("float32"), "q": np.arange(100) % 3}
+
+
+@pytest.fixture(scope="module")
+def two_heads_of_keras():
+    """The weights it starts with, and what Keras makes of it."""
     x, _ = task()
-    p, q = (x[:, :1] > 0).astype("float32"), np.arange(100) % 3
-    losses = {"p": "binary_crossentropy", "q": "sparse_categorical_crossentropy"}
-    metrics = {"p": ["accuracy", "mse"], "q": ["accuracy"]}
-    weights, y = {"p": 1.0, "q": 0.3}, {"p": p, "q": q}
-    if form == "list":
-        losses, weights, y = [list(d.values()) for d in (losses, weights, y)]
-        metrics = list(metrics.values())
     with keras_rules():
-        theirs = two_heads(keras)
-        theirs.compile(keras.optimizers.SGD(0.1), losses, weights, metrics)
-        ours = two_heads(fnn)
-        ours.set_weights(theirs.get_weights())
-        ours.compile(fnn.optimizers.SGD(0.1), losses, weights, metrics)
-        as_lists = y if form == "list" else {"q": q, "p": p}
-        expected = theirs.fit(x, as_lists, epochs=2, shuffle=False, verbose=0).history
-        found = ours.fit(x, as_lists, epochs=2, shuffle=False, verbose=0).history
-        assert list(found) == list(expected)
-        for name, values in expected.items():
-            np.testing.assert_allclose(found[name], values, rtol=1e-5, err_msg=name)
-        results = theirs.evaluate(x, y, verbose=0)
-        np.testing.assert_allclose(ours.evaluate(x, y, verbose=0), results, rtol=1e-5)
-        for a, b in zip(ours.predict(x, verbose=0), theirs.predict(x, verbose=0), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+        model = two_heads(keras)
+        model.compile(keras.optimizers.SGD(0.1), LOSSES, WEIGHTS, METRICS)
+        start = model.get_weights()
+        flipped = dict(reversed(HEADS.items()))
+        history = model.fit(x, flipped, epochs=2, shuffle=False, verbose=0).history
+        return start, history, model.evaluate(x, HEADS, verbose=0), model.predict(x, verbose=0)
+
+
+@pytest.mark.parametrize("form", ["dict", "list"])
+def test_several_outputs_equal_keras(form, two_heads_of_keras):
+    (x, _), given = task(), (LOSSES, WEIGHTS, METRICS)
+    start, expected, results, outputs = two_heads_of_keras
+    y, flipped = HEADS, dict(reversed(HEADS.items()))
+    if form == "list":
+        *given, y = (list(d.values()) for d in (*given, HEADS))
+        flipped = y
+    ours = two_heads(fnn)
+    ours.set_weights(start)
+    ours.compile(fnn.optimizers.SGD(0.1), *given)
+    found = ours.fit(x, flipped, epochs=2, shuffle=False, verbose=0).history
+    assert list(found) == list(expected)
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-5, err_msg=name)
+    np.testing.assert_allclose(ours.evaluate(x, y, verbose=0), results, rtol=1e-5)
+    for a, b in zip(ours.predict(x, verbose=0), outputs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
 def test_dicts_go_by_key_whatever_their_order():

@@ -11,16 +11,22 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def killed(how, kills, folder):
+def killed(how, kills, folder, epochs=40):
     """What `killed_trainings` found."""
+    script = ROOT / "tests/helpers/killed_trainings.py"
     done = subprocess.run(
-        [sys.executable, ROOT / "tests/helpers/killed_trainings.py", how, str(kills), folder],
+        [sys.executable, script, how, str(kills), folder, str(epochs)],
         capture_output=True,
         text=True,
         timeout=3000,
         check=False,
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "JAX_PLATFORMS": "cpu",
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        },
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1])
@@ -36,7 +42,7 @@ def assert_resumed(found, ended_by):
 
 @pytest.mark.slow
 def test_a_few_kills_change_no_bit(tmp_path):
-    found = killed("writing", 2, tmp_path)
+    found = killed("writing", 2, tmp_path, epochs=12)
     assert_resumed(found, -9)
     assert found["positions"][-1] > [0, 2]
 

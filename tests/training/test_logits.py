@@ -78,10 +78,14 @@ def cut(layer, x, ctx=REST):
     return (logits, outputs, after), call(layer, params, state, x, ctx)
 
 
+def slopes(*functions, z=Z):
+    """The value and the gradient of each function, in one program."""
+    return jax.jit(lambda z: [jax.value_and_grad(function)(z) for function in functions])(z)
+
+
 def same(layer, loss, y_true, by_hand, z=Z):
     """Value and gradient are those of the form by hand."""
-    found = jax.value_and_grad(loss_of(layer, [loss], [y_true]))(z)
-    expected = jax.value_and_grad(by_hand)(z)
+    found, expected = slopes(loss_of(layer, [loss], [y_true]), by_hand, z=z)
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
     np.testing.assert_allclose(found[1], expected[1], rtol=1e-4, atol=1e-6)
     assert np.abs(found[1]).max() > 1e-3
@@ -217,8 +221,9 @@ def test_every_probability_loss_has_a_logits_form_of_either_activation(name, act
     y_true, by_hand = BY_HAND[name, activation]
     loss, (value, slope) = getattr(losses, name)(), exact(by_hand)
     # the generalized loss is flat, by what it is, where a class has no chance at all
+    run = jax.jit(jax.value_and_grad(loss_of(Activation(activation), [loss], [y_true])))
     for z in (Z, Z / 10) if "Generalized" not in name else (Z / 10, Z / 30):
-        found = jax.value_and_grad(loss_of(Activation(activation), [loss], [y_true]))(z)
+        found = run(z)
         np.testing.assert_allclose(found[0], value(z), rtol=2e-5)
         np.testing.assert_allclose(found[1], slope(z), rtol=1e-3, atol=2e-6)
         assert np.abs(found[1]).max() > 1e-3
@@ -248,11 +253,11 @@ def heads(kind):
 
 @pytest.mark.parametrize("kind", ["nested", "nested by key", "shared", "twice", "feeds another"])
 def test_every_head_is_seen_through(kind):
-    found = jax.value_and_grad(loss_of(heads(kind), [SPARSE, SPARSE], [WRONG, WRONG[::-1]]))(Z)
     from_logits = losses.SparseCategoricalCrossentropy(from_logits=True)
     second = lambda z: 60 * jax.nn.softmax(z) if kind == "feeds another" else z
     by_hand = lambda z: sparse(z) + from_logits(WRONG[::-1], second(z))
-    expected = jax.value_and_grad(by_hand)(Z)
+    loss = loss_of(heads(kind), [SPARSE, SPARSE], [WRONG, WRONG[::-1]])
+    found, expected = slopes(loss, by_hand)
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
     np.testing.assert_allclose(found[1], expected[1], rtol=1e-4, atol=1e-6)
 
@@ -261,8 +266,8 @@ def test_one_head_of_logits_and_one_of_numbers():
     z = Input((3,))
     graph = connect(z, (Activation("softmax")(z), Lambda(lambda z: 2 * z)(z)))
     goals = [SPARSE, losses.MeanSquaredError()]
-    found = jax.value_and_grad(loss_of(graph, goals, [WRONG, Z]))(Z)
-    expected = jax.value_and_grad(lambda z: sparse(z) + jnp.mean((2 * z - Z) ** 2))(Z)
+    by_hand = lambda z: sparse(z) + jnp.mean((2 * z - Z) ** 2)
+    found, expected = slopes(loss_of(graph, goals, [WRONG, Z]), by_hand)
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
     np.testing.assert_allclose(found[1], expected[1], rtol=1e-4, atol=1e-6)
 
