@@ -77,7 +77,6 @@ CASES = {
     "mlp": (lambda: mlp(12, dropout=0.3), numbers(5), classes()),
     "cnn": (convolutional, numbers(8, 8, 2), classes()),
     "lstm": (recurrent, numbers(6, 3), classes()),
-    "gpt": (lambda: networks.gpt(3, 8, 2, 2, 6, dropout=0.2), classes(6), classes(6)),
 }
 
 
@@ -87,14 +86,14 @@ def model(layer, optimizer="adam", **compiled):
     return net
 
 
-def everything(layer, x, y, size, optimizer="adam"):
+def everything(layer, x, y, size, optimizer="adam", outputs=True):
     """What the verbs for many batches return, and the weights."""
     net = model(layer, optimizer, metrics=["accuracy"])
     history = net.fit(
         x, y, batch_size=size, epochs=3, verbose=0, validation_data=(x[:22], y[:22])
     ).history
-    evaluated = net.evaluate(x, y, batch_size=size, verbose=0)
-    return list(history.values()), evaluated, net.predict(x, size, verbose=0), net.get_weights()
+    found = [*history.values(), net.evaluate(x, y, batch_size=size, verbose=0), net.get_weights()]
+    return [*found, net.predict(x, size, verbose=0)] if outputs else found
 
 
 def assert_close(found, expected, tolerance=1e-5):
@@ -102,18 +101,14 @@ def assert_close(found, expected, tolerance=1e-5):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize(
-    ("case", "size"),
-    [("mlp", 16), ("mlp", 15), ("cnn", 15), ("lstm", 15), ("gpt", 15)],
-)
+@pytest.mark.parametrize(("case", "size"), [("mlp", 16), ("mlp", 15), ("cnn", 15), ("lstm", 15)])
 def test_a_training_has_the_numbers_of_one_device(case, size, shared):
     """Devices divide 16 examples; 15 are padded, and so is the last batch of either."""
     make, x, y = CASES[case]
-    # The gradient of the bias of attention keys is 0 but for rounding, which Adam would magnify.
-    optimizer = "sgd" if case == "gpt" else "adam"
-    expected = everything(make(), x, y, size, optimizer)
+    outputs = case == "mlp"  # of the others they are in the losses of `evaluate`
+    expected = everything(make(), x, y, size, outputs=outputs)
     shared()
-    assert_close(everything(make(), x, y, size, optimizer), expected)
+    assert_close(everything(make(), x, y, size, outputs=outputs), expected)
 
 
 def test_the_verbs_for_single_batches_have_the_numbers_of_one_device(shared):
@@ -241,11 +236,17 @@ def placements():
     }
 
 
+@functools.cache
+def used_on_one_device():
+    assert layouts.current() is None
+    return use(model(mlp(3)), numbers(5)[:32], classes()[:32])
+
+
 @pytest.mark.parametrize("place", ["explicit", "automatic", "another device"])
 def test_what_the_user_put_on_devices_stays_there(place, shared, parts):
     placed = placements()[place]
     x, y = numbers(5)[:32], classes()[:32]
-    expected = use(model(mlp(3)), x, y)
+    expected = used_on_one_device()
     shared()
     net = model(mlp(3))
     net.fit(x, y, epochs=0, verbose=0)
@@ -507,12 +508,12 @@ from fnn.layers import Conv2D, Dense, Flatten, MaxPooling2D
 net = fnn.Sequential([Conv2D(32, 3, activation="relu", input_shape=(28, 28, 1)), MaxPooling2D(),
     Conv2D(64, 3, activation="relu"), MaxPooling2D(), Flatten(), Dense(10)])
 x = np.ones((32, 28, 28, 1), "float32")
-for _ in range(20):
+for _ in range(10):
     net.predict(x, verbose=0)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(20):
+for _ in range(10):
     net.predict(x, verbose=0)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 20)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 10)
 """
     kept = {name: value for name, value in os.environ.items() if name not in memory.CHOICES}
     run = subprocess.run(

@@ -42,7 +42,7 @@ LAYOUTS = {
     "tensor parallel": lambda: D.TensorParallel(grid()),
     "fsdp and tensor parallel": lambda: D.FSDP(grid(), min_size=64) & D.TensorParallel(grid()),
 }
-MOMENTUM = SGD(0.05, momentum=0.9)
+MOMENTUM, SLOW_MOMENTUM = SGD(0.05, momentum=0.9), SGD(0.01, momentum=0.9)
 
 
 def ids(seed):
@@ -66,7 +66,7 @@ def trained(layout):
     watch = fnn.callbacks.LambdaCallback(on_train_batch_end=lambda _, logs: losses.append(logs))
     x, y = ids(0), ids(1)
     model.fit(x, y, batch_size=15, epochs=7, verbose=0, callbacks=[watch])
-    return losses, model.evaluate(x, y, verbose=0), model.predict(x, verbose=0), model
+    return losses, model.evaluate(x, y, verbose=0), model
 
 
 def close(found, expected, tolerance=1e-5):
@@ -95,13 +95,16 @@ def spec_of(array):
 def test_a_training_has_the_losses_of_one_device(layout):
     expected, found = trained(None), trained(layout)
     assert len(found[0]) == 21
-    close(found[:3], expected[:3])
+    close(found[:2], expected[:2])
     accuracies = [[logs["accuracy"] for logs in run[0]] for run in (expected, found)]
     assert accuracies[0] == accuracies[1]
+    if layout == "fsdp and tensor parallel":  # of the others it is the forward pass of `evaluate`
+        outputs = [model.predict(ids(0), verbose=0) for *_, model in (expected, found)]
+        close(*outputs)
 
 
 def test_tensor_parallel_divides_heads_columns_rows_and_embeddings():
-    model = trained("tensor parallel")[3]
+    model = trained("tensor parallel")[-1]
     by_head, stacked = (None, None, "model"), (None, None, "model")
     block = {
         **{f"attention/{name}/kernel": by_head for name in ("key", "query", "value")},
@@ -122,7 +125,7 @@ def test_tensor_parallel_divides_heads_columns_rows_and_embeddings():
 
 
 def test_both_divide_what_the_other_leaves():
-    found = specs(trained("fsdp and tensor parallel")[3].params)
+    found = specs(trained("fsdp and tensor parallel")[-1].params)
     assert found["repeat/feedforward_up/kernel"] == (None, "data", "model")
     assert found["dense/kernel"] == ("data", "model")
 
@@ -233,13 +236,16 @@ def everything(model, folder):
     return [*found, model.get_weights()], copied, loaded
 
 
+@pytest.fixture(scope="module")
+def of_one_device(tmp_path_factory):
+    return everything(perceptron(SLOW_MOMENTUM), tmp_path_factory.mktemp("one"))[0]
+
+
 @pytest.mark.parametrize("layout", ["fsdp", "data parallel"])
-def test_all_verbs_have_the_numbers_of_one_device(layout, tmp_path):
-    optimizer = SGD(0.01, momentum=0.9)
-    expected, _, _ = everything(perceptron(optimizer), tmp_path)
-    model = perceptron(optimizer, LAYOUTS[layout]())
+def test_all_verbs_have_the_numbers_of_one_device(layout, of_one_device, tmp_path):
+    model = perceptron(SLOW_MOMENTUM, LAYOUTS[layout]())
     found, copied, loaded = everything(model, tmp_path)
-    close(found, expected)
+    close(found, of_one_device)
     if layout == "fsdp":
         divided = {"dense/kernel", "dense/bias", "dense_1/kernel", "dense_2/kernel"}
         divided |= {"batch_normalization/gamma", "batch_normalization/beta"}
@@ -300,8 +306,7 @@ def test_a_distribution_of_compile_comes_before_that_in_force():
 
 
 def test_weights_move_to_another_distribution():
-    optimizer = SGD(0.01, momentum=0.9)
-    model, alone = perceptron(optimizer, D.DataParallel()), perceptron(optimizer)
+    model, alone = perceptron(SLOW_MOMENTUM, D.DataParallel()), perceptron(SLOW_MOMENTUM)
     layouts_ = [
         None,
         D.FSDP(min_size=32),
@@ -419,8 +424,8 @@ def test_other_networks_over_a_grid(make, shape):
     for chosen in (None, D.FSDP(grid(), min_size=64)):
         model = fnn.Sequential([fnn.Input(shape), *make()], seed=0)
         model.compile(SGD(0.1), "mse", distribution=chosen)
-        model.fit(x, Y[:20], batch_size=7, epochs=2, verbose=0)
-        results.append((model.evaluate(x, Y[:20], verbose=0), model.get_weights()))
+        history = model.fit(x, Y[:20], batch_size=7, epochs=2, verbose=0).history
+        results.append((history, model.get_weights()))
     assert specs(model.params)
     close(*results)
 

@@ -69,7 +69,7 @@ def run():
 
 @pytest.fixture(scope="module")
 def two(run, tmp_path_factory):
-    return run(tmp_path_factory.mktemp("two"), "together", 2, devices=4)
+    return run(tmp_path_factory.mktemp("two"), "together", 2, devices=2)
 
 
 @pytest.fixture(scope="module")

@@ -88,7 +88,7 @@ def large():
     for name in ("replicated", "divided"):
         over = fnn.distribution.FSDP() if name == "divided" else None
         net = model(momentum, 512, distribution=over)
-        found[name] = net.fit(x, y, 8, 3, verbose=0).history["loss"]
+        found[name] = net.fit(x, y, 8, 1, verbose=0).history["loss"]
         found[name] += net.fit(x, y, 8, 1, verbose=0).history["loss"]
         found[f"{name} weights"] = [float(np.abs(w).sum()) for w in net.get_weights()]
         net.save(FOLDER / f"{name}.fnn")
@@ -158,10 +158,10 @@ def checkpoints():
     saved = FOLDER / "saved"
     if PROCESSES == 2:
         for folder, data in ((saved, (x, y)), (FOLDER / "parts", (Sized(),))):
-            checkpoint = Checkpoint(folder, every_steps=2)
+            checkpoint = Checkpoint(folder, every_steps=4)
             given = {"checkpoint": checkpoint, "callbacks": [Stop()]}
             with contextlib.suppress(KeyboardInterrupt):
-                model().fit(*data, batch_size=8, epochs=4, verbose=0, **given)
+                model().fit(*data, batch_size=8, epochs=3, verbose=0, **given)
         if PROCESS == 0:  # others wait for it before they go on
             shutil.copytree(saved, FOLDER / "first")
     found = {}
@@ -170,12 +170,12 @@ def checkpoints():
         trainings["straight"] = {}
     for name, given in trainings.items():
         net = model()
-        history = net.fit(x, y, batch_size=8, epochs=4, verbose=0, **given).history
+        history = net.fit(x, y, batch_size=8, epochs=2, verbose=0, **given).history
         found[name] = history, net.get_weights()
     if PROCESSES == 2:
         resumed = {"checkpoint": FOLDER / "parts", "resume": True}
         for name, given in (("parts", {}), ("parts resumed", resumed)):
-            history = model().fit(Sized(), epochs=4, verbose=0, **given).history
+            history = model().fit(Sized(), epochs=3, verbose=0, **given).history
             found[name] = history["loss"]
     return found
 

@@ -195,7 +195,12 @@ model.fit(np.ones((8, 2)), np.ones((8, 1)), verbose=0)
     [
         (["script.py"], "", 0),
         (["-m", "fnn", "run", "script.py"], "", 0),
-        (["script.py"], "fnn.config.disable_traceback_filtering()", 10),
+        pytest.param(
+            ["script.py"],
+            "fnn.config.disable_traceback_filtering()",
+            10,
+            marks=pytest.mark.thorough,  # of the setting `test_one_setting_shows_all_frames`
+        ),
     ],
 )
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from keras.src.utils.dataset_utils import _rescale_dataset_split_sizes
 import fnn
 from fnn.data import Batches
 from fnn.utils import PyDataset, Sequence, split_dataset, timeseries_dataset_from_array
+from tests.helpers.from_processes import FromProcesses
 from tests.helpers.oracle import keras_rules
 
 RNG = np.random.default_rng(0)
@@ -161,27 +162,11 @@ def test_no_more_batches_are_made_ahead_than_fit_the_queue(workers, most):
     assert 1 <= max(ahead) <= most + 1, "one of them is being taken"
 
 
-class FromProcesses(PyDataset):
-    """Batches of 2; each leaves a file that tells which process made it."""
-
-    def __init__(self, folder, **kwargs):
-        super().__init__(**kwargs)
-        self.folder = folder
-
-    def __len__(self):
-        return 5
-
-    def __getitem__(self, index):
-        (self.folder / f"{index} {os.getpid()}").touch()
-        rows = slice(2 * index, 2 * index + 2)
-        return X[rows], Y[rows]
-
-
 @pytest.mark.slow
 def test_workers_may_be_processes(tmp_path):
     ours, theirs = network(), network()
     theirs.set_weights(ours.get_weights())
-    data = FromProcesses(tmp_path, workers=2, use_multiprocessing=True, max_queue_size=4)
+    data = FromProcesses(tmp_path, X, Y, workers=2, use_multiprocessing=True, max_queue_size=4)
     losses = ours.fit(data, shuffle=False, verbose=0).history["loss"]
     expected = theirs.fit(X, Y, batch_size=2, shuffle=False, verbose=0).history["loss"]
     np.testing.assert_allclose(losses, expected, rtol=1e-6)

@@ -76,7 +76,7 @@ class SeededTransformer(Seeded, Transformer):
     pass
 
 
-SHORT = {"epochs": 2, "verbose": 0}
+SHORT = {"epochs": 1, "batch_size": 500, "verbose": 0}  # one step, so few programs for each check
 
 
 @pytest.mark.slow
