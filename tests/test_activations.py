@@ -51,7 +51,7 @@ def of_all(library):
     """The values of each case with the gradients of a sum with weights, by one program."""
     functions = [functools.partial(library.get(name), **given) for name, given in CASES]
     draw = lambda shape: np.random.default_rng(1).normal(size=shape).astype("float32")
-    seeds = [draw(jax.eval_shape(activations.get(n), X, **given).shape) for n, given in CASES]
+    seeds = [draw(jax.eval_shape(function, X).shape) for function in functions]
     return jax.jit(
         lambda x: [with_gradients(f, seed, x) for f, seed in zip(functions, seeds, strict=True)]
     )(X)
