@@ -46,17 +46,26 @@ def test_every_name_of_keras_is_known():
     assert set(names_of("activation")) == set(ALL_OBJECTS_DICT)
 
 
-@pytest.mark.parametrize(("name", "arguments"), CASES)
-def test_values_and_gradients_are_those_of_keras(name, arguments):
+@functools.cache
+def of_all(library):
+    """The values of each case with the gradients of a sum with weights, by one program."""
+    functions = [functools.partial(library.get(name), **given) for name, given in CASES]
+    draw = lambda shape: np.random.default_rng(1).normal(size=shape).astype("float32")
+    seeds = [draw(jax.eval_shape(function, X).shape) for function in functions]
+    return jax.jit(
+        lambda x: [with_gradients(f, seed, x) for f, seed in zip(functions, seeds, strict=True)]
+    )(X)
+
+
+@pytest.mark.parametrize(
+    "number", range(len(CASES)), ids=[f"{name}-{given}" for name, given in CASES]
+)
+def test_values_and_gradients_are_those_of_keras(number):
     import keras
 
-    ours = functools.partial(activations.get(name), **arguments)
-    theirs = functools.partial(keras.activations.get(name), **arguments)
-    shape = jax.eval_shape(ours, X).shape
-    seed = np.random.default_rng(1).normal(size=shape).astype("float32")
     with keras_rules():
-        wanted, (wanted_gradient,) = with_gradients(theirs, seed, X)
-    value, (gradient,) = with_gradients(ours, seed, X)
+        wanted, (wanted_gradient,) = of_all(keras.activations)[number]
+    value, (gradient,) = of_all(activations)[number]
     np.testing.assert_allclose(value, wanted, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(gradient, wanted_gradient, rtol=1e-5, atol=1e-5)
 
@@ -78,10 +87,11 @@ def test_sparsemax_is_the_projection_onto_the_simplex(axis):
     # The oracle is optax's projection: Keras 3.15.1 gives numbers that do not sum to one.
     rows = X if axis == -1 else X.T
     project = jax.vmap(optax.projections.projection_simplex)
-    wanted, wanted_pull = jax.vjp(project, rows * 0.3)
-    value, pull = jax.vjp(functools.partial(activations.sparsemax, axis=axis), X * np.float32(0.3))
+    ours = functools.partial(activations.sparsemax, axis=axis)
     seed = np.random.default_rng(1).normal(size=X.shape).astype("float32")
-    gradient, wanted_gradient = pull(seed)[0], wanted_pull(seed if axis == -1 else seed.T)[0]
+    seed_of_rows = seed if axis == -1 else seed.T
+    wanted, (wanted_gradient,) = with_gradients(project, seed_of_rows, rows * np.float32(0.3))
+    value, (gradient,) = with_gradients(ours, seed, X * np.float32(0.3))
     if axis == 0:
         wanted, wanted_gradient = wanted.T, wanted_gradient.T
     np.testing.assert_allclose(value, wanted, atol=1e-6)
@@ -90,20 +100,38 @@ def test_sparsemax_is_the_projection_onto_the_simplex(axis):
     assert (value == 0).any()
 
 
-@pytest.mark.parametrize("name", sorted(set(names_of("activation")) - {"threshold"}))
+NAMED = sorted(set(names_of("activation")) - {"threshold"})
+
+
+@functools.cache
+def at_odd_places():
+    """Of each: values and gradients at 0 and far out, in half precision, and of NaN."""
+
+    def run(far, exponents, half, missing):
+        found = {}
+        for name in NAMED:
+            f, x = activations.get(name), exponents if name == "exponential" else far
+            value, pull = jax.vjp(f, x)
+            found[name] = value, pull(jnp.ones_like(value))[0], f(half), f(missing)
+        return found
+
+    far, exponents = np.float32([0, 1e4, -1e4, -0.0]), np.float32([0, 50, -1e4, -0.0])
+    half, missing = np.ones((2, 4), jnp.bfloat16), np.float32([np.nan, np.nan])
+    return jax.jit(run)(far, exponents, half, missing)
+
+
+@pytest.mark.parametrize("name", NAMED)
 def test_values_and_gradients_are_finite_at_zero_and_far_out(name):
-    x = jnp.array([0.0, 1e4, -1e4, -0.0] if name != "exponential" else [0.0, 50.0, -1e4, -0.0])
-    value, pull = jax.vjp(activations.get(name), x)
-    (gradient,) = pull(jnp.ones_like(value))
+    value, gradient, _, _ = at_odd_places()[name]
     assert np.isfinite(value).all()
     assert np.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize("name", sorted(set(names_of("activation")) - {"threshold"}))
+@pytest.mark.parametrize("name", NAMED)
 def test_half_precision_stays_and_a_nan_is_not_hidden(name):
-    f = activations.get(name)
-    assert f(jnp.ones((2, 4), "bfloat16")).dtype == "bfloat16"
-    assert np.isnan(f(jnp.array([jnp.nan, jnp.nan]))).all()
+    _, _, half, missing = at_odd_places()[name]
+    assert half.dtype == "bfloat16"
+    assert np.isnan(missing).all()
 
 
 def test_get_takes_names_functions_and_none():

@@ -6,26 +6,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from fnn import losses, metrics
 from tests.helpers.loss_metric_rows import (
     LOSSES,
     METRICS,
     batches,
-    by_name,
     classes_of,
     close,
     spoken,
 )
-from tests.helpers.metric_examples import compiled
+from tests.helpers.metric_examples import compiled, result
 from tests.helpers.oracle import keras_rules
 
 pytestmark = pytest.mark.slow
 
-# Each is tried with all reductions and weights: a loss is half a second to compile.
-FEW = settings(max_examples=2, deadline=None, derandomize=True, database=None)
 MEANS = ("sum_over_batch_size", "mean_with_sample_weight")
 REDUCTIONS = (*MEANS, "sum", "none")
 
@@ -39,8 +34,26 @@ REGIONS = ("Dice", "Tversky")
 # compare real entries with masked ones: there fnn leaves these out wholly.
 TOGETHER = ("Circle", *REGIONS)
 # Weights and reductions are one function for all losses. These are tried with each pair of them,
-# the others with each of both: one number for the batch, for each entry, and a mask of its own.
+# the others with two: one number for the batch, for each entry, and a mask of its own.
 ALL_PAIRS = (*REGIONS, "MeanSquaredError", "SparseCategoricalCrossentropy-ignore_class")
+
+
+def shapes(rows, all_of, place):
+    """Rows with their first shape, or in turn one from a place on; some with each of theirs."""
+    found = []
+    for number, row in enumerate(rows):
+        others = row.shapes[place:]
+        one = others[number % len(others)] if place else row.shapes[0]
+        for shape in row.shapes if str(row) in all_of else [one]:
+            found.append(pytest.param(row, shape, id=f"{row}-{shape}"))
+    return pytest.mark.parametrize(("row", "shape"), found)
+
+
+def between(cuts, *arrays):
+    """The arrays (or None) between the cuts."""
+    rows = len(next(a for a in arrays if a is not None))
+    for first, last in itertools.pairwise([0, *[cut for cut in cuts if cut < rows], rows]):
+        yield [None if a is None else a[first:last] for a in arrays]
 
 
 def test_every_loss_of_keras_is_drawn(keras):
@@ -49,63 +62,69 @@ def test_every_loss_of_keras_is_drawn(keras):
     assert wanted - {row.name for row in LOSSES} == {"Loss"}  # from which the others are made
 
 
-def pairs(data, row, batch):
-    """Of reductions and numbers of weights."""
-    weights = range(len(batch.weights))
-    if str(row) in ALL_PAIRS:
-        return [*itertools.product(REDUCTIONS, weights)]
-    first = data.draw(st.sampled_from(weights))
-    return [(case, (first + i) % len(weights)) for i, case in enumerate(REDUCTIONS)]
+def pairs(row, shape):
+    """Of reductions and numbers of weights: all, or a mean and another with weights each."""
+    count = len(shape)  # of ways to weigh the entries
+    if str(row) in ALL_PAIRS and shape == row.shapes[0]:
+        return [*itertools.product(REDUCTIONS, range(count))]
+    place = LOSSES.index(row)
+    kinds = [*itertools.product(MEANS, REDUCTIONS[2:])][place % 4]
+    return [(kind, (place + i) % count) for i, kind in enumerate(kinds)]
 
 
-def graded(loss, cases, y_pred, weights, *rest):
-    """The loss by these reductions and weights, an array each, and the gradients of their sums."""
+def graded(loss, cases):
+    """A program: the loss by these reductions and weights, and the gradient of a sum of them.
 
-    def sums(y_pred, weights, *rest):
-        values = [jnp.asarray(loss(case, y_pred, weights[i], *rest)) for case, i in cases]
-        return jnp.stack([value.sum() for value in values]), values
+    Each number counts in it by a weight of its own, that of another case by another one.
+    """
 
-    gradients, values = jax.jit(jax.jacrev(sums, has_aux=True))(y_pred, weights, *rest)
-    return values, gradients
+    @jax.jit
+    def run(y_pred, weights, *rest):
+        values, pull = jax.vjp(
+            lambda y_pred: [
+                jnp.asarray(loss(case, y_pred, weights[i], *rest)) for case, i in cases
+            ],
+            y_pred,
+        )
+        seeds = [
+            np.cos(np.arange(v.size, dtype="float32") + place).reshape(v.shape)
+            for place, v in enumerate(values)
+        ]
+        return [*values, *pull(seeds)]
+
+    return run
 
 
 def of_class(module, row):
     return lambda reduction: getattr(module, row.name)(**row.arguments, reduction=reduction)
 
 
-@by_name(LOSSES)
-@FEW
-@given(data=st.data())
-def test_a_loss_and_its_gradient_are_those_of_keras(keras, row, data):
-    ours, theirs = of_class(losses, row), of_class(keras.losses, row)
-    batch = data.draw(batches(row))
-    cases = pairs(data, row, batch)
-    found = lambda reduction, p, weight, t: ours(reduction)(t, p, weight)
-    values, gradients = graded(found, cases, batch.y_pred, batch.weights, batch.y_true)
-    # a number for the whole batch is weighed as often as there are weights
-    weights = batch.weights if row.name in REGIONS else [*map(batch.each, batch.weights)]
-    with keras_rules():
-        wanted = lambda reduction, p, weight, t: theirs(reduction)(t, p, sample_weight=weight)
-        expected = graded(wanted, cases, batch.y_pred, weights, batch.y_true)
-    close(values, expected[0])
-    close(gradients, expected[1])
+@shapes(LOSSES, ALL_PAIRS, 1)
+def test_a_loss_and_its_gradient_are_those_of_keras(keras, row, shape):
+    ours, theirs, cases = of_class(losses, row), of_class(keras.losses, row), pairs(row, shape)
+    found = graded(lambda reduction, p, w, t: ours(reduction)(t, p, w), cases)
+    wanted = graded(lambda reduction, p, w, t: theirs(reduction)(t, p, sample_weight=w), cases)
+    for batch in batches(row, shape):
+        # a number for the whole batch is weighed as often as there are weights
+        whole = row.name in REGIONS
+        weights = batch.weights if whole else [*map(batch.each, batch.weights)]
+        with keras_rules():
+            expected = wanted(batch.y_pred, weights, batch.y_true)
+        close(found(batch.y_pred, batch.weights, batch.y_true), expected)
 
 
-@by_name(LOSSES)
-@FEW
-@given(data=st.data())
-def test_under_a_mask_a_loss_is_that_of_keras_whatever_the_batches(keras, row, data):
+@shapes(LOSSES, ALL_PAIRS, 0)
+def test_under_a_mask_a_loss_is_that_of_keras_whatever_the_batches(keras, row, shape):
     """The sums of batches make the loss that Keras has of all, whatever the masked entries hold.
 
     That is a loss under Keras's own mask, or of the real entries alone in `TOGETHER`.
     """
-    ours, theirs = of_class(losses, row), of_class(keras.losses, row)
-    batch = data.draw(batches(row))
-    batch.cuts = [] if row.name in TOGETHER else batch.cuts
-    alone = batch.only_valid if row.name in TOGETHER else lambda array: array
+    ours, theirs, cases = of_class(losses, row), of_class(keras.losses, row), pairs(row, shape)
+    drawn = [*batches(row, shape)]
+    cuts = [] if row.name in TOGETHER else drawn[0].cuts
 
     def of_batches(reduction, p, weight, t, valid):
-        parts = [ours(reduction).totals(*part) for part in batch.parts(t, p, weight, valid)]
+        parts = [ours(reduction).totals(*part) for part in between(cuts, t, p, weight, valid)]
         total, count = map(sum, zip(*parts, strict=True))
         return total / jnp.maximum(count, 1e-12) if reduction in MEANS else total
 
@@ -114,27 +133,26 @@ def test_under_a_mask_a_loss_is_that_of_keras_whatever_the_batches(keras, row, d
             keras.src.backend.set_keras_mask(p, valid)
         return theirs(reduction)(t, p, sample_weight=weight).sum()
 
-    cases, spoiled = pairs(data, row, batch), batch.spoiled(batch.valid)
-    given = spoiled, batch.weights, batch.y_true, batch.valid
-    values, gradients = graded(of_batches, cases, *given)
-    weights = [alone(batch.each(weight)) for weight in batch.weights]
-    with keras_rules():
-        given = alone(batch.y_pred), weights, alone(batch.y_true), batch.valid
-        expected = graded(under_a_mask, cases, *given)
-    close(values, expected[0])
-    close(map(alone, gradients), expected[1])
-    assert not gradients[:, ~batch.valid].any()
+    found, wanted = graded(of_batches, cases), graded(under_a_mask, cases)
+    for batch in drawn:
+        alone = batch.only_valid if row.name in TOGETHER else lambda array: array
+        spoiled, weights = batch.spoiled(batch.valid), [alone(batch.each(w)) for w in batch.weights]
+        *values, gradient = found(spoiled, batch.weights, batch.y_true, batch.valid)
+        with keras_rules():
+            expected = wanted(alone(batch.y_pred), weights, alone(batch.y_true), batch.valid)
+        close([*values, alone(gradient)], expected)
+        assert not gradient[~batch.valid].any()
 
 
-@FEW
-@given(data=st.data())
-def test_ctc_under_a_mask_of_steps_is_that_of_keras_over_the_real_ones(keras, data):
+@pytest.mark.parametrize("seed", range(2))
+def test_ctc_under_a_mask_of_steps_is_that_of_keras_over_the_real_ones(keras, seed):
     """Keras lays such a mask over the values, one for each row, and fails or is wrong."""
-    y_true, y_pred = spoken(np.random.default_rng(data.draw(st.integers(0, 2**16))), (3, 3))
-    kept = np.array(data.draw(st.permutations([1, 1, 1, 1, 0, 0])), bool)
+    rng = np.random.default_rng(seed)
+    y_true, y_pred = spoken(rng, (3, 3))
+    kept = rng.permutation([1, 1, 1, 1, 0, 0]).astype(bool)
     steps = np.stack([kept, kept[::-1], np.sort(kept)])
     with keras_rules():
-        theirs = keras.losses.CTC()
+        theirs = jax.jit(keras.losses.CTC())
         shorter = np.stack([p[real] for p, real in zip(y_pred, steps, strict=True)])
         expected = theirs(y_true, shorter)
     spoiled = np.where(steps[..., None], y_pred, np.nan)
@@ -144,6 +162,9 @@ def test_ctc_under_a_mask_of_steps_is_that_of_keras_over_the_real_ones(keras, da
 
 # -- metrics -------------------------------------------------------------------------------------
 
+# That one function takes (rows, features) and (rows, steps, features), these show.
+ALL_SHAPES = ("MeanSquaredError", "BinaryAccuracy", "SparseCategoricalCrossentropy", "AUC")
+
 
 def test_every_metric_of_keras_is_drawn(keras):
     with keras_rules():
@@ -151,44 +172,64 @@ def test_every_metric_of_keras_is_drawn(keras):
     assert wanted - {row.name for row in METRICS} == {"Metric"}  # from which the others are made
 
 
-def of_keras(keras, row, batch, weight, mask):
-    """The metric of Keras over the whole batch, whose masks only its means of functions see."""
-    metric, y_pred = getattr(keras.metrics, row.name)(**row.arguments), jnp.asarray(batch.y_pred)
-    if mask is not None and isinstance(metric, keras.metrics.MeanMetricWrapper):
-        keras.src.backend.set_keras_mask(y_pred, mask)
-    elif mask is not None:
-        weight = mask.astype("float32")
-    given = [y_pred] if batch.y_true is None else [batch.y_true, y_pred]
-    metric.update_state(*given, sample_weight=batch.each(weight))
-    return metric.result()
+def of_keras(keras, row):
+    """A program: the metric of Keras over a whole batch, by each way to weigh its entries.
+
+    Masks are seen by its means of functions alone.
+    """
+
+    def run(compared, weight, mask):
+        metric = getattr(keras.metrics, row.name)(**row.arguments)
+        if mask is not None and isinstance(metric, keras.metrics.MeanMetricWrapper):
+            keras.src.backend.set_keras_mask(compared[-1], mask)
+        elif mask is not None:
+            weight = mask.astype("float32")
+        metric.update_state(*compared, sample_weight=weight)
+        return jnp.asarray(metric.result())
+
+    # operation by operation each would be a program
+    return jax.jit(lambda compared, ways: [run([*compared], *way) for way in ways])
 
 
-def over_batches(row, batch, ways):
-    """Our metric by each way to weigh the entries; those that do not count may hold anything."""
-    metric, given = getattr(metrics, row.name)(**row.arguments), []
-    for weight, mask in ways:
-        own = weight if mask is None else mask.astype("float32")
-        y_pred = batch.y_pred if own is None else batch.spoiled(own != 0)
-        compared = [y_pred] if batch.y_true is None else [batch.y_true, y_pred]
-        given.append((compared, [*batch.parts(*compared, own)]))
-
-    def values(given):
-        update = compiled(metric)  # traced once for batches of a size
-        for compared, parts in given:
-            sums = metric.init(*compared)
-            for part in parts:
-                sums = update(sums, *part)
-            yield metric.result(sums)
-
-    return jax.jit(lambda given: [*values(given)])(given)
+CUTS = [1, 3]
 
 
-@by_name(METRICS)
-@FEW
-@given(data=st.data())
-def test_a_metric_over_any_batches_is_that_of_keras_over_one(keras, row, data):
-    batch = data.draw(batches(row))
-    ways = [*((w, None) for w in batch.weights), (None, batch.valid)]
-    with keras_rules():
-        expected = [np.asarray(of_keras(keras, row, batch, *way)) for way in ways]
-    close(over_batches(row, batch, ways), expected)
+def weighed(batch):
+    """Weights of the batches, none, of rows and of steps, and those of all entries together."""
+    kinds = [*batch.weights, batch.weights[-1]][: len(CUTS) + 1]
+    if len(batch.y_pred) == 1:
+        kinds = kinds[-1:]
+    spans = itertools.pairwise([0, *CUTS, None])
+    parts = [w if w is None else w[a:b] for w, (a, b) in zip(kinds, spans, strict=False)]
+    ones = np.ones(batch.valid.shape, "float32")
+    each = [ones if w is None else batch.each(w) for w in kinds]
+    spans = itertools.pairwise([0, *CUTS, None])
+    whole = [w[a:b] for w, (a, b) in zip(each, spans, strict=False)]
+    return parts, np.concatenate(whole)
+
+
+def over_batches(metric, compared, weights):
+    """Our metric of batches with weights each; batches of a size are one program."""
+    sums, update = metric.init(*compared), compiled(metric)
+    for part, weight in zip(between(CUTS, *compared), weights, strict=True):
+        sums = update(sums, *part, weight)
+    return result(metric, sums)
+
+
+@shapes(METRICS, ALL_SHAPES, 0)
+def test_a_metric_over_any_batches_is_that_of_keras_over_one(keras, row, shape):
+    metric, wanted = getattr(metrics, row.name)(**row.arguments), of_keras(keras, row)
+    for batch in batches(row, shape):
+        compared = lambda p, t=batch.y_true: [p] if t is None else [t, p]
+        parts, whole = weighed(batch)
+        real = batch.valid.astype("float32")
+        with keras_rules():
+            ways = [(whole, None), (None, batch.valid)]
+            expected = wanted(compared(batch.y_pred), ways)
+        masked = [part for (part,) in between(CUTS, real)]
+        found = [
+            # entries that do not count may hold anything
+            over_batches(metric, compared(batch.spoiled(weight != 0)), given)
+            for weight, given in ((whole, parts), (real, masked))
+        ]
+        close(found, expected)

@@ -1,5 +1,6 @@
 """Losses: numbers and gradients against Keras and optax, masks, padding, and every message."""
 
+import functools
 import inspect
 
 import jax
@@ -102,16 +103,68 @@ TABLE = [
     ("Circle", {"gamma": 8.0}, np.array([0, 0, 1, 1, 0, 2]), unit(6, 3)),
     ("Circle", {"gamma": 8.0, "remove_diagonal": False}, np.array([0, 0, 1, 1]), unit(4, 3)),
 ]
-NAMES = [f"{name}-{arguments}" for name, arguments, *_ in TABLE]
+# Rows of which some may be padding, beside those above but Dice and CTC
+MORE = [
+    ("Dice", {}, yes_no(6, 3, 1), probabilities(6, 3, 1)),
+    ("Tversky", {"alpha": 0.2}, yes_no(6, 3, 1), probabilities(6, 3, 1)),
+    ("CTC", {}, np.array([[1, 2, 2, 0], [3, 1, 0, 0], [1, 0, 0, 0]], "int32"), normal(3, 7, 4)),
+    ("Triplet", {}, np.array([0, 0, 1, 1, 0, 2]), unit(6, 3)),
+    ("InfoNCE", {}, normal(6, 3), normal(6, 3)),
+]
+ROWS = [*TABLE, *MORE]
+IN_TABLE = range(len(TABLE))
+PADDED = [i for i, row in enumerate(ROWS) if i >= len(TABLE) or row[0] not in ("Dice", "CTC")]
 
 
-@pytest.mark.parametrize(("name", "arguments", "y_true", "y_pred"), TABLE, ids=NAMES)
-def test_value_and_gradient_equal_keras(keras, name, arguments, y_true, y_pred):
-    loss = getattr(losses, name)(**arguments)
+def by_number(numbers):
+    ids = [f"{ROWS[number][0]}-{ROWS[number][1]}" for number in numbers]
+    return pytest.mark.parametrize("number", numbers, ids=ids)
+
+
+def of_row(number):
+    """The loss, the targets and the predictions of a row of `ROWS`."""
+    name, arguments, y_true, y_pred = ROWS[number]
+    return getattr(losses, name)(**arguments), y_true, y_pred
+
+
+def with_two_more(number):
+    """Targets and predictions of a row, two more that may hold anything, and which are real."""
+    _, y_true, y_pred = of_row(number)
+    more = np.concatenate([y_pred, np.full((2, *y_pred.shape[1:]), np.nan, "float32")])
+    fill = np.inf if y_true.dtype == np.float32 else 99
+    targets = np.concatenate([y_true, np.full((2, *y_true.shape[1:]), fill, y_true.dtype)])
+    return targets, more, np.arange(len(more)) < len(y_pred)
+
+
+@functools.cache
+def numbers_of(number):
+    """What the tests of a row look at, by one program."""
+    loss, y_true, y_pred = of_row(number)
+    graded = lambda measured, p: jax.value_and_grad(measured)(p)
+
+    def plain(p, half):
+        totals = loss.totals(y_true, half) if number in IN_TABLE else None
+        widened = loss(y_true, half.astype("float32")) if number in IN_TABLE else None
+        return {"plain": graded(lambda p: loss(y_true, p), p), "half": (totals, widened)}
+
+    def padded(targets, more, valid):
+        mean = lambda p: jnp.divide(*loss.totals(targets, p, None, valid))
+        nothing = loss.totals(targets, more, None, valid & False)
+        return {"padded": graded(mean, more), "nothing": nothing}
+
+    def run(given, more):
+        return plain(*given) | (padded(*more) if number in PADDED else {})
+
+    return jax.jit(run)((y_pred, y_pred.astype(jnp.bfloat16)), with_two_more(number))
+
+
+@by_number(IN_TABLE)
+def test_value_and_gradient_equal_keras(keras, number):
+    name, arguments, y_true, y_pred = ROWS[number]
     with keras_rules():
         oracle = getattr(keras.losses, name)(**arguments)
         expected = jax.jit(jax.value_and_grad(lambda p: oracle(y_true, p)))(y_pred)
-    value, gradient = jax.jit(jax.value_and_grad(lambda p: loss(y_true, p)))(y_pred)
+    value, gradient = numbers_of(number)["plain"]
     np.testing.assert_allclose(value, expected[0], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(gradient, expected[1], rtol=1e-5, atol=1e-5)
 
@@ -219,36 +272,14 @@ def test_info_nce_equals_a_loop():
     np.testing.assert_allclose(losses.InfoNCE(0.2).values(3 * t, 2 * y), expected, rtol=1e-5)
 
 
-PADDED = [row for row in TABLE if row[0] not in ("Dice", "CTC")] + [
-    ("Dice", {}, yes_no(6, 3, 1), probabilities(6, 3, 1)),
-    ("Tversky", {"alpha": 0.2}, yes_no(6, 3, 1), probabilities(6, 3, 1)),
-    ("CTC", {}, np.array([[1, 2, 2, 0], [3, 1, 0, 0], [1, 0, 0, 0]], "int32"), normal(3, 7, 4)),
-    ("Triplet", {}, np.array([0, 0, 1, 1, 0, 2]), unit(6, 3)),
-    ("InfoNCE", {}, normal(6, 3), normal(6, 3)),
-]
-
-
-@pytest.mark.parametrize(
-    ("name", "arguments", "y_true", "y_pred"), PADDED, ids=[f"{r[0]}-{r[1]}" for r in PADDED]
-)
-def test_rows_that_are_not_valid_change_nothing(name, arguments, y_true, y_pred):
-    loss = getattr(losses, name)(**arguments)
-    rows = len(y_pred)
-    more = np.concatenate([y_pred, np.full((2, *y_pred.shape[1:]), np.nan, "float32")])
-    fill = np.inf if y_true.dtype == np.float32 else 99
-    targets = np.concatenate([y_true, np.full((2, *y_true.shape[1:]), fill, y_true.dtype)])
-    valid = np.arange(rows + 2) < rows
-
-    def padded(p):
-        total, count = loss.totals(targets, p, None, valid)
-        return total / count
-
-    expected = jax.jit(jax.value_and_grad(lambda p: loss(y_true, p)))(y_pred)
-    value, gradient = jax.jit(jax.value_and_grad(padded))(more)
+@by_number(PADDED)
+def test_rows_that_are_not_valid_change_nothing(number):
+    found, rows = numbers_of(number), len(ROWS[number][3])
+    expected, (value, gradient) = found["plain"], found["padded"]
     np.testing.assert_allclose(value, expected[0], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(gradient[:rows], expected[1], rtol=1e-5, atol=1e-6)
     assert not gradient[rows:].any()
-    nothing, count = jax.jit(loss.totals)(targets, more, None, np.zeros(rows + 2, bool))
+    nothing, count = found["nothing"]
     assert nothing == count == 0
 
 
@@ -365,9 +396,13 @@ def test_training_on_logits_does_not_saturate():
 def test_the_logits_form_has_the_same_value_and_gradient(name, y_true, activation):
     loss, logits = getattr(losses, name)(), normal(6, 3)
     activate = {"sigmoid": jax.nn.sigmoid, "softmax": jax.nn.softmax}[activation]
-    expected = jax.value_and_grad(lambda p: loss(y_true, activate(p)))(logits)
     before = lambda z: in_form(loss.logits, activation, z)
-    found = jax.value_and_grad(lambda z: loss.on_logits()(y_true, before(z)))(logits)
+    expected, found = jax.jit(
+        lambda z: [
+            jax.value_and_grad(lambda p: loss(y_true, activate(p)))(z),
+            jax.value_and_grad(lambda z: loss.on_logits()(y_true, before(z)))(z),
+        ]
+    )(logits)
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
     np.testing.assert_allclose(found[1], expected[1], rtol=1e-4, atol=1e-6)
     kept = {"reduction": "sum", "name": "mine", "dtype": "float32"}
@@ -384,23 +419,20 @@ def test_a_loss_of_yours_made_from_one_with_a_logits_form_is_called_as_you_wrote
     assert Mine().logits is None
 
 
-@pytest.mark.parametrize("row", TABLE, ids=NAMES)
-def test_half_precision_predictions_are_computed_in_float32(row):
-    name, arguments, y_true, y_pred = row
-    loss = getattr(losses, name)(**arguments)
-    total, count = jax.jit(loss.totals)(y_true, jnp.asarray(y_pred, "bfloat16"))
+@by_number(IN_TABLE)
+def test_half_precision_predictions_are_computed_in_float32(number):
+    (total, count), expected = numbers_of(number)["half"]
     assert total.dtype == count.dtype == jnp.float32
-    expected = jax.jit(loss)(y_true, jnp.asarray(y_pred, "bfloat16").astype("float32"))
     np.testing.assert_allclose(total / count, expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("row", TABLE, ids=NAMES)
-def test_a_loss_is_a_value_that_a_file_can_hold(row):
-    loss = getattr(losses, row[0])(**row[1])
+@by_number(IN_TABLE)
+def test_a_loss_is_a_value_that_a_file_can_hold(number):
+    loss, y_true, y_pred = of_row(number)
     assert from_config(to_config(loss)) == loss
-    assert hash(loss) == hash(getattr(losses, row[0])(**row[1]))
-    loss.check(row[2], row[3])
-    loss.check_targets(row[2], row[3])
+    assert hash(loss) == hash(of_row(number)[0])
+    loss.check(y_true, y_pred)
+    loss.check_targets(y_true, y_pred)
 
 
 def test_functions_of_yours_are_losses():
@@ -645,21 +677,21 @@ REDUCTIONS = ["sum_over_batch_size", "mean", "mean_with_sample_weight", "sum", "
 WEIGHTS = [None, 2.0, np.array([2.0], "float32"), np.array([1, 2, 3], "float32")]
 
 
+# Each reduction with the weights of one place, the next loss with those of the next place:
+# reductions and weights are one function for all losses.
 @pytest.mark.parametrize("name", OF_VECTORS)
 def test_two_vectors_are_one_example_as_in_keras(keras, name):
-    for reduction in REDUCTIONS:
-        loss = getattr(losses, name)(reduction=reduction)
-        for given in WEIGHTS:
-            weight = given
-            if reduction == "mean_with_sample_weight" and np.size(weight) == 1:
-                weight = None  # by its weight, one value has its own mean (Keras: times the weight)
-            with keras_rules():
-                oracle = getattr(keras.losses, name)(reduction=reduction)
-                expected = np.asarray(oracle(*VECTORS, sample_weight=weight))
-            found = loss(*VECTORS, weight)
-            assert found.size == expected.size
-            found = np.reshape(found, expected.shape)
-            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    for place, reduction in enumerate(REDUCTIONS, OF_VECTORS.index(name)):
+        loss, weight = getattr(losses, name)(reduction=reduction), WEIGHTS[place % len(WEIGHTS)]
+        if reduction == "mean_with_sample_weight" and np.size(weight) == 1:
+            weight = None  # by its weight, one value has its own mean (Keras: times the weight)
+        with keras_rules():
+            oracle = getattr(keras.losses, name)(reduction=reduction)
+            expected = np.asarray(oracle(*VECTORS, sample_weight=weight))
+        found = loss(*VECTORS, weight)
+        assert found.size == expected.size
+        found = np.reshape(found, expected.shape)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
     with keras_rules():
         y_true, y_pred = (v[:, None] for v in VECTORS)
         theirs = getattr(keras.losses, name)()

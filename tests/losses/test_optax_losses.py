@@ -83,17 +83,56 @@ def trained(loss, y):
     return history["loss"][0], LOGITS - model.params["dense"]["kernel"]
 
 
+# Of one number for the whole batch: padding there is that of any function (see test_losses).
+OF_THE_BATCH = ("ntxent", "multiclass_generalized_dice_loss")
+VALID = np.arange(6) < 4
+
+
+@functools.cache
+def measured(name):
+    """By optax, as a loss, and as one of which two rows are padding: by one program."""
+    function, y = getattr(optax.losses, name), TARGETS[name]
+    loss = losses.get(function)
+
+    def run(p, noisy, y):
+        padded = lambda p: jnp.divide(*loss.totals(y, p, None, VALID))
+        found = [
+            jax.value_and_grad(lambda p: jnp.mean(function(p, y)))(p),
+            jax.value_and_grad(lambda p: loss(y, p))(p),
+        ]
+        if name not in OF_THE_BATCH:
+            found += [loss(y[:4], p[:4]), jax.value_and_grad(padded)(noisy)]
+        return found
+
+    return jax.jit(run)(LOGITS, np.where(VALID[:, None], LOGITS, np.nan), y)
+
+
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_function_of_optax_is_a_loss_as_it_is(name):
-    function, y = getattr(optax.losses, name), TARGETS[name]
-    mean = jax.jit(jax.value_and_grad(lambda p: jnp.mean(function(p, jnp.asarray(y)))))
-    expected = mean(LOGITS)
-    value, gradient = trained(function, y)
-    np.testing.assert_allclose(value, expected[0], rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(gradient, expected[1], rtol=1e-4, atol=1e-6)
-    loss = losses.get(function)
+    expected, found, *_ = measured(name)
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-4, atol=1e-6)
+    loss = losses.get(getattr(optax.losses, name))
     assert isinstance(loss, OptaxLoss)
     assert from_config(json.loads(json.dumps(to_config(loss)))) == loss
+
+
+# One for each kind of targets: class numbers, numbers, a row each, and the batch together.
+TRAINED = (
+    "softmax_cross_entropy_with_integer_labels",
+    "sigmoid_binary_cross_entropy",
+    "huber_loss",
+    "cosine_distance",
+    *OF_THE_BATCH,
+)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_model_trains_on_a_function_of_optax(name):
+    expected, *_ = measured(name)
+    value, gradient = trained(getattr(optax.losses, name), TARGETS[name])
+    np.testing.assert_allclose(value, expected[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(gradient, expected[1], rtol=1e-4, atol=1e-6)
 
 
 def test_every_function_of_optax_is_measured_or_refused():
@@ -144,16 +183,9 @@ def test_class_numbers_stay_whole_and_nothing_is_broadcast():
         labels.check(ONE_HOT, LOGITS)
 
 
-@pytest.mark.parametrize(
-    "name", sorted(set(TARGETS) - {"ntxent", "multiclass_generalized_dice_loss"})
-)
+@pytest.mark.parametrize("name", sorted(set(TARGETS) - set(OF_THE_BATCH)))
 def test_padding_changes_nothing(name):
-    loss, y = losses.get(getattr(optax.losses, name)), TARGETS[name]
-    valid = np.arange(6) < 4
-    noisy = np.where(valid[:, None], LOGITS, np.nan)
-    run = lambda p: jnp.divide(*loss.totals(y, p, None, valid))
-    value, gradient = jax.jit(jax.value_and_grad(run))(noisy)
-    expected = jax.jit(loss)(y[:4], LOGITS[:4])
+    *_, expected, (value, gradient) = measured(name)
     np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
     assert not gradient[4:].any()
 

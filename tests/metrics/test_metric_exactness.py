@@ -88,13 +88,12 @@ def run(metric, y_true, y_pred, weight, cuts=(), apart=False):
 def test_no_split_order_or_device_changes_the_number(name, arguments, y_true, y_pred):
     metric = getattr(metrics, name)(**arguments)
     data = enlarged(y_true), enlarged(y_pred), random.integers(0, 4, ROWS).astype("float32")
-    whole = run(metric, *data)
     order = random.permutation(ROWS)
+    sums = compiled(metric)(metric.init(*data[:2]), *on_devices(*data))
+    whole = result(metric, jax.device_get(sums))
     same = lambda found: np.testing.assert_allclose(found, whole, rtol=1e-6, atol=1e-6)
     same(run(metric, *data, cuts=CUTS))
     same(run(metric, *(a[order] for a in data), cuts=CUTS, apart=True))
-    sums = compiled(metric)(metric.init(*data[:2]), *on_devices(*data))
-    same(result(metric, jax.device_get(sums)))
 
 
 def on_devices(*arrays):
@@ -161,13 +160,13 @@ def test_r2_is_exact_wherever_the_targets_lie(offset, scale):
 
 @pytest.mark.parametrize("constant", [0.1, 273.15, -7e7, 1e-5])
 def test_constant_targets_are_constant_in_any_batches(constant):
-    metric, t = R2Score(), np.full((7, 1), constant, "float32")
-    sums = metric.init(t, t)
-    for weight in ([1, 2, 0.3, 0, 1, 1, 1], np.ones(7), [0, 0, 0, 0, 0, 0, 1]):
-        sums = metric.update(sums, t, t, np.float32(weight))
-    assert metric.result(sums) == 1
-    assert metric.result(metric.update(sums, t, 1.1 * t)) == 0
-    assert metric.result(metric.init()) == 0
+    metric, t, ones = R2Score(), np.full((7, 1), constant, "float32"), np.ones(7, "float32")
+    sums, update = metric.init(t, t), compiled(metric)
+    for weight in ([1, 2, 0.3, 0, 1, 1, 1], ones, [0, 0, 0, 0, 0, 0, 1]):
+        sums = update(sums, t, t, np.float32(weight))
+    assert result(metric, sums) == 1
+    assert result(metric, update(sums, t, np.float32(1.1) * t, ones)) == 0
+    assert result(metric, metric.init()) == 0
 
 
 def test_digits_hold_sums_and_products_exactly():
@@ -180,10 +179,18 @@ def test_digits_hold_sums_and_products_exactly():
     fractions = lambda a: [Fraction(float(v)) for v in a]
     with np.errstate(over="ignore"):
         products = [a * b for a, b in zip(fractions(x), fractions(y), strict=True)]
-    assert whole(exact.digits(jnp.asarray(x))) == fractions(x)
-    assert whole(exact.digits(*exact.product(jnp.asarray(x), jnp.asarray(y)))) == products
-    np.testing.assert_array_equal(exact.value(exact.digits(jnp.asarray(x))), x)
-    np.testing.assert_array_equal(exact.value(exact.digits(jnp.asarray(x), -jnp.asarray(x))), 0)
+
+    @jax.jit
+    def of_both(x, y):
+        alone = exact.digits(x)
+        of_products, of_nothing = exact.digits(*exact.product(x, y)), exact.digits(x, -x)
+        return alone, of_products, exact.value(alone), exact.value(of_nothing)
+
+    alone, of_products, value, nothing = of_both(x, y)
+    assert whole(alone) == fractions(x)
+    assert whole(of_products) == products
+    np.testing.assert_array_equal(value, x)
+    np.testing.assert_array_equal(nothing, 0)
 
 
 @pytest.mark.parametrize("name", ["PearsonCorrelation", "ConcordanceCorrelation"])
@@ -297,7 +304,10 @@ SOME.append(NEW[0])
 @pytest.mark.parametrize(
     ("name", "arguments", "y_true", "y_pred"), SOME, ids=[row[0] for row in SOME]
 )
-def test_the_stateful_face_gives_the_same_number(name, arguments, y_true, y_pred):
+def test_the_stateful_face_gives_the_same_number(name, arguments, y_true, y_pred, monkeypatch):
+    cls = getattr(metrics, name)
+    # one program, as operation by operation there are hundreds
+    monkeypatch.setattr(cls, "update", jax.jit(cls.update, static_argnums=0))
     make = lambda: getattr(metrics, name)(**arguments)
     y_true, y_pred = y_true[:8], y_pred[:8]  # two batches of one size, as each is compiled
     metric, weight = make(), np.ones(8, "float32")
@@ -537,11 +547,10 @@ def test_narrow_labels_count_as_any_others(dtype, classes):
         (losses.SparseCategoricalCrossentropy(ignore_class=int(y_true[0, 0])), y_pred),
         (losses.CategoricalGeneralizedCrossEntropy(), y_pred),
     ):
-        measured = metric if isinstance(metric, losses.Loss) else functools.partial(run, metric)
-        weight = () if isinstance(metric, losses.Loss) else (np.ones((6, 16), "float32"),)
-        found, wanted = (
-            measured(jnp.asarray(y), predicted, *weight) for y in (y_true, y_true.astype("int32"))
-        )
+        is_loss = isinstance(metric, losses.Loss)
+        measured = jax.jit(metric) if is_loss else functools.partial(run, metric)
+        weight = () if is_loss else (np.ones((6, 16), "float32"),)
+        found, wanted = (measured(y, predicted, *weight) for y in (y_true, y_true.astype("int32")))
         assert np.isfinite(wanted)
         assert wanted > 0
         np.testing.assert_array_equal(found, wanted, err_msg=repr(metric))

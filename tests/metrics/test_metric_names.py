@@ -338,7 +338,9 @@ def keys(library, heads, arguments):
     if len(heads) == 1:
         (outputs,), (y,) = outputs, y
     model = library.Model(x, outputs)
-    model.compile(**{"optimizer": "sgd", "loss": "mse", **arguments(library)})
+    # Keras compiles nothing: its keys are the same
+    eager = {"run_eagerly": True} if library is keras else {}
+    model.compile(**{"optimizer": "sgd", "loss": "mse", **arguments(library), **eager})
     with keras_rules():
         return list(model.fit(X, y, validation_data=(X, y), verbose=0).history)
 

@@ -1,5 +1,6 @@
 """Metrics: numbers against Keras and scikit-learn over batches, weights, sums, messages."""
 
+import functools
 import inspect
 import json
 
@@ -34,7 +35,8 @@ from tests.helpers.oracle import keras_rules
 pytestmark = pytest.mark.slow
 
 # each with weights, the first of each class without too
-CASES = [(*row, True) for row in TABLE] + [(*row, False) for row in ONE_EACH]
+FIRST = [i for i, row in enumerate(TABLE) if row[0] not in {r[0] for r in TABLE[:i]}]
+CASES = [(i, True) for i in range(len(TABLE))] + [(i, False) for i in FIRST]
 CUTS = [(0, 3), (3, 6), (6, 9)]  # batches of one size are one compilation
 INTEGERS = ("IoU", "MeanIoU", "OneHotIoU", "OneHotMeanIoU", "BinaryIoU")
 
@@ -48,28 +50,58 @@ def measure(metric, y_true, y_pred, weight=None, cuts=CUTS):
     return result(metric, sums)
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments", "y_true", "y_pred", "weighted"),
-    CASES,
-    ids=[f"{row[0]}-{row[1]}-{row[4]}" for row in CASES],
-)
-def test_batches_equal_keras(keras, name, arguments, y_true, y_pred, weighted):
-    weight = np.array([1, 2, 0, 3, 1, 1, 0, 2, 1], "float32") if weighted else None
-    given = weight
-    if weighted and name in INTEGERS:  # Keras takes one whole weight an entry here
+def weights_of(name, arguments, y_true, y_pred):
+    """Weights of the examples, and these as Keras takes them."""
+    weight = given = np.array([1, 2, 0, 3, 1, 1, 0, 2, 1], "float32")
+    if name in INTEGERS:  # Keras takes one whole weight an entry here
         given = weight.astype("int32")
         if y_pred.ndim > 1 and name in ("IoU", "MeanIoU", "BinaryIoU"):
             ndim = y_true.ndim
             given = np.broadcast_to(given.reshape(-1, *(1,) * (ndim - 1)), y_true.shape)
-    if weighted and name == "R2Score" and arguments.get("num_regressors"):
+    if name == "R2Score" and arguments.get("num_regressors"):
         weight = given = weight + 1  # Keras counts entries of weight 0 as examples too
-    with keras_rules():
+    return weight, given
+
+
+def by_keras(keras, name, arguments, compared, weights):
+    """The metric of Keras by each of some weights: operation by operation each is a program.
+
+    With a number of regressors Keras's R2Score looks at values.
+    """
+    whole = (lambda run: run) if "num_regressors" in arguments else jax.jit
+
+    def result(weight, compared):
         oracle = getattr(keras.metrics, name)(**arguments)
-        oracle.update_state(y_true, y_pred, sample_weight=given)
-        expected = np.asarray(oracle.result())
-    found = measure(getattr(metrics, name)(**arguments), y_true, y_pred, weight)
+        oracle.update_state(*compared, sample_weight=weight)
+        return jnp.asarray(oracle.result())
+
+    with keras_rules():
+        return whole(lambda *given: [result(w, given) for w in weights])(*compared)
+
+
+@functools.cache
+def expected_of(keras, number):
+    """A row of the table by Keras: with weights, and without them where a case asks for it."""
+    name, arguments, *compared = TABLE[number]
+    weights = [weights_of(*TABLE[number])[1], *[None] * (number in FIRST)]
+    return by_keras(keras, name, arguments, compared, weights)
+
+
+@pytest.mark.parametrize(
+    ("number", "weighted"),
+    CASES,
+    ids=[f"{NAMES[number]}-{weighted}" for number, weighted in CASES],
+)
+def test_batches_equal_keras(keras, number, weighted):
+    name, arguments, *compared = TABLE[number]
+    weight = weights_of(*TABLE[number])[0] if weighted else None
+    expected = expected_of(keras, number)[0 if weighted else 1]
+    found = measure(getattr(metrics, name)(**arguments), *compared, weight)
     assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+value = jax.jit(exact.value)
 
 
 @pytest.mark.parametrize(
@@ -80,11 +112,11 @@ def test_sums_only_add_and_keep_their_structure(name, arguments, y_true, y_pred)
     zeros, update = metric.init(y_true, y_pred), compiled(metric)
     whole = update(zeros, y_true, y_pred)
     parts = [update(zeros, y_true[a:b], y_pred[a:b]) for a, b in CUTS]
-    added = jax.tree.map(lambda *parts: sum(parts), *parts)
+    added = jax.tree.map(lambda *parts: sum(map(np.asarray, parts)), *parts)
     assert jax.tree.map(jnp.shape, zeros) == jax.tree.map(jnp.shape, whole)
     kinds = {leaf.dtype.name for leaf in jax.tree.leaves((zeros, whole))}
     assert kinds <= {"float32", "int32"}  # integers are digits: see metrics/exact.py
-    number = lambda a: exact.value(a) if a.dtype == jnp.int32 else a
+    number = lambda a: value(a) if a.dtype == jnp.int32 else a
     same = lambda a, b: np.testing.assert_allclose(number(a), number(b), rtol=1e-5, atol=1e-5)
     jax.tree.map(same, added, whole)
 
@@ -460,22 +492,37 @@ OF_ENTRIES = [
 OF_EXAMPLES = ["MeanSquaredError", "CategoricalCrossentropy", "CategoricalAccuracy"]
 
 
+def shapes_of(name):
+    """All; two for R2Score, whose program for a shape takes as long as all of another metric."""
+    return ["(1, 2)", "(3, 1)"] if name == "R2Score" else REPEATED
+
+
 @pytest.mark.parametrize(
     ("name", "shape"),
     [
-        *((name, shape) for name in OF_ENTRIES for shape in REPEATED),
+        *((name, shape) for name in OF_ENTRIES for shape in shapes_of(name)),
         *((name, shape) for name in OF_EXAMPLES for shape in REPEATED if shape != "(1, 2)"),
     ],
 )
 def test_weights_are_repeated_as_in_keras(keras, name, shape):
-    weight = REPEATED[shape]
-    with keras_rules():
-        oracle = getattr(keras.metrics, name)()
-        oracle.update_state(*WIDE, sample_weight=weight)
-        expected = np.asarray(oracle.result())
-    metric = getattr(metrics, name)()
-    metric.update_state(*WIDE, sample_weight=weight)
-    np.testing.assert_allclose(metric.result(), expected, rtol=1e-5)
+    found, expected = repeated(keras, name)[shape]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@functools.cache
+def repeated(keras, name):
+    """{shape: (the metric by such weights, that of Keras)}, both of them one program."""
+    shapes = [s for s in shapes_of(name) if name in OF_ENTRIES or s != "(1, 2)"]
+    metric, weights = getattr(metrics, name)(), [REPEATED[s] for s in shapes]
+
+    @jax.jit
+    def ours(weights, *compared):
+        sums = [metric.update(metric.init(*compared), *compared, w) for w in weights]
+        return [metric.result(each) for each in sums]
+
+    expected = by_keras(keras, name, {}, WIDE, weights)
+    pairs = zip(ours(weights, *WIDE), expected, strict=True)
+    return dict(zip(shapes, pairs, strict=True))
 
 
 @pytest.mark.parametrize("shape", REPEATED)

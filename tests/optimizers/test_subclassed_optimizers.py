@@ -130,7 +130,7 @@ def train(case):
         if case not in ("schedule", "LateSGD"):  # momentum of fnn does not hold the rate
             model.optimizer.learning_rate = 0.02
         if case != "average":  # a second fit fails in Keras: one buffer is donated twice
-            losses += model.fit(X, Y, batch_size=6, shuffle=False, verbose=0).history["loss"]
+            losses += model.fit(X, Y, batch_size=3, shuffle=False, verbose=0).history["loss"]
         return losses, model.get_weights(), int(model.optimizer.iterations)
 
     return run
