@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core import tree
-from fnn.core.calling import weight_spec
+from fnn.core.calling import output_spec, weight_spec
 from fnn.core.context import attach_mask, is_masked, split_mask, strip_masks
 from fnn.core.value import Fields
 from fnn.core.weights import in_order
@@ -141,6 +141,21 @@ def assert_same(received, expected):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
+def assert_same_shapes(received, expected):
+    """Structure, shapes and dtypes."""
+    received, expected = (
+        jax.tree.map(lambda a: (a.shape, a.dtype.name), tree) for tree in (received, expected)
+    )
+    assert received == expected
+
+
+def assert_finite_and_not_all_zero(gradients, case):
+    gradients = jax.tree.leaves(gradients)
+    assert all(np.isfinite(g).all() for g in gradients)
+    blocked = not gradients or "gradients_are_finite" in case.without
+    assert blocked or any(np.any(g) for g in gradients)
+
+
 def assert_equals_keras(case, train, layer=None):
     """Names of weights, outputs, states, gradients by weights and inputs.
 
@@ -152,8 +167,12 @@ def assert_equals_keras(case, train, layer=None):
         assert [v.name for v in layer.weights] == [path[-1] for path in paths]
         layer.set_weights([np.asarray(w) for w in weights])
         y, state, gradients = theirs(case, layer, train)
-    mine, new, (by_weights, *by_inputs) = ours(case, train)
+    mine, new, learned = ours(case, train)
+    by_weights, *by_inputs = learned
     assert_same(mine, y)
+    if not train:
+        assert_same_shapes(mine, strip_masks(output_spec(case.layer, case.x)))
+    assert_finite_and_not_all_zero(learned, case)
     new = {path[-1]: a for path, a in tree.flatten(new)}
     assert set(new) == set(state)
     for name, value in state.items():  # by name: the order is not the same
