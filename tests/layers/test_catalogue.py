@@ -39,10 +39,17 @@ AS_IN_KERAS = {"shapes_by_eval_shape_are_those_of_running", "batch_order_changes
 GRADIENTS = "gradients_are_finite"
 DRAWING = re.compile("Random|MixUp|CutMix|[dD]ropout|Noise")
 
+# Both choose by one mechanism among ten layers that have rows of their own, in large programs:
+# test_policy.py has their dtypes, and the gradients of `AugMix` are those of the mechanism.
+CHOOSING = {
+    fnn.layers.AugMix: {"bfloat16", "jit_equals_eager"},
+    fnn.layers.RandAugment: {"bfloat16", "jit_equals_eager", GRADIENTS},
+}
+
 
 def marks(name, case):
     if case in COMPILED:
-        return ()
+        return pytest.mark.thorough if name in CHOOSING.get(type(case.layer), ()) else ()
     compared = name in AS_IN_KERAS or (name == GRADIENTS and not DRAWING.search(case.id))
     said = name in IN_FIRST_ROWS or (case.keras is not None and compared)
     return pytest.mark.thorough if said else ()
