@@ -14,7 +14,12 @@ import pytest
 
 import fnn
 from fnn.training.one_device import Mentioned
-from tests.helpers.compiling import HAS_OLDER_EMITTERS, OLDER_EMITTERS, share_contexts
+from tests.helpers.compiling import (
+    HAS_OLDER_EMITTERS,
+    OLDER_EMITTERS,
+    remember_files_of_jax,
+    share_contexts,
+)
 from tests.helpers.oracle import keras_rules
 
 if HAS_OLDER_EMITTERS:
@@ -33,6 +38,8 @@ if sys.prefix != sys.base_prefix and not jax.config.jax_compilation_cache_dir:
     jax.config.update("jax_compilation_cache_dir", str(COMPILED))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+remember_files_of_jax()
 
 # Tracing makes many objects that live on, through which Python would search for dead ones.
 gc.set_threshold(50_000, 20, 20)

@@ -1,5 +1,6 @@
 """The weights of every row of the catalogue by path, shape and dtype, as `trees.txt` has them."""
 
+import functools
 from pathlib import Path
 
 from fnn.core.calling import weight_spec
@@ -20,3 +21,17 @@ def tree(case):
 def text():
     """What the file holds."""
     return "\n".join([*(line for case in CATALOGUE for line in tree(case)), ""])
+
+
+@functools.cache
+def paths():
+    """What the file says of each row by its id: the paths of its weights by their kind."""
+    found, row = {}, None
+    for line in FILE.read_text().splitlines():
+        if line.startswith(" "):
+            kind, path = line.split()[:2]
+            found[row][kind].append(tuple(path.split("/")))
+        else:
+            row = line
+            found[row] = {"params": [], "state": []}
+    return found

@@ -21,6 +21,7 @@ from fnn.core.context import Masked
 from fnn.core.registry import register
 from fnn.symbolic.graph import connect
 from fnn.testing.subject import Subject, jit  # noqa: F401 - other tests take jit from here
+from tests.helpers.quick_keys import quick_key
 
 KEY = jax.random.key(7)
 
@@ -31,7 +32,7 @@ class Case(Subject):
     def __init__(self, layer, *inputs, id=None, keras="same", without=(), causal=False):
         self.layer, self.inputs, self.id = layer, inputs, id or repr(layer)
         self.keras, self.without, self.causal = keras, without, causal
-        self.key, self.path = KEY, ()
+        self.key, self.path = quick_key(7), ()
 
     @functools.cached_property
     def x(self):

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import jax
+from jax._src import traceback_util
 from jax._src.interpreters import mlir
 
 # Later versions may know the flag no more, and an unknown flag ends the process.
@@ -41,6 +42,16 @@ def share_contexts():
     _context_of.cache_clear()
     if _new_context is not None:
         mlir.make_ir_context = _context
+
+
+def remember_files_of_jax():
+    """JAX asks the file system once, not for each frame of each error, whether a file is its own.
+
+    That takes two thirds of the time of a test of an error.
+    """
+    is_in = getattr(traceback_util, "_path_starts_with", None)
+    if is_in is not None and not hasattr(is_in, "cache_info"):
+        traceback_util._path_starts_with = functools.cache(is_in)
 
 
 def with_gradients(function, seed, *given, has_aux=False):

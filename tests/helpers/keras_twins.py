@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn.core import tree
-from fnn.core.calling import weight_spec
+from fnn.core.calling import output_spec, weight_spec
 from fnn.core.context import attach_mask, is_masked, split_mask, strip_masks
 from fnn.core.value import Fields
 from fnn.core.weights import in_order
@@ -65,8 +65,8 @@ def objective(y, penalty=0.0):
     )
 
 
-def results(case, weights, run):
-    """(outputs, state, gradients by weights and inputs) of `run(weights, inputs without masks)`."""
+def graded(case, run):
+    """A function like `run(weights, inputs without masks)`, of gradients too, by both of them."""
     x = strip_masks(case.x)
     learned = all(jnp.issubdtype(a.dtype, jnp.floating) for a in jax.tree.leaves(x))
 
@@ -75,8 +75,12 @@ def results(case, weights, run):
         return objective(y, state.get("aux_loss", 0.0)), (y, state)
 
     gradient = jax.grad(value, (0, 1) if learned else (0,), has_aux=True)
-    gradients, (y, state) = jit(gradient)(weights, x)
-    return strip_masks(y), state, gradients
+
+    def results(weights, x):
+        gradients, (y, state) = gradient(weights, x)
+        return strip_masks(y), state, gradients
+
+    return results
 
 
 def stateless(layer, trainable, others, *args, **named):
@@ -88,10 +92,6 @@ def stateless(layer, trainable, others, *args, **named):
     with keras.StatelessScope(values, collect_losses=True) as scope:
         y, losses = layer(*args, **named), list(layer.losses)
     return y, [scope.get_current_value(v) for v in layer.non_trainable_variables], losses
-
-
-def theirs(case, layer, train):
-    return results(case, *runner(case, layer, train))
 
 
 def runner(case, layer, train):
@@ -121,6 +121,7 @@ def runner(case, layer, train):
 
 
 def ours(case, train):
+    """As `runner`, of the layer itself."""
     params, state = case.weights
     masked = jax.tree.leaves(case.x, is_leaf=is_masked)
 
@@ -130,7 +131,19 @@ def ours(case, train):
         x = jax.tree.unflatten(jax.tree.structure(x), map(attach_mask, values, masks))
         return case.run(params, state, x, train=train)
 
-    return results(case, params, run)
+    return params, run
+
+
+def results(case, layer, train):
+    """(outputs, state, gradients) of Keras's layer, and of fnn's, by one program."""
+    (weights, run), (params, run_ours) = runner(case, layer, train), ours(case, train)
+
+    def both(weights, params, x):
+        with keras_rules():
+            theirs = graded(case, run)(weights, x)
+        return theirs, graded(case, run_ours)(params, x)
+
+    return jit(both)(weights, params, strip_masks(case.x))
 
 
 def assert_same(received, expected):
@@ -139,6 +152,21 @@ def assert_same(received, expected):
     for a, b in zip(received, expected, strict=True):
         assert a.shape == b.shape
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def assert_same_shapes(received, expected):
+    """Structure, shapes and dtypes."""
+    received, expected = (
+        jax.tree.map(lambda a: (a.shape, a.dtype.name), tree) for tree in (received, expected)
+    )
+    assert received == expected
+
+
+def assert_finite_and_not_all_zero(gradients, case):
+    gradients = jax.tree.leaves(gradients)
+    assert all(np.isfinite(g).all() for g in gradients)
+    blocked = not gradients or "gradients_are_finite" in case.without
+    assert blocked or any(np.any(g) for g in gradients)
 
 
 def assert_equals_keras(case, train, layer=None):
@@ -151,9 +179,12 @@ def assert_equals_keras(case, train, layer=None):
         paths, weights = ordered(case)
         assert [v.name for v in layer.weights] == [path[-1] for path in paths]
         layer.set_weights([np.asarray(w) for w in weights])
-        y, state, gradients = theirs(case, layer, train)
-    mine, new, (by_weights, *by_inputs) = ours(case, train)
+    (y, state, gradients), (mine, new, learned) = results(case, layer, train)
+    by_weights, *by_inputs = learned
     assert_same(mine, y)
+    if not train:
+        assert_same_shapes(mine, strip_masks(output_spec(case.layer, case.x)))
+    assert_finite_and_not_all_zero(learned, case)
     new = {path[-1]: a for path, a in tree.flatten(new)}
     assert set(new) == set(state)
     for name, value in state.items():  # by name: the order is not the same

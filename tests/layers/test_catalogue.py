@@ -1,5 +1,7 @@
 """Every property of `fnn.testing` over every row of the catalogue; and that it is complete."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +24,7 @@ each_row = pytest.mark.parametrize("case", CATALOGUE, ids=[case.id for case in C
 LOOKING_AHEAD = "a_later_step_changes_nothing_earlier"
 # Shown in the first rows of a class; of its other rows something else says as much: that inference
 # needs no key and reads no values by the shapes, dtypes in test_policy.py, the independence of
-# examples in test_independence.py.
+# examples, and of what pads a batch, in test_independence.py.
 IN_FIRST_ROWS = {
     "inference_needs_no_key",
     "calls_are_pure",
@@ -30,11 +32,27 @@ IN_FIRST_ROWS = {
     "bfloat16",
     "vmap_over_weights",
     "an_example_alone_is_as_in_the_batch",
+    "padded_rows_change_nothing",
+}
+# Of other rows that Keras has too, assert_equals_keras says it, but for what is drawn in training.
+AS_IN_KERAS = {"shapes_by_eval_shape_are_those_of_running", "batch_order_changes_nothing"}
+GRADIENTS = "gradients_are_finite"
+DRAWING = re.compile("Random|MixUp|CutMix|[dD]ropout|Noise")
+
+# Both choose by one mechanism among ten layers that have rows of their own, in large programs:
+# test_policy.py has their dtypes, and the gradients of `AugMix` are those of the mechanism.
+CHOOSING = {
+    fnn.layers.AugMix: {"bfloat16", "jit_equals_eager"},
+    fnn.layers.RandAugment: {"bfloat16", "jit_equals_eager", GRADIENTS},
 }
 
 
 def marks(name, case):
-    return pytest.mark.thorough if name in IN_FIRST_ROWS and case not in COMPILED else ()
+    if case in COMPILED:
+        return pytest.mark.thorough if name in CHOOSING.get(type(case.layer), ()) else ()
+    compared = name in AS_IN_KERAS or (name == GRADIENTS and not DRAWING.search(case.id))
+    said = name in IN_FIRST_ROWS or (case.keras is not None and compared)
+    return pytest.mark.thorough if said else ()
 
 
 PAIRS = [  # row by row, so that what is compiled for a row serves all its properties

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from fnn import layers as L
-from fnn.core import tree
-from fnn.core.calling import weight_spec
 from fnn.core.fields import field_kind
 from fnn.core.layer import Layer
 from fnn.layers import Conv3DTranspose
+from tests.generate.trees import paths
 from tests.helpers.attention_calls import RELATIVES
 from tests.helpers.catalogue import CATALOGUE
 from tests.helpers.keras_twins import OURS, assert_equals_keras
@@ -21,8 +20,8 @@ pytestmark = pytest.mark.slow
 
 def moves(case):
     """Whether training changes a state of the layer: then its numbers can be those of Keras."""
-    state = weight_spec(case.layer, case.x)[1]
-    return any(path[-1] != "aux_loss" for path, _ in tree.flatten(state)) and case.trains
+    state = paths()[case.id]["state"]
+    return any(path[-1] != "aux_loss" for path in state) and case.trains
 
 
 TWINS = [case for case in CATALOGUE if case.keras is not None]

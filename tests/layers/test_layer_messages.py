@@ -17,6 +17,7 @@ from fnn.core.context import INFERENCE, Context, Masked, strip_masks
 from fnn.core.fields import field_kind, hints
 from fnn.layers.shared.recurrence import OverTime
 from fnn.preprocessing.images.base import BaseImagePreprocessingLayer
+from tests.generate.trees import paths
 from tests.helpers.catalogue import CATALOGUE
 
 FORM = re.compile(r"expected .* received ", re.DOTALL)
@@ -398,7 +399,7 @@ LOOKING_UP = (L.Embedding, L.ReversibleEmbedding)  # of ids: as wide as there ar
 WITH_WEIGHTS = [
     case
     for case in CATALOGUE
-    if jax.tree.leaves(weight_spec(case.layer, case.x)[0])
+    if paths()[case.id]["params"]
     and not (isinstance(case.layer, LOOKING_UP) and case.x.dtype == "int32")
     and not isinstance(case.layer, L.STFTSpectrogram)  # each channel with the same weights
 ]
@@ -468,8 +469,8 @@ FREE = {
 SEVERAL = [
     pytest.param(case, index, id=f"{index}-{case.id}")
     for case in CATALOGUE
-    if isinstance(case.x, tuple)
-    for index in range(len(case.x))
+    if len(case.inputs) > 1
+    for index in range(len(case.inputs))
 ]
 
 
