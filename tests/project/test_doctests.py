@@ -72,8 +72,9 @@ def test_examples(name, data, tmp_path, monkeypatch):
         verbose=False, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
     )
     failures = []
-    for number, example in enumerate(examples_of(module, names)):
-        if name.startswith("fnn.callbacks") and example.examples:
+    examples = [example for example in examples_of(module, names) if example.examples]
+    for number, example in enumerate(examples):
+        if name.startswith("fnn.callbacks"):
             example.globs.update(small_training())
         folder = tmp_path / str(number)
         folder.mkdir()

@@ -14,7 +14,6 @@ pytestmark = pytest.mark.slow
 
 FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-CHOOSES_DEVICES = "jax_num_cpu_devices"  # in a kernel of its own, before JAX starts
 
 
 def read(path):
@@ -28,42 +27,49 @@ def code_of(notebook):
     return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def new_kernel():
-    manager = pytest.importorskip("jupyter_client").KernelManager(kernel_name="python3")
-    # Programs are kept between runs where those of the tests are.
-    kept = {
-        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir or "",
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
-    }
-    manager.start_kernel(cwd=str(FOLDER), env={**os.environ, **kept})
-    return manager
+# As tests/conftest.py has it for the tests: see there.
+ENVIRONMENT = {
+    "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir or "",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    "JAX_TRACEBACK_IN_LOCATIONS_LIMIT": "0",
+    "JAX_NUM_CPU_DEVICES": "8",  # as many as a notebook chooses, after another one's start of JAX
+}
+# Before each: without the names of those before it, and compiled in the way that takes less time.
+START = """
+%reset -f
+import jax
+from tests.helpers.compiling import share_contexts
+jax.config.update("jax_disable_most_optimizations", {cheap})
+share_contexts()
+%reset -f
+"""
+# They train for so long that a program's run is more than its compilation.
+TRAIN_LONG = ("03_training_with_model", "04_your_own_loop", "06_understanding_a_model")
 
 
 @pytest.fixture(scope="module")
-def shared_kernel():
+def kernel():
     """One process, since starting it and importing JAX takes as long as a notebook."""
-    manager = new_kernel()
+    manager = pytest.importorskip("jupyter_client").KernelManager(kernel_name="python3")
+    env = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(ROOT)}
+    manager.start_kernel(cwd=str(FOLDER), env=env)
     yield manager
     manager.shutdown_kernel(now=True)
 
 
 @pytest.mark.filterwarnings("ignore")  # those of the kernel's own machinery
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs(path, request):
+def test_a_notebook_runs(path, kernel):
     client = pytest.importorskip("nbclient").NotebookClient
     notebook = read(path)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    alone = any(CHOOSES_DEVICES in cell.source for cell in code)
-    # Without the names of the notebooks before it.
-    notebook.cells.insert(0, type(code[0])({**code[0], "id": "reset", "source": "%reset -f"}))
-    kernel = new_kernel() if alone else request.getfixturevalue("shared_kernel")
+    start = START.format(cheap=path.stem not in TRAIN_LONG)
+    notebook.cells.insert(0, type(code[0])({**code[0], "id": "start", "source": start}))
     run = client(notebook, timeout=300, km=kernel)
     try:
         run.execute()
     finally:
         run.kc.stop_channels()
-        if alone:
-            kernel.shutdown_kernel(now=True)
     assert all(cell.execution_count for cell in code)
 
 
