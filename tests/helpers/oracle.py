@@ -25,7 +25,10 @@ def random_weights_unset():
 
 
 def random_weights_of_numpy(seed):
-    """Inside, what layers of Keras draw comes from NumPy: as `glorot_uniform`, without a program."""
+    """Inside, what layers of Keras draw comes from NumPy, as `glorot_uniform` has it.
+
+    To draw them by JAX is a program to compile for each shape.
+    """
     from keras.src.initializers.random_initializers import compute_fans
 
     rng = np.random.default_rng(seed)

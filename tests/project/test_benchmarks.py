@@ -221,7 +221,8 @@ def test_results_of_two_shapes_are_refused():
 
 
 @pytest.mark.slow
-def test_inference_writes_its_table(tmp_path, capsys):
+def test_inference_writes_its_table(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     options = ["--quick", "--peers", "hand", "fnn", "--folder", str(tmp_path)]
     cases = {"mlp": inference.CASES["mlp"]}
     with pytest.MonkeyPatch.context() as patch:

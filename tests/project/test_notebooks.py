@@ -32,7 +32,7 @@ ENVIRONMENT = {
     "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir or "",
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
     "JAX_TRACEBACK_IN_LOCATIONS_LIMIT": "0",
-    "JAX_NUM_CPU_DEVICES": "8",  # as many as a notebook chooses, after another one's start of JAX
+    "JAX_NUM_CPU_DEVICES": "8",  # as many as 07_devices chooses, where JAX has started
 }
 # Before each: without the names of those before it, and compiled in the way that takes less time.
 START = """
