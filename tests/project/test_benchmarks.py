@@ -221,6 +221,7 @@ def test_results_of_two_shapes_are_refused():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_as_users_run")
 def test_inference_writes_its_table(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     options = ["--quick", "--peers", "hand", "fnn", "--folder", str(tmp_path)]
