@@ -53,7 +53,7 @@ def examples_of(module, names):
     finder = doctest.DocTestFinder()
     found = finder.find(module, module.__name__, globs=names)
     if module.__name__.startswith("fnn.applications."):  # tests/applications has that example
-        found = [example for example in found if "count_params()" not in example.docstring]
+        return [example for example in found if "count_params()" not in example.docstring]
     for name, thing in vars(module).items():
         made = isinstance(thing, types.FunctionType) and thing.__module__ == module.__name__
         if made and thing.__globals__ is not vars(module):
