@@ -21,6 +21,27 @@ def random_weights_unset():
 
     To draw them is a program to compile for each shape.
     """
+    return _drawn(np.zeros)
+
+
+def random_weights_of_numpy(seed):
+    """Inside, what layers of Keras draw comes from NumPy, as `glorot_uniform` has it.
+
+    To draw them by JAX is a program to compile for each shape.
+    """
+    from keras.src.initializers.random_initializers import compute_fans
+
+    rng = np.random.default_rng(seed)
+
+    def drawn(shape, dtype):
+        limit = np.sqrt(6 / sum(compute_fans(shape)))
+        return rng.uniform(-limit, limit, shape).astype(dtype)
+
+    return _drawn(drawn)
+
+
+def _drawn(draw):
+    """Inside, `draw(shape, dtype)` makes the weights that Keras would draw."""
     from keras.src import backend
     from keras.src.initializers.random_initializers import RandomInitializer
 
@@ -28,8 +49,7 @@ def random_weights_unset():
 
     def initialized(variable, initializer):
         if isinstance(initializer, RandomInitializer):
-            zeros = np.zeros(variable._shape, variable._dtype)
-            variable._initialize(jax.device_put(zeros))
+            variable._initialize(jax.device_put(draw(variable._shape, variable._dtype)))
         else:
             initialize(variable, initializer)
 

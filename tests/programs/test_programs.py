@@ -19,7 +19,7 @@ import pytest
 
 import fnn
 from fnn.run_script import fnn_as_keras
-from tests.helpers.oracle import keras_rules
+from tests.helpers.oracle import keras_rules, random_weights_of_numpy
 
 FOLDER = Path(__file__).parent
 PROGRAMS = sorted(
@@ -62,8 +62,9 @@ def on_keras(name):
     with keras_rules():
         import keras
 
-        keras.utils.set_random_seed(1)  # rounding grows with some weights more than with others
-        module = load(name)
+        keras.utils.set_random_seed(1)
+        with random_weights_of_numpy(1):  # rounding grows with some more than with others
+            module = load(name)
         before = weights_of(module)
         results = module.run()
         return before, results, weights_of(module)

@@ -52,8 +52,7 @@ def examples_of(module, names):
     """The examples of a module, also of functions that another module made for it."""
     finder = doctest.DocTestFinder()
     found = finder.find(module, module.__name__, globs=names)
-    # Those of networks take long to build: tests/applications compares them with Keras's.
-    if module.__name__.startswith("fnn.applications."):
+    if module.__name__.startswith("fnn.applications."):  # tests/applications has that example
         return [example for example in found if "count_params()" not in example.docstring]
     for name, thing in vars(module).items():
         made = isinstance(thing, types.FunctionType) and thing.__module__ == module.__name__
@@ -62,24 +61,46 @@ def examples_of(module, names):
     return found
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_examples(name, data, tmp_path, monkeypatch):
+def of_features(example):
+    """Of what is below a head of fnn.applications: it takes long to build."""
+    return ">>> features(" in example.docstring
+
+
+def run(name, tmp_path, monkeypatch, chosen):
     """Each in a folder of its own, as a script of a user (whose classes are not fnn's)."""
-    monkeypatch.setenv("FNN_DATA", str(data))
     module = importlib.import_module(name)
     names = {**vars(module), "jax": jax, "jnp": jnp, "np": np, "fnn": fnn, "__name__": "__main__"}
     runner = doctest.DocTestRunner(
         verbose=False, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
     )
     failures = []
-    for number, example in enumerate(examples_of(module, names)):
-        if name.startswith("fnn.callbacks") and example.examples:
+    examples = [one for one in examples_of(module, names) if one.examples and chosen(one)]
+    for number, example in enumerate(examples):
+        if name.startswith("fnn.callbacks"):
             example.globs.update(small_training())
         folder = tmp_path / str(number)
         folder.mkdir()
         monkeypatch.chdir(folder)
         runner.run(example, out=failures.append)
     assert not runner.summarize(verbose=False).failed, "".join(failures)
+    return len(examples)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples(name, data, tmp_path, monkeypatch):
+    monkeypatch.setenv("FNN_DATA", str(data))
+    run(name, tmp_path, monkeypatch, lambda example: not of_features(example))
+
+
+@pytest.mark.thorough
+def test_examples_of_features(tmp_path, monkeypatch):
+    """In `make test`, tests/applications compares small ones with Keras's, whole."""
+    count = 0
+    for name in MODULES:
+        if name.startswith("fnn.applications."):
+            (tmp_path / name).mkdir()
+            count += run(name, tmp_path / name, monkeypatch, of_features)
+    assert count > 5
 
 
 def test_every_public_name_has_an_example():

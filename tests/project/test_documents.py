@@ -33,6 +33,7 @@ def programs(page):
 def test_the_programs_of_a_page_run(page, tmp_path, monkeypatch):
     """One after another with the names of those before, as a reader runs them."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # of processes that a page starts
     text = page.read_text()
     monkeypatch.setattr(fnn.config, "set_compilation_cache", print)  # that of the tests stays
     names = {"__name__": "page"}

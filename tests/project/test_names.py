@@ -1,14 +1,13 @@
 """Keras's names: each is here, or stands in the documentation with the reason why not."""
 
 import re
-import subprocess
 import sys
 
 import pytest
 
 import fnn
 from fnn.keras_names import MISSING_NAMES
-from tests.generate.documents import ADVICE, ROOT, shown
+from tests.generate.documents import ADVICE, shown
 from tests.generate.names import PARTS, modules, names, reasons, section, split, summary
 from tests.generate.names import shown as shown_name
 
@@ -68,14 +67,14 @@ def test_an_import_of_a_name_that_is_not_here_gives_the_same_advice(module):
 @pytest.mark.parametrize(
     ("name", "suggested"), [("layers.Dens", "Did you mean: 'Dense'?"), ("SymbolicScope", None)]
 )
-def test_python_suggests_names_for_typing_errors_alone(name, suggested):
-    run = subprocess.run(
-        [sys.executable, "-c", f"import fnn; fnn.{name}"],
-        capture_output=True, text=True, cwd=ROOT,
-    )  # fmt: skip
-    assert "AttributeError: " in run.stderr
-    assert (suggested or "is not available: ") in run.stderr
-    assert ("Did you mean" in run.stderr) == bool(suggested)
+def test_python_suggests_names_for_typing_errors_alone(name, suggested, capsys):
+    with pytest.raises(AttributeError) as error:
+        exec(f"fnn.{name}")
+    sys.__excepthook__(error.type, error.value, error.tb)  # as Python prints it at the end
+    printed = capsys.readouterr().err
+    assert "AttributeError: " in printed
+    assert (suggested or "is not available: ") in printed
+    assert ("Did you mean" in printed) == bool(suggested)
 
 
 def test_second_names_are_of_the_same_classes():

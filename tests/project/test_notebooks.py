@@ -14,7 +14,6 @@ pytestmark = pytest.mark.slow
 
 FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-CHOOSES_DEVICES = "jax_num_cpu_devices"  # in a kernel of its own, before JAX starts
 
 
 def read(path):
@@ -28,42 +27,64 @@ def code_of(notebook):
     return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def new_kernel():
-    manager = pytest.importorskip("jupyter_client").KernelManager(kernel_name="python3")
-    # Programs are kept between runs where those of the tests are.
-    kept = {
-        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir or "",
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
-    }
-    manager.start_kernel(cwd=str(FOLDER), env={**os.environ, **kept})
-    return manager
+# As tests/conftest.py has it for the tests: see there.
+ENVIRONMENT = {
+    "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir or "",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    "JAX_TRACEBACK_IN_LOCATIONS_LIMIT": "0",
+    "JAX_NUM_CPU_DEVICES": "8",  # as many as 07_devices chooses, where JAX has started
+}
+# Before each: without the names of those before it, and compiled in the way that takes less time.
+START = """
+%reset -f
+import jax
+from tests.helpers.compiling import share_contexts
+jax.config.update("jax_disable_most_optimizations", {cheap})
+share_contexts()
+%reset -f
+"""
+# What they assert takes so many steps that to run them is more than to compile them.
+RUN_LONG = ("03_training_with_model", "04_your_own_loop", "06_understanding_a_model")
+# Trainings of whose results nothing is asserted.
+SHORTER = {
+    "02_composing_and_transforming": {"epochs=150": "epochs=5"},
+    "03_training_with_model": {"epochs=12": "epochs=2", "epochs=5": "epochs=1"},
+    "04_your_own_loop": {"epochs=60": "epochs=2", "epochs=250": "epochs=3"},
+    "06_understanding_a_model": {"epochs=30": "epochs=2"},
+}
+
+
+def with_short_trainings(path):
+    notebook = read(path)
+    for old, new in SHORTER.get(path.stem, {}).items():
+        [cell] = [cell for cell in notebook.cells if re.search(rf"{old}\b", cell.source)]
+        cell.source = re.sub(rf"{old}\b", new, cell.source)
+    return notebook
 
 
 @pytest.fixture(scope="module")
-def shared_kernel():
+def kernel():
     """One process, since starting it and importing JAX takes as long as a notebook."""
-    manager = new_kernel()
+    manager = pytest.importorskip("jupyter_client").KernelManager(kernel_name="python3")
+    env = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(ROOT)}
+    manager.start_kernel(cwd=str(FOLDER), env=env)
     yield manager
     manager.shutdown_kernel(now=True)
 
 
 @pytest.mark.filterwarnings("ignore")  # those of the kernel's own machinery
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs(path, request):
+def test_a_notebook_runs(path, kernel):
     client = pytest.importorskip("nbclient").NotebookClient
-    notebook = read(path)
+    notebook = with_short_trainings(path)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    alone = any(CHOOSES_DEVICES in cell.source for cell in code)
-    # Without the names of the notebooks before it.
-    notebook.cells.insert(0, type(code[0])({**code[0], "id": "reset", "source": "%reset -f"}))
-    kernel = new_kernel() if alone else request.getfixturevalue("shared_kernel")
+    start = START.format(cheap=path.stem not in RUN_LONG)
+    notebook.cells.insert(0, type(code[0])({**code[0], "id": "start", "source": start}))
     run = client(notebook, timeout=300, km=kernel)
     try:
         run.execute()
     finally:
         run.kc.stop_channels()
-        if alone:
-            kernel.shutdown_kernel(now=True)
     assert all(cell.execution_count for cell in code)
 
 

@@ -67,7 +67,7 @@ def digits():
 @pytest.mark.slow
 def test_program_2_reads_digits():
     (x_train, y_train), (x_test, y_test), scale = digits()
-    x_train, y_train = x_train[:5000], y_train[:5000]
+    x_train, y_train = x_train[:10_000], y_train[:10_000]
     x_train, x_test = (x.reshape(-1, 28, 28, 1) / scale for x in (x_train, x_test))
     y_train, y_test = np.eye(10)[y_train], np.eye(10)[y_test]
     fnn.set_seed(0)
@@ -83,7 +83,7 @@ def test_program_2_reads_digits():
         ]
     )
     model.compile(optimizer="adam", loss="categorical_crossentropy", metrics=["accuracy"])
-    model.fit(x_train, y_train, epochs=10, batch_size=32, verbose=2)
+    model.fit(x_train, y_train, epochs=3, batch_size=32, verbose=2)
     loss, accuracy = model.evaluate(x_test, y_test, verbose=0)
     assert accuracy >= 0.97
     right = model.predict(x_test, verbose=0).argmax(-1) == y_test.argmax(-1)
