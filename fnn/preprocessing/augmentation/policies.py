@@ -90,6 +90,11 @@ class _Policy(BaseImagePreprocessingLayer, loadable=False):
             for (name, layer), own in zip(layers, keys, strict=True)
         }
 
+    def _all_among(self, rows: Array, transforms: Drawn) -> Drawn:
+        """The transformation of each layer, for a batch with these real images."""
+        layers = self._fnn_layers.items()
+        return {name: layer.among(transforms[name], rows) for name, layer in layers}
+
     def _switched(
         self, method: str, index: Array, value: Tree, transforms: Drawn
     ) -> Tree:
@@ -137,9 +142,13 @@ class RandAugment(_Policy):
         chosen = random.randint(first, (self.num_ops,), 0, len(self.names))
         return {"transforms": self._draw_all(data, second), "layer_idxes": chosen}
 
+    def among(self, transformation: Drawn, rows: Array) -> Drawn:
+        transforms = self._all_among(rows, transformation["transforms"])
+        return {**transformation, "transforms": transforms}
+
     def _augmented(self, method: str, value: Tree, drawn: Drawn) -> Tree:
         def step(place: Array, value: Tree) -> Tree:
-            index = drawn["layer_idxes"][place]
+            index = jnp.asarray(drawn["layer_idxes"])[place]
             return self._switched(method, index, value, drawn["transforms"])
 
         return lax.fori_loop(0, self.num_ops, step, value)
@@ -214,6 +223,10 @@ class AugMix(_Policy):
             "layer_idxes": chosen,
             "transforms": jax.vmap(jax.vmap(draw))(random.split(fourth, steps)),
         }
+
+    def among(self, transformation: Drawn, rows: Array) -> Drawn:
+        among = jax.vmap(jax.vmap(functools.partial(self._all_among, rows)))
+        return {**transformation, "transforms": among(transformation["transforms"])}
 
     def _mixed(self, method: str, value: Array, drawn: Drawn) -> Array:
         def step(value: Array, drawn: tuple[Array, Drawn]) -> tuple[Array, None]:

@@ -90,6 +90,26 @@ def test_vmap(layer):
         np.testing.assert_allclose(each[index], one(IMAGES[index], keys[index]), atol=2e-2)
 
 
+CHOOSING = [L.RandAugment((0, 255), num_ops=1), L.AugMix((0, 255), num_chains=1, chain_depth=1)]
+
+
+@pytest.mark.parametrize("layer", CHOOSING)
+def test_images_that_fill_a_batch_do_not_count_where_equalization_was_chosen(layer):
+    """It has one histogram a batch, as in Keras."""
+    filled = np.concatenate([IMAGES, np.full_like(IMAGES[:2], 7)])
+    rows = np.arange(len(filled)) < len(IMAGES)
+    received = []
+    for images, real in ((IMAGES, None), (filled, rows), (filled, None)):
+        drawn = layer.get_random_transformation(images, seed=jax.random.key(3))
+        chosen = np.full_like(drawn["layer_idxes"], layer.names.index("equalization"))
+        drawn = {**drawn, "layer_idxes": chosen}
+        if real is not None:
+            drawn = layer.among(drawn, real)
+        received.append(layer.transform_images(images, drawn)[: len(IMAGES)])
+    np.testing.assert_allclose(received[1], received[0], atol=1e-4)
+    assert np.abs(received[2] - received[0]).max() > 1  # what fills it would be seen
+
+
 def test_a_row_of_augmentation_acts_when_it_is_called():
     model = fnn.Sequential([L.RandomBrightness((0.1, 0.1)), L.RandomBrightness((0.1, 0.1))])
     np.testing.assert_allclose(model(IMAGES), np.clip(IMAGES + 51, 0, 255), rtol=1e-6)
