@@ -53,7 +53,7 @@ def run():
     compiled = {}
     if folder := jax.config.jax_compilation_cache_dir:
         compiled["JAX_COMPILATION_CACHE_DIR"] = folder
-        compiled["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+        compiled["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     command = [sys.executable, "-m", "tests.helpers.together"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=ROOT, env={**os.environ, **compiled}, **pipes) as forking:

@@ -30,7 +30,7 @@ def code_of(notebook):
 # As tests/conftest.py has it for the tests: see there.
 ENVIRONMENT = {
     "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir or "",
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_TRACEBACK_IN_LOCATIONS_LIMIT": "0",
     "JAX_NUM_CPU_DEVICES": "8",  # as many as 07_devices chooses, where JAX has started
 }

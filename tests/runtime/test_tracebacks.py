@@ -243,7 +243,6 @@ CELLS = [
 
 
 @pytest.mark.slow
-@pytest.mark.optimized
 @pytest.mark.filterwarnings("ignore")  # those of the kernel's own machinery
 def test_in_jupyter(monkeypatch):
     from nbclient import NotebookClient
