@@ -107,7 +107,7 @@ def cheap_compilation(request):
     cheap = not request.node.get_closest_marker("optimized")
     jax.config.update("jax_disable_most_optimizations", cheap)
     if not cheap:
-        fnn.clear_session()  # it would use what was compiled cheaply for an equal model
+        fnn.utils.clear_session()  # it would use what was compiled cheaply for an equal model
     yield
     jax.config.update("jax_disable_most_optimizations", False)
     if mappings() > MOST_MAPPINGS:

@@ -243,7 +243,7 @@ def test_a_training_by_a_map_has_the_losses_of_keras(keras):
             )
             library.distribution.set_distribution(parallel)
             try:
-                layers = [library.Input((16,)), library.layers.Dense(8)]
+                layers = [library.Input((16,)), library.layers.Dense(8, name="dense")]
                 model = library.Sequential(layers, name="net")
                 model.set_weights(weights)
                 model.compile(library.optimizers.SGD(0.05, momentum=0.9), "mse")
