@@ -350,8 +350,6 @@ OTHERS = [case for case in CATALOGUE if case not in ONE_SIZE]
 UNRESOLVED = {
     fnn.layers.RandomPerspective: "the parameter jaxprs depends on the batch size",
     fnn.layers.ContrastLimitedAdaptiveHistogramEqualization: "a reshape takes examples apart",
-    fnn.layers.RandAugment: "examples are collected in one array",
-    fnn.layers.AugMix: "examples are collected in one array",
     fnn.layers.MelSpectrogram: "examples are looked up by an index",
 }
 
