@@ -43,7 +43,7 @@ docs: $(VENV)/docs.stamp
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy fnn
+	$(BIN)/mypy --num-workers 2 fnn
 
 benchmark: $(VENV)/benchmark.stamp
 	$(BIN)/python -m benchmarks.training
