@@ -271,7 +271,7 @@ def test_a_newer_format_says_so(saved, tmp_path):
 
 KILLED = """
 import os, sys, fnn, numpy as np
-for number in range(8):
+for number in range(5):
     child = os.fork()  # before JAX has threads
     if not child:
         dense = fnn.layers.Dense(700, kernel_initializer="zeros", input_shape=(700,))
@@ -289,7 +289,7 @@ def test_a_kill_while_saving_leaves_a_whole_file(tmp_path):
     path, generator = tmp_path / "model.fnn", random.Random(0)
     arguments = [sys.executable, "-W", "ignore", "-c", KILLED, str(path)]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, cwd=ROOT) as parent:
-        for number in range(8):
+        for number in range(5):
             child = int(parent.stdout.readline())
             time.sleep(0.05 if number == 0 else 0)
             while not path.exists():

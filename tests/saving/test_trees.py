@@ -105,7 +105,7 @@ TREES = st.recursive(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(TREES)
 def test_any_tree_comes_back(tree):
     assert_same(trees.unpack(*through_a_file(tree)), tree)

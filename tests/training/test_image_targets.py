@@ -157,7 +157,7 @@ def test_fit_mixes_labels():
     probabilities = model.predict(X, verbose=0)
     expected = -np.log((probabilities * Y).sum(1)).mean()
     assert loss == pytest.approx(expected, rel=1e-5)
-    assert np.isfinite(model.train_on_batch(X, Y)).all()
+    assert np.isfinite(model.train_on_batch(X[:8], Y[:8])).all()
 
 
 def test_the_loss_of_fit_is_that_of_mixed_labels():
@@ -194,7 +194,7 @@ def test_streams_and_mixed_precision():
         for start in range(0, 16, 8):
             yield X[start : start + 8], Y[start : start + 8]
 
-    layers = [L.MixUp(), L.Flatten(), L.Dense(4, "softmax")]
+    layers = [L.MixUp(1.0), L.Flatten(), L.Dense(4, "softmax")]
     for dtype in (None, "bfloat16"):
         model = fnn.Model(Sequential(layers, dtype=dtype))
         trained(model, batches, loss="categorical_crossentropy")

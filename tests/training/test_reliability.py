@@ -247,9 +247,11 @@ leaky.compile("adam", "mse", metrics=["mae"])
 leaky.fit(x, y, verbose=0, validation_split=0.25)
 leaky.evaluate(x[6:], y[6:], verbose=0)
 leaky.predict(x, verbose=0)
+leaky.predict(lambda: iter([x]), verbose=0)
 leaky.save(f"{sys.argv[1]}/m.fnn")
 fnn.load(f"{sys.argv[1]}/m.fnn").summary(print_fn=lambda line: None)
 print("no leak")
+print([name for name in ("pandas", "polars", "datasets", "grain", "torch") if name in sys.modules])
 """
 
 
@@ -307,4 +309,11 @@ def test_two_processes_with_one_seed_end_bit_for_bit_alike(process, capsys):
 @pytest.mark.slow
 @needs_fork
 def test_nothing_keeps_a_tracer(process):
-    assert process[0][LEAKS] == ["no leak"], process[1]
+    assert process[0][LEAKS][0] == "no leak", process[1]
+
+
+@pytest.mark.slow
+@needs_fork
+def test_no_library_is_imported_that_the_user_has_not_brought(process):
+    """By `fit`, of streams too, `evaluate`, `predict`, saving and loading."""
+    assert process[0][LEAKS][1] == "[]", process[1]

@@ -1,8 +1,5 @@
 """What fit takes: batches by name, single examples, frames and datasets of other libraries."""
 
-import os
-import subprocess
-import sys
 
 import datasets
 import grain
@@ -347,25 +344,6 @@ def test_an_unnamed_input_of_a_dataset_is_told_so():
         model.fit(hugging_face(), verbose=0)
     with pytest.raises(ValueError, match="name the layers by them"):
         model.predict(hugging_face(), verbose=0)
-
-
-def test_no_library_is_imported_that_the_user_has_not_brought():
-    code = """
-import sys
-import numpy as np
-import fnn
-model = fnn.Sequential([fnn.Input((2,)), fnn.layers.Dense(1)])
-model.compile("sgd", "mse")
-x = np.zeros((4, 2), "float32")
-model.fit(x, x[:, :1], verbose=0)
-model.fit(lambda: iter([(x, x[:, :1])]), verbose=0)
-model.predict(lambda: iter([x]), verbose=0)
-print([name for name in ("pandas", "polars", "datasets", "grain", "torch") if name in sys.modules])
-"""
-    command = [sys.executable, "-c", code]
-    cheaply = {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    found = subprocess.run(command, capture_output=True, text=True, check=True, env=cheaply)
-    assert found.stdout.strip() == "[]"
 
 
 # -- a model with steps of its own -----------------------------------------------------------------
