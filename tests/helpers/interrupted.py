@@ -28,7 +28,9 @@ def interrupted(verb, signals, donated):
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     x = np.random.default_rng(0).normal(size=(3200, 8)).astype("float32")
     y = x.sum(axis=1, keepdims=True)
-    model = fnn.Sequential([Dense(17 if donated else 16, "relu", input_shape=(8,)), Dense(1)], seed=0)
+    model = fnn.Sequential(
+        [Dense(17 if donated else 16, "relu", input_shape=(8,)), Dense(1)], seed=0
+    )
     model.compile("adam", "mse")
     calls = {
         "fit": lambda: model.fit(x, y, batch_size=32, epochs=1000, shuffle=False, verbose=0),

@@ -133,6 +133,7 @@ def through_copy(model, folder):
     return copy.deepcopy(model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", MODELS)
 @pytest.mark.parametrize("way", [through_a_file, through_pickle, through_copy])
 def test_a_copy_trains_on_bit_for_bit(make, way, tmp_path):
@@ -152,6 +153,7 @@ def test_a_copy_trains_on_bit_for_bit(make, way, tmp_path):
         np.testing.assert_array_equal(one.numpy(), another.numpy())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [row, subclassed])
 @pytest.mark.parametrize("way", [through_a_file, through_pickle, through_copy])
 def test_a_copy_of_an_untrained_model_trains_as_it_would(make, way, tmp_path):

@@ -103,6 +103,7 @@ def program(layer, case):
 OF_KERAS = [case for case in CATALOGUE if case.keras == "same"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", OF_KERAS, ids=[case.id for case in OF_KERAS])
 def test_layers_that_keras_wrote_compute_the_same(case, keras):
     fields = {
@@ -301,6 +302,7 @@ def test_models_load_in_a_scope(tmp_path):
     assert again.predict(np.ones((1, 2)), verbose=0).tolist() == [[3, 3]]
 
 
+@pytest.mark.slow
 def test_a_config_of_ones_own():
     """`get_config` in Keras's way, with the sub-layer in Keras's form."""
 

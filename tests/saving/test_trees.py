@@ -105,6 +105,7 @@ TREES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(TREES)
 def test_any_tree_comes_back(tree):
@@ -150,6 +151,7 @@ def optimizers():
     yield optax.contrib.schedule_free_adamw(0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", list(optimizers()))
 def test_whole_states_of_optax_continue(rule):
     params = {"w": jnp.ones(3, jnp.bfloat16), "b/c": {"d": jnp.ones(2)}}

@@ -144,6 +144,7 @@ def partial():
     return fnn.Sequential(layers, seed=1)
 
 
+@pytest.mark.slow
 def test_layers_that_do_not_fit_are_skipped_as_by_keras(three, tmp_path):
     path, whole = three
     model = partial()
@@ -270,6 +271,7 @@ def test_every_flipped_byte_of_an_npz_is_noticed(tmp_path):
 # -- memory --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["save", "save_weights", "npz"])
 def test_saving_copies_one_array_at_a_time(how, tmp_path):
     """Sharded arrays are put together for the file, one after the other."""

@@ -56,6 +56,7 @@ def get(path, method="GET"):
     return lambda client: client.request(method, path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", NETWORKS, ids=lambda make: make.__name__)
 def test_every_kind_of_network_is_served(make):
     model, x = make()

@@ -124,6 +124,7 @@ def copying(folder):
     return look
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kills",
     [
@@ -145,6 +146,7 @@ def test_a_training_killed_after_any_step_ends_with_the_same_bits(
         assert_same_end(straight, resumed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 7, 15])
 def test_a_kill_leaves_what_was_saved_before(step, in_files, straight, tmp_path):
     trained(tmp_path, step)
@@ -153,11 +155,13 @@ def test_a_kill_leaves_what_was_saved_before(step, in_files, straight, tmp_path)
     assert_same_end(straight, resumed)
 
 
+@pytest.mark.slow
 def test_saving_changes_no_bit(straight, tmp_path):
-    assert_same_end(straight, trained(tmp_path))
+    assert_same_end(straight, trained(tmp_path, checkpoint=Checkpoint(tmp_path, every_steps=4)))
 
 
-@pytest.mark.parametrize("step", [1, 7, 10])
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [7, 10])
 def test_a_folder_of_orbax_continues_as_exactly(step, straight, tmp_path):
     checkpoint = Checkpoint(tmp_path, every_steps=3, keep=2)
     trained(tmp_path, step, checkpoint=checkpoint)
@@ -242,8 +246,19 @@ SOURCES = {
 }
 
 
-@pytest.mark.parametrize("steps", [None, 3], ids=["whole passes", "3 steps an epoch"])
-@pytest.mark.parametrize("kind", SOURCES)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "steps"),
+    [
+        *((kind, None) for kind in SOURCES),
+        *((kind, 3) for kind in ("a loader with a state", "PyDataset")),
+        *(
+            pytest.param(kind, 3, marks=pytest.mark.thorough)
+            for kind in ("Grain", "examples", "memmaps")
+        ),
+    ],
+    ids=lambda value: {None: "whole passes", 3: "3 steps an epoch"}.get(value, value),
+)
 def test_a_stream_continues_where_it_was(kind, steps, in_files, tmp_path):
     memory_maps.__defaults__[0][:] = [tmp_path]
 
@@ -288,6 +303,7 @@ def test_the_order_of_a_stream_of_fnn_comes_from_the_checkpoint(in_files, tmp_pa
     assert_same_end(straight, run("killed", 6, resume=True))
 
 
+@pytest.mark.slow
 def test_a_stream_without_a_position_is_said_to_be_inexact(in_files, tmp_path):
     x, y = task(64)
 
@@ -313,6 +329,7 @@ def test_a_state_that_no_checkpoint_can_hold_is_an_error_before_the_first_step(t
         trained(tmp_path, model=plain(), data=(Odd(), None), callbacks=[], validation_split=0.0)
 
 
+@pytest.mark.slow
 def test_a_large_state_that_is_donated_continues_too(tmp_path, monkeypatch):
     """Its memory is given to the next step, so what is saved is a copy."""
     engine._cached_program.cache_clear()
@@ -344,6 +361,7 @@ def test_a_large_state_that_is_donated_continues_too(tmp_path, monkeypatch):
     assert straight.history.as_dict() == resumed.history.as_dict()
 
 
+@pytest.mark.slow
 def test_a_class_with_a_step_of_its_own_continues(in_files, tmp_path):
     """Its metrics are variables of the model."""
 
@@ -402,6 +420,7 @@ class Send(callbacks.Callback):
             os.kill(os.getpid(), self.kind)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
 )
@@ -505,6 +524,7 @@ def test_resume_needs_a_folder():
 # -- what is there -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_is_kept_and_what_is_best(tmp_path):
     """The newest two, and the one with the best log; JSON tells without reading arrays."""
 
@@ -583,6 +603,7 @@ def killed(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_another_training_is_refused(change, killed):
     arguments, message = CHANGES[change]
@@ -596,15 +617,17 @@ def test_another_training_is_refused(change, killed):
         np.testing.assert_array_equal(value, after[name])
 
 
+@pytest.mark.slow
 def test_a_change_that_is_allowed_starts_the_epoch_over(in_files, tmp_path):
     store = FileStore(tmp_path)
     saver = Saver(store, every_steps=1, background=False, allow_changes=True)
     Checkpoint.on_opened = staticmethod(lambda checkpoint, resume: saver)
-    trained(tmp_path, 8)
+    given = {"callbacks": [], "validation_split": 0.0, "data": task(64)}
+    trained(tmp_path, 6, model=plain(), **given)
     with pytest.warns(UserWarning, match="batch_size differs: 16 then, 8 now"):
-        model, given = trained(tmp_path, resume=True, batch_size=8)
+        model, watched = trained(tmp_path, resume=True, model=plain(), batch_size=8, **given)
     assert model.history.epoch == [0, 1, 2]
-    assert given[-1].seen == 2 * 9  # all of the second epoch and of the third
+    assert watched[-1].seen == 2 * 8  # all of the second epoch and of the third
 
 
 # -- damage --------------------------------------------------------------------------------------
@@ -654,6 +677,7 @@ DAMAGE = {
 NOISE = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
+@pytest.mark.slow
 @NOISE
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_a_damaged_checkpoint_is_passed_over_with_a_warning(kind, killed, tmp_path):
@@ -679,6 +703,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(kind, killed, tmp_pa
     assert (folder / before).exists()  # nothing is set aside, or starts over without a word
 
 
+@pytest.mark.slow
 @NOISE
 @pytest.mark.parametrize("seed", range(2))
 def test_a_flipped_bit_is_never_loaded(seed, killed, tmp_path):
@@ -709,6 +734,7 @@ def found_names(folder):
     return {path.name for path in folder.glob("epoch-*-step-*") if "damaged" not in path.name}
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_a_warning_and_keeps_what_was_there(straight, tmp_path, monkeypatch):
     write = OrbaxStore.write
 
@@ -804,6 +830,7 @@ def test_without_orbax_the_error_says_what_to_install(tmp_path, monkeypatch):
         trained(tmp_path)
 
 
+@pytest.mark.slow
 def test_what_is_there_is_told_without_a_device(killed):
     """In a process in which JAX has no device."""
     script = f"""
@@ -854,6 +881,7 @@ def test_saved_on_8_devices_loaded_on_fewer(count, tmp_path):
 # -- the callback --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_orbax_checkpoint_saves_what_is_better(tmp_path):
     x, y = task(64)
     model = plain()

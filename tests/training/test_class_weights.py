@@ -191,6 +191,7 @@ def test_half_of_the_steps_of_a_class_that_weighs_nine():
         net.set_weights([np.zeros_like(weight) for weight in net.get_weights()])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case",
     [
@@ -223,6 +224,7 @@ def test_one_axis_of_classes_is_as_in_keras(case):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_masked_steps_do_not_count():
     ids = np.array([[1, 2, 0, 0], [3, 1, 2, 0]])
     y = np.array([[1, 0, 1, 1], [0, 0, 1, 1]])
@@ -235,6 +237,7 @@ def test_masked_steps_do_not_count():
     assert net.train_on_batch(ids, y, class_weight=TWO) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_entries_to_be_ignored_have_no_class():
     loss = losses.SparseCategoricalCrossentropy(ignore_class=-1)
     labels = np.where(np.arange(N) == 2, -1, LABELS)
@@ -252,6 +255,7 @@ def two_outputs():
     return net
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "kind", "sort"),
     [
@@ -348,6 +352,7 @@ WRONG = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", WRONG)
 def test_what_cannot_be_is_refused(case):
     call, error, message = WRONG[case]

@@ -103,6 +103,7 @@ def test_a_handler_of_the_user_is_called_and_put_back():
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL], ids=lambda h: h.name)
 def test_what_the_system_does_with_ctrl_c_is_put_back(handler):
     seen = []
@@ -187,6 +188,7 @@ def pressed_at(line, again, call):
     return False, len(wanted) < (2 if again else 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "twice", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["once", "twice"]
 )

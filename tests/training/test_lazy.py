@@ -42,6 +42,7 @@ def on_disk(path, array, dtype):
     return saved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["csr", "csc", "coo", "bsr"])
 @pytest.mark.parametrize("kind", ["matrix", "array"])
 def test_sparse_data_trains_as_dense(form, kind, expected):
@@ -70,6 +71,7 @@ def test_large_arrays_train_as_small_ones(monkeypatch, expected):
         np.testing.assert_allclose(found, wanted, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_sparse_targets_and_single_batches():
     model, other = network(), network()
     targets = scipy.sparse.csr_array(Y)
@@ -147,6 +149,7 @@ def test_a_row_with_nan_ends_the_training_before_its_step(recorded):
     model.fit(recorded, np.zeros((4000, 1)), verbose=0)
 
 
+@pytest.mark.slow
 def test_labels_and_ids_are_checked_as_they_are_read(tmp_path, monkeypatch):
     monkeypatch.setattr(lazy, "CHECKED_AT_ONCE", 100)
     labels = np.zeros(ROWS, "int32")

@@ -62,6 +62,7 @@ def test_a_callback_that_raises_harms_nothing(call, hook):
     assert_usable(net, weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", ["evaluate", "predict"])
 def test_a_stream_that_raises_harms_nothing(call):
     def batches():
@@ -83,6 +84,7 @@ def test_no_rows_are_an_error(call):
     assert_usable(net, net.get_weights())
 
 
+@pytest.mark.slow
 def test_an_empty_batch_in_a_stream_is_left_out_with_a_warning():
     x, y = task()
     net, plain = model("sgd"), model("sgd")
@@ -94,7 +96,8 @@ def test_an_empty_batch_in_a_stream_is_left_out_with_a_warning():
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("rows", [1, 31, 33, 64])
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", [1, 33])
 def test_any_number_of_rows_trains(rows):
     net = fnn.Sequential(
         [Dense(3, input_shape=(4,)), fnn.layers.BatchNormalization(), Dense(1)], seed=0
@@ -118,6 +121,7 @@ def test_ctrl_c_while_saving_keeps_the_old_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "optimizer",
     [
@@ -135,6 +139,7 @@ def test_any_optax_transformation_trains_as_it_is(optimizer):
     assert last < first
 
 
+@pytest.mark.slow
 def test_tied_weights_are_given_once_and_train(monkeypatch):
     from fnn.training import engine
 
@@ -151,6 +156,7 @@ def test_tied_weights_are_given_once_and_train(monkeypatch):
     engine._cached_program.cache_clear()
 
 
+@pytest.mark.slow
 def test_models_in_a_loop_leave_nothing_behind():
     import gc
 

@@ -92,6 +92,7 @@ def traces(monkeypatch):
     return counts
 
 
+@pytest.mark.slow
 def test_each_step_is_traced_once_however_the_examples_divide(traces):
     calls = []
 
@@ -172,6 +173,7 @@ def in_a_model_in_a_graph():
     return fnn.Model(x, fnn.layers.Add()([in_a_row_of_known_shape()(x), Dense(1)(x)]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [
@@ -190,6 +192,7 @@ def test_the_network_is_traced_twice_before_the_first_step(make, seen):
     assert [kind for kind, _ in seen] == ["shapes", "train"]
 
 
+@pytest.mark.slow
 def test_free_sizes_of_a_long_graph_are_found_when_they_are_asked_for(seen):
     node = fnn.Input((2,))
     for _ in range(1500):  # deeper than Python recurses
@@ -208,6 +211,7 @@ def test_what_fits_at_the_first_trial_size_by_chance_is_an_error_at_its_line():
         fnn.layers.Add()([x, fnn.Input((97, 2))])
 
 
+@pytest.mark.slow
 def test_a_batch_to_be_padded_is_looked_at_in_two_sizes_once(seen):
     net = fnn.Sequential([Dense(4, "relu"), Seen(5), Dense(1)])
     net.compile("adam", "mse", metrics=["mae"])
@@ -216,6 +220,7 @@ def test_a_batch_to_be_padded_is_looked_at_in_two_sizes_once(seen):
     assert [size for kind, (size, _) in seen if kind == "train"] == [32, 32, 2]
 
 
+@pytest.mark.slow
 def test_a_model_inside_a_model_is_not_traced_again_for_its_shapes(seen):
     inner = fnn.Sequential([Dense(4, "relu"), Seen(2), Dense(3)])
     net = fnn.Sequential([inner, fnn.Sequential([Dense(2)]), Dense(1)])
@@ -224,6 +229,7 @@ def test_a_model_inside_a_model_is_not_traced_again_for_its_shapes(seen):
     assert [kind for kind, _ in seen] == ["shapes", "train"]
 
 
+@pytest.mark.slow
 def test_another_number_of_examples_traces_nothing(seen):
     net = fnn.Sequential([Dense(4, input_shape=(5,)), Seen(3), Dense(1)])
     net.compile("adam", "mse")
@@ -238,6 +244,7 @@ def test_another_number_of_examples_traces_nothing(seen):
     assert seen == []
 
 
+@pytest.mark.slow
 def test_sizes_that_the_model_leaves_free_are_traced_once_each(seen):
     net = fnn.Sequential([fnn.Input((None, 2)), Seen(4), Dense(1)])
     net.compile("adam", "mse")
@@ -268,6 +275,7 @@ def test_errors_of_shapes_name_the_sizes_that_were_given():
     assert "float32[40, 6]" in "\n".join(raised.value.__notes__)
 
 
+@pytest.mark.slow
 def test_a_first_fit_compiles_one_program():
     def fit(units, optimizer):
         net = fnn.Sequential([Dense(units, "relu"), BatchNormalization(), Dense(1)])
@@ -297,6 +305,7 @@ def test_batches_are_the_same_wherever_they_are_gathered(monkeypatch):
         np.testing.assert_array_equal(other, on_host)
 
 
+@pytest.mark.slow
 def test_programs_are_kept_up_to_a_number_that_is_set():
     net = fnn.Sequential([Dense(3, input_shape=(None, 2)), Dense(1)], seed=0)
     predict = lambda length: net.predict(np.ones((4, length, 2), "float32"), verbose=0)
@@ -344,6 +353,7 @@ def test_ctrl_c_while_keys_are_compared_is_ctrl_c_and_the_cache_goes_on():
     assert len(cache) == 2
 
 
+@pytest.mark.slow
 def test_a_cleared_session_compiles_again_to_the_same_bits():
     first = train(model(9))
     fnn.utils.clear_session()
@@ -440,6 +450,7 @@ def test_different_models_grow_the_process_no_more_than_plain_jax():
     assert later < 2, later  # the cache is full; a program takes 6 MB
 
 
+@pytest.mark.slow
 def test_predict_of_any_length_needs_few_compilations():
     net = model(12)
     net.predict(task(40)[0], verbose=0)
@@ -462,6 +473,7 @@ def again(verb):
         fnn.utils.set_program_cache_size(PROGRAMS)
 
 
+@pytest.mark.slow
 def test_programs_for_single_numbers_of_examples_are_dropped_again():
     """Those of batches that are not padded, being mixed along their axis, and of `model(x)`."""
     mean = fnn.layers.Lambda(lambda a: a - a.mean(axis=0, keepdims=True))
@@ -502,6 +514,7 @@ class Spied(fnn.Layer):
         return x, state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", networks_of_many_shapes())
 def test_any_number_of_examples_needs_the_same_traces(kind):
     """Also those by which `fit` and `evaluate` check shapes before their first step."""
