@@ -143,6 +143,7 @@ def test_the_loss_is_that_of_all_sequences_padded_to_one_length():
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_targets_for_each_step_in_fit_leave_padding_out():
     layers = fnn.layers
     network = [fnn.Input((None,)), layers.Embedding(20, 4), layers.Dense(3, "softmax")]

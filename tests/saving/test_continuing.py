@@ -165,6 +165,7 @@ def test_a_copy_of_an_untrained_model_trains_as_it_would(make, way, tmp_path):
     assert_same_states(other.train_state, model.train_state)
 
 
+@pytest.mark.slow
 def test_a_learning_rate_that_was_set_and_a_frozen_layer_stay(tmp_path):
     model = row()
     fitted(model)
@@ -188,6 +189,7 @@ class Stops(fnn.callbacks.Callback):
             raise RuntimeError("stopped")
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_goes_on_with_the_counters_of_its_callbacks(tmp_path):
     def callbacks():
         stopping = fnn.callbacks.EarlyStopping("loss", patience=7, restore_best_weights=True)
@@ -205,6 +207,7 @@ def test_an_interrupted_training_goes_on_with_the_counters_of_its_callbacks(tmp_
     assert_same_states(other.train_state, model.train_state)
 
 
+@pytest.mark.slow
 def test_uncompiled_as_asked(tmp_path):
     model = row()
     fitted(model)
@@ -284,6 +287,7 @@ WITHOUT_NAMES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WITHOUT_NAMES)
 def test_what_has_no_name_is_left_out_with_a_word_and_can_be_given(name, tmp_path):
     path, given = tmp_path / "m.fnn", WITHOUT_NAMES[name]
@@ -308,6 +312,7 @@ def test_what_has_no_name_is_left_out_with_a_word_and_can_be_given(name, tmp_pat
         fnn.load(path, compile=False)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_would_not_be_complete_is_refused_before_the_first_step(tmp_path):
     model = fnn.Sequential([Dense(1, input_shape=(4,))], seed=0)
     model.compile("adam", halved)
@@ -325,6 +330,7 @@ def test_a_checkpoint_that_would_not_be_complete_is_refused_before_the_first_ste
     assert (tmp_path / "m.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_history_that_is_no_data_is_left_out_with_a_word(tmp_path):
     model = row()
     fitted(model, 1)
@@ -334,6 +340,7 @@ def test_a_history_that_is_no_data_is_left_out_with_a_word(tmp_path):
     assert other.history is None
 
 
+@pytest.mark.slow
 def test_a_state_of_another_optimizer_is_refused_and_changes_nothing(tmp_path):
     model, other = row(), graph()
     fitted(model), fitted(other)

@@ -248,6 +248,7 @@ def test_ids_out_of_range(bad, call):
             getattr(model, call)(ids, y, verbose=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", ["predict", "evaluate", "fit", "train_on_batch", "save"])
 def test_every_failing_call_leaves_the_model_as_it_was(call, tmp_path):
     model = one_unit()
@@ -331,6 +332,7 @@ def test_several_arrays_are_as_many_inputs(kind, call):
     np.testing.assert_allclose(found, np.concatenate([a, b], 1) @ kernel + bias, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_several_inputs_of_a_network_of_one_are_named():
     net = fnn.Sequential([Dense(1)], seed=0)
     for other in (x(), x(5)):

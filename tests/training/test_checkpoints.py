@@ -288,6 +288,7 @@ def test_a_stream_continues_where_it_was(kind, steps, in_files, tmp_path):
         assert_same_end(straight, resumed)
 
 
+@pytest.mark.slow
 def test_the_order_of_a_stream_of_fnn_comes_from_the_checkpoint(in_files, tmp_path):
     """Its seed was drawn in the process that was killed."""
     x, y = task(60)
@@ -449,6 +450,7 @@ def test_a_signal_ends_the_training_after_its_step_and_saves_it(
     assert_same_end(straight, resumed)
 
 
+@pytest.mark.slow
 def test_sigterm_is_not_touched_without_a_checkpoint():
     seen = []
     look = callbacks.LambdaCallback(
@@ -854,6 +856,7 @@ def test_the_clock_says_when_to_save():
 # -- devices -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 8])
 def test_saved_on_8_devices_loaded_on_fewer(count, tmp_path):
     def state(devices, value):

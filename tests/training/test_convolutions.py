@@ -119,6 +119,7 @@ def test_repeated_convolutions_are_products_where_they_are_trained():
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KEPT)
 def test_a_step_with_another_convolution_keeps_all(name):
     layers, shape, dtype = KEPT[name]

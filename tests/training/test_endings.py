@@ -63,6 +63,7 @@ TWICE = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", TWICE)
 def test_logits_expected_of_probabilities_are_an_error(case):
     layers, loss, y = TWICE[case]

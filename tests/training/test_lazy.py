@@ -53,6 +53,7 @@ def test_sparse_data_trains_as_dense(form, kind, expected):
         np.testing.assert_allclose(found, wanted, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64", ">f4"])
 def test_a_memmap_trains_as_an_array(dtype, tmp_path, expected):
     x = on_disk(tmp_path / "x", X, dtype)
@@ -83,6 +84,7 @@ def test_sparse_targets_and_single_batches():
     np.testing.assert_array_equal(model.predict_on_batch(MATRIX), other.predict_on_batch(X))
 
 
+@pytest.mark.slow
 def test_the_whole_is_never_dense():
     class Counted(scipy.sparse.csr_matrix):
         largest = 0

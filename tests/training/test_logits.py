@@ -253,6 +253,7 @@ def heads(kind):
     return connect(z, (y, Softmax()(Lambda(lambda p: 60 * p)(y))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["nested", "nested by key", "shared", "twice", "feeds another"])
 def test_every_head_is_seen_through(kind):
     from_logits = losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -232,6 +232,7 @@ def test_a_last_batch_is_padded_only_where_that_costs_little(work, monkeypatch):
     assert (8 in predicted, 8 in sizes) == (work == 0, work == 0)  # the next power of two
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "steps", "size"), [(100, 2, None), (100, 3, None), (70, 2, 16)])
 def test_steps_divide_the_examples_as_in_keras(rows, steps, size):
     x = np.random.default_rng(0).normal(size=(rows, 3)).astype("float32")

@@ -265,9 +265,9 @@ print([name for name in ("pandas", "polars", "datasets", "grain", "torch") if na
 def process(tmp_path_factory):
     """What one process prints that does all of this, a list of lines for each part."""
     parts = [TRAINED, FORKED, LOADERS, LEAKS]
+    script, folder = "\nprint('----', flush=True)\n".join(parts), tmp_path_factory.mktemp("saved")
     done = subprocess.run(
-        [sys.executable, "-c", "\nprint('----', flush=True)\n".join(parts)]
-        + [str(tmp_path_factory.mktemp("saved"))],
+        [sys.executable, "-c", script, str(folder)],
         capture_output=True,
         text=True,
         timeout=120,

@@ -127,6 +127,7 @@ def test_every_order_of_callbacks_ends_with_the_same_bits(order, tmp_path):
         assert_equal_states(run(f"killed at {kill}", None), straight)
 
 
+@pytest.mark.slow
 def test_what_had_stopped_stays_stopped(tmp_path):
     """Killed after the backup of the epoch in which the training was to end."""
 

@@ -187,6 +187,7 @@ def test_a_copy_has_all_arguments(copy):
     assert again.get_params()["fit_kwargs__epochs"] == 20
 
 
+@pytest.mark.slow
 def test_a_fitted_estimator_can_be_pickled():
     fitted = classifier().fit(X, NAMES)
     again = pickle.loads(pickle.dumps(fitted))
@@ -280,6 +281,7 @@ def test_sparse_matrices():
     np.testing.assert_allclose(sparse.predict_proba(csr_matrix(X)), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_transformer_gives_features():
     embed = fnn.Sequential([Dense(2, input_shape=(4,))], seed=0)
     frozen = FrozenEstimator(Transformer(embed))

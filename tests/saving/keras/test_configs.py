@@ -129,6 +129,7 @@ def plain(config):
     return config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", LAYERS, ids=IDS)
 def test_every_layer_is_the_same_in_keras(case):
     """Keras makes the twin of the layer, whose numbers other tests compare, of the config."""

@@ -188,6 +188,7 @@ def test_weights_may_be_larger_than_a_header(tmp_path, monkeypatch):
     assert_near(loaded.get_weights(), model.get_weights(), 0)
 
 
+@pytest.mark.slow
 def test_a_rate_that_was_set_and_a_schedule_go_on(keras, tmp_path):
     x, y = data()
     path = tmp_path / "model.keras"
