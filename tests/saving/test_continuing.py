@@ -134,8 +134,19 @@ def through_copy(model, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make", MODELS)
-@pytest.mark.parametrize("way", [through_a_file, through_pickle, through_copy])
+@pytest.mark.parametrize(
+    ("way", "make"),
+    [
+        *((through_a_file, make) for make in MODELS),
+        *((way, make) for way in (through_pickle, through_copy) for make in (row, own_step)),
+        # What a copy of these has is in their files, too.
+        *(
+            pytest.param(way, make, marks=pytest.mark.thorough)
+            for way in (through_pickle, through_copy)
+            for make in (graph, subclassed, several)
+        ),
+    ],
+)
 def test_a_copy_trains_on_bit_for_bit(make, way, tmp_path):
     model = make()
     fitted(model)

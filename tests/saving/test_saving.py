@@ -280,7 +280,8 @@ print(fnn.load(sys.argv[2]).count_params())
 
 
 @pytest.mark.slow
-def test_a_kill_while_saving_leaves_a_whole_file_and_a_fresh_process_needs_only_the_file(tmp_path):
+def test_a_kill_while_saving_leaves_a_whole_file(tmp_path):
+    """And a process that has made no model reads one: it needs nothing but the file."""
     path, generator = tmp_path / "model.fnn", random.Random(0)
     model, other = trained(), tmp_path / "other.fnn"
     model.save(other)
