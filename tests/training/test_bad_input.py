@@ -307,6 +307,7 @@ def test_inputs_of_another_number_of_axes(call, given):
         run[call]()
 
 
+@pytest.mark.slow
 def test_a_list_of_examples_is_one_array():
     model = one_unit()
     rows = list(x(3))

@@ -62,6 +62,7 @@ def test_a_memmap_trains_as_an_array(dtype, tmp_path, expected):
         np.testing.assert_allclose(found, wanted, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_large_arrays_train_as_small_ones(monkeypatch, expected):
     monkeypatch.setattr(lazy, "CHECKED_AT_ONCE", 100)
     for found, wanted in zip(everything(X, Y), expected, strict=True):
