@@ -125,6 +125,7 @@ def test_policies(keras):
 # -- images --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_image_data_format(keras):
     config.set_image_data_format("channels_first")
     keras.config.set_image_data_format("channels_first")
@@ -179,6 +180,7 @@ def test_tracebacks_are_filtered_as_jax_does():
     assert config.is_traceback_filtering_enabled()
 
 
+@pytest.mark.slow
 def test_flash_attention_can_be_ruled_out(keras, monkeypatch):
     from fnn.layers.shared import fused_attention
 
@@ -229,6 +231,7 @@ def batches(keras_or_fnn, model, **named):
     return counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", [{}, {"batch_size": 1}])
 def test_epochs_and_steps_are_limited_as_in_keras(named):
     import keras

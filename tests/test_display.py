@@ -218,6 +218,7 @@ def test_a_summary_is_a_table_in_a_notebook(monkeypatch, capsys):
     assert "┌" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_fit_in_a_notebook_is_one_line(monkeypatch, capsys):
     kernel = Kernel(monkeypatch)
     x = np.zeros((64, 3), "float32")

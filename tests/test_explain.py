@@ -61,6 +61,7 @@ def test_the_target_is_a_class_or_classes_or_the_largest_output_or_a_function():
     close(explain.saliency(lambda x: x @ KERNEL[:, 0], X), np.tile(abs(KERNEL[:, 0]), (4, 1)))
 
 
+@pytest.mark.slow
 def test_saliency_and_smooth_grad_equal_hand_written_ones():
     model = with_weights(Sequential([Dense(8, "tanh"), Dense(3)]), X)
     p = model[1]
@@ -94,6 +95,7 @@ def test_saliency_equals_that_of_pytorch():
     close(explain.saliency((layer, params, state), X, CLASSES), abs(x.grad.numpy()), rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 def test_integrated_gradients_are_complete(activation):
     net = Sequential([Dense(16, activation), Dense(3, "softmax")])
@@ -128,6 +130,7 @@ def network():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "logits"), [("first", False), ("second", True)])
 def test_grad_cam_equals_a_hand_written_one(name, logits):
     layer, params, state = with_weights(network(), IMAGES)
@@ -170,6 +173,7 @@ def test_activations_are_the_outputs_of_the_layers():
     assert list(explain.activations((layer, params, state), IMAGES, ["second"])) == ["second"]
 
 
+@pytest.mark.slow
 def test_activations_in_a_graph_with_a_shared_layer_and_layers_inside_layers():
     start = Input((5,))
     shared = Dense(5, name="shared")
@@ -190,6 +194,7 @@ def test_activations_in_a_graph_with_a_shared_layer_and_layers_inside_layers():
     close(found["norm"], model.predict(X, verbose=0), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_grad_cam_counts_every_use_of_a_shared_layer():
     start = Input((4, 4, 1))
     shared = Conv2D(1, 1, use_bias=False, kernel_initializer="ones", name="shared")
@@ -200,6 +205,7 @@ def test_grad_cam_counts_every_use_of_a_shared_layer():
     close(explain.grad_cam(model, images, "shared", 0), np.full((1, 4, 4), 2.0))
 
 
+@pytest.mark.slow
 def test_a_class_with_call_is_seen_inside():
     class Net(fnn.Model):
         def __init__(self):
@@ -218,6 +224,7 @@ def test_a_class_with_call_is_seen_inside():
     assert explain.saliency(model, X, 0).shape == X.shape
 
 
+@pytest.mark.slow
 def test_statistics_are_those_of_numpy():
     net = Sequential([Dense(6, "relu"), Dense(3)])
     model = with_weights(net, X)
@@ -240,6 +247,7 @@ def test_statistics_are_those_of_numpy():
     assert found["dense"]["dead"] >= 1 / 6
 
 
+@pytest.mark.slow
 def test_all_of_them_compile_and_take_a_model():
     model = fnn.Sequential([Input((9, 8, 2)), *network().layers], seed=0)
     calls = {
@@ -300,6 +308,7 @@ def test_what_cannot_be_explained_is_an_error(call, message):
         call()
 
 
+@pytest.mark.slow
 def test_masks_do_not_matter_to_the_caller():
     net = Sequential([fnn.layers.Masking(), fnn.layers.LSTM(3), Dense(2)])
     x = draw(2, 4, 3)

@@ -106,6 +106,7 @@ Model: "small"
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [50, 62, 80, 200])
 def test_no_line_is_longer_than_it_may_be(length, monkeypatch):
     options = {"expand_nested": True, "show_trainable": True}
@@ -174,6 +175,7 @@ def test_a_range_that_matches_nothing_names_the_layers():
             text(small(), layer_range=wrong)
 
 
+@pytest.mark.slow
 def test_rows_of_a_nest():
     shared = Dense(2, name="shared")
     a, b = Input((2,)), Input((None, 5), name="b")

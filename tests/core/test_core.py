@@ -688,6 +688,7 @@ def test_split_and_merge_are_inverse(key):
     assert weights.merge(with_dropout, kept, {}) == with_dropout
 
 
+@pytest.mark.slow
 def test_penalties_and_constraints_reach_every_copy():
     layer = Dense(3, kernel_regularizer="l2", bias_regularizer="l1", kernel_constraint="unit_norm")
     net = Sequential([layer, Repeat(Residual(layer), 4), Ensemble(layer, 2)])
@@ -735,6 +736,7 @@ def nested(library):
     )
 
 
+@pytest.mark.slow
 def test_weights_are_in_the_order_of_keras():
     import keras
 

@@ -187,6 +187,7 @@ PLACES = [lambda p: p["a"], lambda p: p["a"], lambda p: p["full"]["a"]]
 SHARERS = [(i, j) for i in range(3) for j in range(3)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("writer", "reader"), SHARERS)
 def test_every_model_that_shares_the_layer_sees_it_at_its_next_use(writer, reader):
     models = shared()
@@ -207,6 +208,7 @@ LATER = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", LATER)
 @pytest.mark.parametrize(("first", "then"), [(i, j) for i, j in SHARERS if j < 2])
 def test_what_is_written_later_wins_in_all_models_that_share(way, first, then):
@@ -224,6 +226,7 @@ def test_what_is_written_later_wins_in_all_models_that_share(way, first, then):
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "then"), SHARERS)
 def test_training_starts_from_what_a_sharer_has_and_is_not_undone(first, then):
     models, plain = shared(), shared()[then]

@@ -52,6 +52,7 @@ def test_a_copy_draws_no_seed(copied):
     np.testing.assert_array_equal(second(copied), second(lambda model: None))
 
 
+@pytest.mark.slow
 def test_a_model_inside_that_the_first_data_builds_answers_for_its_layer():
     model = Sequential([Sequential([Dense(2), Dense(3)], name="inner"), Dense(1)], seed=0)
     model.compile("sgd", "mse")
@@ -80,6 +81,7 @@ def test_a_layer_of_a_model_that_was_never_built_is_shared_by_those_that_build_i
     jax.tree.map(np.testing.assert_array_equal, one.get_weights(), two.get_weights())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lives", [True, False])
 def test_a_frozen_model_inside_stays_frozen_when_layers_come(lives):
     inner = Sequential([Dense(3, input_shape=(4,))], name="inner")

@@ -115,10 +115,10 @@ DEFAULT_STEPS = (
 @pytest.mark.parametrize(
     ("source", "compiles"),
     [
-        (TRAIN_STEP, {"loss": "mse"}),
-        (COMPUTE_LOSS, {}),
-        (SUPER_LOSS, {"loss": "mse", "metrics": ["mae"]}),
-        (COMPUTE_METRICS, {"loss": "mse", "metrics": ["mae"]}),
+        pytest.param(TRAIN_STEP, {"loss": "mse"}, marks=pytest.mark.slow),
+        pytest.param(COMPUTE_LOSS, {}, marks=pytest.mark.slow),
+        pytest.param(SUPER_LOSS, {"loss": "mse", "metrics": ["mae"]}, marks=pytest.mark.slow),
+        pytest.param(COMPUTE_METRICS, {"loss": "mse", "metrics": ["mae"]}, marks=pytest.mark.slow),
         (DEFAULT_STEPS, {"loss": "mse", "metrics": ["mae"]}),
     ],
     ids=["train_step", "compute_loss", "super_loss", "compute_metrics", "default_steps"],
@@ -174,6 +174,7 @@ VAE = """
 """
 
 
+@pytest.mark.slow
 def test_a_variational_autoencoder_learns_as_on_keras():
     mine, theirs = both_models(VAE, X)
     found, wanted = [], []
@@ -219,6 +220,7 @@ GAN = """
 """
 
 
+@pytest.mark.slow
 def test_a_model_without_call_trains_the_models_inside():
     names = on_fnn(GAN)
     model = names.model
@@ -249,6 +251,7 @@ def test_predict_step_of_the_class():
     assert_equal(mine.predict(X, batch_size=4, verbose=0), wanted, **CLOSE)
 
 
+@pytest.mark.slow
 def test_validation_weights_classes_and_batches():
     mine, theirs = both_models(COMPUTE_METRICS, X)
     results = []
@@ -274,6 +277,7 @@ def test_validation_weights_classes_and_batches():
     assert_equal(*results, **CLOSE)
 
 
+@pytest.mark.slow
 def test_a_stream_of_batches():
     mine, theirs = both_models(TRAIN_STEP, X)
     results = []
@@ -330,6 +334,7 @@ def test_a_step_that_returns_something_else():
             model.fit(X, Y, verbose=0)
 
 
+@pytest.mark.slow
 def test_the_form_in_the_error_runs():
     from fnn.models.own_steps import FORMS
 

@@ -53,6 +53,7 @@ ARGUMENTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", ARGUMENTS)
 def test_training_is_that_of_keras(arguments):
     mine, theirs = both_models(MODELS.replace("{arguments}", arguments), X)

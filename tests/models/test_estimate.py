@@ -47,6 +47,7 @@ def measured(model, x, y):
     return compiled.cost_analysis()["flops"], used
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [dense, conv])
 def test_an_estimate_is_what_the_step_of_fit_costs(make):
     model, x, y = make()
@@ -111,6 +112,7 @@ def test_operations_of_convolutions(layer):
     assert operations(program) == pytest.approx(by_hand, rel=0.07)
 
 
+@pytest.mark.slow
 def test_loops_count_as_often_as_they_run():
     def flops(layer):
         model = fnn.Sequential([layer, Dense(1)], seed=0)
@@ -122,6 +124,7 @@ def test_loops_count_as_often_as_they_run():
     assert flops(fnn.layers.Repeat(Dense(64, "tanh"), 6)) == pytest.approx(flops(rows), rel=0.2)
 
 
+@pytest.mark.slow
 def test_the_largest_batch_fits_and_a_larger_one_does_not():
     model, _, _ = dense()
     memory = 12e6
@@ -136,6 +139,7 @@ def test_the_largest_batch_fits_and_a_larger_one_does_not():
     assert len(model.compilations) < 5
 
 
+@pytest.mark.slow
 def test_shapes_that_are_not_known_are_passed():
     model = fnn.Sequential([fnn.Input((None,)), Embedding(50, 4), fnn.layers.LSTM(3), Dense(1)])
     model.compile("sgd", "mse")
@@ -153,6 +157,7 @@ def test_shapes_that_are_not_known_are_passed():
     assert unbuilt.estimate(8, x=np.ones((1, 5))).flops > 8 * 5 * 2
 
 
+@pytest.mark.slow
 def test_targets_of_any_form_are_found_or_passed():
     def objective(apply, params, state, batch, ctx):
         x, y = batch

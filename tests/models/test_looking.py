@@ -46,6 +46,7 @@ def compiled(model):
 # -- layers inside -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_outputs_inside_a_row_are_those_of_models_that_end_there():
     model = compiled(row())
     found = model.intermediates(X, ["*", "inner/**"], batch_size=4)
@@ -84,6 +85,7 @@ def test_outputs_inside_a_subclassed_model_and_a_model_in_it():
     np.testing.assert_allclose(found["head"], model.predict(X, verbose=0), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_copies_come_first_and_masks_are_left_out():
     blocks = fnn.layers.Sequential([Dense(4, "tanh")])
     model = fnn.Sequential([Repeat(blocks, 3, name="blocks"), Dense(2)], seed=0)
@@ -110,6 +112,7 @@ def test_copies_come_first_and_masks_are_left_out():
 # -- single examples -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [row, graph, Subclassed])
 def test_losses_and_gradient_norms_are_those_of_a_loop(make):
     model = compiled(make())

@@ -40,6 +40,7 @@ def part(tree, rows):
 LOSSES = {of_dicts: {"g": "mse", "h": ["mae", "mse"]}, of_lists: ["mse", ["mae", "mse"]]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("structure", [of_dicts, of_lists])
 @pytest.mark.parametrize("form", ["arrays", "batches", "weighted batches"])
 def test_nested_data_trains_as_in_keras(structure, form):

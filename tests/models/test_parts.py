@@ -172,6 +172,7 @@ assert 50 < len(calls) <= LIMIT, (len(calls), Counter(calls).most_common(20))
 """
 
 
+@pytest.mark.slow
 def test_a_fit_of_8_batches_calls_few_functions_of_fnn():
     # Alone in a process: what other tests left in the caches costs calls to look through.
     run_as_users_do(COUNTED.replace("LIMIT", str(FUNCTIONS_OF_A_FIT)))

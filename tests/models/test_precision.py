@@ -46,6 +46,7 @@ def step_of(model):
     return program.jaxpr, after
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("half", ["bfloat16", "float16"])
 def test_a_training_step_multiplies_in_half_precision(half):
     with policy(f"mixed_{half}"):
@@ -113,8 +114,11 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
-def test_a_model_takes_a_dtype_or_the_policy(make):
+@pytest.mark.parametrize(
+    "name", ["Sequential", *(pytest.param(name, marks=pytest.mark.slow) for name in [*MODELS][1:])]
+)
+def test_a_model_takes_a_dtype_or_the_policy(name):
+    make = MODELS[name]
     x = RNG.normal(size=(2, 4)).astype("float32")
     with policy("mixed_bfloat16"):
         made_under = make()
@@ -195,6 +199,7 @@ def test_compile_scales_the_loss_of_float16_as_keras_does(keras):
     assert float(model.optimizer.learning_rate) == 0.25
 
 
+@pytest.mark.slow
 def test_steps_that_overflow_are_left_out():
     """The first gradients are above 65504, the largest number of float16."""
     x, y = np.ones((8, 4), "float32"), np.full((8, 1), 100, "float32")
@@ -258,8 +263,11 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize(("make", "x"), NETWORKS.values(), ids=NETWORKS)
-def test_functions_of_networks_take_a_dtype_or_the_policy(make, x):
+@pytest.mark.parametrize(
+    "name", ["mlp", *(pytest.param(name, marks=pytest.mark.slow) for name in [*NETWORKS][1:])]
+)
+def test_functions_of_networks_take_a_dtype_or_the_policy(name):
+    make, x = NETWORKS[name]
     with policy("mixed_bfloat16"):
         made_under, exact = make(), make(dtype="float32")
     for network, dtype in ((make(dtype="bfloat16"), "bfloat16"), (made_under, "bfloat16"),

@@ -53,6 +53,7 @@ def temporary_bytes(model):
     return memory.temp_size_in_bytes
 
 
+@pytest.mark.slow
 def test_less_is_kept_and_the_numbers_are_the_same():
     plain = compiled(network())
     again = compiled(network(), remat="blocks/**")
@@ -74,6 +75,7 @@ def programs_with_remat(model):
     return str(jax.make_jaxpr(jax.grad(loss))(params)).count("remat")
 
 
+@pytest.mark.slow
 def test_the_outermost_layers_that_match_are_computed_again_once():
     counts = {
         pattern: programs_with_remat(compiled(network(), remat=pattern))
@@ -89,6 +91,7 @@ def test_the_outermost_layers_that_match_are_computed_again_once():
     assert programs_with_remat(compiled(network())) == 0
 
 
+@pytest.mark.slow
 def test_each_copy_in_repeat_is_computed_again():
     def model(**options):
         rows = [Repeat(block(), 6, name="blocks"), Dense(1, name="head")]
@@ -104,6 +107,7 @@ def test_each_copy_in_repeat_is_computed_again():
     np.testing.assert_allclose(*found, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_dropout_batch_statistics_and_subclassed_models_stay_the_same():
     class Net(fnn.Model):
         def __init__(self):

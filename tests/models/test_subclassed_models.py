@@ -176,34 +176,24 @@ BLOCKS = """
 """
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        PLAIN,
-        BUILT,
-        NESTED,
-        HELPERS,
-        FUNCTIONAL,
-        FUNCTIONAL_ALONE,
-        SEQUENTIAL,
-        SEQUENTIAL_ALONE,
-        LOSSES,
-        BLOCKS,
-    ],
-    ids=[
-        "plain",
-        "build",
-        "nested",
-        "helpers",
-        "functional",
-        "functional_alone",
-        "sequential",
-        "sequential_alone",
-        "losses",
-        "blocks",
-    ],
-)
-def test_training_and_inference_are_those_of_keras(source):
+SOURCES = {
+    "plain": PLAIN,
+    "build": BUILT,
+    "nested": NESTED,
+    "helpers": HELPERS,
+    "functional": FUNCTIONAL,
+    "functional_alone": FUNCTIONAL_ALONE,
+    "sequential": SEQUENTIAL,
+    "sequential_alone": SEQUENTIAL_ALONE,
+    "losses": LOSSES,
+    "blocks": BLOCKS,
+}
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in SOURCES if name != "helpers"]
+
+
+@pytest.mark.parametrize("name", ["helpers", *SLOW])
+def test_training_and_inference_are_those_of_keras(name):
+    source = SOURCES[name]
     mine, theirs = both_models(source, X)
     assert mine.count_params() == theirs.count_params()
     count = len(X) if source in (PLAIN, LOSSES) else 8  # with a last batch, or without
@@ -222,6 +212,7 @@ SEVERAL = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "x"),
     [
@@ -235,6 +226,7 @@ def test_several_inputs(source, x):
     assert_same_training(mine, theirs, first(x, 8), Y[:8], epochs=1)
 
 
+@pytest.mark.slow
 def test_masks_go_from_layer_to_layer():
     source = """
         class M(keras.Model):
@@ -252,6 +244,7 @@ def test_masks_go_from_layer_to_layer():
     assert_same_training(mine, theirs, ids, Y[:8], epochs=1)
 
 
+@pytest.mark.slow
 def test_outputs_in_a_tuple_and_a_dict():
     source = """
         class M(keras.Model):
@@ -272,6 +265,7 @@ def test_outputs_in_a_tuple_and_a_dict():
     assert_same_predictions(mine, theirs, X)
 
 
+@pytest.mark.slow
 def test_call_with_several_arguments():
     source = """
         class M(keras.Model):
@@ -312,6 +306,7 @@ def test_weights_can_be_made_before_data():
     assert_equal(model.get_weights(), before)
 
 
+@pytest.mark.slow
 def test_models_inside_share_their_weights():
     model = on_fnn(NESTED).model
     model.compile("sgd", "mse")
@@ -329,6 +324,7 @@ def test_models_inside_share_their_weights():
     assert not model.params["encoder"]["first"]["kernel"].any()
 
 
+@pytest.mark.slow
 def test_a_frozen_model_inside_does_not_learn():
     model = on_fnn(NESTED).model
     model(X)
@@ -341,6 +337,7 @@ def test_a_frozen_model_inside_does_not_learn():
     assert len(model.trainable_weights) == 6
 
 
+@pytest.mark.slow
 def test_weights_go_to_a_file_and_back(tmp_path):
     model, other = on_fnn(NESTED).model, on_fnn(NESTED).model
     model(X)
@@ -350,6 +347,7 @@ def test_weights_go_to_a_file_and_back(tmp_path):
     assert_equal(other.predict(X, verbose=0), model.predict(X, verbose=0))
 
 
+@pytest.mark.slow
 def test_a_copy_trains_alone():
     model = on_fnn(NESTED).model
     model.compile("sgd", "mse")
@@ -386,6 +384,7 @@ def test_attributes_may_change():
 # -- the network as a value ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_equal_models_share_one_network_value():
     cls = on_fnn(PLAIN).M
     first, second, other = cls(8), cls(8), cls(9)
@@ -469,6 +468,7 @@ def test_training_calls_draw_anew():
     assert_equal(cls(seed=3)(x, training=True), cls(seed=3)(x, training=True))
 
 
+@pytest.mark.slow
 def test_a_model_is_a_layer_of_a_graph():
     model = on_fnn(PLAIN).model
     x = fnn.Input((4,))

@@ -27,6 +27,7 @@ def test_other_frames_keep_their_values():
     assert array_of_frame(polars.Series(["a", "b"])).tolist() == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_a_model_takes_them_and_names_the_column_of_a_missing_value():
     model = fnn.Sequential([fnn.layers.Dense(1)])
     model.compile("sgd", "mse")

@@ -220,6 +220,7 @@ def test_in_a_script(tmp_path, command, setting, private):
         assert before.strip("^ ") in ("", "model.fit(np.ones((8, 2)), np.ones((8, 1)), verbose=0)")
 
 
+@pytest.mark.slow
 def test_a_hook_set_before_fnn_shows_the_error(tmp_path):
     """It gets the short traceback."""
     hook = "sys\nsys.excepthook = lambda k, e, t: print(k.__name__, t is e.__traceback__)"

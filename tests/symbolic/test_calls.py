@@ -70,6 +70,7 @@ def test_a_layer_called_both_ways_has_one_set_of_weights():
     np.testing.assert_allclose(np.asarray(dropped)[kept], 2 * np.asarray(still)[kept], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_transfer_learning_keeps_the_weights_of_the_base():
     """Keras's recipe: a base that is frozen and runs as in inference, below a new head."""
     base = fnn.Sequential([Dense(5, "relu", input_shape=(3,)), BatchNormalization()], name="base")
@@ -90,6 +91,7 @@ def test_transfer_learning_keeps_the_weights_of_the_base():
 # -- fields given at the call ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make", [lambda **f: MultiHeadAttention(2, 3, **f), lambda **f: Attention(**f),
              lambda **f: AdditiveAttention(**f)]
@@ -114,6 +116,7 @@ def test_a_field_of_a_call_leaves_the_weights_shared():
 # -- masks and states ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_mask_of_a_call_is_that_of_keras():
     import keras
 
@@ -145,6 +148,7 @@ def test_a_mask_of_a_call_is_that_of_masked_values():
     assert connect(x, LSTM(3)(x, mask=None)) == connect(x, LSTM(3)(x))
 
 
+@pytest.mark.slow
 def test_masks_of_several_inputs():
     x, real, other = Input((6, 3)), Input((6,), dtype="int32"), Input((6,), dtype="bool")
     nodes, values = (x, real, other), (X, REAL.astype("int32"), ~REAL)

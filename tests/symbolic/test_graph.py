@@ -145,6 +145,7 @@ def lopsided(library):
     return start, [k.Dense(9)(short), first, k.Dense(10)(k.Add()([short, late]))]
 
 
+@pytest.mark.slow
 def test_weights_are_in_the_order_of_keras():
     import keras
 
@@ -174,6 +175,7 @@ def test_equal_layers_that_are_two_objects_are_not_shared():
     assert list(made(graph, X)[0]) == ["dense", "dense_1"]
 
 
+@pytest.mark.slow
 def test_a_chain_of_500_layers_is_wired_without_recursion():
     start = node = Input((3,))
     began = time.perf_counter()
@@ -190,6 +192,7 @@ def test_a_chain_of_500_layers_is_wired_without_recursion():
     close(y, X[:1] + 500)
 
 
+@pytest.mark.slow
 def test_several_outputs_of_a_layer_unpack():
     start = Input((None, 3))
     y, h, c = LSTM(4, return_sequences=True, return_state=True)(start)
@@ -448,6 +451,7 @@ def test_a_value_deep_in_the_outputs_of_a_graph_is_an_input_of_a_layer():
     np.testing.assert_array_equal(outputs["z"], [[2, 2]])
 
 
+@pytest.mark.slow
 def test_an_optional_input_may_be_left_out_before_one_that_is_given(tmp_path, capsys):
     """Attention with a mask and no key equals that of Keras; saved, as JSON, in a summary."""
     import keras

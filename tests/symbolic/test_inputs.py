@@ -87,6 +87,7 @@ RECOMPUTED = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("named", "expected"), RECOMPUTED, ids=str)
 def test_scopes_choose_the_layers_that_recompute(named, expected):
     model = network(fnn.RematScope(**named))
