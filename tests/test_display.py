@@ -92,6 +92,7 @@ def test_a_model_is_a_tree_with_shapes_parameters_and_bytes():
     ]
 
 
+@pytest.mark.slow
 def test_names_are_escaped_and_no_file_is_loaded():
     evil = "<script>alert(1)</script>"
     evil = evil.replace("/", "&")  # a name has no slash

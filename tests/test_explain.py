@@ -52,6 +52,7 @@ def test_a_linear_network_is_explained_exactly():
     close(parts, (X - baseline) * ofs, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_target_is_a_class_or_classes_or_the_largest_output_or_a_function():
     one = explain.saliency(LINEAR, X, 1)
     close(one, np.tile(abs(KERNEL[:, 1]), (4, 1)))
@@ -70,7 +71,7 @@ def test_saliency_and_smooth_grad_equal_hand_written_ones():
         h = jnp.tanh(x @ p["dense"]["kernel"] + p["dense"]["bias"])
         return (h @ p["dense_1"]["kernel"] + p["dense_1"]["bias"])[c]
 
-    gradient = jax.vmap(jax.grad(score))
+    gradient = jax.jit(jax.vmap(jax.grad(score)))
     close(explain.saliency(model, X, CLASSES), abs(gradient(X, CLASSES)), rtol=1e-5)
 
     def smoothed(key):
@@ -85,6 +86,7 @@ def test_saliency_and_smooth_grad_equal_hand_written_ones():
     close(found, jax.jit(smoothed)(key), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_saliency_equals_that_of_pytorch():
     torch = pytest.importorskip("torch")
     layer, params, state = with_weights(Sequential([Dense(6, "sigmoid"), Dense(3)]), X)
@@ -106,6 +108,7 @@ def test_integrated_gradients_are_complete(activation):
     close(parts.sum(1), y - start, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_several_inputs_have_a_map_each():
     def f(x):
         return (x["a"] ** 2).sum(1) + 3 * x["b"][:, 0]
@@ -162,6 +165,7 @@ def test_grad_cam_equals_a_hand_written_one(name, logits):
     close(found, expected, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_activations_are_the_outputs_of_the_layers():
     layer, params, state = with_weights(network(), IMAGES)
     found = explain.activations((layer, params, state), IMAGES)
@@ -265,6 +269,7 @@ def test_all_of_them_compile_and_take_a_model():
     jax.tree.map(lambda a, b: close(a, b, rtol=1e-4, atol=1e-6), eager, compiled)
 
 
+@pytest.mark.slow
 def test_a_record_changes_neither_outputs_nor_state():
     layer, params, state = with_weights(Sequential([Dense(5), BatchNormalization(), Dense(2)]), X)
     plain, after = layer.apply(params, state, X, INFERENCE)

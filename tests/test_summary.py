@@ -236,6 +236,7 @@ def network(library):
     return library.Model(start, k.Dense(3)(k.Add()([block(h), frozen(h)])))
 
 
+@pytest.mark.slow
 def test_totals_are_those_of_keras():
     import keras
     from keras.src.utils import summary_utils
@@ -280,6 +281,7 @@ def test_ten_billion_parameters_are_summed_up_without_memory():
     assert network.rows[1].cells[COUNT] == f"{blocks * each:,}"
 
 
+@pytest.mark.slow
 def test_the_policy_is_shown(capsys):
     row = [fnn.layers.Dense(3, input_shape=(4,)), fnn.layers.Dense(2, dtype="float32")]
     model = fnn.Sequential(row, dtype="mixed_bfloat16")

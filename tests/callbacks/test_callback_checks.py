@@ -208,6 +208,7 @@ def test_an_average_that_is_not_kept_is_an_error_before_the_first_step():
         fitted([callbacks.SwapEMAWeights(), Steps()])
 
 
+@pytest.mark.slow
 def test_a_network_that_no_file_can_describe_is_an_error_before_the_first_step(tmp_path):
     net = fnn.Sequential([fnn.layers.Lambda(lambda x: 2 * x), Dense(1)], seed=0)
     net.compile("sgd", "mse")
@@ -239,7 +240,12 @@ WRITERS = {
 }
 
 
-@pytest.mark.parametrize("kind", WRITERS)
+SLOW = [pytest.mark.slow]  # its package takes long to import
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=SLOW * (kind == "TensorBoard")) for kind in WRITERS]
+)
 def test_a_place_that_cannot_be_written_is_an_error_before_the_first_step(
     kind, tmp_path, monkeypatch
 ):

@@ -477,6 +477,7 @@ def test_a_context_is_a_pytree_of_its_arrays(key):
     assert (back.train, back.path, back.rows.tolist()) == (True, ("a",), [2, 2])
 
 
+@pytest.mark.slow
 def test_a_mask_travels_through_transforms():
     values, mask = jnp.arange(12.0).reshape(2, 3, 2), jnp.array([[1, 1, 0], [1, 0, 0]], bool)
 

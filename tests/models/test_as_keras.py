@@ -58,6 +58,7 @@ def test_directions():
     same(found)
 
 
+@pytest.mark.slow
 def test_output_shapes():
     def found(package):
         layers = package.layers
@@ -409,6 +410,7 @@ def test_class_weights_of_several_outputs_with_steps_of_its_own():
         model.fit(X, [X[:, :1], X[:, :1]], class_weight={0: 1.0}, verbose=0)
 
 
+@pytest.mark.slow
 def test_compile_configs():
     def found(package):
         model = package.Sequential([package.Input((4,)), package.layers.Dense(1)])

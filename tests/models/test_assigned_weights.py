@@ -151,6 +151,7 @@ def test_in_several_trees_at_once():
         np.testing.assert_array_equal(found[place], array)
 
 
+@pytest.mark.slow
 def test_in_a_callback():
     class Zeroing(fnn.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -286,6 +287,7 @@ def test_a_model_that_shares_lives_no_longer_for_it():
     np.testing.assert_array_equal(base.get_weights()[1], np.full(4, 5.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [lambda m: m.add(Dense(3)), lambda m: m.pop()])
 def test_before_layers_come_or_go(change):
     model = network()

@@ -144,6 +144,7 @@ def test_the_optimizer_goes_on_when_other_weights_learn():
         assert int(model.optimizer.iterations) == steps
 
 
+@pytest.mark.slow
 def test_layers_inside_layers_are_frozen_with_them():
     both = Bidirectional(LSTM(2))
     model = fnn.Sequential([Input((4, 3)), both, Dense(1)])

@@ -54,6 +54,7 @@ def assert_same(model, theirs):
         np.testing.assert_allclose(received, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_clone_is_equal_with_weights_of_its_own(kind, keras):
     model = KINDS[kind](fnn)

@@ -25,6 +25,7 @@ def compiled():
 COPIES = (copy.copy, copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copied", COPIES, ids=["copy", "deepcopy", "pickle"])
 def test_a_copy_is_a_model_of_its_own(copied):
     model = compiled()
@@ -126,6 +127,7 @@ def test_the_name_can_be_set_and_names_of_outputs_are_a_list_of_the_callers():
     model.evaluate(X, Y, verbose=0)
 
 
+@pytest.mark.slow
 def test_integers_are_checked_again_when_jax_computes_in_32_bits():
     model = Sequential([Dense(1)], seed=0)
     ids = np.full((2, 3), 2**32, "int64")
@@ -146,6 +148,7 @@ def test_shapes_are_checked_before_values():
         model.fit(np.full((3, 4), 99), np.ones((3, 7)), verbose=0)
 
 
+@pytest.mark.slow
 def test_reading_many_shared_weights_compares_each_tree_once():
     inner = [Sequential([Dense(4, input_shape=(4,))]) for _ in range(12)]
     outer = Sequential(inner, seed=0)

@@ -7,6 +7,7 @@ import pytest
 import fnn
 from fnn.distribution import FSDP
 from fnn.layers import Conv2D, Dense, Embedding, Flatten
+from fnn.layers import GlobalAveragePooling1D as Pool
 from fnn.runtime.devices import beside, divide, shared
 from fnn.training import engine
 from fnn.training.cost import operations
@@ -84,6 +85,7 @@ def test_with_a_distribution_the_numbers_are_those_of_a_device():
     assert each.flops == pytest.approx(flops, rel=0.1)
 
 
+@pytest.mark.slow
 def test_operations_are_those_of_the_products():
     model, _, _ = dense()
     products = 2 * 64 * (64 * 256 + 256 * 10)
@@ -141,7 +143,7 @@ def test_the_largest_batch_fits_and_a_larger_one_does_not():
 
 @pytest.mark.slow
 def test_shapes_that_are_not_known_are_passed():
-    model = fnn.Sequential([fnn.Input((None,)), Embedding(50, 4), fnn.layers.LSTM(3), Dense(1)])
+    model = fnn.Sequential([fnn.Input((None,)), Embedding(50, 4), Pool(), Dense(1)])
     model.compile("sgd", "mse")
     with pytest.raises(ValueError, match="free sizes besides the number of examples; pass x"):
         model.estimate(8)

@@ -104,6 +104,7 @@ def test_on_train_end_gets_the_logs_of_the_last_epoch():
     check(program)
 
 
+@pytest.mark.slow
 def test_the_last_line_of_an_epoch_shows_the_learning_rate(capsys):
     def program(k):
         capsys.readouterr()

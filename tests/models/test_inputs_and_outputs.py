@@ -72,6 +72,7 @@ def test_a_list_of_outputs_is_saved_and_used_again(tmp_path):
     assert first.shape == (None, 1)
 
 
+@pytest.mark.slow
 def test_a_row_of_layers_of_another_model_is_built_at_once():
     base = fill(fnn.Sequential([fnn.Input((3,)), Dense(4, "relu"), Dense(2)]))
     head = fnn.Sequential([*base.layers[:-1], Dense(5)])
@@ -151,6 +152,7 @@ def test_the_states_of_a_recurrent_layer():
         _ = model.layers[1].states
 
 
+@pytest.mark.slow
 def test_a_model_called_with_training_is_listed_as_itself():
     def program(k):
         base = k.Sequential([k.Input((3,)), k.layers.Dense(4, name="inner")], name="base")

@@ -64,6 +64,7 @@ def test_outputs_inside_a_row_are_those_of_models_that_end_there():
     np.testing.assert_array_equal(found["inner/dropout"], found["inner/dense"])
 
 
+@pytest.mark.slow
 def test_a_layer_that_is_called_several_times_has_its_last_outputs():
     model = compiled(graph())
     found = model.intermediates(X, "shared")["shared"]
@@ -75,6 +76,7 @@ def test_a_layer_that_is_called_several_times_has_its_last_outputs():
     np.testing.assert_allclose(both["head"], model.predict(X, verbose=0), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_outputs_inside_a_subclassed_model_and_a_model_in_it():
     model = compiled(Subclassed())
     found = model.intermediates(X, ("encoder", "encoder/*", "head"))
@@ -166,6 +168,7 @@ def test_an_objective_of_the_users_counts_by_example_too():
     np.testing.assert_allclose(model.per_example_losses(X), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_models_whose_loss_has_no_single_examples_are_refused():
     with pytest.raises(RuntimeError, match="per_example_losses needs a compiled model"):
         row().per_example_losses(X, Y)

@@ -265,6 +265,7 @@ def centred(x):
 # -- devices ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 8, 9, 16])
 def test_members_are_divided_over_the_devices(count):
     mesh = many.mesh_for(count, jax.devices())
@@ -399,6 +400,7 @@ def test_networks_that_draw_in_inference_and_data_without_examples():
     assert (first != again).any()
 
 
+@pytest.mark.slow
 def test_learned_statistics_of_the_data_stay():
     normalization = L.Normalization()
     normalization.adapt(5 * X + 3)

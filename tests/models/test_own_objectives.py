@@ -106,7 +106,7 @@ def test_it_is_saved_by_name_and_resumes(tmp_path):
     def run(epochs, **options):
         model = network()
         model.compile("adam", objective=smooth_fit)
-        model.fit(X, Y, batch_size=8, epochs=epochs, verbose=0, **options)
+        model.fit(X, Y, batch_size=10, epochs=epochs, verbose=0, **options)
         return model
 
     whole = run(3)
@@ -145,7 +145,7 @@ def test_batches_have_the_structure_that_fit_was_given():
     assert np.any(model.get_weights()[4])  # the moving mean: the state is kept
     model.compile("adam", objective=contrast)
     views = {"a": X, "b": X + 0.01}
-    history = model.fit(views, batch_size=8, epochs=2, verbose=0).history
+    history = model.fit(views, batch_size=10, epochs=2, verbose=0).history
     assert set(history) == {"loss", "hits"}
 
     def stream():

@@ -52,7 +52,7 @@ def test_a_training_step_multiplies_in_half_precision(half):
     with policy(f"mixed_{half}"):
         model = network()
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    model.evaluate(X, Y, verbose=0)  # now there are weights, and an objective
+    model._program.resolve({"x": X, "y": (Y,), "weight": ()})  # now there is an objective
     model._program.ensure_optimizer_state()
     program, after = step_of(model)
     assert operands(program, "dot_general", "conv_general_dilated") == {half}
@@ -144,6 +144,7 @@ def test_ids_are_not_rounded():
 # -- loss scaling --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_loss_scaling_has_the_numbers_of_keras(keras):
     """Scale, counter and weights after each of 12 steps, of which some overflow."""
     start = np.array([1.0, -2.0], "float32")

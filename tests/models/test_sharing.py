@@ -54,6 +54,7 @@ def test_the_halves_of_an_autoencoder_learn_with_it(library):
             np.testing.assert_allclose(again, predicted(whole), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_model_in_a_model_learns_with_it_and_without():
     base = Sequential([Dense(5, input_shape=(6,))])
     x = Input((6,))
@@ -198,6 +199,7 @@ def test_a_model_that_was_trained_is_gone_when_the_last_name_is():
     assert history.model is None
 
 
+@pytest.mark.slow
 def test_a_model_inside_copies_is_refused():
     base = Sequential([Dense(6, input_shape=(6,))])
     with pytest.raises(ValueError, match="expected a layer inside the copies"):

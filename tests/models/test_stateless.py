@@ -166,6 +166,7 @@ def test_random_numbers_move_on_with_the_list():
     assert fnn.Sequential([fnn.layers.Dense(2, input_shape=(4,))]).non_trainable_variables == []
 
 
+@pytest.mark.slow
 def test_losses_of_a_model():
     source = """
         class M(keras.Model):

@@ -360,6 +360,7 @@ def test_a_copy_trains_alone():
     assert np.abs(other.predict(X, verbose=0) - before).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_attributes_may_change():
     source = """
         class M(keras.Model):
@@ -394,6 +395,7 @@ def test_equal_models_share_one_network_value():
     assert hash(first.layer) == hash(second.layer)
 
 
+@pytest.mark.slow
 def test_the_network_is_a_pure_pair():
     model = on_fnn(PLAIN).model
     wanted = model(X)
@@ -418,6 +420,7 @@ def _step_program(model, x, y):
     return str(jax.make_jaxpr(step)(model.train_state, batch, jax.random.key(0)))
 
 
+@pytest.mark.slow
 def test_the_step_is_that_of_the_same_network_from_layers():
     source = """
         class M(keras.Model):
@@ -450,6 +453,7 @@ def test_the_step_is_that_of_the_same_network_from_layers():
 # -- random numbers, graphs, words ---------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_training_calls_draw_anew():
     source = """
         class M(keras.Model):
@@ -479,6 +483,7 @@ def test_a_model_is_a_layer_of_a_graph():
     assert outer.predict(X, verbose=0).shape == (10, 2)
 
 
+@pytest.mark.slow
 def test_the_summary_shows_the_layers_of_the_attributes(capsys):
     model = on_fnn(NESTED).model
     model(X)

@@ -83,6 +83,7 @@ def test_layers_train_with_them_as_in_keras():
     assert_equal(received, expected)
 
 
+@pytest.mark.slow
 def test_equal_ones_are_equal_and_saved():
     ours, keras = both(PROGRAM)
     made = [("Ramp", 0.25), ("Far", 2.0), ("AtMost", 3.0)]

@@ -86,6 +86,7 @@ def test_layers_of_a_model_show_their_weights():
     check(program)
 
 
+@pytest.mark.slow
 def test_a_variable_is_an_array_in_arithmetic():
     def program(k):
         w = network(k).weights[1]

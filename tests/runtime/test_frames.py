@@ -19,6 +19,7 @@ def test_numbers_and_booleans_are_floats():
     np.testing.assert_array_equal(array_of_frame(MISSING["a"]), [1, np.nan])
 
 
+@pytest.mark.slow
 def test_other_frames_keep_their_values():
     assert array_of_frame(MIXED[["rooms"]]).dtype == "int64"
     assert array_of_frame(pandas.Series(["a", None], dtype=object)).tolist() == ["a", None]

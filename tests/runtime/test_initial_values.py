@@ -90,6 +90,7 @@ def test_what_is_not_drawn_in_blocks_is_drawn_by_jax(name, key, dtype):
     np.testing.assert_array_equal(drawn, expected(key, (4, 5), dtype))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["glorot_uniform", "he_normal", "orthogonal", "zeros", "ones"])
 def test_traced_and_concrete_keys_give_the_same_weights(name):
     draw = fnn.initializers.get(name)

@@ -44,7 +44,7 @@ def filled(model):
 def trained(model):
     model.compile(keras.optimizers.SGD(0.01), "mse")
     model.fit(X, Y, batch_size=8, shuffle=False, verbose=0)  # three steps
-    return [model.predict(X, verbose=0), *model.get_weights()]
+    return model.get_weights()
 """
 
 # Each ends with `result`, equal on both.

@@ -76,6 +76,7 @@ def two_in_two_out(form):
     return connect({"pair": (a, b)}, {"pair": outputs}), {"pair": (X, Z)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["tuple", "list", "dict", "nested"])
 def test_inputs_and_outputs_have_any_structure(form):
     graph, x = two_in_two_out(form)
@@ -155,6 +156,7 @@ def test_weights_are_in_the_order_of_keras():
     assert [w.shape for w in fnn.Model(*lopsided(fnn)).get_weights()] == expected
 
 
+@pytest.mark.slow
 def test_a_shared_layer_has_one_set_of_weights_and_both_gradients():
     a, b = Input((3,)), Input((3,))
     shared = Dense(2, "tanh")
@@ -303,6 +305,7 @@ def test_a_model_twice_in_a_graph_shares_its_weights():
     close(y, tower.predict(X, verbose=0) + tower.predict(X + 1, verbose=0))
 
 
+@pytest.mark.slow
 def test_a_model_that_brings_weights_cannot_be_copied():
     tower = fnn.Sequential([Dense(3, input_shape=(3,))], name="tower")
     with pytest.raises(
@@ -378,6 +381,7 @@ def test_weights_are_replaced_by_trees_like_them():
 # -- graphs are values ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["tuple", "list", "dict", "nested"])
 def test_equal_graphs_are_equal_values(form):
     first, x = two_in_two_out(form)
@@ -407,6 +411,7 @@ def test_other_wires_make_another_graph():
     assert connect(start, shared(shared(start))) != chain
 
 
+@pytest.mark.slow
 def test_a_graph_in_a_graph_and_in_a_sequence():
     start = Input((3,))
     inner = connect(start, Add()([Dense(3, "tanh")(start), start]))

@@ -112,6 +112,7 @@ def test_a_model_of_operators_is_trained_and_saved(tmp_path):
     assert list(model.params)[:3] == ["dense", "multiply", "add"]
 
 
+@pytest.mark.slow
 def test_a_constant_takes_the_dtype_of_the_inputs():
     for constant in (0.5, [0.5] * 4, np.full(4, 0.5)):
         half = Operator("multiply", constant)

@@ -204,6 +204,7 @@ def test_outputs_in_a_dict_are_nodes_by_name():
     assert close(found, np.concatenate([np.asarray(part) for part in parts], -1))
 
 
+@pytest.mark.slow
 def test_files_and_copies_hold_what_was_learned(tmp_path):
     space = adapted(FeatureSpace, crosses=[("city", "rooms")], **SIZES)
     space.save(tmp_path / "space.fnn")

@@ -290,6 +290,7 @@ def test_crossings_are_counted():
 # -- files ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rankdir", ["TB", "LR", "BT", "RL"])
 def test_an_svg_holds_every_text_inside_its_page(rankdir, tmp_path):
     path = tmp_path / "model.svg"

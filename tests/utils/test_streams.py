@@ -96,6 +96,7 @@ def test_fit_reads_the_batches_in_a_new_order_each_epoch():
     assert orders[0] == orders[1], "by the seed of the model"
 
 
+@pytest.mark.slow
 def test_a_dataset_without_end_needs_steps():
     class Endless(PyDataset):
         num_batches = None
