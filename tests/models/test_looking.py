@@ -115,7 +115,7 @@ def test_copies_come_first_and_masks_are_left_out():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [row, graph, Subclassed])
+@pytest.mark.parametrize("make", [row, pytest.param(graph, marks=pytest.mark.thorough), Subclassed])
 def test_losses_and_gradient_norms_are_those_of_a_loop(make):
     model = compiled(make())
     weight = np.linspace(0.5, 2, 10, dtype="float32")

@@ -44,7 +44,11 @@ def autoencoder(library):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("library", [fnn, keras], ids=["fnn", "keras"])
+@pytest.mark.parametrize(
+    "library",
+    [fnn, pytest.param(keras, marks=pytest.mark.thorough)],  # Keras itself does what is asked here
+    ids=["fnn", "keras"],
+)
 def test_the_halves_of_an_autoencoder_learn_with_it(library):
     with keras_rules():
         whole, encoder, decoder = autoencoder(library)

@@ -232,11 +232,11 @@ def test_masks_go_from_layer_to_layer():
         class M(keras.Model):
             def __init__(self):
                 super().__init__()
-                self.embedding = layers.Embedding(7, 5, mask_zero=True)
-                self.recurrent = layers.LSTM(4)
+                self.embedding = layers.Embedding(7, 4, mask_zero=True)
+                self.mean = layers.GlobalAveragePooling1D()
             def call(self, ids, mask=None):
                 x = self.embedding(ids)
-                return self.recurrent(x) + (0.0 if mask is None else 1.0)
+                return self.mean(x) + (0.0 if mask is None else 1.0)
         model = M()
     """
     ids = np.random.default_rng(0).integers(0, 7, (8, 6))
@@ -260,9 +260,10 @@ def test_outputs_in_a_tuple_and_a_dict():
     """
     y = {"a": Y, "b": normal(10, 2)}
     mine, theirs = both_models(source, X)
-    assert_same_training(mine, theirs, X, y, compiles={"loss": "mse", "metrics": {"a": ["mae"]}})
+    compiles = {"loss": "mse", "metrics": {"a": ["mae"]}}
+    assert_same_training(mine, theirs, X[:8], first(y, 8), compiles=compiles)
     mine, theirs = both_models(source, X, "pair")
-    assert_same_predictions(mine, theirs, X)
+    assert_same_predictions(mine, theirs, X[:8])
 
 
 @pytest.mark.slow
