@@ -264,7 +264,10 @@ def test_a_place_that_cannot_be_written_is_an_error_before_the_first_step(
     assert os.listdir(tmp_path) == ["file"]
 
 
-@pytest.mark.parametrize("kind", ["CSVLogger", "JSONLogger", "ModelCheckpoint", "TensorBoard"])
+@pytest.mark.parametrize(
+    "kind",
+    ["CSVLogger", "JSONLogger", "ModelCheckpoint", pytest.param("TensorBoard", marks=SLOW)],
+)
 def test_folders_that_are_missing_are_made(kind, tmp_path):
     fitted([WRITERS[kind](tmp_path / "missing" / "folder")], epochs=1)
     assert os.listdir(tmp_path / "missing" / "folder")

@@ -398,6 +398,7 @@ def test_x64_switched_on_between_two_fits():
     assert {w.dtype for w in model.weights} == {"float32"}
 
 
+@pytest.mark.slow
 def test_class_weights_of_several_outputs_with_steps_of_its_own():
     class Own(fnn.Model):
         def train_step(self, *given):
