@@ -48,9 +48,15 @@ MIXING = (
     fnn.layers.TimeDistributed,
 )
 # Of other rows that Keras has too, assert_equals_keras says it; and of all of these that gradients
-# are finite and not all zero, but for what is drawn in training.
+# are finite and not all zero, but for what is drawn in training: that is shown in the row of a
+# class, and in the cells, whose dropout is that of the recurrent layers.
 AS_IN_KERAS = {"shapes_by_eval_shape_are_those_of_running", "batch_order_changes_nothing"}
-DRAWING = re.compile("Random|MixUp|CutMix|[dD]ropout|Noise")
+DRAWING = re.compile("Random|AugMix|MixUp|CutMix|Solarization|[dD]ropout|Noise")
+CELLS = fnn.layers.LSTMCell, fnn.layers.GRUCell, fnn.layers.SimpleRNNCell
+# And of other rows whose masked steps hold random numbers that masked steps change nothing, in what
+# reads the mask there too.
+SKIPPING = "masked_steps_change_nothing"
+READING_MASKS = fnn.layers.LSTM, fnn.layers.GRU, fnn.layers.SimpleRNN, fnn.layers.RNN
 
 # Both choose by one mechanism among ten layers that have rows of their own, in large programs:
 # test_policy.py has their dtypes, and the gradients of `AugMix` are those of the mechanism.
@@ -69,7 +75,10 @@ def is_said_elsewhere(name, case):
     if case.keras is not None and name in AS_IN_KERAS:
         return case not in COMPILED
     if case.keras is not None and name == GRADIENTS:
-        return case not in OF_CLASS or not DRAWING.search(case.id)
+        drawn = case in OF_CLASS or isinstance(case.layer, CELLS)
+        return not (drawn and DRAWING.search(case.id))
+    if case.keras is not None and name == SKIPPING and isinstance(case.layer, READING_MASKS):
+        return case in MASKED and case not in COMPILED and not DRAWING.search(case.id)
     return name in IN_ROW_OF_CLASS and case not in OF_CLASS
 
 
