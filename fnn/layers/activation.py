@@ -103,6 +103,11 @@ class LeakyReLU(Layer):
         return jax.nn.leaky_relu(x, self.negative_slope), state
 
 
+def _has_shared_axes(layer: PReLU, x: SpecTree) -> bool:
+    ndim = len(x.shape)
+    return all(axis != 0 and -ndim < axis < ndim for axis in layer._shared())
+
+
 class PReLU(Layer):
     """x above 0, alpha * x below, with a learned alpha (He et al. 2015).
 
@@ -120,9 +125,7 @@ class PReLU(Layer):
     input_rules = (
         Rule(
             "shared_axes",
-            lambda layer, x: all(
-                axis and -len(x.shape) < axis < len(x.shape) for axis in layer._shared()
-            ),
+            _has_shared_axes,
             "to be axes of the inputs {x.shape} other than the batch, 0",
         ),
     )
@@ -166,7 +169,9 @@ class PReLU(Layer):
         if not self.is_example(params, x):
             alpha = alpha[None]  # (1, ...)
         # x above 0 and alpha * x below, without a comparison.
-        y = jax.nn.relu(x) - alpha * jax.nn.relu(-x)
+        above = jax.nn.relu(x)
+        below = jax.nn.relu(-x)
+        y = above - alpha * below
         return y, state
 
     def _shared(self) -> tuple[int, ...]:
@@ -207,8 +212,10 @@ def _arrays(x: Tree) -> tuple[Array, ...]:
 def _broadcasts(x: Array, mask: Array | None = None) -> bool:
     if mask is None:
         return True
+    if len(mask.shape) > len(x.shape):
+        return False
     pairs = zip(reversed(mask.shape), reversed(x.shape), strict=False)
-    return len(mask.shape) <= len(x.shape) and all(m in (1, n) for m, n in pairs)
+    return all(m in (1, n) for m, n in pairs)
 
 
 class Softmax(Layer):

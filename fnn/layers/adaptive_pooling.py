@@ -57,7 +57,8 @@ def windows(
     index = jnp.arange(number)
     starts = index * size // number
     ends = -(-(index + 1) * size // number)
-    longest = -(-(size + number - math.gcd(size, number)) // number)
+    span = size + number - math.gcd(size, number)
+    longest = -(-span // number)
     positions = starts[:, None] + jnp.arange(longest)[None]  # (windows, longest)
     inside = (positions < ends[:, None]).reshape(
         *[1] * axis, *positions.shape, *[1] * len(after)

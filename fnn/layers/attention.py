@@ -252,7 +252,8 @@ class _HeadAttention(AttentionLayer):
         y = unfold(y, shape, axes, positions)
         if self.return_attention_scores and weights is not None:
             # (batch, *other positions, heads, *queries, *keys)
-            shape = score_shape(q.shape, k.shape, q.shape[-2], axes, positions)
+            heads = q.shape[-2]
+            shape = score_shape(q.shape, k.shape, heads, axes, positions)
             weights = weights.reshape(shape)
         return y, weights
 

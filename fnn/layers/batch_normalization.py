@@ -139,9 +139,10 @@ class BatchNormalization(Layer):
         moving = jnp.maximum(state["renorm_stddev"], self.epsilon**0.5)
         r = jnp.sqrt(variance + self.epsilon) / moving
         d = (mean - state["renorm_mean"]) / moving
-        r = jnp.clip(r, bounds.get("rmin"), bounds.get("rmax"))
+        rmin = bounds.get("rmin")
+        rmax = bounds.get("rmax")
         dmax = bounds.get("dmax", math.inf)
-        return r, jnp.clip(d, -dmax, dmax)
+        return jnp.clip(r, rmin, rmax), jnp.clip(d, -dmax, dmax)
 
     def _moved(
         self,
@@ -183,8 +184,9 @@ def _are_bounds(clipping: object) -> bool:
     known = {"rmin", "rmax", "dmax"}
     if not isinstance(clipping, Fields | None) or set(bounds) - known:
         return False
-    ordered = bounds.get("rmin", -math.inf) <= bounds.get("rmax", math.inf)
-    return ordered and bounds.get("dmax", 0) >= 0
+    rmin = bounds.get("rmin", -math.inf)
+    rmax = bounds.get("rmax", math.inf)
+    return rmin <= rmax and bounds.get("dmax", 0) >= 0
 
 
 class _Moments(NamedTuple):

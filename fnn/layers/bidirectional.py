@@ -47,11 +47,12 @@ def _backward(layer: Bidirectional) -> Layer:
 
 
 def _like_inner(name: str) -> Rule:
-    return Rule(
-        "backward_layer",
-        lambda layer: getattr(_backward(layer), name) == getattr(layer.inner, name),
-        f"to have {name}={{self.inner.{name}}} like inner",
-    )
+    def holds(layer: Bidirectional) -> bool:
+        own = getattr(_backward(layer), name)
+        return bool(own == getattr(layer.inner, name))
+
+    expected = f"to have {name}={{self.inner.{name}}} like inner"
+    return Rule("backward_layer", holds, expected)
 
 
 class Bidirectional(Layer):
@@ -152,7 +153,9 @@ class Bidirectional(Layer):
         half = len(initial) // 2
         if not initial:
             return sequences, sequences
-        return (sequences, *initial[:half]), (sequences, *initial[half:])
+        forward = (sequences, *initial[:half])
+        backward = (sequences, *initial[half:])
+        return forward, backward
 
     def init(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         pairs = {}

@@ -26,15 +26,18 @@ from fnn.layers.shared.spatial import (
 from fnn.runtime.placement import add_bias
 
 
+def _check_window(layer: _ConvLSTM, x: SpecTree) -> None:
+    sequences = jax.tree.leaves(x)[0]
+    WINDOW_FITS(layer, one_step(sequences))
+
+
 class _ConvLSTM(Spatial, LSTMStep, OverTime):
     """`LSTMStep` with convolutions in place of the products, and images as states.
 
     Inputs of a step are (batch, *positions, channels), states (batch, *positions, filters).
     """
 
-    input_rules = (
-        lambda layer, x: WINDOW_FITS(layer, one_step(jax.tree.leaves(x)[0])),
-    )
+    input_rules = (_check_window,)
     cache_rules = (
         *OverTime.cache_rules,
         Rule(
@@ -85,7 +88,8 @@ class _ConvLSTM(Spatial, LSTMStep, OverTime):
     def initial_states(self, x: SpecTree) -> States:
         # A state has the size of the inputs convolved with the kernel of one gate.
         kernel_shape, _ = self.kernel_shapes(x)
-        kernel = array_spec((*kernel_shape[:-1], self.filters), x.dtype)
+        *front, _ = kernel_shape
+        kernel = array_spec((*front, self.filters), x.dtype)
         shape = jax.eval_shape(self._convolve_inputs, x, kernel).shape
         return (jnp.zeros(shape),) * self.state_count
 

@@ -66,7 +66,9 @@ def _names_each_once(
     y: str,
     _: Dots,
 ) -> bool:
-    if not set(y) <= set(x + kernel) or not set(kernel) <= set(x + y):
+    if not set(y) <= set(x + kernel):
+        return False
+    if not set(kernel) <= set(x + y):
         return False
     return all(len(set(part)) == len(part) for part in (x, kernel, y))
 
@@ -232,7 +234,8 @@ class EinsumDense(Layer):
         if self.bias_axes is not None:
             # From the first axis with a bias on; 1 for the axes without a bias.
             first = min(map(y.index, self.bias_axes))
-            shape = tuple(sizes[n] if n in self.bias_axes else 1 for n in y[first:])
+            own = {n: sizes[n] for n in self.bias_axes}
+            shape = tuple(own.get(n, 1) for n in y[first:])
             if dots == "right":
                 shape += (1,) * (len(x.shape) - len(inputs))
             params["bias"] = self.weight("bias", key, shape)

@@ -190,7 +190,7 @@ def _check_values(layer: Embedding | ReversibleEmbedding, x: np.ndarray) -> None
         worst = highest
         if lowest < 0:
             worst = lowest
-        place = tuple(int(i) for i in np.argwhere(x == worst)[0])
+        place = tuple(np.argwhere(x == worst)[0].tolist())
         raise ValueError(
             f"{name}: expected ids from 0 to {layer.input_dim - 1}, received {worst} at "
             f"{place}; renumber the ids, or make input_dim larger"
@@ -241,7 +241,8 @@ def _sharding_of_rows(table: Array, x: Array) -> NamedSharding | None:
     if not used_by(ids, columns):
         return None
     front = ids or (None,) * x.ndim
-    back = without((columns or (None,))[-1:], used_by(front))
+    features = (columns or (None,))[-1:]
+    back = without(features, used_by(front))
     on_mesh = table if ids is None else x
     return sharding(on_mesh, (*front, *back))
 

@@ -242,7 +242,8 @@ class MixtureOfExperts(Layer):
         # (choices * tokens, experts), 1 where that expert is chosen
         joins = choices.reshape(-1, self.experts).astype("int32")
         # How many joined the same queue before, (choices, tokens).
-        before = ((joins.cumsum(0) - 1) * joins).sum(-1)
+        places = joins.cumsum(0) - 1
+        before = (places * joins).sum(-1)
         before = before.reshape(chosen.shape)
         has_room = choices.any(-1) & (before < capacity)
         positions = jnp.where(has_room, before, length)
@@ -260,9 +261,8 @@ class MixtureOfExperts(Layer):
         """The auxiliary loss: `balance` if all experts are used equally, else more."""
         count = jnp.maximum(valid.sum(), 1)
         fraction = choices.sum((0, 1)) / (count * self.top_k)  # (experts,)
-        # (experts,)
-        total = jnp.where(valid[:, None], probabilities, 0).sum(0)
-        mean = total / count
+        probabilities = jnp.where(valid[:, None], probabilities, 0)  # (tokens, experts)
+        mean = probabilities.sum(0) / count  # (experts,)
         return self.balance * self.experts * (fraction * mean).sum()
 
 

@@ -68,7 +68,8 @@ class JaxLayer(Layer):
         if self.init_fn is not None:
             _check_signature(self, "init_fn", self.init_fn, _OF_INIT)
         given = (self.init_fn, self.params, self.state)
-        if given == (None, None, None) and {"params", "state"} & _names(self.call_fn):
+        takes_weights = {"params", "state"} & _names(self.call_fn)
+        if given == (None, None, None) and takes_weights:
             raise ValueError(
                 "JaxLayer: expected init_fn, params or state, since call_fn takes weights, "
                 "received none of them; pass init_fn, a function of rng and inputs that "
@@ -109,8 +110,8 @@ class JaxLayer(Layer):
             return _values(self.params), _values(self.state)
         if self.init_fn is None:
             return {}, {}
-        ones = jax.tree.map(lambda a: jnp.ones(a.shape, a.dtype), x)
-        made = _call(self.init_fn, {"rng": key, "inputs": ones, "training": True})
+        given = {"rng": key, "inputs": _ones(x), "training": True}
+        made = _call(self.init_fn, given)
         if "state" in _names(self.call_fn):
             params, state = made
             return params, state
@@ -168,9 +169,8 @@ class FlaxLayer(Layer):
     def _initial(self, key: Array, x: SpecTree) -> tuple[Tree, Tree]:
         variables = _values(self.variables)
         if not variables:
-            ones = jax.tree.map(lambda a: jnp.ones(a.shape, a.dtype), x)
             rngs = {name: jax.random.fold_in(key, n) for n, name in enumerate(_RNGS)}
-            variables = self.module.init(rngs, ones, **self._options(True))
+            variables = self.module.init(rngs, _ones(x), **self._options(True))
         collections = dict(variables)
         return collections.pop("params", {}), collections
 
@@ -214,6 +214,11 @@ def _check_signature(
 def _call(function: Callable[..., Tree], given: Mapping[str, Tree]) -> Tree:
     """The function with those arguments that it has, by name."""
     return function(**{name: given[name] for name in _names(function)})
+
+
+def _ones(x: SpecTree) -> Tree:
+    """Inputs from which the functions make weights."""
+    return jax.tree.map(lambda a: jnp.ones(a.shape, a.dtype), x)
 
 
 def _values(held: Any) -> Tree:

@@ -98,15 +98,14 @@ class LoRA(Flow):
         chosen = []
         eight_bits = [(p, w) for p, w in tree.flatten(fixed) if w.dtype == "int8"]
         for path, weight in (*tree.flatten(trainable), *eight_bits):
-            around = [n for outer, n in layers if path[: len(outer)] == outer]
-            copies = max(around)
+            copies = max(n for outer, n in layers if path[: len(outer)] == outer)
             matches = matches_any(self.patterns, "/".join(path))
             if matches and weight.ndim - copies >= 2:
                 chosen.append(Kernel(path, weight.shape, copies))
         if not chosen:
-            known = ", ".join("/".join(path) for path, _ in tree.flatten(params))
+            known = ["/".join(path) for path, _ in tree.flatten(params)]
             expected = "to match a trainable weight with at least two axes, out of "
-            expected += known or "no weights"
+            expected += ", ".join(known) or "no weights"
             raise arguments.wrong(self, "patterns", expected, self.patterns)
         return chosen
 

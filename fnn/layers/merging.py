@@ -223,10 +223,11 @@ class Minimum(_Merge):
 
 def _concatenate(shapes: Shapes, axis: int) -> bool:
     ndim = len(shapes[0])
-    if not axis % ndim or not -ndim <= axis < ndim or {*map(len, shapes)} != {ndim}:
+    if any(len(shape) != ndim for shape in shapes):
         return False
     n = axis % ndim
-    return len({(*shape[:n], None, *shape[n + 1 :]) for shape in shapes}) == 1
+    others = {(*shape[:n], *shape[n + 1 :]) for shape in shapes}
+    return n != 0 and -ndim <= axis < ndim and len(others) == 1
 
 
 class Concatenate(Layer):
@@ -334,17 +335,16 @@ class Dot(Layer):
         ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         a, b = x
-        axis_a, axis_b = (n % y.ndim for n, y in zip(self._both(), x, strict=True))
+        axis_a, axis_b = self._both()
+        axis_a %= a.ndim
         if self.normalize:
             a = unit_length(a, axis_a)
             b = unit_length(b, axis_b)
-        # A label for each axis: 0, 1, ... for a and 101, 102, ... for b. The batch and the summed
-        # axis have the same label in both.
+        # Labels of axes: 0, 1, ... in a, 101, 102, ... in b; batch and summed axis share one.
         labels_a = list(range(a.ndim))
         labels_b = [0, *range(101, 100 + b.ndim)]
         labels_b[axis_b] = axis_a
-        labels = [*labels_a, *labels_b[1:]]
-        kept = [label for label in labels if label != axis_a]
+        kept = [n for n in labels_a + labels_b[1:] if n != axis_a]
         y = jnp.einsum(a, labels_a, b, labels_b, kept)  # (batch, other axes of a, of b)
         if y.ndim == 1:
             y = y.reshape(y.shape[0], 1)  # (batch, 1)

@@ -25,6 +25,11 @@ from fnn.layers.shared.attending import (
 from fnn.layers.shared.dropping import drop
 
 
+def _have_equal_features(layer: _PlainAttention, x: SpecTree) -> bool:
+    query, _, key, _ = split_inputs(x)
+    return bool(query.shape[-1] == key.shape[-1])
+
+
 class _PlainAttention(AttentionLayer):
     """A subclass defines `scores`."""
 
@@ -41,9 +46,7 @@ class _PlainAttention(AttentionLayer):
         check_shapes,
         Rule(
             "inputs",
-            lambda _, x: (
-                split_inputs(x).query.shape[-1] == split_inputs(x).key.shape[-1]
-            ),
+            _have_equal_features,
             "with equally many features in query and key",
             "bring them to the same width first, e.g. by Dense",
         ),

@@ -181,7 +181,8 @@ class RotaryEmbedding(Layer):
         if self.scaled_wavelengths is None:
             return scaled
         shortest, longest = self.scaled_wavelengths
-        wavelengths = 2 * jnp.pi * self.max_wavelength ** (jnp.arange(half) / half)
+        exponent = jnp.arange(half) / half
+        wavelengths = 2 * jnp.pi * self.max_wavelength**exponent
         # 1 up to the shortest, 0 from the longest on
         kept = (1 / wavelengths - 1 / longest) / (1 / shortest - 1 / longest)
         kept = jnp.clip(kept, 0, 1)
@@ -198,7 +199,9 @@ class RotaryEmbedding(Layer):
 
 
 def _are_increasing(bounds: tuple[float, ...] | None) -> bool:
-    return bounds is None or (len(bounds) == 2 and bounds[0] < bounds[1])
+    if bounds is None:
+        return True
+    return len(bounds) == 2 and bounds[0] < bounds[1]
 
 
 def angles(
@@ -212,7 +215,8 @@ def angles(
     # Half precision cannot count to 300.
     exact = jnp.promote_types(x.dtype, jnp.float32)
     start = state.get("index", 0)
-    position: Array = (start + jnp.arange(x.shape[1])).astype(exact)  # (time,)
+    steps = jnp.arange(x.shape[1])
+    position: Array = (start + steps).astype(exact)  # (time,)
     exponent = -2 / features * jnp.arange(number).astype(exact)  # (number,)
     rate: Array = longest**exponent
     return position[:, None] * rate[None]

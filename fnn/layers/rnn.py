@@ -212,7 +212,8 @@ class RNN(OverTime):
             return None
         y = jax.eval_shape(step, x, states, memory)[0]
         # Keras takes the first state of the last cell for the last output.
-        first: Array = jax.tree.leaves(_last_states(self._cell, states))[0]
+        last = _last_states(self._cell, states)
+        first: Array = jax.tree.leaves(last)[0]
         if first.shape == y.shape:
             return first.astype(y.dtype)
         return jnp.zeros(y.shape, y.dtype)
@@ -282,8 +283,9 @@ def _outputs_and_states(
     if isinstance(results, (tuple, list)) and len(results) == 2:
         y = results[0]
         new = _as_tuples(results[1])
-        if isinstance(new, tuple) and len(new) == 1 and not isinstance(old, tuple):
-            new = new[0]  # a list of one state, as in Keras
+        is_list_of_one = isinstance(new, tuple) and len(new) == 1
+        if is_list_of_one and not isinstance(old, tuple):
+            new = new[0]  # as in Keras
         if _shapes(new) == _shapes(old):
             return y, new
     raise ValueError(

@@ -20,7 +20,8 @@ class Chain(Flow, loadable=False):
 
     def validate(self) -> None:
         unique_names(self.layers)
-        if self.order is not None and not {*self.order} <= {*range(len(self.layers))}:
+        places = set(self.order or ())
+        if not places <= set(range(len(self.layers))):
             expected = f"to be numbers of the {len(self.layers)} layers"
             raise arguments.wrong(self, "order", expected, self.order)
 

@@ -124,7 +124,9 @@ def _broadcasts(argument: str) -> Rule:
     def holds(layer: Layer, x: SpecTree) -> bool:
         shape = np.shape(getattr(layer, argument))
         pairs = zip(reversed(shape), reversed(x.shape), strict=False)
-        return len(shape) <= len(x.shape) and all(n in (1, m) for n, m in pairs)
+        if len(shape) > len(x.shape):
+            return False
+        return all(n in (1, m) for n, m in pairs)
 
     expected = "to have the last axes of the inputs of shape {x.shape}"
     return Rule(argument, holds, expected, "give one number, or one for each channel")

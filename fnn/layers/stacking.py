@@ -110,7 +110,8 @@ def _are_equal(one: _Block, other: _Block) -> bool:
     if _nameless(one.layer) != _nameless(other.layer):
         return False
     weights = one.params, one.state
-    if tree.spec(weights) != tree.spec((other.params, other.state)):
+    others = other.params, other.state
+    if tree.spec(weights) != tree.spec(others):
         return False
     return bool(jax.tree.leaves(weights))
 

@@ -62,7 +62,8 @@ def split_inputs(x: Tree) -> Inputs:
     given = [x, x]
     if isinstance(x, (tuple, list)):
         given = list(x)
-    query, value, key, mask = given + [None] * (4 - len(given))
+    missing = [None] * (4 - len(given))
+    query, value, key, mask = given + missing
     if key is None:
         key = value
     return Inputs(query, value, key, mask)
@@ -77,12 +78,13 @@ def zero_masked_steps(x: Array, mask: Array | None) -> Array:
 
 def step_axes(layer: AttentionLayer, ndim: int) -> Axes:
     """The sorted axes of steps over which inputs of `ndim` axes attend."""
-    given = layer.attention_axes or tuple(range(1, ndim - 1))
+    steps = range(1, ndim - 1)
+    given = layer.attention_axes or tuple(steps)
     if isinstance(given, int):
         given = (given,)
     known = {axis % ndim for axis in given if -ndim <= axis < ndim}
     axes = tuple(sorted(known))
-    if len(axes) != len(given) or not known <= set(range(1, ndim - 1)):
+    if len(axes) != len(given) or not known <= set(steps):
         expected = f"to be distinct axes of steps, from 1 to {ndim - 2}"
         raise arguments.wrong(layer, "attention_axes", expected, layer.attention_axes)
     return axes
@@ -105,7 +107,8 @@ def fold(
     """
     front = (0, *other_axes(axes, positions))
     # (batch, *other positions, *attended positions, ...)
-    moved = a.transpose(*front, *axes, *range(positions + 1, a.ndim))
+    back = range(positions + 1, a.ndim)
+    moved = a.transpose(*front, *axes, *back)
     batch = math.prod(moved.shape[: len(front)])
     steps = math.prod(moved.shape[len(front) : positions + 1])
     # (batch * other positions, steps, ...)
@@ -170,7 +173,8 @@ def fold_mask(
     heads = shape[first_query - 1]  # 1 where the mask is the same for all heads
     # (batch, *other positions, heads or 1, *queries, *keys)
     full = mask.reshape(shape).astype(bool)
-    full = jnp.broadcast_to(full, (*batch, heads, *scores[first_query:]))
+    full_shape = (*batch, heads, *scores[first_query:])
+    full = jnp.broadcast_to(full, full_shape)
     queries = math.prod(scores[first_query:first_key])
     keys = math.prod(scores[first_key:])
     return full.reshape(math.prod(batch), heads, queries, keys)
@@ -205,7 +209,8 @@ def pair_mask(
     """
     positions = q.ndim - 3
     if given is not None:
-        scores = score_shape(q.shape, k.shape, q.shape[-2], axes, positions)
+        heads = q.shape[-2]
+        scores = score_shape(q.shape, k.shape, heads, axes, positions)
         given = fold_mask(given, axes, scores)
     query_mask = fold_step_mask(query_mask, q, axes, positions)
     key_mask = fold_step_mask(key_mask, k, axes, positions)
@@ -335,12 +340,12 @@ def check_shapes(layer: AttentionLayer, x: SpecTree) -> None:
     """Raises ValueError for query, value, key and mask of shapes that do not fit together."""
     query, value, key, mask = split_inputs(x)
     arguments.rank(layer, query, "(batch, time, ..., features)")
-    shapes = (tuple(query.shape), tuple(value.shape), tuple(key.shape))
+    shapes = [tuple(a.shape) for a in (query, value, key)]
     axes = step_axes(layer, len(shapes[0]))
-    if not _fit_together(*shapes, axes):
+    if not _fit_together(axes, *shapes):
         raise ValueError(
             f"{type(layer).__name__}: expected query, value and key of one batch, and as many "
-            f"values as keys, received shapes {[*shapes]}; pass them as (query, value, key)"
+            f"values as keys, received shapes {shapes}; pass them as (query, value, key)"
         )
     if mask is not None:
         positions = len(shapes[0]) - 2
@@ -350,10 +355,10 @@ def check_shapes(layer: AttentionLayer, x: SpecTree) -> None:
 
 
 def _fit_together(
+    axes: Axes,
     query: Shape,
     value: Shape,
     key: Shape,
-    axes: Axes,
 ) -> bool:
     """Whether the shapes agree on everything but the number of queries and the features."""
     if not len(query) == len(value) == len(key):
@@ -372,10 +377,9 @@ def _check_attention_mask(
 ) -> None:
     """Raises ValueError unless a mask of this shape broadcasts to the scores."""
     full = full_mask_shape(mask, axes, scores)
-    fits = len(full) == len(scores) and all(
-        size in (1, wanted) for size, wanted in zip(full, scores, strict=True)
-    )
-    if not fits:
+    pairs = zip(full, scores, strict=False)
+    broadcasts = all(size in (1, wanted) for size, wanted in pairs)
+    if len(full) != len(scores) or not broadcasts:
         raise ValueError(
             f"{type(layer).__name__}: expected an attention_mask that broadcasts to scores of "
             f"shape {scores}, received shape {mask}; pass (batch, queries, keys)"

@@ -47,7 +47,8 @@ class EightBits:
         """The rows of the table in `params` that `look_up` takes from an array."""
         rows, scale = params["embeddings"], params["embeddings_scale"]
         # NaN for an id that is not in the table comes from the scale; int8 has none.
-        y = look_up(rows).astype(scale.dtype) / look_up(scale[:, None])
+        y = look_up(rows).astype(scale.dtype)
+        y = y / look_up(scale[:, None])
         if "embeddings_change" in params:
             y = y + look_up(params["embeddings_change"])
         return y

@@ -11,7 +11,8 @@ from jax import Array
 
 def product(equation: str, q: Array, k: Array) -> Array:
     """The product of queries and keys by an einsum, in float32 at least."""
-    if q.dtype == k.dtype and q.dtype in (jnp.bfloat16, jnp.float16):
+    is_half = q.dtype in (jnp.bfloat16, jnp.float16)
+    if is_half and q.dtype == k.dtype:
         return _wide_product(equation, q, k)
     exact = jnp.promote_types(q.dtype, jnp.float32)
     return jnp.einsum(equation, q, k, preferred_element_type=exact)
@@ -29,6 +30,8 @@ def _wide_product_jvp(
     """The derivative by products in half precision; JAX's own has one operand in float32."""
     q, k = primals
     dq, dk = tangents
-    dy = jnp.einsum(equation, dq, k) + jnp.einsum(equation, q, dk)
+    by_q = jnp.einsum(equation, dq, k)
+    by_k = jnp.einsum(equation, q, dk)
+    dy = by_q + by_k
     y = _wide_product(equation, q, k)
     return y, dy.astype(y.dtype)

@@ -342,9 +342,8 @@ def _advance(
     last, old, memory = carry
     projected, valid = inputs
     before = last
-    if (
-        before is None
-    ):  # the output is the first state: carrying it twice would cost time
+    if before is None:
+        # The output is the first state: carrying it twice would cost time.
         before = jax.tree.leaves(old)[0]
     y, new, memory = step(projected, old, memory)
     y = y.astype(before.dtype)

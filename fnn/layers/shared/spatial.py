@@ -150,7 +150,8 @@ def convolve(
     if jax.default_backend() == "cpu" and form.may_be_product(x, kernel):
         form = form.in_numbers(x, kernel)
         counts = form.counts(x, kernel)
-        patches = x.shape[0] * math.prod(counts) * math.prod(kernel.shape[:-1])
+        number = x.shape[0] * math.prod(counts)
+        patches = number * math.prod(kernel.shape[:-1])
         if not isinstance(patches, int):  # in a program for any number of examples
             patches = MOST_IN_PATCHES + 1
         is_fast = dtype == jnp.float32 and _is_fast(kernel, patches)
@@ -178,6 +179,11 @@ class _Form(NamedTuple):
     groups: int
     recomputes: bool = False  # patches, which a loop would keep for all of its turns
 
+    @property
+    def rates(self) -> Shape:
+        """The dilation of each axis."""
+        return self.dilation or (1,) * len(self.strides)
+
     def may_be_product(self, x: Array, kernel: Array) -> bool:
         """Whether there is a product for it, of not too many copies of the image."""
         kind = self.layout[-1], self.kernel_layout, self.spread, self.groups
@@ -187,16 +193,15 @@ class _Form(NamedTuple):
 
     def in_numbers(self, x: Array, kernel: Array) -> _Form:
         """With padding and dilation for each axis."""
-        form = self._replace(dilation=self.dilation or (1,) * len(self.strides))
         pads = self.padding
         if isinstance(pads, str):
-            sizes = x.shape[1:-1], form.covered(kernel)
+            sizes = x.shape[1:-1], self.covered(kernel)
             pads = lax.padtype_to_pads(*sizes, self.strides, pads)
-        return form._replace(padding=tuple((before, after) for before, after in pads))
+        return self._replace(padding=tuple(pads), dilation=self.rates)
 
     def covered(self, kernel: Array) -> Shape:
         """How many positions a window covers along each axis."""
-        return reach(kernel.shape[:-2], self.dilation or (1,) * len(self.strides))
+        return reach(kernel.shape[:-2], self.rates)
 
     def counts(self, x: Array, kernel: Array) -> list[int]:
         """The number of outputs along each axis; padding is in numbers."""
@@ -270,15 +275,16 @@ def _as_product(x: Array, kernel: Array, form: _Form) -> Array:
     """`x` convolved with `kernel` as one product: patches times weights."""
     *window, _, filters = kernel.shape
     counts = form.counts(x, kernel)
-    dilation = form.dilation or (1,) * len(window)
-    x = jnp.pad(x, ((0, 0), *form.padding, (0, 0)))  # positions grow
+    edges = ((0, 0), *form.padding, (0, 0))
+    x = jnp.pad(x, edges)  # positions grow
     parts = []
     for offset in itertools.product(*map(range, window)):
         at = [slice(None)] * x.ndim
-        steps = zip(offset, dilation, form.strides, counts, strict=True)
+        steps = zip(offset, form.rates, form.strides, counts, strict=True)
         for axis, (index, apart, stride, count) in enumerate(steps, start=1):
             first = index * apart
-            at[axis] = slice(first, first + (count - 1) * stride + 1, stride)
+            last = first + (count - 1) * stride
+            at[axis] = slice(first, last + 1, stride)
         parts.append(x[tuple(at)])  # (batch, *new positions, in)
     patches = jnp.concatenate(parts, axis=-1)  # (..., window * in)
     return patches @ kernel.reshape(-1, filters)  # (batch, *new positions, filters)
