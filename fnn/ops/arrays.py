@@ -15,7 +15,9 @@ _BOOL = jnp.dtype(bool)
 
 def trunc(x: Array) -> Array:
     """Round each element toward zero."""
-    return jnp.trunc(x) if jnp.issubdtype(x.dtype, jnp.inexact) else x
+    if not jnp.issubdtype(x.dtype, jnp.inexact):
+        return x
+    return jnp.trunc(x)
 
 
 def round_to(x: Array, decimals: int = 0) -> Array:
@@ -23,7 +25,8 @@ def round_to(x: Array, decimals: int = 0) -> Array:
     if decimals >= 0 or not jnp.issubdtype(x.dtype, jnp.integer):
         return jnp.round(x, decimals)
     factor = jnp.asarray(10.0**decimals, FLOAT)
-    return (jnp.round(x.astype(FLOAT) * factor) / factor).astype(x.dtype)
+    rounded = jnp.round(x.astype(FLOAT) * factor)
+    return (rounded / factor).astype(x.dtype)
 
 
 def clip(
@@ -32,7 +35,8 @@ def clip(
     x_max: Tree,
 ) -> Array:
     """Limit each element to an interval."""
-    x = x.astype("int32") if x.dtype == _BOOL else x
+    if x.dtype == _BOOL:
+        x = x.astype("int32")
     return jnp.clip(x, x_min, x_max)
 
 
@@ -107,9 +111,8 @@ def bincount(
     lines = [None] * len(x)
     if weights is not None:
         lines = list(weights)
-    counts = [
-        jnp.bincount(row, line, minlength) for row, line in zip(x, lines, strict=True)
-    ]
+    pairs = zip(x, lines, strict=True)
+    counts = [jnp.bincount(row, line, minlength) for row, line in pairs]
     return jnp.stack(counts)
 
 
@@ -133,7 +136,9 @@ _INT8 = jnp.dtype("int8")
 
 def _int8_sums(*operands: Array) -> str | None:
     """The dtype of sums of products: int32 for int8, which would overflow."""
-    return "int32" if all(x.dtype == _INT8 for x in operands) else None
+    if all(x.dtype == _INT8 for x in operands):
+        return "int32"
+    return None
 
 
 def matmul(x1: Array, x2: Array) -> Array:

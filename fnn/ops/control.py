@@ -47,22 +47,26 @@ def while_loop(
     """Applies `body` to the variables as long as the condition on them holds."""
     several = isinstance(loop_vars, (tuple, list))
 
+    def as_tuple(values: Tree) -> tuple[Tree, ...]:
+        if several:
+            return tuple(values)
+        return (values,)
+
     def goes_on(carry: tuple[Tree, Tree]) -> Tree:
         count, values = carry
         going = cond(*values)
-        return (
-            going
-            if maximum_iterations is None
-            else going & (count < maximum_iterations)
-        )
+        if maximum_iterations is not None:
+            going = going & (count < maximum_iterations)
+        return going
 
     def step(carry: tuple[Tree, Tree]) -> tuple[Tree, Tree]:
         count, values = carry
         found = body(*values)
-        found = tuple(found) if several else (found,)
-        return (count if maximum_iterations is None else count + 1), found
+        if maximum_iterations is not None:
+            count = count + 1
+        return count, as_tuple(found)
 
-    start = tuple(loop_vars) if several else (loop_vars,)
+    start = as_tuple(loop_vars)
     _, values = lax.while_loop(goes_on, step, (0, start))
     return values if several else values[0]
 
@@ -140,7 +144,9 @@ def dtype(x: Tree) -> str:
     >>> dtype(jnp.ones(2))
     'float32'
     """
-    return str(x.dtype) if hasattr(x, "dtype") else str(jnp.asarray(x).dtype)
+    if not hasattr(x, "dtype"):
+        x = jnp.asarray(x)
+    return str(x.dtype)
 
 
 def ndim(x: Tree) -> int:
@@ -188,7 +194,9 @@ def convert_to_tensor(
             "convert_to_tensor: expected no sparse or ragged arrays, which fnn does not have; "
             "leave the arguments out"
         )
-    return jnp.asarray(x, None if dtype is None else dtype_name(dtype))
+    if dtype is not None:
+        dtype = dtype_name(dtype)
+    return jnp.asarray(x, dtype)
 
 
 @keeps_lists
@@ -217,7 +225,8 @@ def saturate_cast(x: Array, dtype: Tree) -> Array:
     most = np.minimum(own_high, high).astype(x.dtype)
     if most > high:
         most = np.nextafter(most, 0, dtype=x.dtype)
-    x = x.astype("int32") if x.dtype == bool else x
+    if x.dtype == bool:
+        x = x.astype("int32")
     return jnp.clip(x, least, most).astype(wanted)
 
 
@@ -254,7 +263,13 @@ def scatter(
 
 
 # Reductions of Keras -> methods of JAX.
-_UPDATES = {None: "set", "add": "add", "max": "max", "min": "min", "mul": "multiply"}
+_UPDATES = {
+    None: "set",
+    "add": "add",
+    "max": "max",
+    "min": "min",
+    "mul": "multiply",
+}
 
 
 def scatter_update(
@@ -264,7 +279,9 @@ def scatter_update(
     reduction: str | None = None,
 ) -> Array:
     """The array with elements replaced, or combined, at the places of the rows of indices."""
-    name = None if reduction is None else reduction.lower()
+    name = reduction
+    if reduction is not None:
+        name = reduction.lower()
     if name not in _UPDATES:
         raise ValueError(
             "scatter_update: expected reduction to be 'add', 'max', 'min', 'mul' or None, "

@@ -19,9 +19,11 @@ FLOAT = "float32"  # the dtype of floats that nothing else decides
 def floats(x: Tree) -> Tree:
     """`x`, integers and booleans as float32."""
     dtype = getattr(x, "dtype", None)
-    if dtype is None:
-        return x if isinstance(x, (float, complex)) else jnp.asarray(x, FLOAT)
-    return jnp.asarray(x, FLOAT) if dtype.kind in "iub" else x
+    if isinstance(x, (float, complex)):
+        return x
+    if dtype is not None and dtype.kind not in "iub":
+        return x
+    return jnp.asarray(x, FLOAT)
 
 
 def as_float(function: Function) -> Function:

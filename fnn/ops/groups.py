@@ -70,12 +70,14 @@ def in_top_k(
 
 def cdist(x: Array, y: Array) -> Array:
     """Distances between all pairs of rows.   (..., n, d), (..., m, d) -> (..., n, m)"""
-    if x.ndim < 2 or y.ndim < 2 or x.shape[-1] != y.shape[-1]:
+    if min(x.ndim, y.ndim) < 2 or x.shape[-1] != y.shape[-1]:
         raise ValueError(
             "cdist: expected arrays of two axes or more with equally many columns, received "
             f"shapes {x.shape} and {y.shape}"
         )
-    difference = x[..., :, None, :] - y[..., None, :, :]
+    x = x[..., :, None, :]  # (..., n, 1, d)
+    y = y[..., None, :, :]  # (..., 1, m, d)
+    difference = x - y  # (..., n, m, d)
     return jnp.sqrt(jnp.sum(difference * difference, axis=-1))
 
 
@@ -91,12 +93,15 @@ def view_as_complex(x: Array) -> Array:
         raise ValueError(
             f"view_as_complex: expected a last axis of size 2, received shape {x.shape}"
         )
-    return x[..., 0].astype("complex64") + 1j * x[..., 1].astype("complex64")
+    real = x[..., 0].astype("complex64")
+    imaginary = x[..., 1].astype("complex64")
+    return real + 1j * imaginary
 
 
 def view_as_real(x: Array) -> Array:
     """The real and imaginary parts of numbers, in a new last axis."""
-    return jnp.stack([jnp.real(x), jnp.imag(x)], axis=-1)
+    parts = [jnp.real(x), jnp.imag(x)]
+    return jnp.stack(parts, axis=-1)
 
 
 def _groups(pattern: str) -> list[list[str]]:
@@ -127,8 +132,8 @@ def rearrange(
             sizes[unknown[0]] = size // known
     flat = [name for names in given for name in names]
     order = [flat.index(name) for names in wanted for name in names]
-    tensor = tensor.reshape([sizes[name] for name in flat]).transpose(order)
-    result: Array = tensor.reshape(
-        [math.prod(sizes[n] for n in names) for names in wanted]
-    )
+    tensor = tensor.reshape([sizes[name] for name in flat])
+    tensor = tensor.transpose(order)
+    shape = [math.prod(sizes[name] for name in names) for names in wanted]
+    result: Array = tensor.reshape(shape)
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -70,7 +71,8 @@ def rgb_to_grayscale(images: Array, data_format: str | None = None) -> Array:
         return images
     dtype = _float_dtype(images)
     weights = jnp.asarray([0.2989, 0.5870, 0.1140], dtype)
-    gray = jnp.tensordot(images.astype(dtype), weights, axes=(axis, -1))
+    floats = images.astype(dtype)
+    gray = jnp.tensordot(floats, weights, axes=(axis, -1))
     return jnp.expand_dims(gray, axis).astype(images.dtype)
 
 
@@ -78,7 +80,8 @@ def _channels(name: str, images: Array, axis: int) -> list[Array]:
     check_images(name, images)
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise ValueError(f"{name}: expected images of floats, received {images.dtype}")
-    return [jnp.squeeze(part, axis) for part in jnp.split(images, 3, axis)]
+    parts = jnp.split(images, 3, axis)
+    return [jnp.squeeze(part, axis) for part in parts]
 
 
 def rgb_to_hsv(images: Array, data_format: str | None = None) -> Array:
@@ -92,10 +95,12 @@ def rgb_to_hsv(images: Array, data_format: str | None = None) -> Array:
     saturation = spread / jnp.where(value > 0, value, 1.0)
     saturation = jnp.where(value > 0, saturation, 0.0)
     norm = 1.0 / (6.0 * jnp.where(spread > 0, spread, 1.0))
-    of_green, of_blue = norm * (blue - red) + 2 / 6, norm * (red - green) + 4 / 6
+    of_green = norm * (blue - red) + 2 / 6
+    of_blue = norm * (red - green) + 4 / 6
     hue = jnp.where(value == green, of_green, of_blue)
     hue = jnp.where(value == red, norm * (green - blue), hue)
-    hue = jnp.where(spread > 0, hue, 0.0) + (hue < 0.0).astype(hue.dtype)
+    of_colors = jnp.where(spread > 0, hue, 0.0)
+    hue = of_colors + (hue < 0.0).astype(hue.dtype)
     return jnp.stack([hue, saturation, value], axis=axis)
 
 
@@ -110,7 +115,8 @@ def hsv_to_rgb(images: Array, data_format: str | None = None) -> Array:
         jnp.clip(2.0 - jnp.abs(angle - 4.0), 0.0, 1.0),
     )
     gray = 1.0 - saturation
-    return jnp.stack([value * (gray + saturation * part) for part in parts], axis=axis)
+    colors = [value * (gray + saturation * part) for part in parts]
+    return jnp.stack(colors, axis=axis)
 
 
 def _cropped_to_ratio(
@@ -118,20 +124,28 @@ def _cropped_to_ratio(
 ) -> Array:
     """The middle of images, as high and wide in proportion as `size`."""
     height, width = (images.shape[axis] for axis in axes)
-    rows = max(min(height, int(width * size[0] / size[1])), 1)
-    columns = max(min(width, int(height * size[1] / size[0])), 1)
-    top, left = int((height - rows) / 2), int((width - columns) / 2)
+    rows = int(width * size[0] / size[1])
+    columns = int(height * size[1] / size[0])
+    rows = max(min(height, rows), 1)
+    columns = max(min(width, columns), 1)
+    top = int((height - rows) / 2)
+    left = int((width - columns) / 2)
     images = lax.slice_in_dim(images, top, top + rows, axis=axes[0])
     return lax.slice_in_dim(images, left, left + columns, axis=axes[1])
 
 
 def _padded_to_ratio(
-    images: Array, size: tuple[int, int], axes: tuple[int, int], fill_value: float
+    images: Array,
+    size: tuple[int, int],
+    axes: tuple[int, int],
+    fill_value: float,
 ) -> Array:
     """Images with a border, as high and wide in proportion as `size`."""
     height, width = (images.shape[axis] for axis in axes)
-    top = int((max(height, int(width * size[0] / size[1])) - height) / 2)
-    left = int((max(width, int(height * size[1] / size[0])) - width) / 2)
+    rows = int(width * size[0] / size[1])
+    columns = int(height * size[1] / size[0])
+    top = int((max(height, rows) - height) / 2)
+    left = int((max(width, columns) - width) / 2)
     pads = [(0, 0)] * images.ndim
     if top > 0:
         pads[axes[0]] = (top, top)
@@ -170,18 +184,17 @@ def resize(
             "resize: expected crop_to_aspect_ratio or pad_to_aspect_ratio, received both"
         )
     first = _first_of_space(images, data_format)
-    axes, target = (first, first + 1), (size[0], size[1])
+    axes = (first, first + 1)
     source = images
     if crop_to_aspect_ratio:
-        source = _cropped_to_ratio(images, target, axes)
+        source = _cropped_to_ratio(images, size, axes)
     if pad_to_aspect_ratio:
-        source = _padded_to_ratio(images, target, axes, fill_value)
+        source = _padded_to_ratio(images, size, axes, fill_value)
     shape = [*source.shape]
-    shape[axes[0]], shape[axes[1]] = target
-    found = jax.image.resize(source, shape, interpolation, antialias=antialias)
+    shape[axes[0]], shape[axes[1]] = size
+    found: Array = jax.image.resize(source, shape, interpolation, antialias=antialias)
     if found.dtype == images.dtype:
-        result: Array = found
-        return result
+        return found
     if jnp.issubdtype(images.dtype, jnp.integer):
         found = jnp.round(found)
     return saturate_cast(found, images.dtype)
@@ -329,9 +342,7 @@ def _patches(
 ) -> Array:
     window = per_axis(size, count)
     channels = images.shape[-1 if is_last(data_format) else -1 - count]
-    whole = channels
-    for length in window:
-        whole *= length
+    whole = channels * math.prod(window)
     # Each output of the convolution takes one element of the patch.
     kernel = jnp.eye(whole, dtype=images.dtype).reshape(*window, channels, whole)
     batch = images if images.ndim == count + 2 else images[None]
@@ -343,7 +354,8 @@ def _patches(
 
 def gaussian(size: int, sigma: Tree, dtype: Tree) -> Array:
     """Weights of a Gaussian window that add up to 1."""
-    places = jnp.arange(size, dtype=dtype) - jnp.asarray((size - 1) / 2, dtype)
+    middle = (size - 1) / 2
+    places = jnp.arange(size, dtype=dtype) - jnp.asarray(middle, dtype)
     weights = jnp.exp(-0.5 * (places / sigma) ** 2)
     return weights / jnp.sum(weights)
 
@@ -376,11 +388,13 @@ def ssim(
     mean_a, mean_b = mean(a), mean(b)
     c1, c2 = (k1 * max_val) ** 2, (k2 * max_val) ** 2
     covariance = mean(a * b) - mean_a * mean_b
-    variances = mean(a * a) - mean_a * mean_a + mean(b * b) - mean_b * mean_b
+    variances = mean(a * a) - mean_a * mean_a
+    variances = variances + mean(b * b) - mean_b * mean_b
     above = (2.0 * mean_a * mean_b + c1) * (2.0 * covariance + c2)
     below = (mean_a * mean_a + mean_b * mean_b + c1) * (variances + c2)
     channels = image1.shape[_channel_axis(data_format)]
-    found = jnp.mean(above / below, axis=(1, 2, 3)).reshape(-1, channels).mean(axis=-1)
+    found = jnp.mean(above / below, axis=(1, 2, 3))  # (batch * channels,)
+    found = found.reshape(-1, channels).mean(axis=-1)
     if image1.ndim == 3:
         found = found[0]
     return found.astype(image1.dtype)

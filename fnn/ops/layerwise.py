@@ -49,10 +49,12 @@ def log_softmax(x: Array, axis: Axes = -1) -> Array:
 def sparsemax(x: Array, axis: int = -1) -> Array:
     """The nearest probabilities to the elements along an axis, many of them 0."""
     ordered = -jnp.sort(-x, axis=axis)
-    ranks = along(jnp.arange(1, x.shape[axis] + 1), x.ndim, axis)
+    ranks = jnp.arange(1, x.shape[axis] + 1)
+    ranks = along(ranks, x.ndim, axis)
     inside = 1 + ranks * ordered > jnp.cumsum(ordered, axis=axis)
     count = jnp.sum(inside, axis=axis, keepdims=True)
-    total = jnp.sum(jnp.where(inside, ordered, 0.0), axis=axis, keepdims=True)
+    kept = jnp.where(inside, ordered, 0.0)
+    total = jnp.sum(kept, axis=axis, keepdims=True)
     return jnp.maximum(x - (total - 1) / count, 0.0)
 
 
@@ -68,7 +70,8 @@ def _log_probabilities(output: Array, from_logits: bool, axis: int) -> Array:
     if from_logits:
         return jax.nn.log_softmax(output, axis=axis)
     output = output / jnp.sum(output, axis, keepdims=True)
-    return jnp.log(jnp.clip(output, epsilon(), 1.0 - epsilon()))
+    output = jnp.clip(output, epsilon(), 1.0 - epsilon())
+    return jnp.log(output)
 
 
 def categorical_crossentropy(
@@ -104,10 +107,13 @@ def binary_crossentropy(
     """-log of the probability of a target of 0 or 1, for each element."""
     _same_shapes("binary_crossentropy", target, output)
     if from_logits:
-        of_one, of_zero = jax.nn.log_sigmoid(output), jax.nn.log_sigmoid(-output)
+        of_one = jax.nn.log_sigmoid(output)
+        of_zero = jax.nn.log_sigmoid(-output)
         return -1.0 * target * of_one - (1.0 - target) * of_zero
     output = jnp.clip(output, epsilon(), 1.0 - epsilon())
-    return -(target * jnp.log(output) + (1.0 - target) * jnp.log(1.0 - output))
+    of_one = target * jnp.log(output)
+    of_zero = (1.0 - target) * jnp.log(1.0 - output)
+    return -(of_one + of_zero)
 
 
 def moments(
@@ -119,15 +125,19 @@ def moments(
             "moments: expected synchronized=False, received True; reduce by jax.lax.pmean "
             "over the devices"
         )
-    axes = tuple(axes) if isinstance(axes, (list, tuple)) else axes
+    if isinstance(axes, list):
+        axes = tuple(axes)
     half = x.dtype in (jnp.float16, jnp.bfloat16)
     y = x.astype(FLOAT) if half else x
-    pair = jnp.mean(y, axes, keepdims=keepdims), jnp.var(y, axes, keepdims=keepdims)
+    mean = jnp.mean(y, axes, keepdims=keepdims)
+    variance = jnp.var(y, axes, keepdims=keepdims)
     if not half:
-        return pair
+        return mean, variance
     bounds = finfo(jnp.float16)
-    mean, variance = (jnp.clip(a, bounds.min, bounds.max).astype(x.dtype) for a in pair)
-    return mean, variance
+    mean = jnp.clip(mean, bounds.min, bounds.max)
+    mean = mean.astype(x.dtype)
+    variance = jnp.clip(variance, bounds.min, bounds.max)
+    return mean, variance.astype(x.dtype)
 
 
 def batch_normalization(
@@ -153,6 +163,7 @@ def _beside(weights: Array | None, x: Array, axes: list[int]) -> Array | None:
     """Weights over some axes, with as many axes as `x`; of the dtype of `x`."""
     if weights is None:
         return None
+    weights = jnp.asarray(weights)
     shape = [1] * x.ndim
     if weights.ndim == x.ndim:
         shape = list(weights.shape)
@@ -203,9 +214,8 @@ def layer_normalization(
     x = jnp.asarray(x)
     y = _in_float32(x)
     axes = _sorted_axes(axis)
-    scale, shift = (
-        None if w is None else _beside(jnp.asarray(w), y, axes) for w in (gamma, beta)
-    )
+    scale = _beside(gamma, y, axes)
+    shift = _beside(beta, y, axes)
     mean, variance = moments(y, tuple(axes), keepdims=True)
     factor = lax.rsqrt(variance + _or_epsilon(epsilon))
     if by_variance:
@@ -222,22 +232,29 @@ def layer_normalization(
 
 
 def rms_normalization(
-    x: Array, scale: Array | None = None, axis: Axes = -1, epsilon: float | None = None
+    x: Array,
+    scale: Array | None = None,
+    axis: Axes = -1,
+    epsilon: float | None = None,
 ) -> Array:
     """x / sqrt(mean(x ** 2) + epsilon) * scale, over the given axes."""
     y = _in_float32(_with_an_axis(x))
     axes = _sorted_axes(axis)
-    squares = jnp.mean(jnp.square(y), axis=tuple(axes), keepdims=True)
+    squares = jnp.mean(jnp.square(y), tuple(axes), keepdims=True)
     y = y * lax.rsqrt(squares + _or_epsilon(epsilon))
     if scale is not None:
         scale = scale.astype(y.dtype)
         # Leading axes of 1, as NumPy broadcasts.
-        y = y * scale.reshape((1,) * (y.ndim - scale.ndim) + scale.shape)
+        new_axes = (1,) * (y.ndim - scale.ndim)
+        y = y * scale.reshape(new_axes + scale.shape)
     return y.astype(x.dtype)
 
 
 def normalize(
-    x: Array, axis: Axes = -1, order: int = 2, epsilon: float | None = None
+    x: Array,
+    axis: Axes = -1,
+    order: int = 2,
+    epsilon: float | None = None,
 ) -> Array:
     """Divide by the norm of some order along an axis."""
     if not isinstance(order, int) or order < 1:
@@ -293,14 +310,18 @@ def multi_hot(
 
 def polar(abs_: Array, angle: Array) -> Array:
     """Complex numbers of these absolute values and angles."""
-    return lax.complex(abs_ * jnp.cos(angle), abs_ * jnp.sin(angle))
+    real = abs_ * jnp.cos(angle)
+    imaginary = abs_ * jnp.sin(angle)
+    return lax.complex(real, imaginary)
 
 
 def psnr(x1: Array, x2: Array, max_val: float) -> Array:
     """The ratio of signal to noise between images of values up to `max_val`, in decibels."""
     _same_shapes("psnr", x1, x2)
     peak = jnp.asarray(max_val, x2.dtype)
-    return 20 * jnp.log10(peak) - 10 * jnp.log10(jnp.mean(jnp.square(x1 - x2)))
+    signal = 20 * jnp.log10(peak)
+    noise = jnp.mean(jnp.square(x1 - x2))
+    return signal - 10 * jnp.log10(noise)
 
 
 def dot_product_attention(
@@ -327,7 +348,9 @@ def dot_product_attention(
             f"{attn_logits_soft_cap}; leave it out"
         )
     dtype = jnp.result_type(query, key, value)
-    query, key, value = (a.astype(dtype) for a in (query, key, value))
+    query = query.astype(dtype)
+    key = key.astype(dtype)
+    value = value.astype(dtype)
     if bias is not None:
         bias = bias.astype(dtype)
     return jax.nn.dot_product_attention(

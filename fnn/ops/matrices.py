@@ -38,7 +38,9 @@ def _check_system(
         raise ValueError(
             f"{name}: expected b with an axis of equations, received a number"
         )
-    rows = b.shape[-1 if a.ndim - b.ndim == 1 else -2]
+    rows = b.shape[-1]
+    if a.ndim - b.ndim != 1:
+        rows = b.shape[-2]
     if rows != a.shape[-1]:
         raise ValueError(
             f"{name}: expected b with {a.shape[-1]} equations, as a has, received shapes "
@@ -50,7 +52,8 @@ def cholesky(x: Array, upper: bool = False) -> Array:
     """The triangular factor of a positive definite matrix."""
     _check_square("cholesky", x)
     factor = jnp.linalg.cholesky(x, upper=upper)
-    if not isinstance(factor, jax.core.Tracer) and bool(jnp.isnan(factor).any()):
+    is_known = not isinstance(factor, jax.core.Tracer)
+    if is_known and jnp.isnan(factor).any():
         raise ValueError(
             "cholesky: expected positive definite matrices, received one that is not; "
             "add a small multiple of the identity"

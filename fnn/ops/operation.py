@@ -37,7 +37,11 @@ _COUNTS = {"indices_or_sections", "beam_width", "top_paths"}
 MOST_PARTS = 10_000
 
 # Python's types as dtypes, as Keras reads them.
-_PYTHON_DTYPES: dict[object, str] = {float: "float32", int: "int32", bool: "bool"}
+_PYTHON_DTYPES: dict[object, str] = {
+    float: "float32",
+    int: "int32",
+    bool: "bool",
+}
 
 
 class Place(Value):
@@ -71,7 +75,8 @@ class Constant(Value):
             raise arguments.wrong(self, "data", "to be base64", self.data) from error
         dtype = np.dtype(self.dtype)
         size = math.prod(self.shape) * dtype.itemsize
-        if dtype.hasobject or min(self.shape, default=0) < 0 or len(content) != size:
+        is_shape = min(self.shape, default=0) >= 0
+        if dtype.hasobject or not is_shape or len(content) != size:
             expected = f"to hold {self.dtype} of shape {self.shape}, {size} bytes"
             raise arguments.wrong(self, "data", expected, f"{len(content)} bytes")
 
@@ -119,9 +124,10 @@ def held(value: Tree, inputs: list[Node]) -> Tree:
     """An argument as plain data and values; nodes are put into `inputs`, and marked."""
     if isinstance(value, Node):
         known = [place for place, node in enumerate(inputs) if node is value]
-        if not known:
-            inputs.append(value)
-        return Place(known[0] if known else len(inputs) - 1)
+        if known:
+            return Place(known[0])
+        inputs.append(value)
+        return Place(len(inputs) - 1)
     if isinstance(value, jax.core.Tracer):
         raise TypeError(
             f"expected arrays with values beside symbolic nodes, received {value}; build "
@@ -138,9 +144,8 @@ def held(value: Tree, inputs: list[Node]) -> Tree:
     if isinstance(value, dict):
         return Fields(tuple((name, held(item, inputs)) for name, item in value.items()))
     if isinstance(value, slice):
-        return Slice(
-            *(held(end, inputs) for end in (value.start, value.stop, value.step))
-        )
+        ends = (value.start, value.stop, value.step)
+        return Slice(*(held(end, inputs) for end in ends))
     if value is Ellipsis:
         return Dots()
     if isinstance(value, (np.dtype, type)):
@@ -222,7 +227,7 @@ class Operation(Layer):
             if name in _COUNTS and isinstance(item, int) and item > MOST_PARTS:
                 expected = f"to hold {name} of at most {MOST_PARTS}"
                 raise arguments.wrong(self, "arguments", expected, item)
-        places = {p for _, item in self.arguments.items for p in _places(item)}
+        places = self._input_places
         if not places or places != set(range(len(places))):
             expected = "to hold the places 0, 1, ... of the inputs"
             raise arguments.wrong(self, "arguments", expected, sorted(places))
@@ -231,9 +236,13 @@ class Operation(Layer):
     def named_after(self) -> str:
         return self.operation
 
+    @property
+    def _input_places(self) -> set[int]:
+        return {p for _, item in self.arguments.items for p in _places(item)}
+
     @functools.cached_property
     def _fnn_count(self) -> int:
-        return len({p for _, item in self.arguments.items for p in _places(item)})
+        return len(self._input_places)
 
     def compute(self, *inputs: Tree) -> Tree:
         """What the function returns for these inputs, in the structure that it has in Keras."""
@@ -249,7 +258,10 @@ class Operation(Layer):
         x: Tree,
         ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
-        y = self.compute(*(x if self._fnn_count > 1 else (x,)))
+        inputs = x
+        if self._fnn_count == 1:
+            inputs = (x,)
+        y = self.compute(*inputs)
         leaves, structure = jax.tree.flatten(y)
         if jax.tree_util.treedef_is_leaf(structure):
             return jnp.asarray(y), state
@@ -277,7 +289,8 @@ def on_nodes(
         node.fixed_but_for_batch = differ_in_batch(*node.specs)
     if not isinstance(made, tuple):
         return made
-    first, second = (_structure(layer, inputs, trial) for trial in (0, 1))
+    first = _structure(layer, inputs, 0)
+    second = _structure(layer, inputs, 1)
     if first != second:
         raise ValueError(
             f"{name}: expected results whose number is known, received one for each "

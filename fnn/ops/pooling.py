@@ -68,13 +68,16 @@ def average_pool(
 ) -> Array:
     """The mean of each window along the axes of space, padding not counted."""
     window, steps = _windows(inputs, pool_size, strides, data_format)
-    sums = lax.reduce_window(inputs, 0.0, lax.add, window, steps, padding_name(padding))
-    if padding_name(padding) == "VALID":
+    padding = padding_name(padding)
+    sums = lax.reduce_window(inputs, 0.0, lax.add, window, steps, padding)
+    if padding == "VALID":
         result: Array = sums / math.prod(window)
         return result
-    shape = [n if size > 1 else 1 for n, size in zip(inputs.shape, window, strict=True)]
+    pairs = zip(inputs.shape, window, strict=True)
+    shape = [n if size > 1 else 1 for n, size in pairs]
     ones = jnp.ones(shape, inputs.dtype)
-    result = sums / lax.reduce_window(ones, 0.0, lax.add, window, steps, "SAME")
+    counts = lax.reduce_window(ones, 0.0, lax.add, window, steps, padding)
+    result = sums / counts
     return result
 
 
@@ -98,10 +101,12 @@ def _adaptive(
     for axis, size in enumerate(sizes, 1):
         length = y.shape[axis]
         small = math.ceil(length / size)
-        starts = [math.floor(place * length / size) for place in range(size)]
-        ends = [math.ceil(place * length / size) for place in range(1, size + 1)]
+        borders = [place * length / size for place in range(size + 1)]
+        starts = map(math.floor, borders[:-1])
+        ends = map(math.ceil, borders[1:])
         # Windows of both sizes from each start, one behind the other along the axis.
-        both = jnp.concatenate([pool(y, axis, small), pool(y, axis, small + 1)], axis)
+        parts = [pool(y, axis, small), pool(y, axis, small + 1)]
+        both = jnp.concatenate(parts, axis)
         shift = length - small + 1
         pairs = zip(starts, ends, strict=True)
         places = [s + shift * (e - s == small + 1) for s, e in pairs]
@@ -129,9 +134,10 @@ def adaptive_average_pool(
         axis: int,
         size: int,
     ) -> Array:
-        window, ones = _window_along(x, axis, size), (1,) * x.ndim
-        result: Array = lax.reduce_window(x, 0.0, lax.add, window, ones, "VALID") / size
-        return result
+        window = _window_along(x, axis, size)
+        ones = (1,) * x.ndim
+        sums: Array = lax.reduce_window(x, 0.0, lax.add, window, ones, "VALID")
+        return sums / size
 
     return _adaptive(inputs, output_size, data_format, pool)
 
@@ -148,7 +154,8 @@ def adaptive_max_pool(
         axis: int,
         size: int,
     ) -> Array:
-        window, ones = _window_along(x, axis, size), (1,) * x.ndim
+        window = _window_along(x, axis, size)
+        ones = (1,) * x.ndim
         result: Array = lax.reduce_window(x, -jnp.inf, lax.max, window, ones, "VALID")
         return result
 

@@ -27,7 +27,8 @@ def get_item(x: Tree, key: Tree) -> Tree:
 
 def meshgrid(*x: Tree, indexing: str = "xy") -> list[Array]:
     """Coordinates of a grid, from the coordinates along each axis."""
-    return list(jnp.meshgrid(*map(jnp.asarray, x), indexing=indexing))
+    arrays = map(jnp.asarray, x)
+    return list(jnp.meshgrid(*arrays, indexing=indexing))
 
 
 # So many times an axis may be repeated on a side; JAX adds an operation for each.
@@ -39,8 +40,9 @@ def check_repeats(name: str, x: Array, pad_width: Tree, mode: str) -> None:
     if mode not in ("reflect", "symmetric", "wrap"):
         return
     shape = np.shape(x)
-    widths = np.broadcast_to(np.asarray(pad_width, object), (len(shape), 2))
-    for size, width in zip(shape, widths.max(-1), strict=True):
+    pads = np.asarray(pad_width, object)
+    widths = np.broadcast_to(pads, (len(shape), 2)).max(-1)
+    for size, width in zip(shape, widths, strict=True):
         if width > _MOST_REPEATS * max(size, 1):
             raise ValueError(
                 f"{name}: expected at most {_MOST_REPEATS} repeats of an axis on a side, received "

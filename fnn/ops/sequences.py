@@ -69,17 +69,21 @@ def _greedy(
     blank: int,
 ) -> tuple[Array, Array]:
     ended = _after(lengths, inputs.shape[1])
-    labels = jnp.where(ended, blank, jnp.argmax(inputs, axis=-1))  # (batch, time)
-    scores = jnp.where(ended, 0.0, jnp.max(inputs, axis=-1))
+    labels = jnp.argmax(inputs, axis=-1)  # (batch, time)
+    labels = jnp.where(ended, blank, labels)
+    scores = jnp.max(inputs, axis=-1)  # (batch, time)
+    scores = jnp.where(ended, 0.0, scores)
     if merge_repeated:
-        repeated = jnp.pad(labels[:, 1:] == labels[:, :-1], ((0, 0), (1, 0)))
+        repeated = labels[:, 1:] == labels[:, :-1]  # (batch, time - 1)
+        repeated = jnp.pad(repeated, ((0, 0), (1, 0)))
         labels = jnp.where(repeated, blank, labels)
     dropped = labels == blank
     labels = jnp.where(dropped, PAD, labels)
     # Blanks go behind the labels, which stay in order.
     order = jnp.argsort(dropped, axis=-1, stable=True)
     labels = jnp.take_along_axis(labels, order, axis=-1)
-    return labels[None], -jnp.sum(scores, axis=1)[:, None]
+    total = jnp.sum(scores, axis=1)
+    return labels[None], -total[:, None]
 
 
 class Beam(NamedTuple):
@@ -114,7 +118,8 @@ def _beam_search(
             ), None
 
         start = _started(scores[0], scores.shape[0], width, blank)
-        beam, _ = lax.scan(step, start, (scores[1:], ended[1:]))
+        rest = (scores[1:], ended[1:])
+        beam, _ = lax.scan(step, start, rest)
         paths, places = _unique(beam.paths, 2 * classes * width)
         merged = _merged(places, beam.scores)
         best = jnp.argsort(merged)[-top_paths:][::-1]
@@ -135,8 +140,10 @@ def _started(
     number = min(row.shape[0], width)
     best = jnp.argsort(row)[-number:]
     paths = jnp.full((2 * width, time), PAD, "int32")
-    paths = paths.at[:number, 0].set(jnp.where(best == blank, PAD, best))
-    scores = jnp.full(2 * width, -jnp.inf, row.dtype).at[:number].set(row[best])
+    labels = jnp.where(best == blank, PAD, best)
+    paths = paths.at[:number, 0].set(labels)
+    scores = jnp.full(2 * width, -jnp.inf, row.dtype)
+    scores = scores.at[:number].set(row[best])
     return Beam(paths, scores, paths[:, 0] == PAD)
 
 
@@ -152,10 +159,12 @@ def _extended(
     ends = jnp.argmax(paths == PAD, axis=1)
     places = jnp.arange(number * classes)
     last = jnp.where(ends == 0, PAD, paths[places, ends - 1])
-    labels = jnp.tile(jnp.arange(classes).at[blank].set(PAD), number)
+    labels = jnp.arange(classes).at[blank].set(PAD)
+    labels = jnp.tile(labels, number)  # (2 * width * classes,)
     # The same label again without a blank between goes on with the one that is there.
     repeated = ~was_masked & (last == labels)
-    paths = paths.at[places, ends].set(jnp.where(repeated, PAD, labels))
+    added = jnp.where(repeated, PAD, labels)
+    paths = paths.at[places, ends].set(added)
     scores = jnp.repeat(beam.scores, classes) + jnp.tile(row, number)
     return Beam(paths, scores, labels == PAD)
 
@@ -171,7 +180,8 @@ def _unique(paths: Array, size: int) -> tuple[Array, Array]:
 def _merged(places: Array, scores: Array) -> Array:
     """Adds the probabilities of equal sequences."""
     most = jnp.max(scores)
-    sums = jnp.zeros_like(scores).at[places].add(jnp.exp(scores - most))
+    sums = jnp.zeros_like(scores)
+    sums = sums.at[places].add(jnp.exp(scores - most))
     return jnp.log(sums) + most
 
 
@@ -182,9 +192,12 @@ def _pruned(
 ) -> Beam:
     """The likeliest sequences."""
     paths, places = _unique(beam.paths, 2 * classes * width)
-    in_label = _merged(places, jnp.where(beam.masked, -jnp.inf, beam.scores))
-    in_blank = _merged(places, jnp.where(beam.masked, beam.scores, -jnp.inf))
+    in_label = jnp.where(beam.masked, -jnp.inf, beam.scores)
+    in_label = _merged(places, in_label)
+    in_blank = jnp.where(beam.masked, beam.scores, -jnp.inf)
+    in_blank = _merged(places, in_blank)
     best = jnp.argsort(jnp.logaddexp(in_label, in_blank))[-width:]
     masked = jnp.arange(2 * width) >= width
     scores = jnp.concatenate([in_label[best], in_blank[best]])
-    return Beam(jnp.tile(paths[best], (2, 1)), scores, masked)
+    paths = jnp.tile(paths[best], (2, 1))
+    return Beam(paths, scores, masked)

@@ -26,7 +26,8 @@ def _complex(name: str, x: Tree) -> Array:
             f"{name}: expected real and imaginary parts of one shape, received "
             f"{real.shape} and {imaginary.shape}"
         )
-    if not jnp.issubdtype(real.dtype, jnp.floating) or real.dtype != imaginary.dtype:
+    is_float = jnp.issubdtype(real.dtype, jnp.floating)
+    if not is_float or real.dtype != imaginary.dtype:
         raise ValueError(
             f"{name}: expected parts of floats, received {real.dtype} and "
             f"{imaginary.dtype}; use cast"
@@ -185,7 +186,10 @@ def istft(
         time_axis=-2,
         freq_axis=-1,
     )[-1]
-    signal = signal / (sequence_stride if window is None else values.sum())
+    scale = sequence_stride
+    if window is not None:
+        scale = values.sum()
+    signal = signal / scale
     start = fft_length // 2 if center else 0
     if length is not None:
         return signal[..., start : start + length]

@@ -190,7 +190,8 @@ def conv_transpose(
     extra: Tree = (None,) * count
     if output_padding is not None:
         extra = per_axis(output_padding, count)
-    sizes = [(n - 1) * rate + 1 for n, rate in zip(kernel.shape, rates, strict=False)]
+    windows = zip(kernel.shape, rates, strict=False)
+    sizes = [(n - 1) * rate + 1 for n, rate in windows]
     pads = [
         _transposed_padding(size, step, padding_name(padding), more)
         for size, step, more in zip(sizes, steps, extra, strict=True)
@@ -216,7 +217,8 @@ def unfold(
     """Patches of images (batch, channels, height, width), one in each column."""
     if x.ndim != 4:
         raise ValueError(f"unfold: expected an array of four axes, received {x.shape}")
-    pads = [(0, 0), (0, 0), *((n, n) for n in per_axis(padding, 2))]
+    rows, columns = per_axis(padding, 2)
+    pads = [(0, 0), (0, 0), (rows, rows), (columns, columns)]
     # (batch, channels * size, rows, columns)
     patches = lax.conv_general_dilated_patches(
         jnp.pad(x, pads),
@@ -241,7 +243,9 @@ def fold(
     if x.ndim != 3:
         raise ValueError(f"fold: expected an array of three axes, received {x.shape}")
     sizes, window = per_axis(output_size, 2), per_axis(kernel_size, 2)
-    rates, pads, steps = (per_axis(n, 2) for n in (dilation, padding, stride))
+    rates = per_axis(dilation, 2)
+    pads = per_axis(padding, 2)
+    steps = per_axis(stride, 2)
     counts = [
         (size + 2 * pad - rate * (n - 1) - 1) // step + 1
         for size, pad, rate, n, step in zip(
@@ -251,8 +255,10 @@ def fold(
     batch, features, _ = x.shape
     y = x.reshape(batch, features, *counts)
     # (features, channels, height, width) -> (height, width, features, channels)
-    kernel = jnp.eye(features, dtype=x.dtype).reshape(features, -1, *window)
-    kernel = jnp.flip(kernel.transpose(2, 3, 0, 1), axis=(0, 1))
+    kernel = jnp.eye(features, dtype=x.dtype)
+    kernel = kernel.reshape(features, -1, *window)
+    kernel = kernel.transpose(2, 3, 0, 1)
+    kernel = jnp.flip(kernel, axis=(0, 1))
     y = lax.conv_transpose(
         y,
         kernel,
@@ -261,8 +267,10 @@ def fold(
         rhs_dilation=rates,
         dimension_numbers=("NCHW", "HWIO", "NCHW"),
     )
-    ends = [size + pad for size, pad in zip(sizes, pads, strict=True)]
-    return y[:, :, pads[0] : ends[0], pads[1] : ends[1]]
+    top, left = pads
+    bottom = top + sizes[0]
+    right = left + sizes[1]
+    return y[:, :, top:bottom, left:right]
 
 
 def _check_block(name: str, block_size: int) -> None:
@@ -282,10 +290,12 @@ def depth_to_space(
     n = block_size
     if is_last(data_format):
         batch, height, width, channels = x.shape
-        y = x.reshape(batch, height, width, n, n, -1).transpose(0, 1, 3, 2, 4, 5)
+        y = x.reshape(batch, height, width, n, n, -1)
+        y = y.transpose(0, 1, 3, 2, 4, 5)
         return y.reshape(batch, height * n, width * n, channels // n**2)
     batch, channels, height, width = x.shape
-    y = x.reshape(batch, -1, n, n, height, width).transpose(0, 1, 4, 2, 5, 3)
+    y = x.reshape(batch, -1, n, n, height, width)
+    y = y.transpose(0, 1, 4, 2, 5, 3)
     return y.reshape(batch, channels // n**2, height * n, width * n)
 
 
@@ -299,12 +309,14 @@ def space_to_depth(
     n = block_size
     if is_last(data_format):
         batch, height, width, channels = x.shape
-        y = x.reshape(batch, height // n, n, width // n, n, channels)
-        return y.transpose(0, 1, 3, 2, 4, 5).reshape(
-            batch, height // n, width // n, channels * n**2
-        )
+        rows = height // n
+        columns = width // n
+        y = x.reshape(batch, rows, n, columns, n, channels)
+        y = y.transpose(0, 1, 3, 2, 4, 5)
+        return y.reshape(batch, rows, columns, channels * n**2)
     batch, channels, height, width = x.shape
-    y = x.reshape(batch, channels, height // n, n, width // n, n)
-    return y.transpose(0, 1, 3, 5, 2, 4).reshape(
-        batch, channels * n**2, height // n, width // n
-    )
+    rows = height // n
+    columns = width // n
+    y = x.reshape(batch, channels, rows, n, columns, n)
+    y = y.transpose(0, 1, 3, 5, 2, 4)
+    return y.reshape(batch, channels * n**2, rows, columns)

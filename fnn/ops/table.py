@@ -113,7 +113,8 @@ def _parsed(text: str) -> tuple[str, inspect.Signature]:
 
 def _first_sentence(function: object) -> str:
     """The first sentence of a docstring; for an alias, that of the aliased function."""
-    text = (inspect.getdoc(function) or "").partition("\n\n")[0].replace("\n", " ")
+    text = inspect.getdoc(function) or ""
+    text = text.partition("\n\n")[0].replace("\n", " ")
     alias = re.fullmatch(r"Alias of :func:`jax\.(numpy|nn)\.(\w+)`\.?", text)
     if alias:
         module = jnp if alias[1] == "numpy" else jax.nn
@@ -152,7 +153,7 @@ def _holds_node(value: Tree) -> bool:
 
 def _values(value: Tree) -> Tree:
     """An argument with the arrays of variables in their place."""
-    if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
+    if type(value) is list or type(value) is tuple:
         return type(value)(map(_values, value))
     if type(value) is dict:
         return {name: _values(item) for name, item in value.items()}
@@ -223,7 +224,9 @@ class _Row:
         parameters = signature.parameters.items()
         optional = {n: p.default for n, p in parameters if p.default is not empty}
         behind = str(getattr(inspect.unwrap(compute), "__module__", ""))
-        self.name, self.signature, self.compute = name, signature, compute
+        self.name = name
+        self.signature = signature
+        self.compute = compute
         self.needed = [n for n, _ in parameters if n not in optional]
         self.later = tuple(optional)
         self.allowed = frozenset(optional)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import jax.scipy.ndimage
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 from fnn.core.tree import Tree
 from fnn.ops.images import as_batch, check_images, gaussian
@@ -140,14 +141,19 @@ def sampled(
             index = inside(row, height) * width + inside(column, width)
             part = jax.vmap(take)(pixels, index)  # (batch, ..., channels)
             if fill_mode == "constant":
-                held = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-                part = jnp.where(
-                    held[..., None], part, jnp.asarray(fill_value, part.dtype)
-                )
+                in_rows = (row >= 0) & (row < height)
+                held = in_rows & (column >= 0) & (column < width)
+                fill = jnp.asarray(fill_value, part.dtype)
+                part = jnp.where(held[..., None], part, fill)
             total = total + (row_weight * column_weight)[..., None] * part
     if jnp.issubdtype(batch.dtype, jnp.integer):
         total = lax.round(jnp.asarray(total))
     return jnp.asarray(total).astype(batch.dtype)
+
+
+def _positions(height: int, width: int, dtype: DTypeLike) -> Array:
+    """The row and the column of each pixel, (2, 1, height, width)."""
+    return jnp.indices((height, width), dtype=dtype)[:, None]
 
 
 def affine_transform(
@@ -170,7 +176,7 @@ def affine_transform(
             f"received shape {transform.shape}"
         )
     height, width = batch.shape[1:3]
-    y, x = jnp.indices((height, width), dtype=transform.dtype)[:, None]
+    y, x = _positions(height, width, transform.dtype)
     numbers = transform.reshape(-1, 8, 1, 1)  # one column for each image, or for all
     a0, a1, a2, b0, b1, b2 = (numbers[:, place] for place in range(6))
     rows = (y * b1 + x * b0) + b2
@@ -186,10 +192,11 @@ def homography(start: Array, end: Array) -> Array:
     start_x, start_y = start[..., 0], start[..., 1]
     of_x = [x, y, ones, zeros, zeros, zeros, -start_x * x, -start_x * y]
     of_y = [zeros, zeros, zeros, x, y, ones, -start_y * x, -start_y * y]
-    rows = jnp.concatenate([jnp.stack(of_x, -1), jnp.stack(of_y, -1)], axis=1)
+    equations = [jnp.stack(of_x, -1), jnp.stack(of_y, -1)]  # each (batch, 4, 8)
+    rows = jnp.concatenate(equations, axis=1)  # (batch, 8, 8)
     targets = jnp.concatenate([start_x, start_y], axis=-1)
-    result: Array = jnp.linalg.solve(rows, targets[..., None])[..., 0]
-    return result
+    result: Array = jnp.linalg.solve(rows, targets[..., None])
+    return result[..., 0]
 
 
 def perspective_transform(
@@ -209,14 +216,12 @@ def perspective_transform(
             "perspective_transform: expected start and end points of shape (4, 2), or "
             f"(batch, 4, 2), received {shape} and {end_points.shape}"
         )
-    start, end = (
-        points.astype("float32").reshape(-1, 4, 2)
-        for points in (start_points, end_points)
-    )
+    start = start_points.astype("float32").reshape(-1, 4, 2)
+    end = end_points.astype("float32").reshape(-1, 4, 2)
     numbers = homography(start, end).reshape(-1, 8, 1, 1)
     n = [numbers[:, place] for place in range(8)]
     height, width = batch.shape[1:3]
-    y, x = jnp.indices((height, width), dtype="float32")[:, None]
+    y, x = _positions(height, width, "float32")
     scale = n[6] * x + n[7] * y + 1.0
     columns = (n[0] * x + n[1] * y + n[2]) / scale
     rows = (n[3] * x + n[4] * y + n[5]) / scale
@@ -227,7 +232,8 @@ def perspective_transform(
 def _filtered(batch: Array, kernel: Array) -> Array:
     """Each channel convolved with one kernel (height, width), at the same size."""
     channels = batch.shape[-1]
-    kernel = jnp.tile(kernel[:, :, None, None], (1, 1, 1, channels))
+    kernel = kernel[:, :, None, None]
+    kernel = jnp.tile(kernel, (1, 1, 1, channels))
     return lax.conv_general_dilated(
         batch,
         kernel,
@@ -258,7 +264,8 @@ def sobel_edges(images: Array, data_format: str | None = None) -> Array:
     batch = _as_batch("sobel_edges", images, data_format)
     along_x = jnp.asarray([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], batch.dtype)
     edges = (_filtered(batch, along_x.T), _filtered(batch, along_x))
-    return jnp.stack([_as_given(e, images, data_format) for e in edges], axis=-1)
+    given = [_as_given(edge, images, data_format) for edge in edges]
+    return jnp.stack(given, axis=-1)
 
 
 def elastic_transform(
@@ -277,10 +284,12 @@ def elastic_transform(
     size, height, width = batch.shape[:3]
     window = int(6 * sigma) | 1
     # Keras draws the shifts along both axes from one key: they are equal.
-    noise = jax.random.normal(draw_key(seed), (size, height, width), batch.dtype)
+    shape = (size, height, width)
+    noise = jax.random.normal(draw_key(seed), shape, batch.dtype)
     weights = gaussian(window, jnp.asarray(sigma, batch.dtype), batch.dtype)
     kernel = jnp.outer(weights, weights)
-    shift = _filtered((noise * sigma)[..., None], kernel)[..., 0] * alpha
-    y, x = jnp.indices((height, width), dtype=batch.dtype)[:, None]
+    noise = (noise * sigma)[..., None]  # (batch, height, width, 1)
+    shift = _filtered(noise, kernel)[..., 0] * alpha
+    y, x = _positions(height, width, batch.dtype)
     found = sampled(batch, y + shift, x + shift, order, fill_mode, fill_value)
     return _as_given(found.astype(images.dtype), images, data_format)
