@@ -115,10 +115,16 @@ def _is_recomputed(layer: Layer, ctx: Context) -> bool:
 
 
 def _on_automatic_axes(
-    apply: Method, layer: Layer, params: Params, state: State, x: Tree, ctx: Context
+    apply: Method,
+    layer: Layer,
+    params: Params,
+    state: State,
+    x: Tree,
+    ctx: Context,
 ) -> tuple[Tree, State]:
     run = functools.partial(apply, layer)
-    result: tuple[Tree, State] = on_automatic_axes(run, (params, state, x, ctx), x)
+    given = (params, state, x, ctx)
+    result: tuple[Tree, State] = on_automatic_axes(run, given, x)
     return result
 
 
@@ -223,7 +229,8 @@ def _output_spec(
     def run(x: Tree) -> Tree:
         key = random.key(0)
         params, state = initialize(layer, key, x)
-        return call(layer, params, state, x, Context(key=key), fresh=True)[0]
+        y, _ = call(layer, params, state, x, Context(key=key), fresh=True)
+        return y
 
     return jax.eval_shape(run, x)
 
@@ -269,7 +276,9 @@ def _applied_spec(
         state: State,
         x: Tree,
     ) -> Tree:
-        return call(layer, params, state, x, Context(key=random.key(0)))[0]
+        ctx = Context(key=random.key(0))
+        y, _ = call(layer, params, state, x, ctx)
+        return y
 
     return jax.eval_shape(run, *treedef.unflatten(leaves))
 

@@ -90,7 +90,9 @@ class Flow(Layer, loadable=False):
 
         self.flow(x, create)
         params, state = unzip(pairs)
-        return tying.gathered(params, self.ties), tying.gathered(state, self.ties)
+        params = tying.gathered(params, self.ties)
+        state = tying.gathered(state, self.ties)
+        return params, state
 
     def unchecked_apply(
         self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE

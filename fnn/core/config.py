@@ -165,7 +165,8 @@ def _restored(cls: type[Value], attributes: dict[str, object]) -> Value:
 
 def _holds_data(cls: type, name: str) -> bool:
     """Whether an attribute of this name may be set: it is neither code nor a ClassVar."""
-    annotations = [inspect.get_annotations(c).get(name, "") for c in cls.__mro__]
+    of_classes = map(inspect.get_annotations, cls.__mro__)
+    annotations = [hints.get(name, "") for hints in of_classes]
     if any("ClassVar" in str(annotation) for annotation in annotations):
         return False
     if name in getattr(cls, "__dataclass_fields__", ()):
@@ -252,7 +253,8 @@ def _by_class(obj: Any) -> Json:
     # Keras reads a class without `registered_name` from its module.
     if name not in CUSTOM and is_ours(cls):
         registered = None
-        module = registry.SCHEMA.home_of(str(getattr(obj, "kind", "")), cls.__name__)
+        kind = str(getattr(obj, "kind", ""))
+        module = registry.SCHEMA.home_of(kind, cls.__name__)
     return {
         "module": module,
         "class_name": registry.SCHEMA.name_in_keras(cls),

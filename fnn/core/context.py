@@ -128,7 +128,8 @@ def without_gradients(params: Tree, names: tuple[str, ...]) -> Tree:
     """The weights of a layer, of which some (by path within it) get no gradient."""
     for name in names:
         path = tuple(name.split("/"))
-        params = tree.put(params, path, lax.stop_gradient(tree.get(params, path)))
+        fixed = lax.stop_gradient(tree.get(params, path))
+        params = tree.put(params, path, fixed)
     return params
 
 

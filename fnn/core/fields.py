@@ -265,7 +265,9 @@ def fits(value: object, hint: Hint) -> bool:
         return False
     if parts[-1] is Ellipsis:
         return all(fits(item, parts[0]) for item in value)
-    return len(value) == len(parts) and all(map(fits, value, parts))
+    if len(value) != len(parts):
+        return False
+    return all(map(fits, value, parts))
 
 
 def words(hint: Hint) -> str:
@@ -381,8 +383,9 @@ def as_declared(cls: type, shared: tuple[str, ...], own: list[str]) -> list[str]
     subclass declares them again.
     """
     root = next(base for base in cls.__mro__ if "_positions" in vars(base))
-    bases = cls.__mro__[: cls.__mro__.index(root)][::-1]
-    declared = [name for base in bases for name in inspect.get_annotations(base)]
+    bases = cls.__mro__[: cls.__mro__.index(root)]
+    annotations = map(inspect.get_annotations, reversed(bases))
+    declared = [name for names in annotations for name in names]
     places = [name for name in declared if name in own or name in shared]
     return list(dict.fromkeys([*places, *shared]))
 

@@ -294,7 +294,8 @@ class Layer(Copied, Configurable, loadable=False):
         held = vars(self)
         if "_fnn_is_twin" in held:
             raise arguments.wrong(self, name, "to stay as it is in a cache", value)
-        held[name] = vars(self.replace(**{name: value}))[name]
+        changed = self.replace(**{name: value})
+        held[name] = vars(changed)[name]
         if name == "trainable":
             for _, child in self.children():
                 child.trainable = self.trainable  # type: ignore[misc]

@@ -136,7 +136,8 @@ class CustomObjectScope:
         self._tokens: list[Token[tuple[Mapping[str, Any], ...]]] = []
 
     def __enter__(self) -> CustomObjectScope:
-        self._tokens.append(_SCOPES.set((self.custom_objects, *_SCOPES.get())))
+        scopes = (self.custom_objects, *_SCOPES.get())
+        self._tokens.append(_SCOPES.set(scopes))
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -192,14 +193,16 @@ def _found(name: str, places: Iterable[Mapping[str, Any] | None]) -> Any:
 
 def is_ours(thing: object) -> bool:
     """Whether a class or function is defined in fnn itself."""
-    return str(getattr(thing, "__module__", "")).partition(".")[0] == "fnn"
+    module = str(getattr(thing, "__module__", ""))
+    return module.partition(".")[0] == "fnn"
 
 
 def is_from_optax(function: object) -> bool:
     """Whether a function is defined in optax; also if wrapped in `functools.partial`."""
     while isinstance(function, functools.partial):
         function = function.func
-    return str(getattr(function, "__module__", "")).partition(".")[0] == "optax"
+    module = str(getattr(function, "__module__", ""))
+    return module.partition(".")[0] == "optax"
 
 
 def names_of(kind: str) -> list[str]:
@@ -271,8 +274,10 @@ def described(
     # The last part counts: schedules are a module of `optimizers`.
     for part in reversed(parts[1:]):
         kind = kind or by_part.get(part)
-    kinds = [kind] if kind else [k for k in SCHEMA.MODULES if (k, name) in TABLE]
-    found = lookup((*kinds, "layer")[0], name, custom)
+    if not kind:
+        kinds = (k for k in SCHEMA.MODULES if (k, name) in TABLE)
+        kind = next(kinds, "layer")
+    found = lookup(kind, name, custom)
     if not isinstance(found, type):
         return found
     with CustomObjectScope(custom):

@@ -106,10 +106,9 @@ def on_strings(layer: Any, x: Tree) -> Tree:
         raise refuse_strings(layer)
     # It moves the numbers of the strings.
     ends = np.cumsum([leaf.size for leaf in leaves])
-    numbers = np.split(np.arange(ends[-1], dtype=np.int32), ends[:-1])
-    shaped = [
-        number.reshape(leaf.shape) for number, leaf in zip(numbers, leaves, strict=True)
-    ]
+    numbers = np.arange(ends[-1], dtype=np.int32)
+    pairs = zip(np.split(numbers, ends[:-1]), leaves, strict=True)
+    shaped = [own.reshape(leaf.shape) for own, leaf in pairs]
     moved, _ = layer.apply({}, {}, treedef.unflatten(shaped))
     strings = np.concatenate([leaf.reshape(-1) for leaf in leaves])
     return jax.tree.map(lambda places: strings[np.asarray(places)], moved)

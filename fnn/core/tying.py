@@ -128,7 +128,8 @@ def _from_outside(path: Path, ties: Ties) -> Iterator[tuple[Path, Path]]:
     size = len(path)
     for place, _ in ties:
         first = first_place(place, ties)
-        if len(place) > size and place[:size] == path and first[:size] != path:
+        is_below = len(place) > size and place[:size] == path
+        if is_below and first[:size] != path:
             yield place[size:], first
 
 
@@ -151,7 +152,8 @@ def run(ties: Ties, apply: Apply, params: Params, state: State) -> tuple[Tree, S
     for place, previous in reversed(ties):
         last = tree.get(after, place)
         if last:
-            after = tree.put(after, previous, _joined(tree.get(after, previous), last))
+            joined = _joined(tree.get(after, previous), last)
+            after = tree.put(after, previous, joined)
     return y, pruned(after, ties)
 
 
@@ -159,8 +161,10 @@ def _rounds(ties: Ties, before: State, after: State) -> int:
     """How often state must be passed on: the number of places in the longest row of them."""
     lengths: dict[Path, int] = {}
     for place, previous in ties:
-        old, new = (dict(_weights(tree.get(t, previous))) for t in (before, after))
-        if any(new[path] is not leaf for path, leaf in old.items()) or lengths:
+        old = dict(_weights(tree.get(before, previous)))
+        new = dict(_weights(tree.get(after, previous)))
+        is_changed = any(new[path] is not leaf for path, leaf in old.items())
+        if is_changed or lengths:
             steps = [n for p, n in lengths.items() if _is_around(p, previous)]
             lengths[place] = 1 + max(steps, default=0)
     return max(lengths.values(), default=0)

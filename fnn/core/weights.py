@@ -159,7 +159,8 @@ def in_order(
     # Weights that belong to no layer of `walk`.
     for part, weights in parts:
         for path, _ in tree.flatten(weights):
-            if path and path[: len(place)] == place and is_weight(path[-1]):
+            is_inside = path[: len(place)] == place
+            if path and is_inside and is_weight(path[-1]):
                 order.setdefault((part, path), None)
     return list(order)
 
@@ -176,7 +177,8 @@ def beside(fixed: Params) -> Iterator[None]:
 
     So an optimizer stays valid when weights are frozen.
     """
-    token = _unseen.set(tuple("/".join(path) for path, _ in tree.flatten(fixed)))
+    paths = ("/".join(path) for path, _ in tree.flatten(fixed))
+    token = _unseen.set(tuple(paths))
     try:
         yield
     finally:
