@@ -271,7 +271,8 @@ class Softmax(Layer):
         if valid is None:
             return exactly(softmax, x), state
         # The lowest finite number, not -inf: if all is masked, the gradient is 0 and not NaN.
-        logits = jnp.where(valid, x, finfo(x.dtype).min)
+        lowest = finfo(x.dtype).min
+        logits = jnp.where(valid, x, lowest)
         y = exactly(softmax, logits)
         return jnp.where(valid, y, 0), state
 

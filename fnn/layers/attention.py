@@ -166,12 +166,10 @@ class _HeadAttention(AttentionLayer):
             "attention_output": array_spec((*steps, heads, value_size), query.dtype),
         }
         children = self._children(query.shape[-1])
-        params, states = unzip(
-            {
-                name: init_child(name, child, key, specs[name])
-                for name, child in children.items()
-            }
-        )
+        pairs = {}
+        for name, child in children.items():
+            pairs[name] = init_child(name, child, key, specs[name])
+        params, states = unzip(pairs)
         state = {name: part for name, part in states.items() if jax.tree.leaves(part)}
         if "position" in state:
             expected = "to be a layer without state, since it runs on queries and keys"

@@ -85,11 +85,9 @@ class BatchNormalization(Layer):
         state = {"moving_mean": mean, "moving_variance": variance}
         if self.renorm:
             stddev = jnp.sqrt(variance)
-            state |= {
-                "moving_stddev": stddev,
-                "renorm_mean": mean,
-                "renorm_stddev": stddev,
-            }
+            state["moving_stddev"] = stddev
+            state["renorm_mean"] = mean
+            state["renorm_stddev"] = stddev
         return gamma_beta(self, key, shape), state
 
     def apply(
@@ -142,7 +140,9 @@ class BatchNormalization(Layer):
         rmin = bounds.get("rmin")
         rmax = bounds.get("rmax")
         dmax = bounds.get("dmax", math.inf)
-        return jnp.clip(r, rmin, rmax), jnp.clip(d, -dmax, dmax)
+        r = jnp.clip(r, rmin, rmax)
+        d = jnp.clip(d, -dmax, dmax)
+        return r, d
 
     def _moved(
         self,

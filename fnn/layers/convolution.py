@@ -94,7 +94,8 @@ class _Conv(Spatial):
         window, strides, dilation = numbers(self, *fields)
         padding: Padding = self.padding.upper()
         if self.padding == "causal":  # a step sees itself and the past
-            padding = [(reach(window, dilation)[0] - 1, 0)]
+            (covered,) = reach(window, dilation)
+            padding = [(covered - 1, 0)]
         if "cached_inputs" in state:  # decoding: the past inputs stand for the padding
             past = state["cached_inputs"]
             past_and_now = past.astype(x.dtype), x

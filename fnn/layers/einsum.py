@@ -287,7 +287,8 @@ class EinsumDense(Layer):
         letters, _, y, dots = self._parts
         masked = mask.ndim  # how many named axes have a mask
         if dots == "left":
-            masked = max(mask.ndim - (x.ndim - len(letters)), 0)
+            before = x.ndim - len(letters)
+            masked = max(mask.ndim - before, 0)
         if letters[:masked] != y[:masked]:
             raise ValueError(
                 f"EinsumDense: expected inputs without a mask, since {self.equation!r} mixes or "

@@ -179,7 +179,8 @@ class MixtureOfExperts(Layer):
         rows = choices.any(0).T  # (experts, tokens)
         y, states = self._run(params, state, tokens, None, rows, ctx)
         # (experts, tokens, ...) -> (choices, tokens, ...)
-        y = jnp.take_along_axis(y, leading(chosen, y.ndim), 0)
+        chosen = leading(chosen, y.ndim)  # (choices, tokens, 1, ...)
+        y = jnp.take_along_axis(y, chosen, 0)
         return y, states
 
     def _apply_to_queues(
@@ -260,7 +261,8 @@ class MixtureOfExperts(Layer):
     ) -> Array:
         """The auxiliary loss: `balance` if all experts are used equally, else more."""
         count = jnp.maximum(valid.sum(), 1)
-        fraction = choices.sum((0, 1)) / (count * self.top_k)  # (experts,)
+        chosen = choices.sum((0, 1))  # (experts,)
+        fraction = chosen / (count * self.top_k)  # (experts,)
         probabilities = jnp.where(valid[:, None], probabilities, 0)  # (tokens, experts)
         mean = probabilities.sum(0) / count  # (experts,)
         return self.balance * self.experts * (fraction * mean).sum()

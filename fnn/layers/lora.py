@@ -124,8 +124,9 @@ class LoRA(Flow):
 
     def _changed(self, params: Params, lora: Params) -> Params:
         """The weights of `inner` plus the low-rank changes."""
-        alpha = self.rank if self.alpha is None else self.alpha
-        scale = alpha / self.rank
+        scale = 1.0
+        if self.alpha is not None:
+            scale = self.alpha / self.rank
         kernels = dict.fromkeys(path[:-1] for path, _ in tree.flatten(lora))
         for path in kernels:
             kernel = tree.get(params, path)
@@ -135,7 +136,8 @@ class LoRA(Flow):
             if kernel.dtype == "int8":  # added to the outputs of the quantized kernel
                 path = (*path[:-1], f"{path[-1]}_change")
                 kernel = jnp.zeros((), change.dtype)
-            params = tree.put(params, path, kernel + change.astype(kernel.dtype))
+            kernel = kernel + change.astype(kernel.dtype)
+            params = tree.put(params, path, kernel)
         return params
 
 

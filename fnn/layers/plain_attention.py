@@ -70,9 +70,8 @@ class _PlainAttention(AttentionLayer):
     ) -> tuple[Tree, State]:
         inputs = split_inputs(x)
         masks = split_inputs(ctx.mask)
-        query = zero_masked_steps(
-            inputs.query, masks.query
-        )  # (batch, queries, features)
+        # (batch, queries, features)
+        query = zero_masked_steps(inputs.query, masks.query)
         value = zero_masked_steps(inputs.value, masks.value)  # (batch, keys, width)
         key = zero_masked_steps(inputs.key, masks.key)  # (batch, keys, features)
         queries = query.shape[1]
@@ -81,8 +80,8 @@ class _PlainAttention(AttentionLayer):
         scores = self.scores(params, query, key)  # (batch, queries, keys)
         weights = attention_weights(scores, allowed)
         dropped = drop(self, weights, self.dropout, ctx, "dropout")
-        # (batch, queries, width)
-        y = attach_mask(jnp.matmul(dropped, value), masks.query)
+        y = jnp.matmul(dropped, value)  # (batch, queries, width)
+        y = attach_mask(y, masks.query)
         if self.return_attention_scores:
             return (y, weights), state
         return y, state

@@ -55,8 +55,9 @@ class PositionEmbedding(Layer):
         ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         start = state.get("index", 0)
+        table = params["embeddings"]  # (sequence length, features)
         # (time, features)
-        vectors = lax.dynamic_slice_in_dim(params["embeddings"], start, x.shape[1])
+        vectors = lax.dynamic_slice_in_dim(table, start, x.shape[1])
         return x + vectors[None], advance(state, x)
 
     def cache(
@@ -164,7 +165,8 @@ class RotaryEmbedding(Layer):
     ) -> tuple[Array, State]:
         half = x.shape[-1] // 2
         angle = angles(state, x, half, 2 * half, self.max_wavelength)  # (time, half)
-        angle = angle * self._scale(half)[None].astype(angle.dtype)
+        scale = self._scale(half)[None]  # (1, half)
+        angle = angle * scale.astype(angle.dtype)
         between = (1,) * (x.ndim - 3)
         angle = angle.reshape(1, x.shape[1], *between, half)  # (1, time, ..., half)
         sin = jnp.sin(angle).astype(x.dtype)
@@ -184,7 +186,8 @@ class RotaryEmbedding(Layer):
         exponent = jnp.arange(half) / half
         wavelengths = 2 * jnp.pi * self.max_wavelength**exponent
         # 1 up to the shortest, 0 from the longest on
-        kept = (1 / wavelengths - 1 / longest) / (1 / shortest - 1 / longest)
+        above = 1 / wavelengths - 1 / longest
+        kept = above / (1 / shortest - 1 / longest)
         kept = jnp.clip(kept, 0, 1)
         return kept + (1 - kept) * scaled
 

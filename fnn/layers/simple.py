@@ -161,9 +161,8 @@ class Rescaling(Layer):
 
         def expanded(value: Numbers) -> Array:
             array = jnp.asarray(value, dtype)
-            return array.reshape(
-                (1,) * (x.ndim - array.ndim) + array.shape
-            )  # (1, ..., last axes)
+            new_axes = (1,) * (x.ndim - array.ndim)
+            return array.reshape(new_axes + array.shape)  # (1, ..., last axes)
 
         y = x.astype(dtype) * expanded(self.scale)
         y = y + expanded(self.offset)

@@ -98,7 +98,8 @@ class SpectralNormalization(Wrapper):
         is_zero = jnp.all(kernel == 0)  # sigma is 0 then, and stays out of the quotient
         divided = kernel / jnp.where(is_zero, 1, sigma)
         divided = divided.astype(params[name].dtype)
-        return {**params, name: divided}, jnp.where(is_zero, vector, updated)
+        updated = jnp.where(is_zero, vector, updated)
+        return {**params, name: divided}, updated
 
 
 def _kernel_name(params: Params) -> str:

@@ -113,9 +113,9 @@ class _ConvTranspose(Spatial):
         extra: tuple[int | None, ...] = (None,) * self.spatial
         if self.output_padding is not None:
             (extra,) = numbers(self, "output_padding")
+        axes = zip(window, strides, dilation, extra, strict=True)
         padding = [
-            transposed_padding(k, s, d, self.padding, more)
-            for k, s, d, more in zip(window, strides, dilation, extra, strict=True)
+            transposed_padding(k, s, d, self.padding, more) for k, s, d, more in axes
         ]
         # As in the gradient of a convolution: spread-out inputs, convolved with the flipped kernel.
         # (*window, filters, channels)

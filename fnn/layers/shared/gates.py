@@ -242,7 +242,8 @@ class LSTMStep(GatedStep, loadable=False):
         f = activate(self.recurrent_activation, f)
         o = activate(self.recurrent_activation, o)
         c = f * c
-        c = c + i * activate(self.activation, new)
+        new = activate(self.activation, new)
+        c = c + i * new
         h = o * activate(self.activation, c)
         return h, c
 
