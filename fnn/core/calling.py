@@ -229,7 +229,8 @@ def _output_spec(
     def run(x: Tree) -> Tree:
         key = random.key(0)
         params, state = initialize(layer, key, x)
-        y, _ = call(layer, params, state, x, Context(key=key), fresh=True)
+        ctx = Context(key=key)
+        y, _ = call(layer, params, state, x, ctx, fresh=True)
         return y
 
     return jax.eval_shape(run, x)

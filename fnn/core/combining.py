@@ -95,7 +95,11 @@ class Flow(Layer, loadable=False):
         return params, state
 
     def unchecked_apply(
-        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
         """`apply` without its checks: the children check their own inputs."""
         x, ctx = carry_mask(x, ctx)
@@ -128,7 +132,11 @@ class Flow(Layer, loadable=False):
         return self.flow(x, visit), new
 
     def _tied(
-        self, params: Params, state: State, x: Tree, ctx: Context
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        ctx: Context,
     ) -> tuple[Tree, State]:
         def apply(params: Params, state: State) -> tuple[Tree, State]:
             new = dict(state)
@@ -263,7 +271,11 @@ class Composite(Layer, loadable=False):
         return unzip(pairs)
 
     def apply(
-        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
         x, ctx = carry_mask(x, ctx)
         new = dict(state)
@@ -298,7 +310,11 @@ class Wrapper(Layer, loadable=False):
         return initialize(self.inner, key, x)
 
     def apply(
-        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
         return call(self.inner, params, state, x, ctx)
 

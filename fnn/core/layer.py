@@ -284,10 +284,8 @@ class Layer(Copied, Configurable, loadable=False):
             self._change(name, value)
             return
         super().__setattr__(name, value)
-        if name in (
-            "trainable",
-            "fixed_weights",
-        ):  # of a class with its own `__init__`
+        # Of a class with its own `__init__`.
+        if name in ("trainable", "fixed_weights"):
             changes.note()
 
     def _change(self, name: str, value: object) -> None:

@@ -60,9 +60,9 @@ def windows(
     span = size + number - math.gcd(size, number)
     longest = -(-span // number)
     positions = starts[:, None] + jnp.arange(longest)[None]  # (windows, longest)
-    inside = (positions < ends[:, None]).reshape(
-        *[1] * axis, *positions.shape, *[1] * len(after)
-    )  # (1, ..., windows, longest, 1, ...)
+    inside = positions < ends[:, None]  # (windows, longest)
+    # (1, ..., windows, longest, 1, ...)
+    inside = inside.reshape(*[1] * axis, *inside.shape, *[1] * len(after))
     positions = jnp.minimum(positions, size - 1)
     values = jnp.take(x, positions, axis=axis, mode="clip")
     return Windows(jnp.where(inside, values, fill), ends - starts)

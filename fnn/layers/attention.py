@@ -178,7 +178,11 @@ class _HeadAttention(AttentionLayer):
         return params, state
 
     def apply(
-        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Tree,
+        ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
         inputs = split_inputs(x)
         masks = split_inputs(ctx.mask)

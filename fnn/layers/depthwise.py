@@ -127,9 +127,8 @@ def _by_offset(
             count = x.shape[place] - covered[i] + 1  # of window positions with stride 1
             last[place] = start + count
             step[place] = strides[i]
-        shifted = lax.slice(
-            x, first, last, step
-        )  # (batch, *new positions, channels * multiplier)
+        # (batch, *new positions, channels * multiplier)
+        shifted = lax.slice(x, first, last, step)
         total += shifted * weights[offset].reshape(by_channel)
     return jnp.asarray(total).astype(dtype)
 

@@ -169,7 +169,9 @@ class FlaxLayer(Layer):
     def _initial(self, key: Array, x: SpecTree) -> tuple[Tree, Tree]:
         variables = _values(self.variables)
         if not variables:
-            rngs = {name: jax.random.fold_in(key, n) for n, name in enumerate(_RNGS)}
+            rngs = {}
+            for n, name in enumerate(_RNGS):
+                rngs[name] = jax.random.fold_in(key, n)
             variables = self.module.init(rngs, _ones(x), **self._options(True))
         collections = dict(variables)
         return collections.pop("params", {}), collections

@@ -74,7 +74,11 @@ class GatedDense(Layer):
         return params, {}
 
     def apply(
-        self, params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        self,
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         y = jnp.matmul(x, params["kernel"])  # (..., 2 * units)
         if self.use_bias:

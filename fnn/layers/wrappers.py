@@ -132,7 +132,8 @@ class Remat(PassingWrapper):
 
         # `compile(remat=...)` adds nothing inside.
         ctx = ctx.replace(remat=())
-        result: tuple[Tree, State] = jax.checkpoint(run)(params, state, x, ctx)
+        recomputed = jax.checkpoint(run)
+        result: tuple[Tree, State] = recomputed(params, state, x, ctx)
         return result
 
 

@@ -135,7 +135,9 @@ def shape(x: Tree) -> tuple[int | None, ...]:
     >>> shape([[1, 2, 3]])
     (1, 3)
     """
-    return tuple(x.shape) if hasattr(x, "shape") else np.shape(x)
+    if hasattr(x, "shape"):
+        return tuple(x.shape)
+    return np.shape(x)
 
 
 def dtype(x: Tree) -> str:
@@ -202,9 +204,11 @@ def convert_to_tensor(
 @keeps_lists
 def cast(x: Tree, dtype: Tree) -> Array:
     """The numbers in another dtype."""
-    if isinstance(x, jax.Array):
-        return x if x.dtype == dtype else x.astype(dtype)
-    return jnp.asarray(x, dtype)
+    if not isinstance(x, jax.Array):
+        return jnp.asarray(x, dtype)
+    if x.dtype == dtype:
+        return x
+    return x.astype(dtype)
 
 
 def _bounds(dtype: Tree) -> tuple[Tree, Tree]:

@@ -75,7 +75,10 @@ def _log_probabilities(output: Array, from_logits: bool, axis: int) -> Array:
 
 
 def categorical_crossentropy(
-    target: Array, output: Array, from_logits: bool = False, axis: int = -1
+    target: Array,
+    output: Array,
+    from_logits: bool = False,
+    axis: int = -1,
 ) -> Array:
     """-sum(target * log(output)) along the axis of the classes."""
     _same_shapes("categorical_crossentropy", target, output)
@@ -85,7 +88,10 @@ def categorical_crossentropy(
 
 
 def sparse_categorical_crossentropy(
-    target: Array, output: Array, from_logits: bool = False, axis: int = -1
+    target: Array,
+    output: Array,
+    from_logits: bool = False,
+    axis: int = -1,
 ) -> Array:
     """-log(output) of the class that the target numbers."""
     target = target.astype("int32")
@@ -117,7 +123,10 @@ def binary_crossentropy(
 
 
 def moments(
-    x: Array, axes: Axes, keepdims: bool = False, synchronized: bool = False
+    x: Array,
+    axes: Axes,
+    keepdims: bool = False,
+    synchronized: bool = False,
 ) -> tuple[Array, Array]:
     """Mean and variance over axes; of 16-bit floats computed in float32."""
     if synchronized:

@@ -97,7 +97,9 @@ class Constant(Value):
     def _fnn_value(self) -> Tree:
         content = base64.b64decode(self.data)
         array = np.frombuffer(content, self.dtype).reshape(self.shape)
-        return array.item() if self.weak else array
+        if self.weak:
+            return array.item()
+        return array
 
     @property
     def value(self) -> Tree:
@@ -179,7 +181,9 @@ def restored(value: Tree, inputs: Sequence[Tree]) -> Tree:
     if isinstance(value, Slice):
         ends = (value.start, value.stop, value.step)
         return slice(*(restored(end, inputs) for end in ends))
-    return Ellipsis if isinstance(value, Dots) else value
+    if isinstance(value, Dots):
+        return Ellipsis
+    return value
 
 
 def _places(value: Tree) -> list[int]:

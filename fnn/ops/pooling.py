@@ -119,7 +119,9 @@ def _window_along(
     axis: int,
     size: int,
 ) -> tuple[int, ...]:
-    return tuple(size if place == axis else 1 for place in range(inputs.ndim))
+    window = [1] * inputs.ndim
+    window[axis] = size
+    return tuple(window)
 
 
 def adaptive_average_pool(

@@ -50,7 +50,9 @@ def ctc_decode(
 ) -> tuple[Array, Array]:
     """The likeliest label sequences, (paths, batch, time) with -1 behind their end."""
     inputs = inputs.astype(jnp.promote_types(inputs.dtype, "float32"))
-    blank = inputs.shape[-1] - 1 if mask_index is None else mask_index
+    blank = mask_index
+    if blank is None:
+        blank = inputs.shape[-1] - 1
     lengths = sequence_lengths.astype("int32")
     if strategy == "greedy":
         return _greedy(inputs, lengths, merge_repeated, blank)

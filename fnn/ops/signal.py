@@ -190,8 +190,11 @@ def istft(
     if window is not None:
         scale = values.sum()
     signal = signal / scale
-    start = fft_length // 2 if center else 0
+    start = 0
+    end = fft_length + sequence_stride * (frames.shape[-2] - 1)
+    if center:
+        start = fft_length // 2
+        end = -start
     if length is not None:
-        return signal[..., start : start + length]
-    whole = fft_length + sequence_stride * (frames.shape[-2] - 1)
-    return signal[..., start : -(fft_length // 2) if center else whole]
+        end = start + length
+    return signal[..., start:end]

@@ -165,11 +165,15 @@ def _array(value: Tree) -> Tree:
     if isinstance(value, jax.Array):
         _JAX_TYPES.add(type(value))
         return value
-    return None if value is None else jnp.asarray(value)
+    if value is None:
+        return None
+    return jnp.asarray(value)
 
 
 def _list_as_array(value: Tree) -> Tree:
-    return jnp.asarray(value) if isinstance(value, (list, tuple)) else value
+    if isinstance(value, (list, tuple)):
+        return jnp.asarray(value)
+    return value
 
 
 def _function(

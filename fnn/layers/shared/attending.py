@@ -365,7 +365,7 @@ def _fit_together(
         return False
     if value[:-1] != key[:-1]:
         return False
-    batch = [axis for axis in range(len(query) - 1) if axis not in axes]
+    batch = set(range(len(query) - 1)).difference(axes)
     return all(query[axis] == value[axis] for axis in batch)
 
 

@@ -61,7 +61,11 @@ def _equation(letters: Letters) -> str:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _product(
-    letters: Letters, int8_inputs: bool, x: Array, kernel: Array, scale: Array
+    letters: Letters,
+    int8_inputs: bool,
+    x: Array,
+    kernel: Array,
+    scale: Array,
 ) -> Array:
     of_x, of_kernel, of_y = letters
     equation, dtype = _equation(letters), x.dtype
@@ -79,7 +83,10 @@ def _product(
 
 @_product.defjvp
 def _product_jvp(
-    letters: Letters, int8_inputs: bool, primals: Any, tangents: Any
+    letters: Letters,
+    int8_inputs: bool,
+    primals: Any,
+    tangents: Any,
 ) -> tuple[Array, Array]:
     x, kernel, scale = primals
     dx, _, _ = tangents

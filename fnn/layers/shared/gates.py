@@ -121,7 +121,10 @@ class GatedStep(Layer, loadable=False):
         )
 
     def step_functions(
-        self, params: Params, scales: Scales, ctx: Context
+        self,
+        params: Params,
+        scales: Scales,
+        ctx: Context,
     ) -> StepFunctions:
         """`project` and `step`, with dropout."""
         scale: Array | int = 1
