@@ -191,15 +191,19 @@ def collated(items: Sequence[Item], numbers: Iterable[int]) -> Item:
     return _stacked(items, list(numbers), "")
 
 
-def _together(items: Sequence[Any], numbers: list[int], path: str) -> tuple[Any, ...]:
+def _together(
+    items: Sequence[Any],
+    numbers: list[int],
+    path: str,
+) -> tuple[Any, ...]:
     """Tuples of one length, each place stacked."""
     for item, number in zip(items, numbers, strict=True):
         if not isinstance(item, (tuple, list)) or len(item) != len(items[0]):
             raise _unlike(path, number, _described(item), _described(items[0]))
-    parts = zip(*items, strict=True)
-    return tuple(
-        _stacked(part, numbers, f"{path}[{place}]") for place, part in enumerate(parts)
-    )
+    stacked = []
+    for place, part in enumerate(zip(*items, strict=True)):
+        stacked.append(_stacked(part, numbers, f"{path}[{place}]"))
+    return tuple(stacked)
 
 
 def _stacked(items: Sequence[Any], numbers: list[int], path: str) -> Any:
@@ -237,7 +241,12 @@ def _described(item: Any) -> str:
     return type(item).__name__
 
 
-def _unlike(path: str, number: int, received: str, expected: str) -> ValueError:
+def _unlike(
+    path: str,
+    number: int,
+    received: str,
+    expected: str,
+) -> ValueError:
     place = ""
     if path:
         place = f" at {path}"

@@ -29,7 +29,8 @@ def shardings(
         if root is None:
             parts = name.split("/")
             names = ["/".join(parts[i:]) for i in range(len(parts))]
-        weight = Weight(tuple(names), tuple(jax.numpy.shape(leaf)), root is not None)
+        shape = jax.numpy.shape(leaf)
+        weight = Weight(tuple(names), shape, root is not None)
         return distribution.sharding(weight)
 
     return jax.tree_util.tree_map_with_path(sharding, arrays)

@@ -178,7 +178,11 @@ def _checked_step(step: Step) -> Step:
 
 
 def _as_source(
-    data: Tree, batch_size: int, shuffle: bool | str, seed: int, steps: int | None
+    data: Tree,
+    batch_size: int,
+    shuffle: bool | str,
+    seed: int,
+    steps: int | None,
 ) -> ArrayData | StreamData:
     if steps is not None:
         as_integer("steps_per_epoch", steps, 1)
@@ -241,7 +245,8 @@ def train(plan: Plan) -> History:
             if plan.progress.mode and not Mentioned.once:
                 mention(plan, plan.progress)
             plan.progress.stage(COMPILING)
-        program = engine.program(plan.step, now, plan.data.batch_spec(), plan.key)
+        spec = plan.data.batch_spec()
+        program = engine.program(plan.step, now, spec, plan.key)
         trainer = Trainer(plan, program, callbacks, interrupt, resume)
         names = _names_of_logs(plan, trainer, params["validated"])
         callbacks.set_logs(params, names)

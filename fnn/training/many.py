@@ -57,10 +57,16 @@ class PerMember(Metric, loadable=False):
         return adds
 
     def init(self, y_true: Tree = None, y_pred: Tree = None) -> Tree:
-        one = jax.tree.map(lambda a: array_spec(a.shape[1:], a.dtype), (y_true, y_pred))
-        sums = self.metric.init(*one)
         count = jax.tree.leaves(y_pred)[0].shape[0]
-        return jax.tree.map(lambda a: jnp.broadcast_to(a, (count, *jnp.shape(a))), sums)
+
+        def of_one(array: Array) -> jax.ShapeDtypeStruct:
+            return array_spec(array.shape[1:], array.dtype)
+
+        def repeated(array: Array) -> Array:
+            return jnp.broadcast_to(array, (count, *jnp.shape(array)))
+
+        specs = jax.tree.map(of_one, (y_true, y_pred))
+        return jax.tree.map(repeated, self.metric.init(*specs))
 
     def update(
         self,
@@ -169,18 +175,24 @@ def filled(items: Sequence[T], mesh: Mesh | None) -> list[T]:
 
 def stacked(trees: Sequence[Tree], mesh: Mesh | None) -> Tree:
     """Trees of arrays as one with the members along the first axis, divided over a mesh."""
+
+    def stack(*leaves: Array) -> Array:
+        return jnp.stack(leaves)
+
     if mesh is None:
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-    whole = jax.tree.map(lambda *leaves: jnp.stack(leaves), *filled(trees, mesh))
+        return jax.tree.map(stack, *trees)
+    whole = jax.tree.map(stack, *filled(trees, mesh))
     return jax.device_put(whole, NamedSharding(mesh, partition(MEMBERS)))
 
 
 def unstacked(whole: Tree, count: int) -> list[Tree]:
     """The trees of the first `count` members. Nothing is compiled for it."""
     whole = jax.tree.map(np.asarray, whole)
-    return [
-        jax.tree.map(lambda leaf, i=i: jnp.array(leaf[i]), whole) for i in range(count)
-    ]
+
+    def member(number: int) -> Tree:
+        return jax.tree.map(lambda leaf: jnp.array(leaf[number]), whole)
+
+    return list(map(member, range(count)))
 
 
 def over_members(
@@ -218,7 +230,8 @@ def make_many_step(step: Step, guard: str, mesh: Mesh | None) -> Step:
 
     def one(now: ManyState, batch: Tree) -> tuple[ManyState, Logs]:
         trains = jnp.any(batch[1])
-        inputs = now.train, batch, random.fold_in(now.train.key, now.number)
+        key = random.fold_in(now.train.key, now.number)
+        inputs = now.train, batch, key
 
         def commits(logs: Logs) -> Array:
             taken = trains & now.alive
@@ -226,7 +239,8 @@ def make_many_step(step: Step, guard: str, mesh: Mesh | None) -> Step:
                 taken = taken & is_finite(logs)
             return computed_once(taken)
 
-        train, logs, commit = committed(jax.jit(step).trace(*inputs), inputs, commits)
+        program = jax.jit(step).trace(*inputs)
+        train, logs, commit = committed(program, inputs, commits)
         alive = now.alive
         logs = _only_if(commit, logs)
         if guard == "raise":

@@ -108,7 +108,8 @@ def _noted(function: Callable[..., Tree], layer: Layer) -> Callable[..., Tree]:
         result = function(params, state, x, *others)
         # Afterwards, since a loop traces the program for one batch inside.
         took = time.perf_counter() - began
-        note("prediction", {"x": x, "params": params}, {"network": layer}, took)
+        arguments = {"x": x, "params": params}
+        note("prediction", arguments, {"network": layer}, took)
         return result
 
     noted.__name__ = name_of("prediction")

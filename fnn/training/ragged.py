@@ -44,7 +44,8 @@ def why_not_padded(
     'examples are combined along their axis'
     >>> why_not_padded(fnn.layers.ReLU(), Objective((goal,)), now, batch)
     """
-    state = tree.spec((now.params, now.state, without_counters(now).key))
+    key = without_counters(now).key
+    state = tree.spec((now.params, now.state, key))
     return _why("train", layer, objective, *_hashable((state, batch)))
 
 
@@ -66,7 +67,8 @@ def why_not_padded_in_prediction(
     x: SpecTree,
 ) -> str | None:
     """`why_not_padded` for a batch of `predict`."""
-    return _why("predict", layer, None, *_hashable(((params, state, _key_spec()), x)))
+    arrays = (params, state, _key_spec()), x
+    return _why("predict", layer, None, *_hashable(arrays))
 
 
 def _hashable(arrays: SpecTree) -> tuple[Any, tuple[jax.ShapeDtypeStruct, ...]]:

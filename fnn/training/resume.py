@@ -71,8 +71,8 @@ class Resume:
         self.typed = isinstance(now, TrainState)
         self.own: Record = {}
         if self.typed:
-            self.own = now.callbacks.get(FIT, {})
-            others = {name: part for name, part in now.callbacks.items() if name != FIT}
+            others = dict(now.callbacks)
+            self.own = others.pop(FIT, {})
             plan.weights.now = with_counters(now, others)
             self.epochs_before = int(now.epoch)
             self.key_before = now.key

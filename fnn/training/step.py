@@ -73,7 +73,8 @@ class Forward:
             result, state = call(layer, params, state, x, ctx)
         outputs = []
         logits: list[Array | None] = []
-        for form, (path, y) in zip(self.forms, outputs_by_path(result), strict=True):
+        by_path = outputs_by_path(result)
+        for form, (path, y) in zip(self.forms, by_path, strict=True):
             end = ends.get(path)
             if end is None:
                 outputs.append(y)
@@ -223,7 +224,8 @@ def _norms(gradients: Tree, updates: Tree, params: Tree) -> Logs:
     for name, whole in zip(NORMS, (gradients, updates, params), strict=True):
         for path, leaf in tree.flatten(whole):
             if path:
-                norm = jnp.sqrt(jnp.sum(jnp.square(leaf.astype(jnp.float32))))
+                squares = jnp.square(leaf.astype(jnp.float32))
+                norm = jnp.sqrt(jnp.sum(squares))
                 sums = {"total": norm, "count": jnp.ones(())}
                 logs["/".join((name, *path))] = Accumulator(Mean(), sums)
     return logs
@@ -251,7 +253,8 @@ def moved(layer: Layer, learning: Tree, updates: Tree) -> Tree:
             return moved
         return jnp.where(jnp.any(update != 0), constrained, moved)
 
-    return jax.tree.map(pick, weights.constrain(layer, after), after, updates)
+    constrained = weights.constrain(layer, after)
+    return jax.tree.map(pick, constrained, after, updates)
 
 
 @_shared

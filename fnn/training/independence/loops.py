@@ -45,7 +45,8 @@ def _joined(many: list[list[Value]]) -> list[Value]:
 
 
 def _fixed_point(
-    body: Callable[[list[Value]], list[Value]], carry: list[Value]
+    body: Callable[[list[Value]], list[Value]],
+    carry: list[Value],
 ) -> list[Value]:
     """The values of the carry that hold before every iteration."""
     while True:
@@ -62,8 +63,9 @@ def _cond(
 ) -> list[Value]:
     index, *operands = values
     if isinstance(index, Mixed):
-        return [index] * len(op.full.outvars)
-    pairs = zip(op.params["branches"], op.other.params["branches"], strict=True)
+        return op.all_results(index)
+    branches, others = op.params["branches"], op.other.params["branches"]
+    pairs = zip(branches, others, strict=True)
     return _joined([analysis.run(*pair, operands) for pair in pairs])
 
 
@@ -152,9 +154,10 @@ def _over_examples(
         raise Mixes("a loop over the examples carries something from one to the next")
     for value in scanned:
         if isinstance(value, Mixed):
-            return [value] * len(op.full.outvars)
-    if any(not isinstance(value, Each) or value.axis != 0 for value in scanned):
-        raise Mixes("a loop over the examples goes over something else, too")
+            return op.all_results(value)
+    for value in scanned:
+        if not isinstance(value, Each) or value.axis != 0:
+            raise Mixes("a loop over the examples goes over something else, too")
     slices: list[Value] = [Single()] * len(scanned)
     full, other = op.params["jaxpr"], op.other.params["jaxpr"]
     found = analysis.run(full, other, [*constants, *slices])
