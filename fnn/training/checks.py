@@ -373,7 +373,8 @@ def _check_numbers(layer: Layer, x: Tree) -> None:
 
 
 def _holds_arrays(leaves: Iterable[object]) -> bool:
-    return any(isinstance(leaf, (np.ndarray, jax.Array, LazyArray)) for leaf in leaves)
+    kinds = np.ndarray, jax.Array, LazyArray
+    return any(isinstance(leaf, kinds) for leaf in leaves)
 
 
 class _Computed:

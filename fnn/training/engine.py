@@ -222,11 +222,16 @@ class Program:
         With a distribution in force, that for each of its devices, as `state` lies on them.
         """
         _, like, batch, key, _ = self._made_for
-        chunk = jax.tree.map(lambda a: array_spec((1, *a.shape), a.dtype), batch)
+
+        def alone(array: Array) -> jax.ShapeDtypeStruct:
+            return array_spec((1, *array.shape), array.dtype)
+
+        chunk = jax.tree.map(alone, batch)
         state = like if state is None else state
         rest = state, self.zeros(), key, np.True_
         chunk, (state, zeros, key, healthy) = as_divided(chunk, rest)
-        span, mode = np.zeros(3, np.int32), np.zeros(2, bool)
+        span = np.zeros(3, np.int32)
+        mode = np.zeros(2, bool)
         batches = Batches(chunk, key, span, mode)
         run = self._run_donating if self.is_large else self._run
         chooses = self.chooses(guard, self.is_large)

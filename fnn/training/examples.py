@@ -206,7 +206,11 @@ def _together(
     return tuple(stacked)
 
 
-def _stacked(items: Sequence[Any], numbers: list[int], path: str) -> Any:
+def _stacked(
+    items: Sequence[Any],
+    numbers: list[int],
+    path: str,
+) -> Any:
     first = items[0]
     if isinstance(first, Mapping):
         for item, number in zip(items, numbers, strict=True):

@@ -43,12 +43,12 @@ def as_inputs(
     if isinstance(x, (list, tuple)):
         single = len(x) == 1 and hasattr(x[0], "shape")
         if several or single:
-            parts = tuple(
-                as_inputs(part, are_arrays(part), f"{name}[{i}]", finite, lazy, strings)
-                for i, part in enumerate(x)
-            )
+            parts = []
+            for i, part in enumerate(x):
+                nested, label = are_arrays(part), f"{name}[{i}]"
+                parts.append(as_inputs(part, nested, label, finite, lazy, strings))
             if several:
-                return parts
+                return tuple(parts)
             return parts[0]
     array = checks.as_array(name, x, lazy, strings)
     if finite:
@@ -118,7 +118,8 @@ def with_axes(x: Tree, nodes: Tree) -> Tree:
     shapes = [node.shape for node in jax.tree.leaves(nodes)]
     if len(arrays) != len(shapes):
         return x
-    if list(map(np.ndim, arrays)) == list(map(len, shapes)):
+    ndims = list(map(np.ndim, arrays))
+    if ndims == list(map(len, shapes)):
         return x
     fitting = map(_with_axes, arrays, shapes)
     return jax.tree.unflatten(treedef, fitting)
@@ -138,7 +139,11 @@ def _with_axes(array: checks.Array, shape: tuple[int | None, ...]) -> checks.Arr
     return array
 
 
-def by_output(value: Data, names: Sequence[str], argument: str) -> tuple[Data, ...]:
+def by_output(
+    value: Data,
+    names: Sequence[str],
+    argument: str,
+) -> tuple[Data, ...]:
     """`value` as a tuple with one item per output, None for those missing in a dict."""
     if isinstance(value, dict):
         if set(value) - set(names):

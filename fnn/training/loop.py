@@ -305,11 +305,12 @@ def _parameters(plan: Plan) -> dict[str, Any]:
     count = None
     if not plan.steps:
         count = getattr(plan.data, "count", None)
+    validated = plan.validate is not None and any(map(plan.validates, epochs))
     return {
         "verbose": plan.verbose,
         "epochs": plan.epochs,
         "steps": plan.steps or plan.data.steps,
-        "validated": plan.validate is not None and any(map(plan.validates, epochs)),
+        "validated": validated,
         "batch_size": plan.data.batch_size,
         "rows": count,
     }
@@ -321,7 +322,8 @@ def _names_of_logs(
     """The names that the logs of an epoch will have; None if that cannot be known."""
     if trainer.callbacks.adds_logs or (validated and isinstance(plan.run, Run)):
         return None
-    names = frozenset(shown(dict.fromkeys(log_names(trainer.program.logs))))
+    logs = dict.fromkeys(log_names(trainer.program.logs))
+    names = frozenset(shown(logs))
     if validated:
         names |= {f"val_{name}" for name in names}
     return names

@@ -207,7 +207,9 @@ def over_members(
         return mapped
     specs = []
     for axis in axes:
-        names = () if axis is None else (*(None,) * axis, MEMBERS)
+        names: tuple[str | None, ...] = ()
+        if axis is not None:
+            names = (*(None,) * axis, MEMBERS)
         specs.append(partition(*names))
     divided: Callable[..., Tree] = jax.shard_map(
         mapped,
@@ -265,7 +267,8 @@ def make_many_eval_step(step: Step, mesh: Mesh | None, shared: bool) -> Step:
         _, logs = step(weighted, batch, key)
         return _only_if(jnp.any(batch[1]), logs)
 
-    mapped = over_members(one, (0, None if shared else 1, 0), mesh)
+    batch_axis = None if shared else 1
+    mapped = over_members(one, (0, batch_axis, 0), mesh)
 
     def many_step(weighted: Tree, batch: Tree, key: Array) -> tuple[Tree, Logs]:
         return weighted, _per_member(mapped(weighted, batch, key))
@@ -275,14 +278,16 @@ def make_many_eval_step(step: Step, mesh: Mesh | None, shared: bool) -> Step:
 
 def _only_if(condition: Array, logs: Logs) -> Logs:
     """The logs of a step, empty unless `condition` holds."""
+
+    def or_zero(array: Array) -> Array:
+        return jnp.where(condition, array, jnp.zeros_like(array))
+
     kept: Logs = {}
     for name, part in logs.items():
         if isinstance(part, Waiting):
             kept[name] = part
             continue
-        sums, lost = jax.tree.map(
-            lambda a: jnp.where(condition, a, jnp.zeros_like(a)), (part.sums, part.lost)
-        )
+        sums, lost = jax.tree.map(or_zero, (part.sums, part.lost))
         kept[name] = Accumulator(part.metric, sums, lost)
     return kept
 

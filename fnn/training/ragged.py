@@ -116,8 +116,13 @@ def _forward(
     """The function of a batch that a step computes, before any derivative."""
     if kind == "predict":
         predict = predict_function(layer)
+
         # The key is for networks that draw random numbers in inference too.
-        return lambda state, x: predict(*state[:2], x, state[2])
+        def predicted(state: tuple[Params, State, Array], x: Tree) -> Tree:
+            params, layer_state, key = state
+            return predict(params, layer_state, x, key)
+
+        return predicted
     assert objective is not None
     if kind == "eval":
         evaluate = make_eval_step(layer, objective)
@@ -127,7 +132,9 @@ def _forward(
             arrays: dict[str, Tree],
             valid: Array,
         ) -> Tree:
-            after, logs = evaluate(state[:2], (arrays, valid), state[2])
+            params, layer_state, key = state
+            weighted = params, layer_state
+            after, logs = evaluate(weighted, (arrays, valid), key)
             return after, begun(logs)
 
         return evaluated

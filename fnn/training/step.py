@@ -227,7 +227,8 @@ def _norms(gradients: Tree, updates: Tree, params: Tree) -> Logs:
                 squares = jnp.square(leaf.astype(jnp.float32))
                 norm = jnp.sqrt(jnp.sum(squares))
                 sums = {"total": norm, "count": jnp.ones(())}
-                logs["/".join((name, *path))] = Accumulator(Mean(), sums)
+                label = "/".join((name, *path))
+                logs[label] = Accumulator(Mean(), sums)
     return logs
 
 

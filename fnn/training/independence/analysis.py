@@ -85,9 +85,11 @@ def why_mixed(
         return f"the program cannot be run on {sizes[1]} examples: {error}"
     analysis = _Analysis(sizes, differentiated)
     variables, twins = program.jaxpr.invars, twin.jaxpr.invars
+    fills = _fills(full, valid)
     values = []
-    for a, b, fill in zip(variables, twins, _fills(full, valid), strict=True):
-        values.append(analysis.argument(a.aval.shape, b.aval.shape, fill))
+    for a, b, fill in zip(variables, twins, fills, strict=True):
+        argument = analysis.argument(a.aval.shape, b.aval.shape, fill)
+        values.append(argument)
     try:
         results = analysis.run(program, twin, values)
     except Mixes as finding:

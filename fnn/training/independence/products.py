@@ -7,6 +7,7 @@ from fnn.training.independence.rules import (
     Operation,
     Rule,
     apart,
+    other_axes,
     place_of,
     rule,
 )
@@ -77,7 +78,7 @@ def _dot_with_constant(
     if value.axis in bound:
         raise Mixes("a product sums over the examples")
     # The result has the batch axes, the free axes of the left, those of the right.
-    free = [axis for axis in range(op.ndim(side)) if axis not in bound]
+    free = other_axes(op.ndim(side), bound)
     first = len(batched[0])
     if side == 1:
         first = op.ndim(0) - len(contracted[0])

@@ -157,6 +157,12 @@ def place_of(axes: Sequence[int], axis: int) -> int:
     return tuple(axes).index(axis)
 
 
+def other_axes(ndim: int, *taken: Sequence[int]) -> list[int]:
+    """The axes of an array but for those taken."""
+    excluded: set[int] = set().union(*taken)
+    return [axis for axis in range(ndim) if axis not in excluded]
+
+
 def apart(value: Value, *axes: int) -> Value:
     """The value itself. Raises Mixes if its examples are along one of the axes."""
     if isinstance(value, Each) and value.axis in axes:
@@ -234,7 +240,8 @@ def _reshape(op: Operation, values: list[Value]) -> Value:
     if value.after is not None:
         afters = [value.after]
     else:
-        afters = [max(shape[value.axis] // op.sizes[0], 1), 1]
+        ratio = max(shape[value.axis] // op.sizes[0], 1)
+        afters = [ratio, 1]
     for after in afters:
         # The number of consecutive entries of one example.
         block = after * math.prod(shape[value.axis + 1 :])
