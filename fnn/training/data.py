@@ -137,10 +137,11 @@ class ArrayData:
         left out.
         """
         total = steps or self.steps
-        ragged = self.count % self.batch_size if self.pad and self.ends_alike else 0
-        separate = bool(ragged) and (
-            self.runs_apart(ragged) or self.apart(self.batch_spec())
-        )
+        ragged, separate = 0, False
+        if self.pad and self.ends_alike:
+            ragged = self.count % self.batch_size
+        if ragged:
+            separate = self.runs_apart(ragged) or self.apart(self.batch_spec())
         done = start
         while done < total:
             batch = epoch * total + done
@@ -159,7 +160,9 @@ class ArrayData:
                 chunk = _shares(self.arrays, valid, index)
             else:
                 chunk = take(self.arrays, index), valid
-            yield chunk if self.pad else chunk[0], count
+            if not self.pad:
+                chunk = chunk[0]
+            yield chunk, count
             done += count
 
     def place(self, done: int | None) -> None:

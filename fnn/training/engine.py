@@ -227,7 +227,8 @@ class Program:
             return array_spec((1, *array.shape), array.dtype)
 
         chunk = jax.tree.map(alone, batch)
-        state = like if state is None else state
+        if state is None:
+            state = like
         rest = state, self.zeros(), key, np.True_
         chunk, (state, zeros, key, healthy) = as_divided(chunk, rest)
         span = np.zeros(3, np.int32)

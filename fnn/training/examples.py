@@ -216,10 +216,11 @@ def _stacked(
         for item, number in zip(items, numbers, strict=True):
             if not isinstance(item, Mapping) or set(item) != set(first):
                 raise _unlike(path, number, _described(item), _described(first))
-        return {
-            key: _stacked([item[key] for item in items], numbers, f"{path}[{key!r}]")
-            for key in first
-        }
+        stacked = {}
+        for key in first:
+            parts = [item[key] for item in items]
+            stacked[key] = _stacked(parts, numbers, f"{path}[{key!r}]")
+        return stacked
     if isinstance(first, (tuple, list)) and not _is_of_numbers(first):
         return _together(items, numbers, path)
     if first is None:

@@ -147,12 +147,15 @@ def is_accumulator(value: object) -> bool:
 
 def log_names(logs: Logs) -> list[str]:
     """The names of the results of the logs of a step, or of their shapes."""
-    names = []
+    names: list[str] = []
     for name, part in logs.items():
         found: Tree = None
         if isinstance(part, Waiting):
             found = jax.eval_shape(lambda part=part: part.start.result)
-        names += [*found] if isinstance(found, dict) else [name]
+        if isinstance(found, dict):
+            names.extend(found)
+        else:
+            names.append(name)
     return names
 
 

@@ -98,7 +98,10 @@ def make_loss(layer: Layer, objective: Objective) -> Callable[..., Tree]:
     forward = Forward(layer, objective)
 
     def loss_of(
-        params: Tree, now: TrainState, batch: Tree, key: Array
+        params: Tree,
+        now: TrainState,
+        batch: Tree,
+        key: Array,
     ) -> tuple[Array, tuple[Tree, Logs]]:
         arrays, rows = batch
         _, fixed = weights.split(layer, now.params)
@@ -127,7 +130,10 @@ def _shared(make: Callable[..., T]) -> Callable[..., T]:
 
 @_shared
 def make_train_step(
-    layer: Layer, objective: Objective, optimizer: Optimizer, norms: bool = False
+    layer: Layer,
+    objective: Objective,
+    optimizer: Optimizer,
+    norms: bool = False,
 ) -> Callable[..., Tree]:
     """The pure function `step(train_state, batch, key) -> (train_state, logs)` of a model.
 
@@ -233,7 +239,10 @@ def _norms(gradients: Tree, updates: Tree, params: Tree) -> Logs:
 
 
 def _updated(
-    layer: Layer, now: TrainState, learning: Tree, updates: Tree
+    layer: Layer,
+    now: TrainState,
+    learning: Tree,
+    updates: Tree,
 ) -> TrainState:
     """The state with updates added to the trainable weights, and constraints applied."""
     _, fixed = weights.split(layer, now.params)
@@ -287,7 +296,8 @@ def with_average(layer: Layer, optimizer: Optimizer, now: TrainState) -> TrainSt
     if not getattr(optimizer, "averages", False):
         return now
     learning, fixed = weights.split(layer, now.params)
-    average = weights.constrain(layer, optimizer.average(now.optimizer, learning))
+    average = optimizer.average(now.optimizer, learning)
+    average = weights.constrain(layer, average)
     return now.replace(params=weights.merge(now.params, average, fixed))
 
 
