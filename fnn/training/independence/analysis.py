@@ -306,8 +306,7 @@ class _Analysis:
         if any(isinstance(value, Single) for value in values):
             return self._of_one_example(op, values)
         if op.name in CALLS:
-            name = CALLS[op.name]
-            full, other = op.params[name], op.other.params[name]
+            full, other = op.both(CALLS[op.name])
             results = self.run(full, other, values)
             if self.differentiated and op.name in CUSTOM:
                 return self._with_derivative(op, values, results)

@@ -58,6 +58,10 @@ class Operation:
         params: dict[str, Any] = self.full.params
         return params
 
+    def both(self, name: str) -> tuple[Any, Any]:
+        """A parameter at the full batch size, and at the other size."""
+        return self.params[name], self.other.params[name]
+
     def shape(self, operand: int) -> Shape:
         """The shape of an operand at the full batch size."""
         return tuple(self.full.invars[operand].aval.shape)
@@ -97,10 +101,8 @@ class Operation:
         ignored = IGNORED
         if varies and self.name in RULES:
             ignored = IGNORED | OF_SHAPES
-        for name, value in self.params.items():
-            if name in ignored:
-                continue
-            if not jaxprs.equal(value, self.other.params[name]):
+        for name in self.params:
+            if name not in ignored and not jaxprs.equal(*self.both(name)):
                 raise Mixes(f"the parameter {name} depends on the batch size")
 
     def ratio(self, axis: int, number: int = 0) -> int:

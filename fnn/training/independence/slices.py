@@ -108,7 +108,7 @@ def _slice_of_examples(
 @rule("split")
 def _split(op: Operation, values: list[Value]) -> list[Value]:
     value = values[0]
-    sizes, others = op.params["sizes"], op.other.params["sizes"]
+    sizes, others = op.both("sizes")
     if isinstance(value, Each) and value.axis == op.params["axis"]:
         for pair in zip(sizes, others, strict=True):
             if not _is_boundary(value, *pair, op.sizes):
@@ -139,7 +139,7 @@ def _require_all_examples(
 
 @rule("dynamic_slice")
 def _dynamic_slice(op: Operation, values: list[Value]) -> Value:
-    sizes, others = op.params["slice_sizes"], op.other.params["slice_sizes"]
+    sizes, others = op.both("slice_sizes")
     _require_all_examples(values[0], op.shape(0), sizes, others)
     return values[0]
 
@@ -193,7 +193,7 @@ def _gather(op: Operation, values: list[Value]) -> Value:
 
 def _check_slice_sizes(op: Operation, operand: Value) -> None:
     """Raises Mixes unless slices have one size, or take the whole axis of the examples."""
-    sizes, others = op.params["slice_sizes"], op.other.params["slice_sizes"]
+    sizes, others = op.both("slice_sizes")
     pairs = zip(sizes, others, strict=True)
     for axis, (size, other) in enumerate(pairs):
         is_examples = isinstance(operand, Each) and axis == operand.axis
