@@ -29,7 +29,7 @@ from tests.helpers.sharding import (
     rows,
 )
 
-pytestmark = pytest.mark.slow
+slow = pytest.mark.slow
 
 BATCH = 8
 ONE_OF_EACH = frozenset(COMPILED)
@@ -128,6 +128,7 @@ def assert_numbers_of_one_device(case, *kinds):
             close(problem.gradient(*divide(problem, *weights, kind)), expected)
 
 
+@slow
 @each_of(BATCHES)
 def test_a_divided_batch_gives_what_one_device_gives(case):
     """The types say where arrays lie; and one row of each class is the arithmetic of one device.
@@ -144,6 +145,7 @@ def test_a_divided_batch_gives_what_one_device_gives(case):
             assert_numbers_of_one_device(case, AxisType.Explicit)
 
 
+@slow
 @pytest.mark.thorough
 @each_of(CATALOGUE)
 def test_every_row_has_the_numbers_of_one_device(case):
@@ -184,6 +186,7 @@ DIVISIONS = (
     (BY_FEATURES, ("columns", "rows by data")),
 )
 FEWER = (BY_BATCH, ("both",)), (BY_FEATURES, ("columns",))
+FEWEST = FEWER[:1]
 
 
 def trace_divided(case, divisions):
@@ -203,13 +206,17 @@ def trace_divided(case, divisions):
 FIRST = {type(case.layer): case for case in reversed(DIVISIBLE)}
 
 
+@slow
 @each_of(DIVISIBLE)
 def test_every_layer_takes_divided_weights(case):
     """By all rules in one row of each class that is not made of others."""
-    first = case is FIRST[type(case.layer)] and not isinstance(case.layer, MADE_OF_OTHERS)
-    trace_divided(case, DIVISIONS if first else FEWER)
+    divisions = FEWER if case in ONE_OF_EACH else FEWEST
+    if case is FIRST[type(case.layer)] and not isinstance(case.layer, MADE_OF_OTHERS):
+        divisions = DIVISIONS
+    trace_divided(case, divisions)
 
 
+@slow
 @pytest.mark.thorough
 @each_of(DIVISIBLE)
 def test_every_row_takes_weights_divided_by_all_rules(case):
@@ -245,6 +252,7 @@ def on_one_device(name):
     return problem, params, state, problem.gradient(*problem.arguments(params, state))
 
 
+QUICK = {("Dense after Dense", "both"), ("Conv2D", "columns")}
 LARGE = {"GroupedQueryAttention", "LSTM", "Repeat", "Ensemble", "MixtureOfExperts"}
 
 
@@ -253,7 +261,8 @@ def numbered():
     for name in COMMON:
         for rule in RULES:
             sampled = rule == "both" or (rule in ("rows", "columns") and name not in LARGE)
-            yield pytest.param(name, rule, marks=() if sampled else pytest.mark.thorough)
+            marks = slow if sampled else pytest.mark.thorough
+            yield pytest.param(name, rule, marks=() if (name, rule) in QUICK else marks)
 
 
 @pytest.mark.parametrize(("name", "rule"), [*numbered()])
@@ -288,6 +297,7 @@ def test_features_stay_divided_from_columns_to_rows():
     assert specs == [PartitionSpec("data", "model"), PartitionSpec("data", None)]
 
 
+@slow
 def test_a_divided_batch_needs_no_mesh_around_it():
     """Arrays that lie on a mesh say so themselves, eagerly and under jit."""
     layer = L.Sequential([L.Dense(8), L.BatchNormalization(), L.Dense(2)])
@@ -301,6 +311,7 @@ def test_a_divided_batch_needs_no_mesh_around_it():
     close(compiled(*given), expected)
 
 
+@slow
 def test_axes_may_be_explicit_in_part():
     kinds = AxisType.Explicit, AxisType.Auto
     partly = jax.make_mesh((DATA, MODEL), ("data", "model"), axis_types=kinds)
@@ -316,6 +327,7 @@ def test_axes_may_be_explicit_in_part():
         close(run(lay(params, columns), lay(state, WHOLE), lay(x, BY_BATCH)), expected)
 
 
+@slow
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
 @pytest.mark.parametrize("layer", [L.Conv1D(6, 2, groups=2), L.DepthwiseConv1D(6)], ids=repr)
 def test_the_gradient_of_a_grouped_convolution_is_not_multiplied(layer, kind):

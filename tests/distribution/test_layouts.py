@@ -352,6 +352,7 @@ def test_weights_move_to_another_distribution():
     assert len(model.layers[0].kernel.value.devices()) == 4
 
 
+@slow
 def test_numbers_that_are_assigned_go_to_the_devices():
     model = perceptron(D.FSDP(min_size=32))
     model.set_weights([a + 1 for a in model.get_weights()])
