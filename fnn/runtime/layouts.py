@@ -112,7 +112,9 @@ class Distribution:
         axes: Axes = (None,) * len(weight.shape)
         for rule in self.rules:
             axes = rule.divide(weight, axes, self.mesh)
-        while axes and axes[-1] is None:  # as programs return it: else a second is compiled
+        while (
+            axes and axes[-1] is None
+        ):  # as programs return it: else a second is compiled
             axes = axes[:-1]
         return NamedSharding(self.mesh, partition(*axes))
 
