@@ -112,9 +112,8 @@ class Distribution:
         axes: Axes = (None,) * len(weight.shape)
         for rule in self.rules:
             axes = rule.divide(weight, axes, self.mesh)
-        while (
-            axes and axes[-1] is None
-        ):  # as programs return it: else a second is compiled
+        # As programs return it: else the next call would compile a second one.
+        while axes and axes[-1] is None:
             axes = axes[:-1]
         return NamedSharding(self.mesh, partition(*axes))
 
