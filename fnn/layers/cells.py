@@ -95,7 +95,7 @@ class GRUCell(GRUStep, _Cell):
 
     >>> init, apply = GRUCell(4)
     >>> x = jnp.ones((2, 3)), jnp.zeros((2, 4))
-    >>> apply(*init(jax.random.key(0), x), x)[0][0].shape
+    >>> jax.jit(apply)(*init(jax.random.key(0), x), x)[0][0].shape
     (2, 4)
     """
 
@@ -125,7 +125,7 @@ class SimpleRNNCell(SimpleStep, _Cell):
 
     >>> init, apply = SimpleRNNCell(4)
     >>> x = jnp.ones((2, 3)), jnp.zeros((2, 4))
-    >>> apply(*init(jax.random.key(0), x), x)[0][0].shape
+    >>> jax.jit(apply)(*init(jax.random.key(0), x), x)[0][0].shape
     (2, 4)
     """
 

@@ -128,8 +128,8 @@ class RotaryEmbedding(Layer):
     Raises ValueError for an odd number of features (Su et al. 2021, section 3.2.2; the same pairs
     as in GPT-NeoX, Llama and KerasHub).
 
-    >>> y, _ = RotaryEmbedding().apply({}, {}, jnp.array([[[1.0, 0.0], [1.0, 0.0]]]))
-    >>> [f"{value:.2f}" for value in y.ravel()]
+    >>> y = RotaryEmbedding()(jnp.array([[[1.0, 0.0], [1.0, 0.0]]]))
+    >>> [f"{value:.2f}" for value in np.ravel(y)]
     ['1.00', '0.00', '0.54', '0.84']
     """
 
