@@ -64,7 +64,7 @@ class LSTMCell(LSTMStep, _Cell):
 
     >>> init, apply = LSTMCell(4)
     >>> x = jnp.ones((2, 3)), (jnp.zeros((2, 4)), jnp.zeros((2, 4)))
-    >>> y, (h, c) = apply(*init(jax.random.key(0), x), x)[0]
+    >>> y, (h, c) = jax.jit(apply)(*init(jax.random.key(0), x), x)[0]
     >>> y.shape, c.shape
     ((2, 4), (2, 4))
     """

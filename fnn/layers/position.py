@@ -80,8 +80,8 @@ class SinusoidalPosition(Layer):
     2i + 1. Raises ValueError unless `max_wavelength` is positive (Vaswani et al. 2017, section
     3.5).
 
-    >>> y, _ = SinusoidalPosition().apply({}, {}, jnp.zeros((1, 2, 2)))
-    >>> [f"{value:.2f}" for value in y.ravel()]
+    >>> y = SinusoidalPosition()(jnp.zeros((1, 2, 2)))
+    >>> [f"{value:.2f}" for value in np.ravel(y)]
     ['0.00', '1.00', '0.84', '0.54']
     """
 

@@ -35,8 +35,9 @@ def circle(
     all others, or with the given references: those with its label should be near, the others far.
     Source: Sun et al. 2020, Circle Loss, section 3.2.
 
-    >>> x = [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]
-    >>> [[round(v, 1) for v in circle(y, x).tolist()] for y in ([0, 0, 1, 1], [0, 1, 0, 1])]
+    >>> x = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    >>> values = [jax.jit(circle)(np.array(y), x) for y in ([0, 0, 1, 1], [0, 1, 0, 1])]
+    >>> [[round(v, 1) for v in each.tolist()] for each in values]
     [[0.0, 0.0, 0.0, 0.0], [134.4, 134.4, 134.4, 134.4]]
     """
     embeddings = floating(y_pred)
@@ -99,7 +100,8 @@ def triplet(
     batch lacks either.
     Source: Hermans et al. 2017, In Defense of the Triplet Loss, section 2 (batch hard).
 
-    >>> values = triplet([0, 0, 1], [[0.0], [1.0], [3.0]], margin=2.0)
+    >>> y, x = np.array([0, 0, 1]), np.array([[0.0], [1.0], [3.0]])
+    >>> values = jax.jit(lambda y, x: triplet(y, x, margin=2.0))(y, x)
     >>> [round(v, 4) for v in values.tolist()]  # 2 + 1 - 3, 2 + 1 - 2, no pair
     [0.0, 1.0, 0.0]
     """

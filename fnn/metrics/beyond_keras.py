@@ -33,8 +33,8 @@ class ExpectedCalibrationError(Metric):
     Source: Guo et al. 2017, On Calibration of Modern Neural Networks, section 2.
 
     >>> metric = ExpectedCalibrationError()
-    >>> sums = metric.update(metric.init(), jnp.array([1, 0]), jnp.array([[0.8], [0.8]]))
-    >>> round(metric.result(sums).item(), 4)
+    >>> sums = jax.jit(metric.update)(metric.init(), jnp.array([1, 0]), jnp.array([[0.8], [0.8]]))
+    >>> round(jax.jit(metric.result)(sums).item(), 4)
     0.3
     """
 
@@ -153,7 +153,8 @@ class Perplexity(Metric):
     Targets are class numbers; tokens of `ignore_class` are left out.
 
     >>> metric = Perplexity()
-    >>> sums = metric.update(metric.init(), jnp.array([0, 1]), jnp.full((2, 4), 0.25))
+    >>> y_true, y_pred = jnp.array([0, 1]), jnp.full((2, 4), 0.25)
+    >>> sums = jax.jit(metric.update)(metric.init(), y_true, y_pred)
     >>> round(metric.result(sums).item(), 4)
     4.0
     """

@@ -285,9 +285,10 @@ class PrecisionAtRecall(ConfusionMetric):
 
     0 if there is none. Thresholds are evenly spaced; scores between two of them count as ties.
 
-    >>> metric = PrecisionAtRecall(1.0)
-    >>> metric.update_state([0, 1, 0, 1], [0.2, 0.4, 0.6, 0.8])
-    >>> round(metric.result().item(), 4)  # above 0.2: 3 scores, 2 of them positives
+    >>> metric, y_true = PrecisionAtRecall(1.0), np.array([0, 1, 0, 1])
+    >>> y_pred = np.array([0.2, 0.4, 0.6, 0.8])
+    >>> sums = jax.jit(metric.update)(metric.init(y_true, y_pred), y_true, y_pred)
+    >>> round(jax.jit(metric.result)(sums).item(), 4)  # above 0.2: 3 scores, 2 of them positives
     0.6667
     """
 

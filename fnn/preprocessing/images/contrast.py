@@ -30,7 +30,7 @@ class AutoContrast(BaseImagePreprocessingLayer):
     A channel of one value stays as it is. It acts in inference too. Integers become float32.
     Raises ValueError unless `value_range` is two numbers.
 
-    >>> AutoContrast()(jnp.asarray([50.0, 75, 100]).reshape(1, 3, 1, 1)).ravel()
+    >>> AutoContrast().apply({}, {}, jnp.asarray([50.0, 75, 100]).reshape(1, 3, 1, 1))[0].ravel()
     Array([  0. , 127.5, 255. ], dtype=float32)
     """
 
