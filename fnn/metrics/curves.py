@@ -311,9 +311,10 @@ class RecallAtPrecision(ConfusionMetric):
 
     0 if there is none. Thresholds are evenly spaced; scores between two of them count as ties.
 
-    >>> metric = RecallAtPrecision(0.9)
-    >>> metric.update_state([0, 1, 0, 1], [0.2, 0.4, 0.6, 0.8])
-    >>> metric.result().item()  # above 0.6: only positives, half of them
+    >>> metric, y_true = RecallAtPrecision(0.9), np.array([0, 1, 0, 1])
+    >>> y_pred = np.array([0.2, 0.4, 0.6, 0.8])
+    >>> sums = jax.jit(metric.update)(metric.init(y_true, y_pred), y_true, y_pred)
+    >>> jax.jit(metric.result)(sums).item()  # above 0.6: only positives, half of them
     0.5
     """
 

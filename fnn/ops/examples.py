@@ -10,7 +10,8 @@ _FUNCTION = re.compile(r"^.*?\bops\.(?:image\.)?(\w+)", re.MULTILINE)
 
 # A call and its result in a line each; lines without a result prepare the next call.
 CORE = """
-jax.jit(lambda x: ops.associative_scan(jnp.add, x))(np.arange(4)) -> Array([0, 1, 3, 6], dtype=int32)
+sums = jax.jit(lambda x: ops.associative_scan(jnp.add, x))
+sums(np.arange(4)) -> Array([0, 1, 3, 6], dtype=int32)
 ops.cast([1.7, -1.7], "int32") -> Array([ 1, -1], dtype=int32)
 ops.cdist([[0.0, 0.0]], [[3.0, 4.0], [0.0, 1.0]]).tolist() -> [[5.0, 1.0]]
 ops.cond(True, lambda: jnp.ones(2), lambda: jnp.zeros(2)) -> Array([1., 1.], dtype=float32)
@@ -71,7 +72,8 @@ ops.conv_transpose(x, kernel, 2).tolist() -> [[[1.0], [10.0], [2.0], [20.0]]]
 logits = 5 * np.eye(3, dtype="f")[[[1, 1, 0, 2]]]
 jax.jit(ops.ctc_decode)(logits, np.array([4]))[0].tolist() -> [[[1, 2, -1, -1]]]
 labels, lengths = np.array([[1]]), (np.array([1]), np.array([2]))
-np.float64(jax.jit(ops.ctc_loss)(labels, np.zeros((1, 2, 2), "f"), *lengths)).round(3) -> array([0.288])
+loss = jax.jit(ops.ctc_loss)(labels, np.zeros((1, 2, 2), "f"), *lengths)
+np.float64(loss).round(3) -> array([0.288])
 ops.depth_to_space(np.arange(4).reshape(1, 1, 1, 4), 2).squeeze().tolist() -> [[0, 1], [2, 3]]
 x, kernel = np.float32([[[1, 1], [2, 3]]]), np.float32([[[1], [1]], [[1], [10]]])
 ops.depthwise_conv(x, kernel).tolist() -> [[[3.0, 31.0]]]
@@ -152,8 +154,10 @@ x = np.arange(4.0).reshape(2, 2, 1)
 ops.image.extract_patches(x, (1, 2)).squeeze().tolist() -> [[0.0, 1.0], [2.0, 3.0]]
 ops.image.extract_patches_3d(np.zeros((4, 4, 4, 1)), 2).shape -> (2, 2, 2, 8)
 x = np.float32([[[0], [4], [0]]])
-np.float64(ops.image.gaussian_blur(x, (1, 3))).round(3).ravel() -> array([0. , 1.807, 0. ])
-jax.jit(ops.image.hsv_to_rgb)(np.float32([[[0.0, 1.0, 1.0]]])).ravel() -> Array([1., 0., 0.], dtype=float32)
+blur = jax.jit(lambda x: ops.image.gaussian_blur(x, (1, 3)))
+np.float64(blur(x)).round(3).ravel() -> array([0. , 1.807, 0. ])
+red = np.float32([[[0.0, 1.0, 1.0]]])
+jax.jit(ops.image.hsv_to_rgb)(red).ravel() -> Array([1., 0., 0.], dtype=float32)
 x = np.float32([[0, 1], [2, 3]])
 ops.image.map_coordinates(x, [[0.5], [0.5]], order=1) -> Array([1.5], dtype=float32)
 ops.image.pad_images(np.ones((1, 1, 1)), 0, 1, 0, 1).squeeze().tolist() -> [0.0, 1.0, 0.0]
@@ -165,7 +169,8 @@ x = np.float32([[[0], [2]]])
 ops.image.resize(x, (1, 4)).ravel() -> Array([0. , 0.5, 1.5, 2. ], dtype=float32)
 red = np.float32([[[1, 0, 0]]])
 np.float64(ops.image.rgb_to_grayscale(red)).round(3).ravel() -> array([0.299])
-jax.jit(ops.image.rgb_to_hsv)(np.float32([[[1.0, 0.0, 0.0]]])).ravel() -> Array([0., 1., 1.], dtype=float32)
+red = np.float32([[[1.0, 0.0, 0.0]]])
+jax.jit(ops.image.rgb_to_hsv)(red).ravel() -> Array([0., 1., 1.], dtype=float32)
 x, scale, shift = np.float32([[[0], [2]]]), np.float32([1, 2]), np.zeros(2, "f")
 resize = lambda x: ops.image.scale_and_translate(x, (1, 4, 1), scale, shift, (0, 1), "linear")
 jax.jit(resize)(x).ravel().tolist() -> [0.0, 0.5, 1.5, 2.0]
