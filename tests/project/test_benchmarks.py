@@ -82,6 +82,12 @@ def perturbed(tree):
     return jax.tree.map(lambda a: a + noise(a) if a.ndim == 1 else a, tree)
 
 
+def of_one_block(monkeypatch):
+    """The network `gpt` of both: one block computes what four compute."""
+    for peer in (hand, fnn_peer):
+        monkeypatch.setitem(peer.NETWORKS, "gpt", partial(peer.gpt, 1))
+
+
 @pytest.fixture
 def _as_users_run(request):
     """What is written by hand adds biases to batches, as JAX does by default."""
@@ -92,8 +98,7 @@ def _as_users_run(request):
 @pytest.mark.parametrize("workload", NETWORKS)
 @pytest.mark.usefixtures("_as_users_run")
 def test_by_hand_and_fnn_compute_the_same(workload, monkeypatch):
-    for peer in (hand, fnn_peer):  # one block computes what four compute
-        monkeypatch.setitem(peer.NETWORKS, "gpt", partial(peer.gpt, 1))
+    of_one_block(monkeypatch)
     monkeypatch.setitem(RESNET, "size", 32)
     x, y = WORKLOADS[workload].examples(5)
     model, written = verbs.network(workload), hand.NETWORKS[workload]()
@@ -258,8 +263,9 @@ CASES = [
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.usefixtures("sizes", "_as_users_run")
-def test_the_accelerator_benchmark_runs_on_cpu(name):
+def test_the_accelerator_benchmark_runs_on_cpu(name, monkeypatch):
     """As `--small`: a few steps of each peer, everything tiny."""
+    of_one_block(monkeypatch)
     found = {peer: accelerator.measured(peer, name, small=True) for peer in ("hand", "fnn")}
     for one in found.values():
         assert 0 < one["step"] < one["first"]
