@@ -115,6 +115,7 @@ def test_by_hand_and_fnn_compute_the_same(workload, monkeypatch):
     assert accuracy == pytest.approx(float(right.mean()))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_as_users_run")
 def test_the_forms_by_hand_agree():
     x, _ = WORKLOADS["cnn"].examples(3)
@@ -230,7 +231,8 @@ def test_results_of_two_shapes_are_refused():
 def test_inference_writes_its_table(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     options = ["--quick", "--peers", "hand", "fnn", "--folder", str(tmp_path)]
-    cases = {"mlp": inference.CASES["mlp"]}
+    cases, start = {"mlp": inference.CASES["mlp"]}, inference.start
+    in_a_process_if_fnn = lambda peer, workload, _: start(peer, workload, peer != "fnn")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inference, "start", lambda peer, workload, _: inference.Local(peer, workload))
         inference.main(["--only", "mlp/call", *options])
@@ -238,7 +240,8 @@ def test_inference_writes_its_table(tmp_path, capsys, monkeypatch):
     assert "mlp/call" in capsys.readouterr().out
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inference, "NAMES", [f"mlp/{case}" for case in cases["mlp"]])
-        inference.main(options)  # in a process for each peer
+        patch.setattr(inference, "start", in_a_process_if_fnn)  # both are started alike
+        inference.main(options)
     text = (tmp_path / "README.md").read_text()
     assert text.startswith("<!-- inference: begin -->\n### Inference, mlp: 10-16-1\n")
     assert "| `predict` | 10000 | 256 |" in text
