@@ -22,6 +22,7 @@ MEL = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", MEL, ids=repr)
 def test_mel_spectrograms_equal_keras(layer):
     inputs = [SIGNALS]
@@ -59,6 +60,7 @@ OPTIONS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["log", "magnitude", "psd", "real", "imag", "angle", "stft"])
 def test_fourier_transforms_equal_keras(mode):
     for number, options in enumerate(OPTIONS):
