@@ -719,3 +719,9 @@ COMPILED = {
     (type(case.layer), any(isinstance(given, Masked) for given in case.inputs)): case
     for case in reversed(CATALOGUE)
 }.values()
+
+
+def first_of_modules(cases):
+    """Of each module of layers the first row: one of each mechanism."""
+    rows = {type(case.layer).__module__: case for case in reversed(list(cases))}
+    return list(rows.values())
