@@ -98,3 +98,8 @@ RELATIVES = {
     "grouped, attention_mask": (gqa(), (*CROSS, None, jnp.asarray(ALLOWED))),
     "grouped, one, dropout": (L.GroupedQueryAttention(3, 4, 1, dropout=0.5), SELF),
 }
+# Of masks and flags that test_attention_properties.py draws together, and compares with NumPy.
+DRAWN_TOO = (
+    *("key", "gate", "masks, scores", "causal", "causal, attention_mask", "grouped, key"),
+    *("attention_axes, scores", "all axes, scores"),
+)

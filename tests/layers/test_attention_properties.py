@@ -163,9 +163,9 @@ def in_keras(case):
     return run
 
 
-def compare(strategy, oracle=None):
+def compare(strategy, oracle=None, draws=DRAWS):
     """All examples of a strategy as one program, against `oracle(case)` or else Keras."""
-    cases = examples(strategy, DRAWS)
+    cases = examples(strategy, draws)
     weights = [case.params for case in cases]
     run = lambda weights: [in_fnn(*pair) for pair in zip(cases, weights, strict=True)]
     found = jit(run)(weights)
@@ -232,17 +232,19 @@ def test_heads_equal_numpy():
     compare(heads(), lambda case: [heads_in_numpy(case)])
 
 
+@pytest.mark.thorough  # test_attention.py has its options, and NumPy above all masks
 def test_heads_equal_keras():
     compare(heads(keras=True))
 
 
 def test_heads_over_axes_equal_keras():
-    compare(boxes())
+    compare(boxes(), draws=8)
 
 
 def test_plain_attention_equals_numpy():
     compare(plain(), plain_in_numpy)
 
 
+@pytest.mark.thorough  # as above
 def test_plain_attention_equals_keras():
     compare(plain(keras=True))

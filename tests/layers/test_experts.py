@@ -162,7 +162,7 @@ def test_each_expert_has_its_own_weights_dropout_and_rows(key):
         close(mean, tokens[best == expert].mean(0))
 
 
-@pytest.mark.parametrize("factor", [None, 1.25])
+@pytest.mark.parametrize("factor", [pytest.param(None, marks=pytest.mark.thorough), 1.25])
 def test_training_counts_the_balance_once(factor):
     """One epoch with a learning rate of 0: the loss is the mean square and `aux_loss`, no more."""
     layer = MixtureOfExperts(Dense(3, "tanh"), 4, 2, factor, balance=0.5)

@@ -1,6 +1,7 @@
 """Wrong arguments and wrong inputs: each is an error that says what was expected and received."""
 
 import dataclasses
+import functools
 import math
 import re
 import typing
@@ -386,7 +387,12 @@ def reshaped(case, change, index=0):
 def run_on(case, x):
     """The shapes that come of other inputs than those of `init`."""
     run = lambda params, state, x: call(case.layer, params, state, x, INFERENCE)
-    return jax.eval_shape(run, *weight_spec(case.layer, case.x), x)
+    return jax.eval_shape(run, *weights_of(case), x)
+
+
+@functools.cache
+def weights_of(case):
+    return weight_spec(case.layer, case.x)
 
 
 def wider(case):

@@ -163,7 +163,7 @@ def test_trained_weights_are_put_in_by_hand(key):
 
 def test_a_language_model_is_tuned_through_its_logits():
     """It ends in softmax: the loss is taken before, as of the network itself."""
-    network = gpt(7, 8, depth=2, heads=2, context=5)
+    network = gpt(7, 8, depth=1, heads=2, context=5)
     layer = LoRA(network, 2, patterns=("**/attention/query/kernel", "**/attention/value/kernel"))
     ids = np.random.default_rng(3).integers(0, 7, (8, 5)).astype("int32")
     params, _ = weight_spec(layer, ids)

@@ -140,7 +140,7 @@ flags = st.fixed_dictionaries(
 def test_layers_equal_a_loop_over_the_real_steps(kind):
     calls, expected = [], []
     drawn = st.tuples(sequences(), flags, st.booleans(), st.booleans())
-    for (x, mask), named, from_states, reset_after in examples(drawn, 15):
+    for (x, mask), named, from_states, reset_after in examples(drawn, 10):
         layer = kind(3, **named)
         layer = layer.replace(reset_after=reset_after) if kind is L.GRU else layer
         initial = [random(len(x), 3, seed=9 + i) for i in range(STEPS[kind][1] * from_states)]
@@ -167,7 +167,7 @@ def test_bidirectional_equals_two_loops():
     """The backward one skips masked steps too, and its outputs stand at the steps they are of."""
     calls, expected = [], []
     merges, kinds = st.sampled_from([*MERGES]), st.sampled_from([*STEPS])
-    rows = examples(st.tuples(sequences(), merges, kinds, flags), 15)
+    rows = examples(st.tuples(sequences(), merges, kinds, flags), 10)
     for (x, mask), merge_mode, kind, named in rows:
         inner = kind(3, **{**named, "go_backwards": False})
         layer = L.Bidirectional(inner, merge_mode)
@@ -195,7 +195,7 @@ def test_bidirectional_equals_keras():
     calls, twins = [], []
     merges, kinds = st.sampled_from([*MERGES]), st.sampled_from(["LSTM", "GRU"])
     for (x, mask), merge_mode, kind, named in examples(
-        st.tuples(sequences(), merges, kinds, flags), 6
+        st.tuples(sequences(), merges, kinds, flags), 4
     ):
         named = {**named, "go_backwards": False}
         layer = L.Bidirectional(getattr(L, kind)(3, **named), merge_mode)
@@ -642,7 +642,7 @@ AT_ONCE = [
 
 @pytest.mark.parametrize(
     ("layer", "masked"),
-    [*((layer, True) for layer in AT_ONCE), (AT_ONCE[0], False), (AT_ONCE[2], False)],
+    [*((layer, True) for layer in AT_ONCE), (AT_ONCE[2], False)],
 )
 def test_one_product_for_all_steps_gives_what_one_a_step_gives(monkeypatch, layer, masked):
     draw = np.random.default_rng(0).normal

@@ -24,7 +24,7 @@ from tests.helpers.keras_twins import assert_equals_keras
 pytestmark = pytest.mark.slow
 
 FEW = settings(deadline=None, derandomize=True)
-DRAWS = {1: 10, 2: 7, 3: 5}  # as many axes, at least
+DRAWS = {1: 8, 2: 5, 3: 4}  # as many axes, at least
 dimensions = pytest.mark.parametrize("spatial", [1, 2, 3])
 
 
@@ -218,7 +218,7 @@ def test_transposed_convolution_with_output_padding(spatial, data):
         output_padding=tuple(data.draw(st.integers(0, s - 1)) for s in strides),
     )
     case = Case(layer, (2, *each(data.draw, 2, 4, spatial), 2))
-    assert_equals_keras(case, train=False)
+    assert_equals_keras(case, train=False, gradients=False)  # those of a loop above
 
 
 @st.composite
@@ -352,6 +352,7 @@ def test_global_pooling_of_real_steps(kind, reduce):
         np.testing.assert_array_equal(np.asarray(gradient)[~mask], 0)
 
 
+@pytest.mark.thorough  # the rows of the catalogue have each option: test_keras_layers.py
 @dimensions
 @settings(FEW, max_examples=2)  # each compiles a Keras layer
 @given(st.data())
