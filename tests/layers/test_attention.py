@@ -39,8 +39,6 @@ from tests.helpers.attention_calls import (
 from tests.helpers.catalogue import jit
 from tests.helpers.oracle import keras_rules, random_weights_unset
 
-pytestmark = pytest.mark.slow
-
 CALL_ARGUMENTS = ("use_causal_mask", "return_attention_scores")
 
 
@@ -125,6 +123,7 @@ DIFFERENTIATED = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -173,6 +172,7 @@ def compare_heads(name, graded):
         close(mine, its)
 
 
+@pytest.mark.slow
 def test_fresh_weights_are_drawn_as_by_keras():
     """The limits of glorot_uniform tell which axes it counts as inputs and outputs."""
     params, _ = L.MultiHeadAttention(4, 25, 10).init(jax.random.key(0), (drawn(1, 2, 50),) * 2)
@@ -194,6 +194,7 @@ def test_regularizers_and_constraints_hold_for_every_projection():
         assert (path[-1] == "kernel") or float(leaf.min()) >= 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grouped", [False, True])
 def test_every_projection_is_penalized(grouped):
     """As by Keras, but that it counts the outputs of grouped attention twice when called."""
@@ -249,7 +250,12 @@ PLAIN = {
 ALIKE = drawn(2, 5, 4), drawn(2, 3, 7, seed=1), drawn(2, 3, 4, seed=2)
 
 
-@pytest.mark.parametrize("masked", [False, True], ids=["plain", "masked"])
+@pytest.mark.slow
+# Without masks too, rows of the catalogue are compared in test_keras_layers.py.
+@pytest.mark.parametrize(
+    "masked",
+    [pytest.param(False, id="plain", marks=pytest.mark.thorough), pytest.param(True, id="masked")],
+)
 @pytest.mark.parametrize("name", PLAIN)
 def test_attention_without_heads_equals_keras(name, masked):
     import keras
@@ -313,6 +319,7 @@ def where_options_matter(names, *others):
     return [pytest.param(n, marks=[pytest.mark.thorough] * (n in others)) for n in names]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", where_options_matter(LOOKING, "scores", "gate, value_dim", "rotary")
 )
@@ -347,7 +354,7 @@ def test_what_stands_in_masked_steps_reaches_nothing(name):
 CAUSAL = {
     name: layer.replace(use_causal_mask=True)
     for name, layer in LOOKING.items()
-    if name not in ("decoder block",)
+    if name not in ("causal", "decoder block")
 }
 CAUSAL["attention_mask, dropout"] = mha(dropout=0.4, use_causal_mask=True)
 CAUSAL["decoder block"] = LOOKING["decoder block"]
@@ -384,6 +391,7 @@ def with_other_later_steps(name):
     return dict(zip(contexts, zip(first, second, strict=True), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "context"),
     [*((name, "training") for name in CAUSAL), *((name, "inference") for name in DROPS)],
@@ -397,6 +405,7 @@ def test_a_later_step_changes_no_earlier_output(name, context):
         assert not a[..., np.triu(np.ones(a.shape[-2:], bool), 1)].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axes", [1, 2, (1, 2)])
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_causal_holds_over_any_axes(axes, dropout):
@@ -414,6 +423,7 @@ def test_causal_holds_over_any_axes(axes, dropout):
             assert all(ahead) if isinstance(axes, int) else other >= place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axes", [1, 2, None])
 def test_masks_of_steps_hold_over_any_axes(axes):
     layer = mha(attention_axes=axes)
@@ -431,6 +441,7 @@ def test_masks_of_steps_hold_over_any_axes(axes):
     assert not np.allclose(run(BOX)[1], outputs[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "layer", [mha(), gqa(), mha(dropout=0.3), L.Attention(), mha(use_gate=True)]
 )
@@ -450,6 +461,7 @@ def test_a_query_that_may_look_nowhere_gets_nothing(layer):
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradients))
 
 
+@pytest.mark.slow
 def test_dropout_is_of_the_shares_and_by_the_key():
     layer = mha(dropout=0.5, return_attention_scores=True)
     params = random_params(layer, SELF)
@@ -514,6 +526,7 @@ def kernels(monkeypatch):
     return asked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FUSED)
 def test_flash_attention_is_the_same_attention(name, kernels):
     layer, x = FUSED[name]
@@ -543,6 +556,7 @@ DIFFERENTIATED_FUSED = ("cross", "causal window", "causal, nowhere", "grouped, m
 OF_ITS_OWN = ("causal", "causal window", "causal window of one")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axes", [(0, None, None), (None, 0, None), (None, 1, 1), (0, 0, 0)])
 def test_flash_attention_under_vmap(axes, kernels):
     """Over weights, the query alone, both inputs, and all: values and gradients."""
@@ -568,6 +582,7 @@ def test_flash_attention_under_vmap(axes, kernels):
     assert kernels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["heads", "window", "grouped"])
 def test_flash_attention_decodes_the_same(name, kernels):
     layer, x = DECODING[name].replace(flash_attention=True), drawn(2, 7, 6)
@@ -637,6 +652,7 @@ def program(layer, x, dtype="bfloat16", platform="cuda", context=TRAIN):
     return programs(layer, x, dtype, (platform,), context)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "dtype"),
     [*((name, "bfloat16") for name in FUSES), ("causal", "float16"), ("grouped", "float16")],
@@ -650,6 +666,7 @@ def test_a_gpu_gets_the_fused_kernel(name, dtype, gpu):
     assert [other for other, _ in others] == [[] for _ in more]
 
 
+@pytest.mark.slow
 def test_the_fused_kernel_goes_through_vmap(gpu):
     x = cast(drawn(3, 2, 6, 16), "bfloat16")
     params = cast(random_params(EIGHT, x[0]), "bfloat16")
@@ -665,11 +682,13 @@ def test_the_fused_kernel_goes_through_vmap(gpu):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", UNFUSED)
 def test_attention_is_not_fused(name, gpu):
     assert program(*UNFUSED[name])[0] == []
 
 
+@pytest.mark.slow
 def test_whether_it_is_fused_depends_on_precision_dropout_cache_and_gpu(gpu, monkeypatch):
     assert program(EIGHT, EVEN, "float32")[0] == []
     drops = EIGHT.replace(dropout=0.5)
@@ -691,6 +710,7 @@ def test_without_a_gpu_or_cudnn_there_is_no_kernel_in_any_program(monkeypatch):
         program(EIGHT.replace(flash_attention=True), EVEN)
 
 
+@pytest.mark.slow
 def test_the_processor_beside_a_gpu_computes_the_same(gpu):
     x = cast(EVEN, "bfloat16")
     params = cast(random_params(EIGHT, x), "bfloat16")
@@ -714,6 +734,7 @@ DECODING = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DECODING)
 def test_a_few_steps_at_a_time_equal_all_at_once(name):
     layer, x, pieces = DECODING[name], np.asarray(drawn(2, 7, 6)), (3, 1, 1, 1, 1)
@@ -736,6 +757,7 @@ def test_a_few_steps_at_a_time_equal_all_at_once(name):
     assert len(traces) == 2  # one compilation for each size, however many steps
 
 
+@pytest.mark.slow
 def test_masked_steps_stay_masked_in_the_cache():
     layer, x = mha(use_causal_mask=True), Masked(SELF[0], REAL_QUERIES)
     params = random_params(layer, x)
@@ -749,6 +771,7 @@ def test_masked_steps_stay_masked_in_the_cache():
     close(np.concatenate(outputs, 1), expected.values)
 
 
+@pytest.mark.slow
 def test_generate_continues_as_the_full_pass_says():
     network = fnn.networks.gpt(9, 8, 1, 2, context=8, dropout=0.2)
     prompt = jnp.array([[1, 2, 3], [4, 5, 6]])
@@ -857,6 +880,7 @@ def test_wrong_width_is_refused_with_its_path():
     assert "in layer multi_head_attention: " in error.value.__notes__[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

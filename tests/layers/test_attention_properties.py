@@ -17,8 +17,6 @@ from tests.helpers.catalogue import jit
 from tests.helpers.drawn import examples
 from tests.helpers.oracle import keras_rules, random_weights_unset
 
-pytestmark = pytest.mark.slow
-
 DRAWS = 15
 CALL_ARGUMENTS = ("use_causal_mask", "return_attention_scores")
 OURS = {*CALL_ARGUMENTS, "fixed_weights", "position", "name", "trainable", "dtype", "input_shape"}
@@ -237,6 +235,7 @@ def test_heads_equal_keras():
     compare(heads(keras=True))
 
 
+@pytest.mark.slow
 def test_heads_over_axes_equal_keras():
     compare(boxes(), draws=8)
 

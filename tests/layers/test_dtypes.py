@@ -16,8 +16,6 @@ from fnn.testing.subject import Subject, is_float, jit
 from tests.helpers.catalogue import CATALOGUE, SEQUENCE
 from tests.helpers.policies import operands
 
-pytestmark = pytest.mark.slow
-
 COMBINATORS = [case for case in CATALOGUE if case.layer.children()]
 # What they multiply in float32 whatever their dtype: the router, and the power iterations.
 IN_FULL = (L.MixtureOfExperts, L.SpectralNormalization)
@@ -52,6 +50,7 @@ def with_leaves(value, dtype):
     return value.replace(**inside) if inside else value.replace(dtype=dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", COMBINATORS, ids=case_ids(COMBINATORS))
 def test_children_compute_in_the_dtype_of_their_combinator(case):
     layer = case.layer.replace(dtype="bfloat16")
@@ -79,6 +78,7 @@ OWN = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", OWN, ids=case_ids(OWN))
 def test_children_keep_a_dtype_of_their_own(case):
     inner = with_leaves(case.layer, "float32")
@@ -95,6 +95,7 @@ def test_a_repeat_refuses_children_that_change_the_dtype(case):
 EXACT = [case for case in OWN if isinstance(case.layer, PASSING)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", EXACT, ids=case_ids(EXACT))
 def test_weights_of_a_child_with_a_wider_dtype_are_not_rounded(case):
     inner = with_leaves(case.layer, "float32")
@@ -108,6 +109,7 @@ def test_weights_of_a_child_with_a_wider_dtype_are_not_rounded(case):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-6), mixed, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "layer",
     [

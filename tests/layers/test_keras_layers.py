@@ -15,8 +15,6 @@ from tests.helpers.attention_calls import DRAWN_TOO, RELATIVES
 from tests.helpers.catalogue import CATALOGUE, COMPILED
 from tests.helpers.keras_twins import OURS, assert_equals_keras
 
-pytestmark = pytest.mark.slow
-
 
 def moves(case):
     """Whether training changes a state of the layer: then its numbers can be those of Keras."""
@@ -62,6 +60,7 @@ def graded(case):
     return case in COMPILED or type(case.layer).__module__.split(".")[-1] not in BY_MODULE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "train"), RUNS)
 def test_layer_equals_keras(case, train):
     assert_equals_keras(case, train, gradients=graded(case))
@@ -170,6 +169,7 @@ def test_every_option_is_compared_with_keras_as_it_is_by_default_and_otherwise()
     assert not missing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 def test_arguments_are_those_of_keras(cls):
     """Names, order and defaults."""

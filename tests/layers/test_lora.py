@@ -25,8 +25,6 @@ from fnn.layers import (
 from fnn.networks import gpt
 from fnn.testing.subject import jit
 
-pytestmark = pytest.mark.slow
-
 X = np.random.default_rng(0).normal(size=(4, 6)).astype("float32")
 STEPS = np.random.default_rng(1).normal(size=(2, 5, 6)).astype("float32")
 IMAGES = np.random.default_rng(2).normal(size=(2, 5, 5, 3)).astype("float32")
@@ -74,7 +72,7 @@ INNER = {
 
 
 @pytest.mark.parametrize("name", INNER)
-@pytest.mark.parametrize("alpha", [None, 5.0])
+@pytest.mark.parametrize("alpha", [pytest.param(None, marks=pytest.mark.slow), 5.0])
 def test_it_is_inner_with_changed_kernels(name, alpha):
     inner, x, paths = INNER[name]
     layer = LoRA(inner, 2, alpha)
@@ -88,6 +86,7 @@ def test_it_is_inner_with_changed_kernels(name, alpha):
     close(layer.merge(params), plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", INNER)
 def test_at_first_it_is_inner(name, key):
     """To the bit, with random `a` and zeros in `b`; copies of a layer have changes of their own."""
@@ -110,6 +109,7 @@ def test_at_first_it_is_inner(name, key):
         assert 0.7 * bound < np.abs(a).max() <= bound
 
 
+@pytest.mark.slow
 def test_only_the_pair_has_gradients_and_slots():
     layer = Sequential([LoRA(Sequential([Dense(4), BatchNormalization()]), 2), Dense(1)])
     params, state = made(layer, X)
@@ -121,6 +121,7 @@ def test_only_the_pair_has_gradients_and_slots():
     assert [p for p, _ in tree.flatten(fixed)] == [p for p in gradients if p[1] == "inner"]
 
 
+@pytest.mark.slow
 def test_fit_changes_the_pair_alone():
     net = Sequential([Dense(8, "tanh", input_shape=(6,)), BatchNormalization(), Dense(1)])
     model = fnn.Sequential([LoRA(net, 2, name="tuned")], seed=0)
@@ -137,6 +138,7 @@ def test_fit_changes_the_pair_alone():
     assert sorted(slots) == sorted(2 * [a.shape for a in pairs[0]])
 
 
+@pytest.mark.slow
 def test_a_trained_model_goes_in_and_comes_out():
     pretrained = fnn.Sequential([Dense(8, "tanh", input_shape=(6,)), Dense(1)], seed=3)
     expected = pretrained.predict(X, verbose=0)
@@ -161,6 +163,7 @@ def test_trained_weights_are_put_in_by_hand(key):
     close(layer.apply(params, state, X)[0], expected)
 
 
+@pytest.mark.slow
 def test_a_language_model_is_tuned_through_its_logits():
     """It ends in softmax: the loss is taken before, as of the network itself."""
     network = gpt(7, 8, depth=1, heads=2, context=5)
@@ -204,6 +207,7 @@ def test_what_cannot_be_changed_is_refused(make, error, message):
         make()
 
 
+@pytest.mark.slow
 def test_what_is_frozen_inside_stays():
     layer = LoRA(Sequential([Frozen(Dense(4)), Dense(2)]), 2)
     params, _ = weight_spec(layer, X)

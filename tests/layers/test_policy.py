@@ -30,6 +30,14 @@ def dtypes(values):
     return {str(a.dtype) for a in floats(values)}
 
 
+def rows(cases, shown):
+    """A parametrization over rows; those whose mechanism is that of a row of `shown`: thorough."""
+    marks = {True: (), False: pytest.mark.thorough}
+    return pytest.mark.parametrize(
+        "case", [pytest.param(case, id=case.id, marks=marks[case in shown]) for case in cases]
+    )
+
+
 def under(case):
     """The row with its layer made under the policy in force."""
     return Subject(remade(case.layer), case.x, case.key)
@@ -61,7 +69,7 @@ def is_norm(case):
 BEFORE = [case for case in CATALOGUE if case.layer.follows_policy]
 
 
-@pytest.mark.parametrize("case", BEFORE, ids=case_ids(BEFORE))
+@rows(BEFORE, COMPILED)
 def test_layers_made_before_keep_their_dtype(case):
     with policy("mixed_bfloat16"):
         program, _ = traced(case, case)
@@ -76,14 +84,6 @@ def near(received, expected):
     for a, b in zip(floats(received), expected, strict=True):
         scale = max(np.abs(b).max(initial=0), 1e-3)
         np.testing.assert_allclose(np.asarray(a, "float32"), b, rtol=0, atol=0.04 * scale)
-
-
-def rows(cases, shown):
-    """A parametrization over rows; those whose mechanism is that of a row of `shown`: thorough."""
-    marks = {True: (), False: pytest.mark.thorough}
-    return pytest.mark.parametrize(
-        "case", [pytest.param(case, id=case.id, marks=marks[case in shown]) for case in cases]
-    )
 
 
 SMOOTH = [case for case in COMPILED if "bfloat16" not in case.without and not case.layer.may_draw]
@@ -115,6 +115,8 @@ TWINS = [
     and case.layer.follows_policy
     and not isinstance(case.layer, L.STFTSpectrogram)  # Keras refuses bfloat16 there
 ]
+
+
 BY_MODULE = first_of_modules([case for case in TWINS if case in BY_CLASS])
 
 
