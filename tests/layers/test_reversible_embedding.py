@@ -21,7 +21,7 @@ VECTORS = np.random.default_rng(0).normal(size=(2, 3, 4)).astype("float32")
 def made(layer, x, seed=0):
     """(params, state) of random numbers."""
     spec, draw = weight_spec(layer, x), np.random.default_rng(seed).normal
-    drawn = jax.tree.map(lambda a: jnp.asarray(draw(size=a.shape), a.dtype), spec)
+    drawn = jax.tree.map(lambda a: jax.device_put((draw(size=a.shape)).astype(a.dtype)), spec)
     return tuple(map(tree.same_order, drawn, spec))
 
 

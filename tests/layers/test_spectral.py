@@ -31,7 +31,7 @@ def made(layer, x, seed=0):
     """(params, state) of random numbers."""
     draw = np.random.default_rng(seed).normal
     return jax.tree.map(
-        lambda a: jnp.asarray(0.5 * draw(size=a.shape), a.dtype), weight_spec(layer, x)
+        lambda a: jax.device_put((0.5 * draw(size=a.shape)).astype(a.dtype)), weight_spec(layer, x)
     )
 
 

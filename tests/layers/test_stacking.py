@@ -1,7 +1,6 @@
 """stack and unstack: the same numbers from one Repeat as from blocks one by one."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -33,7 +32,7 @@ def made(layer, x, least=0.1, scale=0.1):
     """(params, state) of random numbers, none so near to 0 that a variance blows up."""
     spec, draw = weight_spec(layer, x), np.random.default_rng(0).normal
     drawn = jax.tree.map(
-        lambda a: jnp.asarray(least + scale * draw(size=a.shape) ** 2, a.dtype), spec
+        lambda a: jax.device_put((least + scale * draw(size=a.shape) ** 2).astype(a.dtype)), spec
     )
     return tuple(map(tree.same_order, drawn, spec))
 
