@@ -102,6 +102,6 @@ RELATIVES = {
 }
 # Of masks and flags that test_attention_properties.py draws together, and compares with NumPy.
 DRAWN_TOO = (
-    *("key", "gate", "masks, scores", "causal", "causal, attention_mask", "grouped, key"),
+    *("key", "masks, scores", "causal", "causal, attention_mask", "grouped, key"),
     *("attention_axes, scores", "all axes, scores"),
 )

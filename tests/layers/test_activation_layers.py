@@ -86,6 +86,7 @@ def test_outputs_and_gradients_are_those_of_keras(name, arguments, key):
         np.testing.assert_allclose(ours, wanted, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_signatures_are_those_of_keras():
     import keras
 

@@ -85,6 +85,7 @@ def test_children_keep_a_dtype_of_their_own(case):
     assert traced(inner.replace(dtype="bfloat16"), case)[0] <= {"float32"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", REPEATED, ids=case_ids(REPEATED))
 def test_a_repeat_refuses_children_that_change_the_dtype(case):
     layer = with_leaves(case.layer, "float32").replace(dtype="bfloat16")

@@ -421,6 +421,7 @@ def rows(cases):
     return pytest.mark.parametrize("case", each)
 
 
+@pytest.mark.slow
 @rows(WITH_WEIGHTS)
 def test_inputs_of_another_width_than_in_init(case):
     with pytest.raises(ValueError, match="expected") as error:
@@ -492,6 +493,7 @@ SEVERAL = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize(("case", "index"), SEVERAL)
 def test_each_of_several_inputs_fits_the_others(case, index, change):

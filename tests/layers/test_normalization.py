@@ -382,6 +382,7 @@ def test_half_precision_comes_out_and_float32_counts(name, arguments):
     np.testing.assert_array_equal(y, wanted)
 
 
+@pytest.mark.slow
 @rows([("BatchNormalization", {}), *STILL], WAYS)
 def test_zeros_and_whole_numbers_are_no_trouble(name, arguments):
     found = of_other_inputs(CLASSES[name](**arguments))

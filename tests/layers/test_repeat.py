@@ -37,6 +37,7 @@ def training_program(layer):
     return jax.make_jaxpr(jax.grad(loss, has_aux=True))(params, state, X, key).jaxpr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [BLOCK, Remat(BLOCK)], ids=["plain", "Remat"])
 def test_the_program_does_not_grow_with_the_blocks(block):
     few, many = (equations(training_program(Repeat(block, times))) for times in (4, 48))

@@ -241,6 +241,7 @@ def depthwise_or_separable(draw, spatial, separable):
     return layer, sizes, channels, both if separable else depthwise
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spatial", [1, LARGER[0]])
 @pytest.mark.parametrize("separable", [False, True])
 def test_depthwise_and_separable_convolution(spatial, separable):
