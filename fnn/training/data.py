@@ -96,7 +96,7 @@ class ArrayData:
         if not self.resident:
             # Each dispatch copies its own chunk: no need to gather more.
             return min(capacity, fitting)
-        all_steps = 1 << (self.steps - 1).bit_length()  # a power of two
+        all_steps = 1 << (self.steps - 1).bit_length()  # rounded up to a power of two
         return min(max(capacity, 8), fitting, all_steps)
 
     def batch_spec(self) -> SpecTree:
@@ -187,8 +187,7 @@ class ArrayData:
             first = within * self.batch_size
             found = self._pass(number)[first : first + several * self.batch_size]
             for array, values in ((index, found), (valid, True)):
-                batches = array[done : done + several].reshape(-1)
-                batches[: len(found)] = values
+                array[done : done + several].reshape(-1)[: len(found)] = values
             done += several
         missing = self.room - self.batch_size
         if not missing:
