@@ -77,8 +77,10 @@ def refit(tree: Tree, like: Tree) -> Tree:
 
 def differences(found: Mapping[str, Tree], like: Tree) -> LoadReport:
     """How leaves by name fit those of `like`."""
-    wanted = {name: _Shown(leaf) for name, leaf in named_leaves(like).items()}
-    return compare(wanted, {name: _Shown(leaf) for name, leaf in found.items()})
+    leaves = named_leaves(like)
+    wanted = {name: _Shown(leaf) for name, leaf in leaves.items()}
+    shown = {name: _Shown(leaf) for name, leaf in found.items()}
+    return compare(wanted, shown)
 
 
 def named_leaves(tree: Tree) -> dict[str, Tree]:

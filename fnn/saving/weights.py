@@ -183,7 +183,9 @@ def take(
         report.check(path)
     arrays = load([*fitting, *stores])
     own = {name: array for name, array in arrays.items() if _is_own(name)}
-    assign(model, {**{name: arrays.pop(name) for name in fitting}, **own})
+    given = {name: arrays.pop(name) for name in fitting}
+    given |= own
+    assign(model, given)
     return report
 
 

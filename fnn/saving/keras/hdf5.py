@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator
-from typing import IO, Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import IO, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -52,13 +52,16 @@ class Group:
                 yield inner, item
 
 
+Chunk: TypeAlias = tuple[tuple[int, ...], int, int]  # (offsets, place, size)
+
+
 class Layout(NamedTuple):
     """Where the data are: at `place`, or in the message itself, or in chunks."""
 
     data: bytes | None = None
     place: int = 0
     chunk: tuple[int, ...] | None = None
-    chunks: tuple[tuple[tuple[int, ...], int, int], ...] = ()  # (offsets, place, size)
+    chunks: tuple[Chunk, ...] = ()
 
 
 class Dataset:
@@ -85,7 +88,8 @@ class Dataset:
         if self.layout.chunk is not None:
             return self._from_chunks(self.layout.chunk)
         if self.layout.data is not None:
-            return np.frombuffer(self.layout.data, self.dtype).reshape(self.shape)
+            values = np.frombuffer(self.layout.data, self.dtype)
+            return values.reshape(self.shape)
         size = math.prod(self.shape) * self.dtype.itemsize
         held = np.empty(size, np.uint8)
         self.source.fill(self.layout.place, held)
@@ -93,8 +97,9 @@ class Dataset:
 
     def _from_chunks(self, chunk: tuple[int, ...]) -> np.ndarray:
         values = np.zeros(self.shape, self.dtype)
+        count = math.prod(chunk)
         for offsets, place, size in self.layout.chunks:
-            data = self._unfiltered(self.source.read(place, size), math.prod(chunk))
+            data = self._unfiltered(self.source.read(place, size), count)
             piece = np.frombuffer(data, self.dtype).reshape(chunk)
             ends = map(min, map(int.__add__, offsets, chunk), self.shape)
             where = tuple(map(slice, offsets, ends))
@@ -261,22 +266,22 @@ def _read_chunks(
     most = 1
     if _DEFLATE in filters:
         most = _EXPANSION
-    leaves = (
-        [] if tree == NOWHERE else objects.tree_leaves(source, tree, 1, 16 + 8 * axes)
-    )
+    leaves: Iterable[tuple[Cursor, int]] = ()
+    if tree != NOWHERE:
+        leaves = objects.tree_leaves(source, tree, 1, key_size=16 + 8 * axes)
     for key, place in leaves:
         size, skipped = key.number(4), key.number(4)
         offsets = tuple(key.number() for _ in range(axes))
-        inside = all(
-            o < n and o % c == 0 for o, n, c in zip(offsets, shape, chunk, strict=True)
-        )
+        per_axis = zip(offsets, shape, chunk, strict=True)
+        inside = all(at < end and at % step == 0 for at, end, step in per_axis)
         if skipped or not inside:
             raise ValueError("a chunk of an array lies outside of it")
         if byte_count(kind, chunk) > most * (size + 64):
             raise ValueError("a chunk of an array is larger than its data can be")
         source.claim(place, size)
         chunks.append((offsets, place, size))
-    if len({offsets for offsets, _, _ in chunks}) != wanted or len(chunks) != wanted:
+    places = {offsets for offsets, _, _ in chunks}
+    if len(places) != wanted or len(chunks) != wanted:
         raise ValueError(f"an array has {len(chunks)} chunks instead of {wanted}")
     return Layout(chunk=chunk, chunks=tuple(chunks))
 

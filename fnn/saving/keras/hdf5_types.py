@@ -53,7 +53,9 @@ def _integer(data: Cursor, flags: int, size: int) -> Type:
 
 def _float(data: Cursor, flags: int, size: int) -> Type:
     offset = data.number(2)
-    layout = (data.number(2), *(data.number(1) for _ in range(4)), data.number(4))
+    precision = data.number(2)
+    places = [data.number(1) for _ in range(4)]
+    layout = (precision, *places, data.number(4))
     if offset or flags & 64 or _FLOATS.get(size) != layout:
         raise ValueError(f"it has floating-point numbers of an unknown form {layout}")
     return Type(np.dtype(f"{_order(flags)}f{size}"))
@@ -122,11 +124,10 @@ def byte_count(kind: Type, shape: tuple[int, ...]) -> int:
 
 def read_value(source: Source, kind: Type, shape: tuple[int, ...], data: bytes) -> Any:
     """The value of an attribute: a string, a number, or a list of them."""
-    array = np.frombuffer(data, kind.dtype, count=math.prod(shape)).reshape(shape)
+    array = np.frombuffer(data, kind.dtype, count=math.prod(shape))
+    items = array.tolist()
     if kind.any_length:
-        items = [_text_of(source, item) for item in array.ravel()]
-    else:
-        items = array.ravel().tolist()
+        items = [_text_of(source, item) for item in array]
     strings = [i.decode() if isinstance(i, bytes) else i for i in items]
     if shape == ():
         return strings[0]

@@ -199,9 +199,10 @@ def _counted(tensor: list[Any], first: dict[Any, int]) -> list[Any]:
 
 
 def _called(entry: Any, first: dict[Any, int]) -> Any:
-    if not isinstance(entry, dict) or not isinstance(entry.get("inbound_nodes"), list):
+    nodes = entry.get("inbound_nodes") if isinstance(entry, dict) else None
+    if not isinstance(nodes, list):
         return entry
-    calls = [_node(node, first) for node in entry["inbound_nodes"]]
+    calls = [_node(node, first) for node in nodes]
     if entry.get("class_name") in ("TFOpLambda", "SlicingOpLambda"):
         return _operation(entry, calls)
     return {**entry, "inbound_nodes": calls}
@@ -260,7 +261,10 @@ def _operation(entry: dict[str, Any], calls: list[Any]) -> dict[str, Any]:
             f"{entry.get('name')!r}; rebuild the network with layers, and load the weights alone"
         )
     name, *arguments = _OF_TENSORFLOW[function].split()
-    fields = dict((pair.split(":") * 2)[:2] for pair in arguments)
+    fields = {}
+    for argument in arguments:
+        theirs, _, ours = argument.partition(":")
+        fields[theirs] = ours or theirs
     changed = []
     for call in calls:
         kwargs = {}

@@ -115,7 +115,8 @@ class _Walk:
         else:
             own = self._own(path, {child.name for child in inner})
         cell = _IN_A_CELL.get(kind)
-        here = self._add(above, attributes, name, () if cell else own, layer, path)
+        held = () if cell else own
+        here = self._add(above, attributes, name, held, layer, path)
         if cell:
             self._add(here, (cell,), f"{snake_case(kind)}_cell", own, layer, path)
         for child in inner:
@@ -137,7 +138,8 @@ class _Walk:
         place = attributes[0]
         if above is not None and self.found[above].place:
             place = f"{self.found[above].place}/{place}"
-        self.found.append(Holder(place, above, attributes, name, weights, layer, path))
+        holder = Holder(place, above, attributes, name, weights, layer, path)
+        self.found.append(holder)
         return len(self.found) - 1
 
     def _own(self, path: Path, children: set[str | None]) -> tuple[Key, ...]:
@@ -265,7 +267,8 @@ def _of_value(
 ) -> Iterator[Child]:
     layer = layer_of(value)
     if layer is not None:
-        yield Child(("/".join(place),), names[id(value)], layer)
+        attribute = "/".join(place)
+        yield Child((attribute,), names[id(value)], layer)
         return
     if isinstance(value, dict):
         value = list(value.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from fnn.saving.keras.layout import Key, Weights, listed
 from fnn.saving.keras.weights import Entry, name_of, put
 from fnn.symbolic.graph import Graph
 
+Stored: TypeAlias = list[tuple[str, Dataset]]  # the weights of a layer by their names
 # An attribute of an object may have so many bytes.
 _LONGEST_ATTRIBUTE = 64_512
 _TOP = "top_level_model_weights"
@@ -80,10 +81,11 @@ def find(
     """
     root = root.group("model_weights") if "model_weights" in root.items else root
     stored = dict(_stored(root))
+    stored = {name: arrays for name, arrays in stored.items() if arrays}
     if by_name:
-        pairs = [(one, stored[one.name]) for one in layers if stored.get(one.name)]
+        pairs = [(one, stored[one.name]) for one in layers if one.name in stored]
     else:
-        pairs = _in_order(layers, {n: s for n, s in stored.items() if s})
+        pairs = _in_order(layers, stored)
     if own.weights and _TOP in root.items:
         pairs.append((own, list(_arrays(root.group(_TOP)))))
     found: dict[str, Entry] = {}
@@ -101,8 +103,8 @@ def find(
 
 
 def _in_order(
-    layers: Sequence[Listed], stored: dict[str, list[tuple[str, Dataset]]]
-) -> list[tuple[Listed, list[tuple[str, Dataset]]]]:
+    layers: Sequence[Listed], stored: dict[str, Stored]
+) -> list[tuple[Listed, Stored]]:
     having = [one for one in layers if one.weights]
     if len(having) != len(stored):
         raise ValueError(
@@ -119,7 +121,7 @@ def _shown(names: Iterable[str]) -> str:
     return ", ".join(listed[:9]) + more
 
 
-def _stored(root: Group) -> Iterator[tuple[str, list[tuple[str, Dataset]]]]:
+def _stored(root: Group) -> Iterator[tuple[str, Stored]]:
     """The layers of a file, in order, with the names and arrays of their weights."""
     for name in strings(root, "layer_names"):
         yield name, list(_arrays(root.group(name)))
@@ -160,7 +162,10 @@ def strings(group: Group, name: str) -> list[str]:
 
 
 def write(
-    file: Any, layers: Sequence[Listed], own: Listed, arrays: Mapping[str, np.ndarray]
+    file: Any,
+    layers: Sequence[Listed],
+    own: Listed,
+    arrays: Mapping[str, np.ndarray],
 ) -> None:
     """Writes the weights into a group of an open file of h5py."""
     _put_strings(file, "layer_names", [one.name for one in layers])

@@ -68,7 +68,10 @@ class OptimizerState:
     """
 
     def __init__(
-        self, optimizer: Any, state: State, shapes: Mapping[Path, tuple[int, ...]]
+        self,
+        optimizer: Any,
+        state: State,
+        shapes: Mapping[Path, tuple[int, ...]],
     ) -> None:
         self.optimizer = optimizer
         self.shapes = shapes
@@ -109,12 +112,9 @@ class OptimizerState:
         if kind == "Adafactor":
             yield self._factored(within, part, path)
             return
-        end = (part, *path)
-        inside = (*within, "rule")
-        for names in self.leaves:
-            if names[: len(inside)] == inside and names[-len(end) :] == end:
-                factor = _WITH_RATE.get((kind, part), 0.0) * self._rate(within)
-                yield Place(names, factor or 1.0)
+        for names in self._of_rule(within, (part, *path)):
+            factor = _WITH_RATE.get((kind, part), 0.0) * self._rate(within)
+            yield Place(names, factor or 1.0)
 
     def _factored(self, within: Names, part: str, path: Path) -> Place:
         """A part of Adafactor; Keras's rows are the first of the last two axes."""
@@ -131,10 +131,14 @@ class OptimizerState:
             )
         elif shape[0] > shape[1]:  # the longer axis is the one of the columns
             part = {"v_row": "v_col", "v_col": "v_row"}[part]
-        end = (part, *path)
+        return Place(next(self._of_rule(within, (part, *path))))
+
+    def _of_rule(self, within: Names, end: Names) -> Iterator[Names]:
+        """The leaves of the state of the rule whose names end so."""
         inside = (*within, "rule")
-        found = [n for n in self.leaves if n[: len(inside)] == inside]
-        return Place(next(names for names in found if names[-len(end) :] == end))
+        for names in self.leaves:
+            if names[: len(inside)] == inside and names[-len(end) :] == end:
+                yield names
 
     def _leaf(self, names: Names) -> Iterator[Place]:
         if names in self.leaves:
@@ -163,10 +167,12 @@ class OptimizerState:
 
     def shapes_of_variables(self) -> list[tuple[int, ...]]:
         """The shapes of Keras's variables."""
-        return [
-            place.shape or () if not place.names else np.shape(self.leaves[place.names])
-            for place in self.places
-        ]
+        return list(map(self._shape, self.places))
+
+    def _shape(self, place: Place) -> tuple[int, ...]:
+        if not place.names:
+            return place.shape or ()
+        return np.shape(self.leaves[place.names])
 
     @property
     def is_within_accumulation(self) -> bool:
@@ -174,11 +180,13 @@ class OptimizerState:
 
         Keras's variables have the number of steps alone.
         """
-        held = {n[:-2]: leaf for n, leaf in self.leaves.items() if n[-2:] == _WAITING}
-        return any(
-            int(waiting) or self._made(within) != self._updates(within)
-            for within, waiting in held.items()
-        )
+        for names, waiting in self.leaves.items():
+            if names[-2:] != _WAITING:
+                continue
+            within = names[:-2]
+            if int(waiting) or self._made(within) != self._updates(within):
+                return True
+        return False
 
     def _made(self, within: Names) -> int:
         """The number of updates that as many steps make, if each is of equally many gradients."""
@@ -220,7 +228,8 @@ class OptimizerState:
         other numbers or shapes.
         """
         self.check([np.shape(array) for array in arrays])
-        given = dict(zip((place.names for place in self.places), arrays, strict=True))
+        variables = [place.names for place in self.places]
+        given = dict(zip(variables, arrays, strict=True))
         given.pop((), None)
         scalars = {n: a for n, a in given.items() if n[-1] in ("step", "learning_rate")}
         self._take(scalars.items())
@@ -229,8 +238,8 @@ class OptimizerState:
         factors = {place.names: place.factor for place in self.places}
         for names, array in given.items():
             if names not in scalars and "accumulated" not in names:
-                factor = factors[names]
-                self._take([(names, np.asarray(array) / (factor or 1.0))])
+                value = np.asarray(array) / (factors[names] or 1.0)
+                self._take([(names, value)])
         self._count(self.optimizer, ())
         return jax.tree.unflatten(self.structure, list(self.leaves.values()))
 

@@ -76,7 +76,9 @@ def write_weights(file: Any, holder: Holder) -> None:
 
 
 def load(
-    holders: Sequence[Holder], root: Group, read: Callable[[str], bytes | None]
+    holders: Sequence[Holder],
+    root: Group,
+    read: Callable[[str], bytes | None],
 ) -> None:
     """Gives layers the vocabularies of a file; `read` returns an asset by its path, or None."""
     for holder, group in zip(holders, groups_of(root, holders), strict=True):

@@ -333,8 +333,9 @@ def _arguments(layer: Layer, given: Tree) -> tuple[list[Any], dict[str, Any]]:
     if names[1] in ("initial_state", "states"):
         states = jax.tree.leaves(others, is_leaf=_is_tensor)
         return [first], {names[1]: states} | masks
-    named = dict(zip(names[1:], others, strict=False))
-    return [first], {n: item for n, item in named.items() if item is not None} | masks
+    pairs = zip(names[1:], others, strict=False)
+    named = {name: item for name, item in pairs if item is not None}
+    return [first], named | masks
 
 
 def _is_value(value: object) -> bool:
