@@ -340,9 +340,7 @@ def _own_stores(model: Model, root: Group) -> dict[str, keras_weights.Entry]:
     if not model.stores_own:
         return {}
     found = {}
-    every = holders_of(model)
-    groups = keras_weights.groups_of(root, every)
-    for holder, group in zip(every, groups, strict=True):
+    for holder, group in keras_weights.with_groups(root, holders_of(model)):
         for name, dataset in group.group("vars").items.items():
             if isinstance(dataset, Dataset):
                 own = "/".join((*holder.path, name))

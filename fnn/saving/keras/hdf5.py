@@ -11,7 +11,7 @@ import numpy as np
 
 from fnn.saving.keras import hdf5_objects as objects
 from fnn.saving.keras.hdf5_bytes import NOWHERE, Cursor, Source
-from fnn.saving.keras.hdf5_types import Type, byte_count, read_shape, read_type
+from fnn.saving.keras.hdf5_types import Shape, Type, byte_count, read_shape, read_type
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # Groups inside each other.
@@ -34,13 +34,16 @@ class Group:
         for name in path.split("/"):
             if not isinstance(here, Group):
                 return None
-            here = here.items.get(name) if name else here
+            if name:
+                here = here.items.get(name)
         return here
 
     def group(self, path: str) -> Group:
         """The group at a path; an empty one if there is none."""
         found = self.find(path)
-        return found if isinstance(found, Group) else Group({})
+        if isinstance(found, Group):
+            return found
+        return Group({})
 
     def datasets(self, path: str = "") -> Iterator[tuple[str, Dataset]]:
         """Every dataset inside, with its path."""
@@ -52,7 +55,7 @@ class Group:
                 yield inner, item
 
 
-Chunk: TypeAlias = tuple[tuple[int, ...], int, int]  # (offsets, place, size)
+Chunk: TypeAlias = tuple[Shape, int, int]  # (offsets, place, size)
 
 
 class Layout(NamedTuple):
@@ -60,7 +63,7 @@ class Layout(NamedTuple):
 
     data: bytes | None = None
     place: int = 0
-    chunk: tuple[int, ...] | None = None
+    chunk: Shape | None = None
     chunks: tuple[Chunk, ...] = ()
 
 
@@ -71,7 +74,7 @@ class Dataset:
         self,
         source: Source,
         kind: Type,
-        shape: tuple[int, ...],
+        shape: Shape,
         layout: Layout,
         filters: tuple[int, ...],
         attributes: dict[str, Any],
@@ -95,7 +98,7 @@ class Dataset:
         self.source.fill(self.layout.place, held)
         return held.view(self.dtype).reshape(self.shape)
 
-    def _from_chunks(self, chunk: tuple[int, ...]) -> np.ndarray:
+    def _from_chunks(self, chunk: Shape) -> np.ndarray:
         values = np.zeros(self.shape, self.dtype)
         count = math.prod(chunk)
         for offsets, place, size in self.layout.chunks:
@@ -223,7 +226,7 @@ def _read_layout(
     source: Source,
     data: Cursor,
     kind: Type,
-    shape: tuple[int, ...],
+    shape: Shape,
     filters: tuple[int, ...],
 ) -> Layout:
     version, form = data.number(1), data.number(1)
@@ -251,7 +254,7 @@ def _read_chunks(
     source: Source,
     data: Cursor,
     kind: Type,
-    shape: tuple[int, ...],
+    shape: Shape,
     filters: tuple[int, ...],
 ) -> Layout:
     axes = data.number(1) - 1
@@ -259,9 +262,8 @@ def _read_chunks(
     chunk = tuple(data.number(4) for _ in range(axes))
     if axes != len(shape) or data.number(4) != kind.dtype.itemsize or not all(chunk):
         raise ValueError("the chunks of an array do not fit its shape")
-    wanted = math.prod(
-        -(-size // part) for size, part in zip(shape, chunk, strict=True)
-    )
+    counts = [-(-size // part) for size, part in zip(shape, chunk, strict=True)]
+    wanted = math.prod(counts)
     chunks = []
     most = 1
     if _DEFLATE in filters:

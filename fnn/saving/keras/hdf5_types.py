@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from fnn.saving.keras.hdf5_bytes import Cursor, Source
+
+Shape: TypeAlias = tuple[int, ...]
 
 # Arrays with more axes are refused.
 _MOST_AXES = 32
@@ -98,7 +100,7 @@ _READERS: dict[int, Callable[[Cursor, int, int], Type]] = {
 }
 
 
-def read_shape(data: Cursor) -> tuple[int, ...] | None:
+def read_shape(data: Cursor) -> Shape | None:
     """The shape in a message, None if there are no elements at all."""
     version = data.number(1)
     axes = data.number(1)
@@ -117,12 +119,12 @@ def read_shape(data: Cursor) -> tuple[int, ...] | None:
     return tuple(data.number() for _ in range(axes))
 
 
-def byte_count(kind: Type, shape: tuple[int, ...]) -> int:
+def byte_count(kind: Type, shape: Shape) -> int:
     """The number of bytes of an array in the file."""
     return math.prod(shape) * kind.dtype.itemsize
 
 
-def read_value(source: Source, kind: Type, shape: tuple[int, ...], data: bytes) -> Any:
+def read_value(source: Source, kind: Type, shape: Shape, data: bytes) -> Any:
     """The value of an attribute: a string, a number, or a list of them."""
     array = np.frombuffer(data, kind.dtype, count=math.prod(shape))
     items = array.tolist()

@@ -120,7 +120,9 @@ class _Walk:
         if cell:
             self._add(here, (cell,), f"{snake_case(kind)}_cell", own, layer, path)
         for child in inner:
-            place = path if child.name is None else (*path, child.name)
+            place = path
+            if child.name is not None:
+                place = (*path, child.name)
             called = (
                 child.layer.own_name or child.name or snake_case(kind_of(child.layer))
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -46,12 +47,16 @@ def layers_of(layer: Layer, specs: Weights) -> list[Listed]:
     else:
         inside = [(name or "", child) for name, child in body.children()]
     frozen = weights.frozen_paths(layer)
+
+    def is_fixed(key: Key) -> bool:
+        part, path = key
+        return part == "state" or _is_in(path, frozen)
+
     found = []
     for name, child in inside:
         keys = weights.in_order(layer, *specs, (name,))
-        fixed = [key for key in keys if key[0] == "state" or _is_in(key[1], frozen)]
-        learned = [key for key in keys if key not in fixed]
-        found.append(Listed(child.own_name or name, (*learned, *fixed)))
+        keys = sorted(keys, key=is_fixed)
+        found.append(Listed(child.own_name or name, tuple(keys)))
     return found
 
 
@@ -79,7 +84,8 @@ def find(
     their names instead. Arrays without a weight in the model are among the others, by their path.
     Raises ValueError for another number of layers, or of weights in a layer.
     """
-    root = root.group("model_weights") if "model_weights" in root.items else root
+    if "model_weights" in root.items:
+        root = root.group("model_weights")
     stored = dict(_stored(root))
     stored = {name: arrays for name, arrays in stored.items() if arrays}
     if by_name:
@@ -150,9 +156,8 @@ def strings(group: Group, name: str) -> list[str]:
         parts = []
         while f"{name}{len(parts)}" in group.attributes:
             parts.append(group.attributes[f"{name}{len(parts)}"])
-    found = [
-        item for part in parts for item in (part if isinstance(part, list) else [])
-    ]
+    lists = [part for part in parts if isinstance(part, list)]
+    found = list(itertools.chain.from_iterable(lists))
     if not all(isinstance(item, str) for item in found):
         raise ValueError(f"it has {name} that are no strings")
     return found

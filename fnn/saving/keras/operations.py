@@ -123,7 +123,8 @@ def class_of(function: str) -> str:
     if function in _SHORT:
         return _SHORT[function]
     known = _CLASSES.get(function, function)
-    return "".join(word[:1].upper() + word[1:] for word in known.split("_"))
+    words = known.split("_")
+    return "".join(word[:1].upper() + word[1:] for word in words)
 
 
 # By class; of several names of one function, such as `swish`, the first in its module.

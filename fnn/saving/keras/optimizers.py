@@ -40,6 +40,7 @@ _WITH_RATE = {("SGD", "trace"): -1.0, ("RMSprop", "trace"): 1.0}
 # The variables of loss scaling come before those of the optimizer inside.
 _OF_SCALING = 4
 _WAITING = ("accumulated", "count")
+_SCALARS = ("step", "learning_rate")
 # Counters of the updates in a state.
 _COUNTERS = ("count", "step", "updates")
 
@@ -163,7 +164,9 @@ class OptimizerState:
             held = place.names[: place.names.index("accumulated") + 1]
             weight = max(float(self.leaves[*held, "weight"]), 1e-30)
             value = value / weight * np.asarray(self.leaves[*held, "count"])
-        return value.astype(place.dtype) if place.dtype == "int32" else value
+        if place.dtype == "int32":
+            value = value.astype(place.dtype)
+        return value
 
     def shapes_of_variables(self) -> list[tuple[int, ...]]:
         """The shapes of Keras's variables."""
@@ -198,11 +201,10 @@ class OptimizerState:
 
     def _updates(self, within: Names) -> int:
         """The number of updates that the rule has counted."""
-        inside = (*within, "rule")
-        for names, leaf in self.leaves.items():
-            if names[: len(inside)] == inside and names[-1] == "count":
-                return int(leaf)
-        return self._made(within)
+        counter = next(self._of_rule(within, ("count",)), None)
+        if counter is None:
+            return self._made(within)
+        return int(self.leaves[counter])
 
     def groups(self) -> list[tuple[str, list[np.ndarray]]]:
         """(path, values) of the optimizer and of the one inside, as Keras stores both."""
@@ -231,7 +233,7 @@ class OptimizerState:
         variables = [place.names for place in self.places]
         given = dict(zip(variables, arrays, strict=True))
         given.pop((), None)
-        scalars = {n: a for n, a in given.items() if n[-1] in ("step", "learning_rate")}
+        scalars = {n: array for n, array in given.items() if n[-1] in _SCALARS}
         self._take(scalars.items())
         # What has the learning rate in it follows from the one in the file.
         self.places = list(self._places(self.optimizer, ()))
@@ -241,7 +243,7 @@ class OptimizerState:
                 value = np.asarray(array) / (factors[names] or 1.0)
                 self._take([(names, value)])
         self._count(self.optimizer, ())
-        return jax.tree.unflatten(self.structure, list(self.leaves.values()))
+        return jax.tree.unflatten(self.structure, self.leaves.values())
 
     def _take(self, arrays: Iterable[tuple[Names, np.ndarray]]) -> None:
         for names, array in arrays:
@@ -259,12 +261,13 @@ class OptimizerState:
             return
         step = int(self.leaves[*within, "step"])
         made = step // (optimizer.gradient_accumulation_steps or 1)
+        depth = len(within)
         for names, leaf in self.leaves.items():
-            is_inside = names[: len(within)] == within and len(names) > len(within) + 1
+            if names[-1] not in _COUNTERS:
+                continue
             is_updates = names == (*within, "updates")
-            if names[-1] in _COUNTERS and (
-                is_updates or (is_inside and "rule" in names)
-            ):
+            is_inside = names[:depth] == within and len(names) > depth + 1
+            if is_updates or (is_inside and "rule" in names):
                 self.leaves[names] = jnp.array(made, leaf.dtype)
         if callable(optimizer.learning_rate):
             own = {"learning_rate": self.leaves[*within, "learning_rate"]}
