@@ -60,7 +60,11 @@ class CompiledMetrics:
         return [metric for _, _, metric, _ in self._each()]
 
     def stateless_update_state(
-        self, values: list[Tree], y: Tree, y_pred: Tree, sample_weight: Tree = None
+        self,
+        values: list[Tree],
+        y: Tree,
+        y_pred: Tree,
+        sample_weight: Tree = None,
     ) -> list[Array]:
         """The values of the variables after `update_state`."""
         count = len(self.objective.goals) if self.objective else 0
@@ -120,7 +124,12 @@ class Compiled:
                 self.output_trackers[name] = Mean(name=name)
 
     def loss(
-        self, y: Tree, y_pred: Tree, weight: Tree, penalty: Array, names: list[str]
+        self,
+        y: Tree,
+        y_pred: Tree,
+        weight: Tree,
+        penalty: Array,
+        names: list[str],
     ) -> Array:
         """The loss of a batch, plus a penalty."""
         if self.arguments["loss"] is None:
@@ -129,10 +138,9 @@ class Compiled:
         assert self.objective is not None
         outputs = output_leaves(y_pred)
         goals = tuple(goal.replace(metrics=()) for goal in self.objective.goals)
-        batch = {
-            "y": per_output(y, len(outputs)),
-            "weight": () if weight is None else per_output(weight, len(outputs)),
-        }
+        batch = {"y": per_output(y, len(outputs)), "weight": ()}
+        if weight is not None:
+            batch["weight"] = per_output(weight, len(outputs))
         examples = jax.tree.leaves(y_pred)[0].shape[0]
         valid = jnp.ones(examples, bool)
         no_logits = [None] * len(outputs)

@@ -15,10 +15,10 @@ from fnn.data.splits import Split
 from fnn.models.network import Network
 from fnn.models.program import Program
 from fnn.models.weights import Weights
+from fnn.models.wiring import free_batch
 from fnn.preprocessing.host_layer import has_free_lengths
 from fnn.runtime.layouts import current
 from fnn.runtime.process import check_process
-from fnn.symbolic.node import Node, input_specs
 from fnn.training import checks, examples, inputs, sources
 from fnn.training.class_weights import class_weights
 from fnn.training.data import ArrayData, key_numbers
@@ -75,7 +75,7 @@ class Feed:
         finite = self.program.checks_values
         x = inputs.as_inputs(x, several, finite=finite, lazy=lazy, strings=strings)
         if not built:
-            self.weights.build_for(jax.tree.map(_free_batch, x))
+            self.weights.build_for(jax.tree.map(free_batch, x))
             network = self.weights.network
             nodes = network.inputs
         x = inputs.with_axes(inputs.by_node(x, nodes), nodes)
@@ -359,11 +359,6 @@ def checked_batch_size(given: int | None) -> int:
     if given is None:
         return 32
     return checks.as_integer("batch_size", given, 1)
-
-
-def _free_batch(array: Tree) -> Node:
-    """An input node like an array, for any number of examples."""
-    return Node(None, (), input_specs((None, *array.shape[1:]), array.dtype))
 
 
 def _require_none(**arguments: object) -> None:

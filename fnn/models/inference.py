@@ -194,7 +194,8 @@ class Prediction:
         if several or self.network.draws_in_inference:
             return self.size
         batch = tree.resized(self.x, self.size)
-        largest = self.network.predictor(batch).largest(now.params, now.state, batch)
+        predictor = self.network.predictor(batch)
+        largest = predictor.largest(now.params, now.state, batch)
         parts = 1 << (largest // LARGE).bit_length()
         if parts == 1 or not pads(self.weights, batch):
             return self.size
@@ -209,7 +210,8 @@ class Prediction:
         draws = self.network.draws_in_inference
         if self.count <= self.size or several or watched or draws:
             return 1
-        return self.network.predictor(batch).capacity(now.params, now.state, batch)
+        predictor = self.network.predictor(batch)
+        return predictor.capacity(now.params, now.state, batch)
 
     def _last_runs_apart(self, batch: SpecTree) -> bool:
         """Whether a last batch of few examples gets a program of its own."""
@@ -220,7 +222,8 @@ class Prediction:
         if self.room != self.size:
             return False
         now = self.weights.now
-        work = self.network.predictor(batch).work(now.params, now.state, batch)
+        predictor = self.network.predictor(batch)
+        work = predictor.work(now.params, now.state, batch)
         return runs_apart(work, self.remainder, self.size)
 
     def _stateful_size(self, given: int | None) -> int:
@@ -251,7 +254,8 @@ def predict_stream(
 
     def batches() -> Generator[Piece]:
         for (arrays, valid), _ in chunks:
-            yield jax.tree.map(lambda a: a[0], arrays), int(valid.sum())
+            batch = jax.tree.map(lambda a: a[0], arrays)
+            yield batch, int(valid.sum())
 
     # Each of several processes has examples of its own, as many as there are.
     run = _runner(feed.weights, batch, stream.batch_size, alone=True)
@@ -287,5 +291,5 @@ def empty_outputs(weights: Weights, x: Tree) -> Tree:
     """The outputs for no examples."""
     now = weights.now
     spec = applied_spec(weights.network.compiled.layer, now.params, now.state, x)
-    zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), strip_masks(spec))
+    zeros = tree.trial(strip_masks(spec))
     return jax.tree.map(in_full, zeros)

@@ -50,7 +50,8 @@ def intermediates(
     now = feed.weights.now
     parts: list[dict[str, Tree]] = []
     for batch in _batches(x, batch_size):
-        parts.append(jax.device_get(run(now.params, now.state, batch, *key)))
+        outputs = run(now.params, now.state, batch, *key)
+        parts.append(jax.device_get(outputs))
     if not parts:
         raise ValueError(
             "intermediates: expected examples, received none; check the data"
@@ -104,7 +105,10 @@ def _outputs(state: Tree, around: str = "") -> Iterator[tuple[str, Tree]]:
 
 
 def per_example(
-    feed: Feed, given: tuple[Tree, ...], batch_size: int | None, gradients: bool
+    feed: Feed,
+    given: tuple[Tree, ...],
+    batch_size: int | None,
+    gradients: bool,
 ) -> np.ndarray:
     """The loss of each example, or the norm of its gradient."""
     x, y, weight = feed.readable(*given)
@@ -141,8 +145,9 @@ def _of_each_example(
     ) -> Array:
         _, fixed = core_weights.split(layer, params)
         whole = core_weights.merge(params, learning, fixed)
-        batch = jax.tree.map(lambda a: a[None], example), jnp.ones(1, bool)
-        _, logs = evaluate((whole, state), batch, key)
+        alone = jax.tree.map(lambda a: a[None], example)
+        valid = jnp.ones(1, bool)
+        _, logs = evaluate((whole, state), (alone, valid), key)
         loss: Array = logs["loss"].result
         return loss
 

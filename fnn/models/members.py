@@ -87,7 +87,8 @@ class Members:
         names = dict.fromkeys(name for each in self.histories for name in each.history)
         found = {}
         for name in names:
-            values = [each.history.get(name, [np.nan])[-1] for each in self.histories]
+            columns = [each.history.get(name, [np.nan]) for each in self.histories]
+            values = [column[-1] for column in columns]
             for index in self.failed:
                 values[index] = np.nan
             found[name] = np.asarray(values)
@@ -159,7 +160,8 @@ class Members:
         for start in range(0, count, size):
             part = slice(start, start + size)
             batch = jax.tree.map(lambda a, part=part: np.asarray(a[part]), x)
-            parts.append(self.of_members(run(now.params, now.state, batch)))
+            outputs = run(now.params, now.state, batch)
+            parts.append(self.of_members(outputs))
         return jax.tree.map(lambda *found: np.concatenate(found, 1), *parts)
 
     # -- for `many` ------------------------------------------------------------------------------

@@ -28,7 +28,11 @@ class StepFeed(Feed):
     """The data of a model that may have a step or an objective of its own: of any structure."""
 
     def own_arrays(
-        self, x: Tree, y: Tree = None, weight: Tree = None, lazy: bool = False
+        self,
+        x: Tree,
+        y: Tree = None,
+        weight: Tree = None,
+        lazy: bool = False,
     ) -> Arrays:
         """What such a step takes: arrays in the structures that the user passed."""
         parts = {"x": x, "y": y, "weight": weight}
@@ -187,8 +191,9 @@ def own_predictions(
         callbacks.call("on_predict_batch_begin", number, {})
         arrays = feed.own_arrays(batch)
         outputs = program.predict_step()(feed.weights.now, arrays)
-        found.append(jax.tree.map(lambda y: in_full(np.asarray(y)), outputs))
-        callbacks.call("on_predict_batch_end", number, {"outputs": found[-1]})
+        outputs = jax.tree.map(lambda y: in_full(np.asarray(y)), outputs)
+        found.append(outputs)
+        callbacks.call("on_predict_batch_end", number, {"outputs": outputs})
     callbacks.end("predict", {})
     return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
 
@@ -237,7 +242,8 @@ def _is_part(value: object) -> bool:
 
 def _class_weights(classes: dict[Any, float], y: Tree) -> np.ndarray:
     """The weight of each example, by its class: an integer, or the largest of several numbers."""
-    if isinstance(y, (dict, list, tuple)) and any(map(_is_part, jax.tree.leaves(y))):
+    leaves = jax.tree.leaves(y)
+    if isinstance(y, (dict, list, tuple)) and any(map(_is_part, leaves)):
         raise ValueError(
             "expected targets of one output beside class_weight for a class with steps of its own, "
             f"as in Keras, received {type(y).__name__} of several; pass sample_weight"
@@ -246,4 +252,5 @@ def _class_weights(classes: dict[Any, float], y: Tree) -> np.ndarray:
     if labels.ndim > 1 and labels.shape[-1] > 1:
         labels = labels.argmax(-1)
     flat = labels.reshape(len(labels)).astype(int)
-    return np.array([classes.get(int(label), 1.0) for label in flat], np.float32)
+    weights = [classes.get(int(label), 1.0) for label in flat]
+    return np.array(weights, np.float32)

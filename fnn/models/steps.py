@@ -253,7 +253,13 @@ class Steps(_Beside):
         return outputs, others
 
     def _update_metrics(
-        self, values: Values, loss: Array, x: Tree, y: Tree, y_pred: Tree, weight: Tree
+        self,
+        values: Values,
+        loss: Array,
+        x: Tree,
+        y: Tree,
+        y_pred: Tree,
+        weight: Tree,
     ) -> tuple[Logs, list[Array]]:
         """(logs, values of metrics) after a batch."""
         variables = self.metrics_variables

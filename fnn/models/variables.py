@@ -144,7 +144,8 @@ def _seed_variable(weights: Weights) -> WeightVariable:
 
     def write(data: jax.Array) -> None:
         now = weights.now
-        key = jax.random.wrap_key_data(data, impl=jax.random.key_impl(now.key))
+        impl = jax.random.key_impl(now.key)
+        key = jax.random.wrap_key_data(data, impl=impl)
         weights.now = now.replace(key=key)
 
     return WeightVariable("seed_generator/seed_generator_state", read, write, _never)
