@@ -92,7 +92,8 @@ def _device_count() -> int:
 def _inputs(feed: Feed, x: Tree) -> SpecTree:
     """The shapes of some inputs. Raises ValueError if they are not known."""
     if x is not None:
-        return tree.spec(feed.checked_inputs(tree.trial(x)))
+        trial = feed.checked_inputs(tree.trial(x))
+        return tree.spec(trial)
     network = feed.weights.network.compiled
     feed.weights.now  # noqa: B018 - raises while there are no weights
     first, second = network.trial(0), network.trial(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import TypeAlias
 
 import jax
@@ -128,7 +129,8 @@ class Feed:
         x = self.given(x, lazy=lazy)
         network = self.weights.network
         names, outputs = network.output_names, network.output_structure
-        y, weight = inputs.flat(y, outputs), inputs.flat(weight, outputs)
+        y = inputs.flat(y, outputs)
+        weight = inputs.flat(weight, outputs)
         targets = inputs.as_targets(y, names, self.program.checks_values, lazy)
         weights = inputs.as_weights(weight, targets, names)
         arrays = {"x": x, "y": targets, "weight": weights}
@@ -359,6 +361,12 @@ def checked_batch_size(given: int | None) -> int:
     if given is None:
         return 32
     return checks.as_integer("batch_size", given, 1)
+
+
+def in_batches(arrays: Tree, size: int, steps: int | None = None) -> Iterator[Tree]:
+    """The examples of some arrays in batches, the last of which may be smaller."""
+    for start in range(0, tree.batch_size(arrays), size)[:steps]:
+        yield jax.tree.map(lambda a: a[start : start + size], arrays)  # noqa: B023
 
 
 def _require_none(**arguments: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Generator
 from typing import Any, TypeAlias
 
@@ -189,10 +190,9 @@ class Prediction:
         """The size of batches that have no array of `LARGE` bytes, on CPU."""
         if jax.default_backend() != "cpu" or self.size in POWERS_OF_TWO:
             return self.size
-        now = self.weights.now
-        several = current() is not None or is_on_several_devices((self.x, now.params))
-        if several or self.network.draws_in_inference:
+        if self._is_divided() or self.network.draws_in_inference:
             return self.size
+        now = self.weights.now
         batch = tree.resized(self.x, self.size)
         predictor = self.network.predictor(batch)
         largest = predictor.largest(now.params, now.state, batch)
@@ -203,15 +203,20 @@ class Prediction:
 
     def _capacity(self, batch: SpecTree, callbacks: CallbackList) -> int:
         """How many batches go into one dispatch."""
-        now = self.weights.now
-        # Batches on several devices are divided over them one by one.
-        several = current() is not None or is_on_several_devices((self.x, now.params))
+        divided = self._is_divided()
         watched = callbacks.watches("on_predict_begin", *PREDICT_HOOKS)
         draws = self.network.draws_in_inference
-        if self.count <= self.size or several or watched or draws:
+        if self.count <= self.size or divided or watched or draws:
             return 1
+        now = self.weights.now
         predictor = self.network.predictor(batch)
         return predictor.capacity(now.params, now.state, batch)
+
+    def _is_divided(self) -> bool:
+        """Whether batches are divided over several devices, which happens one by one."""
+        if current() is not None:
+            return True
+        return is_on_several_devices((self.x, self.weights.now.params))
 
     def _last_runs_apart(self, batch: SpecTree) -> bool:
         """Whether a last batch of few examples gets a program of its own."""
@@ -272,9 +277,15 @@ def _runner(weights: Weights, batch: Tree, size: int, alone: bool = False) -> Ru
     active.set(weights.compilations)
     whole = network.predictor(batch)
 
+    placed = weights.placed
+    if alone:
+        placed = functools.partial(_placed_alone, weights)
+
     def run(x: Tree, valid: int) -> Tree:
-        params, state, x = _placed_alone(weights, x) if alone else weights.placed(x)
-        program = whole if tree.batch_size(x) >= size else network.predictor(x)
+        params, state, x = placed(x)
+        program = whole
+        if tree.batch_size(x) < size:
+            program = network.predictor(x)
         if valid > size:
             count = np.int32(-(-valid // size))
             outputs, state = program.loop(params, state, x, count, size)

@@ -156,7 +156,8 @@ def model_of(network: KerasNetwork, draw: bool = True) -> Any:
 
 def _check_memory(model: Model) -> None:
     """Raises ValueError for weights that no allocation could hold, before one is drawn."""
-    needed, most = tree.nbytes(model._weights.network.weight_specs), memory()
+    needed = tree.nbytes(model._weights.network.weight_specs)
+    most = memory()
     if needed > most:
         raise ValueError(
             f"expected weights that fit into the memory of this machine ({most} bytes), received "

@@ -149,8 +149,10 @@ class Members:
         """
         first = self.models[0]
         given = x
-        x = first._feed.checked_inputs(first._feed.readable(x)[0])
-        count, size = checks.example_count({"x": x}), checked_batch_size(batch_size)
+        x, *_ = first._feed.readable(x)
+        x = first._feed.checked_inputs(x)
+        count = checks.example_count({"x": x})
+        size = checked_batch_size(batch_size)
         if not count or first._network.draws_in_inference:
             outputs = [model.predict(given, size, verbose=0) for model in self.models]
             return jax.tree.map(lambda *found: np.stack(found), *outputs)

@@ -13,7 +13,7 @@ from fnn.core import tree
 from fnn.core.tree import SpecTree, Tree
 from fnn.data.batches import Batches
 from fnn.data.splits import Split
-from fnn.models.feed import Arrays, Data, Feed, checked_batch_size
+from fnn.models.feed import Arrays, Data, Feed, checked_batch_size, in_batches
 from fnn.models.own_steps import NO_GOALS, StepProgram
 from fnn.training import checks, inputs, sources
 from fnn.training.data import ArrayData, key_numbers
@@ -181,9 +181,8 @@ def own_predictions(
     if sources.is_stream(x):
         batches = feed.own_inputs(x, batch_size, steps)
     else:
-        batches = _batches(
-            feed.own_arrays(x)["x"], checked_batch_size(batch_size), steps
-        )
+        arrays = feed.own_arrays(x)["x"]
+        batches = in_batches(arrays, checked_batch_size(batch_size), steps)
     found = []
     callbacks = listen(steps)
     callbacks.begin("predict")
@@ -196,13 +195,6 @@ def own_predictions(
         callbacks.call("on_predict_batch_end", number, {"outputs": outputs})
     callbacks.end("predict", {})
     return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
-
-
-def _batches(x: Tree, size: int, steps: int | None) -> Iterator[Tree]:
-    """The examples of `x` in batches."""
-    count = tree.batch_size(x)
-    for start in range(0, count, size)[:steps]:
-        yield jax.tree.map(lambda a: a[start : start + size], x)  # noqa: B023
 
 
 def _cut(arrays: Arrays, examples: inputs.Rows) -> tuple[Tree, Tree, Tree]:

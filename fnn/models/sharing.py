@@ -283,7 +283,9 @@ def _places(
 ) -> Iterator[tuple[Path, Layer, int]]:
     """`walk` over a network, without the places that have the weights of others."""
     network = weights.network
-    for path, layer, copies in walk(network.layer if of is None else of):
+    if of is None:
+        of = network.layer
+    for path, layer, copies in walk(of):
         if tying.first_place(path, network.ties) == path:
             yield path, layer, copies
 

@@ -144,7 +144,9 @@ class Steps(_Beside):
         logs: Logs = {}
         for metric in self.metrics:
             result = metric.result()
-            logs.update(result if isinstance(result, dict) else {metric.name: result})
+            if not isinstance(result, dict):
+                result = {metric.name: result}
+            logs.update(result)
         return logs
 
     def compute_metrics(

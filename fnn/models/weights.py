@@ -248,7 +248,8 @@ class Weights:
             eager = jax.ensure_compile_time_eval()
         with eager:
             init_key = random.fold_in(self.key, salt("init"))
-            part, trial = self.network.compiled, self.network.compiled.trial()
+            part = self.network.compiled
+            trial = part.trial()
             params, state = laid_out.made(self, part.layer, init_key, trial)
             refuse_none(part.layer, trial)
             self.start_from(params, state)
@@ -286,7 +287,9 @@ class Weights:
     @property
     def used_as(self) -> Layer | None:
         """The layer that `as_layer` returned last, while something refers to it."""
-        return None if self._as_layer is None else self._as_layer()
+        if self._as_layer is None:
+            return None
+        return self._as_layer()
 
     def as_layer(self) -> Layer:
         """The layer of the network, for use inside another one, which shares these weights."""
