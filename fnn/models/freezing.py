@@ -45,7 +45,8 @@ def freeze(weights: Weights, pattern: str, frozen: bool) -> None:
 
 
 def _chooses(pattern: str, path: Path) -> bool:
-    prefixes = ("/".join(path[:end]) for end in range(len(path), 0, -1))
+    ends = range(len(path), 0, -1)
+    prefixes = ["/".join(path[:end]) for end in ends]
     return any(matches(pattern, prefix) for prefix in prefixes)
 
 

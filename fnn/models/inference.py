@@ -168,7 +168,7 @@ class Prediction:
 
     def at_once(self) -> Tree:
         """The outputs for examples that fit into one batch."""
-        (piece,) = pieces(self.x, self.count, self.size, 1, self.end, self.room)
+        (piece,) = self._pieces(1, self.end)
         x, valid = piece
         outputs = _runner(self.weights, x, self.size)(x, valid)
         return fetched(outputs, valid, valid < tree.batch_size(x))
@@ -180,11 +180,15 @@ class Prediction:
         if self._last_runs_apart(batch):
             end = 1 << (self.remainder - 1).bit_length()
         capacity = self._capacity(batch, callbacks)
-        cut = pieces(self.x, self.count, self.size, capacity, end, self.room)
+        cut = self._pieces(capacity, end)
         run = _runner(self.weights, batch, self.size)
         return predict(
             run, cut, self.shown, callbacks, verbose, self.batches, self.meets
         )
+
+    def _pieces(self, capacity: int, end: int) -> Generator[Piece]:
+        """The examples in parts of up to `capacity` batches; the last batch padded to `end`."""
+        return pieces(self.x, self.count, self.size, capacity, end, self.room)
 
     def _size_in_memory(self) -> int:
         """The size of batches that have no array of `LARGE` bytes, on CPU."""
@@ -301,6 +305,7 @@ def _runner(weights: Weights, batch: Tree, size: int, alone: bool = False) -> Ru
 def empty_outputs(weights: Weights, x: Tree) -> Tree:
     """The outputs for no examples."""
     now = weights.now
-    spec = applied_spec(weights.network.compiled.layer, now.params, now.state, x)
+    layer = weights.network.compiled.layer
+    spec = applied_spec(layer, now.params, now.state, x)
     zeros = tree.trial(strip_masks(spec))
     return jax.tree.map(in_full, zeros)

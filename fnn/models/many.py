@@ -157,7 +157,8 @@ def cross_validate(
     >>> cross_validate(model, x, x[:, :1], folds=3, verbose=0).scores["val_loss"].shape
     (3,)
     """
-    given = {"validation_freq": max(given.get("epochs", 1), 1), **given}
+    epochs = max(given.get("epochs", 1), 1)
+    given.setdefault("validation_freq", epochs)
     return fit_many(model, x, y, folds=folds, **given)
 
 

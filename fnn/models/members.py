@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from fnn.core.layer import Layer
 from fnn.core.tree import Tree
-from fnn.models.feed import Data, checked_batch_size
+from fnn.models.feed import Data, checked_batch_size, in_batches
 from fnn.models.model import Model
 from fnn.runtime.program_cache import programs
 from fnn.training import checks, evaluation
@@ -159,9 +159,8 @@ class Members:
         now = self.stacked()
         run = _predict_step(first._network.compiled.layer, self.mesh)
         parts = []
-        for start in range(0, count, size):
-            part = slice(start, start + size)
-            batch = jax.tree.map(lambda a, part=part: np.asarray(a[part]), x)
+        for batch in in_batches(x, size):
+            batch = jax.tree.map(np.asarray, batch)
             outputs = run(now.params, now.state, batch)
             parts.append(self.of_members(outputs))
         return jax.tree.map(lambda *found: np.concatenate(found, 1), *parts)

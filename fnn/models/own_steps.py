@@ -293,8 +293,9 @@ def _train(reference: Callable[[], Any], program: Program) -> Step:
         logs, after = _checked(model, "train_step", returned, given)
         trainable, non_trainable, slots, metrics = after
         new = lists.put(plain, trainable, non_trainable)
+        held = list(map(array_of, metrics))
         new = new.replace(
-            state=(new.state, list(map(array_of, metrics))),
+            state=(new.state, held),
             optimizer=program.optimizer_state_of(slots),
             step=next_step(now.step),
         )
@@ -318,7 +319,8 @@ def _test(reference: Callable[[], Any], program: Program) -> Step:
         logs, after = _checked(model, "test_step", returned, given)
         _, non_trainable, metrics = after
         new = lists.put(plain, given[0], non_trainable)
-        new = new.replace(state=(new.state, list(map(array_of, metrics))))
+        held = list(map(array_of, metrics))
+        new = new.replace(state=(new.state, held))
         kept = same_types(new, plain.replace(state=weighted[1]))
         return (params, kept.state), _latest(logs)
 
@@ -368,5 +370,6 @@ def _latest(logs: dict[str, Tree]) -> dict[str, Waiting]:
         if isinstance(value, dict):
             found.update(_latest(value))
         else:
-            found[name] = Waiting(Latest(), (array_of(value), None, None, None))
+            array = array_of(value)
+            found[name] = Waiting(Latest(), (array, None, None, None))
     return found
