@@ -172,7 +172,8 @@ def grad_cam(
     ...     [fnn.layers.Conv2D(2, 3, name="conv"), fnn.layers.GlobalAveragePooling2D()])
     >>> images = jnp.ones((1, 8, 8, 1))
     >>> model = net, *net.init(jax.random.key(0), images)
-    >>> fnn.explain.grad_cam(model, images, "conv", target=0).shape
+    >>> heat = jax.jit(lambda images: fnn.explain.grad_cam(model, images, "conv", target=0))
+    >>> heat(images).shape
     (1, 6, 6)
     """
     x = _floats(x)

@@ -163,7 +163,8 @@ def abs_max_quantize_grouped_with_zero_point(
     inputs `(rows, columns)`; scale and zero point `(groups, columns)`. `to_numpy` has no effect.
 
     >>> x = jnp.array([[0.0], [1.5]])
-    >>> quantized, scale, zero = abs_max_quantize_grouped_with_zero_point(x, 2)
+    >>> quantize = jax.jit(abs_max_quantize_grouped_with_zero_point, static_argnums=1)
+    >>> quantized, scale, zero = quantize(x, 2)
     >>> quantized.tolist(), zero.tolist()
     ([[-8], [7]], [[-8]])
     """

@@ -69,6 +69,7 @@ def test_epsilon_is_where_losses_are_clipped(name, value, keras):
     np.testing.assert_allclose(getattr(fnn.losses, name)(y_true, y_pred), expected, rtol=2e-5)
 
 
+@pytest.mark.slow
 def test_epsilon_reaches_programs_that_are_compiled_already():
     model = fnn.Sequential([layers.Lambda(lambda x: x)])
     model.compile("sgd", "binary_crossentropy")
@@ -81,6 +82,7 @@ def test_epsilon_reaches_programs_that_are_compiled_already():
     assert first == pytest.approx(-np.log(1e-7), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_floatx():
     for wrong in ("float16", "bfloat16", "int32"):
         with pytest.raises(ValueError, match='floatx to be "float32" or "float64", received'):
@@ -125,6 +127,7 @@ def test_policies(keras):
 # -- images --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_image_data_format(keras):
     config.set_image_data_format("channels_first")
     keras.config.set_image_data_format("channels_first")
@@ -157,6 +160,7 @@ def test_image_data_format(keras):
 # -- output --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_interactive_logging(capsys, caplog):
     config.disable_interactive_logging()
     assert not fnn.utils.is_interactive_logging_enabled()
@@ -179,6 +183,7 @@ def test_tracebacks_are_filtered_as_jax_does():
     assert config.is_traceback_filtering_enabled()
 
 
+@pytest.mark.slow
 def test_flash_attention_can_be_ruled_out(keras, monkeypatch):
     from fnn.layers.shared import fused_attention
 
@@ -229,6 +234,7 @@ def batches(keras_or_fnn, model, **named):
     return counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", [{}, {"batch_size": 1}])
 def test_epochs_and_steps_are_limited_as_in_keras(named):
     import keras

@@ -92,6 +92,7 @@ def test_a_model_is_a_tree_with_shapes_parameters_and_bytes():
     ]
 
 
+@pytest.mark.slow
 def test_names_are_escaped_and_no_file_is_loaded():
     evil = "<script>alert(1)</script>"
     evil = evil.replace("/", "&")  # a name has no slash
@@ -218,6 +219,7 @@ def test_a_summary_is_a_table_in_a_notebook(monkeypatch, capsys):
     assert "┌" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_fit_in_a_notebook_is_one_line(monkeypatch, capsys):
     kernel = Kernel(monkeypatch)
     x = np.zeros((64, 3), "float32")

@@ -52,6 +52,7 @@ def test_a_linear_network_is_explained_exactly():
     close(parts, (X - baseline) * ofs, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_target_is_a_class_or_classes_or_the_largest_output_or_a_function():
     one = explain.saliency(LINEAR, X, 1)
     close(one, np.tile(abs(KERNEL[:, 1]), (4, 1)))
@@ -61,6 +62,7 @@ def test_the_target_is_a_class_or_classes_or_the_largest_output_or_a_function():
     close(explain.saliency(lambda x: x @ KERNEL[:, 0], X), np.tile(abs(KERNEL[:, 0]), (4, 1)))
 
 
+@pytest.mark.slow
 def test_saliency_and_smooth_grad_equal_hand_written_ones():
     model = with_weights(Sequential([Dense(8, "tanh"), Dense(3)]), X)
     p = model[1]
@@ -69,7 +71,7 @@ def test_saliency_and_smooth_grad_equal_hand_written_ones():
         h = jnp.tanh(x @ p["dense"]["kernel"] + p["dense"]["bias"])
         return (h @ p["dense_1"]["kernel"] + p["dense_1"]["bias"])[c]
 
-    gradient = jax.vmap(jax.grad(score))
+    gradient = jax.jit(jax.vmap(jax.grad(score)))
     close(explain.saliency(model, X, CLASSES), abs(gradient(X, CLASSES)), rtol=1e-5)
 
     def smoothed(key):
@@ -84,6 +86,7 @@ def test_saliency_and_smooth_grad_equal_hand_written_ones():
     close(found, jax.jit(smoothed)(key), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_saliency_equals_that_of_pytorch():
     torch = pytest.importorskip("torch")
     layer, params, state = with_weights(Sequential([Dense(6, "sigmoid"), Dense(3)]), X)
@@ -94,6 +97,7 @@ def test_saliency_equals_that_of_pytorch():
     close(explain.saliency((layer, params, state), X, CLASSES), abs(x.grad.numpy()), rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 def test_integrated_gradients_are_complete(activation):
     net = Sequential([Dense(16, activation), Dense(3, "softmax")])
@@ -104,6 +108,7 @@ def test_integrated_gradients_are_complete(activation):
     close(parts.sum(1), y - start, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_several_inputs_have_a_map_each():
     def f(x):
         return (x["a"] ** 2).sum(1) + 3 * x["b"][:, 0]
@@ -128,6 +133,7 @@ def network():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "logits"), [("first", False), ("second", True)])
 def test_grad_cam_equals_a_hand_written_one(name, logits):
     layer, params, state = with_weights(network(), IMAGES)
@@ -159,6 +165,7 @@ def test_grad_cam_equals_a_hand_written_one(name, logits):
     close(found, expected, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_activations_are_the_outputs_of_the_layers():
     layer, params, state = with_weights(network(), IMAGES)
     found = explain.activations((layer, params, state), IMAGES)
@@ -170,6 +177,7 @@ def test_activations_are_the_outputs_of_the_layers():
     assert list(explain.activations((layer, params, state), IMAGES, ["second"])) == ["second"]
 
 
+@pytest.mark.slow
 def test_activations_in_a_graph_with_a_shared_layer_and_layers_inside_layers():
     start = Input((5,))
     shared = Dense(5, name="shared")
@@ -190,6 +198,7 @@ def test_activations_in_a_graph_with_a_shared_layer_and_layers_inside_layers():
     close(found["norm"], model.predict(X, verbose=0), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_grad_cam_counts_every_use_of_a_shared_layer():
     start = Input((4, 4, 1))
     shared = Conv2D(1, 1, use_bias=False, kernel_initializer="ones", name="shared")
@@ -200,6 +209,7 @@ def test_grad_cam_counts_every_use_of_a_shared_layer():
     close(explain.grad_cam(model, images, "shared", 0), np.full((1, 4, 4), 2.0))
 
 
+@pytest.mark.slow
 def test_a_class_with_call_is_seen_inside():
     class Net(fnn.Model):
         def __init__(self):
@@ -218,6 +228,7 @@ def test_a_class_with_call_is_seen_inside():
     assert explain.saliency(model, X, 0).shape == X.shape
 
 
+@pytest.mark.slow
 def test_statistics_are_those_of_numpy():
     net = Sequential([Dense(6, "relu"), Dense(3)])
     model = with_weights(net, X)
@@ -240,6 +251,7 @@ def test_statistics_are_those_of_numpy():
     assert found["dense"]["dead"] >= 1 / 6
 
 
+@pytest.mark.slow
 def test_all_of_them_compile_and_take_a_model():
     model = fnn.Sequential([Input((9, 8, 2)), *network().layers], seed=0)
     calls = {
@@ -257,6 +269,7 @@ def test_all_of_them_compile_and_take_a_model():
     jax.tree.map(lambda a, b: close(a, b, rtol=1e-4, atol=1e-6), eager, compiled)
 
 
+@pytest.mark.slow
 def test_a_record_changes_neither_outputs_nor_state():
     layer, params, state = with_weights(Sequential([Dense(5), BatchNormalization(), Dense(2)]), X)
     plain, after = layer.apply(params, state, X, INFERENCE)
@@ -300,6 +313,7 @@ def test_what_cannot_be_explained_is_an_error(call, message):
         call()
 
 
+@pytest.mark.slow
 def test_masks_do_not_matter_to_the_caller():
     net = Sequential([fnn.layers.Masking(), fnn.layers.LSTM(3), Dense(2)])
     x = draw(2, 4, 3)

@@ -49,6 +49,7 @@ def _array(value):
     return jnp.asarray(value) if isinstance(value, (np.ndarray, float)) else value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", [None, 1, -1])
 def test_gradients_of_fake_quantization_are_those_of_keras(axis):
     limits = np.float32(-0.7), np.float32(0.9)
@@ -70,6 +71,7 @@ def test_gradients_of_fake_quantization_are_those_of_keras(axis):
     assert_equal(gradients(fnn), wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("axis", "dtype"), [(0, "int8"), (1, "int8"), (-2, "uint8")])
 def test_unpacking_reverses_packing(axis, dtype):
     array = BYTES if dtype == "int8" else (BYTES + 8).astype("uint8")
@@ -82,6 +84,7 @@ def test_unpacking_reverses_packing(axis, dtype):
     np.testing.assert_array_equal(found, wanted)
 
 
+@pytest.mark.slow
 def test_the_quantizer_is_a_value_of_a_name():
     with keras_rules():
         wanted = keras.quantizers.AbsMaxQuantizer(axis=0)(jnp.asarray(X))

@@ -135,6 +135,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_traceback_is_that_of_python(script):
     path = script(FAILING)
     runs = [

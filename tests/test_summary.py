@@ -106,6 +106,7 @@ Model: "small"
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [50, 62, 80, 200])
 def test_no_line_is_longer_than_it_may_be(length, monkeypatch):
     options = {"expand_nested": True, "show_trainable": True}
@@ -174,6 +175,7 @@ def test_a_range_that_matches_nothing_names_the_layers():
             text(small(), layer_range=wrong)
 
 
+@pytest.mark.slow
 def test_rows_of_a_nest():
     shared = Dense(2, name="shared")
     a, b = Input((2,)), Input((None, 5), name="b")
@@ -234,6 +236,7 @@ def network(library):
     return library.Model(start, k.Dense(3)(k.Add()([block(h), frozen(h)])))
 
 
+@pytest.mark.slow
 def test_totals_are_those_of_keras():
     import keras
     from keras.src.utils import summary_utils
@@ -278,6 +281,7 @@ def test_ten_billion_parameters_are_summed_up_without_memory():
     assert network.rows[1].cells[COUNT] == f"{blocks * each:,}"
 
 
+@pytest.mark.slow
 def test_the_policy_is_shown(capsys):
     row = [fnn.layers.Dense(3, input_shape=(4,)), fnn.layers.Dense(2, dtype="float32")]
     model = fnn.Sequential(row, dtype="mixed_bfloat16")

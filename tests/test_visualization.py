@@ -67,6 +67,7 @@ def test_wrong_predictions_are_marked_and_counted():
     np.testing.assert_allclose(drawn, (given[2] - given.min()) / np.ptp(given), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_many_images_are_counted_but_not_all_drawn():
     figure = visualization.plot_predictions(np.zeros((50, 4, 4)), np.eye(50), np.arange(50))
     assert len(figure.axes) == images.MOST_IMAGES
@@ -180,6 +181,7 @@ def drawings():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", ["default", "dark_background"])
 @pytest.mark.parametrize("name", drawings())
 def test_nothing_is_clipped_and_all_can_be_read_in_light_and_dark(name, style):
@@ -200,6 +202,7 @@ def test_nothing_is_clipped_and_all_can_be_read_in_light_and_dark(name, style):
             assert inside or abs(np.mean(to_rgb(text.get_color())) - paper) > 0.35, text
 
 
+@pytest.mark.slow
 def test_figures_are_saved_and_do_not_pile_up(tmp_path):
     from matplotlib import pyplot
     from matplotlib.image import imread
@@ -217,6 +220,7 @@ def test_figures_are_saved_and_do_not_pile_up(tmp_path):
     assert pyplot.get_fignums() == []
 
 
+@pytest.mark.slow
 def test_both_draw_into_one_picture(tmp_path):
     from matplotlib.figure import Figure
 
@@ -230,6 +234,7 @@ def test_both_draw_into_one_picture(tmp_path):
     assert (tmp_path / "both.png").exists()
 
 
+@pytest.mark.slow
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
     real = builtins.__import__
 

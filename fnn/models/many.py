@@ -304,9 +304,8 @@ def _new_state(weights: Weights) -> TrainState:
 def _start(members: Members) -> ManyState:
     """The state of all members before training."""
     whole = stacked(members.states(), members.mesh)
-    # As many as there are places on the devices.
-    places = len(whole.step)
-    return ManyState(whole, whole.step, jnp.ones(places, bool))
+    # Placed as `step`: elsewhere than after a step, the program would be compiled twice.
+    return ManyState(whole, whole.step, jnp.ones_like(whole.step, bool))
 
 
 def _finished(

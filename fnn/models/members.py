@@ -39,10 +39,10 @@ class Members:
 
     >>> model = fnn.Sequential([fnn.layers.Dense(1, input_shape=(2,))])
     >>> model.compile("sgd", "mse")
-    >>> x = np.ones((4, 2), "float32")
-    >>> members = fnn.fit_many(model, x, x[:, :1], learning_rates=[0.1, 1e-9], verbose=0)
+    >>> x = np.ones((6, 2), "float32")
+    >>> members = fnn.fit_many(model, x, x[:, :1], learning_rates=[0.1, 1e-6, 1e-9], verbose=0)
     >>> members.best_index(), members.scores["loss"].shape, members.params["dense"]["kernel"].shape
-    (0, (2,), (2, 2, 1))
+    (0, (3,), (3, 2, 1))
     """
 
     def __init__(

@@ -35,7 +35,7 @@ def lenet(classes: int = 10, *, dtype: str | None = None) -> Layer:
     32 x 32 (LeCun et al. 1998, section II.B).
 
     >>> network, x = lenet(), jnp.ones((2, 28, 28, 1))
-    >>> network.apply(*network.init(jax.random.key(0), x), x)[0].shape
+    >>> jax.jit(network.apply)(*network.init(jax.random.key(0), x), x)[0].shape
     (2, 10)
     """
     return Sequential(

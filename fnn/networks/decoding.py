@@ -54,7 +54,7 @@ def start_decoding(
     >>> layer, x = MultiHeadAttention(2, 4, use_causal_mask=True), jnp.ones((1, 5, 8))
     >>> params, state = layer.init(jax.random.key(0), x)
     >>> state = start_decoding(layer, params, state, batch=1, length=5)
-    >>> y, state = layer.apply(params, state, x[:, :1])
+    >>> y, state = jax.jit(layer.apply)(params, state, x[:, :1])
     >>> y.shape, int(state["index"])
     ((1, 1, 8), 1)
     """

@@ -208,6 +208,7 @@ def test_an_average_that_is_not_kept_is_an_error_before_the_first_step():
         fitted([callbacks.SwapEMAWeights(), Steps()])
 
 
+@pytest.mark.slow
 def test_a_network_that_no_file_can_describe_is_an_error_before_the_first_step(tmp_path):
     net = fnn.Sequential([fnn.layers.Lambda(lambda x: 2 * x), Dense(1)], seed=0)
     net.compile("sgd", "mse")
@@ -239,7 +240,12 @@ WRITERS = {
 }
 
 
-@pytest.mark.parametrize("kind", WRITERS)
+SLOW = [pytest.mark.slow]  # its package takes long to import
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=SLOW * (kind == "TensorBoard")) for kind in WRITERS]
+)
 def test_a_place_that_cannot_be_written_is_an_error_before_the_first_step(
     kind, tmp_path, monkeypatch
 ):
@@ -258,7 +264,10 @@ def test_a_place_that_cannot_be_written_is_an_error_before_the_first_step(
     assert os.listdir(tmp_path) == ["file"]
 
 
-@pytest.mark.parametrize("kind", ["CSVLogger", "JSONLogger", "ModelCheckpoint", "TensorBoard"])
+@pytest.mark.parametrize(
+    "kind",
+    ["CSVLogger", "JSONLogger", "ModelCheckpoint", pytest.param("TensorBoard", marks=SLOW)],
+)
 def test_folders_that_are_missing_are_made(kind, tmp_path):
     fitted([WRITERS[kind](tmp_path / "missing" / "folder")], epochs=1)
     assert os.listdir(tmp_path / "missing" / "folder")

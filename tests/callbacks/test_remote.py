@@ -46,6 +46,7 @@ def fit(*callbacks):
     return model.fit(X, X, epochs=2, verbose=0, callbacks=list(callbacks)).history
 
 
+@pytest.mark.slow
 def test_logs_are_sent_as_a_form(server):
     history = fit(RemoteMonitor(server.root, headers={"X-Run": "7"}))
     assert len(server.got) == 2
@@ -56,6 +57,7 @@ def test_logs_are_sent_as_a_form(server):
         assert sent == {"epoch": epoch, "loss": history["loss"][epoch]}
 
 
+@pytest.mark.slow
 def test_logs_are_sent_as_json(server):
     history = fit(RemoteMonitor(server.root, "/log", send_as_json=True))
     sent = [json.loads(body) for _, _, _, body in server.got]

@@ -68,6 +68,7 @@ def test_predict_ends_after_the_batch(net, stream, after):
     assert stop.ended == list(range(after))
 
 
+@pytest.mark.slow
 def test_validation_ends_too(net):
     stop = Stop("stop_evaluating", 2)
     history = net.fit(

@@ -477,6 +477,7 @@ def test_a_context_is_a_pytree_of_its_arrays(key):
     assert (back.train, back.path, back.rows.tolist()) == (True, ("a",), [2, 2])
 
 
+@pytest.mark.slow
 def test_a_mask_travels_through_transforms():
     values, mask = jnp.arange(12.0).reshape(2, 3, 2), jnp.array([[1, 1, 0], [1, 0, 0]], bool)
 
@@ -688,6 +689,7 @@ def test_split_and_merge_are_inverse(key):
     assert weights.merge(with_dropout, kept, {}) == with_dropout
 
 
+@pytest.mark.slow
 def test_penalties_and_constraints_reach_every_copy():
     layer = Dense(3, kernel_regularizer="l2", bias_regularizer="l1", kernel_constraint="unit_norm")
     net = Sequential([layer, Repeat(Residual(layer), 4), Ensemble(layer, 2)])
@@ -735,6 +737,7 @@ def nested(library):
     )
 
 
+@pytest.mark.slow
 def test_weights_are_in_the_order_of_keras():
     import keras
 

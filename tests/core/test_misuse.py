@@ -66,6 +66,7 @@ def test_inputs_in_the_place_of_the_state():
         Dense(3).apply(params, state)
 
 
+@pytest.mark.slow
 def test_what_is_meant_goes_through():
     for key in (jax.random.PRNGKey(0), KEY):
         params, state = Dense(3).init(key, np.ones((8, 3)))

@@ -47,6 +47,7 @@ class DoubledRow(Sequential):
         return y * 2, state
 
 
+@pytest.mark.slow
 def test_an_apply_above_another_is_run_alone_and_inside():
     assert predicted(ones(DoubledDense)) == [6.0, 6.0]
     assert predicted(DoubledRow([ones(Dense)])) == [6.0, 6.0]

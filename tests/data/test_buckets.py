@@ -114,6 +114,7 @@ def reader(traces):
     )
 
 
+@pytest.mark.slow
 def test_fit_traces_once_a_length():
     traces = []
     model = reader(traces)
@@ -130,6 +131,7 @@ def test_fit_traces_once_a_length():
     assert int(model.optimizer.iterations) == 5 * len(batches)
 
 
+@pytest.mark.slow
 def test_the_loss_is_that_of_all_sequences_padded_to_one_length():
     model = reader([])
     model.compile("sgd", "binary_crossentropy", metrics=["accuracy"])
@@ -141,6 +143,7 @@ def test_the_loss_is_that_of_all_sequences_padded_to_one_length():
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_targets_for_each_step_in_fit_leave_padding_out():
     layers = fnn.layers
     network = [fnn.Input((None,)), layers.Embedding(20, 4), layers.Dense(3, "softmax")]
@@ -159,6 +162,7 @@ def test_targets_for_each_step_in_fit_leave_padding_out():
     assert steps < total
 
 
+@pytest.mark.slow
 def test_the_loop_of_pure_steps_traces_once_a_length():
     traces = []
 

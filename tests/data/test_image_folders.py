@@ -47,6 +47,7 @@ MODES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mode", "expected"), MODES)
 def test_images_and_labels_are_those_of_keras(images, mode, expected):
     stream = image_folder(images, (6, 4), label_mode=mode, batch_size=5, shuffle=False)
@@ -121,6 +122,7 @@ def test_unreadable_images_are_left_out_with_a_warning(spoiled):
     assert [path[-10:] for path in stream.file_paths].count("bees/1.png") == 0
 
 
+@pytest.mark.slow
 def test_fit_goes_on_without_unreadable_images(spoiled):
     stream = image_folder(spoiled, 4, batch_size=4, seed=0, unreadable="skip")
     model = fnn.Sequential(

@@ -118,6 +118,7 @@ def losses(model, *data, **named):
     return history["loss"], history["val_loss"]
 
 
+@pytest.mark.slow
 def test_fit_validates_on_the_second_part():
     chosen = split(0.3, stratify=True, seed=4)
     weights = RNG.uniform(1, 2, 50)
@@ -133,12 +134,14 @@ def test_fit_validates_on_the_second_part():
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_last_ones_are_those_of_a_fraction():
     found = losses(compiled(), X, LABELS, validation_split=split(0.3, shuffle=False))
     expected = losses(compiled(), X, LABELS, validation_split=0.3)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chosen", [0.2, split(0.2, stratify=True)])
 def test_fit_splits_streams_that_are_made_by_index(chosen):
     stream = Batches(50, lambda i: (X[i], LABELS[i]), 10, targets=LABELS)
@@ -150,6 +153,7 @@ def test_fit_splits_streams_that_are_made_by_index(chosen):
         compiled().fit(iter(stream), validation_split=chosen, verbose=0)
 
 
+@pytest.mark.slow
 def test_models_with_a_step_of_their_own_take_splits_too():
     seen = []
 
@@ -193,6 +197,7 @@ def test_errors_say_what_to_do(call, message):
         call()
 
 
+@pytest.mark.slow
 def test_fit_splits_sparse_matrices_and_arrays_on_disk(tmp_path):
     X.tofile(tmp_path / "x.bin")
     on_disk = np.memmap(tmp_path / "x.bin", "float32", "r+", shape=X.shape)

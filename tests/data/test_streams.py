@@ -59,6 +59,7 @@ def test_cache_reads_its_source_once():
     assert len(reads) == 3
 
 
+@pytest.mark.slow
 def test_mapped_streams_train_a_model_and_adapt_a_layer():
     normalize = L.Normalization()
     normalize.adapt(stream().map(lambda x, y: x))

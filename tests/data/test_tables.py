@@ -115,6 +115,7 @@ def test_shuffled_rows_come_once_in_a_new_order(people):
     assert np.concatenate([x["code"] for x in again]).tolist() == passes[0]
 
 
+@pytest.mark.slow
 def test_a_large_file_is_not_read_at_once(tmp_path):
     path = tmp_path / "large.csv"
     with open(path, "w") as file:
@@ -127,6 +128,7 @@ def test_a_large_file_is_not_read_at_once(tmp_path):
         list(table)
 
 
+@pytest.mark.slow
 def test_tables_go_into_fit(people):
     table = csv(people, "price", columns=["age", "height"], sample_weight="weight", batch_size=16)
     inputs = {name: fnn.Input((1,), name=name) for name in ("age", "height")}

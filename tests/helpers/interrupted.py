@@ -1,6 +1,6 @@
 """Sends itself SIGINT at random moments of fit, evaluate and predict; run by test_interrupts.py.
 
-The argument and the one line that it prints are JSON: a list of (verb, signals, units), and for
+The argument and the one line that it prints are JSON: a list of (verb, signals, donated), and for
 each of them a dict: how many signals were sent, how many ended a call, how many fell between
 two calls into JAX's own callback of the garbage collector, where Python ignores what is raised,
 and what went wrong.
@@ -18,13 +18,19 @@ import numpy as np
 
 import fnn
 from fnn.layers import Dense
+from fnn.training import engine
+
+LARGE = engine.DONATED_BYTES
 
 
-def interrupted(verb, signals, units):
+def interrupted(verb, signals, donated):
+    engine.DONATED_BYTES = 0 if donated else LARGE
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     x = np.random.default_rng(0).normal(size=(3200, 8)).astype("float32")
     y = x.sum(axis=1, keepdims=True)
-    model = fnn.Sequential([Dense(units, "relu", input_shape=(8,)), Dense(1)], seed=0)
+    model = fnn.Sequential(
+        [Dense(17 if donated else 16, "relu", input_shape=(8,)), Dense(1)], seed=0
+    )
     model.compile("adam", "mse")
     calls = {
         "fit": lambda: model.fit(x, y, batch_size=32, epochs=1000, shuffle=False, verbose=0),

@@ -45,6 +45,7 @@ def test_policies(dtype):
     same(found)
 
 
+@pytest.mark.slow
 def test_directions():
     def found(package):
         layer = package.layers.Bidirectional(package.layers.LSTM(3))
@@ -57,6 +58,7 @@ def test_directions():
     same(found)
 
 
+@pytest.mark.slow
 def test_output_shapes():
     def found(package):
         layers = package.layers
@@ -72,6 +74,7 @@ def test_output_shapes():
     same(found)
 
 
+@pytest.mark.slow
 def test_paths():
     def found(package):
         layers = package.layers
@@ -104,6 +107,7 @@ def test_weights_before_there_are_any():
     same(found)
 
 
+@pytest.mark.slow
 def test_build_by_the_user():
     """`build` of a user's class, called outside and in the `build` of a layer around it."""
 
@@ -174,6 +178,7 @@ def test_own_variables():
     same(found)
 
 
+@pytest.mark.slow
 def test_classes_store_what_they_like(tmp_path):
     def found(package):
         @package.saving.register_keras_serializable(package="stores")
@@ -274,6 +279,7 @@ def test_maps_of_policies():
 # -- models --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["made", "loaded", "cloned"])
 def test_models_inside(kind, tmp_path):
     def found(package):
@@ -309,6 +315,7 @@ def test_models_inside_are_the_objects():
     same(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
 def test_copies(copied):
     def found(package):
@@ -358,6 +365,7 @@ def test_a_copy_of_a_layer_has_the_variables_of_the_layers_inside():
     assert (float(layer.calls), float(other.calls)) == (1.0, 2.0)
 
 
+@pytest.mark.slow
 def test_params_of_callbacks():
     def found(package):
         seen = []
@@ -378,6 +386,7 @@ def test_params_of_callbacks():
     same(found)
 
 
+@pytest.mark.slow
 def test_x64_switched_on_between_two_fits():
     model = fnn.Sequential([fnn.Input((4,)), fnn.layers.Dense(1)], seed=0)
     model.compile("adam", "mse", metrics=["mae"])
@@ -389,6 +398,7 @@ def test_x64_switched_on_between_two_fits():
     assert {w.dtype for w in model.weights} == {"float32"}
 
 
+@pytest.mark.slow
 def test_class_weights_of_several_outputs_with_steps_of_its_own():
     class Own(fnn.Model):
         def train_step(self, *given):
@@ -401,6 +411,7 @@ def test_class_weights_of_several_outputs_with_steps_of_its_own():
         model.fit(X, [X[:, :1], X[:, :1]], class_weight={0: 1.0}, verbose=0)
 
 
+@pytest.mark.slow
 def test_compile_configs():
     def found(package):
         model = package.Sequential([package.Input((4,)), package.layers.Dense(1)])

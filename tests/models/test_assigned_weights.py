@@ -151,6 +151,7 @@ def test_in_several_trees_at_once():
         np.testing.assert_array_equal(found[place], array)
 
 
+@pytest.mark.slow
 def test_in_a_callback():
     class Zeroing(fnn.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -187,6 +188,7 @@ PLACES = [lambda p: p["a"], lambda p: p["a"], lambda p: p["full"]["a"]]
 SHARERS = [(i, j) for i in range(3) for j in range(3)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("writer", "reader"), SHARERS)
 def test_every_model_that_shares_the_layer_sees_it_at_its_next_use(writer, reader):
     models = shared()
@@ -207,6 +209,7 @@ LATER = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", LATER)
 @pytest.mark.parametrize(("first", "then"), [(i, j) for i, j in SHARERS if j < 2])
 def test_what_is_written_later_wins_in_all_models_that_share(way, first, then):
@@ -224,6 +227,7 @@ def test_what_is_written_later_wins_in_all_models_that_share(way, first, then):
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "then"), SHARERS)
 def test_training_starts_from_what_a_sharer_has_and_is_not_undone(first, then):
     models, plain = shared(), shared()[then]
@@ -283,6 +287,7 @@ def test_a_model_that_shares_lives_no_longer_for_it():
     np.testing.assert_array_equal(base.get_weights()[1], np.full(4, 5.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [lambda m: m.add(Dense(3)), lambda m: m.pop()])
 def test_before_layers_come_or_go(change):
     model = network()

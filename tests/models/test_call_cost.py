@@ -3,11 +3,13 @@
 import time
 
 import numpy as np
+import pytest
 
 import fnn
 from fnn import layers
 
 
+@pytest.mark.slow
 def test_a_call_on_an_array_costs_what_that_of_a_sequential_costs():
     class Net(fnn.Model):
         def __init__(self):

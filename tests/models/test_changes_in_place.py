@@ -28,6 +28,7 @@ def trained(k, model, targets=X[:, :2]):
     return model.get_weights()
 
 
+@pytest.mark.slow
 def test_frozen_layers_of_a_model_stay_as_they_are():
     def program(k):
         model = network(k)
@@ -39,6 +40,7 @@ def test_frozen_layers_of_a_model_stay_as_they_are():
     check(program)
 
 
+@pytest.mark.slow
 def test_a_layer_is_frozen_before_it_is_in_a_model():
     def program(k):
         hidden, x = k.layers.Dense(3), k.Input((3,))
@@ -52,6 +54,7 @@ def test_a_layer_is_frozen_before_it_is_in_a_model():
     check(program)
 
 
+@pytest.mark.slow
 def test_fine_tuning_in_keras_words():
     def program(k):
         base = network(k)
@@ -74,6 +77,7 @@ def test_fine_tuning_in_keras_words():
     check(program)
 
 
+@pytest.mark.slow
 def test_the_last_activation_is_taken_off_as_for_grad_cam():
     def program(k):
         model = network(k)
@@ -110,6 +114,7 @@ def test_what_contains_a_changed_layer_is_another_value():
     assert hash(whole) in known
 
 
+@pytest.mark.slow
 def test_equal_values_stay_interchangeable_in_caches():
     first, second = network(fnn), network(fnn)
     second.set_weights(first.get_weights())
@@ -128,6 +133,7 @@ def test_equal_values_stay_interchangeable_in_caches():
         twin.trainable = True
 
 
+@pytest.mark.slow
 def test_the_optimizer_goes_on_when_other_weights_learn():
     """It keeps its moments of the weights that still learn; tests/models/test_freezing.py."""
     model = network(fnn)
@@ -138,6 +144,7 @@ def test_the_optimizer_goes_on_when_other_weights_learn():
         assert int(model.optimizer.iterations) == steps
 
 
+@pytest.mark.slow
 def test_layers_inside_layers_are_frozen_with_them():
     both = Bidirectional(LSTM(2))
     model = fnn.Sequential([Input((4, 3)), both, Dense(1)])

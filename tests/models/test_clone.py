@@ -54,6 +54,7 @@ def assert_same(model, theirs):
         np.testing.assert_allclose(received, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_clone_is_equal_with_weights_of_its_own(kind, keras):
     model = KINDS[kind](fnn)
@@ -67,6 +68,7 @@ def test_a_clone_is_equal_with_weights_of_its_own(kind, keras):
     assert_same(clone, keras.models.clone_model(KINDS[kind](keras)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_function_makes_the_layers(kind, keras):
     """Dense layers get another activation, in Keras too; `recursive` reaches those inside."""
@@ -141,6 +143,7 @@ def plain(model):
     return model.layer.replace(name=None)
 
 
+@pytest.mark.slow
 def test_what_keras_wrote_of_a_row_is_read(keras):
     theirs = row(keras)
     theirs.compile("adam", "mse", metrics=["mae"])

@@ -48,6 +48,7 @@ def test_each_compilation_is_listed_with_what_changed():
     )
 
 
+@pytest.mark.slow
 def test_a_value_that_changes_the_program_is_named():
     model = compiled(18)
     fit(model)
@@ -67,6 +68,7 @@ def test_a_value_that_changes_the_program_is_named():
     assert "network changed" in model.compilations[-1].reason
 
 
+@pytest.mark.slow
 def test_models_do_not_see_the_compilations_of_others():
     one, other = compiled(19), compiled(20)
     fit(one)
@@ -83,6 +85,7 @@ def test_models_do_not_see_the_compilations_of_others():
     assert len(one.compilations) == 1
 
 
+@pytest.mark.slow
 def test_more_compilations_than_allowed_are_an_error_with_the_reason():
     model = compiled(21, max_compiles=1)
     fit(model)
@@ -120,6 +123,7 @@ assert (found > 0) is WARM, (found, hits)
 """
 
 
+@pytest.mark.slow
 def test_a_second_process_finds_the_programs_of_the_first(tmp_path):
     for warm in (False, True):
         code = TWICE.replace("FOLDER", repr(str(tmp_path))).replace("WARM", str(warm))

@@ -25,6 +25,7 @@ def compiled():
 COPIES = (copy.copy, copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copied", COPIES, ids=["copy", "deepcopy", "pickle"])
 def test_a_copy_is_a_model_of_its_own(copied):
     model = compiled()
@@ -52,6 +53,7 @@ def test_a_copy_draws_no_seed(copied):
     np.testing.assert_array_equal(second(copied), second(lambda model: None))
 
 
+@pytest.mark.slow
 def test_a_model_inside_that_the_first_data_builds_answers_for_its_layer():
     model = Sequential([Sequential([Dense(2), Dense(3)], name="inner"), Dense(1)], seed=0)
     model.compile("sgd", "mse")
@@ -80,6 +82,7 @@ def test_a_layer_of_a_model_that_was_never_built_is_shared_by_those_that_build_i
     jax.tree.map(np.testing.assert_array_equal, one.get_weights(), two.get_weights())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lives", [True, False])
 def test_a_frozen_model_inside_stays_frozen_when_layers_come(lives):
     inner = Sequential([Dense(3, input_shape=(4,))], name="inner")
@@ -124,6 +127,7 @@ def test_the_name_can_be_set_and_names_of_outputs_are_a_list_of_the_callers():
     model.evaluate(X, Y, verbose=0)
 
 
+@pytest.mark.slow
 def test_integers_are_checked_again_when_jax_computes_in_32_bits():
     model = Sequential([Dense(1)], seed=0)
     ids = np.full((2, 3), 2**32, "int64")
@@ -144,6 +148,7 @@ def test_shapes_are_checked_before_values():
         model.fit(np.full((3, 4), 99), np.ones((3, 7)), verbose=0)
 
 
+@pytest.mark.slow
 def test_reading_many_shared_weights_compares_each_tree_once():
     inner = [Sequential([Dense(4, input_shape=(4,))]) for _ in range(12)]
     outer = Sequential(inner, seed=0)

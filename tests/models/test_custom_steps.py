@@ -112,13 +112,14 @@ DEFAULT_STEPS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "compiles"),
     [
-        (TRAIN_STEP, {"loss": "mse"}),
-        (COMPUTE_LOSS, {}),
-        (SUPER_LOSS, {"loss": "mse", "metrics": ["mae"]}),
-        (COMPUTE_METRICS, {"loss": "mse", "metrics": ["mae"]}),
+        pytest.param(TRAIN_STEP, {"loss": "mse"}, marks=pytest.mark.slow),
+        pytest.param(COMPUTE_LOSS, {}, marks=pytest.mark.slow),
+        pytest.param(SUPER_LOSS, {"loss": "mse", "metrics": ["mae"]}, marks=pytest.mark.slow),
+        pytest.param(COMPUTE_METRICS, {"loss": "mse", "metrics": ["mae"]}, marks=pytest.mark.slow),
         (DEFAULT_STEPS, {"loss": "mse", "metrics": ["mae"]}),
     ],
     ids=["train_step", "compute_loss", "super_loss", "compute_metrics", "default_steps"],
@@ -174,13 +175,14 @@ VAE = """
 """
 
 
+@pytest.mark.slow
 def test_a_variational_autoencoder_learns_as_on_keras():
     mine, theirs = both_models(VAE, X)
     found, wanted = [], []
     for model, logs in ((mine, found), (theirs, wanted)):
         compile_with_sgd(model, model is theirs, {})
         with keras_rules():
-            history = model.fit(X, epochs=3, batch_size=4, shuffle=False, verbose=0)
+            history = model.fit(X[:8], epochs=3, batch_size=4, shuffle=False, verbose=0)
         logs.append(history.history)
     assert_equal(found, wanted, **CLOSE)
     with keras_rules():
@@ -219,6 +221,7 @@ GAN = """
 """
 
 
+@pytest.mark.slow
 def test_a_model_without_call_trains_the_models_inside():
     names = on_fnn(GAN)
     model = names.model
@@ -249,6 +252,7 @@ def test_predict_step_of_the_class():
     assert_equal(mine.predict(X, batch_size=4, verbose=0), wanted, **CLOSE)
 
 
+@pytest.mark.slow
 def test_validation_weights_classes_and_batches():
     mine, theirs = both_models(COMPUTE_METRICS, X)
     results = []
@@ -274,6 +278,7 @@ def test_validation_weights_classes_and_batches():
     assert_equal(*results, **CLOSE)
 
 
+@pytest.mark.slow
 def test_a_stream_of_batches():
     mine, theirs = both_models(TRAIN_STEP, X)
     results = []
@@ -282,8 +287,8 @@ def test_a_stream_of_batches():
 
         def batches():
             while True:
-                yield X[:6], Y[:6]
-                yield X[6:], Y[6:]
+                yield X[:4], Y[:4]
+                yield X[4:6], Y[4:6]
 
         with keras_rules():
             history = model.fit(batches(), steps_per_epoch=4, epochs=2, verbose=0)
@@ -330,6 +335,7 @@ def test_a_step_that_returns_something_else():
             model.fit(X, Y, verbose=0)
 
 
+@pytest.mark.slow
 def test_the_form_in_the_error_runs():
     from fnn.models.own_steps import FORMS
 

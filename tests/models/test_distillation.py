@@ -48,11 +48,11 @@ ARGUMENTS = [
     "Logits()",
     "Logits(2.0, 'mse'), student_loss_weight=0.3",
     "Logits(), student_loss_weight=1.0",
-    "[Logits(4.0), Features('mae')], [0.5, 2.0]",
-    "[Logits(), Features('mse', 'features', 'features')]",
+    "[Logits(4.0), Features('mae'), Features('mse', 'features', 'features')], [0.5, 2.0, 1.5]",
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", ARGUMENTS)
 def test_training_is_that_of_keras(arguments):
     mine, theirs = both_models(MODELS.replace("{arguments}", arguments), X)

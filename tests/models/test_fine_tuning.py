@@ -33,12 +33,14 @@ def tune(names):
     return before, history["loss"][0], np.asarray(names.base.layers[1].get_weights()[2])
 
 
+@pytest.mark.slow
 def test_statistics_and_dropout_stand_still_as_the_guide_of_keras_promises():
     before, logged, mean = tune(on_fnn(FINE_TUNED))
     np.testing.assert_allclose(logged, before, rtol=1e-5)
     np.testing.assert_array_equal(mean, 0)
 
 
+@pytest.mark.slow
 def test_keras_itself_forgets_the_argument_in_fit():
     """Its functional models pass `training=True` of `fit` on, whatever the call said."""
     with keras_rules():

@@ -21,6 +21,7 @@ def network(k, metrics=None):
     return model
 
 
+@pytest.mark.slow
 def test_a_fit_without_targets_and_without_a_loss():
     def program(k):
         x = k.Input((3,))
@@ -34,6 +35,7 @@ def test_a_fit_without_targets_and_without_a_loss():
     check(program)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["list", "dict"])
 @pytest.mark.parametrize("given", ["each", "all"])
 def test_sample_weights_of_several_outputs(form, given):
@@ -57,6 +59,7 @@ def test_sample_weights_of_several_outputs(form, given):
     check(program)
 
 
+@pytest.mark.slow
 def test_a_class_without_a_weight_has_the_weight_1():
     def program(k):
         model = fill(k.Sequential([k.Input((3,)), k.layers.Dense(3, activation="softmax")]))
@@ -70,6 +73,7 @@ def test_a_class_without_a_weight_has_the_weight_1():
     check(program)
 
 
+@pytest.mark.slow
 def test_a_metric_called_loss_is_logged_in_its_place():
     def program(k):
         model = network(k, [k.metrics.MeanAbsoluteError(name="loss")])
@@ -83,6 +87,7 @@ def test_a_metric_called_loss_is_logged_in_its_place():
     assert twice.metric_directions() == {"loss": "min", "loss_1": "min"}
 
 
+@pytest.mark.slow
 def test_on_train_end_gets_the_logs_of_the_last_epoch():
     def program(k):
         found = []
@@ -99,6 +104,7 @@ def test_on_train_end_gets_the_logs_of_the_last_epoch():
     check(program)
 
 
+@pytest.mark.slow
 def test_the_last_line_of_an_epoch_shows_the_learning_rate(capsys):
     def program(k):
         capsys.readouterr()
@@ -127,6 +133,7 @@ def batches(count=2):
         yield X[:3], Y[:3]
 
 
+@pytest.mark.slow
 def test_too_few_batches_to_validate_are_a_warning():
     def program(k):
         model = network(k)

@@ -74,6 +74,7 @@ def test_a_pattern_freezes_the_weights_that_it_means(pattern):
     assert all(not layer.fixed_weights for layer in model.layers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", ["encoder/**", "*/first/*", "**/bias", "**"])
 def test_optimizers_remat_and_freeze_understand_a_pattern_alike(pattern):
     """Where a pattern matches whole paths, all of them choose the same weights."""
@@ -118,6 +119,7 @@ def test_keras_meaning_of_the_words_of_muon_stays():
         fnn.optimizers.Muon(exclude_layers=("nope/**",)).init(network().params)
 
 
+@pytest.mark.slow
 def test_fixed_weights_have_the_same_bits_afterwards_and_no_state():
     model = compiled()
     before = dict(zip([w.path for w in model.weights], model.get_weights(), strict=True))
@@ -130,6 +132,7 @@ def test_fixed_weights_have_the_same_bits_afterwards_and_no_state():
     assert jax.tree.map(np.shape, moments) == {"head": {"kernel": (8, 2)}}
 
 
+@pytest.mark.slow
 def test_no_gradient_of_fixed_weights_is_computed():
     def work(model):
         model.evaluate(X, Y, verbose=0)  # finds the objective
@@ -153,6 +156,7 @@ def test_no_gradient_of_fixed_weights_is_computed():
     assert work(model) == (products, whole)
 
 
+@pytest.mark.slow
 def test_freezing_between_fits_keeps_the_state_of_all_other_weights():
     """As a training whose frozen weights are put back after each step, moments included."""
     model = compiled(fnn.optimizers.Adam(0.01))
@@ -180,6 +184,7 @@ def test_freezing_between_fits_keeps_the_state_of_all_other_weights():
     assert np.any(model.train_state.optimizer["rule"].nu["encoder"]["first"]["kernel"])
 
 
+@pytest.mark.slow
 def test_frozen_or_not_is_saved_and_can_be_nested(tmp_path):
     model = compiled()
     model.freeze("encoder/**")
@@ -193,6 +198,7 @@ def test_frozen_or_not_is_saved_and_can_be_nested(tmp_path):
         np.testing.assert_array_equal(new, old)
 
 
+@pytest.mark.slow
 def test_a_subclassed_model_freezes_by_its_attributes():
     class Net(fnn.Model):
         def __init__(self):
@@ -213,6 +219,7 @@ def test_a_subclassed_model_freezes_by_its_attributes():
     assert same == [True, True, False, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "optimizer",
     [

@@ -46,6 +46,7 @@ def compiled(model):
 # -- layers inside -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_outputs_inside_a_row_are_those_of_models_that_end_there():
     model = compiled(row())
     found = model.intermediates(X, ["*", "inner/**"], batch_size=4)
@@ -63,6 +64,7 @@ def test_outputs_inside_a_row_are_those_of_models_that_end_there():
     np.testing.assert_array_equal(found["inner/dropout"], found["inner/dense"])
 
 
+@pytest.mark.slow
 def test_a_layer_that_is_called_several_times_has_its_last_outputs():
     model = compiled(graph())
     found = model.intermediates(X, "shared")["shared"]
@@ -74,6 +76,7 @@ def test_a_layer_that_is_called_several_times_has_its_last_outputs():
     np.testing.assert_allclose(both["head"], model.predict(X, verbose=0), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_outputs_inside_a_subclassed_model_and_a_model_in_it():
     model = compiled(Subclassed())
     found = model.intermediates(X, ("encoder", "encoder/*", "head"))
@@ -84,6 +87,7 @@ def test_outputs_inside_a_subclassed_model_and_a_model_in_it():
     np.testing.assert_allclose(found["head"], model.predict(X, verbose=0), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_copies_come_first_and_masks_are_left_out():
     blocks = fnn.layers.Sequential([Dense(4, "tanh")])
     model = fnn.Sequential([Repeat(blocks, 3, name="blocks"), Dense(2)], seed=0)
@@ -110,7 +114,8 @@ def test_copies_come_first_and_masks_are_left_out():
 # -- single examples -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("make", [row, graph, Subclassed])
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [row, pytest.param(graph, marks=pytest.mark.thorough), Subclassed])
 def test_losses_and_gradient_norms_are_those_of_a_loop(make):
     model = compiled(make())
     weight = np.linspace(0.5, 2, 10, dtype="float32")
@@ -163,6 +168,7 @@ def test_an_objective_of_the_users_counts_by_example_too():
     np.testing.assert_allclose(model.per_example_losses(X), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_models_whose_loss_has_no_single_examples_are_refused():
     with pytest.raises(RuntimeError, match="per_example_losses needs a compiled model"):
         row().per_example_losses(X, Y)

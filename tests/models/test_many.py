@@ -8,7 +8,9 @@ from sklearn.model_selection import KFold, StratifiedKFold
 import fnn
 from fnn import layers as L
 from fnn.distribution import FSDP, DataParallel
+from fnn.models.folding import folds_of
 from fnn.training import many
+from tests.helpers.counting import compilations
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(50, 4)).astype("float32")
@@ -27,7 +29,12 @@ DROPOUT = L.Sequential(
     ]
 )
 STATISTICS = L.Sequential(
-    [L.Dense(8, use_bias=False), L.BatchNormalization(), L.ReLU(), L.Dense(3, "softmax")]
+    [
+        L.Dense(8, use_bias=False, input_shape=(4,)),
+        L.BatchNormalization(),
+        L.ReLU(),
+        L.Dense(3, "softmax"),
+    ]
 )
 RECURRENT = L.Sequential([L.LSTM(4, dropout=0.2, input_shape=(5, 3)), L.Dense(1)])
 CONVOLUTIONS = L.Sequential(
@@ -103,23 +110,29 @@ CASES = {
 }
 
 
-# What these differ in is the step alone.
-STEPS = ("classes", "schedule, no shuffling, part of an epoch", "blocks, clipping")
+# The others differ from these in the step alone.
+SCORED = ("dropout", "statistics, weights", "metrics that do not add")
 
 # Two devices have two members and one (and a copy of it); alone a device has all three.
 PLACES = [("dropout", ONE), ("statistics, weights", None)]
 PLACES += [(case, TWO) for case in CASES if case != "statistics, weights"]
 
+# That a layer runs for several weights at once is a promise that the catalogue checks for each.
+LAYERS = ("recurrent", "convolutions")
+
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("case", "devices"), PLACES)
+@pytest.mark.parametrize(
+    ("case", "devices"),
+    [pytest.param(*row, marks=[pytest.mark.thorough] * (row[0] in LAYERS)) for row in PLACES],
+)
 def test_each_member_is_trained_as_it_would_be_alone(case, devices):
     """The last batch is not full; with all devices three of them have a member each."""
     layer, optimizer, x, y, compiled, given = CASES[case]
-    scored = {} if case in STEPS else {"validation_data": (x, y)}
+    scored = {"validation_data": (x, y)} if case in SCORED else {}
     given = {"batch_size": 16, "epochs": 2, "verbose": 0, **scored, **given}
     model = model_of(layer, optimizer, 7, **compiled)
-    model(x[:2])
+    model.build((None, *x.shape[1:]))
     before = jax.tree.map(np.asarray, model.params)
     members = fnn.fit_many(model, x, y, seeds=[0, 1, 5], devices=devices, **given)
     assert len(members) == 3
@@ -130,16 +143,16 @@ def test_each_member_is_trained_as_it_would_be_alone(case, devices):
         alone = model_of(layer, optimizer, seed, **compiled)
         alone.fit(x, y, **given)
         agree(member, alone)
-    if case in STEPS:
+    if case not in SCORED:
         return
-    scores = members.evaluate(x, y)
-    for index, member in enumerate(members):
-        alone = member.evaluate(x, y, verbose=0, return_dict=True)
-        same({name: scores[name][index] for name in alone}, alone)
-    together = members.predict(x, batch_size=16)
+    for name, values in members.evaluate(x, y, 16).items():
+        same(values, members.scores[f"val_{name}"])  # those of each alone, as the history is
+    # In several batches, or in one.
+    together = members.predict(x, batch_size=16 if case == "dropout" else 50)
     same(together, np.stack([member.predict(x, verbose=0) for member in members]))
 
 
+@pytest.mark.slow
 def test_initial_weights_orders_and_keys_are_exactly_those_of_a_training_alone():
     """Without a step of training every bit is the same."""
     model = model_of(DROPOUT)
@@ -164,54 +177,67 @@ def order_of(seed):
     return many.ArrayData(every, 16, seed=seed, **options)
 
 
+@pytest.mark.slow
 def test_learning_rates_from_the_weights_of_the_model():
     """Members without seeds go on from where the model is; each has its own rate."""
     model = model_of(DROPOUT, seed=2)
-    model.fit(X, LABELS, epochs=1, verbose=0)
-    rates = [1e-4, 1e-2]
-    members = fnn.fit_many(model, X, LABELS, learning_rates=rates, epochs=2, verbose=0)
+    model.fit(X, LABELS, 16, epochs=1, verbose=0)
+    rates, given = [1e-4, 1e-3, 1e-2], {"batch_size": 16, "verbose": 0}
+    members = fnn.fit_many(model, X, LABELS, learning_rates=rates, epochs=2, devices=TWO, **given)
     for rate, member in zip(rates, members, strict=True):
         alone = model_of(DROPOUT, seed=2)
-        alone.fit(X, LABELS, epochs=1, verbose=0)
+        alone.fit(X, LABELS, epochs=1, **given)
         alone.optimizer.learning_rate = rate
-        alone.fit(X, LABELS, epochs=2, verbose=0)
+        alone.fit(X, LABELS, epochs=2, **given)
         agree(member, alone)
         assert float(member.optimizer.learning_rate) == pytest.approx(rate)
-    member.fit(X, LABELS, verbose=0)  # a model as any other
-    alone.fit(X, LABELS, verbose=0)
+    member.fit(X, LABELS, **given)  # a model as any other
+    alone.fit(X, LABELS, **given)
     agree(member, alone)
-    same(members.params["dense"]["kernel"][1], alone.params["dense"]["kernel"])
+    same(members.params["dense"]["kernel"][2], alone.params["dense"]["kernel"])
+    alone = member.evaluate(X, LABELS, 16, verbose=0, return_dict=True)
+    together = members.evaluate(X, LABELS, 16)
+    same({name: together[name][2] for name in alone}, alone)
 
 
-def test_all_members_share_one_compilation_which_other_rates_do_not_repeat():
-    model = model_of(DROPOUT)
-    given = {"epochs": 1, "verbose": 0, "devices": ONE}
-    fnn.fit_many(model, X, LABELS, seeds=range(4), learning_rates=[0.2] * 4, **given)
-    compiled = []
-    listen = lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        fnn.fit_many(model, X, LABELS, seeds=range(4, 8), learning_rates=[0.1] * 4, **given)
-        assert not compiled
-        fnn.fit_many(model, X, LABELS, seeds=range(5), **given)  # other shapes: once more
-        assert compiled
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [ONE, TWO], ids=["a device", "two devices"])
+def test_all_members_share_one_compilation_which_other_rates_do_not_repeat(devices):
+    model = model_of(L.Dense(1, input_shape=(4,)), "sgd", loss="mse")
+    given = {"x": X, "y": X[:, :1], "epochs": 2, "verbose": 0, "devices": devices}
+    with compilations() as first:
+        fnn.fit_many(model, seeds=range(4), learning_rates=[0.2] * 4, **given)
+    assert sum("training" in one["fun_name"] for one in first) == 1
+    with compilations() as again:
+        fnn.fit_many(model, seeds=range(4, 8), learning_rates=[0.1] * 4, **given)
+    assert again == []
+    with compilations() as more:
+        fnn.fit_many(model, seeds=range(6), **given)  # other shapes: once more
+    assert more
 
 
 # -- folds -----------------------------------------------------------------------------------------
 
+
+def test_an_integer_means_the_folds_of_scikit_learn():
+    folds = folds_of(4, 50)
+    assert len(folds) == 4
+    for fold, (train, valid) in zip(folds, KFold(4).split(X), strict=True):
+        np.testing.assert_array_equal(fold.train, train)
+        np.testing.assert_array_equal(fold.valid, valid)
+
+
 SPLITTERS = {
-    "an integer": (4, KFold(4)),
     "a splitter": (StratifiedKFold(3, shuffle=True, random_state=0),) * 2,
     "pairs": ([(np.arange(20), np.arange(20, 50)), (np.arange(30), np.arange(30, 50))], None),
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "devices"),
-    [("an integer", ONE), ("a splitter", None), ("pairs", None)],
-    ids=["an integer, one device", "a splitter", "pairs"],
+    [("a splitter", None), ("pairs", ONE)],
+    ids=["a splitter", "pairs, one device"],
 )
 def test_cross_validation_is_a_loop_over_the_folds_of_scikit_learn(kind, devices):
     """Folds of different sizes: some have a batch less in an epoch."""
@@ -231,6 +257,7 @@ def test_cross_validation_is_a_loop_over_the_folds_of_scikit_learn(kind, devices
     assert len(members) == index + 1
 
 
+@pytest.mark.slow
 def test_folds_with_seeds_and_layers_that_mix_examples():
     """Incomplete batches of such a network are not padded; folds must then be of one size."""
     mixing = L.Sequential([L.Dense(4, input_shape=(4,)), L.Lambda(centred), L.Dense(1)])
@@ -253,6 +280,7 @@ def centred(x):
 # -- devices ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 8, 9, 16])
 def test_members_are_divided_over_the_devices(count):
     mesh = many.mesh_for(count, jax.devices())
@@ -264,23 +292,16 @@ def test_members_are_divided_over_the_devices(count):
     assert [int(one["w"][0]) for one in back] == list(range(count))
 
 
-def test_more_members_than_devices():
-    model = model_of(DROPOUT)
-    members = fnn.fit_many(model, X, LABELS, seeds=range(9), epochs=2, verbose=0)
-    alone = model_of(DROPOUT, seed=8)
-    alone.fit(X, LABELS, epochs=2, verbose=0)
-    agree(members[8], alone)
-    assert members.predict(X).shape == (9, 50, 3)
-    assert members.evaluate(X, LABELS)["loss"].shape == (9,)
-
-
+@pytest.mark.slow
 def test_a_distribution_of_the_model_gives_the_devices_of_the_members():
-    model = model_of(DROPOUT)
-    model.compile("adam", **CROSSENTROPY, distribution=DataParallel(devices=jax.devices()[:3]))
-    members = fnn.fit_many(model, X, LABELS, seeds=range(5), verbose=0)
+    """Two of the three have two members each, the last has one and a copy of it."""
+    layer = L.Dense(1, input_shape=(4,))
+    distribution = DataParallel(devices=jax.devices()[:3])
+    model = model_of(layer, "sgd", loss="mse", distribution=distribution)
+    members = fnn.fit_many(model, X, X[:, :1], seeds=range(5), verbose=0)
     assert list(members.mesh.devices.flat) == jax.devices()[:3]
-    alone = model_of(DROPOUT, seed=4)
-    alone.fit(X, LABELS, verbose=0)
+    alone = model_of(layer, "sgd", 4, loss="mse")
+    alone.fit(X, X[:, :1], verbose=0)
     agree(members[4], alone)
     with FSDP().scope(), pytest.raises(ValueError, match="divides weights: <FSDP over"):
         fnn.fit_many(model_of(DROPOUT), X, LABELS, seeds=range(5), verbose=0)
@@ -289,7 +310,10 @@ def test_a_distribution_of_the_model_gives_the_devices_of_the_members():
 # -- losses that are not finite --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("guard", ["raise", "skip", "ignore"])
+SLOW = [pytest.param(guard, marks=pytest.mark.slow) for guard in ("skip", "ignore")]
+
+
+@pytest.mark.parametrize("guard", ["raise", *SLOW])
 def test_a_member_whose_loss_is_not_finite(guard):
     """It stops before the step, leaves the step out, or goes on, as alone; others are not hurt."""
     y = X.sum(1, keepdims=True)
@@ -319,13 +343,15 @@ def test_a_member_whose_loss_is_not_finite(guard):
     if guard == "raise":
         assert members.best() is members[0]
         assert members.best_index("loss") == 0
+        with pytest.raises(ValueError, match="monitor must be one of loss, got 'auc'"):
+            members.best("auc")
 
 
 def test_no_best_member_if_all_failed():
     model = fnn.Model(L.Dense(1, input_shape=(4,)), seed=0)
     model.compile("sgd", "mse")
-    given = {"learning_rates": [1e15, 1e20], "epochs": 9, "verbose": 0}
-    with pytest.warns(UserWarning, match="2 of 2 members"):
+    given = {"learning_rates": [1e15, 1e20, 1e25], "epochs": 9, "batch_size": 10, "verbose": 0}
+    with pytest.warns(UserWarning, match="3 of 3 members"):
         members = fnn.fit_many(model, X, X[:, :1], **given)
     with pytest.raises(ValueError, match="loss is NaN for every member"):
         members.best()
@@ -374,22 +400,22 @@ def test_what_cannot_run_in_one_program():
     own.compile("adam", "mse")
     with pytest.raises(ValueError, match="runs the step of fit, but Own has its own"):
         fnn.fit_many(own, X, LABELS, seeds=[0, 1])
-    members = fnn.fit_many(model_of(DROPOUT), X, LABELS, seeds=[0, 1], epochs=1, verbose=0)
-    with pytest.raises(ValueError, match="monitor must be one of accuracy, loss, got 'auc'"):
-        members.best("auc")
 
 
+@pytest.mark.slow
 def test_networks_that_draw_in_inference_and_data_without_examples():
-    members = fnn.fit_many(model_of(DROPOUT), X, LABELS, seeds=[0, 1], epochs=1, verbose=0)
+    members = fnn.fit_many(model_of(DROPOUT), X, LABELS, seeds=[0, 1], epochs=0, verbose=0)
     assert members.predict(X[:0]).shape == (2, 0, 3)
     always = L.Sequential([L.Dense(8), L.Training(L.Dropout(0.5))])
     model = model_of(always, loss="mse")
-    members = fnn.fit_many(model, X, X[:, :1] + np.zeros(8, "float32"), seeds=[0, 1], verbose=0)
+    y = X[:, :1] + np.zeros(8, "float32")
+    members = fnn.fit_many(model, X, y, seeds=[0, 1], epochs=0, verbose=0)
     first, again = members.predict(X), members.predict(X)
     assert first.shape == (2, 50, 8)
     assert (first != again).any()
 
 
+@pytest.mark.slow
 def test_learned_statistics_of_the_data_stay():
     normalization = L.Normalization()
     normalization.adapt(5 * X + 3)

@@ -40,6 +40,7 @@ def test_a_sequential_is_the_layer_that_it_is_given(fields, tmp_path):
     assert again.layer == model.layer.replace(layers=(Dense(3), Dense(2)))
 
 
+@pytest.mark.slow
 def test_a_model_stays_frozen_when_it_grows():
     model = network()
     model.trainable = False
@@ -72,6 +73,7 @@ def test_a_model_among_the_layers_brings_its_inputs_and_weights():
 # -- copies --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_copy_is_by_itself():
     model = network()
     model.compile("adam", "mse")
@@ -97,6 +99,7 @@ def test_loading_draws_no_weights(tmp_path, monkeypatch):
 # -- calls ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_call_goes_through_the_transformations_of_jax():
     model = network()
     expected = model(X)
@@ -115,6 +118,7 @@ def test_a_model_is_built_under_jit_as_outside():
     assert not isinstance(first.train_state.key, jax.core.Tracer)
 
 
+@pytest.mark.slow
 def test_a_state_that_is_traced_is_not_kept():
     x = fnn.Input(batch_shape=(2, 3, 4))
     model = fnn.Model(x, fnn.layers.LSTM(2, stateful=True)(x), seed=0)
@@ -138,6 +142,7 @@ def test_no_rows_are_an_array_of_none_without_its_mask():
     assert (type(outputs), outputs.shape) == (np.ndarray, (0, 2, 3))
 
 
+@pytest.mark.slow
 def test_compiling_keeps_what_was_given_then():
     model, metrics = network(), ["mae"]
     model.compile("sgd", "mse", metrics=metrics)
@@ -167,6 +172,7 @@ def test_what_is_assigned_does_not_change_with_the_memory_it_came_from(part):
     assert not any((a == 7).any() for a in model.get_weights())
 
 
+@pytest.mark.slow
 def test_a_training_does_not_change_with_the_memory_it_started_from():
 
     host = on_host(np.zeros(1000, "float32"))
@@ -223,6 +229,7 @@ def test_a_model_without_weights_is_not_saved(tmp_path):
         fnn.Sequential([Dense(1)]).save(tmp_path / "a.fnn")
 
 
+@pytest.mark.slow
 def test_results_of_a_dict_of_outputs_come_in_the_order_of_keras():
     import keras
 

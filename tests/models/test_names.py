@@ -43,6 +43,7 @@ def test_names_do_not_count_in_comparisons():
     assert inner.name == "dense"
 
 
+@pytest.mark.slow
 def test_the_layers_of_a_graph_in_their_order():
     def program(k):
         i, j = k.Input((4,)), k.Input((4,))

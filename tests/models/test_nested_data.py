@@ -40,8 +40,16 @@ def part(tree, rows):
 LOSSES = {of_dicts: {"g": "mse", "h": ["mae", "mse"]}, of_lists: ["mse", ["mae", "mse"]]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("structure", [of_dicts, of_lists])
-@pytest.mark.parametrize("form", ["arrays", "batches", "weighted batches"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "arrays",
+        pytest.param("batches", marks=pytest.mark.thorough),  # as the next, without weights
+        "weighted batches",
+    ],
+)
 def test_nested_data_trains_as_in_keras(structure, form):
     x, y = structure([A, B, C], [A[:, :1], B[:, :2], C[:, :1]])
     weights = structure([A, B, C], [np.linspace(0.5, 1.5, 40)] * 3)[1]

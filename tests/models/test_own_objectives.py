@@ -52,6 +52,7 @@ def optax_loop(model, objective, batches, transform):
     return losses, params, state
 
 
+@pytest.mark.slow
 def test_training_is_that_of_a_hand_written_loop():
     model = network()
     # 20 examples in batches of 8: the last one is smaller, and its mean is over its own.
@@ -68,6 +69,7 @@ def test_training_is_that_of_a_hand_written_loop():
     assert set(history.history) == {"loss", "error", "slope"}
 
 
+@pytest.mark.slow
 def test_evaluate_validation_callbacks_and_batches_have_its_logs():
     model = network()
     model.compile("sgd", objective=smooth_fit)
@@ -85,6 +87,7 @@ def test_evaluate_validation_callbacks_and_batches_have_its_logs():
     assert np.any(model.get_weights()[0] != before)
 
 
+@pytest.mark.slow
 def test_gradients_accumulate_over_batches_as_of_one():
     """With another number of examples in the last one."""
     models = []
@@ -98,11 +101,12 @@ def test_gradients_accumulate_over_batches_as_of_one():
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_it_is_saved_by_name_and_resumes(tmp_path):
     def run(epochs, **options):
         model = network()
         model.compile("adam", objective=smooth_fit)
-        model.fit(X, Y, batch_size=8, epochs=epochs, verbose=0, **options)
+        model.fit(X, Y, batch_size=10, epochs=epochs, verbose=0, **options)
         return model
 
     whole = run(3)
@@ -132,6 +136,7 @@ def contrast(apply, params, state, batch, ctx):
     return loss, (state, {"hits": (scores.argmax(1) == labels).mean()})
 
 
+@pytest.mark.slow
 def test_batches_have_the_structure_that_fit_was_given():
     model = fnn.Sequential([Dense(3, input_shape=(4,)), BatchNormalization(), Dense(4)], seed=0)
     model.compile("adam", objective=autoencoder)
@@ -140,7 +145,7 @@ def test_batches_have_the_structure_that_fit_was_given():
     assert np.any(model.get_weights()[4])  # the moving mean: the state is kept
     model.compile("adam", objective=contrast)
     views = {"a": X, "b": X + 0.01}
-    history = model.fit(views, batch_size=8, epochs=2, verbose=0).history
+    history = model.fit(views, batch_size=10, epochs=2, verbose=0).history
     assert set(history) == {"loss", "hits"}
 
     def stream():
@@ -152,6 +157,7 @@ def test_batches_have_the_structure_that_fit_was_given():
     assert streamed == pytest.approx(model.evaluate(views, batch_size=8, verbose=0), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_penalties_of_layers_are_added_and_remat_changes_nothing():
     def run(**options):
         model = fnn.Sequential(

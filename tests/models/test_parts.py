@@ -54,6 +54,7 @@ def test_a_network_whose_layer_changes_is_another_one():
     )
 
 
+@pytest.mark.slow
 def test_weights_are_made_read_and_replaced_without_a_model():
     weights = Weights(network(), seed=0)
     assert not weights.built
@@ -172,11 +173,13 @@ assert 50 < len(calls) <= LIMIT, (len(calls), Counter(calls).most_common(20))
 """
 
 
+@pytest.mark.slow
 def test_a_fit_of_8_batches_calls_few_functions_of_fnn():
     # Alone in a process: what other tests left in the caches costs calls to look through.
     run_as_users_do(COUNTED.replace("LIMIT", str(FUNCTIONS_OF_A_FIT)))
 
 
+@pytest.mark.slow
 def test_few_frames_stand_between_fit_and_the_first_trace():
     stacks = []
 

@@ -87,6 +87,7 @@ def training(model, is_keras):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", [DISTILLER, STEPS], ids=["compute_loss", "steps"])
 def test_a_model_used_in_the_loss_alone_is_trained_or_frozen_as_in_keras(source):
     mine, theirs = both_models(source, X)
@@ -108,6 +109,7 @@ def test_its_weights_are_in_files(tmp_path):
     np.testing.assert_array_equal(other.teacher(X), model.teacher(X))
 
 
+@pytest.mark.slow
 def test_a_layer_used_in_the_loss_alone_learns():
     model = on_fnn(
         """
@@ -132,6 +134,7 @@ def test_a_layer_used_in_the_loss_alone_learns():
     assert [w.path.split("/")[-2:] for w in model.weights][2] == ["more", "kernel"]
 
 
+@pytest.mark.slow
 def test_a_model_without_weights_in_the_loss_is_named():
     names = on_fnn(DISTILLER)
     teacher = fnn.Sequential([fnn.layers.Dense(3)], name="teacher")

@@ -32,6 +32,7 @@ def leaves(model):
     return {"/".join(path): np.asarray(a) for path, a in tree.flatten(model.params)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weight_only", [False, True])
 def test_the_numbers_of_keras(keras, weight_only):
     ours = network()
@@ -62,6 +63,7 @@ def blocks():
     return fnn.Model(ids, L.Dense(50)(h))
 
 
+@pytest.mark.slow
 def test_layers_inside_others_are_quantized_to_a_quarter(tmp_path):
     model = blocks()
     x = RNG.integers(0, 50, (4, 8))
@@ -83,6 +85,7 @@ def test_layers_inside_others_are_quantized_to_a_quarter(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_row_of_layers_in_files(tmp_path):
     model = fnn.Sequential([L.Dense(8, "relu", input_shape=(4,)), L.Dense(3)], seed=0)
     model.quantize("int8")
@@ -111,6 +114,7 @@ def test_each_kernel_is_half_a_step_from_its_integers():
     assert (wrong <= 0.501 * step + 1e-6).all()
 
 
+@pytest.mark.slow
 def test_lora_on_top_trains_its_weights_alone():
     base = network()
     base.quantize("int8")
@@ -133,6 +137,7 @@ def test_lora_on_top_trains_its_weights_alone():
     np.testing.assert_allclose(merged, model.predict(X, verbose=0), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_gradient_of_lora_is_that_of_the_dequantized_kernel():
     dense, x = L.Dense(3), jnp.asarray(RNG.normal(size=(5, 4)), "float32")
     layer = L.Quantized(dense, int8_inputs=False)
@@ -146,6 +151,7 @@ def test_the_gradient_of_lora_is_that_of_the_dequantized_kernel():
     np.testing.assert_allclose(*gradients, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_training_goes_on_without_the_quantized_weights():
     model = network()
     model.compile("adam", "sparse_categorical_crossentropy")
@@ -171,6 +177,7 @@ def test_filters():
     ]
 
 
+@pytest.mark.slow
 def test_ids_outside_the_table_are_nan_and_zero_is_masked():
     layer = L.Quantized(L.Embedding(5, 2, mask_zero=True))
     ids = jnp.array([[1, 0, 7]])
@@ -190,6 +197,7 @@ class Called(fnn.Model):
         return self.dense(x)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_quantized():
     model = network()
     for mode in ("int4", "float8", "gptq", "awq", None, "int3"):

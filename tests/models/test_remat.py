@@ -18,7 +18,7 @@ def block():
 
 
 def network(wrap=lambda layer: layer):
-    blocks = fnn.layers.Sequential([wrap(block()) for _ in range(4)], name="blocks")
+    blocks = fnn.layers.Sequential([wrap(block()) for _ in range(2)], name="blocks")
     model = fnn.Sequential([blocks, Dense(1, name="head")], seed=0)
     model.build((None, 128))
     return model
@@ -47,12 +47,13 @@ def residual_bytes(model):
     )
 
 
-def temporary_bytes(model):
+def temporary_bytes_and_gradient(model):
     loss, params = loss_and_batch(model)
-    memory = usual_jit(jax.grad(loss)).lower(params).compile().memory_analysis()
-    return memory.temp_size_in_bytes
+    program = usual_jit(jax.grad(loss)).lower(params).compile()
+    return program.memory_analysis().temp_size_in_bytes, program(params)
 
 
+@pytest.mark.slow
 def test_less_is_kept_and_the_numbers_are_the_same():
     plain = compiled(network())
     again = compiled(network(), remat="blocks/**")
@@ -74,6 +75,7 @@ def programs_with_remat(model):
     return str(jax.make_jaxpr(jax.grad(loss))(params)).count("remat")
 
 
+@pytest.mark.slow
 def test_the_outermost_layers_that_match_are_computed_again_once():
     counts = {
         pattern: programs_with_remat(compiled(network(), remat=pattern))
@@ -82,13 +84,14 @@ def test_the_outermost_layers_that_match_are_computed_again_once():
     one = counts["head"]
     assert one
     assert counts["blocks"] == counts["blocks/residual_1"] == one
-    assert counts["blocks/*"] == counts["blocks/**"] == 4 * one
-    assert counts["**/dense*"] == 8 * one
+    assert counts["blocks/*"] == counts["blocks/**"] == 2 * one
+    assert counts["**/dense*"] == 4 * one
     # Inside `Remat` nothing is added.
-    assert programs_with_remat(compiled(network(fnn.layers.Remat), remat="blocks/**")) == 4 * one
+    assert programs_with_remat(compiled(network(fnn.layers.Remat), remat="blocks/**")) == 2 * one
     assert programs_with_remat(compiled(network())) == 0
 
 
+@pytest.mark.slow
 def test_each_copy_in_repeat_is_computed_again():
     def model(**options):
         rows = [Repeat(block(), 6, name="blocks"), Dense(1, name="head")]
@@ -99,11 +102,13 @@ def test_each_copy_in_repeat_is_computed_again():
     plain, again = model(), model(remat=["blocks"])
     assert residual_bytes(again) < 0.5 * residual_bytes(plain)
     # (Of blocks that are not in a loop, XLA on CPU computes what is the same once, and keeps it.)
-    assert temporary_bytes(again) < 0.7 * temporary_bytes(plain)
-    found = [one.fit(X, X[:, :1], verbose=0).history["loss"] for one in (plain, again)]
-    np.testing.assert_allclose(*found, rtol=1e-6)
+    (most, expected), (less, found) = map(temporary_bytes_and_gradient, (plain, again))
+    assert less < 0.7 * most
+    for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_dropout_batch_statistics_and_subclassed_models_stay_the_same():
     class Net(fnn.Model):
         def __init__(self):

@@ -43,7 +43,12 @@ def autoencoder(library):
     return whole, library.Model(x, code), library.Model(half, whole.layers[-1](half))
 
 
-@pytest.mark.parametrize("library", [fnn, keras], ids=["fnn", "keras"])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "library",
+    [fnn, pytest.param(keras, marks=pytest.mark.thorough)],  # Keras itself does what is asked here
+    ids=["fnn", "keras"],
+)
 def test_the_halves_of_an_autoencoder_learn_with_it(library):
     with keras_rules():
         whole, encoder, decoder = autoencoder(library)
@@ -53,6 +58,7 @@ def test_the_halves_of_an_autoencoder_learn_with_it(library):
             np.testing.assert_allclose(again, predicted(whole), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_model_in_a_model_learns_with_it_and_without():
     base = Sequential([Dense(5, input_shape=(6,))])
     x = Input((6,))
@@ -67,6 +73,7 @@ def test_a_model_in_a_model_learns_with_it_and_without():
     assert same(other.get_weights(), base.get_weights())
 
 
+@pytest.mark.slow
 def test_what_learns_is_asked_at_compile():
     base = Sequential([Dense(5, input_shape=(6,))])
     x = Input((6,))
@@ -79,6 +86,7 @@ def test_what_learns_is_asked_at_compile():
     assert not same(before, outer.get_weights())
 
 
+@pytest.mark.slow
 def test_two_networks_in_turns_as_in_a_gan():
     maker = Sequential([Dense(6, input_shape=(6,))])
     judge = Sequential([Dense(1, "sigmoid", input_shape=(6,))])
@@ -93,6 +101,7 @@ def test_two_networks_in_turns_as_in_a_gan():
     assert same(both.get_weights(), maker.get_weights())
 
 
+@pytest.mark.slow
 def test_layers_keep_their_weights_when_others_come_and_go():
     model = trained(Sequential([Dense(3, input_shape=(6,)), Dense(1)]), X[:, :1])
     kept = model.get_weights()[0]
@@ -106,6 +115,7 @@ def test_layers_keep_their_weights_when_others_come_and_go():
     assert same(head.get_weights(), model.get_weights())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [lambda m: m.add(Dense(2)), lambda m: m.pop()])
 def test_a_model_inside_whose_layers_come_or_go_shares_those_that_stay(change):
     base = Sequential([Dense(5, input_shape=(6,)), Dense(4)])
@@ -130,6 +140,7 @@ def test_a_model_inside_whose_layers_come_or_go_shares_those_that_stay(change):
     np.testing.assert_array_equal(predicted(outer), outputs)
 
 
+@pytest.mark.slow
 def test_one_layer_object_at_several_places_of_a_row_has_one_set_of_weights():
     layer = Dense(6)
     model = trained(Sequential([Input((6,)), layer, layer, layer.replace()], seed=0))
@@ -182,6 +193,7 @@ def test_a_copy_shares_nothing():
     assert same(outer.get_weights(), before)
 
 
+@pytest.mark.slow
 def test_a_model_that_was_trained_is_gone_when_the_last_name_is():
     model = trained(Sequential([Dense(1, input_shape=(6,))]), X[:, :1])
     history, gone = model.history, weakref.ref(model)
@@ -191,12 +203,14 @@ def test_a_model_that_was_trained_is_gone_when_the_last_name_is():
     assert history.model is None
 
 
+@pytest.mark.slow
 def test_a_model_inside_copies_is_refused():
     base = Sequential([Dense(6, input_shape=(6,))])
     with pytest.raises(ValueError, match="expected a layer inside the copies"):
         Sequential([Input((6,)), Ensemble(base, 3)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "use",
     [
@@ -231,6 +245,7 @@ def test_equal_layers_are_interchangeable_in_every_cache():
     assert same(weights[1], second.get_weights())
 
 
+@pytest.mark.slow
 def test_a_layer_knows_no_model():
     layer = Dense(6, input_shape=(6,))
     model = trained(Sequential([layer, Dense(6)]))

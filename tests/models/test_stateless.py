@@ -67,6 +67,7 @@ LOOP = """
 """
 
 
+@pytest.mark.slow
 def test_a_hand_written_loop_runs_as_on_keras():
     mine, theirs = on_fnn(LOOP), on_keras(LOOP)
     losses = []
@@ -84,6 +85,7 @@ def test_a_hand_written_loop_runs_as_on_keras():
     assert_equal(mine.model.get_weights(), wanted, **CLOSE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "layer",
     [
@@ -135,6 +137,7 @@ def test_a_layer_of_the_users_as_a_function_of_lists():
     assert_equal(*results, **CLOSE)
 
 
+@pytest.mark.slow
 def test_gradients_and_vmap_of_stateless_call():
     model = fnn.Sequential([fnn.layers.Dense(3, input_shape=(4,))])
     trainable = [v.value for v in model.trainable_variables]
@@ -163,6 +166,7 @@ def test_random_numbers_move_on_with_the_list():
     assert fnn.Sequential([fnn.layers.Dense(2, input_shape=(4,))]).non_trainable_variables == []
 
 
+@pytest.mark.slow
 def test_losses_of_a_model():
     source = """
         class M(keras.Model):
@@ -183,6 +187,7 @@ def test_losses_of_a_model():
     assert sum(map(float, mine.losses)) == pytest.approx(wanted, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_optimizer_variables_of_a_model():
     model = fnn.Sequential([fnn.layers.Dense(3, input_shape=(4,))])
     model.compile(fnn.optimizers.Adam(0.01), "mse")

@@ -28,6 +28,7 @@ def branches():
     return fnn.Model(x, {"sum": both, "end": Dense(1, name="end")(both)}, seed=1)
 
 
+@pytest.mark.slow
 def test_a_model_ends_at_any_layer_with_the_weights_of_the_whole():
     model = row()
     features = fnn.Model(model.inputs, model.get_layer("first").output)
@@ -69,6 +70,7 @@ def test_nodes_of_a_graph_go_on_as_those_of_keras():
     assert [node.shape for node in ours.inputs] == [(None, 4)]
 
 
+@pytest.mark.slow
 def test_layers_of_several_outputs_and_models_inside_have_nodes():
     x = fnn.Input((5, 3))
     y, h, _ = LSTM(4, return_sequences=True, return_state=True, name="lstm")(x)
@@ -249,6 +251,7 @@ def test_weights_are_split_as_in_keras():
     assert [a.shape for a in model.weights] == [a.shape for a in model.get_weights()]
 
 
+@pytest.mark.slow
 def test_frozen_layers_keep_their_weights_and_others_learn_as_in_keras():
     model = fnn.Sequential([Dense(5, "tanh", input_shape=(4,)), Dropout(0.0), Dense(2)], seed=3)
     start = model.get_weights()
@@ -315,6 +318,7 @@ def test_a_model_called_on_arrays_runs_as_in_inference():
         model(X, mask=np.ones((8, 4), bool))
 
 
+@pytest.mark.slow
 def test_targets_of_an_output_without_a_loss_may_be_left_out():
     model = branches()
     model.compile("sgd", loss={"sum": "mse"})

@@ -1,6 +1,7 @@
 """Initializers, regularizers, constraints and callbacks in Keras's way, in a model that trains."""
 
 import numpy as np
+import pytest
 
 from fnn.core.config import from_config, to_config
 from tests.helpers.both_libraries import assert_equal, both, linear, on_both, registered
@@ -69,6 +70,7 @@ X = RNG.normal(size=(10, 3)).astype("float32")
 Y = RNG.normal(size=(10, 1)).astype("float32")
 
 
+@pytest.mark.slow
 def test_layers_train_with_them_as_in_keras():
     def run(names, library):
         model = names.build()
@@ -81,6 +83,7 @@ def test_layers_train_with_them_as_in_keras():
     assert_equal(received, expected)
 
 
+@pytest.mark.slow
 def test_equal_ones_are_equal_and_saved():
     ours, keras = both(PROGRAM)
     made = [("Ramp", 0.25), ("Far", 2.0), ("AtMost", 3.0)]
@@ -156,6 +159,7 @@ class Rates(keras.callbacks.Callback):
 KERNEL = np.array([[0.5], [-0.75], [1.0]], "float32")
 
 
+@pytest.mark.slow
 def test_every_hook_is_called_as_in_keras():
     def run(names, library):
         events = []
@@ -172,6 +176,7 @@ def test_every_hook_is_called_as_in_keras():
     assert received == expected
 
 
+@pytest.mark.slow
 def test_rates_and_stopping_as_in_keras():
     def run(names, library):
         model = linear(library, KERNEL)

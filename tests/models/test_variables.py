@@ -86,6 +86,7 @@ def test_layers_of_a_model_show_their_weights():
     check(program)
 
 
+@pytest.mark.slow
 def test_a_variable_is_an_array_in_arithmetic():
     def program(k):
         w = network(k).weights[1]
@@ -137,6 +138,7 @@ def test_a_shared_layer_has_one_variable():
     np.testing.assert_array_equal(part.get_weights()[1], [5.0, 6.0])
 
 
+@pytest.mark.slow
 def test_the_state_of_the_optimizer_one_by_one():
     def program(k):
         model = k.Sequential([k.Input((3,)), k.layers.Dense(2)])

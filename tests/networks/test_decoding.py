@@ -72,8 +72,7 @@ STEPWISE = {  # a layer, all of its inputs, and the place of those that come ste
     "repeated": (L.Repeat(L.Residual(L.Conv1D(4, 2, padding="causal")), 3), X),
     "decoder block": (L.TransformerDecoderBlock(4, 2), (X, MEMORY), 0),
     "encoder-decoder": (networks.encoder_decoder((9, 11), 4, 2, 2), (SOURCE, TARGET), 1),
-    "frozen": (L.Frozen(networks.encoder_decoder((9, 11), 4, 1, 2)), (SOURCE, TARGET), 1),
-    "LSTM to LSTM": (seq2seq(), (drawn(2, 5, 3), X), 1),
+    "frozen, LSTM to LSTM": (L.Frozen(seq2seq()), (drawn(2, 5, 3), X), 1),
     "attention to a memory": (looking(), (MEMORY, drawn(2, 7, 6)), 1),
 }
 

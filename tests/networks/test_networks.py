@@ -120,13 +120,13 @@ def test_sinusoidal_position_equals_numpy():
             for i in range(features):
                 angle = position / 10000 ** (2 * (i // 2) / features)
                 expected[position, i] = math.cos(angle) if i % 2 else math.sin(angle)
-        close(L.SinusoidalPosition().apply({}, {}, x)[0], x + expected)
+        close(run(L.SinusoidalPosition(), {}, x), x + expected)
 
 
 def test_position_embedding_adds_its_rows():
     layer, x = L.PositionEmbedding(9), drawn(2, 5, 4)
     params = random_params(layer, x)
-    close(layer.apply(params, {}, x)[0], x + params["embeddings"][:5])
+    close(run(layer, params, x), x + params["embeddings"][:5])
 
 
 @pytest.mark.parametrize("shape", [(2, 40, 6), (2, 40, 3, 6)])
@@ -139,9 +139,9 @@ def test_rotary_embedding_equals_turning_complex_numbers(shape):
 
 
 def test_rotary_scores_depend_on_distance_alone():
-    turn = lambda x: L.RotaryEmbedding().apply({}, {}, x)[0]
+    turn = lambda x: np.asarray(run(L.RotaryEmbedding(), {}, x))
     q, k = (np.repeat(drawn(1, 1, 8, seed=i), 30, 1) for i in range(2))
-    scores = np.asarray(turn(q)[0] @ turn(k)[0].T)
+    scores = turn(q)[0] @ turn(k)[0].T
     for distance in range(-5, 6):
         diagonal = np.diagonal(scores, distance)
         close(diagonal, np.full_like(diagonal, diagonal[0]))
@@ -228,7 +228,7 @@ def test_gated_dense_equals_numpy(activation):
     layer, x = L.GatedDense(3, activation), drawn(2, 5, 4)
     params = random_params(layer, x)
     gate, values = np.split(dense(params, x), 2, -1)
-    close(layer.apply(params, {}, x)[0], functions.get(activation, lambda x: x)(gate) * values)
+    close(run(layer, params, x), functions.get(activation, lambda x: x)(gate) * values)
     fresh, _ = L.GatedDense(300).init(jax.random.key(0), spec(1, 300))
     limit = math.sqrt(6 / 600)  # of a layer of 300 units, though the kernel has 600 columns
     assert 0.98 * limit < float(abs(fresh["kernel"]).max()) <= limit
@@ -377,7 +377,7 @@ def test_encoder_decoder_equals_numpy():
     p = random_params(network, (source, target))
     tables = sorted(n for n in p if n.startswith("embedding"))
     tables.sort(key=lambda n: len(p[n]["embeddings"]))
-    place = lambda x: np.asarray(L.SinusoidalPosition().apply({}, {}, x.astype("float32"))[0])
+    place = lambda x: np.asarray(run(L.SinusoidalPosition(), {}, x.astype("float32")))
     embedded = [
         place(p[n]["embeddings"][ids]) for n, ids in zip(tables, (source, target), strict=True)
     ]
@@ -411,7 +411,9 @@ def test_lstm_classifier_equals_keras():
         twin.set_weights(
             [tree.get(p, path) for _, path in in_order(network, *weight_spec(network, x))]
         )
-        expected = np.asarray(twin(x))
+        values = [v.value for v in twin.trainable_variables]
+        others = [v.value for v in twin.non_trainable_variables]
+        expected = jit(lambda x: twin.stateless_call(values, others, x)[0])(x)
     close(run(network, p, x), expected)
 
 

@@ -47,8 +47,8 @@ def run():
         ],
         verbose=0,
     )
-    train_error = np.mean(np.abs(model.predict(x_train, verbose=0) - x_train), axis=1)
-    test_error = np.mean(np.abs(model.predict(x_test, verbose=0) - x_test), axis=1)
+    train_error = np.mean(np.abs(model.predict(x_train, 15, verbose=0) - x_train), axis=1)
+    test_error = np.mean(np.abs(model.predict(x_test, 15, verbose=0) - x_test), axis=1)
     return {
         "history": history.history,
         "threshold": float(np.max(train_error)),

@@ -66,6 +66,6 @@ def run():
     )
     return {
         "history": history.history,
-        "evaluated": model.evaluate(x, y, verbose=0),
+        "evaluated": model.evaluate(x, y, batch_size=4, verbose=0),
         "initializer": model.layers[1].get_config()["initializer"]["class_name"],
     }

@@ -59,7 +59,4 @@ y = rng.normal(size=(6, 1)).astype("float32")
 
 def run():
     history = model.fit([ids, allowed], y, batch_size=3, epochs=2, shuffle=False, verbose=0)
-    return {
-        "losses": history.history["loss"],
-        "outputs": model.predict([ids, allowed], verbose=0),
-    }
+    return history.history

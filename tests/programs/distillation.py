@@ -88,6 +88,5 @@ def run():
         "history": history.history,
         "evaluated": distiller.evaluate(x, y, batch_size=4, verbose=0),
         "student": student.predict(x, verbose=0),
-        "scratch": scratch.predict(x, verbose=0),
         "trainable": len(distiller.trainable_variables),
     }

@@ -69,5 +69,4 @@ def run():
     return {
         "history": history.history,
         "evaluated": model.evaluate(x, y, batch_size=4, verbose=0, return_dict=True),
-        "outputs": model.predict(x, verbose=0),
     }

@@ -66,6 +66,5 @@ def run():
     history = model.fit(x_train, y_train, batch_size=3, epochs=2, shuffle=False, verbose=0)
     return {
         "losses": history.history["loss"],
-        "outputs": model.predict(x_train, verbose=0),
         "config": NestedCell(3, 2, name="cell").get_config()["second"],
     }

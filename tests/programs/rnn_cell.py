@@ -41,7 +41,4 @@ model.compile(optimizer=keras.optimizers.SGD(0.05), loss="mse")
 
 def run():
     history = model.fit(x, y, batch_size=3, epochs=2, shuffle=False, verbose=0)
-    return {
-        "losses": history.history["loss"],
-        "outputs": model.predict(x, verbose=0),
-    }
+    return history.history

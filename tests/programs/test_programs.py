@@ -100,8 +100,13 @@ def assert_same(ours, theirs, place="results"):
         np.testing.assert_allclose(ours, theirs, rtol=TOLERANCE, atol=TOLERANCE, err_msg=place)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", PROGRAMS)
+QUICK = ("layer_with_build_and_call", "stacked_cells", "custom_optimizer")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in PROGRAMS],
+)
 def test_program_gives_the_numbers_of_keras(name):
     weights, theirs, theirs_after = on_keras(name)
     assert theirs

@@ -69,6 +69,5 @@ def run():
     return {
         "padded": x_train,
         "history": history.history,
-        "outputs": model.predict(x_train, verbose=0),
         "count": model.count_params(),
     }

@@ -6,12 +6,12 @@ from keras import layers
 
 
 class ConvBlock(layers.Layer):
-    def __init__(self, filters, **kwargs):
+    def __init__(self, filters, depth=1, **kwargs):
         super().__init__(**kwargs)
         self.convolutions = [
-            layers.Conv2D(filters, 3, padding="same", use_bias=False) for _ in range(2)
+            layers.Conv2D(filters, 3, padding="same", use_bias=False) for _ in range(depth)
         ]
-        self.norms = [layers.BatchNormalization(momentum=0.8) for _ in range(2)]
+        self.norms = [layers.BatchNormalization(momentum=0.8) for _ in range(depth)]
 
     def call(self, x, training=None):
         for convolution, norm in zip(self.convolutions, self.norms):
@@ -35,7 +35,7 @@ class UNet(keras.Model):
         super().__init__(**kwargs)
         self.downs = [ConvBlock(size) for size in filters]
         self.pool = layers.MaxPooling2D()
-        self.bottom = ConvBlock(2 * filters[-1])
+        self.bottom = ConvBlock(2 * filters[-1], depth=2)
         self.ups = [Up(size) for size in reversed(filters)]
         self.head = layers.Conv2D(classes, 1, activation="softmax")
 

@@ -1,4 +1,4 @@
-"""A vision transformer: a Patches layer, a PatchEncoder, blocks of attention."""
+"""A vision transformer: a Patches layer, a PatchEncoder, a block of attention."""
 
 import keras
 import numpy as np
@@ -44,12 +44,11 @@ def mlp(x, units):
 inputs = keras.Input((8, 8, 3))
 x = layers.Rescaling(0.5)(inputs)
 x = PatchEncoder(4, WIDTH)(Patches(PATCH)(x))
-for _ in range(2):
-    normal = layers.LayerNormalization(epsilon=1e-6)(x)
-    attended = layers.MultiHeadAttention(num_heads=2, key_dim=4, dropout=0.0)(normal, normal)
-    x = layers.Add()([attended, x])
-    normal = layers.LayerNormalization(epsilon=1e-6)(x)
-    x = layers.Add()([mlp(normal, [12, WIDTH]), x])
+normal = layers.LayerNormalization(epsilon=1e-6)(x)
+attended = layers.MultiHeadAttention(num_heads=2, key_dim=4, dropout=0.0)(normal, normal)
+x = layers.Add()([attended, x])
+normal = layers.LayerNormalization(epsilon=1e-6)(x)
+x = layers.Add()([mlp(normal, [12, WIDTH]), x])
 x = layers.LayerNormalization(epsilon=1e-6)(x)
 x = mlp(layers.Flatten()(x), [10])
 model = keras.Model(inputs=inputs, outputs=layers.Dense(CLASSES)(x))

@@ -90,6 +90,7 @@ def test_the_file_behind_a_link_is_replaced_and_the_link_stays(tmp_path):
     assert len(list((tmp_path / "far").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_a_reader_sees_whole_files_while_two_threads_write(tmp_path):
     path = tmp_path / "a"
     write(path, b"0" * 5000)

@@ -19,6 +19,7 @@ def test_numbers_and_booleans_are_floats():
     np.testing.assert_array_equal(array_of_frame(MISSING["a"]), [1, np.nan])
 
 
+@pytest.mark.slow
 def test_other_frames_keep_their_values():
     assert array_of_frame(MIXED[["rooms"]]).dtype == "int64"
     assert array_of_frame(pandas.Series(["a", None], dtype=object)).tolist() == ["a", None]
@@ -27,6 +28,7 @@ def test_other_frames_keep_their_values():
     assert array_of_frame(polars.Series(["a", "b"])).tolist() == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_a_model_takes_them_and_names_the_column_of_a_missing_value():
     model = fnn.Sequential([fnn.layers.Dense(1)])
     model.compile("sgd", "mse")

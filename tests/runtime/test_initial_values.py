@@ -59,6 +59,7 @@ def test_draws_are_those_of_jax_bit_for_bit():
     )
 
 
+@pytest.mark.slow
 def test_a_block_starts_at_any_position():
     key, start = jax.random.key(3), 2**32 - 5  # the low word of the position runs over
     words = initial_values._at(np.asarray(jax.random.key_data(key)), start)
@@ -71,6 +72,7 @@ def test_a_block_starts_at_any_position():
     np.testing.assert_array_equal(bits, hashed[:8] ^ hashed[8:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DRAWS)
 @pytest.mark.parametrize(
     ("key", "dtype"),
@@ -88,6 +90,7 @@ def test_what_is_not_drawn_in_blocks_is_drawn_by_jax(name, key, dtype):
     np.testing.assert_array_equal(drawn, expected(key, (4, 5), dtype))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["glorot_uniform", "he_normal", "orthogonal", "zeros", "ones"])
 def test_traced_and_concrete_keys_give_the_same_weights(name):
     draw = fnn.initializers.get(name)

@@ -190,13 +190,23 @@ model.fit(np.ones((8, 2)), np.ones((8, 1)), verbose=0)
 """
 
 
+# A hook that was set before fnn gets the short traceback.
+HOOK = """sys
+def hook(kind, error, trace):
+    print(kind.__name__, trace is error.__traceback__)
+    sys.__excepthook__(kind, error, trace)
+
+sys.excepthook = hook"""
+
+
 @pytest.mark.parametrize(
-    ("command", "setting", "private"),
+    ("command", "hook", "setting", "private"),
     [
-        (["script.py"], "", 0),
-        (["-m", "fnn", "run", "script.py"], "", 0),
+        (["script.py"], HOOK, "", 0),
+        (["-m", "fnn", "run", "script.py"], "sys", "", 0),
         pytest.param(
             ["script.py"],
+            "sys",
             "fnn.config.disable_traceback_filtering()",
             10,
             marks=pytest.mark.thorough,  # of the setting `test_one_setting_shows_all_frames`
@@ -204,13 +214,16 @@ model.fit(np.ones((8, 2)), np.ones((8, 1)), verbose=0)
     ],
 )
 @pytest.mark.slow
-def test_in_a_script(tmp_path, command, setting, private):
-    (tmp_path / "script.py").write_text(SCRIPT.format(hook="sys", setting=setting))
+def test_in_a_script(tmp_path, command, hook, setting, private):
+    (tmp_path / "script.py").write_text(SCRIPT.format(hook=hook, setting=setting))
     ran = subprocess.run(
         [sys.executable, *command], capture_output=True, text=True, cwd=tmp_path,
         env={"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "PATH": ""},
     )  # fmt: skip
     assert ran.returncode == 1
+    assert ran.stdout == ("ValueError True\n" if hook == HOOK else "")
+    if hook == HOOK:
+        assert ran.stderr.startswith("fnn: the traceback leaves out ")
     *_, before, message, note = ran.stderr.strip().splitlines()
     assert len(PRIVATE.findall(ran.stderr)) >= private
     assert bool(PRIVATE.search(ran.stderr)) == bool(private)
@@ -218,18 +231,6 @@ def test_in_a_script(tmp_path, command, setting, private):
     assert note.startswith("in layer dense: Dense(")
     if not private:
         assert before.strip("^ ") in ("", "model.fit(np.ones((8, 2)), np.ones((8, 1)), verbose=0)")
-
-
-def test_a_hook_set_before_fnn_shows_the_error(tmp_path):
-    """It gets the short traceback."""
-    hook = "sys\nsys.excepthook = lambda k, e, t: print(k.__name__, t is e.__traceback__)"
-    (tmp_path / "script.py").write_text(SCRIPT.format(hook=hook, setting=""))
-    ran = subprocess.run(
-        [sys.executable, "script.py"], capture_output=True, text=True, cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "PATH": ""},
-    )  # fmt: skip
-    assert ran.stdout == "ValueError True\n"
-    assert ran.stderr.startswith("fnn: the traceback leaves out ")
 
 
 CELLS = [

@@ -144,7 +144,16 @@ WARNS = [
 ]
 
 
-@pytest.mark.parametrize(("run", "_", "message"), WARNS, ids=[run.__name__ for run, *_ in WARNS])
+# They train, or compile a loss of their own.
+TRAIN = [other_settings, another_column, no_probabilities, no_distributions]
+TRAIN += [no_distributions_later_in_a_stream, an_empty_batch_later]
+
+
+@pytest.mark.parametrize(
+    ("run", "_", "message"),
+    [pytest.param(*row, marks=[pytest.mark.slow] * (row[0] in TRAIN)) for row in WARNS],
+    ids=[run.__name__ for run, *_ in WARNS],
+)
 def test_it_points_at_the_line_of_the_user(run, _, message, tmp_path):
     with pytest.warns(UserWarning, match=re.escape(message)) as found:
         run(tmp_path)
@@ -173,7 +182,8 @@ def test_every_warning_is_among_these():
     calls = [
         (path.relative_to(ROOT).as_posix(), ast.unparse(node.func))
         for path in ROOT.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
+        if "warn(" in (text := path.read_text())
+        for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "warn"
     ]
     (direct,) = [path for path, name in calls if name != "warn"]
@@ -201,6 +211,7 @@ def test_a_checkpoint_counts_on_in_the_next_fit(tmp_path):
 # -- the settings of JAX in the thread that reads ------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_stream_is_read_in_the_precision_of_the_caller():
     x = 1 + 1e-9 * X.astype("float64")
     y = 1e9 * (x.sum(axis=1, keepdims=True) - 3)
@@ -215,6 +226,7 @@ def test_a_stream_is_read_in_the_precision_of_the_caller():
     assert found == pytest.approx(np.square(expected - y).mean(), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_stream_is_read_under_the_settings_of_the_caller():
     device, found = jax.devices()[-1], []
     mesh = jax.make_mesh((2,), ("batch",))

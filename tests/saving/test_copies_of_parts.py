@@ -69,6 +69,7 @@ def test_the_state_of_an_unfinished_training_is_arrays_too():
     assert "EarlyStopping" in looks.seen
 
 
+@pytest.mark.slow
 def test_reading_the_state_changes_no_training():
     class Reads(callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
@@ -81,6 +82,7 @@ def test_reading_the_state_changes_no_training():
     assert_same_states(read.train_state, plain.train_state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trained", [False, True])
 def test_orbax_jax_and_pickle_take_the_state_as_it_is(trained, tmp_path):
     orbax = pytest.importorskip("orbax.checkpoint")
@@ -211,6 +213,7 @@ def test_a_layer_with_weights_of_its_own_is_copied_with_them(way):
     np.testing.assert_array_equal(layer(X), expected)
 
 
+@pytest.mark.slow
 @WAYS
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_layer_of_a_trained_model_is_copied_with_its_weights(way, number):
@@ -263,6 +266,7 @@ class Outer(fnn.Model):
         return y + 0.1 * fnn.random.normal(y.shape, seed=self.generator) if training else y
 
 
+@pytest.mark.slow
 @WAYS
 @pytest.mark.parametrize("trained", [False, True])
 def test_models_in_models_train_on_bit_for_bit(way, trained):

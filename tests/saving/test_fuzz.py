@@ -280,6 +280,7 @@ def fuzz(name, folder, seeds):
 ignored = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
+@pytest.mark.slow
 @ignored
 @pytest.mark.parametrize("name", TARGETS)
 def test_some_mutants_load_as_they_were_or_are_refused(name, tmp_path):

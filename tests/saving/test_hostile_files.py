@@ -252,6 +252,7 @@ def every_node(members, tmp_path, part):
         loads_or_is_refused(path)
 
 
+@pytest.mark.slow
 def test_some_nodes_of_a_description_of_other_types(members, tmp_path):
     every_node(members, tmp_path, 0.25)
 
@@ -337,6 +338,7 @@ LARGE = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", LARGE)
 def test_small_files_that_ask_for_gigabytes(case, members, tmp_path):
     layer, shape = LARGE[case]
@@ -589,6 +591,7 @@ def test_every_flipped_bit_of_a_weights_file_is_noticed(model, tmp_path):
         other.set_weights(before)
 
 
+@pytest.mark.slow
 def test_a_backup_has_a_checksum(model, tmp_path):
     path = tmp_path / "training.safetensors"
     saver = Saver(FileStore(tmp_path), background=False)

@@ -40,6 +40,7 @@ class Outer(keras.Model):
         return self.net(self.norm(x)) * scale
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [lambda: Net(5, name="mine"), lambda: Outer(2)])
 def test_a_saved_model_comes_back_as_its_class(make, tmp_path):
     model = make()
@@ -55,6 +56,7 @@ def test_a_saved_model_comes_back_as_its_class(make, tmp_path):
     np.testing.assert_allclose(first["loss"], second["loss"], rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made", [Net(5), Outer(2)])
 def test_a_config_makes_an_equal_network(made):
     config = json.loads(json.dumps(made.get_config()))
@@ -66,6 +68,7 @@ def test_a_config_makes_an_equal_network(made):
     np.testing.assert_array_equal(again.predict(X, verbose=0), made.predict(X, verbose=0))
 
 
+@pytest.mark.slow
 def test_a_model_inside_a_graph_comes_back(tmp_path):
     x = keras.Input((4,))
     model = keras.Model(x, Dense(2)(Outer(3)(x, scale=2.0)))

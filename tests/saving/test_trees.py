@@ -105,7 +105,8 @@ TREES = st.recursive(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=10, deadline=None)
 @given(TREES)
 def test_any_tree_comes_back(tree):
     assert_same(trees.unpack(*through_a_file(tree)), tree)
@@ -150,6 +151,7 @@ def optimizers():
     yield optax.contrib.schedule_free_adamw(0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", list(optimizers()))
 def test_whole_states_of_optax_continue(rule):
     params = {"w": jnp.ones(3, jnp.bfloat16), "b/c": {"d": jnp.ones(2)}}

@@ -56,6 +56,7 @@ def get(path, method="GET"):
     return lambda client: client.request(method, path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", NETWORKS, ids=lambda make: make.__name__)
 def test_every_kind_of_network_is_served(make):
     model, x = make()
@@ -285,6 +286,7 @@ def test_nothing_is_compiled_at_a_request():
     assert not asyncio.run(whole())
 
 
+@pytest.mark.slow
 def test_at_most_so_many_programs_of_ever_new_lengths_are_kept():
     model = fnn.Sequential([L.Dense(2, input_shape=(None, 3))], seed=0)
     kernel, _ = model.get_weights()

@@ -160,7 +160,13 @@ PROGRAMS = {
 }
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+QUICK = ("dtypes by name", "constants that are equal but of other dtypes")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in PROGRAMS],
+)
 def test_programs_end_alike(name):
     source = DATA + textwrap.dedent(PROGRAMS[name])
     with keras_rules():
@@ -185,6 +191,7 @@ loss = model.fit(X, X[:, :1] * 4, verbose=0).history["loss"][0]
 """
 
 
+@pytest.mark.slow
 def test_fit_trains_layers_whose_call_does_not_say_training():
     assert on_keras(WITHOUT_TRAINING).loss == pytest.approx(0, abs=1e-6)  # no dropout
     # Each input is 0 or 2, so the sum of four has the variance 4.

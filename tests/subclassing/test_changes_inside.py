@@ -130,7 +130,13 @@ PROGRAMS = {
 }
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+QUICK = ("of a model", "a new list")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in PROGRAMS],
+)
 def test_changes_in_place_are_seen_as_on_keras(name):
     source = COMMON + textwrap.dedent(PROGRAMS[name])
     with keras_rules():
@@ -397,6 +403,7 @@ class Handing(fnn.layers.Layer):
         return self.scaler.of(x, self)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["given", "held", "bound", "closure"])
 def test_a_list_that_another_object_reads_is_seen(way):
     layer = Handing(way)

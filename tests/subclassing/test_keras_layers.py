@@ -420,7 +420,14 @@ layer = Outer()
 }
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+QUICK = ("weights_in_init", "no_weights", "layers_made_in_build", "a_subclass_of_dense")
+QUICK += ("a_keras_variable", "training_argument", "a_layer_called_twice", "a_dict_of_inputs")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in PROGRAMS],
+)
 def test_equal_outputs(name):
     source, given, named = PROGRAMS[name]
     ours, theirs = assert_same_outputs(source, *given, **named)
@@ -480,6 +487,7 @@ def test_losses_of_layers_and_regularizers_train_alike():
     np.testing.assert_allclose(found, on_keras(source).losses, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_in_graphs_with_static_arguments():
     source = (
         PROGRAMS["several_inputs"][0]
@@ -511,6 +519,7 @@ dropped = keras.Model(a, layers.Dropout(0.5)(a, training=True))
 """
 
 
+@pytest.mark.slow
 def test_random_numbers_in_inference_move_on():
     program = on_fnn(SAMPLING)
     ones = np.ones((2000, 4), "float32")
@@ -526,6 +535,7 @@ def test_random_numbers_in_inference_move_on():
     assert (first != second).any()
 
 
+@pytest.mark.slow
 def test_random_numbers_follow_the_seed():
     def drawn():
         on_fnn("keras.set_seed(4)")

@@ -55,10 +55,12 @@ def test_the_tree_has_the_names_of_attributes():
     assert state == {}
 
 
+@pytest.mark.slow
 def test_check_layer_passes():
     check_layer(Linear(3), X)
 
 
+@pytest.mark.slow
 def test_transforms_hold():
     init, apply = Outer(3)
     params, state = init(jax.random.key(0), X)
@@ -80,6 +82,7 @@ def test_transforms_hold():
     np.testing.assert_allclose(outputs[1], alone, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "wrap",
     [
@@ -107,6 +110,7 @@ def test_combinators_take_them(wrap):
     np.testing.assert_allclose(outputs, same.apply(renamed(params), state, x)[0], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_equal_arguments_make_equal_layers_that_share_programs():
     assert Outer(3) == Outer(3)
     assert hash(Outer(3)) == hash(Outer(3))

@@ -44,7 +44,7 @@ def filled(model):
 def trained(model):
     model.compile(keras.optimizers.SGD(0.01), "mse")
     model.fit(X, Y, batch_size=8, shuffle=False, verbose=0)  # three steps
-    return [model.predict(X, verbose=0), *model.get_weights()]
+    return model.get_weights()
 """
 
 # Each ends with `result`, equal on both.
@@ -155,7 +155,10 @@ PROGRAMS = {
 }
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in PROGRAMS if name != "cloned"]
+
+
+@pytest.mark.parametrize("name", ["cloned", *SLOW])
 def test_programs_end_as_on_keras(name):
     source = COMMON + textwrap.dedent(PROGRAMS[name])
     with keras_rules():
@@ -200,6 +203,7 @@ pair(X)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["row", "pair"])
 def test_a_saved_model_has_one_set_of_weights_again(name, tmp_path):
     # Keras does not load these files: it finds no weights for the second place.
@@ -236,6 +240,7 @@ one, other = Two(shared, shared), Two(layers.Dense(3), layers.Dense(3))
 """
 
 
+@pytest.mark.slow
 def test_a_class_with_one_layer_at_two_places_is_a_pure_pair():
     program = on_fnn(PURE)
     init, apply = program.one
@@ -279,6 +284,7 @@ def test_pure_layers_in_a_row_are_values_also_inside_a_model():
     assert len(model.weights) == 4
 
 
+@pytest.mark.slow
 def test_ties_of_a_pure_row_pass_state_and_losses_on():
     norm, dense = fnn.layers.BatchNormalization(momentum=0.5), fnn.layers.Dense(3)
     names = ("batch_normalization", "batch_normalization_1", "batch_normalization_2")

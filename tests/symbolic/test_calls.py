@@ -58,6 +58,7 @@ def test_training_false_is_inference_under_the_same_names():
     assert connect(x, block(x, training=None)) == moving
 
 
+@pytest.mark.slow
 def test_a_layer_called_both_ways_has_one_set_of_weights():
     x, dense = Input((3,)), Sequential([Dense(3), Dropout(0.5)])
     graph = connect(x, (dense(x), dense(x, training=False), dense(x, training=False)))
@@ -70,6 +71,7 @@ def test_a_layer_called_both_ways_has_one_set_of_weights():
     np.testing.assert_allclose(np.asarray(dropped)[kept], 2 * np.asarray(still)[kept], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_transfer_learning_keeps_the_weights_of_the_base():
     """Keras's recipe: a base that is frozen and runs as in inference, below a new head."""
     base = fnn.Sequential([Dense(5, "relu", input_shape=(3,)), BatchNormalization()], name="base")
@@ -90,6 +92,7 @@ def test_transfer_learning_keeps_the_weights_of_the_base():
 # -- fields given at the call ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make", [lambda **f: MultiHeadAttention(2, 3, **f), lambda **f: Attention(**f),
              lambda **f: AdditiveAttention(**f)]
@@ -114,6 +117,7 @@ def test_a_field_of_a_call_leaves_the_weights_shared():
 # -- masks and states ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_mask_of_a_call_is_that_of_keras():
     import keras
 
@@ -132,6 +136,7 @@ def test_a_mask_of_a_call_is_that_of_keras():
     np.testing.assert_allclose(ours.predict((X, REAL), verbose=0), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_mask_of_a_call_is_that_of_masked_values():
     x, real = Input((6, 3)), Input((6,), dtype="bool")
     graph = connect((x, real), LSTM(3)(x, mask=real))
@@ -145,6 +150,7 @@ def test_a_mask_of_a_call_is_that_of_masked_values():
     assert connect(x, LSTM(3)(x, mask=None)) == connect(x, LSTM(3)(x))
 
 
+@pytest.mark.slow
 def test_masks_of_several_inputs():
     x, real, other = Input((6, 3)), Input((6,), dtype="int32"), Input((6,), dtype="bool")
     nodes, values = (x, real, other), (X, REAL.astype("int32"), ~REAL)
@@ -171,6 +177,7 @@ def test_masks_are_no_layers_in_the_order_of_weights():
     assert names == ["embedding", "with_mask", "global_average_pooling1d", "dense"]
 
 
+@pytest.mark.slow
 def test_states_of_a_call_by_name():
     x, h, c = Input((6, 3)), Input((2,)), Input((2,))
     lstm = LSTM(2)

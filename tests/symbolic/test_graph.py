@@ -76,6 +76,7 @@ def two_in_two_out(form):
     return connect({"pair": (a, b)}, {"pair": outputs}), {"pair": (X, Z)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["tuple", "list", "dict", "nested"])
 def test_inputs_and_outputs_have_any_structure(form):
     graph, x = two_in_two_out(form)
@@ -145,6 +146,7 @@ def lopsided(library):
     return start, [k.Dense(9)(short), first, k.Dense(10)(k.Add()([short, late]))]
 
 
+@pytest.mark.slow
 def test_weights_are_in_the_order_of_keras():
     import keras
 
@@ -154,6 +156,7 @@ def test_weights_are_in_the_order_of_keras():
     assert [w.shape for w in fnn.Model(*lopsided(fnn)).get_weights()] == expected
 
 
+@pytest.mark.slow
 def test_a_shared_layer_has_one_set_of_weights_and_both_gradients():
     a, b = Input((3,)), Input((3,))
     shared = Dense(2, "tanh")
@@ -174,6 +177,7 @@ def test_equal_layers_that_are_two_objects_are_not_shared():
     assert list(made(graph, X)[0]) == ["dense", "dense_1"]
 
 
+@pytest.mark.slow
 def test_a_chain_of_500_layers_is_wired_without_recursion():
     start = node = Input((3,))
     began = time.perf_counter()
@@ -190,6 +194,7 @@ def test_a_chain_of_500_layers_is_wired_without_recursion():
     close(y, X[:1] + 500)
 
 
+@pytest.mark.slow
 def test_several_outputs_of_a_layer_unpack():
     start = Input((None, 3))
     y, h, c = LSTM(4, return_sequences=True, return_state=True)(start)
@@ -300,6 +305,7 @@ def test_a_model_twice_in_a_graph_shares_its_weights():
     close(y, tower.predict(X, verbose=0) + tower.predict(X + 1, verbose=0))
 
 
+@pytest.mark.slow
 def test_a_model_that_brings_weights_cannot_be_copied():
     tower = fnn.Sequential([Dense(3, input_shape=(3,))], name="tower")
     with pytest.raises(
@@ -375,6 +381,7 @@ def test_weights_are_replaced_by_trees_like_them():
 # -- graphs are values ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["tuple", "list", "dict", "nested"])
 def test_equal_graphs_are_equal_values(form):
     first, x = two_in_two_out(form)
@@ -404,6 +411,7 @@ def test_other_wires_make_another_graph():
     assert connect(start, shared(shared(start))) != chain
 
 
+@pytest.mark.slow
 def test_a_graph_in_a_graph_and_in_a_sequence():
     start = Input((3,))
     inner = connect(start, Add()([Dense(3, "tanh")(start), start]))
@@ -448,6 +456,7 @@ def test_a_value_deep_in_the_outputs_of_a_graph_is_an_input_of_a_layer():
     np.testing.assert_array_equal(outputs["z"], [[2, 2]])
 
 
+@pytest.mark.slow
 def test_an_optional_input_may_be_left_out_before_one_that_is_given(tmp_path, capsys):
     """Attention with a mask and no key equals that of Keras; saved, as JSON, in a summary."""
     import keras

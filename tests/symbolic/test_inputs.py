@@ -20,6 +20,7 @@ def keras():
         yield keras
 
 
+@pytest.mark.slow
 def test_input_layers_start_models_as_in_keras(keras):
     for named in ({"shape": (4,)}, {"batch_shape": (None, 4)}, {"shape": (4,), "batch_size": 5}):
         models = []
@@ -87,6 +88,7 @@ RECOMPUTED = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("named", "expected"), RECOMPUTED, ids=str)
 def test_scopes_choose_the_layers_that_recompute(named, expected):
     model = network(fnn.RematScope(**named))

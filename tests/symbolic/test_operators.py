@@ -56,6 +56,7 @@ def ours(expression):
     return connect(nodes, expression(*nodes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(EXPRESSIONS)))
 def test_an_expression_of_nodes_is_that_of_keras(number):
     import keras
@@ -98,6 +99,7 @@ def weighed(function):
     return y, gradient
 
 
+@pytest.mark.slow
 def test_a_model_of_operators_is_trained_and_saved(tmp_path):
     x = Input((6, 4))
     h = fnn.layers.Dense(4)(x) * 0.5 + x
@@ -110,6 +112,7 @@ def test_a_model_of_operators_is_trained_and_saved(tmp_path):
     assert list(model.params)[:3] == ["dense", "multiply", "add"]
 
 
+@pytest.mark.slow
 def test_a_constant_takes_the_dtype_of_the_inputs():
     for constant in (0.5, [0.5] * 4, np.full(4, 0.5)):
         half = Operator("multiply", constant)
@@ -301,6 +304,7 @@ SLIPS = [
 LAYER = r"[A-Z]\w+\(CALL\)\(CALL\)".replace("CALL", r"(?:[^()]|\((?:[^()]|\([^()]*\))*\))*")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(SLIPS)))
 def test_the_layer_that_an_error_advises_gives_the_numbers(number):
     write, expected = SLIPS[number]

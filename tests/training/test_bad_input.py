@@ -94,6 +94,7 @@ CASES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_fit_says_what_is_wrong_before_it_compiles(case):
     make, arguments, words = CASES[case]
@@ -247,6 +248,7 @@ def test_ids_out_of_range(bad, call):
             getattr(model, call)(ids, y, verbose=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", ["predict", "evaluate", "fit", "train_on_batch", "save"])
 def test_every_failing_call_leaves_the_model_as_it_was(call, tmp_path):
     model = one_unit()
@@ -274,6 +276,7 @@ def test_pandas_columns_are_named():
         model.fit(Frame(), np.zeros(2), verbose=0)
 
 
+@pytest.mark.slow
 def test_checks_can_be_left_out():
     model = one_unit()
     model.compile("adam", "mse", checks=False, guard="skip")
@@ -304,12 +307,14 @@ def test_inputs_of_another_number_of_axes(call, given):
         run[call]()
 
 
+@pytest.mark.slow
 def test_a_list_of_examples_is_one_array():
     model = one_unit()
     rows = list(x(3))
     np.testing.assert_array_equal(model.predict(rows, verbose=0), model.predict(x(3), verbose=0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [list, tuple])
 @pytest.mark.parametrize("call", ["predict", "predict_on_batch", "fit", "call"])
 def test_several_arrays_are_as_many_inputs(kind, call):
@@ -328,6 +333,7 @@ def test_several_arrays_are_as_many_inputs(kind, call):
     np.testing.assert_allclose(found, np.concatenate([a, b], 1) @ kernel + bias, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_several_inputs_of_a_network_of_one_are_named():
     net = fnn.Sequential([Dense(1)], seed=0)
     for other in (x(), x(5)):
@@ -338,6 +344,7 @@ def test_several_inputs_of_a_network_of_one_are_named():
         net.predict((x(), x()), verbose=0)
 
 
+@pytest.mark.slow
 def test_an_axis_of_length_1_at_the_end_is_no_difference():
     """As in Keras: y `(96, 3, 1)` for outputs `(96, 3)`, and the reverse: the same numbers."""
     inputs, y = x(96), np.random.default_rng(1).normal(size=(96, 3)).astype("float32")
@@ -359,6 +366,7 @@ def test_an_axis_of_length_1_at_the_end_is_no_difference():
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["categorical_crossentropy", "categorical_focal_crossentropy"])
 def test_targets_that_sum_to_more_than_1_are_warned_of(loss):
     model = three_classes(loss)
@@ -378,6 +386,7 @@ def test_targets_that_sum_to_more_than_1_are_warned_of(loss):
         model.evaluate(x(), right, verbose=0)
 
 
+@pytest.mark.slow
 def test_targets_that_are_weighted_on_purpose():
     """Policy gradients: one-hot actions times advantages, also negative. A mean by NumPy."""
     advantages = np.linspace(-1, 2, 64, dtype="float32")[:, None]
@@ -393,6 +402,7 @@ def test_targets_that_are_weighted_on_purpose():
         model.fit(x(), np.full(64, 3), verbose=0)
 
 
+@pytest.mark.slow
 def test_a_warning_of_targets_is_at_the_line_of_fit():
     model = three_classes("categorical_crossentropy")
     with pytest.warns(UserWarning, match=r"compile\(checks=False\) if the targets are") as found:
@@ -400,6 +410,7 @@ def test_a_warning_of_targets_is_at_the_line_of_fit():
     assert found[0].filename == __file__
 
 
+@pytest.mark.slow
 def test_functions_of_a_users_may_be_given_infinite_targets():
     model = one_unit(lambda t, p: np.e ** -abs(t - p))
     assert model.evaluate(x(), np.full(64, np.inf), verbose=0) == 0

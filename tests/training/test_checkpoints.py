@@ -124,18 +124,29 @@ def copying(folder):
     return look
 
 
-def test_a_training_killed_after_any_step_ends_with_the_same_bits(in_files, straight, tmp_path):
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "kills",
+    [
+        pytest.param((1, 2, 5, 6, 7, 10, 11, 15), id="some"),
+        pytest.param(range(1, 16), id="all", marks=pytest.mark.thorough),
+    ],
+)
+def test_a_training_killed_after_any_step_ends_with_the_same_bits(
+    kills, in_files, straight, tmp_path
+):
     found = trained(tmp_path / "straight", look=copying(tmp_path))
     assert_same_end(straight, found)
     steps = int(found[0].train_state.step)
     assert steps == 15
     assert found[0].history.epoch == [0, 1, 2]
-    for step in range(1, steps + 1):
+    for step in kills:
         resumed = trained(tmp_path / str(step), resume=True)
         assert resumed[1][-1].seen == steps - (step - 1)  # the step of the kill was not saved
         assert_same_end(straight, resumed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 7, 15])
 def test_a_kill_leaves_what_was_saved_before(step, in_files, straight, tmp_path):
     trained(tmp_path, step)
@@ -144,11 +155,13 @@ def test_a_kill_leaves_what_was_saved_before(step, in_files, straight, tmp_path)
     assert_same_end(straight, resumed)
 
 
+@pytest.mark.slow
 def test_saving_changes_no_bit(straight, tmp_path):
-    assert_same_end(straight, trained(tmp_path))
+    assert_same_end(straight, trained(tmp_path, checkpoint=Checkpoint(tmp_path, every_steps=4)))
 
 
-@pytest.mark.parametrize("step", [1, 7, 10])
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [7, 10])
 def test_a_folder_of_orbax_continues_as_exactly(step, straight, tmp_path):
     checkpoint = Checkpoint(tmp_path, every_steps=3, keep=2)
     trained(tmp_path, step, checkpoint=checkpoint)
@@ -233,8 +246,19 @@ SOURCES = {
 }
 
 
-@pytest.mark.parametrize("steps", [None, 3], ids=["whole passes", "3 steps an epoch"])
-@pytest.mark.parametrize("kind", SOURCES)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "steps"),
+    [
+        *((kind, None) for kind in SOURCES),
+        *((kind, 3) for kind in ("a loader with a state", "PyDataset")),
+        *(
+            pytest.param(kind, 3, marks=pytest.mark.thorough)
+            for kind in ("Grain", "examples", "memmaps")
+        ),
+    ],
+    ids=lambda value: {None: "whole passes", 3: "3 steps an epoch"}.get(value, value),
+)
 def test_a_stream_continues_where_it_was(kind, steps, in_files, tmp_path):
     memory_maps.__defaults__[0][:] = [tmp_path]
 
@@ -258,14 +282,13 @@ def test_a_stream_continues_where_it_was(kind, steps, in_files, tmp_path):
     straight = run("straight", look=copying(tmp_path))
     count = int(straight[0].train_state.step)
     assert count == 3 * (steps or 4)
-    run("killed", count // 3 + 2)
-    assert_same_end(straight, run("killed", resume=True))
     for step in (2, count // 3 + 1, count):
         resumed = run(str(step), resume=True)
         assert resumed[1][-1].seen == count - (step - 1)
         assert_same_end(straight, resumed)
 
 
+@pytest.mark.slow
 def test_the_order_of_a_stream_of_fnn_comes_from_the_checkpoint(in_files, tmp_path):
     """Its seed was drawn in the process that was killed."""
     x, y = task(60)
@@ -281,6 +304,7 @@ def test_the_order_of_a_stream_of_fnn_comes_from_the_checkpoint(in_files, tmp_pa
     assert_same_end(straight, run("killed", 6, resume=True))
 
 
+@pytest.mark.slow
 def test_a_stream_without_a_position_is_said_to_be_inexact(in_files, tmp_path):
     x, y = task(64)
 
@@ -306,6 +330,7 @@ def test_a_state_that_no_checkpoint_can_hold_is_an_error_before_the_first_step(t
         trained(tmp_path, model=plain(), data=(Odd(), None), callbacks=[], validation_split=0.0)
 
 
+@pytest.mark.slow
 def test_a_large_state_that_is_donated_continues_too(tmp_path, monkeypatch):
     """Its memory is given to the next step, so what is saved is a copy."""
     engine._cached_program.cache_clear()
@@ -337,6 +362,7 @@ def test_a_large_state_that_is_donated_continues_too(tmp_path, monkeypatch):
     assert straight.history.as_dict() == resumed.history.as_dict()
 
 
+@pytest.mark.slow
 def test_a_class_with_a_step_of_its_own_continues(in_files, tmp_path):
     """Its metrics are variables of the model."""
 
@@ -395,6 +421,7 @@ class Send(callbacks.Callback):
             os.kill(os.getpid(), self.kind)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
 )
@@ -423,6 +450,7 @@ def test_a_signal_ends_the_training_after_its_step_and_saves_it(
     assert_same_end(straight, resumed)
 
 
+@pytest.mark.slow
 def test_sigterm_is_not_touched_without_a_checkpoint():
     seen = []
     look = callbacks.LambdaCallback(
@@ -498,6 +526,7 @@ def test_resume_needs_a_folder():
 # -- what is there -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_is_kept_and_what_is_best(tmp_path):
     """The newest two, and the one with the best log; JSON tells without reading arrays."""
 
@@ -576,6 +605,7 @@ def killed(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_another_training_is_refused(change, killed):
     arguments, message = CHANGES[change]
@@ -589,15 +619,17 @@ def test_another_training_is_refused(change, killed):
         np.testing.assert_array_equal(value, after[name])
 
 
+@pytest.mark.slow
 def test_a_change_that_is_allowed_starts_the_epoch_over(in_files, tmp_path):
     store = FileStore(tmp_path)
     saver = Saver(store, every_steps=1, background=False, allow_changes=True)
     Checkpoint.on_opened = staticmethod(lambda checkpoint, resume: saver)
-    trained(tmp_path, 8)
+    given = {"callbacks": [], "validation_split": 0.0, "data": task(64)}
+    trained(tmp_path, 6, model=plain(), **given)
     with pytest.warns(UserWarning, match="batch_size differs: 16 then, 8 now"):
-        model, given = trained(tmp_path, resume=True, batch_size=8)
+        model, watched = trained(tmp_path, resume=True, model=plain(), batch_size=8, **given)
     assert model.history.epoch == [0, 1, 2]
-    assert given[-1].seen == 2 * 9  # all of the second epoch and of the third
+    assert watched[-1].seen == 2 * 8  # all of the second epoch and of the third
 
 
 # -- damage --------------------------------------------------------------------------------------
@@ -647,6 +679,7 @@ DAMAGE = {
 NOISE = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
+@pytest.mark.slow
 @NOISE
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_a_damaged_checkpoint_is_passed_over_with_a_warning(kind, killed, tmp_path):
@@ -672,6 +705,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(kind, killed, tmp_pa
     assert (folder / before).exists()  # nothing is set aside, or starts over without a word
 
 
+@pytest.mark.slow
 @NOISE
 @pytest.mark.parametrize("seed", range(2))
 def test_a_flipped_bit_is_never_loaded(seed, killed, tmp_path):
@@ -702,6 +736,7 @@ def found_names(folder):
     return {path.name for path in folder.glob("epoch-*-step-*") if "damaged" not in path.name}
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_a_warning_and_keeps_what_was_there(straight, tmp_path, monkeypatch):
     write = OrbaxStore.write
 
@@ -797,6 +832,7 @@ def test_without_orbax_the_error_says_what_to_install(tmp_path, monkeypatch):
         trained(tmp_path)
 
 
+@pytest.mark.slow
 def test_what_is_there_is_told_without_a_device(killed):
     """In a process in which JAX has no device."""
     script = f"""
@@ -820,6 +856,7 @@ def test_the_clock_says_when_to_save():
 # -- devices -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 8])
 def test_saved_on_8_devices_loaded_on_fewer(count, tmp_path):
     def state(devices, value):
@@ -847,6 +884,7 @@ def test_saved_on_8_devices_loaded_on_fewer(count, tmp_path):
 # -- the callback --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_orbax_checkpoint_saves_what_is_better(tmp_path):
     x, y = task(64)
     model = plain()

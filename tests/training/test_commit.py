@@ -25,6 +25,7 @@ def step(state, batch, key):
     return new, {"loss": loss, "moment": jnp.abs(moment)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", [2.0, np.nan])
 def test_all_of_the_state_is_chosen_by_the_loss(example):
     names = ("w", "moment", "same", "seen", "kept", "constant")

@@ -63,7 +63,15 @@ def programs(step, params, x):
     return [engine.program(step, *specs, key, read_only) for read_only in (False, True)]
 
 
-@pytest.mark.parametrize("name", SEQUENTIAL)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        # Square windows without strides are in "digits" too.
+        pytest.param(name, marks=pytest.mark.thorough) if name == "few filters" else name
+        for name in SEQUENTIAL
+    ],
+)
 def test_a_step_of_products_has_the_numbers_of_xla(name, monkeypatch):
     """Many steps in a dispatch; the weights are those of a loop over steps with convolutions."""
     step, params, x = problem(*SEQUENTIAL[name])
@@ -88,6 +96,7 @@ def test_a_step_of_products_has_the_numbers_of_xla(name, monkeypatch):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_repeated_convolutions_are_products_where_they_are_trained():
     """Their gradients are slow in a loop; forward alone, a convolution is not."""
     inner = L.Conv2D(4, 3, padding="same", activation="tanh")
@@ -110,6 +119,7 @@ def test_repeated_convolutions_are_products_where_they_are_trained():
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KEPT)
 def test_a_step_with_another_convolution_keeps_all(name):
     layers, shape, dtype = KEPT[name]
@@ -161,6 +171,7 @@ def test_a_step_is_traced_again_where_a_convolution_stays(layers, traces):
     assert len(calls) == traces
 
 
+@pytest.mark.slow
 def test_what_was_compiled_outside_of_a_step_changes_nothing_inside():
     """A function of the user's own that JAX has compiled for evaluation, or not."""
     layer = L.Conv2D(32, 3)

@@ -63,6 +63,7 @@ TWICE = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", TWICE)
 def test_logits_expected_of_probabilities_are_an_error(case):
     layers, loss, y = TWICE[case]
@@ -117,6 +118,7 @@ OTHER = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", OTHER)
 def test_values_that_are_no_probabilities_are_warned_of(case):
     layers, loss, y, activation = OTHER[case]
@@ -124,6 +126,7 @@ def test_values_that_are_no_probabilities_are_warned_of(case):
         run(layers, loss, y)
 
 
+@pytest.mark.slow
 def test_the_warning_is_given_once():
     net = fnn.Sequential([Dense(3, input_shape=(4,))])
     net.compile("sgd", SPARSE())
@@ -153,11 +156,13 @@ RIGHT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", RIGHT)
 def test_nothing_is_said_of_what_may_be_right(case):
     run(*RIGHT[case])
 
 
+@pytest.mark.slow
 def test_nothing_is_said_of_an_end_that_is_not_known():
     x, memory = Input((2, 8)), Input((3, 8))
     block = Sequential([TransformerDecoderBlock(8, 2)])

@@ -25,7 +25,7 @@ def alone(params, index, optimizer):
     return model
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", [pytest.param("sgd", marks=pytest.mark.thorough), "adam"])
 def test_each_member_is_trained_as_it_would_be_alone(optimizer):
     model = fnn.Sequential([Input((4,)), Ensemble(MEMBER, 3)], seed=0)
     before = model.params["ensemble"]

@@ -79,6 +79,7 @@ def test_one_epoch_equals_the_unpadded_reference(weighted):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 7, 32, 100, 300])
 def test_evaluate_is_the_mean_over_rows_for_any_batch_size(batch):
     x, y = task()
@@ -89,6 +90,7 @@ def test_evaluate_is_the_mean_over_rows_for_any_batch_size(batch):
     assert error == pytest.approx(np.abs(predicted - y).mean(), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_predict_gives_every_row_once_in_order():
     x, _ = task(77)
     net = model()
@@ -98,6 +100,7 @@ def test_predict_gives_every_row_once_in_order():
     assert net.predict(x[:0], verbose=0).shape == (0, 1)
 
 
+@pytest.mark.slow
 def test_many_steps_a_dispatch_equal_single_ones(monkeypatch):
     from fnn.training import cost, engine
 
@@ -113,6 +116,7 @@ def test_many_steps_a_dispatch_equal_single_ones(monkeypatch):
         np.testing.assert_allclose(one, many, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_seed_repeats_everything_bit_for_bit():
     def run():
         fnn.set_seed(5)
@@ -145,6 +149,7 @@ def test_shuffling_covers_each_row_once_and_changes_each_epoch():
     np.testing.assert_array_equal(again.order(1), data.order(1))
 
 
+@pytest.mark.slow
 def test_validation_split_takes_the_last_rows_before_shuffling():
     x, y = task()
     net = model()
@@ -154,6 +159,7 @@ def test_validation_split_takes_the_last_rows_before_shuffling():
     ]
 
 
+@pytest.mark.slow
 def test_class_weights_are_sample_weights():
     x, _ = task()
     y = (x[:, :1] > 0).astype("float32")

@@ -38,6 +38,7 @@ class Events(fnn.callbacks.Callback):
         )
 
 
+@pytest.mark.slow
 def test_events_come_in_the_order_of_keras():
     x, y = task(64)
     ours = Events()
@@ -92,6 +93,7 @@ def test_epochs_is_the_last_one_and_validation_may_be_rare():
     assert len(at.history["val_loss"]) == 1
 
 
+@pytest.mark.slow
 def test_training_equals_keras_step_by_step():
     x, y = task()
     ours = model(optimizer=fnn.optimizers.SGD(0.1))
@@ -153,6 +155,7 @@ def two_heads_of_keras():
         return start, history, model.evaluate(x, HEADS, verbose=0), model.predict(x, verbose=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["dict", "list"])
 def test_several_outputs_equal_keras(form, two_heads_of_keras):
     (x, _), given = task(), (LOSSES, WEIGHTS, METRICS)
@@ -173,6 +176,7 @@ def test_several_outputs_equal_keras(form, two_heads_of_keras):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_dicts_go_by_key_whatever_their_order():
     a, b = fnn.Input((4,), name="a"), fnn.Input((2,), name="b")
     net = fnn.Model(
@@ -218,6 +222,7 @@ def test_a_model_in_a_model_brings_its_weights_along():
     np.testing.assert_array_equal(again.get_weights()[0], outer.get_weights()[0])
 
 
+@pytest.mark.slow
 def test_fixed_weights_stay_and_have_no_slots():
     base = fnn.Sequential([Dense(3, input_shape=(4,))], seed=0)
     base.trainable = False
@@ -233,6 +238,7 @@ def test_fixed_weights_stay_and_have_no_slots():
     assert shapes == {(3, 1)}
 
 
+@pytest.mark.slow
 def test_regularizers_and_constraints_as_in_keras():
     x, y = task()
 
@@ -297,6 +303,7 @@ def test_early_stopping_names_the_logs_there_are():
         model().fit(*task(), callbacks=[fnn.callbacks.EarlyStopping("val_acc")], verbose=0)
 
 
+@pytest.mark.slow
 def test_a_callback_sees_and_sets_the_weights_of_its_step():
     steps = []
 
@@ -342,6 +349,7 @@ def test_a_second_training_at_the_same_time_is_refused():
         model().fit(*task(), callbacks=[Again()], verbose=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["generator", "callable", "sequence", "iterable"])
 def test_streams_train_like_arrays(form):
     x, y = task()
@@ -395,13 +403,14 @@ def test_an_iterator_that_ends_is_not_trained_on_twice():
         model().fit(iter([]), verbose=0)
 
 
+@pytest.mark.slow
 def test_steps_per_epoch_goes_on_where_the_last_epoch_ended():
     taken = []
 
     def batches():
         for number in range(100):
             taken.append(number)
-            yield task(8)
+            yield task(32)
 
     net = model()
     net.fit(batches(), epochs=3, steps_per_epoch=4, verbose=0)
@@ -450,6 +459,7 @@ def test_predict_and_evaluate_take_streams():
     )
 
 
+@pytest.mark.slow
 def test_numbers_that_are_not_finite_stop_before_their_step():
     x, y = task()
     net = model(optimizer=fnn.optimizers.SGD(1e30))
@@ -463,6 +473,7 @@ def test_numbers_that_are_not_finite_stop_before_their_step():
     net.fit(x, y, verbose=0)
 
 
+@pytest.mark.slow
 def test_a_gradient_that_is_not_finite_stops_too():
     class Root(fnn.Layer):
         def apply(self, params, state, x, ctx=fnn.INFERENCE):
@@ -519,6 +530,7 @@ def test_any_array_in_memory_will_do(kind, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_random_state_of_python_and_numpy_is_left_alone():
     import random
 
@@ -584,6 +596,7 @@ def test_eight_threads_may_predict_at_once():
         np.testing.assert_array_equal(result, expected)
 
 
+@pytest.mark.slow
 def test_the_first_number_that_is_not_finite_is_located():
     class Blow(fnn.Layer):
         def apply(self, params, state, x, ctx=fnn.INFERENCE):
@@ -608,6 +621,7 @@ def donating(monkeypatch):
     engine._cached_program.cache_clear()
 
 
+@pytest.mark.slow
 def test_large_states_are_donated_with_the_same_results(donating):
     nets = model(), model()
     held = nets[0].params
@@ -643,6 +657,7 @@ class Fails(fnn.Layer):
         ), state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("donated", [False, True])
 def test_an_error_on_the_device_leaves_the_weights_of_before(donated, request):
     if donated:
@@ -665,6 +680,7 @@ def test_an_error_on_the_device_leaves_the_weights_of_before(donated, request):
     net.fit(task()[0][:32], task()[1][:32], verbose=0)
 
 
+@pytest.mark.slow
 def test_penalties_of_recurrent_weights_and_of_several_outputs_as_in_keras():
     x = np.random.default_rng(0).normal(size=(20, 5, 3)).astype("float32")
 
@@ -696,28 +712,25 @@ class Parts:
         return 4
 
     def __getitem__(self, index):
-        x, y = task(40)
-        return x[index * 10 : (index + 1) * 10], y[index * 10 : (index + 1) * 10]
+        x, y = task(128)
+        return x[index * 32 : (index + 1) * 32], y[index * 32 : (index + 1) * 32]
 
     def on_epoch_end(self):
         self.ends += 1
 
 
+@pytest.mark.slow
 def test_validation_on_a_stream_sees_the_same_rows_every_epoch():
-    parts, (x, y) = Parts(), task(40)
+    parts, (x, y) = Parts(), task(128)
     streamed, plain = model(), model()
     found = streamed.fit(parts, epochs=4, validation_data=parts, verbose=0).history
-    expected = plain.fit(
-        x, y, 10, epochs=4, shuffle=False, validation_data=(x, y), verbose=0
-    ).history
+    expected = plain.fit(x, y, epochs=4, shuffle=False, validation_data=(x, y), verbose=0).history
     np.testing.assert_allclose(found["val_loss"], expected["val_loss"], rtol=1e-6)
     assert parts.ends == 8
     some = (
         model().fit(parts, epochs=3, validation_data=parts, validation_steps=2, verbose=0).history
     )
-    first = model().fit(
-        x, y, 10, epochs=3, shuffle=False, validation_data=(x[:20], y[:20]), verbose=0
-    )
+    first = model().fit(x, y, epochs=3, shuffle=False, validation_data=(x[:64], y[:64]), verbose=0)
     np.testing.assert_allclose(some["val_loss"], first.history["val_loss"], rtol=1e-6)
 
 
@@ -727,6 +740,7 @@ def test_as_many_steps_as_there_are_batches_start_over_each_epoch():
     np.testing.assert_array_equal(given["loss"], known["loss"])
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_leaves_a_model_whose_state_was_given_away(donating, monkeypatch):
     from fnn.training import cost, engine
 
@@ -755,6 +769,7 @@ def test_a_second_ctrl_c_leaves_a_model_whose_state_was_given_away(donating, mon
     net.fit(*task(), epochs=1, verbose=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [np.int32, np.uint8, np.bool_])
 def test_a_batch_of_integers_among_floats_is_cast_where_nothing_is_lost(number):
     x, y = task(64)
@@ -778,8 +793,17 @@ def test_a_batch_of_integers_among_floats_is_cast_where_nothing_is_lost(number):
         model().fit(fractions_last, verbose=0)
 
 
-@pytest.mark.parametrize("donated", [False, True])
-@pytest.mark.parametrize("steps_per_dispatch", [1, 32])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("steps_per_dispatch", "donated"),
+    [
+        (1, True),
+        (32, False),
+        # Of each of these, one part is shown above.
+        pytest.param(1, False, marks=pytest.mark.thorough),
+        pytest.param(32, True, marks=pytest.mark.thorough),
+    ],
+)
 def test_batches_before_an_error_of_the_stream_count(
     donated, steps_per_dispatch, monkeypatch, request
 ):
@@ -859,6 +883,7 @@ def test_arguments_of_the_loop_that_cannot_work():
         model().fit(jnp.float32(1), np.ones(1), verbose=0)
 
 
+@pytest.mark.slow
 def test_metrics_of_several_numbers_stand_in_history_and_in_files(tmp_path, capsys):
     x, labels = task()[0], np.eye(3, dtype="float32")[np.arange(100) % 3]
     net = fnn.Sequential([Dense(3, "softmax", input_shape=(4,))], seed=0)
@@ -884,6 +909,7 @@ def test_metrics_of_several_numbers_stand_in_history_and_in_files(tmp_path, caps
         net.fit(x, labels, callbacks=[stop], verbose=0)
 
 
+@pytest.mark.slow
 def test_what_a_callback_sets_before_a_batch_counts_for_that_batch():
     class Freeze(fnn.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
@@ -896,6 +922,7 @@ def test_what_a_callback_sets_before_a_batch_counts_for_that_batch():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_weights_of_classes_need_not_be_all_in_the_batch():
     net = fnn.Sequential([Dense(3, "softmax", input_shape=(4,))], seed=0)
     net.compile("sgd", "sparse_categorical_crossentropy")
@@ -912,6 +939,7 @@ def test_weights_of_classes_need_not_be_all_in_the_batch():
             net.fit(x, labels, class_weight=wrong, verbose=0)
 
 
+@pytest.mark.slow
 def test_sample_weights_of_one_of_several_outputs():
     x = fnn.Input((4,))
     net = fnn.Model(x, [Dense(1, name="a")(x), Dense(2, name="b")(x)], seed=0)
@@ -926,6 +954,7 @@ def test_sample_weights_of_one_of_several_outputs():
         assert found["b_loss"] == pytest.approx(plain["b_loss"], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_epochs_without_validation_do_not_count_for_what_watches_it():
     stop = fnn.callbacks.EarlyStopping("val_loss", patience=0)
     net = model()
@@ -948,6 +977,7 @@ def test_labels_are_checked_for_metrics_too(metric):
         net.fit(task()[0], labels, verbose=0)
 
 
+@pytest.mark.slow
 def test_one_row_as_nested_lists():
     net = fnn.Sequential([Dense(3, "softmax", input_shape=(2,))], seed=0)
     net.compile("sgd", "categorical_crossentropy")
@@ -989,6 +1019,7 @@ def test_no_batch_hook_costs_no_wait():
         assert waits == [0] * 5
 
 
+@pytest.mark.slow
 def test_bytes_are_labels_of_256_classes():
     x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
     y = np.random.default_rng(1).integers(0, 256, 64)

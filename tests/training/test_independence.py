@@ -283,6 +283,7 @@ def numbers_agree(function, *, tolerance=1e-4):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", APART)
 def test_programs_that_keep_examples_apart(name):
     assert why(APART[name], *ARGUMENTS, valid=0, differentiated=True) is None
@@ -897,6 +898,7 @@ def test_filling_reaches_nothing_in_drawn_layers(steps, loss, metric):
     assert_as_without_filling(lambda: L.Lambda(layer), layer, loss, metric)
 
 
+@pytest.mark.slow
 def test_three_examples_in_a_batch_of_32():
     x = np.array([[1.0], [2.0], [6.0]], "float32")
     model = fnn.Sequential([L.Lambda(lambda a: a - a.mean(axis=0))])

@@ -31,7 +31,7 @@ def sigint():
 
 
 def interrupted(*cases):
-    """What `tests/helpers/interrupted.py` found, for each (verb, signals, units)."""
+    """What `tests/helpers/interrupted.py` found, for each (verb, signals, donated)."""
     done = subprocess.run(
         [sys.executable, ROOT / "tests" / "helpers" / "interrupted.py", json.dumps(cases)],
         capture_output=True,
@@ -51,11 +51,11 @@ def interrupted(*cases):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("signals", [20, pytest.param(60, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("signals", [15, pytest.param(60, marks=pytest.mark.thorough)])
 def test_many_interrupts_leave_a_whole_model(signals):
     """Every signal ended a call, but for one that Python dropped outside of fnn's calls."""
-    cases = [(verb, signals, 16) for verb in ("fit", "evaluate", "predict")]
-    cases.append(("fit", signals // 6, 20_000))
+    cases = [(verb, signals, False) for verb in ("fit", "evaluate", "predict")]
+    cases.append(("fit", signals // 3, True))  # the state's memory is given to the next step
     for (verb, sent, _), found in zip(cases, interrupted(*cases), strict=True):
         assert found["wrong"] == [], verb
         assert found["sent"] == sent
@@ -103,6 +103,7 @@ def test_a_handler_of_the_user_is_called_and_put_back():
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL], ids=lambda h: h.name)
 def test_what_the_system_does_with_ctrl_c_is_put_back(handler):
     seen = []
@@ -187,6 +188,7 @@ def pressed_at(line, again, call):
     return False, len(wanted) < (2 if again else 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "twice", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["once", "twice"]
 )

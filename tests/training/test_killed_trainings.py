@@ -42,7 +42,7 @@ def assert_resumed(found, ended_by):
 
 @pytest.mark.slow
 def test_a_few_kills_change_no_bit(tmp_path):
-    found = killed("writing", 2, tmp_path, epochs=12)
+    found = killed("writing", 2, tmp_path, epochs=8)
     assert_resumed(found, -9)
     assert found["positions"][-1] > [0, 2]
 

@@ -42,6 +42,7 @@ def on_disk(path, array, dtype):
     return saved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["csr", "csc", "coo", "bsr"])
 @pytest.mark.parametrize("kind", ["matrix", "array"])
 def test_sparse_data_trains_as_dense(form, kind, expected):
@@ -52,6 +53,7 @@ def test_sparse_data_trains_as_dense(form, kind, expected):
         np.testing.assert_allclose(found, wanted, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64", ">f4"])
 def test_a_memmap_trains_as_an_array(dtype, tmp_path, expected):
     x = on_disk(tmp_path / "x", X, dtype)
@@ -60,6 +62,7 @@ def test_a_memmap_trains_as_an_array(dtype, tmp_path, expected):
         np.testing.assert_allclose(found, wanted, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_large_arrays_train_as_small_ones(monkeypatch, expected):
     monkeypatch.setattr(lazy, "CHECKED_AT_ONCE", 100)
     for found, wanted in zip(everything(X, Y), expected, strict=True):
@@ -70,6 +73,7 @@ def test_large_arrays_train_as_small_ones(monkeypatch, expected):
         np.testing.assert_allclose(found, wanted, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_sparse_targets_and_single_batches():
     model, other = network(), network()
     targets = scipy.sparse.csr_array(Y)
@@ -81,6 +85,7 @@ def test_sparse_targets_and_single_batches():
     np.testing.assert_array_equal(model.predict_on_batch(MATRIX), other.predict_on_batch(X))
 
 
+@pytest.mark.slow
 def test_the_whole_is_never_dense():
     class Counted(scipy.sparse.csr_matrix):
         largest = 0
@@ -147,6 +152,7 @@ def test_a_row_with_nan_ends_the_training_before_its_step(recorded):
     model.fit(recorded, np.zeros((4000, 1)), verbose=0)
 
 
+@pytest.mark.slow
 def test_labels_and_ids_are_checked_as_they_are_read(tmp_path, monkeypatch):
     monkeypatch.setattr(lazy, "CHECKED_AT_ONCE", 100)
     labels = np.zeros(ROWS, "int32")

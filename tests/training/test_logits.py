@@ -126,6 +126,7 @@ def test_a_softmax_is_seen_through(end):
     same(ENDS[end], SPARSE, WRONG, sparse)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "activation",
     ["sigmoid", jax.nn.sigmoid, fnn.activations.sigmoid, jax.scipy.special.expit],
@@ -216,6 +217,7 @@ BY_HAND = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "activation"), BY_HAND)
 def test_every_probability_loss_has_a_logits_form_of_either_activation(name, activation):
     y_true, by_hand = BY_HAND[name, activation]
@@ -251,6 +253,7 @@ def heads(kind):
     return connect(z, (y, Softmax()(Lambda(lambda p: 60 * p)(y))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["nested", "nested by key", "shared", "twice", "feeds another"])
 def test_every_head_is_seen_through(kind):
     from_logits = losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -272,6 +275,7 @@ def test_one_head_of_logits_and_one_of_numbers():
     np.testing.assert_allclose(found[1], expected[1], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_nested_model_of_two_heads_is_trained_through_both():
     start = fnn.Input((3,))
     dense = lambda name: Dense(3, "softmax", use_bias=False, name=name)
@@ -342,6 +346,7 @@ class Choosy(Flow):
         return visit("b", Dense(3, "softmax"), visit("c", Dense(2), extra))
 
 
+@pytest.mark.slow
 def test_a_flow_that_cannot_be_followed_is_left_as_it_is():
     x = jnp.asarray(Z)
     assert without_last_activation(Choosy(), x) == (Choosy(), {})
@@ -366,6 +371,7 @@ class Halved(Dense):
 NETWORKS = {name: (network, places) for name, network, places in networks()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_without_its_last_activation_has_its_weights_outputs_and_penalties(name):
     network, places = NETWORKS[name]
@@ -381,6 +387,7 @@ def test_a_network_without_its_last_activation_has_its_weights_outputs_and_penal
 # -- wrappers ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_members_of_an_ensemble_and_steps_of_a_sequence_are_seen_through():
     z = jnp.asarray(Z)
     layer = Ensemble(Sequential([Identity(), Softmax()]), 2)

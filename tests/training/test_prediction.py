@@ -39,6 +39,7 @@ def test_no_batch_sees_the_state_that_the_one_before_left():
     np.testing.assert_array_equal(net.predict(x, batch_size=2, verbose=0), x)
 
 
+@pytest.mark.slow
 def test_outputs_that_are_not_one_for_each_example_are_joined_whole():
     x = np.arange(40, dtype="float32").reshape(10, 4)
     mean = fnn.Sequential([Lambda(lambda a: a.mean(0))])
@@ -52,6 +53,7 @@ def test_outputs_that_are_not_one_for_each_example_are_joined_whole():
         fnn.Sequential([Lambda(jnp.sum)]).predict(x, verbose=0)
 
 
+@pytest.mark.slow
 def test_a_small_batch_like_the_last_one_is_predicted_from_what_holds_now():
     """It goes straight to the program of the last one, past nothing that may have changed."""
     net = fnn.Sequential([Dense(2, input_shape=(3,))])
@@ -108,6 +110,7 @@ def test_a_batch_like_the_last_one_is_computed_from_what_holds_now(verb):
         assert float(getattr(scalar, verb)(np.ones((2, 3), "float32"))) == 6
 
 
+@pytest.mark.slow
 def test_random_numbers_in_inference_leave_no_trace_of_a_transformation():
     """Each call has its own, also inside of one; afterwards the model is as usable as before."""
     x = np.ones((4, 9), "float32")
@@ -120,6 +123,7 @@ def test_random_numbers_in_inference_leave_no_trace_of_a_transformation():
     assert len(draws) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("strides", [None, 1])
 def test_means_of_large_windows_in_half_precision(dtype, strides):
@@ -161,6 +165,7 @@ def test_hooks_of_a_batch_come_before_the_next_batch():
     assert told == [(hook, batch) for batch in range(3) for hook in ("begin", "end")]
 
 
+@pytest.mark.slow
 def test_weights_left_on_a_mesh_predict_plain_arrays():
     mesh = jax.make_mesh((8,), ("data",))
     whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
@@ -174,6 +179,7 @@ def test_weights_left_on_a_mesh_predict_plain_arrays():
     )
 
 
+@pytest.mark.slow
 def test_a_stateful_network_has_its_own_batch_size():
     net = fnn.Sequential([fnn.Input(batch_shape=(4, 3, 2)), fnn.layers.GRU(2, stateful=True)])
     x = np.ones((8, 3, 2), "float32")
@@ -203,6 +209,7 @@ def test_optimizer_states_lie_as_their_weights():
     assert all(len(a.sharding.device_set) == 8 for a in moments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", [0.0, 4e9])
 def test_a_last_batch_is_padded_only_where_that_costs_little(work, monkeypatch):
     """One that would be mostly padding, of a network of much work, has a program of its own."""
@@ -225,6 +232,7 @@ def test_a_last_batch_is_padded_only_where_that_costs_little(work, monkeypatch):
     assert (8 in predicted, 8 in sizes) == (work == 0, work == 0)  # the next power of two
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "steps", "size"), [(100, 2, None), (100, 3, None), (70, 2, 16)])
 def test_steps_divide_the_examples_as_in_keras(rows, steps, size):
     x = np.random.default_rng(0).normal(size=(rows, 3)).astype("float32")
@@ -238,6 +246,7 @@ def test_steps_divide_the_examples_as_in_keras(rows, steps, size):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_large_arrays_are_made_of_fewer_examples_at_a_time(monkeypatch, capsys):
     model = fnn.Sequential([fnn.Input((4,)), Dense(32, "relu"), Dense(2)])
     x = np.random.default_rng(0).random((300, 4), dtype="float32")
@@ -260,6 +269,7 @@ def test_large_arrays_are_made_of_fewer_examples_at_a_time(monkeypatch, capsys):
     assert sizes[1:] == [150]
 
 
+@pytest.mark.slow
 def test_batches_stay_whole_where_someone_looks_at_them(monkeypatch):
     x = np.arange(120, dtype="float32").reshape(60, 2)
     model = fnn.Sequential([fnn.Input((2,)), Lambda(lambda a: a - a.mean(0, keepdims=True))])

@@ -66,6 +66,7 @@ def fit(out, monkeypatch, rows=320, **arguments):
     model.fit(x, x[:, :1], **{"epochs": 2, **arguments})
 
 
+@pytest.mark.slow
 def test_a_pipe_gets_one_line_an_epoch(monkeypatch):
     out = io.StringIO()
     fit(out, monkeypatch)

@@ -1,6 +1,6 @@
 """What must not break: callbacks and streams that fail, saving interrupted, other processes."""
 
-import functools
+import itertools
 import os
 import subprocess
 import sys
@@ -62,6 +62,7 @@ def test_a_callback_that_raises_harms_nothing(call, hook):
     assert_usable(net, weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", ["evaluate", "predict"])
 def test_a_stream_that_raises_harms_nothing(call):
     def batches():
@@ -83,6 +84,7 @@ def test_no_rows_are_an_error(call):
     assert_usable(net, net.get_weights())
 
 
+@pytest.mark.slow
 def test_an_empty_batch_in_a_stream_is_left_out_with_a_warning():
     x, y = task()
     net, plain = model("sgd"), model("sgd")
@@ -94,7 +96,8 @@ def test_an_empty_batch_in_a_stream_is_left_out_with_a_warning():
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("rows", [1, 31, 33, 64])
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", [1, 33])
 def test_any_number_of_rows_trains(rows):
     net = fnn.Sequential(
         [Dense(3, input_shape=(4,)), fnn.layers.BatchNormalization(), Dense(1)], seed=0
@@ -118,6 +121,7 @@ def test_ctrl_c_while_saving_keeps_the_old_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "optimizer",
     [
@@ -135,6 +139,7 @@ def test_any_optax_transformation_trains_as_it_is(optimizer):
     assert last < first
 
 
+@pytest.mark.slow
 def test_tied_weights_are_given_once_and_train(monkeypatch):
     from fnn.training import engine
 
@@ -151,6 +156,7 @@ def test_tied_weights_are_given_once_and_train(monkeypatch):
     engine._cached_program.cache_clear()
 
 
+@pytest.mark.slow
 def test_models_in_a_loop_leave_nothing_behind():
     import gc
 
@@ -172,9 +178,10 @@ def test_models_in_a_loop_leave_nothing_behind():
 
 
 TRAINED = """
-import hashlib, multiprocessing, os, warnings
-import numpy as np
+import gc, hashlib, multiprocessing, os, sys, warnings
+import jax, numpy as np
 import fnn
+from fnn import layers as L
 from fnn.layers import Dense, Dropout
 
 fnn.set_seed(3)
@@ -184,44 +191,6 @@ x = np.random.default_rng(0).normal(size=(100, 4))
 net.fit(x, x.sum(axis=1), epochs=3, verbose=0)
 print(hashlib.sha256(b"".join(w.tobytes() for w in net.get_weights())).hexdigest())
 """
-
-
-@functools.cache
-def process_after_training(script):
-    """A hash of the weights of a training in a process of its own, and the output of `script`."""
-    done = subprocess.run(
-        [sys.executable, "-c", TRAINED + script],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "JAX_PLATFORMS": "cpu",
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        },
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    weights, *lines = done.stdout.splitlines()
-    return weights, lines
-
-
-LOADERS = """
-def batch(seed):
-    x = np.random.default_rng(seed).normal(size=(16, 4)).astype("float32")
-    return x, x.sum(1, keepdims=True)
-
-net = fnn.Sequential([Dense(1, input_shape=(4,))], seed=0)
-net.compile("sgd", "mse")
-net.fit(*batch(0), verbose=0)  # JAX runs, with its threads
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # Python and JAX advise against it: the workers keep off JAX
-    with multiprocessing.get_context("fork").Pool(2) as pool:
-        log = net.fit(lambda: pool.imap(batch, range(20)), epochs=2, verbose=0)
-print(len(log.history["loss"]), int(net.train_state.step))
-"""
-
 
 FORKED = """
 def model():
@@ -257,12 +226,67 @@ for name, verb in verbs.items():
     print(name, status)
 """
 
+LOADERS = """
+def batch(seed):
+    x = np.random.default_rng(seed).normal(size=(16, 4)).astype("float32")
+    return x, x.sum(1, keepdims=True)
+
+net = model()
+net.fit(*batch(0), verbose=0)  # JAX runs, with its threads
+with multiprocessing.get_context("fork").Pool(2) as pool:  # the workers keep off JAX
+    log = net.fit(lambda: pool.imap(batch, range(20)), epochs=2, verbose=0)
+print(len(log.history["loss"]), int(net.train_state.step))
+"""
+
+LEAKS = """
+warnings.resetwarnings()
+jax.config.update("jax_check_tracer_leaks", True)
+fnn.training, fnn.saving  # imported before what is there is frozen: JAX collects after each trace
+gc.collect(), gc.freeze()
+words = fnn.Input((5,), dtype="int32")
+steps = L.LSTM(3, return_sequences=True)(L.Embedding(9, 4, mask_zero=True)(words))
+rest = fnn.Sequential([L.Dense(3, "relu"), L.BatchNormalization(),
+                       L.Repeat(L.Residual(L.Dense(3)), 2), L.Dense(1, activity_regularizer="l2")])
+leaky = fnn.Model(words, rest(L.GlobalAveragePooling1D()(steps)))
+x, y = np.ones((8, 5), "int32"), np.ones((8, 1), "float32")
+leaky.compile("adam", "mse", metrics=["mae"])
+leaky.fit(x, y, verbose=0, validation_split=0.25)
+leaky.evaluate(x[6:], y[6:], verbose=0)
+leaky.predict(x, verbose=0)
+leaky.predict(lambda: iter([x]), verbose=0)
+leaky.save(f"{sys.argv[1]}/m.fnn")
+fnn.load(f"{sys.argv[1]}/m.fnn").summary(print_fn=lambda line: None)
+print("no leak")
+print([name for name in ("pandas", "polars", "datasets", "grain", "torch") if name in sys.modules])
+"""
+
+
+@pytest.fixture(scope="module")
+def process(tmp_path_factory):
+    """What one process prints that does all of this, a list of lines for each part."""
+    parts = [TRAINED, FORKED, LOADERS, LEAKS]
+    script, folder = "\nprint('----', flush=True)\n".join(parts), tmp_path_factory.mktemp("saved")
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
+    )
+    found = [part.splitlines() for part in done.stdout.split("----\n")]
+    return dict(itertools.zip_longest(parts, found)), done.stderr[-2000:]
+
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_process_forked_after_jax_ran_gets_an_error_at_once():
-    _, lines = process_after_training(FORKED)
-    assert len(lines) == 9
+@needs_fork
+def test_a_process_forked_after_jax_ran_gets_an_error_at_once(process):
+    lines, errors = process[0][FORKED], process[1]
+    assert len(lines) == 9, errors
     assert {line.rpartition(" ")[2] for line in lines} == {"0"}, lines
 
 
@@ -275,43 +299,27 @@ def test_another_process_than_the_first_is_refused(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_workers_forked_for_data_do_not_hang_training():
-    assert process_after_training(LOADERS)[1] == ["2 41"]
+@needs_fork
+def test_workers_forked_for_data_do_not_hang_training(process):
+    assert process[0][LOADERS] == ["2 41"], process[1]
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_two_processes_with_one_seed_end_bit_for_bit_alike():
-    """What they do after that training is shown above."""
-    assert process_after_training(FORKED)[0] == process_after_training(LOADERS)[0]
-
-
-LEAKS = """
-import gc, sys
-import numpy as np, fnn
-from fnn import layers as L
-fnn.training, fnn.saving  # imported before what is there is frozen: JAX collects after each trace
-gc.collect(), gc.freeze()
-words = fnn.Input((5,), dtype="int32")
-steps = L.LSTM(3, return_sequences=True)(L.Embedding(9, 4, mask_zero=True)(words))
-rest = fnn.Sequential([L.Dense(3, "relu"), L.BatchNormalization(),
-                       L.Repeat(L.Residual(L.Dense(3)), 2), L.Dense(1, activity_regularizer="l2")])
-model = fnn.Model(words, rest(L.GlobalAveragePooling1D()(steps)))
-x, y = np.ones((8, 5), "int32"), np.ones((8, 1), "float32")
-model.compile("adam", "mse", metrics=["mae"])
-model.fit(x, y, verbose=0, validation_split=0.25)
-model.evaluate(x[6:], y[6:], verbose=0)
-model.predict(x, verbose=0)
-model.save(f"{sys.argv[1]}/m.fnn")
-fnn.load(f"{sys.argv[1]}/m.fnn").summary()
-"""
+@needs_fork
+def test_two_processes_with_one_seed_end_bit_for_bit_alike(process, capsys):
+    """This one has eight devices, and a long past."""
+    exec(TRAINED, {})
+    assert capsys.readouterr().out.splitlines() == process[0][TRAINED]
 
 
 @pytest.mark.slow
-def test_nothing_keeps_a_tracer(tmp_path):
-    environment = {**os.environ, "JAX_CHECK_TRACER_LEAKS": "1"}
-    environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-    command = [sys.executable, "-c", LEAKS, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
+@needs_fork
+def test_nothing_keeps_a_tracer(process):
+    assert process[0][LEAKS][0] == "no leak", process[1]
+
+
+@pytest.mark.slow
+@needs_fork
+def test_no_library_is_imported_that_the_user_has_not_brought(process):
+    """By `fit`, of streams too, `evaluate`, `predict`, saving and loading."""
+    assert process[0][LEAKS][1] == "[]", process[1]

@@ -1,9 +1,5 @@
 """What fit takes: batches by name, single examples, frames and datasets of other libraries."""
 
-import os
-import subprocess
-import sys
-
 import datasets
 import grain
 import jax
@@ -119,6 +115,7 @@ if torch is not None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOURCES)
 def test_a_source_trains_as_its_arrays(name, expected):
     for found, wanted in zip(results(SOURCES[name]()), expected, strict=True):
@@ -133,12 +130,14 @@ FRAMES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FRAMES)
 def test_a_frame_trains_as_its_array(name, expected):
     for found, wanted in zip(results(*FRAMES[name]), expected, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", [pandas, polars])
 def test_columns_of_a_frame_are_several_inputs_by_name(library):
     def model():
@@ -210,6 +209,7 @@ def test_an_example_is_known_by_lengths_while_the_network_is_not(parts, example)
     assert is_example(parts) is example
 
 
+@pytest.mark.slow
 def test_a_model_without_inputs_yet_takes_examples():
     model = fnn.Sequential([Dense(1)], seed=0)
     model.compile("adam", "mse")
@@ -217,6 +217,7 @@ def test_a_model_without_inputs_yet_takes_examples():
     assert int(model.optimizer.iterations) == 3
 
 
+@pytest.mark.slow
 def test_examples_are_shuffled_by_number_and_collected_by_batch_size():
     orders = []
     for _ in range(2):
@@ -272,6 +273,7 @@ def step(w, batch, key):
     return w - 0.1 * gradient, {"loss": loss}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "data",
     [
@@ -299,6 +301,7 @@ def changing(*found):
     return lambda: iter(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "error", "message"),
     [
@@ -349,25 +352,6 @@ def test_an_unnamed_input_of_a_dataset_is_told_so():
         model.predict(hugging_face(), verbose=0)
 
 
-def test_no_library_is_imported_that_the_user_has_not_brought():
-    code = """
-import sys
-import numpy as np
-import fnn
-model = fnn.Sequential([fnn.Input((2,)), fnn.layers.Dense(1)])
-model.compile("sgd", "mse")
-x = np.zeros((4, 2), "float32")
-model.fit(x, x[:, :1], verbose=0)
-model.fit(lambda: iter([(x, x[:, :1])]), verbose=0)
-model.predict(lambda: iter([x]), verbose=0)
-print([name for name in ("pandas", "polars", "datasets", "grain", "torch") if name in sys.modules])
-"""
-    command = [sys.executable, "-c", code]
-    cheaply = {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    found = subprocess.run(command, capture_output=True, text=True, check=True, env=cheaply)
-    assert found.stdout.strip() == "[]"
-
-
 # -- a model with steps of its own -----------------------------------------------------------------
 
 
@@ -390,6 +374,7 @@ class Own(fnn.Model):
         return y, state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "data",
     [

@@ -55,6 +55,7 @@ def test_batches_are_loaded_while_others_are_computed():
     assert together(clock.spans["compute"], clock.spans["load"]) > BATCHES // 8
 
 
+@pytest.mark.slow
 def test_the_first_batch_is_computed_while_the_others_load():
     """A dispatch that could take 32 batches does not wait for them."""
     clock = Clock(0.02, 0.0)

@@ -26,6 +26,7 @@ def reads(monkeypatch):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bytes_donated", [None, 0])
 def test_no_step_transfers_anything_to_the_host_between_updates(bytes_donated, reads, monkeypatch):
     """Both for a small state and for a large one, which is donated."""
@@ -58,6 +59,7 @@ def test_no_step_transfers_anything_to_the_host_between_updates(bytes_donated, r
     engine._cached_program.cache_clear()
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_is_found_though_it_is_read_later(monkeypatch):
     monkeypatch.setattr(trainer, "INTERVAL", 1e9)
     x = X.copy()
@@ -76,6 +78,7 @@ def test_a_loss_that_is_not_finite_is_found_though_it_is_read_later(monkeypatch)
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_large_state_is_donated():
     model = fnn.Sequential([Dense(200_000, input_shape=(4,)), Dense(1)], seed=0)
     model.compile("sgd", "mse")

@@ -68,6 +68,7 @@ def called(space, data):
         return space({name: data[name] for name in names})
 
 
+@pytest.mark.slow
 def test_every_kind_has_the_numbers_of_keras(theirs):
     options = {"crosses": [("city", "rooms"), ("code", "street")], **SIZES}
     ours, keras = adapted(FeatureSpace, **options), adapted(theirs, **options)
@@ -125,6 +126,7 @@ def singles():
         yield {name: column[row] for name, column in TABLE.items()}
 
 
+@pytest.mark.slow
 def test_it_learns_from_streams_and_frames(theirs):
     pandas = pytest.importorskip("pandas")
     tf = pytest.importorskip("tensorflow")
@@ -159,6 +161,7 @@ def network(space, seed=0):
     return model
 
 
+@pytest.mark.slow
 def test_models_train_and_are_saved(tmp_path):
     space = adapted(FeatureSpace, crosses=[("city", "rooms")], **SIZES)
     model = network(space)
@@ -175,6 +178,7 @@ def test_models_train_and_are_saved(tmp_path):
     assert close(called(again.get_layer("feature_space"), UNSEEN), called(space, UNSEEN))
 
 
+@pytest.mark.slow
 def test_a_stream_of_dicts_trains_a_model():
     model = network(adapted(FeatureSpace, **SIZES))
     same = network(adapted(FeatureSpace, **SIZES))
@@ -186,6 +190,7 @@ def test_a_stream_of_dicts_trains_a_model():
     )
 
 
+@pytest.mark.slow
 def test_outputs_in_a_dict_are_nodes_by_name():
     space = adapted(FeatureSpace, with_arguments, output_mode="dict")
     nodes = space.get_encoded_features()
@@ -199,6 +204,7 @@ def test_outputs_in_a_dict_are_nodes_by_name():
     assert close(found, np.concatenate([np.asarray(part) for part in parts], -1))
 
 
+@pytest.mark.slow
 def test_files_and_copies_hold_what_was_learned(tmp_path):
     space = adapted(FeatureSpace, crosses=[("city", "rooms")], **SIZES)
     space.save(tmp_path / "space.fnn")
@@ -285,6 +291,7 @@ def test_mistakes_are_named(name):
         make()
 
 
+@pytest.mark.slow
 def test_a_map_of_tensorflow_is_refused():
     tf = pytest.importorskip("tensorflow")
     space = FeatureSpace({"a": "float"})

@@ -143,6 +143,7 @@ def test_images_are_those_of_keras(images, color_mode, arguments, data_format):
         np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_images_go_into_fit(images):
     train, valid = image_dataset_from_directory(
         images,

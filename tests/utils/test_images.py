@@ -115,6 +115,7 @@ def test_without_pillow_the_error_says_how_to_install_it(monkeypatch):
 SIZES = [((7, 9), (5, 5)), ((7, 9), (16, 12)), ((20, 13), (3, 20)), ((4, 4), (4, 4))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "interpolation", ["nearest", "bilinear", "bicubic", "lanczos3", "lanczos5"]
 )
@@ -128,6 +129,7 @@ def test_resized_images_are_those_of_keras(interpolation):
         np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "change"),
     [("crop_to_aspect_ratio", cropped_to_ratio), ("pad_to_aspect_ratio", padded_to_ratio)],

@@ -129,6 +129,7 @@ def of_fnn(build, **shown):
     return sorted(labels.values()), {(labels[a][0], labels[b][0]) for a, b in edges}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [chain, branches, nested])
 def test_boxes_and_arrows_are_those_of_keras(build, monkeypatch):
     shown = {**SHOWN, "expand_nested": True}
@@ -289,6 +290,7 @@ def test_crossings_are_counted():
 # -- files ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rankdir", ["TB", "LR", "BT", "RL"])
 def test_an_svg_holds_every_text_inside_its_page(rankdir, tmp_path):
     path = tmp_path / "model.svg"
@@ -321,6 +323,7 @@ def test_text_fits_into_its_cell():
             assert real <= text_width(text, 10, weight == "bold") + 2 <= 1.08 * real + 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "start"), [("m.png", b"\x89PNG"), ("m.pdf", b"%PDF"), ("m", b"\x89PNG")]
 )

@@ -52,6 +52,7 @@ def network(k=fnn):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 3])
 def test_fit_evaluate_and_predict_equal_those_of_keras(workers):
     with keras_rules():
@@ -79,6 +80,7 @@ def test_fit_evaluate_and_predict_equal_those_of_keras(workers):
     assert data.epochs == [4, 4], "begin and end of three epochs and an evaluation"
 
 
+@pytest.mark.slow
 def test_fit_reads_the_batches_in_a_new_order_each_epoch():
     orders = []
     for _ in range(2):
@@ -94,6 +96,7 @@ def test_fit_reads_the_batches_in_a_new_order_each_epoch():
     assert orders[0] == orders[1], "by the seed of the model"
 
 
+@pytest.mark.slow
 def test_a_dataset_without_end_needs_steps():
     class Endless(PyDataset):
         num_batches = None
@@ -256,6 +259,7 @@ def test_windows_of_a_series_by_a_loop(length, stride, rate, start, end, ahead):
         np.testing.assert_array_equal(y, [target for _, target in expected])
 
 
+@pytest.mark.slow
 def test_windows_go_into_fit():
     series = RNG.normal(size=(40, 2)).astype("float32")
     stream = timeseries_dataset_from_array(

@@ -21,7 +21,10 @@ from sklearn.linear_model import LogisticRegression  # noqa: E402
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import StandardScaler, scale  # noqa: E402
-from sklearn.utils.estimator_checks import check_estimator  # noqa: E402
+from sklearn.utils.estimator_checks import (  # noqa: E402
+    check_estimator,
+    estimator_checks_generator,
+)
 
 from fnn.wrappers import (  # noqa: E402
     Classifier,
@@ -79,14 +82,17 @@ class SeededTransformer(Seeded, Transformer):
 SHORT = {"epochs": 1, "batch_size": 500, "verbose": 0}  # one step, so few programs for each check
 
 
+OF_PROBABILITIES = {"loss": "categorical_crossentropy", "activation": "softmax"}
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
 @pytest.mark.parametrize(
     ("kind", "model_kwargs"),
     [
-        (SeededClassifier, {"loss": "categorical_crossentropy", "activation": "softmax"}),
-        (SeededRegressor, {"rate": 1e-6}),
-        (SeededTransformer, {"rate": 1e-6}),
+        (SeededClassifier, OF_PROBABILITIES),
+        pytest.param(SeededRegressor, {"rate": 1e-6}, marks=pytest.mark.thorough),
+        pytest.param(SeededTransformer, {"rate": 1e-6}, marks=pytest.mark.thorough),
     ],
 )
 def test_the_checks_of_scikit_learn(kind, model_kwargs):
@@ -97,9 +103,29 @@ def test_the_checks_of_scikit_learn(kind, model_kwargs):
     assert left_out == ["check_array_api_input"]  # which asks for SCIPY_ARRAY_API
 
 
+def checks_of(kind, **model_kwargs):
+    """scikit-learn's checks, by name."""
+    estimator = kind(network, model_kwargs=model_kwargs, fit_kwargs=SHORT)
+    found = estimator_checks_generator(estimator)
+    return {getattr(check, "func", check).__name__: (one, check) for one, check in found}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [SeededRegressor, SeededTransformer])
+def test_the_checks_that_a_classifier_does_not_have(kind):
+    """What all estimators share is checked with the classifier above."""
+    checks = checks_of(kind, rate=1e-6)
+    alone = sorted(checks.keys() - checks_of(SeededClassifier, **OF_PROBABILITIES).keys())
+    assert len(alone) > 2
+    for name in alone:
+        estimator, check = checks[name]
+        check(estimator)
+
+
 # -- scikit-learn's tools --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_classifier_in_a_pipeline_and_in_cross_validation():
     """Equal to a plain loop over the parts."""
     pipeline = make_pipeline(StandardScaler(), classifier())
@@ -119,6 +145,7 @@ def test_a_classifier_in_a_pipeline_and_in_cross_validation():
     assert list(pipeline.classes_) == ["setosa", "versicolor", "virginica"]
 
 
+@pytest.mark.slow
 def test_a_grid_search_varies_the_items_of_both_dicts():
     grid = {"model_kwargs__rate": [1e-6, 0.5], "fit_kwargs__epochs": [1, 20]}
     search = GridSearchCV(classifier(), grid, cv=3).fit(X, NAMES)
@@ -130,12 +157,14 @@ def test_a_grid_search_varies_the_items_of_both_dicts():
     assert search.score(X, NAMES) > 0.9
 
 
+@pytest.mark.slow
 def test_the_score_of_two_classes():
     two = SPECIES > 0
     scores = cross_val_score(classifier(), X, two, scoring="roc_auc", cv=3)
     assert scores.min() > 0.99
 
 
+@pytest.mark.slow
 def test_sample_weights_reach_the_model():
     """Also through a search, by metadata routing."""
     weight = (SPECIES > 0).astype("float32")
@@ -158,6 +187,7 @@ def test_a_copy_has_all_arguments(copy):
     assert again.get_params()["fit_kwargs__epochs"] == 20
 
 
+@pytest.mark.slow
 def test_a_fitted_estimator_can_be_pickled():
     fitted = classifier().fit(X, NAMES)
     again = pickle.loads(pickle.dumps(fitted))
@@ -196,6 +226,7 @@ def test_a_model_is_cloned_by_each_fit_unless_it_goes_on():
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.slow
 def test_warm_start_goes_on_with_the_model_of_a_function():
     estimator = Regressor(network, warm_start=True, fit_kwargs=QUIET)
     first = estimator.fit(X, X[:, 0]).history_.history["loss"]
@@ -211,6 +242,7 @@ def test_arguments_of_fit_win_and_change_nothing():
     assert fitted.fit_kwargs == QUIET == {"epochs": 20, "batch_size": 50, "verbose": 0}
 
 
+@pytest.mark.slow
 def test_probabilities_of_logits():
     """By the softmax of SciPy."""
     from scipy.special import softmax
@@ -230,6 +262,7 @@ def of_images(X, y):
     return model
 
 
+@pytest.mark.slow
 def test_images_and_several_targets():
     images = X.reshape(-1, 2, 2, 1)
     targets = X[:, :2] - X[:, 2:]
@@ -239,6 +272,7 @@ def test_images_and_several_targets():
     np.testing.assert_allclose(fitted.predict(images), flat.predict(X), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_sparse_matrices():
     from scipy.sparse import csr_matrix
 
@@ -247,6 +281,7 @@ def test_sparse_matrices():
     np.testing.assert_allclose(sparse.predict_proba(csr_matrix(X)), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_transformer_gives_features():
     embed = fnn.Sequential([Dense(2, input_shape=(4,))], seed=0)
     frozen = FrozenEstimator(Transformer(embed))
@@ -305,6 +340,7 @@ def both(kind, outputs, y, **model_kwargs):
     return theirs.fit(X, y), ours.fit(X, y)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_estimators_agree_with_those_of_keras():
     with keras_rules():
@@ -367,13 +403,7 @@ def test_scikit_learn_is_imported_with_the_wrappers_alone():
     code = """
 import sys, fnn
 assert "sklearn" not in sys.modules
-from fnn import wrappers
-assert "sklearn" in sys.modules
-assert fnn.wrappers.SKLearnClassifier is wrappers.Classifier
-for name in [name for name in sys.modules if name.startswith(("sklearn", "fnn.wrappers"))]:
-    del sys.modules[name]
 sys.modules["sklearn"] = sys.modules["sklearn.base"] = None
-del fnn.wrappers
 try:
     fnn.wrappers
 except ImportError as error:
@@ -383,3 +413,4 @@ except ImportError as error:
     assert ran.stderr == ""
     assert "this needs scikit-learn" in ran.stdout
     assert 'pip install ".[sklearn]"' in ran.stdout
+    assert fnn.wrappers.SKLearnClassifier is Classifier

@@ -28,6 +28,7 @@ def compiled(k, named):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", COMPILED)
 def test_the_arguments_of_compile_in_both_directions(kind):
     x = np.random.default_rng(0).normal(size=(6, 4)).astype("float32")

@@ -31,6 +31,7 @@ EVERY = [
 # -- networks ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY)
 def test_networks_that_keras_wrote(name):
     with keras_rules():
@@ -40,6 +41,7 @@ def test_networks_that_keras_wrote(name):
     assert_same_outputs(ours, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY)
 def test_networks_that_keras_reads(name):
     ours = NETWORKS[name](fnn)
@@ -50,6 +52,7 @@ def test_networks_that_keras_reads(name):
     assert_same_outputs(ours, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_come_back_as_equal_values(name):
     """Each has the same inputs, names and layers, so that its programs are compiled already."""
@@ -126,6 +129,7 @@ def plain(config):
     return config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", LAYERS, ids=IDS)
 def test_every_layer_is_the_same_in_keras(case):
     """Keras makes the twin of the layer, whose numbers other tests compare, of the config."""
@@ -186,6 +190,7 @@ def with_own_layer(k, cls):
     return k.Model(x, k.layers.Dense(2, activation="relu")(cls(name="last")(y)))
 
 
+@pytest.mark.slow
 def test_classes_of_users_by_custom_objects():
     ours, theirs = scaled(fnn), scaled(keras)
     with keras_rules():
@@ -200,6 +205,7 @@ def test_classes_of_users_by_custom_objects():
     assert_same_outputs(mine, read)
 
 
+@pytest.mark.slow
 def test_models_with_call_by_custom_objects():
     found = {}
     for library in (keras, fnn):

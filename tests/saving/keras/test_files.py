@@ -21,7 +21,8 @@ from tests.helpers.keras_networks import NETWORKS, randomize
 from tests.helpers.oracle import random_weights_unset
 
 ENDINGS = ("model.keras", "model.h5")
-SAMPLE = ["image_classifier", "both_directions", "normalized", "graph_in_a_row", "cross_attention"]
+# The configs of all are read and written in test_configs.py.
+SAMPLE = ["image_classifier", "both_directions", "cross_attention"]
 # The configs of these in legacy files are such that Keras cannot load them, or not save.
 NOT_LEGACY = {"augmented", "operators", "functions", "products"}
 
@@ -58,6 +59,7 @@ def assert_weights_go_both_ways(name, ending, keras, tmp_path):
     assert_near(by_keras(theirs.predict, x, verbose=0), ours.predict(x, verbose=0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLE)
 def test_models_go_both_ways(name, keras, tmp_path):
     assert_whole_models_go_both_ways(name, "model.keras", keras, tmp_path)
@@ -68,6 +70,7 @@ def test_legacy_models_go_both_ways(name, keras, tmp_path):
     assert_whole_models_go_both_ways(name, "model.h5", keras, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["nested", "cells"])
 @pytest.mark.parametrize("ending", ["model.weights.h5", "model.h5"])
 def test_weights_go_both_ways(name, ending, keras, tmp_path):
@@ -147,6 +150,7 @@ def assert_training_goes_on(name, keras, path):
     assert_near(ours.get_weights(), by_keras(last.get_weights), 2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SGD", "Adam"])
 def test_training_goes_on(name, keras, tmp_path):
     assert_training_goes_on(name, keras, tmp_path / "model.keras")
@@ -158,6 +162,7 @@ def test_training_goes_on_with_every_optimizer(name, keras, tmp_path):
     assert_training_goes_on(name, keras, tmp_path / "model.keras")
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_a_legacy_file(keras, tmp_path):
     """Beside Keras's own model, since a model that Keras loads from such a file does not train."""
     path = tmp_path / "model.h5"
@@ -183,6 +188,7 @@ def test_weights_may_be_larger_than_a_header(tmp_path, monkeypatch):
     assert_near(loaded.get_weights(), model.get_weights(), 0)
 
 
+@pytest.mark.slow
 def test_a_rate_that_was_set_and_a_schedule_go_on(keras, tmp_path):
     x, y = data()
     path = tmp_path / "model.keras"
@@ -476,6 +482,7 @@ def test_a_changed_file_is_noticed(tmp_path):
         model.load_weights(path)
 
 
+@pytest.mark.slow
 def test_keras_names_of_loading(tmp_path):
     path = tmp_path / "model.keras"
     model = small(fnn)

@@ -260,6 +260,7 @@ def assert_mutants_load_equal_or_are_refused(files, name, seeds, tmp_path):
     return loaded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.weights.h5", "b.h5"])
 def test_some_mutants_load_as_they_were_or_are_refused(files, name, tmp_path):
     loaded = assert_mutants_load_equal_or_are_refused(files, name, range(150), tmp_path)

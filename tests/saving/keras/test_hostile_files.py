@@ -155,6 +155,7 @@ WIDE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", HARMFUL)
 def test_configs_that_would_harm(case, members, tmp_path):
     text = json.dumps(HARMFUL[case])
@@ -172,6 +173,7 @@ def test_shapes_of_any_size_cost_nothing(case):
         assert model_from_json(json.dumps(WIDE[case])).built
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["layers", "cell"])
 def test_more_parts_than_a_network_has(kind):
     parts = row(layer("RNN", **{kind: [{"class_name": "ReLU"}] * 60_000}))
@@ -242,6 +244,7 @@ ZIPS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ZIPS)
 def test_zips_that_would_harm(case, members, tmp_path):
     path = tmp_path / "m.keras"
@@ -261,6 +264,7 @@ def test_a_bomb_behind_a_checksum_is_not_read(tmp_path):
         model.load_weights(path)
 
 
+@pytest.mark.slow
 def test_weights_without_a_place_are_not_read(tmp_path):
     model = fnn.Sequential([Dense(3, input_shape=(4,))], seed=0)
     path = tmp_path / "m.npz"

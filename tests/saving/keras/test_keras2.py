@@ -53,6 +53,7 @@ def as_in_keras(model, build, *shape):
     np.testing.assert_allclose(model.predict(x, verbose=0), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_row_whose_first_layer_says_the_shape():
     first = {"class_name": "Conv2D", "config": {
         "name": "conv", "batch_input_shape": [None, 4, 5, 2], "filters": 3, "kernel_size": [2, 2],
@@ -150,6 +151,7 @@ def test_models_inside_of_a_graph_count_their_calls_from_one():
     as_in_keras(fnn.Model(model.input, model.outputs[0]), build, 4)
 
 
+@pytest.mark.slow
 def test_states_by_name():
     lstm = {"class_name": "LSTM", "name": "l", "config": {
         "name": "l", "units": 2, "return_state": True}}  # fmt: skip

@@ -49,6 +49,7 @@ def assert_same_layout(case, keras, tmp_path):
         np.testing.assert_array_equal(array, arrays[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", FIRST, ids=lambda case: case.id)
 def test_a_layer_has_its_weights_where_keras_has_them(case, keras, tmp_path):
     assert_same_layout(case, keras, tmp_path)

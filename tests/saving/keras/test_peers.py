@@ -126,6 +126,7 @@ def net(k):
     return Net()
 
 
+@pytest.mark.slow
 def test_weights_of_classes_go_both_ways(keras, tmp_path):
     path = tmp_path / "net.weights.h5"
     x = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
@@ -159,6 +160,7 @@ def own_model(k):
     return Own
 
 
+@pytest.mark.slow
 def test_whole_models_of_classes_go_both_ways(keras, tmp_path):
     path = tmp_path / "own.keras"
     x = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
@@ -196,6 +198,7 @@ def test_outputs_in_a_dict_go_both_ways(keras, tmp_path):
         assert_near(ours.predict(x, verbose=0), by_keras(theirs.predict, x, verbose=0))
 
 
+@pytest.mark.slow
 def test_weights_of_keras_come_with_the_optimizer(tmp_path):
     x = np.ones((4, 3), "float32")
     model, other = (fnn.Sequential([fnn.layers.Dense(1, input_shape=(3,))]) for _ in range(2))
@@ -207,6 +210,7 @@ def test_weights_of_keras_come_with_the_optimizer(tmp_path):
     assert_near(other.train_state.optimizer, model.train_state.optimizer, 0)
 
 
+@pytest.mark.slow
 def test_a_legacy_file_with_a_short_name_of_a_loss_is_read_by_keras(keras, tmp_path):
     model = fnn.Sequential([fnn.layers.Dense(1, input_shape=(3,))])
     model.compile("sgd", "mse")
@@ -217,6 +221,7 @@ def test_a_legacy_file_with_a_short_name_of_a_loss_is_read_by_keras(keras, tmp_p
     assert_near(received, model.evaluate(x, x[:, :1], verbose=0))
 
 
+@pytest.mark.slow
 def test_spectral_normalization_is_trained_and_read_as_in_keras(keras, tmp_path):
     x = np.random.default_rng(0).normal(size=(8, 3)).astype("float32")
 
@@ -240,6 +245,7 @@ def test_spectral_normalization_is_trained_and_read_as_in_keras(keras, tmp_path)
     assert_near(by_keras(again.predict, x, verbose=0), expected)
 
 
+@pytest.mark.slow
 def test_grouped_query_attention_goes_both_ways(keras, tmp_path):
     path = tmp_path / "attention.weights.h5"
 
@@ -258,6 +264,7 @@ def test_grouped_query_attention_goes_both_ways(keras, tmp_path):
     by_keras(theirs.load_weights, path)
 
 
+@pytest.mark.slow
 def test_what_a_class_stores_itself_is_in_the_file(tmp_path):
     class Own(fnn.layers.Layer):
         def build(self, shape):

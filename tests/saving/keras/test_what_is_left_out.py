@@ -53,6 +53,7 @@ def test_an_argument_of_compile_that_is_not_known_is_named(tmp_path, argument, v
     assert fnn.load(path, custom_objects=names).compiled
 
 
+@pytest.mark.slow
 def test_a_state_that_keras_has_in_another_form_is_left_out_with_a_warning(tmp_path):
     model = fnn.Sequential([Conv2D(2, 2, input_shape=(3, 3, 1)), Flatten(), Dense(1)], seed=0)
     model.compile(fnn.optimizers.Adafactor(), "mse")
@@ -75,6 +76,7 @@ def test_an_optimizer_of_optax_is_left_out_with_a_warning(tmp_path, name):
     np.testing.assert_array_equal(again.predict(X, verbose=0), model.predict(X, verbose=0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batches", [2, 3, 4])
 def test_gradients_that_wait_are_said(tmp_path, batches, recwarn):
     """After 3 batches all gradients are applied; 2 and 4 end with an update of fewer."""
@@ -107,6 +109,7 @@ def test_a_checksum_whose_name_is_damaged_still_counts(tmp_path):
         np.testing.assert_array_equal(weight, was)
 
 
+@pytest.mark.slow
 def test_operators_in_a_legacy_file_of_keras_3(tmp_path):
     """Which Keras writes and cannot read itself."""
     path = tmp_path / "model.h5"
@@ -151,6 +154,7 @@ def nested_outputs(k):
     return k.Model(start, [k.layers.Concatenate()([two, one, named["a"]]), two])
 
 
+@pytest.mark.slow
 def test_a_model_of_nested_outputs_inside_another_goes_both_ways(tmp_path):
     path, back = tmp_path / "model.keras", tmp_path / "back.keras"
     with keras_rules():

@@ -181,6 +181,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_config_that_is_not_known_or_does_not_fit(name, tmp_path):
     changes, message = REFUSED[name]

@@ -196,6 +196,7 @@ MODULES = {  # the module, the layer, inputs, rules
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODULES)
 def test_a_module_and_its_layer_are_equal(name):
     module, layer, x, rules = MODULES[name]

@@ -15,6 +15,8 @@ T = pytest.importorskip("transformers")
 
 from tests.helpers.pytorch_peers import ResNet, compare_gradients, randomized  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 DRAW = np.random.default_rng(0)
 IDS = DRAW.integers(1, 37, (2, 7))
 PADDED = np.where(np.arange(7) < np.array([[7], [5]]), IDS, 0)
@@ -149,7 +151,11 @@ NETWORKS = {  # the module, inputs, the outputs of the module for these, the rul
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+# The rules of "llama 3.1", and the rotation of what generates below.
+PLAIN = pytest.param("llama", marks=pytest.mark.thorough)
+
+
+@pytest.mark.parametrize("name", [PLAIN if name == "llama" else name for name in NETWORKS])
 def test_a_folder_of_hugging_face_is_the_same_network(name, tmp_path):
     make, x, read, rules, *places = NETWORKS[name]
     places = places[0] if places else slice(None)

@@ -179,6 +179,7 @@ def test_unknown_names_of_rules_and_conversions():
         load_pytorch(made, tensors, ["conv"])
 
 
+@pytest.mark.slow
 def test_loaded_weights_train():
     """Their memory is that of the arrays that were filled: donated, it is not written to again."""
     made = model()
