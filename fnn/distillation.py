@@ -58,7 +58,7 @@ class _PerOutput(DistillationLoss):
 
     def _take(self, loss: Tree) -> None:
         self.loss = jax.tree.map(losses.get, loss, is_leaf=_is_none)
-        if all(map(_is_none, jax.tree.leaves(self.loss, is_leaf=_is_none))):
+        if not jax.tree.leaves(self.loss):
             raise ValueError(
                 f"{type(self).__name__}: expected a loss for one output at least, received "
                 f"{loss!r}; e.g. loss='mse'"
@@ -232,7 +232,12 @@ class Distiller(KerasModel):
         self.student_loss = jax.tree.map(losses.get, loss)
         super().compile(optimizer=optimizer, loss=None, metrics=metrics, **kwargs)
 
-    def call(self, inputs: Tree, training: bool | None = None, **named: Any) -> Tree:
+    def call(
+        self,
+        inputs: Tree,
+        training: bool | None = None,
+        **named: Any,
+    ) -> Tree:
         """The student's outputs."""
         return self.student(inputs, training=training, **named)
 

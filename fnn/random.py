@@ -232,7 +232,11 @@ def dropout(
     return jnp.where(kept, inputs / (1.0 - rate), jnp.zeros_like(inputs))
 
 
-def shuffle(x: Array, axis: int = 0, seed: Seed = None) -> Array:
+def shuffle(
+    x: Array,
+    axis: int = 0,
+    seed: Seed = None,
+) -> Array:
     """The elements in another order along an axis, in each line by itself.
 
     >>> sorted(shuffle(jnp.arange(4), seed=0).tolist())

@@ -95,7 +95,11 @@ def _taken_modules() -> dict[str, ModuleType]:
 
 
 @contextlib.contextmanager
-def _as_main(main: ModuleType, script: str, arguments: Sequence[str]) -> Iterator[None]:
+def _as_main(
+    main: ModuleType,
+    script: str,
+    arguments: Sequence[str],
+) -> Iterator[None]:
     """Inside, `__main__`, `sys.argv` and the first entry of `sys.path` are those of a script."""
     before = sys.modules["__main__"], sys.argv, sys.path[:]
     sys.modules["__main__"] = main

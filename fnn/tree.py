@@ -255,7 +255,11 @@ def traverse(
     return structure
 
 
-def _inside(func: Callable[[Tree], Any], structure: Tree, top_down: bool) -> Tree:
+def _inside(
+    func: Callable[[Tree], Any],
+    structure: Tree,
+    top_down: bool,
+) -> Tree:
     """A container with its items traversed; a leaf as it is."""
     level = _level(structure)
     if level is None:

@@ -216,7 +216,11 @@ def generate(
     temperature: float = 1.0,
     key: Array | None = None,
 ) -> Array: ...
-def generate(network: Model | Layer, *arguments: Any, **named: Any) -> Array:
+def generate(
+    network: Model | Layer,
+    *arguments: Any,
+    **named: Any,
+) -> Array:
     """`prompt` followed by `steps` generated tokens.   (batch, time) ids -> (batch, time + steps)
 
     Takes a built model, `generate(model, prompt, steps)`, or a layer and its weights, `generate(

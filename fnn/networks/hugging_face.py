@@ -217,7 +217,8 @@ def _bert(config: Config) -> _Network:
     else:
         others.append(Rule("cls"))
     ids = _ids(config["max_position_embeddings"])
-    return _Network(layer, (ids, ids), (*others, *FAMILIES["bert"]))
+    rules = (*others, *FAMILIES["bert"])
+    return _Network(layer, (ids, ids), rules)
 
 
 def _vit(config: Config) -> _Network:

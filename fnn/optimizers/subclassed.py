@@ -340,7 +340,8 @@ def _hold(optimizer: Subclassed, variables: Sequence[Variable]) -> None:
     Optimizer.build(optimizer, variables)
     held = optimizer._held
     assert held is not None
-    places = held.state([*range(len(held.variables))])["rule"]["values"]
+    numbers = [*range(len(held.variables))]
+    places = held.state(numbers)["rule"]["values"]
     own = [*optimizer._variables, *vars(optimizer)["_fnn_made"]]
     for variable, place in zip(own, places, strict=True):
         variable.home = functools.partial(held.variables.__getitem__, int(place))

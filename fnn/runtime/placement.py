@@ -121,7 +121,11 @@ def without(spec: Spec, used: set[str]) -> Spec:
 
 def used_by(*specs: Spec | None) -> set[str]:
     """The axes of the mesh over which arrays of these specs are divided."""
-    return {name for spec in specs for entry in spec or () for name in _names(entry)}
+    axes: set[str] = set()
+    for spec in specs:
+        for entry in spec or ():
+            axes.update(_names(entry))
+    return axes
 
 
 class _KeepsSharding(Protocol):

@@ -12,7 +12,7 @@ from fnn.core.context import Masked, is_masked
 from fnn.core.tree import Tree
 from fnn.subclassing.frame import Frame
 from fnn.subclassing.methods import Methods
-from fnn.subclassing.signature import signature_of
+from fnn.subclassing.signature import Given, Named, signature_of
 from fnn.variables import Variable, value_of
 
 _BRANCHING = (
@@ -29,7 +29,10 @@ _ASSIGNING = (
 
 
 def run(
-    cls: Any, frame: Frame, given: tuple[Tree, ...], named: dict[str, Tree]
+    cls: Any,
+    frame: Frame,
+    given: Given,
+    named: Named,
 ) -> Tree:
     """What `call` of a class returns for the host of a frame, with the masks of the outputs."""
     mask = _masks_of(given)
@@ -60,7 +63,11 @@ def run(
 
 
 def _with_masks(
-    cls: Any, frame: Frame, given: tuple[Tree, ...], mask: Tree, y: Tree
+    cls: Any,
+    frame: Frame,
+    given: Given,
+    mask: Tree,
+    y: Tree,
 ) -> Tree:
     """The outputs with the masks that they have, or that `compute_mask` gives them."""
     leaves = jax.tree.leaves(y)

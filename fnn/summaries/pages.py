@@ -30,7 +30,8 @@ def model_html(model: Any) -> str:
     title = f"{model.name} ({type(model).__name__})"
     if inputs is None:
         branches = _without_shapes(model.layer)
-        return html_tree([Branch(title, "?", "not built", inside=branches, open=True)])
+        root = Branch(title, "?", "not built", inside=branches, open=True)
+        return html_tree([root])
     return _network_html(title, model.layer, inputs)
 
 
@@ -44,8 +45,8 @@ def layer_html(layer: Layer, inputs: Tree = None) -> str:
     title = f"{name} ({_kind(layer)})"
     if inputs is None:
         inside = _without_shapes(layer)
-        note = _note(layer)
-        return html_tree([Branch(title, note=note, inside=inside, open=True)])
+        root = Branch(title, note=_note(layer), inside=inside, open=True)
+        return html_tree([root])
     return _network_html(title, layer, inputs)
 
 
@@ -107,7 +108,8 @@ def _branch_of(name: str, thing: Tree) -> Branch:
             return _leaf(name, thing)
         parts = [(tree.path_name(path).lstrip("."), value) for path, value in found]
     inside = [_branch_of(*part) for part in parts]
-    return Branch(name, "", f"{_count(thing):,}", size(_nbytes(thing)), inside=inside)
+    count = f"{_count(thing):,}"
+    return Branch(name, "", count, size(_nbytes(thing)), inside=inside)
 
 
 def _arrays(thing: Tree) -> list[Any]:

@@ -114,7 +114,8 @@ class Graph(Flow):
                 depth[parent] = max(depth[parent], depth[place] + counts)
         met: dict[int, int] = {}
         # Dicts by their sorted keys, as JAX and Keras have them.
-        waiting = jax.tree.leaves(map_places(lambda place: place, self.outputs))[::-1]
+        outputs = map_places(lambda place: place, self.outputs)
+        waiting = jax.tree.leaves(outputs)[::-1]
         while waiting:
             place = waiting.pop()
             if place not in met:

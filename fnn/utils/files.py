@@ -98,7 +98,8 @@ def _check_address(origin: str) -> None:
 
 
 def _name_in_cache(fname: Filename | None, origin: str) -> str:
-    name = os.fspath(fname or os.path.basename(urlsplit(origin).path))
+    name_in_address = os.path.basename(urlsplit(origin).path)
+    name = os.fspath(fname or name_in_address)
     if name in ("", ".", "..") or os.path.basename(name) != name:
         raise ValueError(
             f"get_file: expected fname to be the name of a file without a folder, received "
@@ -171,7 +172,12 @@ def _fetched(
     return path, True
 
 
-def _download(file: BinaryIO, path: Path, origin: str, checksum: _Checksum) -> None:
+def _download(
+    file: BinaryIO,
+    path: Path,
+    origin: str,
+    checksum: _Checksum,
+) -> None:
     """Writes what an address serves. Raises ValueError for a part of it, or something else."""
     digest = checksum.new()
     with _opened(origin) as response:

@@ -115,7 +115,8 @@ class Estimator(BaseEstimator):
             if owner not in DICTS:
                 super().set_params(**{name: value})  # which refuses it
             # A new dict: the one that was passed is the user's.
-            setattr(self, owner, {**(getattr(self, owner) or {}), key: value})
+            given = getattr(self, owner) or {}
+            setattr(self, owner, {**given, key: value})
         return self
 
     def __sklearn_tags__(self) -> Any:

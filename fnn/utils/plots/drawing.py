@@ -106,7 +106,8 @@ class Drawing:
             from matplotlib.backends.backend_agg import FigureCanvasAgg
             from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(self.width / 72, self.height / 72), dpi=dpi)
+        inches = (self.width / 72, self.height / 72)
+        figure = Figure(figsize=inches, dpi=dpi)
         FigureCanvasAgg(figure)
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set(xlim=(0, self.width), ylim=(self.height, 0))
@@ -153,7 +154,7 @@ def _at(point: Point) -> str:
 
 def _arrowhead(line: Line) -> list[Point]:
     """The corners of the triangle at the end of an arrow."""
-    (x, y), before = line.points[-1], line.points[-2]
+    before, (x, y) = line.points[-2:]
     if line.curved[-1] is not None:
         before = line.curved[-1][1]
     dx, dy = x - before[0], y - before[1]

@@ -117,7 +117,12 @@ def _width(row: Iterable[Cell]) -> float:
     return sum(cell.width for cell in row)
 
 
-def label(rows: list[list[Cell]], x: float, y: float, width: float) -> list[Any]:
+def label(
+    rows: list[list[Cell]],
+    x: float,
+    y: float,
+    width: float,
+) -> list[Any]:
     """The rectangles and texts of a box; the cells of a row share its width."""
     things: list[Any] = []
     for number, row in enumerate(rows):

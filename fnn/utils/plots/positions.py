@@ -88,7 +88,8 @@ class _Alignment:
                     if link in self.links
                 ]
                 links.sort(key=lambda link: places[link.other(spot)])
-                for link in links[(len(links) - 1) // 2 : len(links) // 2 + 1]:
+                count = len(links)
+                for link in links[(count - 1) // 2 : count // 2 + 1]:
                     other = link.other(spot)
                     if places[other] > last and other not in taken:
                         self._join(spot, other, link)
@@ -114,10 +115,12 @@ class _Alignment:
                 distance = _distance(left, right) + self.shift[left] - self.shift[right]
                 after[a][b] = max(after[a].get(b, distance), distance)
                 before[b][a] = after[a][b]
-        order = _sorted_blocks(list(dict.fromkeys(self.root.values())), before)
+        blocks = list(dict.fromkeys(self.root.values()))
+        order = _sorted_blocks(blocks, before)
         at: Centers = {}
         for block in order:
-            at[block] = max((at[a] + d for a, d in before[block].items()), default=0.0)
+            needed = (at[a] + d for a, d in before[block].items())
+            at[block] = max(needed, default=0.0)
         for block in reversed(order):
             if after[block]:
                 room = min(at[b] - d for b, d in after[block].items())
