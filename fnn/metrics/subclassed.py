@@ -352,10 +352,9 @@ def adapt(cls: Any) -> None:
             return
         # Its methods may set attributes, unless it declares fields.
         is_open = cls._open or not inspect.get_annotations(cls)
-        place = next(
-            i for i, base in enumerate(cls.__bases__) if issubclass(base, Metric)
-        )
-        cls.__bases__ = (*cls.__bases__[:place], Subclassed, *cls.__bases__[place:])
+        bases = cls.__bases__
+        place = next(i for i, base in enumerate(bases) if issubclass(base, Metric))
+        cls.__bases__ = (*bases[:place], Subclassed, *bases[place:])
         _take_name(cls)
         cls._open = is_open
     if not hasattr(cls.result, "takes_sums"):

@@ -38,10 +38,10 @@ def run(
     mask = _masks_of(given)
     given, named = frame.without_masks((given, named))
     signature = signature_of(cls.call)
-    if signature.takes("training") and named.get("training") is None:
-        named["training"] = frame.ctx.train
-    elif not signature.takes("training"):
+    if not signature.takes("training"):
         named.pop("training", None)
+    elif named.get("training") is None:
+        named["training"] = frame.ctx.train
     if signature.takes("mask") and "mask" not in named:
         named["mask"] = mask
     for name, array in zip(signature.positional, given, strict=False):

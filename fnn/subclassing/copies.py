@@ -70,7 +70,7 @@ def _changed(value: Tree, change: Change) -> Tree:
     elif isinstance(value, list) or type(value) is tuple:
         new = [_changed(item, change) for item in value]
         if not all(map(operator.is_, new, value)):
-            return list(new) if isinstance(value, list) else tuple(new)
+            return new if isinstance(value, list) else tuple(new)
     return value
 
 

@@ -206,7 +206,8 @@ class Frame(Scope):
             if value is not None and name != "training"
         }
         inputs = jax.tree.map(self._with_mask, inputs)
-        x, mask = split_mask(inputs[0] if len(inputs) == 1 else inputs)
+        x = inputs[0] if len(inputs) == 1 else inputs
+        x, mask = split_mask(x)
         ctx = self.ctx.replace(mask=named.pop("mask", mask))
         y, _ = self.apply_native(native, host, x, ctx)
         return self.without_masks(y)
@@ -330,9 +331,10 @@ class Running(Frame):
 
     def read(self, variable: object) -> Array | None:
         name = self.name_of(variable)
-        for part in (self.params, self.state):
-            if name is not None and name in part:
-                return part[name]  # type: ignore[no-any-return]
+        if name is not None:
+            value = self.own_weight(name)
+            if value is not None:
+                return value
         return self._read_inside(variable)
 
     def _read_inside(self, variable: object) -> Array | None:

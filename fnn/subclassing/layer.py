@@ -216,8 +216,10 @@ class KerasLayer(  # type: ignore[override]
             )
         named = {name: value for name, value in named.items() if value is not None}
         if not named and len(inputs) == 1 and self._is_plain(inputs[0]):
-            x = inputs[0]
-            return self, tuple(x) if isinstance(x, list) else x
+            (x,) = inputs
+            if isinstance(x, list):
+                x = tuple(x)
+            return self, x
         form, arrays = form_of(inputs, named)
         variant = shallow(self)
         object.__setattr__(variant, "_form", form)
@@ -227,13 +229,11 @@ class KerasLayer(  # type: ignore[override]
         return variant, arrays
 
     def _is_plain(self, x: Tree) -> bool:
-        if isinstance(x, (list, tuple)):
-            return (
-                bool(x)
-                and all(map(is_input, x))
-                and len(self._signature.positional) < 2
-            )
-        return is_input(x)
+        if not isinstance(x, (list, tuple)):
+            return is_input(x)
+        if len(self._signature.positional) > 1:
+            return False
+        return bool(x) and all(map(is_input, x))
 
     def _host(self, given: Given, named: Named) -> Any:
         """The copy on which `build` has run for inputs of these shapes."""
@@ -262,13 +262,10 @@ class KerasLayer(  # type: ignore[override]
         declared: Declared = {}
         frame = Declaring(host, Context(), declared)
         frame.inputs = strip_masks(tree.spec(given[0]))
-        build = self._class.build
-        names = (*self._signature.positional,)
-        given = (
-            *given,
-            *(named[name] for name in names[len(given) :] if name in named),
-        )
-        shapes = build_arguments(build, names, strip_masks(given))
+        names = self._signature.positional
+        by_name = [named[name] for name in names[len(given) :] if name in named]
+        inputs = strip_masks((*given, *by_name))
+        shapes = build_arguments(self._class.build, names, inputs)
         with frame, jax.ensure_compile_time_eval():
             if isinstance(shapes, dict):
                 host.build(**shapes)

@@ -56,7 +56,7 @@ class Methods:
         initializer = by_name.get("initializer", initializer)
         if initializer is None:
             is_float = jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
-            initializer = ("zeros", "glorot_uniform")[is_float]
+            initializer = "glorot_uniform" if is_float else "zeros"
         variable = Variable(
             initializer,
             () if shape is None else shape,

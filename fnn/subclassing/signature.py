@@ -66,7 +66,8 @@ def _held(value: Tree, inputs: list[Tree]) -> Tree:
     if isinstance(value, (list, tuple)):
         return tuple(_held(item, inputs) for item in value)
     if isinstance(value, dict):
-        return Fields(tuple((key, _held(item, inputs)) for key, item in value.items()))
+        items = tuple((key, _held(item, inputs)) for key, item in value.items())
+        return Fields(items)
     return value
 
 
@@ -98,9 +99,8 @@ def signature_of(method: Callable[..., Any]) -> Signature:
     """The signature of a method of a class, without `self`."""
     parameters = list(inspect.signature(method).parameters.values())[1:]
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    positional = [
-        p for p in parameters if p.kind in kinds and p.name not in ("training", "mask")
-    ]
+    positional = [p for p in parameters if p.kind in kinds]
+    positional = [p for p in positional if p.name not in ("training", "mask")]
     required = [p for p in positional if p.default is p.empty]
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
     names = frozenset(p.name for p in parameters if p.kind is not p.VAR_KEYWORD)

@@ -184,7 +184,8 @@ def _draw_image(
 def _font_size(title: object) -> float:
     """The largest, up to 11, at which the longest line fits above an image."""
     longest = max(map(len, str(title).split("\n")))
-    return max(min(11.0, EACH * 72 / (0.68 * longest)), 4.0)
+    fitting = EACH * 72 / (0.68 * longest)
+    return max(min(11.0, fitting), 4.0)
 
 
 class Classes(NamedTuple):

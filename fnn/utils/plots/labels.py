@@ -60,11 +60,13 @@ class Options:
         if self.show_dtype:
             last.append(Cell(f"Output dtype: {box.dtype}"))
         if self.show_trainable and box.trainable is not None:
-            word, fill = (
-                ("Trainable", GREEN) if box.trainable else ("Non-trainable", RED)
-            )
+            word, fill = "Non-trainable", RED
+            if box.trainable:
+                word, fill = "Trainable", GREEN
             last.append(Cell(word, bold=True, fill=fill, color=LIGHT))
-        return [*rows, last] if last else rows
+        if last:
+            rows.append(last)
+        return rows
 
 
 def shown(shape: Any) -> str:

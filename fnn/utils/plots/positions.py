@@ -79,14 +79,12 @@ class _Alignment:
         """Aligns each spot with its middle neighbor, unless that crosses another alignment."""
         places = places_in(self.layers)
         taken: set[Spot] = set()
-        for layer in self.layers if self.down else self.layers[::-1]:
+        layers = self.layers if self.down else self.layers[::-1]
+        for layer in layers:
             last = -1
             for spot in layer:
-                links = [
-                    link
-                    for link in (spot.before if self.down else spot.after)
-                    if link in self.links
-                ]
+                links = spot.before if self.down else spot.after
+                links = [link for link in links if link in self.links]
                 links.sort(key=lambda link: places[link.other(spot)])
                 count = len(links)
                 for link in links[(count - 1) // 2 : count // 2 + 1]:
@@ -156,10 +154,8 @@ def _align(placements: list[Centers]) -> None:
     widths = [right - left for left, right in zip(lefts, rights, strict=True)]
     narrowest = widths.index(min(widths))
     for i, centers in enumerate(placements):
-        is_left = i % 2 == 0
-        move = lefts[narrowest] - lefts[i]
-        if not is_left:
-            move = rights[narrowest] - rights[i]
+        edges = lefts if i % 2 == 0 else rights
+        move = edges[narrowest] - edges[i]
         for spot in centers:
             centers[spot] += move
 
