@@ -199,7 +199,8 @@ def _pairs(a: Tree, b: Tree) -> list[tuple[Tree, Tree]]:
     both_dicts = isinstance(a, dict) and isinstance(b, dict)
     if first and second and (both_dicts or type(a) is type(b)):
         items = dict(zip(second.keys, second.items, strict=True))
-        if first.keys == second.keys or (both_dicts and set(a) == set(b)):
+        same_keys = first.keys == second.keys
+        if same_keys or (both_dicts and set(a) == set(b)):
             pairs = zip(first.keys, first.items, strict=True)
             return [(item, items[key]) for key, item in pairs]
     raise ValueError(f"expected structures of one form, received {a!r} and {b!r}")

@@ -283,7 +283,8 @@ def _check_leaks(
             "one; make it with self.add_weight, or store it as an attribute of the metric"
         )
     for attribute, value in [*vars(run).items()]:
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
+        leaves = jax.tree.leaves(value)
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
             del vars(run)[attribute]
             raise ValueError(
                 f"{name}: expected update_state to keep arrays in variables, received a traced "

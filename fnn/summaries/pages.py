@@ -164,7 +164,8 @@ def _nested(rows: Iterable[Row]) -> list[Branch]:
         if tree.count(row.weights):
             used = size(tree.nbytes(row.weights))
         cells = row.cells
-        branch = Branch(cells[NAME], cells[SHAPE], cells[COUNT], used, _note(row.layer))
+        note = _note(row.layer)
+        branch = Branch(cells[NAME], cells[SHAPE], cells[COUNT], used, note)
         del around[row.depth :]
         (around[-1].inside if around else top).append(branch)
         around.append(branch)

@@ -241,16 +241,16 @@ class ListedNetwork:
         """(params, state) at `path`, at the first call only."""
         if call:
             return ()
-        return tuple(
-            tying.take(part, path, self.ties) for part in (self.params, self.state)
-        )
+        return self._part(self.params, path), self._part(self.state, path)
+
+    def _part(self, whole: SpecTree, path: tree.Path) -> SpecTree:
+        return tying.take(whole, path, self.ties)
 
     def _counts(self, path: tree.Path, call: int) -> dict[str, str]:
         """The cells on the parameters at `path`, which are counted at the first call only."""
-        params, state, learning = (
-            tying.take(part, path, self.ties)
-            for part in (self.params, self.state, self.learning)
-        )
+        params = self._part(self.params, path)
+        state = self._part(self.state, path)
+        learning = self._part(self.learning, path)
         count = tree.count((params, state))
         shown = f"{count:,}"
         if call:

@@ -373,9 +373,7 @@ def _items(dataset: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _together(items: list[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    return {
-        name: np.stack([np.asarray(item[name]) for item in items]) for name in items[0]
-    }
+    return {name: np.stack([item[name] for item in items]) for name in items[0]}
 
 
 def _has_learned(layer: Adapting) -> bool:

@@ -79,7 +79,8 @@ class Estimator(BaseEstimator):
         if self.warm_start and hasattr(self, "model_"):
             return self.model_
         if not isinstance(self.model, Model):
-            return self.model(X=X, y=y, **(self.model_kwargs or {}))
+            kwargs = self.model_kwargs or {}
+            return self.model(X=X, y=y, **kwargs)
         if self.warm_start:
             return self.model
         clone = clone_model(self.model)

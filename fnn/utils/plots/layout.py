@@ -200,8 +200,10 @@ class _Layers:
 
     def _placed(self, frame: Frame) -> Layout:
         spots = list(itertools.chain.from_iterable(self.layers))
-        least = min((s.center - s.width / 2 for s in spots), default=0.0)
-        most = max((s.center + s.width / 2 for s in spots), default=0.0)
+        lefts = [spot.center - spot.width / 2 for spot in spots]
+        rights = [spot.center + spot.width / 2 for spot in spots]
+        least = min(lefts, default=0.0)
+        most = max(rights, default=0.0)
         width = max(most - least + frame.left + frame.right, frame.title)
         shift = (width + frame.left - frame.right - most - least) / 2
         for spot in spots:

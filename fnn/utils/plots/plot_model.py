@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from fnn.runtime.files import write_atomically
 from fnn.utils.plots.dot import Dot, dot_of
-from fnn.utils.plots.drawing import Drawing, Line, Point, Rectangle, Text
+from fnn.utils.plots.drawing import Control, Drawing, Line, Point, Rectangle, Text
 from fnn.utils.plots.graph import Box, graph_of
 from fnn.utils.plots.labels import (
     ARROW,
@@ -203,7 +203,7 @@ class _Pen:
     def line(self, curve: Curve) -> Line:
         """The arrow through some points; parts that go across are curved."""
         points = [self.point(at) for at in curve.points]
-        controls: list[tuple[Point, Point] | None] = []
+        controls: list[Control] = []
         for (a, first), (b, last) in itertools.pairwise(curve.points):
             if self.straight or min(abs(a - b), abs(first - last)) < 0.5:
                 controls.append(None)
