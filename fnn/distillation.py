@@ -30,7 +30,10 @@ class DistillationLoss:
     """
 
     def compute_loss(
-        self, teacher_outputs: Tree, student_outputs: Tree, **named: Any
+        self,
+        teacher_outputs: Tree,
+        student_outputs: Tree,
+        **named: Any,
     ) -> Array:
         """The loss of a batch."""
         raise NotImplementedError(
@@ -107,7 +110,10 @@ class FeatureDistillation(_PerOutput):
                 model.get_layer(name)
 
     def compute_loss(
-        self, teacher_outputs: Tree, student_outputs: Tree, **named: Any
+        self,
+        teacher_outputs: Tree,
+        student_outputs: Tree,
+        **named: Any,
     ) -> Array:
         """The sum over outputs of the mean of each loss."""
         return self._sum(teacher_outputs, student_outputs)
@@ -135,7 +141,10 @@ class LogitsDistillation(_PerOutput):
         self._take(loss)
 
     def compute_loss(
-        self, teacher_outputs: Tree, student_outputs: Tree, **named: Any
+        self,
+        teacher_outputs: Tree,
+        student_outputs: Tree,
+        **named: Any,
     ) -> Array:
         """The sum over outputs of the mean of each loss."""
         return self._sum(teacher_outputs, student_outputs)

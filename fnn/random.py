@@ -190,7 +190,10 @@ def randint(
 
 
 def categorical(
-    logits: Array, num_samples: int, dtype: str = "int32", seed: Seed = None
+    logits: Array,
+    num_samples: int,
+    dtype: str = "int32",
+    seed: Seed = None,
 ) -> Array:
     """Numbers of classes, as likely as the logits say.   (batch, classes) -> (batch, samples)
 
@@ -248,7 +251,10 @@ def shuffle(
 
 
 def gamma(
-    shape: Shape, alpha: Numbers, dtype: str | None = None, seed: Seed = None
+    shape: Shape,
+    alpha: Numbers,
+    dtype: str | None = None,
+    seed: Seed = None,
 ) -> Array:
     """Numbers of a gamma distribution of scale 1.
 

@@ -154,7 +154,10 @@ class _KerasFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds fnn's modules for imports of Keras, and a module with `keras` alone for TensorFlow."""
 
     def find_spec(
-        self, name: str, path: object = None, target: object = None
+        self,
+        name: str,
+        path: object = None,
+        target: object = None,
     ) -> importlib.machinery.ModuleSpec | None:
         """The spec of a module of Keras or TensorFlow. Raises ImportError where fnn has none."""
         root, _, rest = name.partition(".")

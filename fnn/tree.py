@@ -133,7 +133,9 @@ def _packed(structure: Tree, leaves: Iterator[Any]) -> Tree:
 
 
 def map_structure(
-    func: Callable[..., Any], *structures: Tree, none_is_leaf: bool = True
+    func: Callable[..., Any],
+    *structures: Tree,
+    none_is_leaf: bool = True,
 ) -> Tree:
     """The structure with `func` of the leaves; of several structures, of the leaves together.
 
@@ -167,7 +169,9 @@ def _like(first: Tree, other: Tree) -> list[Any]:
 
 
 def map_structure_up_to(
-    shallow_structure: Tree, func: Callable[..., Any], *structures: Tree
+    shallow_structure: Tree,
+    func: Callable[..., Any],
+    *structures: Tree,
 ) -> Tree:
     """`func` of the parts of the structures at the leaves of a shallower structure.
 
@@ -233,7 +237,9 @@ def assert_same_paths(a: Tree, b: Tree) -> None:
 
 
 def traverse(
-    func: Callable[[Tree], Any], structure: Tree, top_down: bool = True
+    func: Callable[[Tree], Any],
+    structure: Tree,
+    top_down: bool = True,
 ) -> Tree:
     """The structure with the results of `func` in place of its parts; None changes nothing.
 

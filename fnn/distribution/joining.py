@@ -101,7 +101,9 @@ def _listening(port: int) -> socket.socket:
 
 
 def _greet(
-    connection: socket.socket, there: dict[int, socket.socket], count: int
+    connection: socket.socket,
+    there: dict[int, socket.socket],
+    count: int,
 ) -> str:
     """Takes up a process that has come. Returns what is wrong with it."""
     connection.settimeout(_ANSWER)

@@ -59,7 +59,10 @@ def pipeline(
     number = microbatches or stages
 
     def apply(
-        params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         _check(x, state, ctx, number)
         parts = x.reshape(number, -1, *x.shape[1:])  # (microbatches, examples, ...)

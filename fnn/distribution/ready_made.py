@@ -305,7 +305,10 @@ def _is_axes(axes: object) -> bool:
         return False
     names: list[object] = []
     for entry in axes:
-        names += entry if isinstance(entry, tuple) else [entry]
+        if isinstance(entry, tuple):
+            names += entry
+        else:
+            names.append(entry)
     named = [name for name in names if name is not None]
     if not all(isinstance(name, str) for name in named):
         return False

@@ -176,7 +176,8 @@ class Subclassed(Metric, loadable=False):
         variables = run.variables
         with Run(zip(variables, sums, strict=True)) as scope:
             scope.mask = mask
-            scope.y_pred = named.get("y_pred", batch[-1] if batch else None)
+            last = batch[-1] if batch else None
+            scope.y_pred = named.get("y_pred", last)
             run.update_state(*batch, **named)
         _check_leaks(run, scope, variables)
         return _values(scope, variables)

@@ -92,7 +92,9 @@ def _start(
         return state, False
     if isinstance(layer, Item):
         several = isinstance(coming, tuple)
-        return state, coming[layer.index] if several else coming
+        if several:
+            coming = coming[layer.index]
+        return state, coming
     has_own_cache = type(layer).cache is not Layer.cache or layer.by_step is not None
     if layer.masking != "inside" or has_own_cache:
         return _start_leaf(layer, params, state, coming, batch, length)

@@ -151,7 +151,8 @@ def _llama(config: Config) -> _Network:
         use_bias=config.get("attention_bias", False),
         epsilon=config.get("rms_norm_eps", 1e-6),
     )
-    return _Network(layer, _ids(), FAMILIES["llama_tied" if tied else "llama"])
+    family = "llama_tied" if tied else "llama"
+    return _Network(layer, _ids(), FAMILIES[family])
 
 
 def _rotation(config: Config) -> RotaryEmbedding:

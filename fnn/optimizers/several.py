@@ -70,7 +70,10 @@ class Several(Optimizer, loadable=False):
             own = self._parts(params)
 
         def step(
-            name: str, rule: AnyOptimizer, rule_state: State, part: Part
+            name: str,
+            rule: AnyOptimizer,
+            rule_state: State,
+            part: Part,
         ) -> tuple[Part, State]:
             more = self._extra(name, extra, params)
             return run_update(
@@ -103,7 +106,10 @@ class Several(Optimizer, loadable=False):
 
     def flush(self, state: State, params: Tree) -> tuple[Tree, State]:
         def step(
-            name: str, rule: AnyOptimizer, rule_state: State, part: Part
+            name: str,
+            rule: AnyOptimizer,
+            rule_state: State,
+            part: Part,
         ) -> tuple[Part, State]:
             if not isinstance(rule, Optimizer):
                 return jax.tree.map(jnp.zeros_like, part), rule_state
@@ -113,7 +119,10 @@ class Several(Optimizer, loadable=False):
 
     def average(self, state: State, params: Tree) -> Tree:
         def step(
-            name: str, rule: AnyOptimizer, rule_state: State, part: Part
+            name: str,
+            rule: AnyOptimizer,
+            rule_state: State,
+            part: Part,
         ) -> tuple[Part, State]:
             if not isinstance(rule, Optimizer):
                 return part, rule_state

@@ -253,7 +253,9 @@ def on_each_device(function: Callable[[Array], Array], x: Array) -> Array:
 
 
 def on_automatic_axes(
-    function: Callable[..., Tree], given: tuple[Tree, ...], x: Tree
+    function: Callable[..., Tree],
+    given: tuple[Tree, ...],
+    x: Tree,
 ) -> Tree:
     """`function(*given)` with axes that JAX divides by itself, each result divided like `x`.
 

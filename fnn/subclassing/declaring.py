@@ -76,7 +76,11 @@ class Declaring(Frame):
         return None
 
     def apply_native(
-        self, native: type[Layer], host: Layer, x: Tree, ctx: Context
+        self,
+        native: type[Layer],
+        host: Layer,
+        x: Tree,
+        ctx: Context,
     ) -> tuple[Tree, State]:
         if self.native_inputs is None:
             self.native_inputs = tree.spec(x)

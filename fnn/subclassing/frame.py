@@ -213,7 +213,11 @@ class Frame(Scope):
         return self.without_masks(y)
 
     def apply_native(
-        self, native: type[Layer], host: Layer, x: Tree, ctx: Context
+        self,
+        native: type[Layer],
+        host: Layer,
+        x: Tree,
+        ctx: Context,
     ) -> tuple[Tree, State]:
         """`apply` of the class that the host extends."""
         raise NotImplementedError
@@ -286,7 +290,11 @@ class Running(Frame):
         return None
 
     def apply_native(
-        self, native: type[Layer], host: Layer, x: Tree, ctx: Context
+        self,
+        native: type[Layer],
+        host: Layer,
+        x: Tree,
+        ctx: Context,
     ) -> tuple[Tree, State]:
         y, state = native.unchecked_apply(host, self.params, self.state, x, ctx)
         self.state |= state

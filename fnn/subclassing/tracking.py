@@ -121,7 +121,9 @@ def below(thing: object, wanted: Layer) -> tuple[str, Layer] | None:
 
 
 def joined(
-    parts: tuple[Tree, Tree], name: str, inner: tuple[Tree, Tree]
+    parts: tuple[Tree, Tree],
+    name: str,
+    inner: tuple[Tree, Tree],
 ) -> tuple[Tree, Tree]:
     """Params and state with those of a layer at the path "a/b", where they are missing."""
     path = tuple(name.split("/"))

@@ -130,7 +130,8 @@ def _leaf(name: str, leaf: Any) -> Branch:
     shown = tree.describe(leaf)
     kind = getattr(leaf.dtype, "kind", "")  # a random key has none
     if leaf.shape == () and kind and getattr(leaf, "is_fully_addressable", False):
-        shown += f" = {leaf:.6g}" if kind == "f" else f" = {leaf}"
+        value = f"{leaf:.6g}" if kind == "f" else f"{leaf}"
+        shown += f" = {value}"
     return Branch(name, shown, f"{_count(leaf):,}", size(_nbytes(leaf)))
 
 
@@ -167,7 +168,8 @@ def _nested(rows: Iterable[Row]) -> list[Branch]:
         note = _note(row.layer)
         branch = Branch(cells[NAME], cells[SHAPE], cells[COUNT], used, note)
         del around[row.depth :]
-        (around[-1].inside if around else top).append(branch)
+        siblings = around[-1].inside if around else top
+        siblings.append(branch)
         around.append(branch)
         made.append((branch, row.weights))
     for branch, weights in made:

@@ -267,7 +267,9 @@ def _unpacked(node: Node) -> Any:
 
 
 def bound_call(
-    layer: Layer, inputs: tuple[Tree, ...], named: dict[str, Tree]
+    layer: Layer,
+    inputs: tuple[Tree, ...],
+    named: dict[str, Tree],
 ) -> tuple[Layer, Tree]:
     """(the layer as a call with these arguments runs it, its inputs as `apply` takes them)."""
     bind = getattr(layer, "bind_call", None)

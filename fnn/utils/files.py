@@ -155,7 +155,10 @@ def _chunks(file: Any) -> Iterator[bytes]:
 
 
 def _fetched(
-    path: Path, origin: str, checksum: _Checksum, anew: bool
+    path: Path,
+    origin: str,
+    checksum: _Checksum,
+    anew: bool,
 ) -> tuple[Path, bool]:
     """The path of a file in the cache, and whether it was downloaded just now."""
     if path.exists() and not anew:
@@ -223,7 +226,9 @@ def _opened(origin: str) -> Any:
 
 
 def extract_archive(
-    path: Path, folder: Path, archive_format: str | list[str] | None = "auto"
+    path: Path,
+    folder: Path,
+    archive_format: str | list[str] | None = "auto",
 ) -> None:
     """Unpacks a tar or zip archive into a folder, whole or not at all.
 

@@ -94,7 +94,10 @@ def _confusion(labels: ArrayLike, predicted: ArrayLike, least: int) -> np.ndarra
 
 
 def _write_counts(
-    axes: Axes, counts: np.ndarray, fractions: np.ndarray, size: float
+    axes: Axes,
+    counts: np.ndarray,
+    fractions: np.ndarray,
+    size: float,
 ) -> None:
     for (row, column), count in np.ndenumerate(counts):
         # Of the cell, not of the page around it.

@@ -99,7 +99,9 @@ class Estimator(BaseEstimator):
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The arguments by name; with `deep` also the items of dicts, as `fit_kwargs__epochs`."""
         params: dict[str, Any] = super().get_params(deep=deep)
-        for name in DICTS if deep else ():
+        if not deep:
+            return params
+        for name in DICTS:
             if isinstance(params[name], Mapping):
                 items = params[name].items()
                 params |= {f"{name}__{key}": value for key, value in items}

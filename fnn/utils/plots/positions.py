@@ -65,7 +65,11 @@ class _Alignment:
     """One placement: blocks of aligned spots, each as far to the left as there is room."""
 
     def __init__(
-        self, layers: Layers, links: set[Link], down: bool, sign: float
+        self,
+        layers: Layers,
+        links: set[Link],
+        down: bool,
+        sign: float,
     ) -> None:
         self.layers = layers
         self.links = links
