@@ -93,12 +93,15 @@ def integrated_gradients(
 
     def add(step: Array, total: Tree) -> Tree:
         at = (step + 0.5) / steps
-        point = jax.tree.map(
-            lambda b, d: (b + at * d).astype(d.dtype), baseline, difference
-        )
+
+        def between(start: Array, distance: Array) -> Array:
+            return (start + at * distance).astype(distance.dtype)
+
+        point = jax.tree.map(between, baseline, difference)
         return jax.tree.map(jnp.add, total, _gradient(scores, point))
 
-    total = lax.fori_loop(0, steps, add, jax.tree.map(jnp.zeros_like, difference))
+    zeros = jax.tree.map(jnp.zeros_like, difference)
+    total = lax.fori_loop(0, steps, add, zeros)
     return jax.tree.map(lambda d, gradient: d * gradient / steps, difference, total)
 
 
@@ -172,7 +175,8 @@ def grad_cam(
     ...     [fnn.layers.Conv2D(2, 3, name="conv"), fnn.layers.GlobalAveragePooling2D()])
     >>> images = jnp.ones((1, 8, 8, 1))
     >>> model = net, *net.init(jax.random.key(0), images)
-    >>> fnn.explain.grad_cam(model, images, "conv", target=0).shape
+    >>> heat = jax.jit(lambda images: fnn.explain.grad_cam(model, images, "conv", target=0))
+    >>> heat(images).shape
     (1, 6, 6)
     """
     x = _floats(x)
@@ -195,7 +199,9 @@ def grad_cam(
     score_of = _score_of(network.run(x, {})[0], target)
 
     def total(offset: Array) -> Array:
-        return score_of(network.run(x, tree.put({}, path, {OFFSET: offset}))[0]).sum()
+        state = tree.put({}, path, {OFFSET: offset})
+        outputs, _ = network.run(x, state)
+        return score_of(outputs).sum()
 
     gradient = jax.grad(total)(jnp.zeros_like(features))
     space = tuple(range(1, features.ndim - 1))
@@ -355,7 +361,8 @@ def _gradient(scores: Scores, x: Tree) -> Tree:
 
 def _largest(leaf: Array) -> Array:
     """The largest value of each example, `(n, 1, ...)`."""
-    return leaf.max(axis=tuple(range(1, leaf.ndim)), keepdims=True)
+    axes = tuple(range(1, leaf.ndim))
+    return leaf.max(axis=axes, keepdims=True)
 
 
 def _is_floating(leaf: object) -> bool:

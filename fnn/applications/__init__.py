@@ -1,8 +1,8 @@
 """Applications: Keras's networks for images, with their published weights.
 
->>> model = fnn.applications.VGG16(weights=None, include_top=False, pooling="avg")
+>>> model = fnn.applications.MobileNet(alpha=0.25, weights=None, include_top=False, pooling="avg")
 >>> model.output_shape
-(None, 512)
+(None, 256)
 """
 
 from fnn.applications import (

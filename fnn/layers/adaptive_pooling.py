@@ -112,7 +112,7 @@ class AdaptiveMaxPooling1D(_AdaptivePooling):
     Raises ValueError for wrong arguments and inputs of wrong rank.
 
     >>> x = jnp.array([1.0, 5.0, 2.0, 3.0, 9.0]).reshape(1, 5, 1)
-    >>> AdaptiveMaxPooling1D(2).apply({}, {}, x)[0].ravel().tolist()
+    >>> AdaptiveMaxPooling1D(2)(x).ravel().tolist()
     [5.0, 9.0]
     """
 
@@ -129,7 +129,7 @@ class AdaptiveMaxPooling2D(_AdaptivePooling):
     Raises ValueError for wrong arguments and inputs of wrong rank.
 
     >>> x = jnp.arange(12.0).reshape(1, 3, 4, 1)
-    >>> AdaptiveMaxPooling2D((1, 2)).apply({}, {}, x)[0].ravel().tolist()
+    >>> AdaptiveMaxPooling2D((1, 2))(x).ravel().tolist()
     [9.0, 11.0]
     """
 
@@ -145,7 +145,7 @@ class AdaptiveMaxPooling3D(_AdaptivePooling):
     As `AdaptiveMaxPooling1D`, along depth, height and width.
     Raises ValueError for wrong arguments and inputs of wrong rank.
 
-    >>> AdaptiveMaxPooling3D(1).apply({}, {}, jnp.arange(8.0).reshape(1, 2, 2, 2, 1))[0].item()
+    >>> AdaptiveMaxPooling3D(1)(jnp.arange(8.0).reshape(1, 2, 2, 2, 1)).item()
     7.0
     """
 
@@ -164,7 +164,7 @@ class AdaptiveAveragePooling1D(_AdaptivePooling):
     Raises ValueError for wrong arguments and inputs of wrong rank.
 
     >>> x = jnp.array([1.0, 5.0, 3.0, 4.0, 8.0]).reshape(1, 5, 1)
-    >>> AdaptiveAveragePooling1D(2).apply({}, {}, x)[0].ravel().tolist()
+    >>> AdaptiveAveragePooling1D(2)(x).ravel().tolist()
     [3.0, 5.0]
     """
 
@@ -181,7 +181,7 @@ class AdaptiveAveragePooling2D(_AdaptivePooling):
     Raises ValueError for wrong arguments and inputs of wrong rank.
 
     >>> x = jnp.arange(12.0).reshape(1, 3, 4, 1)
-    >>> AdaptiveAveragePooling2D((1, 2)).apply({}, {}, x)[0].ravel().tolist()
+    >>> AdaptiveAveragePooling2D((1, 2))(x).ravel().tolist()
     [4.5, 6.5]
     """
 
@@ -197,7 +197,7 @@ class AdaptiveAveragePooling3D(_AdaptivePooling):
     As `AdaptiveAveragePooling1D`, along depth, height and width.
     Raises ValueError for wrong arguments and inputs of wrong rank.
 
-    >>> AdaptiveAveragePooling3D(1).apply({}, {}, jnp.arange(8.0).reshape(1, 2, 2, 2, 1))[0].item()
+    >>> AdaptiveAveragePooling3D(1)(jnp.arange(8.0).reshape(1, 2, 2, 2, 1)).item()
     3.5
     """
 

@@ -312,7 +312,7 @@ class MultiHeadAttention(_HeadAttention):
     >>> init, apply = MultiHeadAttention(2, 8, use_causal_mask=True)
     >>> x = jnp.ones((1, 5, 16))
     >>> params, state = init(jax.random.key(0), (x, x))
-    >>> apply(params, state, (x, x))[0].shape, params["query"]["kernel"].shape
+    >>> jax.jit(apply)(params, state, (x, x))[0].shape, params["query"]["kernel"].shape
     ((1, 5, 16), (16, 2, 8))
     """
 

@@ -73,7 +73,7 @@ class Bidirectional(Layer):
     >>> from fnn.layers import LSTM
     >>> init, apply = Bidirectional(LSTM(4, return_sequences=True))
     >>> params, state = init(jax.random.key(0), jnp.ones((2, 5, 3)))
-    >>> apply(params, state, jnp.ones((2, 5, 3)))[0].shape
+    >>> jax.jit(apply)(params, state, jnp.ones((2, 5, 3)))[0].shape
     (2, 5, 8)
     """
 

@@ -64,7 +64,7 @@ class LSTMCell(LSTMStep, _Cell):
 
     >>> init, apply = LSTMCell(4)
     >>> x = jnp.ones((2, 3)), (jnp.zeros((2, 4)), jnp.zeros((2, 4)))
-    >>> y, (h, c) = apply(*init(jax.random.key(0), x), x)[0]
+    >>> y, (h, c) = jax.jit(apply)(*init(jax.random.key(0), x), x)[0]
     >>> y.shape, c.shape
     ((2, 4), (2, 4))
     """
@@ -95,7 +95,7 @@ class GRUCell(GRUStep, _Cell):
 
     >>> init, apply = GRUCell(4)
     >>> x = jnp.ones((2, 3)), jnp.zeros((2, 4))
-    >>> apply(*init(jax.random.key(0), x), x)[0][0].shape
+    >>> jax.jit(apply)(*init(jax.random.key(0), x), x)[0][0].shape
     (2, 4)
     """
 
@@ -125,7 +125,7 @@ class SimpleRNNCell(SimpleStep, _Cell):
 
     >>> init, apply = SimpleRNNCell(4)
     >>> x = jnp.ones((2, 3)), jnp.zeros((2, 4))
-    >>> apply(*init(jax.random.key(0), x), x)[0][0].shape
+    >>> jax.jit(apply)(*init(jax.random.key(0), x), x)[0][0].shape
     (2, 4)
     """
 

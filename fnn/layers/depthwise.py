@@ -185,7 +185,7 @@ class DepthwiseConv1D(_DepthwiseConv):
 
     >>> init, apply = DepthwiseConv1D(3, depth_multiplier=2)
     >>> params, state = init(jax.random.key(0), jnp.ones((2, 8, 5)))
-    >>> apply(params, state, jnp.ones((2, 8, 5)))[0].shape
+    >>> jax.jit(apply)(params, state, jnp.ones((2, 8, 5)))[0].shape
     (2, 6, 10)
     """
 
@@ -203,7 +203,7 @@ class DepthwiseConv2D(_DepthwiseConv):
 
     >>> init, apply = DepthwiseConv2D(3, padding="same")
     >>> params, state = init(jax.random.key(0), jnp.ones((1, 4, 4, 2)))
-    >>> apply(params, state, jnp.ones((1, 4, 4, 2)))[0].shape
+    >>> jax.jit(apply)(params, state, jnp.ones((1, 4, 4, 2)))[0].shape
     (1, 4, 4, 2)
     """
 
@@ -279,7 +279,7 @@ class SeparableConv1D(_SeparableConv):
 
     >>> init, apply = SeparableConv1D(4, 3)
     >>> params, state = init(jax.random.key(0), jnp.ones((2, 8, 5)))
-    >>> apply(params, state, jnp.ones((2, 8, 5)))[0].shape
+    >>> jax.jit(apply)(params, state, jnp.ones((2, 8, 5)))[0].shape
     (2, 6, 4)
     """
 
@@ -298,7 +298,7 @@ class SeparableConv2D(_SeparableConv):
 
     >>> init, apply = SeparableConv2D(4, 3)
     >>> params, state = init(jax.random.key(0), jnp.ones((1, 4, 4, 2)))
-    >>> apply(params, state, jnp.ones((1, 4, 4, 2)))[0].shape
+    >>> jax.jit(apply)(params, state, jnp.ones((1, 4, 4, 2)))[0].shape
     (1, 2, 2, 4)
     """
 

@@ -62,7 +62,7 @@ class MixtureOfExperts(Layer):
     >>> params, state = layer.init(jax.random.key(0), x)
     >>> params["router"].shape, params["experts"]["kernel"].shape
     ((6, 4), (4, 6, 5))
-    >>> layer.apply(params, state, x)[0].shape
+    >>> jax.jit(layer.apply)(params, state, x)[0].shape
     (2, 3, 5)
     """
 

@@ -101,7 +101,7 @@ class GroupNormalization(Layer):
 
     >>> init, apply = GroupNormalization(groups=2)
     >>> x = jnp.array([[1.0, 3.0, 10.0, 30.0]])
-    >>> apply(*init(jax.random.key(0), x), x)[0].round(2).tolist()
+    >>> jax.jit(apply)(*init(jax.random.key(0), x), x)[0].round(2).tolist()
     [[-1.0, 1.0, -1.0, 1.0]]
     """
 

@@ -121,7 +121,7 @@ class Attention(_PlainAttention):
     section 3.1).
 
     >>> x = jnp.array([[[1.0, 0.0], [0.0, 1.0]]])
-    >>> Attention(use_causal_mask=True).apply({}, {}, (x, x))[0][0, 0].tolist()
+    >>> Attention(use_causal_mask=True)([x, x]).tolist()[0][0]
     [1.0, 0.0]
     """
 
@@ -166,7 +166,7 @@ class AdditiveAttention(_PlainAttention):
     >>> init, apply = AdditiveAttention()
     >>> x = jnp.ones((1, 3, 2))
     >>> params, state = init(jax.random.key(0), (x, x))
-    >>> params["scale"].shape, apply(params, state, (x, x))[0].shape
+    >>> params["scale"].shape, jax.jit(apply)(params, state, (x, x))[0].shape
     ((2,), (1, 3, 2))
     """
 

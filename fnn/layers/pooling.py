@@ -283,7 +283,7 @@ class AveragePooling1D(_Pooling):
     Raises ValueError for wrong arguments, and for inputs of wrong rank or shorter than a window.
 
     >>> x = jnp.array([0.0, 1.0, 2.0]).reshape(1, 3, 1)
-    >>> AveragePooling1D(2, padding="same").apply({}, {}, x)[0].ravel().tolist()
+    >>> AveragePooling1D(2, padding="same")(x).ravel().tolist()
     [0.5, 2.0]
     """
 

@@ -81,8 +81,8 @@ class SinusoidalPosition(Layer):
     2i + 1. Raises ValueError unless `max_wavelength` is positive (Vaswani et al. 2017, section
     3.5).
 
-    >>> y, _ = SinusoidalPosition().apply({}, {}, jnp.zeros((1, 2, 2)))
-    >>> [f"{value:.2f}" for value in y.ravel()]
+    >>> y = SinusoidalPosition()(jnp.zeros((1, 2, 2)))
+    >>> [f"{value:.2f}" for value in np.ravel(y)]
     ['0.00', '1.00', '0.84', '0.54']
     """
 
@@ -129,8 +129,8 @@ class RotaryEmbedding(Layer):
     Raises ValueError for an odd number of features (Su et al. 2021, section 3.2.2; the same pairs
     as in GPT-NeoX, Llama and KerasHub).
 
-    >>> y, _ = RotaryEmbedding().apply({}, {}, jnp.array([[[1.0, 0.0], [1.0, 0.0]]]))
-    >>> [f"{value:.2f}" for value in y.ravel()]
+    >>> y = RotaryEmbedding()(jnp.array([[[1.0, 0.0], [1.0, 0.0]]]))
+    >>> [f"{value:.2f}" for value in np.ravel(y)]
     ['1.00', '0.00', '0.54', '0.84']
     """
 

@@ -212,7 +212,7 @@ class TransformerEncoderBlock(_Block):
 
     >>> block = TransformerEncoderBlock(16, 2)
     >>> params, state = block.init(jax.random.key(0), jnp.ones((1, 5, 16)))
-    >>> block.apply(params, state, jnp.ones((1, 5, 16)))[0].shape
+    >>> jax.jit(block.apply)(params, state, jnp.ones((1, 5, 16)))[0].shape
     (1, 5, 16)
     """
 
@@ -250,7 +250,7 @@ class TransformerDecoderBlock(_Block):
     >>> block = TransformerDecoderBlock(16, 2)
     >>> x = jnp.ones((1, 5, 16)), jnp.ones((1, 3, 8))
     >>> params, state = block.init(jax.random.key(0), x)
-    >>> block.apply(params, state, x)[0].shape
+    >>> jax.jit(block.apply)(params, state, x)[0].shape
     (1, 5, 16)
     """
 

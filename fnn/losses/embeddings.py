@@ -35,8 +35,9 @@ def circle(
     all others, or with the given references: those with its label should be near, the others far.
     Source: Sun et al. 2020, Circle Loss, section 3.2.
 
-    >>> x = [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]
-    >>> [[round(v, 1) for v in circle(y, x).tolist()] for y in ([0, 0, 1, 1], [0, 1, 0, 1])]
+    >>> x = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    >>> values = [jax.jit(circle)(np.array(y), x) for y in ([0, 0, 1, 1], [0, 1, 0, 1])]
+    >>> [[round(v, 1) for v in each.tolist()] for each in values]
     [[0.0, 0.0, 0.0, 0.0], [134.4, 134.4, 134.4, 134.4]]
     """
     embeddings = floating(y_pred)
@@ -99,7 +100,8 @@ def triplet(
     batch lacks either.
     Source: Hermans et al. 2017, In Defense of the Triplet Loss, section 2 (batch hard).
 
-    >>> values = triplet([0, 0, 1], [[0.0], [1.0], [3.0]], margin=2.0)
+    >>> y, x = np.array([0, 0, 1]), np.array([[0.0], [1.0], [3.0]])
+    >>> values = jax.jit(lambda y, x: triplet(y, x, margin=2.0))(y, x)
     >>> [round(v, 4) for v in values.tolist()]  # 2 + 1 - 3, 2 + 1 - 2, no pair
     [0.0, 1.0, 0.0]
     """
@@ -133,7 +135,7 @@ def info_nce(
     (batch, features), (batch, features) -> (batch,)
     Source: van den Oord et al. 2018, Contrastive Predictive Coding, section 2.3.
 
-    >>> values = info_nce(jnp.eye(2), jnp.eye(2), temperature=1.0)
+    >>> values = jax.jit(info_nce)(jnp.eye(2), jnp.eye(2), temperature=1.0)
     >>> [round(v, 4) for v in values.tolist()]  # log(1 + exp(-1))
     [0.3133, 0.3133]
     """
@@ -156,8 +158,9 @@ class Circle(Loss):
     The embeddings must come from a layer such as `UnitNormalization`; the loss does not normalize.
     Raises ValueError for other shapes.
 
-    >>> x = [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]
-    >>> [round(Circle()(y, x).item(), 1) for y in ([0, 0, 1, 1], [0, 1, 0, 1])]
+    >>> x = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    >>> loss = jax.jit(Circle())
+    >>> [round(loss(np.array(y), x).item(), 1) for y in ([0, 0, 1, 1], [0, 1, 0, 1])]
     [0.0, 134.4]
     """
 
@@ -198,7 +201,9 @@ class Triplet(Loss):
     (batch,) labels, (batch, features) -> (batch,)   Triplets are formed within a batch, which must
     hold several examples of a label. The mean counts examples whose value is 0.
 
-    >>> round(Triplet(margin=2.0)([0, 0, 1], [[0.0], [1.0], [3.0]]).item(), 4)  # (0 + 1 + 0) / 3
+    >>> loss = jax.jit(Triplet(margin=2.0))
+    >>> y, x = np.array([0, 0, 1]), np.array([[0.0], [1.0], [3.0]])
+    >>> round(loss(y, x).item(), 4)  # (0 + 1 + 0) / 3
     0.3333
     """
 
@@ -228,7 +233,8 @@ class InfoNCE(Loss):
 
     The other targets of the batch are the negatives, so the loss grows with the batch size.
 
-    >>> round(InfoNCE()(jnp.ones((4, 3)), jnp.ones((4, 3))).item(), 4)  # all equal: log(4)
+    >>> x = jnp.ones((4, 3))
+    >>> round(jax.jit(InfoNCE())(x, x).item(), 4)  # all equal: log(4)
     1.3863
     """
 

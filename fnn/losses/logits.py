@@ -22,7 +22,8 @@ def in_form(
 ) -> Array:
     """The logits `z` of p = activation(z), "softmax" or "sigmoid", in the given form.
 
-    >>> in_form("odds", "softmax", jnp.array([[0.0, 3.0]])).tolist()  # log(p / (1 - p))
+    >>> odds = jax.jit(lambda z: in_form("odds", "softmax", z))
+    >>> odds(jnp.array([[0.0, 3.0]])).tolist()  # log(p / (1 - p))
     [[-3.0, 3.0]]
     """
     if activation == "sigmoid":

@@ -33,8 +33,8 @@ class ExpectedCalibrationError(Metric):
     Source: Guo et al. 2017, On Calibration of Modern Neural Networks, section 2.
 
     >>> metric = ExpectedCalibrationError()
-    >>> sums = metric.update(metric.init(), jnp.array([1, 0]), jnp.array([[0.8], [0.8]]))
-    >>> round(metric.result(sums).item(), 4)
+    >>> sums = jax.jit(metric.update)(metric.init(), jnp.array([1, 0]), jnp.array([[0.8], [0.8]]))
+    >>> round(jax.jit(metric.result)(sums).item(), 4)
     0.3
     """
 
@@ -113,8 +113,8 @@ class MultiLabelAccuracy(Metric):
     the size of the intersection divided by that of the union (1 if both sets are empty).
 
     >>> metrics = [MultiLabelAccuracy(criterion=c) for c in ("exact_match", "hamming", "jaccard")]
-    >>> t, y = [[1, 1, 0, 0]], [[0.9, 0.1, 0.9, 0.1]]  # labels {0, 1}, predicted {0, 2}
-    >>> [round(m.result(m.update(m.init(), t, y)).item(), 4) for m in metrics]
+    >>> t, y = np.array([[1, 1, 0, 0]]), np.array([[0.9, 0.1, 0.9, 0.1]])  # 0, 1 and 0, 2
+    >>> [round(m.result(jax.jit(m.update)(m.init(), t, y)).item(), 4) for m in metrics]
     [0.0, 0.5, 0.3333]
     """
 
@@ -153,7 +153,8 @@ class Perplexity(Metric):
     Targets are class numbers; tokens of `ignore_class` are left out.
 
     >>> metric = Perplexity()
-    >>> sums = metric.update(metric.init(), jnp.array([0, 1]), jnp.full((2, 4), 0.25))
+    >>> y_true, y_pred = jnp.array([0, 1]), jnp.full((2, 4), 0.25)
+    >>> sums = jax.jit(metric.update)(metric.init(), y_true, y_pred)
     >>> round(metric.result(sums).item(), 4)
     4.0
     """

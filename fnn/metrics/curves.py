@@ -58,9 +58,10 @@ class AUC(Metric):
     Raises ValueError for wrong arguments.
 
     >>> y_true, y_pred = np.array([0, 0, 1, 1]), np.array([0.1, 0.401, 0.4, 0.8], "float32")
-    >>> area = lambda metric: metric.result(metric.update(metric.init(), y_true, y_pred)).item()
-    >>> round(area(AUC()), 4), round(area(AUC(exact=True)), 4)
-    (0.875, 0.75)
+    >>> area = lambda metric: metric.result(metric.update(metric.init(), y_true, y_pred))
+    >>> areas = jax.jit(lambda: (area(AUC()), area(AUC(exact=True))))()
+    >>> [round(area.item(), 4) for area in areas]
+    [0.875, 0.75]
     """
 
     gathers = True
@@ -284,9 +285,10 @@ class PrecisionAtRecall(ConfusionMetric):
 
     0 if there is none. Thresholds are evenly spaced; scores between two of them count as ties.
 
-    >>> metric = PrecisionAtRecall(1.0)
-    >>> metric.update_state([0, 1, 0, 1], [0.2, 0.4, 0.6, 0.8])
-    >>> round(metric.result().item(), 4)  # above 0.2: 3 scores, 2 of them positives
+    >>> metric, y_true = PrecisionAtRecall(1.0), np.array([0, 1, 0, 1])
+    >>> y_pred = np.array([0.2, 0.4, 0.6, 0.8])
+    >>> sums = jax.jit(metric.update)(metric.init(y_true, y_pred), y_true, y_pred)
+    >>> round(jax.jit(metric.result)(sums).item(), 4)  # above 0.2: 3 scores, 2 of them positives
     0.6667
     """
 
@@ -309,9 +311,10 @@ class RecallAtPrecision(ConfusionMetric):
 
     0 if there is none. Thresholds are evenly spaced; scores between two of them count as ties.
 
-    >>> metric = RecallAtPrecision(0.9)
-    >>> metric.update_state([0, 1, 0, 1], [0.2, 0.4, 0.6, 0.8])
-    >>> metric.result().item()  # above 0.6: only positives, half of them
+    >>> metric, y_true = RecallAtPrecision(0.9), np.array([0, 1, 0, 1])
+    >>> y_pred = np.array([0.2, 0.4, 0.6, 0.8])
+    >>> sums = jax.jit(metric.update)(metric.init(y_true, y_pred), y_true, y_pred)
+    >>> jax.jit(metric.result)(sums).item()  # above 0.6: only positives, half of them
     0.5
     """
 

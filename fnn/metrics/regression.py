@@ -141,9 +141,10 @@ class R2Score(Metric):
     else 0. `num_regressors` adjusts the score for that many inputs, if there are enough examples.
     Targets may lie far from 0 (years, Kelvin): they are summed without rounding errors.
 
+    >>> y_true, y_pred = np.array([[1.0], [2.0], [3.0]]), np.array([[1.0], [2.0], [4.0]])
     >>> metric = R2Score()
-    >>> metric.update_state([[1.0], [2.0], [3.0]], [[1.0], [2.0], [4.0]])
-    >>> round(metric.result().item(), 4)  # 1 - 1 / 2; below 0 if worse than the mean
+    >>> sums = jax.jit(metric.update)(metric.init(y_true, y_pred), y_true, y_pred)
+    >>> round(jax.jit(metric.result)(sums).item(), 4)  # 1 - 1 / 2; below 0 if worse than the mean
     0.5
     """
 

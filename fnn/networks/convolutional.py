@@ -35,7 +35,7 @@ def lenet(classes: int = 10, *, dtype: str | None = None) -> Layer:
     32 x 32 (LeCun et al. 1998, section II.B).
 
     >>> network, x = lenet(), jnp.ones((2, 28, 28, 1))
-    >>> network.apply(*network.init(jax.random.key(0), x), x)[0].shape
+    >>> jax.jit(network.apply)(*network.init(jax.random.key(0), x), x)[0].shape
     (2, 10)
     """
     return Sequential(
@@ -175,7 +175,8 @@ def _residual(
         strided = how.strided
         outputs = 4 * filters
     y = x
-    if x.shape[-1] != outputs or (first and (strides > 1 or bottleneck)):
+    differs = first and (strides > 1 or bottleneck)
+    if differs or x.shape[-1] != outputs:
         x = _conv_and_norm(x, how, f"{name}_0", outputs, 1, strides)
     for number, size in enumerate(sizes, 1):
         last = number == len(sizes)

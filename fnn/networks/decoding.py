@@ -54,7 +54,7 @@ def start_decoding(
     >>> layer, x = MultiHeadAttention(2, 4, use_causal_mask=True), jnp.ones((1, 5, 8))
     >>> params, state = layer.init(jax.random.key(0), x)
     >>> state = start_decoding(layer, params, state, batch=1, length=5)
-    >>> y, state = layer.apply(params, state, x[:, :1])
+    >>> y, state = jax.jit(layer.apply)(params, state, x[:, :1])
     >>> y.shape, int(state["index"])
     ((1, 1, 8), 1)
     """
@@ -92,7 +92,9 @@ def _start(
         return state, False
     if isinstance(layer, Item):
         several = isinstance(coming, tuple)
-        return state, coming[layer.index] if several else coming
+        if several:
+            coming = coming[layer.index]
+        return state, coming
     has_own_cache = type(layer).cache is not Layer.cache or layer.by_step is not None
     if layer.masking != "inside" or has_own_cache:
         return _start_leaf(layer, params, state, coming, batch, length)
@@ -216,7 +218,11 @@ def generate(
     temperature: float = 1.0,
     key: Array | None = None,
 ) -> Array: ...
-def generate(network: Model | Layer, *arguments: Any, **named: Any) -> Array:
+def generate(
+    network: Model | Layer,
+    *arguments: Any,
+    **named: Any,
+) -> Array:
     """`prompt` followed by `steps` generated tokens.   (batch, time) ids -> (batch, time + steps)
 
     Takes a built model, `generate(model, prompt, steps)`, or a layer and its weights, `generate(

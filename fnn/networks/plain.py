@@ -24,7 +24,7 @@ def mlp(
     ValueError without a width.
 
     >>> network, x = mlp([64, 64, 10], output_activation="softmax"), jnp.ones((2, 28, 28))
-    >>> network.apply(*network.init(jax.random.key(0), x), x)[0].shape
+    >>> jax.jit(network.apply)(*network.init(jax.random.key(0), x), x)[0].shape
     (2, 10)
     """
     *hidden, outputs = widths or [0]
@@ -56,4 +56,5 @@ def lstm_classifier(
     lower = [
         LSTM(units, dropout=dropout, return_sequences=True) for _ in range(depth - 1)
     ]
-    return Sequential([*lower, LSTM(units, dropout=dropout), Dense(classes, "softmax")])
+    last = LSTM(units, dropout=dropout)
+    return Sequential([*lower, last, Dense(classes, "softmax")])

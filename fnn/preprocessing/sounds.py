@@ -48,7 +48,7 @@ class MelSpectrogram(Layer):
     Raises ValueError for frames longer than `fft_length`.
 
     >>> layer = MelSpectrogram(fft_length=64, sequence_stride=16, num_mel_bins=8)
-    >>> layer.apply({}, {}, jnp.ones((2, 160)))[0].shape
+    >>> layer(jnp.ones((2, 160))).shape
     (2, 8, 11)
     """
 
@@ -153,9 +153,7 @@ class STFTSpectrogram(Layer):
     keep them.
     Raises ValueError for wrong arguments, TypeError for inputs that are not floats.
 
-    >>> init, apply = STFTSpectrogram("magnitude", frame_length=8)
-    >>> params, state = init(jax.random.key(0), jnp.ones((2, 32, 1)))
-    >>> apply(params, state, jnp.ones((2, 32, 1)))[0].shape
+    >>> STFTSpectrogram("magnitude", frame_length=8)(jnp.ones((2, 32, 1))).shape
     (2, 7, 5)
     """
 

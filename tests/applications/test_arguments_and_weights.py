@@ -226,6 +226,7 @@ def test_files_of_keras_of_each_family_are_read(name, tmp_path):
     check_files(name, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_network_is_trained_on_other_classes():
     """The features frozen, as Keras's guides do it."""
     with without_drawing():

@@ -94,6 +94,7 @@ def sample(names):
     return [pytest.param(name, marks=mark) for name, mark in marks.items()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sample(NETWORKS))
 def test_layers_and_weights_are_those_of_keras(name):
     """By names and shapes in order, as recorded from Keras."""
@@ -118,6 +119,7 @@ def test_the_record_is_that_of_keras_now():
     assert text() == FILE.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sample(FEATURES))
 @pytest.mark.filterwarnings("ignore:.*images have 1 or 3 channels")
 def test_sizes_and_channels_of_images_may_be_others(name):
@@ -133,6 +135,7 @@ FIRST = ["VGG16", "ResNet50V2", "InceptionV3", "Xception"]
 FIRST += ["MobileNet", "MobileNetV2", "MobileNetV3Small", "EfficientNetB0", "EfficientNetV2B0"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sample(FIRST))
 def test_channels_may_come_first(name):
     fnn.config.set_image_data_format("channels_first")

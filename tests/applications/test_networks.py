@@ -10,7 +10,7 @@ from tests.helpers.applications import assert_equals_keras
 from tests.helpers.small_networks import OURS, blocks_of_keras, fused_of_keras
 
 # Gradients of these are compared in `make thorough`; their layers are those of other networks here.
-OUTPUTS_ALONE = {"VGG16", "NASNetSmall"}
+OUTPUTS_ALONE = {"VGG16", "NASNetSmall", "ResNetSmallV2", "EfficientNetBSmall"}
 
 
 @pytest.mark.slow

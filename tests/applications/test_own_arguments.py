@@ -36,6 +36,7 @@ OTHERS = [  # arguments that change weights or layers
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "arguments"), OTHERS)
 def test_layers_for_other_arguments_are_those_of_keras(name, arguments):
     with without_drawing():
@@ -116,6 +117,7 @@ def equal(mine, other):
     return mine == other or (mine, other) == (3, -1)  # the axis of channels
 
 
+@pytest.mark.slow
 def test_the_branches_of_deep_blocks_are_dropped_at_the_rates_of_keras():
     with without_drawing():
         mine = ours("EfficientNetV2Deep", **SMALL)

@@ -67,6 +67,7 @@ FUNCTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", FUNCTIONS)
 def test_a_rewritten_program_has_the_same_results(case):
     function = FUNCTIONS[case]
@@ -129,6 +130,7 @@ def test_jax_is_afterwards_as_it_was(tmp_path):
     np.testing.assert_allclose(jnp.cumsum(X, 1), X.cumsum(1), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_name_that_ends_in_onnx_is_written_as_onnx(tmp_path):
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("jax2onnx")

@@ -278,6 +278,7 @@ def donated(run, given, platform):
     return len(re.findall(r"tf\.aliasing_output|jax\.buffer_donor", text)), text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FITTED)
 def test_the_program_of_fit_runs_nothing_on_the_host_and_donates_as_on_cpu(name):
     """Many steps in one dispatch, with the whole state donated."""
@@ -296,6 +297,7 @@ def test_the_program_of_fit_runs_nothing_on_the_host_and_donates_as_on_cpu(name)
 # -- attention -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_attention_is_exported_with_the_kernel_of_cudnn(monkeypatch):
     """As if there were a GPU (`tests/layers/test_attention.py`); for tpu it is plain products."""
     cudnn = types.SimpleNamespace(cudnn_get_version=lambda: 91000)

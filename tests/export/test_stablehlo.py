@@ -32,6 +32,7 @@ def first(x, count):
     return jax.tree.map(lambda array: array[:count], x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", NETWORKS, ids=lambda make: make.__name__)
 def test_a_loaded_program_gives_what_predict_gives(make, tmp_path):
     model, x = make()
@@ -46,6 +47,7 @@ def test_a_loaded_program_gives_what_predict_gives(make, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_process_without_fnn_runs_the_program(tmp_path):
     model, x = dense()
     model.export(tmp_path / "out", verbose=False)

@@ -19,6 +19,11 @@ def parse(name):
     return ast.parse(source(name))
 
 
+@functools.cache
+def nodes(name):
+    return list(ast.walk(parse(name)))
+
+
 def caption(name):
     """The first line of a module's docstring."""
     return (ast.get_docstring(parse(name)) or "").partition("\n")[0]

@@ -134,6 +134,12 @@ def test_property(name, case):
     check(name, Traced(case) if is_traced(name, case) else case)
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("case", [case for case in OF_CLASS if case not in OF_FILE])
+def test_values_in_bfloat16(case):
+    check("bfloat16", case)
+
+
 @each_row
 def test_repr_evaluates_back(case):
     names = {**vars(fnn.layers), **vars(fnn.core.config), **vars(catalogue)}

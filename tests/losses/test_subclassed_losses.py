@@ -58,6 +58,7 @@ KERNEL = np.array([[0.5], [-0.75]], "float32")
 NAMES = ["MyHuber", "Summed", "Scaled", "OneNumber", "Fields"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_they_give_the_numbers_of_keras(name):
     def run(names, library):

@@ -9,6 +9,8 @@ import pytest
 
 from fnn import Sequential, metrics
 from fnn.layers import Activation, Masking
+from fnn.metrics.confusion import ConfusionMetric
+from fnn.metrics.losses import MeanOfLoss
 from tests.helpers.loss_metric_rows import (
     FLAT,
     METRICS,
@@ -27,6 +29,22 @@ VALUES = ("Mean", "Sum")  # these take no targets, so that they are no metrics o
 EVALUATED = [row for row in METRICS if row.name not in VALUES]
 WITHOUT_FEATURES = (classes, yes_no)
 MASKED = [row for row in EVALUATED if row.shapes != FLAT and row.make not in WITHOUT_FEATURES]
+# `evaluate` reaches the means of losses, and the counts of outcomes, by the methods of one base:
+# one for each kind of targets shows it, the others are evaluated in `make thorough`.
+ALIKE = (MeanOfLoss, ConfusionMetric)
+
+
+def base(row):
+    return next((one for one in ALIKE if issubclass(getattr(metrics, row.name), one)), str(row))
+
+
+def others(rows):
+    """The rows after the first of each base and kind of targets."""
+    kinds = [(row.make, base(row)) for row in rows]
+    return [row for place, row in enumerate(rows) if kinds[place] in kinds[:place]]
+
+
+THOROUGH = {False: others(EVALUATED), True: others(MASKED)}
 
 
 def ends(make, masked):
@@ -35,7 +53,7 @@ def ends(make, masked):
 
 
 @functools.cache
-def evaluated(make, masked):
+def evaluated(make, masked, thorough):
     """What a model says of one kind of targets, by all metrics for it, and the data it has seen.
 
     It returns what it is given; its last batch is half padding. With a mask it leaves out steps
@@ -48,7 +66,8 @@ def evaluated(make, masked):
     weight = rng.integers(0, 4, len(x)).astype("float32")
     valid = rng.uniform(size=shape[:-1]) < 0.7 if masked else np.ones(shape[:-1], bool)
     given = np.where(valid[..., None], x, 0) if masked else x
-    rows = [row for row in (MASKED if masked else EVALUATED) if row.make is make]
+    rows = THOROUGH[masked] if thorough else MASKED if masked else EVALUATED
+    rows = [row for row in rows if row.make is make and (row in THOROUGH[masked]) == thorough]
     own = lambda end: [
         getattr(metrics, row.name)(**row.arguments, name=f"{row} {end}") for row in rows
     ]
@@ -64,11 +83,15 @@ def evaluated(make, masked):
 
 @pytest.mark.parametrize(
     ("row", "masked"),
-    [*((row, False) for row in EVALUATED), *((row, True) for row in MASKED)],
+    [
+        pytest.param(row, masked, marks=pytest.mark.thorough if row in THOROUGH[masked] else ())
+        for masked, rows in ((False, EVALUATED), (True, MASKED))
+        for row in rows
+    ],
     ids=lambda value: "masked" * value if isinstance(value, bool) else str(value),
 )
 def test_an_evaluated_metric_is_that_of_keras_over_all_that_is_real(keras, row, masked):
-    logs, batch = evaluated(row.make, masked)
+    logs, batch = evaluated(row.make, masked, row in THOROUGH[masked])
     real = batch.valid.astype("float32")
     tried = ends(row.make, masked)
     weights = [real, real * batch.each(batch.weights[1])][-len(tried) :]

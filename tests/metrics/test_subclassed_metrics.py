@@ -191,6 +191,7 @@ def train(names, library):
     return history, model.evaluate(X, Y, return_dict=True, **given)
 
 
+@pytest.mark.slow
 def test_in_training_they_give_the_numbers_of_keras():
     (history, logs), (expected, expected_logs) = on_both(PROGRAM, train)
     assert set(history) == set(expected)
@@ -254,6 +255,7 @@ OWN = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES + OWN)
 def test_the_pure_functions_give_the_numbers_of_keras(name):
     received, expected = on_both(PROGRAM, pure(name))
@@ -324,6 +326,7 @@ def build():
 """
 
 
+@pytest.mark.slow
 def test_a_metric_of_several_numbers_may_be_watched():
     def run(names, library):
         model = linear(library, KERNEL)
@@ -337,6 +340,7 @@ def test_a_metric_of_several_numbers_may_be_watched():
     assert_equal(received, expected)
 
 
+@pytest.mark.slow
 def test_masks_reach_the_metrics_that_know_of_them():
     ids = np.array([[1, 2, 0], [3, 0, 0], [4, 1, 2]])
     y = np.arange(9, dtype="float32").reshape(3, 3, 1)
@@ -355,6 +359,7 @@ def test_masks_reach_the_metrics_that_know_of_them():
     assert_equal(received, expected)
 
 
+@pytest.mark.slow
 def test_a_variable_may_be_made_at_the_first_update():
     source = """
     class Lazy(keras.metrics.Metric):
@@ -382,6 +387,7 @@ def test_a_variable_may_be_made_at_the_first_update():
     assert logs["lazy"] == pytest.approx(X.sum(0).max(), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_in_an_ensemble_they_are_the_mean_of_the_members():
     ours, _ = both(PROGRAM)
     net = fnn.layers.Ensemble(fnn.layers.Dense(1, input_shape=(2,)), 3)

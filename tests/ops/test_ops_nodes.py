@@ -291,6 +291,7 @@ def test_hostile_descriptions_are_refused(entry, tmp_path):
         fnn.load(other)
 
 
+@pytest.mark.slow
 def test_changed_files_load_or_are_refused(tmp_path):
     """One value of the description is another: nothing runs but operations of the table."""
     x = fnn.Input((4,))

@@ -70,6 +70,7 @@ def trained(library, net, change):
     return rates, history.history["loss"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", WAYS)
 def test_a_callback_written_for_keras_changes_the_rate(change):
     net = network()
@@ -129,6 +130,7 @@ def test_rates_by_path_are_a_dict():
 OPTIMIZERS = [SGD(0.1), Adam(), optax.adam(0.1), ByPath({"**": SGD()}), LossScaleOptimizer("sgd")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: type(o).__name__)
 def test_it_stands_wherever_the_value_does(optimizer):
     bound = network(optimizer).optimizer
@@ -291,6 +293,7 @@ def test_a_rate_that_was_set_before_there_are_weights_is_compiled_again():
     assert float(net.learning_rate) == np.float32(0.01)
 
 
+@pytest.mark.slow
 def test_compiling_with_the_optimizer_of_the_model_keeps_its_state():
     """As in Keras with the same object; an equal value, or another model, starts afresh."""
     x, y = task()
@@ -349,6 +352,7 @@ def test_rates_by_path_and_schedules_are_compiled_again():
     )
 
 
+@pytest.mark.slow
 def test_steps_of_optax_are_those_of_the_model():
     net = network(optax.sgd(0.1))
     net.fit(*task(), verbose=0)

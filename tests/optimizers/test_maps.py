@@ -87,6 +87,7 @@ def test_configs(keras):
     assert MultiOptimizer(optimizer_map=several(fnn)) == optimizer
 
 
+@pytest.mark.slow
 def test_a_function_of_weights_as_in_keras(keras):
     """Each package calls it with its own weights."""
     x, y = np.ones((4, 3), "float32"), np.ones((4, 2), "float32")

@@ -136,6 +136,7 @@ def train(case):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_in_training_they_give_the_numbers_of_keras(case):
     received, expected = on_both(PROGRAM, train(case))

@@ -95,6 +95,7 @@ def test_what_normalization_learned_is_not_part_of_its_value():
     assert given.replace(invert=True).variance == given.variance == 4.0
 
 
+@pytest.mark.slow
 def test_layers_take_frames_sparse_matrices_and_eager_tensors():
     pandas, tensorflow = pytest.importorskip("pandas"), pytest.importorskip("tensorflow")
     x = np.array([[1.0, 5.0], [3.0, 9.0]], np.float32)
@@ -114,6 +115,7 @@ def test_integers_are_normalized_as_numbers():
     assert layer(np.array([[1, 5]])).tolist() == [[0.0, 2.0]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epsilon", [0.01, 0.2])
 @pytest.mark.parametrize("bins", [2, 5, 10])
 def test_discretization_learns_as_keras(keras, bins, epsilon):
@@ -128,6 +130,7 @@ def test_discretization_learns_as_keras(keras, bins, epsilon):
         assert close(ours(DATA), of_keras(theirs, DATA))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["int", "one_hot", "multi_hot", "count"])
 def test_bins_are_encoded_as_in_keras(keras, mode):
     chosen = {"bin_boundaries": [-1.0, 3.0, 4.5], "output_mode": mode}
@@ -147,6 +150,7 @@ def test_categories_are_encoded_as_in_keras(keras, mode):
         assert close(ours(IDS, count_weights=weights), expected)
 
 
+@pytest.mark.slow
 def test_what_is_learned_is_part_of_every_model_with_the_layer(tmp_path):
     data = DATA[:, 0]
     norm, bins = L.Normalization(), L.Discretization(num_bins=4, output_mode="one_hot")

@@ -51,7 +51,10 @@ def given(chosen, vocabulary):
     return chosen
 
 
-CASES = list(itertools.product(MODES, (1, 2, 3), (None, ""), (False, True)))
+CASES = [
+    case if number % 7 == 0 else pytest.param(case, marks=pytest.mark.slow)
+    for number, case in enumerate(itertools.product(MODES, (1, 2, 3), (None, ""), (False, True)))
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -223,6 +226,7 @@ def test_tokens_beyond_32_bits_stay_as_they_are():
         model.predict([[1]], verbose=0)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Explicitly requested dtype")  # of Keras on JAX
 @pytest.mark.parametrize("dtype", [None, "int32", "int64", "float32", "float16"])
 def test_discretization_has_the_dtypes_of_keras(keras, dtype):

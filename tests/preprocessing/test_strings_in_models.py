@@ -81,6 +81,7 @@ def test_a_model_of_texts_computes_what_its_layers_do():
     assert model.predict(TEXTS[:0], verbose=0).shape == (0, 1)
 
 
+@pytest.mark.slow
 def test_a_model_of_texts_trains_as_the_one_of_indices():
     model = of_texts()
     rest, indices = on_indices(model)
@@ -101,6 +102,7 @@ def batches():
         yield TEXTS[start : start + 8], LABELS[start : start + 8]
 
 
+@pytest.mark.slow
 def test_streams_of_strings_are_those_of_indices():
     model = of_texts()
     rest, indices = on_indices(model)
@@ -118,6 +120,7 @@ def test_streams_of_strings_are_those_of_indices():
     model.fit(data, verbose=0)
 
 
+@pytest.mark.slow
 def test_data_is_split_before_the_host_runs():
     model = of_texts()
     model.compile("sgd", "binary_crossentropy")
@@ -127,6 +130,7 @@ def test_data_is_split_before_the_host_runs():
     model.fit(TEXTS, LABELS, validation_data=(TEXTS[:4], LABELS[:4]), verbose=0)
 
 
+@pytest.mark.slow
 def test_a_graph_of_several_inputs_computes_what_its_layers_do():
     inputs, encoded, layers = features()
     color, size, weight, place, bins = layers
@@ -154,6 +158,7 @@ def test_a_graph_of_several_inputs_computes_what_its_layers_do():
     assert np.isfinite(model.evaluate(TABLE, LABELS, verbose=0))
 
 
+@pytest.mark.slow
 def test_models_inside_models_are_cut_too(tmp_path):
     inputs, encoded, _ = features()
     inner = fnn.Model(inputs, L.Concatenate()(encoded), seed=0)
@@ -203,6 +208,7 @@ def test_a_layer_learns_after_the_model_was_made():
     assert close(model.predict(["y", "x", "z"], verbose=0), kernel[[0, 2, 1]])
 
 
+@pytest.mark.slow
 def test_a_model_without_an_input_takes_its_first_data():
     lookup = L.StringLookup(vocabulary=["x", "y"])
     model = fnn.Sequential([lookup, L.Embedding(3, 2), L.Flatten(), L.Dense(1)], seed=0)
@@ -220,6 +226,7 @@ def test_a_network_of_layers_is_a_pure_pair():
     assert network(x).shape == (3, 2)
 
 
+@pytest.mark.slow
 def test_the_number_of_words_is_free_without_a_length():
     layer = L.TextVectorization()
     start = fnn.Input((), dtype="string")
@@ -262,6 +269,7 @@ def of_lengths(*counts, size=4):
         yield np.array([" ".join(row) for row in words]), np.ones(len(words))
 
 
+@pytest.mark.slow
 def test_batches_of_a_stream_may_have_texts_of_several_lengths():
     counts = 3, 11, 7
     model, whole = without_length(), without_length()
@@ -299,6 +307,7 @@ def of_large_outputs(seed=0):
     return fnn.Model(inputs, L.Dense(1)(L.Concatenate()(encoded)), seed=seed), words
 
 
+@pytest.mark.slow
 def test_large_outputs_of_the_host_are_computed_batch_by_batch(monkeypatch):
     data = [TEXTS, TABLE["color"]]
     plain, _ = of_large_outputs()
@@ -329,6 +338,7 @@ def test_large_outputs_of_the_host_are_computed_batch_by_batch(monkeypatch):
     assert 0 <= sum(sizes) - each_once_a_pass < 8  # an incomplete batch is padded by one
 
 
+@pytest.mark.slow
 def test_strings_are_sliced_and_reshaped_in_a_graph():
     x = fnn.Input((4,), dtype="string")
     lookup = L.StringLookup(vocabulary=list("abcd"))

@@ -31,13 +31,19 @@ def keras():
 
 
 # What becomes of the words does not depend on how the texts were standardized before.
+def marks(standardize, split, mode):
+    if mode != "int" and standardize != BY_DEFAULT:
+        return pytest.mark.thorough
+    return () if (standardize, split) == (BY_DEFAULT, "whitespace") else pytest.mark.slow
+
+
 PRODUCT = [
     pytest.param(
         standardize,
         split,
         mode,
         id=f"{standardize}-{split}-{mode}",
-        marks=() if mode == "int" or standardize == BY_DEFAULT else pytest.mark.thorough,
+        marks=marks(standardize, split, mode),
     )
     for standardize, split, mode in itertools.product(
         STANDARDS, (None, "whitespace", "character"), MODES

@@ -18,8 +18,8 @@ import fnn
 from fnn.core.combining import Flow
 from fnn.core.context import INFERENCE, Context, Masked
 from fnn.layers import Dense
+from tests.generate.modules import MODULES, nodes
 
-ROOT = Path(__file__).parents[2]
 CALL = re.compile(
     r"(?<![\w.{])[A-Za-z_][\w.]*\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)(?:\.\w+(?:\([^()]*\))?)*"
 )
@@ -38,18 +38,18 @@ def words(node):
     return None
 
 
-def strings(file):
+def strings(name):
     """Every string of a module but docstrings and what `serializers` puts into them."""
-    tree, left_out = ast.parse(file.read_text()), set()
-    for node in ast.walk(tree):
+    left_out = set()
+    for node in nodes(name):
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
             left_out.add(id(body[0].value))
         if isinstance(node, ast.JoinedStr):
             left_out |= {id(part) for part in node.values}
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "serializers":
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "serializers":
             left_out |= {id(part) for part in node.args}
-    for node in ast.walk(tree):
+    for node in nodes(name):
         text = None if id(node) in left_out else words(node)
         if text:
             yield node.lineno, text
@@ -70,9 +70,8 @@ NO_NAMES = {
 @functools.cache
 def texts():
     """(place, text) of every string that a message may be made of."""
-    silent = {ROOT / f"fnn/{name}.py" for name in SILENT}
-    files = sorted({*(ROOT / "fnn").rglob("*.py")} - silent)
-    return [(f"{f.relative_to(ROOT)}:{n}", text) for f in files for n, text in strings(f)]
+    names = sorted(set(MODULES) - {f"{name}.py" for name in SILENT})
+    return [(f"fnn/{name}:{line}", text) for name in names for line, text in strings(name)]
 
 
 def calls_in_messages():

@@ -82,6 +82,12 @@ def perturbed(tree):
     return jax.tree.map(lambda a: a + noise(a) if a.ndim == 1 else a, tree)
 
 
+def of_one_block(monkeypatch):
+    """The network `gpt` of both: one block computes what four compute."""
+    for peer in (hand, fnn_peer):
+        monkeypatch.setitem(peer.NETWORKS, "gpt", partial(peer.gpt, 1))
+
+
 @pytest.fixture
 def _as_users_run(request):
     """What is written by hand adds biases to batches, as JAX does by default."""
@@ -92,8 +98,7 @@ def _as_users_run(request):
 @pytest.mark.parametrize("workload", NETWORKS)
 @pytest.mark.usefixtures("_as_users_run")
 def test_by_hand_and_fnn_compute_the_same(workload, monkeypatch):
-    for peer in (hand, fnn_peer):  # one block computes what four compute
-        monkeypatch.setitem(peer.NETWORKS, "gpt", partial(peer.gpt, 1))
+    of_one_block(monkeypatch)
     monkeypatch.setitem(RESNET, "size", 32)
     x, y = WORKLOADS[workload].examples(5)
     model, written = verbs.network(workload), hand.NETWORKS[workload]()
@@ -110,6 +115,7 @@ def test_by_hand_and_fnn_compute_the_same(workload, monkeypatch):
     assert accuracy == pytest.approx(float(right.mean()))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_as_users_run")
 def test_the_forms_by_hand_agree():
     x, _ = WORKLOADS["cnn"].examples(3)
@@ -225,7 +231,8 @@ def test_results_of_two_shapes_are_refused():
 def test_inference_writes_its_table(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     options = ["--quick", "--peers", "hand", "fnn", "--folder", str(tmp_path)]
-    cases = {"mlp": inference.CASES["mlp"]}
+    cases, start = {"mlp": inference.CASES["mlp"]}, inference.start
+    in_a_process_if_fnn = lambda peer, workload, _: start(peer, workload, peer != "fnn")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inference, "start", lambda peer, workload, _: inference.Local(peer, workload))
         inference.main(["--only", "mlp/call", *options])
@@ -233,7 +240,8 @@ def test_inference_writes_its_table(tmp_path, capsys, monkeypatch):
     assert "mlp/call" in capsys.readouterr().out
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inference, "NAMES", [f"mlp/{case}" for case in cases["mlp"]])
-        inference.main(options)  # in a process for each peer
+        patch.setattr(inference, "start", in_a_process_if_fnn)  # both are started alike
+        inference.main(options)
     text = (tmp_path / "README.md").read_text()
     assert text.startswith("<!-- inference: begin -->\n### Inference, mlp: 10-16-1\n")
     assert "| `predict` | 10000 | 256 |" in text
@@ -258,8 +266,9 @@ CASES = [
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.usefixtures("sizes", "_as_users_run")
-def test_the_accelerator_benchmark_runs_on_cpu(name):
+def test_the_accelerator_benchmark_runs_on_cpu(name, monkeypatch):
     """As `--small`: a few steps of each peer, everything tiny."""
+    of_one_block(monkeypatch)
     found = {peer: accelerator.measured(peer, name, small=True) for peer in ("hand", "fnn")}
     for one in found.values():
         assert 0 < one["step"] < one["first"]

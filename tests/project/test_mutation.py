@@ -40,7 +40,8 @@ OUTCOMES = {  # what is changed into what, the options of pytest, whether it is 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("outcome", OUTCOMES)
-def test_the_script_says_what_becomes_of_a_fault(outcome, tmp_path):
+def test_the_script_says_what_becomes_of_a_fault(outcome, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # they take most of its start
     old, new, options, found, said = OUTCOMES[outcome]
     (tmp_path / "doubled.py").write_text(DOUBLED)
     (tmp_path / "test_it.py").write_text(TEST)

@@ -32,7 +32,10 @@ def binary_model():
     return model
 
 
-@pytest.mark.parametrize("column", [False, True], ids=["(n,)", "(n, 1)"])
+@pytest.mark.parametrize(
+    "column",
+    [pytest.param(False, id="(n,)"), pytest.param(True, id="(n, 1)", marks=pytest.mark.slow)],
+)
 def test_program_1_learns_a_binary_task(column):
     fnn.set_seed(1)
     x_train, y_train = linear_task(800)

@@ -215,9 +215,8 @@ class RandomShear(Affine):
     Masks and boxes move along.
     Raises ValueError for factors outside of 0 to 1.
 
-    >>> ctx = fnn.Context(train=True, key=jax.random.key(1))
-    >>> images = jnp.ones((2, 3, 1, 1)) * jnp.ones((1, 1, 3, 1))
-    >>> RandomShear((0.5, 0.5), fill_mode="constant").apply({}, {}, images, ctx)[0].shape
+    >>> shear = RandomShear((0.5, 0.5), fill_mode="constant", seed=1)
+    >>> shear(jnp.ones((2, 3, 3, 1)), training=True).shape
     (2, 3, 3, 1)
     """
 

@@ -77,10 +77,9 @@ class MixUp(Mixing):
     Raises ValueError unless `alpha` is above 0, and in training for labels or masks that are
     integers of classes (Zhang et al. 2018).
 
-    >>> ctx = fnn.Context(train=True, key=jax.random.key(0))
     >>> data = {"images": jnp.arange(2.0).reshape(2, 1, 1, 1), "labels": jnp.eye(2)}
-    >>> mixed, _ = MixUp().apply({}, {}, data, ctx)
-    >>> bool(jnp.allclose(mixed["images"].ravel(), mixed["labels"][:, 1]))
+    >>> mixed = MixUp(seed=0)(data, training=True)
+    >>> bool(np.allclose(mixed["images"].ravel(), mixed["labels"][:, 1]))
     True
     """
 
@@ -121,9 +120,8 @@ class CutMix(Mixing):
     Raises ValueError unless `factor` is between 0 and 1, and in training for labels that are
     integers of classes and for bounding boxes (Yun et al. 2019).
 
-    >>> ctx = fnn.Context(train=True, key=jax.random.key(3))
     >>> data = {"images": jnp.arange(2.0).reshape(2, 1, 1, 1) * jnp.ones((1, 8, 8, 1))}
-    >>> mixed, _ = CutMix().apply({}, {}, {**data, "labels": jnp.eye(2)}, ctx)
+    >>> mixed = CutMix(seed=3)({**data, "labels": jnp.eye(2)}, training=True)
     >>> set(mixed["images"].ravel().tolist()) == {0.0, 1.0}
     True
     """

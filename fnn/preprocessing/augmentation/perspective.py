@@ -22,8 +22,7 @@ class RandomPerspective(Geometric):
     becomes the smallest one around its moved corners.
     Raises ValueError unless `factor` and `scale` are between 0 and 1.
 
-    >>> ctx = fnn.Context(train=True, key=jax.random.key(1))
-    >>> RandomPerspective().apply({}, {}, jnp.ones((2, 5, 5, 3)), ctx)[0].shape
+    >>> RandomPerspective(seed=1)(jnp.ones((2, 5, 5, 3)), training=True).shape
     (2, 5, 5, 3)
     """
 

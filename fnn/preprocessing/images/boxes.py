@@ -242,7 +242,8 @@ def affine_transform(
 
     >>> box, none = jnp.asarray([[[0.0, 0, 4, 2]]]), jnp.zeros(1)
     >>> move = jnp.asarray([0.5])
-    >>> affine_transform(box, none, move, none, none + 1, none, none, 11, 11)[0, 0].tolist()
+    >>> moved = jax.jit(affine_transform)(box, none, move, none, none + 1, none, none, 11, 11)
+    >>> moved[0, 0].tolist()
     [5.0, 0.0, 9.0, 2.0]
     """
     _refuse_others("affine_transform", bounding_box_format, "xyxy")

@@ -61,9 +61,8 @@ class Equalization(BaseImagePreprocessingLayer):
     inference images stay as they are. Integers become float32.
     Raises ValueError unless `value_range` is two numbers and `bins` a positive integer.
 
-    >>> ctx = fnn.Context(train=True)
     >>> x = jnp.asarray([0.0, 0, 0, 9]).reshape(1, 2, 2, 1)
-    >>> Equalization().apply({}, {}, x, ctx)[0].ravel().tolist()
+    >>> Equalization()(x, training=True).ravel().tolist()
     [0.0, 0.0, 0.0, 255.0]
     """
 
@@ -118,7 +117,7 @@ class ContrastLimitedAdaptiveHistogramEqualization(BaseImagePreprocessingLayer):
     Raises ValueError unless `value_range` and `tile_grid_size` are two numbers.
 
     >>> layer = ContrastLimitedAdaptiveHistogramEqualization(tile_grid_size=(1, 1), clip_limit=0)
-    >>> layer.apply({}, {}, jnp.asarray([10.0, 20, 30, 40]).reshape(1, 2, 2, 1))[0].ravel()
+    >>> layer(jnp.asarray([10.0, 20, 30, 40]).reshape(1, 2, 2, 1)).ravel()
     Array([ 63.75, 127.5 , 191.25, 255.  ], dtype=float32)
     """
 
@@ -204,9 +203,8 @@ class Solarization(BaseImagePreprocessingLayer):
     every image is inverted. In inference images stay as they are. Integers become float32.
     Raises ValueError for wrong arguments, and in training without a key.
 
-    >>> ctx = fnn.Context(train=True, key=jax.random.key(0))
     >>> x = jnp.asarray([[0.0, 200]]).reshape(1, 1, 2, 1)
-    >>> Solarization().apply({}, {}, x, ctx)[0].ravel().tolist()
+    >>> Solarization(seed=0)(x, training=True).ravel().tolist()
     [255.0, 55.0]
     """
 

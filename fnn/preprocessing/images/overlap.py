@@ -40,7 +40,9 @@ def compute_iou(
     `use_masking` pairs with a box of negative numbers, which pads, give `mask_val`.
     Raises ValueError for boxes of other shapes, and for relative formats without `image_shape`.
 
-    >>> compute_iou([[0, 0, 2, 2]], [[0, 0, 2, 1], [5, 5, 6, 6]], "xyxy").round(3).tolist()
+    >>> boxes, others = np.array([[0, 0, 2, 2]]), np.array([[0, 0, 2, 1], [5, 5, 6, 6]])
+    >>> iou = jax.jit(lambda a, b: compute_iou(a, b, "xyxy"))
+    >>> iou(boxes, others).round(3).tolist()
     [[0.5, 0.0]]
     """
     arrays = []
@@ -89,7 +91,8 @@ def compute_ciou(
     (Zheng et al. 2020).   (..., 4), (..., 4) -> (...)
     Raises ValueError for relative formats without `image_shape`.
 
-    >>> compute_ciou([0, 0, 2, 2], [0, 0, 2, 2], "xyxy").round(3).item()
+    >>> box = np.array([0, 0, 2, 2])
+    >>> jax.jit(lambda a, b: compute_ciou(a, b, "xyxy"))(box, box).round(3).item()
     1.0
     """
     tiny = settings.epsilon

@@ -1,5 +1,6 @@
 """Calls of the layers: training only, seeds, dtypes, transformations of JAX, wrong arguments."""
 
+import collections
 import inspect
 
 import jax
@@ -51,6 +52,7 @@ def test_arguments_are_those_of_keras():
         assert ours[: len(theirs)] == theirs, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", LAYERS, ids=repr)
 def test_a_layer_alone_acts_and_its_seed_repeats_it(layer):
     first, second = layer.replace(), layer.replace()
@@ -68,44 +70,71 @@ def test_in_inference_images_stay(layer):
     np.testing.assert_array_equal(layer.apply({}, {}, IMAGES)[0], IMAGES)
 
 
+def steps(program):
+    """How often a program has each kind of operation."""
+    return collections.Counter(one.primitive.name for one in program.eqns)
+
+
 @pytest.mark.parametrize("layer", LAYERS, ids=repr)
 def test_integers_become_floats(layer):
+    """All that is done with integers is to make them floats; then come the steps for floats."""
     whole = IMAGES.astype("uint8")
-    new, _ = layer.apply({}, {}, whole, CTX)
-    assert new.dtype == jnp.float32
-    expected, _ = layer.apply({}, {}, whole.astype("float32"), CTX)
+    run = lambda images: layer.apply({}, {}, images, CTX)[0]
+    program, of_floats = (jax.make_jaxpr(run)(x).jaxpr for x in (whole, IMAGES))
+    takers = [one for one in program.eqns if program.invars[0] in one.invars]
+    assert {one.primitive.name for one in takers} == {"convert_element_type"}
+    assert {one.params["new_dtype"] for one in takers} == {np.dtype("float32")}
+    assert steps(program) - steps(of_floats) == {"convert_element_type": len(takers)}
+    assert not steps(of_floats) - steps(program)
+    assert [out.aval.dtype for out in program.outvars] == ["float32"]
+    plain = jax.eval_shape(lambda images: layer.apply({}, {}, images)[0], whole)
+    assert plain.dtype == jnp.float32
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layer", LAYERS[::5], ids=repr)
+def test_integers_give_what_their_floats_give(layer):
+    whole = IMAGES.astype("uint8")
+    new, expected = (layer.apply({}, {}, x, CTX)[0] for x in (whole, whole.astype("float32")))
     np.testing.assert_array_equal(new, expected)
-    assert layer.apply({}, {}, whole)[0].dtype == jnp.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", LAYERS, ids=repr)
 def test_vmap(layer):
-    @jax.jit
     def one(image, key):
         return layer.apply({}, {}, image, fnn.Context(train=True, key=key))[0]
 
-    keys = jax.random.split(jax.random.key(0), 4)
-    each = jax.jit(jax.vmap(one))(IMAGES[:4], keys)
-    for index in range(4):  # near 0 or 1 a hue may turn to the other end
-        np.testing.assert_allclose(each[index], one(IMAGES[index], keys[index]), atol=2e-2)
+    @jax.jit
+    def run(images, keys):
+        alone = jax.lax.map(lambda given: one(*given), (images, keys))
+        return jax.vmap(one)(images, keys), alone
+
+    each, alone = run(IMAGES[:4], jax.random.split(jax.random.key(0), 4))
+    # near 0 or 1 a hue may turn to the other end
+    np.testing.assert_allclose(each, alone, atol=2e-2)
 
 
 CHOOSING = [L.RandAugment((0, 255), num_ops=1), L.AugMix((0, 255), num_chains=1, chain_depth=1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", CHOOSING)
 def test_images_that_fill_a_batch_do_not_count_where_equalization_was_chosen(layer):
     """It has one histogram a batch, as in Keras."""
     filled = np.concatenate([IMAGES, np.full_like(IMAGES[:2], 7)])
     rows = np.arange(len(filled)) < len(IMAGES)
-    received = []
-    for images, real in ((IMAGES, None), (filled, rows), (filled, None)):
+
+    @jax.jit
+    def run(images, real):
         drawn = layer.get_random_transformation(images, seed=jax.random.key(3))
-        chosen = np.full_like(drawn["layer_idxes"], layer.names.index("equalization"))
+        chosen = jnp.full_like(drawn["layer_idxes"], layer.names.index("equalization"))
         drawn = {**drawn, "layer_idxes": chosen}
         if real is not None:
             drawn = layer.among(drawn, real)
-        received.append(layer.transform_images(images, drawn)[: len(IMAGES)])
+        return layer.transform_images(images, drawn)[: len(IMAGES)]
+
+    received = [run(IMAGES, None), run(filled, rows), run(filled, rows | True)]
     np.testing.assert_allclose(received[1], received[0], atol=1e-4)
     assert np.abs(received[2] - received[0]).max() > 1  # what fills it would be seen
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fnn import layers as L
+from tests.helpers.keras_images import at_once
 from tests.helpers.oracle import keras_rules
 
 COUNT = 4000
@@ -49,6 +50,7 @@ def distance(ours, theirs):
     return np.abs(below[0] - below[1]).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layer", "names"), ROWS, ids=str)
 def test_distributions(layer, names):
     drawn = layer.get_random_transformation(IMAGES, seed=KEY)
@@ -79,9 +81,11 @@ def test_places_of_crops():
         assert ((counts - expected) ** 2 / expected).sum() < 18.5
 
 
+@pytest.mark.slow
 def test_rectangles_of_cut_mix_lie_in_the_image_and_have_the_area_of_the_weight():
     layer = L.CutMix((0.9, 0.9))
-    drawn = layer.get_random_transformation(jax.ShapeDtypeStruct((300, 40, 50, 1), "f4"), seed=KEY)
+    images = jax.ShapeDtypeStruct((300, 40, 50, 1), "f4")
+    drawn = at_once(lambda key: layer.get_random_transformation(images, seed=key), KEY)
     masks = np.asarray(drawn["batch_masks"])[..., 0]
     share = 1 - np.asarray(drawn["mix_weight"]).ravel()
     # The border of a rectangle cuts pixels: by at most one row and one column at each side.
@@ -91,13 +95,18 @@ def test_rectangles_of_cut_mix_lie_in_the_image_and_have_the_area_of_the_weight(
         assert mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", [L.MixUp(), L.CutMix()], ids=repr)
 def test_partners_are_a_permutation_of_the_images_that_are_no_padding(layer):
     images = jax.ShapeDtypeStruct((60, 6, 9, 3), "float32")
-    drawn = layer.get_random_transformation(images, seed=KEY)
-    assert sorted(drawn["permutation_order"].tolist()) == list(range(60))
     real = np.arange(60) % 3 > 0
-    order = np.asarray(layer.among(drawn, jnp.asarray(real))["permutation_order"])
+
+    def run(key, real):
+        drawn = layer.get_random_transformation(images, seed=key)
+        return [d["permutation_order"] for d in (drawn, layer.among(drawn, real))]
+
+    whole, order = at_once(run, KEY, real)
+    assert sorted(whole.tolist()) == list(range(60))
     assert sorted(order[real].tolist()) == np.flatnonzero(real).tolist()
     assert (order[real] != np.flatnonzero(real)).mean() > 0.8
 
@@ -106,6 +115,7 @@ def test_partners_are_a_permutation_of_the_images_that_are_no_padding(layer):
 DIFFERENT = [row for row, _ in ROWS if not isinstance(row, (L.MixUp, L.CutMix, L.RandomFlip))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", DIFFERENT, ids=repr)
 def test_each_image_has_a_draw_of_its_own(layer):
     images = np.random.default_rng(0).uniform(0, 200, (1, 6, 9, 3)).astype("float32")
@@ -113,6 +123,9 @@ def test_each_image_has_a_draw_of_its_own(layer):
         layer = layer.replace(factor=(1.0, 1.0))
     if isinstance(layer, L.RandomSaturation):  # gray, for all factors below 0
         layer = layer.replace(factor=(0.1, 0.4))
-    drawn = layer.get_random_transformation(jax.ShapeDtypeStruct((4, 6, 9, 3), "f4"), seed=KEY)
-    new = np.asarray(layer.transform_images(jnp.asarray(np.repeat(images, 4, axis=0)), drawn))
+
+    def run(images, key):
+        return layer.transform_images(images, layer.get_random_transformation(images, seed=key))
+
+    new = at_once(run, np.repeat(images, 4, axis=0), KEY)
     assert len({image.tobytes() for image in new}) == 4

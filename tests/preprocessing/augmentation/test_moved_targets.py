@@ -10,6 +10,7 @@ import pytest
 import fnn
 from fnn import layers as L
 from fnn.preprocessing.images.boxes import FORMATS, convert_format
+from tests.helpers.keras_images import at_once
 
 KEY = jax.random.key(5)
 HEIGHT, WIDTH = 40, 56
@@ -55,6 +56,7 @@ def run(layer, inputs, key=KEY):
     return layer.apply({}, {}, inputs, fnn.Context(train=True, key=key))[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", GEOMETRIC, ids=repr)
 def test_boxes_and_masks_stay_around_what_they_are_around(layer):
     new = run(layer.replace(bounding_box_format="xyxy"), data())
@@ -83,6 +85,7 @@ def moved_boxes(layer, form):
     return run(layer.replace(bounding_box_format=form), data(form))["bounding_boxes"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", GEOMETRIC, ids=repr)
 @pytest.mark.parametrize("form", FORMATS)
 def test_boxes_of_every_format(layer, form):
@@ -95,6 +98,7 @@ def test_boxes_of_every_format(layer, form):
     np.testing.assert_array_equal(found["labels"], expected["labels"])
 
 
+@pytest.mark.slow
 def test_the_label_of_a_box_outside_becomes_minus_one():
     layer = L.RandomTranslation(0.0, (0.9, 0.9), bounding_box_format="xyxy")
     new = run(layer, data())["bounding_boxes"]
@@ -104,15 +108,17 @@ def test_the_label_of_a_box_outside_becomes_minus_one():
 ONE_A_CLASS = list({type(layer): layer for layer in GEOMETRIC}.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", ONE_A_CLASS, ids=repr)
 def test_one_image_is_a_batch_of_one(layer):
     layer = layer.replace(bounding_box_format="xyxy")
     batch = {**data(count=1), "labels": jnp.ones((1, 3))}
-    expected = run(layer, batch)
-    single = run(layer, jax.tree.map(lambda leaf: leaf[0], batch))
+    one = jax.tree.map(lambda leaf: leaf[0], batch)
+    expected, single = at_once(lambda *given: [run(layer, x) for x in given], batch, one)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b, atol=1e-4), expected, single)
 
 
+@pytest.mark.slow
 def test_boxes_of_mixed_images_are_those_of_both():
     layer = L.MixUp(bounding_box_format="xyxy")
     inputs = data()
@@ -155,6 +161,7 @@ def test_colors_leave_targets(layer):
     jax.tree.map(np.testing.assert_array_equal, new, inputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", [L.MixUp(), L.CutMix()], ids=repr)
 @pytest.mark.parametrize("shape", [(6,), (6, 1)])
 def test_integers_of_classes_cannot_be_mixed(layer, shape):

@@ -54,8 +54,14 @@ def close(ours, theirs, scale=255):
 
 
 ONE_A_CLASS = {type(layer): layer for layer in ROWS}.values()
-FORMATTED = [(layer, "channels_last") for layer in ROWS]
-FORMATTED += [(layer, "channels_first") for layer in ONE_A_CLASS]
+FORMATTED = [(layer, "channels_last") for layer in ONE_A_CLASS]
+FORMATTED += [
+    pytest.param(layer, data_format, marks=pytest.mark.slow)
+    for layer in ROWS
+    for data_format in ("channels_last", "channels_first")
+    if (layer, data_format) not in FORMATTED
+    and (data_format == "channels_last" or layer in ONE_A_CLASS)
+]
 
 
 @pytest.mark.parametrize(("layer", "data_format"), FORMATTED, ids=str)
@@ -90,6 +96,7 @@ def in_format(boxes, form, shape=IMAGES.shape):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layer", "form"), MOVED_RIGHT, ids=str)
 def test_boxes(layer, form):
     layer = layer.replace(bounding_box_format=form)
@@ -103,6 +110,7 @@ def test_boxes(layer, form):
     np.testing.assert_array_equal(ours["labels"], theirs["labels"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factors", [(0.6, 0.0), (0.0, 0.6)])
 def test_boxes_of_sheared_squares(factors):
     layer = L.RandomShear(*factors, bounding_box_format="xyxy")
@@ -118,6 +126,7 @@ def test_boxes_of_sheared_squares(factors):
     np.testing.assert_array_equal(ours["labels"], theirs["labels"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", [*ROWS[:16], L.CutMix()], ids=repr)
 def test_masks(layer):
     masks = RNG.integers(0, 9, (6, 9, 12, 1))
@@ -176,6 +185,7 @@ def test_crops_in_inference():
     np.testing.assert_array_equal(cut, IMAGES)
 
 
+@pytest.mark.slow
 def test_jitter_is_its_parts_in_a_row():
     layer = L.RandomColorJitter((0, 200), 0.3, 0.4, 0.5, 0.6)
     drawn = layer.get_random_transformation(IMAGES, seed=KEY)

@@ -74,6 +74,7 @@ def test_cropping_and_padding():
     assert_same("pad", BOXES, 4, 2)
 
 
+@pytest.mark.slow
 def test_affine_transform():
     rng = np.random.default_rng(0)
     names = ("angle", "translate_x", "translate_y", "scale", "shear_x", "shear_y")
@@ -85,6 +86,7 @@ def test_affine_transform():
     assert_same("affine_transform", BOXES, **drawn, height=HEIGHT, width=WIDTH, **center)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [BOXES, BOXES[0]])
 @pytest.mark.parametrize("second", [BOXES[:, :2] + 3, BOXES[0] + 2])
 def test_overlap_of_all_pairs(first, second):
@@ -92,6 +94,7 @@ def test_overlap_of_all_pairs(first, second):
     assert_same("compute_iou", first / 60, second / 60, "rel_xywh", image_shape=(40, 60, 3))
 
 
+@pytest.mark.slow
 def test_masked_pairs():
     boxes = np.concatenate([BOXES, np.full((2, 1, 4), -1, "float32")], axis=1)
     assert_same("compute_iou", boxes, boxes + 0, "xyxy", use_masking=True, mask_val=-7)
