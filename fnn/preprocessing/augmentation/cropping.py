@@ -17,6 +17,7 @@ from fnn.preprocessing.images.base import (
     Transformation,
     images_of,
 )
+from fnn.preprocessing.images.resizing import size_in_ratio
 from fnn.random import Seed
 
 
@@ -63,8 +64,7 @@ class RandomCrop(BaseImagePreprocessingLayer):
             top, left = transformation["h_start"], transformation["w_start"]
             return top[:, None], left[:, None], self.height, self.width  # (batch, 1)
         height, width = self.height_width(transformation["input_shape"])
-        rows = max(min(height, int(width * self.height / self.width)), 1)
-        columns = max(min(width, int(height * self.width / self.height)), 1)
+        rows, columns = size_in_ratio((height, width), (self.height, self.width))
         return (height - rows) // 2, (width - columns) // 2, rows, columns
 
     def _cut(self, images: Array, transformation: Any, interpolation: str) -> Array:
