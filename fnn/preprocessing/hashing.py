@@ -130,8 +130,9 @@ class HashedCrossing(HostLayer):
             )
         shapes = [tuple(part.shape) for part in x]
         first = shapes[0]
+        is_flat = len(first) < 2
         is_column = len(first) == 2 and first[1] == 1
-        if len(set(shapes)) > 1 or not (len(first) < 2 or is_column):
+        if len(set(shapes)) > 1 or not (is_flat or is_column):
             raise ValueError(
                 "HashedCrossing: expected features of one shape, (batch,) or (batch, 1), received "
                 f"{shapes}; cross one column of each"

@@ -298,7 +298,8 @@ class TextVectorization(Vocabularied):
         array = np.atleast_1d(as_host(self, data))
         if self.split is None:
             rows = np.atleast_2d(self._unsplit(array))
-            marked = Marked.of(rows.reshape(-1, rows.shape[-1]).tolist())
+            rows = rows.reshape(-1, rows.shape[-1])
+            marked = Marked.of(rows.tolist())
         else:
             marked = self._tokens(array)
         counts = self._counts

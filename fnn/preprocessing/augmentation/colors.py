@@ -185,8 +185,8 @@ class RandomHue(Recoloring):
         hue = hue + shift.astype(images.dtype)
         hue = jnp.where(hue > 1, hue - 1, hue)
         hue = jnp.where(hue < 0, hue + 1, hue)
-        new = _from_hsv((hue, saturation, value), self)
-        new = between(jnp.clip(new, 0, 1), (0, 1), self.value_range)
+        new = jnp.clip(_from_hsv((hue, saturation, value), self), 0, 1)
+        new = between(new, (0, 1), self.value_range)
         return new.astype(images.dtype)
 
 

@@ -69,10 +69,12 @@ class RandomCrop(BaseImagePreprocessingLayer):
 
     def _cut(self, images: Array, transformation: Any, interpolation: str) -> Array:
         if "h_start" not in transformation:
-            size = (self.height, self.width)
-            form = self.data_format
             return resize(
-                images, size, interpolation, crop_to_aspect_ratio=True, data_format=form
+                images,
+                (self.height, self.width),
+                interpolation,
+                crop_to_aspect_ratio=True,
+                data_format=self.data_format,
             )
         first = int(self.data_format == "channels_first")
         sizes = [*images.shape[1:]]

@@ -233,7 +233,8 @@ class AugMix(_Policy):
 
     def _mixed(self, method: str, value: Array, drawn: Drawn) -> Array:
         def step(value: Array, drawn: tuple[Array, Drawn]) -> tuple[Array, None]:
-            return self._switched(method, drawn[0], value, drawn[1]), None
+            index, transforms = drawn
+            return self._switched(method, index, value, transforms), None
 
         def chain(
             total: Array, drawn: tuple[Array, Drawn, Array]
