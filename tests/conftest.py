@@ -56,7 +56,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     keep_to_a_core(os.environ["PYTEST_XDIST_WORKER"], int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
 
 # Tracing makes many objects that live on, through which Python would search for dead ones.
-gc.set_threshold(50_000, 20, 20)
+gc.set_threshold(500_000, 10, 1000)
 
 
 def size_of(file):

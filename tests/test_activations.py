@@ -13,8 +13,6 @@ from fnn.core.registry import names_of
 from tests.helpers.compiling import with_gradients
 from tests.helpers.oracle import keras_rules
 
-pytestmark = pytest.mark.slow
-
 # (name, arguments); every name that Keras knows must be here.
 CASES = [
     *((name, {}) for name in names_of("activation") if name != "threshold"),
@@ -82,6 +80,7 @@ def test_defaults_and_order_of_arguments_are_those_of_keras():
         ], name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", [-1, 0])
 def test_sparsemax_is_the_projection_onto_the_simplex(axis):
     # The oracle is optax's projection: Keras 3.15.1 gives numbers that do not sum to one.
@@ -120,6 +119,7 @@ def at_odd_places():
     return jax.jit(run)(far, exponents, half, missing)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMED)
 def test_values_and_gradients_are_finite_at_zero_and_far_out(name):
     value, gradient, _, _ = at_odd_places()[name]

@@ -19,8 +19,6 @@ from fnn.core.registry import names_of
 from fnn.initializers.windows import WINDOWS, window
 from tests.helpers.oracle import keras_rules
 
-pytestmark = pytest.mark.slow
-
 SHAPES = [(7,), (7, 5), (3, 7, 5), (3, 2, 7, 5), (2, 3, 2, 7, 5), ()]
 SCALED = ["GlorotUniform", "GlorotNormal", "HeUniform", "HeNormal", "LecunUniform", "LecunNormal"]
 RANDOM = [
@@ -58,6 +56,7 @@ def test_fans_are_those_of_keras(shape, axes):
         assert initializers.compute_fans(shape, *axes) == compute_fans(shape, *axes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "arguments"), RANDOM)
 def test_distribution_is_that_of_keras(name, arguments, key):
     import keras
@@ -82,6 +81,7 @@ def test_distribution_is_that_of_keras(name, arguments, key):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_glorot_uniform_fills_its_bounds_at_every_rank(shape, key):
     # (7, 5): sqrt(6 / 12); times a spatial size of 3, 6, 12; (7,): both fans are 7; (): both 1
@@ -96,6 +96,7 @@ def test_input_and_output_axes_say_which_axes_count(key):
     np.testing.assert_allclose(np.abs(drawn).max(), np.sqrt(3 / 1200), rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*SCALED, "RandomNormal", "RandomUniform", "TruncatedNormal",
                                   "VarianceScaling", "Orthogonal"])  # fmt: skip
 def test_the_key_decides_and_a_seed_replaces_it(name, key):
@@ -116,6 +117,7 @@ def test_orthogonal_has_orthonormal_rows_or_columns(shape, key):
     np.testing.assert_allclose(product, np.eye(min(w.shape)), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_orthogonal_is_spread_evenly_over_the_rotations(key):
     # Without the sign of diag(r), QR gives diagonals of one sign only.
     drawn = jax.vmap(lambda k: initializers.Orthogonal()(k, (3, 3)))(jax.random.split(key, 2000))
@@ -131,6 +133,7 @@ def test_constants(key):
     np.testing.assert_array_equal(initializers.Identity(2.0)(key, (2, 3)), 2 * np.eye(2, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["real", "imag"])
 @pytest.mark.parametrize("scaling", ["density", "spectrum", None])
 @pytest.mark.parametrize("window", ["hann", "hamming", None, tuple(n / 12 for n in range(12))])
@@ -149,6 +152,7 @@ def test_stft_is_that_of_keras_and_a_fourier_transform(side, scaling, window, ke
         np.testing.assert_allclose(x @ ours[:, 0], wanted, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WINDOWS)
 def test_windows_are_those_of_scipy(name):
     from scipy.signal import get_window
@@ -159,6 +163,7 @@ def test_windows_are_those_of_scipy(name):
         np.testing.assert_allclose(ours, get_window(name, length, periodic), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_long_transform_is_exact(key):
     """Where the angle in float32 would have lost its fraction."""
     frame, length = np.arange(1024)[:, None], 4096
@@ -167,6 +172,7 @@ def test_a_long_transform_is_exact(key):
     np.testing.assert_allclose(ours[:, 0], wanted, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_transform_imports_nothing_and_changes_no_filter_of_warnings(key, monkeypatch):
     """To import this module of SciPy takes long; here it is an error."""
     monkeypatch.delattr(scipy, "signal", raising=False)

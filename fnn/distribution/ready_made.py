@@ -99,7 +99,9 @@ class Distribution(layouts.Distribution):
         """The layout of a weight with a `path` and a `shape`."""
         inside = variable.path.partition("/")[2]
         weight = Weight((inside, variable.path), tuple(variable.shape), True)
-        return TensorLayout(tuple(self.sharding(weight).spec), self.device_mesh)
+        axes = tuple(self.sharding(weight).spec)
+        others = (None,) * (len(weight.shape) - len(axes))
+        return TensorLayout(axes + others, self.device_mesh)
 
     def get_tensor_layout(self, path: str) -> TensorLayout | None:
         """The layout that a `LayoutMap` has for the output of a layer, "dense/output"."""

@@ -190,10 +190,9 @@ class ExportArchive:
         self, endpoint: Endpoint, weights: dict[str, Any], *arguments: Tree
     ) -> Tree:
         """The outputs of an endpoint with these weights."""
-        pairs = [(one, weights[name]) for name, one in self._variables.items()]
         scope = StatelessScope()
-        for pair in pairs:
-            scope.add_update(pair)
+        for name, variable in self._variables.items():
+            scope.add_update((variable, weights[name]))
         with scope, _portable():
             return strip_masks(endpoint.function(*arguments))
 

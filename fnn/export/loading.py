@@ -14,7 +14,7 @@ import numpy as np
 from jax import export
 
 from fnn.core.tree import Tree
-from fnn.export.signature import Spec, is_spec, path_of
+from fnn.export.signature import Spec, as_tuples, is_spec, path_of
 from fnn.export.stablehlo import FORMAT, SIGNATURE, VERSION, WEIGHTS, is_export
 from fnn.runtime.optional import optional
 from fnn.saving import tensors
@@ -68,7 +68,7 @@ class Endpoint:
         """The outputs for arguments in the structure of the inputs; lists stand for tuples."""
         if self._takes_one and len(arguments) > 1:
             arguments = (arguments,)
-        given = tuple(map(_as_tuples, arguments))
+        given = tuple(map(as_tuples, arguments))
         leaves, structure = jax.tree.flatten(given)
         if structure != self._structure:
             wanted = jax.tree.unflatten(self._structure, self.inputs)
@@ -76,12 +76,15 @@ class Endpoint:
                 f"expected inputs {_shown(wanted)}, received {_shown(given)}; pass the arrays in "
                 "the structure of the model's inputs"
             )
-        arrays = [_fitting(a, s) for a, s in zip(leaves, self.inputs, strict=True)]
+        pairs = zip(leaves, self.inputs, strict=True)
+        arrays = [_fitting(array, spec) for array, spec in pairs]
         _check_examples(arrays, self.inputs)
-        return self._run(self._weights, *jax.tree.unflatten(self._structure, arrays))
+        arguments = jax.tree.unflatten(self._structure, arrays)
+        return self._run(self._weights, *arguments)
 
     def __repr__(self) -> str:
-        inputs, outputs = (", ".join(map(str, s)) for s in (self.inputs, self.outputs))
+        inputs = ", ".join(map(str, self.inputs))
+        outputs = ", ".join(map(str, self.outputs))
         return f"<Endpoint {inputs} -> {outputs}>"
 
 
@@ -215,15 +218,12 @@ def _program(
 
 
 def _spec(one: dict[str, Any]) -> Spec:
-    return Spec(one["name"], tuple(one["path"]), tuple(one["shape"]), one["dtype"])
-
-
-def _as_tuples(given: Tree) -> Tree:
-    if isinstance(given, dict):
-        return {name: _as_tuples(item) for name, item in given.items()}
-    if isinstance(given, (list, tuple)):
-        return tuple(map(_as_tuples, given))
-    return given
+    return Spec(
+        name=one["name"],
+        path=tuple(one["path"]),
+        shape=tuple(one["shape"]),
+        dtype=one["dtype"],
+    )
 
 
 def _fitting(given: Any, spec: Spec) -> jax.Array:
@@ -232,7 +232,7 @@ def _fitting(given: Any, spec: Spec) -> jax.Array:
         given = np.asarray(given)
     wanted = jnp.dtype(spec.dtype)
     sizes = zip(given.shape, spec.shape, strict=False)
-    fits = all(size in (known, None) or known == size for known, size in sizes)
+    fits = all(size in (known, None) for known, size in sizes)
     if given.ndim != len(spec.shape) or not fits:
         raise ValueError(
             f"expected {spec}, received an array of shape {given.shape}; pass arrays of the shape "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,9 +18,10 @@ from fnn.export.rewriting import rewritten
 from fnn.export.signature import outputs_of, specs_in
 from fnn.runtime.files import write_atomically
 from fnn.runtime.optional import optional
+from fnn.saving.tensors import FilePath
 
 
-def write(archive: ExportArchive, path: str | os.PathLike[str], options: Any) -> None:
+def write(archive: ExportArchive, path: FilePath, options: Any) -> None:
     """Writes a file of ONNX with the weights in it. Raises ValueError for several endpoints."""
     if len(archive.endpoints) > 1:
         raise ValueError(
@@ -61,7 +61,8 @@ def _converted(
 
     def run(*flat: jax.Array) -> tuple[jax.Array, ...]:
         arguments = jax.tree.unflatten(structure, flat)
-        return tuple(jax.tree.leaves(archive.run(endpoint, weights, *arguments)))
+        results = archive.run(endpoint, weights, *arguments)
+        return tuple(jax.tree.leaves(results))
 
     outputs = jax.eval_shape(
         lambda *given: archive.run(endpoint, weights, *given), *shapes

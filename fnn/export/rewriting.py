@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,8 @@ from jax import Array, lax
 from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 
 from fnn.training.independence.jaxprs import Equation, Program, constants, opened
+
+Values: TypeAlias = Sequence[Any]  # of the variables of a program
 
 # Calls whose programs are written out in their place.
 CALLS = {
@@ -46,7 +48,7 @@ def rewritten(
     return run
 
 
-def _apart(arrays: Sequence[Array], results: Sequence[Any]) -> tuple[Array, ...]:
+def _apart(arrays: Sequence[Array], results: Values) -> tuple[Array, ...]:
     """The results, with a copy of each that is an input or another result: all have names."""
     known = {id(array) for array in arrays}
     made = []
@@ -56,7 +58,7 @@ def _apart(arrays: Sequence[Array], results: Sequence[Any]) -> tuple[Array, ...]
     return tuple(made)
 
 
-def _run(program: Program, held: Sequence[Any], given: Sequence[Any]) -> list[Any]:
+def _run(program: Program, held: Values, given: Values) -> Values:
     """The results of a program with constants `held`, equation by equation."""
     values = dict(zip(program.constvars, held, strict=True))
     values.update(zip(program.invars, given, strict=True))
@@ -72,7 +74,7 @@ def _run(program: Program, held: Sequence[Any], given: Sequence[Any]) -> list[An
     return [value(v) for v in program.outvars]
 
 
-def _results(program: Program, equation: Equation, given: list[Any]) -> Sequence[Any]:
+def _results(program: Program, equation: Equation, given: Values) -> Values:
     name, parameters = equation.primitive.name, equation.params
     rule = RULES.get(name)
     if rule is not None:
@@ -85,7 +87,7 @@ def _results(program: Program, equation: Equation, given: list[Any]) -> Sequence
     return _as_it_is(program, equation, given)
 
 
-def _as_it_is(program: Program, equation: Equation, given: list[Any]) -> Sequence[Any]:
+def _as_it_is(program: Program, equation: Equation, given: Values) -> Values:
     """The results of one equation; None for those that nothing uses."""
     pairs = zip(equation.invars, given, strict=True)
     inputs = {v: value for v, value in pairs if not isinstance(v, Literal)}
@@ -93,14 +95,16 @@ def _as_it_is(program: Program, equation: Equation, given: list[Any]) -> Sequenc
     alone = program.replace(
         constvars=[], invars=list(inputs), outvars=used, eqns=[equation]
     )
-    found = dict(
-        zip(used, jaxpr_as_fun(ClosedJaxpr(alone, []))(*inputs.values()), strict=True)
-    )
+    run = jaxpr_as_fun(ClosedJaxpr(alone, []))
+    found = dict(zip(used, run(*inputs.values()), strict=True))
     return [found.get(v) for v in equation.outvars]
 
 
 def _pad(
-    x: Array, fill: Array, *, padding_config: Sequence[tuple[int, int, int]]
+    x: Array,
+    fill: Array,
+    *,
+    padding_config: Sequence[tuple[int, int, int]],
 ) -> Any:
     """`lax.pad` by concatenation; None for padding between elements."""
     if any(between for _, _, between in padding_config):
@@ -108,10 +112,12 @@ def _pad(
     for axis, (before, after, _) in enumerate(padding_config):
         length = x.shape[axis]
         if before < 0 or after < 0:
+            start = max(-before, 0)
             end = length + min(after, 0)
-            x = lax.slice_in_dim(x, max(-before, 0), end, axis=axis)
-        parts = [_filled(x, axis, before, fill), x, _filled(x, axis, after, fill)]
-        kept = [part for part in parts if part is not None]
+            x = lax.slice_in_dim(x, start, end, axis=axis)
+        front = _filled(x, axis, before, fill)
+        back = _filled(x, axis, after, fill)
+        kept = [part for part in (front, x, back) if part is not None]
         if len(kept) > 1:
             x = lax.concatenate(kept, axis)
     return x
@@ -121,26 +127,25 @@ def _filled(x: Array, axis: int, count: int, fill: Array) -> Array | None:
     """`count` entries of `fill` along an axis of `x`."""
     if count <= 0:
         return None
-    shape = (*x.shape[:axis], count, *x.shape[axis + 1 :])
-    return jnp.broadcast_to(jnp.reshape(fill, (1,) * x.ndim), shape)
+    shape = list(x.shape)
+    shape[axis] = count
+    fill = jnp.reshape(fill, (1,) * x.ndim)
+    return jnp.broadcast_to(fill, shape)
 
 
 def _reduce_window_max(x: Array, **parameters: Any) -> Array:
     """Maxima of windows along at most two axes at a time, the other axes joined into one."""
-    window = parameters["window_dimensions"]
     settings = zip(
-        window,
+        parameters["window_dimensions"],
         parameters["window_strides"],
         parameters["padding"],
         parameters["window_dilation"],
         strict=True,
     )
-    trivial = (1, 1, (0, 0), 1)
-    axes = [
-        i
-        for i, one in enumerate(settings)
-        if (*one[:2], tuple(one[2]), one[3]) != trivial
-    ]
+    axes = []
+    for axis, (size, stride, padding, dilation) in enumerate(settings):
+        if (size, stride, dilation) != (1, 1, 1) or any(padding):
+            axes.append(axis)
     for first in range(0, len(axes), POOLED):
         x = _max_along(x, axes[first : first + POOLED], parameters)
     return x
@@ -150,7 +155,8 @@ def _max_along(x: Array, axes: list[int], parameters: dict[str, Any]) -> Array:
     others = [axis for axis in range(x.ndim) if axis not in axes]
     order = [*others, *axes]
     front = [x.shape[axis] for axis in others]
-    x = jnp.transpose(x, order).reshape(-1, *(x.shape[axis] for axis in axes))
+    sizes = [x.shape[axis] for axis in axes]
+    x = jnp.transpose(x, order).reshape(-1, *sizes)
 
     def along(name: str, default: Any) -> tuple[Any, ...]:
         return (default, *(parameters[name][axis] for axis in axes))
@@ -180,12 +186,13 @@ def _convolution(x: Array, kernel: Array, **parameters: Any) -> Array | None:
     numbers = parameters["dimension_numbers"]
     if kernel.ndim > 2 + CONVOLVED and parameters["batch_group_count"] == 1:
         return _convolution_of_slices(x, kernel, **parameters)
-    order = numbers.rhs_spec  # the axes (outputs, inputs, *positions)
+    order = numbers.rhs_spec
     last = kernel.ndim - 1
     positions_first = (last, last - 1, *range(last - 1))
     if order in (tuple(range(kernel.ndim)), positions_first):
         return None
-    kernel = jnp.transpose(kernel, (*order[2:], order[1], order[0]))
+    outputs, inputs, *positions = order
+    kernel = jnp.transpose(kernel, (*positions, inputs, outputs))
     numbers = lax.ConvDimensionNumbers(
         numbers.lhs_spec, positions_first, numbers.out_spec
     )
@@ -205,9 +212,13 @@ def _convolution_of_slices(x: Array, kernel: Array, **parameters: Any) -> Array:
     outputs, inputs, *positions = numbers.rhs_spec
     kernel = jnp.transpose(kernel, (*positions, inputs, outputs))
     x = _spaced(x, parameters["lhs_dilation"][0])
-    padding = [(0, 0, 0), (*parameters["padding"][0], 0), *[(0, 0, 0)] * (x.ndim - 2)]
-    x = _pad(x, jnp.zeros((), x.dtype), padding_config=padding)
-    stride, dilation = parameters["window_strides"][0], parameters["rhs_dilation"][0]
+    unpadded = (0, 0, 0)
+    before, after = parameters["padding"][0]
+    padding = [unpadded, (before, after, 0), *[unpadded] * (x.ndim - 2)]
+    zero = jnp.zeros((), x.dtype)
+    x = _pad(x, zero, padding_config=padding)
+    stride = parameters["window_strides"][0]
+    dilation = parameters["rhs_dilation"][0]
     reach = dilation * (len(kernel) - 1) + 1
     count = (x.shape[1] - reach) // stride + 1  # positions along the first axis
 
@@ -224,7 +235,8 @@ def _convolution_of_slices(x: Array, kernel: Array, **parameters: Any) -> Array:
             dimension_numbers=_channels_last(x.ndim - 3),
         )
 
-    y = functools.reduce(jnp.add, map(along_others, range(len(kernel))))
+    terms = map(along_others, range(len(kernel)))
+    y = functools.reduce(jnp.add, terms)
     y = y.reshape(x.shape[0], count, *y.shape[1:])
     batch, channels, *positions = numbers.out_spec
     back = np.argsort((batch, *positions, channels))
@@ -241,10 +253,12 @@ def _spaced(x: Array, step: int) -> Array:
     """Zeros between the entries along axis 1, which are then `step` apart."""
     if step == 1:
         return x
-    zeros = jnp.zeros((x.shape[0], x.shape[1], step - 1, *x.shape[2:]), x.dtype)
+    examples, length, *others = x.shape
+    zeros = jnp.zeros((examples, length, step - 1, *others), x.dtype)
     spread = lax.concatenate([x[:, :, None], zeros], 2)
-    spread = spread.reshape(x.shape[0], -1, *x.shape[2:])
-    return lax.slice_in_dim(spread, 0, (x.shape[1] - 1) * step + 1, axis=1)
+    spread = spread.reshape(examples, -1, *others)
+    end = (length - 1) * step + 1
+    return lax.slice_in_dim(spread, 0, end, axis=1)
 
 
 RULES: dict[str, Callable[..., Any]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ from fnn.export.signature import Spec, map_specs
 from fnn.export.stablehlo import PLATFORMS
 from fnn.runtime.files import write_folder
 from fnn.runtime.optional import optional
+from fnn.saving.tensors import FilePath
 
 
-def write(archive: ExportArchive, path: str | os.PathLike[str], options: Any) -> None:
+def write(archive: ExportArchive, path: FilePath, options: Any) -> None:
     """Writes a folder of TensorFlow: each endpoint is a method and a signature."""
     with optional("tensorflow", extra="test"):
         import tensorflow as tf

@@ -25,7 +25,11 @@ class Spec(NamedTuple):
 
     def as_json(self) -> dict[str, Any]:
         """The spec as plain data."""
-        return {**self._asdict(), "path": list(self.path), "shape": list(self.shape)}
+        return {
+            **self._asdict(),
+            "path": list(self.path),
+            "shape": list(self.shape),
+        }
 
     def __str__(self) -> str:
         sizes = ", ".join("any" if size is None else str(size) for size in self.shape)
@@ -160,7 +164,8 @@ def shapes_for_jax(signature: Tree, shared: bool = False) -> Tree:
     scope = export.SymbolicScope()
 
     def shape(spec: Spec, axes: Sequence[int | str]) -> jax.ShapeDtypeStruct:
-        sizes = export.symbolic_shape(", ".join(map(str, axes)), scope=scope)
+        named = ", ".join(map(str, axes))
+        sizes = export.symbolic_shape(named, scope=scope)
         return array_spec(cast(Any, sizes), np.dtype(spec.dtype))
 
     named = dimensions(signature, shared)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,14 @@ from fnn.export.archive import Endpoint, ExportArchive
 from fnn.export.signature import outputs_of, specs_in
 from fnn.runtime.files import write_folder
 from fnn.runtime.optional import optional
-from fnn.saving.tensors import encode
+from fnn.saving.tensors import FilePath, encode
 
 FORMAT, VERSION = "fnn-export", 1
 SIGNATURE, WEIGHTS = "signature.json", "weights.safetensors"
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def write(archive: ExportArchive, path: str | os.PathLike[str], options: Any) -> None:
+def write(archive: ExportArchive, path: FilePath, options: Any) -> None:
     """Writes a folder: a program for each endpoint, the weights, `signature.json`."""
     with optional("flatbuffers", extra="export"):
         import flatbuffers  # noqa: F401 - of jax.export, which does not depend on it
@@ -50,7 +49,8 @@ def write(archive: ExportArchive, path: str | os.PathLike[str], options: Any) ->
             name: hashlib.sha256(data).hexdigest() for name, data in files.items()
         },
     }
-    files[SIGNATURE] = json.dumps(described, indent=1, allow_nan=False).encode()
+    text = json.dumps(described, indent=1, allow_nan=False)
+    files[SIGNATURE] = text.encode()
 
     def fill(folder: Path) -> None:
         for name, data in files.items():
@@ -68,7 +68,8 @@ def exported(archive: ExportArchive, endpoint: Endpoint) -> export.Exported:
     like = jax.tree.map(_spec, archive.weights)
 
     def as_program(shapes: tuple[Tree, ...]) -> export.Exported:
-        return export.export(jax.jit(run), platforms=PLATFORMS)(like, *shapes)
+        trace = export.export(jax.jit(run), platforms=PLATFORMS)
+        return trace(like, *shapes)
 
     program: export.Exported = archive.traced(endpoint, as_program)
     return program

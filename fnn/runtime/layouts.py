@@ -112,6 +112,9 @@ class Distribution:
         axes: Axes = (None,) * len(weight.shape)
         for rule in self.rules:
             axes = rule.divide(weight, axes, self.mesh)
+        # As programs return it: else the next call would compile a second one.
+        while axes and axes[-1] is None:
+            axes = axes[:-1]
         return NamedSharding(self.mesh, partition(*axes))
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import IO, Protocol
 
 import jax
@@ -29,7 +29,7 @@ from fnn.saving.tensors import (
     parse,
 )
 from fnn.saving.weights import Weighted
-from fnn.saving.zips import Zip
+from fnn.saving.zips import MemberWriter, Zip
 
 FORMAT = 2
 MANIFEST = "manifest.json"
@@ -106,7 +106,7 @@ def _save(model: Model, path: FilePath, overwrite: bool) -> None:
         file.write(json.dumps(manifest).encode())
 
     def write(file: IO[bytes]) -> None:
-        members: dict[str, Callable[[IO[bytes]], object]] = {
+        members: dict[str, MemberWriter] = {
             CONFIG: lambda member: member.write(config),
             WEIGHTS: lambda member: tensors.write(member, arrays, checksum=False),
             TRAINING: lambda member: tree_files.write(member, record, checksum=False),
@@ -118,9 +118,7 @@ def _save(model: Model, path: FilePath, overwrite: bool) -> None:
     write_atomically(path, write, overwrite=overwrite)
 
 
-def _hashed(
-    name: str, write: Callable[[IO[bytes]], object], digests: dict[str, str]
-) -> Callable[[IO[bytes]], None]:
+def _hashed(name: str, write: MemberWriter, digests: dict[str, str]) -> MemberWriter:
     """`write`, which also notes the SHA-256 of what it has written."""
 
     def write_hashed(file: IO[bytes]) -> None:

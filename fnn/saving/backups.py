@@ -14,7 +14,7 @@ from fnn.runtime.files import write_atomically
 from fnn.runtime.processes import local, writes
 from fnn.saving import tensors
 from fnn.saving.snapshots import Arrays, Json, Leaf, Specs
-from fnn.saving.tensors import FileError
+from fnn.saving.tensors import FileError, FilePath
 
 NEWEST, BEFORE = "training.safetensors", "before.safetensors"
 JSON = "training.json"  # the name of the array that holds the JSON
@@ -23,8 +23,8 @@ JSON = "training.json"  # the name of the array that holds the JSON
 class FileStore:
     """A folder with one file, written as a whole; with `double` the one before stays, too."""
 
-    def __init__(self, folder: str | os.PathLike[str], double: bool = False) -> None:
-        self.folder = Path(os.path.expanduser(os.fspath(folder)))
+    def __init__(self, folder: FilePath, double: bool = False) -> None:
+        self.folder = Path(os.path.expanduser(folder))
         self.double = double
 
     def begin(self) -> None:
@@ -60,7 +60,8 @@ class FileStore:
         if not writes():
             return
         text = json.dumps(described, allow_nan=False).encode()
-        data = tensors.encode({**arrays, JSON: np.frombuffer(text, np.uint8)})
+        as_array = np.frombuffer(text, np.uint8)
+        data = tensors.encode({**arrays, JSON: as_array})
         self.folder.mkdir(parents=True, exist_ok=True)
         newest = self.folder / NEWEST
         if self.double and newest.is_file():

@@ -23,7 +23,7 @@ from fnn.core.tree import array_spec
 from fnn.runtime.optional import optional
 from fnn.saving.savers import Best, Saver
 from fnn.saving.snapshots import Arrays, Json, Leaf, Specs
-from fnn.saving.tensors import FileError, parse
+from fnn.saving.tensors import FileError, FilePath, parse
 from fnn.training.checkpoint import Checkpoint
 
 try:
@@ -46,9 +46,9 @@ class OrbaxStore:
     the CRC-32 of each array, verified when it is read. Only one training may write to a folder.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: FilePath) -> None:
         # Orbax takes absolute paths alone.
-        self.folder = Path(os.path.abspath(os.path.expanduser(os.fspath(folder))))
+        self.folder = Path(os.path.abspath(os.path.expanduser(folder)))
         self._lock: int | None = None
 
     # -- the folder ------------------------------------------------------------------------------
@@ -72,7 +72,8 @@ class OrbaxStore:
     def _take_lock(self) -> None:
         """Waits for another training that writes here, which may be about to end."""
         self.end()
-        self._lock = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        flags = os.O_RDWR | os.O_CREAT
+        self._lock = os.open(self.folder / LOCK, flags, 0o666)
         until = time.monotonic() + WAIT
         while fcntl is not None:
             try:
@@ -103,7 +104,8 @@ class OrbaxStore:
         for path in self.folder.iterdir():
             match = _NAME.fullmatch(path.name)
             if match and path.is_dir():
-                found.append((int(match[1]), int(match[2]), path.name))
+                epoch, step = map(int, match.groups())
+                found.append((epoch, step, path.name))
         return [name for _, _, name in sorted(found)]
 
     def remove(self, name: str) -> None:
@@ -131,9 +133,10 @@ class OrbaxStore:
     def write(self, name: str, arrays: Arrays, described: Json) -> None:
         """Writes a snapshot; durable when it returns."""
         ocp = _orbax()
-        specs = {
-            n: [str(a.dtype), list(a.shape), _digest(n, a)] for n, a in arrays.items()
-        }
+        specs = {}
+        for array_name, array in arrays.items():
+            digest = _digest(array_name, array)
+            specs[array_name] = [str(array.dtype), list(array.shape), digest]
         text = json.dumps({"training": described, "arrays": specs}, allow_nan=False)
         content = {"text": text, "crc": zlib.crc32(text.encode())}
         # Orbax refuses arrays without elements; their shapes are in the JSON.
@@ -174,17 +177,16 @@ class OrbaxStore:
         ocp = _orbax()
         _, specs, digests = self._described(name)
         self._check_size(name, specs, like)
-        held = {n: specs[n] for n in specs if specs[n].size}
-        how = {n: _how_to_restore(ocp, specs[n], like.get(n)) for n in held}
-        target = {n: how[n][0] for n in held}
-        restore = ocp.args.PyTreeRestore(
-            item=target, restore_args={n: how[n][1] for n in held}
-        )
-        arrays: Arrays = {
-            n: np.zeros(s.shape, s.dtype) for n, s in specs.items() if not s.size
-        }
+        arrays: Arrays = {}
+        targets, how = {}, {}
+        for n, spec in specs.items():
+            if spec.size:
+                targets[n], how[n] = _how_to_restore(ocp, spec, like.get(n))
+            else:
+                arrays[n] = np.zeros(spec.shape, spec.dtype)
         with self._damaged(name), _checkpointer() as checkpointer:
-            if held:
+            if targets:
+                restore = ocp.args.PyTreeRestore(item=targets, restore_args=how)
                 args = ocp.args.Composite(**{ARRAYS: restore})
                 arrays |= checkpointer.restore(self.folder / name, args=args)[ARRAYS]
             for array, digest in digests.items():
@@ -192,9 +194,7 @@ class OrbaxStore:
                     raise ValueError(f"{array} has another checksum")
         return {n: arrays[n] for n in like}
 
-    def _check_size(
-        self, name: str, specs: Mapping[str, Any], like: Mapping[str, Leaf]
-    ) -> None:
+    def _check_size(self, name: str, specs: Specs, like: Mapping[str, Leaf]) -> None:
         """Raises FileError for arrays of any size beside those whose sizes are known."""
         known = {n: s for n, s in specs.items() if like.get(n) is not None}
         beside = tree.nbytes(dict(specs)) - tree.nbytes(known)
@@ -246,9 +246,8 @@ def _digest(name: str, array: Any) -> int | None:
         return None
     values = np.asarray(array, order="C")
     header = f"{name} {values.dtype} {values.shape}"
-    return zlib.crc32(
-        values.reshape(-1).view(np.uint8).data, zlib.crc32(header.encode())
-    )
+    data = values.reshape(-1).view(np.uint8).data
+    return zlib.crc32(data, zlib.crc32(header.encode()))
 
 
 def _sync(folder: Path) -> None:

@@ -39,7 +39,12 @@ class Format:
 
 
 def _is_safetensors(start: bytes, members: Sequence[str]) -> bool:
-    return start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= HEADER_LIMIT
+    size = int.from_bytes(start[:8], "little")
+    return start[8:9] == b"{" and size <= HEADER_LIMIT
+
+
+def _is_npz(start: bytes, members: Sequence[str]) -> bool:
+    return bool(members) and all(name.endswith(".npy") for name in members)
 
 
 FNN = Format(
@@ -51,7 +56,7 @@ SAFETENSORS = Format(
     weights=(".safetensors",),
 )
 NPZ = Format(
-    lambda start, members: bool(members) and all(m.endswith(".npy") for m in members),
+    _is_npz,
     "written by NumPy, which holds arrays and no network; create the model, then call "
     "model.load_weights(path)",
     weights=(".npz",),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from typing import IO, Any, NamedTuple
 
 import jax
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from fnn.saving import zips
-from fnn.saving.tensors import PIECE, damaged, on_host
+from fnn.saving.tensors import PIECE, AnyArrays, damaged, on_host
 from fnn.saving.zips import Zip
 
 _MOST_AXES = 32
@@ -29,7 +29,7 @@ class Entry(NamedTuple):
     fortran: bool
 
 
-def check(arrays: Mapping[str, np.ndarray | jax.Array]) -> None:
+def check(arrays: AnyArrays) -> None:
     """Raises ValueError for names that no zip may have and dtypes that the format does not know."""
     for name, array in arrays.items():
         if not zips.is_plain(name):
@@ -45,12 +45,15 @@ def check(arrays: Mapping[str, np.ndarray | jax.Array]) -> None:
             )
 
 
-def write(file: IO[bytes], arrays: Mapping[str, np.ndarray | jax.Array]) -> None:
+def write(file: IO[bytes], arrays: AnyArrays) -> None:
     """Writes the arrays one at a time, as `numpy.savez(file, **arrays)` would."""
-    zips.write(file, {name + _ENDING: _writer(a) for name, a in arrays.items()})
+    members: zips.Members = {}
+    for name, array in arrays.items():
+        members[name + _ENDING] = _writer(array)
+    zips.write(file, members)
 
 
-def _writer(array: np.ndarray | jax.Array) -> Callable[[IO[bytes]], None]:
+def _writer(array: np.ndarray | jax.Array) -> zips.MemberWriter:
     return lambda member: npy.write_array(member, on_host(array), allow_pickle=False)
 
 

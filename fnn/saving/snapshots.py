@@ -159,11 +159,10 @@ def _wanted(
     leaves = named(STATE, like.state)
     if described["batch"] and like.sums is not None:
         leaves |= named(SUMS, like.sums)
-    parts = {name.partition("/")[0] for name in leaves}
-    found = {
-        name: spec for name, spec in specs.items() if name.partition("/")[0] in parts
-    }
-    report = compare({name: _data(leaf) for name, leaf in leaves.items()}, found)
+    parts = set(map(_part_of, leaves))
+    found = {name: spec for name, spec in specs.items() if _part_of(name) in parts}
+    data = {name: _data(leaf) for name, leaf in leaves.items()}
+    report = compare(data, found)
     if not report.ok:
         raise FileError(
             f"expected a checkpoint of an equal training in {path}, received differences:\n  "
@@ -177,8 +176,12 @@ def _wanted(
                 f"expected a random key of {random.key_impl(leaf)} for {name} in {path}, "
                 f"received one of {impl}; make the keys as they were"
             )
-    counters = [name for name in specs if name.partition("/")[0] == COUNTERS]
+    counters = [name for name in specs if _part_of(name) == COUNTERS]
     return {**leaves, **dict.fromkeys(counters)}
+
+
+def _part_of(name: str) -> str:
+    return name.partition("/")[0]
 
 
 def restored(described: Json, arrays: Arrays, like: Snapshot, path: object) -> Snapshot:
@@ -224,8 +227,9 @@ def _count(value: object) -> int:
 
 
 def _filled(part: str, like: Tree, arrays: Arrays) -> Tree:
-    leaves = [_as(leaf, arrays[name]) for name, leaf in named(part, like).items()]
-    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+    leaves = named(part, like)
+    filled = [_as(leaf, arrays[name]) for name, leaf in leaves.items()]
+    return jax.tree.unflatten(jax.tree.structure(like), filled)
 
 
 def _counters(skeleton: Json | str, arrays: Arrays) -> Tree:
@@ -238,7 +242,8 @@ def _counters(skeleton: Json | str, arrays: Arrays) -> Tree:
 def _as(like: Leaf, value: np.ndarray | Array) -> Leaf:
     """A stored array as the leaf that it was, where `like` is: on devices, or on the host."""
     if _is_key(like):
-        key = random.wrap_key_data(jnp.asarray(value), impl=random.key_impl(like))
+        impl = random.key_impl(like)
+        key = random.wrap_key_data(jnp.asarray(value), impl=impl)
         return put(key, like.sharding) if like.committed else key
     if isinstance(value, jax.Array):
         return value

@@ -26,6 +26,7 @@ PIECE = 2**20  # bytes read at a time
 _MOST_AXES = 32
 
 Arrays = dict[str, np.ndarray]
+AnyArrays = Mapping[str, np.ndarray | jax.Array]
 FilePath = str | os.PathLike[str]
 
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -93,7 +94,7 @@ def _finite(number: str) -> float:
     return value
 
 
-def encode(arrays: Mapping[str, np.ndarray | jax.Array]) -> bytes:
+def encode(arrays: AnyArrays) -> bytes:
     """The bytes of a safetensors file of the arrays, with their checksum in the header."""
     file = io.BytesIO()
     write(file, arrays)
@@ -102,7 +103,7 @@ def encode(arrays: Mapping[str, np.ndarray | jax.Array]) -> bytes:
 
 def write(
     file: IO[bytes],
-    arrays: Mapping[str, np.ndarray | jax.Array],
+    arrays: AnyArrays,
     metadata: Mapping[str, str] | None = None,
     checksum: bool = True,
 ) -> None:
@@ -139,7 +140,7 @@ def write(
         _write_array(file, on_host(arrays[name]))
 
 
-def _order(arrays: Mapping[str, np.ndarray | jax.Array]) -> list[str]:
+def _order(arrays: AnyArrays) -> list[str]:
     """Wide dtypes first, so that every array is aligned."""
     return sorted(arrays, key=lambda name: (-arrays[name].dtype.itemsize, name))
 
@@ -172,7 +173,7 @@ def _write_array(file: IO[bytes], array: np.ndarray) -> None:
         file.write(data[start : start + PIECE].data)
 
 
-def _checksum(arrays: Mapping[str, np.ndarray | jax.Array]) -> str:
+def _checksum(arrays: AnyArrays) -> str:
     """SHA-256 of names, dtypes, shapes and values; the order in the file does not matter."""
     total = hashlib.sha256()
     for name in sorted(arrays):
@@ -229,12 +230,11 @@ class Tensors:
                     f"{name!r:.40} has dtype {dtype!r:.40}, which is unknown"
                 )
             known = OTHER_DTYPES[dtype]
-            if stored is None or (stored.dtype, *stored.shape[-1:]) != (
-                np.uint8,
-                known.itemsize,
-            ):
+            as_bytes = (np.uint8, known.itemsize)
+            if stored is None or (stored.dtype, *stored.shape[-1:]) != as_bytes:
                 raise ValueError(f"{name!r:.40} has no bytes of {dtype}")
-            self.tensors[name] = stored._replace(dtype=known, shape=stored.shape[:-1])
+            shape = stored.shape[:-1]
+            self.tensors[name] = stored._replace(dtype=known, shape=shape)
 
     def _check_places(self, size: int) -> None:
         """Raises ValueError unless the arrays fill the file without gaps and overlaps."""

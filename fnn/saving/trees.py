@@ -10,20 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax import random
 
-from fnn.core.tree import Tree
+from fnn.core.tree import Path, Tree
 from fnn.saving.report import LoadReport, compare
 
 Arrays: TypeAlias = Mapping[str, Any]
 Description: TypeAlias = Any  # null, or an object of one entry: data for JSON
-Part: TypeAlias = tuple[
-    str, Tree
-]  # the name of a child in names of arrays, and the child
+# The name of a child in names of arrays, and the child.
+Part: TypeAlias = tuple[str, Tree]
 
 PRNG = ("threefry2x32", "rbg", "unsafe_rbg")
 NAMES = {"~": "~0", "/": "~1"}
 MADE_NAME = "__metadata__"  # means something else in a safetensors file
 # The types of leaves that a description itself holds.
 _NUMBERS = (bool, int, float, complex, str)
+_ARRAYS = (np.ndarray, np.generic, jax.Array)
 
 
 class Packed(NamedTuple):
@@ -77,15 +77,17 @@ def refit(tree: Tree, like: Tree) -> Tree:
 
 def differences(found: Mapping[str, Tree], like: Tree) -> LoadReport:
     """How leaves by name fit those of `like`."""
-    wanted = {name: _Shown(leaf) for name, leaf in named_leaves(like).items()}
-    return compare(wanted, {name: _Shown(leaf) for name, leaf in found.items()})
+    leaves = named_leaves(like)
+    wanted = {name: _Shown(leaf) for name, leaf in leaves.items()}
+    shown = {name: _Shown(leaf) for name, leaf in found.items()}
+    return compare(wanted, shown)
 
 
 def named_leaves(tree: Tree) -> dict[str, Tree]:
     """Every leaf of `tree` by its name."""
     found: dict[str, Tree] = {}
 
-    def note(path: tuple[str, ...], leaf: Tree) -> Tree:
+    def note(path: Path, leaf: Tree) -> Tree:
         found[_joined(path)] = leaf
         return leaf
 
@@ -106,19 +108,20 @@ class _Shown:
 # -- names ---------------------------------------------------------------------------------------
 
 
-def _joined(path: tuple[str, ...]) -> str:
+def _joined(path: Path) -> str:
     name = "/".join(path)
     if name == MADE_NAME:
         return "~m"
     return name
 
 
-def _key(key: object, path: tuple[str, ...]) -> str:
-    """A key of a dict as a part of a name."""
+def _below(path: Path, key: object) -> Path:
+    """The path of what a dict at `path` has at a key."""
     if type(key) is int:
-        return f"~i{key}"
+        return (*path, f"~i{key}")
     if type(key) is str:
-        return "".join(NAMES.get(letter, letter) for letter in key)
+        escaped = "".join(NAMES.get(letter, letter) for letter in key)
+        return (*path, escaped)
     raise TypeError(
         f"expected strings or integers as keys of the dict at {_joined(path)!r}, received {key!r}; "
         "use one of these"
@@ -130,8 +133,10 @@ def _key(key: object, path: tuple[str, ...]) -> str:
 
 def _fields(node: Tree) -> list[Part] | None:
     """The fields of a named tuple, or of another class that JAX knows; None for a leaf."""
-    if isinstance(node, tuple):
-        return list(zip(node._fields, node, strict=True))  # type: ignore[attr-defined]
+    if isinstance(node, tuple) and hasattr(node, "_fields"):
+        return list(zip(node._fields, node, strict=True))
+    if isinstance(node, (tuple, *_ARRAYS, *_NUMBERS)):
+        return None
     pairs = jax.tree_util.tree_leaves_with_path(node, is_leaf=lambda x: x is not node)
     if any(not path for path, _ in pairs):
         return None
@@ -154,20 +159,17 @@ def _rebuilt(node: Tree, children: list[Tree]) -> Tree:
     return structure.unflatten(children)
 
 
-def _is_named_tuple(node: Tree) -> bool:
-    return isinstance(node, tuple) and hasattr(node, "_fields")
-
-
 def _map(
-    function: Callable[[tuple[str, ...], Tree], Tree], node: Tree, path: tuple[str, ...]
+    function: Callable[[Path, Tree], Tree],
+    node: Tree,
+    path: Path,
 ) -> Tree:
     """`node` with `function(path, leaf)` in place of every leaf."""
     if node is None:
         return None
     if type(node) is dict:
         return {
-            key: _map(function, item, (*path, _key(key, path)))
-            for key, item in node.items()
+            key: _map(function, item, _below(path, key)) for key, item in node.items()
         }
     if type(node) in (list, tuple):
         items = [
@@ -175,29 +177,22 @@ def _map(
             for number, item in enumerate(node)
         ]
         return type(node)(items)
-    fields = _fields(node) if _may_have_fields(node) else None
+    fields = _fields(node)
     if fields is None:
         return function(path, node)
-    children = [
-        _map(function, item, (*path, _key(name, path))) for name, item in fields
-    ]
+    children = [_map(function, item, _below(path, name)) for name, item in fields]
     return _rebuilt(node, children)
-
-
-def _may_have_fields(node: Tree) -> bool:
-    plain = isinstance(node, (np.ndarray, np.generic, jax.Array, *_NUMBERS))
-    return not plain and (not isinstance(node, tuple) or _is_named_tuple(node))
 
 
 # -- describing ----------------------------------------------------------------------------------
 
 
-def _describe(node: Tree, path: tuple[str, ...], arrays: dict[str, Any]) -> Description:
+def _describe(node: Tree, path: Path, arrays: dict[str, Any]) -> Description:
     if node is None:
         return None
     if type(node) is dict:
         items = [
-            [key, _describe(item, (*path, _key(key, path)), arrays)]
+            [key, _describe(item, _below(path, key), arrays)]
             for key, item in node.items()
         ]
         return {"dict": items}
@@ -209,9 +204,9 @@ def _describe(node: Tree, path: tuple[str, ...], arrays: dict[str, Any]) -> Desc
         return {type(node).__name__: parts}
     if type(node) in _NUMBERS:
         return {type(node).__name__: _plain(node)}
-    if isinstance(node, (np.ndarray, np.generic, jax.Array)):
+    if isinstance(node, _ARRAYS):
         return _describe_array(node, path, arrays)
-    fields = _fields(node) if _may_have_fields(node) else None
+    fields = _fields(node)
     if fields is None:
         raise TypeError(
             f"expected arrays, numbers, strings, and classes that JAX knows as pytrees, received "
@@ -219,8 +214,7 @@ def _describe(node: Tree, path: tuple[str, ...], arrays: dict[str, Any]) -> Desc
             "jax.tree_util.register_dataclass"
         )
     items = [
-        [name, _describe(item, (*path, _key(name, path)), arrays)]
-        for name, item in fields
+        [name, _describe(item, _below(path, name), arrays)] for name, item in fields
     ]
     return {"fields": items}
 
@@ -234,9 +228,7 @@ def _plain(number: Tree) -> Any:
     return number
 
 
-def _describe_array(
-    array: Any, path: tuple[str, ...], arrays: dict[str, Any]
-) -> Description:
+def _describe_array(array: Any, path: Path, arrays: dict[str, Any]) -> Description:
     name = _joined(path)
     if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
         arrays[name] = random.key_data(array)
@@ -248,7 +240,9 @@ def _describe_array(
         return {"key": [name, kind]}
     arrays[name] = array
     if isinstance(array, jax.Array):
-        return {"weak" if _is_weak(array) else "jax": name}
+        if _is_weak(array):
+            return {"weak": name}
+        return {"jax": name}
     if isinstance(array, np.generic):
         arrays[name] = np.asarray(array)
         return {"scalar": name}
@@ -372,8 +366,8 @@ _MAKERS: dict[str, Callable[[Any, Arrays], Tree]] = {
 }
 
 
-def _replace(like: Tree, path: tuple[str, ...], found: Mapping[str, Tree]) -> Tree:
-    def take(at: tuple[str, ...], leaf: Tree) -> Tree:
+def _replace(like: Tree, path: Path, found: Mapping[str, Tree]) -> Tree:
+    def take(at: Path, leaf: Tree) -> Tree:
         value = found[_joined(at)]
         if isinstance(leaf, np.generic):
             return np.asarray(value)[()]

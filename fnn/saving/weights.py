@@ -123,7 +123,9 @@ def load_weights(
         report: LoadReport = opened.reader("load_weights")(
             model, opened, skip_mismatch, strict, **options
         )
-    return None if strict and not skip_mismatch else report
+    if strict and not skip_mismatch:
+        return None
+    return report
 
 
 def _load_safetensors(
@@ -183,7 +185,9 @@ def take(
         report.check(path)
     arrays = load([*fitting, *stores])
     own = {name: array for name, array in arrays.items() if _is_own(name)}
-    assign(model, {**{name: arrays.pop(name) for name in fitting}, **own})
+    given = {name: arrays.pop(name) for name in fitting}
+    given |= own
+    assign(model, given)
     return report
 
 
@@ -217,7 +221,9 @@ def assign(model: Weighted, weights: dict[str, np.ndarray]) -> None:
         for path, leaf in tree.flatten(branch):
             # Popped, so that a copy on the host is gone before the next is made.
             given = weights.pop(_name(part, path), None)
-            leaves.append((path, leaf if given is None else tree.owned(given)))
+            if given is not None:
+                leaf = tree.owned(given)
+            leaves.append((path, leaf))
         parts[part] = tree.fill(branch, tree.unflatten(leaves))
     model.train_state = now.replace(**parts)
     own = {n.removeprefix(OWN): a for n, a in weights.items() if _is_own(n)}

@@ -8,10 +8,14 @@ import shutil
 import stat
 import zipfile
 from collections.abc import Callable
-from typing import IO
+from typing import IO, TypeAlias
 
 from fnn.saving.reading import BoundedReader
 from fnn.saving.tensors import HEADER_LIMIT, PIECE, FilePath, damaged
+
+# What a member holds, as bytes or by a function that writes it.
+MemberWriter: TypeAlias = Callable[[IO[bytes]], object]
+Members: TypeAlias = dict[str, bytes | MemberWriter]
 
 # The most bytes that a compressed byte can stand for (DEFLATE).
 _MOST_EXPANSION = 1032
@@ -93,8 +97,8 @@ class Zip:
 
 def is_plain(name: str) -> bool:
     """Whether the name of a member leads nowhere else: it is not absolute, and has no `..`."""
-    parts = name.split("/")
-    return not set(parts) & {"", ".", ".."} and not set(name) & set("\\:\0")
+    parts = set(name.split("/"))
+    return parts.isdisjoint(("", ".", "..")) and set(name).isdisjoint("\\:\0")
 
 
 def _problem(info: zipfile.ZipInfo) -> str:
@@ -117,9 +121,7 @@ def _problem(info: zipfile.ZipInfo) -> str:
     return ""
 
 
-def write(
-    file: IO[bytes], members: dict[str, bytes | Callable[[IO[bytes]], object]]
-) -> None:
+def write(file: IO[bytes], members: Members) -> None:
     """Writes a zip of members that are given as bytes, or by functions that write them."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, content in members.items():

@@ -205,7 +205,8 @@ class Application:
         finally:
             self.held -= len(body)
         wanted = _accepted(headers, kind)
-        return Answer(200, bodies.write(wanted, outputs, self.served.outputs), wanted)
+        written = bodies.write(wanted, outputs, self.served.outputs)
+        return Answer(200, written, wanted)
 
     async def _read(
         self, body: bytearray, headers: dict[bytes, bytes], receive: Receive
@@ -254,9 +255,12 @@ def _too_large(most: int) -> HTTPError:
 
 
 def _error(
-    status: int, message: str, headers: Iterable[tuple[str, str]] = ()
+    status: int,
+    message: str,
+    headers: Iterable[tuple[str, str]] = (),
 ) -> Answer:
-    return Answer(status, json.dumps({"error": message}).encode(), JSON, tuple(headers))
+    body = json.dumps({"error": message}).encode()
+    return Answer(status, body, JSON, tuple(headers))
 
 
 def _type_of(headers: dict[bytes, bytes]) -> str:

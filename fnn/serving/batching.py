@@ -112,8 +112,10 @@ class Batcher:
         step = count
         if self.together:
             step = self.most
-        starts = range(0, count, step)
-        parts = [self._enter([a[at : at + step] for a in arrays]) for at in starts]
+        parts = []
+        for start in range(0, count, step):
+            part = [array[start : start + step] for array in arrays]
+            parts.append(self._enter(part))
         found = await asyncio.gather(*parts)
         if len(found) == 1:
             return found[0]
@@ -126,7 +128,8 @@ class Batcher:
         self._open.add(outputs)
         outputs.add_done_callback(self._open.discard)
         count = len(arrays[0])
-        self._waiting.append(Request(arrays, count, kind, loop.time(), outputs))
+        request = Request(arrays, count, kind, loop.time(), outputs)
+        self._waiting.append(request)
         self.examples += count
         self._arrival.set()
         return outputs

@@ -67,7 +67,8 @@ def _json_inputs(body: bytes) -> Any:
 
 def _binary_inputs(body: bytes) -> Any:
     try:
-        return tensors.Tensors(io.BytesIO(body), len(body), "the body").load("optional")
+        given = tensors.Tensors(io.BytesIO(body), len(body), "the body")
+        return given.load("optional")
     except tensors.FileError as error:
         raise BodyError(str(error)) from None
 
@@ -104,10 +105,11 @@ def _converted(array: np.ndarray, spec: Spec) -> np.ndarray:
         )
     with np.errstate(all="ignore"):
         made = array.astype(spec.dtype)
-        changed = made.dtype.kind in "bui" and (made != array).any()
+        is_exact = made.dtype.kind in "bui"
+        changed = is_exact and (made != array).any()
     if changed:
         raise BodyError(f"expected values of {spec.dtype} for {spec}, received others")
-    if made.dtype.kind not in "bui" and not np.isfinite(made).all():
+    if not is_exact and not np.isfinite(made).all():
         raise BodyError(f"expected finite numbers for {spec}, received NaN or infinity")
     return made
 

@@ -42,7 +42,8 @@ class Histogram:
         yield f"# HELP {self.name} {self.help}"
         yield f"# TYPE {self.name} histogram"
         total = 0
-        for bound, count in zip((*self.bounds, "+Inf"), self.counts, strict=True):
+        bounds = (*self.bounds, "+Inf")
+        for bound, count in zip(bounds, self.counts, strict=True):
             total += count
             yield f'{self.name}_bucket{{le="{bound}"}} {total}'
         yield f"{self.name}_sum {self.sum}"

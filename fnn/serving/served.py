@@ -37,7 +37,8 @@ class Served:
     def __init__(self, model: Any, most: int = 32, programs: int = 128) -> None:
         self.name = str(getattr(model, "name", model))
         if isinstance(model, (str, os.PathLike)):
-            self.name = os.path.splitext(os.path.basename(model))[0]
+            file_name = os.path.basename(model)
+            self.name = os.path.splitext(file_name)[0]
             model = fnn.load(model, compile=False)
         self.model = model
         self.most = most
@@ -90,7 +91,8 @@ class Served:
 
 def _zeros(spec: Spec, count: int) -> np.ndarray:
     """Inputs like `spec`; a free size, whose programs are compiled at requests, is 2."""
-    shape = (count, *(2 if size is None else size for size in spec.shape[1:]))
+    sizes = [2 if size is None else size for size in spec.shape[1:]]
+    shape = (count, *sizes)
     if spec.dtype == "string":
         return np.full(shape, "")
     return np.zeros(shape, spec.dtype)
@@ -110,4 +112,5 @@ def _padded(array: np.ndarray, size: int) -> np.ndarray:
     missing = size - len(array)
     if missing <= 0:
         return array
-    return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
+    copies = np.repeat(array[-1:], missing, axis=0)
+    return np.concatenate([array, copies])

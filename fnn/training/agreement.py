@@ -62,7 +62,8 @@ def _described(plan: Plan) -> dict[str, Any]:
     if isinstance(data, ArrayData):
         # The first, the middle and the last example stand for all.
         index = np.array([0, data.count // 2, data.count - 1])
-        described["data"] = [data.count, _checksum(take(data.arrays, index))]
+        examples = take(data.arrays, index)
+        described["data"] = [data.count, _checksum(examples)]
     return described
 
 

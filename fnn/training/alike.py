@@ -12,7 +12,12 @@ from fnn.core import tree
 from fnn.core.tree import SpecTree, Tree
 
 
-def alike(batch: Tree, first: SpecTree, number: int, varies: bool = False) -> Tree:
+def alike(
+    batch: Tree,
+    first: SpecTree,
+    number: int,
+    varies: bool = False,
+) -> Tree:
     """`batch` in the dtypes of the first. Raises ValueError if it differs otherwise.
 
     `number` is that of the batch, for messages. With `varies` sizes may differ.
@@ -64,7 +69,8 @@ def _unlike(batch: Tree, first: SpecTree, number: int) -> ValueError:
 
 def _structure(batch: Tree) -> str:
     """A batch as a string: its structure with shapes and dtypes, without quotes."""
-    return str(jax.tree.map(tree.describe, batch)).replace("'", "")
+    described = jax.tree.map(tree.describe, batch)
+    return str(described).replace("'", "")
 
 
 def _shapes_of_examples(batch: Tree) -> tuple[Any, list[tuple[int, ...]]]:

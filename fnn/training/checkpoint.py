@@ -144,7 +144,8 @@ class Checkpoint:
 
     def describe(self) -> list[dict[str, Any]]:
         """The JSON of each checkpoint, oldest first; no array is read, and no device used."""
-        found: list[dict[str, Any]] = type(self).on_opened(self, True).describe()
+        opened = type(self).on_opened(self, True)
+        found: list[dict[str, Any]] = opened.describe()
         return found
 
 

@@ -43,9 +43,9 @@ class TrainingError(FloatingPointError):
 
 
 # The dtypes of NumPy in which JAX computes whatever its settings are.
-_WORKING_DTYPES = {
-    np.dtype(name) for name in ("float32", "int32", "uint8", "bool", "float16", "int8")
-}
+_WORKING_DTYPES = set(
+    map(np.dtype, ("float32", "int32", "uint8", "bool", "float16", "int8"))
+)
 _EXTENDED_FLOATS = ("bfloat16", "float8_e4m3fn")
 
 
@@ -54,7 +54,12 @@ def is_working_dtype(dtype: np.dtype) -> bool:
     return dtype in _WORKING_DTYPES
 
 
-def as_array(name: str, value: Any, lazy: bool = False, strings: bool = False) -> Array:
+def as_array(
+    name: str,
+    value: Any,
+    lazy: bool = False,
+    strings: bool = False,
+) -> Array:
     """`value` as a numeric array (NumPy, or JAX as it is), in a dtype in which JAX computes.
 
     With `lazy`, sparse matrices, memmaps and large arrays become a `LazyArray`. With `strings`,
@@ -241,8 +246,10 @@ def check_finite(
     is_nan = np.isnan(array)
     if not is_nan.any():
         return
-    rows = np.flatnonzero(is_nan.reshape(len(is_nan), -1).any(axis=1))
-    shown = ", ".join(str(row_number(row)) for row in rows[:5])
+    of_rows = is_nan.reshape(len(is_nan), -1)
+    rows = np.flatnonzero(of_rows.any(axis=1))
+    numbers = map(row_number, rows[:5])
+    shown = ", ".join(map(str, numbers))
     if len(rows) > 5:
         shown += ", ..."
     place = f"{_plural('row', len(rows))} {shown}"
@@ -366,7 +373,8 @@ def _check_numbers(layer: Layer, x: Tree) -> None:
 
 
 def _holds_arrays(leaves: Iterable[object]) -> bool:
-    return any(isinstance(leaf, (np.ndarray, jax.Array, LazyArray)) for leaf in leaves)
+    kinds = np.ndarray, jax.Array, LazyArray
+    return any(isinstance(leaf, kinds) for leaf in leaves)
 
 
 class _Computed:

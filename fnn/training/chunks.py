@@ -14,7 +14,11 @@ from fnn.training.data import is_on_several_devices
 
 def zeros(capacity: int, batch: SpecTree) -> Tree:
     """Zeros for `capacity` batches, stacked."""
-    return jax.tree.map(lambda s: np.zeros((capacity, *s.shape), s.dtype), batch)
+
+    def stacked(spec: jax.ShapeDtypeStruct) -> np.ndarray:
+        return np.zeros((capacity, *spec.shape), spec.dtype)
+
+    return jax.tree.map(stacked, batch)
 
 
 def write(batch: Tree, chunk: Tree, position: int, pad: bool) -> None:
@@ -28,8 +32,8 @@ def write(batch: Tree, chunk: Tree, position: int, pad: bool) -> None:
         arrays, valid = chunk
         valid[position, : tree.batch_size(batch)] = True
     count = tree.batch_size(batch)
-    pairs = zip(jax.tree.leaves(arrays), jax.tree.leaves(batch), strict=True)
-    for whole, part in pairs:
+    wholes, parts = jax.tree.leaves(arrays), jax.tree.leaves(batch)
+    for whole, part in zip(wholes, parts, strict=True):
         whole[position, :count] = part
         whole[position, count:] = part[:1]
 

@@ -130,7 +130,8 @@ def _weights(
 ) -> np.ndarray:
     """The weight of each target by its class."""
     present, places = np.unique(classes, return_inverse=True)
-    by_class = np.array([table.get(int(one), 1.0) for one in present], np.float32)
+    weights = [table.get(int(one), 1.0) for one in present]
+    by_class = np.array(weights, np.float32)
     if present.size and not by_class.any() and not any(table.values()):
         raise ValueError(f"expected {label} with a weight above 0, received only zeros")
     return by_class[places.reshape(classes.shape)]
@@ -171,7 +172,8 @@ def classes_of(
     if shape[-1:] == (1,):
         per_vector = per_vector or per_element
     if loss.targets == "labels":
-        labels = y.reshape(np.delete(shape, axis)).astype(np.int64)
+        without_axis = np.delete(shape, axis)
+        labels = y.reshape(without_axis).astype(np.int64)
         return Classes(labels, shape[axis])
     if per_element and len(shape) < 2:
         entries = y.reshape(shape)

@@ -73,7 +73,8 @@ def committed(
     if commit is None:
         commit = condition(run.values_of(loss))
     leaves = []
-    for i, (old, variable) in enumerate(zip(olds, news, strict=True)):
+    pairs = zip(olds, news, strict=True)
+    for i, (old, variable) in enumerate(pairs):
         new = run.value(variable)
         if i not in chosen and new is not old:
             new = jnp.where(commit, new, old)
@@ -110,8 +111,8 @@ class _Evaluation:
 
     def __init__(self, program: Program, arguments: list[Array]) -> None:
         self.program = program.jaxpr
-        self.values: dict[Variable, Array] = {}
-        self.values.update(zip(self.program.constvars, program.consts, strict=True))
+        constants = zip(self.program.constvars, program.consts, strict=True)
+        self.values: dict[Variable, Array] = dict(constants)
         self.values.update(zip(self.program.invars, arguments, strict=True))
         # Others are of no use, and some of them cannot be returned.
         self.used: set[Variable] = set()
@@ -146,7 +147,8 @@ class _Evaluation:
         part = self.program.replace(
             constvars=[], invars=inputs, outvars=results, eqns=equations
         )
-        values = jaxpr_as_fun(ClosedJaxpr(part, []))(*map(self.value, inputs))
+        run_part = jaxpr_as_fun(ClosedJaxpr(part, []))
+        values = run_part(*map(self.value, inputs))
         self.values.update(zip(results, values, strict=True))
 
 

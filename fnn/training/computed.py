@@ -74,5 +74,8 @@ def computed(
     if specs is None or tree.nbytes(specs) <= AT_ONCE:
         return run(x)
     runs = _Runs(run, x)
-    sources = (Computed(runs, number, spec) for number, spec in enumerate(specs))
-    return tuple(LazyArray(source, lambda part: part) for source in sources)
+    outputs = []
+    for number, spec in enumerate(specs):
+        source = Computed(runs, number, spec)
+        outputs.append(LazyArray(source, lambda part: part))
+    return tuple(outputs)

@@ -21,7 +21,8 @@ def copied(state: Tree) -> Tree:
             return array.copy()
         return copy
 
-    return jax.tree.map(copied_leaf, state, jax.device_put(state, may_alias=False))
+    copies = jax.device_put(state, may_alias=False)
+    return jax.tree.map(copied_leaf, state, copies)
 
 
 def _is_key(leaf: Tree) -> bool:

@@ -103,7 +103,8 @@ def operations(jaxpr: Jaxpr) -> float:
     """The approximate number of floating-point operations of a program."""
     total = 0.0
     for equation in jaxpr.eqns:
-        size = sum(math.prod(getattr(v.aval, "shape", ())) for v in equation.outvars)
+        shapes = [getattr(v.aval, "shape", ()) for v in equation.outvars]
+        size = sum(map(math.prod, shapes))
         name = equation.primitive.name
         inside = list(_inner(equation))
         if inside:

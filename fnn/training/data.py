@@ -96,7 +96,8 @@ class ArrayData:
         if not self.resident:
             # Each dispatch copies its own chunk: no need to gather more.
             return min(capacity, fitting)
-        return min(max(capacity, 8), fitting, 1 << (self.steps - 1).bit_length())
+        all_steps = 1 << (self.steps - 1).bit_length()  # rounded up to a power of two
+        return min(max(capacity, 8), fitting, all_steps)
 
     def batch_spec(self) -> SpecTree:
         """Shapes and dtypes of one batch."""
@@ -112,7 +113,8 @@ class ArrayData:
         """
         if not self.shuffle:
             return np.arange(self.count)
-        generator = np.random.default_rng([*np.atleast_1d(self.seed).tolist(), number])
+        seed = np.atleast_1d(self.seed).tolist()
+        generator = np.random.default_rng([*seed, number])
         if self.shuffle == "batch":
             complete = self.count // self.batch_size * self.batch_size
             blocks = np.arange(complete).reshape(-1, self.batch_size)
@@ -135,10 +137,11 @@ class ArrayData:
         left out.
         """
         total = steps or self.steps
-        ragged = self.count % self.batch_size if self.pad and self.ends_alike else 0
-        separate = bool(ragged) and (
-            self.runs_apart(ragged) or self.apart(self.batch_spec())
-        )
+        ragged, separate = 0, False
+        if self.pad and self.ends_alike:
+            ragged = self.count % self.batch_size
+        if ragged:
+            separate = self.runs_apart(ragged) or self.apart(self.batch_spec())
         done = start
         while done < total:
             batch = epoch * total + done
@@ -157,7 +160,9 @@ class ArrayData:
                 chunk = _shares(self.arrays, valid, index)
             else:
                 chunk = take(self.arrays, index), valid
-            yield chunk if self.pad else chunk[0], count
+            if not self.pad:
+                chunk = chunk[0]
+            yield chunk, count
             done += count
 
     def place(self, done: int | None) -> None:
@@ -207,7 +212,8 @@ class ArrayData:
 
 def key_numbers(key: jax.Array) -> list[int]:
     """The numbers of a random key, as the seed of the shuffling."""
-    return [int(n) for n in np.asarray(jax.random.key_data(key)).reshape(-1)]
+    numbers = np.asarray(jax.random.key_data(key))
+    return [int(number) for number in numbers.reshape(-1)]
 
 
 def is_on_several_devices(tree: Tree) -> bool:
@@ -226,7 +232,8 @@ def _may_reside(arrays: Tree) -> bool:
 
     A `LazyArray` is only if it is in memory, and if the device is not the host.
     """
-    lazy = [leaf for leaf in jax.tree.leaves(arrays) if isinstance(leaf, LazyArray)]
+    leaves = jax.tree.leaves(arrays)
+    lazy = [leaf for leaf in leaves if isinstance(leaf, LazyArray)]
     if lazy and jax.default_backend() == "cpu":
         return False
     in_memory = all(array.in_memory for array in lazy)
@@ -239,8 +246,9 @@ def _own_copy(array: Array) -> jax.Array:
         return array
     if isinstance(array, LazyArray):
         array = array.unchecked()
-    copied: jax.Array = jax.device_put(np.array(array, copy=True, order="C"))
-    return copied
+    copy = np.array(array, copy=True, order="C")
+    on_device: jax.Array = jax.device_put(copy)
+    return on_device
 
 
 def take(arrays: Tree, index: np.ndarray) -> Tree:
@@ -272,7 +280,11 @@ def take(arrays: Tree, index: np.ndarray) -> Tree:
     return treedef.unflatten([next(parts[on]) for on in on_device])
 
 
-def _shares(arrays: Tree, valid: np.ndarray, index: np.ndarray) -> tuple[Tree, Tree]:
+def _shares(
+    arrays: Tree,
+    valid: np.ndarray,
+    index: np.ndarray,
+) -> tuple[Tree, Tree]:
     """(the examples with these indices, `valid`) on the devices of several processes.
 
     Each process reads the examples of its own devices; all of them if the devices do not divide
@@ -346,7 +358,8 @@ def _result_sharding(sharding: Any, shape: tuple[int, ...]) -> NamedSharding | N
         names = examples
     elif examples is not None:
         names = (examples,)
-    if shape[-1] % math.prod(sharding.mesh.shape[name] for name in names):
+    sizes = [sharding.mesh.shape[name] for name in names]
+    if shape[-1] % math.prod(sizes):
         examples = None
     leading = (None,) * (len(shape) - 1)
     return NamedSharding(sharding.mesh, partition(*leading, examples, *others))
@@ -361,5 +374,6 @@ def _take_on_host(arrays: list[Array], index: np.ndarray) -> list[np.ndarray]:
         place = slice(flat[0], flat[-1] + 1)
     for array in arrays:
         source = array if isinstance(array, LazyArray) else np.asarray(array)
-        found.append(source[place].reshape(*index.shape, *array.shape[1:]))
+        shape = (*index.shape, *array.shape[1:])
+        found.append(source[place].reshape(shape))
     return found

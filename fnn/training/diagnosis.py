@@ -39,7 +39,8 @@ def first_not_finite(
             return None
         return "/".join(ctx.path) or type(layer).__name__
     found: list[str] = []
-    params, state = (tying.filled(part, layer.ties) for part in (params, state))
+    params = tying.filled(params, layer.ties)
+    state = tying.filled(state, layer.ties)
 
     def visit(name: str, child: Layer, x: Tree) -> Tree:
         y, _ = apply_child(name, child, params, state, x, ctx)
@@ -85,7 +86,10 @@ def diagnose(
     value, grads = jax.value_and_grad(loss_of)(learning)
     if not is_finite(value):
         return "the loss"
-    bad = ["/".join(path) for path, leaf in tree.flatten(grads) if not is_finite(leaf)]
+    bad = []
+    for names, leaf in tree.flatten(grads):
+        if not is_finite(leaf):
+            bad.append("/".join(names))
     if not bad:
         return "the updates of the optimizer"
     return f"the gradient of {', '.join(bad[:4])}"
@@ -101,10 +105,12 @@ def not_finite(plan: Plan, last: Tree, dispatches: list[Dispatch]) -> str:
         step = int(last.step)
         where = f"step {step}"
         if plan.diagnose is not None:
-            first = dispatches[0]
-            bad = [one for one in dispatches if one.number <= step][-1:] or [first]
-            index = bad[0].at + step - bad[0].number
-            batch = jax.tree.map(lambda a: a[index], bad[0].chunk)
+            bad = dispatches[0]
+            for dispatch in dispatches:
+                if dispatch.number <= step:
+                    bad = dispatch
+            index = bad.at + step - bad.number
+            batch = jax.tree.map(lambda a: a[index], bad.chunk)
             key = jax.random.fold_in(plan.key, step)
             where += f", first in {plan.diagnose(last, batch, key)}"
     return (

@@ -82,7 +82,8 @@ class _Noted(NamedTuple):
         parts: dict[str, Tree] = {"batch": chunk}
         if isinstance(chunk, tuple) and len(chunk) == 2 and isinstance(chunk[0], dict):
             parts = chunk[0]  # of a model
-        note(self.kind, {**parts, "state": state}, {**self.values, **static}, self.took)
+        values = {**self.values, **static}
+        note(self.kind, {**parts, "state": state}, values, self.took)
 
 
 class Program:
@@ -146,7 +147,8 @@ class Program:
         A separate program can be freed: the cache of programs drops unused ones, while
         JAX keeps everything that it compiled for a function.
         """
-        if [leaf.shape[1:] for leaf in jax.tree.leaves(chunk)] == self.shapes:
+        shapes = [leaf.shape[1:] for leaf in jax.tree.leaves(chunk)]
+        if shapes == self.shapes:
             return self
         step, state, _, key, read_only = self._made_for
 
@@ -220,11 +222,17 @@ class Program:
         With a distribution in force, that for each of its devices, as `state` lies on them.
         """
         _, like, batch, key, _ = self._made_for
-        chunk = jax.tree.map(lambda a: array_spec((1, *a.shape), a.dtype), batch)
-        state = like if state is None else state
-        chunk, rest = as_divided(chunk, (state, self.zeros(), key, np.True_))
-        state, zeros, key, healthy = rest
-        span, mode = np.zeros(3, np.int32), np.zeros(2, bool)
+
+        def alone(array: Array) -> jax.ShapeDtypeStruct:
+            return array_spec((1, *array.shape), array.dtype)
+
+        chunk = jax.tree.map(alone, batch)
+        if state is None:
+            state = like
+        rest = state, self.zeros(), key, np.True_
+        chunk, (state, zeros, key, healthy) = as_divided(chunk, rest)
+        span = np.zeros(3, np.int32)
+        mode = np.zeros(2, bool)
         batches = Batches(chunk, key, span, mode)
         run = self._run_donating if self.is_large else self._run
         chooses = self.chooses(guard, self.is_large)
@@ -247,7 +255,8 @@ def _inputs(state: Tree, given: Batches, index: Array) -> tuple[Tree, Tree, Arra
     number = index + given.span[2]
     if given.key.ndim:
         # The keys of several members.
-        return state, batch, jax.vmap(random.fold_in, (0, None))(given.key, number)
+        fold_in = jax.vmap(random.fold_in, (0, None))
+        return state, batch, fold_in(given.key, number)
     return state, batch, random.fold_in(given.key, number)
 
 
@@ -342,7 +351,8 @@ def _run_read_only(
     if single:
         accumulators = body(given.span[0], accumulators)
     else:
-        accumulators = lax.fori_loop(given.span[0], given.span[1], body, accumulators)
+        start, end = given.span[0], given.span[1]
+        accumulators = lax.fori_loop(start, end, body, accumulators)
     if over is not None:
         accumulators = over.keep_whole(accumulators)
     return None, accumulators, healthy
@@ -363,7 +373,8 @@ def is_finite(logs: Logs) -> Array:
     loss = logs.get("loss")
     if isinstance(loss, Accumulator):
         loss = loss.sums
-    finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(loss)]
+    leaves = jax.tree.leaves(loss)
+    finite = [jnp.all(jnp.isfinite(leaf)) for leaf in leaves]
     return jnp.all(jnp.array(finite or [True]))
 
 

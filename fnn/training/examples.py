@@ -191,27 +191,36 @@ def collated(items: Sequence[Item], numbers: Iterable[int]) -> Item:
     return _stacked(items, list(numbers), "")
 
 
-def _together(items: Sequence[Any], numbers: list[int], path: str) -> tuple[Any, ...]:
+def _together(
+    items: Sequence[Any],
+    numbers: list[int],
+    path: str,
+) -> tuple[Any, ...]:
     """Tuples of one length, each place stacked."""
     for item, number in zip(items, numbers, strict=True):
         if not isinstance(item, (tuple, list)) or len(item) != len(items[0]):
             raise _unlike(path, number, _described(item), _described(items[0]))
-    parts = zip(*items, strict=True)
-    return tuple(
-        _stacked(part, numbers, f"{path}[{place}]") for place, part in enumerate(parts)
-    )
+    stacked = []
+    for place, part in enumerate(zip(*items, strict=True)):
+        stacked.append(_stacked(part, numbers, f"{path}[{place}]"))
+    return tuple(stacked)
 
 
-def _stacked(items: Sequence[Any], numbers: list[int], path: str) -> Any:
+def _stacked(
+    items: Sequence[Any],
+    numbers: list[int],
+    path: str,
+) -> Any:
     first = items[0]
     if isinstance(first, Mapping):
         for item, number in zip(items, numbers, strict=True):
             if not isinstance(item, Mapping) or set(item) != set(first):
                 raise _unlike(path, number, _described(item), _described(first))
-        return {
-            key: _stacked([item[key] for item in items], numbers, f"{path}[{key!r}]")
-            for key in first
-        }
+        stacked = {}
+        for key in first:
+            parts = [item[key] for item in items]
+            stacked[key] = _stacked(parts, numbers, f"{path}[{key!r}]")
+        return stacked
     if isinstance(first, (tuple, list)) and not _is_of_numbers(first):
         return _together(items, numbers, path)
     if first is None:
@@ -237,7 +246,12 @@ def _described(item: Any) -> str:
     return type(item).__name__
 
 
-def _unlike(path: str, number: int, received: str, expected: str) -> ValueError:
+def _unlike(
+    path: str,
+    number: int,
+    received: str,
+    expected: str,
+) -> ValueError:
     place = ""
     if path:
         place = f" at {path}"

@@ -17,7 +17,12 @@ from fnn.training.hooks import AnyModel, Logs, RunParams
 from fnn.visualization.curves import history_svg, plot_history
 
 # What a file holds of it, and of which types.
-_KEPT: dict[str, Any] = {"history": {}, "epoch": [], "learning_rate": [], "params": {}}
+_KEPT: dict[str, Any] = {
+    "history": {},
+    "epoch": [],
+    "learning_rate": [],
+    "params": {},
+}
 
 
 class History:
@@ -104,7 +109,12 @@ class History:
         self.history, self.epoch = record["history"], record["epoch"]
         self.learning_rate = record["learning_rate"]
 
-    def plot(self, path: str | Path | None = None, *, figure: Any = None) -> Any:
+    def plot(
+        self,
+        path: str | Path | None = None,
+        *,
+        figure: Any = None,
+    ) -> Any:
         """A figure with a panel for each metric: `fnn.visualization.plot_history`.
 
         Raises ValueError before the first epoch, ImportError without matplotlib.

@@ -149,7 +149,8 @@ class CallbackList:
                     "fnn.callbacks.Callback"
                 )
             callback.set_model(model)
-            callback.set_params({n: v for n, v in params.items() if n in SHOWN})
+            shown = {name: value for name, value in params.items() if name in SHOWN}
+            callback.set_params(shown)
             callback.details = params
         # Those whose hooks run: one process writes the files of several.
         self.called = self.callbacks

@@ -43,12 +43,12 @@ def as_inputs(
     if isinstance(x, (list, tuple)):
         single = len(x) == 1 and hasattr(x[0], "shape")
         if several or single:
-            parts = tuple(
-                as_inputs(part, are_arrays(part), f"{name}[{i}]", finite, lazy, strings)
-                for i, part in enumerate(x)
-            )
+            parts = []
+            for i, part in enumerate(x):
+                nested, label = are_arrays(part), f"{name}[{i}]"
+                parts.append(as_inputs(part, nested, label, finite, lazy, strings))
             if several:
-                return parts
+                return tuple(parts)
             return parts[0]
     array = checks.as_array(name, x, lazy, strings)
     if finite:
@@ -71,7 +71,8 @@ def refuse_several(x: Data, node: Node) -> None:
     """
     if not are_arrays(x):
         return
-    if all(len(part.shape) == len(node.shape) - 1 for part in x):
+    ndim = len(node.shape) - 1  # of one example
+    if all(len(part.shape) == ndim for part in x):
         return
     shown = tree.describe(x[:3])
     if len(x) > 3:
@@ -117,7 +118,8 @@ def with_axes(x: Tree, nodes: Tree) -> Tree:
     shapes = [node.shape for node in jax.tree.leaves(nodes)]
     if len(arrays) != len(shapes):
         return x
-    if list(map(np.ndim, arrays)) == list(map(len, shapes)):
+    ndims = list(map(np.ndim, arrays))
+    if ndims == list(map(len, shapes)):
         return x
     fitting = map(_with_axes, arrays, shapes)
     return jax.tree.unflatten(treedef, fitting)
@@ -137,7 +139,11 @@ def _with_axes(array: checks.Array, shape: tuple[int | None, ...]) -> checks.Arr
     return array
 
 
-def by_output(value: Data, names: Sequence[str], argument: str) -> tuple[Data, ...]:
+def by_output(
+    value: Data,
+    names: Sequence[str],
+    argument: str,
+) -> tuple[Data, ...]:
     """`value` as a tuple with one item per output, None for those missing in a dict."""
     if isinstance(value, dict):
         if set(value) - set(names):
@@ -211,13 +217,17 @@ def _parts(structure: Tree) -> list[Any]:
 
 
 def as_targets(
-    y: Data, names: Sequence[str], finite: bool = True, lazy: bool = False
+    y: Data,
+    names: Sequence[str],
+    finite: bool = True,
+    lazy: bool = False,
 ) -> tuple[checks.Array | None, ...]:
     """The targets, one array per output; an empty tuple if there are none."""
     if y is None:
         return ()
     targets: list[checks.Array | None] = []
-    for name, part in zip(names, by_output(y, names, "y"), strict=True):
+    parts = by_output(y, names, "y")
+    for name, part in zip(names, parts, strict=True):
         if part is None:
             targets.append(None)
             continue
@@ -280,14 +290,21 @@ def split_validation(arrays: Arrays, split: float | Split) -> tuple[Data, Data]:
     return _part(arrays, train), _part(arrays, valid)
 
 
-def split_rows(count: int, split: float | Split, targets: Tree) -> tuple[Rows, Rows]:
+def split_rows(
+    count: int,
+    split: float | Split,
+    targets: Tree,
+) -> tuple[Rows, Rows]:
     """The examples to train on, and those to validate on.
 
     A fraction takes the last examples in their order, before shuffling.
     """
     if hasattr(split, "indices"):
+        only = None
         leaves = jax.tree.leaves(targets)
-        return split.indices(count, leaves[0] if len(leaves) == 1 else None)
+        if len(leaves) == 1:
+            only = leaves[0]
+        return split.indices(count, only)
     first = 0
     if isinstance(split, (int, float, np.number)) and 0 < split < 1:
         first = int(np.floor(count * (1 - split)))
@@ -306,9 +323,11 @@ def _part(arrays: Arrays, rows: Rows) -> Data:
         if isinstance(array, LazyArray):
             return array.part(rows)
         if is_on_several_devices(array):
-            taken: checks.Array = take(array, np.arange(len(array))[rows])
+            index = np.arange(len(array))[rows]
+            taken: checks.Array = take(array, index)
             return taken
         return array[rows]
 
     part = jax.tree.map(cut, arrays)
-    return part["x"], list(part["y"]) or None, list(part["weight"]) or None
+    y, weight = list(part["y"]), list(part["weight"])
+    return part["x"], y or None, weight or None

@@ -27,12 +27,18 @@ def shardings(
         name = path_name(path)
         names = [name, f"{root}/{name}"]
         if root is None:
-            parts = name.split("/")
-            names = ["/".join(parts[i:]) for i in range(len(parts))]
-        weight = Weight(tuple(names), tuple(jax.numpy.shape(leaf)), root is not None)
+            names = _ends(name)
+        shape = jax.numpy.shape(leaf)
+        weight = Weight(tuple(names), shape, root is not None)
         return distribution.sharding(weight)
 
     return jax.tree_util.tree_map_with_path(sharding, arrays)
+
+
+def _ends(path: str) -> list[str]:
+    """The ends of a path, the longest first: `a/b/c`, `b/c`, `c`."""
+    parts = path.split("/")
+    return ["/".join(parts[first:]) for first in range(len(parts))]
 
 
 def place(distribution: Distribution, arrays: Tree) -> Tree:
@@ -68,9 +74,8 @@ def beside_params(optimizer: Tree, params: Tree) -> Tree:
     everywhere = _replicated(next(iter(weights.values())).sharding)
 
     def put(path: Any, leaf: Any) -> Any:
-        parts = path_name(path).split("/")
-        for i in range(len(parts)):
-            weight = weights.get("/".join(parts[i:]))
+        for end in _ends(path_name(path)):
+            weight = weights.get(end)
             if weight is not None and weight.shape == jax.numpy.shape(leaf):
                 return _put(leaf, weight.sharding)
         return _put(leaf, everywhere)

@@ -178,7 +178,11 @@ def _checked_step(step: Step) -> Step:
 
 
 def _as_source(
-    data: Tree, batch_size: int, shuffle: bool | str, seed: int, steps: int | None
+    data: Tree,
+    batch_size: int,
+    shuffle: bool | str,
+    seed: int,
+    steps: int | None,
 ) -> ArrayData | StreamData:
     if steps is not None:
         as_integer("steps_per_epoch", steps, 1)
@@ -241,7 +245,8 @@ def train(plan: Plan) -> History:
             if plan.progress.mode and not Mentioned.once:
                 mention(plan, plan.progress)
             plan.progress.stage(COMPILING)
-        program = engine.program(plan.step, now, plan.data.batch_spec(), plan.key)
+        spec = plan.data.batch_spec()
+        program = engine.program(plan.step, now, spec, plan.key)
         trainer = Trainer(plan, program, callbacks, interrupt, resume)
         names = _names_of_logs(plan, trainer, params["validated"])
         callbacks.set_logs(params, names)
@@ -300,11 +305,12 @@ def _parameters(plan: Plan) -> dict[str, Any]:
     count = None
     if not plan.steps:
         count = getattr(plan.data, "count", None)
+    validated = plan.validate is not None and any(map(plan.validates, epochs))
     return {
         "verbose": plan.verbose,
         "epochs": plan.epochs,
         "steps": plan.steps or plan.data.steps,
-        "validated": plan.validate is not None and any(map(plan.validates, epochs)),
+        "validated": validated,
         "batch_size": plan.data.batch_size,
         "rows": count,
     }
@@ -316,7 +322,8 @@ def _names_of_logs(
     """The names that the logs of an epoch will have; None if that cannot be known."""
     if trainer.callbacks.adds_logs or (validated and isinstance(plan.run, Run)):
         return None
-    names = frozenset(shown(dict.fromkeys(log_names(trainer.program.logs))))
+    logs = dict.fromkeys(log_names(trainer.program.logs))
+    names = frozenset(shown(logs))
     if validated:
         names |= {f"val_{name}" for name in names}
     return names

@@ -57,10 +57,16 @@ class PerMember(Metric, loadable=False):
         return adds
 
     def init(self, y_true: Tree = None, y_pred: Tree = None) -> Tree:
-        one = jax.tree.map(lambda a: array_spec(a.shape[1:], a.dtype), (y_true, y_pred))
-        sums = self.metric.init(*one)
         count = jax.tree.leaves(y_pred)[0].shape[0]
-        return jax.tree.map(lambda a: jnp.broadcast_to(a, (count, *jnp.shape(a))), sums)
+
+        def of_one(array: Array) -> jax.ShapeDtypeStruct:
+            return array_spec(array.shape[1:], array.dtype)
+
+        def repeated(array: Array) -> Array:
+            return jnp.broadcast_to(array, (count, *jnp.shape(array)))
+
+        specs = jax.tree.map(of_one, (y_true, y_pred))
+        return jax.tree.map(repeated, self.metric.init(*specs))
 
     def update(
         self,
@@ -169,18 +175,24 @@ def filled(items: Sequence[T], mesh: Mesh | None) -> list[T]:
 
 def stacked(trees: Sequence[Tree], mesh: Mesh | None) -> Tree:
     """Trees of arrays as one with the members along the first axis, divided over a mesh."""
+
+    def stack(*leaves: Array) -> Array:
+        return jnp.stack(leaves)
+
     if mesh is None:
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-    whole = jax.tree.map(lambda *leaves: jnp.stack(leaves), *filled(trees, mesh))
+        return jax.tree.map(stack, *trees)
+    whole = jax.tree.map(stack, *filled(trees, mesh))
     return jax.device_put(whole, NamedSharding(mesh, partition(MEMBERS)))
 
 
 def unstacked(whole: Tree, count: int) -> list[Tree]:
     """The trees of the first `count` members. Nothing is compiled for it."""
     whole = jax.tree.map(np.asarray, whole)
-    return [
-        jax.tree.map(lambda leaf, i=i: jnp.array(leaf[i]), whole) for i in range(count)
-    ]
+
+    def member(number: int) -> Tree:
+        return jax.tree.map(lambda leaf: jnp.array(leaf[number]), whole)
+
+    return list(map(member, range(count)))
 
 
 def over_members(
@@ -195,7 +207,9 @@ def over_members(
         return mapped
     specs = []
     for axis in axes:
-        names = () if axis is None else (*(None,) * axis, MEMBERS)
+        names: tuple[str | None, ...] = ()
+        if axis is not None:
+            names = (*(None,) * axis, MEMBERS)
         specs.append(partition(*names))
     divided: Callable[..., Tree] = jax.shard_map(
         mapped,
@@ -218,7 +232,8 @@ def make_many_step(step: Step, guard: str, mesh: Mesh | None) -> Step:
 
     def one(now: ManyState, batch: Tree) -> tuple[ManyState, Logs]:
         trains = jnp.any(batch[1])
-        inputs = now.train, batch, random.fold_in(now.train.key, now.number)
+        key = random.fold_in(now.train.key, now.number)
+        inputs = now.train, batch, key
 
         def commits(logs: Logs) -> Array:
             taken = trains & now.alive
@@ -226,7 +241,8 @@ def make_many_step(step: Step, guard: str, mesh: Mesh | None) -> Step:
                 taken = taken & is_finite(logs)
             return computed_once(taken)
 
-        train, logs, commit = committed(jax.jit(step).trace(*inputs), inputs, commits)
+        program = jax.jit(step).trace(*inputs)
+        train, logs, commit = committed(program, inputs, commits)
         alive = now.alive
         logs = _only_if(commit, logs)
         if guard == "raise":
@@ -251,7 +267,8 @@ def make_many_eval_step(step: Step, mesh: Mesh | None, shared: bool) -> Step:
         _, logs = step(weighted, batch, key)
         return _only_if(jnp.any(batch[1]), logs)
 
-    mapped = over_members(one, (0, None if shared else 1, 0), mesh)
+    batch_axis = None if shared else 1
+    mapped = over_members(one, (0, batch_axis, 0), mesh)
 
     def many_step(weighted: Tree, batch: Tree, key: Array) -> tuple[Tree, Logs]:
         return weighted, _per_member(mapped(weighted, batch, key))
@@ -261,14 +278,16 @@ def make_many_eval_step(step: Step, mesh: Mesh | None, shared: bool) -> Step:
 
 def _only_if(condition: Array, logs: Logs) -> Logs:
     """The logs of a step, empty unless `condition` holds."""
+
+    def or_zero(array: Array) -> Array:
+        return jnp.where(condition, array, jnp.zeros_like(array))
+
     kept: Logs = {}
     for name, part in logs.items():
         if isinstance(part, Waiting):
             kept[name] = part
             continue
-        sums, lost = jax.tree.map(
-            lambda a: jnp.where(condition, a, jnp.zeros_like(a)), (part.sums, part.lost)
-        )
+        sums, lost = jax.tree.map(or_zero, (part.sums, part.lost))
         kept[name] = Accumulator(part.metric, sums, lost)
     return kept
 

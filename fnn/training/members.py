@@ -55,7 +55,11 @@ class MemberMean(Metric, loadable=False):
         members = y_pred.shape[1]
         one = jax.eval_shape(lambda y: y[:, 0], y_pred)
         sums = self.metric.init(y_true, one)
-        return jax.tree.map(lambda a: jnp.broadcast_to(a, (members, *a.shape)), sums)
+
+        def repeated(array: Array) -> Array:
+            return jnp.broadcast_to(array, (members, *array.shape))
+
+        return jax.tree.map(repeated, sums)
 
     def result(self, sums: Tree) -> Tree:
         of_members = jax.vmap(self.metric.result)(sums)  # (members,)

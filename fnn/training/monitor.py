@@ -26,7 +26,12 @@ def improves(
     return value + min_delta < best
 
 
-def direction_of(owner: str, monitor: str, mode: str, model: AnyModel) -> str:
+def direction_of(
+    owner: str,
+    monitor: str,
+    mode: str,
+    model: AnyModel,
+) -> str:
     """ "max" if higher values of a log are better, else "min"; `mode` says so, unless "auto"."""
     if mode != "auto":
         return mode

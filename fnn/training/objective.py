@@ -158,7 +158,8 @@ class Objective(Value, loadable=False):
         total, count = totals(y_pred)
         # float64 stays: the gradient passes through the total.
         exact = jnp.promote_types(jnp.result_type(total), jnp.float32)
-        return jnp.sum(jnp.asarray(total, exact)), jnp.sum(jnp.asarray(count, exact))
+        summed = jnp.sum(jnp.asarray(total, exact))
+        return summed, jnp.sum(jnp.asarray(count, exact))
 
 
 def _entry(parts: Sequence[Any], index: int) -> Any:
@@ -269,7 +270,8 @@ def resolve_objective(
         if len(names) > 1:
             prefix = f"{name}_"
         metrics = []
-        for identifiers, by_weight in ((plain[index], False), (weighted[index], True)):
+        lists = (plain[index], False), (weighted[index], True)
+        for identifiers, by_weight in lists:
             for identifier in identifiers:
                 metric = metrics_module.get(identifier, y_true, y_pred)
                 metric.check(y_true, y_pred)
@@ -344,13 +346,10 @@ def _per_output(given: Any, names: list[str], argument: str) -> list[Any]:
 
 def _per_output_list(given: Any, names: list[str], argument: str) -> list[list[Any]]:
     """The metrics of each output. A flat list is for every output, unless the lengths match."""
-    if given is None:
-        return [[] for _ in names]
     if isinstance(given, (list, tuple)):
         nested = any(isinstance(item, (list, tuple)) or item is None for item in given)
-        if len(names) == 1 and not nested:
-            return [list(given)]
-        if not nested and len(given) != len(names):
+        flat = len(names) == 1 or len(given) != len(names)
+        if flat and not nested:
             return [list(given) for _ in names]
     return [_as_list(item) for item in _per_output(given, names, argument)]
 

@@ -28,10 +28,12 @@ def run_one_batch(
     count = example_count(arrays)
     if count == 0:
         raise ValueError("expected samples, received an empty batch; check the data")
-    batch = jax.tree.map(_owned, (arrays, np.ones(count, bool)))
+    valid = np.ones(count, bool)
+    batch = jax.tree.map(_owned, (arrays, valid))
     program = engine.program(step, state, batch, now.key, capacity=1)
     # (batches, examples, ...)
-    chunk = divide(jax.tree.map(lambda a: a[None], batch), state, axis=1)
+    chunk = jax.tree.map(lambda a: a[None], batch)
+    chunk = divide(chunk, state, axis=1)
     state, sums, healthy = program(
         state,
         program.zeros(),

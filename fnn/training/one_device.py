@@ -23,8 +23,9 @@ def mention(plan: Plan, progress: Progress) -> None:
     chosen = current() is not None or default is not None
     if number == 1 or chosen or jax.process_count() > 1:
         return
-    data = plan.data.arrays if isinstance(plan.data, ArrayData) else plan.data.first
-    if is_on_several_devices((data, plan.weights.now)):
+    data = plan.data
+    arrays = data.arrays if isinstance(data, ArrayData) else data.first
+    if is_on_several_devices((arrays, plan.weights.now)):
         return
     Mentioned.once = True
     progress.note(

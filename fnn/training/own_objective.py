@@ -53,12 +53,12 @@ def run_own(
     loss += weights.penalty(layer, learning) + weights.auxiliary(after)
     assert ctx.rows is not None
     count = jnp.sum(ctx.rows, dtype=jnp.float32)
-    logs: Logs = {
-        "loss": Accumulator(WeightedLosses(weights=()), ((loss * count, count),))
-    }
+    of_loss = ((loss * count, count),)
+    logs: Logs = {"loss": Accumulator(WeightedLosses(weights=()), of_loss)}
     for name, value in values.items():
         total = jnp.asarray(value, jnp.float32) * count
-        logs.setdefault(name, Accumulator(Mean(), {"total": total, "count": count}))
+        sums = {"total": total, "count": count}
+        logs.setdefault(name, Accumulator(Mean(), sums))
     return loss, (after, logs)
 
 
@@ -77,11 +77,11 @@ def _checked(returned: Any, before: Tree) -> tuple[Array, Tree, dict[str, Array]
             f"objective must return one number as the loss, but returned an array of shape "
             f"{jnp.shape(loss)}; return its mean"
         )
-    structures: list[Any] = [jax.tree.structure(part) for part in (state, before)]
-    if structures[0] != structures[1]:
+    structure: Any = jax.tree.structure(state)
+    if structure != jax.tree.structure(before):
         raise ValueError(
             "objective must return a state like the one it was passed, but returned "
-            f"{structures[0]}; return the state that apply returned"
+            f"{structure}; return the state that apply returned"
         )
     if not isinstance(logs, dict) or any(map(jnp.shape, logs.values())):
         raise TypeError(

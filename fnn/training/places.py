@@ -185,7 +185,8 @@ class Orders:
             count = len(self.source)
         if self._seed is None:
             return np.arange(count)
-        order = np.random.default_rng([*self._seed, number]).permutation(count)
+        generator = np.random.default_rng([*self._seed, number])
+        order = generator.permutation(count)
         if number == 0 and not hasattr(self.source, "in_batches"):
             # The last batch may be smaller, and the first that comes must be the largest.
             order = np.concatenate([[0], order[order != 0]])

@@ -52,9 +52,11 @@ def _items(values: Any, place: str) -> list[Plain]:
 def _of_dict(value: dict[Any, Any], place: str) -> Plain:
     if all(isinstance(key, str) for key in value) and TAG not in value:
         return {key: to_plain(item, f"{place}.{key}") for key, item in value.items()}
-    pairs = [
-        [to_plain(k, place), to_plain(v, f"{place}[{k!r}]")] for k, v in value.items()
-    ]
+    pairs = []
+    for key, item in value.items():
+        plain_key = to_plain(key, place)
+        plain_item = to_plain(item, f"{place}[{key!r}]")
+        pairs.append([plain_key, plain_item])
     return {TAG: "dict", "items": pairs}
 
 
@@ -95,6 +97,7 @@ def from_plain(value: Plain) -> Any:
         return {from_plain(k): from_plain(v) for k, v in value["items"]}
     if kind != "array":
         raise ValueError(f"expected a value as JSON, received one of the kind {kind!r}")
-    raw = np.frombuffer(base64.b64decode(value["value"]), np.dtype(value["dtype"]))
+    content = base64.b64decode(value["value"])
+    raw = np.frombuffer(content, np.dtype(value["dtype"]))
     array = raw.reshape(value["shape"]).copy()
     return array if array.ndim else array[()]

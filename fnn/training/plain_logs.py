@@ -53,4 +53,5 @@ def _as_accumulator(name: str, value: Any) -> Accumulator | Waiting:
             f"shape {jnp.shape(value)}; log its mean"
         )
     total = jnp.asarray(value, jnp.float32)
-    return Accumulator(Mean(), {"total": total, "count": jnp.ones(())})
+    sums = {"total": total, "count": jnp.ones(())}
+    return Accumulator(Mean(), sums)

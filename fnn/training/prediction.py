@@ -108,7 +108,8 @@ def _noted(function: Callable[..., Tree], layer: Layer) -> Callable[..., Tree]:
         result = function(params, state, x, *others)
         # Afterwards, since a loop traces the program for one batch inside.
         took = time.perf_counter() - began
-        note("prediction", {"x": x, "params": params}, {"network": layer}, took)
+        arguments = {"x": x, "params": params}
+        note("prediction", arguments, {"network": layer}, took)
         return result
 
     noted.__name__ = name_of("prediction")
@@ -217,7 +218,8 @@ def _cut(
         if isinstance(array, jax.Array):
             if first == 0 and valid == size == array.shape[0]:
                 return array
-            index = np.minimum(np.arange(first, first + size), first + valid - 1)
+            last = first + valid - 1
+            index = np.minimum(np.arange(first, first + size), last)
             return take(array, index)
         piece = array[first : first + valid]
         if valid == size:
@@ -313,7 +315,10 @@ class _Flight:
         outputs = self.run(piece, valid)
         padded = valid < tree.batch_size(piece)
         self.flight.append(_Dispatched(outputs, valid, padded))
-        self.fetch(ahead=0 if self.each else self._most_ahead(piece, outputs))
+        ahead = 0
+        if not self.each:
+            ahead = self._most_ahead(piece, outputs)
+        self.fetch(ahead)
 
     def _most_ahead(self, piece: Tree, outputs: Tree) -> int:
         """How many pieces may be on the device.

@@ -212,7 +212,8 @@ class Progress:
     def update(self, done: int, values: Mapping[str, float]) -> None:
         """Draws the bar over the last one."""
         self.last = time.perf_counter()
-        self._line(self._bar(done, self.last - self.start, self._each, values))
+        elapsed = self.last - self.start
+        self._line(self._bar(done, elapsed, self._each, values))
 
     def end(self, done: int, values: Mapping[str, float]) -> None:
         """Writes the final line, which stays."""
@@ -293,7 +294,8 @@ class Progress:
             try:
                 sys.stdout.write(text)
             except UnicodeEncodeError:
-                sys.stdout.write(text.replace(FULL, "=").replace(EMPTY, "-"))
+                text = text.replace(FULL, "=").replace(EMPTY, "-")
+                sys.stdout.write(text)
             sys.stdout.flush()
 
 

@@ -44,7 +44,8 @@ def why_not_padded(
     'examples are combined along their axis'
     >>> why_not_padded(fnn.layers.ReLU(), Objective((goal,)), now, batch)
     """
-    state = tree.spec((now.params, now.state, without_counters(now).key))
+    key = without_counters(now).key
+    state = tree.spec((now.params, now.state, key))
     return _why("train", layer, objective, *_hashable((state, batch)))
 
 
@@ -66,7 +67,8 @@ def why_not_padded_in_prediction(
     x: SpecTree,
 ) -> str | None:
     """`why_not_padded` for a batch of `predict`."""
-    return _why("predict", layer, None, *_hashable(((params, state, _key_spec()), x)))
+    arrays = (params, state, _key_spec()), x
+    return _why("predict", layer, None, *_hashable(arrays))
 
 
 def _hashable(arrays: SpecTree) -> tuple[Any, tuple[jax.ShapeDtypeStruct, ...]]:
@@ -114,8 +116,13 @@ def _forward(
     """The function of a batch that a step computes, before any derivative."""
     if kind == "predict":
         predict = predict_function(layer)
+
         # The key is for networks that draw random numbers in inference too.
-        return lambda state, x: predict(*state[:2], x, state[2])
+        def predicted(state: tuple[Params, State, Array], x: Tree) -> Tree:
+            params, layer_state, key = state
+            return predict(params, layer_state, x, key)
+
+        return predicted
     assert objective is not None
     if kind == "eval":
         evaluate = make_eval_step(layer, objective)
@@ -125,7 +132,9 @@ def _forward(
             arrays: dict[str, Tree],
             valid: Array,
         ) -> Tree:
-            after, logs = evaluate(state[:2], (arrays, valid), state[2])
+            params, layer_state, key = state
+            weighted = params, layer_state
+            after, logs = evaluate(weighted, (arrays, valid), key)
             return after, begun(logs)
 
         return evaluated

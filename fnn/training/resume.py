@@ -71,8 +71,8 @@ class Resume:
         self.typed = isinstance(now, TrainState)
         self.own: Record = {}
         if self.typed:
-            self.own = now.callbacks.get(FIT, {})
-            others = {name: part for name, part in now.callbacks.items() if name != FIT}
+            others = dict(now.callbacks)
+            self.own = others.pop(FIT, {})
             plan.weights.now = with_counters(now, others)
             self.epochs_before = int(now.epoch)
             self.key_before = now.key
@@ -182,9 +182,8 @@ class Resume:
 
     def steps_left(self, step: int) -> int:
         """How many steps may follow in one dispatch before the next save."""
-        return min(
-            (saver.steps_left(step) for saver in self.savers), default=sys.maxsize
-        )
+        left = [saver.steps_left(step) for saver in self.savers]
+        return min(left, default=sys.maxsize)
 
     def is_due(self, step: int, ends: bool) -> bool:
         """Whether to save before the step with this number; `ends`: the epoch is over."""
@@ -263,7 +262,9 @@ class Resume:
         now = self.fingerprint
         lines = {}
         for name, description in _DESCRIPTIONS.items():
-            if name not in now or name not in saved or now[name] == saved[name]:
+            if name not in now or name not in saved:
+                continue
+            if now[name] == saved[name]:
                 continue
             lines[name] = f"{description} differs"
             if name in _SHOWN:

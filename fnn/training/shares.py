@@ -39,7 +39,8 @@ def hosts_of(first: Tree, varies: bool) -> int:
     if number == 1:
         return 1
     parts = sharding.addressable_devices_indices_map((distribution.parts,))
-    if number * len(set(map(str, parts.values()))) != distribution.parts:
+    own = set(map(str, parts.values()))
+    if number * len(own) != distribution.parts:
         raise ValueError(
             "expected a mesh whose batch axis is divided between processes, received one in which "
             "processes share examples; put the batch axis first, or pass arrays instead of a stream"
@@ -59,7 +60,8 @@ def agreed_size(batch: SpecTree, pads: bool, number: int) -> int:
     that differ, or that the devices of a process do not divide.
     """
     size = tree.batch_size(batch)
-    found = exchanged([size, str(jax.tree.map(_of_example, batch))], "a stream")
+    own = str(jax.tree.map(_of_example, batch))
+    found = exchanged([size, own], "a stream")
     for process, (_, example) in enumerate(found):
         if example != found[0][1]:
             raise ValueError(
@@ -169,7 +171,12 @@ def meet(what: str) -> bool:
     return True
 
 
-def _with_empty_batches(stream: Stream, arrays: Tree, count: int, done: int) -> Tree:
+def _with_empty_batches(
+    stream: Stream,
+    arrays: Tree,
+    count: int,
+    done: int,
+) -> Tree:
     """A chunk whose batches from `count` on are padding: a process had fewer than others."""
     if not stream.pad or arrays is None:
         raise ValueError(

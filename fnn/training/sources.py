@@ -112,7 +112,8 @@ def by_name(batch: Mapping[str, Data], names: Names) -> tuple[Data, Data, Data]:
     if not inputs or not keys.issuperset(inputs):
         return dict(batch), None, None
     x = {name: batch[name] for name in inputs if name is not None}
-    found = {name: batch[name] for name in outputs if name in keys - set(inputs)}
+    others = keys - set(inputs)
+    found = {name: batch[name] for name in outputs if name in others}
     weight = None
     if "sample_weight" not in inputs:
         weight = batch.get("sample_weight")

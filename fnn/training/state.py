@@ -147,12 +147,15 @@ def is_accumulator(value: object) -> bool:
 
 def log_names(logs: Logs) -> list[str]:
     """The names of the results of the logs of a step, or of their shapes."""
-    names = []
+    names: list[str] = []
     for name, part in logs.items():
         found: Tree = None
         if isinstance(part, Waiting):
             found = jax.eval_shape(lambda part=part: part.start.result)
-        names += [*found] if isinstance(found, dict) else [name]
+        if isinstance(found, dict):
+            names.extend(found)
+        else:
+            names.append(name)
     return names
 
 
@@ -166,7 +169,8 @@ def _add(first: Accumulator, second: Accumulator | Waiting) -> Accumulator:
     if isinstance(second, Waiting):
         return second.after(first)
     sums, lost = exact.add(first.sums, first.lost, second.sums)
-    return Accumulator(first.metric, sums, jax.tree.map(jnp.add, lost, second.lost))
+    lost = jax.tree.map(jnp.add, lost, second.lost)
+    return Accumulator(first.metric, sums, lost)
 
 
 def results(accumulators: Mapping[str, Accumulator]) -> dict[str, Array]:
@@ -244,7 +248,8 @@ def in_order(logs: Mapping[str, Any], names: list[str]) -> Any:
     Others are of metrics of several numbers, which have names of their own.
     """
     known = [name for name in names if name in logs]
-    ordered = [logs[name] for name in (*known, *sorted(logs.keys() - {*known}))]
+    others = sorted(logs.keys() - {*known})
+    ordered = [logs[name] for name in (*known, *others)]
     if len(ordered) == 1:
         return ordered[0]
     return ordered

@@ -73,7 +73,8 @@ class Forward:
             result, state = call(layer, params, state, x, ctx)
         outputs = []
         logits: list[Array | None] = []
-        for form, (path, y) in zip(self.forms, outputs_by_path(result), strict=True):
+        by_path = outputs_by_path(result)
+        for form, (path, y) in zip(self.forms, by_path, strict=True):
             end = ends.get(path)
             if end is None:
                 outputs.append(y)
@@ -97,7 +98,10 @@ def make_loss(layer: Layer, objective: Objective) -> Callable[..., Tree]:
     forward = Forward(layer, objective)
 
     def loss_of(
-        params: Tree, now: TrainState, batch: Tree, key: Array
+        params: Tree,
+        now: TrainState,
+        batch: Tree,
+        key: Array,
     ) -> tuple[Array, tuple[Tree, Logs]]:
         arrays, rows = batch
         _, fixed = weights.split(layer, now.params)
@@ -126,7 +130,10 @@ def _shared(make: Callable[..., T]) -> Callable[..., T]:
 
 @_shared
 def make_train_step(
-    layer: Layer, objective: Objective, optimizer: Optimizer, norms: bool = False
+    layer: Layer,
+    objective: Objective,
+    optimizer: Optimizer,
+    norms: bool = False,
 ) -> Callable[..., Tree]:
     """The pure function `step(train_state, batch, key) -> (train_state, logs)` of a model.
 
@@ -223,14 +230,19 @@ def _norms(gradients: Tree, updates: Tree, params: Tree) -> Logs:
     for name, whole in zip(NORMS, (gradients, updates, params), strict=True):
         for path, leaf in tree.flatten(whole):
             if path:
-                norm = jnp.sqrt(jnp.sum(jnp.square(leaf.astype(jnp.float32))))
+                squares = jnp.square(leaf.astype(jnp.float32))
+                norm = jnp.sqrt(jnp.sum(squares))
                 sums = {"total": norm, "count": jnp.ones(())}
-                logs["/".join((name, *path))] = Accumulator(Mean(), sums)
+                label = "/".join((name, *path))
+                logs[label] = Accumulator(Mean(), sums)
     return logs
 
 
 def _updated(
-    layer: Layer, now: TrainState, learning: Tree, updates: Tree
+    layer: Layer,
+    now: TrainState,
+    learning: Tree,
+    updates: Tree,
 ) -> TrainState:
     """The state with updates added to the trainable weights, and constraints applied."""
     _, fixed = weights.split(layer, now.params)
@@ -251,7 +263,8 @@ def moved(layer: Layer, learning: Tree, updates: Tree) -> Tree:
             return moved
         return jnp.where(jnp.any(update != 0), constrained, moved)
 
-    return jax.tree.map(pick, weights.constrain(layer, after), after, updates)
+    constrained = weights.constrain(layer, after)
+    return jax.tree.map(pick, constrained, after, updates)
 
 
 @_shared
@@ -283,7 +296,8 @@ def with_average(layer: Layer, optimizer: Optimizer, now: TrainState) -> TrainSt
     if not getattr(optimizer, "averages", False):
         return now
     learning, fixed = weights.split(layer, now.params)
-    average = weights.constrain(layer, optimizer.average(now.optimizer, learning))
+    average = optimizer.average(now.optimizer, learning)
+    average = weights.constrain(layer, average)
     return now.replace(params=weights.merge(now.params, average, fixed))
 
 

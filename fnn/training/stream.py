@@ -137,7 +137,8 @@ class StreamData:
         self.batch_size = tree.batch_size(first)
         if self._is_one_of_several and not self._orders.is_common:
             self.hosts = hosts_of(first, self.varies)
-            self.batch_size = self.hosts * agreed_size(self._spec, self.pad, self.hosts)
+            size = agreed_size(self._spec, self.pad, self.hosts)
+            self.batch_size = self.hosts * size
         self.room = self.batch_size
 
     def _read_first(self) -> None:
@@ -380,7 +381,8 @@ class StreamData:
         if not is_on_several_devices(batch) and not self.apart(self.batch_spec()):
             chunk = self._empty(capacity)
             if self.varies:
-                chunk = zeros(1, self._padded(tree.spec(batch), self.room))
+                padded = self._padded(tree.spec(batch), self.room)
+                chunk = zeros(1, padded)
             write(batch, chunk, 0, self.pad)
             return chunk
         if self.pad:
@@ -389,4 +391,5 @@ class StreamData:
 
     def _empty(self, capacity: int) -> Tree:
         """Zeros for `capacity` batches of full size: arrays, or (arrays, valid)."""
-        return zeros(capacity, self._padded(self._spec, self.room // self.hosts))
+        padded = self._padded(self._spec, self.room // self.hosts)
+        return zeros(capacity, padded)

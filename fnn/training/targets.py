@@ -23,7 +23,12 @@ from fnn.runtime.program_cache import small_cache
 
 
 def call_with_targets(
-    layer: Layer, params: Params, state: State, x: Tree, y: Tree, ctx: Context
+    layer: Layer,
+    params: Params,
+    state: State,
+    x: Tree,
+    y: Tree,
+    ctx: Context,
 ) -> tuple[Tree, State, Tree]:
     """(outputs, state after, targets as the layers of images changed them).
 
@@ -148,7 +153,13 @@ def _plain(x: Tree) -> Tree:
 class _Chain:
     """The chain of layers from the inputs on, while a flow runs, and the targets so far."""
 
-    def __init__(self, visit: Visit, x: Tree, y: Tree, train: bool) -> None:
+    def __init__(
+        self,
+        visit: Visit,
+        x: Tree,
+        y: Tree,
+        train: bool,
+    ) -> None:
         self.run = visit
         self.head = _Images(x)
         self.targets = y
@@ -183,7 +194,8 @@ class _Chain:
 
     def check(self) -> None:
         """Raises ValueError if labels were mixed, and images were used that were not."""
-        if self.train and min(self.left, default=len(self.mixing)) < len(self.mixing):
+        mixed = len(self.mixing)
+        if self.train and min(self.left, default=mixed) < mixed:
             name, layer = self.mixing[-1]
             _refuse_mixing(layer, name)
 
@@ -207,7 +219,8 @@ class _ImagesAndTargets(Wrapper, loadable=False):
             if axis is not None:
                 target = jnp.expand_dims(target, axis)
             # Of equal calls, which draw from the same key, the compiler keeps one.
-            new, _ = call(self.inner, {}, {}, {"images": images, name: target}, ctx)
+            pair = {"images": images, name: target}
+            new, _ = call(self.inner, {}, {}, pair, ctx)
             new_images.append(new["images"])
             result: Array = new[name]
             if axis is not None:

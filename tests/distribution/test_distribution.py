@@ -26,7 +26,7 @@ from tests.helpers.counting import compilations
 from tests.helpers.killing import Kill
 from tests.helpers.sharding import note
 
-pytestmark = pytest.mark.slow
+slow = pytest.mark.slow
 
 EXAMPLES = 42
 
@@ -44,8 +44,9 @@ def shared(request):
     layouts.use(None)
 
 
-def mlp(width, dropout=0.0):
-    return networks.mlp((width, 3), output_activation="softmax", dropout=dropout)
+def mlp():
+    """Equal ones, trained on batches of one size, share their programs."""
+    return networks.mlp((12, 3), output_activation="softmax", dropout=0.3)
 
 
 def convolutional():
@@ -58,7 +59,7 @@ def convolutional():
 
 def recurrent():
     layers = [
-        L.Masking(), L.Bidirectional(L.LSTM(6, return_sequences=True, dropout=0.2)),
+        L.Masking(), L.LSTM(6, return_sequences=True, dropout=0.2),
         L.GRU(5, recurrent_dropout=0.3, return_sequences=True), L.RNN(L.SimpleRNNCell(4)),
         L.Dense(3, "softmax"),
     ]  # fmt: skip
@@ -74,26 +75,25 @@ def classes(*shape):
 
 
 CASES = {
-    "mlp": (lambda: mlp(12, dropout=0.3), numbers(5), classes()),
+    "mlp": (mlp, numbers(5), classes()),
     "cnn": (convolutional, numbers(8, 8, 2), classes()),
     "lstm": (recurrent, numbers(6, 3), classes()),
 }
 
 
-def model(layer, optimizer="adam", **compiled):
+def model(layer, optimizer="adam"):
     net = fnn.Model(layer, seed=0)
-    net.compile(optimizer, "sparse_categorical_crossentropy", **compiled)
+    net.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     return net
 
 
-def everything(layer, x, y, size, optimizer="adam", outputs=True):
-    """What the verbs for many batches return, and the weights."""
-    net = model(layer, optimizer, metrics=["accuracy"])
-    history = net.fit(
-        x, y, batch_size=size, epochs=3, verbose=0, validation_data=(x[:22], y[:22])
-    ).history
-    found = [*history.values(), net.evaluate(x, y, batch_size=size, verbose=0), net.get_weights()]
-    return [*found, net.predict(x, size, verbose=0)] if outputs else found
+def trained(layer, x, y, size, optimizer="adam", evaluates=True, **more):
+    """What `fit` and `evaluate` return, and the weights."""
+    net = model(layer, optimizer)
+    found = [*net.fit(x, y, batch_size=size, epochs=3, verbose=0, **more).history.values()]
+    if evaluates:
+        found.append(net.evaluate(x, y, batch_size=size, verbose=0))
+    return [*found, net.get_weights()], net
 
 
 def assert_close(found, expected, tolerance=1e-5):
@@ -101,22 +101,30 @@ def assert_close(found, expected, tolerance=1e-5):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
+@slow
 @pytest.mark.parametrize(("case", "size"), [("mlp", 16), ("mlp", 15), ("cnn", 15), ("lstm", 15)])
 def test_a_training_has_the_numbers_of_one_device(case, size, shared):
     """Devices divide 16 examples; 15 are padded, and so is the last batch of either."""
     make, x, y = CASES[case]
-    outputs = case == "mlp"  # of the others they are in the losses of `evaluate`
-    expected = everything(make(), x, y, size, outputs=outputs)
+
+    def run():
+        more = {"validation_data": (x[:22], y[:22])} if case == "mlp" else {}
+        found, net = trained(make(), x, y, size, evaluates=case != "lstm", **more)
+        # Of the others the outputs are in the losses.
+        return [*found, net.predict(x, size, verbose=0)] if case == "mlp" else found
+
+    expected = run()
     shared()
-    assert_close(everything(make(), x, y, size, outputs=outputs), expected)
+    assert_close(run(), expected)
 
 
+@slow
 def test_the_verbs_for_single_batches_have_the_numbers_of_one_device(shared):
     def run():
-        net = model(mlp(6, dropout=0.2))
+        net = model(mlp())
         x, y = numbers(5), classes()
-        trained = [net.train_on_batch(x[:size], y[:size]) for size in (6, 5, 6)]
-        tested = [net.test_on_batch(x[:size], y[:size]) for size in (6, 5)]
+        trained = [net.train_on_batch(x[:size], y[:size]) for size in (5, 5)]
+        tested = net.test_on_batch(x[:5], y[:5])
         outputs = [net.predict_on_batch(x[:size]) for size in (6, 5, 1)]
         called = [np.asarray(net(x[:size])) for size in (6, 5)]
         return trained, tested, outputs, called, net.predict(x[:1], verbose=0), net.get_weights()
@@ -157,11 +165,13 @@ def use(net, x, y, size=16):
 
 
 @pytest.mark.parametrize(
-    ("shared", "size", "part"), [(8, 16, 2), (8, 20, 3), (2, 1, 1)], indirect=["shared"]
+    ("shared", "size", "part"),
+    [(8, 16, 2), pytest.param(8, 20, 3, marks=slow), pytest.param(2, 1, 1, marks=slow)],
+    indirect=["shared"],
 )
 def test_each_device_has_a_part_of_every_batch(shared, size, part, parts):
     shared()
-    net = model(mlp(3))
+    net = model(mlp())
     use(net, numbers(5), classes(), size)
     assert parts == {part}
     divided = size > 1  # one example is not copied to all devices, and no weights are
@@ -173,12 +183,13 @@ def bare_state(net):
     return [leaf for leaf in jax.tree.leaves(net.train_state) if isinstance(leaf, jax.Array)]
 
 
+@slow
 def test_streams_are_divided_too(shared, parts):
     x, y = numbers(5), classes()
     stream = lambda: ((x[i : i + 15], y[i : i + 15]) for i in range(0, EXAMPLES, 15))
 
     def run():
-        net = model(mlp(3))
+        net = model(mlp())
         net.fit(stream, epochs=2, verbose=0)
         return net.evaluate(stream, verbose=0), net.predict(stream, verbose=0)
 
@@ -190,20 +201,23 @@ def test_streams_are_divided_too(shared, parts):
     assert parts == {8}
 
 
+@slow
 def test_examples_that_affect_each_other_are_not_padded(shared, parts):
     """A batch that devices do not divide lies whole on each."""
     mean = lambda a: a - a.mean(axis=0, keepdims=True)
     make = lambda: L.Sequential([L.Lambda(mean), L.Dense(3, "softmax")])
     x, y = numbers(5)[:35], classes()[:35]
-    expected = everything(make(), x, y, 16)
+    run = lambda: trained(make(), x, y, 16, "sgd")[0]
+    expected = run()
     parts.clear()
     shared()
-    assert_close(everything(make(), x, y, 16), expected)
+    assert_close(run(), expected)
     assert parts == {8, 3}
     net = model(make())
     np.testing.assert_allclose(net.predict(x, 35, verbose=0), np.asarray(net(x)), atol=1e-6)
 
 
+@slow
 def test_a_step_of_your_own_is_divided(shared):
     x, found, results = numbers(4), [], []
 
@@ -239,16 +253,17 @@ def placements():
 @functools.cache
 def used_on_one_device():
     assert layouts.current() is None
-    return use(model(mlp(3)), numbers(5)[:32], classes()[:32])
+    return use(model(mlp()), numbers(5)[:32], classes()[:32])
 
 
+@slow
 @pytest.mark.parametrize("place", ["explicit", "automatic", "another device"])
 def test_what_the_user_put_on_devices_stays_there(place, shared, parts):
     placed = placements()[place]
     x, y = numbers(5)[:32], classes()[:32]
     expected = used_on_one_device()
     shared()
-    net = model(mlp(3))
+    net = model(mlp())
     net.fit(x, y, epochs=0, verbose=0)
     net.predict(x, verbose=0)  # for which the weights are copied to both devices
     parts.clear()
@@ -258,10 +273,11 @@ def test_what_the_user_put_on_devices_stays_there(place, shared, parts):
     assert net(given[0]).sharding.device_set == placed.device_set
 
 
+@slow
 def test_weights_that_the_user_put_on_devices_stay_there(shared, parts):
     x, y = numbers(5), classes()
     shared()
-    net = model(mlp(3))
+    net = model(mlp())
     net.build((None, 5))
     there = SingleDeviceSharding(jax.devices()[3])
     net.params = jax.device_put(net.params, there)
@@ -270,17 +286,19 @@ def test_weights_that_the_user_put_on_devices_stay_there(shared, parts):
     assert {leaf.sharding for leaf in jax.tree.leaves(net.params)} == {there}
 
 
+@slow
 def test_weights_on_devices_meet_data_on_one(shared):
     """After a training over several devices a batch may come that lies on another one."""
     x, y = numbers(5), classes()
     shared()
-    net = model(mlp(4))
-    net.fit(x, y, verbose=0)
+    net = model(mlp())
+    net.fit(x, y, batch_size=16, verbose=0)
     there = jax.device_put(x, jax.devices()[3])
     assert_close(net.predict(there, verbose=0), net.predict(x, verbose=0))
     assert_close(np.asarray(net(there)), net.predict(x, verbose=0))
 
 
+@slow
 def test_a_large_state_is_donated_and_trains_twice(shared):
     """Its random key is another array than the one that selects the randomness of the steps."""
     layer = L.Sequential(
@@ -299,6 +317,7 @@ def test_a_large_state_is_donated_and_trains_twice(shared):
     assert_close(*results)
 
 
+@slow
 def test_a_state_with_keys_of_its_own_survives_a_donation(shared):
     shared()
     whole = over(2).whole
@@ -315,52 +334,55 @@ def test_a_state_with_keys_of_its_own_survives_a_donation(shared):
     assert (jax.random.key_data(trained["key"]) != jax.random.key_data(state["key"])).any()
 
 
+@slow
 def test_a_training_resumes_bit_for_bit(shared, tmp_path):
     x, y = numbers(5), classes()
     shared()
 
-    def trained(*given, epochs=4):
-        net = model(mlp(8, dropout=0.2))
+    def fitted(*given):
+        net = model(mlp())
         with contextlib.suppress(KeyboardInterrupt):
-            net.fit(x, y, batch_size=16, epochs=epochs, verbose=0, callbacks=list(given))
+            net.fit(x, y, batch_size=16, epochs=4, verbose=0, callbacks=list(given))
         return net
 
     backup = lambda: callbacks.BackupAndRestore(str(tmp_path))
-    straight = trained()
-    trained(backup(), Kill(2))
-    resumed = trained(backup())
+    straight = fitted()
+    fitted(backup(), Kill(2))
+    resumed = fitted(backup())
     for a, b in zip(straight.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
+@slow
 def test_files_and_copies_are_as_ever(shared, tmp_path):
     x, y = numbers(5), classes()
     shared()
-    net = model(mlp(8))
+    net = model(mlp())
     best = callbacks.ModelCheckpoint(
         str(tmp_path / "best.fnn"), monitor="loss", save_best_only=True
     )
-    net.fit(x, y, epochs=2, verbose=0, callbacks=[best])
+    net.fit(x, y, batch_size=16, verbose=0, callbacks=[best])
     net.save(tmp_path / "net.fnn")
     expected = net.predict(x, verbose=0)
     for name in ("best.fnn", "net.fnn"):
         assert_close(fnn.load(tmp_path / name).predict(x, verbose=0), expected)
 
 
+@slow
 def test_one_program_a_step(shared):
     """The states before the first step and after it lie alike: nothing is compiled twice."""
-    x, y = numbers(5)[:32], classes()[:32]
+    x, y = numbers(5), classes()
     shared()
-    net = model(mlp(7))
-    net.fit(x, y, batch_size=8, verbose=0)
-    net.evaluate(x, y, batch_size=8, verbose=0)
-    net.predict(x, batch_size=8, verbose=0)
+    net = model(mlp())
+    net.fit(x, y, batch_size=16, verbose=0)
+    net.evaluate(x, y, batch_size=16, verbose=0)
+    net.predict(x, batch_size=16, verbose=0)
     with compilations() as compiled:
-        net.fit(x, y, batch_size=8, epochs=2, verbose=0)
-        net.evaluate(x, y, batch_size=8, verbose=0)
-        net.predict(x, batch_size=8, verbose=0)
-        other = model(mlp(7))
-        other.fit(x, y, batch_size=8, verbose=0)
+        net.fit(x, y, batch_size=16, epochs=2, verbose=0)
+        net.evaluate(x, y, batch_size=16, verbose=0)
+        net.predict(x, batch_size=16, verbose=0)
+        other = model(mlp())
+        other.fit(x, y, batch_size=16, verbose=0)
     assert not compiled
 
 
@@ -391,6 +413,7 @@ def sums_in_loops(program):
     return any("all-reduce" in named[body] for body in bodies)
 
 
+@slow
 @pytest.mark.parametrize(
     ("layer", "expected"),
     [
@@ -408,15 +431,18 @@ def test_gradients_of_a_recurrence_are_added_up_after_it(layer, expected, shared
     assert sums_in_loops(program) is expected
 
 
+@slow
 def test_an_activation_that_looks_at_all_examples_is_right(shared):
     mixing = lambda a: jnp.tanh(a - a.mean(axis=0, keepdims=True))
     make = lambda: L.Sequential([L.SimpleRNN(4, mixing), L.Dense(3, "softmax")])
     x, y = numbers(6, 3), classes()
-    expected = everything(make(), x, y, 16, "sgd")
+    run = lambda: trained(make(), x, y, 15, "sgd")[0]
+    expected = run()
     shared()
-    assert_close(everything(make(), x, y, 16, "sgd"), expected)
+    assert_close(run(), expected)
 
 
+@slow
 def test_a_stateful_network_keeps_its_states(shared):
     x, y = numbers(6, 3)[:24], classes()[:24]
 
@@ -499,6 +525,7 @@ def test_who_sets_the_allocator_in_the_environment_has_chosen(monkeypatch):
     memory.keep_some_freed_memory()
 
 
+@slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator")
 def test_a_network_takes_its_memory_from_the_system_once():
     """Without it each batch of some networks waits for over 1,000 fresh pages."""
@@ -508,12 +535,12 @@ from fnn.layers import Conv2D, Dense, Flatten, MaxPooling2D
 net = fnn.Sequential([Conv2D(32, 3, activation="relu", input_shape=(28, 28, 1)), MaxPooling2D(),
     Conv2D(64, 3, activation="relu"), MaxPooling2D(), Flatten(), Dense(10)])
 x = np.ones((32, 28, 28, 1), "float32")
-for _ in range(10):
+for _ in range(5):
     net.predict(x, verbose=0)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(10):
+for _ in range(5):
     net.predict(x, verbose=0)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 10)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 5)
 """
     kept = {name: value for name, value in os.environ.items() if name not in memory.CHOICES}
     run = subprocess.run(

@@ -29,11 +29,41 @@ from tests.helpers.sharding import (
     rows,
 )
 
-pytestmark = pytest.mark.slow
+slow = pytest.mark.slow
 
 BATCH = 8
 ONE_OF_EACH = frozenset(COMPILED)
-each_row = pytest.mark.parametrize("case", CATALOGUE, ids=[case.id for case in CATALOGUE])
+# What consists of layers that have rows of their own.
+MADE_OF_OTHERS = (
+    L.Sequential, L.Repeat, L.Remat, L.Residual, L.Ensemble, L.LoRA, L.Quantized, L.TimeDistributed,
+    L.Bidirectional, L.RNN, L.MixtureOfExperts, L.SpectralNormalization, L.TransformerDecoderBlock,
+    L.RandAugment, L.AugMix,
+)  # fmt: skip
+
+
+def each_of(rows):
+    return pytest.mark.parametrize("case", rows, ids=[case.id for case in rows])
+
+
+def with_weights():
+    """The rows of the catalogue that have some: tracing each to find out would take seconds."""
+    row = ""
+    for line in FILE.read_text().splitlines():
+        if not line.startswith(" "):
+            row = line
+        elif line.startswith("    params "):
+            yield row
+
+
+HAVE_WEIGHTS = frozenset(with_weights())
+DIVISIBLE = [  # a stateful layer's state has the batch of its inputs
+    case
+    for case in CATALOGUE
+    if case.id in HAVE_WEIGHTS and not getattr(case.layer, "stateful", False)
+]
+# A batch is also divided where the weights are, in the tests of those.
+BY_WEIGHTS = frozenset(DIVISIBLE) - ONE_OF_EACH
+BATCHES = [case for case in CATALOGUE if case not in BY_WEIGHTS]
 
 
 def batch_of(a):
@@ -98,7 +128,8 @@ def assert_numbers_of_one_device(case, *kinds):
             close(problem.gradient(*divide(problem, *weights, kind)), expected)
 
 
-@each_row
+@slow
+@each_of(BATCHES)
 def test_a_divided_batch_gives_what_one_device_gives(case):
     """The types say where arrays lie; and one row of each class is the arithmetic of one device.
 
@@ -108,14 +139,15 @@ def test_a_divided_batch_gives_what_one_device_gives(case):
     problem = problem_of(case)
     with jax.set_mesh(mesh()):
         divided = problem.gradient.trace(*divide(problem, *problem.weights, how=lie)).jaxpr
-    if case in ONE_OF_EACH:
+    if case in ONE_OF_EACH and not isinstance(case.layer, MADE_OF_OTHERS):
         alone = problem.gradient.trace(*problem.arguments(*problem.weights)).jaxpr
         if "conv_general" in str(alone) or arithmetic(alone) != arithmetic(divided):
             assert_numbers_of_one_device(case, AxisType.Explicit)
 
 
+@slow
 @pytest.mark.thorough
-@each_row
+@each_of(CATALOGUE)
 def test_every_row_has_the_numbers_of_one_device(case):
     """With axes of both kinds: XLA alone decides where arrays lie on automatic ones."""
     assert_numbers_of_one_device(case, AxisType.Explicit, AxisType.Auto)
@@ -154,25 +186,7 @@ DIVISIONS = (
     (BY_FEATURES, ("columns", "rows by data")),
 )
 FEWER = (BY_BATCH, ("both",)), (BY_FEATURES, ("columns",))
-
-
-def with_weights():
-    """The rows of the catalogue that have some: tracing each to find out would take seconds."""
-    row = ""
-    for line in FILE.read_text().splitlines():
-        if not line.startswith(" "):
-            row = line
-        elif line.startswith("    params "):
-            yield row
-
-
-HAVE_WEIGHTS = frozenset(with_weights())
-DIVISIBLE = [  # a stateful layer's state has the batch of its inputs
-    case
-    for case in CATALOGUE
-    if case.id in HAVE_WEIGHTS and not getattr(case.layer, "stateful", False)
-]
-each_divisible = pytest.mark.parametrize("case", DIVISIBLE, ids=[case.id for case in DIVISIBLE])
+FEWEST = FEWER[:1]
 
 
 def trace_divided(case, divisions):
@@ -189,14 +203,22 @@ def trace_divided(case, divisions):
         jax.eval_shape(lambda *a: problem.loss(*a, None), *given)
 
 
-@each_divisible
+FIRST = {type(case.layer): case for case in reversed(DIVISIBLE)}
+
+
+@slow
+@each_of(DIVISIBLE)
 def test_every_layer_takes_divided_weights(case):
-    """By all rules in one row of each class."""
-    trace_divided(case, DIVISIONS if case in ONE_OF_EACH else FEWER)
+    """By all rules in one row of each class that is not made of others."""
+    divisions = FEWER if case in ONE_OF_EACH else FEWEST
+    if case is FIRST[type(case.layer)] and not isinstance(case.layer, MADE_OF_OTHERS):
+        divisions = DIVISIONS
+    trace_divided(case, divisions)
 
 
+@slow
 @pytest.mark.thorough
-@each_divisible
+@each_of(DIVISIBLE)
 def test_every_row_takes_weights_divided_by_all_rules(case):
     trace_divided(case, DIVISIONS)
 
@@ -230,12 +252,20 @@ def on_one_device(name):
     return problem, params, state, problem.gradient(*problem.arguments(params, state))
 
 
-THOROUGH = {"rows by data", "columns by data"}
-NUMBERED = [pytest.param(rule, marks=[pytest.mark.thorough] * (rule in THOROUGH)) for rule in RULES]
+QUICK = {("Dense after Dense", "both"), ("Conv2D", "columns")}
+LARGE = {"GroupedQueryAttention", "LSTM", "Repeat", "Ensemble", "MixtureOfExperts"}
 
 
-@pytest.mark.parametrize("rule", NUMBERED)
-@pytest.mark.parametrize("name", COMMON)
+def numbered():
+    """Each layer with each rule; a sample of them: the large ones divided along both axes alone."""
+    for name in COMMON:
+        for rule in RULES:
+            sampled = rule == "both" or (rule in ("rows", "columns") and name not in LARGE)
+            marks = slow if sampled else pytest.mark.thorough
+            yield pytest.param(name, rule, marks=() if (name, rule) in QUICK else marks)
+
+
+@pytest.mark.parametrize(("name", "rule"), [*numbered()])
 def test_divided_weights_give_what_one_device_gives(name, rule):
     problem, params, state, expected = on_one_device(name)
     with jax.set_mesh(mesh()):
@@ -267,6 +297,7 @@ def test_features_stay_divided_from_columns_to_rows():
     assert specs == [PartitionSpec("data", "model"), PartitionSpec("data", None)]
 
 
+@slow
 def test_a_divided_batch_needs_no_mesh_around_it():
     """Arrays that lie on a mesh say so themselves, eagerly and under jit."""
     layer = L.Sequential([L.Dense(8), L.BatchNormalization(), L.Dense(2)])
@@ -280,6 +311,7 @@ def test_a_divided_batch_needs_no_mesh_around_it():
     close(compiled(*given), expected)
 
 
+@slow
 def test_axes_may_be_explicit_in_part():
     kinds = AxisType.Explicit, AxisType.Auto
     partly = jax.make_mesh((DATA, MODEL), ("data", "model"), axis_types=kinds)
@@ -295,6 +327,7 @@ def test_axes_may_be_explicit_in_part():
         close(run(lay(params, columns), lay(state, WHOLE), lay(x, BY_BATCH)), expected)
 
 
+@slow
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
 @pytest.mark.parametrize("layer", [L.Conv1D(6, 2, groups=2), L.DepthwiseConv1D(6)], ids=repr)
 def test_the_gradient_of_a_grouped_convolution_is_not_multiplied(layer, kind):

@@ -37,7 +37,10 @@ def test_a_pure_step_says_it_too(capsys):
     assert "fit uses 1 of 8 devices" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("how", ["verbose", "distribution", "scope", "data", "device"])
+SLOW = [pytest.param(how, marks=pytest.mark.slow) for how in ("scope", "data", "device")]
+
+
+@pytest.mark.parametrize("how", ["verbose", "distribution", *SLOW])
 def test_it_is_not_said_to_who_chose(how, capsys):
     model = fnn.Sequential([fnn.layers.Dense(1, input_shape=(4,))], seed=0)
     model.compile("sgd", "mse")

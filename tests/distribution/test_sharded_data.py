@@ -14,7 +14,7 @@ EXAMPLES, BATCH = 64, 16
 KINDS = {"automatic": AxisType.Auto, "explicit": AxisType.Explicit}
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=["automatic", pytest.param("explicit", marks=pytest.mark.slow)])
 def placed(request):
     """A function that divides an array over 8 devices by its examples."""
     mesh = jax.make_mesh((8,), ("data",), axis_types=(KINDS[request.param],))
@@ -58,7 +58,11 @@ def fitted(net, *given, **arguments):
     return net.get_weights()
 
 
-@pytest.mark.parametrize("form", ["arrays", "stream"])
+slow = pytest.mark.slow
+STREAM = pytest.param("stream", marks=slow)
+
+
+@pytest.mark.parametrize("form", ["arrays", STREAM])
 def test_fit_keeps_what_is_divided(placed, form, request):
     x, y = data()
     expected = fitted(model("plain"), x, y)
@@ -73,6 +77,7 @@ def test_fit_keeps_what_is_divided(placed, form, request):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+@slow
 def test_shuffled_examples_stay_divided(placed):
     x, y = data()
     found = []
@@ -95,7 +100,7 @@ def test_shuffled_examples_stay_divided(placed):
     assert set(found) == {BATCH // 8}
 
 
-@pytest.mark.parametrize("form", ["arrays", "stream"])
+@pytest.mark.parametrize("form", ["arrays", STREAM])
 def test_predict_keeps_what_is_divided(placed, form, request):
     x, _ = data()
     net = model(request.node.name)
@@ -111,6 +116,7 @@ def test_predict_keeps_what_is_divided(placed, form, request):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@slow
 def test_a_ragged_end_of_divided_examples_is_right(placed):
     x, y = data()
     net = model("ragged")

@@ -10,7 +10,7 @@ from fnn.core.context import attach_mask
 
 
 def drawn(*shape, seed=0):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), "float32")
+    return jax.device_put(np.random.default_rng(seed).normal(size=shape).astype("float32"))
 
 
 def put(a, place, value):
@@ -26,7 +26,9 @@ def close(received, expected, tolerance=1e-5):
 
 def random_params(layer, x, scale=0.4):
     spec, draw = weight_spec(layer, x)[0], np.random.default_rng(3).normal
-    return jax.tree.map(lambda a: jnp.asarray(scale * draw(size=a.shape), a.dtype), spec)
+    return jax.tree.map(
+        lambda a: jax.device_put((scale * draw(size=a.shape)).astype(a.dtype)), spec
+    )
 
 
 # The steps that are real. Every example has some: Keras takes a mean over the others if none is.
@@ -98,3 +100,8 @@ RELATIVES = {
     "grouped, attention_mask": (gqa(), (*CROSS, None, jnp.asarray(ALLOWED))),
     "grouped, one, dropout": (L.GroupedQueryAttention(3, 4, 1, dropout=0.5), SELF),
 }
+# Of masks and flags that test_attention_properties.py draws together, and compares with NumPy.
+DRAWN_TOO = (
+    *("key", "masks, scores", "causal", "causal, attention_mask", "grouped, key"),
+    *("attention_axes, scores", "all axes, scores"),
+)

@@ -91,6 +91,7 @@ def same_mask(x, mask):
 
 
 SEQUENCE, IMAGE, VOLUME = (3, 6, 4), (3, 6, 7, 4), (3, 4, 5, 6, 2)
+FEW_STEPS = (3, 3, 4)  # of an unrolled loop
 SERIES, FILM = (3, 4, 6, 2), (3, 4, 5, 6, 3)  # sequences of what has steps, or of images
 COLORS = (3, 4, 5, 3)  # images of three channels
 SMALL, SMALL_4, FILM_3D = (
@@ -398,7 +399,7 @@ CATALOGUE = [
     ),
     Case(
         L.LSTM(3, "relu", "hard_sigmoid", use_bias=False, unroll=True, activity_regularizer="l2"),
-        SEQUENCE,
+        FEW_STEPS,
     ),
     Case(L.LSTM(3, unit_forget_bias=False, dropout=0.3, recurrent_dropout=0.4), SEQUENCE),
     Case(L.GRU(3), SEQUENCE),
@@ -408,11 +409,11 @@ CATALOGUE = [
         SEQUENCE,
     ),
     Case(L.GRU(3, return_sequences=True, zero_output_for_mask=True), masked(SEQUENCE)),
-    Case(L.GRU(3, go_backwards=True, unroll=True, recurrent_dropout=0.3), SEQUENCE),
+    Case(L.GRU(3, go_backwards=True, unroll=True, recurrent_dropout=0.3), FEW_STEPS),
     Case(L.GRU(3, return_state=True, reset_after=False, use_bias=False), SEQUENCE, (3, 3)),
     Case(L.SimpleRNN(3), SEQUENCE),
     Case(L.SimpleRNN(3, return_sequences=True, recurrent_dropout=0.5), masked(SEQUENCE)),
-    Case(L.SimpleRNN(3, return_state=True, go_backwards=True, unroll=True), SEQUENCE),
+    Case(L.SimpleRNN(3, return_state=True, go_backwards=True, unroll=True), FEW_STEPS),
     Case(L.SimpleRNN(3, "relu", False, dropout=0.3, zero_output_for_mask=True), masked(SEQUENCE)),
     Case(L.GRU(3, stateful=True), masked(SEQUENCE), keras=None, without=OF_ONE_BATCH_SIZE),
     Case(L.LSTMCell(3), (3, 4), (3, 3), (3, 3)),
@@ -446,7 +447,7 @@ CATALOGUE = [
     ),
     Case(
         L.RNN([L.GRUCell(3), L.LSTMCell(2)], return_state=True, go_backwards=True, unroll=True),
-        SEQUENCE,
+        FEW_STEPS,
         keras=lambda k: k.RNN(
             [k.GRUCell(3), k.LSTMCell(2)], return_state=True, go_backwards=True, unroll=True
         ),
@@ -719,3 +720,9 @@ COMPILED = {
     (type(case.layer), any(isinstance(given, Masked) for given in case.inputs)): case
     for case in reversed(CATALOGUE)
 }.values()
+
+
+def first_of_modules(cases):
+    """Of each module of layers the first row: one of each mechanism."""
+    rows = {type(case.layer).__module__: case for case in reversed(list(cases))}
+    return list(rows.values())

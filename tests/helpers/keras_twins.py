@@ -134,14 +134,24 @@ def ours(case, train):
     return params, run
 
 
-def results(case, layer, train):
+def plain(case, run):
+    """As `graded`, with no gradients."""
+
+    def results(weights, x):
+        y, state = run(weights, x)
+        return strip_masks(y), state, ((),)
+
+    return results
+
+
+def results(case, layer, train, of=graded):
     """(outputs, state, gradients) of Keras's layer, and of fnn's, by one program."""
     (weights, run), (params, run_ours) = runner(case, layer, train), ours(case, train)
 
     def both(weights, params, x):
         with keras_rules():
-            theirs = graded(case, run)(weights, x)
-        return theirs, graded(case, run_ours)(params, x)
+            theirs = of(case, run)(weights, x)
+        return theirs, of(case, run_ours)(params, x)
 
     return jit(both)(weights, params, strip_masks(case.x))
 
@@ -169,8 +179,8 @@ def assert_finite_and_not_all_zero(gradients, case):
     assert blocked or any(np.any(g) for g in gradients)
 
 
-def assert_equals_keras(case, train, layer=None):
-    """Names of weights, outputs, states, gradients by weights and inputs.
+def assert_equals_keras(case, train, layer=None, gradients=True):
+    """Names of weights, outputs, states, gradients by weights and inputs (where asked for).
 
     `layer` is the layer of Keras, by default the twin; it is built here.
     """
@@ -179,16 +189,19 @@ def assert_equals_keras(case, train, layer=None):
         paths, weights = ordered(case)
         assert [v.name for v in layer.weights] == [path[-1] for path in paths]
         layer.set_weights([np.asarray(w) for w in weights])
-    (y, state, gradients), (mine, new, learned) = results(case, layer, train)
-    by_weights, *by_inputs = learned
+    of = graded if gradients else plain
+    (y, state, expected), (mine, new, learned) = results(case, layer, train, of)
     assert_same(mine, y)
     if not train:
         assert_same_shapes(mine, strip_masks(output_spec(case.layer, case.x)))
-    assert_finite_and_not_all_zero(learned, case)
     new = {path[-1]: a for path, a in tree.flatten(new)}
     assert set(new) == set(state)
     for name, value in state.items():  # by name: the order is not the same
         assert_same(new[name], value)
+    if not gradients:
+        return
+    assert_finite_and_not_all_zero(learned, case)
+    by_weights, *by_inputs = learned
     spec = weight_spec(case.layer, case.x)[0]
-    assert_same([tree.get(by_weights, path) for path, _ in tree.flatten(spec)], gradients[0])
-    assert_same(by_inputs, gradients[1:])
+    assert_same([tree.get(by_weights, path) for path, _ in tree.flatten(spec)], expected[0])
+    assert_same(by_inputs, expected[1:])

@@ -34,10 +34,13 @@ x = np.random.default_rng(0).normal(size=(EXAMPLES, 5)).astype("float32")
 y = np.random.default_rng(1).integers(0, 3, EXAMPLES)
 
 
-def model(optimizer="adam", units=12, **compiled):
-    layers = [Dense(units, "relu", input_shape=(5,)), Dropout(0.3), BatchNormalization()]
+def model():
+    """Equal ones, trained on batches of one size, share their programs."""
+    layers = [Dense(12, "relu", input_shape=(5,)), Dropout(0.3), BatchNormalization()]
     made = fnn.Sequential([*layers, Dense(3, "softmax")], seed=0)
-    made.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"], **compiled)
+    loss = fnn.losses.SparseCategoricalCrossentropy()
+    measured = ["accuracy", metrics.SparseTopKCategoricalAccuracy(2)]
+    made.compile("adam", loss, metrics=measured)
     return made
 
 
@@ -62,16 +65,14 @@ class Sized(Share):
 def arrays():
     """The verbs on arrays, of which each process reads its part."""
     net = model()
-    loss = fnn.losses.SparseCategoricalCrossentropy()
-    net.compile("adam", loss, metrics=["accuracy", metrics.SparseTopKCategoricalAccuracy(2)])
     steps = []  # 21 of them
     watch = callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: steps.append(logs))
     validated = {"validation_data": (x[:22], y[:22]), "callbacks": [watch]}
     found = {"history": net.fit(x, y, BATCH, 7, verbose=2, **validated).history, "steps": steps}
     found["evaluate"] = net.evaluate(x, y, BATCH, verbose=0)
     found["predict"] = net.predict(x, BATCH, verbose=0)
-    found["batches"] = [net.train_on_batch(x[:size], y[:size]) for size in (8, 6)]
-    found["tested"] = net.test_on_batch(x[:8], y[:8])
+    found["batches"] = [net.train_on_batch(x[:size], y[:size]) for size in (6, 6)]
+    found["tested"] = net.test_on_batch(x[:6], y[:6])
     found["weights"] = net.get_weights()
     # Each process for itself: no other one need call it.
     if PROCESS == 0:
@@ -87,9 +88,11 @@ def large():
     momentum = fnn.optimizers.SGD(0.05, momentum=0.9)
     for name in ("replicated", "divided"):
         over = fnn.distribution.FSDP() if name == "divided" else None
-        net = model(momentum, 512, distribution=over)
-        found[name] = net.fit(x, y, 8, 1, verbose=0).history["loss"]
-        found[name] += net.fit(x, y, 8, 1, verbose=0).history["loss"]
+        layers = [Dense(12_288, "relu", input_shape=(5,)), BatchNormalization()]
+        net = fnn.Sequential([*layers, Dense(3, "softmax")], seed=0)
+        net.compile(momentum, "sparse_categorical_crossentropy", distribution=over)
+        found[name] = net.fit(x, y, BATCH, 1, verbose=0).history["loss"]
+        found[name] += net.fit(x, y, BATCH, 1, verbose=0).history["loss"]
         found[f"{name} weights"] = [float(np.abs(w).sum()) for w in net.get_weights()]
         net.save(FOLDER / f"{name}.fnn")
     return found
@@ -149,7 +152,7 @@ def writers():
 
 class Stop(callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
-        if self.model.train_state.step == 8:
+        if self.model.train_state.step == 4:
             raise KeyboardInterrupt
 
 
@@ -158,10 +161,10 @@ def checkpoints():
     saved = FOLDER / "saved"
     if PROCESSES == 2:
         for folder, data in ((saved, (x, y)), (FOLDER / "parts", (Sized(),))):
-            checkpoint = Checkpoint(folder, every_steps=4)
+            checkpoint = Checkpoint(folder, every_steps=2)
             given = {"checkpoint": checkpoint, "callbacks": [Stop()]}
             with contextlib.suppress(KeyboardInterrupt):
-                model().fit(*data, batch_size=8, epochs=3, verbose=0, **given)
+                model().fit(*data, batch_size=BATCH, epochs=2, verbose=0, **given)
         if PROCESS == 0:  # others wait for it before they go on
             shutil.copytree(saved, FOLDER / "first")
     found = {}
@@ -170,12 +173,12 @@ def checkpoints():
         trainings["straight"] = {}
     for name, given in trainings.items():
         net = model()
-        history = net.fit(x, y, batch_size=8, epochs=2, verbose=0, **given).history
+        history = net.fit(x, y, batch_size=BATCH, epochs=2, verbose=0, **given).history
         found[name] = history, net.get_weights()
     if PROCESSES == 2:
         resumed = {"checkpoint": FOLDER / "parts", "resume": True}
         for name, given in (("parts", {}), ("parts resumed", resumed)):
-            history = model().fit(Sized(), epochs=3, verbose=0, **given).history
+            history = model().fit(Sized(), epochs=2, verbose=0, **given).history
             found[name] = history["loss"]
     return found
 
@@ -235,16 +238,16 @@ def alone():
     }
     for hook in ("on_epoch_begin", "on_epoch_end", "on_train_batch_end"):
         net = model()
-        history = net.fit(x, y, BATCH, 5, verbose=0, callbacks=stop(hook))
+        history = net.fit(x, y, BATCH, 3, verbose=0, callbacks=stop(hook))
         found[hook] = history.epoch, int(net.train_state.step)
     seen = net.evaluate(x, y, BATCH, verbose=0, callbacks=stop("on_test_batch_end"))
     found["on_test_batch_end"] = np.allclose(seen, net.evaluate(x[:32], y[:32], BATCH, verbose=0))
     seen = net.predict(x, BATCH, verbose=0, callbacks=stop("on_predict_batch_end"))
     found["on_predict_batch_end"] = len(seen)
-    net = model()
-    weights = [np.full_like(weight, np.nan) for weight in net.get_weights()]
-    net.set_weights(weights)
-    ended = net.fit(x, y, BATCH, 5, verbose=0, callbacks=[callbacks.TerminateOnNaN()])
+    net = fnn.Sequential([Dense(3, "softmax", input_shape=(5,))], seed=0)
+    net.compile("sgd", "sparse_categorical_crossentropy")
+    net.set_weights([np.full_like(weight, np.nan) for weight in net.get_weights()])
+    ended = net.fit(x, y, BATCH, 3, verbose=0, callbacks=[callbacks.TerminateOnNaN()])
     return {**found, "nan": ended.epoch}
 
 

@@ -23,8 +23,6 @@ from tests.helpers.catalogue import CATALOGUE, jit
 from tests.helpers.compiling import with_gradients
 from tests.helpers.oracle import keras_rules
 
-pytestmark = pytest.mark.slow
-
 X = np.random.default_rng(0).normal(0, 3, (2, 4, 3, 5)).astype("float32")
 
 CASES = [
@@ -47,7 +45,15 @@ CASES = [
 CLASSES = {c.__name__: c for c in (Activation, ReLU, LeakyReLU, PReLU, ELU, Softmax)}
 
 
-@pytest.mark.parametrize(("name", "arguments"), CASES)
+# Rows of the catalogue, which test_keras_layers.py compares alike.
+IN_CATALOGUE = [CASES[i] for i in (0, 2, 5, 10, 12, 13)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [pytest.param(*c, marks=pytest.mark.thorough if c in IN_CATALOGUE else ()) for c in CASES],
+)
 def test_outputs_and_gradients_are_those_of_keras(name, arguments, key):
     import keras
 
@@ -80,6 +86,7 @@ def test_outputs_and_gradients_are_those_of_keras(name, arguments, key):
         np.testing.assert_allclose(ours, wanted, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_signatures_are_those_of_keras():
     import keras
 
@@ -91,6 +98,7 @@ def test_signatures_are_those_of_keras():
         ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(2, 4, 3, 5), (3, 5), (4, 1, 5), (1, 5)])
 @pytest.mark.parametrize("dtype", [bool, "float32"])
 def test_softmax_with_a_mask_is_that_of_keras(shape, dtype, key):
@@ -153,6 +161,7 @@ def test_an_activation_may_be_any_function_and_splits_off():
     assert Activation(activations.relu) == Activation("relu")
 
 
+@pytest.mark.slow
 def test_softmax_splits_off_unless_classes_are_masked():
     rest, ends = without_last_activation(Softmax(3, name="last", trainable=False), X)
     assert rest == Activation(None, name="last", trainable=False)
@@ -161,6 +170,7 @@ def test_softmax_splits_off_unless_classes_are_masked():
         assert without_last_activation(Softmax(), x) == (Softmax(), {})
 
 
+@pytest.mark.slow
 def test_a_network_that_ends_in_softmax_is_trained_through_its_logits():
     """At logits of -200 the probabilities are 0 and have no gradient."""
     x, y = jnp.eye(3), np.array([1, 2, 0])
@@ -213,6 +223,7 @@ WITH_ACTIVATIONS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "field"), WITH_ACTIVATIONS)
 def test_a_layer_without_weights_is_an_activation(case, field):
     layer = case.layer.replace(**{field: LeakyReLU()})
@@ -227,6 +238,7 @@ def test_a_layer_without_weights_is_an_activation(case, field):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), values, others)
 
 
+@pytest.mark.slow
 def test_a_network_that_ends_in_such_a_layer_trains_and_is_saved(tmp_path):
     model = fnn.Sequential([Dense(4, LeakyReLU(), input_shape=(5,)), Dense(3, Softmax())], seed=0)
     model.compile("adam", "sparse_categorical_crossentropy")

@@ -17,8 +17,6 @@ from tests.helpers.catalogue import jit
 from tests.helpers.drawn import examples
 from tests.helpers.oracle import keras_rules, random_weights_unset
 
-pytestmark = pytest.mark.slow
-
 DRAWS = 15
 CALL_ARGUMENTS = ("use_causal_mask", "return_attention_scores")
 OURS = {*CALL_ARGUMENTS, "fixed_weights", "position", "name", "trainable", "dtype", "input_shape"}
@@ -163,9 +161,9 @@ def in_keras(case):
     return run
 
 
-def compare(strategy, oracle=None):
+def compare(strategy, oracle=None, draws=DRAWS):
     """All examples of a strategy as one program, against `oracle(case)` or else Keras."""
-    cases = examples(strategy, DRAWS)
+    cases = examples(strategy, draws)
     weights = [case.params for case in cases]
     run = lambda weights: [in_fnn(*pair) for pair in zip(cases, weights, strict=True)]
     found = jit(run)(weights)
@@ -232,17 +230,20 @@ def test_heads_equal_numpy():
     compare(heads(), lambda case: [heads_in_numpy(case)])
 
 
+@pytest.mark.thorough  # test_attention.py has its options, and NumPy above all masks
 def test_heads_equal_keras():
     compare(heads(keras=True))
 
 
+@pytest.mark.slow
 def test_heads_over_axes_equal_keras():
-    compare(boxes())
+    compare(boxes(), draws=8)
 
 
 def test_plain_attention_equals_numpy():
     compare(plain(), plain_in_numpy)
 
 
+@pytest.mark.thorough  # as above
 def test_plain_attention_equals_keras():
     compare(plain(keras=True))

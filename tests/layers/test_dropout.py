@@ -27,8 +27,6 @@ from fnn.regularizers import L2
 from tests.helpers.keras_twins import stateless
 from tests.helpers.oracle import keras_rules
 
-pytestmark = pytest.mark.slow
-
 IMAGES = np.random.default_rng(0).normal(size=(64, 5, 6, 7)).astype("float32")
 RANDOM = [
     (Dropout(0.3), IMAGES),
@@ -56,6 +54,7 @@ def test_inference_and_rate_zero_are_the_identity_without_a_key(layer, x):
         layer.apply({}, {}, x, Context(train=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layer", "x"), RANDOM)
 def test_key_path_and_seed_decide_the_noise(layer, x, key):
     ctx = Context(train=True, key=key)
@@ -76,6 +75,7 @@ def test_key_path_and_seed_decide_the_noise(layer, x, key):
     np.testing.assert_array_equal(others[1], noise(seeded, x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layer", "x"), RANDOM)
 def test_gradient_is_finite_and_half_precision_stays(layer, x, key):
     gradient = jax.jit(jax.grad(lambda x: (trained(layer, x, key) ** 2).sum()))(x)
@@ -99,6 +99,7 @@ def test_dropout_of_all_is_zero(key):
     np.testing.assert_array_equal(trained(Dropout(1.0), IMAGES, key), np.zeros_like(IMAGES))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cls", [Dropout, AlphaDropout])
 @pytest.mark.parametrize("noise_shape", [(None, 1, 7), (64, 1, 7), [None, 1, None]])
 def test_noise_shape_drops_together(cls, noise_shape, key):
@@ -109,6 +110,7 @@ def test_noise_shape_drops_together(cls, noise_shape, key):
     assert 0.3 < (y[:, 0] == y.min()).mean() < 0.7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layer", "shape", "axes"),
     [
@@ -127,6 +129,7 @@ def test_spatial_dropout_drops_whole_channels(layer, shape, axes, key):
     assert len(np.unique((channels == 0).sum(1))) > 1  # each example by itself
 
 
+@pytest.mark.slow
 def test_gaussian_dropout_has_the_moments_of_keras(key):
     import keras
 
@@ -143,6 +146,7 @@ def test_gaussian_noise_adds_its_spread(key):
     np.testing.assert_allclose([y.mean(), y.std()], [2.0, 0.5], rtol=0.01)
 
 
+@pytest.mark.slow
 def test_alpha_dropout_gives_the_two_values_of_keras_and_keeps_the_moments(key):
     import keras
 
@@ -180,6 +184,7 @@ def test_activity_regularization_is_the_penalty_of_keras_a_mean_over_real_rows(k
     np.testing.assert_allclose(state["aux_loss"], wanted, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "arguments", "shapes"),
     [
@@ -222,6 +227,7 @@ def test_the_layer_after_is_the_argument_that_keras_takes_for_any_layer(name, ar
     np.testing.assert_allclose(received, wanted, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "layer",
     [
@@ -295,6 +301,7 @@ def test_errors_say_what_to_do(make, message):
         make()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [None, 7])
 @pytest.mark.parametrize("rate", [0.3, 1.0])
 def test_one_rule_drops_everywhere(seed, rate):

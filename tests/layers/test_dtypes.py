@@ -16,8 +16,6 @@ from fnn.testing.subject import Subject, is_float, jit
 from tests.helpers.catalogue import CATALOGUE, SEQUENCE
 from tests.helpers.policies import operands
 
-pytestmark = pytest.mark.slow
-
 COMBINATORS = [case for case in CATALOGUE if case.layer.children()]
 # What they multiply in float32 whatever their dtype: the router, and the power iterations.
 IN_FULL = (L.MixtureOfExperts, L.SpectralNormalization)
@@ -30,16 +28,14 @@ def case_ids(cases):
     return [case.id for case in cases]
 
 
-def products(layer, case):
-    """The dtypes of what the layer multiplies as matrices, for inputs and weights in float32."""
-    subject = Subject(layer, case.x, case.key)
-    program = jax.make_jaxpr(subject.run)(*case.weights, case.x).jaxpr
-    return operands(program, "dot_general", "conv_general_dilated")
+def traced(layer, case):
+    """The dtypes of what the layer multiplies as matrices, and shapes and dtypes of its results.
 
-
-def outputs(layer, case):
-    """Shapes and dtypes of (outputs, state)."""
-    return jax.eval_shape(Subject(layer, case.x, case.key).run, *case.weights, case.x)
+    The inputs and weights are in float32.
+    """
+    run = Subject(layer, case.x, case.key).run
+    program, shapes = jax.make_jaxpr(run, return_shape=True)(*case.weights, case.x)
+    return operands(program.jaxpr, "dot_general", "conv_general_dilated"), shapes
 
 
 def with_leaves(value, dtype):
@@ -54,17 +50,18 @@ def with_leaves(value, dtype):
     return value.replace(**inside) if inside else value.replace(dtype=dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", COMBINATORS, ids=case_ids(COMBINATORS))
 def test_children_compute_in_the_dtype_of_their_combinator(case):
     layer = case.layer.replace(dtype="bfloat16")
-    y, state = outputs(layer, case)
+    products, (y, state) = traced(layer, case)
     assert {str(a.dtype) for a in jax.tree.leaves(y) if is_float(a)} == {"bfloat16"}
     assert jax.tree.map(lambda a: a.dtype, state) == jax.tree.map(
         lambda a: a.dtype, case.weights[1]
     )
-    assert products(layer, case) - {"float32"} <= {"bfloat16"}
+    assert products - {"float32"} <= {"bfloat16"}
     if not isinstance(layer, IN_FULL):
-        assert "float32" not in products(layer, case)
+        assert "float32" not in products
 
 
 REPEATED = [
@@ -81,22 +78,25 @@ OWN = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", OWN, ids=case_ids(OWN))
 def test_children_keep_a_dtype_of_their_own(case):
     inner = with_leaves(case.layer, "float32")
-    assert products(inner.replace(dtype="bfloat16"), case) <= {"float32"}
+    assert traced(inner.replace(dtype="bfloat16"), case)[0] <= {"float32"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", REPEATED, ids=case_ids(REPEATED))
 def test_a_repeat_refuses_children_that_change_the_dtype(case):
     layer = with_leaves(case.layer, "float32").replace(dtype="bfloat16")
     with pytest.raises(ValueError, match="put the change of shape or dtype outside"):
-        outputs(layer, case)
+        traced(layer, case)
 
 
 EXACT = [case for case in OWN if isinstance(case.layer, PASSING)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", EXACT, ids=case_ids(EXACT))
 def test_weights_of_a_child_with_a_wider_dtype_are_not_rounded(case):
     inner = with_leaves(case.layer, "float32")
@@ -110,6 +110,7 @@ def test_weights_of_a_child_with_a_wider_dtype_are_not_rounded(case):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-6), mixed, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "layer",
     [

@@ -58,6 +58,7 @@ def test_weights_are_made_by_the_function():
     )
 
 
+@pytest.mark.slow
 def test_any_pytrees_state_and_noise():
     layer = JaxLayer(counting, start_counting)
     params, state = layer.init(jax.random.key(0), X)
@@ -150,6 +151,7 @@ def test_a_module_of_flax(net):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_module_of_flax_trains_and_takes_weights(net):
     variables = net.init(jax.random.key(3), X)
     model = fnn.Sequential([fnn.Input((4,)), FlaxLayer(net, variables=variables)], seed=0)
@@ -176,6 +178,7 @@ def test_methods_of_a_module(net):
 # -- Equinox -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_module_of_equinox():
     """Its arrays as params, the rest in the function."""
     equinox = pytest.importorskip("equinox")

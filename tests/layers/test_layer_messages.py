@@ -1,6 +1,7 @@
 """Wrong arguments and wrong inputs: each is an error that says what was expected and received."""
 
 import dataclasses
+import functools
 import math
 import re
 import typing
@@ -18,7 +19,7 @@ from fnn.core.fields import field_kind, hints
 from fnn.layers.shared.recurrence import OverTime
 from fnn.preprocessing.images.base import BaseImagePreprocessingLayer
 from tests.generate.trees import paths
-from tests.helpers.catalogue import CATALOGUE
+from tests.helpers.catalogue import CATALOGUE, COMPILED
 
 FORM = re.compile(r"expected .* received ", re.DOTALL)
 
@@ -386,7 +387,12 @@ def reshaped(case, change, index=0):
 def run_on(case, x):
     """The shapes that come of other inputs than those of `init`."""
     run = lambda params, state, x: call(case.layer, params, state, x, INFERENCE)
-    return jax.eval_shape(run, *weight_spec(case.layer, case.x), x)
+    return jax.eval_shape(run, *weights_of(case), x)
+
+
+@functools.cache
+def weights_of(case):
+    return weight_spec(case.layer, case.x)
 
 
 def wider(case):
@@ -405,7 +411,18 @@ WITH_WEIGHTS = [
 ]
 
 
-@pytest.mark.parametrize("case", WITH_WEIGHTS, ids=[case.id for case in WITH_WEIGHTS])
+def rows(cases):
+    """A parametrization over rows: what is said hangs on the class, so further rows are thorough.
+
+    Those of convolution and pooling in both data formats: test_spatial.py.
+    """
+    marks = {True: (), False: pytest.mark.thorough}
+    each = [pytest.param(case, id=case.id, marks=marks[case in COMPILED]) for case in cases]
+    return pytest.mark.parametrize("case", each)
+
+
+@pytest.mark.slow
+@rows(WITH_WEIGHTS)
 def test_inputs_of_another_width_than_in_init(case):
     with pytest.raises(ValueError, match="expected") as error:
         run_on(case, reshaped(case, wider(case)))
@@ -439,7 +456,7 @@ ANY_RANK = {
 
 
 @pytest.mark.parametrize("change", [lambda s: [*s, 2], lambda s: s[:-1]], ids=["more", "less"])
-@pytest.mark.parametrize("case", CATALOGUE, ids=[case.id for case in CATALOGUE])
+@rows(CATALOGUE)
 def test_inputs_of_another_rank_than_in_init(case, change):
     found = refusal(run_on, case, reshaped(case, change))
     if found is None:
@@ -467,13 +484,16 @@ FREE = {
     L.Attention: {"wider"},  # the values
 }
 SEVERAL = [
-    pytest.param(case, index, id=f"{index}-{case.id}")
+    pytest.param(
+        case, index, id=f"{index}-{case.id}", marks=[pytest.mark.thorough] * (case not in COMPILED)
+    )
     for case in CATALOGUE
     if len(case.inputs) > 1
     for index in range(len(case.inputs))
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize(("case", "index"), SEVERAL)
 def test_each_of_several_inputs_fits_the_others(case, index, change):

@@ -14,8 +14,6 @@ from fnn.core.context import INFERENCE, Context, Masked, salt, strip_masks
 from tests.helpers.catalogue import Case, jit
 from tests.helpers.oracle import keras_rules
 
-pytestmark = pytest.mark.slow
-
 KEY = jax.random.key(0)
 
 
@@ -37,6 +35,7 @@ def run(layer, x, ctx=INFERENCE):
 HALF = np.array([[True, False, True], [False, False, False]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keepdims", [False, True])
 @pytest.mark.parametrize(
     ("layer", "reduce"), [(L.GlobalMaxPooling1D, np.max), (L.GlobalAveragePooling1D, np.mean)]
@@ -106,6 +105,7 @@ def test_masks_repeat_as_their_values_do(layer):
         np.testing.assert_array_equal(y.values, single)
 
 
+@pytest.mark.slow
 def test_masks_add_up_along_the_way():
     ids = jnp.array([[1, 0, 2]])
     embedded = run(L.Embedding(3, 2, mask_zero=True), Masked(ids, jnp.array([[True, True, False]])))
@@ -118,12 +118,14 @@ def test_masks_add_up_along_the_way():
     assert passed.mask.tolist() == [[False, True, True]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", [L.LSTM, L.GRU, L.SimpleRNN])
 def test_the_mask_turns_round_with_the_sequence(layer):
     layer = layer(2, go_backwards=True, return_sequences=True)
     assert run(layer, Masked(random(2, 3, 4), HALF)).mask.tolist() == HALF[:, ::-1].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", [L.LSTM(2), L.GRU(2), L.SimpleRNN(2)], ids=repr)
 def test_not_even_nan_in_a_masked_step_reaches_a_gradient(layer):
     case = Case(layer, with_nan(random(2, 3, 4)))
@@ -146,6 +148,7 @@ def test_dropout_drops_the_same_features_at_every_step():
     assert abs(float(y.mean()) - 1) < 0.05
 
 
+@pytest.mark.slow
 def test_recurrent_dropout_drops_the_same_units_at_every_step():
     layer = L.SimpleRNN(50, None, False, recurrent_dropout=0.5, return_sequences=True)
     params = {"kernel": np.zeros((3, 50), "f"), "recurrent_kernel": np.eye(50, dtype="f")}
@@ -155,6 +158,7 @@ def test_recurrent_dropout_drops_the_same_units_at_every_step():
     assert abs(float((y[:, 0] > 0).mean()) - 0.5) < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", [L.LSTM, L.GRU])
 def test_dropout_follows_the_seed_and_the_key(layer):
     case = Case(layer(3), (2, 3, 4))
@@ -176,6 +180,7 @@ def test_dropout_follows_the_seed_and_the_key(layer):
     assert np.sum(unseeded) != np.sum(one)
 
 
+@pytest.mark.slow
 def test_dropping_everything_leaves_zeros_and_finite_gradients():
     layer, x = L.LSTM(3, dropout=1.0, use_bias=False), random(2, 3, 4)
     params, state = Case(layer, x).weights
@@ -236,43 +241,45 @@ APART = [  # (axes of positions, pool_size, strides): windows that do not overla
 ]
 
 
-@pytest.mark.parametrize(
-    ("padding", "data_format"),
-    [("valid", "channels_last"), ("same", "channels_last"), ("same", "channels_first")],
-)
+FORMATS = [("valid", "channels_last"), ("same", "channels_last"), ("same", "channels_first")]
+NUMBERS = FORMATS[1]  # those of the others, drawn with the windows: test_spatial.py
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["Max", "Average"])
 @pytest.mark.parametrize(("axes", "window", "strides"), APART)
-def test_windows_that_do_not_overlap_are_no_reduce_window(
-    axes, window, strides, kind, padding, data_format
-):
+def test_windows_that_do_not_overlap_are_no_reduce_window(axes, window, strides, kind):
     """Whose gradient scatters: measured, it costs a small network 1.7 times its whole step."""
     import keras
 
-    sizes, last = (7, 9, 8)[:axes], data_format == "channels_last"
-    x = random(2, *sizes, 3) if last else random(2, 3, *sizes)
-    name, arguments = f"{kind}Pooling{axes}D", (window, strides, padding, data_format)
-    layer = getattr(L, name)(*arguments)
-    program = weighed(lambda x: layer.apply({}, {}, x)[0])
-    (_, y), gradient = program(x)
-    with keras_rules():
-        (_, expected), slope = weighed(getattr(keras.layers, name)(*arguments))(x)
-    np.testing.assert_allclose(y, expected, atol=1e-6)
-    np.testing.assert_allclose(gradient, slope, atol=1e-6)
-    traced = str(program.trace(x).jaxpr)
-    assert "reduce_window" not in traced
-    assert "select_and_scatter" not in traced
+    sizes, name = (7, 9, 8)[:axes], f"{kind}Pooling{axes}D"
+    for padding, data_format in FORMATS:
+        x = random(2, *sizes, 3) if data_format == "channels_last" else random(2, 3, *sizes)
+        layer = getattr(L, name)(window, strides, padding, data_format)
+        ours = weighed(lambda x, layer=layer: layer.apply({}, {}, x)[0])
+        traced = str(jax.make_jaxpr(ours)(x))
+        assert "reduce_window" not in traced
+        assert "select_and_scatter" not in traced
+        if (padding, data_format) == NUMBERS:
+            with keras_rules():
+                theirs = weighed(getattr(keras.layers, name)(window, strides, padding))
+                both = [ours, theirs]
+                found, expected = jit(lambda x, both=both: [run(x) for run in both])(x)
+            for received, wanted in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+                np.testing.assert_allclose(received, wanted, atol=1e-6)
 
 
 def weighed(pool):
-    """The program of what `pool` makes of inputs, and the gradient of its weighted sum."""
+    """A function: what `pool` makes of inputs, and the gradient of its weighted sum."""
 
     def total(x):
         y = pool(x)
         return jnp.vdot(random(*y.shape), y), y
 
-    return jit(jax.value_and_grad(total, has_aux=True))
+    return jax.value_and_grad(total, has_aux=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool_size", [2, 6])
 def test_equal_largest_values_share_the_gradient(pool_size):
     x = np.zeros((1, pool_size, 1), "float32")
@@ -281,6 +288,7 @@ def test_equal_largest_values_share_the_gradient(pool_size):
     assert (gradient >= 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["int32", "uint8", "bfloat16"])
 @pytest.mark.parametrize("strides", [None, 1])
 def test_pooling_of_other_dtypes(dtype, strides):
@@ -310,6 +318,7 @@ def test_pixels_are_convolved_as_numbers():
     assert run(L.Conv2D(1, 3, kernel_initializer="ones"), x).item() == 36.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layer", "shape", "stem"),
     [

@@ -1,7 +1,6 @@
 """LoRA against W + alpha / rank * A @ B by NumPy, and trained by `fit`."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -25,8 +24,6 @@ from fnn.layers import (
 from fnn.networks import gpt
 from fnn.testing.subject import jit
 
-pytestmark = pytest.mark.slow
-
 X = np.random.default_rng(0).normal(size=(4, 6)).astype("float32")
 STEPS = np.random.default_rng(1).normal(size=(2, 5, 6)).astype("float32")
 IMAGES = np.random.default_rng(2).normal(size=(2, 5, 5, 3)).astype("float32")
@@ -36,9 +33,7 @@ BLOCKS = Sequential([Repeat(Residual(Sequential([Dense(6, "tanh")])), 3), Ensemb
 def made(layer, x, seed=0):
     """(params, state) of random numbers, `b` too."""
     draw = np.random.default_rng(seed).normal
-    return jax.tree.map(
-        lambda a: jnp.asarray(0.5 * draw(size=a.shape), a.dtype), weight_spec(layer, x)
-    )
+    return jax.tree.map(lambda a: (0.5 * draw(size=a.shape)).astype(a.dtype), weight_spec(layer, x))
 
 
 def close(received, expected, tolerance=1e-5):
@@ -57,7 +52,8 @@ def changed(params, scale):
         if pair:
             a, b = (np.asarray(pair[name], "float64") for name in "ab")
             subscripts = "n...r,nro->n...o" if b.ndim == 3 else "...r,ro->...o"
-            plain = tree.put(plain, path, kernel + scale * np.einsum(subscripts, a, b))
+            change = scale * np.einsum(subscripts, a, b)
+            plain = tree.put(plain, path, (kernel + change).astype("float32"))
     return plain
 
 
@@ -74,7 +70,7 @@ INNER = {
 
 
 @pytest.mark.parametrize("name", INNER)
-@pytest.mark.parametrize("alpha", [None, 5.0])
+@pytest.mark.parametrize("alpha", [pytest.param(None, marks=pytest.mark.slow), 5.0])
 def test_it_is_inner_with_changed_kernels(name, alpha):
     inner, x, paths = INNER[name]
     layer = LoRA(inner, 2, alpha)
@@ -83,11 +79,12 @@ def test_it_is_inner_with_changed_kernels(name, alpha):
     found = {"/".join(path[:-1]) for path, _ in tree.flatten(params["lora"])}
     assert found == paths
     run = jit(lambda params: call(layer, params, state, x, INFERENCE)[0])
-    expected, _ = call(inner, plain, state["inner"], x, INFERENCE)
+    expected = jit(lambda plain: call(inner, plain, state["inner"], x, INFERENCE)[0])(plain)
     close(run(params), expected)
     close(layer.merge(params), plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", INNER)
 def test_at_first_it_is_inner(name, key):
     """To the bit, with random `a` and zeros in `b`; copies of a layer have changes of their own."""
@@ -97,7 +94,7 @@ def test_at_first_it_is_inner(name, key):
     y, _ = call(layer, params, state, x, INFERENCE)
     expected, _ = call(inner, params["inner"], state["inner"], x, INFERENCE)
     np.testing.assert_array_equal(y, expected)
-    drawn = dict(tree.flatten(params["lora"]))
+    drawn = dict(tree.flatten(jax.device_get(params["lora"])))
     for path, leaf in drawn.items():
         assert bool((leaf == 0).all()) == (path[-1] == "b")
     first = [leaf.ravel()[:4].tolist() for path, leaf in drawn.items() if path[-1] == "a"]
@@ -110,17 +107,19 @@ def test_at_first_it_is_inner(name, key):
         assert 0.7 * bound < np.abs(a).max() <= bound
 
 
+@pytest.mark.slow
 def test_only_the_pair_has_gradients_and_slots():
     layer = Sequential([LoRA(Sequential([Dense(4), BatchNormalization()]), 2), Dense(1)])
     params, state = made(layer, X)
     loss = lambda params: call(layer, params, state, X, Context(train=True))[0].sum()
-    gradients = dict(tree.flatten(jit(jax.grad(loss))(params)))
+    gradients = dict(tree.flatten(jax.device_get(jit(jax.grad(loss))(params))))
     for path, gradient in gradients.items():
         assert bool((gradient != 0).any()) == (path[1] != "inner")
     _, fixed = weights.split(layer, params)
     assert [p for p, _ in tree.flatten(fixed)] == [p for p in gradients if p[1] == "inner"]
 
 
+@pytest.mark.slow
 def test_fit_changes_the_pair_alone():
     net = Sequential([Dense(8, "tanh", input_shape=(6,)), BatchNormalization(), Dense(1)])
     model = fnn.Sequential([LoRA(net, 2, name="tuned")], seed=0)
@@ -137,6 +136,7 @@ def test_fit_changes_the_pair_alone():
     assert sorted(slots) == sorted(2 * [a.shape for a in pairs[0]])
 
 
+@pytest.mark.slow
 def test_a_trained_model_goes_in_and_comes_out():
     pretrained = fnn.Sequential([Dense(8, "tanh", input_shape=(6,)), Dense(1)], seed=3)
     expected = pretrained.predict(X, verbose=0)
@@ -161,9 +161,10 @@ def test_trained_weights_are_put_in_by_hand(key):
     close(layer.apply(params, state, X)[0], expected)
 
 
+@pytest.mark.slow
 def test_a_language_model_is_tuned_through_its_logits():
     """It ends in softmax: the loss is taken before, as of the network itself."""
-    network = gpt(7, 8, depth=2, heads=2, context=5)
+    network = gpt(7, 8, depth=1, heads=2, context=5)
     layer = LoRA(network, 2, patterns=("**/attention/query/kernel", "**/attention/value/kernel"))
     ids = np.random.default_rng(3).integers(0, 7, (8, 5)).astype("int32")
     params, _ = weight_spec(layer, ids)
@@ -204,6 +205,7 @@ def test_what_cannot_be_changed_is_refused(make, error, message):
         make()
 
 
+@pytest.mark.slow
 def test_what_is_frozen_inside_stays():
     layer = LoRA(Sequential([Frozen(Dense(4)), Dense(2)]), 2)
     params, _ = weight_spec(layer, X)

@@ -14,8 +14,6 @@ from fnn.core.context import INFERENCE, Context, Masked, combine_masks, is_maske
 from tests.helpers.catalogue import Case, jit
 from tests.helpers.oracle import keras_rules, random_weights_unset
 
-pytestmark = pytest.mark.slow
-
 # (documents, sentences, words): short sentences, a sentence and a document of padding alone.
 DOCUMENTS = np.array(
     [
@@ -52,6 +50,7 @@ def run(layer, x, params=None, state=None, ctx=INFERENCE):
 # -- where masks begin -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_masking_masks_each_word_as_keras_does():
     import keras
 
@@ -134,8 +133,17 @@ def readings(name):
     return jit(both)(params, others, DOCUMENTS, VECTORS, sentences)
 
 
+# What these do with a mask of steps, rows of the catalogue say.
+ALIKE = ("gru backwards", "rnn of a cell", "bidirectional")
+encoders = pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.thorough if n in ALIKE else ()) for n in ENCODERS],
+)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["Embedding", "Masking"])
-@pytest.mark.parametrize("name", ENCODERS)
+@encoders
 def test_documents_are_read_as_without_padding(name, first):
     """Each sentence alone, without its padding; then each document of these that have a word."""
     found, alone = readings(name)
@@ -143,7 +151,8 @@ def test_documents_are_read_as_without_padding(name, first):
     close(found[first][:2], alone)
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.slow
+@encoders
 def test_padding_gives_finite_gradients_whatever_it_holds(name):
     layer = L.Sequential([L.TimeDistributed(encoder(name)), L.GlobalAveragePooling1D()])
     params, state = weights(layer, VECTORS)
@@ -172,6 +181,7 @@ def test_batch_statistics_are_over_words():
     close(moving["moving_variance"], VECTORS[WORDS].var(0))
 
 
+@pytest.mark.slow
 def test_a_sequence_of_images_is_masked_by_its_steps():
     """The mask of pixels from `Masking` counts step by step: a step with a real pixel is real."""
     film = np.random.default_rng(1).normal(size=(2, 4, 3, 3, 2)).astype("float32")
@@ -221,6 +231,7 @@ KEEPING = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KEEPING)
 def test_a_mask_of_words_stays_where_the_words_do(name):
     layer, x, expected = KEEPING[name]
@@ -247,6 +258,7 @@ def test_a_mask_of_words_that_would_be_lost_is_refused(layer):
 # -- losses, metrics, Keras ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_losses_and_metrics_count_words_as_keras_does():
     import keras
 
@@ -276,6 +288,7 @@ def test_losses_and_metrics_count_words_as_keras_does():
         close(received, expected, 1e-5)
 
 
+@pytest.mark.slow
 def test_training_on_documents_is_that_on_their_words():
     """One step on padded documents equals one on the words in it, as a plain batch."""
     y = np.random.default_rng(2).normal(size=(3, 3, 4, 2)).astype("float32")
@@ -293,6 +306,7 @@ def test_training_on_documents_is_that_on_their_words():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inner", ["LSTM", "GlobalAveragePooling1D", "Bidirectional"])
 def test_time_distributed_over_words_is_that_of_keras(inner):
     import keras
@@ -347,6 +361,7 @@ LAYERS = [
 ANY_AXES = (L.LSTM, L.Bidirectional)  # a step of theirs counts if any of its features does
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize(("mask", "message"), WRONG_MASKS)
 def test_a_mask_that_does_not_fit_is_refused(layer, mask, message):
@@ -364,6 +379,7 @@ def test_a_mask_that_does_not_fit_is_refused(layer, mask, message):
         run(layer, masked, params, state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", LAYERS)
 def test_a_mask_that_does_not_fit_is_refused_where_the_layer_is_called(layer):
     x = fnn.Input((5, 3))
@@ -381,6 +397,7 @@ def test_a_mask_that_does_not_fit_is_refused_where_the_layer_is_called(layer):
                 layer(x, mask=mask)
 
 
+@pytest.mark.slow
 def test_a_layer_of_its_own_takes_the_mask_of_masked_values_in_a_context():
     x = Masked(jnp.asarray(STEPS), jnp.asarray(STEPS[..., 0] > 0))
     for layer in (L.Dense(2), L.GlobalAveragePooling1D()):

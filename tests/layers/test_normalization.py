@@ -22,8 +22,6 @@ from fnn.layers.normalization import (
 from tests.helpers.compiling import with_gradients
 from tests.helpers.oracle import keras_rules
 
-pytestmark = pytest.mark.slow
-
 X = np.random.default_rng(0).normal(1, 3, (4, 3, 6, 8)).astype("float32")
 SEED = np.random.default_rng(1).normal(size=X.shape).astype("float32")
 TRAIN = Context(train=True)
@@ -66,6 +64,19 @@ BATCH = [
     {"renorm": True, "renorm_clipping": {"rmin": 0.5, "rmax": 1.2, "dmax": 0.3}, "center": False},
     {"renorm": True, "renorm_clipping": {"dmax": 0.1, "rmax": None}, "scale": False, "axis": 1},
 ]
+
+
+# The arguments of a row of the catalogue, which test_keras_layers.py compares alike.
+IN_CATALOGUE = [STILL[0], STILL[5], STILL[12], STILL[13], STILL[14]]
+# One of each way to gather statistics: along one axis, several, by groups.
+WAYS = [("BatchNormalization", {}), *(STILL[i] for i in (0, 2, 5, 7, 12, 14))]
+
+
+def rows(cases, shown):
+    """A parametrization over layers; those that are not in `shown` are thorough."""
+    marks = {True: (), False: pytest.mark.thorough}
+    each = [pytest.param(*case, marks=marks[case in shown]) for case in cases]
+    return pytest.mark.parametrize(("name", "arguments"), each)
 
 
 def spread(shape, start=0.5):
@@ -115,7 +126,8 @@ def keras_apply(theirs, params, state, x, **arguments):
     return y, {v.name: n for v, n in zip(theirs.non_trainable_variables, new, strict=True)}
 
 
-@pytest.mark.parametrize(("name", "arguments"), STILL)
+@pytest.mark.slow
+@rows(STILL, [case for case in STILL if case not in IN_CATALOGUE])
 def test_outputs_and_gradients_are_those_of_keras(name, arguments):
     with keras_rules():
         layer, params, state, theirs = built(name, arguments)
@@ -145,6 +157,7 @@ def step_of(*pairs):
     return jax.jit(step)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", BATCH)
 def test_batch_normalization_is_that_of_keras_over_several_steps(arguments):
     with keras_rules():
@@ -171,6 +184,7 @@ def test_batch_normalization_is_that_of_keras_over_several_steps(arguments):
     assert from_config(to_config(layer)) == layer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(4, 3, 8), (4, 3, 6, 8)])
 def test_masked_steps_stay_out_of_the_statistics_as_in_keras(shape):
     x = X[:, :, 0] if len(shape) == 3 else X
@@ -291,6 +305,7 @@ def with_and_without_rows(layer, masked):
     return jax.jit(run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("junk", [99.0, np.nan])
 @pytest.mark.parametrize("arguments", [{}, {"axis": 1, "renorm": True}])
 @pytest.mark.parametrize("masked", [False, True])
@@ -359,14 +374,16 @@ def of_other_inputs(layer):
     return jax.jit(run)(half, np.zeros_like(X), X.round().astype("int32"))
 
 
-@pytest.mark.parametrize(("name", "arguments"), [("BatchNormalization", {}), *STILL])
+@pytest.mark.slow
+@rows([("BatchNormalization", {}), *STILL], WAYS)
 def test_half_precision_comes_out_and_float32_counts(name, arguments):
     y, wanted = of_other_inputs(CLASSES[name](**arguments))["half"]
     assert y.dtype == "bfloat16"
     np.testing.assert_array_equal(y, wanted)
 
 
-@pytest.mark.parametrize(("name", "arguments"), [("BatchNormalization", {}), *STILL])
+@pytest.mark.slow
+@rows([("BatchNormalization", {}), *STILL], WAYS)
 def test_zeros_and_whole_numbers_are_no_trouble(name, arguments):
     found = of_other_inputs(CLASSES[name](**arguments))
     assert np.isfinite(found["zeros"]).all()
@@ -381,6 +398,7 @@ def test_variance_survives_a_large_mean():
     np.testing.assert_allclose(np.asarray(y).reshape(-1, 8).std(0), 1, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", [-1, 1])
 @pytest.mark.parametrize("padding", ["mask", "rows", "both"])
 def test_variance_survives_a_large_mean_where_the_first_entries_are_padding(axis, padding):
@@ -501,6 +519,7 @@ def test_errors_say_what_to_do(make, message):
         make()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", [LayerNormalization((1, 2)), GroupNormalization(2)], ids=str)
 def test_derivatives_of_any_order_and_mode_are_those_of_the_formula(layer):
     with jax.enable_x64(True):

@@ -10,7 +10,7 @@ from fnn import layers as L
 from fnn.core.calling import weight_spec
 from fnn.core.context import strip_masks
 from fnn.testing.subject import Subject, is_float
-from tests.helpers.catalogue import CATALOGUE, COMPILED, jit
+from tests.helpers.catalogue import CATALOGUE, COMPILED, first_of_modules, jit
 from tests.helpers.keras_twins import ordered, runner, twin
 from tests.helpers.oracle import keras_rules
 from tests.helpers.policies import equations, operands, policy, remade
@@ -28,6 +28,14 @@ def floats(values):
 
 def dtypes(values):
     return {str(a.dtype) for a in floats(values)}
+
+
+def rows(cases, shown):
+    """A parametrization over rows; those whose mechanism is that of a row of `shown`: thorough."""
+    marks = {True: (), False: pytest.mark.thorough}
+    return pytest.mark.parametrize(
+        "case", [pytest.param(case, id=case.id, marks=marks[case in shown]) for case in cases]
+    )
 
 
 def under(case):
@@ -61,7 +69,7 @@ def is_norm(case):
 BEFORE = [case for case in CATALOGUE if case.layer.follows_policy]
 
 
-@pytest.mark.parametrize("case", BEFORE, ids=case_ids(BEFORE))
+@rows(BEFORE, COMPILED)
 def test_layers_made_before_keep_their_dtype(case):
     with policy("mixed_bfloat16"):
         program, _ = traced(case, case)
@@ -79,6 +87,7 @@ def near(received, expected):
 
 
 SMOOTH = [case for case in COMPILED if "bfloat16" not in case.without and not case.layer.may_draw]
+BY_CLASS = list({type(case.layer): case for case in SMOOTH}.values())
 
 
 @functools.cache
@@ -94,7 +103,7 @@ def under_and_not(name):
     return jit(both)(*case.weights, case.x)
 
 
-@pytest.mark.parametrize("case", SMOOTH, ids=case_ids(SMOOTH))
+@rows(SMOOTH, BY_CLASS)
 def test_values_are_those_of_float32_within_bfloat16(case):
     near(*under_and_not(case.id))
 
@@ -108,15 +117,34 @@ TWINS = [
 ]
 
 
+BY_MODULE = first_of_modules([case for case in TWINS if case in BY_CLASS])
+
+
+@rows(TWINS, BY_MODULE)
+def test_values_are_those_of_keras(case, keras):
+    """As those of float32 are, and those of the policy are near them: a row of each module."""
+    _, theirs = under_policy_in_keras(case, keras, jit)
+    near(under_and_not(case.id)[0], theirs)
+
+
 @pytest.mark.parametrize("case", TWINS, ids=case_ids(TWINS))
-def test_values_and_dtypes_are_those_of_keras(case, keras):
+def test_dtypes_are_those_of_keras(case, keras):
+    layer, theirs = under_policy_in_keras(case, keras, traced_outputs)
+    assert {w.dtype for w in layer.weights if "float" in w.dtype} <= {"float32"}
+    with policy("mixed_bfloat16"):
+        received, _ = jax.eval_shape(under(case).run, *case.weights, case.x)
+    assert [a.dtype for a in floats(received)] == [a.dtype for a in floats(theirs)]
+
+
+def traced_outputs(run):
+    return lambda x: jax.eval_shape(run, x)
+
+
+def under_policy_in_keras(case, keras, by):
+    """The twin of a row made under the policy, and its outputs, computed or traced by `by`."""
     with policy("mixed_bfloat16", keras), keras_rules():
         layer = twin(case)
         _, values = ordered(case)
         layer.set_weights([np.asarray(w) for w in values])
         trainable, run = runner(case, layer, train=False)
-        theirs = jit(lambda x: run(trainable, x)[0])(strip_masks(case.x))
-    received, _ = under_and_not(case.id)
-    near(received, theirs)
-    assert [a.dtype for a in floats(received)] == [a.dtype for a in floats(theirs)]
-    assert {w.dtype for w in layer.weights if "float" in w.dtype} <= {"float32"}
+        return layer, by(lambda x: run(trainable, x)[0])(strip_masks(case.x))

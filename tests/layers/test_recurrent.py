@@ -21,8 +21,6 @@ from tests.helpers.catalogue import jit
 from tests.helpers.drawn import examples
 from tests.helpers.oracle import keras_rules, random_weights_unset
 
-pytestmark = pytest.mark.slow
-
 KEY = jax.random.key(0)
 TRAINING = Context(train=True, key=jax.random.key(3))
 
@@ -136,11 +134,15 @@ flags = st.fixed_dictionaries(
 )
 
 
-@pytest.mark.parametrize("kind", STEPS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=[pytest.mark.slow] * (kind is not L.LSTM)) for kind in STEPS],
+    ids=lambda kind: kind.__name__,
+)
 def test_layers_equal_a_loop_over_the_real_steps(kind):
     calls, expected = [], []
     drawn = st.tuples(sequences(), flags, st.booleans(), st.booleans())
-    for (x, mask), named, from_states, reset_after in examples(drawn, 15):
+    for (x, mask), named, from_states, reset_after in examples(drawn, 10):
         layer = kind(3, **named)
         layer = layer.replace(reset_after=reset_after) if kind is L.GRU else layer
         initial = [random(len(x), 3, seed=9 + i) for i in range(STEPS[kind][1] * from_states)]
@@ -163,11 +165,12 @@ MERGES = {
 }
 
 
+@pytest.mark.slow
 def test_bidirectional_equals_two_loops():
     """The backward one skips masked steps too, and its outputs stand at the steps they are of."""
     calls, expected = [], []
     merges, kinds = st.sampled_from([*MERGES]), st.sampled_from([*STEPS])
-    rows = examples(st.tuples(sequences(), merges, kinds, flags), 15)
+    rows = examples(st.tuples(sequences(), merges, kinds, flags), 10)
     for (x, mask), merge_mode, kind, named in rows:
         inner = kind(3, **{**named, "go_backwards": False})
         layer = L.Bidirectional(inner, merge_mode)
@@ -189,13 +192,14 @@ def test_bidirectional_equals_two_loops():
             np.testing.assert_array_equal(split_mask(y)[1], mask)
 
 
+@pytest.mark.slow
 def test_bidirectional_equals_keras():
     import keras
 
     calls, twins = [], []
     merges, kinds = st.sampled_from([*MERGES]), st.sampled_from(["LSTM", "GRU"])
     for (x, mask), merge_mode, kind, named in examples(
-        st.tuples(sequences(), merges, kinds, flags), 6
+        st.tuples(sequences(), merges, kinds, flags), 4
     ):
         named = {**named, "go_backwards": False}
         layer = L.Bidirectional(getattr(L, kind)(3, **named), merge_mode)
@@ -254,6 +258,7 @@ IN_BOTH += [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layer", "cell", "ctx"), IN_BOTH)
 def test_rnn_of_a_cell_is_the_layer_to_the_bit(layer, cell, ctx):
     flags = {"go_backwards": True, **EVERYTHING}
@@ -270,6 +275,7 @@ def test_rnn_of_a_cell_is_the_layer_to_the_bit(layer, cell, ctx):
     assert_close(received[:2], received[2:], 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", [pair[1] for pair in PAIRS], ids=repr)
 def test_a_cell_called_step_by_step_is_rnn(cell):
     x, rnn = random(3, 4, 2), L.RNN(cell, **EVERYTHING)
@@ -282,6 +288,7 @@ def test_a_cell_called_step_by_step_is_rnn(cell):
     assert_close(received, (jnp.stack(outputs, 1), states))
 
 
+@pytest.mark.slow
 def test_stacked_cells_are_layers_one_above_the_other():
     """And a list of cells is `StackedRNNCells`."""
     x = Masked(random(3, 4, 2), np.arange(4) < np.array([4, 2, 3])[:, None])
@@ -335,6 +342,7 @@ def minimal_loop(params, x, mask=None, h=0.0):
     return np.stack(outputs, 1), h
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mask", [None, np.arange(5) % 3 > np.array([[0], [-1], [1]])], ids=str)
 @pytest.mark.parametrize("unroll", [False, True])
 def test_a_cell_of_the_users_equals_a_loop(mask, unroll):
@@ -384,8 +392,9 @@ def test_a_cell_says_how_its_states_start():
     assert_close((y, image, count), (expected.sum(-1), expected, np.full((3, 1), 4.0)))
 
 
+@pytest.mark.slow
 def test_a_cell_in_a_model_learns():
-    model = fnn.Sequential([L.Input((4, 2)), L.RNN([L.GRUCell(3), L.LSTMCell(3)]), L.Dense(1)])
+    model = fnn.Sequential([L.Input((4, 2)), L.RNN(L.GRUCell(3)), L.Dense(1)])
     model.compile(fnn.optimizers.Adam(0.05), "mse")
     x = random(32, 4, 2)
     history = model.fit(x, x.sum((1, 2))[:, None], epochs=60, verbose=0).history["loss"]
@@ -404,6 +413,7 @@ STATEFUL = [
 stateful = pytest.mark.parametrize(("layer", "shape"), STATEFUL, ids=repr)
 
 
+@pytest.mark.slow
 @stateful
 def test_stateful_goes_on_where_the_last_call_ended(layer, shape):
     x = random(*shape)
@@ -423,6 +433,7 @@ def test_stateful_goes_on_where_the_last_call_ended(layer, shape):
     assert_close(whole, anew, 0)
 
 
+@pytest.mark.slow
 def test_stateful_equals_keras():
     import keras
 
@@ -438,6 +449,7 @@ def test_stateful_equals_keras():
         assert_close(list(state.values()), [v.value for v in theirs.states])
 
 
+@pytest.mark.slow
 @stateful
 def test_padded_rows_keep_their_state(layer, shape):
     x = random(*shape)
@@ -450,6 +462,7 @@ def test_padded_rows_keep_their_state(layer, shape):
         np.testing.assert_array_equal(kept[::2], new[::2])
 
 
+@pytest.mark.slow
 def test_initial_states_win_over_kept_ones():
     layer, x, h = L.GRU(3, stateful=True), random(3, 4, 2), random(3, 3, seed=1)
     params, state = weights(layer, x)
@@ -459,6 +472,7 @@ def test_initial_states_win_over_kept_ones():
     assert_close(after["rnn_state"], y, 0)
 
 
+@pytest.mark.slow
 def test_stateful_in_both_directions():
     layer, x = L.Bidirectional(L.LSTM(3, stateful=True)), random(3, 4, 2)
     params, state = weights(layer, x)
@@ -476,6 +490,7 @@ def test_a_batch_of_another_size_than_that_of_the_states():
     assert "received 5 in shape (5, 4, 2); use Input(batch_shape=(5, ...))" in str(error.value)
 
 
+@pytest.mark.slow
 def test_states_are_inputs_of_a_graph():
     x, h, c = L.Input((4, 2)), L.Input((3,)), L.Input((3,))
     arrays = random(3, 4, 2), random(3, 3, seed=1), random(3, 3, seed=2)
@@ -488,6 +503,7 @@ def test_states_are_inputs_of_a_graph():
 # -- images as states ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_conv_lstm_of_one_pixel_is_lstm():
     x = Masked(random(3, 4, 2), np.arange(4) % 3 > np.array([[0], [-1], [1]]))
     lstm = L.LSTM(3, **EVERYTHING)
@@ -640,9 +656,10 @@ AT_ONCE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layer", "masked"),
-    [*((layer, True) for layer in AT_ONCE), (AT_ONCE[0], False), (AT_ONCE[2], False)],
+    [*((layer, True) for layer in AT_ONCE), (AT_ONCE[2], False)],
 )
 def test_one_product_for_all_steps_gives_what_one_a_step_gives(monkeypatch, layer, masked):
     draw = np.random.default_rng(0).normal
@@ -670,7 +687,7 @@ def test_one_product_for_all_steps_gives_what_one_a_step_gives(monkeypatch, laye
 
         def run(params, x, clean, at_once=at_once):  # a new function: JAX keeps what it traced
             each = jax.vmap(lambda x: layer.apply(params, state, x[None], Context())[0])
-            alone = each(clean) if at_once and masked else ()
+            alone = each(clean) if at_once and layer is AT_ONCE[0] else ()
             return jax.value_and_grad(loss, (0, 1), has_aux=True)(params, x), alone
 
         numbers, alone = jit(run)(params, x, clean)
@@ -686,6 +703,7 @@ def test_one_product_for_all_steps_gives_what_one_a_step_gives(monkeypatch, laye
     output_spec(layer, jax.ShapeDtypeStruct((2, 7, 5), "float32"))
 
 
+@pytest.mark.slow
 def test_the_platform_decides_where_the_inputs_are_multiplied(monkeypatch):
     assert not recurrence.all_steps_at_once()
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")

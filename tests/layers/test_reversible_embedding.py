@@ -14,8 +14,6 @@ from fnn.networks import generate
 from fnn.testing.subject import jit
 from tests.helpers.oracle import keras_rules
 
-pytestmark = pytest.mark.slow
-
 IDS = np.array([[3, 1, 0], [4, 4, 2]], "int32")
 VECTORS = np.random.default_rng(0).normal(size=(2, 3, 4)).astype("float32")
 
@@ -23,7 +21,7 @@ VECTORS = np.random.default_rng(0).normal(size=(2, 3, 4)).astype("float32")
 def made(layer, x, seed=0):
     """(params, state) of random numbers."""
     spec, draw = weight_spec(layer, x), np.random.default_rng(seed).normal
-    drawn = jax.tree.map(lambda a: jnp.asarray(draw(size=a.shape), a.dtype), spec)
+    drawn = jax.tree.map(lambda a: jax.device_put((draw(size=a.shape)).astype(a.dtype)), spec)
     return tuple(map(tree.same_order, drawn, spec))
 
 
@@ -31,6 +29,7 @@ def close(received, expected, tolerance=1e-5):
     np.testing.assert_allclose(received, expected, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -76,6 +75,7 @@ def test_back_and_forth_are_those_of_keras(options):
         close(gradients[name], gradient)
 
 
+@pytest.mark.slow
 def test_masks():
     """Ids 0 are padding, and the logits know it: the loss leaves these steps out."""
     layer = ReversibleEmbedding(5, 4, mask_zero=True)
@@ -87,6 +87,7 @@ def test_masks():
     np.testing.assert_array_equal(logits.mask, IDS != 0)
 
 
+@pytest.mark.slow
 def test_a_graph_uses_one_table_twice():
     ids = Input((None,), dtype="int32")
     table = ReversibleEmbedding(5, 4, embeddings_regularizer="l2")

@@ -11,8 +11,6 @@ from fnn.core.context import strip_masks
 from fnn.testing.subject import jit
 from tests.helpers.catalogue import CATALOGUE, Case
 
-pytestmark = pytest.mark.slow
-
 # Layers whose arithmetic is by entry or along the last axis, and those made of such.
 CLASSES = {
     *(L.Dense, L.GatedDense, L.EinsumDense, L.MatMul, L.MixtureOfExperts, L.Embedding),
@@ -72,6 +70,7 @@ def marked(case):
     return pytest.param(case, id=case.id, marks=[pytest.mark.thorough] * rare)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [marked(case) for case in ROWS])
 def test_examples_one_by_one_are_as_in_a_batch(case):
     params, state = case.weights
@@ -81,6 +80,7 @@ def test_examples_one_by_one_are_as_in_a_batch(case):
     jax.tree.map(same, alone, together)
 
 
+@pytest.mark.slow
 def test_one_example_gives_its_output():
     net = L.Sequential([L.Dense(8, "relu"), L.BatchNormalization(), L.Dense(2, "softmax")])
     case = Case(net, (5, 3))
@@ -102,6 +102,7 @@ def test_init_wants_a_batch_and_a_wrong_example_is_refused(layer):
         layer.apply(params, state, jnp.ones(3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("built", [False, True])
 def test_a_model_refuses_an_example_without_its_batch(built):
     x, y = np.ones((8, 4), "float32"), np.ones((8, 1), "float32")

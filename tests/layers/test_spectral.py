@@ -22,8 +22,6 @@ from fnn.layers import (
 from fnn.testing.subject import jit
 from tests.helpers.oracle import keras_rules
 
-pytestmark = pytest.mark.slow
-
 ROWS = np.random.default_rng(0).normal(size=(4, 6)).astype("float32")
 IMAGES = np.random.default_rng(1).normal(size=(2, 5, 5, 3)).astype("float32")
 IDS = np.array([[1, 4, 0], [2, 2, 3]], "int32")
@@ -33,7 +31,7 @@ def made(layer, x, seed=0):
     """(params, state) of random numbers."""
     draw = np.random.default_rng(seed).normal
     return jax.tree.map(
-        lambda a: jnp.asarray(0.5 * draw(size=a.shape), a.dtype), weight_spec(layer, x)
+        lambda a: jax.device_put((0.5 * draw(size=a.shape)).astype(a.dtype)), weight_spec(layer, x)
     )
 
 
@@ -58,6 +56,7 @@ def their_twin(inner, params, state, x, iterations):
     return layer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("iterations", [1, 3])
 @pytest.mark.parametrize(
     ("inner", "x"),
@@ -94,6 +93,7 @@ def test_training_is_that_of_keras(inner, x, iterations):
         close(gradients[variable.name], gradient)
 
 
+@pytest.mark.slow
 def test_an_embedding_has_the_table_of_keras():
     """Keras's own outputs are useless: it casts the vectors to the dtype of the ids."""
     inner = lambda layers: layers.Embedding(6, 4)

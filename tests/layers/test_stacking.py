@@ -1,7 +1,6 @@
 """stack and unstack: the same numbers from one Repeat as from blocks one by one."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -24,8 +23,6 @@ from fnn.layers import (
 )
 from fnn.testing.subject import jit
 
-pytestmark = pytest.mark.slow
-
 X = np.random.default_rng(0).normal(size=(4, 6)).astype("float32")
 BLOCK = Residual(Sequential([Dense(6, "tanh"), BatchNormalization()]))
 NETWORK = Sequential([Dense(6), *3 * [BLOCK], Dropout(0.4), Dropout(0.4), *2 * [BLOCK], Dense(2)])
@@ -35,7 +32,7 @@ def made(layer, x, least=0.1, scale=0.1):
     """(params, state) of random numbers, none so near to 0 that a variance blows up."""
     spec, draw = weight_spec(layer, x), np.random.default_rng(0).normal
     drawn = jax.tree.map(
-        lambda a: jnp.asarray(least + scale * draw(size=a.shape) ** 2, a.dtype), spec
+        lambda a: jax.device_put((least + scale * draw(size=a.shape) ** 2).astype(a.dtype)), spec
     )
     return tuple(map(tree.same_order, drawn, spec))
 
@@ -60,6 +57,7 @@ def close(received, expected, tolerance=1e-5):
     )
 
 
+@pytest.mark.slow
 def test_runs_of_blocks_become_repeats():
     layer, params, state = stack(NETWORK, *made(NETWORK, X))
     first, drops = Dense(6), (Dropout(0.4), Dropout(0.4))
@@ -85,12 +83,14 @@ def compare(network, x, weights, train, tolerance):
 STILL = NETWORK.replace(layers=[a for a in NETWORK.layers if not isinstance(a, Dropout)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train", [False, True])
 def test_numbers_states_and_gradients_are_equal(train):
     compare(STILL, X, made(STILL, X), train, 1e-5)
 
 
-@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.slow
+@pytest.mark.parametrize("train", [pytest.param(False, marks=pytest.mark.thorough), True])
 def test_they_differ_by_rounding_alone(train):
     """In float64 they are equal for weights at which float32 loses digits of the gradients.
 
@@ -138,6 +138,7 @@ def test_only_equal_blocks_with_weights_of_equal_shapes_are_stacked():
     assert stack(named, *made(named, X))[0] == Sequential([Repeat(Dense(6), 3), Dense(1)])
 
 
+@pytest.mark.slow
 def test_a_transformer_saved_block_by_block_is_stacked():
     x = np.random.default_rng(1).normal(size=(2, 5, 8)).astype("float32")
     network = Sequential([*2 * [TransformerEncoderBlock(8, 2)], Dense(3)])
@@ -163,6 +164,7 @@ def test_only_a_sequential_is_taken_apart(function):
             function(wrong, {}, {})
 
 
+@pytest.mark.slow
 def test_blocks_that_change_the_shape_are_an_error_of_repeat():
     x = np.ones((1, 9, 9, 2), "float32")
     network = Sequential([Conv2D(2, 3), Conv2D(2, 3)])

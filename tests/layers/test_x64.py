@@ -12,7 +12,7 @@ from fnn.core.calling import call, weight_spec
 from fnn.core.context import INFERENCE, strip_masks
 from fnn.core.tree import cast
 from fnn.testing.subject import is_float, jit, on_host
-from tests.helpers.catalogue import CATALOGUE, COMPILED
+from tests.helpers.catalogue import CATALOGUE, COMPILED, first_of_modules
 
 pytestmark = pytest.mark.slow
 
@@ -25,36 +25,53 @@ def dtypes(values):
     return {str(a.dtype) for a in floats(values)}
 
 
-def traced(run):
-    """`run` that gives shapes and dtypes alone."""
-    return lambda *given: jax.eval_shape(run, *given)
+def in_float64(case):
+    """The layer of a row in float64, with its weights and inputs, and the row's own of float32."""
+    given = (*case.weights, case.x)
+    with jax.enable_x64(True):
+        wide = cast(on_host(given), "float64")  # NumPy compiles nothing
+        return case.layer.replace(dtype="float64"), wide, given
+
+
+def both(case, layer, narrow):
+    """A function that gives what `layer` in float64 gives, and the layer of the row in float32."""
+    run = lambda layer, given: call(layer, *given, INFERENCE)
+    return lambda wide: (run(layer, wide), run(case.layer, narrow))
+
+
+def gradients(layer, given):
+    def objective(params, state, x):
+        y, _ = call(layer, params, state, x, INFERENCE)
+        return sum((jnp.sum(a**2) for a in floats(y)), 0.0)
+
+    return jax.grad(objective, allow_int=True)(*given)
 
 
 @pytest.mark.parametrize("case", CATALOGUE, ids=[case.id for case in CATALOGUE])
 def test_float64(case):
-    given = (*case.weights, case.x)
+    layer, wide, narrow = in_float64(case)
     with jax.enable_x64(True):
-        layer = case.layer.replace(dtype="float64")
-        params, state, x = cast(on_host(given), "float64")  # NumPy compiles nothing
-        assert dtypes(weight_spec(layer, x)[0]) <= {"float64"}
+        assert dtypes(weight_spec(layer, wide[-1])[0]) <= {"float64"}
+        wide, narrow = jax.eval_shape(both(case, layer, narrow), wide)
+        assert dtypes(wide) <= {"float64"}
+        assert dtypes(narrow) <= {"float32"}
 
-        def objective(params, state, x):
-            y, new = call(layer, params, state, x, INFERENCE)
-            return sum((jnp.sum(a**2) for a in floats(y)), 0.0), (y, new)
 
-        def run(params, state, x):
-            learned = jax.grad(objective, has_aux=True, allow_int=True)(params, state, x)
-            return *learned, call(case.layer, *given, INFERENCE)
+# The dtypes of all are known by tracing; numbers say that what is computed by dtype is right.
+COMPUTED = first_of_modules(COMPILED)
+ROWS = [
+    pytest.param(case, id=case.id, marks=() if case in COMPUTED else pytest.mark.thorough)
+    for case in COMPILED
+]
 
-        def both(params, state, x):  # gradients have the dtypes of what they are taken by
-            return (), objective(params, state, x)[1], call(case.layer, *given, INFERENCE)
 
-        found = jit(run) if case in COMPILED else traced(both)
-        gradients, (y, new), (expected, after) = found(params, state, x)
-        assert dtypes((y, new, gradients)) <= {"float64"}
-        assert dtypes((expected, after)) <= {"float32"}
-    if case not in COMPILED:
-        return
-    assert all(np.isfinite(g).all() for g in floats(gradients))
+@pytest.mark.parametrize("case", ROWS)
+def test_numbers_and_gradients_in_float64(case):
+    layer, wide, narrow = in_float64(case)
+    with jax.enable_x64(True):
+        run = lambda wide: (both(case, layer, narrow)(wide), gradients(layer, wide))
+        ((y, _), (expected, _)), learned = jit(run)(wide)
+    assert dtypes(learned) <= {"float64"}
+    assert all(np.isfinite(g).all() for g in floats(learned))
     for received, wanted in zip(floats(y), floats(expected), strict=True):
         np.testing.assert_allclose(received, wanted, rtol=1e-4, atol=1e-4)

@@ -17,8 +17,6 @@ from fnn.losses.logits import in_form
 from fnn.losses.targets import align, fill_invalid, spread
 from tests.helpers.oracle import keras_rules
 
-pytestmark = pytest.mark.slow
-
 random = np.random.default_rng(0)
 
 
@@ -158,6 +156,7 @@ def numbers_of(number):
     return jax.jit(run)((y_pred, y_pred.astype(jnp.bfloat16)), with_two_more(number))
 
 
+@pytest.mark.slow
 @by_number(IN_TABLE)
 def test_value_and_gradient_equal_keras(keras, number):
     name, arguments, y_true, y_pred = ROWS[number]
@@ -169,6 +168,7 @@ def test_value_and_gradient_equal_keras(keras, number):
     np.testing.assert_allclose(gradient, expected[1], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reduction", ["sum_over_batch_size", "mean", "sum", "none", None])
 @pytest.mark.parametrize(("name", "data"), [("MeanSquaredError", NUMBERS), ("Huber", NUMBERS)])
 def test_reductions_and_weights_equal_keras(keras, name, data, reduction):
@@ -272,6 +272,7 @@ def test_info_nce_equals_a_loop():
     np.testing.assert_allclose(losses.InfoNCE(0.2).values(3 * t, 2 * y), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @by_number(PADDED)
 def test_rows_that_are_not_valid_change_nothing(number):
     found, rows = numbers_of(number), len(ROWS[number][3])
@@ -283,6 +284,7 @@ def test_rows_that_are_not_valid_change_nothing(number):
     assert nothing == count == 0
 
 
+@pytest.mark.slow
 def test_a_mask_leaves_steps_out_as_in_keras(keras):
     y_true, y_pred = SERIES
     mask = np.arange(5)[None] < np.array([5, 2, 1, 4])[:, None]
@@ -296,6 +298,7 @@ def test_a_mask_leaves_steps_out_as_in_keras(keras):
     np.testing.assert_allclose(total / count, by_hand, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_mask_reaches_numbers_without_a_feature_axis():
     y_true, y_pred = normal(3, 4), normal(3, 4)
     mask = np.arange(4)[None] < np.array([4, 2, 0])[:, None]
@@ -321,6 +324,7 @@ def test_weights_and_valid_entries_work_together():
     )
 
 
+@pytest.mark.slow
 def test_ctc_leaves_out_masked_steps():
     y_true = np.array([[1, 2], [3, 1]], "int32")
     y_pred = normal(2, 6, 4)
@@ -331,6 +335,7 @@ def test_ctc_leaves_out_masked_steps():
     np.testing.assert_allclose(total / count, (first + second) / 2, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_targets_align_by_one_axis_of_length_one():
     loss = losses.MeanSquaredError()
     y = normal(5)
@@ -342,6 +347,7 @@ def test_targets_align_by_one_axis_of_length_one():
             np.testing.assert_allclose(weighted, 1, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_sparse_classes_may_lie_along_any_axis():  # Keras on JAX takes the last one only
     y_true, y_pred = labels(3, 2, 4), probabilities(2, 3, 4)
     loss = losses.SparseCategoricalCrossentropy(axis=1)
@@ -351,6 +357,7 @@ def test_sparse_classes_may_lie_along_any_axis():  # Keras on JAX takes the last
         loss.check(targets, y_pred)
 
 
+@pytest.mark.slow
 def test_a_label_that_is_no_class_is_not_hidden():
     values = losses.SparseCategoricalCrossentropy().values(
         jnp.array([0, 3, -1]), jnp.full((3, 3), 1 / 3)
@@ -380,6 +387,7 @@ def test_training_on_logits_does_not_saturate():
         assert getattr(losses, name)(axis=1).logits is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
 @pytest.mark.parametrize(
     ("name", "y_true"),
@@ -419,6 +427,7 @@ def test_a_loss_of_yours_made_from_one_with_a_logits_form_is_called_as_you_wrote
     assert Mine().logits is None
 
 
+@pytest.mark.slow
 @by_number(IN_TABLE)
 def test_half_precision_predictions_are_computed_in_float32(number):
     (total, count), expected = numbers_of(number)["half"]
@@ -435,6 +444,7 @@ def test_a_loss_is_a_value_that_a_file_can_hold(number):
     loss.check_targets(y_true, y_pred)
 
 
+@pytest.mark.slow
 def test_functions_of_yours_are_losses():
     def error(y_true, y_pred):
         return jnp.abs(y_true - y_pred).mean(-1)
@@ -452,6 +462,7 @@ def test_functions_of_yours_are_losses():
     np.testing.assert_allclose(by_optax(*NUMBERS), losses.MeanSquaredError()(*NUMBERS), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_function_of_the_whole_batch_leaves_padding_out():
     loss = FunctionLoss(lambda y_true, y_pred: jnp.mean((y_true - y_pred) ** 2))
     y_true, y_pred = NUMBERS
@@ -679,6 +690,7 @@ WEIGHTS = [None, 2.0, np.array([2.0], "float32"), np.array([1, 2, 3], "float32")
 
 # Each reduction with the weights of one place, the next loss with those of the next place:
 # reductions and weights are one function for all losses.
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OF_VECTORS)
 def test_two_vectors_are_one_example_as_in_keras(keras, name):
     for place, reduction in enumerate(REDUCTIONS, OF_VECTORS.index(name)):
@@ -702,6 +714,7 @@ def test_two_vectors_are_one_example_as_in_keras(keras, name):
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["CategoricalCrossentropy", "CosineSimilarity", "KLDivergence", "CategoricalHinge"]
 )
@@ -717,6 +730,7 @@ def test_metrics_of_vectors_take_them_for_one_example_too(keras, name):
     np.testing.assert_allclose(of_loss.result(sums), sign * expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("name", ["Dice", "Tversky"])
 def test_one_number_for_the_batch_is_weighted_as_in_keras(keras, name, reduction):

@@ -32,8 +32,6 @@ from tests.helpers.metric_examples import (
 )
 from tests.helpers.oracle import keras_rules
 
-pytestmark = pytest.mark.slow
-
 # each with weights, the first of each class without too
 FIRST = [i for i, row in enumerate(TABLE) if row[0] not in {r[0] for r in TABLE[:i]}]
 CASES = [(i, True) for i in range(len(TABLE))] + [(i, False) for i in FIRST]
@@ -87,6 +85,7 @@ def expected_of(keras, number):
     return by_keras(keras, name, arguments, compared, weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "weighted"),
     CASES,
@@ -104,6 +103,7 @@ def test_batches_equal_keras(keras, number, weighted):
 value = jax.jit(exact.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "arguments", "y_true", "y_pred"), ONE_EACH, ids=[row[0] for row in ONE_EACH]
 )
@@ -121,6 +121,7 @@ def test_sums_only_add_and_keep_their_structure(name, arguments, y_true, y_pred)
     jax.tree.map(same, added, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "arguments", "y_true", "y_pred"), TABLE, ids=NAMES)
 def test_entries_of_weight_zero_are_left_out_wholly(name, arguments, y_true, y_pred):
     metric = getattr(metrics, name)(**arguments)
@@ -277,6 +278,7 @@ def test_area_and_scores_equal_scikit_learn():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_threshold_at_each_score_gives_the_exact_area():
     y_true, weight = yes_no(300), labels(4, 300).astype("float32")
     y_pred = np.round(0.503 + 0.0015 * (uniform(300) + 0.3 * y_true), 5)  # within one step of 200
@@ -309,6 +311,7 @@ def test_lists_of_numbers_are_arrays():
     assert losses.MeanSquaredError()([[1.0], [2.0]], [[0.0], [0.0]]) == 2.5
 
 
+@pytest.mark.slow
 def test_a_constant_is_not_nan():
     assert metrics.pearson_correlation(jnp.ones(3), jnp.arange(3.0)) == 0
     for prediction, expected in ((1.0, 1), (2.0, 0)):
@@ -321,6 +324,7 @@ def test_a_label_that_is_no_class_is_a_miss():
     assert found.tolist() == [0, 0]
 
 
+@pytest.mark.slow
 def test_a_loss_is_a_metric_and_a_value():
     metric = metrics.get(losses.Huber(2.0))
     assert metric == metrics.get(losses.Huber(2.0)) != metrics.get(losses.Huber(1.0))
@@ -339,6 +343,7 @@ def test_a_loss_is_a_metric_and_a_value():
             metrics.LossMetric(given)
 
 
+@pytest.mark.slow
 def test_functions_and_classes_of_yours_are_metrics():
     def gap(y_true, y_pred):
         return jnp.abs(y_true - y_pred)
@@ -497,6 +502,7 @@ def shapes_of(name):
     return ["(1, 2)", "(3, 1)"] if name == "R2Score" else REPEATED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "shape"),
     [
@@ -525,6 +531,7 @@ def repeated(keras, name):
     return dict(zip(shapes, pairs, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", REPEATED)
 def test_means_and_losses_repeat_weights_as_numpy_does(shape):
     weight, (t, p) = REPEATED[shape], WIDE
@@ -546,6 +553,7 @@ def test_weights_that_do_not_fit_are_refused():
             metrics.Precision().update_state(*WIDE, sample_weight=weight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [list, tuple, np.array, jnp.array])
 def test_thresholds_and_label_weights_of_any_sequence(kind):
     numbers = [0.25, 0.5]

@@ -275,8 +275,8 @@ TRAINING = [
     Fault(
         "fnn/training/data.py",
         "every epoch has the order of the first: its number is not in the seed",
-        "np.random.default_rng([*np.atleast_1d(self.seed).tolist(), number])",
-        "np.random.default_rng(np.atleast_1d(self.seed).tolist())",
+        "np.random.default_rng([*seed, number])",
+        "np.random.default_rng(seed)",
         "tests/training/test_exactness.py -k shuffling",
     ),
     Fault(

@@ -18,8 +18,6 @@ from tests.helpers.oracle import keras_rules
 with keras_rules():
     import keras
 
-pytestmark = pytest.mark.slow
-
 # Names that return what is no array, or that make arrays of sizes alone.
 NO_ARRAYS = {"custom_gradient", "vectorize"}
 # The shape of the result depends on values: not under jit, nor on nodes.
@@ -164,7 +162,12 @@ def results(groups):
 DRAWS = [(0, 0, 0), (3, 2, 1), (7, 4, 0)]
 
 
-@pytest.mark.parametrize("name", sorted(set(CASES) - NO_ARRAYS - KERAS_FAULTS))
+def every_tenth_is_quick(names):
+    slow = pytest.mark.slow
+    return [pytest.param(n, marks=slow if i % 10 else ()) for i, n in enumerate(names)]
+
+
+@pytest.mark.parametrize("name", every_tenth_is_quick(sorted({*CASES} - NO_ARRAYS - KERAS_FAULTS)))
 def test_values_are_those_of_keras(name):
     groups = {}
     for draw in DRAWS:
@@ -236,6 +239,7 @@ def given_is_seen_alike(run, arrays):
     return same and words(seen) == words(program) and str(found) == str(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "given"), [*traced_cases()])
 def test_under_jit_and_on_nodes_the_values_are_the_same(name, given, request):
     arrays = arrays_of(given)
@@ -311,6 +315,7 @@ def derived_alike(name, number):
     return own == program and "custom_" not in own[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "given"), [*gradient_cases()])
 def test_gradients_are_those_of_keras(name, given, request):
     arrays, functions = arrays_of(given), (ours(name), theirs(name))
@@ -338,6 +343,7 @@ def test_gradients_are_those_of_keras(name, given, request):
         check(*next(results([(both, [[floats]])])), name)
 
 
+@pytest.mark.slow
 def test_functions_that_return_functions():
     x = np.arange(3.0, dtype="float32")
     plus = fnn.ops.vectorize(lambda a, b: a + b)
@@ -361,6 +367,7 @@ def saved_cases():
             yield name, given
 
 
+@pytest.mark.slow
 def test_a_model_of_all_operations_goes_through_a_file(tmp_path):
     inputs, outputs = {}, []
     for name, row in saved_cases():

@@ -24,8 +24,6 @@ from fnn.schedules import CosineDecay, ExponentialDecay
 from tests.helpers.compiling import usual_jit
 from tests.helpers.oracle import keras_rules
 
-pytestmark = pytest.mark.slow
-
 random = np.random.default_rng(0)
 PARAMS = {
     "dense": {
@@ -108,6 +106,7 @@ def run_keras(keras, oracle):
     return history
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "arguments"), TABLE, ids=NAMES)
 def test_ten_steps_equal_keras(keras, name, arguments):
     with keras_rules():
@@ -193,12 +192,14 @@ def plainly(name, arguments):
 RULES = {repr(rule): rule for rule in (plainly(*row) for row in TABLE)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", RULES.values(), ids=RULES)
 def test_a_rule_is_a_transformation_by_itself(optimizer):
     expected, found = run(optimizer)[0], run(optimizer.rule())[0]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-6, 1e-7), found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_a_rule_takes_the_rate_of_the_step(name):
     init, update = getattr(optimizers, name)(0.1).rule()
@@ -272,6 +273,7 @@ def test_the_base_takes_what_that_of_keras_takes():
     assert current_learning_rate(Open(0.5), Open(0.5).init(PARAMS)) == 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "arguments"), TABLE, ids=NAMES)
 def test_an_optimizer_is_a_value_with_a_steady_state(name, arguments):
     optimizer = getattr(optimizers, name)(**arguments)
@@ -286,6 +288,7 @@ def test_an_optimizer_is_a_value_with_a_steady_state(name, arguments):
     assert state["learning_rate"].dtype == jnp.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "arguments"), TABLE, ids=NAMES)
 def test_half_precision_weights_stay_so(name, arguments):
     optimizer = getattr(optimizers, name)(**arguments)
@@ -371,6 +374,7 @@ INSIDE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "expected"), INSIDE.values(), ids=INSIDE)
 def test_rates_inside_others_are_read_and_set(make, expected):
     optimizer = make()
@@ -432,6 +436,7 @@ def test_accumulation_waits_and_takes_the_mean():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), history[1], expected)
 
 
+@pytest.mark.slow
 def test_muon_leaves_embeddings_and_vectors_to_adam():
     params = {"embedding": {"embeddings": jnp.ones((3, 2))}, "dense": PARAMS["dense"]}
     assert optimizers.Muon().labels(params) == {

@@ -86,9 +86,10 @@ def _without(data: Any, fields: tuple[str, ...]) -> Any:
     if not isinstance(data, dict):
         return data
     left = {name: _without(item, fields) for name, item in data.items()}
-    if str(data.get("module")).startswith("keras.") and isinstance(
-        left["config"], dict
-    ):
-        config = left["config"].items()
-        left["config"] = {name: item for name, item in config if name not in fields}
+    if not str(data.get("module")).startswith("keras."):
+        return left
+    config = left["config"]
+    if isinstance(config, dict):
+        kept = {name: item for name, item in config.items() if name not in fields}
+        left["config"] = kept
     return left

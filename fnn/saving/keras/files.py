@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import IO, Any, Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -96,7 +96,7 @@ def optimizer_of(model: Any) -> OptimizerState | None:
 
 
 def _save_keras(model: Model, path: FilePath, overwrite: bool) -> None:
-    members: dict[str, bytes | Callable[[IO[bytes]], object]] = {
+    members: zips.Members = {
         METADATA: _json({"keras_version": KERAS_VERSION, "written_by": "fnn"}),
         # Vocabularies that were learned are assets.
         CONFIG: _json(config_of(model, beside=("learned",))),
@@ -209,7 +209,8 @@ def _full_names(loss: Any) -> Any:
 
 
 def _on_host(model: Model) -> dict[str, np.ndarray]:
-    return {name: np.asarray(leaf) for name, leaf in named(model.train_state).items()}
+    weights = named(model.train_state)
+    return {name: np.asarray(leaf) for name, leaf in weights.items()}
 
 
 def _write_weights(file: Any, model: Model) -> None:
@@ -339,8 +340,7 @@ def _own_stores(model: Model, root: Group) -> dict[str, keras_weights.Entry]:
     if not model.stores_own:
         return {}
     found = {}
-    every = holders_of(model)
-    for holder, group in zip(every, keras_weights.groups_of(root, every), strict=True):
+    for holder, group in keras_weights.with_groups(root, holders_of(model)):
         for name, dataset in group.group("vars").items.items():
             if isinstance(dataset, Dataset):
                 own = "/".join((*holder.path, name))
@@ -360,8 +360,9 @@ def load_optimizer(model: Any, root: Group) -> None:
         return
     try:
         shapes = [dataset.shape for dataset in arrays]
-        state.check([*shapes])
-        new = state.with_arrays([keras_weights.Entry(d).read() for d in arrays])
+        state.check(shapes)
+        values = [keras_weights.Entry(dataset).read() for dataset in arrays]
+        new = state.with_arrays(values)
     except ValueError as error:
         warn(
             "the weights are loaded, but not the state of the optimizer, which starts afresh: that "
@@ -372,7 +373,7 @@ def load_optimizer(model: Any, root: Group) -> None:
 
 
 def _numbered(items: Mapping[str, Any]) -> list[Dataset]:
-    names = sorted((name for name in items if name.isdigit()), key=int)
+    names = sorted(filter(str.isdigit, items), key=int)
     return [items[name] for name in names if isinstance(items[name], Dataset)]
 
 

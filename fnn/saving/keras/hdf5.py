@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator
-from typing import IO, Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import IO, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from fnn.saving.keras import hdf5_objects as objects
 from fnn.saving.keras.hdf5_bytes import NOWHERE, Cursor, Source
-from fnn.saving.keras.hdf5_types import Type, byte_count, read_shape, read_type
+from fnn.saving.keras.hdf5_types import Shape, Type, byte_count, read_shape, read_type
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # Groups inside each other.
@@ -34,13 +34,16 @@ class Group:
         for name in path.split("/"):
             if not isinstance(here, Group):
                 return None
-            here = here.items.get(name) if name else here
+            if name:
+                here = here.items.get(name)
         return here
 
     def group(self, path: str) -> Group:
         """The group at a path; an empty one if there is none."""
         found = self.find(path)
-        return found if isinstance(found, Group) else Group({})
+        if isinstance(found, Group):
+            return found
+        return Group({})
 
     def datasets(self, path: str = "") -> Iterator[tuple[str, Dataset]]:
         """Every dataset inside, with its path."""
@@ -52,13 +55,16 @@ class Group:
                 yield inner, item
 
 
+Chunk: TypeAlias = tuple[Shape, int, int]  # (offsets, place, size)
+
+
 class Layout(NamedTuple):
     """Where the data are: at `place`, or in the message itself, or in chunks."""
 
     data: bytes | None = None
     place: int = 0
-    chunk: tuple[int, ...] | None = None
-    chunks: tuple[tuple[tuple[int, ...], int, int], ...] = ()  # (offsets, place, size)
+    chunk: Shape | None = None
+    chunks: tuple[Chunk, ...] = ()
 
 
 class Dataset:
@@ -68,7 +74,7 @@ class Dataset:
         self,
         source: Source,
         kind: Type,
-        shape: tuple[int, ...],
+        shape: Shape,
         layout: Layout,
         filters: tuple[int, ...],
         attributes: dict[str, Any],
@@ -85,16 +91,18 @@ class Dataset:
         if self.layout.chunk is not None:
             return self._from_chunks(self.layout.chunk)
         if self.layout.data is not None:
-            return np.frombuffer(self.layout.data, self.dtype).reshape(self.shape)
+            values = np.frombuffer(self.layout.data, self.dtype)
+            return values.reshape(self.shape)
         size = math.prod(self.shape) * self.dtype.itemsize
         held = np.empty(size, np.uint8)
         self.source.fill(self.layout.place, held)
         return held.view(self.dtype).reshape(self.shape)
 
-    def _from_chunks(self, chunk: tuple[int, ...]) -> np.ndarray:
+    def _from_chunks(self, chunk: Shape) -> np.ndarray:
         values = np.zeros(self.shape, self.dtype)
+        count = math.prod(chunk)
         for offsets, place, size in self.layout.chunks:
-            data = self._unfiltered(self.source.read(place, size), math.prod(chunk))
+            data = self._unfiltered(self.source.read(place, size), count)
             piece = np.frombuffer(data, self.dtype).reshape(chunk)
             ends = map(min, map(int.__add__, offsets, chunk), self.shape)
             where = tuple(map(slice, offsets, ends))
@@ -218,7 +226,7 @@ def _read_layout(
     source: Source,
     data: Cursor,
     kind: Type,
-    shape: tuple[int, ...],
+    shape: Shape,
     filters: tuple[int, ...],
 ) -> Layout:
     version, form = data.number(1), data.number(1)
@@ -246,7 +254,7 @@ def _read_chunks(
     source: Source,
     data: Cursor,
     kind: Type,
-    shape: tuple[int, ...],
+    shape: Shape,
     filters: tuple[int, ...],
 ) -> Layout:
     axes = data.number(1) - 1
@@ -254,29 +262,28 @@ def _read_chunks(
     chunk = tuple(data.number(4) for _ in range(axes))
     if axes != len(shape) or data.number(4) != kind.dtype.itemsize or not all(chunk):
         raise ValueError("the chunks of an array do not fit its shape")
-    wanted = math.prod(
-        -(-size // part) for size, part in zip(shape, chunk, strict=True)
-    )
+    counts = [-(-size // part) for size, part in zip(shape, chunk, strict=True)]
+    wanted = math.prod(counts)
     chunks = []
     most = 1
     if _DEFLATE in filters:
         most = _EXPANSION
-    leaves = (
-        [] if tree == NOWHERE else objects.tree_leaves(source, tree, 1, 16 + 8 * axes)
-    )
+    leaves: Iterable[tuple[Cursor, int]] = ()
+    if tree != NOWHERE:
+        leaves = objects.tree_leaves(source, tree, 1, key_size=16 + 8 * axes)
     for key, place in leaves:
         size, skipped = key.number(4), key.number(4)
         offsets = tuple(key.number() for _ in range(axes))
-        inside = all(
-            o < n and o % c == 0 for o, n, c in zip(offsets, shape, chunk, strict=True)
-        )
+        per_axis = zip(offsets, shape, chunk, strict=True)
+        inside = all(at < end and at % step == 0 for at, end, step in per_axis)
         if skipped or not inside:
             raise ValueError("a chunk of an array lies outside of it")
         if byte_count(kind, chunk) > most * (size + 64):
             raise ValueError("a chunk of an array is larger than its data can be")
         source.claim(place, size)
         chunks.append((offsets, place, size))
-    if len({offsets for offsets, _, _ in chunks}) != wanted or len(chunks) != wanted:
+    places = {offsets for offsets, _, _ in chunks}
+    if len(places) != wanted or len(chunks) != wanted:
         raise ValueError(f"an array has {len(chunks)} chunks instead of {wanted}")
     return Layout(chunk=chunk, chunks=tuple(chunks))
 

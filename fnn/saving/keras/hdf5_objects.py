@@ -35,7 +35,8 @@ def messages(source: Source, place: int) -> Iterator[Message]:
         read, tracked = _read_old, False
         if start[0] != 1:
             raise ValueError(f"it has an object of version {start[0]} at {place}")
-        parts.append(source.cursor(place + 16, int.from_bytes(start[8:12], "little")))
+        length = int.from_bytes(start[8:12], "little")
+        parts.append(source.cursor(place + 16, length))
     for number, part in enumerate(parts):
         if number > _MOST_PARTS:
             raise ValueError("the header of an object has too many parts")
@@ -152,7 +153,11 @@ def _read_symbols(
 
 
 def tree_leaves(
-    source: Source, place: int, kind: int, key_size: int, level: int | None = None
+    source: Source,
+    place: int,
+    kind: int,
+    key_size: int,
+    level: int | None = None,
 ) -> Iterator[tuple[Cursor, int]]:
     """(key, place) of each leaf of a tree of nodes (a version 1 B-tree) at `place`."""
     head = source.cursor(place, 24)
@@ -183,7 +188,8 @@ def read_link(data: Cursor) -> tuple[str, int]:
         data.take(8)  # a number by creation
     if flags & 16:
         data.take(1)  # an encoding
-    name = data.take(data.number(1 << (flags & 3))).decode()
+    length = data.number(1 << (flags & 3))
+    name = data.take(length).decode()
     if kind != 0:
         raise ValueError("it has a soft or external link, which could lead anywhere")
     return name, data.number()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from fnn.saving.keras.hdf5_bytes import Cursor, Source
+
+Shape: TypeAlias = tuple[int, ...]
 
 # Arrays with more axes are refused.
 _MOST_AXES = 32
@@ -53,7 +55,9 @@ def _integer(data: Cursor, flags: int, size: int) -> Type:
 
 def _float(data: Cursor, flags: int, size: int) -> Type:
     offset = data.number(2)
-    layout = (data.number(2), *(data.number(1) for _ in range(4)), data.number(4))
+    precision = data.number(2)
+    places = [data.number(1) for _ in range(4)]
+    layout = (precision, *places, data.number(4))
     if offset or flags & 64 or _FLOATS.get(size) != layout:
         raise ValueError(f"it has floating-point numbers of an unknown form {layout}")
     return Type(np.dtype(f"{_order(flags)}f{size}"))
@@ -96,7 +100,7 @@ _READERS: dict[int, Callable[[Cursor, int, int], Type]] = {
 }
 
 
-def read_shape(data: Cursor) -> tuple[int, ...] | None:
+def read_shape(data: Cursor) -> Shape | None:
     """The shape in a message, None if there are no elements at all."""
     version = data.number(1)
     axes = data.number(1)
@@ -115,18 +119,17 @@ def read_shape(data: Cursor) -> tuple[int, ...] | None:
     return tuple(data.number() for _ in range(axes))
 
 
-def byte_count(kind: Type, shape: tuple[int, ...]) -> int:
+def byte_count(kind: Type, shape: Shape) -> int:
     """The number of bytes of an array in the file."""
     return math.prod(shape) * kind.dtype.itemsize
 
 
-def read_value(source: Source, kind: Type, shape: tuple[int, ...], data: bytes) -> Any:
+def read_value(source: Source, kind: Type, shape: Shape, data: bytes) -> Any:
     """The value of an attribute: a string, a number, or a list of them."""
-    array = np.frombuffer(data, kind.dtype, count=math.prod(shape)).reshape(shape)
+    array = np.frombuffer(data, kind.dtype, count=math.prod(shape))
+    items = array.tolist()
     if kind.any_length:
-        items = [_text_of(source, item) for item in array.ravel()]
-    else:
-        items = array.ravel().tolist()
+        items = [_text_of(source, item) for item in array]
     strings = [i.decode() if isinstance(i, bytes) else i for i in items]
     if shape == ():
         return strings[0]

@@ -85,7 +85,6 @@ def _digest(root: Group) -> str:
     for path, dataset in sorted(root.datasets(), key=lambda item: item[0]):
         described = f"{path}:{dataset.dtype}{list(dataset.shape)};"
         total.update(described.encode())
-        total.update(
-            np.ascontiguousarray(dataset.read()).reshape(-1).view(np.uint8).data
-        )
+        values = np.ascontiguousarray(dataset.read())
+        total.update(values.reshape(-1).view(np.uint8).data)
     return total.hexdigest()

@@ -7,7 +7,7 @@ from typing import Any
 
 from fnn.core.registry import TABLE
 from fnn.saving.keras.operations import HOME, MODULE_OF, class_of
-from fnn.saving.keras.structures import as_tensor
+from fnn.saving.keras.structures import Config, as_tensor
 
 # Arguments of layers that had no effect, or were computed from others.
 _DROPPED = {
@@ -90,7 +90,7 @@ def modern(data: Any) -> Any:
     return entry
 
 
-def _entry(entry: dict[str, Any]) -> dict[str, Any]:
+def _entry(entry: Config) -> Config:
     """An object with the names that classes and arguments have in Keras 3."""
     name = _class_name(str(entry["class_name"]))
     config = dict(entry["config"])
@@ -127,7 +127,7 @@ def _class_name(name: str) -> str:
     return name
 
 
-def _initializer(item: dict[str, Any]) -> dict[str, Any]:
+def _initializer(item: Config) -> Config:
     config = item.get("config")
     if not isinstance(config, dict):
         return item
@@ -157,11 +157,21 @@ def _started(layers: list[Any]) -> list[Any]:
 
 def _has_old_nodes(entry: Any) -> bool:
     """Whether the calls of a layer are written as lists of inputs."""
-    nodes = entry.get("inbound_nodes") if isinstance(entry, dict) else None
-    return isinstance(nodes, list) and any(isinstance(node, list) for node in nodes)
+    nodes = _nodes_of(entry) or []
+    return any(isinstance(node, list) for node in nodes)
 
 
-def _graph(config: dict[str, Any], layers: list[Any]) -> dict[str, Any]:
+def _nodes_of(entry: Any) -> list[Any] | None:
+    """The calls of a layer; None if the entry has no list of them."""
+    if not isinstance(entry, dict):
+        return None
+    nodes = entry.get("inbound_nodes")
+    if isinstance(nodes, list):
+        return nodes
+    return None
+
+
+def _graph(config: Config, layers: list[Any]) -> Config:
     """The config of a graph with the calls of its layers in the form of Keras 3."""
     first = {
         entry.get("name"): _first_call(entry)
@@ -174,14 +184,16 @@ def _graph(config: dict[str, Any], layers: list[Any]) -> dict[str, Any]:
         config["input_layers"] = starts[0]
     rows = {e["name"] for e in layers if e.get("class_name") == "Sequential"}
     if isinstance(ends, list):
-        config["output_layers"] = [
-            _counted(end, first) if as_tensor(end) and end[0] in rows else end
-            for end in ends
-        ]
+        outputs = []
+        for end in ends:
+            if as_tensor(end) and end[0] in rows:
+                end = _counted(end, first)
+            outputs.append(end)
+        config["output_layers"] = outputs
     return config
 
 
-def _first_call(entry: dict[str, Any]) -> int:
+def _first_call(entry: Config) -> int:
     """The number of the first call of a layer in the graph: 1 for models that have inputs."""
     if entry.get("class_name") == "Functional":
         return 1
@@ -199,9 +211,10 @@ def _counted(tensor: list[Any], first: dict[Any, int]) -> list[Any]:
 
 
 def _called(entry: Any, first: dict[Any, int]) -> Any:
-    if not isinstance(entry, dict) or not isinstance(entry.get("inbound_nodes"), list):
+    nodes = _nodes_of(entry)
+    if nodes is None:
         return entry
-    calls = [_node(node, first) for node in entry["inbound_nodes"]]
+    calls = [_node(node, first) for node in nodes]
     if entry.get("class_name") in ("TFOpLambda", "SlicingOpLambda"):
         return _operation(entry, calls)
     return {**entry, "inbound_nodes": calls}
@@ -212,7 +225,7 @@ def _node(node: Any, first: dict[Any, int]) -> Any:
     if not isinstance(node, list):
         return node
     inputs: list[Any] = []
-    kwargs: dict[str, Any] = {}
+    kwargs: Config = {}
     for item in node:
         if not isinstance(item, list) or len(item) not in (3, 4):
             raise ValueError(
@@ -232,7 +245,7 @@ def _node(node: Any, first: dict[Any, int]) -> Any:
     return {"args": args, "kwargs": named}
 
 
-def _tensor(history: list[Any]) -> dict[str, Any]:
+def _tensor(history: list[Any]) -> Config:
     return {"class_name": "__keras_tensor__", "config": {"keras_history": history}}
 
 
@@ -248,7 +261,7 @@ def _with_tensors(value: Any, first: dict[Any, int]) -> Any:
     return value
 
 
-def _operation(entry: dict[str, Any], calls: list[Any]) -> dict[str, Any]:
+def _operation(entry: Config, calls: list[Any]) -> Config:
     """A function of TensorFlow as an operation of Keras 3."""
     function = str(entry["config"].get("function"))
     if entry["class_name"] == "SlicingOpLambda":
@@ -260,7 +273,10 @@ def _operation(entry: dict[str, Any], calls: list[Any]) -> dict[str, Any]:
             f"{entry.get('name')!r}; rebuild the network with layers, and load the weights alone"
         )
     name, *arguments = _OF_TENSORFLOW[function].split()
-    fields = dict((pair.split(":") * 2)[:2] for pair in arguments)
+    fields = {}
+    for argument in arguments:
+        theirs, _, ours = argument.partition(":")
+        fields[theirs] = ours or theirs
     changed = []
     for call in calls:
         kwargs = {}
@@ -275,7 +291,7 @@ def _operation(entry: dict[str, Any], calls: list[Any]) -> dict[str, Any]:
     return _as_operation(entry, name, changed)
 
 
-def _as_operation(entry: dict[str, Any], name: str, calls: list[Any]) -> dict[str, Any]:
+def _as_operation(entry: Config, name: str, calls: list[Any]) -> Config:
     return {
         "module": HOME + MODULE_OF.get(name, "numpy"),
         "class_name": class_of(name),
@@ -288,8 +304,10 @@ def _as_operation(entry: dict[str, Any], name: str, calls: list[Any]) -> dict[st
 def _slicing(call: Any) -> Any:
     """The call of `x[...]`, whose slices Keras 2 writes as dicts."""
     spec = call["kwargs"].get("slice_spec")
+    if not isinstance(spec, list):
+        spec = [spec]
     items = []
-    for item in spec if isinstance(spec, list) else [spec]:
+    for item in spec:
         if isinstance(item, dict):
             item = {"class_name": "__slice__", "config": item}
         elif item == "Ellipsis":

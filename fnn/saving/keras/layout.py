@@ -115,11 +115,14 @@ class _Walk:
         else:
             own = self._own(path, {child.name for child in inner})
         cell = _IN_A_CELL.get(kind)
-        here = self._add(above, attributes, name, () if cell else own, layer, path)
+        held = () if cell else own
+        here = self._add(above, attributes, name, held, layer, path)
         if cell:
             self._add(here, (cell,), f"{snake_case(kind)}_cell", own, layer, path)
         for child in inner:
-            place = path if child.name is None else (*path, child.name)
+            place = path
+            if child.name is not None:
+                place = (*path, child.name)
             called = (
                 child.layer.own_name or child.name or snake_case(kind_of(child.layer))
             )
@@ -137,7 +140,8 @@ class _Walk:
         place = attributes[0]
         if above is not None and self.found[above].place:
             place = f"{self.found[above].place}/{place}"
-        self.found.append(Holder(place, above, attributes, name, weights, layer, path))
+        holder = Holder(place, above, attributes, name, weights, layer, path)
+        self.found.append(holder)
         return len(self.found) - 1
 
     def _own(self, path: Path, children: set[str | None]) -> tuple[Key, ...]:
@@ -265,7 +269,8 @@ def _of_value(
 ) -> Iterator[Child]:
     layer = layer_of(value)
     if layer is not None:
-        yield Child(("/".join(place),), names[id(value)], layer)
+        attribute = "/".join(place)
+        yield Child((attribute,), names[id(value)], layer)
         return
     if isinstance(value, dict):
         value = list(value.values())

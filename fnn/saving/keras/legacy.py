@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from fnn.saving.keras.layout import Key, Weights, listed
 from fnn.saving.keras.weights import Entry, name_of, put
 from fnn.symbolic.graph import Graph
 
+Stored: TypeAlias = list[tuple[str, Dataset]]  # the weights of a layer by their names
 # An attribute of an object may have so many bytes.
 _LONGEST_ATTRIBUTE = 64_512
 _TOP = "top_level_model_weights"
@@ -45,12 +47,16 @@ def layers_of(layer: Layer, specs: Weights) -> list[Listed]:
     else:
         inside = [(name or "", child) for name, child in body.children()]
     frozen = weights.frozen_paths(layer)
+
+    def is_fixed(key: Key) -> bool:
+        part, path = key
+        return part == "state" or _is_in(path, frozen)
+
     found = []
     for name, child in inside:
         keys = weights.in_order(layer, *specs, (name,))
-        fixed = [key for key in keys if key[0] == "state" or _is_in(key[1], frozen)]
-        learned = [key for key in keys if key not in fixed]
-        found.append(Listed(child.own_name or name, (*learned, *fixed)))
+        keys = sorted(keys, key=is_fixed)
+        found.append(Listed(child.own_name or name, tuple(keys)))
     return found
 
 
@@ -78,12 +84,14 @@ def find(
     their names instead. Arrays without a weight in the model are among the others, by their path.
     Raises ValueError for another number of layers, or of weights in a layer.
     """
-    root = root.group("model_weights") if "model_weights" in root.items else root
+    if "model_weights" in root.items:
+        root = root.group("model_weights")
     stored = dict(_stored(root))
+    stored = {name: arrays for name, arrays in stored.items() if arrays}
     if by_name:
-        pairs = [(one, stored[one.name]) for one in layers if stored.get(one.name)]
+        pairs = [(one, stored[one.name]) for one in layers if one.name in stored]
     else:
-        pairs = _in_order(layers, {n: s for n, s in stored.items() if s})
+        pairs = _in_order(layers, stored)
     if own.weights and _TOP in root.items:
         pairs.append((own, list(_arrays(root.group(_TOP)))))
     found: dict[str, Entry] = {}
@@ -101,8 +109,8 @@ def find(
 
 
 def _in_order(
-    layers: Sequence[Listed], stored: dict[str, list[tuple[str, Dataset]]]
-) -> list[tuple[Listed, list[tuple[str, Dataset]]]]:
+    layers: Sequence[Listed], stored: dict[str, Stored]
+) -> list[tuple[Listed, Stored]]:
     having = [one for one in layers if one.weights]
     if len(having) != len(stored):
         raise ValueError(
@@ -119,7 +127,7 @@ def _shown(names: Iterable[str]) -> str:
     return ", ".join(listed[:9]) + more
 
 
-def _stored(root: Group) -> Iterator[tuple[str, list[tuple[str, Dataset]]]]:
+def _stored(root: Group) -> Iterator[tuple[str, Stored]]:
     """The layers of a file, in order, with the names and arrays of their weights."""
     for name in strings(root, "layer_names"):
         yield name, list(_arrays(root.group(name)))
@@ -148,9 +156,8 @@ def strings(group: Group, name: str) -> list[str]:
         parts = []
         while f"{name}{len(parts)}" in group.attributes:
             parts.append(group.attributes[f"{name}{len(parts)}"])
-    found = [
-        item for part in parts for item in (part if isinstance(part, list) else [])
-    ]
+    lists = [part for part in parts if isinstance(part, list)]
+    found = list(itertools.chain.from_iterable(lists))
     if not all(isinstance(item, str) for item in found):
         raise ValueError(f"it has {name} that are no strings")
     return found
@@ -160,7 +167,10 @@ def strings(group: Group, name: str) -> list[str]:
 
 
 def write(
-    file: Any, layers: Sequence[Listed], own: Listed, arrays: Mapping[str, np.ndarray]
+    file: Any,
+    layers: Sequence[Listed],
+    own: Listed,
+    arrays: Mapping[str, np.ndarray],
 ) -> None:
     """Writes the weights into a group of an open file of h5py."""
     _put_strings(file, "layer_names", [one.name for one in layers])

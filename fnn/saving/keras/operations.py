@@ -96,6 +96,7 @@ _IN_CALL = {
     "trapezoid": "y",
     "vstack": "xs",
 }
+_FNN_NAMES = {theirs: name for name, theirs in KERAS_NAMES.items()}
 # Functions of functions, which no file can hold.
 _OF_FUNCTIONS = (
     *("map", "scan", "associative_scan", "switch", "while_loop", "fori_loop", "cond"),
@@ -122,7 +123,8 @@ def class_of(function: str) -> str:
     if function in _SHORT:
         return _SHORT[function]
     known = _CLASSES.get(function, function)
-    return "".join(word[:1].upper() + word[1:] for word in known.split("_"))
+    words = known.split("_")
+    return "".join(word[:1].upper() + word[1:] for word in words)
 
 
 # By class; of several names of one function, such as `swish`, the first in its module.
@@ -210,7 +212,7 @@ def _by_operator(
     name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> Tree | None:
     """The node of an operator, for inputs that it takes: without a mask, of fitting shapes."""
-    ours = {theirs: name for name, theirs in KERAS_NAMES.items()}.get(name, name)
+    ours = _FNN_NAMES.get(name, name)
     operands = (*args, *kwargs.values())
     count = 2
     if ours in UNARY:

@@ -40,6 +40,7 @@ _WITH_RATE = {("SGD", "trace"): -1.0, ("RMSprop", "trace"): 1.0}
 # The variables of loss scaling come before those of the optimizer inside.
 _OF_SCALING = 4
 _WAITING = ("accumulated", "count")
+_SCALARS = ("step", "learning_rate")
 # Counters of the updates in a state.
 _COUNTERS = ("count", "step", "updates")
 
@@ -68,7 +69,10 @@ class OptimizerState:
     """
 
     def __init__(
-        self, optimizer: Any, state: State, shapes: Mapping[Path, tuple[int, ...]]
+        self,
+        optimizer: Any,
+        state: State,
+        shapes: Mapping[Path, tuple[int, ...]],
     ) -> None:
         self.optimizer = optimizer
         self.shapes = shapes
@@ -109,12 +113,9 @@ class OptimizerState:
         if kind == "Adafactor":
             yield self._factored(within, part, path)
             return
-        end = (part, *path)
-        inside = (*within, "rule")
-        for names in self.leaves:
-            if names[: len(inside)] == inside and names[-len(end) :] == end:
-                factor = _WITH_RATE.get((kind, part), 0.0) * self._rate(within)
-                yield Place(names, factor or 1.0)
+        for names in self._of_rule(within, (part, *path)):
+            factor = _WITH_RATE.get((kind, part), 0.0) * self._rate(within)
+            yield Place(names, factor or 1.0)
 
     def _factored(self, within: Names, part: str, path: Path) -> Place:
         """A part of Adafactor; Keras's rows are the first of the last two axes."""
@@ -131,10 +132,14 @@ class OptimizerState:
             )
         elif shape[0] > shape[1]:  # the longer axis is the one of the columns
             part = {"v_row": "v_col", "v_col": "v_row"}[part]
-        end = (part, *path)
+        return Place(next(self._of_rule(within, (part, *path))))
+
+    def _of_rule(self, within: Names, end: Names) -> Iterator[Names]:
+        """The leaves of the state of the rule whose names end so."""
         inside = (*within, "rule")
-        found = [n for n in self.leaves if n[: len(inside)] == inside]
-        return Place(next(names for names in found if names[-len(end) :] == end))
+        for names in self.leaves:
+            if names[: len(inside)] == inside and names[-len(end) :] == end:
+                yield names
 
     def _leaf(self, names: Names) -> Iterator[Place]:
         if names in self.leaves:
@@ -159,14 +164,18 @@ class OptimizerState:
             held = place.names[: place.names.index("accumulated") + 1]
             weight = max(float(self.leaves[*held, "weight"]), 1e-30)
             value = value / weight * np.asarray(self.leaves[*held, "count"])
-        return value.astype(place.dtype) if place.dtype == "int32" else value
+        if place.dtype == "int32":
+            value = value.astype(place.dtype)
+        return value
 
     def shapes_of_variables(self) -> list[tuple[int, ...]]:
         """The shapes of Keras's variables."""
-        return [
-            place.shape or () if not place.names else np.shape(self.leaves[place.names])
-            for place in self.places
-        ]
+        return list(map(self._shape, self.places))
+
+    def _shape(self, place: Place) -> tuple[int, ...]:
+        if not place.names:
+            return place.shape or ()
+        return np.shape(self.leaves[place.names])
 
     @property
     def is_within_accumulation(self) -> bool:
@@ -174,11 +183,13 @@ class OptimizerState:
 
         Keras's variables have the number of steps alone.
         """
-        held = {n[:-2]: leaf for n, leaf in self.leaves.items() if n[-2:] == _WAITING}
-        return any(
-            int(waiting) or self._made(within) != self._updates(within)
-            for within, waiting in held.items()
-        )
+        for names, waiting in self.leaves.items():
+            if names[-2:] != _WAITING:
+                continue
+            within = names[:-2]
+            if int(waiting) or self._made(within) != self._updates(within):
+                return True
+        return False
 
     def _made(self, within: Names) -> int:
         """The number of updates that as many steps make, if each is of equally many gradients."""
@@ -190,11 +201,10 @@ class OptimizerState:
 
     def _updates(self, within: Names) -> int:
         """The number of updates that the rule has counted."""
-        inside = (*within, "rule")
-        for names, leaf in self.leaves.items():
-            if names[: len(inside)] == inside and names[-1] == "count":
-                return int(leaf)
-        return self._made(within)
+        counter = next(self._of_rule(within, ("count",)), None)
+        if counter is None:
+            return self._made(within)
+        return int(self.leaves[counter])
 
     def groups(self) -> list[tuple[str, list[np.ndarray]]]:
         """(path, values) of the optimizer and of the one inside, as Keras stores both."""
@@ -220,19 +230,20 @@ class OptimizerState:
         other numbers or shapes.
         """
         self.check([np.shape(array) for array in arrays])
-        given = dict(zip((place.names for place in self.places), arrays, strict=True))
+        variables = [place.names for place in self.places]
+        given = dict(zip(variables, arrays, strict=True))
         given.pop((), None)
-        scalars = {n: a for n, a in given.items() if n[-1] in ("step", "learning_rate")}
+        scalars = {n: array for n, array in given.items() if n[-1] in _SCALARS}
         self._take(scalars.items())
         # What has the learning rate in it follows from the one in the file.
         self.places = list(self._places(self.optimizer, ()))
         factors = {place.names: place.factor for place in self.places}
         for names, array in given.items():
             if names not in scalars and "accumulated" not in names:
-                factor = factors[names]
-                self._take([(names, np.asarray(array) / (factor or 1.0))])
+                value = np.asarray(array) / (factors[names] or 1.0)
+                self._take([(names, value)])
         self._count(self.optimizer, ())
-        return jax.tree.unflatten(self.structure, list(self.leaves.values()))
+        return jax.tree.unflatten(self.structure, self.leaves.values())
 
     def _take(self, arrays: Iterable[tuple[Names, np.ndarray]]) -> None:
         for names, array in arrays:
@@ -250,12 +261,13 @@ class OptimizerState:
             return
         step = int(self.leaves[*within, "step"])
         made = step // (optimizer.gradient_accumulation_steps or 1)
+        depth = len(within)
         for names, leaf in self.leaves.items():
-            is_inside = names[: len(within)] == within and len(names) > len(within) + 1
+            if names[-1] not in _COUNTERS:
+                continue
             is_updates = names == (*within, "updates")
-            if names[-1] in _COUNTERS and (
-                is_updates or (is_inside and "rule" in names)
-            ):
+            is_inside = names[:depth] == within and len(names) > depth + 1
+            if is_updates or (is_inside and "rule" in names):
                 self.leaves[names] = jnp.array(made, leaf.dtype)
         if callable(optimizer.learning_rate):
             own = {"learning_rate": self.leaves[*within, "learning_rate"]}

@@ -356,7 +356,7 @@ class _Graph:
 
     def _call(self, call: _Call) -> Tree:
         layer = self.layers[call.name]
-        if not any(True for _ in tensors_in((call.args, call.kwargs))):
+        if next(tensors_in((call.args, call.kwargs)), None) is None:
             raise ValueError("expected a call on tensors, received constants alone")
 
         args = [_filled(item, self) for item in call.args]

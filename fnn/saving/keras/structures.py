@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from fnn.core.tree import Tree
 
+Config: TypeAlias = dict[str, Any]
 # In a graph: the name of a layer, which call of it, and which of the outputs.
 Tensor: TypeAlias = tuple[str, int, int]
 # Of objects in a config; the largest published network of Keras has 10,000 of them.

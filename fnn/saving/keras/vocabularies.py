@@ -11,7 +11,7 @@ from fnn.core.layer import Layer
 from fnn.preprocessing.vocabularied import Vocabularied
 from fnn.saving.keras.hdf5 import Dataset, Group
 from fnn.saving.keras.layout import Holder
-from fnn.saving.keras.weights import groups_of
+from fnn.saving.keras.weights import with_groups
 
 _FILE = "vocabulary.txt"
 _WEIGHTS = "idf_weights"
@@ -76,10 +76,12 @@ def write_weights(file: Any, holder: Holder) -> None:
 
 
 def load(
-    holders: Sequence[Holder], root: Group, read: Callable[[str], bytes | None]
+    holders: Sequence[Holder],
+    root: Group,
+    read: Callable[[str], bytes | None],
 ) -> None:
     """Gives layers the vocabularies of a file; `read` returns an asset by its path, or None."""
-    for holder, group in zip(holders, groups_of(root, holders), strict=True):
+    for holder, group in with_groups(root, holders):
         if not _learned(holder.layer):
             continue
         data = read(f"{holder.place}/{_FILE}")

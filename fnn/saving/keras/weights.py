@@ -53,7 +53,7 @@ def find(
     """
     found: dict[str, Entry] = {}
     used: set[int] = set()
-    for holder, group in zip(holders, groups_of(root, holders), strict=True):
+    for holder, group in with_groups(root, holders):
         variables = group.group("vars").items
         for number, key in enumerate(holder.weights):
             dataset = variables.get(str(number))
@@ -72,18 +72,22 @@ def _is_beside(path: str) -> bool:
     if names[0] in _BESIDE:
         return True
     # What a class or a vocabulary stores has a name instead of a number.
-    return not names[-1].isdigit() or any(n.endswith(_GENERATOR) for n in names)
+    if not names[-1].isdigit():
+        return True
+    return any(name.endswith(_GENERATOR) for name in names)
 
 
-def groups_of(root: Group, holders: Sequence[Holder]) -> Iterator[Group]:
-    """The group of each holder; an empty one if there is none."""
+def with_groups(
+    root: Group, holders: Sequence[Holder]
+) -> Iterator[tuple[Holder, Group]]:
+    """Each holder and its group; an empty one if there is none."""
     found: list[Group] = []
     for holder in holders:
         group = root
         if holder.above is not None:
             group = _inside(found[holder.above], holder)
         found.append(group)
-        yield group
+        yield holder, group
 
 
 def _inside(above: Group, holder: Holder) -> Group:

@@ -16,12 +16,11 @@ from fnn.layers.sequential import Sequential
 from fnn.layers.wrappers import Inference, Training
 from fnn.runtime.keras_objects import OWN_FIELDS
 from fnn.saving.keras.operations import call_to_keras
+from fnn.saving.keras.structures import Config
 from fnn.symbolic.graph import Graph, map_places
 from fnn.symbolic.node import Node, input_name, nodes_of
 from fnn.symbolic.parts import Item, TakeMask, WithMask
 from fnn.symbolic.trial_sizes import merged_shape
-
-Config = dict[str, Any]
 
 # Layers that take several inputs in one list, though they have names here.
 _LISTED = ("Attention", "AdditiveAttention")
@@ -185,7 +184,8 @@ class _Writer:
             is_model = self.entries[name]["class_name"] == "Functional"
             return [name, number + is_model, index]
 
-        return jax.tree.map(named, self.values[place].tensors(), is_leaf=_is_tensor)
+        tensors = self.values[place].tensors()
+        return jax.tree.map(named, tensors, is_leaf=_is_tensor)
 
     def start(self, inputs: Tree) -> Tree:
         """Takes the inputs. Returns the places in the structure of the inputs."""
@@ -333,8 +333,9 @@ def _arguments(layer: Layer, given: Tree) -> tuple[list[Any], dict[str, Any]]:
     if names[1] in ("initial_state", "states"):
         states = jax.tree.leaves(others, is_leaf=_is_tensor)
         return [first], {names[1]: states} | masks
-    named = dict(zip(names[1:], others, strict=False))
-    return [first], {n: item for n, item in named.items() if item is not None} | masks
+    pairs = zip(names[1:], others, strict=False)
+    named = {name: item for name, item in pairs if item is not None}
+    return [first], named | masks
 
 
 def _is_value(value: object) -> bool:

@@ -121,22 +121,22 @@ def _dense(kernel: Layout, into: Part | None = None) -> Conversion:
 PROJECTIONS = "query", "key", "value"
 
 
-def _fused(layout: Layout, axis: int = 0) -> tuple[tuple[Target, ...], ...]:
+def _fused(layout: Layout, axis: int = 0) -> Conversion:
     """The projections of queries, keys and values, side by side in a kernel and in a bias."""
     kernels = []
     biases = []
     for index, name in enumerate(PROJECTIONS):
         kernels.append(Target(f"{name}/kernel", layout, Part(index, 3, axis)))
         biases.append(Target(f"{name}/bias", flat, Part(index, 3)))
-    return tuple(kernels), tuple(biases)
+    return {"weight": tuple(kernels), "bias": tuple(biases)}
 
 
 def _attention() -> Conversion:
     """`torch.nn.MultiheadAttention`."""
-    kernels, biases = _fused(columns)
+    fused = _fused(columns)
     conversion = {
-        "in_proj_weight": kernels,
-        "in_proj_bias": biases,
+        "in_proj_weight": fused["weight"],
+        "in_proj_bias": fused["bias"],
         "out_proj.weight": _to("attention_output/kernel", columns),
         "out_proj.bias": _to("attention_output/bias"),
     }
@@ -212,10 +212,8 @@ CONVERSIONS: Mapping[str, Conversion] = {
     "rnn": _recurrent(_whole, _SUMMED),
     "gru": _recurrent(_gru, (_gru(first, "bias"), _gru(second, "bias"))),
     "attention": _attention(),
-    "fused_projections": dict(zip(("weight", "bias"), _fused(columns), strict=True)),
-    "fused_projections_untransposed": dict(
-        zip(("weight", "bias"), _fused(rows, axis=-1), strict=True)
-    ),
+    "fused_projections": _fused(columns),
+    "fused_projections_untransposed": _fused(rows, axis=-1),
     # A single tensor, with the axes that it has here.
     "tensor": {"": (Target("", same),)},
     "tied_tensor": {"": (Target("", same, how="equal"),)},

@@ -159,7 +159,7 @@ def _resnet() -> tuple[Rule, ...]:
         ("bn1", "conv1_bn", "norm"),
         ("fc", "predictions", "dense"),
     ]
-    for stage, most in zip(range(1, 5), (3, 8, 36, 3), strict=True):
+    for stage, most in enumerate((3, 8, 36, 3), start=1):
         for block in range(most):
             source = f"layer{stage}.{block}"
             target = f"conv{stage + 1}_block{block + 1}"

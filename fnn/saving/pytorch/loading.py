@@ -202,7 +202,8 @@ def _compared(
                 f"load_pytorch: expected reference {name} of shape {ours.shape}, received "
                 f"{theirs.shape}; pass them in the layout of the model"
             )
-        differences[name] = float(np.abs(ours - theirs).max(initial=0))
+        gap = np.abs(ours - theirs)
+        differences[name] = float(gap.max(initial=0))
     return LoadReport(
         report.loaded,
         report.missing,

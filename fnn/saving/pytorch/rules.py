@@ -180,7 +180,8 @@ class _Planner:
                     missing[shown] = path
         for path, indices in self._without_a_summand():
             missing[_shown(path, indices)] = path
-        bad = {*missing.values(), *(_INDEX.sub("", name) for name in self.reshaped)}
+        reshaped = {_INDEX.sub("", name) for name in self.reshaped}
+        bad = reshaped.union(missing.values())
         return LoadReport(
             loaded=tuple(path for path in self.wanted if path not in bad),
             missing=tuple(missing),

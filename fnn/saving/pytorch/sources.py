@@ -80,16 +80,16 @@ class InFile(NamedTuple):
 
     def read(self, rows: slice) -> np.ndarray:
         """The rows, mapped: they are in memory for as long as the array is used."""
-        start, stop, _ = rows.indices(self.shape[0] if self.shape else 1)
+        length = self.shape[0] if self.shape else 1
+        start, stop, _ = rows.indices(length)
+        count = stop - start
+        shape = (count, *self.shape[1:]) if self.shape else ()
         size = self.tensor.end - self.tensor.start
-        row = size // max(self.shape[0], 1) if self.shape else size
-        shape = (stop - start, *self.shape[1:]) if self.shape else ()
-        if not row or stop <= start:
+        row = size // max(length, 1)
+        if not row or count <= 0:
             return np.empty(shape, self.dtype)
         offset = self.start + self.tensor.start + start * row
-        mapped = np.memmap(
-            self.file, np.uint8, "r", offset, shape=((stop - start) * row,)
-        )
+        mapped = np.memmap(self.file, np.uint8, "r", offset, shape=(count * row,))
         return mapped.view(self.dtype).reshape(shape)
 
 

@@ -22,12 +22,11 @@ from fnn.training.independence.values import (
     Mixed,
     Mixes,
     Same,
+    Shape,
     Single,
     Value,
     joined,
 )
-
-Shape = tuple[int, ...]
 
 # The parameter of a primitive that holds the program it calls.
 CALLS = {
@@ -85,12 +84,12 @@ def why_mixed(
         # Any exception: the function is a user's.
         return f"the program cannot be run on {sizes[1]} examples: {error}"
     analysis = _Analysis(sizes, differentiated)
-    inputs = zip(
-        program.jaxpr.invars, twin.jaxpr.invars, _fills(full, valid), strict=True
-    )
-    values = [
-        analysis.argument(a.aval.shape, b.aval.shape, fill) for a, b, fill in inputs
-    ]
+    variables, twins = program.jaxpr.invars, twin.jaxpr.invars
+    fills = _fills(full, valid)
+    values = []
+    for a, b, fill in zip(variables, twins, fills, strict=True):
+        argument = analysis.argument(a.aval.shape, b.aval.shape, fill)
+        values.append(argument)
     try:
         results = analysis.run(program, twin, values)
     except Mixes as finding:
@@ -117,8 +116,10 @@ def _fills(arguments: tuple[SpecTree, ...], valid: int | None) -> Iterator[Fill]
 
 def _batch_sizes(full: SpecTree, other: SpecTree) -> tuple[int, int]:
     """The first two sizes of an axis that differ."""
-    for a, b in zip(jax.tree.leaves(full), jax.tree.leaves(other), strict=True):
-        for sizes in zip(np.shape(a), np.shape(b), strict=True):
+    shapes = map(np.shape, jax.tree.leaves(full))
+    others = map(np.shape, jax.tree.leaves(other))
+    for shape, twin in zip(shapes, others, strict=True):
+        for sizes in zip(shape, twin, strict=True):
             if sizes[0] != sizes[1]:
                 return sizes
     raise ValueError(
@@ -133,7 +134,9 @@ def _why_not_separable(value: Value, shape: Shape, batch: int) -> str | None:
         if value.where:
             return f"{value.reason} at {value.where}"
         return value.reason
-    if isinstance(value, Each) and (value.axis != 0 or shape[0] != batch):
+    if not isinstance(value, Each):
+        return None
+    if value.axis != 0 or shape[0] != batch:
         return f"an output of shape {shape} has its examples elsewhere than along the first axis"
     return None
 
@@ -204,7 +207,12 @@ class _Analysis:
                 break
         return self._fitting(value, shape, twin)
 
-    def run(self, full: Program, other: Program, values: list[Value]) -> list[Value]:
+    def run(
+        self,
+        full: Program,
+        other: Program,
+        values: list[Value],
+    ) -> list[Value]:
         """The values of the results of a program, given those of its arguments."""
         key = id(full), id(other), tuple(values)
         if key not in self._results_of:
@@ -212,7 +220,12 @@ class _Analysis:
             self._results_of[key] = self._walk(full, other, values)
         return self._results_of[key]
 
-    def _walk(self, full: Program, other: Program, values: list[Value]) -> list[Value]:
+    def _walk(
+        self,
+        full: Program,
+        other: Program,
+        values: list[Value],
+    ) -> list[Value]:
         program, twin = jaxprs.opened(full), jaxprs.opened(other)
         known = _Values(self._constant)
         pairs = zip(jaxprs.constants(full), jaxprs.constants(other), strict=False)
@@ -281,9 +294,10 @@ class _Analysis:
             results = self._found(op, values)
         except (Mixes, LookupError, AttributeError, ValueError) as finding:
             # Others than Mixes come from parameters that the rules do not know.
-            results = [Mixed(f"{finding} ({op.name})")] * len(op.full.outvars)
+            results = op.all_results(Mixed(f"{finding} ({op.name})"))
+        variables, twins = op.full.outvars, op.other.outvars
         fitting = []
-        for value, a, b in zip(results, op.full.outvars, op.other.outvars, strict=True):
+        for value, a, b in zip(results, variables, twins, strict=True):
             fitted = self._fitting(value, a.aval.shape, b.aval.shape)
             fitting.append(_located(op.full, fitted))
         return fitting
@@ -292,8 +306,8 @@ class _Analysis:
         if any(isinstance(value, Single) for value in values):
             return self._of_one_example(op, values)
         if op.name in CALLS:
-            name = CALLS[op.name]
-            results = self.run(op.params[name], op.other.params[name], values)
+            full, other = op.both(CALLS[op.name])
+            results = self.run(full, other, values)
             if self.differentiated and op.name in CUSTOM:
                 return self._with_derivative(op, values, results)
             return results
@@ -305,16 +319,16 @@ class _Analysis:
             self.effect = joined(self.effect, _located(op.full, seen))
         for value in values:
             if isinstance(value, Mixed):
-                return [value] * len(op.full.outvars)
+                return op.all_results(value)
         op.check_parameters()
         if op.name not in RULES:
             if not all_same:
                 raise Mixes("it is not known to keep examples apart")
-            return [Same()] * len(op.full.outvars)
+            return op.all_results(Same())
         found = RULES[op.name](op, values)
         if isinstance(found, list):
             return found
-        return [found] * len(op.full.outvars)
+        return op.all_results(found)
 
     def _of_one_example(self, op: Operation, values: list[Value]) -> list[Value]:
         """In a loop over examples: one of them, combined with what is the same for all."""
@@ -346,7 +360,7 @@ class _Analysis:
         results = [replace(value, fill=None) for value in results]
         full = jaxprs.pullback(op.programs[0], op.full)
         other = jaxprs.pullback(op.programs[1], op.other)
-        known: dict[Variable, Value] = dict(zip(op.full.outvars, results, strict=True))
+        known = dict(zip(op.full.outvars, results, strict=True))
         for variable, value in zip(op.full.invars, values, strict=True):
             if variable in full.inputs:
                 known[variable] = value
@@ -358,7 +372,8 @@ class _Analysis:
             if jaxprs.is_float(variable):
                 expected.append(_with_fill(known[variable], 0))
         backward = _Analysis(self.sizes, False)
-        found = backward.run(full.program, other.program, [*inputs, *cotangents])
+        arguments = [*inputs, *cotangents]
+        found = backward.run(full.program, other.program, arguments)
         for want, got in zip(expected, found, strict=True):
             if isinstance(got, Mixed):
                 raise Mixes(f"in the derivative, {got.reason}")
@@ -378,5 +393,7 @@ def _implies(got: Value, want: Value) -> bool:
     """Whether an array with the value `got` has the value `want`."""
     if not isinstance(got, Each) or not isinstance(want, Each):
         return isinstance(got, Same) and isinstance(want, Same)
+    if want.fill not in (None, got.fill):
+        return False
     same_after = None in (got.after, want.after) or got.after == want.after
-    return got.axis == want.axis and same_after and want.fill in (None, got.fill)
+    return got.axis == want.axis and same_after

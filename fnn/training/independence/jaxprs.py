@@ -71,7 +71,9 @@ def equal(a: Any, b: Any) -> bool:
     if isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)):
         return len(a) == len(b) and all(map(equal, a, b))
     if hasattr(a, "eqns") or hasattr(a, "jaxpr"):
-        return str(a) == str(b) and equal(list(constants(a)), list(constants(b)))
+        if str(a) != str(b):
+            return False
+        return equal(list(constants(a)), list(constants(b)))
     if hasattr(a, "shape") and hasattr(b, "shape"):
         return np.array_equal(a, b)
     return a is b or bool(a == b)
@@ -92,7 +94,8 @@ class Pullback(NamedTuple):
 
 def pullback(program: Program, equation: Equation) -> Pullback:
     """The pullback of one equation of a program."""
-    inputs = list({v: None for v in equation.invars if not isinstance(v, Literal)})
+    variables = [v for v in equation.invars if not isinstance(v, Literal)]
+    inputs = list(dict.fromkeys(variables))  # each once
     results = []
     for variable in equation.outvars:
         is_dropped = type(variable).__name__ == "DropVar"
@@ -108,7 +111,8 @@ def pullback(program: Program, equation: Equation) -> Pullback:
         def of_floats(*floats: jax.Array) -> Any:
             return compute(*_replaced(values, positions, floats))
 
-        found, back = jax.vjp(of_floats, *(values[i] for i in positions))
+        floats = [values[i] for i in positions]
+        found, back = jax.vjp(of_floats, *floats)
         return found, back(cotangents)
 
     traced = jax.make_jaxpr(pull)(_specs(inputs), _specs(results))

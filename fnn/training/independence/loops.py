@@ -45,7 +45,8 @@ def _joined(many: list[list[Value]]) -> list[Value]:
 
 
 def _fixed_point(
-    body: Callable[[list[Value]], list[Value]], carry: list[Value]
+    body: Callable[[list[Value]], list[Value]],
+    carry: list[Value],
 ) -> list[Value]:
     """The values of the carry that hold before every iteration."""
     while True:
@@ -62,8 +63,8 @@ def _cond(
 ) -> list[Value]:
     index, *operands = values
     if isinstance(index, Mixed):
-        return [index] * len(op.full.outvars)
-    pairs = zip(op.params["branches"], op.other.params["branches"], strict=True)
+        return op.all_results(index)
+    pairs = zip(*op.both("branches"), strict=True)
     return _joined([analysis.run(*pair, operands) for pair in pairs])
 
 
@@ -79,11 +80,11 @@ def _while(
     of_body = values[first:last]
 
     def body(carry: list[Value]) -> list[Value]:
-        full, other = op.params["body_jaxpr"], op.other.params["body_jaxpr"]
+        full, other = op.both("body_jaxpr")
         return analysis.run(full, other, [*of_body, *carry])
 
     carry = _fixed_point(body, values[last:])
-    full, other = op.params["cond_jaxpr"], op.other.params["cond_jaxpr"]
+    full, other = op.both("cond_jaxpr")
     (condition,) = analysis.run(full, other, [*of_condition, *carry])
     if isinstance(condition, Mixed):
         return [condition] * len(carry)
@@ -106,7 +107,7 @@ def _scan(
     slices = [_moved(value, -1) for value in scanned]
 
     def body(carry: list[Value]) -> list[Value]:
-        full, other = op.params["jaxpr"], op.other.params["jaxpr"]
+        full, other = op.both("jaxpr")
         return analysis.run(full, other, [*constants, *carry, *slices])
 
     length = len(carry)
@@ -147,16 +148,16 @@ def _over_examples(
     scanned: list[Value],
 ) -> list[Value]:
     """A loop with an iteration per example, like that of `jax.lax.map`."""
-    lengths = op.params["length"], op.other.params["length"]
-    if carry or lengths != analysis.sizes:
+    if carry or op.both("length") != analysis.sizes:
         raise Mixes("a loop over the examples carries something from one to the next")
     for value in scanned:
         if isinstance(value, Mixed):
-            return [value] * len(op.full.outvars)
-    if any(not isinstance(value, Each) or value.axis != 0 for value in scanned):
-        raise Mixes("a loop over the examples goes over something else, too")
+            return op.all_results(value)
+    for value in scanned:
+        if not isinstance(value, Each) or value.axis != 0:
+            raise Mixes("a loop over the examples goes over something else, too")
     slices: list[Value] = [Single()] * len(scanned)
-    full, other = op.params["jaxpr"], op.other.params["jaxpr"]
+    full, other = op.both("jaxpr")
     found = analysis.run(full, other, [*constants, *slices])
     return list(map(_stacked, found))
 

@@ -7,6 +7,7 @@ from fnn.training.independence.rules import (
     Operation,
     Rule,
     apart,
+    other_axes,
     place_of,
     rule,
 )
@@ -17,6 +18,7 @@ from fnn.training.independence.values import (
     Same,
     Value,
     aligned,
+    check_same_after,
     placed,
 )
 
@@ -53,13 +55,14 @@ def _dot_of_examples(
         # A sum over examples is right only if padding adds 0 to it.
         if position != place_of(contracted[1], right.axis) or fill is None:
             raise Mixes("a product sums over the examples")
-        aligned((Each(0, left.after), Each(0, right.after)))
+        check_same_after(left, right)
         return Same()
     if left.axis in batched[0]:
         position = batched[0].index(left.axis)
         if position != place_of(batched[1], right.axis):
             raise Mixes("a product combines every example with every other")
-        return placed((Each(position, left.after), Each(position, right.after)), fill)
+        operands = Each(position, left.after), Each(position, right.after)
+        return placed(operands, fill)
     raise Mixes("a product combines every example with every other")
 
 
@@ -75,10 +78,10 @@ def _dot_with_constant(
     if value.axis in bound:
         raise Mixes("a product sums over the examples")
     # The result has the batch axes, the free axes of the left, those of the right.
-    free = [axis for axis in range(len(op.shape(side))) if axis not in bound]
+    free = other_axes(op.ndim(side), bound)
     first = len(batched[0])
     if side == 1:
-        first += len(op.shape(0)) - len(contracted[0]) - len(batched[0])
+        first = op.ndim(0) - len(contracted[0])
     return Each(first + free.index(value.axis), value.after, fill)
 
 
@@ -114,7 +117,7 @@ def _window(op: Operation, values: list[Value]) -> Value | list[Value]:
         for name, single in _SINGLE_WINDOW.items():
             if name in op.params and op.params[name][place.axis] != single:
                 raise Mixes("a window reaches over several examples")
-    return [place] * len(op.full.outvars)
+    return op.all_results(place)
 
 
 def _trailing(core: int) -> Rule:
@@ -122,9 +125,9 @@ def _trailing(core: int) -> Rule:
 
     def kept(op: Operation, values: list[Value]) -> list[Value]:
         place = aligned(values) or Same()
-        ndim = max(len(op.shape(operand)) for operand in range(len(values)))
+        ndim = max(map(op.ndim, range(len(values))))
         apart(place, *range(ndim - core, ndim))
-        return [place] * len(op.full.outvars)
+        return op.all_results(place)
 
     return kept
 

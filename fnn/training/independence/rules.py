@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from fnn.training.independence import jaxprs
-from fnn.training.independence.jaxprs import Equation, Program, Variable
+from fnn.training.independence.jaxprs import Equation, Program
 from fnn.training.independence.values import (
     ELEMENTWISE,
     Each,
     Fill,
     Mixes,
     Same,
+    Shape,
     Value,
     aligned,
     folded,
@@ -57,39 +58,51 @@ class Operation:
         params: dict[str, Any] = self.full.params
         return params
 
-    def shape(self, operand: int) -> tuple[int, ...]:
+    def both(self, name: str) -> tuple[Any, Any]:
+        """A parameter at the full batch size, and at the other size."""
+        return self.params[name], self.other.params[name]
+
+    def shape(self, operand: int) -> Shape:
         """The shape of an operand at the full batch size."""
         return tuple(self.full.invars[operand].aval.shape)
 
-    def result(self, number: int = 0) -> tuple[int, ...]:
+    def ndim(self, operand: int) -> int:
+        """The number of axes of an operand."""
+        return len(self.full.invars[operand].aval.shape)
+
+    def result(self, number: int = 0) -> Shape:
         """The shape of a result at the full batch size."""
         return tuple(self.full.outvars[number].aval.shape)
 
     def varying(self, number: int = 0) -> list[int]:
         """The axes of a result whose size depends on the batch size."""
-        sizes = zip(
-            self.result(number), self.other.outvars[number].aval.shape, strict=True
-        )
+        twin = self.other.outvars[number].aval.shape
+        sizes = zip(self.result(number), twin, strict=True)
         return [axis for axis, (full, other) in enumerate(sizes) if full != other]
 
-    def _pairs(self) -> Iterator[tuple[Variable, Variable]]:
-        """Operands and results at the full size, each with itself at the other size."""
+    def all_results(self, value: Value) -> list[Value]:
+        """This value for each of the results."""
+        return [value] * len(self.full.outvars)
+
+    def _shapes(self) -> Iterator[tuple[Shape, Shape]]:
+        """The shape of each operand and result at the full size, and at the other size."""
         full = (*self.full.invars, *self.full.outvars)
         other = (*self.other.invars, *self.other.outvars)
-        return zip(full, other, strict=True)
+        for variable, twin in zip(full, other, strict=True):
+            yield variable.aval.shape, twin.aval.shape
 
     def same_ranks(self) -> bool:
         """Whether operands and results have as many axes at both sizes."""
-        return all(a.aval.ndim == b.aval.ndim for a, b in self._pairs())
+        return all(len(full) == len(other) for full, other in self._shapes())
 
     def check_parameters(self) -> None:
         """Raises Mixes if a parameter other than a size differs, as far as can be known."""
-        varies = any(a.aval.shape != b.aval.shape for a, b in self._pairs())
+        varies = any(full != other for full, other in self._shapes())
         ignored = IGNORED
         if varies and self.name in RULES:
             ignored = IGNORED | OF_SHAPES
-        for name, value in self.params.items():
-            if name not in ignored and not jaxprs.equal(value, self.other.params[name]):
+        for name in self.params:
+            if name not in ignored and not jaxprs.equal(*self.both(name)):
                 raise Mixes(f"the parameter {name} depends on the batch size")
 
     def ratio(self, axis: int, number: int = 0) -> int:
@@ -146,6 +159,12 @@ def place_of(axes: Sequence[int], axis: int) -> int:
     return tuple(axes).index(axis)
 
 
+def other_axes(ndim: int, *taken: Sequence[int]) -> list[int]:
+    """The axes of an array but for those taken."""
+    excluded: set[int] = set().union(*taken)
+    return [axis for axis in range(ndim) if axis not in excluded]
+
+
 def apart(value: Value, *axes: int) -> Value:
     """The value itself. Raises Mixes if its examples are along one of the axes."""
     if isinstance(value, Each) and value.axis in axes:
@@ -156,8 +175,9 @@ def apart(value: Value, *axes: int) -> Value:
 @rule(*ELEMENTWISE)
 def _elementwise(op: Operation, values: list[Value]) -> Value | list[Value]:
     dtypes = [v.aval.dtype for v in op.full.invars]
-    fill = folded(op.name, op.params, values, dtypes, op.full.outvars[0].aval.dtype)
-    return [placed(values, fill)] * len(op.full.outvars)
+    result = op.full.outvars[0].aval.dtype
+    fill = folded(op.name, op.params, values, dtypes, result)
+    return op.all_results(placed(values, fill))
 
 
 @rule("optimization_barrier", "sharding_constraint", "device_put", "pvary")
@@ -219,9 +239,11 @@ def _reshape(op: Operation, values: list[Value]) -> Value:
     shape = op.shape(0)
     axis = axes[0]
     following = math.prod(op.result()[axis + 1 :])
-    afters: tuple[int, ...] = (max(shape[value.axis] // op.sizes[0], 1), 1)
     if value.after is not None:
-        afters = (value.after,)
+        afters = [value.after]
+    else:
+        ratio = max(shape[value.axis] // op.sizes[0], 1)
+        afters = [ratio, 1]
     for after in afters:
         # The number of consecutive entries of one example.
         block = after * math.prod(shape[value.axis + 1 :])
@@ -232,7 +254,8 @@ def _reshape(op: Operation, values: list[Value]) -> Value:
 
 @rule("squeeze")
 def _squeeze(op: Operation, values: list[Value]) -> Value:
-    return without(values[0], op.params["dimensions"], values[0].fill)
+    value = values[0]
+    return without(value, op.params["dimensions"], value.fill)
 
 
 @rule("transpose")
@@ -270,7 +293,7 @@ def _reduction(op: Operation, values: list[Value]) -> Value:
 @rule("reduce")
 def _any_reduction(op: Operation, values: list[Value]) -> list[Value]:
     place = aligned(values) or Same()
-    return [without(place, op.params["dimensions"])] * len(op.full.outvars)
+    return op.all_results(without(place, op.params["dimensions"]))
 
 
 @rule("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
@@ -290,8 +313,9 @@ def _sort(op: Operation, values: list[Value]) -> list[Value]:
 
 @rule("top_k", "approx_top_k")
 def _top_k(op: Operation, values: list[Value]) -> list[Value]:
-    last = len(op.shape(0)) - 1
-    value = apart(values[0], op.params.get("axis", last) % (last + 1), last)
+    ndim = op.ndim(0)
+    axis = op.params.get("axis", -1) % ndim
+    value = apart(values[0], axis, ndim - 1)
     return [value, replace(value, fill=None)]
 
 

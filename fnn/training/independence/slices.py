@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
-from fnn.training.independence.rules import Operation, place_of, rule
+from fnn.training.independence.rules import Operation, other_axes, place_of, rule
 from fnn.training.independence.values import (
     Each,
     Fill,
@@ -13,6 +14,7 @@ from fnn.training.independence.values import (
     Same,
     Value,
     aligned,
+    check_same_after,
     common_fill,
     placed,
 )
@@ -21,8 +23,10 @@ from fnn.training.independence.values import (
 @rule("pad")
 def _pad(op: Operation, values: list[Value]) -> Value:
     value, padding = values
-    if isinstance(value, Each) and op.params["padding_config"][value.axis] != (0, 0, 0):
-        raise Mixes("padding is added along the axis of the examples")
+    if isinstance(value, Each):
+        widths = op.params["padding_config"][value.axis]
+        if widths != (0, 0, 0):
+            raise Mixes("padding is added along the axis of the examples")
     return replace(value, fill=common_fill((value, padding)))
 
 
@@ -64,14 +68,17 @@ def _is_boundary(
     return position % full_size == 0 and position // full_size * other_size == other
 
 
+def _bounds(params: dict[str, Any]) -> Iterator[tuple[int, int]]:
+    """Where a slice begins and ends along each axis."""
+    return zip(params["start_indices"], params["limit_indices"], strict=True)
+
+
 @rule("slice")
 def _slice(op: Operation, values: list[Value]) -> Value:
     value = values[0]
     result: Value = value
-    other = op.other.params
-    bounds = zip(op.params["start_indices"], op.params["limit_indices"], strict=True)
-    other_bounds = zip(other["start_indices"], other["limit_indices"], strict=True)
-    for axis, (here, there) in enumerate(zip(bounds, other_bounds, strict=True)):
+    bounds = zip(_bounds(op.params), _bounds(op.other.params), strict=True)
+    for axis, (here, there) in enumerate(bounds):
         if isinstance(value, Each) and axis == value.axis:
             result = _slice_of_examples(op, value, here, there)
         elif here != there:
@@ -87,7 +94,7 @@ def _slice_of_examples(
 ) -> Value:
     """A slice along the axis of the examples: of whole batches, or of the first example."""
     first, last = bounds
-    if first == other[0] == 0 and last == other[1] <= (value.after or 1):
+    if bounds == other and first == 0 and last <= (value.after or 1):
         return Same()  # the first example is never padding
     strides = op.params["strides"]
     if strides is not None and strides[value.axis] != 1:
@@ -101,14 +108,14 @@ def _slice_of_examples(
 @rule("split")
 def _split(op: Operation, values: list[Value]) -> list[Value]:
     value = values[0]
-    sizes, others = op.params["sizes"], op.other.params["sizes"]
+    sizes, others = op.both("sizes")
     if isinstance(value, Each) and value.axis == op.params["axis"]:
         for pair in zip(sizes, others, strict=True):
             if not _is_boundary(value, *pair, op.sizes):
                 raise Mixes("some examples are taken out of the batch")
     elif sizes != others:
         raise Mixes("a slice depends on the batch size")
-    return [value] * len(op.full.outvars)
+    return op.all_results(value)
 
 
 def _require_all_examples(
@@ -121,7 +128,8 @@ def _require_all_examples(
 
     `others` are the sizes of the slices at the other batch size.
     """
-    for axis, (size, other) in enumerate(zip(sizes, others, strict=True)):
+    pairs = zip(sizes, others, strict=True)
+    for axis, (size, other) in enumerate(pairs):
         if isinstance(value, Each) and axis == value.axis:
             if size != shape[axis]:
                 raise Mixes("some examples are taken out of the batch")
@@ -131,7 +139,7 @@ def _require_all_examples(
 
 @rule("dynamic_slice")
 def _dynamic_slice(op: Operation, values: list[Value]) -> Value:
-    sizes, others = op.params["slice_sizes"], op.other.params["slice_sizes"]
+    sizes, others = op.both("slice_sizes")
     _require_all_examples(values[0], op.shape(0), sizes, others)
     return values[0]
 
@@ -142,14 +150,10 @@ def _dynamic_update_slice(op: Operation, values: list[Value]) -> Value:
     place = aligned((operand, update))
     if place is not None:
         both = isinstance(operand, Each) and isinstance(update, Each)
-        if not both or op.shape(0)[place.axis] != op.shape(1)[place.axis]:
+        whole = op.shape(0)[place.axis] == op.shape(1)[place.axis]
+        if not (both and whole):
             raise Mixes("some examples are replaced")
     return placed((operand, update), common_fill((operand, update)))
-
-
-def _window_axes(ndim: int, *bound: Sequence[int]) -> list[int]:
-    """The axes of an operand that the slices of a gather or scatter have too."""
-    return [axis for axis in range(ndim) if not any(axis in axes for axes in bound)]
 
 
 @rule("gather")
@@ -159,8 +163,9 @@ def _gather(op: Operation, values: list[Value]) -> Value:
     fill = operand.fill
     if "FILL" in str(op.params["mode"]).upper():
         fill = None
-    window = _window_axes(
-        len(op.shape(0)), numbers.collapsed_slice_dims, numbers.operand_batching_dims
+    # The axes of the operand that the slices have too.
+    window = other_axes(
+        op.ndim(0), numbers.collapsed_slice_dims, numbers.operand_batching_dims
     )
     _check_slice_sizes(op, operand)
     if isinstance(operand, Each) and operand.axis in window:
@@ -170,7 +175,7 @@ def _gather(op: Operation, values: list[Value]) -> Value:
         axis = numbers.offset_dims[window.index(operand.axis)]
         return Each(axis, operand.after, fill)
     if isinstance(indices, Each):
-        if indices.axis == len(op.shape(1)) - 1:
+        if indices.axis == op.ndim(1) - 1:
             raise Mixes("examples are the components of an index")
         if isinstance(operand, Each):
             _require_same_example(
@@ -179,8 +184,7 @@ def _gather(op: Operation, values: list[Value]) -> Value:
                 numbers.operand_batching_dims,
                 numbers.start_indices_batching_dims,
             )
-        ndim = len(op.result())
-        batches = [axis for axis in range(ndim) if axis not in numbers.offset_dims]
+        batches = other_axes(len(op.result()), numbers.offset_dims)
         return Each(batches[indices.axis], indices.after, fill)
     if isinstance(operand, Each):
         raise Mixes("examples are looked up by an index")
@@ -189,8 +193,9 @@ def _gather(op: Operation, values: list[Value]) -> Value:
 
 def _check_slice_sizes(op: Operation, operand: Value) -> None:
     """Raises Mixes unless slices have one size, or take the whole axis of the examples."""
-    sizes, others = op.params["slice_sizes"], op.other.params["slice_sizes"]
-    for axis, (size, other) in enumerate(zip(sizes, others, strict=True)):
+    sizes, others = op.both("slice_sizes")
+    pairs = zip(sizes, others, strict=True)
+    for axis, (size, other) in enumerate(pairs):
         is_examples = isinstance(operand, Each) and axis == operand.axis
         whole = is_examples and size == op.shape(0)[axis]
         if size != other and not whole:
@@ -207,7 +212,7 @@ def _require_same_example(
     place = place_of(axes, operand.axis)
     if place < 0 or place != place_of(other_axes, other.axis):
         raise Mixes("examples are looked up by an index")
-    aligned((Each(0, operand.after), Each(0, other.after)))
+    check_same_after(operand, other)
 
 
 @rule("scatter", "scatter-add", "scatter_add", "scatter-mul", "scatter_mul")
@@ -227,10 +232,10 @@ def _scatter(op: Operation, values: list[Value]) -> Value:
         raise Mixes("examples are written to by an index")
     numbers = op.params["dimension_numbers"]
     windows = numbers.update_window_dims
-    batches = [axis for axis in range(len(op.shape(2))) if axis not in windows]
+    batches = other_axes(op.ndim(2), windows)
     if isinstance(indices, Each):
         # Index i belongs to update i.
-        _require_same_example(indices, updates, range(len(op.shape(1)) - 1), batches)
+        _require_same_example(indices, updates, range(op.ndim(1) - 1), batches)
     if isinstance(operand, Same):
         # A sum over examples is right only if padding adds 0 to it.
         adds = op.name in ("scatter-add", "scatter_add", "scatter-sub", "scatter_sub")
@@ -242,14 +247,14 @@ def _scatter(op: Operation, values: list[Value]) -> Value:
         operand.axis, operand.after or updates.after, _scatter_fill(op, values)
     )
     inserted, paired = numbers.inserted_window_dims, numbers.operand_batching_dims
-    window = _window_axes(len(op.shape(0)), inserted, paired)
+    window = other_axes(op.ndim(0), inserted, paired)
     if operand.axis in window:
         unindexed = operand.axis not in numbers.scatter_dims_to_operand_dims
         matching = place_of(windows, updates.axis) == window.index(operand.axis)
         whole = op.shape(2)[updates.axis] == op.shape(0)[operand.axis]
         if isinstance(indices, Each) or not (unindexed and matching and whole):
             raise Mixes("examples are written to by an index")
-        aligned((Each(0, operand.after), Each(0, updates.after)))
+        check_same_after(operand, updates)
         return result
     if not isinstance(indices, Each):
         raise Mixes("examples are written to by an index")

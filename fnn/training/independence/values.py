@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 Fill: TypeAlias = Any  # the value of all entries at padding, a number; None if unknown
+Shape: TypeAlias = tuple[int, ...]
 
 
 class Mixes(Exception):  # noqa: N818 - a finding rather than an error
@@ -77,6 +78,11 @@ def aligned(values: Iterable[Value]) -> Each | None:
     if afters:
         after = afters.pop()
     return Each(axes.pop(), after)
+
+
+def check_same_after(a: Each, b: Each) -> None:
+    """Raises Mixes if the entries of an example are known to differ in number."""
+    aligned((Each(0, a.after), Each(0, b.after)))
 
 
 def placed(values: Iterable[Value], fill: Fill) -> Value:
@@ -191,7 +197,7 @@ def folded(
         if fills[0] in (0, 1) and params["y"] > 0:
             return fills[0]
         return None
-    if name in ("mul", "and") and any(fill is not None and fill == 0 for fill in fills):
+    if name in ("mul", "and") and 0 in fills:
         return 0
     if name == "or" and any(fill is True for fill in fills):
         return True
