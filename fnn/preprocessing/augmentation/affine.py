@@ -77,10 +77,9 @@ class RandomRotation(Affine):
         radians = angle * (math.pi / 180)
         cos, sin = jnp.cos(radians), jnp.sin(radians)
         x, y = 0.5 * (width - 1), 0.5 * (height - 1)  # the centre stays
-        matrix = _matrix(
-            *(cos, -sin, x - x * cos + y * sin),
-            *(sin, cos, y - x * sin - y * cos),
-        )
+        move_x = x - x * cos + y * sin
+        move_y = y - x * sin - y * cos
+        matrix = _matrix(cos, -sin, move_x, sin, cos, move_y)
         return {
             "angle": angle,
             "rotation_matrix": matrix,

@@ -45,10 +45,17 @@ class _Policy(BaseImagePreprocessingLayer, loadable=False):
     intervals = {"factor": (0, 1)}
     # The names of the layers, in Keras's order.
     names: ClassVar[tuple[str, ...]] = (
-        *("random_shear", "random_translation", "random_rotation"),
-        *("random_brightness", "random_color_degeneration", "random_contrast"),
-        *("random_sharpness", "random_posterization", "solarization"),
-        *("auto_contrast", "equalization"),
+        "random_shear",
+        "random_translation",
+        "random_rotation",
+        "random_brightness",
+        "random_color_degeneration",
+        "random_contrast",
+        "random_sharpness",
+        "random_posterization",
+        "solarization",
+        "auto_contrast",
+        "equalization",
     )
 
     value_range: Range = BYTES
@@ -130,7 +137,11 @@ class RandAugment(_Policy):
     """
 
     positional = (
-        *("value_range", "num_ops", "factor", "interpolation", "seed"),
+        "value_range",
+        "num_ops",
+        "factor",
+        "interpolation",
+        "seed",
         "data_format",
     )
 
@@ -191,8 +202,15 @@ class AugMix(_Policy):
     """
 
     positional = (
-        *("value_range", "num_chains", "chain_depth", "factor", "alpha", "all_ops"),
-        *("interpolation", "seed", "data_format"),
+        "value_range",
+        "num_chains",
+        "chain_depth",
+        "factor",
+        "alpha",
+        "all_ops",
+        "interpolation",
+        "seed",
+        "data_format",
     )
 
     num_chains: int = positive(default=3)

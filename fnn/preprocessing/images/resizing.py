@@ -84,8 +84,15 @@ class Resizing(_Sized):
     """
 
     positional = (
-        *("height", "width", "interpolation", "crop_to_aspect_ratio"),
-        *("pad_to_aspect_ratio", "fill_mode", "fill_value", "antialias", "data_format"),
+        "height",
+        "width",
+        "interpolation",
+        "crop_to_aspect_ratio",
+        "pad_to_aspect_ratio",
+        "fill_mode",
+        "fill_value",
+        "antialias",
+        "data_format",
     )
     field_rules = (
         Rule(
